@@ -1,0 +1,79 @@
+"""The command line: one Typer app, one thin file per subcommand, one error boundary."""
+
+import signal
+import sys
+from typing import Annotated
+
+import typer
+
+from nordocr_cli import __version__
+from nordocr_cli.console import Console, no_ansi_from_ci, utf8_streams
+from nordocr_cli.errors import NordocrError, UsageError
+
+no_ansi_from_ci()
+
+app = typer.Typer(
+    name="nordocr",
+    help="Prepare, train, evaluate, export, build, benchmark and compare Nordic text-line recognizers.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode=None,
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"nordocr {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    """Prepare, train, evaluate, export, build, benchmark and compare Nordic text-line recognizers.
+
+    A first run:  nordocr prep LINES -o lines.lmdb -p svtrv2-1024  ·  nordocr train -p svtrv2-1024 --train lines.lmdb
+    """
+
+
+def _register() -> None:
+    from nordocr_cli.commands import charset, doctor, profiles
+
+    app.add_typer(profiles.app, name="profiles")
+    app.add_typer(charset.app, name="charset")
+    app.command("doctor")(doctor.doctor)
+
+
+_register()
+
+
+def main() -> None:
+    """Entry point of `nordocr` and `nordocr-cli`. Ends the process with the exit code of design.md section 4."""
+    utf8_streams()
+    console = Console()
+    try:
+        # standalone_mode=False lets exceptions through; Typer's own ones know how to show themselves.
+        code = app(standalone_mode=False, prog_name="nordocr")
+        sys.exit(code if isinstance(code, int) else 0)
+    except NordocrError as error:
+        console.error(str(error))
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        console.error("interrupted")
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader of stdout is gone (e.g. `| head`): not an error of ours.
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL) if hasattr(signal, "SIGPIPE") else None
+        sys.stderr.close()
+        sys.exit(0)
+    except Exception as error:
+        show, exit_code = getattr(error, "show", None), getattr(error, "exit_code", None)
+        if callable(show) and isinstance(exit_code, int):  # Typer's vendored click exceptions: usage errors
+            show()
+            sys.exit(exit_code or UsageError.exit_code)
+        if type(error).__name__ == "Abort":
+            sys.exit(130)
+        raise  # a bug: traceback, exit 1

@@ -1,0 +1,116 @@
+"""Provenance: what an artifact was made with, embedded in every checkpoint, ONNX file and engine sidecar.
+
+A loader compares the contract it finds with the one it needs and refuses a mismatch, naming each field.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from nordocr_cli.charset import Charset, differences
+from nordocr_cli.errors import ArtifactError, DataError
+from nordocr_cli.geometry import Geometry
+
+OutputActivation = Literal["logits", "softmax"]
+
+SCHEMA = 1
+METADATA_KEY = "nordocr.contract"
+
+
+@dataclass(frozen=True)
+class Contract:
+    """What must be known to feed an artifact and to read its output.
+
+    `model` is the profile's model table (name and options); `profile` the whole resolved profile as plain JSON;
+    `trained_widths` the (least, greatest) line width in pixels seen in training, None before training; `parent_sha256` the
+    hash of the artifact that this one was made from; `precision` the number format of the weights.
+    """
+
+    charset: Charset
+    geometry: Geometry
+    model: Mapping[str, Any]
+    profile: Mapping[str, Any] = field(default_factory=dict)
+    output_activation: OutputActivation = "logits"
+    trained_widths: tuple[int, int] | None = None
+    parent_sha256: str | None = None
+    precision: str = "fp32"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the contract as plain JSON values. The charset is written out with its hash."""
+        return {
+            "schema": SCHEMA,
+            "charset": {
+                "name": self.charset.name,
+                "characters": self.charset.characters,
+                "sha256": self.charset.sha256,
+                "blank": 0,
+                "num_classes": self.charset.num_classes,
+            },
+            "geometry": self.geometry.to_json(),
+            "model": dict(self.model),
+            "output_activation": self.output_activation,
+            "trained_widths": list(self.trained_widths) if self.trained_widths else None,
+            "parent_sha256": self.parent_sha256,
+            "precision": self.precision,
+            "profile": dict(self.profile),
+        }
+
+    def metadata_props(self) -> dict[str, str]:
+        """Return the contract as ONNX `metadata_props`: one JSON value under `nordocr.contract`."""
+        return {METADATA_KEY: json.dumps(self.to_json(), ensure_ascii=False, sort_keys=True)}
+
+    def require_readable_by(self, wanted: "Contract", what: str) -> None:
+        """Refuse to use this artifact where `wanted` holds. Raises ArtifactError naming each difference.
+
+        Widths and the over-width rule may differ: they bound what is asked of a network, not what its classes and pixels mean.
+        """
+        found = differences(self.charset, wanted.charset)
+        if found:
+            more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+            raise ArtifactError(f"{what}: charset mismatch: " + "; ".join(found[:3]) + more)
+        conflicts = self.geometry.conflicts(wanted.geometry, ignore=("max_width", "over_width"))
+        if conflicts:
+            raise ArtifactError(f"{what}: geometry mismatch (artifact / wanted): " + "; ".join(conflicts))
+
+
+def contract_from_json(value: Any, what: str) -> Contract:
+    """Rebuild a contract from `Contract.to_json()`. Raises ArtifactError naming `what` when it is damaged or too new."""
+    try:
+        if value["schema"] != SCHEMA:
+            raise ArtifactError(f"{what}: contract schema {value['schema']!r}; this nordocr reads schema {SCHEMA}: update it")
+        stored = value["charset"]
+        charset = Charset(stored["name"], stored["characters"])
+        if charset.sha256 != stored["sha256"]:
+            raise ArtifactError(f"{what}: the charset does not match its own hash; the file is damaged, make it again")
+        activation = value["output_activation"]
+        if activation not in ("logits", "softmax"):
+            raise ArtifactError(f"{what}: unknown output activation {activation!r}")
+        widths = value["trained_widths"]
+        return Contract(
+            charset=charset,
+            geometry=Geometry(**value["geometry"]),
+            model=dict(value["model"]),
+            profile=dict(value["profile"]),
+            output_activation=activation,
+            trained_widths=(int(widths[0]), int(widths[1])) if widths else None,
+            parent_sha256=value["parent_sha256"],
+            precision=str(value["precision"]),
+        )
+    except ArtifactError:
+        raise
+    except (KeyError, TypeError, ValueError, IndexError, DataError) as error:
+        raise ArtifactError(f"{what}: damaged contract ({type(error).__name__}: {error}); make the file again") from error
+
+
+def contract_from_metadata(metadata: Mapping[str, str], what: str) -> Contract:
+    """Read the contract out of ONNX metadata. Raises ArtifactError when there is none."""
+    if METADATA_KEY not in metadata:
+        raise ArtifactError(
+            f"{what} carries no nordocr contract (charset, geometry, activation); export it with `nordocr export`"
+        )
+    try:
+        value = json.loads(metadata[METADATA_KEY])
+    except json.JSONDecodeError as error:
+        raise ArtifactError(f"{what}: damaged contract ({error}); make the file again") from error
+    return contract_from_json(value, what)

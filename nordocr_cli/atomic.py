@@ -1,0 +1,115 @@
+"""Writing files whole or not at all, and hashing them.
+
+Every artifact goes through `replacing`: a temporary file beside the target, fsync, rename, fsync of the folder. A reader
+sees the old file or the new one; a killed writer leaves a `.name.*.tmp`, which the next writer of that name sweeps away.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from nordocr_cli.errors import DataError
+
+# A temporary this old belongs to a writer that died; a younger one may belong to a run beside this one.
+_STALE_AFTER_S = 3600.0
+
+
+@contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """Yield a temporary path in `target`'s folder; on success fsync it and rename it to `target`, else remove it.
+
+    The body may write a file or make a folder at the yielded path (a folder needs a `target` that does not exist yet or is
+    a folder: the old one is replaced). Raises DataError when the disk is full or the folder cannot be written.
+    """
+    target = Path(target)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(target)
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
+        os.close(handle)
+        os.unlink(name)
+    except OSError as error:
+        raise DataError(f"cannot write {target}: {error.strerror or error}") from error
+    temporary = Path(name)
+    try:
+        yield temporary
+        _fsync_tree(temporary)
+        if temporary.is_dir() and target.is_dir():
+            doomed = Path(str(temporary) + ".old")
+            os.replace(target, doomed)
+            os.replace(temporary, target)
+            shutil.rmtree(doomed)
+        else:
+            if not temporary.is_dir():
+                os.chmod(temporary, 0o666 & ~_umask())
+            os.replace(temporary, target)
+        _fsync(target.parent)
+    except OSError as error:
+        raise DataError(f"cannot write {target}: {error.strerror or error}; the previous file is untouched") from error
+    finally:
+        if temporary.is_dir():
+            shutil.rmtree(temporary, ignore_errors=True)
+        else:
+            temporary.unlink(missing_ok=True)
+
+
+def write_bytes(target: Path, content: bytes) -> None:
+    """Write `content` to `target` atomically."""
+    with replacing(target) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_text(target: Path, text: str) -> None:
+    """Write `text` to `target` atomically, UTF-8 with `\\n` line ends on every platform."""
+    write_bytes(target, text.encode("utf-8"))
+
+
+def write_json(target: Path, value: Any) -> None:
+    """Write `value` as indented UTF-8 JSON, atomically. Raises ValueError on NaN and infinity: JSON has neither."""
+    write_text(target, json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file in hex. Raises DataError when it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _sweep(target: Path) -> None:
+    for stale in target.parent.glob(f".{target.name}.*.tmp*"):
+        if time.time() - stale.stat().st_mtime > _STALE_AFTER_S:
+            shutil.rmtree(stale, ignore_errors=True) if stale.is_dir() else stale.unlink(missing_ok=True)
+
+
+def _fsync(path: Path) -> None:
+    if os.name == "nt" and path.is_dir():
+        return  # Windows cannot open a folder for fsync.
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _fsync_tree(path: Path) -> None:
+    if path.is_dir():
+        for child in path.rglob("*"):
+            if child.is_file():
+                _fsync(child)
+    _fsync(path)

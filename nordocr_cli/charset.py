@@ -1,0 +1,206 @@
+"""Character sets: the order of the classes of a recognizer, and nothing else.
+
+Class 0 is the CTC blank; class `i + 1` is `characters[i]`. The file form is one character a line (`nordic_dict.txt`), and
+`Charset.sha256` is the SHA-256 of exactly that file, so `sha256sum nordic_dict.txt` proves which charset a file holds.
+"""
+
+import hashlib
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from nordocr_cli.errors import DataError, UsageError, nearest
+
+BLANK = 0
+
+_ASCII_PUNCTUATION = "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~"
+_DIGITS = "0123456789"
+_UPPER = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_NORDIC_CHARACTERS = (
+    _DIGITS
+    + _UPPER
+    + _UPPER.lower()
+    + "ÅÄÖØÆÐÞÜ"
+    + "åäöøæðþü"
+    + " "
+    + _ASCII_PUNCTUATION
+    # The document's copy shows ASCII quotes here; the consumer has the curly ones (requirements.md, decisions).
+    + "§°€£«»–—\u2018\u2019\u201c\u201d±×"
+)
+
+
+def to_nfc(text: str) -> str:
+    """Return `text` in Unicode NFC, the only form in which this project stores and compares text."""
+    return unicodedata.normalize("NFC", text)
+
+
+def describe_character(character: str) -> str:
+    """Return e.g. `'á' (U+00E1 LATIN SMALL LETTER A WITH ACUTE)`."""
+    return f"{character!r} (U+{ord(character):04X} {unicodedata.name(character, 'unnamed')})"
+
+
+@dataclass(frozen=True)
+class Charset:
+    """An ordered set of characters. Raises DataError when a character appears twice or is not a single NFC code point."""
+
+    name: str
+    characters: str
+
+    def __post_init__(self) -> None:
+        if not self.characters:
+            raise DataError(f"charset {self.name!r} is empty")
+        seen: dict[str, int] = {}
+        for index, character in enumerate(self.characters, start=1):
+            if character in seen:
+                raise DataError(
+                    f"charset {self.name!r}: {describe_character(character)} is class {seen[character]} and again class "
+                    f"{index}; each character may appear once (were curly quotes flattened to ASCII?)"
+                )
+            if character in "\r\n\0" or to_nfc(character) != character:
+                raise DataError(f"charset {self.name!r}: class {index} is {character!r}, which is not an NFC character")
+            seen[character] = index
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes C, the blank included."""
+        return len(self.characters) + 1
+
+    @cached_property
+    def class_of(self) -> dict[str, int]:
+        """Map from character to class (1-based; 0 is the blank)."""
+        return {character: index for index, character in enumerate(self.characters, start=1)}
+
+    @cached_property
+    def sha256(self) -> str:
+        """SHA-256 of `to_dict_text()` in UTF-8, in hex."""
+        return hashlib.sha256(self.to_dict_text().encode("utf-8")).hexdigest()
+
+    def missing(self, text: str) -> list[str]:
+        """Return the distinct characters of `text` that this charset cannot write, in order of appearance."""
+        return [c for c in dict.fromkeys(text) if c not in self.class_of]
+
+    def encode(self, text: str) -> list[int]:
+        """Return the classes of NFC `text`. Raises DataError naming every character outside the charset."""
+        try:
+            return [self.class_of[character] for character in text]
+        except KeyError:
+            names = ", ".join(describe_character(c) for c in self.missing(text))
+            raise DataError(f"charset {self.name!r} has no {names} (text: {text!r})") from None
+
+    def decode(self, classes: Iterable[int]) -> str:
+        """Return the text of classes 1…C-1. CTC collapse is decode/ctc.py's job: a blank here is an error."""
+        characters = []
+        for c in classes:
+            if not 1 <= c < self.num_classes:
+                raise DataError(f"class {c} is outside 1…{self.num_classes - 1} of charset {self.name!r}")
+            characters.append(self.characters[c - 1])
+        return "".join(characters)
+
+    def to_dict_text(self) -> str:
+        """Return the dictionary file's text: one character a line; the space is a line that holds one space."""
+        return "".join(character + "\n" for character in self.characters)
+
+
+def from_dict_text(text: str, name: str) -> Charset:
+    """Read a dictionary file's text. Only the line ends are taken off: a line with one space is the space character.
+
+    Raises DataError naming the line when one does not hold exactly one character.
+    """
+    lines = text.removeprefix("\ufeff").replace("\r\n", "\n").split("\n")
+    if lines and lines[-1] == "":
+        lines.pop()
+    for number, line in enumerate(lines, start=1):
+        if len(line) != 1:
+            what = "is empty (was the space stripped by an editor?)" if line == "" else f"holds {line!r}"
+            raise DataError(f"{name}:{number}: {what}; a dictionary has exactly one character a line")
+    return Charset(name, "".join(lines))
+
+
+_RUST_TOKEN = re.compile(
+    r"//[^\n]*|/\*.*?\*/"  # comments
+    r"|'(?:\\u\{(?P<hex>[0-9A-Fa-f_]{1,8})\}|\\x(?P<byte>[0-7][0-9A-Fa-f])|\\(?P<escape>[nrt0'\"\\])|(?P<plain>[^'\\\n]))'"
+    r"|(?P<other>[^\s,])",
+    re.DOTALL,
+)
+_RUST_ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "0": "\0", "'": "'", '"': '"', "\\": "\\"}
+
+
+def from_rust_source(source: str, array: str = "CTC_CHARSET") -> Charset:
+    """Read the Rust array `array` (`static NAME: &[char] = &[ '0', … ];`) from `source`.
+
+    The consumer's file holds two arrays; the name decides, so that the older PARSeq one is never taken by accident.
+    Raises DataError when the array is not there or holds something other than char literals and comments.
+    """
+    start = re.search(rf"\b(?:static|const)\s+{re.escape(array)}\s*:[^=;]*=\s*&?\s*\[", source)
+    if start is None:
+        arrays = re.findall(r"\b(?:static|const)\s+(\w+)\s*:\s*&?\s*\[", source)
+        raise DataError(f"no array {array!r} in the Rust source; {nearest(array, arrays) if arrays else 'it has no arrays'}")
+    characters: list[str] = []
+    for token in _RUST_TOKEN.finditer(source, start.end()):
+        if token["other"] == "]":
+            return Charset(f"rust:{array}", "".join(characters))
+        if token["other"] is not None:
+            line = source.count("\n", 0, token.start()) + 1
+            raise DataError(f"Rust array {array!r}, line {line}: expected a char literal, found {token['other']!r}")
+        if token["hex"]:
+            characters.append(chr(int(token["hex"].replace("_", ""), 16)))
+        elif token["byte"]:
+            characters.append(chr(int(token["byte"], 16)))
+        elif token["escape"]:
+            characters.append(_RUST_ESCAPES[token["escape"]])
+        elif token["plain"]:
+            characters.append(token["plain"])
+    raise DataError(f"Rust array {array!r} has no closing bracket")
+
+
+NORDIC = Charset("nordic", _NORDIC_CHARACTERS)
+# Appended after class 125, so that every class of `nordic` keeps its index (requirements.md, decisions).
+NORDIC_EXT = Charset("nordic-ext", _NORDIC_CHARACTERS + "ÁÉÍÓÚÝ" + "áéíóúý" + "ŠšŽž" + "ÀàÈèÊêËëÏïÒòÑñÇç" + "…•·½¼¾²³µ©®™†")
+ALPHANUMERIC = Charset("alphanumeric", _DIGITS + _UPPER.lower() + _UPPER)
+
+CHARSETS: dict[str, Charset] = {charset.name: charset for charset in (NORDIC, NORDIC_EXT, ALPHANUMERIC)}
+
+
+def load_charset(name_or_path: str) -> Charset:
+    """Return a charset by name, or read one from a dictionary file (`.txt`) or the consumer's `charset.rs`.
+
+    Raises UsageError for an unknown name and DataError for a file that does not hold a charset.
+    """
+    if name_or_path in CHARSETS:
+        return CHARSETS[name_or_path]
+    path = Path(name_or_path)
+    if not path.suffix:
+        raise UsageError(f"unknown charset {name_or_path!r}: {nearest(name_or_path, list(CHARSETS))}")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UsageError(f"no charset file {path}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read charset {path}: {error}") from error
+    return from_rust_source(text) if path.suffix == ".rs" else from_dict_text(text, str(path))
+
+
+def differences(a: Charset, b: Charset) -> list[str]:
+    """Return one line per class at which `a` and `b` differ; empty when they are the same."""
+    lines = []
+    for index in range(max(len(a.characters), len(b.characters))):
+        left, right = a.characters[index : index + 1], b.characters[index : index + 1]
+        if left != right:
+            shown = [describe_character(c) if c else "nothing" for c in (left, right)]
+            lines.append(f"class {index + 1}: {a.name} has {shown[0]}, {b.name} has {shown[1]}")
+    return lines
+
+
+# The letters and signs that running text of each language uses beyond a-z, A-Z and ASCII; for `charset coverage`.
+LANGUAGE_CHARACTERS: dict[str, Sequence[str]] = {
+    "sv": "ÅÄÖåäöÉéÜü",
+    "nb": "ÆØÅæøåÉéÒòÔôÓó",
+    "nn": "ÆØÅæøåÒòÉéÓóÈè",
+    "da": "ÆØÅæøåÉéÜü",
+    "is": "ÁÐÉÍÓÚÝÞÆÖáðéíóúýþæö",
+    "fi": "ÅÄÖåäöŠšŽž",
+    "fo": "ÁÐÍÓÚÝÆØáðíóúýæø",
+}

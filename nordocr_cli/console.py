@@ -1,0 +1,129 @@
+"""What the user sees: results on stdout, everything else on stderr."""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from rich.console import Console as RichConsole
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+_PLAIN_LINE_EVERY_S = 5.0
+
+
+class Console:
+    """Implements `nordocr_cli.progress.Progress` for a terminal, and for a log where there is none."""
+
+    def __init__(self, *, quiet: bool = False, verbose: int = 0, as_json: bool = False) -> None:
+        self.quiet, self.verbose, self.as_json = quiet, verbose, as_json
+        # GITHUB_ACTIONS makes rich force colours into logs; decide by the stream alone.
+        self.err = RichConsole(stderr=True, force_terminal=sys.stderr.isatty(), highlight=False, soft_wrap=True)
+        self.out = RichConsole(force_terminal=sys.stdout.isatty(), highlight=False, width=None if sys.stdout.isatty() else 120)
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+        self._label, self._unit = "", ""
+        self._done, self._total = 0, 0
+        self._began = self._spoke = 0.0
+
+    # results -----------------------------------------------------------------------------------------------------------
+
+    def json(self, value: Any) -> None:
+        """Write one JSON value to stdout."""
+        sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False, default=str) + "\n")
+
+    def line(self, text: str) -> None:
+        """Write one line of a result to stdout, exactly as given."""
+        sys.stdout.write(text + "\n")
+
+    def table(self, title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: Sequence[int] = ()) -> None:
+        """Print a table to stdout; the columns numbered in `right` are right-aligned. Cells are shown literally."""
+        table = Table(title=escape(title), title_justify="left", header_style="bold", title_style="bold")
+        for index, column in enumerate(columns):
+            table.add_column(escape(column), justify="right" if index in right else "left", overflow="fold")
+        for row in rows:
+            table.add_row(*(escape(str(cell)) for cell in row))
+        self.out.print(table)
+
+    def next(self, command: str) -> None:
+        """Name the command that comes next, as the last line of a success (stderr)."""
+        if not self.quiet and not self.as_json:
+            self.err.print(f"[dim]next:[/dim] {escape(command)}")
+
+    # Progress ----------------------------------------------------------------------------------------------------------
+
+    def start(self, label: str, total: int | None = None, unit: str = "lines") -> None:
+        """Begin a task; see Progress."""
+        self.finish()
+        self._label, self._unit, self._done, self._total = label, unit, 0, total or 0
+        self._began = self._spoke = time.monotonic()
+        if self.quiet or not self.err.is_terminal:
+            return
+        self._bar = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[extra]}"),
+            console=self.err,
+            transient=True,
+        )
+        self._task = self._bar.add_task(escape(label), total=total, rate="", extra="")
+        self._bar.start()
+
+    def advance(self, units: int = 1, **fields: str) -> None:
+        """Add progress; see Progress."""
+        self._done += units
+        now = time.monotonic()
+        rate = f"{self._done / max(now - self._began, 1e-9):,.1f} {self._unit}/s"
+        extra = "  ".join(f"{key} {value}" for key, value in fields.items())
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, completed=self._done, rate=rate, extra=escape(extra))
+        elif not self.quiet and now - self._spoke >= _PLAIN_LINE_EVERY_S:
+            self._spoke = now
+            of = f"/{self._total}" if self._total else ""
+            self.err.print(escape(f"{self._label}: {self._done}{of} {self._unit}, {rate}  {extra}".rstrip()))
+
+    def finish(self) -> None:
+        """End the task; see Progress."""
+        if self._bar is not None:
+            self._bar.stop()
+        self._bar = self._task = None
+
+    def note(self, message: str) -> None:
+        """Say one line on stderr unless quiet."""
+        if not self.quiet:
+            self.err.print(escape(message))
+
+    def detail(self, message: str) -> None:
+        """Say one line on stderr with -v."""
+        if self.verbose:
+            self.err.print(f"[dim]{escape(message)}[/dim]")
+
+    def warn(self, message: str) -> None:
+        """Say a warning on stderr, also when quiet."""
+        self.err.print(f"[yellow]warning:[/yellow] {escape(message)}")
+
+    def error(self, message: str) -> None:
+        """Say an error on stderr."""
+        self.finish()
+        self.err.print(f"[bold red]error:[/bold red] {escape(message)}")
+
+
+def utf8_streams() -> None:
+    """Make stdout and stderr UTF-8 wherever the platform's default is something else (Windows, LANG=C)."""
+    for stream in (sys.stdout, sys.stderr):
+        encoding = (getattr(stream, "encoding", None) or "").lower().replace("-", "")
+        if encoding != "utf8" and hasattr(stream, "reconfigure"):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+
+
+def no_ansi_from_ci() -> None:
+    """Typer forces ANSI codes into help where GITHUB_ACTIONS is set; take its switch away unless a terminal is there."""
+    if not sys.stdout.isatty():
+        os.environ.setdefault("_TYPER_FORCE_DISABLE_TERMINAL", "1")

@@ -1,0 +1,386 @@
+"""Profiles: one TOML file that says everything about a recognizer, and where each of its values came from.
+
+Precedence, highest first: flag, `--set dotted.key=value`, the profile, the profile it extends, default. An unknown key is an
+error that names the file, the dotted key and the nearest known key.
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from nordocr_cli.charset import Charset, load_charset
+from nordocr_cli.errors import NordocrError, UsageError, nearest
+from nordocr_cli.geometry import Geometry
+
+Precision = Literal["fp32", "fp16", "bf16"]
+# The names that Lightning users type (000-19), and ours.
+_PRECISION_ALIASES = {"32": "fp32", "32-true": "fp32", "16": "fp16", "16-mixed": "fp16", "bf16-mixed": "bf16"}
+_MAX_EXTENDS = 8
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class SvtrV2Model(_Table):
+    """SVTRv2 as its authors publish it (facts/svtrv2.md): tiny, small or base."""
+
+    name: Literal["svtrv2"]
+    size: Literal["tiny", "small", "base"] = "base"
+    head: Literal["rctc"] = "rctc"
+    drop_path: float = Field(0.1, ge=0, lt=1)
+
+
+class SvtrV2NanoModel(_Table):
+    """A lean, pre-norm network of the SVTRv2 family for CPUs: height halved early, attention only at height 2."""
+
+    name: Literal["svtrv2-nano"]
+    dims: tuple[int, int, int] = (48, 96, 192)
+    depths: tuple[int, int, int] = (2, 3, 3)
+    drop_path: float = Field(0.0, ge=0, lt=1)
+
+
+class SvtrModel(_Table):
+    """SVTR for short strips: three stages, local and global mixing, height merged to 1."""
+
+    name: Literal["svtr"]
+    size: Literal["tiny", "small", "base", "large"] = "tiny"
+    local_window: tuple[int, int] = (7, 7)  # [height, width]; the paper's is 7x11
+    out_channels: int = Field(256, ge=1)
+    drop_path: float = Field(0.1, ge=0, lt=1)
+
+
+class MambaModel(_Table):
+    """ResNet34 features, a Mamba encoder, a linear CTC classifier."""
+
+    name: Literal["mamba"]
+    backbone: Literal["resnet34"] = "resnet34"
+    backbone_weights: str = ""
+    features: int = Field(512, ge=1)
+    adapter_rank: int = Field(64, ge=0)
+    use_lora: bool = True
+    layers: int = Field(4, ge=1)
+    d_state: int = Field(16, ge=1)
+    d_conv: int = Field(4, ge=1)
+    expand: int = Field(2, ge=1)
+    bidirectional: bool = True
+    pretrained: str = ""
+
+
+Model = Annotated[SvtrV2Model | SvtrV2NanoModel | SvtrModel | MambaModel, Field(discriminator="name")]
+
+
+class Data(_Table):
+    """Where the line stores are. Paths are relative to the working folder."""
+
+    train: tuple[str, ...] = ()
+    val: tuple[str, ...] = ()
+    num_workers: int = Field(2, ge=0)
+
+
+class Train(_Table):
+    """Hyper-parameters of training. `lr` is the peak of the OneCycle schedule for `lr_batch` lines a step."""
+
+    epochs: int = Field(20, ge=1)
+    lr: float = Field(7e-4, gt=0)
+    weight_decay: float = Field(0.05, ge=0)
+    warmup_ratio: float = Field(0.075, ge=0, lt=1)
+    grad_clip: float = Field(5.0, ge=0)
+    precision: Precision = "bf16"
+    # Lines a step at widths up to batch_width_px; wider buckets get fewer, so that a batch holds as many pixels.
+    batch_size: int = Field(256, ge=1)
+    batch_width_px: int = Field(320, ge=4)
+    # Batch size by GPU (001-33), used instead of batch_size on that card.
+    batch_by_arch: dict[str, int] = Field(default_factory=dict)
+    # Share of the steps in which the network is told the widths and masks the padding; in the others it meets the white
+    # padding of serving, which an exported model without a mask has to live with.
+    mask_share: float = Field(0.5, ge=0, le=1)
+    ema_decay: float = Field(0.0, ge=0, lt=1)
+    seed: int = Field(1, ge=0)
+    eval_every: int = Field(1000, ge=1)
+    save_every: int = Field(500, ge=1)
+    log_every: int = Field(20, ge=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _accept_precision_aliases(cls, table: Any) -> Any:
+        if isinstance(table, dict) and str(table.get("precision")) in _PRECISION_ALIASES:
+            return {**table, "precision": _PRECISION_ALIASES[str(table["precision"])]}
+        return table
+
+
+class Augment(_Table):
+    """Probabilities of the on-the-fly changes to a training line."""
+
+    pad_right: float = Field(0.3, ge=0, le=1)  # extra white padding, up to max_pad_right_px
+    max_pad_right_px: int = Field(320, ge=0)
+    brightness: float = Field(0.2, ge=0, le=1)
+    noise: float = Field(0.1, ge=0, le=1)
+
+
+class Export(_Table):
+    """Defaults of `nordocr export`."""
+
+    opset: int = Field(17, ge=17, le=23)
+    precision: Literal["fp32", "fp16"] = "fp32"
+    simplify: bool = True
+    output_activation: Literal["logits", "softmax"] = "logits"
+
+
+class Engine(_Table):
+    """Shape range of one engine: batch and width (pixels); the height is the geometry's."""
+
+    min_batch: int = Field(1, ge=1)
+    opt_batch: int = Field(32, ge=1)
+    max_batch: int = Field(64, ge=1)
+    min_width: int = Field(32, ge=4)
+    opt_width: int = Field(768, ge=4)
+    max_width: int = Field(1792, ge=4)
+    precision: Literal["fp32", "fp16"] = "fp16"
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "Engine":
+        for side in ("batch", "width"):
+            least, best, most = (getattr(self, f"{end}_{side}") for end in ("min", "opt", "max"))
+            if not least <= best <= most:
+                raise ValueError(f"min_{side} {least} ≤ opt_{side} {best} ≤ max_{side} {most} does not hold")
+        for end in ("min", "opt", "max"):
+            if getattr(self, f"{end}_width") % 4:
+                raise ValueError(f"{end}_width {getattr(self, f'{end}_width')} is not a multiple of 4, the CTC stride")
+        return self
+
+
+class Profile(_Table):
+    """A resolved profile."""
+
+    name: str = ""
+    description: str = ""
+    experiment: str = ""
+    charset: str = "nordic"
+    model: Model
+    geometry: Geometry = Geometry()
+    data: Data = Data()
+    train: Train = Train()
+    augment: Augment = Augment()
+    export: Export = Export()
+    engine: dict[str, Engine] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _engines_know_their_arch(self) -> "Profile":
+        for arch in self.engine:
+            if not (arch.startswith("sm") and arch[2:].isdigit()):
+                raise ValueError(f"[engine.{arch}]: a table is named by GPU architecture, e.g. [engine.sm120]")
+        return self
+
+    def load_charset(self) -> Charset:
+        """Return the charset. Raises UsageError or DataError when it is not there or not one."""
+        return load_charset(self.charset)
+
+
+@dataclass(frozen=True)
+class ResolvedProfile:
+    """A profile with the origin (`default`, a file's name, `--set`, `flag`) of each dotted key."""
+
+    profile: Profile
+    origins: Mapping[str, str]
+    path: Path
+
+    def to_json(self) -> dict[str, Any]:
+        """Return every value as plain JSON."""
+        return profile_to_json(self.profile)
+
+
+def profile_to_json(profile: Profile) -> dict[str, Any]:
+    """Return a profile as plain JSON values (tuples become lists)."""
+    return profile.model_dump(mode="json")
+
+
+def profile_from_json(value: Mapping[str, Any], what: str) -> Profile:
+    """Validate a profile that was embedded in an artifact. Raises UsageError naming `what` and each bad key."""
+    return _validate(dict(value), what)
+
+
+def profile_folders() -> list[Path]:
+    """Folders in which a profile is looked up by name, first hit wins: `NORDOCR_PROFILES`, then the shipped ones."""
+    extra = os.environ.get("NORDOCR_PROFILES", "")
+    package = Path(__file__).parent
+    shipped = package / "profiles" if (package / "profiles").is_dir() else package.parent / "profiles"
+    return [*(Path(p) for p in extra.split(os.pathsep) if p), shipped]
+
+
+def profile_names() -> list[str]:
+    """Names of all profiles that can be given to `--profile`, sorted."""
+    return sorted({path.stem for folder in profile_folders() for path in folder.glob("*.toml")})
+
+
+def find_profile(name_or_path: str) -> Path:
+    """Return the profile's file. Raises UsageError with the nearest name."""
+    path = Path(name_or_path)
+    if path.suffix == ".toml" or len(path.parts) > 1:
+        if path.is_file():
+            return path
+        raise UsageError(f"no profile file {path}")
+    for folder in profile_folders():
+        if (folder / f"{name_or_path}.toml").is_file():
+            return folder / f"{name_or_path}.toml"
+    raise UsageError(f"unknown profile {name_or_path!r}: {nearest(name_or_path, profile_names())}")
+
+
+def load_profile(
+    name_or_path: str, sets: Sequence[str] = (), flags: Mapping[str, Any] | None = None
+) -> ResolvedProfile:
+    """Read, merge and validate a profile.
+
+    `sets` are `dotted.key=value` with the value typed as TOML (a bare word is taken as a string); `flags` are dotted keys
+    that command line flags set, None meaning not given. Raises UsageError naming file, dotted key and the nearest known key.
+    """
+    path = find_profile(name_or_path)
+    table, origins = _read_with_parents(path)
+    table.setdefault("name", path.stem)
+    for assignment in sets:
+        key, value = parse_set(assignment)
+        _put(table, key, value, "--set")
+        _mark(origins, key, value, "--set")
+    for key, value in (flags or {}).items():
+        if value is not None:
+            _put(table, key, value, "flag")
+            _mark(origins, key, value, "flag")
+    profile = _validate(table, str(path))
+    try:
+        profile.load_charset()
+    except UsageError as error:
+        raise UsageError(f"{path}: charset: {error}") from None
+    complete = {key: origins.get(key, "default") for key in flatten(profile_to_json(profile))}
+    return ResolvedProfile(profile, complete, path)
+
+
+def parse_set(assignment: str) -> tuple[str, Any]:
+    """Split `dotted.key=value`. Raises UsageError when there is no `=` or no key."""
+    key, equals, text = assignment.partition("=")
+    key, text = key.strip(), text.strip()
+    if not equals or not key:
+        raise UsageError(f"--set {assignment!r}: expected dotted.key=value, e.g. --set train.lr=3e-4")
+    try:
+        return key, tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        if text and not set(text) & set("\"'[]{}=\n"):
+            return key, text
+        raise UsageError(f"--set {key}: {text!r} is not a TOML value; quote strings, e.g. --set {key}='\"text\"'") from None
+
+
+def flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return `{dotted.key: value}` for every leaf of nested tables."""
+    leaves: dict[str, Any] = {}
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            leaves |= flatten(value, f"{prefix}{key}.")
+        else:
+            leaves[prefix + key] = value
+    return leaves
+
+
+def _read_with_parents(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    chain: list[tuple[Path, dict[str, Any]]] = []
+    current: Path | None = path
+    while current is not None:
+        if any(current == seen for seen, _ in chain) or len(chain) == _MAX_EXTENDS:
+            names = " → ".join(p.stem for p, _ in chain)
+            raise UsageError(f"{path}: `extends` goes round in a circle or too deep: {names} → {current.stem}")
+        table = _read_toml(current)
+        chain.append((current, table))
+        parent = table.pop("extends", None)
+        if parent is not None and not isinstance(parent, str):
+            raise UsageError(f"{current}: extends must be the name of a profile, not {parent!r}")
+        beside = current.parent / f"{parent}.toml"
+        current = None if parent is None else beside if beside.is_file() else find_profile(parent)
+    merged: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for file, table in reversed(chain):
+        # A network of another name shares no options with the one it replaces.
+        if "name" in table.get("model", {}) and table["model"]["name"] != merged.get("model", {}).get("name"):
+            merged.pop("model", None)
+            origins = {key: origin for key, origin in origins.items() if not key.startswith("model.")}
+        table.setdefault("description", "")
+        _merge(merged, table)
+        origins |= {key: file.name for key in flatten(table)}
+    return merged, origins
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{path}: not valid TOML: {error}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read profile {path}: {error}") from error
+
+
+def _merge(into: dict[str, Any], table: Mapping[str, Any]) -> None:
+    for key, value in table.items():
+        if isinstance(value, Mapping) and isinstance(into.get(key), dict):
+            _merge(into[key], value)
+        else:
+            into[key] = dict(value) if isinstance(value, Mapping) else value
+
+
+def _put(table: dict[str, Any], dotted: str, value: Any, origin: str) -> None:
+    *parents, last = dotted.split(".")
+    for parent in parents:
+        table = table.setdefault(parent, {})
+        if not isinstance(table, dict):
+            raise UsageError(f"{origin} {dotted}: {parent!r} is a value, not a table")
+    table[last] = value
+
+
+def _mark(origins: dict[str, str], dotted: str, value: Any, origin: str) -> None:
+    keys = flatten(value, f"{dotted}.") if isinstance(value, Mapping) else [dotted]
+    origins |= dict.fromkeys(keys, origin)
+
+
+def _validate(table: dict[str, Any], where: str) -> Profile:
+    try:
+        return Profile.model_validate(table)
+    except ValidationError as error:
+        problems = [_explain(dict(problem), table) for problem in error.errors(include_url=False)]
+        raise UsageError("\n".join(f"{where}: {problem}" for problem in problems)) from None
+    except NordocrError as error:
+        raise UsageError(f"{where}: {error}") from None
+
+
+def _explain(problem: dict[str, Any], table: Mapping[str, Any]) -> str:
+    location = [str(part) for part in problem["loc"]]
+    tag = table.get("model", {}).get("name") if isinstance(table.get("model"), Mapping) else None
+    if len(location) > 1 and location[0] == "model" and location[1] == tag:
+        del location[1]  # pydantic puts the union's tag into the path
+    dotted = ".".join(location) or "the profile"
+    if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        return f"unknown key {dotted!r}; {nearest(location[-1], sorted(_known_keys(location[:-1], tag)))}"
+    if problem["type"] in ("union_tag_invalid", "union_tag_not_found"):
+        return f"model.name: {nearest(str(tag), model_names())}" if tag else f"model.name is missing; known: {', '.join(model_names())}"
+    if problem["type"] == "missing":
+        return f"{dotted} is missing"
+    shown = "" if problem["type"] == "value_error" else f" (got {problem['input']!r})"
+    return f"{dotted}: {problem['msg'].removeprefix('Value error, ')}{shown}"
+
+
+def model_names() -> list[str]:
+    """Names that `model.name` may take."""
+    return [get_args(kind.model_fields["name"].annotation)[0] for kind in get_args(get_args(Model)[0])]
+
+
+def _known_keys(parents: Sequence[str], tag: str | None) -> set[str]:
+    """Keys that the table at `parents` may hold."""
+    kind: Any = Profile
+    for parent in parents:
+        if get_origin(kind) is dict:
+            kind = get_args(kind)[1]
+        elif parent == "model":
+            kind = next((k for k in get_args(get_args(Model)[0]) if get_args(k.model_fields["name"].annotation)[0] == tag), Profile)
+        else:
+            kind = kind.model_fields[parent].annotation
+    return set(getattr(kind, "model_fields", None) or getattr(kind, "__dataclass_fields__", {}))

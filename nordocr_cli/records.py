@@ -1,0 +1,109 @@
+"""The records that travel between the parts: torch-free, frozen, with their JSON forms.
+
+    files ─▶ LineRow ─▶ line store ─▶ logits ─▶ Recognition ─▶ LineResult ─▶ report
+    document ─▶ Region / Page (the consumer's result JSON)
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class LineRow:
+    """One row of a manifest: one line image and its text.
+
+    `id` is unique in its manifest; `image` a path relative to the manifest's root (or a key of a foreign LMDB); `text` is
+    NFC; `source` names the document that the line was cut from (splits go by it); `extra` keeps every other key of the row.
+    """
+
+    id: str
+    image: str
+    text: str
+    language: str = ""
+    subset: str = ""
+    split: str = ""
+    source: str = ""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the row as one flat JSON object, empty fields left out."""
+        row = {k: v for k, v in asdict(self).items() if k != "extra" and v != ""}
+        return {"text": self.text, **row, **self.extra}
+
+
+@dataclass(frozen=True, slots=True)
+class Recognition:
+    """What a recognizer read on one line.
+
+    `confidence` is the geometric mean of `char_confidences` (0…1; 0.0 for an empty reading, None where an engine gives none);
+    `spans` are the [first, last + 1) CTC frames of each character. Both tuples are as long as `text`, or empty where an
+    engine has no such figures.
+    """
+
+    text: str
+    confidence: float | None = None
+    char_confidences: tuple[float, ...] = ()
+    spans: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LineResult:
+    """One line as eval saw it. `width` is the stored width in pixels at the geometry's height, `squash_ratio` how many
+    times the crop was too wide (1.0 = fits), `frames` the number of CTC frames it had (None where not known)."""
+
+    id: str
+    reference: str
+    hypothesis: str
+    confidence: float | None = None
+    language: str = ""
+    subset: str = ""
+    source: str = ""
+    width: int | None = None
+    squash_ratio: float = 1.0
+    frames: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the result as one JSON object, unknown fields left out."""
+        return {k: v for k, v in asdict(self).items() if v is not None and v != ""} | {
+            "reference": self.reference,
+            "hypothesis": self.hypothesis,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """An axis-parallel box on a page, in pixels of that page; `x`, `y` is the top left corner."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+    @property
+    def right(self) -> float:
+        """x of the right edge."""
+        return self.x + self.width
+
+    @property
+    def bottom(self) -> float:
+        """y of the bottom edge."""
+        return self.y + self.height
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """One text line on a page: where it is and, when somebody has read it, what it says."""
+
+    box: Box
+    text: str = ""
+    confidence: float | None = None
+    char_confidences: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of a document; `index` counts from 0, as the consumer's JSON does."""
+
+    index: int
+    regions: tuple[Region, ...]

@@ -1,0 +1,40 @@
+"""The two seams for everything that recognizes: Runner (tensor in, logits out) and Recognizer (crops in, text out)."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nordocr_cli.artifact import Contract
+from nordocr_cli.records import Recognition
+
+Image = NDArray[np.uint8]  # (height, width, 3) RGB
+
+
+class Runner(Protocol):
+    """A network on a backend. What bench times."""
+
+    name: str  # the model file's name
+    backend: str  # torch | onnxruntime | tensorrt | tensorrt-rtx
+    contract: Contract
+    uses_widths: bool  # True: padding is masked by the widths, so a line's logits do not depend on its batch
+
+    def run(self, images: NDArray[np.uint8], widths: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return logits float32 (N, T, C), T = geometry.out_length(W), for uint8 images (N, 3, height, W).
+
+        Row i is an image `widths[i]` pixels wide, padded on the right with the geometry's pad value.
+        """
+
+
+class Recognizer(Protocol):
+    """Whatever reads line crops: a runner with preprocessing and decoding, Tesseract, a VLM. What eval compares."""
+
+    name: str
+
+    def recognize(self, crops: Sequence[Image]) -> list[Recognition]:
+        """Return one Recognition a crop, in order; a crop's text does not depend on the others.
+
+        Crops are uint8 (height, width, 3) RGB of any size; a crop that has the geometry's height and an allowed width
+        (as the line store keeps them) is not resized again.
+        """
