@@ -6,16 +6,18 @@ A loader compares the contract it finds with the one it needs and refuses a mism
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from nordocr_cli.charset import Charset, differences
-from nordocr_cli.errors import ArtifactError, DataError
+from nordocr_cli.errors import ArtifactError, DataError, UsageError
 from nordocr_cli.geometry import Geometry
 
 OutputActivation = Literal["logits", "softmax"]
 
 SCHEMA = 1
 METADATA_KEY = "nordocr.contract"
+_MAX_HEADER_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -114,3 +116,60 @@ def contract_from_metadata(metadata: Mapping[str, str], what: str) -> Contract:
     except json.JSONDecodeError as error:
         raise ArtifactError(f"{what}: damaged contract ({error}); make the file again") from error
     return contract_from_json(value, what)
+
+
+def find_weights(path: Path) -> Path:
+    """Return the weights file that `path` means: itself, or `best.safetensors` of a run folder. Raises UsageError."""
+    if path.is_dir():
+        if (path / "best.safetensors").is_file():
+            return path / "best.safetensors"
+        raise UsageError(f"{path} holds no best.safetensors; is it the folder of a run?")
+    if not path.exists():
+        raise UsageError(f"no file or run folder {path}")
+    return path
+
+
+def read_contract(path: Path) -> Contract:
+    """Read the contract of a weights file (`.safetensors`), an ONNX model or an engine, without loading the network.
+
+    Raises ArtifactError when there is none or it is damaged, UsageError for a file of another kind.
+    """
+    match path.suffix:
+        case ".safetensors":
+            return contract_from_metadata(_safetensors_metadata(path), str(path))
+        case ".onnx":
+            import onnx
+
+            try:
+                model = onnx.load(path, load_external_data=False)
+            except (OSError, ValueError, _decode_error()) as error:
+                raise ArtifactError(f"{path} is not a readable ONNX model ({error}); export it again") from error
+            return contract_from_metadata({p.key: p.value for p in model.metadata_props}, str(path))
+        case ".engine":
+            sidecar = Path(f"{path}.json")
+            try:
+                value = json.loads(sidecar.read_text(encoding="utf-8"))
+            except (OSError, ValueError) as error:
+                raise ArtifactError(f"{path} has no readable sidecar {sidecar.name} ({error}); build the engine again") from error
+            return contract_from_json(value.get("contract"), str(sidecar))
+    raise UsageError(f"{path}: expected weights (.safetensors), a model (.onnx) or an engine (.engine)")
+
+
+def _decode_error() -> type[Exception]:
+    """The exception that a damaged protobuf raises; imported late because onnx is heavy."""
+    from google.protobuf.message import DecodeError
+
+    return DecodeError
+
+
+def _safetensors_metadata(path: Path) -> dict[str, str]:
+    """Metadata of a safetensors file: a length (8 bytes, little endian), then a JSON header."""
+    try:
+        with open(path, "rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if not 2 <= length <= _MAX_HEADER_BYTES:
+                raise ValueError(f"a header of {length} bytes")
+            header = json.loads(file.read(length))
+        return dict(header.get("__metadata__", {}))
+    except (OSError, ValueError, AttributeError) as error:
+        raise ArtifactError(f"{path} is not a readable weights file ({error})") from error

@@ -231,9 +231,7 @@ def find_profile(name_or_path: str) -> Path:
     raise UsageError(f"unknown profile {name_or_path!r}: {nearest(name_or_path, profile_names())}")
 
 
-def load_profile(
-    name_or_path: str, sets: Sequence[str] = (), flags: Mapping[str, Any] | None = None
-) -> ResolvedProfile:
+def load_profile(name_or_path: str, sets: Sequence[str] = (), flags: Mapping[str, Any] | None = None) -> ResolvedProfile:
     """Read, merge and validate a profile.
 
     `sets` are `dotted.key=value` with the value typed as TOML (a bare word is taken as a string); `flags` are dotted keys
@@ -361,7 +359,11 @@ def _explain(problem: dict[str, Any], table: Mapping[str, Any]) -> str:
     if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         return f"unknown key {dotted!r}; {nearest(location[-1], sorted(_known_keys(location[:-1], tag)))}"
     if problem["type"] in ("union_tag_invalid", "union_tag_not_found"):
-        return f"model.name: {nearest(str(tag), model_names())}" if tag else f"model.name is missing; known: {', '.join(model_names())}"
+        return (
+            f"model.name: {nearest(str(tag), model_names())}"
+            if tag
+            else f"model.name is missing; known: {', '.join(model_names())}"
+        )
     if problem["type"] == "missing":
         return f"{dotted} is missing"
     shown = "" if problem["type"] == "value_error" else f" (got {problem['input']!r})"
@@ -380,7 +382,9 @@ def _known_keys(parents: Sequence[str], tag: str | None) -> set[str]:
         if get_origin(kind) is dict:
             kind = get_args(kind)[1]
         elif parent == "model":
-            kind = next((k for k in get_args(get_args(Model)[0]) if get_args(k.model_fields["name"].annotation)[0] == tag), Profile)
+            kind = next(
+                (k for k in get_args(get_args(Model)[0]) if get_args(k.model_fields["name"].annotation)[0] == tag), Profile
+            )
         else:
             kind = kind.model_fields[parent].annotation
     return set(getattr(kind, "model_fields", None) or getattr(kind, "__dataclass_fields__", {}))

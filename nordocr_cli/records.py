@@ -1,7 +1,7 @@
 """The records that travel between the parts: torch-free, frozen, with their JSON forms.
 
-    files ─▶ LineRow ─▶ line store ─▶ logits ─▶ Recognition ─▶ LineResult ─▶ report
-    document ─▶ Region / Page (the consumer's result JSON)
+files ─▶ LineRow ─▶ line store ─▶ logits ─▶ Recognition ─▶ LineResult ─▶ report
+document ─▶ Region / Page (the consumer's result JSON)
 """
 
 from collections.abc import Mapping

@@ -9,7 +9,9 @@ from nordocr_cli import options
 from nordocr_cli.console import Console
 
 app = typer.Typer(help="Show, write, check and compare character sets.", no_args_is_help=True)
-Name = Annotated[str, typer.Argument(metavar="NAME|FILE", help="nordic, nordic-ext, alphanumeric, a dictionary .txt or a charset.rs.")]
+Name = Annotated[
+    str, typer.Argument(metavar="NAME|FILE", help="nordic, nordic-ext, alphanumeric, a dictionary .txt or a charset.rs.")
+]
 
 
 @app.command()
@@ -27,7 +29,9 @@ def show(name: Name = "nordic", as_json: options.Json = False) -> None:
             {"name": found.name, "num_classes": found.num_classes, "sha256": found.sha256, "characters": found.characters}
         )
         return
-    console.line(f"{found.name}: {found.num_classes} classes (blank 0, characters 1-{len(found.characters)}), sha256 {found.sha256}")
+    console.line(
+        f"{found.name}: {found.num_classes} classes (blank 0, characters 1-{len(found.characters)}), sha256 {found.sha256}"
+    )
     for start in range(0, len(found.characters), 32):
         console.line(f"{start + 1:4d}  {found.characters[start : start + 32]}")
 
@@ -79,7 +83,9 @@ def check(
 @app.command()
 def coverage(
     name: Name = "nordic",
-    text: Annotated[Path | None, typer.Option("--text", help="Count what the charset cannot write in this UTF-8 text too.")] = None,
+    text: Annotated[
+        Path | None, typer.Option("--text", help="Count what the charset cannot write in this UTF-8 text too.")
+    ] = None,
     as_json: options.Json = False,
 ) -> None:
     """Show, per language, the letters that a charset cannot write.
@@ -104,7 +110,9 @@ def coverage(
         console.json({"charset": found.name, "missing": rows, "in_text": dict(counts.most_common())})
         return
     console.table(
-        f"what {found.name} cannot write", ("language", "missing"), [(lang, missing or "nothing") for lang, missing in rows.items()]
+        f"what {found.name} cannot write",
+        ("language", "missing"),
+        [(lang, missing or "nothing") for lang, missing in rows.items()],
     )
     if text is not None:
         console.table(f"in {text}", ("character", "times"), [(repr(c), n) for c, n in counts.most_common(40)], right=(1,))

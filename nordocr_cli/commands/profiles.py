@@ -24,7 +24,12 @@ def list_(as_json: options.Json = False) -> None:
         console.json([{"name": p.profile.name, "description": p.profile.description, "path": str(p.path)} for p in profiles])
         return
     rows = [
-        (p.profile.name, p.profile.model.name, f"{p.profile.geometry.height}x{p.profile.geometry.max_width}", p.profile.description)
+        (
+            p.profile.name,
+            p.profile.model.name,
+            f"{p.profile.geometry.height}x{p.profile.geometry.max_width}",
+            p.profile.description,
+        )
         for p in profiles
     ]
     console.table("profiles", ("name", "model", "input (h x w)", "description"), rows)

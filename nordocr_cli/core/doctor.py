@@ -78,7 +78,9 @@ def _tesseract() -> Finding:
         return Finding("Tesseract", False, "not on PATH", advice)
     done = subprocess.run(["tesseract", "--list-langs"], capture_output=True, text=True, timeout=10, check=False)
     missing = [language for language in ("swe", "nor", "dan", "isl") if language not in done.stdout.split()]
-    return Finding("Tesseract", not missing, f"{version}; no {' '.join(missing)}" if missing else version, advice if missing else "")
+    return Finding(
+        "Tesseract", not missing, f"{version}; no {' '.join(missing)}" if missing else version, advice if missing else ""
+    )
 
 
 def _gpu() -> Finding:
@@ -112,7 +114,9 @@ def _disk() -> Finding:
 
 def _tensorrt_lib_dir(folder: str) -> Finding:
     if folder.endswith(("/", "\\")):
-        return Finding("TENSORRT_LIB_DIR", False, folder, "take the trailing slash off: the consumer's check fails silently with it")
+        return Finding(
+            "TENSORRT_LIB_DIR", False, folder, "take the trailing slash off: the consumer's check fails silently with it"
+        )
     if "\\" in folder:
         return Finding("TENSORRT_LIB_DIR", False, folder, "use forward slashes")
     return Finding("TENSORRT_LIB_DIR", Path(folder).is_dir(), folder, "" if Path(folder).is_dir() else "no such folder")
