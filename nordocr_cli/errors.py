@@ -3,6 +3,8 @@
 Every message says what is wrong, where (file:line, dotted key, row id) and how to mend it, in one or two lines.
 """
 
+from collections.abc import Iterable
+
 
 class NordocrError(Exception):
     """Base of all expected errors. `exit_code` is what the process returns."""
@@ -44,11 +46,12 @@ class Interrupted(NordocrError):
     exit_code = 130
 
 
-def nearest(name: str, known: "list[str] | tuple[str, ...] | set[str]") -> str:
-    """Return ` Did you mean 'x'?`-style help for a misspelt name, or the list of known ones when none is near."""
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return `did you mean 'x'?` for a misspelt name, or the list of known ones when none is near."""
     from difflib import get_close_matches
 
-    close = get_close_matches(name, list(known), n=1, cutoff=0.5)
+    known = list(known)
+    close = get_close_matches(name, known, n=1, cutoff=0.5)
     if close:
         return f"did you mean {close[0]!r}?"
     return "known: " + ", ".join(sorted(known))

@@ -4,7 +4,8 @@ This module is the only home of these numbers; prep, training, evaluation, expor
 """
 
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
+from itertools import pairwise
+from typing import Any, ClassVar, Literal, get_args
 
 # `auto` stands in profiles only: prep decides from the crop statistics and writes the decision into the store.
 OverWidth = Literal["squash", "center-crop", "auto"]
@@ -25,7 +26,7 @@ class Geometry:
     """The input contract of a line recognizer. Widths and heights are in pixels. Raises ValueError on impossible values."""
 
     # Read by pydantic when a Geometry stands in a profile: an unknown key is an error there.
-    __pydantic_config__ = {"extra": "forbid"}
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
 
     height: int = 32
     max_width: int = 1024
@@ -94,4 +95,4 @@ def out_length(width: int, stride: int = CTC_STRIDE) -> int:
 
 def frames_needed(classes: "list[int] | tuple[int, ...] | str") -> int:
     """Least number of frames in which CTC can write a sequence: its length plus one blank between equal neighbours."""
-    return len(classes) + sum(1 for a, b in zip(classes, classes[1:], strict=False) if a == b)
+    return len(classes) + sum(1 for a, b in pairwise(classes) if a == b)

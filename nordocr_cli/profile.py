@@ -72,6 +72,7 @@ class MambaModel(_Table):
     pretrained: str = ""
 
 
+_MODEL_KINDS = {"svtrv2": SvtrV2Model, "svtrv2-nano": SvtrV2NanoModel, "svtr": SvtrModel, "mamba": MambaModel}
 Model = Annotated[SvtrV2Model | SvtrV2NanoModel | SvtrModel | MambaModel, Field(discriminator="name")]
 
 
@@ -305,7 +306,7 @@ def _read_with_parents(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
             origins = {key: origin for key, origin in origins.items() if not key.startswith("model.")}
         table.setdefault("description", "")
         _merge(merged, table)
-        origins |= {key: file.name for key in flatten(table)}
+        origins |= dict.fromkeys(flatten(table), file.name)
     return merged, origins
 
 
@@ -359,20 +360,11 @@ def _explain(problem: dict[str, Any], table: Mapping[str, Any]) -> str:
     if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         return f"unknown key {dotted!r}; {nearest(location[-1], sorted(_known_keys(location[:-1], tag)))}"
     if problem["type"] in ("union_tag_invalid", "union_tag_not_found"):
-        return (
-            f"model.name: {nearest(str(tag), model_names())}"
-            if tag
-            else f"model.name is missing; known: {', '.join(model_names())}"
-        )
+        return f"model.name {tag!r}: {nearest(str(tag), list(_MODEL_KINDS))}"
     if problem["type"] == "missing":
         return f"{dotted} is missing"
     shown = "" if problem["type"] == "value_error" else f" (got {problem['input']!r})"
     return f"{dotted}: {problem['msg'].removeprefix('Value error, ')}{shown}"
-
-
-def model_names() -> list[str]:
-    """Names that `model.name` may take."""
-    return [get_args(kind.model_fields["name"].annotation)[0] for kind in get_args(get_args(Model)[0])]
 
 
 def _known_keys(parents: Sequence[str], tag: str | None) -> set[str]:
@@ -382,9 +374,7 @@ def _known_keys(parents: Sequence[str], tag: str | None) -> set[str]:
         if get_origin(kind) is dict:
             kind = get_args(kind)[1]
         elif parent == "model":
-            kind = next(
-                (k for k in get_args(get_args(Model)[0]) if get_args(k.model_fields["name"].annotation)[0] == tag), Profile
-            )
+            kind = _MODEL_KINDS.get(str(tag))
         else:
             kind = kind.model_fields[parent].annotation
     return set(getattr(kind, "model_fields", None) or getattr(kind, "__dataclass_fields__", {}))
