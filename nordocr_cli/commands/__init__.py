@@ -1,1 +1,1 @@
-"""."""
+"""The subcommands: one thin file each; flags in, profile, core, print."""

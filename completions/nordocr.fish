@@ -1,0 +1,1 @@
+complete --command nordocr --no-files --arguments "(env _NORDOCR_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=get-args _TYPER_COMPLETE_ARGS=(commandline -cp) nordocr)" --condition "env _NORDOCR_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=is-args _TYPER_COMPLETE_ARGS=(commandline -cp) nordocr"

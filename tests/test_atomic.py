@@ -1,0 +1,77 @@
+"""Files are written whole or not at all."""
+
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from nordocr_cli.atomic import replacing, sha256_of, write_json, write_text
+from nordocr_cli.errors import DataError
+
+
+def names(folder):
+    return sorted(p.name for p in folder.iterdir())
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
+    target = tmp_path / "a.txt"
+    write_text(target, "old")
+    with pytest.raises(RuntimeError), replacing(target) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert (target.read_text(), names(tmp_path)) == ("old", ["a.txt"])
+
+
+def test_a_folder_replaces_a_folder(tmp_path):
+    for content in ("one", "two"):
+        with replacing(tmp_path / "store") as temporary:
+            temporary.mkdir()
+            (temporary / "data").write_text(content)
+    assert (tmp_path / "store" / "data").read_text() == "two"
+    assert names(tmp_path) == ["store"]
+
+
+def test_json_has_no_nan(tmp_path):
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "a.json", {"cer": float("nan")})
+    assert names(tmp_path) == []
+
+
+def test_an_unwritable_place_is_said(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="cannot write"):
+        write_text(tmp_path / "file" / "below.txt", "x")
+
+
+def test_killed_writers_never_tear_a_file(tmp_path):
+    target = tmp_path / "a.txt"
+    write_text(target, "0" * 200_000)
+    code = (
+        "import sys, pathlib, itertools\nfrom nordocr_cli.atomic import write_text\n"
+        "for i in itertools.count(1): write_text(pathlib.Path(sys.argv[1]), str(i % 10) * 200_000)"
+    )
+    for _ in range(3):
+        writer = subprocess.Popen([sys.executable, "-c", code, str(target)])
+        time.sleep(0.6)
+        writer.kill()
+        writer.wait()
+        text = target.read_text()
+        assert (len(text), len(set(text))) == (200_000, 1)
+
+
+def test_stale_temporaries_are_swept_and_young_ones_kept(tmp_path):
+    stale, young = tmp_path / ".a.txt.1.tmp", tmp_path / ".a.txt.2.tmp"
+    for path in (stale, young):
+        path.write_text("")
+    os.utime(stale, (0, 0))
+    write_text(tmp_path / "a.txt", "x")
+    assert names(tmp_path) == [".a.txt.2.tmp", "a.txt"]
+
+
+def test_sha256(tmp_path):
+    (tmp_path / "empty").write_bytes(b"")
+    assert sha256_of(tmp_path / "empty").startswith("e3b0c442")
+    with pytest.raises(DataError, match="cannot read"):
+        sha256_of(tmp_path / "absent")

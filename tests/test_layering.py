@@ -1,0 +1,85 @@
+"""Imports run one way: app → commands → core → parts → contracts → errors; torch, typer and rich stay where they may be."""
+
+import ast
+from pathlib import Path
+
+import nordocr_cli
+
+ROOT = Path(nordocr_cli.__file__).parent
+PARTS = {"data", "models", "training", "decode", "metrics", "deploy", "runtime", "compare"}
+CONTRACTS = {"profile", "charset", "geometry", "records", "artifact", "atomic", "progress"}
+LEVEL = {"errors": 0} | dict.fromkeys(CONTRACTS, 1) | dict.fromkeys(PARTS, 2) | {"core": 3, "console": 3, "options": 4}
+LEVEL |= {"commands": 5, "app": 6, "__main__": 7, "__init__": 0}
+# Design.md section 2: the only places where torch may be imported at module level.
+TORCH_AT_TOP = ("models/", "training/", "data/batches.py", "runtime/torch_runner.py", "deploy/onnx_export.py")
+CONSOLE_ONLY = ("app.py", "options.py", "console.py", "commands/", "__main__.py")
+
+
+def modules():
+    for path in sorted(ROOT.rglob("*.py")):
+        yield path.relative_to(ROOT).as_posix(), ast.parse(path.read_text(encoding="utf-8"))
+
+
+def imported(node):
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if isinstance(node, ast.ImportFrom):
+        base = node.module or ""
+        return [f"{base}.{alias.name}" for alias in node.names] if base == "nordocr_cli" else [base]
+    return []
+
+
+def room(relative):
+    return relative.split("/")[0].removesuffix(".py")
+
+
+def test_no_import_goes_up():
+    wrong = []
+    for relative, tree in modules():
+        for node in ast.walk(tree):
+            for name in imported(node):
+                if name.startswith("nordocr_cli.") and name.split(".")[1] in LEVEL:
+                    there = name.split(".")[1]
+                    if LEVEL[there] > LEVEL[room(relative)]:
+                        wrong.append(f"{relative}:{node.lineno} imports {name}")
+    assert not wrong
+
+
+def test_every_room_has_a_level():
+    assert {room(relative) for relative, _ in modules()} <= set(LEVEL)
+
+
+def test_torch_at_module_level_only_where_it_may_be():
+    wrong = [
+        f"{relative}:{node.lineno}"
+        for relative, tree in modules()
+        for node in tree.body
+        for name in imported(node)
+        if name.split(".")[0] == "torch" and not relative.startswith(TORCH_AT_TOP)
+    ]
+    assert not wrong
+
+
+def test_typer_and_rich_stay_in_the_console():
+    wrong = [
+        f"{relative}:{node.lineno} {name}"
+        for relative, tree in modules()
+        for node in ast.walk(tree)
+        for name in imported(node)
+        if name.split(".")[0] in ("typer", "rich", "click") and not relative.startswith(CONSOLE_ONLY)
+    ]
+    assert not wrong
+
+
+def test_nobody_imports_click():
+    # Typer vendors it; `import click` would be another copy, or none.
+    assert not [r for r, tree in modules() for node in ast.walk(tree) if "click" in [n.split(".")[0] for n in imported(node)]]
+
+
+def test_no_room_without_a_name():
+    assert not {path.stem for path in ROOT.rglob("*.py")} & {"utils", "common", "helpers", "misc", "types"}
+
+
+def test_a_command_file_is_thin():
+    long = {p.name: n for p in (ROOT / "commands").glob("*.py") if (n := len(p.read_text(encoding="utf-8").splitlines())) > 130}
+    assert not long

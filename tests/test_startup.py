@@ -1,0 +1,49 @@
+"""What the user waits for: help and plans import nothing heavy."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("torch", "cv2", "onnx", "onnxruntime", "onnxsim", "lmdb", "tensorrt_rtx", "matplotlib", "PIL")
+PROBE = """
+import sys, json
+sys.argv = ["nordocr"] + json.loads(sys.argv[1])
+from nordocr_cli.app import main
+try:
+    main()
+except SystemExit as end:
+    code = end.code
+print("HEAVY", code, [m for m in {heavy!r} if m in sys.modules], file=sys.stderr)
+"""
+
+
+def run(*args):
+    done = subprocess.run(
+        [sys.executable, "-c", PROBE.format(heavy=HEAVY), json.dumps(args)], capture_output=True, text=True, timeout=60, check=False
+    )
+    return done.stdout, done.stderr.strip().splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("--help",),
+        ("train", "--help"),
+        ("profiles", "list"),
+        ("charset", "show"),
+        ("train", "--profile", "svtrv2-1024", "--dry-run"),
+        ("build-engine", "--arch", "sm120", "--dry-run"),
+        ("prep", ".", "-o", "x.lmdb", "--help"),
+    ],
+)
+def test_nothing_heavy_is_imported(args):
+    out, last = run(*args)
+    assert last == "HEAVY 0 []"
+    assert out.strip()
+
+
+def test_results_on_stdout_are_json_alone():
+    out, _ = run("train", "--profile", "svtrv2-1024", "--dry-run", "--json")
+    assert json.loads(out)["profile"]
