@@ -1,1 +1,1 @@
-"""."""
+"""Networks that turn line images into CTC logits, by name; and their weights files."""

@@ -1,0 +1,81 @@
+"""Layers that the networks share. Feature maps are (N, H, W, C) everywhere: normalization and linear layers want the
+channels last, and a permuted view of it is what torch calls channels_last, so convolutions need no copy either."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+# Longest sequence for which attention is written out; above it the fused kernel wins, and the score matrix of a long line
+# (2048 tokens for SVTRv2 at 1024 px) would fill the memory.
+_WRITTEN_OUT_TOKENS = 640
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor, keys: Tensor | None) -> Tensor:
+    """Return softmax(q k^T / sqrt(d)) v, (N, heads, L, d).
+
+    `q`, `k`, `v` are (N, heads, L, d); `keys` is bool (N, 1, 1, L), true where a key may be seen, or None.
+    """
+    # torch's fused kernel has a slow backward pass on CPU in bfloat16: written out, a training step is 1.4 times faster.
+    if q.dtype == torch.bfloat16 and q.device.type == "cpu" and q.requires_grad and k.shape[2] <= _WRITTEN_OUT_TOKENS:
+        scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)  # (N, heads, L, L)
+        if keys is not None:
+            scores = scores + torch.zeros_like(keys, dtype=q.dtype).masked_fill(~keys, float("-inf"))
+        return scores.softmax(dim=-1) @ v
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=keys)
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention over the tokens of a sequence. Rows of `qkv` are [q | k | v], each head after head."""
+
+    def __init__(self, dim: int, heads: int, qkv_bias: bool = True) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor, keys: Tensor | None = None) -> Tensor:
+        """Map (N, L, C) to (N, L, C); `keys` as in `attention`."""
+        n, length, dim = x.shape
+        qkv = self.qkv(x).reshape(n, length, 3, self.heads, dim // self.heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # (N, heads, L, d) each
+        return self.proj(attention(q, k, v, keys).transpose(1, 2).reshape(n, length, dim))
+
+
+class Mlp(nn.Module):
+    """Linear, GELU, linear: (…, C) to (…, C)."""
+
+    def __init__(self, dim: int, hidden: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(dim, hidden)
+        self.fc2 = nn.Linear(hidden, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (…, C) to (…, C)."""
+        return self.fc2(F.gelu(self.fc1(x)))
+
+
+class DropPath(nn.Module):
+    """Stochastic depth: in training, drops a residual branch of a line with probability `rate` and scales the others up."""
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, …) to (N, …)."""
+        if not self.training or self.rate == 0:
+            return x
+        kept = x.new_empty(x.shape[0], *[1] * (x.ndim - 1)).bernoulli_(1 - self.rate)
+        return x * kept / (1 - self.rate)
+
+
+def drop_rates(last: float, blocks: int) -> Iterator[float]:
+    """Yield the drop-path rate of each block, rising in even steps from 0 to `last`: deep blocks are missed least."""
+    return iter([last * index / max(1, blocks - 1) for index in range(blocks)])
+
+
+def convolve(conv: nn.Module, x: Tensor) -> Tensor:
+    """Apply a convolution (N, C, H, W) to a map (N, H, W, C); both permutations are views of channels_last memory."""
+    return conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)

@@ -1,0 +1,106 @@
+"""Weights files: `.safetensors` whose header carries the contract, so that a file says by itself what it reads.
+
+A file that does not fit is refused by name - tensor, shape, charset - and never loaded in part.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from pydantic import TypeAdapter, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from nordocr_cli.artifact import Contract, contract_from_metadata, find_weights
+from nordocr_cli.atomic import replacing
+from nordocr_cli.errors import ArtifactError
+from nordocr_cli.models.registry import build_model
+from nordocr_cli.profile import Model
+
+_NAMED = 3  # differing keys that an error names
+
+
+def save_weights(path: Path, state: Mapping[str, Tensor], contract: Contract) -> None:
+    """Write a state dict and its contract atomically. `contract.precision` says how kernels and matrices are stored, fp32
+    or fp16; vectors (norms, biases, running statistics) stay fp32, which costs nothing and keeps small variances.
+
+    Raises ArtifactError for a tensor with NaN or infinity, one too large for fp16, or an unknown precision.
+    """
+    if contract.precision not in ("fp32", "fp16"):
+        raise ArtifactError(f"{path}: weights are stored as fp32 or fp16, not {contract.precision!r}")
+    half = contract.precision == "fp16"
+    tensors = {}
+    for key, tensor in state.items():
+        stored = tensor.detach().cpu()
+        if stored.is_floating_point():
+            stored = stored.to(torch.float16 if half and stored.ndim > 1 else torch.float32)
+        tensors[key] = stored.contiguous()
+    _require_finite(tensors, f"refusing to write {path}")
+    with replacing(path) as temporary:
+        save_file(tensors, temporary, metadata=contract.metadata_props())
+
+
+def load_weights(path: Path) -> tuple[dict[str, Tensor], Contract]:
+    """Return the state dict (floats as float32, on the CPU) and the contract of a weights file or a run folder.
+
+    Raises UsageError when there is no such file and ArtifactError when it is damaged, has no contract or is not finite.
+    """
+    path = find_weights(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
+    except (OSError, SafetensorError) as error:
+        raise ArtifactError(f"{path} is not a readable weights file ({error})") from error
+    contract = contract_from_metadata(metadata, str(path))
+    _require_finite(state, str(path))
+    return {key: t.float() if t.is_floating_point() else t for key, t in state.items()}, contract
+
+
+def load_model(path: Path) -> tuple[nn.Module, Contract]:
+    """Return the network of a weights file or run folder, in evaluation mode, and its contract.
+
+    Raises UsageError when there is no such file and ArtifactError when it is damaged or does not fit its own contract.
+    """
+    state, contract = load_weights(path)
+    try:
+        model = TypeAdapter(Model).validate_python(dict(contract.model))
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in problem["loc"])
+        raise ArtifactError(f"{path}: this nordocr cannot build its model ({where}: {problem['msg']}); update nordocr") from None
+    with torch.device("meta"):  # no time spent on fresh weights, and no random numbers drawn
+        network = build_model(model, contract.charset.num_classes)
+    require_fit(network, state, str(path))
+    network.load_state_dict(state, assign=True)
+    return network.eval(), contract
+
+
+def require_fit(network: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
+    """Check that `state` has exactly the keys and shapes of `network`. Raises ArtifactError naming the first that differ."""
+    wanted = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
+    found = {key: tuple(tensor.shape) for key, tensor in state.items()}
+    problems = []
+    if missing := [key for key in wanted if key not in found]:
+        problems.append(f"{len(missing)} missing: {_first(missing)}")
+    if surplus := [key for key in found if key not in wanted]:
+        problems.append(f"{len(surplus)} unknown: {_first(surplus)}")
+    if problems:
+        raise ArtifactError(f"{what}: these are weights of another network; tensors " + "; ".join(problems))
+    differing = [key for key in wanted if wanted[key] != found[key]]
+    if differing:
+        shapes = _first([f"{key} {found[key]}, not {wanted[key]}" for key in differing])
+        classes = all(found[key][1:] == wanted[key][1:] for key in differing)  # only the number of classes differs
+        hint = "made for another charset" if classes else "made for other model options"
+        raise ArtifactError(f"{what}: these weights were {hint}: {shapes}")
+
+
+def _first(names: list[str]) -> str:
+    return ", ".join(names[:_NAMED]) + (" …" if len(names) > _NAMED else "")
+
+
+def _require_finite(state: Mapping[str, Tensor], what: str) -> None:
+    for key, tensor in state.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise ArtifactError(f"{what}: tensor {key} holds NaN or infinity; use an earlier checkpoint, or fp32")
