@@ -32,9 +32,10 @@ class Recognizer(Protocol):
 
     name: str
 
-    def recognize(self, crops: Sequence[Image]) -> list[Recognition]:
+    def recognize(self, crops: Sequence[Image], languages: Sequence[str] = ()) -> list[Recognition]:
         """Return one Recognition a crop, in order; a crop's text does not depend on the others.
 
         Crops are uint8 (height, width, 3) RGB of any size; a crop that has the geometry's height and an allowed width
-        (as the line store keeps them) is not resized again.
+        (as the line store keeps them) is not resized again. `languages` is empty or gives each crop's language (`sv`, `no`,
+        …, `` where not known); engines with one network for all languages take no notice of it.
         """
