@@ -1,0 +1,162 @@
+"""From image files to line images: the one decoder and the one resize that prep, evaluation and the runners share.
+
+Pixels are uint8 RGB in the order (height, width, 3) throughout; torch-free.
+"""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from nordocr_cli.errors import DataError, UsageError
+from nordocr_cli.geometry import NORMALIZATIONS, Geometry
+
+Pixels = NDArray[np.uint8]
+
+MAX_LINE_PIXELS = 16_000_000
+MAX_PAGE_PIXELS = 200_000_000
+FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")
+
+# Pillow refuses pages above 179 MP by itself and has one limit for all; ours is checked from the header, before decoding.
+Image.MAX_IMAGE_PIXELS = MAX_PAGE_PIXELS
+
+_CV2_INTERPOLATION = {"linear": cv2.INTER_LINEAR, "area": cv2.INTER_AREA, "cubic": cv2.INTER_CUBIC}
+
+
+def decode_image(data: bytes, what: str, *, max_pixels: int = MAX_LINE_PIXELS) -> Pixels:
+    """Decode one PNG, JPEG, TIFF, BMP or WebP image to uint8 (height, width, 3) RGB.
+
+    1-bit, gray and palette images become RGB, transparency is laid on white, 16-bit is scaled to 8, EXIF orientation is
+    applied. `what` names the image in errors. Raises DataError when the data is empty, truncated, damaged, in another
+    format, of several frames, or larger than `max_pixels`.
+    """
+    if not data:
+        raise DataError(f"{what}: the file is empty")
+    try:
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        width, height = image.size
+        if width * height > max_pixels:
+            raise DataError(
+                f"{what}: {height} x {width} pixels are more than the limit of {max_pixels / 1e6:.0f} megapixels"
+                + (" for one line" if max_pixels == MAX_LINE_PIXELS else "")
+            )
+        if (frames := getattr(image, "n_frames", 1)) > 1:
+            raise DataError(f"{what}: holds {frames} images; one was expected")
+        if image.format == "PNG":
+            # Loading a PNG skips the checksums of its pixel chunks; a damaged one would come back as other pixels.
+            image.verify()
+            image = Image.open(io.BytesIO(data), formats=FORMATS)
+        return rgb_pixels(image)
+    except DataError:
+        raise
+    except UnidentifiedImageError:
+        raise DataError(f"{what}: not an image in {', '.join(FORMATS)}") from None
+    except Exception as error:  # a decoder fed with damaged bytes raises almost anything
+        raise DataError(f"{what}: damaged image: {error}") from error
+
+
+def read_image(path: Path, *, max_pixels: int = MAX_LINE_PIXELS) -> Pixels:
+    """Read an image file; see `decode_image`. Raises DataError naming the file."""
+    return decode_image(read_image_bytes(path, max_pixels=max_pixels), str(path), max_pixels=max_pixels)
+
+
+def read_image_bytes(path: Path, *, max_pixels: int = MAX_LINE_PIXELS) -> bytes:
+    """Read an image file's bytes. Raises DataError when it is no regular file or far larger than its pixels could be."""
+    try:
+        if not path.is_file():
+            raise DataError(f"{path}: no such image file")
+        if path.stat().st_size > 8 * max_pixels + (1 << 20):
+            raise DataError(f"{path}: {path.stat().st_size / 1e6:.0f} MB are too large for one image")
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot read the image: {error.strerror or error}") from error
+
+
+def rgb_pixels(image: Image.Image) -> Pixels:
+    """Return an opened Pillow image (its current frame) as uint8 (height, width, 3) RGB; see `decode_image` for the rules.
+
+    Raises ValueError for 32-bit and float pixels beyond 16 bits, and whatever Pillow raises on damaged data.
+    """
+    image.load()
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I") or image.mode == "F":
+        values = np.asarray(image, dtype=np.float64)
+        if not (values.min() >= 0 and values.max() <= 65535):
+            raise ValueError(f"pixels of mode {image.mode} from {values.min()} to {values.max()} have no known white")
+        gray = np.floor(values / 257 + 0.5).astype(np.uint8)
+        return np.repeat(gray[:, :, None], 3, axis=2)
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, (255, 255, 255, 255)), image)
+    return np.asarray(image.convert("RGB")).copy()
+
+
+def resize_line(crop: Pixels, geometry: Geometry) -> Pixels:
+    """Scale a (h, w, 3) crop to uint8 (geometry.height, geometry.line_width(h, w), 3).
+
+    A crop that has the right height and an allowed width comes back untouched. A crop that is too wide is squashed to
+    `max_width`, or with `over_width = "center-crop"` cut to its middle first. Raises ValueError for a crop without pixels
+    and UsageError when `over_width` is still "auto".
+    """
+    height, width = crop.shape[:2]
+    new_height, new_width = geometry.height, geometry.line_width(height, width)
+    natural_width = geometry.natural_width(height, width)
+    if natural_width > new_width:
+        if geometry.over_width == "auto":
+            raise UsageError('geometry.over_width "auto" is decided by `nordocr prep`; give "squash" or "center-crop" here')
+        if geometry.over_width == "center-crop":
+            # Cut before scaling: the same picture, without ever holding the whole scaled line.
+            keep = max(1, round(width * new_width / natural_width))
+            left = (width - keep) // 2
+            crop = crop[:, left : left + keep]
+            width = keep
+    if (height, width) == (new_height, new_width):
+        return crop
+    if geometry.resampler == "corner-bilinear":
+        return _corner_bilinear(crop, new_height, new_width)
+    interpolation = _CV2_INTERPOLATION[geometry.resampler]
+    resized = cv2.resize(np.ascontiguousarray(crop), (new_width, new_height), interpolation=interpolation)  # cv2: width first
+    return np.asarray(resized, dtype=np.uint8)
+
+
+def _corner_bilinear(crop: Pixels, new_height: int, new_width: int) -> Pixels:
+    """Bilinear as the consumer serves it: source = target * size / new_size, no half-pixel centre, no antialias, float64."""
+    height, width = crop.shape[:2]
+    y, x = np.arange(new_height) * (height / new_height), np.arange(new_width) * (width / new_width)
+    top, left = np.minimum(y.astype(int), height - 1), np.minimum(x.astype(int), width - 1)
+    bottom, right = np.minimum(top + 1, height - 1), np.minimum(left + 1, width - 1)
+    dy, dx = (y - top)[:, None, None], (x - left)[None, :, None]
+    upper = crop[top].astype(np.float64)  # (new_height, w, 3)
+    rows = upper + (crop[bottom] - upper) * dy  # (new_height, w, 3)
+    blended = rows[:, left] + (rows[:, right] - rows[:, left]) * dx  # (new_height, new_width, 3)
+    return np.floor(blended + 0.5).astype(np.uint8)
+
+
+def pad_batch(lines: Sequence[Pixels], geometry: Geometry, width: int | None = None) -> tuple[Pixels, NDArray[np.int64]]:
+    """Stack line images, padded on the right with the geometry's pad value.
+
+    `lines` are uint8 (height, w, 3); `width` is the batch's width W in pixels, the widest line's when left out. Returns
+    uint8 (N, 3, height, W) and the lines' own widths int64 (N,). Raises ValueError when there are no lines, when one has
+    another height, or when one is wider than `width`.
+    """
+    if not lines:
+        raise ValueError("a batch needs at least one line")
+    widths = np.array([line.shape[1] for line in lines], dtype=np.int64)
+    if width is None:
+        width = int(widths.max())
+    images = np.full((len(lines), 3, geometry.height, width), geometry.pad_value, dtype=np.uint8)  # (N, 3, H, W)
+    for image, line in zip(images, lines, strict=True):
+        if line.shape[0] != geometry.height or line.shape[1] > width or line.shape[2:] != (3,):
+            raise ValueError(f"a line of shape {line.shape} does not fit a batch of height {geometry.height} and width {width}")
+        image[:, :, : line.shape[1]] = line.transpose(2, 0, 1)
+    return images, widths
+
+
+def normalize(images: Pixels, geometry: Geometry) -> NDArray[np.float32]:
+    """Return uint8 images (N, 3, height, W) as float32 network input; 0…255 becomes -1…1 with "symmetric"."""
+    mean, scale = (np.array(part, dtype=np.float32).reshape(1, 3, 1, 1) for part in NORMALIZATIONS[geometry.normalization])
+    return (images.astype(np.float32) - mean) / scale

@@ -1,0 +1,451 @@
+"""The line store: prepared line images and their rows in one LMDB folder, in the layout that PARSeq and OpenOCR read.
+
+| key | value |
+|---|---|
+| `num-samples` | number of lines n, decimal |
+| `image-%09d`, `label-%09d` | PNG of line 1…n (height and width as stored; gray lines have one channel), its text in UTF-8 |
+| `nordocr-row-%09d` | the LineRow as JSON |
+| `nordocr-header` | JSON: schema, geometry, charset, counts, content hash, how it was made |
+| `nordocr-widths` | little-endian int32 (n,): widths in pixels, so that bucketing decodes nothing |
+| `nordocr-crc32` | little-endian uint32 (n, 2): CRC32 of each PNG and of each row |
+"""
+
+import hashlib
+import json
+import os
+import struct
+import sys
+import threading
+import zlib
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import cv2
+import lmdb
+import numpy as np
+from numpy.typing import NDArray
+
+from nordocr_cli import atomic
+from nordocr_cli.charset import Charset
+from nordocr_cli.errors import DataError, UsageError
+from nordocr_cli.geometry import Geometry
+from nordocr_cli.records import LineRow
+
+SCHEMA = 1
+_FIRST_MAP_BYTES = 16 << 20
+_LINES_PER_TRANSACTION = 1000
+_ROW_FIELDS = ("id", "image", "text", "language", "subset", "split", "source")
+# Level 1: a line takes 0.1 ms to encode instead of 1.5, and is a tenth larger.
+_PNG_OPTIONS = (cv2.IMWRITE_PNG_COMPRESSION, 1)
+
+
+@dataclass(frozen=True)
+class StoreHeader:
+    """What a line store says about itself.
+
+    `counts` holds at least `read` and `kept`, and one entry for each reason for which a row was left out; `content_sha256`
+    hashes rows and pixels in order, so that it is the same on every machine; `made` says how the store came about (sources,
+    profile, the over-width decision).
+    """
+
+    geometry: Geometry
+    charset_name: str
+    charset_sha256: str
+    lines: int
+    content_sha256: str
+    counts: Mapping[str, int] = field(default_factory=dict)
+    made: Mapping[str, Any] = field(default_factory=dict)
+    schema: int = SCHEMA
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the header as plain JSON values."""
+        return {
+            "schema": self.schema,
+            "geometry": self.geometry.to_json(),
+            "charset": {"name": self.charset_name, "sha256": self.charset_sha256},
+            "lines": self.lines,
+            "content_sha256": self.content_sha256,
+            "counts": dict(self.counts),
+            "made": dict(self.made),
+        }
+
+    def require_charset(self, charset: Charset, what: str) -> None:
+        """Refuse labels that were checked against another charset. Raises DataError naming both."""
+        if charset.sha256 != self.charset_sha256:
+            raise DataError(
+                f"{what}: made for charset {self.charset_name!r} ({self.charset_sha256[:12]}…), not for {charset.name!r} "
+                f"({charset.sha256[:12]}…); make it again with `nordocr prep` and this profile"
+            )
+
+    def require_geometry(self, geometry: Geometry, what: str) -> None:
+        """Refuse pixels that were prepared otherwise. Raises DataError naming each field that differs.
+
+        The store's lines may be narrower than `geometry.max_width` allows; the over-width decision is the store's own.
+        """
+        conflicts = self.geometry.conflicts(geometry, ignore=("max_width", "over_width", "normalization", "pad_value"))
+        if self.geometry.max_width > geometry.max_width:
+            conflicts.append(f"geometry.max_width: {self.geometry.max_width} / {geometry.max_width}")
+        if conflicts:
+            raise DataError(f"{what}: geometry mismatch (store / wanted): {'; '.join(conflicts)}; make it again with prep")
+
+
+@dataclass(frozen=True)
+class EncodedLine:
+    """A line image ready to be stored: PNG bytes, width in pixels, SHA-256 of the pixels."""
+
+    png: bytes
+    width: int
+    pixels_sha256: bytes
+
+
+def encode_line(image: NDArray[np.uint8]) -> EncodedLine:
+    """Encode a uint8 (height, width, 3) RGB line as PNG, with one channel when it is gray. Safe in threads."""
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        raise ValueError(f"a line image is uint8 (height, width, 3), not {image.dtype} {image.shape}")
+    red, green, blue = image[:, :, 0], image[:, :, 1], image[:, :, 2]
+    gray = np.array_equal(red, green) and np.array_equal(green, blue)
+    stored = np.ascontiguousarray(red if gray else image[:, :, ::-1])  # cv2 writes BGR
+    ok, png = cv2.imencode(".png", stored, _PNG_OPTIONS)
+    if not ok:
+        raise RuntimeError(f"PNG encoding failed for shape {image.shape}")
+    return EncodedLine(png.tobytes(), image.shape[1], _pixels_sha256(stored))
+
+
+def _pixels_sha256(stored: NDArray[np.uint8]) -> bytes:
+    return hashlib.sha256(repr(stored.shape).encode() + stored.tobytes()).digest()
+
+
+def _row_bytes(row: LineRow) -> bytes:
+    return json.dumps(row.to_json(), ensure_ascii=False, sort_keys=True).encode("utf-8")
+
+
+class LineStoreWriter(AbstractContextManager["LineStoreWriter"]):
+    """Writes a line store beside `path` and renames it to `path` when the `with` block ends well; else leaves nothing.
+
+        with LineStoreWriter(Path("lines.lmdb"), geometry, charset) as writer:
+            writer.add(image, row)
+
+    An existing line store at `path` is replaced; anything else there is refused with UsageError. `counts` and `made` may be
+    set until the block ends; `header` is there afterwards. Raises DataError when the disk is full.
+    """
+
+    def __init__(self, path: Path, geometry: Geometry, charset: Charset, *, made: Mapping[str, Any] | None = None) -> None:
+        self.path = Path(path)
+        self.geometry, self.charset = geometry, charset
+        self.made: dict[str, Any] = dict(made or {})
+        self.counts: dict[str, int] = {}
+        self.header: StoreHeader | None = None
+        self.widths: list[int] = []
+        self._ids: set[str] = set()
+        self._crcs: list[tuple[int, int]] = []
+        self._content = hashlib.sha256()
+        self._pending: list[tuple[bytes, bytes]] = []
+        refuse_to_replace(self.path)
+        self._target: AbstractContextManager[Path] = atomic.replacing(self.path)
+
+    def __enter__(self) -> Self:
+        self._folder = self._target.__enter__()
+        try:
+            self._environment = lmdb.open(str(self._folder), map_size=_FIRST_MAP_BYTES, sync=False, metasync=False)
+        except lmdb.Error as error:
+            self._target.__exit__(type(error), error, error.__traceback__)
+            raise DataError(f"cannot write {self.path}: {error}") from error
+        return self
+
+    def __len__(self) -> int:
+        return len(self.widths)
+
+    def add(self, image: NDArray[np.uint8], row: LineRow) -> None:
+        """Append one line. `image` is uint8 (geometry.height, width, 3) with an allowed width; see `add_encoded`."""
+        if image.shape[0] != self.geometry.height:
+            raise ValueError(f"row {row.id!r}: height {image.shape[0]} is not the geometry's {self.geometry.height}")
+        self.add_encoded(encode_line(image), row)
+
+    def add_encoded(self, line: EncodedLine, row: LineRow) -> None:
+        """Append one line that `encode_line` has encoded (in another thread, say).
+
+        Raises ValueError for a width that the geometry does not allow and for an id that is already there.
+        """
+        geometry = self.geometry
+        if not 0 < line.width <= geometry.max_width or line.width % geometry.width_multiple:
+            raise ValueError(f"row {row.id!r}: width {line.width} is not a multiple of {geometry.width_multiple} up to max_width")
+        if row.id in self._ids:
+            raise ValueError(f"row id {row.id!r} is already in {self.path}")
+        self._ids.add(row.id)
+        self.widths.append(line.width)
+        row_bytes = _row_bytes(row)
+        self._crcs.append((zlib.crc32(line.png), zlib.crc32(row_bytes)))
+        self._content.update(line.pixels_sha256 + hashlib.sha256(row_bytes).digest())
+        number = len(self.widths)
+        self._pending += [
+            (b"image-%09d" % number, line.png),
+            (b"label-%09d" % number, row.text.encode("utf-8")),
+            (b"nordocr-row-%09d" % number, row_bytes),
+        ]
+        if number % _LINES_PER_TRANSACTION == 0:
+            self._flush()
+
+    def _flush(self) -> None:
+        while True:
+            try:
+                with self._environment.begin(write=True) as transaction:
+                    for key, value in self._pending:
+                        transaction.put(key, value)
+                break
+            except lmdb.MapFullError:
+                # The transaction is undone; a map that started at its final size would be a file of that size on Windows.
+                self._environment.set_mapsize(self._environment.info()["map_size"] * 2)
+            except lmdb.Error as error:
+                raise DataError(f"cannot write {self.path}: {error}; is the disk full?") from error
+        self._pending.clear()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> bool | None:
+        try:
+            if kind is None:
+                self._finish()
+        except BaseException as failure:
+            self._environment.close()
+            self._target.__exit__(type(failure), failure, failure.__traceback__)
+            raise
+        self._environment.close()
+        if kind is None:
+            _trim(self._folder)
+        return self._target.__exit__(kind, error, trace)
+
+    def _finish(self) -> None:
+        lines = len(self.widths)
+        self.header = StoreHeader(
+            geometry=self.geometry,
+            charset_name=self.charset.name,
+            charset_sha256=self.charset.sha256,
+            lines=lines,
+            content_sha256=self._content.hexdigest(),
+            counts={"read": lines, "kept": lines} | self.counts,
+            made=self.made,
+        )
+        self._pending += [
+            (b"num-samples", str(lines).encode()),
+            (b"nordocr-widths", np.array(self.widths, dtype="<i4").tobytes()),
+            (b"nordocr-crc32", np.array(self._crcs, dtype="<u4").reshape(-1, 2).tobytes()),
+            (b"nordocr-header", json.dumps(self.header.to_json(), ensure_ascii=False, allow_nan=False).encode("utf-8")),
+        ]
+        self._flush()
+
+
+def refuse_to_replace(path: Path) -> None:
+    """Raise UsageError when something stands at `path` that is not a line store of ours: it would be deleted."""
+    if not path.exists() and not path.is_symlink():
+        return
+    problem = "is not a line store of nordocr"
+    if path.is_dir() and {child.name for child in path.iterdir()} <= {"data.mdb", "lock.mdb"}:
+        try:
+            LineStore(path).close()
+            return
+        except DataError as error:
+            problem = f"cannot be read as a line store ({error})"
+    raise UsageError(f"{path} exists and {problem}; nothing was deleted: move it away, or give another --output")
+
+
+class LmdbReader:
+    """Reads an LMDB folder by key; safe with several threads and across fork. Raises DataError when it is damaged.
+
+    LMDB refuses to open a file twice in one process, so readers of one file share its environment.
+    """
+
+    _shared: dict[tuple[int, int], tuple[lmdb.Environment, int]] = {}  # noqa: RUF012  (device, inode) → environment, readers
+    _lock = threading.Lock()
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+        data = self.path / "data.mdb"
+        check_lmdb_file(data)
+        with self._lock:
+            status = os.stat(data)
+            self._key = (status.st_dev, status.st_ino)
+            environment, readers = self._shared.get(self._key, (None, 0))
+            if environment is None:
+                try:
+                    environment = lmdb.open(str(self.path), readonly=True, lock=False, readahead=False, meminit=False)
+                except lmdb.Error as error:
+                    raise DataError(f"{self.path}: cannot open the LMDB: {error}") from error
+            self._shared[self._key] = (environment, readers + 1)
+        self._environment: lmdb.Environment | None = environment
+
+    def get(self, key: str) -> bytes | None:
+        """Return the value of `key`, None when it is not there."""
+        if self._environment is None:
+            raise ValueError(f"{self.path} is closed")
+        try:
+            with self._environment.begin() as transaction:
+                return transaction.get(key.encode())
+        except lmdb.Error as error:
+            raise DataError(f"{self.path}: damaged at key {key!r}: {error}") from error
+
+    def close(self) -> None:
+        """Let go of the environment; the last reader closes it."""
+        with self._lock:
+            if self._environment is None:
+                return
+            environment, readers = self._shared.pop(self._key)
+            if readers > 1:
+                self._shared[self._key] = (environment, readers - 1)
+            else:
+                environment.close()
+            self._environment = None
+
+
+def check_lmdb_file(data: Path) -> None:
+    """Check that an LMDB data file holds every page that its newest meta page counts.
+
+    LMDB maps the file without looking, and a read beyond a truncated file's end kills the process (SIGBUS). Raises DataError.
+    """
+    try:
+        if not data.is_file():
+            raise DataError(f"{data.parent}: no LMDB here (no data.mdb)")
+        size = data.stat().st_size
+        needed = _bytes_in_use(data)
+    except OSError as error:
+        raise DataError(f"cannot read {data}: {error.strerror or error}") from error
+    if needed is None:
+        raise DataError(f"{data}: not an LMDB file, or its first pages are damaged")
+    if size < needed:
+        raise DataError(f"{data}: truncated: {size:,} bytes of {needed:,}; copy it again, or make it again with `nordocr prep`")
+
+
+def _bytes_in_use(data: Path) -> int | None:
+    """Bytes up to the last page in use, by the newer of the two meta pages (64-bit LMDB 0.9); None when there is none."""
+    order = "<" if sys.byteorder == "little" else ">"
+    found: list[tuple[int, int]] = []
+    with open(data, "rb") as file:
+        first = file.read(152)
+        page_bytes = struct.unpack_from(order + "I", first, 40)[0] if len(first) == 152 else 0
+        for offset in (0, page_bytes):
+            file.seek(offset)
+            meta = file.read(152)
+            if len(meta) == 152 and struct.unpack_from(order + "II", meta, 16) == (0xBEEFC0DE, 1):
+                last_page, transaction = struct.unpack_from(order + "QQ", meta, 136)
+                found.append((transaction, (last_page + 1) * page_bytes))
+    return max(found)[1] if found else None
+
+
+def _trim(folder: Path) -> None:
+    """Cut the data file to the pages in use (on Windows it is as large as the map) and take the lock file away."""
+    data = folder / "data.mdb"
+    if needed := _bytes_in_use(data):
+        os.truncate(data, needed)
+    (folder / "lock.mdb").unlink(missing_ok=True)
+
+
+class LineStore(AbstractContextManager["LineStore"]):
+    """A line store, open for reading: `len(store)`, `.header`, `.widths` int32 (n,), `.image(i)`, `.row(i)`; i counts from 0.
+
+    May be shared by threads, and sent to worker processes (fork or spawn). Raises DataError when it is not a line store, was
+    truncated, or is damaged.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+        self._reader = LmdbReader(self.path)
+        try:
+            self.header = self._read_header()
+            self.widths = self._read_array("nordocr-widths", "<i4", (self.header.lines,))
+            self._crcs = self._read_array("nordocr-crc32", "<u4", (self.header.lines, 2))
+        except BaseException:
+            self._reader.close()
+            raise
+
+    def __reduce__(self) -> tuple[type["LineStore"], tuple[Path]]:
+        return LineStore, (self.path,)  # opened anew in the other process
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __len__(self) -> int:
+        return self.header.lines
+
+    def close(self) -> None:
+        """Close the store."""
+        self._reader.close()
+
+    def image(self, index: int) -> NDArray[np.uint8]:
+        """Return line `index` as uint8 (height, widths[index], 3) RGB."""
+        stored = self._stored(index)
+        return cv2.cvtColor(stored, cv2.COLOR_GRAY2RGB if stored.ndim == 2 else cv2.COLOR_BGR2RGB)  # type: ignore[return-value]
+
+    def row(self, index: int) -> LineRow:
+        """Return the row of line `index`."""
+        value = json.loads(self._record(index, "nordocr-row-", 1))
+        extra = {key: item for key, item in value.items() if key not in _ROW_FIELDS}
+        return LineRow(**{key: value[key] for key in _ROW_FIELDS if key in value}, extra=extra)
+
+    def content_sha256(self, index: int) -> bytes:
+        """Return what line `index` adds to the header's `content_sha256`, from the stored pixels and row."""
+        row_bytes = self._record(index, "nordocr-row-", 1)
+        return _pixels_sha256(self._stored(index)) + hashlib.sha256(row_bytes).digest()
+
+    def label(self, index: int) -> str:
+        """Return the text under `label-%09d`, as other readers see it."""
+        return self._get(f"label-{self._number(index):09d}").decode("utf-8")
+
+    def _stored(self, index: int) -> NDArray[np.uint8]:
+        png = self._record(index, "image-", 0)
+        stored = cv2.imdecode(np.frombuffer(png, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
+        expected = (self.header.geometry.height, int(self.widths[index]))
+        if stored is None or stored.shape[:2] != expected:
+            found = "no image" if stored is None else f"shape {stored.shape[:2]}"
+            raise DataError(f"{self.path}: image-{index + 1:09d} holds {found}, not {expected}; make the store again")
+        return stored  # type: ignore[return-value]
+
+    def _record(self, index: int, prefix: str, column: int) -> bytes:
+        key = f"{prefix}{self._number(index):09d}"
+        value = self._get(key)
+        if zlib.crc32(value) != self._crcs[index, column]:
+            raise DataError(f"{self.path}: {key} is damaged (its checksum differs); make the store again with `nordocr prep`")
+        return value
+
+    def _number(self, index: int) -> int:
+        if not 0 <= index < self.header.lines:
+            raise IndexError(f"{self.path} has lines 0…{self.header.lines - 1}, not {index}")
+        return index + 1
+
+    def _get(self, key: str) -> bytes:
+        value = self._reader.get(key)
+        if value is None:
+            raise DataError(f"{self.path}: {key!r} is missing; make the store again with `nordocr prep`")
+        return value
+
+    def _read_array(self, key: str, dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:
+        values = np.frombuffer(self._get(key), dtype=dtype)
+        if values.size != np.prod(shape):
+            raise DataError(f"{self.path}: {key!r} holds {values.size} numbers, not {np.prod(shape)}; the store is damaged")
+        return values.reshape(shape).astype(dtype[1:])  # native byte order
+
+    def _read_header(self) -> StoreHeader:
+        text = self._reader.get("nordocr-header")
+        if text is None:
+            raise DataError(f"{self.path}: an LMDB, but not a line store; make one of it: nordocr prep {self.path} -o NEW.lmdb")
+        try:
+            value = json.loads(text)
+            if value["schema"] > SCHEMA:
+                raise DataError(
+                    f"{self.path}: schema {value['schema']} is newer than this nordocr reads ({SCHEMA}); update nordocr"
+                )
+            return StoreHeader(
+                geometry=Geometry(**value["geometry"]),
+                charset_name=value["charset"]["name"],
+                charset_sha256=value["charset"]["sha256"],
+                lines=int(value["lines"]),
+                content_sha256=value["content_sha256"],
+                counts=value["counts"],
+                made=value["made"],
+                schema=value["schema"],
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{self.path}: damaged header: {error!r}; make the store again with `nordocr prep`") from error
