@@ -1,0 +1,232 @@
+"""SVTRv2 tiny, small and base with the RCTC head, as its authors publish it ("SVTRv2LNConvTwo33" + "RCTCDecoder").
+
+Names of modules follow the authors' state_dict, so that their checkpoints load unchanged; base with 126 classes has
+19,767,486 parameters. Blocks are post-norm, there is no positional embedding (zero padding of the convolutions tells the
+position), and the width is free. Unlike the authors' code, the output is logits in evaluation too, and padding can be masked.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from nordocr_cli.models.layers import DropPath, Mlp, SelfAttention, convolve, drop_rates
+from nordocr_cli.models.masking import halve, valid_columns, valid_keys, zero_padding
+from nordocr_cli.profile import SvtrV2Model
+
+_HEAD = 32  # channels of an attention head, and of a group of the convolutions
+_MLP_RATIO = 4
+_BLOCK_EPS = 1e-6  # of the blocks' norms; all others have torch's 1e-5
+
+
+@dataclass(frozen=True)
+class Size:
+    """Channels of the three stages, and their mixers: C convolution, F flatten (height and width to tokens), G attention."""
+
+    dims: tuple[int, int, int]
+    stages: tuple[str, str, str]
+
+
+SIZES = {
+    "tiny": Size((64, 128, 256), ("CCC", "CCCFGGG", "GGG")),
+    "small": Size((96, 192, 384), ("CCC", "CCCFGGG", "GGG")),
+    "base": Size((128, 256, 384), ("CCCCCC", "CCFGGGG", "GGGGGG")),
+}
+
+
+class ConvBlock(nn.Module):
+    """Post-norm block that mixes neighbours by two grouped 3x3 convolutions in a row."""
+
+    def __init__(self, dim: int, drop_path: float) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(dim, eps=_BLOCK_EPS)
+        self.mixer = nn.Sequential(
+            nn.Conv2d(dim, dim, kernel_size=3, padding=1, groups=dim // _HEAD),
+            nn.Conv2d(dim, dim, kernel_size=3, padding=1, groups=dim // _HEAD),
+        )
+        self.norm2 = nn.LayerNorm(dim, eps=_BLOCK_EPS)
+        self.mlp = Mlp(dim, _MLP_RATIO * dim)
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: Tensor, valid: Tensor | None) -> Tensor:
+        """Map (N, H, W, C) to (N, H, W, C); `valid` is bool (N, W) or None."""
+        mixed = convolve(self.mixer[0], zero_padding(x, valid))
+        mixed = convolve(self.mixer[1], zero_padding(mixed, valid))
+        x = self.norm1(x + self.drop_path(mixed))
+        return self.norm2(x + self.drop_path(self.mlp(x)))
+
+
+class GlobalBlock(nn.Module):
+    """Post-norm block that mixes all positions of the map by self-attention."""
+
+    def __init__(self, dim: int, drop_path: float) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(dim, eps=_BLOCK_EPS)
+        self.mixer = SelfAttention(dim, dim // _HEAD)
+        self.norm2 = nn.LayerNorm(dim, eps=_BLOCK_EPS)
+        self.mlp = Mlp(dim, _MLP_RATIO * dim)
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: Tensor, valid: Tensor | None) -> Tensor:
+        """Map (N, H, W, C) to (N, H, W, C); `valid` is bool (N, W) or None."""
+        mixed = self.mixer(x.flatten(1, 2), valid_keys(valid, x.shape[1])).reshape(x.shape)
+        x = self.norm1(x + self.drop_path(mixed))
+        return self.norm2(x + self.drop_path(self.mlp(x)))
+
+
+class Flatten(nn.Module):
+    """Does nothing: it holds the place of the authors' flatten among the blocks, so that the keys after it keep their index."""
+
+    def forward(self, x: Tensor, valid: Tensor | None) -> Tensor:
+        """Return `x`: attention blocks flatten for themselves."""
+        return x
+
+
+class Downsample(nn.Module):
+    """A 3x3 convolution that widens the channels and divides the height by `stride`, then a norm."""
+
+    def __init__(self, dim: int, out_dim: int, stride: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(dim, out_dim, kernel_size=3, stride=(stride, 1), padding=1)
+        self.norm = nn.LayerNorm(out_dim)
+
+    def forward(self, x: Tensor, valid: Tensor | None) -> Tensor:
+        """Map (N, H, W, C) to (N, ceil(H / stride), W, C')."""
+        return self.norm(convolve(self.conv, zero_padding(x, valid)))
+
+
+class Stage(nn.Module):
+    """Blocks of one width of channels, and what leads to the next stage."""
+
+    def __init__(self, dim: int, blocks: list[nn.Module], downsample: Downsample | None) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(blocks)
+        self.downsample = downsample
+
+    def forward(self, x: Tensor, valid: Tensor | None) -> Tensor:
+        """Map (N, H, W, C) to (N, H', W, C')."""
+        for block in self.blocks:
+            x = block(x, valid)
+        return x if self.downsample is None else self.downsample(x, valid)
+
+
+class StemLayer(nn.Module):
+    """A 3x3 convolution of stride 2, BatchNorm, GELU."""
+
+    def __init__(self, channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, out_channels, kernel_size=3, stride=2, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(out_channels)
+        self.act = nn.GELU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C, H, W) to (N, C', ceil(H / 2), ceil(W / 2))."""
+        return self.act(self.norm(self.conv(x)))
+
+
+class Stem(nn.Module):
+    """Two stem layers: image to features at a quarter of its height and width."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.patch_embed = nn.Sequential(StemLayer(3, dim // 2), StemLayer(dim // 2, dim))
+
+
+class Encoder(nn.Module):
+    """Stem and three stages: (N, 3, H, W) to (N, ceil(H / 8), ceil(W / 4), C)."""
+
+    def __init__(self, size: Size, drop_path: float) -> None:
+        super().__init__()
+        rates = drop_rates(drop_path, sum(len(mixers.replace("F", "")) for mixers in size.stages))
+        self.pope = Stem(size.dims[0])
+        self.stages = nn.ModuleList()
+        for index, (dim, mixers) in enumerate(zip(size.dims, size.stages, strict=True)):
+            # Only the second step down halves the height: 8 rows, 8 rows, 4 rows of a 32 px line.
+            down = Downsample(dim, size.dims[index + 1], stride=1 + index) if index < 2 else None
+            self.stages.append(Stage(dim, [_block(mixer, dim, rates) for mixer in mixers], down))
+        self.apply(_init)
+
+    def forward(self, images: Tensor, widths: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Return features (N, H', T, C) and which frames belong to each line, bool (N, T), None without widths."""
+        valid1 = valid2 = valid4 = None  # at stride 1, 2 and 4
+        if widths is not None:
+            widths2, width2 = halve(widths), (images.shape[3] + 1) // 2
+            valid1 = valid_columns(widths, images.shape[3])
+            valid2 = valid_columns(widths2, width2)
+            valid4 = valid_columns(halve(widths2), (width2 + 1) // 2)
+        x = images.permute(0, 2, 3, 1).contiguous()  # (N, H, W, 3)
+        x = convolve(self.pope.patch_embed[0], zero_padding(x, valid1))  # (N, H/2, W/2, C1/2)
+        x = convolve(self.pope.patch_embed[1], zero_padding(x, valid2))  # (N, H/4, T, C1)
+        for stage in self.stages:
+            x = stage(x, valid4)
+        return x, valid4  # (N, H/8, T, C3)
+
+
+class RowBlock(nn.Module):
+    """Pre-norm attention block over the frames of one row."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(dim)
+        self.attn = SelfAttention(dim, dim // _HEAD, qkv_bias=False)
+        self.norm2 = nn.LayerNorm(dim)
+        self.mlp = Mlp(dim, _MLP_RATIO * dim)
+
+    def forward(self, x: Tensor, keys: Tensor | None) -> Tensor:
+        """Map (rows, T, C) to (rows, T, C); `keys` is bool (rows, 1, 1, T) or None."""
+        x = x + self.attn(self.norm1(x), keys)
+        return x + self.mlp(self.norm2(x))
+
+
+class RctcHead(nn.Module):
+    """Feature rearrangement and classifier: rows attend along the line, then a learned query picks among the rows a frame."""
+
+    def __init__(self, dim: int, num_classes: int) -> None:
+        super().__init__()
+        self.char_token = nn.Parameter(torch.empty(1, 1, dim))
+        self.w_atten_block = RowBlock(dim)
+        self.fc_kv = nn.Linear(dim, 2 * dim)
+        self.fc = nn.Linear(dim, num_classes)
+        nn.init.trunc_normal_(self.char_token, std=0.02)
+
+    def forward(self, x: Tensor, valid: Tensor | None) -> Tensor:
+        """Return logits (N, T, classes) for features (N, H, T, C); `valid` is bool (N, T) or None."""
+        rows = x.shape[1]
+        keys = None if valid is None else valid_keys(valid.repeat_interleave(rows, dim=0), 1)  # (N H, 1, 1, T)
+        x = self.w_atten_block(x.flatten(0, 1), keys).reshape(x.shape)  # (N, H, T, C)
+        k, v = self.fc_kv(x).chunk(2, dim=-1)  # (N, H, T, C) each
+        weights = (k @ self.char_token.transpose(1, 2)).softmax(dim=1)  # (N, H, T, 1), no scaling
+        return self.fc((weights * v).sum(dim=1))  # (N, T, classes)
+
+
+class SvtrV2(nn.Module):
+    """Encoder and RCTC head."""
+
+    def __init__(self, model: SvtrV2Model, num_classes: int) -> None:
+        super().__init__()
+        size = SIZES[model.size]
+        self.encoder = Encoder(size, model.drop_path)
+        self.decoder = RctcHead(size.dims[2], num_classes)
+
+    def forward(self, images: Tensor, widths: Tensor | None = None) -> Tensor:
+        """Return logits (N, T, C), T = ceil(W / 4), for normalized images (N, 3, H, W).
+
+        `widths` int64 (N,), 1…W, are the pixels of each line without its padding; given, padding changes nothing.
+        """
+        return self.decoder(*self.encoder(images, widths))
+
+
+def _block(mixer: str, dim: int, rates: Iterator[float]) -> nn.Module:
+    if mixer == "F":
+        return Flatten()
+    return ConvBlock(dim, next(rates)) if mixer == "C" else GlobalBlock(dim, next(rates))
+
+
+def _init(module: nn.Module) -> None:
+    """The authors' start of the encoder; the head starts with torch's defaults."""
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        nn.init.zeros_(module.bias)
+    elif isinstance(module, nn.Conv2d):
+        nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
