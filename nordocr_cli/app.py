@@ -40,11 +40,12 @@ def _main(
 
 
 def _register() -> None:
-    from nordocr_cli.commands import charset, doctor, profiles
+    from nordocr_cli.commands import charset, doctor, export, profiles
 
     app.add_typer(profiles.app, name="profiles")
     app.add_typer(charset.app, name="charset")
     app.command("doctor")(doctor.doctor)
+    app.command("export")(export.export)
 
 
 _register()

@@ -1,1 +1,1 @@
-"""."""
+"""From trained weights to ONNX and to TensorRT engines."""

@@ -1,0 +1,62 @@
+"""`nordocr export`: trained weights → ONNX."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nordocr_cli import options
+from nordocr_cli.console import Console
+
+
+def export(
+    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT|RUN", help="Weights (.safetensors) or a run's folder.")],
+    output: options.OptionalOutput = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(metavar="fp32|fp16", help="Format of the weights. Default: fp32, and fp16 beside it for engines."),
+    ] = None,
+    opset: Annotated[int | None, typer.Option(min=17, max=20, help="ONNX opset. Default: the profile's, 17.")] = None,
+    simplify: Annotated[bool | None, typer.Option("--simplify/--no-simplify", help="Run onnxsim. Default: on.")] = None,
+    output_activation: Annotated[
+        str | None, typer.Option(metavar="logits|softmax", help="What the output holds. Default: the profile's, logits.")
+    ] = None,
+    max_width: Annotated[
+        int | None, typer.Option(metavar="PX", help="Widest line that the model is asked to read. Default: the profile's.")
+    ] = None,
+    as_json: options.Json = False,
+    dry_run: options.DryRun = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = 0,
+) -> None:
+    """Export trained weights to ONNX, proved equal to torch at many widths and batch sizes.
+
+    The model has one input [batch, 3, height, width] and no widths: it sees padding as pixels, as the consumer feeds it.
+
+    Example: nordocr export runs/svtrv2-1024 -o recognize_svtrv2_1024.onnx
+    """
+    from nordocr_cli.core.export import export as run
+    from nordocr_cli.core.export import plan_export
+
+    console = Console(quiet=quiet, verbose=verbose, as_json=as_json)
+    plan = plan_export(
+        checkpoint,
+        output,
+        precision=precision,
+        opset=opset,
+        simplify=simplify,
+        output_activation=output_activation,
+        max_width=max_width,
+    )
+    if dry_run:
+        options.show_plan(console, plan.to_json())
+        return
+    result = run(plan, console)
+    if as_json:
+        console.json(result.to_json())
+        return
+    for exported in result.files:
+        title = f"{exported.file.path} ({exported.file.size_bytes / 1e6:.1f} MB)"
+        console.table(title, ("", "check", "found"), [("✓", *check) for check in exported.checks])
+    console.note(f"{result.parameters:,} parameters of {result.weights}")
+    console.next(f"nordocr build-engine --arch sm120 {result.files[0].file.path}")

@@ -1,0 +1,141 @@
+"""Looking into an ONNX file: everything that must hold of it and that neither its checker nor TensorRT looks at.
+
+TensorRT takes an empty file for a network without inputs, builds NaN weights silently and accepts any opset; so `inspect_onnx`
+is asked after every export and before every engine.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from nordocr_cli.artifact import Contract, contract_from_metadata
+from nordocr_cli.atomic import sha256_of
+from nordocr_cli.errors import ArtifactError
+from nordocr_cli.profile import Profile
+
+if TYPE_CHECKING:
+    import onnx
+
+INPUT_NAME, OUTPUT_NAME = "input", "output"
+INPUT_AXES, OUTPUT_AXES = {0: "batch", 3: "width"}, {0: "batch", 1: "seq_len"}
+# What the parsers of TensorRT 10, 11 and RTX document; beyond it they accept a file without looking.
+_OPSETS = range(17, 24)
+_DATA_DEPENDENT = frozenset({"Loop", "If", "Scan"})
+
+
+@dataclass(frozen=True)
+class OnnxFile:
+    """An ONNX model that passed every check of `inspect_onnx`. `precision` is that of its weights; input and output are fp32."""
+
+    path: Path
+    sha256: str
+    size_bytes: int
+    opset: int
+    nodes: int
+    precision: Literal["fp32", "fp16"]
+    contract: Contract
+
+
+def default_onnx_path(profile: Profile) -> Path:
+    """Where `export` writes and `build-engine` looks when no path is given, e.g. models/svtrv2-1024/recognize_svtrv2.onnx."""
+    return Path("models") / profile.name / f"recognize_{profile.model.name.replace('-', '_')}.onnx"
+
+
+def fp16_sibling(path: Path) -> Path:
+    """Where the half-precision form of an ONNX file stands: model.fp16.onnx beside model.onnx."""
+    return path if path.name.endswith(".fp16.onnx") else path.with_name(f"{path.stem}.fp16.onnx")
+
+
+def inspect_onnx(path: Path, *, name: str | None = None) -> OnnxFile:
+    """Check an exported model and say what it holds. `name` stands in messages for `path`.
+
+    Checked: readable and whole, ONNX's own full check, opset, one input [batch, 3, height, width] and one output
+    [batch, seq_len, classes] in fp32 with those axes still symbolic, no data-dependent control flow, external data present,
+    finite weights, and a contract that says the same. Raises ArtifactError naming the first thing that does not hold.
+    """
+    what = name or str(path)
+    model = _load(path, what)
+    opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
+    if opset not in _OPSETS:
+        raise ArtifactError(f"{what}: opset {opset}; engines are built from opset {_OPSETS[0]} to {_OPSETS[-1]}. {_AGAIN}")
+    _full_check(model, path, what)
+    if found := sorted(_DATA_DEPENDENT & {node.op_type for node in model.graph.node}):
+        raise ArtifactError(f"{what}: has {', '.join(found)} nodes, whose trip count was fixed by the example image. {_AGAIN}")
+    precision = _weights_precision(model, what)
+    contract = contract_from_metadata({prop.key: prop.value for prop in model.metadata_props}, what)
+    _check_tensor(model.graph.input[0], (None, 3, contract.geometry.height, None), INPUT_AXES, what)
+    _check_tensor(model.graph.output[0], (None, None, contract.charset.num_classes), OUTPUT_AXES, what)
+    if contract.precision != precision:
+        raise ArtifactError(f"{what}: its contract says {contract.precision}, its weights are {precision}. {_AGAIN}")
+    return OnnxFile(path, sha256_of(path), path.stat().st_size, opset, len(model.graph.node), precision, contract)
+
+
+_AGAIN = "Export it again with `nordocr export`"
+
+
+def _load(path: Path, what: str) -> "onnx.ModelProto":
+    """Read the file with its external data. An empty file parses as an empty model, so inputs and outputs are counted."""
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except (OSError, ValueError, DecodeError) as error:
+        raise ArtifactError(f"{what} is not a readable ONNX model ({error}). {_AGAIN}") from error
+    initializers = {tensor.name for tensor in model.graph.initializer}
+    inputs = [tensor.name for tensor in model.graph.input if tensor.name not in initializers]
+    outputs = [tensor.name for tensor in model.graph.output]
+    if not model.graph.node:
+        raise ArtifactError(f"{what} is not an ONNX model: {path.stat().st_size} bytes and not one node. {_AGAIN}")
+    if inputs != [INPUT_NAME] or outputs != [OUTPUT_NAME]:
+        raise ArtifactError(
+            f"{what}: inputs {inputs} and outputs {outputs}; a recognizer has one {INPUT_NAME!r} and one {OUTPUT_NAME!r}. {_AGAIN}"
+        )
+    try:
+        onnx.load_external_data_for_model(model, str(path.parent))
+    except (OSError, ValueError, onnx.checker.ValidationError) as error:
+        raise ArtifactError(
+            f"{what}: its external data is missing or cut ({error}); put it back beside the file. {_AGAIN}"
+        ) from error
+    return model
+
+
+def _full_check(model: "onnx.ModelProto", path: Path, what: str) -> None:
+    import onnx
+
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError) as error:
+        first_line = str(error).strip().splitlines()[0]
+        raise ArtifactError(f"{what} fails ONNX's check: {first_line}. {_AGAIN}") from error
+
+
+def _weights_precision(model: "onnx.ModelProto", what: str) -> Literal["fp32", "fp16"]:
+    """Say in which format most weights are. Raises ArtifactError naming a tensor that holds NaN or infinity."""
+    import numpy as np
+    import onnx
+
+    counts = {onnx.TensorProto.FLOAT: 0, onnx.TensorProto.FLOAT16: 0}
+    constants = [a.t for node in model.graph.node if node.op_type == "Constant" for a in node.attribute if a.name == "value"]
+    for tensor in [*model.graph.initializer, *constants]:
+        if tensor.data_type in counts:
+            values = onnx.numpy_helper.to_array(tensor)
+            if not np.isfinite(values).all():
+                raise ArtifactError(f"{what}: weight {tensor.name!r} holds NaN or infinity; was the training run diverging?")
+            counts[tensor.data_type] += values.size
+    return "fp16" if counts[onnx.TensorProto.FLOAT16] > counts[onnx.TensorProto.FLOAT] else "fp32"
+
+
+def _check_tensor(tensor: "onnx.ValueInfoProto", shape: tuple[int | None, ...], axes: dict[int, str], what: str) -> None:
+    """Compare a graph input's or output's type, sizes and axis names; None in `shape` is an axis named in `axes`."""
+    import onnx
+
+    dimensions = tensor.type.tensor_type.shape.dim
+    found = tuple(d.dim_param or (d.dim_value if d.HasField("dim_value") else "?") for d in dimensions)
+    wanted = tuple(axes.get(index, size) for index, size in enumerate(shape))
+    if found != wanted:
+        shown = [" x ".join(map(str, side)) for side in (found, wanted)]
+        raise ArtifactError(f"{what}: {tensor.name} is [{shown[0]}]; it must be [{shown[1]}]. {_AGAIN}")
+    if tensor.type.tensor_type.elem_type != onnx.TensorProto.FLOAT:
+        kind = onnx.TensorProto.DataType.Name(tensor.type.tensor_type.elem_type)
+        raise ArtifactError(f"{what}: {tensor.name} is {kind}; input and output are float32 at every precision. {_AGAIN}")

@@ -1,0 +1,44 @@
+"""Running onnxsim over a graph, and keeping its result only where it is one."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import onnx
+
+
+@dataclass(frozen=True)
+class Simplified:
+    """A graph after onnxsim. `kept` is False where the graph as it came is the better one, and `reason` says why."""
+
+    model: "onnx.ModelProto"
+    nodes_before: int
+    nodes_after: int
+    kept: bool
+    reason: str = ""
+
+
+def simplify(model: "onnx.ModelProto") -> Simplified:
+    """Simplify `model`, or return it as it came when onnxsim fails, freezes an axis, or leaves more nodes than there were.
+
+    What the result computes is not judged here: the caller runs the same checks and parity over it as over any export.
+    """
+    import onnxsim
+
+    before = len(model.graph.node)
+    try:
+        simplified, _ = onnxsim.simplify(model)
+    except Exception as error:  # noqa: BLE001 - onnxsim raises whatever its C++ side throws; the caller shows the reason
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        return Simplified(model, before, before, False, f"onnxsim failed: {reason}")
+    after = len(simplified.graph.node)
+    if _axes(simplified) != _axes(model):
+        return Simplified(model, before, after, False, f"onnxsim changed the axes {_axes(model)} to {_axes(simplified)}")
+    if after >= before:
+        return Simplified(model, before, after, False, f"onnxsim leaves {after} nodes of {before}")
+    return Simplified(simplified, before, after, True)
+
+
+def _axes(model: "onnx.ModelProto") -> list[list[str | int]]:
+    tensors = [*model.graph.input, *model.graph.output]
+    return [[d.dim_param or d.dim_value for d in tensor.type.tensor_type.shape.dim] for tensor in tensors]
