@@ -1,1 +1,1 @@
-"""."""
+"""From logits to text, in numpy."""

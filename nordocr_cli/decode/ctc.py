@@ -1,0 +1,93 @@
+"""Greedy CTC decoding: the best class of each frame, repeats collapsed, blanks dropped.
+
+Every line is read over its own frames only. Frames that belong to the batch's padding may say anything and never become
+text: reading the whole batch's length once put garbage behind 91 lines of one document.
+"""
+
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nordocr_cli.artifact import OutputActivation
+from nordocr_cli.charset import BLANK, Charset
+from nordocr_cli.errors import ArtifactError
+from nordocr_cli.records import Recognition
+
+
+def decode_greedy(
+    logits: NDArray[np.floating], frames: NDArray[np.integer], charset: Charset, activation: OutputActivation = "logits"
+) -> list[Recognition]:
+    """Return what each line of a batch says.
+
+    `logits` are float (N, T, C); `frames` int (N,), the number of frames that belong to each line, 0…T: out_length of its
+    own width. With `activation="softmax"` they are probabilities already and are taken as they are.
+
+    A character's confidence is the highest softmax probability among the frames of its run: CTC spikes, and how long a run
+    lingers says little. A line's confidence is the geometric mean of them, 0.0 for an empty reading. Spans are
+    [first, last + 1) frames. Raises ArtifactError when the shapes do not fit the charset or each other, when a line's own
+    frames hold NaN or infinity, and when declared probabilities lie outside 0…1.
+    """
+    logits = np.asarray(logits, dtype=np.float32)
+    frames = np.asarray(frames)
+    _require_shapes(logits, frames, charset)
+    n, length, _ = logits.shape
+
+    best = logits.argmax(axis=2)  # (N, T)
+    peaks = np.take_along_axis(logits, best[:, :, None], axis=2)[:, :, 0]  # (N, T); NaN wherever a frame holds one
+    own = np.arange(length) < frames[:, None]  # (N, T)
+    _require_sane(peaks, own, activation)
+
+    # One row of frames, a blank behind each line, so that no run reaches into the next line; padding says nothing.
+    flat = np.full((n, length + 1), BLANK)
+    flat[:, :length] = np.where(own, best, BLANK)
+    flat = flat.ravel()  # (N (T + 1),)
+    starts = np.flatnonzero(np.diff(flat, prepend=BLANK))  # a run begins where the class changes; leading blanks have no start
+    ends = np.append(starts[1:], flat.size)
+    spoken = flat[starts] != BLANK
+    starts, ends = starts[spoken], ends[spoken]  # (K,), K characters in the whole batch
+    line_of, first = np.divmod(starts, length + 1)
+    last = first + (ends - starts)
+
+    says = own & (best != BLANK)  # (N, T), F frames that say something
+    probability = peaks[says]  # (F,), run after run
+    if activation == "logits":
+        probability = 1 / np.exp(logits[says] - probability[:, None]).sum(axis=1)  # softmax at its maximum: cannot overflow
+    run_starts = np.cumsum(ends - starts) - (ends - starts)
+    confidence = np.maximum.reduceat(probability, run_starts) if starts.size else probability  # (K,)
+
+    counts = np.bincount(line_of, minlength=n)  # (N,) characters of each line
+    mean_log = np.bincount(line_of, weights=np.log(confidence), minlength=n) / np.maximum(counts, 1)
+    line_confidence = np.where(counts > 0, np.exp(mean_log), 0.0).tolist()
+    text = "".join([charset.characters[c - 1] for c in flat[starts].tolist()])
+    confidences, spans = confidence.tolist(), list(zip(first.tolist(), last.tolist(), strict=True))
+    bounds = [0, *np.cumsum(counts).tolist()]
+    return [
+        Recognition(text[a:b], line_confidence[i], tuple(confidences[a:b]), tuple(spans[a:b]))
+        for i, (a, b) in enumerate(pairwise(bounds))
+    ]
+
+
+def _require_shapes(logits: NDArray[np.float32], frames: NDArray[np.integer], charset: Charset) -> None:
+    if logits.ndim != 3 or logits.shape[2] != charset.num_classes:
+        wanted = f"(N, T, {charset.num_classes})"
+        raise ArtifactError(
+            f"an output of shape {logits.shape} cannot be read with charset {charset.name!r}, which wants {wanted}"
+        )
+    n, length, _ = logits.shape
+    if frames.shape != (n,) or (n and not 0 <= frames.min() <= frames.max() <= length):
+        raise ArtifactError(f"frame counts {frames.tolist()} do not fit an output of {n} lines and {length} frames")
+
+
+def _require_sane(peaks: NDArray[np.float32], own: NDArray[np.bool_], activation: OutputActivation) -> None:
+    bad = own & ~np.isfinite(peaks)
+    if bad.any():
+        line, frame = np.argwhere(bad)[0].tolist()
+        raise ArtifactError(
+            f"the output is NaN or infinite at line {line}, frame {frame} of a batch; an fp16 model may overflow: use fp32"
+        )
+    if activation == "softmax" and ((peaks[own] <= 0) | (peaks[own] > 1.001)).any():  # 1.001: fp16 rounds
+        raise ArtifactError(
+            "the contract says that this model gives probabilities, but its output goes outside 0…1; "
+            "export it again with output_activation logits"
+        )
