@@ -40,9 +40,17 @@ class SvtrV2NanoModel(_Table):
     """A lean, pre-norm network of the SVTRv2 family for CPUs: height halved early, attention only at height 2."""
 
     name: Literal["svtrv2-nano"]
-    dims: tuple[int, int, int] = (48, 96, 192)
-    depths: tuple[int, int, int] = (2, 3, 3)
+    dims: tuple[int, int, int] = (48, 96, 192)  # channels of the two convolutional stages and of the attention stage
+    depths: tuple[int, int, int] = (2, 3, 3)  # blocks of each stage
     drop_path: float = Field(0.0, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _divisible(self) -> "SvtrV2NanoModel":
+        if min(self.dims) <= 0 or self.dims[0] % 24 or self.dims[1] % 24 or self.dims[2] % 32:
+            raise ValueError(f"dims {list(self.dims)}: the first two must be multiples of 24, the third of 32")
+        if min(self.depths) < 0:
+            raise ValueError(f"depths {list(self.depths)}: a stage cannot have less than 0 blocks")
+        return self
 
 
 class SvtrModel(_Table):

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-# Longest sequence for which attention is written out; above it the fused kernel wins, and the score matrix of a long line
-# (2048 tokens for SVTRv2 at 1024 px) would fill the memory.
-_WRITTEN_OUT_TOKENS = 640
+# Longest sequence for which attention is written out: a batch's score matrices of longer ones (2048 tokens for SVTRv2 at
+# 1024 px) fill the memory.
+_WRITTEN_OUT_TOKENS = 1024
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, keys: Tensor | None) -> Tensor:
@@ -17,7 +17,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor, keys: Tensor | None) -> Tensor:
 
     `q`, `k`, `v` are (N, heads, L, d); `keys` is bool (N, 1, 1, L), true where a key may be seen, or None.
     """
-    # torch's fused kernel has a slow backward pass on CPU in bfloat16: written out, a training step is 1.4 times faster.
+    # The fused kernel's backward pass is slow on CPU in bfloat16: written out, a training step is 1.4 times faster.
     if q.dtype == torch.bfloat16 and q.device.type == "cpu" and q.requires_grad and k.shape[2] <= _WRITTEN_OUT_TOKENS:
         scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)  # (N, heads, L, L)
         if keys is not None:

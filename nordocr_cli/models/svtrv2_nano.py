@@ -78,7 +78,7 @@ class SvtrV2Nano(nn.Module):
         self.down2 = Downsample(dims[1], dims[2])
         self.stage3 = nn.ModuleList(AttentionBlock(dims[2], next(rates)) for _ in range(depths[2]))
         self.norm = nn.LayerNorm(dims[2])
-        self.row_score = nn.Linear(dims[2], 1)
+        self.row_score = nn.Linear(dims[2], 1, bias=False)
         self.classifier = nn.Linear(dims[2], num_classes)
         self.apply(_init)
         nn.init.zeros_(self.row_score.weight)  # starts as the plain mean over the rows
@@ -123,8 +123,7 @@ def _stem(channels: int, out_channels: int) -> nn.Sequential:
 def _init(module: nn.Module) -> None:
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)
-        nn.init.zeros_(module.bias)
     elif isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
+    if isinstance(module, nn.Linear | nn.Conv2d) and module.bias is not None:
+        nn.init.zeros_(module.bias)
