@@ -1,0 +1,84 @@
+import unicodedata
+
+import jiwer
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nordocr_cli.metrics.text import (
+    VIEWS,
+    canonical,
+    confusions,
+    count_edits,
+    normalized_distance,
+    rate,
+    show_difference,
+    squeezed,
+    word_edits,
+)
+
+SPACES = "\t\n\u00a0\u2007\u2009\u202f\u3000"
+INVISIBLE = "\u200b\u200c\u200d\u2060\ufeff\u00ad"
+text = st.text(alphabet="aåäöÆøð §°1203.,–-  " + SPACES + INVISIBLE + "\u0301\u030a", max_size=30)
+
+
+@pytest.mark.parametrize("space", SPACES)
+def test_every_space_is_one_space(space):
+    assert canonical(f" 1{space}{space}000,00{space}") == "1 000,00"
+
+
+@pytest.mark.parametrize("invisible", INVISIBLE)
+def test_invisible_characters_go(invisible):
+    assert canonical(f"a{invisible}\u030a b{invisible}") == "å b"
+
+
+def test_nothing_else_is_folded():
+    assert canonical("Å – “x” ½ ﬁ") == "Å – “x” ½ ﬁ"
+
+
+@given(text)
+@settings(max_examples=200)
+def test_views(value):
+    once = canonical(value)
+    assert canonical(once) == once
+    assert canonical(unicodedata.normalize("NFD", value)) == once
+    assert squeezed(value) == once.replace(" ", "")
+    assert VIEWS["raw"](value) == value
+
+
+@given(text, text)
+@settings(max_examples=200)
+def test_edits_are_consistent(a, b):
+    edits = count_edits(a, b)
+    assert edits.insertions - edits.deletions == len(b) - len(a)
+    assert edits.distance == count_edits(b, a).distance
+    assert (edits.distance == 0) == (a == b)
+    assert len(confusions(a, b)) == count_edits(canonical(a), canonical(b)).distance
+    assert 0 <= normalized_distance(a, b) <= 1
+
+
+@given(st.lists(st.tuples(text.map(canonical).filter(bool), text.map(canonical)), min_size=1, max_size=8))
+@settings(max_examples=150)
+def test_jiwer_counts_the_same(pairs):
+    references, hypotheses = (list(side) for side in zip(*pairs, strict=True))
+    characters = [count_edits(*pair) for pair in pairs]
+    words = [word_edits(*pair) for pair in pairs]
+    assert rate(sum(e.distance for e in characters), sum(e.reference_length for e in characters)) == pytest.approx(
+        jiwer.cer(references, hypotheses)
+    )
+    assert rate(sum(e.distance for e in words), sum(e.reference_length for e in words)) == pytest.approx(
+        jiwer.wer(references, hypotheses)
+    )
+
+
+def test_nothing_divides_by_an_empty_reference():
+    assert rate(3, 0) is None
+    assert normalized_distance("", "") == 0.0
+    assert normalized_distance("", "abc") == 1.0
+
+
+def test_the_parts_of_a_difference_make_both_texts():
+    parts = show_difference("Summa 1 234", "Suma 1 243")
+    assert "".join(wanted for _, wanted, _ in parts) == "Summa 1 234"
+    assert "".join(found for _, _, found in parts) == "Suma 1 243"
+    assert {tag for tag, _, _ in parts} == {"equal", "delete", "insert"}
