@@ -1,0 +1,96 @@
+"""`nordocr train`: train a recognizer."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nordocr_cli import options
+from nordocr_cli.console import Console
+from nordocr_cli.errors import GateMissed, UsageError
+
+
+def train(
+    profile: options.OptionalProfile = None,
+    train_stores: Annotated[list[Path] | None, typer.Option("--train", metavar="STORE", help="Line store. Repeatable.")] = None,
+    val_stores: Annotated[list[Path] | None, typer.Option("--val", metavar="STORE", help="Line store. Repeatable.")] = None,
+    run_dir: Annotated[Path | None, typer.Option("--run-dir", help="Folder of the run. Default: runs/PROFILE-N.")] = None,
+    load: Annotated[Path | None, typer.Option("--load", help="Start a new run from these weights.")] = None,
+    resume: Annotated[Path | None, typer.Option("--resume", metavar="RUN", help="Go on with a run, exactly.")] = None,
+    max_steps: Annotated[int | None, typer.Option("--max-steps", min=1, help="Steps of the run, instead of epochs.")] = None,
+    max_minutes: Annotated[float | None, typer.Option("--max-minutes", min=0.01, help="Minutes, instead of epochs.")] = None,
+    overfit: Annotated[int | None, typer.Option("--overfit", min=1, metavar="N", help="Check: learn N lines by heart.")] = None,
+    save_fp16: Annotated[bool, typer.Option("--save-fp16", help="Also write best.fp16.safetensors, for shipping.")] = False,
+    device: options.Device = "auto",
+    threads: options.Threads = None,
+    seed: options.Seed = None,
+    sets: options.Set = None,
+    as_json: options.Json = False,
+    dry_run: options.DryRun = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = 0,
+) -> None:
+    """Train on line stores; the best checkpoint by CER on --val, and the last, are kept.
+
+    Ctrl-C once finishes the step, saves and ends with 130; --resume RUN goes on from there.
+
+    Example: nordocr train -p svtrv2-1024 --train train.lmdb --val val.lmdb
+    """
+    from nordocr_cli.core import train as core
+    from nordocr_cli.profile import load_profile
+
+    console = Console(quiet=quiet, verbose=verbose, as_json=as_json)
+    resolved = load_profile(profile, sets or (), {"train.seed": seed}) if profile else None
+    if resolved is None and (sets or seed is not None):
+        raise UsageError("--set and --seed change a profile; name it with --profile")
+    request = core.TrainRequest(
+        train=tuple(train_stores or ()),
+        val=tuple(val_stores or ()),
+        run_dir=run_dir,
+        load=load,
+        resume=resume,
+        max_steps=max_steps,
+        max_minutes=max_minutes,
+        overfit=overfit,
+        device=device,
+        threads=threads,
+        save_fp16=save_fp16,
+    )
+    if dry_run:
+        options.show_plan(console, core.plan(resolved, request))
+        return
+    _restart_with_tuned_malloc(console, device)
+    with core.stop_on_signals(console) as stop:
+        result = core.train(resolved, request, progress=console, stop=stop)
+    if as_json:
+        console.json(result.to_json())
+    else:
+        rows = [
+            ("steps", f"{result.steps:,}" + (f" ({result.skipped} skipped)" if result.skipped else "")),
+            ("lines seen", f"{result.lines:,} in {result.minutes:.1f} min, {result.lines_per_s:,.0f} lines/s"),
+            ("best", f"CER {result.best_cer:.2%}, exact {result.best_exact:.1%} at step {result.best_step:,}"),
+            *(("file", path) for path in result.files),
+            *([("overfit", result.verdict)] if result.verdict else []),
+        ]
+        console.table(str(result.run_dir), ("what", "value"), rows)
+    if result.verdict.startswith("failed"):
+        raise GateMissed(f"overfit check {result.verdict}")
+    console.next(f"nordocr eval {result.run_dir} {val_stores[0] if val_stores else 'STORE'}")
+
+
+def _restart_with_tuned_malloc(console: Console, device: str) -> None:
+    """Start this process anew with glibc's malloc tuned, which can only be done before it starts; on a GPU it gains nothing."""
+    from nordocr_cli.core.train import malloc_tunables
+
+    tunables = malloc_tunables()
+    on_gpu = device.startswith("cuda") or (device == "auto" and Path("/dev/nvidiactl").exists())
+    main = getattr(sys.modules["__main__"], "__file__", "") or ""
+    ours = Path(main).name in ("nordocr", "nordocr-cli") or Path(main).parent.name == "nordocr_cli"
+    if on_gpu or not ours or not tunables or "GLIBC_TUNABLES" in os.environ:
+        return
+    console.detail(f"restarting with GLIBC_TUNABLES={tunables['GLIBC_TUNABLES']} (faster training on this CPU)")
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execve(sys.executable, [sys.executable, "-m", "nordocr_cli", *sys.argv[1:]], {**os.environ, **tunables})

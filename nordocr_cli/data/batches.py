@@ -1,0 +1,247 @@
+"""From line stores to batches: width buckets under a pixel budget, filled ahead by threads, uint8 until the device.
+
+Lines of like width share a batch, so that little of it is padding. The order is a pure function of (seed, epoch): a run that
+is resumed sees the very batches that it would have seen.
+"""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from nordocr_cli.charset import Charset
+from nordocr_cli.data.store import LineStore
+from nordocr_cli.errors import DataError
+from nordocr_cli.geometry import NORMALIZATIONS, Geometry, frames_needed
+from nordocr_cli.profile import Augment
+from nordocr_cli.records import LineRow
+
+_MOST_BUCKETS = 24
+# Each bucket ends an epoch with one batch that is not full; with this many full ones beside it that costs little.
+_BATCHES_A_BUCKET = 8
+_NAMED_ROWS = 3  # as many row ids as an error names
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A batch on the host, N lines padded on the right to W pixels.
+
+    `masked` says whether the network shall be told the widths (padding masked) or shall meet the padding as pixels.
+    """
+
+    images: Tensor  # uint8 (N, 3, height, W), channels last in memory
+    widths: Tensor  # int64 (N,), pixels
+    targets: Tensor  # int64 (sum of target_lengths,), classes 1…C-1 of all lines, one after the other
+    target_lengths: Tensor  # int64 (N,)
+    row_ids: tuple[str, ...]
+    texts: tuple[str, ...]
+    masked: bool = True
+
+    def __len__(self) -> int:
+        return len(self.row_ids)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """One batch to be: global line indices, pixels of extra padding, masked or not."""
+
+    lines: NDArray[np.int64]
+    extra_px: int
+    masked: bool
+
+
+def normalize(images: Tensor, geometry: Geometry) -> Tensor:
+    """Return uint8 images (N, 3, H, W) as normalized float32 on the same device; white padding becomes exactly 1.0."""
+    mean, scale = (_constants(values, images.device) for values in NORMALIZATIONS[geometry.normalization])
+    return (images.float() - mean) / scale  # (N, 3, H, W)
+
+
+@lru_cache(maxsize=8)
+def _constants(values: tuple[float, float, float], device: torch.device) -> Tensor:
+    return torch.tensor(values, device=device).view(1, 3, 1, 1)
+
+
+class LineBatches:
+    """The lines of one or several stores, batch by batch.
+
+    `budget_px` is lines times width in pixels of a full batch; a line wider than the budget is a batch of its own. With
+    `shuffle` the lines are drawn anew each epoch, `augment` changes them, and the share 1 - `mask_share` of the batches
+    is marked unmasked; without, the order is fixed and every batch masked. `only` restricts to these global indices.
+
+    Raises DataError when a store does not fit charset or geometry, and, naming the rows, when a label has a character outside
+    the charset or needs more CTC frames than its line has: training would silently learn nothing there.
+    """
+
+    def __init__(
+        self,
+        stores: Sequence[LineStore],
+        charset: Charset,
+        geometry: Geometry,
+        *,
+        budget_px: int,
+        seed: int = 0,
+        shuffle: bool = False,
+        augment: Augment | None = None,
+        mask_share: float = 1.0,
+        workers: int = 2,
+        pin: bool = False,
+        only: Sequence[int] | None = None,
+    ) -> None:
+        self.stores, self.geometry = tuple(stores), geometry
+        self.budget_px, self.seed, self.shuffle, self.augment = budget_px, seed, shuffle, augment
+        self.mask_share, self.workers, self.pin = mask_share, workers, pin
+        for store in self.stores:
+            store.header.require_charset(charset, str(store.path))
+            store.header.require_geometry(geometry, str(store.path))
+        self._first = np.cumsum([0, *(len(store) for store in self.stores)])  # global index of each store's line 0
+        self.widths = np.concatenate([np.asarray(s.widths, dtype=np.int64) for s in self.stores] or [np.empty(0, np.int64)])
+        self.members = np.arange(len(self.widths)) if only is None else np.asarray(only, dtype=np.int64)
+        if len(self.members) == 0:
+            raise DataError("the line stores hold no lines; look at the counts that `nordocr prep` printed")
+        self._targets, self._target_start = self._encode(charset)
+        self._buckets = self._fill_buckets()
+
+    def __len__(self) -> int:
+        """Number of lines."""
+        return len(self.members)
+
+    def batch_count(self, epoch: int) -> int:
+        """Number of batches of an epoch. It differs a little between epochs, as extra padding is drawn anew."""
+        return len(self.plan(epoch))
+
+    def padding_share(self, epoch: int = 0) -> float:
+        """Share of an epoch's pixels that are padding, the extra padding of `augment` counted too."""
+        used = filled = 0
+        for plan in self.plan(epoch):
+            used += int(self.widths[plan.lines].sum())
+            filled += len(plan.lines) * self._batch_width(plan)
+        return 1.0 - used / filled
+
+    def plan(self, epoch: int) -> list[_Plan]:
+        """The batches of an epoch, in order: a pure function of (seed, epoch) in which every line stands exactly once."""
+        rng = np.random.default_rng((self.seed, epoch))
+        plans: list[_Plan] = []
+        for members in self._buckets:
+            lines, edge, start = members, int(self.widths[members[-1]]), 0
+            if self.shuffle:
+                lines = rng.permutation(members)
+            while start < len(lines):
+                masked = not self.shuffle or rng.random() < self.mask_share
+                # A mask makes padding invisible, so extra padding teaches only in a batch without one.
+                extra = 0 if masked else self._draw_extra_padding(rng)
+                count = max(1, self.budget_px // min(edge + extra, self.geometry.max_width))
+                plans.append(_Plan(lines[start : start + count], extra, masked))
+                start += count
+        return [plans[i] for i in rng.permutation(len(plans))] if self.shuffle else plans
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """Yield the batches of an epoch from number `start` on, decoded ahead by `workers` threads (0: in this thread)."""
+        plans = self.plan(epoch)[start:]
+        if self.workers == 0:
+            for plan in plans:
+                yield self._load(plan, epoch)
+            return
+        pool = ThreadPoolExecutor(self.workers, thread_name_prefix="batches")
+        ahead: deque[Future[Batch]] = deque()
+        try:
+            for plan in plans:
+                ahead.append(pool.submit(self._load, plan, epoch))
+                if len(ahead) > self.workers + 2:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def _encode(self, charset: Charset) -> tuple[NDArray[np.int16], NDArray[np.int64]]:
+        """Classes of all member lines in one flat array, and where each line's begin; every label checked."""
+        flat: list[int] = []
+        starts, problems = np.zeros(len(self.widths) + 1, dtype=np.int64), []
+        wanted = np.zeros(len(self.widths), dtype=bool)
+        wanted[self.members] = True
+        for index in range(len(self.widths)):
+            if wanted[index]:
+                row = self._row(index)
+                if missing := charset.missing(row.text):
+                    problems.append(f"row {row.id!r} has {', '.join(map(repr, missing))} outside charset {charset.name!r}")
+                else:
+                    classes = charset.encode(row.text)
+                    needed, frames = frames_needed(classes), self.geometry.out_length(int(self.widths[index]))
+                    if needed > frames:
+                        problems.append(f"row {row.id!r} needs {needed} CTC frames and has {frames}")
+                    flat.extend(classes)
+            starts[index + 1] = len(flat)
+        if problems:
+            more = f" and {len(problems) - _NAMED_ROWS:,} more" if len(problems) > _NAMED_ROWS else ""
+            raise DataError(
+                "; ".join(problems[:_NAMED_ROWS]) + more + ". `nordocr prep` skips and counts such lines: prepare again"
+            )
+        return np.array(flat, dtype=np.int16), starts
+
+    def _fill_buckets(self) -> list[NDArray[np.int64]]:
+        """Members sorted by width and cut into buckets that hold about as many pixels each: fine where lines are wide."""
+        ordered = self.members[np.argsort(self.widths[self.members], kind="stable")]
+        pixels = np.cumsum(self.widths[ordered])
+        count = int(np.clip(pixels[-1] // (self.budget_px * _BATCHES_A_BUCKET), 1, _MOST_BUCKETS))
+        cuts = np.searchsorted(pixels, pixels[-1] * np.arange(1, count) / count)
+        return [bucket for bucket in np.split(ordered, np.unique(cuts)) if len(bucket)]
+
+    def _draw_extra_padding(self, rng: np.random.Generator) -> int:
+        step = self.geometry.width_multiple
+        if self.augment is None or rng.random() >= self.augment.pad_right or self.augment.max_pad_right_px < step:
+            return 0
+        return int(rng.integers(1, self.augment.max_pad_right_px // step, endpoint=True)) * step
+
+    def _batch_width(self, plan: _Plan) -> int:
+        widest = int(self.widths[plan.lines].max())
+        return max(widest, min(widest + plan.extra_px, self.geometry.max_width))
+
+    def _load(self, plan: _Plan, epoch: int) -> Batch:
+        rows = [self._row(int(index)) for index in plan.lines]
+        shape = (len(plan.lines), self.geometry.height, self._batch_width(plan), 3)
+        images = np.full(shape, self.geometry.pad_value, dtype=np.uint8)  # (N, H, W, 3)
+        for slot, index in enumerate(plan.lines):
+            store, local = self._locate(int(index))
+            line = store.image(local)  # (H, w, 3)
+            if self.augment is not None:
+                # By (seed, epoch, line), so that neither threads nor the batch change what a line looks like.
+                line = _augment(line, np.random.default_rng((self.seed, epoch, int(index) + 1)), self.augment)
+            images[slot, :, : line.shape[1]] = line
+        starts, ends = self._target_start[plan.lines], self._target_start[plan.lines + 1]
+        targets = np.concatenate([self._targets[a:b] for a, b in zip(starts, ends, strict=True)]).astype(np.int64)
+        pixels = torch.from_numpy(images).permute(0, 3, 1, 2)  # (N, 3, H, W), channels last
+        return Batch(
+            images=pixels.pin_memory() if self.pin else pixels,
+            widths=torch.from_numpy(self.widths[plan.lines]),
+            targets=torch.from_numpy(targets),
+            target_lengths=torch.from_numpy(ends - starts),
+            row_ids=tuple(row.id for row in rows),
+            texts=tuple(row.text for row in rows),
+            masked=plan.masked,
+        )
+
+    def _locate(self, index: int) -> tuple[LineStore, int]:
+        which = int(np.searchsorted(self._first, index, side="right")) - 1
+        return self.stores[which], index - int(self._first[which])
+
+    def _row(self, index: int) -> LineRow:
+        store, local = self._locate(index)
+        return store.row(local)
+
+
+def _augment(line: NDArray[np.uint8], rng: np.random.Generator, augment: Augment) -> NDArray[np.uint8]:
+    """Return a (H, w, 3) line with, by chance, other brightness and contrast, and gray noise."""
+    if rng.random() < augment.brightness:
+        contrast, shift = rng.uniform(0.7, 1.3), rng.uniform(-40, 40)
+        table = np.clip((np.arange(256) - 128) * contrast + 128 + shift, 0, 255).astype(np.uint8)
+        line = table[line]
+    if rng.random() < augment.noise:
+        noise = rng.standard_normal((*line.shape[:2], 1), dtype=np.float32) * rng.uniform(2, 12)  # (H, w, 1): gray
+        line = np.clip(line + noise, 0, 255).astype(np.uint8)
+    return line

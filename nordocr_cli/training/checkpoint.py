@@ -1,0 +1,96 @@
+"""The state that a run goes on from: plain types and tensors, read with weights_only=True, its SHA-256 beside it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nordocr_cli.atomic import replacing, sha256_of, write_text
+from nordocr_cli.errors import ArtifactError, UsageError
+from nordocr_cli.profile import flatten
+from nordocr_cli.training.runlog import LAST, STATE
+
+SCHEMA = 1
+STATE_SHA256 = "state.pt.sha256"
+
+# A resumed run may change these: they bear on what is written and how fast, not on what is learnt.
+FREE_ON_RESUME = frozenset(
+    {"data.num_workers", "data.train", "data.val", "train.eval_every", "train.save_every", "train.log_every", "description"}
+)
+
+
+@dataclass
+class Position:
+    """How far a run is. `batch` counts the batches of the present `epoch` that are done, `elapsed_s` wall-clock seconds of
+    all sessions together; `best_step` is the step of the best evaluation, -1 before the first."""
+
+    step: int = 0
+    epoch: int = 0
+    batch: int = 0
+    lines: int = 0
+    elapsed_s: float = 0.0
+    skipped: int = 0
+    skipped_in_a_row: int = 0
+    evaluated_step: int = -1
+    best_step: int = -1
+    best_cer: float = float("inf")
+    best_exact: float = 0.0
+
+
+def save_state(folder: Path, payload: Mapping[str, Any]) -> None:
+    """Write `state.pt` and its hash so that a kill at any moment leaves a pair that loads."""
+    target = folder / STATE
+    with replacing(target) as temporary:
+        torch.save({"schema": SCHEMA, **payload}, temporary)
+        # Both hashes stand in the sidecar while the file is renamed: whichever file a crash leaves, its hash is there.
+        hashes = [sha256_of(temporary), *_recorded(folder)[:1]]
+        write_text(folder / STATE_SHA256, "\n".join(hashes) + "\n")
+
+
+def load_state(folder: Path) -> dict[str, Any]:
+    """Read `state.pt` onto the CPU. Raises ArtifactError when it is damaged or of another schema."""
+    path = folder / STATE
+    if sha256_of(path) not in _recorded(folder):
+        raise ArtifactError(f"{path} does not match {STATE_SHA256}; the file is damaged. Start anew with --load {folder / LAST}")
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    if state.get("schema") != SCHEMA:
+        raise ArtifactError(
+            f"{path}: state schema {state.get('schema')!r}; this nordocr reads {SCHEMA}. Use --load {folder / LAST}"
+        )
+    return dict(state)
+
+
+def require_same_run(saved: Mapping[str, Any], asked: Mapping[str, Any], folder: Path) -> None:
+    """Refuse to go on with another charset, geometry, data or profile. Raises UsageError naming each field that differs."""
+    mine, theirs = flatten(saved), flatten(asked)
+    free = {f"profile.{key}" for key in FREE_ON_RESUME}
+    differing = [
+        f"{key} is {mine.get(key)!r} there and {theirs.get(key)!r} now"
+        for key in sorted(mine.keys() | theirs.keys())
+        if key not in free and mine.get(key) != theirs.get(key)
+    ]
+    if differing:
+        raise UsageError(
+            f"--resume {folder}: not the same run: {'; '.join(differing)}. A new run from its weights: --load {folder}"
+        )
+
+
+def rng_state() -> dict[str, Any]:
+    """Return torch's random state, the CPU's and each GPU's."""
+    return {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []}
+
+
+def restore_rng(state: Mapping[str, Any]) -> None:
+    """Put `rng_state()` back; GPU states only where as many GPUs are here."""
+    torch.set_rng_state(state["cpu"])
+    if state["cuda"] and torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(state["cuda"])
+
+
+def _recorded(folder: Path) -> list[str]:
+    try:
+        return (folder / STATE_SHA256).read_text(encoding="utf-8").split()
+    except OSError:
+        return []

@@ -1,0 +1,372 @@
+"""The training loop: steps, evaluations, checkpoints, and nothing else."""
+
+import copy
+import math
+import time
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rapidfuzz.distance import Levenshtein
+from torch import Tensor, nn
+
+from nordocr_cli.artifact import Contract
+from nordocr_cli.charset import Charset
+from nordocr_cli.data.batches import Batch, LineBatches, normalize
+from nordocr_cli.decode.ctc import decode_greedy
+from nordocr_cli.errors import DataError, Interrupted
+from nordocr_cli.geometry import Geometry
+from nordocr_cli.models.weights import save_weights
+from nordocr_cli.profile import Train
+from nordocr_cli.progress import Progress
+from nordocr_cli.training.checkpoint import Position, restore_rng, rng_state, save_state
+from nordocr_cli.training.objective import ctc_loss, frames_of
+from nordocr_cli.training.runlog import BEST, LAST, RunLog
+from nordocr_cli.training.schedule import build_optimizer, one_cycle, set_learning_rate
+
+_MOST_SKIPPED_IN_A_ROW = 10
+_WAIT_SHARE_TO_WARN = 0.2
+_EMPTY_SHARE_TO_WARN = 0.9
+_SAMPLES_SHOWN = 8
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When a run ends: after `epochs`, unless steps or minutes are given; then they alone count, and whichever comes first."""
+
+    epochs: int
+    max_steps: int | None = None
+    max_minutes: float | None = None
+
+    def progress(self, position: Position, lines: int) -> float:
+        """Share 0…1 of the run that is done, `lines` being those of an epoch. The learning rate follows it."""
+        shares = []
+        if self.max_steps is not None:
+            shares.append(position.step / self.max_steps)
+        if self.max_minutes is not None:
+            shares.append(position.elapsed_s / (60.0 * self.max_minutes))
+        return max(shares) if shares else position.lines / (self.epochs * lines)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """An evaluation: `cer` is micro (all edits over all reference characters), `exact` the share of lines read exactly,
+    `empty` the share of lines read as nothing; `samples` are a few (reference, hypothesis)."""
+
+    lines: int
+    cer: float
+    exact: float
+    empty: float
+    seconds: float
+    samples: tuple[tuple[str, str], ...]
+
+
+@torch.inference_mode()
+def evaluate(
+    model: nn.Module,
+    batches: LineBatches,
+    charset: Charset,
+    device: torch.device,
+    amp: Callable[[], AbstractContextManager[Any]],
+    stop: Callable[[], bool] = lambda: False,
+) -> Scores | None:
+    """Read every line greedily with padding masked and count. None when `stop` asked to end it early."""
+    began, was_training = time.monotonic(), model.training
+    model.eval()
+    edits = characters = exact = empty = lines = 0
+    samples: list[tuple[str, str]] = []
+    for batch in batches.epoch(0):
+        if stop():
+            model.train(was_training)
+            return None
+        widths = batch.widths.to(device)
+        with amp():
+            logits = model(normalize(batch.images.to(device), batches.geometry), widths)  # (N, T, C)
+        frames = frames_of(batch.widths, batches.geometry)
+        readings = decode_greedy(logits.float().cpu().numpy(), frames.numpy(), charset)
+        for reference, reading in zip(batch.texts, readings, strict=True):
+            edits += Levenshtein.distance(reference, reading.text)
+            characters += len(reference)
+            exact += reference == reading.text
+            empty += not reading.text
+        lines += len(batch)
+        samples.append((batch.texts[0], readings[0].text))
+    model.train(was_training)
+    few = samples[:: max(1, len(samples) // _SAMPLES_SHOWN)][:_SAMPLES_SHOWN]
+    return Scores(lines, edits / max(characters, 1), exact / lines, empty / lines, time.monotonic() - began, tuple(few))
+
+
+class Ema:
+    """An exponential moving average of a network's weights and floating-point buffers: what is evaluated and shipped.
+
+    The decay warms up as (1 + step) / (10 + step), so that a short run is not held back by its random start.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.model, self.decay = copy.deepcopy(model).eval().requires_grad_(False), decay
+
+    @torch.no_grad()
+    def update(self, model: nn.Module, step: int) -> None:
+        """Move the average towards `model` after its `step`-th step."""
+        mine, theirs = list(self.model.state_dict().values()), list(model.state_dict().values())
+        floats = [i for i, tensor in enumerate(mine) if tensor.is_floating_point()]
+        weight = 1.0 - min(self.decay, (1 + step) / (10 + step))
+        torch._foreach_lerp_([mine[i] for i in floats], [theirs[i] for i in floats], weight)
+        for i in set(range(len(mine))) - set(floats):
+            mine[i].copy_(theirs[i])
+
+
+class Trainer:
+    """One run: a network, its data, its optimizer and how far it is."""
+
+    def __init__(
+        self,
+        *,
+        model: nn.Module,
+        train: LineBatches,
+        val: LineBatches,
+        charset: Charset,
+        contract: Contract,
+        settings: Train,
+        limits: Limits,
+        device: torch.device,
+        folder: Path,
+        identity: dict[str, Any],
+        log: RunLog,
+        progress: Progress,
+        stop: Callable[[], bool],
+        precision: str,
+    ) -> None:
+        self.model = model.to(device=device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+        self.train, self.val, self.charset, self.contract = train, val, charset, contract
+        self.settings, self.limits, self.device, self.folder = settings, limits, device, folder
+        self.identity, self.log, self.progress, self.stop = identity, log, progress, stop
+        self.precision = precision
+        self.position = Position()
+        self.parameters = [p for p in self.model.parameters() if p.requires_grad]
+        self.optimizer = build_optimizer(self.model, settings.lr, settings.weight_decay)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
+        self.ema = Ema(self.model, settings.ema_decay) if settings.ema_decay else None
+        self._session_began, self._elapsed_before = time.monotonic(), 0.0
+        self._wait_warned = False
+
+    @property
+    def geometry(self) -> Geometry:
+        """The geometry that the data was prepared with."""
+        return self.contract.geometry
+
+    @property
+    def weights(self) -> nn.Module:
+        """The network that is evaluated and shipped: the average where there is one."""
+        return self.ema.model if self.ema else self.model
+
+    def amp(self) -> AbstractContextManager[Any]:
+        """Mixed precision as the run wants it."""
+        dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.precision)
+        return torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None)
+
+    # state -------------------------------------------------------------------------------------------------------------
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from `load_state()`: the same weights, optimizer, random numbers and place in the data."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        if self.ema:
+            self.ema.model.load_state_dict(state["ema"])
+        restore_rng(state["rng"])
+        self.position = Position(**state["position"])
+        self._elapsed_before = self.position.elapsed_s
+
+    def save(self) -> None:
+        """Write last.safetensors and the state to resume from."""
+        self._count_time()
+        save_weights(self.folder / LAST, self.weights.state_dict(), self.contract)
+        save_state(
+            self.folder,
+            {
+                "identity": self.identity,
+                "model": self.model.state_dict(),
+                "ema": self.ema.model.state_dict() if self.ema else {},
+                "optimizer": self.optimizer.state_dict(),
+                "scaler": self.scaler.state_dict(),
+                "rng": rng_state(),
+                "position": asdict(self.position),
+            },
+        )
+
+    def _count_time(self) -> None:
+        self.position.elapsed_s = self._elapsed_before + time.monotonic() - self._session_began
+
+    def _share_done(self) -> float:
+        self._count_time()
+        return self.limits.progress(self.position, len(self.train))
+
+    # the loop ----------------------------------------------------------------------------------------------------------
+
+    def run(self) -> Position:
+        """Train to the end of the limits. Raises Interrupted when `stop` asks (everything saved), DataError when the loss
+        is not finite ten times in a row."""
+        self._session_began = time.monotonic()
+        position, settings = self.position, self.settings
+        total = None if self.limits.max_steps or self.limits.max_minutes else self.limits.epochs * len(self.train)
+        self.progress.start("train", total, "lines")
+        if total and position.lines:
+            self.progress.advance(position.lines)
+        batches = self._batches()
+        window = _Window()
+        try:
+            if position.step and position.step % settings.eval_every == 0 and position.evaluated_step != position.step:
+                window.pause(self._evaluate_and_save)  # the session before was stopped in the middle of it
+            while (done := self._share_done()) < 1.0 and not self.stop():
+                asked = time.monotonic()
+                batch = next(batches)
+                window.waited_s += time.monotonic() - asked
+                lr = settings.lr * one_cycle(done, settings.warmup_ratio)
+                loss, norm = self._step(batch, lr)
+                window.add(len(batch), loss)
+                shown = {"step": f"{position.step:,}", "done": f"{done:.1%}", **window.shown}
+                if position.step % settings.log_every == 0:
+                    self._report(window, lr, norm)
+                    shown |= window.shown
+                self.progress.advance(len(batch), **shown)
+                if position.step % settings.eval_every == 0:
+                    window.pause(self._evaluate_and_save)
+                elif position.step % settings.save_every == 0:
+                    window.pause(self.save)
+            if self._share_done() >= 1.0 and position.evaluated_step != position.step:
+                self._evaluate_and_save()
+            if self.stop():
+                self.save()
+                again = f"nordocr train --resume {self.folder}"
+                raise Interrupted(f"interrupted after step {position.step:,}; all is saved. Go on with: {again}")
+        finally:
+            batches.close()
+            self.progress.finish()
+        return position
+
+    def _batches(self) -> Generator[Batch, None, None]:
+        """Batches without end, from where the run stands."""
+        while True:
+            yield from self.train.epoch(self.position.epoch, self.position.batch)
+            self.position.epoch, self.position.batch = self.position.epoch + 1, 0
+
+    def _step(self, batch: Batch, lr: float) -> tuple[float, float]:
+        """One optimizer step; return (loss in nats a character, gradient norm). A step that is not finite changes nothing."""
+        position = self.position
+        set_learning_rate(self.optimizer, lr)
+        images = normalize(batch.images.to(self.device, non_blocking=True), self.geometry)  # (N, 3, H, W)
+        widths = batch.widths.to(self.device, non_blocking=True)  # (N,)
+        targets, lengths = batch.targets.to(self.device), batch.target_lengths.to(self.device)
+        buffers = [buffer.clone() for buffer in self.model.buffers()]
+        with self.amp():
+            logits = self.model(images, widths if batch.masked else None)  # (N, T, C)
+        loss = ctc_loss(logits, frames_of(widths, self.geometry), targets, lengths)
+        self.scaler.scale(loss).backward()
+        self.scaler.unscale_(self.optimizer)
+        norm = nn.utils.clip_grad_norm_(self.parameters, self.settings.grad_clip or math.inf)
+        figures: Tensor = torch.stack([loss.detach(), norm.detach()])
+        loss_value, norm_value = figures.tolist()  # the one synchronization a step
+        # The scaler probes for infinite gradients by design and skips those steps itself.
+        finite = math.isfinite(loss_value) and (self.scaler.is_enabled() or math.isfinite(norm_value))
+        if finite or self.scaler.is_enabled():
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        position.step, position.batch, position.lines = position.step + 1, position.batch + 1, position.lines + len(batch)
+        if finite:
+            position.skipped_in_a_row = 0
+            if self.ema:
+                self.ema.update(self.model, position.step)
+        else:
+            for buffer, before in zip(self.model.buffers(), buffers, strict=True):
+                buffer.copy_(before)  # running statistics that a bad batch may have spoilt
+            self._count_skipped(batch, loss_value, norm_value)
+        return loss_value, norm_value
+
+    def _count_skipped(self, batch: Batch, loss: float, norm: float) -> None:
+        position = self.position
+        position.skipped += 1
+        position.skipped_in_a_row += 1
+        rows = ", ".join(batch.row_ids[:3]) + (f" and {len(batch) - 3} more" if len(batch) > 3 else "")
+        self.log.event(position.step, "skipped", loss=str(loss), norm=str(norm), rows=list(batch.row_ids))
+        self.progress.warn(f"step {position.step:,} skipped: loss {loss}, gradient norm {norm}; rows {rows}")
+        if position.skipped_in_a_row >= _MOST_SKIPPED_IN_A_ROW:
+            raise DataError(
+                f"{_MOST_SKIPPED_IN_A_ROW} steps in a row were not finite, the last at step {position.step:,} (rows {rows}); "
+                f"lower train.lr ({self.settings.lr:g}) or use --set train.precision=fp32"
+            )
+
+    def _report(self, window: "_Window", lr: float, norm: float) -> None:
+        figures = window.close()
+        self.log.scalars(self.position.step, "train", **figures, lr=lr, grad_norm=norm, epoch=self.position.epoch)
+        window.shown |= {"loss": f"{figures['loss']:.3f}", "lr": f"{lr:.1e}", "wait": f"{figures['data_wait']:.0%}"}
+        window.shown["speed"] = f"{figures['lines_per_s']:,.0f}/s"
+        if figures["data_wait"] > _WAIT_SHARE_TO_WARN and not self._wait_warned and self.position.step > self.settings.log_every:
+            self._wait_warned = True
+            self.progress.warn(
+                f"{figures['data_wait']:.0%} of the time goes into waiting for data; raise data.num_workers "
+                f"({self.train.workers}), or put the line store on a faster disk"
+            )
+
+    def _evaluate_and_save(self) -> None:
+        position = self.position
+        scores = evaluate(self.weights, self.val, self.charset, self.device, self.amp, self.stop)
+        if scores is None:
+            return  # asked to stop; the run saves and ends
+        position.evaluated_step = position.step
+        self.log.scalars(position.step, "eval", cer=scores.cer, exact=scores.exact, empty=scores.empty, seconds=scores.seconds)
+        self.log.samples(position.step, scores.samples)
+        better = (scores.cer, -scores.exact) < (position.best_cer, -position.best_exact)
+        if better:
+            position.best_step, position.best_cer, position.best_exact = position.step, scores.cer, scores.exact
+            save_weights(self.folder / BEST, self.weights.state_dict(), self.contract)
+        self.progress.note(
+            f"step {position.step:,}: CER {scores.cer:.2%}, exact {scores.exact:.1%} of {scores.lines:,} lines "
+            f"in {scores.seconds:.0f} s{' - best so far' if better else ''}"
+        )
+        if scores.empty > _EMPTY_SHARE_TO_WARN and self._share_done() > self.settings.warmup_ratio:
+            self.progress.warn(
+                f"{scores.empty:.0%} of the lines read as nothing after the warm-up: the CTC blank plateau. If it lasts, lower "
+                f"train.lr ({self.settings.lr:g}), raise train.warmup_ratio ({self.settings.warmup_ratio:g}), or begin with "
+                "short lines"
+            )
+        self.save()
+        self.log.update(
+            best={"step": position.best_step, "cer": position.best_cer, "exact": position.best_exact}, position=asdict(position)
+        )
+
+
+class _Window:
+    """Figures since the last report: mean loss, lines a second, share of the time spent waiting for data."""
+
+    def __init__(self) -> None:
+        self.shown: dict[str, str] = {}
+        self._reset()
+
+    def _reset(self) -> None:
+        self.began, self.waited_s, self.paused_s = time.monotonic(), 0.0, 0.0
+        self.lines, self.losses = 0, []  # type: int, list[float]
+
+    def add(self, lines: int, loss: float) -> None:
+        """Count a step; a loss that is not finite stays out of the mean."""
+        self.lines += lines
+        if math.isfinite(loss):
+            self.losses.append(loss)
+
+    def pause(self, work: Callable[[], None]) -> None:
+        """Do `work` without counting its time."""
+        began = time.monotonic()
+        work()
+        self.paused_s += time.monotonic() - began
+
+    def close(self) -> dict[str, float]:
+        """Return the figures and begin the next window."""
+        seconds = max(time.monotonic() - self.began - self.paused_s, 1e-9)
+        loss = sum(self.losses) / len(self.losses) if self.losses else math.nan
+        figures = {"loss": loss, "lines_per_s": self.lines / seconds, "data_wait": self.waited_s / seconds}
+        self._reset()
+        return figures

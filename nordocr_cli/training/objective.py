@@ -1,0 +1,27 @@
+"""The CTC objective: each line with its own number of frames, in fp32, in nats a character."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from nordocr_cli.charset import BLANK
+from nordocr_cli.geometry import Geometry
+
+
+def frames_of(widths: Tensor, geometry: Geometry) -> Tensor:
+    """Return the number of CTC frames int64 (N,) of lines `widths` pixels wide, as `Geometry.out_length` counts them."""
+    return torch.div(widths - 1, geometry.stride, rounding_mode="floor") + 1
+
+
+def ctc_loss(logits: Tensor, frames: Tensor, targets: Tensor, target_lengths: Tensor) -> Tensor:
+    """Return the loss of a batch: the sum over its lines divided by its number of characters, float32 ().
+
+    `logits` (N, T, C); `frames` int64 (N,): line i is read from its own first frames[i] ≤ T frames, masked or not, because that
+    is what serving decodes; `targets` int64 (sum of target_lengths,). Batches hold about as many pixels each, hence about as
+    many characters, so this weighs every character of an epoch alike, whatever the width of its line.
+
+    A line whose target does not fit its frames gives infinity. It is not zeroed: the loop names the rows.
+    """
+    log_probs = logits.float().log_softmax(-1).transpose(0, 1)  # (T, N, C)
+    total = F.ctc_loss(log_probs, targets, frames, target_lengths, blank=BLANK, reduction="sum")
+    return total / target_lengths.sum().clamp(min=1)

@@ -1,0 +1,155 @@
+"""The folder of a run, and what it leaves there to be read: run.json, metrics.jsonl, TensorBoard.
+
+`best.safetensors` and `last.safetensors` carry the contract and are what every other command reads; `state.pt` is for
+`--resume` alone. No torch at module level: a plan names these files too.
+"""
+
+import json
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from nordocr_cli import __version__
+from nordocr_cli.atomic import write_json, write_text
+from nordocr_cli.errors import ArtifactError, UsageError
+
+BEST, LAST, BEST_FP16 = "best.safetensors", "last.safetensors", "best.fp16.safetensors"
+STATE, RUN, METRICS, BOARD = "state.pt", "run.json", "metrics.jsonl", "tensorboard"
+_VERSIONS_OF = ("torch", "numpy", "opencv-python-headless", "lmdb", "safetensors")
+
+
+def new_run_folder(wanted: Path | None, profile_name: str) -> Path:
+    """Make and return the folder of a new run: `wanted`, or `runs/<profile>-<n>` with the next free n.
+
+    Raises UsageError when `wanted` holds a run already.
+    """
+    if wanted is not None:
+        if wanted.exists() and (not wanted.is_dir() or any(wanted.iterdir())):
+            raise UsageError(f"{wanted} exists and is not empty; go on with --resume {wanted}, or name another --run-dir")
+        wanted.mkdir(parents=True, exist_ok=True)
+        return wanted
+    taken = [
+        int(p.name.rpartition("-")[2]) for p in Path("runs").glob(f"{profile_name}-*") if p.name.rpartition("-")[2].isdigit()
+    ]
+    folder = Path("runs") / f"{profile_name}-{max(taken, default=0) + 1}"
+    folder.mkdir(parents=True)
+    return folder
+
+
+def require_run_folder(folder: Path) -> Path:
+    """Return `folder` when it holds a run to resume. Raises UsageError otherwise: never a silent fresh start."""
+    if not folder.is_dir():
+        raise UsageError(f"--resume {folder}: no such run folder (to start from weights in a new run use --load FILE)")
+    if not (folder / STATE).is_file():
+        raise UsageError(f"--resume {folder}: holds no {STATE}; it cannot go on. Start a new run with --load {folder}")
+    return folder
+
+
+class RunLog:
+    """The log of one run, opened anew by each session that works on it.
+
+    `facts` are what is known at the start (profile, data, device, …). Lines of metrics.jsonl after `step` are dropped: a
+    session that was killed wrote them after its last saved state, and they will be written again.
+    """
+
+    def __init__(self, folder: Path, facts: Mapping[str, Any], step: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.folder = folder
+        earlier = read_run(folder) if (folder / RUN).is_file() else {}
+        sessions = [*earlier.get("sessions", []), {"started": _now(), "argv": sys.argv[1:], "from_step": step}]
+        self.facts = {**earlier, **facts, "sessions": sessions}
+        write_json(folder / RUN, self.facts)
+        metrics = folder / METRICS
+        if metrics.exists():
+            kept = [line for line in metrics.read_text(encoding="utf-8").splitlines() if _step_of(line) <= step]
+            write_text(metrics, "".join(line + "\n" for line in kept))
+        self._metrics = open(metrics, "a", encoding="utf-8", buffering=1)  # noqa: SIM115 - closed in close()
+        self._board = SummaryWriter(str(folder / BOARD), purge_step=step + 1 if step else None)
+
+    def scalars(self, step: int, kind: str, **values: float) -> None:
+        """Append one line {"step", "kind", …} to metrics.jsonl and the values to TensorBoard as `kind/name`."""
+        shown = {name: value if value == value and abs(value) != float("inf") else None for name, value in values.items()}
+        self._metrics.write(json.dumps({"step": step, "kind": kind, **shown}) + "\n")
+        for name, value in values.items():
+            self._board.add_scalar(f"{kind}/{name}", value, step)
+
+    def event(self, step: int, kind: str, **values: Any) -> None:
+        """Append one line to metrics.jsonl alone."""
+        self._metrics.write(json.dumps({"step": step, "kind": kind, **values}, ensure_ascii=False) + "\n")
+
+    def samples(self, step: int, pairs: Sequence[tuple[str, str]]) -> None:
+        """Show a few (reference, hypothesis) pairs in TensorBoard."""
+        table = "\n".join(f"    {reference}\n    {hypothesis}\n" for reference, hypothesis in pairs)
+        self._board.add_text("reference over hypothesis", table, step)
+
+    def update(self, **facts: Any) -> None:
+        """Put facts into run.json now."""
+        self.facts |= facts
+        self.facts["sessions"][-1]["ended"] = _now()
+        write_json(self.folder / RUN, self.facts)
+
+    def close(self) -> None:
+        """Flush and close the files."""
+        self._metrics.close()
+        self._board.close()
+
+
+def read_run(folder: Path) -> dict[str, Any]:
+    """Read run.json. Raises ArtifactError when it is missing or damaged."""
+    try:
+        return dict(json.loads((folder / RUN).read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{folder / RUN} is not readable ({error}); start a new run with --load {folder}") from error
+
+
+def environment() -> dict[str, Any]:
+    """Return what the figures of a run depend on beside its profile: code, versions, machine."""
+    return {
+        "nordocr": __version__,
+        "git": _git_state(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "versions": {name: metadata.version(name) for name in _VERSIONS_OF if _installed(name)},
+    }
+
+
+def _installed(name: str) -> bool:
+    try:
+        metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _git_state() -> dict[str, Any] | None:
+    """Commit and dirtiness of the checkout that this code runs from; None for an installed package."""
+    package = Path(__file__).resolve().parents[1]
+    if not (package.parent / ".git").exists():
+        return None
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(package), *arguments], capture_output=True, text=True, timeout=10, check=True
+        ).stdout.strip()
+
+    try:
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "--", str(package)))}
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _step_of(line: str) -> int:
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return sys.maxsize  # a line that a kill cut short
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
