@@ -1,0 +1,91 @@
+"""Recognizers: line crops in, text out."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from nordocr_cli.data.resize import pad_batch, resize_line
+from nordocr_cli.decode.ctc import decode_greedy
+from nordocr_cli.errors import UsageError
+from nordocr_cli.records import Recognition
+from nordocr_cli.runtime.protocols import Image, Recognizer, Runner
+from nordocr_cli.runtime.runners import open_runner
+from nordocr_cli.runtime.tesseract import TesseractRecognizer
+
+# Widest padded batch: lines times batch width, in columns of pixels. 16 lines of 1024 px, or 64 of 256.
+MAX_BATCH_COLUMNS = 16_384
+# A network without a mask sees the padding, so a line's padding must come from the line itself: up to the next multiple of
+# this. Wider steps mean fuller batches and more white; at 64 px a line carries 32 px of it on average.
+BUCKET_PX = 64
+
+
+class RunnerRecognizer:
+    """A network with the preprocessing and decoding of its contract; see Recognizer.
+
+    A line's text never depends on its neighbours. A runner that masks padding gets lines of like width together; one
+    that does not gets only lines with the same padded width, which each line's own width decides.
+    """
+
+    def __init__(self, runner: Runner, max_batch_columns: int = MAX_BATCH_COLUMNS) -> None:
+        self.runner = runner
+        self.name = runner.name
+        self._max_batch_columns = max_batch_columns
+
+    def recognize(self, crops: Sequence[Image], languages: Sequence[str] = ()) -> list[Recognition]:
+        """Read the crops; see Recognizer. One network reads all languages."""
+        contract = self.runner.contract
+        lines = [resize_line(crop, contract.geometry) for crop in crops]  # (height, w, 3) each
+        readings: list[Recognition] = [Recognition("")] * len(lines)
+        for width, members in self.batches([line.shape[1] for line in lines]):
+            images, widths = pad_batch([lines[index] for index in members], contract.geometry, width)
+            logits = self.runner.run(images, widths)  # (N, T, C)
+            # Each line is decoded over its own frames only: those of the padding hold garbage.
+            frames = np.array([contract.geometry.out_length(int(w)) for w in widths])
+            read = decode_greedy(logits, frames, contract.charset, contract.output_activation)
+            for index, reading in zip(members, read, strict=True):
+                readings[index] = reading
+        return readings
+
+    def batches(self, widths: Sequence[int]) -> Iterator[tuple[int, list[int]]]:
+        """Yield (padded width, line numbers) for lines of the given widths in pixels, narrow ones first."""
+        padded = list(widths) if self.runner.uses_widths else [self._bucket(width) for width in widths]
+        batch: list[int] = []
+        for index in sorted(range(len(padded)), key=lambda i: padded[i]):
+            full = (len(batch) + 1) * padded[index] > self._max_batch_columns
+            if batch and (full or (not self.runner.uses_widths and padded[batch[-1]] != padded[index])):
+                yield padded[batch[-1]], batch
+                batch = []
+            batch.append(index)
+        if batch:
+            yield padded[batch[-1]], batch
+
+    def _bucket(self, width: int) -> int:
+        return max(width, min(-(-width // BUCKET_PX) * BUCKET_PX, self.runner.contract.geometry.max_width))
+
+
+def open_recognizer(
+    spec: str | Path,
+    *,
+    backend: str = "auto",
+    device: str = "auto",
+    threads: int | None = None,
+    precision: Literal["fp32", "bf16"] = "fp32",
+) -> Recognizer:
+    """Open what `spec` names: `tesseract`, `tesseract:swe+nor`, or the path of a model (see open_runner).
+
+    Raises what open_runner and TesseractRecognizer raise.
+    """
+    name, colon, languages = str(spec).partition(":")
+    if name == "tesseract" and not Path(spec).exists():
+        if colon and not languages:
+            raise UsageError("tesseract: names no language; write tesseract:swe+nor, or tesseract for each line's own")
+        return TesseractRecognizer(languages or None, threads)
+    return RunnerRecognizer(open_runner(Path(spec), backend, device, threads, precision))
+
+
+def batch_invariance(recognizer: Recognizer, crops: Sequence[Image]) -> list[int]:
+    """Return the numbers of the crops that read differently alone than together; empty is right."""
+    together = recognizer.recognize(crops)
+    return [i for i, crop in enumerate(crops) if recognizer.recognize([crop])[0].text != together[i].text]

@@ -1,0 +1,68 @@
+"""Opening a network on the backend that its file asks for, and the checks that every backend makes of a batch."""
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nordocr_cli.artifact import find_weights
+from nordocr_cli.errors import UsageError, nearest
+from nordocr_cli.geometry import Geometry
+from nordocr_cli.runtime.protocols import Runner
+
+BACKENDS = ("auto", "torch", "onnxruntime", "tensorrt")
+_BACKEND_OF = {".safetensors": "torch", ".onnx": "onnxruntime", ".engine": "tensorrt"}
+
+
+def open_runner(
+    path: Path,
+    backend: str = "auto",
+    device: str = "auto",
+    threads: int | None = None,
+    precision: Literal["fp32", "bf16"] = "fp32",
+) -> Runner:
+    """Open a weights file or run folder (torch), an ONNX file (ONNX Runtime) or an engine (TensorRT).
+
+    `device` is `auto`, `cpu`, `cuda` or `cuda:N`; `threads` are CPU threads (None: all cores); `precision` is that of torch's
+    arithmetic. Raises UsageError for a file of another kind, ArtifactError for one that is damaged, MissingBackendError
+    when the backend or the device is not here.
+    """
+    path = find_weights(Path(path))
+    found = _BACKEND_OF.get(path.suffix)
+    if found is None:
+        raise UsageError(f"{path}: expected a run folder or a file in {', '.join(_BACKEND_OF)}")
+    if backend not in BACKENDS:
+        raise UsageError(f"unknown backend {backend!r}: {nearest(backend, BACKENDS)}")
+    if backend not in ("auto", found):
+        raise UsageError(f"{path} runs on {found}, not on {backend}")
+    if precision != "fp32" and found != "torch":
+        raise UsageError(f"{path}: {precision} arithmetic is an option of torch; {found} computes as the file says")
+    match found:
+        case "torch":
+            from nordocr_cli.runtime.torch_runner import TorchRunner
+
+            return TorchRunner(path, device, threads, precision)
+        case "onnxruntime":
+            from nordocr_cli.runtime.ort_runner import OnnxRuntimeRunner
+
+            return OnnxRuntimeRunner(path, device, threads)
+        case _:
+            from nordocr_cli.runtime.trt_runner import open_engine
+
+            return open_engine(path)
+
+
+def require_batch(images: NDArray[np.uint8], widths: NDArray[np.int64], geometry: Geometry, what: str) -> None:
+    """Check what goes into a network: uint8 images (N, 3, height, W) and their widths (N,).
+
+    Raises ValueError naming `what` and the number that is wrong: a width that is no multiple of the stride shifts the frames
+    of a whole batch, and nothing else would notice.
+    """
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:3] != (3, geometry.height) or not len(images):
+        raise ValueError(f"{what} takes uint8 (N, 3, {geometry.height}, W) images, not {images.dtype} {images.shape}")
+    width = images.shape[3]
+    if width % geometry.width_multiple or not width:
+        raise ValueError(f"{what}: batch width {width} is not a multiple of {geometry.width_multiple}")
+    if widths.shape != (len(images),) or widths.min() < 1 or widths.max() > width:
+        raise ValueError(f"{what}: widths {widths.tolist()} do not fit {len(images)} images of width {width}")

@@ -1,0 +1,62 @@
+"""Running a network's weights with torch, on a CPU or a CUDA device."""
+
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from nordocr_cli.data.batches import normalize
+from nordocr_cli.errors import MissingBackendError, UsageError
+from nordocr_cli.models.weights import load_model
+from nordocr_cli.runtime.runners import require_batch
+
+
+class TorchRunner:
+    """A network in torch; see Runner. The padding of a batch is masked, so a line's logits are its own.
+
+    `precision` bf16 runs under autocast: about 3 times as fast on CPUs with AMX, with logits that differ by up to 0.01.
+    """
+
+    backend = "torch"
+    uses_widths = True
+
+    def __init__(
+        self, path: Path, device: str = "auto", threads: int | None = None, precision: Literal["fp32", "bf16"] = "fp32"
+    ) -> None:
+        self.device = choose_device(device)
+        if threads is not None:
+            torch.set_num_threads(threads)
+        model, self.contract = load_model(path)
+        self._model = model.to(self.device)
+        self.name, self.precision = path.name, precision
+
+    def run(self, images: NDArray[np.uint8], widths: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return logits float32 (N, T, C); see Runner."""
+        require_batch(images, widths, self.contract.geometry, self.name)
+        bf16 = self.precision == "bf16"
+        autocast: AbstractContextManager[object] = torch.autocast(self.device.type, torch.bfloat16) if bf16 else nullcontext()
+        with torch.inference_mode(), autocast:
+            pixels = normalize(torch.from_numpy(images).to(self.device), self.contract.geometry)  # (N, 3, H, W)
+            logits = self._model(pixels, torch.from_numpy(widths).to(self.device))  # (N, T, C)
+            return np.asarray(logits.float().cpu().numpy(), dtype=np.float32)
+
+
+def choose_device(device: str) -> torch.device:
+    """Return the torch device that `auto`, `cpu`, `cuda` or `cuda:N` means here.
+
+    Raises UsageError for another name and MissingBackendError when the GPU is not there.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if device == "cpu":
+        return torch.device("cpu")
+    name, _, number = device.partition(":")
+    if name != "cuda" or (number and not number.isdigit()):
+        raise UsageError(f"unknown device {device!r}; use auto, cpu, cuda or cuda:N")
+    if not torch.cuda.is_available() or int(number or 0) >= torch.cuda.device_count():
+        seen = torch.cuda.device_count()
+        raise MissingBackendError(f"no GPU {device}: torch {torch.__version__} sees {seen}; use --device cpu")
+    return torch.device(device)
