@@ -40,11 +40,12 @@ def _main(
 
 
 def _register() -> None:
-    from nordocr_cli.commands import build_engine, charset, doctor, export, profiles, train
+    from nordocr_cli.commands import build_engine, charset, doctor, export, prep, profiles, train
 
     app.add_typer(profiles.app, name="profiles")
     app.add_typer(charset.app, name="charset")
     app.command("doctor")(doctor.doctor)
+    app.command("prep")(prep.prep)
     app.command("export")(export.export)
     app.command("train")(train.train)
     app.command("build-engine")(build_engine.build_engine)

@@ -1,1 +1,1 @@
-"""."""
+"""From image files and texts to line stores, and from line stores to batches."""

@@ -24,6 +24,7 @@ FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")
 # Pillow refuses pages above 179 MP by itself and has one limit for all; ours is checked from the header, before decoding.
 Image.MAX_IMAGE_PIXELS = MAX_PAGE_PIXELS
 
+_EXIF_ORIENTATION = 0x0112
 _CV2_INTERPOLATION = {"linear": cv2.INTER_LINEAR, "area": cv2.INTER_AREA, "cubic": cv2.INTER_CUBIC}
 
 
@@ -56,6 +57,17 @@ def decode_image(data: bytes, what: str, *, max_pixels: int = MAX_LINE_PIXELS) -
     except UnidentifiedImageError:
         raise DataError(f"{what}: not an image in {', '.join(FORMATS)}") from None
     except Exception as error:  # a decoder fed with damaged bytes raises almost anything
+        raise DataError(f"{what}: damaged image: {error}") from error
+
+
+def image_size(data: bytes, what: str) -> tuple[int, int]:
+    """Return (height, width) of an encoded image as `decode_image` would give it, from its header. Raises DataError."""
+    try:
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        width, height = image.size
+        turned = image.getexif().get(_EXIF_ORIENTATION, 1) >= 5
+        return (width, height) if turned else (height, width)
+    except Exception as error:  # see decode_image
         raise DataError(f"{what}: damaged image: {error}") from error
 
 

@@ -13,9 +13,6 @@
 import hashlib
 import json
 import os
-import struct
-import sys
-import threading
 import zlib
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -31,7 +28,8 @@ from numpy.typing import NDArray
 
 from nordocr_cli import atomic
 from nordocr_cli.charset import Charset
-from nordocr_cli.errors import DataError, UsageError
+from nordocr_cli.data.lmdb_file import HEADER_KEY, LmdbReader, bytes_in_use, refuse_to_replace
+from nordocr_cli.errors import DataError
 from nordocr_cli.geometry import Geometry
 from nordocr_cli.records import LineRow
 
@@ -47,7 +45,8 @@ _PNG_OPTIONS = (cv2.IMWRITE_PNG_COMPRESSION, 1)
 class StoreHeader:
     """What a line store says about itself.
 
-    `counts` holds at least `read` and `kept`, and one entry for each reason for which a row was left out; `content_sha256`
+    `counts` holds at least `read` and `kept` of the run that made it (a validation store's are those of both stores), and one
+    entry for each reason for which a row was left out; `content_sha256`
     hashes rows and pixels in order, so that it is the same on every machine; `made` says how the store came about (sources,
     profile, the over-width decision).
     """
@@ -231,111 +230,15 @@ class LineStoreWriter(AbstractContextManager["LineStoreWriter"]):
             (b"num-samples", str(lines).encode()),
             (b"nordocr-widths", np.array(self.widths, dtype="<i4").tobytes()),
             (b"nordocr-crc32", np.array(self._crcs, dtype="<u4").reshape(-1, 2).tobytes()),
-            (b"nordocr-header", json.dumps(self.header.to_json(), ensure_ascii=False, allow_nan=False).encode("utf-8")),
+            (HEADER_KEY.encode(), json.dumps(self.header.to_json(), ensure_ascii=False, allow_nan=False).encode("utf-8")),
         ]
         self._flush()
-
-
-def refuse_to_replace(path: Path) -> None:
-    """Raise UsageError when something stands at `path` that is not a line store of ours: it would be deleted."""
-    if not path.exists() and not path.is_symlink():
-        return
-    problem = "is not a line store of nordocr"
-    if path.is_dir() and {child.name for child in path.iterdir()} <= {"data.mdb", "lock.mdb"}:
-        try:
-            LineStore(path).close()
-            return
-        except DataError as error:
-            problem = f"cannot be read as a line store ({error})"
-    raise UsageError(f"{path} exists and {problem}; nothing was deleted: move it away, or give another --output")
-
-
-class LmdbReader:
-    """Reads an LMDB folder by key; safe with several threads and across fork. Raises DataError when it is damaged.
-
-    LMDB refuses to open a file twice in one process, so readers of one file share its environment.
-    """
-
-    _shared: dict[tuple[int, int], tuple[lmdb.Environment, int]] = {}  # noqa: RUF012  (device, inode) → environment, readers
-    _lock = threading.Lock()
-
-    def __init__(self, path: Path) -> None:
-        self.path = Path(path)
-        data = self.path / "data.mdb"
-        check_lmdb_file(data)
-        with self._lock:
-            status = os.stat(data)
-            self._key = (status.st_dev, status.st_ino)
-            environment, readers = self._shared.get(self._key, (None, 0))
-            if environment is None:
-                try:
-                    environment = lmdb.open(str(self.path), readonly=True, lock=False, readahead=False, meminit=False)
-                except lmdb.Error as error:
-                    raise DataError(f"{self.path}: cannot open the LMDB: {error}") from error
-            self._shared[self._key] = (environment, readers + 1)
-        self._environment: lmdb.Environment | None = environment
-
-    def get(self, key: str) -> bytes | None:
-        """Return the value of `key`, None when it is not there."""
-        if self._environment is None:
-            raise ValueError(f"{self.path} is closed")
-        try:
-            with self._environment.begin() as transaction:
-                return transaction.get(key.encode())
-        except lmdb.Error as error:
-            raise DataError(f"{self.path}: damaged at key {key!r}: {error}") from error
-
-    def close(self) -> None:
-        """Let go of the environment; the last reader closes it."""
-        with self._lock:
-            if self._environment is None:
-                return
-            environment, readers = self._shared.pop(self._key)
-            if readers > 1:
-                self._shared[self._key] = (environment, readers - 1)
-            else:
-                environment.close()
-            self._environment = None
-
-
-def check_lmdb_file(data: Path) -> None:
-    """Check that an LMDB data file holds every page that its newest meta page counts.
-
-    LMDB maps the file without looking, and a read beyond a truncated file's end kills the process (SIGBUS). Raises DataError.
-    """
-    try:
-        if not data.is_file():
-            raise DataError(f"{data.parent}: no LMDB here (no data.mdb)")
-        size = data.stat().st_size
-        needed = _bytes_in_use(data)
-    except OSError as error:
-        raise DataError(f"cannot read {data}: {error.strerror or error}") from error
-    if needed is None:
-        raise DataError(f"{data}: not an LMDB file, or its first pages are damaged")
-    if size < needed:
-        raise DataError(f"{data}: truncated: {size:,} bytes of {needed:,}; copy it again, or make it again with `nordocr prep`")
-
-
-def _bytes_in_use(data: Path) -> int | None:
-    """Bytes up to the last page in use, by the newer of the two meta pages (64-bit LMDB 0.9); None when there is none."""
-    order = "<" if sys.byteorder == "little" else ">"
-    found: list[tuple[int, int]] = []
-    with open(data, "rb") as file:
-        first = file.read(152)
-        page_bytes = struct.unpack_from(order + "I", first, 40)[0] if len(first) == 152 else 0
-        for offset in (0, page_bytes):
-            file.seek(offset)
-            meta = file.read(152)
-            if len(meta) == 152 and struct.unpack_from(order + "II", meta, 16) == (0xBEEFC0DE, 1):
-                last_page, transaction = struct.unpack_from(order + "QQ", meta, 136)
-                found.append((transaction, (last_page + 1) * page_bytes))
-    return max(found)[1] if found else None
 
 
 def _trim(folder: Path) -> None:
     """Cut the data file to the pages in use (on Windows it is as large as the map) and take the lock file away."""
     data = folder / "data.mdb"
-    if needed := _bytes_in_use(data):
+    if needed := bytes_in_use(data):
         os.truncate(data, needed)
     (folder / "lock.mdb").unlink(missing_ok=True)
 
@@ -428,7 +331,7 @@ class LineStore(AbstractContextManager["LineStore"]):
         return values.reshape(shape).astype(dtype[1:])  # native byte order
 
     def _read_header(self) -> StoreHeader:
-        text = self._reader.get("nordocr-header")
+        text = self._reader.get(HEADER_KEY)
         if text is None:
             raise DataError(f"{self.path}: an LMDB, but not a line store; make one of it: nordocr prep {self.path} -o NEW.lmdb")
         try:
