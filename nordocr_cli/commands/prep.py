@@ -13,7 +13,7 @@ Policy = Literal["error", "skip"]
 
 def prep(
     sources: Annotated[
-        list[Path], typer.Argument(metavar="SOURCE…", help="Manifest (JSONL, TSV, labels.txt), a folder with one, or an LMDB.")
+        list[Path], typer.Argument(metavar="SOURCE", help="Manifest (JSONL, TSV, labels.txt), a folder with one, or an LMDB.")
     ],
     output: options.Output,
     profile: options.Profile,

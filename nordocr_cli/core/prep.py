@@ -396,10 +396,10 @@ def _problem(tally: _Tally, oov: Policy, on_bad: Policy, charset: Charset, quara
         shown = ", ".join(f"{describe_character(c)} {count} times" for c, count in tally.oov.most_common())
         lines.append(f"not in charset {charset.name!r}: {shown}")
         wider = [name for name, other in CHARSETS.items() if all(c in other.class_of for c in tally.oov)]
-        ways += ["--oov skip"] + [f"--set charset={name}" for name in wider]
+        ways.append(" or ".join(["--oov skip"] + [f"--set charset={name}" for name in wider]))
     if set(blocking) - {"oov"}:
         ways.append("--on-bad skip")
-    lines.append(f"all of them are in {quarantine}; mend them, or go on with {' or '.join(ways)}")
+    lines.append(f"all of them are in {quarantine}; mend them, or go on with {' and '.join(ways)}")
     return "\n".join(lines)
 
 
