@@ -40,7 +40,7 @@ def _main(
 
 
 def _register() -> None:
-    from nordocr_cli.commands import build_engine, charset, doctor, export, prep, profiles, train
+    from nordocr_cli.commands import build_engine, charset, compare3way, doctor, export, prep, profiles, train
 
     app.add_typer(profiles.app, name="profiles")
     app.add_typer(charset.app, name="charset")
@@ -49,6 +49,7 @@ def _register() -> None:
     app.command("export")(export.export)
     app.command("train")(train.train)
     app.command("build-engine")(build_engine.build_engine)
+    app.command("compare3way")(compare3way.compare3way)
 
 
 _register()

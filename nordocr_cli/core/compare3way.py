@@ -1,0 +1,137 @@
+"""Compare two engines' readings of a document, line by line, against ground truth or the answers of a VLM."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nordocr_cli.atomic import sha256_of, write_json
+from nordocr_cli.compare.align import Group, align
+from nordocr_cli.compare.sources import Layout, read_layout
+from nordocr_cli.compare.verdict import ComparedLine, Verdict
+from nordocr_cli.compare.vlm import PROMPT, AnswerFile, Endpoint, Question, ask
+from nordocr_cli.errors import DataError, UsageError
+from nordocr_cli.progress import SILENT, Progress
+from nordocr_cli.records import Region
+
+if TYPE_CHECKING:
+    from nordocr_cli.runtime.documents import Document
+
+ENGINES = ("SVTRv2", "Tesseract")
+
+
+@dataclass(frozen=True)
+class Referee:
+    """What the readings are held against: `truth` (a region file), or a VLM: recorded `answers` and, where `server` is given,
+    new ones, which are added to `answers`."""
+
+    truth: Path | None = None
+    answers: Path | None = None
+    model: str | None = None
+    server: Endpoint | None = None
+
+    def __post_init__(self) -> None:
+        if (self.truth is None) == (self.answers is None):
+            raise UsageError("name one reference: --truth REGIONS.json, or --vlm-cache ANSWERS.jsonl and/or --vlm-url URL")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The verdict and what it was made from: each input file with its SHA-256."""
+
+    verdict: Verdict
+    inputs: dict[str, dict[str, str]]
+    prompt: str | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything as plain JSON."""
+        return {**self.verdict.to_json(), "inputs": self.inputs, "vlm_prompt": self.prompt}
+
+
+def compare3way(
+    document: Path,
+    first: Path,
+    second: Path,
+    referee: Referee,
+    *,
+    engines: tuple[str, str] = ENGINES,
+    output: Path | None = None,
+    progress: Progress = SILENT,
+) -> Comparison:
+    """Compare the result files `first` and `second` (the consumer's JSON) of `document`; write the JSON to `output`.
+
+    Raises UsageError for a missing file, DataError for a damaged one, for readings of pages that the document does not have,
+    and when not one line has a reference; and what `vlm.ask` raises.
+    """
+    from nordocr_cli.runtime.documents import read_pages
+
+    pages = read_pages(document)
+    layouts = {"first": read_layout(first), "second": read_layout(second)}
+    sources = {"document": document, "first": first, "second": second}
+    if referee.truth:
+        layouts["truth"] = read_layout(referee.truth)
+        sources["truth"] = referee.truth
+    for side, layout in layouts.items():
+        _require_pages(layout, pages, sources[side])
+    indices = sorted({page.index for layout in layouts.values() for page in layout.pages})
+    groups = [(index, group) for index in indices for group in align(*(_regions(layout, index) for layout in layouts.values()))]
+
+    if referee.truth:
+        lines = [_line(i, group, group.text(2), "" if group.members[2] else "not in ground truth") for i, group in groups]
+        reference = f"accuracy against ground truth ({referee.truth.name})"
+    else:
+        assert referee.answers is not None
+        answers = AnswerFile(referee.answers, referee.model)
+        lines = _ask_about(groups, pages, answers, referee.server, progress)
+        reference = f"agreement with the VLM {answers.model}, not accuracy"
+        if referee.answers.exists():
+            sources["answers"] = referee.answers
+    if all(line.reference is None for line in lines):
+        raise DataError(f"not one of {len(lines)} lines has a reference ({_reasons(lines)}); there is nothing to compare")
+    inputs = {role: {"path": str(path), "sha256": sha256_of(path)} for role, path in sources.items()}
+    comparison = Comparison(Verdict(engines, reference, tuple(lines)), inputs, None if referee.truth else PROMPT)
+    if output:
+        write_json(output, comparison.to_json())
+    return comparison
+
+
+def _ask_about(
+    groups: Sequence[tuple[int, Group]], pages: "Document", answers: AnswerFile, server: Endpoint | None, progress: Progress
+) -> list[ComparedLine]:
+    from nordocr_cli.runtime.documents import crop_box
+
+    questions = []
+    for index in dict.fromkeys(index for index, _ in groups):
+        page = pages[index]
+        # A copy of the crop, so that not every page stays in memory.
+        questions += [Question(crop_box(page, group.box).copy(), index, group.box) for i, group in groups if i == index]
+    asked = ask(questions, answers, server, progress)
+    lines = []
+    for (index, group), answer in zip(groups, asked, strict=True):
+        text = answer.text if answer.status == "ok" else None
+        lines.append(_line(index, group, text, "" if answer.status == "ok" else answer.status))
+    if left_out := _reasons(lines):
+        progress.warn(f"lines without an answer are left out of every figure: {left_out}")
+    return lines
+
+
+def _line(index: int, group: Group, reference: str | None, excluded: str) -> ComparedLine:
+    return ComparedLine(index, group.box, reference, (group.text(0), group.text(1)), group.shape, excluded)
+
+
+def _reasons(lines: Sequence[ComparedLine]) -> str:
+    counts: dict[str, int] = {}
+    for line in lines:
+        if line.excluded:
+            counts[line.excluded] = counts.get(line.excluded, 0) + 1
+    return ", ".join(f"{count} {reason}" for reason, count in counts.items())
+
+
+def _regions(layout: Layout, index: int) -> tuple[Region, ...]:
+    return next((page.regions for page in layout.pages if page.index == index), ())
+
+
+def _require_pages(layout: Layout, pages: "Document", path: Path) -> None:
+    beyond = [page.index for page in layout.pages if page.index >= len(pages)]
+    if beyond:
+        raise DataError(f"{path}: page_index {beyond[0]}, but {pages.path} has {len(pages)} pages; is it another document's?")
