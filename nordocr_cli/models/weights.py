@@ -70,10 +70,10 @@ def load_model(path: Path) -> tuple[nn.Module, Contract]:
         problem = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in problem["loc"])
         raise ArtifactError(f"{path}: this nordocr cannot build its model ({where}: {problem['msg']}); update nordocr") from None
-    with torch.device("meta"):  # no time spent on fresh weights, and no random numbers drawn
+    with torch.random.fork_rng(devices=[]):  # fresh weights draw random numbers; loading must not change the caller's
         network = build_model(model, contract.charset.num_classes)
     require_fit(network, state, str(path))
-    network.load_state_dict(state, assign=True)
+    network.load_state_dict(state)
     return network.eval(), contract
 
 

@@ -1,0 +1,28 @@
+import pytest
+import torch
+
+from nordocr_cli.errors import UsageError
+from nordocr_cli.models.registry import build_model
+from nordocr_cli.profile import MambaModel, SvtrV2NanoModel, load_profile, profile_names
+
+
+@pytest.mark.parametrize("name", [n for n in profile_names() if load_profile(n).profile.model.name in ("svtrv2", "svtrv2-nano")])
+def test_every_shipped_svtrv2_profile_builds(name):
+    profile = load_profile(name).profile
+    network = build_model(profile.model, profile.load_charset().num_classes)
+    assert network.training
+    with torch.no_grad():
+        assert network.eval()(torch.zeros(1, 3, 32, 12)).shape == (1, 3, profile.load_charset().num_classes)
+
+
+def test_same_seed_gives_the_same_weights():
+    states = []
+    for _ in range(2):
+        torch.manual_seed(11)
+        states.append(build_model(SvtrV2NanoModel(name="svtrv2-nano"), 126).state_dict())
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+
+
+def test_a_network_that_is_not_there_is_named():
+    with pytest.raises(UsageError, match="mamba"):
+        build_model(MambaModel(name="mamba"), 126)

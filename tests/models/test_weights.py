@@ -1,0 +1,133 @@
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from nordocr_cli.artifact import Contract, read_contract
+from nordocr_cli.charset import ALPHANUMERIC, NORDIC
+from nordocr_cli.errors import ArtifactError, UsageError
+from nordocr_cli.geometry import Geometry
+from nordocr_cli.models.registry import build_model
+from nordocr_cli.models.weights import load_model, load_weights, save_weights
+from nordocr_cli.profile import SvtrV2NanoModel
+
+MODEL = SvtrV2NanoModel(name="svtrv2-nano")
+CONTRACT = Contract(NORDIC, Geometry(), MODEL.model_dump(mode="json"), trained_widths=(8, 640))
+
+
+@pytest.fixture(scope="module")
+def network():
+    torch.manual_seed(4)
+    return build_model(MODEL, 126).eval()
+
+
+@pytest.fixture
+def state(network):
+    return dict(network.state_dict())
+
+
+def test_round_trip_is_exact(network, state, tmp_path):
+    save_weights(tmp_path / "a.safetensors", state, CONTRACT)
+    loaded, contract = load_model(tmp_path / "a.safetensors")
+    assert contract == CONTRACT == read_contract(tmp_path / "a.safetensors")
+    assert not loaded.training
+    assert all(torch.equal(loaded.state_dict()[key], tensor) for key, tensor in state.items())
+    assert all(p.requires_grad for p in loaded.parameters())
+
+
+def test_half_precision_file_is_small_and_loads_as_fp32(network, state, tmp_path):
+    save_weights(tmp_path / "a.safetensors", state, replace(CONTRACT, precision="fp16"))
+    assert (tmp_path / "a.safetensors").stat().st_size < 6_000_000
+    loaded, contract = load_model(tmp_path / "a.safetensors")
+    assert contract.precision == "fp16"
+    assert {p.dtype for p in loaded.parameters()} == {torch.float32}
+    assert torch.equal(loaded.norm.weight, state["norm.weight"])
+    image = torch.rand(1, 3, 32, 64)
+    with torch.no_grad():
+        assert torch.allclose(loaded(image), network(image), atol=2e-3)
+
+
+def test_a_run_folder_means_its_best(state, tmp_path):
+    save_weights(tmp_path / "run" / "best.safetensors", state, CONTRACT)
+    assert load_weights(tmp_path / "run")[1] == CONTRACT
+
+
+def test_loading_draws_no_random_numbers(state, tmp_path):
+    save_weights(tmp_path / "a.safetensors", state, CONTRACT)
+    before = torch.get_rng_state()
+    load_model(tmp_path / "a.safetensors")
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_channels_last_tensors_are_stored(state, tmp_path):
+    state["stem1.0.weight"] = state["stem1.0.weight"].contiguous(memory_format=torch.channels_last)
+    save_weights(tmp_path / "a.safetensors", state, CONTRACT)
+    assert torch.equal(load_weights(tmp_path / "a.safetensors")[0]["stem1.0.weight"], state["stem1.0.weight"])
+
+
+def spoil(state, key, value):
+    state[key] = state[key].clone()
+    state[key].view(-1)[0] = value
+
+
+@pytest.mark.parametrize(("value", "precision"), [(float("nan"), "fp32"), (float("inf"), "fp32"), (1e6, "fp16")])
+def test_weights_that_are_not_finite_are_not_written(state, tmp_path, value, precision):
+    spoil(state, "classifier.weight", value)
+    with pytest.raises(ArtifactError, match=r"classifier\.weight"):
+        save_weights(tmp_path / "a.safetensors", state, replace(CONTRACT, precision=precision))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_weights_that_are_not_finite_are_not_loaded(state, tmp_path):
+    spoil(state, "norm.bias", float("nan"))
+    save_file({k: t.contiguous() for k, t in state.items()}, tmp_path / "a.safetensors", metadata=CONTRACT.metadata_props())
+    with pytest.raises(ArtifactError, match=r"norm\.bias holds NaN"):
+        load_weights(tmp_path / "a.safetensors")
+
+
+def test_other_keys_are_named(state, tmp_path):
+    tensor = state.pop("norm.weight")
+    save_weights(tmp_path / "a.safetensors", {**state, "encoder.norm.weight": tensor}, CONTRACT)
+    with pytest.raises(ArtifactError, match=r"1 missing: norm\.weight; 1 unknown: encoder\.norm\.weight"):
+        load_model(tmp_path / "a.safetensors")
+
+
+def test_another_charset_is_named(state, tmp_path):
+    save_weights(tmp_path / "a.safetensors", state, replace(CONTRACT, charset=ALPHANUMERIC))
+    with pytest.raises(ArtifactError, match=r"another charset: classifier\.weight \(126, 192\), not \(63, 192\)"):
+        load_model(tmp_path / "a.safetensors")
+
+
+def test_other_dims_are_named(state, tmp_path):
+    save_weights(tmp_path / "a.safetensors", state, replace(CONTRACT, model={**CONTRACT.model, "dims": [48, 96, 224]}))
+    with pytest.raises(ArtifactError, match="other model options"):
+        load_model(tmp_path / "a.safetensors")
+
+
+@pytest.mark.parametrize("model", [{"name": "svtrv9"}, {"name": "svtrv2-nano", "dims": [1, 2, 3]}, {}])
+def test_a_model_from_another_time_is_named(state, tmp_path, model):
+    save_weights(tmp_path / "a.safetensors", state, replace(CONTRACT, model=model))
+    with pytest.raises(ArtifactError, match="cannot build its model"):
+        load_model(tmp_path / "a.safetensors")
+
+
+def test_a_foreign_file_has_no_contract(state, tmp_path):
+    save_file({k: t.contiguous() for k, t in state.items()}, tmp_path / "a.safetensors")
+    with pytest.raises(ArtifactError, match="carries no nordocr contract"):
+        load_weights(tmp_path / "a.safetensors")
+
+
+def test_damage_and_absence(state, tmp_path):
+    path = tmp_path / "a.safetensors"
+    with pytest.raises(UsageError, match=r"a\.safetensors"):
+        load_weights(path)
+    save_weights(path, state, CONTRACT)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ArtifactError, match="not a readable weights file"):
+        load_weights(path)
+    path.write_bytes(b"PK\x03\x04 not weights")
+    with pytest.raises(ArtifactError, match="not a readable weights file"):
+        load_weights(path)
+    with pytest.raises(ArtifactError, match="bf16"):
+        save_weights(path, state, replace(CONTRACT, precision="bf16"))
