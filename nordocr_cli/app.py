@@ -40,12 +40,13 @@ def _main(
 
 
 def _register() -> None:
-    from nordocr_cli.commands import build_engine, charset, compare3way, doctor, export, prep, profiles, train
+    from nordocr_cli.commands import build_engine, charset, compare3way, data, doctor, export, prep, profiles, train
 
     app.add_typer(profiles.app, name="profiles")
     app.add_typer(charset.app, name="charset")
     app.command("doctor")(doctor.doctor)
     app.command("prep")(prep.prep)
+    app.add_typer(data.app, name="data")
     app.command("export")(export.export)
     app.command("train")(train.train)
     app.command("build-engine")(build_engine.build_engine)

@@ -63,7 +63,8 @@ def prep(
         rows += [("of the kept, in the validation store", result.kept_val)] if result.val_output else []
         rows += [("texts brought to NFC", result.renormalized)] if result.renormalized else []
         rows += [("width px (min / median / p95 / max)", f"{widths.min} / {widths.median} / {widths.p95} / {widths.max}")]
-        rows += [(f"too wide ({result.over_width})", f"{result.over_wide}, the worst {result.worst_squash_ratio:.2f} times")]
+        worst = f", the worst {result.worst_squash_ratio:.2f} times" if result.over_wide else ""
+        rows += [(f"too wide ({result.over_width})", f"{result.over_wide}{worst}")]
         rows += [("seconds", f"{result.seconds:.1f}")]
         console.table(f"prep → {result.output}", ("rows", "count"), rows, right=(1,))
     if result.problem:

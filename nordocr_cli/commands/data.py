@@ -1,0 +1,84 @@
+"""`nordocr data stats|view|verify`: look into line stores and check them."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nordocr_cli import options
+from nordocr_cli.console import Console
+
+app = typer.Typer(help="Look into line stores and check them.", no_args_is_help=True)
+
+Store = Annotated[Path, typer.Argument(metavar="STORE", help="A line store that `nordocr prep` made.")]
+
+
+@app.command()
+def stats(store: Store, as_json: options.Json = False, quiet: options.Quiet = False) -> None:
+    """Count a store's lines by width, language and subset, and its characters.
+
+    Example: nordocr data stats lines.lmdb
+    """
+    from nordocr_cli.core import data as core
+
+    console = Console(quiet=quiet, as_json=as_json)
+    found = core.stats(store, console)
+    if as_json:
+        console.json(found.to_json())
+        return
+    header = found.header
+    rows: list[tuple[str, object]] = [("charset", header["charset"]["name"]), ("content sha256", header["content_sha256"])]
+    rows += [("geometry", f"{header['geometry']['height']} x up to {header['geometry']['max_width']}")]
+    rows += [("lines", header["lines"]), ("too wide", f"{found.over_wide} ({header['geometry']['over_width']})")]
+    rows += [(f"width {band} px", count) for band, count in found.width_bands.items()]
+    rows += [(f"language {name or 'not given'}", count) for name, count in found.languages.items()]
+    rows += [(f"subset {name or 'not given'}", count) for name, count in found.subsets.items()]
+    rows += [("characters", f"{sum(found.characters.values())}, {len(found.characters)} different")]
+    console.table(str(store), ("what", "value"), rows)
+    console.next(f"nordocr data view {store}")
+
+
+@app.command()
+def view(
+    store: Store,
+    first: Annotated[int, typer.Option("--first", min=0, help="Index of the first line shown.")] = 0,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Number of lines.")] = 20,
+    row_id: Annotated[str, typer.Option("--id", metavar="ID", help="Show the line with this id.")] = "",
+    output: options.OptionalOutput = None,
+    as_json: options.Json = False,
+) -> None:
+    """Show some lines of a store; with -o also their images, as one PNG.
+
+    Example: nordocr data view lines.lmdb -n 10 -o lines.png
+    """
+    from nordocr_cli.core import data as core
+
+    console = Console(as_json=as_json)
+    lines = core.view(store, first=first, limit=limit, row_id=row_id, sheet=output)
+    if as_json:
+        console.json([line.to_json() for line in lines])
+        return
+    rows = [(line.index, line.id, line.width, line.language, line.subset, line.text) for line in lines]
+    console.table(str(store), ("index", "id", "width", "language", "subset", "text"), rows, right=(0, 2))
+    console.next(f"nordocr data verify {store}")
+
+
+@app.command()
+def verify(store: Store, as_json: options.Json = False, quiet: options.Quiet = False) -> None:
+    """Read every record of a store and check it; exit 3 naming the damaged ones.
+
+    Example: nordocr data verify lines.lmdb
+    """
+    from nordocr_cli.core import data as core
+    from nordocr_cli.errors import DataError
+
+    console = Console(quiet=quiet, as_json=as_json)
+    result = core.verify(store, console)
+    if as_json:
+        console.json(result.to_json())
+    if result.damaged:
+        more = f"\n… and {len(result.damaged) - 5} more" if len(result.damaged) > 5 else ""
+        raise DataError("\n".join(result.damaged[:5]) + more + "\nmake the store again with `nordocr prep`")
+    if not as_json:
+        console.line(f"{store}: {result.lines} lines, all as they were written")
+    console.next(f"nordocr train --profile svtrv2-1024 --train {store}")
