@@ -144,6 +144,8 @@ def read_contract(path: Path) -> Contract:
                 model = onnx.load(path, load_external_data=False)
             except (OSError, ValueError, _decode_error()) as error:
                 raise ArtifactError(f"{path} is not a readable ONNX model ({error}); export it again") from error
+            if not model.graph.node:  # an empty file parses as an empty model
+                raise ArtifactError(f"{path} is not an ONNX model: {path.stat().st_size} bytes, not one node; export it again")
             return contract_from_metadata({p.key: p.value for p in model.metadata_props}, str(path))
         case ".engine":
             sidecar = Path(f"{path}.json")

@@ -17,6 +17,8 @@ from nordocr_cli.progress import SILENT, Progress
 if TYPE_CHECKING:
     from torch import nn
 
+EXPORTER_OPSETS = range(17, 21)  # what torch's TorchScript exporter can write, from the consumer's opset on
+
 
 @dataclass(frozen=True)
 class ExportPlan:
@@ -128,6 +130,11 @@ def plan_export(
             contract = replace(contract, geometry=replace(contract.geometry, max_width=max_width))
         except ValueError as error:
             raise UsageError(f"--max-width {max_width}: {error}") from None
+    opset = opset or profile.export.opset
+    if opset not in EXPORTER_OPSETS:
+        raise UsageError(
+            f"opset {opset}: the exporter writes {EXPORTER_OPSETS[0]} to {EXPORTER_OPSETS[-1]} (17 is the consumer's)"
+        )
     if output is not None and output.suffix != ".onnx":
         raise UsageError(f"--output {output}: the name of an ONNX model ends in .onnx")
     activation = output_activation or profile.export.output_activation
@@ -138,9 +145,9 @@ def plan_export(
         weights=weights,
         contract=contract,
         outputs=_outputs(profile, output, precision),
-        opset=opset or profile.export.opset,
+        opset=opset,
         simplify=profile.export.simplify if simplify is None else simplify,
-        output_activation=activation,
+        output_activation="softmax" if activation == "softmax" else "logits",
         shapes=shapes_to_try(max(widths)),
     )
 

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.jit._trace import TracerWarning
 
 from nordocr_cli.artifact import Contract
 from nordocr_cli.deploy.onnx_file import INPUT_AXES, INPUT_NAME, OUTPUT_AXES, OUTPUT_NAME
@@ -59,13 +60,13 @@ def to_onnx(network: nn.Module, contract: Contract, opset: int) -> "onnx.ModelPr
     with warnings.catch_warnings(), torch.no_grad():
         # That this exporter is deprecated is known; what a trace may freeze is what the parity check looks for.
         warnings.simplefilter("ignore", DeprecationWarning)
-        warnings.simplefilter("ignore", torch.jit.TracerWarning)
+        warnings.simplefilter("ignore", TracerWarning)
         warnings.filterwarnings("ignore", "Exporting aten::|Constant folding", UserWarning)
         try:
             torch.onnx.export(
                 deployed,
                 (example,),
-                buffer,
+                buffer,  # type: ignore[arg-type] # this exporter writes into a buffer too
                 dynamo=False,
                 opset_version=opset,
                 input_names=[INPUT_NAME],
@@ -76,9 +77,6 @@ def to_onnx(network: nn.Module, contract: Contract, opset: int) -> "onnx.ModelPr
             reason = str(error).strip().splitlines()[0]
             raise ArtifactError(f"cannot export {contract.model.get('name')} to opset {opset}: {reason}") from error
     model = onnx.load_model_from_string(buffer.getvalue())
-    for dimension, size in zip(model.graph.output[0].type.tensor_type.shape.dim, (None, None, contract.charset.num_classes)):
-        if size is not None and not dimension.HasField("dim_value"):
-            dimension.dim_value = size
     return with_contract(model, contract)
 
 

@@ -89,7 +89,7 @@ def _load(path: Path, what: str) -> "onnx.ModelProto":
         raise ArtifactError(f"{what} is not an ONNX model: {path.stat().st_size} bytes and not one node. {_AGAIN}")
     if inputs != [INPUT_NAME] or outputs != [OUTPUT_NAME]:
         raise ArtifactError(
-            f"{what}: inputs {inputs} and outputs {outputs}; a recognizer has one {INPUT_NAME!r} and one {OUTPUT_NAME!r}. {_AGAIN}"
+            f"{what}: inputs {inputs} and outputs {outputs}; they must be [{INPUT_NAME!r}] and [{OUTPUT_NAME!r}]. {_AGAIN}"
         )
     try:
         onnx.load_external_data_for_model(model, str(path.parent))

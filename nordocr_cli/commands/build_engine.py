@@ -1,0 +1,80 @@
+"""`nordocr build-engine`: ONNX → TensorRT engines."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nordocr_cli import options
+from nordocr_cli.console import Console
+
+
+def _complete_arch(incomplete: str) -> list[str]:
+    from nordocr_cli.deploy.gpu_arch import ARCHES
+
+    return [arch.name for arch in ARCHES if arch.name.startswith(incomplete)]
+
+
+def build_engine(
+    arch: Annotated[
+        list[str],
+        typer.Option(metavar="sm86|sm120|…", help="GPU, also as 8.6 or a6000. Repeatable.", autocompletion=_complete_arch),
+    ],
+    model: Annotated[Path | None, typer.Argument(metavar="MODEL.onnx", help="Default: where `export` puts it.")] = None,
+    profile: options.OptionalProfile = None,
+    sets: options.Set = None,
+    output: options.OptionalOutput = None,
+    backend: Annotated[str, typer.Option(metavar="auto|rtx|tensorrt", help="rtx needs no GPU; tensorrt that GPU.")] = "auto",
+    precision: Annotated[str | None, typer.Option(metavar="fp32|fp16", help="Default: the profile's, fp16.")] = None,
+    least: Annotated[str | None, typer.Option("--min", metavar="BxW", help="Least batch and width.")] = None,
+    usual: Annotated[str | None, typer.Option("--opt", metavar="BxW", help="Batch and width to tune for.")] = None,
+    most: Annotated[str | None, typer.Option("--max", metavar="BxW", help="Greatest batch and width.")] = None,
+    print_trtexec: Annotated[bool, typer.Option("--print-trtexec", help="Print the trtexec command; build nothing.")] = False,
+    trt_version: Annotated[str, typer.Option(metavar="10|11", help="TensorRT for which trtexec is printed.")] = "10",
+    as_json: options.Json = False,
+    dry_run: options.DryRun = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = 0,
+) -> None:
+    """Build one engine per GPU from an ONNX model, with the profile's range of batch sizes and widths.
+
+    Example: nordocr build-engine --arch sm86,sm120 recognize_svtrv2_1024.onnx
+    """
+    from nordocr_cli.core.build_engine import build_engine as run
+    from nordocr_cli.core.build_engine import plan_engines, trt_version_of
+
+    console = Console(quiet=quiet, verbose=verbose, as_json=as_json)
+    plans = plan_engines(
+        arch,
+        model,
+        profile=profile,
+        sets=sets or (),
+        output=output,
+        backend="tensorrt" if print_trtexec else backend,
+        precision=precision,
+        shapes={"min": least, "opt": usual, "max": most},
+        progress=console,
+    )
+    if print_trtexec:
+        commands = {plan.arch.name: plan.trtexec(trt_version_of(trt_version)) for plan in plans}
+        console.json(commands) if as_json else console.line("\n\n".join(commands.values()))
+        if trt_version == "10":
+            console.note("TensorRT 11 has no --fp16: print the command for it with --trt-version 11")
+        return
+    if dry_run:
+        options.show_plan(console, {plan.arch.name: plan.to_json() for plan in plans})
+        return
+    results = [run(plan, console) for plan in plans]
+    if as_json:
+        console.json([result.to_json() for result in results])
+        return
+    rows = [result.row() for result in results]
+    console.table("engines", ("engine", "GPU", "MB", "precision", "batch x width (min, opt, max)", "memory"), rows, right=(2, 5))
+    rtx = next((result for result in results if result.plan.backend == "tensorrt-rtx"), None)
+    if rtx is None:
+        console.next(f"nordocr bench {results[0].plan.engine}")
+        return
+    console.note(f"built, not executed: these engines run under TensorRT-RTX {rtx.version} on the GPU named, nowhere else")
+    console.note("a host on classic TensorRT, as the Rust pipeline is, builds its own on its GPU:")
+    for result in results:
+        console.next(f"nordocr build-engine --backend tensorrt --arch {result.plan.arch.name} {result.plan.onnx}")

@@ -1,0 +1,245 @@
+"""ONNX → TensorRT engine: one function body for TensorRT-RTX and for classic TensorRT 10 and 11.
+
+The library comes in as an argument. Networks are strongly typed everywhere, so precision is what the ONNX says; the only
+branch is that RTX is told which GPU to build for, while classic TensorRT builds for the one it runs on.
+"""
+
+import importlib
+import importlib.util
+import re
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from nordocr_cli.deploy.engine_file import Backend
+from nordocr_cli.deploy.gpu_arch import ARCHES, GpuArch, local_arch
+from nordocr_cli.errors import ArtifactError, Interrupted, MissingBackendError, UsageError, nearest
+from nordocr_cli.profile import Engine
+from nordocr_cli.progress import SILENT, Progress
+
+_MODULES: dict[Backend, str] = {"tensorrt-rtx": "tensorrt_rtx", "tensorrt": "tensorrt"}
+_INSTALL: dict[Backend, str] = {
+    "tensorrt-rtx": 'pip install "nordocr-cli[rtx]" (builds for sm75 to sm121 without a GPU)',
+    "tensorrt": 'pip install "nordocr-cli[tensorrt]" on the GPU host (it downloads from pypi.nvidia.com)',
+}
+# Without a driver TensorRT-RTX ends every complaint with this; it needs no driver, so it is never the reason.
+_NOISE = re.compile(r"catchCudaError|CUDA driver version is insufficient|CUDA initialization failure|Error reading CUDA GPU")
+_MEMORY = re.compile(r"Total (Activation|Weights) Memory: (\d+) bytes")
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """An input or output of a network: name, data type, and its shape with the names of the dynamic axes."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+
+
+@dataclass(frozen=True)
+class Built:
+    """A serialized engine and what the builder said. `activation_bytes` is what an execution context reserves on the GPU."""
+
+    plan: bytes
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+    activation_bytes: int | None
+    weights_bytes: int | None
+    warnings: tuple[str, ...]
+    seconds: float
+
+
+def choose_backend(asked: str, arch: GpuArch) -> Backend:
+    """Return the backend for `arch`: classic TensorRT where it is installed beside exactly that GPU, else TensorRT-RTX.
+
+    `asked` is auto, rtx or tensorrt. Raises UsageError when the backend cannot build for `arch`, and MissingBackendError
+    with the install line when it is not installed; nothing is imported.
+    """
+    backends: dict[str, Backend] = {
+        "rtx": "tensorrt-rtx",
+        "tensorrt-rtx": "tensorrt-rtx",
+        "tensorrt": "tensorrt",
+        "trt": "tensorrt",
+    }
+    if asked == "auto":
+        backend: Backend = "tensorrt" if _installed("tensorrt") and local_arch() == arch else "tensorrt-rtx"
+    elif asked in backends:
+        backend = backends[asked]
+    else:
+        raise UsageError(f"unknown --backend {asked!r}: {nearest(asked, ['auto', *backends])}")
+    if backend == "tensorrt-rtx" and arch.rtx_bit is None:
+        targets = " ".join(a.name for a in ARCHES if a.rtx_bit is not None)
+        raise UsageError(
+            f"--arch {arch.name}: TensorRT-RTX cannot build for {arch.gpus[0]} (it can for {targets}); "
+            f"on a host with that GPU: nordocr build-engine --backend tensorrt --arch {arch.name}"
+        )
+    return backend
+
+
+def require_backend(backend: Backend, arch: GpuArch) -> ModuleType:
+    """Import the backend's library. Raises MissingBackendError when it, its GPU, or a recent enough release is missing."""
+    if not _installed(backend):
+        raise MissingBackendError(f"{_MODULES[backend]} is not installed: {_INSTALL[backend]}")
+    if backend == "tensorrt" and (here := local_arch()) != arch:
+        found = f"this machine's is {here}" if here else "no NVIDIA driver answers on this machine"
+        raise MissingBackendError(
+            f"classic TensorRT tunes an engine on the GPU it will run on, {arch}; {found}. "
+            "Run this on that host, or use --backend rtx where the run time is TensorRT-RTX"
+        )
+    try:
+        library = importlib.import_module(_MODULES[backend])
+    except (ImportError, OSError) as error:
+        raise MissingBackendError(f"{_MODULES[backend]} does not load ({error}): {_INSTALL[backend]}") from error
+    require_release(library, backend, arch)
+    return library
+
+
+def require_release(library: ModuleType, backend: Backend, arch: GpuArch) -> None:
+    """Raises MissingBackendError when a classic TensorRT is older than what `arch` needs."""
+    release = tuple(int(part) for part in library.__version__.split(".")[:2])
+    if backend == "tensorrt" and release < arch.min_tensorrt:
+        needed = ".".join(map(str, arch.min_tensorrt))
+        raise MissingBackendError(
+            f"TensorRT {library.__version__} does not know {arch.name} ({arch.gpus[0]}); it takes {needed} or newer: "
+            f'pip install -U "tensorrt>={needed}"'
+        )
+
+
+def _installed(backend: Backend) -> bool:
+    return importlib.util.find_spec(_MODULES[backend]) is not None
+
+
+def build(trt: ModuleType, onnx: Path, ranges: Engine, arch: GpuArch, progress: Progress = SILENT) -> Built:
+    """Build an engine of a checked ONNX file (`deploy.onnx_file`) for `ranges` of batch and width.
+
+    Ctrl-C cancels the build; a second one ends the process. Raises ArtifactError with TensorRT's own reason when it refuses,
+    MissingBackendError without a usable GPU (classic only), and Interrupted.
+    """
+    log = _recorder(trt)
+    try:
+        builder = trt.Builder(log)
+    except TypeError as error:  # what the bindings make of a null builder
+        raise MissingBackendError(f"TensorRT {trt.__version__} finds no usable NVIDIA GPU{log.reason(': ')}") from error
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    parser = trt.OnnxParser(network, log)
+    if not parser.parse_from_file(str(onnx)):
+        log.errors += [parser.get_error(index).desc() for index in range(parser.num_errors)]
+        raise ArtifactError(f"TensorRT {trt.__version__} cannot read {onnx}{log.reason(': ')}")
+    if network.num_inputs != 1 or network.num_outputs != 1:
+        raise ArtifactError(f"{onnx}: parsed into {network.num_inputs} inputs and {network.num_outputs} outputs; one each is due")
+    config = builder.create_builder_config()
+    _set_shapes(builder, config, network.get_input(0), ranges, onnx, log)
+    if hasattr(config, "set_compute_capability"):  # TensorRT-RTX
+        config.num_compute_capabilities = 1
+        config.set_compute_capability(getattr(trt.ComputeCapability, arch.name.upper()), 0)
+    cancel = threading.Event()
+    config.progress_monitor = _monitor(trt, progress, cancel)
+    began = time.monotonic()
+    progress.start(f"build {arch.name}", unit="steps")
+    with _ctrl_c_sets(cancel):
+        plan = builder.build_serialized_network(network, config)
+    progress.finish()
+    if cancel.is_set():
+        raise Interrupted(f"the build for {arch.name} was cancelled; nothing was written")
+    if plan is None:
+        raise ArtifactError(f"TensorRT {trt.__version__} cannot build {onnx} for {arch.name}{log.reason(': ')}")
+    return Built(
+        plan=bytes(memoryview(plan)),
+        inputs=(_describe(network.get_input(0)),),
+        outputs=(_describe(network.get_output(0)),),
+        activation_bytes=log.memory.get("Activation"),
+        weights_bytes=log.memory.get("Weights"),
+        warnings=tuple(log.warnings),
+        seconds=time.monotonic() - began,
+    )
+
+
+def _set_shapes(builder: Any, config: Any, tensor: Any, ranges: Engine, onnx: Path, log: Any) -> None:
+    """Give the input's dynamic axes their range, each by its own name: batch sizes never reach the width axis."""
+    ends = []
+    for end in ("min", "opt", "max"):
+        sizes = {"batch": getattr(ranges, f"{end}_batch"), "width": getattr(ranges, f"{end}_width")}
+        ends.append(
+            tuple(sizes[tensor.get_dimension_name(axis)] if size < 0 else size for axis, size in enumerate(tuple(tensor.shape)))
+        )
+    shape_range = builder.create_optimization_profile()
+    shape_range.set_shape(tensor.name, *ends)
+    if config.add_optimization_profile(shape_range) < 0:
+        raise ArtifactError(f"{onnx}: TensorRT refuses the shapes {ends}{log.reason(': ')}")
+
+
+def _describe(tensor: Any) -> TensorInfo:
+    shape = tuple(tensor.get_dimension_name(i) or size if size < 0 else size for i, size in enumerate(tuple(tensor.shape)))
+    return TensorInfo(tensor.name, str(tensor.dtype).rpartition(".")[2], shape)
+
+
+def _recorder(trt: ModuleType) -> Any:
+    """Return a logger that keeps errors, warnings and the memory figures. It must not raise: TensorRT swallows that."""
+    severity = trt.ILogger.Severity
+
+    class Recorder(trt.ILogger):  # type: ignore[name-defined]
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+            self.errors: list[str] = []
+            self.warnings: list[str] = []
+            self.memory: dict[str, int] = {}
+
+        def log(self, level: Any, message: str) -> None:
+            if level in (severity.ERROR, severity.INTERNAL_ERROR):
+                self.errors.append(message)
+            elif level == severity.WARNING:
+                self.warnings.append(message)
+            elif found := _MEMORY.search(message):
+                self.memory[found[1]] = int(found[2])
+
+        def reason(self, before: str) -> str:
+            """The distinct errors so far, without the noise unless there is nothing else, after `before`."""
+            lines = list(dict.fromkeys(" ".join(message.split()) for message in self.errors))
+            telling = [line for line in lines if not _NOISE.search(line)] or lines
+            return before + " | ".join(telling) if telling else ""
+
+    return Recorder()
+
+
+def _monitor(trt: ModuleType, progress: Progress, cancel: threading.Event) -> Any:
+    """Return a progress monitor; answering False in `step_complete` is the only way to stop a build."""
+
+    class Monitor(trt.IProgressMonitor):  # type: ignore[name-defined]
+        def __init__(self) -> None:
+            trt.IProgressMonitor.__init__(self)
+
+        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
+            """Begin a phase; counted by its steps."""
+
+        def step_complete(self, phase_name: str, step: int) -> bool:
+            progress.advance(phase=phase_name)
+            return not cancel.is_set()
+
+        def phase_finish(self, phase_name: str) -> None:
+            """End a phase; counted by its steps."""
+
+    return Monitor()
+
+
+@contextmanager
+def _ctrl_c_sets(cancel: threading.Event) -> Iterator[None]:
+    """Let the first Ctrl-C set `cancel` and the second end the process: inside a build KeyboardInterrupt would be lost."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(signum: int, frame: object) -> None:
+        cancel.set()
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
