@@ -40,7 +40,7 @@ def _main(
 
 
 def _register() -> None:
-    from nordocr_cli.commands import build_engine, charset, compare3way, data, doctor, export, prep, profiles, train
+    from nordocr_cli.commands import build_engine, charset, compare3way, data, doctor, eval, export, prep, profiles, synth, train
 
     app.add_typer(profiles.app, name="profiles")
     app.add_typer(charset.app, name="charset")
@@ -49,6 +49,8 @@ def _register() -> None:
     app.add_typer(data.app, name="data")
     app.command("export")(export.export)
     app.command("train")(train.train)
+    app.command("synth")(synth.synth)
+    app.command("eval")(eval.eval_)
     app.command("build-engine")(build_engine.build_engine)
     app.command("compare3way")(compare3way.compare3way)
 

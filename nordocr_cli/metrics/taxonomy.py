@@ -52,8 +52,8 @@ MEANING: dict[ErrorClass, Meaning] = {
     ErrorClass.SPACE_ONLY: Meaning("equal once all spaces are taken out", "no", "often the reference's own habit"),
     ErrorClass.RIGHT_TRUNCATION: Meaning("read up to a point; the rest is missing", "yes", "train and serve wider lines"),
     ErrorClass.LEADING_GARBAGE: Meaning("the whole line, with something before it", "yes", "fix the left edge of the boxes"),
-    ErrorClass.TRAILING_GARBAGE: Meaning("the whole line, with something after it", "no", "many: padding was decoded"),
-    ErrorClass.MINOR: Meaning("two edits, or up to a tenth of the line", "partly", "more training data"),
+    ErrorClass.TRAILING_GARBAGE: Meaning("the whole line, with something after it", "no", "if many: padding is decoded"),
+    ErrorClass.MINOR: Meaning("up to two edits, or a tenth of the line", "partly", "more training data"),
     ErrorClass.MAJOR: Meaning("everything else, an empty reading too", "partly", "look at the lines"),
 }
 
@@ -71,7 +71,7 @@ FLAGS: dict[str, str] = {
     "duplicate_run": "two or more characters stand twice in a row where the reference has them once",
     "empty_ref": "the reference is empty: the line has no character error rate",
     "oov_ref": "the reference holds characters outside the charset: it can never be read exactly",
-    "squashed": "the crop was wider than the geometry allows and was squashed",
+    "squashed": "the crop was wider than the geometry allows, and was squashed or cropped",
     "ctc_infeasible": "the reference needs more CTC frames than the line has: it can never be read exactly",
 }
 

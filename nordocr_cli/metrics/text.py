@@ -93,10 +93,24 @@ def rate(count: float, of: float) -> float | None:
     return count / of if of else None
 
 
-def show_difference(reference: str, hypothesis: str) -> list[tuple[str, str, str]]:
-    """Return the canonical texts cut into (tag, wanted, found), tag `equal`, `replace`, `delete` or `insert`, in order."""
+def marked_difference(reference: str, hypothesis: str) -> str:
+    """Return the canonical texts as one, e.g. `Summa k⟦o→0⟧rt sk⟦ulder→∅⟧`: wanted, arrow, found; ∅ is nothing.
+
+    Spaces inside the marks are ␣, and characters that cannot be seen (controls, direction marks) are <U+XXXX>.
+    """
     a, b = canonical(reference), canonical(hypothesis)
-    return [(op.tag, a[op.src_start : op.src_end], b[op.dest_start : op.dest_end]) for op in Levenshtein.opcodes(a, b)]
+    parts = []
+    for op in Levenshtein.opcodes(a, b):
+        wanted, found = _visible(a[op.src_start : op.src_end]), _visible(b[op.dest_start : op.dest_end])
+        if op.tag == "equal":
+            parts.append(wanted)
+        else:
+            parts.append(f"⟦{wanted.replace(' ', '␣') or '∅'}→{found.replace(' ', '␣') or '∅'}⟧")
+    return "".join(parts)
+
+
+def _visible(text: str) -> str:
+    return "".join(c if c.isprintable() else f"<U+{ord(c):04X}>" for c in text)
 
 
 def describe(character: str) -> dict[str, Any]:

@@ -10,9 +10,9 @@ from nordocr_cli.metrics.text import (
     canonical,
     confusions,
     count_edits,
+    marked_difference,
     normalized_distance,
     rate,
-    show_difference,
     squeezed,
     word_edits,
 )
@@ -77,8 +77,14 @@ def test_nothing_divides_by_an_empty_reference():
     assert normalized_distance("", "abc") == 1.0
 
 
-def test_the_parts_of_a_difference_make_both_texts():
-    parts = show_difference("Summa 1 234", "Suma 1 243")
-    assert "".join(wanted for _, wanted, _ in parts) == "Summa 1 234"
-    assert "".join(found for _, _, found in parts) == "Suma 1 243"
-    assert {tag for tag, _, _ in parts} == {"equal", "delete", "insert"}
+@pytest.mark.parametrize(
+    ("reference", "hypothesis", "shown"),
+    [
+        ("Summa 1 234", "Suma 1 243", "Sum⟦m→∅⟧a 1 2⟦∅→4⟧3⟦4→∅⟧"),
+        ("kort sk ulder", "k0rt sk", "k⟦o→0⟧rt sk⟦␣ulder→∅⟧"),
+        ("ab", "a\u202eb", "a⟦∅→<U+202E>⟧b"),
+        ("same", "same", "same"),
+    ],
+)
+def test_differences_can_be_seen(reference, hypothesis, shown):
+    assert marked_difference(reference, hypothesis) == shown

@@ -1,0 +1,99 @@
+"""`nordocr eval`: score a recognizer, or a recording of one, on a line store."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nordocr_cli import options
+from nordocr_cli.console import Console
+
+if TYPE_CHECKING:
+    from nordocr_cli.core.eval import EvalResult
+
+
+def eval_(
+    model: Annotated[str, typer.Argument(help="Weights, run folder, .onnx, .engine, tesseract[:swe+nor], or recorded .jsonl.")],
+    store: Annotated[Path | None, typer.Argument(help="Line store. A recording with references can go without.")] = None,
+    output: options.OptionalOutput = None,
+    against: Annotated[Path | None, typer.Option(metavar="PATH", help="Another result to compare with, line by line.")] = None,
+    fail_if: Annotated[list[str] | None, typer.Option(metavar="GATE", help="Exit 4 if so, e.g. 'cer>5%'. Repeatable.")] = None,
+    expect: Annotated[Path | None, typer.Option(metavar="FILE.toml", help="Exit 4 outside METRIC = [least, greatest].")] = None,
+    by: Annotated[str, typer.Option(metavar="KEY", help="Row key to report by. Default: subset, else degradation.")] = "",
+    worst: Annotated[int, typer.Option(min=0, help="How many of the worst lines to show.")] = 5,
+    device: options.Device = "auto",
+    threads: options.Threads = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Most lines handed to the recognizer at once.")] = 256,
+    as_json: options.Json = False,
+    dry_run: options.DryRun = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = 0,
+) -> None:
+    """Score a recognizer, or a recording of one, on a line store: CER, exact matches, error classes, where and how sure.
+
+    Example: nordocr eval runs/a val.lmdb -o runs/a/eval --fail-if 'cer>2%' --against tesseract.jsonl
+    """
+    from nordocr_cli.core.eval import evaluate, plan_eval
+
+    console = Console(quiet=quiet, verbose=verbose, as_json=as_json)
+    if dry_run:
+        options.show_plan(console, plan_eval(model, store, output, against))
+        return
+    from nordocr_cli.errors import GateMissed
+    from nordocr_cli.metrics.gates import parse_gate, read_expectations
+
+    gates = [parse_gate(text) for text in fail_if or ()] + (read_expectations(expect) if expect else [])
+    result = evaluate(
+        model,
+        store,
+        device=device,
+        threads=threads,
+        batch_size=batch_size,
+        subset_key=by,
+        against=against,
+        output=output,
+        command=sys.argv,
+        progress=console,
+    )
+    if as_json:
+        console.json(result.to_json())
+    else:
+        _show(console, result, worst)
+    for file in result.files:
+        console.note(f"wrote {file}")
+    comparison = result.against.comparison if result.against else None
+    if missed := [problem for gate in gates if (problem := gate.missed(result.report, comparison))]:
+        raise GateMissed("quality gate missed: " + "; ".join(missed))
+    if result.model["kind"] == "model":
+        console.next(f"nordocr {'build-engine --arch sm120' if model.endswith('.onnx') else 'export'} {model}")
+    else:
+        console.next(f"nordocr eval MODEL {store or 'LINES.lmdb'} --against {model}")
+
+
+def _show(console: Console, result: "EvalResult", worst: int) -> None:
+    from nordocr_cli.metrics import tables
+    from nordocr_cli.metrics.report import worst as worst_of
+    from nordocr_cli.metrics.taxonomy import FAILURES, VERSION
+
+    report, where = result.report, result.store["path"] if result.store else result.model["path"]
+    rates = ("lines", "exact", "spaces aside", "CER micro", "CER macro", "WER")
+    console.table(f"{result.model['name']} on {where}", ("", "count", "rate", "95 %"), tables.headline(report), right=(1, 2, 3))
+    console.note(tables.interval_note(report))
+    if result.matching:
+        console.note(", ".join(f"{name.replace('_', ' ')} {count}" for name, count in result.matching.items()))
+    columns = ("class", "lines", "of failures", "actionable", "means")
+    console.table(f"errors (taxonomy {VERSION}, docs/taxonomy.md)", columns, tables.classes(report), right=(1, 2))
+    groups = (("language", report.by_language), (result.subset_key, report.by_subset), ("width in px", report.by_width))
+    for title, by_name in groups:
+        if by_name:
+            console.table(f"by {title}", (title, *rates), tables.groups(dict(by_name)), right=range(1, 7))
+    columns = ("width in px", "lines", *(c.value for c in FAILURES))
+    console.table("errors by width", columns, tables.classes_by_width(report), right=range(1, 8))
+    if report.confusions:
+        console.table("most frequent confusions", ("wanted", "read", "times"), tables.confusions(report, 10), right=(2,))
+    if worst and (lines := worst_of(result.scores, worst)):
+        console.table("worst lines (⟦wanted→read⟧)", ("id", "class", "edits", "text"), tables.worst_lines(lines), right=(2,))
+    if result.against:
+        columns = ("", "other", "this", "difference", "verdict")
+        console.table(f"against {result.against.other}", columns, tables.comparison(result.against.comparison))

@@ -1,0 +1,110 @@
+"""Quality gates: conditions under which an evaluation has failed, e.g. `cer>5%` or `language:is.exact<0.9`."""
+
+import operator
+import re
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+from nordocr_cli.errors import UsageError, nearest
+from nordocr_cli.metrics.report import Group, Report, build_report
+from nordocr_cli.metrics.significance import Comparison
+
+_OPERATORS = {">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le}
+_GATE = re.compile(
+    r"\s*(?:(?P<kind>language|subset|width):(?P<group>.+)\.)?(?P<metric>[a-z_.]+)\s*(?P<sign>[<>]=?)\s*"
+    r"(?P<bound>[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)\s*(?P<percent>%)?\s*"
+)
+# Differences to the other reading of `--against`: this minus the other, so more CER and less exact are worse.
+AGAINST = ("against.cer", "against.exact")
+
+
+@dataclass(frozen=True)
+class Gate:
+    """Fails when `metric` of the total, or of one group, stands in the relation `sign` to `bound`."""
+
+    text: str
+    metric: str
+    sign: str
+    bound: float
+    kind: str = ""
+    group: str = ""
+
+    def missed(self, report: Report, against: Comparison | None = None) -> str | None:
+        """Return what was found if it fails the gate, else None.
+
+        A rate that does not exist (no line to count) fails too. Raises UsageError for a group that is not in the report
+        and for an `against.` metric without a comparison.
+        """
+        found = self._value(report, against)
+        if found is None:
+            return f"{self.text}: there is nothing to count"
+        return f"{self.text}: found {found:.6g}" if _OPERATORS[self.sign](found, self.bound) else None
+
+    def _value(self, report: Report, against: Comparison | None) -> float | None:
+        if self.metric in AGAINST:
+            if against is None:
+                raise UsageError(f"gate {self.text!r} compares two results: give the other one with --against")
+            if self.metric == "against.exact":
+                return (against.only_b_exact - against.only_a_exact) / against.lines
+            return None if against.cer_a is None or against.cer_b is None else against.cer_b - against.cer_a
+        group = report.group(self.kind, self.group) if self.kind else report.total
+        if group is None:
+            known = list(getattr(report, f"by_{self.kind}"))
+            raise UsageError(f"gate {self.text!r}: no {self.kind} {self.group!r} in this result; {nearest(self.group, known)}")
+        return metrics_of(group)[self.metric]
+
+
+def metrics_of(group: Group) -> dict[str, float | None]:
+    """Return every figure that a gate may name: the counts of classes and flags, and the rates."""
+    counts = {"lines": group.lines, "failures": group.failures, "empty_references": group.empty_references}
+    return {**counts, **group.flags, **group.classes, **group.rates()}
+
+
+def parse_gate(text: str) -> Gate:
+    """Read `[language|subset|width:NAME.]METRIC SIGN BOUND`, the bound with or without %. Raises UsageError."""
+    match = _GATE.fullmatch(text)
+    if match is None:
+        raise UsageError(f"gate {text!r}: write e.g. 'cer>5%', 'exact<0.8' or 'language:is.cer>0.02'")
+    return _checked(
+        Gate(
+            text=text.strip(),
+            metric=match["metric"],
+            sign=match["sign"],
+            bound=float(match["bound"]) / (100 if match["percent"] else 1),
+            kind=match["kind"] or "",
+            group=match["group"] or "",
+        )
+    )
+
+
+def read_expectations(path: Path) -> list[Gate]:
+    """Read a TOML file of `METRIC = [least, greatest]` (a group as in a gate, quoted: `"language:is.cer" = [0, 0.02]`).
+
+    Raises UsageError naming the file and key.
+    """
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"cannot read expectations {path}: {error}") from error
+    gates = []
+    for key, bounds in table.items():
+        numbers = bounds if isinstance(bounds, list) else []
+        if len(numbers) != 2 or not all(isinstance(n, int | float) and not isinstance(n, bool) for n in numbers):
+            raise UsageError(f"{path}: {key} must be [least, greatest], e.g. {key} = [0.79, 0.81]; got {bounds!r}")
+        for sign, bound in zip("<>", numbers, strict=True):
+            try:
+                gates.append(parse_gate(f"{key}{sign}{bound}"))
+            except UsageError as error:
+                raise UsageError(f"{path}: {error}") from None
+    return gates
+
+
+def _checked(gate: Gate) -> Gate:
+    known = {**metrics_of(build_report([]).total), **dict.fromkeys(AGAINST, 0.0)}
+    if gate.metric not in known or (gate.kind and gate.metric in AGAINST):
+        raise UsageError(f"gate {gate.text!r}: unknown metric {gate.metric!r}; {nearest(gate.metric, list(known))}")
+    is_rate = gate.metric in build_report([]).total.rates() or gate.metric in AGAINST
+    if is_rate and abs(gate.bound) > 1 and "%" not in gate.text:
+        raise UsageError(f"gate {gate.text!r}: {gate.metric} is a share (0…1); did you mean {gate.bound:g}%?")
+    return gate

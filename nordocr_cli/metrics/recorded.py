@@ -1,0 +1,113 @@
+"""Recorded readings: JSON Lines with one line each, ours (`lines.jsonl` of an evaluation) or those of another program.
+
+| key | meaning |
+|---|---|
+| `id`, or `image` | which line it is |
+| `hypothesis`, or `hyp` | what was read |
+| `reference`, or `ref` | what stands there; only needed when no line store says so |
+| `confidence` (0…1), or `conf` (0…100) | optional |
+| `language`, `subset`, `source`, `width` (or `width32`), `squash_ratio`, `frames` | optional |
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nordocr_cli.atomic import sha256_of
+from nordocr_cli.errors import DataError, UsageError
+from nordocr_cli.records import LineResult
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedLine:
+    """One recorded reading. `result.reference` is "" when `has_reference` is False; `where` is file:line."""
+
+    where: str
+    result: LineResult
+    image: str
+    has_reference: bool
+
+
+def find_recorded(path: Path) -> Path:
+    """Return the JSON Lines file that `path` means: itself, or the one that an evaluation's folder or JSON names.
+
+    Raises UsageError when there is none and DataError when the two files of an evaluation do not belong together.
+    """
+    if path.is_dir():
+        path = path / "eval.json"
+    if not path.is_file():
+        raise UsageError(f"no recorded result {path}")
+    if path.suffix != ".json":
+        return path
+    try:
+        named = json.loads(path.read_text(encoding="utf-8"))["lines"]
+        lines, sha256 = path.parent / Path(named["file"]).name, named["sha256"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} is not a result of `nordocr eval -o` ({type(error).__name__}: {error})") from error
+    if sha256_of(lines) != sha256:
+        raise DataError(f"{lines} is not the file that {path.name} was written with; run that evaluation again")
+    return lines
+
+
+def read_recorded(path: Path, subset_key: str = "subset") -> list[RecordedLine]:
+    """Read all lines of a recorded result. `subset_key` is the key that holds a line's subset.
+
+    Raises DataError naming file:line for a line that is not one, and for an id that stands twice.
+    """
+    recorded: list[RecordedLine] = []
+    seen: dict[str, str] = {}
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read {path}: {error}") from error
+    for number, text in enumerate(lines, start=1):
+        if not text.strip():
+            continue
+        line = _parse(text, f"{path}:{number}", subset_key)
+        if first := seen.get(line.result.id):
+            raise DataError(f"{line.where}: {line.result.id!r} was already read in {first}; keep one of them")
+        seen[line.result.id] = line.where
+        recorded.append(line)
+    if not recorded:
+        raise DataError(f"{path} holds no readings")
+    return recorded
+
+
+def _parse(text: str, where: str, subset_key: str) -> RecordedLine:
+    try:
+        value = json.loads(text)
+        if not isinstance(value, dict):
+            raise ValueError("not a JSON object")
+        identity = value.get("id", value.get("image"))
+        hypothesis = value.get("hypothesis", value.get("hyp"))
+        reference = value.get("reference", value.get("ref"))
+        if not isinstance(identity, str):
+            raise ValueError(f"id (or image) must be a string, not {identity!r}")
+        if not isinstance(hypothesis, str):
+            raise ValueError(f"hypothesis (or hyp) must be a string, not {hypothesis!r}")
+        if reference is not None and not isinstance(reference, str):
+            raise ValueError(f"reference must be a string, not {reference!r}")
+        width, frames = value.get("width32", value.get("width")), value.get("frames")
+        result = LineResult(
+            id=identity,
+            reference=reference or "",
+            hypothesis=hypothesis,
+            confidence=_confidence(value),
+            language=str(value.get("language", "")),
+            subset=str(value.get(subset_key, "")),
+            source=str(value.get("source", "")),
+            width=None if width is None else int(width),
+            squash_ratio=float(value.get("squash_ratio", 1.0)),
+            frames=None if frames is None else int(frames),
+        )
+    except (ValueError, TypeError, OverflowError) as error:
+        raise DataError(f"{where}: not a recorded reading: {error}") from error
+    return RecordedLine(where, result, str(value.get("image", "")), reference is not None)
+
+
+def _confidence(value: Mapping[str, Any]) -> float | None:
+    if value.get("confidence") is not None:
+        return float(value["confidence"])
+    return None if value.get("conf") is None else float(value["conf"]) / 100

@@ -1,0 +1,144 @@
+"""Rows of the tables that show a report: plain strings, for a terminal or a document."""
+
+from collections.abc import Sequence
+
+from nordocr_cli.metrics.report import HEADLINE, Group, LineScore, Report
+from nordocr_cli.metrics.significance import FEW_CLUSTERS, Comparison, Interval
+from nordocr_cli.metrics.taxonomy import FAILURES, MEANING, SPACE_KINDS, ErrorClass
+from nordocr_cli.metrics.text import marked_difference, rate
+
+Row = tuple[str, ...]
+
+
+def percent(share: float | None, digits: int = 2) -> str:
+    """Return e.g. `1.87 %`, and `–` where there is nothing to divide by."""
+    return "–" if share is None else f"{100 * share:.{digits}f} %"
+
+
+def _of(count: int, of: int) -> Row:
+    return f"{count:,}", percent(rate(count, of), 1)
+
+
+def _spread(interval: Interval | None, digits: int) -> str:
+    return "" if interval is None else f"{100 * interval.low:.{digits}f} – {100 * interval.high:.{digits}f} %"
+
+
+def headline(report: Report) -> list[Row]:
+    """Return (figure, count, rate, 95 % interval) of the whole."""
+    total = report.total
+    view, squeezed, rates = total.views[HEADLINE], total.views["squeezed"], total.rates()
+    rows: list[Row] = [
+        ("lines", f"{total.lines:,}", "", ""),
+        ("exact", *_of(total.exact, total.lines), _spread(report.exact_interval, 1)),
+        ("exact, spaces aside", *_of(total.space_insensitive, total.lines), ""),
+        ("exact, case aside", *_of(total.case_insensitive_exact, total.lines), ""),
+        ("digits exact", *_of(total.digits_exact, total.lines_with_digits), ""),
+        ("CER micro", f"{view.edits:,}/{view.reference_characters:,}", percent(rates["cer"]), _spread(report.cer_interval, 2)),
+        ("CER macro", "", percent(rates["cer_macro"]), ""),
+        ("CER micro, spaces aside", f"{squeezed.edits:,}/{squeezed.reference_characters:,}", percent(rates["cer_squeezed"]), ""),
+        ("WER micro", f"{total.word_edits:,}/{total.reference_words:,}", percent(rates["wer"]), ""),
+    ]
+    if total.empty_references:
+        rows.append(
+            ("empty references", f"{total.empty_references:,}", "", f"{total.empty_reference_insertions} characters read")
+        )
+    for flag, label in (("squashed", "squashed"), ("oov_ref", "outside the charset"), ("ctc_infeasible", "too few CTC frames")):
+        if total.flags[flag]:
+            rows.append((label, *_of(total.flags[flag], total.lines), ""))
+    return rows
+
+
+def interval_note(report: Report) -> str:
+    """Return one sentence about how the intervals were drawn."""
+    interval = report.cer_interval or report.exact_interval
+    if interval is None:
+        return "no interval: nothing to draw from"
+    if interval.unit == "line":
+        return "95 % intervals: bootstrap by line, as the source documents are not known; they are narrower than the truth"
+    few = "; few, so take them as rough" if interval.units < FEW_CLUSTERS else ""
+    return f"95 % intervals: bootstrap by source document ({interval.units}{few})"
+
+
+def classes(report: Report) -> list[Row]:
+    """Return (class, count, share of the failures, actionable, definition), the kinds of space_only indented below it."""
+    rows: list[Row] = []
+    total = report.total
+    for error_class in FAILURES:
+        meaning = MEANING[error_class]
+        actionable = f"{meaning.actionable}: {meaning.advice}"
+        rows.append((error_class.value, *_of(total.classes[error_class.value], total.failures), actionable, meaning.definition))
+        if error_class is ErrorClass.SPACE_ONLY and total.classes[error_class.value]:
+            rows += [(f"  {kind}", *_of(total.space_kinds[kind], total.failures), "", "") for kind in SPACE_KINDS]
+    rows.append(("all failures", *_of(total.failures, total.failures), "", ""))
+    return rows
+
+
+def flags(report: Report) -> list[Row]:
+    """Return (flag, lines) of the flags that occur, most frequent first."""
+    found = [(flag, count) for flag, count in report.total.flags.items() if count]
+    return [(flag, f"{count:,}") for flag, count in sorted(found, key=lambda item: -item[1])]
+
+
+def groups(by_name: dict[str, Group]) -> list[Row]:
+    """Return (name, lines, exact, exact with spaces aside, CER micro, CER macro, WER) of each group."""
+    return [
+        (
+            name,
+            f"{group.lines:,}",
+            *_rates(group, ("exact", "space_insensitive"), 1),
+            *_rates(group, ("cer", "cer_macro", "wer"), 2),
+        )
+        for name, group in by_name.items()
+    ]
+
+
+def _rates(group: Group, names: Sequence[str], digits: int) -> list[str]:
+    rates = group.rates()
+    return [percent(rates[name], digits) for name in names]
+
+
+def classes_by_width(report: Report) -> list[Row]:
+    """Return (band, lines, then the count of each class) of each width band."""
+    return [
+        (name, f"{group.lines:,}", *(str(group.classes[c.value]) for c in FAILURES)) for name, group in report.by_width.items()
+    ]
+
+
+def confusions(report: Report, count: int) -> list[Row]:
+    """Return (wanted, found, times) of the most frequent confusions, with code points."""
+    rows = []
+    for confusion in report.confusions[:count]:
+        sides = [f"{c!r} U+{ord(c):04X}" if c else "ε" for c in (confusion.wanted, confusion.found)]
+        rows.append((*sides, f"{confusion.count:,}" + (f" of {confusion.of:,}" if confusion.of else "")))
+    return rows
+
+
+def worst_lines(scores: Sequence[LineScore]) -> list[Row]:
+    """Return (id, class, edits, both texts with their differences marked) of lines."""
+    return [
+        (
+            s.result.id,
+            s.error_class.value,
+            str(s.edits[HEADLINE].distance),
+            marked_difference(s.result.reference, s.result.hypothesis),
+        )
+        for s in scores
+    ]
+
+
+def comparison(found: Comparison) -> list[Row]:
+    """Return (figure, other, this, difference, verdict) of a comparison."""
+    a, b = found.both_exact + found.only_a_exact, found.both_exact + found.only_b_exact
+    cer_gap = None if found.cer_a is None or found.cer_b is None else found.cer_b - found.cer_a
+    gap = "–" if cer_gap is None else f"{100 * cer_gap:+.2f} pp ({_spread(found.cer_difference, 2)})"
+    share = "" if found.b_better_share is None else f"; lower in {100 * found.b_better_share:.1f} % of the resamples"
+    return [
+        (
+            "exact",
+            f"{a:,}  {percent(rate(a, found.lines), 1)}",
+            f"{b:,}  {percent(rate(b, found.lines), 1)}",
+            f"{b - a:+,} ({found.only_b_exact} gained, {found.only_a_exact} lost)",
+            f"{found.exact_verdict} (McNemar p = {found.mcnemar_p:.3g})",
+        ),
+        ("CER micro", percent(found.cer_a), percent(found.cer_b), gap, f"{found.cer_verdict}{share}"),
+    ]
