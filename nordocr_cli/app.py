@@ -40,7 +40,21 @@ def _main(
 
 
 def _register() -> None:
-    from nordocr_cli.commands import build_engine, charset, compare3way, data, doctor, eval, export, prep, profiles, synth, train
+    from nordocr_cli.commands import (
+        bench,
+        build_engine,
+        charset,
+        compare3way,
+        data,
+        doctor,
+        eval,
+        export,
+        predict,
+        prep,
+        profiles,
+        synth,
+        train,
+    )
 
     app.add_typer(profiles.app, name="profiles")
     app.add_typer(charset.app, name="charset")
@@ -53,6 +67,8 @@ def _register() -> None:
     app.command("eval")(eval.eval_)
     app.command("build-engine")(build_engine.build_engine)
     app.command("compare3way")(compare3way.compare3way)
+    app.command("bench")(bench.bench)
+    app.command("predict")(predict.predict)
 
 
 _register()

@@ -1,0 +1,97 @@
+"""`nordocr synth`: render lines of Nordic business documents."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from nordocr_cli import options
+from nordocr_cli.console import Console
+
+
+def synth(
+    output: options.Output,
+    profile: options.Profile,
+    count: Annotated[int, typer.Option("--count", "-n", min=1, help="How many lines.")] = 1000,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random.")] = 1,
+    texts: Annotated[
+        Path | None, typer.Option("--texts", metavar="DIR", help="LANGUAGE.NAME.txt, one phrase a line. Default: built-in texts.")
+    ] = None,
+    fonts: Annotated[
+        Path | None, typer.Option("--fonts", metavar="DIR|TSV", help="Folder or list of fonts. Default: the system's.")
+    ] = None,
+    damage: Annotated[
+        list[str] | None,
+        typer.Option("--damage", metavar="NAME[=WEIGHT]", help="Kinds of scan to imitate. Default: all. Repeatable."),
+    ] = None,
+    strength: Annotated[
+        float, typer.Option("--strength", min=0, max=2, help="Scales how often each kind of damage is done.")
+    ] = 1.0,
+    mix_resamplers: Annotated[bool, typer.Option(help="Scale lines with several resamplers, not the profile's alone.")] = True,
+    workers: Annotated[int, typer.Option("--workers", min=1, help="Processes.")] = 2,
+    sheet: Annotated[bool, typer.Option("--preview", help="Write one PNG sheet of the lines with their labels.")] = False,
+    sets: options.Set = None,
+    as_json: options.Json = False,
+    dry_run: options.DryRun = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = 0,
+) -> None:
+    """Render lines of Nordic business documents, damaged as scans are, for training.
+
+    OUTPUT is a line store when its name ends in .lmdb, else a folder of images with labels.tsv; with --preview a PNG.
+
+    Example: nordocr synth -o train.lmdb --count 100000 -p svtrv2-1024 --texts corpus/ --fonts fonts.tsv --workers 8
+    """
+    from nordocr_cli.profile import load_profile
+
+    console = Console(quiet=quiet, verbose=verbose, as_json=as_json)
+    resolved = load_profile(profile, sets or ()).profile
+    charset, geometry = resolved.load_charset(), resolved.geometry
+    if dry_run:
+        plan: dict[str, Any] = {
+            "output": str(output), "form": "sheet" if sheet else "store" if output.suffix == ".lmdb" else "folder",
+            "count": count, "seed": seed, "texts": str(texts or "built in"), "fonts": str(fonts or "the system's"),
+            "damage": list(damage or ["all"]), "strength": strength, "mix_resamplers": mix_resamplers, "workers": workers,
+            "charset": charset.name, "geometry": geometry.to_json(),
+        }  # fmt: skip
+        options.show_plan(console, plan)
+        return
+
+    from dataclasses import replace
+
+    from nordocr_cli import atomic
+    from nordocr_cli.core.synth import RESAMPLERS, prepare_job, preview, synthesize
+    from nordocr_cli.data.synth.render import Style, recipe_weights
+
+    style = Style(strength=strength)
+    if damage:
+        style = replace(style, recipes=recipe_weights(damage))
+    mix = RESAMPLERS if mix_resamplers else None
+    job, left_out = prepare_job(
+        geometry, charset, seed=seed, texts=texts, fonts=fonts, style=style, resamplers=mix, progress=console
+    )
+    for line in left_out:
+        console.detail(f"left out: {line}")
+    if sheet:
+        atomic.write_bytes(output, preview(job, count))
+        if as_json:
+            console.json({"output": str(output), "lines": count, "seed": seed})
+        else:
+            console.line(f"{output}: {count} lines")
+        return
+    result = synthesize(output, job, count, workers=workers, left_out=left_out, progress=console)
+    if as_json:
+        console.json(result.to_json())
+        return
+    rows = [(key, value) for key, value in result.to_json().items() if key != "fonts_left_out"]
+    console.table(
+        "synth",
+        ("what", "value"),
+        [(k, ", ".join(f"{a} {b}" for a, b in v.items()) if isinstance(v, dict) else v) for k, v in rows],
+    )
+    is_store = output.suffix == ".lmdb"
+    console.next(
+        f"nordocr train -p {profile} --train {output} --val VAL.lmdb"
+        if is_store
+        else f"nordocr prep {output} -o lines.lmdb -p {profile}"
+    )

@@ -1,0 +1,279 @@
+"""What printers, scanners and faxes do to a line: small seeded operations on a gray page patch, and recipes of them.
+
+Each operation takes an image uint8 (h, w), a strength, and the generator, and returns an image of the same size. A recipe is
+the list of operations of one kind of scan, each with the probability and the range of its strength.
+"""
+
+import math
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Gray = NDArray[np.uint8]
+
+# One fixed field of unit noise; a line takes a window of it at a random place: the same look as fresh noise, at no cost.
+_NOISE_H, _NOISE_W = 512, 4096
+
+
+@lru_cache(maxsize=1)
+def _noise_field() -> NDArray[np.int8]:
+    field = np.random.default_rng(20_240_101).standard_normal((_NOISE_H, _NOISE_W), dtype=np.float32)
+    return np.clip(field * 32, -127, 127).astype(np.int8)  # 32 = one standard deviation
+
+
+@lru_cache(maxsize=1)
+def _cloud_field() -> Gray:
+    """Low-frequency noise around 128, for uneven ink and stains; a texture of about 24 px."""
+    coarse = np.random.default_rng(20_240_102).uniform(0, 255, (_NOISE_H // 12, _NOISE_W // 12)).astype(np.float32)
+    smooth = cv2.resize(cv2.GaussianBlur(coarse, (0, 0), 0.8), (_NOISE_W, _NOISE_H), interpolation=cv2.INTER_CUBIC)
+    return np.clip(smooth, 0, 255).astype(np.uint8)
+
+
+def _window(field: NDArray, shape: tuple[int, int], rng: random.Random) -> NDArray:
+    """A (h, w) window of a noise field at a random place; beyond its size the field repeats."""
+    height, width = shape
+    if height > _NOISE_H or width > _NOISE_W:
+        field = np.tile(field, (-(-height // _NOISE_H), -(-width // _NOISE_W)))
+    top, left = rng.randint(0, field.shape[0] - height), rng.randint(0, field.shape[1] - width)
+    return field[top : top + height, left : left + width]
+
+
+# On the ink (0 = none … 255 = full coverage) -----------------------------------------------------------------------------
+
+
+def ink_gain(ink: Gray, strength: float, rng: random.Random) -> Gray:
+    """Spread (strength > 0) or thin (< 0) the ink; 1 is about half a pixel on each side."""
+    soft = cv2.GaussianBlur(ink, (0, 0), 0.6 + 0.3 * abs(strength))
+    edge = min(0.85, max(0.15, 0.5 - 0.25 * strength))  # the coverage that becomes half ink; none stays none, all stays all
+    gain = max(2.0, 0.5 / edge, 0.5 / (1 - edge))
+    curve = np.clip(((np.arange(256) / 255 - edge) * gain + 0.5) * 255, 0, 255)
+    return cv2.LUT(soft, curve.astype(np.uint8))  # type: ignore[return-value]
+
+
+def uneven_ink(ink: Gray, strength: float, rng: random.Random) -> Gray:
+    """Let the ink fade in patches, as a worn ribbon or toner does; 1 takes up to all of it away."""
+    clouds = _window(_cloud_field(), ink.shape, rng)
+    curve = np.clip(255 - strength * 1.6 * np.maximum(np.arange(256) - 100, 0), 0, 255).astype(np.uint8)
+    return cv2.multiply(ink, cv2.LUT(clouds, curve), scale=1 / 255)  # type: ignore[return-value]
+
+
+def dots(ink: Gray, strength: float, rng: random.Random) -> Gray:
+    """Build the letters of dots, as needle printers do; strength is the dot pitch in pixels."""
+    pitch = max(1.5, strength)
+    height, width = ink.shape
+    columns, rows = max(1, round(width / pitch)), max(1, round(height / pitch))
+    needles = cv2.resize(ink, (columns, rows), interpolation=cv2.INTER_AREA)
+    # A needle that would hit a third of a stroke strikes: thin strokes must not fall between two rows of dots.
+    _, needles = cv2.threshold(needles, 80, 255, cv2.THRESH_BINARY)
+    spread = cv2.resize(needles, (width, height), interpolation=cv2.INTER_NEAREST)
+    y = 0.55 - 0.45 * np.cos(2 * math.pi * (np.arange(height) + 0.5) * rows / height)
+    x = 0.55 - 0.45 * np.cos(2 * math.pi * (np.arange(width) + 0.5) * columns / width)
+    profile = np.minimum(np.outer(y, x) * 1.7, 1.0) * 255
+    dotted = cv2.multiply(spread, profile.astype(np.uint8), scale=1 / 255)
+    return cv2.GaussianBlur(dotted, (0, 0), 0.35 + 0.12 * pitch)  # type: ignore[return-value]
+
+
+# On the page (0 = black … 255 = white) -----------------------------------------------------------------------------------
+
+
+def shade(page: Gray, strength: float, rng: random.Random) -> Gray:
+    """Uneven light: a slope along the line and across it; strength is the darkening at the dark end, in gray levels."""
+    height, width = page.shape
+    along = np.linspace(0, 1, width, dtype=np.float32)
+    if rng.random() < 0.5:
+        along = along[::-1]
+    if rng.random() < 0.4:
+        along = np.abs(along - rng.random())
+    across = np.linspace(0, rng.uniform(-0.3, 0.3), height, dtype=np.float32)
+    factor = 255 - strength * np.clip(along[None, :] + across[:, None], 0, 1)
+    return cv2.multiply(page, factor.astype(np.uint8), scale=1 / 255)  # type: ignore[return-value]
+
+
+def grain(page: Gray, strength: float, rng: random.Random) -> Gray:
+    """Sensor noise; strength is its standard deviation in gray levels."""
+    noise = _window(_noise_field(), page.shape, rng).astype(np.int16)
+    return cv2.addWeighted(page.astype(np.int16), 1.0, noise, strength / 32, 0, dtype=cv2.CV_8U)  # type: ignore[return-value]
+
+
+def stains(page: Gray, strength: float, rng: random.Random) -> Gray:
+    """Paper that is not evenly white; strength in gray levels."""
+    clouds = _window(_cloud_field(), page.shape, rng)
+    return cv2.subtract(page, cv2.convertScaleAbs(clouds, alpha=strength / 255))  # type: ignore[return-value]
+
+
+def blur(page: Gray, strength: float, rng: random.Random) -> Gray:
+    """Gaussian blur; strength is sigma in pixels."""
+    return cv2.GaussianBlur(page, (0, 0), max(0.1, strength))  # type: ignore[return-value]
+
+
+def motion(page: Gray, strength: float, rng: random.Random) -> Gray:
+    """Motion blur along or across the line; strength is its length in pixels."""
+    length = max(2, round(strength))
+    return cv2.blur(page, (length, 1) if rng.random() < 0.5 else (1, length))  # type: ignore[return-value]
+
+
+def low_resolution(page: Gray, strength: float, rng: random.Random) -> Gray:
+    """Lose detail as a fax in standard mode or a shrunk scan does; strength is the share of the pixels kept a side."""
+    height, width = page.shape
+    across = strength if rng.random() < 0.6 else min(1.0, strength * 1.5)
+    small = cv2.resize(page, (max(2, round(width * across)), max(2, round(height * strength))), interpolation=cv2.INTER_AREA)
+    return cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)  # type: ignore[return-value]
+
+
+def jpeg(page: Gray, strength: float, rng: random.Random) -> Gray:
+    """JPEG at quality `strength`."""
+    done, data = cv2.imencode(".jpg", page, [cv2.IMWRITE_JPEG_QUALITY, round(strength)])
+    if not done:
+        raise RuntimeError("OpenCV could not encode a JPEG")
+    return cv2.imdecode(data, cv2.IMREAD_GRAYSCALE)  # type: ignore[return-value]
+
+
+def threshold_fixed(page: Gray, strength: float, rng: random.Random) -> Gray:
+    """One bit a pixel: black below the gray level `strength`."""
+    return cv2.threshold(page, round(strength), 255, cv2.THRESH_BINARY)[1]  # type: ignore[return-value]
+
+
+def threshold_otsu(page: Gray, strength: float, rng: random.Random) -> Gray:
+    """One bit a pixel at Otsu's level, moved by `strength` gray levels."""
+    level, _ = cv2.threshold(page, 0, 255, cv2.THRESH_BINARY | cv2.THRESH_OTSU)
+    return threshold_fixed(page, level + strength, rng)
+
+
+def threshold_adaptive(page: Gray, strength: float, rng: random.Random) -> Gray:
+    """One bit a pixel, black where darker than the surroundings by `strength` gray levels."""
+    block = 2 * max(7, page.shape[0] // 4) + 1
+    return cv2.adaptiveThreshold(page, 255, cv2.ADAPTIVE_THRESH_MEAN_C, cv2.THRESH_BINARY, block, strength)  # type: ignore[return-value]
+
+
+def speckle(page: Gray, strength: float, rng: random.Random) -> Gray:
+    """Salt and pepper; strength is the share of the pixels in thousandths. Some grains are two pixels wide."""
+    field = _window(_noise_field(), page.shape, rng)
+    # Upper tail of the normal distribution, in steps of 1/32 standard deviation.
+    share = min(0.2, strength / 1000)
+    limit = int(round(32 * math.sqrt(max(0.0, -2 * math.log(max(1e-6, share * 2.5))))))
+    pepper = (field > min(126, limit)).astype(np.uint8)
+    salt = field < -min(126, limit)
+    if rng.random() < 0.5:
+        pepper = cv2.dilate(pepper, np.ones((rng.randint(1, 2), rng.randint(1, 2)), np.uint8))
+    return np.where(pepper > 0, np.uint8(rng.randint(0, 60)), np.where(salt, np.uint8(255), page)).astype(np.uint8)
+
+
+def dirt(page: Gray, strength: float, rng: random.Random) -> Gray:
+    """Specks, hairs and streaks of a copier's glass; strength is their number per 1000 pixels of width."""
+    page = page.copy()
+    height, width = page.shape
+    for _ in range(max(1, round(strength * width / 1000 * rng.uniform(0.5, 1.5)))):
+        x, y = rng.randrange(width), rng.randrange(height)
+        level = rng.randint(0, 110)
+        draw = rng.random()
+        if draw < 0.75:
+            cv2.circle(page, (x, y), rng.choice((0, 0, 1, 1, 2)), level, -1)
+        elif draw < 0.95:
+            cv2.line(page, (x, y), (x + rng.randint(-12, 12), y + rng.randint(-6, 6)), level, 1)
+        else:
+            cv2.line(page, (x, 0), (x + rng.randint(-2, 2), height), 255 - level, 1)
+    return page
+
+
+# Recipes -----------------------------------------------------------------------------------------------------------------
+
+
+# Operations whose strength is a length on the page.
+_IN_PIXELS = {ink_gain, dots, blur, motion}
+
+
+@dataclass(frozen=True)
+class Step:
+    """An operation, how often it is done (0…1), and the range of its strength."""
+
+    operation: Callable[[Gray, float, random.Random], Gray]
+    probability: float
+    low: float
+    high: float
+
+    def apply(self, image: Gray, rng: random.Random, em_px: float, scale: float) -> Gray:
+        """Do it or not. Both random numbers are drawn either way, so that one step never shifts the next one's.
+
+        `em_px` is the size of the letters: strengths in pixels are for 30, and smaller letters get less. `scale` multiplies
+        the probability.
+        """
+        chance, strength = rng.random(), rng.uniform(self.low, self.high)
+        if chance >= self.probability * scale:
+            return image
+        if self.operation in _IN_PIXELS:
+            strength *= min(1.4, max(0.45, em_px / 30))
+        return self.operation(image, strength, rng)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One kind of scan. Gray levels of paper and ink, skew in degrees, steps on the ink, steps on the page."""
+
+    weight: float
+    paper: tuple[int, int]
+    ink: tuple[int, int]
+    skew_deg: float
+    ink_steps: tuple[Step, ...]
+    page_steps: tuple[Step, ...]
+
+
+_BITONAL_INK = (Step(ink_gain, 0.7, -0.7, 1.3), Step(uneven_ink, 0.06, 0.1, 0.5))
+
+RECIPES: Mapping[str, Recipe] = {
+    "clean": Recipe(0.08, (255, 255), (0, 30), 0.0, (), ()),
+    "gray": Recipe(
+        0.15, (205, 252), (10, 90), 0.5,
+        (Step(ink_gain, 0.4, -0.5, 0.8), Step(uneven_ink, 0.1, 0.1, 0.5)),
+        (Step(stains, 0.3, 4, 20), Step(shade, 0.4, 5, 40), Step(blur, 0.8, 0.3, 1.0), Step(grain, 0.8, 1, 7), Step(jpeg, 0.7, 40, 92)),
+    ),
+    "bilevel": Recipe(
+        0.25, (235, 255), (0, 60), 0.5, _BITONAL_INK,
+        (Step(blur, 0.6, 0.3, 0.8), Step(grain, 0.7, 2, 12), Step(threshold_otsu, 0.85, -25, 30), Step(threshold_fixed, 1.0, 100, 190), Step(speckle, 0.12, 0.2, 2)),
+    ),
+    "bilevel_noisy": Recipe(
+        0.09, (210, 245), (10, 80), 0.6, _BITONAL_INK,
+        (
+            Step(stains, 0.4, 5, 30), Step(blur, 0.7, 0.3, 1.1), Step(grain, 1.0, 8, 28),
+            Step(threshold_adaptive, 0.15, 15, 40), Step(threshold_otsu, 1.0, -30, 25), Step(speckle, 0.8, 0.5, 9), Step(dirt, 0.4, 2, 12),
+        ),
+    ),
+    "fax": Recipe(
+        0.05, (240, 255), (0, 50), 0.6, _BITONAL_INK,
+        (Step(low_resolution, 0.8, 0.5, 0.85), Step(grain, 0.6, 3, 15), Step(threshold_otsu, 0.8, -25, 25), Step(threshold_fixed, 1.0, 110, 190), Step(speckle, 0.3, 0.3, 4)),
+    ),
+    "faded": Recipe(
+        0.08, (205, 250), (105, 185), 0.5,
+        (Step(ink_gain, 0.5, -0.7, 0.3), Step(uneven_ink, 0.3, 0.1, 0.5)),
+        (Step(stains, 0.3, 4, 15), Step(shade, 0.5, 5, 30), Step(blur, 0.8, 0.3, 0.9), Step(grain, 0.9, 1, 7), Step(jpeg, 0.7, 45, 90)),
+    ),
+    "photocopy": Recipe(
+        0.08, (225, 255), (0, 50), 0.6,
+        (Step(ink_gain, 1.0, 0.2, 1.6), Step(uneven_ink, 0.25, 0.1, 0.5)),
+        (Step(blur, 0.9, 0.4, 1.2), Step(grain, 0.7, 2, 14), Step(dirt, 0.8, 2, 20), Step(threshold_otsu, 0.75, -20, 40), Step(speckle, 0.5, 0.2, 3)),
+    ),
+    "showthrough": Recipe(
+        0.06, (205, 250), (10, 80), 0.5,
+        (Step(ink_gain, 0.3, -0.4, 0.7),),
+        (Step(shade, 0.3, 5, 30), Step(blur, 0.7, 0.3, 0.8), Step(grain, 0.9, 1, 7), Step(threshold_adaptive, 0.06, 15, 30), Step(jpeg, 0.7, 45, 90)),
+    ),
+    "dotmatrix": Recipe(
+        0.06, (205, 252), (10, 110), 0.5,
+        (Step(dots, 0.75, 1.3, 2.3), Step(uneven_ink, 0.6, 0.1, 0.7), Step(ink_gain, 0.3, -0.3, 0.8)),
+        (Step(blur, 0.8, 0.3, 0.9), Step(grain, 0.9, 2, 9), Step(threshold_otsu, 0.2, 0, 40), Step(jpeg, 0.6, 45, 90)),
+    ),
+    "jpeg": Recipe(
+        0.06, (225, 255), (0, 70), 0.5,
+        (Step(ink_gain, 0.3, -0.4, 0.6),),
+        (Step(blur, 0.7, 0.3, 0.9), Step(grain, 0.5, 1, 6), Step(jpeg, 1.0, 12, 45)),
+    ),
+    "photo": Recipe(
+        0.04, (150, 235), (15, 80), 1.2,
+        (Step(ink_gain, 0.3, -0.4, 0.6),),
+        (Step(shade, 1.0, 20, 110), Step(stains, 0.4, 4, 25), Step(blur, 0.9, 0.4, 1.2), Step(motion, 0.2, 2, 4), Step(grain, 0.9, 1, 8), Step(jpeg, 0.9, 45, 90)),
+    ),
+}  # fmt: skip

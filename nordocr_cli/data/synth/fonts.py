@@ -1,0 +1,214 @@
+"""Which fonts lines are drawn in: found in folders, on the system, or listed in a TSV; checked glyph by glyph.
+
+A face is used only for texts whose every character it really draws: a character is missing when its picture is empty or the
+same as that of a code point that no font has (the "missing glyph" box).
+"""
+
+import csv
+import os
+import random
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from PIL import ImageFont
+
+from nordocr_cli.charset import Charset
+from nordocr_cli.errors import DataError, UsageError
+
+# Lines are drawn at this size (pixels an em) and scaled to the size on the page: no hinting shows, and each face is opened once.
+EM_PX = 48
+
+_SUFFIXES = {".ttf", ".otf", ".ttc"}
+_NEVER_A_CHARACTER = "\uffff"
+_NOT_TEXT = re.compile(
+    r"symbol|dingbat|emoji|ornament|barcode|music|math|wingding|webding|icon|braille|small ?caps|\bsc\b", re.IGNORECASE
+)
+
+# How often each kind of face is met in business documents.
+CATEGORY_WEIGHTS: dict[str, float] = {
+    "sans": 0.42,
+    "serif": 0.27,
+    "mono": 0.10,
+    "typewriter": 0.08,
+    "condensed": 0.09,
+    "dotmatrix_like": 0.04,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class FontFace:
+    """One face of a font file and the characters of the charset that it draws. `caps_only`: its a-z look like A-Z."""
+
+    path: str
+    index: int
+    family: str
+    style: str
+    category: str
+    characters: frozenset[str]
+    caps_only: bool = False
+
+    @property
+    def name(self) -> str:
+        """Family and style."""
+        return f"{self.family} {self.style}".strip()
+
+
+@lru_cache(maxsize=1024)
+def open_font(path: str, index: int) -> ImageFont.FreeTypeFont:
+    """Return the face at EM_PX pixels an em. Basic layout: kerning, but no ligatures that join signs as code fonts do."""
+    return ImageFont.truetype(path, EM_PX, index=index, layout_engine=ImageFont.Layout.BASIC)
+
+
+def system_font_folders() -> list[Path]:
+    """Folders where this platform keeps fonts, those that exist."""
+    home = Path.home()
+    if sys.platform == "win32":
+        folders = [Path(os.environ.get("WINDIR", r"C:\Windows")) / "Fonts", home / "AppData/Local/Microsoft/Windows/Fonts"]
+    elif sys.platform == "darwin":
+        folders = [Path("/System/Library/Fonts"), Path("/Library/Fonts"), home / "Library/Fonts"]
+    else:
+        folders = [
+            Path(p) for p in ("/usr/share/fonts", "/usr/local/share/fonts", "/usr/share/texmf/fonts", "/usr/share/wine/fonts")
+        ]
+        folders += [home / ".fonts", home / ".local/share/fonts"]
+    return [folder for folder in folders if folder.is_dir()]
+
+
+def find_faces(source: Path | None, charset: Charset) -> tuple[list[FontFace], list[str]]:
+    """Return the faces that can draw text of `charset`, sorted by file, and one line per file left out and why.
+
+    `source` is a folder, a TSV with a `file` column (and `category`, `family`, `style` where known; a bare file name is looked
+    up in the system's font folders), or None for the system's fonts. Raises UsageError when there is no such source and
+    DataError when it holds no usable face.
+    """
+    if source is not None and not source.exists():
+        raise UsageError(f"--fonts {source}: no such folder or file")
+    listed = _read_tsv(source) if source is not None and source.is_file() else None
+    if listed is not None:
+        files = _locate(listed)
+    else:
+        folders = system_font_folders() if source is None else [source]
+        files = {str(path): {} for path in _font_files(folders)}
+    faces: list[FontFace] = []
+    left_out: list[str] = []
+    seen: set[str] = set()
+    for path, row in files.items():
+        name = Path(path).name
+        if name in seen:
+            continue  # the same file from two packages
+        seen.add(name)
+        face, problem = _inspect(path, row, charset, trusted=listed is not None)
+        if face is None:
+            left_out.append(f"{path}: {problem}")
+        else:
+            faces.append(face)
+    if not faces:
+        raise DataError(
+            f"no font for text under {source or 'the system folders'} ({len(left_out)} files looked at); give --fonts FOLDER"
+        )
+    return sorted(faces, key=lambda face: face.path), left_out
+
+
+class FontPicker:
+    """Draws faces: the category by its weight, then a family of it, then one of the family's faces."""
+
+    def __init__(self, faces: Sequence[FontFace]) -> None:
+        by_category: dict[str, dict[str, list[FontFace]]] = {}
+        for face in faces:
+            by_category.setdefault(face.category, {}).setdefault(face.family, []).append(face)
+        self._families = {category: list(families.values()) for category, families in by_category.items()}
+        self._categories = sorted(self._families)
+        self._weights = [CATEGORY_WEIGHTS.get(category, 0.05) for category in self._categories]
+
+    def draw(self, rng: random.Random, text: str) -> FontFace | None:
+        """Return a face that has every character of `text`, or None when ten draws gave none."""
+        needed = set(text) - {" "}
+        for _ in range(10):
+            category = rng.choices(self._categories, self._weights)[0]
+            face = rng.choice(rng.choice(self._families[category]))
+            if needed <= face.characters:
+                return face
+        return None
+
+
+def _read_tsv(path: Path) -> list[dict[str, str]]:
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file, delimiter="\t"))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"cannot read fonts {path}: {error}") from error
+    if not rows or "file" not in rows[0]:
+        raise DataError(
+            f"{path}: no rows with a `file` column; a font list is a TSV with file, and category, family, style where known"
+        )
+    return rows
+
+
+def _font_files(folders: Iterable[Path]) -> list[Path]:
+    return sorted(p for folder in folders for p in folder.rglob("*") if p.suffix.lower() in _SUFFIXES and p.is_file())
+
+
+def _locate(rows: Sequence[dict[str, str]]) -> dict[str, dict[str, str]]:
+    on_system: dict[str, str] = {}
+    for path in _font_files(system_font_folders()):
+        on_system.setdefault(path.name, str(path))
+    located: dict[str, dict[str, str]] = {}
+    for row in rows:
+        path = row["file"] if Path(row["file"]).is_file() else on_system.get(row["file"], row["file"])
+        located.setdefault(path, row)
+    return located
+
+
+def _inspect(path: str, row: dict[str, str], charset: Charset, *, trusted: bool) -> tuple[FontFace | None, str]:
+    if not Path(path).is_file():
+        return None, f"not on this system (package {row.get('package', 'unknown')})"
+    try:
+        font = open_font(path, 0)
+        family, style = (row.get("family") or font.getname()[0] or Path(path).stem), (row.get("style") or font.getname()[1] or "")
+        characters = _drawn_characters(font, charset)
+        pictures = {c: _picture(font, c) for c in "aAgGåÅ" if c in characters}
+    except (OSError, ValueError) as error:
+        return None, f"cannot be read: {error}"
+    if not trusted and _NOT_TEXT.search(f"{family} {style}"):
+        return None, "symbols or small capitals, by its name"
+    if len(
+        missing := set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789") & set(charset.characters) - characters
+    ):
+        return None, f"lacks {len(missing)} of A-Z, a-z, 0-9"
+    caps_only = pictures.get("a") == pictures.get("A") and pictures.get("g") == pictures.get("G")
+    category = row.get("category") or _category(f"{family} {style}")
+    return FontFace(path, 0, family, style, category, characters, caps_only), ""
+
+
+def _drawn_characters(font: ImageFont.FreeTypeFont, charset: Charset) -> frozenset[str]:
+    missing = _picture(font, _NEVER_A_CHARACTER)
+    drawn = {" "}
+    for character in charset.characters:
+        if character != " ":
+            picture = _picture(font, character)
+            if any(picture[1]) and picture != missing:
+                drawn.add(character)
+    return frozenset(drawn)
+
+
+def _picture(font: ImageFont.FreeTypeFont, character: str) -> tuple[tuple[int, int], bytes]:
+    mask = font.getmask(character, mode="L")
+    return mask.size, bytes(mask)
+
+
+def _category(name: str) -> str:
+    """Guess a category from a name, for fonts that no list describes."""
+    name = name.lower()
+    for category, words in (
+        ("condensed", ("condensed", "narrow")),
+        ("typewriter", ("typewriter", "courier", "cursor")),
+        ("mono", ("mono", "code", "consol", "console", "terminal")),
+        ("serif", ("serif", "roman", "times", "georgia", "garamond", "book", "slab")),
+    ):
+        if any(word in name.replace("sans serif", "sans") for word in words):
+            return category if not (category == "serif" and "sans" in name) else "sans"
+    return "sans"

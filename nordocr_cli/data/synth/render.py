@@ -1,0 +1,321 @@
+"""Draws one line of text as a scanner would have seen it, and cuts it out as a line detector would.
+
+The line is drawn in full size, scaled to its size on a page at 150-300 dpi, set between its neighbours, rules and the
+mirrored text of the other side, damaged (damage.py), and cropped: tight to the ink, to the font's box, or with a margin.
+Everything follows from the random generator of the line, so a line depends on (seed, index) alone.
+"""
+
+import math
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from nordocr_cli.data.synth.damage import RECIPES, Gray, Recipe
+from nordocr_cli.data.synth.fonts import EM_PX, FontFace, FontPicker, open_font
+from nordocr_cli.data.synth.texts import Text, TextSource
+from nordocr_cli.errors import DataError, UsageError, nearest
+from nordocr_cli.geometry import Geometry
+
+# The drawing area above and below the baseline, in em: room for rings on capitals, descenders and a share of the neighbours.
+_ABOVE_EM, _BELOW_EM = 1.5, 1.0
+_SIDE_EM = 0.7
+
+# A line whose picture shows less of its ink is drawn anew: nobody could read it, and its label would teach guessing.
+_LEAST_LEGIBILITY = 0.6
+
+_DPI = ((150, 0.15), (200, 0.45), (240, 0.08), (300, 0.32))
+_POINTS = ((6.0, 7.5, 0.10), (7.5, 9.5, 0.45), (9.5, 11.5, 0.33), (11.5, 14.0, 0.09), (14.0, 22.0, 0.03))
+_CROPS = (("ink", 0.47), ("font", 0.36), ("margin", 0.12), ("cut", 0.05))
+
+
+@dataclass(frozen=True)
+class Style:
+    """What may vary from line to line. `strength` scales the probability of every damage; `recipes` their weights."""
+
+    strength: float = 1.0
+    recipes: Mapping[str, float] = field(default_factory=lambda: {name: recipe.weight for name, recipe in RECIPES.items()})
+    neighbours: float = 0.3  # probability of a line above, and of one below
+    rules: float = 0.08  # probability of a table rule or underline
+    inverse: float = 0.01  # probability of light text on dark ground
+
+
+@dataclass(frozen=True, slots=True)
+class RenderedLine:
+    """A line's crop, uint8 (h, w, 3) RGB with three equal channels, its text, and how it was made."""
+
+    crop: NDArray[np.uint8]
+    text: Text
+    made: Mapping[str, Any]
+
+
+def render_line(
+    rng: random.Random, texts: TextSource, fonts: FontPicker, geometry: Geometry, style: Style | None = None
+) -> RenderedLine:
+    """Draw one line. Its width at the geometry's height stays within `max_width`.
+
+    Raises DataError when no font at hand can write what the texts say.
+    """
+    style = style or Style()
+    for _ in range(100):
+        text = texts.draw(rng)
+        face = fonts.draw(rng, text.label)
+        if face is None:
+            continue
+        if face.caps_only:
+            text = Text(tuple(cell.upper() for cell in text.cells), text.language, text.kind)
+            if not set(text.label) - {" "} <= face.characters:
+                continue
+        rendered = _render(rng, text, face, geometry, style)
+        if rendered is not None:
+            return rendered
+    raise DataError(
+        "100 texts in a row could not be drawn: the fonts lack too many characters of the charset; give other --fonts"
+    )
+
+
+def _render(rng: random.Random, text: Text, face: FontFace, geometry: Geometry, style: Style) -> RenderedLine | None:
+    """Draw `text` once; None when nothing of it fits or can be read."""
+    font = open_font(face.path, face.index)
+    name = rng.choices(list(style.recipes), list(style.recipes.values()))[0]
+    recipe = RECIPES[name]
+    dpi = rng.choices([dpi for dpi, _ in _DPI], [weight for _, weight in _DPI])[0]
+    low, high, _ = rng.choices(_POINTS, [weight for *_, weight in _POINTS])[0]
+    points = round(rng.uniform(low, high) * 2) / 2
+    em_px = points * dpi / 72
+    stretch = rng.uniform(0.8, 1.1) if rng.random() < 0.25 else 1.0
+    angle = _angle(rng, recipe)
+
+    drawn = _draw_cells(rng, font, text, geometry, stretch)
+    if drawn is None:
+        return None
+    text, ink = drawn
+
+    scale_y = em_px / EM_PX
+    scale_x = scale_y * stretch
+    own = _scaled(ink, scale_x, scale_y)
+    others = _surroundings(rng, own, em_px, style)
+    if angle:
+        own, others = _rotated(own, angle), _rotated(others, angle) if others is not None else None
+    box = _crop_box(rng, own, font, em_px, scale_y, angle)
+    if box is None:
+        return None
+    crop_mode, (top, bottom, left, right) = box
+
+    ink_page = own if others is None else cv2.max(own, others)
+    for step in recipe.ink_steps:
+        ink_page = step.apply(ink_page, rng, em_px, style.strength)
+    page = _on_paper(rng, ink_page, recipe)
+    if name == "showthrough":
+        page = _show_through(rng, page, own)
+    for step in recipe.page_steps:
+        page = step.apply(page, rng, em_px, style.strength)
+    crop = page[top:bottom, left:right]
+    if _legibility(crop, own[top:bottom, left:right]) < _LEAST_LEGIBILITY:
+        return None
+    if rng.random() < style.inverse:
+        crop = 255 - crop
+    made = {"damage": name, "font": face.name, "dpi": dpi, "points": points, "crop": crop_mode, "kind": text.kind}
+    return RenderedLine(cv2.cvtColor(np.ascontiguousarray(crop), cv2.COLOR_GRAY2RGB), text, made)  # type: ignore[arg-type]
+
+
+# Drawing ------------------------------------------------------------------------------------------------------------------
+
+
+def _draw_cells(
+    rng: random.Random, font: ImageFont.FreeTypeFont, text: Text, geometry: Geometry, stretch: float
+) -> tuple[Text, Gray] | None:
+    """Draw the cells at EM_PX pixels an em; return the text that was drawn and its ink, uint8 (h, w).
+
+    What does not fit the geometry's width is left out: first the gaps shrink, then words go.
+    """
+    spacing = rng.choices((0.0, rng.uniform(-0.015, 0.03), rng.uniform(0.03, 0.15)), (0.82, 0.1, 0.08))[0] * EM_PX
+    word_gap = rng.choice((0.0, 0.0, rng.uniform(-0.06, 0.12), rng.uniform(0.0, 0.35))) * EM_PX
+    # Rows come as wide as tables are: near their words, or across the page.
+    wide = rng.random() ** 1.3
+    shares = [rng.random() ** 2 + 0.05 for _ in text.cells]
+    cells = list(text.cells)
+    while cells:
+        widths = [_advance(font, cell, spacing, word_gap) for cell in cells]
+        least_gap, gaps = (1.0 + 0.6 * shares[0]) * EM_PX, len(cells) - 1
+        room = _room(font, " ".join(cells), geometry, stretch)
+        spare = room - sum(widths) - gaps * least_gap
+        if spare >= 0:
+            break
+        head, blank, _ = cells[-1].rpartition(" ")
+        if blank and rng.random() < 0.9:
+            cells[-1] = head
+        else:
+            cells.pop()
+    else:
+        return None
+    total_gap = gaps * least_gap + (wide * spare if gaps else 0.0)
+    total = sum(shares[:gaps]) or 1.0
+    side = round(_SIDE_EM * EM_PX)
+    width = math.ceil(sum(widths) + total_gap) + 2 * side
+    image = Image.new("L", (width, math.ceil((_ABOVE_EM + _BELOW_EM) * EM_PX)))
+    draw = ImageDraw.Draw(image)
+    x, baseline = side + rng.random(), _ABOVE_EM * EM_PX
+    for index, (cell, advance) in enumerate(zip(cells, widths, strict=True)):
+        _draw_text(draw, font, x, baseline, cell, spacing, word_gap)
+        x += advance + (least_gap + (total_gap - gaps * least_gap) * shares[index] / total if index < gaps else 0)
+    return Text(tuple(cells), text.language, text.kind), np.asarray(image)
+
+
+def _room(font: ImageFont.FreeTypeFont, label: str, geometry: Geometry, stretch: float) -> float:
+    """How many pixels at EM_PX an em fit the geometry's width, if the crop is tight to the ink."""
+    _, top, _, bottom = font.getbbox(label, anchor="ls")
+    height = max(bottom - top, 0.5 * EM_PX)
+    return geometry.max_width / geometry.height * height / stretch - 0.1 * EM_PX
+
+
+def _advance(font: ImageFont.FreeTypeFont, cell: str, spacing: float, word_gap: float) -> float:
+    return font.getlength(cell) + spacing * len(cell) + word_gap * cell.count(" ")
+
+
+def _draw_text(
+    draw: ImageDraw.ImageDraw, font: ImageFont.FreeTypeFont, x: float, y: float, text: str, spacing: float, word_gap: float
+) -> None:
+    """Draw from pen position x on baseline y: whole where nothing is spaced out, else word by word or letter by letter."""
+    if not spacing and not word_gap:
+        draw.text((x, y), text, 255, font=font, anchor="ls")
+        return
+    space = font.getlength(" ") + spacing + word_gap
+    for word in text.split(" "):
+        if not spacing:
+            draw.text((x, y), word, 255, font=font, anchor="ls")
+            x += font.getlength(word) + space
+            continue
+        for letter in word:
+            draw.text((x, y), letter, 255, font=font, anchor="ls")
+            x += font.getlength(letter) + spacing
+        x += space
+
+
+def _scaled(ink: Gray, scale_x: float, scale_y: float) -> Gray:
+    height, width = ink.shape
+    size = max(2, round(width * scale_x)), max(2, round(height * scale_y))
+    return cv2.resize(ink, size, interpolation=cv2.INTER_AREA if scale_y < 1 else cv2.INTER_LINEAR)  # type: ignore[return-value]
+
+
+def _angle(rng: random.Random, recipe: Recipe) -> float:
+    """Skew in degrees: what is left after deskewing, now and then a page that was not deskewed."""
+    if not recipe.skew_deg:
+        return 0.0
+    return rng.uniform(-1.5, 1.5) if rng.random() < 0.07 else max(-0.6, min(0.6, rng.gauss(0, recipe.skew_deg / 2)))
+
+
+def _rotated(ink: Gray, angle: float) -> Gray:
+    """Rotate about the middle; the height grows so that the ends of a long line stay inside."""
+    height, width = ink.shape
+    tall = height + 2 * math.ceil(abs(math.tan(math.radians(angle))) * width / 2)
+    matrix = cv2.getRotationMatrix2D((width / 2, height / 2), angle, 1.0)
+    matrix[1, 2] += (tall - height) / 2
+    return cv2.warpAffine(ink, matrix, (width, tall), flags=cv2.INTER_LINEAR)  # type: ignore[return-value]
+
+
+def _surroundings(rng: random.Random, own: Gray, em_px: float, style: Style) -> Gray | None:
+    """Ink that is not the line's own, uint8 like `own`: the lines above and below, rules. None when there is none."""
+    above, below, ruled = (rng.random() < p for p in (style.neighbours, style.neighbours, style.rules))
+    if not (above or below or ruled):
+        return None
+    height, width = own.shape
+    others = np.zeros_like(own)
+    baseline, pitch = _ABOVE_EM * em_px, rng.uniform(1.05, 1.5) * em_px
+    for there, offset in ((above, -pitch), (below, pitch)):
+        if there:
+            # Only tails and tips of a neighbour come into a crop, so the line's own letters, moved along, stand for its.
+            beside = np.roll(own, rng.randrange(width), axis=1)
+            shift = np.array([[1, 0, 0], [0, 1, offset]], dtype=np.float32)
+            others = cv2.max(others, cv2.warpAffine(beside, shift, (width, height)))
+    if ruled:
+        thick = max(1, round(em_px * rng.uniform(0.02, 0.07)))
+        level = rng.randint(120, 255)
+        at = rng.choice((baseline + rng.uniform(0.06, 0.35) * em_px, baseline - rng.uniform(0.85, 1.1) * em_px))
+        left, right = (0, width) if rng.random() < 0.6 else sorted(rng.sample(range(width), 2))
+        cv2.line(others, (left, round(at)), (right, round(at)), level, thick)
+        if rng.random() < 0.3:  # the upright rules of a table, beside the text
+            for x in (rng.uniform(0.1, 0.45) * em_px, width - rng.uniform(0.1, 0.45) * em_px):
+                cv2.line(others, (round(x), 0), (round(x), height), level, thick)
+    return others
+
+
+# On paper -----------------------------------------------------------------------------------------------------------------
+
+
+def _on_paper(rng: random.Random, ink: Gray, recipe: Recipe) -> Gray:
+    paper, black = rng.randint(*recipe.paper), rng.randint(*recipe.ink)
+    curve = paper - (paper - black) * np.arange(256) / 255
+    return cv2.LUT(ink, np.clip(curve, 0, 255).astype(np.uint8))  # type: ignore[return-value]
+
+
+def _show_through(rng: random.Random, page: Gray, own: Gray) -> Gray:
+    """Darken the page by the text of its other side: mirrored, soft and faint."""
+    height, width = own.shape
+    other_side = cv2.GaussianBlur(cv2.flip(own, 1), (0, 0), rng.uniform(0.6, 1.8))
+    shift = np.array([[1, 0, rng.uniform(-0.5, 0.5) * width], [0, 1, rng.uniform(-0.6, 0.6) * height]], dtype=np.float32)
+    other_side = cv2.warpAffine(other_side, shift, (width, height), borderMode=cv2.BORDER_WRAP)
+    return cv2.subtract(page, cv2.convertScaleAbs(other_side, alpha=rng.uniform(0.06, 0.3)))  # type: ignore[return-value]
+
+
+def _legibility(crop: Gray, ink: Gray) -> float:
+    """Correlation of what is dark with what was printed, at most 1: near 0 when the damage ate the text or drowned it."""
+    dark, printed = (255 - crop).astype(np.float32), ink.astype(np.float32)
+    (mean_d, spread_d), (mean_p, spread_p) = ((float(v[0, 0]) for v in cv2.meanStdDev(image)) for image in (dark, printed))
+    if not spread_d or not spread_p:
+        return 0.0
+    return (cv2.mean(cv2.multiply(dark, printed))[0] - mean_d * mean_p) / (spread_d * spread_p)
+
+
+def _crop_box(
+    rng: random.Random, own: Gray, font: ImageFont.FreeTypeFont, em_px: float, scale_y: float, angle: float
+) -> tuple[str, tuple[int, int, int, int]] | None:
+    """Where the line is cut out: (mode, (top, bottom, left, right)) in pixels; None when it has no ink."""
+    height, width = own.shape
+    seen = own > 60
+    rows, columns = np.flatnonzero(seen.any(axis=1)), np.flatnonzero(seen.any(axis=0))
+    if not len(rows):
+        return None
+    top, bottom, left, right = float(rows[0]), float(rows[-1] + 1), float(columns[0]), float(columns[-1] + 1)
+    mode = rng.choices([mode for mode, _ in _CROPS], [weight for _, weight in _CROPS])[0]
+    # Detectors give a dash or a dot the height of its line, not that of its ink.
+    flat = bottom - top < 0.5 * em_px
+    if mode == "font" or flat:
+        ascent, descent = font.getmetrics()
+        middle = height / 2 + (_ABOVE_EM - _BELOW_EM) / 2 * em_px  # the baseline
+        up, down = (min(a, 1.25 * EM_PX) * scale_y * rng.uniform(0.9, 1.05) for a in (ascent, descent))
+        drift = abs(math.tan(math.radians(angle))) * width / 2 if angle else 0.0
+        top, bottom = min(top, middle - up - drift * 0.6), max(bottom, middle + down + drift * 0.6)
+    reach = {"ink": (-0.02, 0.12), "font": (-0.02, 0.1), "margin": (0.05, 0.4), "cut": (-0.08, 0.05)}[mode]
+    size = em_px
+    top -= rng.uniform(*reach) * size
+    bottom += rng.uniform(*reach) * size
+    # At the ends boxes are cut wider than above and below; nothing may be cut off a letter there.
+    ends = (0.0, 0.45) if mode in ("font", "margin") or rng.random() < 0.5 else (-0.02, 0.12)
+    left -= rng.uniform(*ends) * size
+    right += rng.uniform(*ends) * size
+    box = max(0, round(top)), min(height, round(bottom)), max(0, round(left)), min(width, round(right))
+    return (mode, box) if box[1] - box[0] >= 4 and box[3] - box[2] >= 2 else None
+
+
+def recipe_weights(choices: Sequence[str]) -> dict[str, float]:
+    """Read `NAME=WEIGHT` items (a bare name has weight 1) into weights of recipes. Raises UsageError naming the wrong one."""
+    weights: dict[str, float] = {}
+    for choice in choices:
+        name, _, weight = choice.partition("=")
+        if name not in RECIPES:
+            raise UsageError(f"--damage {choice}: no damage is called {name!r}; {nearest(name, list(RECIPES))}")
+        try:
+            weights[name] = float(weight or 1)
+        except ValueError:
+            raise UsageError(f"--damage {choice}: {weight!r} is not a weight, e.g. {name}=0.3") from None
+        if not 0 <= weights[name] < math.inf:
+            raise UsageError(f"--damage {choice}: a weight is zero or more")
+    if choices and not sum(weights.values()):
+        raise UsageError("--damage: every weight is zero")
+    return weights
