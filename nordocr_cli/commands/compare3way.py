@@ -42,8 +42,9 @@ def compare3way(
         vlm_cache = (output.parent if output else Path()) / f"{document.stem}.vlm.jsonl"
     referee = core.Referee(truth, vlm_cache, vlm_model, server)
     if dry_run:
-        plan = {"document": document, "svtrv2": svtrv2, "tess": tess, "truth": truth, "answers": vlm_cache, "output": output}
-        options.show_plan(console, {key: value and str(value) for key, value in plan.items()} | {"asks": vlm_url})
+        paths = {"document": document, "svtrv2": svtrv2, "tess": tess, "truth": truth, "answers": vlm_cache, "output": output}
+        plan = {key: str(path) for key, path in paths.items() if path}
+        options.show_plan(console, plan | {"asks": f"{vlm_model} at {vlm_url}" if vlm_url else "nobody"})
         return
     comparison = core.compare3way(document, svtrv2, tess, referee, output=output, progress=console)
     if as_json:
@@ -59,8 +60,8 @@ def compare3way(
     console.line(", ".join(f"{name} {n}" for name, n in zip(names, verdict.outcomes.values(), strict=True)))
     if verdict.excluded:
         console.line("left out: " + ", ".join(f"{reason} {n}" for reason, n in verdict.excluded.items()))
-    rows = [
-        (line.page_index + 1, line.reference, *("∅" if r is None else r for r in line.readings)) for line in verdict.examples()
-    ]
-    console.table("examples", ("page", "reference", first, second), rows)
+    if verdict.joined:
+        console.line("regions joined into one line (regions a side): " + ", ".join(f"{s} {n}" for s, n in verdict.joined.items()))
+    shown = [(e.page_index + 1, e.reference, *("∅" if text is None else text for text in e.readings)) for e in verdict.examples()]
+    console.table("examples", ("page", "reference", first, second), shown)
     console.next(f"open {output}" if output else "the same with -o out.json keeps every line")
