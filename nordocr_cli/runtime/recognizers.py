@@ -16,16 +16,13 @@ from nordocr_cli.runtime.tesseract import TesseractRecognizer
 
 # Widest padded batch: lines times batch width, in columns of pixels. 16 lines of 1024 px, or 64 of 256.
 MAX_BATCH_COLUMNS = 16_384
-# A network without a mask sees the padding, so a line's padding must come from the line itself: up to the next multiple of
-# this. Wider steps mean fuller batches and more white; at 64 px a line carries 32 px of it on average.
-BUCKET_PX = 64
 
 
 class RunnerRecognizer:
     """A network with the preprocessing and decoding of its contract; see Recognizer.
 
-    A line's text never depends on its neighbours. A runner that masks padding gets lines of like width together; one
-    that does not gets only lines with the same padded width, which each line's own width decides.
+    A line's text never depends on its neighbours: a runner that masks padding gets lines of like width together, one that
+    does not gets lines of the same width.
     """
 
     def __init__(self, runner: Runner, max_batch_columns: int = MAX_BATCH_COLUMNS) -> None:
@@ -49,20 +46,23 @@ class RunnerRecognizer:
         return readings
 
     def batches(self, widths: Sequence[int]) -> Iterator[tuple[int, list[int]]]:
-        """Yield (padded width, line numbers) for lines of the given widths in pixels, narrow ones first."""
-        padded = list(widths) if self.runner.uses_widths else [self._bucket(width) for width in widths]
+        """Yield (batch width, line numbers) for lines of the given widths in pixels, narrow ones first.
+
+        A network without a mask sees padding as pixels, and every column of it changes what attention makes of the line: so
+        such a line is never padded and only shares a batch with lines of its very width. On a CPU that costs nothing (303
+        lines: 10.5 s, padded to multiples of 64 px 12.0 s), and it reads as the masked network does: 303 of 303 texts the
+        same, 24 when padded.
+        """
         batch: list[int] = []
-        for index in sorted(range(len(padded)), key=lambda i: padded[i]):
-            full = (len(batch) + 1) * padded[index] > self._max_batch_columns
-            if batch and (full or (not self.runner.uses_widths and padded[batch[-1]] != padded[index])):
-                yield padded[batch[-1]], batch
-                batch = []
+        for index in sorted(range(len(widths)), key=lambda i: widths[i]):
+            if batch:
+                full = (len(batch) + 1) * widths[index] > self._max_batch_columns
+                if full or (not self.runner.uses_widths and widths[batch[-1]] != widths[index]):
+                    yield widths[batch[-1]], batch
+                    batch = []
             batch.append(index)
         if batch:
-            yield padded[batch[-1]], batch
-
-    def _bucket(self, width: int) -> int:
-        return max(width, min(-(-width // BUCKET_PX) * BUCKET_PX, self.runner.contract.geometry.max_width))
+            yield widths[batch[-1]], batch
 
 
 def open_recognizer(
