@@ -77,23 +77,25 @@ def _show(console: Console, result: "EvalResult", worst: int) -> None:
     from nordocr_cli.metrics.taxonomy import FAILURES, VERSION
 
     report, where = result.report, result.store["path"] if result.store else result.model["path"]
-    rates = ("lines", "exact", "spaces aside", "CER micro", "CER macro", "WER")
     console.table(f"{result.model['name']} on {where}", ("", "count", "rate", "95 %"), tables.headline(report), right=(1, 2, 3))
     console.note(tables.interval_note(report))
     if result.matching:
         console.note(", ".join(f"{name.replace('_', ' ')} {count}" for name, count in result.matching.items()))
-    columns = ("class", "lines", "of failures", "actionable", "means")
-    console.table(f"errors (taxonomy {VERSION}, docs/taxonomy.md)", columns, tables.classes(report), right=(1, 2))
+    meaning = ("class", "lines", "of failures", "actionable", "means")
+    console.table(f"errors (taxonomy {VERSION}, docs/taxonomy.md)", meaning, tables.classes(report), right=(1, 2))
+    console.note(f"flags: {tables.flags(report)}")
+    rates = ("lines", "exact", "spaces aside", "CER micro", "CER macro", "WER")
     groups = (("language", report.by_language), (result.subset_key, report.by_subset), ("width in px", report.by_width))
     for title, by_name in groups:
         if by_name:
             console.table(f"by {title}", (title, *rates), tables.groups(dict(by_name)), right=range(1, 7))
-    columns = ("width in px", "lines", *(c.value for c in FAILURES))
-    console.table("errors by width", columns, tables.classes_by_width(report), right=range(1, 8))
-    if report.confusions:
-        console.table("most frequent confusions", ("wanted", "read", "times"), tables.confusions(report, 10), right=(2,))
+    by_class = ("width in px", "lines", *(c.value for c in FAILURES))
+    console.table("errors by width", by_class, tables.classes_by_width(report), right=range(1, 8))
+    for title, pairs in (("most frequent", report.confusions), ("Nordic letters'", report.nordic_pairs)):
+        if pairs:
+            console.table(f"{title} confusions", ("wanted", "read", "times"), tables.confusions(pairs[:10]), right=(2,))
     if worst and (lines := worst_of(result.scores, worst)):
         console.table("worst lines (⟦wanted→read⟧)", ("id", "class", "edits", "text"), tables.worst_lines(lines), right=(2,))
     if result.against:
-        columns = ("", "other", "this", "difference", "verdict")
-        console.table(f"against {result.against.other}", columns, tables.comparison(result.against.comparison))
+        figures = ("", "other", "this", "difference", "verdict")
+        console.table(f"against {result.against.other}", figures, tables.comparison(result.against.comparison))

@@ -89,6 +89,10 @@ def plan_eval(model: str, store: Path | None, output: Path | None = None, agains
     if store is not None and not store.exists():
         raise UsageError(f"no line store {store}")
     files = [str(path) for path in _output_files(output)] if output else []
+    if against is not None:
+        from nordocr_cli.metrics.recorded import find_recorded
+
+        find_recorded(against)
     return {
         "model": model,
         "kind": kind,
@@ -387,6 +391,8 @@ def _output_files(output: Path) -> tuple[Path, Path]:
     """The report's file and the lines' file: inside a folder, or FILE.json and FILE.lines.jsonl."""
     if output.suffix == ".json":
         return output, output.with_suffix(".lines.jsonl")
+    if output.suffix == ".jsonl":
+        raise UsageError(f"{output}: give a folder or FILE.json; the lines are written beside the report")
     return output / "eval.json", output / "lines.jsonl"
 
 

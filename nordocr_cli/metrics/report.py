@@ -25,8 +25,8 @@ TOP_CONFUSIONS = 30
 WIDTH_BANDS = (320, 768, 1024, 1792)
 
 # Letters that a recognizer of Nordic text takes for one another; a substitution within a family is counted on its own.
-_FAMILIES = ("aåäáàæ", "oöøóò", "eéèêæ", "uüúù", "iíì", "yýÿ", "dð", "pþ")
-_FAMILY_LETTERS = tuple(family + family.upper() for family in _FAMILIES)
+_LOWER_FAMILIES = ("aåäáàæ", "oöøóò", "eéèêæ", "uüúù", "iíì", "yýÿ", "dð", "pþ")
+_FAMILIES = (*_LOWER_FAMILIES, *(family.upper() for family in _LOWER_FAMILIES))
 
 
 @dataclass(frozen=True, slots=True)
@@ -389,7 +389,7 @@ def _equal_without_case(result: LineResult) -> bool:
 
 
 def _same_family(wanted: str, found: str) -> bool:
-    return bool(wanted and found) and any(wanted in family and found in family for family in _FAMILY_LETTERS)
+    return bool(wanted and found) and any(wanted in family and found in family for family in _FAMILIES)
 
 
 def _group_from_json(value: Mapping[str, Any]) -> Group:

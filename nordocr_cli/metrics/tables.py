@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from nordocr_cli.metrics.report import HEADLINE, Group, LineScore, Report
+from nordocr_cli.metrics.report import HEADLINE, Confusion, Group, LineScore, Report
 from nordocr_cli.metrics.significance import FEW_CLUSTERS, Comparison, Interval
 from nordocr_cli.metrics.taxonomy import FAILURES, MEANING, SPACE_KINDS, ErrorClass
 from nordocr_cli.metrics.text import marked_difference, rate
@@ -19,8 +19,11 @@ def _of(count: int, of: int) -> Row:
     return f"{count:,}", percent(rate(count, of), 1)
 
 
-def _spread(interval: Interval | None, digits: int) -> str:
-    return "" if interval is None else f"{100 * interval.low:.{digits}f} – {100 * interval.high:.{digits}f} %"
+def _spread(interval: Interval | None, digits: int, sign: str = "", unit: str = "%") -> str:
+    if interval is None:
+        return ""
+    low, high = (f"{100 * end:{sign}.{digits}f}" for end in (interval.low, interval.high))
+    return f"{low} – {high} {unit}"
 
 
 def headline(report: Report) -> list[Row]:
@@ -73,10 +76,10 @@ def classes(report: Report) -> list[Row]:
     return rows
 
 
-def flags(report: Report) -> list[Row]:
-    """Return (flag, lines) of the flags that occur, most frequent first."""
-    found = [(flag, count) for flag, count in report.total.flags.items() if count]
-    return [(flag, f"{count:,}") for flag, count in sorted(found, key=lambda item: -item[1])]
+def flags(report: Report) -> str:
+    """Return the flags that occur and their numbers of lines as one line, most frequent first."""
+    found = sorted(((count, flag) for flag, count in report.total.flags.items() if count), reverse=True)
+    return ", ".join(f"{flag} {count:,}" for count, flag in found) or "none"
 
 
 def groups(by_name: dict[str, Group]) -> list[Row]:
@@ -104,10 +107,10 @@ def classes_by_width(report: Report) -> list[Row]:
     ]
 
 
-def confusions(report: Report, count: int) -> list[Row]:
-    """Return (wanted, found, times) of the most frequent confusions, with code points."""
+def confusions(found: Sequence[Confusion]) -> list[Row]:
+    """Return (wanted, found, times) of confusions, with code points."""
     rows = []
-    for confusion in report.confusions[:count]:
+    for confusion in found:
         sides = [f"{c!r} U+{ord(c):04X}" if c else "ε" for c in (confusion.wanted, confusion.found)]
         rows.append((*sides, f"{confusion.count:,}" + (f" of {confusion.of:,}" if confusion.of else "")))
     return rows
@@ -130,7 +133,8 @@ def comparison(found: Comparison) -> list[Row]:
     """Return (figure, other, this, difference, verdict) of a comparison."""
     a, b = found.both_exact + found.only_a_exact, found.both_exact + found.only_b_exact
     cer_gap = None if found.cer_a is None or found.cer_b is None else found.cer_b - found.cer_a
-    gap = "–" if cer_gap is None else f"{100 * cer_gap:+.2f} pp ({_spread(found.cer_difference, 2)})"
+    spread = _spread(found.cer_difference, 2, "+", "pp")
+    gap = "–" if cer_gap is None else f"{100 * cer_gap:+.2f} pp ({spread})"
     share = "" if found.b_better_share is None else f"; lower in {100 * found.b_better_share:.1f} % of the resamples"
     return [
         (

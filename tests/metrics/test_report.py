@@ -85,6 +85,7 @@ def test_confusions_name_code_points():
     report = build_report(RESULTS)
     pairs = {(c.wanted, c.found): (c.count, c.of) for c in report.nordic_pairs}
     assert pairs == {("Ø", "O"): (1, 1), ("å", "a"): (1, 1)}
+    assert build_report([line("Iå", "iÅ")]).nordic_pairs == ()  # case is another matter
     rows = report.to_json()["confusions"]
     assert rows[0] == {"wanted": {"char": " ", "code": "U+0020"}, "found": {"char": "ε", "code": None}, "count": 2, "of": 5}
 
