@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """Set up, demonstrate, test and check the project; standard library only, so that it runs on a bare machine.
 
-    python3 scripts/dev.py venv     create .venv and install the pinned dependencies
-    python3 scripts/dev.py demo     the whole chain on samples/, in demo/
-    python3 scripts/dev.py test     lint, types and every test
-    python3 scripts/dev.py check    lint and types only
-    python3 scripts/dev.py docs     write the generated files: docs/cli.md, completions/, profiles/schema.json
+python3 scripts/dev.py venv     create .venv and install the pinned dependencies
+python3 scripts/dev.py demo     the whole chain on samples/, in demo/
+python3 scripts/dev.py test     lint, types and every test
+python3 scripts/dev.py check    lint and types only
+python3 scripts/dev.py docs     write the generated files: docs/cli.md, completions/, profiles/schema.json
 """
 
 import argparse
