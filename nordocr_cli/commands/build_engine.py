@@ -1,5 +1,6 @@
 """`nordocr build-engine`: ONNX → TensorRT engines."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -72,7 +73,9 @@ def build_engine(
     console.table("engines", ("engine", "GPU", "MB", "precision", "batch x width (min, opt, max)", "memory"), rows, right=(2, 5))
     rtx = next((result for result in results if result.plan.backend == "tensorrt-rtx"), None)
     if rtx is None:
-        console.next(f"nordocr bench {results[0].plan.engine}")
+        for result in results:
+            console.note(f"built, not executed; for the pipeline's --config: {json.dumps(result.consumer_config())}")
+        console.next("nordocr process page.png --format json --config config.json   (the pipeline's own program)")
         return
     console.note(f"built, not executed: these engines run under TensorRT-RTX {rtx.version} on the GPU named, nowhere else")
     console.note("a host on classic TensorRT, as the Rust pipeline is, builds its own on its GPU:")

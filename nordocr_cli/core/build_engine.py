@@ -70,7 +70,20 @@ class EngineResult:
 
     def to_json(self) -> dict[str, Any]:
         """Return the result as plain JSON values: the sidecar's content, and where both files are."""
-        return {"path": str(self.plan.engine), "sidecar": str(sidecar_path(self.plan.engine)), **self.sidecar()}
+        paths = {"path": str(self.plan.engine), "sidecar": str(sidecar_path(self.plan.engine))}
+        return {**paths, **self.sidecar(), "consumer_config": self.consumer_config()}
+
+    def consumer_config(self) -> dict[str, Any] | None:
+        """Return the keys of the Rust pipeline's `--config` JSON that name this engine; None for RTX, which it cannot load."""
+        if self.plan.backend != "tensorrt":
+            return None
+        return {
+            "recognize_engine_path": self.plan.engine.as_posix(),
+            "recognize_max_batch": self.plan.ranges.max_batch,
+            "recognize_input_height": self.plan.geometry.height,
+            "recognize_max_input_width": self.plan.ranges.max_width,
+            "recognize_max_seq_len": self.plan.geometry.out_length(self.plan.ranges.max_width),
+        }
 
     def row(self) -> tuple[str, ...]:
         """Return the cells of one row: engine, GPU, MB, precision, ranges, memory that an execution context reserves."""

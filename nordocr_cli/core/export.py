@@ -156,13 +156,14 @@ def _outputs(profile: Profile, output: Path | None, precision: str | None) -> di
     path = output or default_onnx_path(profile)
     if precision not in (None, "fp32", "fp16"):
         raise UsageError(f"--precision {precision!r}: an ONNX file is fp32 or fp16")
-    if precision or profile.export.precision == "fp16":
-        chosen = precision or profile.export.precision
-        return {chosen: path if output or chosen == "fp32" else fp16_sibling(path)}
-    wants_fp16 = any(engine.precision == "fp16" for engine in profile.engine.values())
-    if wants_fp16 and fp16_sibling(path) != path:
-        return {"fp32": path, "fp16": fp16_sibling(path)}
-    return {"fp32": path}
+    named_half = fp16_sibling(path) == path
+    if named_half and precision == "fp32":
+        raise UsageError(f"--output {path} is the name of an fp16 file, and --precision fp32 was asked for")
+    chosen = precision or ("fp16" if named_half else profile.export.precision)
+    if chosen == "fp16":
+        return {"fp16": path if output else fp16_sibling(path)}
+    engines_want_half = any(engine.precision == "fp16" for engine in profile.engine.values())
+    return {"fp32": path} if precision or not engines_want_half else {"fp32": path, "fp16": fp16_sibling(path)}
 
 
 def export(plan: ExportPlan, progress: Progress = SILENT) -> ExportResult:

@@ -58,13 +58,13 @@ def inspect_onnx(path: Path, *, name: str | None = None) -> OnnxFile:
     opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
     if opset not in _OPSETS:
         raise ArtifactError(f"{what}: opset {opset}; engines are built from opset {_OPSETS[0]} to {_OPSETS[-1]}. {_AGAIN}")
-    _full_check(model, path, what)
-    if found := sorted(_DATA_DEPENDENT & {node.op_type for node in model.graph.node}):
-        raise ArtifactError(f"{what}: has {', '.join(found)} nodes, whose trip count was fixed by the example image. {_AGAIN}")
-    precision = _weights_precision(model, what)
     contract = contract_from_metadata({prop.key: prop.value for prop in model.metadata_props}, what)
     _check_tensor(model.graph.input[0], (None, 3, contract.geometry.height, None), INPUT_AXES, what)
     _check_tensor(model.graph.output[0], (None, None, contract.charset.num_classes), OUTPUT_AXES, what)
+    if found := sorted(_DATA_DEPENDENT & {node.op_type for node in model.graph.node}):
+        raise ArtifactError(f"{what}: has {', '.join(found)} nodes, whose trip count was fixed by the example image. {_AGAIN}")
+    _full_check(model, what)
+    precision = _weights_precision(model, what)
     if contract.precision != precision:
         raise ArtifactError(f"{what}: its contract says {contract.precision}, its weights are {precision}. {_AGAIN}")
     return OnnxFile(path, sha256_of(path), path.stat().st_size, opset, len(model.graph.node), precision, contract)
@@ -100,7 +100,7 @@ def _load(path: Path, what: str) -> "onnx.ModelProto":
     return model
 
 
-def _full_check(model: "onnx.ModelProto", path: Path, what: str) -> None:
+def _full_check(model: "onnx.ModelProto", what: str) -> None:
     import onnx
 
     try:
@@ -121,7 +121,8 @@ def _weights_precision(model: "onnx.ModelProto", what: str) -> Literal["fp32", "
         if tensor.data_type in counts:
             values = onnx.numpy_helper.to_array(tensor)
             if not np.isfinite(values).all():
-                raise ArtifactError(f"{what}: weight {tensor.name!r} holds NaN or infinity; was the training run diverging?")
+                half = " or too great for fp16" if tensor.data_type == onnx.TensorProto.FLOAT16 else ""
+                raise ArtifactError(f"{what}: weight {tensor.name!r} is NaN, infinite{half}; did training diverge?")
             counts[tensor.data_type] += values.size
     return "fp16" if counts[onnx.TensorProto.FLOAT16] > counts[onnx.TensorProto.FLOAT] else "fp32"
 

@@ -1,0 +1,154 @@
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from nordocr_cli.app import app
+from nordocr_cli.artifact import read_contract
+from nordocr_cli.atomic import sha256_of
+from nordocr_cli.core.build_engine import build_engine, plan_engines
+from nordocr_cli.core.export import export, plan_export
+from nordocr_cli.deploy import engine_builder
+from nordocr_cli.deploy.engine_file import read_sidecar
+from nordocr_cli.errors import ArtifactError, UsageError
+from nordocr_cli.models.weights import load_weights, save_weights
+
+pytest.importorskip("tensorrt_rtx")
+GOLDEN = Path(__file__).parents[1] / "golden"
+
+
+@pytest.fixture
+def model(tiny_onnx, tmp_path):
+    """The tiny model's two ONNX files in a folder of their own."""
+    for name in ("model.onnx", "model.fp16.onnx"):
+        shutil.copy(tiny_onnx.with_name(name), tmp_path)
+    return tmp_path / "model.onnx"
+
+
+def test_one_engine_per_arch_with_its_sidecar(model, heard):
+    plans = plan_engines(["sm_86,12.0"], model)
+    results = [build_engine(plan, heard) for plan in plans]
+    assert [r.plan.engine.name for r in results] == ["model_sm86.rtx.engine", "model_sm120.rtx.engine"]
+    for result, batch in zip(results, (64, 128), strict=True):
+        side = read_sidecar(result.plan.engine)
+        assert side["executed"] is False
+        assert (side["precision"], side["arch"], side["backend"]) == ("fp16", result.plan.arch.name, "tensorrt-rtx")
+        assert side["ranges"]["max"] == {"batch": batch, "height": 32, "width": 1792}
+        assert side["onnx"] == {"name": "model.fp16.onnx", "sha256": sha256_of(model.with_name("model.fp16.onnx")), "opset": 17}
+        assert side["engine"]["sha256"] == sha256_of(result.plan.engine)
+        assert side["requires"]["version"] == side["version"]
+        contract = read_contract(result.plan.engine)
+        assert contract.charset == read_contract(model).charset
+        assert contract.parent_sha256 == side["onnx"]["sha256"]
+    assert heard.notes == [f"fp16: building from {model.with_name('model.fp16.onnx')}"] * 2
+    assert heard.warnings == []
+    engines = {"model_sm86.rtx.engine", "model_sm120.rtx.engine"}
+    written = {p.name for p in model.parent.iterdir()}
+    assert written == {"model.onnx", "model.fp16.onnx"} | engines | {f"{name}.json" for name in engines}
+
+
+def test_an_engine_cut_short_never_gets_its_name(model, monkeypatch):
+    original = engine_builder.build
+
+    def cut(*args):
+        built = original(*args)
+        object.__setattr__(built, "plan", built.plan[:-1])
+        return built
+
+    monkeypatch.setattr("nordocr_cli.core.build_engine.build", cut)
+    (plan,) = plan_engines(["sm86"], model)
+    with pytest.raises(ArtifactError, match="cut or padded"):
+        build_engine(plan)
+    assert not list(model.parent.glob("*engine*"))
+
+
+def test_fp32_without_its_fp16_form_says_the_command(model, heard):
+    model.with_name("model.fp16.onnx").unlink()
+    (plan,) = plan_engines(["sm86"], model)
+    with pytest.raises(ArtifactError, match=r"nordocr export RUN --precision fp16 -o .*model\.fp16\.onnx"):
+        build_engine(plan)
+    (plan,) = plan_engines(["sm86"], model, precision="fp32")
+    assert build_engine(plan, heard).sidecar()["precision"] == "fp32"
+    assert any("not fused" in warning for warning in heard.warnings)
+
+
+def test_an_fp16_form_of_other_weights_is_refused(model, tiny_checkpoint, tmp_path):
+    state, contract = load_weights(tiny_checkpoint)
+    save_weights(tmp_path / "w.safetensors", {key: tensor * 1.01 for key, tensor in state.items()}, contract)
+    export(plan_export(tmp_path / "w.safetensors", model.with_name("model.fp16.onnx"), precision="fp16", max_width=128))
+    (plan,) = plan_engines(["sm86"], model)
+    with pytest.raises(ArtifactError, match="come from different weights"):
+        build_engine(plan)
+
+
+def test_a_damaged_or_missing_model(tmp_path, heard):
+    for name, content in (("empty.onnx", b""), ("picture.onnx", b"\x89PNG\r\n\x1a\n" + bytes(99))):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ArtifactError, match=rf"{name} is not a"):
+            plan_engines(["sm86"], tmp_path / name)
+    (plan,) = plan_engines(["sm86"], tmp_path / "missing.onnx", progress=heard)
+    assert "svtrv2-1024 is assumed" in heard.warnings[0]
+    with pytest.raises(UsageError, match=r"nordocr export RUN -o .*missing\.onnx"):
+        build_engine(plan)
+    with pytest.raises(UsageError, match="built from an ONNX model"):
+        plan_engines(["sm86"], tmp_path / "best.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("shapes", "said"),
+    [
+        ({"min": "64x32"}, "min_batch 64 ≤ opt_batch 32"),
+        ({"max": "16x1792"}, "opt_batch 32 ≤ max_batch 16"),
+        ({"opt": "32x770"}, "opt_width 770 is not a multiple of 4"),
+        ({"min": "0x32"}, "min_batch"),
+        ({"min": "1x4"}, "min width 4 px is below 32"),
+        ({"max": "64x1024"}, "max width 1024 px is below 1792"),
+        ({"max": "1792"}, "expected BATCHxWIDTH"),
+    ],
+)
+def test_impossible_ranges(model, shapes, said):
+    with pytest.raises(UsageError, match=said):
+        plan_engines(["sm86"], model, shapes=shapes)
+
+
+def test_where_engines_go(model, tmp_path):
+    (plan,) = plan_engines(["sm86"], model, output=tmp_path / "out")
+    assert plan.engine == tmp_path / "out" / "model_sm86.rtx.engine"
+    with pytest.raises(UsageError, match=r"named ….rtx\.engine"):
+        plan_engines(["sm86"], model, output=tmp_path / "m.engine")
+    with pytest.raises(UsageError, match="need a folder"):
+        plan_engines(["sm86", "sm120"], model, output=tmp_path / "m.rtx.engine")
+
+
+def test_a_card_that_the_profile_does_not_name(model, heard):
+    (plan,) = plan_engines(["l40s"], model, progress=heard)
+    assert "no [engine.sm89]" in heard.warnings[0]
+    assert plan.ranges.max_batch == 64
+
+
+def test_the_commands_of_the_guide_are_printed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    asked = ["build-engine", "--arch", "sm86,sm120", "-p", "svtrv2-1024", "recognize_svtrv2_1024.onnx", "--print-trtexec"]
+    done = CliRunner().invoke(app, asked)
+    assert done.exit_code == 0
+    assert done.stdout == "\n".join((GOLDEN / f"trtexec_{arch}.txt").read_text("utf-8") for arch in ("sm86", "sm120"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_dry_run_needs_no_model(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, ["build-engine", "--arch", "sm120", "--dry-run", "--json"])
+    plan = json.loads(done.stdout)["sm120"]
+    assert plan["onnx"] == "models/svtrv2-1024/recognize_svtrv2.onnx"
+    assert plan["engine"] == "models/recognize_svtrv2_1024_sm120.rtx.engine"
+    assert (plan["max_batch"], plan["max_width"], plan["precision"]) == (128, 1792, "fp16")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_last_lines_name_the_command_for_classic_tensorrt(model):
+    done = CliRunner().invoke(app, ["build-engine", "--arch", "sm120", str(model)])
+    assert done.exit_code == 0
+    assert "built, not executed" in done.stderr
+    assert done.stderr.splitlines()[-1] == f"next: nordocr build-engine --backend tensorrt --arch sm120 {model}"

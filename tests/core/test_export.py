@@ -1,0 +1,138 @@
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import onnxruntime
+import onnxsim
+import pytest
+import torch
+
+from nordocr_cli.artifact import Contract, read_contract
+from nordocr_cli.atomic import sha256_of
+from nordocr_cli.core.export import export, plan_export
+from nordocr_cli.deploy import parity
+from nordocr_cli.errors import ArtifactError, UsageError
+from nordocr_cli.models.registry import build_model
+from nordocr_cli.models.weights import load_weights, save_weights
+from nordocr_cli.profile import load_profile, profile_to_json
+
+SMALL = ((1, 32), (2, 128))
+
+
+def test_both_forms_are_written(tiny_checkpoint, tiny_onnx):
+    """001-38: names, dynamic axes and a true opset 17, in one file each; beside the fp32 model its fp16 form for engines."""
+    assert sorted(p.name for p in tiny_onnx.parent.iterdir()) == ["best.safetensors", "model.fp16.onnx", "model.onnx"]
+    for name, precision in (("model.onnx", "fp32"), ("model.fp16.onnx", "fp16")):
+        model = onnx.load(tiny_onnx.with_name(name))
+        assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", 17)]
+        shapes = {
+            t.name: [d.dim_param or d.dim_value for d in t.type.tensor_type.shape.dim]
+            for t in (*model.graph.input, *model.graph.output)
+        }
+        assert shapes == {"input": ["batch", 3, 32, "width"], "output": ["batch", "seq_len", 126]}
+        contract = read_contract(tiny_onnx.with_name(name))
+        assert (contract.precision, contract.output_activation) == (precision, "logits")
+        assert contract.parent_sha256 == sha256_of(tiny_checkpoint)
+        assert contract.trained_widths == (8, 1792)
+
+
+def test_the_base_model(tmp_path):
+    """The size of the network that the consumer runs, opset 17 on the file, and parity below 1e-4."""
+    profile = load_profile("svtrv2-1024").profile
+    charset, table = profile.load_charset(), profile_to_json(profile)
+    torch.manual_seed(0)
+    network = build_model(profile.model, charset.num_classes)
+    save_weights(tmp_path / "best.safetensors", network.state_dict(), Contract(charset, profile.geometry, table["model"], table))
+    plan = plan_export(tmp_path, tmp_path / "model.onnx", precision="fp32")
+    assert (1, 1792) in plan.shapes  # as wide as the engines serve, though trained to 1024
+    result = export(replace(plan, shapes=((1, 32), (5, 128), (2, 320), (1, 768))))
+    (exported,) = result.files
+    assert result.parameters == 19_767_486
+    assert exported.file.opset == 17
+    assert exported.parity.worst.max_diff < 1e-4
+    assert 79e6 < exported.file.size_bytes < 80e6
+    assert exported.file.nodes < exported.nodes_before
+
+
+def test_softmax_is_said_and_done(tiny_checkpoint, tmp_path):
+    plan = plan_export(tiny_checkpoint, tmp_path / "m.onnx", precision="fp16", output_activation="softmax", max_width=128)
+    export(plan)
+    assert read_contract(tmp_path / "m.onnx").output_activation == "softmax"
+    assert read_contract(tmp_path / "m.onnx").geometry.max_width == 128
+    session = onnxruntime.InferenceSession(tmp_path / "m.onnx", providers=["CPUExecutionProvider"])
+    (out,) = session.run(None, {"input": np.zeros((1, 3, 32, 64), np.float32)})
+    assert out.dtype == np.float32
+    np.testing.assert_allclose(out.sum(-1), 1, atol=1e-3)
+
+
+def test_a_failed_parity_leaves_nothing(tiny_checkpoint, tmp_path, monkeypatch):
+    (tmp_path / "old.onnx").write_bytes(b"as it was")
+    monkeypatch.setattr(parity, "FP32_TOLERANCE", 1e-12)
+    for name in ("new.onnx", "old.onnx"):
+        plan = plan_export(tiny_checkpoint, tmp_path / name, precision="fp32", simplify=False)
+        with pytest.raises(ArtifactError, match=rf"{name}: does not compute .* at \d+x\d+ px .*nothing was written"):
+            export(replace(plan, shapes=SMALL))
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == {"old.onnx": b"as it was"}
+
+
+def test_a_simplified_graph_that_computes_something_else_is_dropped(tiny_checkpoint, tmp_path, heard, monkeypatch):
+    original = onnxsim.simplify
+
+    def spoils(model):
+        simplified, ok = original(model)
+        last = next(t for t in simplified.graph.initializer if t.dims and t.dims[-1] == 126)
+        last.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(last) * np.float32(2), last.name))
+        return simplified, ok
+
+    monkeypatch.setattr(onnxsim, "simplify", spoils)
+    plan = plan_export(tiny_checkpoint, tmp_path / "m.onnx", precision="fp32")
+    (exported,) = export(replace(plan, shapes=SMALL), heard).files
+    assert exported.file.nodes == exported.nodes_before
+    assert exported.parity.worst.max_diff < 1e-4
+    assert any("was dropped" in warning for warning in heard.warnings)
+
+
+def test_weights_beyond_fp16_are_refused(tiny_checkpoint, tmp_path):
+    state, contract = load_weights(tiny_checkpoint)
+    key = next(key for key, tensor in state.items() if tensor.ndim == 2)
+    state[key][0, 0] = 1e6
+    save_weights(tmp_path / "w.safetensors", state, contract)
+    plan = plan_export(tmp_path / "w.safetensors", tmp_path / "m.onnx", precision="fp16", simplify=False)
+    with pytest.raises(ArtifactError, match="too great for fp16"):
+        export(replace(plan, shapes=SMALL))
+    assert not (tmp_path / "m.onnx").exists()
+
+
+def test_wider_than_trained_is_warned_of(tiny_checkpoint, tmp_path, heard):
+    plan = plan_export(tiny_checkpoint, tmp_path / "m.onnx", precision="fp32", max_width=2048, simplify=False)
+    export(replace(plan, shapes=SMALL), heard)
+    assert heard.warnings == ["trained on lines up to 1792 px, exported for lines up to 2048 px: evaluate by width band"]
+
+
+def test_what_cannot_be_planned(tiny_checkpoint, tiny_onnx, tmp_path):
+    for flags, said in (
+        ({"precision": "bf16"}, "fp32 or fp16"),
+        ({"opset": 23}, "opset 23"),
+        ({"output_activation": "sigmoid"}, "logits or softmax"),
+        ({"max_width": 1023}, "max_width 1023"),
+        ({"output": tmp_path / "m.engine"}, r"ends in \.onnx"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            plan_export(tiny_checkpoint, **flags)
+    with pytest.raises(UsageError, match="is not a checkpoint"):
+        plan_export(tiny_onnx)
+    with pytest.raises(UsageError, match="no file or run folder"):
+        plan_export(tmp_path / "nothing")
+
+
+def test_default_names(tiny_checkpoint):
+    plan = plan_export(tiny_checkpoint)
+    assert {p: str(path) for p, path in plan.outputs.items()} == {
+        "fp32": "models/svtrv2-nano/recognize_svtrv2_nano.onnx",
+        "fp16": "models/svtrv2-nano/recognize_svtrv2_nano.fp16.onnx",
+    }
+    half = plan_export(tiny_checkpoint, precision="fp16").outputs
+    assert half["fp16"].name == "recognize_svtrv2_nano.fp16.onnx"
+    assert plan_export(tiny_checkpoint, half["fp16"]).outputs == half
+    with pytest.raises(UsageError, match="name of an fp16 file"):
+        plan_export(tiny_checkpoint, half["fp16"], precision="fp32")

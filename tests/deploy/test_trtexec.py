@@ -1,0 +1,34 @@
+from pathlib import Path
+
+import pytest
+
+from nordocr_cli.deploy.trtexec import trtexec_command
+from nordocr_cli.profile import Engine, load_profile
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+
+
+@pytest.mark.parametrize("arch", ["sm86", "sm120"])
+def test_the_guides_two_commands(arch):
+    """001-40, 001-41: the profile's numbers give the users' own commands, character by character."""
+    ranges = load_profile("svtrv2-1024").profile.engine[arch]
+    engine = Path(f"recognize_svtrv2_1024_{arch}.engine")
+    command = trtexec_command(Path("recognize_svtrv2_1024.onnx"), engine, ranges, 32)
+    assert command + "\n" == (GOLDEN / f"trtexec_{arch}.txt").read_text(encoding="utf-8")
+
+
+def test_tensorrt_11_takes_precision_from_the_onnx():
+    command = trtexec_command(Path("m.onnx"), Path("m.engine"), Engine(), 32, "11")
+    assert "--onnx=m.fp16.onnx" in command
+    assert "--fp16" not in command
+    assert "--fp16" not in trtexec_command(Path("m.onnx"), Path("m.engine"), Engine(precision="fp32"), 32, "10")
+
+
+def test_a_half_precision_file_stays_as_it_is_on_tensorrt_10():
+    command = trtexec_command(Path("m.fp16.onnx"), Path("m.engine"), Engine(), 32, "10")
+    assert "--stronglyTyped" in command
+    assert "--fp16 " not in command
+
+
+def test_paths_are_quoted():
+    assert "'--onnx=my model.onnx'" in trtexec_command(Path("my model.onnx"), Path("m.engine"), Engine(), 32)
