@@ -286,7 +286,7 @@ class LineStore(AbstractContextManager["LineStore"]):
         """Return the row of line `index`."""
         value = json.loads(self._record(index, "nordocr-row-", 1))
         extra = {key: item for key, item in value.items() if key not in _ROW_FIELDS}
-        return LineRow(**{key: value[key] for key in _ROW_FIELDS if key in value}, extra=extra)
+        return LineRow(**{key: value.get(key, "") for key in _ROW_FIELDS}, extra=extra)  # to_json leaves empty fields out
 
     def content_sha256(self, index: int) -> bytes:
         """Return what line `index` adds to the header's `content_sha256`, from the stored pixels and row."""
