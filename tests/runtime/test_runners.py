@@ -1,0 +1,142 @@
+import json
+import shutil
+
+import numpy as np
+import onnx
+import pytest
+
+from nordocr_cli.artifact import METADATA_KEY
+from nordocr_cli.atomic import sha256_of
+from nordocr_cli.deploy.engine_file import SIDECAR_SCHEMA
+from nordocr_cli.errors import ArtifactError, MissingBackendError, UsageError
+from nordocr_cli.runtime.runners import open_runner
+from nordocr_cli.runtime.trt_runner import verify_engine
+
+
+def batch(*line_widths):
+    rng = np.random.default_rng(5)
+    images = rng.integers(0, 256, (len(line_widths), 3, 32, max(line_widths)), dtype=np.uint8)
+    for image, width in zip(images, line_widths, strict=True):
+        image[:, :, width:] = 255
+    return images, np.array(line_widths, dtype=np.int64)
+
+
+def rewritten(path, target, change):
+    model = onnx.load(path)
+    change(model)
+    onnx.save(model, target)
+    return target
+
+
+def test_both_backends_give_the_same_logits(tiny_checkpoint, tiny_onnx):
+    images, widths = batch(96, 96)
+    torch, ort = open_runner(tiny_checkpoint, threads=1), open_runner(tiny_onnx, threads=1)
+    expected = torch.run(images, widths)
+    assert expected.shape == (2, 24, 126)
+    assert expected.dtype == np.float32
+    assert np.abs(ort.run(images, widths) - expected).max() < 1e-4
+    assert torch.contract.charset.sha256 == ort.contract.charset.sha256
+    assert torch.uses_widths
+    assert not ort.uses_widths
+
+
+def test_torch_masks_the_padding(tiny_checkpoint):
+    runner = open_runner(tiny_checkpoint, threads=1)
+    images, widths = batch(40, 200)
+    alone = runner.run(images[:1, :, :, :40].copy(), widths[:1])
+    assert np.abs(runner.run(images, widths)[:1, :10] - alone).max() < 1e-4
+
+
+def test_bf16_is_near_and_an_option_of_torch_only(tiny_checkpoint, tiny_onnx):
+    images, widths = batch(64)
+    exact = open_runner(tiny_checkpoint, threads=1).run(images, widths)
+    near = open_runner(tiny_checkpoint, threads=1, precision="bf16").run(images, widths)
+    assert 0 < np.abs(near - exact).max() < 0.1 * np.abs(exact).max()
+    with pytest.raises(UsageError, match="option of torch"):
+        open_runner(tiny_onnx, precision="bf16")
+
+
+@pytest.mark.parametrize("kind", ["tiny_checkpoint", "tiny_onnx"])
+def test_a_batch_that_breaks_the_geometry_is_refused(kind, request):
+    runner = open_runner(request.getfixturevalue(kind), threads=1)
+    images, widths = batch(40, 64)
+    with pytest.raises(ValueError, match="width 62 is not a multiple of 4"):
+        runner.run(images[..., :62], np.array([40, 62]))
+    with pytest.raises(ValueError, match=r"uint8 \(N, 3, 32, W\)"):
+        runner.run(images.astype(np.float32), widths)
+    with pytest.raises(ValueError, match=r"uint8 \(N, 3, 32, W\)"):
+        runner.run(images[:, :, :16], widths)
+    with pytest.raises(ValueError, match="do not fit"):
+        runner.run(images, np.array([40, 68]))
+
+
+def test_damaged_and_foreign_onnx_files_are_named(tiny_onnx, tmp_path):
+    (tmp_path / "cut.onnx").write_bytes(tiny_onnx.read_bytes()[:5000])
+    with pytest.raises(ArtifactError, match=r"cut\.onnx: ONNX Runtime does not load it"):
+        open_runner(tmp_path / "cut.onnx")
+    foreign = rewritten(tiny_onnx, tmp_path / "foreign.onnx", lambda m: m.ClearField("metadata_props"))
+    with pytest.raises(ArtifactError, match="carries no nordocr contract"):
+        open_runner(foreign)
+
+    def other_charset(model):
+        for entry in model.metadata_props:
+            if entry.key == METADATA_KEY:
+                value = json.loads(entry.value)
+                value["geometry"]["height"] = 48
+                entry.value = json.dumps(value)
+
+    with pytest.raises(ArtifactError, match="is not its contract's"):
+        open_runner(rewritten(tiny_onnx, tmp_path / "height.onnx", other_charset))
+
+
+def test_fixed_axes_are_named(tiny_onnx, tmp_path):
+    def fix(model):
+        model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
+
+    runner = open_runner(rewritten(tiny_onnx, tmp_path / "fixed.onnx", fix))
+    with pytest.raises(ArtifactError, match="fixed batch of 1, asked for 2"):
+        runner.run(*batch(64, 64))
+
+
+def test_wrong_backends_and_devices(tiny_checkpoint, tiny_onnx):
+    with pytest.raises(UsageError, match="did you mean 'onnxruntime'"):
+        open_runner(tiny_onnx, backend="onnxruntim")
+    with pytest.raises(UsageError, match="runs on torch"):
+        open_runner(tiny_checkpoint, backend="onnxruntime")
+    with pytest.raises(UsageError, match="unknown device 'gpu'"):
+        open_runner(tiny_checkpoint, device="gpu")
+    for path in (tiny_checkpoint, tiny_onnx):
+        with pytest.raises(MissingBackendError, match="cpu"):
+            open_runner(path, device="cuda:99")
+
+
+@pytest.fixture
+def engine(tiny_onnx, tmp_path):
+    """An engine's file and sidecar; its bytes are never looked into, so any will do."""
+    path = tmp_path / "model_sm120.rtx.engine"
+    shutil.copy(tiny_onnx, path)
+    contract = next(json.loads(p.value) for p in onnx.load(tiny_onnx).metadata_props if p.key == METADATA_KEY)
+    sidecar = {"schema": SIDECAR_SCHEMA, "engine": {"sha256": sha256_of(path)}, "backend": "tensorrt-rtx", "version": "1.7.1.116"}
+    sidecar |= {"arch": "sm120", "contract": contract}
+    path.with_name(path.name + ".json").write_text(json.dumps(sidecar))
+    return path
+
+
+def test_an_engine_is_verified_and_not_run(engine, monkeypatch):
+    assert verify_engine(engine).arch == "sm120"
+    with pytest.raises(MissingBackendError, match="sm120"):
+        open_runner(engine)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(MissingBackendError, match=r"pip install -e '\.\[rtx\]'"):
+        open_runner(engine)
+
+
+def test_an_altered_engine_is_refused(engine):
+    content = bytearray(engine.read_bytes())
+    content[1000] ^= 1
+    engine.write_bytes(content)
+    with pytest.raises(ArtifactError, match="sha256"):
+        open_runner(engine)
+    engine.with_name(engine.name + ".json").unlink()
+    with pytest.raises(ArtifactError, match="sidecar"):
+        open_runner(engine)
