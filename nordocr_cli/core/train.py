@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from nordocr_cli.data.store import LineStore
 
-OVERFIT_STEPS = 300
+OVERFIT_STEPS = 500
 # An overfit check passes when nearly every line is read exactly: a network that cannot learn a few lines by heart is broken.
 OVERFIT_EXACT = 0.95
 _PLAN_WIDTHS = (128, 320, 768, 1024, 1792)
@@ -372,8 +372,9 @@ def _lines_a_batch(profile: Profile, device: "torch.device") -> int:
 
 
 def _for_overfit(profile: Profile) -> Profile:
-    """The profile without what keeps a network from learning lines by heart: no averaging, no weight decay."""
-    return profile.model_copy(update={"train": profile.train.model_copy(update={"ema_decay": 0.0, "weight_decay": 0.0})})
+    """The profile without what keeps a network from learning lines by heart: no averaging, no decay, padding masked."""
+    without = {"ema_decay": 0.0, "weight_decay": 0.0, "mask_share": 1.0}
+    return profile.model_copy(update={"train": profile.train.model_copy(update=without)})
 
 
 def _spread(lines: int, wanted: int) -> list[int]:

@@ -1,7 +1,6 @@
-"""From line stores to batches: width buckets under a pixel budget, filled ahead by threads, uint8 until the device.
+"""From line stores to batches: lines of like width under a pixel budget, filled ahead by threads, uint8 until the device.
 
-Lines of like width share a batch, so that little of it is padding. The order is a pure function of (seed, epoch): a run that
-is resumed sees the very batches that it would have seen.
+The order is a pure function of (seed, epoch): a run that is resumed sees the very batches that it would have seen.
 """
 
 from collections import deque
@@ -22,9 +21,9 @@ from nordocr_cli.geometry import NORMALIZATIONS, Geometry, frames_needed
 from nordocr_cli.profile import Augment
 from nordocr_cli.records import LineRow
 
-_MOST_BUCKETS = 24
-# Each bucket ends an epoch with one batch that is not full; with this many full ones beside it that costs little.
-_BATCHES_A_BUCKET = 8
+# Lines are sorted by width times a random factor this near to 1, and cut into batches: neighbours change from epoch to epoch,
+# a twentieth of the pixels is padding, and a small store wastes no more than a large one.
+_WIDTH_JITTER = 0.05
 _NAMED_ROWS = 3  # as many row ids as an error names
 
 
@@ -105,7 +104,6 @@ class LineBatches:
         if len(self.members) == 0:
             raise DataError("the line stores hold no lines; look at the counts that `nordocr prep` printed")
         self._targets, self._target_start = self._encode(charset)
-        self._buckets = self._fill_buckets()
 
     def __len__(self) -> int:
         """Number of lines."""
@@ -126,18 +124,20 @@ class LineBatches:
     def plan(self, epoch: int) -> list[_Plan]:
         """The batches of an epoch, in order: a pure function of (seed, epoch) in which every line stands exactly once."""
         rng = np.random.default_rng((self.seed, epoch))
+        widths, jitter = self.widths[self.members], _WIDTH_JITTER if self.shuffle else 0.0
+        keys = widths * rng.uniform(1 - jitter, 1 + jitter, len(widths))
+        order = np.argsort(keys, kind="stable")
+        lines, widths, start = self.members[order], widths[order], 0
         plans: list[_Plan] = []
-        for members in self._buckets:
-            lines, edge, start = members, int(self.widths[members[-1]]), 0
-            if self.shuffle:
-                lines = rng.permutation(members)
-            while start < len(lines):
-                masked = not self.shuffle or rng.random() < self.mask_share
-                # A mask makes padding invisible, so extra padding teaches only in a batch without one.
-                extra = 0 if masked else self._draw_extra_padding(rng)
-                count = max(1, self.budget_px // min(edge + extra, self.geometry.max_width))
-                plans.append(_Plan(lines[start : start + count], extra, masked))
-                start += count
+        while start < len(lines):
+            masked = not self.shuffle or rng.random() < self.mask_share
+            # A mask makes padding invisible, so extra padding teaches only in a batch without one.
+            extra = 0 if masked else self._draw_extra_padding(rng)
+            ahead = widths[start : start + self.budget_px // self.geometry.width_multiple + 1]
+            filled = self._padded(np.maximum.accumulate(ahead), extra) * np.arange(1, len(ahead) + 1)  # pixels of 1, 2, … lines
+            count = max(1, int(np.searchsorted(filled, self.budget_px, side="right")))
+            plans.append(_Plan(lines[start : start + count], extra, masked))
+            start += count
         return [plans[i] for i in rng.permutation(len(plans))] if self.shuffle else plans
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
@@ -184,23 +184,17 @@ class LineBatches:
             )
         return np.array(flat, dtype=np.int16), starts
 
-    def _fill_buckets(self) -> list[NDArray[np.int64]]:
-        """Members sorted by width and cut into buckets that hold about as many pixels each: fine where lines are wide."""
-        ordered = self.members[np.argsort(self.widths[self.members], kind="stable")]
-        pixels = np.cumsum(self.widths[ordered])
-        count = int(np.clip(pixels[-1] // (self.budget_px * _BATCHES_A_BUCKET), 1, _MOST_BUCKETS))
-        cuts = np.searchsorted(pixels, pixels[-1] * np.arange(1, count) / count)
-        return [bucket for bucket in np.split(ordered, np.unique(cuts)) if len(bucket)]
-
     def _draw_extra_padding(self, rng: np.random.Generator) -> int:
         step = self.geometry.width_multiple
         if self.augment is None or rng.random() >= self.augment.pad_right or self.augment.max_pad_right_px < step:
             return 0
         return int(rng.integers(1, self.augment.max_pad_right_px // step, endpoint=True)) * step
 
+    def _padded(self, width: NDArray[np.int64], extra_px: int) -> NDArray[np.int64]:
+        return np.minimum(width + extra_px, self.geometry.max_width)
+
     def _batch_width(self, plan: _Plan) -> int:
-        widest = int(self.widths[plan.lines].max())
-        return max(widest, min(widest + plan.extra_px, self.geometry.max_width))
+        return int(self._padded(self.widths[plan.lines].max(), plan.extra_px))
 
     def _load(self, plan: _Plan, epoch: int) -> Batch:
         rows = [self._row(int(index)) for index in plan.lines]

@@ -1,0 +1,227 @@
+"""Training as a whole, on a network of 30 thousand parameters and lines that OpenCV writes."""
+
+import json
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from nordocr_cli.artifact import read_contract
+from nordocr_cli.charset import NORDIC
+from nordocr_cli.core import train as core
+from nordocr_cli.core.train import TrainRequest
+from nordocr_cli.data.store import LineStore, LineStoreWriter
+from nordocr_cli.errors import ArtifactError, DataError, Interrupted, UsageError
+from nordocr_cli.geometry import Geometry
+from nordocr_cli.models.weights import load_weights
+from nordocr_cli.profile import load_profile
+from nordocr_cli.records import LineRow
+from nordocr_cli.training.checkpoint import load_state
+from nordocr_cli.training.runlog import read_run
+
+SETS = [
+    "model.dims=[24, 48, 64]",
+    "model.depths=[1, 1, 1]",
+    "geometry.max_width=160",
+    "train.batch_size=4",
+    "train.batch_width_px=100",
+    "train.precision=fp32",
+    "train.eval_every=5",
+    "train.save_every=3",
+    "train.log_every=2",
+    "train.lr=3e-3",
+]
+
+
+def write_store(path, texts, max_width=160):
+    with LineStoreWriter(path, Geometry(max_width=max_width), NORDIC) as writer:
+        for number, text in enumerate(texts):
+            image = np.full((32, 24 * len(text) + 8, 3), 255, np.uint8)
+            cv2.putText(image, text, (4, 26), cv2.FONT_HERSHEY_SIMPLEX, 1, (0, 0, 0), 2)
+            writer.add(image, LineRow(id=f"line-{number}", image=f"{number}.png", text=text))
+    return path
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    rng = np.random.default_rng(0)
+    texts = ["".join(map(str, rng.integers(0, 10, rng.integers(1, 6)))) for _ in range(24)]
+    return write_store(tmp_path_factory.mktemp("store") / "digits.lmdb", texts)
+
+
+@pytest.fixture
+def one_thread():
+    before = torch.get_num_threads()
+    yield 1
+    torch.set_num_threads(before)
+
+
+def profile(*more):
+    return load_profile("svtrv2-nano", [*SETS, *more])
+
+
+def stop_after(steps):
+    """A stop that says so from the `steps + 1`-th time on: the loop asks before each step, evaluation before each batch."""
+    asked = iter(range(10_000))
+    return lambda: next(asked) >= steps
+
+
+def weights_of(path):
+    return load_weights(path)[0]
+
+
+@pytest.fixture(scope="module")
+def finished(store, tmp_path_factory):
+    """A run of 12 steps on one thread, never stopped."""
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    before = torch.get_num_threads()
+    request = TrainRequest(train=(store,), val=(store,), run_dir=folder, max_steps=12, device="cpu", threads=1)
+    result = core.train(profile(), request)
+    torch.set_num_threads(before)
+    return result
+
+
+def test_a_run_leaves_what_other_commands_read(finished, store):
+    folder = finished.run_dir
+    assert finished.steps == 12
+    assert finished.best_step in (5, 10, 12)
+    contract = read_contract(folder / "best.safetensors")
+    with LineStore(store) as lines:
+        assert contract.trained_widths == (int(lines.widths.min()), int(lines.widths.max()))
+        content = lines.header.content_sha256
+    assert contract.charset == NORDIC
+    assert contract.profile["train"]["lr"] == 3e-3
+    run = read_run(folder)
+    assert run["train"] == [{"path": str(store), "lines": 24, "content_sha256": content}]
+    assert run["origins"]["train.lr"] == "--set"
+    assert run["result"]["best_cer"] == finished.best_cer == run["best"]["cer"]
+    assert run["environment"]["versions"]["torch"] == torch.__version__
+    kinds = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [k["step"] for k in kinds if k["kind"] == "train"] == [2, 4, 6, 8, 10, 12]
+    assert [k["step"] for k in kinds if k["kind"] == "eval"] == [5, 10, 12]
+    assert all(k["loss"] > 0 and 0 <= k["data_wait"] <= 1 for k in kinds if k["kind"] == "train")
+    assert list((folder / "tensorboard").iterdir())
+
+
+def test_resume_goes_on_exactly(finished, store, tmp_path, one_thread):
+    request = TrainRequest(train=(store,), val=(store,), run_dir=tmp_path / "cut", max_steps=12, device="cpu", threads=one_thread)
+    with pytest.raises(Interrupted, match=r"after step 4.*--resume"):
+        core.train(profile(), request, stop=stop_after(4))
+    resume = TrainRequest(resume=tmp_path / "cut", device="cpu", threads=one_thread)
+    with pytest.raises(Interrupted):
+        core.train(None, resume, stop=stop_after(3))
+    result = core.train(None, resume)
+    assert (result.steps, result.lines, result.best_cer) == (finished.steps, finished.lines, finished.best_cer)
+    for name in ("last.safetensors", "best.safetensors"):
+        whole, cut = weights_of(finished.run_dir / name), weights_of(result.run_dir / name)
+        assert whole.keys() == cut.keys()
+        assert all(torch.equal(whole[key], cut[key]) for key in whole)
+    one, other = load_state(finished.run_dir), load_state(result.run_dir)
+    assert torch.equal(one["rng"]["cpu"], other["rng"]["cpu"])
+    for key in one["optimizer"]["state"]:
+        assert all(
+            torch.equal(one["optimizer"]["state"][key][k], other["optimizer"]["state"][key][k]) for k in ("exp_avg", "step")
+        )
+    steps = [json.loads(line)["step"] for line in (result.run_dir / "metrics.jsonl").read_text().splitlines()]
+    assert steps == sorted(steps)
+    assert [session["from_step"] for session in read_run(result.run_dir)["sessions"]][:2] == [0, 4]
+
+
+def test_resume_refuses_another_run(finished, store, tmp_path):
+    other = write_store(tmp_path / "other.lmdb", ["12", "34"])
+    resume = TrainRequest(resume=finished.run_dir, device="cpu")
+    with pytest.raises(UsageError, match=r"profile\.train\.lr is 0\.003 there and 0\.002 now"):
+        core.train(profile("train.lr=2e-3"), resume)
+    with pytest.raises(UsageError, match="train_content_sha256"):
+        core.train(None, replace(resume, train=(other,)))
+    with pytest.raises(UsageError, match=r"geometry\.max_width is 160 there and 164 now"):
+        core.train(profile("geometry.max_width=164"), resume)
+    with pytest.raises(UsageError, match="no such run folder"):
+        core.train(None, TrainRequest(resume=tmp_path / "nowhere"))
+    with pytest.raises(UsageError, match=r"holds no state\.pt"):
+        core.train(None, TrainRequest(resume=tmp_path))
+
+
+def test_resume_refuses_a_damaged_state(finished, tmp_path):
+    import shutil
+
+    copy = shutil.copytree(finished.run_dir, tmp_path / "copy")
+    content = bytearray((copy / "state.pt").read_bytes())
+    content[len(content) // 2] ^= 1
+    (copy / "state.pt").write_bytes(content)
+    with pytest.raises(ArtifactError, match="damaged"):
+        core.train(None, TrainRequest(resume=copy, device="cpu"))
+
+
+def test_load_starts_a_new_run_from_weights(finished, store, tmp_path):
+    request = TrainRequest(
+        train=(store,), val=(store,), run_dir=tmp_path / "tuned", load=finished.run_dir, max_steps=1, device="cpu"
+    )
+    result = core.train(profile("train.lr=1e-9", "train.ema_decay=0"), request)
+    started, tuned = weights_of(finished.run_dir / "best.safetensors"), weights_of(result.run_dir / "last.safetensors")
+    assert all(torch.allclose(started[k], tuned[k], atol=1e-6) for k in started if "running" not in k and "tracked" not in k)
+    assert read_contract(result.run_dir / "last.safetensors").parent_sha256 == read_run(result.run_dir)["loaded"]["sha256"]
+    with pytest.raises(UsageError, match="no file or run folder"):
+        core.train(profile(), replace(request, run_dir=tmp_path / "x", load=tmp_path / "nothing.safetensors"))
+    with pytest.raises(ArtifactError, match="model options"):
+        core.train(profile("model.dims=[24, 48, 96]"), replace(request, run_dir=tmp_path / "x"))
+    assert not (tmp_path / "x").exists()  # nothing is made before everything is checked
+
+
+def test_a_run_folder_is_never_overwritten(finished, store):
+    with pytest.raises(UsageError, match="not empty"):
+        core.train(profile(), TrainRequest(train=(store,), val=(store,), run_dir=finished.run_dir, device="cpu"))
+
+
+def test_overfit_learns_a_few_lines_by_heart(store, tmp_path):
+    request = TrainRequest(train=(store,), overfit=4, run_dir=tmp_path / "o", max_steps=150, device="cpu", save_fp16=True)
+    result = core.train(profile("train.eval_every=50"), request)
+    assert result.best_exact == 1.0
+    assert result.verdict.startswith("ok")
+    assert read_contract(tmp_path / "o" / "best.fp16.safetensors").precision == "fp16"
+
+
+def test_epochs_end_a_run_when_nothing_else_does(store, tmp_path):
+    result = core.train(
+        profile("train.epochs=2"), TrainRequest(train=(store,), val=(store,), run_dir=tmp_path / "e", device="cpu")
+    )
+    assert result.lines == 2 * 24
+
+
+def test_a_loss_that_is_not_finite_stops_after_ten_steps(store, tmp_path, heard, monkeypatch):
+    from nordocr_cli.training import loop
+
+    monkeypatch.setattr(loop, "ctc_loss", lambda logits, *rest: logits.sum() * float("nan"))
+    request = TrainRequest(train=(store,), val=(store,), run_dir=tmp_path / "n", max_steps=50, device="cpu")
+    with pytest.raises(DataError, match=r"10 steps in a row.*line-\d+"):
+        core.train(profile("train.eval_every=100"), request, progress=heard)
+    events = [json.loads(line) for line in (tmp_path / "n" / "metrics.jsonl").read_text().splitlines()]
+    skipped = [event for event in events if event["kind"] == "skipped"]
+    assert len(skipped) == 10
+    assert all(event["rows"] for event in skipped)
+
+
+def test_a_plateau_of_blanks_is_told(store, tmp_path, heard):
+    request = TrainRequest(train=(store,), val=(store,), run_dir=tmp_path / "b", max_steps=2, device="cpu")
+    core.train(profile("train.lr=1e-12", "train.warmup_ratio=0", "train.ema_decay=0"), replace(request), progress=heard)
+    blank = [w for w in heard.warnings if "blank plateau" in w]
+    readings = json.loads((tmp_path / "b" / "metrics.jsonl").read_text().splitlines()[-1])["empty"]
+    assert bool(blank) == (readings > 0.9)
+
+
+def test_missing_data_or_profile_is_said(store):
+    with pytest.raises(UsageError, match="--train"):
+        core.train(profile(), TrainRequest())
+    with pytest.raises(UsageError, match="--val"):
+        core.train(profile(), TrainRequest(train=(store,)))
+    with pytest.raises(UsageError, match="--profile"):
+        core.train(None, TrainRequest(train=(store,), val=(store,)))
+
+
+def test_fp16_on_a_cpu_says_that_it_is_bf16(store, tmp_path, heard):
+    request = TrainRequest(train=(store,), val=(store,), run_dir=tmp_path / "h", max_steps=1, device="cpu")
+    core.train(profile("train.precision=fp16"), request, progress=heard)
+    assert any("bf16 instead" in warning for warning in heard.warnings)
+    assert read_run(tmp_path / "h")["precision"] == "bf16"

@@ -1,0 +1,123 @@
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nordocr_cli.charset import NORDIC
+from nordocr_cli.data import resize
+from nordocr_cli.data.batches import LineBatches, normalize
+from nordocr_cli.data.store import LineStore, LineStoreWriter
+from nordocr_cli.errors import DataError
+from nordocr_cli.geometry import Geometry
+from nordocr_cli.profile import Augment
+from nordocr_cli.records import LineRow
+
+GEOMETRY = Geometry(max_width=256)
+
+
+def write_store(path, lines, geometry=GEOMETRY, seed=0):
+    """`lines` are (width, text)."""
+    rng = np.random.default_rng(seed)
+    with LineStoreWriter(path, geometry, NORDIC) as writer:
+        for number, (width, text) in enumerate(lines):
+            image = rng.integers(0, 200, (geometry.height, width, 3), dtype=np.uint8)
+            writer.add(image, LineRow(id=f"{path.stem}-{number}", image=f"{number}.png", text=text))
+    return LineStore(path)
+
+
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory):
+    folder, rng = tmp_path_factory.mktemp("stores"), np.random.default_rng(1)
+    some = [(int(w) * 4, f"Øl {w}") for w in rng.integers(10, 64, 60)]
+    with write_store(folder / "a.lmdb", some[:37]) as a, write_store(folder / "b.lmdb", some[37:], seed=1) as b:
+        yield a, b
+
+
+def batches_of(stores, **options):
+    return LineBatches(stores, NORDIC, GEOMETRY, **{"budget_px": 1000, "workers": 2} | options)
+
+
+@settings(max_examples=25, deadline=None)
+@given(budget=st.integers(4, 5000), seed=st.integers(0, 99), epoch=st.integers(0, 99), extra=st.integers(0, 400))
+def test_every_line_once_an_epoch_within_the_budget(stores, budget, seed, epoch, extra):
+    augment = Augment(pad_right=0.5, max_pad_right_px=extra)
+    batches = batches_of(stores, budget_px=budget, seed=seed, shuffle=True, augment=augment, mask_share=0.5)
+    plans = batches.plan(epoch)
+    assert Counter(int(i) for plan in plans for i in plan.lines) == Counter(range(60))
+    for plan in plans:
+        width = batches._batch_width(plan)
+        assert len(plan.lines) == 1 or len(plan.lines) * width <= budget
+        assert width <= GEOMETRY.max_width
+        assert not (plan.masked and plan.extra_px)
+
+
+def test_order_and_pixels_are_a_function_of_seed_and_epoch(stores):
+    def epoch(number, start=0, workers=2, seed=3):
+        augment = Augment(pad_right=0.5, brightness=0.5, noise=0.5)
+        batches = batches_of(stores, seed=seed, shuffle=True, augment=augment, mask_share=0.5, workers=workers)
+        return list(batches.epoch(number, start))
+
+    once = epoch(4)
+    for again, first in ((epoch(4, workers=0), once), (epoch(4, start=5), once[5:])):
+        assert [b.row_ids for b in again] == [b.row_ids for b in first]
+        assert all(torch.equal(a.images, b.images) for a, b in zip(again, first, strict=True))
+    assert [b.row_ids for b in epoch(5)] != [b.row_ids for b in once]
+    assert [b.row_ids for b in epoch(4, seed=2)] != [b.row_ids for b in once]
+
+
+def test_a_batch_holds_its_lines_and_white_beside_them(stores):
+    by_id = {store.row(i).id: (store.image(i), store.row(i).text) for store in stores for i in range(len(store))}
+    seen = 0
+    for batch in batches_of(stores).epoch(0):
+        targets = torch.split(batch.targets, batch.target_lengths.tolist())
+        pixels = normalize(batch.images, GEOMETRY)
+        assert batch.masked
+        assert batch.images.shape[3] == batch.widths.max()
+        for slot, row_id in enumerate(batch.row_ids):
+            image, text = by_id[row_id]
+            width = int(batch.widths[slot])
+            assert np.array_equal(batch.images[slot, :, :, :width].permute(1, 2, 0).numpy(), image)
+            assert (pixels[slot, :, :, width:] == 1.0).all()
+            assert NORDIC.decode(targets[slot].tolist()) == batch.texts[slot] == text
+            seen += 1
+        assert np.array_equal(pixels.numpy(), resize.normalize(batch.images.numpy(), GEOMETRY))
+    assert seen == 60
+
+
+def test_little_padding_also_in_a_small_store(stores):
+    assert batches_of(stores, shuffle=True, budget_px=2000).padding_share(0) < 0.15
+
+
+def test_augment_keeps_shape_and_changes_some_lines(stores):
+    plain = {i: b.images[k] for b in batches_of(stores).epoch(0) for k, i in enumerate(b.row_ids)}
+    changed = 0
+    for batch in batches_of(stores, shuffle=True, augment=Augment(brightness=0.5, noise=0.5), mask_share=1.0).epoch(0):
+        for slot, row_id in enumerate(batch.row_ids):
+            width = int(batch.widths[slot])
+            changed += not torch.equal(batch.images[slot, :, :, :width], plain[row_id][:, :, :width])
+            assert (batch.images[slot, :, :, width:] == 255).all()
+    assert 20 < changed < 60
+
+
+def test_only_some_lines(stores):
+    ids = [i for b in batches_of(stores, only=[0, 40]).epoch(0) for i in b.row_ids]
+    assert sorted(ids) == ["a-0", "b-3"]
+
+
+def test_a_label_that_cannot_fit_is_named(tmp_path):
+    with write_store(tmp_path / "bad.lmdb", [(40, "kort"), (16, "alltför lång"), (8, "oo")]) as store:
+        with pytest.raises(DataError, match=r"'bad-1' needs 13 CTC frames and has 4; row 'bad-2' needs 3 .* has 2"):
+            batches_of([store])
+        assert len(batches_of([store], only=[0])) == 1  # what is not used is not judged
+
+
+def test_another_charset_or_geometry_is_refused(stores):
+    from nordocr_cli.charset import ALPHANUMERIC
+
+    with pytest.raises(DataError, match="charset"):
+        LineBatches(stores, ALPHANUMERIC, GEOMETRY, budget_px=100)
+    with pytest.raises(DataError, match=r"geometry\.max_width: 256 / 128"):
+        LineBatches(stores, NORDIC, Geometry(max_width=128), budget_px=100)
