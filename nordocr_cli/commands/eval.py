@@ -67,8 +67,10 @@ def eval_(
         raise GateMissed("quality gate missed: " + "; ".join(missed))
     if result.model["kind"] == "model":
         console.next(f"nordocr {'build-engine --arch sm120' if model.endswith('.onnx') else 'export'} {model}")
+    elif result.model["kind"] == "recorded" or result.files:
+        console.next(f"nordocr eval MODEL {store or 'LINES.lmdb'} --against {result.files[0] if result.files else model}")
     else:
-        console.next(f"nordocr eval MODEL {store or 'LINES.lmdb'} --against {model}")
+        console.next(f"nordocr eval {model} {store} -o {model.partition(':')[0]}.json, then eval yours --against it")
 
 
 def _show(console: Console, result: "EvalResult", worst: int) -> None:
