@@ -44,7 +44,9 @@ def test_big_endian_and_bigtiff_are_counted(tmp_path):
     # A big-endian TIFF of one 1x1 gray page, written by hand.
     tags = [(256, 1), (257, 1), (258, 8), (259, 1), (262, 1), (273, 8), (277, 1), (278, 1), (279, 1)]
     entries = b"".join(struct.pack(">HHIHH", tag, 3, 1, value, 0) for tag, value in tags)
-    (tmp_path / "motorola.tif").write_bytes(b"MM\0*" + struct.pack(">I", 10) + b"\x63\0" + struct.pack(">H", 9) + entries + bytes(4))
+    (tmp_path / "motorola.tif").write_bytes(
+        b"MM\0*" + struct.pack(">I", 10) + b"\x63\0" + struct.pack(">H", 9) + entries + bytes(4)
+    )
     pages = read_pages(tmp_path / "motorola.tif")
     assert len(pages) == 1
     assert pages[0].tolist() == [[[0x63] * 3]]

@@ -26,7 +26,11 @@ needs_tesseract = pytest.mark.skipif(bool(missing_tesseract()), reason=missing_t
 def sample_lines(count):
     """`count` clean lines of each language, as (crop, language, text)."""
     rows = [json.loads(line) for line in (SAMPLES / "manifest.jsonl").read_text(encoding="utf-8").splitlines()]
-    chosen = [r for code in ("sv", "no", "da", "is") for r in [r for r in rows if r["language"] == code and r["subset"] == "clean"][:count]]
+    chosen = [
+        r
+        for code in ("sv", "no", "da", "is")
+        for r in [r for r in rows if r["language"] == code and r["subset"] == "clean"][:count]
+    ]
     return [(read_image(SAMPLES / r["image"]), r["language"], r["text"]) for r in chosen]
 
 

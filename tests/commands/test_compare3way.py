@@ -1,0 +1,74 @@
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from nordocr_cli import app
+from nordocr_cli.compare.sources import read_layout, write_result
+
+DOC = Path(__file__).parents[2] / "samples" / "doc"
+TIFF, TRUTH = str(DOC / "dev_doc.tif"), str(DOC / "dev_doc.json")
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    def nordocr(*args):
+        monkeypatch.setattr(sys, "argv", ["nordocr", *map(str, args)])
+        with pytest.raises(SystemExit) as ended:
+            app.main()
+        out, err = capsys.readouterr()
+        return ended.value.code, out, err
+
+    return nordocr
+
+
+@pytest.fixture
+def result(tmp_path):
+    write_result(tmp_path / "same.json", read_layout(Path(TRUTH)).pages)
+    return tmp_path / "same.json"
+
+
+def test_the_table_names_its_reference_and_the_next_step(run, result, tmp_path):
+    out_json = tmp_path / "out.json"
+    code, out, err = run("compare3way", TIFF, "--svtrv2", result, "--tess", result, "--truth", TRUTH, "-o", out_json)
+    assert code == 0
+    assert "accuracy against ground truth (dev_doc.json)" in out
+    for row in ("exact match", "448 (100.0 %)", "CER macro", "CER micro", "right truncation", "both right 448"):
+        assert row in out
+    assert err.strip().splitlines()[-1] == f"next: open {out_json}"
+    assert json.loads(out_json.read_text(encoding="utf-8"))["outcomes"]["both right"] == 448
+
+
+def test_json_is_all_of_stdout(run, result):
+    code, out, _ = run("compare3way", TIFF, "--svtrv2", result, "--tess", result, "--truth", TRUTH, "--json")
+    assert code == 0
+    assert json.loads(out)["engines"][0]["exact"] == {"count": 448, "rate": 1.0}
+
+
+def test_a_dry_run_touches_nothing(run, result, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.iterdir())
+    common = ("compare3way", TIFF, "--svtrv2", result, "--tess", result, "--dry-run")
+    code, out, _ = run(*common, "--vlm-url", "http://127.0.0.1:9/v1", "--vlm-model", "m")
+    assert code == 0
+    assert "asks: m at http://127.0.0.1:9/v1" in out
+    assert "answers: dev_doc.vlm.jsonl" in out
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        ((), 2, "name one reference"),
+        (("--vlm-url", "http://127.0.0.1:9/v1"), 2, "--vlm-model"),
+        (("--vlm-url", "http://127.0.0.1:9/v1", "--vlm-model", "m"), 5, "no server answers"),
+        (("--truth", "nowhere.json"), 2, "no result or region file nowhere.json"),
+        (("--truth", TIFF), 3, "not readable JSON"),
+    ],
+)
+def test_exit_codes(run, result, tmp_path, monkeypatch, options, code, message):
+    monkeypatch.chdir(tmp_path)
+    ended, _, err = run("compare3way", TIFF, "--svtrv2", result, "--tess", result, *options)
+    assert ended == code
+    assert message in err
