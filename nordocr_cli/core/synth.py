@@ -36,7 +36,7 @@ from nordocr_cli.records import LineRow
 RESAMPLERS: Mapping[Resampler, float] = {"linear": 0.55, "area": 0.2, "corner-bilinear": 0.15, "cubic": 0.1}
 
 _CHUNK_LINES = 128
-_CHARACTERS_PER_HEIGHT = 2.8  # narrow letters: a line as wide as `height` holds about this many
+_CHARACTERS_PER_HEIGHT = 3.2  # narrow letters: a line as wide as `height` holds about this many
 _IMAGES_PER_FOLDER = 1000
 
 

@@ -155,7 +155,7 @@ def speckle(page: Gray, strength: float, rng: random.Random) -> Gray:
     field = _window(_noise_field(), page.shape, rng)
     # Upper tail of the normal distribution, in steps of 1/32 standard deviation.
     share = min(0.2, strength / 1000)
-    limit = int(round(32 * math.sqrt(max(0.0, -2 * math.log(max(1e-6, share * 2.5))))))
+    limit = round(32 * math.sqrt(max(0.0, -2 * math.log(max(1e-6, share * 2.5)))))
     pepper = (field > min(126, limit)).astype(np.uint8)
     salt = field < -min(126, limit)
     if rng.random() < 0.5:

@@ -113,14 +113,29 @@ def find_faces(source: Path | None, charset: Charset) -> tuple[list[FontFace], l
     return sorted(faces, key=lambda face: face.path), left_out
 
 
+def _style_weight(face: FontFace) -> float:
+    """How often a face is met beside the upright regular one of its family: a family's many cuts must not outweigh it."""
+    style, weight = face.style.lower(), 1.0
+    if "italic" in style or "oblique" in style:
+        weight *= 0.35
+    if "bold" in style or "semi" in style or "demi" in style:
+        weight *= 0.6
+    if any(cut in style for cut in ("thin", "light", "black", "heavy", "extra")):
+        weight *= 0.35
+    return weight
+
+
 class FontPicker:
-    """Draws faces: the category by its weight, then a family of it, then one of the family's faces."""
+    """Draws faces: the category by its weight, then a family of it, then one of the family's faces by its style."""
 
     def __init__(self, faces: Sequence[FontFace]) -> None:
         by_category: dict[str, dict[str, list[FontFace]]] = {}
         for face in faces:
             by_category.setdefault(face.category, {}).setdefault(face.family, []).append(face)
-        self._families = {category: list(families.values()) for category, families in by_category.items()}
+        self._families = {
+            category: [(faces, [_style_weight(face) for face in faces]) for faces in families.values()]
+            for category, families in by_category.items()
+        }
         self._categories = sorted(self._families)
         self._weights = [CATEGORY_WEIGHTS.get(category, 0.05) for category in self._categories]
 
@@ -129,7 +144,8 @@ class FontPicker:
         needed = set(text) - {" "}
         for _ in range(10):
             category = rng.choices(self._categories, self._weights)[0]
-            face = rng.choice(rng.choice(self._families[category]))
+            family, weights = rng.choice(self._families[category])
+            face = rng.choices(family, weights)[0]
             if needed <= face.characters:
                 return face
         return None
@@ -185,19 +201,23 @@ def _inspect(path: str, row: dict[str, str], charset: Charset, *, trusted: bool)
 
 
 def _drawn_characters(font: ImageFont.FreeTypeFont, charset: Charset) -> frozenset[str]:
+    """Characters with a picture of their own. Some faces draw ø as o, or – as -: the label would say what nobody can see."""
     missing = _picture(font, _NEVER_A_CHARACTER)
+    seen: set[tuple[tuple[float, float, float, float], bytes]] = set()
     drawn = {" "}
     for character in charset.characters:
-        if character != " ":
-            picture = _picture(font, character)
-            if any(picture[1]) and picture != missing:
-                drawn.add(character)
+        picture = _picture(font, character)
+        # Faces of which 0 and O, or a and A, are alike are met in print; there the words tell.
+        alike_is_fine = character.isascii() and character.isalnum()
+        if any(picture[1]) and picture != missing and (picture not in seen or alike_is_fine):
+            drawn.add(character)
+        seen.add(picture)
     return frozenset(drawn)
 
 
-def _picture(font: ImageFont.FreeTypeFont, character: str) -> tuple[tuple[int, int], bytes]:
-    mask = font.getmask(character, mode="L")
-    return mask.size, bytes(mask)
+def _picture(font: ImageFont.FreeTypeFont, character: str) -> tuple[tuple[float, float, float, float], bytes]:
+    """Where a character's ink lies about the pen, and the ink: ' and , may be the same ink at other heights."""
+    return font.getbbox(character, anchor="ls"), bytes(font.getmask(character, mode="L"))
 
 
 def _category(name: str) -> str:

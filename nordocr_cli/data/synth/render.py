@@ -9,6 +9,7 @@ import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import cv2
@@ -27,7 +28,8 @@ _ABOVE_EM, _BELOW_EM = 1.5, 1.0
 _SIDE_EM = 0.7
 
 # A line whose picture shows less of its ink is drawn anew: nobody could read it, and its label would teach guessing.
-_LEAST_LEGIBILITY = 0.6
+_LEAST_CORRELATION = 0.6
+_LEAST_LOCAL_INK = 0.35
 
 _DPI = ((150, 0.15), (200, 0.45), (240, 0.08), (300, 0.32))
 _POINTS = ((6.0, 7.5, 0.10), (7.5, 9.5, 0.45), (9.5, 11.5, 0.33), (11.5, 14.0, 0.09), (14.0, 22.0, 0.03))
@@ -91,7 +93,7 @@ def _render(rng: random.Random, text: Text, face: FontFace, geometry: Geometry, 
     stretch = rng.uniform(0.8, 1.1) if rng.random() < 0.25 else 1.0
     angle = _angle(rng, recipe)
 
-    drawn = _draw_cells(rng, font, text, geometry, stretch)
+    drawn = _draw_cells(rng, face, text, geometry, stretch)
     if drawn is None:
         return None
     text, ink = drawn
@@ -116,7 +118,7 @@ def _render(rng: random.Random, text: Text, face: FontFace, geometry: Geometry, 
     for step in recipe.page_steps:
         page = step.apply(page, rng, em_px, style.strength)
     crop = page[top:bottom, left:right]
-    if _legibility(crop, own[top:bottom, left:right]) < _LEAST_LEGIBILITY:
+    if not _is_legible(crop, own[top:bottom, left:right], em_px):
         return None
     if rng.random() < style.inverse:
         crop = 255 - crop
@@ -128,22 +130,25 @@ def _render(rng: random.Random, text: Text, face: FontFace, geometry: Geometry, 
 
 
 def _draw_cells(
-    rng: random.Random, font: ImageFont.FreeTypeFont, text: Text, geometry: Geometry, stretch: float
+    rng: random.Random, face: FontFace, text: Text, geometry: Geometry, stretch: float
 ) -> tuple[Text, Gray] | None:
     """Draw the cells at EM_PX pixels an em; return the text that was drawn and its ink, uint8 (h, w).
 
     What does not fit the geometry's width is left out: first the gaps shrink, then words go.
     """
     spacing = rng.choices((0.0, rng.uniform(-0.015, 0.03), rng.uniform(0.03, 0.15)), (0.82, 0.1, 0.08))[0] * EM_PX
-    word_gap = rng.choice((0.0, 0.0, rng.uniform(-0.06, 0.12), rng.uniform(0.0, 0.35))) * EM_PX
+    word_gap = rng.choices((0.0, rng.uniform(-0.06, 0.12), rng.uniform(0.0, 0.35)), (0.7, 0.15, 0.15))[0] * EM_PX
+    # A typewriter hits each letter a little higher or lower, and harder or softer.
+    typed = face.category in ("typewriter", "mono") and rng.random() < 0.4
+    strike = rng if typed else None
     # Rows come as wide as tables are: near their words, or across the page.
     wide = rng.random() ** 1.3
     shares = [rng.random() ** 2 + 0.05 for _ in text.cells]
     cells = list(text.cells)
     while cells:
-        widths = [_advance(font, cell, spacing, word_gap) for cell in cells]
+        widths = [_advance(face, cell, spacing, word_gap, by_letter=typed) for cell in cells]
         least_gap, gaps = (1.0 + 0.6 * shares[0]) * EM_PX, len(cells) - 1
-        room = _room(font, " ".join(cells), geometry, stretch)
+        room = _room(face, "".join(cells), geometry, stretch)
         spare = room - sum(widths) - gaps * least_gap
         if spare >= 0:
             break
@@ -162,38 +167,66 @@ def _draw_cells(
     draw = ImageDraw.Draw(image)
     x, baseline = side + rng.random(), _ABOVE_EM * EM_PX
     for index, (cell, advance) in enumerate(zip(cells, widths, strict=True)):
-        _draw_text(draw, font, x, baseline, cell, spacing, word_gap)
+        _draw_text(draw, face, x, baseline, cell, spacing, word_gap, strike)
         x += advance + (least_gap + (total_gap - gaps * least_gap) * shares[index] / total if index < gaps else 0)
     return Text(tuple(cells), text.language, text.kind), np.asarray(image)
 
 
-def _room(font: ImageFont.FreeTypeFont, label: str, geometry: Geometry, stretch: float) -> float:
-    """How many pixels at EM_PX an em fit the geometry's width, if the crop is tight to the ink."""
-    _, top, _, bottom = font.getbbox(label, anchor="ls")
-    height = max(bottom - top, 0.5 * EM_PX)
-    return geometry.max_width / geometry.height * height / stretch - 0.1 * EM_PX
+def _room(face: FontFace, label: str, geometry: Geometry, stretch: float) -> float:
+    """How many pixels at EM_PX an em fit the geometry's width, if the crop is tight to the ink of `label`."""
+    reaches = [_letter_reach(face.path, face.index, letter) for letter in set(label) - {" "}]
+    height = max((below for _, below in reaches), default=0) - min((above for above, _ in reaches), default=0)
+    return geometry.max_width / geometry.height * max(height, 0.5 * EM_PX) / stretch - 0.1 * EM_PX
 
 
-def _advance(font: ImageFont.FreeTypeFont, cell: str, spacing: float, word_gap: float) -> float:
-    return font.getlength(cell) + spacing * len(cell) + word_gap * cell.count(" ")
+@lru_cache(maxsize=200_000)
+def _letter_reach(path: str, index: int, letter: str) -> tuple[float, float]:
+    """Top and bottom of a letter's ink from the baseline, downwards."""
+    _, top, _, bottom = open_font(path, index).getbbox(letter, anchor="ls")
+    return top, bottom
+
+
+@lru_cache(maxsize=200_000)
+def _letter_advance(path: str, index: int, letter: str) -> float:
+    return open_font(path, index).getlength(letter)
+
+
+def _advance(face: FontFace, cell: str, spacing: float, word_gap: float, *, by_letter: bool) -> float:
+    if spacing or by_letter:  # letter by letter, without kerning, as it will be drawn
+        length = sum(_letter_advance(face.path, face.index, letter) for letter in cell)
+    else:
+        length = open_font(face.path, face.index).getlength(cell)
+    return length + spacing * len(cell) + word_gap * cell.count(" ")
 
 
 def _draw_text(
-    draw: ImageDraw.ImageDraw, font: ImageFont.FreeTypeFont, x: float, y: float, text: str, spacing: float, word_gap: float
+    draw: ImageDraw.ImageDraw,
+    face: FontFace,
+    x: float,
+    y: float,
+    text: str,
+    spacing: float,
+    word_gap: float,
+    strike: random.Random | None,
 ) -> None:
-    """Draw from pen position x on baseline y: whole where nothing is spaced out, else word by word or letter by letter."""
-    if not spacing and not word_gap:
+    """Draw from pen position x on baseline y: whole where nothing is spaced out, else word by word or letter by letter.
+
+    With `strike` every letter is typed: its height and darkness vary.
+    """
+    font = open_font(face.path, face.index)
+    if not (spacing or word_gap or strike):
         draw.text((x, y), text, 255, font=font, anchor="ls")
         return
-    space = font.getlength(" ") + spacing + word_gap
+    space = _letter_advance(face.path, face.index, " ") + spacing + word_gap
     for word in text.split(" "):
-        if not spacing:
+        if not (spacing or strike):
             draw.text((x, y), word, 255, font=font, anchor="ls")
             x += font.getlength(word) + space
             continue
         for letter in word:
-            draw.text((x, y), letter, 255, font=font, anchor="ls")
-            x += font.getlength(letter) + spacing
+            height, force = (strike.gauss(0, 0.012) * EM_PX, strike.randint(150, 255)) if strike else (0.0, 255)
+            draw.text((x, y + height), letter, force, font=font, anchor="ls")
+            x += _letter_advance(face.path, face.index, letter) + spacing
         x += space
 
 
@@ -263,13 +296,24 @@ def _show_through(rng: random.Random, page: Gray, own: Gray) -> Gray:
     return cv2.subtract(page, cv2.convertScaleAbs(other_side, alpha=rng.uniform(0.06, 0.3)))  # type: ignore[return-value]
 
 
-def _legibility(crop: Gray, ink: Gray) -> float:
-    """Correlation of what is dark with what was printed, at most 1: near 0 when the damage ate the text or drowned it."""
+def _is_legible(crop: Gray, ink: Gray, em_px: float) -> bool:
+    """Whether what is dark is still what was printed: as a whole (correlation), and in every stretch as long as a letter."""
     dark, printed = (255 - crop).astype(np.float32), ink.astype(np.float32)
     (mean_d, spread_d), (mean_p, spread_p) = ((float(v[0, 0]) for v in cv2.meanStdDev(image)) for image in (dark, printed))
     if not spread_d or not spread_p:
-        return 0.0
-    return (cv2.mean(cv2.multiply(dark, printed))[0] - mean_d * mean_p) / (spread_d * spread_p)
+        return False
+    both = cv2.multiply(dark, printed)
+    if (cv2.mean(both)[0] - mean_d * mean_p) / (spread_d * spread_p) < _LEAST_CORRELATION:
+        return False
+    # Ink that shows, over ink that was printed, in windows of one em; those with a dot or less in them prove nothing.
+    window = (max(3, round(em_px)), 1)
+    paper = float(np.median(dark[:, :: max(1, dark.shape[1] // 64)]))
+    shown = cv2.reduce(both - paper * printed, 0, cv2.REDUCE_SUM)
+    there = cv2.reduce(printed, 0, cv2.REDUCE_SUM)
+    shown, there = cv2.blur(shown, window), cv2.blur(there, window)
+    enough = there > 0.2 * there.max()
+    share = shown[enough] / there[enough]
+    return bool(share.min() > _LEAST_LOCAL_INK * np.median(share))
 
 
 def _crop_box(

@@ -197,14 +197,14 @@ class TextSource:
         # Common small letters need no help.
         self._rare = [c for c in charset.characters if c not in "abdefghiklmnoprstuvy "]
         self._generators: list[tuple[str, float, Callable[[random.Random, Vocabulary], tuple[str, ...]]]] = [
-            ("running", 0.37, self._running),
+            ("running", 0.36, self._running),
             ("phrase", 0.12, self._phrase),
             ("row", 0.16, self._row),
             ("number", 0.13, lambda rng, v: (number(rng, v),)),
             ("labelled", 0.07, _labelled),
             ("business", 0.06, _business),
             ("pairs", 0.02, self._pairs),
-            ("rare", 0.04, self._rare_characters),
+            ("rare", 0.05, self._rare_characters),
             ("short", 0.03, _short),
         ]
 
@@ -244,7 +244,7 @@ class TextSource:
     def _running(self, rng: random.Random, vocabulary: Vocabulary) -> tuple[str, ...]:
         # Half of the lines of running text are full lines of a page, the rest anything down to one word.
         full = rng.random() < 0.36
-        length = rng.randint(60, 150) if full else int(math.exp(rng.uniform(math.log(6), math.log(90))))
+        length = rng.randint(60, 170) if full else int(math.exp(rng.uniform(math.log(6), math.log(90))))
         length = min(length, self.max_characters)
         text = self._words(rng, vocabulary)
         while len(text) < length:
