@@ -24,7 +24,10 @@ def build_engine(
     model: Annotated[Path | None, typer.Argument(metavar="MODEL.onnx", help="Default: where `export` puts it.")] = None,
     profile: options.OptionalProfile = None,
     sets: options.Set = None,
-    output: options.OptionalOutput = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="PATH", help="Folder, or with one --arch an .engine. Default: beside the model."),
+    ] = None,
     backend: Annotated[str, typer.Option(metavar="auto|rtx|tensorrt", help="rtx needs no GPU; tensorrt that GPU.")] = "auto",
     precision: Annotated[str | None, typer.Option(metavar="fp32|fp16", help="Default: the profile's, fp16.")] = None,
     least: Annotated[str | None, typer.Option("--min", metavar="BxW", help="Least batch and width.")] = None,

@@ -72,7 +72,7 @@ class ExportedFile:
             (
                 "parity with torch",
                 f"max diff {worst.max_diff:.1e} at {worst}, below {worst.tolerance:.1e}; best class equal in "
-                f"{parity.agreement:.2%} of the frames; {len(parity.points)} shapes",
+                f"{parity.agreement:.2%} of {sum(p.decided for p in parity.points)} decided frames; {len(parity.points)} shapes",
             ),
         ]
 

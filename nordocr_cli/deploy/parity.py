@@ -16,6 +16,8 @@ from nordocr_cli.progress import SILENT, Progress
 FP32_TOLERANCE = 1e-4
 FP16_TOLERANCE = 2e-2
 FP16_AGREEMENT = 0.995
+# A frame whose best class leads by less than this share of the greatest output has no best class to agree on.
+_TIE = 5e-3
 _WIDTHS = (32, 128, 320, 768, 1024, 1792)
 _BATCHED_UP_TO_PX = 320  # wider lines are tried alone: they cost seconds and batch no differently
 _BATCHES = (1, 2, 5)
@@ -26,12 +28,13 @@ Network = Callable[[NDArray[np.float32]], NDArray[np.float32]]  # (N, 3, height,
 
 @dataclass(frozen=True)
 class Point:
-    """How far file and network are apart at one input shape. `max_diff` is absolute; `agreement` the share of frames with the
-    same best class; `tolerance` what was allowed there."""
+    """How far file and network are apart at one input shape. `max_diff` is absolute; `decided` the number of frames in which
+    the network has a clear best class, `agreement` the share of them in which the file has the same; `tolerance` what was
+    allowed there."""
 
     batch: int
     width: int
-    frames: int
+    decided: int
     max_diff: float
     agreement: float
     tolerance: float
@@ -42,7 +45,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Parity:
-    """All points tried; `agreement` is over all frames together."""
+    """All points tried."""
 
     points: tuple[Point, ...]
 
@@ -53,9 +56,9 @@ class Parity:
 
     @property
     def agreement(self) -> float:
-        """Share of all frames in which file and network have the same best class."""
-        frames = sum(point.frames for point in self.points)
-        return sum(point.agreement * point.frames for point in self.points) / frames
+        """Share of all decided frames in which file and network have the same best class; 1 where none is decided."""
+        decided = sum(point.decided for point in self.points)
+        return sum(point.agreement * point.decided for point in self.points) / decided if decided else 1.0
 
     def to_json(self) -> dict[str, Any]:
         """Return the points and the verdict's numbers as plain JSON values."""
@@ -100,7 +103,7 @@ def check_parity(
 
     Raises ArtifactError naming the worst shape when one fails: another number of frames, a value that is not finite, a
     difference beyond the tolerance (fp32: 1e-4; fp16: 2e-2 of the greatest logit) or, in fp16, another best class in more
-    than 0.5 % of the frames.
+    than 0.5 % of the decided frames.
     """
     session = _open(path, name)
     points = []
@@ -142,9 +145,13 @@ def _compare(session: Any, case: Case, frames: int, precision: str, what: str) -
         )
     if not np.isfinite(got).all():
         raise ArtifactError(f"{what}: NaN or infinity in the output at {batch}x{width} px (the network overflows in {precision})")
-    tolerance = FP32_TOLERANCE if precision == "fp32" else FP16_TOLERANCE * max(1.0, float(np.abs(wanted).max()))
-    agreement = float((got.argmax(-1) == wanted.argmax(-1)).mean())
-    return Point(batch, width, batch * frames, float(np.abs(got - wanted).max()), agreement, tolerance)
+    greatest = float(np.abs(wanted).max())
+    tolerance = FP32_TOLERANCE if precision == "fp32" else FP16_TOLERANCE * max(1.0, greatest)
+    second, best = np.moveaxis(np.partition(wanted, -2, axis=-1)[..., -2:], -1, 0)  # (N, T) each
+    decided = best - second > _TIE * greatest
+    same = (got.argmax(-1) == wanted.argmax(-1))[decided]
+    agreement = float(same.mean()) if same.size else 1.0
+    return Point(batch, width, int(same.size), float(np.abs(got - wanted).max()), agreement, tolerance)
 
 
 def _judge(parity: Parity, precision: str, what: str) -> None:
@@ -157,6 +164,6 @@ def _judge(parity: Parity, precision: str, what: str) -> None:
     if precision == "fp16" and parity.agreement < FP16_AGREEMENT:
         least = min(parity.points, key=lambda point: point.agreement)
         raise ArtifactError(
-            f"{what}: the best class differs in {1 - parity.agreement:.2%} of the frames, most at {least} "
+            f"{what}: the best class differs in {1 - parity.agreement:.2%} of the decided frames, most at {least} "
             f"({1 - FP16_AGREEMENT:.1%} allowed in fp16); nothing was written"
         )
