@@ -10,7 +10,7 @@ from nordocr_cli.console import Console
 
 
 def bench(
-    models: Annotated[list[str], typer.Argument(help="Run folders, .safetensors, .onnx, or tesseract[:swe+nor].")],
+    models: Annotated[list[str], typer.Argument(metavar="MODEL", help="Run folder, .safetensors, .onnx, tesseract[:swe].")],
     lines: Annotated[Path | None, typer.Option("--lines", metavar="STORE", help="Read the lines of this store.")] = None,
     doc: Annotated[Path | None, typer.Option("--doc", metavar="TIFF", help="Read the regions of this document.")] = None,
     regions: Annotated[Path | None, typer.Option("--regions", metavar="JSON", help="Regions of --doc.")] = None,
@@ -73,8 +73,14 @@ def bench(
     ]
     console.table(f"{result.source}: median of {rounds} rounds", columns, rows, right=range(2, 8))
     load = result.environment["load_average"]
-    console.line(f"{result.environment['cores']} cores, load {load[0] if load else 'unknown'}, p50/p95 of single lines")
+    console.line(f"{result.environment['cores']} cores, load {load[0] if load else 'unknown'}; p50 and p95 are of single lines")
+    if any(row.backend == "tesseract" for row in result.rows):
+        console.line("tesseract's single lines include starting the program")
     for path in result.written:
         console.line(f"readings: {path}")
-    results = f"--svtrv2 {result.written[0]} --tess {result.written[-1]}" if len(result.written) > 1 else ""
-    console.next(f"nordocr compare3way {doc} {results} --truth {regions}" if results else "nordocr eval MODEL --lines STORE")
+    found = {path.name: path for path in result.written}
+    if {"svtrv2_result.json", "tess_result.json"} <= set(found):
+        sides = f"--svtrv2 {found['svtrv2_result.json']} --tess {found['tess_result.json']}"
+        console.next(f"nordocr compare3way {doc} {sides} --truth {regions}")
+    else:
+        console.next(f"nordocr eval {models[0]} --help")

@@ -10,7 +10,7 @@ from nordocr_cli.console import Console
 
 
 def compare3way(
-    document: Annotated[Path, typer.Argument(help="The pages: TIFF (also multi-page) or image.", show_default=False)],
+    document: Annotated[Path, typer.Argument(metavar="DOCUMENT", help="The pages: a TIFF (also of many pages) or an image.")],
     svtrv2: Annotated[Path, typer.Option("--svtrv2", metavar="JSON", help="Result of the first engine.")],
     tess: Annotated[Path, typer.Option("--tess", metavar="JSON", help="Result of the second engine.")],
     truth: Annotated[Path | None, typer.Option("--truth", metavar="JSON", help="Ground truth with regions.")] = None,
@@ -60,8 +60,9 @@ def compare3way(
     console.line(", ".join(f"{name} {n}" for name, n in zip(names, verdict.outcomes.values(), strict=True)))
     if verdict.excluded:
         console.line("left out: " + ", ".join(f"{reason} {n}" for reason, n in verdict.excluded.items()))
-    if verdict.joined:
-        console.line("regions joined into one line (regions a side): " + ", ".join(f"{s} {n}" for s, n in verdict.joined.items()))
+    if verdict.uneven:
+        shapes = ", ".join(f"{shape} ({count})" for shape, count in verdict.uneven.items())
+        console.line(f"lines that are not one region on each side: {shapes}")
     shown = [(e.page_index + 1, e.reference, *("∅" if text is None else text for text in e.readings)) for e in verdict.examples()]
     console.table("examples", ("page", "reference", first, second), shown)
     console.next(f"open {output}" if output else "the same with -o out.json keeps every line")

@@ -12,7 +12,7 @@ from nordocr_cli.errors import DataError, UsageError
 
 
 def predict(
-    inputs: Annotated[list[Path], typer.Argument(metavar="IMAGE|DIR|TIFF...", help="Line images, or one document.")],
+    inputs: Annotated[list[Path], typer.Argument(metavar="IMAGE|DIR|TIFF", help="Line images, or one document.")],
     model: Annotated[str, typer.Option("--model", "-m", help="Run folder, .safetensors, .onnx, or tesseract[:swe].")],
     regions: Annotated[
         Path | None, typer.Option("--regions", metavar="JSON", help="Where the document's lines are: truth or a result.")

@@ -147,9 +147,9 @@ class Verdict:
         return {outcome: counts[outcome] for outcome in OUTCOMES}
 
     @property
-    def joined(self) -> dict[str, int]:
-        """Lines by shape, those with one region a side left out."""
-        return dict(Counter(line.shape for line in self.lines if set(line.shape.split(":")) != {"1"}))
+    def uneven(self) -> dict[str, int]:
+        """Scored lines by shape, those with one region a side left out."""
+        return dict(Counter(line.shape for line in self.scored if set(line.shape.split(":")) != {"1"}))
 
     def table(self) -> list[tuple[str, str, str, str, str]]:
         """Return the rows (figure, first engine, second engine, gap, actionable) of the report's table."""

@@ -77,7 +77,7 @@ def compare3way(
     groups = [(index, group) for index in indices for group in align(*(_regions(layout, index) for layout in layouts.values()))]
 
     if referee.truth:
-        lines = [_line(i, group, group.text(2), "" if group.members[2] else "not in ground truth") for i, group in groups]
+        lines = [_against_truth(index, group) for index, group in groups]
         reference = f"accuracy against ground truth ({referee.truth.name})"
     else:
         assert referee.answers is not None
@@ -93,6 +93,13 @@ def compare3way(
     if output:
         write_json(output, comparison.to_json())
     return comparison
+
+
+def _against_truth(index: int, group: Group) -> ComparedLine:
+    """This compares how lines are read, not how they are found: a line that neither engine was given is left out, counted."""
+    first, second, truth = group.members
+    excluded = "not in ground truth" if not truth else "" if first or second else "given to neither engine"
+    return _line(index, group, None if excluded else group.text(2), excluded)
 
 
 def _ask_about(

@@ -42,7 +42,7 @@ def test_against_ground_truth(results, tmp_path):
     verdict = comparison.verdict
     assert verdict.reference == "accuracy against ground truth (dev_doc.json)"
     assert len(verdict.lines) == 448
-    assert {line.shape for line in verdict.lines} == {"1:1:1", "1:0:1"}
+    assert verdict.uneven == {"1:0:1": 1}
     a, b = verdict.scores
     assert a.lines - a.exact == 45
     assert b.unseen == 1
@@ -60,6 +60,14 @@ def test_a_reading_where_truth_has_nothing_is_left_out(tmp_path):
     verdict = compare3way(TIFF, result, result, Referee(truth=TRUTH)).verdict
     assert verdict.excluded == {"not in ground truth": 1}
     assert verdict.scores[0].exact == verdict.scores[0].lines == 448
+
+
+def test_lines_that_no_engine_was_given_are_left_out(tmp_path):
+    few = altered(tmp_path / "few.json", lambda n, r: r if n < 50 else None)
+    verdict = compare3way(TIFF, few, few, Referee(truth=TRUTH)).verdict
+    assert verdict.scores[0].lines == 50
+    assert verdict.excluded == {"given to neither engine": 398}
+    assert verdict.uneven == {}
 
 
 def test_against_recorded_answers(results, tmp_path, heard):
