@@ -83,4 +83,5 @@ def bench(
         sides = f"--svtrv2 {found['svtrv2_result.json']} --tess {found['tess_result.json']}"
         console.next(f"nordocr compare3way {doc} {sides} --truth {regions}")
     else:
-        console.next(f"nordocr eval {models[0]} --help")
+        ran = next(model for model in models if model not in result.skipped)
+        console.next(f"nordocr eval {ran} {lines or 'STORE'}")

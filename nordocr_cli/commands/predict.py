@@ -64,4 +64,4 @@ def predict(
             console.line("\n".join(region.text for region in page.regions))
     if prediction.failed:
         raise DataError(f"{len(prediction.failed)} of {len(prediction.failed) + len(prediction.lines)} images could not be read")
-    console.next("nordocr eval MODEL --lines STORE" if prediction.lines else "nordocr compare3way --help")
+    console.next(f"nordocr eval {model} STORE" if prediction.lines else "nordocr compare3way --help")
