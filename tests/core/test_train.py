@@ -176,8 +176,9 @@ def test_a_run_folder_is_never_overwritten(finished, store):
 
 
 def test_overfit_learns_a_few_lines_by_heart(store, tmp_path):
-    request = TrainRequest(train=(store,), overfit=4, run_dir=tmp_path / "o", max_steps=150, device="cpu", save_fp16=True)
-    result = core.train(profile("train.eval_every=50"), request)
+    request = TrainRequest(train=(store,), overfit=4, run_dir=tmp_path / "o", max_steps=120, device="cpu", save_fp16=True)
+    # All four lines in one batch: BatchNorm's running statistics say little about batches of one or two lines.
+    result = core.train(profile("train.eval_every=60", "train.batch_size=16", "train.lr=5e-3"), request)
     assert result.best_exact == 1.0
     assert result.verdict.startswith("ok")
     assert read_contract(tmp_path / "o" / "best.fp16.safetensors").precision == "fp16"
