@@ -7,9 +7,9 @@ import io
 import json
 import random
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from multiprocessing import get_context
 from pathlib import Path
@@ -49,7 +49,7 @@ class Job:
     charset: Charset
     faces: tuple[FontFace, ...]
     texts: Path | None = None
-    style: Style = Style()
+    style: Style = field(default_factory=Style)
     resamplers: Mapping[Resampler, float] | None = None
 
     @cached_property
@@ -127,7 +127,8 @@ class SynthResult:
             "output": str(self.output), "lines": self.lines, "seed": self.seed, "fonts": self.fonts,
             "fonts_left_out": list(self.fonts_left_out), "corpus": dict(self.corpus), "languages": dict(self.languages),
             "kinds": dict(self.kinds), "damages": dict(self.damages), "widths": dict(self.widths),
-            "least_seen_characters": dict(self.least_seen), "seconds": round(self.seconds, 1), "lines_per_s": round(self.lines_per_s, 1),
+            "least_seen_characters": dict(self.least_seen),
+            "seconds": round(self.seconds, 1), "lines_per_s": round(self.lines_per_s, 1),
         }  # fmt: skip
 
 
@@ -200,7 +201,8 @@ def preview(job: Job, count: int) -> bytes:
     draw = ImageDraw.Draw(sheet)
     for number, ((drawn, row), picture) in enumerate(zip(lines, pictures, strict=True)):
         made, y = drawn.made, number * row_height
-        caption = f"{number} {row.text}   [{row.language} {made['kind']}, {made['damage']}, {made['font']}, {made['points']:g} pt, {made['dpi']} dpi]"
+        how = f"{row.language} {made['kind']}, {made['damage']}, {made['font']}, {made['points']:g} pt, {made['dpi']} dpi"
+        caption = f"{number} {row.text}   [{how}]"
         draw.text((margin, y + 2), caption, fill=(160, 0, 0), font=font)
         sheet.paste(Image.fromarray(picture), (margin, y + 20))
     buffer = io.BytesIO()
@@ -226,8 +228,8 @@ class _Tally:
         self.widths.append(width)
 
     def quantiles(self) -> dict[str, int]:
-        values = np.percentile(self.widths, [0, 5, 25, 50, 75, 95, 100]) if self.widths else []
-        return {name: round(float(v)) for name, v in zip(("min", "p5", "p25", "p50", "p75", "p95", "max"), values, strict=False)}
+        values = np.percentile(self.widths or [0], [0, 5, 25, 50, 75, 95, 100])
+        return {name: round(float(v)) for name, v in zip(("min", "p5", "p25", "p50", "p75", "p95", "max"), values, strict=True)}
 
     def least_seen(self, charset: Charset) -> dict[str, int]:
         return dict(sorted(((c, self.characters[c]) for c in charset.characters), key=lambda item: item[1])[:10])
@@ -272,7 +274,7 @@ def _render_chunk(start: int, stop: int, as_store: bool) -> list[tuple[EncodedLi
     return [render(index) for index in range(start, stop)]
 
 
-def _render_in_order(job: Job, count: int, workers: int, *, as_store: bool) -> Iterator[tuple[EncodedLine, LineRow]]:
+def _render_in_order(job: Job, count: int, workers: int, *, as_store: bool) -> Generator[tuple[EncodedLine, LineRow], None, None]:
     """Yield lines 0…count-1 in order, rendered by `workers` processes (1 = in this one), a few chunks ahead."""
     if workers <= 1 or count <= _CHUNK_LINES:
         render = job.stored_line if as_store else job.image_line

@@ -9,12 +9,13 @@ import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Gray = NDArray[np.uint8]
+Gray = NDArray[Any]  # uint8 (h, w); OpenCV's own types say no more than "an array"
 
 # One fixed field of unit noise; a line takes a window of it at a random place: the same look as fresh noise, at no cost.
 _NOISE_H, _NOISE_W = 512, 4096
@@ -52,14 +53,14 @@ def ink_gain(ink: Gray, strength: float, rng: random.Random) -> Gray:
     edge = min(0.85, max(0.15, 0.5 - 0.25 * strength))  # the coverage that becomes half ink; none stays none, all stays all
     gain = max(2.0, 0.5 / edge, 0.5 / (1 - edge))
     curve = np.clip(((np.arange(256) / 255 - edge) * gain + 0.5) * 255, 0, 255)
-    return cv2.LUT(soft, curve.astype(np.uint8))  # type: ignore[return-value]
+    return cv2.LUT(soft, curve.astype(np.uint8))
 
 
 def uneven_ink(ink: Gray, strength: float, rng: random.Random) -> Gray:
     """Let the ink fade in patches, as a worn ribbon or toner does; 1 takes up to all of it away."""
     clouds = _window(_cloud_field(), ink.shape, rng)
     curve = np.clip(255 - strength * 1.6 * np.maximum(np.arange(256) - 100, 0), 0, 255).astype(np.uint8)
-    return cv2.multiply(ink, cv2.LUT(clouds, curve), scale=1 / 255)  # type: ignore[return-value]
+    return cv2.multiply(ink, cv2.LUT(clouds, curve), scale=1 / 255)
 
 
 def dots(ink: Gray, strength: float, rng: random.Random) -> Gray:
@@ -75,7 +76,7 @@ def dots(ink: Gray, strength: float, rng: random.Random) -> Gray:
     x = 0.55 - 0.45 * np.cos(2 * math.pi * (np.arange(width) + 0.5) * columns / width)
     profile = np.minimum(np.outer(y, x) * 1.7, 1.0) * 255
     dotted = cv2.multiply(spread, profile.astype(np.uint8), scale=1 / 255)
-    return cv2.GaussianBlur(dotted, (0, 0), 0.35 + 0.12 * pitch)  # type: ignore[return-value]
+    return cv2.GaussianBlur(dotted, (0, 0), 0.35 + 0.12 * pitch)
 
 
 # On the page (0 = black … 255 = white) -----------------------------------------------------------------------------------
@@ -91,30 +92,30 @@ def shade(page: Gray, strength: float, rng: random.Random) -> Gray:
         along = np.abs(along - rng.random())
     across = np.linspace(0, rng.uniform(-0.3, 0.3), height, dtype=np.float32)
     factor = 255 - strength * np.clip(along[None, :] + across[:, None], 0, 1)
-    return cv2.multiply(page, factor.astype(np.uint8), scale=1 / 255)  # type: ignore[return-value]
+    return cv2.multiply(page, factor.astype(np.uint8), scale=1 / 255)
 
 
 def grain(page: Gray, strength: float, rng: random.Random) -> Gray:
     """Sensor noise; strength is its standard deviation in gray levels."""
     noise = _window(_noise_field(), page.shape, rng).astype(np.int16)
-    return cv2.addWeighted(page.astype(np.int16), 1.0, noise, strength / 32, 0, dtype=cv2.CV_8U)  # type: ignore[return-value]
+    return cv2.addWeighted(page.astype(np.int16), 1.0, noise, strength / 32, 0, dtype=cv2.CV_8U)
 
 
 def stains(page: Gray, strength: float, rng: random.Random) -> Gray:
     """Paper that is not evenly white; strength in gray levels."""
     clouds = _window(_cloud_field(), page.shape, rng)
-    return cv2.subtract(page, cv2.convertScaleAbs(clouds, alpha=strength / 255))  # type: ignore[return-value]
+    return cv2.subtract(page, cv2.convertScaleAbs(clouds, alpha=strength / 255))
 
 
 def blur(page: Gray, strength: float, rng: random.Random) -> Gray:
     """Gaussian blur; strength is sigma in pixels."""
-    return cv2.GaussianBlur(page, (0, 0), max(0.1, strength))  # type: ignore[return-value]
+    return cv2.GaussianBlur(page, (0, 0), max(0.1, strength))
 
 
 def motion(page: Gray, strength: float, rng: random.Random) -> Gray:
     """Motion blur along or across the line; strength is its length in pixels."""
     length = max(2, round(strength))
-    return cv2.blur(page, (length, 1) if rng.random() < 0.5 else (1, length))  # type: ignore[return-value]
+    return cv2.blur(page, (length, 1) if rng.random() < 0.5 else (1, length))
 
 
 def low_resolution(page: Gray, strength: float, rng: random.Random) -> Gray:
@@ -122,7 +123,7 @@ def low_resolution(page: Gray, strength: float, rng: random.Random) -> Gray:
     height, width = page.shape
     across = strength if rng.random() < 0.6 else min(1.0, strength * 1.5)
     small = cv2.resize(page, (max(2, round(width * across)), max(2, round(height * strength))), interpolation=cv2.INTER_AREA)
-    return cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)  # type: ignore[return-value]
+    return cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
 
 
 def jpeg(page: Gray, strength: float, rng: random.Random) -> Gray:
@@ -130,12 +131,12 @@ def jpeg(page: Gray, strength: float, rng: random.Random) -> Gray:
     done, data = cv2.imencode(".jpg", page, [cv2.IMWRITE_JPEG_QUALITY, round(strength)])
     if not done:
         raise RuntimeError("OpenCV could not encode a JPEG")
-    return cv2.imdecode(data, cv2.IMREAD_GRAYSCALE)  # type: ignore[return-value]
+    return np.asarray(cv2.imdecode(data, cv2.IMREAD_GRAYSCALE))
 
 
 def threshold_fixed(page: Gray, strength: float, rng: random.Random) -> Gray:
     """One bit a pixel: black below the gray level `strength`."""
-    return cv2.threshold(page, round(strength), 255, cv2.THRESH_BINARY)[1]  # type: ignore[return-value]
+    return cv2.threshold(page, round(strength), 255, cv2.THRESH_BINARY)[1]
 
 
 def threshold_otsu(page: Gray, strength: float, rng: random.Random) -> Gray:
@@ -147,7 +148,7 @@ def threshold_otsu(page: Gray, strength: float, rng: random.Random) -> Gray:
 def threshold_adaptive(page: Gray, strength: float, rng: random.Random) -> Gray:
     """One bit a pixel, black where darker than the surroundings by `strength` gray levels."""
     block = 2 * max(7, page.shape[0] // 4) + 1
-    return cv2.adaptiveThreshold(page, 255, cv2.ADAPTIVE_THRESH_MEAN_C, cv2.THRESH_BINARY, block, strength)  # type: ignore[return-value]
+    return cv2.adaptiveThreshold(page, 255, cv2.ADAPTIVE_THRESH_MEAN_C, cv2.THRESH_BINARY, block, strength)
 
 
 def speckle(page: Gray, strength: float, rng: random.Random) -> Gray:
@@ -156,7 +157,7 @@ def speckle(page: Gray, strength: float, rng: random.Random) -> Gray:
     # Upper tail of the normal distribution, in steps of 1/32 standard deviation.
     share = min(0.2, strength / 1000)
     limit = round(32 * math.sqrt(max(0.0, -2 * math.log(max(1e-6, share * 2.5)))))
-    pepper = (field > min(126, limit)).astype(np.uint8)
+    pepper: Gray = (field > min(126, limit)).astype(np.uint8)
     salt = field < -min(126, limit)
     if rng.random() < 0.5:
         pepper = cv2.dilate(pepper, np.ones((rng.randint(1, 2), rng.randint(1, 2)), np.uint8))
@@ -229,37 +230,56 @@ RECIPES: Mapping[str, Recipe] = {
     "gray": Recipe(
         0.15, (205, 252), (10, 90), 0.5,
         (Step(ink_gain, 0.4, -0.5, 0.8), Step(uneven_ink, 0.1, 0.1, 0.5)),
-        (Step(stains, 0.3, 4, 20), Step(shade, 0.4, 5, 40), Step(blur, 0.8, 0.3, 1.0), Step(grain, 0.8, 1, 7), Step(jpeg, 0.7, 40, 92)),
+        (
+            Step(stains, 0.3, 4, 20), Step(shade, 0.4, 5, 40), Step(blur, 0.8, 0.3, 1.0), Step(grain, 0.8, 1, 7),
+            Step(jpeg, 0.7, 40, 92),
+        ),
     ),
     "bilevel": Recipe(
         0.25, (235, 255), (0, 60), 0.5, _BITONAL_INK,
-        (Step(blur, 0.6, 0.3, 0.8), Step(grain, 0.7, 2, 12), Step(threshold_otsu, 0.85, -25, 30), Step(threshold_fixed, 1.0, 100, 190), Step(speckle, 0.12, 0.2, 2)),
+        (
+            Step(blur, 0.6, 0.3, 0.8), Step(grain, 0.7, 2, 12), Step(threshold_otsu, 0.85, -25, 30),
+            Step(threshold_fixed, 1.0, 100, 190), Step(speckle, 0.12, 0.2, 2),
+        ),
     ),
     "bilevel_noisy": Recipe(
         0.09, (210, 245), (10, 80), 0.6, _BITONAL_INK,
         (
             Step(stains, 0.4, 5, 30), Step(blur, 0.7, 0.3, 1.1), Step(grain, 1.0, 8, 28),
-            Step(threshold_adaptive, 0.15, 15, 40), Step(threshold_otsu, 1.0, -30, 25), Step(speckle, 0.8, 0.5, 9), Step(dirt, 0.4, 2, 12),
+            Step(threshold_adaptive, 0.15, 15, 40), Step(threshold_otsu, 1.0, -30, 25), Step(speckle, 0.8, 0.5, 9),
+            Step(dirt, 0.4, 2, 12),
         ),
     ),
     "fax": Recipe(
         0.05, (240, 255), (0, 50), 0.6, _BITONAL_INK,
-        (Step(low_resolution, 0.8, 0.5, 0.85), Step(grain, 0.6, 3, 15), Step(threshold_otsu, 0.8, -25, 25), Step(threshold_fixed, 1.0, 110, 190), Step(speckle, 0.3, 0.3, 4)),
+        (
+            Step(low_resolution, 0.8, 0.5, 0.85), Step(grain, 0.6, 3, 15), Step(threshold_otsu, 0.8, -25, 25),
+            Step(threshold_fixed, 1.0, 110, 190), Step(speckle, 0.3, 0.3, 4),
+        ),
     ),
     "faded": Recipe(
         0.08, (205, 250), (105, 185), 0.5,
         (Step(ink_gain, 0.5, -0.7, 0.3), Step(uneven_ink, 0.3, 0.1, 0.5)),
-        (Step(stains, 0.3, 4, 15), Step(shade, 0.5, 5, 30), Step(blur, 0.8, 0.3, 0.9), Step(grain, 0.9, 1, 7), Step(jpeg, 0.7, 45, 90)),
+        (
+            Step(stains, 0.3, 4, 15), Step(shade, 0.5, 5, 30), Step(blur, 0.8, 0.3, 0.9), Step(grain, 0.9, 1, 7),
+            Step(jpeg, 0.7, 45, 90),
+        ),
     ),
     "photocopy": Recipe(
         0.08, (225, 255), (0, 50), 0.6,
         (Step(ink_gain, 1.0, 0.2, 1.6), Step(uneven_ink, 0.25, 0.1, 0.5)),
-        (Step(blur, 0.9, 0.4, 1.2), Step(grain, 0.7, 2, 14), Step(dirt, 0.8, 2, 20), Step(threshold_otsu, 0.75, -20, 40), Step(speckle, 0.5, 0.2, 3)),
+        (
+            Step(blur, 0.9, 0.4, 1.2), Step(grain, 0.7, 2, 14), Step(dirt, 0.8, 2, 20),
+            Step(threshold_otsu, 0.75, -20, 40), Step(speckle, 0.5, 0.2, 3),
+        ),
     ),
     "showthrough": Recipe(
         0.06, (205, 250), (10, 80), 0.5,
         (Step(ink_gain, 0.3, -0.4, 0.7),),
-        (Step(shade, 0.3, 5, 30), Step(blur, 0.7, 0.3, 0.8), Step(grain, 0.9, 1, 7), Step(threshold_adaptive, 0.06, 15, 30), Step(jpeg, 0.7, 45, 90)),
+        (
+            Step(shade, 0.3, 5, 30), Step(blur, 0.7, 0.3, 0.8), Step(grain, 0.9, 1, 7),
+            Step(threshold_adaptive, 0.06, 15, 30), Step(jpeg, 0.7, 45, 90),
+        ),
     ),
     "dotmatrix": Recipe(
         0.06, (205, 252), (10, 110), 0.5,
@@ -274,6 +294,9 @@ RECIPES: Mapping[str, Recipe] = {
     "photo": Recipe(
         0.04, (150, 235), (15, 80), 1.2,
         (Step(ink_gain, 0.3, -0.4, 0.6),),
-        (Step(shade, 1.0, 20, 110), Step(stains, 0.4, 4, 25), Step(blur, 0.9, 0.4, 1.2), Step(motion, 0.2, 2, 4), Step(grain, 0.9, 1, 8), Step(jpeg, 0.9, 45, 90)),
+        (
+            Step(shade, 1.0, 20, 110), Step(stains, 0.4, 4, 25), Step(blur, 0.9, 0.4, 1.2), Step(motion, 0.2, 2, 4),
+            Step(grain, 0.9, 1, 8), Step(jpeg, 0.9, 45, 90),
+        ),
     ),
 }  # fmt: skip

@@ -170,8 +170,8 @@ def _font_files(folders: Iterable[Path]) -> list[Path]:
 
 def _locate(rows: Sequence[dict[str, str]]) -> dict[str, dict[str, str]]:
     on_system: dict[str, str] = {}
-    for path in _font_files(system_font_folders()):
-        on_system.setdefault(path.name, str(path))
+    for found in _font_files(system_font_folders()):
+        on_system.setdefault(found.name, str(found))
     located: dict[str, dict[str, str]] = {}
     for row in rows:
         path = row["file"] if Path(row["file"]).is_file() else on_system.get(row["file"], row["file"])

@@ -51,7 +51,7 @@ class Style:
 class RenderedLine:
     """A line's crop, uint8 (h, w, 3) RGB with three equal channels, its text, and how it was made."""
 
-    crop: NDArray[np.uint8]
+    crop: NDArray[Any]
     text: Text
     made: Mapping[str, Any]
 
@@ -123,15 +123,13 @@ def _render(rng: random.Random, text: Text, face: FontFace, geometry: Geometry, 
     if rng.random() < style.inverse:
         crop = 255 - crop
     made = {"damage": name, "font": face.name, "dpi": dpi, "points": points, "crop": crop_mode, "kind": text.kind}
-    return RenderedLine(cv2.cvtColor(np.ascontiguousarray(crop), cv2.COLOR_GRAY2RGB), text, made)  # type: ignore[arg-type]
+    return RenderedLine(cv2.cvtColor(np.ascontiguousarray(crop), cv2.COLOR_GRAY2RGB), text, made)
 
 
 # Drawing ------------------------------------------------------------------------------------------------------------------
 
 
-def _draw_cells(
-    rng: random.Random, face: FontFace, text: Text, geometry: Geometry, stretch: float
-) -> tuple[Text, Gray] | None:
+def _draw_cells(rng: random.Random, face: FontFace, text: Text, geometry: Geometry, stretch: float) -> tuple[Text, Gray] | None:
     """Draw the cells at EM_PX pixels an em; return the text that was drawn and its ink, uint8 (h, w).
 
     What does not fit the geometry's width is left out: first the gaps shrink, then words go.
@@ -233,7 +231,7 @@ def _draw_text(
 def _scaled(ink: Gray, scale_x: float, scale_y: float) -> Gray:
     height, width = ink.shape
     size = max(2, round(width * scale_x)), max(2, round(height * scale_y))
-    return cv2.resize(ink, size, interpolation=cv2.INTER_AREA if scale_y < 1 else cv2.INTER_LINEAR)  # type: ignore[return-value]
+    return cv2.resize(ink, size, interpolation=cv2.INTER_AREA if scale_y < 1 else cv2.INTER_LINEAR)
 
 
 def _angle(rng: random.Random, recipe: Recipe) -> float:
@@ -249,7 +247,7 @@ def _rotated(ink: Gray, angle: float) -> Gray:
     tall = height + 2 * math.ceil(abs(math.tan(math.radians(angle))) * width / 2)
     matrix = cv2.getRotationMatrix2D((width / 2, height / 2), angle, 1.0)
     matrix[1, 2] += (tall - height) / 2
-    return cv2.warpAffine(ink, matrix, (width, tall), flags=cv2.INTER_LINEAR)  # type: ignore[return-value]
+    return cv2.warpAffine(ink, matrix, (width, tall), flags=cv2.INTER_LINEAR)
 
 
 def _surroundings(rng: random.Random, own: Gray, em_px: float, style: Style) -> Gray | None:
@@ -284,7 +282,7 @@ def _surroundings(rng: random.Random, own: Gray, em_px: float, style: Style) -> 
 def _on_paper(rng: random.Random, ink: Gray, recipe: Recipe) -> Gray:
     paper, black = rng.randint(*recipe.paper), rng.randint(*recipe.ink)
     curve = paper - (paper - black) * np.arange(256) / 255
-    return cv2.LUT(ink, np.clip(curve, 0, 255).astype(np.uint8))  # type: ignore[return-value]
+    return cv2.LUT(ink, np.clip(curve, 0, 255).astype(np.uint8))
 
 
 def _show_through(rng: random.Random, page: Gray, own: Gray) -> Gray:
@@ -293,7 +291,7 @@ def _show_through(rng: random.Random, page: Gray, own: Gray) -> Gray:
     other_side = cv2.GaussianBlur(cv2.flip(own, 1), (0, 0), rng.uniform(0.6, 1.8))
     shift = np.array([[1, 0, rng.uniform(-0.5, 0.5) * width], [0, 1, rng.uniform(-0.6, 0.6) * height]], dtype=np.float32)
     other_side = cv2.warpAffine(other_side, shift, (width, height), borderMode=cv2.BORDER_WRAP)
-    return cv2.subtract(page, cv2.convertScaleAbs(other_side, alpha=rng.uniform(0.06, 0.3)))  # type: ignore[return-value]
+    return cv2.subtract(page, cv2.convertScaleAbs(other_side, alpha=rng.uniform(0.06, 0.3)))
 
 
 def _is_legible(crop: Gray, ink: Gray, em_px: float) -> bool:
