@@ -72,13 +72,14 @@ class Job:
         """Render line `index` as it stands on the page, before any resize."""
         drawn = render_line(random.Random(f"{self.seed}:{index}"), self.source, self.fonts, self.geometry, self.style)
         extra = {key: value for key, value in drawn.made.items() if key != "damage"}
+        name = f"synth-{self.seed}-{index:07d}"
         row = LineRow(
-            id=f"synth-{self.seed}-{index:07d}",
+            id=name,
             image="",
             text=drawn.text.label,
             language=drawn.text.language,
             subset=str(drawn.made["damage"]),
-            source=f"synth-{self.seed}",
+            source=name,  # a document of its own: a split may put any line on either side
             extra=extra,
         )
         return drawn, row

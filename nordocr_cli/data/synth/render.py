@@ -21,7 +21,7 @@ from nordocr_cli.data.synth.damage import RECIPES, Gray, Recipe
 from nordocr_cli.data.synth.fonts import EM_PX, FontFace, FontPicker, open_font
 from nordocr_cli.data.synth.texts import Text, TextSource
 from nordocr_cli.errors import DataError, UsageError, nearest
-from nordocr_cli.geometry import Geometry
+from nordocr_cli.geometry import Geometry, frames_needed
 
 # The drawing area above and below the baseline, in em: room for rings on capitals, descenders and a share of the neighbours.
 _ABOVE_EM, _BELOW_EM = 1.5, 1.0
@@ -120,6 +120,8 @@ def _render(rng: random.Random, text: Text, face: FontFace, geometry: Geometry, 
     crop = page[top:bottom, left:right]
     if not _is_legible(crop, own[top:bottom, left:right], em_px):
         return None
+    if frames_needed(text.label) > geometry.out_length(geometry.line_width(*crop.shape[:2])):
+        return None  # CTC could not write it
     if rng.random() < style.inverse:
         crop = 255 - crop
     made = {"damage": name, "font": face.name, "dpi": dpi, "points": points, "crop": crop_mode, "kind": text.kind}
