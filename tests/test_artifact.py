@@ -10,7 +10,9 @@ from nordocr_cli.charset import NORDIC, NORDIC_EXT
 from nordocr_cli.errors import ArtifactError, UsageError
 from nordocr_cli.geometry import Geometry
 
-CONTRACT = Contract(NORDIC, Geometry(), {"name": "svtrv2", "size": "base"}, {"name": "x"}, trained_widths=(8, 1024), parent_sha256="ab")
+CONTRACT = Contract(
+    NORDIC, Geometry(), {"name": "svtrv2", "size": "base"}, {"name": "x"}, trained_widths=(8, 1024), parent_sha256="ab"
+)
 
 
 def test_round_trip_through_metadata():

@@ -16,7 +16,9 @@ def test_widths_follow_the_guides_rule(height, width):
     assert GUIDE.line_width(height, width) == expected
 
 
-@pytest.mark.parametrize(("height", "width", "line_width"), [(32, 128, 128), (64, 900, 448), (32, 3, 4), (32, 5000, 1024), (64, 15, 8)])
+@pytest.mark.parametrize(
+    ("height", "width", "line_width"), [(32, 128, 128), (64, 900, 448), (32, 3, 4), (32, 5000, 1024), (64, 15, 8)]
+)
 def test_worked_widths(height, width, line_width):
     assert GUIDE.line_width(height, width) == line_width
     assert GUIDE.natural_width(64, 13) == 4

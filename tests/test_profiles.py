@@ -109,7 +109,9 @@ def test_every_wrong_value_is_named(assignment, words):
 
 
 def test_precedence_and_origins():
-    found = load_profile("svtrv2-1024", ["train.lr=1e-3", "train.seed=5"], {"train.seed": 9, "data.train": ["a.lmdb"], "train.epochs": None})
+    found = load_profile(
+        "svtrv2-1024", ["train.lr=1e-3", "train.seed=5"], {"train.seed": 9, "data.train": ["a.lmdb"], "train.epochs": None}
+    )
     assert (found.profile.train.lr, found.profile.train.seed, found.profile.train.epochs) == (1e-3, 9, 20)
     origins = {k: found.origins[k] for k in ("train.lr", "train.seed", "train.epochs", "geometry.pad_value", "train.grad_clip")}
     assert origins == {

@@ -21,7 +21,11 @@ print("HEAVY", code, [m for m in {heavy!r} if m in sys.modules], file=sys.stderr
 
 def run(*args):
     done = subprocess.run(
-        [sys.executable, "-c", PROBE.format(heavy=HEAVY), json.dumps(args)], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", PROBE.format(heavy=HEAVY), json.dumps(args)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     return done.stdout, done.stderr.strip().splitlines()[-1]
 
