@@ -52,6 +52,10 @@ class Job:
     style: Style = field(default_factory=Style)
     resamplers: Mapping[Resampler, float] | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What a worker gets: the corpus that was read, but not the sources drawn from it."""
+        return {key: value for key, value in self.__dict__.items() if key not in ("source", "fonts")}
+
     @cached_property
     def corpus(self) -> Corpus:
         """The corpus read from `texts`, empty without one."""

@@ -115,7 +115,7 @@ class TextSource:
             kind, _, generate = rng.choices(self._generators, [weight for _, weight, _ in self._generators])[0]
             vocabulary = VOCABULARIES.get({"nn": "no"}.get(language, language), VOCABULARIES["sv"])
             cells = self._fit(vary_case(rng, generate(rng, language, vocabulary)))
-            if cells and not any(self._foreign.search(cell) for cell in cells):
+            if cells and not self._foreign.search(" ".join(cells)):
                 return Text(cells, language, kind)
         raise DataError(f"charset {self.charset.name!r} can hardly write any line: 100 texts in a row had characters outside it")
 

@@ -1,0 +1,89 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from nordocr_cli.charset import NORDIC
+from nordocr_cli.core.synth import RESAMPLERS, Job, prepare_job, preview, synthesize
+from nordocr_cli.data.store import LineStore
+from nordocr_cli.errors import DataError, UsageError
+from nordocr_cli.geometry import Geometry
+
+FONT_LIST = Path(__file__).parents[2] / "samples" / "train" / "fonts.tsv"
+GEOMETRY = Geometry(max_width=512)
+
+
+@pytest.fixture(scope="module")
+def job() -> Job:
+    try:
+        return prepare_job(GEOMETRY, NORDIC, seed=11, fonts=FONT_LIST, resamplers=RESAMPLERS)[0]
+    except DataError:
+        pytest.skip("neither DejaVu nor Liberation is installed (apt-get install fonts-dejavu fonts-liberation)")
+
+
+def test_a_store_is_the_same_whatever_the_number_of_workers(job: Job, tmp_path: Path) -> None:
+    count = 200  # more than one chunk
+    results = [synthesize(tmp_path / f"{workers}.lmdb", job, count, workers=workers) for workers in (1, 2)]
+    with LineStore(results[0].output) as one, LineStore(results[1].output) as two:
+        assert one.header.content_sha256 == two.header.content_sha256
+        assert len(one) == count
+        assert one.header.geometry == GEOMETRY
+        assert len({one.row(i).id for i in range(count)}) == count
+        assert all(not NORDIC.missing(one.row(i).text) for i in range(count))
+        assert {one.row(i).extra["resampler"] for i in range(count)} == set(RESAMPLERS)
+        # A line is the same alone, too.
+        encoded, row = job.stored_line(150)
+        assert row.text == one.row(150).text
+        assert (cv2.imdecode(np.frombuffer(encoded.png, np.uint8), cv2.IMREAD_GRAYSCALE) == one.image(150)[..., 0]).all()
+    assert sum(results[0].languages.values()) == count
+    assert results[0].to_json()["widths"]["max"] <= 512
+
+
+def test_another_seed_gives_other_lines(job: Job) -> None:
+    other = Job(12, job.geometry, job.charset, job.faces)
+    assert [job.line(i)[1].text for i in range(5)] != [other.line(i)[1].text for i in range(5)]
+
+
+def test_a_folder_has_images_labels_and_a_manifest_that_agree(job: Job, tmp_path: Path) -> None:
+    folder = tmp_path / "lines"
+    synthesize(folder, job, 12)
+    rows = [json.loads(line) for line in (folder / "manifest.jsonl").read_text(encoding="utf-8").splitlines()]
+    labels = [line.split("\t") for line in (folder / "labels.tsv").read_text(encoding="utf-8").splitlines()]
+    assert [[row["image"], row["text"]] for row in rows] == labels
+    assert len({row["source"] for row in rows}) == 12, "a split goes by source"
+    for row, (drawn, _) in zip(rows, map(job.line, range(12)), strict=True):
+        picture = cv2.imread(str(folder / row["image"]), cv2.IMREAD_UNCHANGED)
+        assert picture is not None
+        assert picture.ndim == 2, "gray, one channel"
+        assert (picture == drawn.crop[..., 0]).all()
+    synthesize(folder, job, 3)  # a folder of rendered lines may be replaced
+    assert len(list((folder / "images").iterdir())) == 3
+
+
+def test_what_is_not_ours_is_not_replaced(job: Job, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine", encoding="utf-8")
+    with pytest.raises(UsageError, match="nothing was deleted"):
+        synthesize(tmp_path, job, 1)
+    assert (tmp_path / "notes.txt").read_text(encoding="utf-8") == "mine"
+
+
+def test_nothing_is_left_when_rendering_fails(job: Job, tmp_path: Path) -> None:
+    poor = Job(1, job.geometry, job.charset, (replace(job.faces[0], characters=frozenset("q")),))
+    with pytest.raises(DataError, match="--fonts"):
+        synthesize(tmp_path / "x.lmdb", poor, 5)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_corpus_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--texts"):
+        prepare_job(GEOMETRY, NORDIC, seed=1, texts=tmp_path / "nowhere")
+
+
+def test_a_preview_shows_every_line_at_the_height_of_the_geometry(job: Job) -> None:
+    sheet = cv2.imdecode(np.frombuffer(preview(job, 6), np.uint8), cv2.IMREAD_COLOR)
+    assert sheet is not None
+    assert sheet.shape[0] == 6 * (32 + 24) + 4
+    assert sheet.shape[1] >= 600
