@@ -1,0 +1,86 @@
+from pathlib import Path
+
+import pytest
+
+from nordocr_cli.data.layouts import Layout, read_layout
+from nordocr_cli.errors import DataError
+from nordocr_cli.records import Box, Page, Region
+
+ALTO = """<?xml version="1.0" encoding="UTF-8"?>
+<alto xmlns="http://www.loc.gov/standards/alto/ns-v4#">
+ <Description><MeasurementUnit>pixel</MeasurementUnit>
+  <sourceImageInformation><fileName>scan.tif</fileName></sourceImageInformation></Description>
+ <Layout>
+  <Page WIDTH="2481" HEIGHT="3508"><PrintSpace><TextBlock LANG="sv">
+   <TextLine HPOS="10" VPOS="20" WIDTH="300" HEIGHT="40">
+    <String CONTENT="A&#778;re" WC="0.9"/><SP/><String CONTENT="7" WC="0.5"/><String CONTENT="811"  WC="0.7"/></TextLine>
+   <TextLine><String HPOS="10" VPOS="70" WIDTH="50" HEIGHT="30" CONTENT="förvalt"/><HYP CONTENT="-"/></TextLine>
+  </TextBlock></PrintSpace></Page>
+  <Page WIDTH="2481" HEIGHT="3508"/>
+ </Layout>
+</alto>"""
+
+PAGE = """<PcGts xmlns="http://schema.primaresearch.org/PAGE/gts/pagecontent/2019-07-15">
+ <!-- made by hand -->
+ <Page imageFilename="p1.png" imageWidth="800" imageHeight="600"><TextRegion id="r" primaryLanguage="Swedish">
+  <TextLine id="a"><Coords points="10,20 200,24 200,60 10,58"/>
+   <TextEquiv index="1"><Unicode>wrong</Unicode></TextEquiv>
+   <TextEquiv index="0" conf="0.75"><Unicode>Rätt text</Unicode></TextEquiv></TextLine>
+  <TextLine id="b"><Coords><Point x="1" y="2"/><Point x="11" y="22"/></Coords>
+   <Word><TextEquiv><Unicode>två</Unicode></TextEquiv></Word><Word><TextEquiv><Unicode>ord</Unicode></TextEquiv></Word></TextLine>
+  <TextEquiv><Unicode>the whole region</Unicode></TextEquiv>
+ </TextRegion></Page>
+</PcGts>"""
+
+
+def layout(tmp_path: Path, content: str, encoding: str = "utf-8") -> Layout:
+    path = tmp_path / "layout.xml"
+    path.write_bytes(content.encode(encoding))
+    return read_layout(path)
+
+
+def test_alto(tmp_path: Path) -> None:
+    first = Region(Box(10, 20, 300, 40), "Åre 7 811", pytest.approx(0.7))
+    second = Region(Box(10, 70, 50, 30), "förvalt-")
+    found = layout(tmp_path, ALTO)
+    assert found.pages == (Page(0, (first, second)), Page(1, ()))
+    assert (found.language, found.images, found.sizes) == ("sv", ("scan.tif",) * 2, ((3508, 2481),) * 2)
+
+
+def test_page_xml(tmp_path: Path) -> None:
+    lines = (Region(Box(10, 20, 190, 40), "Rätt text", 0.75), Region(Box(1, 2, 10, 20), "två ord"))
+    expected = Layout((Page(0, lines),), "Swedish", ("p1.png",), ((600, 800),))
+    assert layout(tmp_path, PAGE) == expected
+    assert layout(tmp_path, '<?xml version="1.0" encoding="UTF-16"?>' + PAGE, "utf-16") == expected
+    assert layout(tmp_path, "\ufeff" + PAGE) == expected
+
+
+BOMB = '<!DOCTYPE alto [<!ENTITY a "aaaaaaaa"><!ENTITY b "&a;&a;&a;&a;">]><alto><Layout>&b;</Layout></alto>'
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_a_dtd_is_refused(tmp_path: Path, encoding: str) -> None:
+    with pytest.raises(DataError, match=r"layout\.xml: it declares a DTD"):
+        layout(tmp_path, BOMB, encoding)
+    with pytest.raises(DataError, match="DTD"):
+        layout(tmp_path, '<!DOCTYPE PcGts SYSTEM "file:///etc/passwd">' + PAGE, encoding)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("<alto><Layout>", "not readable XML"),
+        ("<html/>", "root is <html>"),
+        ("<alto/>", "no Page"),
+        (ALTO.replace(">pixel<", ">mm10<"), "positions in mm10"),
+        (ALTO.replace('WIDTH="300"', 'WIDTH="wide"'), "damaged alto"),
+        (ALTO.replace('HPOS="10" VPOS="70"', ""), "damaged alto: KeyError"),
+        (PAGE.replace("10,20 200,24", "10 20"), "damaged PcGts"),
+        (PAGE.replace("10,20 200,24 200,60 10,58", "10,20 10,58"), "line 'a': bbox"),
+        (PAGE.replace('points="10,20 200,24 200,60 10,58"', ""), "line 'a': the line has no position"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path: Path, content: str, message: str) -> None:
+    with pytest.raises(DataError, match=r"layout\.xml") as caught:
+        layout(tmp_path, content)
+    assert message in str(caught.value)
