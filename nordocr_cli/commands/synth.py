@@ -78,6 +78,7 @@ def synth(
             console.json({"output": str(output), "lines": count, "seed": seed})
         else:
             console.line(f"{output}: {count} lines")
+        console.next(f"nordocr synth -o lines.lmdb --count 100000 -p {profile}")
         return
     result = synthesize(output, job, count, workers=workers, left_out=left_out, progress=console)
     if as_json:

@@ -25,7 +25,7 @@ EM_PX = 48
 _SUFFIXES = {".ttf", ".otf", ".ttc"}
 _NEVER_A_CHARACTER = "\uffff"
 _NOT_TEXT = re.compile(
-    r"symbol|dingbat|emoji|ornament|barcode|music|math|wingding|webding|icon|braille|small ?caps|\bsc\b", re.IGNORECASE
+    r"symbol|dingbat|emoji|ornament|barcode|music|math|wingding|webding|icon|braille|\bcaps\b|small ?caps|\bsc\b", re.IGNORECASE
 )
 
 # How often each kind of face is met in business documents.
