@@ -45,6 +45,7 @@ def _register() -> None:
         build_engine,
         charset,
         compare3way,
+        contract,
         data,
         doctor,
         eval,
@@ -58,6 +59,7 @@ def _register() -> None:
 
     app.add_typer(profiles.app, name="profiles")
     app.add_typer(charset.app, name="charset")
+    app.add_typer(contract.app, name="contract")
     app.command("doctor")(doctor.doctor)
     app.command("prep")(prep.prep)
     app.add_typer(data.app, name="data")

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nordocr_cli.artifact import Contract, OutputActivation, find_weights, read_contract
-from nordocr_cli.atomic import replacing, sha256_of
-from nordocr_cli.deploy.onnx_file import OnnxFile, default_onnx_path, fp16_sibling, inspect_onnx
+from nordocr_cli.atomic import replacing, sha256_of, write_json
+from nordocr_cli.deploy.onnx_file import OnnxFile, contract_path, default_onnx_path, fp16_sibling, inspect_onnx
 from nordocr_cli.deploy.parity import Case, Parity, check_parity, make_cases, shapes_to_try
 from nordocr_cli.deploy.simplify import simplify
 from nordocr_cli.errors import ArtifactError, UsageError, nearest
@@ -61,14 +61,17 @@ class ExportedFile:
     def checks(self) -> list[tuple[str, str]]:
         """The checks that this file passed, each with what was found."""
         file, parity = self.file, self.parity
-        worst = parity.worst
+        worst, aside = parity.worst, contract_path(file.path).name
         return [
             ("opset", str(file.opset)),
             ("input", f"[batch, 3, {file.contract.geometry.height}, width] float32"),
             ("output", f"[batch, seq_len, {file.contract.charset.num_classes}] float32 {file.contract.output_activation}"),
             ("ONNX full check", f"{file.nodes} nodes, no Loop or If, one file, {file.precision} weights, all finite"),
             ("onnxsim", self.simplification),
-            ("contract", f"charset {file.contract.charset.name}, height {file.contract.geometry.height}, weights' sha256"),
+            (
+                "contract",
+                f"charset {file.contract.charset.name}, height {file.contract.geometry.height}, weights' sha256; {aside}",
+            ),
             (
                 "parity with torch",
                 f"max diff {worst.max_diff:.1e} at {worst}, below {worst.tolerance:.1e}; best class equal in "
@@ -218,4 +221,6 @@ def _export_one(
                     raise
                 words = f"its result failed a check and was dropped ({error})"
                 progress.warn(f"onnxsim: {words}")
-    return ExportedFile(replace(file, path=path), nodes_before, words, parity)
+    file = replace(file, path=path)
+    write_json(contract_path(path), file.sidecar())
+    return ExportedFile(file, nodes_before, words, parity)

@@ -6,7 +6,7 @@ is asked after every export and before every engine.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from nordocr_cli.artifact import Contract, contract_from_metadata
 from nordocr_cli.atomic import sha256_of
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import onnx
 
 INPUT_NAME, OUTPUT_NAME = "input", "output"
+SIDECAR_SCHEMA = 1
 INPUT_AXES, OUTPUT_AXES = {0: "batch", 3: "width"}, {0: "batch", 1: "seq_len"}
 # What the parsers of TensorRT 10, 11 and RTX document; beyond it they accept a file without looking.
 _OPSETS = range(17, 24)
@@ -35,10 +36,26 @@ class OnnxFile:
     precision: Literal["fp32", "fp16"]
     contract: Contract
 
+    def sidecar(self) -> dict[str, Any]:
+        """Return what the JSON beside the model says, for a host that does not parse ONNX metadata."""
+        geometry, classes = self.contract.geometry, self.contract.charset.num_classes
+        return {
+            "schema": SIDECAR_SCHEMA,
+            "model": {"name": self.path.name, "sha256": self.sha256, "size_bytes": self.size_bytes, "opset": self.opset},
+            "input": {"name": INPUT_NAME, "shape": ["batch", 3, geometry.height, "width"], "dtype": "float32"},
+            "output": {"name": OUTPUT_NAME, "shape": ["batch", "seq_len", classes], "dtype": "float32"},
+            "contract": self.contract.to_json(),
+        }
+
 
 def default_onnx_path(profile: Profile) -> Path:
     """Where `export` writes and `build-engine` looks when no path is given, e.g. models/svtrv2-1024/recognize_svtrv2.onnx."""
     return Path("models") / profile.name / f"recognize_{profile.model.name.replace('-', '_')}.onnx"
+
+
+def contract_path(onnx: Path) -> Path:
+    """The JSON beside an ONNX model that repeats its contract: model.contract.json."""
+    return onnx.with_suffix(".contract.json")
 
 
 def fp16_sibling(path: Path) -> Path:

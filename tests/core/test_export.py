@@ -21,7 +21,8 @@ SMALL = ((1, 32), (2, 128))
 
 def test_both_forms_are_written(tiny_checkpoint, tiny_onnx):
     """001-38: names, dynamic axes and a true opset 17, in one file each; beside the fp32 model its fp16 form for engines."""
-    assert sorted(p.name for p in tiny_onnx.parent.iterdir()) == ["best.safetensors", "model.fp16.onnx", "model.onnx"]
+    models = ["model.contract.json", "model.fp16.contract.json", "model.fp16.onnx", "model.onnx"]
+    assert sorted(p.name for p in tiny_onnx.parent.glob("model*")) == models
     for name, precision in (("model.onnx", "fp32"), ("model.fp16.onnx", "fp16")):
         model = onnx.load(tiny_onnx.with_name(name))
         assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", 17)]

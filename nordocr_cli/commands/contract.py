@@ -1,0 +1,63 @@
+"""`nordocr contract show|verify`: what an artifact says of itself, and whether two say the same."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nordocr_cli import options
+from nordocr_cli.console import Console
+
+app = typer.Typer(help="Show and compare what models, engines and charset files say of themselves.", no_args_is_help=True)
+_KINDS = "A run, .safetensors, .onnx, .engine, the JSON beside it, a dictionary .txt or a charset.rs."
+A = Annotated[Path, typer.Argument(metavar="A", help=_KINDS)]
+B = Annotated[Path, typer.Argument(metavar="B", help="Another one.")]
+
+
+@app.command()
+def show(file: A, as_json: options.Json = False, quiet: options.Quiet = False) -> None:
+    """Show the charset, geometry, network, output and parent of an artifact; with --json its whole profile too.
+
+    Example: nordocr contract show recognize_svtrv2_1024.onnx
+    """
+    from nordocr_cli.core.contract import read_side
+
+    console = Console(quiet=quiet, as_json=as_json)
+    side = read_side(file)
+    if as_json:
+        console.json(side.to_json())
+        return
+    parent = side.contract.parent_sha256 if side.contract else None
+    rows = [("charset", f"{side.charset.name}, {side.charset.num_classes} classes, sha256 {side.charset.sha256}")]
+    hidden = ("charset", "schema", "profile")
+    rows += [(key, str(value)) for key, value in side.fields().items() if key.split(".")[0] not in hidden]
+    rows += [("parent_sha256", str(parent))] if side.contract else []
+    console.table(str(side.path), ("field", "value"), rows)
+    console.next(f"nordocr contract verify {file} OTHER")
+
+
+@app.command()
+def verify(a: A, b: B, as_json: options.Json = False, quiet: options.Quiet = False) -> None:
+    """Compare two artifacts field by field, charsets class by class; exit 3 naming each difference.
+
+    Precision, trained widths and the profile's training values may differ: they are shown and do not fail.
+
+    Example: nordocr contract verify runs/svtrv2-1024 recognize_svtrv2_1024.onnx
+    """
+    from nordocr_cli.core.contract import compare_contracts
+    from nordocr_cli.errors import ArtifactError
+
+    console = Console(quiet=quiet, as_json=as_json)
+    found = compare_contracts(a, b)
+    if as_json:
+        console.json(found.to_json())
+    for line in found.own:
+        console.note(f"of its own: {line}")
+    if found.differences:
+        shown = "\n  ".join(found.differences[:40])
+        more = f"\n  and {len(found.differences) - 40} more" if len(found.differences) > 40 else ""
+        raise ArtifactError(f"{a} and {b} differ in {len(found.differences)} points (A / B):\n  {shown}{more}")
+    if not as_json:
+        what = "fields" if found.a.contract and found.b.contract else "characters"
+        console.line(f"{a} and {b} agree in {found.compared} {what}; {found.lineage}")
+    console.next(f"nordocr contract show {b}")

@@ -1,0 +1,141 @@
+"""What two artifacts say of themselves, side by side: charset, geometry, network, output, and which was made from which."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nordocr_cli.artifact import Contract, contract_from_json, find_weights, read_contract
+from nordocr_cli.atomic import sha256_of
+from nordocr_cli.charset import Charset, differences, load_charset
+from nordocr_cli.deploy.engine_file import read_sidecar
+from nordocr_cli.errors import ArtifactError, UsageError
+from nordocr_cli.profile import flatten
+
+_CHARSET_SUFFIXES = (".txt", ".rs")
+# What each file may have of its own: fp16 weights beside fp32 ones, another learning rate.
+_OWN = ("precision", "trained_widths", "profile")
+
+
+@dataclass(frozen=True)
+class Side:
+    """One artifact. `contract` is None for a dictionary or charset.rs, which holds only classes; `sha256` is that of the
+    artifact's bytes (of the model that a contract JSON describes), None where there is none."""
+
+    path: Path
+    charset: Charset
+    contract: Contract | None = None
+    sha256: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the contract as plain JSON values, or of a charset file its classes."""
+        contract = self.contract.to_json() if self.contract else {"charset": {"characters": self.charset.characters}}
+        return {"path": str(self.path), "sha256": self.sha256, **contract}
+
+    def fields(self) -> dict[str, Any]:
+        """Return the fields by dotted key, the charset as one hash and the parent left out."""
+        if self.contract is None:
+            return {}
+        table = {**self.contract.to_json(), "charset": self.charset.sha256}
+        del table["parent_sha256"]
+        return flatten(table)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What two artifacts disagree on. `differences` would break whoever takes one for the other; `own` is what either may have
+    of its own (precision, trained widths, the rest of the profile); `lineage` says in words which was made from which."""
+
+    a: Side
+    b: Side
+    compared: int
+    differences: tuple[str, ...]
+    own: tuple[str, ...]
+    lineage: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the comparison as plain JSON values."""
+        return {
+            "a": str(self.a.path),
+            "b": str(self.b.path),
+            "same": not self.differences,
+            "fields_compared": self.compared,
+            "differences": list(self.differences),
+            "own": list(self.own),
+            "lineage": self.lineage,
+        }
+
+
+def read_side(path: Path) -> Side:
+    """Read what `path` says of itself: weights, a run folder, an ONNX model, an engine, the JSON beside either, a dictionary
+    (.txt) or a charset.rs. The network is not loaded.
+
+    Raises UsageError when there is no such file, ArtifactError when it carries no contract, is damaged, or is not the file
+    that the JSON beside it describes.
+    """
+    if path.suffix in _CHARSET_SUFFIXES:
+        return Side(path, load_charset(str(path)))
+    path = find_weights(path)
+    if path.suffix == ".json":
+        return _described(path)
+    if path.suffix == ".engine":
+        read_sidecar(path)
+    contract = read_contract(path)
+    return Side(path, contract.charset, contract, sha256_of(path))
+
+
+def _described(path: Path) -> Side:
+    """Read model.contract.json or ENGINE.json."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+        described = value.get("model") or value["engine"]
+        beside, sha256 = path.with_name(described["name"]), str(described["sha256"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ArtifactError(
+            f"{path} describes no model ({type(error).__name__}: {error}); give the JSON that export or build-engine writes"
+        ) from error
+    if beside.is_file() and sha256_of(beside) != sha256:
+        raise ArtifactError(f"{beside} is not the file that {path.name} describes (another sha256); make it again")
+    contract = contract_from_json(value.get("contract"), str(path))
+    return Side(path, contract.charset, contract, sha256)
+
+
+def compare_contracts(a: Path, b: Path) -> Comparison:
+    """Compare two artifacts field by field; charsets class by class. Raises what `read_side` raises, UsageError for a file
+    that is compared with itself."""
+    if a.exists() and b.exists() and a.samefile(b):
+        raise UsageError(f"{a} and {b} are the same file")
+    left, right = read_side(a), read_side(b)
+    found = [f"charset: {line}" for line in differences(left.charset, right.charset)]
+    mine, theirs = left.fields(), right.fields()
+    if not mine or not theirs:
+        return Comparison(left, right, len(left.charset.characters), tuple(found), (), "a charset file has no parent")
+    own: list[str] = []
+    for key in dict.fromkeys([*mine, *theirs]):
+        one, other = mine.get(key, "not there"), theirs.get(key, "not there")
+        if key != "charset" and one != other:
+            (own if key.split(".")[0] in _OWN else found).append(f"{key}: {one} / {other}")
+    lineage, broken = _lineage(left, right)
+    if broken:
+        found.append(f"parent_sha256: {lineage}")
+    return Comparison(left, right, len(mine.keys() | theirs.keys()), tuple(found), tuple(own), lineage)
+
+
+def _lineage(a: Side, b: Side) -> tuple[str, bool]:
+    """Say which was made from which, and whether that is a fault: an ONNX beside weights that it was not exported from."""
+    assert a.contract is not None
+    assert b.contract is not None
+    parents = a.contract.parent_sha256, b.contract.parent_sha256
+    if a.sha256 == b.sha256:
+        return f"{a.path.name} and {b.path.name} speak of the same bytes", False
+    for child, parent, named in ((b, a, parents[1]), (a, b, parents[0])):
+        if named == parent.sha256:
+            return f"{child.path.name} was made from {parent.path.name}", False
+    if parents[0] is not None and parents[0] == parents[1]:
+        return "both were made from the same parent", False
+    suffixes = {a.path.suffix: a, b.path.suffix: b}
+    for parent_suffix, child_suffix in ((".safetensors", ".onnx"), (".onnx", ".engine")):
+        if {parent_suffix, child_suffix} == set(suffixes):
+            child, parent = suffixes[child_suffix], suffixes[parent_suffix]
+            return f"{child.path.name} was not made from {parent.path.name}, but from another {parent_suffix} file", True
+    return "neither was made from the other", False

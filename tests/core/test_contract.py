@@ -1,0 +1,97 @@
+import json
+from dataclasses import replace
+
+import pytest
+
+from nordocr_cli.artifact import read_contract
+from nordocr_cli.atomic import sha256_of, write_json
+from nordocr_cli.charset import NORDIC, NORDIC_EXT
+from nordocr_cli.core.contract import compare_contracts, read_side
+from nordocr_cli.errors import ArtifactError, UsageError
+from nordocr_cli.models.weights import load_weights, save_weights
+
+RUST = "pub static CTC_CHARSET: &[char] = &[{}];"
+
+
+@pytest.fixture
+def engine(tiny_onnx, tmp_path):
+    """An engine's bytes with the sidecar that build-engine writes beside them."""
+    path = tmp_path / "m_sm120.rtx.engine"
+    path.write_bytes(b"vtrt" + bytes(100))
+    contract = replace(read_contract(tiny_onnx), parent_sha256=sha256_of(tiny_onnx))
+    sidecar = {"schema": 1, "engine": {"name": path.name, "sha256": sha256_of(path)}, "contract": contract.to_json()}
+    write_json(tmp_path / "m_sm120.rtx.engine.json", sidecar)
+    return path
+
+
+def test_the_contract_travels_from_weights_to_engine(tiny_checkpoint, tiny_onnx, engine):
+    half = tiny_onnx.with_name("model.fp16.onnx")
+    for a, b, said in (
+        (tiny_checkpoint.parent, tiny_onnx, "model.onnx was made from best.safetensors"),
+        (tiny_onnx, tiny_checkpoint, "model.onnx was made from best.safetensors"),
+        (tiny_onnx, engine, "m_sm120.rtx.engine was made from model.onnx"),
+        (tiny_onnx, half, "both were made from the same parent"),
+        (tiny_onnx, tiny_onnx.with_name("model.contract.json"), "speak of the same bytes"),
+        (engine, engine.with_name(engine.name + ".json"), "speak of the same bytes"),
+        (tiny_checkpoint, engine, "neither was made from the other"),
+    ):
+        found = compare_contracts(a, b)
+        assert found.differences == ()
+        assert said in found.lineage
+        assert found.to_json()["same"] is True
+    assert compare_contracts(tiny_onnx, half).own == ("precision: fp32 / fp16",)
+
+
+def test_each_difference_is_named(tiny_checkpoint, tiny_onnx, tmp_path):
+    state, contract = load_weights(tiny_checkpoint)
+    other = replace(
+        contract,
+        charset=NORDIC_EXT,
+        geometry=replace(contract.geometry, pad_value=0, resampler="area"),
+        output_activation="softmax",
+        trained_widths=(32, 512),
+    )
+    save_weights(tmp_path / "other.safetensors", state, other)
+    found = compare_contracts(tiny_onnx, tmp_path / "other.safetensors")
+    assert found.differences[0].startswith("charset: class 126: nordic has nothing, nordic-ext has 'Á' (U+00C1")
+    assert found.differences[-4:] == (
+        "geometry.pad_value: 255 / 0",
+        "geometry.resampler: linear / area",
+        "output_activation: logits / softmax",
+        "parent_sha256: model.onnx was not made from other.safetensors, but from another .safetensors file",
+    )
+    assert len(found.differences) == len(NORDIC_EXT.characters) - len(NORDIC.characters) + 4
+    assert found.own == ("trained_widths: [8, 1792] / [32, 512]",)
+
+
+def test_a_charset_file_is_compared_class_by_class(tiny_onnx, tmp_path):
+    (tmp_path / "nordic_dict.txt").write_text(NORDIC.to_dict_text(), encoding="utf-8")
+    assert compare_contracts(tmp_path / "nordic_dict.txt", tiny_onnx).differences == ()
+    flattened = NORDIC.characters.replace("\u00b1", "\u00df")
+    (tmp_path / "charset.rs").write_text(RUST.format(", ".join(f"'\\u{{{ord(c):x}}}'" for c in flattened)), encoding="utf-8")
+    (difference,) = compare_contracts(tiny_onnx, tmp_path / "charset.rs").differences
+    assert "nordic has '±' (U+00B1" in difference
+    assert "rust:CTC_CHARSET has 'ß' (U+00DF" in difference
+
+
+def test_changed_bytes_are_noticed(tiny_onnx, engine, tmp_path):
+    engine.write_bytes(b"vtrt" + bytes(99) + b"x")
+    with pytest.raises(ArtifactError, match="another sha256"):
+        read_side(engine)
+    with pytest.raises(ArtifactError, match=r"is not the file that .*engine\.json describes"):
+        read_side(engine.with_name(engine.name + ".json"))
+    value = json.loads(tiny_onnx.with_name("model.contract.json").read_text(encoding="utf-8"))
+    value["model"]["sha256"] = "0" * 64
+    write_json(tmp_path / "model.contract.json", value)  # elsewhere: nothing lies beside it
+    assert compare_contracts(tmp_path / "model.contract.json", tiny_onnx).lineage == "both were made from the same parent"
+
+
+def test_what_cannot_be_compared(tiny_onnx, tmp_path):
+    with pytest.raises(UsageError, match="the same file"):
+        compare_contracts(tiny_onnx, tiny_onnx)
+    with pytest.raises(UsageError, match="no file or run folder"):
+        read_side(tmp_path / "none.onnx")
+    for text in ("{", "[]", '{"model": {}}'):
+        (tmp_path / "bad.json").write_text(text)
+        with pytest.raises(ArtifactError, match="describes no model"):
+            read_side(tmp_path / "bad.json")
