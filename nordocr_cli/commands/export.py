@@ -24,6 +24,12 @@ def export(
     max_width: Annotated[
         int | None, typer.Option(metavar="PX", help="Widest line that the model is asked to read. Default: the profile's.")
     ] = None,
+    golden: Annotated[
+        int, typer.Option(metavar="N", min=0, help="Also write N lines with tensors and texts that prove a host's own code.")
+    ] = 0,
+    golden_lines: Annotated[
+        Path | None, typer.Option(metavar="STORE|DIR", help="Take them from here. Default: drawn lines of many sizes.")
+    ] = None,
     as_json: options.Json = False,
     dry_run: options.DryRun = False,
     quiet: options.Quiet = False,
@@ -47,6 +53,8 @@ def export(
         simplify=simplify,
         output_activation=output_activation,
         max_width=max_width,
+        golden=golden,
+        golden_lines=golden_lines,
     )
     if dry_run:
         options.show_plan(console, plan.to_json())
@@ -58,5 +66,7 @@ def export(
     for exported in result.files:
         title = f"{exported.file.path} ({exported.file.size_bytes / 1e6:.1f} MB)"
         console.table(title, ("", "check", "found"), [("✓", *check) for check in exported.checks])
+    if result.golden:
+        console.line(f"{result.golden.folder}: {result.golden.lines} golden lines, read back and equal at every step")
     console.note(f"{result.parameters:,} parameters of {result.weights}")
     console.next(f"nordocr build-engine --arch sm120 {result.files[0].file.path}")

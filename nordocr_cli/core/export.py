@@ -17,6 +17,8 @@ from nordocr_cli.progress import SILENT, Progress
 if TYPE_CHECKING:
     from torch import nn
 
+    from nordocr_cli.deploy.golden import Golden
+
 EXPORTER_OPSETS = range(17, 21)  # what torch's TorchScript exporter can write, from the consumer's opset on
 
 
@@ -31,6 +33,8 @@ class ExportPlan:
     simplify: bool
     output_activation: OutputActivation
     shapes: tuple[tuple[int, int], ...]
+    golden: int = 0  # lines that prove a host's preprocessing and decoding, of `golden_lines` or drawn
+    golden_lines: Path | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the plan as plain JSON values."""
@@ -45,6 +49,8 @@ class ExportPlan:
             "input": f"input [batch, 3, {self.contract.geometry.height}, width] float32",
             "output": f"output [batch, seq_len, {self.contract.charset.num_classes}] float32",
             "parity_shapes": [f"{batch}x{width}" for batch, width in self.shapes],
+            "golden": self.golden,
+            "golden_lines": str(self.golden_lines) if self.golden_lines else None,
         }
 
 
@@ -102,10 +108,16 @@ class ExportResult:
     weights: Path
     parameters: int
     files: tuple[ExportedFile, ...]
+    golden: "Golden | None" = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the result as plain JSON values."""
-        return {"weights": str(self.weights), "parameters": self.parameters, "files": [file.to_json() for file in self.files]}
+        return {
+            "weights": str(self.weights),
+            "parameters": self.parameters,
+            "files": [file.to_json() for file in self.files],
+            "golden": self.golden.to_json() if self.golden else None,
+        }
 
 
 def plan_export(
@@ -117,6 +129,8 @@ def plan_export(
     simplify: bool | None = None,
     output_activation: str | None = None,
     max_width: int | None = None,
+    golden: int = 0,
+    golden_lines: Path | None = None,
 ) -> ExportPlan:
     """Resolve what an export will do; imports no torch. What is None comes from the profile that the weights carry.
 
@@ -143,6 +157,8 @@ def plan_export(
     activation = output_activation or profile.export.output_activation
     if activation not in ("logits", "softmax"):
         raise UsageError(f"--output-activation {activation!r}: logits or softmax; {nearest(activation, ('logits', 'softmax'))}")
+    if golden_lines is not None and not golden:
+        raise UsageError("--golden-lines says where golden lines come from; --golden N says how many")
     widths = [contract.geometry.max_width, *(engine.max_width for engine in profile.engine.values())]
     return ExportPlan(
         weights=weights,
@@ -152,6 +168,8 @@ def plan_export(
         simplify=profile.export.simplify if simplify is None else simplify,
         output_activation="softmax" if activation == "softmax" else "logits",
         shapes=shapes_to_try(max(widths)),
+        golden=golden,
+        golden_lines=golden_lines,
     )
 
 
@@ -170,16 +188,18 @@ def _outputs(profile: Profile, output: Path | None, precision: str | None) -> di
 
 
 def export(plan: ExportPlan, progress: Progress = SILENT) -> ExportResult:
-    """Export, check and compare each file of `plan`; only a file that passes gets its name.
+    """Export, check and compare each file of `plan`; only a file that passes gets its name. Golden lines are of the first file.
 
     Raises ArtifactError naming the check, or the worst shape, that failed.
     """
+    from nordocr_cli.deploy.golden import golden_crops, write_golden
     from nordocr_cli.deploy.onnx_export import reference
     from nordocr_cli.models.weights import load_model
 
     trained, reads = plan.contract.trained_widths, plan.contract.geometry.max_width
     if trained and reads > trained[1]:
         progress.warn(f"trained on lines up to {trained[1]} px, exported for lines up to {reads} px: evaluate by width band")
+    crops = golden_crops(plan.golden, plan.golden_lines) if plan.golden else []  # before minutes of work
     network, _ = load_model(plan.weights)
     contract = replace(plan.contract, output_activation=plan.output_activation, parent_sha256=sha256_of(plan.weights))
     cases = make_cases(reference(network, contract), contract.geometry.height, plan.shapes, progress)
@@ -187,7 +207,8 @@ def export(plan: ExportPlan, progress: Progress = SILENT) -> ExportResult:
         _export_one(network, replace(contract, precision=precision), path, plan, cases, progress)
         for precision, path in plan.outputs.items()
     ]
-    return ExportResult(plan.weights, sum(weight.numel() for weight in network.parameters()), tuple(files))
+    golden = write_golden(files[0].file.path, crops) if crops else None
+    return ExportResult(plan.weights, sum(weight.numel() for weight in network.parameters()), tuple(files), golden)
 
 
 def _export_one(
