@@ -17,6 +17,8 @@ def eval_(
     model: Annotated[str, typer.Argument(help="Weights, run folder, .onnx, .engine, tesseract[:swe+nor], or recorded .jsonl.")],
     store: Annotated[Path | None, typer.Argument(help="Line store. A recording with references can go without.")] = None,
     output: options.OptionalOutput = None,
+    report: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Write figures and wrong lines as a page.")] = None,
+    crops: Annotated[int, typer.Option(min=0, help="How many of the worst lines have their picture in --report.")] = 500,
     against: Annotated[Path | None, typer.Option(metavar="PATH", help="Another result to compare with, line by line.")] = None,
     fail_if: Annotated[list[str] | None, typer.Option(metavar="GATE", help="Exit 4 if so, e.g. 'cer>5%'. Repeatable.")] = None,
     expect: Annotated[Path | None, typer.Option(metavar="FILE.toml", help="Exit 4 outside METRIC = [least, greatest].")] = None,
@@ -32,13 +34,13 @@ def eval_(
 ) -> None:
     """Score a recognizer, or a recording of one, on a line store: CER, exact matches, error classes, where and how sure.
 
-    Example: nordocr eval runs/a val.lmdb -o runs/a/eval --fail-if 'cer>2%' --against tesseract.jsonl
+    Example: nordocr eval runs/a val.lmdb -o runs/a/eval --report a.html --fail-if 'cer>2%' --against tesseract.jsonl
     """
     from nordocr_cli.core.eval import evaluate, plan_eval
 
     console = Console(quiet=quiet, verbose=verbose, as_json=as_json)
     if dry_run:
-        options.show_plan(console, plan_eval(model, store, output, against))
+        options.show_plan(console, plan_eval(model, store, output, against, report))
         return
     from nordocr_cli.errors import GateMissed
     from nordocr_cli.metrics.gates import parse_gate, read_expectations
@@ -53,6 +55,8 @@ def eval_(
         subset_key=by,
         against=against,
         output=output,
+        page=report,
+        crops=crops,
         command=sys.argv,
         progress=console,
     )

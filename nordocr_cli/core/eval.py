@@ -1,6 +1,7 @@
 """eval: what a recognizer, or a recording of one, makes of the lines of a store."""
 
 import json
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from nordocr_cli.records import LineResult, LineRow
 if TYPE_CHECKING:
     from nordocr_cli.data.store import LineStore
     from nordocr_cli.geometry import Geometry
+    from nordocr_cli.metrics.calibration import Calibration
     from nordocr_cli.metrics.recorded import RecordedLine
     from nordocr_cli.metrics.report import LineScore, Report
     from nordocr_cli.metrics.significance import Comparison
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 SCHEMA = "nordocr.eval/1"
 BATCH_SIZE = 256
+CROPS = 500  # lines of the HTML page that get their picture
 
 # What may differ between a store and the network that reads it: the network pads and normalizes by itself, and widths and
 # resampling change how well a line can be read, not what it says.
@@ -63,6 +66,7 @@ class EvalResult:
     subset_key: str
     matching: dict[str, int] | None = None  # of a recording: matched, missing, extra, references_differ
     against: Against | None = None
+    calibration: "Calibration | None" = None  # None where no line has a confidence
     command: tuple[str, ...] = ()
     files: tuple[str, ...] = field(default=())
 
@@ -77,18 +81,21 @@ class EvalResult:
             "subset_key": self.subset_key,
             "matching": self.matching,
             "report": self.report.to_json(),
+            "calibration": self.calibration.to_json() if self.calibration else None,
             "against": self.against.to_json() if self.against else None,
         }
 
 
-def plan_eval(model: str, store: Path | None, output: Path | None = None, against: Path | None = None) -> dict[str, Any]:
+def plan_eval(
+    model: str, store: Path | None, output: Path | None = None, against: Path | None = None, page: Path | None = None
+) -> dict[str, Any]:
     """Return what `evaluate` would do; nothing is opened. Raises UsageError for what is not there."""
     kind = _kind_of(model)
     if store is None and kind != "recorded":
         raise UsageError(f"{model} needs a line store to read: nordocr eval {model} LINES.lmdb")
     if store is not None and not store.exists():
         raise UsageError(f"no line store {store}")
-    files = [str(path) for path in _output_files(output)] if output else []
+    files = [str(path) for path in (*(_output_files(output) if output else ()), *([page] if page else ()))]
     if against is not None:
         from nordocr_cli.metrics.recorded import find_recorded
 
@@ -112,6 +119,8 @@ def evaluate(
     subset_key: str = "",
     against: Path | None = None,
     output: Path | None = None,
+    page: Path | None = None,
+    crops: int = CROPS,
     command: Sequence[str] = (),
     recognizer: "Recognizer | None" = None,
     progress: Progress = SILENT,
@@ -122,11 +131,13 @@ def evaluate(
     `output` wrote), which may go without a store when it holds the references. `recognizer` is used instead of opening
     `model`. Lines are handed over sorted by width, at most `batch_size` at once. `subset_key` names the row's key to report
     by; left empty it is `subset`, or `degradation` where no row has a subset. `output` (a folder, or FILE.json) gets the
-    report and beside it the lines. Raises ArtifactError when the network does not fit the store, DataError for damaged input.
+    report and beside it the lines; `page` (a file) the HTML page with pictures of the `crops` worst lines. Raises ArtifactError
+    when the network does not fit the store, DataError for damaged input.
     """
+    from nordocr_cli.metrics.calibration import calibrate
     from nordocr_cli.metrics.report import report_of, score_line
 
-    kind = "model" if recognizer else plan_eval(model, store_path, output, against)["kind"]
+    kind = "model" if recognizer else plan_eval(model, store_path, output, against, page)["kind"]
     matching: dict[str, int] | None = None
     store: dict[str, Any] | None = None
     if store_path is None:
@@ -169,9 +180,12 @@ def evaluate(
         subset_key=subset_key,
         matching=matching,
         against=_compare(against, scores, progress) if against else None,
+        calibration=calibrate((score.result.confidence, score.exact) for score in scores),
         command=tuple(command),
     )
-    return _write(result, output) if output else result
+    if output:
+        result = _write(result, output)
+    return _write_page(result, store_path, page, crops) if page else result
 
 
 def _kind_of(model: str) -> str:
@@ -404,3 +418,40 @@ def _write(result: EvalResult, output: Path) -> EvalResult:
     named = {"file": lines_file.name, "sha256": atomic.sha256_of(lines_file)}
     atomic.write_json(report_file, result.to_json() | {"lines": named})
     return replace(result, files=(str(report_file), str(lines_file)))
+
+
+def _write_page(result: EvalResult, store_path: Path | None, page: Path, crops: int) -> EvalResult:
+    """Write the HTML page; its pictures and manifest rows are those of the store, where there is one."""
+    from nordocr_cli.metrics.html_report import evaluation_page, gallery_rows, render_page
+
+    reader, lost = result.model["name"], result.against.lost if result.against else ()
+    if store_path is None:
+        rows = gallery_rows(result.scores, reader=reader, lost=lost)
+    else:
+        from nordocr_cli.data.store import LineStore, encode_line
+
+        with LineStore(store_path) as lines:
+            rows = gallery_rows(
+                result.scores,
+                reader=reader,
+                crop_png=lambda i: encode_line(lines.image(i)).png,
+                manifest=lambda i: lines.row(i).to_json(),
+                crops=crops,
+                lost=lost,
+            )
+    languages = ", ".join(f"{name} {group.lines:,}" for name, group in result.report.by_language.items())
+    where = (
+        f"{result.report.total.lines:,} lines of {store_path}" if store_path else f"{result.report.total.lines:,} recorded lines"
+    )
+    content = evaluation_page(
+        result.report,
+        rows,
+        title=f"{reader} on {store_path.name}" if store_path else reader,
+        subtitle=f"{where} ({languages})" if languages else where,
+        subset_key=result.subset_key,
+        calibration=result.calibration,
+        against=(result.against.other, result.against.comparison) if result.against else None,
+        footer=f"Made by: {' '.join(map(shlex.quote, result.command))}" if result.command else "",
+    )
+    atomic.write_text(page, render_page(content))
+    return replace(result, files=(*result.files, str(page)))

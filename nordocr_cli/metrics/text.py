@@ -101,7 +101,7 @@ def marked_difference(reference: str, hypothesis: str) -> str:
     a, b = canonical(reference), canonical(hypothesis)
     parts = []
     for op in Levenshtein.opcodes(a, b):
-        wanted, found = _visible(a[op.src_start : op.src_end]), _visible(b[op.dest_start : op.dest_end])
+        wanted, found = visible(a[op.src_start : op.src_end]), visible(b[op.dest_start : op.dest_end])
         if op.tag == "equal":
             parts.append(wanted)
         else:
@@ -109,7 +109,8 @@ def marked_difference(reference: str, hypothesis: str) -> str:
     return "".join(parts)
 
 
-def _visible(text: str) -> str:
+def visible(text: str) -> str:
+    """Return `text` with every character that cannot be seen, or that turns the text around, as <U+XXXX>."""
     return "".join(c if c.isprintable() else f"<U+{ord(c):04X}>" for c in text)
 
 

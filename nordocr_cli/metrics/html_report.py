@@ -1,0 +1,321 @@
+"""A result as one HTML file that needs nothing else: figures, tables, curves, and a gallery of the lines that were read wrong.
+
+The page is made of parts that know nothing about evaluations (`Page`, `Table`, `Chart`, `GalleryRow`); `evaluation_page` puts
+them together for one. Every text in it may be hostile: Jinja escapes all, the gallery's data is JSON without a `<`, the script
+writes text nodes only, and the content security policy allows exactly the style and the script that stand in the template.
+"""
+
+import base64
+import hashlib
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rapidfuzz.distance import Levenshtein
+
+from nordocr_cli import __version__
+from nordocr_cli.metrics import tables
+from nordocr_cli.metrics.calibration import Calibration
+from nordocr_cli.metrics.report import HEADLINE, Group, LineScore, Report, width_band, worst
+from nordocr_cli.metrics.significance import Comparison, Interval
+from nordocr_cli.metrics.taxonomy import FAILURES, MEANING, VERSION
+from nordocr_cli.metrics.text import canonical, rate, visible
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One of the numbers that the page opens with."""
+
+    label: str
+    value: str
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of strings. The columns numbered in `right` are right-aligned; `bars` (0…1, one a row) are drawn behind the rows;
+    with `facet`, the first cell of a row shows the gallery's rows of that value."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    right: Sequence[int] = ()
+    bars: Sequence[float] = ()
+    facet: str = ""
+    note: str = ""
+    wide: bool = False
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A curve through `points`, each (x 0…1, y 0…y_max, size 0…1, what it says); `diagonal` draws y = x."""
+
+    title: str
+    x_label: str
+    y_label: str
+    points: Sequence[tuple[float, float, float, str]]
+    y_max: float = 1.0
+    diagonal: bool = False
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class GalleryRow:
+    """One line of the gallery: what stands there, what was read (by name of the reader), and a PNG of the crop if there is one.
+
+    `facets` are what the gallery can be filtered by (name → values), `detail` a few words beside them; `manifest` is the row
+    that "accept reading" exports with the reading as its text.
+    """
+
+    id: str
+    reference: str
+    readings: Mapping[str, str]
+    facets: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    detail: str = ""
+    crop_png: bytes | None = None
+    manifest: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Page:
+    """A whole page. `subtitle` says what was measured on what, `footer` how to do it again."""
+
+    title: str
+    subtitle: str
+    figures: Sequence[Figure] = ()
+    note: str = ""
+    sections: Sequence[Table | Chart] = ()
+    gallery: Sequence[GalleryRow] = ()
+    gallery_note: str = ""
+    footer: str = ""
+    facet_labels: Mapping[str, str] = field(default_factory=dict)  # what a facet is called where it is not by its name
+
+
+def render_page(page: Page) -> str:
+    """Return the page as HTML."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        # Every text that the template prints goes through here, so that no label can turn the page around.
+        finalize=lambda value: value if isinstance(value, Markup) or not isinstance(value, str) else visible(value),
+    )
+    environment.filters |= {"csp_hash": _csp_hash, "visible": visible}
+    environment.tests["chart"] = lambda section: isinstance(section, Chart)
+    facets: dict[str, Counter[str]] = {}
+    for row in page.gallery:
+        for name, values in row.facets.items():
+            facets.setdefault(name, Counter()).update(visible(value) for value in values if value)
+    data = [_row_to_json(row) for row in page.gallery]
+    # ASCII only, and none of the characters that mean something in HTML.
+    island = json.dumps(data, separators=(",", ":"), allow_nan=False)
+    for character in "<>&":
+        island = island.replace(character, f"\\u{ord(character):04x}")
+    template = environment.get_template("report.html.j2")
+    return template.render(
+        page=page,
+        facets={name: dict(sorted(counts.items(), key=_natural)) for name, counts in facets.items() if counts},
+        data=Markup(island),
+        version=__version__,
+    ).lstrip()
+
+
+def _natural(item: tuple[str, int]) -> list[str | int]:
+    """Sort <=320 before <=1024."""
+    return [int(part) if index % 2 else part for index, part in enumerate(re.split("([0-9]+)", item[0]))]
+
+
+def _csp_hash(content: str) -> str:
+    return "'sha256-" + base64.b64encode(hashlib.sha256(str(content).encode()).digest()).decode() + "'"
+
+
+def _row_to_json(row: GalleryRow) -> dict[str, Any]:
+    return {
+        "id": visible(row.id),
+        "facets": {name: [visible(value) for value in values] for name, values in row.facets.items()},
+        "detail": visible(row.detail),
+        "png": base64.b64encode(row.crop_png).decode() if row.crop_png else None,
+        "readings": [
+            {"name": visible(name), "text": text, "pieces": _pieces(row.reference, text)} for name, text in row.readings.items()
+        ],
+        "manifest": {key: value for key, value in row.manifest.items() if key != "text"} | {"corrected_from": row.reference},
+    }
+
+
+def _pieces(reference: str, reading: str) -> list[list[str]]:
+    """The canonical texts in pieces: [equal], or [wanted, found] where they differ, spaces there as ␣."""
+    a, b = canonical(reference), canonical(reading)
+    pieces = []
+    for op in Levenshtein.opcodes(a, b):
+        wanted, found = visible(a[op.src_start : op.src_end]), visible(b[op.dest_start : op.dest_end])
+        pieces.append([wanted] if op.tag == "equal" else [wanted.replace(" ", "␣"), found.replace(" ", "␣")])
+    return pieces
+
+
+def gallery_rows(
+    scores: Sequence[LineScore],
+    *,
+    reader: str = "reading",
+    crop_png: Callable[[int], bytes] | None = None,
+    manifest: Callable[[int], Mapping[str, Any]] | None = None,
+    crops: int = 0,
+    lost: Sequence[str] = (),
+) -> list[GalleryRow]:
+    """Return the lines that were not read exactly, worst first; the first `crops` of them get their picture.
+
+    `crop_png` and `manifest` are asked with the line's number in `scores`. `lost` are ids of lines that the other reading of a
+    comparison had right.
+    """
+    number = {score.result.id: index for index, score in enumerate(scores)}
+    had_right = set(lost)
+    rows = []
+    for rank, score in enumerate(worst(scores, len(scores))):
+        result, index = score.result, number[score.result.id]
+        edits = score.edits[HEADLINE].distance
+        detail = [f"{edits} edit{'s' * (edits != 1)}"]
+        detail += [] if result.width is None else [f"{result.width} px"]
+        detail += [] if result.confidence is None else [f"confidence {result.confidence:.2f}"]
+        facets = {
+            "class": [score.error_class.value],
+            "subset": [result.subset],
+            "language": [result.language],
+            "width": [width_band(result)],
+            "flag": list(score.flags),
+        }
+        if lost:
+            facets["against"] = ["lost" if result.id in had_right else "wrong before too"]
+        rows.append(
+            GalleryRow(
+                id=result.id,
+                reference=result.reference,
+                readings={reader: result.hypothesis},
+                facets=facets,
+                detail=" · ".join(detail),
+                crop_png=crop_png(index) if crop_png and rank < crops else None,
+                manifest=manifest(index) if manifest else {"id": result.id, "image": result.id},
+            )
+        )
+    return rows
+
+
+def evaluation_page(
+    report: Report,
+    gallery: Sequence[GalleryRow],
+    *,
+    title: str,
+    subtitle: str,
+    subset_key: str = "subset",
+    calibration: Calibration | None = None,
+    against: tuple[str, Comparison] | None = None,
+    footer: str = "",
+) -> Page:
+    """Put together the page of one evaluation. `against` is the other result's name and the comparison with it."""
+    total, rates = report.total, report.total.rates()
+    figures = [
+        Figure("read exactly", tables.percent(rates["exact"], 1), _interval(report.exact_interval, 1)),
+        Figure("exact, spaces aside", tables.percent(rates["space_insensitive"], 1), f"{total.space_insensitive:,} lines"),
+        Figure("character error rate", tables.percent(rates["cer"]), _interval(report.cer_interval, 2)),
+        Figure("word error rate", tables.percent(rates["wer"]), f"{total.word_edits:,} of {total.reference_words:,} words"),
+    ]
+    sections: list[Table | Chart] = []
+    if against:
+        name, comparison = against
+        heads = ("", "other", "this", "difference", "verdict")
+        sections.append(Table(f"Against {name}", heads, tables.comparison(comparison), wide=True))
+    sections += [_classes(report), Table("All figures", ("", "count", "rate", "95 %"), tables.headline(report), (1, 2, 3))]
+    groups = (("width in px", "width", report.by_width), (subset_key, "subset", report.by_subset))
+    for label, facet, by_name in (*groups, ("language", "language", report.by_language)):
+        if by_name:
+            sections.append(_group_table(f"By {label}", label, facet, by_name))
+    columns = ("width in px", "lines", *(c.value.replace("_", " ") for c in FAILURES))
+    sections.append(
+        Table("Error classes by width", columns, tables.classes_by_width(report), range(1, 2 + len(FAILURES)), facet="width")
+    )
+    for label, confusions in (("Most frequent confusions", report.confusions[:15]), ("Nordic letters", report.nordic_pairs[:15])):
+        if confusions:
+            most = max(c.count for c in confusions)
+            bars = [c.count / most for c in confusions]
+            sections.append(Table(label, ("wanted", "read", "times"), tables.confusions(confusions), (2,), bars))
+    if calibration:
+        sections += _calibration(calibration)
+    pictures = sum(row.crop_png is not None for row in gallery)
+    note = f"{len(gallery):,} of {total.lines:,} lines are not exact, the worst first."
+    if pictures < len(gallery):
+        note += f" The worst {pictures:,} have their picture." if pictures else " Without a line store there are no pictures."
+    return Page(title, subtitle, figures, tables.interval_note(report), sections, gallery, note, footer, {"subset": subset_key})
+
+
+def _interval(interval: Interval | None, digits: int) -> str:
+    return "" if interval is None else f"95 %: {100 * interval.low:.{digits}f} – {100 * interval.high:.{digits}f} %"
+
+
+def _classes(report: Report) -> Table:
+    total = report.total
+    most = max(1, *(total.classes[c.value] for c in FAILURES))
+    rows = [
+        (c.value, f"{(n := total.classes[c.value]):,}", tables.percent(rate(n, total.failures), 1), MEANING[c].definition)
+        for c in FAILURES
+    ]
+    bars = [total.classes[c.value] / most for c in FAILURES]
+    return Table(
+        title="Errors by class",
+        columns=("class", "lines", "of errors", "means"),
+        rows=rows,
+        right=(1, 2),
+        bars=bars,
+        facet="class",
+        note=f"Taxonomy {VERSION}: each wrong line has exactly one class. Flags: {tables.flags(report)}.",
+    )
+
+
+def _group_table(title: str, label: str, facet: str, by_name: Mapping[str, Group]) -> Table:
+    cers = [group.rates()["cer"] or 0.0 for group in by_name.values()]
+    columns = (label, "lines", "exact", "spaces aside", "CER", "CER macro", "WER")
+    return Table(
+        title, columns, tables.groups(dict(by_name)), range(1, 7), [cer / (max(cers) or 1) for cer in cers], facet, "Bars: CER."
+    )
+
+
+def _calibration(calibration: Calibration) -> list[Table | Chart]:
+    used = [(b, b.confidence, b.exact_rate) for b in calibration.bins if b.confidence is not None and b.exact_rate is not None]
+    largest = max(b.lines for b, _, _ in used)
+    without = f" {calibration.without:,} lines have no confidence." if calibration.without else ""
+    reliability = Chart(
+        title="Calibration",
+        x_label="confidence",
+        y_label="read exactly",
+        points=[
+            (promised, found, (b.lines / largest) ** 0.5, f"{b.lines:,} lines, mean confidence {promised:.3f}, exact {found:.3f}")
+            for b, promised, found in used
+        ],
+        diagonal=True,
+        note=f"Expected calibration error {tables.percent(calibration.ece, 1)}. On the dashed line, confidence is the share of "
+        f"exact lines.{without}",
+    )
+    kept = ", ".join(f"{tables.percent(share, 1)} at ≤ {100 * risk:g} %" for risk, share in calibration.coverage_at.items())
+    coverage = Chart(
+        title="Coverage and risk",
+        x_label="share of lines taken, most confident first",
+        y_label="wrong among them",
+        points=[
+            (p.lines / calibration.lines, p.risk, 0.0, f"confidence ≥ {p.threshold:.3f}: {p.lines:,} lines, {p.wrong:,} wrong")
+            for p in calibration.curve
+        ],
+        y_max=_round_up(max(p.risk for p in calibration.curve)),
+        note=f"Lines that can be taken unchecked, by the share of wrong ones among them: {kept}.",
+    )
+    return [reliability, coverage]
+
+
+def _round_up(value: float) -> float:
+    """The smallest of a few round shares that is not below `value`."""
+    return next((share for share in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5) if value <= share), 1.0)
