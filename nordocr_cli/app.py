@@ -45,6 +45,7 @@ def _register() -> None:
         build_engine,
         charset,
         compare3way,
+        consumer,
         contract,
         data,
         doctor,
@@ -60,6 +61,7 @@ def _register() -> None:
     app.add_typer(profiles.app, name="profiles")
     app.add_typer(charset.app, name="charset")
     app.add_typer(contract.app, name="contract")
+    app.add_typer(consumer.app, name="consumer")
     app.command("doctor")(doctor.doctor)
     app.command("prep")(prep.prep)
     app.add_typer(data.app, name="data")
@@ -100,6 +102,7 @@ def main() -> None:
         if callable(show) and isinstance(exit_code, int):  # Typer's vendored click exceptions: usage errors
             show()
             sys.exit(exit_code or UsageError.exit_code)
-        if type(error).__name__ == "Abort":
+        if type(error).__name__ == "Abort":  # what Typer makes of Ctrl-C
+            console.error("interrupted")
             sys.exit(130)
         raise  # a bug: traceback, exit 1

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,15 @@ DOCUMENT, REGIONS = "samples/doc/dev_doc.tif", "samples/doc/dev_doc.json"
 FINE_TUNING_STEPS = 60
 
 
-def nordocr(*arguments: str) -> float:
-    """Run one command, shown as typed; return its seconds. Ends the demo with the command's exit code when it fails."""
-    print(f"\n$ nordocr {' '.join(arguments)}", flush=True)
+def nordocr(*arguments: str, table: str = "") -> float:
+    """Run one command, shown as typed, its result into the file `table` where given; return its seconds.
+
+    Ends the demo with the command's exit code when it fails.
+    """
+    print(f"\n$ nordocr {' '.join(arguments)}{f' > {table}' if table else ''}", flush=True)
     began = time.monotonic()
-    code = subprocess.call([sys.executable, "-m", "nordocr_cli", *arguments], cwd=ROOT)
+    with open(ROOT / table, "wb") if table else nullcontext() as out:
+        code = subprocess.call([sys.executable, "-m", "nordocr_cli", *arguments], cwd=ROOT, stdout=out)
     if code:
         print(f"the demo stopped: nordocr {arguments[0]} ended with exit code {code}", file=sys.stderr)
         sys.exit(code)
@@ -53,7 +58,7 @@ def main() -> None:
     # Rendered lines to train on; lines of damaged scans, which nobody trains on, to measure.
     steps["prep"] += nordocr("prep", "samples/train", "-o", "demo/train.lmdb", "-p", "demo", "--val-split", "0.15")
     steps["prep"] += nordocr("prep", "samples/lines", "-o", "demo/scans.lmdb", "-p", "demo")
-    steps["eval before"] = nordocr("eval", START, "demo/scans.lmdb", "-o", "demo/before.json", "--worst", "0")
+    steps["eval before"] = nordocr("eval", START, "demo/scans.lmdb", "-o", "demo/before.json", table="demo/before.txt")
     steps["train"] = nordocr(
         *("train", "-p", "demo", "--train", "demo/train.lmdb", "--val", "demo/train_val.lmdb", "--load", START),
         *("--max-steps", str(FINE_TUNING_STEPS), "--run-dir", "demo/run"),

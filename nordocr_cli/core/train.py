@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nordocr_cli.artifact import Contract, find_weights
+from nordocr_cli.artifact import Contract, contract_from_json, find_weights
 from nordocr_cli.atomic import sha256_of
 from nordocr_cli.errors import MissingBackendError, UsageError
 from nordocr_cli.geometry import Geometry
@@ -218,12 +218,14 @@ def train(
         torch.manual_seed(settings.seed)
         model = build_model(profile.model, charset.num_classes)
         parent = state = None
+        widths_before: tuple[int, ...] = ()
         if request.load:
             weights, found = load_weights(request.load)
             found.require_readable_by(Contract(charset, geometry, {}), str(request.load))
             require_fit(model, weights, str(request.load))
             model.load_state_dict(weights)
             parent = sha256_of(find_weights(request.load))
+            widths_before = found.trained_widths or ()
         if request.resume:
             state = checkpoint.load_state(request.resume)
             checkpoint.require_same_run(state["identity"], identity, request.resume)
@@ -232,15 +234,20 @@ def train(
         limits = Limits(settings.epochs, request.max_steps, request.max_minutes)
         if request.overfit and not (request.max_steps or request.max_minutes):
             limits = Limits(settings.epochs, OVERFIT_STEPS)
-        used = train_batches.widths[train_batches.members]
-        contract = Contract(
-            charset=charset,
-            geometry=geometry,
-            model=profile.model.model_dump(mode="json"),
-            profile=profile_to_json(profile),
-            trained_widths=(int(used.min()), int(used.max())),
-            parent_sha256=parent,
-        )
+        if state:
+            contract = contract_from_json(state["contract"], str(folder))
+        else:
+            used = train_batches.widths[train_batches.members]
+            seen = (int(used.min()), int(used.max()), *widths_before)
+            contract = Contract(
+                charset=charset,
+                geometry=geometry,
+                model=profile.model.model_dump(mode="json"),
+                profile=profile_to_json(profile),
+                # What a network learnt before it was loaded it still reads.
+                trained_widths=(min(seen), max(seen)),
+                parent_sha256=parent,
+            )
         parameters = sum(p.numel() for p in model.parameters())
         facts: dict[str, Any] = {
             "environment": environment(),

@@ -189,6 +189,7 @@ class Trainer:
             self.folder,
             {
                 "identity": self.identity,
+                "contract": self.contract.to_json(),
                 "model": self.model.state_dict(),
                 "ema": self.ema.model.state_dict() if self.ema else {},
                 "optimizer": self.optimizer.state_dict(),

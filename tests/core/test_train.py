@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from nordocr_cli.artifact import read_contract
+from nordocr_cli.atomic import sha256_of
 from nordocr_cli.charset import NORDIC
 from nordocr_cli.core import train as core
 from nordocr_cli.core.train import TrainRequest
@@ -224,3 +225,16 @@ def test_fp16_on_a_cpu_says_that_it_is_bf16(store, tmp_path, heard):
     core.train(profile("train.precision=fp16"), request, progress=heard)
     assert any("bf16 instead" in warning for warning in heard.warnings)
     assert read_run(tmp_path / "h")["precision"] == "bf16"
+
+
+def test_what_a_loaded_network_had_learnt_is_remembered_also_by_a_resumed_run(finished, store, tmp_path):
+    narrow = write_store(tmp_path / "narrow.lmdb", ["1", "2", "3", "4", "5"])
+    request = TrainRequest(
+        train=(narrow,), val=(narrow,), run_dir=tmp_path / "run", load=finished.run_dir, max_steps=6, device="cpu"
+    )
+    with pytest.raises(Interrupted):
+        core.train(profile(), request, stop=stop_after(3))
+    core.train(None, TrainRequest(resume=tmp_path / "run", device="cpu"))
+    before, after = (read_contract(folder / "last.safetensors") for folder in (finished.run_dir, tmp_path / "run"))
+    assert after.trained_widths == before.trained_widths
+    assert after.parent_sha256 == sha256_of(finished.run_dir / "best.safetensors")
