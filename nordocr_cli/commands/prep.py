@@ -9,18 +9,33 @@ from nordocr_cli import options
 from nordocr_cli.console import Console
 
 Policy = Literal["error", "skip"]
+_SOURCES = "Manifest (JSONL, TSV, CSV, labels.txt), pages with ALTO, PAGE or JSON, a folder of these, or an LMDB."
 
 
 def prep(
-    sources: Annotated[
-        list[Path], typer.Argument(metavar="SOURCE", help="Manifest (JSONL, TSV, labels.txt), a folder with one, or an LMDB.")
-    ],
+    sources: Annotated[list[str], typer.Argument(metavar="[NAME=]SOURCE[:ROOT]...", help=_SOURCES)],
     output: options.Output,
     profile: options.Profile,
     sets: options.Set = None,
-    oov: Annotated[Policy, typer.Option("--oov", help="Rows with characters outside the charset: fail, or go on.")] = "error",
+    languages: Annotated[
+        list[str] | None, typer.Option("--include-language", metavar="LANG", help="Take only rows of this language. Repeatable.")
+    ] = None,
+    subsets: Annotated[
+        list[str] | None, typer.Option("--include-subset", metavar="NAME", help="Take only rows of this subset. Repeatable.")
+    ] = None,
+    oov: Annotated[
+        Literal["error", "skip", "map"],
+        typer.Option("--oov", help="Rows with characters outside the charset: fail, go on, map."),
+    ] = "error",
+    oov_map: Annotated[
+        Path | None, typer.Option("--oov-map", metavar="FILE", help="For --oov map: lines of character, tab, replacement.")
+    ] = None,
     on_bad: Annotated[Policy, typer.Option("--on-bad", help="Damaged rows and images: fail, or go on.")] = "error",
+    drop_duplicates: Annotated[
+        bool, typer.Option("--drop-duplicates", help="Leave out lines with picture and text of an earlier one.")
+    ] = False,
     val_split: Annotated[float, typer.Option("--val-split", help="Share of lines, by document, for NAME_val.lmdb.")] = 0.0,
+    folds: Annotated[int, typer.Option("--folds", metavar="K", help="Write K stores by document, NAME_fold1.lmdb on.")] = 0,
     seed: options.Seed = None,
     threads: options.Threads = None,
     as_json: options.Json = False,
@@ -33,7 +48,9 @@ def prep(
     Rows that cannot be used are never kept: they are counted, and listed with the reason in STORE.quarantine.jsonl. The store
     is complete without them; the exit code is 3 if there were any, unless --oov skip or --on-bad skip lets them pass.
 
-    Example: nordocr prep samples/lines -o lines.lmdb --profile svtrv2-1024
+    NAME becomes the subset of rows that have none; image names start from ROOT (of pages, also the image file itself).
+
+    Example: nordocr prep samples/lines legal=crops.csv:images -o lines.lmdb --profile svtrv2-1024
     """
     from nordocr_cli.core import prep as core
     from nordocr_cli.errors import DataError
@@ -41,17 +58,20 @@ def prep(
 
     console = Console(quiet=quiet, verbose=verbose, as_json=as_json)
     resolved = load_profile(profile, sets or ()).profile
+    split = core.Split(val_split, folds, resolved.train.seed if seed is None else seed)
     if dry_run:
-        options.show_plan(console, core.plan_prep(sources, output, resolved, val_split=val_split))
+        options.show_plan(console, core.plan_prep(sources, output, resolved, split=split))
         return
     result = core.prep(
         sources,
         output,
         resolved,
+        select=core.Selection(tuple(languages or ()), tuple(subsets or ())),
+        split=split,
         oov=oov,
+        oov_map=oov_map,
         on_bad=on_bad,
-        val_split=val_split,
-        seed=resolved.train.seed if seed is None else seed,
+        drop_duplicates=drop_duplicates,
         threads=threads,
         progress=console,
     )
@@ -60,14 +80,19 @@ def prep(
     else:
         widths = result.widths
         rows: list[tuple[str, object]] = [("read", result.read), ("kept", result.kept), *result.left_out.items()]
-        rows += [("of the kept, in the validation store", result.kept_val)] if result.val_output else []
-        rows += [("texts brought to NFC", result.renormalized)] if result.renormalized else []
+        rows += [(f"in {store}", lines) for store, lines in result.stores.items() if len(result.stores) > 1]
+        told = {"texts brought to NFC": result.renormalized, "characters mapped": sum(result.mapped.values())}
+        told |= {"kept twice (same picture and text)": result.duplicates}
+        told |= {"contradicting (same picture, other text)": result.contradicting}
+        rows += [(what, count) for what, count in told.items() if count]
         rows += [("width px (min / median / p95 / max)", f"{widths.min} / {widths.median} / {widths.p95} / {widths.max}")]
         worst = f", the worst {result.worst_squash_ratio:.2f} times" if result.over_wide else ""
         rows += [(f"too wide ({result.over_width})", f"{result.over_wide}{worst}")]
         rows += [("seconds", f"{result.seconds:.1f}")]
-        console.table(f"prep → {result.output}", ("rows", "count"), rows, right=(1,))
+        console.table(f"prep → {output}", ("rows", "count"), rows, right=(1,))
     if result.problem:
-        raise DataError(f"{result.output} holds {result.kept - result.kept_val} lines, but {result.problem}")
-    val = f" --val {result.val_output}" if result.val_output else ""
-    console.next(f"nordocr train --profile {profile} --train {result.output}{val}")
+        raise DataError(f"{output} holds {result.kept} lines, but {result.problem}")
+    first, *others = result.stores
+    train = " ".join(f"--train {store}" for store in others) if folds else f"--train {first}"
+    val = f" --val {first if folds else others[0]}" if others else ""
+    console.next(f"nordocr train --profile {profile} {train}{val}")

@@ -14,22 +14,34 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from nordocr_cli import atomic
 from nordocr_cli.charset import CHARSETS, Charset, describe_character
-from nordocr_cli.data.formats import Source, open_source
+from nordocr_cli.data.formats import Source, SourceSpec, open_source, parse_source
 from nordocr_cli.data.lmdb_file import refuse_to_replace
 from nordocr_cli.data.manifest import Entry
-from nordocr_cli.errors import DataError, UsageError
+from nordocr_cli.data.oov import read_mapping, replace_characters
+from nordocr_cli.data.split import Placement, choose_documents, choose_folds, document_of
+from nordocr_cli.errors import DataError, UsageError, nearest
 from nordocr_cli.geometry import Geometry, frames_needed
 from nordocr_cli.profile import Profile
 from nordocr_cli.progress import SILENT, Progress
 from nordocr_cli.records import LineRow
 
 if TYPE_CHECKING:
-    from nordocr_cli.data.store import EncodedLine
+    from nordocr_cli.data.store import EncodedLine, LineStoreWriter
 
 Policy = Literal["error", "skip"]
+OovPolicy = Literal["error", "skip", "map"]
 
 # Why a row is not in the store. A row has one reason, the first that was found.
-Reason = Literal["bad-row", "empty-text", "oov", "missing-image", "unreadable-image", "ctc-infeasible"]
+# fmt: off
+Reason = Literal[
+    "other-language", "other-subset", "bad-row", "illegible", "empty-text", "oov", "missing-image", "unreadable-image",
+    "ctc-infeasible", "duplicate", "in-other-store",
+]
+# fmt: on
+# Reasons that the user asked for: counted, but not listed.
+_FILTERED = ("other-language", "other-subset")
+# Reasons that a policy may object to; no row with another one is at fault.
+_BAD = ("bad-row", "empty-text", "missing-image", "unreadable-image")
 
 _NAMED_ROWS = 3
 # `over_width = "auto"` squashes while 95 % of the over-wide crops keep at least half of their letters' width. Cropping costs
@@ -51,13 +63,15 @@ class WidthStats:
 class PrepResult:
     """What prep did. `read` = `kept` + the sum of `left_out`, always.
 
-    `kept_val` of the kept lines went into `val_output`; `renormalized` texts were not in NFC; `over_wide` lines were squashed
-    or cropped (`over_width` says which), the worst of them `worst_squash_ratio` times too wide; `oov` counts each character
-    outside the charset; `quarantine` lists the rows left out. `problem` is what the caller should fail with: rows that a
-    policy "error" does not let pass. The stores are complete without them.
+    `stores` gives the lines of each store written, the one for training first. `renormalized` texts were not in NFC;
+    `duplicates` of the kept lines have picture and text of an earlier one, `contradicting` its picture and another text.
+    `over_wide` lines were squashed or cropped (`over_width` says which), the worst of them `worst_squash_ratio` times too wide;
+    `oov` counts each character outside the charset in rows left out, `mapped` in rows kept; `quarantine` lists the rows left
+    out. `problem` is what the caller should fail with: rows that a policy "error" does not let pass. The stores are complete
+    without them.
     """
 
-    output: str
+    stores: Mapping[str, int]
     read: int
     kept: int
     left_out: Mapping[str, int]
@@ -68,9 +82,10 @@ class PrepResult:
     renormalized: int
     content_sha256: str
     seconds: float
-    val_output: str | None = None
-    kept_val: int = 0
+    duplicates: int = 0
+    contradicting: int = 0
     oov: Mapping[str, int] = field(default_factory=dict)
+    mapped: Mapping[str, int] = field(default_factory=dict)
     quarantine: str | None = None
     problem: str | None = None
 
@@ -99,9 +114,10 @@ class _Tally:
         self.widths: list[int] = []
         self.left_out: Counter[str] = Counter()
         self.oov: Counter[str] = Counter()
+        self.mapped: Counter[str] = Counter()
         self.quarantine: list[str] = []
         self.first: dict[str, list[str]] = {}
-        self.renormalized = self.over_wide = 0
+        self.renormalized = self.over_wide = self.duplicates = self.contradicting = 0
         self.worst_ratio = 1.0
 
     @property
@@ -113,31 +129,106 @@ class _Tally:
         self.renormalized += entry.renormalized
         self.over_wide += line.squash_ratio > 1
         self.worst_ratio = max(self.worst_ratio, line.squash_ratio)
+        self.mapped.update(line.row.extra.get("mapped", {}))
+
+    def name(self, what: str, entry: Entry, problem: str) -> None:
+        """Remember the first few rows of a kind, to be named in a message."""
+        named = self.first.setdefault(what, [])
+        if len(named) < _NAMED_ROWS:
+            named.append(f"{entry.where}: {problem}")
 
     def leave_out(self, left_out: _LeftOut, entry: Entry, charset: Charset) -> None:
         reason, problem = left_out.reason, left_out.problem
         self.left_out[reason] += 1
+        if reason in _FILTERED:
+            return
         if reason == "oov" and entry.row:
             self.oov.update(c for c in entry.row.text if c not in charset.class_of)
-        named = self.first.setdefault(reason, [])
-        if len(named) < _NAMED_ROWS:
-            named.append(f"{entry.where}: {problem}")
+        self.name(reason, entry, problem)
         row = entry.row.to_json() if entry.row else {}
         record = {"reason": reason, "problem": problem, "where": entry.where, "row": row}
         self.quarantine.append(json.dumps(record, ensure_ascii=False) + "\n")
 
 
-def plan_prep(sources: Sequence[Path], output: Path, profile: Profile, *, val_split: float = 0.0) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Selection:
+    """Which rows are wanted: those of these languages and subsets; all where none are named."""
+
+    languages: tuple[str, ...] = ()
+    subsets: tuple[str, ...] = ()
+
+    def left_out(self, row: LineRow) -> _LeftOut | None:
+        """Return why a row is not wanted, None when it is."""
+        if self.languages and row.language not in self.languages:
+            return _LeftOut("other-language", f"language {row.language!r}")
+        if self.subsets and row.subset not in self.subsets:
+            return _LeftOut("other-subset", f"subset {row.subset!r}")
+        return None
+
+
+@dataclass(frozen=True)
+class Split:
+    """How the lines are parted into stores: a share for validation, or k folds, or neither (both are 0)."""
+
+    val_share: float = 0.0
+    folds: int = 0
+    seed: int = 1
+
+    def stores(self, output: Path) -> list[Path]:
+        """Paths of the stores to be written: `lines.lmdb`, with `lines_val.lmdb`; or `lines_fold1.lmdb` and so on."""
+        if not 0 <= self.val_share < 1:
+            raise UsageError(f"--val-split {self.val_share} is not a share from 0 to below 1")
+        if self.folds == 1 or (self.folds and self.val_share):
+            raise UsageError("--folds takes a number from 2 on, and --val-split or --folds can be had, not both")
+        if self.folds:
+            return [output.with_name(f"{output.stem}_fold{k}{output.suffix}") for k in range(1, self.folds + 1)]
+        return [output, output.with_name(f"{output.stem}_val{output.suffix}")] if self.val_share else [output]
+
+    def parts(self, lines_of: Mapping[str, int]) -> dict[str, int]:
+        """Return the part of each document that is not in the first."""
+        if self.folds:
+            return choose_folds(lines_of, self.folds, self.seed)
+        return dict.fromkeys(choose_documents(lines_of, self.val_share, self.seed), 1) if self.val_share else {}
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what a store records about it."""
+        kind = {"folds": self.folds} if self.folds else {"val_split": self.val_share} if self.val_share else {}
+        return kind | {"seed": self.seed} if kind else {}
+
+
+@dataclass(frozen=True)
+class _Text:
+    """What is done to texts: the charset they must be in, and the replacements for characters that it does not have."""
+
+    charset: Charset
+    mapping: Mapping[str, str]
+
+    def check(self, entry: Entry) -> Entry | _LeftOut:
+        """Return the entry, its characters mapped, or why its text cannot be used."""
+        if entry.row is None:
+            return _LeftOut("illegible" if entry.illegible else "bad-row", entry.problem)
+        row = entry.row
+        if mapped := Counter(c for c in row.text if c in self.mapping):
+            extra = {**row.extra, "mapped": dict(mapped), "text_as_read": row.text}
+            row = replace(row, text=replace_characters(row.text, self.mapping), extra=extra)
+        if not row.text.strip():
+            return _LeftOut("empty-text", "the text is empty")
+        if missing := self.charset.missing(row.text):
+            names = ", ".join(map(describe_character, missing))
+            return _LeftOut("oov", f"charset {self.charset.name!r} has no {names} (text: {row.text!r})")
+        return replace(entry, row=row)
+
+
+def plan_prep(sources: Sequence[str | Path], output: Path, profile: Profile, *, split: Split = Split()) -> dict[str, Any]:
     """Return what `prep` would do: each source with its kind and number of rows, the outputs, charset and geometry.
 
     Reads no image and writes nothing; raises what `prep` would raise about sources and outputs.
     """
     with ExitStack() as stack:
-        opened = _open_all(sources, output, val_split, stack)
+        opened = _open_all(sources, split.stores(output), stack)
         return {
-            "sources": {str(source.path): f"{source.kind}, {sum(1 for _ in source.entries())} rows" for source in opened},
-            "output": str(output),
-            "val_output": str(val_sibling(output)) if val_split else None,
+            "sources": {str(s.path): f"{s.kind}, {sum(1 for _ in s.entries())} rows" for _, s in opened},
+            "stores": [str(store) for store in split.stores(output)],
             "quarantine": str(quarantine_path(output)),
             "charset": profile.charset,
             "geometry": profile.geometry.to_json(),
@@ -145,66 +236,70 @@ def plan_prep(sources: Sequence[Path], output: Path, profile: Profile, *, val_sp
 
 
 def prep(
-    sources: Sequence[Path],
+    sources: Sequence[str | Path],
     output: Path,
     profile: Profile,
     *,
-    oov: Policy = "error",
+    select: Selection = Selection(),
+    split: Split = Split(),
+    oov: OovPolicy = "error",
+    oov_map: Path | None = None,
     on_bad: Policy = "error",
-    val_split: float = 0.0,
-    seed: int = 1,
+    drop_duplicates: bool = False,
     threads: int | None = None,
     progress: Progress = SILENT,
 ) -> PrepResult:
     """Read labelled line images and write the line store `output`.
 
     Each image is decoded and scaled to the profile's geometry once; texts keep their spaces, in NFC. Rows that cannot be used
-    go to `OUTPUT.quarantine.jsonl` with the reason. With `val_split` about that share of the lines, as whole documents, goes
-    to a second store, `NAME_val.lmdb`. With several sources the ids get the source's number in front.
+    go to `OUTPUT.quarantine.jsonl` with the reason. `split` parts the lines into several stores: by document, and a picture
+    that is in one of them is left out of the others. With several sources the ids get the source's name or number in front;
+    rows without a subset get the source's name as that.
 
     `oov` and `on_bad` ("error" or "skip") only decide whether rows outside the charset, and rows that are bad in themselves,
-    end up in `PrepResult.problem`: neither keeps such a row. Raises UsageError for wrong sources or an output that would be
+    end up in `PrepResult.problem`: neither keeps such a row. With `oov = "map"` the characters in the file `oov_map` are
+    replaced first; the row keeps its text as it was read. Raises UsageError for wrong sources or an output that would be
     overwritten, DataError when a source cannot be read or no line is left.
     """
     from nordocr_cli.data.store import LineStoreWriter
 
     began = time.monotonic()
+    if (oov == "map") != (oov_map is not None):
+        raise UsageError("--oov map and --oov-map FILE belong together: the file says what each character becomes")
     charset = profile.load_charset()
-    tally = _Tally()
+    text = _Text(charset, read_mapping(oov_map, charset) if oov_map else {})
+    tally, paths = _Tally(), split.stores(output)
     with ExitStack() as stack:
-        opened = _open_all(sources, output, val_split, stack)
-        documents = _count_by_document(opened)
+        opened = _open_all(sources, paths, stack)
+        total, lines_of = _survey(opened, select)
+        placement = Placement(split.parts(lines_of))
         pool = ThreadPoolExecutor(threads or os.cpu_count() or 1)
         stack.callback(pool.shutdown, cancel_futures=True)
-        geometry, why = _decide_over_width(opened, profile.geometry, pool)
-        made: dict[str, Any] = {"profile": profile.name, "sources": [_provenance(s) for s in opened], "over_width": why}
-        writers = [stack.enter_context(LineStoreWriter(output, geometry, charset, made=made))]
-        val_documents: set[str] = set()
-        if val_split:
-            val_documents = choose_documents(documents, val_split, seed)
-            made |= {"val_split": val_split, "seed": seed}
-            writers.append(stack.enter_context(LineStoreWriter(val_sibling(output), geometry, charset, made=made)))
-        progress.start("prep", documents.total())
+        geometry, why = _decide_over_width(opened, select, profile.geometry, pool)
+        made: dict[str, Any] = {"profile": profile.name, "sources": [_provenance(*s) for s in opened], "over_width": why}
+        made |= split.to_json() | ({"oov_map": dict(text.mapping)} if text.mapping else {})
+        writers = [stack.enter_context(LineStoreWriter(path, geometry, charset, made=made)) for path in paths]
+        progress.start("prep", total)
         stack.callback(progress.finish)
-        for entry, outcome in _outcomes(opened, charset, geometry, pool):
-            if isinstance(outcome, _LeftOut):
-                tally.leave_out(outcome, entry, charset)
-            else:
-                writers[_document(outcome.row) in val_documents].add_encoded(outcome.encoded, outcome.row)
-                tally.keep(outcome, entry)
+        for entry, outcome in _outcomes(opened, select, text, geometry, pool):
+            kept_out = outcome if isinstance(outcome, _LeftOut) else None
+            if isinstance(outcome, _Line):
+                kept_out = _keep(outcome, entry, placement, writers, tally, drop_duplicates)
+            if kept_out is not None:
+                tally.leave_out(kept_out, entry, charset)
             progress.advance()
         quarantine = _write_quarantine(output, tally)
-        if any(len(writer) == 0 for writer in writers):
-            problem = _problem(tally, "error", "error", charset, quarantine) or "every row was left out"
-            raise DataError(
-                f"no line for {output if len(writers[0]) == 0 else val_sibling(output)}, nothing was written: {problem}"
-            )
+        if empty := [str(path) for path, writer in zip(paths, writers, strict=True) if len(writer) == 0]:
+            counts = ", ".join(f"{count} {reason}" for reason, count in tally.left_out.items())
+            problem = _problem(tally, "error", "error", charset, quarantine) or f"every row was left out ({counts})"
+            raise DataError(f"no line for {', '.join(empty)}, nothing was written: {problem}")
         for writer in writers:
             writer.counts = {"read": tally.read, "kept": len(tally.widths), "over_wide": tally.over_wide, **tally.left_out}
+            writer.counts |= {"duplicates": tally.duplicates, "contradicting": tally.contradicting}
     _say_what_stands_out(tally, geometry, progress)
     assert writers[0].header is not None
     return PrepResult(
-        output=str(output),
+        stores={str(path): len(writer) for path, writer in zip(paths, writers, strict=True)},
         read=tally.read,
         kept=len(tally.widths),
         left_out=dict(tally.left_out),
@@ -215,17 +310,38 @@ def prep(
         renormalized=tally.renormalized,
         content_sha256=writers[0].header.content_sha256,
         seconds=round(time.monotonic() - began, 3),
-        val_output=str(val_sibling(output)) if val_split else None,
-        kept_val=len(writers[1]) if val_split else 0,
+        duplicates=tally.duplicates,
+        contradicting=tally.contradicting,
         oov=dict(tally.oov.most_common()),
+        mapped=dict(tally.mapped.most_common()),
         quarantine=str(quarantine) if quarantine else None,
         problem=_problem(tally, oov, on_bad, charset, quarantine),
     )
 
 
-def val_sibling(output: Path) -> Path:
-    """Return the validation store's path: `lines.lmdb` → `lines_val.lmdb`."""
-    return output.with_name(f"{output.stem}_val{output.suffix}")
+def _keep(
+    line: _Line,
+    entry: Entry,
+    placement: Placement,
+    writers: "Sequence[LineStoreWriter]",
+    tally: _Tally,
+    drop_duplicates: bool,
+) -> _LeftOut | None:
+    """Write a line to the store where it belongs, or return why it belongs in none."""
+    first_text = placement.first_text(line.encoded.pixels_sha256)
+    if drop_duplicates and first_text == line.row.text:
+        return _LeftOut("duplicate", "picture and text are those of an earlier row")
+    part = placement.place(line.row, line.encoded.pixels_sha256)
+    if part is None:
+        return _LeftOut("in-other-store", "the same picture stands in another document, whose lines go to another store")
+    if first_text is not None:
+        tally.duplicates += first_text == line.row.text
+        if first_text != line.row.text:
+            tally.contradicting += 1
+            tally.name("contradicting", entry, f"{line.row.text!r}, but an earlier row with this picture says {first_text!r}")
+    writers[part].add_encoded(line.encoded, line.row)
+    tally.keep(line, entry)
+    return None
 
 
 def quarantine_path(output: Path) -> Path:
@@ -233,57 +349,59 @@ def quarantine_path(output: Path) -> Path:
     return output.with_name(output.name + ".quarantine.jsonl")
 
 
-def choose_documents(lines_of: Mapping[str, int], share: float, seed: int) -> set[str]:
-    """Choose documents that hold about `share` of all lines, at least one and never all; the same for the same seed.
-
-    `lines_of` counts the lines of each document. Raises DataError when there is only one document.
-    """
-    if len(lines_of) < 2:
-        raise DataError("all lines come from one document, so none can be set aside for validation; leave --val-split out")
-    order = sorted(lines_of, key=lambda document: hashlib.sha256(f"{seed}:{document}".encode()).digest())
-    missing = share * sum(lines_of.values())
-    chosen: set[str] = set()
-    for document in order[:-1]:
-        if lines_of[document] < 2 * missing:  # brings the total nearer to the share
-            chosen.add(document)
-            missing -= lines_of[document]
-    return chosen or {min(order, key=lambda document: lines_of[document])}
-
-
-def _open_all(sources: Sequence[Path], output: Path, val_split: float, stack: ExitStack) -> list[Source]:
+def _open_all(sources: Sequence[str | Path], targets: Sequence[Path], stack: ExitStack) -> list[tuple[SourceSpec, Source]]:
     if not sources:
-        raise UsageError("no sources: give a manifest, a folder with one, or an LMDB")
-    if not 0 <= val_split < 1:
-        raise UsageError(f"--val-split {val_split} is not a share from 0 to below 1")
-    for target in [output, val_sibling(output)] if val_split else [output]:
-        for source in sources:
-            if target.resolve() == source.resolve() or target.resolve() in source.resolve().parents:
-                raise UsageError(f"{target} would replace the source {source}; give another --output")
+        raise UsageError("no sources: give a manifest, a folder with one, pages with layouts, or an LMDB")
+    specs = [parse_source(str(source)) for source in sources]
+    for target in targets:
+        for spec in specs:
+            if target.resolve() == spec.path.resolve() or target.resolve() in spec.path.resolve().parents:
+                raise UsageError(f"{target} would replace the source {spec.path}; give another --output")
         refuse_to_replace(target)
-    opened: list[Source] = []
-    for path in sources:
-        opened.append(open_source(path))
-        stack.callback(opened[-1].close)
+    opened: list[tuple[SourceSpec, Source]] = []
+    for spec in specs:
+        opened.append((spec, open_source(spec)))
+        stack.callback(opened[-1][1].close)
     return opened
 
 
-def _document(row: LineRow) -> str:
-    """Document that a line was cut from: `source` up to a colon (`d000:p1:r4`), the line itself where it is not known."""
-    return row.source.split(":")[0] or row.id
-
-
-def _count_by_document(sources: Sequence[Source]) -> Counter[str]:
-    counts: Counter[str] = Counter()
-    for source in sources:
+def _entries(sources: Sequence[tuple[SourceSpec, Source]]) -> Iterator[tuple[Source, Entry]]:
+    """Yield every row of every source, with the id and subset that it has in the store."""
+    names = [spec.name for spec, _ in sources]
+    for number, (spec, source) in enumerate(sources, start=1):
+        prefix = spec.name if names.count(spec.name) == 1 and spec.name else str(number)
         for entry in source.entries():
-            counts[_document(entry.row) if entry.row else entry.where] += 1
-    if not counts:
-        raise DataError(f"no rows in {', '.join(str(source.path) for source in sources)}")
-    return counts
+            if entry.row is not None and (len(sources) > 1 or spec.name):
+                row_id = f"{prefix}:{entry.row.id}" if len(sources) > 1 else entry.row.id
+                entry = replace(entry, row=replace(entry.row, id=row_id, subset=entry.row.subset or spec.name))
+            yield source, entry
+
+
+def _survey(sources: Sequence[tuple[SourceSpec, Source]], select: Selection) -> tuple[int, Counter[str]]:
+    """Return the number of rows, and the wanted lines of each document. Raises UsageError when a filter fits no row."""
+    total, lines_of = 0, Counter[str]()
+    languages, subsets = Counter[str](), Counter[str]()
+    for _, entry in _entries(sources):
+        total += 1
+        if entry.row is None:
+            continue
+        languages[entry.row.language] += 1
+        subsets[entry.row.subset] += 1
+        if select.left_out(entry.row) is None:
+            lines_of[document_of(entry.row)] += 1
+    if not total:
+        raise DataError(f"no rows in {', '.join(str(source.path) for _, source in sources)}")
+    for flag, wanted, there in (
+        ("--include-language", select.languages, languages),
+        ("--include-subset", select.subsets, subsets),
+    ):
+        if unknown := [name for name in wanted if name not in there]:
+            raise UsageError(f"{flag} {unknown[0]!r} fits no row; {nearest(unknown[0], [name for name in there if name])}")
+    return total, lines_of
 
 
 def _outcomes(
-    sources: Sequence[Source], charset: Charset, geometry: Geometry, pool: ThreadPoolExecutor
+    sources: Sequence[tuple[SourceSpec, Source]], select: Selection, text: _Text, geometry: Geometry, pool: ThreadPoolExecutor
 ) -> Iterator[tuple[Entry, _LeftOut | _Line]]:
     """Yield what became of each row, in order; images are read, scaled and encoded by the pool's threads."""
     pending: deque[tuple[Entry, _LeftOut | Future[_LeftOut | _Line]]] = deque()
@@ -292,37 +410,26 @@ def _outcomes(
         entry, outcome = pending.popleft()
         return entry, outcome.result() if isinstance(outcome, Future) else outcome
 
-    for number, source in enumerate(sources, start=1):
-        for entry in source.entries():
-            left_out = _check_text(entry, charset)
-            if left_out is None and entry.row and len(sources) > 1:
-                entry = replace(entry, row=replace(entry.row, id=f"{number}:{entry.row.id}"))
-            pending.append((entry, left_out or pool.submit(_make_line, source, entry, geometry)))
-            if len(pending) > 256:
-                yield next_outcome()
+    for source, entry in _entries(sources):
+        checked = (select.left_out(entry.row) if entry.row else None) or text.check(entry)
+        if isinstance(checked, _LeftOut):
+            pending.append((entry, checked))
+        else:
+            pending.append((checked, pool.submit(_make_line, source, checked, geometry)))
+        if len(pending) > 256:
+            yield next_outcome()
     while pending:
         yield next_outcome()
 
 
-def _check_text(entry: Entry, charset: Charset) -> _LeftOut | None:
-    if entry.row is None:
-        return _LeftOut("bad-row", entry.problem)
-    if not entry.row.text.strip():
-        return _LeftOut("empty-text", "the text is empty")
-    if missing := charset.missing(entry.row.text):
-        names = ", ".join(map(describe_character, missing))
-        return _LeftOut("oov", f"charset {charset.name!r} has no {names} (text: {entry.row.text!r})")
-    return None
-
-
 def _make_line(source: Source, entry: Entry, geometry: Geometry) -> _LeftOut | _Line:
-    from nordocr_cli.data.resize import decode_image, resize_line
+    from nordocr_cli.data.resize import resize_line
     from nordocr_cli.data.store import encode_line
 
     row = entry.row
     assert row is not None
     try:
-        crop = decode_image(source.image_bytes(entry), entry.key)
+        crop = source.crop(entry)
     except FileNotFoundError as error:
         return _LeftOut("missing-image", f"no image {error}")
     except DataError as error:
@@ -341,21 +448,22 @@ def _make_line(source: Source, entry: Entry, geometry: Geometry) -> _LeftOut | _
     return _Line(row, encode_line(resize_line(crop, geometry)), ratio)
 
 
-def _decide_over_width(sources: Sequence[Source], geometry: Geometry, pool: ThreadPoolExecutor) -> tuple[Geometry, str]:
+def _decide_over_width(
+    sources: Sequence[tuple[SourceSpec, Source]], select: Selection, geometry: Geometry, pool: ThreadPoolExecutor
+) -> tuple[Geometry, str]:
     """Replace `over_width = "auto"` by what the crops' sizes speak for. Returns the geometry and the reason in words."""
     if geometry.over_width != "auto":
         return geometry, f"{geometry.over_width}, as the profile says"
-    from nordocr_cli.data.resize import image_size
 
-    def ratio(source: Source, entry: Entry) -> float:
+    def ratio(item: tuple[Source, Entry]) -> float:
+        source, entry = item
         try:
-            return geometry.squash_ratio(*image_size(source.image_bytes(entry), entry.key))
+            return geometry.squash_ratio(*source.crop_size(entry))
         except (DataError, FileNotFoundError):
             return 1.0  # named when its turn comes to be read
 
-    ratios: list[float] = []
-    for source in sources:
-        ratios += pool.map(lambda entry, source=source: ratio(source, entry), (e for e in source.entries() if e.row))
+    wanted = ((source, entry) for source, entry in _entries(sources) if entry.row and not select.left_out(entry.row))
+    ratios = list(pool.map(ratio, wanted))
     over_wide = sorted(r for r in ratios if r > 1)
     if not over_wide:
         return replace(geometry, over_width="squash"), "squash: auto, no crop is too wide"
@@ -365,9 +473,15 @@ def _decide_over_width(sources: Sequence[Source], geometry: Geometry, pool: Thre
     return replace(geometry, over_width=decision), why
 
 
-def _provenance(source: Source) -> dict[str, Any]:
-    data = source.path / "data.mdb" if source.kind == "lmdb" else source.path
-    return {"path": str(source.path), "kind": source.kind, "bytes": data.stat().st_size, "sha256": atomic.sha256_of(data)}
+def _provenance(spec: SourceSpec, source: Source) -> dict[str, Any]:
+    hashes = [atomic.sha256_of(path) for path in source.files]
+    return {
+        "path": str(source.path),
+        "kind": source.kind,
+        **({"name": spec.name} if spec.name else {}),
+        "bytes": sum(path.stat().st_size for path in source.files),
+        "sha256": hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest(),
+    }
 
 
 def _write_quarantine(output: Path, tally: _Tally) -> Path | None:
@@ -379,12 +493,10 @@ def _write_quarantine(output: Path, tally: _Tally) -> Path | None:
     return path
 
 
-def _problem(tally: _Tally, oov: Policy, on_bad: Policy, charset: Charset, quarantine: Path | None) -> str | None:
+def _problem(tally: _Tally, oov: OovPolicy, on_bad: Policy, charset: Charset, quarantine: Path | None) -> str | None:
     """Say which rows the policies do not let pass, where the first stand, and how to go on; None when all is well."""
-    passed = {"ctc-infeasible"}
-    passed |= {"oov"} if oov == "skip" else set()
-    passed |= {"bad-row", "empty-text", "missing-image", "unreadable-image"} if on_bad == "skip" else set()
-    blocking = {reason: count for reason, count in tally.left_out.items() if reason not in passed}
+    refused = (*(("oov",) if oov != "skip" else ()), *(_BAD if on_bad == "error" else ()))
+    blocking = {reason: count for reason, count in tally.left_out.items() if reason in refused}
     if not blocking:
         return None
     counts = ", ".join(f"{count} {reason}" for reason, count in blocking.items())
@@ -396,7 +508,7 @@ def _problem(tally: _Tally, oov: Policy, on_bad: Policy, charset: Charset, quara
         shown = ", ".join(f"{describe_character(c)} {count} times" for c, count in tally.oov.most_common())
         lines.append(f"not in charset {charset.name!r}: {shown}")
         wider = [name for name, other in CHARSETS.items() if all(c in other.class_of for c in tally.oov)]
-        ways.append(" or ".join(["--oov skip"] + [f"--set charset={name}" for name in wider]))
+        ways.append(" or ".join(["--oov skip", "--oov map"] + [f"--set charset={name}" for name in wider]))
     if set(blocking) - {"oov"}:
         ways.append("--on-bad skip")
     lines.append(f"all of them are in {quarantine}; mend them, or go on with {' and '.join(ways)}")
@@ -408,6 +520,9 @@ def _say_what_stands_out(tally: _Tally, geometry: Geometry, progress: Progress) 
         progress.warn(f"{count} rows have more text than their width can hold (CTC): {'; '.join(tally.first['ctc-infeasible'])}")
     if tally.over_wide and geometry.over_width == "center-crop":
         progress.warn(f"{tally.over_wide} lines were cropped: their texts say more than is left in the picture")
+    if tally.contradicting:
+        shown = "; ".join(tally.first["contradicting"])
+        progress.warn(f"{tally.contradicting} rows say something else than an earlier row with the same picture: {shown}")
     if tally.renormalized:
         progress.note(f"{tally.renormalized} texts were not in NFC and are stored in NFC")
 

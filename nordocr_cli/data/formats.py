@@ -1,16 +1,25 @@
-"""Sources of labelled line images, recognized by looking: a manifest, a folder with one, a source LMDB."""
+"""Sources of labelled line images, recognized by looking: manifests, source LMDBs, pages with layouts, or a folder of those."""
 
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from nordocr_cli.data.lmdb_file import LmdbReader
 from nordocr_cli.data.manifest import Entry, ManifestKind, iterate_manifest, make_entry, manifest_kind, resolve_image
+from nordocr_cli.data.pages import PAGE_SUFFIXES, LayoutSource, PageImages, crop_size, find_layouts, layout_beside
 from nordocr_cli.errors import DataError, UsageError
 
-# Looked for in a folder, in this order; a folder must have one of them, or exactly one *.jsonl or *.tsv.
-LABEL_FILES = ("manifest.jsonl", "labels.jsonl", "manifest.tsv", "labels.tsv", "gt.tsv", "labels.txt", "label.txt", "gt.txt")
+if TYPE_CHECKING:
+    from nordocr_cli.data.resize import Pixels
+
+# Looked for in a folder, in this order; a folder must have one of them, or exactly one *.jsonl, *.tsv or *.csv, or layouts.
+LABEL_FILES = (
+    *("manifest.jsonl", "labels.jsonl", "metadata.jsonl", "manifest.tsv", "labels.tsv", "gt.tsv"),
+    *("manifest.csv", "labels.csv", "metadata.csv", "labels.txt", "label.txt", "gt.txt", "rec_gt.txt", "Label.txt"),
+)
 
 
 class Source(Protocol):
@@ -19,60 +28,123 @@ class Source(Protocol):
     kind: str
     path: Path
 
+    @property
+    def files(self) -> Sequence[Path]:
+        """The files that hold the rows, for provenance."""
+
     def entries(self) -> Iterator[Entry]:
         """Yield every row, the unusable ones with their problem; reads no image."""
 
-    def image_bytes(self, entry: Entry) -> bytes:
-        """Return the encoded image of `entry`. Raises FileNotFoundError when there is none, DataError when it is unusable."""
+    def crop(self, entry: Entry) -> "Pixels":
+        """Return the line image of `entry`, uint8 (h, w, 3) RGB. Safe in threads.
+
+        Raises FileNotFoundError when there is none, DataError when it is unusable.
+        """
+
+    def crop_size(self, entry: Entry) -> tuple[int, int]:
+        """Return (height, width) of `crop(entry)` without decoding it; raises as that does."""
 
     def close(self) -> None:
         """Let go of open files."""
 
 
-def open_source(path: Path) -> Source:
-    """Open what is at `path`. Raises UsageError when nothing is there, DataError when it is nothing that prep reads."""
-    path = Path(path)
+@dataclass(frozen=True)
+class SourceSpec:
+    """A source as it was asked for: `path`, the folder (or page image) its image names start from, a name for its rows."""
+
+    path: Path
+    root: Path | None = None
+    name: str = ""
+
+
+def parse_source(text: str) -> SourceSpec:
+    """Read `[NAME=]PATH[:ROOT]`. What exists as it stands is a path. Raises UsageError when nothing is there."""
+    name, rest = "", text
+    if not Path(text).exists() and (found := re.fullmatch(r"([\w.-]+)=(.+)", text)):
+        name, rest = found.groups()
+    if Path(rest).exists():
+        return SourceSpec(Path(rest), None, name)
+    for colon in reversed([match.start() for match in re.finditer(":", rest)]):
+        path, root = Path(rest[:colon]), Path(rest[colon + 1 :])
+        if path.exists():
+            if not root.exists():
+                raise UsageError(f"no folder {root}, from which the images of {path} should be read")
+            return SourceSpec(path, root, name)
+    raise UsageError(f"no such file or folder: {rest}")
+
+
+def open_source(spec: SourceSpec | Path) -> Source:
+    """Open what is at `spec.path`. Raises UsageError when nothing is there, DataError when it is nothing that prep reads."""
+    spec = spec if isinstance(spec, SourceSpec) else SourceSpec(Path(spec))
+    path, root = spec.path, spec.root
     if path.is_file():
         if path.suffix == ".mdb":
             raise UsageError(f"{path}: give the folder of an LMDB, {path.parent}")
-        return ManifestSource(path, manifest_kind(path))
+        if path.suffix.lower() in PAGE_SUFFIXES:
+            return LayoutSource(path, [layout_beside(path)], root or path)
+        if path.suffix.lower() in (".xml", ".json"):
+            return LayoutSource(path, [path], root)
+        return ManifestSource(path, manifest_kind(path), root)
     if not path.is_dir():
         raise UsageError(f"no such file or folder: {path}")
     if (path / "data.mdb").is_file():
         return LmdbSource(path)
-    manifest = _label_file(path)
-    return ManifestSource(manifest, manifest_kind(manifest))
+    if manifest := _label_file(path):
+        return ManifestSource(manifest, manifest_kind(manifest), root)
+    if layouts := find_layouts(path):
+        return LayoutSource(path, layouts, root)
+    if not any(path.iterdir()):
+        raise DataError(f"{path} is empty")
+    raise DataError(
+        f"{path} holds no label file ({', '.join(LABEL_FILES)}), no layouts (ALTO, PAGE, JSON) and no LMDB (data.mdb)"
+    )
 
 
-def _label_file(folder: Path) -> Path:
+def _label_file(folder: Path) -> Path | None:
     for name in LABEL_FILES:
         if (folder / name).is_file():
             return folder / name
-    others = sorted(child for child in folder.iterdir() if child.suffix in (".jsonl", ".tsv") and child.is_file())
-    if len(others) == 1:
-        return others[0]
-    if others:
+    others = sorted(child for child in folder.iterdir() if child.suffix in (".jsonl", ".tsv", ".csv") and child.is_file())
+    if len(others) > 1:
         raise UsageError(f"{folder} holds several label files ({', '.join(child.name for child in others)}); name the one meant")
-    if not any(folder.iterdir()):
-        raise DataError(f"{folder} is empty")
-    raise DataError(f"{folder} holds no label file ({', '.join(LABEL_FILES)}) and no LMDB (data.mdb)")
+    return others[0] if others else None
 
 
 class ManifestSource:
-    """A manifest file; its images are inside its folder."""
+    """A manifest file; its images are inside `root`, its own folder when left out."""
 
-    def __init__(self, path: Path, kind: ManifestKind) -> None:
+    def __init__(self, path: Path, kind: ManifestKind, root: Path | None = None) -> None:
         self.path, self.kind, self._kind = path, str(kind), kind
+        self.root = root or path.parent
+        self._pages = PageImages()
+
+    @property
+    def files(self) -> Sequence[Path]:
+        """See Source."""
+        return (self.path,)
 
     def entries(self) -> Iterator[Entry]:
         """See Source."""
         return iterate_manifest(self.path, self._kind)
 
-    def image_bytes(self, entry: Entry) -> bytes:
+    def crop(self, entry: Entry) -> "Pixels":
         """See Source."""
+        from nordocr_cli.data.resize import decode_image
+
+        if entry.place is not None:
+            return self._pages.crop(resolve_image(self.root, entry.key), entry.place)
+        return decode_image(self._image_bytes(entry), entry.key)
+
+    def crop_size(self, entry: Entry) -> tuple[int, int]:
+        """See Source."""
+        from nordocr_cli.data.resize import image_size
+
+        return crop_size(entry.place) if entry.place is not None else image_size(self._image_bytes(entry), entry.key)
+
+    def _image_bytes(self, entry: Entry) -> bytes:
         from nordocr_cli.data.resize import read_image_bytes
 
-        path = resolve_image(self.path.parent, entry.key)
+        path = resolve_image(self.root, entry.key)
         try:
             path.stat()
         except (FileNotFoundError, NotADirectoryError):
@@ -102,6 +174,11 @@ class LmdbSource:
             self._reader.close()
             raise DataError(f"{path}: the LMDB has no number under 'num-samples'; prep reads PARSeq's layout") from None
 
+    @property
+    def files(self) -> Sequence[Path]:
+        """See Source."""
+        return (self.path / "data.mdb",)
+
     def entries(self) -> Iterator[Entry]:
         """See Source."""
         for number in range(1, self._lines + 1):
@@ -121,8 +198,19 @@ class LmdbSource:
             raise ValueError(f"no label-{number:09d}, though num-samples is {self._lines}")
         return make_entry({"image": key, "text": label.decode("utf-8")}, where, key)
 
-    def image_bytes(self, entry: Entry) -> bytes:
+    def crop(self, entry: Entry) -> "Pixels":
         """See Source."""
+        from nordocr_cli.data.resize import decode_image
+
+        return decode_image(self._image_bytes(entry), entry.key)
+
+    def crop_size(self, entry: Entry) -> tuple[int, int]:
+        """See Source."""
+        from nordocr_cli.data.resize import image_size
+
+        return image_size(self._image_bytes(entry), entry.key)
+
+    def _image_bytes(self, entry: Entry) -> bytes:
         value = self._reader.get(entry.key)
         if value is None:
             raise FileNotFoundError(f"{self.path}:{entry.key}")

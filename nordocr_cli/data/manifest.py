@@ -5,35 +5,56 @@
 | `jsonl` | a JSON object: `image`, `text`, and if known `id`, `language`, `subset`, `split`, `source`; other keys are kept |
 | `tsv` | image, one tab, text; nothing is quoted or escaped: further tabs, quotes and braces belong to the text |
 | `labels` | image, one space, text |
+| `csv` | comma or semicolon between, quotes as usual; a header names the columns, or there are two: image and text |
+| `paddle` | page image, one tab, a JSON list of `{"transcription": …, "points": [[x, y], …]}` (PaddleOCR's detection labels) |
+
+A tsv may also name several images of one text as a JSON list, as PaddleOCR's label files do. Other tools' names of the
+columns are known: `filename`, `file_name`, `path` for `image`; `words`, `label`, `transcription` for `text`.
 
 A line that cannot be used becomes an Entry with its problem, so that the caller can count it; it is never passed over.
 """
 
+import csv
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, Literal
 
 from nordocr_cli.charset import to_nfc
 from nordocr_cli.errors import DataError
-from nordocr_cli.records import LineRow
+from nordocr_cli.records import Box, LineRow
 
-ManifestKind = Literal["jsonl", "tsv", "labels"]
+ManifestKind = Literal["jsonl", "tsv", "labels", "csv", "paddle"]
 
 _MAX_LINE_BYTES = 1 << 20
 _TEXT_KEYS = ("id", "image", "text", "language", "subset", "split", "source")
+# What other tools call these two, in the order in which they are looked for.
+_OTHER_NAMES = {"image": ("filename", "file_name", "path"), "text": ("words", "label", "transcription")}
+# PaddleOCR's texts for a region that nobody could read, and for one to leave alone.
+_PADDLE_ILLEGIBLE = ("###", "*")
 # Opened on Windows, these names are devices whatever their folder and suffix.
 _WINDOWS_DEVICES = {"CON", "PRN", "AUX", "NUL", *(f"{port}{n}" for port in ("COM", "LPT") for n in range(1, 10))}
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where on a page image a line is: page index from 0, box in pixels, and the page's (height, width) where known."""
+
+    page: int
+    box: Box
+    page_size: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One row of a source: `row`, or the `problem` for which there is none.
 
-    `where` is file:line or the key in an LMDB; `key` finds the image in its source; `renormalized` says that the text was
-    not in NFC as it stood.
+    `where` is file:line or the key in an LMDB; `key` finds the image in its source, and `place` the line on it when the image
+    is a whole page; `renormalized` says that the text was not in NFC as it stood; `illegible` that somebody marked the line as
+    one that cannot be read, which is no fault of the row.
     """
 
     where: str
@@ -41,26 +62,32 @@ class Entry:
     row: LineRow | None = None
     problem: str = ""
     renormalized: bool = False
+    place: Place | None = None
+    illegible: bool = False
 
 
 def manifest_kind(path: Path) -> ManifestKind:
     """Tell a manifest's kind by its name, else by its first line. Raises DataError when it is not UTF-8 text or is empty."""
-    if path.suffix == ".jsonl":
-        return "jsonl"
-    if path.suffix == ".tsv":
-        return "tsv"
+    if path.suffix in (".jsonl", ".csv"):
+        return "jsonl" if path.suffix == ".jsonl" else "csv"
     for _, line in _lines(path):
         text = line.decode("utf-8", errors="replace").strip()
         if text == "[":
             raise DataError(f"{path}: a JSON array; a manifest has one JSON object a line (JSON Lines)")
         if text:
-            return "jsonl" if text.startswith("{") else "tsv" if "\t" in text else "labels"
+            if _paddle_regions(text) is not None:
+                return "paddle"
+            tabs = path.suffix == ".tsv" or "\t" in text
+            return "jsonl" if text.startswith("{") else "tsv" if tabs else "labels"
+    if path.suffix == ".tsv":
+        return "tsv"
     raise DataError(f"{path}: the manifest is empty")
 
 
 def iterate_manifest(path: Path, kind: ManifestKind | None = None) -> Iterator[Entry]:
     """Yield an Entry for each line that is not blank. Raises DataError when the file cannot be read or is not text."""
     kind = kind or manifest_kind(path)
+    table = _CsvTable() if kind == "csv" else None
     seen: dict[str, int] = {}
     for number, line in _lines(path):
         where = f"{path}:{number}"
@@ -74,17 +101,17 @@ def iterate_manifest(path: Path, kind: ManifestKind | None = None) -> Iterator[E
         if not text.strip() or (kind == "tsv" and number == 1 and text.split("\t") in (["image", "text"], ["image", "label"])):
             continue
         try:
-            value = _parse_json(text) if kind == "jsonl" else _split(text, "\t" if kind == "tsv" else " ")
-            entry = make_entry(value, where)
+            entries = list(_paddle_entries(text, where) if kind == "paddle" else _row_entries(text, where, kind, table))
         except ValueError as error:
             yield Entry(where, problem=str(error))
             continue
-        assert entry.row is not None
-        if first := seen.get(entry.row.id):
-            yield Entry(where, entry.key, problem=f"id {entry.row.id!r} is already that of line {first}")
-            continue
-        seen[entry.row.id] = number
-        yield entry
+        for entry in entries:
+            if entry.row is not None and (first := seen.get(entry.row.id)):
+                yield Entry(where, entry.key, problem=f"id {entry.row.id!r} is already that of line {first}")
+                continue
+            if entry.row is not None:
+                seen[entry.row.id] = number
+            yield entry
 
 
 def read_manifest(path: Path) -> list[LineRow]:
@@ -103,8 +130,9 @@ def make_entry(value: Mapping[str, Any], where: str, key: str | None = None) -> 
     Raises ValueError naming the key that is missing or wrong.
     """
     fields: dict[str, str] = {}
+    names = {name: _named(name, value) for name in _TEXT_KEYS}
     for name in _TEXT_KEYS:
-        item = value.get(name)
+        item = value.get(names[name])
         if item is None:
             continue
         if not isinstance(item, str):
@@ -122,9 +150,14 @@ def make_entry(value: Mapping[str, Any], where: str, key: str | None = None) -> 
     text = to_nfc(fields["text"])
     row = LineRow(
         **{**fields, "id": fields.get("id") or fields["image"], "text": text},
-        extra={name: item for name, item in value.items() if name not in _TEXT_KEYS},
+        extra={name: item for name, item in value.items() if name not in names.values()},
     )
     return Entry(where, key if key is not None else row.image, row, renormalized=text != fields["text"])
+
+
+def _named(name: str, value: Mapping[str, Any]) -> str:
+    """The key under which `value` holds `name`: that itself, or another tool's name for it."""
+    return next((key for key in (name, *_OTHER_NAMES.get(name, ())) if value.get(key) is not None), name)
 
 
 def resolve_image(root: Path, image: str) -> Path:
@@ -184,3 +217,99 @@ def _split(text: str, separator: str) -> Mapping[str, Any]:
     if not found:
         raise ValueError(f"expected image, one {'tab' if separator == chr(9) else 'space'}, text; found {text[:60]!r}")
     return {"image": image, "text": label}
+
+
+def _row_entries(text: str, where: str, kind: ManifestKind, table: "_CsvTable | None") -> Iterator[Entry]:
+    """The rows of one line: none for a CSV's header, several where a tsv names several images of one text."""
+    if table is not None:
+        value = table.row(text)
+        if value is not None:
+            yield make_entry(value, where)
+        return
+    value = _parse_json(text) if kind == "jsonl" else _split(text, " " if kind == "labels" else "\t")
+    image = value.get("image")
+    if kind != "tsv" or not isinstance(image, str) or not image.startswith('["'):
+        yield make_entry(value, where)
+        return
+    try:
+        images = json.loads(image)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"the image looks like a JSON list, but is none: {error.msg}") from None
+    for each in images:
+        yield make_entry({**value, "image": each}, where)
+
+
+class _CsvTable:
+    """Reads a CSV line by line; a text line holds no line break, so neither does a row. Raises ValueError on bad quoting."""
+
+    def __init__(self) -> None:
+        self._columns: list[str] = []
+        self._delimiter = ","
+
+    def row(self, line: str) -> Mapping[str, Any] | None:
+        """Return the row as an object, None for the header."""
+        if self._columns:
+            cells = self._cells(line)
+            if len(cells) != len(self._columns):
+                raise ValueError(f"{len(cells)} columns instead of {len(self._columns)}; quote a text that holds the delimiter")
+            # An empty cell is a value that is not known, but for the text.
+            return {name: cell for name, cell in zip(self._columns, cells, strict=True) if cell or name in _TEXT_NAMES}
+        # Spreadsheets write ; where the comma is the decimal sign, as it is in the Nordic countries.
+        self._delimiter = next((character for character in line if character in ",;"), ",")
+        cells = self._cells(line)
+        lowered = [cell.strip().lower() for cell in cells]
+        if _TEXT_NAMES & set(lowered) and _IMAGE_NAMES & set(lowered):
+            self._columns = lowered
+            return None
+        if len(cells) != 2:
+            raise ValueError(f"no header with an image and a text column, and {len(cells)} columns instead of two")
+        self._columns = ["image", "text"]
+        return self.row(line)
+
+    def _cells(self, line: str) -> list[str]:
+        try:
+            return next(csv.reader([line], delimiter=self._delimiter, strict=True))
+        except csv.Error as error:
+            raise ValueError(f"not CSV: {error}; a row stands on one line, and a quote within quotes is doubled") from None
+
+
+_IMAGE_NAMES, _TEXT_NAMES = ({name, *_OTHER_NAMES[name]} for name in ("image", "text"))
+
+
+def _paddle_regions(text: str) -> tuple[str, list[Mapping[str, Any]]] | None:
+    """Page image and regions of a line of PaddleOCR's detection labels; None when it is something else."""
+    image, _, regions = text.partition("\t")
+    if not regions.startswith("[{"):
+        return None
+    try:
+        found = json.loads(regions)
+    except (ValueError, RecursionError):
+        return None
+    return (image, found) if all(isinstance(r, dict) and {"transcription", "points"} <= r.keys() for r in found) else None
+
+
+def _paddle_entries(text: str, where: str) -> Iterator[Entry]:
+    image, found, label = text.partition("\t")
+    if found and label.strip() == "[]":
+        return  # a page without regions
+    parsed = _paddle_regions(text)
+    if parsed is None:
+        raise ValueError(f"expected image, one tab, a JSON list of transcription and points; found {text[:60]!r}")
+    for number, region in enumerate(parsed[1], start=1):
+        name = f"{image}:r{number}"
+        try:
+            corners = [(float(x), float(y)) for x, y in region["points"]]
+            left, top = (min(values) for values in zip(*corners, strict=True))
+            right, bottom = (max(values) for values in zip(*corners, strict=True))
+            if not all(map(math.isfinite, (left, top, right, bottom))) or right <= left or bottom <= top:
+                raise ValueError("no area")
+            place = Place(0, Box(left, top, right - left, bottom - top))
+            value = {"id": name, "image": image, "text": region["transcription"], "source": name}
+            entry = replace(make_entry(value, where), place=place)
+        except (TypeError, ValueError) as error:
+            yield Entry(where, image, problem=f"region {number}: {error}")
+            continue
+        if region.get("difficult") or region["transcription"] in _PADDLE_ILLEGIBLE:
+            yield Entry(where, image, problem=f"region {number} is marked as illegible", illegible=True)
+        else:
+            yield entry

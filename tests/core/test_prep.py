@@ -1,0 +1,168 @@
+import json
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from nordocr_cli.core.prep import Selection, Split, plan_prep, prep
+from nordocr_cli.data.store import LineStore
+from nordocr_cli.errors import DataError, UsageError
+from nordocr_cli.profile import load_profile
+
+PROFILE = load_profile("svtrv2-1024").profile
+SAMPLES = Path(__file__).parents[2] / "samples"
+
+
+def corpus(folder: Path, rows: list[dict], pictures: int = 10_000) -> Path:
+    """A folder of pictures with their manifest; row i shows picture i modulo `pictures`, unless it names another."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = []
+    for index, row in enumerate(rows):
+        picture = row.pop("picture", index % pictures)
+        image = np.random.default_rng(picture).integers(0, 256, (32, 200, 3), dtype=np.uint8)
+        cv2.imwrite(str(folder / f"{index}.png"), image)
+        lines.append(json.dumps({"image": f"{index}.png", "text": f"Rad {index}", **row}))
+    (folder / "manifest.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return folder
+
+
+def store_rows(path: Path | str) -> list:
+    with LineStore(Path(path)) as store:
+        return [store.row(index) for index in range(len(store))]
+
+
+def test_every_row_is_kept_or_named(tmp_path: Path) -> None:
+    rows = [
+        {"text": "Å 1 234,50"},
+        {"text": "  "},
+        {"text": "ﬁn"},
+        {"text": "x" * 60},
+        {"image": "gone.png"},
+        {"image": "../out.png"},
+        {"text": 7},
+        {"text": "a\u030a"},
+    ]
+    source = corpus(tmp_path / "in", rows)
+    (source / "0.png").write_bytes((source / "0.png").read_bytes())
+    result = prep([source], tmp_path / "o.lmdb", PROFILE, oov="skip", on_bad="skip")
+    assert (result.read, result.kept, result.renormalized) == (8, 2, 1)
+    assert result.left_out == {
+        "empty-text": 1,
+        "oov": 1,
+        "ctc-infeasible": 1,
+        "missing-image": 1,
+        "unreadable-image": 1,
+        "bad-row": 1,
+    }
+    assert result.oov == {"ﬁ": 1}
+    assert result.problem is None
+    listed = [json.loads(line) for line in Path(result.quarantine).read_text(encoding="utf-8").splitlines()]
+    assert Counter(item["reason"] for item in listed) == result.left_out
+    assert "gone.png" in next(item["problem"] for item in listed if item["reason"] == "missing-image")
+    strict = prep([source], tmp_path / "o.lmdb", PROFILE)
+    assert strict.kept == 2
+    assert "ﬁ" in strict.problem
+    assert "--on-bad skip" in strict.problem
+
+
+def test_named_sources_give_subsets_and_ids(tmp_path: Path) -> None:
+    a = corpus(tmp_path / "a", [{}, {"subset": "own"}])
+    b = corpus(tmp_path / "b", [{}])
+    result = prep([f"legal={a}", b], tmp_path / "o.lmdb", PROFILE)
+    found = [(row.id, row.subset) for row in store_rows(tmp_path / "o.lmdb")]
+    assert found == [("legal:0.png", "legal"), ("legal:1.png", "own"), ("2:0.png", "")]
+    assert result.duplicates == 1
+    with LineStore(tmp_path / "o.lmdb") as store:
+        assert [source.get("name") for source in store.header.made["sources"]] == ["legal", None]
+    prep([f"legal={a}"], tmp_path / "p.lmdb", PROFILE)
+    assert [row.id for row in store_rows(tmp_path / "p.lmdb")] == ["0.png", "1.png"]
+
+
+def test_filters_are_counted_reasons(tmp_path: Path) -> None:
+    rows = [{"language": "sv", "subset": "a"}, {"language": "da", "subset": "a"}, {"language": "sv", "subset": "b"}, {}]
+    source = corpus(tmp_path / "in", rows)
+    wanted = Selection(("sv", "da"), ("a",))
+    result = prep([source], tmp_path / "o.lmdb", PROFILE, select=wanted)
+    assert (result.kept, result.left_out, result.quarantine) == (2, {"other-subset": 1, "other-language": 1}, None)
+    with pytest.raises(UsageError, match="--include-language 'sw' fits no row; did you mean 'sv'"):
+        prep([source], tmp_path / "o.lmdb", PROFILE, select=Selection(("sw",)))
+    with pytest.raises(DataError, match="3 other-language, 1 other-subset"):
+        prep([source], tmp_path / "p.lmdb", PROFILE, select=Selection(("da",), ("b",)))
+
+
+def test_characters_are_mapped_when_asked(tmp_path: Path) -> None:
+    source = corpus(tmp_path / "in", [{"text": "Já…"}, {"text": "ŋ"}])
+    mapping = tmp_path / "map.tsv"
+    mapping.write_text("á\ta\n…\t...\n", encoding="utf-8")
+    result = prep([source], tmp_path / "o.lmdb", PROFILE, oov="map", oov_map=mapping)
+    (row,) = store_rows(tmp_path / "o.lmdb")
+    assert (row.text, row.extra["text_as_read"]) == ("Ja...", "Já…")
+    assert (result.mapped, result.oov) == ({"á": 1, "…": 1}, {"ŋ": 1})
+    assert "ŋ" in result.problem
+    for oov, file in (("map", None), ("skip", mapping)):
+        with pytest.raises(UsageError, match="belong together"):
+            prep([source], tmp_path / "o.lmdb", PROFILE, oov=oov, oov_map=file)
+
+
+def test_duplicates_are_counted_and_dropped_when_asked(tmp_path: Path, heard) -> None:
+    rows = [{"text": "a"}, {"text": "b"}, {"text": "a", "picture": 0}, {"text": "other", "picture": 1}]
+    source = corpus(tmp_path / "in", rows)
+    result = prep([source], tmp_path / "o.lmdb", PROFILE, progress=heard)
+    assert (result.kept, result.duplicates, result.contradicting) == (4, 1, 1)
+    assert any("says 'b'" in warning and "manifest.jsonl:4" in warning for warning in heard.warnings)
+    result = prep([source], tmp_path / "o.lmdb", PROFILE, drop_duplicates=True)
+    assert (result.kept, result.left_out, result.duplicates) == (3, {"duplicate": 1}, 0)
+
+
+@pytest.mark.parametrize("split", [Split(0.3), Split(folds=3)])
+def test_no_document_and_no_picture_on_two_sides(tmp_path: Path, split: Split) -> None:
+    # Every document shares pictures with the others.
+    rows = [{"source": f"d{index % 6}:p1:r{index}"} for index in range(60)]
+    result = prep([corpus(tmp_path / "in", rows, pictures=47)], tmp_path / "o.lmdb", PROFILE, split=split)
+    assert len(result.stores) == (3 if split.folds else 2)
+    assert result.kept + result.left_out["in-other-store"] == result.read == 60
+    sides = []
+    for path in result.stores:
+        with LineStore(Path(path)) as store:
+            pictures = {store.image(index).tobytes() for index in range(len(store))}
+            sides.append(({row.source.split(":")[0] for row in store_rows(path)}, pictures))
+            assert store.header.made["seed"] == 1
+    for index, (documents, pictures) in enumerate(sides):
+        for other_documents, other_pictures in sides[index + 1 :]:
+            assert not documents & other_documents
+            assert not pictures & other_pictures
+
+
+def test_lines_without_a_document_follow_their_picture(tmp_path: Path) -> None:
+    sources = [corpus(tmp_path / name, [{} for _ in range(20)]) for name in ("a", "b")]  # the same 20 pictures twice
+    result = prep(sources, tmp_path / "o.lmdb", PROFILE, split=Split(0.3))
+    assert result.kept == 40
+    train, val = (store_rows(path) for path in result.stores)
+    assert len(val) > 4
+    assert not {row.image for row in train} & {row.image for row in val}
+
+
+def test_pages_become_lines(tmp_path: Path) -> None:
+    doc = shutil.copytree(SAMPLES / "doc", tmp_path / "doc")
+    result = prep([f"annual={doc}"], tmp_path / "o.lmdb", PROFILE)
+    assert (result.read, result.kept) == (448, 448)
+    row = store_rows(tmp_path / "o.lmdb")[0]
+    assert (row.id, row.text, row.language, row.subset) == ("dev_doc:p1:r1", "Förvaltningsberättelse", "sv", "annual")
+    (doc / "dev_doc.tif").unlink()
+    with pytest.raises(DataError, match="448 missing-image"):
+        prep([doc], tmp_path / "p.lmdb", PROFILE)
+
+
+def test_the_plan_writes_nothing(tmp_path: Path) -> None:
+    plan = plan_prep([SAMPLES / "lines", SAMPLES / "doc"], tmp_path / "o.lmdb", PROFILE, split=Split(folds=2))
+    assert [text.split(",")[0] for text in plan["sources"].values()] == ["jsonl", "pages"]
+    assert [Path(path).name for path in plan["stores"]] == ["o_fold1.lmdb", "o_fold2.lmdb"]
+    assert not list(tmp_path.iterdir())
+    for wrong in (Split(1.0), Split(0.1, 3), Split(folds=1)):
+        with pytest.raises(UsageError):
+            plan_prep([SAMPLES / "lines"], tmp_path / "o.lmdb", PROFILE, split=wrong)
+    with pytest.raises(UsageError, match="would replace the source"):
+        plan_prep([SAMPLES / "lines"], SAMPLES / "lines", PROFILE)
