@@ -59,24 +59,37 @@ class SvtrModel(_Table):
     name: Literal["svtr"]
     size: Literal["tiny", "small", "base", "large"] = "tiny"
     local_window: tuple[int, int] = (7, 7)  # [height, width]; the paper's is 7x11
+    # [rows, columns] of the learned positions: those of a 32x128 input. A wider one stretches them.
+    positions: tuple[int, int] = (8, 32)
     out_channels: int = Field(256, ge=1)
     drop_path: float = Field(0.1, ge=0, lt=1)
 
+    @model_validator(mode="after")
+    def _possible(self) -> "SvtrModel":
+        if any(side % 2 == 0 or not 3 <= side <= 33 for side in self.local_window):
+            raise ValueError(f"local_window {list(self.local_window)}: both sides must be odd numbers from 3 to 33")
+        if min(self.positions) < 1:
+            raise ValueError(f"positions {list(self.positions)}: both numbers must be at least 1")
+        return self
+
 
 class MambaModel(_Table):
-    """ResNet34 features, a Mamba encoder, a linear CTC classifier."""
+    """ResNet34 features with adapters, a Mamba encoder with LoRA, a linear CTC classifier."""
 
     name: Literal["mamba"]
     backbone: Literal["resnet34"] = "resnet34"
+    # ImageNet weights of the backbone, torchvision's or transformers' file (.safetensors, .pth, .bin); empty = random.
     backbone_weights: str = ""
     features: int = Field(512, ge=1)
-    adapter_rank: int = Field(64, ge=0)
-    use_lora: bool = True
+    adapter_rank: int = Field(64, ge=0)  # of the adapter after each block of layer1-4; 0 = none
+    use_lora: bool = True  # on in_proj and x_proj of the Mamba blocks
+    lora_rank: int = Field(16, ge=1)
     layers: int = Field(4, ge=1)
     d_state: int = Field(16, ge=1)
     d_conv: int = Field(4, ge=1)
     expand: int = Field(2, ge=1)
     bidirectional: bool = True
+    # Weights of the Mamba blocks: a file of state-spaces/mamba-…-hf, whose first `layers` blocks are taken; empty = random.
     pretrained: str = ""
 
 

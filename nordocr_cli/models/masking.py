@@ -23,6 +23,15 @@ def halve(length: Tensor) -> Tensor:
     return (length + 1) // 2
 
 
+def columns_by_stride(width: int, widths: Tensor | None) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """Return `valid_columns` of lines `widths` (N,) wide in a batch of `width` pixels at stride 1, 2 and 4, through a stem of
+    two convolutions of stride 2; None three times without widths."""
+    if widths is None:
+        return None, None, None
+    widths2, width2 = halve(widths), (width + 1) // 2
+    return valid_columns(widths, width), valid_columns(widths2, width2), valid_columns(halve(widths2), (width2 + 1) // 2)
+
+
 def zero_padding(x: Tensor, valid: Tensor | None) -> Tensor:
     """Return `x` (N, H, W, C) with the padding columns set to zero; `x` itself when `valid` is None."""
     return x if valid is None else x * valid[:, None, :, None]

@@ -3,7 +3,7 @@
 from torch import nn
 
 from nordocr_cli.errors import UsageError
-from nordocr_cli.profile import Model, SvtrV2Model, SvtrV2NanoModel
+from nordocr_cli.profile import Model, SvtrModel, SvtrV2Model, SvtrV2NanoModel
 
 
 def build_model(model: Model, num_classes: int) -> nn.Module:
@@ -22,4 +22,8 @@ def build_model(model: Model, num_classes: int) -> nn.Module:
             from nordocr_cli.models.svtrv2 import SvtrV2
 
             return SvtrV2(model, num_classes)
-    raise UsageError(f"model.name {model.name!r} has no network in this version; use svtrv2 or svtrv2-nano")
+        case SvtrModel():
+            from nordocr_cli.models.svtr import Svtr
+
+            return Svtr(model, num_classes)
+    raise UsageError(f"model.name {model.name!r} has no network in this version; use svtrv2, svtrv2-nano or svtr")

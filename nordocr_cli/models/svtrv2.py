@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from nordocr_cli.models.layers import DropPath, Mlp, SelfAttention, convolve, drop_rates
-from nordocr_cli.models.masking import halve, valid_columns, valid_keys, zero_padding
+from nordocr_cli.models.masking import columns_by_stride, valid_keys, zero_padding
 from nordocr_cli.profile import SvtrV2Model
 
 _HEAD = 32  # channels of an attention head, and of a group of the convolutions
@@ -145,16 +145,11 @@ class Encoder(nn.Module):
             # Only the second step down halves the height: 8 rows, 8 rows, 4 rows of a 32 px line.
             down = Downsample(dim, size.dims[index + 1], stride=1 + index) if index < 2 else None
             self.stages.append(Stage(dim, [_block(mixer, dim, rates) for mixer in mixers], down))
-        self.apply(_init)
+        self.apply(init_weights)
 
     def forward(self, images: Tensor, widths: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Return features (N, H', T, C) and which frames belong to each line, bool (N, T), None without widths."""
-        valid1 = valid2 = valid4 = None  # at stride 1, 2 and 4
-        if widths is not None:
-            widths2, width2 = halve(widths), (images.shape[3] + 1) // 2
-            valid1 = valid_columns(widths, images.shape[3])
-            valid2 = valid_columns(widths2, width2)
-            valid4 = valid_columns(halve(widths2), (width2 + 1) // 2)
+        valid1, valid2, valid4 = columns_by_stride(images.shape[3], widths)
         x = images.permute(0, 2, 3, 1).contiguous()  # (N, H, W, 3)
         x = convolve(self.pope.patch_embed[0], zero_padding(x, valid1))  # (N, H/2, W/2, C1/2)
         x = convolve(self.pope.patch_embed[1], zero_padding(x, valid2))  # (N, H/4, T, C1)
@@ -223,7 +218,7 @@ def _block(mixer: str, dim: int, rates: Iterator[float]) -> nn.Module:
     return ConvBlock(dim, next(rates)) if mixer == "C" else GlobalBlock(dim, next(rates))
 
 
-def _init(module: nn.Module) -> None:
+def init_weights(module: nn.Module) -> None:
     """The authors' start of the encoder; the head starts with torch's defaults."""
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)

@@ -8,7 +8,7 @@ warm-up where post-norm blocks stay on it. Convolutions with zero padding tell i
 from torch import Tensor, nn
 
 from nordocr_cli.models.layers import DropPath, Mlp, SelfAttention, convolve, drop_rates
-from nordocr_cli.models.masking import halve, valid_columns, valid_keys, zero_padding
+from nordocr_cli.models.masking import columns_by_stride, valid_keys, zero_padding
 from nordocr_cli.profile import SvtrV2NanoModel
 
 _GROUP = 24  # channels of a group of the 5x5 convolutions
@@ -88,12 +88,7 @@ class SvtrV2Nano(nn.Module):
 
         `widths` int64 (N,), 1…W, are the pixels of each line without its padding; given, padding changes nothing.
         """
-        valid1 = valid2 = valid4 = None  # at stride 1, 2 and 4
-        if widths is not None:
-            widths2, width2 = halve(widths), (images.shape[3] + 1) // 2
-            valid1 = valid_columns(widths, images.shape[3])
-            valid2 = valid_columns(widths2, width2)
-            valid4 = valid_columns(halve(widths2), (width2 + 1) // 2)
+        valid1, valid2, valid4 = columns_by_stride(images.shape[3], widths)
         x = images.permute(0, 2, 3, 1).contiguous()  # (N, H, W, 3), H = 32
         x = convolve(self.stem1, zero_padding(x, valid1))  # (N, 16, W/2, C1/2)
         x = convolve(self.stem2, zero_padding(x, valid2))  # (N, 8, T, C1)

@@ -1,13 +1,12 @@
 """SVTRv2 must be the authors' network: its size, its keys, and its numbers.
 
-golden/svtrv2-logits.json was made by running the authors' code (OpenOCR ae934e5, encoder in evaluation, head in training
-mode for its logits) on the weights and images that `filled` and `image` give: the first six classes of every frame.
+golden/svtrv2-logits.json was made by running the authors' code (OpenOCR ae934e5, encoder in evaluation, head in training mode
+for its logits) on the weights and images that `filled` and `image` of conftest.py give: the first six classes of every frame.
 """
 
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -21,24 +20,6 @@ PARAMETERS = {"tiny": 5_136_222, "small": 11_263_182, "base": 19_767_486}
 
 def build(size, num_classes=126):
     return build_model(SvtrV2Model(name="svtrv2", size=size), num_classes)
-
-
-def filled(network):
-    """Weights that any program can make again: NumPy's legacy stream is frozen."""
-    random = np.random.RandomState(7)
-    state = network.state_dict()
-    for key in sorted(state):
-        if not state[key].is_floating_point():
-            continue
-        values = random.standard_normal(tuple(state[key].shape)) * (0.05 if state[key].ndim > 1 else 0.1)
-        if key.endswith("running_var") or (state[key].ndim == 1 and "norm" in key and key.endswith("weight")):
-            values = 1 + np.abs(values)
-        state[key].copy_(torch.from_numpy(values))
-    return network
-
-
-def image(width):
-    return torch.from_numpy(np.random.RandomState(width).uniform(-1, 1, (1, 3, 32, width))).float()
 
 
 @pytest.mark.parametrize("size", PARAMETERS)
@@ -55,21 +36,21 @@ def test_keys_and_shapes_are_the_authors():
 
 @pytest.mark.parametrize("size", PARAMETERS)
 @pytest.mark.parametrize("width", [64, 131])
-def test_logits_are_the_authors(size, width):
+def test_logits_are_the_authors(size, width, filled, image):
     wanted = torch.tensor(json.loads((GOLDEN / "svtrv2-logits.json").read_text())[size][str(width)])  # (T, 6)
     with torch.no_grad():
         logits = filled(build(size)).eval()(image(width))
     assert torch.allclose(logits[0, :, :6], wanted, atol=1e-4)
 
 
-def test_frames_at_any_width_and_classes():
+def test_frames_at_any_width_and_classes(image):
     network = build("tiny", 63).eval()
     with torch.no_grad():
         for width in (1, 2, 3, 4, 5, 7, 127, 128, 129, 1022):
             assert network(image(width)).shape == (1, out_length(width), 63)
 
 
-def test_logits_in_training_and_evaluation_alike():
+def test_logits_in_training_and_evaluation_alike(filled, image):
     """The authors' head gives probabilities in evaluation, which a consumer that applies softmax then ruins."""
     network = filled(build("tiny"))
     network.encoder.eval()  # BatchNorm and drop path do differ

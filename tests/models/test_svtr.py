@@ -1,0 +1,195 @@
+"""SVTR must be the authors' network: its size, its keys, and its numbers.
+
+golden/svtr-logits.json was made by running the authors' code (OpenOCR ae934e5, SVTRNet with pre-norm and a linear CTC head) on
+the weights and images that `filled` and `image` of conftest.py give: the first six classes of every frame.
+"""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from pydantic import ValidationError
+
+from nordocr_cli.artifact import Contract
+from nordocr_cli.charset import NORDIC
+from nordocr_cli.core.export import export, plan_export
+from nordocr_cli.geometry import out_length
+from nordocr_cli.models.merging import SVTRMerging
+from nordocr_cli.models.registry import build_model
+from nordocr_cli.models.svtr import LocalMixer, stretched
+from nordocr_cli.models.weights import load_model, save_weights
+from nordocr_cli.profile import SvtrModel, load_profile, profile_to_json
+
+GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "svtr-logits.json").read_text())
+PARAMETERS = {
+    "tiny": (192, {128: 4_188_510, 320: 4_213_086, 1024: 4_303_198}),
+    "small": (192, {128: 8_494_478, 320: 8_531_342, 1024: 8_666_510}),
+    "base": (256, {128: 22_725_182, 320: 22_774_334, 1024: 22_954_558}),
+    "large": (384, {128: 38_902_558, 320: 38_976_286, 1024: 39_246_622}),
+}
+
+
+def build(num_classes=126, **options):
+    return build_model(SvtrModel(name="svtr", **options), num_classes)
+
+
+def awake(network):
+    """Biases, norms and running statistics all do something: fresh ones are zeros and ones and would hide a leak."""
+    generator = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=generator) * (0.2 if parameter.ndim == 1 else 0.02))
+        for name, buffer in network.named_buffers():
+            if "running" in name:
+                buffer.uniform_(0.5, 2, generator=generator)
+    return network.eval()
+
+
+@pytest.fixture(scope="module")
+def network():
+    torch.manual_seed(3)
+    return awake(build())
+
+
+@pytest.mark.parametrize("size", PARAMETERS)
+def test_number_of_parameters(size):
+    """The positions grow with the width that they were learnt at, nothing else does."""
+    out_channels, wanted = PARAMETERS[size]
+    with torch.device("meta"):
+        found = {
+            width: sum(p.numel() for p in build(size=size, out_channels=out_channels, positions=(8, width // 4)).parameters())
+            for width in wanted
+        }
+    assert found == wanted
+
+
+@pytest.mark.parametrize("case", GOLDEN)
+def test_logits_are_the_authors(case, filled, image):
+    size, window, width = case.split()
+    wanted = torch.tensor(GOLDEN[case])  # (T, 6)
+    network = build(
+        size=size,
+        out_channels=PARAMETERS[size][0],
+        local_window=tuple(map(int, window.split("x"))),
+        positions=(8, int(width) // 4),
+    )
+    with torch.no_grad():
+        logits = filled(network).eval()(image(int(width)))
+    assert torch.allclose(logits[0, :, :6], wanted, atol=1e-4)
+
+
+def test_features_of_the_document():
+    """000-07: [B, 256, 1, 32] for 32x128; 000-08: with the CTC head, 32 frames of logits."""
+    profile = load_profile("svtr-32x128").profile
+    network = build_model(profile.model, profile.load_charset().num_classes).eval()
+    with torch.no_grad():
+        features = network.encoder(torch.zeros(2, 3, 32, 128))
+        assert features.shape == (2, 256, 1, 32)
+        assert network.decoder(features).shape == (2, 32, 126)
+
+
+def test_frames_at_any_width(network):
+    with torch.no_grad():
+        for width in (1, 2, 3, 4, 5, 63, 64, 65, 128, 1022, 1792):
+            assert network(torch.zeros(1, 3, 32, width)).shape == (1, out_length(width), 126)
+        assert network(torch.zeros(1, 3, 48, 64)).shape == (1, 16, 126)
+
+
+def test_merging():
+    merging = SVTRMerging(8, 5)
+    x = torch.randn(2, 8, 4, 7)
+    by_hand = torch.einsum("oc,ncw->now", merging.weight[:, :, 0, 0], x.mean(2))
+    merged = merging.eval()(x)
+    assert merged.shape == (2, 5, 1, 7)
+    assert torch.allclose(merged[:, :, 0], torch.nn.functional.hardswish(by_hand), atol=1e-6)
+    assert not torch.equal(merging.train()(x), merged)  # dropout
+
+
+@pytest.mark.parametrize("window", [(3, 3), (7, 7), (7, 11), (3, 33)])
+@pytest.mark.parametrize("width", [1, 15, 16, 33, 50])
+def test_local_attention_is_a_window(window, width):
+    """Against softmax over all pairs with a mask."""
+    torch.manual_seed(1)
+    mixer, x = LocalMixer(64, 2, window), torch.randn(2, 8, width, 64)
+    row, column = torch.arange(8).repeat_interleave(width), torch.arange(width).repeat(8)
+    seen = ((row[:, None] - row).abs() <= window[0] // 2) & ((column[:, None] - column).abs() <= window[1] // 2)
+    q, k, v = mixer.qkv(x.flatten(1, 2)).reshape(2, -1, 3, 2, 32).permute(2, 0, 3, 1, 4)
+    scores = (q @ k.transpose(-2, -1) / 32**0.5).masked_fill(~seen, float("-inf"))
+    wanted = mixer.proj((scores.softmax(-1) @ v).transpose(1, 2).reshape(2, 8 * width, 64))
+    assert torch.allclose(mixer(x).flatten(1, 2), wanted, atol=1e-5)
+
+
+def test_nothing_is_stored_but_weights_and_statistics(network):
+    """No mask buffers: the authors' network carries 63 MB of them at 32x1024."""
+    assert {name.split(".")[-1] for name, _ in network.named_buffers()} == {"running_mean", "running_var", "num_batches_tracked"}
+
+
+def test_positions_of_narrow_and_wide_lines():
+    grid, index = torch.arange(4.0)[:, None, None] * 10, torch.arange(8)  # positions 0, 10, 20, 30
+    read = stretched(grid, index, torch.tensor([[3], [4], [8]]))[:, :, 0, 0]
+    assert read[0, :3].tolist() == [0, 10, 20]
+    assert read[1, :4].tolist() == [0, 10, 20, 30]
+    assert read[2].tolist() == [0, 2.5, 7.5, 12.5, 17.5, 22.5, 27.5, 30]
+
+
+@pytest.mark.parametrize("widths", [[4, 130, 300], [17, 1, 66, 131], [128, 64]])
+@pytest.mark.parametrize("padding", [1.0, 7.0])
+def test_does_not_see_padding(network, widths, padding):
+    images = torch.rand(len(widths), 3, 32, max(widths), generator=torch.Generator().manual_seed(2)) * 2 - 1
+    for i, width in enumerate(widths):
+        images[i, :, :, width:] = padding
+    with torch.no_grad():
+        batched = network(images, torch.tensor(widths))
+        for i, width in enumerate(widths):
+            alone = network(images[i : i + 1, :, :, :width])
+            assert torch.allclose(batched[i, : out_length(width)], alone[0], atol=1e-4)
+        narrow = widths.index(min(widths))
+        assert (network(images)[narrow, 0] - batched[narrow, 0]).abs().max() > 1e-3  # without widths padding is pixels
+
+
+@pytest.mark.parametrize("widths", [None, [64, 30]])
+@pytest.mark.parametrize("bf16", [False, True])
+def test_gradients_reach_every_parameter(widths, bf16):
+    torch.manual_seed(0)
+    network = build(drop_path=0.0, positions=(8, 16))
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        logits = network(torch.randn(2, 3, 32, 64), None if widths is None else torch.tensor(widths))
+    logits.float().log_softmax(2)[..., ::7].sum().backward()
+    idle = [key for key, p in network.named_parameters() if p.grad is None or not p.grad.isfinite().all() or not p.grad.any()]
+    assert not idle
+
+
+def test_learns_eight_lines():
+    torch.manual_seed(1)
+    network = build()
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3)
+    images, targets = torch.randn(8, 3, 32, 48), torch.randint(1, 126, (8, 3))
+    frames, lengths = torch.full((8,), 12), torch.full((8,), 3)
+    for step in range(60):
+        optimizer.param_groups[0]["lr"] = 1e-3 * min(1, (step + 1) / 10)
+        loss = torch.nn.functional.ctc_loss(network(images).log_softmax(2).transpose(0, 1), targets, frames, lengths)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 2.0)
+        optimizer.step()
+    assert loss < 1  # a character: 4.8 is chance among all classes, 3.4 among those that occur
+
+
+def test_round_trip_and_export(network, tmp_path):
+    """One file for any batch and width, wider than the learned positions too."""
+    profile = load_profile("svtr-32x128").profile
+    table = profile_to_json(profile)
+    save_weights(tmp_path / "best.safetensors", network.state_dict(), Contract(NORDIC, profile.geometry, table["model"], table))
+    loaded, _ = load_model(tmp_path)
+    assert all(torch.equal(loaded.state_dict()[key], tensor) for key, tensor in network.state_dict().items())
+    plan = replace(plan_export(tmp_path, tmp_path / "m.onnx"), shapes=((1, 32), (3, 128), (1, 300)))
+    exported = export(plan)
+    assert [file.parity.worst.max_diff < 1e-4 for file in exported.files if file.file.precision == "fp32"] == [True]
+
+
+@pytest.mark.parametrize("options", [{"local_window": (6, 7)}, {"local_window": (7, 35)}, {"positions": (0, 32)}])
+def test_impossible_options_are_refused(options):
+    with pytest.raises(ValidationError, match=next(iter(options))):
+        SvtrModel(name="svtr", **options)
