@@ -51,6 +51,7 @@ def _register() -> None:
         doctor,
         eval,
         export,
+        leaderboard,
         predict,
         prep,
         profiles,
@@ -69,6 +70,7 @@ def _register() -> None:
     app.command("train")(train.train)
     app.command("synth")(synth.synth)
     app.command("eval")(eval.eval_)
+    app.command("leaderboard")(leaderboard.leaderboard)
     app.command("build-engine")(build_engine.build_engine)
     app.command("compare3way")(compare3way.compare3way)
     app.command("bench")(bench.bench)
