@@ -11,6 +11,7 @@ from pydantic import ValidationError
 import nordocr_cli
 from nordocr_cli.artifact import Contract, read_contract
 from nordocr_cli.atomic import replacing, sha256_of, write_json
+from nordocr_cli.deploy.consumer import ConsumerConfig
 from nordocr_cli.deploy.engine_builder import Built, build, choose_backend, require_backend
 from nordocr_cli.deploy.engine_file import SIDECAR_SCHEMA, Backend, check_header, default_engine_path, sidecar_path, suffix
 from nordocr_cli.deploy.gpu_arch import GpuArch, parse_arches
@@ -77,13 +78,17 @@ class EngineResult:
         """Return the keys of the Rust pipeline's `--config` JSON that name this engine; None for RTX, which it cannot load."""
         if self.plan.backend != "tensorrt":
             return None
-        return {
-            "recognize_engine_path": self.plan.engine.as_posix(),
-            "recognize_max_batch": self.plan.ranges.max_batch,
-            "recognize_input_height": self.plan.geometry.height,
-            "recognize_max_input_width": self.plan.ranges.max_width,
-            "recognize_max_seq_len": self.plan.geometry.out_length(self.plan.ranges.max_width),
-        }
+        plan, ranges, geometry = self.plan, self.plan.ranges, self.plan.geometry
+        return ConsumerConfig(
+            engine_path=plan.engine.as_posix(),
+            arch=plan.arch.name,
+            precision=self.onnx.precision,
+            max_batch=ranges.max_batch,
+            height=geometry.height,
+            max_width=ranges.max_width,
+            line_width=geometry.max_width,
+            stride=geometry.stride,
+        ).to_json()
 
     def row(self) -> tuple[str, ...]:
         """Return the cells of one row: engine, GPU, MB, precision, ranges, memory that an execution context reserves."""

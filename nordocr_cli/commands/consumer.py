@@ -1,0 +1,69 @@
+"""`nordocr consumer config|check`: the Rust pipeline's configuration for a model."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nordocr_cli import options
+from nordocr_cli.console import Console
+
+app = typer.Typer(help="Write and check the Rust pipeline's configuration for a model.", no_args_is_help=True)
+Model = Annotated[Path, typer.Argument(metavar="MODEL", help="Engine, .onnx, .safetensors or run folder.")]
+Arch = Annotated[str | None, typer.Option("--arch", metavar="sm86|sm120|…", help="GPU. Default: the engine's, else sm120.")]
+
+
+@app.command()
+def config(
+    model: Model,
+    arch: Arch = None,
+    output: options.OptionalOutput = None,
+    rust: Annotated[bool, typer.Option("--rust", help="Print the lines for config.rs instead.")] = False,
+    as_json: options.Json = False,
+    dry_run: options.DryRun = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Print (with -o: write) the JSON for the pipeline's --config, or the lines for config.rs.
+
+    Example: nordocr consumer config recognize_svtrv2_1024.onnx --arch sm120 -o config_1024.json
+    """
+    from nordocr_cli.core.consumer import consumer_config, write_consumer_config
+    from nordocr_cli.errors import UsageError
+
+    if rust and (output or as_json):
+        raise UsageError("--rust prints lines to paste into config.rs; leave out -o and --json")
+    console = Console(quiet=quiet, as_json=as_json)
+    found = consumer_config(model, arch, console)
+    if rust:
+        console.line(found.to_rust().rstrip())
+    elif output and not dry_run:
+        write_consumer_config(found, output)
+        console.note(f"{output}: {found.engine_path}, lines up to {found.max_width} px, {found.max_batch} at once")
+    if as_json or not (rust or output) or dry_run:
+        console.json(found.to_json())
+    console.next(f"nordocr consumer check {output or 'crates/nordocr-pipeline/src/config.rs'} {model}")
+
+
+@app.command()
+def check(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Config .json, config.rs, charset.rs or nordic_dict.txt.")],
+    model: Model,
+    arch: Arch = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Read a file of the pipeline and say what in it does not fit the model; exit 3 naming each point.
+
+    Example: nordocr consumer check crates/nordocr-pipeline/src/config.rs recognize_svtrv2_1024.onnx --arch sm86
+    """
+    from nordocr_cli.core.consumer import check_consumer, require_agreement
+
+    console = Console(quiet=quiet, as_json=as_json)
+    found = check_consumer(file, model, arch, console)
+    if as_json:
+        console.json(found.to_json())
+    require_agreement(found, model)
+    if not as_json:
+        what = "characters" if found.file.suffix == ".txt" or "charset" in found.file.name else "settings"
+        console.line(f"{file} fits {model}: {found.checked} {what} checked")
+    console.next("nordocr process page.png --format json --config config.json   (the pipeline's own program)")

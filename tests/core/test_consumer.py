@@ -1,0 +1,176 @@
+import json
+
+import pytest
+
+from nordocr_cli.artifact import read_contract
+from nordocr_cli.atomic import sha256_of, write_json
+from nordocr_cli.charset import NORDIC
+from nordocr_cli.core.consumer import check_consumer, consumer_config, require_agreement, write_consumer_config
+from nordocr_cli.errors import DataError, UsageError
+
+# The names are the guide's; the file is ours.
+CONFIG_RS = """
+pub struct PipelineConfig {
+    pub recognize_engine_path: String,
+    pub recognize_max_seq_len: usize,
+    pub recognize_max_batch: usize,
+    pub precision: Precision,
+}
+impl PipelineConfig {
+    // recognize_max_seq_len: 12,
+    pub fn dev() -> Self {
+        Self {
+            recognize_engine_path: "models/model_sm86.engine".into(),
+            recognize_max_batch: 64, /* recognize_max_batch: 4096 */
+            recognize_max_input_width: 1_792,
+            recognize_max_seq_len: 448usize,
+            gpu_arch_override: Some("sm_80".to_string()),
+            precision: Precision::FP16,
+        }
+    }
+    pub fn production() -> Self {
+        Self {
+            recognize_engine_path: PathBuf::from("models/model_sm120.engine"),
+            recognize_max_batch: 128,
+            recognize_max_input_width: 1792,
+            recognize_max_seq_len: 448,
+            gpu_arch_override: None,
+            precision: Precision::FP16,
+        }
+    }
+}
+"""
+
+
+def disagreements(tmp_path, name, text, model, **flags):
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    return [line.removeprefix(str(tmp_path / name)) for line in check_consumer(tmp_path / name, model, **flags).disagreements]
+
+
+@pytest.fixture
+def engine(tiny_onnx, tmp_path):
+    def make(backend, width):
+        path = tmp_path / f"m_sm86{'.rtx' if backend == 'tensorrt-rtx' else ''}.engine"
+        path.write_bytes(b"ftrt")
+        sidecar = {
+            "schema": 1,
+            "engine": {"name": path.name, "sha256": sha256_of(path)},
+            "onnx": {"name": "m.onnx"},
+            "arch": "sm86",
+            "backend": backend,
+            "precision": "fp16",
+            "ranges": {"max": {"batch": 8, "width": width}},
+            "contract": read_contract(tiny_onnx).to_json(),
+        }
+        write_json(path.with_name(path.name + ".json"), sidecar)
+        return path
+
+    return make
+
+
+def test_the_guides_values(tiny_onnx, tiny_checkpoint):
+    assert consumer_config(tiny_onnx, "sm86").to_json() == {
+        "recognize_model": "SVTRv2",
+        "recognize_engine_path": tiny_onnx.with_name("model_sm86.engine").as_posix(),
+        "recognize_max_batch": 64,
+        "recognize_input_height": 32,
+        "recognize_max_input_width": 1792,
+        "recognize_max_seq_len": 448,
+        "precision": "FP16",
+        "gpu_arch_override": "sm_80",
+    }
+    by_run = consumer_config(tiny_checkpoint.parent)
+    assert (by_run.engine_path, by_run.max_batch) == ("models/recognize_svtrv2_nano_sm120.engine", 128)
+    rust = by_run.to_rust()
+    assert 'recognize_engine_path: "models/recognize_svtrv2_nano_sm120.engine",' in rust
+    assert "recognize_max_seq_len: 448, // 1792 / 4" in rust
+    assert "gpu_arch_override" not in consumer_config(tiny_onnx, "t4").to_json()  # the pipeline has no name for it
+
+
+def test_what_is_written_fits(tiny_onnx, tmp_path):
+    config = consumer_config(tiny_onnx, "sm120")
+    write_consumer_config(config, tmp_path / "config.json")
+    require_agreement(check_consumer(tmp_path / "config.json", tiny_onnx), tiny_onnx)
+    assert disagreements(tmp_path, "lines.rs", config.to_rust(), tiny_onnx) == []
+
+
+def test_each_preset_is_judged_for_its_own_gpu(tiny_onnx, tmp_path):
+    assert disagreements(tmp_path, "config.rs", CONFIG_RS, tiny_onnx) == []
+    assert check_consumer(tmp_path / "config.rs", tiny_onnx).checked == 12
+    wrong = CONFIG_RS.replace("128,", "256,").replace("448usize", "256usize").replace("None", 'Some("sm_80".into())')
+    assert disagreements(tmp_path, "config.rs", wrong, tiny_onnx) == [
+        ":15: recognize_max_seq_len: 256 frames cover 1024 px; a line of 1792 px needs 448",
+        ":23: recognize_max_batch: 256 lines at once; the engine takes 128",
+        ":26: gpu_arch_override: 'sm_80'; the engine is for sm120",
+    ]
+    assert disagreements(tmp_path, "config.rs", CONFIG_RS, tiny_onnx, arch="sm120")[0].endswith(
+        "'models/model_sm86.engine' is for sm86; asked for sm120"
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"recognize_engine_path": "models/recognize_svtrv2_768_sm120.engine"}, "this model's engine is"),
+        ({"recognize_engine_path": "models/model_sm120.rtx.engine"}, "TensorRT-RTX, which the pipeline cannot load"),
+        ({"recognize_input_height": 48}, "48 px; the model reads lines 32 px high"),
+        ({"recognize_max_input_width": 1790}, "no multiple of 4"),
+        ({"recognize_max_input_width": 2048}, "the engine takes 1792"),
+        ({"recognize_max_input_width": 768}, "wider lines are squashed"),
+        ({"recognize_max_batch": "64"}, "'64' is not a number"),
+        ({"precision": "FP32"}, "must be 'FP16'"),
+        ({"gpu_arch_override": "sm_86"}, "the pipeline knows sm_80 and sm_120"),
+        ({"recognize_model": "PARSeq"}, "must be 'SVTRv2'"),
+        ({"recognize_engine_path": None}, "None"),
+    ],
+)
+def test_each_wrong_value_is_named(change, said, tiny_onnx, tmp_path):
+    config = consumer_config(tiny_onnx, "sm120").to_json() | change
+    found = disagreements(tmp_path, "config.json", json.dumps(config, indent=1), tiny_onnx, arch="sm120")
+    assert said in found[0]
+    with pytest.raises(DataError, match="does not fit"):
+        require_agreement(check_consumer(tmp_path / "config.json", tiny_onnx, "sm120"), tiny_onnx)
+
+
+def test_what_is_not_set_is_what_the_pipeline_takes(tiny_onnx, tmp_path):
+    (found,) = disagreements(tmp_path, "config.json", '{"recognize_max_batch": 64}', tiny_onnx)
+    assert "recognize_engine_path is not set; the default: 'models/recognize_svtrv2_sm120.engine'" in found
+
+
+def test_charset_files(tiny_onnx, tmp_path):
+    characters = ", ".join(f"'\\u{{{ord(c):x}}}'" for c in NORDIC.characters)
+    rust = f"pub static CTC_CHARSET: &[char] = &[{characters}];"
+    assert disagreements(tmp_path, "charset.rs", rust, tiny_onnx) == []
+    (found,) = disagreements(tmp_path, "charset.rs", rust.replace("'\\u{b1}', ", "'\\u{2026}', "), tiny_onnx)
+    assert "'…' (U+2026" in found
+    assert "nordic has '±'" in found
+    assert disagreements(tmp_path, "nordic_dict.txt", NORDIC.to_dict_text(), tiny_onnx) == []
+
+
+def test_an_engine_says_its_own_ranges(engine, tmp_path):
+    config = consumer_config(engine("tensorrt", 1792))
+    assert (config.max_batch, config.arch, config.precision) == (8, "sm86", "fp16")
+    write_consumer_config(config, tmp_path / "c.json")
+    assert check_consumer(tmp_path / "c.json", engine("tensorrt", 1792)).disagreements == ()
+    with pytest.raises(UsageError, match="is for sm86, not for --arch sm120"):
+        consumer_config(engine("tensorrt", 1792), "sm120")
+    with pytest.raises(UsageError, match="which the pipeline cannot load; on its GPU host: nordocr build-engine"):
+        consumer_config(engine("tensorrt-rtx", 1792))
+    with pytest.raises(UsageError, match="takes lines up to 512 px"):
+        consumer_config(engine("tensorrt", 512))
+
+
+def test_what_is_no_config(tiny_onnx, tmp_path):
+    for name, text, said in (
+        ("a.json", "{", "not readable JSON"),
+        ("a.json", "[1]", "expected one JSON object"),
+        ("a.json", '{"detect_engine_path": 1}', "sets none of"),
+        ("a.rs", "fn main() {}", "sets none of"),
+    ):
+        (tmp_path / name).write_text(text)
+        with pytest.raises(DataError, match=said):
+            check_consumer(tmp_path / name, tiny_onnx)
+    with pytest.raises(UsageError, match="no file"):
+        check_consumer(tmp_path / "none.rs", tiny_onnx)
+    with pytest.raises(UsageError, match="expected the pipeline's config"):
+        check_consumer(tmp_path / "a.yaml", tiny_onnx)
