@@ -97,6 +97,11 @@ def _show(console: Console, result: "EvalResult", worst: int) -> None:
             console.table(f"by {title}", (title, *rates), tables.groups(dict(by_name)), right=range(1, 7))
     by_class = ("width in px", "lines", *(c.value for c in FAILURES))
     console.table("errors by width", by_class, tables.classes_by_width(report), right=range(1, 8))
+    kinds = tables.characters(result.characters.kinds)
+    console.table("by kind of character", ("characters", "stand there", "precision", "recall", "F1"), kinds, right=range(1, 5))
+    if result.calibration:
+        ece = tables.percent(result.calibration.ece, 1)
+        console.note(f"Confidence: expected calibration error {ece}. {tables.coverage_note(result.calibration)}")
     for title, pairs in (("most frequent", report.confusions), ("Nordic letters'", report.nordic_pairs)):
         if pairs:
             console.table(f"{title} confusions", ("wanted", "read", "times"), tables.confusions(pairs[:10]), right=(2,))

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from nordocr_cli.data.store import LineStore
     from nordocr_cli.geometry import Geometry
     from nordocr_cli.metrics.calibration import Calibration
+    from nordocr_cli.metrics.characters import CharacterReport
     from nordocr_cli.metrics.recorded import RecordedLine
     from nordocr_cli.metrics.report import LineScore, Report
     from nordocr_cli.metrics.significance import Comparison
@@ -64,6 +65,7 @@ class EvalResult:
     model: dict[str, Any]
     store: dict[str, Any] | None
     subset_key: str
+    characters: "CharacterReport"
     matching: dict[str, int] | None = None  # of a recording: matched, missing, extra, references_differ
     against: Against | None = None
     calibration: "Calibration | None" = None  # None where no line has a confidence
@@ -81,6 +83,7 @@ class EvalResult:
             "subset_key": self.subset_key,
             "matching": self.matching,
             "report": self.report.to_json(),
+            "characters": self.characters.to_json(),
             "calibration": self.calibration.to_json() if self.calibration else None,
             "against": self.against.to_json() if self.against else None,
         }
@@ -135,6 +138,7 @@ def evaluate(
     when the network does not fit the store, DataError for damaged input.
     """
     from nordocr_cli.metrics.calibration import calibrate
+    from nordocr_cli.metrics.characters import score_characters
     from nordocr_cli.metrics.report import report_of, score_line
 
     kind = "model" if recognizer else plan_eval(model, store_path, output, against, page)["kind"]
@@ -178,6 +182,7 @@ def evaluate(
         model=identity,
         store=store,
         subset_key=subset_key,
+        characters=score_characters((score.result.reference, score.result.hypothesis) for score in scores),
         matching=matching,
         against=_compare(against, scores, progress) if against else None,
         calibration=calibrate((score.result.confidence, score.exact) for score in scores),
@@ -449,6 +454,7 @@ def _write_page(result: EvalResult, store_path: Path | None, page: Path, crops: 
         title=f"{reader} on {store_path.name}" if store_path else reader,
         subtitle=f"{where} ({languages})" if languages else where,
         subset_key=result.subset_key,
+        characters=result.characters,
         calibration=result.calibration,
         against=(result.against.other, result.against.comparison) if result.against else None,
         footer=f"Made by: {' '.join(map(shlex.quote, result.command))}" if result.command else "",

@@ -20,6 +20,7 @@ from rapidfuzz.distance import Levenshtein
 from nordocr_cli import __version__
 from nordocr_cli.metrics import tables
 from nordocr_cli.metrics.calibration import Calibration
+from nordocr_cli.metrics.characters import CharacterReport
 from nordocr_cli.metrics.report import HEADLINE, Group, LineScore, Report, width_band, worst
 from nordocr_cli.metrics.significance import Comparison, Interval
 from nordocr_cli.metrics.taxonomy import FAILURES, MEANING, VERSION
@@ -214,6 +215,7 @@ def evaluation_page(
     title: str,
     subtitle: str,
     subset_key: str = "subset",
+    characters: CharacterReport | None = None,
     calibration: Calibration | None = None,
     against: tuple[str, Comparison] | None = None,
     footer: str = "",
@@ -240,6 +242,11 @@ def evaluation_page(
     sections.append(
         Table("Error classes by width", columns, tables.classes_by_width(report), range(1, 2 + len(FAILURES)), facet="width")
     )
+    if characters:
+        heads = ("characters", "stand there", "precision", "recall", "F1")
+        sections.append(Table("By kind of character", heads, tables.characters(characters.kinds), range(1, 5)))
+        weak = tables.characters([score for score in characters.each if score.missed + score.invented][:15])
+        sections.append(Table("Characters with the most mistakes", heads, weak, range(1, 5)))
     for label, confusions in (("Most frequent confusions", report.confusions[:15]), ("Nordic letters", report.nordic_pairs[:15])):
         if confusions:
             most = max(c.count for c in confusions)
@@ -301,7 +308,6 @@ def _calibration(calibration: Calibration) -> list[Table | Chart]:
         note=f"Expected calibration error {tables.percent(calibration.ece, 1)}. On the dashed line, confidence is the share of "
         f"exact lines.{without}",
     )
-    kept = ", ".join(f"{tables.percent(share, 1)} at ≤ {100 * risk:g} %" for risk, share in calibration.coverage_at.items())
     coverage = Chart(
         title="Coverage and risk",
         x_label="share of lines taken, most confident first",
@@ -311,7 +317,7 @@ def _calibration(calibration: Calibration) -> list[Table | Chart]:
             for p in calibration.curve
         ],
         y_max=_round_up(max(p.risk for p in calibration.curve)),
-        note=f"Lines that can be taken unchecked, by the share of wrong ones among them: {kept}.",
+        note=tables.coverage_note(calibration),
     )
     return [reliability, coverage]
 

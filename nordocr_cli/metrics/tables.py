@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from nordocr_cli.metrics.calibration import Calibration
+from nordocr_cli.metrics.characters import CharacterScore
 from nordocr_cli.metrics.report import HEADLINE, Confusion, Group, LineScore, Report
 from nordocr_cli.metrics.significance import FEW_CLUSTERS, Comparison, Interval
 from nordocr_cli.metrics.taxonomy import FAILURES, MEANING, SPACE_KINDS, ErrorClass
@@ -38,6 +40,7 @@ def headline(report: Report) -> list[Row]:
         ("digits exact", *_of(total.digits_exact, total.lines_with_digits), ""),
         ("CER micro", f"{view.edits:,}/{view.reference_characters:,}", percent(rates["cer"]), _spread(report.cer_interval, 2)),
         ("CER macro", "", percent(rates["cer_macro"]), ""),
+        ("NED", "", percent(rates["ned"]), ""),
         ("CER micro, spaces aside", f"{squeezed.edits:,}/{squeezed.reference_characters:,}", percent(rates["cer_squeezed"]), ""),
         ("WER micro", f"{total.word_edits:,}/{total.reference_words:,}", percent(rates["wer"]), ""),
     ]
@@ -114,6 +117,24 @@ def confusions(found: Sequence[Confusion]) -> list[Row]:
         sides = [f"{c!r} U+{ord(c):04X}" if c else "ε" for c in (confusion.wanted, confusion.found)]
         rows.append((*sides, f"{confusion.count:,}" + (f" of {confusion.of:,}" if confusion.of else "")))
     return rows
+
+
+def characters(scores: Sequence[CharacterScore]) -> list[Row]:
+    """Return (character or kind, times it stands there, precision, recall, F1)."""
+    return [
+        (
+            f"{score.name!r} U+{ord(score.name):04X}" if len(score.name) == 1 else score.name,
+            f"{score.wanted:,}",
+            *(percent(share) for share in (score.precision, score.recall, score.f1)),
+        )
+        for score in scores
+    ]
+
+
+def coverage_note(found: Calibration) -> str:
+    """Return one sentence: how many lines could be taken unchecked."""
+    kept = ", ".join(f"{percent(share, 1)} at ≤ {100 * risk:g} %" for risk, share in found.coverage_at.items())
+    return f"Lines that can be taken unchecked, by the share of wrong ones among them: {kept}."
 
 
 def worst_lines(scores: Sequence[LineScore]) -> list[Row]:
