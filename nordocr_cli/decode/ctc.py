@@ -30,13 +30,13 @@ def decode_greedy(
     """
     logits = np.asarray(logits, dtype=np.float32)
     frames = np.asarray(frames)
-    _require_shapes(logits, frames, charset)
+    require_shapes(logits, frames, charset)
     n, length, _ = logits.shape
 
     best = logits.argmax(axis=2)  # (N, T)
     peaks = np.take_along_axis(logits, best[:, :, None], axis=2)[:, :, 0]  # (N, T); NaN wherever a frame holds one
     own = np.arange(length) < frames[:, None]  # (N, T)
-    _require_sane(peaks, own, activation)
+    require_sane(peaks, own, activation)
 
     # One row of frames, a blank behind each line, so that no run reaches into the next line; padding says nothing.
     flat = np.full((n, length + 1), BLANK)
@@ -68,7 +68,8 @@ def decode_greedy(
     ]
 
 
-def _require_shapes(logits: NDArray[np.float32], frames: NDArray[np.integer], charset: Charset) -> None:
+def require_shapes(logits: NDArray[np.float32], frames: NDArray[np.integer], charset: Charset) -> None:
+    """Raise ArtifactError unless logits (N, T, C) fit the charset and the frame counts (N,)."""
     if logits.ndim != 3 or logits.shape[2] != charset.num_classes:
         wanted = f"(N, T, {charset.num_classes})"
         raise ArtifactError(
@@ -79,7 +80,8 @@ def _require_shapes(logits: NDArray[np.float32], frames: NDArray[np.integer], ch
         raise ArtifactError(f"frame counts {frames.tolist()} do not fit an output of {n} lines and {length} frames")
 
 
-def _require_sane(peaks: NDArray[np.float32], own: NDArray[np.bool_], activation: OutputActivation) -> None:
+def require_sane(peaks: NDArray[np.float32], own: NDArray[np.bool_], activation: OutputActivation) -> None:
+    """Raise ArtifactError unless the greatest output of each own frame, (N, T), is finite and may be what it is said to be."""
     bad = own & ~np.isfinite(peaks)
     if bad.any():
         line, frame = np.argwhere(bad)[0].tolist()

@@ -1,14 +1,16 @@
 """Recognizers: line crops in, text out."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from nordocr_cli.data.resize import pad_batch, resize_line
+from nordocr_cli.decode.beam import BEAM_WIDTH, decode_beam
 from nordocr_cli.decode.ctc import decode_greedy
-from nordocr_cli.errors import UsageError
+from nordocr_cli.errors import UsageError, nearest
 from nordocr_cli.records import Recognition
 from nordocr_cli.runtime.protocols import Image, Recognizer, Runner
 from nordocr_cli.runtime.runners import open_runner
@@ -16,6 +18,9 @@ from nordocr_cli.runtime.tesseract import TesseractRecognizer
 
 # Widest padded batch: lines times batch width, in columns of pixels. 16 lines of 1024 px, or 64 of 256.
 MAX_BATCH_COLUMNS = 16_384
+
+DECODERS = ("greedy", "beam")
+Decoder = Callable[..., list[Recognition]]  # decode_greedy, or whatever takes and gives the same
 
 
 class RunnerRecognizer:
@@ -25,8 +30,9 @@ class RunnerRecognizer:
     does not gets lines of the same width.
     """
 
-    def __init__(self, runner: Runner, max_batch_columns: int = MAX_BATCH_COLUMNS) -> None:
+    def __init__(self, runner: Runner, max_batch_columns: int = MAX_BATCH_COLUMNS, decode: Decoder = decode_greedy) -> None:
         self.runner = runner
+        self.decode = decode
         self.name = runner.name
         self._max_batch_columns = max_batch_columns
 
@@ -40,7 +46,7 @@ class RunnerRecognizer:
             logits = self.runner.run(images, widths)  # (N, T, C)
             # Each line is decoded over its own frames only: those of the padding hold garbage.
             frames = np.array([contract.geometry.out_length(int(w)) for w in widths])
-            read = decode_greedy(logits, frames, contract.charset, contract.output_activation)
+            read = self.decode(logits, frames, contract.charset, contract.output_activation)
             for index, reading in zip(members, read, strict=True):
                 readings[index] = reading
         return readings
@@ -72,17 +78,27 @@ def open_recognizer(
     device: str = "auto",
     threads: int | None = None,
     precision: Literal["fp32", "bf16"] = "fp32",
+    decoder: str = "greedy",
+    beam_width: int = BEAM_WIDTH,
 ) -> Recognizer:
     """Open what `spec` names: `tesseract`, `tesseract:swe+nor`, or the path of a model (see open_runner).
 
-    Raises what open_runner and TesseractRecognizer raise.
+    `decoder` is `greedy`, or `beam` for a CTC prefix beam search that keeps `beam_width` texts. Raises UsageError for another
+    one and for a decoder of Tesseract's, and what open_runner and TesseractRecognizer raise.
     """
+    if decoder not in DECODERS:
+        raise UsageError(f"unknown decoder {decoder!r}: {nearest(decoder, DECODERS)}")
+    if beam_width < 1:
+        raise UsageError(f"a beam of {beam_width} texts reads nothing; the usual width is {BEAM_WIDTH}")
     name, colon, languages = str(spec).partition(":")
     if name == "tesseract" and not Path(spec).exists():
         if colon and not languages:
             raise UsageError("tesseract: names no language; write tesseract:swe+nor, or tesseract for each line's own")
+        if decoder != "greedy":
+            raise UsageError("tesseract decodes by itself; --decoder beam is for the project's own networks")
         return TesseractRecognizer(languages or None, threads)
-    return RunnerRecognizer(open_runner(Path(spec), backend, device, threads, precision))
+    decode = partial(decode_beam, beam_width=beam_width) if decoder == "beam" else decode_greedy
+    return RunnerRecognizer(open_runner(Path(spec), backend, device, threads, precision), decode=decode)
 
 
 def batch_invariance(recognizer: Recognizer, crops: Sequence[Image]) -> list[int]:
