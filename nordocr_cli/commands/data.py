@@ -1,4 +1,4 @@
-"""`nordocr data stats|view|verify`: look into line stores and check them."""
+"""`nordocr data stats|view|verify|merge|export`: look into line stores, check, join and unpack them."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,33 +8,32 @@ import typer
 from nordocr_cli import options
 from nordocr_cli.console import Console
 
-app = typer.Typer(help="Look into line stores and check them.", no_args_is_help=True)
+app = typer.Typer(help="Look into line stores, check, join and unpack them.", no_args_is_help=True)
 
 Store = Annotated[Path, typer.Argument(metavar="STORE", help="A line store that `nordocr prep` made.")]
 
 
 @app.command()
-def stats(store: Store, as_json: options.Json = False, quiet: options.Quiet = False) -> None:
-    """Count a store's lines by width, language and subset, and its characters.
+def stats(
+    store: Store,
+    plot: Annotated[Path | None, typer.Option("--plot", metavar="PNG", help="Draw widths and characters (extra `plot`).")] = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Count a store's lines by width, language and subset, and its characters; say what other widths would do to them.
 
-    Example: nordocr data stats lines.lmdb
+    Example: nordocr data stats lines.lmdb --plot lines.png
     """
     from nordocr_cli.core import data as core
 
     console = Console(quiet=quiet, as_json=as_json)
     found = core.stats(store, console)
+    if plot is not None:
+        core.plot(found, plot)
     if as_json:
         console.json(found.to_json())
         return
-    header = found.header
-    rows: list[tuple[str, object]] = [("charset", header["charset"]["name"]), ("content sha256", header["content_sha256"])]
-    rows += [("geometry", f"{header['geometry']['height']} x up to {header['geometry']['max_width']}")]
-    rows += [("lines", header["lines"]), ("too wide", f"{found.over_wide} ({header['geometry']['over_width']})")]
-    rows += [(f"width {band} px", count) for band, count in found.width_bands.items()]
-    rows += [(f"language {name or 'not given'}", count) for name, count in found.languages.items()]
-    rows += [(f"subset {name or 'not given'}", count) for name, count in found.subsets.items()]
-    rows += [("characters", f"{sum(found.characters.values())}, {len(found.characters)} different")]
-    console.table(str(store), ("what", "value"), rows)
+    console.table(str(store), ("what", "value"), found.rows())
     console.next(f"nordocr data view {store}")
 
 
@@ -82,3 +81,43 @@ def verify(store: Store, as_json: options.Json = False, quiet: options.Quiet = F
     if not as_json:
         console.line(f"{store}: {result.lines} lines, all as they were written")
     console.next(f"nordocr train --profile svtrv2-1024 --train {store}")
+
+
+@app.command()
+def merge(
+    stores: Annotated[list[Path], typer.Argument(metavar="STORE...", help="Line stores of one charset and geometry.")],
+    output: options.Output,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Join line stores to one, line for line as they are.
+
+    Example: nordocr data merge scans.lmdb rendered.lmdb -o lines.lmdb
+    """
+    from nordocr_cli.core import data as core
+
+    console = Console(quiet=quiet, as_json=as_json)
+    result = core.merge(stores, output, console)
+    if as_json:
+        console.json(result.to_json())
+    else:
+        renamed = "; two stores had an id in common, so each id got its store's name in front" if result.renamed else ""
+        console.line(f"{result.output}: {result.lines} lines{renamed}")
+    console.next(f"nordocr data stats {output}")
+
+
+@app.command()
+def export(store: Store, output: options.Output, as_json: options.Json = False, quiet: options.Quiet = False) -> None:
+    """Write a store's lines as PNG files with a manifest.jsonl to a new folder.
+
+    Example: nordocr data export lines.lmdb -o lines
+    """
+    from nordocr_cli.core import data as core
+
+    console = Console(quiet=quiet, as_json=as_json)
+    result = core.export(store, output, console)
+    if as_json:
+        console.json(result.to_json())
+    else:
+        console.line(f"{result.manifest}: {result.lines} lines")
+    console.next(f"nordocr prep {output} -o again.lmdb --profile svtrv2-1024")

@@ -1,33 +1,95 @@
-"""data: look into line stores and check them."""
+"""data: look into line stores, check them, join them, and turn them back into images."""
 
 import hashlib
+import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nordocr_cli import atomic
-from nordocr_cli.errors import DataError
+from nordocr_cli.errors import DataError, UsageError
+from nordocr_cli.geometry import frames_needed, out_length
 from nordocr_cli.progress import SILENT, Progress
 
+if TYPE_CHECKING:
+    from nordocr_cli.data.store import LineStore
+
 _WIDTH_BANDS = 8
+# Widths in pixels that profiles have as their greatest.
+_USUAL_WIDTHS = (128, 320, 768, 1024, 1792)
+_BUCKET_SHARES = (0.25, 0.5, 0.75, 0.9, 1.0)
+_BUCKET_STEP_PX = 32
+_RARE_CHARACTERS = 8
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What a greatest width of `max_width` pixels would do to a store's lines: `squashed` of them are wider than that, the
+    worst by `worst_squash_ratio`, and `infeasible` have more text than its CTC frames can write."""
+
+    max_width: int
+    squashed: int
+    worst_squash_ratio: float
+    infeasible: int
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """Suggested widths in pixels, from those of the lines: `buckets` to sort batches into (each holds a quarter of the lines,
+    the last two the widest tenths), and the least, tuned-for and greatest width of an engine."""
+
+    buckets: tuple[int, ...]
+    engine_min: int
+    engine_opt: int
+    engine_max: int
 
 
 @dataclass(frozen=True)
 class StoreStats:
-    """What a line store holds. `width_bands` counts lines by width in pixels, the label being `from-to`."""
+    """What a line store holds. `width_bands` counts lines by width in pixels, the label being `from-to`.
+
+    `px_per_character` gives min, p05, median, p95 and max of a line's width before squashing, in pixels at the geometry's
+    height, by its characters. `fits` counts the lines that are in the store; prep has left out what did not fit its own width.
+    """
 
     header: dict[str, Any]
     width_bands: dict[str, int]
     languages: dict[str, int]
     subsets: dict[str, int]
     over_wide: int
+    px_per_character: dict[str, float]
+    fits: tuple[Fit, ...]
+    ranges: Ranges
     characters: dict[str, int]
+    characters_by_language: dict[str, dict[str, int]]
+    natural_widths: dict[int, int]
 
     def to_json(self) -> dict[str, Any]:
         """Return the statistics as plain JSON values."""
         return asdict(self)
+
+    def rows(self) -> list[tuple[str, object]]:
+        """Return the statistics as a table's rows: what, and how many."""
+        header, ranges = self.header, self.ranges
+        rows: list[tuple[str, object]] = [("charset", header["charset"]["name"]), ("content sha256", header["content_sha256"])]
+        rows += [("geometry", f"{header['geometry']['height']} x up to {header['geometry']['max_width']}")]
+        rows += [("lines", header["lines"]), ("too wide", f"{self.over_wide} ({header['geometry']['over_width']})")]
+        rows += [(f"width {band} px", count) for band, count in self.width_bands.items()]
+        rows += [(f"language {name or 'not given'}", count) for name, count in self.languages.items()]
+        rows += [(f"subset {name or 'not given'}", count) for name, count in self.subsets.items()]
+        rows += [("px a character", ", ".join(f"{name} {value:g}" for name, value in self.px_per_character.items()))]
+        for fit in self.fits:
+            worst = f" (worst {fit.worst_squash_ratio:.2f} times)" if fit.squashed else ""
+            rows += [(f"at {fit.max_width} px", f"{fit.squashed} squashed{worst}, {fit.infeasible} infeasible (CTC)")]
+        rows += [("suggested buckets px", ", ".join(map(str, ranges.buckets)))]
+        rows += [("suggested engine px (min / opt / max)", f"{ranges.engine_min} / {ranges.engine_opt} / {ranges.engine_max}")]
+        for name, counts in self.characters_by_language.items():
+            rare = ", ".join(f"{c} {count}" for c, count in list(counts.items())[: -_RARE_CHARACTERS - 1 : -1])
+            rows += [(f"characters, {name or 'no language'}", f"{sum(counts.values())}, {len(counts)} different; rarest {rare}")]
+        return rows
 
 
 @dataclass(frozen=True)
@@ -65,7 +127,8 @@ def stats(path: Path, progress: Progress = SILENT) -> StoreStats:
 
     languages: Counter[str] = Counter()
     subsets: Counter[str] = Counter()
-    characters: Counter[str] = Counter()
+    characters: dict[str, Counter[str]] = {}
+    lines: list[tuple[int, int, int]] = []  # width before squashing, characters, CTC frames that the text needs
     over_wide = 0
     with LineStore(path) as store:
         progress.start("stats", len(store))
@@ -73,8 +136,10 @@ def stats(path: Path, progress: Progress = SILENT) -> StoreStats:
             row = store.row(index)
             languages[row.language] += 1
             subsets[row.subset] += 1
-            characters.update(row.text)
-            over_wide += float(row.extra.get("squash_ratio", 1.0)) > 1
+            characters.setdefault(row.language, Counter()).update(row.text)
+            ratio = float(row.extra.get("squash_ratio", 1.0))
+            over_wide += ratio > 1
+            lines.append((round(int(store.widths[index]) * ratio), len(row.text), frames_needed(row.text)))
             progress.advance()
         progress.finish()
         step = -(-store.header.geometry.max_width // _WIDTH_BANDS)
@@ -85,8 +150,43 @@ def stats(path: Path, progress: Progress = SILENT) -> StoreStats:
             languages=dict(languages.most_common()),
             subsets=dict(subsets.most_common()),
             over_wide=over_wide,
-            characters=dict(characters.most_common()),
+            px_per_character=_quantiles([width / length for width, length, _ in lines]),
+            fits=tuple(_fit(lines, width, store.header.geometry.stride) for width in _USUAL_WIDTHS),
+            ranges=_ranges([int(width) for width in store.widths]),
+            characters=dict(sum(characters.values(), Counter[str]()).most_common()),
+            characters_by_language={name: dict(found.most_common()) for name, found in characters.items()},
+            natural_widths=dict(sorted(Counter(width for width, _, _ in lines).items())),
         )
+
+
+def _quantiles(values: Sequence[float]) -> dict[str, float]:
+    ordered, last = sorted(values), len(values) - 1
+    shares = {"min": 0.0, "p05": 0.05, "median": 0.5, "p95": 0.95, "max": 1.0}
+    return {name: round(ordered[int(share * last)], 2) for name, share in shares.items()}
+
+
+def _fit(lines: Sequence[tuple[int, int, int]], max_width: int, stride: int) -> Fit:
+    squashed = [width for width, _, _ in lines if width > max_width]
+    infeasible = sum(out_length(min(width, max_width), stride) < needed for width, _, needed in lines)
+    return Fit(max_width, len(squashed), round(max(squashed, default=max_width) / max_width, 4), infeasible)
+
+
+def _ranges(widths: Sequence[int]) -> Ranges:
+    ordered, last = sorted(widths), len(widths) - 1
+    edges = [-(-ordered[int(share * last)] // _BUCKET_STEP_PX) * _BUCKET_STEP_PX for share in _BUCKET_SHARES]
+    buckets = tuple(dict.fromkeys(edges))
+    return Ranges(buckets, ordered[0], edges[1], max(buckets[-1], ordered[-1]))
+
+
+def plot(found: StoreStats, path: Path) -> None:
+    """Draw widths, pixels per character of the usual widths and character frequencies of a store as a PNG.
+
+    Raises MissingBackendError without matplotlib.
+    """
+    from nordocr_cli.data.plot import plot_png
+
+    geometry = found.header["geometry"]
+    atomic.write_bytes(path, plot_png(found.natural_widths, geometry["max_width"], found.characters))
 
 
 def view(
@@ -112,7 +212,7 @@ def view(
         return [ViewedLine(i, row.id, int(store.widths[i]), row.language, row.subset, row.text) for i, row in rows]
 
 
-def _write_sheet(store: Any, indices: Sequence[int], sheet: Path) -> None:
+def _write_sheet(store: "LineStore", indices: Sequence[int], sheet: Path) -> None:
     import cv2
     import numpy as np
 
@@ -142,10 +242,106 @@ def verify(path: Path, progress: Progress = SILENT) -> VerifyResult:
                 content.update(store.content_sha256(index))
                 if store.label(index) != store.row(index).text:
                     damaged.append(f"{path}: label-{index + 1:09d} is not the text of its row")
-            except (DataError, ValueError) as error:
+            except DataError as error:
                 damaged.append(str(error))
+            except ValueError as error:
+                damaged.append(f"{path}: label-{index + 1:09d} is damaged: {error}")
             progress.advance()
         progress.finish()
         if not damaged and content.hexdigest() != store.header.content_sha256:
             damaged.append(f"{path}: the content hash in the header does not fit the records")
         return VerifyResult(str(path), len(store), tuple(damaged))
+
+
+@dataclass(frozen=True)
+class MergeResult:
+    """Outcome of joining stores. `renamed` says that the ids got their store's name in front, as two stores had one in common."""
+
+    output: str
+    lines: int
+    content_sha256: str
+    renamed: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the outcome as plain JSON values."""
+        return asdict(self)
+
+
+def merge(stores: Sequence[Path], output: Path, progress: Progress = SILENT) -> MergeResult:
+    """Write the lines of several stores, one after the other and pixel for pixel, to the store `output`.
+
+    Raises UsageError when `output` is one of them or something else stands there, DataError when their charsets or geometries
+    differ (the greatest width may), or when one is damaged.
+    """
+    from nordocr_cli.data.store import CharsetId, LineStore, LineStoreWriter
+
+    if output.resolve() in [path.resolve() for path in stores]:
+        raise UsageError(f"{output} is one of the stores to be merged; give another --output")
+    with ExitStack() as stack:
+        opened = [stack.enter_context(LineStore(path)) for path in stores]
+        first = opened[0].header
+        for store in opened[1:]:
+            if store.header.charset_sha256 != first.charset_sha256:
+                raise DataError(
+                    f"{store.path} is in charset {store.header.charset_name!r}, {stores[0]} in {first.charset_name!r}"
+                )
+            if conflicts := store.header.geometry.conflicts(first.geometry, ignore=("max_width",)):
+                raise DataError(f"{store.path} and {stores[0]} differ in {'; '.join(conflicts)}; prepare them alike")
+        geometry = replace(first.geometry, max_width=max(store.header.geometry.max_width for store in opened))
+        names = _distinct_names(stores)
+        ids = Counter(store.row(index).id for store in opened for index in range(len(store)))
+        renamed = any(count > 1 for count in ids.values())
+        made = {"merged": [{"path": str(s.path), "lines": len(s), "content_sha256": s.header.content_sha256} for s in opened]}
+        charset = CharsetId(first.charset_name, first.charset_sha256)
+        writer = stack.enter_context(LineStoreWriter(output, geometry, charset, made=made))
+        progress.start("merge", sum(map(len, opened)))
+        for name, store in zip(names, opened, strict=True):
+            for index in range(len(store)):
+                row = store.row(index)
+                writer.add_encoded(store.encoded(index), replace(row, id=f"{name}:{row.id}") if renamed else row)
+                progress.advance()
+        progress.finish()
+    assert writer.header is not None
+    return MergeResult(str(output), len(writer), writer.header.content_sha256, renamed)
+
+
+def _distinct_names(stores: Sequence[Path]) -> list[str]:
+    stems = [path.stem for path in stores]
+    return stems if len(set(stems)) == len(stems) else [str(number) for number in range(1, len(stems) + 1)]
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """Outcome of an export: the folder, its manifest, the number of lines."""
+
+    output: str
+    manifest: str
+    lines: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the outcome as plain JSON values."""
+        return asdict(self)
+
+
+def export(path: Path, output: Path, progress: Progress = SILENT) -> ExportResult:
+    """Write a store's lines as `images/000000001.png` … with `manifest.jsonl` to the new folder `output`.
+
+    The images are as they are in the store, at its height; a row's own image name stays as `stored_image`. Raises UsageError
+    when something stands at `output`, DataError when the store is damaged.
+    """
+    from nordocr_cli.data.store import LineStore, encode_png
+
+    if output.is_file() or (output.is_dir() and any(output.iterdir())):
+        raise UsageError(f"{output} is there already; nothing was written: give a new folder")
+    with LineStore(path) as store, atomic.replacing(output) as folder:
+        (folder / "images").mkdir(parents=True)
+        progress.start("export", len(store))
+        with open(folder / "manifest.jsonl", "w", encoding="utf-8", newline="\n") as manifest:
+            for index in range(len(store)):
+                row, name = store.row(index), f"images/{index + 1:09d}.png"
+                (folder / name).write_bytes(encode_png(store.image(index)))
+                row = replace(row, image=name, extra={**row.extra, **({"stored_image": row.image} if row.image else {})})
+                manifest.write(json.dumps(row.to_json(), ensure_ascii=False) + "\n")
+                progress.advance()
+        progress.finish()
+        return ExportResult(str(output), str(output / "manifest.jsonl"), len(store))

@@ -108,10 +108,19 @@ def encode_line(image: NDArray[np.uint8]) -> EncodedLine:
     red, green, blue = image[:, :, 0], image[:, :, 1], image[:, :, 2]
     gray = np.array_equal(red, green) and np.array_equal(green, blue)
     stored = np.ascontiguousarray(red if gray else image[:, :, ::-1])  # cv2 writes BGR
+    return EncodedLine(_png(stored), image.shape[1], _pixels_sha256(stored))
+
+
+def encode_png(image: NDArray[np.uint8]) -> bytes:
+    """Encode a uint8 (height, width, 3) RGB image as PNG."""
+    return _png(np.ascontiguousarray(image[:, :, ::-1]))
+
+
+def _png(stored: NDArray[np.uint8]) -> bytes:
     ok, png = cv2.imencode(".png", stored, _PNG_OPTIONS)
     if not ok:
-        raise RuntimeError(f"PNG encoding failed for shape {image.shape}")
-    return EncodedLine(png.tobytes(), image.shape[1], _pixels_sha256(stored))
+        raise RuntimeError(f"PNG encoding failed for shape {stored.shape}")
+    return png.tobytes()
 
 
 def _pixels_sha256(stored: NDArray[np.uint8]) -> bytes:
@@ -120,6 +129,14 @@ def _pixels_sha256(stored: NDArray[np.uint8]) -> bytes:
 
 def _row_bytes(row: LineRow) -> bytes:
     return json.dumps(row.to_json(), ensure_ascii=False, sort_keys=True).encode("utf-8")
+
+
+@dataclass(frozen=True)
+class CharsetId:
+    """A charset as a store's header names it, where only that is known."""
+
+    name: str
+    sha256: str
 
 
 class LineStoreWriter(AbstractContextManager["LineStoreWriter"]):
@@ -132,7 +149,9 @@ class LineStoreWriter(AbstractContextManager["LineStoreWriter"]):
     set until the block ends; `header` is there afterwards. Raises DataError when the disk is full.
     """
 
-    def __init__(self, path: Path, geometry: Geometry, charset: Charset, *, made: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, path: Path, geometry: Geometry, charset: Charset | CharsetId, *, made: Mapping[str, Any] | None = None
+    ) -> None:
         self.path = Path(path)
         self.geometry, self.charset = geometry, charset
         self.made: dict[str, Any] = dict(made or {})
@@ -292,6 +311,10 @@ class LineStore(AbstractContextManager["LineStore"]):
         """Return what line `index` adds to the header's `content_sha256`, from the stored pixels and row."""
         row_bytes = self._record(index, "nordocr-row-", 1)
         return _pixels_sha256(self._stored(index)) + hashlib.sha256(row_bytes).digest()
+
+    def encoded(self, index: int) -> EncodedLine:
+        """Return line `index` as it is stored, for another store's `add_encoded`."""
+        return EncodedLine(self._record(index, "image-", 0), int(self.widths[index]), _pixels_sha256(self._stored(index)))
 
     def label(self, index: int) -> str:
         """Return the text under `label-%09d`, as other readers see it."""

@@ -1,0 +1,105 @@
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from nordocr_cli.charset import NORDIC, NORDIC_EXT
+from nordocr_cli.core.data import export, merge, plot, stats, verify, view
+from nordocr_cli.core.prep import prep
+from nordocr_cli.data.store import LineStore, LineStoreWriter
+from nordocr_cli.errors import DataError, UsageError
+from nordocr_cli.geometry import Geometry
+from nordocr_cli.profile import load_profile
+from nordocr_cli.records import LineRow
+
+GEOMETRY = load_profile("svtrv2-1024").profile.geometry
+
+
+def write(path: Path, lines: list[tuple[int, str, str]], geometry: Geometry = GEOMETRY, charset=NORDIC, prefix="") -> Path:
+    """A store of noise lines, each (width, text, language); every other one gray."""
+    with LineStoreWriter(path, geometry, charset) as writer:
+        for index, (width, text, language) in enumerate(lines):
+            image = np.random.default_rng(index).integers(0, 256, (32, min(width, 1024), 3), dtype=np.uint8)
+            if index % 2:
+                image = np.repeat(image[:, :, :1], 3, axis=2)
+            extra = {"squash_ratio": width / 1024, "over_width": "squash"} if width > 1024 else {}
+            writer.add(image, LineRow(f"{prefix}{index}", f"in/{index}.png", text, language, source="d1", extra=extra))
+    return path
+
+
+LINES = [(40, "abba", "sv"), (400, "x" * 30, "sv"), (1536, "Å" * 100, "da"), (128, "1 234,50", "")]
+
+
+def test_stats_say_what_other_widths_would_do(tmp_path: Path) -> None:
+    found = stats(write(tmp_path / "a.lmdb", LINES))
+    assert found.natural_widths == {40: 1, 128: 1, 400: 1, 1536: 1}
+    fits = {fit.max_width: (fit.squashed, fit.worst_squash_ratio, fit.infeasible) for fit in found.fits}
+    # At 128 px 32 frames: too few for 30 x's with blanks between (59), and for the 100 Å's (199), as are the 80 of 320 px.
+    assert fits[128] == (2, 12.0, 2)
+    assert fits[320] == (2, 4.8, 1)
+    assert fits[768] == (1, 2.0, 1)
+    assert fits[1024] == (1, 1.5, 0)
+    assert fits[1792] == (0, 1.0, 0)
+    assert found.px_per_character["min"] == 10
+    assert found.px_per_character["max"] == 16
+    assert found.characters_by_language["da"] == {"Å": 100}
+    assert found.characters["x"] == 30
+    assert (found.ranges.engine_min, found.ranges.engine_max) == (40, 1024)
+    assert found.ranges.buckets == (64, 128, 416, 1024)
+    assert all(width % 32 == 0 for width in found.ranges.buckets)
+    assert ("at 768 px", "1 squashed (worst 2.00 times), 1 infeasible (CTC)") in found.rows()
+    assert json.loads(json.dumps(found.to_json()))["fits"][0]["infeasible"] == 2
+
+
+def test_the_plot_is_a_picture(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    plot(stats(write(tmp_path / "a.lmdb", LINES)), tmp_path / "a.png")
+    image = cv2.imread(str(tmp_path / "a.png"))
+    assert image.shape == (800, 1400, 3)
+    assert len(np.unique(image)) > 50
+
+
+def test_merged_lines_are_the_lines(tmp_path: Path) -> None:
+    a = write(tmp_path / "a.lmdb", LINES, prefix="a")
+    b = write(tmp_path / "b.lmdb", LINES[:2], Geometry(max_width=1792), prefix="b")
+    result = merge([a, b], tmp_path / "c.lmdb")
+    assert (result.lines, result.renamed) == (6, False)
+    assert verify(tmp_path / "c.lmdb").damaged == ()
+    with LineStore(tmp_path / "c.lmdb") as merged, LineStore(a) as first, LineStore(b) as second:
+        assert merged.header.geometry.max_width == 1792
+        assert merged.header.content_sha256 == result.content_sha256
+        for index, (store, local) in enumerate([(first, i) for i in range(4)] + [(second, i) for i in range(2)]):
+            np.testing.assert_array_equal(merged.image(index), store.image(local))
+            assert merged.row(index) == store.row(local)
+    assert merge([a, tmp_path / "c.lmdb"], tmp_path / "d.lmdb").renamed
+    assert [line.id for line in view(tmp_path / "d.lmdb", limit=5)] == ["a:a0", "a:a1", "a:a2", "a:a3", "c:a0"]
+
+
+def test_what_cannot_be_merged_is_named(tmp_path: Path) -> None:
+    a = write(tmp_path / "a.lmdb", LINES)
+    other = {"charset": write(tmp_path / "b.lmdb", LINES, charset=NORDIC_EXT)}
+    other["resampler"] = write(tmp_path / "c.lmdb", LINES, Geometry(resampler="area"))
+    for message, path in other.items():
+        with pytest.raises(DataError, match=message):
+            merge([a, path], tmp_path / "d.lmdb")
+    with pytest.raises(UsageError, match="one of the stores"):
+        merge([a, other["charset"]], a)
+    assert not (tmp_path / "d.lmdb").exists()
+
+
+def test_an_export_is_a_source_of_the_same_lines(tmp_path: Path) -> None:
+    a = write(tmp_path / "a.lmdb", [line for line in LINES if line[0] <= 1024])
+    result = export(a, tmp_path / "out")
+    assert result.lines == 3
+    again = prep([tmp_path / "out"], tmp_path / "b.lmdb", load_profile("svtrv2-1024").profile)
+    assert again.kept == 3
+    with LineStore(a) as store, LineStore(tmp_path / "b.lmdb") as other:
+        for index in range(3):
+            np.testing.assert_array_equal(store.image(index), other.image(index))
+            old, new = store.row(index), other.row(index)
+            assert (new.id, new.text, new.language, new.source) == (old.id, old.text, old.language, old.source)
+            assert (new.image, new.extra["stored_image"]) == (f"images/{index + 1:09d}.png", old.image)
+    with pytest.raises(UsageError, match="there already"):
+        export(a, tmp_path / "out")
