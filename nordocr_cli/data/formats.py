@@ -36,7 +36,7 @@ class Source(Protocol):
         """Yield every row, the unusable ones with their problem; reads no image."""
 
     def crop(self, entry: Entry) -> "Pixels":
-        """Return the line image of `entry`, uint8 (h, w, 3) RGB. Safe in threads.
+        """Return the line image of `entry`, uint8 (h, w, 3) RGB, or (h, w) when it is gray. Safe in threads.
 
         Raises FileNotFoundError when there is none, DataError when it is unusable.
         """
@@ -133,7 +133,7 @@ class ManifestSource:
 
         if entry.place is not None:
             return self._pages.crop(resolve_image(self.root, entry.key), entry.place)
-        return decode_image(self._image_bytes(entry), entry.key)
+        return decode_image(self._image_bytes(entry), entry.key, keep_gray=True)
 
     def crop_size(self, entry: Entry) -> tuple[int, int]:
         """See Source."""
@@ -202,7 +202,7 @@ class LmdbSource:
         """See Source."""
         from nordocr_cli.data.resize import decode_image
 
-        return decode_image(self._image_bytes(entry), entry.key)
+        return decode_image(self._image_bytes(entry), entry.key, keep_gray=True)
 
     def crop_size(self, entry: Entry) -> tuple[int, int]:
         """See Source."""

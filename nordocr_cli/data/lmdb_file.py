@@ -4,13 +4,19 @@ import os
 import struct
 import sys
 import threading
+from array import array
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import lmdb
 
 from nordocr_cli.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 # The key by which a line store of ours is told from other people's LMDBs.
 HEADER_KEY = "nordocr-header"
@@ -49,13 +55,45 @@ class LmdbReader(AbstractContextManager["LmdbReader"]):
 
     def get(self, key: str) -> bytes | None:
         """Return the value of `key`, None when it is not there."""
-        if self._environment is None:
-            raise ValueError(f"{self.path} is closed")
+        self.require_open()
+        assert self._environment is not None
         try:
             with self._environment.begin() as transaction:
                 return transaction.get(key.encode())
         except lmdb.Error as error:
             raise DataError(f"{self.path}: damaged at key {key!r}: {error}") from error
+
+    def locate(self, keys: Iterable[bytes]) -> "tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]":
+        """Return LMDB's mapping of the file as uint8 (bytes,), and for each key where in it its value begins and how long it is.
+
+        Good as long as this reader is open and nothing writes to the file: a store that was made is never written to, and one
+        that replaces it is another file. Raises DataError naming a key that is not there.
+        """
+        import numpy as np
+
+        self.require_open()
+        assert self._environment is not None
+        addresses, lengths = array("q"), array("q")
+        try:
+            with self._environment.begin(buffers=True) as transaction:
+                for key in keys:
+                    value = transaction.get(key)
+                    if value is None:
+                        raise DataError(f"{self.path}: {key.decode()!r} is missing; make the store again with `nordocr prep`")
+                    addresses.append(np.frombuffer(value, dtype=np.uint8).__array_interface__["data"][0])
+                    lengths.append(len(value))
+        except lmdb.Error as error:
+            raise DataError(f"{self.path}: damaged: {error}") from error
+        starts, sizes = np.frombuffer(addresses, dtype=np.int64), np.frombuffer(lengths, dtype=np.int64)
+        if not len(starts):
+            return np.empty(0, np.uint8), starts, sizes
+        first, end = int(starts.min()), int((starts + sizes).max())
+        return np.asarray(_Mapped(self, first, end - first)), starts - first, sizes
+
+    def require_open(self) -> None:
+        """Raise ValueError when the reader is closed."""
+        if self._environment is None:
+            raise ValueError(f"{self.path} is closed")
 
     def close(self) -> None:
         """Let go of the environment; the last reader closes it."""
@@ -68,6 +106,14 @@ class LmdbReader(AbstractContextManager["LmdbReader"]):
             else:
                 environment.close()
             self._environment = None
+
+
+class _Mapped:
+    """Lets numpy see a part of a reader's mapping, and keeps the reader as long as an array looks at it."""
+
+    def __init__(self, reader: LmdbReader, address: int, size: int) -> None:
+        self._reader = reader
+        self.__array_interface__ = {"data": (address, True), "shape": (size,), "typestr": "|u1", "version": 3}
 
 
 def check_lmdb_file(data: Path) -> None:

@@ -1,0 +1,121 @@
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nordocr_cli.data.manifest import iterate_manifest, read_manifest, resolve_image
+from nordocr_cli.errors import DataError
+from nordocr_cli.records import LineRow
+
+
+def test_jsonl_keeps_every_key(tmp_path: Path) -> None:
+    file = tmp_path / "manifest.jsonl"
+    rows = [
+        {"image": "a.png", "text": "Å", "language": "sv", "dpi": 300, "params": {"angle": 1.5}},
+        {"image": "b.png", "text": "x", "id": "b", "subset": "scan", "split": "val", "source": "d1", "language": None},
+    ]
+    file.write_text("\ufeff" + "\r\n\r\n".join(json.dumps(r, ensure_ascii=False) for r in rows), encoding="utf-8")
+    assert read_manifest(file) == [
+        LineRow("a.png", "a.png", "Å", "sv", extra={"dpi": 300, "params": {"angle": 1.5}}),
+        LineRow("b", "b.png", "x", "", "scan", "val", "d1"),
+    ]
+
+
+# Texts that quote, brace and tab as they like, but end no line and fill it.
+TEXTS = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1).filter(str.strip)
+
+
+@given(text=TEXTS, tail=st.sampled_from(["", "\t", '\t"quoted"', "\t{x: [1]}", "\\n", "\u2028y", "'"]))
+@settings(max_examples=60, deadline=None)
+def test_tsv_text_is_opaque(tmp_path_factory: pytest.TempPathFactory, text: str, tail: str) -> None:
+    from nordocr_cli.charset import to_nfc
+
+    file = tmp_path_factory.mktemp("tsv") / "labels.tsv"
+    file.write_bytes(f"a b.png\t{text}{tail}\n".encode())
+    (entry,) = iterate_manifest(file)
+    assert entry.row == LineRow("a b.png", "a b.png", to_nfc(text + tail))
+    assert entry.renormalized == (to_nfc(text + tail) != text + tail)
+
+
+def test_kinds_are_told_by_looking(tmp_path: Path) -> None:
+    file = tmp_path / "labels.txt"
+    for content in ('{"image": "a.png", "text": "b c"}', "a.png\tb c", "a.png b c"):
+        file.write_text(content + "\n", encoding="utf-8")
+        assert read_manifest(file) == [LineRow("a.png", "a.png", "b c")]
+    file.write_text("[\n{}]", encoding="utf-8")
+    with pytest.raises(DataError, match="JSON Lines"):
+        read_manifest(file)
+    tsv = tmp_path / "x.tsv"
+    tsv.write_text("image\ttext\na.png\tb\n", encoding="utf-8")
+    assert [r.text for r in read_manifest(tsv)] == ["b"]
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        (b'{"image": "a.png", "text": "x"', "not JSON"),
+        (b'["a.png", "x"]', "not list"),
+        (b'{"text": "x"}', "no 'image'; the row has text"),
+        (b'{"image": "a.png"}', "no 'text'"),
+        (b'{"image": "a.png", "text": 7}', "'text' must be a string, not int 7"),
+        (b'{"image": "", "text": "x"}', "'image' is empty"),
+        (b'{"image": "a.png", "text": "\\ud800"}', "surrogate"),
+        (b'{"image": "a.png", "text": "x", "w": NaN}', "NaN is not JSON"),
+        ("{'image': 'å'}".encode("latin-1"), "not UTF-8"),
+        (b"[" * 5000, "nested too deeply|not JSON"),
+        (b'{"image": "good.png", "text": "again"}', "already that of line 1"),
+    ],
+)
+def test_a_bad_line_is_named_and_the_rest_read(tmp_path: Path, line: bytes, problem: str) -> None:
+    file = tmp_path / "manifest.jsonl"
+    good = b'{"image": "good.png", "text": "x"}\n'
+    file.write_bytes(good + line + b"\n" + good.replace(b"good", b"last"))
+    entries = list(iterate_manifest(file))
+    assert [entry.row is not None for entry in entries] == [True, False, True]
+    with pytest.raises(DataError, match=rf"manifest\.jsonl:2: .*({problem})"):
+        read_manifest(file)
+
+
+def test_files_that_are_no_manifests(tmp_path: Path) -> None:
+    for name, content in {"utf-16": "a\tb".encode("utf-16"), "nul": b"a\0b\tc\n", "empty": b"\n\n"}.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(DataError, match=name):
+            read_manifest(tmp_path / name)
+    with pytest.raises(DataError, match="cannot read"):
+        read_manifest(tmp_path / "nowhere.jsonl")
+
+
+def test_paths_stay_inside_the_root(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    (root / "images").mkdir(parents=True)
+    (tmp_path / "secret.png").write_bytes(b"x")
+    (root / "out.png").symlink_to(tmp_path / "secret.png")
+    (root / "in.png").symlink_to(root / "images")
+    (root / "away").symlink_to(tmp_path)
+    hostile = [
+        "",
+        "../secret.png",
+        "images/../../secret.png",
+        "/etc/passwd",
+        "a\0b",
+        "C:\\x.png",
+        "C:x.png",
+        "\\\\host\\share\\x.png",
+    ]
+    hostile += [
+        "..\\secret.png",
+        "\\x.png",
+        "out.png",
+        "away/secret.png",
+        "images/NUL",
+        "con.png",
+        "aux /x.png",
+        str(tmp_path / "secret.png"),
+    ]
+    for image in hostile:
+        with pytest.raises(DataError):
+            resolve_image(root, image)
+    for image in ("images/a.png", "in.png", "./images/å b.png", "images/.hidden", "a..b.png"):
+        assert resolve_image(root, image) == root / image

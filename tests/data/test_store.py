@@ -1,0 +1,265 @@
+import json
+import os
+import pickle
+import random
+import shutil
+import subprocess
+import sys
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import cv2
+import lmdb
+import numpy as np
+import pytest
+
+from nordocr_cli.charset import ALPHANUMERIC, NORDIC
+from nordocr_cli.core.data import merge, verify
+from nordocr_cli.data import store as store_module
+from nordocr_cli.data.store import LineStore, LineStoreWriter
+from nordocr_cli.errors import DataError, UsageError
+from nordocr_cli.geometry import Geometry
+from nordocr_cli.records import LineRow
+
+GEOMETRY = Geometry()
+
+
+def line(index: int) -> np.ndarray:
+    generator = np.random.default_rng(index)
+    image = generator.integers(0, 256, (32, 4 * (1 + index % 40), 3), dtype=np.uint8)
+    return image if index % 2 else np.repeat(image[:, :, :1], 3, axis=2)
+
+
+def row(index: int) -> LineRow:
+    return LineRow(
+        f"id{index}", f"images/{index}.png", f"Tårta nr {index} – “å”", "sv", source=f"d{index % 3}", extra={"dpi": 300}
+    )
+
+
+def write(path: Path, lines: int = 30) -> Path:
+    with LineStoreWriter(path, GEOMETRY, NORDIC, made={"profile": "test"}) as writer:
+        for index in range(lines):
+            writer.add(line(index), row(index))
+    return path
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return write(tmp_path / "lines.lmdb")
+
+
+def test_round_trip(path: Path) -> None:
+    with LineStore(path) as store:
+        assert len(store) == 30
+        assert store.header.geometry == GEOMETRY
+        assert (store.header.charset_name, store.header.charset_sha256) == ("nordic", NORDIC.sha256)
+        assert store.header.counts == {"read": 30, "kept": 30}
+        assert store.header.made == {"profile": "test"}
+        assert store.widths.dtype == np.int32
+        for index in range(30):
+            np.testing.assert_array_equal(store.image(index), line(index))
+            assert store.row(index) == row(index)
+            assert store.widths[index] == line(index).shape[1]
+        with pytest.raises(IndexError):
+            store.image(30)
+    assert [child.name for child in path.iterdir()] == ["data.mdb"]
+
+
+def test_a_foreign_reader_reads_it(path: Path) -> None:
+    """What PARSeq's and OpenOCR's data sets do: lmdb, three keys, decode."""
+    environment = lmdb.open(str(path), max_readers=1, readonly=True, lock=False, readahead=False, meminit=False)
+    with environment.begin() as transaction:
+        lines = int(transaction.get(b"num-samples"))
+        for number in range(1, lines + 1):
+            label = transaction.get(f"label-{number:09d}".encode()).decode()
+            data = np.frombuffer(transaction.get(f"image-{number:09d}".encode()), dtype=np.uint8)
+            assert label == row(number - 1).text
+            np.testing.assert_array_equal(cv2.imdecode(data, cv2.IMREAD_COLOR)[:, :, ::-1], line(number - 1))
+        gray = cv2.imdecode(np.frombuffer(transaction.get(b"image-000000001"), dtype=np.uint8), cv2.IMREAD_UNCHANGED)
+        assert gray.ndim == 2
+    environment.close()
+    assert lines == 30
+
+
+def test_many_lines_at_once(path: Path) -> None:
+    with LineStore(path) as store:
+        gray = [index for index in range(30) if index % 2 == 0]
+        for indices in (gray, list(range(30)), [7, 3, 7], [29], []):
+            images = store.images(indices, width=160 if indices == gray else None)
+            assert images.shape[3] == (1 if set(indices) <= set(gray) else 3)
+            assert images.shape[2] == (160 if indices == gray else max((int(store.widths[i]) for i in indices), default=0))
+            for image, index in zip(images, indices, strict=True):
+                width = int(store.widths[index])
+                np.testing.assert_array_equal(np.broadcast_to(image[:, :width], (32, width, 3)), store.image(index))
+                assert (image[:, width:] == 255).all()
+        for wrong in ([30], [-1]):
+            with pytest.raises(IndexError):
+                store.images(wrong)
+        with pytest.raises(ValueError, match="does not fit"):
+            store.images([29], width=4)
+    with pytest.raises(ValueError, match="closed"):
+        store.images([1])
+
+
+def test_a_store_of_pngs_is_still_read(tmp_path: Path) -> None:
+    """Schema 1 had PNG records; merging makes a new one of it."""
+    old = write(tmp_path / "old.lmdb", 4)
+    environment = lmdb.open(str(old))
+    with environment.begin(write=True) as transaction:
+        header = json.loads(transaction.get(b"nordocr-header"))
+        transaction.put(b"nordocr-header", json.dumps({**header, "schema": 1}).encode())
+        crcs = np.frombuffer(transaction.get(b"nordocr-crc32"), "<u4").reshape(-1, 2).copy()
+        for index in range(4):
+            image = line(index) if index % 2 else line(index)[:, :, 0]
+            png = store_module.encode_png(image)
+            crcs[index, 0] = zlib.crc32(png)
+            transaction.put(b"image-%09d" % (index + 1), png)
+        transaction.put(b"nordocr-crc32", crcs.tobytes())
+    environment.close()
+    with LineStore(old) as store:
+        for index in range(4):
+            np.testing.assert_array_equal(store.image(index), line(index))
+        with pytest.raises(DataError, match="nordocr data merge"):
+            store.images([0])
+    merge([old], tmp_path / "new.lmdb")
+    with LineStore(tmp_path / "new.lmdb") as store:
+        np.testing.assert_array_equal(store.images([3])[0], line(3))
+
+
+def test_content_hash_is_of_the_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def content(path: Path) -> str:
+        with LineStore(path) as store:
+            return store.header.content_sha256
+
+    first = content(write(tmp_path / "a.lmdb"))
+    monkeypatch.setattr(store_module, "_LINES_PER_TRANSACTION", 7)  # another page layout
+    assert content(write(tmp_path / "b.lmdb")) == first
+    assert content(write(tmp_path / "c.lmdb", lines=29)) != first
+
+
+def test_the_map_grows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_module, "_FIRST_MAP_BYTES", 64 << 10)
+    monkeypatch.setattr(store_module, "_LINES_PER_TRANSACTION", 10)
+    path = write(tmp_path / "a.lmdb", lines=60)
+    assert (path / "data.mdb").stat().st_size > 128 << 10
+    assert verify(path).damaged == ()
+
+
+def test_a_failed_or_repeated_write(path: Path, tmp_path: Path) -> None:
+    before = (path / "data.mdb").read_bytes()
+    with pytest.raises(KeyboardInterrupt), LineStoreWriter(path, GEOMETRY, NORDIC) as writer:
+        writer.add(line(0), row(0))
+        raise KeyboardInterrupt
+    assert (path / "data.mdb").read_bytes() == before
+    assert os.listdir(tmp_path) == ["lines.lmdb"]
+    write(path, lines=3)
+    with LineStore(path) as store:
+        assert len(store) == 3
+    with LineStoreWriter(path, GEOMETRY, NORDIC) as writer:
+        writer.add(line(0), row(0))
+        with pytest.raises(ValueError, match="already"):
+            writer.add(line(1), row(0))
+        with pytest.raises(ValueError, match="height"):
+            writer.add(line(1)[:31], row(1))
+        with pytest.raises(ValueError, match="multiple"):
+            writer.add(np.zeros((32, 6, 3), np.uint8), row(1))
+
+
+def test_only_stores_of_ours_are_replaced(tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    (photos / "one.png").write_bytes(b"x")
+    foreign = tmp_path / "foreign.lmdb"
+    lmdb.open(str(foreign)).close()
+    for target in (photos, foreign):
+        with pytest.raises(UsageError, match="nothing was deleted"):
+            LineStoreWriter(target, GEOMETRY, NORDIC)
+    assert (photos / "one.png").exists()
+
+
+def test_a_truncated_store_is_an_error_not_a_crash(path: Path, tmp_path: Path) -> None:
+    size = (path / "data.mdb").stat().st_size
+    for kept in (0, 100, 4096, 8192, size // 2, size - 4096, size - 1):
+        broken = shutil.copytree(path, tmp_path / f"cut{kept}.lmdb")
+        os.truncate(broken / "data.mdb", kept)
+        # In a process of its own: what this guards against is a signal that would end the test run.
+        code = f"from nordocr_cli.core.data import merge, verify; verify(__import__('pathlib').Path({str(broken)!r}))"
+        if kept == size // 2:
+            done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+            assert done.returncode == 1
+            assert "DataError" in done.stderr
+        with pytest.raises(DataError, match="truncated|not an LMDB"):
+            LineStore(broken)
+
+
+def test_changed_records_are_named(path: Path) -> None:
+    data = bytearray((path / "data.mdb").read_bytes())
+    pixels = line(3).tobytes()
+    data[data.index(pixels) + len(pixels) // 2] ^= 4
+    (path / "data.mdb").write_bytes(data)
+    with LineStore(path) as store:
+        np.testing.assert_array_equal(store.image(2), line(2))
+        with pytest.raises(DataError, match="image-000000004 is damaged"):
+            store.image(3)
+    assert len(verify(path).damaged) == 1
+
+
+def test_random_damage_never_passes_unseen(path: Path, tmp_path: Path) -> None:
+    original = (path / "data.mdb").read_bytes()
+    generator = random.Random(5)
+    for trial in range(15):
+        broken = tmp_path / f"flip{trial}.lmdb"
+        broken.mkdir()
+        data = bytearray(original)
+        for _ in range(200):
+            data[generator.randrange(3 * 4096, len(data))] ^= 1 << generator.randrange(8)
+        (broken / "data.mdb").write_bytes(data)
+        try:
+            damaged = verify(broken).damaged
+        except DataError as error:
+            damaged = (str(error),)
+        assert damaged
+        assert str(broken) in damaged[0]
+
+
+def test_header_says_what_does_not_fit(path: Path) -> None:
+    with LineStore(path) as store:
+        store.header.require_charset(NORDIC, "lines")
+        store.header.require_geometry(Geometry(max_width=1792), "lines")
+        with pytest.raises(DataError, match="charset 'nordic'.*'alphanumeric'"):
+            store.header.require_charset(ALPHANUMERIC, "lines")
+        with pytest.raises(DataError, match="max_width: 1024 / 128"):
+            store.header.require_geometry(Geometry(max_width=128), "lines")
+        with pytest.raises(DataError, match="resampler"):
+            store.header.require_geometry(Geometry(resampler="area"), "lines")
+        assert json.loads(json.dumps(store.header.to_json()))["lines"] == 30
+
+
+def test_a_foreign_or_missing_lmdb_is_named(tmp_path: Path) -> None:
+    environment = lmdb.open(str(tmp_path / "foreign.lmdb"))
+    with environment.begin(write=True) as transaction:
+        transaction.put(b"num-samples", b"0")
+    environment.close()
+    with pytest.raises(DataError, match=r"not a line store.*nordocr prep"):
+        LineStore(tmp_path / "foreign.lmdb")
+    with pytest.raises(DataError, match=r"no data\.mdb"):
+        LineStore(tmp_path / "nowhere.lmdb")
+
+
+def test_threads_second_openings_pickles_and_forks(path: Path) -> None:
+    with LineStore(path) as store, ThreadPoolExecutor(4) as pool:
+        for index, image in enumerate(pool.map(store.image, list(range(30)) * 3)):
+            np.testing.assert_array_equal(image, line(index % 30))
+        again = LineStore(path)  # LMDB itself refuses this
+        again.close()
+        again.close()
+        with pickle.loads(pickle.dumps(store)) as copy:
+            assert copy.row(4) == row(4)
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if store.row(7) == row(7) and np.array_equal(store.image(7), line(7)) else 1)
+        assert os.waitpid(child, 0)[1] == 0
+        np.testing.assert_array_equal(store.image(1), line(1))
+    with pytest.raises(ValueError, match="closed"):
+        store.image(0)
