@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def eval_(
     model: Annotated[str, typer.Argument(help="Weights, run folder, .onnx, .engine, tesseract[:swe+nor], or recorded .jsonl.")],
-    store: Annotated[Path | None, typer.Argument(help="Line store. A recording with references can go without.")] = None,
+    store: Annotated[Path | None, typer.Argument(help="Line store, or manifest with crops. A recording can go without.")] = None,
     output: options.OptionalOutput = None,
     report: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Write figures and wrong lines as a page.")] = None,
     crops: Annotated[int, typer.Option(min=0, help="How many of the worst lines have their picture in --report.")] = 500,
@@ -24,6 +24,9 @@ def eval_(
     expect: Annotated[Path | None, typer.Option(metavar="FILE.toml", help="Exit 4 outside METRIC = [least, greatest].")] = None,
     by: Annotated[str, typer.Option(metavar="KEY", help="Row key to report by. Default: subset, else degradation.")] = "",
     worst: Annotated[int, typer.Option(min=0, help="How many of the worst lines to show.")] = 5,
+    resampler: Annotated[str | None, typer.Option(metavar="NAME", help="Resize a manifest's crops otherwise.")] = None,
+    decoder: Annotated[str, typer.Option(metavar="greedy|beam", help="How logits become text.")] = "greedy",
+    check_batches: Annotated[bool, typer.Option("--check-batches", help="Exit 4 if a line's text depends on its batch.")] = False,
     device: options.Device = "auto",
     threads: options.Threads = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Most lines handed to the recognizer at once.")] = 256,
@@ -36,7 +39,7 @@ def eval_(
 
     Example: nordocr eval runs/a val.lmdb -o runs/a/eval --report a.html --fail-if 'cer>2%' --against tesseract.jsonl
     """
-    from nordocr_cli.core.eval import evaluate, plan_eval
+    from nordocr_cli.core.eval import evaluate, parse_resampler, plan_eval
 
     console = Console(quiet=quiet, verbose=verbose, as_json=as_json)
     if dry_run:
@@ -57,6 +60,9 @@ def eval_(
         output=output,
         page=report,
         crops=crops,
+        resampler=parse_resampler(resampler) if resampler else None,
+        decoder=decoder,
+        check_batches=check_batches,
         command=sys.argv,
         progress=console,
     )
@@ -67,6 +73,8 @@ def eval_(
     for file in result.files:
         console.note(f"wrote {file}")
     comparison = result.against.comparison if result.against else None
+    if result.batches and result.batches.problem:
+        raise GateMissed(result.batches.problem)
     if missed := [problem for gate in gates if (problem := gate.missed(result.report, comparison))]:
         raise GateMissed("quality gate missed: " + "; ".join(missed))
     if result.model["kind"] == "model":
@@ -85,6 +93,10 @@ def _show(console: Console, result: "EvalResult", worst: int) -> None:
     report, where = result.report, result.store["path"] if result.store else result.model["path"]
     console.table(f"{result.model['name']} on {where}", ("", "count", "rate", "95 %"), tables.headline(report), right=(1, 2, 3))
     console.note(tables.interval_note(report))
+    if result.batches and not result.batches.problem:
+        console.note(
+            f"{result.batches.lines} lines read alone, together, beside the widest and in random batches: the same texts"
+        )
     if result.matching:
         console.note(", ".join(f"{name.replace('_', ' ')} {count}" for name, count in result.matching.items()))
     meaning = ("class", "lines", "of failures", "actionable", "means")

@@ -5,18 +5,19 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 from nordocr_cli import __version__, atomic
 from nordocr_cli.artifact import Contract, find_weights, read_contract
 from nordocr_cli.charset import CHARSETS, Charset
-from nordocr_cli.errors import ArtifactError, DataError, UsageError
+from nordocr_cli.errors import ArtifactError, DataError, UsageError, nearest
 from nordocr_cli.progress import SILENT, Progress
 from nordocr_cli.records import LineResult, LineRow
 
 if TYPE_CHECKING:
+    from nordocr_cli.data.manifest_lines import ManifestLines
     from nordocr_cli.data.store import LineStore
-    from nordocr_cli.geometry import Geometry
+    from nordocr_cli.geometry import Geometry, Resampler
     from nordocr_cli.metrics.calibration import Calibration
     from nordocr_cli.metrics.characters import CharacterReport
     from nordocr_cli.metrics.recorded import RecordedLine
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 SCHEMA = "nordocr.eval/1"
 BATCH_SIZE = 256
+CHECKED_LINES = 100  # by check_batches
 CROPS = 500  # lines of the HTML page that get their picture
 
 # What may differ between a store and the network that reads it: the network pads and normalizes by itself, and widths and
@@ -57,6 +59,25 @@ class Against:
 
 
 @dataclass(frozen=True)
+class BatchCheck:
+    """Whether a line's text depends on its batch: of `lines` lines, the ids of those that read differently than alone, by what
+    they were batched with."""
+
+    lines: int
+    differing: dict[str, tuple[str, ...]]
+
+    @property
+    def problem(self) -> str:
+        """What differs, in words; empty when nothing does."""
+        found = [f"{len(ids)} {batched}, e.g. {ids[0]!r}" for batched, ids in self.differing.items() if ids]
+        return f"of {self.lines} lines, these read differently than alone: {'; '.join(found)}" if found else ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the check as plain JSON values."""
+        return {"lines": self.lines, "differing": {batched: list(ids) for batched, ids in self.differing.items()}}
+
+
+@dataclass(frozen=True)
 class EvalResult:
     """An evaluation: the report, the scored lines in store order, and what was evaluated on what."""
 
@@ -68,6 +89,7 @@ class EvalResult:
     characters: "CharacterReport"
     matching: dict[str, int] | None = None  # of a recording: matched, missing, extra, references_differ
     against: Against | None = None
+    batches: BatchCheck | None = None
     calibration: "Calibration | None" = None  # None where no line has a confidence
     command: tuple[str, ...] = ()
     files: tuple[str, ...] = field(default=())
@@ -86,6 +108,7 @@ class EvalResult:
             "characters": self.characters.to_json(),
             "calibration": self.calibration.to_json() if self.calibration else None,
             "against": self.against.to_json() if self.against else None,
+            "batch_check": self.batches.to_json() if self.batches else None,
         }
 
 
@@ -124,6 +147,9 @@ def evaluate(
     output: Path | None = None,
     page: Path | None = None,
     crops: int = CROPS,
+    resampler: "Resampler | None" = None,
+    decoder: str = "greedy",
+    check_batches: bool = False,
     command: Sequence[str] = (),
     recognizer: "Recognizer | None" = None,
     progress: Progress = SILENT,
@@ -131,10 +157,13 @@ def evaluate(
     """Read the lines of a store with `model` and compare what it reads with what stands there.
 
     `model` is weights, a run folder, an .onnx, an .engine, `tesseract[:languages]`, or a recorded result (.jsonl, or what
-    `output` wrote), which may go without a store when it holds the references. `recognizer` is used instead of opening
-    `model`. Lines are handed over sorted by width, at most `batch_size` at once. `subset_key` names the row's key to report
-    by; left empty it is `subset`, or `degradation` where no row has a subset. `output` (a folder, or FILE.json) gets the
-    report and beside it the lines; `page` (a file) the HTML page with pictures of the `crops` worst lines. Raises ArtifactError
+    `output` wrote), which may go without a store when it holds the references. Instead of a store a manifest can be given: its
+    crops are prepared here, as the network's contract says or with `resampler` (to see what the consumer's costs); Tesseract
+    gets them as they are. `recognizer` is used instead of opening `model`; `decoder` is `greedy` or `beam`. Lines are handed over
+    sorted by width, at most `batch_size` at once; with `check_batches`, CHECKED_LINES of them again, alone and in other batches.
+    `subset_key` names the row's key to report by; left empty it is `subset`, or `degradation` where no row has a subset.
+    `output` (a folder, or FILE.json) gets the report and beside it the lines; `page` (a file) the HTML page with pictures of the
+    `crops` worst lines. Raises UsageError for options that do not go together, ArtifactError
     when the network does not fit the store, DataError for damaged input.
     """
     from nordocr_cli.metrics.calibration import calibrate
@@ -143,38 +172,40 @@ def evaluate(
 
     kind = "model" if recognizer else plan_eval(model, store_path, output, against, page)["kind"]
     matching: dict[str, int] | None = None
+    batches: BatchCheck | None = None
     store: dict[str, Any] | None = None
+    if kind == "recorded" and (resampler or check_batches or decoder != "greedy"):
+        raise UsageError(f"{model} is read already: --resampler, --decoder and --check-batches need a recognizer")
     if store_path is None:
         results, identity, subset_key = _recorded_alone(model, subset_key)
         charset = None
     else:
-        from nordocr_cli.data.store import LineStore
-
-        with LineStore(store_path) as lines:
+        contract = None
+        if kind == "model" and recognizer is None:
+            model = str(find_weights(Path(model)))
+            contract = read_contract(Path(model))
+        with _open_lines(store_path, contract, resampler) as lines:
             rows = [lines.row(i) for i in range(len(lines))]
             if not rows:
                 raise DataError(f"{store_path} holds no lines")
             subset_key = subset_key or _choose_subset_key(rows)
-            store = {"path": str(store_path)} | {
-                key: value for key, value in lines.header.to_json().items() if key not in ("counts", "made")
-            }
+            store = _store_identity(lines)
             expected = [_expected(row, lines, i, subset_key) for i, row in enumerate(rows)]
             charset = _known_charset(lines)
             if kind == "recorded":
                 results, identity, matching = _match(model, rows, expected, progress)
             else:
-                contract = None
-                if kind == "model" and recognizer is None:
-                    model = str(find_weights(Path(model)))
-                    contract = read_contract(Path(model))
+                if contract is not None:
                     _require_fit(lines, contract, model, progress)
                     charset = contract.charset
                 if recognizer is None:
                     from nordocr_cli.runtime.recognizers import open_recognizer
 
-                    recognizer = open_recognizer(model, device=device, threads=threads)
+                    recognizer = open_recognizer(model, device=device, threads=threads, decoder=decoder)
                 results = _read(recognizer, lines, expected, contract, batch_size, progress)
-                identity = _identity(model, kind, recognizer, contract)
+                identity = _identity(model, kind, recognizer, contract) | {"decoder": decoder}
+                if check_batches:
+                    batches = _check_batches(recognizer, lines, expected, progress)
     scores = tuple(score_line(result, charset) for result in results)
     result = EvalResult(
         report=report_of(scores),
@@ -185,6 +216,7 @@ def evaluate(
         characters=score_characters((score.result.reference, score.result.hypothesis) for score in scores),
         matching=matching,
         against=_compare(against, scores, progress) if against else None,
+        batches=batches,
         calibration=calibrate((score.result.confidence, score.exact) for score in scores),
         command=tuple(command),
     )
@@ -206,13 +238,49 @@ def _kind_of(model: str) -> str:
     return "model"
 
 
+def parse_resampler(name: str) -> "Resampler":
+    """Return `name` as a resampler. Raises UsageError."""
+    from nordocr_cli.geometry import Resampler
+
+    if name not in get_args(Resampler):
+        raise UsageError(f"unknown resampler {name!r}: {nearest(name, get_args(Resampler))}")
+    return cast("Resampler", name)
+
+
+def _open_lines(path: Path, contract: Contract | None, resampler: "Resampler | None") -> "LineStore | ManifestLines":
+    """Open a line store, or a manifest whose crops are prepared as `contract` says."""
+    if path.is_dir():
+        if resampler:
+            raise UsageError(
+                f"the lines of {path} are resized already; give the manifest with the original crops for --resampler"
+            )
+        from nordocr_cli.data.store import LineStore
+
+        return LineStore(path)
+    from nordocr_cli.data.manifest_lines import ManifestLines
+
+    if resampler and contract is None:
+        raise UsageError("--resampler is for networks; this recognizer gets the crops as they are")
+    geometry = contract.geometry if contract else None
+    return ManifestLines(path, replace(geometry, resampler=resampler) if geometry and resampler else geometry)
+
+
+def _store_identity(lines: "LineStore | ManifestLines") -> dict[str, Any]:
+    from nordocr_cli.data.manifest_lines import ManifestLines
+
+    if isinstance(lines, ManifestLines):
+        return lines.identity()
+    header = lines.header.to_json()
+    return {"path": str(lines.path)} | {key: value for key, value in header.items() if key not in ("counts", "made")}
+
+
 def _choose_subset_key(rows: Sequence[LineRow]) -> str:
     if not any(row.subset for row in rows) and any("degradation" in row.extra for row in rows):
         return "degradation"
     return "subset"
 
 
-def _expected(row: LineRow, lines: "LineStore", index: int, subset_key: str) -> LineResult:
+def _expected(row: LineRow, lines: "LineStore | ManifestLines", index: int, subset_key: str) -> LineResult:
     """The line as the store knows it, nothing read yet."""
     return LineResult(
         id=row.id,
@@ -226,13 +294,28 @@ def _expected(row: LineRow, lines: "LineStore", index: int, subset_key: str) -> 
     )
 
 
-def _known_charset(lines: "LineStore") -> Charset | None:
+def _known_charset(lines: "LineStore | ManifestLines") -> Charset | None:
+    from nordocr_cli.data.manifest_lines import ManifestLines
+
+    if isinstance(lines, ManifestLines):
+        return None
     known = CHARSETS.get(lines.header.charset_name)
     return known if known and known.sha256 == lines.header.charset_sha256 else None
 
 
-def _require_fit(lines: "LineStore", contract: Contract, model: str, progress: Progress) -> None:
+def _require_fit(lines: "LineStore | ManifestLines", contract: Contract, model: str, progress: Progress) -> None:
     """Refuse a network that cannot read the store; warn where it can but does not get the lines that it was made for."""
+    from nordocr_cli.data.manifest_lines import ManifestLines
+
+    if not isinstance(lines, ManifestLines):
+        _require_store_fit(lines, contract, model, progress)
+    if contract.trained_widths and (beyond := int((lines.widths > contract.trained_widths[1]).sum())):
+        progress.warn(
+            f"{beyond} lines are wider than {contract.trained_widths[1]} px, the widest in {model}'s training; see the widths"
+        )
+
+
+def _require_store_fit(lines: "LineStore", contract: Contract, model: str, progress: Progress) -> None:
     header = lines.header
     if contract.charset.sha256 != header.charset_sha256:
         raise ArtifactError(
@@ -250,15 +333,11 @@ def _require_fit(lines: "LineStore", contract: Contract, model: str, progress: P
         narrowed = int((lines.widths > limit).sum())
         squashed = f"; {narrowed} lines are wider than {limit} px and squashed once more" if narrowed else ""
         progress.warn(f"{lines.path} was made otherwise than {model} was trained (store / model): {'; '.join(warned)}{squashed}")
-    if contract.trained_widths and (beyond := int((lines.widths > contract.trained_widths[1]).sum())):
-        progress.warn(
-            f"{beyond} lines are wider than {contract.trained_widths[1]} px, the widest in {model}'s training; see the widths"
-        )
 
 
 def _read(
     recognizer: "Recognizer",
-    lines: "LineStore",
+    lines: "LineStore | ManifestLines",
     expected: Sequence[LineResult],
     contract: Contract | None,
     batch_size: int,
@@ -279,6 +358,20 @@ def _read(
     finally:
         progress.finish()
     return results
+
+
+def _check_batches(
+    recognizer: "Recognizer", lines: "LineStore | ManifestLines", expected: Sequence[LineResult], progress: Progress
+) -> BatchCheck:
+    """Read a sample of the lines, from the narrowest to the widest, alone and in other batches."""
+    from nordocr_cli.runtime.recognizers import batch_invariance
+
+    order = sorted(range(len(expected)), key=lambda i: (int(lines.widths[i]), i))
+    count = min(CHECKED_LINES, len(order))
+    sample = [order[k * (len(order) - 1) // max(1, count - 1)] for k in range(count)]
+    progress.note(f"reading {count} lines again, alone and in other batches")
+    found = batch_invariance(recognizer, [lines.image(i) for i in sample], [expected[i].language for i in sample])
+    return BatchCheck(count, {name: tuple(expected[sample[k]].id for k in numbers) for name, numbers in found.items()})
 
 
 def _as_seen(result: LineResult, geometry: "Geometry") -> LineResult:
@@ -433,9 +526,9 @@ def _write_page(result: EvalResult, store_path: Path | None, page: Path, crops: 
     if store_path is None:
         rows = gallery_rows(result.scores, reader=reader, lost=lost)
     else:
-        from nordocr_cli.data.store import LineStore, encode_line
+        from nordocr_cli.data.store import encode_line
 
-        with LineStore(store_path) as lines:
+        with _open_lines(store_path, None, None) as lines:
             rows = gallery_rows(
                 result.scores,
                 reader=reader,

@@ -257,7 +257,7 @@ def evaluation_page(
     pictures = sum(row.crop_png is not None for row in gallery)
     note = f"{len(gallery):,} of {total.lines:,} lines are not exact, the worst first."
     if pictures < len(gallery):
-        note += f" The worst {pictures:,} have their picture." if pictures else " Without a line store there are no pictures."
+        note += f" Pictures: the worst {pictures:,}." if pictures else " Without a line store there are no pictures."
     return Page(title, subtitle, figures, tables.interval_note(report), sections, gallery, note, footer, {"subset": subset_key})
 
 

@@ -18,6 +18,7 @@ from nordocr_cli.runtime.tesseract import TesseractRecognizer
 
 # Widest padded batch: lines times batch width, in columns of pixels. 16 lines of 1024 px, or 64 of 256.
 MAX_BATCH_COLUMNS = 16_384
+_A_FEW = 7  # with one of 1792 px they still make one batch
 
 DECODERS = ("greedy", "beam")
 Decoder = Callable[..., list[Recognition]]  # decode_greedy, or whatever takes and gives the same
@@ -101,7 +102,28 @@ def open_recognizer(
     return RunnerRecognizer(open_runner(Path(spec), backend, device, threads, precision), decode=decode)
 
 
-def batch_invariance(recognizer: Recognizer, crops: Sequence[Image]) -> list[int]:
-    """Return the numbers of the crops that read differently alone than together; empty is right."""
-    together = recognizer.recognize(crops)
-    return [i for i, crop in enumerate(crops) if recognizer.recognize([crop])[0].text != together[i].text]
+def batch_invariance(
+    recognizer: Recognizer, crops: Sequence[Image], languages: Sequence[str] = (), seed: int = 1
+) -> dict[str, list[int]]:
+    """Return the numbers of the crops that read differently than alone: all `together`, beside the `widest`, and in `random`
+    batches. Empty lists are right."""
+    if not crops:
+        return {"together": [], "widest": [], "random": []}
+
+    def texts(numbers: Sequence[int]) -> list[str]:
+        read = recognizer.recognize([crops[i] for i in numbers], [languages[i] for i in numbers] if languages else ())
+        return [reading.text for reading in read]
+
+    everything = range(len(crops))
+    shuffled = np.random.default_rng(seed).permutation(len(crops)).tolist()
+    widest = max(everything, key=lambda i: crops[i].shape[1] / crops[i].shape[0])
+    batches = {
+        "together": [list(everything)],
+        "widest": [[*everything[at : at + _A_FEW], widest] for at in range(0, len(crops), _A_FEW)],
+        "random": [shuffled[at : at + 2 * _A_FEW] for at in range(0, len(crops), 2 * _A_FEW)],
+    }
+    alone = [texts([i])[0] for i in everything]
+    return {
+        name: sorted({i for batch in lists for i, text in zip(batch, texts(batch), strict=True) if text != alone[i]})
+        for name, lists in batches.items()
+    }

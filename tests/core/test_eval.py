@@ -3,10 +3,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from nordocr_cli.artifact import Contract
 from nordocr_cli.charset import NORDIC, NORDIC_EXT
-from nordocr_cli.core.eval import evaluate, plan_eval
+from nordocr_cli.core.eval import evaluate, parse_resampler, plan_eval
 from nordocr_cli.data.store import LineStoreWriter
 from nordocr_cli.errors import ArtifactError, DataError, UsageError
 from nordocr_cli.geometry import Geometry
@@ -242,3 +243,82 @@ def test_what_is_not_there_is_a_usage_error(model, store, message, tmp_path, mon
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError, match=message):
         plan_eval(model, Path(store) if store else None)
+
+
+@pytest.fixture
+def manifest(tmp_path):
+    rng = np.random.default_rng(0)
+    for identity, _, _, width, *_ in LINES:
+        Image.fromarray(rng.integers(0, 255, (48, width * 3 // 2, 3), dtype=np.uint8)).save(tmp_path / f"{identity}.png")
+    rows = [
+        {"image": f"{i}.png", "text": text, "language": language, "source": source} for i, text, _, _, language, source in LINES
+    ]
+    return Path(record(tmp_path / "m.jsonl", *rows))
+
+
+def test_a_manifest_is_read_with_the_networks_own_geometry(manifest, weights):
+    path = weights(Geometry(max_width=128))
+    result = evaluate(str(path), manifest, device="cpu", threads=1)
+    assert [(s.result.width, s.result.squash_ratio) for s in result.scores] == [(128, 2.0), (40, 1.0), (24, 1.0), (48, 1.0)]
+    assert result.store["content_sha256"]
+    assert result.store["geometry"]["resampler"] == "linear"
+    otherwise = evaluate(str(path), manifest, device="cpu", threads=1, resampler="corner-bilinear")
+    assert otherwise.store["geometry"]["resampler"] == "corner-bilinear"
+    confidences = [[s.result.confidence for s in found.scores] for found in (result, otherwise)]
+    assert confidences[0] != confidences[1]  # of noise, another resampler makes another picture
+
+
+def test_a_recognizer_without_a_contract_gets_the_crops_as_they_are(manifest):
+    class Sizes:
+        name = "sizes"
+
+        def recognize(self, crops, languages=()):
+            return [Recognition("x".join(map(str, crop.shape[:2]))) for crop in crops]
+
+    result = evaluate("sizes", manifest, recognizer=Sizes())
+    assert [s.result.hypothesis for s in result.scores] == ["48x384", "48x60", "48x36", "48x72"]
+    assert [s.result.width for s in result.scores] == [256, 40, 24, 48]
+
+
+def test_options_that_do_not_go_together(manifest, make_store, weights, tmp_path):
+    with pytest.raises(UsageError, match="resized already"):
+        evaluate(str(weights()), make_store(), resampler="area")
+    with pytest.raises(UsageError, match="for networks"):
+        evaluate("scripted", manifest, recognizer=Scripted(), resampler="area")
+    with pytest.raises(UsageError, match="is read already"):
+        evaluate(record(tmp_path / "r.jsonl", *readings()), make_store(), check_batches=True)
+    with pytest.raises(UsageError, match="unknown resampler 'corner': did you mean 'corner-bilinear'"):
+        parse_resampler("corner")
+
+
+def test_a_reader_that_looks_at_its_neighbours_is_found_out(make_store):
+    class Neighbourly(Scripted):
+        def recognize(self, crops, languages=()):
+            widest = max(crop.shape[1] for crop in crops)
+            read = super().recognize(crops, languages)
+            return [Recognition(r.text + "." * (widest == 256 and c.shape[1] == 40)) for r, c in zip(read, crops, strict=True)]
+
+    right = evaluate("scripted", make_store(), recognizer=Scripted(), check_batches=True).batches
+    assert (right.lines, right.problem) == (4, "")
+    wrong = evaluate("scripted", make_store(), recognizer=Neighbourly(), check_batches=True).batches
+    assert wrong.differing == {"together": ("b",), "widest": ("b",), "random": ("b",)}
+    assert wrong.problem.startswith("of 4 lines, these read differently than alone: 1 together, e.g. 'b'; 1 widest")
+
+
+def test_the_page_shows_the_stores_pictures_and_exports_its_rows(make_store, tmp_path):
+    result = evaluate("scripted", make_store(), recognizer=Scripted(), page=tmp_path / "report.html", crops=1)
+    assert result.files == (str(tmp_path / "report.html"),)
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    rows = json.loads(text.split('<script type="application/json" id="data">')[1].split("</script>")[0])
+    assert [row["id"] for row in rows] == ["a", "b", "d"]
+    assert [bool(row["png"]) for row in rows] == [True, False, False]
+    assert rows[2]["manifest"] == {
+        "id": "d",
+        "image": "i/d.png",
+        "language": "da",
+        "source": "d2:p2:r1",
+        "degradation": "faded",
+        "corrected_from": "Ørenæs",
+    }
+    assert "By degradation" in text
+    assert "3 of 4 lines are not exact, the worst first. Pictures: the worst 1." in text

@@ -116,7 +116,7 @@ def test_the_gallery_holds_the_wrong_lines_worst_first_with_the_pictures_of_the_
         "flag": ["diacritic_only"],
     }
     assert found.gallery[1].detail == "1 edit · 900 px · confidence 0.40"
-    assert found.gallery_note == "3 of 4 lines are not exact, the worst first. The worst 2 have their picture."
+    assert found.gallery_note == "3 of 4 lines are not exact, the worst first. Pictures: the worst 2."
     rows = data_of(render_page(found))
     assert [bool(row["png"]) for row in rows] == [True, True, False]
     assert rows[0]["readings"][0]["pieces"] == [["Summa kortfristiga sk"], ["ulder", ""]]
