@@ -1,6 +1,6 @@
 """`nordocr predict`: read line images or the regions of a document."""
 
-import json
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -8,15 +8,24 @@ import typer
 
 from nordocr_cli import options
 from nordocr_cli.console import Console
-from nordocr_cli.errors import DataError, UsageError
+from nordocr_cli.errors import UsageError
 
 
 def predict(
     inputs: Annotated[list[Path], typer.Argument(metavar="IMAGE|DIR|TIFF", help="Line images, or one document.")],
     model: Annotated[str, typer.Option("--model", "-m", help="Run folder, .safetensors, .onnx, or tesseract[:swe].")],
     regions: Annotated[
-        Path | None, typer.Option("--regions", metavar="JSON", help="Where the document's lines are: truth or a result.")
+        Path | None, typer.Option("--regions", metavar="FILE", help="Where the lines are: JSON, ALTO, PAGE, hOCR or TSV.")
     ] = None,
+    kind: Annotated[
+        str | None, typer.Option("--format", metavar="text|json|jsonl|tsv|alto|hocr", help="Form of the result. Default: text.")
+    ] = None,
+    output: options.OptionalOutput = None,
+    decoder: Annotated[str, typer.Option("--decoder", metavar="greedy|beam", help="Best path, or best text.")] = "greedy",
+    beam_width: Annotated[int, typer.Option("--beam-width", min=1, help="Texts that --decoder beam keeps.")] = 10,
+    wide: Annotated[
+        str, typer.Option("--wide", metavar="split|squash", help="What is done with lines wider than the model takes.")
+    ] = "split",
     language: Annotated[str, typer.Option("--language", help="Language of the lines, for Tesseract: sv, no, da, is.")] = "",
     device: options.Device = "auto",
     threads: options.Threads = None,
@@ -29,20 +38,28 @@ def predict(
 ) -> None:
     """Read line images (one line of text each), or with --regions the lines of a document's pages.
 
-    With --regions, --json has the shape of the pipeline's results. Exit 3 when an image could not be read; the rest is read.
+    With --regions, --json has the shape of the pipeline's results. What cannot be read is named, the rest is read, and the exit
+    code is 3. Results are written as they come; with -o the file appears whole at the end.
 
     Example: nordocr predict line.png --model runs/demo
     """
-    if as_json and as_jsonl:
-        raise UsageError("--json and --jsonl are two shapes of the same result; choose one")
-    console = Console(quiet=quiet, verbose=verbose, as_json=as_json or as_jsonl)
-    if dry_run:
-        plan = {"inputs": [str(path) for path in inputs], "model": model, "device": device}
-        options.show_plan(console, plan | ({"regions": str(regions)} if regions else {}))
-        return
-    from nordocr_cli.core import predict as core
+    from nordocr_cli.core.predict import predict as run
+    from nordocr_cli.core.predict import require_format
 
-    prediction = core.predict(
+    asked = {name for name, given in (("json", as_json), ("jsonl", as_jsonl), (kind or "", kind is not None)) if given}
+    if len(asked) > 1:
+        raise UsageError(f"{' and '.join(sorted(asked))} are shapes of the same result; choose one")
+    kind = require_format(asked.pop() if asked else "text")
+    if kind == "alto" and (len(inputs) > 1 or inputs[0].is_dir()):
+        raise UsageError("an ALTO file describes one image or document; use --format hocr, jsonl or tsv for many")
+    console = Console(quiet=quiet, verbose=verbose, as_json=as_json)
+    if dry_run:
+        named = {"regions": regions, "output": output}
+        plan = {"inputs": [str(path) for path in inputs], "model": model, "device": device, "format": kind}
+        plan |= {key: str(path) for key, path in named.items() if path} | {"decoder": decoder, "wide": wide}
+        options.show_plan(console, plan)
+        return
+    prediction = run(
         inputs,
         model,
         regions=regions,
@@ -50,18 +67,18 @@ def predict(
         threads=threads,
         precision="bf16" if bf16 else "fp32",
         language=language,
+        decoder=decoder,
+        beam_width=beam_width,
+        wide=wide,
         progress=console,
     )
-    if as_json:
-        console.json(prediction.to_json())
-    elif as_jsonl:
-        for record in prediction.records():
-            console.line(json.dumps(record, ensure_ascii=False))
+    if output:
+        from nordocr_cli.atomic import replacing
+
+        with replacing(output) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
+            file.writelines(prediction.write(kind))
+        console.note(f"{output}: {prediction.counts.read} lines")
     else:
-        for line in prediction.lines:
-            console.line(line.reading.text if len(prediction.lines) == 1 else f"{line.path}\t{line.reading.text}")
-        for page in prediction.pages:
-            console.line("\n".join(region.text for region in page.regions))
-    if prediction.failed:
-        raise DataError(f"{len(prediction.failed)} of {len(prediction.failed) + len(prediction.lines)} images could not be read")
-    console.next(f"nordocr eval {model} STORE" if prediction.lines else "nordocr compare3way --help")
+        sys.stdout.writelines(prediction.write(kind))
+    prediction.counts.require_all()
+    console.next(f"nordocr eval {model} STORE" if regions is None else "nordocr compare3way --help")

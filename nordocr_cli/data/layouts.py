@@ -1,4 +1,4 @@
-"""Where the lines of a page are and what they say: the consumer's JSON, ground truth JSON, ALTO and PAGE-XML.
+"""Where the lines of a page are and what they say: the consumer's JSON, ground truth JSON, ALTO, PAGE-XML, hOCR and TSV.
 
 The one reader for prep (crops with their texts), predict and bench (regions) and compare3way (readings). torch-free.
 
@@ -7,13 +7,17 @@ The one reader for prep (crops with their texts), predict and bench (regions) an
 | result JSON of the consumer | `pages[].page_index` from 0 | `lines[]`: `bbox` {x, y, width, height}, `text` |
 | ground truth JSON | `pages[].page` from 1 | `regions[]`: `bbox` [x0, y0, x1, y1], `text` |
 | ALTO | `Page` | `TextLine`: HPOS, VPOS, WIDTH, HEIGHT in pixels; its `String` elements |
+| hOCR | `ocr_page` | `ocr_line` and its kin: bbox in `title`; its `ocrx_word` elements |
+| TSV of Tesseract, or of `predict` | `page_num`, `page` from 1 | rows of level 4 with the words of level 5; every row |
 | PAGE-XML | `Page` | `TextLine`: the box around `Coords`; its `TextEquiv`, else those of its words |
 """
 
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -23,6 +27,7 @@ from nordocr_cli.charset import to_nfc
 from nordocr_cli.errors import DataError, UsageError
 from nordocr_cli.records import Box, Page, Region
 
+_HEAD_BYTES = 4096  # in which a format shows itself
 _XML_STARTS = (b"<", b"\xff\xfe<", b"\xfe\xff\0<")
 
 
@@ -57,8 +62,11 @@ def read_layout(path: Path) -> Layout:
         raise UsageError(f"no result or region file {path}") from None
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}") from error
-    if content.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(_XML_STARTS):
-        return _from_xml(content, path)
+    head = content[:_HEAD_BYTES].removeprefix(b"\xef\xbb\xbf").lstrip()
+    if head.startswith(_XML_STARTS):
+        return _from_hocr(content, path) if b"<html" in head.lower() else _from_xml(content, path)
+    if b"\t" in (columns := head.split(b"\n", 1)[0]) and b"left" in columns:
+        return _from_tsv(content, path)
     try:
         value = json.loads(content.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
@@ -247,3 +255,149 @@ def _around(edges: list[tuple[float, float, float, float]], where: str) -> Box:
         raise DataError(f"{where}: the line has no position")
     left, top, right, bottom = (pick(values) for pick, values in zip((min, min, max, max), zip(*edges, strict=True), strict=True))
     return box_from_json((left, top, right, bottom), where)
+
+
+# hOCR ------------------------------------------------------------------------------------------------------------------
+
+_HOCR_LINES = frozenset({"ocr_line", "ocrx_line", "ocr_header", "ocr_caption", "ocr_textfloat"})
+_HOCR_BOX = re.compile(r"\bbbox((?:\s+-?[\d.]+){4})")
+_VOID_TAGS = frozenset({"br", "hr", "img", "input", "link", "meta", "wbr"})
+
+
+@dataclass
+class _HocrLine:
+    box: Box
+    words: list[str] = field(default_factory=list)
+    loose: str = ""  # text outside words
+    confidences: list[float] = field(default_factory=list)
+
+    def region(self) -> Region:
+        words = [" ".join(word.split()) for word in self.words] if self.words else self.loose.split()
+        sure = sum(self.confidences) / len(self.confidences) / 100 if self.confidences else None
+        return Region(self.box, to_nfc(" ".join(word for word in words if word)), sure)
+
+
+class _Hocr(HTMLParser):
+    """Collects pages and lines. HTML's parser knows no entities but HTML's own and opens no other file, so a document type is
+    harmless (Tesseract writes one); one that declares something of its own is refused."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+        self.language = ""
+        self.pages: list[tuple[str, tuple[int, int], list[_HocrLine]]] = []
+        self._open: list[tuple[str, str]] = []  # (tag, "line", "word" or "")
+
+    def handle_decl(self, decl: str) -> None:
+        """Refuse a document type with declarations inside."""
+        if "[" in decl:
+            raise DataError(f"{self.path}: its DTD declares something (<!DOCTYPE … [); take the declarations out")
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Open a page, a line or a word."""
+        given = {name: value or "" for name, value in attrs}
+        kinds, title = set(given.get("class", "").split()), given.get("title", "")
+        if tag != "html":  # there Tesseract writes "en", whatever it has read
+            self.language = self.language or given.get("lang", "")
+        role = ""
+        if "ocr_page" in kinds:
+            image = re.search(r'image\s+(?:"([^"]*)"|\'([^\']*)\')', title)
+            box = self._box(title, f"page {len(self.pages) + 1}") if "bbox" in title else None
+            size = (round(box.bottom), round(box.right)) if box else (0, 0)
+            self.pages.append(((image[1] or image[2] or "") if image else "", size, []))
+        elif kinds & _HOCR_LINES and self.pages:
+            role = "line"
+            lines = self.pages[-1][2]
+            lines.append(_HocrLine(self._box(title, f"page {len(self.pages)}, line {given.get('id', len(lines) + 1)!r}")))
+        elif "ocrx_word" in kinds and self._inside("line"):
+            role = "word"
+            line = self.pages[-1][2][-1]
+            line.words.append("")
+            if sure := re.search(r"\bx_wconf\s+([\d.]+)", title):
+                line.confidences.append(float(sure[1]))
+        if tag in _VOID_TAGS:
+            self.handle_data(" ")  # a line break is a gap
+        else:
+            self._open.append((tag, role))
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """An element without content."""
+        self.handle_starttag(tag, attrs)
+        if tag not in _VOID_TAGS:
+            self.handle_endtag(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        """Close the element, and what HTML let its writer leave open inside."""
+        while any(name == tag for name, _ in self._open) and self._open.pop()[0] != tag:
+            pass
+
+    def handle_data(self, data: str) -> None:
+        """Text, of a word or of the line itself."""
+        if self._inside("line"):
+            line = self.pages[-1][2][-1]
+            if self._inside("word"):
+                line.words[-1] += data
+            else:
+                line.loose += data
+
+    def _inside(self, role: str) -> bool:
+        return any(found == role for _, found in self._open)
+
+    def _box(self, title: str, what: str) -> Box:
+        found = _HOCR_BOX.search(title)
+        if found is None:
+            raise DataError(f"{self.path}: {what}: no bbox in its title {title!r}")
+        return box_from_json([float(edge) for edge in found[1].split()], f"{self.path}: {what}")
+
+
+def _from_hocr(content: bytes, path: Path) -> Layout:
+    parser = _Hocr(path)
+    try:
+        parser.feed(content.decode("utf-8-sig"))
+        parser.close()
+    except (ValueError, AssertionError) as error:  # the parser's own word for a broken declaration is an AssertionError
+        raise DataError(f"{path} is not readable hOCR ({error})") from error
+    if not parser.pages:
+        raise DataError(f"{path}: the HTML has no ocr_page; is it hOCR?")
+    images, sizes, lines = zip(*parser.pages, strict=True)
+    pages = (Page(index, tuple(line.region() for line in found)) for index, found in enumerate(lines))
+    return Layout(tuple(pages), parser.language, images, sizes)
+
+
+# TSV -------------------------------------------------------------------------------------------------------------------
+
+
+def _from_tsv(content: bytes, path: Path) -> Layout:
+    """Read Tesseract's TSV, in which words follow the line that they stand in, or predict's, with a line a row."""
+    try:
+        rows = [line.split("\t") for line in content.decode("utf-8-sig").replace("\r\n", "\n").split("\n") if line]
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 text ({error})") from error
+    header, pages = rows[0], dict[int, list[tuple[Box, list[str], list[float]]]]()
+    by_word = "level" in header
+    for number, cells in enumerate(rows[1:], start=2):
+        where = f"{path}:{number}"
+        row = dict(zip(header, cells, strict=False))
+        try:
+            level, page = int(row.get("level", 4)), int(row.get("page_num") or row.get("page") or 1) - 1
+            sure = row.get("conf" if by_word else "confidence") or "-1"
+            text, confidence = row.get("text", ""), float(sure) / (100 if by_word else 1)
+            if level == 4:
+                x, y, width, height = (float(row[key]) for key in ("left", "top", "width", "height"))
+                pages.setdefault(page, []).append((box_from_json([x, y, x + width, y + height], where), [], []))
+            if level == (5 if by_word else 4):
+                _, words, confidences = pages[page][-1]
+                words.append(text.strip() if by_word else text)
+                confidences += [confidence] if confidence >= 0 else []
+        except (KeyError, IndexError, ValueError):
+            raise DataError(f"{where}: expected numbers under {', '.join(header)}, and a line before its words") from None
+    if "image" in header and len({cells[header.index("image")] for cells in rows[1:]}) > 1:
+        raise DataError(f"{path}: its rows are of several images; a layout is of one document")
+    if not pages or min(pages) < 0:
+        raise DataError(f"{path}: the TSV has no line of a page (counted from 1)")
+    return Layout(
+        tuple(
+            Page(index, tuple(Region(box, to_nfc(" ".join(words)), sum(c) / len(c) if c else None) for box, words, c in lines))
+            for index, lines in sorted(pages.items())
+        )
+    )

@@ -2,10 +2,13 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from nordocr_cli.compare.sources import read_layout
-from nordocr_cli.core.predict import predict
+from nordocr_cli.core import predict as core
+from nordocr_cli.core.predict import FORMATS, find_images, predict
+from nordocr_cli.data.layouts import read_layout
 from nordocr_cli.errors import DataError, UsageError
 
 SAMPLES = Path(__file__).parents[2] / "samples"
@@ -13,43 +16,125 @@ TIFF, TRUTH = SAMPLES / "doc" / "dev_doc.tif", SAMPLES / "doc" / "dev_doc.json"
 IMAGES = sorted((SAMPLES / "lines" / "images").iterdir())[:3]
 
 
-def test_images_and_folders_are_read_in_order(tiny_onnx, tmp_path):
-    for image in IMAGES:
-        shutil.copy(image, tmp_path)
-    (tmp_path / "notes.txt").write_text("not an image")
-    one_by_one = predict(IMAGES, str(tiny_onnx), threads=1)
-    folder = predict([tmp_path], str(tiny_onnx), threads=1)
-    assert [line.path for line in one_by_one.lines] == IMAGES
-    assert [line.reading for line in folder.lines] == [line.reading for line in one_by_one.lines]
-    assert set(folder.to_json()[0]) == {"image", "text", "confidence", "char_confidences"}
-
-
-def test_pages_come_in_the_consumers_shape(tiny_onnx, tmp_path):
+@pytest.fixture
+def few(tmp_path):
+    """Four regions on each of the first two pages."""
     truth = json.loads(TRUTH.read_text(encoding="utf-8"))
     truth["pages"] = [page | {"regions": page["regions"][:4]} for page in truth["pages"][:2]]
     (tmp_path / "few.json").write_text(json.dumps(truth))
-    prediction = predict([TIFF], str(tiny_onnx), regions=tmp_path / "few.json", threads=1)
-    (tmp_path / "out.json").write_text(json.dumps(prediction.to_json()))
+    return tmp_path / "few.json"
+
+
+def written(kind, *args, **options):
+    return "".join(predict(*args, threads=1, **options).write(kind))
+
+
+def test_images_and_folders_are_read_in_order(tiny_onnx, tmp_path):
+    for image in IMAGES[::-1]:
+        shutil.copy(image, tmp_path)
+    (tmp_path / "notes.txt").write_text("not an image")
+    one_by_one = json.loads(written("json", IMAGES, str(tiny_onnx)))
+    folder = json.loads(written("json", [tmp_path], str(tiny_onnx)))
+    assert [record["image"] for record in one_by_one] == [str(path) for path in IMAGES]
+    assert [record["text"] for record in folder] == [record["text"] for record in one_by_one]
+    for record, path in zip(one_by_one, IMAGES, strict=True):
+        width = Image.open(path).width
+        assert len(record["char_edges_px"]) == len(record["char_confidences"]) == len(record["text"])
+        assert all(0 <= left < right <= width for left, right in record["char_edges_px"])
+
+
+def test_pages_come_in_the_consumers_shape(tiny_onnx, few, tmp_path):
+    (tmp_path / "out.json").write_text(written("json", [TIFF], str(tiny_onnx), regions=few))
     assert [len(page.regions) for page in read_layout(tmp_path / "out.json").pages] == [4, 4]
-    assert [record["page_index"] for record in prediction.records()] == [0] * 4 + [1] * 4
+    records = [json.loads(line) for line in written("jsonl", [TIFF], str(tiny_onnx), regions=few).splitlines()]
+    assert [record["page_index"] for record in records] == [0] * 4 + [1] * 4
+
+
+@pytest.mark.parametrize("kind", ["alto", "hocr", "tsv"])
+def test_what_predict_writes_it_reads_as_regions(kind, tiny_onnx, few, tmp_path):
+    (tmp_path / "layout").write_text(written(kind, [TIFF], str(tiny_onnx), regions=few), encoding="utf-8")
+    again = written("text", [TIFF], str(tiny_onnx), regions=tmp_path / "layout")
+    assert again == written("text", [TIFF], str(tiny_onnx), regions=few)
 
 
 def test_what_cannot_be_read_is_counted_and_the_rest_read(tiny_onnx, tmp_path, heard):
     (tmp_path / "bad.png").write_bytes(IMAGES[0].read_bytes()[:100])
-    prediction = predict([IMAGES[0], tmp_path / "bad.png", IMAGES[1]], str(tiny_onnx), threads=1, progress=heard)
-    assert [line.path for line in prediction.lines] == IMAGES[:2]
-    assert [path.name for path, _ in prediction.failed] == ["bad.png"]
+    shutil.copy(TIFF, tmp_path / "pages.tif")
+    for image in IMAGES[:2]:
+        shutil.copy(image, tmp_path)
+    prediction = predict([tmp_path], str(tiny_onnx), threads=1, progress=heard)
+    assert "".join(prediction.write("text")).count("\n") == 2
+    assert (prediction.counts.read, prediction.counts.failed) == (2, 2)
     assert "bad.png" in heard.warnings[0]
-    with pytest.raises(DataError, match="not one of 1 images"):
-        predict([tmp_path / "bad.png"], str(tiny_onnx))
+    assert "pages.tif has 5 pages" in heard.warnings[1]
+    with pytest.raises(DataError, match=r"2 of 4 could not be read; the first: .*bad\.png"):
+        prediction.counts.require_all()
+    with pytest.raises(DataError, match="not one line of 1 could be read"):
+        written("text", [tmp_path / "bad.png"], str(tiny_onnx))
+
+
+def test_a_bad_page_and_a_bad_region_are_left_out(tiny_onnx, few, tmp_path, heard):
+    truth = json.loads(few.read_text(encoding="utf-8"))
+    truth["pages"][0]["regions"][1]["bbox"] = [90000, 10, 90100, 40]
+    truth["pages"].append({"page": 9, "regions": truth["pages"][1]["regions"]})
+    few.write_text(json.dumps(truth))
+    prediction = predict([TIFF], str(tiny_onnx), regions=few, threads=1, progress=heard)
+    (tmp_path / "out.json").write_text("".join(prediction.write("json")))
+    assert [len(page.regions) for page in read_layout(tmp_path / "out.json").pages] == [3, 4]
+    assert "page 1: a box at x 90000" in heard.warnings[0]
+    assert "page_index 8, but" in heard.warnings[1]
+    assert prediction.counts.failed == 2
+
+
+def test_regions_of_another_scan_are_refused(tiny_onnx, few, tmp_path):
+    (tmp_path / "layout").write_text(written("alto", [TIFF], str(tiny_onnx), regions=few), encoding="utf-8")
+    Image.fromarray(np.full((1000, 700), 255, np.uint8)).save(tmp_path / "small.png")
+    with pytest.raises(DataError, match=r"is 1000 x 700 px .* found on \d+ x \d+ px: another scan"):
+        written("text", [tmp_path / "small.png"], str(tiny_onnx), regions=tmp_path / "layout")
+
+
+def test_a_large_folder_is_no_list_in_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(core, "_SORTED_UP_TO", 3)
+    for number in range(6):
+        (tmp_path / f"{number}.png").touch()
+    listed = []
+    original = core._images_in
+    monkeypatch.setattr(core, "_images_in", lambda folder: (listed.append(path) or path for path in original(folder)))
+    files = find_images([tmp_path])
+    listed.clear()
+    next(files)
+    assert len(listed) == 4
+    assert sorted(path.name for path in files) != []
+    assert len(set(listed)) == 6
+
+
+def test_decoders_and_wide_lines(tiny_onnx, tmp_path):
+    wide = np.concatenate([np.asarray(Image.open(path).convert("RGB").resize((1200, 40))) for path in IMAGES], axis=1)
+    Image.fromarray(wide).save(tmp_path / "wide.png")
+    split, squashed, beam = (
+        json.loads(written("jsonl", [tmp_path / "wide.png"], str(tiny_onnx), **options))
+        for options in ({}, {"wide": "squash"}, {"decoder": "beam", "beam_width": 3})
+    )
+    assert len({json.dumps(record) for record in (split, squashed, beam)}) == 3
+    assert all(0 <= left < right <= 3600 for record in (split, squashed, beam) for left, right in record["char_edges_px"])
+    for options, said in (
+        ({"decoder": "bean"}, "did you mean 'beam'"),
+        ({"decoder": "beam", "beam_width": 0}, "reads nothing"),
+        ({"wide": "cut"}, "--wide 'cut'"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            predict(IMAGES, str(tiny_onnx), **options)
 
 
 def test_wrong_inputs(tiny_onnx, tmp_path):
     with pytest.raises(UsageError, match="no image or folder"):
-        predict([tmp_path / "none.png"], str(tiny_onnx))
+        predict([IMAGES[0], tmp_path / "none.png"], str(tiny_onnx))
     with pytest.raises(UsageError, match="holds no images"):
         predict([tmp_path], str(tiny_onnx))
     with pytest.raises(UsageError, match="has 5 pages; say where their lines are"):
         predict([TIFF], str(tiny_onnx))
     with pytest.raises(UsageError, match="belongs to one document"):
         predict(IMAGES, str(tiny_onnx), regions=TRUTH)
+    with pytest.raises(UsageError, match="--format 'xml'"):
+        list(predict(IMAGES, str(tiny_onnx), threads=1).write("xml"))
+    assert set(FORMATS) == {"text", "json", "jsonl", "tsv", "alto", "hocr"}

@@ -70,7 +70,8 @@ def test_a_dtd_is_refused(tmp_path: Path, encoding: str) -> None:
     ("content", "message"),
     [
         ("<alto><Layout>", "not readable XML"),
-        ("<html/>", "root is <html>"),
+        ("<html/>", "no ocr_page"),
+        ("<svg/>", "root is <svg>"),
         ("<alto/>", "no Page"),
         (ALTO.replace(">pixel<", ">mm10<"), "positions in mm10"),
         (ALTO.replace('WIDTH="300"', 'WIDTH="wide"'), "damaged alto"),
