@@ -28,7 +28,8 @@ class LineRow:
 
     def to_json(self) -> dict[str, Any]:
         """Return the row as one flat JSON object, empty fields left out."""
-        row = {k: v for k, v in asdict(self).items() if k != "extra" and v != ""}
+        names = ("id", "image", "text", "language", "subset", "split", "source")
+        row = {name: value for name in names if (value := getattr(self, name)) != ""}
         return {"text": self.text, **row, **self.extra}
 
 

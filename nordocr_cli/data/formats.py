@@ -146,12 +146,11 @@ class ManifestSource:
 
         path = resolve_image(self.root, entry.key)
         try:
-            path.stat()
-        except (FileNotFoundError, NotADirectoryError):
-            raise FileNotFoundError(path) from None
-        except OSError as error:
-            raise DataError(f"{path}: cannot read the image: {error.strerror or error}") from error
-        return read_image_bytes(path)
+            return read_image_bytes(path)
+        except DataError as error:
+            if isinstance(error.__cause__, (FileNotFoundError, NotADirectoryError)):
+                raise FileNotFoundError(path) from None
+            raise
 
     def close(self) -> None:
         """See Source."""

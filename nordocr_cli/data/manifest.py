@@ -20,6 +20,7 @@ import math
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, Literal
 
@@ -157,6 +158,8 @@ def make_entry(value: Mapping[str, Any], where: str, key: str | None = None) -> 
 
 def _named(name: str, value: Mapping[str, Any]) -> str:
     """The key under which `value` holds `name`: that itself, or another tool's name for it."""
+    if name not in _OTHER_NAMES or value.get(name) is not None:
+        return name
     return next((key for key in (name, *_OTHER_NAMES.get(name, ())) if value.get(key) is not None), name)
 
 
@@ -173,9 +176,17 @@ def resolve_image(root: Path, image: str) -> Path:
     if any(part.split(".")[0].rstrip(" ").upper() in _WINDOWS_DEVICES for part in windows.parts):
         raise DataError(f"image path {image!r} names a device on Windows")
     path = root / image
-    if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root)):
+    folder, inside = os.path.split(path)
+    # Resolving a path asks the system for each of its parts; the folders are few, so only the last part is asked for each time.
+    real = os.path.realpath(path) if os.path.islink(path) or inside in ("", ".") else os.path.join(_real_folder(folder), inside)
+    if os.path.commonpath((real, top := _real_folder(str(root)))) != top:
         raise DataError(f"image path {image!r} leads through a symlink out of {root}; copy the images there")
     return path
+
+
+@lru_cache(maxsize=1024)
+def _real_folder(folder: str) -> str:
+    return os.path.realpath(folder)
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:

@@ -4,6 +4,8 @@ Pixels are uint8 RGB in the order (height, width, 3) throughout; torch-free.
 """
 
 import io
+import os
+import stat
 import struct
 import zlib
 from collections.abc import Sequence
@@ -137,11 +139,15 @@ def read_image(path: Path, *, max_pixels: int = MAX_LINE_PIXELS) -> Pixels:
 def read_image_bytes(path: Path, *, max_pixels: int = MAX_LINE_PIXELS) -> bytes:
     """Read an image file's bytes. Raises DataError when it is no regular file or far larger than its pixels could be."""
     try:
-        if not path.is_file():
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):
             raise DataError(f"{path}: no such image file")
-        if path.stat().st_size > 8 * max_pixels + (1 << 20):
-            raise DataError(f"{path}: {path.stat().st_size / 1e6:.0f} MB are too large for one image")
-        return path.read_bytes()
+        if status.st_size > 8 * max_pixels + (1 << 20):
+            raise DataError(f"{path}: {status.st_size / 1e6:.0f} MB are too large for one image")
+        with open(path, "rb", buffering=0) as file:
+            return file.readall()
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such image file") from error
     except OSError as error:
         raise DataError(f"{path}: cannot read the image: {error.strerror or error}") from error
 
