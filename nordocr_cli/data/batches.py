@@ -4,10 +4,10 @@ The order is a pure function of (seed, epoch): a run that is resumed sees the ve
 """
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 import torch
@@ -34,16 +34,30 @@ class Batch:
     `masked` says whether the network shall be told the widths (padding masked) or shall meet the padding as pixels.
     """
 
-    images: Tensor  # uint8 (N, 3, height, W), channels last in memory
+    images: Tensor  # uint8 (N, 3, height, W), or (N, 1, height, W) when all lines are gray; channels last in memory
     widths: Tensor  # int64 (N,), pixels
     targets: Tensor  # int64 (sum of target_lengths,), classes 1…C-1 of all lines, one after the other
     target_lengths: Tensor  # int64 (N,)
-    row_ids: tuple[str, ...]
-    texts: tuple[str, ...]
+    read_rows: Callable[[], tuple[LineRow, ...]]  # reads the lines' rows from their stores
     masked: bool = True
 
     def __len__(self) -> int:
-        return len(self.row_ids)
+        return len(self.widths)
+
+    @cached_property
+    def rows(self) -> tuple[LineRow, ...]:
+        """The lines' rows; read when first asked for, as a training step needs none."""
+        return self.read_rows()
+
+    @property
+    def row_ids(self) -> tuple[str, ...]:
+        """The lines' row ids."""
+        return tuple(row.id for row in self.rows)
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The lines' texts."""
+        return tuple(row.text for row in self.rows)
 
 
 @dataclass(frozen=True)
@@ -56,9 +70,10 @@ class _Plan:
 
 
 def normalize(images: Tensor, geometry: Geometry) -> Tensor:
-    """Return uint8 images (N, 3, H, W) as normalized float32 on the same device; white padding becomes exactly 1.0."""
+    """Return uint8 images (N, 3, H, W), or gray ones (N, 1, H, W), as normalized float32 (N, 3, H, W) on the same device,
+    channels last; white padding becomes exactly 1.0."""
     mean, scale = (_constants(values, images.device) for values in NORMALIZATIONS[geometry.normalization])
-    return (images.float() - mean) / scale  # (N, 3, H, W)
+    return ((images.float() - mean) / scale).contiguous(memory_format=torch.channels_last)  # (N, 3, H, W)
 
 
 @lru_cache(maxsize=8)
@@ -197,28 +212,38 @@ class LineBatches:
         return int(self._padded(self.widths[plan.lines].max(), plan.extra_px))
 
     def _load(self, plan: _Plan, epoch: int) -> Batch:
-        rows = [self._row(int(index)) for index in plan.lines]
-        shape = (len(plan.lines), self.geometry.height, self._batch_width(plan), 3)
-        images = np.full(shape, self.geometry.pad_value, dtype=np.uint8)  # (N, H, W, 3)
-        for slot, index in enumerate(plan.lines):
-            store, local = self._locate(int(index))
-            line = store.image(local)  # (H, w, 3)
-            if self.augment is not None:
+        images = self._gather(plan.lines, self._batch_width(plan))  # (N, H, W, C)
+        if self.augment is not None:
+            for image, index in zip(images, plan.lines, strict=True):
+                line = image[:, : self.widths[index]]  # (H, w, C)
                 # By (seed, epoch, line), so that neither threads nor the batch change what a line looks like.
-                line = _augment(line, np.random.default_rng((self.seed, epoch, int(index) + 1)), self.augment)
-            images[slot, :, : line.shape[1]] = line
+                line[:] = _augment(line, np.random.default_rng((self.seed, epoch, int(index) + 1)), self.augment)
         starts, ends = self._target_start[plan.lines], self._target_start[plan.lines + 1]
         targets = np.concatenate([self._targets[a:b] for a, b in zip(starts, ends, strict=True)]).astype(np.int64)
-        pixels = torch.from_numpy(images).permute(0, 3, 1, 2)  # (N, 3, H, W), channels last
+        pixels = torch.from_numpy(images).permute(0, 3, 1, 2)  # (N, C, H, W), channels last
         return Batch(
             images=pixels.pin_memory() if self.pin else pixels,
             widths=torch.from_numpy(self.widths[plan.lines]),
             targets=torch.from_numpy(targets),
             target_lengths=torch.from_numpy(ends - starts),
-            row_ids=tuple(row.id for row in rows),
-            texts=tuple(row.text for row in rows),
+            read_rows=lambda: tuple(self._row(int(index)) for index in plan.lines),
             masked=plan.masked,
         )
+
+    def _gather(self, lines: NDArray[np.int64], width: int) -> NDArray[np.uint8]:
+        """The lines' pixels (N, H, width, C), C = 1 when all of them are gray."""
+        which = np.searchsorted(self._first, lines, side="right") - 1
+        parts = {
+            int(k): self.stores[k].images(lines[which == k] - self._first[k], width, self.geometry.pad_value)
+            for k in np.unique(which)
+        }
+        if len(parts) == 1:
+            return next(iter(parts.values()))
+        channels = max(part.shape[3] for part in parts.values())
+        images = np.empty((len(lines), self.geometry.height, width, channels), dtype=np.uint8)
+        for k, part in parts.items():
+            images[which == k] = part
+        return images
 
     def _locate(self, index: int) -> tuple[LineStore, int]:
         which = int(np.searchsorted(self._first, index, side="right")) - 1
@@ -230,7 +255,7 @@ class LineBatches:
 
 
 def _augment(line: NDArray[np.uint8], rng: np.random.Generator, augment: Augment) -> NDArray[np.uint8]:
-    """Return a (H, w, 3) line with, by chance, other brightness and contrast, and gray noise."""
+    """Return a (H, w, C) line with, by chance, other brightness and contrast, and gray noise."""
     if rng.random() < augment.brightness:
         contrast, shift = rng.uniform(0.7, 1.3), rng.uniform(-40, 40)
         table = np.clip((np.arange(256) - 128) * contrast + 128 + shift, 0, 255).astype(np.uint8)

@@ -334,8 +334,11 @@ class LineStore(AbstractContextManager["LineStore"]):
         stored = self._stored(index)
         return np.repeat(stored[:, :, None], 3, axis=2) if stored.ndim == 2 else stored.copy()
 
-    def images(self, indices: Sequence[int] | NDArray[np.int64], width: int | None = None) -> Pixels:
-        """Return several lines as uint8 (N, height, width, channels), padded on the right with the geometry's pad value.
+    def images(
+        self, indices: Sequence[int] | NDArray[np.int64], width: int | None = None, pad_value: int | None = None
+    ) -> Pixels:
+        """Return several lines as uint8 (N, height, width, channels), padded on the right with `pad_value`, the geometry's when
+        left out.
 
         Far faster than `image`: lines of one width are gathered at once from the mapped file. Checksums are not compared
         (`nordocr data verify` does). `channels` is 1 when all the lines are gray, else 3; `width` is the widest line's when left
@@ -344,12 +347,19 @@ class LineStore(AbstractContextManager["LineStore"]):
         indices = np.asarray(indices, dtype=np.int64)
         if len(indices) and not 0 <= indices.min() <= indices.max() < len(self):
             raise IndexError(f"{self.path} has lines 0…{len(self) - 1}, not {indices.min()}…{indices.max()}")
-        mapped, starts, gray = self._locate()
         widths, height = self.widths[indices], self.header.geometry.height
         widest = int(widths.max(initial=0))
-        width, channels = widest if width is None else width, 1 if gray[indices].all() else 3
+        width = widest if width is None else width
+        pad_value = self.header.geometry.pad_value if pad_value is None else pad_value
         if width < widest:
             raise ValueError(f"a line of width {widest} does not fit a batch of width {width}")
+        if self.header.schema == 1:
+            images = np.full((len(indices), height, width, 3), pad_value, dtype=np.uint8)
+            for image, index in zip(images, indices, strict=True):
+                image[:, : self.widths[index]] = self.image(int(index))
+            return images
+        mapped, starts, gray = self._locate()
+        channels = 1 if gray[indices].all() else 3
         kinds = widths.astype(np.int64) * 2 + gray[indices]
         images = np.empty((len(indices), height, width, channels), dtype=np.uint8)  # (N, H, W, C)
         for kind in np.unique(kinds):
@@ -361,7 +371,7 @@ class LineStore(AbstractContextManager["LineStore"]):
             if len(slots) == len(indices) and lines.shape == images.shape:
                 return lines
             images[slots, :, :line_width] = lines
-            images[slots, :, line_width:] = self.header.geometry.pad_value
+            images[slots, :, line_width:] = pad_value
         return images
 
     def row(self, index: int) -> LineRow:
@@ -401,10 +411,6 @@ class LineStore(AbstractContextManager["LineStore"]):
         """The mapped file, where in it the pixels of each line begin, and which lines are gray; found once."""
         with self._lock:
             if self._located is None:
-                if self.header.schema == 1:
-                    raise DataError(
-                        f"{self.path}: made by an older nordocr; make it again with prep, or with `nordocr data merge`"
-                    )
                 keys = (b"image-%09d" % number for number in range(1, len(self) + 1))
                 mapped, starts, lengths = self._reader.locate(keys)
                 pixels = self.widths.astype(np.int64) * self.header.geometry.height

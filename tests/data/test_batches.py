@@ -121,3 +121,32 @@ def test_another_charset_or_geometry_is_refused(stores):
         LineBatches(stores, ALPHANUMERIC, GEOMETRY, budget_px=100)
     with pytest.raises(DataError, match=r"geometry\.max_width: 256 / 128"):
         LineBatches(stores, NORDIC, Geometry(max_width=128), budget_px=100)
+
+
+def test_gray_lines_stay_one_channel_until_they_are_normalized(tmp_path, stores):
+    rng = np.random.default_rng(2)
+    with LineStoreWriter(tmp_path / "gray.lmdb", GEOMETRY, NORDIC) as writer:
+        for number in range(20):
+            writer.add(
+                rng.integers(0, 256, (32, 4 * (8 + number), 3), dtype=np.uint8)[:, :, :1].repeat(3, 2),
+                LineRow(str(number), "", "x"),
+            )
+    with LineStore(tmp_path / "gray.lmdb") as gray:
+        augment = Augment(brightness=1.0, noise=1.0)
+        for options in ({}, {"augment": augment}):
+            alone = {
+                row.id: image for b in batches_of([gray], **options).epoch(0) for row, image in zip(b.rows, b.images, strict=True)
+            }
+            assert {image.shape[0] for image in alone.values()} == {1}
+        mixed = batches_of([stores[0], gray], budget_px=100_000)
+        for batch in mixed.epoch(0):
+            assert batch.images.shape[1] == 3
+            for row, image, width in zip(batch.rows, batch.images, batch.widths, strict=True):
+                store = gray if row.id.isdigit() else stores[0]
+                index = int(row.id.split("-")[-1])
+                np.testing.assert_array_equal(image[:, :, :width].permute(1, 2, 0).numpy(), store.image(index))
+        batch = next(iter(batches_of([gray]).epoch(0)))
+        values = normalize(batch.images, GEOMETRY)
+        assert values.shape[1] == 3
+        assert values.is_contiguous(memory_format=torch.channels_last)
+        assert torch.equal(values, normalize(batch.images.expand(-1, 3, -1, -1), GEOMETRY))
