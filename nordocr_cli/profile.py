@@ -123,6 +123,8 @@ class Train(_Table):
     # padding of serving, which an exported model without a mask has to live with.
     mask_share: float = Field(0.5, ge=0, le=1)
     ema_decay: float = Field(0.0, ge=0, lt=1)
+    # Patterns on the names of what trains, e.g. ["adapter", "backbone.layer4"]; all else is frozen. Empty = everything trains.
+    trainable: tuple[str, ...] = ()
     seed: int = Field(1, ge=0)
     eval_every: int = Field(1000, ge=1)
     save_every: int = Field(500, ge=1)

@@ -13,7 +13,7 @@ from nordocr_cli.artifact import Contract, contract_from_json, find_weights
 from nordocr_cli.atomic import sha256_of
 from nordocr_cli.errors import MissingBackendError, UsageError
 from nordocr_cli.geometry import Geometry
-from nordocr_cli.profile import Profile, ResolvedProfile, profile_to_json
+from nordocr_cli.profile import Profile, ResolvedProfile, profile_from_json, profile_to_json
 from nordocr_cli.progress import SILENT, Progress
 
 if TYPE_CHECKING:
@@ -118,7 +118,6 @@ def _describe_store(path: Path) -> dict[str, Any]:
 
 def _asked(resolved: ResolvedProfile | None, request: TrainRequest) -> tuple[Profile, TrainRequest]:
     """The profile and the whole request. Of a run to go on with, whatever is not given anew is taken from its run.json."""
-    from nordocr_cli.profile import profile_from_json
     from nordocr_cli.training.runlog import RUN, read_run, require_run_folder
 
     if request.resume is None:
@@ -159,9 +158,10 @@ def train(
 
     from nordocr_cli.data.batches import LineBatches
     from nordocr_cli.data.store import LineStore
-    from nordocr_cli.models.registry import build_model
+    from nordocr_cli.models.registry import build_model, load_pretrained
     from nordocr_cli.models.weights import load_weights, require_fit, save_weights
     from nordocr_cli.training import checkpoint
+    from nordocr_cli.training.freezing import freeze
     from nordocr_cli.training.loop import Limits, Trainer
     from nordocr_cli.training.runlog import BEST, BEST_FP16, LAST, RunLog, environment, new_run_folder
 
@@ -228,7 +228,12 @@ def train(
             widths_before = found.trained_widths or ()
         if request.resume:
             state = checkpoint.load_state(request.resume)
-            checkpoint.require_same_run(state["identity"], identity, request.resume)
+            # Read again by this version, so that a key which the run's version did not have counts as its default.
+            then = profile_to_json(profile_from_json(state["identity"]["profile"], str(request.resume)))
+            checkpoint.require_same_run({**state["identity"], "profile": then}, identity, request.resume)
+        if not (request.load or request.resume):
+            load_pretrained(model, progress)
+        freezing = freeze(model, settings.trainable)
         folder = request.resume or new_run_folder(request.run_dir, profile.name)
 
         limits = Limits(settings.epochs, request.max_steps, request.max_minutes)
@@ -267,6 +272,7 @@ def train(
                 "max_minutes": request.max_minutes,
                 "overfit": request.overfit,
             },
+            **({"freezing": freezing.to_json()} if freezing else {}),
             **({"loaded": {"path": str(request.load), "sha256": parent}} if request.load else {}),
         }
         position = checkpoint.Position(**state["position"]) if state else checkpoint.Position()
@@ -277,6 +283,8 @@ def train(
             f"{len(train_batches):,} lines, {facts['padding_share']:.1%} padding"
             + (f", going on after step {position.step:,}" if state else "")
         )
+        for line in freezing.lines() if freezing else ():
+            progress.note(line)
         trainer = Trainer(
             model=model,
             train=train_batches,

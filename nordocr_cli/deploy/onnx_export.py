@@ -20,6 +20,7 @@ from torch.jit._trace import TracerWarning
 from nordocr_cli.artifact import Contract
 from nordocr_cli.deploy.onnx_file import INPUT_AXES, INPUT_NAME, OUTPUT_AXES, OUTPUT_NAME
 from nordocr_cli.errors import ArtifactError
+from nordocr_cli.models.lora import merge_lora
 
 if TYPE_CHECKING:
     import onnx
@@ -37,7 +38,7 @@ class Deployed(nn.Module):
 
     def __init__(self, network: nn.Module, *, half: bool, softmax: bool) -> None:
         super().__init__()
-        network = copy.deepcopy(network).eval()
+        network = merge_lora(copy.deepcopy(network).eval())
         self.network = network.half() if half else network.float()
         self.half_precision, self.softmax = half, softmax
 

@@ -1,9 +1,11 @@
 """Networks by name: the one place that knows which class stands behind a profile's `model.name`."""
 
+from typing import assert_never
+
 from torch import nn
 
-from nordocr_cli.errors import UsageError
-from nordocr_cli.profile import Model, SvtrModel, SvtrV2Model, SvtrV2NanoModel
+from nordocr_cli.profile import MambaModel, Model, SvtrModel, SvtrV2Model, SvtrV2NanoModel
+from nordocr_cli.progress import Progress
 
 
 def build_model(model: Model, num_classes: int) -> nn.Module:
@@ -11,7 +13,7 @@ def build_model(model: Model, num_classes: int) -> nn.Module:
 
     Its forward takes (images float (N, 3, H, W) normalized, widths int64 (N,) or None) and returns logits (N, T, C) with
     T = geometry.out_length(W), in training and evaluation alike. With the widths given a line's logits are those of the
-    line alone; without, padding is seen as pixels. Raises UsageError for a network that this version does not have.
+    line alone; without, padding is seen as pixels.
     """
     match model:
         case SvtrV2NanoModel():
@@ -26,4 +28,20 @@ def build_model(model: Model, num_classes: int) -> nn.Module:
             from nordocr_cli.models.svtr import Svtr
 
             return Svtr(model, num_classes)
-    raise UsageError(f"model.name {model.name!r} has no network in this version; use svtrv2, svtrv2-nano or svtr")
+        case MambaModel():
+            from nordocr_cli.models.mamba import MambaOcr
+
+            return MambaOcr(model, num_classes)
+    assert_never(model)
+
+
+def load_pretrained(network: nn.Module, progress: Progress) -> None:
+    """Give a fresh network the weights files that its profile names, and warn where one that matters is not named.
+
+    Apart from `build_model`, because a trained network is built on machines that do not have those files. Raises UsageError
+    for a file that is not there and ArtifactError for one that does not fit.
+    """
+    from nordocr_cli.models.mamba import MambaOcr
+
+    if isinstance(network, MambaOcr):
+        network.load_pretrained(progress)

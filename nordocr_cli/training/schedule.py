@@ -29,7 +29,8 @@ def _cosine(begin: float, end: float, share: float) -> float:
 
 
 def build_optimizer(model: nn.Module, lr: float, weight_decay: float) -> torch.optim.AdamW:
-    """Return fused AdamW. Biases, norms and every other vector are not decayed: pulling them to zero only hurts."""
+    """Return fused AdamW. Biases, norms and every other vector are not decayed: pulling them to zero only hurts. Nor is a
+    parameter that its network marks with `no_decay = True`."""
     decayed, free = _split(model.named_parameters())
     groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, lr=lr, fused=True)
@@ -40,7 +41,8 @@ def _split(named: Iterable[tuple[str, nn.Parameter]]) -> tuple[list[nn.Parameter
     free: list[nn.Parameter] = []
     for name, parameter in named:
         if parameter.requires_grad:
-            (free if parameter.ndim < 2 or name.endswith("bias") else decayed).append(parameter)
+            keep = parameter.ndim < 2 or name.endswith("bias") or getattr(parameter, "no_decay", False)
+            (free if keep else decayed).append(parameter)
     return decayed, free
 
 

@@ -16,10 +16,11 @@ from nordocr_cli.core.train import TrainRequest
 from nordocr_cli.data.store import LineStore, LineStoreWriter
 from nordocr_cli.errors import ArtifactError, DataError, Interrupted, UsageError
 from nordocr_cli.geometry import Geometry
+from nordocr_cli.models.registry import build_model
 from nordocr_cli.models.weights import load_weights
 from nordocr_cli.profile import load_profile
 from nordocr_cli.records import LineRow
-from nordocr_cli.training.checkpoint import load_state
+from nordocr_cli.training.checkpoint import load_state, save_state
 from nordocr_cli.training.runlog import read_run
 
 SETS = [
@@ -238,3 +239,28 @@ def test_what_a_loaded_network_had_learnt_is_remembered_also_by_a_resumed_run(fi
     before, after = (read_contract(folder / "last.safetensors") for folder in (finished.run_dir, tmp_path / "run"))
     assert after.trained_widths == before.trained_widths
     assert after.parent_sha256 == sha256_of(finished.run_dir / "best.safetensors")
+
+
+def test_only_what_the_profile_lets_train_moves(store, tmp_path, heard):
+    only = profile("train.trainable=['classifier', 'stage3']", "train.mask_share=1.0")
+    request = TrainRequest(train=(store,), val=(store,), run_dir=tmp_path / "run", max_steps=3)
+    core.train(only, request, progress=heard)
+    torch.manual_seed(only.profile.train.seed)
+    fresh, (trained, _) = build_model(only.profile.model, 126).state_dict(), load_weights(tmp_path / "run" / "last.safetensors")
+    moved = {key.split(".")[0] for key in fresh if not torch.equal(fresh[key], trained[key])}
+    assert moved == {"classifier", "stage3"}
+    assert any("are frozen" in note for note in heard.notes)
+    rows = read_run(tmp_path / "run")["freezing"]["rows"]
+    assert [row["pattern"] for row in rows] == ["classifier", "stage3"]
+    with pytest.raises(UsageError, match="'classifer' matches no parameter"):
+        core.train(profile("train.trainable=['classifer']"), replace(request, run_dir=tmp_path / "other"))
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_run_of_a_version_that_knew_fewer_keys_goes_on(store, tmp_path):
+    request = TrainRequest(train=(store,), val=(store,), run_dir=tmp_path / "run", max_steps=2)
+    core.train(profile(), request)
+    state = load_state(tmp_path / "run")
+    del state["schema"], state["identity"]["profile"]["train"]["trainable"]
+    save_state(tmp_path / "run", state)
+    assert core.train(None, TrainRequest(resume=tmp_path / "run", max_steps=3)).steps == 3

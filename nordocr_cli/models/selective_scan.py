@@ -1,0 +1,105 @@
+"""The selective scan of Mamba, in two forms that compute the same in float32.
+
+For each channel d and state s, with a state that starts at zero:
+
+    state[t] = exp(delta[t] A) state[t-1] + delta[t] x[t] B[t]        y[t] = sum over s of C[t] state[t]
+
+Training and inference run it step by step, with a backward pass by hand: on a CPU that beats every "parallel" form several
+times over, as all of them move more memory. An exported graph must not hold a loop, nor one node a step, so there it runs in
+chunks of 16 steps whose carries are combined in eight doublings.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+CHUNK = 16  # steps that the chunked form runs one after the other
+_DOUBLINGS = 8  # of the carries: the chunked form takes sequences of up to 16 * 2 ** 8 steps
+MAX_CHUNKED_LENGTH = CHUNK * 2**_DOUBLINGS
+
+
+def selective_scan(x: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
+    """Return y (N, L, D) for `x` and `delta` (N, L, D), `a` (D, S), `b` and `c` (N, L, S).
+
+    float64 stays float64, everything else is computed and returned in float32, under autocast too: the product of many
+    decays near 1 does not survive fewer bits.
+    """
+    kind = torch.float64 if x.dtype == torch.float64 else torch.float32
+    with torch.autocast(x.device.type, enabled=False):
+        x, delta, a, b, c = (tensor.to(kind) for tensor in (x, delta, a, b, c))
+        if torch._C._get_tracing_state() is not None:
+            return chunked_scan(x, delta, a, b, c)
+        x, delta, b, c = (tensor.transpose(0, 1).contiguous() for tensor in (x, delta, b, c))  # (L, N, …)
+        y: Tensor = _Recurrence.apply(x, delta, a, b, c)
+        return y.transpose(0, 1)
+
+
+class _Recurrence(torch.autograd.Function):
+    """The scan step by step over tensors (L, N, …). One tensor holds the decays first and the states afterwards."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
+        states = _decays(delta, a)  # (L, N, D, S)
+        drive, steps = (delta * x)[..., None], states.unbind(0)  # (L, N, D, 1)
+        inputs = b[:, :, None]  # (L, N, 1, S)
+        torch.mul(drive[0], inputs[0], out=steps[0])
+        for t in range(1, len(steps)):
+            steps[t].mul_(steps[t - 1]).addcmul_(drive[t], inputs[t])
+        ctx.save_for_backward(x, delta, a, b, c, states)
+        return (states @ c[..., None])[..., 0]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        x, delta, a, b, c, states = ctx.saved_tensors
+        grad_c = (grad_y[:, :, None] @ states)[:, :, 0]  # (L, N, S)
+        decays, grads = _decays(delta, a), torch.empty_like(states)  # grads: of the states, (L, N, D, S)
+        steps, outer, outputs = grads.unbind(0), grad_y[..., None], c[:, :, None]
+        torch.mul(outer[-1], outputs[-1], out=steps[-1])
+        for t in range(len(steps) - 2, -1, -1):
+            torch.mul(decays[t + 1], steps[t + 1], out=steps[t]).addcmul_(outer[t], outputs[t])
+        grad_drive = (grads @ b[..., None])[..., 0]  # (L, N, D)
+        grad_b = ((delta * x)[:, :, None] @ grads)[:, :, 0]  # (L, N, S)
+        exponents = decays.mul_(grads)  # of the exponents delta A, in place of the decays: times the state before
+        exponents[1:].mul_(states[:-1])
+        exponents[0].zero_()
+        grad_delta = torch.mul(exponents, a, out=grads).sum(-1) + grad_drive * x
+        grad_a = exponents.mul_(delta[..., None]).sum((0, 1))
+        return grad_drive * delta, grad_delta, grad_a, grad_b, grad_c
+
+
+def _decays(delta: Tensor, a: Tensor) -> Tensor:
+    return (delta[..., None] * a).exp_()
+
+
+def chunked_scan(x: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
+    """The scan in plain operations whose number does not depend on the length, which is at most MAX_CHUNKED_LENGTH.
+
+    Arguments and result as in `selective_scan`.
+    """
+    length = x.shape[1]
+    fill = (CHUNK - length % CHUNK) % CHUNK  # steps of delta 0: they change no state
+    delta, drive, b, c = (
+        F.pad(tensor, (0, 0, 0, fill)).unflatten(1, (-1, CHUNK)) for tensor in (delta, delta * x, b, c)
+    )  # (N, chunks, 16, D or S)
+    decays = _decays(delta, a).unbind(2)  # 16 times (N, chunks, D, S)
+    inputs = (drive[..., None] * b[..., None, :]).unbind(2)
+    products, states = [decays[0]], [inputs[0]]  # from the beginning of the chunk
+    for decay, added in zip(decays[1:], inputs[1:], strict=True):
+        products.append(products[-1] * decay)
+        states.append(states[-1] * decay + added)
+    product, carry = products[-1], states[-1]  # (N, chunks, D, S): over 1 chunk, then over 2, 4, 8 … chunks up to here
+    for doubling in range(_DOUBLINGS):
+        carry = carry + product * _shifted(carry, 2**doubling, 0.0)
+        product = product * _shifted(product, 2**doubling, 1.0)
+    before = _shifted(carry, 1, 0.0)  # the state that each chunk begins with
+    state = torch.stack(states, dim=2) + torch.stack(products, dim=2) * before[:, :, None]  # (N, chunks, 16, D, S)
+    return (state @ c[..., None])[..., 0].flatten(1, 2)[:, :length]
+
+
+def _shifted(x: Tensor, chunks: int, fill: float) -> Tensor:
+    """Move (N, chunks, D, S) on by a number of chunks."""
+    return F.pad(x, (0, 0, 0, 0, chunks, 0), value=fill)[:, :-chunks]

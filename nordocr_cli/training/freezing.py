@@ -1,0 +1,96 @@
+"""What trains and what is frozen, by patterns on the names of the parameters."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+from torch import nn
+
+from nordocr_cli.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What one pattern lets train: `tensors` and `parameters` that no earlier pattern matched, and how many tensors it shares
+    with earlier ones."""
+
+    pattern: str
+    tensors: int
+    parameters: int
+    shared: int
+
+
+@dataclass(frozen=True)
+class Freezing:
+    """What trains, pattern by pattern; `frozen` counts parameters, `norms` the BatchNorms that keep their statistics."""
+
+    rows: tuple[Trained, ...]
+    frozen: int
+    norms: int
+
+    @property
+    def parameters(self) -> int:
+        """Number of parameters that train, each counted once."""
+        return sum(row.parameters for row in self.rows)
+
+    def lines(self) -> list[str]:
+        """Return the table, line by line."""
+        width = max(len(row.pattern) for row in self.rows)
+        shown = [
+            f"trains {row.pattern:{width}} {row.parameters:>12,} in {row.tensors} tensors"
+            + (f" ({row.shared} more are counted above)" if row.shared else "")
+            for row in self.rows
+        ]
+        share = self.parameters / (self.parameters + self.frozen)
+        total = f"trains {self.parameters:,} parameters ({share:.1%}); {self.frozen:,} are frozen"
+        return [*shown, total + (f", {self.norms} BatchNorms keep their statistics" if self.norms else "")]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the table as plain JSON values."""
+        return asdict(self)
+
+
+class FrozenBatchNorm2d(nn.BatchNorm2d):
+    """A BatchNorm that stays in evaluation mode: with frozen weights and moving statistics the features would drift."""
+
+    def train(self, mode: bool = True) -> "FrozenBatchNorm2d":
+        """Stay in evaluation mode."""
+        super().train(False)
+        return self
+
+
+def freeze(network: nn.Module, patterns: Sequence[str]) -> Freezing | None:
+    """Let only the parameters train whose name a pattern matches; return what that is, None without patterns: all trains.
+
+    A pattern is a run of whole parts of a dotted name, anywhere in it, `*` standing for anything: `adapter`,
+    `backbone.layer4`, `mamba.*.lora_*`. A BatchNorm without a parameter that trains keeps its statistics. Raises UsageError
+    naming each pattern that matches nothing and what there is to match.
+    """
+    if not patterns:
+        return None
+    named = dict(network.named_parameters())
+    trained: set[str] = set()
+    rows, idle = [], []
+    for pattern in patterns:
+        matched = {name for name in named if fnmatchcase(f".{name}.", f"*.{pattern}.*")}
+        if not matched:
+            idle.append(repr(pattern))
+        new = matched - trained
+        rows.append(Trained(pattern, len(new), sum(named[name].numel() for name in new), len(matched - new)))
+        trained |= matched
+    if idle:
+        parts = sorted({".".join(name.split(".")[:2]) for name in named})
+        raise UsageError(f"train.trainable: {', '.join(idle)} matches no parameter of this network; it has {', '.join(parts)}")
+    for name, parameter in named.items():
+        parameter.requires_grad_(name in trained)
+    norms = [
+        module
+        for module in network.modules()
+        if isinstance(module, nn.BatchNorm2d) and not any(p.requires_grad for p in module.parameters())
+    ]
+    for norm in norms:
+        norm.__class__ = FrozenBatchNorm2d
+        norm.eval()
+    frozen = sum(parameter.numel() for name, parameter in named.items() if name not in trained)
+    return Freezing(tuple(rows), frozen, len(norms))

@@ -1,0 +1,75 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nordocr_cli.models.selective_scan import CHUNK, chunked_scan, selective_scan
+
+
+def reference(x, delta, a, b, c):
+    """The recurrence as it is written down, step by step, differentiated by autograd."""
+    state, outputs = x.new_zeros(x.shape[0], *a.shape), []
+    for t in range(x.shape[1]):
+        step = delta[:, t, :, None]  # (N, D, 1)
+        state = (step * a).exp() * state + step * x[:, t, :, None] * b[:, t, None]
+        outputs.append((state * c[:, t, None]).sum(-1))
+    return torch.stack(outputs, 1)
+
+
+def arguments(lines, length, channels=6, states=4, dtype=torch.float64):
+    """x, delta, A, B, C as a trained block has them: decays from nearly 1 to nearly 0."""
+    generator = torch.Generator().manual_seed(length)
+    draw = lambda *shape: torch.randn(*shape, generator=generator, dtype=dtype)  # noqa: E731
+    delta = (draw(lines, length, channels) * 2 - 3).exp()
+    a = -torch.arange(1, states + 1, dtype=dtype).repeat(channels, 1)
+    return [draw(lines, length, channels), delta, a, draw(lines, length, states), draw(lines, length, states)]
+
+
+@settings(max_examples=12, deadline=None, derandomize=True)
+@given(length=st.one_of(st.integers(1, 3 * CHUNK), st.sampled_from([80, 256, 449])), lines=st.integers(1, 3))
+def test_both_forms_are_the_recurrence(length, lines):
+    values = arguments(lines, length)
+    wanted = reference(*values)
+    for form in (selective_scan, chunked_scan):
+        torch.testing.assert_close(form(*values), wanted, rtol=0, atol=1e-12)
+        single = form(*(value.float() for value in values))
+        assert single.dtype == torch.float32
+        assert (single - wanted).abs().max() < 1e-5 * max(1, wanted.abs().max())
+
+
+@pytest.mark.parametrize("length", [1, 2, 17, 40])
+@pytest.mark.parametrize("form", [selective_scan, chunked_scan])
+def test_gradients_are_those_of_the_recurrence(form, length):
+    values = [value.requires_grad_() for value in arguments(2, length)]
+    wanted = torch.autograd.grad(reference(*values).cos().sum(), values)
+    found = torch.autograd.grad(form(*values).cos().sum(), values)
+    for one, other in zip(found, wanted, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-10)
+
+
+def test_gradcheck():
+    assert torch.autograd.gradcheck(selective_scan, [value.requires_grad_() for value in arguments(2, 5, 3, 2)])
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_computes_in_float32_whatever_it_is_given(dtype):
+    """004-25: under mixed precision too."""
+    values = [value.to(dtype) for value in arguments(2, 30, dtype=torch.float32)]
+    with torch.autocast("cpu", torch.bfloat16):
+        y = selective_scan(*(value.requires_grad_() for value in values))
+    y.sum().backward()
+    assert y.dtype == torch.float32
+    assert torch.equal(y, selective_scan(*(value.detach().float() for value in values)))
+    assert all(value.grad.dtype == dtype and value.grad.isfinite().all() for value in values)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.trace:DeprecationWarning")
+def test_a_trace_takes_any_length():
+    """What is exported must not remember the length, nor have a loop or nodes for each step."""
+    traces = [torch.jit.trace(lambda *v: selective_scan(*v), arguments(2, n), check_trace=False) for n in (20, 200)]
+    for length in (1, 16, 33, 256):
+        values = arguments(1, length)
+        torch.testing.assert_close(traces[0](*values), reference(*values), rtol=0, atol=1e-12)
+    kinds = [[node.kind() for node in trace.graph.nodes()] for trace in traces]
+    assert kinds[0] == kinds[1]
+    assert not {"prim::Loop", "prim::PythonOp"} & set(kinds[0])
