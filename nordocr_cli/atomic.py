@@ -2,8 +2,11 @@
 
 Every artifact goes through `replacing`: a temporary file beside the target, fsync, rename, fsync of the folder. A reader
 sees the old file or the new one; a killed writer leaves a `.name.*.tmp`, which the next writer of that name sweeps away.
+Folders (line stores) are replaced in two renames: killed between them, the old folder is `.name.old`, and the next writer puts
+it back first.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -39,25 +42,47 @@ def replacing(target: Path) -> Iterator[Path]:
         raise DataError(f"cannot write {target}: {error.strerror or error}") from error
     temporary = Path(name)
     try:
-        yield temporary
-        _fsync_tree(temporary)
-        if temporary.is_dir() and target.is_dir():
-            doomed = Path(str(temporary) + ".old")
-            os.replace(target, doomed)
-            os.replace(temporary, target)
-            shutil.rmtree(doomed)
-        else:
-            if not temporary.is_dir():
-                os.chmod(temporary, 0o666 & ~_umask())
-            os.replace(temporary, target)
-        _fsync(target.parent)
-    except OSError as error:
-        raise DataError(f"cannot write {target}: {error.strerror or error}; the previous file is untouched") from error
+        try:
+            yield temporary
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
+                raise  # the body's own trouble with another file
+            raise DataError(f"cannot write {target}: {error.strerror}; the previous file is untouched") from error
+        try:
+            _fsync_tree(temporary)
+            _rename(temporary, target)
+            _fsync(target.parent)
+        except OSError as error:
+            raise DataError(f"cannot write {target}: {error.strerror or error}; the previous file is untouched") from error
     finally:
         if temporary.is_dir():
             shutil.rmtree(temporary, ignore_errors=True)
         else:
             temporary.unlink(missing_ok=True)
+
+
+def _rename(temporary: Path, target: Path) -> None:
+    """Give `temporary` its final name. A folder cannot be renamed over another: the old one steps aside, and comes back if
+    the new one cannot take its place."""
+    if not temporary.is_dir():
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, target)
+        return
+    aside = _aside(target)
+    if target.is_dir():
+        os.replace(target, aside)
+    try:
+        os.replace(temporary, target)
+    except OSError:
+        if aside.is_dir():
+            os.replace(aside, target)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _aside(target: Path) -> Path:
+    """Where an old folder waits while the new one takes its name."""
+    return target.with_name(f".{target.name}.old")
 
 
 def write_bytes(target: Path, content: bytes) -> None:
@@ -92,6 +117,12 @@ def _umask() -> int:
 
 
 def _sweep(target: Path) -> None:
+    """Remove what killed writers of `target` left; an old folder whose successor never came gets its name back."""
+    if _aside(target).is_dir():
+        if target.exists():
+            shutil.rmtree(_aside(target))
+        else:
+            os.replace(_aside(target), target)
     for stale in target.parent.glob(f".{target.name}.*.tmp*"):
         if time.time() - stale.stat().st_mtime > _STALE_AFTER_S:
             shutil.rmtree(stale, ignore_errors=True) if stale.is_dir() else stale.unlink(missing_ok=True)
@@ -100,7 +131,8 @@ def _sweep(target: Path) -> None:
 def _fsync(path: Path) -> None:
     if os.name == "nt" and path.is_dir():
         return  # Windows cannot open a folder for fsync.
-    descriptor = os.open(path, os.O_RDONLY)
+    # Windows flushes only what is open for writing.
+    descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

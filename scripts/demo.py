@@ -44,7 +44,7 @@ def reading(name: str) -> str:
     total = load(name)["report"]["total"]
     rates, lines = total["rates"], total["lines"]
     exact = lines - total["failures"]
-    return f"CER {100 * rates['cer_micro']:.2f} %, exact {exact} of {lines} ({100 * exact / lines:.1f} %)"
+    return f"CER {100 * rates['cer']:.2f} %, exact {exact} of {lines} ({100 * exact / lines:.1f} %)"
 
 
 def main() -> None:

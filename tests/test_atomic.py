@@ -1,9 +1,11 @@
 """Files are written whole or not at all."""
 
+import errno
 import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -31,6 +33,41 @@ def test_a_folder_replaces_a_folder(tmp_path):
             (temporary / "data").write_text(content)
     assert (tmp_path / "store" / "data").read_text() == "two"
     assert names(tmp_path) == ["store"]
+
+
+def test_an_old_folder_comes_back_when_the_new_one_cannot_take_its_place(tmp_path, monkeypatch):
+    target = tmp_path / "store"
+    target.mkdir()
+    (target / "data").write_text("old")
+    rename = os.replace
+
+    def failing(source, to):
+        if str(source).endswith(".tmp"):
+            raise OSError(errno.EACCES, "Access is denied")
+        rename(source, to)
+
+    monkeypatch.setattr(os, "replace", failing)
+    with pytest.raises(DataError, match="the previous file is untouched"), replacing(target) as temporary:
+        temporary.mkdir()
+    assert ((target / "data").read_text(), names(tmp_path)) == ("old", ["store"])
+
+
+def test_a_kill_between_the_two_renames_of_a_folder_loses_nothing(tmp_path):
+    (tmp_path / ".store.old").mkdir()
+    (tmp_path / ".store.old" / "data").write_text("old")
+    with pytest.raises(RuntimeError), replacing(tmp_path / "store"):
+        raise RuntimeError
+    assert (tmp_path / "store" / "data").read_text() == "old"
+
+
+def test_the_bodys_own_errors_stay_its_own(tmp_path):
+    with pytest.raises(FileNotFoundError), replacing(tmp_path / "a.txt"):
+        open(tmp_path / "another")
+
+
+def test_a_full_disk_is_said(tmp_path):
+    with pytest.raises(DataError, match="No space left"), replacing(tmp_path / "a.txt"):
+        Path("/dev/full").write_bytes(b"x" * 100_000)
 
 
 def test_json_has_no_nan(tmp_path):

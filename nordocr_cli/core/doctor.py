@@ -47,6 +47,7 @@ def diagnose() -> list[Finding]:
     """Look at the machine. Nothing is changed, and torch is not imported."""
     findings = [Finding("Python", sys.version_info >= (3, 11), platform.python_version(), "3.11 or newer", needed=True)]
     findings += [_library(*library) for library in _LIBRARIES]
+    findings += _two_onnxruntimes()
     findings += [_tesseract(), _gpu(), *_names_on_path(), _disk()]
     if (library_folder := os.environ.get("TENSORRT_LIB_DIR")) is not None:
         findings.append(_tensorrt_lib_dir(library_folder))
@@ -58,6 +59,15 @@ def _library(name: str, needed: bool, advice: str) -> Finding:
         return Finding(name, True, importlib.metadata.version(name), needed=needed)
     except importlib.metadata.PackageNotFoundError:
         return Finding(name, False, "not installed", advice, needed)
+
+
+def _two_onnxruntimes() -> list[Finding]:
+    """onnxruntime and onnxruntime-gpu install into one folder, and the one installed last decides whether there is CUDA."""
+    gpu = _library("onnxruntime-gpu", False, "")
+    if not gpu.ok or not _library("onnxruntime", False, "").ok:
+        return []
+    advice = "pip uninstall onnxruntime onnxruntime-gpu, then pip install onnxruntime-gpu"
+    return [Finding("onnxruntime twice", False, f"also onnxruntime-gpu {gpu.found}", advice)]
 
 
 def _first_line(command: list[str]) -> str | None:
