@@ -62,7 +62,7 @@ def test_a_kill_between_the_two_renames_of_a_folder_loses_nothing(tmp_path):
 
 def test_the_bodys_own_errors_stay_its_own(tmp_path):
     with pytest.raises(FileNotFoundError), replacing(tmp_path / "a.txt"):
-        open(tmp_path / "another")
+        (tmp_path / "another").read_bytes()
 
 
 def test_a_full_disk_is_said(tmp_path):
