@@ -165,8 +165,8 @@ def test_learns_eight_lines():
     torch.manual_seed(1)
     network = build()
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3)
-    images, targets = torch.randn(8, 3, 32, 48), torch.randint(1, 126, (8, 3))
-    frames, lengths = torch.full((8,), 12), torch.full((8,), 3)
+    images, targets = torch.randn(8, 3, 32, 32), torch.randint(1, 126, (8, 3))
+    frames, lengths = torch.full((8,), 8), torch.full((8,), 3)
     for step in range(60):
         optimizer.param_groups[0]["lr"] = 1e-3 * min(1, (step + 1) / 10)
         loss = torch.nn.functional.ctc_loss(network(images).log_softmax(2).transpose(0, 1), targets, frames, lengths)
@@ -174,7 +174,7 @@ def test_learns_eight_lines():
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 2.0)
         optimizer.step()
-    assert loss < 1  # a character: 4.8 is chance among all classes, 3.4 among those that occur
+    assert loss < 1  # a character: 4.8 is chance among all classes, 3.2 among those that occur
 
 
 def test_round_trip_and_export(network, tmp_path):
