@@ -1,7 +1,10 @@
 """Imports run one way: app → commands → core → parts → contracts → errors; torch, typer and rich stay where they may be."""
 
 import ast
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
+
+import pytest
 
 import nordocr_cli
 
@@ -43,6 +46,21 @@ def test_no_import_goes_up():
                     if LEVEL[there] > LEVEL[room(relative)]:
                         wrong.append(f"{relative}:{node.lineno} imports {name}")
     assert not wrong
+
+
+def test_parts_do_not_import_each_other_in_a_circle():
+    """Imports inside functions and for types count too: a part can be read, and moved, without the ones above it."""
+    needs = {part: set() for part in PARTS}
+    for relative, tree in modules():
+        for node in ast.walk(tree):
+            for name in imported(node):
+                here, there = room(relative), name.split(".")[1] if name.startswith("nordocr_cli.") else ""
+                if here in PARTS and there in PARTS - {here}:
+                    needs[here].add(there)
+    try:
+        TopologicalSorter(needs).prepare()
+    except CycleError as error:
+        pytest.fail("each of these imports the one before it: " + ", ".join(error.args[1]))
 
 
 def test_every_room_has_a_level():

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from nordocr_cli.compare.sources import box_to_json
+from nordocr_cli.data.result_json import box_to_json
 from nordocr_cli.metrics.taxonomy import FAILURES, MEANING, ErrorClass, classify, thresholds
 from nordocr_cli.metrics.text import canonical, count_edits, rate
 from nordocr_cli.records import Box

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from nordocr_cli.charset import to_nfc
-from nordocr_cli.compare.sources import box_to_json
+from nordocr_cli.data.result_json import box_to_json
 from nordocr_cli.errors import DataError, MissingBackendError, UsageError
 from nordocr_cli.progress import SILENT, Progress
 from nordocr_cli.records import Box

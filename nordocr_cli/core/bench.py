@@ -8,7 +8,8 @@ from statistics import median
 from typing import TYPE_CHECKING, Any, Literal
 
 from nordocr_cli.atomic import write_json
-from nordocr_cli.compare.sources import read_layout, write_result
+from nordocr_cli.data.layouts import read_layout
+from nordocr_cli.data.result_json import write_result
 from nordocr_cli.errors import DataError, MissingBackendError, UsageError
 from nordocr_cli.metrics.text import canonical
 from nordocr_cli.progress import SILENT, Progress
@@ -170,7 +171,7 @@ def _read_lines(lines: Path | None, document: Path | None, regions: Path | None,
 
 
 def _cut_regions(document: Path, regions: Path, limit: int | None) -> Lines:
-    from nordocr_cli.runtime.documents import crop_box, read_pages
+    from nordocr_cli.data.documents import crop_box, read_pages
 
     layout, pages = read_layout(regions), read_pages(document)
     chosen = set(_spread(layout.num_regions, limit))

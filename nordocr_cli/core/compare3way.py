@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from nordocr_cli.atomic import sha256_of, write_json
 from nordocr_cli.compare.align import Group, align
-from nordocr_cli.compare.sources import Layout, read_layout
 from nordocr_cli.compare.verdict import ComparedLine, Verdict
 from nordocr_cli.compare.vlm import PROMPT, AnswerFile, Endpoint, Question, ask
+from nordocr_cli.data.layouts import Layout, read_layout
 from nordocr_cli.errors import DataError, UsageError
 from nordocr_cli.progress import SILENT, Progress
 from nordocr_cli.records import Region
 
 if TYPE_CHECKING:
-    from nordocr_cli.runtime.documents import Document
+    from nordocr_cli.data.documents import Document
 
 ENGINES = ("SVTRv2", "Tesseract")
 
@@ -63,7 +63,7 @@ def compare3way(
     Raises UsageError for a missing file, DataError for a damaged one, for readings of pages that the document does not have,
     and when not one line has a reference; and what `vlm.ask` raises.
     """
-    from nordocr_cli.runtime.documents import read_pages
+    from nordocr_cli.data.documents import read_pages
 
     pages = read_pages(document)
     layouts = {"first": read_layout(first), "second": read_layout(second)}
@@ -105,7 +105,7 @@ def _against_truth(index: int, group: Group) -> ComparedLine:
 def _ask_about(
     groups: Sequence[tuple[int, Group]], pages: "Document", answers: AnswerFile, server: Endpoint | None, progress: Progress
 ) -> list[ComparedLine]:
-    from nordocr_cli.runtime.documents import crop_box
+    from nordocr_cli.data.documents import crop_box
 
     questions = []
     for index in dict.fromkeys(index for index, _ in groups):

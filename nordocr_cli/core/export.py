@@ -195,6 +195,7 @@ def export(plan: ExportPlan, progress: Progress = SILENT) -> ExportResult:
     from nordocr_cli.deploy.golden import golden_crops, write_golden
     from nordocr_cli.deploy.onnx_export import reference
     from nordocr_cli.models.weights import load_model
+    from nordocr_cli.runtime.runners import open_runner
 
     trained, reads = plan.contract.trained_widths, plan.contract.geometry.max_width
     if trained and reads > trained[1]:
@@ -207,7 +208,8 @@ def export(plan: ExportPlan, progress: Progress = SILENT) -> ExportResult:
         _export_one(network, replace(contract, precision=precision), path, plan, cases, progress)
         for precision, path in plan.outputs.items()
     ]
-    golden = write_golden(files[0].file.path, crops) if crops else None
+    onnx = files[0].file.path
+    golden = write_golden(onnx, open_runner(onnx, device="cpu").run, crops) if crops else None
     return ExportResult(plan.weights, sum(weight.numel() for weight in network.parameters()), tuple(files), golden)
 
 

@@ -11,8 +11,8 @@ from nordocr_cli.progress import SILENT, Progress
 from nordocr_cli.records import Box, Recognition
 
 if TYPE_CHECKING:
+    from nordocr_cli.data.documents import Document
     from nordocr_cli.data.layouts import Layout
-    from nordocr_cli.runtime.documents import Document
     from nordocr_cli.runtime.protocols import Image, Recognizer
     from nordocr_cli.runtime.results import ReadLine, ReadPage
 
@@ -90,8 +90,8 @@ def predict(
     cannot be read is warned about, counted and left out; the rest is read. Raises UsageError when an input is missing, holds no
     images or has pages without regions, DataError for a damaged document or layout, and what opening the model raises.
     """
+    from nordocr_cli.data.documents import read_pages
     from nordocr_cli.data.layouts import read_layout
-    from nordocr_cli.runtime.documents import read_pages
     from nordocr_cli.runtime.recognizers import RunnerRecognizer, open_recognizer
     from nordocr_cli.runtime.wide_lines import WideLines
 
@@ -120,7 +120,7 @@ def find_images(inputs: Sequence[Path]) -> Iterator[Path]:
     Checks every input before the first is yielded. Raises UsageError for one that is not there, a folder without images, and
     a file of several pages.
     """
-    from nordocr_cli.runtime.documents import IMAGE_SUFFIXES
+    from nordocr_cli.data.documents import IMAGE_SUFFIXES
 
     for path in inputs:
         if path.is_dir():
@@ -136,7 +136,7 @@ def find_images(inputs: Sequence[Path]) -> Iterator[Path]:
 def _images_in(folder: Path) -> Iterator[Path]:
     import os
 
-    from nordocr_cli.runtime.documents import IMAGE_SUFFIXES
+    from nordocr_cli.data.documents import IMAGE_SUFFIXES
 
     with os.scandir(folder) as entries:
         for entry in entries:
@@ -152,7 +152,7 @@ def _in_order(folder: Path) -> Iterator[Path]:
 
 
 def _require_one_page(path: Path, error: type[UsageError] | type[DataError]) -> None:
-    from nordocr_cli.runtime.documents import read_pages
+    from nordocr_cli.data.documents import read_pages
 
     if path.suffix.lower() in (".tif", ".tiff") and (count := len(read_pages(path))) > 1:
         raise error(f"{path} has {count} pages; say where their lines are: --regions FILE")
@@ -203,7 +203,7 @@ def _batches(files: Iterable[Path], counts: Counts) -> Iterator[list[tuple[Path,
 def _read_document(
     document: "Document", layout: "Layout", regions: Path, recognizer: "Recognizer", language: str, counts: Counts
 ) -> Iterator["ReadPage"]:
-    from nordocr_cli.runtime.documents import crop_box
+    from nordocr_cli.data.documents import crop_box
     from nordocr_cli.runtime.results import ReadPage
     from nordocr_cli.runtime.tesseract import LANGUAGES
 

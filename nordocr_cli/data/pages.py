@@ -13,8 +13,8 @@ from nordocr_cli.errors import DataError, UsageError
 from nordocr_cli.records import LineRow
 
 if TYPE_CHECKING:
+    from nordocr_cli.data.documents import Document
     from nordocr_cli.data.resize import Pixels
-    from nordocr_cli.runtime.documents import Document
 
 PAGE_SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp", ".webp")
 # Pages are read one after the other; the threads of prep are at most on two at a time.
@@ -34,7 +34,7 @@ class PageImages:
 
         Raises FileNotFoundError when there is no such file, DataError when it has no such page or one of another size.
         """
-        from nordocr_cli.runtime.documents import crop_box
+        from nordocr_cli.data.documents import crop_box
 
         if not path.is_file():
             raise FileNotFoundError(path)
@@ -52,7 +52,7 @@ class PageImages:
 
 
 def _open_document(path: Path) -> "Document":
-    from nordocr_cli.runtime.documents import Document
+    from nordocr_cli.data.documents import Document
 
     return Document(path)
 

@@ -8,7 +8,7 @@ together, padded to the widest: with it a host proves its padding and that it de
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ import nordocr_cli
 from nordocr_cli.artifact import Contract, read_contract
 from nordocr_cli.atomic import replacing, sha256_of, write_json
 from nordocr_cli.charset import BLANK
+from nordocr_cli.data.documents import IMAGE_SUFFIXES
 from nordocr_cli.data.resize import Pixels, normalize, pad_batch, read_image, resize_line
 from nordocr_cli.data.store import LineStore
 from nordocr_cli.decode.ctc import decode_greedy
@@ -30,8 +31,8 @@ from nordocr_cli.deploy.parity import FP16_TOLERANCE, FP32_TOLERANCE
 from nordocr_cli.errors import ArtifactError, DataError, UsageError
 from nordocr_cli.geometry import NORMALIZATIONS
 from nordocr_cli.records import Recognition
-from nordocr_cli.runtime.documents import IMAGE_SUFFIXES
-from nordocr_cli.runtime.runners import open_runner
+
+Run = Callable[[NDArray[np.uint8], NDArray[np.int64]], NDArray[np.float32]]  # a Runner's run, see runtime/protocols.py
 
 SCHEMA = 1
 INDEX = "golden.json"
@@ -100,8 +101,9 @@ def _drawn(index: int) -> tuple[str, Pixels]:
     return f"drawn-{index:03d}", crop
 
 
-def write_golden(onnx: Path, crops: Sequence[tuple[str, Pixels]], folder: Path | None = None) -> Golden:
-    """Run `crops` through preprocessing, the ONNX model and decoding, write every step, read it all back and check it.
+def write_golden(onnx: Path, run: Run, crops: Sequence[tuple[str, Pixels]], folder: Path | None = None) -> Golden:
+    """Take `crops` through preprocessing, `run` (which runs the ONNX model) and decoding, write every step, read it all back and
+    check it.
 
     The folder gets its name only when the check passes; an older golden folder of that name is replaced. Raises UsageError when
     the name is taken by something else, ArtifactError when the check fails.
@@ -109,8 +111,8 @@ def write_golden(onnx: Path, crops: Sequence[tuple[str, Pixels]], folder: Path |
     folder = folder or golden_path(onnx)
     if folder.exists() and not (folder / INDEX).is_file():
         raise UsageError(f"{folder} is there and is no folder of golden lines; move it away")
-    runner = open_runner(onnx, device="cpu")
-    geometry = runner.contract.geometry
+    contract = read_contract(onnx)
+    geometry = contract.geometry
     by_width = np.argsort([geometry.line_width(*crop.shape[:2]) for _, crop in crops], kind="stable")
     cases = {f"{number:03d}": [number] for number in range(len(crops))}
     cases["batch"] = [int(number) for number in _spread(by_width, min(_BATCH_LINES, len(crops)))]
@@ -121,7 +123,7 @@ def write_golden(onnx: Path, crops: Sequence[tuple[str, Pixels]], folder: Path |
         written, greatest = [], 0.0
         for name, members in cases.items():
             images, widths = pad_batch([resize_line(crops[number][1], geometry) for number in members], geometry)
-            logits = runner.run(images, widths)  # (N, T, C)
+            logits = run(images, widths)  # (N, T, C)
             greatest = max(greatest, float(np.abs(logits).max()))
             written.append(
                 {
@@ -137,14 +139,14 @@ def write_golden(onnx: Path, crops: Sequence[tuple[str, Pixels]], folder: Path |
                             **asdict(reading),
                         }
                         for number, width, reading in zip(
-                            members, widths.tolist(), _decode(logits, widths, runner.contract), strict=True
+                            members, widths.tolist(), _decode(logits, widths, contract), strict=True
                         )
                     ],
                     "input": _write_tensor(temporary / f"{name}.input.bin", normalize(images, geometry)),
                     "logits": _write_tensor(temporary / f"{name}.logits.bin", logits),
                 }
             )
-        write_json(temporary / INDEX, {**_head(onnx, runner.contract, greatest), "cases": written})
+        write_json(temporary / INDEX, {**_head(onnx, contract, greatest), "cases": written})
         characters = check_golden(temporary, onnx, name=folder.name)
     return Golden(folder, len(crops), characters)
 

@@ -1,1 +1,1 @@
-"""Running recognizers: networks on their backends, Tesseract, and the documents they read."""
+"""Running recognizers: networks on their backends and Tesseract."""

@@ -13,7 +13,7 @@ from typing import Any
 from xml.sax.saxutils import escape, quoteattr
 
 import nordocr_cli
-from nordocr_cli.compare.sources import box_to_json, result_to_json
+from nordocr_cli.data.result_json import box_to_json, result_to_json
 from nordocr_cli.records import Box, Page, Recognition, Region
 
 

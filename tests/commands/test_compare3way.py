@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from nordocr_cli import app
-from nordocr_cli.compare.sources import read_layout, write_result
+from nordocr_cli.data.layouts import read_layout
+from nordocr_cli.data.result_json import write_result
 
 DOC = Path(__file__).parents[2] / "samples" / "doc"
 TIFF, TRUTH = str(DOC / "dev_doc.tif"), str(DOC / "dev_doc.json")

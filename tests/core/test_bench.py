@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from nordocr_cli.compare.sources import read_layout
 from nordocr_cli.core.bench import bench
+from nordocr_cli.data.layouts import read_layout
 from nordocr_cli.data.resize import read_image, resize_line
 from nordocr_cli.data.store import LineStoreWriter
 from nordocr_cli.errors import DataError, MissingBackendError, UsageError

@@ -3,12 +3,13 @@ from pathlib import Path
 
 import pytest
 
-from nordocr_cli.compare.sources import read_layout, write_result
 from nordocr_cli.compare.vlm import AnswerFile, Question
 from nordocr_cli.core.compare3way import Referee, compare3way
+from nordocr_cli.data.documents import crop_box, read_pages
+from nordocr_cli.data.layouts import read_layout
+from nordocr_cli.data.result_json import write_result
 from nordocr_cli.errors import DataError, UsageError
 from nordocr_cli.records import Box, Page, Region
-from nordocr_cli.runtime.documents import crop_box, read_pages
 
 DOC = Path(__file__).parents[2] / "samples" / "doc"
 TIFF, TRUTH = DOC / "dev_doc.tif", DOC / "dev_doc.json"

@@ -12,13 +12,18 @@ from nordocr_cli.deploy.golden import INDEX, check_golden, golden_crops, golden_
 from nordocr_cli.errors import ArtifactError, UsageError
 from nordocr_cli.geometry import Geometry
 from nordocr_cli.records import LineRow
+from nordocr_cli.runtime.runners import open_runner
 
 IMAGES = Path(__file__).parents[2] / "samples" / "lines" / "images"
 
 
+def write(onnx, crops, folder):
+    return write_golden(onnx, open_runner(onnx, device="cpu").run, crops, folder)
+
+
 @pytest.fixture(scope="module")
 def golden(tiny_onnx, tmp_path_factory):
-    return write_golden(tiny_onnx, golden_crops(8), tmp_path_factory.mktemp("golden") / "m.golden").folder
+    return write(tiny_onnx, golden_crops(8), tmp_path_factory.mktemp("golden") / "m.golden").folder
 
 
 def load(folder):
@@ -67,7 +72,7 @@ def test_lines_of_a_store_and_of_a_folder(tiny_onnx, tmp_path):
     assert [(name, crop.shape[1]) for name, crop in golden_crops(2, tmp_path / "s.lmdb")] == [("l1", 8), ("l0", 64)]
     names = [name for name, _ in golden_crops(3, IMAGES)]
     assert len(set(names)) == 3
-    folder = write_golden(tiny_onnx, golden_crops(2, IMAGES), tmp_path / "g").folder
+    folder = write(tiny_onnx, golden_crops(2, IMAGES), tmp_path / "g").folder
     assert [case["lines"][0]["id"] for case in load(folder)["cases"][:-1]] == [name for name, _ in golden_crops(2, IMAGES)]
     for wrong, said in ((tmp_path / "none", "no line store and no folder"), (tmp_path / "s.lmdb" / "..", "holds no images")):
         with pytest.raises(UsageError, match=said):
@@ -120,5 +125,5 @@ def test_another_folder_of_that_name_is_left_alone(tiny_onnx, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
     with pytest.raises(UsageError, match="no folder of golden lines"):
-        write_golden(tiny_onnx, golden_crops(1), tmp_path / "mine")
+        write(tiny_onnx, golden_crops(1), tmp_path / "mine")
     assert (tmp_path / "mine" / "thesis.txt").exists()

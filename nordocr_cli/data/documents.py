@@ -6,16 +6,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import overload
 
-from nordocr_cli.data.resize import MAX_PAGE_PIXELS, decode_image, read_image_bytes, rgb_pixels
+from nordocr_cli.data.resize import MAX_PAGE_PIXELS, Pixels, decode_image, read_image_bytes, rgb_pixels
 from nordocr_cli.errors import DataError, UsageError
 from nordocr_cli.records import Box
-from nordocr_cli.runtime.protocols import Image
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
 _MAX_PAGES = 10_000
 
 
-class Document(Sequence[Image]):
+class Document(Sequence[Pixels]):
     """The pages of a file, uint8 (height, width, 3) RGB, decoded one at a time when asked for.
 
     Raises UsageError when there is no such file and DataError when it is not an image or is cut off.
@@ -33,10 +32,10 @@ class Document(Sequence[Image]):
         return self._pages
 
     @overload
-    def __getitem__(self, index: int) -> Image: ...
+    def __getitem__(self, index: int) -> Pixels: ...
     @overload
-    def __getitem__(self, index: slice) -> list[Image]: ...
-    def __getitem__(self, index: int | slice) -> Image | list[Image]:
+    def __getitem__(self, index: slice) -> list[Pixels]: ...
+    def __getitem__(self, index: int | slice) -> Pixels | list[Pixels]:
         """Decode page `index` (from 0)."""
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
@@ -44,10 +43,10 @@ class Document(Sequence[Image]):
             raise IndexError(f"{self.path} has {len(self)} pages, no page index {index}")
         return self._decode(index % len(self))
 
-    def __iter__(self) -> Iterator[Image]:
+    def __iter__(self) -> Iterator[Pixels]:
         return (self._decode(index) for index in range(len(self)))
 
-    def _decode(self, index: int) -> Image:
+    def _decode(self, index: int) -> Pixels:
         if len(self) == 1:
             return decode_image(self._bytes, str(self.path), max_pixels=MAX_PAGE_PIXELS)
         from PIL import Image as PillowImage
@@ -71,7 +70,7 @@ def read_pages(path: Path) -> Document:
     return Document(path)
 
 
-def crop_box(page: Image, box: Box) -> Image:
+def crop_box(page: Pixels, box: Box) -> Pixels:
     """Cut `box` out of `page` as the consumer does: left and top truncated, right and bottom ceiled, clamped to the page.
 
     Raises DataError when nothing of the box lies on the page.

@@ -1,13 +1,10 @@
-"""Readings of a document in the consumer's result shape. They are read, as ground truth is, by data/layouts.py."""
+"""Readings of a document written in the consumer's result shape. They are read, as ground truth is, by data/layouts.py."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from nordocr_cli.atomic import write_json
-from nordocr_cli.data.layouts import Layout as Layout
-from nordocr_cli.data.layouts import box_from_json as box_from_json
-from nordocr_cli.data.layouts import read_layout as read_layout
 from nordocr_cli.records import Box, Page, Region
 
 

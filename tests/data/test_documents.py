@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from nordocr_cli.data.documents import crop_box, read_pages
 from nordocr_cli.errors import DataError, UsageError
 from nordocr_cli.records import Box
-from nordocr_cli.runtime.documents import crop_box, read_pages
 
 SAMPLE = Path(__file__).parents[2] / "samples" / "doc" / "dev_doc.tif"
 
