@@ -2,18 +2,20 @@
 
 import json
 import re
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from nordocr_cli.data.lmdb_file import LmdbReader
+from nordocr_cli.data.lmdb_file import HEADER_KEY, LmdbReader
 from nordocr_cli.data.manifest import Entry, ManifestKind, iterate_manifest, make_entry, manifest_kind, resolve_image
 from nordocr_cli.data.pages import PAGE_SUFFIXES, LayoutSource, PageImages, crop_size, find_layouts, layout_beside
 from nordocr_cli.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from nordocr_cli.data.resize import Pixels
+    from nordocr_cli.data.store import LineStore
 
 # Looked for in a folder, in this order; a folder must have one of them, or exactly one *.jsonl, *.tsv or *.csv, or layouts.
 LABEL_FILES = (
@@ -159,7 +161,8 @@ class ManifestSource:
 class LmdbSource:
     """An LMDB with `num-samples`, `image-%09d`, `label-%09d` (1-based): other people's, and our own line stores.
 
-    Of a store of ours the whole rows are read; other LMDBs give text alone, and the key as id.
+    Of a store of ours the whole rows are read and the pixels checked against their checksums; other LMDBs give encoded
+    images and text alone, and the key as id.
     """
 
     kind = "lmdb"
@@ -167,6 +170,9 @@ class LmdbSource:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._reader = LmdbReader(path)
+        self._is_line_store = self._reader.get(HEADER_KEY) is not None
+        self._store: LineStore | None = None
+        self._lock = threading.Lock()
         try:
             self._lines = int(self._reader.get("num-samples") or b"")
         except ValueError:
@@ -201,13 +207,27 @@ class LmdbSource:
         """See Source."""
         from nordocr_cli.data.resize import decode_image
 
+        if self._is_line_store:
+            return self._line_store().image(_index(entry))
         return decode_image(self._image_bytes(entry), entry.key, keep_gray=True)
 
     def crop_size(self, entry: Entry) -> tuple[int, int]:
         """See Source."""
         from nordocr_cli.data.resize import image_size
 
+        if self._is_line_store:
+            store = self._line_store()
+            return store.header.geometry.height, int(store.widths[_index(entry)])
         return image_size(self._image_bytes(entry), entry.key)
+
+    def _line_store(self) -> "LineStore":
+        """The same LMDB as a line store, opened when the first image is wanted: a dry run does without its imports."""
+        from nordocr_cli.data.store import LineStore
+
+        with self._lock:
+            if self._store is None:
+                self._store = LineStore(self.path)
+            return self._store
 
     def _image_bytes(self, entry: Entry) -> bytes:
         value = self._reader.get(entry.key)
@@ -218,3 +238,10 @@ class LmdbSource:
     def close(self) -> None:
         """See Source."""
         self._reader.close()
+        if self._store is not None:
+            self._store.close()
+
+
+def _index(entry: Entry) -> int:
+    """Index from 0 of the line under `image-%09d`."""
+    return int(entry.key.removeprefix("image-")) - 1

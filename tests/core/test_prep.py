@@ -4,10 +4,12 @@ from collections import Counter
 from pathlib import Path
 
 import cv2
+import lmdb
 import numpy as np
 import pytest
 
 from nordocr_cli.core.prep import Selection, Split, plan_prep, prep
+from nordocr_cli.data.resize import resize_line
 from nordocr_cli.data.store import LineStore
 from nordocr_cli.errors import DataError, UsageError
 from nordocr_cli.profile import load_profile
@@ -166,3 +168,53 @@ def test_the_plan_writes_nothing(tmp_path: Path) -> None:
             plan_prep([SAMPLES / "lines"], tmp_path / "o.lmdb", PROFILE, split=wrong)
     with pytest.raises(UsageError, match="would replace the source"):
         plan_prep([SAMPLES / "lines"], SAMPLES / "lines", PROFILE)
+
+
+def test_a_foreign_lmdb_is_read(tmp_path: Path) -> None:
+    """As PARSeq's and OpenOCR's tools write it: original images under three keys, one label missing, one image gone."""
+    source = tmp_path / "foreign.lmdb"
+    environment = lmdb.open(str(source), map_size=1 << 24)
+    crop = np.random.default_rng(1).integers(0, 256, (64, 300, 3), dtype=np.uint8)
+    with environment.begin(write=True) as transaction:
+        transaction.put(b"num-samples", b"4")
+        for number, suffix in ((1, ".png"), (2, ".jpg"), (3, ".png")):
+            transaction.put(b"image-%09d" % number, cv2.imencode(suffix, crop[:, :, ::-1])[1].tobytes())
+        for number in (1, 2, 4):
+            transaction.put(b"label-%09d" % number, f"Tårta {number}".encode())
+    environment.close()
+    result = prep([source], tmp_path / "o.lmdb", PROFILE, on_bad="skip")
+    assert (result.read, result.kept, result.left_out) == (4, 2, {"bad-row": 1, "missing-image": 1})
+    with LineStore(tmp_path / "o.lmdb") as store:
+        assert [store.row(index).text for index in range(2)] == ["Tårta 1", "Tårta 2"]
+        assert store.image(0).shape == (32, 148, 3)
+        np.testing.assert_array_equal(store.image(0), resize_line(crop, PROFILE.geometry))
+
+
+def test_a_store_of_ours_comes_through_unchanged(tmp_path: Path) -> None:
+    source = corpus(tmp_path / "in", [{"language": "sv", "source": "d1"}, {"language": "da", "place": "p1"}])
+    first = prep([source], tmp_path / "a.lmdb", PROFILE)
+    again = prep([tmp_path / "a.lmdb"], tmp_path / "b.lmdb", PROFILE)
+    assert (again.kept, again.content_sha256) == (2, first.content_sha256)
+    data = bytearray((tmp_path / "a.lmdb" / "data.mdb").read_bytes())
+    with LineStore(tmp_path / "a.lmdb") as store:
+        pixels = store.image(1).tobytes()
+    data[data.index(pixels) + 50] ^= 1
+    (tmp_path / "a.lmdb" / "data.mdb").write_bytes(data)
+    damaged = prep([tmp_path / "a.lmdb"], tmp_path / "b.lmdb", PROFILE)
+    assert damaged.left_out == {"unreadable-image": 1}
+    assert "image-000000002 is damaged" in damaged.problem
+
+
+@pytest.mark.parametrize(("width", "decision"), [(100, "squash"), (220, "squash"), (600, "center-crop")])
+def test_auto_over_width_goes_by_the_crops(tmp_path: Path, width: int, decision: str) -> None:
+    source = corpus(tmp_path / "in", [{}, {}])
+    for index in range(2):
+        cv2.imwrite(str(source / f"{index}.png"), np.full((32, width, 3), 255, np.uint8))
+    profile = load_profile("svtrv2-1024", ["geometry.max_width=128", "geometry.over_width=auto"]).profile
+    result = prep([source], tmp_path / "o.lmdb", profile)
+    with LineStore(tmp_path / "o.lmdb") as store:
+        assert store.header.geometry.over_width == result.over_width == decision
+        assert "auto" in store.header.made["over_width"]
+        ratio = store.row(0).extra.get("squash_ratio", 1.0)
+    assert ratio == pytest.approx(max(1.0, width / 128), abs=0.01)
+    assert result.over_wide == (2 if width > 128 else 0)
