@@ -9,15 +9,19 @@ from numpy.typing import NDArray
 from nordocr_cli.artifact import contract_from_metadata
 from nordocr_cli.data.resize import normalize
 from nordocr_cli.errors import ArtifactError, MissingBackendError
+from nordocr_cli.runtime.device import Device, parse_device
 from nordocr_cli.runtime.runners import require_batch
 
+_CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+_INSTALL = "pip uninstall onnxruntime && pip install -e '.[gpu]'"
 _FLOATS: dict[str, type[np.floating[Any]]] = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 
 
 class OnnxRuntimeRunner:
     """An ONNX model in ONNX Runtime; see Runner. It takes no widths: padding is seen as white pixels.
 
-    Raises ArtifactError when the file is damaged, carries no contract, or has other inputs and outputs than its contract says.
+    Raises ArtifactError when the file is damaged, carries no contract, or has other inputs and outputs than its contract says,
+    and MissingBackendError when a GPU was asked for and is not what ONNX Runtime got.
     """
 
     backend = "onnxruntime"
@@ -31,14 +35,14 @@ class OnnxRuntimeRunner:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # errors only
         options.intra_op_num_threads = threads or 0  # 0: all cores
-        providers = _providers(device, onnxruntime.get_available_providers())
+        asked = parse_device(device)
         try:
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=providers)
+            self._session = _open_session(str(path), options, asked)
         except _errors() as error:
             raise ArtifactError(f"{path}: ONNX Runtime does not load it ({_first_line(error)}); export it again") from error
         self.name = path.name
         self.contract = contract_from_metadata(self._session.get_modelmeta().custom_metadata_map, str(path))
-        self.device = "cuda" if self._session.get_providers()[0].startswith("CUDA") else "cpu"
+        self.device = str(_device_of(self._session))
         self.precision = self.contract.precision
         self._input = _only(self._session.get_inputs(), "input", path)
         output = _only(self._session.get_outputs(), "output", path)
@@ -74,12 +78,35 @@ def _only(values: list[Any], what: str, path: Path) -> Any:
     return values[0]
 
 
-def _providers(device: str, available: list[str]) -> list[str]:
-    wants_gpu = device.startswith("cuda")
-    has_gpu = "CUDAExecutionProvider" in available
-    if wants_gpu and not has_gpu:
-        raise MissingBackendError("this ONNX Runtime has no CUDA; pip install -e '.[gpu]' on a GPU host, or use --device cpu")
-    return ["CUDAExecutionProvider", "CPUExecutionProvider"] if has_gpu and device != "cpu" else ["CPUExecutionProvider"]
+def _open_session(path: str, options: Any, asked: Device) -> Any:
+    """Open a session on the device asked for. ONNX Runtime's own fallback is off: it would take another GPU, or the CPU, and say
+    so on stdout."""
+    import onnxruntime
+
+    def session(*providers: Any) -> Any:
+        return onnxruntime.InferenceSession(path, options, providers=[*providers, _CPU], enable_fallback=0)
+
+    has_cuda = _CUDA in onnxruntime.get_available_providers()
+    if asked.kind == "cuda" and not has_cuda:
+        raise MissingBackendError(f"no GPU {asked}: this ONNX Runtime has no CUDA; {_INSTALL} on a GPU host, or --device cpu")
+    if asked.kind == "cpu" or not has_cuda:
+        return session()
+    problem = "its CUDA libraries do not load"  # then it opens the session without them and raises nothing
+    try:
+        opened = session((_CUDA, {"device_id": str(asked.index)}))
+        if asked.kind == "auto" or _device_of(opened) == asked:
+            return opened
+    except RuntimeError as error:  # the libraries load and this GPU does not answer
+        if asked.kind == "auto":
+            return session()
+        problem = _first_line(error)
+    raise MissingBackendError(f"no GPU {asked} for ONNX Runtime: {problem}; {_INSTALL} on a GPU host, or --device cpu")
+
+
+def _device_of(session: Any) -> Device:
+    if session.get_providers()[0] != _CUDA:
+        return Device("cpu")
+    return Device("cuda", int(session.get_provider_options()[_CUDA].get("device_id", 0)))
 
 
 def _first_line(error: Exception) -> str:

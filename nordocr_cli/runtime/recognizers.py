@@ -12,6 +12,7 @@ from nordocr_cli.decode.beam import BEAM_WIDTH, decode_beam
 from nordocr_cli.decode.ctc import decode_greedy
 from nordocr_cli.errors import UsageError, nearest
 from nordocr_cli.records import Recognition
+from nordocr_cli.runtime.device import parse_device
 from nordocr_cli.runtime.protocols import Image, Recognizer, Runner
 from nordocr_cli.runtime.runners import open_runner
 from nordocr_cli.runtime.tesseract import TesseractRecognizer
@@ -97,6 +98,7 @@ def open_recognizer(
             raise UsageError("tesseract: names no language; write tesseract:swe+nor, or tesseract for each line's own")
         if decoder != "greedy":
             raise UsageError("tesseract decodes by itself; --decoder beam is for the project's own networks")
+        parse_device(device)  # beside a network in bench the device may be any; it only has to be one
         return TesseractRecognizer(languages or None, threads)
     decode = partial(decode_beam, beam_width=beam_width) if decoder == "beam" else decode_greedy
     return RunnerRecognizer(open_runner(Path(spec), backend, device, threads, precision), decode=decode)

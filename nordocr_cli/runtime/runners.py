@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from nordocr_cli.artifact import find_weights
 from nordocr_cli.errors import UsageError, nearest
 from nordocr_cli.geometry import Geometry
+from nordocr_cli.runtime.device import parse_device
 from nordocr_cli.runtime.protocols import Runner
 
 BACKENDS = ("auto", "torch", "onnxruntime", "tensorrt")
@@ -36,6 +37,7 @@ def open_runner(
         raise UsageError(f"unknown backend {backend!r}: {nearest(backend, BACKENDS)}")
     if backend not in ("auto", found):
         raise UsageError(f"{path} runs on {found}, not on {backend}")
+    parse_device(device)  # a misspelt one is named before minutes of loading, and for every backend
     if precision != "fp32" and found != "torch":
         raise UsageError(f"{path}: {precision} arithmetic is an option of torch; {found} computes as the file says")
     match found:

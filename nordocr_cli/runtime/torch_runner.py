@@ -9,8 +9,9 @@ import torch
 from numpy.typing import NDArray
 
 from nordocr_cli.data.batches import normalize
-from nordocr_cli.errors import MissingBackendError, UsageError
+from nordocr_cli.errors import MissingBackendError
 from nordocr_cli.models.weights import load_model
+from nordocr_cli.runtime.device import parse_device
 from nordocr_cli.runtime.runners import require_batch
 
 
@@ -49,14 +50,12 @@ def choose_device(device: str) -> torch.device:
 
     Raises UsageError for another name and MissingBackendError when the GPU is not there.
     """
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if device == "cpu":
+    asked, gpus = parse_device(device), torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if asked.kind == "cpu" or (asked.kind == "auto" and not gpus):
         return torch.device("cpu")
-    name, _, number = device.partition(":")
-    if name != "cuda" or (number and not number.isdigit()):
-        raise UsageError(f"unknown device {device!r}; use auto, cpu, cuda or cuda:N")
-    if not torch.cuda.is_available() or int(number or 0) >= torch.cuda.device_count():
-        seen = torch.cuda.device_count()
-        raise MissingBackendError(f"no GPU {device}: torch {torch.__version__} sees {seen}; use --device cpu")
-    return torch.device(device)
+    if asked.index >= gpus:
+        raise MissingBackendError(
+            f"no GPU {asked}: torch {torch.__version__} sees {gpus}; use --device cpu, or install its CUDA build: "
+            "pip install --index-url https://download.pytorch.org/whl/cu128 torch"
+        )
+    return torch.device("cuda", asked.index)

@@ -3,6 +3,7 @@ import shutil
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 
 from nordocr_cli.artifact import METADATA_KEY
@@ -103,11 +104,56 @@ def test_wrong_backends_and_devices(tiny_checkpoint, tiny_onnx):
         open_runner(tiny_onnx, backend="onnxruntim")
     with pytest.raises(UsageError, match="runs on torch"):
         open_runner(tiny_checkpoint, backend="onnxruntime")
-    with pytest.raises(UsageError, match="unknown device 'gpu'"):
-        open_runner(tiny_checkpoint, device="gpu")
+    for name in ("gpu", "cuda:x", "cuda:", "cpu:1", ""):
+        for path in (tiny_checkpoint, tiny_onnx):
+            with pytest.raises(UsageError, match=f"unknown device '{name}'"):
+                open_runner(path, device=name)
     for path in (tiny_checkpoint, tiny_onnx):
         with pytest.raises(MissingBackendError, match="cpu"):
             open_runner(path, device="cuda:99")
+
+
+class FakeSessions:
+    """ONNX Runtime with CUDA on a machine with `gpus` of them, as far as a session's opening goes; the rest is the real one."""
+
+    def __init__(self, monkeypatch, gpus):
+        self.gpus, self.asked, real = gpus, [], onnxruntime.InferenceSession
+
+        def session(path, options, providers, enable_fallback):
+            assert not enable_fallback
+            self.asked.append(providers)
+            gpu = next((p[1]["device_id"] for p in providers if p[0] == "CUDAExecutionProvider"), None)
+            if gpu is not None and self.gpus is not None and int(gpu) >= self.gpus:
+                raise RuntimeError("CUDA failure 101: invalid device ordinal\nstack")
+            opened = real(path, options, providers=["CPUExecutionProvider"])
+            if gpu is not None and self.gpus is not None:
+                opened.get_providers = lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"]
+                opened.get_provider_options = lambda: {"CUDAExecutionProvider": {"device_id": gpu}}
+            return opened
+
+        monkeypatch.setattr(onnxruntime, "InferenceSession", session)
+        monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
+
+
+def test_onnx_runtime_gets_the_gpu_that_was_asked_for(tiny_onnx, monkeypatch):
+    sessions = FakeSessions(monkeypatch, gpus=4)
+    assert [open_runner(tiny_onnx, device=name).device for name in ("cuda:3", "cuda", "auto", "cpu")] == [
+        "cuda:3",
+        "cuda:0",
+        "cuda:0",
+        "cpu",
+    ]
+    assert sessions.asked[0] == [("CUDAExecutionProvider", {"device_id": "3"}), "CPUExecutionProvider"]
+    with pytest.raises(MissingBackendError, match=r"no GPU cuda:9.*invalid device ordinal; .*\[gpu\]"):
+        open_runner(tiny_onnx, device="cuda:9")
+
+
+@pytest.mark.parametrize(("gpus", "said"), [(0, "invalid device ordinal"), (None, "CUDA libraries do not load")])
+def test_onnx_runtime_without_a_gpu_that_works_does_not_take_the_cpu_instead(gpus, said, tiny_onnx, monkeypatch):
+    FakeSessions(monkeypatch, gpus)
+    with pytest.raises(MissingBackendError, match=said):
+        open_runner(tiny_onnx, device="cuda")
+    assert open_runner(tiny_onnx, device="auto").device == "cpu"
 
 
 @pytest.fixture

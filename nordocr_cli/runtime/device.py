@@ -1,0 +1,31 @@
+"""The name of a device, read once for every backend; torch-free."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from nordocr_cli.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Device:
+    """Where a network is asked to run. `auto` means a GPU where one works, else the CPU; `index` is which GPU."""
+
+    kind: Literal["auto", "cpu", "cuda"]
+    index: int = 0
+
+    def __str__(self) -> str:
+        return f"cuda:{self.index}" if self.kind == "cuda" else self.kind
+
+
+def parse_device(text: str) -> Device:
+    """Return the device that `auto`, `cpu`, `cuda` (the first GPU) or `cuda:N` names. Raises UsageError for anything else."""
+    match text.split(":"):
+        case ["auto"]:
+            return Device("auto")
+        case ["cpu"]:
+            return Device("cpu")
+        case ["cuda"]:
+            return Device("cuda")
+        case ["cuda", number] if number.isascii() and number.isdecimal():
+            return Device("cuda", int(number))
+    raise UsageError(f"unknown device {text!r}; use auto, cpu, cuda or cuda:N")
