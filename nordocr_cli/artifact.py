@@ -150,10 +150,10 @@ def read_contract(path: Path) -> Contract:
         case ".engine":
             sidecar = Path(f"{path}.json")
             try:
-                value = json.loads(sidecar.read_text(encoding="utf-8"))
-            except (OSError, ValueError) as error:
+                value = json.loads(sidecar.read_text(encoding="utf-8"))["contract"]
+            except (OSError, ValueError, TypeError, KeyError) as error:
                 raise ArtifactError(f"{path} has no readable sidecar {sidecar.name} ({error}); build the engine again") from error
-            return contract_from_json(value.get("contract"), str(sidecar))
+            return contract_from_json(value, str(sidecar))
     raise UsageError(f"{path}: expected weights (.safetensors), a model (.onnx) or an engine (.engine)")
 
 

@@ -56,6 +56,10 @@ def test_files_without_a_contract(tmp_path):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(ArtifactError):
             read_contract(tmp_path / name)
+    for content in ("[]", "7", '{"contract": []}', "{"):
+        (tmp_path / "a.engine.json").write_text(content)
+        with pytest.raises(ArtifactError, match=r"a\.engine"):
+            read_contract(tmp_path / "a.engine")
     with pytest.raises(UsageError, match="expected weights"):
         read_contract(tmp_path / "a.pth")
 

@@ -44,8 +44,8 @@ def build_engine(
 
     Example: nordocr build-engine --arch sm86,sm120 recognize_svtrv2_1024.onnx
     """
+    from nordocr_cli.core.build_engine import CLASSIC_NOTE, plan_engines, trt_version_of
     from nordocr_cli.core.build_engine import build_engine as run
-    from nordocr_cli.core.build_engine import plan_engines, trt_version_of
 
     console = Console(quiet=quiet, verbose=verbose, as_json=as_json)
     plans = plan_engines(
@@ -81,6 +81,7 @@ def build_engine(
         console.next("nordocr process page.png --format json --config config.json   (the pipeline's own program)")
         return
     console.note(f"built, not executed: these engines run under TensorRT-RTX {rtx.version} on the GPU named, nowhere else")
-    console.note("a host on classic TensorRT, as the Rust pipeline is, builds its own on its GPU:")
+    console.note(f"{CLASSIC_NOTE}:")
     for result in results:
-        console.next(f"nordocr build-engine --backend tensorrt --arch {result.plan.arch.name} {result.plan.onnx}")
+        if there := result.classic_tensorrt():
+            console.next(there["command"])

@@ -49,7 +49,8 @@ class ComparedLine:
 
 @dataclass(frozen=True)
 class Score:
-    """Counts of one engine over the lines that have a reference."""
+    """Counts of one engine over the lines that have a reference. As in eval's report, `edits` are those of lines whose reference
+    has characters: what is read on an empty line is a failure, and no share of any text."""
 
     engine: str
     lines: int
@@ -64,7 +65,7 @@ class Score:
 
     @property
     def cer_micro(self) -> float | None:
-        """All edits over all characters of the reference."""
+        """All edits of lines with characters over all characters of the reference."""
         return rate(self.edits, self.reference_characters)
 
     @property
@@ -108,8 +109,8 @@ def score(engine: str, lines: Sequence[ComparedLine], side: int) -> Score:
         lines=len(scored),
         exact=classes[ErrorClass.EXACT],
         space_insensitive=classes[ErrorClass.EXACT] + classes[ErrorClass.SPACE_ONLY],
-        edits=sum(e.distance for e in edits),
-        reference_characters=sum(e.reference_length for e in edits),
+        edits=sum(e.distance for e in with_characters),
+        reference_characters=sum(e.reference_length for e in with_characters),
         line_cer_sum=sum(e.distance / e.reference_length for e in with_characters),
         lines_with_characters=len(with_characters),
         unseen=sum(line.readings[side] is None for line in scored),

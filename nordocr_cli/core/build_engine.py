@@ -1,6 +1,7 @@
 """ONNX → one engine per GPU architecture, each with a sidecar that says what it is."""
 
 import platform
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from nordocr_cli.profile import Engine, Profile, load_profile, profile_from_json
 from nordocr_cli.progress import SILENT, Progress
 
 DEFAULT_PROFILE = "svtrv2-1024"
+CLASSIC_NOTE = "a host on classic TensorRT, as the Rust pipeline is, builds its own on its GPU"
 _NARROWEST_PX = 32  # the guide's least width (001-40): narrower lines are padded to it
 _WIDE_PX = 768  # from here on unfused fp32 attention takes gigabytes
 
@@ -72,7 +74,15 @@ class EngineResult:
     def to_json(self) -> dict[str, Any]:
         """Return the result as plain JSON values: the sidecar's content, and where both files are."""
         paths = {"path": str(self.plan.engine), "sidecar": str(sidecar_path(self.plan.engine))}
-        return {**paths, **self.sidecar(), "consumer_config": self.consumer_config()}
+        more = {"consumer_config": self.consumer_config(), "classic_tensorrt": self.classic_tensorrt()}
+        return {**paths, **self.sidecar(), **more}
+
+    def classic_tensorrt(self) -> dict[str, str] | None:
+        """Return what a host on classic TensorRT does instead, and the command; None where this engine is a classic one."""
+        if self.plan.backend == "tensorrt":
+            return None
+        command = ["nordocr", "build-engine", "--backend", "tensorrt", "--arch", self.plan.arch.name, str(self.plan.onnx)]
+        return {"note": CLASSIC_NOTE, "command": shlex.join(command)}
 
     def consumer_config(self) -> dict[str, Any] | None:
         """Return the keys of the Rust pipeline's `--config` JSON that name this engine; None for RTX, which it cannot load."""
@@ -287,7 +297,14 @@ def _find_onnx(plan: EnginePlan, progress: Progress) -> OnnxFile:
     half = inspect_onnx(sibling)
     if half.precision != "fp16":
         raise ArtifactError(f"{sibling} is named fp16 and is {half.precision}; export it again with --precision fp16")
-    if given and half.contract.parent_sha256 != given.contract.parent_sha256:
-        raise ArtifactError(f"{sibling.name} and {path.name} come from different weights; export both again")
+    if given and (differ := _differences(half.contract, given.contract)):
+        raise ArtifactError(f"{sibling.name} is not the fp16 form of {path.name} (they differ in {differ}); export both again")
     progress.note(f"fp16: building from {sibling}")
     return half
+
+
+def _differences(half: Contract, full: Contract) -> str:
+    """Name the entries in which two contracts differ, the precision aside."""
+    found, wanted = half.to_json(), full.to_json()
+    differing = [key for key in found if key != "precision" and found[key] != wanted[key]]
+    return ", ".join({"parent_sha256": "weights", "output_activation": "output activation"}.get(key, key) for key in differing)

@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from nordocr_cli.deploy.engine_file import INSTALL
+
 _LIBRARIES = (
     ("torch", True, "pip install -e ."),
     ("opencv-python-headless", True, "pip install -e ."),
@@ -18,8 +20,7 @@ _LIBRARIES = (
     ("onnx", True, "pip install -e ."),
     ("onnxruntime", True, "pip install -e ."),
     ("onnxsim", True, "pip install -e ."),
-    ("tensorrt-rtx", False, "pip install -e '.[rtx]' to build engines without a GPU"),
-    ("tensorrt", False, "pip install -e '.[tensorrt]' on a GPU host, for classic engines"),
+    *((backend, False, install) for backend, install in INSTALL.items()),
 )
 
 

@@ -17,17 +17,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from nordocr_cli.deploy.engine_file import Backend
+from nordocr_cli.deploy.engine_file import INSTALL, MODULES, Backend
 from nordocr_cli.deploy.gpu_arch import ARCHES, GpuArch, local_arch
 from nordocr_cli.errors import ArtifactError, Interrupted, MissingBackendError, UsageError, nearest
 from nordocr_cli.profile import Engine
 from nordocr_cli.progress import SILENT, Progress
 
-_MODULES: dict[Backend, str] = {"tensorrt-rtx": "tensorrt_rtx", "tensorrt": "tensorrt"}
-_INSTALL: dict[Backend, str] = {
-    "tensorrt-rtx": 'pip install "nordocr-cli[rtx]" (builds for sm75 to sm121 without a GPU)',
-    "tensorrt": 'pip install "nordocr-cli[tensorrt]" on the GPU host (it downloads from pypi.nvidia.com)',
-}
 # Without a driver TensorRT-RTX ends every complaint with this; it needs no driver, so it is never the reason.
 _NOISE = re.compile(r"catchCudaError|CUDA driver version is insufficient|CUDA initialization failure|Error reading CUDA GPU")
 _MEMORY = re.compile(r"Total (Activation|Weights) Memory: (\d+) bytes")
@@ -85,7 +80,7 @@ def choose_backend(asked: str, arch: GpuArch) -> Backend:
 def require_backend(backend: Backend, arch: GpuArch) -> ModuleType:
     """Import the backend's library. Raises MissingBackendError when it, its GPU, or a recent enough release is missing."""
     if not _installed(backend):
-        raise MissingBackendError(f"{_MODULES[backend]} is not installed: {_INSTALL[backend]}")
+        raise MissingBackendError(f"{MODULES[backend]} is not installed: {INSTALL[backend]}")
     if backend == "tensorrt" and (here := local_arch()) != arch:
         found = f"this machine's is {here}" if here else "no NVIDIA driver answers on this machine"
         raise MissingBackendError(
@@ -93,9 +88,9 @@ def require_backend(backend: Backend, arch: GpuArch) -> ModuleType:
             "Run this on that host, or use --backend rtx where the run time is TensorRT-RTX"
         )
     try:
-        library = importlib.import_module(_MODULES[backend])
+        library = importlib.import_module(MODULES[backend])
     except (ImportError, OSError) as error:
-        raise MissingBackendError(f"{_MODULES[backend]} does not load ({error}): {_INSTALL[backend]}") from error
+        raise MissingBackendError(f"{MODULES[backend]} does not load ({error}): {INSTALL[backend]}") from error
     require_release(library, backend, arch)
     return library
 
@@ -112,7 +107,7 @@ def require_release(library: ModuleType, backend: Backend, arch: GpuArch) -> Non
 
 
 def _installed(backend: Backend) -> bool:
-    return importlib.util.find_spec(_MODULES[backend]) is not None
+    return importlib.util.find_spec(MODULES[backend]) is not None
 
 
 def build(trt: ModuleType, onnx: Path, ranges: Engine, arch: GpuArch, progress: Progress = SILENT) -> Built:

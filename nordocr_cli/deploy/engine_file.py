@@ -17,6 +17,12 @@ from nordocr_cli.profile import Profile
 
 Backend = Literal["tensorrt-rtx", "tensorrt"]
 
+# Each backend's Python module and what installs it.
+MODULES: dict[Backend, str] = {"tensorrt-rtx": "tensorrt_rtx", "tensorrt": "tensorrt"}
+INSTALL: dict[Backend, str] = {
+    "tensorrt-rtx": "pip install -e '.[rtx]' (builds for sm75 to sm121 without a GPU)",
+    "tensorrt": "pip install -e '.[tensorrt]' on the GPU host (it downloads from pypi.nvidia.com)",
+}
 HEADER_BYTES = 64
 SIDECAR_SCHEMA = 1
 _MAGICS: dict[bytes, Backend] = {b"vtrt": "tensorrt-rtx", b"ftrt": "tensorrt"}

@@ -10,11 +10,9 @@ from pathlib import Path
 from typing import NoReturn
 
 from nordocr_cli.artifact import Contract, contract_from_json
-from nordocr_cli.deploy.engine_file import read_sidecar, sidecar_path
+from nordocr_cli.deploy.engine_file import INSTALL, MODULES, Backend, read_sidecar, sidecar_path
 from nordocr_cli.deploy.gpu_arch import local_arch
 from nordocr_cli.errors import ArtifactError, MissingBackendError, UsageError
-
-_LIBRARY = {"tensorrt": ("tensorrt", "pip install -e '.[tensorrt]'"), "tensorrt-rtx": ("tensorrt_rtx", "pip install -e '.[rtx]'")}
 
 
 @dataclass(frozen=True)
@@ -23,7 +21,7 @@ class VerifiedEngine:
 
     path: Path
     contract: Contract
-    backend: str
+    backend: Backend
     version: str
     arch: str
 
@@ -38,13 +36,16 @@ def verify_engine(path: Path) -> VerifiedEngine:
         raise UsageError(f"no engine {path}")
     value, what = read_sidecar(path), str(sidecar_path(path))
     contract = contract_from_json(value.get("contract"), what)
+    backend: Backend
+    match value.get("backend"):
+        case "tensorrt-rtx" | "tensorrt" as backend:
+            pass
+        case unknown:
+            raise ArtifactError(f"{what}: unknown backend {unknown!r}; build the engine again")
     try:
-        engine = VerifiedEngine(path, contract, str(value["backend"]), str(value["version"]), str(value["arch"]))
+        return VerifiedEngine(path, contract, backend, str(value["version"]), str(value["arch"]))
     except KeyError as error:
         raise ArtifactError(f"{what} has no {error}; build the engine again") from None
-    if engine.backend not in _LIBRARY:
-        raise ArtifactError(f"{what}: unknown backend {engine.backend!r}")
-    return engine
 
 
 def open_engine(path: Path) -> NoReturn:
@@ -54,9 +55,8 @@ def open_engine(path: Path) -> NoReturn:
     and with the engine that this GPU needs when this one was built for another.
     """
     engine = verify_engine(path)
-    module, install = _LIBRARY[engine.backend]
-    if importlib.util.find_spec(module) is None:
-        raise MissingBackendError(f"{path} needs {engine.backend} {engine.version}: {install}")
+    if importlib.util.find_spec(MODULES[engine.backend]) is None:
+        raise MissingBackendError(f"{path} needs {engine.backend} {engine.version}: {INSTALL[engine.backend]}")
     here = local_arch()
     if here is None:
         raise MissingBackendError(

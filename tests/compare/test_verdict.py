@@ -1,8 +1,9 @@
 import pytest
 
 from nordocr_cli.compare.verdict import ComparedLine, Verdict, score
+from nordocr_cli.metrics.report import build_report
 from nordocr_cli.metrics.taxonomy import FAILURES
-from nordocr_cli.records import Box
+from nordocr_cli.records import Box, LineResult
 
 BOX = Box(0, 0, 100, 20)
 
@@ -29,6 +30,15 @@ def test_counts():
     assert a.edits == 5 + 2 + 0 + 1
     assert a.cer_micro == pytest.approx(8 / (26 + 9 + 14 + 1))
     assert a.cer_macro == pytest.approx((5 / 26 + 2 / 9 + 0 + 1) / 4)
+
+
+def test_what_is_read_on_empty_lines_is_a_failure_and_no_character_error():
+    """The same lines give the same CER as in eval's report."""
+    lines = (line("abcd", "abcx", "abcd"), line("", "zzzz", ""))
+    found = score("", lines, 0)
+    report = build_report([LineResult("1", "abcd", "abcx"), LineResult("2", "", "zzzz")], intervals=False)
+    assert (found.exact, found.lines, found.edits) == (0, 2, 1)
+    assert found.cer_micro == report.total.rates()["cer"] == 0.25
 
 
 def test_classes_partition_the_failures_and_outcomes_the_lines():

@@ -79,7 +79,15 @@ def test_an_fp16_form_of_other_weights_is_refused(model, tiny_checkpoint, tmp_pa
     save_weights(tmp_path / "w.safetensors", {key: tensor * 1.01 for key, tensor in state.items()}, contract)
     export(plan_export(tmp_path / "w.safetensors", model.with_name("model.fp16.onnx"), precision="fp16", max_width=128))
     (plan,) = plan_engines(["sm86"], model)
-    with pytest.raises(ArtifactError, match="come from different weights"):
+    with pytest.raises(ArtifactError, match=r"is not the fp16 form of model\.onnx \(they differ in geometry, weights\)"):
+        build_engine(plan)
+
+
+def test_an_fp16_form_of_the_same_weights_with_another_output_is_refused(model, tiny_checkpoint):
+    other = model.with_name("model.fp16.onnx")
+    export(plan_export(tiny_checkpoint, other, precision="fp16", max_width=128, output_activation="softmax"))
+    (plan,) = plan_engines(["sm86"], model)
+    with pytest.raises(ArtifactError, match=r"they differ in geometry, output activation\); export both again"):
         build_engine(plan)
 
 
@@ -151,4 +159,8 @@ def test_the_last_lines_name_the_command_for_classic_tensorrt(model):
     done = CliRunner().invoke(app, ["build-engine", "--arch", "sm120", str(model)])
     assert done.exit_code == 0
     assert "built, not executed" in done.stderr
-    assert done.stderr.splitlines()[-1] == f"next: nordocr build-engine --backend tensorrt --arch sm120 {model}"
+    command = f"nordocr build-engine --backend tensorrt --arch sm120 {model}"
+    assert done.stderr.splitlines()[-1] == f"next: {command}"
+    (result,) = json.loads(CliRunner().invoke(app, ["build-engine", "--arch", "sm120", str(model), "--json"]).stdout)
+    assert result["classic_tensorrt"]["command"] == command
+    assert "builds its own on its GPU" in result["classic_tensorrt"]["note"]
