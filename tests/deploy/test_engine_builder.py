@@ -83,7 +83,7 @@ def test_backends(monkeypatch):
     assert choose_backend("auto", find_arch("sm86")) == "tensorrt-rtx"
     with pytest.raises(MissingBackendError, match=r"pip install -e '\.\[rtx\]'"):
         require_backend("tensorrt-rtx", find_arch("sm86"))
-    with pytest.raises(MissingBackendError, match=r'pip install "nordocr-cli\[tensorrt\]"'):
+    with pytest.raises(MissingBackendError, match=r"pip install -e '\.\[tensorrt\]'"):
         require_backend("tensorrt", find_arch("sm86"))
 
 
