@@ -34,6 +34,8 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say only warnings an
 Verbose = Annotated[int, typer.Option("--verbose", "-v", count=True, help="Say more. Repeatable.")]
 Device = Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda[:N]", help="Where the network runs.")]
 Threads = Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads. Default: all cores.")]
+Bf16 = Annotated[bool, typer.Option("--bf16", help="Let torch compute in bf16: faster, logits differ by 0.01.")]
+Decoder = Annotated[str, typer.Option("--decoder", metavar="greedy|beam", help="Best path, or best text.")]
 Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Seed of everything random.")]
 
 

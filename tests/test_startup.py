@@ -3,9 +3,12 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+DOCUMENT = Path(__file__).parents[1] / "samples" / "doc"
+TIFF, TRUTH = str(DOCUMENT / "dev_doc.tif"), str(DOCUMENT / "dev_doc.json")
 HEAVY = ("torch", "cv2", "onnx", "onnxruntime", "onnxsim", "lmdb", "tensorrt_rtx", "matplotlib", "PIL")
 PROBE = """
 import sys, json
@@ -40,6 +43,9 @@ def run(*args):
         ("train", "--profile", "svtrv2-1024", "--dry-run"),
         ("build-engine", "--arch", "sm120", "--dry-run"),
         ("prep", ".", "-o", "x.lmdb", "--help"),
+        ("bench", "tesseract", "--doc", TIFF, "--regions", TRUTH, "--dry-run"),
+        ("predict", TIFF, "-m", "tesseract:swe", "--regions", TRUTH, "--dry-run"),
+        ("compare3way", TIFF, "--svtrv2", TRUTH, "--tess", TRUTH, "--truth", TRUTH, "--dry-run"),
     ],
 )
 def test_nothing_heavy_is_imported(args):

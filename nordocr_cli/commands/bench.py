@@ -20,7 +20,7 @@ def bench(
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Read only so many lines, evenly spread.")] = None,
     device: options.Device = "auto",
     threads: options.Threads = None,
-    bf16: Annotated[bool, typer.Option("--bf16", help="Let torch compute in bf16: faster, logits differ by 0.01.")] = False,
+    bf16: options.Bf16 = False,
     as_json: options.Json = False,
     dry_run: options.DryRun = False,
     quiet: options.Quiet = False,
@@ -32,14 +32,14 @@ def bench(
 
     Example: nordocr bench runs/demo model.onnx tesseract --doc doc.tif --regions doc.json -o bench.json
     """
-    console = Console(quiet=quiet, verbose=verbose, as_json=as_json)
-    if dry_run:
-        source = {"lines": lines, "doc": doc, "regions": regions, "output": output, "limit": limit, "threads": threads}
-        plan = {"models": models} | {key: str(value) for key, value in source.items() if value is not None}
-        options.show_plan(console, plan | {"rounds": rounds, "single_lines": single_lines})
-        return
     from nordocr_cli.core import bench as core
 
+    console = Console(quiet=quiet, verbose=verbose, as_json=as_json)
+    if dry_run:
+        asked = {"output": str(output) if output else None, "limit": limit, "threads": threads}
+        plan = core.plan_bench(models, lines, doc, regions, device) | {k: v for k, v in asked.items() if v is not None}
+        options.show_plan(console, plan | {"rounds": rounds, "single_lines": single_lines})
+        return
     result = core.bench(
         models,
         lines=lines,

@@ -42,9 +42,8 @@ def compare3way(
         vlm_cache = (output.parent if output else Path()) / f"{document.stem}.vlm.jsonl"
     referee = core.Referee(truth, vlm_cache, vlm_model, server)
     if dry_run:
-        paths = {"document": document, "svtrv2": svtrv2, "tess": tess, "truth": truth, "answers": vlm_cache, "output": output}
-        plan = {key: str(path) for key, path in paths.items() if path}
-        options.show_plan(console, plan | {"asks": f"{vlm_model} at {vlm_url}" if vlm_url else "nobody"})
+        plan = core.plan_compare3way(document, svtrv2, tess, referee)
+        options.show_plan(console, plan | ({"output": str(output)} if output else {}))
         return
     comparison = core.compare3way(document, svtrv2, tess, referee, output=output, progress=console)
     if as_json:

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -21,7 +21,7 @@ def predict(
         str | None, typer.Option("--format", metavar="text|json|jsonl|tsv|alto|hocr", help="Form of the result. Default: text.")
     ] = None,
     output: options.OptionalOutput = None,
-    decoder: Annotated[str, typer.Option("--decoder", metavar="greedy|beam", help="Best path, or best text.")] = "greedy",
+    decoder: options.Decoder = "greedy",
     beam_width: Annotated[int, typer.Option("--beam-width", min=1, help="Texts that --decoder beam keeps.")] = 10,
     wide: Annotated[
         str, typer.Option("--wide", metavar="split|squash", help="What is done with lines wider than the model takes.")
@@ -29,7 +29,7 @@ def predict(
     language: Annotated[str, typer.Option("--language", help="Language of the lines, for Tesseract: sv, no, da, is.")] = "",
     device: options.Device = "auto",
     threads: options.Threads = None,
-    bf16: Annotated[bool, typer.Option("--bf16", help="Let torch compute in bf16: faster, logits differ by 0.01.")] = False,
+    bf16: options.Bf16 = False,
     as_json: options.Json = False,
     as_jsonl: Annotated[bool, typer.Option("--jsonl", help="Write one JSON object a line of text to stdout.")] = False,
     dry_run: options.DryRun = False,
@@ -43,29 +43,30 @@ def predict(
 
     Example: nordocr predict line.png --model runs/demo
     """
-    from nordocr_cli.core.predict import predict as run
-    from nordocr_cli.core.predict import require_format
+    from nordocr_cli.core import predict as core
 
     asked = {name for name, given in (("json", as_json), ("jsonl", as_jsonl), (kind or "", kind is not None)) if given}
     if len(asked) > 1:
         raise UsageError(f"{' and '.join(sorted(asked))} are shapes of the same result; choose one")
-    kind = require_format(asked.pop() if asked else "text")
+    kind = core.require_format(asked.pop() if asked else "text")
     if kind == "alto" and (len(inputs) > 1 or inputs[0].is_dir()):
         raise UsageError("an ALTO file describes one image or document; use --format hocr, jsonl or tsv for many")
+    precision: Literal["fp32", "bf16"] = "bf16" if bf16 else "fp32"
     console = Console(quiet=quiet, verbose=verbose, as_json=as_json)
     if dry_run:
-        named = {"regions": regions, "output": output}
-        plan = {"inputs": [str(path) for path in inputs], "model": model, "device": device, "format": kind}
-        plan |= {key: str(path) for key, path in named.items() if path} | {"decoder": decoder, "wide": wide}
-        options.show_plan(console, plan)
+        written = {"format": kind} | ({"output": str(output)} if output else {})
+        plan = core.plan_predict(
+            inputs, model, regions=regions, device=device, precision=precision, decoder=decoder, beam_width=beam_width, wide=wide
+        )
+        options.show_plan(console, plan | written)
         return
-    prediction = run(
+    prediction = core.predict(
         inputs,
         model,
         regions=regions,
         device=device,
         threads=threads,
-        precision="bf16" if bf16 else "fp32",
+        precision=precision,
         language=language,
         decoder=decoder,
         beam_width=beam_width,

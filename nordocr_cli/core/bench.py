@@ -7,13 +7,17 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, Literal
 
+from nordocr_cli.artifact import read_contract
 from nordocr_cli.atomic import write_json
+from nordocr_cli.core.fit import require_fit
 from nordocr_cli.data.layouts import read_layout
 from nordocr_cli.data.result_json import write_result
 from nordocr_cli.errors import DataError, MissingBackendError, UsageError
 from nordocr_cli.metrics.text import canonical
 from nordocr_cli.progress import SILENT, Progress
 from nordocr_cli.records import Page, Recognition, Region
+from nordocr_cli.runtime.device import parse_device
+from nordocr_cli.runtime.specs import parse_spec
 
 if TYPE_CHECKING:
     from nordocr_cli.runtime.protocols import Image, Recognizer
@@ -68,6 +72,33 @@ class BenchResult:
         return {"schema": SCHEMA, **asdict(self), "written": [str(path) for path in self.written]}
 
 
+def plan_bench(
+    models: Sequence[str],
+    lines: Path | None = None,
+    document: Path | None = None,
+    regions: Path | None = None,
+    device: str = "auto",
+) -> dict[str, Any]:
+    """Return what `bench` would do; no image and no network is opened.
+
+    Raises UsageError for a wrong combination, an unknown device, and a model or file that is not there, DataError for damaged
+    regions.
+    """
+    if (lines is None) == (document is None) or (document is None) != (regions is None):
+        raise UsageError("give --lines STORE, or --doc PAGES with --regions JSON")
+    parse_device(device)
+    plan: dict[str, Any] = {"models": {model: parse_spec(model).backend for model in models}, "device": device}
+    if lines:
+        if not lines.exists():
+            raise UsageError(f"no line store {lines}")
+        return plan | {"lines": str(lines)}
+    assert document is not None
+    assert regions is not None
+    if not document.is_file():
+        raise UsageError(f"no document {document}")
+    return plan | {"doc": str(document), "regions": str(regions), "regions_read": read_layout(regions).num_regions}
+
+
 def bench(
     models: Sequence[str],
     *,
@@ -87,13 +118,15 @@ def bench(
 
     A model whose backend is missing is skipped with a warning, unless it is the only one. Of a document, each recognizer's
     readings are written beside `output` in the consumer's shape: svtrv2_result.json for the first network,
-    tess_result.json for Tesseract. `limit` takes so many lines, evenly spread. Raises UsageError for a wrong combination,
-    MissingBackendError when no model can run here, and what reading lines and models raises.
+    tess_result.json for Tesseract. `limit` takes so many lines, evenly spread. Raises what plan_bench raises, ArtifactError for
+    a store that was not made for a model, MissingBackendError when no model can run here, and what reading lines and models
+    raises.
     """
     from nordocr_cli.runtime.recognizers import RunnerRecognizer
     from nordocr_cli.runtime.stopwatch import environment, time_side_by_side
 
-    source = _read_lines(lines, document, regions, limit)
+    plan_bench(models, lines, document, regions, device)
+    source = _read_lines(models, lines, document, regions, limit, progress)
     recognizers, loads, skipped = _open(models, device, threads, precision, progress)
     laps = time_side_by_side(
         recognizers, source.crops, source.languages, rounds=rounds, single_lines=single_lines, progress=progress
@@ -137,8 +170,8 @@ def _open(
     for spec in models:
         began = time.perf_counter()
         try:
-            of_torch = Path(spec).is_dir() or Path(spec).suffix == ".safetensors"
-            opened.append(open_recognizer(spec, device=device, threads=threads, precision=precision if of_torch else "fp32"))
+            fits = precision if parse_spec(spec).backend == "torch" else "fp32"
+            opened.append(open_recognizer(spec, device=device, threads=threads, precision=fits))
             loads.append(time.perf_counter() - began)
         except MissingBackendError as error:
             if len(models) == 1:
@@ -150,13 +183,16 @@ def _open(
     return opened, loads, skipped
 
 
-def _read_lines(lines: Path | None, document: Path | None, regions: Path | None, limit: int | None) -> Lines:
-    if (lines is None) == (document is None) or (document is None) != (regions is None):
-        raise UsageError("give --lines STORE, or --doc PAGES with --regions JSON")
+def _read_lines(
+    models: Sequence[str], lines: Path | None, document: Path | None, regions: Path | None, limit: int | None, progress: Progress
+) -> Lines:
     if lines:
         from nordocr_cli.data.store import LineStore
 
         with LineStore(lines) as store:
+            for model in models:
+                if path := parse_spec(model).path:
+                    require_fit(store, read_contract(path), model, progress)
             chosen = _spread(len(store), limit)
             rows = [store.row(i) for i in chosen]
             crops = [store.image(i) for i in chosen]

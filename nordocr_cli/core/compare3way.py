@@ -48,6 +48,22 @@ class Comparison:
         return {**self.verdict.to_json(), "inputs": self.inputs, "vlm_prompt": self.prompt}
 
 
+def plan_compare3way(document: Path, first: Path, second: Path, referee: Referee) -> dict[str, Any]:
+    """Return what `compare3way` would do; no page is decoded and nobody is asked.
+
+    Raises UsageError for a missing file, DataError for readings or regions that are damaged.
+    """
+    if not document.is_file():
+        raise UsageError(f"no document {document}")
+    if referee.answers and not referee.server and not referee.answers.is_file():
+        raise UsageError(f"no recorded answers {referee.answers}, and no --vlm-url to ask for them")
+    sides = {"svtrv2": first, "tess": second} | ({"truth": referee.truth} if referee.truth else {})
+    lines = {side: read_layout(path).num_regions for side, path in sides.items()}
+    paths = {"document": document, **sides} | ({"answers": referee.answers} if referee.answers else {})
+    asked = f"{referee.server.model} at {referee.server.url}" if referee.server else "nobody"
+    return {key: str(path) for key, path in paths.items()} | {"lines": lines, "asks": asked}
+
+
 def compare3way(
     document: Path,
     first: Path,
@@ -65,6 +81,7 @@ def compare3way(
     """
     from nordocr_cli.data.documents import read_pages
 
+    plan_compare3way(document, first, second, referee)
     pages = read_pages(document)
     layouts = {"first": read_layout(first), "second": read_layout(second)}
     sources = {"document": document, "first": first, "second": second}

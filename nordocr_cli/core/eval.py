@@ -2,7 +2,7 @@
 
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_args
@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 from nordocr_cli import __version__, atomic
 from nordocr_cli.artifact import Contract, find_weights, read_contract
 from nordocr_cli.charset import CHARSETS, Charset
-from nordocr_cli.errors import ArtifactError, DataError, UsageError, nearest
+from nordocr_cli.core.fit import require_fit
+from nordocr_cli.errors import DataError, UsageError, nearest
 from nordocr_cli.progress import SILENT, Progress
 from nordocr_cli.records import LineResult, LineRow
+from nordocr_cli.runtime.specs import parse_spec
 
 if TYPE_CHECKING:
     from nordocr_cli.data.manifest_lines import ManifestLines
@@ -29,11 +31,6 @@ SCHEMA = "nordocr.eval/1"
 BATCH_SIZE = 256
 CHECKED_LINES = 100  # by check_batches
 CROPS = 500  # lines of the HTML page that get their picture
-
-# What may differ between a store and the network that reads it: the network pads and normalizes by itself, and widths and
-# resampling change how well a line can be read, not what it says.
-_ONLY_WARNED = ("max_width", "over_width", "resampler")
-_NETWORKS_OWN = ("pad_value", "normalization")
 
 
 @dataclass(frozen=True)
@@ -188,6 +185,8 @@ def evaluate(
             rows = [lines.row(i) for i in range(len(lines))]
             if not rows:
                 raise DataError(f"{store_path} holds no lines")
+            if subset_key:
+                _require_key(subset_key, (row.to_json() for row in rows), store_path)
             subset_key = subset_key or _choose_subset_key(rows)
             store = _store_identity(lines)
             expected = [_expected(row, lines, i, subset_key) for i, row in enumerate(rows)]
@@ -196,7 +195,7 @@ def evaluate(
                 results, identity, matching = _match(model, rows, expected, progress)
             else:
                 if contract is not None:
-                    _require_fit(lines, contract, model, progress)
+                    require_fit(lines, contract, model, progress)
                     charset = contract.charset
                 if recognizer is None:
                     from nordocr_cli.runtime.recognizers import open_recognizer
@@ -228,14 +227,11 @@ def evaluate(
 def _kind_of(model: str) -> str:
     """`tesseract`, `recorded` or `model`."""
     path = Path(model)
-    if model.partition(":")[0] == "tesseract" and not path.exists():
-        return "tesseract"
     if path.suffix in (".jsonl", ".json") or ((path / "eval.json").is_file() and not (path / "best.safetensors").is_file()):
         if not path.exists():
             raise UsageError(f"no recorded result {path}")
         return "recorded"
-    find_weights(path)
-    return "model"
+    return "tesseract" if parse_spec(model).path is None else "model"
 
 
 def parse_resampler(name: str) -> "Resampler":
@@ -280,6 +276,16 @@ def _choose_subset_key(rows: Sequence[LineRow]) -> str:
     return "subset"
 
 
+def _require_key(key: str, rows: Iterable[Mapping[str, Any]], where: Path) -> None:
+    """Raise UsageError, with the nearest key, when not one row has a value for `key`."""
+    known: set[str] = set()
+    for row in rows:
+        if row.get(key):
+            return
+        known |= {name for name, value in row.items() if value}
+    raise UsageError(f"--by {key!r}: no line of {where} has it; {nearest(key, known - {key})}")
+
+
 def _expected(row: LineRow, lines: "LineStore | ManifestLines", index: int, subset_key: str) -> LineResult:
     """The line as the store knows it, nothing read yet."""
     return LineResult(
@@ -301,38 +307,6 @@ def _known_charset(lines: "LineStore | ManifestLines") -> Charset | None:
         return None
     known = CHARSETS.get(lines.header.charset_name)
     return known if known and known.sha256 == lines.header.charset_sha256 else None
-
-
-def _require_fit(lines: "LineStore | ManifestLines", contract: Contract, model: str, progress: Progress) -> None:
-    """Refuse a network that cannot read the store; warn where it can but does not get the lines that it was made for."""
-    from nordocr_cli.data.manifest_lines import ManifestLines
-
-    if not isinstance(lines, ManifestLines):
-        _require_store_fit(lines, contract, model, progress)
-    if contract.trained_widths and (beyond := int((lines.widths > contract.trained_widths[1]).sum())):
-        progress.warn(
-            f"{beyond} lines are wider than {contract.trained_widths[1]} px, the widest in {model}'s training; see the widths"
-        )
-
-
-def _require_store_fit(lines: "LineStore", contract: Contract, model: str, progress: Progress) -> None:
-    header = lines.header
-    if contract.charset.sha256 != header.charset_sha256:
-        raise ArtifactError(
-            f"{model} writes charset {contract.charset.name!r} ({contract.charset.sha256[:12]}…), {lines.path} was made for "
-            f"{header.charset_name!r} ({header.charset_sha256[:12]}…); make a store with `nordocr prep` and the model's profile"
-        )
-    conflicts = header.geometry.conflicts(contract.geometry, ignore=(*_ONLY_WARNED, *_NETWORKS_OWN))
-    if conflicts:
-        raise ArtifactError(
-            f"{lines.path} does not fit {model} (store / model): {'; '.join(conflicts)}; make a store with the model's profile"
-        )
-    warned = header.geometry.conflicts(contract.geometry, ignore=("height", "width_multiple", "stride", *_NETWORKS_OWN))
-    if warned:
-        limit = contract.geometry.max_width
-        narrowed = int((lines.widths > limit).sum())
-        squashed = f"; {narrowed} lines are wider than {limit} px and squashed once more" if narrowed else ""
-        progress.warn(f"{lines.path} was made otherwise than {model} was trained (store / model): {'; '.join(warned)}{squashed}")
 
 
 def _read(
@@ -385,8 +359,11 @@ def _recorded_alone(model: str, subset_key: str) -> tuple[list[LineResult], dict
     from nordocr_cli.metrics.recorded import find_recorded, read_recorded
 
     path = find_recorded(Path(model))
+    recorded = read_recorded(path, subset_key or "subset")
+    if subset_key and not any(line.result.subset for line in recorded):
+        written = path.read_text(encoding="utf-8-sig").split("\n")
+        _require_key(subset_key, (json.loads(line) for line in written if line.strip()), path)
     subset_key = subset_key or "subset"
-    recorded = read_recorded(path, subset_key)
     if without := [line.where for line in recorded if not line.has_reference]:
         raise DataError(f"{without[0]} (and {len(without) - 1} more) has no reference; name the line store that has it")
     return [line.result for line in recorded], _recorded_identity(path), subset_key

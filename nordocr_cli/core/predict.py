@@ -4,11 +4,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from nordocr_cli.data.layouts import read_layout
 from nordocr_cli.errors import DataError, UsageError, nearest
 from nordocr_cli.progress import SILENT, Progress
 from nordocr_cli.records import Box, Recognition
+from nordocr_cli.runtime.device import parse_device
+from nordocr_cli.runtime.specs import parse_spec, require_options
 
 if TYPE_CHECKING:
     from nordocr_cli.data.documents import Document
@@ -69,6 +72,37 @@ def require_format(kind: str) -> str:
     return kind
 
 
+def plan_predict(
+    inputs: Sequence[Path],
+    model: str,
+    *,
+    regions: Path | None = None,
+    device: str = "auto",
+    precision: str = "fp32",
+    decoder: str = "greedy",
+    beam_width: int = 10,
+    wide: str = "split",
+) -> dict[str, Any]:
+    """Return what `predict` would do; no image and no network is opened.
+
+    Raises UsageError for options that do not go together, an unknown name and what is not there, DataError for damaged regions.
+    """
+    if wide not in get_args(Wide):
+        raise UsageError(f"--wide {wide!r}: {nearest(wide, get_args(Wide))}")
+    if regions and len(inputs) != 1:
+        raise UsageError(f"--regions belongs to one document, {len(inputs)} inputs were given")
+    parse_device(device)
+    spec = parse_spec(model)
+    require_options(spec, precision, decoder)
+    for path in inputs:
+        if not (path.is_file() if regions else path.exists()):
+            raise UsageError(f"no {'document' if regions else 'image or folder'} {path}")
+    plan: dict[str, Any] = {"inputs": [str(path) for path in inputs], "model": model, "backend": spec.backend, "device": device}
+    plan |= {"precision": precision, "decoder": decoder, "wide": wide}
+    plan |= {"beam_width": beam_width} if decoder == "beam" else {}
+    return plan | ({"regions": str(regions), "lines": read_layout(regions).num_regions} if regions else {})
+
+
 def predict(
     inputs: Sequence[Path],
     model: str,
@@ -91,14 +125,10 @@ def predict(
     images or has pages without regions, DataError for a damaged document or layout, and what opening the model raises.
     """
     from nordocr_cli.data.documents import read_pages
-    from nordocr_cli.data.layouts import read_layout
     from nordocr_cli.runtime.recognizers import RunnerRecognizer, open_recognizer
     from nordocr_cli.runtime.wide_lines import WideLines
 
-    if wide not in get_args(Wide):
-        raise UsageError(f"--wide {wide!r}: {nearest(wide, get_args(Wide))}")
-    if regions and len(inputs) != 1:
-        raise UsageError(f"--regions belongs to one document, {len(inputs)} inputs were given")
+    plan_predict(inputs, model, regions=regions, device=device, precision=precision, decoder=decoder, wide=wide)
     files = None if regions else find_images(inputs)
     recognizer: Recognizer = open_recognizer(
         model, device=device, threads=threads, precision=precision, decoder=decoder, beam_width=beam_width

@@ -10,18 +10,18 @@ import numpy as np
 from nordocr_cli.data.resize import pad_batch, resize_line
 from nordocr_cli.decode.beam import BEAM_WIDTH, decode_beam
 from nordocr_cli.decode.ctc import decode_greedy
-from nordocr_cli.errors import UsageError, nearest
+from nordocr_cli.errors import UsageError
 from nordocr_cli.records import Recognition
 from nordocr_cli.runtime.device import parse_device
 from nordocr_cli.runtime.protocols import Image, Recognizer, Runner
 from nordocr_cli.runtime.runners import open_runner
+from nordocr_cli.runtime.specs import parse_spec, require_options
 from nordocr_cli.runtime.tesseract import TesseractRecognizer
 
 # Widest padded batch: lines times batch width, in columns of pixels. 16 lines of 1024 px, or 64 of 256.
 MAX_BATCH_COLUMNS = 16_384
 _A_FEW = 7  # with one of 1792 px they still make one batch
 
-DECODERS = ("greedy", "beam")
 Decoder = Callable[..., list[Recognition]]  # decode_greedy, or whatever takes and gives the same
 
 
@@ -88,20 +88,15 @@ def open_recognizer(
     `decoder` is `greedy`, or `beam` for a CTC prefix beam search that keeps `beam_width` texts. Raises UsageError for another
     one and for a decoder of Tesseract's, and what open_runner and TesseractRecognizer raise.
     """
-    if decoder not in DECODERS:
-        raise UsageError(f"unknown decoder {decoder!r}: {nearest(decoder, DECODERS)}")
     if beam_width < 1:
         raise UsageError(f"a beam of {beam_width} texts reads nothing; the usual width is {BEAM_WIDTH}")
-    name, colon, languages = str(spec).partition(":")
-    if name == "tesseract" and not Path(spec).exists():
-        if colon and not languages:
-            raise UsageError("tesseract: names no language; write tesseract:swe+nor, or tesseract for each line's own")
-        if decoder != "greedy":
-            raise UsageError("tesseract decodes by itself; --decoder beam is for the project's own networks")
+    named = parse_spec(spec)
+    require_options(named, precision, decoder)
+    if named.path is None:
         parse_device(device)  # beside a network in bench the device may be any; it only has to be one
-        return TesseractRecognizer(languages or None, threads)
+        return TesseractRecognizer(named.languages, threads)
     decode = partial(decode_beam, beam_width=beam_width) if decoder == "beam" else decode_greedy
-    return RunnerRecognizer(open_runner(Path(spec), backend, device, threads, precision), decode=decode)
+    return RunnerRecognizer(open_runner(named.path, backend, device, threads, precision), decode=decode)
 
 
 def batch_invariance(

@@ -6,14 +6,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from nordocr_cli.artifact import find_weights
 from nordocr_cli.errors import UsageError, nearest
 from nordocr_cli.geometry import Geometry
 from nordocr_cli.runtime.device import parse_device
 from nordocr_cli.runtime.protocols import Runner
+from nordocr_cli.runtime.specs import parse_spec, require_options
 
 BACKENDS = ("auto", "torch", "onnxruntime", "tensorrt")
-_BACKEND_OF = {".safetensors": "torch", ".onnx": "onnxruntime", ".engine": "tensorrt"}
 
 
 def open_runner(
@@ -29,18 +28,17 @@ def open_runner(
     arithmetic. Raises UsageError for a file of another kind, ArtifactError for one that is damaged, MissingBackendError
     when the backend or the device is not here.
     """
-    path = find_weights(Path(path))
-    found = _BACKEND_OF.get(path.suffix)
-    if found is None:
-        raise UsageError(f"{path}: expected a run folder or a file in {', '.join(_BACKEND_OF)}")
+    spec = parse_spec(path)
+    if spec.path is None:
+        raise UsageError("tesseract is a program of its own, no network that a backend runs")
+    path = spec.path
     if backend not in BACKENDS:
         raise UsageError(f"unknown backend {backend!r}: {nearest(backend, BACKENDS)}")
-    if backend not in ("auto", found):
-        raise UsageError(f"{path} runs on {found}, not on {backend}")
+    if backend not in ("auto", spec.backend):
+        raise UsageError(f"{path} runs on {spec.backend}, not on {backend}")
     parse_device(device)  # a misspelt one is named before minutes of loading, and for every backend
-    if precision != "fp32" and found != "torch":
-        raise UsageError(f"{path}: {precision} arithmetic is an option of torch; {found} computes as the file says")
-    match found:
+    require_options(spec, precision)
+    match spec.backend:
         case "torch":
             from nordocr_cli.runtime.torch_runner import TorchRunner
 

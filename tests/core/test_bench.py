@@ -1,13 +1,16 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from nordocr_cli.charset import NORDIC, NORDIC_EXT
 from nordocr_cli.core.bench import bench
 from nordocr_cli.data.layouts import read_layout
 from nordocr_cli.data.resize import read_image, resize_line
 from nordocr_cli.data.store import LineStoreWriter
-from nordocr_cli.errors import DataError, MissingBackendError, UsageError
+from nordocr_cli.errors import ArtifactError, DataError, MissingBackendError, UsageError
+from nordocr_cli.geometry import Geometry
 from nordocr_cli.records import LineRow
 
 SAMPLES = Path(__file__).parents[2] / "samples"
@@ -74,6 +77,18 @@ def test_a_missing_backend_is_skipped_and_said(store, tiny_onnx, monkeypatch, tm
     assert "tesseract is left out" in heard.warnings[0]
     with pytest.raises(MissingBackendError, match="apt-get"):
         bench(["tesseract"], lines=store)
+
+
+def test_a_store_that_was_not_made_for_the_model_is_refused(tiny_onnx, tiny_checkpoint, tmp_path):
+    for number, (geometry, charset, said) in enumerate(
+        [(Geometry(height=48), NORDIC, "height: 48 / 32"), (Geometry(), NORDIC_EXT, "writes charset 'nordic'")]
+    ):
+        path = tmp_path / f"{number}.lmdb"
+        with LineStoreWriter(path, geometry, charset) as writer:
+            writer.add(np.full((geometry.height, 64, 3), 255, np.uint8), LineRow("1", "1.png", "x"))
+        for model in (tiny_onnx, tiny_checkpoint):
+            with pytest.raises(ArtifactError, match=said):
+                bench(["tesseract", str(model)], lines=path)
 
 
 def test_wrong_combinations(store, tiny_onnx, tmp_path):

@@ -92,6 +92,9 @@ def test_what_cannot_be_compared_is_refused(results, tmp_path):
         Referee()
     with pytest.raises(UsageError, match="name one reference"):
         Referee(truth=TRUTH, answers=tmp_path / "a.jsonl")
+    with pytest.raises(UsageError, match=r"no recorded answers .*none\.jsonl, and no --vlm-url"):
+        compare3way(TIFF, first, second, Referee(answers=tmp_path / "none.jsonl"))
+    (tmp_path / "none.jsonl").touch()
     with pytest.raises(DataError, match="not one of 448 lines has a reference \\(448 unanswered\\)"):
         compare3way(TIFF, first, second, Referee(answers=tmp_path / "none.jsonl"))
     other = altered(tmp_path / "other.json", lambda n, r: r, [Page(7, (Region(Box(0, 0, 9, 9)),))])

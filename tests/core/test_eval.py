@@ -120,6 +120,13 @@ def test_any_key_of_the_rows_can_be_the_subset(make_store):
     assert {name: group.lines for name, group in result.report.by_subset.items()} == {"row": 4}
 
 
+def test_a_key_that_no_row_has_is_no_subset(make_store, tmp_path):
+    with pytest.raises(UsageError, match=r"--by 'langage': no line of .* has it; did you mean 'language'"):
+        evaluate("x", make_store(), subset_key="langage", recognizer=Scripted())
+    with pytest.raises(UsageError, match=r"--by 'colour': no line of .*r\.jsonl has it; known: conf, hyp, image, ref"):
+        evaluate(str(record(tmp_path / "r.jsonl", *readings())), subset_key="colour")
+
+
 def test_a_recording_is_scored_like_the_reader_itself(make_store, tmp_path):
     store = make_store()
     recording = record(tmp_path / "r.jsonl", *reversed(readings()))

@@ -1,0 +1,50 @@
+"""What recognizers are called on the command line: understood and looked for without opening them, so imports stay light."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from nordocr_cli.artifact import find_weights
+from nordocr_cli.errors import UsageError, nearest
+
+Backend = Literal["torch", "onnxruntime", "tensorrt", "tesseract"]
+DECODERS = ("greedy", "beam")
+_BACKEND_OF: dict[str, Backend] = {".safetensors": "torch", ".onnx": "onnxruntime", ".engine": "tensorrt"}
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A recognizer by name: the file of a network, or Tesseract with its `languages` (None: each line's own)."""
+
+    backend: Backend
+    path: Path | None = None
+    languages: str | None = None
+
+
+def parse_spec(text: str | Path) -> Spec:
+    """Return what `tesseract`, `tesseract:swe+nor`, a run folder or a model file means.
+
+    Raises UsageError when there is no such file, or one of another kind.
+    """
+    name, colon, languages = str(text).partition(":")
+    if name == "tesseract" and not Path(text).exists():
+        if colon and not languages:
+            raise UsageError("tesseract: names no language; write tesseract:swe+nor, or tesseract for each line's own")
+        return Spec("tesseract", languages=languages or None)
+    path = find_weights(Path(text))
+    if path.suffix not in _BACKEND_OF:
+        raise UsageError(f"{path}: expected a run folder or a file in {', '.join(_BACKEND_OF)}")
+    return Spec(_BACKEND_OF[path.suffix], path)
+
+
+def require_options(spec: Spec, precision: str = "fp32", decoder: str = "greedy") -> None:
+    """Raise UsageError for an unknown decoder, and for an option that `spec` does not have: torch alone computes in bf16, and
+    Tesseract decodes by itself."""
+    if decoder not in DECODERS:
+        raise UsageError(f"unknown decoder {decoder!r}: {nearest(decoder, DECODERS)}")
+    if precision != "fp32" and spec.backend != "torch":
+        raise UsageError(
+            f"{spec.path or spec.backend}: {precision} arithmetic is an option of torch; {spec.backend} computes as the file says"
+        )
+    if decoder != "greedy" and spec.backend == "tesseract":
+        raise UsageError("tesseract decodes by itself; --decoder beam is for the project's own networks")

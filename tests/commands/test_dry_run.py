@@ -1,0 +1,61 @@
+"""A plan that cannot be carried out is no plan: a dry run ends as the run itself would."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from nordocr_cli.app import app
+
+DOC = Path(__file__).parents[2] / "samples" / "doc"
+TIFF, TRUTH = DOC / "dev_doc.tif", DOC / "dev_doc.json"
+BENCH, PREDICT = ("bench", "tesseract"), ("predict", TIFF, "-m", "tesseract")
+COMPARE = ("compare3way", TIFF, "--svtrv2", TRUTH, "--tess", TRUTH)
+MISSING = "missing"
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "said"),
+    [
+        (BENCH, 2, "give --lines STORE, or --doc"),
+        ((*BENCH, "--doc", TIFF), 2, "give --lines STORE, or --doc"),
+        ((*BENCH, "--lines", MISSING), 2, "no line store missing"),
+        ((*BENCH, "--doc", MISSING, "--regions", TRUTH), 2, "no document missing"),
+        ((*BENCH, "--doc", TIFF, "--regions", TIFF), 3, "not readable"),
+        ((*BENCH, MISSING, "--doc", TIFF, "--regions", TRUTH), 2, "no file or run folder missing"),
+        ((*BENCH, "--doc", TIFF, "--regions", TRUTH, "--device", "banana"), 2, "unknown device 'banana'"),
+        ((*PREDICT, "--regions", MISSING), 2, "no result or region file"),
+        ((*PREDICT, "--bf16"), 2, "option of torch"),
+        ((*PREDICT, "--decoder", "beam"), 2, "tesseract decodes by itself"),
+        ((*PREDICT, MISSING), 2, "no image or folder missing"),
+        ((*PREDICT, TIFF, "--regions", TRUTH), 2, "belongs to one document"),
+        (("predict", TIFF, "-m", TRUTH), 2, "expected a run folder or a file in"),
+        (COMPARE, 2, "name one reference"),
+        ((*COMPARE, "--truth", MISSING), 2, "no result or region file"),
+        ((*COMPARE, "--truth", TIFF), 3, "not readable"),
+        ((*COMPARE, "--vlm-cache", MISSING), 2, "no recorded answers missing"),
+        (("compare3way", MISSING, *COMPARE[2:], "--truth", TRUTH), 2, "no document missing"),
+    ],
+)
+def test_what_cannot_be_done_is_not_planned(args, code, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    error = CliRunner().invoke(app, [*map(str, args), "--dry-run"]).exception
+    assert said in str(error)
+    assert getattr(error, "exit_code", None) == code
+
+
+@pytest.mark.parametrize(
+    ("args", "lines"),
+    [
+        ((*BENCH, "--doc", TIFF, "--regions", TRUTH), ("regions_read", 448)),
+        ((*PREDICT, "--regions", TRUTH), ("lines", 448)),
+        ((*COMPARE, "--truth", TRUTH), ("lines", {"svtrv2": 448, "tess": 448, "truth": 448})),
+    ],
+)
+def test_a_plan_counts_the_lines(args, lines, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, [*map(str, args), "--dry-run", "--json"])
+    assert done.exit_code == 0
+    assert json.loads(done.stdout)[lines[0]] == lines[1]
+    assert not list(tmp_path.iterdir())
