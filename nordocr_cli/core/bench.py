@@ -96,7 +96,7 @@ def plan_bench(
     assert regions is not None
     if not document.is_file():
         raise UsageError(f"no document {document}")
-    return plan | {"doc": str(document), "regions": str(regions), "regions_read": read_layout(regions).num_regions}
+    return plan | {"doc": str(document), "regions": str(regions), "lines_given": read_layout(regions).num_regions}
 
 
 def bench(

@@ -48,7 +48,7 @@ def test_what_cannot_be_done_is_not_planned(args, code, said, tmp_path, monkeypa
 @pytest.mark.parametrize(
     ("args", "lines"),
     [
-        ((*BENCH, "--doc", TIFF, "--regions", TRUTH), ("regions_read", 448)),
+        ((*BENCH, "--doc", TIFF, "--regions", TRUTH), ("lines_given", 448)),
         ((*PREDICT, "--regions", TRUTH), ("lines", 448)),
         ((*COMPARE, "--truth", TRUTH), ("lines", {"svtrv2": 448, "tess": 448, "truth": 448})),
     ],
