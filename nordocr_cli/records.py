@@ -30,7 +30,8 @@ class LineRow:
         """Return the row as one flat JSON object, empty fields left out."""
         names = ("id", "image", "text", "language", "subset", "split", "source")
         row = {name: value for name in names if (value := getattr(self, name)) != ""}
-        return {"text": self.text, **row, **self.extra}
+        # `extra` never speaks for the row's own fields, not for an empty one either.
+        return {"text": self.text, **row, **{key: value for key, value in self.extra.items() if key not in names}}
 
 
 @dataclass(frozen=True, slots=True)

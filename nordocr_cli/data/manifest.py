@@ -151,7 +151,7 @@ def make_entry(value: Mapping[str, Any], where: str, key: str | None = None) -> 
     text = to_nfc(fields["text"])
     row = LineRow(
         **{**fields, "id": fields.get("id") or fields["image"], "text": text},
-        extra={name: item for name, item in value.items() if name not in names.values()},
+        extra={name: item for name, item in value.items() if name not in _TEXT_KEYS and name not in names.values()},
     )
     return Entry(where, key if key is not None else row.image, row, renormalized=text != fields["text"])
 

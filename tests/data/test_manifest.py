@@ -23,6 +23,16 @@ def test_jsonl_keeps_every_key(tmp_path: Path) -> None:
     ]
 
 
+def test_a_field_that_is_null_does_not_hide_the_label(tmp_path: Path) -> None:
+    file = tmp_path / "manifest.jsonl"
+    file.write_text('{"image": null, "path": "a.png", "text": null, "words": "hej", "label": "kept"}\n', encoding="utf-8")
+    (row,) = read_manifest(file)
+    assert row == LineRow("a.png", "a.png", "hej", extra={"label": "kept"})
+    assert row.to_json() == {"id": "a.png", "image": "a.png", "text": "hej", "label": "kept"}
+    meddling = LineRow("a", "a.png", "hej", extra={"text": None, "image": "b.png", "language": "sv", "dpi": 300})
+    assert meddling.to_json() == {"id": "a", "image": "a.png", "text": "hej", "dpi": 300}
+
+
 # Texts that quote, brace and tab as they like, but end no line and fill it.
 TEXTS = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1).filter(str.strip)
 
