@@ -10,9 +10,7 @@ from nordocr_cli.console import Console
 
 
 def leaderboard(
-    results: Annotated[
-        list[Path], typer.Argument(metavar="RESULTS...", help="What `nordocr eval -o` wrote.")
-    ],
+    results: Annotated[list[Path], typer.Argument(metavar="RESULTS...", help="What `nordocr eval -o` wrote.")],
     output: options.OptionalOutput = None,
     as_json: options.Json = False,
     dry_run: options.DryRun = False,
