@@ -3,6 +3,10 @@
 The order is a pure function of (seed, epoch): a run that is resumed sees the very batches that it would have seen.
 """
 
+import math
+import sys
+import threading
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -24,6 +28,7 @@ from nordocr_cli.records import LineRow
 # Lines are sorted by width times a random factor this near to 1, and cut into batches: neighbours change from epoch to epoch,
 # a twentieth of the pixels is padding, and a small store wastes no more than a large one.
 _WIDTH_JITTER = 0.05
+_KEPT_BUFFERS = 8  # being filled, waiting, and with the network
 _NAMED_ROWS = 3  # as many row ids as an error names
 
 
@@ -81,6 +86,26 @@ def _constants(values: tuple[float, float, float], device: torch.device) -> Tens
     return torch.tensor(values, device=device).view(1, 3, 1, 1)
 
 
+class _Buffers:
+    """Memory for batches, used again when nobody holds the batch any more: fresh pages cost more than the copying."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: list[NDArray[np.uint8]] = []
+
+    def take(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+        """Return an array of `shape`, its values undefined."""
+        size = math.prod(shape)
+        with self._lock:
+            for buffer in self._kept:
+                # References of a free one: the list, `buffer`, the call's own. An array or tensor made of it holds another.
+                if buffer.size >= size and sys.getrefcount(buffer) == 3:
+                    return buffer[:size].reshape(shape)
+            buffer = np.empty(size, dtype=np.uint8)
+            self._kept = [buffer, *(kept for kept in self._kept if kept.size >= size)][:_KEPT_BUFFERS]
+            return buffer.reshape(shape)
+
+
 class LineBatches:
     """The lines of one or several stores, batch by batch.
 
@@ -110,6 +135,7 @@ class LineBatches:
         self.stores, self.geometry = tuple(stores), geometry
         self.budget_px, self.seed, self.shuffle, self.augment = budget_px, seed, shuffle, augment
         self.mask_share, self.workers, self.pin = mask_share, workers, pin
+        self._buffers = _Buffers()
         for store in self.stores:
             store.header.require_charset(charset, str(store.path))
             store.header.require_geometry(geometry, str(store.path))
@@ -219,7 +245,9 @@ class LineBatches:
                 # By (seed, epoch, line), so that neither threads nor the batch change what a line looks like.
                 line[:] = _augment(line, np.random.default_rng((self.seed, epoch, int(index) + 1)), self.augment)
         starts, ends = self._target_start[plan.lines], self._target_start[plan.lines + 1]
-        targets = np.concatenate([self._targets[a:b] for a, b in zip(starts, ends, strict=True)]).astype(np.int64)
+        before = np.cumsum(ends - starts) - (ends - starts)  # characters of the lines before each
+        places = np.arange(int((ends - starts).sum())) + np.repeat(starts - before, ends - starts)
+        targets = self._targets[places].astype(np.int64)
         pixels = torch.from_numpy(images).permute(0, 3, 1, 2)  # (N, C, H, W), channels last
         return Batch(
             images=pixels.pin_memory() if self.pin else pixels,
@@ -233,17 +261,29 @@ class LineBatches:
     def _gather(self, lines: NDArray[np.int64], width: int) -> NDArray[np.uint8]:
         """The lines' pixels (N, H, width, C), C = 1 when all of them are gray."""
         which = np.searchsorted(self._first, lines, side="right") - 1
-        parts = {
-            int(k): self.stores[k].images(lines[which == k] - self._first[k], width, self.geometry.pad_value)
-            for k in np.unique(which)
-        }
-        if len(parts) == 1:
-            return next(iter(parts.values()))
-        channels = max(part.shape[3] for part in parts.values())
-        images = np.empty((len(lines), self.geometry.height, width, channels), dtype=np.uint8)
-        for k, part in parts.items():
-            images[which == k] = part
+        parts = [(self.stores[k], slots := np.flatnonzero(which == k), lines[slots] - self._first[k]) for k in np.unique(which)]
+        channels = 1 if all(store.are_gray(local).all() for store, _, local in parts) else 3
+        images = self._buffers.take((len(lines), self.geometry.height, width, channels))
+        if len(parts) == 1 and self._gather_alike(*parts[0][::2], images):
+            return images
+        for store, slots, local in parts:
+            store.fill(images, slots, local, self.geometry.pad_value)
         return images
+
+    def _gather_alike(self, store: LineStore, local: NDArray[np.int64], images: NDArray[np.uint8]) -> bool:
+        """Gather lines that are all as wide as the images, without a loop; False when they are not."""
+        _, height, width, channels = images.shape
+        if store.header.schema == 1 or int(store.widths[local].min()) < width or (channels == 3 and store.are_gray(local).any()):
+            return False
+        mapped, starts, _ = store.located()
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # nor is it written to
+            file = torch.from_numpy(mapped)
+        size = height * width * channels
+        # Row i of this view is the `size` bytes from byte i of the file on; nothing is copied until it is selected.
+        windows = file.as_strided((len(file) - size + 1, size), (1, 1))
+        torch.index_select(windows, 0, torch.from_numpy(starts[local]), out=torch.from_numpy(images).view(len(images), size))
+        return True
 
     def _locate(self, index: int) -> tuple[LineStore, int]:
         which = int(np.searchsorted(self._first, index, side="right")) - 1

@@ -42,8 +42,6 @@ SCHEMA = 2
 _FIRST_MAP_BYTES = 16 << 20
 _LINES_PER_TRANSACTION = 1000
 _ROW_FIELDS = ("id", "image", "text", "language", "subset", "split", "source")
-# Gathered and then copied in pieces that stay in the processor's cache.
-_GATHERED_BYTES = 256 << 10
 _NETPBM = re.compile(rb"P([56])\n(\d+) (\d+)\n255\n")
 # Level 1: a line takes 0.1 ms to encode instead of 1.5, and is a tenth larger.
 _PNG_OPTIONS = (cv2.IMWRITE_PNG_COMPRESSION, 1)
@@ -361,23 +359,14 @@ class LineStore(AbstractContextManager["LineStore"]):
             raise IndexError(f"{self.path} has lines 0…{len(self) - 1}, not {indices.min()}…{indices.max()}")
         (height, width, channels), widths, gray = images.shape[1:], self.widths[indices], self.are_gray(indices)
         if (widest := int(widths.max())) > width or (channels == 1 and not gray.all()):
-            raise ValueError(f"lines of width {widest}, gray: {bool(gray.all())}, do not fit images of shape {images.shape}")
+            colour = "gray" if gray.all() else "colour"
+            raise ValueError(f"{colour} lines up to {widest} px wide do not fit images of shape {images.shape}")
         if self.header.schema == 1:
             for slot, index in zip(slots, indices, strict=True):
                 images[slot, :, : self.widths[index]] = self.image(int(index))
                 images[slot, :, self.widths[index] :] = pad_value
             return
-        mapped, starts, _ = self._locate()
-        if int(widths.min()) == width and len(set(gray.tolist())) == 1:
-            stored = 1 if gray[0] else 3
-            size = height * width * stored
-            # Row i of this view is the `size` bytes from byte i of the file on; nothing is copied until it is indexed.
-            windows = np.lib.stride_tricks.as_strided(mapped, (mapped.size - size + 1, size), (1, 1), writeable=False)
-            step = max(1, _GATHERED_BYTES // size)
-            for first in range(0, len(slots), step):
-                lines = windows[starts[indices[first : first + step]]]
-                images[slots[first : first + step]] = lines.reshape(-1, height, width, stored)
-            return
+        mapped, starts, _ = self.located()
         rows = zip(slots.tolist(), starts[indices].tolist(), widths.tolist(), gray.tolist(), strict=True)
         for slot, start, line_width, is_gray in rows:
             stored = 1 if is_gray else 3
@@ -392,7 +381,7 @@ class LineStore(AbstractContextManager["LineStore"]):
 
     def are_gray(self, indices: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Return which of the lines `indices` are stored with one channel (of schema 1: none)."""
-        return np.zeros(len(indices), dtype=bool) if self.header.schema == 1 else self._locate()[2][indices]
+        return np.zeros(len(indices), dtype=bool) if self.header.schema == 1 else self.located()[2][indices]
 
     def row(self, index: int) -> LineRow:
         """Return the row of line `index`."""
@@ -431,8 +420,10 @@ class LineStore(AbstractContextManager["LineStore"]):
             )
         return stored
 
-    def _locate(self) -> tuple[Pixels, NDArray[np.int64], NDArray[np.bool_]]:
-        """The mapped file, where in it the pixels of each line begin, and which lines are gray; found once."""
+    def located(self) -> tuple[Pixels, NDArray[np.int64], NDArray[np.bool_]]:
+        """Return the mapped file (bytes,), where in it the pixels of each line begin, and which lines are gray. Found once, and
+        good while the store is open. Not for stores of schema 1.
+        """
         with self._lock:
             if self._located is None:
                 keys = (b"image-%09d" % number for number in range(1, len(self) + 1))

@@ -96,7 +96,7 @@ def test_many_lines_at_once(path: Path) -> None:
         for wrong in ([30], [-1]):
             with pytest.raises(IndexError):
                 store.images(wrong)
-        with pytest.raises(ValueError, match="does not fit"):
+        with pytest.raises(ValueError, match="do not fit"):
             store.images([29], width=4)
     with pytest.raises(ValueError, match="closed"):
         store.images([1])
