@@ -97,13 +97,20 @@ class _Buffers:
         """Return an array of `shape`, its values undefined."""
         size = math.prod(shape)
         with self._lock:
-            for buffer in self._kept:
-                # References of a free one: the list, `buffer`, the call's own. An array or tensor made of it holds another.
-                if buffer.size >= size and sys.getrefcount(buffer) == 3:
-                    return buffer[:size].reshape(shape)
+            for index in range(len(self._kept)):
+                if self._kept[index].size >= size and _references(self._kept, index) == _REFERENCES_OF_FREE:
+                    return self._kept[index][:size].reshape(shape)
             buffer = np.empty(size, dtype=np.uint8)
             self._kept = [buffer, *(kept for kept in self._kept if kept.size >= size)][:_KEPT_BUFFERS]
             return buffer.reshape(shape)
+
+
+def _references(arrays: list[NDArray[np.uint8]], index: int) -> int:
+    return sys.getrefcount(arrays[index])
+
+
+# What is counted for an array that only its list holds differs between Pythons; one made of it, or a tensor, counts one more.
+_REFERENCES_OF_FREE = _references([np.empty(1, dtype=np.uint8)], 0)
 
 
 class LineBatches:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from nordocr_cli.charset import NORDIC
 from nordocr_cli.data import resize
-from nordocr_cli.data.batches import LineBatches, normalize
+from nordocr_cli.data.batches import LineBatches, _Buffers, normalize
 from nordocr_cli.data.store import LineStore, LineStoreWriter
 from nordocr_cli.errors import DataError
 from nordocr_cli.geometry import Geometry
@@ -150,3 +150,19 @@ def test_gray_lines_stay_one_channel_until_they_are_normalized(tmp_path, stores)
         assert values.shape[1] == 3
         assert values.is_contiguous(memory_format=torch.channels_last)
         assert torch.equal(values, normalize(batch.images.expand(-1, 3, -1, -1), GEOMETRY))
+
+
+def test_memory_is_used_again_but_never_while_a_batch_holds_it(stores):
+    buffers = _Buffers()
+    first = buffers.take((2, 32, 40, 3))
+    address, tensor = first.ctypes.data, torch.from_numpy(first).permute(0, 3, 1, 2)[1]
+    del first
+    second = buffers.take((2, 32, 40, 3))
+    assert second.ctypes.data != address  # the tensor looks into the first
+    del tensor
+    assert buffers.take((1, 32, 80, 3)).ctypes.data == address
+    held = list(batches_of(stores).epoch(0))
+    for batch in held:
+        for row, image, width in zip(batch.rows, batch.images, batch.widths, strict=True):
+            store = stores[0] if row.id.startswith("a-") else stores[1]
+            assert np.array_equal(image[:, :, :width].permute(1, 2, 0).numpy(), store.image(int(row.id.split("-")[1])))
