@@ -1,7 +1,8 @@
 """Writing files whole or not at all, and hashing them.
 
-Every artifact goes through `replacing`: a temporary file beside the target, fsync, rename, fsync of the folder. A reader
-sees the old file or the new one; a killed writer leaves a `.name.*.tmp`, which the next writer of that name sweeps away.
+Every artifact goes through `replacing` (or `replacing_all`): a temporary file beside the target, fsync, rename, fsync of the
+folder. A reader sees the old file or the new one; a killed writer leaves a `.name.*.tmp`, which the next writer of that name
+sweeps away.
 Folders (line stores) are replaced in two renames: killed between them, the old folder is `.name.old`, and the next writer puts
 it back first.
 """
@@ -13,7 +14,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,44 @@ def replacing(target: Path) -> Iterator[Path]:
     The body may write a file or make a folder at the yielded path (a folder needs a `target` that does not exist yet or is
     a folder: the old one is replaced). Raises DataError when the disk is full or the folder cannot be written.
     """
-    target = Path(target)
+    with replacing_all([target]) as (temporary,):
+        yield temporary
+
+
+@contextmanager
+def replacing_all(targets: Sequence[Path]) -> Iterator[list[Path]]:
+    """Yield a temporary path for each target, as `replacing` does; they get their names together when the body has ended well.
+
+    Several targets must be folders: those that have their new name give it back when a later one cannot get its own.
+    """
+    targets = [Path(target) for target in targets]
+    names = ", ".join(map(str, targets))
+    temporaries = [_temporary(target) for target in targets]
+    try:
+        try:
+            yield temporaries
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
+                raise  # the body's own trouble with another file
+            raise DataError(f"cannot write {names}: {error.strerror}; the previous file is untouched") from error
+        try:
+            for temporary in temporaries:
+                _fsync_tree(temporary)
+            _rename_all(temporaries, targets)
+            for folder in {target.parent for target in targets}:
+                _fsync(folder)
+        except OSError as error:
+            raise DataError(f"cannot write {names}: {error.strerror or error}; the previous file is untouched") from error
+    finally:
+        for temporary in temporaries:
+            if temporary.is_dir():
+                shutil.rmtree(temporary, ignore_errors=True)
+            else:
+                temporary.unlink(missing_ok=True)
+
+
+def _temporary(target: Path) -> Path:
+    """A name beside `target` that nothing has. Raises DataError when nothing can be written there."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         _sweep(target)
@@ -40,25 +78,24 @@ def replacing(target: Path) -> Iterator[Path]:
         os.unlink(name)
     except OSError as error:
         raise DataError(f"cannot write {target}: {error.strerror or error}") from error
-    temporary = Path(name)
+    return Path(name)
+
+
+def _rename_all(temporaries: Sequence[Path], targets: Sequence[Path]) -> None:
+    """Give each temporary its final name; old folders go when all have theirs."""
+    renamed: list[tuple[Path, Path]] = []
     try:
-        try:
-            yield temporary
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
-                raise  # the body's own trouble with another file
-            raise DataError(f"cannot write {target}: {error.strerror}; the previous file is untouched") from error
-        try:
-            _fsync_tree(temporary)
+        for temporary, target in zip(temporaries, targets, strict=True):
             _rename(temporary, target)
-            _fsync(target.parent)
-        except OSError as error:
-            raise DataError(f"cannot write {target}: {error.strerror or error}; the previous file is untouched") from error
-    finally:
-        if temporary.is_dir():
-            shutil.rmtree(temporary, ignore_errors=True)
-        else:
-            temporary.unlink(missing_ok=True)
+            renamed.append((temporary, target))
+    except OSError:
+        for temporary, target in renamed:
+            os.replace(target, temporary)
+            if _aside(target).is_dir():
+                os.replace(_aside(target), target)
+        raise
+    for target in targets:
+        shutil.rmtree(_aside(target), ignore_errors=True)
 
 
 def _rename(temporary: Path, target: Path) -> None:
@@ -77,7 +114,6 @@ def _rename(temporary: Path, target: Path) -> None:
         if aside.is_dir():
             os.replace(aside, target)
         raise
-    shutil.rmtree(aside, ignore_errors=True)
 
 
 def _aside(target: Path) -> Path:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from nordocr_cli.atomic import replacing, sha256_of, write_json, write_text
+from nordocr_cli.atomic import replacing, replacing_all, sha256_of, write_json, write_text
 from nordocr_cli.errors import DataError
 
 
@@ -50,6 +50,35 @@ def test_an_old_folder_comes_back_when_the_new_one_cannot_take_its_place(tmp_pat
     with pytest.raises(DataError, match="the previous file is untouched"), replacing(target) as temporary:
         temporary.mkdir()
     assert ((target / "data").read_text(), names(tmp_path)) == ("old", ["store"])
+
+
+@pytest.mark.parametrize("failing", ["one", "two"])
+def test_folders_that_belong_together_are_replaced_together(tmp_path, monkeypatch, failing):
+    targets = [tmp_path / "one", tmp_path / "two"]
+    (tmp_path / "two").mkdir()
+    (tmp_path / "two" / "data").write_text("old")
+
+    def write(content):
+        with replacing_all(targets) as temporaries:
+            for temporary in temporaries:
+                temporary.mkdir()
+                (temporary / "data").write_text(content)
+
+    rename = os.replace
+    with monkeypatch.context() as patched:
+
+        def refusing(source, to):
+            if str(source).endswith(".tmp") and to == tmp_path / failing:
+                raise OSError(errno.EACCES, "Access is denied")
+            rename(source, to)
+
+        patched.setattr(os, "replace", refusing)
+        with pytest.raises(DataError, match="one, .*two: Access is denied"):
+            write("new")
+    assert ((tmp_path / "two" / "data").read_text(), names(tmp_path)) == ("old", ["two"])
+    write("new")
+    assert [(target / "data").read_text() for target in targets] == ["new", "new"]
+    assert names(tmp_path) == ["one", "two"]
 
 
 def test_a_kill_between_the_two_renames_of_a_folder_loses_nothing(tmp_path):

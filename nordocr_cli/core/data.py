@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nordocr_cli import atomic
+from nordocr_cli.data.notes import squash_ratio
 from nordocr_cli.errors import DataError, UsageError
 from nordocr_cli.geometry import frames_needed, out_length
 from nordocr_cli.progress import SILENT, Progress
@@ -137,7 +138,7 @@ def stats(path: Path, progress: Progress = SILENT) -> StoreStats:
             languages[row.language] += 1
             subsets[row.subset] += 1
             characters.setdefault(row.language, Counter()).update(row.text)
-            ratio = float(row.extra.get("squash_ratio", 1.0))
+            ratio = squash_ratio(row)
             over_wide += ratio > 1
             lines.append((round(int(store.widths[index]) * ratio), len(row.text), frames_needed(row.text)))
             progress.advance()

@@ -11,6 +11,7 @@ from nordocr_cli import __version__, atomic
 from nordocr_cli.artifact import Contract, find_weights, read_contract
 from nordocr_cli.charset import CHARSETS, Charset
 from nordocr_cli.core.fit import require_fit
+from nordocr_cli.data.notes import squash_ratio
 from nordocr_cli.errors import DataError, UsageError, nearest
 from nordocr_cli.progress import SILENT, Progress
 from nordocr_cli.records import LineResult, LineRow
@@ -296,7 +297,7 @@ def _expected(row: LineRow, lines: "LineStore | ManifestLines", index: int, subs
         subset=str(row.to_json().get(subset_key, "")),
         source=row.source,
         width=int(lines.widths[index]),
-        squash_ratio=float(row.extra.get("squash_ratio", 1.0)),  # prep writes it where a crop was too wide
+        squash_ratio=squash_ratio(row),
     )
 
 

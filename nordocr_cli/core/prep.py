@@ -1,22 +1,23 @@
 """prep: labelled line images → line store. Every row read is kept, or counted under the reason for which it is not."""
 
 import hashlib
-import json
 import os
 import time
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from nordocr_cli import atomic
-from nordocr_cli.charset import CHARSETS, Charset, describe_character
+from nordocr_cli.charset import Charset, describe_character
+from nordocr_cli.core.tally import LeftOut, OovPolicy, Policy, Tally, WidthStats
 from nordocr_cli.data.formats import Source, SourceSpec, open_source, parse_source
 from nordocr_cli.data.lmdb_file import refuse_to_replace
 from nordocr_cli.data.manifest import Entry
+from nordocr_cli.data.notes import note_mapped, note_over_wide
 from nordocr_cli.data.oov import read_mapping, replace_characters
 from nordocr_cli.data.split import Placement, choose_documents, choose_folds, document_of
 from nordocr_cli.errors import DataError, UsageError, nearest
@@ -28,35 +29,13 @@ from nordocr_cli.records import LineRow
 if TYPE_CHECKING:
     from nordocr_cli.data.store import EncodedLine, LineStoreWriter
 
-Policy = Literal["error", "skip"]
-OovPolicy = Literal["error", "skip", "map"]
-
-# Why a row is not in the store. A row has one reason, the first that was found.
-# fmt: off
-Reason = Literal[
-    "other-language", "other-subset", "bad-row", "illegible", "empty-text", "oov", "missing-image", "unreadable-image",
-    "ctc-infeasible", "duplicate", "in-other-store",
-]
-# fmt: on
-# Reasons that the user asked for: counted, but not listed.
-_FILTERED = ("other-language", "other-subset")
-# Reasons that a policy may object to; no row with another one is at fault.
-_BAD = ("bad-row", "empty-text", "missing-image", "unreadable-image")
-
-_NAMED_ROWS = 3
 # `over_width = "auto"` squashes while 95 % of the over-wide crops keep at least half of their letters' width. Cropping costs
 # more than it seems: the text still says what is no longer in the picture.
 _AUTO_SQUASH_UP_TO = 2.0
+_AHEAD = 256
 
-
-@dataclass(frozen=True)
-class WidthStats:
-    """Widths of the kept lines, in pixels at the geometry's height."""
-
-    min: int
-    median: int
-    p95: int
-    max: int
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True)
@@ -65,7 +44,8 @@ class PrepResult:
 
     `stores` gives the lines of each store written, the one for training first. `renormalized` texts were not in NFC;
     `duplicates` of the kept lines have picture and text of an earlier one, `contradicting` its picture and another text.
-    `over_wide` lines were squashed or cropped (`over_width` says which), the worst of them `worst_squash_ratio` times too wide;
+    `over_wide` lines were squashed or cropped (`over_width` says which), the worst of them `worst_squash_ratio` times too wide:
+    here, or in the store that they come from;
     `oov` counts each character outside the charset in rows left out, `mapped` in rows kept; `quarantine` lists the rows left
     out. `problem` is what the caller should fail with: rows that a policy "error" does not let pass. The stores are complete
     without them.
@@ -95,59 +75,9 @@ class PrepResult:
 
 
 @dataclass(frozen=True)
-class _LeftOut:
-    reason: Reason
-    problem: str
-
-
-@dataclass(frozen=True)
 class _Line:
     row: LineRow
     encoded: "EncodedLine"
-    squash_ratio: float
-
-
-class _Tally:
-    """Counts what became of the rows, and remembers those left out."""
-
-    def __init__(self) -> None:
-        self.widths: list[int] = []
-        self.left_out: Counter[str] = Counter()
-        self.oov: Counter[str] = Counter()
-        self.mapped: Counter[str] = Counter()
-        self.quarantine: list[str] = []
-        self.first: dict[str, list[str]] = {}
-        self.renormalized = self.over_wide = self.duplicates = self.contradicting = 0
-        self.worst_ratio = 1.0
-
-    @property
-    def read(self) -> int:
-        return len(self.widths) + self.left_out.total()
-
-    def keep(self, line: _Line, entry: Entry) -> None:
-        self.widths.append(line.encoded.width)
-        self.renormalized += entry.renormalized
-        self.over_wide += line.squash_ratio > 1
-        self.worst_ratio = max(self.worst_ratio, line.squash_ratio)
-        self.mapped.update(line.row.extra.get("mapped", {}))
-
-    def name(self, what: str, entry: Entry, problem: str) -> None:
-        """Remember the first few rows of a kind, to be named in a message."""
-        named = self.first.setdefault(what, [])
-        if len(named) < _NAMED_ROWS:
-            named.append(f"{entry.where}: {problem}")
-
-    def leave_out(self, left_out: _LeftOut, entry: Entry, charset: Charset) -> None:
-        reason, problem = left_out.reason, left_out.problem
-        self.left_out[reason] += 1
-        if reason in _FILTERED:
-            return
-        if reason == "oov" and entry.row:
-            self.oov.update(c for c in entry.row.text if c not in charset.class_of)
-        self.name(reason, entry, problem)
-        row = entry.row.to_json() if entry.row else {}
-        record = {"reason": reason, "problem": problem, "where": entry.where, "row": row}
-        self.quarantine.append(json.dumps(record, ensure_ascii=False) + "\n")
 
 
 @dataclass(frozen=True)
@@ -157,12 +87,12 @@ class Selection:
     languages: tuple[str, ...] = ()
     subsets: tuple[str, ...] = ()
 
-    def left_out(self, row: LineRow) -> _LeftOut | None:
+    def left_out(self, row: LineRow) -> LeftOut | None:
         """Return why a row is not wanted, None when it is."""
         if self.languages and row.language not in self.languages:
-            return _LeftOut("other-language", f"language {row.language!r}")
+            return LeftOut("other-language", f"language {row.language!r}")
         if self.subsets and row.subset not in self.subsets:
-            return _LeftOut("other-subset", f"subset {row.subset!r}")
+            return LeftOut("other-subset", f"subset {row.subset!r}")
         return None
 
 
@@ -203,19 +133,19 @@ class _Text:
     charset: Charset
     mapping: Mapping[str, str]
 
-    def check(self, entry: Entry) -> Entry | _LeftOut:
+    def check(self, entry: Entry) -> Entry | LeftOut:
         """Return the entry, its characters mapped, or why its text cannot be used."""
         if entry.row is None:
-            return _LeftOut("illegible" if entry.illegible else "bad-row", entry.problem)
+            return LeftOut("illegible" if entry.illegible else "bad-row", entry.problem)
         row = entry.row
         if mapped := Counter(c for c in row.text if c in self.mapping):
-            extra = {**row.extra, "mapped": dict(mapped), "text_as_read": row.text}
-            row = replace(row, text=replace_characters(row.text, self.mapping), extra=extra)
+            row = note_mapped(row, replace_characters(row.text, self.mapping), mapped)
         if not row.text.strip():
-            return _LeftOut("empty-text", "the text is empty")
+            return LeftOut("empty-text", "the text is empty")
         if missing := self.charset.missing(row.text):
             names = ", ".join(map(describe_character, missing))
-            return _LeftOut("oov", f"charset {self.charset.name!r} has no {names} (text: {row.text!r})")
+            count = Counter(c for c in row.text if c in missing)
+            return LeftOut("oov", f"charset {self.charset.name!r} has no {names} (text: {row.text!r})", count)
         return replace(entry, row=row)
 
 
@@ -268,7 +198,7 @@ def prep(
         raise UsageError("--oov map and --oov-map FILE belong together: the file says what each character becomes")
     charset = profile.load_charset()
     text = _Text(charset, read_mapping(oov_map, charset) if oov_map else {})
-    tally, paths = _Tally(), split.stores(output)
+    tally, paths = Tally(), split.stores(output)
     with ExitStack() as stack:
         opened = _open_all(sources, paths, stack)
         total, lines_of = _survey(opened, select)
@@ -278,32 +208,35 @@ def prep(
         geometry, why = _decide_over_width(opened, select, profile.geometry, pool)
         made: dict[str, Any] = {"profile": profile.name, "sources": [_provenance(*s) for s in opened], "over_width": why}
         made |= split.to_json() | ({"oov_map": dict(text.mapping)} if text.mapping else {})
-        writers = [stack.enter_context(LineStoreWriter(path, geometry, charset, made=made)) for path in paths]
+        folders = stack.enter_context(atomic.replacing_all(paths))
+        writers = [
+            stack.enter_context(LineStoreWriter(path, geometry, charset, made=made, folder=folder))
+            for path, folder in zip(paths, folders, strict=True)
+        ]
         progress.start("prep", total)
         stack.callback(progress.finish)
         for entry, outcome in _outcomes(opened, select, text, geometry, pool):
-            kept_out = outcome if isinstance(outcome, _LeftOut) else None
+            kept_out = outcome if isinstance(outcome, LeftOut) else None
             if isinstance(outcome, _Line):
                 kept_out = _keep(outcome, entry, placement, writers, tally, drop_duplicates)
             if kept_out is not None:
-                tally.leave_out(kept_out, entry, charset)
+                tally.leave_out(kept_out, entry)
             progress.advance()
-        quarantine = _write_quarantine(output, tally)
-        if empty := [str(path) for path, writer in zip(paths, writers, strict=True) if len(writer) == 0]:
-            counts = ", ".join(f"{count} {reason}" for reason, count in tally.left_out.items())
-            problem = _problem(tally, "error", "error", charset, quarantine) or f"every row was left out ({counts})"
-            raise DataError(f"no line for {', '.join(empty)}, nothing was written: {problem}")
+        if empty := [path for path, writer in zip(paths, writers, strict=True) if len(writer) == 0]:
+            raise DataError(tally.nothing_kept(empty, charset, oov))
         for writer in writers:
             writer.counts = {"read": tally.read, "kept": len(tally.widths), "over_wide": tally.over_wide, **tally.left_out}
             writer.counts |= {"duplicates": tally.duplicates, "contradicting": tally.contradicting}
-    _say_what_stands_out(tally, geometry, progress)
+    # Only now have the stores their names: a run that fails leaves the old ones, and the list that belongs to them.
+    quarantine = tally.write_list(quarantine_path(output))
+    tally.say_what_stands_out(progress)
     assert writers[0].header is not None
     return PrepResult(
         stores={str(path): len(writer) for path, writer in zip(paths, writers, strict=True)},
         read=tally.read,
         kept=len(tally.widths),
         left_out=dict(tally.left_out),
-        widths=_width_stats(tally.widths),
+        widths=tally.width_stats(),
         over_width=geometry.over_width,
         over_wide=tally.over_wide,
         worst_squash_ratio=round(tally.worst_ratio, 4),
@@ -315,7 +248,7 @@ def prep(
         oov=dict(tally.oov.most_common()),
         mapped=dict(tally.mapped.most_common()),
         quarantine=str(quarantine) if quarantine else None,
-        problem=_problem(tally, oov, on_bad, charset, quarantine),
+        problem=tally.problem(oov, on_bad, charset, quarantine),
     )
 
 
@@ -324,23 +257,22 @@ def _keep(
     entry: Entry,
     placement: Placement,
     writers: "Sequence[LineStoreWriter]",
-    tally: _Tally,
+    tally: Tally,
     drop_duplicates: bool,
-) -> _LeftOut | None:
+) -> LeftOut | None:
     """Write a line to the store where it belongs, or return why it belongs in none."""
     first_text = placement.first_text(line.encoded.pixels_sha256)
     if drop_duplicates and first_text == line.row.text:
-        return _LeftOut("duplicate", "picture and text are those of an earlier row")
+        return LeftOut("duplicate", "picture and text are those of an earlier row")
     part = placement.place(line.row, line.encoded.pixels_sha256)
     if part is None:
-        return _LeftOut("in-other-store", "the same picture stands in another document, whose lines go to another store")
+        return LeftOut("in-other-store", "the same picture stands in another document, whose lines go to another store")
     if first_text is not None:
         tally.duplicates += first_text == line.row.text
         if first_text != line.row.text:
-            tally.contradicting += 1
-            tally.name("contradicting", entry, f"{line.row.text!r}, but an earlier row with this picture says {first_text!r}")
+            tally.contradict(entry, f"{line.row.text!r}, but an earlier row with this picture says {first_text!r}")
     writers[part].add_encoded(line.encoded, line.row)
-    tally.keep(line, entry)
+    tally.keep(line.row, line.encoded.width, entry)
     return None
 
 
@@ -369,6 +301,8 @@ def _entries(sources: Sequence[tuple[SourceSpec, Source]]) -> Iterator[tuple[Sou
     """Yield every row of every source, with the id and subset that it has in the store."""
     names = [spec.name for spec, _ in sources]
     for number, (spec, source) in enumerate(sources, start=1):
+        while str(number) in names:  # a source may be named `2`
+            number += len(sources)
         prefix = spec.name if names.count(spec.name) == 1 and spec.name else str(number)
         for entry in source.entries():
             if entry.row is not None and (len(sources) > 1 or spec.name):
@@ -402,27 +336,29 @@ def _survey(sources: Sequence[tuple[SourceSpec, Source]], select: Selection) -> 
 
 def _outcomes(
     sources: Sequence[tuple[SourceSpec, Source]], select: Selection, text: _Text, geometry: Geometry, pool: ThreadPoolExecutor
-) -> Iterator[tuple[Entry, _LeftOut | _Line]]:
+) -> Iterator[tuple[Entry, LeftOut | _Line]]:
     """Yield what became of each row, in order; images are read, scaled and encoded by the pool's threads."""
-    pending: deque[tuple[Entry, _LeftOut | Future[_LeftOut | _Line]]] = deque()
 
-    def next_outcome() -> tuple[Entry, _LeftOut | _Line]:
-        entry, outcome = pending.popleft()
-        return entry, outcome.result() if isinstance(outcome, Future) else outcome
-
-    for source, entry in _entries(sources):
+    def outcome(item: tuple[Source, Entry]) -> tuple[Entry, LeftOut | _Line]:
+        source, entry = item
         checked = (select.left_out(entry.row) if entry.row else None) or text.check(entry)
-        if isinstance(checked, _LeftOut):
-            pending.append((entry, checked))
-        else:
-            pending.append((checked, pool.submit(_make_line, source, checked, geometry)))
-        if len(pending) > 256:
-            yield next_outcome()
+        return (entry, checked) if isinstance(checked, LeftOut) else (checked, _make_line(source, checked, geometry))
+
+    return _in_order(pool, outcome, _entries(sources))
+
+
+def _in_order(pool: ThreadPoolExecutor, function: Callable[[_Item], _Result], items: Iterable[_Item]) -> Iterator[_Result]:
+    """Yield `function(item)` of each item, in order; the pool's threads are only a few items ahead, however many there are."""
+    pending: deque[Future[_Result]] = deque()
+    for item in items:
+        pending.append(pool.submit(function, item))
+        if len(pending) > _AHEAD:
+            yield pending.popleft().result()
     while pending:
-        yield next_outcome()
+        yield pending.popleft().result()
 
 
-def _make_line(source: Source, entry: Entry, geometry: Geometry) -> _LeftOut | _Line:
+def _make_line(source: Source, entry: Entry, geometry: Geometry) -> LeftOut | _Line:
     from nordocr_cli.data.resize import resize_line
     from nordocr_cli.data.store import encode_line
 
@@ -431,21 +367,19 @@ def _make_line(source: Source, entry: Entry, geometry: Geometry) -> _LeftOut | _
     try:
         crop = source.crop(entry)
     except FileNotFoundError as error:
-        return _LeftOut("missing-image", f"no image {error}")
+        return LeftOut("missing-image", f"no image {error}")
     except DataError as error:
-        return _LeftOut("unreadable-image", str(error))
+        return LeftOut("unreadable-image", str(error))
     height, width = crop.shape[:2]
     frames, needed = geometry.out_length(geometry.line_width(height, width)), frames_needed(row.text)
     if frames < needed:
-        return _LeftOut(
+        return LeftOut(
             "ctc-infeasible", f"{len(row.text)} characters need {needed} CTC frames; {height} x {width} px give {frames}"
         )
     ratio = geometry.squash_ratio(height, width)
     if ratio > 1:
-        # A line that comes from another store may have been squashed there already.
-        total = round(ratio * float(row.extra.get("squash_ratio", 1.0)), 4)
-        row = replace(row, extra={**row.extra, "squash_ratio": total, "over_width": geometry.over_width})
-    return _Line(row, encode_line(resize_line(crop, geometry)), ratio)
+        row = note_over_wide(row, ratio, geometry)
+    return _Line(row, encode_line(resize_line(crop, geometry)))
 
 
 def _decide_over_width(
@@ -463,13 +397,17 @@ def _decide_over_width(
             return 1.0  # named when its turn comes to be read
 
     wanted = ((source, entry) for source, entry in _entries(sources) if entry.row and not select.left_out(entry.row))
-    ratios = list(pool.map(ratio, wanted))
-    over_wide = sorted(r for r in ratios if r > 1)
+    crops, over_wide = 0, list[float]()
+    for found in _in_order(pool, ratio, wanted):
+        crops += 1
+        if found > 1:
+            over_wide.append(found)
+    over_wide.sort()
     if not over_wide:
         return replace(geometry, over_width="squash"), "squash: auto, no crop is too wide"
     p95 = over_wide[int(0.95 * (len(over_wide) - 1))]
     decision: Literal["squash", "center-crop"] = "squash" if p95 <= _AUTO_SQUASH_UP_TO else "center-crop"
-    why = f"{decision}: auto, {len(over_wide)} of {len(ratios)} crops are too wide, 95 % of them up to {p95:.2f} times"
+    why = f"{decision}: auto, {len(over_wide)} of {crops} crops are too wide, 95 % of them up to {p95:.2f} times"
     return replace(geometry, over_width=decision), why
 
 
@@ -482,51 +420,3 @@ def _provenance(spec: SourceSpec, source: Source) -> dict[str, Any]:
         "bytes": sum(path.stat().st_size for path in source.files),
         "sha256": hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest(),
     }
-
-
-def _write_quarantine(output: Path, tally: _Tally) -> Path | None:
-    path = quarantine_path(output)
-    if not tally.quarantine:
-        path.unlink(missing_ok=True)  # an earlier run's list says nothing about this one
-        return None
-    atomic.write_text(path, "".join(tally.quarantine))
-    return path
-
-
-def _problem(tally: _Tally, oov: OovPolicy, on_bad: Policy, charset: Charset, quarantine: Path | None) -> str | None:
-    """Say which rows the policies do not let pass, where the first stand, and how to go on; None when all is well."""
-    refused = (*(("oov",) if oov != "skip" else ()), *(_BAD if on_bad == "error" else ()))
-    blocking = {reason: count for reason, count in tally.left_out.items() if reason in refused}
-    if not blocking:
-        return None
-    counts = ", ".join(f"{count} {reason}" for reason, count in blocking.items())
-    lines = [f"{sum(blocking.values())} of {tally.read} rows were left out ({counts}):"]
-    for reason in blocking:
-        lines += tally.first[reason]
-    ways = []
-    if "oov" in blocking:
-        shown = ", ".join(f"{describe_character(c)} {count} times" for c, count in tally.oov.most_common())
-        lines.append(f"not in charset {charset.name!r}: {shown}")
-        wider = [name for name, other in CHARSETS.items() if all(c in other.class_of for c in tally.oov)]
-        ways.append(" or ".join(["--oov skip", "--oov map"] + [f"--set charset={name}" for name in wider]))
-    if set(blocking) - {"oov"}:
-        ways.append("--on-bad skip")
-    lines.append(f"all of them are in {quarantine}; mend them, or go on with {' and '.join(ways)}")
-    return "\n".join(lines)
-
-
-def _say_what_stands_out(tally: _Tally, geometry: Geometry, progress: Progress) -> None:
-    if count := tally.left_out["ctc-infeasible"]:
-        progress.warn(f"{count} rows have more text than their width can hold (CTC): {'; '.join(tally.first['ctc-infeasible'])}")
-    if tally.over_wide and geometry.over_width == "center-crop":
-        progress.warn(f"{tally.over_wide} lines were cropped: their texts say more than is left in the picture")
-    if tally.contradicting:
-        shown = "; ".join(tally.first["contradicting"])
-        progress.warn(f"{tally.contradicting} rows say something else than an earlier row with the same picture: {shown}")
-    if tally.renormalized:
-        progress.note(f"{tally.renormalized} texts were not in NFC and are stored in NFC")
-
-
-def _width_stats(widths: Sequence[int]) -> WidthStats:
-    ordered = sorted(widths)
-    return WidthStats(ordered[0], ordered[len(ordered) // 2], ordered[int(0.95 * (len(ordered) - 1))], ordered[-1])

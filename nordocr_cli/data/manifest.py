@@ -9,7 +9,8 @@
 | `paddle` | page image, one tab, a JSON list of `{"transcription": …, "points": [[x, y], …]}` (PaddleOCR's detection labels) |
 
 A tsv may also name several images of one text as a JSON list, as PaddleOCR's label files do. Other tools' names of the
-columns are known: `filename`, `file_name`, `path` for `image`; `words`, `label`, `transcription` for `text`.
+columns are known: `filename`, `file_name`, `path` for `image`; `words`, `label`, `transcription` for `text`. The keys that prep
+writes itself (see data/notes.py) are refused when they hold something else.
 
 A line that cannot be used becomes an Entry with its problem, so that the caller can count it; it is never passed over.
 """
@@ -25,6 +26,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, Literal
 
 from nordocr_cli.charset import to_nfc
+from nordocr_cli.data.notes import check_notes
 from nordocr_cli.errors import DataError
 from nordocr_cli.records import Box, LineRow
 
@@ -149,10 +151,9 @@ def make_entry(value: Mapping[str, Any], where: str, key: str | None = None) -> 
     if not fields["image"]:
         raise ValueError("'image' is empty")
     text = to_nfc(fields["text"])
-    row = LineRow(
-        **{**fields, "id": fields.get("id") or fields["image"], "text": text},
-        extra={name: item for name, item in value.items() if name not in _TEXT_KEYS and name not in names.values()},
-    )
+    extra = {name: item for name, item in value.items() if name not in _TEXT_KEYS and name not in names.values()}
+    check_notes(extra)
+    row = LineRow(**{**fields, "id": fields.get("id") or fields["image"], "text": text}, extra=extra)
     return Entry(where, key if key is not None else row.image, row, renormalized=text != fields["text"])
 
 

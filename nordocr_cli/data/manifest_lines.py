@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from nordocr_cli.atomic import sha256_of
 from nordocr_cli.data.manifest import read_manifest, resolve_image
+from nordocr_cli.data.notes import squash_ratio
 from nordocr_cli.data.resize import image_size, read_image, read_image_bytes, resize_line
 from nordocr_cli.geometry import Geometry
 from nordocr_cli.records import LineRow
@@ -51,7 +52,7 @@ class ManifestLines(AbstractContextManager["ManifestLines"]):
     def row(self, index: int) -> LineRow:
         """Return the row of line `index`; `extra` says where the geometry squashes it, as in a line store."""
         row, ratio = self._rows[index], self._squash_ratios[index]
-        return replace(row, extra={**row.extra, "squash_ratio": ratio}) if ratio > 1.0 else row
+        return replace(row, extra={**row.extra, "squash_ratio": ratio * squash_ratio(row)}) if ratio > 1.0 else row
 
     def identity(self) -> dict[str, Any]:
         """Return what was read, for a result: the hash is the manifest's, the images are not in it."""

@@ -20,7 +20,7 @@ import re
 import threading
 import zlib
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -177,11 +177,18 @@ class LineStoreWriter(AbstractContextManager["LineStoreWriter"]):
             writer.add(image, row)
 
     An existing line store at `path` is replaced; anything else there is refused with UsageError. `counts` and `made` may be
-    set until the block ends; `header` is there afterwards. Raises DataError when the disk is full.
+    set until the block ends; `header` is there afterwards. With `folder` the store is built there, and the caller renames it:
+    so several stores get their names together (atomic.replacing_all). Raises DataError when the disk is full.
     """
 
     def __init__(
-        self, path: Path, geometry: Geometry, charset: Charset | CharsetId, *, made: Mapping[str, Any] | None = None
+        self,
+        path: Path,
+        geometry: Geometry,
+        charset: Charset | CharsetId,
+        *,
+        made: Mapping[str, Any] | None = None,
+        folder: Path | None = None,
     ) -> None:
         self.path = Path(path)
         self.geometry, self.charset = geometry, charset
@@ -194,7 +201,7 @@ class LineStoreWriter(AbstractContextManager["LineStoreWriter"]):
         self._content = hashlib.sha256()
         self._pending: list[tuple[bytes, bytes]] = []
         refuse_to_replace(self.path)
-        self._target: AbstractContextManager[Path] = atomic.replacing(self.path)
+        self._target: AbstractContextManager[Path] = nullcontext(folder) if folder else atomic.replacing(self.path)
 
     def __enter__(self) -> Self:
         self._folder = self._target.__enter__()

@@ -1,6 +1,9 @@
 import json
+import os
 import shutil
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -8,11 +11,16 @@ import lmdb
 import numpy as np
 import pytest
 
+from nordocr_cli.core import prep as prep_module
+from nordocr_cli.core.data import export
 from nordocr_cli.core.prep import Selection, Split, plan_prep, prep
+from nordocr_cli.data.formats import SourceSpec
+from nordocr_cli.data.manifest import Entry
 from nordocr_cli.data.resize import resize_line
 from nordocr_cli.data.store import LineStore
 from nordocr_cli.errors import DataError, UsageError
 from nordocr_cli.profile import load_profile
+from nordocr_cli.records import LineRow
 
 PROFILE = load_profile("svtrv2-1024").profile
 SAMPLES = Path(__file__).parents[2] / "samples"
@@ -96,14 +104,14 @@ def test_filters_are_counted_reasons(tmp_path: Path) -> None:
 
 
 def test_characters_are_mapped_when_asked(tmp_path: Path) -> None:
-    source = corpus(tmp_path / "in", [{"text": "Já…"}, {"text": "ŋ"}])
+    source = corpus(tmp_path / "in", [{"text": "Já…"}, {"text": "áŋ"}])
     mapping = tmp_path / "map.tsv"
     mapping.write_text("á\ta\n…\t...\n", encoding="utf-8")
     result = prep([source], tmp_path / "o.lmdb", PROFILE, oov="map", oov_map=mapping)
     (row,) = store_rows(tmp_path / "o.lmdb")
     assert (row.text, row.extra["text_as_read"]) == ("Ja...", "Já…")
     assert (result.mapped, result.oov) == ({"á": 1, "…": 1}, {"ŋ": 1})
-    assert "ŋ" in result.problem
+    assert "not in charset 'nordic' nor mapped: 'ŋ'" in result.problem
     for oov, file in (("map", None), ("skip", mapping)):
         with pytest.raises(UsageError, match="belong together"):
             prep([source], tmp_path / "o.lmdb", PROFILE, oov=oov, oov_map=file)
@@ -218,3 +226,102 @@ def test_auto_over_width_goes_by_the_crops(tmp_path: Path, width: int, decision:
         ratio = store.row(0).extra.get("squash_ratio", 1.0)
     assert ratio == pytest.approx(max(1.0, width / 128), abs=0.01)
     assert result.over_wide == (2 if width > 128 else 0)
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        {"mapped": True},
+        {"mapped": {"á": "2"}, "text_as_read": "á"},
+        {"text_as_read": "x"},
+        {"squash_ratio": "wide", "over_width": "squash"},
+        {"squash_ratio": 3.0},
+        {"squash_ratio": 0.5, "over_width": "squash"},
+        {"over_width": True},
+    ],
+)
+def test_a_users_key_is_not_read_as_preps(tmp_path: Path, own: dict) -> None:
+    source = corpus(tmp_path / "in", [own, {}])
+    result = prep([source], tmp_path / "o.lmdb", PROFILE)
+    assert (result.kept, result.left_out, result.mapped, result.over_wide) == (1, {"bad-row": 1}, {}, 0)
+    assert "give your key another name" in result.problem
+
+
+def test_what_prep_noted_comes_through_stores_and_exports(tmp_path: Path) -> None:
+    source = corpus(tmp_path / "in", [{"text": "Já"}, {}])
+    cv2.imwrite(str(source / "0.png"), np.full((32, 250, 3), 200, np.uint8))
+    mapping = tmp_path / "map.tsv"
+    mapping.write_text("á\ta\n", encoding="utf-8")
+    narrow = load_profile("svtrv2-1024", ["geometry.max_width=200"]).profile
+    first = prep([source], tmp_path / "a.lmdb", narrow, oov="map", oov_map=mapping)
+    (noted, _) = store_rows(tmp_path / "a.lmdb")
+    assert noted.extra == {"mapped": {"á": 1}, "text_as_read": "Já", "squash_ratio": 1.24, "over_width": "squash"}
+    export(tmp_path / "a.lmdb", tmp_path / "exported")
+    for again in ("a.lmdb", "exported"):
+        second = prep([tmp_path / again], tmp_path / "b.lmdb", narrow)
+        assert (second.over_wide, second.worst_squash_ratio, second.mapped) == (1, 1.24, {"á": 1})
+        assert (first.over_wide, first.worst_squash_ratio, first.mapped) == (1, 1.24, {"á": 1})
+    narrower = load_profile("svtrv2-1024", ["geometry.max_width=100", "geometry.over_width=center-crop"]).profile
+    third = prep([tmp_path / "a.lmdb"], tmp_path / "c.lmdb", narrower)
+    assert (third.over_wide, third.worst_squash_ratio) == (2, 2.48)
+
+
+def test_numbers_of_sources_make_room_for_names(tmp_path: Path) -> None:
+    a, b, c = (corpus(tmp_path / name, [{}]) for name in "abc")
+    prep([f"2={a}", b, f"5={c}"], tmp_path / "o.lmdb", PROFILE)
+    assert [row.id for row in store_rows(tmp_path / "o.lmdb")] == ["2:0.png", "8:0.png", "5:0.png"]
+
+
+@pytest.mark.parametrize("failing", ["o.lmdb", "o_val.lmdb"])
+def test_stores_get_their_names_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str) -> None:
+    rows = [{"source": f"d{index}"} for index in range(4)] + [{"text": "丁"}]
+    old = prep([corpus(tmp_path / "old", rows)], tmp_path / "o.lmdb", PROFILE, split=Split(0.5))
+    before = {path: (path / "data.mdb").read_bytes() for path in map(Path, old.stores)}
+    listed = Path(old.quarantine).read_text(encoding="utf-8")
+    rename = os.replace
+
+    def refuse(source: Path, target: Path) -> None:
+        if Path(source).suffix == ".tmp" and Path(target).name == failing:
+            raise PermissionError(13, "sharing violation")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(DataError, match="the previous file is untouched"):
+        prep([corpus(tmp_path / "new", rows[:4])], tmp_path / "o.lmdb", PROFILE, split=Split(0.5, seed=2))
+    assert {path: (path / "data.mdb").read_bytes() for path in before} == before
+    assert Path(old.quarantine).read_text(encoding="utf-8") == listed
+    assert len(list(tmp_path.iterdir())) == 5
+
+
+def test_a_run_without_a_line_leaves_the_old_list(tmp_path: Path) -> None:
+    old = prep([corpus(tmp_path / "old", [{}, {"text": "丁"}])], tmp_path / "o.lmdb", PROFILE)
+    before = Path(old.quarantine).read_bytes()
+    with pytest.raises(DataError, match="nothing was written") as caught:
+        prep([corpus(tmp_path / "new", [{"text": "丁"}, {"text": "丁"}])], tmp_path / "o.lmdb", PROFILE)
+    assert "quarantine" not in str(caught.value)
+    assert Path(old.quarantine).read_bytes() == before
+
+
+def test_the_auto_decision_reads_a_few_crops_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many rows there are: only so many wait in memory."""
+    monkeypatch.setattr(prep_module, "_AHEAD", 3)
+    read, ahead = [], []
+
+    class Lines:
+        path = tmp_path
+
+        def entries(self):
+            for index in range(50):
+                ahead.append(index - len(read))
+                yield Entry(str(index), str(index), LineRow(str(index), "x.png", "x"))
+
+        def crop_size(self, entry: Entry) -> tuple[int, int]:
+            read.append(entry.key)
+            return 32, 2000
+
+    with ThreadPoolExecutor(1) as pool:
+        geometry = replace(PROFILE.geometry, over_width="auto")
+        decided, why = prep_module._decide_over_width([(SourceSpec(tmp_path), Lines())], Selection(), geometry, pool)
+    assert decided.over_width == "squash"
+    assert "50 of 50 crops" in why
+    assert max(ahead) <= 4
