@@ -52,7 +52,8 @@ class Recognition:
 @dataclass(frozen=True, slots=True)
 class LineResult:
     """One line as eval saw it. `width` is the stored width in pixels at the geometry's height, `squash_ratio` how many
-    times the crop was too wide (1.0 = fits), `frames` the number of CTC frames it had (None where not known)."""
+    times the crop was too wide, whether it was squashed or cropped (1.0 = fits), `frames` the number of CTC frames it had
+    (None where not known)."""
 
     id: str
     reference: str

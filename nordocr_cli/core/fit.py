@@ -47,5 +47,6 @@ def _require_store_fit(lines: "LineStore", contract: Contract, model: str, progr
     if warned:
         limit = contract.geometry.max_width
         narrowed = int((lines.widths > limit).sum())
-        squashed = f"; {narrowed} lines are wider than {limit} px and squashed once more" if narrowed else ""
-        progress.warn(f"{lines.path} was made otherwise than {model} was trained (store / model): {'; '.join(warned)}{squashed}")
+        done = "cropped" if contract.geometry.over_width == "center-crop" else "squashed"
+        again = f"; {narrowed} lines are wider than {limit} px and {done} once more" if narrowed else ""
+        progress.warn(f"{lines.path} was made otherwise than {model} was trained (store / model): {'; '.join(warned)}{again}")

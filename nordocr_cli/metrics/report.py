@@ -136,7 +136,7 @@ class Group:
             "cer_squeezed": self.views["squeezed"].cer_micro,
             "wer": rate(self.word_edits, self.reference_words),
             "ned": rate(headline.ned_sum, self.lines),
-            "squashed": rate(self.flags["squashed"], self.lines),
+            "over_wide": rate(self.flags["over_wide"], self.lines),
         }
 
     def to_json(self) -> dict[str, Any]:
@@ -232,7 +232,7 @@ def score_line(result: LineResult, charset: Charset | None = None) -> LineScore:
     reference = texts[HEADLINE][0]
     about_line = {
         "oov_ref": charset is not None and bool(charset.missing(reference)),
-        "squashed": result.squash_ratio > 1.0,
+        "over_wide": result.squash_ratio > 1.0,
         "ctc_infeasible": result.frames is not None and frames_needed(reference) > result.frames,
     }
     return LineScore(
@@ -394,6 +394,8 @@ def _same_family(wanted: str, found: str) -> bool:
 
 def _group_from_json(value: Mapping[str, Any]) -> Group:
     fields = {key: value[key] for key in Group.__dataclass_fields__ if key != "views"}
+    if missing := FLAGS.keys() - fields["flags"].keys():  # written by an earlier version
+        raise ValueError(f"no flag {min(missing)!r}")
     return Group(views={name: ViewScore(**view) for name, view in value["views"].items()}, **fields)
 
 

@@ -48,7 +48,11 @@ def headline(report: Report) -> list[Row]:
         rows.append(
             ("empty references", f"{total.empty_references:,}", "", f"{total.empty_reference_insertions} characters read")
         )
-    for flag, label in (("squashed", "squashed"), ("oov_ref", "outside the charset"), ("ctc_infeasible", "too few CTC frames")):
+    for flag, label in (
+        ("over_wide", "too wide (squashed or cropped)"),
+        ("oov_ref", "outside the charset"),
+        ("ctc_infeasible", "too few CTC frames"),
+    ):
         if total.flags[flag]:
             rows.append((label, *_of(total.flags[flag], total.lines), ""))
     return rows

@@ -71,7 +71,7 @@ FLAGS: dict[str, str] = {
     "duplicate_run": "two or more characters stand twice in a row where the reference has them once",
     "empty_ref": "the reference is empty: the line has no character error rate",
     "oov_ref": "the reference holds characters outside the charset: it can never be read exactly",
-    "squashed": "the crop was wider than the geometry allows, and was squashed or cropped",
+    "over_wide": "the crop was wider than the geometry allows, and was squashed or cropped",
     "ctc_infeasible": "the reference needs more CTC frames than the line has: it can never be read exactly",
 }
 

@@ -61,7 +61,7 @@ def test_counts_come_first_and_rates_follow():
     assert (total.empty_references, total.empty_reference_insertions) == (1, 3)
     assert (total.reference_words, total.word_edits) == (10, 1 + 3 + 2 + 1)
     assert (total.lines_with_digits, total.digits_exact) == (1, 1)
-    assert (total.flags["squashed"], total.flags["ctc_infeasible"], total.flags["empty_hyp"]) == (1, 1, 1)
+    assert (total.flags["over_wide"], total.flags["ctc_infeasible"], total.flags["empty_hyp"]) == (1, 1, 1)
 
 
 def test_groups():
@@ -136,6 +136,9 @@ def test_a_damaged_report_is_refused():
         report_from_json(value | {"schema": "nordocr.report/9"})
     with pytest.raises(DataError, match=r"eval.json is not a report \(KeyError: 'total'\)"):
         report_from_json({k: v for k, v in value.items() if k != "total"}, "eval.json")
+    del value["total"]["flags"]["over_wide"]
+    with pytest.raises(DataError, match="no flag 'over_wide'"):
+        report_from_json(value)
 
 
 def test_the_worst_lines_come_first():
