@@ -13,8 +13,9 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from nordocr_cli import __version__
 from nordocr_cli.charset import Charset, load_charset
-from nordocr_cli.errors import NordocrError, UsageError, nearest
+from nordocr_cli.errors import ArtifactError, NordocrError, UsageError, nearest
 from nordocr_cli.geometry import Geometry
 
 Precision = Literal["fp32", "fp16", "bf16"]
@@ -225,8 +226,11 @@ def profile_to_json(profile: Profile) -> dict[str, Any]:
 
 
 def profile_from_json(value: Mapping[str, Any], what: str) -> Profile:
-    """Validate a profile that was embedded in an artifact. Raises UsageError naming `what` and each bad key."""
-    return _validate(dict(value), what)
+    """Validate a profile that was embedded in an artifact. Raises ArtifactError naming `what` and each bad key."""
+    try:
+        return _validate(dict(value), what)
+    except UsageError as error:
+        raise ArtifactError(f"{error}\nwritten by a newer nordocr, or by hand? Update nordocr ({__version__} here)") from None
 
 
 def profile_folders() -> list[Path]:

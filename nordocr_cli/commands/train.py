@@ -59,7 +59,7 @@ def train(
         save_fp16=save_fp16,
     )
     if dry_run:
-        options.show_plan(console, core.plan(resolved, request))
+        options.show_plan(console, core.plan(resolved, request, console))
         return
     _restart_with_tuned_malloc(console, device)
     with core.stop_on_signals(console) as stop:
@@ -93,4 +93,5 @@ def _restart_with_tuned_malloc(console: Console, device: str) -> None:
     console.detail(f"restarting with GLIBC_TUNABLES={tunables['GLIBC_TUNABLES']} (faster training on this CPU)")
     sys.stdout.flush()
     sys.stderr.flush()
-    os.execve(sys.executable, [sys.executable, "-m", "nordocr_cli", *sys.argv[1:]], {**os.environ, **tunables})
+    # The very same command: a `-m` in place of the script would put the current folder, and what lies in it, before our packages.
+    os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, **tunables})

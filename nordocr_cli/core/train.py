@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from nordocr_cli.artifact import Contract, contract_from_json, find_weights
 from nordocr_cli.atomic import sha256_of
-from nordocr_cli.errors import MissingBackendError, UsageError
+from nordocr_cli.errors import ArtifactError, UsageError
 from nordocr_cli.geometry import Geometry
 from nordocr_cli.profile import Profile, ResolvedProfile, profile_from_json, profile_to_json
 from nordocr_cli.progress import SILENT, Progress
@@ -19,7 +19,10 @@ from nordocr_cli.progress import SILENT, Progress
 if TYPE_CHECKING:
     import torch
 
+    from nordocr_cli.charset import Charset
+    from nordocr_cli.data.batches import LineBatches
     from nordocr_cli.data.store import LineStore
+    from nordocr_cli.training.freezing import Freezing
 
 OVERFIT_STEPS = 500
 # An overfit check passes when nearly every line is read exactly: a network that cannot learn a few lines by heart is broken.
@@ -66,19 +69,15 @@ class TrainResult:
         return {**asdict(self), "run_dir": str(self.run_dir), "files": [str(path) for path in self.files]}
 
 
-def plan(resolved: ResolvedProfile | None, request: TrainRequest) -> dict[str, Any]:
+def plan(resolved: ResolvedProfile | None, request: TrainRequest, progress: Progress = SILENT) -> dict[str, Any]:
     """Return what `train` would do, without torch: network, geometry, batches by GPU, data, length, files."""
-    profile, request = _asked(resolved, request)
+    profile, request = _asked(resolved, request, progress)
     settings, geometry, charset = profile.train, profile.geometry, profile.load_charset()
     widths = [w for w in _PLAN_WIDTHS if w < geometry.max_width] + [geometry.max_width]
     batches = {
         arch: {f"{width} px": max(1, lines * settings.batch_width_px // width) for width in widths}
         for arch, lines in {"any": settings.batch_size, **settings.batch_by_arch}.items()
     }
-    length: dict[str, Any] = {"epochs": settings.epochs}
-    if request.max_steps or request.max_minutes or request.overfit:
-        limits = {"max_steps": request.max_steps, "max_minutes": request.max_minutes}
-        length = {key: value for key, value in limits.items() if value} or {"max_steps": OVERFIT_STEPS}
     return {
         "profile": str(resolved.path) if resolved else f"of {request.resume}",
         "model": profile.model.model_dump(mode="json"),
@@ -89,7 +88,7 @@ def plan(resolved: ResolvedProfile | None, request: TrainRequest) -> dict[str, A
             or "not given: --train STORE (or data.train in the profile)",
             "val": [_describe_store(path) for path in request.val or map(Path, profile.data.val)]
             or "not given: --val STORE (or data.val in the profile)",
-            "length": length,
+            "length": _length(request, settings.epochs),
             "lr": settings.lr,
             "precision": settings.precision,
             "ema_decay": settings.ema_decay,
@@ -116,7 +115,7 @@ def _describe_store(path: Path) -> dict[str, Any]:
         return {"path": str(path), "lines": len(store), "widest_px": widest, "content_sha256": store.header.content_sha256[:12]}
 
 
-def _asked(resolved: ResolvedProfile | None, request: TrainRequest) -> tuple[Profile, TrainRequest]:
+def _asked(resolved: ResolvedProfile | None, request: TrainRequest, progress: Progress = SILENT) -> tuple[Profile, TrainRequest]:
     """The profile and the whole request. Of a run to go on with, whatever is not given anew is taken from its run.json."""
     from nordocr_cli.training.runlog import RUN, read_run, require_run_folder
 
@@ -128,17 +127,51 @@ def _asked(resolved: ResolvedProfile | None, request: TrainRequest) -> tuple[Pro
         raise UsageError("--resume goes on with a run, --load starts a new one from weights; give one of them")
     if request.run_dir:
         raise UsageError("--resume writes into the run that it goes on with; leave --run-dir out")
-    facts = read_run(require_run_folder(request.resume))
-    saved = facts["request"]
+    file, facts = request.resume / RUN, read_run(require_run_folder(request.resume))
+    saved = _saved_request(facts.get("request"), file)
     whole = replace(
         request,
-        train=request.train or tuple(Path(p) for p in saved["train"]),
-        val=request.val or tuple(Path(p) for p in saved["val"]),
-        max_steps=request.max_steps or saved["max_steps"],
-        max_minutes=request.max_minutes or saved["max_minutes"],
-        overfit=request.overfit or saved["overfit"],
+        train=request.train or saved.train,
+        val=request.val or saved.val,
+        max_steps=request.max_steps or saved.max_steps,
+        max_minutes=request.max_minutes or saved.max_minutes,
+        overfit=request.overfit or saved.overfit,
     )
-    return resolved.profile if resolved else profile_from_json(facts["profile"], str(request.resume / RUN)), whole
+    if resolved is None and not isinstance(facts.get("profile"), dict):
+        raise ArtifactError(f"{file} is damaged: it holds no profile; name it with --profile")
+    profile = resolved.profile if resolved else profile_from_json(facts["profile"], str(file))
+    before, now = (_length(one, profile.train.epochs) for one in (saved, whole))
+    if before != now:
+        lengths = [", ".join(f"{key} {value:,}" for key, value in length.items()) for length in (before, now)]
+        progress.warn(
+            f"--resume {request.resume}: the run was to last {lengths[0]}, and now {lengths[1]}. The learning rate follows the "
+            "length, so that it jumps here"
+        )
+    return profile, whole
+
+
+def _saved_request(saved: Any, file: Path) -> TrainRequest:
+    """The request that a run was started with. Raises ArtifactError when `file` does not hold it."""
+    try:
+        return TrainRequest(
+            train=tuple(map(Path, saved["train"])),
+            val=tuple(map(Path, saved["val"])),
+            max_steps=saved["max_steps"] and int(saved["max_steps"]),
+            max_minutes=saved["max_minutes"] and float(saved["max_minutes"]),
+            overfit=saved["overfit"] and int(saved["overfit"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise ArtifactError(
+            f"{file} is damaged: what was asked for (`request`) is not there whole ({error!r}); start a new run with "
+            f"--load {file.parent}"
+        ) from None
+
+
+def _length(request: TrainRequest, epochs: int) -> dict[str, Any]:
+    """What ends the run, by its name in `Limits`."""
+    limits = {"max_steps": request.max_steps, "max_minutes": request.max_minutes}
+    given = {key: value for key, value in limits.items() if value}
+    return given or ({"max_steps": OVERFIT_STEPS} if request.overfit else {"epochs": epochs})
 
 
 def train(
@@ -156,159 +189,56 @@ def train(
     """
     import torch
 
-    from nordocr_cli.data.batches import LineBatches
-    from nordocr_cli.data.store import LineStore
-    from nordocr_cli.models.registry import build_model, load_pretrained
-    from nordocr_cli.models.weights import load_weights, require_fit, save_weights
-    from nordocr_cli.training import checkpoint
-    from nordocr_cli.training.freezing import freeze
+    from nordocr_cli.runtime.torch_runner import choose_device
+    from nordocr_cli.training.checkpoint import Position
     from nordocr_cli.training.loop import Limits, Trainer
-    from nordocr_cli.training.runlog import BEST, BEST_FP16, LAST, RunLog, environment, new_run_folder
+    from nordocr_cli.training.runlog import RunLog, new_run_folder
 
-    profile, request = _asked(resolved, request)
+    profile, request = _asked(resolved, request, progress)
     profile = _for_overfit(profile) if request.overfit else profile
-    settings, charset = profile.train, profile.load_charset()
-    train_paths = request.train or tuple(Path(p) for p in profile.data.train)
-    val_paths = (request.val or tuple(Path(p) for p in profile.data.val)) if not request.overfit else train_paths
-    if not train_paths or not val_paths:
-        missing = "--train STORE" if not train_paths else "--val STORE (the best checkpoint is chosen on it)"
-        raise UsageError(f"no data: give {missing}; `nordocr prep` and `nordocr synth` make line stores")
-
-    device = open_device(request.device)
+    request = _with_stores(profile, request)
+    device = choose_device(request.device)
     if request.threads:
         torch.set_num_threads(request.threads)
-    precision = settings.precision
-    if precision == "fp16" and device.type == "cpu":
-        progress.warn("fp16 training needs a GPU; this run uses bf16 instead")
-        precision = "bf16"
-    lines_a_batch = _lines_a_batch(profile, device)
-
+    precision = _precision(profile, device, progress)
     with ExitStack() as stack:
-        train_stores = [stack.enter_context(_open_store(path, LineStore)) for path in train_paths]
-        val_stores = [stack.enter_context(_open_store(path, LineStore)) for path in val_paths]
-        geometry = _decided(profile.geometry, train_stores)
-        only = _spread(sum(map(len, train_stores)), request.overfit) if request.overfit else None
-        common: dict[str, Any] = {
-            "budget_px": lines_a_batch * settings.batch_width_px,
-            "workers": profile.data.num_workers,
-            "pin": device.type == "cuda",
-            "only": only,
-        }
-        train_batches = LineBatches(
-            train_stores,
-            charset,
-            geometry,
-            seed=settings.seed,
-            shuffle=True,
-            augment=None if request.overfit else profile.augment,
-            mask_share=settings.mask_share,
-            **common,
-        )
-        val_batches = LineBatches(val_stores, charset, geometry, **common)
-        identity: dict[str, Any] = {
-            "profile": profile_to_json(profile),
-            "charset_sha256": charset.sha256,
-            "geometry": geometry.to_json(),
-            "train_content_sha256": [store.header.content_sha256 for store in train_stores],
-            "val_content_sha256": [store.header.content_sha256 for store in val_stores],
-            "lines_a_batch": lines_a_batch,
-            "overfit": request.overfit,
-        }
         # Everything that can be refused is refused before a folder is made.
-        torch.manual_seed(settings.seed)
-        model = build_model(profile.model, charset.num_classes)
-        parent = state = None
-        widths_before: tuple[int, ...] = ()
-        if request.load:
-            weights, found = load_weights(request.load)
-            found.require_readable_by(Contract(charset, geometry, {}), str(request.load))
-            require_fit(model, weights, str(request.load))
-            model.load_state_dict(weights)
-            parent = sha256_of(find_weights(request.load))
-            widths_before = found.trained_widths or ()
-        if request.resume:
-            state = checkpoint.load_state(request.resume)
-            # Read again by this version, so that a key which the run's version did not have counts as its default.
-            then = profile_to_json(profile_from_json(state["identity"]["profile"], str(request.resume)))
-            checkpoint.require_same_run({**state["identity"], "profile": then}, identity, request.resume)
-        if not (request.load or request.resume):
-            load_pretrained(model, progress)
-        freezing = freeze(model, settings.trainable)
+        data = _open_data(profile, request, device, stack)
+        begun = _begin(profile, request, data, progress)
         folder = request.resume or new_run_folder(request.run_dir, profile.name)
-
-        limits = Limits(settings.epochs, request.max_steps, request.max_minutes)
-        if request.overfit and not (request.max_steps or request.max_minutes):
-            limits = Limits(settings.epochs, OVERFIT_STEPS)
-        if state:
-            contract = contract_from_json(state["contract"], str(folder))
-        else:
-            used = train_batches.widths[train_batches.members]
-            seen = (int(used.min()), int(used.max()), *widths_before)
-            contract = Contract(
-                charset=charset,
-                geometry=geometry,
-                model=profile.model.model_dump(mode="json"),
-                profile=profile_to_json(profile),
-                # What a network learnt before it was loaded it still reads.
-                trained_widths=(min(seen), max(seen)),
-                parent_sha256=parent,
-            )
-        parameters = sum(p.numel() for p in model.parameters())
-        facts: dict[str, Any] = {
-            "environment": environment(),
-            "device": str(device) if device.type == "cpu" else torch.cuda.get_device_name(device),
-            "threads": torch.get_num_threads(),
-            "precision": precision,
-            "parameters": parameters,
-            "train": [_facts_of(store) for store in train_stores],
-            "val": [_facts_of(store) for store in val_stores],
-            "padding_share": round(train_batches.padding_share(), 4),
-            "profile": profile_to_json(profile),
+        facts = {
+            **_facts(profile, request, data, begun, device, precision),
             **({"origins": dict(resolved.origins)} if resolved else {}),
-            "request": {
-                "train": [str(path) for path in train_paths],
-                "val": [str(path) for path in val_paths],
-                "max_steps": request.max_steps,
-                "max_minutes": request.max_minutes,
-                "overfit": request.overfit,
-            },
-            **({"freezing": freezing.to_json()} if freezing else {}),
-            **({"loaded": {"path": str(request.load), "sha256": parent}} if request.load else {}),
         }
-        position = checkpoint.Position(**state["position"]) if state else checkpoint.Position()
+        position = Position(**begun.state["position"]) if begun.state else Position()
         log = RunLog(folder, facts, position.step)
         stack.callback(log.close)
         progress.note(
-            f"{folder}: {profile.model.name} with {parameters:,} parameters on {facts['device']} ({precision}), "
-            f"{len(train_batches):,} lines, {facts['padding_share']:.1%} padding"
-            + (f", going on after step {position.step:,}" if state else "")
+            f"{folder}: {profile.model.name} with {facts['parameters']:,} parameters on {facts['device']} ({precision}), "
+            f"{len(data.train):,} lines, {facts['padding_share']:.1%} padding"
+            + (f", going on after step {position.step:,}" if begun.state else "")
         )
-        for line in freezing.lines() if freezing else ():
+        for line in begun.freezing.lines() if begun.freezing else ():
             progress.note(line)
         trainer = Trainer(
-            model=model,
-            train=train_batches,
-            val=val_batches,
-            charset=charset,
-            contract=contract,
-            settings=settings,
-            limits=limits,
+            model=begun.model,
+            train=data.train,
+            val=data.val,
+            charset=data.charset,
+            contract=begun.contract,
+            settings=profile.train,
+            limits=Limits(**{"epochs": profile.train.epochs, **_length(request, profile.train.epochs)}),
             device=device,
             folder=folder,
-            identity=identity,
+            identity=data.identity,
             log=log,
             progress=progress,
             stop=stop,
             precision=precision,
         )
-        if state:
-            trainer.restore(state)
+        if begun.state:
+            trainer.restore(begun.state)
         position = trainer.run()
-        files = [folder / BEST, folder / LAST]
-        if request.save_fp16:
-            weights, best = load_weights(folder / BEST)
-            save_weights(folder / BEST_FP16, weights, replace(best, precision="fp16"))
-            files.append(folder / BEST_FP16)
         result = TrainResult(
             run_dir=folder,
             steps=position.step,
@@ -319,29 +249,169 @@ def train(
             best_step=position.best_step,
             best_cer=position.best_cer,
             best_exact=position.best_exact,
-            files=tuple(files),
+            files=_files(folder, request.save_fp16),
             verdict=_verdict(request.overfit, position.best_exact) if request.overfit else "",
         )
         log.update(result=result.to_json())
         return result
 
 
-def open_device(name: str) -> "torch.device":
-    """Return the device that `auto`, `cpu` or `cuda[:N]` means. Raises UsageError for another name, MissingBackendError for
-    a GPU that is not here."""
+def _with_stores(profile: Profile, request: TrainRequest) -> TrainRequest:
+    """The request with the profile's line stores where it names none. Raises UsageError when there are none at all."""
+    train_paths = request.train or tuple(map(Path, profile.data.train))
+    val_paths = train_paths if request.overfit else request.val or tuple(map(Path, profile.data.val))
+    if not train_paths or not val_paths:
+        missing = "--train STORE" if not train_paths else "--val STORE (the best checkpoint is chosen on it)"
+        raise UsageError(f"no data: give {missing}; `nordocr prep` and `nordocr synth` make line stores")
+    return replace(request, train=train_paths, val=val_paths)
+
+
+def _precision(profile: Profile, device: "torch.device", progress: Progress) -> str:
+    if profile.train.precision == "fp16" and device.type == "cpu":
+        progress.warn("fp16 training needs a GPU; this run uses bf16 instead")
+        return "bf16"
+    return profile.train.precision
+
+
+@dataclass(frozen=True)
+class _Data:
+    """The opened line stores, in batches. `identity` is all that makes a run this run: a resumed one must have the same."""
+
+    charset: "Charset"
+    geometry: Geometry
+    train: "LineBatches"
+    val: "LineBatches"
+    identity: dict[str, Any]
+
+
+def _open_data(profile: Profile, request: TrainRequest, device: "torch.device", stack: ExitStack) -> _Data:
+    """Open the stores, which `stack` closes. Raises UsageError for a missing store, DataError for one that does not fit."""
+    from nordocr_cli.data.batches import LineBatches
+    from nordocr_cli.data.store import LineStore
+
+    settings, charset, lines_a_batch = profile.train, profile.load_charset(), _lines_a_batch(profile, device)
+    train_stores, val_stores = (
+        [stack.enter_context(_open_store(path, LineStore)) for path in paths] for paths in (request.train, request.val)
+    )
+    geometry = _decided(profile.geometry, train_stores)
+    common: dict[str, Any] = {
+        "budget_px": lines_a_batch * settings.batch_width_px,
+        "workers": profile.data.num_workers,
+        "pin": device.type == "cuda",
+        "only": _spread(sum(map(len, train_stores)), request.overfit) if request.overfit else None,
+    }
+    train_batches = LineBatches(
+        train_stores,
+        charset,
+        geometry,
+        seed=settings.seed,
+        shuffle=True,
+        augment=None if request.overfit else profile.augment,
+        mask_share=settings.mask_share,
+        **common,
+    )
+    identity = {
+        "profile": profile_to_json(profile),
+        "charset_sha256": charset.sha256,
+        "geometry": geometry.to_json(),
+        "train_content_sha256": [store.header.content_sha256 for store in train_stores],
+        "val_content_sha256": [store.header.content_sha256 for store in val_stores],
+        "lines_a_batch": lines_a_batch,
+        "overfit": request.overfit,
+    }
+    return _Data(charset, geometry, train_batches, LineBatches(val_stores, charset, geometry, **common), identity)
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """What training goes on from: the network, its contract, and the saved `state` of a run that is resumed."""
+
+    model: "torch.nn.Module"
+    contract: Contract
+    freezing: "Freezing | None"
+    state: dict[str, Any] | None
+
+
+def _begin(profile: Profile, request: TrainRequest, data: _Data, progress: Progress) -> _Begun:
+    """Build the network: fresh, with the weights of `--load`, or to be resumed. Raises what does not fit."""
     import torch
 
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    kind, _, number = name.partition(":")
-    if kind not in ("cpu", "cuda") or (number and not number.isdigit()):
-        raise UsageError(f"--device {name!r}: expected auto, cpu, cuda or cuda:N")
-    if kind == "cuda" and (not torch.cuda.is_available() or int(number or 0) >= torch.cuda.device_count()):
-        raise MissingBackendError(
-            f"--device {name}: this torch ({torch.__version__}) sees {torch.cuda.device_count()} GPU(s); use --device cpu, or "
-            "install the CUDA build: pip install --index-url https://download.pytorch.org/whl/cu128 torch"
-        )
-    return torch.device(name)
+    from nordocr_cli.models.registry import build_model, load_pretrained
+    from nordocr_cli.models.weights import load_weights, require_fit
+    from nordocr_cli.training.checkpoint import load_state, require_same_run
+    from nordocr_cli.training.freezing import freeze
+
+    torch.manual_seed(profile.train.seed)
+    model = build_model(profile.model, data.charset.num_classes)
+    if request.resume:
+        state = load_state(request.resume)
+        # Read again by this version, so that a key which the run's version did not have counts as its default.
+        then = profile_to_json(profile_from_json(state["identity"]["profile"], str(request.resume)))
+        require_same_run({**state["identity"], "profile": then}, data.identity, request.resume)
+        contract = contract_from_json(state["contract"], str(request.resume))
+        return _Begun(model, contract, freeze(model, profile.train.trainable), state)
+    used = data.train.widths[data.train.members]
+    seen, parent = [int(used.min()), int(used.max())], None
+    if request.load:
+        weights, found = load_weights(request.load)
+        found.require_readable_by(Contract(data.charset, data.geometry, {}), str(request.load))
+        require_fit(model, weights, str(request.load))
+        model.load_state_dict(weights)
+        parent = sha256_of(find_weights(request.load))
+        seen += found.trained_widths or ()  # what a network learnt before it was loaded it still reads
+    else:
+        load_pretrained(model, progress)
+    contract = Contract(
+        charset=data.charset,
+        geometry=data.geometry,
+        model=profile.model.model_dump(mode="json"),
+        profile=profile_to_json(profile),
+        trained_widths=(min(seen), max(seen)),
+        parent_sha256=parent,
+    )
+    return _Begun(model, contract, freeze(model, profile.train.trainable), None)
+
+
+def _facts(
+    profile: Profile, request: TrainRequest, data: _Data, begun: _Begun, device: "torch.device", precision: str
+) -> dict[str, Any]:
+    """What run.json says of a run at its start."""
+    import torch
+
+    from nordocr_cli.training.runlog import environment
+
+    return {
+        "environment": environment(),
+        "device": str(device) if device.type == "cpu" else torch.cuda.get_device_name(device),
+        "threads": torch.get_num_threads(),
+        "precision": precision,
+        "parameters": sum(p.numel() for p in begun.model.parameters()),
+        "train": [_facts_of(store) for store in data.train.stores],
+        "val": [_facts_of(store) for store in data.val.stores],
+        "padding_share": round(data.train.padding_share(), 4),
+        "profile": profile_to_json(profile),
+        "request": {
+            "train": [str(path) for path in request.train],
+            "val": [str(path) for path in request.val],
+            "max_steps": request.max_steps,
+            "max_minutes": request.max_minutes,
+            "overfit": request.overfit,
+        },
+        **({"freezing": begun.freezing.to_json()} if begun.freezing else {}),
+        **({"loaded": {"path": str(request.load), "sha256": begun.contract.parent_sha256}} if request.load else {}),
+    }
+
+
+def _files(folder: Path, save_fp16: bool) -> tuple[Path, ...]:
+    """The weights that a run leaves, after writing those of half precision where asked for."""
+    from nordocr_cli.models.weights import load_weights, save_weights
+    from nordocr_cli.training.runlog import BEST, BEST_FP16, LAST
+
+    if not save_fp16:
+        return folder / BEST, folder / LAST
+    weights, best = load_weights(folder / BEST)
+    save_weights(folder / BEST_FP16, weights, replace(best, precision="fp16"))
+    return folder / BEST, folder / LAST, folder / BEST_FP16
 
 
 @contextmanager
@@ -387,9 +457,10 @@ def _lines_a_batch(profile: Profile, device: "torch.device") -> int:
 
 
 def _for_overfit(profile: Profile) -> Profile:
-    """The profile without what keeps a network from learning lines by heart: no averaging, no decay, padding masked."""
-    without = {"ema_decay": 0.0, "weight_decay": 0.0, "mask_share": 1.0}
-    return profile.model_copy(update={"train": profile.train.model_copy(update=without)})
+    """The profile without what keeps a network from learning lines by heart: averaging, decay, dropped paths, bare padding."""
+    train = profile.train.model_copy(update={"ema_decay": 0.0, "weight_decay": 0.0, "mask_share": 1.0})
+    drops = {"drop_path": 0.0} if hasattr(profile.model, "drop_path") else {}
+    return profile.model_copy(update={"train": train, "model": profile.model.model_copy(update=drops)})
 
 
 def _spread(lines: int, wanted: int) -> list[int]:

@@ -44,8 +44,9 @@ def save_state(folder: Path, payload: Mapping[str, Any]) -> None:
     target = folder / STATE
     with replacing(target) as temporary:
         torch.save({"schema": SCHEMA, **payload}, temporary)
-        # Both hashes stand in the sidecar while the file is renamed: whichever file a crash leaves, its hash is there.
-        hashes = [sha256_of(temporary), *_recorded(folder)[:1]]
+        # Both hashes stand in the sidecar while the file is renamed: whichever file a crash leaves, its hash is there. That of
+        # the old file is taken anew, for after such a crash it is not the first one recorded.
+        hashes = [sha256_of(temporary), *([sha256_of(target)] if target.exists() else [])]
         write_text(folder / STATE_SHA256, "\n".join(hashes) + "\n")
 
 
@@ -77,16 +78,19 @@ def require_same_run(saved: Mapping[str, Any], asked: Mapping[str, Any], folder:
         )
 
 
-def rng_state() -> dict[str, Any]:
-    """Return torch's random state, the CPU's and each GPU's."""
-    return {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []}
+def rng_state(device: torch.device) -> dict[str, Any]:
+    """Return torch's random state: the CPU's, and that of `device` when it is a GPU."""
+    return {"cpu": torch.get_rng_state(), "cuda": [torch.cuda.get_rng_state(device)] if device.type == "cuda" else []}
 
 
-def restore_rng(state: Mapping[str, Any]) -> None:
-    """Put `rng_state()` back; GPU states only where as many GPUs are here."""
+def restore_rng(state: Mapping[str, Any], device: torch.device) -> bool:
+    """Put `rng_state()` back; False when it does not hold all that `device` draws from, or holds another device's."""
     torch.set_rng_state(state["cpu"])
-    if state["cuda"] and torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(state["cuda"])
+    if len(state["cuda"]) != (device.type == "cuda"):
+        return False
+    for gpu in state["cuda"]:
+        torch.cuda.set_rng_state(gpu, device)
+    return True
 
 
 def _recorded(folder: Path) -> list[str]:

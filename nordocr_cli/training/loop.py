@@ -1,7 +1,9 @@
 """The training loop: steps, evaluations, checkpoints, and nothing else."""
 
 import copy
+import ctypes
 import math
+import sys
 import time
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager
@@ -28,9 +30,11 @@ from nordocr_cli.training.runlog import BEST, LAST, RunLog
 from nordocr_cli.training.schedule import build_optimizer, one_cycle, set_learning_rate
 
 _MOST_SKIPPED_IN_A_ROW = 10
+_SKIPPED_TO_PROBE = 2
 _WAIT_SHARE_TO_WARN = 0.2
 _EMPTY_SHARE_TO_WARN = 0.9
 _SAMPLES_SHOWN = 8
+_TRIM_EVERY = 100  # steps
 
 
 @dataclass(frozen=True)
@@ -171,13 +175,22 @@ class Trainer:
     # state -------------------------------------------------------------------------------------------------------------
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from `load_state()`: the same weights, optimizer, random numbers and place in the data."""
+        """Go on from `load_state()`: the same weights, optimizer, random numbers and place in the data. Warns of what another
+        device or precision does not let it take over."""
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
+        before = state.get("precision", self.precision)
+        if before != self.precision:
+            self.progress.warn(f"the run computed in {before} and goes on in {self.precision}; it will not be the very same run")
+        if self.scaler.is_enabled() and state["scaler"]:
+            self.scaler.load_state_dict(state["scaler"])
         if self.ema:
             self.ema.model.load_state_dict(state["ema"])
-        restore_rng(state["rng"])
+        if not restore_rng(state["rng"], self.device):
+            self.progress.warn(
+                f"the run drew its random numbers on another kind of device than {self.device}; they begin anew, and it will not "
+                "be the very same run"
+            )
         self.position = Position(**state["position"])
         self._elapsed_before = self.position.elapsed_s
 
@@ -194,7 +207,8 @@ class Trainer:
                 "ema": self.ema.model.state_dict() if self.ema else {},
                 "optimizer": self.optimizer.state_dict(),
                 "scaler": self.scaler.state_dict(),
-                "rng": rng_state(),
+                "precision": self.precision,
+                "rng": rng_state(self.device),
                 "position": asdict(self.position),
             },
         )
@@ -234,6 +248,8 @@ class Trainer:
                     self._report(window, lr, norm)
                     shown |= window.shown
                 self.progress.advance(len(batch), **shown)
+                if self.device.type == "cpu" and position.step % _TRIM_EVERY == 0:
+                    _give_memory_back()
                 if position.step % settings.eval_every == 0:
                     window.pause(self._evaluate_and_save)
                 elif position.step % settings.save_every == 0:
@@ -271,11 +287,10 @@ class Trainer:
         norm = nn.utils.clip_grad_norm_(self.parameters, self.settings.grad_clip or math.inf)
         figures: Tensor = torch.stack([loss.detach(), norm.detach()])
         loss_value, norm_value = figures.tolist()  # the one synchronization a step
-        # The scaler probes for infinite gradients by design and skips those steps itself.
-        finite = math.isfinite(loss_value) and (self.scaler.is_enabled() or math.isfinite(norm_value))
-        if finite or self.scaler.is_enabled():
+        finite = math.isfinite(loss_value) and math.isfinite(norm_value)
+        if finite:
             self.scaler.step(self.optimizer)
-            self.scaler.update()
+        self.scaler.update()  # lowers the scale after gradients that were not finite
         self.optimizer.zero_grad(set_to_none=True)
         position.step, position.batch, position.lines = position.step + 1, position.batch + 1, position.lines + len(batch)
         if finite:
@@ -294,7 +309,9 @@ class Trainer:
         position.skipped_in_a_row += 1
         rows = ", ".join(batch.row_ids[:3]) + (f" and {len(batch) - 3} more" if len(batch) > 3 else "")
         self.log.event(position.step, "skipped", loss=str(loss), norm=str(norm), rows=list(batch.row_ids))
-        self.progress.warn(f"step {position.step:,} skipped: loss {loss}, gradient norm {norm}; rows {rows}")
+        # fp16 probes by design for the greatest scale whose gradients are finite: a step or two of that are not worth a word.
+        if not (self.scaler.is_enabled() and math.isfinite(loss)) or position.skipped_in_a_row > _SKIPPED_TO_PROBE:
+            self.progress.warn(f"step {position.step:,} skipped: loss {loss}, gradient norm {norm}; rows {rows}")
         if position.skipped_in_a_row >= _MOST_SKIPPED_IN_A_ROW:
             raise DataError(
                 f"{_MOST_SKIPPED_IN_A_ROW} steps in a row were not finite, the last at step {position.step:,} (rows {rows}); "
@@ -339,6 +356,12 @@ class Trainer:
         self.log.update(
             best={"step": position.best_step, "cer": position.best_cer, "exact": position.best_exact}, position=asdict(position)
         )
+
+
+def _give_memory_back() -> None:
+    """Hand the kernel what glibc's malloc keeps free. Batches of ever new widths leave holes, and kept, they grew to 14 GB."""
+    if sys.platform.startswith("linux") and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
+        libc.malloc_trim(0)
 
 
 class _Window:

@@ -103,7 +103,10 @@ class RunLog:
 def read_run(folder: Path) -> dict[str, Any]:
     """Read run.json. Raises ArtifactError when it is missing or damaged."""
     try:
-        return dict(json.loads((folder / RUN).read_text(encoding="utf-8")))
+        facts = json.loads((folder / RUN).read_text(encoding="utf-8"))
+        if not isinstance(facts, dict):
+            raise ValueError("not a JSON object")
+        return facts
     except (OSError, ValueError) as error:
         raise ArtifactError(f"{folder / RUN} is not readable ({error}); start a new run with --load {folder}") from error
 

@@ -1,7 +1,9 @@
 """Training as a whole, on a network of 30 thousand parameters and lines that OpenCV writes."""
 
 import json
+import shutil
 from dataclasses import replace
+from functools import partial
 
 import cv2
 import numpy as np
@@ -10,22 +12,25 @@ import torch
 
 from nordocr_cli.artifact import read_contract
 from nordocr_cli.atomic import sha256_of
-from nordocr_cli.charset import NORDIC
+from nordocr_cli.charset import BLANK, NORDIC
 from nordocr_cli.core import train as core
 from nordocr_cli.core.train import TrainRequest
 from nordocr_cli.data.store import LineStore, LineStoreWriter
 from nordocr_cli.errors import ArtifactError, DataError, Interrupted, UsageError
 from nordocr_cli.geometry import Geometry
+from nordocr_cli.models import registry
 from nordocr_cli.models.registry import build_model
 from nordocr_cli.models.weights import load_weights
 from nordocr_cli.profile import load_profile
 from nordocr_cli.records import LineRow
+from nordocr_cli.training import loop
 from nordocr_cli.training.checkpoint import load_state, save_state
 from nordocr_cli.training.runlog import read_run
 
 SETS = [
     "model.dims=[24, 48, 64]",
     "model.depths=[1, 1, 1]",
+    "model.drop_path=0.1",  # so that the random numbers of a resumed run matter
     "geometry.max_width=160",
     "train.batch_size=4",
     "train.batch_width_px=100",
@@ -145,8 +150,6 @@ def test_resume_refuses_another_run(finished, store, tmp_path):
 
 
 def test_resume_refuses_a_damaged_state(finished, tmp_path):
-    import shutil
-
     copy = shutil.copytree(finished.run_dir, tmp_path / "copy")
     content = bytearray((copy / "state.pt").read_bytes())
     content[len(content) // 2] ^= 1
@@ -192,8 +195,6 @@ def test_epochs_end_a_run_when_nothing_else_does(store, tmp_path):
 
 
 def test_a_loss_that_is_not_finite_stops_after_ten_steps(store, tmp_path, heard, monkeypatch):
-    from nordocr_cli.training import loop
-
     monkeypatch.setattr(loop, "ctc_loss", lambda logits, *rest: logits.sum() * float("nan"))
     request = TrainRequest(train=(store,), val=(store,), run_dir=tmp_path / "n", max_steps=50, device="cpu")
     with pytest.raises(DataError, match=r"10 steps in a row.*line-\d+"):
@@ -204,12 +205,137 @@ def test_a_loss_that_is_not_finite_stops_after_ten_steps(store, tmp_path, heard,
     assert all(event["rows"] for event in skipped)
 
 
-def test_a_plateau_of_blanks_is_told(store, tmp_path, heard):
+@pytest.fixture
+def building(monkeypatch):
+    """Call `building(change)` to have `change(network)` done to each network that is built."""
+    build = registry.build_model
+
+    def install(change):
+        def built(*arguments):
+            network = build(*arguments)
+            change(network)
+            return network
+
+        monkeypatch.setattr(registry, "build_model", built)
+
+    return install
+
+
+@pytest.mark.parametrize(("always", "told"), [(BLANK, True), (7, False)])
+def test_a_plateau_of_blanks_is_told(store, tmp_path, heard, building, always, told):
+    @building
+    def always_the_same(network):
+        with torch.no_grad():
+            network.classifier.bias[always] = 1e4
+
     request = TrainRequest(train=(store,), val=(store,), run_dir=tmp_path / "b", max_steps=2, device="cpu")
-    core.train(profile("train.lr=1e-12", "train.warmup_ratio=0", "train.ema_decay=0"), replace(request), progress=heard)
-    blank = [w for w in heard.warnings if "blank plateau" in w]
-    readings = json.loads((tmp_path / "b" / "metrics.jsonl").read_text().splitlines()[-1])["empty"]
-    assert bool(blank) == (readings > 0.9)
+    core.train(profile("train.lr=1e-12", "train.warmup_ratio=0", "train.ema_decay=0"), request, progress=heard)
+    assert any("blank plateau" in warning for warning in heard.warnings) == told
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("bf16", torch.bfloat16), ("fp32", torch.float32)])
+def test_training_and_evaluation_compute_in_the_precision_asked_for(store, tmp_path, building, precision, dtype):
+    seen = set()
+
+    def note(network, _inputs, logits):
+        seen.add((network.training, logits.dtype))
+
+    building(lambda network: network.register_forward_hook(note))
+    request = TrainRequest(train=(store,), val=(store,), run_dir=tmp_path / "p", max_steps=1, device="cpu")
+    core.train(profile(f"train.precision={precision}"), request)
+    assert seen == {(True, dtype), (False, dtype)}
+
+
+@pytest.fixture
+def fp16(monkeypatch):
+    """fp16 on this CPU, with its gradient scaler, as on a GPU."""
+    monkeypatch.setattr(core, "_precision", lambda *_: "fp16")
+
+
+def test_fp16_steps_that_the_scaler_skips_count(store, tmp_path, heard, fp16, monkeypatch):
+    monkeypatch.setattr(loop, "ctc_loss", lambda logits, *_: (logits.float() * 0).sqrt().sum())  # loss 0, every gradient NaN
+    request = TrainRequest(train=(store,), val=(store,), run_dir=tmp_path / "n", max_steps=30, device="cpu")
+    with pytest.raises(DataError, match="10 steps in a row were not finite"):
+        core.train(profile("train.eval_every=100"), request, progress=heard)
+    assert len([w for w in heard.warnings if "skipped" in w]) == 8  # two are the scaler's own search for a scale
+
+
+def test_fp16_lowers_its_scale_and_learns(store, tmp_path, heard, fp16, monkeypatch):
+    monkeypatch.setattr(torch.amp, "GradScaler", partial(torch.amp.GradScaler, init_scale=2.0**40))
+    request = TrainRequest(train=(store,), val=(store,), run_dir=tmp_path / "s", max_steps=60, device="cpu")
+    monkeypatch.setattr(loop, "_MOST_SKIPPED_IN_A_ROW", 40)
+    result = core.train(profile("train.eval_every=100"), request, progress=heard)
+    assert 0 < result.skipped < 40
+    assert load_state(result.run_dir)["scaler"]["scale"] == 2.0 ** (40 - result.skipped)
+    losses = [
+        json.loads(line)["loss"] for line in (tmp_path / "s" / "metrics.jsonl").read_text().splitlines() if '"train"' in line
+    ]
+    assert losses[-1] < losses[0] / 2
+
+
+def test_going_on_in_another_precision_is_told(store, tmp_path, heard, fp16):
+    request = TrainRequest(train=(store,), val=(store,), run_dir=tmp_path / "p", max_steps=9, device="cpu")
+    with pytest.raises(Interrupted), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(core, "_precision", lambda *_: "bf16")
+        core.train(profile(), request, stop=stop_after(2))
+    core.train(None, TrainRequest(resume=tmp_path / "p", device="cpu"), progress=heard)
+    assert [w for w in heard.warnings if "computed in bf16 and goes on in fp16" in w]
+
+
+def test_another_length_of_a_resumed_run_is_told(store, tmp_path, heard):
+    core.train(profile(), TrainRequest(train=(store,), val=(store,), run_dir=tmp_path / "l", max_steps=2, device="cpu"))
+    core.train(None, TrainRequest(resume=tmp_path / "l", device="cpu"), progress=heard)
+    assert not heard.warnings
+    core.train(None, TrainRequest(resume=tmp_path / "l", max_steps=4, device="cpu"), progress=heard)
+    assert "to last max_steps 2, and now max_steps 4" in heard.warnings[0]
+
+
+def test_waiting_for_data_is_told_once(store, tmp_path, heard, monkeypatch):
+    request = TrainRequest(train=(store,), val=(store,), run_dir=tmp_path / "w", max_steps=8, device="cpu")
+    monkeypatch.setattr(loop, "_WAIT_SHARE_TO_WARN", 1.1)
+    core.train(profile(), request, progress=heard)
+    assert not [w for w in heard.warnings if "waiting for data" in w]
+    monkeypatch.setattr(loop, "_WAIT_SHARE_TO_WARN", -1.0)
+    core.train(profile(), replace(request, run_dir=tmp_path / "w2"), progress=heard)
+    assert len([w for w in heard.warnings if "waiting for data" in w and "data.num_workers" in w]) == 1
+
+
+def test_a_gpu_gets_the_batch_size_of_its_architecture(monkeypatch):
+    asked = profile("train.batch_by_arch={sm120 = 9}").profile
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (12, 0))
+    assert core._lines_a_batch(asked, torch.device("cuda", 0)) == 9
+    assert core._lines_a_batch(asked, torch.device("cpu")) == 4
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 6))
+    assert core._lines_a_batch(asked, torch.device("cuda", 0)) == 4
+
+
+@pytest.mark.parametrize("lines", [2, 6])
+def test_a_batch_holds_as_many_pixels_as_the_batch_size_says(store, tmp_path, monkeypatch, lines):
+    monkeypatch.setattr(core, "_lines_a_batch", lambda *_: lines)
+    request = TrainRequest(train=(store,), val=(store,), run_dir=tmp_path / "k", max_steps=1, device="cpu")
+    asked = profile("train.batch_width_px=160", "augment.pad_right=0")
+    assert core.train(asked, request).lines >= lines
+    assert load_state(tmp_path / "k")["identity"]["lines_a_batch"] == lines
+
+
+def test_a_damaged_run_json_is_named(finished, tmp_path):
+    for number, (damage, said) in enumerate(
+        [
+            (lambda run: run.pop("request"), "request"),
+            (lambda run: run["request"].pop("train"), "'train'"),
+            (lambda run: run.pop("profile"), "holds no profile"),
+            (lambda run: run["profile"]["train"].update(curriculum=1), "'train.curriculum'.*\n.*[Uu]pdate nordocr"),
+        ]
+    ):
+        copy = shutil.copytree(finished.run_dir, tmp_path / str(number))
+        run = read_run(copy)
+        damage(run)
+        (copy / "run.json").write_text(json.dumps(run))
+        with pytest.raises(ArtifactError, match=f"run.json.*{said}"):
+            core.train(None, TrainRequest(resume=copy, device="cpu"))
+    (copy / "run.json").write_text("[1]")
+    with pytest.raises(ArtifactError, match="not a JSON object"):
+        core.train(None, TrainRequest(resume=copy, device="cpu"))
 
 
 def test_missing_data_or_profile_is_said(store):

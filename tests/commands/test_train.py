@@ -1,0 +1,72 @@
+"""`nordocr train` as a process: signals, and the restart with another malloc."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from nordocr_cli.charset import NORDIC
+from nordocr_cli.core import train as core
+from nordocr_cli.core.train import TrainRequest
+from nordocr_cli.data.store import LineStoreWriter
+from nordocr_cli.geometry import Geometry
+from nordocr_cli.records import LineRow
+from nordocr_cli.training.checkpoint import load_state
+
+NORDOCR = Path(sys.executable).with_name("nordocr")
+SETS = ["model.dims=[24, 48, 64]", "model.depths=[1, 1, 1]", "train.precision=fp32", "train.log_every=1"]
+
+
+@pytest.mark.skipif(not NORDOCR.exists(), reason="the package is not installed with its command")
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGINT to a child process is POSIX")
+def test_ctrl_c_saves_and_resume_goes_on(tmp_path):
+    with LineStoreWriter(tmp_path / "s.lmdb", Geometry(max_width=1792), NORDIC) as writer:
+        for number in range(8):
+            image = np.full((32, 64, 3), 255, np.uint8)
+            cv2.putText(image, str(10 + number), (4, 26), cv2.FONT_HERSHEY_SIMPLEX, 1, (0, 0, 0), 2)
+            writer.add(image, LineRow(id=str(number), image=f"{number}.png", text=str(10 + number)))
+    # Whatever lies in the user's folder is not ours to import, in the process that is started anew least of all.
+    (tmp_path / "rich.py").write_text("raise SystemExit(77)")
+    command = [NORDOCR, "train", "-p", "svtrv2-nano", "--train", "s.lmdb", "--val", "s.lmdb", "--run-dir", "run"]
+    command += [
+        "--max-steps",
+        "1000000",
+        "--threads",
+        "1",
+        "--device",
+        "cpu",
+        *(part for item in SETS for part in ("--set", item)),
+    ]
+    process = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        env={key: value for key, value in os.environ.items() if key != "GLIBC_TUNABLES"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        metrics = tmp_path / "run" / "metrics.jsonl"
+        give_up = time.monotonic() + 120
+        while process.poll() is None and not (metrics.exists() and metrics.stat().st_size) and time.monotonic() < give_up:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130, errors
+    assert not output
+    assert "--resume run" in errors
+    assert "Traceback" not in errors
+    step = load_state(tmp_path / "run")["position"]["step"]
+    assert step == max(json.loads(line)["step"] for line in metrics.read_text().splitlines())
+    stores = (tmp_path / "s.lmdb",)
+    again = TrainRequest(resume=tmp_path / "run", train=stores, val=stores, max_steps=step + 2, threads=1, device="cpu")
+    assert core.train(None, again).steps == step + 2
