@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 # `over_width = "auto"` squashes while 95 % of the over-wide crops keep at least half of their letters' width. Cropping costs
 # more than it seems: the text still says what is no longer in the picture.
 _AUTO_SQUASH_UP_TO = 2.0
+# Rows that the threads may be ahead of what is written.
 _AHEAD = 256
 
 _Item = TypeVar("_Item")
