@@ -475,7 +475,8 @@ def _verdict(lines: int, exact: float) -> str:
 
 
 def malloc_tunables() -> dict[str, str]:
-    """Environment that keeps glibc from handing every big block back to the kernel; empty where it does not apply."""
+    """Environment that keeps glibc from handing every big block back to the kernel, which the loop does now and then instead;
+    empty where it does not apply."""
     if not sys.platform.startswith("linux"):
         return {}
     return {

@@ -261,12 +261,12 @@ def test_fp16_steps_that_the_scaler_skips_count(store, tmp_path, heard, fp16, mo
 
 
 def test_fp16_lowers_its_scale_and_learns(store, tmp_path, heard, fp16, monkeypatch):
-    monkeypatch.setattr(torch.amp, "GradScaler", partial(torch.amp.GradScaler, init_scale=2.0**40))
-    request = TrainRequest(train=(store,), val=(store,), run_dir=tmp_path / "s", max_steps=60, device="cpu")
-    monkeypatch.setattr(loop, "_MOST_SKIPPED_IN_A_ROW", 40)
+    monkeypatch.setattr(torch.amp, "GradScaler", partial(torch.amp.GradScaler, init_scale=2.0**30))
+    request = TrainRequest(train=(store,), val=(store,), run_dir=tmp_path / "s", max_steps=40, device="cpu")
+    monkeypatch.setattr(loop, "_MOST_SKIPPED_IN_A_ROW", 30)
     result = core.train(profile("train.eval_every=100"), request, progress=heard)
-    assert 0 < result.skipped < 40
-    assert load_state(result.run_dir)["scaler"]["scale"] == 2.0 ** (40 - result.skipped)
+    assert 0 < result.skipped < 30
+    assert load_state(result.run_dir)["scaler"]["scale"] == 2.0 ** (30 - result.skipped)
     losses = [
         json.loads(line)["loss"] for line in (tmp_path / "s" / "metrics.jsonl").read_text().splitlines() if '"train"' in line
     ]
@@ -309,13 +309,12 @@ def test_a_gpu_gets_the_batch_size_of_its_architecture(monkeypatch):
     assert core._lines_a_batch(asked, torch.device("cuda", 0)) == 4
 
 
-@pytest.mark.parametrize("lines", [2, 6])
-def test_a_batch_holds_as_many_pixels_as_the_batch_size_says(store, tmp_path, monkeypatch, lines):
+@pytest.mark.parametrize(("lines", "least", "most"), [(1, 1, 5), (24, 24, 24)])  # of 32 to 128 px, 160 px for each line
+def test_a_batch_holds_as_many_pixels_as_the_batch_size_says(store, tmp_path, monkeypatch, lines, least, most):
     monkeypatch.setattr(core, "_lines_a_batch", lambda *_: lines)
     request = TrainRequest(train=(store,), val=(store,), run_dir=tmp_path / "k", max_steps=1, device="cpu")
     asked = profile("train.batch_width_px=160", "augment.pad_right=0")
-    assert core.train(asked, request).lines >= lines
-    assert load_state(tmp_path / "k")["identity"]["lines_a_batch"] == lines
+    assert least <= core.train(asked, request).lines <= most
 
 
 def test_a_damaged_run_json_is_named(finished, tmp_path):
