@@ -104,7 +104,9 @@ def test_a_stopped_run_leaves_the_old_store(some: Path, tmp_path: Path, sent: si
     assert nordocr("prep", some, "-o", output, "-p", "svtrv2-1024")[0] == 0
     before = (output / "data.mdb").read_bytes()
     program = f"""
-import os, sys
+import os, signal, sys
+# A shell starts background jobs with SIGINT ignored, and children inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from nordocr_cli import app
 from nordocr_cli.data.store import LineStoreWriter
 add = LineStoreWriter.add_encoded
