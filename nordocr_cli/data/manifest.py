@@ -19,6 +19,7 @@ import csv
 import json
 import math
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -38,6 +39,7 @@ _TEXT_KEYS = ("id", "image", "text", "language", "subset", "split", "source")
 _OTHER_NAMES = {"image": ("filename", "file_name", "path"), "text": ("words", "label", "transcription")}
 # PaddleOCR's texts for a region that nobody could read, and for one to leave alone.
 _PADDLE_ILLEGIBLE = ("###", "*")
+_PLAIN_NAME = re.compile(r"(?:[\w-]+/)*[\w-]+\.\w+")
 # Opened on Windows, these names are devices whatever their folder and suffix.
 _WINDOWS_DEVICES = {"CON", "PRN", "AUX", "NUL", *(f"{port}{n}" for port in ("COM", "LPT") for n in range(1, 10))}
 
@@ -169,6 +171,15 @@ def resolve_image(root: Path, image: str) -> Path:
 
     Raises DataError for a path that leaves the root (absolute, `..`, a drive, a symlink out), holds NUL, or names a device.
     """
+    path = root / image
+    folder = os.path.dirname(path)
+    real_root = _real_folder(str(root))
+    plain = _PLAIN_NAME.fullmatch(image) and _WINDOWS_DEVICES.isdisjoint(re.split(r"[/.]", image.upper()))
+    if plain and not os.path.islink(path):
+        # `folder/name.png`, as nearly all are: only where the folder leads is left to ask, and folders are few.
+        real = _real_folder(folder)
+        if real == real_root or real.startswith(os.path.join(real_root, "")):
+            return path
     windows = PureWindowsPath(image)
     if not image or "\0" in image:
         raise DataError(f"image path {image!r} is empty or holds NUL")
@@ -176,11 +187,7 @@ def resolve_image(root: Path, image: str) -> Path:
         raise DataError(f"image path {image!r} leaves the manifest's folder; use paths relative to {root}")
     if any(part.split(".")[0].rstrip(" ").upper() in _WINDOWS_DEVICES for part in windows.parts):
         raise DataError(f"image path {image!r} names a device on Windows")
-    path = root / image
-    folder, inside = os.path.split(path)
-    # Resolving a path asks the system for each of its parts; the folders are few, so only the last part is asked for each time.
-    real = os.path.realpath(path) if os.path.islink(path) or inside in ("", ".") else os.path.join(_real_folder(folder), inside)
-    if os.path.commonpath((real, top := _real_folder(str(root)))) != top:
+    if not Path(os.path.realpath(path)).is_relative_to(real_root):
         raise DataError(f"image path {image!r} leads through a symlink out of {root}; copy the images there")
     return path
 

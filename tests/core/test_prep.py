@@ -305,6 +305,7 @@ def test_a_run_without_a_line_leaves_the_old_list(tmp_path: Path) -> None:
 def test_the_auto_decision_reads_a_few_crops_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many rows there are: only so many wait in memory."""
     monkeypatch.setattr(prep_module, "_AHEAD", 3)
+    monkeypatch.setattr(prep_module, "_TOGETHER", 1)
     read, ahead = [], []
 
     class Lines:
