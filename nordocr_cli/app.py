@@ -1,8 +1,9 @@
 """The command line: one Typer app, one thin file per subcommand, one error boundary."""
 
+import os
 import signal
 import sys
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -11,6 +12,8 @@ from nordocr_cli.console import Console, no_ansi_from_ci, utf8_streams
 from nordocr_cli.errors import NordocrError, UsageError
 
 no_ansi_from_ci()
+
+_INTERRUPTED = 130
 
 app = typer.Typer(
     name="nordocr",
@@ -84,27 +87,37 @@ def main() -> None:
     """Entry point of `nordocr` and `nordocr-cli`. Ends the process with the exit code of design.md section 4."""
     utf8_streams()
     console = Console()
+    # A cancelled CI job or a stopped container ends like Ctrl-C: temporaries are cleared away. `train` has its own handler.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         # standalone_mode=False lets exceptions through; Typer's own ones know how to show themselves.
         code = app(standalone_mode=False, prog_name="nordocr")
-        sys.exit(code if isinstance(code, int) else 0)
+        sys.stdout.flush()
     except NordocrError as error:
         console.error(str(error))
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        console.error("interrupted")
-        sys.exit(130)
+        code = _INTERRUPTED
     except BrokenPipeError:
-        # The reader of stdout is gone (e.g. `| head`): not an error of ours.
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL) if hasattr(signal, "SIGPIPE") else None
-        sys.stderr.close()
-        sys.exit(0)
+        _end_without_reader()
+    except SystemExit as end:
+        if isinstance(end.__context__, BrokenPipeError):  # Typer and rich make exit code 1 of it
+            _end_without_reader()
+        raise
     except Exception as error:
         show, exit_code = getattr(error, "show", None), getattr(error, "exit_code", None)
         if callable(show) and isinstance(exit_code, int):  # Typer's vendored click exceptions: usage errors
             show()
             sys.exit(exit_code or UsageError.exit_code)
-        if type(error).__name__ == "Abort":  # what Typer makes of Ctrl-C
-            console.error("interrupted")
-            sys.exit(130)
-        raise  # a bug: traceback, exit 1
+        if type(error).__name__ != "Abort":  # what Typer makes of Ctrl-C at a prompt
+            raise  # a bug: traceback, exit 1
+        code = _INTERRUPTED
+    if code == _INTERRUPTED:  # also what Typer returns after Ctrl-C in a command
+        console.error("interrupted; nothing half-written is left")
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _end_without_reader() -> NoReturn:
+    """The reader of stdout is gone (`| head`): not an error. What is still buffered goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(0)

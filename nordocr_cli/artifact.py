@@ -113,7 +113,7 @@ def contract_from_metadata(metadata: Mapping[str, str], what: str) -> Contract:
         )
     try:
         value = json.loads(metadata[METADATA_KEY])
-    except json.JSONDecodeError as error:
+    except ValueError as error:  # not JSON, or not UTF-8
         raise ArtifactError(f"{what}: damaged contract ({error}); make the file again") from error
     return contract_from_json(value, what)
 

@@ -41,7 +41,11 @@ class OnnxRuntimeRunner:
         except _errors() as error:
             raise ArtifactError(f"{path}: ONNX Runtime does not load it ({_first_line(error)}); export it again") from error
         self.name = path.name
-        self.contract = contract_from_metadata(self._session.get_modelmeta().custom_metadata_map, str(path))
+        try:
+            metadata = self._session.get_modelmeta().custom_metadata_map
+        except UnicodeDecodeError as error:
+            raise ArtifactError(f"{path}: its metadata is not UTF-8 ({error}); the file is damaged, export it again") from error
+        self.contract = contract_from_metadata(metadata, str(path))
         self.device = str(_device_of(self._session))
         self.precision = self.contract.precision
         self._input = _only(self._session.get_inputs(), "input", path)

@@ -1,0 +1,57 @@
+"""The boundary around every command: how the process ends."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from nordocr_cli.artifact import read_contract
+from nordocr_cli.errors import ArtifactError
+
+NORDOCR = [sys.executable, "-m", "nordocr_cli"]
+# A command that waits, so that a signal finds it at work; Ctrl-C works even where a shell had it ignored.
+WAITING = """
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from nordocr_cli import app
+import nordocr_cli.core.doctor
+def wait():
+    print("at work", flush=True)
+    time.sleep(60)
+nordocr_cli.core.doctor.diagnose = wait
+sys.argv = ["nordocr", "doctor"]
+app.main()
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_command_says_so_and_ends_with_130(sent):
+    process = subprocess.Popen([sys.executable, "-c", WAITING], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "at work\n"
+    time.sleep(0.1)
+    process.send_signal(sent)
+    _, err = process.communicate(timeout=20)
+    assert (process.returncode, "interrupted" in err, "Traceback" in err) == (130, True, False)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX pipes")
+@pytest.mark.parametrize("command", [["charset", "emit", "nordic"], ["profiles", "list", "--json"], ["profiles", "list"]])
+def test_a_reader_that_went_away_is_no_error(command):
+    process = subprocess.Popen([*NORDOCR, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.close()
+    err = process.stderr.read()
+    process.stderr.close()
+    assert (process.wait(), b"Traceback" in err) == (0, False)
+
+
+def test_damaged_onnx_metadata_is_named(tiny_onnx, tmp_path):
+    data = tiny_onnx.read_bytes()
+    at = data.index("åäö".encode())
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(data[:at] + b"\xff" + data[at + 1 :])
+    with pytest.raises(ArtifactError, match=r"broken\.onnx.*(UTF-8|not a readable ONNX)"):
+        read_contract(broken)
