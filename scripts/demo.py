@@ -54,22 +54,19 @@ def main() -> None:
     (ROOT / DEMO).mkdir()
     steps: dict[str, float] = {}
 
+    rendered = "demo/train_val.lmdb"
     steps["prep"] = nordocr("charset", "emit", "nordic", "-o", "demo/nordic_dict.txt")
     # Rendered lines to train on; lines of damaged scans, which nobody trains on, to measure.
     steps["prep"] += nordocr("prep", "samples/train", "-o", "demo/train.lmdb", "-p", "demo", "--val-split", "0.15")
     steps["prep"] += nordocr("prep", "samples/lines", "-o", "demo/scans.lmdb", "-p", "demo")
     steps["eval before"] = nordocr("eval", START, "demo/scans.lmdb", "-o", "demo/before.json", table="demo/before.txt")
-    steps["eval before"] += nordocr(
-        "eval", START, "demo/train_val.lmdb", "-o", "demo/before_val.json", table="demo/before_val.txt"
-    )
+    steps["eval before"] += nordocr("eval", START, rendered, "-o", "demo/before_val.json", table="demo/before_val.txt")
     steps["train"] = nordocr(
-        *("train", "-p", "demo", "--train", "demo/train.lmdb", "--val", "demo/train_val.lmdb", "--load", START),
+        *("train", "-p", "demo", "--train", "demo/train.lmdb", "--val", rendered, "--load", START),
         *("--max-steps", str(FINE_TUNING_STEPS), "--run-dir", "demo/run"),
     )
     steps["eval after"] = nordocr("eval", "demo/run", "demo/scans.lmdb", "-o", "demo/after.json")
-    steps["eval after"] += nordocr(
-        "eval", "demo/run", "demo/train_val.lmdb", "-o", "demo/after_val.json", table="demo/after_val.txt"
-    )
+    steps["eval after"] += nordocr("eval", "demo/run", rendered, "-o", "demo/after_val.json", table="demo/after_val.txt")
     steps["export"] = nordocr("export", "demo/run", "-o", "demo/model.onnx")
     steps["build-engine"] = nordocr("build-engine", "--arch", "sm86,sm120", "demo/model.onnx")
     engines = ["demo/run", "demo/model.onnx"]
