@@ -1,6 +1,7 @@
 """Artifacts that several tests need: made once a run, by the real code."""
 
 import json
+from contextlib import contextmanager
 
 import pytest
 
@@ -25,6 +26,23 @@ class Heard(Silent):
 @pytest.fixture
 def heard():
     return Heard()
+
+
+@pytest.fixture
+def small_files():
+    """A context in which no file can grow beyond 100 kB, which to a writer is like a full disk. POSIX only."""
+    import resource
+
+    @contextmanager
+    def limited():
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    return limited
 
 
 @pytest.fixture(scope="session")

@@ -3,13 +3,15 @@
 A file that does not fit is refused by name - tensor, shape, charset - and never loaded in part.
 """
 
+import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from nordocr_cli.artifact import Contract, contract_from_metadata, find_weights
@@ -19,13 +21,15 @@ from nordocr_cli.models.registry import build_model
 from nordocr_cli.profile import Model
 
 _NAMED = 3  # differing keys that an error names
+_DIGEST_KEY = "nordocr.tensors_sha256"
 
 
 def save_weights(path: Path, state: Mapping[str, Tensor], contract: Contract) -> None:
     """Write a state dict and its contract atomically. `contract.precision` says how kernels and matrices are stored, fp32
     or fp16; vectors (norms, biases, running statistics) stay fp32, which costs nothing and keeps small variances.
 
-    Raises ArtifactError for a tensor with NaN or infinity, one too large for fp16, or an unknown precision.
+    The header also holds the SHA-256 of the tensors, and the same weights give the same bytes. Raises ArtifactError for a
+    tensor with NaN or infinity, one too large for fp16, or an unknown precision, and DataError when the disk is full.
     """
     if contract.precision not in ("fp32", "fp16"):
         raise ArtifactError(f"{path}: weights are stored as fp32 or fp16, not {contract.precision!r}")
@@ -38,7 +42,7 @@ def save_weights(path: Path, state: Mapping[str, Tensor], contract: Contract) ->
         tensors[key] = stored.contiguous()
     _require_finite(tensors, f"refusing to write {path}")
     with replacing(path) as temporary:
-        save_file(tensors, temporary, metadata=contract.metadata_props())
+        temporary.write_bytes(_serialized(tensors, {**contract.metadata_props(), _DIGEST_KEY: _digest(tensors)}))
 
 
 def load_weights(path: Path) -> tuple[dict[str, Tensor], Contract]:
@@ -54,6 +58,8 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], Contract]:
     except (OSError, SafetensorError) as error:
         raise ArtifactError(f"{path} is not a readable weights file ({error})") from error
     contract = contract_from_metadata(metadata, str(path))
+    if metadata.get(_DIGEST_KEY) not in (None, _digest(state)):  # older files have none
+        raise ArtifactError(f"{path} is damaged: its tensors are not those that were written; copy or make it again")
     _require_finite(state, str(path))
     return {key: t.float() if t.is_floating_point() else t for key, t in state.items()}, contract
 
@@ -94,6 +100,25 @@ def require_fit(network: nn.Module, state: Mapping[str, Tensor], what: str) -> N
         classes = all(found[key][1:] == wanted[key][1:] for key in differing)  # only the number of classes differs
         hint = "made for another charset" if classes else "made for other model options"
         raise ArtifactError(f"{what}: these weights were {hint}: {shapes}")
+
+
+def _serialized(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
+    """A safetensors file with its metadata in order: the library's own order of several keys differs from call to call."""
+    content = save(dict(tensors), metadata=dict(metadata))
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = {**json.loads(content[8:end]), "__metadata__": dict(sorted(metadata.items()))}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # tensors begin at a multiple of 8 bytes
+    return len(text).to_bytes(8, "little") + text + content[end:]
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256, in hex, of the names, dtypes, shapes and bytes of the tensors, by name."""
+    digest = hashlib.sha256()
+    for key, tensor in sorted(tensors.items()):
+        digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _first(names: list[str]) -> str:

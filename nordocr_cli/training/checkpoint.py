@@ -1,5 +1,6 @@
 """The state that a run goes on from: plain types and tensors, read with weights_only=True, its SHA-256 beside it."""
 
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,10 +41,12 @@ class Position:
 
 
 def save_state(folder: Path, payload: Mapping[str, Any]) -> None:
-    """Write `state.pt` and its hash so that a kill at any moment leaves a pair that loads."""
+    """Write `state.pt` and its hash so that a kill at any moment leaves a pair that loads. Raises DataError on a full disk."""
     target = folder / STATE
+    content = io.BytesIO()  # torch's own writer tells of a full disk as a RuntimeError about positions
+    torch.save({"schema": SCHEMA, **payload}, content)
     with replacing(target) as temporary:
-        torch.save({"schema": SCHEMA, **payload}, temporary)
+        temporary.write_bytes(content.getbuffer())
         # Both hashes stand in the sidecar while the file is renamed: whichever file a crash leaves, its hash is there. That of
         # the old file is taken anew, for after such a crash it is not the first one recorded.
         hashes = [sha256_of(temporary), *([sha256_of(target)] if target.exists() else [])]

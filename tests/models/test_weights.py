@@ -1,3 +1,4 @@
+import sys
 from dataclasses import replace
 
 import pytest
@@ -6,7 +7,7 @@ from safetensors.torch import save_file
 
 from nordocr_cli.artifact import Contract, read_contract
 from nordocr_cli.charset import ALPHANUMERIC, NORDIC
-from nordocr_cli.errors import ArtifactError, UsageError
+from nordocr_cli.errors import ArtifactError, DataError, UsageError
 from nordocr_cli.geometry import Geometry
 from nordocr_cli.models.registry import build_model
 from nordocr_cli.models.weights import load_model, load_weights, save_weights
@@ -116,6 +117,30 @@ def test_a_foreign_file_has_no_contract(state, tmp_path):
     save_file({k: t.contiguous() for k, t in state.items()}, tmp_path / "a.safetensors")
     with pytest.raises(ArtifactError, match="carries no nordocr contract"):
         load_weights(tmp_path / "a.safetensors")
+
+
+def test_flipped_bytes_are_refused_and_older_files_load(state, tmp_path):
+    path = tmp_path / "a.safetensors"
+    save_weights(path, state, CONTRACT)
+    content = bytearray(path.read_bytes())
+    save_weights(path, state, CONTRACT)
+    assert path.read_bytes() == content  # the same weights, the same bytes
+    content[-1000] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ArtifactError, match=r"a\.safetensors is damaged"):
+        load_weights(path)
+    save_file({k: t.contiguous() for k, t in state.items()}, path, metadata=CONTRACT.metadata_props())
+    assert torch.equal(load_weights(path)[0]["norm.weight"], state["norm.weight"])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no resource limits on Windows")
+def test_a_full_disk_is_an_error_that_keeps_the_old_file(state, tmp_path, small_files):
+    path = tmp_path / "a.safetensors"
+    save_weights(path, {"w": torch.zeros(1)}, CONTRACT)
+    with small_files(), pytest.raises(DataError, match=r"cannot write .*a\.safetensors"):
+        save_weights(path, state, CONTRACT)
+    assert load_weights(path)[0].keys() == {"w"}
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_damage_and_absence(state, tmp_path):

@@ -1,7 +1,9 @@
+import sys
+
 import pytest
 import torch
 
-from nordocr_cli.errors import ArtifactError
+from nordocr_cli.errors import ArtifactError, DataError
 from nordocr_cli.training import checkpoint
 from nordocr_cli.training.checkpoint import load_state, restore_rng, rng_state, save_state
 
@@ -29,6 +31,14 @@ def test_a_state_survives_kills_between_its_hash_and_its_name(tmp_path, monkeypa
     (tmp_path / "state.pt").write_bytes(b"damaged")
     with pytest.raises(ArtifactError, match="damaged"):
         load_state(tmp_path)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no resource limits on Windows")
+def test_a_full_disk_is_an_error_that_keeps_the_old_state(tmp_path, small_files):
+    save_state(tmp_path, {"step": 1})
+    with small_files(), pytest.raises(DataError, match=r"cannot write .*state\.pt"):
+        save_state(tmp_path, {"step": 2, "model": torch.zeros(100_000)})
+    assert load_state(tmp_path)["step"] == 1
 
 
 def test_random_numbers_come_back_and_those_of_another_device_are_missed():
