@@ -250,7 +250,7 @@ def train(
             best_cer=position.best_cer,
             best_exact=position.best_exact,
             files=_files(folder, request.save_fp16),
-            verdict=_verdict(request.overfit, position.best_exact) if request.overfit else "",
+            verdict=_verdict(len(data.val), position.best_exact) if request.overfit else "",
         )
         log.update(result=result.to_json())
         return result

@@ -16,7 +16,7 @@ from typing import Any
 
 from nordocr_cli import __version__
 from nordocr_cli.atomic import write_json, write_text
-from nordocr_cli.errors import ArtifactError, UsageError
+from nordocr_cli.errors import ArtifactError, DataError, UsageError
 
 BEST, LAST, BEST_FP16 = "best.safetensors", "last.safetensors", "best.fp16.safetensors"
 STATE, RUN, METRICS, BOARD = "state.pt", "run.json", "metrics.jsonl", "tensorboard"
@@ -26,18 +26,26 @@ _VERSIONS_OF = ("torch", "numpy", "opencv-python-headless", "lmdb", "safetensors
 def new_run_folder(wanted: Path | None, profile_name: str) -> Path:
     """Make and return the folder of a new run: `wanted`, or `runs/<profile>-<n>` with the next free n.
 
-    Raises UsageError when `wanted` holds a run already.
+    Raises UsageError when `wanted` is a file or holds a run already, DataError when no folder can be made there.
     """
     if wanted is not None:
-        if wanted.exists() and (not wanted.is_dir() or any(wanted.iterdir())):
+        if wanted.is_file():
+            raise UsageError(f"{wanted} is a file, not a folder; name another --run-dir")
+        if wanted.is_dir() and any(wanted.iterdir()):
             raise UsageError(f"{wanted} exists and is not empty; go on with --resume {wanted}, or name another --run-dir")
-        wanted.mkdir(parents=True, exist_ok=True)
-        return wanted
+        return _made(wanted)
     taken = [
         int(p.name.rpartition("-")[2]) for p in Path("runs").glob(f"{profile_name}-*") if p.name.rpartition("-")[2].isdigit()
     ]
     folder = Path("runs") / f"{profile_name}-{max(taken, default=0) + 1}"
-    folder.mkdir(parents=True)
+    return _made(folder)
+
+
+def _made(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"cannot make the run folder {folder}: {error.strerror or error}; name another --run-dir") from error
     return folder
 
 

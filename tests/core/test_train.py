@@ -25,7 +25,7 @@ from nordocr_cli.profile import load_profile
 from nordocr_cli.records import LineRow
 from nordocr_cli.training import loop
 from nordocr_cli.training.checkpoint import load_state, save_state
-from nordocr_cli.training.runlog import read_run
+from nordocr_cli.training.runlog import new_run_folder, read_run
 
 SETS = [
     "model.dims=[24, 48, 64]",
@@ -176,6 +176,23 @@ def test_load_starts_a_new_run_from_weights(finished, store, tmp_path):
 def test_a_run_folder_is_never_overwritten(finished, store):
     with pytest.raises(UsageError, match="not empty"):
         core.train(profile(), TrainRequest(train=(store,), val=(store,), run_dir=finished.run_dir, device="cpu"))
+
+
+def test_a_run_folder_that_cannot_be_made_is_told(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="is a file, not a folder; name another --run-dir"):
+        new_run_folder(tmp_path / "file", "demo")
+    with pytest.raises(DataError, match="cannot make the run folder .*Not a directory"):
+        new_run_folder(tmp_path / "file" / "run", "demo")
+    (tmp_path / "runs").write_text("")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match="cannot make the run folder runs"):
+        new_run_folder(None, "demo")
+
+
+def test_an_overfit_verdict_counts_the_lines_that_are_there(store, tmp_path):
+    request = TrainRequest(train=(store,), overfit=999, run_dir=tmp_path / "o", max_steps=1, device="cpu")
+    assert "of 24 lines" in core.train(profile(), request).verdict
 
 
 def test_overfit_learns_a_few_lines_by_heart(store, tmp_path):
