@@ -86,7 +86,8 @@ def require_sane(peaks: NDArray[np.float32], own: NDArray[np.bool_], activation:
     if bad.any():
         line, frame = np.argwhere(bad)[0].tolist()
         raise ArtifactError(
-            f"the output is NaN or infinite at line {line}, frame {frame} of a batch; an fp16 model may overflow: use fp32"
+            f"the output is NaN or infinite at line {line}, frame {frame} of a batch: "
+            "its training diverged (lower train.lr), or fp16 overflowed (use fp32)"
         )
     if activation == "softmax" and ((peaks[own] <= 0) | (peaks[own] > 1.001)).any():  # 1.001: fp16 rounds
         raise ArtifactError(

@@ -102,7 +102,7 @@ def test_broken_output_is_an_error_in_a_line_and_nothing_in_padding(value):
     lines = np.stack([one_hot([1, 2, 0])] * 2)
     lines[1, 2, 0] = value
     assert decode_greedy(lines, np.array([3, 2]), ABC)[1].text == "ab"
-    with pytest.raises(ArtifactError, match="line 1, frame 2"):
+    with pytest.raises(ArtifactError, match=r"line 1, frame 2 .* diverged \(lower train\.lr\), or fp16 overflowed"):
         decode_greedy(lines, np.array([3, 3]), ABC)
 
 
