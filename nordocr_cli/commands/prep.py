@@ -60,7 +60,7 @@ def prep(
     resolved = load_profile(profile, sets or ()).profile
     split = core.Split(val_split, folds, resolved.train.seed if seed is None else seed)
     if dry_run:
-        options.show_plan(console, core.plan_prep(sources, output, resolved, split=split))
+        options.show_plan(console, core.plan_prep(sources, output, resolved, split=split, progress=console))
         return
     result = core.prep(
         sources,

@@ -153,13 +153,15 @@ class _Text:
         return replace(entry, row=row)
 
 
-def plan_prep(sources: Sequence[str | Path], output: Path, profile: Profile, *, split: Split = Split()) -> dict[str, Any]:
+def plan_prep(
+    sources: Sequence[str | Path], output: Path, profile: Profile, *, split: Split = Split(), progress: Progress = SILENT
+) -> dict[str, Any]:
     """Return what `prep` would do: each source with its kind and number of rows, the outputs, charset and geometry.
 
     Reads no image and writes nothing; raises what `prep` would raise about sources and outputs.
     """
     with ExitStack() as stack:
-        opened = _open_all(sources, split.stores(output), stack)
+        opened = _open_all(sources, split.stores(output), stack, progress)
         return {
             "sources": {str(s.path): f"{s.kind}, {sum(1 for _ in s.entries())} rows" for _, s in opened},
             "stores": [str(store) for store in split.stores(output)],
@@ -204,7 +206,7 @@ def prep(
     text = _Text(charset, read_mapping(oov_map, charset) if oov_map else {})
     tally, paths = Tally(), split.stores(output)
     with ExitStack() as stack:
-        opened = _open_all(sources, paths, stack)
+        opened = _open_all(sources, paths, stack, progress)
         total, lines_of = _survey(opened, select)
         placement = Placement(split.parts(lines_of))
         pool = ThreadPoolExecutor(threads or os.cpu_count() or 1)
@@ -285,7 +287,9 @@ def quarantine_path(output: Path) -> Path:
     return output.with_name(output.name + ".quarantine.jsonl")
 
 
-def _open_all(sources: Sequence[str | Path], targets: Sequence[Path], stack: ExitStack) -> list[tuple[SourceSpec, Source]]:
+def _open_all(
+    sources: Sequence[str | Path], targets: Sequence[Path], stack: ExitStack, progress: Progress
+) -> list[tuple[SourceSpec, Source]]:
     if not sources:
         raise UsageError("no sources: give a manifest, a folder with one, pages with layouts, or an LMDB")
     specs = [parse_source(str(source)) for source in sources]
@@ -296,7 +300,7 @@ def _open_all(sources: Sequence[str | Path], targets: Sequence[Path], stack: Exi
         refuse_to_replace(target)
     opened: list[tuple[SourceSpec, Source]] = []
     for spec in specs:
-        opened.append((spec, open_source(spec)))
+        opened.append((spec, open_source(spec, progress)))
         stack.callback(opened[-1][1].close)
     return opened
 

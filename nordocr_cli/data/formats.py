@@ -12,6 +12,7 @@ from nordocr_cli.data.lmdb_file import HEADER_KEY, LmdbReader
 from nordocr_cli.data.manifest import Entry, ManifestKind, iterate_manifest, make_entry, manifest_kind, resolve_image
 from nordocr_cli.data.pages import PAGE_SUFFIXES, LayoutSource, PageImages, crop_size, find_layouts, layout_beside
 from nordocr_cli.errors import DataError, UsageError
+from nordocr_cli.progress import SILENT, Progress
 
 if TYPE_CHECKING:
     from nordocr_cli.data.resize import Pixels
@@ -75,8 +76,11 @@ def parse_source(text: str) -> SourceSpec:
     raise UsageError(f"no such file or folder: {rest}")
 
 
-def open_source(spec: SourceSpec | Path) -> Source:
-    """Open what is at `spec.path`. Raises UsageError when nothing is there, DataError when it is nothing that prep reads."""
+def open_source(spec: SourceSpec | Path, progress: Progress = SILENT) -> Source:
+    """Open what is at `spec.path`; of a folder with several label files the first of LABEL_FILES, warning of the others.
+
+    Raises UsageError when nothing is there, DataError when it is nothing that prep reads.
+    """
     spec = spec if isinstance(spec, SourceSpec) else SourceSpec(Path(spec))
     path, root = spec.path, spec.root
     if path.is_file():
@@ -91,7 +95,7 @@ def open_source(spec: SourceSpec | Path) -> Source:
         raise UsageError(f"no such file or folder: {path}")
     if (path / "data.mdb").is_file():
         return LmdbSource(path)
-    if manifest := _label_file(path):
+    if manifest := _label_file(path, progress):
         return ManifestSource(manifest, manifest_kind(manifest), root)
     if layouts := find_layouts(path):
         return LayoutSource(path, layouts, root)
@@ -102,14 +106,27 @@ def open_source(spec: SourceSpec | Path) -> Source:
     )
 
 
-def _label_file(folder: Path) -> Path | None:
+def _label_file(folder: Path, progress: Progress) -> Path | None:
     for name in LABEL_FILES:
         if (folder / name).is_file():
+            _warn_of_others(folder / name, progress)
             return folder / name
     others = sorted(child for child in folder.iterdir() if child.suffix in (".jsonl", ".tsv", ".csv") and child.is_file())
     if len(others) > 1:
         raise UsageError(f"{folder} holds several label files ({', '.join(child.name for child in others)}); name the one meant")
     return others[0] if others else None
+
+
+def _warn_of_others(chosen: Path, progress: Progress) -> None:
+    """Name what may be meant as well. Other tables (of fonts, of prices) lie beside manifests, and prep's own lists."""
+    others = [
+        child.name
+        for child in sorted(chosen.parent.iterdir())
+        if (child.name in LABEL_FILES or child.suffix == ".jsonl") and not child.name.endswith(".quarantine.jsonl")
+        if child.is_file() and not child.samefile(chosen)
+    ]
+    if others:
+        progress.warn(f"{chosen.parent}: {chosen.name} is read, {', '.join(others)} passed over; name the file to have another")
 
 
 class ManifestSource:

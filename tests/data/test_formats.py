@@ -140,3 +140,11 @@ def test_what_is_no_source_is_named(tmp_path: Path) -> None:
         write(tmp_path / name, "a.png\tx")
     with pytest.raises(UsageError, match="several label files"):
         open_source(tmp_path)
+
+
+def test_manifests_passed_over_are_named(tmp_path: Path, heard) -> None:
+    for name in ("labels.tsv", "manifest.jsonl", "train.jsonl", "fonts.tsv", "lines.lmdb.quarantine.jsonl"):
+        write(tmp_path / name, "")
+    assert open_source(tmp_path, heard).path.name == "manifest.jsonl"
+    said = "manifest.jsonl is read, labels.tsv, train.jsonl passed over; name the file to have another"
+    assert heard.warnings == [f"{tmp_path}: {said}"]
