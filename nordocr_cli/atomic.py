@@ -14,12 +14,12 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from nordocr_cli.errors import DataError
+from nordocr_cli.errors import DataError, UsageError
 
 # A temporary this old belongs to a writer that died; a younger one may belong to a run beside this one.
 _STALE_AFTER_S = 3600.0
@@ -66,6 +66,21 @@ def replacing_all(targets: Sequence[Path]) -> Iterator[list[Path]]:
                 shutil.rmtree(temporary, ignore_errors=True)
             else:
                 temporary.unlink(missing_ok=True)
+
+
+def refuse_inputs(output: Path, inputs: Iterable[Path]) -> None:
+    """Raise UsageError when writing the file or folder `output` would destroy one of `inputs`.
+
+    Refused are the file itself, whatever lies inside an LMDB, and the weights of a run folder, which may well hold results
+    beside them.
+    """
+    target = output.resolve()
+    for path in inputs:
+        source = path.resolve()
+        is_lmdb, is_folder = (source / "data.mdb").is_file(), source.is_dir()
+        weights = is_folder and target.parent == source and target.suffix == ".safetensors"
+        if (target == source and (is_lmdb or not is_folder)) or (is_lmdb and source in target.parents) or weights:
+            raise UsageError(f"{output} would overwrite the input {path}; give another output")
 
 
 def _temporary(target: Path) -> Path:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from nordocr_cli.atomic import replacing, replacing_all, sha256_of, write_json, write_text
-from nordocr_cli.errors import DataError
+from nordocr_cli.atomic import refuse_inputs, replacing, replacing_all, sha256_of, write_json, write_text
+from nordocr_cli.errors import DataError, UsageError
 
 
 def names(folder):
@@ -141,3 +141,16 @@ def test_sha256(tmp_path):
     assert sha256_of(tmp_path / "empty").startswith("e3b0c442")
     with pytest.raises(DataError, match="cannot read"):
         sha256_of(tmp_path / "absent")
+
+
+def test_an_output_that_is_an_input_is_refused(tmp_path):
+    file, store, run = tmp_path / "a.json", tmp_path / "a.lmdb", tmp_path / "run"
+    for path in (file, store / "data.mdb", run / "best.safetensors"):
+        write_text(path, "x")
+    (tmp_path / "link.json").symlink_to(file)
+    refused = (file, tmp_path / "link.json", store, store / "data.mdb", store / "eval.json", run / "best.safetensors")
+    for output in refused:
+        with pytest.raises(UsageError, match="would overwrite the input"):
+            refuse_inputs(output, [file, store, run])
+    for output in (run / "eval" / "eval.json", run / "eval.json", tmp_path / "b.json"):
+        refuse_inputs(output, [file, store, run, Path("tesseract")])

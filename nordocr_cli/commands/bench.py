@@ -37,7 +37,7 @@ def bench(
     console = Console(quiet=quiet, verbose=verbose, as_json=as_json)
     if dry_run:
         asked = {"output": str(output) if output else None, "limit": limit, "threads": threads}
-        plan = core.plan_bench(models, lines, doc, regions, device) | {k: v for k, v in asked.items() if v is not None}
+        plan = core.plan_bench(models, lines, doc, regions, device, output) | {k: v for k, v in asked.items() if v is not None}
         options.show_plan(console, plan | {"rounds": rounds, "single_lines": single_lines})
         return
     result = core.bench(

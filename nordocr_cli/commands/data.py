@@ -29,7 +29,7 @@ def stats(
     console = Console(quiet=quiet, as_json=as_json)
     found = core.stats(store, console)
     if plot is not None:
-        core.plot(found, plot)
+        core.plot(found, plot, store)
     if as_json:
         console.json(found.to_json())
         return

@@ -53,11 +53,19 @@ def predict(
         raise UsageError("an ALTO file describes one image or document; use --format hocr, jsonl or tsv for many")
     precision: Literal["fp32", "bf16"] = "bf16" if bf16 else "fp32"
     console = Console(quiet=quiet, verbose=verbose, as_json=as_json)
+    plan = core.plan_predict(
+        inputs,
+        model,
+        regions=regions,
+        device=device,
+        precision=precision,
+        decoder=decoder,
+        beam_width=beam_width,
+        wide=wide,
+        output=output,
+    )
     if dry_run:
         written = {"format": kind} | ({"output": str(output)} if output else {})
-        plan = core.plan_predict(
-            inputs, model, regions=regions, device=device, precision=precision, decoder=decoder, beam_width=beam_width, wide=wide
-        )
         options.show_plan(console, plan | written)
         return
     prediction = core.predict(

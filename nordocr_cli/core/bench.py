@@ -8,7 +8,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any, Literal
 
 from nordocr_cli.artifact import read_contract
-from nordocr_cli.atomic import write_json
+from nordocr_cli.atomic import refuse_inputs, write_json
 from nordocr_cli.core.fit import require_fit
 from nordocr_cli.data.layouts import read_layout
 from nordocr_cli.data.result_json import write_result
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from nordocr_cli.runtime.protocols import Image, Recognizer
 
 SCHEMA = "nordocr.bench/1"
+NETWORK_RESULT, TESSERACT_RESULT = "svtrv2_result.json", "tess_result.json"
 
 
 @dataclass(frozen=True)
@@ -78,15 +79,20 @@ def plan_bench(
     document: Path | None = None,
     regions: Path | None = None,
     device: str = "auto",
+    output: Path | None = None,
 ) -> dict[str, Any]:
     """Return what `bench` would do; no image and no network is opened.
 
-    Raises UsageError for a wrong combination, an unknown device, and a model or file that is not there, DataError for damaged
-    regions.
+    Raises UsageError for a wrong combination, an unknown device, a model or file that is not there, and an output that is an
+    input, DataError for damaged regions.
     """
     if (lines is None) == (document is None) or (document is None) != (regions is None):
         raise UsageError("give --lines STORE, or --doc PAGES with --regions JSON")
     parse_device(device)
+    if output:
+        results = [output.with_name(name) for name in (NETWORK_RESULT, TESSERACT_RESULT)] if document else []
+        for path in (output, *results):
+            refuse_inputs(path, filter(None, (*map(Path, models), lines, document, regions)))
     plan: dict[str, Any] = {"models": {model: parse_spec(model).backend for model in models}, "device": device}
     if lines:
         if not lines.exists():
@@ -125,7 +131,7 @@ def bench(
     from nordocr_cli.runtime.recognizers import RunnerRecognizer
     from nordocr_cli.runtime.stopwatch import environment, time_side_by_side
 
-    plan_bench(models, lines, document, regions, device)
+    plan_bench(models, lines, document, regions, device, output)
     source = _read_lines(models, lines, document, regions, limit, progress)
     recognizers, loads, skipped = _open(models, device, threads, precision, progress)
     laps = time_side_by_side(
@@ -253,7 +259,7 @@ def _result_names(rows: Sequence[Row]) -> list[str]:
     """File names as compare3way's examples and the consumer's scripts have them; further models are named by their file."""
     names: list[str] = []
     for number, row in enumerate(rows, start=1):
-        wanted = "tess_result.json" if row.backend == "tesseract" else "svtrv2_result.json"
+        wanted = TESSERACT_RESULT if row.backend == "tesseract" else NETWORK_RESULT
         name = wanted if wanted not in names else f"{row.name.replace(':', '_')}_result.json"
         names.append(name if name not in names else f"{number}_{name}")
     return names

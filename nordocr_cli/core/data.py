@@ -179,13 +179,14 @@ def _ranges(widths: Sequence[int]) -> Ranges:
     return Ranges(buckets, ordered[0], edges[1], max(buckets[-1], ordered[-1]))
 
 
-def plot(found: StoreStats, path: Path) -> None:
-    """Draw widths, pixels per character of the usual widths and character frequencies of a store as a PNG.
+def plot(found: StoreStats, path: Path, store: Path) -> None:
+    """Draw widths, pixels per character of the usual widths and character frequencies of the line store at `store` as a PNG.
 
-    Raises MissingBackendError without matplotlib.
+    Raises UsageError when `path` lies in the store, MissingBackendError without matplotlib.
     """
     from nordocr_cli.data.plot import plot_png
 
+    atomic.refuse_inputs(path, [store])
     geometry = found.header["geometry"]
     atomic.write_bytes(path, plot_png(found.natural_widths, geometry["max_width"], found.characters))
 
@@ -195,10 +196,12 @@ def view(
 ) -> list[ViewedLine]:
     """Return `limit` lines from index `first` on, or the line with `row_id`; with `sheet` their images below each other, as PNG.
 
-    Raises DataError when the store is damaged or has no such line.
+    Raises UsageError when `sheet` lies in the store, DataError when that is damaged or has no such line.
     """
     from nordocr_cli.data.store import LineStore
 
+    if sheet is not None:
+        atomic.refuse_inputs(sheet, [path])
     with LineStore(path) as store:
         if row_id:
             wanted: Sequence[int] = [index for index in range(len(store)) if store.row(index).id == row_id]
@@ -328,10 +331,11 @@ def export(path: Path, output: Path, progress: Progress = SILENT) -> ExportResul
     """Write a store's lines as `images/000000001.png` … with `manifest.jsonl` to the new folder `output`.
 
     The images are as they are in the store, at its height; a row's own image name stays as `stored_image`. Raises UsageError
-    when something stands at `output`, DataError when the store is damaged.
+    when something stands at `output` or it lies in the store, DataError when the store is damaged.
     """
     from nordocr_cli.data.store import LineStore, encode_png
 
+    atomic.refuse_inputs(output, [path])
     if output.is_file() or (output.is_dir() and any(output.iterdir())):
         raise UsageError(f"{output} is there already; nothing was written: give a new folder")
     with LineStore(path) as store, atomic.replacing(output) as folder:

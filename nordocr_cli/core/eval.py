@@ -4,6 +4,7 @@ import json
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_args
 
@@ -113,13 +114,19 @@ class EvalResult:
 def plan_eval(
     model: str, store: Path | None, output: Path | None = None, against: Path | None = None, page: Path | None = None
 ) -> dict[str, Any]:
-    """Return what `evaluate` would do; nothing is opened. Raises UsageError for what is not there."""
+    """Return what `evaluate` would do; nothing is opened.
+
+    Raises UsageError for what is not there, and for an output that is an input.
+    """
     kind = _kind_of(model)
     if store is None and kind != "recorded":
         raise UsageError(f"{model} needs a line store to read: nordocr eval {model} LINES.lmdb")
     if store is not None and not store.exists():
         raise UsageError(f"no line store {store}")
-    files = [str(path) for path in (*(_output_files(output) if output else ()), *([page] if page else ()))]
+    files = (*(_output_files(output) if output else ()), *([page] if page else ()))
+    recorded = [path for path in (Path(model) if kind == "recorded" else None, against) if path]
+    for file in files:
+        atomic.refuse_inputs(file, [Path(model), *([store] if store else ()), *chain(*map(_recorded_files, recorded))])
     if against is not None:
         from nordocr_cli.metrics.recorded import find_recorded
 
@@ -129,7 +136,7 @@ def plan_eval(
         "kind": kind,
         "store": str(store) if store else None,
         "against": str(against) if against else None,
-        "writes": files,
+        "writes": [str(file) for file in files],
     }
 
 
@@ -484,6 +491,11 @@ def _output_files(output: Path) -> tuple[Path, Path]:
     if output.suffix == ".jsonl":
         raise UsageError(f"{output}: give a folder or FILE.json; the lines are written beside the report")
     return output / "eval.json", output / "lines.jsonl"
+
+
+def _recorded_files(path: Path) -> tuple[Path, ...]:
+    """The files that a recorded result may be: what was named, and the pair that eval writes."""
+    return (path,) if path.suffix == ".jsonl" else (path, *_output_files(path))
 
 
 def _write(result: EvalResult, output: Path) -> EvalResult:

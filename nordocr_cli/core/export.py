@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nordocr_cli.artifact import Contract, OutputActivation, find_weights, read_contract
-from nordocr_cli.atomic import replacing, sha256_of, write_json
+from nordocr_cli.atomic import refuse_inputs, replacing, sha256_of, write_json
 from nordocr_cli.deploy.onnx_file import OnnxFile, contract_path, default_onnx_path, fp16_sibling, inspect_onnx
 from nordocr_cli.deploy.parity import Case, Parity, check_parity, make_cases, shapes_to_try
 from nordocr_cli.deploy.simplify import simplify
@@ -159,11 +159,14 @@ def plan_export(
         raise UsageError(f"--output-activation {activation!r}: logits or softmax; {nearest(activation, ('logits', 'softmax'))}")
     if golden_lines is not None and not golden:
         raise UsageError("--golden-lines says where golden lines come from; --golden N says how many")
+    outputs = _outputs(profile, output, precision)
+    for path in outputs.values():
+        refuse_inputs(path, filter(None, (weights, golden_lines)))
     widths = [contract.geometry.max_width, *(engine.max_width for engine in profile.engine.values())]
     return ExportPlan(
         weights=weights,
         contract=contract,
-        outputs=_outputs(profile, output, precision),
+        outputs=outputs,
         opset=opset,
         simplify=profile.export.simplify if simplify is None else simplify,
         output_activation="softmax" if activation == "softmax" else "logits",

@@ -6,6 +6,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from nordocr_cli.atomic import refuse_inputs
 from nordocr_cli.data.layouts import read_layout
 from nordocr_cli.errors import DataError, UsageError, nearest
 from nordocr_cli.progress import SILENT, Progress
@@ -82,10 +83,12 @@ def plan_predict(
     decoder: str = "greedy",
     beam_width: int = 10,
     wide: str = "split",
+    output: Path | None = None,
 ) -> dict[str, Any]:
     """Return what `predict` would do; no image and no network is opened.
 
-    Raises UsageError for options that do not go together, an unknown name and what is not there, DataError for damaged regions.
+    Raises UsageError for options that do not go together, an unknown name, what is not there, and an output that is an input;
+    DataError for damaged regions.
     """
     if wide not in get_args(Wide):
         raise UsageError(f"--wide {wide!r}: {nearest(wide, get_args(Wide))}")
@@ -97,6 +100,8 @@ def plan_predict(
     for path in inputs:
         if not (path.is_file() if regions else path.exists()):
             raise UsageError(f"no {'document' if regions else 'image or folder'} {path}")
+    if output:
+        refuse_inputs(output, filter(None, (*inputs, regions, Path(model))))
     plan: dict[str, Any] = {"inputs": [str(path) for path in inputs], "model": model, "backend": spec.backend, "device": device}
     plan |= {"precision": precision, "decoder": decoder, "wide": wide}
     plan |= {"beam_width": beam_width} if decoder == "beam" else {}

@@ -98,3 +98,13 @@ def test_wrong_combinations(store, tiny_onnx, tmp_path):
     (tmp_path / "empty.json").write_text('{"pages": []}')
     with pytest.raises(DataError, match="has no lines"):
         bench([str(tiny_onnx)], document=TIFF, regions=tmp_path / "empty.json")
+
+
+def test_the_output_is_none_of_the_inputs(store, tiny_onnx, tmp_path):
+    for output in (tiny_onnx, store, store / "bench.json"):
+        with pytest.raises(UsageError, match="would overwrite the input"):
+            bench([str(tiny_onnx)], lines=store, output=output)
+    regions = tmp_path / "svtrv2_result.json"
+    regions.write_bytes(TRUTH.read_bytes())
+    with pytest.raises(UsageError, match="would overwrite the input"):
+        bench([str(tiny_onnx)], document=TIFF, regions=regions, output=tmp_path / "bench.json")

@@ -55,7 +55,7 @@ def test_stats_say_what_other_widths_would_do(tmp_path: Path) -> None:
 
 def test_the_plot_is_a_picture(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    plot(stats(write(tmp_path / "a.lmdb", LINES)), tmp_path / "a.png")
+    plot(stats(store := write(tmp_path / "a.lmdb", LINES)), tmp_path / "a.png", store)
     image = cv2.imread(str(tmp_path / "a.png"))
     assert image.shape == (800, 1400, 3)
     assert len(np.unique(image)) > 50
@@ -103,3 +103,16 @@ def test_an_export_is_a_source_of_the_same_lines(tmp_path: Path) -> None:
             assert (new.image, new.extra["stored_image"]) == (f"images/{index + 1:09d}.png", old.image)
     with pytest.raises(UsageError, match="there already"):
         export(a, tmp_path / "out")
+
+
+def test_nothing_is_written_into_the_store(tmp_path: Path) -> None:
+    store = write(tmp_path / "a.lmdb", LINES)
+    found, inside = stats(store), store / "data.mdb"
+    for call in (
+        lambda: view(store, sheet=inside),
+        lambda: export(store, store / "lines"),
+        lambda: pytest.importorskip("matplotlib") and plot(found, inside, store),
+    ):
+        with pytest.raises(UsageError, match="would overwrite the input"):
+            call()
+    assert verify(store).damaged == ()

@@ -329,3 +329,15 @@ def test_the_page_shows_the_stores_pictures_and_exports_its_rows(make_store, tmp
     }
     assert "By degradation" in text
     assert "3 of 4 lines are not exact, the worst first. Pictures: the worst 1." in text
+
+
+def test_the_output_is_none_of_the_inputs(make_store, tiny_checkpoint, tmp_path):
+    store, run = make_store(), tiny_checkpoint.parent
+    for output, page in ((store, None), (None, store / "data.mdb"), (None, tiny_checkpoint)):
+        for model in (run, tiny_checkpoint):
+            with pytest.raises(UsageError, match="would overwrite the input"):
+                plan_eval(str(model), store, output, page=page)
+    assert plan_eval(str(run), store, run / "eval")["writes"] == [str(run / "eval" / n) for n in ("eval.json", "lines.jsonl")]
+    recording = record(tmp_path / "a.lines.jsonl", *readings())
+    with pytest.raises(UsageError, match="would overwrite the input"):
+        plan_eval(recording, store, tmp_path / "a.json")

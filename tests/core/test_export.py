@@ -137,3 +137,9 @@ def test_default_names(tiny_checkpoint):
     assert plan_export(tiny_checkpoint, half["fp16"]).outputs == half
     with pytest.raises(UsageError, match="name of an fp16 file"):
         plan_export(tiny_checkpoint, half["fp16"], precision="fp32")
+
+
+def test_the_output_is_not_the_checkpoint(tiny_checkpoint, tmp_path):
+    (tmp_path / "m.onnx").symlink_to(tiny_checkpoint)
+    with pytest.raises(UsageError, match="would overwrite the input"):
+        plan_export(tiny_checkpoint, tmp_path / "m.onnx")

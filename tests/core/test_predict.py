@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from nordocr_cli.core import predict as core
-from nordocr_cli.core.predict import FORMATS, find_images, predict
+from nordocr_cli.core.predict import FORMATS, find_images, plan_predict, predict
 from nordocr_cli.data.layouts import read_layout
 from nordocr_cli.errors import DataError, UsageError
 
@@ -138,3 +138,9 @@ def test_wrong_inputs(tiny_onnx, tmp_path):
     with pytest.raises(UsageError, match="--format 'xml'"):
         list(predict(IMAGES, str(tiny_onnx), threads=1).write("xml"))
     assert set(FORMATS) == {"text", "json", "jsonl", "tsv", "alto", "hocr"}
+
+
+def test_the_output_is_none_of_the_inputs(tiny_onnx, few):
+    for output in (TIFF, few, tiny_onnx):
+        with pytest.raises(UsageError, match="would overwrite the input"):
+            plan_predict([TIFF], str(tiny_onnx), regions=few, output=output)
