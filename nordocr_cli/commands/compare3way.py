@@ -42,7 +42,7 @@ def compare3way(
         vlm_cache = (output.parent if output else Path()) / f"{document.stem}.vlm.jsonl"
     referee = core.Referee(truth, vlm_cache, vlm_model, server)
     if dry_run:
-        plan = core.plan_compare3way(document, svtrv2, tess, referee)
+        plan = core.plan_compare3way(document, svtrv2, tess, referee, output)
         options.show_plan(console, plan | ({"output": str(output)} if output else {}))
         return
     comparison = core.compare3way(document, svtrv2, tess, referee, output=output, progress=console)

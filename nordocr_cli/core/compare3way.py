@@ -1,11 +1,11 @@
 """Compare two engines' readings of a document, line by line, against ground truth or the answers of a VLM."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nordocr_cli.atomic import sha256_of, write_json
+from nordocr_cli.atomic import refuse_inputs, sha256_of, write_json
 from nordocr_cli.compare.align import Group, align
 from nordocr_cli.compare.verdict import ComparedLine, Verdict
 from nordocr_cli.compare.vlm import PROMPT, AnswerFile, Endpoint, Question, ask
@@ -36,22 +36,33 @@ class Referee:
 
 
 @dataclass(frozen=True)
+class Missing:
+    """Pages of the document (from 0) that an engine's result does not have, and the lines there that another side has."""
+
+    engine: str
+    pages: tuple[int, ...]
+    lines: int
+
+
+@dataclass(frozen=True)
 class Comparison:
-    """The verdict and what it was made from: each input file with its SHA-256."""
+    """The verdict and what it was made from: each input file with its SHA-256, and what the engines' results lack."""
 
     verdict: Verdict
     inputs: dict[str, dict[str, str]]
     prompt: str | None
+    missing: tuple[Missing, Missing]
 
     def to_json(self) -> dict[str, Any]:
         """Return everything as plain JSON."""
-        return {**self.verdict.to_json(), "inputs": self.inputs, "vlm_prompt": self.prompt}
+        missing = [asdict(engine) for engine in self.missing]
+        return {**self.verdict.to_json(), "missing": missing, "inputs": self.inputs, "vlm_prompt": self.prompt}
 
 
-def plan_compare3way(document: Path, first: Path, second: Path, referee: Referee) -> dict[str, Any]:
+def plan_compare3way(document: Path, first: Path, second: Path, referee: Referee, output: Path | None = None) -> dict[str, Any]:
     """Return what `compare3way` would do; no page is decoded and nobody is asked.
 
-    Raises UsageError for a missing file, DataError for readings or regions that are damaged.
+    Raises UsageError for a missing file and an output that is an input, DataError for readings or regions that are damaged.
     """
     if not document.is_file():
         raise UsageError(f"no document {document}")
@@ -60,6 +71,8 @@ def plan_compare3way(document: Path, first: Path, second: Path, referee: Referee
     sides = {"svtrv2": first, "tess": second} | ({"truth": referee.truth} if referee.truth else {})
     lines = {side: read_layout(path).num_regions for side, path in sides.items()}
     paths = {"document": document, **sides} | ({"answers": referee.answers} if referee.answers else {})
+    if output:
+        refuse_inputs(output, paths.values())
     asked = f"{referee.server.model} at {referee.server.url}" if referee.server else "nobody"
     return {key: str(path) for key, path in paths.items()} | {"lines": lines, "asks": asked}
 
@@ -81,7 +94,7 @@ def compare3way(
     """
     from nordocr_cli.data.documents import read_pages
 
-    plan_compare3way(document, first, second, referee)
+    plan_compare3way(document, first, second, referee, output)
     pages = read_pages(document)
     layouts = {"first": read_layout(first), "second": read_layout(second)}
     sources = {"document": document, "first": first, "second": second}
@@ -93,6 +106,16 @@ def compare3way(
     indices = sorted({page.index for layout in layouts.values() for page in layout.pages})
     groups = [(index, group) for index in indices for group in align(*(_regions(layout, index) for layout in layouts.values()))]
 
+    missing = (
+        _missing(engines[0], layouts["first"], groups, len(pages)),
+        _missing(engines[1], layouts["second"], groups, len(pages)),
+    )
+    for lacking, path in zip(missing, (first, second), strict=True):
+        if lacking.pages:
+            progress.warn(
+                f"{path}: {len(lacking.pages)} of {len(pages)} pages are not in it; {lacking.lines} lines there are not read "
+                f"by {lacking.engine}"
+            )
     if referee.truth:
         lines = [_against_truth(index, group) for index, group in groups]
         reference = f"accuracy against ground truth ({referee.truth.name})"
@@ -106,7 +129,7 @@ def compare3way(
     if all(line.reference is None for line in lines):
         raise DataError(f"not one of {len(lines)} lines has a reference ({_reasons(lines)}); there is nothing to compare")
     inputs = {role: {"path": str(path), "sha256": sha256_of(path)} for role, path in sources.items()}
-    comparison = Comparison(Verdict(engines, reference, tuple(lines)), inputs, None if referee.truth else PROMPT)
+    comparison = Comparison(Verdict(engines, reference, tuple(lines)), inputs, None if referee.truth else PROMPT, missing)
     if output:
         write_json(output, comparison.to_json())
     return comparison
@@ -153,6 +176,11 @@ def _reasons(lines: Sequence[ComparedLine]) -> str:
 
 def _regions(layout: Layout, index: int) -> tuple[Region, ...]:
     return next((page.regions for page in layout.pages if page.index == index), ())
+
+
+def _missing(engine: str, layout: Layout, groups: Sequence[tuple[int, Group]], num_pages: int) -> Missing:
+    pages = set(range(num_pages)) - {page.index for page in layout.pages}
+    return Missing(engine, tuple(sorted(pages)), sum(index in pages for index, _ in groups))
 
 
 def _require_pages(layout: Layout, pages: "Document", path: Path) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from nordocr_cli.compare.vlm import AnswerFile, Question
-from nordocr_cli.core.compare3way import Referee, compare3way
+from nordocr_cli.core.compare3way import Referee, compare3way, plan_compare3way
 from nordocr_cli.data.documents import crop_box, read_pages
 from nordocr_cli.data.layouts import read_layout
 from nordocr_cli.data.result_json import write_result
@@ -102,3 +102,26 @@ def test_what_cannot_be_compared_is_refused(results, tmp_path):
         compare3way(TIFF, first, other, Referee(truth=TRUTH))
     with pytest.raises(UsageError, match="no document"):
         compare3way(tmp_path / "none.tif", first, second, Referee(truth=TRUTH))
+
+
+def test_the_output_is_none_of_the_inputs(results, tmp_path):
+    answers = tmp_path / "answers.jsonl"
+    answers.touch()
+    for output in (TIFF, *results):
+        with pytest.raises(UsageError, match="would overwrite the input"):
+            plan_compare3way(TIFF, *results, Referee(truth=TRUTH), output)
+    with pytest.raises(UsageError, match="would overwrite the input"):
+        compare3way(TIFF, *results, Referee(answers=answers), output=answers)
+
+
+def test_pages_that_a_result_lacks_are_said(tmp_path, heard):
+    pages = read_layout(TRUTH).pages
+    whole = altered(tmp_path / "a.json", lambda n, r: r)
+    two = altered(tmp_path / "b.json", lambda n, r: r, pages[:2])
+    lines = sum(len(page.regions) for page in pages[2:])
+    written = compare3way(TIFF, whole, two, Referee(truth=TRUTH), progress=heard).to_json()
+    assert [(engine["pages"], engine["lines"]) for engine in written["missing"]] == [((), 0), ((2, 3, 4), lines)]
+    assert heard.warnings == [f"{two}: 3 of 5 pages are not in it; {lines} lines there are not read by Tesseract"]
+    write_result(tmp_path / "none.json", [])
+    comparison = compare3way(TIFF, tmp_path / "none.json", whole, Referee(truth=TRUTH))
+    assert comparison.missing[0].lines == len(comparison.verdict.lines)
