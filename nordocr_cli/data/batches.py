@@ -271,25 +271,32 @@ class LineBatches:
         parts = [(self.stores[k], slots := np.flatnonzero(which == k), lines[slots] - self._first[k]) for k in np.unique(which)]
         channels = 1 if all(store.are_gray(local).all() for store, _, local in parts) else 3
         images = self._buffers.take((len(lines), self.geometry.height, width, channels))
-        if len(parts) == 1 and self._gather_alike(*parts[0][::2], images):
+        if len(parts) == 1 and self._select(*parts[0][::2], images):
             return images
         for store, slots, local in parts:
             store.fill(images, slots, local, self.geometry.pad_value)
         return images
 
-    def _gather_alike(self, store: LineStore, local: NDArray[np.int64], images: NDArray[np.uint8]) -> bool:
-        """Gather lines that are all as wide as the images, without a loop; False when they are not."""
+    def _select(self, store: LineStore, local: NDArray[np.int64], images: NDArray[np.uint8]) -> bool:
+        """Gather the lines of one store without a loop over them, outside Python's lock; False when that cannot be."""
         _, height, width, channels = images.shape
-        if store.header.schema == 1 or int(store.widths[local].min()) < width or (channels == 3 and store.are_gray(local).any()):
+        if store.header.schema == 1 or (channels == 3 and store.are_gray(local).any()):
             return False
-        mapped, starts, _ = store.located()
+        widths, (mapped, starts, _) = store.widths[local].astype(np.int64), store.located()
+        # Lines of one width are pieces of the file. Of others each pixel row is one, and takes up what follows it, for now.
+        alike = int(widths.min()) == width
+        size = height * width * channels if alike else width * channels
+        pieces = starts[local] if alike else (starts[local, None] + np.arange(height) * (widths * channels)[:, None]).reshape(-1)
+        if int(pieces.max()) + size > mapped.size:
+            return False  # nothing follows the last line
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # nor is it written to
             file = torch.from_numpy(mapped)
-        size = height * width * channels
         # Row i of this view is the `size` bytes from byte i of the file on; nothing is copied until it is selected.
-        windows = file.as_strided((len(file) - size + 1, size), (1, 1))
-        torch.index_select(windows, 0, torch.from_numpy(starts[local]), out=torch.from_numpy(images).view(len(images), size))
+        windows = file.as_strided((mapped.size - size + 1, size), (1, 1))
+        torch.index_select(windows, 0, torch.from_numpy(pieces), out=torch.from_numpy(images).view(len(pieces), size))
+        for narrower in np.unique(widths[widths < width]):
+            images[np.flatnonzero(widths == narrower), :, narrower:] = self.geometry.pad_value
         return True
 
     def _locate(self, index: int) -> tuple[LineStore, int]:
