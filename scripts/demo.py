@@ -57,7 +57,7 @@ def main() -> None:
     rendered = "demo/train_val.lmdb"
     steps["prep"] = nordocr("charset", "emit", "nordic", "-o", "demo/nordic_dict.txt")
     # Rendered lines to train on; lines of damaged scans, which nobody trains on, to measure.
-    steps["prep"] += nordocr("prep", "samples/train", "-o", "demo/train.lmdb", "-p", "demo", "--val-split", "0.15")
+    steps["prep"] += nordocr("prep", "samples/train/manifest.jsonl", "-o", "demo/train.lmdb", "-p", "demo", "--val-split", "0.15")
     steps["prep"] += nordocr("prep", "samples/lines", "-o", "demo/scans.lmdb", "-p", "demo")
     steps["eval before"] = nordocr("eval", START, "demo/scans.lmdb", "-o", "demo/before.json", table="demo/before.txt")
     steps["eval before"] += nordocr("eval", START, rendered, "-o", "demo/before_val.json", table="demo/before_val.txt")
