@@ -276,7 +276,7 @@ def load_profile(name_or_path: str, sets: Sequence[str] = (), flags: Mapping[str
         if value is not None:
             _put(table, key, value, "flag")
             _mark(origins, key, value, "flag")
-    profile = _validate(table, str(path))
+    profile = _validate(table, str(path), origins)
     try:
         profile.load_charset()
     except UsageError as error:
@@ -368,21 +368,35 @@ def _mark(origins: dict[str, str], dotted: str, value: Any, origin: str) -> None
     origins |= dict.fromkeys(keys, origin)
 
 
-def _validate(table: dict[str, Any], where: str) -> Profile:
+def _validate(table: dict[str, Any], where: str, origins: Mapping[str, str] | None = None) -> Profile:
+    """Validate a merged table. Errors name `where`, or the `--set` or flag that a wrong value came from."""
     try:
         return Profile.model_validate(table)
     except ValidationError as error:
-        problems = [_explain(dict(problem), table) for problem in error.errors(include_url=False)]
-        raise UsageError("\n".join(f"{where}: {problem}" for problem in problems)) from None
+        problems = []
+        for problem in error.errors(include_url=False):
+            location = _location(dict(problem), table)
+            origin = (origins or {}).get(".".join(location))
+            source = origin if origin in ("--set", "flag") else where
+            problems.append(f"{source}: {_explain(dict(problem), location, table)}")
+        raise UsageError("\n".join(problems)) from None
     except NordocrError as error:
         raise UsageError(f"{where}: {error}") from None
 
 
-def _explain(problem: dict[str, Any], table: Mapping[str, Any]) -> str:
+def _location(problem: Mapping[str, Any], table: Mapping[str, Any]) -> list[str]:
     location = [str(part) for part in problem["loc"]]
-    tag = table.get("model", {}).get("name") if isinstance(table.get("model"), Mapping) else None
-    if len(location) > 1 and location[0] == "model" and location[1] == tag:
+    if len(location) > 1 and location[0] == "model" and location[1] == _model_name(table):
         del location[1]  # pydantic puts the union's tag into the path
+    return location
+
+
+def _model_name(table: Mapping[str, Any]) -> str | None:
+    return table.get("model", {}).get("name") if isinstance(table.get("model"), Mapping) else None
+
+
+def _explain(problem: Mapping[str, Any], location: list[str], table: Mapping[str, Any]) -> str:
+    tag = _model_name(table)
     dotted = ".".join(location) or "the profile"
     if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         return f"unknown key {dotted!r}; {nearest(location[-1], sorted(_known_keys(location[:-1], tag)))}"

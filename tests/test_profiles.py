@@ -157,3 +157,13 @@ def test_unknown_names_and_broken_files(tmp_path, monkeypatch):
 def test_an_embedded_profile_comes_back_equal():
     profile = load_profile("svtr-32x128").profile
     assert profile_from_json(load_profile("svtr-32x128").to_json(), "x") == profile
+
+
+def test_an_error_names_the_flag_or_file_that_the_value_came_from(tmp_path):
+    with pytest.raises(UsageError, match=r"^--set: unknown key 'train\.lrr'"):
+        load_profile("svtrv2-1024", ["train.lrr=1"])
+    with pytest.raises(UsageError, match=r"^flag: train\.seed"):
+        load_profile("svtrv2-1024", flags={"train.seed": -1})
+    (tmp_path / "mine.toml").write_text('extends = "base"\n[train]\nlrr = 1\n', encoding="utf-8")
+    with pytest.raises(UsageError, match=r"mine\.toml: unknown key 'train\.lrr'"):
+        load_profile(str(tmp_path / "mine.toml"))
