@@ -1,5 +1,6 @@
 """The command line: one Typer app, one thin file per subcommand, one error boundary."""
 
+import errno
 import os
 import signal
 import sys
@@ -9,11 +10,12 @@ import typer
 
 from nordocr_cli import __version__
 from nordocr_cli.console import Console, no_ansi_from_ci, utf8_streams
-from nordocr_cli.errors import NordocrError, UsageError
+from nordocr_cli.errors import DataError, NordocrError, UsageError
 
 no_ansi_from_ci()
 
 _INTERRUPTED = 130
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 app = typer.Typer(
     name="nordocr",
@@ -109,6 +111,12 @@ def main() -> None:
         if callable(show) and isinstance(exit_code, int):  # Typer's vendored click exceptions: usage errors
             show()
             sys.exit(exit_code or UsageError.exit_code)
+        if isinstance(error, OSError) and error.errno in _FULL:  # files name themselves before they come here: this is stdout
+            console.error(
+                f"cannot write {error.filename or 'the result to stdout'}: {error.strerror}; free some room and run this again"
+            )
+            _drop_stdout()
+            sys.exit(DataError.exit_code)
         if type(error).__name__ != "Abort":  # what Typer makes of Ctrl-C at a prompt
             raise  # a bug: traceback, exit 1
         code = _INTERRUPTED
@@ -118,6 +126,11 @@ def main() -> None:
 
 
 def _end_without_reader() -> NoReturn:
-    """The reader of stdout is gone (`| head`): not an error. What is still buffered goes nowhere."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    """The reader of stdout is gone (`| head`): not an error."""
+    _drop_stdout()
     sys.exit(0)
+
+
+def _drop_stdout() -> None:
+    """What is still buffered for stdout goes nowhere; Python would write it at the end and fail once more."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

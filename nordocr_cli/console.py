@@ -2,6 +2,8 @@
 
 import json
 import os
+import shlex
+import subprocess
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -48,10 +50,15 @@ class Console:
             table.add_row(*(escape(str(cell)) for cell in row))
         self.out.print(table)
 
-    def next(self, command: str) -> None:
-        """Name the command that comes next, as the last line of a success (stderr)."""
+    def next(self, *command: object) -> None:
+        """Name what comes next, as the last line of a success (stderr).
+
+        Several words are a command: they are quoted so that it can be pasted into a shell. A single one is a sentence.
+        """
         if not self.quiet and not self.as_json:
-            self.err.print(f"[dim]next:[/dim] {escape(command)}")
+            words = [str(word) for word in command]
+            quoted = subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
+            self.err.print(f"[dim]next:[/dim] {escape(quoted if len(words) > 1 else words[0])}")
 
     # Progress ----------------------------------------------------------------------------------------------------------
 

@@ -1,6 +1,7 @@
 """The boundary around every command: how the process ends."""
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import time
 import pytest
 
 from nordocr_cli.artifact import read_contract
+from nordocr_cli.console import Console
 from nordocr_cli.errors import ArtifactError
 
 NORDOCR = [sys.executable, "-m", "nordocr_cli"]
@@ -46,6 +48,24 @@ def test_a_reader_that_went_away_is_no_error(command):
     err = process.stderr.read()
     process.stderr.close()
     assert (process.wait(), b"Traceback" in err) == (0, False)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
+@pytest.mark.parametrize("command", [["charset", "emit", "nordic"], ["profiles", "list", "--json"], ["profiles", "list"], ["-h"]])
+def test_a_full_disk_behind_stdout_is_said_in_one_line(command):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([*NORDOCR, *command], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 3
+    said = "error: cannot write the result to stdout: No space left on device; free some room and run this again\n"
+    assert done.stderr == said
+
+
+def test_the_next_command_can_be_pasted_into_a_shell(capsys):
+    Console().next("nordocr", "eval", "my runs/[a]", "it's.lmdb")
+    Console().next("make demo")
+    first, second = capsys.readouterr().err.splitlines()
+    assert shlex.split(first) == ["next:", "nordocr", "eval", "my runs/[a]", "it's.lmdb"]
+    assert second == "next: make demo"
 
 
 def test_damaged_onnx_metadata_is_named(tiny_onnx, tmp_path):

@@ -80,8 +80,8 @@ def bench(
         console.line(f"readings: {path}")
     found = {path.name: path for path in result.written}
     if {"svtrv2_result.json", "tess_result.json"} <= set(found):
-        sides = f"--svtrv2 {found['svtrv2_result.json']} --tess {found['tess_result.json']}"
-        console.next(f"nordocr compare3way {doc} {sides} --truth {regions}")
+        sides = ("--svtrv2", found["svtrv2_result.json"], "--tess", found["tess_result.json"])
+        console.next("nordocr", "compare3way", doc, *sides, "--truth", regions)
     else:
         ran = next(model for model in models if model not in result.skipped)
-        console.next(f"nordocr eval {ran} {lines or 'STORE'}")
+        console.next("nordocr", "eval", ran, lines or "STORE")

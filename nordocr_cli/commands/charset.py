@@ -52,7 +52,7 @@ def emit(name: Name = "nordic", output: options.OptionalOutput = None) -> None:
         return
     write_text(output, found.to_dict_text())
     console.note(f"{output}: {len(found.characters)} characters, sha256 {found.sha256}")
-    console.next(f"nordocr charset check {output}")
+    console.next("nordocr", "charset", "check", output)
 
 
 @app.command()

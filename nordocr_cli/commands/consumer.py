@@ -41,7 +41,7 @@ def config(
         console.note(f"{output}: {found.engine_path}, lines up to {found.max_width} px, {found.max_batch} at once")
     if as_json or not (rust or output) or dry_run:
         console.json(found.to_json())
-    console.next(f"nordocr consumer check {output or 'crates/nordocr-pipeline/src/config.rs'} {model}")
+    console.next("nordocr", "consumer", "check", output or "crates/nordocr-pipeline/src/config.rs", model)
 
 
 @app.command()

@@ -33,7 +33,7 @@ def show(file: A, as_json: options.Json = False, quiet: options.Quiet = False) -
     rows += [(key, str(value)) for key, value in side.fields().items() if key.split(".")[0] not in hidden]
     rows += [("parent_sha256", str(parent))] if side.contract else []
     console.table(str(side.path), ("field", "value"), rows)
-    console.next(f"nordocr contract verify {file} OTHER")
+    console.next("nordocr", "contract", "verify", file, "OTHER")
 
 
 @app.command()
@@ -60,4 +60,4 @@ def verify(a: A, b: B, as_json: options.Json = False, quiet: options.Quiet = Fal
     if not as_json:
         what = "fields" if found.a.contract and found.b.contract else "characters"
         console.line(f"{a} and {b} agree in {found.compared} {what}; {found.lineage}")
-    console.next(f"nordocr contract show {b}")
+    console.next("nordocr", "contract", "show", b)

@@ -34,7 +34,7 @@ def stats(
         console.json(found.to_json())
         return
     console.table(str(store), ("what", "value"), found.rows())
-    console.next(f"nordocr data view {store}")
+    console.next("nordocr", "data", "view", store)
 
 
 @app.command()
@@ -59,7 +59,7 @@ def view(
         return
     rows = [(line.index, line.id, line.width, line.language, line.subset, line.text) for line in lines]
     console.table(str(store), ("index", "id", "width", "language", "subset", "text"), rows, right=(0, 2))
-    console.next(f"nordocr data verify {store}")
+    console.next("nordocr", "data", "verify", store)
 
 
 @app.command()
@@ -80,7 +80,7 @@ def verify(store: Store, as_json: options.Json = False, quiet: options.Quiet = F
         raise DataError("\n".join(result.damaged[:5]) + more + "\nmake the store again with `nordocr prep`")
     if not as_json:
         console.line(f"{store}: {result.lines} lines, all as they were written")
-    console.next(f"nordocr train --profile svtrv2-1024 --train {store}")
+    console.next("nordocr", "train", "--profile", "svtrv2-1024", "--train", store)
 
 
 @app.command()
@@ -103,7 +103,7 @@ def merge(
     else:
         renamed = "; two stores had an id in common, so each id got its store's name in front" if result.renamed else ""
         console.line(f"{result.output}: {result.lines} lines{renamed}")
-    console.next(f"nordocr data stats {output}")
+    console.next("nordocr", "data", "stats", output)
 
 
 @app.command()
@@ -120,4 +120,4 @@ def export(store: Store, output: options.Output, as_json: options.Json = False, 
         console.json(result.to_json())
     else:
         console.line(f"{result.manifest}: {result.lines} lines")
-    console.next(f"nordocr prep {output} -o again.lmdb --profile svtrv2-1024")
+    console.next("nordocr", "prep", output, "-o", "again.lmdb", "--profile", "svtrv2-1024")

@@ -78,11 +78,12 @@ def eval_(
     if missed := [problem for gate in gates if (problem := gate.missed(result.report, comparison))]:
         raise GateMissed("quality gate missed: " + "; ".join(missed))
     if result.model["kind"] == "model":
-        console.next(f"nordocr {'build-engine --arch sm120' if model.endswith('.onnx') else 'export'} {model}")
+        console.next("nordocr", *(("build-engine", "--arch", "sm120") if model.endswith(".onnx") else ("export",)), model)
     elif result.model["kind"] == "recorded" or result.files:
-        console.next(f"nordocr eval MODEL {store or 'LINES.lmdb'} --against {result.files[0] if result.files else model}")
+        recorded = result.files[0] if result.files else model
+        console.next("nordocr", "eval", "MODEL", store or "LINES.lmdb", "--against", recorded)
     else:
-        console.next(f"nordocr eval {model} {store} -o {model.partition(':')[0]}.json, then eval yours --against it")
+        console.next("nordocr", "eval", model, store, "-o", f"{model.partition(':')[0]}.json")
 
 
 def _show(console: Console, result: "EvalResult", worst: int) -> None:

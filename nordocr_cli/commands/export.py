@@ -69,4 +69,4 @@ def export(
     if result.golden:
         console.line(f"{result.golden.folder}: {result.golden.lines} golden lines, read back and equal at every step")
     console.note(f"{result.parameters:,} parameters of {result.weights}")
-    console.next(f"nordocr build-engine --arch sm120 {result.files[0].file.path}")
+    console.next("nordocr", "build-engine", "--arch", "sm120", result.files[0].file.path)

@@ -37,4 +37,4 @@ def leaderboard(
     if len(board.groups) > 1:
         console.warn(f"these results are of {len(board.groups)} different sets of lines; only those of one set can be compared")
     best = board.groups[0][0]
-    console.next(f"nordocr eval MODEL {best.store or 'LINES.lmdb'} --against {best.path}")
+    console.next("nordocr", "eval", "MODEL", best.store or "LINES.lmdb", "--against", best.path)

@@ -90,4 +90,4 @@ def predict(
     else:
         sys.stdout.writelines(prediction.write(kind))
     prediction.counts.require_all()
-    console.next(f"nordocr eval {model} STORE" if regions is None else "nordocr compare3way --help")
+    console.next("nordocr", *(("eval", model, "STORE") if regions is None else ("compare3way", "--help")))

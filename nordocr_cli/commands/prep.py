@@ -93,6 +93,6 @@ def prep(
     if result.problem:
         raise DataError(f"{output} holds {result.kept} lines, but {result.problem}")
     first, *others = result.stores
-    train = " ".join(f"--train {store}" for store in others) if folds else f"--train {first}"
-    val = f" --val {first if folds else others[0]}" if others else ""
-    console.next(f"nordocr train --profile {profile} {train}{val}")
+    train = [word for store in (others if folds else [first]) for word in ("--train", store)]
+    val = ["--val", first if folds else others[0]] if others else []
+    console.next("nordocr", "train", "--profile", profile, *train, *val)

@@ -78,7 +78,7 @@ def synth(
             console.json({"output": str(output), "lines": count, "seed": seed})
         else:
             console.line(f"{output}: {count} lines")
-        console.next(f"nordocr synth -o lines.lmdb --count 100000 -p {profile}")
+        console.next("nordocr", "synth", "-o", "lines.lmdb", "--count", 100000, "-p", profile)
         return
     result = synthesize(output, job, count, workers=workers, left_out=left_out, progress=console)
     if as_json:
@@ -91,8 +91,8 @@ def synth(
         [(k, ", ".join(f"{a} {b}" for a, b in v.items()) if isinstance(v, dict) else v) for k, v in rows],
     )
     is_store = output.suffix == ".lmdb"
-    console.next(
-        f"nordocr train -p {profile} --train {output} --val VAL.lmdb"
-        if is_store
-        else f"nordocr prep {output} -o lines.lmdb -p {profile}"
+    train, prep = (
+        ("train", "-p", profile, "--train", output, "--val", "VAL.lmdb"),
+        ("prep", output, "-o", "lines.lmdb", "-p", profile),
     )
+    console.next("nordocr", *(train if is_store else prep))

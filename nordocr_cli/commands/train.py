@@ -77,7 +77,7 @@ def train(
         console.table(str(result.run_dir), ("what", "value"), rows)
     if result.verdict.startswith("failed"):
         raise GateMissed(f"overfit check {result.verdict}")
-    console.next(f"nordocr eval {result.run_dir} {val_stores[0] if val_stores else 'STORE'}")
+    console.next("nordocr", "eval", result.run_dir, val_stores[0] if val_stores else "STORE")
 
 
 def _restart_with_tuned_malloc(console: Console, device: str) -> None:
