@@ -22,6 +22,7 @@ def train(
     max_steps: Annotated[int | None, typer.Option("--max-steps", min=1, help="Steps of the run, instead of epochs.")] = None,
     max_minutes: Annotated[float | None, typer.Option("--max-minutes", min=0.01, help="Minutes, instead of epochs.")] = None,
     overfit: Annotated[int | None, typer.Option("--overfit", min=1, metavar="N", help="Check: learn N lines by heart.")] = None,
+    max_train_samples: Annotated[int | None, typer.Option("--max-train-samples", min=1, help="Train on N lines only.")] = None,
     save_fp16: Annotated[bool, typer.Option("--save-fp16", help="Also write best.fp16.safetensors, for shipping.")] = False,
     device: options.Device = "auto",
     threads: options.Threads = None,
@@ -39,13 +40,14 @@ def train(
     Example: nordocr train -p svtrv2-1024 --train train.lmdb --val val.lmdb
     """
     from nordocr_cli.core import train as core
+    from nordocr_cli.core.train_request import TrainRequest, plan
     from nordocr_cli.profile import load_profile
 
     console = Console(quiet=quiet, verbose=verbose, as_json=as_json)
     resolved = load_profile(profile, sets or (), {"train.seed": seed}) if profile else None
     if resolved is None and (sets or seed is not None):
         raise UsageError("--set and --seed change a profile; name it with --profile")
-    request = core.TrainRequest(
+    request = TrainRequest(
         train=tuple(train_stores or ()),
         val=tuple(val_stores or ()),
         run_dir=run_dir,
@@ -54,12 +56,13 @@ def train(
         max_steps=max_steps,
         max_minutes=max_minutes,
         overfit=overfit,
+        max_train_samples=max_train_samples,
         device=device,
         threads=threads,
         save_fp16=save_fp16,
     )
     if dry_run:
-        options.show_plan(console, core.plan(resolved, request, console))
+        options.show_plan(console, plan(resolved, request, console))
         return
     _restart_with_tuned_malloc(console, device)
     with core.stop_on_signals(console) as stop:

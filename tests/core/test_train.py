@@ -14,7 +14,8 @@ from nordocr_cli.artifact import read_contract
 from nordocr_cli.atomic import sha256_of
 from nordocr_cli.charset import BLANK, NORDIC
 from nordocr_cli.core import train as core
-from nordocr_cli.core.train import TrainRequest
+from nordocr_cli.core import train_data
+from nordocr_cli.core.train_request import TrainRequest
 from nordocr_cli.data.store import LineStore, LineStoreWriter
 from nordocr_cli.errors import ArtifactError, DataError, Interrupted, UsageError
 from nordocr_cli.geometry import Geometry
@@ -320,15 +321,15 @@ def test_waiting_for_data_is_told_once(store, tmp_path, heard, monkeypatch):
 def test_a_gpu_gets_the_batch_size_of_its_architecture(monkeypatch):
     asked = profile("train.batch_by_arch={sm120 = 9}").profile
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (12, 0))
-    assert core._lines_a_batch(asked, torch.device("cuda", 0)) == 9
-    assert core._lines_a_batch(asked, torch.device("cpu")) == 4
+    assert train_data._lines_a_batch(asked, torch.device("cuda", 0)) == 9
+    assert train_data._lines_a_batch(asked, torch.device("cpu")) == 4
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 6))
-    assert core._lines_a_batch(asked, torch.device("cuda", 0)) == 4
+    assert train_data._lines_a_batch(asked, torch.device("cuda", 0)) == 4
 
 
 @pytest.mark.parametrize(("lines", "least", "most"), [(1, 1, 5), (24, 24, 24)])  # of 32 to 128 px, 160 px for each line
 def test_a_batch_holds_as_many_pixels_as_the_batch_size_says(store, tmp_path, monkeypatch, lines, least, most):
-    monkeypatch.setattr(core, "_lines_a_batch", lambda *_: lines)
+    monkeypatch.setattr(train_data, "_lines_a_batch", lambda *_: lines)
     request = TrainRequest(train=(store,), val=(store,), run_dir=tmp_path / "k", max_steps=1, device="cpu")
     asked = profile("train.batch_width_px=160", "augment.pad_right=0")
     assert least <= core.train(asked, request).lines <= most
@@ -406,3 +407,12 @@ def test_a_run_of_a_version_that_knew_fewer_keys_goes_on(store, tmp_path):
     del state["schema"], state["identity"]["profile"]["train"]["trainable"]
     save_state(tmp_path / "run", state)
     assert core.train(None, TrainRequest(resume=tmp_path / "run", max_steps=3)).steps == 3
+
+
+def test_a_trial_on_some_lines_is_judged_on_all_of_val(store, tmp_path):
+    request = TrainRequest(train=(store,), val=(store,), run_dir=tmp_path / "t", max_train_samples=6, device="cpu")
+    result = core.train(profile("train.epochs=2"), request)
+    assert result.lines == 2 * 6
+    assert core.train(None, TrainRequest(resume=tmp_path / "t", device="cpu")).lines == 12
+    with pytest.raises(UsageError, match="max_train_samples is 6 there and 7 now"):
+        core.train(None, TrainRequest(resume=tmp_path / "t", max_train_samples=7, device="cpu"))

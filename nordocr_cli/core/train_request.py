@@ -1,0 +1,159 @@
+"""What is asked of a training run: the request, what a resumed run takes from the one before, and the plan. No torch."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nordocr_cli.errors import ArtifactError, UsageError
+from nordocr_cli.profile import Profile, ResolvedProfile, profile_from_json
+from nordocr_cli.progress import SILENT, Progress
+
+if TYPE_CHECKING:
+    from nordocr_cli.data.store import LineStore
+
+OVERFIT_STEPS = 500
+_PLAN_WIDTHS = (128, 320, 768, 1024, 1792)
+
+
+@dataclass(frozen=True)
+class TrainRequest:
+    """What the user asked for beside the profile. `resume` names a run folder, `load` weights that a new run starts from;
+    steps and minutes, where given, replace the profile's epochs; `overfit` trains on that many lines and nothing else, `max_train_samples` on that many."""
+
+    train: tuple[Path, ...] = ()
+    val: tuple[Path, ...] = ()
+    run_dir: Path | None = None
+    load: Path | None = None
+    resume: Path | None = None
+    max_steps: int | None = None
+    max_minutes: float | None = None
+    overfit: int | None = None
+    max_train_samples: int | None = None
+    device: str = "auto"
+    threads: int | None = None
+    save_fp16: bool = False
+
+
+def plan(resolved: ResolvedProfile | None, request: TrainRequest, progress: Progress = SILENT) -> dict[str, Any]:
+    """Return what `train` would do, without torch: network, geometry, batches by GPU, data, length, files."""
+    profile, request = asked(resolved, request, progress)
+    settings, geometry, charset = profile.train, profile.geometry, profile.load_charset()
+    widths = [w for w in _PLAN_WIDTHS if w < geometry.max_width] + [geometry.max_width]
+    batches = {
+        arch: {f"{width} px": max(1, lines * settings.batch_width_px // width) for width in widths}
+        for arch, lines in {"any": settings.batch_size, **settings.batch_by_arch}.items()
+    }
+    return {
+        "profile": str(resolved.path) if resolved else f"of {request.resume}",
+        "model": profile.model.model_dump(mode="json"),
+        "charset": f"{charset.name}, {charset.num_classes} classes, sha256 {charset.sha256[:12]}",
+        "geometry": {**geometry.to_json(), "frames_at_max_width": geometry.out_length(geometry.max_width)},
+        "train": {
+            "stores": [_describe_store(path) for path in request.train or map(Path, profile.data.train)]
+            or "not given: --train STORE (or data.train in the profile)",
+            "val": [_describe_store(path) for path in request.val or map(Path, profile.data.val)]
+            or "not given: --val STORE (or data.val in the profile)",
+            **({"max_train_samples": request.max_train_samples} if request.max_train_samples else {}),
+            "length": length(request, settings.epochs),
+            "lr": settings.lr,
+            "precision": settings.precision,
+            "ema_decay": settings.ema_decay,
+            "seed": settings.seed,
+            "start": _start(request),
+        },
+        "lines_a_batch": batches,
+        "run_dir": str(request.resume or request.run_dir or Path("runs") / f"{profile.name}-<n>"),
+        "files": ["best.safetensors", "last.safetensors", "state.pt", "run.json", "metrics.jsonl", "tensorboard/"],
+    }
+
+
+def _start(request: TrainRequest) -> str:
+    if request.resume:
+        return f"where {request.resume} stopped"
+    return f"weights of {request.load}" if request.load else "fresh weights"
+
+
+def _describe_store(path: Path) -> dict[str, Any]:
+    from nordocr_cli.data.store import LineStore
+
+    with open_store(path, LineStore) as store:
+        widest = int(store.widths.max()) if len(store) else 0
+        return {"path": str(path), "lines": len(store), "widest_px": widest, "content_sha256": store.header.content_sha256[:12]}
+
+
+def asked(resolved: ResolvedProfile | None, request: TrainRequest, progress: Progress = SILENT) -> tuple[Profile, TrainRequest]:
+    """The profile and the whole request. Of a run to go on with, whatever is not given anew is taken from its run.json."""
+    from nordocr_cli.training.runlog import RUN, read_run, require_run_folder
+
+    if request.resume is None:
+        if resolved is None:
+            raise UsageError("give a profile: --profile NAME (`nordocr profiles list` shows them), or --resume RUN")
+        return resolved.profile, request
+    if request.load:
+        raise UsageError("--resume goes on with a run, --load starts a new one from weights; give one of them")
+    if request.run_dir:
+        raise UsageError("--resume writes into the run that it goes on with; leave --run-dir out")
+    file, facts = request.resume / RUN, read_run(require_run_folder(request.resume))
+    saved = _saved_request(facts.get("request"), file)
+    whole = replace(
+        request,
+        train=request.train or saved.train,
+        val=request.val or saved.val,
+        max_steps=request.max_steps or saved.max_steps,
+        max_minutes=request.max_minutes or saved.max_minutes,
+        overfit=request.overfit or saved.overfit,
+        max_train_samples=request.max_train_samples or saved.max_train_samples,
+    )
+    if resolved is None and not isinstance(facts.get("profile"), dict):
+        raise ArtifactError(f"{file} is damaged: it holds no profile; name it with --profile")
+    profile = resolved.profile if resolved else profile_from_json(facts["profile"], str(file))
+    before, now = (length(one, profile.train.epochs) for one in (saved, whole))
+    if before != now:
+        lengths = [", ".join(f"{key} {value:,}" for key, value in length.items()) for length in (before, now)]
+        progress.warn(
+            f"--resume {request.resume}: the run was to last {lengths[0]}, and now {lengths[1]}. The learning rate follows the "
+            "length, so that it jumps here"
+        )
+    return profile, whole
+
+
+def _saved_request(saved: Any, file: Path) -> TrainRequest:
+    """The request that a run was started with. Raises ArtifactError when `file` does not hold it."""
+    try:
+        return TrainRequest(
+            train=tuple(map(Path, saved["train"])),
+            val=tuple(map(Path, saved["val"])),
+            max_steps=saved["max_steps"] and int(saved["max_steps"]),
+            max_minutes=saved["max_minutes"] and float(saved["max_minutes"]),
+            overfit=saved["overfit"] and int(saved["overfit"]),
+            max_train_samples=saved.get("max_train_samples") and int(saved["max_train_samples"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise ArtifactError(
+            f"{file} is damaged: what was asked for (`request`) is not there whole ({error!r}); start a new run with "
+            f"--load {file.parent}"
+        ) from None
+
+
+def length(request: TrainRequest, epochs: int) -> dict[str, Any]:
+    """What ends the run, by its name in `Limits`."""
+    limits = {"max_steps": request.max_steps, "max_minutes": request.max_minutes}
+    given = {key: value for key, value in limits.items() if value}
+    return given or ({"max_steps": OVERFIT_STEPS} if request.overfit else {"epochs": epochs})
+
+
+def with_stores(profile: Profile, request: TrainRequest) -> TrainRequest:
+    """The request with the profile's line stores where it names none. Raises UsageError when there are none at all."""
+    train_paths = request.train or tuple(map(Path, profile.data.train))
+    val_paths = train_paths if request.overfit else request.val or tuple(map(Path, profile.data.val))
+    if not train_paths or not val_paths:
+        missing = "--train STORE" if not train_paths else "--val STORE (the best checkpoint is chosen on it)"
+        raise UsageError(f"no data: give {missing}; `nordocr prep` and `nordocr synth` make line stores")
+    return replace(request, train=train_paths, val=val_paths)
+
+
+def open_store(path: Path, kind: "type[LineStore]") -> "LineStore":
+    """Open a line store. Raises UsageError when there is none."""
+    if not path.exists():
+        raise UsageError(f"no line store {path}; make one with `nordocr prep` or `nordocr synth`")
+    return kind(path)
