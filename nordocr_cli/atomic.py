@@ -3,8 +3,8 @@
 Every artifact goes through `replacing` (or `replacing_all`): a temporary file beside the target, fsync, rename, fsync of the
 folder. A reader sees the old file or the new one; a killed writer leaves a `.name.*.tmp`, which the next writer of that name
 sweeps away.
-Folders (line stores) are replaced in two renames: killed between them, the old folder is `.name.old`, and the next writer puts
-it back first.
+A folder of one file (a line store) is replaced by renaming that file. Other folders need two renames: killed between them, the
+old folder is `.name.old`, and the next writer puts it back first.
 """
 
 import errno
@@ -56,7 +56,7 @@ def replacing_all(targets: Sequence[Path]) -> Iterator[list[Path]]:
             for temporary in temporaries:
                 _fsync_tree(temporary)
             _rename_all(temporaries, targets)
-            for folder in {target.parent for target in targets}:
+            for folder in {target.parent for target in targets} | {target for target in targets if target.is_dir()}:
                 _fsync(folder)
         except OSError as error:
             raise DataError(f"cannot write {names}: {error.strerror or error}; the previous file is untouched") from error
@@ -105,6 +105,8 @@ def _rename_all(temporaries: Sequence[Path], targets: Sequence[Path]) -> None:
             renamed.append((temporary, target))
     except OSError:
         for temporary, target in renamed:
+            if temporary.is_dir():
+                temporary.rmdir()  # its one file has the new name
             os.replace(target, temporary)
             if _aside(target).is_dir():
                 os.replace(_aside(target), target)
@@ -114,14 +116,21 @@ def _rename_all(temporaries: Sequence[Path], targets: Sequence[Path]) -> None:
 
 
 def _rename(temporary: Path, target: Path) -> None:
-    """Give `temporary` its final name. A folder cannot be renamed over another: the old one steps aside, and comes back if
-    the new one cannot take its place."""
+    """Give `temporary` its final name. A folder cannot be renamed over another: its one file is, or the old folder steps aside,
+    and comes back if the new one cannot take its place."""
     if not temporary.is_dir():
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, target)
         return
     aside = _aside(target)
     if target.is_dir():
+        if (names := os.listdir(target)) == os.listdir(temporary) and len(names) == 1 and _link(target / names[0], aside):
+            try:
+                os.replace(temporary / names[0], target / names[0])
+            except OSError:
+                shutil.rmtree(aside)
+                raise
+            return
         os.replace(target, aside)
     try:
         os.replace(temporary, target)
@@ -129,6 +138,17 @@ def _rename(temporary: Path, target: Path) -> None:
         if aside.is_dir():
             os.replace(aside, target)
         raise
+
+
+def _link(file: Path, folder: Path) -> bool:
+    """Keep `file` in the new `folder` too, should it be wanted back; False where the file system has no hard links."""
+    folder.mkdir()
+    try:
+        os.link(file, folder / file.name)
+    except OSError:
+        folder.rmdir()
+        return False
+    return True
 
 
 def _aside(target: Path) -> Path:

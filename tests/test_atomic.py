@@ -42,7 +42,7 @@ def test_an_old_folder_comes_back_when_the_new_one_cannot_take_its_place(tmp_pat
     rename = os.replace
 
     def failing(source, to):
-        if str(source).endswith(".tmp"):
+        if ".tmp" in str(source):
             raise OSError(errno.EACCES, "Access is denied")
         rename(source, to)
 
@@ -68,7 +68,7 @@ def test_folders_that_belong_together_are_replaced_together(tmp_path, monkeypatc
     with monkeypatch.context() as patched:
 
         def refusing(source, to):
-            if str(source).endswith(".tmp") and to == tmp_path / failing:
+            if ".tmp" in str(source) and failing in to.parts:
                 raise OSError(errno.EACCES, "Access is denied")
             rename(source, to)
 

@@ -66,6 +66,8 @@ def decode_image(data: bytes, what: str, *, max_pixels: int = MAX_LINE_PIXELS, k
         return rgb_pixels(image)
     except DataError:
         raise
+    except Image.DecompressionBombError:  # Pillow's own limit, met while it opens the image
+        raise DataError(f"{what}: its pixels are more than the limit of {max_pixels / 1e6:.0f} megapixels") from None
     except UnidentifiedImageError:
         raise DataError(f"{what}: not an image in {', '.join(FORMATS)}") from None
     except Exception as error:  # a decoder fed with damaged bytes raises almost anything
