@@ -49,6 +49,7 @@ def _register() -> None:
         bench,
         build_engine,
         charset,
+        charset_move,
         compare3way,
         consumer,
         contract,
@@ -66,6 +67,7 @@ def _register() -> None:
 
     app.add_typer(profiles.app, name="profiles")
     app.add_typer(charset.app, name="charset")
+    charset.app.command("move")(charset_move.move)
     app.add_typer(contract.app, name="contract")
     app.add_typer(consumer.app, name="consumer")
     app.command("doctor")(doctor.doctor)

@@ -9,6 +9,7 @@ import pytest
 
 DOCUMENT = Path(__file__).parents[1] / "samples" / "doc"
 TIFF, TRUTH = str(DOCUMENT / "dev_doc.tif"), str(DOCUMENT / "dev_doc.json")
+START = str(Path(__file__).parents[1] / "samples" / "start")
 HEAVY = ("torch", "cv2", "onnx", "onnxruntime", "onnxsim", "lmdb", "tensorrt_rtx", "matplotlib", "PIL")
 PROBE = """
 import sys, json
@@ -41,6 +42,7 @@ def run(*args):
         ("profiles", "list"),
         ("charset", "show"),
         ("train", "--profile", "svtrv2-1024", "--dry-run"),
+        ("charset", "move", START, "--to", "nordic-ext", "-o", "x.safetensors", "--dry-run"),
         ("build-engine", "--arch", "sm120", "--dry-run"),
         ("prep", ".", "-o", "x.lmdb", "--help"),
         ("bench", "tesseract", "--doc", TIFF, "--regions", TRUTH, "--dry-run"),

@@ -8,7 +8,7 @@ import typer
 from nordocr_cli import options
 from nordocr_cli.console import Console
 
-app = typer.Typer(help="Show, write, check and compare character sets.", no_args_is_help=True)
+app = typer.Typer(help="Show, write, check and compare character sets; move weights between them.", no_args_is_help=True)
 Name = Annotated[
     str, typer.Argument(metavar="NAME|FILE", help="nordic, nordic-ext, alphanumeric, a dictionary .txt or a charset.rs.")
 ]

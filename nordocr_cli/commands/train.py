@@ -18,6 +18,9 @@ def train(
     val_stores: Annotated[list[Path] | None, typer.Option("--val", metavar="STORE", help="Line store. Repeatable.")] = None,
     run_dir: Annotated[Path | None, typer.Option("--run-dir", help="Folder of the run. Default: runs/PROFILE-N.")] = None,
     load: Annotated[Path | None, typer.Option("--load", help="Start a new run from these weights.")] = None,
+    move_head: Annotated[
+        bool, typer.Option("--move-head", help="--load weights of another charset too: the head's rows move by character.")
+    ] = False,
     resume: Annotated[Path | None, typer.Option("--resume", metavar="RUN", help="Go on with a run, exactly.")] = None,
     max_steps: Annotated[int | None, typer.Option("--max-steps", min=1, help="Steps of the run, instead of epochs.")] = None,
     max_minutes: Annotated[float | None, typer.Option("--max-minutes", min=0.01, help="Minutes, instead of epochs.")] = None,
@@ -52,6 +55,7 @@ def train(
         val=tuple(val_stores or ()),
         run_dir=run_dir,
         load=load,
+        move_head=move_head,
         resume=resume,
         max_steps=max_steps,
         max_minutes=max_minutes,

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from nordocr_cli.artifact import Contract, contract_from_json, find_weights
 from nordocr_cli.atomic import sha256_of
+from nordocr_cli.charset import differences
 from nordocr_cli.core.train_data import TrainData, open_data
 from nordocr_cli.core.train_request import TrainRequest, asked, length, with_stores
+from nordocr_cli.errors import ArtifactError
 from nordocr_cli.profile import Profile, ResolvedProfile, profile_from_json, profile_to_json
 from nordocr_cli.progress import SILENT, Progress
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     import torch
 
     from nordocr_cli.data.store import LineStore
+    from nordocr_cli.models.head import HeadReport
     from nordocr_cli.training.freezing import Freezing
 
 # An overfit check passes when nearly every line is read exactly: a network that cannot learn a few lines by heart is broken.
@@ -138,18 +141,21 @@ def _precision(profile: Profile, device: "torch.device", progress: Progress) -> 
 
 @dataclass(frozen=True)
 class _Begun:
-    """What training goes on from: the network, its contract, and the saved `state` of a run that is resumed."""
+    """What training goes on from: the network, its contract, the saved `state` of a run that is resumed, and what a
+    move of the head did."""
 
     model: "torch.nn.Module"
     contract: Contract
     freezing: "Freezing | None"
     state: dict[str, Any] | None
+    head: "HeadReport | None" = None
 
 
 def _begin(profile: Profile, request: TrainRequest, data: TrainData, progress: Progress) -> _Begun:
     """Build the network: fresh, with the weights of `--load`, or to be resumed. Raises what does not fit."""
     import torch
 
+    from nordocr_cli.models.head import move_head
     from nordocr_cli.models.registry import build_model, load_pretrained
     from nordocr_cli.models.weights import load_weights, require_fit
     from nordocr_cli.training.checkpoint import load_state, require_same_run
@@ -165,9 +171,18 @@ def _begin(profile: Profile, request: TrainRequest, data: TrainData, progress: P
         contract = contract_from_json(state["contract"], str(request.resume))
         return _Begun(model, contract, freeze(model, profile.train.trainable), state)
     used = data.train.widths[data.train.members]
-    seen, parent = [int(used.min()), int(used.max())], None
+    seen, parent, head = [int(used.min()), int(used.max())], None, None
     if request.load:
         weights, found = load_weights(request.load)
+        if unlike := differences(found.charset, data.charset):
+            if not request.move_head:
+                raise ArtifactError(
+                    f"{request.load}: charset mismatch: {len(unlike)} classes differ, the first: {unlike[0]}; --move-head moves "
+                    "the rows of its head by character"
+                )
+            weights, head = move_head(weights, found.charset, data.charset)
+            found = replace(found, charset=data.charset)
+            progress.note(head.line())
         found.require_readable_by(Contract(data.charset, data.geometry, {}), str(request.load))
         require_fit(model, weights, str(request.load))
         model.load_state_dict(weights)
@@ -183,7 +198,7 @@ def _begin(profile: Profile, request: TrainRequest, data: TrainData, progress: P
         trained_widths=(min(seen), max(seen)),
         parent_sha256=parent,
     )
-    return _Begun(model, contract, freeze(model, profile.train.trainable), None)
+    return _Begun(model, contract, freeze(model, profile.train.trainable), None, head)
 
 
 def _facts(
@@ -214,6 +229,7 @@ def _facts(
         },
         **({"freezing": begun.freezing.to_json()} if begun.freezing else {}),
         **({"loaded": {"path": str(request.load), "sha256": begun.contract.parent_sha256}} if request.load else {}),
+        **({"head": begun.head.to_json()} if begun.head else {}),
     }
 
 

@@ -17,13 +17,15 @@ _PLAN_WIDTHS = (128, 320, 768, 1024, 1792)
 
 @dataclass(frozen=True)
 class TrainRequest:
-    """What the user asked for beside the profile. `resume` names a run folder, `load` weights that a new run starts from;
-    steps and minutes, where given, replace the profile's epochs; `overfit` trains on that many lines and nothing else, `max_train_samples` on that many."""
+    """What the user asked for beside the profile. `resume` names a run folder, `load` weights that a new run starts from (with
+    `move_head` also weights of another charset); steps and minutes, where given, replace the profile's epochs; `overfit` trains
+    on that many lines and nothing else, `max_train_samples` on that many."""
 
     train: tuple[Path, ...] = ()
     val: tuple[Path, ...] = ()
     run_dir: Path | None = None
     load: Path | None = None
+    move_head: bool = False
     resume: Path | None = None
     max_steps: int | None = None
     max_minutes: float | None = None
@@ -70,7 +72,8 @@ def plan(resolved: ResolvedProfile | None, request: TrainRequest, progress: Prog
 def _start(request: TrainRequest) -> str:
     if request.resume:
         return f"where {request.resume} stopped"
-    return f"weights of {request.load}" if request.load else "fresh weights"
+    moved = ", the head moved to the profile's charset" if request.move_head else ""
+    return f"weights of {request.load}{moved}" if request.load else "fresh weights"
 
 
 def _describe_store(path: Path) -> dict[str, Any]:
@@ -85,6 +88,8 @@ def asked(resolved: ResolvedProfile | None, request: TrainRequest, progress: Pro
     """The profile and the whole request. Of a run to go on with, whatever is not given anew is taken from its run.json."""
     from nordocr_cli.training.runlog import RUN, read_run, require_run_folder
 
+    if request.move_head and not request.load:
+        raise UsageError("--move-head moves the head of the weights that --load names; give --load WEIGHTS")
     if request.resume is None:
         if resolved is None:
             raise UsageError("give a profile: --profile NAME (`nordocr profiles list` shows them), or --resume RUN")

@@ -12,10 +12,10 @@ import torch
 
 from nordocr_cli.artifact import read_contract
 from nordocr_cli.atomic import sha256_of
-from nordocr_cli.charset import BLANK, NORDIC
+from nordocr_cli.charset import BLANK, NORDIC, NORDIC_EXT
 from nordocr_cli.core import train as core
 from nordocr_cli.core import train_data
-from nordocr_cli.core.train_request import TrainRequest
+from nordocr_cli.core.train_request import TrainRequest, plan
 from nordocr_cli.data.store import LineStore, LineStoreWriter
 from nordocr_cli.errors import ArtifactError, DataError, Interrupted, UsageError
 from nordocr_cli.geometry import Geometry
@@ -43,8 +43,8 @@ SETS = [
 ]
 
 
-def write_store(path, texts, max_width=160):
-    with LineStoreWriter(path, Geometry(max_width=max_width), NORDIC) as writer:
+def write_store(path, texts, max_width=160, charset=NORDIC):
+    with LineStoreWriter(path, Geometry(max_width=max_width), charset) as writer:
         for number, text in enumerate(texts):
             image = np.full((32, 24 * len(text) + 8, 3), 255, np.uint8)
             cv2.putText(image, text, (4, 26), cv2.FONT_HERSHEY_SIMPLEX, 1, (0, 0, 0), 2)
@@ -172,6 +172,24 @@ def test_load_starts_a_new_run_from_weights(finished, store, tmp_path):
     with pytest.raises(ArtifactError, match="model options"):
         core.train(profile("model.dims=[24, 48, 96]"), replace(request, run_dir=tmp_path / "x"))
     assert not (tmp_path / "x").exists()  # nothing is made before everything is checked
+
+
+def test_load_moves_the_head_of_another_charset_only_when_asked(finished, tmp_path, heard):
+    store = write_store(tmp_path / "ext.lmdb", ["12", "345"], charset=NORDIC_EXT)
+    request = TrainRequest(
+        train=(store,), val=(store,), run_dir=tmp_path / "wide", load=finished.run_dir, max_steps=1, device="cpu"
+    )
+    wide = profile("charset=nordic-ext", "train.lr=1e-9", "train.ema_decay=0")
+    with pytest.raises(ArtifactError, match=r"charset mismatch: 45 classes differ.*--move-head"):
+        core.train(wide, request)
+    with pytest.raises(UsageError, match="give --load"):
+        plan(wide, replace(request, load=None, move_head=True))
+    result = core.train(wide, replace(request, move_head=True), progress=heard)
+    assert any("head moved from charset nordic to nordic-ext" in note for note in heard.notes)
+    assert read_run(result.run_dir)["head"]["from_base"][0] == ["Á", "A"]
+    started, tuned = weights_of(finished.run_dir / "best.safetensors"), weights_of(result.run_dir / "last.safetensors")
+    assert torch.allclose(tuned["classifier.weight"][:126], started["classifier.weight"], atol=1e-6)
+    assert read_contract(result.run_dir / "last.safetensors").charset.name == "nordic-ext"
 
 
 def test_a_run_folder_is_never_overwritten(finished, store):
