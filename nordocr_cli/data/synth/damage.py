@@ -112,6 +112,24 @@ def blur(page: Gray, strength: float, rng: random.Random) -> Gray:
     return cv2.GaussianBlur(page, (0, 0), max(0.1, strength))
 
 
+def sharpen(page: Gray, strength: float, rng: random.Random) -> Gray:
+    """Unsharp mask, as scanners' own software applies it; strength is the weight of the detail that is added."""
+    return cv2.addWeighted(page, 1 + strength, cv2.GaussianBlur(page, (0, 0), 1.2), -strength, 0)
+
+
+def screen(page: Gray, strength: float, rng: random.Random) -> Gray:
+    """A shaded field as one-bit scans and printers show it: dots in a grid; strength is the share of the ground they darken."""
+    height, width = page.shape
+    pitch = rng.choice((3, 4, 4, 5, 6))
+    side = max(1, round(pitch * math.sqrt(strength)))
+    tile = np.full((2 * pitch, 2 * pitch), 255, np.uint8)
+    tile[:side, :side] = tile[pitch : pitch + side, pitch : pitch + side] = rng.randint(0, 120)
+    if rng.random() < 0.5:  # a straight grid instead of a diagonal one
+        tile[:side, pitch : pitch + side] = tile[pitch : pitch + side, :side] = tile[0, 0]
+    dots_there = np.tile(tile, (-(-height // len(tile)), -(-width // len(tile))))[:height, :width]
+    return cv2.min(page, dots_there)
+
+
 def motion(page: Gray, strength: float, rng: random.Random) -> Gray:
     """Motion blur along or across the line; strength is its length in pixels."""
     length = max(2, round(strength))
@@ -226,19 +244,19 @@ class Recipe:
 _BITONAL_INK = (Step(ink_gain, 0.7, -0.7, 1.3), Step(uneven_ink, 0.06, 0.1, 0.5))
 
 RECIPES: Mapping[str, Recipe] = {
-    "clean": Recipe(0.08, (255, 255), (0, 30), 0.0, (), ()),
+    "clean": Recipe(0.07, (255, 255), (0, 30), 0.0, (), ()),
     "gray": Recipe(
-        0.15, (205, 252), (10, 90), 0.5,
+        0.13, (205, 252), (10, 90), 0.5,
         (Step(ink_gain, 0.4, -0.5, 0.8), Step(uneven_ink, 0.1, 0.1, 0.5)),
         (
             Step(stains, 0.3, 4, 20), Step(shade, 0.4, 5, 40), Step(blur, 0.8, 0.3, 1.0), Step(grain, 0.8, 1, 7),
-            Step(jpeg, 0.7, 40, 92),
+            Step(sharpen, 0.15, 0.3, 1.2), Step(jpeg, 0.7, 40, 92),
         ),
     ),
     "bilevel": Recipe(
-        0.25, (235, 255), (0, 60), 0.5, _BITONAL_INK,
+        0.22, (235, 255), (0, 60), 0.5, _BITONAL_INK,
         (
-            Step(blur, 0.6, 0.3, 0.8), Step(grain, 0.7, 2, 12), Step(threshold_otsu, 0.85, -25, 30),
+            Step(screen, 0.04, 0.04, 0.2), Step(blur, 0.6, 0.3, 0.8), Step(grain, 0.7, 2, 12), Step(threshold_otsu, 0.85, -25, 30),
             Step(threshold_fixed, 1.0, 100, 190), Step(speckle, 0.12, 0.2, 2),
         ),
     ),
@@ -258,7 +276,7 @@ RECIPES: Mapping[str, Recipe] = {
         ),
     ),
     "faded": Recipe(
-        0.08, (205, 250), (105, 185), 0.5,
+        0.07, (205, 250), (105, 185), 0.5,
         (Step(ink_gain, 0.5, -0.7, 0.3), Step(uneven_ink, 0.3, 0.1, 0.5)),
         (
             Step(stains, 0.3, 4, 15), Step(shade, 0.5, 5, 30), Step(blur, 0.8, 0.3, 0.9), Step(grain, 0.9, 1, 7),
@@ -273,8 +291,16 @@ RECIPES: Mapping[str, Recipe] = {
             Step(threshold_otsu, 0.75, -20, 40), Step(speckle, 0.5, 0.2, 3),
         ),
     ),
+    "carbon": Recipe(  # typewritten pages and their copies: soft, filled-in letters on old paper
+        0.05, (185, 245), (20, 110), 0.6,
+        (Step(ink_gain, 0.7, -0.2, 1.5), Step(uneven_ink, 0.8, 0.1, 0.6)),
+        (
+            Step(stains, 0.7, 5, 40), Step(shade, 0.4, 5, 40), Step(blur, 0.9, 0.4, 1.3), Step(grain, 0.9, 2, 12),
+            Step(dirt, 0.2, 1, 8), Step(threshold_otsu, 0.35, -20, 25), Step(speckle, 0.15, 0.2, 3), Step(jpeg, 0.6, 40, 92),
+        ),
+    ),
     "showthrough": Recipe(
-        0.06, (205, 250), (10, 80), 0.5,
+        0.08, (205, 250), (10, 80), 0.5,
         (Step(ink_gain, 0.3, -0.4, 0.7),),
         (
             Step(shade, 0.3, 5, 30), Step(blur, 0.7, 0.3, 0.8), Step(grain, 0.9, 1, 7),
@@ -289,7 +315,7 @@ RECIPES: Mapping[str, Recipe] = {
     "jpeg": Recipe(
         0.06, (225, 255), (0, 70), 0.5,
         (Step(ink_gain, 0.3, -0.4, 0.6),),
-        (Step(blur, 0.7, 0.3, 0.9), Step(grain, 0.5, 1, 6), Step(jpeg, 1.0, 12, 45)),
+        (Step(blur, 0.7, 0.3, 0.9), Step(grain, 0.5, 1, 6), Step(sharpen, 0.15, 0.3, 1.2), Step(jpeg, 1.0, 12, 45)),
     ),
     "photo": Recipe(
         0.04, (150, 235), (15, 80), 1.2,

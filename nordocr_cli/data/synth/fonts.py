@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from PIL import ImageFont
+from PIL import ImageFont, features
 
 from nordocr_cli.charset import Charset
 from nordocr_cli.errors import DataError, UsageError
@@ -61,6 +61,16 @@ class FontFace:
 def open_font(path: str, index: int) -> ImageFont.FreeTypeFont:
     """Return the face at EM_PX pixels an em. Basic layout: kerning, but no ligatures that join signs as code fonts do."""
     return ImageFont.truetype(path, EM_PX, index=index, layout_engine=ImageFont.Layout.BASIC)
+
+
+@lru_cache(maxsize=1024)
+def open_shaped_font(path: str, index: int) -> ImageFont.FreeTypeFont:
+    """Return the face with the layout that word processors and browsers use: the font's own kerning pairs and ligatures.
+
+    Where Pillow was built without libraqm it is `open_font`'s: kerning from the old table, no ligatures.
+    """
+    layout = ImageFont.Layout.RAQM if features.check("raqm") else ImageFont.Layout.BASIC
+    return ImageFont.truetype(path, EM_PX, index=index, layout_engine=layout)
 
 
 def system_font_folders() -> list[Path]:

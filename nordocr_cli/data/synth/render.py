@@ -7,7 +7,7 @@ Everything follows from the random generator of the line, so a line depends on (
 
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from nordocr_cli.data.synth.damage import RECIPES, Gray, Recipe
-from nordocr_cli.data.synth.fonts import EM_PX, FontFace, FontPicker, open_font
+from nordocr_cli.data.synth.fonts import EM_PX, FontFace, FontPicker, open_font, open_shaped_font
 from nordocr_cli.data.synth.texts import Text, TextSource
 from nordocr_cli.errors import DataError, UsageError, nearest
 from nordocr_cli.geometry import Geometry, frames_needed
@@ -31,8 +31,12 @@ _SIDE_EM = 0.7
 _LEAST_CORRELATION = 0.6
 _LEAST_LOCAL_INK = 0.35
 
-_DPI = ((150, 0.15), (200, 0.45), (240, 0.08), (300, 0.32))
+_DPI = ((100, 0.02), (120, 0.05), (150, 0.14), (200, 0.42), (240, 0.08), (300, 0.29))
 _POINTS = ((6.0, 7.5, 0.10), (7.5, 9.5, 0.45), (9.5, 11.5, 0.33), (11.5, 14.0, 0.09), (14.0, 22.0, 0.03))
+# OpenType features of words set whole; alternates and discretionary ligatures would show other signs than the label has.
+_LIGATURES = ("kern", "liga", "-calt", "-clig", "-dlig")
+_NO_LIGATURES = ("kern", "-liga", "-calt", "-clig", "-dlig")
+
 _CROPS = (("ink", 0.47), ("font", 0.36), ("margin", 0.12), ("cut", 0.05))
 
 
@@ -43,7 +47,10 @@ class Style:
     strength: float = 1.0
     recipes: Mapping[str, float] = field(default_factory=lambda: {name: recipe.weight for name, recipe in RECIPES.items()})
     neighbours: float = 0.3  # probability of a line above, and of one below
+    columns: float = 0.02  # probability that a sliver of the next column stands at an end
     rules: float = 0.08  # probability of a table rule or underline
+    pen: float = 0.015  # probability of a pen stroke across
+    curl: float = 0.06  # probability of a line that is not straight, as near the spine of a book
     inverse: float = 0.01  # probability of light text on dark ground
 
 
@@ -90,7 +97,7 @@ def _render(rng: random.Random, text: Text, face: FontFace, geometry: Geometry, 
     low, high, _ = rng.choices(_POINTS, [weight for *_, weight in _POINTS])[0]
     points = round(rng.uniform(low, high) * 2) / 2
     em_px = points * dpi / 72
-    stretch = rng.uniform(0.8, 1.1) if rng.random() < 0.25 else 1.0
+    stretch = rng.uniform(0.76, 1.16) if rng.random() < 0.3 else 1.0
     angle = _angle(rng, recipe)
 
     drawn = _draw_cells(rng, face, text, geometry, stretch)
@@ -102,12 +109,20 @@ def _render(rng: random.Random, text: Text, face: FontFace, geometry: Geometry, 
     scale_x = scale_y * stretch
     own = _scaled(ink, scale_x, scale_y)
     others = _surroundings(rng, own, em_px, style)
+    slivers = _slivers(rng, own, em_px) if rng.random() < style.columns else None
+    if slivers is not None:
+        others = slivers if others is None else cv2.max(others, slivers)
+    if rng.random() < style.curl:
+        bend = _bend(rng, own.shape, em_px)
+        own, others = bend(own), bend(others) if others is not None else None
     if angle:
         own, others = _rotated(own, angle), _rotated(others, angle) if others is not None else None
     box = _crop_box(rng, own, font, em_px, scale_y, angle)
     if box is None:
         return None
     crop_mode, (top, bottom, left, right) = box
+    if slivers is not None:
+        left, right = 0 if slivers[:, 0].any() else left, own.shape[1] if slivers[:, -1].any() else right
 
     ink_page = own if others is None else cv2.max(own, others)
     for step in recipe.ink_steps:
@@ -139,14 +154,16 @@ def _draw_cells(rng: random.Random, face: FontFace, text: Text, geometry: Geomet
     spacing = rng.choices((0.0, rng.uniform(-0.015, 0.03), rng.uniform(0.03, 0.15)), (0.82, 0.1, 0.08))[0] * EM_PX
     word_gap = rng.choices((0.0, rng.uniform(-0.06, 0.12), rng.uniform(0.0, 0.35)), (0.7, 0.15, 0.15))[0] * EM_PX
     # A typewriter hits each letter a little higher or lower, and harder or softer.
-    typed = face.category in ("typewriter", "mono") and rng.random() < 0.4
+    typed = face.category in ("typewriter", "mono") and rng.random() < 0.5
     strike = rng if typed else None
+    # Programs set about half of what they print with ligatures, nearly all of it with kerning.
+    shaping = None if face.category in ("typewriter", "mono") else _LIGATURES if rng.random() < 0.5 else _NO_LIGATURES
     # Rows come as wide as tables are: near their words, or across the page.
     wide = rng.random() ** 1.3
     shares = [rng.random() ** 2 + 0.05 for _ in text.cells]
     cells = list(text.cells)
     while cells:
-        widths = [_advance(face, cell, spacing, word_gap, by_letter=typed) for cell in cells]
+        widths = [_advance(face, cell, spacing, word_gap, shaping, by_letter=typed) for cell in cells]
         least_gap, gaps = (1.0 + 0.6 * shares[0]) * EM_PX, len(cells) - 1
         room = _room(face, "".join(cells), geometry, stretch)
         spare = room - sum(widths) - gaps * least_gap
@@ -167,7 +184,7 @@ def _draw_cells(rng: random.Random, face: FontFace, text: Text, geometry: Geomet
     draw = ImageDraw.Draw(image)
     x, baseline = side + rng.random(), _ABOVE_EM * EM_PX
     for index, (cell, advance) in enumerate(zip(cells, widths, strict=True)):
-        _draw_text(draw, face, x, baseline, cell, spacing, word_gap, strike)
+        _draw_text(draw, face, x, baseline, cell, spacing, word_gap, shaping, strike)
         x += advance + (least_gap + (total_gap - gaps * least_gap) * shares[index] / total if index < gaps else 0)
     return Text(tuple(cells), text.language, text.kind), np.asarray(image)
 
@@ -191,12 +208,19 @@ def _letter_advance(path: str, index: int, letter: str) -> float:
     return open_font(path, index).getlength(letter)
 
 
-def _advance(face: FontFace, cell: str, spacing: float, word_gap: float, *, by_letter: bool) -> float:
+def _advance(
+    face: FontFace, cell: str, spacing: float, word_gap: float, shaping: tuple[str, ...] | None, *, by_letter: bool
+) -> float:
     if spacing or by_letter:  # letter by letter, without kerning, as it will be drawn
         length = sum(_letter_advance(face.path, face.index, letter) for letter in cell)
     else:
-        length = open_font(face.path, face.index).getlength(cell)
+        length = _set_font(face, shaping).getlength(cell, features=shaping)
     return length + spacing * len(cell) + word_gap * cell.count(" ")
+
+
+def _set_font(face: FontFace, shaping: tuple[str, ...] | None) -> ImageFont.FreeTypeFont:
+    """The face to set whole words in. `shaping`: OpenType features to switch, None for plain letter after letter."""
+    return open_font(face.path, face.index) if shaping is None else open_shaped_font(face.path, face.index)
 
 
 def _draw_text(
@@ -207,25 +231,28 @@ def _draw_text(
     text: str,
     spacing: float,
     word_gap: float,
+    shaping: tuple[str, ...] | None,
     strike: random.Random | None,
 ) -> None:
     """Draw from pen position x on baseline y: whole where nothing is spaced out, else word by word or letter by letter.
 
     With `strike` every letter is typed: its height and darkness vary.
     """
-    font = open_font(face.path, face.index)
+    font = _set_font(face, shaping)
     if not (spacing or word_gap or strike):
-        draw.text((x, y), text, 255, font=font, anchor="ls")
+        draw.text((x, y), text, 255, font=font, anchor="ls", features=shaping)
         return
     space = _letter_advance(face.path, face.index, " ") + spacing + word_gap
     for word in text.split(" "):
         if not (spacing or strike):
-            draw.text((x, y), word, 255, font=font, anchor="ls")
-            x += font.getlength(word) + space
+            draw.text((x, y), word, 255, font=font, anchor="ls", features=shaping)
+            x += font.getlength(word, features=shaping) + space
             continue
         for letter in word:
-            height, force = (strike.gauss(0, 0.012) * EM_PX, strike.randint(150, 255)) if strike else (0.0, 255)
-            draw.text((x, y + height), letter, force, font=font, anchor="ls")
+            aside, height, force = 0.0, 0.0, 255
+            if strike:
+                aside, height, force = strike.gauss(0, 0.01) * EM_PX, strike.gauss(0, 0.014) * EM_PX, strike.randint(140, 255)
+            draw.text((x + aside, y + height), letter, force, font=font, anchor="ls")
             x += _letter_advance(face.path, face.index, letter) + spacing
         x += space
 
@@ -240,7 +267,7 @@ def _angle(rng: random.Random, recipe: Recipe) -> float:
     """Skew in degrees: what is left after deskewing, now and then a page that was not deskewed."""
     if not recipe.skew_deg:
         return 0.0
-    return rng.uniform(-1.5, 1.5) if rng.random() < 0.07 else max(-0.6, min(0.6, rng.gauss(0, recipe.skew_deg / 2)))
+    return rng.uniform(-2.3, 2.3) if rng.random() < 0.15 else max(-0.6, min(0.6, rng.gauss(0, recipe.skew_deg / 2)))
 
 
 def _rotated(ink: Gray, angle: float) -> Gray:
@@ -252,10 +279,35 @@ def _rotated(ink: Gray, angle: float) -> Gray:
     return cv2.warpAffine(ink, matrix, (width, tall), flags=cv2.INTER_LINEAR)
 
 
+def _bend(rng: random.Random, shape: tuple[int, int], em_px: float) -> Callable[[Gray], Gray]:
+    """Return what bends an image uint8 (h, w): columns move up and down along a slow wave, up to an eighth of an em."""
+    height, width = shape
+    wave = rng.uniform(0.4, 2.5) * math.pi / max(width, 8 * em_px)
+    shift = rng.uniform(0.04, 0.13) * em_px * np.sin(np.arange(width) * wave + rng.uniform(0, 2 * math.pi))
+    columns, rows = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
+    rows += shift.astype(np.float32)
+    return lambda image: cv2.remap(image, columns, rows, cv2.INTER_LINEAR)
+
+
+def _slivers(rng: random.Random, own: Gray, em_px: float) -> Gray:
+    """Ink like `own`, uint8 (h, w): slices of letters at one end or both, as where a box reaches into the next column."""
+    height, width = own.shape
+    slivers = np.zeros_like(own)
+    ends = rng.choice(("left", "right", "right", "both"))
+    for end in ("left", "right"):
+        if ends in (end, "both"):
+            thick = max(1, round(rng.uniform(0.1, 0.25) * em_px))
+            at = rng.randrange(max(1, width - thick))
+            piece = own[:, at : at + thick]
+            slivers[:, :thick] = piece if end == "left" else slivers[:, :thick]
+            slivers[:, width - thick :] = piece if end == "right" else slivers[:, width - thick :]
+    return slivers
+
+
 def _surroundings(rng: random.Random, own: Gray, em_px: float, style: Style) -> Gray | None:
     """Ink that is not the line's own, uint8 like `own`: the lines above and below, rules. None when there is none."""
-    above, below, ruled = (rng.random() < p for p in (style.neighbours, style.neighbours, style.rules))
-    if not (above or below or ruled):
+    above, below, ruled, pen = (rng.random() < p for p in (style.neighbours, style.neighbours, style.rules, style.pen))
+    if not (above or below or ruled or pen):
         return None
     height, width = own.shape
     others = np.zeros_like(own)
@@ -275,6 +327,10 @@ def _surroundings(rng: random.Random, own: Gray, em_px: float, style: Style) -> 
         if rng.random() < 0.3:  # the upright rules of a table, beside the text
             for x in (rng.uniform(0.1, 0.45) * em_px, width - rng.uniform(0.1, 0.45) * em_px):
                 cv2.line(others, (round(x), 0), (round(x), height), level, thick)
+    if pen:
+        points = [(rng.uniform(0, width), rng.uniform(0, height)) for _ in range(rng.randint(2, 4))]
+        thick = max(1, round(em_px * rng.uniform(0.03, 0.06)))
+        cv2.polylines(others, [np.array(points, dtype=np.int32)], False, rng.randint(60, 170), thick, cv2.LINE_AA)
     return others
 
 
