@@ -256,8 +256,8 @@ RECIPES: Mapping[str, Recipe] = {
     "bilevel": Recipe(
         0.22, (235, 255), (0, 60), 0.5, _BITONAL_INK,
         (
-            Step(screen, 0.04, 0.04, 0.2), Step(blur, 0.6, 0.3, 0.8), Step(grain, 0.7, 2, 12), Step(threshold_otsu, 0.85, -25, 30),
-            Step(threshold_fixed, 1.0, 100, 190), Step(speckle, 0.12, 0.2, 2),
+            Step(screen, 0.04, 0.04, 0.2), Step(blur, 0.6, 0.3, 0.8), Step(grain, 0.7, 2, 12),
+            Step(threshold_otsu, 0.85, -25, 30), Step(threshold_fixed, 1.0, 100, 190), Step(speckle, 0.12, 0.2, 2),
         ),
     ),
     "bilevel_noisy": Recipe(

@@ -34,8 +34,8 @@ _LEAST_LOCAL_INK = 0.35
 _DPI = ((100, 0.02), (120, 0.05), (150, 0.14), (200, 0.42), (240, 0.08), (300, 0.29))
 _POINTS = ((6.0, 7.5, 0.10), (7.5, 9.5, 0.45), (9.5, 11.5, 0.33), (11.5, 14.0, 0.09), (14.0, 22.0, 0.03))
 # OpenType features of words set whole; alternates and discretionary ligatures would show other signs than the label has.
-_LIGATURES = ("kern", "liga", "-calt", "-clig", "-dlig")
-_NO_LIGATURES = ("kern", "-liga", "-calt", "-clig", "-dlig")
+_LIGATURES = ["kern", "liga", "-calt", "-clig", "-dlig"]
+_NO_LIGATURES = ["kern", "-liga", "-calt", "-clig", "-dlig"]
 
 _CROPS = (("ink", 0.47), ("font", 0.36), ("margin", 0.12), ("cut", 0.05))
 
@@ -208,9 +208,7 @@ def _letter_advance(path: str, index: int, letter: str) -> float:
     return open_font(path, index).getlength(letter)
 
 
-def _advance(
-    face: FontFace, cell: str, spacing: float, word_gap: float, shaping: tuple[str, ...] | None, *, by_letter: bool
-) -> float:
+def _advance(face: FontFace, cell: str, spacing: float, word_gap: float, shaping: list[str] | None, *, by_letter: bool) -> float:
     if spacing or by_letter:  # letter by letter, without kerning, as it will be drawn
         length = sum(_letter_advance(face.path, face.index, letter) for letter in cell)
     else:
@@ -218,7 +216,7 @@ def _advance(
     return length + spacing * len(cell) + word_gap * cell.count(" ")
 
 
-def _set_font(face: FontFace, shaping: tuple[str, ...] | None) -> ImageFont.FreeTypeFont:
+def _set_font(face: FontFace, shaping: list[str] | None) -> ImageFont.FreeTypeFont:
     """The face to set whole words in. `shaping`: OpenType features to switch, None for plain letter after letter."""
     return open_font(face.path, face.index) if shaping is None else open_shaped_font(face.path, face.index)
 
@@ -231,7 +229,7 @@ def _draw_text(
     text: str,
     spacing: float,
     word_gap: float,
-    shaping: tuple[str, ...] | None,
+    shaping: list[str] | None,
     strike: random.Random | None,
 ) -> None:
     """Draw from pen position x on baseline y: whole where nothing is spaced out, else word by word or letter by letter.
@@ -291,16 +289,15 @@ def _bend(rng: random.Random, shape: tuple[int, int], em_px: float) -> Callable[
 
 def _slivers(rng: random.Random, own: Gray, em_px: float) -> Gray:
     """Ink like `own`, uint8 (h, w): slices of letters at one end or both, as where a box reaches into the next column."""
-    height, width = own.shape
+    width = own.shape[1]
     slivers = np.zeros_like(own)
     ends = rng.choice(("left", "right", "right", "both"))
     for end in ("left", "right"):
         if ends in (end, "both"):
             thick = max(1, round(rng.uniform(0.1, 0.25) * em_px))
             at = rng.randrange(max(1, width - thick))
-            piece = own[:, at : at + thick]
-            slivers[:, :thick] = piece if end == "left" else slivers[:, :thick]
-            slivers[:, width - thick :] = piece if end == "right" else slivers[:, width - thick :]
+            there = slice(0, thick) if end == "left" else slice(width - thick, width)
+            slivers[:, there] = own[:, at : at + thick]
     return slivers
 
 

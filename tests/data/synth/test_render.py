@@ -3,11 +3,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import features
 
 from nordocr_cli.charset import NORDIC
 from nordocr_cli.data.synth import render
 from nordocr_cli.data.synth.damage import RECIPES
-from nordocr_cli.data.synth.fonts import FontFace, FontPicker
+from nordocr_cli.data.synth.fonts import FontFace, FontPicker, open_font, open_shaped_font
 from nordocr_cli.data.synth.render import Style, recipe_weights, render_line
 from nordocr_cli.data.synth.texts import Text, TextSource
 from nordocr_cli.errors import DataError, UsageError
@@ -28,7 +29,7 @@ class _Says(TextSource):
 
 
 def _clean(**changes: float) -> Style:
-    return replace(Style(recipes={"clean": 1.0}, neighbours=0, rules=0, inverse=0), **changes)
+    return replace(Style(recipes={"clean": 1.0}, neighbours=0, rules=0, inverse=0, columns=0, pen=0, curl=0), **changes)
 
 
 def test_a_line_follows_from_its_generator(faces: list[FontFace]) -> None:
@@ -110,6 +111,29 @@ def test_fonts_that_cannot_write_the_texts_are_an_error(faces: list[FontFace]) -
     poor = replace(faces[0], characters=frozenset("abc "))
     with pytest.raises(DataError, match="--fonts"):
         render_line(random.Random(1), _Says("Åre"), FontPicker([poor]), WIDE)
+
+
+def test_slivers_are_slices_of_ink_at_the_ends_alone() -> None:
+    ink = np.full((20, 300), 200, np.uint8)
+    for seed in range(10):
+        there = np.flatnonzero(render._slivers(random.Random(seed), ink, 30).any(axis=0))
+        assert 0 < len(there) < 20
+        assert ((there < 10) | (there >= 290)).all()
+
+
+def test_a_bent_line_rises_and_falls_by_a_part_of_a_letter() -> None:
+    ink = np.zeros((60, 400), np.uint8)
+    ink[29:31] = 255
+    bent = render._bend(random.Random(1), ink.shape, 40)(ink)
+    middle = (bent * np.arange(60.0)[:, None]).sum(axis=0) / bent.sum(axis=0, dtype=float)
+    assert 1 < middle.max() - middle.min() <= 2 * 0.13 * 40
+
+
+@pytest.mark.skipif(not features.check("raqm"), reason="this Pillow was built without libraqm")
+def test_kerning_and_ligatures_are_those_of_the_font(faces: list[FontFace]) -> None:
+    path = next(face.path for face in faces if face.category in ("sans", "serif"))
+    plain, shaped = open_font(path, 0), open_shaped_font(path, 0)
+    assert any(plain.getlength(pair) != shaped.getlength(pair) for pair in ("AV", "Ta", "fi", "To", "LT", "P."))
 
 
 def test_damage_weights_are_read_and_checked() -> None:
