@@ -17,6 +17,10 @@ OutputActivation = Literal["logits", "softmax"]
 
 SCHEMA = 1
 METADATA_KEY = "nordocr.contract"
+# The recognizers that ship with the package, and the one that reads where none is named.
+SHIPPED = Path(__file__).parent / "weights"
+DEFAULT_MODEL = "nordocr-default"
+
 _MAX_HEADER_BYTES = 64 << 20
 
 
@@ -119,7 +123,15 @@ def contract_from_metadata(metadata: Mapping[str, str], what: str) -> Contract:
 
 
 def find_weights(path: Path) -> Path:
-    """Return the weights file that `path` means: itself, or `best.safetensors` of a run folder. Raises UsageError."""
+    """Return the weights file that `path` means: itself, `best.safetensors` of a run folder, or a recognizer that ships with
+    the package by its name (`nordocr-default`, or with its suffix `nordocr-default.onnx`). Raises UsageError.
+    """
+    if not path.exists() and path.parent == Path() and path.name.startswith(DEFAULT_MODEL):
+        shipped = SHIPPED / (path.name if path.suffix else f"{path.name}.safetensors")
+        if not shipped.is_file():
+            names = sorted(p.name for p in SHIPPED.iterdir() if p.suffix in (".safetensors", ".onnx"))
+            raise UsageError(f"no recognizer {path.name!r} ships with nordocr; those that do: {', '.join(names)}")
+        return shipped
     if path.is_dir():
         if (path / "best.safetensors").is_file():
             return path / "best.safetensors"

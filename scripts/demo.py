@@ -14,7 +14,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 DEMO = Path("demo")
-START = "samples/start"
+START = "nordocr-default"
 DOCUMENT, REGIONS = "samples/doc/dev_doc.tif", "samples/doc/dev_doc.json"
 FINE_TUNING_STEPS = 60
 
@@ -92,7 +92,7 @@ def main() -> None:
         ("read", f"{read} lines of damaged scans in four languages, a five-page document with {bench['rows'][0]['lines']} lines"),
         ("before training", f"scans: {reading('before.json')};  rendered lines: {reading('before_val.json')}"),
         ("after training", f"scans: {reading('after.json')};  rendered lines: {reading('after_val.json')}"),
-        ("trained on", f"340 rendered lines for {FINE_TUNING_STEPS} steps, from samples/start; never on scans"),
+        ("trained on", f"340 rendered lines for {FINE_TUNING_STEPS} steps, from nordocr-default; never on scans"),
         ("speed", speed),
         ("checkpoint", "demo/run/best.safetensors"),
         ("ONNX", ", ".join(sorted(f"{DEMO}/{p.name}" for p in (ROOT / DEMO).glob("*.onnx")))),

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -69,3 +70,20 @@ def test_a_wrong_checkpoint_path_is_an_error(tmp_path):
         find_weights(tmp_path / "absent")
     with pytest.raises(UsageError, match=r"no best\.safetensors"):
         find_weights(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["nordocr-default", "nordocr-default.safetensors"])
+def test_a_recognizer_that_ships_is_found_by_its_name(name):
+    assert read_contract(find_weights(Path(name))).charset.name == "nordic"
+
+
+def test_an_unknown_recognizer_names_those_that_ship():
+    with pytest.raises(UsageError, match=r"nordocr-default-xyz.*nordocr-default\.safetensors"):
+        find_weights(Path("nordocr-default-xyz"))
+
+
+def test_a_folder_at_hand_goes_before_a_recognizer_that_ships(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("nordocr-default").mkdir()
+    Path("nordocr-default/best.safetensors").touch()
+    assert find_weights(Path("nordocr-default")) == Path("nordocr-default/best.safetensors")
