@@ -140,12 +140,23 @@ class Train(_Table):
 
 
 class Augment(_Table):
-    """Probabilities of the on-the-fly changes to a training line."""
+    """Probabilities of the on-the-fly changes to a training line, each from 0 (never) to 1. None of them makes a label untrue."""
 
-    pad_right: float = Field(0.3, ge=0, le=1)  # extra white padding, up to max_pad_right_px
-    max_pad_right_px: int = Field(320, ge=0)
-    brightness: float = Field(0.2, ge=0, le=1)
+    # A line takes the next one along, a space between the labels, with paper up to max_join_gap_px wide between them: long
+    # lines, and the wide gaps of table rows.
+    join: float = Field(0.15, ge=0, le=1)
+    max_join_gap_px: int = Field(160, ge=8)
+    squeeze: float = Field(0.3, ge=0, le=1)  # narrower or wider, up to 1.3 times
+    crop: float = Field(0.3, ge=0, le=1)  # a box a little too large or too small, on each side
+    neighbour: float = Field(0.05, ge=0, le=1)  # pieces of other lines at the edges, paper between
+    resample: float = Field(0.15, ge=0, le=1)  # another resolution and back, by other resamplers
+    blur: float = Field(0.1, ge=0, le=1)
+    brightness: float = Field(0.2, ge=0, le=1)  # and contrast
     noise: float = Field(0.1, ge=0, le=1)
+    threshold: float = Field(0.05, ge=0, le=1)  # one bit a pixel
+    jpeg: float = Field(0.1, ge=0, le=1)
+    pad_right: float = Field(0.3, ge=0, le=1)  # a batch without mask: extra white padding, up to max_pad_right_px
+    max_pad_right_px: int = Field(320, ge=0)
 
 
 class Export(_Table):

@@ -3,13 +3,17 @@
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from nordocr_cli import options
 from nordocr_cli.console import Console
 from nordocr_cli.errors import GateMissed, UsageError
+
+if TYPE_CHECKING:
+    from nordocr_cli.core.train_request import TrainRequest
+    from nordocr_cli.profile import ResolvedProfile
 
 
 def train(
@@ -26,6 +30,9 @@ def train(
     max_minutes: Annotated[float | None, typer.Option("--max-minutes", min=0.01, help="Minutes, instead of epochs.")] = None,
     overfit: Annotated[int | None, typer.Option("--overfit", min=1, metavar="N", help="Check: learn N lines by heart.")] = None,
     max_train_samples: Annotated[int | None, typer.Option("--max-train-samples", min=1, help="Train on N lines only.")] = None,
+    preview_batch: Annotated[
+        Path | None, typer.Option("--preview-batch", metavar="PNG", help="Draw the first batches with their labels, and end.")
+    ] = None,
     save_fp16: Annotated[bool, typer.Option("--save-fp16", help="Also write best.fp16.safetensors, for shipping.")] = False,
     device: options.Device = "auto",
     threads: options.Threads = None,
@@ -68,6 +75,9 @@ def train(
     if dry_run:
         options.show_plan(console, plan(resolved, request, console))
         return
+    if preview_batch:
+        _preview(console, resolved, request, preview_batch)
+        return
     _restart_with_tuned_malloc(console, device)
     with core.stop_on_signals(console) as stop:
         result = core.train(resolved, request, progress=console, stop=stop)
@@ -85,6 +95,18 @@ def train(
     if result.verdict.startswith("failed"):
         raise GateMissed(f"overfit check {result.verdict}")
     console.next("nordocr", "eval", result.run_dir, val_stores[0] if val_stores else "STORE")
+
+
+def _preview(console: Console, resolved: "ResolvedProfile | None", request: "TrainRequest", output: Path) -> None:
+    from nordocr_cli.core.preview_batch import preview_batch
+
+    result = preview_batch(resolved, request, output, progress=console)
+    if console.as_json:
+        console.json(result.to_json())
+    else:
+        padding = f"{result.padding_share:.1%} of an epoch's pixels are padding"
+        console.line(f"{output}: {result.samples} samples of {result.batches} batches; {padding}")
+    console.next("nordocr train, the same without --preview-batch")
 
 
 def _restart_with_tuned_malloc(console: Console, device: str) -> None:

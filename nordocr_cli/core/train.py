@@ -170,8 +170,7 @@ def _begin(profile: Profile, request: TrainRequest, data: TrainData, progress: P
         require_same_run({**state["identity"], "profile": then}, data.identity, request.resume)
         contract = contract_from_json(state["contract"], str(request.resume))
         return _Begun(model, contract, freeze(model, profile.train.trainable), state)
-    used = data.train.widths[data.train.members]
-    seen, parent, head = [int(used.min()), int(used.max())], None, None
+    seen, parent, head = list(data.train.width_range), None, None
     if request.load:
         weights, found = load_weights(request.load)
         if unlike := differences(found.charset, data.charset):

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nordocr_cli.core.train_request import TrainRequest, open_store
@@ -31,44 +32,57 @@ class TrainData:
 def open_data(profile: Profile, request: TrainRequest, device: "torch.device", stack: ExitStack) -> TrainData:
     """Open the stores, which `stack` closes. Raises UsageError for a missing store, DataError for one that does not fit."""
     from nordocr_cli.data.batches import LineBatches
-    from nordocr_cli.data.store import LineStore
 
-    settings, charset, lines_a_batch = profile.train, profile.load_charset(), _lines_a_batch(profile, device)
-    train_stores, val_stores = (
-        [stack.enter_context(open_store(path, LineStore)) for path in paths] for paths in (request.train, request.val)
-    )
-    geometry = _decided(profile.geometry, train_stores)
-    common: dict[str, Any] = {
-        "budget_px": lines_a_batch * settings.batch_width_px,
-        "workers": profile.data.num_workers,
-        "pin": device.type == "cuda",
-    }
-    wanted = request.overfit or request.max_train_samples
-    only = _spread(sum(map(len, train_stores)), wanted) if wanted else None
-    train_batches = LineBatches(
-        train_stores,
-        charset,
-        geometry,
-        seed=settings.seed,
-        shuffle=True,
-        augment=None if request.overfit else profile.augment,
-        mask_share=settings.mask_share,
-        only=only,
-        **common,
-    )
+    charset, train = profile.load_charset(), open_train(profile, request, device, stack)
+    val_stores = _open(request.val, stack)
     identity = {
         "profile": profile_to_json(profile),
         "charset_sha256": charset.sha256,
-        "geometry": geometry.to_json(),
-        "train_content_sha256": [store.header.content_sha256 for store in train_stores],
+        "geometry": train.geometry.to_json(),
+        "train_content_sha256": [store.header.content_sha256 for store in train.stores],
         "val_content_sha256": [store.header.content_sha256 for store in val_stores],
-        "lines_a_batch": lines_a_batch,
+        "lines_a_batch": _lines_a_batch(profile, device),
         "overfit": request.overfit,
         "max_train_samples": request.max_train_samples,
     }
     # An overfit check is judged on the very lines that it learns.
-    val_batches = LineBatches(val_stores, charset, geometry, only=only if request.overfit else None, **common)
-    return TrainData(charset, geometry, train_batches, val_batches, identity)
+    only = train.members.tolist() if request.overfit else None
+    val = LineBatches(val_stores, charset, train.geometry, only=only, **_common(profile, device))
+    return TrainData(charset, train.geometry, train, val, identity)
+
+
+def open_train(profile: Profile, request: TrainRequest, device: "torch.device", stack: ExitStack) -> "LineBatches":
+    """Open the stores to train on, which `stack` closes, as batches. Raises as `open_data` does."""
+    from nordocr_cli.data.batches import LineBatches
+
+    stores = _open(request.train, stack)
+    wanted = request.overfit or request.max_train_samples
+    return LineBatches(
+        stores,
+        profile.load_charset(),
+        _decided(profile.geometry, stores),
+        seed=profile.train.seed,
+        shuffle=True,
+        augment=None if request.overfit else profile.augment,
+        mask_share=profile.train.mask_share,
+        only=_spread(sum(map(len, stores)), wanted) if wanted else None,
+        **_common(profile, device),
+    )
+
+
+def _open(paths: Sequence[Path], stack: ExitStack) -> "list[LineStore]":
+    from nordocr_cli.data.store import LineStore
+
+    return [stack.enter_context(open_store(path, LineStore)) for path in paths]
+
+
+def _common(profile: Profile, device: "torch.device") -> dict[str, Any]:
+    """What the batches of training and of validation have in common."""
+    return {
+        "budget_px": _lines_a_batch(profile, device) * profile.train.batch_width_px,
+        "workers": profile.data.num_workers,
+        "pin": device.type == "cuda",
+    }
 
 
 def _decided(geometry: Geometry, stores: "Sequence[LineStore]") -> Geometry:

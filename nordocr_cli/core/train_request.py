@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from nordocr_cli.data.store import LineStore
 
 OVERFIT_STEPS = 500
+_MAKERS = "`nordocr prep` and `nordocr synth` make line stores"
 _PLAN_WIDTHS = (128, 320, 768, 1024, 1792)
 
 
@@ -149,12 +150,18 @@ def length(request: TrainRequest, epochs: int) -> dict[str, Any]:
 
 def with_stores(profile: Profile, request: TrainRequest) -> TrainRequest:
     """The request with the profile's line stores where it names none. Raises UsageError when there are none at all."""
-    train_paths = request.train or tuple(map(Path, profile.data.train))
+    train_paths = train_stores(profile, request)
     val_paths = train_paths if request.overfit else request.val or tuple(map(Path, profile.data.val))
-    if not train_paths or not val_paths:
-        missing = "--train STORE" if not train_paths else "--val STORE (the best checkpoint is chosen on it)"
-        raise UsageError(f"no data: give {missing}; `nordocr prep` and `nordocr synth` make line stores")
+    if not val_paths:
+        raise UsageError(f"no data: give --val STORE (the best checkpoint is chosen on it); {_MAKERS}")
     return replace(request, train=train_paths, val=val_paths)
+
+
+def train_stores(profile: Profile, request: TrainRequest) -> tuple[Path, ...]:
+    """The line stores to train on. Raises UsageError when neither the request nor the profile names one."""
+    if not (paths := request.train or tuple(map(Path, profile.data.train))):
+        raise UsageError(f"no data: give --train STORE; {_MAKERS}")
+    return paths
 
 
 def open_store(path: Path, kind: "type[LineStore]") -> "LineStore":

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nordocr_cli.charset import Charset
+from nordocr_cli.data.augment import Samples, compose, draw_samples, single_samples
 from nordocr_cli.data.store import LineStore
 from nordocr_cli.errors import DataError
 from nordocr_cli.geometry import NORMALIZATIONS, Geometry, frames_needed
@@ -28,21 +29,22 @@ from nordocr_cli.records import LineRow
 # Lines are sorted by width times a random factor this near to 1, and cut into batches: neighbours change from epoch to epoch,
 # a twentieth of the pixels is padding, and a small store wastes no more than a large one.
 _WIDTH_JITTER = 0.05
-_KEPT_BUFFERS = 8  # being filled, waiting, and with the network
+_KEPT_BUFFERS = 12  # being filled, waiting, and with the network
 _NAMED_ROWS = 3  # as many row ids as an error names
 
 
 @dataclass(frozen=True)
 class Batch:
-    """A batch on the host, N lines padded on the right to W pixels.
+    """A batch on the host, N samples padded on the right to W pixels. A sample is a line, or several that `augment` joined.
 
     `masked` says whether the network shall be told the widths (padding masked) or shall meet the padding as pixels.
     """
 
     images: Tensor  # uint8 (N, 3, height, W), or (N, 1, height, W) when all lines are gray; channels last in memory
     widths: Tensor  # int64 (N,), pixels
-    targets: Tensor  # int64 (sum of target_lengths,), classes 1…C-1 of all lines, one after the other
+    targets: Tensor  # int64 (sum of target_lengths,), classes 1…C-1 of all samples, one after the other
     target_lengths: Tensor  # int64 (N,)
+    lines: int  # ≥ N
     read_rows: Callable[[], tuple[LineRow, ...]]  # reads the lines' rows from their stores
     masked: bool = True
 
@@ -67,11 +69,42 @@ class Batch:
 
 @dataclass(frozen=True)
 class _Plan:
-    """One batch to be: global line indices, pixels of extra padding, masked or not."""
+    """One batch to be: numbers of samples among those of the epoch, pixels of extra padding, masked or not."""
 
-    lines: NDArray[np.int64]
+    samples: Samples
+    numbers: NDArray[np.int64]
     extra_px: int
     masked: bool
+
+    @property
+    def lines(self) -> NDArray[np.int64]:
+        """Global indices of the lines, sample by sample."""
+        return self.samples.lines[self._places]
+
+    @property
+    def gaps(self) -> NDArray[np.int64]:
+        """Pixels between each line and the next one of its sample."""
+        return self.samples.gaps[self._places]
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """Lines of each sample."""
+        return self.samples.first[self.numbers + 1] - self.samples.first[self.numbers]
+
+    @property
+    def widths(self) -> NDArray[np.int64]:
+        """Pixels of each sample."""
+        return self.samples.widths[self.numbers]
+
+    @property
+    def _places(self) -> NDArray[np.int64]:
+        return _ranges(self.samples.first[self.numbers], self.samples.first[self.numbers + 1])
+
+
+def _ranges(starts: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.int64]:
+    """start…end - 1 of each pair, one range after the other."""
+    lengths = ends - starts
+    return np.arange(int(lengths.sum())) + np.repeat(starts - np.cumsum(lengths) + lengths, lengths)
 
 
 def normalize(images: Tensor, geometry: Geometry) -> Tensor:
@@ -151,42 +184,67 @@ class LineBatches:
         self.members = np.arange(len(self.widths)) if only is None else np.asarray(only, dtype=np.int64)
         if len(self.members) == 0:
             raise DataError("the line stores hold no lines; look at the counts that `nordocr prep` printed")
-        self._targets, self._target_start = self._encode(charset)
+        self._space = None if charset.missing(" ") else charset.encode(" ")[0]
+        self._targets, self._target_start, self._frames = self._encode(charset)
+        self._planned: tuple[int, list[_Plan]] | None = None
 
     def __len__(self) -> int:
-        """Number of lines."""
+        """Number of lines of an epoch."""
         return len(self.members)
 
     def batch_count(self, epoch: int) -> int:
-        """Number of batches of an epoch. It differs a little between epochs, as extra padding is drawn anew."""
+        """Number of batches of an epoch. It differs a little between epochs, as much is drawn anew."""
         return len(self.plan(epoch))
+
+    @property
+    def width_range(self) -> tuple[int, int]:
+        """Widths in pixels of the narrowest and the widest sample of the first epoch."""
+        widths = self.plan(0)[0].samples.widths
+        return int(widths.min()), int(widths.max())
 
     def padding_share(self, epoch: int = 0) -> float:
         """Share of an epoch's pixels that are padding, the extra padding of `augment` counted too."""
         used = filled = 0
         for plan in self.plan(epoch):
-            used += int(self.widths[plan.lines].sum())
-            filled += len(plan.lines) * self._batch_width(plan)
+            used += int(plan.widths.sum())
+            filled += len(plan.numbers) * self._batch_width(plan)
         return 1.0 - used / filled
 
     def plan(self, epoch: int) -> list[_Plan]:
         """The batches of an epoch, in order: a pure function of (seed, epoch) in which every line stands exactly once."""
-        rng = np.random.default_rng((self.seed, epoch))
-        widths, jitter = self.widths[self.members], _WIDTH_JITTER if self.shuffle else 0.0
-        keys = widths * rng.uniform(1 - jitter, 1 + jitter, len(widths))
+        if self._planned is None or self._planned[0] != epoch:
+            self._planned = epoch, self._draw_plan(np.random.default_rng((self.seed, epoch)))
+        return self._planned[1]
+
+    def _draw_plan(self, rng: np.random.Generator) -> list[_Plan]:
+        samples = self._draw_samples(rng)
+        jitter = _WIDTH_JITTER if self.shuffle else 0.0
+        keys = samples.widths * rng.uniform(1 - jitter, 1 + jitter, len(samples))
         order = np.argsort(keys, kind="stable")
-        lines, widths, start = self.members[order], widths[order], 0
+        widths, start = samples.widths[order], 0
         plans: list[_Plan] = []
-        while start < len(lines):
+        while start < len(order):
             masked = not self.shuffle or rng.random() < self.mask_share
             # A mask makes padding invisible, so extra padding teaches only in a batch without one.
             extra = 0 if masked else self._draw_extra_padding(rng)
             ahead = widths[start : start + self.budget_px // self.geometry.width_multiple + 1]
-            filled = self._padded(np.maximum.accumulate(ahead), extra) * np.arange(1, len(ahead) + 1)  # pixels of 1, 2, … lines
+            filled = self._padded(np.maximum.accumulate(ahead), extra) * np.arange(1, len(ahead) + 1)  # pixels of 1, 2, … samples
             count = max(1, int(np.searchsorted(filled, self.budget_px, side="right")))
-            plans.append(_Plan(lines[start : start + count], extra, masked))
+            plans.append(_Plan(samples, order[start : start + count], extra, masked))
             start += count
         return [plans[i] for i in rng.permutation(len(plans))] if self.shuffle else plans
+
+    def _draw_samples(self, rng: np.random.Generator) -> Samples:
+        lines = self.members
+        if self.augment is None:
+            return single_samples(lines, self.widths[lines])
+        starts, ends = self._target_start[lines], self._target_start[lines + 1]
+        joinable = np.zeros(len(lines), dtype=bool)
+        if self._space is not None:
+            filled = ends > starts
+            outer = self._targets[starts[filled]], self._targets[ends[filled] - 1]
+            joinable[filled] = (outer[0] != self._space) & (outer[1] != self._space)
+        return draw_samples(lines, self.widths[lines], self._frames[lines], joinable, self.geometry, self.augment, rng)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Yield the batches of an epoch from number `start` on, decoded ahead by `workers` threads (0: in this thread)."""
@@ -207,10 +265,12 @@ class LineBatches:
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
-    def _encode(self, charset: Charset) -> tuple[NDArray[np.int16], NDArray[np.int64]]:
-        """Classes of all member lines in one flat array, and where each line's begin; every label checked."""
+    def _encode(self, charset: Charset) -> tuple[NDArray[np.int16], NDArray[np.int64], NDArray[np.int64]]:
+        """Classes of all member lines in one flat array, where each line's begin, and the CTC frames that each line needs;
+        every label checked."""
         flat: list[int] = []
         starts, problems = np.zeros(len(self.widths) + 1, dtype=np.int64), []
+        all_needed = np.zeros(len(self.widths), dtype=np.int64)
         wanted = np.zeros(len(self.widths), dtype=bool)
         wanted[self.members] = True
         for index in range(len(self.widths)):
@@ -224,13 +284,14 @@ class LineBatches:
                     if needed > frames:
                         problems.append(f"row {row.id!r} needs {needed} CTC frames and has {frames}")
                     flat.extend(classes)
+                    all_needed[index] = needed
             starts[index + 1] = len(flat)
         if problems:
             more = f" and {len(problems) - _NAMED_ROWS:,} more" if len(problems) > _NAMED_ROWS else ""
             raise DataError(
                 "; ".join(problems[:_NAMED_ROWS]) + more + ". `nordocr prep` skips and counts such lines: prepare again"
             )
-        return np.array(flat, dtype=np.int16), starts
+        return np.array(flat, dtype=np.int16), starts, all_needed
 
     def _draw_extra_padding(self, rng: np.random.Generator) -> int:
         step = self.geometry.width_multiple
@@ -242,28 +303,47 @@ class LineBatches:
         return np.minimum(width + extra_px, self.geometry.max_width)
 
     def _batch_width(self, plan: _Plan) -> int:
-        return int(self._padded(self.widths[plan.lines].max(), plan.extra_px))
+        return int(self._padded(plan.widths.max(), plan.extra_px))
 
     def _load(self, plan: _Plan, epoch: int) -> Batch:
-        images = self._gather(plan.lines, self._batch_width(plan))  # (N, H, W, C)
-        if self.augment is not None:
-            for image, index in zip(images, plan.lines, strict=True):
-                line = image[:, : self.widths[index]]  # (H, w, C)
-                # By (seed, epoch, line), so that neither threads nor the batch change what a line looks like.
-                line[:] = _augment(line, np.random.default_rng((self.seed, epoch, int(index) + 1)), self.augment)
-        starts, ends = self._target_start[plan.lines], self._target_start[plan.lines + 1]
-        before = np.cumsum(ends - starts) - (ends - starts)  # characters of the lines before each
-        places = np.arange(int((ends - starts).sum())) + np.repeat(starts - before, ends - starts)
-        targets = self._targets[places].astype(np.int64)
+        lines, counts, width = plan.lines, plan.counts, self._batch_width(plan)
+        images = self._gather(lines, width) if self.augment is None else self._composed(plan, epoch, width)  # (N, H, W, C)
+        starts, ends = self._target_start[lines], self._target_start[lines + 1]
+        followed = np.ones(len(lines), dtype=np.int64)  # 1 where a space stands between a line and the next one
+        followed[np.cumsum(counts) - 1] = 0
+        written = ends - starts + followed  # classes of each line, the space counted
+        begins = np.cumsum(written) - written
+        targets = np.full(int(written.sum()), self._space or 0, dtype=np.int64)
+        targets[_ranges(begins, begins + ends - starts)] = self._targets[_ranges(starts, ends)]
         pixels = torch.from_numpy(images).permute(0, 3, 1, 2)  # (N, C, H, W), channels last
         return Batch(
             images=pixels.pin_memory() if self.pin else pixels,
-            widths=torch.from_numpy(self.widths[plan.lines]),
+            widths=torch.from_numpy(plan.widths),
             targets=torch.from_numpy(targets),
-            target_lengths=torch.from_numpy(ends - starts),
-            read_rows=lambda: tuple(self._row(int(index)) for index in plan.lines),
+            target_lengths=torch.from_numpy(np.add.reduceat(written, np.cumsum(counts) - counts)),
+            lines=len(lines),
+            read_rows=lambda: tuple(self._row(int(index)) for index in lines),
             masked=plan.masked,
         )
+
+    def _composed(self, plan: _Plan, epoch: int, width: int) -> NDArray[np.uint8]:
+        """The augmented pixels of a batch (N, H, width, C)."""
+        assert self.augment is not None
+        lines, gaps, samples = plan.lines, plan.gaps.tolist(), plan.samples
+        sources = self._gather(lines, int(self.widths[lines].max()))  # (lines, H, W, C)
+        flat = sources[..., 0] if sources.shape[3] == 1 else sources
+        parts = [source[:, :own] for source, own in zip(flat, self.widths[lines].tolist(), strict=True)]
+        images = self._buffers.take((len(plan.numbers), self.geometry.height, width, sources.shape[3]))
+        # By (seed, epoch, batch): neither the threads nor a resumed run change what a sample looks like.
+        at, rng = 0, np.random.default_rng((self.seed, epoch, int(plan.numbers.min()) + 1))
+        for slot, (number, count) in enumerate(zip(plan.numbers.tolist(), plan.counts.tolist(), strict=True)):
+            own, left_right = int(samples.widths[number]), tuple(samples.margins[number].tolist())
+            neighbour = parts[rng.integers(len(parts))]
+            line = compose(parts[at : at + count], gaps[at : at + count], left_right, own, neighbour, self.augment, rng)
+            images[slot, :, :own] = line[..., None] if line.ndim == 2 else line
+            images[slot, :, own:] = self.geometry.pad_value
+            at += count
+        return images
 
     def _gather(self, lines: NDArray[np.int64], width: int) -> NDArray[np.uint8]:
         """The lines' pixels (N, H, width, C), C = 1 when all of them are gray."""
@@ -306,15 +386,3 @@ class LineBatches:
     def _row(self, index: int) -> LineRow:
         store, local = self._locate(index)
         return store.row(local)
-
-
-def _augment(line: NDArray[np.uint8], rng: np.random.Generator, augment: Augment) -> NDArray[np.uint8]:
-    """Return a (H, w, C) line with, by chance, other brightness and contrast, and gray noise."""
-    if rng.random() < augment.brightness:
-        contrast, shift = rng.uniform(0.7, 1.3), rng.uniform(-40, 40)
-        table = np.clip((np.arange(256) - 128) * contrast + 128 + shift, 0, 255).astype(np.uint8)
-        line = table[line]
-    if rng.random() < augment.noise:
-        noise = rng.standard_normal((*line.shape[:2], 1), dtype=np.float32) * rng.uniform(2, 12)  # (H, w, 1): gray
-        line = np.clip(line + noise, 0, 255).astype(np.uint8)
-    return line

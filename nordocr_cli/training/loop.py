@@ -242,12 +242,12 @@ class Trainer:
                 window.waited_s += time.monotonic() - asked
                 lr = settings.lr * one_cycle(done, settings.warmup_ratio)
                 loss, norm = self._step(batch, lr)
-                window.add(len(batch), loss)
+                window.add(batch.lines, loss)
                 shown = {"step": f"{position.step:,}", "done": f"{done:.1%}", **window.shown}
                 if position.step % settings.log_every == 0:
                     self._report(window, lr, norm)
                     shown |= window.shown
-                self.progress.advance(len(batch), **shown)
+                self.progress.advance(batch.lines, **shown)
                 if self.device.type == "cpu" and position.step % _TRIM_EVERY == 0:
                     _give_memory_back()
                 if position.step % settings.eval_every == 0:
@@ -292,7 +292,7 @@ class Trainer:
             self.scaler.step(self.optimizer)
         self.scaler.update()  # lowers the scale after gradients that were not finite
         self.optimizer.zero_grad(set_to_none=True)
-        position.step, position.batch, position.lines = position.step + 1, position.batch + 1, position.lines + len(batch)
+        position.step, position.batch, position.lines = position.step + 1, position.batch + 1, position.lines + batch.lines
         if finite:
             position.skipped_in_a_row = 0
             if self.ema:
@@ -307,7 +307,7 @@ class Trainer:
         position = self.position
         position.skipped += 1
         position.skipped_in_a_row += 1
-        rows = ", ".join(batch.row_ids[:3]) + (f" and {len(batch) - 3} more" if len(batch) > 3 else "")
+        rows = ", ".join(batch.row_ids[:3]) + (f" and {batch.lines - 3} more" if batch.lines > 3 else "")
         self.log.event(position.step, "skipped", loss=str(loss), norm=str(norm), rows=list(batch.row_ids))
         # fp16 probes by design for the greatest scale whose gradients are finite: a step or two of that are not worth a word.
         if not (self.scaler.is_enabled() and math.isfinite(loss)) or position.skipped_in_a_row > _SKIPPED_TO_PROBE:

@@ -11,11 +11,12 @@ from nordocr_cli.data import resize
 from nordocr_cli.data.batches import LineBatches, _Buffers, normalize
 from nordocr_cli.data.store import LineStore, LineStoreWriter
 from nordocr_cli.errors import DataError
-from nordocr_cli.geometry import Geometry
+from nordocr_cli.geometry import Geometry, frames_needed
 from nordocr_cli.profile import Augment
 from nordocr_cli.records import LineRow
 
 GEOMETRY = Geometry(max_width=256)
+CHANGES = ("join", "squeeze", "crop", "neighbour", "resample", "blur", "brightness", "noise", "threshold", "jpeg")
 
 
 def write_store(path, lines, geometry=GEOMETRY, seed=0):
@@ -49,14 +50,14 @@ def test_every_line_once_an_epoch_within_the_budget(stores, budget, seed, epoch,
     assert Counter(int(i) for plan in plans for i in plan.lines) == Counter(range(60))
     for plan in plans:
         width = batches._batch_width(plan)
-        assert len(plan.lines) == 1 or len(plan.lines) * width <= budget
+        assert len(plan.numbers) == 1 or len(plan.numbers) * width <= budget
         assert width <= GEOMETRY.max_width
         assert not (plan.masked and plan.extra_px)
 
 
 def test_order_and_pixels_are_a_function_of_seed_and_epoch(stores):
     def epoch(number, start=0, workers=2, seed=3):
-        augment = Augment(pad_right=0.5, brightness=0.5, noise=0.5)
+        augment = Augment(**dict.fromkeys(CHANGES, 0.5), pad_right=0.5)
         batches = batches_of(stores, seed=seed, shuffle=True, augment=augment, mask_share=0.5, workers=workers)
         return list(batches.epoch(number, start))
 
@@ -91,15 +92,27 @@ def test_little_padding_also_in_a_small_store(stores):
     assert batches_of(stores, shuffle=True, budget_px=2000).padding_share(0) < 0.15
 
 
-def test_augment_keeps_shape_and_changes_some_lines(stores):
-    plain = {i: b.images[k] for b in batches_of(stores).epoch(0) for k, i in enumerate(b.row_ids)}
-    changed = 0
-    for batch in batches_of(stores, shuffle=True, augment=Augment(brightness=0.5, noise=0.5), mask_share=1.0).epoch(0):
-        for slot, row_id in enumerate(batch.row_ids):
-            width = int(batch.widths[slot])
-            changed += not torch.equal(batch.images[slot, :, :, :width], plain[row_id][:, :, :width])
-            assert (batch.images[slot, :, :, width:] == 255).all()
-    assert 20 < changed < 60
+def test_augmented_samples_say_what_their_lines_say(stores):
+    """Every line stands once; a joined sample's label is its lines' labels with spaces between, and it has the frames for it."""
+    augment = Augment(**dict.fromkeys(CHANGES, 0.5))
+    batches = batches_of(stores, shuffle=True, augment=augment, budget_px=5000)
+    texts, joined = [], 0
+    for batch in batches.epoch(2):
+        rows, width = list(batch.texts), batch.images.shape[3]
+        assert batch.lines == len(rows)
+        for slot, target in enumerate(batch.targets.split(batch.target_lengths.tolist())):
+            label, own, taken = NORDIC.decode(target.tolist()), int(batch.widths[slot]), []
+            while " ".join(taken) != label:
+                taken.append(rows.pop(0))
+            joined += len(taken) > 1
+            texts += taken
+            assert own % 4 == 0
+            assert own <= width <= GEOMETRY.max_width
+            assert frames_needed(target.tolist()) <= GEOMETRY.out_length(own)
+            assert (batch.images[slot, :, :, own:] == 255).all()
+        assert rows == []
+    assert sorted(texts) == sorted(store.row(i).text for store in stores for i in range(len(store)))
+    assert joined >= 5
 
 
 def test_only_some_lines(stores):
@@ -132,7 +145,7 @@ def test_gray_lines_stay_one_channel_until_they_are_normalized(tmp_path, stores)
                 LineRow(str(number), "", "x"),
             )
     with LineStore(tmp_path / "gray.lmdb") as gray:
-        augment = Augment(brightness=1.0, noise=1.0)
+        augment = Augment(**dict.fromkeys(CHANGES, 1.0) | {"join": 0})
         for options in ({}, {"augment": augment}):
             alone = {
                 row.id: image for b in batches_of([gray], **options).epoch(0) for row, image in zip(b.rows, b.images, strict=True)

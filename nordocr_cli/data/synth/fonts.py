@@ -123,6 +123,24 @@ def find_faces(source: Path | None, charset: Charset) -> tuple[list[FontFace], l
     return sorted(faces, key=lambda face: face.path), left_out
 
 
+# Plain faces that most systems have one of; looked at first.
+_LABEL_FONTS = ("DejaVuSans.ttf", "LiberationSans-Regular.ttf", "NotoSans-Regular.ttf", "Arial.ttf", "arial.ttf", "segoeui.ttf")
+
+
+def label_font(charset: Charset, size_px: int) -> ImageFont.FreeTypeFont:
+    """Return a font of the system that draws every character of `charset`, for labels under pictures. Raises UsageError when
+    there is none."""
+    files = _font_files(system_font_folders())
+    for path in sorted(files, key=lambda file: (file.name not in _LABEL_FONTS, "Regular" not in file.stem)):
+        face, _ = _inspect(str(path), {}, charset, trusted=False)
+        if face is not None and face.characters >= set(charset.characters):
+            return ImageFont.truetype(face.path, size_px, index=face.index)
+    raise UsageError(
+        f"none of the {len(files)} fonts of this system draws all characters of charset {charset.name!r}; install one that "
+        "does, e.g. DejaVu Sans (Debian: fonts-dejavu-core)"
+    )
+
+
 def _style_weight(face: FontFace) -> float:
     """How often a face is met beside the upright regular one of its family: a family's many cuts must not outweigh it."""
     style, weight = face.style.lower(), 1.0
