@@ -57,6 +57,7 @@ def _register() -> None:
         doctor,
         eval,
         export,
+        import_,
         leaderboard,
         predict,
         prep,
@@ -74,6 +75,7 @@ def _register() -> None:
     app.command("prep")(prep.prep)
     app.add_typer(data.app, name="data")
     app.command("export")(export.export)
+    app.command("import")(import_.import_)
     app.command("train")(train.train)
     app.command("synth")(synth.synth)
     app.command("eval")(eval.eval_)

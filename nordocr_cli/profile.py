@@ -33,7 +33,8 @@ class SvtrV2Model(_Table):
 
     name: Literal["svtrv2"]
     size: Literal["tiny", "small", "base"] = "base"
-    head: Literal["rctc"] = "rctc"
+    # rctc: rows are rearranged by attention (the paper's FRM) before the classifier; ctc: their mean is classified.
+    head: Literal["rctc", "ctc"] = "rctc"
     drop_path: float = Field(0.1, ge=0, lt=1)
 
 

@@ -17,8 +17,8 @@ _WRAPPERS = ("state_dict", "model")  # under which training programs put the wei
 def read_tensors(path: Path, key: str) -> dict[str, Tensor]:
     """Return the tensors of a `.safetensors` file or of a torch file (a state dict, bare or wrapped).
 
-    `key` is the profile's key that names the file. Raises UsageError when there is no such file and ArtifactError when it is
-    damaged, holds anything but tensors or carries code.
+    `key` is the profile's key or the argument that names the file. Raises UsageError when there is no such file and
+    ArtifactError when it is damaged, holds anything but tensors or carries code.
     """
     if not path.is_file():
         raise UsageError(f"{key}: no file {path}; it must be on this machine: nothing is downloaded")

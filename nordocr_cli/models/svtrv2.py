@@ -1,8 +1,10 @@
-"""SVTRv2 tiny, small and base with the RCTC head, as its authors publish it ("SVTRv2LNConvTwo33" + "RCTCDecoder").
+"""SVTRv2 tiny, small and base with the RCTC or the plain CTC head, as its authors publish it ("SVTRv2LNConvTwo33" with
+"RCTCDecoder" or "CTCDecoder").
 
 Names of modules follow the authors' state_dict, so that their checkpoints load unchanged; base with 126 classes has
-19,767,486 parameters. Blocks are post-norm, there is no positional embedding (zero padding of the convolutions tells the
-position), and the width is free. Unlike the authors' code, the output is logits in evaluation too, and padding can be masked.
+19,767,486 parameters, with the plain head 17,780,286. Blocks are post-norm, there is no positional embedding (zero padding of
+the convolutions tells the position), and the width is free. Unlike the authors' code, the output is logits in evaluation too,
+and padding can be masked.
 """
 
 from collections.abc import Iterator
@@ -10,6 +12,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from nordocr_cli.models.layers import DropPath, Mlp, SelfAttention, convolve, drop_rates
 from nordocr_cli.models.masking import columns_by_stride, valid_keys, zero_padding
@@ -17,6 +20,8 @@ from nordocr_cli.profile import SvtrV2Model
 
 _HEAD = 32  # channels of an attention head, and of a group of the convolutions
 _MLP_RATIO = 4
+_PLAIN_CHANNELS = 256  # between the rows' mean and the classifier of the plain head
+_LAST_DROPOUT = 0.1
 _BLOCK_EPS = 1e-6  # of the blocks' norms; all others have torch's 1e-5
 
 
@@ -111,6 +116,18 @@ class Stage(nn.Module):
         return x if self.downsample is None else self.downsample(x, valid)
 
 
+class LastStage(nn.Module):
+    """What leads to the plain head: mean over the rows, linear layer, Hardswish, dropout."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.last_conv = nn.Linear(dim, _PLAIN_CHANNELS, bias=False)
+
+    def forward(self, x: Tensor, valid: Tensor | None) -> Tensor:
+        """Map (N, H, W, C) to (N, 1, W, C')."""
+        return F.dropout(F.hardswish(self.last_conv(x.mean(dim=1, keepdim=True))), _LAST_DROPOUT, self.training)
+
+
 class StemLayer(nn.Module):
     """A 3x3 convolution of stride 2, BatchNorm, GELU."""
 
@@ -134,9 +151,10 @@ class Stem(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Stem and three stages: (N, 3, H, W) to (N, ceil(H / 8), ceil(W / 4), C)."""
+    """Stem and three stages: (N, 3, H, W) to (N, ceil(H / 8), ceil(W / 4), C), or with the `last_stage` of the plain head to
+    (N, 1, ceil(W / 4), C')."""
 
-    def __init__(self, size: Size, drop_path: float) -> None:
+    def __init__(self, size: Size, drop_path: float, last_stage: bool) -> None:
         super().__init__()
         rates = drop_rates(drop_path, sum(len(mixers.replace("F", "")) for mixers in size.stages))
         self.pope = Stem(size.dims[0])
@@ -145,6 +163,8 @@ class Encoder(nn.Module):
             # Only the second step down halves the height: 8 rows, 8 rows, 4 rows of a 32 px line.
             down = Downsample(dim, size.dims[index + 1], stride=1 + index) if index < 2 else None
             self.stages.append(Stage(dim, [_block(mixer, dim, rates) for mixer in mixers], down))
+        if last_stage:
+            self.stages.append(LastStage(size.dims[2]))
         self.apply(init_weights)
 
     def forward(self, images: Tensor, widths: Tensor | None) -> tuple[Tensor, Tensor | None]:
@@ -155,7 +175,7 @@ class Encoder(nn.Module):
         x = convolve(self.pope.patch_embed[1], zero_padding(x, valid2))  # (N, H/4, T, C1)
         for stage in self.stages:
             x = stage(x, valid4)
-        return x, valid4  # (N, H/8, T, C3)
+        return x, valid4  # (N, H/8 or 1, T, C)
 
 
 class RowBlock(nn.Module):
@@ -195,14 +215,27 @@ class RctcHead(nn.Module):
         return self.fc((weights * v).sum(dim=1))  # (N, T, classes)
 
 
+class PlainHead(nn.Module):
+    """The classifier of each frame."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.fc = nn.Linear(_PLAIN_CHANNELS, num_classes)
+
+    def forward(self, x: Tensor, valid: Tensor | None) -> Tensor:
+        """Return logits (N, T, classes) for features (N, 1, T, C)."""
+        return self.fc(x[:, 0])
+
+
 class SvtrV2(nn.Module):
-    """Encoder and RCTC head."""
+    """Encoder and CTC head."""
 
     def __init__(self, model: SvtrV2Model, num_classes: int) -> None:
         super().__init__()
         size = SIZES[model.size]
-        self.encoder = Encoder(size, model.drop_path)
-        self.decoder = RctcHead(size.dims[2], num_classes)
+        plain = model.head == "ctc"
+        self.encoder = Encoder(size, model.drop_path, last_stage=plain)
+        self.decoder = PlainHead(num_classes) if plain else RctcHead(size.dims[2], num_classes)
 
     def forward(self, images: Tensor, widths: Tensor | None = None) -> Tensor:
         """Return logits (N, T, C), T = ceil(W / 4), for normalized images (N, 3, H, W).
@@ -222,6 +255,7 @@ def init_weights(module: nn.Module) -> None:
     """The authors' start of the encoder; the head starts with torch's defaults."""
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)
-        nn.init.zeros_(module.bias)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
     elif isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

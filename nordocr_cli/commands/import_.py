@@ -1,0 +1,47 @@
+"""`nordocr import`: another program's checkpoint → weights."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nordocr_cli import options
+from nordocr_cli.console import Console
+
+
+def import_(
+    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="OpenOCR's best.pth or a .safetensors file.")],
+    charset: Annotated[
+        str, typer.Option("--charset", metavar="NAME|FILE", help="The characters it was trained with, e.g. its dictionary .txt.")
+    ],
+    output: options.Output,
+    as_json: options.Json = False,
+    dry_run: options.DryRun = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = 0,
+) -> None:
+    """Read an OpenOCR checkpoint of SVTR or SVTRv2 and write it as weights that every command takes.
+
+    Nothing in the checkpoint is executed. `charset move` then moves the head to another charset.
+
+    Example: nordocr import best.pth --charset EN_symbol_dict.txt -o svtrv2.safetensors
+    """
+    from nordocr_cli.core.import_ import import_checkpoint, plan_import
+
+    console = Console(quiet=quiet, verbose=verbose, as_json=as_json)
+    plan = plan_import(checkpoint, charset, output)
+    if dry_run:
+        options.show_plan(console, plan.to_json())
+        return
+    result = import_checkpoint(plan, console)
+    if as_json:
+        console.json(result.to_json())
+        return
+    rows = [
+        *((key, str(value)) for key, value in result.model.items()),
+        ("classes", str(result.num_classes)),
+        ("parameters", f"{result.parameters:,} in {result.tensors} tensors"),
+        *((f"left out: {what}", f"{count} tensors") for what, count in result.dropped.items()),
+    ]
+    console.table(str(output), ("what", "found"), rows)
+    console.next(f"nordocr charset move {output} --to nordic -o nordic.safetensors")
