@@ -37,17 +37,22 @@ def replacing(target: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def replacing_all(targets: Sequence[Path]) -> Iterator[list[Path]]:
+def replacing_all(targets: Sequence[Path], *, keep_interrupted: bool = False) -> Iterator[list[Path]]:
     """Yield a temporary path for each target, as `replacing` does; they get their names together when the body has ended well.
 
-    Several targets must be folders: those that have their new name give it back when a later one cannot get its own.
+    Several targets must be folders: those that have their new name give it back when a later one cannot get its own. With
+    `keep_interrupted` Ctrl-C leaves the temporaries as a killed writer does, for whoever goes on from them.
     """
     targets = [Path(target) for target in targets]
     names = ", ".join(map(str, targets))
     temporaries = [_temporary(target) for target in targets]
+    kept = False
     try:
         try:
             yield temporaries
+        except KeyboardInterrupt:
+            kept = keep_interrupted
+            raise
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
                 raise  # the body's own trouble with another file
@@ -61,7 +66,7 @@ def replacing_all(targets: Sequence[Path]) -> Iterator[list[Path]]:
         except OSError as error:
             raise DataError(f"cannot write {names}: {error.strerror or error}; the previous file is untouched") from error
     finally:
-        for temporary in temporaries:
+        for temporary in temporaries if not kept else ():
             if temporary.is_dir():
                 shutil.rmtree(temporary, ignore_errors=True)
             else:

@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 import numpy as np
 import pytest
 
-from nordocr_cli.data.store import encode_line
+from nordocr_cli.data.line_record import encode_line
 from nordocr_cli.metrics.html_report import evaluation_page, gallery_rows, render_page
 from nordocr_cli.metrics.report import report_of, score_line
 from nordocr_cli.records import LineResult

@@ -38,6 +38,10 @@ def prep(
     folds: Annotated[int, typer.Option("--folds", metavar="K", help="Write K stores by document, NAME_fold1.lmdb on.")] = 0,
     seed: options.Seed = None,
     threads: options.Threads = None,
+    engine: Annotated[
+        Literal["local", "ray"], typer.Option("--engine", help="Read images in threads here, or on a Ray cluster (extra `ray`).")
+    ] = "local",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from a run of this command that was stopped.")] = False,
     as_json: options.Json = False,
     dry_run: options.DryRun = False,
     quiet: options.Quiet = False,
@@ -53,12 +57,14 @@ def prep(
     Example: nordocr prep samples/lines legal=crops.csv:images -o lines.lmdb --profile svtrv2-1024
     """
     from nordocr_cli.core import prep as core
+    from nordocr_cli.core.prep_lines import Selection
+    from nordocr_cli.data.split import Split
     from nordocr_cli.errors import DataError
     from nordocr_cli.profile import load_profile
 
     console = Console(quiet=quiet, verbose=verbose, as_json=as_json)
     resolved = load_profile(profile, sets or ()).profile
-    split = core.Split(val_split, folds, resolved.train.seed if seed is None else seed)
+    split = Split(val_split, folds, resolved.train.seed if seed is None else seed)
     if dry_run:
         options.show_plan(console, core.plan_prep(sources, output, resolved, split=split, progress=console))
         return
@@ -66,13 +72,15 @@ def prep(
         sources,
         output,
         resolved,
-        select=core.Selection(tuple(languages or ()), tuple(subsets or ())),
+        select=Selection(tuple(languages or ()), tuple(subsets or ())),
         split=split,
         oov=oov,
         oov_map=oov_map,
         on_bad=on_bad,
         drop_duplicates=drop_duplicates,
         threads=threads,
+        engine=engine,
+        resume=resume,
         progress=console,
     )
     if as_json:
@@ -81,7 +89,8 @@ def prep(
         widths = result.widths
         rows: list[tuple[str, object]] = [("read", result.read), ("kept", result.kept), *result.left_out.items()]
         rows += [(f"in {store}", lines) for store, lines in result.stores.items() if len(result.stores) > 1]
-        told = {"texts brought to NFC": result.renormalized, "characters mapped": sum(result.mapped.values())}
+        told = {"taken over from the stopped run": result.resumed}
+        told |= {"texts brought to NFC": result.renormalized, "characters mapped": sum(result.mapped.values())}
         told |= {"kept twice (same picture and text)": result.duplicates}
         told |= {"contradicting (same picture, other text)": result.contradicting}
         rows += [(what, count) for what, count in told.items() if count]

@@ -333,7 +333,8 @@ def export(path: Path, output: Path, progress: Progress = SILENT) -> ExportResul
     The images are as they are in the store, at its height; a row's own image name stays as `stored_image`. Raises UsageError
     when something stands at `output` or it lies in the store, DataError when the store is damaged.
     """
-    from nordocr_cli.data.store import LineStore, encode_png
+    from nordocr_cli.data.line_record import encode_png
+    from nordocr_cli.data.store import LineStore
 
     atomic.refuse_inputs(output, [path])
     if output.is_file() or (output.is_dir() and any(output.iterdir())):

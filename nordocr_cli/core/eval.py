@@ -516,7 +516,7 @@ def _write_page(result: EvalResult, store_path: Path | None, page: Path, crops: 
     if store_path is None:
         rows = gallery_rows(result.scores, reader=reader, lost=lost)
     else:
-        from nordocr_cli.data.store import encode_line
+        from nordocr_cli.data.line_record import encode_line
 
         with _open_lines(store_path, None, None) as lines:
             rows = gallery_rows(

@@ -1,45 +1,38 @@
 """prep: labelled line images → line store. Every row read is kept, or counted under the reason for which it is not."""
 
 import hashlib
+import json
 import os
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
-from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 
-from nordocr_cli import atomic
-from nordocr_cli.charset import Charset, describe_character
+from nordocr_cli import __version__, atomic
+from nordocr_cli.core.prep_lines import Engine, EngineName, Outcome, PreparedLine, Ray, Recipe, Row, Selection, Threads, in_order
 from nordocr_cli.core.tally import LeftOut, OovPolicy, Policy, Tally, WidthStats
 from nordocr_cli.data.formats import Source, SourceSpec, open_source, parse_source
 from nordocr_cli.data.lmdb_file import refuse_to_replace
 from nordocr_cli.data.manifest import Entry
-from nordocr_cli.data.notes import note_mapped, note_over_wide
-from nordocr_cli.data.oov import read_mapping, replace_characters
-from nordocr_cli.data.split import Placement, choose_documents, choose_folds, document_of
-from nordocr_cli.errors import DataError, UsageError, nearest
-from nordocr_cli.geometry import Geometry, frames_needed
+from nordocr_cli.data.oov import read_mapping
+from nordocr_cli.data.split import Placement, Split, document_of
+from nordocr_cli.errors import DataError, Interrupted, UsageError, nearest
+from nordocr_cli.geometry import Geometry
 from nordocr_cli.profile import Profile
 from nordocr_cli.progress import SILENT, Progress
-from nordocr_cli.records import LineRow
 
 if TYPE_CHECKING:
-    from nordocr_cli.data.store import EncodedLine, LineStoreWriter
+    from nordocr_cli.data.store import LineStoreWriter
+    from nordocr_cli.data.unfinished import Journal, Unfinished
 
 # `over_width = "auto"` squashes while 95 % of the over-wide crops keep at least half of their letters' width. Cropping costs
 # more than it seems: the text still says what is no longer in the picture.
 _AUTO_SQUASH_UP_TO = 2.0
-# Rows that the threads may be ahead of what is written.
-_AHEAD = 256
-# Rows that a thread takes at once: handing over one at a time costs a fifth of what is done with it.
-_TOGETHER = 16
-
-_Item = TypeVar("_Item")
-_Result = TypeVar("_Result")
+_ROWS_A_COMMIT = 200
 
 
 @dataclass(frozen=True)
@@ -51,8 +44,8 @@ class PrepResult:
     `over_wide` lines were squashed or cropped (`over_width` says which), the worst of them `worst_squash_ratio` times too wide:
     here, or in the store that they come from;
     `oov` counts each character outside the charset in rows left out, `mapped` in rows kept; `quarantine` lists the rows left
-    out. `problem` is what the caller should fail with: rows that a policy "error" does not let pass. The stores are complete
-    without them.
+    out; `resumed` rows were taken over from a stopped run. `problem` is what the caller should fail with: rows that a policy
+    "error" does not let pass. The stores are complete without them.
     """
 
     stores: Mapping[str, int]
@@ -70,87 +63,13 @@ class PrepResult:
     contradicting: int = 0
     oov: Mapping[str, int] = field(default_factory=dict)
     mapped: Mapping[str, int] = field(default_factory=dict)
+    resumed: int = 0
     quarantine: str | None = None
     problem: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the result as plain JSON values."""
         return asdict(self)
-
-
-@dataclass(frozen=True)
-class _Line:
-    row: LineRow
-    encoded: "EncodedLine"
-
-
-@dataclass(frozen=True)
-class Selection:
-    """Which rows are wanted: those of these languages and subsets; all where none are named."""
-
-    languages: tuple[str, ...] = ()
-    subsets: tuple[str, ...] = ()
-
-    def left_out(self, row: LineRow) -> LeftOut | None:
-        """Return why a row is not wanted, None when it is."""
-        if self.languages and row.language not in self.languages:
-            return LeftOut("other-language", f"language {row.language!r}")
-        if self.subsets and row.subset not in self.subsets:
-            return LeftOut("other-subset", f"subset {row.subset!r}")
-        return None
-
-
-@dataclass(frozen=True)
-class Split:
-    """How the lines are parted into stores: a share for validation, or k folds, or neither (both are 0)."""
-
-    val_share: float = 0.0
-    folds: int = 0
-    seed: int = 1
-
-    def stores(self, output: Path) -> list[Path]:
-        """Paths of the stores to be written: `lines.lmdb`, with `lines_val.lmdb`; or `lines_fold1.lmdb` and so on."""
-        if not 0 <= self.val_share < 1:
-            raise UsageError(f"--val-split {self.val_share} is not a share from 0 to below 1")
-        if self.folds == 1 or (self.folds and self.val_share):
-            raise UsageError("--folds takes a number from 2 on, and --val-split or --folds can be had, not both")
-        if self.folds:
-            return [output.with_name(f"{output.stem}_fold{k}{output.suffix}") for k in range(1, self.folds + 1)]
-        return [output, output.with_name(f"{output.stem}_val{output.suffix}")] if self.val_share else [output]
-
-    def parts(self, lines_of: Mapping[str, int]) -> dict[str, int]:
-        """Return the part of each document that is not in the first."""
-        if self.folds:
-            return choose_folds(lines_of, self.folds, self.seed)
-        return dict.fromkeys(choose_documents(lines_of, self.val_share, self.seed), 1) if self.val_share else {}
-
-    def to_json(self) -> dict[str, Any]:
-        """Return what a store records about it."""
-        kind = {"folds": self.folds} if self.folds else {"val_split": self.val_share} if self.val_share else {}
-        return kind | {"seed": self.seed} if kind else {}
-
-
-@dataclass(frozen=True)
-class _Text:
-    """What is done to texts: the charset they must be in, and the replacements for characters that it does not have."""
-
-    charset: Charset
-    mapping: Mapping[str, str]
-
-    def check(self, entry: Entry) -> Entry | LeftOut:
-        """Return the entry, its characters mapped, or why its text cannot be used."""
-        if entry.row is None:
-            return LeftOut("illegible" if entry.illegible else "bad-row", entry.problem)
-        row = entry.row
-        if mapped := Counter(c for c in row.text if c in self.mapping):
-            row = note_mapped(row, replace_characters(row.text, self.mapping), mapped)
-        if not row.text.strip():
-            return LeftOut("empty-text", "the text is empty")
-        if missing := self.charset.missing(row.text):
-            names = ", ".join(map(describe_character, missing))
-            count = Counter(c for c in row.text if c in missing)
-            return LeftOut("oov", f"charset {self.charset.name!r} has no {names} (text: {row.text!r})", count)
-        return replace(entry, row=row)
 
 
 def plan_prep(
@@ -183,6 +102,8 @@ def prep(
     on_bad: Policy = "error",
     drop_duplicates: bool = False,
     threads: int | None = None,
+    engine: EngineName = "local",
+    resume: bool = False,
     progress: Progress = SILENT,
 ) -> PrepResult:
     """Read labelled line images and write the line store `output`.
@@ -194,45 +115,72 @@ def prep(
 
     `oov` and `on_bad` ("error" or "skip") only decide whether rows outside the charset, and rows that are bad in themselves,
     end up in `PrepResult.problem`: neither keeps such a row. With `oov = "map"` the characters in the file `oov_map` are
-    replaced first; the row keeps its text as it was read. Raises UsageError for wrong sources or an output that would be
-    overwritten, DataError when a source cannot be read or no line is left.
+    replaced first; the row keeps its text as it was read. With `engine = "ray"` the images are read on a Ray cluster, and the
+    content is the same. `resume` goes on from a run that was stopped, if its sources and settings were the same: what that one
+    had read is not read again, even where an image has changed since.
+
+    Raises UsageError for wrong sources or an output that would be overwritten, DataError when a source cannot be read or no line
+    is left, MissingBackendError when Ray is missing, and Interrupted on Ctrl-C.
     """
     from nordocr_cli.data.store import LineStoreWriter
+    from nordocr_cli.data.unfinished import Journal, find_unfinished
 
     began = time.monotonic()
     if (oov == "map") != (oov_map is not None):
         raise UsageError("--oov map and --oov-map FILE belong together: the file says what each character becomes")
+    if engine == "ray" and threads is not None:
+        raise UsageError("--threads belongs to --engine local; Ray has its own cores")
     charset = profile.load_charset()
-    text = _Text(charset, read_mapping(oov_map, charset) if oov_map else {})
-    tally, paths = Tally(), split.stores(output)
-    with ExitStack() as stack:
-        opened = _open_all(sources, paths, stack, progress)
-        total, lines_of = _survey(opened, select)
-        placement = Placement(split.parts(lines_of))
-        pool = ThreadPoolExecutor(threads or os.cpu_count() or 1)
-        stack.callback(pool.shutdown, cancel_futures=True)
-        geometry, why = _decide_over_width(opened, select, profile.geometry, pool)
-        made: dict[str, Any] = {"profile": profile.name, "sources": [_provenance(*s) for s in opened], "over_width": why}
-        made |= split.to_json() | ({"oov_map": dict(text.mapping)} if text.mapping else {})
-        folders = stack.enter_context(atomic.replacing_all(paths))
-        writers = [
-            stack.enter_context(LineStoreWriter(path, geometry, charset, made=made, folder=folder))
-            for path, folder in zip(paths, folders, strict=True)
-        ]
-        progress.start("prep", total)
-        stack.callback(progress.finish)
-        for entry, outcome in _outcomes(opened, select, text, geometry, pool):
-            kept_out = outcome if isinstance(outcome, LeftOut) else None
-            if isinstance(outcome, _Line):
-                kept_out = _keep(outcome, entry, placement, writers, tally, drop_duplicates)
-            if kept_out is not None:
-                tally.leave_out(kept_out, entry)
-            progress.advance()
-        if empty := [path for path, writer in zip(paths, writers, strict=True) if len(writer) == 0]:
-            raise DataError(tally.nothing_kept(empty, charset, oov))
-        for writer in writers:
-            writer.counts = {"read": tally.read, "kept": len(tally.widths), "over_wide": tally.over_wide, **tally.left_out}
-            writer.counts |= {"duplicates": tally.duplicates, "contradicting": tally.contradicting}
+    mapping = read_mapping(oov_map, charset) if oov_map else {}
+    tally, paths, resumed, total = Tally(), split.stores(output), 0, 0
+    try:
+        with ExitStack() as stack:
+            opened = _open_all(sources, paths, stack, progress)
+            total, lines_of = _survey(opened, select)
+            pool = ThreadPoolExecutor(threads or os.cpu_count() or 1)
+            stack.callback(pool.shutdown, cancel_futures=True)
+            geometry, why = _decide_over_width(opened, select, profile.geometry, pool)
+            recipe = Recipe(select, charset, mapping, geometry)
+            runner: Engine = (
+                Ray([spec for spec, _ in opened], stack) if engine == "ray" else Threads([s for _, s in opened], pool)
+            )
+            made: dict[str, Any] = {"profile": profile.name, "sources": [_provenance(*s) for s in opened], "over_width": why}
+            made |= split.to_json() | ({"oov_map": dict(mapping)} if mapping else {})
+            made_from = _made_from(made, recipe, drop_duplicates)
+            if stopped := _stopped_run(paths[0], made_from, resume, progress):
+                stack.enter_context(stopped)
+            folders = stack.enter_context(atomic.replacing_all(paths, keep_interrupted=True))
+            writers = [
+                stack.enter_context(LineStoreWriter(path, geometry, charset, made=made, folder=folder))
+                for path, folder in zip(paths, folders, strict=True)
+            ]
+            journal = stack.enter_context(Journal(folders, made_from))
+            stores = _Stores(writers, Placement(split.parts(lines_of)), tally, journal, drop_duplicates)
+            rows = _rows(opened)
+            progress.start("prep", total)
+            stack.callback(progress.finish)
+            if stopped is not None:
+                for entry, outcome in _outcomes_before(stopped, recipe, rows):
+                    stores.take(entry, outcome)
+                    progress.advance()
+                resumed = tally.read
+                progress.note(f"{resumed} of {total} rows were done by the run that was stopped")
+            for entry, outcome in runner.outcomes(recipe, rows):
+                stores.take(entry, outcome)
+                progress.advance()
+            if empty := [path for path, writer in zip(paths, writers, strict=True) if len(writer) == 0]:
+                raise DataError(tally.nothing_kept(empty, charset, oov))
+            for writer in writers:
+                writer.counts = {"read": tally.read, "kept": len(tally.widths), "over_wide": tally.over_wide, **tally.left_out}
+                writer.counts |= {"duplicates": tally.duplicates, "contradicting": tally.contradicting}
+    except KeyboardInterrupt:
+        if not tally.read:
+            raise
+        raise Interrupted(
+            f"stopped after {tally.read} of {total} rows; the same command with --resume goes on from there"
+        ) from None
+    for run in find_unfinished(paths[0]):
+        run.remove()
     # Only now have the stores their names: a run that fails leaves the old ones, and the list that belongs to them.
     quarantine = tally.write_list(quarantine_path(output))
     tally.say_what_stands_out(progress)
@@ -253,33 +201,85 @@ def prep(
         contradicting=tally.contradicting,
         oov=dict(tally.oov.most_common()),
         mapped=dict(tally.mapped.most_common()),
+        resumed=resumed,
         quarantine=str(quarantine) if quarantine else None,
         problem=tally.problem(oov, on_bad, charset, quarantine),
     )
 
 
-def _keep(
-    line: _Line,
-    entry: Entry,
-    placement: Placement,
-    writers: "Sequence[LineStoreWriter]",
-    tally: Tally,
-    drop_duplicates: bool,
-) -> LeftOut | None:
-    """Write a line to the store where it belongs, or return why it belongs in none."""
-    first_text = placement.first_text(line.encoded.pixels_sha256)
-    if drop_duplicates and first_text == line.row.text:
-        return LeftOut("duplicate", "picture and text are those of an earlier row")
-    part = placement.place(line.row, line.encoded.pixels_sha256)
-    if part is None:
-        return LeftOut("in-other-store", "the same picture stands in another document, whose lines go to another store")
-    if first_text is not None:
-        tally.duplicates += first_text == line.row.text
-        if first_text != line.row.text:
-            tally.contradict(entry, f"{line.row.text!r}, but an earlier row with this picture says {first_text!r}")
-    writers[part].add_encoded(line.encoded, line.row)
-    tally.keep(line.row, line.encoded.width, entry)
-    return None
+class _Stores:
+    """Takes what became of the rows, one after the other: each goes to the store where it belongs, or is counted as left out."""
+
+    def __init__(
+        self,
+        writers: "Sequence[LineStoreWriter]",
+        placement: Placement,
+        tally: Tally,
+        journal: "Journal",
+        drop_duplicates: bool,
+    ) -> None:
+        self._writers, self._placement, self._tally, self._journal = writers, placement, tally, journal
+        self._drop_duplicates = drop_duplicates
+
+    def take(self, entry: Entry, outcome: LeftOut | PreparedLine) -> None:
+        """Keep a line, or count the reason for which it is not kept."""
+        kept_out = self._keep(outcome, entry) if isinstance(outcome, PreparedLine) else outcome
+        if kept_out is not None:
+            self._tally.leave_out(kept_out, entry)
+            self._journal.left_out({"reason": kept_out.reason, "problem": kept_out.problem, "oov": dict(kept_out.oov)})
+        if self._tally.read % _ROWS_A_COMMIT == 0:
+            # All of them, that of few lines too: a run that goes on can do so from the first line that is not there.
+            for writer in self._writers:
+                writer.commit()
+
+    def _keep(self, line: PreparedLine, entry: Entry) -> LeftOut | None:
+        pixels, tally = line.encoded.pixels_sha256, self._tally
+        first_text = self._placement.first_text(pixels)
+        if self._drop_duplicates and first_text == line.row.text:
+            return LeftOut("duplicate", "picture and text are those of an earlier row")
+        part = self._placement.place(line.row, pixels)
+        if part is None:
+            return LeftOut("in-other-store", "the same picture stands in another document, whose lines go to another store")
+        if first_text is not None:
+            tally.duplicates += first_text == line.row.text
+            if first_text != line.row.text:
+                tally.contradict(entry, f"{line.row.text!r}, but an earlier row with this picture says {first_text!r}")
+        self._writers[part].add_encoded(line.encoded, line.row)
+        self._journal.kept(part, line.encoded)
+        tally.keep(line.row, line.encoded.width, entry)
+        return None
+
+
+def _made_from(made: Mapping[str, Any], recipe: Recipe, drop_duplicates: bool) -> dict[str, Any]:
+    """All that a run's content depends on but the images, as JSON values."""
+    chosen = {"select": asdict(recipe.select), "drop_duplicates": drop_duplicates, "version": __version__}
+    chosen |= {"charset": recipe.charset.sha256, "geometry": recipe.geometry.to_json()}
+    found: dict[str, Any] = json.loads(json.dumps({**made, **chosen}))
+    return found
+
+
+def _stopped_run(target: Path, made_from: Mapping[str, Any], resume: bool, progress: Progress) -> "Unfinished | None":
+    """Return the run to go on from, and say what is not used."""
+    from nordocr_cli.data.unfinished import find_unfinished
+
+    runs = find_unfinished(target)
+    alike = [run for run in runs if run.made_from == made_from]
+    if not resume and alike:
+        progress.note(f"begun anew, though a run for {target} was stopped on its way; --resume would go on from there")
+    if resume and not alike:
+        other = "the one that was stopped had other sources or settings" if runs else "there is no stopped run"
+        progress.warn(f"nothing to go on from for {target}: {other}; begun anew")
+    return alike[0] if resume and alike else None
+
+
+def _outcomes_before(stopped: "Unfinished", recipe: Recipe, rows: Iterator[Row]) -> Iterator[Outcome]:
+    """Yield what a stopped run had made of the first of `rows`, and leave the others to be taken from there."""
+    for noted, (_, entry) in zip(stopped.outcomes(), rows, strict=False):
+        checked = recipe.check(entry)
+        if isinstance(checked, LeftOut):
+            yield entry, checked
+        else:
+            yield checked, LeftOut(**noted) if isinstance(noted, Mapping) else PreparedLine(*noted)
 
 
 def quarantine_path(output: Path) -> Path:
@@ -305,10 +305,11 @@ def _open_all(
     return opened
 
 
-def _entries(sources: Sequence[tuple[SourceSpec, Source]]) -> Iterator[tuple[Source, Entry]]:
+def _rows(sources: Sequence[tuple[SourceSpec, Source]]) -> Iterator[Row]:
     """Yield every row of every source, with the id and subset that it has in the store."""
     names = [spec.name for spec, _ in sources]
-    for number, (spec, source) in enumerate(sources, start=1):
+    for index, (spec, source) in enumerate(sources):
+        number = index + 1
         while str(number) in names:  # a source may be named `2`
             number += len(sources)
         prefix = spec.name if names.count(spec.name) == 1 and spec.name else str(number)
@@ -316,14 +317,14 @@ def _entries(sources: Sequence[tuple[SourceSpec, Source]]) -> Iterator[tuple[Sou
             if entry.row is not None and (len(sources) > 1 or spec.name):
                 row_id = f"{prefix}:{entry.row.id}" if len(sources) > 1 else entry.row.id
                 entry = replace(entry, row=replace(entry.row, id=row_id, subset=entry.row.subset or spec.name))
-            yield source, entry
+            yield index, entry
 
 
 def _survey(sources: Sequence[tuple[SourceSpec, Source]], select: Selection) -> tuple[int, Counter[str]]:
     """Return the number of rows, and the wanted lines of each document. Raises UsageError when a filter fits no row."""
     total, lines_of = 0, Counter[str]()
     languages, subsets = Counter[str](), Counter[str]()
-    for _, entry in _entries(sources):
+    for _, entry in _rows(sources):
         total += 1
         if entry.row is None:
             continue
@@ -342,59 +343,6 @@ def _survey(sources: Sequence[tuple[SourceSpec, Source]], select: Selection) -> 
     return total, lines_of
 
 
-def _outcomes(
-    sources: Sequence[tuple[SourceSpec, Source]], select: Selection, text: _Text, geometry: Geometry, pool: ThreadPoolExecutor
-) -> Iterator[tuple[Entry, LeftOut | _Line]]:
-    """Yield what became of each row, in order; images are read, scaled and encoded by the pool's threads."""
-
-    def outcome(item: tuple[Source, Entry]) -> tuple[Entry, LeftOut | _Line]:
-        source, entry = item
-        checked = (select.left_out(entry.row) if entry.row else None) or text.check(entry)
-        return (entry, checked) if isinstance(checked, LeftOut) else (checked, _make_line(source, checked, geometry))
-
-    return _in_order(pool, outcome, _entries(sources))
-
-
-def _in_order(pool: ThreadPoolExecutor, function: Callable[[_Item], _Result], items: Iterable[_Item]) -> Iterator[_Result]:
-    """Yield `function(item)` of each item, in order; the pool's threads are only a few items ahead, however many there are."""
-    pending: deque[Future[list[_Result]]] = deque()
-    remaining = iter(items)
-
-    def work(some: Sequence[_Item]) -> list[_Result]:
-        return [function(item) for item in some]
-
-    while some := tuple(islice(remaining, _TOGETHER)):
-        pending.append(pool.submit(work, some))
-        if len(pending) * _TOGETHER > _AHEAD:
-            yield from pending.popleft().result()
-    while pending:
-        yield from pending.popleft().result()
-
-
-def _make_line(source: Source, entry: Entry, geometry: Geometry) -> LeftOut | _Line:
-    from nordocr_cli.data.resize import resize_line
-    from nordocr_cli.data.store import encode_line
-
-    row = entry.row
-    assert row is not None
-    try:
-        crop = source.crop(entry)
-    except FileNotFoundError as error:
-        return LeftOut("missing-image", f"no image {error}")
-    except DataError as error:
-        return LeftOut("unreadable-image", str(error))
-    height, width = crop.shape[:2]
-    frames, needed = geometry.out_length(geometry.line_width(height, width)), frames_needed(row.text)
-    if frames < needed:
-        return LeftOut(
-            "ctc-infeasible", f"{len(row.text)} characters need {needed} CTC frames; {height} x {width} px give {frames}"
-        )
-    ratio = geometry.squash_ratio(height, width)
-    if ratio > 1:
-        row = note_over_wide(row, ratio, geometry)
-    return _Line(row, encode_line(resize_line(crop, geometry)))
-
-
 def _decide_over_width(
     sources: Sequence[tuple[SourceSpec, Source]], select: Selection, geometry: Geometry, pool: ThreadPoolExecutor
 ) -> tuple[Geometry, str]:
@@ -402,16 +350,16 @@ def _decide_over_width(
     if geometry.over_width != "auto":
         return geometry, f"{geometry.over_width}, as the profile says"
 
-    def ratio(item: tuple[Source, Entry]) -> float:
-        source, entry = item
+    def ratio(row: Row) -> float:
+        number, entry = row
         try:
-            return geometry.squash_ratio(*source.crop_size(entry))
+            return geometry.squash_ratio(*sources[number][1].crop_size(entry))
         except (DataError, FileNotFoundError):
             return 1.0  # named when its turn comes to be read
 
-    wanted = ((source, entry) for source, entry in _entries(sources) if entry.row and not select.left_out(entry.row))
+    wanted = (row for row in _rows(sources) if row[1].row and not select.left_out(row[1].row))
     crops, over_wide = 0, list[float]()
-    for found in _in_order(pool, ratio, wanted):
+    for found in in_order(pool, ratio, wanted):
         crops += 1
         if found > 1:
             over_wide.append(found)

@@ -22,8 +22,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from nordocr_cli import atomic
 from nordocr_cli.charset import Charset
+from nordocr_cli.data.line_record import EncodedLine, encode_line
 from nordocr_cli.data.resize import resize_line
-from nordocr_cli.data.store import EncodedLine, LineStoreWriter, encode_line
+from nordocr_cli.data.store import LineStoreWriter
 from nordocr_cli.data.synth.fonts import FontFace, FontPicker, find_faces
 from nordocr_cli.data.synth.render import RenderedLine, Style, render_line
 from nordocr_cli.data.synth.texts import Corpus, TextSource, read_corpus

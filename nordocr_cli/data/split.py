@@ -3,9 +3,42 @@ trained on."""
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-from nordocr_cli.errors import DataError
+from nordocr_cli.errors import DataError, UsageError
 from nordocr_cli.records import LineRow
+
+
+@dataclass(frozen=True)
+class Split:
+    """How the lines are parted into stores: a share for validation, or k folds, or neither (both are 0)."""
+
+    val_share: float = 0.0
+    folds: int = 0
+    seed: int = 1
+
+    def stores(self, output: Path) -> list[Path]:
+        """Paths of the stores to be written: `lines.lmdb`, with `lines_val.lmdb`; or `lines_fold1.lmdb` and so on."""
+        if not 0 <= self.val_share < 1:
+            raise UsageError(f"--val-split {self.val_share} is not a share from 0 to below 1")
+        if self.folds == 1 or (self.folds and self.val_share):
+            raise UsageError("--folds takes a number from 2 on, and --val-split or --folds can be had, not both")
+        if self.folds:
+            return [output.with_name(f"{output.stem}_fold{k}{output.suffix}") for k in range(1, self.folds + 1)]
+        return [output, output.with_name(f"{output.stem}_val{output.suffix}")] if self.val_share else [output]
+
+    def parts(self, lines_of: Mapping[str, int]) -> dict[str, int]:
+        """Return the part of each document that is not in the first."""
+        if self.folds:
+            return choose_folds(lines_of, self.folds, self.seed)
+        return dict.fromkeys(choose_documents(lines_of, self.val_share, self.seed), 1) if self.val_share else {}
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what a store records about it."""
+        kind = {"folds": self.folds} if self.folds else {"val_split": self.val_share} if self.val_share else {}
+        return kind | {"seed": self.seed} if kind else {}
 
 
 def document_of(row: LineRow) -> str:

@@ -9,14 +9,12 @@
 | `nordocr-widths` | little-endian int32 (n,): widths in pixels, so that bucketing decodes nothing |
 | `nordocr-crc32` | little-endian uint32 (n, 2): CRC32 of each image and of each row |
 
-Pixels are stored as they are, in a form that Pillow and OpenCV open: a PNG is half as large, but takes 20 times as long to
-write and 30 times as long to read, and a training run reads each line many times. Schema 1 held PNGs; it is still read.
+The form of images and rows is line_record's. Schema 1 held PNGs; it is still read.
 """
 
 import hashlib
 import json
 import os
-import re
 import threading
 import zlib
 from collections.abc import Mapping, Sequence
@@ -26,13 +24,21 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import cv2
 import lmdb
 import numpy as np
 from numpy.typing import NDArray
 
 from nordocr_cli import atomic
 from nordocr_cli.charset import Charset
+from nordocr_cli.data.line_record import (
+    EncodedLine,
+    Pixels,
+    decode_netpbm,
+    decode_png,
+    decode_row,
+    encode_line,
+    encode_row,
+)
 from nordocr_cli.data.lmdb_file import HEADER_KEY, LmdbReader, bytes_in_use, refuse_to_replace
 from nordocr_cli.errors import DataError
 from nordocr_cli.geometry import Geometry
@@ -41,12 +47,6 @@ from nordocr_cli.records import LineRow
 SCHEMA = 2
 _FIRST_MAP_BYTES = 16 << 20
 _LINES_PER_TRANSACTION = 100  # what is not yet committed stays in the cache
-_ROW_FIELDS = ("id", "image", "text", "language", "subset", "split", "source")
-_NETPBM = re.compile(rb"P([56])\n(\d+) (\d+)\n255\n")
-# Level 1: a line takes 0.1 ms to encode instead of 1.5, and is a tenth larger.
-_PNG_OPTIONS = (cv2.IMWRITE_PNG_COMPRESSION, 1)
-
-Pixels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -98,69 +98,6 @@ class StoreHeader:
             conflicts.append(f"geometry.max_width: {self.geometry.max_width} / {geometry.max_width}")
         if conflicts:
             raise DataError(f"{what}: geometry mismatch (store / wanted): {'; '.join(conflicts)}; make it again with prep")
-
-
-@dataclass(frozen=True)
-class EncodedLine:
-    """A line image ready to be stored: the record (PPM, or PGM when it is gray), width in pixels, SHA-256 of the record."""
-
-    record: bytes
-    width: int
-    pixels_sha256: bytes
-
-    @property
-    def png(self) -> bytes:
-        """The line as PNG, for files."""
-        return encode_png(_decode_netpbm(self.record))
-
-
-def encode_line(image: Pixels) -> EncodedLine:
-    """Encode a uint8 (height, width, 3) RGB or (height, width) gray line, as one channel when it is gray. Safe in threads."""
-    if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,)):
-        raise ValueError(f"a line image is uint8 (height, width, 3) or (height, width), not {image.dtype} {image.shape}")
-    height, width = image.shape[:2]
-    if image.ndim == 3 and _is_gray(image):
-        image = image[:, :, 0]
-    header = b"P%d\n%d %d\n255\n" % (5 if image.ndim == 2 else 6, width, height)
-    record = b"".join((header, np.ascontiguousarray(image).data))
-    return EncodedLine(record, width, hashlib.sha256(record).digest())
-
-
-def encode_png(image: Pixels) -> bytes:
-    """Encode a uint8 (height, width, 3) RGB or (height, width) gray image as PNG."""
-    ok, png = cv2.imencode(".png", image if image.ndim == 2 else image[:, :, ::-1], _PNG_OPTIONS)  # cv2 writes BGR
-    if not ok:
-        raise RuntimeError(f"PNG encoding failed for shape {image.shape}")
-    return png.tobytes()
-
-
-def _is_gray(image: Pixels) -> bool:
-    red, green, blue = image[..., 0], image[..., 1], image[..., 2]
-    if not np.array_equal(red[0], green[0]):  # most colour images show it in their first row
-        return False
-    return np.array_equal(red, green) and np.array_equal(green, blue)
-
-
-def _decode_png(record: bytes) -> Pixels:
-    """Pixels of a record of schema 1. Raises ValueError when it is no image."""
-    stored = cv2.imdecode(np.frombuffer(record, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
-    if stored is None:
-        raise ValueError("not a PNG")
-    return np.asarray(stored if stored.ndim == 2 else stored[:, :, ::-1], dtype=np.uint8)
-
-
-def _decode_netpbm(record: bytes) -> Pixels:
-    """Pixels of a record of ours, (h, w, 3) RGB or (h, w), not to be written to. Raises ValueError when it is none."""
-    header = _NETPBM.match(record)
-    if header is None:
-        raise ValueError("no PPM or PGM header")
-    width, height = int(header[2]), int(header[3])
-    shape = (height, width) if header[1] == b"5" else (height, width, 3)
-    return np.frombuffer(record, dtype=np.uint8, offset=header.end()).reshape(shape)
-
-
-def _row_bytes(row: LineRow) -> bytes:
-    return json.dumps(row.to_json(), ensure_ascii=False, sort_keys=True).encode("utf-8")
 
 
 @dataclass(frozen=True)
@@ -234,8 +171,8 @@ class LineStoreWriter(AbstractContextManager["LineStoreWriter"]):
             raise ValueError(f"row id {row.id!r} is already in {self.path}")
         self._ids.add(row.id)
         self.widths.append(line.width)
-        row_bytes = _row_bytes(row)
-        self._crcs.append((zlib.crc32(line.record), zlib.crc32(row_bytes)))
+        row_bytes = encode_row(row)
+        self._crcs.append((line.crc32, zlib.crc32(row_bytes)))
         self._content.update(line.pixels_sha256 + hashlib.sha256(row_bytes).digest())
         number = len(self.widths)
         self._pending += [
@@ -244,21 +181,21 @@ class LineStoreWriter(AbstractContextManager["LineStoreWriter"]):
             (b"nordocr-row-%09d" % number, row_bytes),
         ]
         if number % _LINES_PER_TRANSACTION == 0:
-            self._flush()
+            self.commit()
 
-    def _flush(self) -> None:
-        while True:
+    def commit(self) -> None:
+        """Write out the lines that were added: should the process be killed, they are in the unfinished store."""
+        while self._pending:
             try:
                 with self._environment.begin(write=True) as transaction:
                     for key, value in self._pending:
                         transaction.put(key, value)
-                break
+                self._pending.clear()
             except lmdb.MapFullError:
                 # The transaction is undone; a map that started at its final size would be a file of that size on Windows.
                 self._environment.set_mapsize(self._environment.info()["map_size"] * 2)
             except lmdb.Error as error:
                 raise DataError(f"cannot write {self.path}: {error}; is the disk full?") from error
-        self._pending.clear()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> bool | None:
         try:
@@ -290,7 +227,7 @@ class LineStoreWriter(AbstractContextManager["LineStoreWriter"]):
             (b"nordocr-crc32", np.array(self._crcs, dtype="<u4").reshape(-1, 2).tobytes()),
             (HEADER_KEY.encode(), json.dumps(self.header.to_json(), ensure_ascii=False, allow_nan=False).encode("utf-8")),
         ]
-        self._flush()
+        self.commit()
 
 
 def _trim(folder: Path) -> None:
@@ -393,9 +330,7 @@ class LineStore(AbstractContextManager["LineStore"]):
 
     def row(self, index: int) -> LineRow:
         """Return the row of line `index`."""
-        value = json.loads(self._record(index, "nordocr-row-", 1))
-        extra = {key: item for key, item in value.items() if key not in _ROW_FIELDS}
-        return LineRow(**{key: value.get(key, "") for key in _ROW_FIELDS}, extra=extra)  # to_json leaves empty fields out
+        return decode_row(self._record(index, "nordocr-row-", 1))
 
     def content_sha256(self, index: int) -> bytes:
         """Return what line `index` adds to the header's `content_sha256`, from the stored pixels and row."""
@@ -418,7 +353,7 @@ class LineStore(AbstractContextManager["LineStore"]):
         """Line `index` as (h, w, 3) RGB or (h, w) gray, not to be written to."""
         record = self._record(index, "image-", 0)
         try:
-            stored = _decode_netpbm(record) if self.header.schema > 1 else _decode_png(record)
+            stored = decode_netpbm(record) if self.header.schema > 1 else decode_png(record)
         except ValueError as error:
             raise DataError(f"{self.path}: image-{index + 1:09d} is no line image ({error}); make the store again") from None
         expected = (self.header.geometry.height, int(self.widths[index]))

@@ -12,11 +12,14 @@ import numpy as np
 import pytest
 
 from nordocr_cli.core import prep as prep_module
+from nordocr_cli.core import prep_lines
 from nordocr_cli.core.data import export
-from nordocr_cli.core.prep import Selection, Split, plan_prep, prep
+from nordocr_cli.core.prep import plan_prep, prep
+from nordocr_cli.core.prep_lines import Selection
 from nordocr_cli.data.formats import SourceSpec
 from nordocr_cli.data.manifest import Entry
 from nordocr_cli.data.resize import resize_line
+from nordocr_cli.data.split import Split
 from nordocr_cli.data.store import LineStore
 from nordocr_cli.errors import DataError, UsageError
 from nordocr_cli.profile import load_profile
@@ -304,8 +307,8 @@ def test_a_run_without_a_line_leaves_the_old_list(tmp_path: Path) -> None:
 
 def test_the_auto_decision_reads_a_few_crops_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many rows there are: only so many wait in memory."""
-    monkeypatch.setattr(prep_module, "_AHEAD", 3)
-    monkeypatch.setattr(prep_module, "_TOGETHER", 1)
+    monkeypatch.setattr(prep_lines, "_AHEAD", 3)
+    monkeypatch.setattr(prep_lines, "_TOGETHER", 1)
     read, ahead = [], []
 
     class Lines:

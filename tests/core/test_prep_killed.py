@@ -19,7 +19,8 @@ PROGRAM = """
 import json, os, random, signal, sys
 from pathlib import Path
 from nordocr_cli.core.data import verify
-from nordocr_cli.core.prep import Split, prep
+from nordocr_cli.core.prep import prep
+from nordocr_cli.data.split import Split
 from nordocr_cli.data.store import LineStore
 from nordocr_cli.profile import load_profile
 

@@ -20,6 +20,7 @@ from PIL import Image
 from nordocr_cli.charset import ALPHANUMERIC, NORDIC
 from nordocr_cli.core.data import merge, verify
 from nordocr_cli.data import store as store_module
+from nordocr_cli.data.line_record import encode_png
 from nordocr_cli.data.store import LineStore, LineStoreWriter
 from nordocr_cli.errors import DataError, UsageError
 from nordocr_cli.geometry import Geometry
@@ -128,7 +129,7 @@ def test_a_store_of_pngs_is_still_read(tmp_path: Path) -> None:
         crcs = np.frombuffer(transaction.get(b"nordocr-crc32"), "<u4").reshape(-1, 2).copy()
         for index in range(4):
             image = line(index) if index % 2 else line(index)[:, :, 0]
-            png = store_module.encode_png(image)
+            png = encode_png(image)
             crcs[index, 0] = zlib.crc32(png)
             transaction.put(b"image-%09d" % (index + 1), png)
         transaction.put(b"nordocr-crc32", crcs.tobytes())

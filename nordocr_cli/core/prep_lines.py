@@ -1,0 +1,230 @@
+"""What becomes of a row: the line that is kept, or the reason for which it is not; on threads here, or on a Ray cluster.
+
+`prepare_shard` is all the work on images, and the same function wherever it runs. What it returns is written in the order of
+the rows, so that a store's content does not depend on the engine.
+"""
+
+import logging
+import os
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
+
+from nordocr_cli.charset import Charset, describe_character
+from nordocr_cli.core.tally import LeftOut
+from nordocr_cli.data.formats import Source, SourceSpec, open_source
+from nordocr_cli.data.manifest import Entry
+from nordocr_cli.data.notes import note_mapped, note_over_wide
+from nordocr_cli.data.oov import replace_characters
+from nordocr_cli.errors import DataError, MissingBackendError, UsageError
+from nordocr_cli.geometry import Geometry, frames_needed
+from nordocr_cli.records import LineRow
+
+if TYPE_CHECKING:
+    from nordocr_cli.data.line_record import EncodedLine
+
+EngineName = Literal["local", "ray"]
+
+# Rows that the threads may be ahead of what is written.
+_AHEAD = 256
+# Rows that a thread takes at once: handing over one at a time costs a fifth of what is done with it.
+_TOGETHER = 16
+# Rows of a Ray task: 6 MB of lines come back, and the 5 ms that a task costs are a twentieth of its work.
+_RAY_SHARD = 256
+_RAY_TASKS_A_CORE = 2
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+
+
+@dataclass(frozen=True)
+class PreparedLine:
+    """A line that can be kept."""
+
+    row: LineRow
+    encoded: "EncodedLine"
+
+
+Row = tuple[int, Entry]  # number of the source, its entry
+Outcome = tuple[Entry, LeftOut | PreparedLine]  # the entry with its text as it is kept, and what became of it
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which rows are wanted: those of these languages and subsets; all where none are named."""
+
+    languages: tuple[str, ...] = ()
+    subsets: tuple[str, ...] = ()
+
+    def left_out(self, row: LineRow) -> LeftOut | None:
+        """Return why a row is not wanted, None when it is."""
+        if self.languages and row.language not in self.languages:
+            return LeftOut("other-language", f"language {row.language!r}")
+        if self.subsets and row.subset not in self.subsets:
+            return LeftOut("other-subset", f"subset {row.subset!r}")
+        return None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that decides what becomes of a row: which are wanted, the charset of the texts with the replacements for characters
+    that it does not have, and the geometry of the lines."""
+
+    select: Selection
+    charset: Charset
+    mapping: Mapping[str, str]
+    geometry: Geometry
+
+    def check(self, entry: Entry) -> Entry | LeftOut:
+        """Return the entry, its characters mapped, or why it is not wanted or its text cannot be used. Reads no image."""
+        if entry.row is None:
+            return LeftOut("illegible" if entry.illegible else "bad-row", entry.problem)
+        row = entry.row
+        if unwanted := self.select.left_out(row):
+            return unwanted
+        if mapped := Counter(c for c in row.text if c in self.mapping):
+            row = note_mapped(row, replace_characters(row.text, self.mapping), mapped)
+        if not row.text.strip():
+            return LeftOut("empty-text", "the text is empty")
+        if missing := self.charset.missing(row.text):
+            names = ", ".join(map(describe_character, missing))
+            count = Counter(c for c in row.text if c in missing)
+            return LeftOut("oov", f"charset {self.charset.name!r} has no {names} (text: {row.text!r})", count)
+        return entry if row is entry.row else replace(entry, row=row)
+
+    def line(self, source: Source, entry: Entry) -> LeftOut | PreparedLine:
+        """Read, scale and encode the image of a checked entry."""
+        from nordocr_cli.data.line_record import encode_line
+        from nordocr_cli.data.resize import resize_line
+
+        row, geometry = entry.row, self.geometry
+        assert row is not None
+        try:
+            crop = source.crop(entry)
+        except FileNotFoundError as error:
+            return LeftOut("missing-image", f"no image {error}")
+        except DataError as error:
+            return LeftOut("unreadable-image", str(error))
+        height, width = crop.shape[:2]
+        frames, needed = geometry.out_length(geometry.line_width(height, width)), frames_needed(row.text)
+        if frames < needed:
+            return LeftOut(
+                "ctc-infeasible", f"{len(row.text)} characters need {needed} CTC frames; {height} x {width} px give {frames}"
+            )
+        ratio = geometry.squash_ratio(height, width)
+        if ratio > 1:
+            row = note_over_wide(row, ratio, geometry)
+        return PreparedLine(row, encode_line(resize_line(crop, geometry)))
+
+
+def prepare_shard(sources: Sequence[Source], recipe: Recipe, rows: Sequence[Row]) -> list[Outcome]:
+    """Return what became of some rows, in their order."""
+    outcomes: list[Outcome] = []
+    for number, entry in rows:
+        checked = recipe.check(entry)
+        outcomes.append((entry, checked) if isinstance(checked, LeftOut) else (checked, recipe.line(sources[number], checked)))
+    return outcomes
+
+
+def in_order(pool: ThreadPoolExecutor, function: Callable[[_Item], _Result], items: Iterable[_Item]) -> Iterator[_Result]:
+    """Yield `function(item)` of each item, in order; the pool's threads are only a few items ahead, however many there are."""
+
+    def work(some: Sequence[_Item]) -> list[_Result]:
+        return [function(item) for item in some]
+
+    return _shards_in_order(lambda some: pool.submit(work, some), Future.result, items, _TOGETHER, _AHEAD)
+
+
+def _shards_in_order(
+    submit: Callable[[Sequence[_Item]], Any],
+    result: Callable[[Any], Sequence[_Result]],
+    items: Iterable[_Item],
+    together: int,
+    ahead: int,
+) -> Iterator[_Result]:
+    pending: deque[Any] = deque()
+    remaining = iter(items)
+    while some := tuple(islice(remaining, together)):
+        pending.append(submit(some))
+        if len(pending) * together > ahead:
+            yield from result(pending.popleft())
+    while pending:
+        yield from result(pending.popleft())
+
+
+# Engines ----------------------------------------------------------------------------------------------------------------
+
+
+class Engine(Protocol):
+    """Runs `prepare_shard` over many rows."""
+
+    def outcomes(self, recipe: Recipe, rows: Iterable[Row]) -> Iterator[Outcome]:
+        """Yield what became of each row, in order, not many rows ahead of who asks."""
+
+
+class Threads:
+    """This process's threads: OpenCV and the hashes run outside Python's lock."""
+
+    def __init__(self, sources: Sequence[Source], pool: ThreadPoolExecutor) -> None:
+        self._sources, self._pool = sources, pool
+
+    def outcomes(self, recipe: Recipe, rows: Iterable[Row]) -> Iterator[Outcome]:
+        """See Engine."""
+
+        def submit(some: Sequence[Row]) -> Future[list[Outcome]]:
+            return self._pool.submit(prepare_shard, self._sources, recipe, some)
+
+        return _shards_in_order(submit, Future.result, rows, _TOGETHER, _AHEAD)
+
+
+class Ray:
+    """The cores of a Ray cluster: the one that RAY_ADDRESS or `ray start` names, else one of this machine.
+
+    Every node must see the sources under the same paths and have nordocr installed. Raises MissingBackendError without Ray,
+    UsageError when there is no cluster at RAY_ADDRESS.
+    """
+
+    def __init__(self, specs: Sequence[SourceSpec], stack: ExitStack) -> None:
+        try:
+            import ray
+        except ImportError as error:
+            raise MissingBackendError(f"--engine ray needs Ray ({error}); pip install 'nordocr-cli[ray]'") from error
+        self._ray, self._specs = ray, tuple(specs)
+        if not ray.is_initialized():
+            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a cluster that we start reports to nobody
+            try:
+                ray.init(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
+            except ConnectionError as error:
+                raise UsageError(f"no Ray cluster answers at RAY_ADDRESS={os.environ.get('RAY_ADDRESS')}: {error}") from error
+            stack.callback(ray.shutdown)
+
+    @property
+    def nodes(self) -> int:
+        """Machines, or what stands for them, in the cluster."""
+        return sum(node["Alive"] for node in self._ray.nodes())
+
+    def outcomes(self, recipe: Recipe, rows: Iterable[Row]) -> Iterator[Outcome]:
+        """See Engine."""
+        shard = self._ray.remote(_shard_elsewhere).options(scheduling_strategy="SPREAD")
+        # The recipe travels once, not with every task.
+        shared = self._ray.put((os.getcwd(), self._specs, recipe))
+        cores = int(self._ray.cluster_resources().get("CPU", 1))
+        ahead = _RAY_TASKS_A_CORE * cores * _RAY_SHARD
+        return _shards_in_order(lambda some: shard.remote(shared, some), self._ray.get, rows, _RAY_SHARD, ahead)
+
+
+def _shard_elsewhere(shared: tuple[str, tuple[SourceSpec, ...], Recipe], rows: Sequence[Row]) -> list[Outcome]:
+    """A task's body: `prepare_shard`, with the sources opened where it runs."""
+    folder, specs, recipe = shared
+    os.chdir(folder)  # so that relative paths, and what messages make of them, are the same
+    return prepare_shard(_opened_here(specs), recipe, rows)
+
+
+@lru_cache(maxsize=1)
+def _opened_here(specs: tuple[SourceSpec, ...]) -> list[Source]:
+    return [open_source(spec) for spec in specs]
