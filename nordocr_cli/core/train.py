@@ -14,7 +14,7 @@ from nordocr_cli.atomic import sha256_of
 from nordocr_cli.charset import differences
 from nordocr_cli.core.train_data import TrainData, open_data
 from nordocr_cli.core.train_request import TrainRequest, asked, length, with_stores
-from nordocr_cli.errors import ArtifactError
+from nordocr_cli.errors import ArtifactError, UsageError
 from nordocr_cli.profile import Profile, ResolvedProfile, profile_from_json, profile_to_json
 from nordocr_cli.progress import SILENT, Progress
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from nordocr_cli.data.store import LineStore
     from nordocr_cli.models.head import HeadReport
     from nordocr_cli.training.freezing import Freezing
+    from nordocr_cli.training.loop import Limits
 
 # An overfit check passes when nearly every line is read exactly: a network that cannot learn a few lines by heart is broken.
 OVERFIT_EXACT = 0.95
@@ -68,6 +69,7 @@ def train(
     from nordocr_cli.runtime.torch_runner import choose_device
     from nordocr_cli.training.checkpoint import Position
     from nordocr_cli.training.loop import Limits, Trainer
+    from nordocr_cli.training.room import require_room
     from nordocr_cli.training.runlog import RunLog, new_run_folder
 
     profile, request = asked(resolved, request, progress)
@@ -81,6 +83,10 @@ def train(
         # Everything that can be refused is refused before a folder is made.
         data = open_data(profile, request, device, stack)
         begun = _begin(profile, request, data, progress)
+        limits = Limits(**{"epochs": profile.train.epochs, **length(request, profile.train.epochs)})
+        if begun.state and request.resume:
+            _require_unfinished(begun.state, limits, len(data.train), request.resume)
+        require_room(request.resume or request.run_dir or Path(), begun.model, averaged=profile.train.ema_decay > 0)
         folder = request.resume or new_run_folder(request.run_dir, profile.name)
         facts = {
             **_facts(profile, request, data, begun, device, precision),
@@ -103,7 +109,7 @@ def train(
             charset=data.charset,
             contract=begun.contract,
             settings=profile.train,
-            limits=Limits(**{"epochs": profile.train.epochs, **length(request, profile.train.epochs)}),
+            limits=limits,
             device=device,
             folder=folder,
             identity=data.identity,
@@ -130,6 +136,19 @@ def train(
         )
         log.update(result=result.to_json())
         return result
+
+
+def _require_unfinished(state: dict[str, Any], limits: "Limits", lines: int, folder: Path) -> None:
+    """Refuse another length for a run that has come to its end: its learning rate is nearly nothing, and would stay so."""
+    from nordocr_cli.training.checkpoint import Position
+    from nordocr_cli.training.loop import Limits
+
+    before = Limits(**state["limits"]) if "limits" in state else limits
+    if before != limits and before.progress(Position(**state["position"]), lines) >= 1.0:
+        raise UsageError(
+            f"--resume {folder}: this run is finished, its learning rate has come down to nothing. Start a longer one from its "
+            f"weights: --load {folder}"
+        )
 
 
 def _precision(profile: Profile, device: "torch.device", progress: Progress) -> str:

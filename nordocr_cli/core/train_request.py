@@ -20,7 +20,7 @@ _PLAN_WIDTHS = (128, 320, 768, 1024, 1792)
 class TrainRequest:
     """What the user asked for beside the profile. `resume` names a run folder, `load` weights that a new run starts from (with
     `move_head` also weights of another charset); steps and minutes, where given, replace the profile's epochs; `overfit` trains
-    on that many lines and nothing else, `max_train_samples` on that many."""
+    on that many lines and is judged on them, `max_train_samples` trains on that many."""
 
     train: tuple[Path, ...] = ()
     val: tuple[Path, ...] = ()
@@ -117,8 +117,8 @@ def asked(resolved: ResolvedProfile | None, request: TrainRequest, progress: Pro
     if before != now:
         lengths = [", ".join(f"{key} {value:,}" for key, value in length.items()) for length in (before, now)]
         progress.warn(
-            f"--resume {request.resume}: the run was to last {lengths[0]}, and now {lengths[1]}. The learning rate follows the "
-            "length, so that it jumps here"
+            f"--resume {request.resume}: the run was to last {lengths[0]}, and now {lengths[1]}. What was left of the learning "
+            "rate's course is spread over what is left now"
         )
     return profile, whole
 

@@ -44,12 +44,17 @@ class Batch:
     widths: Tensor  # int64 (N,), pixels
     targets: Tensor  # int64 (sum of target_lengths,), classes 1…C-1 of all samples, one after the other
     target_lengths: Tensor  # int64 (N,)
-    lines: int  # ≥ N
+    counts: Tensor  # int64 (N,), lines that each sample was joined from
     read_rows: Callable[[], tuple[LineRow, ...]]  # reads the lines' rows from their stores
     masked: bool = True
 
     def __len__(self) -> int:
         return len(self.widths)
+
+    @property
+    def lines(self) -> int:
+        """Number of lines, of which a sample may join several."""
+        return int(self.counts.sum())
 
     @cached_property
     def rows(self) -> tuple[LineRow, ...]:
@@ -60,6 +65,11 @@ class Batch:
     def row_ids(self) -> tuple[str, ...]:
         """The lines' row ids."""
         return tuple(row.id for row in self.rows)
+
+    def ids_of(self, sample: int) -> tuple[str, ...]:
+        """The row ids of the lines that sample number `sample` was joined from."""
+        first = int(self.counts[:sample].sum())
+        return self.row_ids[first : first + int(self.counts[sample])]
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -321,7 +331,7 @@ class LineBatches:
             widths=torch.from_numpy(plan.widths),
             targets=torch.from_numpy(targets),
             target_lengths=torch.from_numpy(np.add.reduceat(written, np.cumsum(counts) - counts)),
-            lines=len(lines),
+            counts=torch.from_numpy(counts),
             read_rows=lambda: tuple(self._row(int(index)) for index in lines),
             masked=plan.masked,
         )

@@ -11,10 +11,9 @@ import torch
 from nordocr_cli.atomic import replacing, sha256_of, write_text
 from nordocr_cli.errors import ArtifactError, UsageError
 from nordocr_cli.profile import flatten
-from nordocr_cli.training.runlog import LAST, STATE
+from nordocr_cli.training.runlog import LAST, STATE, STATE_SHA256
 
 SCHEMA = 1
-STATE_SHA256 = "state.pt.sha256"
 
 # A resumed run may change these: they bear on what is written and how fast, not on what is learnt.
 FREE_ON_RESUME = frozenset(
@@ -25,7 +24,9 @@ FREE_ON_RESUME = frozenset(
 @dataclass
 class Position:
     """How far a run is. `batch` counts the batches of the present `epoch` that are done, `elapsed_s` wall-clock seconds of
-    all sessions together; `best_step` is the step of the best evaluation, -1 before the first."""
+    all sessions together; `best_step` is the step of the best evaluation, -1 before the first. From the share
+    `stretched_from` of the run on, what was left of the schedule then, which stood at `stretched_at`, fills the rest: 0 and 0
+    in a run whose length was never changed."""
 
     step: int = 0
     epoch: int = 0
@@ -38,6 +39,14 @@ class Position:
     best_step: int = -1
     best_cer: float = float("inf")
     best_exact: float = 0.0
+    stretched_from: float = 0.0
+    stretched_at: float = 0.0
+
+    def scheduled(self, done: float) -> float:
+        """Return how far the learning rate's schedule is, 0…1, when the share `done` of the run is."""
+        if done >= 1.0:
+            return 1.0
+        return self.stretched_at + (done - self.stretched_from) * (1 - self.stretched_at) / (1 - self.stretched_from)
 
 
 def save_state(folder: Path, payload: Mapping[str, Any]) -> None:
@@ -56,7 +65,12 @@ def save_state(folder: Path, payload: Mapping[str, Any]) -> None:
 def load_state(folder: Path) -> dict[str, Any]:
     """Read `state.pt` onto the CPU. Raises ArtifactError when it is damaged or of another schema."""
     path = folder / STATE
-    if sha256_of(path) not in _recorded(folder):
+    if not (recorded := _recorded(folder)):
+        raise ArtifactError(
+            f"{folder / STATE_SHA256} is missing or empty, without which a damaged {STATE} cannot be told from a whole one; copy "
+            f"it too (`sha256sum` of a {STATE} that you trust makes it), or start anew with --load {folder / LAST}"
+        )
+    if sha256_of(path) not in recorded:
         raise ArtifactError(f"{path} does not match {STATE_SHA256}; the file is damaged. Start anew with --load {folder / LAST}")
     state = torch.load(path, map_location="cpu", weights_only=True)
     if state.get("schema") != SCHEMA:

@@ -5,36 +5,45 @@ import ctypes
 import math
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Generator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from rapidfuzz.distance import Levenshtein
 from torch import Tensor, nn
 
 from nordocr_cli.artifact import Contract
+from nordocr_cli.atomic import write_text
 from nordocr_cli.charset import Charset
 from nordocr_cli.data.batches import Batch, LineBatches, normalize
-from nordocr_cli.decode.ctc import decode_greedy
 from nordocr_cli.errors import DataError, Interrupted
 from nordocr_cli.geometry import Geometry
+from nordocr_cli.metrics.text import marked_difference
 from nordocr_cli.models.weights import save_weights
 from nordocr_cli.profile import Train
 from nordocr_cli.progress import Progress
 from nordocr_cli.training.checkpoint import Position, restore_rng, rng_state, save_state
+from nordocr_cli.training.curves import can_draw, draw_curves
+from nordocr_cli.training.diagnosis import explain_not_finite, not_finite_by_themselves
+from nordocr_cli.training.evaluation import Scores, evaluate, worst_table
 from nordocr_cli.training.objective import ctc_loss, frames_of
-from nordocr_cli.training.runlog import BEST, LAST, RunLog
+from nordocr_cli.training.room import short_of_room
+from nordocr_cli.training.runlog import BEST, CURVES, LAST, STATE, WORST, RunLog
 from nordocr_cli.training.schedule import build_optimizer, one_cycle, set_learning_rate
+from nordocr_cli.training.usage import Window, idle_gpu, memory_shown
 
 _MOST_SKIPPED_IN_A_ROW = 10
 _SKIPPED_TO_PROBE = 2
 _WAIT_SHARE_TO_WARN = 0.2
 _EMPTY_SHARE_TO_WARN = 0.9
-_SAMPLES_SHOWN = 8
 _TRIM_EVERY = 100  # steps
+_MOST_BY_ONE_ROW = 3  # steps that one row may spoil
+_WORST_SAID = 3
+_DRAW_EVERY_S = 60.0
+_STEPS_TO_BE_WARM = 3  # reports before the GPU's use is looked at
 
 
 @dataclass(frozen=True)
@@ -55,52 +64,8 @@ class Limits:
         return max(shares) if shares else position.lines / (self.epochs * lines)
 
 
-@dataclass(frozen=True)
-class Scores:
-    """An evaluation: `cer` is micro (all edits over all reference characters), `exact` the share of lines read exactly,
-    `empty` the share of lines read as nothing; `samples` are a few (reference, hypothesis)."""
-
-    lines: int
-    cer: float
-    exact: float
-    empty: float
-    seconds: float
-    samples: tuple[tuple[str, str], ...]
-
-
-@torch.inference_mode()
-def evaluate(
-    model: nn.Module,
-    batches: LineBatches,
-    charset: Charset,
-    device: torch.device,
-    amp: Callable[[], AbstractContextManager[Any]],
-    stop: Callable[[], bool] = lambda: False,
-) -> Scores | None:
-    """Read every line greedily with padding masked and count. None when `stop` asked to end it early."""
-    began, was_training = time.monotonic(), model.training
-    model.eval()
-    edits = characters = exact = empty = lines = 0
-    samples: list[tuple[str, str]] = []
-    for batch in batches.epoch(0):
-        if stop():
-            model.train(was_training)
-            return None
-        widths = batch.widths.to(device)
-        with amp():
-            logits = model(normalize(batch.images.to(device), batches.geometry), widths)  # (N, T, C)
-        frames = frames_of(batch.widths, batches.geometry)
-        readings = decode_greedy(logits.float().cpu().numpy(), frames.numpy(), charset)
-        for reference, reading in zip(batch.texts, readings, strict=True):
-            edits += Levenshtein.distance(reference, reading.text)
-            characters += len(reference)
-            exact += reference == reading.text
-            empty += not reading.text
-        lines += len(batch)
-        samples.append((batch.texts[0], readings[0].text))
-    model.train(was_training)
-    few = samples[:: max(1, len(samples) // _SAMPLES_SHOWN)][:_SAMPLES_SHOWN]
-    return Scores(lines, edits / max(characters, 1), exact / lines, empty / lines, time.monotonic() - began, tuple(few))
+class NotFiniteError(DataError):
+    """Training has come to losses or gradients that are not finite, again and again."""
 
 
 class Ema:
@@ -155,7 +120,12 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
         self.ema = Ema(self.model, settings.ema_decay) if settings.ema_decay else None
         self._session_began, self._elapsed_before = time.monotonic(), 0.0
-        self._wait_warned = False
+        self._wait_warned = self._usage_asked = self._room_warned = False
+        self._saved_step = -1
+        self.scores: Scores | None = None  # of the last evaluation
+        self._spoilt_by: Counter[str] = Counter()
+        self._faults_said: set[str] = set()
+        self._drawn = time.monotonic()
 
     @property
     def geometry(self) -> Geometry:
@@ -192,7 +162,12 @@ class Trainer:
                 "be the very same run"
             )
         self.position = Position(**state["position"])
-        self._elapsed_before = self.position.elapsed_s
+        self._elapsed_before, self._saved_step = self.position.elapsed_s, self.position.step
+        before = Limits(**state["limits"]) if "limits" in state else self.limits
+        if before != self.limits:
+            done = before.progress(self.position, len(self.train))
+            self.position.stretched_at = self.position.scheduled(done)
+            self.position.stretched_from = self.limits.progress(self.position, len(self.train))
 
     def save(self) -> None:
         """Write last.safetensors and the state to resume from."""
@@ -210,8 +185,14 @@ class Trainer:
                 "precision": self.precision,
                 "rng": rng_state(self.device),
                 "position": asdict(self.position),
+                "limits": asdict(self.limits),
             },
         )
+        self._saved_step = self.position.step
+        short = short_of_room(self.folder, self.model, averaged=self.ema is not None)
+        if short and not self._room_warned:
+            self.progress.warn(short)
+        self._room_warned = bool(short)
 
     def _count_time(self) -> None:
         self.position.elapsed_s = self._elapsed_before + time.monotonic() - self._session_began
@@ -223,8 +204,34 @@ class Trainer:
     # the loop ----------------------------------------------------------------------------------------------------------
 
     def run(self) -> Position:
-        """Train to the end of the limits. Raises Interrupted when `stop` asks (everything saved), DataError when the loss
-        is not finite ten times in a row."""
+        """Train to the end of the limits. Raises Interrupted when `stop` asks and DataError when data cannot be read or the run
+        not be written, all saved as far as can be; NotFiniteError when steps are not finite again and again."""
+        if not can_draw():
+            self.progress.note(f"{CURVES} is not drawn: it needs matplotlib, pip install 'nordocr-cli[plot]'")
+        try:
+            position = self._train()
+        except (NotFiniteError, Interrupted):
+            self._draw()
+            raise
+        except DataError as error:
+            raise DataError(f"{error}; {self._keep()}") from error
+        self._draw()
+        return position
+
+    def _keep(self) -> str:
+        """After an error: save if that can be done; say what is saved, and how to go on."""
+        with suppress(DataError):  # the full disk that is being told of already
+            self.save()
+        if not (self.folder / STATE).is_file():
+            return "nothing was saved yet; start again when that is mended"
+        return f"step {self._saved_step:,} is saved; go on, when that is mended, with: nordocr train --resume {self.folder}"
+
+    def _draw(self) -> None:
+        if can_draw():
+            draw_curves(self.folder)
+        self._drawn = time.monotonic()
+
+    def _train(self) -> Position:
         self._session_began = time.monotonic()
         position, settings = self.position, self.settings
         total = None if self.limits.max_steps or self.limits.max_minutes else self.limits.epochs * len(self.train)
@@ -232,7 +239,7 @@ class Trainer:
         if total and position.lines:
             self.progress.advance(position.lines)
         batches = self._batches()
-        window = _Window()
+        window = Window()
         try:
             if position.step and position.step % settings.eval_every == 0 and position.evaluated_step != position.step:
                 window.pause(self._evaluate_and_save)  # the session before was stopped in the middle of it
@@ -240,10 +247,10 @@ class Trainer:
                 asked = time.monotonic()
                 batch = next(batches)
                 window.waited_s += time.monotonic() - asked
-                lr = settings.lr * one_cycle(done, settings.warmup_ratio)
+                lr = settings.lr * one_cycle(position.scheduled(done), settings.warmup_ratio)
                 loss, norm = self._step(batch, lr)
                 window.add(batch.lines, loss)
-                shown = {"step": f"{position.step:,}", "done": f"{done:.1%}", **window.shown}
+                shown = {"step": f"{position.step:,}", "done": f"{done:.1%}", **self._shown_cer(), **window.shown}
                 if position.step % settings.log_every == 0:
                     self._report(window, lr, norm)
                     shown |= window.shown
@@ -264,6 +271,9 @@ class Trainer:
             batches.close()
             self.progress.finish()
         return position
+
+    def _shown_cer(self) -> dict[str, str]:
+        return {"cer": f"{self.scores.cer:.2%}"} if self.scores else {}
 
     def _batches(self) -> Generator[Batch, None, None]:
         """Batches without end, from where the run stands."""
@@ -307,28 +317,39 @@ class Trainer:
         position = self.position
         position.skipped += 1
         position.skipped_in_a_row += 1
+        probing = self.scaler.is_enabled() and math.isfinite(loss)  # the scaler's own search for a scale
+        guilty = [] if probing else not_finite_by_themselves(self.model, batch, self.geometry, self.device, self.amp)
+        names = [name for index in guilty for name in batch.ids_of(index)]
         rows = ", ".join(batch.row_ids[:3]) + (f" and {batch.lines - 3} more" if batch.lines > 3 else "")
-        self.log.event(position.step, "skipped", loss=str(loss), norm=str(norm), rows=list(batch.row_ids))
+        self.log.event(position.step, "skipped", loss=str(loss), norm=str(norm), rows=list(batch.row_ids), alone=names)
         # fp16 probes by design for the greatest scale whose gradients are finite: a step or two of that are not worth a word.
-        if not (self.scaler.is_enabled() and math.isfinite(loss)) or position.skipped_in_a_row > _SKIPPED_TO_PROBE:
+        if not probing or position.skipped_in_a_row > _SKIPPED_TO_PROBE:
             self.progress.warn(f"step {position.step:,} skipped: loss {loss}, gradient norm {norm}; rows {rows}")
-        if position.skipped_in_a_row >= _MOST_SKIPPED_IN_A_ROW:
-            raise DataError(
-                f"{_MOST_SKIPPED_IN_A_ROW} steps in a row were not finite, the last at step {position.step:,} (rows {rows}); "
-                f"lower train.lr ({self.settings.lr:g}) or use --set train.precision=fp32"
-            )
+        self._spoilt_by.update(names)
+        again = [name for name in names if self._spoilt_by[name] >= _MOST_BY_ONE_ROW]
+        if position.skipped_in_a_row >= _MOST_SKIPPED_IN_A_ROW or again:
+            every = not again and len(guilty) == len(batch)
+            why = explain_not_finite(self.model, again or names, every, self.settings.lr, self.precision)
+            times = f"{self._spoilt_by[again[0]]} steps with one line" if again else f"{position.skipped_in_a_row} steps in a row"
+            raise NotFiniteError(f"{times} were not finite, the last at step {position.step:,} (rows {rows}): {why}")
 
-    def _report(self, window: "_Window", lr: float, norm: float) -> None:
+    def _report(self, window: "Window", lr: float, norm: float) -> None:
         figures = window.close()
         self.log.scalars(self.position.step, "train", **figures, lr=lr, grad_norm=norm, epoch=self.position.epoch)
         window.shown |= {"loss": f"{figures['loss']:.3f}", "lr": f"{lr:.1e}", "wait": f"{figures['data_wait']:.0%}"}
         window.shown["speed"] = f"{figures['lines_per_s']:,.0f}/s"
+        window.shown |= {"mem": memory_shown(self.device)}
         if figures["data_wait"] > _WAIT_SHARE_TO_WARN and not self._wait_warned and self.position.step > self.settings.log_every:
             self._wait_warned = True
             self.progress.warn(
-                f"{figures['data_wait']:.0%} of the time goes into waiting for data; raise data.num_workers "
+                f"loader-bound: {figures['data_wait']:.0%} of the time goes into waiting for data; raise data.num_workers "
                 f"({self.train.workers}), or put the line store on a faster disk"
             )
+        warm = self.position.step >= _STEPS_TO_BE_WARM * self.settings.log_every
+        if self.device.type == "cuda" and warm and not self._usage_asked:
+            self._usage_asked = True
+            if told := idle_gpu(self.device, self.train.budget_px // self.settings.batch_width_px):
+                self.progress.warn(told)
 
     def _evaluate_and_save(self) -> None:
         position = self.position
@@ -338,6 +359,7 @@ class Trainer:
         position.evaluated_step = position.step
         self.log.scalars(position.step, "eval", cer=scores.cer, exact=scores.exact, empty=scores.empty, seconds=scores.seconds)
         self.log.samples(position.step, scores.samples)
+        self.scores = scores
         better = (scores.cer, -scores.exact) < (position.best_cer, -position.best_exact)
         if better:
             position.best_step, position.best_cer, position.best_exact = position.step, scores.cer, scores.exact
@@ -346,6 +368,13 @@ class Trainer:
             f"step {position.step:,}: CER {scores.cer:.2%}, exact {scores.exact:.1%} of {scores.lines:,} lines "
             f"in {scores.seconds:.0f} s{' - best so far' if better else ''}"
         )
+        write_text(self.folder / WORST, worst_table(position.step, scores.worst))
+        for line in scores.worst[:_WORST_SAID]:
+            self.progress.note(f"  worst: {line.id}: {marked_difference(line.reference, line.hypothesis)}")
+        if self._share_done() > self.settings.warmup_ratio:
+            for kind in scores.faults.keys() - self._faults_said:
+                self.progress.warn(f"step {position.step:,}: {scores.faults[kind]}")
+            self._faults_said |= scores.faults.keys()
         if scores.empty > _EMPTY_SHARE_TO_WARN and self._share_done() > self.settings.warmup_ratio:
             self.progress.warn(
                 f"{scores.empty:.0%} of the lines read as nothing after the warm-up: the CTC blank plateau. If it lasts, lower "
@@ -356,41 +385,11 @@ class Trainer:
         self.log.update(
             best={"step": position.best_step, "cer": position.best_cer, "exact": position.best_exact}, position=asdict(position)
         )
+        if time.monotonic() - self._drawn > _DRAW_EVERY_S:
+            self._draw()
 
 
 def _give_memory_back() -> None:
     """Hand the kernel what glibc's malloc keeps free. Batches of ever new widths leave holes, and kept, they grew to 14 GB."""
     if sys.platform.startswith("linux") and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
         libc.malloc_trim(0)
-
-
-class _Window:
-    """Figures since the last report: mean loss, lines a second, share of the time spent waiting for data."""
-
-    def __init__(self) -> None:
-        self.shown: dict[str, str] = {}
-        self._reset()
-
-    def _reset(self) -> None:
-        self.began, self.waited_s, self.paused_s = time.monotonic(), 0.0, 0.0
-        self.lines, self.losses = 0, []  # type: int, list[float]
-
-    def add(self, lines: int, loss: float) -> None:
-        """Count a step; a loss that is not finite stays out of the mean."""
-        self.lines += lines
-        if math.isfinite(loss):
-            self.losses.append(loss)
-
-    def pause(self, work: Callable[[], None]) -> None:
-        """Do `work` without counting its time."""
-        began = time.monotonic()
-        work()
-        self.paused_s += time.monotonic() - began
-
-    def close(self) -> dict[str, float]:
-        """Return the figures and begin the next window."""
-        seconds = max(time.monotonic() - self.began - self.paused_s, 1e-9)
-        loss = sum(self.losses) / len(self.losses) if self.losses else math.nan
-        figures = {"loss": loss, "lines_per_s": self.lines / seconds, "data_wait": self.waited_s / seconds}
-        self._reset()
-        return figures

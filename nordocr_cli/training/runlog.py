@@ -1,14 +1,18 @@
-"""The folder of a run, and what it leaves there to be read: run.json, metrics.jsonl, TensorBoard.
+"""The folder of a run, and what it leaves there to be read: run.json, metrics.jsonl, worst.tsv, TensorBoard.
 
 `best.safetensors` and `last.safetensors` carry the contract and are what every other command reads; `state.pt` is for
 `--resume` alone. No torch at module level: a plan names these files too.
 """
 
+import errno
 import json
+import math
+import os
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -19,8 +23,13 @@ from nordocr_cli.atomic import write_json, write_text
 from nordocr_cli.errors import ArtifactError, DataError, UsageError
 
 BEST, LAST, BEST_FP16 = "best.safetensors", "last.safetensors", "best.fp16.safetensors"
-STATE, RUN, METRICS, BOARD = "state.pt", "run.json", "metrics.jsonl", "tensorboard"
-_VERSIONS_OF = ("torch", "numpy", "opencv-python-headless", "lmdb", "safetensors")
+STATE, STATE_SHA256 = "state.pt", "state.pt.sha256"
+RUN, METRICS, WORST, CURVES, BOARD = "run.json", "metrics.jsonl", "worst.tsv", "curves.png", "tensorboard"
+_VERSIONS_OF = ("torch", "numpy", "opencv-python-headless", "lmdb", "safetensors", "rapidfuzz", "tensorboard")
+
+
+class LogError(DataError):
+    """The log of a run cannot be written, a full disk above all."""
 
 
 def new_run_folder(wanted: Path | None, profile_name: str) -> Path:
@@ -62,11 +71,12 @@ class RunLog:
     """The log of one run, opened anew by each session that works on it.
 
     `facts` are what is known at the start (profile, data, device, …). Lines of metrics.jsonl after `step` are dropped: a
-    session that was killed wrote them after its last saved state, and they will be written again.
+    session that was killed wrote them after its last saved state, and they will be written again. Every method raises
+    LogError when the disk is full.
     """
 
     def __init__(self, folder: Path, facts: Mapping[str, Any], step: int) -> None:
-        from torch.utils.tensorboard import SummaryWriter
+        from nordocr_cli.training.board import Board
 
         self.folder = folder
         earlier = read_run(folder) if (folder / RUN).is_file() else {}
@@ -77,24 +87,36 @@ class RunLog:
         if metrics.exists():
             kept = [line for line in metrics.read_text(encoding="utf-8").splitlines() if _step_of(line) <= step]
             write_text(metrics, "".join(line + "\n" for line in kept))
-        self._metrics = open(metrics, "a", encoding="utf-8", buffering=1)  # noqa: SIM115 - closed in close()
-        self._board = SummaryWriter(str(folder / BOARD), purge_step=step + 1 if step else None)
+        with self._told():
+            self._metrics = open(metrics, "ab", buffering=0)  # noqa: SIM115 - closed in close()
+            self._board = Board(folder / BOARD, purge_step=step + 1 if step else None)
 
     def scalars(self, step: int, kind: str, **values: float) -> None:
         """Append one line {"step", "kind", …} to metrics.jsonl and the values to TensorBoard as `kind/name`."""
-        shown = {name: value if value == value and abs(value) != float("inf") else None for name, value in values.items()}
-        self._metrics.write(json.dumps({"step": step, "kind": kind, **shown}) + "\n")
-        for name, value in values.items():
-            self._board.add_scalar(f"{kind}/{name}", value, step)
+        self.event(step, kind, **{name: value if math.isfinite(value) else None for name, value in values.items()})
+        with self._told():
+            for name, value in values.items():
+                self._board.scalar(f"{kind}/{name}", value, step)
 
     def event(self, step: int, kind: str, **values: Any) -> None:
         """Append one line to metrics.jsonl alone."""
-        self._metrics.write(json.dumps({"step": step, "kind": kind, **values}, ensure_ascii=False) + "\n")
+        line = (json.dumps({"step": step, "kind": kind, **values}, ensure_ascii=False) + "\n").encode()
+        with self._told():
+            if self._metrics.write(line) != len(line):  # what fits is written; the rest of a line would be the next one's start
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def samples(self, step: int, pairs: Sequence[tuple[str, str]]) -> None:
         """Show a few (reference, hypothesis) pairs in TensorBoard."""
         table = "\n".join(f"    {reference}\n    {hypothesis}\n" for reference, hypothesis in pairs)
-        self._board.add_text("reference over hypothesis", table, step)
+        with self._told():
+            self._board.text("reference over hypothesis", table, step)
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise LogError(f"cannot write the log of {self.folder}: {error.strerror or error}") from error
 
     def update(self, **facts: Any) -> None:
         """Put facts into run.json now."""

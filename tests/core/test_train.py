@@ -2,8 +2,10 @@
 
 import json
 import shutil
+import sys
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -22,9 +24,9 @@ from nordocr_cli.geometry import Geometry
 from nordocr_cli.models import registry
 from nordocr_cli.models.registry import build_model
 from nordocr_cli.models.weights import load_weights
-from nordocr_cli.profile import load_profile
+from nordocr_cli.profile import Augment, load_profile
 from nordocr_cli.records import LineRow
-from nordocr_cli.training import loop
+from nordocr_cli.training import loop, room, runlog
 from nordocr_cli.training.checkpoint import load_state, save_state
 from nordocr_cli.training.runlog import new_run_folder, read_run
 
@@ -41,6 +43,8 @@ SETS = [
     "train.log_every=2",
     "train.lr=3e-3",
 ]
+
+AS_STORED = [f"augment.{name}=0" for name, field in Augment.model_fields.items() if field.annotation is float]
 
 
 def write_store(path, texts, max_width=160, charset=NORDIC):
@@ -80,6 +84,12 @@ def stop_after(steps):
 
 def weights_of(path):
     return load_weights(path)[0]
+
+
+@pytest.fixture(autouse=True)
+def undrawn(monkeypatch):
+    """Curves take longer than these runs do; one test draws them."""
+    monkeypatch.setattr(loop, "can_draw", lambda: False)
 
 
 @pytest.fixture(scope="module")
@@ -156,6 +166,9 @@ def test_resume_refuses_a_damaged_state(finished, tmp_path):
     content[len(content) // 2] ^= 1
     (copy / "state.pt").write_bytes(content)
     with pytest.raises(ArtifactError, match="damaged"):
+        core.train(None, TrainRequest(resume=copy, device="cpu"))
+    (copy / "state.pt.sha256").unlink()
+    with pytest.raises(ArtifactError, match=r"state\.pt\.sha256 is missing.*copy it too.*--load"):
         core.train(None, TrainRequest(resume=copy, device="cpu"))
 
 
@@ -257,6 +270,77 @@ def building(monkeypatch):
     return install
 
 
+def test_a_line_that_spoils_steps_is_found_and_named(store, tmp_path, heard, building):
+    with LineStore(store) as lines:
+        widest = int(lines.widths.max())
+        spoilt = {lines.row(i).id for i in range(len(lines)) if lines.widths[i] == widest}
+
+    def spoil(network, inputs, logits):
+        return torch.where((inputs[1] == widest)[:, None, None], torch.nan, logits)
+
+    building(lambda network: network.register_forward_hook(spoil))
+    request = TrainRequest(train=(store,), val=(store,), run_dir=tmp_path / "n", max_steps=500, device="cpu")
+    with pytest.raises(DataError, match="3 steps with one line were not finite.*do it by themselves: line-"):
+        core.train(
+            profile("train.eval_every=1000", "train.mask_share=1", "train.batch_size=8", *AS_STORED), request, progress=heard
+        )
+    events = [json.loads(line) for line in (tmp_path / "n" / "metrics.jsonl").read_text().splitlines()]
+    skipped = [event for event in events if event["kind"] == "skipped"]
+    assert skipped
+    for event in skipped:
+        assert set(event["alone"]) == spoilt & set(event["rows"])
+    assert any(set(event["alone"]) < set(event["rows"]) for event in skipped)
+
+
+def test_a_disk_without_room_is_refused_before_a_folder_is_made(store, tmp_path, monkeypatch, heard):
+    request = TrainRequest(train=(store,), val=(store,), run_dir=tmp_path / "r", max_steps=4, device="cpu")
+    monkeypatch.setattr(room, "free_bytes", lambda folder: 100_000)
+    with pytest.raises(DataError, match=r"too full.*need up to \d MB.*0 MB are free; free some, or name another --run-dir"):
+        core.train(profile(), request)
+    assert not (tmp_path / "r").exists()
+    monkeypatch.setattr(room, "require_room", lambda *_, **__: None)
+    core.train(profile(), request, progress=heard)
+    assert len([w for w in heard.warnings if "is nearly full" in w]) == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/dev/full is Linux'")
+@pytest.mark.parametrize("full", ["metrics", "board"])
+def test_a_log_on_a_full_disk_ends_the_run_with_its_state_saved(store, tmp_path, monkeypatch, full):
+    log = runlog.RunLog
+
+    def opened(*arguments):
+        opened = log(*arguments)
+        (opened._metrics if full == "metrics" else opened._board._file).close()
+        device = open("/dev/full", "wb", buffering=0)  # noqa: SIM115 - the log closes it
+        if full == "metrics":
+            opened._metrics = device
+        else:
+            opened._board._file = opened._board._writer._writer = device
+        return opened
+
+    monkeypatch.setattr(runlog, "RunLog", opened)
+    request = TrainRequest(train=(store,), val=(store,), run_dir=tmp_path / "r", max_steps=4, device="cpu")
+    with pytest.raises(DataError, match=r"cannot write the log.*No space left.*step 2 is saved; go on.*--resume"):
+        core.train(profile(), request)
+    monkeypatch.setattr(runlog, "RunLog", log)
+    assert core.train(None, TrainRequest(resume=tmp_path / "r", device="cpu")).steps == 4
+
+
+def test_curves_and_worst_lines_are_left_to_be_seen(store, tmp_path, monkeypatch, heard):
+    monkeypatch.setattr(loop, "can_draw", lambda: True)
+    request = TrainRequest(train=(store,), val=(store,), run_dir=tmp_path / "c", max_steps=4, device="cpu")
+    core.train(profile(), request, progress=heard)
+    picture = cv2.imread(str(tmp_path / "c" / "curves.png"))
+    assert picture.shape == (700, 1100, 3)
+    header, *rows = [line.split("\t") for line in (tmp_path / "c" / "worst.tsv").read_text().splitlines()]
+    assert header == ["step", "id", "class", "edits", "reference", "hypothesis", "difference"]
+    edits = [int(row[3]) for row in rows]
+    assert edits == sorted(edits, reverse=True)
+    assert edits[-1] > 0
+    assert {row[0] for row in rows} == {"4"}
+    assert any(rows[0][1] in note and "→" in note for note in heard.notes)
+
+
 @pytest.mark.parametrize(("always", "told"), [(BLANK, True), (7, False)])
 def test_a_plateau_of_blanks_is_told(store, tmp_path, heard, building, always, told):
     @building
@@ -322,8 +406,25 @@ def test_another_length_of_a_resumed_run_is_told(store, tmp_path, heard):
     core.train(profile(), TrainRequest(train=(store,), val=(store,), run_dir=tmp_path / "l", max_steps=2, device="cpu"))
     core.train(None, TrainRequest(resume=tmp_path / "l", device="cpu"), progress=heard)
     assert not heard.warnings
-    core.train(None, TrainRequest(resume=tmp_path / "l", max_steps=4, device="cpu"), progress=heard)
+    with pytest.raises(UsageError, match=r"is finished.*Start a longer one from its weights: --load"):
+        core.train(None, TrainRequest(resume=tmp_path / "l", max_steps=4, device="cpu"), progress=heard)
     assert "to last max_steps 2, and now max_steps 4" in heard.warnings[0]
+
+
+def test_another_length_stretches_what_is_left_of_the_learning_rate(store, tmp_path):
+    request = TrainRequest(train=(store,), val=(store,), run_dir=tmp_path / "l", max_steps=12, device="cpu")
+    every_step = profile("train.log_every=1", "train.eval_every=1000")
+    with pytest.raises(Interrupted):
+        core.train(every_step, request, stop=stop_after(6))
+    with pytest.raises(Interrupted):  # after its tenth step, and to be gone on with as it is now
+        core.train(None, TrainRequest(resume=tmp_path / "l", max_steps=24, device="cpu"), stop=stop_after(4))
+    core.train(None, TrainRequest(resume=tmp_path / "l", device="cpu"))
+    lines = [json.loads(line) for line in (tmp_path / "l" / "metrics.jsonl").read_text().splitlines()]
+    rates = [line["lr"] for line in lines if line["kind"] == "train"]
+    assert len(rates) == 24
+    steps_down = [before - after for before, after in pairwise(rates[2:])]
+    assert all(0 < step < 0.2 * max(rates) for step in steps_down)  # it only falls, and nowhere jumps
+    assert rates[-1] < 0.05 * max(rates)
 
 
 def test_waiting_for_data_is_told_once(store, tmp_path, heard, monkeypatch):
@@ -420,11 +521,12 @@ def test_only_what_the_profile_lets_train_moves(store, tmp_path, heard):
 
 def test_a_run_of_a_version_that_knew_fewer_keys_goes_on(store, tmp_path):
     request = TrainRequest(train=(store,), val=(store,), run_dir=tmp_path / "run", max_steps=2)
-    core.train(profile(), request)
+    with pytest.raises(Interrupted):
+        core.train(profile(), request, stop=stop_after(1))
     state = load_state(tmp_path / "run")
-    del state["schema"], state["identity"]["profile"]["train"]["trainable"]
+    del state["schema"], state["identity"]["profile"]["train"]["trainable"], state["limits"]
     save_state(tmp_path / "run", state)
-    assert core.train(None, TrainRequest(resume=tmp_path / "run", max_steps=3)).steps == 3
+    assert core.train(None, TrainRequest(resume=tmp_path / "run")).steps == 2
 
 
 def test_a_trial_on_some_lines_is_judged_on_all_of_val(store, tmp_path):
