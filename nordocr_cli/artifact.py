@@ -1,26 +1,34 @@
 """Provenance: what an artifact was made with, embedded in every checkpoint, ONNX file and engine sidecar.
 
-A loader compares the contract it finds with the one it needs and refuses a mismatch, naming each field.
+A loader compares the contract it finds with the one it needs and refuses a mismatch, naming each field. An ONNX file also holds
+the hash of its own bytes, so that a changed one is refused.
 """
 
+import hashlib
 import json
+import mmap
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from nordocr_cli.charset import Charset, differences
 from nordocr_cli.errors import ArtifactError, DataError, UsageError
 from nordocr_cli.geometry import Geometry
 
-OutputActivation = Literal["logits", "softmax"]
+# `argmax+confidence`: two numbers a frame instead of one a class, the best class and its probability.
+OutputActivation = Literal["logits", "softmax", "argmax+confidence"]
+# Floats are normalized pixels; uint8 are pixels as they are, and the network normalizes them itself.
+InputType = Literal["float32", "float16", "uint8"]
+OutputType = Literal["float32", "float16"]
 
 SCHEMA = 1
 METADATA_KEY = "nordocr.contract"
+DIGEST_KEY = "nordocr.file_sha256"
+_DIGEST_CHARACTERS = 64
 # The recognizers that ship with the package, and the one that reads where none is named.
 SHIPPED = Path(__file__).parent / "weights"
 DEFAULT_MODEL = "nordocr-default"
-
 _MAX_HEADER_BYTES = 64 << 20
 
 
@@ -30,7 +38,8 @@ class Contract:
 
     `model` is the profile's model table (name and options); `profile` the whole resolved profile as plain JSON;
     `trained_widths` the (least, greatest) line width in pixels seen in training, None before training; `parent_sha256` the
-    hash of the artifact that this one was made from; `precision` the number format of the weights.
+    hash of the artifact that this one was made from; `precision` the number format of the weights; `input_type` and
+    `output_type` are those of the tensors of a deployed network (weights alone have neither: they say float32).
     """
 
     charset: Charset
@@ -41,6 +50,13 @@ class Contract:
     trained_widths: tuple[int, int] | None = None
     parent_sha256: str | None = None
     precision: str = "fp32"
+    input_type: InputType = "float32"
+    output_type: OutputType = "float32"
+
+    @property
+    def output_channels(self) -> int:
+        """Numbers that a frame of the output holds: one a class, or class and confidence."""
+        return 2 if self.output_activation == "argmax+confidence" else self.charset.num_classes
 
     def to_json(self) -> dict[str, Any]:
         """Return the contract as plain JSON values. The charset is written out with its hash."""
@@ -59,6 +75,8 @@ class Contract:
             "trained_widths": list(self.trained_widths) if self.trained_widths else None,
             "parent_sha256": self.parent_sha256,
             "precision": self.precision,
+            "input_type": self.input_type,
+            "output_type": self.output_type,
             "profile": dict(self.profile),
         }
 
@@ -90,8 +108,11 @@ def contract_from_json(value: Any, what: str) -> Contract:
         if charset.sha256 != stored["sha256"]:
             raise ArtifactError(f"{what}: the charset does not match its own hash; the file is damaged, make it again")
         activation = value["output_activation"]
-        if activation not in ("logits", "softmax"):
+        tensors = value.get("input_type", "float32"), value.get("output_type", "float32")  # older files have neither
+        if activation not in get_args(OutputActivation):
             raise ArtifactError(f"{what}: unknown output activation {activation!r}")
+        if tensors[0] not in get_args(InputType) or tensors[1] not in get_args(OutputType):
+            raise ArtifactError(f"{what}: unknown types of input and output {tensors}; update nordocr")
         widths = value["trained_widths"]
         return Contract(
             charset=charset,
@@ -102,6 +123,8 @@ def contract_from_json(value: Any, what: str) -> Contract:
             trained_widths=(int(widths[0]), int(widths[1])) if widths else None,
             parent_sha256=value["parent_sha256"],
             precision=str(value["precision"]),
+            input_type=tensors[0],
+            output_type=tensors[1],
         )
     except ArtifactError:
         raise
@@ -152,6 +175,7 @@ def read_contract(path: Path) -> Contract:
         case ".onnx":
             import onnx
 
+            require_undamaged(path)
             try:
                 model = onnx.load(path, load_external_data=False)
             except (OSError, ValueError, _decode_error()) as error:
@@ -167,6 +191,45 @@ def read_contract(path: Path) -> Contract:
                 raise ArtifactError(f"{path} has no readable sidecar {sidecar.name} ({error}); build the engine again") from error
             return contract_from_json(value, str(sidecar))
     raise UsageError(f"{path}: expected weights (.safetensors), a model (.onnx) or an engine (.engine)")
+
+
+def sealed(content: bytes) -> bytes:
+    """Return the bytes of an ONNX file with their SHA-256 in place of the zeros that stand in its metadata under DIGEST_KEY.
+
+    The hash is that of the file with those zeros, so that it covers every other byte. Raises ValueError without the zeros.
+    """
+    at = _digest_at(content)
+    if at is None or content[at : at + _DIGEST_CHARACTERS] != b"0" * _DIGEST_CHARACTERS:
+        raise ValueError(f"no zeros under {DIGEST_KEY} in the metadata")
+    digest = hashlib.sha256(content).hexdigest().encode()
+    return content[:at] + digest + content[at + _DIGEST_CHARACTERS :]
+
+
+def require_undamaged(path: Path) -> None:
+    """Raise ArtifactError when an ONNX file is not the one that was written, by the hash that it holds; older files hold none.
+
+    The file is neither parsed nor copied into memory.
+    """
+    try:
+        with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            at = _digest_at(content)
+            if at is None:
+                return
+            found = hashlib.sha256(memoryview(content)[:at])
+            found.update(b"0" * _DIGEST_CHARACTERS)
+            found.update(memoryview(content)[at + _DIGEST_CHARACTERS :])
+            wanted = content[at : at + _DIGEST_CHARACTERS].decode("ascii", "replace")
+    except (OSError, ValueError) as error:  # ValueError: an empty file
+        raise ArtifactError(f"{path} is not a readable ONNX model ({error}); export it again") from error
+    if found.hexdigest() != wanted:
+        raise ArtifactError(f"{path} is damaged: its bytes are not those that export wrote; copy or export it again")
+
+
+def _digest_at(content: bytes | mmap.mmap) -> int | None:
+    """Where the 64 digits of the hash begin; None when there are none. In a protobuf a string stands as it is, and the value
+    behind its key has two bytes before it: which field, and how long."""
+    at = content.rfind(DIGEST_KEY.encode() + bytes((0x12, _DIGEST_CHARACTERS)))
+    return None if at < 0 else at + len(DIGEST_KEY) + 2
 
 
 def _decode_error() -> type[Exception]:

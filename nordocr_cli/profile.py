@@ -166,7 +166,7 @@ class Export(_Table):
     opset: int = Field(17, ge=17, le=23)
     precision: Literal["fp32", "fp16"] = "fp32"
     simplify: bool = True
-    output_activation: Literal["logits", "softmax"] = "logits"
+    output_activation: Literal["logits", "softmax", "argmax+confidence"] = "logits"
 
 
 class Engine(_Table):

@@ -46,6 +46,23 @@ def small_files():
 
 
 @pytest.fixture(scope="session")
+def unsealed():
+    """A function that loads an ONNX file without the hash of its bytes, so that a test may change it."""
+    import onnx
+
+    from nordocr_cli.artifact import DIGEST_KEY
+
+    def load(path):
+        model = onnx.load(path)
+        kept = [(entry.key, entry.value) for entry in model.metadata_props if entry.key != DIGEST_KEY]
+        assert len(kept) < len(model.metadata_props)
+        onnx.helper.set_model_props(model, dict(kept))
+        return model
+
+    return load
+
+
+@pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory):
     """Untrained weights of a network small enough to export in a second, with its contract."""
     import torch

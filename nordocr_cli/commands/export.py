@@ -14,13 +14,32 @@ def export(
     output: options.OptionalOutput = None,
     precision: Annotated[
         str | None,
-        typer.Option(metavar="fp32|fp16", help="Format of the weights. Default: fp32, and fp16 beside it for engines."),
+        typer.Option(metavar="fp32|fp16|bf16", help="Format of the weights. Default: fp32, and fp16 beside it for engines."),
     ] = None,
-    opset: Annotated[int | None, typer.Option(min=17, max=20, help="ONNX opset. Default: the profile's, 17.")] = None,
+    opset: Annotated[int | None, typer.Option(min=17, max=22, help="ONNX opset. Default: the profile's, 17; bf16: 22.")] = None,
     simplify: Annotated[bool | None, typer.Option("--simplify/--no-simplify", help="Run onnxsim. Default: on.")] = None,
     output_activation: Annotated[
-        str | None, typer.Option(metavar="logits|softmax", help="What the output holds. Default: the profile's, logits.")
+        str | None,
+        typer.Option(
+            metavar="logits|softmax|argmax+confidence",
+            help="What a frame of the output holds; with the last two numbers only. Default: the profile's, logits.",
+        ),
     ] = None,
+    input_type: Annotated[
+        str,
+        typer.Option("--input", metavar="float|uint8", help="Normalized pixels, or pixels as they are: a quarter of the bytes."),
+    ] = "float",
+    io: Annotated[str, typer.Option(metavar="fp32|fp16", help="Format of the floats that go in and out.")] = "fp32",
+    int8: Annotated[
+        Path | None, typer.Option(metavar="STORE", help="Also write MODEL.int8.onnx, calibrated with lines of this store.")
+    ] = None,
+    check_store: Annotated[
+        Path | None, typer.Option(metavar="STORE", help="Compare each file with the network on these lines: frames, texts, CER.")
+    ] = None,
+    check_lines: Annotated[int, typer.Option(metavar="N", min=1, help="Lines of it that are taken.")] = 500,
+    max_cer_loss: Annotated[
+        float, typer.Option(metavar="POINTS", min=0, help="Percentage points of CER that a file may lose; else exit 4.")
+    ] = 0.5,
     max_width: Annotated[
         int | None, typer.Option(metavar="PX", help="Widest line that the model is asked to read. Default: the profile's.")
     ] = None,
@@ -52,9 +71,15 @@ def export(
         opset=opset,
         simplify=simplify,
         output_activation=output_activation,
+        input_type=input_type,
+        io=io,
         max_width=max_width,
         golden=golden,
         golden_lines=golden_lines,
+        int8=int8,
+        check_store=check_store,
+        check_lines=check_lines,
+        max_cer_loss=max_cer_loss,
     )
     if dry_run:
         options.show_plan(console, plan.to_json())

@@ -15,6 +15,7 @@ from nordocr_cli.profile import flatten
 _CHARSET_SUFFIXES = (".txt", ".rs")
 # What each file may have of its own: fp16 weights beside fp32 ones, another learning rate.
 _OWN = ("precision", "trained_widths", "profile")
+_TENSORS = ("input_type", "output_type")
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ class Side:
             return {}
         table = {**self.contract.to_json(), "charset": self.charset.sha256}
         del table["parent_sha256"]
+        if self.path.suffix == ".safetensors":  # weights alone have no tensors that go in and out
+            del table["input_type"], table["output_type"]
         return flatten(table)
 
 
@@ -111,7 +114,7 @@ def compare_contracts(a: Path, b: Path) -> Comparison:
     if not mine or not theirs:
         return Comparison(left, right, len(left.charset.characters), tuple(found), (), "a charset file has no parent")
     own: list[str] = []
-    for key in dict.fromkeys([*mine, *theirs]):
+    for key in [key for key in dict.fromkeys([*mine, *theirs]) if key not in _TENSORS or (key in mine and key in theirs)]:
         one, other = mine.get(key, "not there"), theirs.get(key, "not there")
         if key != "charset" and one != other:
             (own if key.split(".")[0] in _OWN else found).append(f"{key}: {one} / {other}")

@@ -10,12 +10,14 @@ import struct
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from nordocr_cli.artifact import InputType
 from nordocr_cli.errors import DataError, UsageError
 from nordocr_cli.geometry import NORMALIZATIONS, Geometry
 
@@ -240,3 +242,8 @@ def normalize(images: Pixels, geometry: Geometry) -> NDArray[np.float32]:
     """Return uint8 images (N, 3, height, W) as float32 network input; 0…255 becomes -1…1 with "symmetric"."""
     mean, scale = (np.array(part, dtype=np.float32).reshape(1, 3, 1, 1) for part in NORMALIZATIONS[geometry.normalization])
     return (images.astype(np.float32) - mean) / scale
+
+
+def network_input(images: Pixels, geometry: Geometry, kind: InputType) -> NDArray[Any]:
+    """Return uint8 images (N, 3, height, W) as a deployed network takes them: normalized floats, or as they are."""
+    return images if kind == "uint8" else normalize(images, geometry).astype(kind, copy=False)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from nordocr_cli.artifact import OutputActivation
 from nordocr_cli.charset import BLANK, Charset
 from nordocr_cli.decode.ctc import require_sane, require_shapes
+from nordocr_cli.errors import UsageError
 from nordocr_cli.records import Recognition
 
 BEAM_WIDTH = 10
@@ -26,12 +27,14 @@ def decode_beam(
 ) -> list[Recognition]:
     """Return the most probable text of each line of a batch, keeping `beam_width` texts from frame to frame.
 
-    Takes, gives and raises what `decode_greedy` does. A text found by adding up paths has no spans of its own: they are those of
-    its most probable path.
+    Takes, gives and raises what `decode_greedy` does, and UsageError for an output of best classes only. A text found by adding
+    up paths has no spans of its own: they are those of its most probable path.
     """
+    if activation == "argmax+confidence":
+        raise UsageError("this model gives only the best class of each frame, and a beam needs all: export it with logits")
     logits = np.asarray(logits, dtype=np.float32)
     frames = np.asarray(frames)
-    require_shapes(logits, frames, charset)
+    require_shapes(logits, frames, charset, activation)
     own = np.arange(logits.shape[1]) < frames[:, None]  # (N, T)
     require_sane(logits.max(axis=2, initial=-np.inf), own, activation)
     return [

@@ -21,7 +21,8 @@ def decode_greedy(
     """Return what each line of a batch says.
 
     `logits` are float (N, T, C); `frames` int (N,), the number of frames that belong to each line, 0…T: out_length of its
-    own width. With `activation="softmax"` they are probabilities already and are taken as they are.
+    own width. With `activation="softmax"` they are probabilities already and are taken as they are; with `argmax+confidence`
+    they are (N, T, 2), each frame's best class and its probability.
 
     A character's confidence is the highest softmax probability among the frames of its run: CTC spikes, and how long a run
     lingers says little. A line's confidence is the geometric mean of them, 0.0 for an empty reading. Spans are
@@ -30,11 +31,14 @@ def decode_greedy(
     """
     logits = np.asarray(logits, dtype=np.float32)
     frames = np.asarray(frames)
-    require_shapes(logits, frames, charset)
+    require_shapes(logits, frames, charset, activation)
     n, length, _ = logits.shape
 
-    best = logits.argmax(axis=2)  # (N, T)
-    peaks = np.take_along_axis(logits, best[:, :, None], axis=2)[:, :, 0]  # (N, T); NaN wherever a frame holds one
+    if activation == "argmax+confidence":
+        best, peaks = _classes(logits[:, :, 0], charset), logits[:, :, 1]  # (N, T)
+    else:
+        best = logits.argmax(axis=2)  # (N, T)
+        peaks = np.take_along_axis(logits, best[:, :, None], axis=2)[:, :, 0]  # (N, T); NaN wherever a frame holds one
     own = np.arange(length) < frames[:, None]  # (N, T)
     require_sane(peaks, own, activation)
 
@@ -68,10 +72,27 @@ def decode_greedy(
     ]
 
 
-def require_shapes(logits: NDArray[np.float32], frames: NDArray[np.integer], charset: Charset) -> None:
-    """Raise ArtifactError unless logits (N, T, C) fit the charset and the frame counts (N,)."""
-    if logits.ndim != 3 or logits.shape[2] != charset.num_classes:
-        wanted = f"(N, T, {charset.num_classes})"
+def _classes(numbers: NDArray[np.float32], charset: Charset) -> NDArray[np.intp]:
+    """Return the classes (N, T) that a network gave as floats. Raises ArtifactError for one that the charset does not have."""
+    with np.errstate(invalid="ignore"):  # NaN becomes some number, which is not the NaN
+        classes = numbers.astype(np.intp)
+    wrong = (classes != numbers) | (classes < 0) | (classes >= charset.num_classes)
+    if wrong.any():
+        line, frame = np.argwhere(wrong)[0].tolist()
+        raise ArtifactError(
+            f"the output says class {numbers[line, frame]} at line {line}, frame {frame} of a batch; charset {charset.name!r} "
+            f"has 0…{charset.num_classes - 1}: does the contract say what the model gives?"
+        )
+    return classes
+
+
+def require_shapes(
+    logits: NDArray[np.float32], frames: NDArray[np.integer], charset: Charset, activation: OutputActivation
+) -> None:
+    """Raise ArtifactError unless the output (N, T, C) fits the charset and the frame counts (N,)."""
+    channels = 2 if activation == "argmax+confidence" else charset.num_classes
+    if logits.ndim != 3 or logits.shape[2] != channels:
+        wanted = f"(N, T, {channels})"
         raise ArtifactError(
             f"an output of shape {logits.shape} cannot be read with charset {charset.name!r}, which wants {wanted}"
         )
@@ -89,7 +110,7 @@ def require_sane(peaks: NDArray[np.float32], own: NDArray[np.bool_], activation:
             f"the output is NaN or infinite at line {line}, frame {frame} of a batch: "
             "its training diverged (lower train.lr), or fp16 overflowed (use fp32)"
         )
-    if activation == "softmax" and ((peaks[own] <= 0) | (peaks[own] > 1.001)).any():  # 1.001: fp16 rounds
+    if activation != "logits" and ((peaks[own] <= 0) | (peaks[own] > 1.001)).any():  # 1.001: fp16 rounds
         raise ArtifactError(
             "the contract says that this model gives probabilities, but its output goes outside 0…1; "
             "export it again with output_activation logits"

@@ -2,8 +2,8 @@
 
     crop.png ──its preprocessing──▶ input.bin ──its engine──▶ logits.bin ──its decoding──▶ text
 
-Each step can be checked alone, because each one's right answer lies there. Tensors are raw float32, little endian, in C order;
-their shapes and everything else stand in golden.json. Every case but the last is one line; the last, `batch`, is a few of them
+Each step can be checked alone, because each one's right answer lies there. Tensors are raw, little endian, in C order; their
+types, shapes and everything else stand in golden.json. Every case but the last is one line; the last, `batch`, is a few of them
 together, padded to the widest: with it a host proves its padding and that it decodes every line over its own frames.
 """
 
@@ -24,7 +24,7 @@ from nordocr_cli.artifact import Contract, read_contract
 from nordocr_cli.atomic import replacing, sha256_of, write_json
 from nordocr_cli.charset import BLANK
 from nordocr_cli.data.documents import IMAGE_SUFFIXES
-from nordocr_cli.data.resize import Pixels, normalize, pad_batch, read_image, resize_line
+from nordocr_cli.data.resize import Pixels, network_input, pad_batch, read_image, resize_line
 from nordocr_cli.data.store import LineStore
 from nordocr_cli.decode.ctc import decode_greedy
 from nordocr_cli.deploy.parity import FP16_TOLERANCE, FP32_TOLERANCE
@@ -142,7 +142,7 @@ def write_golden(onnx: Path, run: Run, crops: Sequence[tuple[str, Pixels]], fold
                             members, widths.tolist(), _decode(logits, widths, contract), strict=True
                         )
                     ],
-                    "input": _write_tensor(temporary / f"{name}.input.bin", normalize(images, geometry)),
+                    "input": _write_tensor(temporary / f"{name}.input.bin", network_input(images, geometry, contract.input_type)),
                     "logits": _write_tensor(temporary / f"{name}.logits.bin", logits),
                 }
             )
@@ -177,9 +177,10 @@ def _check_case(folder: Path, case: Mapping[str, Any], contract: Contract, sessi
     geometry, pixels, logits = contract.geometry, _read_tensor(folder, case["input"]), _read_tensor(folder, case["logits"])
     crops = [read_image(folder / line["crop"]) for line in case["lines"]]
     images, widths = pad_batch([resize_line(crop, geometry) for crop in crops], geometry)
-    if not np.array_equal(normalize(images, geometry), pixels):
+    if not np.array_equal(network_input(images, geometry, contract.input_type), pixels):
         raise ArtifactError(f"{where}: preprocessing the crops does not give the input that is written there; {_AGAIN}")
     (got,) = session.run(None, {session.get_inputs()[0].name: pixels})  # (N, T, C)
+    got = got.astype(np.float32)
     if got.shape != logits.shape or not np.abs(got - logits).max() <= _SAME_MACHINE * max(1.0, float(np.abs(logits).max())):
         raise ArtifactError(f"{where}: the model does not give the logits that are written there; {_AGAIN}")
     texts = [reading.text for reading in _decode(logits, widths, contract)]
@@ -204,20 +205,25 @@ def _head(onnx: Path, contract: Contract, greatest: float) -> dict[str, Any]:
             "spans": "[first, last + 1) frames of each character",
         },
         "tolerance": {
-            "input": round(1.01 / min(scale), 5),  # one gray level, where a host rounds another way
+            # One gray level, where a host rounds another way.
+            "input": 1 if contract.input_type == "uint8" else round(1.01 / min(scale), 5),
             "logits_fp32": FP32_TOLERANCE,
             "logits_fp16": FP16_TOLERANCE * max(1.0, greatest),
         },
     }
 
 
-def _write_tensor(path: Path, values: NDArray[np.float32]) -> dict[str, Any]:
-    path.write_bytes(np.ascontiguousarray(values, dtype="<f4").tobytes())
-    return {"file": path.name, "shape": list(values.shape), "dtype": "float32 little endian"}
+_LITTLE_ENDIAN = {"float32": "<f4", "float16": "<f2", "uint8": "u1"}
 
 
-def _read_tensor(folder: Path, entry: Mapping[str, Any]) -> NDArray[np.float32]:
-    return np.fromfile(folder / entry["file"], dtype="<f4").reshape(entry["shape"])
+def _write_tensor(path: Path, values: NDArray[Any]) -> dict[str, Any]:
+    path.write_bytes(np.ascontiguousarray(values, dtype=_LITTLE_ENDIAN[values.dtype.name]).tobytes())
+    return {"file": path.name, "shape": list(values.shape), "dtype": f"{values.dtype.name} little endian"}
+
+
+def _read_tensor(folder: Path, entry: Mapping[str, Any]) -> NDArray[Any]:
+    kind = _LITTLE_ENDIAN[entry["dtype"].removesuffix(" little endian")]
+    return np.fromfile(folder / entry["file"], dtype=kind).reshape(entry["shape"])
 
 
 def _decode(logits: NDArray[np.float32], widths: NDArray[np.int64], contract: Contract) -> list[Recognition]:

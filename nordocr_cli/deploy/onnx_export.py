@@ -8,7 +8,7 @@ a size frozen to the example's - is caught afterwards by `deploy.onnx_file` and 
 import copy
 import io
 import warnings
-from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +19,9 @@ from torch.jit._trace import TracerWarning
 
 from nordocr_cli.artifact import Contract
 from nordocr_cli.deploy.onnx_file import INPUT_AXES, INPUT_NAME, OUTPUT_AXES, OUTPUT_NAME
+from nordocr_cli.deploy.parity import Run
 from nordocr_cli.errors import ArtifactError
+from nordocr_cli.geometry import NORMALIZATIONS
 from nordocr_cli.models.lora import merge_lora
 
 if TYPE_CHECKING:
@@ -29,34 +31,54 @@ if TYPE_CHECKING:
 _EXAMPLE_BATCH, _EXAMPLE_WIDTH_PX = 2, 256
 
 
+_DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+# ONNX's convolutions take bf16 from here on; the exporter stops before, so its file is converted.
+BF16_OPSET = 22
+
+
 class Deployed(nn.Module):
     """A recognizer as it is deployed: images in, one tensor out, no widths, so padding is seen as pixels.
 
-    With `half`, weights and arithmetic are fp16 between a float32 input and a float32 output: TensorRT-RTX and TensorRT 11
-    take precision from the ONNX alone. Softmax, where asked for, is taken in float32.
+    Weights and arithmetic have the contract's precision between an input and an output of the contract's types: TensorRT-RTX
+    and TensorRT 11 take precision from the ONNX alone. Pixels are normalized, and probabilities taken, in float32; what a
+    network itself keeps in float32 (the sums in its norms, Mamba's scan) stays so. What trains in two parts and serves as one
+    is melted together: LoRA here, BatchNorm into the convolution before it by the exporter.
     """
 
-    def __init__(self, network: nn.Module, *, half: bool, softmax: bool) -> None:
+    def __init__(self, network: nn.Module, contract: Contract) -> None:
         super().__init__()
-        network = merge_lora(copy.deepcopy(network).eval())
-        self.network = network.half() if half else network.float()
-        self.half_precision, self.softmax = half, softmax
+        self.dtype = _DTYPES[contract.precision]
+        self.network = merge_lora(copy.deepcopy(network).eval()).to(self.dtype)
+        self.contract = contract
+        mean, scale = NORMALIZATIONS[contract.geometry.normalization]
+        self.mean, self.scale = torch.tensor(mean).reshape(1, 3, 1, 1), torch.tensor(scale).reshape(1, 3, 1, 1)
 
     def forward(self, images: Tensor) -> Tensor:  # (N, 3, height, W)
-        """Return logits or probabilities, float32 (N, T, C)."""
-        logits = self.network(images.half() if self.half_precision else images, None).float()  # (N, T, C)
-        return logits.softmax(dim=-1) if self.softmax else logits
+        """Return logits or probabilities (N, T, C), or class and confidence (N, T, 2), of the contract's output type."""
+        if self.contract.input_type == "uint8":
+            images = (images.float() - self.mean) / self.scale
+        logits = self.network(images.to(self.dtype), None).float()  # (N, T, C)
+        match self.contract.output_activation:
+            case "logits":
+                output = logits
+            case "softmax":
+                output = logits.softmax(dim=-1)
+            case "argmax+confidence":
+                confidence = logits.softmax(dim=-1).max(dim=-1).values  # (N, T)
+                output = torch.stack([logits.argmax(dim=-1).float(), confidence], dim=-1)  # (N, T, 2)
+        return output.half() if self.contract.output_type == "float16" else output
 
 
 def to_onnx(network: nn.Module, contract: Contract, opset: int) -> "onnx.ModelProto":
-    """Export `network` as `contract` says (precision, activation, height), with the contract in the file's metadata.
+    """Export `network` as `contract` says (precision, types, activation, height).
 
-    Raises ArtifactError when the network cannot be exported.
+    A bf16 file is of BF16_OPSET, whatever `opset` says. Raises ArtifactError when the network cannot be exported.
     """
     import onnx
 
-    deployed = Deployed(network, half=contract.precision == "fp16", softmax=contract.output_activation == "softmax")
-    example = torch.zeros(_EXAMPLE_BATCH, 3, contract.geometry.height, _EXAMPLE_WIDTH_PX)
+    example = torch.zeros(
+        (_EXAMPLE_BATCH, 3, contract.geometry.height, _EXAMPLE_WIDTH_PX), dtype=getattr(torch, contract.input_type)
+    )
     buffer = io.BytesIO()
     with warnings.catch_warnings(), torch.no_grad():
         # That this exporter is deprecated is known; what a trace may freeze is what the parity check looks for.
@@ -65,7 +87,7 @@ def to_onnx(network: nn.Module, contract: Contract, opset: int) -> "onnx.ModelPr
         warnings.filterwarnings("ignore", "Exporting aten::|Constant folding", UserWarning)
         try:
             torch.onnx.export(
-                deployed,
+                Deployed(network, contract),
                 (example,),
                 buffer,  # type: ignore[arg-type] # this exporter writes into a buffer too
                 dynamo=False,
@@ -78,24 +100,23 @@ def to_onnx(network: nn.Module, contract: Contract, opset: int) -> "onnx.ModelPr
             reason = str(error).strip().splitlines()[0]
             raise ArtifactError(f"cannot export {contract.model.get('name')} to opset {opset}: {reason}") from error
     model = onnx.load_model_from_string(buffer.getvalue())
-    return with_contract(model, contract)
-
-
-def with_contract(model: "onnx.ModelProto", contract: Contract) -> "onnx.ModelProto":
-    """Put the contract into the file's metadata, in place of any that it has."""
-    import onnx
-
-    onnx.helper.set_model_props(model, {**{p.key: p.value for p in model.metadata_props}, **contract.metadata_props()})
+    if contract.precision == "bf16":
+        model = onnx.version_converter.convert_version(model, BF16_OPSET)
     return model
 
 
-def reference(network: nn.Module, contract: Contract) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
-    """Return what the exported file must agree with: the network in fp32, (N, 3, height, W) → (N, T, C)."""
-    deployed = Deployed(network, half=False, softmax=contract.output_activation == "softmax")
+def in_torch(network: nn.Module, contract: Contract) -> Run:
+    """Return what computes in torch what a file with this contract computes: images uint8 (N, 3, height, W) → (N, T, C)."""
+    deployed = Deployed(network, replace(contract, input_type="uint8", output_type="float32"))
 
-    def run(images: NDArray[np.float32]) -> NDArray[np.float32]:
+    def run(images: NDArray[np.uint8]) -> NDArray[np.float32]:
         with torch.inference_mode():
             output: NDArray[np.float32] = deployed(torch.from_numpy(images)).numpy()
         return output
 
     return run
+
+
+def reference(network: nn.Module, contract: Contract) -> Run:
+    """Return what every exported file must agree with: the network's logits in fp32."""
+    return in_torch(network, replace(contract, precision="fp32", output_activation="logits"))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from nordocr_cli.artifact import Contract, contract_from_metadata
+from nordocr_cli.artifact import DIGEST_KEY, Contract, contract_from_metadata, require_undamaged, sealed
 from nordocr_cli.atomic import sha256_of
 from nordocr_cli.errors import ArtifactError
 from nordocr_cli.profile import Profile
@@ -21,29 +21,40 @@ SIDECAR_SCHEMA = 1
 INPUT_AXES, OUTPUT_AXES = {0: "batch", 3: "width"}, {0: "batch", 1: "seq_len"}
 # What the parsers of TensorRT 10, 11 and RTX document; beyond it they accept a file without looking.
 _OPSETS = range(17, 24)
+WeightsPrecision = Literal["fp32", "fp16", "bf16", "int8"]
 _DATA_DEPENDENT = frozenset({"Loop", "If", "Scan"})
 
 
 @dataclass(frozen=True)
 class OnnxFile:
-    """An ONNX model that passed every check of `inspect_onnx`. `precision` is that of its weights; input and output are fp32."""
+    """An ONNX model that passed every check of `inspect_onnx`. `precision` is that of its weights."""
 
     path: Path
     sha256: str
     size_bytes: int
     opset: int
     nodes: int
-    precision: Literal["fp32", "fp16"]
+    precision: WeightsPrecision
     contract: Contract
 
     def sidecar(self) -> dict[str, Any]:
         """Return what the JSON beside the model says, for a host that does not parse ONNX metadata."""
-        geometry, classes = self.contract.geometry, self.contract.charset.num_classes
+        contract = self.contract
         return {
             "schema": SIDECAR_SCHEMA,
             "model": {"name": self.path.name, "sha256": self.sha256, "size_bytes": self.size_bytes, "opset": self.opset},
-            "input": {"name": INPUT_NAME, "shape": ["batch", 3, geometry.height, "width"], "dtype": "float32"},
-            "output": {"name": OUTPUT_NAME, "shape": ["batch", "seq_len", classes], "dtype": "float32"},
+            "input": {
+                "name": INPUT_NAME,
+                "shape": ["batch", 3, contract.geometry.height, "width"],
+                "dtype": contract.input_type,
+                "holds": "pixels 0…255" if contract.input_type == "uint8" else "normalized pixels",
+            },
+            "output": {
+                "name": OUTPUT_NAME,
+                "shape": ["batch", "seq_len", contract.output_channels],
+                "dtype": contract.output_type,
+                "holds": contract.output_activation,
+            },
             "contract": self.contract.to_json(),
         }
 
@@ -63,12 +74,35 @@ def fp16_sibling(path: Path) -> Path:
     return path if path.name.endswith(".fp16.onnx") else path.with_name(f"{path.stem}.fp16.onnx")
 
 
+def int8_sibling(path: Path) -> Path:
+    """Where the int8 form of an ONNX file stands: model.int8.onnx beside model.onnx."""
+    return path.with_name(f"{path.stem}.int8.onnx")
+
+
+def file_bytes(model: "onnx.ModelProto", contract: Contract, what: str) -> bytes:
+    """Return an ONNX model as one file that holds its contract and the hash of its own bytes.
+
+    Raises ArtifactError when it is greater than the 2 GB that one file (a protobuf) can have.
+    """
+    import onnx
+    from google.protobuf.message import EncodeError
+
+    properties = {p.key: p.value for p in model.metadata_props} | contract.metadata_props()
+    onnx.helper.set_model_props(model, properties | {DIGEST_KEY: "0" * 64})
+    try:
+        return sealed(model.SerializeToString())
+    except (EncodeError, ValueError) as error:
+        size = model.ByteSize()
+        raise ArtifactError(f"{what}: {size / 1e9:.1f} GB do not go into one ONNX file, which ends at 2 GB ({error})") from error
+
+
 def inspect_onnx(path: Path, *, name: str | None = None) -> OnnxFile:
     """Check an exported model and say what it holds. `name` stands in messages for `path`.
 
     Checked: readable and whole, ONNX's own full check, opset, one input [batch, 3, height, width] and one output
-    [batch, seq_len, classes] in fp32 with those axes still symbolic, no data-dependent control flow, external data present,
-    finite weights, and a contract that says the same. Raises ArtifactError naming the first thing that does not hold.
+    [batch, seq_len, channels] of the contract's types with those axes still symbolic, no data-dependent control flow, external
+    data present, finite weights, and a contract that says the same. Raises ArtifactError naming the first thing that does not
+    hold.
     """
     what = name or str(path)
     model = _load(path, what)
@@ -76,8 +110,8 @@ def inspect_onnx(path: Path, *, name: str | None = None) -> OnnxFile:
     if opset not in _OPSETS:
         raise ArtifactError(f"{what}: opset {opset}; engines are built from opset {_OPSETS[0]} to {_OPSETS[-1]}. {_AGAIN}")
     contract = contract_from_metadata({prop.key: prop.value for prop in model.metadata_props}, what)
-    _check_tensor(model.graph.input[0], (None, 3, contract.geometry.height, None), INPUT_AXES, what)
-    _check_tensor(model.graph.output[0], (None, None, contract.charset.num_classes), OUTPUT_AXES, what)
+    _check_tensor(model.graph.input[0], (None, 3, contract.geometry.height, None), INPUT_AXES, contract.input_type, what)
+    _check_tensor(model.graph.output[0], (None, None, contract.output_channels), OUTPUT_AXES, contract.output_type, what)
     if found := sorted(_DATA_DEPENDENT & {node.op_type for node in model.graph.node}):
         raise ArtifactError(f"{what}: has {', '.join(found)} nodes, whose trip count was fixed by the example image. {_AGAIN}")
     _full_check(model, what)
@@ -95,6 +129,8 @@ def _load(path: Path, what: str) -> "onnx.ModelProto":
     import onnx
     from google.protobuf.message import DecodeError
 
+    if path.stat().st_size:
+        require_undamaged(path)
     try:
         model = onnx.load(path, load_external_data=False)
     except (OSError, ValueError, DecodeError) as error:
@@ -127,12 +163,21 @@ def _full_check(model: "onnx.ModelProto", what: str) -> None:
         raise ArtifactError(f"{what} fails ONNX's check: {first_line}. {_AGAIN}") from error
 
 
-def _weights_precision(model: "onnx.ModelProto", what: str) -> Literal["fp32", "fp16"]:
-    """Say in which format most weights are. Raises ArtifactError naming a tensor that holds NaN or infinity."""
+def _weights_precision(model: "onnx.ModelProto", what: str) -> WeightsPrecision:
+    """Say in which format most weights are; int8 where there are any, as convolutions may stay fp32 beside them.
+
+    Raises ArtifactError naming a tensor that holds NaN or infinity.
+    """
     import numpy as np
     import onnx
 
-    counts = {onnx.TensorProto.FLOAT: 0, onnx.TensorProto.FLOAT16: 0}
+    kinds: dict[int, WeightsPrecision] = {
+        onnx.TensorProto.FLOAT: "fp32",
+        onnx.TensorProto.FLOAT16: "fp16",
+        onnx.TensorProto.BFLOAT16: "bf16",
+        onnx.TensorProto.INT8: "int8",
+    }
+    counts = dict.fromkeys(kinds, 0)
     constants = [a.t for node in model.graph.node if node.op_type == "Constant" for a in node.attribute if a.name == "value"]
     for tensor in [*model.graph.initializer, *constants]:
         if tensor.data_type in counts:
@@ -141,10 +186,12 @@ def _weights_precision(model: "onnx.ModelProto", what: str) -> Literal["fp32", "
                 half = " or too great for fp16" if tensor.data_type == onnx.TensorProto.FLOAT16 else ""
                 raise ArtifactError(f"{what}: weight {tensor.name!r} is NaN, infinite{half}; did training diverge?")
             counts[tensor.data_type] += values.size
-    return "fp16" if counts[onnx.TensorProto.FLOAT16] > counts[onnx.TensorProto.FLOAT] else "fp32"
+    return "int8" if counts[onnx.TensorProto.INT8] else kinds[max(counts, key=lambda kind: counts[kind])]
 
 
-def _check_tensor(tensor: "onnx.ValueInfoProto", shape: tuple[int | None, ...], axes: dict[int, str], what: str) -> None:
+def _check_tensor(
+    tensor: "onnx.ValueInfoProto", shape: tuple[int | None, ...], axes: dict[int, str], dtype: str, what: str
+) -> None:
     """Compare a graph input's or output's type, sizes and axis names; None in `shape` is an axis named in `axes`."""
     import onnx
 
@@ -154,6 +201,6 @@ def _check_tensor(tensor: "onnx.ValueInfoProto", shape: tuple[int | None, ...], 
     if found != wanted:
         shown = [" x ".join(map(str, side)) for side in (found, wanted)]
         raise ArtifactError(f"{what}: {tensor.name} is [{shown[0]}]; it must be [{shown[1]}]. {_AGAIN}")
-    if tensor.type.tensor_type.elem_type != onnx.TensorProto.FLOAT:
-        kind = onnx.TensorProto.DataType.Name(tensor.type.tensor_type.elem_type)
-        raise ArtifactError(f"{what}: {tensor.name} is {kind}; input and output are float32 at every precision. {_AGAIN}")
+    kind = onnx.TensorProto.DataType.Name(tensor.type.tensor_type.elem_type)
+    if kind != {"float32": "FLOAT", "float16": "FLOAT16", "uint8": "UINT8"}[dtype]:
+        raise ArtifactError(f"{what}: {tensor.name} is {kind}; its contract says {dtype}. {_AGAIN}")

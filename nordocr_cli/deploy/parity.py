@@ -1,5 +1,6 @@
 """Parity: does the exported file, run by ONNX Runtime, say what the network says, at many widths and batch sizes."""
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,29 +9,34 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nordocr_cli.artifact import Contract, OutputActivation
+from nordocr_cli.data.resize import network_input
 from nordocr_cli.errors import ArtifactError
-from nordocr_cli.geometry import Geometry
 from nordocr_cli.progress import SILENT, Progress
 
-# Seen on SVTRv2-B: fp32 differs by 2e-6. fp16 rounds to about 1e-3 of the value, so its bound grows with the logits.
+# Seen on SVTRv2-B: fp32 differs by 2e-6. Numbers of 16 bits round to a share of the value (fp16: 1e-3 in the end; bf16, with
+# three bits less, eight times that), so their bound grows with the logits.
 FP32_TOLERANCE = 1e-4
 FP16_TOLERANCE = 2e-2
-FP16_AGREEMENT = 0.995
+BF16_TOLERANCE = 1.6e-1
+# Share of the decided frames in which file and network must have the same best class.
+AGREEMENT = {"fp32": 1.0, "fp16": 0.995, "bf16": 0.98}
 # A frame whose best class leads by less than this share of the greatest output has no best class to agree on.
 _TIE = 5e-3
 _WIDTHS = (32, 128, 320, 768, 1024, 1792)
-_BATCHED_UP_TO_PX = 320  # wider lines are tried alone: they cost seconds and batch no differently
+_BATCHED_UP_TO_PX = 320  # tried in any case; wider lines in batches cost seconds, and are tried while there is time
 _BATCHES = (1, 2, 5)
 _SEED = 17
+BUDGET_S = 30.0  # for the network's own run over the shapes
 
-Network = Callable[[NDArray[np.float32]], NDArray[np.float32]]  # (N, 3, height, W) → (N, T, C)
+Run = Callable[[NDArray[np.uint8]], NDArray[np.floating[Any]]]  # images (N, 3, height, W) → (N, T, C)
 
 
 @dataclass(frozen=True)
 class Point:
     """How far file and network are apart at one input shape. `max_diff` is absolute; `decided` the number of frames in which
     the network has a clear best class, `agreement` the share of them in which the file has the same; `tolerance` what was
-    allowed there."""
+    allowed there; `content` the pixels: noise, white or black."""
 
     batch: int
     width: int
@@ -38,9 +44,10 @@ class Point:
     max_diff: float
     agreement: float
     tolerance: float
+    content: str = "noise"
 
     def __str__(self) -> str:
-        return f"{self.batch}x{self.width} px"
+        return f"{self.batch}x{self.width} px" + (f" ({self.content})" if self.content != "noise" else "")
 
 
 @dataclass(frozen=True)
@@ -70,100 +77,174 @@ class Parity:
 
 
 def shapes_to_try(max_width: int) -> tuple[tuple[int, int], ...]:
-    """Return the (batch, width) pairs tried for lines up to `max_width` pixels."""
+    """Return the (batch, width) pairs to try for lines up to `max_width` pixels: those that are tried in any case, then the wide
+    batches, the cheapest first."""
     widths = sorted({width for width in _WIDTHS if width < max_width} | {max_width})
-    return tuple((batch, width) for width in widths for batch in (_BATCHES if width <= _BATCHED_UP_TO_PX else (1,)))
+    pairs = [(batch, width) for width in widths for batch in _BATCHES]
+    return tuple(sorted(pairs, key=lambda pair: (not _always(*pair), pair[0] * pair[1] if not _always(*pair) else 0)))
+
+
+def _always(batch: int, width: int) -> bool:
+    return batch == 1 or width <= _BATCHED_UP_TO_PX
 
 
 @dataclass(frozen=True)
 class Case:
-    """Noise images (N, 3, height, W) in [-1, 1] and what the network makes of them in fp32, (N, T, C)."""
+    """Images uint8 (N, 3, height, W) and the logits that the network gives for them in fp32, (N, T, C)."""
 
-    images: NDArray[np.float32]
+    images: NDArray[np.uint8]
     wanted: NDArray[np.float32]
+    content: str = "noise"
 
 
-def make_cases(network: Network, height: int, shapes: Sequence[tuple[int, int]], progress: Progress = SILENT) -> list[Case]:
-    """Run `network` over noise at each (batch, width); one list serves every file exported from that network."""
+def make_cases(
+    network: Run,
+    height: int,
+    shapes: Sequence[tuple[int, int]],
+    *,
+    budget_s: float = BUDGET_S,
+    progress: Progress = SILENT,
+) -> list[Case]:
+    """Run `network` over noise at each (batch, width), and over white and black at the least and the greatest width; one list
+    serves every file exported from that network.
+
+    Wide batches that would take the network past `budget_s` seconds are left out, which is said.
+    """
     random = np.random.default_rng(_SEED)
-    cases = []
-    progress.start("torch, fp32", total=len(shapes), unit="shapes")
-    for batch, width in shapes:
-        images = random.uniform(-1, 1, (batch, 3, height, width)).astype(np.float32)
-        cases.append(Case(images, network(images)))
+    ends = sorted({min(width for _, width in shapes), max(width for _, width in shapes)})
+    planned = [(batch, width, "noise") for batch, width in shapes]
+    planned[:0] = [(1, width, content) for width in ends for content in ("white", "black")]
+    cases, left_out, columns = [], [], 0
+    began = time.monotonic()
+    progress.start("torch, fp32", total=len(planned), unit="shapes")
+    for batch, width, content in planned:
+        spent = time.monotonic() - began
+        if not _always(batch, width) and spent * (1 + batch * width / max(columns, 1)) > budget_s:
+            left_out.append(f"{batch}x{width}")
+            continue
+        fill = {"white": 255, "black": 0}.get(content)
+        size = (batch, 3, height, width)
+        images = random.integers(0, 256, size, dtype=np.uint8) if fill is None else np.full(size, fill, np.uint8)
+        cases.append(Case(images, np.asarray(network(images), dtype=np.float32), content))
+        columns += batch * width
         progress.advance(shape=f"{batch}x{width}")
     progress.finish()
+    if left_out:
+        progress.note(f"parity: {', '.join(left_out)} px left out, they would take the network more than {budget_s:.0f} s")
     return cases
 
 
-def check_parity(
-    path: Path, cases: Sequence[Case], geometry: Geometry, precision: str, *, name: str, progress: Progress = SILENT
-) -> Parity:
-    """Run the ONNX file `path`, `name` in messages, over `cases` and compare.
+def check_parity(run: Run, cases: Sequence[Case], contract: Contract, *, name: str, progress: Progress = SILENT) -> Parity:
+    """Run a file, `name` in messages, over `cases` and compare; `run` gives what `contract` says of its output.
 
     Raises ArtifactError naming the worst shape when one fails: another number of frames, a value that is not finite, a
-    difference beyond the tolerance (fp32: 1e-4; fp16: 2e-2 of the greatest logit) or, in fp16, another best class in more
-    than 0.5 % of the decided frames.
+    difference beyond the tolerance (fp32: 1e-4; fp16: 2e-2, bf16: 0.16 of the greatest logit) or another best class in more of
+    the decided frames than the precision excuses (fp32: none; fp16 0.5 %; bf16 2 %). Of int8 only frames and finiteness are
+    judged: it is calibrated for lines, not for noise.
     """
-    session = _open(path, name)
     points = []
-    progress.start(f"ONNX Runtime, {precision}", total=len(cases), unit="shapes")
+    progress.start(f"ONNX Runtime, {contract.precision}", total=len(cases), unit="shapes")
     for case in cases:
-        points.append(_compare(session, case, geometry.out_length(case.images.shape[3]), precision, name))
+        points.append(_compare(run, case, contract, name))
         progress.advance(shape=str(points[-1]))
     progress.finish()
     parity = Parity(tuple(points))
-    _judge(parity, precision, name)
+    if contract.precision != "int8":
+        _judge(parity, contract, name)
     return parity
 
 
-def _open(path: Path, what: str) -> Any:
+def open_file(path: Path, contract: Contract, what: str) -> Run:
+    """Return what runs an ONNX file in ONNX Runtime on the CPU, unlike a Runner without any check of its contract.
+
+    Raises ArtifactError when it does not load; what it returns raises ArtifactError when it fails.
+    """
     import onnxruntime
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors only: fp16 on a CPU warns at every node that is cast
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except (state.Fail, state.InvalidGraph, state.NotImplemented, state.InvalidArgument, state.InvalidProtobuf) as error:
         raise ArtifactError(f"{what}: ONNX Runtime does not load it: {str(error).splitlines()[0]}") from error
 
+    def run(images: NDArray[np.uint8]) -> NDArray[np.floating[Any]]:
+        feed = {session.get_inputs()[0].name: network_input(images, contract.geometry, contract.input_type)}
+        try:
+            output: NDArray[np.floating[Any]] = session.run(None, feed)[0]
+        except (state.Fail, state.RuntimeException, state.InvalidArgument) as error:
+            shape = f"{images.shape[0]}x{images.shape[3]} px"
+            raise ArtifactError(f"{what}: fails at {shape}: {str(error).splitlines()[0]}") from error
+        return output
 
-def _compare(session: Any, case: Case, frames: int, precision: str, what: str) -> Point:
-    from onnxruntime.capi import onnxruntime_pybind11_state as state
+    return run
 
-    images, wanted = case.images, case.wanted
+
+def best_classes(output: NDArray[np.floating[Any]], activation: OutputActivation) -> NDArray[np.intp]:
+    """Return the best class of each frame, (N, T), of a finite output (N, T, C)."""
+    return output[..., 0].astype(np.intp) if activation == "argmax+confidence" else output.argmax(-1)
+
+
+def _values(logits: NDArray[np.float32], activation: OutputActivation) -> NDArray[np.float32]:
+    """What a file's numbers are compared with: logits, probabilities, or the probability of the best class."""
+    if activation == "logits":
+        return logits
+    powers = np.exp(logits - logits.max(-1, keepdims=True))
+    probabilities: NDArray[np.float32] = powers / powers.sum(-1, keepdims=True)
+    return probabilities if activation == "softmax" else probabilities.max(-1)
+
+
+def _compare(run: Run, case: Case, contract: Contract, what: str) -> Point:
+    images, wanted, activation = case.images, case.wanted, contract.output_activation
     batch, width = images.shape[0], images.shape[3]
-    try:
-        got: NDArray[np.float32] = session.run(None, {session.get_inputs()[0].name: images})[0]  # (N, T, C)
-    except (state.Fail, state.RuntimeException, state.InvalidArgument) as error:
-        raise ArtifactError(f"{what}: fails at {batch}x{width} px: {str(error).splitlines()[0]}") from error
-    if not got.shape == wanted.shape == (batch, frames, wanted.shape[2]):
+    got = run(images)  # (N, T, C)
+    frames = contract.geometry.out_length(width)
+    if got.shape != (batch, frames, contract.output_channels) or wanted.shape[:2] != (batch, frames):
         raise ArtifactError(
             f"{what}: at {batch}x{width} px the file gives {got.shape}, the network {wanted.shape}; "
             f"{frames} frames were due: an axis was frozen to the example's size"
         )
     if not np.isfinite(got).all():
-        raise ArtifactError(f"{what}: NaN or infinity in the output at {batch}x{width} px (the network overflows in {precision})")
-    greatest = float(np.abs(wanted).max())
-    tolerance = FP32_TOLERANCE if precision == "fp32" else FP16_TOLERANCE * max(1.0, greatest)
+        where = f"{batch}x{width} px" + (f" of {case.content}" if case.content != "noise" else "")
+        raise ArtifactError(f"{what}: NaN or infinity in the output at {where} (the network overflows in {contract.precision})")
+    values = _values(wanted, activation)
+    tolerance = _tolerance(contract, float(np.abs(values).max()))
     second, best = np.moveaxis(np.partition(wanted, -2, axis=-1)[..., -2:], -1, 0)  # (N, T) each
-    decided = best - second > _TIE * greatest
-    same = (got.argmax(-1) == wanted.argmax(-1))[decided]
+    decided = best - second > _TIE * np.abs(wanted).max()
+    same = (best_classes(got, activation) == wanted.argmax(-1))[decided]
     agreement = float(same.mean()) if same.size else 1.0
-    return Point(batch, width, int(same.size), float(np.abs(got - wanted).max()), agreement, tolerance)
+    numbers = got[..., 1] if activation == "argmax+confidence" else got
+    difference = float(np.abs(numbers.astype(np.float32) - values).max())
+    return Point(batch, width, int(same.size), difference, agreement, tolerance, case.content)
 
 
-def _judge(parity: Parity, precision: str, what: str) -> None:
-    worst = parity.worst
+def _rounding(contract: Contract) -> str:
+    """The coarsest number format between input and output: a file with fp16 tensors rounds, whatever it computes in."""
+    sixteen_bit = "float16" in (contract.input_type, contract.output_type)
+    return "fp16" if contract.precision == "fp32" and sixteen_bit else contract.precision
+
+
+def _tolerance(contract: Contract, greatest: float) -> float:
+    match _rounding(contract):
+        case "fp32":
+            return FP32_TOLERANCE
+        case "fp16":
+            return FP16_TOLERANCE * max(1.0, greatest)
+    return BF16_TOLERANCE * max(1.0, greatest)
+
+
+def _judge(parity: Parity, contract: Contract, what: str) -> None:
+    worst, precision = parity.worst, contract.precision
     if not worst.max_diff < worst.tolerance:
         raise ArtifactError(
             f"{what}: does not compute what the network computes: differs by {worst.max_diff:.2g} at {worst} "
             f"({worst.tolerance:.2g} allowed in {precision}); nothing was written"
         )
-    if precision == "fp16" and parity.agreement < FP16_AGREEMENT:
+    wanted = AGREEMENT[_rounding(contract)]
+    if parity.agreement < wanted:
         least = min(parity.points, key=lambda point: point.agreement)
         raise ArtifactError(
             f"{what}: the best class differs in {1 - parity.agreement:.2%} of the decided frames, most at {least} "
-            f"({1 - FP16_AGREEMENT:.1%} allowed in fp16); nothing was written"
+            f"({1 - wanted:.1%} allowed in {precision}); nothing was written"
         )

@@ -31,6 +31,7 @@ def simplify(model: "onnx.ModelProto") -> Simplified:
     except Exception as error:  # noqa: BLE001 - onnxsim raises whatever its C++ side throws; the caller shows the reason
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         return Simplified(model, before, before, False, f"onnxsim failed: {reason}")
+    del simplified.graph.value_info[:]  # shapes between nodes, of which it gets some wrong; whoever needs them infers them
     after = len(simplified.graph.node)
     if _axes(simplified) != _axes(model):
         return Simplified(model, before, after, False, f"onnxsim changed the axes {_axes(model)} to {_axes(simplified)}")

@@ -1,20 +1,22 @@
 """Running an exported network with ONNX Runtime."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nordocr_cli.artifact import contract_from_metadata
-from nordocr_cli.data.resize import normalize
+from nordocr_cli.artifact import InputType, contract_from_metadata, require_undamaged
+from nordocr_cli.data.resize import network_input
 from nordocr_cli.errors import ArtifactError, MissingBackendError
 from nordocr_cli.runtime.device import Device, parse_device
 from nordocr_cli.runtime.runners import require_batch
 
 _CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 _INSTALL = "pip uninstall onnxruntime && pip install -e '.[gpu]'"
-_FLOATS: dict[str, type[np.floating[Any]]] = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+_FLOATS = ("tensor(float)", "tensor(float16)")
+_INPUTS: dict[str, InputType] = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(uint8)": "uint8"}
 
 
 class OnnxRuntimeRunner:
@@ -36,6 +38,7 @@ class OnnxRuntimeRunner:
         options.log_severity_level = 3  # errors only
         options.intra_op_num_threads = threads or 0  # 0: all cores
         asked = parse_device(device)
+        require_undamaged(path)
         try:
             self._session = _open_session(str(path), options, asked)
         except _errors() as error:
@@ -48,22 +51,25 @@ class OnnxRuntimeRunner:
         self.contract = contract_from_metadata(metadata, str(path))
         self.device = str(_device_of(self._session))
         self.precision = self.contract.precision
-        self._input = _only(self._session.get_inputs(), "input", path)
-        output = _only(self._session.get_outputs(), "output", path)
-        geometry, classes = self.contract.geometry, self.contract.charset.num_classes
+        self._input = _only(self._session.get_inputs(), "input", _INPUTS, path)
+        self._input_type = _INPUTS[self._input.type]
+        output = _only(self._session.get_outputs(), "output", _FLOATS, path)
+        geometry, channels = self.contract.geometry, self.contract.output_channels
+        if "uint8" in (self._input_type, self.contract.input_type) and self._input_type != self.contract.input_type:
+            raise ArtifactError(f"{path}: its input is {self._input_type}, its contract says {self.contract.input_type}")
         if len(self._input.shape) != 4 or list(self._input.shape[1:3]) != [3, geometry.height]:
             raise ArtifactError(f"{path}: input {self._input.shape} is not its contract's (batch, 3, {geometry.height}, width)")
-        if len(output.shape) != 3 or (isinstance(output.shape[2], int) and output.shape[2] != classes):
-            raise ArtifactError(f"{path}: output {output.shape} is not its charset's (batch, frames, {classes})")
+        if len(output.shape) != 3 or (isinstance(output.shape[2], int) and output.shape[2] != channels):
+            raise ArtifactError(f"{path}: output {output.shape} is not its contract's (batch, frames, {channels})")
 
     def run(self, images: NDArray[np.uint8], widths: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Return logits float32 (N, T, C); see Runner. Raises ArtifactError when the model has a fixed size that differs."""
+        """Return the output float32 (N, T, C); see Runner. Raises ArtifactError when the model has a fixed size that differs."""
         require_batch(images, widths, self.contract.geometry, self.name)
         batch, _, _, width = self._input.shape
         for axis, fixed, given in (("batch", batch, len(images)), ("width", width, images.shape[3])):
             if isinstance(fixed, int) and fixed != given:
                 raise ArtifactError(f"{self.name} has a fixed {axis} of {fixed}, asked for {given}; export it with dynamic axes")
-        pixels = normalize(images, self.contract.geometry).astype(_FLOATS[self._input.type], copy=False)  # (N, 3, H, W)
+        pixels = network_input(images, self.contract.geometry, self._input_type)  # (N, 3, H, W)
         try:
             (logits,) = self._session.run(None, {self._input.name: pixels})  # (N, T, C)
         except _errors() as error:
@@ -75,10 +81,12 @@ class OnnxRuntimeRunner:
         return np.asarray(logits, dtype=np.float32)
 
 
-def _only(values: list[Any], what: str, path: Path) -> Any:
-    if len(values) != 1 or values[0].type not in _FLOATS:
+def _only(values: list[Any], what: str, types: Collection[str], path: Path) -> Any:
+    if len(values) != 1 or values[0].type not in types:
         found = ", ".join(f"{v.name} {v.type}" for v in values) or "none"
-        raise ArtifactError(f"{path}: expected one float {what}, found {found}; is it a model that `nordocr export` wrote?")
+        raise ArtifactError(
+            f"{path}: expected one {what}, {' or '.join(types)}, found {found}; is it a model that `nordocr export` wrote?"
+        )
     return values[0]
 
 

@@ -23,7 +23,8 @@ class Runner(Protocol):
     def run(self, images: NDArray[np.uint8], widths: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return logits float32 (N, T, C), T = geometry.out_length(W), for uint8 images (N, 3, height, W).
 
-        Row i is an image `widths[i]` pixels wide, padded on the right with the geometry's pad value.
+        Row i is an image `widths[i]` pixels wide, padded on the right with the geometry's pad value. C is the contract's
+        `output_channels`, and what they hold its `output_activation`: logits, probabilities, or class and confidence.
         """
 
 

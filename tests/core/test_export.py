@@ -10,11 +10,16 @@ import torch
 from nordocr_cli.artifact import Contract, read_contract
 from nordocr_cli.atomic import sha256_of
 from nordocr_cli.core.export import export, plan_export
-from nordocr_cli.deploy import parity
-from nordocr_cli.errors import ArtifactError, UsageError
+from nordocr_cli.data.resize import resize_line
+from nordocr_cli.data.store import LineStoreWriter
+from nordocr_cli.deploy import int8, parity
+from nordocr_cli.deploy.golden import golden_crops
+from nordocr_cli.deploy.store_check import StoreCheck
+from nordocr_cli.errors import ArtifactError, GateMissed, UsageError
 from nordocr_cli.models.registry import build_model
 from nordocr_cli.models.weights import load_weights, save_weights
 from nordocr_cli.profile import load_profile, profile_to_json
+from nordocr_cli.records import LineRow
 
 SMALL = ((1, 32), (2, 128))
 
@@ -112,9 +117,14 @@ def test_wider_than_trained_is_warned_of(tiny_checkpoint, tmp_path, heard):
 
 def test_what_cannot_be_planned(tiny_checkpoint, tiny_onnx, tmp_path):
     for flags, said in (
-        ({"precision": "bf16"}, "fp32 or fp16"),
+        ({"precision": "fp8"}, "fp32, fp16, bf16"),
+        ({"precision": "int8"}, "--int8 STORE"),
+        ({"precision": "bf16", "opset": 17}, "bf16 files are opset 22"),
+        ({"input_type": "uint16"}, "--input 'uint16': float or uint8; did you mean 'uint8'"),
+        ({"io": "int8"}, "--io 'int8': fp32 or fp16"),
+        ({"int8": tmp_path}, "no line store"),
         ({"opset": 23}, "opset 23"),
-        ({"output_activation": "sigmoid"}, "logits or softmax"),
+        ({"output_activation": "sigmoid"}, "logits or softmax or argmax"),
         ({"max_width": 1023}, "max_width 1023"),
         ({"output": tmp_path / "m.engine"}, r"ends in \.onnx"),
     ):
@@ -143,3 +153,52 @@ def test_the_output_is_not_the_checkpoint(tiny_checkpoint, tmp_path):
     (tmp_path / "m.onnx").symlink_to(tiny_checkpoint)
     with pytest.raises(UsageError, match="would overwrite the input"):
         plan_export(tiny_checkpoint, tmp_path / "m.onnx")
+
+
+@pytest.fixture
+def store(tiny_checkpoint, tmp_path):
+    """Twelve drawn lines of many widths."""
+    contract = read_contract(tiny_checkpoint)
+    with LineStoreWriter(tmp_path / "lines.lmdb", contract.geometry, contract.charset) as writer:
+        for name, crop in golden_crops(13):
+            if name != "drawn-001":  # as wide as the network takes
+                writer.add(resize_line(crop, contract.geometry), LineRow(name, "", "7 811"))
+    return tmp_path / "lines.lmdb"
+
+
+def test_int8_is_calibrated_and_measured_on_other_lines(tiny_checkpoint, store, tmp_path, heard, monkeypatch):
+    monkeypatch.setattr(int8, "calibration_lines", lambda store: [0, 3, 5, 8])
+    plan = plan_export(tiny_checkpoint, tmp_path / "m.onnx", precision="fp32", int8=store, max_cer_loss=100)
+    assert list(plan.outputs) == ["fp32", "int8"]
+    full, quantized = export(replace(plan, shapes=SMALL), heard).files
+    assert quantized.file.path == tmp_path / "m.int8.onnx"
+    assert read_contract(tmp_path / "m.int8.onnx") == replace(read_contract(tmp_path / "m.onnx"), precision="int8")
+    assert quantized.file.size_bytes < full.file.size_bytes
+    check = quantized.on_store
+    assert check.lines == 8
+    assert check.speed_up > 0
+    assert 0 < check.flips < check.frames / 2  # untrained weights: near ties everywhere
+    with pytest.raises(GateMissed, match=r"m\.int8\.onnx: CER .* becomes .*--max-cer-loss.*nothing was written"):
+        replace(check, edits=(0, 40)).require(0.005, "m.int8.onnx")
+    replace(check, edits=(40, 40)).require(0.0, "m.int8.onnx")
+
+
+def test_a_file_that_reads_worse_than_allowed_gets_no_name(tiny_checkpoint, store, tmp_path, monkeypatch):
+    plan = plan_export(tiny_checkpoint, tmp_path / "m.onnx", precision="fp32", check_store=store, check_lines=6, simplify=False)
+    monkeypatch.setattr(StoreCheck, "cer_loss", 0.02)
+    with pytest.raises(GateMissed, match="0.5 points more at most"):
+        export(replace(plan, shapes=SMALL))
+    assert not list(tmp_path.glob("m*"))
+    monkeypatch.setattr(StoreCheck, "cer_loss", 0.0)
+    (exported,) = export(replace(plan, shapes=SMALL)).files
+    check = exported.on_store
+    assert (check.lines, check.flips, check.texts) == (6, 0, 0)
+    assert check.edits[0] == check.edits[1] > 0
+
+
+def test_bf16_is_opset_22(tiny_checkpoint, tmp_path):
+    plan = plan_export(tiny_checkpoint, tmp_path / "m.onnx", precision="bf16", input_type="uint8")
+    (exported,) = export(replace(plan, shapes=SMALL)).files
+    assert (exported.file.opset, exported.file.precision) == (22, "bf16")
+    assert exported.arithmetic.worst.max_diff > exported.parity.worst.max_diff > 0
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["m.contract.json", "m.onnx"]

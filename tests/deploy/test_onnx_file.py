@@ -4,10 +4,11 @@ import numpy as np
 import onnx
 import pytest
 
-from nordocr_cli.artifact import METADATA_KEY
+from nordocr_cli.artifact import METADATA_KEY, read_contract
 from nordocr_cli.deploy.onnx_file import default_onnx_path, fp16_sibling, inspect_onnx
 from nordocr_cli.errors import ArtifactError
 from nordocr_cli.profile import load_profile
+from nordocr_cli.runtime.runners import open_runner
 
 
 def test_a_sound_file(tiny_onnx):
@@ -93,15 +94,15 @@ def _loop(model):
         (_input_dim(3, dim_param="batch"), "batch x 3 x 32 x batch"),
         (_renamed, "inputs .'image'."),
         (_opset, "opset 99"),
-        (_half_input, "input is FLOAT16"),
+        (_half_input, "input is FLOAT16; its contract says float32"),
         (_loop, "has If nodes"),
         (_without_contract, "no nordocr contract"),
         (_broken_edge, "fails ONNX's check"),
         (_contract_of_fp16, "its contract says fp16, its weights are fp32"),
     ],
 )
-def test_what_tensorrt_would_not_notice(tmp_path, tiny_onnx, change, said):
-    model = onnx.load(tiny_onnx)
+def test_what_tensorrt_would_not_notice(tmp_path, tiny_onnx, unsealed, change, said):
+    model = unsealed(tiny_onnx)
     change(model)
     path = tmp_path / "model.onnx"
     path.write_bytes(model.SerializeToString())
@@ -109,9 +110,21 @@ def test_what_tensorrt_would_not_notice(tmp_path, tiny_onnx, change, said):
         inspect_onnx(path)
 
 
-def test_external_data(tmp_path, tiny_onnx):
+@pytest.mark.parametrize("where", [0.01, 0.5, 0.99])
+def test_a_changed_byte_is_refused(tmp_path, tiny_onnx, where):
+    """Wherever it is: in a weight it would only be read worse."""
     path = tmp_path / "model.onnx"
-    onnx.save(onnx.load(tiny_onnx), path, save_as_external_data=True, location="model.onnx.data", size_threshold=0)
+    content = bytearray(tiny_onnx.read_bytes())
+    content[int(where * len(content))] ^= 1
+    path.write_bytes(content)
+    for opened in (inspect_onnx, read_contract, open_runner):
+        with pytest.raises(ArtifactError, match=r"model\.onnx is damaged: its bytes are not those that export wrote"):
+            opened(path)
+
+
+def test_external_data(tmp_path, tiny_onnx, unsealed):
+    path = tmp_path / "model.onnx"
+    onnx.save(unsealed(tiny_onnx), path, save_as_external_data=True, location="model.onnx.data", size_threshold=0)
     assert inspect_onnx(path).precision == "fp32"
     (tmp_path / "model.onnx.data").unlink()
     with pytest.raises(ArtifactError, match="external data is missing"):

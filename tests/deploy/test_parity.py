@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -5,8 +7,9 @@ from torch import nn
 
 from nordocr_cli.artifact import Contract
 from nordocr_cli.charset import NORDIC
-from nordocr_cli.deploy.onnx_export import reference, to_onnx
-from nordocr_cli.deploy.parity import Point, check_parity, make_cases, shapes_to_try
+from nordocr_cli.deploy.bf16 import fp32_twin
+from nordocr_cli.deploy.onnx_export import in_torch, reference, to_onnx
+from nordocr_cli.deploy.parity import Point, check_parity, make_cases, open_file, shapes_to_try
 from nordocr_cli.errors import ArtifactError
 from nordocr_cli.geometry import Geometry
 
@@ -33,19 +36,26 @@ def compare(tmp_path, exported, original, contract=CONTRACT, shapes=((1, 32), (2
     path = tmp_path / "model.onnx"
     path.write_bytes(to_onnx(exported, contract, 17).SerializeToString())
     cases = make_cases(reference(original, contract), 32, shapes)
-    return check_parity(path, cases, contract.geometry, contract.precision, name="model.onnx")
+    return check_parity(open_file(path, contract, "model.onnx"), cases, contract, name="model.onnx")
 
 
 def test_equal_networks(tmp_path):
     parity = compare(tmp_path, Columns(), Columns())
     assert parity.worst.max_diff < 1e-4
     assert parity.agreement == 1
-    assert [(p.batch, p.width) for p in parity.points] == [(1, 32), (2, 320)]
-    assert 100 < sum(p.decided for p in parity.points) <= 168
+    assert [str(p) for p in parity.points if p.content != "noise"] == [
+        "1x32 px (white)",
+        "1x32 px (black)",
+        "1x320 px (white)",
+        "1x320 px (black)",
+    ]
+    noise = [p for p in parity.points if p.content == "noise"]
+    assert [(p.batch, p.width) for p in noise] == [(1, 32), (2, 320)]
+    assert 100 < sum(p.decided for p in noise) <= 168
 
 
 def test_a_small_difference_is_refused(tmp_path):
-    with pytest.raises(ArtifactError, match=r"differs by 0\.0005 at 2x320 px|differs by 0\.0005 at 1x32 px"):
+    with pytest.raises(ArtifactError, match=r"differs by 0\.0005 at \dx\d+ px"):
         compare(tmp_path, Columns(bias=5e-4), Columns())
 
 
@@ -91,9 +101,41 @@ def test_worst_is_relative_to_what_was_allowed():
     assert np.isclose(parity.agreement, 16 / 24)
 
 
-def test_shapes_reach_the_greatest_width_and_stay_affordable():
+def test_every_width_at_every_batch_size_while_there_is_time(heard):
     shapes = shapes_to_try(1792)
-    assert (5, 320) in shapes
-    assert (1, 1792) in shapes
-    assert (2, 1792) not in shapes
+    assert {*shapes} == {(batch, width) for batch in (1, 2, 5) for width in (32, 128, 320, 768, 1024, 1792)}
+    assert shapes[-1] == (5, 1792)
     assert shapes_to_try(100) == ((1, 32), (2, 32), (5, 32), (1, 100), (2, 100), (5, 100))
+    network = reference(Columns(), CONTRACT)
+    assert len(make_cases(network, 32, shapes, progress=heard)) == len(shapes) + 4
+    assert not heard.notes
+    tried = make_cases(network, 32, shapes, budget_s=0, progress=heard)
+    assert len(tried) == 3 * 3 + 3 + 4  # batches to 320 px, the wider widths alone, white and black
+    assert "2x768, 2x1024, 2x1792, 5x768, 5x1024, 5x1792 px left out" in heard.notes[0]
+
+
+@pytest.mark.parametrize("activation", ["logits", "softmax", "argmax+confidence"])
+@pytest.mark.parametrize(("pixels", "floats"), [("float32", "float32"), ("uint8", "float32"), ("float16", "float16")])
+def test_every_form_of_input_and_output(tmp_path, activation, pixels, floats):
+    contract = replace(CONTRACT, output_activation=activation, input_type=pixels, output_type=floats)
+    parity = compare(tmp_path, Columns(), Columns(), contract)
+    assert parity.agreement >= 0.995
+    wrong = Columns()
+    with torch.no_grad():
+        wrong.classify.weight.mul_(-1)
+    with pytest.raises(ArtifactError, match="nothing was written"):
+        compare(tmp_path, wrong, Columns(), contract)
+
+
+def test_bf16_is_judged_by_its_twin_in_fp32(tmp_path):
+    contract = replace(CONTRACT, precision="bf16")
+    model = to_onnx(Columns(), contract, 17)
+    assert [entry.version for entry in model.opset_import] == [22]
+    (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(ArtifactError, match="does not load"):
+        open_file(tmp_path / "m.onnx", contract, "m.onnx")
+    (tmp_path / "m.onnx").write_bytes(fp32_twin(model).SerializeToString())
+    cases = make_cases(reference(Columns(), contract), 32, ((1, 32), (2, 320)))
+    graph = check_parity(open_file(tmp_path / "m.onnx", contract, "m.onnx"), cases, contract, name="m.onnx")
+    arithmetic = check_parity(in_torch(Columns(), contract), cases, contract, name="m.onnx")
+    assert 1e-4 < graph.worst.max_diff < arithmetic.worst.max_diff

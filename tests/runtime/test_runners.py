@@ -1,13 +1,17 @@
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
 
-from nordocr_cli.artifact import METADATA_KEY
+from nordocr_cli.artifact import DIGEST_KEY, METADATA_KEY
 from nordocr_cli.atomic import sha256_of
+from nordocr_cli.core.export import export, plan_export
+from nordocr_cli.decode.beam import decode_beam
+from nordocr_cli.decode.ctc import decode_greedy
 from nordocr_cli.deploy.engine_file import SIDECAR_SCHEMA
 from nordocr_cli.errors import ArtifactError, MissingBackendError, UsageError
 from nordocr_cli.runtime.runners import open_runner
@@ -24,6 +28,7 @@ def batch(*line_widths):
 
 def rewritten(path, target, change):
     model = onnx.load(path)
+    onnx.helper.set_model_props(model, {p.key: p.value for p in model.metadata_props if p.key != DIGEST_KEY})
     change(model)
     onnx.save(model, target)
     return target
@@ -97,6 +102,26 @@ def test_fixed_axes_are_named(tiny_onnx, tmp_path):
     runner = open_runner(rewritten(tiny_onnx, tmp_path / "fixed.onnx", fix))
     with pytest.raises(ArtifactError, match="fixed batch of 1, asked for 2"):
         runner.run(*batch(64, 64))
+
+
+@pytest.mark.parametrize("kind", ["uint8", "argmax", "io16"])
+def test_other_forms_of_a_file_read_the_same(kind, tiny_checkpoint, tmp_path):
+    flags = {"uint8": {"input_type": "uint8"}, "argmax": {"output_activation": "argmax+confidence"}, "io16": {"io": "fp16"}}
+    plan = plan_export(tiny_checkpoint, tmp_path / "m.onnx", precision="fp32", max_width=128, simplify=False, **flags[kind])
+    export(replace(plan, shapes=((1, 32), (2, 128))))
+    images, widths = batch(96, 96)
+    torch, runner = open_runner(tiny_checkpoint, threads=1), open_runner(tmp_path / "m.onnx", threads=1)
+    frames, charset = np.array([24, 24]), runner.contract.charset
+    expected = decode_greedy(torch.run(images, widths), frames, charset)
+    got = decode_greedy(runner.run(images, widths), frames, charset, runner.contract.output_activation)
+    assert [r.text for r in got] == [r.text for r in expected] != ["", ""]
+    assert np.allclose([r.confidence for r in got], [r.confidence for r in expected], atol=1e-2 if kind == "io16" else 1e-4)
+    if kind == "argmax":
+        assert runner.run(images, widths).shape == (2, 24, 2)
+        with pytest.raises(UsageError, match="a beam needs all"):
+            decode_beam(runner.run(images, widths), frames, charset, runner.contract.output_activation)
+        with pytest.raises(ArtifactError, match=r"says class -1\.0 at line 0, frame 0"):
+            decode_greedy(np.full((1, 24, 2), -1), frames[:1], charset, "argmax+confidence")
 
 
 def test_wrong_backends_and_devices(tiny_checkpoint, tiny_onnx):

@@ -1,0 +1,168 @@
+"""What an exported file makes of real lines, beside the network that it was exported from: frames, texts, errors, time."""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nordocr_cli.artifact import Contract
+from nordocr_cli.data.store import LineStore
+from nordocr_cli.decode.ctc import decode_greedy
+from nordocr_cli.deploy.parity import Run, best_classes
+from nordocr_cli.errors import GateMissed
+from nordocr_cli.metrics.text import canonical, count_edits
+from nordocr_cli.progress import SILENT, Progress
+
+CHECK_LINES = 500
+_BATCH = 16
+_SEED = 4
+
+
+@dataclass(frozen=True)
+class StoreCheck:
+    """A file and its network over `lines` lines of a store: `flips` of `frames` frames have another best class, `texts` lines
+    another text; `edits` against the labels, of the network's readings and of the file's; `seconds` of the file, and of the file
+    that it is compared with in time (both in turns over the same batches), if there is one."""
+
+    store: str
+    lines: int
+    frames: int
+    flips: int
+    texts: int
+    characters: int
+    edits: tuple[int, int]
+    seconds: float
+    rival_seconds: float | None = None
+
+    @property
+    def cer(self) -> tuple[float, float]:
+        """CER micro of the network and of the file, canonical view."""
+        return self.edits[0] / max(self.characters, 1), self.edits[1] / max(self.characters, 1)
+
+    @property
+    def cer_loss(self) -> float:
+        """How much greater the file's CER is."""
+        return self.cer[1] - self.cer[0]
+
+    @property
+    def speed_up(self) -> float | None:
+        """How many times faster than the rival the file is."""
+        return self.rival_seconds / self.seconds if self.rival_seconds is not None else None
+
+    def __str__(self) -> str:
+        before, after = self.cer
+        faster = f"; {self.speed_up:.2f} times as fast as fp32 here" if self.speed_up else ""
+        return (
+            f"{self.lines} lines: best class differs in {self.flips} of {self.frames} frames "
+            f"({self.flips / max(self.frames, 1):.3%}), the text in {self.texts} lines; "
+            f"CER {before:.3%} → {after:.3%} ({100 * self.cer_loss:+.3f} points); "
+            f"{self.lines / self.seconds:.0f} lines/s{faster}"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the counts and rates as plain JSON values."""
+        return {
+            **vars(self),
+            "edits": list(self.edits),
+            "cer": list(self.cer),
+            "cer_loss": self.cer_loss,
+            "speed_up": self.speed_up,
+        }
+
+    def require(self, most: float, name: str) -> None:
+        """Raise GateMissed when the file's CER is more than `most` above the network's."""
+        if self.cer_loss > most:
+            raise GateMissed(
+                f"{name}: CER {self.cer[0]:.3%} becomes {self.cer[1]:.3%} on {self.store}, {100 * most:g} points more at most "
+                f"were allowed (--max-cer-loss); {self.texts} of {self.lines} lines read differently; nothing was written"
+            )
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Lines of one width, uint8 (N, 3, height, w), their labels, and the network's best classes (N, T) and texts."""
+
+    images: NDArray[np.uint8]
+    labels: list[str]
+    classes: NDArray[np.intp]
+    texts: list[str]
+
+
+class StoreReference:
+    """Lines of a store and what the network makes of them; made once for all files of an export."""
+
+    def __init__(
+        self,
+        path: Path,
+        network: Run,
+        contract: Contract,
+        *,
+        limit: int = CHECK_LINES,
+        without: Sequence[int] = (),
+        progress: Progress = SILENT,
+    ) -> None:
+        """Take up to `limit` lines drawn from all but the lines `without`. `network` gives logits.
+
+        Raises DataError when the store is damaged or another charset's.
+        """
+        self.name = str(path)
+        with LineStore(path) as store:
+            store.header.require_charset(contract.charset, str(path))
+            others = np.setdiff1d(np.arange(len(store)), np.asarray(without, dtype=np.int64))
+            chosen = np.random.default_rng(_SEED).permutation(others)[:limit]
+            progress.start("torch, lines of the store", total=len(chosen), unit="lines")
+            self._batches = list(self._read(store, chosen, network, contract, progress))
+            progress.finish()
+
+    def _read(
+        self, store: LineStore, chosen: NDArray[np.int64], network: Run, contract: Contract, progress: Progress
+    ) -> Iterator[_Batch]:
+        by_width = sorted(chosen.tolist(), key=lambda line: int(store.widths[line]))
+        for width, group in groupby(by_width, key=lambda line: int(store.widths[line])):
+            same = list(group)
+            for lines in (same[at : at + _BATCH] for at in range(0, len(same), _BATCH)):
+                images = np.ascontiguousarray(np.stack([store.image(line) for line in lines]).transpose(0, 3, 1, 2))
+                logits = network(images)  # (N, T, C)
+                frames = np.full(len(lines), contract.geometry.out_length(width))
+                texts = [reading.text for reading in decode_greedy(logits, frames, contract.charset)]
+                yield _Batch(images, [store.row(line).text for line in lines], logits.argmax(-1), texts)
+                progress.advance(len(lines))
+
+    def check(self, run: Run, contract: Contract, rival: Run | None = None, progress: Progress = SILENT) -> StoreCheck:
+        """Run a file over the lines, in turns with `rival`, whose output is not looked at. Raises ArtifactError when it fails."""
+        lines = frames = flips = texts = characters = before = after = 0
+        seconds = rival_seconds = 0.0
+        progress.start(f"ONNX Runtime, {contract.precision}, lines of the store", unit="lines")
+        for warm in (run, rival):
+            if warm and self._batches:
+                warm(self._batches[0].images)
+        for batch in self._batches:
+            if rival:
+                rival_seconds += _timed(rival, batch.images)[0]
+            spent, output = _timed(run, batch.images)
+            seconds += spent
+            own = np.full(len(batch.labels), output.shape[1])
+            readings = decode_greedy(output, own, contract.charset, contract.output_activation)
+            flips += int((best_classes(output, contract.output_activation) != batch.classes).sum())
+            for label, old, new in zip(map(canonical, batch.labels), batch.texts, readings, strict=True):
+                characters += len(label)
+                texts += old != new.text
+                before += count_edits(label, canonical(old)).distance
+                after += count_edits(label, canonical(new.text)).distance
+            lines, frames = lines + len(batch.labels), frames + batch.classes.size
+            progress.advance(len(batch.labels))
+        progress.finish()
+        return StoreCheck(
+            self.name, lines, frames, flips, texts, characters, (before, after), seconds, rival_seconds if rival else None
+        )
+
+
+def _timed(run: Run, images: NDArray[np.uint8]) -> tuple[float, NDArray[np.floating[Any]]]:
+    began = time.perf_counter()
+    output = run(images)
+    return time.perf_counter() - began, output
