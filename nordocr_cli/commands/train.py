@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 def train(
     profile: options.OptionalProfile = None,
-    train_stores: Annotated[list[Path] | None, typer.Option("--train", metavar="STORE", help="Line store. Repeatable.")] = None,
+    train_stores: Annotated[
+        list[Path] | None,
+        typer.Option("--train", metavar="STORE[=RATIO]", help="Line store; with ratios stores are mixed. Repeatable."),
+    ] = None,
     val_stores: Annotated[list[Path] | None, typer.Option("--val", metavar="STORE", help="Line store. Repeatable.")] = None,
     run_dir: Annotated[Path | None, typer.Option("--run-dir", help="Folder of the run. Default: runs/PROFILE-N.")] = None,
     load: Annotated[Path | None, typer.Option("--load", help="Start a new run from these weights.")] = None,

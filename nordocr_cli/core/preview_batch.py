@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from nordocr_cli import atomic
 from nordocr_cli.core.train_data import open_train
-from nordocr_cli.core.train_request import TrainRequest, asked, train_stores
+from nordocr_cli.core.train_request import TrainRequest, asked, store_and_ratio, train_stores
 from nordocr_cli.profile import ResolvedProfile
 from nordocr_cli.progress import SILENT, Progress
 
@@ -51,7 +51,7 @@ def preview_batch(
 
     profile, request = asked(resolved, request, progress)
     request = replace(request, train=train_stores(profile, request))
-    atomic.refuse_inputs(output, request.train)
+    atomic.refuse_inputs(output, [store_and_ratio(path)[0] for path in request.train])
     charset = profile.load_charset()
     font = label_font(charset, _LABEL_PX)
     with ExitStack() as stack:

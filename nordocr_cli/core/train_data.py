@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nordocr_cli.core.train_request import TrainRequest, open_store
+from nordocr_cli.core.train_request import TrainRequest, open_store, store_and_ratio
 from nordocr_cli.geometry import Geometry
 from nordocr_cli.profile import Profile, profile_to_json
 
@@ -44,6 +44,7 @@ def open_data(profile: Profile, request: TrainRequest, device: "torch.device", s
         "lines_a_batch": _lines_a_batch(profile, device),
         "overfit": request.overfit,
         "max_train_samples": request.max_train_samples,
+        **({"train_ratios": list(train.ratios)} if train.ratios else {}),
     }
     # An overfit check is judged on the very lines that it learns.
     only = train.members.tolist() if request.overfit else None
@@ -55,7 +56,8 @@ def open_train(profile: Profile, request: TrainRequest, device: "torch.device", 
     """Open the stores to train on, which `stack` closes, as batches. Raises as `open_data` does."""
     from nordocr_cli.data.batches import LineBatches
 
-    stores = _open(request.train, stack)
+    named = [store_and_ratio(path) for path in request.train]
+    stores = _open([path for path, _ in named], stack)
     wanted = request.overfit or request.max_train_samples
     return LineBatches(
         stores,
@@ -66,6 +68,7 @@ def open_train(profile: Profile, request: TrainRequest, device: "torch.device", 
         augment=None if request.overfit else profile.augment,
         mask_share=profile.train.mask_share,
         only=_spread(sum(map(len, stores)), wanted) if wanted else None,
+        ratios=[ratio or 1.0 for _, ratio in named] if any(ratio for _, ratio in named) else None,
         **_common(profile, device),
     )
 

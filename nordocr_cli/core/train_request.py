@@ -1,5 +1,6 @@
 """What is asked of a training run: the request, what a resumed run takes from the one before, and the plan. No torch."""
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -77,12 +78,19 @@ def _start(request: TrainRequest) -> str:
     return f"weights of {request.load}{moved}" if request.load else "fresh weights"
 
 
-def _describe_store(path: Path) -> dict[str, Any]:
+def _describe_store(named: Path) -> dict[str, Any]:
     from nordocr_cli.data.store import LineStore
 
+    path, ratio = store_and_ratio(named)
     with open_store(path, LineStore) as store:
         widest = int(store.widths.max()) if len(store) else 0
-        return {"path": str(path), "lines": len(store), "widest_px": widest, "content_sha256": store.header.content_sha256[:12]}
+        return {
+            "path": str(path),
+            "lines": len(store),
+            "widest_px": widest,
+            "content_sha256": store.header.content_sha256[:12],
+            **({"ratio": ratio} if ratio else {}),
+        }
 
 
 def asked(resolved: ResolvedProfile | None, request: TrainRequest, progress: Progress = SILENT) -> tuple[Profile, TrainRequest]:
@@ -162,6 +170,21 @@ def train_stores(profile: Profile, request: TrainRequest) -> tuple[Path, ...]:
     if not (paths := request.train or tuple(map(Path, profile.data.train))):
         raise UsageError(f"no data: give --train STORE; {_MAKERS}")
     return paths
+
+
+def store_and_ratio(named: Path) -> tuple[Path, float | None]:
+    """Split `STORE=RATIO`, as a store to train on may be named; the ratio is None where none is given. Raises UsageError for a
+    ratio that is no positive number."""
+    name, equals, ratio = named.name.rpartition("=")
+    if not equals or named.exists():
+        return named, None
+    try:
+        value = float(ratio)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < math.inf:
+        raise UsageError(f"--train {named}: the ratio after `=` must be a positive number, e.g. --train {name}=3")
+    return named.with_name(name), value
 
 
 def open_store(path: Path, kind: "type[LineStore]") -> "LineStore":

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -47,6 +48,11 @@ class Batch:
     counts: Tensor  # int64 (N,), lines that each sample was joined from
     read_rows: Callable[[], tuple[LineRow, ...]]  # reads the lines' rows from their stores
     masked: bool = True
+    # Of the batches of all processes that are trained on at the same time: their lines and their characters. A process that
+    # has none left gets one that does not count, so that every process makes as many steps.
+    shared_lines: int = 0
+    shared_characters: int = 0
+    counts: bool = True
 
     def __len__(self) -> int:
         return len(self.widths)
@@ -159,6 +165,10 @@ _REFERENCES_OF_FREE = _references([np.empty(1, dtype=np.uint8)], 0)
 class LineBatches:
     """The lines of one or several stores, batch by batch.
 
+    `ratios`, one a store, mix the stores: an epoch still has as many lines as they have together, drawn by these weights, and
+    over the epochs each line of a store comes equally often. Without them every line stands once in every epoch. `share` is
+    (number of this process, processes): at the same time each takes another batch of like width.
+
     `budget_px` is lines times width in pixels of a full batch; a line wider than the budget is a batch of its own. With
     `shuffle` the lines are drawn anew each epoch, `augment` changes them, and the share 1 - `mask_share` of the batches
     is marked unmasked; without, the order is fixed and every batch masked. `only` restricts to these global indices.
@@ -181,10 +191,13 @@ class LineBatches:
         workers: int = 2,
         pin: bool = False,
         only: Sequence[int] | None = None,
+        ratios: Sequence[float] | None = None,
+        share: tuple[int, int] = (0, 1),
     ) -> None:
         self.stores, self.geometry = tuple(stores), geometry
         self.budget_px, self.seed, self.shuffle, self.augment = budget_px, seed, shuffle, augment
         self.mask_share, self.workers, self.pin = mask_share, workers, pin
+        self.ratios, self.share = ratios, share
         self._buffers = _Buffers()
         for store in self.stores:
             store.header.require_charset(charset, str(store.path))
@@ -196,15 +209,15 @@ class LineBatches:
             raise DataError("the line stores hold no lines; look at the counts that `nordocr prep` printed")
         self._space = None if charset.missing(" ") else charset.encode(" ")[0]
         self._targets, self._target_start, self._frames = self._encode(charset)
-        self._planned: tuple[int, list[_Plan]] | None = None
+        self._planned: tuple[int, list[list[_Plan]]] | None = None
 
     def __len__(self) -> int:
         """Number of lines of an epoch."""
         return len(self.members)
 
     def batch_count(self, epoch: int) -> int:
-        """Number of batches of an epoch. It differs a little between epochs, as much is drawn anew."""
-        return len(self.plan(epoch))
+        """Number of batches of an epoch for each process. It differs a little between epochs, as much is drawn anew."""
+        return len(self._steps(epoch))
 
     @property
     def width_range(self) -> tuple[int, int]:
@@ -221,13 +234,17 @@ class LineBatches:
         return 1.0 - used / filled
 
     def plan(self, epoch: int) -> list[_Plan]:
-        """The batches of an epoch, in order: a pure function of (seed, epoch) in which every line stands exactly once."""
+        """The batches of an epoch, of all processes, in order: a pure function of (seed, epoch)."""
+        return [plan for together in self._steps(epoch) for plan in together]
+
+    def _steps(self, epoch: int) -> list[list[_Plan]]:
+        """The batches of an epoch, those that the processes take at the same time together; the last ones may be fewer."""
         if self._planned is None or self._planned[0] != epoch:
-            self._planned = epoch, self._draw_plan(np.random.default_rng((self.seed, epoch)))
+            self._planned = epoch, self._draw_steps(epoch, np.random.default_rng((self.seed, epoch)))
         return self._planned[1]
 
-    def _draw_plan(self, rng: np.random.Generator) -> list[_Plan]:
-        samples = self._draw_samples(rng)
+    def _draw_steps(self, epoch: int, rng: np.random.Generator) -> list[list[_Plan]]:
+        samples = self._draw_samples(self._lines_of(epoch), rng)
         jitter = _WIDTH_JITTER if self.shuffle else 0.0
         keys = samples.widths * rng.uniform(1 - jitter, 1 + jitter, len(samples))
         order = np.argsort(keys, kind="stable")
@@ -242,10 +259,26 @@ class LineBatches:
             count = max(1, int(np.searchsorted(filled, self.budget_px, side="right")))
             plans.append(_Plan(samples, order[start : start + count], extra, masked))
             start += count
-        return [plans[i] for i in rng.permutation(len(plans))] if self.shuffle else plans
+        steps = [plans[i : i + self.share[1]] for i in range(0, len(plans), self.share[1])]
+        return [steps[i] for i in rng.permutation(len(steps))] if self.shuffle else steps
 
-    def _draw_samples(self, rng: np.random.Generator) -> Samples:
-        lines = self.members
+    def _lines_of(self, epoch: int) -> NDArray[np.int64]:
+        """The lines of an epoch. With ratios, each store is gone through again and again, every time in another order."""
+        if self.ratios is None:
+            return self.members
+        stores = [self.members[(self.members >= a) & (self.members < b)] for a, b in pairwise(self._first)]
+        weights = np.array([ratio * (len(own) > 0) for ratio, own in zip(self.ratios, stores, strict=True)])
+        bounds = np.rint(np.cumsum(weights / weights.sum()) * len(self.members)).astype(np.int64)
+        parts = []
+        for number, (own, begin, end) in enumerate(zip(stores, [0, *bounds[:-1]], bounds, strict=True)):
+            # Of the endless row of passes over this store, the piece that is this epoch's.
+            places = np.arange(epoch * (end - begin), (epoch + 1) * (end - begin))
+            for done in np.unique(places // max(1, len(own))).tolist():
+                order = np.random.default_rng((self.seed, number, done)).permutation(len(own))
+                parts.append(own[order[places[places // len(own) == done] % len(own)]])
+        return np.concatenate(parts)
+
+    def _draw_samples(self, lines: NDArray[np.int64], rng: np.random.Generator) -> Samples:
         if self.augment is None:
             return single_samples(lines, self.widths[lines])
         starts, ends = self._target_start[lines], self._target_start[lines + 1]
@@ -257,8 +290,9 @@ class LineBatches:
         return draw_samples(lines, self.widths[lines], self._frames[lines], joinable, self.geometry, self.augment, rng)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """Yield the batches of an epoch from number `start` on, decoded ahead by `workers` threads (0: in this thread)."""
-        plans = self.plan(epoch)[start:]
+        """Yield this process's batches of an epoch from number `start` on, decoded ahead by `workers` threads (0: in this
+        thread)."""
+        plans = self._steps(epoch)[start:]
         if self.workers == 0:
             for plan in plans:
                 yield self._load(plan, epoch)
@@ -315,7 +349,9 @@ class LineBatches:
     def _batch_width(self, plan: _Plan) -> int:
         return int(self._padded(plan.widths.max(), plan.extra_px))
 
-    def _load(self, plan: _Plan, epoch: int) -> Batch:
+    def _load(self, together: list[_Plan], epoch: int) -> Batch:
+        counts_here = self.share[0] < len(together)
+        plan = together[self.share[0] if counts_here else 0]
         lines, counts, width = plan.lines, plan.counts, self._batch_width(plan)
         images = self._gather(lines, width) if self.augment is None else self._composed(plan, epoch, width)  # (N, H, W, C)
         starts, ends = self._target_start[lines], self._target_start[lines + 1]
@@ -334,7 +370,15 @@ class LineBatches:
             counts=torch.from_numpy(counts),
             read_rows=lambda: tuple(self._row(int(index)) for index in lines),
             masked=plan.masked,
+            shared_lines=sum(len(one.lines) for one in together),
+            shared_characters=sum(self._characters(one) for one in together),
+            counts=counts_here,
         )
+
+    def _characters(self, plan: _Plan) -> int:
+        """Characters of a batch's labels, the spaces between joined lines counted."""
+        lines = plan.lines
+        return int((self._target_start[lines + 1] - self._target_start[lines]).sum()) + len(lines) - len(plan.numbers)
 
     def _composed(self, plan: _Plan, epoch: int, width: int) -> NDArray[np.uint8]:
         """The augmented pixels of a batch (N, H, width, C)."""

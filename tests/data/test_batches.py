@@ -179,3 +179,35 @@ def test_memory_is_used_again_but_never_while_a_batch_holds_it(stores):
         for row, image, width in zip(batch.rows, batch.images, batch.widths, strict=True):
             store = stores[0] if row.id.startswith("a-") else stores[1]
             assert np.array_equal(image[:, :, :width].permute(1, 2, 0).numpy(), store.image(int(row.id.split("-")[1])))
+
+
+def test_ratios_mix_stores_and_use_each_line_equally_often(stores):
+    batches = batches_of(stores, shuffle=True, ratios=[1.0, 3.0], seed=5)  # of 37 and 23 lines
+    seen = Counter()
+    for epoch in range(12):
+        lines = [int(i) for plan in batches.plan(epoch) for i in plan.lines]
+        assert len(lines) == len(batches) == 60
+        assert sum(i < 37 for i in lines) == 15
+        seen.update(lines)
+    assert set(seen) == set(range(60))
+    for store in (range(37), range(37, 60)):
+        often = [seen[i] for i in store]
+        assert max(often) - min(often) <= 1
+    alone = batches_of(stores, shuffle=True, ratios=[1.0, 3.0], only=[40, 41])
+    assert Counter(int(i) for plan in alone.plan(0) for i in plan.lines) == {40: 1, 41: 1}
+
+
+def test_processes_share_an_epoch_and_make_as_many_steps(stores):
+    augment = Augment(join=0.3)
+    whole = batches_of(stores, shuffle=True, augment=augment)
+    shares = [list(batches_of(stores, shuffle=True, augment=augment, share=(rank, 3)).epoch(1)) for rank in range(3)]
+    assert len(whole.plan(1)) % 3  # so that one of them has a batch too many
+    assert {len(share) for share in shares} == {-(-len(whole.plan(1)) // 3)}
+    counted = [batch for share in shares for batch in share if batch.counts]
+    assert Counter(i for batch in counted for i in batch.row_ids) == Counter(s.row(i).id for s in stores for i in range(len(s)))
+    for together in zip(*shares, strict=True):
+        true = [batch for batch in together if batch.counts]
+        assert {b.shared_lines for b in together} == {sum(b.lines for b in true)}
+        assert {b.shared_characters for b in together} == {sum(int(b.target_lengths.sum()) for b in true)}
+    alone = next(whole.epoch(1))
+    assert (alone.shared_lines, alone.shared_characters) == (alone.lines, int(alone.target_lengths.sum()))
