@@ -52,7 +52,7 @@ class Batch:
     # has none left gets one that does not count, so that every process makes as many steps.
     shared_lines: int = 0
     shared_characters: int = 0
-    counts: bool = True
+    counted: bool = True
 
     def __len__(self) -> int:
         return len(self.widths)
@@ -350,8 +350,8 @@ class LineBatches:
         return int(self._padded(plan.widths.max(), plan.extra_px))
 
     def _load(self, together: list[_Plan], epoch: int) -> Batch:
-        counts_here = self.share[0] < len(together)
-        plan = together[self.share[0] if counts_here else 0]
+        counted = self.share[0] < len(together)
+        plan = together[self.share[0] if counted else 0]
         lines, counts, width = plan.lines, plan.counts, self._batch_width(plan)
         images = self._gather(lines, width) if self.augment is None else self._composed(plan, epoch, width)  # (N, H, W, C)
         starts, ends = self._target_start[lines], self._target_start[lines + 1]
@@ -372,7 +372,7 @@ class LineBatches:
             masked=plan.masked,
             shared_lines=sum(len(one.lines) for one in together),
             shared_characters=sum(self._characters(one) for one in together),
-            counts=counts_here,
+            counted=counted,
         )
 
     def _characters(self, plan: _Plan) -> int:

@@ -203,10 +203,10 @@ def test_processes_share_an_epoch_and_make_as_many_steps(stores):
     shares = [list(batches_of(stores, shuffle=True, augment=augment, share=(rank, 3)).epoch(1)) for rank in range(3)]
     assert len(whole.plan(1)) % 3  # so that one of them has a batch too many
     assert {len(share) for share in shares} == {-(-len(whole.plan(1)) // 3)}
-    counted = [batch for share in shares for batch in share if batch.counts]
+    counted = [batch for share in shares for batch in share if batch.counted]
     assert Counter(i for batch in counted for i in batch.row_ids) == Counter(s.row(i).id for s in stores for i in range(len(s)))
     for together in zip(*shares, strict=True):
-        true = [batch for batch in together if batch.counts]
+        true = [batch for batch in together if batch.counted]
         assert {b.shared_lines for b in together} == {sum(b.lines for b in true)}
         assert {b.shared_characters for b in together} == {sum(int(b.target_lengths.sum()) for b in true)}
     alone = next(whole.epoch(1))
