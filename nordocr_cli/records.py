@@ -53,7 +53,8 @@ class Recognition:
 class LineResult:
     """One line as eval saw it. `width` is the stored width in pixels at the geometry's height, `squash_ratio` how many
     times the crop was too wide, whether it was squashed or cropped (1.0 = fits), `frames` the number of CTC frames it had
-    (None where not known)."""
+    (None where not known); `oov` says that the reference holds characters outside the recognizer's charset (None where that is
+    not known)."""
 
     id: str
     reference: str
@@ -65,6 +66,7 @@ class LineResult:
     width: int | None = None
     squash_ratio: float = 1.0
     frames: int | None = None
+    oov: bool | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the result as one JSON object, unknown fields left out."""

@@ -13,7 +13,8 @@ import pytest
 
 from nordocr_cli.data.line_record import encode_line
 from nordocr_cli.metrics.html_report import evaluation_page, gallery_rows, render_page
-from nordocr_cli.metrics.report import report_of, score_line
+from nordocr_cli.metrics.report import report_of
+from nordocr_cli.metrics.score import score_line
 from nordocr_cli.records import LineResult
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")

@@ -25,7 +25,7 @@ def eval_(
     by: Annotated[str, typer.Option(metavar="KEY", help="Row key to report by. Default: subset, else degradation.")] = "",
     worst: Annotated[int, typer.Option(min=0, help="How many of the worst lines to show.")] = 5,
     resampler: Annotated[str | None, typer.Option(metavar="NAME", help="Resize a manifest's crops otherwise.")] = None,
-    decoder: options.Decoder = "greedy",
+    decoder: Annotated[str, typer.Option(metavar="NAME[,NAME]", help="greedy, beam; more than one are compared.")] = "greedy",
     check_batches: Annotated[bool, typer.Option("--check-batches", help="Exit 4 if a line's text depends on its batch.")] = False,
     device: options.Device = "auto",
     threads: options.Threads = None,
@@ -88,7 +88,7 @@ def eval_(
 
 def _show(console: Console, result: "EvalResult", worst: int) -> None:
     from nordocr_cli.metrics import tables
-    from nordocr_cli.metrics.report import worst as worst_of
+    from nordocr_cli.metrics.score import worst as worst_of
     from nordocr_cli.metrics.taxonomy import FAILURES, VERSION
 
     report, where = result.report, result.store["path"] if result.store else result.model["path"]
@@ -103,13 +103,13 @@ def _show(console: Console, result: "EvalResult", worst: int) -> None:
     meaning = ("class", "lines", "of failures", "actionable", "means")
     console.table(f"errors (taxonomy {VERSION}, docs/taxonomy.md)", meaning, tables.classes(report), right=(1, 2))
     console.note(f"flags: {tables.flags(report)}")
-    rates = ("lines", "exact", "spaces aside", "CER micro", "CER macro", "WER")
-    groups = (("language", report.by_language), (result.subset_key, report.by_subset), ("width in px", report.by_width))
-    for title, by_name in groups:
+    groups = tables.class_groups(report, result.subset_key)
+    for title, _, by_name in (("language", "", report.by_language), *groups):
         if by_name:
-            console.table(f"by {title}", (title, *rates), tables.groups(dict(by_name)), right=range(1, 7))
-    by_class = ("width in px", "lines", *(c.value for c in FAILURES))
-    console.table("errors by width", by_class, tables.classes_by_width(report), right=range(1, 8))
+            console.table(f"by {title}", (title, *tables.GROUP_HEADS), tables.groups(by_name), right=range(1, 9))
+    for title, _, by_name in groups:
+        heads = (title, "lines", *(c.value for c in FAILURES))
+        console.table(f"errors by {title}", heads, tables.classes_by(by_name), right=range(1, 8))
     kinds = tables.characters(result.characters.kinds)
     console.table("by kind of character", ("characters", "stand there", "precision", "recall", "F1"), kinds, right=range(1, 5))
     if result.calibration:
@@ -120,6 +120,11 @@ def _show(console: Console, result: "EvalResult", worst: int) -> None:
             console.table(f"{title} confusions", ("wanted", "read", "times"), tables.confusions(pairs[:10]), right=(2,))
     if worst and (lines := worst_of(result.scores, worst)):
         console.table("worst lines (⟦wanted→read⟧)", ("id", "class", "edits", "text"), tables.worst_lines(lines), right=(2,))
+    if result.ablations:
+        others = [(a.decoder, a.total, a.comparison, a.differing) for a in result.ablations]
+        rows = tables.ablations(result.model.get("decoder", "as recorded"), report.total, others)
+        console.table("the same lines by other decoders", tables.ABLATION_HEADS, rows, right=range(1, 8))
     if result.against:
         figures = ("", "other", "this", "difference", "verdict")
         console.table(f"against {result.against.other}", figures, tables.comparison(result.against.comparison))
+        console.note(tables.smallest_note(result.against.comparison))

@@ -2,13 +2,11 @@
 
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rapidfuzz.distance import Levenshtein
-
-from nordocr_cli.metrics.text import canonical, describe, rate
+from nordocr_cli.metrics.text import canonical_all, confusions, count_characters, describe, rate
 
 NORDIC = frozenset("åäöæøðþÅÄÖÆØÐÞ")
 KINDS = ("digit", "A-Z", "a-z", "Nordic letter", "other letter", "punctuation", "space")
@@ -77,19 +75,16 @@ def kind_of(character: str) -> str:
     return "other letter" if not character.isascii() else "A-Z" if character.isupper() else "a-z"
 
 
-def score_characters(pairs: Iterable[tuple[str, str]]) -> CharacterReport:
+def score_characters(pairs: Sequence[tuple[str, str]]) -> CharacterReport:
     """Align (reference, reading) of lines and count."""
-    hits: Counter[str] = Counter()
-    missed: Counter[str] = Counter()
-    invented: Counter[str] = Counter()
-    for reference, reading in pairs:
-        a, b = canonical(reference), canonical(reading)
-        hits.update(a)
-        for op in Levenshtein.editops(a, b) if a != b else ():
-            if op.tag != "insert":
-                missed[a[op.src_pos]] += 1
-            if op.tag != "delete":
-                invented[b[op.dest_pos]] += 1
+    references, readings = zip(*pairs, strict=True) if pairs else ((), ())
+    wanted, read = canonical_all(references), canonical_all(readings)
+    hits, missed, invented = count_characters(wanted), Counter[str](), Counter[str]()
+    for pair in zip(wanted, read, strict=True):
+        if pair[0] != pair[1]:
+            edits = confusions(*pair)
+            missed.update(character for character, _ in edits if character)
+            invented.update(character for _, character in edits if character)
     hits -= missed
     each = [CharacterScore(c, hits[c], missed[c], invented[c]) for c in hits | missed | invented]
     kinds = []

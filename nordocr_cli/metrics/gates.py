@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nordocr_cli.errors import UsageError, nearest
-from nordocr_cli.metrics.report import Group, Report, build_report
+from nordocr_cli.metrics.group import Group
+from nordocr_cli.metrics.report import GROUPINGS, Report, build_report
 from nordocr_cli.metrics.significance import Comparison
 
 _OPERATORS = {">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le}
 _GATE = re.compile(
-    r"\s*(?:(?P<kind>language|subset|width):(?P<group>.+)\.)?(?P<metric>[a-z_.]+)\s*(?P<sign>[<>]=?)\s*"
+    rf"\s*(?:(?P<kind>{'|'.join(GROUPINGS)}):(?P<group>.+)\.)?(?P<metric>[a-z_.]+)\s*(?P<sign>[<>]=?)\s*"
     r"(?P<bound>[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)\s*(?P<percent>%)?\s*"
 )
 # Differences to the other reading of `--against`: this minus the other, so more CER and less exact are worse.
@@ -50,7 +51,7 @@ class Gate:
             return None if against.cer_a is None or against.cer_b is None else against.cer_b - against.cer_a
         group = report.group(self.kind, self.group) if self.kind else report.total
         if group is None:
-            known = list(getattr(report, f"by_{self.kind}"))
+            known = list(report.groups(self.kind))
             raise UsageError(f"gate {self.text!r}: no {self.kind} {self.group!r} in this result; {nearest(self.group, known)}")
         return metrics_of(group)[self.metric]
 
@@ -62,7 +63,7 @@ def metrics_of(group: Group) -> dict[str, float | None]:
 
 
 def parse_gate(text: str) -> Gate:
-    """Read `[language|subset|width:NAME.]METRIC SIGN BOUND`, the bound with or without %. Raises UsageError."""
+    """Read `[language|subset|width|squash:NAME.]METRIC SIGN BOUND`, the bound with or without %. Raises UsageError."""
     match = _GATE.fullmatch(text)
     if match is None:
         raise UsageError(f"gate {text!r}: write e.g. 'cer>5%', 'exact<0.8' or 'language:is.cer>0.02'")

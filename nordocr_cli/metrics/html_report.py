@@ -21,7 +21,9 @@ from nordocr_cli import __version__
 from nordocr_cli.metrics import tables
 from nordocr_cli.metrics.calibration import Calibration
 from nordocr_cli.metrics.characters import CharacterReport
-from nordocr_cli.metrics.report import HEADLINE, Group, LineScore, Report, width_band, worst
+from nordocr_cli.metrics.group import Group
+from nordocr_cli.metrics.report import Report
+from nordocr_cli.metrics.score import HEADLINE, LineScore, squash_band, width_band, worst
 from nordocr_cli.metrics.significance import Comparison, Interval
 from nordocr_cli.metrics.taxonomy import FAILURES, MEANING, VERSION
 from nordocr_cli.metrics.text import canonical, rate, visible
@@ -190,6 +192,7 @@ def gallery_rows(
             "subset": [result.subset],
             "language": [result.language],
             "width": [width_band(result)],
+            "squash": [squash_band(result)] if result.squash_ratio > 1 else [],
             "flag": list(score.flags),
         }
         if lost:
@@ -232,16 +235,18 @@ def evaluation_page(
     if against:
         name, comparison = against
         heads = ("", "other", "this", "difference", "verdict")
-        sections.append(Table(f"Against {name}", heads, tables.comparison(comparison), wide=True))
+        sections.append(
+            Table(f"Against {name}", heads, tables.comparison(comparison), note=tables.smallest_note(comparison) + ".", wide=True)
+        )
     sections += [_classes(report), Table("All figures", ("", "count", "rate", "95 %"), tables.headline(report), (1, 2, 3))]
-    groups = (("width in px", "width", report.by_width), (subset_key, "subset", report.by_subset))
+    groups = tables.class_groups(report, subset_key)
     for label, facet, by_name in (*groups, ("language", "language", report.by_language)):
         if by_name:
             sections.append(_group_table(f"By {label}", label, facet, by_name))
-    columns = ("width in px", "lines", *(c.value.replace("_", " ") for c in FAILURES))
-    sections.append(
-        Table("Error classes by width", columns, tables.classes_by_width(report), range(1, 2 + len(FAILURES)), facet="width")
-    )
+    for label, facet, by_name in tables.class_groups(report, subset_key):
+        columns = (label, "lines", *(c.value.replace("_", " ") for c in FAILURES))
+        right = range(1, 2 + len(FAILURES))
+        sections.append(Table(f"Error classes by {label}", columns, tables.classes_by(by_name), right, facet=facet))
     if characters:
         heads = ("characters", "stand there", "precision", "recall", "F1")
         sections.append(Table("By kind of character", heads, tables.characters(characters.kinds), range(1, 5)))
@@ -286,10 +291,8 @@ def _classes(report: Report) -> Table:
 
 def _group_table(title: str, label: str, facet: str, by_name: Mapping[str, Group]) -> Table:
     cers = [group.rates()["cer"] or 0.0 for group in by_name.values()]
-    columns = (label, "lines", "exact", "spaces aside", "CER", "CER macro", "WER")
-    return Table(
-        title, columns, tables.groups(dict(by_name)), range(1, 7), [cer / (max(cers) or 1) for cer in cers], facet, "Bars: CER."
-    )
+    bars = [cer / (max(cers) or 1) for cer in cers]
+    return Table(title, (label, *tables.GROUP_HEADS), tables.groups(by_name), range(1, 9), bars, facet, "Bars: CER.", wide=True)
 
 
 def _calibration(calibration: Calibration) -> list[Table | Chart]:

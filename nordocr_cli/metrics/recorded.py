@@ -7,11 +7,13 @@
 | `reference`, or `ref` | what stands there; only needed when no line store says so |
 | `confidence` (0…1), or `conf` (0…100) | optional |
 | `language`, `subset`, `source`, `width` (or `width32`), `squash_ratio`, `frames` | optional |
+| `flags` | optional; of these only `oov_ref` is taken over, all others follow from the texts |
+| `readings` | optional: what other decoders read, by name |
 """
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +24,14 @@ from nordocr_cli.records import LineResult
 
 @dataclass(frozen=True, slots=True)
 class RecordedLine:
-    """One recorded reading. `result.reference` is "" when `has_reference` is False; `where` is file:line."""
+    """One recorded reading. `result.reference` is "" when `has_reference` is False; `where` is file:line; `readings` are those of
+    other decoders, by name."""
 
     where: str
     result: LineResult
     image: str
     has_reference: bool
+    readings: Mapping[str, str] = field(default_factory=dict)
 
 
 def find_recorded(path: Path) -> Path:
@@ -89,6 +93,12 @@ def _parse(text: str, where: str, subset_key: str) -> RecordedLine:
             raise ValueError(f"hypothesis (or hyp) must be a string, not {hypothesis!r}")
         if reference is not None and not isinstance(reference, str):
             raise ValueError(f"reference must be a string, not {reference!r}")
+        flags = value.get("flags", ())
+        if not isinstance(flags, list | tuple):
+            raise ValueError(f"flags must be a list, not {flags!r}")
+        readings = value.get("readings", {})
+        if not isinstance(readings, dict) or not all(isinstance(text, str) for text in readings.values()):
+            raise ValueError(f"readings must be texts by decoder, not {readings!r}")
         width, frames = value.get("width32", value.get("width")), value.get("frames")
         result = LineResult(
             id=identity,
@@ -101,10 +111,11 @@ def _parse(text: str, where: str, subset_key: str) -> RecordedLine:
             width=None if width is None else int(width),
             squash_ratio=float(value.get("squash_ratio", 1.0)),
             frames=None if frames is None else int(frames),
+            oov="oov_ref" in flags or None,
         )
     except (ValueError, TypeError, OverflowError) as error:
         raise DataError(f"{where}: not a recorded reading: {error}") from error
-    return RecordedLine(where, result, str(value.get("image", "")), reference is not None)
+    return RecordedLine(where, result, str(value.get("image", "")), reference is not None, dict(readings))
 
 
 def _confidence(value: Mapping[str, Any]) -> float | None:

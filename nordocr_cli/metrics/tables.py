@@ -1,11 +1,13 @@
 """Rows of the tables that show a report: plain strings, for a terminal or a document."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from nordocr_cli.metrics.calibration import Calibration
 from nordocr_cli.metrics.characters import CharacterScore
-from nordocr_cli.metrics.report import HEADLINE, Confusion, Group, LineScore, Report
-from nordocr_cli.metrics.significance import FEW_CLUSTERS, Comparison, Interval
+from nordocr_cli.metrics.group import Group
+from nordocr_cli.metrics.report import Confusion, Report
+from nordocr_cli.metrics.score import HEADLINE, LineScore
+from nordocr_cli.metrics.significance import FEW_CLUSTERS, POWER, Comparison, Interval
 from nordocr_cli.metrics.taxonomy import FAILURES, MEANING, SPACE_KINDS, ErrorClass
 from nordocr_cli.metrics.text import marked_difference, rate
 
@@ -55,6 +57,8 @@ def headline(report: Report) -> list[Row]:
     ):
         if total.flags[flag]:
             rows.append((label, *_of(total.flags[flag], total.lines), ""))
+    if total.readable is not None and total.readable < total.lines:
+        rows.append(("exact at best (charset, frames)", *_of(total.readable, total.lines), ""))
     return rows
 
 
@@ -62,7 +66,7 @@ def interval_note(report: Report) -> str:
     """Return one sentence about how the intervals were drawn."""
     interval = report.cer_interval or report.exact_interval
     if interval is None:
-        return "no interval: nothing to draw from"
+        return "no interval: it takes lines of two source documents"
     if interval.unit == "line":
         return "95 % intervals: bootstrap by line, as the source documents are not known; they are narrower than the truth"
     few = "; few, so take them as rough" if interval.units < FEW_CLUSTERS else ""
@@ -89,14 +93,21 @@ def flags(report: Report) -> str:
     return ", ".join(f"{flag} {count:,}" for count, flag in found) or "none"
 
 
-def groups(by_name: dict[str, Group]) -> list[Row]:
-    """Return (name, lines, exact, exact with spaces aside, CER micro, CER macro, WER) of each group."""
+GROUP_HEADS = ("lines", "exact", "95 %", "spaces aside", "CER micro", "95 %", "CER macro", "WER")
+
+
+def groups(by_name: Mapping[str, Group]) -> list[Row]:
+    """Return (name, then what GROUP_HEADS says) of each group."""
     return [
         (
             name,
             f"{group.lines:,}",
-            *_rates(group, ("exact", "space_insensitive"), 1),
-            *_rates(group, ("cer", "cer_macro", "wer"), 2),
+            *_rates(group, ("exact",), 1),
+            _spread(group.exact_interval, 1),
+            *_rates(group, ("space_insensitive",), 1),
+            *_rates(group, ("cer",), 2),
+            _spread(group.cer_interval, 2),
+            *_rates(group, ("cer_macro", "wer"), 2),
         )
         for name, group in by_name.items()
     ]
@@ -107,11 +118,17 @@ def _rates(group: Group, names: Sequence[str], digits: int) -> list[str]:
     return [percent(rates[name], digits) for name in names]
 
 
-def classes_by_width(report: Report) -> list[Row]:
-    """Return (band, lines, then the count of each class) of each width band."""
-    return [
-        (name, f"{group.lines:,}", *(str(group.classes[c.value]) for c in FAILURES)) for name, group in report.by_width.items()
-    ]
+def class_groups(report: Report, subset_key: str) -> list[tuple[str, str, Mapping[str, Group]]]:
+    """Return (title, kind of GROUPINGS, groups) of the tables that show every class by where a line belongs. Squash ratios are
+    left out where all lines fit, or none was measured."""
+    titles = {"width": "width in px", "squash": "squash ratio", "subset": subset_key}
+    found = [(title, kind, report.groups(kind)) for kind, title in titles.items() if report.groups(kind)]
+    return [item for item in found if item[1] != "squash" or list(item[2]) != ["fits"]]
+
+
+def classes_by(groups: Mapping[str, Group]) -> list[Row]:
+    """Return (name, lines, then the count of each class) of each group."""
+    return [(name, f"{group.lines:,}", *(str(group.classes[c.value]) for c in FAILURES)) for name, group in groups.items()]
 
 
 def confusions(found: Sequence[Confusion]) -> list[Row]:
@@ -152,6 +169,39 @@ def worst_lines(scores: Sequence[LineScore]) -> list[Row]:
         )
         for s in scores
     ]
+
+
+ABLATION_HEADS = ("decoder", "exact", "CER micro", "WER", "read otherwise", "gained", "lost", "CER difference", "verdict")
+
+
+def ablations(first: str, total: Group, others: Sequence[tuple[str, Group, Comparison, int]]) -> list[Row]:
+    """Return what ABLATION_HEADS says of the first decoder and of (name, figures, comparison, lines that read otherwise) of the
+    others."""
+    rows: list[Row] = [(first, *_rates(total, ("exact",), 1), *_rates(total, ("cer", "wer"), 2), "", "", "", "", "")]
+    for name, group, found, differing in others:
+        rows.append(
+            (
+                name,
+                *_rates(group, ("exact",), 1),
+                *_rates(group, ("cer", "wer"), 2),
+                f"{differing:,}",
+                str(found.only_b_exact),
+                str(found.only_a_exact),
+                _spread(found.cer_difference, 2, "+", "pp"),
+                found.cer_verdict,
+            )
+        )
+    return rows
+
+
+def smallest_note(found: Comparison) -> str:
+    """Return one sentence: which differences these lines are too few to show."""
+    cer = "" if found.smallest_cer_gap is None else f" and {100 * found.smallest_cer_gap:.2f} pp of CER"
+    share = percent(rate(found.only_a_exact + found.only_b_exact, found.lines), 1)
+    return (
+        f"{found.lines:,} lines, {share} of them exact in one reading alone, show differences from about "
+        f"{100 * found.smallest_exact_gap:.1f} pp of exact lines{cer} on (in {100 * POWER:.0f} % of cases)"
+    )
 
 
 def comparison(found: Comparison) -> list[Row]:

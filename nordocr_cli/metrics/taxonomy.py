@@ -3,15 +3,15 @@
 The rules, their reasons and examples are in docs/taxonomy.md. A change of a rule or of a threshold is a new `VERSION`.
 """
 
-import re
 import unicodedata
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from rapidfuzz.distance import Levenshtein
+from rapidfuzz.distance import Levenshtein, Postfix, Prefix
 
-from nordocr_cli.metrics.text import canonical
+from nordocr_cli.metrics.text import DIGIT, canonical
 
 VERSION = 1
 
@@ -91,24 +91,37 @@ def thresholds() -> dict[str, Any]:
 
 def classify(reference: str, hypothesis: str) -> ErrorClass:
     """Return the one class of a pair of texts. Both are taken in the canonical view."""
-    r, h = canonical(reference), canonical(hypothesis)
+    return judge(canonical(reference), canonical(hypothesis))[0]
+
+
+def text_flags(reference: str, hypothesis: str) -> tuple[str, ...]:
+    """Return the flags of a failure that follow from its two texts, in the order of FLAGS; none for equal texts."""
+    return judge(canonical(reference), canonical(hypothesis))[1]
+
+
+def judge(r: str, h: str) -> tuple[ErrorClass, tuple[str, ...]]:
+    """Return the class and the flags of two texts that are canonical."""
     if r == h:
-        return ErrorClass.EXACT
+        return ErrorClass.EXACT, () if r else ("empty_ref",)
     a, b = r.replace(" ", ""), h.replace(" ", "")
     if a == b:
-        return ErrorClass.SPACE_ONLY
+        return ErrorClass.SPACE_ONLY, ()
+    distance = Levenshtein.distance(a, b)
+    return _class_of(r, h, a, b, distance), _flags_of(r, h, a, b, distance)
+
+
+def _class_of(r: str, h: str, a: str, b: str, distance: int) -> ErrorClass:
     if a and b:
-        first_of_h, last_of_h, last_of_r = h.split(" ", 1)[0], h.rsplit(" ", 1)[-1], r.rsplit(" ", 1)[-1]
         # (gap - residual edits, class); max() keeps the first of equals, so the order written here settles ties.
         edges = [
-            (_edge_score(b, a, len(last_of_r)), ErrorClass.RIGHT_TRUNCATION),
-            (_edge_score(a[::-1], b[::-1], len(first_of_h)), ErrorClass.LEADING_GARBAGE),
-            (_edge_score(a, b, len(last_of_h)), ErrorClass.TRAILING_GARBAGE),
+            (_edge_score(b, a, distance, r[-2:-1] == " "), ErrorClass.RIGHT_TRUNCATION),
+            (_edge_score(a[::-1], b[::-1], distance, h[1:2] == " "), ErrorClass.LEADING_GARBAGE),
+            (_edge_score(a, b, distance, h[-2:-1] == " "), ErrorClass.TRAILING_GARBAGE),
         ]
         qualified = [(score, edge) for score, edge in edges if score is not None]
         if qualified:
             return max(qualified, key=lambda found: found[0])[1]
-    distance, longer = Levenshtein.distance(a, b), max(len(a), len(b))
+    longer = max(len(a), len(b))
     if distance <= max(MINOR_MIN_EDITS, _floor_share(MINOR_MAX_SHARE, longer)) and distance <= MINOR_MAX_HALF * longer:
         return ErrorClass.MINOR
     return ErrorClass.MAJOR
@@ -123,40 +136,50 @@ def space_kind(reference: str, hypothesis: str) -> str:
     return "grouping" if all(between_digits) else "word_boundary"
 
 
-def text_flags(reference: str, hypothesis: str) -> list[str]:
-    """Return the flags of a failure that follow from its two texts, in the order of FLAGS; none for equal texts."""
-    r, h = canonical(reference), canonical(hypothesis)
-    if r == h:
-        return [] if r else ["empty_ref"]
-    a, b = r.replace(" ", ""), h.replace(" ", "")
-    differs = a != b
+def _flags_of(r: str, h: str, a: str, b: str, distance: int) -> tuple[str, ...]:
+    # Without the beginning and the end that both share: what is equal once the texts are folded, is so in the middle.
+    first = Prefix.similarity(a, b)
+    last = min(Postfix.similarity(a, b), len(a) - first, len(b) - first)
+    middle_a, middle_b = a[first : len(a) - last], b[first : len(b) - last]
+    middles = middle_a + middle_b
     found = {
-        "digit_error": [c for c in a if c.isdigit()] != [c for c in b if c.isdigit()],
-        "case_only": differs and a.lower() == b.lower(),
-        "diacritic_only": differs and _plain_letters(a) == _plain_letters(b),
-        "punct_only": differs and _without_punctuation(a) == _without_punctuation(b),
-        "quote_dash_only": differs and a.translate(_ONE_QUOTE_ONE_DASH) == b.translate(_ONE_QUOTE_ONE_DASH),
-        "left_truncation": bool(a and b) and _edge_score(b[::-1], a[::-1], len(r.split(" ", 1)[0])) is not None,
+        "digit_error": DIGIT.findall(middle_a) != DIGIT.findall(middle_b),
+        "case_only": a.lower() == b.lower(),
+        "diacritic_only": not middles.isascii() and _plain_letters(middle_a) == _plain_letters(middle_b),
+        "punct_only": not middles.isalnum() and _without_punctuation(middle_a) == _without_punctuation(middle_b),
+        "quote_dash_only": not middles.isalnum()
+        and middle_a.translate(_ONE_QUOTE_ONE_DASH) == middle_b.translate(_ONE_QUOTE_ONE_DASH),
+        "left_truncation": bool(a and b) and _edge_score(b[::-1], a[::-1], distance, r[1:2] == " ") is not None,
         "empty_hyp": not h,
-        "duplicate_run": any(match[0] not in a for match in _TWICE.finditer(b)),
+        # What begins in the end that both share, stands there in both.
+        "duplicate_run": any(twice not in a for twice in _doubled(b, len(b) - last)),
         "empty_ref": not r,
     }
-    return [flag for flag, holds in found.items() if holds]
+    return tuple([flag for flag, holds in found.items() if holds])
 
 
-def _edge_score(whole_side: str, cut_side: str, edge_token: int) -> int | None:
+def _edge_score(whole_side: str, cut_side: str, distance: int, single: bool) -> int | None:
     """Match all of `whole_side` with a beginning of `cut_side`; return gap - residual edits if the rest of `cut_side` (the
-    gap) qualifies as a free edge, else None. `edge_token` is the length of the last token of `cut_side`."""
-    # Ties: the longest beginning.
-    residual, matched = min(
-        ((Levenshtein.distance(whole_side, cut_side[:n]), n) for n in range(len(cut_side) + 1)), key=lambda e: (e[0], -e[1])
-    )
-    gap = len(cut_side) - matched
+    gap) qualifies as a free edge, else None. `distance` is that of the whole texts, `single` says that the last token of
+    `cut_side` is one character."""
+    whole, cut = len(whole_side), len(cut_side)
+    if cut < whole - distance + 2:
+        return None  # as the next lines would find, for most lines
+    # A beginning of n characters costs at least |whole - n| edits. The best one leaves a gap only if it costs less than the whole
+    # cut side does, and qualifies only with a share of n at most: few have to be tried, most often none.
+    most = min(distance - 1, _floor_share(EDGE_MAX_RESIDUAL / (1 - EDGE_MAX_RESIDUAL), whole))
+    residual, matched = most + 1, 0
+    for n in range(min(cut - 1, whole + most), max(0, whole - most) - 1, -1):
+        if abs(whole - n) < residual:  # ties: the longest beginning
+            found = Levenshtein.distance(whole_side, cut_side[:n], score_cutoff=residual - 1)
+            if found < residual:
+                residual, matched = found, n
+    gap = cut - matched
     # A gap below EDGE_MIN_GAP is one character: it is whole tokens exactly when the edge token is that long.
     qualifies = (
-        (gap >= EDGE_MIN_GAP or gap == 1 == edge_token)
-        and matched + 1e-9 >= EDGE_MIN_MATCHED * len(cut_side)
-        and residual <= _floor_share(EDGE_MAX_RESIDUAL, matched)
+        residual <= min(most, _floor_share(EDGE_MAX_RESIDUAL, matched))
+        and (gap >= EDGE_MIN_GAP or single)
+        and matched + 1e-9 >= EDGE_MIN_MATCHED * cut
     )
     return gap - residual if qualifies else None
 
@@ -177,7 +200,25 @@ def _space_positions(text: str) -> set[int]:
     return positions
 
 
-_TWICE = re.compile(r"(.{2,64}?)\1", re.DOTALL)
+_LONGEST_RUN = 64
+
+
+def _doubled(text: str, end: int) -> Iterator[str]:
+    """Yield what stands twice in a row, 2 to _LONGEST_RUN characters long, from left to right, the shortest at a place; of those
+    that begin before `end`."""
+    at, end = 0, min(end, len(text) - 3)
+    while at < end:
+        pair = text[at : at + 2]
+        again = text.find(pair, at + 2, at + _LONGEST_RUN + 2)
+        while again >= 0 and text[at:again] != text[again : 2 * again - at]:
+            again = text.find(pair, again + 1, at + _LONGEST_RUN + 2)
+        if again < 0:
+            at += 1
+        else:
+            yield text[at : 2 * again - at]
+            at = 2 * again - at
+
+
 _STROKES = str.maketrans({"ø": "o", "Ø": "O", "ð": "d", "Ð": "D", "đ": "d", "æ": "ae", "Æ": "AE", "þ": "th", "Þ": "TH"})
 _ONE_QUOTE_ONE_DASH = str.maketrans(
     dict.fromkeys("\"'`´‘’‚‛“”„‟«»‹›′″", "'") | dict.fromkeys("-‐‑‒–—―−", "-"),

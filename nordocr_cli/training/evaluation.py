@@ -14,7 +14,7 @@ from torch import nn
 from nordocr_cli.charset import Charset
 from nordocr_cli.data.batches import LineBatches, normalize
 from nordocr_cli.decode.ctc import decode_greedy
-from nordocr_cli.metrics.report import score_line
+from nordocr_cli.metrics.score import score_line
 from nordocr_cli.metrics.text import marked_difference, visible
 from nordocr_cli.records import LineResult
 from nordocr_cli.training.diagnosis import faults_of

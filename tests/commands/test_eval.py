@@ -28,8 +28,18 @@ def nordocr(*args):
 def test_the_tables(recording, tmp_path):
     code, out, err = nordocr(recording, "-o", str(tmp_path / "out"), "--against", recording)
     assert code == 0, err
-    for expected in ("33.3 %", "CER micro", "by language", "right_truncation", "⟦Ø→O⟧re", "'Ø' U+00D8", "no difference shown"):
+    for expected in (
+        "33.3 %",
+        "CER micro",
+        "by language",
+        "right_truncation",
+        "⟦Ø→O⟧re",
+        "'Ø' U+00D8",
+        "no difference shown",
+        "errors by width",
+    ):
         assert expected in out
+    assert "3 lines, 0.0 % of them exact in one reading alone, show differences from about 100.0 pp of exact lines" in err
     assert "bootstrap by source document (2; few, so take them as rough)" in err
     assert err.strip().splitlines()[-1].startswith("next: nordocr eval")
     assert (tmp_path / "out" / "eval.json").is_file()

@@ -175,6 +175,36 @@ def test_the_result_is_written_and_read_again(make_store, tmp_path):
     assert evaluate(str(tmp_path / "out" / "eval.json")).report == result.report
 
 
+def test_decoders_are_compared_over_the_same_lines(make_store, weights, tmp_path):
+    arguments = {"device": "cpu", "threads": 1, "decoder": "greedy,beam"}
+    result = evaluate(str(weights()), make_store(), output=tmp_path / "e", against=None, **arguments)
+    (beam,) = result.ablations
+    assert (result.model["decoder"], beam.decoder, beam.total.lines, beam.comparison.lines) == ("greedy", "beam", 4, 4)
+    alone = evaluate(str(weights()), make_store(), device="cpu", threads=1, decoder="beam")
+    assert tuple(score.result.hypothesis for score in alone.scores) == result.readings["beam"]
+    assert alone.report.total == beam.total
+    assert beam.differing == sum(a.result.hypothesis != b for a, b in zip(result.scores, result.readings["beam"], strict=True))
+    # All of it follows from the lines that were written.
+    again = evaluate(str(tmp_path / "e"))
+    assert (again.report, again.ablations) == (result.report, result.ablations)
+    assert again.to_json()["calibration"] == result.to_json()["calibration"]
+    with pytest.raises(UsageError, match="unknown decoder 'bean': did you mean 'beam'"):
+        evaluate(str(weights()), make_store(), decoder="greedy,bean")
+
+
+def test_what_the_lines_say_is_all_that_a_report_needs(make_store, tmp_path):
+    store = make_store("ice.lmdb", GEOMETRY, NORDIC_EXT)
+    first = evaluate("scripted", store, recognizer=Scripted(), output=tmp_path / "e")
+    lines = (tmp_path / "e" / "lines.jsonl").read_text(encoding="utf-8").splitlines()
+    # As if the charset had no a and the lines had been squashed.
+    rows = [json.loads(line) | {"squash_ratio": 1.3, "flags": ["oov_ref"]} for line in lines]
+    again = evaluate(record(tmp_path / "r.jsonl", *rows))
+    assert again.report.total.flags["oov_ref"] == 4
+    assert again.report.total.rates()["exact_ceiling"] == 0
+    assert list(again.report.by_squash) == ["<=1.5"]
+    assert again.report.total.views == first.report.total.views
+
+
 def test_a_file_gets_its_lines_beside_it(make_store, tmp_path):
     result = evaluate("scripted", make_store(), recognizer=Scripted(), output=tmp_path / "x.json")
     assert result.files == (str(tmp_path / "x.json"), str(tmp_path / "x.lines.jsonl"))

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from nordocr_cli.metrics.calibration import calibrate
 from nordocr_cli.metrics.html_report import Chart, Figure, GalleryRow, Page, Table, evaluation_page, gallery_rows, render_page
-from nordocr_cli.metrics.report import report_of, score_line
+from nordocr_cli.metrics.report import report_of
+from nordocr_cli.metrics.score import score_line
 from nordocr_cli.records import LineResult
 
 HOSTILE = [
@@ -113,6 +114,7 @@ def test_the_gallery_holds_the_wrong_lines_worst_first_with_the_pictures_of_the_
         "subset": ["faded"],
         "language": ["da"],
         "width": ["<=1024"],
+        "squash": [],
         "flag": ["diacritic_only"],
     }
     assert found.gallery[1].detail == "1 edit · 900 px · confidence 0.40"

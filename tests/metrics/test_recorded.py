@@ -4,7 +4,7 @@ import pytest
 
 from nordocr_cli.errors import DataError, UsageError
 from nordocr_cli.metrics.recorded import find_recorded, read_recorded
-from nordocr_cli.metrics.report import score_line
+from nordocr_cli.metrics.score import score_line
 from nordocr_cli.records import LineResult
 
 

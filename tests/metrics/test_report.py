@@ -6,8 +6,10 @@ from hypothesis import strategies as st
 
 from nordocr_cli.charset import NORDIC
 from nordocr_cli.errors import DataError
-from nordocr_cli.metrics.report import bootstrap, build_report, document_of, report_from_json, score_line, width_band, worst
-from nordocr_cli.metrics.taxonomy import FAILURES
+from nordocr_cli.metrics.report import GROUPINGS, build_report, report_from_json
+from nordocr_cli.metrics.score import document_of, score_line, score_lines, width_band, worst
+from nordocr_cli.metrics.taxonomy import FAILURES, classify
+from nordocr_cli.metrics.text import canonical, count_edits, squeezed, word_edits
 from nordocr_cli.records import LineResult
 
 
@@ -71,6 +73,12 @@ def test_groups():
     # 768 px squashed by 1.5 stood 1152 px wide.
     assert {name: group.lines for name, group in report.by_width.items()} == {"<=320": 3, "<=768": 1, "<=1792": 1, "unknown": 1}
     assert report.by_width["<=768"].classes["right_truncation"] == 1
+    assert {name: group.lines for name, group in report.by_squash.items()} == {"fits": 5, "<=1.5": 1}
+    # Each language is one document: nothing varies, and nothing is known. The narrow lines are of three.
+    assert [group.exact_interval for group in report.by_language.values()] == [None] * 4
+    narrow = report.by_width["<=320"]
+    assert (narrow.exact_interval.low, narrow.exact_interval.high, narrow.exact_interval.units) == (0, 0, 3)
+    assert narrow.cer_interval.low < narrow.views["canonical"].cer_micro < narrow.cer_interval.high
 
 
 @pytest.mark.parametrize(
@@ -101,8 +109,8 @@ def test_intervals_draw_documents_where_they_are_known():
     report = build_report(RESULTS)
     assert (report.cer_interval.unit, report.cer_interval.units) == ("source", 3)
     assert report.exact_interval.low <= report.exact_rate <= report.exact_interval.high
-    unknown = [score_line(line("ab", "ac", source=source)) for source in ("d1", "")]
-    assert bootstrap(unknown)[0].unit == "line"
+    unknown = build_report([line("ab", "ac", source=source) for source in ("d1", "")])
+    assert unknown.cer_interval.unit == "line"
 
 
 def test_nothing_at_all():
@@ -115,12 +123,14 @@ def test_nothing_at_all():
 @settings(max_examples=40, deadline=None)
 def test_the_classes_partition_the_failures(lines):
     report = build_report(lines, NORDIC)
-    for group in (report.total, *report.by_language.values(), *report.by_subset.values(), *report.by_width.values()):
+    groups = [group for kind in GROUPINGS for group in report.groups(kind).values()]
+    for group in (report.total, *groups):
         assert sum(group.classes[c.value] for c in FAILURES) == group.failures
         assert sum(group.classes.values()) == group.lines
         assert group.classes["space_only"] == sum(group.space_kinds.values()) == group.space_insensitive - group.exact
-    for groups in (report.by_language, report.by_subset, report.by_width):
-        assert not groups or sum(group.lines for group in groups.values()) == len(lines)
+        assert group.readable <= group.lines - group.flags["oov_ref"]
+    for kind in GROUPINGS:
+        assert not report.groups(kind) or sum(group.lines for group in report.groups(kind).values()) == len(lines)
 
 
 @given(results)
@@ -139,6 +149,40 @@ def test_a_damaged_report_is_refused():
     del value["total"]["flags"]["over_wide"]
     with pytest.raises(DataError, match="no flag 'over_wide'"):
         report_from_json(value)
+
+
+def test_a_report_of_an_earlier_version_is_read():
+    report = build_report(RESULTS)
+    value = report.to_json()
+    value["intervals"] = value["total"].pop("intervals")
+    for kind in ("language", "width"):
+        for group in value[f"by_{kind}"].values():
+            del group["intervals"], group["readable"]
+    del value["by_squash"]
+    old = report_from_json(value)
+    assert (old.cer_interval, old.exact_interval) == (report.cer_interval, report.exact_interval)
+    assert old.by_squash == {}
+    assert old.by_language["sv"].rates()["exact_ceiling"] is None
+
+
+@given(results)
+@settings(max_examples=40, deadline=None)
+def test_lines_are_scored_together_as_alone(lines):
+    together = score_lines(lines, NORDIC)
+    assert together == [score_line(line, NORDIC) for line in lines]
+    for score in together:
+        assert score.edits["raw"] == count_edits(score.result.reference, score.result.hypothesis)
+        assert score.edits["canonical"] == count_edits(canonical(score.result.reference), canonical(score.result.hypothesis))
+        assert score.edits["squeezed"] == count_edits(squeezed(score.result.reference), squeezed(score.result.hypothesis))
+        assert score.words == word_edits(score.result.reference, score.result.hypothesis)
+        assert score.error_class is classify(score.result.reference, score.result.hypothesis)
+
+
+def test_a_result_says_itself_what_is_outside_the_charset():
+    assert score_line(line("Já", "Ja", oov=True)).flags == ("diacritic_only", "oov_ref")
+    assert score_line(line("Ja", "Ja", oov=True), NORDIC).flags == ()
+    report = build_report([line("Já", "Ja", oov=True), line("Ja", "Ja"), line("aa", "a", frames=2)])
+    assert report.total.rates()["exact_ceiling"] == 1 / 3
 
 
 def test_the_worst_lines_come_first():

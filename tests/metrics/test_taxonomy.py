@@ -89,7 +89,7 @@ def test_kinds_of_space_only(reference, hypothesis, expected):
     ],
 )
 def test_flags(reference, hypothesis, flags):
-    assert text_flags(reference, hypothesis) == flags
+    assert text_flags(reference, hypothesis) == tuple(flags)
     assert set(flags) <= set(FLAGS)
 
 

@@ -1,4 +1,5 @@
 import unicodedata
+from collections import Counter
 
 import jiwer
 import pytest
@@ -8,7 +9,9 @@ from hypothesis import strategies as st
 from nordocr_cli.metrics.text import (
     VIEWS,
     canonical,
+    canonical_all,
     confusions,
+    count_characters,
     count_edits,
     marked_difference,
     normalized_distance,
@@ -46,6 +49,13 @@ def test_views(value):
     assert VIEWS["raw"](value) == value
 
 
+@given(st.lists(st.one_of(text, st.just("a\0b")), max_size=6))
+@settings(max_examples=200)
+def test_many_texts_at_once(values):
+    assert canonical_all(values) == [canonical(value) for value in values]
+    assert count_characters(values) == Counter("".join(values))
+
+
 @given(text, text)
 @settings(max_examples=200)
 def test_edits_are_consistent(a, b):
@@ -53,7 +63,7 @@ def test_edits_are_consistent(a, b):
     assert edits.insertions - edits.deletions == len(b) - len(a)
     assert edits.distance == count_edits(b, a).distance
     assert (edits.distance == 0) == (a == b)
-    assert len(confusions(a, b)) == count_edits(canonical(a), canonical(b)).distance
+    assert len(confusions(a, b)) == edits.distance
     assert 0 <= normalized_distance(a, b) <= 1
 
 

@@ -1,0 +1,155 @@
+"""From line results to scored lines: class, flags and edits of each. Lines are taken many at once, as most of them are exact."""
+
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from nordocr_cli.charset import Charset
+from nordocr_cli.geometry import frames_needed
+from nordocr_cli.metrics.taxonomy import ErrorClass, judge, space_kind
+from nordocr_cli.metrics.text import Edits, canonical_all, count_edits, no_edits
+from nordocr_cli.records import LineResult
+
+HEADLINE = "canonical"
+
+# Upper ends of the bands of width, in pixels at the geometry's height before squashing, and of the squash ratio.
+WIDTH_BANDS = (320, 768, 1024, 1792)
+WIDTH_NAMES = (*(f"<={end}" for end in WIDTH_BANDS), f">{WIDTH_BANDS[-1]}", "unknown")
+SQUASH_BANDS = (1.0, 1.25, 1.5, 2.0)
+SQUASH_NAMES = ("fits", *(f"<={end:g}" for end in SQUASH_BANDS[1:]), f">{SQUASH_BANDS[-1]:g}")
+
+_AT_ONCE = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class LineScore:
+    """One line, scored: its canonical texts, its class, its flags, and its edits in each view and in words."""
+
+    result: LineResult
+    wanted: str
+    read: str
+    error_class: ErrorClass
+    space_kind: str
+    flags: tuple[str, ...]
+    edits: Mapping[str, Edits]
+    words: Edits
+
+    @property
+    def exact(self) -> bool:
+        """Equal in the canonical view."""
+        return self.error_class is ErrorClass.EXACT
+
+    @property
+    def has_reference(self) -> bool:
+        """Whether the canonical reference has a character; only then the line has a character error rate."""
+        return bool(self.wanted)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the line result with class, flags and edits (canonical view) as one JSON object."""
+        edits = self.edits[HEADLINE]
+        scored = {"class": self.error_class.value, "space_kind": self.space_kind, "flags": list(self.flags)}
+        return (
+            self.result.to_json()
+            | {key: value for key, value in scored.items() if value}
+            | {"edits": edits.distance, "characters": edits.reference_length}
+        )
+
+
+def score_line(result: LineResult, charset: Charset | None = None) -> LineScore:
+    """Score one line; see score_lines."""
+    return score_lines([result], charset)[0]
+
+
+def score_lines(results: Sequence[LineResult], charset: Charset | None = None) -> list[LineScore]:
+    """Score lines. The flag oov_ref follows from `charset`, and where there is none from what the result says of itself."""
+    scores: list[LineScore] = []
+    for start in range(0, len(results), _AT_ONCE):
+        part = results[start : start + _AT_ONCE]
+        wanted = canonical_all([result.reference for result in part])
+        read = canonical_all([result.hypothesis for result in part])
+        missing = set(charset.missing("".join(wanted))) if charset else set()
+        for result, r, h in zip(part, wanted, read, strict=True):
+            about_line = _flags_of_line(result, r, missing, charset)
+            if r == h:
+                edits, words = _equal(len(r), r.count(" ") if r else -1)
+                if result.reference != result.hypothesis or len(result.reference) != len(r):
+                    edits = {**edits, "raw": count_edits(result.reference, result.hypothesis)}
+                flags = about_line if r else ("empty_ref", *about_line)
+                scores.append(LineScore(result, r, h, ErrorClass.EXACT, "", flags, edits, words))
+            else:
+                scores.append(_score_failure(result, r, h, about_line))
+    return scores
+
+
+def _score_failure(result: LineResult, r: str, h: str, about_line: tuple[str, ...]) -> LineScore:
+    error_class, flags = judge(r, h)
+    edits = count_edits(r, h)
+    same = result.reference == r and result.hypothesis == h
+    return LineScore(
+        result=result,
+        wanted=r,
+        read=h,
+        error_class=error_class,
+        space_kind=space_kind(r, h) if error_class is ErrorClass.SPACE_ONLY else "",
+        flags=(*flags, *about_line),
+        edits={
+            "raw": edits if same else count_edits(result.reference, result.hypothesis),
+            "canonical": edits,
+            "squeezed": count_edits(r.replace(" ", ""), h.replace(" ", "")),
+        },
+        words=count_edits(r.split(), h.split()),
+    )
+
+
+@lru_cache(maxsize=8192)
+def _equal(length: int, spaces: int) -> tuple[Mapping[str, Edits], Edits]:
+    """The edits of two equal texts in each view, and in words; `spaces` is -1 for empty ones, which have no word."""
+    same = no_edits(length)
+    return {"raw": same, "canonical": same, "squeezed": no_edits(length - max(0, spaces))}, no_edits(spaces + 1)
+
+
+def _flags_of_line(result: LineResult, reference: str, missing: set[str], charset: Charset | None) -> tuple[str, ...]:
+    flags: tuple[str, ...] = ()
+    if (missing and not missing.isdisjoint(reference)) or (charset is None and result.oov):
+        flags = ("oov_ref",)
+    if result.squash_ratio > 1.0:
+        flags = (*flags, "over_wide")
+    # No text needs more than twice its length.
+    if result.frames is not None and result.frames < 2 * len(reference) and frames_needed(reference) > result.frames:
+        flags = (*flags, "ctc_infeasible")
+    return flags
+
+
+def width_band(result: LineResult) -> str:
+    """Return the band of a line's width before squashing: `<=320`, … `>1792`, or `unknown`."""
+    if result.width is None:
+        return WIDTH_NAMES[-1]
+    return WIDTH_NAMES[bisect_left(WIDTH_BANDS, round(result.width * result.squash_ratio))]
+
+
+def squash_band(result: LineResult) -> str:
+    """Return the band of how many times a line was too wide: `fits`, `<=1.25`, … `>2`."""
+    return SQUASH_NAMES[bisect_left(SQUASH_BANDS, result.squash_ratio)]
+
+
+def document_of(source: str) -> str:
+    """Return the document of a source `document`, `document:page` or `document:page:row`."""
+    return source.split(":", 1)[0]
+
+
+def documents_of(scores: Iterable[LineScore]) -> list[str] | None:
+    """Return the source document of each line, None when one of them is not known."""
+    documents = [document_of(score.result.source) for score in scores]
+    return documents if documents and all(documents) else None
+
+
+def worst(scores: Iterable[LineScore], count: int) -> list[LineScore]:
+    """Return the `count` failures with the most edits (then the highest share of wrong characters), worst first."""
+
+    def badness(score: LineScore) -> tuple[int, float]:
+        edits = score.edits[HEADLINE]
+        return edits.distance, edits.distance / max(1, edits.reference_length)
+
+    return sorted((score for score in scores if not score.exact), key=badness, reverse=True)[:count]
