@@ -50,6 +50,7 @@ def _register() -> None:
         build_engine,
         charset,
         charset_move,
+        clean,
         compare3way,
         consumer,
         contract,
@@ -62,6 +63,8 @@ def _register() -> None:
         predict,
         prep,
         profiles,
+        promote,
+        runs,
         synth,
         train,
     )
@@ -77,6 +80,9 @@ def _register() -> None:
     app.command("export")(export.export)
     app.command("import")(import_.import_)
     app.command("train")(train.train)
+    app.command("promote")(promote.promote)
+    app.command("runs")(runs.runs)
+    app.command("clean")(clean.clean)
     app.command("synth")(synth.synth)
     app.command("eval")(eval.eval_)
     app.command("leaderboard")(leaderboard.leaderboard)

@@ -79,6 +79,33 @@ def tiny_checkpoint(tmp_path_factory):
     return path
 
 
+TINY = ["model.dims=[24, 48, 64]", "model.depths=[1, 1, 1]", "geometry.max_width=160", "train.precision=fp32"]
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory):
+    """A finished run of 4 steps on 12 lines of digits: the folder `a`, beside it the line store `digits.lmdb`."""
+    import cv2
+    import numpy as np
+
+    from nordocr_cli.charset import NORDIC
+    from nordocr_cli.core.train import train
+    from nordocr_cli.core.train_request import TrainRequest
+    from nordocr_cli.data.store import LineStoreWriter
+    from nordocr_cli.geometry import Geometry
+    from nordocr_cli.records import LineRow
+
+    folder = tmp_path_factory.mktemp("tiny-run")
+    with LineStoreWriter(folder / "digits.lmdb", Geometry(max_width=160), NORDIC) as writer:
+        for number in range(12):
+            image = np.full((32, 80, 3), 255, np.uint8)
+            cv2.putText(image, str(100 + number), (4, 26), cv2.FONT_HERSHEY_SIMPLEX, 1, (0, 0, 0), 2)
+            writer.add(image, LineRow(id=f"line-{number}", image=f"{number}.png", text=str(100 + number), language="sv"))
+    stores = (folder / "digits.lmdb",)
+    profile = load_profile("svtrv2-nano", [*TINY, "train.log_every=1", "train.batch_size=4", "train.lr=1e-3"])
+    return train(profile, TrainRequest(stores, stores, folder / "a", max_steps=4, threads=1, device="cpu")).run_dir
+
+
 @pytest.fixture(scope="session")
 def tiny_onnx(tiny_checkpoint):
     """The fp32 ONNX of `tiny_checkpoint`; its fp16 form stands beside it."""

@@ -12,7 +12,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -81,6 +81,7 @@ class RunLog:
         self.folder = folder
         earlier = read_run(folder) if (folder / RUN).is_file() else {}
         sessions = [*earlier.get("sessions", []), {"started": _now(), "argv": sys.argv[1:], "from_step": step}]
+        earlier.pop("result", None)  # it is there again when this session has come to the end
         self.facts = {**earlier, **facts, "sessions": sessions}
         write_json(folder / RUN, self.facts)
         metrics = folder / METRICS
@@ -121,13 +122,15 @@ class RunLog:
     def update(self, **facts: Any) -> None:
         """Put facts into run.json now."""
         self.facts |= facts
-        self.facts["sessions"][-1]["ended"] = _now()
         write_json(self.folder / RUN, self.facts)
 
     def close(self) -> None:
-        """Flush and close the files."""
+        """Close the files, and note in run.json that this session has ended."""
         self._metrics.close()
         self._board.close()
+        self.facts["sessions"][-1]["ended"] = _now()
+        with suppress(DataError):  # a full disk has ended the run already, and that is what is told
+            write_json(self.folder / RUN, self.facts)
 
 
 def read_run(folder: Path) -> dict[str, Any]:

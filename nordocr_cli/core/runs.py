@@ -1,0 +1,135 @@
+"""runs: the training runs of a folder beside each other, and what two of them were told differently."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from nordocr_cli.errors import ArtifactError, UsageError
+from nordocr_cli.profile import flatten
+from nordocr_cli.training.runlog import BEST, METRICS, RUN, STATE, read_run
+
+_ACTIVE_S = 120.0  # metrics.jsonl written so lately: the run is going on
+_MISSING = "–"
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """One run. `state` is finished, running, stopped (it can be resumed), ended (it cannot) or damaged; rates are 0…1 and None
+    before the first evaluation; `val` names the validation stores, `val_sha256` their content: only runs that agree in it can
+    be compared. `problem` says why a run cannot be read."""
+
+    path: Path
+    state: str
+    profile: str = ""
+    model: str = ""
+    started: str = ""
+    steps: int | None = None
+    minutes: float | None = None
+    best_step: int | None = None
+    best_cer: float | None = None
+    best_exact: float | None = None
+    val: str = ""
+    val_sha256: str = ""
+    commit: str = ""
+    dirty: bool = False
+    device: str = ""
+    seed: int | None = None
+    problem: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the summary as plain JSON values."""
+        return {**asdict(self), "path": str(self.path)}
+
+
+def find_runs(root: Path) -> list[Path]:
+    """Return the run folders in `root`, or `root` itself when it is one, sorted by name; links are not followed.
+
+    Raises UsageError when there is no such folder.
+    """
+    if not root.is_dir():
+        raise UsageError(f"no folder {root}; `nordocr train` makes runs in runs/, or name the folder that holds them")
+    return sorted(_walk(root))
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    if (folder / RUN).is_file():
+        yield folder
+        return
+    for child in folder.iterdir():
+        if child.is_dir() and not child.is_symlink() and not child.name.startswith("."):
+            yield from _walk(child)
+
+
+def list_runs(root: Path) -> list[RunSummary]:
+    """Return the runs in `root`, the latest first. A damaged run.json is one of them, with its problem."""
+    return sorted((summarize(folder) for folder in find_runs(root)), key=lambda run: run.started, reverse=True)
+
+
+def summarize(folder: Path) -> RunSummary:
+    """Return what run.json and the files of one run say."""
+    try:
+        facts = read_run(folder)
+        return _summary(folder, facts)
+    except (ArtifactError, KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
+        return RunSummary(folder, "damaged", problem=f"{type(error).__name__}: {error}")
+
+
+def _summary(folder: Path, facts: dict[str, Any]) -> RunSummary:
+    best, position, result = facts.get("best") or {}, facts.get("position") or {}, facts.get("result") or {}
+    git = facts["environment"].get("git") or {}
+    return RunSummary(
+        path=folder,
+        state=_state(folder, facts),
+        profile=str(facts["profile"]["name"]),
+        model=str(facts["profile"]["model"]["name"]),
+        started=str(facts["sessions"][0]["started"]),
+        steps=result.get("steps") or position.get("step"),
+        minutes=result.get("minutes") or (position["elapsed_s"] / 60 if position else None),
+        best_step=best.get("step"),
+        best_cer=best.get("cer"),
+        best_exact=best.get("exact"),
+        val=", ".join(Path(store["path"]).name for store in facts["val"]),
+        val_sha256=" ".join(store["content_sha256"] for store in facts["val"]),
+        commit=str(git.get("commit") or ""),
+        dirty=bool(git.get("dirty")),
+        device=str(facts["device"]),
+        seed=facts["profile"]["train"]["seed"],
+    )
+
+
+def _state(folder: Path, facts: dict[str, Any]) -> str:
+    if "result" in facts:
+        return "finished"
+    metrics = folder / METRICS
+    if "ended" not in facts["sessions"][-1] and metrics.is_file() and time.time() - metrics.stat().st_mtime < _ACTIVE_S:
+        return "running"
+    return "stopped" if (folder / STATE).is_file() else "ended"
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether the run came to its end and has its best weights."""
+    return summarize(folder).state == "finished" and (folder / BEST).is_file()
+
+
+def differences_of(one: Path, other: Path) -> list[tuple[str, Any, Any]]:
+    """Return (dotted key, value in `one`, value in `other`) of all that two runs were told differently: profile, stores,
+    length, device, code. Raises UsageError when a folder holds no run, ArtifactError for a damaged run.json."""
+    first, second = (_told(folder) for folder in (one, other))
+    return [
+        (key, first.get(key, _MISSING), second.get(key, _MISSING))
+        for key in sorted(first.keys() | second.keys())
+        if first.get(key, _MISSING) != second.get(key, _MISSING)
+    ]
+
+
+def _told(folder: Path) -> dict[str, Any]:
+    if not (folder / RUN).is_file():
+        raise UsageError(f"{folder} holds no {RUN}; is it the folder of a run?")
+    facts = read_run(folder)
+    names = ("profile", "request", "train", "val", "device", "precision", "threads", "loaded")
+    told = {name: facts[name] for name in names if name in facts}
+    environment = facts.get("environment") or {}
+    told["code"] = {"nordocr": environment.get("nordocr"), "git": environment.get("git") or {}, **environment.get("versions", {})}
+    return flatten(told)
