@@ -125,6 +125,8 @@ class Train(_Table):
     # padding of serving, which an exported model without a mask has to live with.
     mask_share: float = Field(0.5, ge=0, le=1)
     ema_decay: float = Field(0.0, ge=0, lt=1)
+    # smtr: SVTRv2 also learns to find each character from the five beside it (the paper's SGM); nothing of it is saved to ship.
+    guidance: Literal["none", "smtr"] = "none"
     # Patterns on the names of what trains, e.g. ["adapter", "backbone.layer4"]; all else is frozen. Empty = everything trains.
     trainable: tuple[str, ...] = ()
     seed: int = Field(1, ge=0)
@@ -212,6 +214,12 @@ class Profile(_Table):
         for arch in self.engine:
             if not (arch.startswith("sm") and arch[2:].isdigit()):
                 raise ValueError(f"[engine.{arch}]: a table is named by GPU architecture, e.g. [engine.sm120]")
+        return self
+
+    @model_validator(mode="after")
+    def _guidance_has_rows_to_look_at(self) -> "Profile":
+        if self.train.guidance != "none" and not (isinstance(self.model, SvtrV2Model) and self.model.head == "rctc"):
+            raise ValueError(f"train.guidance = {self.train.guidance!r} is for model.name = 'svtrv2' with model.head = 'rctc'")
         return self
 
     def load_charset(self) -> Charset:

@@ -66,6 +66,7 @@ def train(
     """
     import torch
 
+    from nordocr_cli.models.guidance import build_guidance
     from nordocr_cli.runtime.torch_runner import choose_device
     from nordocr_cli.training.checkpoint import Position
     from nordocr_cli.training.loop import Limits, Trainer
@@ -102,6 +103,10 @@ def train(
         )
         for line in begun.freezing.lines() if begun.freezing else ():
             progress.note(line)
+        guidance = None
+        if profile.train.guidance == "smtr":
+            guidance = build_guidance(begun.model, data.charset.num_classes)
+            progress.note(f"guided by context: {sum(p.numel() for p in guidance.parameters()):,} parameters more, never shipped")
         trainer = Trainer(
             model=begun.model,
             train=data.train,
@@ -117,6 +122,7 @@ def train(
             progress=progress,
             stop=stop,
             precision=precision,
+            guidance=guidance,
         )
         if begun.state:
             trainer.restore(begun.state)

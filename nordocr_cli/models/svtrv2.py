@@ -233,6 +233,7 @@ class SvtrV2(nn.Module):
     def __init__(self, model: SvtrV2Model, num_classes: int) -> None:
         super().__init__()
         size = SIZES[model.size]
+        self.dim = size.dims[2]
         plain = model.head == "ctc"
         self.encoder = Encoder(size, model.drop_path, last_stage=plain)
         self.decoder = PlainHead(num_classes) if plain else RctcHead(size.dims[2], num_classes)

@@ -22,6 +22,7 @@ from nordocr_cli.data.batches import Batch, LineBatches, normalize
 from nordocr_cli.errors import DataError, Interrupted
 from nordocr_cli.geometry import Geometry
 from nordocr_cli.metrics.text import marked_difference
+from nordocr_cli.models.guidance import CTC_WEIGHT, Guidance
 from nordocr_cli.models.weights import save_weights
 from nordocr_cli.profile import Train
 from nordocr_cli.progress import Progress
@@ -108,6 +109,7 @@ class Trainer:
         progress: Progress,
         stop: Callable[[], bool],
         precision: str,
+        guidance: Guidance | None = None,
     ) -> None:
         self.model = model.to(device=device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
         self.train, self.val, self.charset, self.contract = train, val, charset, contract
@@ -115,8 +117,10 @@ class Trainer:
         self.identity, self.log, self.progress, self.stop = identity, log, progress, stop
         self.precision = precision
         self.position = Position()
-        self.parameters = [p for p in self.model.parameters() if p.requires_grad]
-        self.optimizer = build_optimizer(self.model, settings.lr, settings.weight_decay)
+        self.guidance = guidance and guidance.to(device)
+        learning = nn.ModuleList([self.model, self.guidance]) if self.guidance else self.model
+        self.parameters = [p for p in learning.parameters() if p.requires_grad]
+        self.optimizer = build_optimizer(learning, settings.lr, settings.weight_decay)
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
         self.ema = Ema(self.model, settings.ema_decay) if settings.ema_decay else None
         self._session_began, self._elapsed_before = time.monotonic(), 0.0
@@ -148,6 +152,8 @@ class Trainer:
         """Go on from `load_state()`: the same weights, optimizer, random numbers and place in the data. Warns of what another
         device or precision does not let it take over."""
         self.model.load_state_dict(state["model"])
+        if self.guidance:
+            self.guidance.load_state_dict(state["guidance"])
         self.optimizer.load_state_dict(state["optimizer"])
         before = state.get("precision", self.precision)
         if before != self.precision:
@@ -179,6 +185,7 @@ class Trainer:
                 "identity": self.identity,
                 "contract": self.contract.to_json(),
                 "model": self.model.state_dict(),
+                "guidance": self.guidance.state_dict() if self.guidance else {},
                 "ema": self.ema.model.state_dict() if self.ema else {},
                 "optimizer": self.optimizer.state_dict(),
                 "scaler": self.scaler.state_dict(),
@@ -290,8 +297,13 @@ class Trainer:
         targets, lengths = batch.targets.to(self.device), batch.target_lengths.to(self.device)
         buffers = [buffer.clone() for buffer in self.model.buffers()]
         with self.amp():
-            logits = self.model(images, widths if batch.masked else None)  # (N, T, C)
+            shown = widths if batch.masked else None
+            if self.guidance:
+                logits, guided = self.guidance(self.model, images, shown, targets, lengths)  # (N, T, C), ()
+            else:
+                logits, guided = self.model(images, shown), None  # (N, T, C)
         loss = ctc_loss(logits, frames_of(widths, self.geometry), targets, lengths)
+        loss = loss if guided is None else CTC_WEIGHT * loss + guided
         self.scaler.scale(loss).backward()
         self.scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self.parameters, self.settings.grad_clip or math.inf)

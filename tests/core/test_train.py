@@ -23,7 +23,7 @@ from nordocr_cli.errors import ArtifactError, DataError, Interrupted, UsageError
 from nordocr_cli.geometry import Geometry
 from nordocr_cli.models import registry
 from nordocr_cli.models.registry import build_model
-from nordocr_cli.models.weights import load_weights
+from nordocr_cli.models.weights import load_model, load_weights
 from nordocr_cli.profile import Augment, load_profile
 from nordocr_cli.records import LineRow
 from nordocr_cli.training import loop, room, runlog
@@ -203,6 +203,22 @@ def test_load_moves_the_head_of_another_charset_only_when_asked(finished, tmp_pa
     started, tuned = weights_of(finished.run_dir / "best.safetensors"), weights_of(result.run_dir / "last.safetensors")
     assert torch.allclose(tuned["classifier.weight"][:126], started["classifier.weight"], atol=1e-6)
     assert read_contract(result.run_dir / "last.safetensors").charset.name == "nordic-ext"
+
+
+def test_guidance_trains_resumes_and_ships_nothing(store, tmp_path, heard):
+    sets = ["model.size=tiny", "train.guidance=smtr", "charset=nordic", "train.precision=fp32", "train.batch_size=2"]
+    guided = load_profile("svtrv2-1024", [*sets, "geometry.max_width=160", "train.batch_width_px=100", "train.log_every=1"])
+    request = TrainRequest(train=(store,), val=(store,), max_steps=2, overfit=2, device="cpu")
+    whole = core.train(guided, replace(request, run_dir=tmp_path / "whole"), progress=heard)
+    assert any(note.startswith("guided by context: ") for note in heard.notes)
+    with pytest.raises(Interrupted):
+        core.train(guided, replace(request, run_dir=tmp_path / "cut"), stop=stop_after(1))
+    resumed = core.train(None, TrainRequest(resume=tmp_path / "cut", device="cpu"))
+    one, other = (weights_of(result.run_dir / "last.safetensors") for result in (whole, resumed))
+    assert all(torch.equal(one[key], other[key]) for key in one)
+    network, _ = load_model(whole.run_dir / "last.safetensors")
+    assert one.keys() == network.state_dict().keys()
+    assert load_state(whole.run_dir)["guidance"]["classifier.bias"].abs().max() > 0  # it was zero
 
 
 def test_a_run_folder_is_never_overwritten(finished, store):
