@@ -218,13 +218,14 @@ def _cut_regions(document: Path, regions: Path, limit: int | None) -> Lines:
     layout, pages = read_layout(regions), read_pages(document)
     chosen = set(_spread(layout.num_regions, limit))
     number, crops, kept = 0, [], []
-    for page in layout.pages:
+    sizes = layout.sizes or ((0, 0),) * len(layout.pages)
+    for page, size in zip(layout.pages, sizes, strict=True):
         if page.index >= len(pages):
             raise DataError(f"{regions}: page_index {page.index}, but {document} has {len(pages)} pages")
         numbered = enumerate(page.regions, start=number)
         number += len(page.regions)
         if mine := tuple(region for i, region in numbered if i in chosen):
-            image = pages[page.index]
+            image = pages.page(page.index, size if all(size) else None)
             # Copies, so that not every page stays in memory.
             crops += [crop_box(image, region.box).copy() for region in mine]
             kept.append(Page(page.index, mine))

@@ -189,8 +189,9 @@ def _in_order(folder: Path) -> Iterator[Path]:
 def _require_one_page(path: Path, error: type[UsageError] | type[DataError]) -> None:
     from nordocr_cli.data.documents import read_pages
 
-    if path.suffix.lower() in (".tif", ".tiff") and (count := len(read_pages(path))) > 1:
-        raise error(f"{path} has {count} pages; say where their lines are: --regions FILE")
+    suffix = path.suffix.lower()
+    if suffix in (".tif", ".tiff", ".pdf") and ((count := len(read_pages(path))) > 1 or suffix == ".pdf"):
+        raise error(f"{path} has {count} page{'s' if count > 1 else ''}; say where the lines are: --regions FILE")
 
 
 def _or_fail(pages: Iterator["ReadPage"], counts: Counts) -> Iterator["ReadPage"]:
@@ -251,7 +252,7 @@ def _read_document(
         try:
             if page.index >= len(document):
                 raise DataError(f"{regions}: page_index {page.index}, but {document.path} has {len(document)} pages")
-            image = document[page.index]
+            image = document.page(page.index, size if all(size) else None)
             if all(size) and size != image.shape[:2]:
                 raise DataError(
                     f"{where} is {image.shape[0]} x {image.shape[1]} px (height x width), its regions in {regions} were found on "

@@ -142,7 +142,7 @@ def prep(
             geometry, why = _decide_over_width(opened, select, profile.geometry, pool)
             recipe = Recipe(select, charset, mapping, geometry)
             runner: Engine = (
-                Ray([spec for spec, _ in opened], stack) if engine == "ray" else Threads([s for _, s in opened], pool)
+                Ray([spec for spec, _ in opened], stack, progress) if engine == "ray" else Threads([s for _, s in opened], pool)
             )
             made: dict[str, Any] = {"profile": profile.name, "sources": [_provenance(*s) for s in opened], "over_width": why}
             made |= split.to_json() | ({"oov_map": dict(mapping)} if mapping else {})

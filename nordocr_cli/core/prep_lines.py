@@ -23,6 +23,7 @@ from nordocr_cli.data.notes import note_mapped, note_over_wide
 from nordocr_cli.data.oov import replace_characters
 from nordocr_cli.errors import DataError, MissingBackendError, UsageError
 from nordocr_cli.geometry import Geometry, frames_needed
+from nordocr_cli.progress import Progress
 from nordocr_cli.records import LineRow
 
 if TYPE_CHECKING:
@@ -189,12 +190,12 @@ class Ray:
     UsageError when there is no cluster at RAY_ADDRESS.
     """
 
-    def __init__(self, specs: Sequence[SourceSpec], stack: ExitStack) -> None:
+    def __init__(self, specs: Sequence[SourceSpec], stack: ExitStack, progress: Progress) -> None:
         try:
             import ray
         except ImportError as error:
             raise MissingBackendError(f"--engine ray needs Ray ({error}); pip install 'nordocr-cli[ray]'") from error
-        self._ray, self._specs = ray, tuple(specs)
+        self._ray, self._specs, self._progress = ray, tuple(specs), progress
         if not ray.is_initialized():
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a cluster that we start reports to nobody
             try:
@@ -203,26 +204,31 @@ class Ray:
                 raise UsageError(f"no Ray cluster answers at RAY_ADDRESS={os.environ.get('RAY_ADDRESS')}: {error}") from error
             stack.callback(ray.shutdown)
 
-    @property
-    def nodes(self) -> int:
-        """Machines, or what stands for them, in the cluster."""
-        return sum(node["Alive"] for node in self._ray.nodes())
-
     def outcomes(self, recipe: Recipe, rows: Iterable[Row]) -> Iterator[Outcome]:
         """See Engine."""
-        shard = self._ray.remote(_shard_elsewhere).options(scheduling_strategy="SPREAD")
+        task = self._ray.remote(_shard_elsewhere).options(scheduling_strategy="SPREAD")
         # The recipe travels once, not with every task.
         shared = self._ray.put((os.getcwd(), self._specs, recipe))
+        shards_of = Counter[str]()
+
+        def result(running: Any) -> list[Outcome]:
+            node, outcomes = self._ray.get(running)
+            shards_of[node] += 1
+            return list(outcomes)
+
         cores = int(self._ray.cluster_resources().get("CPU", 1))
         ahead = _RAY_TASKS_A_CORE * cores * _RAY_SHARD
-        return _shards_in_order(lambda some: shard.remote(shared, some), self._ray.get, rows, _RAY_SHARD, ahead)
+        yield from _shards_in_order(lambda some: task.remote(shared, some), result, rows, _RAY_SHARD, ahead)
+        self._progress.note(f"Ray: {shards_of.total()} shards on {len(shards_of)} nodes with {cores} cores")
 
 
-def _shard_elsewhere(shared: tuple[str, tuple[SourceSpec, ...], Recipe], rows: Sequence[Row]) -> list[Outcome]:
-    """A task's body: `prepare_shard`, with the sources opened where it runs."""
+def _shard_elsewhere(shared: tuple[str, tuple[SourceSpec, ...], Recipe], rows: Sequence[Row]) -> tuple[str, list[Outcome]]:
+    """A task's body: the node's name, and `prepare_shard` with the sources opened there."""
+    import ray
+
     folder, specs, recipe = shared
     os.chdir(folder)  # so that relative paths, and what messages make of them, are the same
-    return prepare_shard(_opened_here(specs), recipe, rows)
+    return ray.get_runtime_context().get_node_id(), prepare_shard(_opened_here(specs), recipe, rows)
 
 
 @lru_cache(maxsize=1)

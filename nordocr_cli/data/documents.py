@@ -1,4 +1,4 @@
-"""Documents: TIFF and image files as pages, a page at a time, and lines cut out of a page as the consumer cuts them."""
+"""Documents: TIFF, PDF and image files as pages, a page at a time, and lines cut out of a page as the consumer cuts them."""
 
 import io
 import struct
@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import overload
 
+from nordocr_cli.data.pdf import PdfPages, is_pdf
 from nordocr_cli.data.resize import MAX_PAGE_PIXELS, Pixels, decode_image, read_image_bytes, rgb_pixels
 from nordocr_cli.errors import DataError, UsageError
 from nordocr_cli.records import Box
@@ -17,7 +18,8 @@ _MAX_PAGES = 10_000
 class Document(Sequence[Pixels]):
     """The pages of a file, uint8 (height, width, 3) RGB, decoded one at a time when asked for.
 
-    Raises UsageError when there is no such file and DataError when it is not an image or is cut off.
+    Raises UsageError when there is no such file, DataError when it is not an image or is cut off, and MissingBackendError for a
+    PDF without the library for it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -26,7 +28,11 @@ class Document(Sequence[Pixels]):
             raise UsageError(f"no document {self.path}")
         self._bytes = read_image_bytes(self.path, max_pixels=MAX_PAGE_PIXELS)
         self._is_tiff = self._bytes[:2] in (b"II", b"MM")
-        self._pages = _count_tiff_pages(self._bytes, self.path) if self._is_tiff else 1
+        self._pdf = PdfPages(self._bytes, self.path) if is_pdf(self._bytes) else None
+        if self._pdf is not None:
+            self._pages = self._pdf.count
+        else:
+            self._pages = _count_tiff_pages(self._bytes, self.path) if self._is_tiff else 1
 
     def __len__(self) -> int:
         return self._pages
@@ -39,12 +45,16 @@ class Document(Sequence[Pixels]):
         """Decode page `index` (from 0)."""
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
+        return self.page(index)
+
+    def page(self, index: int, size: tuple[int, int] | None = None) -> Pixels:
+        """Decode page `index` (from 0). A PDF's page is drawn `size` (height, width) pixels large; others have a size."""
         if not -len(self) <= index < len(self):
             raise IndexError(f"{self.path} has {len(self)} pages, no page index {index}")
-        return self._decode(index % len(self))
+        return self._pdf.decode(index % len(self), size) if self._pdf else self._decode(index % len(self))
 
     def __iter__(self) -> Iterator[Pixels]:
-        return (self._decode(index) for index in range(len(self)))
+        return (self.page(index) for index in range(len(self)))
 
     def _decode(self, index: int) -> Pixels:
         if len(self) == 1:
@@ -66,7 +76,7 @@ class Document(Sequence[Pixels]):
 
 
 def read_pages(path: Path) -> Document:
-    """Return the pages of a TIFF or image file; see Document."""
+    """Return the pages of a TIFF, PDF or image file; see Document."""
     return Document(path)
 
 

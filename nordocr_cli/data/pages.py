@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from nordocr_cli.data.documents import Document
     from nordocr_cli.data.resize import Pixels
 
-PAGE_SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp", ".webp")
+PAGE_SUFFIXES = (".tif", ".tiff", ".pdf", ".png", ".jpg", ".jpeg", ".bmp", ".webp")
 # Pages are read one after the other; the threads of prep are at most on two at a time.
 _KEPT_PAGES = 3
 
@@ -27,7 +27,7 @@ class PageImages:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._document = lru_cache(maxsize=2)(_open_document)
-        self._page = lru_cache(maxsize=_KEPT_PAGES)(lambda path, index: self._document(path)[index])
+        self._page = lru_cache(maxsize=_KEPT_PAGES)(lambda path, index, size: self._document(path).page(index, size))
 
     def crop(self, path: Path, place: Place) -> "Pixels":
         """Return the line at `place` as uint8 (h, w, 3) RGB.
@@ -40,7 +40,7 @@ class PageImages:
             raise FileNotFoundError(path)
         try:
             with self._lock:
-                page = self._page(path, place.page)
+                page = self._page(path, place.page, place.page_size)
         except IndexError as error:
             raise DataError(str(error)) from None
         if place.page_size not in (None, page.shape[:2]):

@@ -131,7 +131,7 @@ def test_wrong_inputs(tiny_onnx, tmp_path):
         predict([IMAGES[0], tmp_path / "none.png"], str(tiny_onnx))
     with pytest.raises(UsageError, match="holds no images"):
         predict([tmp_path], str(tiny_onnx))
-    with pytest.raises(UsageError, match="has 5 pages; say where their lines are"):
+    with pytest.raises(UsageError, match="has 5 pages; say where the lines are"):
         predict([TIFF], str(tiny_onnx))
     with pytest.raises(UsageError, match="belongs to one document"):
         predict(IMAGES, str(tiny_onnx), regions=TRUTH)

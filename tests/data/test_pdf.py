@@ -1,0 +1,147 @@
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from nordocr_cli.core.predict import find_images
+from nordocr_cli.core.prep import prep
+from nordocr_cli.data.documents import read_pages
+from nordocr_cli.data.formats import open_source, parse_source
+from nordocr_cli.errors import DataError, MissingBackendError, UsageError
+from nordocr_cli.profile import load_profile
+
+SAMPLES = Path(__file__).parents[2] / "samples" / "doc"
+
+
+@pytest.fixture(scope="module")
+def pdfium():
+    return pytest.importorskip("pypdfium2")
+
+
+def scan(path: Path, *pages: Image.Image, dpi: int = 300) -> Path:
+    """A PDF whose pages are these images."""
+    pages[0].save(path, save_all=True, append_images=pages[1:], resolution=dpi)
+    return path
+
+
+def drawn(path: Path, *, media: str = "0 0 200 100", content: str = "0 0 0 rg 20 30 40 10 re f", image: str = "") -> Path:
+    """A PDF of one page, written by hand: a black bar at 20…60 points from the left and 30…40 from below, or an image /I of 8 x 8
+    pixels of the value 40, with the entries `image`."""
+    bodies = [
+        "<</Type/Catalog/Pages 2 0 R>>",
+        "<</Type/Pages/Kids[3 0 R]/Count 1>>",
+        f"<</Type/Page/Parent 2 0 R/MediaBox[{media}]/Contents 4 0 R/Resources<</XObject<</I 5 0 R>>>>>>",
+        f"<</Length {len(content)}>>stream\n{content}\nendstream",
+        f"<</Type/XObject/Subtype/Image/Width 8/Height 8/Length 64{image}>>stream\n{'(' * 64}\nendstream",
+    ]
+    file, places = "%PDF-1.4\n", []
+    for number, body in enumerate(bodies, start=1):
+        places.append(len(file))
+        file += f"{number} 0 obj\n{body}\nendobj\n"
+    rows = "".join(f"{place:010d} 00000 n \n" for place in places)
+    path.write_text(f"{file}xref\n0 6\n0000000000 65535 f \n{rows}trailer<</Size 6/Root 1 0 R>>\nstartxref\n{len(file)}\n%%EOF\n")
+    return path
+
+
+def noise(height: int, width: int, mode: str) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(height).integers(0, 256, (height, width, 3), dtype=np.uint8)).convert(mode)
+
+
+@pytest.mark.usefixtures("pdfium")
+class TestPdf:
+    def test_a_scan_comes_with_its_own_pixels(self, tmp_path: Path) -> None:
+        tiff = read_pages(SAMPLES / "dev_doc.tif")
+        pages = [Image.fromarray(tiff[index]).convert("1") for index in (0, 3)]
+        document = read_pages(scan(tmp_path / "two.pdf", *pages))
+        assert len(document) == 2
+        np.testing.assert_array_equal(document[0], tiff[0])
+        np.testing.assert_array_equal(document[1], tiff[3])
+        gray = read_pages(scan(tmp_path / "gray.pdf", noise(60, 90, "L"), dpi=150))[0]  # as JPEG, which loses a little
+        assert np.abs(gray.astype(int) - np.asarray(noise(60, 90, "RGB").convert("L"))[:, :, None]).mean() < 12
+
+    def test_a_drawn_page_has_300_dpi_or_the_size_asked_for(self, tmp_path: Path) -> None:
+        document = read_pages(drawn(tmp_path / "bar.pdf"))
+        for size, page in ((None, document[0]), ((200, 400), document.page(0, (200, 400)))):
+            height, width = size or (417, 833)
+            assert page.shape == (height, width, 3)
+            ys, xs = np.nonzero(page[:, :, 1] < 128)
+            edges = (xs.min() / width, (xs.max() + 1) / width, ys.min() / height, (ys.max() + 1) / height)
+            assert edges == pytest.approx((0.1, 0.3, 0.6, 0.7), abs=0.006)
+            assert page[0, 0].tolist() == [255, 255, 255]
+
+    @pytest.mark.parametrize(
+        ("entries", "shown"),
+        [
+            ("/ColorSpace/DeviceGray/BitsPerComponent 8", 40),
+            ("/ColorSpace/DeviceGray/BitsPerComponent 8/Decode[1 0]", 215),
+            ("/ImageMask true/BitsPerComponent 1", None),
+        ],
+    )
+    def test_a_scan_is_what_the_page_shows(self, tmp_path: Path, entries: str, shown: int | None) -> None:
+        """Its values may mean the opposite, or be a stencil."""
+        content = "q 4 0 0 4 0 0 cm /I Do Q"
+        page = read_pages(drawn(tmp_path / "a.pdf", media="0 0 4 4", content=content, image=entries))[0]
+        assert page.shape == (8, 8, 3)
+        if shown is not None:
+            assert (page == shown).all()
+        else:
+            assert {int(value) for value in np.unique(page)} <= {0, 255}
+            assert page[0, :, 0].tolist() == [0, 0, 255, 0, 255, 0, 0, 0]  # 00101000: zeros are painted
+
+    def test_pages_with_a_layout_become_lines(self, tmp_path: Path) -> None:
+        tiff = read_pages(SAMPLES / "dev_doc.tif")
+        scan(tmp_path / "dev_doc.pdf", *(Image.fromarray(page).convert("1") for page in tiff))
+        shutil.copy(SAMPLES / "dev_doc.json", tmp_path)
+        profile = load_profile("svtrv2-1024").profile
+        result = prep([tmp_path / "dev_doc.pdf"], tmp_path / "pdf.lmdb", profile)
+        assert (result.read, result.kept) == (448, 448)
+        entries = list(open_source(parse_source(str(tmp_path / "dev_doc.pdf"))).entries())
+        assert entries[0].key.endswith(".pdf")
+        last = list(open_source(parse_source(str(SAMPLES))).entries())[-1]
+        crop = open_source(parse_source(str(tmp_path))).crop(entries[-1])
+        np.testing.assert_array_equal(crop, open_source(parse_source(str(SAMPLES))).crop(last))
+
+    def test_alto_says_how_large_the_page_is(self, tmp_path: Path) -> None:
+        drawn(tmp_path / "bar.pdf")
+        alto = """<alto><Layout><Page WIDTH="400" HEIGHT="200"><PrintSpace><TextBlock><TextLine HPOS="40" VPOS="120" WIDTH="80"
+        HEIGHT="20"><String CONTENT="Rad"/></TextLine></TextBlock></PrintSpace></Page></Layout></alto>"""
+        (tmp_path / "bar.xml").write_text(alto)
+        source = open_source(parse_source(str(tmp_path)))
+        (entry,) = source.entries()
+        crop = source.crop(entry)
+        assert crop.shape == (20, 80, 3)
+        assert crop.mean() < 10
+
+    def test_what_is_damaged_locked_or_too_large_is_named(self, tmp_path: Path) -> None:
+        whole = scan(tmp_path / "a.pdf", noise(50, 60, "L")).read_bytes()
+        broken = tmp_path / "broken.pdf"
+        for content in (b"%PDF-1.7", b"%PDF-1.4\ntrailer<</Root 1 0 R>>", whole[: len(whole) // 3]):
+            broken.write_bytes(content)
+            with pytest.raises(DataError, match=r"broken\.pdf"):
+                read_pages(broken)[0]
+        with pytest.raises(DataError, match="pixels are more than a page may have"):
+            read_pages(drawn(tmp_path / "huge.pdf", media="0 0 14000 14000"))[0]
+        with pytest.raises(DataError, match="pixels are more than a page may have"):
+            read_pages(tmp_path / "a.pdf").page(0, (50_000, 50_000))
+        (tmp_path / "bomb.pdf").write_bytes(whole.replace(b"/Width 60", b"/Width 60000").replace(b"/Height 50", b"/Height 50000"))
+        with pytest.raises(DataError, match="50000 x 60000 pixels"):
+            read_pages(tmp_path / "bomb.pdf")[0]
+
+    def test_lines_of_a_pdf_need_regions(self, tmp_path: Path) -> None:
+        with pytest.raises(UsageError, match="has 1 page; say where the lines are: --regions"):
+            list(find_images([scan(tmp_path / "a.pdf", noise(50, 60, "L"))]))
+
+
+def test_without_pypdfium2_the_install_line_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pypdfium2", None)
+    drawn(tmp_path / "a.pdf")
+    shutil.copy(SAMPLES / "dev_doc.json", tmp_path / "a.json")
+    for read in (
+        lambda: read_pages(tmp_path / "a.pdf"),
+        lambda: prep([tmp_path], tmp_path / "o.lmdb", load_profile("svtrv2-1024").profile),
+    ):
+        with pytest.raises(MissingBackendError, match=r"pip install 'nordocr-cli\[pdf\]'"):
+            read()
