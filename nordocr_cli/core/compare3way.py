@@ -9,7 +9,8 @@ from nordocr_cli.atomic import refuse_inputs, sha256_of, write_json
 from nordocr_cli.compare.align import Group, align
 from nordocr_cli.compare.verdict import ComparedLine, Verdict
 from nordocr_cli.compare.vlm import PROMPT, AnswerFile, Endpoint, Question, ask
-from nordocr_cli.data.layouts import Layout, read_layout
+from nordocr_cli.data.layout import Layout
+from nordocr_cli.data.layouts import read_layout
 from nordocr_cli.errors import DataError, UsageError
 from nordocr_cli.progress import SILENT, Progress
 from nordocr_cli.records import Region

@@ -233,13 +233,17 @@ def _write_sheet(store: "LineStore", indices: Sequence[int], sheet: Path) -> Non
 def verify(path: Path, progress: Progress = SILENT) -> VerifyResult:
     """Read every record of a line store: checksums, image sizes, labels, and the hash over all of it.
 
-    Raises DataError when the store cannot be opened; damaged records are returned.
+    Raises UsageError when there is none; what is damaged is returned, be it that the store cannot be opened at all.
     """
     from nordocr_cli.data.store import LineStore
 
     damaged: list[str] = []
     content = hashlib.sha256()
-    with LineStore(path) as store:
+    try:
+        opened = LineStore(path)
+    except DataError as error:
+        return VerifyResult(str(path), 0, (str(error),))
+    with opened as store:
         progress.start("verify", len(store))
         for index in range(len(store)):
             try:

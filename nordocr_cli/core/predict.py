@@ -16,7 +16,7 @@ from nordocr_cli.runtime.specs import parse_spec, require_options
 
 if TYPE_CHECKING:
     from nordocr_cli.data.documents import Document
-    from nordocr_cli.data.layouts import Layout
+    from nordocr_cli.data.layout import Layout
     from nordocr_cli.runtime.protocols import Image, Recognizer
     from nordocr_cli.runtime.results import ReadLine, ReadPage
 

@@ -151,7 +151,7 @@ class ManifestSource:
         from nordocr_cli.data.resize import decode_image
 
         if entry.place is not None:
-            return self._pages.crop(resolve_image(self.root, entry.key), entry.place)
+            return self._pages.crop(self._find(entry.key), entry.place)
         return decode_image(self._image_bytes(entry), entry.key, keep_gray=True)
 
     def crop_size(self, entry: Entry) -> tuple[int, int]:
@@ -160,10 +160,17 @@ class ManifestSource:
 
         return crop_size(entry.place) if entry.place is not None else image_size(self._image_bytes(entry), entry.key)
 
+    def _find(self, image: str) -> Path:
+        """The image's path. PaddleOCR's tools name images from the folder above, `train/1.jpg` in `train/Label.txt`."""
+        path = resolve_image(self.root, image)
+        if self._kind == "paddle" and not path.exists() and (folder := self.root.resolve()).name == image.split("/")[0]:
+            return resolve_image(folder.parent, image)
+        return path
+
     def _image_bytes(self, entry: Entry) -> bytes:
         from nordocr_cli.data.resize import read_image_bytes
 
-        path = resolve_image(self.root, entry.key)
+        path = self._find(entry.key)
         try:
             return read_image_bytes(path)
         except DataError as error:

@@ -13,41 +13,20 @@ The one reader for prep (crops with their texts), predict and bench (regions) an
 """
 
 import json
-import math
-import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
 from nordocr_cli.charset import to_nfc
+from nordocr_cli.data.hocr import layout_from_hocr
+from nordocr_cli.data.layout import Layout, box_from_json, language_code
 from nordocr_cli.errors import DataError, UsageError
 from nordocr_cli.records import Box, Page, Region
 
 _HEAD_BYTES = 4096  # in which a format shows itself
 _XML_STARTS = (b"<", b"\xff\xfe<", b"\xfe\xff\0<")
-
-
-@dataclass(frozen=True)
-class Layout:
-    """The regions of a document's pages, in the order of the file, and the document's language (`` where not known).
-
-    `images` names each page's image file as the layout does, and `sizes` holds each page's (height, width) in pixels; both are
-    empty where the format does not say, and otherwise as long as `pages`.
-    """
-
-    pages: tuple[Page, ...]
-    language: str = ""
-    images: tuple[str, ...] = ()
-    sizes: tuple[tuple[int, int], ...] = ()
-
-    @property
-    def num_regions(self) -> int:
-        """Number of regions on all pages."""
-        return sum(len(page.regions) for page in self.pages)
 
 
 def read_layout(path: Path) -> Layout:
@@ -64,7 +43,7 @@ def read_layout(path: Path) -> Layout:
         raise DataError(f"cannot read {path}: {error.strerror or error}") from error
     head = content[:_HEAD_BYTES].removeprefix(b"\xef\xbb\xbf").lstrip()
     if head.startswith(_XML_STARTS):
-        return _from_hocr(content, path) if b"<html" in head.lower() else _from_xml(content, path)
+        return layout_from_hocr(content, path) if b"<html" in head.lower() else _from_xml(content, path)
     if b"\t" in (columns := head.split(b"\n", 1)[0]) and b"left" in columns:
         return _from_tsv(content, path)
     try:
@@ -88,22 +67,7 @@ def _from_json(value: Any, path: Path) -> Layout:
     if not isinstance(value, Mapping) or not isinstance(value.get("pages"), list):
         raise DataError(f'{path}: expected {{"pages": [{{"page_index": 0, "lines": [...]}}]}} as the pipeline writes it')
     pages = [_page(page, f"{path}: page {number}") for number, page in enumerate(value["pages"], start=1)]
-    return Layout(_in_order(pages, path), str(value.get("language") or ""))
-
-
-def box_from_json(value: Any, where: str) -> Box:
-    """Read `{x, y, width, height}` or `[x0, y0, x1, y1]`. Raises DataError naming `where`."""
-    try:
-        if isinstance(value, Mapping):
-            x, y, width, height = (float(value[key]) for key in ("x", "y", "width", "height"))
-        else:
-            x, y, right, bottom = (float(edge) for edge in value)
-            width, height = right - x, bottom - y
-    except (KeyError, TypeError, ValueError):
-        raise DataError(f"{where}: bbox {value!r} is neither {{x, y, width, height}} nor [x0, y0, x1, y1]") from None
-    if not all(map(math.isfinite, (x, y, width, height))) or width <= 0 or height <= 0:
-        raise DataError(f"{where}: bbox {value!r} has no area")
-    return Box(x, y, width, height)
+    return Layout(_in_order(pages, path), language_code(str(value.get("language") or "")))
 
 
 def _page(value: Any, where: str) -> Page:
@@ -188,7 +152,7 @@ def _from_alto(root: Element, path: Path) -> Layout:
             Page(index, tuple(_alto_line(line, f"{path}: page {index + 1}") for line in _descendants(page, "TextLine")))
             for index, page in enumerate(pages)
         ),
-        language,
+        language_code(language),
         (image,) * len(pages),
         tuple((round(float(page.get("HEIGHT", 0))), round(float(page.get("WIDTH", 0)))) for page in pages),
     )
@@ -221,7 +185,7 @@ def _from_page_xml(root: Element, path: Path) -> Layout:
             Page(index, tuple(_page_line(line, f"{path}: page {index + 1}") for line in _descendants(page, "TextLine")))
             for index, page in enumerate(pages)
         ),
-        language,
+        language_code(language),
         tuple(page.get("imageFilename", "") for page in pages),
         tuple((round(float(page.get("imageHeight", 0))), round(float(page.get("imageWidth", 0)))) for page in pages),
     )
@@ -255,113 +219,6 @@ def _around(edges: list[tuple[float, float, float, float]], where: str) -> Box:
         raise DataError(f"{where}: the line has no position")
     left, top, right, bottom = (pick(values) for pick, values in zip((min, min, max, max), zip(*edges, strict=True), strict=True))
     return box_from_json((left, top, right, bottom), where)
-
-
-# hOCR ------------------------------------------------------------------------------------------------------------------
-
-_HOCR_LINES = frozenset({"ocr_line", "ocrx_line", "ocr_header", "ocr_caption", "ocr_textfloat"})
-_HOCR_BOX = re.compile(r"\bbbox((?:\s+-?[\d.]+){4})")
-_VOID_TAGS = frozenset({"br", "hr", "img", "input", "link", "meta", "wbr"})
-
-
-@dataclass
-class _HocrLine:
-    box: Box
-    words: list[str] = field(default_factory=list)
-    loose: str = ""  # text outside words
-    confidences: list[float] = field(default_factory=list)
-
-    def region(self) -> Region:
-        words = [" ".join(word.split()) for word in self.words] if self.words else self.loose.split()
-        sure = sum(self.confidences) / len(self.confidences) / 100 if self.confidences else None
-        return Region(self.box, to_nfc(" ".join(word for word in words if word)), sure)
-
-
-class _Hocr(HTMLParser):
-    """Collects pages and lines. HTML's parser knows no entities but HTML's own and opens no other file, so a document type is
-    harmless (Tesseract writes one); one that declares something of its own is refused."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.path = path
-        self.language = ""
-        self.pages: list[tuple[str, tuple[int, int], list[_HocrLine]]] = []
-        self._open: list[tuple[str, str]] = []  # (tag, "line", "word" or "")
-
-    def handle_decl(self, decl: str) -> None:
-        """Refuse a document type with declarations inside."""
-        if "[" in decl:
-            raise DataError(f"{self.path}: its DTD declares something (<!DOCTYPE … [); take the declarations out")
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Open a page, a line or a word."""
-        given = {name: value or "" for name, value in attrs}
-        kinds, title = set(given.get("class", "").split()), given.get("title", "")
-        if tag != "html":  # there Tesseract writes "en", whatever it has read
-            self.language = self.language or given.get("lang", "")
-        role = ""
-        if "ocr_page" in kinds:
-            image = re.search(r'image\s+(?:"([^"]*)"|\'([^\']*)\')', title)
-            box = self._box(title, f"page {len(self.pages) + 1}") if "bbox" in title else None
-            size = (round(box.bottom), round(box.right)) if box else (0, 0)
-            self.pages.append(((image[1] or image[2] or "") if image else "", size, []))
-        elif kinds & _HOCR_LINES and self.pages:
-            role = "line"
-            lines = self.pages[-1][2]
-            lines.append(_HocrLine(self._box(title, f"page {len(self.pages)}, line {given.get('id', len(lines) + 1)!r}")))
-        elif "ocrx_word" in kinds and self._inside("line"):
-            role = "word"
-            line = self.pages[-1][2][-1]
-            line.words.append("")
-            if sure := re.search(r"\bx_wconf\s+([\d.]+)", title):
-                line.confidences.append(float(sure[1]))
-        if tag in _VOID_TAGS:
-            self.handle_data(" ")  # a line break is a gap
-        else:
-            self._open.append((tag, role))
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """An element without content."""
-        self.handle_starttag(tag, attrs)
-        if tag not in _VOID_TAGS:
-            self.handle_endtag(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        """Close the element, and what HTML let its writer leave open inside."""
-        while any(name == tag for name, _ in self._open) and self._open.pop()[0] != tag:
-            pass
-
-    def handle_data(self, data: str) -> None:
-        """Text, of a word or of the line itself."""
-        if self._inside("line"):
-            line = self.pages[-1][2][-1]
-            if self._inside("word"):
-                line.words[-1] += data
-            else:
-                line.loose += data
-
-    def _inside(self, role: str) -> bool:
-        return any(found == role for _, found in self._open)
-
-    def _box(self, title: str, what: str) -> Box:
-        found = _HOCR_BOX.search(title)
-        if found is None:
-            raise DataError(f"{self.path}: {what}: no bbox in its title {title!r}")
-        return box_from_json([float(edge) for edge in found[1].split()], f"{self.path}: {what}")
-
-
-def _from_hocr(content: bytes, path: Path) -> Layout:
-    parser = _Hocr(path)
-    try:
-        parser.feed(content.decode("utf-8-sig"))
-        parser.close()
-    except (ValueError, AssertionError) as error:  # the parser's own word for a broken declaration is an AssertionError
-        raise DataError(f"{path} is not readable hOCR ({error})") from error
-    if not parser.pages:
-        raise DataError(f"{path}: the HTML has no ocr_page; is it hOCR?")
-    images, sizes, lines = zip(*parser.pages, strict=True)
-    pages = (Page(index, tuple(line.region() for line in found)) for index, found in enumerate(lines))
-    return Layout(tuple(pages), parser.language, images, sizes)
 
 
 # TSV -------------------------------------------------------------------------------------------------------------------

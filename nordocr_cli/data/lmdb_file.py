@@ -119,8 +119,11 @@ class _Mapped:
 def check_lmdb_file(data: Path) -> None:
     """Check that an LMDB data file holds every page that its newest meta page counts.
 
-    LMDB maps the file without looking, and a read beyond a truncated file's end kills the process (SIGBUS). Raises DataError.
+    LMDB maps the file without looking, and a read beyond a truncated file's end kills the process (SIGBUS). Raises DataError,
+    and UsageError when nothing is there.
     """
+    if not data.parent.exists():
+        raise UsageError(f"no line store {data.parent}; `nordocr prep` makes one")
     try:
         if not data.is_file():
             raise DataError(f"{data.parent}: no LMDB here (no data.mdb)")

@@ -116,3 +116,14 @@ def test_nothing_is_written_into_the_store(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="would overwrite the input"):
             call()
     assert verify(store).damaged == ()
+
+
+def test_a_store_that_cannot_be_opened_is_a_result_too(tmp_path: Path) -> None:
+    store = write(tmp_path / "a.lmdb", LINES)
+    (store / "data.mdb").write_bytes(b"not an LMDB" * 1000)
+    found = verify(store)
+    assert (found.lines, len(found.damaged)) == (0, 1)
+    assert "not an LMDB file" in found.damaged[0]
+    for call in (verify, stats, view):
+        with pytest.raises(UsageError, match="no line store"):
+            call(tmp_path / "nowhere.lmdb")

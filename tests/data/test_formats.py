@@ -90,6 +90,18 @@ def test_a_document_and_its_layout_whichever_is_named(tmp_path: Path) -> None:
         np.testing.assert_array_equal(crop, crops[0])
 
 
+def test_paddle_labels_name_images_from_the_folder_above(tmp_path: Path) -> None:
+    page = png(tmp_path / "train" / "1.png", 100, 200)
+    regions = json.dumps([{"transcription": "Räkning", "points": [[10, 20], [110, 20], [110, 50], [10, 50]]}])
+    label = write(tmp_path / "train" / "Label.txt", f"train/1.png\t{regions}", f"train/gone.png\t{regions}")
+    for spec in (label.parent, label, f"{label}:{tmp_path}", f"{label}:{label.parent}"):
+        source = open_source(parse_source(str(spec)))
+        here, gone = source.entries()
+        np.testing.assert_array_equal(source.crop(here), page[20:50, 10:110])
+        with pytest.raises(FileNotFoundError):
+            source.crop(gone)
+
+
 PAGE = """<PcGts><Page imageFilename="{image}" imageHeight="100" imageWidth="200"><TextRegion><TextLine>
 <Coords points="10,20 110,50"/><TextEquiv><Unicode>{text}</Unicode></TextEquiv></TextLine></TextRegion></Page></PcGts>"""
 

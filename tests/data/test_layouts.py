@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from nordocr_cli.data.layouts import Layout, read_layout
+from nordocr_cli.data.layout import Layout, language_code
+from nordocr_cli.data.layouts import read_layout
 from nordocr_cli.errors import DataError
 from nordocr_cli.records import Box, Page, Region
 
@@ -49,7 +50,7 @@ def test_alto(tmp_path: Path) -> None:
 
 def test_page_xml(tmp_path: Path) -> None:
     lines = (Region(Box(10, 20, 190, 40), "Rätt text", 0.75), Region(Box(1, 2, 10, 20), "två ord"))
-    expected = Layout((Page(0, lines),), "Swedish", ("p1.png",), ((600, 800),))
+    expected = Layout((Page(0, lines),), "sv", ("p1.png",), ((600, 800),))
     assert layout(tmp_path, PAGE) == expected
     assert layout(tmp_path, '<?xml version="1.0" encoding="UTF-16"?>' + PAGE, "utf-16") == expected
     assert layout(tmp_path, "\ufeff" + PAGE) == expected
@@ -85,3 +86,19 @@ def test_what_is_wrong_is_named(tmp_path: Path, content: str, message: str) -> N
     with pytest.raises(DataError, match=r"layout\.xml") as caught:
         layout(tmp_path, content)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("written", "code"),
+    [
+        ("Swedish", "sv"),
+        ("Norwegian Bokmål", "nb"),
+        ("swe", "sv"),
+        ("da-DK", "da"),
+        ("is_IS", "is"),
+        ("Latin", "Latin"),
+        ("", ""),
+    ],
+)
+def test_languages_have_one_name(written, code):
+    assert language_code(written) == code

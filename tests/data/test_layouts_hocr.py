@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from nordocr_cli.data.layouts import Layout, read_layout
+from nordocr_cli.data.layout import Layout
+from nordocr_cli.data.layouts import read_layout
 from nordocr_cli.errors import DataError
 from nordocr_cli.records import Box, Page, Region
 
@@ -44,7 +45,7 @@ def test_hocr(tmp_path: Path) -> None:
     found = read(tmp_path, HOCR)
     lines = (Region(Box(10, 20, 300, 40), "Åre & Co", pytest.approx(0.7)), Region(Box(10, 70, 50, 30.5), "två rader text"))
     assert found.pages == (Page(0, lines), Page(1, ()))
-    assert (found.language, found.images, found.sizes) == ("swe", ("scan 1.tif", ""), ((3508, 2481), (200, 100)))
+    assert (found.language, found.images, found.sizes) == ("sv", ("scan 1.tif", ""), ((3508, 2481), (200, 100)))
 
 
 def test_tsv(tmp_path: Path) -> None:

@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from nordocr_cli.data.layouts import Layout, read_layout
+from nordocr_cli.data.layout import Layout
+from nordocr_cli.data.layouts import read_layout
 from nordocr_cli.data.result_json import write_result
 from nordocr_cli.errors import DataError, UsageError
 from nordocr_cli.records import Box, Page, Region

@@ -259,8 +259,10 @@ def test_a_foreign_or_missing_lmdb_is_named(tmp_path: Path) -> None:
     environment.close()
     with pytest.raises(DataError, match=r"not a line store.*nordocr prep"):
         LineStore(tmp_path / "foreign.lmdb")
-    with pytest.raises(DataError, match=r"no data\.mdb"):
+    with pytest.raises(UsageError, match=r"no line store .*nowhere\.lmdb"):
         LineStore(tmp_path / "nowhere.lmdb")
+    with pytest.raises(DataError, match=r"no data\.mdb"):
+        LineStore(tmp_path)
 
 
 def test_threads_second_openings_pickles_and_forks(path: Path) -> None:
