@@ -1,0 +1,198 @@
+#!/usr/bin/env python3
+"""What does each part of the recipe buy? The same small training from nothing, with one part left out at a time.
+
+    python benchmarks/ablations.py --texts corpus --fonts fonts.tsv -o ablations          the saved result
+    python benchmarks/ablations.py … --lines 2000 --only full,clean                       a first look
+
+Every variant renders its own lines and trains the same network on them for one epoch, then reads the same unseen lines: in
+fonts that no variant trained on (every sixth family), with all the damage, all the widths and resamplers. What is done is kept
+in the folder; call it again after an interruption. The figures order the parts; a run fifty times as long has smaller ones.
+"""
+
+import argparse
+import csv
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nordocr_cli import atomic
+from nordocr_cli.charset import NORDIC
+from nordocr_cli.data.store import LineStore, LineStoreWriter
+from nordocr_cli.profile import Augment, load_profile
+from nordocr_cli.runtime.stopwatch import environment
+
+RESULTS = Path(__file__).parent / "results"
+WIDEST = 640  # pixels: lines of this study; the recipe's own go to 1792
+PADDING = 320
+AUGMENTATIONS = (
+    "join",
+    "squeeze",
+    "crop",
+    "neighbour",
+    "resample",
+    "blur",
+    "brightness",
+    "noise",
+    "threshold",
+    "jpeg",
+    "pad_right",
+)
+
+
+def _off(*names: str) -> tuple[str, ...]:
+    return tuple(word for name in names for word in ("--set", f"augment.{name}=0"))
+
+
+# name: (what is different, options of synth, options of train). `{fonts}` is the list without the held-out families.
+VARIANTS: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
+    "full": ("nothing: the recipe", (), ()),
+    "texts": ("built-in texts alone, no corpus", ("--texts", ""), ()),
+    "fonts": ("a twelfth of the font families", ("--fonts", "{few_fonts}"), ()),
+    "damage": ("clean lines, no scan damage", ("--damage", "clean"), ()),
+    "resamplers": ("one resampler", ("--no-mix-resamplers",), ()),
+    "long": ("no line over 256 px", ("--set", "geometry.max_width=256"), ("--set", "geometry.max_width=256")),
+    "augmentation": ("nothing changed on the fly", (), _off(*AUGMENTATIONS)),
+    "crop": ("no crop jitter on the fly", (), _off("crop")),
+    "padding": ("no visible padding in training", (), _off("pad_right")),
+    "ema": ("the last weights instead of their average", (), ("--set", "train.ema_decay=0")),
+}
+# name: options of synth for the lines that every variant reads.
+READ: dict[str, tuple[str, ...]] = {
+    "all": (),
+    "clean": ("--damage", "clean"),
+    "one_bit": ("--damage", "bilevel", "--damage", "fax"),
+}
+
+
+def nordocr(*words: "str | Path", into: "Path | None" = None) -> None:
+    """Run one command; its standard output goes to the file `into` where given."""
+    command = [sys.executable, "-m", "nordocr_cli", *map(str, words)]
+    print("$ nordocr", *command[3:], flush=True)
+    done = subprocess.run(command, stdout=subprocess.PIPE if into else None, check=True)
+    if into:
+        into.write_bytes(done.stdout)
+
+
+def split_fonts(source: Path, folder: Path) -> tuple[Path, Path, Path]:
+    """Write three lists: families to train on, a twelfth of them, and those held out (every sixth family of `source`)."""
+    with open(source, encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file, delimiter="\t"))
+    families = sorted({row["family"] for row in rows})
+    held = set(families[::6])
+    few = set([family for family in families if family not in held][::12])
+    lists = {
+        "train": [row for row in rows if row["family"] not in held],
+        "few": [row for row in rows if row["family"] in few],
+        "held": [row for row in rows if row["family"] in held],
+    }
+    for name, kept in lists.items():
+        with open(folder / f"{name}.tsv", "w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]), delimiter="\t")
+            writer.writeheader()
+            writer.writerows(kept)
+    return folder / "train.tsv", folder / "few.tsv", folder / "held.tsv"
+
+
+def overridden(base: dict[str, str], words: tuple[str, ...], few: Path) -> list[str]:
+    """Options `base`, overridden by `words`; an option whose value is "" is left out."""
+    flags, rest = dict(base), []
+    for name, value in zip(words[::2], words[1::2], strict=False):
+        if name in flags:
+            flags[name] = value.format(few_fonts=few)
+        else:
+            rest += [name, value]
+    rest += [words[-1]] if len(words) % 2 else []
+    return [word for name, value in flags.items() if value for word in (name, value)] + rest
+
+
+def write_padded(source: Path, target: Path) -> None:
+    """Copy a line store with 320 px of white beside every line: what a host without masks shows the network in a batch."""
+    with LineStore(source) as lines:
+        geometry = replace(lines.header.geometry, max_width=WIDEST + PADDING)
+        with LineStoreWriter(target, geometry, NORDIC, made={"command": "ablations: padded"}) as writer:
+            for index in range(len(lines)):
+                line = lines.image(index)  # (height, w, 3)
+                writer.add(np.pad(line, ((0, 0), (0, PADDING), (0, 0)), constant_values=geometry.pad_value), lines.row(index))
+
+
+def figures(path: Path) -> dict[str, Any]:
+    """Counts, CER and its interval out of an eval result."""
+    report = json.loads(path.read_text(encoding="utf-8"))["report"]
+    total = report["total"]
+    return {
+        "lines": total["lines"],
+        "exact": total["lines"] - total["failures"],
+        "cer": total["rates"]["cer"],
+        "cer_interval": [total["intervals"]["cer"][end] for end in ("low", "high")],
+    }
+
+
+def main() -> None:
+    """Run the variants that are not done and save the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--texts", required=True)
+    parser.add_argument("--fonts", required=True, type=Path)
+    parser.add_argument("-o", "--output", required=True, type=Path)
+    parser.add_argument("--lines", type=int, default=24_000)
+    parser.add_argument("--read", type=int, default=800, help="lines of each kind that every variant reads")
+    parser.add_argument("--only", help="variants, comma-separated")
+    parser.add_argument("--threads", type=int, default=1)
+    wanted = parser.parse_args()
+    out: Path = wanted.output
+    out.mkdir(parents=True, exist_ok=True)
+    train_fonts, few, held = split_fonts(wanted.fonts, out)
+    geometry = ("--profile", "svtrv2-nano", "--set", f"geometry.max_width={WIDEST}")
+    for name, options in READ.items():
+        if not (out / f"read-{name}.lmdb").exists():
+            nordocr(
+                *("synth", "-q", "-o", out / f"read-{name}.lmdb", "--count", str(wanted.read), "--seed", "7000", *geometry),
+                *("--texts", wanted.texts, "--fonts", held, "--workers", "1", *options),
+            )
+    if not (out / "read-padded.lmdb").exists():
+        write_padded(out / "read-all.lmdb", out / "read-padded.lmdb")
+    rows = {}
+    for name in wanted.only.split(",") if wanted.only else VARIANTS:
+        what, synth, train = VARIANTS[name]
+        store, run = out / f"{name}.lmdb", out / name
+        if synth and not store.exists():
+            made = overridden({"--texts": wanted.texts, "--fonts": str(train_fonts)}, synth, few)
+            nordocr("synth", "-q", "-o", store, "--count", wanted.lines, "--seed", "1", *geometry, "--workers", "1", *made)
+        elif not synth:
+            store = out / "full.lmdb"
+            if not store.exists():
+                made = overridden({"--texts": wanted.texts, "--fonts": str(train_fonts)}, (), few)
+                nordocr("synth", "-q", "-o", store, "--count", wanted.lines, "--seed", "1", *geometry, "--workers", "1", *made)
+        if not (run / "best.safetensors").exists():
+            nordocr(
+                *("train", "-q", *geometry, "--train", store, "--val", out / "read-all.lmdb", "--run-dir", run),
+                *("--threads", str(wanted.threads), "--set", "train.batch_size=32", "--set", "train.ema_decay=0.995"),
+                *("--set", "train.lr=1.5e-3", "--set", "train.eval_every=100000", *train),
+            )
+        rows[name] = {"without": what}
+        for kind in (*READ, "padded"):
+            result = out / f"{name}-{kind}.json"
+            if not result.exists():
+                nordocr("eval", "-q", run / "last.safetensors", out / f"read-{kind}.lmdb", "-o", result, into=out / "shown.txt")
+            rows[name][kind] = figures(result)
+        print(name, json.dumps(rows[name]), flush=True)
+    saved = {
+        "made": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": " ".join(["python", "benchmarks/ablations.py", "--lines", str(wanted.lines), "--read", str(wanted.read)]),
+        "network": dict(load_profile("svtrv2-nano").profile.model),
+        "lines": wanted.lines,
+        "widest_px": WIDEST,
+        "environment": environment(wanted.threads),
+        "variants": rows,
+    }
+    if not wanted.only:
+        atomic.write_text(RESULTS / "ablations.json", json.dumps(saved, indent=1, ensure_ascii=False) + "\n")
+
+
+if __name__ == "__main__":
+    main()
