@@ -30,19 +30,7 @@ from nordocr_cli.runtime.stopwatch import environment
 RESULTS = Path(__file__).parent / "results"
 WIDEST = 640  # pixels: lines of this study; the recipe's own go to 1792
 PADDING = 320
-AUGMENTATIONS = (
-    "join",
-    "squeeze",
-    "crop",
-    "neighbour",
-    "resample",
-    "blur",
-    "brightness",
-    "noise",
-    "threshold",
-    "jpeg",
-    "pad_right",
-)
+AUGMENTATIONS = tuple(name for name in Augment.model_fields if not name.startswith("max_"))
 
 
 def _off(*names: str) -> tuple[str, ...]:
