@@ -83,6 +83,12 @@ TINY = ["model.dims=[24, 48, 64]", "model.depths=[1, 1, 1]", "geometry.max_width
 
 
 @pytest.fixture(scope="session")
+def tiny_sets():
+    """`--set` values that make of svtrv2-nano the network of `tiny_run`."""
+    return TINY
+
+
+@pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory):
     """A finished run of 4 steps on 12 lines of digits: the folder `a`, beside it the line store `digits.lmdb`."""
     import cv2

@@ -54,7 +54,7 @@ def promote(
         figures = [(result.report.total.rates(), result.store or {}) for result in done.results]
         rows = [
             *((f"on {store.get('path', '')}", f"CER {rates['cer']:.2%}, exact {rates['exact']:.1%}") for rates, store in figures),
-            *(("gate holds", f"not {gate}") for gate in done.gates),
+            *(("holds", gate.replace("<", " ≥ ").replace(">", " ≤ ")) for gate in done.gates),  # a gate's text says when it fails
             ("weights", done.weights),
             ("record", done.record),
         ]

@@ -45,7 +45,7 @@ def runs(
         if as_json:
             console.json([run.to_json() for run in listed])
         else:
-            rows = [_row(run, len({other.val_sha256 for other in listed}) > 1) for run in listed]
+            rows = [_row(run, root, len({other.val_sha256 for other in listed}) > 1) for run in listed]
             columns = ("run", "state", "model", "steps", "min", "CER", "exact", "at step", "val", "started", "code")
             console.table(f"{len(listed)} runs in {root}", columns, rows, right=(3, 4, 5, 6, 7))
         for run in listed:
@@ -57,10 +57,10 @@ def runs(
             console.next("nordocr train -p PROFILE --train STORE --val STORE")
 
 
-def _row(run: "RunSummary", several_stores: bool) -> tuple[object, ...]:
+def _row(run: "RunSummary", root: Path, several_stores: bool) -> tuple[object, ...]:
     """A table's row; where the runs were judged on several stores, the start of its hash tells which of them agree."""
     return (
-        run.path,
+        run.path.relative_to(root),
         run.state,
         run.model,
         _shown(run.steps, ",d"),

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nordocr_cli import options
+from nordocr_cli.commands import train_checks
 from nordocr_cli.console import Console
 from nordocr_cli.errors import GateMissed, UsageError
 
 if TYPE_CHECKING:
-    from nordocr_cli.core.train_request import TrainRequest
-    from nordocr_cli.profile import ResolvedProfile
+    pass
 
 
 def train(
@@ -33,6 +33,12 @@ def train(
     max_minutes: Annotated[float | None, typer.Option("--max-minutes", min=0.01, help="Minutes, instead of epochs.")] = None,
     overfit: Annotated[int | None, typer.Option("--overfit", min=1, metavar="N", help="Check: learn N lines by heart.")] = None,
     max_train_samples: Annotated[int | None, typer.Option("--max-train-samples", min=1, help="Train on N lines only.")] = None,
+    check: Annotated[
+        int | None, typer.Option("--check", min=2, metavar="N", help="Train N steps (10, 300), show readings, and judge.")
+    ] = None,
+    selftest_resume: Annotated[
+        bool, typer.Option("--selftest-resume", help="Show that a stopped and resumed run computes the same losses, and end.")
+    ] = False,
     preview_batch: Annotated[
         Path | None, typer.Option("--preview-batch", metavar="PNG", help="Draw the first batches with their labels, and end.")
     ] = None,
@@ -71,6 +77,7 @@ def train(
         max_minutes=max_minutes,
         overfit=overfit,
         max_train_samples=max_train_samples,
+        check=check,
         device=device,
         threads=threads,
         save_fp16=save_fp16,
@@ -79,9 +86,12 @@ def train(
         options.show_plan(console, plan(resolved, request, console))
         return
     if preview_batch:
-        _preview(console, resolved, request, preview_batch)
+        train_checks.preview(console, resolved, request, preview_batch)
         return
     _restart_with_tuned_malloc(console, device)
+    if selftest_resume:
+        train_checks.selftest(console, resolved, request)
+        return
     with core.stop_on_signals(console) as stop:
         result = core.train(resolved, request, progress=console, stop=stop)
     if as_json:
@@ -92,24 +102,13 @@ def train(
             ("lines seen", f"{result.lines:,} in {result.minutes:.1f} min, {result.lines_per_s:,.0f} lines/s"),
             ("best", f"CER {result.best_cer:.2%}, exact {result.best_exact:.1%} at step {result.best_step:,}"),
             *(("file", path) for path in result.files),
-            *([("overfit", result.verdict)] if result.verdict else []),
+            *(("reads", f"{reading!r} for {text!r}") for text, reading in result.samples),
+            *([("verdict", result.verdict)] if result.verdict else []),
         ]
         console.table(str(result.run_dir), ("what", "value"), rows)
     if result.verdict.startswith("failed"):
-        raise GateMissed(f"overfit check {result.verdict}")
+        raise GateMissed(f"check {result.verdict}")
     console.next("nordocr", "eval", result.run_dir, val_stores[0] if val_stores else "STORE")
-
-
-def _preview(console: Console, resolved: "ResolvedProfile | None", request: "TrainRequest", output: Path) -> None:
-    from nordocr_cli.core.preview_batch import preview_batch
-
-    result = preview_batch(resolved, request, output, progress=console)
-    if console.as_json:
-        console.json(result.to_json())
-    else:
-        padding = f"{result.padding_share:.1%} of an epoch's pixels are padding"
-        console.line(f"{output}: {result.samples} samples of {result.batches} batches; {padding}")
-    console.next("nordocr train, the same without --preview-batch")
 
 
 def _restart_with_tuned_malloc(console: Console, device: str) -> None:

@@ -128,8 +128,10 @@ def _told(folder: Path) -> dict[str, Any]:
     if not (folder / RUN).is_file():
         raise UsageError(f"{folder} holds no {RUN}; is it the folder of a run?")
     facts = read_run(folder)
-    names = ("profile", "request", "train", "val", "device", "precision", "threads", "loaded")
+    names = ("profile", "request", "device", "precision", "threads", "loaded")
     told = {name: facts[name] for name in names if name in facts}
+    for role in ("train", "val"):
+        told[f"{role}_lines"] = [f"{store['lines']:,} lines, {store['content_sha256'][:12]}" for store in facts.get(role, ())]
     environment = facts.get("environment") or {}
     told["code"] = {"nordocr": environment.get("nordocr"), "git": environment.get("git") or {}, **environment.get("versions", {})}
     return flatten(told)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from nordocr_cli.data.store import LineStore
     from nordocr_cli.models.head import HeadReport
     from nordocr_cli.training.freezing import Freezing
-    from nordocr_cli.training.loop import Limits
+    from nordocr_cli.training.loop import Limits, Trainer
 
 # An overfit check passes when nearly every line is read exactly: a network that cannot learn a few lines by heart is broken.
 OVERFIT_EXACT = 0.95
@@ -32,7 +32,8 @@ OVERFIT_EXACT = 0.95
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a finished run has to show. Rates are 0…1; `lines` counts lines seen, an epoch's anew each time."""
+    """What a finished run has to show. Rates are 0…1; `lines` counts lines seen, an epoch's anew each time; `verdict` is that
+    of an overfit check or of `--check`, which also has `samples`, a few (reference, hypothesis)."""
 
     run_dir: Path
     steps: int
@@ -45,6 +46,7 @@ class TrainResult:
     best_exact: float
     files: tuple[Path, ...]
     verdict: str = ""
+    samples: tuple[tuple[str, str], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the result as plain JSON values."""
@@ -74,7 +76,7 @@ def train(
     from nordocr_cli.training.runlog import RunLog, new_run_folder
 
     profile, request = asked(resolved, request, progress)
-    profile = _for_overfit(profile) if request.overfit else profile
+    profile = _for_overfit(profile) if request.overfit else _for_check(profile) if request.check else profile
     request = with_stores(profile, request)
     device = choose_device(request.device)
     if request.threads:
@@ -138,7 +140,8 @@ def train(
             best_cer=position.best_cer,
             best_exact=position.best_exact,
             files=_files(folder, request.save_fp16),
-            verdict=_verdict(len(data.val), position.best_exact) if request.overfit else "",
+            verdict=_verdict(request, trainer, len(data.val)),
+            samples=trainer.scores.samples if trainer.scores and request.check else (),
         )
         log.update(result=result.to_json())
         return result
@@ -298,10 +301,25 @@ def _for_overfit(profile: Profile) -> Profile:
     return profile.model_copy(update={"train": train, "model": profile.model.model_copy(update=drops)})
 
 
-def _verdict(lines: int, exact: float) -> str:
+def _for_check(profile: Profile) -> Profile:
+    """The profile with every step in the log and no evaluation before the end."""
+    return profile.model_copy(update={"train": profile.train.model_copy(update={"log_every": 1, "eval_every": 1_000_000})})
+
+
+def _verdict(request: TrainRequest, trainer: "Trainer", lines: int) -> str:
+    """Judge an overfit check or `--check`; "" for every other run."""
+    from nordocr_cli.training.diagnosis import check_verdict
+
+    scores, exact = trainer.scores, trainer.position.best_exact
+    faults = scores.faults if scores else {}
+    if request.check:
+        return check_verdict(trainer.log.figures("loss"), scores.empty if scores else 0.0, faults)
+    if not request.overfit:
+        return ""
     if exact >= OVERFIT_EXACT:
         return f"ok: {exact:.1%} of {lines} lines learnt by heart"
-    return f"failed: only {exact:.1%} of {lines} lines learnt by heart; give it more steps, or look at lr, labels and widths"
+    why = next(iter(faults.values()), "give it more steps, or look at lr, labels and widths")
+    return f"failed: only {exact:.1%} of {lines} lines learnt by heart; {why}"
 
 
 def malloc_tunables() -> dict[str, str]:

@@ -47,7 +47,8 @@ def open_data(profile: Profile, request: TrainRequest, device: "torch.device", s
         **({"train_ratios": list(train.ratios)} if train.ratios else {}),
     }
     # An overfit check is judged on the very lines that it learns.
-    only = train.members.tolist() if request.overfit else None
+    judged = _spread(sum(map(len, val_stores)), request.max_val_samples) if request.max_val_samples else None
+    only = train.members.tolist() if request.overfit else judged
     val = LineBatches(val_stores, charset, train.geometry, only=only, **_common(profile, device))
     return TrainData(charset, train.geometry, train, val, identity)
 

@@ -21,7 +21,8 @@ _PLAN_WIDTHS = (128, 320, 768, 1024, 1792)
 class TrainRequest:
     """What the user asked for beside the profile. `resume` names a run folder, `load` weights that a new run starts from (with
     `move_head` also weights of another charset); steps and minutes, where given, replace the profile's epochs; `overfit` trains
-    on that many lines and is judged on them, `max_train_samples` trains on that many."""
+    on that many lines and is judged on them, `max_train_samples` trains on that many and `max_val_samples` judges by that many;
+    `check` trains that many steps and judges how they went."""
 
     train: tuple[Path, ...] = ()
     val: tuple[Path, ...] = ()
@@ -33,6 +34,8 @@ class TrainRequest:
     max_minutes: float | None = None
     overfit: int | None = None
     max_train_samples: int | None = None
+    max_val_samples: int | None = None
+    check: int | None = None
     device: str = "auto"
     threads: int | None = None
     save_fp16: bool = False
@@ -102,7 +105,11 @@ def asked(resolved: ResolvedProfile | None, request: TrainRequest, progress: Pro
     if request.resume is None:
         if resolved is None:
             raise UsageError("give a profile: --profile NAME (`nordocr profiles list` shows them), or --resume RUN")
-        return resolved.profile, request
+        if request.check and (request.overfit or request.max_steps or request.max_minutes):
+            raise UsageError("--check N is a run of N steps; leave --max-steps, --max-minutes and --overfit out")
+        return resolved.profile, replace(request, max_steps=request.check) if request.check else request
+    if request.check:
+        raise UsageError("--check is for a new run; leave --resume out, or start from its weights with --load")
     if request.load:
         raise UsageError("--resume goes on with a run, --load starts a new one from weights; give one of them")
     if request.run_dir:

@@ -42,7 +42,7 @@ _WAIT_SHARE_TO_WARN = 0.2
 _EMPTY_SHARE_TO_WARN = 0.9
 _TRIM_EVERY = 100  # steps
 _MOST_BY_ONE_ROW = 3  # steps that one row may spoil
-_WORST_SAID = 3
+_WORST_SAID, _WORST_WIDTH = 3, 100  # lines, characters
 _DRAW_EVERY_S = 60.0
 _STEPS_TO_BE_WARM = 3  # reports before the GPU's use is looked at
 
@@ -382,7 +382,8 @@ class Trainer:
         )
         write_text(self.folder / WORST, worst_table(position.step, scores.worst))
         for line in scores.worst[:_WORST_SAID]:
-            self.progress.note(f"  worst: {line.id}: {marked_difference(line.reference, line.hypothesis)}")
+            marked = marked_difference(line.reference, line.hypothesis)
+            self.progress.note(f"  worst: {line.id}: {marked if len(marked) <= _WORST_WIDTH else marked[:_WORST_WIDTH] + ' …'}")
         if self._share_done() > self.settings.warmup_ratio:
             for kind in scores.faults.keys() - self._faults_said:
                 self.progress.warn(f"step {position.step:,}: {scores.faults[kind]}")

@@ -112,6 +112,11 @@ class RunLog:
         with self._told():
             self._board.text("reference over hypothesis", table, step)
 
+    def figures(self, name: str) -> list[float]:
+        """Return one figure of each report of training so far; NaN where it was not finite."""
+        rows = [json.loads(line) for line in (self.folder / METRICS).read_text(encoding="utf-8").splitlines()]
+        return [math.nan if row[name] is None else row[name] for row in rows if row["kind"] == "train"]
+
     @contextmanager
     def _told(self) -> Iterator[None]:
         try:

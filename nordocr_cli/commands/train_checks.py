@@ -1,0 +1,43 @@
+"""What `nordocr train` does instead of training: a picture of the first batches, and the test of --resume."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nordocr_cli.console import Console
+from nordocr_cli.errors import GateMissed
+
+if TYPE_CHECKING:
+    from nordocr_cli.core.train_request import TrainRequest
+    from nordocr_cli.profile import ResolvedProfile
+
+
+def preview(console: Console, resolved: "ResolvedProfile | None", request: "TrainRequest", output: Path) -> None:
+    """Draw the first batches."""
+    from nordocr_cli.core.preview_batch import preview_batch
+
+    result = preview_batch(resolved, request, output, progress=console)
+    if console.as_json:
+        console.json(result.to_json())
+    else:
+        padding = f"{result.padding_share:.1%} of an epoch's pixels are padding"
+        console.line(f"{output}: {result.samples} samples of {result.batches} batches; {padding}")
+    console.next("nordocr train, the same without --preview-batch")
+
+
+def selftest(console: Console, resolved: "ResolvedProfile | None", request: "TrainRequest") -> None:
+    """Show that a resumed run computes what a run without a stop does. Raises GateMissed when it does not."""
+    from nordocr_cli.core.selftest import selftest_resume
+
+    result = selftest_resume(resolved, request, progress=console)
+    if console.as_json:
+        console.json(result.to_json())
+    else:
+        rows = [
+            (step, f"{whole:.9f}", f"{again:.9f}", "resumed" if step > result.cut else "")
+            for step, (whole, again) in enumerate(zip(result.whole, result.resumed, strict=False), start=1)
+        ]
+        console.table("losses", ("step", "never stopped", "stopped and resumed", ""), rows, right=(0, 1, 2))
+        console.line(result.verdict)
+    if result.verdict.startswith("failed"):
+        raise GateMissed(f"self-test of --resume {result.verdict}")
+    console.next("nordocr train, the same without --selftest-resume")
