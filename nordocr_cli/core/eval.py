@@ -199,7 +199,7 @@ def evaluate(
         model=who,
         store=store,
         subset_key=subset_key,
-        characters=score_characters([(score.result.reference, score.result.hypothesis) for score in scores]),
+        characters=score_characters([(score.wanted, score.read) for score in scores]),
         matching=matching,
         against=compare_with(against, scores, progress) if against else None,
         ablations=tuple(compare_decoders(name, scores, others) for name, others in scored.items()),

@@ -5,8 +5,9 @@ A line counts as right when it is exact in the canonical view.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Any
+
+import numpy as np
 
 from nordocr_cli.metrics.text import rate
 
@@ -86,46 +87,27 @@ class Calibration:
 
 def calibrate(readings: Iterable[tuple[float | None, bool]]) -> Calibration | None:
     """Sum up (confidence, right) of lines; None when no line has a confidence between 0 and 1."""
-    known: list[tuple[float, bool]] = []
-    without = 0
-    for confidence, right in readings:
-        if confidence is not None and 0.0 <= confidence <= 1.0:  # Tesseract says -1 for no word; NaN fails too
-            known.append((confidence, right))
-        else:
-            without += 1
-    if not known:
+    pairs = [(-1.0 if confidence is None else confidence, right) for confidence, right in readings]
+    confidences = np.array([confidence for confidence, _ in pairs], np.float64)
+    known = (confidences >= 0.0) & (confidences <= 1.0)  # Tesseract says -1 for no word; NaN fails too
+    confidence, right = confidences[known], np.array([right for _, right in pairs], bool)[known]
+    if not len(confidence):
         return None
-    members: list[list[tuple[float, bool]]] = [[] for _ in range(BINS)]
-    for confidence, right in known:
-        members[min(BINS - 1, int(confidence * BINS))].append((confidence, right))
-    curve = _curve(known)
-    steps = zip([0, *(p.lines for p in curve)], curve, strict=False)
+    member = np.minimum(BINS - 1, (confidence * BINS).astype(np.int64))
+    lines, exact, summed = (np.bincount(member, weights, BINS) for weights in (None, right, confidence))
+    # Lines of one confidence are taken together or not at all: a point for each distinct one, from the highest.
+    order = np.argsort(-confidence, kind="stable")
+    last = np.flatnonzero(np.diff(confidence[order], append=-1.0))
+    taken, wrong = last + 1, np.cumsum(~right[order])[last]
+    risk = wrong / taken
+    # At most _CURVE_POINTS of them are kept, evenly over the coverage, the last always among them.
+    step = (taken * _CURVE_POINTS - 1) // taken[-1]
+    kept = np.flatnonzero(np.diff(step, append=-1))
     return Calibration(
-        lines=len(known),
-        without=without,
-        bins=tuple(
-            Bin(i / BINS, (i + 1) / BINS, len(lines), sum(right for _, right in lines), sum(c for c, _ in lines))
-            for i, lines in enumerate(members)
-        ),
-        curve=_thinned(curve),
-        coverage_at={r: max((p.lines for p in curve if p.risk <= r), default=0) / len(known) for r in RISKS},
-        aurc=sum((point.lines - before) * point.risk for before, point in steps) / len(known),
+        lines=len(confidence),
+        without=len(pairs) - len(confidence),
+        bins=tuple(Bin(i / BINS, (i + 1) / BINS, int(lines[i]), int(exact[i]), float(summed[i])) for i in range(BINS)),
+        curve=tuple(CoveragePoint(float(confidence[order[last[i]]]), int(taken[i]), int(wrong[i])) for i in kept),
+        coverage_at={r: float(taken[risk <= r].max(initial=0)) / len(confidence) for r in RISKS},
+        aurc=float((np.diff(taken, prepend=0) * risk).sum()) / len(confidence),
     )
-
-
-def _curve(known: list[tuple[float, bool]]) -> list[CoveragePoint]:
-    """One point for each distinct confidence: lines of one confidence are taken together or not at all."""
-    points, lines, wrong = [], 0, 0
-    for confidence, equal in groupby(sorted(known, key=lambda reading: -reading[0]), key=lambda reading: reading[0]):
-        for _, right in equal:
-            lines += 1
-            wrong += not right
-        points.append(CoveragePoint(confidence, lines, wrong))
-    return points
-
-
-def _thinned(curve: list[CoveragePoint]) -> tuple[CoveragePoint, ...]:
-    """At most _CURVE_POINTS points, evenly over the coverage, the last always among them."""
-    total = curve[-1].lines
-    by_step = {(point.lines * _CURVE_POINTS - 1) // total: point for point in curve}
-    return tuple(by_step.values())

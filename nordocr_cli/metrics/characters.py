@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nordocr_cli.metrics.text import canonical_all, confusions, count_characters, describe, rate
+from nordocr_cli.metrics.text import confusions, count_characters, describe, rate
 
 NORDIC = frozenset("åäöæøðþÅÄÖÆØÐÞ")
 KINDS = ("digit", "A-Z", "a-z", "Nordic letter", "other letter", "punctuation", "space")
@@ -76,15 +76,13 @@ def kind_of(character: str) -> str:
 
 
 def score_characters(pairs: Sequence[tuple[str, str]]) -> CharacterReport:
-    """Align (reference, reading) of lines and count."""
-    references, readings = zip(*pairs, strict=True) if pairs else ((), ())
-    wanted, read = canonical_all(references), canonical_all(readings)
-    hits, missed, invented = count_characters(wanted), Counter[str](), Counter[str]()
-    for pair in zip(wanted, read, strict=True):
-        if pair[0] != pair[1]:
-            edits = confusions(*pair)
-            missed.update(character for character, _ in edits if character)
-            invented.update(character for _, character in edits if character)
+    """Align (reference, reading) of lines, both canonical, and count."""
+    hits, missed, invented = count_characters(wanted for wanted, _ in pairs), Counter[str](), Counter[str]()
+    confused = Counter(pair for wanted, read in pairs if wanted != read for pair in confusions(wanted, read))
+    for (wanted, read), times in confused.items():
+        missed[wanted] += times
+        invented[read] += times
+    del missed[""], invented[""]  # nothing is no character
     hits -= missed
     each = [CharacterScore(c, hits[c], missed[c], invented[c]) for c in hits | missed | invented]
     kinds = []

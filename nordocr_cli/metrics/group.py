@@ -148,12 +148,19 @@ class Columns:
         self._draws: Draws | None = None
         self.columns: dict[str, Column] = {name: np.zeros(self.lines) for name in _names()}
         found = self.columns
+        wanted = [score.wanted for score in scores]
+        length = np.array(list(map(len, wanted)), np.float64)
+        spaces = np.array([text.count(" ") for text in wanted], np.float64)
+        lengths = {
+            "raw": np.array([len(score.result.reference) for score in scores], np.float64),
+            "canonical": length,
+            "squeezed": length - spaces,
+        }
         for view in VIEWS:
-            lengths = (score.edits[view].reference_length for score in scores)
-            found[f"{view}.reference_length"] = np.fromiter(lengths, np.float64, self.lines)
-            found[f"{view}.hypothesis_length"] = found[f"{view}.reference_length"].copy()
-        found["reference_words"] = np.fromiter((score.words.reference_length for score in scores), np.float64, self.lines)
-        found["lines_with_digits"] = np.fromiter((bool(DIGIT.search(s.wanted)) for s in scores), np.float64, self.lines)
+            found[f"{view}.reference_length"] = lengths[view]
+            found[f"{view}.hypothesis_length"] = lengths[view].copy()
+        found["reference_words"] = (spaces + 1) * (length > 0)
+        found["lines_with_digits"] = np.array([DIGIT.search(text) is not None for text in wanted], np.float64)
         found["digits_exact"] = found["lines_with_digits"].copy()
         for name in ("case_insensitive_exact", "class.exact", "readable"):
             found[name] += 1.0

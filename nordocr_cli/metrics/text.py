@@ -20,6 +20,13 @@ from rapidfuzz.distance import Levenshtein
 
 # Zero-width space, non-joiner and joiner, word joiner, byte order mark, soft hyphen.
 _INVISIBLE = re.compile("[\u200b-\u200d\u2060\ufeff\u00ad]")
+# What canonical() changes in an NFC text, but for its ends.
+_ODD = (
+    "  ",
+    *"\u200b\u200c\u200d\u2060\ufeff\u00ad",
+    *"\t\n\x0b\x0c\r\x1c\x1d\x1e\x1f\x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000",
+    *map(chr, range(0x2000, 0x200B)),
+)
 # Every Unicode space (TAB, no-break, figure, thin …), and runs of them; a plain one that stands alone needs no change.
 _SPACES = re.compile(r"[^\S ]\s*| \s+")
 DIGIT = re.compile("[\\d²³¹⁰⁴-⁹₀-₉]")
@@ -42,6 +49,8 @@ def canonical(text: str) -> str:
 def canonical_all(texts: Sequence[str]) -> list[str]:
     """Return N() of each text; far faster than one by one, as most texts are canonical and a long string is told so at once."""
     joined = _BETWEEN.join(texts)
+    if unicodedata.is_normalized("NFC", joined) and not any(odd in joined for odd in _ODD):
+        return [text.strip(" ") for text in texts]
     if joined.count(_BETWEEN) != len(texts) - 1:
         return [canonical(text) for text in texts]
     return [text.strip(" ") for text in canonical(joined).split(_BETWEEN)]
@@ -89,6 +98,32 @@ def count_edits(reference: str | list[str], hypothesis: str | list[str]) -> Edit
 def word_edits(reference: str, hypothesis: str) -> Edits:
     """Count the edits between the words (separated by spaces in the canonical view) of two texts."""
     return count_edits(canonical(reference).split(), canonical(hypothesis).split())
+
+
+@dataclass(frozen=True, slots=True)
+class TotalEdits:
+    """Over all lines, in the canonical view: lines read exactly, edits and their sums of reference characters and words. Lines
+    without a reference are in `exact` alone."""
+
+    exact: int
+    edits: int
+    characters: int
+    word_edits: int
+    words: int
+
+
+def total_edits(references: Sequence[str], readings: Sequence[str]) -> TotalEdits:
+    """Count exact lines, character edits and word edits, and nothing else: ten times as fast as whole reports are."""
+    wanted, read = canonical_all(references), canonical_all(readings)
+    wrong = [(a, b) for a, b in zip(wanted, read, strict=True) if a != b]
+    counted = [pair for pair in wrong if pair[0]]
+    return TotalEdits(
+        exact=len(wanted) - len(wrong),
+        edits=sum(Levenshtein.distance(a, b) for a, b in counted),
+        characters=sum(map(len, wanted)),
+        word_edits=sum(Levenshtein.distance(a.split(" "), b.split(" ") if b else []) for a, b in counted),
+        words=sum(text.count(" ") + 1 for text in wanted if text),
+    )
 
 
 def confusions(reference: str, hypothesis: str) -> list[tuple[str, str]]:

@@ -1,4 +1,8 @@
+import importlib.util
+import random
 import unicodedata
+from collections import Counter
+from pathlib import Path
 
 import pytest
 from hypothesis import assume, example, given, settings
@@ -137,3 +141,18 @@ def test_every_class_and_threshold_is_explained():
         "minor_max_share": 0.1,
         "minor_max_half": 0.5,
     }
+
+
+def test_eighteen_thousand_readings_of_known_cause():
+    path = Path(__file__).parents[2] / "benchmarks" / "corrupted.py"
+    spec = importlib.util.spec_from_file_location("corrupted", path)
+    corrupted = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(corrupted)
+    rng, texts = random.Random(7), corrupted.sample_texts("sv", shortest=6)
+    agreed = Counter()
+    for cause in corrupted.CAUSES:
+        for _ in range(3_000):
+            text = rng.choice(texts)
+            agreed[cause] += classify(text, corrupted.corrupt(text, cause, rng)) == cause
+    assert sum(agreed.values()) >= 0.93 * 18_000, agreed
+    assert min(agreed.values()) >= 0.80 * 3_000, agreed

@@ -17,6 +17,7 @@ from nordocr_cli.metrics.text import (
     normalized_distance,
     rate,
     squeezed,
+    total_edits,
     word_edits,
 )
 
@@ -28,6 +29,11 @@ text = st.text(alphabet="aåäöÆøð §°1203.,–-  " + SPACES + INVISIBLE + 
 @pytest.mark.parametrize("space", SPACES)
 def test_every_space_is_one_space(space):
     assert canonical(f" 1{space}{space}000,00{space}") == "1 000,00"
+
+
+def test_every_character_that_is_changed_is_seen_in_many_texts():
+    changed = [c for c in map(chr, range(0x11000)) if canonical(f"x{c}x") != f"x{c}x" and not 0xD800 <= ord(c) < 0xE000]
+    assert [canonical_all([f"x{c}x"]) for c in changed] == [[canonical(f"x{c}x")] for c in changed]
 
 
 @pytest.mark.parametrize("invisible", INVISIBLE)
@@ -52,6 +58,7 @@ def test_views(value):
 @given(st.lists(st.one_of(text, st.just("a\0b")), max_size=6))
 @settings(max_examples=200)
 def test_many_texts_at_once(values):
+    assert canonical_all(["a", *values]) == ["a", *map(canonical, values)]
     assert canonical_all(values) == [canonical(value) for value in values]
     assert count_characters(values) == Counter("".join(values))
 
@@ -79,6 +86,17 @@ def test_jiwer_counts_the_same(pairs):
     assert rate(sum(e.distance for e in words), sum(e.reference_length for e in words)) == pytest.approx(
         jiwer.wer(references, hypotheses)
     )
+
+
+@given(st.lists(st.tuples(text, text), max_size=8))
+def test_totals_are_the_sums_of_the_lines(pairs):
+    found = total_edits([a for a, _ in pairs], [b for _, b in pairs])
+    counted = [(a, b) for a, b in pairs if canonical(a)]
+    characters = [count_edits(canonical(a), canonical(b)) for a, b in counted]
+    words = [word_edits(a, b) for a, b in counted]
+    assert found.exact == sum(canonical(a) == canonical(b) for a, b in pairs)
+    assert (found.edits, found.characters) == (sum(e.distance for e in characters), sum(e.reference_length for e in characters))
+    assert (found.word_edits, found.words) == (sum(e.distance for e in words), sum(e.reference_length for e in words))
 
 
 def test_nothing_divides_by_an_empty_reference():
