@@ -4,7 +4,7 @@ The rules, their reasons and examples are in docs/taxonomy.md. A change of a rul
 """
 
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -142,20 +142,34 @@ def _flags_of(r: str, h: str, a: str, b: str, distance: int) -> tuple[str, ...]:
     last = min(Postfix.similarity(a, b), len(a) - first, len(b) - first)
     middle_a, middle_b = a[first : len(a) - last], b[first : len(b) - last]
     middles = middle_a + middle_b
-    found = {
-        "digit_error": DIGIT.findall(middle_a) != DIGIT.findall(middle_b),
-        "case_only": a.lower() == b.lower(),
-        "diacritic_only": not middles.isascii() and _plain_letters(middle_a) == _plain_letters(middle_b),
-        "punct_only": not middles.isalnum() and _without_punctuation(middle_a) == _without_punctuation(middle_b),
-        "quote_dash_only": not middles.isalnum()
-        and middle_a.translate(_ONE_QUOTE_ONE_DASH) == middle_b.translate(_ONE_QUOTE_ONE_DASH),
-        "left_truncation": bool(a and b) and _edge_score(b[::-1], a[::-1], distance, r[1:2] == " ") is not None,
-        "empty_hyp": not h,
-        # What begins in the end that both share, stands there in both.
-        "duplicate_run": any(twice not in a for twice in _doubled(b, len(b) - last)),
-        "empty_ref": not r,
-    }
-    return tuple([flag for flag, holds in found.items() if holds])
+    plain = middles.isalnum()  # then there is no punctuation, no quote and no dash
+    found = []
+    if DIGIT.findall(middle_a) != DIGIT.findall(middle_b):
+        found.append("digit_error")
+    if a.lower() == b.lower():
+        found.append("case_only")
+    if not middles.isascii() and middle_a.translate(_PLAIN_LETTERS) == middle_b.translate(_PLAIN_LETTERS):
+        found.append("diacritic_only")
+    if not plain and middle_a.translate(_WITHOUT_PUNCTUATION) == middle_b.translate(_WITHOUT_PUNCTUATION):
+        found.append("punct_only")
+    if not plain and middle_a.translate(_ONE_QUOTE_ONE_DASH) == middle_b.translate(_ONE_QUOTE_ONE_DASH):
+        found.append("quote_dash_only")
+    if a and b and _edge_score(b[::-1], a[::-1], distance, r[1:2] == " ") is not None:
+        found.append("left_truncation")
+    if not h:
+        found.append("empty_hyp")
+    if _doubles_anew(a, b, first, len(b) - last):
+        found.append("duplicate_run")
+    if not r:
+        found.append("empty_ref")
+    return tuple(found)
+
+
+def _doubles_anew(a: str, b: str, start: int, end: int) -> bool:
+    """Whether something stands twice in a row in `b` and not in `a`, which differ at b[start:end]."""
+    # It reaches into what differs; so one of the pairs of characters there stands in `b` twice. Most often none does.
+    pairs = (b[i : i + 2] for i in range(max(0, start - 1), min(len(b) - 1, end + 1)))
+    return any(b.count(pair) > 1 for pair in pairs) and any(twice not in a for twice in _doubled(b, end))
 
 
 def _edge_score(whole_side: str, cut_side: str, distance: int, single: bool) -> int | None:
@@ -225,10 +239,22 @@ _ONE_QUOTE_ONE_DASH = str.maketrans(
 )
 
 
-def _plain_letters(text: str) -> str:
-    decomposed = unicodedata.normalize("NFD", text.translate(_STROKES))
+class _Folding(dict[int, str]):
+    """A table for str.translate that asks `fold` once for each character."""
+
+    def __init__(self, fold: Callable[[str], str]) -> None:
+        super().__init__()
+        self._fold = fold
+
+    def __missing__(self, code: int) -> str:
+        self[code] = self._fold(chr(code))
+        return self[code]
+
+
+def _plain_letter(character: str) -> str:
+    decomposed = unicodedata.normalize("NFD", character.translate(_STROKES))
     return "".join(c for c in decomposed if not unicodedata.combining(c))
 
 
-def _without_punctuation(text: str) -> str:
-    return "".join(c for c in text if unicodedata.category(c)[0] not in "PS")
+_PLAIN_LETTERS = _Folding(_plain_letter)
+_WITHOUT_PUNCTUATION = _Folding(lambda character: "" if unicodedata.category(character)[0] in "PS" else character)

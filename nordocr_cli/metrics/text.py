@@ -91,7 +91,7 @@ def count_edits(reference: str | list[str], hypothesis: str | list[str]) -> Edit
     lengths = len(reference), len(hypothesis)
     if reference == hypothesis:
         return no_edits(lengths[0])
-    tags = [tag for tag, _, _ in Levenshtein.editops(reference, hypothesis).as_list()]
+    tags = [edit[0] for edit in Levenshtein.editops(reference, hypothesis).as_list()]
     return Edits(tags.count("replace"), tags.count("insert"), tags.count("delete"), *lengths)
 
 
