@@ -12,15 +12,24 @@ from nordocr_cli.errors import UsageError
 
 
 def predict(
-    inputs: Annotated[list[Path], typer.Argument(metavar="IMAGE|DIR|TIFF", help="Line images, or one document.")],
-    model: Annotated[str, typer.Option("--model", "-m", help="Run folder, .safetensors, .onnx, or tesseract[:swe].")],
+    inputs: Annotated[list[Path], typer.Argument(metavar="IMAGE|DIR|TIFF|PDF", help="Line images, or pages.")],
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-m", help="Run folder, .safetensors, .onnx, or tesseract[:swe]. Default: the one that ships."),
+    ] = None,
     regions: Annotated[
         Path | None, typer.Option("--regions", metavar="FILE", help="Where the lines are: JSON, ALTO, PAGE, hOCR or TSV.")
     ] = None,
+    layout: Annotated[
+        str,
+        typer.Option("--layout", metavar="auto|line|page", help="An image is one line, or a page on which Tesseract finds them."),
+    ] = "auto",
     kind: Annotated[
-        str | None, typer.Option("--format", metavar="text|json|jsonl|tsv|alto|hocr", help="Form of the result. Default: text.")
+        str | None,
+        typer.Option("--format", metavar="text|json|jsonl|tsv|alto|hocr|pdf", help="Form of the result. Default: text."),
     ] = None,
     output: options.OptionalOutput = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the --jsonl -o FILE of a run that was stopped.")] = False,
     decoder: options.Decoder = "greedy",
     beam_width: Annotated[int, typer.Option("--beam-width", min=1, help="Texts that --decoder beam keeps.")] = 10,
     wide: Annotated[
@@ -36,14 +45,17 @@ def predict(
     quiet: options.Quiet = False,
     verbose: options.Verbose = 0,
 ) -> None:
-    """Read line images (one line of text each), or with --regions the lines of a document's pages.
+    """Read line images (one line of text each), or the lines of pages: where --regions says they are, or where Tesseract finds
+    them.
 
-    With --regions, --json has the shape of the pipeline's results. What cannot be read is named, the rest is read, and the exit
-    code is 3. Results are written as they come; with -o the file appears whole at the end.
+    Of pages, --json has the shape of the pipeline's results and --format pdf is searchable. What cannot be read is named, in
+    JSON too, the rest is read, and the exit code is 3. Results are written as they come; with -o the file appears whole at the
+    end, and --jsonl keeps the lines of a run that was stopped for --resume.
 
-    Example: nordocr predict line.png --model runs/demo
+    Example: nordocr predict scan.tif --format pdf -o scan.pdf
     """
     from nordocr_cli.core import predict as core
+    from nordocr_cli.core.journal import Journal
 
     asked = {name for name, given in (("json", as_json), ("jsonl", as_jsonl), (kind or "", kind is not None)) if given}
     if len(asked) > 1:
@@ -51,12 +63,15 @@ def predict(
     kind = core.require_format(asked.pop() if asked else "text")
     if kind == "alto" and (len(inputs) > 1 or inputs[0].is_dir()):
         raise UsageError("an ALTO file describes one image or document; use --format hocr, jsonl or tsv for many")
+    if kind == "pdf" and not output:
+        raise UsageError("a PDF is written to a file: give -o FILE.pdf")
     precision: Literal["fp32", "bf16"] = "bf16" if bf16 else "fp32"
     console = Console(quiet=quiet, verbose=verbose, as_json=as_json)
     plan = core.plan_predict(
         inputs,
         model,
         regions=regions,
+        layout=layout,
         device=device,
         precision=precision,
         decoder=decoder,
@@ -64,14 +79,19 @@ def predict(
         wide=wide,
         output=output,
     )
+    of_lines = plan.get("layout") == "line"
+    if resume and not (output and kind == "jsonl" and of_lines):
+        raise UsageError("--resume goes on with line images whose results go to a file as JSON lines: --jsonl -o FILE")
     if dry_run:
         written = {"format": kind} | ({"output": str(output)} if output else {})
         options.show_plan(console, plan | written)
         return
+    journal = Journal(output, plan, resume=resume) if output and kind == "jsonl" and of_lines else None
     prediction = core.predict(
         inputs,
         model,
         regions=regions,
+        layout=layout,
         device=device,
         threads=threads,
         precision=precision,
@@ -79,15 +99,21 @@ def predict(
         decoder=decoder,
         beam_width=beam_width,
         wide=wide,
+        done=journal if journal else (),
         progress=console,
     )
-    if output:
-        from nordocr_cli.atomic import replacing
-
-        with replacing(output) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
-            file.writelines(prediction.write(kind))
-        console.note(f"{output}: {prediction.counts.read} lines")
+    if journal:
+        prediction.counts.read += journal.read
+        try:
+            journal.write(prediction.write(kind))
+        finally:
+            if not prediction.counts.read:
+                journal.discard()
+    elif output:
+        prediction.save(kind, output)
     else:
         sys.stdout.writelines(prediction.write(kind))
+    if output:
+        console.note(f"{output}: {prediction.counts.read} lines")
     prediction.counts.require_all()
-    console.next("nordocr", *(("eval", model, "STORE") if regions is None else ("compare3way", "--help")))
+    console.next("nordocr", *(("eval", plan["model"], "STORE") if regions is None else ("compare3way", "--help")))

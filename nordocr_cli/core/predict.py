@@ -1,18 +1,19 @@
 """Read line images, or the regions of a document's pages, a page at a time: nothing is held but what is being read."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from nordocr_cli.atomic import refuse_inputs
+from nordocr_cli.atomic import refuse_inputs, replacing
+from nordocr_cli.core.predict_inputs import find_images, require_one_page, resolve_layout
 from nordocr_cli.data.layouts import read_layout
 from nordocr_cli.errors import DataError, UsageError, nearest
 from nordocr_cli.progress import SILENT, Progress
 from nordocr_cli.records import Box, Recognition
 from nordocr_cli.runtime.device import parse_device
-from nordocr_cli.runtime.specs import parse_spec, require_options
+from nordocr_cli.runtime.specs import default_model, parse_spec, require_options
 
 if TYPE_CHECKING:
     from nordocr_cli.data.documents import Document
@@ -20,13 +21,13 @@ if TYPE_CHECKING:
     from nordocr_cli.runtime.protocols import Image, Recognizer
     from nordocr_cli.runtime.results import ReadLine, ReadPage
 
-Format = Literal["text", "json", "jsonl", "tsv", "alto", "hocr"]
+Batch = list[tuple[Path, "Image | DataError"]]  # images, or why one cannot be read
+Format = Literal["text", "json", "jsonl", "tsv", "alto", "hocr", "pdf"]
 FORMATS: tuple[str, ...] = get_args(Format)
 Wide = Literal["split", "squash"]
 
-_LINES_AT_A_TIME = 256
+_FIRST_LINES, _LINES_AT_A_TIME = 64, 256
 _PIXELS_AT_A_TIME = 64_000_000
-_SORTED_UP_TO = 10_000  # images of a folder; a larger folder is read in its own order
 
 
 @dataclass
@@ -38,11 +39,29 @@ class Prediction:
     single: bool  # one image, one line: its name says nothing
 
     def write(self, kind: str) -> Iterator[str]:
-        """Yield the result in one of FORMATS, piece by piece. Raises DataError at the end when not one line could be read."""
+        """Yield the result in one of FORMATS but pdf, piece by piece. Raises DataError at the end when not one line could be
+        read. What could not be read is an object with its `error` in json and jsonl, and left out elsewhere."""
         from nordocr_cli.runtime.results import WRITERS
 
         writer: Callable[..., Iterator[str]] = WRITERS[require_format(kind)]
-        yield from writer(self.pages, named=not self.single) if kind == "text" else writer(self.pages)
+        pages = self.pages if kind in ("json", "jsonl") else self._without_errors()
+        yield from writer(pages, named=not self.single) if kind == "text" else writer(pages)
+
+    def save(self, kind: str, output: Path) -> None:
+        """Write the result to a file in any of FORMATS; it appears whole. Raises what `write` does, and DataError for a full
+        disk."""
+        from nordocr_cli.runtime.pdf import write_pdf
+
+        with replacing(output) as temporary:
+            if kind == "pdf":
+                with temporary.open("wb") as file:
+                    file.writelines(write_pdf(self._without_errors()))
+            else:
+                with temporary.open("w", encoding="utf-8", newline="\n") as text:
+                    text.writelines(self.write(kind))
+
+    def _without_errors(self) -> Iterator["ReadPage"]:
+        return (page for page in self.pages if not page.error)
 
 
 @dataclass
@@ -75,9 +94,10 @@ def require_format(kind: str) -> str:
 
 def plan_predict(
     inputs: Sequence[Path],
-    model: str,
+    model: str | None = None,
     *,
     regions: Path | None = None,
+    layout: str = "auto",
     device: str = "auto",
     precision: str = "fp32",
     decoder: str = "greedy",
@@ -85,15 +105,18 @@ def plan_predict(
     wide: str = "split",
     output: Path | None = None,
 ) -> dict[str, Any]:
-    """Return what `predict` would do; no image and no network is opened.
+    """Return what `predict` would do; no network is opened, and of images the headers only.
 
     Raises UsageError for options that do not go together, an unknown name, what is not there, and an output that is an input;
     DataError for damaged regions.
     """
+    model = model or default_model(device, precision)
     if wide not in get_args(Wide):
         raise UsageError(f"--wide {wide!r}: {nearest(wide, get_args(Wide))}")
     if regions and len(inputs) != 1:
         raise UsageError(f"--regions belongs to one document, {len(inputs)} inputs were given")
+    if regions and layout != "auto":
+        raise UsageError("--regions says where the lines are, --layout how they are found; give one of them")
     parse_device(device)
     spec = parse_spec(model)
     require_options(spec, precision, decoder)
@@ -104,15 +127,17 @@ def plan_predict(
         refuse_inputs(output, filter(None, (*inputs, regions, Path(model))))
     plan: dict[str, Any] = {"inputs": [str(path) for path in inputs], "model": model, "backend": spec.backend, "device": device}
     plan |= {"precision": precision, "decoder": decoder, "wide": wide}
+    plan |= {} if regions else {"layout": resolve_layout(inputs, layout)}
     plan |= {"beam_width": beam_width} if decoder == "beam" else {}
     return plan | ({"regions": str(regions), "lines": read_layout(regions).num_regions} if regions else {})
 
 
 def predict(
     inputs: Sequence[Path],
-    model: str,
+    model: str | None = None,
     *,
     regions: Path | None = None,
+    layout: str = "auto",
     device: str = "auto",
     threads: int | None = None,
     precision: Literal["fp32", "bf16"] = "fp32",
@@ -120,78 +145,42 @@ def predict(
     decoder: str = "greedy",
     beam_width: int = 10,
     wide: str = "split",
+    done: Container[Path] = (),
     progress: Progress = SILENT,
 ) -> Prediction:
-    """Open `model` (a path, or `tesseract`) and return what reads `inputs`: images of one line and folders of them, or with
-    `regions` the lines of one document.
+    """Open `model` (a path, `tesseract`, or None for the one that ships) and return what reads `inputs`: images of one line and
+    folders of them, or with `regions` the lines of one document, or with `layout="page"` those that Tesseract finds on pages.
 
-    A line wider than the network takes is cut into windows that overlap (`wide="split"`) or squashed as in training. What
-    cannot be read is warned about, counted and left out; the rest is read. Raises UsageError when an input is missing, holds no
-    images or has pages without regions, DataError for a damaged document or layout, and what opening the model raises.
+    A line wider than the network takes is cut into windows that overlap (`wide="split"`) or squashed as in training. Images in
+    `done` are passed over. What cannot be read is warned about, counted and left out; the rest is read. Raises UsageError when an
+    input is missing or holds no images, DataError for a damaged document or layout, and what opening the model raises.
     """
     from nordocr_cli.data.documents import read_pages
     from nordocr_cli.runtime.recognizers import RunnerRecognizer, open_recognizer
+    from nordocr_cli.runtime.tesseract import installed_languages
     from nordocr_cli.runtime.wide_lines import WideLines
 
-    plan_predict(inputs, model, regions=regions, device=device, precision=precision, decoder=decoder, wide=wide)
-    files = None if regions else find_images(inputs)
+    plan = plan_predict(
+        inputs, model, regions=regions, layout=layout, device=device, precision=precision, decoder=decoder, wide=wide
+    )
+    of_pages = plan.get("layout") == "page"
+    files = iter(()) if regions else find_images(inputs, plan["layout"])
+    if of_pages:
+        installed_languages()  # before minutes of loading
+        progress.note("the lines of the pages are found by Tesseract; --regions FILE takes those of another program")
     recognizer: Recognizer = open_recognizer(
-        model, device=device, threads=threads, precision=precision, decoder=decoder, beam_width=beam_width
+        plan["model"], device=device, threads=threads, precision=precision, decoder=decoder, beam_width=beam_width
     )
     if isinstance(recognizer, RunnerRecognizer):
         recognizer = WideLines(recognizer, split=wide == "split")
     counts = Counts(progress)
     if regions:
         pages = _read_document(read_pages(inputs[0]), read_layout(regions), regions, recognizer, language, counts)
+    elif of_pages:
+        pages = _find_and_read(files, recognizer, language, counts)
     else:
-        assert files is not None
-        pages = _read_images(files, recognizer, language, counts)
+        pages = _read_images((file for file in files if file not in done), recognizer, language, counts)
     return Prediction(_or_fail(pages, counts), counts, single=len(inputs) == 1 and inputs[0].is_file())
-
-
-def find_images(inputs: Sequence[Path]) -> Iterator[Path]:
-    """Yield the image files that `inputs` mean; a folder means the images in it, by name up to 10,000 of them.
-
-    Checks every input before the first is yielded. Raises UsageError for one that is not there, a folder without images, and
-    a file of several pages.
-    """
-    from nordocr_cli.data.documents import IMAGE_SUFFIXES
-
-    for path in inputs:
-        if path.is_dir():
-            if next(_images_in(path), None) is None:
-                raise UsageError(f"{path} holds no images ({', '.join(IMAGE_SUFFIXES)})")
-        elif path.is_file():
-            _require_one_page(path, UsageError)
-        else:
-            raise UsageError(f"no image or folder {path}")
-    return chain.from_iterable(_in_order(path) if path.is_dir() else [path] for path in inputs)
-
-
-def _images_in(folder: Path) -> Iterator[Path]:
-    import os
-
-    from nordocr_cli.data.documents import IMAGE_SUFFIXES
-
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.lower().endswith(IMAGE_SUFFIXES) and entry.is_file():
-                yield folder / entry.name
-
-
-def _in_order(folder: Path) -> Iterator[Path]:
-    images = _images_in(folder)
-    first = list(islice(images, _SORTED_UP_TO + 1))
-    yield from sorted(first) if len(first) <= _SORTED_UP_TO else first
-    yield from images
-
-
-def _require_one_page(path: Path, error: type[UsageError] | type[DataError]) -> None:
-    from nordocr_cli.data.documents import read_pages
-
-    suffix = path.suffix.lower()
-    if suffix in (".tif", ".tiff", ".pdf") and ((count := len(read_pages(path))) > 1 or suffix == ".pdf"):
-        raise error(f"{path} has {count} page{'s' if count > 1 else ''}; say where the lines are: --regions FILE")
 
 
 def _or_fail(pages: Iterator["ReadPage"], counts: Counts) -> Iterator["ReadPage"]:
@@ -205,33 +194,48 @@ def _read_images(files: Iterable[Path], recognizer: "Recognizer", language: str,
     from nordocr_cli.runtime.results import ReadPage
 
     counts.progress.start("reading")
-    for batch in _batches(files, counts):
-        readings = recognizer.recognize([crop for _, crop in batch], [language] * len(batch))
-        for (path, crop), reading in zip(batch, readings, strict=True):
+    for batch in _ahead(_batches(files)):
+        crops = [crop for _, crop in batch if not isinstance(crop, DataError)]
+        readings = iter(recognizer.recognize(crops, [language] * len(crops)))
+        for path, crop in batch:
+            if isinstance(crop, DataError):
+                counts.fail(crop)
+                yield ReadPage(path, None, (0, 0), (), error=str(crop))
+                continue
             height, width = crop.shape[:2]
             counts.read += 1
-            yield ReadPage(path, None, (height, width), (_line(Box(0, 0, width, height), crop, reading, recognizer),))
+            line = _line(Box(0, 0, width, height), crop, next(readings), recognizer)
+            yield ReadPage(path, None, (height, width), (line,), crop)
         counts.progress.advance(len(batch))
 
 
-def _batches(files: Iterable[Path], counts: Counts) -> Iterator[list[tuple[Path, "Image"]]]:
-    """Yield readable images, as many at a time as a batch sorted by width wants and memory holds."""
+def _ahead(batches: "Iterator[Batch]") -> "Iterator[Batch]":
+    """Yield `batches`, the next one being read from disk and decoded while one is worked on."""
+    with ThreadPoolExecutor(1) as reader:
+        coming = reader.submit(next, batches, None)
+        while (batch := coming.result()) is not None:
+            coming = reader.submit(next, batches, None)
+            yield batch
+
+
+def _batches(files: Iterable[Path]) -> "Iterator[Batch]":
+    """Yield images, or why one cannot be read, as many at a time as a batch sorted by width wants and memory holds; few the
+    first time, so that the network begins at once."""
     from nordocr_cli.data.resize import read_image
 
-    batch: list[tuple[Path, Image]] = []
-    pixels = 0
+    batch: Batch = []
+    pixels, most = 0, _FIRST_LINES
     for path in files:
         try:
-            _require_one_page(path, DataError)
+            require_one_page(path, DataError)
             crop = read_image(path)
+            batch.append((path, crop))
+            pixels += crop.shape[0] * crop.shape[1]
         except DataError as error:
-            counts.fail(error)
-            continue
-        batch.append((path, crop))
-        pixels += crop.shape[0] * crop.shape[1]
-        if len(batch) == _LINES_AT_A_TIME or pixels >= _PIXELS_AT_A_TIME:
+            batch.append((path, error))
+        if len(batch) >= most or pixels >= _PIXELS_AT_A_TIME:
             yield batch
-            batch, pixels = [], 0
+            batch, pixels, most = [], 0, _LINES_AT_A_TIME
     if batch:
         yield batch
 
@@ -239,7 +243,6 @@ def _batches(files: Iterable[Path], counts: Counts) -> Iterator[list[tuple[Path,
 def _read_document(
     document: "Document", layout: "Layout", regions: Path, recognizer: "Recognizer", language: str, counts: Counts
 ) -> Iterator["ReadPage"]:
-    from nordocr_cli.data.documents import crop_box
     from nordocr_cli.runtime.results import ReadPage
     from nordocr_cli.runtime.tesseract import LANGUAGES
 
@@ -248,31 +251,58 @@ def _read_document(
     counts.progress.start("reading", total=layout.num_regions)
     sizes = layout.sizes or ((0, 0),) * len(layout.pages)
     for page, size in zip(layout.pages, sizes, strict=True):
-        where = f"{document.path}, page {page.index + 1}"
         try:
             if page.index >= len(document):
                 raise DataError(f"{regions}: page_index {page.index}, but {document.path} has {len(document)} pages")
             image = document.page(page.index, size if all(size) else None)
             if all(size) and size != image.shape[:2]:
                 raise DataError(
-                    f"{where} is {image.shape[0]} x {image.shape[1]} px (height x width), its regions in {regions} were found on "
-                    f"{size[0]} x {size[1]} px: another scan?"
+                    f"{document.path}, page {page.index + 1} is {image.shape[0]} x {image.shape[1]} px (height x width), its "
+                    f"regions in {regions} were found on {size[0]} x {size[1]} px: another scan?"
                 )
         except DataError as error:
             counts.fail(error)
+            yield ReadPage(document.path, page.index, size, (), error=str(error))
             continue
-        found: list[tuple[Box, Image]] = []
-        for region in page.regions:
-            try:
-                found.append((region.box, crop_box(image, region.box)))
-            except DataError as error:
-                counts.fail(DataError(f"{where}: {error}"))
-        readings = recognizer.recognize([crop for _, crop in found], [language] * len(found))
-        pairs = zip(found, readings, strict=True)
-        lines = tuple(_line(box, crop, reading, recognizer) for (box, crop), reading in pairs)
-        counts.read += len(lines)
-        counts.progress.advance(len(found))
-        yield ReadPage(document.path, page.index, (image.shape[0], image.shape[1]), lines)
+        yield _read_page(document.path, page.index, image, [r.box for r in page.regions], recognizer, language, counts)
+
+
+def _find_and_read(files: Iterable[Path], recognizer: "Recognizer", language: str, counts: Counts) -> Iterator["ReadPage"]:
+    """Read pages whose lines Tesseract finds."""
+    from nordocr_cli.data.documents import read_pages
+    from nordocr_cli.runtime.results import ReadPage
+    from nordocr_cli.runtime.tesseract import find_lines
+
+    counts.progress.start("reading")
+    for path in files:
+        index = 0
+        try:
+            document = read_pages(path)
+            for index in range(len(document)):
+                image = document[index]
+                yield _read_page(path, index, image, find_lines(image, language), recognizer, language, counts)
+        except DataError as error:
+            counts.fail(error)
+            yield ReadPage(path, index, (0, 0), (), error=str(error))
+
+
+def _read_page(
+    path: Path, index: int, image: "Image", boxes: Iterable[Box], recognizer: "Recognizer", language: str, counts: Counts
+) -> "ReadPage":
+    from nordocr_cli.data.documents import crop_box
+    from nordocr_cli.runtime.results import ReadPage
+
+    found: list[tuple[Box, Image]] = []
+    for box in boxes:
+        try:
+            found.append((box, crop_box(image, box)))
+        except DataError as error:
+            counts.fail(DataError(f"{path}, page {index + 1}: {error}"))
+    readings = recognizer.recognize([crop for _, crop in found], [language] * len(found))
+    lines = tuple(_line(box, crop, reading, recognizer) for (box, crop), reading in zip(found, readings, strict=True))
+    counts.read += len(lines)
+    counts.progress.advance(len(found))
+    return ReadPage(path, index, (image.shape[0], image.shape[1]), lines, image)
 
 
 def _line(box: Box, crop: "Image", reading: Recognition, recognizer: "Recognizer") -> "ReadLine":

@@ -20,6 +20,10 @@ class Runner(Protocol):
     contract: Contract
     uses_widths: bool  # True: padding is masked by the widths, so a line's logits do not depend on its batch
 
+    @property
+    def lanes(self) -> Sequence["Runner"]:
+        """The same network for batches side by side, one core each; empty where one call fills them all."""
+
     def run(self, images: NDArray[np.uint8], widths: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return logits float32 (N, T, C), T = geometry.out_length(W), for uint8 images (N, 3, height, W).
 

@@ -1,6 +1,7 @@
 """Recognizers: line crops in, text out."""
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -43,14 +44,30 @@ class RunnerRecognizer:
         contract = self.runner.contract
         lines = [resize_line(crop, contract.geometry) for crop in crops]  # (height, w, 3) each
         readings: list[Recognition] = [Recognition("")] * len(lines)
-        for width, members in self.batches([line.shape[1] for line in lines]):
+        batches = list(self.batches([line.shape[1] for line in lines]))
+
+        def read(batch: tuple[int, list[int]], runner: Runner) -> None:
+            width, members = batch
             images, widths = pad_batch([lines[index] for index in members], contract.geometry, width)
-            logits = self.runner.run(images, widths)  # (N, T, C)
+            logits = runner.run(images, widths)  # (N, T, C)
             # Each line is decoded over its own frames only: those of the padding hold garbage.
             frames = np.array([contract.geometry.out_length(int(w)) for w in widths])
-            read = self.decode(logits, frames, contract.charset, contract.output_activation)
-            for index, reading in zip(members, read, strict=True):
+            found = self.decode(logits, frames, contract.charset, contract.output_activation)
+            for index, reading in zip(members, found, strict=True):
                 readings[index] = reading
+
+        if len(batches) > 1 and (lanes := self.runner.lanes):
+            with ThreadPoolExecutor(len(lanes)) as pool:
+                # Wide ones first: a long line that begins last would leave the other cores idle.
+                done = [pool.submit(read, batch, lanes[i % len(lanes)]) for i, batch in enumerate(reversed(batches))]
+                try:
+                    for future in done:
+                        future.result()
+                finally:  # stopped, or one failed: what has not begun does not begin
+                    pool.shutdown(wait=False, cancel_futures=True)
+        else:
+            for batch in batches:
+                read(batch, self.runner)
         return readings
 
     def batches(self, widths: Sequence[int]) -> Iterator[tuple[int, list[int]]]:

@@ -7,12 +7,13 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape, quoteattr
 
 import nordocr_cli
+from nordocr_cli.data.resize import Pixels
 from nordocr_cli.data.result_json import box_to_json, result_to_json
 from nordocr_cli.records import Box, Page, Recognition, Region
 
@@ -42,15 +43,20 @@ class ReadLine:
 
 @dataclass(frozen=True)
 class ReadPage:
-    """One page that was read. `index` counts from 0; None means an image of one line. `size` is (height, width) in pixels."""
+    """One page that was read. `index` counts from 0; None means an image of one line. `size` is (height, width) in pixels,
+    `pixels` the page itself for those who draw it, `error` why it could not be read (then it has no lines)."""
 
     source: Path
     index: int | None
     size: tuple[int, int]
     lines: tuple[ReadLine, ...]
+    pixels: Pixels | None = field(default=None, compare=False, repr=False)
+    error: str = ""
 
     def records(self) -> Iterator[dict[str, Any]]:
-        """Yield one JSON object a line."""
+        """Yield one JSON object a line, and one for a page that could not be read."""
+        if self.error:
+            yield {"image": str(self.source)} | ({} if self.index is None else {"page_index": self.index}) | {"error": self.error}
         for line in self.lines:
             reading = line.reading
             place = {} if self.index is None else {"page_index": self.index, "bbox": box_to_json(line.box)}
@@ -80,6 +86,7 @@ def write_json(pages: Iterable[ReadPage]) -> Iterator[str]:
         else:
             regions = (Region(ln.box, ln.reading.text, ln.reading.confidence, ln.reading.char_confidences) for ln in page.lines)
             (shape,) = result_to_json([Page(page.index, tuple(regions))])["pages"]
+            shape |= {"error": page.error} if page.error else {}
             items = [json.dumps(shape, ensure_ascii=False, allow_nan=False, indent=1)]
         for item in items:
             yield (",\n" if opened else "[\n" if page.index is None else '{"pages": [\n') + item

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from nordocr_cli.errors import DataError, MissingBackendError, UsageError
-from nordocr_cli.records import Recognition
+from nordocr_cli.records import Box, Recognition
 from nordocr_cli.runtime.protocols import Image
 
 LANGUAGES = {"sv": "swe", "no": "nor", "nb": "nor", "nn": "nor", "da": "dan", "is": "isl", "fi": "fin", "fo": "fao", "en": "eng"}
@@ -38,7 +38,7 @@ class TesseractRecognizer:
         self.name = f"tesseract:{languages}" if languages else "tesseract"
         self._processes = processes or os.cpu_count() or 1
         self._installed = installed_languages()
-        self._require(languages or DEFAULT_LANGUAGES)
+        require_languages(languages or DEFAULT_LANGUAGES, self._installed)
 
     def recognize(self, crops: Sequence[Image], languages: Sequence[str] = ()) -> list[Recognition]:
         """Read the crops; see Recognizer. Raises UsageError for a language that Tesseract has no name for."""
@@ -48,7 +48,7 @@ class TesseractRecognizer:
         for index in range(len(crops)):
             by_language.setdefault(self._language(languages[index] if languages else ""), []).append(index)
         for language in by_language:
-            self._require(language)
+            require_languages(language, self._installed)
         # As many calls as keep every process busy, of at most _CROPS_A_CALL crops.
         size = min(_CROPS_A_CALL, -(-len(crops) // self._processes))
         jobs = [(name, ids[at : at + size]) for name, ids in by_language.items() for at in range(0, len(ids), size)]
@@ -68,10 +68,12 @@ class TesseractRecognizer:
             return LANGUAGES[of_crop]
         raise UsageError(f"Tesseract has no name for language {of_crop!r}; give one, e.g. tesseract:swe+nor")
 
-    def _require(self, languages: str) -> None:
-        if missing := [name for name in languages.split("+") if name not in self._installed]:
-            packages = " ".join(f"tesseract-ocr-{name.replace('_', '-')}" for name in missing)
-            raise MissingBackendError(f"Tesseract has no language {', '.join(missing)}; Debian: apt-get install {packages}")
+
+def require_languages(languages: str, installed: set[str]) -> None:
+    """Raise MissingBackendError unless every language of e.g. `swe+nor` is installed."""
+    if missing := [name for name in languages.split("+") if name not in installed]:
+        packages = " ".join(f"tesseract-ocr-{name.replace('_', '-')}" for name in missing)
+        raise MissingBackendError(f"Tesseract has no language {', '.join(missing)}; Debian: apt-get install {packages}")
 
 
 def installed_languages() -> set[str]:
@@ -94,6 +96,56 @@ def tesseract_version() -> str:
     return (done.stdout or done.stderr).split("\n")[0]
 
 
+def find_lines(page: Image, language: str = "") -> list[Box]:
+    """Return the boxes of the text lines on a page, uint8 (height, width, 3), in Tesseract's reading order.
+
+    `language` is that of the page (`sv`, …; `` tries all four). Raises UsageError for one that Tesseract has no name for,
+    MissingBackendError where it is not installed, and DataError when Tesseract fails.
+    """
+    import cv2
+
+    if language and language not in LANGUAGES:
+        raise UsageError(f"Tesseract has no name for language {language!r}; it has one for {', '.join(LANGUAGES)}")
+    languages = LANGUAGES.get(language, DEFAULT_LANGUAGES)
+    require_languages(languages, installed_languages())
+    _, encoded = cv2.imencode(".png", page[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 1])
+    command = ["tesseract", "stdin", "stdout", "-l", languages, "--oem", "1", "--psm", "3", "--dpi", "300", "tsv"]
+    tsv = _run(command, encoded.tobytes(), "a page")
+    return parse_lines(tsv)
+
+
+def parse_lines(tsv: str) -> list[Box]:
+    """Return the boxes of the lines in Tesseract's TSV of one page, those without a word left out: they are rules and pictures.
+
+    A box is a little higher than Tesseract's, which cuts at the ink: networks are trained on lines with some paper around.
+    """
+    boxes, said = {}, set()
+    for row in tsv.split("\n")[1:]:
+        cells = row.split("\t")
+        if len(cells) < 12:
+            continue
+        line = tuple(cells[1:5])  # page, block, paragraph, line
+        if cells[0] == "4":
+            left, top, width, height = map(int, cells[6:10])
+            margin = max(2, height // 10)
+            boxes[line] = Box(left - margin, top - margin, width + 2 * margin, height + 2 * margin)
+        elif cells[0] == "5" and cells[11].strip():
+            said.add(line)
+    return [box for line, box in boxes.items() if line in said]
+
+
+def _run(command: list[str], data: bytes, what: str) -> str:
+    # Its OpenMP threads cost more than they bring on line crops: 0.9 s a page instead of 2-4 s with this limit.
+    environment = {**os.environ, "OMP_THREAD_LIMIT": "1"}
+    try:
+        done = subprocess.run(command, input=data, capture_output=True, env=environment, timeout=_TIMEOUT_S, check=False)
+    except subprocess.TimeoutExpired:
+        raise DataError(f"tesseract took more than {_TIMEOUT_S} s for {what}; is the machine out of memory?") from None
+    if done.returncode:
+        raise DataError(f"tesseract failed ({done.returncode}): {done.stderr.decode(errors='replace').strip()[-300:]}")
+    return done.stdout.decode("utf-8")
+
+
 def _read(crops: Sequence[Image], ids: Sequence[int], language: str, folder: Path) -> list[Recognition]:
     """Read crops `ids` in one call of the program."""
     import cv2
@@ -105,24 +157,10 @@ def _read(crops: Sequence[Image], ids: Sequence[int], language: str, folder: Pat
         files.append(folder / f"{index}.png")
         files[-1].write_bytes(encoded.tobytes())
     command = ["tesseract", "stdin", "stdout", "-l", language, "--oem", "1", "--psm", "7", "--dpi", "300", "tsv"]
-    # Its OpenMP threads cost more than they bring on line crops: 0.9 s a page instead of 2-4 s with this limit.
-    environment = {**os.environ, "OMP_THREAD_LIMIT": "1"}
-    try:
-        done = subprocess.run(
-            command,
-            input="".join(f"{file}\n" for file in files).encode(),
-            capture_output=True,
-            env=environment,
-            timeout=_TIMEOUT_S,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        raise DataError(f"tesseract took more than {_TIMEOUT_S} s for {len(ids)} crops; is the machine out of memory?") from None
-    if done.returncode:
-        raise DataError(f"tesseract failed ({done.returncode}): {done.stderr.decode(errors='replace').strip()[-300:]}")
+    tsv = _run(command, "".join(f"{file}\n" for file in files).encode(), f"{len(ids)} crops")
     for file in files:
         file.unlink()
-    return parse_tsv(done.stdout.decode("utf-8"), len(ids))
+    return parse_tsv(tsv, len(ids))
 
 
 def parse_tsv(tsv: str, images: int) -> list[Recognition]:

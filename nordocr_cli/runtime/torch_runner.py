@@ -1,5 +1,6 @@
 """Running a network's weights with torch, on a CPU or a CUDA device."""
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Literal
@@ -12,6 +13,7 @@ from nordocr_cli.data.batches import normalize
 from nordocr_cli.errors import MissingBackendError
 from nordocr_cli.models.weights import load_model
 from nordocr_cli.runtime.device import parse_device
+from nordocr_cli.runtime.protocols import Runner
 from nordocr_cli.runtime.runners import require_batch
 
 
@@ -23,6 +25,7 @@ class TorchRunner:
 
     backend = "torch"
     uses_widths = True
+    lanes: Sequence[Runner] = ()
 
     def __init__(
         self, path: Path, device: str = "auto", threads: int | None = None, precision: Literal["fp32", "bf16"] = "fp32"

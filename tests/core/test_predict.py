@@ -7,7 +7,10 @@ import pytest
 from PIL import Image
 
 from nordocr_cli.core import predict as core
-from nordocr_cli.core.predict import FORMATS, find_images, plan_predict, predict
+from nordocr_cli.core import predict_inputs
+from nordocr_cli.core.journal import Journal
+from nordocr_cli.core.predict import FORMATS, plan_predict, predict
+from nordocr_cli.core.predict_inputs import find_images, resolve_layout
 from nordocr_cli.data.layouts import read_layout
 from nordocr_cli.errors import DataError, UsageError
 
@@ -69,6 +72,9 @@ def test_what_cannot_be_read_is_counted_and_the_rest_read(tiny_onnx, tmp_path, h
     assert "pages.tif has 5 pages" in heard.warnings[1]
     with pytest.raises(DataError, match=r"2 of 4 could not be read; the first: .*bad\.png"):
         prediction.counts.require_all()
+    records = [json.loads(line) for line in written("jsonl", [tmp_path], str(tiny_onnx)).splitlines()]
+    assert [Path(record["image"]).name for record in records if "error" in record] == ["bad.png", "pages.tif"]
+    assert sum("text" in record for record in records) == 2
     with pytest.raises(DataError, match="not one line of 1 could be read"):
         written("text", [tmp_path / "bad.png"], str(tiny_onnx))
 
@@ -80,7 +86,8 @@ def test_a_bad_page_and_a_bad_region_are_left_out(tiny_onnx, few, tmp_path, hear
     few.write_text(json.dumps(truth))
     prediction = predict([TIFF], str(tiny_onnx), regions=few, threads=1, progress=heard)
     (tmp_path / "out.json").write_text("".join(prediction.write("json")))
-    assert [len(page.regions) for page in read_layout(tmp_path / "out.json").pages] == [3, 4]
+    assert [len(page.regions) for page in read_layout(tmp_path / "out.json").pages] == [3, 4, 0]
+    assert "page_index 8, but" in json.loads((tmp_path / "out.json").read_text())["pages"][2]["error"]
     assert "page 1: a box at x 90000" in heard.warnings[0]
     assert "page_index 8, but" in heard.warnings[1]
     assert prediction.counts.failed == 2
@@ -94,12 +101,12 @@ def test_regions_of_another_scan_are_refused(tiny_onnx, few, tmp_path):
 
 
 def test_a_large_folder_is_no_list_in_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr(core, "_SORTED_UP_TO", 3)
+    monkeypatch.setattr(predict_inputs, "_SORTED_UP_TO", 3)
     for number in range(6):
         (tmp_path / f"{number}.png").touch()
     listed = []
-    original = core._images_in
-    monkeypatch.setattr(core, "_images_in", lambda folder: (listed.append(path) or path for path in original(folder)))
+    original = predict_inputs._images_in
+    monkeypatch.setattr(predict_inputs, "_images_in", lambda folder: (listed.append(path) or path for path in original(folder)))
     files = find_images([tmp_path])
     listed.clear()
     next(files)
@@ -132,15 +139,103 @@ def test_wrong_inputs(tiny_onnx, tmp_path):
     with pytest.raises(UsageError, match="holds no images"):
         predict([tmp_path], str(tiny_onnx))
     with pytest.raises(UsageError, match="has 5 pages; say where the lines are"):
-        predict([TIFF], str(tiny_onnx))
+        predict([TIFF], str(tiny_onnx), layout="line")
+    with pytest.raises(UsageError, match=r"dev_doc.tif looks like a page, .*png like a line"):
+        predict([TIFF, IMAGES[0]], str(tiny_onnx))
+    with pytest.raises(UsageError, match="--layout 'pages': .*'page'"):
+        predict([TIFF], str(tiny_onnx), layout="pages")
+    with pytest.raises(UsageError, match="give one of them"):
+        predict([TIFF], str(tiny_onnx), regions=TRUTH, layout="page")
     with pytest.raises(UsageError, match="belongs to one document"):
         predict(IMAGES, str(tiny_onnx), regions=TRUTH)
     with pytest.raises(UsageError, match="--format 'xml'"):
         list(predict(IMAGES, str(tiny_onnx), threads=1).write("xml"))
-    assert set(FORMATS) == {"text", "json", "jsonl", "tsv", "alto", "hocr"}
+    assert set(FORMATS) == {"text", "json", "jsonl", "tsv", "alto", "hocr", "pdf"}
 
 
 def test_the_output_is_none_of_the_inputs(tiny_onnx, few):
     for output in (TIFF, few, tiny_onnx):
         with pytest.raises(UsageError, match="would overwrite the input"):
             plan_predict([TIFF], str(tiny_onnx), regions=few, output=output)
+
+
+def test_a_large_folder_is_read_as_it_is_listed(tiny_onnx, tmp_path, monkeypatch):
+    """A thousand names of one small image: while the first are read, the others are not yet opened."""
+    (tmp_path / "lines").mkdir()
+    Image.new("L", (8, 32), 255).save(tmp_path / "line.png")
+    for number in range(1000):
+        (tmp_path / "lines" / f"{number:04}.png").hardlink_to(tmp_path / "line.png")
+    opened = []
+    monkeypatch.setattr(core, "require_one_page", lambda path, error: opened.append(path))
+    prediction = predict([tmp_path / "lines"], str(tiny_onnx), threads=1)
+    next(prediction.pages)
+    assert len(opened) <= 64 + 256
+    assert sum(1 for _ in prediction.pages) == 999
+
+
+def test_a_stopped_run_goes_on(tiny_onnx, tmp_path):
+    for image in IMAGES:
+        shutil.copy(image, tmp_path)
+    (tmp_path / "bad.png").write_bytes(b"")
+    output, plan = tmp_path / "out.jsonl", plan_predict([tmp_path], str(tiny_onnx))
+    whole = written("jsonl", [tmp_path], str(tiny_onnx)).splitlines(keepends=True)
+    assert len(whole) == 4
+
+    stopped = Journal(output, plan, resume=False)
+    with pytest.raises(KeyboardInterrupt):
+        stopped.write(stop_after(whole[:3], whole[3][:20]))
+    assert not output.exists()
+    with pytest.raises(UsageError, match="add --resume"):
+        Journal(output, plan, resume=False)
+    with pytest.raises(UsageError, match="begun with decoder 'greedy', now it is 'beam'"):
+        Journal(output, plan | {"decoder": "beam"}, resume=True)
+
+    journal = Journal(output, plan, resume=True)
+    assert journal.read == 2
+    assert [path.name for path in [tmp_path / "bad.png", *sorted(tmp_path.glob("*.png"))] if path not in journal] == [
+        "bad.png",
+        "bad.png",
+        IMAGES[2].name,
+    ]
+    journal.write(predict([tmp_path], str(tiny_onnx), threads=1, done=journal).write("jsonl"))
+    assert sorted(output.read_text(encoding="utf-8").splitlines(keepends=True)) == sorted(whole)
+    assert not list(tmp_path.glob(".out*"))
+
+
+def stop_after(lines, torn):
+    yield from lines
+    yield torn
+    raise KeyboardInterrupt
+
+
+def test_a_damaged_journal_is_named(tmp_path):
+    plan = {"inputs": []}
+    stopped = Journal(tmp_path / "out.jsonl", plan, resume=False)
+    stopped.part.write_text("not json\n")
+    with pytest.raises(DataError, match=r"out\.jsonl\.part:1: not a line that predict wrote"):
+        Journal(tmp_path / "out.jsonl", plan, resume=True)
+    stopped.discard()
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_looks_like_a_page(tmp_path):
+    for name, size in (("line.png", (900, 60)), ("page.png", (700, 1000)), ("banner.png", (2000, 450))):
+        Image.new("L", size, 255).save(tmp_path / name)
+    (tmp_path / "damaged.png").write_bytes(b"PNG")
+    found = {name: resolve_layout([tmp_path / name], "auto") for name in ("line.png", "page.png", "banner.png", "damaged.png")}
+    assert found == {"line.png": "line", "page.png": "page", "banner.png": "line", "damaged.png": "line"}
+    assert resolve_layout([TIFF], "auto") == "page"
+    assert resolve_layout([tmp_path], "auto") == "line"
+    assert resolve_layout([tmp_path], "page") == "page"
+
+
+@pytest.mark.tesseract
+def test_pages_without_regions(tiny_onnx, tmp_path, heard):
+    page = np.asarray(Image.open(TIFF).convert("L"))[:700, :1400]
+    Image.fromarray(page).save(tmp_path / "page.png")
+    prediction = predict([tmp_path / "page.png"], str(tiny_onnx), language="sv", threads=1, progress=heard)
+    prediction.save("json", tmp_path / "out.json")
+    (found,) = read_layout(tmp_path / "out.json").pages
+    assert len(found.regions) >= 3
+    assert all(20 < region.box.height < 150 and region.box.width > 20 for region in found.regions)
+    assert heard.notes == ["the lines of the pages are found by Tesseract; --regions FILE takes those of another program"]

@@ -5,8 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nordocr_cli.artifact import Contract
+from nordocr_cli.charset import NORDIC
 from nordocr_cli.data.resize import read_image
-from nordocr_cli.errors import UsageError
+from nordocr_cli.errors import ArtifactError, UsageError
+from nordocr_cli.geometry import Geometry
 from nordocr_cli.runtime.recognizers import MAX_BATCH_COLUMNS, RunnerRecognizer, batch_invariance, open_recognizer
 
 LINES = Path(__file__).parents[2] / "samples" / "lines" / "images"
@@ -15,7 +18,7 @@ LINES = Path(__file__).parents[2] / "samples" / "lines" / "images"
 class StubRunner:
     """Stands in where only the batches matter."""
 
-    name = "stub"
+    name, lanes = "stub", ()
 
     def __init__(self, uses_widths):
         self.uses_widths = uses_widths
@@ -78,3 +81,22 @@ def test_wrong_specs_are_usage_errors(tmp_path):
         open_recognizer(tmp_path / "model.pth")
     with pytest.raises(UsageError, match="names no language"):
         open_recognizer("tesseract:")
+
+
+def test_lanes_read_what_one_call_after_another_reads(crops, tiny_onnx):
+    alone, side_by_side = (open_recognizer(tiny_onnx, threads=threads) for threads in (1, 2))
+    assert (len(alone.runner.lanes), len(side_by_side.runner.lanes)) == (0, 2)
+    assert side_by_side.recognize(crops) == alone.recognize(crops)
+
+
+def test_a_batch_that_fails_in_a_lane_is_raised(crops):
+    class Failing(StubRunner):
+        contract = Contract(NORDIC, Geometry(max_width=512), {})
+
+        def run(self, images, widths):
+            raise ArtifactError("no")
+
+    runner = Failing(uses_widths=False)
+    runner.lanes = (runner, runner)
+    with pytest.raises(ArtifactError, match="no"):
+        RunnerRecognizer(runner).recognize(crops)

@@ -6,8 +6,9 @@ import pytest
 
 from nordocr_cli.data.resize import read_image
 from nordocr_cli.errors import DataError, MissingBackendError, UsageError
+from nordocr_cli.records import Box
 from nordocr_cli.runtime.recognizers import batch_invariance, open_recognizer
-from nordocr_cli.runtime.tesseract import TesseractRecognizer, installed_languages, parse_tsv
+from nordocr_cli.runtime.tesseract import TesseractRecognizer, installed_languages, parse_lines, parse_tsv
 
 SAMPLES = Path(__file__).parents[2] / "samples" / "lines"
 HEADER = "level\tpage_num\tblock_num\tpar_num\tline_num\tword_num\tleft\ttop\twidth\theight\tconf\ttext\n"
@@ -85,3 +86,13 @@ def test_languages_that_are_not_there_are_named():
     with pytest.raises(UsageError, match="'klingon'"):
         TesseractRecognizer().recognize([crop], ["klingon"])
     assert TesseractRecognizer().recognize([]) == []
+
+
+def test_lines_of_a_page():
+    tsv = (
+        "level\tpage_num\tblock_num\tpar_num\tline_num\tword_num\tleft\ttop\twidth\theight\tconf\ttext\n"
+        "1\t1\t0\t0\t0\t0\t0\t0\t900\t900\t-1\t\n"
+        "4\t1\t1\t1\t1\t0\t50\t40\t300\t30\t-1\t\n5\t1\t1\t1\t1\t1\t50\t40\t90\t30\t93\tOrd\n"
+        "4\t1\t2\t1\t1\t0\t50\t90\t800\t4\t-1\t\n5\t1\t2\t1\t1\t1\t50\t90\t800\t4\t95\t \n"
+    )
+    assert parse_lines(tsv) == [Box(47, 37, 306, 36)]

@@ -23,7 +23,7 @@ class Barcode:
     """A Runner that reads drawn lines: each 16 px cell has the gray level of its class, 255 is paper. What is cut off at a
     window's edge it misreads, as networks do."""
 
-    name, backend, uses_widths = "barcode", "stub", True
+    name, backend, uses_widths, lanes = "barcode", "stub", True, ()
 
     def __init__(self, geometry):
         self.contract = Contract(NORDIC, geometry, {})
