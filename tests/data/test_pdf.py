@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nordocr_cli.core.predict import find_images
+from nordocr_cli.core.predict_inputs import find_images
 from nordocr_cli.core.prep import prep
 from nordocr_cli.data.documents import read_pages
 from nordocr_cli.data.formats import open_source, parse_source
@@ -131,7 +131,7 @@ class TestPdf:
             read_pages(tmp_path / "bomb.pdf")[0]
 
     def test_lines_of_a_pdf_need_regions(self, tmp_path: Path) -> None:
-        with pytest.raises(UsageError, match="has 1 page; say where the lines are: --regions"):
+        with pytest.raises(UsageError, match=r"has 1 page; say where the lines are \(--regions FILE\)"):
             list(find_images([scan(tmp_path / "a.pdf", noise(50, 60, "L"))]))
 
 
