@@ -300,7 +300,8 @@ def load_profile(name_or_path: str, sets: Sequence[str] = (), flags: Mapping[str
     try:
         profile.load_charset()
     except UsageError as error:
-        raise UsageError(f"{path}: charset: {error}") from None
+        source = origins.get("charset")
+        raise UsageError(f"{source if source in ('--set', 'flag') else path}: charset: {error}") from None
     complete = {key: origins.get(key, "default") for key in flatten(profile_to_json(profile))}
     return ResolvedProfile(profile, complete, path)
 

@@ -132,7 +132,7 @@ def check_lmdb_file(data: Path) -> None:
     except OSError as error:
         raise DataError(f"cannot read {data}: {error.strerror or error}") from error
     if needed is None:
-        raise DataError(f"{data}: not an LMDB file, or its first pages are damaged")
+        raise DataError(f"{data}: not an LMDB file, or its first pages are damaged; copy it again, or make it again with prep")
     if size < needed:
         raise DataError(f"{data}: truncated: {size:,} bytes of {needed:,}; copy it again, or make it again with `nordocr prep`")
 

@@ -93,13 +93,13 @@ def require_fit(network: nn.Module, state: Mapping[str, Tensor], what: str) -> N
     if surplus := [key for key in found if key not in wanted]:
         problems.append(f"{len(surplus)} unknown: {_first(surplus)}")
     if problems:
-        raise ArtifactError(f"{what}: these are weights of another network; tensors " + "; ".join(problems))
+        raise ArtifactError(f"{what}: these are weights of another network than the profile's; tensors " + "; ".join(problems))
     differing = [key for key in wanted if wanted[key] != found[key]]
     if differing:
         shapes = _first([f"{key} {found[key]}, not {wanted[key]}" for key in differing])
         classes = all(found[key][1:] == wanted[key][1:] for key in differing)  # only the number of classes differs
         hint = "made for another charset" if classes else "made for other model options"
-        raise ArtifactError(f"{what}: these weights were {hint}: {shapes}")
+        raise ArtifactError(f"{what}: these weights were {hint}: {shapes}. Use the profile that they were trained with")
 
 
 def _serialized(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
