@@ -98,12 +98,16 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """One text line on a page: where it is and, when somebody has read it, what it says."""
+    """One text line on a page: where it is and, when somebody has read it, what it says.
+
+    `polygon` are the corners (x, y) of a line whose outline is known and is no upright box; `box` is the box around them.
+    """
 
     box: Box
     text: str = ""
     confidence: float | None = None
     char_confidences: tuple[float, ...] = ()
+    polygon: tuple[tuple[float, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

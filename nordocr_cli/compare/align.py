@@ -1,8 +1,9 @@
 """Which regions of several readings of one page show the same line.
 
-IoU is the wrong measure for lines: a detector's padding of 16 px halves it. Two boxes are joined when they overlap by at
+IoU is the wrong measure for lines: a detector's padding of 16 px halves it. Two lines are joined when they overlap by at
 least half of the smaller height and half of the smaller width; what hangs together is one group. So three cells that one
-engine sees stand beside the one row that another sees.
+engine sees stand beside the one row that another sees. Of a skewed line with a known outline the height counts where both
+lines are, not that of the box around it, which reaches into its neighbours.
 """
 
 from collections import Counter
@@ -67,11 +68,12 @@ def align(*sides: Sequence[Region]) -> list[Group]:
         if len(nodes) == len(sides):
             settled |= set(nodes)
 
-    tallest = MAX_MEDIAN_HEIGHTS * median(region.box.height for _, region in regions) if regions else 0.0
-    open_nodes = [n for n, (_, region) in enumerate(regions) if n not in settled and region.box.height <= tallest]
+    heights = [_height(region) for _, region in regions]
+    tallest = MAX_MEDIAN_HEIGHTS * median(heights) if regions else 0.0
+    open_nodes = [node for node in range(len(regions)) if node not in settled and heights[node] <= tallest]
     for position, a in enumerate(open_nodes):
         for b in open_nodes[:position]:
-            if regions[a][0] != regions[b][0] and _overlap(regions[a][1].box, regions[b][1].box):
+            if regions[a][0] != regions[b][0] and _overlap(regions[a][1], regions[b][1]):
                 parent[root(a)] = root(b)
 
     groups: dict[int, list[list[Region]]] = {}
@@ -81,7 +83,27 @@ def align(*sides: Sequence[Region]) -> list[Group]:
     return sorted(found, key=lambda group: (group.box.y, group.box.x))
 
 
-def _overlap(a: Box, b: Box) -> bool:
-    tall = min(a.bottom, b.bottom) - max(a.y, b.y)
-    wide = min(a.right, b.right) - max(a.x, b.x)
-    return tall >= MIN_OVERLAP * min(a.height, b.height) and wide >= MIN_OVERLAP * min(a.width, b.width)
+def _overlap(a: Region, b: Region) -> bool:
+    left, right = max(a.box.x, b.box.x), min(a.box.right, b.box.right)
+    if right - left < MIN_OVERLAP * min(a.box.width, b.box.width):
+        return False
+    middle = (left + right) / 2
+    (top_a, bottom_a), (top_b, bottom_b) = _extent(a, middle), _extent(b, middle)
+    return min(bottom_a, bottom_b) - max(top_a, top_b) >= MIN_OVERLAP * min(bottom_a - top_a, bottom_b - top_b)
+
+
+def _extent(region: Region, x: float) -> tuple[float, float]:
+    """Top and bottom of the region at `x`: where the vertical line there cuts its outline, or else those of its box."""
+    cuts = []
+    corners = region.polygon
+    for (x0, y0), (x1, y1) in zip(corners, (*corners[1:], *corners[:1]), strict=True):
+        if min(x0, x1) <= x <= max(x0, x1) and x0 != x1:
+            cuts.append(y0 + (y1 - y0) * (x - x0) / (x1 - x0))
+    if len(cuts) < 2 or min(cuts) == max(cuts):
+        return region.box.y, region.box.bottom
+    return min(cuts), max(cuts)
+
+
+def _height(region: Region) -> float:
+    top, bottom = _extent(region, region.box.x + region.box.width / 2)
+    return bottom - top

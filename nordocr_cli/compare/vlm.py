@@ -1,196 +1,163 @@
-"""A vision-language model as referee: recorded answers, and a client for OpenAI-compatible servers.
+"""A vision-language model as a reader: the client for OpenAI-compatible servers (`/chat/completions`).
 
-No network is touched without a URL. Only line crops are sent, to that host alone: redirects are refused, no environment
-variable names a host, and the key comes from the variable that the user names. A time-out is not an answer: it is counted
-and the line is left out of the comparison.
+No network is touched without a URL. Only line crops are sent, to that host alone: redirects and proxies are not followed, no
+environment variable names a host, the key comes from the variable that the user names, and a host other than this machine
+must be allowed by name of the flag. What the server said is recorded at once; a run that was stopped asks only for the rest.
 """
 
 import base64
-import hashlib
+import http.client
+import ipaddress
 import json
 import os
+import random
 import threading
 import time
 import urllib.error
 import urllib.request
+from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from email.message import Message
-from pathlib import Path
-from typing import Any, Literal
+from email.utils import parsedate_to_datetime
+from typing import Any
+from urllib.parse import urlsplit
 
-from nordocr_cli.charset import to_nfc
-from nordocr_cli.data.result_json import box_to_json
-from nordocr_cli.errors import DataError, MissingBackendError, UsageError
+from nordocr_cli.compare.answers import PROMPT, AnswerFile, Question
+from nordocr_cli.compare.reply import Answer, Reply, parse_completion
+from nordocr_cli.errors import MissingBackendError, UsageError
 from nordocr_cli.progress import SILENT, Progress
-from nordocr_cli.records import Box
-from nordocr_cli.runtime.protocols import Image
 
-PROMPT = (
-    "The image shows one line of a Nordic business document. Write out exactly what is printed, character for character: "
-    "every space (also inside numbers such as 7 811 518), every dash, quote and letter (å ä ö æ ø ð þ). Correct, translate and "
-    "complete nothing. Answer with the text alone, or with <EMPTY> when there is none."
-)
-PROMPT_SHA256 = hashlib.sha256(PROMPT.encode()).hexdigest()
-_EMPTY = "<EMPTY>"
-# The consumer's comparison recorded its time-outs as if they were text.
-_RECORDED_TIMEOUT = "[VLM_TIMEOUT]"
-_MAX_TOKENS = 300
-_MAX_WAIT_S = 10.0
+# With three requests of ten failing, one line of 15,000 fails eight times in a row.
+_TRIES = 8
+_BACKOFF_S, _MOST_BACKOFF_S = 0.5, 30.0
+# So many failures without one answer between them, at 30 % once in 10^16 runs, mean that the server is down.
+_GIVE_UP_AFTER = 32
+_MOST_BYTES = 4_000_000
 _RETRIED = (408, 409, 425, 429)
-
-# unanswered: not in the recorded answers, and no server was given.
-Status = Literal["ok", "timeout", "invalid", "failed", "unanswered"]
-
-
-@dataclass(frozen=True)
-class Question:
-    """One line crop, uint8 (height, width, 3) RGB, and where it stands in the document."""
-
-    crop: Image
-    page_index: int
-    box: Box
-
-    @property
-    def crop_sha256(self) -> str:
-        """SHA-256 of the crop's size and pixels, in hex."""
-        return hashlib.sha256(repr(self.crop.shape).encode() + self.crop.tobytes()).hexdigest()
-
-
-@dataclass(frozen=True)
-class Answer:
-    """The model's reading of one crop (NFC); only `ok` has a text that may be compared."""
-
-    status: Status
-    text: str = ""
-    reason: str = ""
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """An OpenAI-compatible server: `url` up to and with `/v1`, the model's name, and how it is asked."""
+    """An OpenAI-compatible server: `url` up to and with `/v1`, the model's name, and how it is asked.
+
+    `tries` a line, `timeout_s` each; at most `requests_per_s` and `max_requests` in all (None: no bound); `price` is what 1,000
+    tokens in and out cost.
+    """
 
     url: str
     model: str
     key: str | None = field(default=None, repr=False)
     workers: int = 8
     timeout_s: float = 30.0
-    tries: int = 2
+    requests_per_s: float | None = None
+    max_requests: int | None = None
+    price: tuple[float, float] | None = None
+    tries: int = _TRIES
+    backoff_s: float = _BACKOFF_S
 
 
-def endpoint(url: str, model: str | None, key_env: str | None = None, workers: int = 8, timeout_s: float = 30.0) -> Endpoint:
-    """Check what the user gave. Raises UsageError for a URL that is none, a missing model name or an unset key variable."""
-    if not url.startswith(("http://", "https://")):
+@dataclass(frozen=True)
+class Asked:
+    """One answer a question, and what it took: requests sent, and how many failed in which way."""
+
+    answers: tuple[Answer, ...]
+    requests: int = 0
+    failures: tuple[tuple[str, int], ...] = ()
+
+
+def endpoint(
+    url: str,
+    model: str | None,
+    key_env: str | None = None,
+    *,
+    allow_remote: bool = False,
+    workers: int = 8,
+    timeout_s: float = 30.0,
+    requests_per_s: float | None = None,
+    max_requests: int | None = None,
+    price: str | None = None,
+) -> Endpoint:
+    """Check what the user gave. Raises UsageError for a URL that is none or leads to another machine without `allow_remote`, a
+    missing model name, an unset key variable, and a price that is not one."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
         raise UsageError(f"--vlm-url {url!r}: expected an http or https address, e.g. http://127.0.0.1:8000/v1")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise UsageError("--vlm-url: give the plain address; a key comes from the variable that --vlm-key-env names")
     if not model:
         raise UsageError("--vlm-url needs --vlm-model, the name under which the server knows the model")
+    if not _is_this_machine(parts.hostname) and not allow_remote:
+        raise UsageError(
+            f"{parts.hostname} is another machine: the document's lines would be sent there; --vlm-allow-remote allows it"
+        )
     if key_env is not None and not os.environ.get(key_env):
         raise UsageError(f"--vlm-key-env {key_env}: no such environment variable, or it is empty")
-    return Endpoint(url.rstrip("/"), model, os.environ[key_env] if key_env else None, workers, timeout_s)
+    key = os.environ[key_env] if key_env else None
+    return Endpoint(
+        url.rstrip("/"), model, key, workers, timeout_s, requests_per_s, max_requests, _price(price) if price else None
+    )
 
 
-class AnswerFile:
-    """Answers on disk: JSONL, one answer a line, only ever appended to, so that a run that was stopped goes on.
+def _is_this_machine(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
-    An answer holds for one crop, one model and one prompt. Raises DataError naming the line that is not an answer; a last
-    line that was cut off (the writer was killed) is left aside.
+
+def _price(text: str) -> tuple[float, float]:
+    try:
+        into, _, out = text.partition(",")
+        price = float(into), float(out or into)
+    except ValueError:
+        price = (-1.0, -1.0)
+    if not all(0 <= part < float("inf") for part in price):
+        raise UsageError(f"--vlm-price {text!r}: expected the price of 1,000 tokens in and out, e.g. 0.15,0.60")
+    return price
+
+
+def estimate(questions: Sequence[Question], answers: AnswerFile) -> tuple[int, int, bool]:
+    """Return about how many tokens these questions take in and out, and whether that rests on recorded answers' counts.
+
+    Without those a picture is taken for a token in 750 pixels and 85 more, a line for half the tokens that it may have.
     """
-
-    def __init__(self, path: Path, model: str | None = None) -> None:
-        self.path = path
-        self._lock = threading.Lock()
-        self._whole_bytes: int | None = None  # where a last line that was cut off begins
-        records = self._load()
-        models = {record["model"] for record in records}
-        if model is None and len(models) > 1:
-            raise UsageError(f"{path} holds answers of {', '.join(sorted(models))}; choose one with --vlm-model")
-        self.model = model or next(iter(models), "")
-        self._texts = {
-            record["crop_sha256"]: record["text"]
-            for record in records
-            if record["model"] == self.model and record["prompt_sha256"] == PROMPT_SHA256
-        }
-
-    def get(self, question: Question) -> Answer | None:
-        """Return the recorded answer, or None."""
-        text = self._texts.get(question.crop_sha256)
-        if text is None:
-            return None
-        return Answer("timeout", reason="recorded as a time-out") if text == _RECORDED_TIMEOUT else Answer("ok", to_nfc(text))
-
-    def add(self, question: Question, text: str) -> None:
-        """Append one answer: one write, so that answers of several threads never mix."""
-        record = {
-            "page_index": question.page_index,
-            "bbox": box_to_json(question.box),
-            "text": text,
-            "model": self.model,
-            "crop_sha256": question.crop_sha256,
-            "prompt_sha256": PROMPT_SHA256,
-        }
-        line = json.dumps(record, ensure_ascii=False) + "\n"
-        try:
-            with self._lock:
-                if self._whole_bytes is not None:
-                    os.truncate(self.path, self._whole_bytes)
-                    self._whole_bytes = None
-                with open(self.path, "ab") as file:
-                    file.write(line.encode("utf-8"))
-        except OSError as error:
-            raise DataError(f"cannot write {self.path}: {error.strerror or error}; the answers so far are kept") from error
-        self._texts[record["crop_sha256"]] = text
-
-    def _load(self) -> list[dict[str, Any]]:
-        try:
-            content = self.path.read_bytes()
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            raise DataError(f"cannot read {self.path}: {error.strerror or error}") from error
-        whole = content[: content.rfind(b"\n") + 1]
-        if whole != content:
-            self._whole_bytes = len(whole)
-        records = []
-        for number, line in enumerate(whole.splitlines(), start=1):
-            try:
-                record = json.loads(line)
-                records.append({key: str(record[key]) for key in ("text", "model", "crop_sha256", "prompt_sha256")})
-            except (ValueError, KeyError, TypeError) as error:
-                raise DataError(f"{self.path}:{number}: not a recorded answer ({type(error).__name__}: {error})") from None
-        return records
+    told, into, out = answers.tokens()
+    if told:
+        return round(len(questions) * into / told), round(len(questions) * out / told), True
+    pictures = sum(85 + q.height * q.width // 750 + len(PROMPT) // 3 for q in questions)
+    return pictures, sum(q.params["max_tokens"] for q in questions) // 2, False
 
 
-def ask(questions: Sequence[Question], answers: AnswerFile, server: Endpoint | None, progress: Progress = SILENT) -> list[Answer]:
+def ask(questions: Sequence[Question], answers: AnswerFile, server: Endpoint | None, progress: Progress = SILENT) -> Asked:
     """Return one answer a question: recorded ones from `answers`, the rest from `server` (None: `unanswered`).
 
-    New answers are recorded as they come; time-outs, faults and invalid answers are not, so a later run asks again. Raises
-    MissingBackendError when the server cannot be reached and UsageError when it refuses (wrong key, model or address).
+    Each reply is recorded as it comes, also one that is no reading: the model would say it again. Time-outs and faults are
+    not, so a later run asks again. Crops that are the same are asked once. Raises MissingBackendError when the server cannot be
+    reached or stops answering, UsageError when it refuses (wrong key, model or address).
     """
-    found = [answers.get(question) for question in questions]
-    open_ones = [question for question, answer in zip(questions, found, strict=True) if answer is None]
-    if server is None or not open_ones:
-        return [answer or Answer("unanswered", reason=f"not in {answers.path.name}") for answer in found]
-    progress.note(f"sending {len(open_ones)} line crops to {server.url} ({len(questions) - len(open_ones)} already answered)")
-    progress.start("asking", len(open_ones))
-
-    def ask_and_record(question: Question) -> Answer:
-        answer = _ask_one(question, server)
-        if answer.status == "ok":
-            answers.add(question, answer.text)
-        return answer
-
+    missing = {question.key(answers.model): question for question in questions if question not in answers}
+    if server is None or not missing:
+        return Asked(tuple(answers.get(question) for question in questions))
+    client = _Client(server, answers)
+    progress.start("asking", len(missing))
     pool = ThreadPoolExecutor(server.workers)
-    new: list[Answer] = []
+    futures = {pool.submit(client.ask, question): key for key, question in missing.items()}
+    failed: dict[str, Answer] = {}
     try:
-        for answer in pool.map(ask_and_record, open_ones):
-            new.append(answer)
+        for future in as_completed(futures):
+            if (answer := future.result()) is not None:
+                failed[futures[future]] = answer
             progress.advance()
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+        client.stop.set()  # what is being answered now is still recorded
+        pool.shutdown(cancel_futures=True)
         progress.finish()
-    arrived = iter(new)
-    return [answer or next(arrived) for answer in found]
+    found = (failed.get(question.key(answers.model)) or answers.get(question) for question in questions)
+    return Asked(tuple(found), client.requests, tuple(sorted(client.failures.items())))
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
@@ -203,69 +170,110 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
 _OPENER = urllib.request.build_opener(_NoRedirects, urllib.request.ProxyHandler({}))
 
 
-def _ask_one(question: Question, server: Endpoint) -> Answer:
-    answer = Answer("failed", reason="never asked")
-    for attempt in range(server.tries):
+class _Client:
+    """Asks one question at a time in each of several threads, and keeps to the endpoint's bounds."""
+
+    def __init__(self, server: Endpoint, answers: AnswerFile) -> None:
+        self.server = server
+        self.stop = threading.Event()
+        self.requests = 0
+        self.failures: Counter[str] = Counter()
+        self._answers = answers
+        self._lock = threading.Lock()
+        self._in_a_row = 0  # failures since the last answer
+        self._next_at = time.monotonic()
+        self._answered = False
+
+    def ask(self, question: Question) -> Answer | None:
+        """Record the server's reply and return None, or return why there is none."""
+        answer = Answer("unanswered", reason="the run was stopped")
+        for attempt in range(self.server.tries):
+            if not self._may_ask():
+                stopped = self.stop.is_set()
+                return answer if stopped or attempt else Answer("unanswered", reason="--vlm-max-requests were used up")
+            reply, answer, wait_s = self._once(question)
+            if reply is not None:
+                self._answers.add(question, reply)
+                return None
+            if attempt + 1 < self.server.tries:
+                # Full jitter: eight workers that failed together do not come back together.
+                wait_s += random.uniform(0, min(_MOST_BACKOFF_S, self.server.backoff_s * 2**attempt))
+                if self.stop.wait(wait_s):
+                    return answer
+        return answer
+
+    def _may_ask(self) -> bool:
+        """Wait for this request's turn and count it; False when the run was stopped or its requests are used up."""
+        with self._lock:
+            if self.stop.is_set() or (self.server.max_requests is not None and self.requests >= self.server.max_requests):
+                return False
+            self.requests += 1
+            now = time.monotonic()
+            turn = max(now, self._next_at)
+            if self.server.requests_per_s:
+                self._next_at = turn + 1 / self.server.requests_per_s
+        return not self.stop.wait(turn - now)
+
+    def _once(self, question: Question) -> tuple[Reply | None, Answer, float]:
+        """Ask once. Returns the reply, or else what to say of it and the seconds that the server wants to be left alone."""
+        server, wait_s = self.server, 0.0
         try:
             with _OPENER.open(_request(question, server), timeout=server.timeout_s) as response:
-                answer = _parse(response.read())
-            wait = 0.5
+                reply = parse_completion(response.read(_MOST_BYTES))
+            with self._lock:
+                self._in_a_row, self._answered = 0, True
+            return reply, Answer("ok"), 0.0
         except urllib.error.HTTPError as error:
-            said = error.read(300).decode(errors="replace")
+            said = _body(error)
             if error.code < 500 and error.code not in _RETRIED:
-                raise UsageError(f"{server.url} refuses: {error.code} {said.strip()}; check address, model and key") from None
-            answer, wait = Answer("failed", reason=f"HTTP {error.code}"), _retry_after(error.headers)
-        except (TimeoutError, urllib.error.URLError, OSError, ValueError) as error:
+                raise UsageError(f"{server.url} refuses: {error.code} {said}; check address, model and key") from None
+            answer, wait_s = Answer("failed", reason=f"HTTP {error.code}"), _retry_after(error.headers)
+        except (OSError, http.client.HTTPException, ValueError) as error:
             cause = getattr(error, "reason", error)
+            if isinstance(cause, ConnectionRefusedError) and not self._answered:
+                raise MissingBackendError(f"no server answers at {server.url}; start it, then run this again") from None
             if isinstance(cause, TimeoutError):
                 answer = Answer("timeout", reason=f"no answer in {server.timeout_s:g} s")
-            elif isinstance(cause, ConnectionRefusedError):
-                raise MissingBackendError(f"no server answers at {server.url}; start it, then run this again") from None
-            elif isinstance(cause, OSError):
-                answer = Answer("failed", reason=str(cause))
+            elif isinstance(error, ValueError):
+                answer = Answer("failed", reason=str(error))
             else:
-                answer = Answer("invalid", reason=str(cause))
-            wait = 0.5
-        if answer.status == "ok":
-            return answer
-        if attempt + 1 < server.tries:
-            time.sleep(wait)
-    return answer
+                answer = Answer("failed", reason=f"{type(cause).__name__}: {cause}")
+        with self._lock:
+            self.failures[answer.reason if answer.reason.startswith("HTTP") else answer.status] += 1
+            self._in_a_row += 1
+            if self._in_a_row >= _GIVE_UP_AFTER:
+                raise MissingBackendError(
+                    f"{server.url}: {self._in_a_row} requests in a row failed, the last with {answer.reason}; what was answered "
+                    f"is kept in {self._answers.path}, run this again to go on"
+                )
+        return None, answer, wait_s
 
 
 def _request(question: Question, server: Endpoint) -> urllib.request.Request:
-    import cv2
-
-    _, png = cv2.imencode(".png", question.crop[..., ::-1])
-    image = "data:image/png;base64," + base64.b64encode(png.tobytes()).decode("ascii")
+    image = "data:image/png;base64," + base64.b64encode(question.png).decode("ascii")
     content = [{"type": "text", "text": PROMPT}, {"type": "image_url", "image_url": {"url": image}}]
-    body = {
-        "model": server.model,
-        "messages": [{"role": "user", "content": content}],
-        "temperature": 0,
-        "max_tokens": _MAX_TOKENS,
-    }
+    body = {"model": server.model, "messages": [{"role": "user", "content": content}], **question.params}
     headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {server.key}"} if server.key else {})
     url = server.url if server.url.endswith("/chat/completions") else f"{server.url}/chat/completions"
     return urllib.request.Request(url, json.dumps(body).encode(), headers)
 
 
-def _parse(body: bytes) -> Answer:
-    """Read a chat completion. An answer that was cut off or has several lines is not a reading of one line."""
+def _body(error: urllib.error.HTTPError) -> str:
+    """What the server says beside its status; it may be cut off as any answer."""
     try:
-        choice = json.loads(body)["choices"][0]
-        text = choice["message"]["content"].strip()
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError):
-        return Answer("invalid", reason=f"not a chat completion: {body[:120].decode(errors='replace')!r}")
-    if choice.get("finish_reason") == "length":
-        return Answer("invalid", reason=f"did not stop after {_MAX_TOKENS} tokens")
-    if "\n" in text or not text:
-        return Answer("invalid", reason=f"{len(text.splitlines())} lines instead of one")
-    return Answer("ok", "" if text == _EMPTY else to_nfc(text))
+        return error.read(300).decode(errors="replace").strip()
+    except (OSError, http.client.HTTPException):
+        return ""
 
 
 def _retry_after(headers: Message) -> float:
+    """Seconds that the header asks for, at most 30: a number, or a date."""
+    value = headers.get("Retry-After") or "0"
     try:
-        return min(_MAX_WAIT_S, max(0.0, float(headers.get("Retry-After") or 0.5)))
-    except ValueError:  # a date
-        return _MAX_WAIT_S
+        seconds = float(value)
+    except ValueError:
+        try:
+            seconds = parsedate_to_datetime(value).timestamp() - time.time()
+        except ValueError:
+            return 0.0
+    return min(_MOST_BACKOFF_S, max(0.0, seconds)) if seconds == seconds else 0.0

@@ -1,17 +1,24 @@
-"""Compare two engines' readings of a document, line by line, against ground truth or the answers of a VLM."""
+"""Compare two engines' readings of a document, line by line, against ground truth, a VLM's answers, or only each other."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from nordocr_cli.atomic import refuse_inputs, sha256_of, write_json
+from nordocr_cli.atomic import refuse_inputs, sha256_of, write_json, write_text
+from nordocr_cli.compare.adjudication import Decision, OpenLine, match, read_decisions, to_tsv
+from nordocr_cli.compare.agreement import consensus
 from nordocr_cli.compare.align import Group, align
-from nordocr_cli.compare.verdict import ComparedLine, Verdict
-from nordocr_cli.compare.vlm import PROMPT, AnswerFile, Endpoint, Question, ask
+from nordocr_cli.compare.answers import PROMPT, PROMPT_SHA256, AnswerFile, Question
+from nordocr_cli.compare.reply import Answer
+from nordocr_cli.compare.verdict import OUTCOMES, ComparedLine, Verdict
+from nordocr_cli.compare.vlm import Asked, Endpoint, ask, estimate
+from nordocr_cli.core.compare3way_readings import Source, count_lines, find_regions, readings
 from nordocr_cli.data.layout import Layout
 from nordocr_cli.data.layouts import read_layout
-from nordocr_cli.errors import DataError, UsageError
+from nordocr_cli.data.result_json import write_result
+from nordocr_cli.errors import DataError, UsageError, nearest
+from nordocr_cli.metrics.text import canonical, count_edits
 from nordocr_cli.progress import SILENT, Progress
 from nordocr_cli.records import Region
 
@@ -19,21 +26,58 @@ if TYPE_CHECKING:
     from nordocr_cli.data.documents import Document
 
 ENGINES = ("SVTRv2", "Tesseract")
+Reference = Literal["truth", "vlm", "consensus", "none"]
+REFERENCES: tuple[str, ...] = get_args(Reference)
 
 
 @dataclass(frozen=True)
 class Referee:
-    """What the readings are held against: `truth` (a region file), or a VLM: recorded `answers` and, where `server` is given,
-    new ones, which are added to `answers`."""
+    """What the readings are held against: `truth` (a region file); a VLM, its recorded `answers` and, where `server` is given,
+    new ones, which are added to `answers`; what most of them read; or nothing but each other.
+
+    `kind` is one of REFERENCES; left out, the strongest that there is. `offline` wants every answer to be recorded. `decided` is
+    a table of lines that a person has decided. Raises UsageError when `kind` needs what is not given.
+    """
 
     truth: Path | None = None
     answers: Path | None = None
     model: str | None = None
     server: Endpoint | None = None
+    offline: bool = False
+    kind: str | None = None
+    decided: Path | None = None
 
     def __post_init__(self) -> None:
-        if (self.truth is None) == (self.answers is None):
-            raise UsageError("name one reference: --truth REGIONS.json, or --vlm-cache ANSWERS.jsonl and/or --vlm-url URL")
+        if self.kind is not None and self.kind not in REFERENCES:
+            raise UsageError(f"--reference {self.kind!r}: {nearest(self.kind, REFERENCES)}")
+        if self.kind == "truth" and self.truth is None:
+            raise UsageError("--reference truth needs --truth REGIONS.json")
+        if self.kind in ("vlm", "consensus") and self.answers is None:
+            raise UsageError(f"--reference {self.kind} needs a third reader: --vlm-cache ANSWERS.jsonl and/or --vlm-url URL")
+        if self.offline and (self.answers is None or self.server is not None):
+            raise UsageError("--offline takes every answer from --vlm-cache ANSWERS.jsonl; leave --vlm-url out")
+
+    @property
+    def reference(self) -> str:
+        """The reference in force."""
+        return self.kind or ("truth" if self.truth else "vlm" if self.answers else "none")
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Files to write: the `result` (JSON), the HTML `report`, and a table of the lines to decide (`open_lines`)."""
+
+    result: Path | None = None
+    report: Path | None = None
+    open_lines: Path | None = None
+
+    def made(self, number: int) -> Path | None:
+        """Where readings made now are kept, beside the result."""
+        return self.result.with_name(f"{self.result.stem}.{('svtrv2', 'tess')[number]}.json") if self.result else None
+
+    def paths(self) -> tuple[Path, ...]:
+        """All that is written whole at the end."""
+        return tuple(path for path in (self.result, self.report, self.open_lines) if path)
 
 
 @dataclass(frozen=True)
@@ -46,21 +90,61 @@ class Missing:
 
 
 @dataclass(frozen=True)
+class Decided:
+    """What a person's decisions did: `lines` have one, `changed` of these say something else than the reference did (`edits`
+    characters of it), `new` had no reference; `open` rows were left empty, `stray` ones are of no line here."""
+
+    lines: int
+    changed: int
+    edits: int
+    new: int
+    open: int
+    stray: int
+
+
+@dataclass(frozen=True)
 class Comparison:
-    """The verdict and what it was made from: each input file with its SHA-256, and what the engines' results lack."""
+    """The verdict and what it was made from: each input file with its SHA-256, what the engines' results lack, what a person
+    decided, and the files written."""
 
     verdict: Verdict
     inputs: dict[str, dict[str, str]]
-    prompt: str | None
     missing: tuple[Missing, Missing]
+    decided: Decided | None = None
+    asked_with: dict[str, Any] | None = None
+    written: tuple[Path, ...] = field(default=(), compare=False)
+
+    def remarks(self) -> list[str]:
+        """Return what the tables do not say."""
+        verdict = self.verdict
+        outcomes = zip(("both right", *(f"only {name} right" for name in verdict.engines), "both wrong"), OUTCOMES, strict=True)
+        said = [", ".join(f"{name} {verdict.outcomes[o]}" for name, o in outcomes)] if verdict.scored else []
+        if score := verdict.third_score:
+            said.append(f"{score.engine}: {score.exact} of the {score.lines} lines that it read are exact")
+        if decided := self.decided:
+            said.append(
+                f"decided by hand: {decided.lines} lines, {decided.changed} otherwise than before ({decided.edits} edits), "
+                f"{decided.new} that had none; {decided.open} rows still open"
+            )
+        return said
 
     def to_json(self) -> dict[str, Any]:
-        """Return everything as plain JSON."""
-        missing = [asdict(engine) for engine in self.missing]
-        return {**self.verdict.to_json(), "missing": missing, "inputs": self.inputs, "vlm_prompt": self.prompt}
+        """Return everything as plain JSON. Nothing in it depends on when or in what order the VLM answered."""
+        value = self.verdict.to_json()
+        lines = value.pop("lines")
+        value |= {"missing": [asdict(engine) for engine in self.missing], "inputs": self.inputs}
+        value |= {"decided": asdict(self.decided) if self.decided else None, "vlm": self.asked_with}
+        return value | {"lines": lines}
 
 
-def plan_compare3way(document: Path, first: Path, second: Path, referee: Referee, output: Path | None = None) -> dict[str, Any]:
+def plan_compare3way(
+    document: Path,
+    first: Source,
+    second: Source,
+    referee: Referee,
+    outputs: Outputs = Outputs(),
+    regions: Path | None = None,
+) -> dict[str, Any]:
     """Return what `compare3way` would do; no page is decoded and nobody is asked.
 
     Raises UsageError for a missing file and an output that is an input, DataError for readings or regions that are damaged.
@@ -69,102 +153,247 @@ def plan_compare3way(document: Path, first: Path, second: Path, referee: Referee
         raise UsageError(f"no document {document}")
     if referee.answers and not referee.server and not referee.answers.is_file():
         raise UsageError(f"no recorded answers {referee.answers}, and no --vlm-url to ask for them")
-    sides = {"svtrv2": first, "tess": second} | ({"truth": referee.truth} if referee.truth else {})
-    lines = {side: read_layout(path).num_regions for side, path in sides.items()}
-    paths = {"document": document, **sides} | ({"answers": referee.answers} if referee.answers else {})
-    if output:
-        refuse_inputs(output, paths.values())
-    asked = f"{referee.server.model} at {referee.server.url}" if referee.server else "nobody"
-    return {key: str(path) for key, path in paths.items()} | {"lines": lines, "asks": asked}
+    regions = find_regions(regions, referee.truth, (first, second))
+    plan: dict[str, Any] = {"document": str(document), "svtrv2": str(first), "tess": str(second)}
+    lines = {"svtrv2": count_lines(first, document, regions), "tess": count_lines(second, document, regions)}
+    if referee.truth:
+        plan["truth"] = str(referee.truth)
+        lines["truth"] = read_layout(referee.truth).num_regions
+    if referee.decided:
+        plan["decided"] = str(referee.decided)
+        lines["decided"] = len(read_decisions(referee.decided)[0])
+    inputs = [document, first.path, second.path, regions, referee.truth, referee.answers, referee.decided]
+    for output in outputs.paths():
+        refuse_inputs(output, filter(None, inputs))
+    if len({path.resolve() for path in outputs.paths()}) < len(outputs.paths()):
+        raise UsageError("-o, --report and --adjudicate name the same file; give each its own")
+    plan |= {"regions": str(regions)} if regions else {}
+    plan |= {"lines": lines, "reference": referee.reference}
+    if referee.answers:
+        server, recorded = referee.server, referee.answers
+        known = len(recorded.read_bytes().splitlines()) if recorded.is_file() else 0
+        plan |= {"answers": str(recorded), "answers_recorded": known, "crops_about": max(lines.values())}
+        plan |= {"asks": f"{server.model} at {server.url}" if server else "nobody"}
+    return plan
 
 
 def compare3way(
     document: Path,
-    first: Path,
-    second: Path,
+    first: Source,
+    second: Source,
     referee: Referee,
     *,
     engines: tuple[str, str] = ENGINES,
-    output: Path | None = None,
+    regions: Path | None = None,
+    language: str = "",
+    threads: int | None = None,
+    outputs: Outputs = Outputs(),
+    crops: int = 1000,
     progress: Progress = SILENT,
 ) -> Comparison:
-    """Compare the result files `first` and `second` (the consumer's JSON) of `document`; write the JSON to `output`.
+    """Compare two engines' readings of `document`; write `outputs`. The report shows at most `crops` pictures.
 
-    Raises UsageError for a missing file, DataError for a damaged one, for readings of pages that the document does not have,
-    and when not one line has a reference; and what `vlm.ask` raises.
+    Raises UsageError for a missing file, DataError for a damaged one, for readings of pages that the document does not have, when
+    not one line has the reference asked for, and with `offline` when an answer is missing; and what `predict` and `vlm.ask`
+    raise.
     """
     from nordocr_cli.data.documents import read_pages
 
-    plan_compare3way(document, first, second, referee, output)
-    pages = read_pages(document)
-    layouts = {"first": read_layout(first), "second": read_layout(second)}
-    sources = {"document": document, "first": first, "second": second}
+    plan_compare3way(document, first, second, referee, outputs, regions)
+    pages, sources = read_pages(document), (first, second)
+    where = find_regions(regions, referee.truth, sources)
+    inputs, written = {"document": document}, []
+    layouts: list[Layout] = []
+    for number, (side, source) in enumerate(zip(("first", "second"), sources, strict=True)):
+        layouts.append(readings(source, document, where, language, threads, progress))
+        if source.result:
+            inputs[side] = source.result
+        elif kept := outputs.made(number):
+            write_result(kept, layouts[-1].pages)
+            written.append(kept)
+        _require_pages(layouts[-1], pages, str(source))
     if referee.truth:
-        layouts["truth"] = read_layout(referee.truth)
-        sources["truth"] = referee.truth
-    for side, layout in layouts.items():
-        _require_pages(layout, pages, sources[side])
-    indices = sorted({page.index for layout in layouts.values() for page in layout.pages})
-    groups = [(index, group) for index in indices for group in align(*(_regions(layout, index) for layout in layouts.values()))]
+        layouts.append(read_layout(referee.truth))
+        inputs["truth"] = referee.truth
+        _require_pages(layouts[-1], pages, str(referee.truth))
+    indices = sorted({page.index for layout in layouts for page in layout.pages})
+    groups = [(index, group) for index in indices for group in align(*(_regions(layout, index) for layout in layouts))]
+    if not groups:
+        raise DataError("neither result has a line; there is nothing to compare")
 
-    missing = (
-        _missing(engines[0], layouts["first"], groups, len(pages)),
-        _missing(engines[1], layouts["second"], groups, len(pages)),
-    )
-    for lacking, path in zip(missing, (first, second), strict=True):
+    missing = (_missing(engines[0], layouts[0], groups, len(pages)), _missing(engines[1], layouts[1], groups, len(pages)))
+    for lacking, source in zip(missing, sources, strict=True):
         if lacking.pages:
             progress.warn(
-                f"{path}: {len(lacking.pages)} of {len(pages)} pages are not in it; {lacking.lines} lines there are not read "
+                f"{source}: {len(lacking.pages)} of {len(pages)} pages are not in it; {lacking.lines} lines there are not read "
                 f"by {lacking.engine}"
             )
-    if referee.truth:
-        lines = [_against_truth(index, group) for index, group in groups]
-        reference = f"accuracy against ground truth ({referee.truth.name})"
-    else:
-        assert referee.answers is not None
+    lines = [ComparedLine(index, group.box, None, (group.text(0), group.text(1)), group.shape) for index, group in groups]
+    third, asked_with = None, None
+    if referee.answers:
         answers = AnswerFile(referee.answers, referee.model)
-        lines = _ask_about(groups, pages, answers, referee.server, progress)
-        reference = f"agreement with the VLM {answers.model}, not accuracy"
-        if referee.answers.exists():
-            sources["answers"] = referee.answers
-    if all(line.reference is None for line in lines):
+        third = answers.model or "VLM"
+        questions = list(_questions(lines, pages))
+        lines = _with_answers(lines, _ask(questions, answers, referee, progress).answers, progress)
+        told, into, out = answers.tokens(questions)
+        asked_with = {"model": third, "prompt": PROMPT, "prompt_sha256": PROMPT_SHA256, "answers": str(referee.answers)}
+        asked_with |= {"answers_sha256": answers.digest(questions), "tokens_in": into, "tokens_out": out, "tokens_told_by": told}
+    lines = [_against(line, group, referee.reference) for line, (_, group) in zip(lines, groups, strict=True)]
+    decided = None
+    if referee.decided:
+        inputs["decided"] = referee.decided
+        lines, decided = _decide(lines, *read_decisions(referee.decided), progress)
+    if referee.reference != "none" and all(line.reference is None for line in lines):
         raise DataError(f"not one of {len(lines)} lines has a reference ({_reasons(lines)}); there is nothing to compare")
-    inputs = {role: {"path": str(path), "sha256": sha256_of(path)} for role, path in sources.items()}
-    comparison = Comparison(Verdict(engines, reference, tuple(lines)), inputs, None if referee.truth else PROMPT, missing)
-    if output:
-        write_json(output, comparison.to_json())
+    verdict = Verdict(engines, _named(referee, (*engines, third), decided), tuple(lines), third)
+    hashes = {role: {"path": str(path), "sha256": sha256_of(path)} for role, path in inputs.items()}
+    hashes |= {side: {"read_with": str(s.model)} for side, s in zip(("first", "second"), sources, strict=True) if s.model}
+    comparison = Comparison(verdict, hashes, missing, decided, asked_with, (*written, *outputs.paths()))
+    _write(comparison, outputs, document, pages, crops)
     return comparison
 
 
-def _against_truth(index: int, group: Group) -> ComparedLine:
-    """This compares how lines are read, not how they are found: a line that neither engine was given is left out, counted."""
-    first, second, truth = group.members
-    excluded = "not in ground truth" if not truth else "" if first or second else "given to neither engine"
-    return _line(index, group, None if excluded else group.text(2), excluded)
-
-
-def _ask_about(
-    groups: Sequence[tuple[int, Group]], pages: "Document", answers: AnswerFile, server: Endpoint | None, progress: Progress
-) -> list[ComparedLine]:
+def _questions(lines: Sequence[ComparedLine], pages: "Document") -> Iterator[Question]:
+    from nordocr_cli.compare.answers import question
     from nordocr_cli.data.documents import crop_box
 
-    questions = []
-    for index in dict.fromkeys(index for index, _ in groups):
+    for index in dict.fromkeys(line.page_index for line in lines):
         page = pages[index]
-        # A copy of the crop, so that not every page stays in memory.
-        questions += [Question(crop_box(page, group.box).copy(), index, group.box) for i, group in groups if i == index]
+        yield from (question(crop_box(page, line.box), index, line.box) for line in lines if line.page_index == index)
+
+
+def _ask(questions: Sequence[Question], answers: AnswerFile, referee: Referee, progress: Progress) -> Asked:
+    """Ask for what is not recorded, and say what it takes before and after."""
+    if answers.damaged:
+        progress.note(f"{answers.path}: {answers.damaged} lines in it are no whole answers and are passed over")
+    server = referee.server
+    unanswered = [q for q in {q.key(answers.model): q for q in questions}.values() if q not in answers]
+    if referee.offline and unanswered:
+        places = [f"page {q.page_index + 1} at x {q.box.x:g}, y {q.box.y:g}" for q in unanswered]
+        listed = "; ".join(places[:10]) + (f"; and {len(places) - 10} more" if len(places) > 10 else "")
+        raise DataError(f"{answers.path} lacks the answers for {len(places)} lines: {listed}")
+    if server and unanswered:
+        into, out, counted = estimate(unanswered, answers)
+        basis = "as the recorded answers took" if counted else "a guess, until answers tell"
+        progress.note(
+            f"sending {len(unanswered)} line crops to {server.url} ({len(questions) - len(unanswered)} already answered): about "
+            f"{into:,} tokens in and {out:,} out, {basis}{_cost(server, into, out)}"
+        )
     asked = ask(questions, answers, server, progress)
-    lines = []
-    for (index, group), answer in zip(groups, asked, strict=True):
+    if server and asked.requests:
+        told, into, out = answers.tokens(unanswered)
+        failed = ", ".join(f"{count} {what}" for what, count in asked.failures)
+        progress.note(
+            f"{asked.requests} requests{f' ({failed}, tried again)' if failed else ''}; {into:,} tokens in and {out:,} out, as "
+            f"{told} new answers tell{_cost(server, into, out)}"
+        )
+    return asked
+
+
+def _cost(server: Endpoint, into: int, out: int) -> str:
+    return f", which costs {(into * server.price[0] + out * server.price[1]) / 1000:.2f}" if server.price else ""
+
+
+def _with_answers(lines: Sequence[ComparedLine], answers: Sequence[Answer], progress: Progress) -> list[ComparedLine]:
+    read = []
+    for line, answer in zip(lines, answers, strict=True):
         text = answer.text if answer.status == "ok" else None
-        lines.append(_line(index, group, text, "" if answer.status == "ok" else answer.status))
-    if left_out := _reasons(lines):
-        progress.warn(f"lines without an answer are left out of every figure: {left_out}")
-    return lines
+        read.append(replace(line, readings=(*line.readings, text), vlm=(answer.status, answer.reason, answer.rules)))
+    wanting: dict[str, int] = {}
+    for answer in answers:
+        if answer.status != "ok":
+            wanting[answer.status] = wanting.get(answer.status, 0) + 1
+    if wanting:
+        progress.warn("the VLM has no reading of some lines: " + ", ".join(f"{n} {status}" for status, n in wanting.items()))
+    return read
 
 
-def _line(index: int, group: Group, reference: str | None, excluded: str) -> ComparedLine:
-    return ComparedLine(index, group.box, reference, (group.text(0), group.text(1)), group.shape, excluded)
+def _against(line: ComparedLine, group: Group, reference: str) -> ComparedLine:
+    """Give the line its reference, or the reason why it has none."""
+    if reference == "truth":
+        # This compares how lines are read, not how they are found: a line that neither engine was given is left out, counted.
+        seen = group.members[0] or group.members[1]
+        excluded = "not in ground truth" if not group.members[2] else "" if seen else "given to neither engine"
+        return replace(line, reference=None if excluded else group.text(2), excluded=excluded)
+    if reference == "vlm":
+        assert line.vlm is not None
+        return replace(line, reference=line.readings[2], excluded="" if line.readings[2] is not None else line.vlm[0])
+    if reference == "consensus":
+        shared = consensus(line.readings)
+        return replace(line, reference=shared, excluded="no two read the same" if shared is None else "")
+    return replace(line, excluded="no reference")
+
+
+def _decide(
+    lines: Sequence[ComparedLine], decisions: Sequence[Decision], left_open: int, progress: Progress
+) -> tuple[list[ComparedLine], Decided]:
+    """Put a person's decisions in the place of the reference."""
+    texts, stray = match(decisions, [(line.page_index, line.box) for line in lines])
+    if stray:
+        at = f"page {stray[0].page_index + 1}, x {stray[0].box.x:g}, y {stray[0].box.y:g}"
+        progress.warn(f"{len(stray)} decisions are of no single line here, the first at {at}; they are left aside")
+    decided = [
+        replace(line, reference=texts[number], before=line.reference, excluded="", decided=True) if number in texts else line
+        for number, line in enumerate(lines)
+    ]
+    edits = [
+        count_edits(canonical(line.before), canonical(line.reference or "")).distance
+        for line in decided
+        if line.decided and line.before is not None
+    ]
+    changed = sum(distance > 0 for distance in edits)
+    return decided, Decided(len(texts), changed, sum(edits), len(texts) - len(edits), left_open, len(stray))
+
+
+def _named(referee: Referee, readers: tuple[str | None, ...], decided: Decided | None) -> str:
+    """What every table calls its reference."""
+    names = [name for name in readers if name]
+    first, second = names[:2]
+    name = {
+        "truth": f"accuracy against ground truth ({referee.truth.name if referee.truth else ''})",
+        "vlm": f"agreement with the VLM {names[-1]}, not accuracy",
+        "consensus": f"agreement with what two of {', '.join(names)} read, not accuracy: {first} and {second} took part in it",
+        "none": f"agreement of {first} and {second}, without a reference",
+    }[referee.reference]
+    if decided and decided.lines:
+        name += f"; {decided.lines} lines decided by hand ({decided.changed} otherwise than before)"
+    return name
+
+
+def _write(comparison: Comparison, outputs: Outputs, document: Path, pages: "Document", crops: int) -> None:
+    verdict = comparison.verdict
+    if outputs.result:
+        write_json(outputs.result, comparison.to_json())
+    if outputs.open_lines:
+        write_text(outputs.open_lines, to_tsv([_open_line(line, verdict) for line in verdict.lines if not line.settled]))
+    if outputs.report:
+        from nordocr_cli.compare.page import comparison_page
+        from nordocr_cli.metrics.html_report import render_page
+
+        page = comparison_page(verdict, document.name, _pictures(verdict, pages), crops)
+        write_text(outputs.report, render_page(page))
+
+
+def _open_line(line: ComparedLine, verdict: Verdict) -> OpenLine:
+    shown = {f"read by {name}": text for name, text in zip(verdict.readers, line.readings, strict=True)}
+    shown["reference"] = line.reference
+    return OpenLine(line.page_index, line.box, {name: "∅" if text is None else text for name, text in shown.items()})
+
+
+def _pictures(verdict: Verdict, pages: "Document") -> Callable[[ComparedLine], bytes]:
+    """Return what gives a line's crop as PNG; one page is held at a time."""
+    from nordocr_cli.compare.answers import question
+    from nordocr_cli.data.documents import crop_box
+
+    held: dict[int, Any] = {}
+
+    def picture(line: ComparedLine) -> bytes:
+        if line.page_index not in held:
+            held.clear()
+            held[line.page_index] = pages[line.page_index]
+        return question(crop_box(held[line.page_index], line.box), line.page_index, line.box).png
+
+    return picture
 
 
 def _reasons(lines: Sequence[ComparedLine]) -> str:
@@ -184,7 +413,7 @@ def _missing(engine: str, layout: Layout, groups: Sequence[tuple[int, Group]], n
     return Missing(engine, tuple(sorted(pages)), sum(index in pages for index, _ in groups))
 
 
-def _require_pages(layout: Layout, pages: "Document", path: Path) -> None:
+def _require_pages(layout: Layout, pages: "Document", name: str) -> None:
     beyond = [page.index for page in layout.pages if page.index >= len(pages)]
     if beyond:
-        raise DataError(f"{path}: page_index {beyond[0]}, but {pages.path} has {len(pages)} pages; is it another document's?")
+        raise DataError(f"{name}: page_index {beyond[0]}, but {pages.path} has {len(pages)} pages; is it another document's?")

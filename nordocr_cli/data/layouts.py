@@ -5,7 +5,7 @@ The one reader for prep (crops with their texts), predict and bench (regions) an
 | format | pages | lines |
 |---|---|---|
 | result JSON of the consumer | `pages[].page_index` from 0 | `lines[]`: `bbox` {x, y, width, height}, `text` |
-| ground truth JSON | `pages[].page` from 1 | `regions[]`: `bbox` [x0, y0, x1, y1], `text` |
+| ground truth JSON | `pages[].page` from 1 | `regions[]`: `bbox` [x0, y0, x1, y1], `text`, `polygon` |
 | ALTO | `Page` | `TextLine`: HPOS, VPOS, WIDTH, HEIGHT in pixels; its `String` elements |
 | hOCR | `ocr_page` | `ocr_line` and its kin: bbox in `title`; its `ocrx_word` elements |
 | TSV of Tesseract, or of `predict` | `page_num`, `page` from 1 | rows of level 4 with the words of level 5; every row |
@@ -92,9 +92,10 @@ def _region(value: Any, where: str) -> Region:
             to_nfc(value.get("text", "")),
             None if confidence is None else float(confidence),
             tuple(float(c) for c in characters),
+            tuple((float(x), float(y)) for x, y in value.get("polygon") or ()),
         )
     except (TypeError, ValueError):
-        raise DataError(f"{where}: confidence and char_confidences must be numbers") from None
+        raise DataError(f"{where}: confidence, char_confidences and the corners of polygon must be numbers") from None
 
 
 # XML -------------------------------------------------------------------------------------------------------------------
@@ -194,14 +195,15 @@ def _from_page_xml(root: Element, path: Path) -> Layout:
 def _page_line(line: Element, where: str) -> Region:
     where = f"{where}, line {line.get('id', '')!r}"
     points = [
-        tuple(float(number) for number in pair.split(","))
+        (float(pair.split(",")[0]), float(pair.split(",")[1]))
         for coords in _children(line, "Coords")
         for pair in coords.get("points", " ".join(f"{p.get('x')},{p.get('y')}" for p in _children(coords, "Point"))).split()
     ]
     text, confidence = _page_text(line)
     if text is None:  # no text of its own: its words', in their order
         text = " ".join(word for element in _children(line, "Word") if (word := _page_text(element)[0]))
-    return Region(_around([(x, y, x, y) for x, y in points], where), to_nfc(text.strip()), confidence)
+    box = _around([(x, y, x, y) for x, y in points], where)
+    return Region(box, to_nfc(text.strip()), confidence, polygon=tuple(points))
 
 
 def _page_text(element: Element) -> tuple[str | None, float | None]:

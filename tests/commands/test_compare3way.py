@@ -37,8 +37,28 @@ def test_the_table_names_its_reference_and_the_next_step(run, result, tmp_path):
     assert "accuracy against ground truth (dev_doc.json)" in out
     for row in ("exact match", "448 (100.0 %)", "CER macro", "CER micro", "right truncation", "both right 448"):
         assert row in out
-    assert err.strip().splitlines()[-1] == f"next: open {out_json}"
+    assert f"wrote {out_json}" in err
+    assert err.strip().splitlines()[-1].startswith("next: the same with --report out.html")
     assert json.loads(out_json.read_text(encoding="utf-8"))["outcomes"]["both right"] == 448
+
+
+def test_without_any_reference_and_with_other_names(run, result):
+    code, out, _ = run("compare3way", TIFF, "--first", result, "--second", result, "--names", "v1,v2")
+    assert code == 0
+    assert "agreement of v1 and v2, without a reference" in out
+    assert "exact match" not in out
+
+
+def test_a_missing_result_needs_a_model_and_lines(run, result, monkeypatch):
+    monkeypatch.delenv("NORDOCR_MODEL", raising=False)
+    code, _, err = run("compare3way", TIFF, "--tess", result)
+    assert (code, "give --svtrv2: a result file, or a model" in err) == (2, True)
+    code, _, err = run("compare3way", TIFF, "--svtrv2", "tesseract", "--dry-run")
+    assert (code, "where are the lines? Give --regions FILE" in err) == (2, True)
+    code, out, _ = run("compare3way", TIFF, "--svtrv2", result, "--dry-run")
+    assert code == 0
+    assert "tess: read with tesseract" in out
+    assert "lines.tess: 448" in out
 
 
 def test_json_is_all_of_stdout(run, result):
@@ -55,13 +75,17 @@ def test_a_dry_run_touches_nothing(run, result, tmp_path, monkeypatch):
     assert code == 0
     assert "asks: m at http://127.0.0.1:9/v1" in out
     assert "answers: dev_doc.vlm.jsonl" in out
+    assert "crops_about: 448" in out
     assert sorted(tmp_path.iterdir()) == before
 
 
 @pytest.mark.parametrize(
     ("options", "code", "message"),
     [
-        ((), 2, "name one reference"),
+        (("--reference", "truth"), 2, "--reference truth needs --truth"),
+        (("--names", "one"), 2, "expected two names"),
+        (("--vlm-url", "http://10.0.0.1/v1", "--vlm-model", "m"), 2, "--vlm-allow-remote allows it"),
+        (("--decided", "nowhere.tsv"), 2, "no decisions nowhere.tsv"),
         (("--vlm-url", "http://127.0.0.1:9/v1"), 2, "--vlm-model"),
         (("--vlm-url", "http://127.0.0.1:9/v1", "--vlm-model", "m"), 5, "no server answers"),
         (("--truth", "nowhere.json"), 2, "no result or region file nowhere.json"),

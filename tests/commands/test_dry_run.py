@@ -31,7 +31,7 @@ MISSING = "missing"
         ((*PREDICT, MISSING), 2, "no image or folder missing"),
         ((*PREDICT, TIFF, "--regions", TRUTH), 2, "belongs to one document"),
         (("predict", TIFF, "-m", TRUTH), 2, "expected a run folder or a file in"),
-        (COMPARE, 2, "name one reference"),
+        ((*COMPARE, "--reference", "vlm"), 2, "needs a third reader"),
         ((*COMPARE, "--truth", MISSING), 2, "no result or region file"),
         ((*COMPARE, "--truth", TIFF), 3, "not readable"),
         ((*COMPARE, "--vlm-cache", MISSING), 2, "no recorded answers missing"),

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from nordocr_cli.compare.verdict import ComparedLine, Verdict, score
@@ -61,8 +63,8 @@ def test_the_table_has_every_row_of_the_report_and_its_gap():
 
 def test_pages_and_examples():
     assert VERDICT.page_table() == [
-        ("1", "3", "1 (33.3 %)", "2 (66.7 %)", "-1"),
-        ("2", "1", "0 (0.0 %)", "0 (0.0 %)", "+0"),
+        ("1", "3", "0", "1", "2", "0", "-1", "0"),
+        ("2", "1", "0", "0", "0", "1", "+0", "1"),
     ]
     assert [e.reference for e in VERDICT.examples()] == [LINES[0].reference, "7 811 518", "5", "Årets resultat"]
     assert len(VERDICT.examples(2)) == 2
@@ -71,7 +73,32 @@ def test_pages_and_examples():
 def test_nothing_divides_by_zero():
     empty = score("x", [line("", "", "a")], 1)
     assert (empty.cer_micro, empty.cer_macro) == (None, None)
-    assert Verdict(("a", "b"), "r", (line("", "", ""),)).table()[3][1] == "–"
+    assert Verdict(("a", "b"), "r", (line("", "", ""),)).table()[4][1] == "–"
+
+
+# What stands there, what each engine read, what the VLM read; the reference is ground truth.
+THREE = (
+    ("1 234", "1 234", "1 234", "1 234"),
+    ("1 234", "1 234", "1234", "1 234"),
+    ("1 234", "1 284", "1 234", "1 234"),
+    ("Årets", "Arets", "Arets", "Årets"),
+    ("Årets", "Årets", "Årets", None),
+)
+
+
+def test_three_readers_by_hand():
+    lines = tuple(line(truth, *read) for truth, *read in THREE)
+    lines = tuple(replace(each, readings=read[1:]) for each, read in zip(lines, THREE, strict=True))
+    found = Verdict(("A", "B"), "accuracy", lines, third="V")
+    assert found.outcomes == {"both right": 2, "only first": 1, "only second": 1, "both wrong": 1}
+    assert (found.third_score.lines, found.third_score.exact) == (4, 4)
+    # Digits: in three lines; A has read 1284 once, B's lost space is no lost digit.
+    assert [(s.digits_right, s.digit_lines) for s in found.scores] == [(2, 3), (3, 3)]
+    assert found.agreement.patterns["canonical"] == {"AAA": 1, "AAB": 1, "ABA": 1, "BAA": 1, "ABC": 0, "missing": 1}
+    assert found.agreement.patterns["squeezed"]["AAA"] == 2
+    # One line for each alone: no difference is shown, p = 1.
+    assert (found.comparison.only_a_exact, found.comparison.only_b_exact, found.comparison.mcnemar_p) == (1, 1, 1.0)
+    assert [each.settled for each in lines] == [True, False, False, False, False]
 
 
 def test_json_keeps_the_reference_and_the_lines():

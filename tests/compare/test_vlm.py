@@ -4,15 +4,21 @@ import base64
 import json
 import threading
 import time
+from email.message import Message
+from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
 
-from nordocr_cli.compare.vlm import Answer, AnswerFile, Endpoint, Question, ask, endpoint
+from nordocr_cli.compare.answers import AnswerFile, question
+from nordocr_cli.compare.reply import Answer
+from nordocr_cli.compare.vlm import Endpoint, _retry_after, ask, endpoint, estimate
 from nordocr_cli.data.resize import decode_image
-from nordocr_cli.errors import DataError, MissingBackendError, UsageError
+from nordocr_cli.errors import MissingBackendError, UsageError
 from nordocr_cli.records import Box
+
+USAGE = {"prompt_tokens": 50, "completion_tokens": 4}
 
 
 class Server(ThreadingHTTPServer):
@@ -41,20 +47,23 @@ class Handler(BaseHTTPRequestHandler):
             fault = fault.pop(0) if fault else None
         if fault == "slow":
             time.sleep(1.2)
+        if fault == "hang up":
+            self.connection.close()
+            return
         choice = {"message": {"content": f"line {gray}\n"}, "finish_reason": "stop"}
         if fault == "long":
             choice["finish_reason"] = "length"
         if fault == "lines":
-            choice["message"]["content"] = "Here it is:\nline"
+            choice["message"]["content"] = "one\ntwo"
         if fault == "empty":
             choice["message"]["content"] = "<EMPTY>"
-        answer = b"<html>" if fault == "html" else json.dumps({"choices": [choice]}).encode()
-        self.send_response(fault if isinstance(fault, int) else 200)
+        answer = b"<html>" if fault == "html" else json.dumps({"choices": [choice], "usage": USAGE}).encode()
+        self.send_response(fault if isinstance(fault, int) else 500 if fault == "half an error" else 200)
         self.send_header("Location", "http://127.0.0.1:1/elsewhere")
         self.send_header("Retry-After", "0")
         self.send_header("Content-Length", str(len(answer)))
         self.end_headers()
-        self.wfile.write(answer)
+        self.wfile.write(answer[:20] if fault in ("cut", "half an error") else answer)
 
     def log_message(self, *args):
         pass
@@ -71,32 +80,40 @@ def server():
 
 
 def questions(*grays):
-    return [Question(np.full((8, 40, 3), gray, np.uint8), 0, Box(0, 10.0 * n, 40, 8)) for n, gray in enumerate(grays)]
+    return [question(np.full((8, 40, 3), gray, np.uint8), 0, Box(0, 10.0 * n, 40, 8)) for n, gray in enumerate(grays)]
 
 
 def asking(server, **options):
-    return Endpoint(server.url, "reader", **{"workers": 4, "timeout_s": 0.6} | options)
+    return Endpoint(server.url, "reader", **{"workers": 4, "timeout_s": 0.6, "backoff_s": 0.01, "tries": 2} | options)
 
 
-def test_answers_come_in_order_and_are_recorded(server, tmp_path, heard):
+def read(*args):
+    return list(ask(*args).answers)
+
+
+def test_answers_come_in_order_and_are_recorded(server, tmp_path):
     asked = questions(*range(0, 200, 10))
     path = tmp_path / "answers.jsonl"
-    answers = ask(asked, AnswerFile(path, "reader"), asking(server), heard)
+    answers = read(asked, AnswerFile(path, "reader"), asking(server))
     assert answers == [Answer("ok", f"line {gray}") for gray in range(0, 200, 10)]
-    assert server.url in heard.notes[0]
-    assert "20 line crops" in heard.notes[0]
     # A second run asks nothing, with or without a server.
-    assert ask(asked, AnswerFile(path), asking(server)) == answers
-    assert ask(asked, AnswerFile(path), None) == answers
+    assert read(asked, AnswerFile(path), asking(server)) == answers
+    assert read(asked, AnswerFile(path), None) == answers
     assert len(server.calls) == 20
 
 
+def test_crops_that_are_the_same_are_asked_once(server, tmp_path):
+    answers = read(questions(*[5] * 9, 6), AnswerFile(tmp_path / "a.jsonl", "reader"), asking(server))
+    assert [answer.text for answer in answers] == ["line 5"] * 9 + ["line 6"]
+    assert sorted(server.calls) == [5, 6]
+
+
 def test_what_is_sent(server, tmp_path):
-    ask(questions(7), AnswerFile(tmp_path / "a.jsonl", "reader"), asking(server, key="sesame"))
+    read(questions(7), AnswerFile(tmp_path / "a.jsonl", "reader"), asking(server, key="sesame"))
     ((path, headers, body),) = server.requests
     assert path == "/v1/chat/completions"
     assert headers["Authorization"] == "Bearer sesame"
-    assert (body["model"], body["temperature"], body["max_tokens"]) == ("reader", 0, 300)
+    assert (body["model"], body["temperature"], body["seed"], body["max_tokens"]) == ("reader", 0, 1, 62)
     assert "sesame" not in (tmp_path / "a.jsonl").read_text()
     assert "sesame" not in repr(asking(server, key="sesame"))
 
@@ -104,13 +121,14 @@ def test_what_is_sent(server, tmp_path):
 def test_a_timeout_is_not_an_answer_and_is_asked_again_later(server, tmp_path):
     server.faults = {10: ["slow", "slow"], 20: ["slow"]}
     path = tmp_path / "answers.jsonl"
-    timed_out, late, fine = ask(questions(10, 20, 30), AnswerFile(path, "reader"), asking(server))
-    assert timed_out.status == "timeout"
-    assert timed_out.text == ""
+    asked = ask(questions(10, 20, 30), AnswerFile(path, "reader"), asking(server))
+    timed_out, late, fine = asked.answers
+    assert (timed_out.status, timed_out.text) == ("timeout", "")
     assert (late.text, fine.text) == ("line 20", "line 30")
     assert sorted(server.calls) == [10, 10, 20, 20, 30]
+    assert (asked.requests, asked.failures) == (5, (("timeout", 3),))
     server.calls.clear()
-    assert [a.text for a in ask(questions(10, 20, 30), AnswerFile(path), asking(server))] == ["line 10", "line 20", "line 30"]
+    assert [a.text for a in read(questions(10, 20, 30), AnswerFile(path), asking(server))] == ["line 10", "line 20", "line 30"]
     assert server.calls == [10]
 
 
@@ -118,23 +136,40 @@ def test_a_timeout_is_not_an_answer_and_is_asked_again_later(server, tmp_path):
     ("faults", "answer"),
     [
         ([503], Answer("ok", "line 5")),
+        ([408], Answer("ok", "line 5")),
+        (["cut"], Answer("ok", "line 5")),
+        (["hang up"], Answer("ok", "line 5")),
+        (["half an error"], Answer("ok", "line 5")),
         ([429, 500], Answer("failed", reason="HTTP 500")),
-        (["html", "html"], Answer("invalid", reason="not a chat completion: '<html>'")),
-        (["long", "long"], Answer("invalid", reason="did not stop after 300 tokens")),
-        (["lines", "lines"], Answer("invalid", reason="2 lines instead of one")),
-        (["empty"], Answer("ok", "")),
+        (["html", "html"], Answer("failed", reason="not a chat completion: '<html>'")),
     ],
 )
 def test_faults(server, tmp_path, faults, answer):
     server.faults = {5: faults.copy()}
-    assert ask(questions(5), AnswerFile(tmp_path / "a.jsonl", "reader"), asking(server)) == [answer]
+    assert read(questions(5), AnswerFile(tmp_path / "a.jsonl", "reader"), asking(server)) == [answer]
+    assert len(server.calls) == 2
 
 
-@pytest.mark.parametrize("code", [401, 404, 302])
+@pytest.mark.parametrize(
+    ("fault", "answer"),
+    [
+        ("long", Answer("invalid", reason="did not stop in time")),
+        ("lines", Answer("invalid", reason="2 lines instead of one")),
+        ("empty", Answer("ok", "")),
+    ],
+)
+def test_an_answer_that_is_no_reading_is_recorded_and_not_asked_for_again(server, tmp_path, fault, answer):
+    server.faults = {5: [fault]}
+    for _ in range(2):
+        assert read(questions(5), AnswerFile(tmp_path / "a.jsonl", "reader"), asking(server)) == [answer]
+    assert len(server.calls) == 1
+
+
+@pytest.mark.parametrize("code", [400, 401, 403, 404, 302])
 def test_a_refusal_ends_the_run(server, tmp_path, code):
     server.faults = {5: [code]}
     with pytest.raises(UsageError, match=f"refuses: {code}"):
-        ask(questions(5), AnswerFile(tmp_path / "a.jsonl", "reader"), asking(server))
+        read(questions(5), AnswerFile(tmp_path / "a.jsonl", "reader"), asking(server))
     assert server.calls == [5]
 
 
@@ -142,41 +177,75 @@ def test_no_server_is_a_missing_backend(server, tmp_path):
     url = server.url
     server.server_close()
     with pytest.raises(MissingBackendError, match="no server answers"):
-        ask(questions(5), AnswerFile(tmp_path / "a.jsonl", "m"), Endpoint(url, "m"))
+        read(questions(5), AnswerFile(tmp_path / "a.jsonl", "m"), Endpoint(url, "m"))
 
 
-def test_a_cut_last_line_is_left_aside_and_mended(server, tmp_path):
-    path = tmp_path / "answers.jsonl"
-    ask(questions(1, 2), AnswerFile(path, "reader"), asking(server, workers=1))
-    whole = path.read_bytes()
-    path.write_bytes(whole + whole[:50])
-    assert [a.status for a in ask(questions(1, 3), AnswerFile(path), None)] == ["ok", "unanswered"]
-    assert path.read_bytes() == whole + whole[:50]  # reading changes nothing
-    ask(questions(3), AnswerFile(path), asking(server))
-    assert path.read_bytes().startswith(whole)
-    assert [json.loads(line)["text"] for line in path.read_text().splitlines()] == ["line 1", "line 2", "line 3"]
+def test_a_server_that_only_fails_is_given_up(server, tmp_path):
+    server.faults = {gray: [503] * 99 for gray in range(100)}
+    with pytest.raises(MissingBackendError, match="32 requests in a row failed, the last with HTTP 503"):
+        read(questions(*range(100)), AnswerFile(tmp_path / "a.jsonl", "reader"), asking(server, tries=8))
+    assert 32 <= len(server.calls) < 32 + 2 * 4
 
 
-def test_recorded_answers_hold_for_one_model_and_one_crop(server, tmp_path):
-    path = tmp_path / "answers.jsonl"
-    for model in ("one", "two"):
-        ask(questions(1), AnswerFile(path, model), asking(server))
-    with pytest.raises(UsageError, match=r"answers of one, two; choose one with --vlm-model"):
-        AnswerFile(path)
-    assert ask(questions(1, 2), AnswerFile(path, "one"), None)[1].status == "unanswered"
-    path.write_text(path.read_text().replace("line 1", "[VLM_TIMEOUT]"))
-    assert ask(questions(1), AnswerFile(path, "two"), None)[0].status == "timeout"
-    path.write_text('{"text": "a"}\n')
-    with pytest.raises(DataError, match=r"answers\.jsonl:1: not a recorded answer"):
-        AnswerFile(path)
+def test_requests_are_bounded(server, tmp_path):
+    path = tmp_path / "a.jsonl"
+    first = read(questions(*range(10)), AnswerFile(path, "reader"), asking(server, max_requests=4))
+    assert [answer.status for answer in first].count("ok") == len(server.calls) == 4
+    assert {answer.reason for answer in first if answer.status != "ok"} == {"--vlm-max-requests were used up"}
+    assert [answer.status for answer in read(questions(*range(10)), AnswerFile(path), asking(server))] == ["ok"] * 10
+    assert len(server.calls) == 10
+
+
+def test_requests_keep_their_distance(server, tmp_path):
+    began = time.monotonic()
+    read(questions(*range(5)), AnswerFile(tmp_path / "a.jsonl", "reader"), asking(server, requests_per_s=20))
+    assert time.monotonic() - began >= 4 / 20
+
+
+@pytest.mark.parametrize(
+    ("header", "low", "high"),
+    [("3", 3, 3), ("1e9", 30, 30), ("-2", 0, 0), ("nan", 0, 0), ("soon", 0, 0), (None, 0, 0), (60.0, 29, 30), (-60.0, 0, 0)],
+)
+def test_the_servers_wish_for_a_pause(header, low, high):
+    headers = Message()
+    if header is not None:
+        headers["Retry-After"] = formatdate(time.time() + header, usegmt=True) if isinstance(header, float) else header
+    assert low <= _retry_after(headers) <= high
+
+
+def test_an_estimate_rests_on_recorded_answers(server, tmp_path):
+    answers, asked = AnswerFile(tmp_path / "a.jsonl", "reader"), questions(*range(8))
+    guessed = estimate(asked, answers)
+    assert guessed[2] is False
+    assert all(tokens > 0 for tokens in guessed[:2])
+    read(asked[:2], answers, asking(server))
+    assert estimate(asked, answers) == (8 * 50, 8 * 4, True)
 
 
 def test_what_the_user_gives_is_checked(monkeypatch):
-    with pytest.raises(UsageError, match="expected an http or https address"):
-        endpoint("localhost:8000", "m")
+    for wrong in ("localhost:8000", "ftp://localhost", "http://"):
+        with pytest.raises(UsageError, match="expected an http or https address"):
+            endpoint(wrong, "m")
+    with pytest.raises(UsageError, match="give the plain address"):
+        endpoint("http://me:sesame@localhost/v1", "m")
     with pytest.raises(UsageError, match="needs --vlm-model"):
         endpoint("http://localhost", None)
     with pytest.raises(UsageError, match="NO_SUCH_KEY: no such environment variable"):
         endpoint("http://localhost", "m", "NO_SUCH_KEY")
+    with pytest.raises(UsageError, match="expected the price"):
+        endpoint("http://localhost", "m", price="cheap")
     monkeypatch.setenv("A_KEY", "sesame")
-    assert endpoint("http://localhost/v1/", "m", "A_KEY") == Endpoint("http://localhost/v1", "m", "sesame")
+    found = endpoint("http://localhost/v1/", "m", "A_KEY", price="0.5,2")
+    assert found == Endpoint("http://localhost/v1", "m", "sesame", price=(0.5, 2.0))
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "[::1]", "localhost"])
+def test_this_machine_needs_no_leave(host):
+    assert endpoint(f"http://{host}:8000/v1", "m").url == f"http://{host}:8000/v1"
+
+
+@pytest.mark.parametrize("host", ["192.168.1.2", "api.example.com", "localhost.example.com", "[2001:db8::1]", "0.0.0.0"])
+def test_another_machine_does(host):
+    with pytest.raises(UsageError, match="--vlm-allow-remote allows it"):
+        endpoint(f"https://{host}/v1", "m")
+    assert endpoint(f"https://{host}/v1", "m", allow_remote=True).model == "m"
