@@ -19,7 +19,7 @@ from typing import Any
 from nordocr_cli.charset import to_nfc
 from nordocr_cli.compare.align import align
 from nordocr_cli.compare.reply import EMPTY
-from nordocr_cli.data.layouts import box_from_json
+from nordocr_cli.data.layout import box_from_json
 from nordocr_cli.errors import DataError, UsageError
 from nordocr_cli.records import Box, Region
 

@@ -3,11 +3,13 @@
 IoU is the wrong measure for lines: a detector's padding of 16 px halves it. Two lines are joined when they overlap by at
 least half of the smaller height and half of the smaller width; what hangs together is one group. So three cells that one
 engine sees stand beside the one row that another sees. Of a skewed line with a known outline the height counts where both
-lines are, not that of the box around it, which reaches into its neighbours.
+lines are, not that of the box around it, which reaches into its neighbours. Where only such boxes are known the nearest are
+joined first, and a group never takes in two lines of one side that stand above each other: on a page that is turned by a
+degree everything would else hang together.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
@@ -16,6 +18,8 @@ from nordocr_cli.records import Box, Region
 MIN_OVERLAP = 0.5
 # A box over several lines (a table, a stamp) would join everything under it; it stays alone.
 MAX_MEDIAN_HEIGHTS = 3.0
+# Boxes whose middles are nearer than this share of their height are the same line, found twice.
+_ONE_LINE = 0.25
 
 
 @dataclass(frozen=True)
@@ -48,48 +52,74 @@ def align(*sides: Sequence[Region]) -> list[Group]:
     goes by overlap. Groups come from top to bottom, then left to right.
     """
     regions = [(side, region) for side, of_side in enumerate(sides) for region in of_side]
-    parent = list(range(len(regions)))
+    members = {node: [node] for node in range(len(regions))}  # of each group, by the node that it is named after
+    group = list(range(len(regions)))
 
-    def root(node: int) -> int:
-        while parent[node] != node:
-            parent[node] = node = parent[parent[node]]
-        return node
+    def join(a: int, b: int) -> None:
+        for node in members.pop(b):
+            group[node] = a
+            members[a].append(node)
 
-    same: dict[tuple[tuple[int, ...], int], list[int]] = {}
-    seen: Counter[tuple[int, tuple[int, ...]]] = Counter()
-    for node, (side, region) in enumerate(regions):
-        edges = (round(region.box.x), round(region.box.y), round(region.box.right), round(region.box.bottom))
-        same.setdefault((edges, seen[side, edges]), []).append(node)  # a box that stands twice meets its own twin
-        seen[side, edges] += 1
     settled = set()
-    for nodes in same.values():
+    for nodes in _same_boxes(regions):
         for node in nodes[1:]:
-            parent[root(node)] = root(nodes[0])
+            join(group[nodes[0]], group[node])
         if len(nodes) == len(sides):
             settled |= set(nodes)
 
     heights = [_height(region) for _, region in regions]
     tallest = MAX_MEDIAN_HEIGHTS * median(heights) if regions else 0.0
     open_nodes = [node for node in range(len(regions)) if node not in settled and heights[node] <= tallest]
-    for position, a in enumerate(open_nodes):
-        for b in open_nodes[:position]:
-            if regions[a][0] != regions[b][0] and _overlap(regions[a][1], regions[b][1]):
-                parent[root(a)] = root(b)
+    pairs = [(a, b) for n, a in enumerate(open_nodes) for b in open_nodes[:n] if regions[a][0] != regions[b][0]]
+    apart = {pair: _apart(regions[pair[0]][1], regions[pair[1]][1]) for pair in pairs}
+    for a, b in sorted((pair for pair in pairs if apart[pair] is not None), key=lambda pair: apart[pair] or 0.0):
+        first, second = group[a], group[b]
+        if first != second and not any(_stacked(regions[n], regions[m]) for n in members[first] for m in members[second]):
+            join(first, second)
 
-    groups: dict[int, list[list[Region]]] = {}
-    for node, (side, region) in enumerate(regions):
-        groups.setdefault(root(node), [[] for _ in sides])[side].append(region)
-    found = [Group(tuple(tuple(sorted(side, key=lambda r: r.box.x)) for side in members)) for members in groups.values()]
+    found = []
+    for nodes in members.values():
+        by_side: list[list[Region]] = [[] for _ in sides]
+        for node in nodes:
+            by_side[regions[node][0]].append(regions[node][1])
+        found.append(Group(tuple(tuple(sorted(side, key=lambda r: r.box.x)) for side in by_side)))
     return sorted(found, key=lambda group: (group.box.y, group.box.x))
 
 
-def _overlap(a: Region, b: Region) -> bool:
-    left, right = max(a.box.x, b.box.x), min(a.box.right, b.box.right)
-    if right - left < MIN_OVERLAP * min(a.box.width, b.box.width):
-        return False
-    middle = (left + right) / 2
+def _same_boxes(regions: Sequence[tuple[int, Region]]) -> Iterable[list[int]]:
+    """Numbers of the regions with the same box, one of each side; a box that stands twice on a side meets its own twin."""
+    same: dict[tuple[tuple[int, ...], int], list[int]] = {}
+    seen: Counter[tuple[int, tuple[int, ...]]] = Counter()
+    for node, (side, region) in enumerate(regions):
+        edges = (round(region.box.x), round(region.box.y), round(region.box.right), round(region.box.bottom))
+        same.setdefault((edges, seen[side, edges]), []).append(node)
+        seen[side, edges] += 1
+    return same.values()
+
+
+def _apart(a: Region, b: Region) -> float | None:
+    """How far apart the middles of two lines are, in heights of the lower one; None when they do not overlap enough."""
+    if (middle := _shared_x(a, b)) is None:
+        return None
     (top_a, bottom_a), (top_b, bottom_b) = _extent(a, middle), _extent(b, middle)
-    return min(bottom_a, bottom_b) - max(top_a, top_b) >= MIN_OVERLAP * min(bottom_a - top_a, bottom_b - top_b)
+    lower = min(bottom_a - top_a, bottom_b - top_b)
+    if min(bottom_a, bottom_b) - max(top_a, top_b) < MIN_OVERLAP * lower:
+        return None
+    return abs(top_a + bottom_a - top_b - bottom_b) / 2 / lower
+
+
+def _shared_x(a: Region, b: Region) -> float | None:
+    """The middle of what two regions share from left to right; None when that is less than half of the narrower one."""
+    left, right = max(a.box.x, b.box.x), min(a.box.right, b.box.right)
+    return (left + right) / 2 if right - left >= MIN_OVERLAP * min(a.box.width, b.box.width) else None
+
+
+def _stacked(a: tuple[int, Region], b: tuple[int, Region]) -> bool:
+    """Whether two regions of the same side are two lines above each other."""
+    if a[0] != b[0] or (middle := _shared_x(a[1], b[1])) is None:
+        return False
+    (top_a, bottom_a), (top_b, bottom_b) = _extent(a[1], middle), _extent(b[1], middle)
+    return abs(top_a + bottom_a - top_b - bottom_b) / 2 > _ONE_LINE * min(bottom_a - top_a, bottom_b - top_b)
 
 
 def _extent(region: Region, x: float) -> tuple[float, float]:

@@ -194,16 +194,16 @@ def _from_page_xml(root: Element, path: Path) -> Layout:
 
 def _page_line(line: Element, where: str) -> Region:
     where = f"{where}, line {line.get('id', '')!r}"
-    points = [
-        (float(pair.split(",")[0]), float(pair.split(",")[1]))
-        for coords in _children(line, "Coords")
-        for pair in coords.get("points", " ".join(f"{p.get('x')},{p.get('y')}" for p in _children(coords, "Point"))).split()
-    ]
+    points: list[tuple[float, float]] = []
+    for coords in _children(line, "Coords"):
+        for pair in coords.get("points", " ".join(f"{p.get('x')},{p.get('y')}" for p in _children(coords, "Point"))).split():
+            x, y = (float(number) for number in pair.split(","))
+            points.append((x, y))
     text, confidence = _page_text(line)
     if text is None:  # no text of its own: its words', in their order
         text = " ".join(word for element in _children(line, "Word") if (word := _page_text(element)[0]))
     box = _around([(x, y, x, y) for x, y in points], where)
-    return Region(box, to_nfc(text.strip()), confidence, polygon=tuple(points))
+    return Region(box, to_nfc(text.strip()), confidence, polygon=tuple(points) if len(points) > 2 else ())
 
 
 def _page_text(element: Element) -> tuple[str | None, float | None]:

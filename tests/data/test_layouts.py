@@ -49,7 +49,8 @@ def test_alto(tmp_path: Path) -> None:
 
 
 def test_page_xml(tmp_path: Path) -> None:
-    lines = (Region(Box(10, 20, 190, 40), "Rätt text", 0.75), Region(Box(1, 2, 10, 20), "två ord"))
+    outline = ((10.0, 20.0), (200.0, 24.0), (200.0, 60.0), (10.0, 58.0))
+    lines = (Region(Box(10, 20, 190, 40), "Rätt text", 0.75, polygon=outline), Region(Box(1, 2, 10, 20), "två ord"))
     expected = Layout((Page(0, lines),), "sv", ("p1.png",), ((600, 800),))
     assert layout(tmp_path, PAGE) == expected
     assert layout(tmp_path, '<?xml version="1.0" encoding="UTF-16"?>' + PAGE, "utf-16") == expected
