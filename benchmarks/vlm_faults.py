@@ -59,7 +59,8 @@ class Reader(ThreadingHTTPServer):
         self.asked: list[tuple[float, str]] = []  # when, and the crop's pixels
         self.failed: Counter[str] = Counter()
         self.read_by_tesseract = 0
-        self.in_flight = self.most_in_flight = 0
+        self.in_flight: Counter[bytes] = Counter()
+        self.most_in_flight = 0
 
     def handle_error(self, request: object, client_address: object) -> None:
         """The asker was killed while it was answered."""
@@ -83,14 +84,15 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         """Answer, or fail as a server does."""
         server = self.server
+        sent = self.rfile.read(int(self.headers["Content-Length"]))
         with server.lock:
-            server.in_flight += 1
-            server.most_in_flight = max(server.most_in_flight, server.in_flight)
+            server.in_flight[sent] += 1  # a line that is asked about again while its first request still waits is one
+            server.most_in_flight = max(server.most_in_flight, len(+server.in_flight))
         try:
-            text, fault = self._read()
+            text, fault = self._read(sent)
         finally:
             with server.lock:
-                server.in_flight -= 1
+                server.in_flight[sent] -= 1
         if fault == "time-out":
             time.sleep(self.server.timeout_s + 0.5)  # the asker has given up long before
         usage = {"prompt_tokens": 100, "completion_tokens": len(text) // 2 + 1}
@@ -105,10 +107,10 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(answer[: len(answer) // 2] if fault == "cut JSON" else answer)
 
-    def _read(self) -> tuple[str, str]:
+    def _read(self, sent: bytes) -> tuple[str, str]:
         """Return what stands on the image that was sent, and what is to go wrong ("": nothing)."""
         server = self.server
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        body = json.loads(sent)
         image = body["messages"][0]["content"][1]["image_url"]["url"].removeprefix("data:image/png;base64,")
         pixels, text = server.read(base64.b64decode(image))
         with server.lock:
@@ -231,7 +233,7 @@ def measure(
             done += 1
         process.wait()
         time.sleep(0.1)
-        while reader.in_flight:  # what was asked before the kill
+        while +reader.in_flight:  # what was asked before the kill
             time.sleep(0.01)
         on_disk.append((time.monotonic(), recorded(answers)))
         if len(on_disk[-1][1]) == lines:
