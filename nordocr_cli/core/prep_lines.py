@@ -88,7 +88,7 @@ class Recipe:
         row = entry.row
         if unwanted := self.select.left_out(row):
             return unwanted
-        if mapped := Counter(c for c in row.text if c in self.mapping):
+        if self.mapping and (mapped := Counter(c for c in row.text if c in self.mapping)):
             row = note_mapped(row, replace_characters(row.text, self.mapping), mapped)
         if not row.text.strip():
             return LeftOut("empty-text", "the text is empty")

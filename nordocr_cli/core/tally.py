@@ -73,10 +73,11 @@ class Tally:
         """Count a line that is in a store, `width` pixels wide."""
         self.widths.append(width)
         self.renormalized += entry.renormalized
-        self.over_wide += squash_ratio(row) > 1
-        self.cropped += was_cropped(row)
-        self.worst_ratio = max(self.worst_ratio, squash_ratio(row))
-        self.mapped.update(mapped_characters(row))
+        if row.extra:  # where prep's notes are
+            self.over_wide += squash_ratio(row) > 1
+            self.cropped += was_cropped(row)
+            self.worst_ratio = max(self.worst_ratio, squash_ratio(row))
+            self.mapped.update(mapped_characters(row))
 
     def contradict(self, entry: Entry, problem: str) -> None:
         """Count a kept line that says something else than an earlier one with the same picture."""

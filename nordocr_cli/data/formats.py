@@ -1,6 +1,7 @@
 """Sources of labelled line images, recognized by looking: manifests, source LMDBs, pages with layouts, or a folder of those."""
 
 import json
+import os
 import re
 import threading
 from collections.abc import Iterator, Sequence
@@ -151,7 +152,7 @@ class ManifestSource:
         from nordocr_cli.data.resize import decode_image
 
         if entry.place is not None:
-            return self._pages.crop(self._find(entry.key), entry.place)
+            return self._pages.crop(Path(self._find(entry.key)), entry.place)
         return decode_image(self._image_bytes(entry), entry.key, keep_gray=True)
 
     def crop_size(self, entry: Entry) -> tuple[int, int]:
@@ -160,10 +161,10 @@ class ManifestSource:
 
         return crop_size(entry.place) if entry.place is not None else image_size(self._image_bytes(entry), entry.key)
 
-    def _find(self, image: str) -> Path:
+    def _find(self, image: str) -> str:
         """The image's path. PaddleOCR's tools name images from the folder above, `train/1.jpg` in `train/Label.txt`."""
         path = resolve_image(self.root, image)
-        if self._kind == "paddle" and not path.exists() and (folder := self.root.resolve()).name == image.split("/")[0]:
+        if self._kind == "paddle" and not os.path.exists(path) and (folder := self.root.resolve()).name == image.split("/")[0]:
             return resolve_image(folder.parent, image)
         return path
 

@@ -20,6 +20,7 @@ Pixels = NDArray[np.uint8]
 
 _ROW_FIELDS = ("id", "image", "text", "language", "subset", "split", "source")
 _NETPBM = re.compile(rb"P([56])\n(\d+) (\d+)\n255\n")
+_JSON = json.JSONEncoder(ensure_ascii=False, sort_keys=True)
 # Level 1: a line takes 0.1 ms to encode instead of 1.5, and is a tenth larger.
 _PNG_OPTIONS = (cv2.IMWRITE_PNG_COMPRESSION, 1)
 
@@ -91,7 +92,7 @@ def decode_netpbm(record: bytes) -> Pixels:
 
 def encode_row(row: LineRow) -> bytes:
     """Encode a row; equal rows give equal bytes."""
-    return json.dumps(row.to_json(), ensure_ascii=False, sort_keys=True).encode("utf-8")
+    return _JSON.encode(row.to_json()).encode("utf-8")
 
 
 def decode_row(record: bytes) -> LineRow:

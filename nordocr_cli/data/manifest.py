@@ -34,14 +34,15 @@ from nordocr_cli.records import Box, LineRow
 ManifestKind = Literal["jsonl", "tsv", "labels", "csv", "paddle"]
 
 _MAX_LINE_BYTES = 1 << 20
-_TEXT_KEYS = ("id", "image", "text", "language", "subset", "split", "source")
+_TEXT_KEYS = frozenset({"id", "image", "text", "language", "subset", "split", "source"})
 # What other tools call these two, in the order in which they are looked for.
 _OTHER_NAMES = {"image": ("filename", "file_name", "path"), "text": ("words", "label", "transcription")}
 # PaddleOCR's texts for a region that nobody could read, and for one to leave alone.
 _PADDLE_ILLEGIBLE = ("###", "*")
 _PLAIN_NAME = re.compile(r"(?:[\w-]+/)*[\w-]+\.\w+")
 # Opened on Windows, these names are devices whatever their folder and suffix.
-_WINDOWS_DEVICES = {"CON", "PRN", "AUX", "NUL", *(f"{port}{n}" for port in ("COM", "LPT") for n in range(1, 10))}
+_WINDOWS_DEVICE = re.compile(r"(?:CON|PRN|AUX|NUL|COM[1-9]|LPT[1-9]) *(?:\..*)?", re.IGNORECASE | re.DOTALL)
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,17 +136,20 @@ def make_entry(value: Mapping[str, Any], where: str, key: str | None = None) -> 
     Raises ValueError naming the key that is missing or wrong.
     """
     fields: dict[str, str] = {}
-    names = {name: _named(name, value) for name in _TEXT_KEYS}
-    for name in _TEXT_KEYS:
-        item = value.get(names[name])
+    extra: dict[str, Any] = {}
+    # Other tools' names are looked up only where the row's own is not there: this runs for every row.
+    own = {other: name for name in _OTHER_NAMES if value.get(name) is None and (other := _named(name, value))}
+    for written, item in value.items():
+        name = own.get(written, written)
+        if name not in _TEXT_KEYS:
+            extra[written] = item
+            continue
         if item is None:
             continue
         if not isinstance(item, str):
             raise ValueError(f"{name!r} must be a string, not {type(item).__name__} {item!r}")
-        try:
-            item.encode("utf-8")
-        except UnicodeEncodeError:
-            raise ValueError(f"{name!r} holds half a surrogate pair, which is no character: {item!r}") from None
+        if not item.isascii() and _SURROGATE.search(item):
+            raise ValueError(f"{name!r} holds half a surrogate pair, which is no character: {item!r}")
         fields[name] = item
     for name in ("image", "text"):
         if name not in fields:
@@ -153,39 +157,35 @@ def make_entry(value: Mapping[str, Any], where: str, key: str | None = None) -> 
     if not fields["image"]:
         raise ValueError("'image' is empty")
     text = to_nfc(fields["text"])
-    extra = {name: item for name, item in value.items() if name not in _TEXT_KEYS and name not in names.values()}
-    check_notes(extra)
+    if extra:
+        check_notes(extra)
     row = LineRow(**{**fields, "id": fields.get("id") or fields["image"], "text": text}, extra=extra)
     return Entry(where, key if key is not None else row.image, row, renormalized=text != fields["text"])
 
 
-def _named(name: str, value: Mapping[str, Any]) -> str:
-    """The key under which `value` holds `name`: that itself, or another tool's name for it."""
-    if name not in _OTHER_NAMES or value.get(name) is not None:
-        return name
-    return next((key for key in (name, *_OTHER_NAMES.get(name, ())) if value.get(key) is not None), name)
+def _named(name: str, value: Mapping[str, Any]) -> str | None:
+    """The key under which `value` holds `name` as other tools call it."""
+    return next((key for key in _OTHER_NAMES[name] if value.get(key) is not None), None)
 
 
-def resolve_image(root: Path, image: str) -> Path:
-    """Return the path of `image` inside `root`.
+def resolve_image(root: Path, image: str) -> str:
+    """Return the path of `image` inside `root`, as text: paths are slow to make, and this runs for every row.
 
     Raises DataError for a path that leaves the root (absolute, `..`, a drive, a symlink out), holds NUL, or names a device.
     """
-    path = root / image
-    folder = os.path.dirname(path)
-    real_root = _real_folder(str(root))
-    plain = _PLAIN_NAME.fullmatch(image) and _WINDOWS_DEVICES.isdisjoint(re.split(r"[/.]", image.upper()))
-    if plain and not os.path.islink(path):
+    path, real_root = os.path.join(root, image), _real_folder(str(root))
+    if _PLAIN_NAME.fullmatch(image) and not os.path.islink(path):
         # `folder/name.png`, as nearly all are: only where the folder leads is left to ask, and folders are few.
-        real = _real_folder(folder)
-        if real == real_root or real.startswith(os.path.join(real_root, "")):
+        real = _real_folder(os.path.dirname(path))
+        inside = real == real_root or real.startswith(os.path.join(real_root, ""))
+        if inside and not any(map(_WINDOWS_DEVICE.fullmatch, image.split("/"))):
             return path
     windows = PureWindowsPath(image)
     if not image or "\0" in image:
         raise DataError(f"image path {image!r} is empty or holds NUL")
     if windows.drive or windows.root or PurePosixPath(image).is_absolute() or ".." in windows.parts:
         raise DataError(f"image path {image!r} leaves the manifest's folder; use paths relative to {root}")
-    if any(part.split(".")[0].rstrip(" ").upper() in _WINDOWS_DEVICES for part in windows.parts):
+    if any(map(_WINDOWS_DEVICE.fullmatch, windows.parts)):
         raise DataError(f"image path {image!r} names a device on Windows")
     if not Path(os.path.realpath(path)).is_relative_to(real_root):
         raise DataError(f"image path {image!r} leads through a symlink out of {root}; copy the images there")
@@ -217,7 +217,7 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
 
 def _parse_json(text: str) -> Mapping[str, Any]:
     try:
-        value = json.loads(text, parse_constant=_refuse_constant)
+        value = _JSON.decode(text)
     except RecursionError:
         raise ValueError("the JSON is nested too deeply") from None
     except json.JSONDecodeError as error:
@@ -229,6 +229,9 @@ def _parse_json(text: str) -> Mapping[str, Any]:
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
+
+
+_JSON = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
 def _split(text: str, separator: str) -> Mapping[str, Any]:

@@ -29,7 +29,7 @@ class ManifestLines(AbstractContextManager["ManifestLines"]):
         self.path = Path(path)
         self.geometry = geometry
         self._rows = read_manifest(self.path)
-        self._images = [resolve_image(self.path.parent, row.image) for row in self._rows]
+        self._images = [Path(resolve_image(self.path.parent, row.image)) for row in self._rows]
         sizes = [image_size(read_image_bytes(image), str(image)) for image in self._images]
         measure = geometry.line_width if geometry else Geometry().natural_width
         self.widths: NDArray[np.int32] = np.array([measure(*size) for size in sizes], dtype=np.int32)

@@ -124,7 +124,7 @@ class LayoutSource:
         for folder in folders:
             for name in [named, PureWindowsPath(named).name] if named else []:
                 try:
-                    found = resolve_image(folder, name)
+                    found = Path(resolve_image(folder, name))
                 except DataError:
                     continue  # a path of another machine: its last part is tried next
                 if found.is_file():

@@ -140,20 +140,27 @@ def read_image(path: Path, *, max_pixels: int = MAX_LINE_PIXELS) -> Pixels:
     return decode_image(read_image_bytes(path, max_pixels=max_pixels), str(path), max_pixels=max_pixels)
 
 
-def read_image_bytes(path: Path, *, max_pixels: int = MAX_LINE_PIXELS) -> bytes:
+def read_image_bytes(path: Path | str, *, max_pixels: int = MAX_LINE_PIXELS) -> bytes:
     """Read an image file's bytes. Raises DataError when it is no regular file or far larger than its pixels could be."""
     try:
-        status = os.stat(path)
-        if not stat.S_ISREG(status.st_mode):
-            raise DataError(f"{path}: no such image file")
-        if status.st_size > 8 * max_pixels + (1 << 20):
-            raise DataError(f"{path}: {status.st_size / 1e6:.0f} MB are too large for one image")
-        with open(path, "rb", buffering=0) as file:
-            return file.readall()
+        with open(path, "rb", buffering=0, opener=_open_at_once) as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise DataError(f"{path}: no such image file")
+            if status.st_size > 8 * max_pixels + (1 << 20):
+                raise DataError(f"{path}: {status.st_size / 1e6:.0f} MB are too large for one image")
+            return file.read(status.st_size) or b""
+    except IsADirectoryError:
+        raise DataError(f"{path}: no such image file") from None
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such image file") from error
     except OSError as error:
         raise DataError(f"{path}: cannot read the image: {error.strerror or error}") from error
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Open without waiting for somebody to write into a named pipe."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def rgb_pixels(image: Image.Image) -> Pixels:

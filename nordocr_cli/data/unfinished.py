@@ -37,20 +37,20 @@ class Journal(AbstractContextManager["Journal"]):
     def __enter__(self) -> Self:
         self._file = open(self._path, "w", encoding="utf-8", newline="\n")
         _hold(self._file.fileno())
-        self._write(self._head)
+        self._add(json.dumps(self._head, ensure_ascii=False) + "\n")
         self._file.flush()
         return self
 
     def kept(self, part: int, line: EncodedLine) -> None:
         """Note a row whose line the store number `part` got."""
-        self._write([part, line.crc32])
+        self._add(f"[{part}, {line.crc32}]\n")
 
     def left_out(self, why: Mapping[str, Any]) -> None:
         """Note a row that is in no store, and why."""
-        self._write(why)
+        self._add(json.dumps(why, ensure_ascii=False) + "\n")
 
-    def _write(self, value: Any) -> None:
-        self._file.write(json.dumps(value, ensure_ascii=False) + "\n")
+    def _add(self, line: str) -> None:
+        self._file.write(line)
         self._lines += 1
         if self._lines % _LINES_A_FLUSH == 0:
             self._file.flush()
