@@ -8,8 +8,9 @@ import os
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, Self, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -171,8 +172,8 @@ class Export(_Table):
     output_activation: Literal["logits", "softmax", "argmax+confidence"] = "logits"
 
 
-class Engine(_Table):
-    """Shape range of one engine: batch and width (pixels); the height is the geometry's."""
+class ShapeRange(_Table):
+    """A range of batch and width (pixels) that an engine takes; the height is the geometry's."""
 
     min_batch: int = Field(1, ge=1)
     opt_batch: int = Field(32, ge=1)
@@ -180,10 +181,9 @@ class Engine(_Table):
     min_width: int = Field(32, ge=4)
     opt_width: int = Field(768, ge=4)
     max_width: int = Field(1792, ge=4)
-    precision: Literal["fp32", "fp16"] = "fp16"
 
     @model_validator(mode="after")
-    def _ordered(self) -> "Engine":
+    def _ordered(self) -> Self:
         for side in ("batch", "width"):
             least, best, most = (getattr(self, f"{end}_{side}") for end in ("min", "opt", "max"))
             if not least <= best <= most:
@@ -192,6 +192,38 @@ class Engine(_Table):
             if getattr(self, f"{end}_width") % 4:
                 raise ValueError(f"{end}_width {getattr(self, f'{end}_width')} is not a multiple of 4, the CTC stride")
         return self
+
+    def ends(self) -> dict[str, tuple[int, int]]:
+        """Return (batch, width) under min, opt and max."""
+        return {end: (getattr(self, f"{end}_batch"), getattr(self, f"{end}_width")) for end in ("min", "opt", "max")}
+
+
+class Engine(ShapeRange):
+    """What one engine takes. With `bands` it has one shape range for each band of widths, each with its own batch sizes, and
+    `min_…`, `opt_…`, `max_…` beside them are not used."""
+
+    precision: Literal["fp32", "fp16", "bf16"] = "fp16"
+    bands: tuple[ShapeRange, ...] = ()
+
+    @model_validator(mode="after")
+    def _bands_rise(self) -> Self:
+        for narrow, wide in pairwise(self.bands):
+            if not narrow.max_width < wide.max_width or wide.min_width > narrow.max_width + 4:
+                raise ValueError(
+                    f"bands rise in width without a gap: after one up to {narrow.max_width} px comes one from at most "
+                    f"{narrow.max_width + 4} px on, not {wide.min_width} to {wide.max_width}"
+                )
+        return self
+
+    @property
+    def ranges(self) -> tuple[ShapeRange, ...]:
+        """The engine's shape ranges, narrow ones first."""
+        return self.bands or (self,)
+
+    @property
+    def widest(self) -> ShapeRange:
+        """The range that takes the widest lines."""
+        return self.ranges[-1]
 
 
 class Profile(_Table):

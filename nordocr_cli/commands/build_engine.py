@@ -1,8 +1,9 @@
 """`nordocr build-engine`: ONNX → TensorRT engines."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -14,6 +15,10 @@ def _complete_arch(incomplete: str) -> list[str]:
     from nordocr_cli.deploy.gpu_arch import ARCHES
 
     return [arch.name for arch in ARCHES if arch.name.startswith(incomplete)]
+
+
+def _said(sidecar: Mapping[str, Any]) -> str:
+    return "run beside ONNX Runtime and equal" if sidecar["executed"] else "built, not executed"
 
 
 def build_engine(
@@ -29,10 +34,36 @@ def build_engine(
         typer.Option("--output", "-o", metavar="PATH", help="Folder, or with one --arch an .engine. Default: beside the model."),
     ] = None,
     backend: Annotated[str, typer.Option(metavar="auto|rtx|tensorrt", help="rtx needs no GPU; tensorrt that GPU.")] = "auto",
-    precision: Annotated[str | None, typer.Option(metavar="fp32|fp16", help="Default: the profile's, fp16.")] = None,
+    precision: Annotated[str | None, typer.Option(metavar="fp32|fp16|bf16", help="Default: the profile's, fp16.")] = None,
     least: Annotated[str | None, typer.Option("--min", metavar="BxW", help="Least batch and width.")] = None,
     usual: Annotated[str | None, typer.Option("--opt", metavar="BxW", help="Batch and width to tune for.")] = None,
     most: Annotated[str | None, typer.Option("--max", metavar="BxW", help="Greatest batch and width.")] = None,
+    band: Annotated[
+        list[str] | None,
+        typer.Option(metavar="[OPT:]MAX", help="One range of widths, each BxW, narrow ones first. Repeatable; see `advise`."),
+    ] = None,
+    one_engine: Annotated[bool, typer.Option("--one-engine", help="Put all --arch into one engine (TensorRT-RTX).")] = False,
+    vram: Annotated[float | None, typer.Option(metavar="GB", min=0.5, help="Memory of the card. Default: --arch's.")] = None,
+    allow_wider: Annotated[
+        bool, typer.Option("--allow-wider", help="Build wider than the model was made for, trained width not known.")
+    ] = False,
+    cache_dir: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Keep engines here, and take one that was built of the same before.")
+    ] = None,
+    no_cache: Annotated[bool, typer.Option("--no-cache", help="Build even if the same engine is there already.")] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="Run the engine beside ONNX Runtime; needs its GPU.")] = False,
+    timing_cache: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Read and write tactic timings here (classic TensorRT).")
+    ] = None,
+    hardware_compat: Annotated[
+        str, typer.Option(metavar="none|ampere+|same-cc", help="Other GPUs that the engine runs on (classic TensorRT).")
+    ] = "none",
+    version_compatible: Annotated[
+        bool, typer.Option("--version-compatible", help="Runs under later releases too (classic TensorRT).")
+    ] = False,
+    memory_limit: Annotated[
+        float | None, typer.Option(metavar="GB", min=0.001, help="Most workspace that a layer may take while it runs.")
+    ] = None,
     print_trtexec: Annotated[bool, typer.Option("--print-trtexec", help="Print the trtexec command; build nothing.")] = False,
     trt_version: Annotated[str, typer.Option(metavar="10|11", help="TensorRT for which trtexec is printed.")] = "10",
     as_json: options.Json = False,
@@ -44,8 +75,10 @@ def build_engine(
 
     Example: nordocr build-engine --arch sm86,sm120 recognize_svtrv2_1024.onnx
     """
-    from nordocr_cli.core.build_engine import CLASSIC_NOTE, plan_engines, trt_version_of
+    from nordocr_cli.core.build_engine import CLASSIC_NOTE
     from nordocr_cli.core.build_engine import build_engine as run
+    from nordocr_cli.core.engine_plan import plan_engines, trt_version_of
+    from nordocr_cli.deploy.engine_builder import Settings
 
     console = Console(quiet=quiet, verbose=verbose, as_json=as_json)
     plans = plan_engines(
@@ -57,16 +90,24 @@ def build_engine(
         backend="tensorrt" if print_trtexec else backend,
         precision=precision,
         shapes={"min": least, "opt": usual, "max": most},
+        bands=band or (),
+        one_engine=one_engine,
+        vram_gb=vram,
+        settings=Settings(timing_cache, hardware_compat, version_compatible, memory_limit),
+        cache=cache_dir,
+        reuse=not no_cache,
+        verify=verify,
+        allow_wider=allow_wider,
         progress=console,
     )
     if print_trtexec:
-        commands = {plan.arch.name: plan.trtexec(trt_version_of(trt_version)) for plan in plans}
+        commands = {plan.arch_names: plan.trtexec(trt_version_of(trt_version)) for plan in plans}
         console.json(commands) if as_json else console.line("\n\n".join(commands.values()))
         if trt_version == "10":
             console.note("TensorRT 11 has no --fp16: print the command for it with --trt-version 11")
         return
     if dry_run:
-        options.show_plan(console, {plan.arch.name: plan.to_json() for plan in plans})
+        options.show_plan(console, {plan.arch_names: plan.to_json() for plan in plans})
         return
     results = [run(plan, console) for plan in plans]
     if as_json:
@@ -77,10 +118,10 @@ def build_engine(
     rtx = next((result for result in results if result.plan.backend == "tensorrt-rtx"), None)
     if rtx is None:
         for result in results:
-            console.note(f"built, not executed; for the pipeline's --config: {json.dumps(result.consumer_config())}")
+            console.note(f"{_said(result.side)}; for the pipeline's --config: {json.dumps(result.consumer_config())}")
         console.next("nordocr process page.png --format json --config config.json   (the pipeline's own program)")
         return
-    console.note(f"built, not executed: these engines run under TensorRT-RTX {rtx.version} on the GPU named, nowhere else")
+    console.note(f"{_said(rtx.side)}: these engines run under TensorRT-RTX {rtx.version} on the GPU named, nowhere else")
     console.note(f"{CLASSIC_NOTE}:")
     for result in results:
         if there := result.classic_tensorrt():

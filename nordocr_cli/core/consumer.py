@@ -49,8 +49,8 @@ def consumer_config(model: Path, arch: str | None = None, progress: Progress = S
         progress.warn(f"profile {profile.name} has no [engine.{target.name}]; the ranges of a 48 GB card are taken")
         ranges = Engine()
     onnx = path if path.suffix == ".onnx" else default_onnx_path(profile)
-    engine = default_engine_path(onnx, profile, target, "tensorrt")
-    return _config(engine, target.name, ranges.precision, ranges.max_batch, ranges.max_width, contract)
+    engine = default_engine_path(onnx, profile, target.name, "tensorrt")
+    return _config(engine, target.name, ranges.precision, ranges.widest.max_batch, ranges.widest.max_width, contract)
 
 
 def _of_engine(path: Path, arch: str | None) -> ConsumerConfig:

@@ -10,17 +10,18 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from nordocr_cli.atomic import write_bytes
 from nordocr_cli.deploy.engine_file import INSTALL, MODULES, Backend
 from nordocr_cli.deploy.gpu_arch import ARCHES, GpuArch, local_arch
 from nordocr_cli.errors import ArtifactError, Interrupted, MissingBackendError, UsageError, nearest
-from nordocr_cli.profile import Engine
+from nordocr_cli.profile import Engine, ShapeRange
 from nordocr_cli.progress import SILENT, Progress
 
 # Without a driver TensorRT-RTX ends every complaint with this; it needs no driver, so it is never the reason.
@@ -110,8 +111,50 @@ def _installed(backend: Backend) -> bool:
     return importlib.util.find_spec(MODULES[backend]) is not None
 
 
-def build(trt: ModuleType, onnx: Path, ranges: Engine, arch: GpuArch, progress: Progress = SILENT) -> Built:
-    """Build an engine of a checked ONNX file (`deploy.onnx_file`) for `ranges` of batch and width.
+@dataclass(frozen=True)
+class Settings:
+    """What else the builder is told. `timing_cache` (a file that is read and written), `hardware` (a name of HARDWARE) and
+    `version_compatible` exist in classic TensorRT only; `memory_limit_gb` bounds the workspace of a layer."""
+
+    timing_cache: Path | None = None
+    hardware: str = "none"
+    version_compatible: bool = False
+    memory_limit_gb: float | None = None
+
+    def require_classic(self, backend: Backend) -> None:
+        """Raise UsageError for another name of `hardware`, and for a setting that TensorRT-RTX does not have."""
+        if self.hardware not in HARDWARE:
+            raise UsageError(f"--hardware-compat {self.hardware!r}: {nearest(self.hardware, HARDWARE)}")
+        asked = {
+            "--timing-cache": self.timing_cache,
+            "--hardware-compat": self.hardware != "none",
+            "--version-compatible": self.version_compatible,
+        }
+        if backend == "tensorrt-rtx" and (flags := [flag for flag, given in asked.items() if given]):
+            raise UsageError(
+                f"{flags[0]} is a setting of classic TensorRT; TensorRT-RTX compiles on the GPU that runs the engine, "
+                "and an engine runs under the release that built it"
+            )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what the engine depends on as plain JSON values; a timing cache only saves time."""
+        return {"hardware": self.hardware, "version_compatible": self.version_compatible, "memory_limit_gb": self.memory_limit_gb}
+
+
+# What --hardware-compat may say, and TensorRT's names for it.
+HARDWARE = {"none": "NONE", "ampere+": "AMPERE_PLUS", "same-cc": "SAME_COMPUTE_CAPABILITY"}
+
+
+def build(
+    trt: ModuleType,
+    onnx: Path,
+    engine: Engine,
+    arches: Sequence[GpuArch],
+    progress: Progress = SILENT,
+    settings: Settings | None = None,
+) -> Built:
+    """Build an engine of a checked ONNX file (`deploy.onnx_file`) for the ranges of batch and width of `engine`; for several
+    `arches` at once with TensorRT-RTX.
 
     Ctrl-C cancels the build; a second one ends the process. Raises ArtifactError with TensorRT's own reason when it refuses,
     MissingBackendError without a usable GPU (classic only), and Interrupted.
@@ -129,21 +172,27 @@ def build(trt: ModuleType, onnx: Path, ranges: Engine, arch: GpuArch, progress: 
     if network.num_inputs != 1 or network.num_outputs != 1:
         raise ArtifactError(f"{onnx}: parsed into {network.num_inputs} inputs and {network.num_outputs} outputs; one each is due")
     config = builder.create_builder_config()
-    _set_shapes(builder, config, network.get_input(0), ranges, onnx, log)
+    for each in engine.ranges:
+        _set_shapes(builder, config, network.get_input(0), each, onnx, log)
     if hasattr(config, "set_compute_capability"):  # TensorRT-RTX
-        config.num_compute_capabilities = 1
-        config.set_compute_capability(getattr(trt.ComputeCapability, arch.name.upper()), 0)
+        config.num_compute_capabilities = len(arches)
+        for index, arch in enumerate(arches):
+            config.set_compute_capability(getattr(trt.ComputeCapability, arch.name.upper()), index)
+    _apply(trt, config, settings or Settings(), progress)
+    names = "+".join(arch.name for arch in arches)
     cancel = threading.Event()
     config.progress_monitor = _monitor(trt, progress, cancel)
     began = time.monotonic()
-    progress.start(f"build {arch.name}", unit="steps")
+    progress.start(f"build {names}", unit="steps")
     with _ctrl_c_sets(cancel):
         plan = builder.build_serialized_network(network, config)
     progress.finish()
     if cancel.is_set():
-        raise Interrupted(f"the build for {arch.name} was cancelled; nothing was written")
+        raise Interrupted(f"the build for {names} was cancelled; nothing was written")
     if plan is None:
-        raise ArtifactError(f"TensorRT {trt.__version__} cannot build {onnx} for {arch.name}{log.reason(': ')}")
+        raise ArtifactError(f"TensorRT {trt.__version__} cannot build {onnx} for {names}{log.reason(': ')}")
+    if settings and settings.timing_cache:
+        write_bytes(settings.timing_cache, bytes(memoryview(config.get_timing_cache().serialize())))
     return Built(
         plan=bytes(memoryview(plan)),
         inputs=(_describe(network.get_input(0)),),
@@ -155,11 +204,30 @@ def build(trt: ModuleType, onnx: Path, ranges: Engine, arch: GpuArch, progress: 
     )
 
 
-def _set_shapes(builder: Any, config: Any, tensor: Any, ranges: Engine, onnx: Path, log: Any) -> None:
-    """Give the input's dynamic axes their range, each by its own name: batch sizes never reach the width axis."""
+def _apply(trt: ModuleType, config: Any, settings: Settings, progress: Progress) -> None:
+    """Tell the builder the settings. Raises MissingBackendError for one that this release does not have."""
+    if settings.memory_limit_gb is not None:
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, int(settings.memory_limit_gb * 2**30))
+    if settings.hardware != "none":
+        level = getattr(trt.HardwareCompatibilityLevel, HARDWARE[settings.hardware], None)
+        if level is None:
+            raise MissingBackendError(f"TensorRT {trt.__version__} has no --hardware-compat {settings.hardware}; update it")
+        config.hardware_compatibility_level = level
+    if settings.version_compatible:
+        config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
+    if settings.timing_cache is not None:
+        path = settings.timing_cache
+        known = path.read_bytes() if path.is_file() else b""
+        if not config.set_timing_cache(config.create_timing_cache(known), False):
+            progress.warn(f"{path} is a timing cache of another GPU or release; it is made anew")
+            config.set_timing_cache(config.create_timing_cache(b""), False)
+
+
+def _set_shapes(builder: Any, config: Any, tensor: Any, ranges: ShapeRange, onnx: Path, log: Any) -> None:
+    """Give the input's dynamic axes a range, each by its own name: batch sizes never reach the width axis."""
     ends = []
-    for end in ("min", "opt", "max"):
-        sizes = {"batch": getattr(ranges, f"{end}_batch"), "width": getattr(ranges, f"{end}_width")}
+    for batch, width in ranges.ends().values():
+        sizes = {"batch": batch, "width": width}
         ends.append(
             tuple(sizes[tensor.get_dimension_name(axis)] if size < 0 else size for axis, size in enumerate(tuple(tensor.shape)))
         )
@@ -191,7 +259,7 @@ def _recorder(trt: ModuleType) -> Any:
             elif level == severity.WARNING:
                 self.warnings.append(message)
             elif found := _MEMORY.search(message):
-                self.memory[found[1]] = int(found[2])
+                self.memory[found[1]] = max(self.memory.get(found[1], 0), int(found[2]))  # told for each shape range
 
         def reason(self, before: str) -> str:
             """The distinct errors so far, without the noise unless there is nothing else, after `before`."""

@@ -78,12 +78,13 @@ def suffix(backend: Backend) -> str:
     return _SUFFIXES[backend]
 
 
-def default_engine_path(onnx: Path, profile: Profile, arch: GpuArch, backend: Backend) -> Path:
-    """Where an engine is written: beside its ONNX as NAME_sm86.engine; for the profile's default ONNX in the folder above, as
-    the guide lays it out: models/svtrv2-1024/recognize_svtrv2.onnx → models/recognize_svtrv2_1024_sm86.engine."""
+def default_engine_path(onnx: Path, profile: Profile, arch: str, backend: Backend) -> Path:
+    """Where an engine is written: beside its ONNX as NAME_sm86.engine (`arch` may be `sm86+sm120`); for the profile's default
+    ONNX in the folder above, as the guide lays it out: models/svtrv2-1024/recognize_svtrv2.onnx gives
+    models/recognize_svtrv2_1024_sm86.engine."""
     if onnx == default_onnx_path(profile):
-        return onnx.parent.parent / f"recognize_{profile.name.replace('-', '_')}_{arch.name}{suffix(backend)}"
-    return onnx.with_name(f"{onnx.name.removesuffix('.onnx').removesuffix('.fp16')}_{arch.name}{suffix(backend)}")
+        return onnx.parent.parent / f"recognize_{profile.name.replace('-', '_')}_{arch}{suffix(backend)}"
+    return onnx.with_name(f"{onnx.name.removesuffix('.onnx').removesuffix('.fp16')}_{arch}{suffix(backend)}")
 
 
 def sidecar_path(engine: Path) -> Path:

@@ -43,6 +43,21 @@ ARCHES: tuple[GpuArch, ...] = (
 )
 
 
+# GB of a card's memory, where it is another than that of its architecture's first card.
+_CARD_GB = {"T4": 16, "RTX 2080": 8, "RTX 3090": 24, "RTX 4090": 24, "H200": 141, "RTX 5090": 32}
+
+
+def card_of(text: str) -> tuple[str, int] | None:
+    """Return the card that `text` names and its memory in GB, e.g. ("RTX 3090", 24) of "rtx3090"; None for a capability or a
+    generation."""
+    wanted = _squeeze(text)
+    for arch in ARCHES:
+        for card in arch.gpus:
+            if wanted in (_squeeze(card), _squeeze(card.split(" ", 1)[-1])):
+                return card, _CARD_GB.get(card, arch.memory_gb)
+    return None
+
+
 def _squeeze(text: str) -> str:
     return "".join(character for character in text.lower() if character.isalnum()).removeprefix("nvidia")
 

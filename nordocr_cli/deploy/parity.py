@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nordocr_cli.artifact import Contract, OutputActivation
-from nordocr_cli.data.resize import network_input
 from nordocr_cli.errors import ArtifactError
 from nordocr_cli.progress import SILENT, Progress
 
@@ -161,6 +160,8 @@ def open_file(path: Path, contract: Contract, what: str) -> Run:
     """
     import onnxruntime
     from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    from nordocr_cli.data.resize import network_input
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors only: fp16 on a CPU warns at every node that is cast

@@ -21,7 +21,7 @@ def trtexec_command(onnx: Path, engine: Path, ranges: Engine, height: int, versi
     flags = [f"--onnx={model}", f"--saveEngine={engine}"]
     if half and version == "10":
         flags.append("--stronglyTyped" if onnx == fp16_sibling(onnx) else "--fp16")
-    for end in ("min", "opt", "max"):
-        batch, width = getattr(ranges, f"{end}_batch"), getattr(ranges, f"{end}_width")
-        flags.append(f"--{end}Shapes={INPUT_NAME}:{batch}x3x{height}x{width}")
+    for number, band in enumerate(ranges.ranges):
+        flags += [f"--profile={number}"] if len(ranges.ranges) > 1 else []
+        flags += [f"--{end}Shapes={INPUT_NAME}:{batch}x3x{height}x{width}" for end, (batch, width) in band.ends().items()]
     return " \\\n    ".join(["trtexec", *map(shlex.quote, flags)])

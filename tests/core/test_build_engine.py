@@ -1,5 +1,7 @@
 import json
+import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,11 +10,13 @@ from typer.testing import CliRunner
 from nordocr_cli.app import app
 from nordocr_cli.artifact import read_contract
 from nordocr_cli.atomic import sha256_of
-from nordocr_cli.core.build_engine import build_engine, plan_engines
+from nordocr_cli.core.build_engine import build_engine
+from nordocr_cli.core.engine_plan import plan_engines
 from nordocr_cli.core.export import export, plan_export
 from nordocr_cli.deploy import engine_builder
+from nordocr_cli.deploy.engine_builder import Settings
 from nordocr_cli.deploy.engine_file import read_sidecar
-from nordocr_cli.errors import ArtifactError, UsageError
+from nordocr_cli.errors import ArtifactError, MissingBackendError, UsageError
 from nordocr_cli.models.weights import load_weights, save_weights
 
 pytest.importorskip("tensorrt_rtx")
@@ -42,7 +46,10 @@ def test_one_engine_per_arch_with_its_sidecar(model, heard):
         contract = read_contract(result.plan.engine)
         assert contract.charset == read_contract(model).charset
         assert contract.parent_sha256 == side["onnx"]["sha256"]
-    assert heard.notes == [f"fp16: building from {model.with_name('model.fp16.onnx')}"] * 2
+    assert heard.notes[::2] == [f"fp16: building from {model.with_name('model.fp16.onnx')}"] * 2
+    assert all(
+        re.match(r"memory at the greatest shape, \d+x1792 px: about 0\.\d\d GB .* has \d+ GB", n) for n in heard.notes[1::2]
+    )
     assert heard.warnings == []
     engines = {"model_sm86.rtx.engine", "model_sm120.rtx.engine"}
     written = {p.name for p in model.parent.iterdir()}
@@ -164,3 +171,90 @@ def test_the_last_lines_name_the_command_for_classic_tensorrt(model):
     (result,) = json.loads(CliRunner().invoke(app, ["build-engine", "--arch", "sm120", str(model), "--json"]).stdout)
     assert result["classic_tensorrt"]["command"] == command
     assert "builds its own on its GPU" in result["classic_tensorrt"]["note"]
+
+
+BANDS = ("16x64:32x128", "4x1792")
+
+
+def test_bands_in_one_engine_for_two_cards_and_the_cache(model, tmp_path, heard, monkeypatch):
+    ask = {"bands": BANDS, "one_engine": True, "cache": tmp_path / "cache"}
+    (plan,) = plan_engines(["sm86", "sm120"], model, **ask)
+    result = build_engine(plan, heard)
+    side = read_sidecar(plan.engine)
+    assert plan.engine.name == "model_sm86+sm120.rtx.engine"
+    assert side["arches"] == ["sm86", "sm120"]
+    assert [(b["min"]["width"], b["opt"]["batch"], b["max"]["batch"], b["max"]["width"]) for b in side["bands"]] == [
+        (32, 16, 32, 128),
+        (132, 4, 4, 1792),
+    ]
+    assert (side["ranges"]["min"]["width"], side["ranges"]["max"]["batch"]) == (32, 4)
+    assert result.found is None
+
+    def never(*_):
+        raise AssertionError("built again")
+
+    monkeypatch.setattr("nordocr_cli.core.build_engine.build", never)
+    again = build_engine(plan, heard)
+    assert again.found == plan.engine
+    assert "nothing is built" in heard.notes[-1]
+    (elsewhere,) = plan_engines(["sm86", "sm120"], model, output=tmp_path / "o.rtx.engine", **ask)
+    assert build_engine(elsewhere).found.parent == tmp_path / "cache"
+    assert read_sidecar(elsewhere.engine)["engine"]["name"] == "o.rtx.engine"
+    for different in ({"reuse": False}, {"bands": ("8x1792",)}, {"settings": Settings(memory_limit_gb=2)}):
+        (plan,) = plan_engines(["sm86", "sm120"], model, **(ask | different))
+        with pytest.raises(AssertionError, match="built again"):
+            build_engine(plan)
+    plan.engine.write_bytes(plan.engine.read_bytes()[:-1])  # neither is a damaged one taken
+    (plan,) = plan_engines(["sm86", "sm120"], model, **(ask | {"cache": None}))
+    with pytest.raises(AssertionError, match="built again"):
+        build_engine(plan, heard)
+    assert "another sha256" in heard.warnings[-1]
+
+
+def test_a_shape_beyond_the_card_is_refused_before_the_build(model, monkeypatch):
+    monkeypatch.setattr("nordocr_cli.core.build_engine.build", None)
+    (plan,) = plan_engines(["rtx3090"], model, precision="fp32", shapes={"max": "20000x1792"})
+    assert (plan.card, plan.memory_gb) == ("RTX 3090", 24)
+    with pytest.raises(UsageError, match=r"does not fit RTX 3090 with 24 GB: .* is the largest batch that fits"):
+        build_engine(plan)
+    (plan,) = plan_engines(["sm120"], model, vram_gb=0.5)
+    with pytest.raises(UsageError, match=r"does not fit a card with 0\.5 GB"):
+        build_engine(plan)
+
+
+def test_a_width_that_no_training_vouches_for(tiny_checkpoint, model, heard, tmp_path):
+    state, contract = load_weights(tiny_checkpoint)
+    save_weights(tmp_path / "w.safetensors", state, replace(contract, trained_widths=None))
+    narrow = tmp_path / "narrow.onnx"
+    plan = plan_export(tmp_path / "w.safetensors", narrow, precision="fp16", max_width=128, simplify=False)
+    export(replace(plan, shapes=((1, 32),)))
+    (plan,) = plan_engines(["sm86"], narrow, precision="fp16")
+    with pytest.raises(UsageError, match=r"max width 1792 px: narrow\.onnx reads lines up to 128 px .*--max 64x128, or"):
+        build_engine(plan)
+    (plan,) = plan_engines(["sm86"], narrow, precision="fp16", allow_wider=True)
+    build_engine(plan, heard)
+    assert any("trained width not known" in warning for warning in heard.warnings)
+
+
+def test_verify_needs_the_gpu(model, monkeypatch):
+    done = CliRunner().invoke(app, ["build-engine", "--arch", "sm86", str(model), "--verify"])
+    assert isinstance(done.exception, MissingBackendError)
+    assert "no NVIDIA GPU answers here. Leave --verify out" in str(done.exception)
+    assert not list(model.parent.glob("*.engine"))
+
+
+@pytest.mark.parametrize(
+    ("ask", "said"),
+    [
+        ({"bands": ("64x768", "32x512", "4x1792")}, "min_width 772"),
+        ({"bands": ("64x768",)}, "max width 768 px is below 1792"),
+        ({"bands": ("64",)}, r"--band '64': expected BATCHxWIDTH"),
+        ({"bands": BANDS, "shapes": {"max": "64x1792"}}, "--band says the ranges by itself"),
+        ({"one_engine": True, "backend": "tensorrt"}, "builds for the one GPU that it runs on"),
+        ({"settings": Settings(version_compatible=True)}, "--version-compatible is a setting of classic TensorRT"),
+        ({"settings": Settings(hardware="ampere")}, r"--hardware-compat 'ampere': did you mean 'ampere\+'"),
+    ],
+)
+def test_what_cannot_be_built(model, ask, said):
+    with pytest.raises(UsageError, match=said):
+        plan_engines(["sm86", "sm120"], model, **ask)

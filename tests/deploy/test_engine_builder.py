@@ -20,7 +20,7 @@ trt = pytest.importorskip("tensorrt_rtx")
 
 @pytest.mark.parametrize("arch", ["sm86", "sm120"])
 def test_a_real_engine(tiny_onnx, arch):
-    built = build(trt, fp16_sibling(tiny_onnx), Engine(), find_arch(arch))
+    built = build(trt, fp16_sibling(tiny_onnx), Engine(), [find_arch(arch)])
     header = parse_header(built.plan[:64], "engine")
     assert header.arches == (arch,)
     assert header.size_bytes == len(built.plan)
@@ -33,7 +33,8 @@ def test_a_real_engine(tiny_onnx, arch):
 
 def test_memory_follows_the_greatest_shape(tiny_onnx):
     small, large = (
-        build(trt, fp16_sibling(tiny_onnx), Engine(opt_batch=n, max_batch=n), find_arch("sm86")).activation_bytes for n in (8, 64)
+        build(trt, fp16_sibling(tiny_onnx), Engine(opt_batch=n, max_batch=n), [find_arch("sm86")]).activation_bytes
+        for n in (8, 64)
     )
     assert large > 4 * small
 
@@ -49,7 +50,7 @@ def test_ctrl_c_cancels_the_build(tiny_onnx):
 
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(Interrupted, match="nothing was written"):
-        build(trt, fp16_sibling(tiny_onnx), Engine(), find_arch("sm86"), Impatient())
+        build(trt, fp16_sibling(tiny_onnx), Engine(), [find_arch("sm86")], Impatient())
     assert signal.getsignal(signal.SIGINT) is before
 
 
@@ -59,7 +60,7 @@ def test_the_reason_is_tensorrts_own_without_the_noise(tmp_path, tiny_onnx):
     path = tmp_path / "model.onnx"
     path.write_bytes(model.SerializeToString())
     with pytest.raises(ArtifactError, match="Frobnicate") as caught:
-        build(trt, path, Engine(), find_arch("sm86"))
+        build(trt, path, Engine(), [find_arch("sm86")])
     assert "CUDA" not in str(caught.value)
 
 
@@ -67,7 +68,7 @@ def test_an_empty_file_is_not_built(tmp_path):
     """TensorRT parses it without complaint."""
     (tmp_path / "model.onnx").touch()
     with pytest.raises(ArtifactError, match="0 inputs and 0 outputs"):
-        build(trt, tmp_path / "model.onnx", Engine(), find_arch("sm86"))
+        build(trt, tmp_path / "model.onnx", Engine(), [find_arch("sm86")])
 
 
 def test_backends(monkeypatch):

@@ -75,7 +75,7 @@ def test_classic_header_tells_only_the_version():
 )
 def test_names(onnx, backend, expected):
     profile = load_profile("svtrv2-1024").profile
-    assert default_engine_path(Path(onnx), profile, SM86, backend) == Path(expected)
+    assert default_engine_path(Path(onnx), profile, SM86.name, backend) == Path(expected)
 
 
 def test_a_sidecar_belongs_to_its_bytes(engine):

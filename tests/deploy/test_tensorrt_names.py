@@ -10,10 +10,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from nordocr_cli.deploy.engine_builder import build, require_release
+from nordocr_cli.deploy.engine_builder import Settings, build, require_release
 from nordocr_cli.deploy.gpu_arch import find_arch
 from nordocr_cli.errors import ArtifactError, MissingBackendError
-from nordocr_cli.profile import Engine
+from nordocr_cli.profile import Engine, ShapeRange
 
 RECORDED = json.loads((Path(__file__).parent / "tensorrt_names.json").read_text(encoding="utf-8"))
 PLAN = b"ftrt" + bytes(60)
@@ -65,7 +65,22 @@ def fake_tensorrt(release, *, gpu=True, refuse=None):
         asked.name, asked.shapes = name, ends
 
     shape_range = Strict(names["IOptimizationProfile"], set_shape=set_shape)
-    config = Strict(names["IBuilderConfig"], add_optimization_profile=lambda _: 0 if refuse != "shapes" else -1)
+    # What these take and give is from NVIDIA's API reference; the names are recorded.
+    cache = SimpleNamespace(serialize=lambda: b"timings")
+
+    def set_timing_cache(given, ignore_mismatch):
+        assert given.data in (b"", b"old")
+        return refuse != "timings" or given.data == b""
+
+    config = Strict(
+        names["IBuilderConfig"],
+        add_optimization_profile=lambda _: 0 if refuse != "shapes" else -1,
+        set_memory_pool_limit=lambda pool, size: setattr(asked, "pool", (pool, size)),
+        set_flag=lambda flag: setattr(asked, "flag", flag),
+        create_timing_cache=lambda data: SimpleNamespace(data=data),
+        set_timing_cache=set_timing_cache,
+        get_timing_cache=lambda: cache,
+    )
 
     def create_network(flags):
         asked.flags = flags
@@ -104,6 +119,9 @@ def fake_tensorrt(release, *, gpu=True, refuse=None):
         IProgressMonitor=Monitor,
         Builder=builder,
         OnnxParser=parser,
+        MemoryPoolType=SimpleNamespace(WORKSPACE="workspace"),
+        HardwareCompatibilityLevel=SimpleNamespace(AMPERE_PLUS="ampere", SAME_COMPUTE_CAPABILITY="same"),
+        BuilderFlag=SimpleNamespace(VERSION_COMPATIBLE="version"),
         NetworkDefinitionCreationFlag=Strict(recorded["flags"], **recorded["flags"]),
     )
     return module, asked
@@ -112,12 +130,34 @@ def fake_tensorrt(release, *, gpu=True, refuse=None):
 @pytest.mark.parametrize("release", RECORDED)
 def test_the_builder_uses_only_names_that_the_release_has(release):
     trt, asked = fake_tensorrt(release)
-    built = build(trt, Path("m.onnx"), Engine(), find_arch("sm86"))
+    built = build(trt, Path("m.onnx"), Engine(), [find_arch("sm86")])
     assert built.plan == PLAN
     assert built.activation_bytes == 4096
     assert asked.flags == 1 << RECORDED[release]["flags"]["STRONGLY_TYPED"]
     assert (asked.name, asked.shapes) == ("input", ((1, 3, 32, 32), (32, 3, 32, 768), (64, 3, 32, 1792)))
     assert built.inputs[0].shape == ("batch", 3, 32, "width")
+
+
+@pytest.mark.parametrize("release", RECORDED)
+def test_settings_of_classic_tensorrt(release, tmp_path, heard):
+    """Names are recorded; what the calls take is NVIDIA's API reference, unseen in action."""
+    trt, asked = fake_tensorrt(release, refuse="timings")
+    (tmp_path / "timings").write_bytes(b"old")
+    settings = Settings(tmp_path / "timings", "ampere+", True, 1.5)
+    settings.require_classic("tensorrt")
+    build(trt, Path("m.onnx"), Engine(), [find_arch("sm86")], heard, settings)
+    config = trt.Builder(None).create_builder_config()
+    assert asked.pool == ("workspace", 3 * 2**29)
+    assert (config.hardware_compatibility_level, asked.flag) == ("ampere", "version")
+    assert (tmp_path / "timings").read_bytes() == b"timings"
+    assert "of another GPU or release" in heard.warnings[0]
+
+
+def test_several_ranges_of_classic_tensorrt():
+    trt, asked = fake_tensorrt("11.4")
+    bands = (ShapeRange(max_width=768), ShapeRange(min_width=772, opt_width=1024, opt_batch=4, max_batch=16))
+    build(trt, Path("m.onnx"), Engine(bands=bands), [find_arch("sm86")])
+    assert asked.shapes == ((1, 3, 32, 772), (4, 3, 32, 1024), (16, 3, 32, 1792))
 
 
 REFUSALS = [("parse", "no op Foo"), ("shapes", "refuses the shapes"), ("build", "no implementation")]
@@ -127,13 +167,13 @@ REFUSALS = [("parse", "no op Foo"), ("shapes", "refuses the shapes"), ("build", 
 def test_what_tensorrt_refuses_is_said(refuse, said):
     trt, _ = fake_tensorrt("11.4", refuse=refuse)
     with pytest.raises(ArtifactError, match=said):
-        build(trt, Path("m.onnx"), Engine(), find_arch("sm86"))
+        build(trt, Path("m.onnx"), Engine(), [find_arch("sm86")])
 
 
 def test_no_gpu_is_said_as_such():
     trt, _ = fake_tensorrt("10.16", gpu=False)
     with pytest.raises(MissingBackendError, match=r"TensorRT 10\.16\.1\.11 finds no usable NVIDIA GPU: CUDA initialization"):
-        build(trt, Path("m.onnx"), Engine(), find_arch("sm86"))
+        build(trt, Path("m.onnx"), Engine(), [find_arch("sm86")])
 
 
 def test_the_fake_is_strict():
