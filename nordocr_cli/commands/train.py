@@ -43,6 +43,7 @@ def train(
         Path | None, typer.Option("--preview-batch", metavar="PNG", help="Draw the first batches with their labels, and end.")
     ] = None,
     save_fp16: Annotated[bool, typer.Option("--save-fp16", help="Also write best.fp16.safetensors, for shipping.")] = False,
+    wandb: Annotated[str, typer.Option("--wandb", metavar="PROJECT", help="Log to Weights & Biases too.")] = "",
     device: options.Device = "auto",
     threads: options.Threads = None,
     seed: options.Seed = None,
@@ -81,6 +82,7 @@ def train(
         device=device,
         threads=threads,
         save_fp16=save_fp16,
+        wandb=wandb,
     )
     if dry_run:
         options.show_plan(console, plan(resolved, request, console))

@@ -74,11 +74,14 @@ def train(
     from nordocr_cli.training.loop import Limits, Trainer
     from nordocr_cli.training.room import require_room
     from nordocr_cli.training.runlog import RunLog, new_run_folder
+    from nordocr_cli.training.wandb_board import require_wandb
 
     profile, request = asked(resolved, request, progress)
     profile = _for_overfit(profile) if request.overfit else _for_check(profile) if request.check else profile
     request = with_stores(profile, request)
     device = choose_device(request.device)
+    if request.wandb:
+        require_wandb()
     if request.threads:
         torch.set_num_threads(request.threads)
     precision = _precision(profile, device, progress)
@@ -96,7 +99,7 @@ def train(
             **({"origins": dict(resolved.origins)} if resolved else {}),
         }
         position = Position(**begun.state["position"]) if begun.state else Position()
-        log = RunLog(folder, facts, position.step)
+        log = RunLog(folder, facts, position.step, request.wandb)
         stack.callback(log.close)
         progress.note(
             f"{folder}: {profile.model.name} with {facts['parameters']:,} parameters on {facts['device']} ({precision}), "

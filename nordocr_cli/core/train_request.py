@@ -22,7 +22,7 @@ class TrainRequest:
     """What the user asked for beside the profile. `resume` names a run folder, `load` weights that a new run starts from (with
     `move_head` also weights of another charset); steps and minutes, where given, replace the profile's epochs; `overfit` trains
     on that many lines and is judged on them, `max_train_samples` trains on that many and `max_val_samples` judges by that many;
-    `check` trains that many steps and judges how they went."""
+    `check` trains that many steps and judges how they went. `wandb` names a Weights & Biases project to log to as well."""
 
     train: tuple[Path, ...] = ()
     val: tuple[Path, ...] = ()
@@ -39,6 +39,7 @@ class TrainRequest:
     device: str = "auto"
     threads: int | None = None
     save_fp16: bool = False
+    wandb: str = ""
 
 
 def plan(resolved: ResolvedProfile | None, request: TrainRequest, progress: Progress = SILENT) -> dict[str, Any]:

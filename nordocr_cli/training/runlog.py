@@ -1,4 +1,4 @@
-"""The folder of a run, and what it leaves there to be read: run.json, metrics.jsonl, worst.tsv, TensorBoard.
+"""The folder of a run, and what it leaves there to be read: run.json, metrics.jsonl, worst.tsv, TensorBoard, W&B.
 
 `best.safetensors` and `last.safetensors` carry the contract and are what every other command reads; `state.pt` is for
 `--resume` alone. No torch at module level: a plan names these files too.
@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from nordocr_cli import __version__
 from nordocr_cli.atomic import write_json, write_text
@@ -75,14 +76,17 @@ class RunLog:
     LogError when the disk is full.
     """
 
-    def __init__(self, folder: Path, facts: Mapping[str, Any], step: int) -> None:
+    def __init__(self, folder: Path, facts: Mapping[str, Any], step: int, wandb_project: str = "") -> None:
         from nordocr_cli.training.board import Board
+        from nordocr_cli.training.wandb_board import WandbBoard
 
         self.folder = folder
         earlier = read_run(folder) if (folder / RUN).is_file() else {}
         sessions = [*earlier.get("sessions", []), {"started": _now(), "argv": sys.argv[1:], "from_step": step}]
         earlier.pop("result", None)  # it is there again when this session has come to the end
         self.facts = {**earlier, **facts, "sessions": sessions}
+        if wandb_project:
+            self.facts["wandb"] = {"id": uuid4().hex, **earlier.get("wandb", {}), "project": wandb_project}
         write_json(folder / RUN, self.facts)
         metrics = folder / METRICS
         if metrics.exists():
@@ -91,6 +95,9 @@ class RunLog:
         with self._told():
             self._metrics = open(metrics, "ab", buffering=0)  # noqa: SIM115 - closed in close()
             self._board = Board(folder / BOARD, purge_step=step + 1 if step else None)
+        self._wandb: WandbBoard | None = None
+        if wandb_project:
+            self._wandb = WandbBoard(folder, wandb_project, self.facts["wandb"]["id"], self.facts["profile"])
 
     def scalars(self, step: int, kind: str, **values: float) -> None:
         """Append one line {"step", "kind", …} to metrics.jsonl and the values to TensorBoard as `kind/name`."""
@@ -98,6 +105,8 @@ class RunLog:
         with self._told():
             for name, value in values.items():
                 self._board.scalar(f"{kind}/{name}", value, step)
+        if self._wandb:
+            self._wandb.scalars(step, {f"{kind}/{name}": value for name, value in values.items()})
 
     def event(self, step: int, kind: str, **values: Any) -> None:
         """Append one line to metrics.jsonl alone."""
@@ -111,6 +120,8 @@ class RunLog:
         table = "\n".join(f"    {reference}\n    {hypothesis}\n" for reference, hypothesis in pairs)
         with self._told():
             self._board.text("reference over hypothesis", table, step)
+        if self._wandb:
+            self._wandb.samples(step, pairs)
 
     def figures(self, name: str) -> list[float]:
         """Return one figure of each report of training so far; NaN where it was not finite."""
@@ -133,6 +144,8 @@ class RunLog:
         """Close the files, and note in run.json that this session has ended."""
         self._metrics.close()
         self._board.close()
+        if self._wandb:
+            self._wandb.close()
         self.facts["sessions"][-1]["ended"] = _now()
         with suppress(DataError):  # a full disk has ended the run already, and that is what is told
             write_json(self.folder / RUN, self.facts)
