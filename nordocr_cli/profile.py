@@ -109,10 +109,14 @@ class Data(_Table):
 
 
 class Train(_Table):
-    """Hyper-parameters of training. `lr` is the peak of the OneCycle schedule for `lr_batch` lines a step."""
+    """Hyper-parameters of training. `lr` is the peak of the schedule for `lr_batch` lines a step."""
 
     epochs: int = Field(20, ge=1)
     lr: float = Field(7e-4, gt=0)
+    # Lines a step that lr is meant for; for others it is multiplied by the root of their ratio. 0 = the lines a step of one GPU,
+    # so that only more GPUs change it.
+    lr_batch: int = Field(0, ge=0)
+    schedule: Literal["one-cycle", "cosine"] = "one-cycle"
     weight_decay: float = Field(0.05, ge=0)
     warmup_ratio: float = Field(0.075, ge=0, lt=1)
     grad_clip: float = Field(5.0, ge=0)
@@ -122,6 +126,9 @@ class Train(_Table):
     batch_width_px: int = Field(320, ge=4)
     # Batch size by GPU (001-33), used instead of batch_size on that card.
     batch_by_arch: dict[str, int] = Field(default_factory=dict)
+    accumulate: int = Field(1, ge=1)  # batches a step, one after the other: a larger step in the same memory
+    checkpointing: bool = False  # blocks compute their activations again going back: less memory, a third more time
+    compile: bool = False  # torch.compile, for any width; the first steps take minutes
     # Share of the steps in which the network is told the widths and masks the padding; in the others it meets the white
     # padding of serving, which an exported model without a mask has to live with.
     mask_share: float = Field(0.5, ge=0, le=1)

@@ -44,6 +44,7 @@ def train(
     ] = None,
     save_fp16: Annotated[bool, typer.Option("--save-fp16", help="Also write best.fp16.safetensors, for shipping.")] = False,
     wandb: Annotated[str, typer.Option("--wandb", metavar="PROJECT", help="Log to Weights & Biases too.")] = "",
+    gpus: Annotated[int | None, typer.Option("--gpus", min=1, help="Train on N GPUs of this machine, by torchrun.")] = None,
     device: options.Device = "auto",
     threads: options.Threads = None,
     seed: options.Seed = None,
@@ -63,7 +64,8 @@ def train(
     from nordocr_cli.core.train_request import TrainRequest, plan
     from nordocr_cli.profile import load_profile
 
-    console = Console(quiet=quiet, verbose=verbose, as_json=as_json)
+    first = os.environ.get("RANK", "0") == "0"  # of several processes that torchrun started, one speaks
+    console = Console(quiet=quiet or not first, verbose=verbose, as_json=as_json)
     resolved = load_profile(profile, sets or (), {"train.seed": seed}) if profile else None
     if resolved is None and (sets or seed is not None):
         raise UsageError("--set and --seed change a profile; name it with --profile")
@@ -90,12 +92,16 @@ def train(
     if preview_batch:
         train_checks.preview(console, resolved, request, preview_batch)
         return
+    if gpus:
+        _start_processes(console, gpus, device, whole=bool(run_dir or resume))
     _restart_with_tuned_malloc(console, device)
     if selftest_resume:
         train_checks.selftest(console, resolved, request)
         return
     with core.stop_on_signals(console) as stop:
         result = core.train(resolved, request, progress=console, stop=stop)
+    if not first:
+        return
     if as_json:
         console.json(result.to_json())
     else:
@@ -111,6 +117,22 @@ def train(
     if result.verdict.startswith("failed"):
         raise GateMissed(f"check {result.verdict}")
     console.next("nordocr", "eval", result.run_dir, val_stores[0] if val_stores else "STORE")
+
+
+def _start_processes(console: Console, gpus: int, device: str, *, whole: bool) -> None:
+    """Become torchrun, which starts this command once for each GPU; with its run folder named (`whole`) also after a failure."""
+    from nordocr_cli.runtime.torch_runner import choose_device
+
+    if device != "cpu":
+        choose_device(f"cuda:{gpus - 1}")  # is it there?
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={gpus}", f"--max-restarts={3 if whole else 0}"]
+    # -P: the current folder, and what lies in it, must not come before our packages.
+    ours = ["-P", "-m", "nordocr_cli", *train_checks.words_without("--gpus")]
+    words = [sys.executable, *launcher, "--no-python", sys.executable, *ours]
+    console.detail(" ".join(words))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execve(sys.executable, words, {"OMP_NUM_THREADS": "1", **os.environ})
 
 
 def _restart_with_tuned_malloc(console: Console, device: str) -> None:

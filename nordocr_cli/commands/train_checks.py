@@ -1,5 +1,6 @@
 """What `nordocr train` does instead of training: a picture of the first batches, and the test of --resume."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,15 @@ from nordocr_cli.errors import GateMissed
 if TYPE_CHECKING:
     from nordocr_cli.core.train_request import TrainRequest
     from nordocr_cli.profile import ResolvedProfile
+
+
+def words_without(option: str) -> list[str]:
+    """The words of this command, `option` and its value left out."""
+    words = sys.argv[1:]
+    for at, word in enumerate(words):
+        if word == option or word.startswith(f"{option}="):
+            return words[:at] + words[at + (1 if "=" in word else 2) :]
+    return words
 
 
 def preview(console: Console, resolved: "ResolvedProfile | None", request: "TrainRequest", output: Path) -> None:
@@ -21,7 +31,7 @@ def preview(console: Console, resolved: "ResolvedProfile | None", request: "Trai
     else:
         padding = f"{result.padding_share:.1%} of an epoch's pixels are padding"
         console.line(f"{output}: {result.samples} samples of {result.batches} batches; {padding}")
-    console.next("nordocr train, the same without --preview-batch")
+    console.next("nordocr", *words_without("--preview-batch"))
 
 
 def selftest(console: Console, resolved: "ResolvedProfile | None", request: "TrainRequest") -> None:
@@ -40,4 +50,4 @@ def selftest(console: Console, resolved: "ResolvedProfile | None", request: "Tra
         console.line(result.verdict)
     if result.verdict.startswith("failed"):
         raise GateMissed(f"self-test of --resume {result.verdict}")
-    console.next("nordocr train, the same without --selftest-resume")
+    console.next("nordocr", *(word for word in sys.argv[1:] if word != "--selftest-resume"))

@@ -1,5 +1,6 @@
 """Training: from profile and line stores to a run folder."""
 
+import math
 import signal
 import sys
 import threading
@@ -15,7 +16,7 @@ from nordocr_cli.charset import differences
 from nordocr_cli.core.train_data import TrainData, open_data
 from nordocr_cli.core.train_request import TrainRequest, asked, length, with_stores
 from nordocr_cli.errors import ArtifactError, UsageError
-from nordocr_cli.profile import Profile, ResolvedProfile, profile_from_json, profile_to_json
+from nordocr_cli.profile import Profile, ResolvedProfile, Train, profile_from_json, profile_to_json
 from nordocr_cli.progress import SILENT, Progress
 
 if TYPE_CHECKING:
@@ -74,33 +75,38 @@ def train(
     from nordocr_cli.training.loop import Limits, Trainer
     from nordocr_cli.training.room import require_room
     from nordocr_cli.training.runlog import RunLog, new_run_folder
+    from nordocr_cli.training.team import join_team
     from nordocr_cli.training.wandb_board import require_wandb
 
-    profile, request = asked(resolved, request, progress)
+    team = join_team()
+    progress = progress if team.first else SILENT
+    profile, request = asked(resolved, _gone_on(request), progress)
     profile = _for_overfit(profile) if request.overfit else _for_check(profile) if request.check else profile
     request = with_stores(profile, request)
-    device = choose_device(request.device)
+    device = choose_device(team.device(request.device))
     if request.wandb:
         require_wandb()
     if request.threads:
         torch.set_num_threads(request.threads)
     precision = _precision(profile, device, progress)
     with ExitStack() as stack:
+        stack.callback(team.leave)
         # Everything that can be refused is refused before a folder is made.
-        data = open_data(profile, request, device, stack)
+        data = open_data(profile, request, device, stack, (team.rank, team.size))
         begun = _begin(profile, request, data, progress)
         limits = Limits(**{"epochs": profile.train.epochs, **length(request, profile.train.epochs)})
         if begun.state and request.resume:
             _require_unfinished(begun.state, limits, len(data.train), request.resume)
         require_room(request.resume or request.run_dir or Path(), begun.model, averaged=profile.train.ema_decay > 0)
-        folder = request.resume or new_run_folder(request.run_dir, profile.name)
+        folder = request.resume or team.firsts(new_run_folder(request.run_dir, profile.name) if team.first else Path())
         facts = {
             **_facts(profile, request, data, begun, device, precision),
             **({"origins": dict(resolved.origins)} if resolved else {}),
         }
         position = Position(**begun.state["position"]) if begun.state else Position()
-        log = RunLog(folder, facts, position.step, request.wandb)
-        stack.callback(log.close)
+        log = RunLog(folder, facts, position.step, request.wandb) if team.first else None
+        if log:
+            stack.callback(log.close)
         progress.note(
             f"{folder}: {profile.model.name} with {facts['parameters']:,} parameters on {facts['device']} ({precision}), "
             f"{len(data.train):,} lines, {facts['padding_share']:.1%} padding"
@@ -118,7 +124,7 @@ def train(
             val=data.val,
             charset=data.charset,
             contract=begun.contract,
-            settings=profile.train,
+            settings=_with_global_lr(profile.train, data.identity["lines_a_batch"], team.size, progress),
             limits=limits,
             device=device,
             folder=folder,
@@ -128,6 +134,7 @@ def train(
             stop=stop,
             precision=precision,
             guidance=guidance,
+            team=team,
         )
         if begun.state:
             trainer.restore(begun.state)
@@ -142,12 +149,38 @@ def train(
             best_step=position.best_step,
             best_cer=position.best_cer,
             best_exact=position.best_exact,
-            files=_files(folder, request.save_fp16),
-            verdict=_verdict(request, trainer, len(data.val)),
+            files=_files(folder, request.save_fp16) if team.first else (),
+            verdict=_verdict(request, trainer, len(data.val)) if team.first else "",
             samples=trainer.scores.samples if trainer.scores and request.check else (),
         )
-        log.update(result=result.to_json())
+        if log:
+            log.update(result=result.to_json())
         return result
+
+
+def _gone_on(request: TrainRequest) -> TrainRequest:
+    """The request, turned into a resume where torchrun started the processes anew and there is something to go on from."""
+    from nordocr_cli.training.runlog import STATE
+    from nordocr_cli.training.team import restarted
+
+    if not restarted() or request.resume:
+        return request
+    if request.run_dir is None:
+        raise UsageError("torchrun started the run again, but without --run-dir there is no telling where it was; give --run-dir")
+    if not (request.run_dir / STATE).is_file():
+        return request
+    return replace(request, resume=request.run_dir, run_dir=None, load=None, move_head=False)
+
+
+def _with_global_lr(settings: Train, lines_a_batch: int, processes: int, progress: Progress) -> Train:
+    """The settings with the learning rate for the lines of a whole step: times the root of their number over `lr_batch`."""
+    here = lines_a_batch * settings.accumulate
+    scale = math.sqrt(here * processes / (settings.lr_batch or here))
+    if scale == 1.0:
+        return settings
+    lr = settings.lr * scale
+    progress.note(f"learning rate {lr:.2e}: {settings.lr:g} times {scale:.2f}, for {here * processes:,} lines a step")
+    return settings.model_copy(update={"lr": lr})
 
 
 def _require_unfinished(state: dict[str, Any], limits: "Limits", lines: int, folder: Path) -> None:
@@ -316,7 +349,7 @@ def _verdict(request: TrainRequest, trainer: "Trainer", lines: int) -> str:
     scores, exact = trainer.scores, trainer.position.best_exact
     faults = scores.faults if scores else {}
     if request.check:
-        return check_verdict(trainer.log.figures("loss"), scores.empty if scores else 0.0, faults)
+        return check_verdict(trainer.log.figures("loss") if trainer.log else [], scores.empty if scores else 0.0, faults)
     if not request.overfit:
         return ""
     if exact >= OVERFIT_EXACT:

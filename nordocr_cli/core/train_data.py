@@ -29,11 +29,15 @@ class TrainData:
     identity: dict[str, Any]
 
 
-def open_data(profile: Profile, request: TrainRequest, device: "torch.device", stack: ExitStack) -> TrainData:
-    """Open the stores, which `stack` closes. Raises UsageError for a missing store, DataError for one that does not fit."""
+def open_data(
+    profile: Profile, request: TrainRequest, device: "torch.device", stack: ExitStack, share: tuple[int, int] = (0, 1)
+) -> TrainData:
+    """Open the stores, which `stack` closes; `share` is (number of this process, processes).
+
+    Raises UsageError for a missing store, DataError for one that does not fit."""
     from nordocr_cli.data.batches import LineBatches
 
-    charset, train = profile.load_charset(), open_train(profile, request, device, stack)
+    charset, train = profile.load_charset(), open_train(profile, request, device, stack, share)
     val_stores = _open(request.val, stack)
     identity = {
         "profile": profile_to_json(profile),
@@ -44,6 +48,7 @@ def open_data(profile: Profile, request: TrainRequest, device: "torch.device", s
         "lines_a_batch": _lines_a_batch(profile, device),
         "overfit": request.overfit,
         "max_train_samples": request.max_train_samples,
+        **({"processes": share[1]} if share[1] > 1 else {}),
         **({"train_ratios": list(train.ratios)} if train.ratios else {}),
     }
     # An overfit check is judged on the very lines that it learns.
@@ -53,7 +58,9 @@ def open_data(profile: Profile, request: TrainRequest, device: "torch.device", s
     return TrainData(charset, train.geometry, train, val, identity)
 
 
-def open_train(profile: Profile, request: TrainRequest, device: "torch.device", stack: ExitStack) -> "LineBatches":
+def open_train(
+    profile: Profile, request: TrainRequest, device: "torch.device", stack: ExitStack, share: tuple[int, int] = (0, 1)
+) -> "LineBatches":
     """Open the stores to train on, which `stack` closes, as batches. Raises as `open_data` does."""
     from nordocr_cli.data.batches import LineBatches
 
@@ -68,6 +75,7 @@ def open_train(profile: Profile, request: TrainRequest, device: "torch.device", 
         shuffle=True,
         augment=None if request.overfit else profile.augment,
         mask_share=profile.train.mask_share,
+        share=share,
         only=_spread(sum(map(len, stores)), wanted) if wanted else None,
         ratios=[ratio or 1.0 for _, ratio in named] if any(ratio for _, ratio in named) else None,
         **_common(profile, device),

@@ -8,7 +8,7 @@ import sys
 import threading
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -289,7 +289,7 @@ class LineBatches:
             joinable[filled] = (outer[0] != self._space) & (outer[1] != self._space)
         return draw_samples(lines, self.widths[lines], self._frames[lines], joinable, self.geometry, self.augment, rng)
 
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+    def epoch(self, epoch: int, start: int = 0) -> Generator[Batch, None, None]:
         """Yield this process's batches of an epoch from number `start` on, decoded ahead by `workers` threads (0: in this
         thread)."""
         plans = self._steps(epoch)[start:]

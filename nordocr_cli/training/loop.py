@@ -7,22 +7,23 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Generator
-from contextlib import AbstractContextManager, suppress
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from nordocr_cli.artifact import Contract
 from nordocr_cli.atomic import write_text
 from nordocr_cli.charset import Charset
-from nordocr_cli.data.batches import Batch, LineBatches, normalize
+from nordocr_cli.data.batches import Batch, LineBatches
 from nordocr_cli.errors import DataError, Interrupted
 from nordocr_cli.geometry import Geometry
 from nordocr_cli.metrics.text import marked_difference
-from nordocr_cli.models.guidance import CTC_WEIGHT, Guidance
+from nordocr_cli.models.guidance import Guidance
 from nordocr_cli.models.weights import save_weights
 from nordocr_cli.profile import Train
 from nordocr_cli.progress import Progress
@@ -30,10 +31,11 @@ from nordocr_cli.training.checkpoint import Position, restore_rng, rng_state, sa
 from nordocr_cli.training.curves import can_draw, draw_curves
 from nordocr_cli.training.diagnosis import explain_not_finite, not_finite_by_themselves
 from nordocr_cli.training.evaluation import Scores, evaluate, worst_table
-from nordocr_cli.training.objective import ctc_loss, frames_of
 from nordocr_cli.training.room import short_of_room
 from nordocr_cli.training.runlog import BEST, CURVES, LAST, STATE, WORST, RunLog
-from nordocr_cli.training.schedule import build_optimizer, one_cycle, set_learning_rate
+from nordocr_cli.training.schedule import learning_rate
+from nordocr_cli.training.step import Stepped, Stepper
+from nordocr_cli.training.team import Team
 from nordocr_cli.training.usage import Window, idle_gpu, memory_shown
 
 _MOST_SKIPPED_IN_A_ROW = 10
@@ -105,24 +107,23 @@ class Trainer:
         device: torch.device,
         folder: Path,
         identity: dict[str, Any],
-        log: RunLog,
+        log: RunLog | None,
         progress: Progress,
         stop: Callable[[], bool],
         precision: str,
         guidance: Guidance | None = None,
+        team: Team | None = None,
     ) -> None:
         self.model = model.to(device=device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
         self.train, self.val, self.charset, self.contract = train, val, charset, contract
         self.settings, self.limits, self.device, self.folder = settings, limits, device, folder
         self.identity, self.log, self.progress, self.stop = identity, log, progress, stop
-        self.precision = precision
+        self.precision, self.team = precision, team or Team()
         self.position = Position()
         self.guidance = guidance and guidance.to(device)
-        learning = nn.ModuleList([self.model, self.guidance]) if self.guidance else self.model
-        self.parameters = [p for p in learning.parameters() if p.requires_grad]
-        self.optimizer = build_optimizer(learning, settings.lr, settings.weight_decay)
-        self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
         self.ema = Ema(self.model, settings.ema_decay) if settings.ema_decay else None
+        self.stepper = Stepper(self.model, self.guidance, contract.geometry, settings, device, precision, self.team)
+        self.optimizer, self.scaler, self.amp = self.stepper.optimizer, self.stepper.scaler, self.stepper.amp
         self._session_began, self._elapsed_before = time.monotonic(), 0.0
         self._wait_warned = self._usage_asked = self._room_warned = False
         self._saved_step = -1
@@ -141,11 +142,6 @@ class Trainer:
         """The network that is evaluated and shipped: the average where there is one."""
         return self.ema.model if self.ema else self.model
 
-    def amp(self) -> AbstractContextManager[Any]:
-        """Mixed precision as the run wants it."""
-        dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.precision)
-        return torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None)
-
     # state -------------------------------------------------------------------------------------------------------------
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -162,7 +158,9 @@ class Trainer:
             self.scaler.load_state_dict(state["scaler"])
         if self.ema:
             self.ema.model.load_state_dict(state["ema"])
-        if not restore_rng(state["rng"], self.device):
+        others = state.get("rng_of_others", [])
+        rng = state["rng"] if self.team.first else others[self.team.rank - 1] if self.team.rank <= len(others) else None
+        if rng is None or not restore_rng(rng, self.device):
             self.progress.warn(
                 f"the run drew its random numbers on another kind of device than {self.device}; they begin anew, and it will not "
                 "be the very same run"
@@ -178,6 +176,10 @@ class Trainer:
     def save(self) -> None:
         """Write last.safetensors and the state to resume from."""
         self._count_time()
+        self._saved_step = self.position.step
+        rng, *rng_of_others = self.team.everyones(rng_state(self.device))
+        if not self.team.first:
+            return
         save_weights(self.folder / LAST, self.weights.state_dict(), self.contract)
         save_state(
             self.folder,
@@ -190,12 +192,12 @@ class Trainer:
                 "optimizer": self.optimizer.state_dict(),
                 "scaler": self.scaler.state_dict(),
                 "precision": self.precision,
-                "rng": rng_state(self.device),
+                "rng": rng,
+                "rng_of_others": rng_of_others,
                 "position": asdict(self.position),
                 "limits": asdict(self.limits),
             },
         )
-        self._saved_step = self.position.step
         short = short_of_room(self.folder, self.model, averaged=self.ema is not None)
         if short and not self._room_warned:
             self.progress.warn(short)
@@ -204,9 +206,16 @@ class Trainer:
     def _count_time(self) -> None:
         self.position.elapsed_s = self._elapsed_before + time.monotonic() - self._session_began
 
-    def _share_done(self) -> float:
+    def _share_done_here(self) -> float:
         self._count_time()
         return self.limits.progress(self.position, len(self.train))
+
+    def _share_done(self) -> float:
+        """Share of the run that is done; the processes' clocks differ, and the furthest counts."""
+        return self.team.most(self._share_done_here())
+
+    def _stop_asked(self) -> bool:
+        return self.team.most(self.stop()) > 0
 
     # the loop ----------------------------------------------------------------------------------------------------------
 
@@ -227,14 +236,15 @@ class Trainer:
 
     def _keep(self) -> str:
         """After an error: save if that can be done; say what is saved, and how to go on."""
-        with suppress(DataError):  # the full disk that is being told of already
-            self.save()
+        if self.team.size == 1:  # the others would have to save at the same time
+            with suppress(DataError):  # the full disk that is being told of already
+                self.save()
         if not (self.folder / STATE).is_file():
             return "nothing was saved yet; start again when that is mended"
         return f"step {self._saved_step:,} is saved; go on, when that is mended, with: nordocr train --resume {self.folder}"
 
     def _draw(self) -> None:
-        if can_draw():
+        if can_draw() and self.team.first:
             draw_curves(self.folder)
         self._drawn = time.monotonic()
 
@@ -250,18 +260,18 @@ class Trainer:
         try:
             if position.step and position.step % settings.eval_every == 0 and position.evaluated_step != position.step:
                 window.pause(self._evaluate_and_save)  # the session before was stopped in the middle of it
-            while (done := self._share_done()) < 1.0 and not self.stop():
+            while (done := self._share_done()) < 1.0 and not self._stop_asked():
                 asked = time.monotonic()
-                batch = next(batches)
+                together = next(batches)
                 window.waited_s += time.monotonic() - asked
-                lr = settings.lr * one_cycle(position.scheduled(done), settings.warmup_ratio)
-                loss, norm = self._step(batch, lr)
-                window.add(batch.lines, loss)
+                lr = settings.lr * learning_rate(settings.schedule, position.scheduled(done), settings.warmup_ratio)
+                stepped, lines = self._step(together, lr), sum(batch.shared_lines for batch in together)
+                window.add(lines, stepped.loss)
                 shown = {"step": f"{position.step:,}", "done": f"{done:.1%}", **self._shown_cer(), **window.shown}
                 if position.step % settings.log_every == 0:
-                    self._report(window, lr, norm)
+                    self._report(window, lr, stepped.norm)
                     shown |= window.shown
-                self.progress.advance(batch.lines, **shown)
+                self.progress.advance(lines, **shown)
                 if self.device.type == "cpu" and position.step % _TRIM_EVERY == 0:
                     _give_memory_back()
                 if position.step % settings.eval_every == 0:
@@ -270,7 +280,7 @@ class Trainer:
                     window.pause(self.save)
             if self._share_done() >= 1.0 and position.evaluated_step != position.step:
                 self._evaluate_and_save()
-            if self.stop():
+            if self._stop_asked():
                 self.save()
                 again = f"nordocr train --resume {self.folder}"
                 raise Interrupted(f"interrupted after step {position.step:,}; all is saved. Go on with: {again}")
@@ -282,71 +292,57 @@ class Trainer:
     def _shown_cer(self) -> dict[str, str]:
         return {"cer": f"{self.scores.cer:.2%}"} if self.scores else {}
 
-    def _batches(self) -> Generator[Batch, None, None]:
-        """Batches without end, from where the run stands."""
+    def _batches(self) -> Generator[list[Batch], None, None]:
+        """The batches of each step, without end, from where the run stands. A step does not reach into the next epoch."""
         while True:
-            yield from self.train.epoch(self.position.epoch, self.position.batch)
+            with closing(self.train.epoch(self.position.epoch, self.position.batch)) as batches:
+                while together := list(islice(batches, self.settings.accumulate)):
+                    yield together
             self.position.epoch, self.position.batch = self.position.epoch + 1, 0
 
-    def _step(self, batch: Batch, lr: float) -> tuple[float, float]:
-        """One optimizer step; return (loss in nats a character, gradient norm). A step that is not finite changes nothing."""
-        position = self.position
-        set_learning_rate(self.optimizer, lr)
-        images = normalize(batch.images.to(self.device, non_blocking=True), self.geometry)  # (N, 3, H, W)
-        widths = batch.widths.to(self.device, non_blocking=True)  # (N,)
-        targets, lengths = batch.targets.to(self.device), batch.target_lengths.to(self.device)
-        buffers = [buffer.clone() for buffer in self.model.buffers()]
-        with self.amp():
-            shown = widths if batch.masked else None
-            if self.guidance:
-                logits, guided = self.guidance(self.model, images, shown, targets, lengths)  # (N, T, C), ()
-            else:
-                logits, guided = self.model(images, shown), None  # (N, T, C)
-        loss = ctc_loss(logits, frames_of(widths, self.geometry), targets, lengths)
-        loss = loss if guided is None else CTC_WEIGHT * loss + guided
-        self.scaler.scale(loss).backward()
-        self.scaler.unscale_(self.optimizer)
-        norm = nn.utils.clip_grad_norm_(self.parameters, self.settings.grad_clip or math.inf)
-        figures: Tensor = torch.stack([loss.detach(), norm.detach()])
-        loss_value, norm_value = figures.tolist()  # the one synchronization a step
-        finite = math.isfinite(loss_value) and math.isfinite(norm_value)
-        if finite:
-            self.scaler.step(self.optimizer)
-        self.scaler.update()  # lowers the scale after gradients that were not finite
-        self.optimizer.zero_grad(set_to_none=True)
-        position.step, position.batch, position.lines = position.step + 1, position.batch + 1, position.lines + batch.lines
-        if finite:
+    def _step(self, batches: list[Batch], lr: float) -> Stepped:
+        stepped, position = self.stepper.step(batches, lr), self.position
+        position.step, position.batch = position.step + 1, position.batch + len(batches)
+        position.lines += sum(batch.shared_lines for batch in batches)
+        if stepped.finite:
             position.skipped_in_a_row = 0
             if self.ema:
                 self.ema.update(self.model, position.step)
         else:
-            for buffer, before in zip(self.model.buffers(), buffers, strict=True):
-                buffer.copy_(before)  # running statistics that a bad batch may have spoilt
-            self._count_skipped(batch, loss_value, norm_value)
-        return loss_value, norm_value
+            self._count_skipped(batches, stepped)
+        return stepped
 
-    def _count_skipped(self, batch: Batch, loss: float, norm: float) -> None:
+    def _count_skipped(self, batches: list[Batch], stepped: Stepped) -> None:
         position = self.position
         position.skipped += 1
         position.skipped_in_a_row += 1
-        probing = self.scaler.is_enabled() and math.isfinite(loss)  # the scaler's own search for a scale
-        guilty = [] if probing else not_finite_by_themselves(self.model, batch, self.geometry, self.device, self.amp)
-        names = [name for index in guilty for name in batch.ids_of(index)]
-        rows = ", ".join(batch.row_ids[:3]) + (f" and {batch.lines - 3} more" if batch.lines > 3 else "")
-        self.log.event(position.step, "skipped", loss=str(loss), norm=str(norm), rows=list(batch.row_ids), alone=names)
+        probing = self.scaler.is_enabled() and math.isfinite(stepped.loss)  # the scaler's own search for a scale
+        names, samples, mine = [], 0, [row for batch in batches for row in batch.row_ids]
+        for batch in batches if not probing else ():
+            guilty = not_finite_by_themselves(self.model, batch, self.geometry, self.device, self.amp)
+            names += [name for index in guilty for name in batch.ids_of(index)]
+            samples += len(guilty)
+        every = samples == sum(map(len, batches))
+        told = self.team.everyones((names, every, mine))
+        names, ids = [name for own, _, _ in told for name in own], [row for _, _, own in told for row in own]
+        every = all(own for _, own, _ in told)
+        rows = ", ".join(ids[:3]) + (f" and {len(ids) - 3} more" if len(ids) > 3 else "")
+        if self.log:
+            self.log.event(position.step, "skipped", loss=str(stepped.loss), norm=str(stepped.norm), rows=ids, alone=names)
         # fp16 probes by design for the greatest scale whose gradients are finite: a step or two of that are not worth a word.
         if not probing or position.skipped_in_a_row > _SKIPPED_TO_PROBE:
-            self.progress.warn(f"step {position.step:,} skipped: loss {loss}, gradient norm {norm}; rows {rows}")
+            self.progress.warn(f"step {position.step:,} skipped: loss {stepped.loss}, gradient norm {stepped.norm}; rows {rows}")
         self._spoilt_by.update(names)
         again = [name for name in names if self._spoilt_by[name] >= _MOST_BY_ONE_ROW]
         if position.skipped_in_a_row >= _MOST_SKIPPED_IN_A_ROW or again:
-            every = not again and len(guilty) == len(batch)
-            why = explain_not_finite(self.model, again or names, every, self.settings.lr, self.precision)
+            why = explain_not_finite(self.model, again or names, not again and every, self.settings.lr, self.precision)
             times = f"{self._spoilt_by[again[0]]} steps with one line" if again else f"{position.skipped_in_a_row} steps in a row"
             raise NotFiniteError(f"{times} were not finite, the last at step {position.step:,} (rows {rows}): {why}")
 
     def _report(self, window: "Window", lr: float, norm: float) -> None:
         figures = window.close()
+        if self.log is None:
+            return
         self.log.scalars(self.position.step, "train", **figures, lr=lr, grad_norm=norm, epoch=self.position.epoch)
         window.shown |= {"loss": f"{figures['loss']:.3f}", "lr": f"{lr:.1e}", "wait": f"{figures['data_wait']:.0%}"}
         window.shown["speed"] = f"{figures['lines_per_s']:,.0f}/s"
@@ -364,13 +360,27 @@ class Trainer:
                 self.progress.warn(told)
 
     def _evaluate_and_save(self) -> None:
+        """The first process evaluates; what it found, the others take over."""
+        if self.log:
+            self._evaluate(self.log)
+        vars(self.position).update(self.team.firsts(vars(self.position)))
+        if self.position.evaluated_step != self.position.step:
+            return  # asked to stop; the run saves and ends
+        self.save()
+        if self.log:
+            best = {"step": self.position.best_step, "cer": self.position.best_cer, "exact": self.position.best_exact}
+            self.log.update(best=best, position=asdict(self.position))
+            if time.monotonic() - self._drawn > _DRAW_EVERY_S:
+                self._draw()
+
+    def _evaluate(self, log: RunLog) -> None:
         position = self.position
         scores = evaluate(self.weights, self.val, self.charset, self.device, self.amp, self.stop)
         if scores is None:
-            return  # asked to stop; the run saves and ends
+            return  # asked to stop
         position.evaluated_step = position.step
-        self.log.scalars(position.step, "eval", cer=scores.cer, exact=scores.exact, empty=scores.empty, seconds=scores.seconds)
-        self.log.samples(position.step, scores.samples)
+        log.scalars(position.step, "eval", cer=scores.cer, exact=scores.exact, empty=scores.empty, seconds=scores.seconds)
+        log.samples(position.step, scores.samples)
         self.scores = scores
         better = (scores.cer, -scores.exact) < (position.best_cer, -position.best_exact)
         if better:
@@ -384,22 +394,16 @@ class Trainer:
         for line in scores.worst[:_WORST_SAID]:
             marked = marked_difference(line.reference, line.hypothesis)
             self.progress.note(f"  worst: {line.id}: {marked if len(marked) <= _WORST_WIDTH else marked[:_WORST_WIDTH] + ' …'}")
-        if self._share_done() > self.settings.warmup_ratio:
+        if self._share_done_here() > self.settings.warmup_ratio:
             for kind in scores.faults.keys() - self._faults_said:
                 self.progress.warn(f"step {position.step:,}: {scores.faults[kind]}")
             self._faults_said |= scores.faults.keys()
-        if scores.empty > _EMPTY_SHARE_TO_WARN and self._share_done() > self.settings.warmup_ratio:
+        if scores.empty > _EMPTY_SHARE_TO_WARN and self._share_done_here() > self.settings.warmup_ratio:
             self.progress.warn(
                 f"{scores.empty:.0%} of the lines read as nothing after the warm-up: the CTC blank plateau. If it lasts, lower "
                 f"train.lr ({self.settings.lr:g}), raise train.warmup_ratio ({self.settings.warmup_ratio:g}), or begin with "
                 "short lines"
             )
-        self.save()
-        self.log.update(
-            best={"step": position.best_step, "cer": position.best_cer, "exact": position.best_exact}, position=asdict(position)
-        )
-        if time.monotonic() - self._drawn > _DRAW_EVERY_S:
-            self._draw()
 
 
 def _give_memory_back() -> None:

@@ -13,8 +13,10 @@ def frames_of(widths: Tensor, geometry: Geometry) -> Tensor:
     return torch.div(widths - 1, geometry.stride, rounding_mode="floor") + 1
 
 
-def ctc_loss(logits: Tensor, frames: Tensor, targets: Tensor, target_lengths: Tensor) -> Tensor:
+def ctc_loss(logits: Tensor, frames: Tensor, targets: Tensor, target_lengths: Tensor, characters: int | None = None) -> Tensor:
     """Return the loss of a batch: the sum over its lines divided by its number of characters, float32 ().
+
+    `characters` is the number to divide by when the batch is a part of a step: that of the whole step.
 
     `logits` (N, T, C); `frames` int64 (N,): line i is read from its own first frames[i] ≤ T frames, masked or not, because that
     is what serving decodes; `targets` int64 (sum of target_lengths,). Batches hold about as many pixels each, hence about as
@@ -24,4 +26,4 @@ def ctc_loss(logits: Tensor, frames: Tensor, targets: Tensor, target_lengths: Te
     """
     log_probs = logits.float().log_softmax(-1).transpose(0, 1)  # (T, N, C)
     total = F.ctc_loss(log_probs, targets, frames, target_lengths, blank=BLANK, reduction="sum")
-    return total / target_lengths.sum().clamp(min=1)
+    return total / (target_lengths.sum().clamp(min=1) if characters is None else max(1, characters))

@@ -9,6 +9,21 @@ from torch import nn
 # OneCycle starts this much below its peak and ends this much below its start (the values of its paper's implementations).
 _START_DIVISOR = 25.0
 _END_DIVISOR = 1e4
+_COSINE_END = 0.01
+
+
+def learning_rate(schedule: str, progress: float, warmup: float) -> float:
+    """Return the learning rate as a share of its peak by the schedule "one-cycle" or "cosine"."""
+    return one_cycle(progress, warmup) if schedule == "one-cycle" else cosine(progress, warmup)
+
+
+def cosine(progress: float, warmup: float) -> float:
+    """Return the learning rate as a share of its peak: straight up from 0 during the first `warmup` of the run, then down on a
+    cosine to a hundredth."""
+    progress = min(max(progress, 0.0), 1.0)
+    if progress < warmup:
+        return progress / warmup
+    return _cosine(1.0, _COSINE_END, (progress - warmup) / (1.0 - warmup))
 
 
 def one_cycle(progress: float, warmup: float) -> float:

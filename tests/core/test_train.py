@@ -26,7 +26,7 @@ from nordocr_cli.models.registry import build_model
 from nordocr_cli.models.weights import load_model, load_weights
 from nordocr_cli.profile import Augment, load_profile
 from nordocr_cli.records import LineRow
-from nordocr_cli.training import loop, room, runlog
+from nordocr_cli.training import loop, room, runlog, step
 from nordocr_cli.training.checkpoint import load_state, save_state
 from nordocr_cli.training.runlog import new_run_folder, read_run
 
@@ -260,7 +260,7 @@ def test_epochs_end_a_run_when_nothing_else_does(store, tmp_path):
 
 
 def test_a_loss_that_is_not_finite_stops_after_ten_steps(store, tmp_path, heard, monkeypatch):
-    monkeypatch.setattr(loop, "ctc_loss", lambda logits, *rest: logits.sum() * float("nan"))
+    monkeypatch.setattr(step, "ctc_loss", lambda logits, *rest: logits.sum() * float("nan"))
     request = TrainRequest(train=(store,), val=(store,), run_dir=tmp_path / "n", max_steps=50, device="cpu")
     with pytest.raises(DataError, match=r"10 steps in a row.*line-\d+"):
         core.train(profile("train.eval_every=100"), request, progress=heard)
@@ -389,7 +389,7 @@ def fp16(monkeypatch):
 
 
 def test_fp16_steps_that_the_scaler_skips_count(store, tmp_path, heard, fp16, monkeypatch):
-    monkeypatch.setattr(loop, "ctc_loss", lambda logits, *_: (logits.float() * 0).sqrt().sum())  # loss 0, every gradient NaN
+    monkeypatch.setattr(step, "ctc_loss", lambda logits, *_: (logits.float() * 0).sqrt().sum())  # loss 0, every gradient NaN
     request = TrainRequest(train=(store,), val=(store,), run_dir=tmp_path / "n", max_steps=30, device="cpu")
     with pytest.raises(DataError, match="10 steps in a row were not finite"):
         core.train(profile("train.eval_every=100"), request, progress=heard)
