@@ -1,14 +1,13 @@
 """`nordocr train`: train a recognizer."""
 
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from nordocr_cli import options
-from nordocr_cli.commands import train_checks
+from nordocr_cli.commands import train_checks, train_processes
 from nordocr_cli.console import Console
 from nordocr_cli.errors import GateMissed, UsageError
 
@@ -93,8 +92,8 @@ def train(
         train_checks.preview(console, resolved, request, preview_batch)
         return
     if gpus:
-        _start_processes(console, gpus, device, whole=bool(run_dir or resume))
-    _restart_with_tuned_malloc(console, device)
+        train_processes.start_processes(console, gpus, device, whole=bool(run_dir or resume))
+    train_processes.restart_with_tuned_malloc(console, device)
     if selftest_resume:
         train_checks.selftest(console, resolved, request)
         return
@@ -117,36 +116,3 @@ def train(
     if result.verdict.startswith("failed"):
         raise GateMissed(f"check {result.verdict}")
     console.next("nordocr", "eval", result.run_dir, val_stores[0] if val_stores else "STORE")
-
-
-def _start_processes(console: Console, gpus: int, device: str, *, whole: bool) -> None:
-    """Become torchrun, which starts this command once for each GPU; with its run folder named (`whole`) also after a failure."""
-    from nordocr_cli.runtime.torch_runner import choose_device
-
-    if device != "cpu":
-        choose_device(f"cuda:{gpus - 1}")  # is it there?
-    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={gpus}", f"--max-restarts={3 if whole else 0}"]
-    # -P: the current folder, and what lies in it, must not come before our packages.
-    ours = ["-P", "-m", "nordocr_cli", *train_checks.words_without("--gpus")]
-    words = [sys.executable, *launcher, "--no-python", sys.executable, *ours]
-    console.detail(" ".join(words))
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os.execve(sys.executable, words, {"OMP_NUM_THREADS": "1", **os.environ})
-
-
-def _restart_with_tuned_malloc(console: Console, device: str) -> None:
-    """Start this process anew with glibc's malloc tuned, which can only be done before it starts; on a GPU it gains nothing."""
-    from nordocr_cli.core.train import malloc_tunables
-
-    tunables = malloc_tunables()
-    on_gpu = device.startswith("cuda") or (device == "auto" and Path("/dev/nvidiactl").exists())
-    main = getattr(sys.modules["__main__"], "__file__", "") or ""
-    ours = Path(main).name in ("nordocr", "nordocr-cli") or Path(main).parent.name == "nordocr_cli"
-    if on_gpu or not ours or not tunables or "GLIBC_TUNABLES" in os.environ:
-        return
-    console.detail(f"restarting with GLIBC_TUNABLES={tunables['GLIBC_TUNABLES']} (faster training on this CPU)")
-    sys.stdout.flush()
-    sys.stderr.flush()
-    # The very same command: a `-m` in place of the script would put the current folder, and what lies in it, before our packages.
-    os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, **tunables})
