@@ -46,6 +46,7 @@ def _main(
 
 def _register() -> None:
     from nordocr_cli.commands import (
+        advise,
         bench,
         build_engine,
         charset,
@@ -86,6 +87,7 @@ def _register() -> None:
     app.command("synth")(synth.synth)
     app.command("eval")(eval.eval_)
     app.command("leaderboard")(leaderboard.leaderboard)
+    app.command("advise")(advise.advise)
     app.command("build-engine")(build_engine.build_engine)
     app.command("compare3way")(compare3way.compare3way)
     app.command("bench")(bench.bench)

@@ -1,0 +1,197 @@
+"""advise: shape ranges of an engine from the widths of a store's lines."""
+
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nordocr_cli.atomic import refuse_inputs, write_text
+from nordocr_cli.deploy.engine_memory import MemoryModel
+from nordocr_cli.deploy.gpu_arch import find_arch
+from nordocr_cli.errors import DataError, UsageError
+from nordocr_cli.profile import Engine, ShapeRange, load_profile
+from nordocr_cli.progress import SILENT, Progress
+
+DEFAULT_PROFILE = "svtrv2-1024"
+BANDS = 3
+_MOST_BANDS = 6
+_NARROWEST_PX = 32
+_STEP_PX = 32  # edges of bands are multiples of it
+_BATCH_STEP = 8
+_MOST_LINES = 512  # in a batch of the narrowest band
+_SHARES = (0.05, 0.5, 0.9, 0.99, 1.0)
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A range or bands: the `padded` share of all computed columns that is padding when every line is padded to its range's
+    greatest width, lines in each range, and the greatest predicted memory in bytes (None without a model)."""
+
+    ranges: tuple[ShapeRange, ...]
+    lines: tuple[int, ...]
+    padded: float
+    memory_bytes: tuple[int, ...] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the ranges with their lines as plain JSON values."""
+        memory = self.memory_bytes or (None,) * len(self.ranges)
+        rows = zip(self.ranges, self.lines, memory, strict=True)
+        ranges = [{**each.model_dump(), "lines": count, "activation_bytes": size} for each, count, size in rows]
+        return {"ranges": ranges, "padded_share": round(self.padded, 4)}
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What a store's widths say about engines: `quantiles` of the widths in pixels, one range for all lines, and `bands`."""
+
+    store: Path
+    arch: str
+    precision: str
+    lines: int
+    quantiles: dict[str, int]
+    single: Proposal
+    bands: Proposal
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the advice as plain JSON values; `toml` is the table for a profile."""
+        return {
+            "store": str(self.store),
+            "arch": self.arch,
+            "precision": self.precision,
+            "lines": self.lines,
+            "width_quantiles_px": self.quantiles,
+            "single": self.single.to_json(),
+            "bands": self.bands.to_json(),
+            "toml": self.to_toml(),
+        }
+
+    def to_toml(self) -> str:
+        """Return the `[engine.ARCH]` table of a profile."""
+        table = f"engine.{self.arch}"
+        lines = [f"[{table}]", f"# from the widths of {self.lines} lines of {self.store.name}", f'precision = "{self.precision}"']
+        lines += _assignments(self.single.ranges[0])
+        for band, count in zip(self.bands.ranges, self.bands.lines, strict=True):
+            lines += ["", f"[[{table}.bands]]  # {count} lines", *_assignments(band)]
+        return "\n".join(lines) + "\n"
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """Return one row a range: what it belongs to, min, opt, max as batch x width, lines, padding, memory."""
+        rows = []
+        for name, proposal in (("one range", self.single), (f"{len(self.bands.ranges)} bands", self.bands)):
+            memory = proposal.memory_bytes or (None,) * len(proposal.ranges)
+            for each, count, size in zip(proposal.ranges, proposal.lines, memory, strict=True):
+                ends = [f"{batch}x{width}" for batch, width in each.ends().values()]
+                told = f"{size / 1e9:.2f} GB" if size is not None else "-"
+                rows.append((name, *ends, str(count), f"{proposal.padded:.1%}", told))
+        return rows
+
+
+def _assignments(each: ShapeRange) -> list[str]:
+    return [f"{key} = {getattr(each, key)}" for key in ShapeRange.model_fields]
+
+
+def advise(
+    path: Path,
+    profile: str = DEFAULT_PROFILE,
+    arch: str = "sm120",
+    bands: int = BANDS,
+    model: Path | None = None,
+    progress: Progress = SILENT,
+) -> Advice:
+    """Propose shape ranges for the lines of a store.
+
+    The greatest batch of the profile's engine for `arch` says how many columns of pixels a batch may hold; narrower bands get
+    more lines, as many as hold the same. Edges are those that give the least padding when lines are padded to their band's
+    greatest width; the tuned-for width is where half of a band's pixels lie in narrower lines, as time goes with pixels. With
+    `model` (ONNX) the memory of each greatest shape is predicted. Raises UsageError and DataError.
+    """
+    from nordocr_cli.data.notes import squash_ratio
+    from nordocr_cli.data.store import LineStore
+
+    if not 1 <= bands <= _MOST_BANDS:
+        raise UsageError(f"--bands {bands}: 1 to {_MOST_BANDS}; every band makes an engine larger")
+    chosen, target = load_profile(profile).profile, find_arch(arch)
+    engine = chosen.engine.get(target.name)
+    if engine is None:
+        progress.warn(f"profile {chosen.name} has no [engine.{target.name}]; the batches of a 48 GB card are taken")
+        engine = Engine()
+    with LineStore(path) as store:
+        if not len(store):
+            raise DataError(f"{path} holds no lines")
+        widths = np.asarray(store.widths, dtype=np.int64)
+        at_limit = np.flatnonzero(widths == store.header.geometry.max_width)
+        squashed = sum(squash_ratio(store.row(int(line))) > 1 for line in at_limit)
+    greatest = max(chosen.geometry.max_width, int(widths.max()))
+    if squashed:
+        progress.warn(f"{squashed} lines were wider than the {widths.max()} px of the store: how wide they were is not counted")
+    if widths.max() > chosen.geometry.max_width:
+        wider = int((widths > chosen.geometry.max_width).sum())
+        progress.warn(f"{wider} lines are wider than the {chosen.geometry.max_width} px of profile {chosen.name}")
+    columns = engine.widest.max_batch * engine.widest.max_width
+    memory = MemoryModel(model) if model else None
+    found = [_proposal(widths, edges, columns, memory) for edges in ((greatest,), _edges(widths, greatest, bands))]
+    advice = Advice(
+        store=path,
+        arch=target.name,
+        precision=engine.precision,
+        lines=len(widths),
+        quantiles={f"p{100 * share:g}": int(np.quantile(widths, share)) for share in _SHARES},
+        single=found[0],
+        bands=found[1],
+    )
+    Engine.model_validate(tomllib.loads(advice.to_toml())["engine"][target.name])  # what is printed is what a profile takes
+    return advice
+
+
+def write_advice(advice: Advice, output: Path) -> None:
+    """Write the TOML table, atomically. Raises UsageError for a name that does not end in .toml or lies in the store."""
+    if output.suffix != ".toml":
+        raise UsageError(f"--output {output}: the table for a profile is a .toml file")
+    refuse_inputs(output, [advice.store])
+    write_text(output, advice.to_toml())
+
+
+def _edges(widths: NDArray[np.int64], greatest: int, count: int) -> tuple[int, ...]:
+    """The greatest widths of up to `count` bands that give the least sum of padded widths; the last is `greatest`.
+
+    Dynamic programming over multiples of 32 px: cost[j] of the lines up to edge j is the least cost[i] + lines between × edge j.
+    """
+    edges = sorted({*range(_NARROWEST_PX, greatest, _STEP_PX), greatest})
+    below = np.searchsorted(np.sort(widths), edges, side="right")  # lines up to each edge
+    cost = [below * np.array(edges)]  # with one band
+    chosen: list[list[int]] = []
+    for _ in range(count - 1):
+        best, before = cost[-1].copy(), list(range(len(edges)))  # before[j] == j: no further band
+        for j in range(len(edges)):
+            options = cost[-1][:j] + (below[j] - below[:j]) * edges[j]
+            if j and options.min() < best[j]:
+                best[j], before[j] = options.min(), int(options.argmin())
+        cost.append(best)
+        chosen.append(before)
+    found, at = [greatest], len(edges) - 1
+    for before in reversed(chosen):
+        if before[at] != at:
+            at = before[at]
+            found.append(edges[at])
+    return tuple(reversed(found))
+
+
+def _proposal(widths: NDArray[np.int64], edges: Sequence[int], columns: int, memory: MemoryModel | None) -> Proposal:
+    ranges, lines, computed, least = [], [], 0, _NARROWEST_PX
+    for edge in edges:
+        inside = np.sort(widths[(widths <= edge) & ((widths >= least) | (least == _NARROWEST_PX))])
+        half = inside[np.searchsorted(inside.cumsum(), inside.sum() / 2)] if len(inside) else edge
+        most = max(1, min(_MOST_LINES, columns // edge))
+        most = most // _BATCH_STEP * _BATCH_STEP or most
+        usual = int(np.clip(-(-half // 4) * 4, least, edge))
+        sizes = {"min_batch": 1, "opt_batch": max(1, most // 2), "max_batch": most}
+        ranges.append(ShapeRange(**sizes, min_width=least, opt_width=usual, max_width=edge))
+        lines.append(len(inside))
+        computed += len(inside) * edge
+        least = edge + 4
+    told = tuple(memory.at(each.max_batch, each.max_width).activation_bytes for each in ranges) if memory else None
+    return Proposal(tuple(ranges), tuple(lines), 1 - int(widths.sum()) / computed, told)
