@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Write the files that are made from the code: docs/cli.md, completions/, profiles/schema.json. A test checks the bytes."""
+"""Write the files that are made from the code: docs/cli.md, completions/, profiles/schema.json,
+docs/bench.schema.json. A test checks the bytes."""
 
 import json
 import os
@@ -15,6 +16,7 @@ import typer.main
 from typer.completion import get_completion_script
 
 from nordocr_cli.app import app
+from nordocr_cli.core.bench_result import BenchResult
 from nordocr_cli.profile import Profile
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -25,6 +27,7 @@ def generated() -> dict[str, str]:
     """Return every generated file: path relative to the root → text."""
     files = {"docs/cli.md": cli_reference()}
     files |= {f"completions/{name}": completion(shell) for shell, name in SHELLS.items()}
+    files["docs/bench.schema.json"] = json.dumps(BenchResult.model_json_schema(), ensure_ascii=False, indent=2) + "\n"
     files["profiles/schema.json"] = json.dumps(Profile.model_json_schema(), ensure_ascii=False, indent=2) + "\n"
     return files
 

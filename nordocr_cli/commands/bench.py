@@ -1,23 +1,44 @@
 """`nordocr bench`: how fast recognizers read the same lines, side by side."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from nordocr_cli import options
 from nordocr_cli.console import Console
 
+if TYPE_CHECKING:
+    from nordocr_cli.core.bench_result import BenchResult
+
 
 def bench(
-    models: Annotated[list[str], typer.Argument(metavar="MODEL", help="Run folder, .safetensors, .onnx, tesseract[:swe].")],
+    models: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[MODEL]… [DOC.tif]", help="Run folder, .safetensors, .onnx, .engine, tesseract[:swe]; or a document."
+        ),
+    ] = None,
     lines: Annotated[Path | None, typer.Option("--lines", metavar="STORE", help="Read the lines of this store.")] = None,
     doc: Annotated[Path | None, typer.Option("--doc", metavar="TIFF", help="Read the regions of this document.")] = None,
-    regions: Annotated[Path | None, typer.Option("--regions", metavar="JSON", help="Regions of --doc.")] = None,
+    regions: Annotated[
+        Path | None, typer.Option("--regions", metavar="JSON", help="Regions of --doc. Default: DOC.json beside it.")
+    ] = None,
+    external: Annotated[
+        str | None, typer.Option(metavar="COMMAND", help="A program as one more engine; {page} is a page's image.")
+    ] = None,
     output: options.OptionalOutput = None,
     rounds: Annotated[int, typer.Option("--rounds", min=1, help="Timed runs of each, taken in turns.")] = 3,
-    single_lines: Annotated[int, typer.Option("--single-lines", min=1, help="Lines timed one by one, for p50 and p95.")] = 32,
+    single_lines: Annotated[
+        int, typer.Option("--single-lines", min=1, help="Lines timed one by one, for p50, p90 (p99 from 1,000).")
+    ] = 32,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Read only so many lines, evenly spread.")] = None,
+    grid: Annotated[str | None, typer.Option(metavar="BATCHESxWIDTHS", help="Networks alone, e.g. 1,8,32x128,320,768.")] = None,
+    baseline: Annotated[Path | None, typer.Option(metavar="OLD.json", help="Exit 4 if a case is slower than there.")] = None,
+    min_same: Annotated[
+        float, typer.Option(min=0, max=1, help="Exit 4 if a network reads a smaller share as the reference.")
+    ] = 0.0,
+    plot: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw the result (needs matplotlib).")] = None,
     device: options.Device = "auto",
     threads: options.Threads = None,
     bf16: options.Bf16 = False,
@@ -28,20 +49,25 @@ def bench(
 ) -> None:
     """Time recognizers side by side over the same lines, and count the lines that they read alike.
 
-    With --doc and -o, the readings are written beside OUTPUT for compare3way: svtrv2_result.json, tess_result.json.
+    With a document and -o, the readings are written beside OUTPUT for compare3way: svtrv2_result.json, tess_result.json. Without
+    a model, a document is read by nordocr-default and tesseract.
 
     Example: nordocr bench runs/demo model.onnx tesseract --doc doc.tif --regions doc.json -o bench.json
     """
     from nordocr_cli.core import bench as core
+    from nordocr_cli.errors import GateMissed
 
     console = Console(quiet=quiet, verbose=verbose, as_json=as_json)
+    chosen, doc, regions = core.sort_out(models or [], doc, regions)
+    shapes = core.parse_grid(grid) if grid else None
     if dry_run:
-        asked = {"output": str(output) if output else None, "limit": limit, "threads": threads}
-        plan = core.plan_bench(models, lines, doc, regions, device, output) | {k: v for k, v in asked.items() if v is not None}
+        asked = {"output": str(output) if output else None, "limit": limit, "threads": threads, "grid": shapes}
+        plan = core.plan_bench(chosen, lines, doc, regions, device, output, external, baseline, plot)
+        plan |= {key: value for key, value in asked.items() if value is not None}
         options.show_plan(console, plan | {"rounds": rounds, "single_lines": single_lines})
         return
     result = core.bench(
-        models,
+        chosen,
         lines=lines,
         document=doc,
         regions=regions,
@@ -52,36 +78,44 @@ def bench(
         rounds=rounds,
         single_lines=single_lines,
         limit=limit,
+        grid=shapes,
+        external=external,
+        baseline=baseline,
+        plot=plot,
         progress=console,
     )
     if as_json:
         console.json(result.to_json())
-        return
-    columns = ("model", "backend", "lines/s", "p50 ms", "p95 ms", "load s", "same text", "exact")
-    rows = [
-        (
-            row.name,
-            " ".join(filter(None, (row.backend, row.precision, row.device))),
-            f"{row.lines_per_s:.1f}",
-            f"{row.latency_p50_ms:.1f}",
-            f"{row.latency_p95_ms:.1f}",
-            f"{row.load_s:.2f}",
-            f"{row.same_text}/{row.lines}",
-            "–" if row.exact is None else f"{row.exact}/{row.lines}",
-        )
-        for row in result.rows
-    ]
-    console.table(f"{result.source}: median of {rounds} rounds", columns, rows, right=range(2, 8))
+    else:
+        _show(console, result)
+    if slower := [f"{v.case} ({100 * v.change:+.1f} %, p = {v.p:.3g})" for v in result.verdicts if v.verdict == "slower"]:
+        raise GateMissed(f"slower than {baseline}: {'; '.join(slower)}")
+    networks = [row for row in result.rows if row.backend not in ("tesseract", "external") and row.same_text is not None]
+    if odd := [row for row in networks if (row.same_text or 0) < min_same * row.lines]:
+        said = "; ".join(f"{row.name} ({row.backend}) reads {row.same_text} of {row.lines} lines so" for row in odd)
+        raise GateMissed(f"not the texts of {result.reference}: {said}")
+    found = {Path(path).name: path for path in result.written}
+    if {"svtrv2_result.json", "tess_result.json"} <= set(found):
+        sides = ("--svtrv2", found["svtrv2_result.json"], "--tess", found["tess_result.json"])
+        console.next("nordocr", "compare3way", doc or "", *sides, "--truth", regions or "")
+    else:
+        ran = next(model for model in chosen if model not in result.skipped)
+        console.next("nordocr", "eval", ran, lines or "STORE")
+
+
+def _show(console: Console, result: "BenchResult") -> None:
+    from nordocr_cli.core.bench_tables import GRID_HEADS, ROW_HEADS, STAGE_HEADS, VERDICT_HEADS, grid, rows, stages, verdicts
+
+    console.table(f"{result.source}: median of {result.rounds} rounds", ROW_HEADS, rows(result), right=range(2, 11))
+    if parts := stages(result):
+        console.table("one pass, stage by stage, and what it takes", STAGE_HEADS, parts, right=range(1, 10))
+    if result.grid:
+        console.table("networks alone", GRID_HEADS, grid(result), right=range(1, 7))
+    if result.verdicts:
+        console.table(f"against {result.baseline}", VERDICT_HEADS, verdicts(result), right=(1, 2, 3))
     load = result.environment["load_average"]
-    console.line(f"{result.environment['cores']} cores, load {load[0] if load else 'unknown'}; p50 and p95 are of single lines")
+    console.line(f"{result.environment['cores']} cores, load {load[0] if load else 'unknown'}; p50 and p90 are of single lines")
     if any(row.backend == "tesseract" for row in result.rows):
         console.line("tesseract's single lines include starting the program")
     for path in result.written:
         console.line(f"readings: {path}")
-    found = {path.name: path for path in result.written}
-    if {"svtrv2_result.json", "tess_result.json"} <= set(found):
-        sides = ("--svtrv2", found["svtrv2_result.json"], "--tess", found["tess_result.json"])
-        console.next("nordocr", "compare3way", doc, *sides, "--truth", regions)
-    else:
-        ran = next(model for model in models if model not in result.skipped)
-        console.next("nordocr", "eval", ran, lines or "STORE")

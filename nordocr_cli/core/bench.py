@@ -2,75 +2,59 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from itertools import cycle
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, Literal
 
-from nordocr_cli.artifact import read_contract
 from nordocr_cli.atomic import refuse_inputs, write_json
-from nordocr_cli.core.fit import require_fit
+from nordocr_cli.core.bench_external import External, exact_regions, parse_command, run_external
+from nordocr_cli.core.bench_lines import Lines, exact_lines, pages_read, read_lines
+from nordocr_cli.core.bench_result import BenchResult, Cell, Row, read_bench
+from nordocr_cli.core.bench_verdict import compare_results
 from nordocr_cli.data.layouts import read_layout
 from nordocr_cli.data.result_json import write_result
-from nordocr_cli.errors import DataError, MissingBackendError, UsageError
-from nordocr_cli.metrics.text import canonical
+from nordocr_cli.errors import MissingBackendError, UsageError
 from nordocr_cli.progress import SILENT, Progress
-from nordocr_cli.records import Page, Recognition, Region
 from nordocr_cli.runtime.device import parse_device
 from nordocr_cli.runtime.specs import parse_spec
 
 if TYPE_CHECKING:
-    from nordocr_cli.runtime.protocols import Image, Recognizer
+    from nordocr_cli.runtime.protocols import Recognizer
+    from nordocr_cli.runtime.stopwatch import Laps
 
-SCHEMA = "nordocr.bench/1"
 NETWORK_RESULT, TESSERACT_RESULT = "svtrv2_result.json", "tess_result.json"
+MANY_CALLS = 1000  # single calls from which a 99th percentile says something
 
 
-@dataclass(frozen=True)
-class Lines:
-    """Crops to read, uint8 (height, width, 3) RGB each, with their languages and true texts (`` where not known)."""
-
-    source: str
-    crops: "Sequence[Image]"
-    languages: tuple[str, ...]
-    texts: tuple[str, ...]
-    pages: tuple[Page, ...] = ()  # where the crops were cut out of a document
+DOCUMENTS = (".tif", ".tiff", ".pdf")
+DEFAULT_MODELS = ("nordocr-default", "tesseract")
 
 
-@dataclass(frozen=True)
-class Row:
-    """One recognizer. `lines_per_s` is the median over the rounds of `runs_s` (seconds for all lines); the latencies are of
-    single lines, decoding and resize included; `same_text` counts the lines that read as with the first recognizer; `exact`
-    those that read as the truth (None where that is not known)."""
-
-    name: str
-    backend: str
-    device: str
-    precision: str
-    load_s: float
-    lines: int
-    lines_per_s: float
-    latency_p50_ms: float
-    latency_p95_ms: float
-    runs_s: tuple[float, ...]
-    same_text: int
-    exact: int | None
+def sort_out(names: Sequence[str], document: Path | None, regions: Path | None) -> tuple[list[str], Path | None, Path | None]:
+    """Return models, document and regions: a document may stand among the models, its regions in the JSON file beside it; alone
+    it is read by DEFAULT_MODELS. Raises UsageError for two documents and for no model at all."""
+    documents = [Path(name) for name in names if Path(name).suffix.lower() in DOCUMENTS] + ([document] if document else [])
+    if len(documents) > 1:
+        raise UsageError(f"one document at a time, not {', '.join(map(str, documents))}")
+    models = [name for name in names if Path(name).suffix.lower() not in DOCUMENTS]
+    if not models and not documents:
+        raise UsageError("name a model: nordocr bench runs/a model.onnx tesseract --lines STORE")
+    found = documents[0] if documents else None
+    if found and not regions and (beside := found.with_suffix(".json")).is_file():
+        regions = beside
+    return models or list(DEFAULT_MODELS), found, regions
 
 
-@dataclass(frozen=True)
-class BenchResult:
-    """The rows in the order asked for, what was skipped and why, and where it was measured."""
-
-    source: str
-    rounds: int
-    rows: tuple[Row, ...]
-    skipped: dict[str, str]
-    environment: dict[str, Any]
-    written: tuple[Path, ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        """Return everything as plain JSON."""
-        return {"schema": SCHEMA, **asdict(self), "written": [str(path) for path in self.written]}
+def parse_grid(text: str) -> tuple[list[int], list[int]]:
+    """Return batch sizes and widths of `1,8,32x128,320`. Raises UsageError."""
+    try:
+        batches, widths = ([int(number) for number in side.split(",")] for side in text.split("x"))
+    except ValueError:
+        raise UsageError(f"grid {text!r}: write batch sizes, x, widths in px, e.g. 1,8,32x128,320,768") from None
+    if min(*batches, *widths) < 1:
+        raise UsageError(f"grid {text!r}: sizes start at 1")
+    return batches, widths
 
 
 def plan_bench(
@@ -80,6 +64,9 @@ def plan_bench(
     regions: Path | None = None,
     device: str = "auto",
     output: Path | None = None,
+    external: str | None = None,
+    baseline: Path | None = None,
+    plot: Path | None = None,
 ) -> dict[str, Any]:
     """Return what `bench` would do; no image and no network is opened.
 
@@ -88,12 +75,18 @@ def plan_bench(
     """
     if (lines is None) == (document is None) or (document is None) != (regions is None):
         raise UsageError("give --lines STORE, or --doc PAGES with --regions JSON")
+    if external is not None and document is None:
+        raise UsageError("--external reads pages: give --doc PAGES with --regions JSON")
     parse_device(device)
-    if output:
-        results = [output.with_name(name) for name in (NETWORK_RESULT, TESSERACT_RESULT)] if document else []
-        for path in (output, *results):
-            refuse_inputs(path, filter(None, (*map(Path, models), lines, document, regions)))
+    command = parse_command(external) if external is not None else None
+    inputs = [*map(Path, models), *filter(None, (lines, document, regions, baseline))]
+    results = [output.with_name(name) for name in (NETWORK_RESULT, TESSERACT_RESULT)] if document and output else []
+    for path in filter(None, (output, plot, *results)):
+        refuse_inputs(path, inputs)
     plan: dict[str, Any] = {"models": {model: parse_spec(model).backend for model in models}, "device": device}
+    if baseline is not None:
+        read_bench(baseline)
+        plan["baseline"] = str(baseline)
     if lines:
         if not lines.exists():
             raise UsageError(f"no line store {lines}")
@@ -102,7 +95,8 @@ def plan_bench(
     assert regions is not None
     if not document.is_file():
         raise UsageError(f"no document {document}")
-    return plan | {"doc": str(document), "regions": str(regions), "lines_given": read_layout(regions).num_regions}
+    plan |= {"doc": str(document), "regions": str(regions), "lines_given": read_layout(regions).num_regions}
+    return plan | ({"external": command} if command else {})
 
 
 def bench(
@@ -118,53 +112,203 @@ def bench(
     rounds: int = 3,
     single_lines: int = 32,
     limit: int | None = None,
+    grid: tuple[Sequence[int], Sequence[int]] | None = None,
+    external: str | None = None,
+    baseline: Path | None = None,
+    plot: Path | None = None,
     progress: Progress = SILENT,
 ) -> BenchResult:
     """Time `models` (paths, `tesseract`) over the lines of a store, or over the regions of a document.
 
-    A model whose backend is missing is skipped with a warning, unless it is the only one. Of a document, each recognizer's
-    readings are written beside `output` in the consumer's shape: svtrv2_result.json for the first network,
-    tess_result.json for Tesseract. `limit` takes so many lines, evenly spread. Raises what plan_bench raises, ArtifactError for
-    a store that was not made for a model, MissingBackendError when no model can run here, and what reading lines and models
-    raises.
+    All lines at once, in their real widths (offline), then a sample one by one (single), then, with `grid` (batch sizes, widths
+    in px), the networks alone at every shape. A model whose backend is missing is skipped with a warning, unless it is the only
+    one. Of a document, each recognizer's readings are written beside `output` in the consumer's shape: svtrv2_result.json for the
+    first network, tess_result.json for Tesseract; `external` is a command with `{page}` in it that reads whole pages. `limit`
+    takes so many lines, evenly spread. With `baseline`, an earlier result, each case is compared with its like there. `plot` gets
+    a picture. Raises what plan_bench raises, ArtifactError for a store that was not made for a model, MissingBackendError when no
+    model can run here, UsageError for a baseline of another machine, and what reading lines and models raises.
     """
-    from nordocr_cli.runtime.recognizers import RunnerRecognizer
     from nordocr_cli.runtime.stopwatch import environment, time_side_by_side
 
-    plan_bench(models, lines, document, regions, device, output)
-    source = _read_lines(models, lines, document, regions, limit, progress)
+    plan_bench(models, lines, document, regions, device, output, external, baseline, plot)
+    if plot:
+        _require_matplotlib()
+    source = read_lines(models, lines, document, regions, limit, progress)
     recognizers, loads, skipped = _open(models, device, threads, precision, progress)
+    first_calls = [_seconds(recognizer, source) for recognizer in recognizers]
     laps = time_side_by_side(
         recognizers, source.crops, source.languages, rounds=rounds, single_lines=single_lines, progress=progress
     )
-    rows = []
-    for recognizer, load_s, lap in zip(recognizers, loads, laps, strict=True):
-        runner = recognizer.runner if isinstance(recognizer, RunnerRecognizer) else None
-        rows.append(
-            Row(
-                name=recognizer.name,
-                backend=runner.backend if runner else "tesseract",
-                device=str(getattr(runner, "device", "cpu")),
-                precision=str(getattr(runner, "precision", "")),
-                load_s=load_s,
-                lines=len(source.crops),
-                lines_per_s=len(source.crops) / median(lap.all_lines_s),
-                latency_p50_ms=lap.latency_ms(0.50),
-                latency_p95_ms=lap.latency_ms(0.95),
-                runs_s=tuple(lap.all_lines_s),
-                same_text=sum(a.text == b.text for a, b in zip(lap.readings, laps[0].readings, strict=True)),
-                exact=_exact(source.texts, lap.readings),
-            )
-        )
+    reference = _reference(recognizers)
+    peak = _peak(recognizers, threads, progress)
+    rows = [
+        _row(source, recognizer, load_s, first, lap, laps[reference], peak)
+        for recognizer, load_s, first, lap in zip(recognizers, loads, first_calls, laps, strict=True)
+    ]
+    cells = _grid(recognizers, grid, rounds, peak, progress) if grid else []
+    read = [pages_read(source.pages, lap.readings) for lap in laps] if source.pages else []
+    if external is not None:
+        assert document is not None
+        progress.note(f"reading {document} with {external}")
+        found = run_external(external, document, rounds)
+        rows.append(_external_row(found, source))
+        read.append(list(found.pages))
     written = []
-    if source.pages and output:
-        for name, lap in zip(_result_names(rows), laps, strict=True):
+    if output:
+        for name, pages in zip(_result_names(rows), read, strict=False):
             written.append(output.parent / name)
-            write_result(written[-1], _pages_read(source.pages, lap.readings))
-    result = BenchResult(source.source, rounds, tuple(rows), skipped, environment(threads), tuple(written))
+            write_result(written[-1], pages)
+    result = BenchResult(
+        source=source.source,
+        rounds=rounds,
+        reference=recognizers[reference].name,
+        rows=tuple(rows),
+        grid=tuple(cells),
+        peak_gflops=peak,
+        skipped=skipped,
+        environment=environment(threads),
+        written=tuple(map(str, written)),
+    )
+    if baseline:
+        verdicts = compare_results(read_bench(baseline), result, str(baseline))
+        result = result.model_copy(update={"baseline": str(baseline), "verdicts": verdicts})
     if output:
         write_json(output, result.to_json())
+    if plot:
+        from nordocr_cli.core.bench_plot import draw
+
+        draw(result, plot)
     return result
+
+
+def _seconds(recognizer: "Recognizer", source: Lines) -> float:
+    """How long the first call takes: kernels are built, memory is taken."""
+    began = time.perf_counter()
+    recognizer.recognize(source.crops[:1], source.languages[:1])
+    return time.perf_counter() - began
+
+
+def _reference(recognizers: "Sequence[Recognizer]") -> int:
+    """The number of the recognizer whose texts are the measure: the first network in fp32, else the first of all."""
+    from nordocr_cli.runtime.recognizers import RunnerRecognizer
+
+    for number, recognizer in enumerate(recognizers):
+        if isinstance(recognizer, RunnerRecognizer) and getattr(recognizer.runner, "precision", "") == "fp32":
+            return number
+    return 0
+
+
+def _peak(recognizers: "Sequence[Recognizer]", threads: int | None, progress: Progress) -> float | None:
+    """The measured peak of the networks' device; None without a network or without torch."""
+    from nordocr_cli.runtime.recognizers import RunnerRecognizer
+
+    devices = [str(getattr(r.runner, "device", "cpu")) for r in recognizers if isinstance(r, RunnerRecognizer)]
+    if not devices:
+        return None
+    try:
+        from nordocr_cli.core.bench_network import peak_gflops
+
+        return peak_gflops(devices[0], threads)
+    except (ImportError, RuntimeError) as error:
+        progress.warn(f"the machine's peak is not measured: {error}")
+        return None
+
+
+def _row(
+    source: Lines, recognizer: "Recognizer", load_s: float, first: float, lap: "Laps", reference: "Laps", peak: float | None
+) -> Row:
+    from nordocr_cli.core.bench_network import Operations, by_stages, peak_memory_mb, reset_peak_memory
+    from nordocr_cli.runtime.recognizers import RunnerRecognizer
+
+    runner = recognizer.runner if isinstance(recognizer, RunnerRecognizer) else None
+    median_s, count = median(lap.all_lines_s), len(source.crops)
+    calls = sum(map(len, lap.single_line_ms))
+    known: dict[str, Any] = {}
+    if isinstance(recognizer, RunnerRecognizer):
+        measurable = reset_peak_memory()
+        found = by_stages(recognizer, source.crops, source.read_s)
+        known = {
+            "stages_s": found.stages,
+            "padding_waste": found.padding_waste,
+            "peak_memory_mb": peak_memory_mb() if measurable else None,
+        }
+        if peak is not None:
+            operations = Operations(recognizer.runner)
+            flops = sum(operations.of(*shape) for shape in found.shapes)
+            known |= {"flops": flops, "roofline_share": flops / found.stages.network / 1e9 / peak}
+    return Row(
+        name=recognizer.name,
+        backend=runner.backend if runner else "tesseract",
+        device=str(getattr(runner, "device", "cpu")),
+        precision=str(getattr(runner, "precision", "")),
+        load_s=load_s,
+        first_call_s=first,
+        lines=count,
+        lines_per_s=count / median_s,
+        pages_per_s=len(source.pages) / (median_s + source.read_s) if source.pages else None,
+        latency_p50_ms=lap.latency_ms(0.50),
+        latency_p90_ms=lap.latency_ms(0.90),
+        latency_p95_ms=lap.latency_ms(0.95),
+        latency_p99_ms=lap.call_ms(0.99) if calls >= MANY_CALLS else None,
+        runs_s=tuple(lap.all_lines_s),
+        single_runs_ms=tuple(median(of_round) for of_round in lap.single_line_ms),
+        same_text=sum(a.text == b.text for a, b in zip(lap.readings, reference.readings, strict=True)),
+        exact=exact_lines(source.texts, lap.readings),
+        **known,
+    )
+
+
+def _external_row(found: External, source: Lines) -> Row:
+    """A program that finds its own lines: their number is its own, and the truth's lines are matched by where they are."""
+    middle, count = median(found.runs_s), sum(len(page.regions) for page in found.pages)
+    return Row(
+        name=found.name,
+        backend="external",
+        device="",
+        precision="",
+        load_s=0.0,
+        lines=count,
+        lines_per_s=count / middle,
+        pages_per_s=len(found.pages) / middle,
+        latency_p50_ms=None,
+        runs_s=found.runs_s,
+        same_text=None,
+        exact=exact_regions(source.pages, found.pages),
+    )
+
+
+def _grid(
+    recognizers: "Sequence[Recognizer]",
+    grid: tuple[Sequence[int], Sequence[int]],
+    rounds: int,
+    peak: float | None,
+    progress: Progress,
+) -> list[Cell]:
+    from nordocr_cli.core.bench_network import Operations, time_grid
+    from nordocr_cli.runtime.recognizers import RunnerRecognizer
+
+    runners = [recognizer.runner for recognizer in recognizers if isinstance(recognizer, RunnerRecognizer)]
+    widest = max((runner.contract.geometry.max_width for runner in runners), default=0)
+    batches, widths = grid
+    if too_wide := [width for width in widths if width % 4 or width > widest]:
+        raise UsageError(f"grid: widths must be multiples of 4 up to {widest} px, not {', '.join(map(str, too_wide))}")
+    progress.note(f"timing {len(runners)} networks at {len(batches) * len(widths)} shapes")
+    cells = time_grid(runners, batches, widths, rounds)
+    if peak is None:
+        return cells
+    counted = cycle([Operations(runner) for runner in runners])  # the networks take turns in the cells
+    shares = [
+        operations.of(cell.batch, cell.width_px) / cell.median_ms / 1e6 / peak
+        for cell, operations in zip(cells, counted, strict=False)
+    ]
+    return [cell.model_copy(update={"roofline_share": share}) for cell, share in zip(cells, shares, strict=True)]
+
+
+def _require_matplotlib() -> None:
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError as error:
+        raise MissingBackendError(f"--plot needs matplotlib ({error}): pip install -e '.[plot]'") from error
 
 
 def _open(
@@ -187,73 +331,6 @@ def _open(
     if not opened:
         raise MissingBackendError("none of the models can run here: " + "; ".join(skipped.values()))
     return opened, loads, skipped
-
-
-def _read_lines(
-    models: Sequence[str], lines: Path | None, document: Path | None, regions: Path | None, limit: int | None, progress: Progress
-) -> Lines:
-    if lines:
-        from nordocr_cli.data.store import LineStore
-
-        with LineStore(lines) as store:
-            for model in models:
-                if path := parse_spec(model).path:
-                    require_fit(store, read_contract(path), model, progress)
-            chosen = _spread(len(store), limit)
-            rows = [store.row(i) for i in chosen]
-            crops = [store.image(i) for i in chosen]
-        found = Lines(str(lines), crops, tuple(r.language for r in rows), tuple(r.text for r in rows))
-    else:
-        assert document is not None
-        assert regions is not None
-        found = _cut_regions(document, regions, limit)
-    if not found.crops:
-        raise DataError(f"{found.source} has no lines")
-    return found
-
-
-def _cut_regions(document: Path, regions: Path, limit: int | None) -> Lines:
-    from nordocr_cli.data.documents import crop_box, read_pages
-
-    layout, pages = read_layout(regions), read_pages(document)
-    chosen = set(_spread(layout.num_regions, limit))
-    number, crops, kept = 0, [], []
-    sizes = layout.sizes or ((0, 0),) * len(layout.pages)
-    for page, size in zip(layout.pages, sizes, strict=True):
-        if page.index >= len(pages):
-            raise DataError(f"{regions}: page_index {page.index}, but {document} has {len(pages)} pages")
-        numbered = enumerate(page.regions, start=number)
-        number += len(page.regions)
-        if mine := tuple(region for i, region in numbered if i in chosen):
-            image = pages.page(page.index, size if all(size) else None)
-            # Copies, so that not every page stays in memory.
-            crops += [crop_box(image, region.box).copy() for region in mine]
-            kept.append(Page(page.index, mine))
-    texts = tuple(region.text for page in kept for region in page.regions)
-    return Lines(str(document), crops, (layout.language,) * len(crops), texts, tuple(kept))
-
-
-def _spread(count: int, limit: int | None) -> list[int]:
-    """`limit` of `count` numbers, evenly spread; all when there is no limit."""
-    if limit is None or limit >= count:
-        return list(range(count))
-    return [i * count // limit for i in range(limit)]
-
-
-def _exact(texts: Sequence[str], readings: Sequence[Recognition]) -> int | None:
-    if not any(texts):
-        return None
-    return sum(canonical(text) == canonical(reading.text) for text, reading in zip(texts, readings, strict=True))
-
-
-def _pages_read(pages: Sequence[Page], readings: Sequence[Recognition]) -> list[Page]:
-    """The same boxes with what was read in them."""
-    arriving = iter(readings)
-    return [Page(page.index, tuple(_region_read(region, next(arriving)) for region in page.regions)) for page in pages]
-
-
-def _region_read(region: Region, reading: Recognition) -> Region:
-    return Region(region.box, reading.text, reading.confidence, reading.char_confidences)
 
 
 def _result_names(rows: Sequence[Row]) -> list[str]:

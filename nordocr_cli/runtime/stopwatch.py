@@ -32,8 +32,15 @@ class Laps:
 
     def latency_ms(self, share: float) -> float:
         """Milliseconds below which `share` (0…1) of the sampled lines stay (nearest rank); a line counts with its median."""
-        ordered = sorted(median(of_line) for of_line in zip(*self.single_line_ms, strict=True))
-        return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
+        return _nearest_rank([median(of_line) for of_line in zip(*self.single_line_ms, strict=True)], share)
+
+    def call_ms(self, share: float) -> float:
+        """Milliseconds below which `share` (0…1) of all single calls stay (nearest rank)."""
+        return _nearest_rank([call for of_round in self.single_line_ms for call in of_round], share)
+
+
+def _nearest_rank(values: Sequence[float], share: float) -> float:
+    return sorted(values)[max(0, math.ceil(share * len(values)) - 1)]
 
 
 def time_side_by_side(

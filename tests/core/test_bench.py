@@ -1,11 +1,13 @@
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from nordocr_cli.charset import NORDIC, NORDIC_EXT
-from nordocr_cli.core.bench import bench
+from nordocr_cli.core.bench import bench, parse_grid, sort_out
+from nordocr_cli.core.bench_result import read_bench
 from nordocr_cli.data.layouts import read_layout
 from nordocr_cli.data.resize import read_image, resize_line
 from nordocr_cli.data.store import LineStoreWriter
@@ -41,8 +43,19 @@ def test_a_store_is_timed_on_both_backends(store, tiny_checkpoint, tiny_onnx, tm
         assert (row.lines, row.same_text, row.exact) == (12, 12, 0)
         assert len(row.runs_s) == 2
         assert 0 < row.latency_p50_ms <= row.latency_p95_ms
+        assert len(row.single_runs_ms) == 2
+        assert row.latency_p50_ms <= row.latency_p90_ms
+        assert row.latency_p99_ms is None  # of 8 calls it would say nothing
+        assert min(row.stages_s.resize, row.stages_s.network, row.stages_s.decode, row.stages_s.read) > 0
+        assert row.flops > 1e6
+        assert row.roofline_share > 0
         assert min(row.runs_s) <= row.lines / row.lines_per_s <= max(row.runs_s)
+    # torch masks padding and shares batches; ONNX Runtime sees it, and pads nothing.
+    assert result.rows[0].padding_waste > result.rows[1].padding_waste == 0
+    assert result.reference == tiny_checkpoint.name
+    assert result.peak_gflops > 0
     written = json.loads((tmp_path / "bench.json").read_text(encoding="utf-8"))
+    assert read_bench(tmp_path / "bench.json") == result
     assert written["schema"] == "nordocr.bench/1"
     assert written["environment"]["versions"]["onnxruntime"]
     assert [path.name for path in tmp_path.glob("*_result.json")] == []
@@ -59,13 +72,92 @@ def test_a_document_leaves_results_in_the_consumers_shape(tiny_onnx, tiny_checkp
         single_lines=1,
         threads=1,
     )
-    assert [path.name for path in result.written] == ["svtrv2_result.json", "best.safetensors_result.json"]
-    first, second = (read_layout(path) for path in result.written)
+    assert [Path(path).name for path in result.written] == ["svtrv2_result.json", "best.safetensors_result.json"]
+    first, second = (read_layout(Path(path)) for path in result.written)
     assert first.num_regions == 20
     assert [page.index for page in first.pages] == [0, 1, 2, 3, 4]
     assert [[r.box for r in page.regions] for page in first.pages] == [[r.box for r in page.regions] for page in second.pages]
     truth = {(page.index, region.box) for page in read_layout(TRUTH).pages for region in page.regions}
     assert {(page.index, region.box) for page in first.pages for region in page.regions} <= truth
+
+
+def test_networks_alone_at_every_shape_and_a_picture(store, tiny_checkpoint, tiny_onnx, tmp_path):
+    models = [str(tiny_checkpoint), str(tiny_onnx)]
+    arguments = {"lines": store, "limit": 2, "single_lines": 1, "threads": 1}
+    result = bench(models, rounds=2, grid=([1, 2], [32, 64]), plot=tmp_path / "b.png", **arguments)
+    shapes = [(cell.backend, cell.batch, cell.width_px) for cell in result.grid]
+    assert len(set(shapes)) == len(shapes) == 8
+    assert {cell.backend for cell in result.grid} == {"torch", "onnxruntime"}
+    assert all(len(cell.runs_ms) == 2 and cell.roofline_share > 0 for cell in result.grid)
+    one = result.grid[0]
+    assert one.lines_per_s == pytest.approx(1000 * one.batch / one.median_ms)
+    assert (tmp_path / "b.png").read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(UsageError, match="multiples of 4 up to"):
+        bench(models, rounds=1, grid=([1], [33]), **arguments)
+    assert parse_grid("1,8x128,320") == ([1, 8], [128, 320])
+    for wrong in ("1,8", "x", "ax128", "0x128"):
+        with pytest.raises(UsageError, match="grid"):
+            parse_grid(wrong)
+
+
+def test_a_baseline_of_another_machine_is_not_compared(store, tiny_onnx, tmp_path):
+    arguments = {"lines": store, "limit": 2, "rounds": 1, "single_lines": 1}
+    old = tmp_path / "old.json"
+    bench([str(tiny_onnx)], output=old, threads=1, **arguments)
+    again = bench([str(tiny_onnx)], baseline=old, threads=1, **arguments)
+    assert [(v.verdict, v.p) for v in again.verdicts] == [("inconclusive", None)] * 2
+    with pytest.raises(UsageError, match="not comparable: .* was measured with threads 1, this with 2"):
+        bench([str(tiny_onnx)], baseline=old, threads=2, **arguments)
+    old.write_text('{"schema": "nordocr.bench/1"}')
+    with pytest.raises(DataError, match="is not a result of `nordocr bench -o`"):
+        bench([str(tiny_onnx)], baseline=old, **arguments)
+
+
+# Stands in for the Rust program: knows where the first line of each page is, reads it as "x", and says so as the consumer does.
+STAND_IN = """
+import json, sys
+page = {"page_index": 0, "lines": [{"bbox": {"x": 10, "y": 20, "width": 300, "height": 30}, "text": "x", "confidence": 0.5}]}
+assert open(sys.argv[1], "rb").read(4) == b"\\x89PNG" and sys.argv[2:] == ["--format", "json"]
+print(json.dumps({"pages": [page]}))
+"""
+
+
+def test_a_program_of_another_kind_reads_whole_pages(tiny_onnx, tmp_path):
+    script = tmp_path / "stand_in.py"
+    script.write_text(STAND_IN)
+    command = f"{sys.executable} {script} {{page}} --format json"
+    arguments = {"document": TIFF, "regions": TRUTH, "limit": 2, "rounds": 1, "single_lines": 1, "threads": 1}
+    result = bench([str(tiny_onnx)], external=command, output=tmp_path / "b.json", **arguments)
+    row = result.rows[-1]
+    assert (row.backend, row.lines, row.exact, row.same_text, row.latency_p50_ms) == ("external", 5, 0, None, None)
+    assert row.pages_per_s == pytest.approx(5 / row.runs_s[0])
+    written = read_layout(Path(result.written[-1]))
+    assert [page.index for page in written.pages] == [0, 1, 2, 3, 4]
+    assert written.pages[3].regions[0].text == "x"
+    for wrong, error, said in (
+        ("program --all", UsageError, "names no {page}"),
+        ("no-such-program {page}", MissingBackendError, "does not start"),
+        (f"{sys.executable} {script} {{page}}", DataError, "ended with 1 .AssertionError"),
+    ):
+        with pytest.raises(error, match=said):
+            bench([str(tiny_onnx)], external=wrong, **arguments)
+    with pytest.raises(UsageError, match="--external reads pages"):
+        bench([str(tiny_onnx)], external=command, lines=tmp_path)
+
+
+def test_a_document_may_stand_among_the_models():
+    assert sort_out(["a.onnx", str(TIFF)], None, None) == (["a.onnx"], TIFF, TRUTH)
+    assert sort_out([str(TIFF)], None, None)[0] == ["nordocr-default", "tesseract"]
+    with pytest.raises(UsageError, match="one document at a time"):
+        sort_out([str(TIFF), "b.pdf"], None, None)
+    with pytest.raises(UsageError, match="name a model"):
+        sort_out([], None, None)
+
+
+def test_an_older_result_is_read():
+    old = read_bench(Path(__file__).parents[2] / "benchmarks" / "results" / "document-two-cores.json")
+    assert old.rows[0].lines_per_s > 0
+    assert (old.rows[0].stages_s, old.grid) == (None, ())
 
 
 def test_a_missing_backend_is_skipped_and_said(store, tiny_onnx, monkeypatch, tmp_path, heard):

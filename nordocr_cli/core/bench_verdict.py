@@ -1,0 +1,80 @@
+"""Is it slower than before? Runs vary, so a difference counts only when it is both unlikely by chance and large."""
+
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from math import comb
+from statistics import mean, median, stdev
+
+from nordocr_cli.core.bench_result import BenchResult, Verdict
+from nordocr_cli.errors import UsageError
+
+FEWEST_RUNS = 5
+LEVEL = 0.05
+FLOOR = 0.05  # relative; smaller differences come from the machine
+SPREADS = 3.0  # … as do those below so many coefficients of variation of the baseline
+_SAME_MACHINE = ("machine", "processor", "cores", "threads")
+
+
+def compare_runs(case: str, before: Sequence[float], now: Sequence[float]) -> Verdict:
+    """Compare run medians of the same case, any unit of time: `slower` or `faster` iff Mann-Whitney's p is below LEVEL and the
+    medians differ by FLOOR and by SPREADS coefficients of variation of `before`; `inconclusive` with less than FEWEST_RUNS."""
+    change = median(now) / median(before) - 1
+    if min(len(before), len(now)) < FEWEST_RUNS:
+        return Verdict(case=case, verdict="inconclusive", change=change, p=None, threshold=FLOOR)
+    threshold = max(FLOOR, SPREADS * stdev(before) / mean(before))
+    p = mann_whitney(before, now)
+    differs = p < LEVEL and abs(change) >= threshold
+    return Verdict(
+        case=case,
+        verdict=("slower" if change > 0 else "faster") if differs else "no difference shown",
+        change=change,
+        p=p,
+        threshold=threshold,
+    )
+
+
+def mann_whitney(a: Sequence[float], b: Sequence[float]) -> float:
+    """Return the two-sided exact p of Mann-Whitney's U test (ties count half, and make it a little shy)."""
+    wins = sum((x > y) + (x == y) / 2 for x in a for y in b)
+    extreme = int(min(wins, len(a) * len(b) - wins) + 0.5)
+    below = sum(_orders(len(a), len(b), u) for u in range(extreme + 1))
+    return min(1.0, 2 * below / comb(len(a) + len(b), len(a)))
+
+
+@lru_cache(maxsize=100_000)
+def _orders(m: int, n: int, u: int) -> int:
+    """In how many orders of m and n values there are u pairs in which the first kind is the larger."""
+    if u < 0 or u > m * n:
+        return 0
+    if m == 0 or n == 0:
+        return 1
+    return _orders(m - 1, n, u - n) + _orders(m, n - 1, u)
+
+
+def compare_results(before: BenchResult, now: BenchResult, path: str) -> tuple[Verdict, ...]:
+    """Compare every case that both results have. Raises UsageError when they were not measured on the same machine in the same
+    way, or have no case in common."""
+    for key in _SAME_MACHINE:
+        if before.environment.get(key) != now.environment.get(key):
+            raise UsageError(
+                f"not comparable: {path} was measured with {key} {before.environment.get(key)!r}, "
+                f"this with {now.environment.get(key)!r}"
+            )
+    if before.source != now.source:
+        raise UsageError(f"not comparable: {path} read {before.source}, this {now.source}")
+    old = dict(_cases(before))
+    verdicts = tuple(compare_runs(case, old[case], runs) for case, runs in _cases(now) if case in old)
+    if not verdicts:
+        raise UsageError(f"not comparable: {path} has {', '.join(old)}, this {', '.join(case for case, _ in _cases(now))}")
+    return verdicts
+
+
+def _cases(result: BenchResult) -> Iterator[tuple[str, tuple[float, ...]]]:
+    """Each case's name and its runs."""
+    for row in result.rows:
+        of_row = f"{row.name} {row.backend} {row.precision}".strip()
+        yield f"{of_row}, {row.lines} lines at once", row.runs_s
+        if row.single_runs_ms:
+            yield f"{of_row}, single lines", row.single_runs_ms
+    for cell in result.grid:
+        yield f"{cell.name} {cell.backend} {cell.precision}, {cell.batch} x {cell.width_px} px", cell.runs_ms
