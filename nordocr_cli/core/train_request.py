@@ -71,7 +71,16 @@ def plan(resolved: ResolvedProfile | None, request: TrainRequest, progress: Prog
         },
         "lines_a_batch": batches,
         "run_dir": str(request.resume or request.run_dir or Path("runs") / f"{profile.name}-<n>"),
-        "files": ["best.safetensors", "last.safetensors", "state.pt", "run.json", "metrics.jsonl", "tensorboard/"],
+        "files": [
+            "best.safetensors",
+            "last.safetensors",
+            "state.pt",
+            "run.json",
+            "metrics.jsonl",
+            "curves.png",
+            "worst.tsv",
+            "tensorboard/",
+        ],
     }
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from nordocr_cli.atomic import write_bytes
 from nordocr_cli.training.runlog import CURVES, METRICS
 
+_LOG_FROM = 4.0  # a range this wide is drawn logarithmically
 _BLUE, _RED, _GRAY = "#30638e", "#d1495b", "#8d99ae"
 
 
@@ -20,10 +21,10 @@ def can_draw() -> bool:
 
 
 def draw_curves(folder: Path) -> Path:
-    """Draw loss, CER and exact lines, learning rate, and speed with its data wait over the steps of the run in `folder`."""
+    """Draw loss, CER and lines with an error, learning rate, speed and data wait over the steps of the run in `folder`."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-    from matplotlib.ticker import NullFormatter
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     rows = [json.loads(line) for line in (folder / METRICS).read_text(encoding="utf-8").splitlines()]
     train, evals = ([row for row in rows if row["kind"] == kind] for kind in ("train", "eval"))
@@ -33,17 +34,15 @@ def draw_curves(folder: Path) -> Path:
     (loss, score), (rate, speed) = figure.subplots(2, 2)
     loss.plot(*_points(train, "loss"), color=_BLUE, lw=1)
     loss.set(title="loss, nats a character", yscale="log")
-    figures = [value for value in _points(train, "loss")[1] if value > 0]
-    loss.yaxis.set_major_formatter("{x:g}")
-    loss.yaxis.set_minor_formatter("{x:g}" if figures and max(figures) < 10 * min(figures) else NullFormatter())
     for step in skipped:
         loss.axvline(step, color=_RED, lw=0.5)
     if skipped:
         loss.plot([], [], color=_RED, lw=0.5, label=f"{len(skipped)} skipped steps")
         loss.legend(frameon=False)
     score.plot(*_points(evals, "cer", 100), color=_RED, marker="o", ms=3, lw=1, label="CER %")
-    score.plot(*_points(evals, "exact", 100), color=_BLUE, marker="o", ms=3, lw=1, label="exact %")
-    score.set(title="validation", ylim=(0, 100))
+    wrong = [row | {"wrong": 1 - row["exact"]} for row in evals if row.get("exact") is not None]
+    score.plot(*_points(wrong, "wrong", 100), color=_BLUE, marker="o", ms=3, lw=1, label="lines with an error %")
+    score.set(title="validation", yscale="log")
     score.legend(frameon=False)
     rate.plot(*_points(train, "lr"), color=_BLUE, lw=1)
     rate.set(title="learning rate", ylim=(0, None))
@@ -54,6 +53,14 @@ def draw_curves(folder: Path) -> Path:
     waiting.set(ylim=(0, 100), ylabel="data wait %")
     speed.plot([], [], color=_GRAY, lw=1, label="data wait %")
     speed.legend(frameon=False)
+    for axes in (loss, score):
+        low, high = axes.get_ylim()
+        if high < _LOG_FROM * low:
+            axes.set_yscale("linear")
+            continue
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter(NullFormatter())
     for axes in (loss, score, rate, speed):
         axes.set_xlabel("step")
         axes.grid(alpha=0.25)

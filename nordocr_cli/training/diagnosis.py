@@ -2,6 +2,7 @@
 alone: each finding says what to look at."""
 
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -18,7 +19,7 @@ from nordocr_cli.training.objective import ctc_loss, frames_of
 
 # Judged on so many lines of an evaluation at most, and on no fewer than _LEAST_LINES: a few lines show anything by chance.
 _JUDGED_LINES, _LEAST_LINES = 200, 8
-_RUN_OF_ONE_CHARACTER = 4  # "eeee" where the text has no such run
+_RUN = re.compile(r"(.{1,2}?)\1{3}")  # one character or two, four times in a row
 _FAULTY_SHARE = 0.5
 # Readings that fit other labels than their own: at least so well, and at most this share of the edits to their own.
 _FITS_CER, _FITS_SHARE = 0.5, 0.5
@@ -44,23 +45,14 @@ def faults_of(pairs: Sequence[tuple[str, str]], charset: Charset) -> dict[str, s
 
 
 def _repeated(pairs: Sequence[tuple[str, str]]) -> str:
-    """The repeated-character symptom: readings such as "eeeeee" or "....." where the text has no such run."""
-    repeated = [hypothesis for reference, hypothesis in pairs if _longest_run(hypothesis) > max(3, _longest_run(reference))]
+    """The repeated-character symptom: readings such as "eeeeee" or "-B-B-B-B" where the text has no such run."""
+    repeated = [hypothesis for reference, hypothesis in pairs if _RUN.search(hypothesis) and not _RUN.search(reference)]
     if len(repeated) < _FAULTY_SHARE * len(pairs):
         return ""
     return (
-        f"{len(repeated)} of {len(pairs)} readings repeat one character, e.g. {repeated[0][:24]!r}: blanks do not part the "
-        "characters. Look at `nordocr data view STORE -o sheet.png` for lines without ink, and lower train.lr if it lasts"
+        f"{len(repeated)} of {len(pairs)} readings repeat one character or two, e.g. {repeated[0][:24]!r}: blanks do not part "
+        "the characters yet. Look at `nordocr data view STORE -o sheet.png` for lines without ink, and lower train.lr if it lasts"
     )
-
-
-def _longest_run(text: str) -> int:
-    longest = length = 0
-    before = ""
-    for character in text:
-        length = length + 1 if character == before else 1
-        before, longest = character, max(longest, length)
-    return longest
 
 
 def _one_reading(pairs: Sequence[tuple[str, str]]) -> str:
