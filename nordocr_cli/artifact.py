@@ -136,7 +136,8 @@ def contract_from_metadata(metadata: Mapping[str, str], what: str) -> Contract:
     """Read the contract out of ONNX metadata. Raises ArtifactError when there is none."""
     if METADATA_KEY not in metadata:
         raise ArtifactError(
-            f"{what} carries no nordocr contract (charset, geometry, activation); export it with `nordocr export`"
+            f"{what} carries no nordocr contract (charset, geometry, activation); export it with `nordocr export`, or give it "
+            f"one: nordocr contract attach {what} --contract RUN -o NEW.onnx"
         )
     try:
         value = json.loads(metadata[METADATA_KEY])

@@ -61,3 +61,30 @@ def verify(a: A, b: B, as_json: options.Json = False, quiet: options.Quiet = Fal
         what = "fields" if found.a.contract and found.b.contract else "characters"
         console.line(f"{a} and {b} agree in {found.compared} {what}; {found.lineage}")
     console.next("nordocr", "contract", "show", b)
+
+
+@app.command()
+def attach(
+    model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="An ONNX model without a contract.")],
+    contract: Annotated[
+        Path, typer.Option("--contract", metavar="FILE", help="What has the contract: a run, model or its JSON.")
+    ],
+    output: options.Output,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Put the contract of one artifact into an ONNX model that has none, after checking that they fit.
+
+    What the model computes is not compared with anything: `nordocr eval` it.
+
+    Example: nordocr contract attach foreign.onnx --contract runs/svtrv2-1024 -o model.onnx
+    """
+    from nordocr_cli.core.contract import attach_contract
+
+    console = Console(quiet=quiet, as_json=as_json)
+    file = attach_contract(model, contract, output)
+    if as_json:
+        console.json(file.sidecar())
+    else:
+        console.line(f"{output}: {file.nodes} nodes, opset {file.opset}, {file.precision}, contract of {contract}")
+    console.next("nordocr", "eval", output, "LINES.lmdb")

@@ -68,6 +68,12 @@ def _of_engine(path: Path, arch: str | None) -> ConsumerConfig:
 
 def _config(engine: Path, arch: str, precision: str, max_batch: int, max_width: int, contract: Contract) -> ConsumerConfig:
     geometry = contract.geometry
+    if contract.input_type == "uint8" or contract.output_activation != "logits":
+        takes = f"{contract.input_type} in, {contract.output_activation} out"
+        raise UsageError(
+            f"{engine.name}: {takes}; the pipeline normalizes pixels and takes the softmax itself, of probabilities a second "
+            "time: export for it with --input float and --output-activation logits"
+        )
     if max_width < geometry.max_width:
         raise UsageError(
             f"{engine.name} takes lines up to {max_width} px, the model is given lines up to {geometry.max_width} px; "

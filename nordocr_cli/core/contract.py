@@ -1,14 +1,15 @@
 """What two artifacts say of themselves, side by side: charset, geometry, network, output, and which was made from which."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from nordocr_cli.artifact import Contract, contract_from_json, find_weights, read_contract
-from nordocr_cli.atomic import sha256_of
+from nordocr_cli.atomic import refuse_inputs, replacing, sha256_of, write_json
 from nordocr_cli.charset import Charset, differences, load_charset
 from nordocr_cli.deploy.engine_file import read_sidecar
+from nordocr_cli.deploy.onnx_file import OnnxFile, contract_path
 from nordocr_cli.errors import ArtifactError, UsageError
 from nordocr_cli.profile import flatten
 
@@ -101,6 +102,36 @@ def _described(path: Path) -> Side:
         raise ArtifactError(f"{beside} is not the file that {path.name} describes (another sha256); make it again")
     contract = contract_from_json(value.get("contract"), str(path))
     return Side(path, contract.charset, contract, sha256)
+
+
+def attach_contract(model: Path, source: Path, output: Path) -> OnnxFile:
+    """Write the ONNX `model` with the contract of `source` (any artifact that has one, or the JSON beside it) to `output`.
+
+    Input and output types, output activation and precision are the file's own affair and must be as the contract says; the
+    result passes every check of an export but parity, as the weights are not known. Raises UsageError and ArtifactError.
+    """
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    from nordocr_cli.deploy.onnx_file import file_bytes, inspect_onnx
+
+    if model.suffix != ".onnx" or output.suffix != ".onnx":
+        raise UsageError("a contract is put into an ONNX model: MODEL.onnx -o NEW.onnx")
+    refuse_inputs(output, [model, source])
+    contract = read_side(source).contract
+    if contract is None:
+        raise UsageError(f"{source} holds only a charset; give a run, weights, an ONNX model or model.contract.json")
+    if not model.is_file():
+        raise UsageError(f"no file {model}")
+    try:
+        graph = onnx.load(model)
+    except (OSError, ValueError, DecodeError) as error:
+        raise ArtifactError(f"{model} is not a readable ONNX model ({error})") from error
+    with replacing(output) as temporary:
+        temporary.write_bytes(file_bytes(graph, replace(contract, parent_sha256=None), output.name))
+        file = replace(inspect_onnx(temporary, name=output.name), path=output)
+    write_json(contract_path(output), file.sidecar())
+    return file
 
 
 def compare_contracts(a: Path, b: Path) -> Comparison:

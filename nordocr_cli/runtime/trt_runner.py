@@ -17,7 +17,8 @@ from nordocr_cli.errors import ArtifactError, MissingBackendError, UsageError
 
 @dataclass(frozen=True)
 class VerifiedEngine:
-    """An engine whose bytes are those that its sidecar was written for; `arch` is the GPU's name, e.g. `sm120`."""
+    """An engine whose bytes are those that its sidecar was written for; `arch` is the GPU's name, e.g. `sm120`, or several as
+    `sm86+sm120`."""
 
     path: Path
     contract: Contract
@@ -43,7 +44,7 @@ def verify_engine(path: Path) -> VerifiedEngine:
         case unknown:
             raise ArtifactError(f"{what}: unknown backend {unknown!r}; build the engine again")
     try:
-        return VerifiedEngine(path, contract, backend, str(value["version"]), str(value["arch"]))
+        return VerifiedEngine(path, contract, backend, str(value["version"]), "+".join(value.get("arches") or [value["arch"]]))
     except KeyError as error:
         raise ArtifactError(f"{what} has no {error}; build the engine again") from None
 
@@ -62,6 +63,6 @@ def open_engine(path: Path) -> NoReturn:
         raise MissingBackendError(
             f"{path} is intact but cannot run: no NVIDIA GPU answers here (it is built for {engine.arch}); use the .onnx here"
         )
-    if here.name != engine.arch:
+    if here.name not in engine.arch.split("+"):
         raise MissingBackendError(f"{path} is built for {engine.arch}, this GPU is {here.name}: build it with --arch {here.name}")
     raise MissingBackendError(f"{path} is intact, but this nordocr does not run engines yet; use the .onnx, or the pipeline")

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -7,6 +8,7 @@ from nordocr_cli.atomic import sha256_of, write_json
 from nordocr_cli.charset import NORDIC
 from nordocr_cli.core.consumer import check_consumer, consumer_config, require_agreement, write_consumer_config
 from nordocr_cli.errors import DataError, UsageError
+from nordocr_cli.models.weights import load_weights, save_weights
 
 # The names are the guide's; the file is ours.
 CONFIG_RS = """
@@ -174,3 +176,11 @@ def test_what_is_no_config(tiny_onnx, tmp_path):
         check_consumer(tmp_path / "none.rs", tiny_onnx)
     with pytest.raises(UsageError, match="expected the pipeline's config"):
         check_consumer(tmp_path / "a.yaml", tiny_onnx)
+
+
+@pytest.mark.parametrize("form", [{"input_type": "uint8"}, {"output_activation": "softmax"}])
+def test_a_form_that_the_pipeline_would_misread_is_refused(form, tiny_checkpoint, tmp_path):
+    state, contract = load_weights(tiny_checkpoint)
+    save_weights(tmp_path / "w.safetensors", state, replace(contract, **form))
+    with pytest.raises(UsageError, match="takes the softmax itself, of probabilities a second time: export for it"):
+        consumer_config(tmp_path / "w.safetensors")

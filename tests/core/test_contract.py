@@ -6,7 +6,7 @@ import pytest
 from nordocr_cli.artifact import read_contract
 from nordocr_cli.atomic import sha256_of, write_json
 from nordocr_cli.charset import NORDIC, NORDIC_EXT
-from nordocr_cli.core.contract import compare_contracts, read_side
+from nordocr_cli.core.contract import attach_contract, compare_contracts, read_side
 from nordocr_cli.errors import ArtifactError, UsageError
 from nordocr_cli.models.weights import load_weights, save_weights
 
@@ -95,3 +95,20 @@ def test_what_cannot_be_compared(tiny_onnx, tmp_path):
         (tmp_path / "bad.json").write_text(text)
         with pytest.raises(ArtifactError, match="describes no model"):
             read_side(tmp_path / "bad.json")
+
+
+def test_a_contract_is_given_to_a_model_that_has_none(tiny_checkpoint, tiny_onnx, unsealed, tmp_path):
+    bare = unsealed(tiny_onnx)
+    del bare.metadata_props[:]
+    (tmp_path / "bare.onnx").write_bytes(bare.SerializeToString())
+    with pytest.raises(ArtifactError, match=r"nordocr contract attach .*bare\.onnx --contract RUN"):
+        read_contract(tmp_path / "bare.onnx")
+    file = attach_contract(tmp_path / "bare.onnx", tiny_checkpoint, tmp_path / "new.onnx")
+    assert file.contract == replace(read_contract(tiny_checkpoint), parent_sha256=None)
+    assert read_contract(tmp_path / "new.onnx") == file.contract
+    assert (tmp_path / "new.contract.json").is_file()
+    with pytest.raises(ArtifactError, match="its contract says fp16, its weights are fp32"):
+        attach_contract(tmp_path / "bare.onnx", tiny_onnx.with_name("model.fp16.onnx"), tmp_path / "other.onnx")
+    with pytest.raises(UsageError, match="would overwrite the input"):
+        attach_contract(tmp_path / "bare.onnx", tiny_checkpoint, tmp_path / "bare.onnx")
+    assert not (tmp_path / "other.onnx").exists()
