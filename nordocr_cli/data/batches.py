@@ -13,6 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -199,6 +200,7 @@ class LineBatches:
         self.mask_share, self.workers, self.pin = mask_share, workers, pin
         self.ratios, self.share = ratios, share
         self._buffers = _Buffers()
+        self._tensors: dict[Path, Tensor] = {}
         for store in self.stores:
             store.header.require_charset(charset, str(store.path))
             store.header.require_geometry(geometry, str(store.path))
@@ -401,8 +403,12 @@ class LineBatches:
 
     def _gather(self, lines: NDArray[np.int64], width: int) -> NDArray[np.uint8]:
         """The lines' pixels (N, H, width, C), C = 1 when all of them are gray."""
-        which = np.searchsorted(self._first, lines, side="right") - 1
-        parts = [(self.stores[k], slots := np.flatnonzero(which == k), lines[slots] - self._first[k]) for k in np.unique(which)]
+        if len(self.stores) == 1:
+            parts = [(self.stores[0], np.arange(len(lines)), lines)]
+        else:
+            which = np.searchsorted(self._first, lines, side="right") - 1
+            slots_of = [(k, np.flatnonzero(which == k)) for k in np.unique(which)]
+            parts = [(self.stores[k], slots, lines[slots] - self._first[k]) for k, slots in slots_of]
         channels = 1 if all(store.are_gray(local).all() for store, _, local in parts) else 3
         images = self._buffers.take((len(lines), self.geometry.height, width, channels))
         if len(parts) == 1 and self._select(*parts[0][::2], images):
@@ -423,15 +429,24 @@ class LineBatches:
         pieces = starts[local] if alike else (starts[local, None] + np.arange(height) * (widths * channels)[:, None]).reshape(-1)
         if int(pieces.max()) + size > mapped.size:
             return False  # nothing follows the last line
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # nor is it written to
-            file = torch.from_numpy(mapped)
+        file = self._tensor(store, mapped)
         # Row i of this view is the `size` bytes from byte i of the file on; nothing is copied until it is selected.
         windows = file.as_strided((mapped.size - size + 1, size), (1, 1))
         torch.index_select(windows, 0, torch.from_numpy(pieces), out=torch.from_numpy(images).view(len(pieces), size))
-        for narrower in np.unique(widths[widths < width]):
-            images[np.flatnonzero(widths == narrower), :, narrower:] = self.geometry.pad_value
+        if not alike:
+            by_width = np.argsort(widths, kind="stable")
+            distinct, begins = np.unique(widths[by_width], return_index=True)
+            for narrower, slots in zip(distinct.tolist(), np.split(by_width, begins[1:]), strict=True):
+                images[slots, :, narrower:] = self.geometry.pad_value
         return True
+
+    def _tensor(self, store: LineStore, mapped: NDArray[np.uint8]) -> Tensor:
+        """The store's mapped file as a tensor; made once, as turning warnings off and on again costs as much as a small batch."""
+        if store.path not in self._tensors:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # nor is it written to
+                self._tensors[store.path] = torch.from_numpy(mapped)
+        return self._tensors[store.path]
 
     def _locate(self, index: int) -> tuple[LineStore, int]:
         which = int(np.searchsorted(self._first, index, side="right")) - 1
