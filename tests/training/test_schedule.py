@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from nordocr_cli.training.schedule import build_optimizer, one_cycle
+from nordocr_cli.training.schedule import build_optimizer, cosine, learning_rate, one_cycle
 
 
 def test_rises_to_the_peak_and_falls_to_nothing():
@@ -34,3 +34,11 @@ def test_frozen_parameters_stay_out():
     groups = build_optimizer(layer, 1e-3, 0.05).param_groups
     assert [len(group["params"]) for group in groups] == [0, 1]
     assert torch.is_tensor(groups[1]["params"][0])
+
+
+def test_cosine_rises_straight_and_falls_to_a_hundredth():
+    assert [cosine(0.0, 0.2), cosine(0.1, 0.2), cosine(0.2, 0.2)] == [0.0, 0.5, 1.0]
+    assert cosine(1.0, 0.2) == pytest.approx(0.01)
+    falling = [cosine(0.2 + 0.1 * i, 0.2) for i in range(9)]
+    assert falling == sorted(falling, reverse=True)
+    assert learning_rate("cosine", 0.1, 0.2) != learning_rate("one-cycle", 0.1, 0.2) == one_cycle(0.1, 0.2)
