@@ -35,7 +35,7 @@ EngineName = Literal["local", "ray"]
 _AHEAD = 256
 # Rows that a thread takes at once: handing over one at a time costs a fifth of what is done with it.
 _TOGETHER = 16
-# Rows of a Ray task: 6 MB of lines come back, and the 5 ms that a task costs are a twentieth of its work.
+# Rows of a Ray task: some megabytes of lines come back, and starting it is little beside a second of work.
 _RAY_SHARD = 256
 _RAY_TASKS_A_CORE = 2
 
@@ -186,8 +186,8 @@ class Threads:
 class Ray:
     """The cores of a Ray cluster: the one that RAY_ADDRESS or `ray start` names, else one of this machine.
 
-    Every node must see the sources under the same paths and have nordocr installed. Raises MissingBackendError without Ray,
-    UsageError when there is no cluster at RAY_ADDRESS.
+    Every node must see the sources under the same paths and have nordocr installed. Raises MissingBackendError without Ray, and
+    after Ray's own waiting UsageError when there is no cluster at RAY_ADDRESS.
     """
 
     def __init__(self, specs: Sequence[SourceSpec], stack: ExitStack, progress: Progress) -> None:
