@@ -80,6 +80,8 @@ def predict(
         output=output,
     )
     of_lines = plan.get("layout") == "line"
+    if kind == "json" and plan.get("layout") == "page" and (len(inputs) > 1 or inputs[0].is_dir()):
+        raise UsageError("the JSON of pages describes one document; use --jsonl for many")
     if resume and not (output and kind == "jsonl" and of_lines):
         raise UsageError("--resume goes on with line images whose results go to a file as JSON lines: --jsonl -o FILE")
     if dry_run:

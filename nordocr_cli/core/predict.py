@@ -166,8 +166,8 @@ def predict(
     of_pages = plan.get("layout") == "page"
     files = iter(()) if regions else find_images(inputs, plan["layout"])
     if of_pages:
-        installed_languages()  # before minutes of loading
         progress.note("the lines of the pages are found by Tesseract; --regions FILE takes those of another program")
+        installed_languages()  # before minutes of loading
     recognizer: Recognizer = open_recognizer(
         plan["model"], device=device, threads=threads, precision=precision, decoder=decoder, beam_width=beam_width
     )
