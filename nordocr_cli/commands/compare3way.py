@@ -111,7 +111,7 @@ def _show(console: Console, document: Path, comparison: "Comparison") -> None:
     from nordocr_cli.compare.page import result_tables
 
     verdict = comparison.verdict
-    console.line(f"{document.name}: {verdict.reference}")
+    console.line(f"{document.name}: {len(verdict.lines)} lines")
     for table in result_tables(verdict):
         console.table(table.title, table.columns, table.rows, right=tuple(table.right))
         if table.note:
