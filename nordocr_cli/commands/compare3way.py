@@ -18,7 +18,7 @@ def compare3way(
     document: Annotated[Path, typer.Argument(metavar="DOCUMENT", help="The pages: a TIFF (also of many pages) or an image.")],
     svtrv2: Annotated[
         str | None,
-        Text("--svtrv2", "--first", metavar="RESULT|MODEL", help="First engine: a result, or a model that reads now."),
+        Text("--svtrv2", "--first", metavar="RESULT|MODEL", help="First engine. Default: the shipped model reads now."),
     ] = None,
     tess: Annotated[
         str | None, Text("--tess", "--second", metavar="RESULT|MODEL", help="Second engine. Default: Tesseract reads now.")

@@ -1,18 +1,17 @@
 """The two engines' readings of a document: read from files, or made on the spot where a recognizer is named instead."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from nordocr_cli.artifact import DEFAULT_MODEL
 from nordocr_cli.core.predict import plan_predict, predict
 from nordocr_cli.data.layout import Layout
 from nordocr_cli.data.layouts import read_layout
 from nordocr_cli.errors import UsageError
 from nordocr_cli.progress import SILENT, Progress
 from nordocr_cli.records import Page, Region
-from nordocr_cli.runtime.specs import parse_spec
+from nordocr_cli.runtime.specs import default_model, parse_spec
 
-DEFAULT_MODEL = "NORDOCR_MODEL"
 _MODELS = (".safetensors", ".onnx", ".engine")
 
 
@@ -33,23 +32,15 @@ class Source:
 
 
 def parse_source(text: str) -> Source:
-    """Return what `text` names: a result file, `tesseract`, `tesseract:swe`, a run folder or a model file."""
+    """Return what `text` names: a result file, `tesseract`, `tesseract:swe`, a run folder, a model file, or one that ships."""
     path = Path(text)
-    is_model = path.is_dir() or path.suffix in _MODELS or (not path.exists() and text.partition(":")[0] == "tesseract")
-    return Source(model=text) if is_model else Source(result=path)
+    named = not path.exists() and (text.partition(":")[0] == "tesseract" or text.startswith(DEFAULT_MODEL))
+    return Source(model=text) if named or path.is_dir() or path.suffix in _MODELS else Source(result=path)
 
 
 def network_source(text: str | None) -> Source:
-    """Return the first engine's source. Without one the model that NORDOCR_MODEL names reads the document; raises UsageError
-    when there is none either."""
-    if text:
-        return parse_source(text)
-    if model := os.environ.get(DEFAULT_MODEL):
-        return Source(model=model)
-    raise UsageError(
-        f"give --svtrv2: a result file, or a model that reads the document now (a run folder or model file; {DEFAULT_MODEL} "
-        "names one for always)"
-    )
+    """Return the first engine's source: the recognizer that ships where nothing is given."""
+    return parse_source(text) if text else Source(model=default_model())
 
 
 def tesseract_source(text: str | None) -> Source:

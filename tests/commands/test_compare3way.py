@@ -49,11 +49,11 @@ def test_without_any_reference_and_with_other_names(run, result):
     assert "exact match" not in out
 
 
-def test_a_missing_result_needs_a_model_and_lines(run, result, monkeypatch):
-    monkeypatch.delenv("NORDOCR_MODEL", raising=False)
-    code, _, err = run("compare3way", TIFF, "--tess", result)
-    assert (code, "give --svtrv2: a result file, or a model" in err) == (2, True)
-    code, _, err = run("compare3way", TIFF, "--svtrv2", "tesseract", "--dry-run")
+def test_a_missing_result_needs_lines(run, result):
+    code, out, _ = run("compare3way", TIFF, "--tess", result, "--dry-run")
+    assert code == 0
+    assert "svtrv2: read with nordocr-default" in out
+    code, _, err = run("compare3way", TIFF, "--dry-run")
     assert (code, "where are the lines? Give --regions FILE" in err) == (2, True)
     code, out, _ = run("compare3way", TIFF, "--svtrv2", result, "--dry-run")
     assert code == 0

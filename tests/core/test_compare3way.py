@@ -231,16 +231,13 @@ def test_missing_readings_are_made_on_the_spot(results, tmp_path, tiny_onnx, hea
     assert again.verdict.lines == comparison.verdict.lines
 
 
-def test_what_a_source_may_be(tmp_path, monkeypatch):
+def test_what_a_source_may_be(tmp_path):
     assert parse_source("tesseract:swe+nor") == Source(model="tesseract:swe+nor")
     assert parse_source(str(tmp_path)) == Source(model=str(tmp_path))
     assert parse_source("best.onnx").model == "best.onnx"
     assert parse_source("tess_result.json") == Source(result=Path("tess_result.json"))
-    monkeypatch.delenv("NORDOCR_MODEL", raising=False)
-    with pytest.raises(UsageError, match="give --svtrv2: a result file, or a model"):
-        network_source(None)
-    monkeypatch.setenv("NORDOCR_MODEL", "runs/a")
-    assert network_source(None) == Source(model="runs/a")
+    assert parse_source("nordocr-default").model == "nordocr-default"
+    assert network_source(None).model.startswith("nordocr-default")
 
 
 def test_what_cannot_be_compared_is_refused(results, tmp_path):
