@@ -9,7 +9,7 @@ import pytest
 
 DOCUMENT = Path(__file__).parents[1] / "samples" / "doc"
 TIFF, TRUTH = str(DOCUMENT / "dev_doc.tif"), str(DOCUMENT / "dev_doc.json")
-START = str(Path(__file__).parents[1] / "samples" / "start")
+START = "nordocr-default"
 HEAVY = ("torch", "cv2", "onnx", "onnxruntime", "onnxsim", "lmdb", "tensorrt_rtx", "matplotlib", "PIL")
 PROBE = """
 import sys, json

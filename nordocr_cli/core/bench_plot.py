@@ -31,7 +31,7 @@ def draw(result: BenchResult, path: Path) -> None:
             right.plot(
                 [c.width_px for c in cells], [c.lines_per_s for c in cells], "o-", label=f"{key[1]} {key[0]}, batch {key[2]}"
             )
-        right.set(xlabel="width in px", ylabel="lines a second, network alone", yscale="log")
+        right.set(xlabel="width in px", ylabel="lines a second, network alone")
         right.legend(fontsize="small")
     figure.tight_layout()
     picture = io.BytesIO()
