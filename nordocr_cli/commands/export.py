@@ -49,6 +49,12 @@ def export(
     golden_lines: Annotated[
         Path | None, typer.Option(metavar="STORE|DIR", help="Take them from here. Default: drawn lines of many sizes.")
     ] = None,
+    consumer_config: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write the Rust pipeline's --config JSON for sm120.")
+    ] = None,
+    check_consumer: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Say what the pipeline's config or charset.rs has otherwise; exit 3.")
+    ] = None,
     as_json: options.Json = False,
     dry_run: options.DryRun = False,
     quiet: options.Quiet = False,
@@ -85,6 +91,14 @@ def export(
         options.show_plan(console, plan.to_json())
         return
     result = run(plan, console)
+    if consumer_config or check_consumer:
+        from nordocr_cli.core import consumer
+
+        onnx = result.files[0].file.path
+        if consumer_config:
+            consumer.write_consumer_config(consumer.consumer_config(onnx, progress=console), consumer_config)
+        if check_consumer:
+            consumer.require_agreement(consumer.check_consumer(check_consumer, onnx, progress=console), onnx)
     if as_json:
         console.json(result.to_json())
         return

@@ -22,6 +22,7 @@ from nordocr_cli.deploy.gpu_arch import local_arch
 from nordocr_cli.deploy.onnx_file import OnnxFile, fp16_sibling, inspect_onnx
 from nordocr_cli.errors import ArtifactError, MissingBackendError, UsageError
 from nordocr_cli.geometry import Geometry
+from nordocr_cli.profile import profile_from_json
 from nordocr_cli.progress import SILENT, Progress
 
 CLASSIC_NOTE = "a host on classic TensorRT, as the Rust pipeline is, builds its own on its GPU"
@@ -228,17 +229,23 @@ def _require_memory(plan: EnginePlan, onnx: OnnxFile, progress: Progress) -> Non
 
 
 def _require_width(plan: EnginePlan, onnx: OnnxFile, progress: Progress) -> None:
-    """Warn of widths that training never saw; where that is not known, refuse what the model was not exported to read."""
-    trained, greatest = onnx.contract.trained_widths, plan.ranges.widest.max_width
+    """Warn of widths that training never saw, and refuse those for which nothing vouches: beyond what the export has compared
+    with the network (its own greatest width and those of its profile's engines), or, trained width not known, beyond its own.
+    """
+    contract, greatest = onnx.contract, plan.ranges.widest.max_width
+    trained, known = contract.trained_widths, contract.geometry.max_width
+    if trained:
+        profile = profile_from_json(contract.profile, f"{onnx.path}: embedded profile")
+        known = max(known, trained[1], *(engine.widest.max_width for engine in profile.engine.values()), 0)
+    if greatest > known and not plan.allow_wider:
+        why = "was compared with its network up to there" if trained else "does not say to what width it was trained"
+        raise UsageError(
+            f"max width {greatest} px: {onnx.path.name} reads lines up to {known} px and {why}. "
+            f"Use --max {plan.ranges.widest.max_batch}x{known}, or --allow-wider when you have evaluated wider lines"
+        )
     if trained and greatest > trained[1]:
         progress.warn(f"trained on lines up to {trained[1]} px, served up to {greatest} px: evaluate by width band")
-    known = onnx.contract.geometry.max_width
-    if not trained and greatest > known:
-        if not plan.allow_wider:
-            raise UsageError(
-                f"max width {greatest} px: {onnx.path.name} reads lines up to {known} px and does not say to what width it was "
-                f"trained. Use --max {plan.ranges.widest.max_batch}x{known}, or --allow-wider when you have evaluated wider lines"
-            )
+    elif greatest > known:
         progress.warn(f"served up to {greatest} px, made for {known} px, trained width not known: evaluate by width band")
 
 

@@ -236,6 +236,12 @@ def test_a_width_that_no_training_vouches_for(tiny_checkpoint, model, heard, tmp
     assert any("trained width not known" in warning for warning in heard.warnings)
 
 
+def test_a_width_beyond_what_was_compared_is_refused(model):
+    (plan,) = plan_engines(["sm86"], model, shapes={"max": "64x4000"})
+    with pytest.raises(UsageError, match=r"reads lines up to 1792 px and was compared with its network up to there"):
+        build_engine(plan)
+
+
 def test_verify_needs_the_gpu(model, monkeypatch):
     done = CliRunner().invoke(app, ["build-engine", "--arch", "sm86", str(model), "--verify"])
     assert isinstance(done.exception, MissingBackendError)
