@@ -34,6 +34,7 @@ BF16_OPSET = 22  # of bf16 files: ONNX's convolutions take bf16 from here on
 PRECISIONS = ("fp32", "fp16", "bf16")
 _FP16_CLASSES = 2048  # above it fp16 has no number for every class
 MAX_CER_LOSS = 0.5  # percentage points
+MAMBA_MOST_PX = 16384  # 4,096 frames: what the chunked scan of an exported graph takes (models/selective_scan.py)
 
 
 @dataclass(frozen=True)
@@ -227,6 +228,8 @@ def plan_export(
     for path in outputs.values():
         refuse_inputs(path, filter(None, (weights, golden_lines, *stores)))
     widths = [contract.geometry.max_width, *(engine.max_width for engine in profile.engine.values())]
+    if profile.model.name == "mamba" and max(widths) > MAMBA_MOST_PX:
+        raise UsageError(f"lines of {max(widths)} px: an exported mamba reads at most {MAMBA_MOST_PX}; give a lower --max-width")
     return ExportPlan(
         weights=weights,
         contract=contract,

@@ -78,9 +78,11 @@ def _decays(delta: Tensor, a: Tensor) -> Tensor:
 def chunked_scan(x: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
     """The scan in plain operations whose number does not depend on the length, which is at most MAX_CHUNKED_LENGTH.
 
-    Arguments and result as in `selective_scan`.
+    Arguments and result as in `selective_scan`. Raises ValueError for a longer one, except while a graph is traced.
     """
     length = x.shape[1]
+    if torch._C._get_tracing_state() is None and length > MAX_CHUNKED_LENGTH:  # a graph's length is not known; export checks it
+        raise ValueError(f"the chunked scan takes at most {MAX_CHUNKED_LENGTH} steps, not {length}")
     fill = (CHUNK - length % CHUNK) % CHUNK  # steps of delta 0: they change no state
     delta, drive, b, c = (
         F.pad(tensor, (0, 0, 0, fill)).unflatten(1, (-1, CHUNK)) for tensor in (delta, delta * x, b, c)

@@ -3,7 +3,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nordocr_cli.models.selective_scan import CHUNK, chunked_scan, selective_scan
+from nordocr_cli.core.export import MAMBA_MOST_PX
+from nordocr_cli.models.selective_scan import CHUNK, MAX_CHUNKED_LENGTH, chunked_scan, selective_scan
 
 
 def reference(x, delta, a, b, c):
@@ -73,3 +74,11 @@ def test_a_trace_takes_any_length():
     kinds = [[node.kind() for node in trace.graph.nodes()] for trace in traces]
     assert kinds[0] == kinds[1]
     assert not {"prim::Loop", "prim::PythonOp"} & set(kinds[0])
+
+
+def test_the_chunked_form_takes_its_longest_and_refuses_longer_ones():
+    values = arguments(1, MAX_CHUNKED_LENGTH, channels=1, states=1)
+    torch.testing.assert_close(chunked_scan(*values), selective_scan(*values), rtol=0, atol=1e-12)
+    with pytest.raises(ValueError, match="at most 4096 steps, not 4097"):
+        chunked_scan(*arguments(1, MAX_CHUNKED_LENGTH + 1, channels=1, states=1))
+    assert MAMBA_MOST_PX == 4 * MAX_CHUNKED_LENGTH

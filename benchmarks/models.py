@@ -1,0 +1,299 @@
+#!/usr/bin/env python3
+"""Are our networks faster and leaner than the implementations they are held against? Forward and whole training steps.
+
+    python benchmarks/models.py --openocr ~/OpenOCR                          all networks, the saved result
+    python benchmarks/models.py --openocr ~/OpenOCR --networks svtrv2-tiny --rounds 3   a first look, nothing saved
+
+| network | held against |
+|---|---|
+| `svtrv2-tiny`, `svtrv2-base`, `svtr-tiny` | OpenOCR's code, from a checkout: `--openocr FOLDER` (github.com/Topdu/OpenOCR) |
+| `mamba` | transformers' `MambaModel` of the same sizes, where transformers is installed (4 blocks, 512 features, one way) |
+
+Both sides get the same images, lines a batch, number format and threads; neither is told the widths. A training step is forward,
+CTC loss (for `mamba` the mean square), backward and fused AdamW. Every round visits both for `--seconds`; medians over the
+rounds are compared. Memory is the most that a process of its own takes for one step beyond what it holds before. What is missing
+is said and left out. On a GPU both sides run eagerly and ours also compiled, and the share of the card's measured matrix peak is
+given; that part has not been run yet.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from importlib.util import find_spec
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from reference_models import openocr_network
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nordocr_cli import atomic
+from nordocr_cli.models.mamba import MambaEncoder
+from nordocr_cli.models.registry import build_model
+from nordocr_cli.profile import MambaModel, SvtrModel, SvtrV2Model
+from nordocr_cli.runtime.stopwatch import environment
+
+NETWORKS = ("svtrv2-tiny", "svtrv2-base", "svtr-tiny", "mamba")
+WIDTHS = (320, 1024)
+CLASSES, FEATURES = 126, 512
+PIXELS = 2560  # of width a batch: 8 lines of 320, 2 of 1024
+MODES = ("forward", "train")
+SPEED_TARGET, MEMORY_TARGET, MAMBA_TRAIN_TARGET = 1.5, 0.5, 10.0
+RESULTS = Path(__file__).parent / "results"
+
+HEADING = (
+    f"{'network':12} {'width':>5} {'mode':8} {'dtype':5} {'ours/s':>8} {'theirs/s':>8} {'times':>6} {'MiB':>6} {'theirs':>6}"
+)
+
+Step = Callable[[], None]
+
+
+# The contestants --------------------------------------------------------------------------------------------------------
+
+
+def build(name: str, ours: bool, width: int) -> nn.Module:
+    """A network with fresh weights. Raises ImportError where the other side is not here."""
+    torch.manual_seed(0)
+    if name == "mamba":
+        options = MambaModel(name="mamba", features=FEATURES, bidirectional=False, use_lora=False)
+        if ours:
+            return MambaEncoder(options)
+        from transformers import MambaConfig
+        from transformers import MambaModel as Theirs
+
+        config = MambaConfig(
+            vocab_size=2, hidden_size=FEATURES, num_hidden_layers=options.layers, state_size=options.d_state, use_cache=False
+        )
+        network: nn.Module = Theirs(config)
+        return network
+    kind, size = name.split("-")
+    model: SvtrModel | SvtrV2Model = (
+        SvtrV2Model.model_validate({"name": kind, "size": size})
+        if kind == "svtrv2"
+        else SvtrModel.model_validate({"name": kind, "size": size, "local_window": (7, 11), "positions": (8, width // 4)})
+    )
+    return build_model(model, CLASSES) if ours else openocr_network(model, CLASSES, width)
+
+
+def step_of(name: str, ours: bool, width: int, mode: str, dtype: str, device: str, compiled: bool = False) -> Step:
+    """What is timed, ready to be called again and again."""
+    network = build(name, ours, width).to(device).train(mode == "train")
+    if ours and name != "mamba":
+        network = network.to(memory_format=torch.channels_last)  # as `nordocr train` and the torch runner have it
+    call = torch.compile(network) if compiled else network
+    lines = max(1, PIXELS // width)
+    generator = torch.Generator().manual_seed(1)
+    if name == "mamba":
+        images = torch.randn(lines, width // 4, FEATURES, generator=generator).to(device)
+    else:
+        images = (torch.rand(lines, 3, 32, width, generator=generator) * 2 - 1).to(device)
+    length = width // 16  # characters of a line
+    targets = torch.randint(1, CLASSES, (lines * length,), generator=generator).to(device)
+    frames, lengths = (torch.full((lines,), value) for value in (width // 4, length))
+    parameters = [p for p in network.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, fused=True) if mode == "train" else None
+    kind = {"fp32": torch.float32, "bf16": torch.bfloat16}[dtype]
+
+    def forward() -> Tensor:
+        with torch.autocast(device, dtype=kind, enabled=dtype != "fp32"):
+            if name != "mamba":
+                return call(images)
+            return call(images, None) if ours else call(inputs_embeds=images).last_hidden_state
+
+    def train() -> None:
+        assert optimizer is not None
+        output = forward().float()
+        if name == "mamba":
+            loss = output.square().mean()
+        else:
+            log_probs = output.log_softmax(-1).transpose(0, 1)
+            loss = F.ctc_loss(log_probs, targets, frames, lengths, zero_infinity=True)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    def infer() -> None:
+        with torch.inference_mode():
+            forward()
+
+    return train if mode == "train" else infer
+
+
+# Measuring --------------------------------------------------------------------------------------------------------------
+
+
+def rate(step: Step, seconds: float, device: str) -> float:
+    """Steps a second."""
+    began, steps = time.perf_counter(), 0
+    while steps < 2 or time.perf_counter() - began < seconds:
+        step()
+        steps += 1
+        if device == "cuda":
+            torch.cuda.synchronize()
+    return steps / (time.perf_counter() - began)
+
+
+def side_by_side(sides: dict[str, Step], rounds: int, seconds: float, device: str) -> dict[str, list[float]]:
+    """Steps a second of each side, a value a round, the sides in turn."""
+    for step in sides.values():
+        step()
+        step()
+    found: dict[str, list[float]] = {side: [] for side in sides}
+    for _ in range(rounds):
+        for side, step in sides.items():
+            found[side].append(rate(step, seconds, device))
+    return found
+
+
+def peak_mib(name: str, side: str, width: int, mode: str, dtype: str, asked: argparse.Namespace) -> float:
+    """Memory that one step takes at its most, in MiB, measured in a process of its own."""
+    command = [sys.executable, __file__, "--probe", json.dumps([name, side == "ours", width, mode, dtype])]
+    command += ["--device", asked.device, "--threads", str(asked.threads)]
+    command += ["--openocr", str(asked.openocr)] if asked.openocr else []
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return float(done.stdout.splitlines()[-1])
+
+
+def probe(name: str, ours: bool, width: int, mode: str, dtype: str, device: str) -> float:
+    """The same in this process: a step at 32 px first, so that libraries are loaded."""
+    step_of(name, ours, 32, mode, dtype, device)()
+    step = step_of(name, ours, width, mode, dtype, device)
+    if device == "cuda":
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        step()
+        return (torch.cuda.max_memory_allocated() - before) / 2**20
+    before = status_kib("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    step()
+    return (status_kib("VmHWM") - before) / 1024
+
+
+def status_kib(key: str) -> int:
+    """A figure of /proc/self/status."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith(key)).split()[1])
+
+
+def matrix_peak(dtype: str) -> float:
+    """FLOP/s of a large matrix product on the GPU: the best that can be had of it."""
+    a = torch.randn(8192, 8192, device="cuda", dtype={"fp32": torch.float32, "bf16": torch.bfloat16}[dtype])
+    return 2 * 8192**3 * rate(lambda: a @ a, 1.0, "cuda")
+
+
+def flops(name: str, width: int, mode: str) -> int:
+    """Floating-point operations of a step of ours, as torch counts them."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    step = step_of(name, True, width, mode, "fp32", "cpu")
+    with FlopCounterMode(display=False) as counter:
+        step()
+    return counter.get_total_flops()
+
+
+def measure(name: str, width: int, mode: str, dtype: str, asked: argparse.Namespace) -> dict[str, Any]:
+    """One row: images a second of both sides, their ratio, memory, and whether the targets are met."""
+    lines = max(1, PIXELS // width)
+    sides = {side: step_of(name, side == "ours", width, mode, dtype, asked.device) for side in ("ours", "theirs")}
+    if asked.device == "cuda":
+        sides["ours compiled"] = step_of(name, True, width, mode, dtype, "cuda", compiled=True)
+    steps = side_by_side(sides, asked.rounds, asked.seconds, asked.device)
+    images = {side: median(values) * lines for side, values in steps.items()}
+    speed = images["ours"] / images["theirs"]
+    memory = {side: peak_mib(name, side, width, mode, dtype, asked) for side in ("ours", "theirs")}
+    target = MAMBA_TRAIN_TARGET if name == "mamba" and mode == "train" else SPEED_TARGET
+    row: dict[str, Any] = {
+        "network": name,
+        "width": width,
+        "lines_a_batch": lines,
+        "mode": mode,
+        "dtype": dtype,
+        "images_per_s": {side: round(value, 2) for side, value in images.items()},
+        "rounds_images_per_s": {side: [round(v * lines, 2) for v in values] for side, values in steps.items()},
+        "times_faster": round(speed, 2),
+        "peak_mib": {side: round(value) for side, value in memory.items()},
+        "memory_share": round(memory["ours"] / memory["theirs"], 2),
+        "speed_target": target,
+        "speed_met": speed >= target,
+        "memory_met": memory["ours"] <= MEMORY_TARGET * memory["theirs"] if width == 1024 else None,
+    }
+    if asked.device == "cuda":
+        share = flops(name, width, mode) / lines / matrix_peak(dtype)
+        row["share_of_matrix_peak"] = {side: round(images[side] * share, 3) for side in ("ours", "ours compiled")}
+    return row
+
+
+def line_of(row: dict[str, Any]) -> str:
+    """A row of the table on the terminal."""
+    speed, memory = row["images_per_s"], row["peak_mib"]
+    return (
+        f"{row['network']:12} {row['width']:5} {row['mode']:8} {row['dtype']:5} {speed['ours']:8.2f} {speed['theirs']:8.2f} "
+        f"{row['times_faster']:6.2f} {memory['ours']:6} {memory['theirs']:6}"
+    )
+
+
+def missing(name: str, asked: argparse.Namespace) -> str:
+    """Why a network cannot be held against anything here; empty when it can."""
+    if name == "mamba":
+        return "" if find_spec("transformers") else "transformers is not installed (pip install transformers)"
+    return "" if asked.openocr else "no checkout of OpenOCR (--openocr FOLDER)"
+
+
+def main() -> None:
+    """Measure, print, save."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--openocr", type=Path, help="a checkout of github.com/Topdu/OpenOCR")
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
+    parser.add_argument("--widths", nargs="+", type=int, default=list(WIDTHS))
+    parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES))
+    parser.add_argument("--dtypes", nargs="+", choices=["fp32", "bf16"], default=["fp32", "bf16"])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=3.0, help="how long a side runs in a round")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("-o", "--output", type=Path, help="default: results/models.json for a full run, else nothing")
+    parser.add_argument("--probe", help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    torch.set_num_threads(asked.threads)
+    if asked.openocr:
+        if not (asked.openocr / "openrec").is_dir():
+            parser.error(f"--openocr {asked.openocr}: there is no openrec folder in it; give a checkout of Topdu/OpenOCR")
+        sys.path.insert(0, str(asked.openocr.resolve()))
+    if asked.probe:
+        print(probe(*json.loads(asked.probe), asked.device))
+        return
+    result: dict[str, Any] = {
+        "what": f"forward and training steps, {PIXELS} px of width a batch, ours beside OpenOCR's and transformers'",
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "environment": environment(asked.threads) | {"device": torch.cuda.get_device_name() if asked.device == "cuda" else "cpu"},
+        "rounds": asked.rounds,
+        "seconds": asked.seconds,
+        "left_out": {name: why for name in asked.networks if (why := missing(name, asked))},
+        "rows": [],
+    }
+    for name, why in result["left_out"].items():
+        print(f"{name} is left out: {why}", file=sys.stderr)
+    print(HEADING)
+    for name in (name for name in asked.networks if name not in result["left_out"]):
+        for width in asked.widths:
+            for mode in asked.modes:
+                for dtype in asked.dtypes:
+                    row = measure(name, width, mode, dtype, asked)
+                    result["rows"].append(row)
+                    print(line_of(row), flush=True)
+    result["environment"]["load_average_after"] = environment(None)["load_average"]
+    measured = ("networks", "widths", "modes", "dtypes", "rounds", "seconds")
+    whole = not result["left_out"] and all(getattr(asked, key) == parser.get_default(key) for key in measured)
+    if target := asked.output or (RESULTS / "models.json" if whole else None):
+        atomic.write_json(target, result)
+        print(f"saved {target}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""What every CTC network has to pass, whatever is inside."""
+
+import pytest
+import torch
+
+from nordocr_cli.artifact import Contract
+from nordocr_cli.charset import NORDIC
+from nordocr_cli.decode.ctc import decode_greedy
+from nordocr_cli.geometry import Geometry, out_length
+from nordocr_cli.models.registry import build_model
+from nordocr_cli.models.weights import load_model, save_weights
+from nordocr_cli.profile import MambaModel, SvtrModel, SvtrV2Model, SvtrV2NanoModel
+from nordocr_cli.training.objective import ctc_loss
+
+NETWORKS = {
+    "svtrv2-nano": SvtrV2NanoModel(name="svtrv2-nano", dims=(24, 48, 64), depths=(1, 1, 1)),
+    "svtrv2 rctc": SvtrV2Model(name="svtrv2", size="tiny", drop_path=0),
+    "svtrv2 ctc": SvtrV2Model(name="svtrv2", size="tiny", head="ctc", drop_path=0),
+    "svtr": SvtrModel(name="svtr", size="tiny", drop_path=0),
+    "mamba": MambaModel(name="mamba", layers=1, features=64, adapter_rank=4, use_lora=False),
+}
+EIGHT = ["10", "29", "3", "47", "56", "60", "7", "81"]
+
+
+@pytest.fixture(scope="module", params=NETWORKS)
+def network(request):
+    """A network that one training step has left awake: fresh biases and running statistics are zeros and ones."""
+    torch.manual_seed(5)
+    model = NETWORKS[request.param]
+    built = build_model(model, NORDIC.num_classes)
+    built(torch.rand(4, 3, 32, 64) * 2 - 1)
+    generator = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for parameter in built.parameters():
+            if parameter.ndim == 1:
+                parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.1)
+    built.model_options = model
+    return built.eval()
+
+
+@pytest.mark.parametrize("width", [4, 8, 60, 320, 1792])
+def test_frames_at_every_width(network, width):
+    with torch.no_grad():
+        assert network(torch.zeros(1, 3, 32, width)).shape == (1, out_length(width), NORDIC.num_classes)
+
+
+def test_a_line_alone_is_the_line_in_any_batch(network):
+    """Whatever stands beside it, and whatever its padding holds."""
+    torch.manual_seed(1)
+    widths, images = torch.tensor([4, 64, 100, 132]), torch.rand(4, 3, 32, 132) * 2 - 1
+    with torch.no_grad():
+        together = network(images, widths)
+        for line, width in enumerate(widths.tolist()):
+            alone = network(images[line : line + 1, :, :, :width], widths[line : line + 1])[0]
+            assert torch.allclose(together[line, : out_length(width)], alone, atol=2e-5)
+        plain = network(images[3:])[0]
+    assert torch.allclose(together[3], plain, atol=2e-5)
+
+
+def test_the_loss_reaches_every_parameter(network):
+    network.train().zero_grad()
+    logits = network(torch.rand(2, 3, 32, 64) * 2 - 1, torch.tensor([64, 40]))
+    ctc_loss(logits, torch.tensor([16, 10]), torch.tensor([1, 2, 3]), torch.tensor([2, 1])).backward()
+    network.eval()
+    # An adapter begins as a nought of two factors, of which only the one that is nought has a gradient.
+    silent = [name for name, p in network.named_parameters() if p.grad is None or not p.grad.any()]
+    assert [name for name in silent if "adapter" not in name] == []
+
+
+def test_round_trip(network, tmp_path):
+    contract = Contract(NORDIC, Geometry(), network.model_options.model_dump(mode="json"))
+    save_weights(tmp_path / "a.safetensors", network.state_dict(), contract)
+    loaded, _ = load_model(tmp_path / "a.safetensors")
+    image = torch.rand(1, 3, 32, 64)
+    with torch.no_grad():
+        assert torch.equal(loaded(image), network(image))
+
+
+def test_eight_lines_are_learnt_by_heart():
+    """Of the small network only: the others take minutes, `train --overfit` is for them."""
+    torch.manual_seed(2)
+    network = build_model(NETWORKS["svtrv2-nano"], NORDIC.num_classes)
+    images, frames = torch.rand(8, 3, 32, 32) * 2 - 1, torch.full((8,), 8)
+    targets = torch.tensor([c for text in EIGHT for c in NORDIC.encode(text)])
+    lengths = torch.tensor([len(text) for text in EIGHT])
+    optimizer = torch.optim.AdamW(network.parameters(), lr=2e-3, fused=True)
+    said: list[str] = []
+    for step in range(150):
+        loss = ctc_loss(network(images), frames, targets, lengths)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        if step % 10 == 9:
+            with torch.no_grad():
+                said = [r.text for r in decode_greedy(network(images).numpy(), frames.numpy(), NORDIC)]
+            if said == EIGHT:
+                break
+    assert said == EIGHT
