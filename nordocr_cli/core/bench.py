@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 NETWORK_RESULT, TESSERACT_RESULT = "svtrv2_result.json", "tess_result.json"
 MANY_CALLS = 1000  # single calls from which a 99th percentile says something
-
-
 DOCUMENTS = (".tif", ".tiff", ".pdf")
 DEFAULT_MODELS = ("nordocr-default", "tesseract")
 
@@ -74,7 +72,7 @@ def plan_bench(
     input, DataError for damaged regions.
     """
     if (lines is None) == (document is None) or (document is None) != (regions is None):
-        raise UsageError("give --lines STORE, or --doc PAGES with --regions JSON")
+        raise UsageError("give --lines STORE, or a document with --regions JSON (or DOC.json beside DOC.tif)")
     if external is not None and document is None:
         raise UsageError("--external reads pages: give --doc PAGES with --regions JSON")
     parse_device(device)

@@ -185,7 +185,7 @@ def test_a_store_that_was_not_made_for_the_model_is_refused(tiny_onnx, tiny_chec
 
 def test_wrong_combinations(store, tiny_onnx, tmp_path):
     for wrong in ({}, {"lines": store, "document": TIFF}, {"document": TIFF}, {"lines": store, "regions": TRUTH}):
-        with pytest.raises(UsageError, match="--lines STORE, or --doc"):
+        with pytest.raises(UsageError, match="--lines STORE, or a document"):
             bench([str(tiny_onnx)], **wrong)
     (tmp_path / "empty.json").write_text('{"pages": []}')
     with pytest.raises(DataError, match="has no lines"):
