@@ -95,7 +95,7 @@ def test_every_wrong_line_is_shown_and_no_label_becomes_an_element(opened):
     gallery = Gallery(opened())
     assert gallery.title == "The title"
     assert sorted(gallery.ids()) == ["a", "b", "c", f"d{EVIL}"]
-    assert (gallery.tags.count("script"), gallery.tags.count("img")) == (2, 4)  # the data and the code; a crop for each line
+    assert (gallery.tags.count("script"), gallery.tags.count("img")) == (3, 4)  # two of data and the code; a crop for each line
     evil = next(card for card in gallery.cards if "onerror" in card[1])
     assert "a<U+202E>b" in evil[1]
     assert evil[2:11] == ["reference", "L", "ö", f"n{EVIL}", EVIL, "L", "o", f"n{EVIL}", "Accept reading"]

@@ -9,7 +9,6 @@ import base64
 import hashlib
 import json
 import re
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -114,27 +113,37 @@ def render_page(page: Page) -> str:
     )
     environment.filters |= {"csp_hash": _csp_hash, "visible": visible}
     environment.tests["chart"] = lambda section: isinstance(section, Chart)
-    facets: dict[str, Counter[str]] = {}
-    for row in page.gallery:
+    facets = _facets(page.gallery)
+    # A row a line: the script reads a row when it draws its card, and filters by the numbers of rows in `facets`.
+    rows = ",\n".join(_island(_row_to_json(row)) for row in page.gallery)
+    return (
+        environment.get_template("report.html.j2")
+        .render(page=page, facets=facets, index=Markup(_island(facets)), rows=Markup(rows), version=__version__)
+        .lstrip()
+    )
+
+
+def _facets(gallery: Sequence[GalleryRow]) -> dict[str, dict[str, list[int]]]:
+    """The numbers of the rows by facet and value; 'width <=320' before 'width <=1024'."""
+    found: dict[str, dict[str, list[int]]] = {}
+    for number, row in enumerate(gallery):
         for name, values in row.facets.items():
-            facets.setdefault(name, Counter()).update(visible(value) for value in values if value)
-    data = [_row_to_json(row) for row in page.gallery]
-    # ASCII only, and none of the characters that mean something in HTML.
-    island = json.dumps(data, separators=(",", ":"), allow_nan=False)
-    for character in "<>&":
-        island = island.replace(character, f"\\u{ord(character):04x}")
-    template = environment.get_template("report.html.j2")
-    return template.render(
-        page=page,
-        facets={name: dict(sorted(counts.items(), key=_natural)) for name, counts in facets.items() if counts},
-        data=Markup(island),
-        version=__version__,
-    ).lstrip()
+            for value in filter(None, values):
+                found.setdefault(name, {}).setdefault(visible(value), []).append(number)
+    return {name: dict(sorted(values.items(), key=lambda item: _natural(item[0]))) for name, values in found.items()}
 
 
-def _natural(item: tuple[str, int]) -> list[str | int]:
+def _natural(text: str) -> list[str | int]:
     """Sort <=320 before <=1024."""
-    return [int(part) if index % 2 else part for index, part in enumerate(re.split("([0-9]+)", item[0]))]
+    return [int(part) if index % 2 else part for index, part in enumerate(re.split("([0-9]+)", text))]
+
+
+def _island(value: Any) -> str:
+    """JSON in ASCII, on one line, without the characters that mean something in HTML."""
+    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
+    for character in "<>&":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
 
 
 def _csp_hash(content: str) -> str:
@@ -144,7 +153,6 @@ def _csp_hash(content: str) -> str:
 def _row_to_json(row: GalleryRow) -> dict[str, Any]:
     return {
         "id": visible(row.id),
-        "facets": {name: [visible(value) for value in values] for name, values in row.facets.items()},
         "detail": visible(row.detail),
         "png": base64.b64encode(row.crop_png).decode() if row.crop_png else None,
         "readings": [
