@@ -2,7 +2,7 @@
 """From image files to text: lines a second of `predict` on each of its run times, of its stages, and of others, in one run.
 
     python benchmarks/inference.py                                            # the samples, the network that ships
-    python benchmarks/inference.py lines/manifest.jsonl --calibrate more.lmdb -o inference.json
+    python benchmarks/inference.py lines/manifest.jsonl --weights runs/mine -o inference.json
     python benchmarks/inference.py --peer openocr='python tools/infer_rec.py -c svtrv2.yml -o Global.infer_list={images}'
 
 Every round visits every contestant, the first one goes last in the next; rates are medians of the rounds. Opening a model is not
@@ -10,7 +10,7 @@ counted, nor importing torch; a peer's command is timed as it stands, start incl
 
 | measured | what it is |
 |---|---|
-| paths | files → text: predict on torch (fp32, bf16), ONNX Runtime (fp32, in-graph argmax, int8 with --calibrate), Tesseract 5 |
+| paths | files → text: predict on torch (fp32, bf16), ONNX Runtime (fp32, in-graph argmax, int8), Tesseract 5 |
 | stages | what predict does, one thing after the other, on one thread; all but the network is asked to cost under 10 % of it |
 | network | the same batches through a bare session, and through OpenVINO where it is installed |
 | decode | CTC decoding of 64 lines of 256 frames beside a bare argmax of the same logits |
@@ -248,7 +248,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("manifest", type=Path, nargs="?", default=SAMPLES, help="lines as JSONL; default: the samples")
     parser.add_argument("--weights", type=Path, default=Path(DEFAULT_MODEL), help="default: those that ship")
-    parser.add_argument("--calibrate", type=Path, metavar="STORE", help="line store for an int8 model; without it there is none")
     parser.add_argument("--peer", action="append", default=[], metavar="NAME=COMMAND", help="{images} is a file of paths")
     parser.add_argument("--lines", type=int, help="so many lines, evenly spread; default: all")
     parser.add_argument("--rounds", type=int, default=5)
@@ -265,10 +264,9 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        exported = export(plan_export(asked.weights, folder / "fp32.onnx", precision="fp32", int8=asked.calibrate)).files
+        exported = export(plan_export(asked.weights, folder / "fp32.onnx", precision="fp32", int8=True)).files
         argmax = plan_export(asked.weights, folder / "argmax.onnx", precision="fp32", output_activation="argmax+confidence")
-        models = {"fp32": exported[0].file.path, "argmax": export(argmax).files[0].file.path}
-        models |= {"int8": exported[1].file.path} if asked.calibrate else {}
+        models = {"fp32": exported[0].file.path, "argmax": export(argmax).files[0].file.path, "int8": exported[1].file.path}
         contract = read_contract(models["fp32"])
 
         together = {"": files}

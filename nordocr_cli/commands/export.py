@@ -31,8 +31,8 @@ def export(
     ] = "float",
     io: Annotated[str, typer.Option(metavar="fp32|fp16", help="Format of the floats that go in and out.")] = "fp32",
     int8: Annotated[
-        Path | None, typer.Option(metavar="STORE", help="Also write MODEL.int8.onnx, calibrated with lines of this store.")
-    ] = None,
+        bool, typer.Option("--int8", help="Also write MODEL.int8.onnx for ONNX Runtime on CPUs, which reads line by line.")
+    ] = False,
     check_store: Annotated[
         Path | None, typer.Option(metavar="STORE", help="Compare each file with the network on these lines: frames, texts, CER.")
     ] = None,

@@ -40,7 +40,7 @@ MAMBA_MOST_PX = 16384  # 4,096 frames: what the chunked scan of an exported grap
 @dataclass(frozen=True)
 class ExportPlan:
     """What an export will do: one file per entry of `outputs` (precision → path). `contract` has the types and activation of the
-    files; `int8` is the store whose lines calibrate, `check_store` the one on which files are compared with the network."""
+    files; `check_store` is the line store on which files are compared with the network."""
 
     weights: Path
     contract: Contract
@@ -50,7 +50,6 @@ class ExportPlan:
     shapes: tuple[tuple[int, int], ...]
     golden: int = 0  # lines that prove a host's preprocessing and decoding, of `golden_lines` or drawn
     golden_lines: Path | None = None
-    int8: Path | None = None
     check_store: Path | None = None
     check_lines: int = 500
     max_cer_loss: float = MAX_CER_LOSS
@@ -75,7 +74,6 @@ class ExportPlan:
             "parity_shapes": [f"{batch}x{width}" for batch, width in self.shapes],
             "golden": self.golden,
             "golden_lines": str(self.golden_lines) if self.golden_lines else None,
-            "int8": str(self.int8) if self.int8 else None,
             "check_store": str(self.check_store) if self.check_store else None,
             "check_lines": self.check_lines,
             "max_cer_loss_points": self.max_cer_loss,
@@ -187,7 +185,7 @@ def plan_export(
     max_width: int | None = None,
     golden: int = 0,
     golden_lines: Path | None = None,
-    int8: Path | None = None,
+    int8: bool = False,
     check_store: Path | None = None,
     check_lines: int = 500,
     max_cer_loss: float = MAX_CER_LOSS,
@@ -196,8 +194,8 @@ def plan_export(
 
     Without `precision`, the profile's precision is written, and beside an fp32 file its fp16 form `….fp16.onnx` where an engine
     of the profile wants fp16: an engine takes its precision from the ONNX. `input_type` is `float` or `uint8`, `io` (fp32 or
-    fp16) the format of floats that go in and out; `int8` a store whose lines calibrate `….int8.onnx`; `max_cer_loss` percentage
-    points. Raises UsageError and ArtifactError.
+    fp16) the format of floats that go in and out; `int8` asks for `….int8.onnx` too; `max_cer_loss` is in percentage points.
+    Raises UsageError and ArtifactError.
     """
     weights = find_weights(checkpoint)
     contract = read_contract(weights)
@@ -222,11 +220,10 @@ def plan_export(
         raise UsageError("--golden-lines says where golden lines come from; --golden N says how many")
     contract = _with_tensors(contract, output_activation or profile.export.output_activation, input_type, io)
     outputs = _outputs(profile, output, precision, int8)
-    stores = [store for store in (int8, check_store) if store]
-    if missing := [store for store in stores if not (store / "data.mdb").is_file()]:
-        raise UsageError(f"no line store {missing[0]}; make one with `nordocr prep`")
+    if check_store and not (check_store / "data.mdb").is_file():
+        raise UsageError(f"no line store {check_store}; make one with `nordocr prep`")
     for path in outputs.values():
-        refuse_inputs(path, filter(None, (weights, golden_lines, *stores)))
+        refuse_inputs(path, filter(None, (weights, golden_lines, check_store)))
     widths = [contract.geometry.max_width, *(engine.max_width for engine in profile.engine.values())]
     if profile.model.name == "mamba" and max(widths) > MAMBA_MOST_PX:
         raise UsageError(f"lines of {max(widths)} px: an exported mamba reads at most {MAMBA_MOST_PX}; give a lower --max-width")
@@ -239,7 +236,6 @@ def plan_export(
         shapes=shapes_to_try(max(widths)),
         golden=golden,
         golden_lines=golden_lines,
-        int8=int8,
         check_store=check_store,
         check_lines=check_lines,
         max_cer_loss=max_cer_loss,
@@ -265,10 +261,10 @@ def _with_tensors(contract: Contract, activation: str, input_type: str, io: str)
     return replace(contract, output_activation=activations[activation], input_type=pixels, output_type=floats)
 
 
-def _outputs(profile: Profile, output: Path | None, precision: str | None, int8: Path | None) -> dict[str, Path]:
+def _outputs(profile: Profile, output: Path | None, precision: str | None, int8: bool) -> dict[str, Path]:
     path = output or default_onnx_path(profile)
     if precision not in (None, *PRECISIONS):
-        more = "; for int8 give the lines to calibrate with: --int8 STORE" if precision == "int8" else ""
+        more = "; --int8 writes that form beside fp32" if precision == "int8" else ""
         raise UsageError(f"--precision {precision!r}: an ONNX file is {', '.join(PRECISIONS)}{more}")
     named_half = fp16_sibling(path) == path
     if named_half and precision not in (None, "fp16"):
@@ -294,6 +290,7 @@ def export(plan: ExportPlan, progress: Progress = SILENT) -> ExportResult:
     """
     from nordocr_cli.deploy.golden import golden_crops, write_golden
     from nordocr_cli.deploy.onnx_export import reference
+    from nordocr_cli.deploy.store_check import StoreReference
     from nordocr_cli.models.weights import load_model
     from nordocr_cli.runtime.runners import open_runner
 
@@ -304,27 +301,20 @@ def export(plan: ExportPlan, progress: Progress = SILENT) -> ExportResult:
     network, _ = load_model(plan.weights)
     contract = replace(plan.contract, parent_sha256=sha256_of(plan.weights))
     in_fp32 = reference(network, contract)
-    lines = _store_reference(plan, plan.check_store, in_fp32, progress) if plan.check_store else None
+    lines = None
+    if plan.check_store:
+        lines = StoreReference(plan.check_store, in_fp32, plan.contract, limit=plan.check_lines, progress=progress)
     cases = make_cases(in_fp32, contract.geometry.height, plan.shapes, progress=progress)
     files: list[ExportedFile] = []
     for precision, path in plan.outputs.items():
         wanted = replace(contract, precision=precision)
         if precision == "int8":
-            files.append(_export_int8(in_fp32, wanted, files[0].file, path, plan, cases, lines, progress))
+            files.append(_export_int8(wanted, files[0].file, path, plan, cases, lines, progress))
         else:
             files.append(_export_one(network, wanted, path, plan, cases, lines, progress))
     onnx = files[0].file.path
     golden = write_golden(onnx, open_runner(onnx, device="cpu").run, crops) if crops else None
     return ExportResult(plan.weights, sum(weight.numel() for weight in network.parameters()), tuple(files), golden)
-
-
-def _store_reference(
-    plan: ExportPlan, store: Path, network: Run, progress: Progress, without: Sequence[int] = ()
-) -> "StoreReference":
-    from nordocr_cli.deploy.store_check import StoreReference
-
-    contract = plan.contract
-    return StoreReference(store, network, contract, limit=plan.check_lines, without=without, progress=progress)
 
 
 def _export_one(
@@ -392,7 +382,6 @@ def _open(temporary: Path, model: "onnx.ModelProto", contract: Contract, what: s
 
 
 def _export_int8(
-    network: Run,
     contract: Contract,
     fp32: OnnxFile,
     path: Path,
@@ -401,32 +390,21 @@ def _export_int8(
     lines: "StoreReference | None",
     progress: Progress,
 ) -> ExportedFile:
-    """Write the int8 form of the fp32 file. What it costs is measured on the check store, else on lines of the calibration store
-    that did not calibrate."""
-    from nordocr_cli.data.store import LineStore
-    from nordocr_cli.deploy.int8 import calibration_lines, quantize
+    """Write the int8 form of the fp32 file; what it costs, and how much faster it is, is measured on the check store."""
+    from nordocr_cli.deploy.int8 import quantize
 
-    assert plan.int8 is not None
-    with LineStore(plan.int8) as store:
-        store.header.require_charset(contract.charset, str(plan.int8))
-        chosen = calibration_lines(store)
-        graph = quantize(fp32.path, contract, store, chosen, progress)
-        spare = len(store) - len(chosen)
-    if lines is None and spare:
-        progress.note(f"int8 is judged on other lines of {plan.int8} than it was calibrated with; --check-store takes a store")
-        lines = _store_reference(plan, plan.int8, network, progress, without=chosen)
     with replacing(path) as temporary:
-        temporary.write_bytes(file_bytes(graph, contract, path.name))
+        temporary.write_bytes(file_bytes(quantize(fp32.path), contract, path.name))
         file = inspect_onnx(temporary, name=path.name)
-        run = open_file(temporary, contract, path.name)
+        run, rival = (open_file(of, contract, path.name, threads=1) for of in (temporary, fp32.path))  # as predict runs a line
         parity = check_parity(run, cases, contract, name=path.name, progress=progress)
-        if lines is None:
-            raise UsageError(f"{plan.int8} has no line left to judge int8 with; give --check-store STORE, or more lines")
-        on_store = lines.check(run, contract, open_file(fp32.path, contract, fp32.path.name), progress)
-        on_store.require(plan.max_cer_loss / 100, path.name)
-    if on_store.speed_up and on_store.speed_up < 1:
+        on_store = lines.check(run, contract, rival, progress) if lines else None
+        if on_store:
+            on_store.require(plan.max_cer_loss / 100, path.name)
+    if on_store is None:
+        progress.warn(f"{path.name}: how it reads is not known; --check-store STORE counts the texts that change, and the speed")
+    elif on_store.speed_up and on_store.speed_up < 1:
         progress.warn(f"{path.name} is no faster than {fp32.path.name} here ({on_store.speed_up:.2f} times); take the fp32 file")
     file = replace(file, path=path)
     write_json(contract_path(path), file.sidecar())
-    words = f"not asked for; {len(chosen)} lines of {plan.int8} calibrated"
-    return ExportedFile(file, fp32.nodes, words, parity, on_store=on_store)
+    return ExportedFile(file, fp32.nodes, f"of {fp32.path.name}", parity, on_store=on_store)

@@ -171,6 +171,8 @@ def predict(
     recognizer: Recognizer = open_recognizer(
         plan["model"], device=device, threads=threads, precision=precision, decoder=decoder, beam_width=beam_width
     )
+    if model is None:
+        progress.note(f"read by {plan['model']}, the recognizer that ships; --model takes another")
     if isinstance(recognizer, RunnerRecognizer):
         recognizer = WideLines(recognizer, split=wide == "split")
     counts = Counts(progress)

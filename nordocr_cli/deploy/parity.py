@@ -139,7 +139,7 @@ def check_parity(run: Run, cases: Sequence[Case], contract: Contract, *, name: s
     Raises ArtifactError naming the worst shape when one fails: another number of frames, a value that is not finite, a
     difference beyond the tolerance (fp32: 1e-4; fp16: 2e-2, bf16: 0.16 of the greatest logit) or another best class in more of
     the decided frames than the precision excuses (fp32: none; fp16 0.5 %; bf16 2 %). Of int8 only frames and finiteness are
-    judged: it is calibrated for lines, not for noise.
+    judged: it is made for lines, and noise is none.
     """
     points = []
     progress.start(f"ONNX Runtime, {contract.precision}", total=len(cases), unit="shapes")
@@ -153,8 +153,9 @@ def check_parity(run: Run, cases: Sequence[Case], contract: Contract, *, name: s
     return parity
 
 
-def open_file(path: Path, contract: Contract, what: str) -> Run:
-    """Return what runs an ONNX file in ONNX Runtime on the CPU, unlike a Runner without any check of its contract.
+def open_file(path: Path, contract: Contract, what: str, threads: int = 0) -> Run:
+    """Return what runs an ONNX file in ONNX Runtime on the CPU (`threads` 0: all cores), unlike a Runner without any check of its
+    contract.
 
     Raises ArtifactError when it does not load; what it returns raises ArtifactError when it fails.
     """
@@ -164,6 +165,7 @@ def open_file(path: Path, contract: Contract, what: str) -> Run:
     from nordocr_cli.data.resize import network_input
 
     options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
     options.log_severity_level = 3  # errors only: fp16 on a CPU warns at every node that is cast
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

@@ -1,7 +1,7 @@
 """What an exported file makes of real lines, beside the network that it was exported from: frames, texts, errors, time."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -103,18 +103,16 @@ class StoreReference:
         contract: Contract,
         *,
         limit: int = CHECK_LINES,
-        without: Sequence[int] = (),
         progress: Progress = SILENT,
     ) -> None:
-        """Take up to `limit` lines drawn from all but the lines `without`. `network` gives logits.
+        """Take up to `limit` lines drawn from the store. `network` gives logits.
 
         Raises DataError when the store is damaged or another charset's.
         """
         self.name = str(path)
         with LineStore(path) as store:
             store.header.require_charset(contract.charset, str(path))
-            others = np.setdiff1d(np.arange(len(store)), np.asarray(without, dtype=np.int64))
-            chosen = np.random.default_rng(_SEED).permutation(others)[:limit]
+            chosen = np.random.default_rng(_SEED).permutation(len(store))[:limit]
             progress.start("torch, lines of the store", total=len(chosen), unit="lines")
             self._batches = list(self._read(store, chosen, network, contract, progress))
             progress.finish()
@@ -134,7 +132,12 @@ class StoreReference:
                 progress.advance(len(lines))
 
     def check(self, run: Run, contract: Contract, rival: Run | None = None, progress: Progress = SILENT) -> StoreCheck:
-        """Run a file over the lines, in turns with `rival`, whose output is not looked at. Raises ArtifactError when it fails."""
+        """Run a file over the lines, in turns with `rival`, whose output is not looked at. Raises ArtifactError when it fails.
+
+        An int8 file and its rival get one line at a time, as OnnxRuntimeRunner gives them.
+        """
+        if contract.precision == "int8":
+            run, rival = _line_by_line(run), _line_by_line(rival) if rival else None
         lines = frames = flips = texts = characters = before = after = 0
         seconds = rival_seconds = 0.0
         progress.start(f"ONNX Runtime, {contract.precision}, lines of the store", unit="lines")
@@ -160,6 +163,10 @@ class StoreReference:
         return StoreCheck(
             self.name, lines, frames, flips, texts, characters, (before, after), seconds, rival_seconds if rival else None
         )
+
+
+def _line_by_line(run: Run) -> Run:
+    return lambda images: np.concatenate([run(image[None]) for image in images])
 
 
 def _timed(run: Run, images: NDArray[np.uint8]) -> tuple[float, NDArray[np.floating[Any]]]:

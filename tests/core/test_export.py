@@ -12,7 +12,7 @@ from nordocr_cli.atomic import sha256_of
 from nordocr_cli.core.export import export, plan_export
 from nordocr_cli.data.resize import resize_line
 from nordocr_cli.data.store import LineStoreWriter
-from nordocr_cli.deploy import int8, parity
+from nordocr_cli.deploy import parity
 from nordocr_cli.deploy.golden import golden_crops
 from nordocr_cli.deploy.store_check import StoreCheck
 from nordocr_cli.errors import ArtifactError, GateMissed, UsageError
@@ -118,11 +118,11 @@ def test_wider_than_trained_is_warned_of(tiny_checkpoint, tmp_path, heard):
 def test_what_cannot_be_planned(tiny_checkpoint, tiny_onnx, tmp_path):
     for flags, said in (
         ({"precision": "fp8"}, "fp32, fp16, bf16"),
-        ({"precision": "int8"}, "--int8 STORE"),
+        ({"precision": "int8"}, "--int8 writes that form beside fp32"),
         ({"precision": "bf16", "opset": 17}, "bf16 files are opset 22"),
         ({"input_type": "uint16"}, "--input 'uint16': float or uint8; did you mean 'uint8'"),
         ({"io": "int8"}, "--io 'int8': fp32 or fp16"),
-        ({"int8": tmp_path}, "no line store"),
+        ({"int8": True, "precision": "bf16"}, "--int8 is made of the fp32 file"),
         ({"opset": 23}, "opset 23"),
         ({"output_activation": "sigmoid"}, "logits or softmax or argmax"),
         ({"max_width": 1023}, "max_width 1023"),
@@ -166,16 +166,15 @@ def store(tiny_checkpoint, tmp_path):
     return tmp_path / "lines.lmdb"
 
 
-def test_int8_is_calibrated_and_measured_on_other_lines(tiny_checkpoint, store, tmp_path, heard, monkeypatch):
-    monkeypatch.setattr(int8, "calibration_lines", lambda store: [0, 3, 5, 8])
-    plan = plan_export(tiny_checkpoint, tmp_path / "m.onnx", precision="fp32", int8=store, max_cer_loss=100)
+def test_int8_is_measured_on_lines(tiny_checkpoint, store, tmp_path):
+    plan = plan_export(tiny_checkpoint, tmp_path / "m.onnx", precision="fp32", int8=True, check_store=store, max_cer_loss=100)
     assert list(plan.outputs) == ["fp32", "int8"]
-    full, quantized = export(replace(plan, shapes=SMALL), heard).files
+    full, quantized = export(replace(plan, shapes=SMALL)).files
     assert quantized.file.path == tmp_path / "m.int8.onnx"
     assert read_contract(tmp_path / "m.int8.onnx") == replace(read_contract(tmp_path / "m.onnx"), precision="int8")
     assert quantized.file.size_bytes < full.file.size_bytes
     check = quantized.on_store
-    assert check.lines == 8
+    assert check.lines == 12
     assert check.speed_up > 0
     assert 0 < check.flips < check.frames / 2  # untrained weights: near ties everywhere
     with pytest.raises(GateMissed, match=r"m\.int8\.onnx: CER .* becomes .*--max-cer-loss.*nothing was written"):

@@ -124,6 +124,16 @@ def test_other_forms_of_a_file_read_the_same(kind, tiny_checkpoint, tmp_path):
             decode_greedy(np.full((1, 24, 2), -1), frames[:1], charset, "argmax+confidence")
 
 
+def test_an_int8_model_reads_a_line_the_same_in_any_batch(tiny_checkpoint, tmp_path):
+    export(replace(plan_export(tiny_checkpoint, tmp_path / "m.onnx", precision="fp32", int8=True), shapes=((1, 32), (2, 128))))
+    runner = open_runner(tmp_path / "m.int8.onnx", threads=1)
+    images, widths = batch(96, 96, 96)
+    images[2] //= 8  # of another range
+    together = runner.run(images, widths)
+    for line in range(3):
+        assert np.array_equal(together[line], runner.run(images[line : line + 1], widths[line : line + 1])[0])
+
+
 def test_wrong_backends_and_devices(tiny_checkpoint, tiny_onnx):
     with pytest.raises(UsageError, match="did you mean 'onnxruntime'"):
         open_runner(tiny_onnx, backend="onnxruntim")
