@@ -53,9 +53,11 @@ def test_the_picture_is_the_page_and_the_text_invisible():
         assert np.abs(drawn - pixels).mean() < 8
 
 
-def test_pages_without_text_and_characters_without_a_code():
-    sheets = list(opened(page(bilevel()), page(bilevel(), "a\u4e2db")))
-    assert [sheet.get_textpage().get_text_range().strip() for sheet in sheets] == ["", "a?b"]
+def test_pages_without_text_and_characters_of_any_script():
+    many = "".join(chr(code) for code in range(0x4E00, 0x4E00 + 300))  # more than the codes of one font
+    texts = ["", "aŁΩб\u4e2d\U0001d538b", many]
+    sheets = list(opened(*(page(bilevel(), text) for text in texts)))
+    assert [sheet.get_textpage().get_text_range().strip() for sheet in sheets] == texts
 
 
 def test_a_page_without_pixels_is_a_bug():
