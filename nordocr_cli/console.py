@@ -15,6 +15,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 
 _PLAIN_LINE_EVERY_S = 5.0
+# What a label could do to a terminal: escape sequences, and marks that turn the text around.
+_HIDDEN = (*range(9), *range(11, 32), *range(127, 160), 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+_AS_CODES = {code: f"<U+{code:04X}>" for code in _HIDDEN}
+
+
+def _shown(text: str) -> str:
+    """The text as rich markup that prints it literally, controls as <U+XXXX>."""
+    return escape(text.translate(_AS_CODES))
 
 
 class Console:
@@ -43,11 +51,11 @@ class Console:
 
     def table(self, title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: Sequence[int] = ()) -> None:
         """Print a table to stdout; the columns numbered in `right` are right-aligned. Cells are shown literally."""
-        table = Table(title=escape(title), title_justify="left", header_style="bold", title_style="bold")
+        table = Table(title=_shown(title), title_justify="left", header_style="bold", title_style="bold")
         for index, column in enumerate(columns):
-            table.add_column(escape(column), justify="right" if index in right else "left", overflow="fold")
+            table.add_column(_shown(column), justify="right" if index in right else "left", overflow="fold")
         for row in rows:
-            table.add_row(*(escape(str(cell)) for cell in row))
+            table.add_row(*(_shown(str(cell)) for cell in row))
         self.out.print(table)
 
     def next(self, *command: object) -> None:
@@ -58,7 +66,7 @@ class Console:
         if not self.quiet and not self.as_json:
             words = [str(word) for word in command]
             quoted = subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
-            self.err.print(f"[dim]next:[/dim] {escape(quoted if len(words) > 1 else words[0])}")
+            self.err.print(f"[dim]next:[/dim] {_shown(quoted if len(words) > 1 else words[0])}")
 
     # Progress ----------------------------------------------------------------------------------------------------------
 
@@ -105,21 +113,21 @@ class Console:
     def note(self, message: str) -> None:
         """Say one line on stderr unless quiet."""
         if not self.quiet:
-            self.err.print(escape(message))
+            self.err.print(_shown(message))
 
     def detail(self, message: str) -> None:
         """Say one line on stderr with -v."""
         if self.verbose:
-            self.err.print(f"[dim]{escape(message)}[/dim]")
+            self.err.print(f"[dim]{_shown(message)}[/dim]")
 
     def warn(self, message: str) -> None:
         """Say a warning on stderr, also when quiet."""
-        self.err.print(f"[yellow]warning:[/yellow] {escape(message)}")
+        self.err.print(f"[yellow]warning:[/yellow] {_shown(message)}")
 
     def error(self, message: str) -> None:
         """Say an error on stderr."""
         self.finish()
-        self.err.print(f"[bold red]error:[/bold red] {escape(message)}")
+        self.err.print(f"[bold red]error:[/bold red] {_shown(message)}")
 
 
 def utf8_streams() -> None:

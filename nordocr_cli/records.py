@@ -4,6 +4,7 @@ files ─▶ LineRow ─▶ line store ─▶ logits ─▶ Recognition ─▶ L
 document ─▶ Region / Page (the consumer's result JSON)
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -74,6 +75,11 @@ class LineResult:
             "reference": self.reference,
             "hypothesis": self.hypothesis,
         }
+
+
+def finite(confidence: float | None) -> float | None:
+    """Return a confidence, and None for one that is no number (NaN, infinite): JSON has no such."""
+    return confidence if confidence is not None and math.isfinite(confidence) else None
 
 
 @dataclass(frozen=True, slots=True)

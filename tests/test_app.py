@@ -68,6 +68,15 @@ def test_the_next_command_can_be_pasted_into_a_shell(capsys):
     assert second == "next: make demo"
 
 
+def test_a_label_cannot_talk_to_the_terminal(capsys):
+    Console().table("a\x1b", ("\u202eb",), [("[red]\x1b[2J\nnext",)])
+    Console().warn("c\x1b[31m")
+    captured = capsys.readouterr()
+    assert all(part in captured.out for part in ("a<U+001B>", "<U+202E>b", "[red]<U+001B>[2J", "next"))
+    assert captured.err == "warning: c<U+001B>[31m\n"
+    assert "\x1b" not in captured.out
+
+
 def test_damaged_onnx_metadata_is_named(tiny_onnx, tmp_path):
     data = tiny_onnx.read_bytes()
     at = data.index("åäö".encode())

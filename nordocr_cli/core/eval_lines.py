@@ -12,7 +12,7 @@ from nordocr_cli.charset import CHARSETS, Charset
 from nordocr_cli.data.notes import squash_ratio
 from nordocr_cli.errors import DataError, UsageError, nearest
 from nordocr_cli.progress import Progress
-from nordocr_cli.records import LineResult, LineRow
+from nordocr_cli.records import LineResult, LineRow, finite
 
 if TYPE_CHECKING:
     from nordocr_cli.data.manifest_lines import ManifestLines
@@ -129,7 +129,7 @@ def read_lines(
             chunk = order[start : start + batch_size]
             readings = recognizer.recognize([lines.image(i) for i in chunk], [expected[i].language for i in chunk])
             for index, reading in zip(chunk, readings, strict=True):
-                read = replace(expected[index], hypothesis=reading.text, confidence=reading.confidence)
+                read = replace(expected[index], hypothesis=reading.text, confidence=finite(reading.confidence))
                 results[index] = read if contract is None else _as_seen(read, contract.geometry)
             progress.advance(len(chunk))
     finally:

@@ -1,5 +1,6 @@
 """leaderboard: the results of several evaluations as one Markdown table for each line store."""
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nordocr_cli import atomic
+from nordocr_cli.core.eval_files import recorded_files
 from nordocr_cli.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -15,8 +17,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Entry:
-    """One result: where it was read from, what was evaluated, and on which lines (`store` is a name, `lines_sha256` tells
-    whether two results are of the same lines; "" where there was no store)."""
+    """One result: where it was read from, what was evaluated, and on which lines (`store` is a name, "" where there was none;
+    `lines_sha256` tells whether two results are of the same lines)."""
 
     path: str
     name: str
@@ -58,13 +60,15 @@ class Leaderboard:
 def leaderboard(results: Sequence[Path], output: Path | None = None) -> Leaderboard:
     """Read results of `nordocr eval -o` (FILE.json or its folder) and rank them by CER; write the Markdown to `output`.
 
-    Results are only ranked against those on the same lines. Raises UsageError for a file that is not there, DataError for one
-    that is not such a result.
+    Results are only ranked against those on the same lines. Raises UsageError for a file that is not there and for an output that
+    is an input, DataError for a file that is not such a result.
     """
+    if output:
+        atomic.refuse_inputs(output, [file for path in results for file in recorded_files(path)])
     entries = [_read(path) for path in results]
     groups: dict[str, list[Entry]] = {}
     for entry in entries:
-        groups.setdefault(entry.lines_sha256 or f"{entry.report.total.lines} lines without a store", []).append(entry)
+        groups.setdefault(entry.lines_sha256, []).append(entry)
     board = Leaderboard(tuple(tuple(sorted(group, key=_cer)) for group in groups.values()))
     if output:
         atomic.write_text(output, board.to_markdown())
@@ -91,12 +95,20 @@ def _read(path: Path) -> Entry:
             path=str(path),
             name=_name(value["model"]),
             store=Path(store["path"]).name if store else "",
-            lines_sha256=store["content_sha256"] if store else "",
+            lines_sha256=store["content_sha256"] if store else _hash_of_lines(file),
             report=report_from_json(value["report"], str(file)),
             ece=calibration.get("ece"),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{file} is not a result of `nordocr eval -o` ({type(error).__name__}: {error})") from error
+
+
+def _hash_of_lines(result: Path) -> str:
+    """Of a recording without a store: a hash of what its lines are called and of what stands there."""
+    from nordocr_cli.metrics.recorded import find_recorded, read_recorded
+
+    lines = sorted((line.result.id, line.result.reference) for line in read_recorded(find_recorded(result)))
+    return hashlib.sha256(json.dumps(lines).encode()).hexdigest()
 
 
 def _name(model: dict[str, Any]) -> str:

@@ -12,6 +12,7 @@
 """
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +20,7 @@ from typing import Any
 
 from nordocr_cli.atomic import sha256_of
 from nordocr_cli.errors import DataError, UsageError
-from nordocr_cli.records import LineResult
+from nordocr_cli.records import LineResult, finite
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +85,8 @@ def _parse(text: str, where: str, subset_key: str) -> RecordedLine:
         value = json.loads(text)
         if not isinstance(value, dict):
             raise ValueError("not a JSON object")
+        if "\\u" in text:
+            json.dumps(value, ensure_ascii=False).encode()  # raises for half a surrogate pair, which no file can hold
         identity = value.get("id", value.get("image"))
         hypothesis = value.get("hypothesis", value.get("hyp"))
         reference = value.get("reference", value.get("ref"))
@@ -100,6 +103,9 @@ def _parse(text: str, where: str, subset_key: str) -> RecordedLine:
         if not isinstance(readings, dict) or not all(isinstance(text, str) for text in readings.values()):
             raise ValueError(f"readings must be texts by decoder, not {readings!r}")
         width, frames = value.get("width32", value.get("width")), value.get("frames")
+        squash_ratio = float(value.get("squash_ratio", 1.0))
+        if not 0 < squash_ratio < math.inf:
+            raise ValueError(f"squash_ratio must be a number above 0, not {squash_ratio}")
         result = LineResult(
             id=identity,
             reference=reference or "",
@@ -109,7 +115,7 @@ def _parse(text: str, where: str, subset_key: str) -> RecordedLine:
             subset=str(value.get(subset_key, "")),
             source=str(value.get("source", "")),
             width=None if width is None else int(width),
-            squash_ratio=float(value.get("squash_ratio", 1.0)),
+            squash_ratio=squash_ratio,
             frames=None if frames is None else int(frames),
             oov="oov_ref" in flags or None,
         )
@@ -120,5 +126,5 @@ def _parse(text: str, where: str, subset_key: str) -> RecordedLine:
 
 def _confidence(value: Mapping[str, Any]) -> float | None:
     if value.get("confidence") is not None:
-        return float(value["confidence"])
-    return None if value.get("conf") is None else float(value["conf"]) / 100
+        return finite(float(value["confidence"]))
+    return None if value.get("conf") is None else finite(float(value["conf"]) / 100)

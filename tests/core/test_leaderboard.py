@@ -59,6 +59,21 @@ def test_only_results_on_the_same_lines_are_ranked_together(result, tmp_path):
     assert (tmp_path / "board.md").read_text(encoding="utf-8").count("## `lines.lmdb`: 3 lines") == 2
 
 
+def test_recordings_are_ranked_with_those_of_the_same_texts(result, tmp_path):
+    first, second = result("first"), result("second", b="Ore")
+    (tmp_path / "other.jsonl").write_text("".join(json.dumps({"id": i, "ref": "x", "hyp": "x"}) + "\n" for i in "abc"))
+    evaluate(str(tmp_path / "other.jsonl"), output=tmp_path / "other")
+    groups = leaderboard([first, second, tmp_path / "other"]).groups
+    assert [[entry.name for entry in group] for group in groups] == [["first.jsonl", "second.jsonl"], ["other.jsonl"]]
+
+
+def test_the_output_is_none_of_the_results(result):
+    path = result("x")
+    for output in (path / "eval.json", path / "lines.jsonl"):
+        with pytest.raises(UsageError, match="would overwrite the input"):
+            leaderboard([path], output)
+
+
 def test_a_hostile_name_stays_in_its_cell(result):
     path = on_store(result("x"), "aa", {"name": "a|b<script>`\u202e\n", "path": None})
     row = leaderboard([path]).to_markdown().splitlines()[4]

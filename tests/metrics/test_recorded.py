@@ -39,12 +39,20 @@ def test_readings_of_another_program(tmp_path):
         ([{"id": "a", "hyp": "x", "ref": 5}], "reference must be a string"),
         ([{"id": "a", "hyp": "x", "width": "wide"}], "invalid literal"),
         ([{"id": "a", "hyp": "x"}, {"id": "a", "hyp": "y"}], r"t\.jsonl:2: 'a' was already read in .*t\.jsonl:1"),
+        ([{"id": "a", "hyp": "x", "squash_ratio": float("nan")}], "squash_ratio must be a number above 0, not nan"),
+        (['{"id": "a", "hyp": "\\ud800"}'], "surrogates not allowed"),
         ([], "holds no readings"),
     ],
 )
 def test_what_is_no_reading_is_named(tmp_path, rows, message):
     with pytest.raises(DataError, match=message):
         read_recorded(write(tmp_path / "t.jsonl", *rows))
+
+
+def test_a_confidence_that_is_no_number_is_none(tmp_path):
+    rows = [{"id": str(n), "hyp": "\U0001f600", "confidence": value} for n, value in enumerate((float("nan"), float("inf"), 0.5))]
+    read = read_recorded(write(tmp_path / "t.jsonl", *rows))
+    assert [line.result.confidence for line in read] == [None, None, 0.5]
 
 
 def test_what_a_path_means(tmp_path):
