@@ -2,17 +2,14 @@
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from nordocr_cli import options
 from nordocr_cli.commands import train_checks, train_processes
 from nordocr_cli.console import Console
-from nordocr_cli.errors import GateMissed, UsageError
-
-if TYPE_CHECKING:
-    pass
+from nordocr_cli.errors import GateMissed, NordocrError, UsageError
 
 
 def train(
@@ -31,6 +28,9 @@ def train(
     max_steps: Annotated[int | None, typer.Option("--max-steps", min=1, help="Steps of the run, instead of epochs.")] = None,
     max_minutes: Annotated[float | None, typer.Option("--max-minutes", min=0.01, help="Minutes, instead of epochs.")] = None,
     overfit: Annotated[int | None, typer.Option("--overfit", min=1, metavar="N", help="Check: learn N lines by heart.")] = None,
+    batch_size: Annotated[
+        str | None, typer.Option("--batch-size", metavar="auto|N", help="Lines a batch; auto: as many as fit the memory.")
+    ] = None,
     max_train_samples: Annotated[int | None, typer.Option("--max-train-samples", min=1, help="Train on N lines only.")] = None,
     check: Annotated[
         int | None, typer.Option("--check", min=2, metavar="N", help="Train N steps (10, 300), show readings, and judge.")
@@ -43,7 +43,7 @@ def train(
     ] = None,
     save_fp16: Annotated[bool, typer.Option("--save-fp16", help="Also write best.fp16.safetensors, for shipping.")] = False,
     wandb: Annotated[str, typer.Option("--wandb", metavar="PROJECT", help="Log to Weights & Biases too.")] = "",
-    gpus: Annotated[int | None, typer.Option("--gpus", min=1, help="Train on N GPUs of this machine, by torchrun.")] = None,
+    gpus: Annotated[int | None, typer.Option("--gpus", min=1, help="Train on N GPUs of this machine, one process each.")] = None,
     device: options.Device = "auto",
     threads: options.Threads = None,
     seed: options.Seed = None,
@@ -84,6 +84,7 @@ def train(
         threads=threads,
         save_fp16=save_fp16,
         wandb=wandb,
+        batch_size=_lines(batch_size),
     )
     if dry_run:
         options.show_plan(console, plan(resolved, request, console))
@@ -92,13 +93,19 @@ def train(
         train_checks.preview(console, resolved, request, preview_batch)
         return
     if gpus:
-        train_processes.start_processes(console, gpus, device, whole=bool(run_dir or resume))
+        plan(resolved, request, console)  # what it refuses is told before processes start
+        train_processes.run_processes(console, gpus, device, whole=bool(run_dir or resume))
+        return
     train_processes.restart_with_tuned_malloc(console, device)
     if selftest_resume:
         train_checks.selftest(console, resolved, request)
         return
-    with core.stop_on_signals(console) as stop:
-        result = core.train(resolved, request, progress=console, stop=stop)
+    try:
+        with core.stop_on_signals(console) as stop:
+            result = core.train(resolved, request, progress=console, stop=stop)
+    except NordocrError as error:
+        train_processes.told_by_the_launcher(error)
+        raise
     if not first:
         return
     if as_json:
@@ -116,3 +123,13 @@ def train(
     if result.verdict.startswith("failed"):
         raise GateMissed(f"check {result.verdict}")
     console.next("nordocr", "eval", result.run_dir, val_stores[0] if val_stores else "STORE")
+
+
+def _lines(given: str | None) -> int | Literal["auto"] | None:
+    if given is None:
+        return None
+    if given == "auto":
+        return "auto"
+    if not given.isdecimal() or int(given) < 1:
+        raise UsageError(f"--batch-size {given}: give a number of lines, or auto for as many as fit the memory")
+    return int(given)

@@ -1,4 +1,4 @@
-"""How `nordocr train` becomes other processes: torchrun for several GPUs, itself with malloc tuned."""
+"""How `nordocr train` becomes other processes: one for each of several GPUs, itself with malloc tuned."""
 
 import os
 import sys
@@ -6,22 +6,31 @@ from pathlib import Path
 
 from nordocr_cli.commands.train_checks import words_without
 from nordocr_cli.console import Console
+from nordocr_cli.errors import NordocrError
+
+_RESTARTS = 3  # of several processes, after one died
 
 
-def start_processes(console: Console, gpus: int, device: str, *, whole: bool) -> None:
-    """Become torchrun, which starts this command once for each GPU; with its run folder named (`whole`) also after a failure."""
+def run_processes(console: Console, gpus: int, device: str, *, whole: bool) -> None:
+    """Run this command once for each GPU; with its run folder named (`whole`), again after one died. Raises what they end in."""
     from nordocr_cli.runtime.torch_runner import choose_device
+    from nordocr_cli.training.launch import launch
 
     if device != "cpu":
         choose_device(f"cuda:{gpus - 1}")  # is it there?
-    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={gpus}", f"--max-restarts={3 if whole else 0}"]
     # -P: the current folder, and what lies in it, must not come before our packages.
-    ours = ["-P", "-m", "nordocr_cli", *words_without("--gpus")]
-    words = [sys.executable, *launcher, "--no-python", sys.executable, *ours]
-    console.detail(" ".join(words))
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os.execve(sys.executable, words, {"OMP_NUM_THREADS": "1", **os.environ})
+    command = [sys.executable, "-P", "-m", "nordocr_cli", *words_without("--gpus")]
+    console.detail(f"{gpus} times: {' '.join(command)}")
+    launch(command, gpus, _RESTARTS if whole else 0, console)
+
+
+def told_by_the_launcher(error: NordocrError) -> None:
+    """End one of several processes without a word where its launcher tells the error; go on where this process has to."""
+    if os.environ.get("RANK"):
+        from nordocr_cli.training.team import tell_launcher
+
+        if tell_launcher(error):
+            sys.exit(error.exit_code)
 
 
 def restart_with_tuned_malloc(console: Console, device: str) -> None:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 from nordocr_cli.artifact import Contract, contract_from_json, find_weights
 from nordocr_cli.atomic import sha256_of
 from nordocr_cli.charset import differences
-from nordocr_cli.core.train_data import TrainData, open_data
-from nordocr_cli.core.train_request import TrainRequest, asked, length, with_stores
-from nordocr_cli.errors import ArtifactError, UsageError
+from nordocr_cli.core.train_data import TrainData, fit_batch, open_data
+from nordocr_cli.core.train_request import TrainRequest, asked, length, with_batch_size, with_stores
+from nordocr_cli.errors import ArtifactError, NordocrError, UsageError
 from nordocr_cli.profile import Profile, ResolvedProfile, Train, profile_from_json, profile_to_json
 from nordocr_cli.progress import SILENT, Progress
 
@@ -75,12 +75,14 @@ def train(
     from nordocr_cli.training.loop import Limits, Trainer
     from nordocr_cli.training.room import require_room
     from nordocr_cli.training.runlog import RunLog, new_run_folder
-    from nordocr_cli.training.team import join_team
+    from nordocr_cli.training.team import join_team, lost_the_others
     from nordocr_cli.training.wandb_board import require_wandb
 
     team = join_team()
     progress = progress if team.first else SILENT
-    profile, request = asked(resolved, _gone_on(request), progress)
+    wanted, request = request, _gone_on(request)
+    resolved = None if wanted.batch_size and request is not wanted else resolved  # its batches were decided when it began
+    profile, request = asked(resolved, request, progress)
     profile = _for_overfit(profile) if request.overfit else _for_check(profile) if request.check else profile
     request = with_stores(profile, request)
     device = choose_device(team.device(request.device))
@@ -89,6 +91,11 @@ def train(
     if request.threads:
         torch.set_num_threads(request.threads)
     precision = _precision(profile, device, progress)
+    if request.batch_size == "auto":
+        fitting, how = fit_batch(profile, request, device, precision, team.size)
+        lines = -int(team.most(-fitting))  # of all processes the least
+        progress.note(how if lines == fitting else f"batch size {lines}: what fits the smallest of the GPUs")
+        profile = with_batch_size(profile, lines)
     with ExitStack() as stack:
         stack.callback(team.leave)
         # Everything that can be refused is refused before a folder is made.
@@ -138,7 +145,12 @@ def train(
         )
         if begun.state:
             trainer.restore(begun.state)
-        position = trainer.run()
+        try:
+            position = trainer.run()
+        except RuntimeError as error:
+            if team.size > 1 and lost_the_others(error):
+                raise NordocrError(f"process {team.rank} lost the others: {error}") from error
+            raise
         result = TrainResult(
             run_dir=folder,
             steps=position.step,
@@ -169,7 +181,7 @@ def _gone_on(request: TrainRequest) -> TrainRequest:
         raise UsageError("torchrun started the run again, but without --run-dir there is no telling where it was; give --run-dir")
     if not (request.run_dir / STATE).is_file():
         return request
-    return replace(request, resume=request.run_dir, run_dir=None, load=None, move_head=False)
+    return replace(request, resume=request.run_dir, run_dir=None, load=None, move_head=False, batch_size=None)
 
 
 def _with_global_lr(settings: Train, lines_a_batch: int, processes: int, progress: Progress) -> Train:

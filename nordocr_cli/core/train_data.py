@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from nordocr_cli.data.batches import LineBatches
     from nordocr_cli.data.store import LineStore
 
+_LEAST_STEPS = 50  # of an epoch, whatever memory there is
+
 
 @dataclass(frozen=True)
 class TrainData:
@@ -80,6 +82,26 @@ def open_train(
         ratios=[ratio or 1.0 for _, ratio in named] if any(ratio for _, ratio in named) else None,
         **_common(profile, device),
     )
+
+
+def fit_batch(profile: Profile, request: TrainRequest, device: "torch.device", precision: str, processes: int) -> tuple[int, str]:
+    """How many lines a batch of this network may have on this device, and how that was found. Never so many that an epoch has
+    fewer than 50 steps. Raises as `largest_batch` does, and UsageError for a missing store."""
+    from nordocr_cli.models.guidance import build_guidance
+    from nordocr_cli.models.registry import build_model
+    from nordocr_cli.training.batch_fit import largest_batch
+    from nordocr_cli.training.freezing import freeze
+    from nordocr_cli.training.step import Stepper
+
+    with ExitStack() as stack:
+        lines = sum(map(len, _open([store_and_ratio(path)[0] for path in request.train], stack)))
+    lines = min(lines, request.overfit or lines, request.max_train_samples or lines)
+    classes = profile.load_charset().num_classes
+    model = build_model(profile.model, classes).to(device).train()
+    freeze(model, profile.train.trainable)
+    guidance = build_guidance(model, classes).to(device) if profile.train.guidance == "smtr" else None
+    stepper = Stepper(model, guidance, profile.geometry, profile.train, device, precision)
+    return largest_batch(stepper, profile.geometry, classes, max(1, lines // (_LEAST_STEPS * processes)))
 
 
 def _open(paths: Sequence[Path], stack: ExitStack) -> "list[LineStore]":

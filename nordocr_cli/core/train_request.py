@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from nordocr_cli.errors import ArtifactError, UsageError
 from nordocr_cli.profile import Profile, ResolvedProfile, profile_from_json
@@ -22,7 +22,8 @@ class TrainRequest:
     """What the user asked for beside the profile. `resume` names a run folder, `load` weights that a new run starts from (with
     `move_head` also weights of another charset); steps and minutes, where given, replace the profile's epochs; `overfit` trains
     on that many lines and is judged on them, `max_train_samples` trains on that many and `max_val_samples` judges by that many;
-    `check` trains that many steps and judges how they went. `wandb` names a Weights & Biases project to log to as well."""
+    `check` trains that many steps and judges how they went. `wandb` names a Weights & Biases project to log to as well.
+    `batch_size` stands for the profile's, "auto" for what fits the memory."""
 
     train: tuple[Path, ...] = ()
     val: tuple[Path, ...] = ()
@@ -40,6 +41,7 @@ class TrainRequest:
     threads: int | None = None
     save_fp16: bool = False
     wandb: str = ""
+    batch_size: int | Literal["auto"] | None = None
 
 
 def plan(resolved: ResolvedProfile | None, request: TrainRequest, progress: Progress = SILENT) -> dict[str, Any]:
@@ -69,7 +71,7 @@ def plan(resolved: ResolvedProfile | None, request: TrainRequest, progress: Prog
             "seed": settings.seed,
             "start": _start(request),
         },
-        "lines_a_batch": batches,
+        "lines_a_batch": "as many as fit: measured at the start" if request.batch_size == "auto" else batches,
         "run_dir": str(request.resume or request.run_dir or Path("runs") / f"{profile.name}-<n>"),
         "files": [
             "best.safetensors",
@@ -117,7 +119,12 @@ def asked(resolved: ResolvedProfile | None, request: TrainRequest, progress: Pro
             raise UsageError("give a profile: --profile NAME (`nordocr profiles list` shows them), or --resume RUN")
         if request.check and (request.overfit or request.max_steps or request.max_minutes):
             raise UsageError("--check N is a run of N steps; leave --max-steps, --max-minutes and --overfit out")
-        return resolved.profile, replace(request, max_steps=request.check) if request.check else request
+        profile = resolved.profile
+        if request.batch_size and request.batch_size != "auto":
+            profile = with_batch_size(profile, request.batch_size)
+        return profile, replace(request, max_steps=request.check) if request.check else request
+    if request.batch_size:
+        raise UsageError("--resume goes on with the batches of its run; leave --batch-size out")
     if request.check:
         raise UsageError("--check is for a new run; leave --resume out, or start from its weights with --load")
     if request.load:
@@ -146,6 +153,13 @@ def asked(resolved: ResolvedProfile | None, request: TrainRequest, progress: Pro
             "rate's course is spread over what is left now"
         )
     return profile, whole
+
+
+def with_batch_size(profile: Profile, lines: int) -> Profile:
+    """The profile with batches of so many lines on every device; its learning rate stays meant for the batches it had."""
+    train = profile.train
+    changed = {"batch_size": lines, "batch_by_arch": {}, "lr_batch": train.lr_batch or train.batch_size * train.accumulate}
+    return profile.model_copy(update={"train": train.model_copy(update=changed)})
 
 
 def _saved_request(saved: Any, file: Path) -> TrainRequest:

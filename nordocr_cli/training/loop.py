@@ -1,9 +1,7 @@
 """The training loop: steps, evaluations, checkpoints, and nothing else."""
 
 import copy
-import ctypes
 import math
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Generator
@@ -36,7 +34,7 @@ from nordocr_cli.training.runlog import BEST, CURVES, LAST, STATE, WORST, RunLog
 from nordocr_cli.training.schedule import learning_rate
 from nordocr_cli.training.step import Stepped, Stepper
 from nordocr_cli.training.team import Team
-from nordocr_cli.training.usage import Window, idle_gpu, memory_shown
+from nordocr_cli.training.usage import Window, give_memory_back, idle_gpu, memory_shown
 
 _MOST_SKIPPED_IN_A_ROW = 10
 _SKIPPED_TO_PROBE = 2
@@ -273,7 +271,7 @@ class Trainer:
                     shown |= window.shown
                 self.progress.advance(lines, **shown)
                 if self.device.type == "cpu" and position.step % _TRIM_EVERY == 0:
-                    _give_memory_back()
+                    give_memory_back()
                 if position.step % settings.eval_every == 0:
                     window.pause(self._evaluate_and_save)
                 elif position.step % settings.save_every == 0:
@@ -404,9 +402,3 @@ class Trainer:
                 f"train.lr ({self.settings.lr:g}), raise train.warmup_ratio ({self.settings.warmup_ratio:g}), or begin with "
                 "short lines"
             )
-
-
-def _give_memory_back() -> None:
-    """Hand the kernel what glibc's malloc keeps free. Batches of ever new widths leave holes, and kept, they grew to 14 GB."""
-    if sys.platform.startswith("linux") and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
-        libc.malloc_trim(0)

@@ -64,6 +64,8 @@ def require_run_folder(folder: Path) -> Path:
     if not folder.is_dir():
         raise UsageError(f"--resume {folder}: no such run folder (to start from weights in a new run use --load FILE)")
     if not (folder / STATE).is_file():
+        if not (folder / LAST).is_file() and not (folder / BEST).is_file():
+            raise UsageError(f"--resume {folder}: nothing was saved there yet; start it again, in another folder")
         raise UsageError(f"--resume {folder}: holds no {STATE}; it cannot go on. Start a new run with --load {folder}")
     return folder
 

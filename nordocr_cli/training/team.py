@@ -1,8 +1,12 @@
 """The processes that train one network together, one a GPU, as torchrun starts them; or this process alone."""
 
+import json
 import os
+import time
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import count
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -11,13 +15,16 @@ from torch import nn
 from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
-from nordocr_cli.errors import UsageError
+from nordocr_cli.errors import Interrupted, UsageError
 from nordocr_cli.training.freezing import FrozenBatchNorm2d
 
 T = TypeVar("T")
 
 # The others wait while the first process evaluates.
 _PATIENCE = timedelta(hours=2)
+# Set by training/launch.py for the processes that it starts: that it is there, and how often it started them anew.
+LAUNCHED, RESTARTS = "NORDOCR_LAUNCHED", "NORDOCR_RESTARTS"
+_joins = count()
 
 
 @dataclass(frozen=True)
@@ -95,8 +102,8 @@ def join_team() -> Team:
         torch.cuda.set_device(team.local)
     try:
         store, rank, size = next(rendezvous("env://", timeout=_PATIENCE))
-        # After a restart the store may still hold the addresses of processes that are gone.
-        fresh = PrefixStore(f"start-{_restarts()}", store)
+        # After a restart, or when they met before, the store may still hold addresses that are gone.
+        fresh = PrefixStore(f"start-{_restarts()}-{next(_joins)}", store)
         backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
         dist.init_process_group(backend, store=fresh, rank=rank, world_size=size, timeout=_PATIENCE)
     except (RuntimeError, ValueError) as error:
@@ -109,5 +116,20 @@ def restarted() -> bool:
     return _restarts() > 0
 
 
+def tell_launcher(error: Exception) -> bool:
+    """Leave an error's message where the launcher of this process finds it; whether that is all there is to say here. The first
+    process speaks for itself, unless `launch` speaks for all; an interruption it tells itself, as `launch` then is gone."""
+    if not (path := os.environ.get("TORCHELASTIC_ERROR_FILE")):
+        return False
+    Path(path).write_text(json.dumps({"message": str(error), "timestamp": int(time.time())}), encoding="utf-8")
+    first = os.environ.get("RANK", "0") == "0"
+    return not first or (LAUNCHED in os.environ and not isinstance(error, Interrupted))
+
+
+def lost_the_others(error: RuntimeError) -> bool:
+    """Whether a process failed only because another one, that it was talking to, is gone."""
+    return isinstance(error, dist.DistError) or "gloo" in str(error)
+
+
 def _restarts() -> int:
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) + int(os.environ.get(RESTARTS, "0"))

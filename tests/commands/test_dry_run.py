@@ -18,8 +18,8 @@ MISSING = "missing"
 @pytest.mark.parametrize(
     ("args", "code", "said"),
     [
-        (BENCH, 2, "give --lines STORE, or --doc"),
-        ((*BENCH, "--doc", TIFF), 2, "give --lines STORE, or --doc"),
+        (BENCH, 2, "give --lines STORE, or a document"),
+        ((*BENCH, "--doc", TIFF), 2, "give --lines STORE, or a document"),
         ((*BENCH, "--lines", MISSING), 2, "no line store missing"),
         ((*BENCH, "--doc", MISSING, "--regions", TRUTH), 2, "no document missing"),
         ((*BENCH, "--doc", TIFF, "--regions", TIFF), 3, "not readable"),

@@ -156,7 +156,7 @@ def test_resume_refuses_another_run(finished, store, tmp_path):
         core.train(profile("geometry.max_width=164"), resume)
     with pytest.raises(UsageError, match="no such run folder"):
         core.train(None, TrainRequest(resume=tmp_path / "nowhere"))
-    with pytest.raises(UsageError, match=r"holds no state\.pt"):
+    with pytest.raises(UsageError, match="nothing was saved there yet"):
         core.train(None, TrainRequest(resume=tmp_path))
 
 
@@ -552,3 +552,12 @@ def test_a_trial_on_some_lines_is_judged_on_all_of_val(store, tmp_path):
     assert core.train(None, TrainRequest(resume=tmp_path / "t", device="cpu")).lines == 12
     with pytest.raises(UsageError, match="max_train_samples is 6 there and 7 now"):
         core.train(None, TrainRequest(resume=tmp_path / "t", max_train_samples=7, device="cpu"))
+
+
+def test_batches_of_a_size_that_was_asked_for_keep_the_learning_rate_meant_for_the_profiles(store, tmp_path, heard):
+    request = TrainRequest(train=(store,), val=(store,), run_dir=tmp_path / "b", max_steps=1, batch_size=1, device="cpu")
+    core.train(profile(), request, progress=heard)
+    assert any("learning rate 1.50e-03: 0.003 times 0.50, for 1 lines a step" in note for note in heard.notes)
+    assert core.train(None, TrainRequest(resume=tmp_path / "b", device="cpu")).steps == 1
+    with pytest.raises(UsageError, match="leave --batch-size out"):
+        core.train(None, TrainRequest(resume=tmp_path / "b", batch_size=2, device="cpu"))

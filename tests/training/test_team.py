@@ -1,7 +1,9 @@
 """Two processes on the CPU, started by torchrun as they would be on two GPUs."""
 
 import json
+import logging
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,15 +15,17 @@ import torch
 
 from nordocr_cli.charset import NORDIC
 from nordocr_cli.data.store import LineStoreWriter
-from nordocr_cli.errors import UsageError
+from nordocr_cli.errors import DataError, NordocrError, UsageError
 from nordocr_cli.geometry import Geometry
 from nordocr_cli.models.weights import load_weights
 from nordocr_cli.records import LineRow
-from nordocr_cli.training.team import Team, join_team
+from nordocr_cli.training.launch import launch
+from nordocr_cli.training.team import LAUNCHED, RESTARTS, Team, join_team, tell_launcher
 
 SETS = [
     "model.dims=[24, 48, 64]",
     "model.depths=[1, 1, 1]",
+    "model.drop_path=0.1",
     "geometry.max_width=160",
     "train.precision=fp32",
     "train.batch_size=4",
@@ -44,33 +48,32 @@ def store(tmp_path_factory):
     return path
 
 
-def two_processes(*arguments, restarts=0):
-    script = Path(__file__).with_name("two_processes.py")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", f"--max-restarts={restarts}"]
+@pytest.fixture(scope="module")
+def said(store, tmp_path_factory):
+    """What two processes say that compare gradients, train, and train again, when one dies once; and the folder of their runs."""
+    folder, script = tmp_path_factory.mktemp("runs"), Path(__file__).with_name("two_processes.py")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=1"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([*command, script, *arguments], capture_output=True, text=True, env=environment, timeout=300)
+    done = subprocess.run([*command, script, store, folder, *SETS], capture_output=True, text=True, env=environment, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
+    return done.stdout, folder
 
 
-def test_gradients_of_two_processes_are_those_of_one(store, tmp_path):
-    said = two_processes("gradients", store, tmp_path, *SETS, "model.drop_path=0")
-    assert "process 0: equal" in said
-    assert "process 1: equal" in said
+def test_gradients_of_two_processes_are_those_of_one(said):
+    assert "process 0: equal" in said[0]
+    assert "process 1: equal" in said[0]
 
 
-def test_two_processes_train_and_a_restart_goes_on_as_if_nothing_had_happened(store, tmp_path):
+def test_two_processes_train_and_a_restart_goes_on_as_if_nothing_had_happened(said):
     """Equal to the last bit although one process died: random numbers differ between the two and are dropped paths'."""
-    sets = [*SETS, "model.drop_path=0.1"]
-    said = two_processes("lives", store, tmp_path / "whole", *sets)
-    assert "process 0: 6 steps, 2 files" in said
-    assert "process 1: 6 steps, 0 files" in said
-    lines = (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()
+    words, folder = said
+    assert words.count("process 0: 6 steps, 2 files") == 2
+    assert words.count("process 1: 6 steps, 0 files") == 2
+    lines = (folder / "whole" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines if '"eval"' in line] == [5, 6]
-    two_processes("dies", store, tmp_path / "died", *sets, restarts=1)
-    facts = json.loads((tmp_path / "died" / "run.json").read_text())
+    facts = json.loads((folder / "died" / "run.json").read_text())
     assert [session["from_step"] for session in facts["sessions"]] == [0, 2]
-    whole, died = (load_weights(tmp_path / name / "last.safetensors")[0] for name in ("whole", "died"))
+    whole, died = (load_weights(folder / name / "last.safetensors")[0] for name in ("whole", "died"))
     assert all(torch.equal(whole[name], died[name]) for name in whole)
 
 
@@ -92,3 +95,45 @@ def test_each_process_takes_its_own_gpu(monkeypatch):
     assert Team(3, 4, 3).device("cpu") == "cpu"
     with pytest.raises(UsageError, match="each on its own GPU"):
         Team(3, 4, 3).device("cuda:0")
+
+
+def run_sh(tmp_path, heard, *lines):
+    """`launch` runs this shell script in two processes."""
+    script = tmp_path / "work.sh"
+    script.write_text("\n".join(lines))
+    launch(["/bin/sh", str(script)], 2, 1, heard)
+
+
+@pytest.fixture
+def undisturbed(monkeypatch):
+    for name in (LAUNCHED, RESTARTS, "OMP_NUM_THREADS"):
+        monkeypatch.setenv(name, os.environ.get(name, "1"))
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)}
+    yield
+    logging.disable(logging.NOTSET)
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs a shell")
+def test_an_error_of_the_processes_is_told_once_and_a_death_starts_them_again(tmp_path, heard, undisturbed):
+    error = json.dumps({"message": "the disk is full", "timestamp": 1})
+    with pytest.raises(DataError, match="^the disk is full$"):
+        run_sh(tmp_path, heard, f"echo '{error}' > $TORCHELASTIC_ERROR_FILE", "exit 3")
+    run_sh(tmp_path, heard, '[ "$NORDOCR_RESTARTS" = 1 ] || kill -9 $$')
+    assert len(heard.warnings) == 1
+    assert "was killed by SIGKILL; all are started again" in heard.warnings[0]
+    with pytest.raises(NordocrError, match="process . ended with exit code 1"):
+        run_sh(tmp_path, heard, "exit 1")
+
+
+def test_what_a_process_leaves_for_its_launcher(tmp_path, monkeypatch):
+    monkeypatch.delenv("TORCHELASTIC_ERROR_FILE", raising=False)
+    assert not tell_launcher(DataError("full"))
+    monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(tmp_path / "error.json"))
+    monkeypatch.delenv(LAUNCHED, raising=False)
+    monkeypatch.setenv("RANK", "0")
+    assert not tell_launcher(DataError("full"))  # torchrun started it: the first process speaks
+    monkeypatch.setenv("RANK", "1")
+    assert tell_launcher(DataError("full"))
+    assert json.loads((tmp_path / "error.json").read_text())["message"] == "full"

@@ -68,8 +68,8 @@ def run(resolved, path, folder, dies):
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    what, store, folder, *sets = sys.argv[1:]
-    if what == "gradients":
-        gradients(load_profile("svtrv2-nano", sets).profile, Path(store))
-    else:
-        run(load_profile("svtrv2-nano", sets), Path(store), Path(folder), what == "dies")
+    store, folder, *sets = sys.argv[1:]
+    if not restarted():
+        gradients(load_profile("svtrv2-nano", [*sets, "model.drop_path=0"]).profile, Path(store))
+        run(load_profile("svtrv2-nano", sets), Path(store), Path(folder) / "whole", dies=False)
+    run(load_profile("svtrv2-nano", sets), Path(store), Path(folder) / "died", dies=True)

@@ -1,0 +1,123 @@
+"""How many lines a batch may have: measured by steps on lines of noise, whose network is thrown away afterwards."""
+
+import gc
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from nordocr_cli.data.batches import Batch
+from nordocr_cli.errors import UsageError
+from nordocr_cli.geometry import Geometry
+from nordocr_cli.training.room import megabytes
+from nordocr_cli.training.step import Stepper
+from nordocr_cli.training.usage import give_memory_back
+
+_FILLED = {"cpu": 0.6, "cuda": 0.9}  # of the memory, or of the batch, that was found
+_TRIES = 4  # between the last batch that fitted and the first one that did not
+_LR = 1e-6
+_ROUND = 8
+_LEAST_BYTES = 1e6  # of a line, should small steps hide in memory that is kept
+
+
+def largest_batch(stepper: Stepper, geometry: Geometry, num_classes: int, most: int) -> tuple[int, str]:
+    """Return how many lines of `batch_width_px` a batch of `stepper` may have, `most` at most, and a sentence on how that was
+    found. Lines of that width and of the widest input both fit.
+
+    A GPU tries ever larger batches; of a CPU the memory that two steps take is measured and what is free divided by it. Raises
+    UsageError where the platform does not tell (a CPU without Linux), and when not one line fits.
+    """
+    width_px, device = stepper.settings.batch_width_px, stepper.device
+
+    def step(lines: int) -> None:
+        for width in sorted({width_px, geometry.max_width}):
+            stepper.step([noise(max(1, lines * width_px // width), width, geometry, num_classes)], _LR)
+
+    found, how = (_tried(step, most) if device.type == "cuda" else _measured(step, most)) if most > 1 else (1, "")
+    lines = found if found < 2 * _ROUND else found // _ROUND * _ROUND
+    return lines, f"batch size {lines}: {lines * width_px:,} px a batch" + (f", {how}" if how else "")
+
+
+def noise(lines: int, width: int, geometry: Geometry, num_classes: int) -> Batch:
+    """A batch of lines of noise, all `width` px, a character every 16 px."""
+    characters = max(1, width // 16)
+    return Batch(
+        images=torch.randint(0, 256, (lines, 3, geometry.height, width), dtype=torch.uint8),
+        widths=torch.full((lines,), width),
+        targets=torch.randint(1, num_classes, (lines * characters,)),
+        target_lengths=torch.full((lines,), characters),
+        counts=torch.ones(lines, dtype=torch.int64),
+        read_rows=tuple,
+        shared_lines=lines,
+        shared_characters=lines * characters,
+    )
+
+
+def _tried(step: Callable[[int], None], most: int) -> tuple[int, str]:
+    """The largest batch that a GPU took, by doubling, then halving the distance."""
+
+    def fits(lines: int) -> bool:
+        try:
+            step(lines)
+        except torch.cuda.OutOfMemoryError:
+            gc.collect()
+            torch.cuda.empty_cache()
+            return False
+        return True
+
+    fitting, failing = 0, most + 1
+    lines = min(8, most)
+    while lines < failing and fits(lines):
+        fitting, lines = lines, min(2 * lines, most) if lines < most else failing
+    if fitting == most:
+        return most, "as many as are sensible for this data; they fit the GPU"
+    failing = lines
+    for _ in range(_TRIES):
+        middle = (fitting + failing) // 2
+        if middle == fitting:
+            break
+        fitting, failing = (middle, failing) if fits(middle) else (fitting, middle)
+    if not fitting:
+        raise UsageError("not one line of this network fits the GPU: use train.checkpointing, or a smaller model")
+    return max(1, int(fitting * _FILLED["cuda"])), f"{fitting} lines fitted the GPU and {failing} did not"
+
+
+def _measured(step: Callable[[int], None], most: int) -> tuple[int, str]:
+    """What fits a CPU's free memory, by the peaks of a small step and of one of twice as many lines."""
+    if not sys.platform.startswith("linux"):
+        raise UsageError("--batch-size auto measures memory on Linux and on GPUs; give a number of lines here")
+    few = min(8, most)
+    step(2 * few)  # what is loaded once is loaded now
+    small, large = _peak(lambda: step(few)), _peak(lambda: step(2 * few))
+    a_line = max((large - small) / few, _LEAST_BYTES)
+    give_memory_back()
+    free = free_memory()
+    lines = int(_FILLED["cpu"] * free / a_line)
+    return max(1, min(lines, most)), (
+        f"{megabytes(int(a_line))} a line measured, {megabytes(free)} free"
+        + (f"; {lines} would fit, {most} are sensible for this data" if lines > most else "")
+    )
+
+
+def _peak(work: Callable[[], None]) -> int:
+    """The most memory in bytes that this process has while it does `work`."""
+    gc.collect()
+    give_memory_back()  # what malloc keeps would hide what the work takes
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak begins anew
+    work()
+    return _kib("/proc/self/status", "VmHWM") * 1024
+
+
+def free_memory() -> int:
+    """Bytes of memory that can still be had: the machine's, or what the control group of this process leaves. Linux."""
+    free = _kib("/proc/meminfo", "MemAvailable") * 1024
+    limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
+    if limit.is_file() and used.is_file() and (most := limit.read_text(encoding="ascii").strip()) != "max":
+        free = min(free, int(most) - int(used.read_text(encoding="ascii")))
+    return max(0, free)
+
+
+def _kib(file: str, key: str) -> int:
+    lines = Path(file).read_text(encoding="ascii").splitlines()
+    return int(next(line for line in lines if line.startswith(key + ":")).split()[1])
