@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -60,7 +60,7 @@ def train(
     Example: nordocr train -p svtrv2-1024 --train train.lmdb --val val.lmdb
     """
     from nordocr_cli.core import train as core
-    from nordocr_cli.core.train_request import TrainRequest, plan
+    from nordocr_cli.core.train_request import TrainRequest, lines_asked, plan
     from nordocr_cli.profile import load_profile
 
     first = os.environ.get("RANK", "0") == "0"  # of several processes that torchrun started, one speaks
@@ -84,7 +84,7 @@ def train(
         threads=threads,
         save_fp16=save_fp16,
         wandb=wandb,
-        batch_size=_lines(batch_size),
+        batch_size=lines_asked(batch_size),
     )
     if dry_run:
         options.show_plan(console, plan(resolved, request, console))
@@ -123,13 +123,3 @@ def train(
     if result.verdict.startswith("failed"):
         raise GateMissed(f"check {result.verdict}")
     console.next("nordocr", "eval", result.run_dir, val_stores[0] if val_stores else "STORE")
-
-
-def _lines(given: str | None) -> int | Literal["auto"] | None:
-    if given is None:
-        return None
-    if given == "auto":
-        return "auto"
-    if not given.isdecimal() or int(given) < 1:
-        raise UsageError(f"--batch-size {given}: give a number of lines, or auto for as many as fit the memory")
-    return int(given)

@@ -155,6 +155,17 @@ def asked(resolved: ResolvedProfile | None, request: TrainRequest, progress: Pro
     return profile, whole
 
 
+def lines_asked(given: str | None) -> int | Literal["auto"] | None:
+    """What `--batch-size` asks for. Raises UsageError for anything but a number of lines or "auto"."""
+    if given is None:
+        return None
+    if given == "auto":
+        return "auto"
+    if not given.isdecimal() or int(given) < 1:
+        raise UsageError(f"--batch-size {given}: give a number of lines, or auto for as many as fit the memory")
+    return int(given)
+
+
 def with_batch_size(profile: Profile, lines: int) -> Profile:
     """The profile with batches of so many lines on every device; its learning rate stays meant for the batches it had."""
     train = profile.train
