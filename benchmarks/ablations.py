@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""What does each part of the recipe buy? The same small training from nothing, with one part left out at a time.
+"""What does each part of the recipe buy? The same short training with one part left out at a time.
 
-    python benchmarks/ablations.py --texts corpus --fonts fonts.tsv -o ablations          the saved result
-    python benchmarks/ablations.py … --lines 2000 --only full,clean                       a first look
+    python benchmarks/ablations.py --texts corpus --fonts fonts.tsv -o ablations --load early-run     the saved result
+    python benchmarks/ablations.py … --lines 2000 --only full,fonts                                   a first look
 
-Every variant renders its own lines and trains the same network on them for one epoch, then reads the same unseen lines: in
-fonts that no variant trained on (every sixth family), with all the damage, all the widths and resamplers. What is done is kept
-in the folder; call it again after an interruption. The figures order the parts; a run fifty times as long has smaller ones.
+Every variant renders its own lines and trains the same network on them for one epoch, from nothing or from the weights of
+`--load` (an early run of the recipe: then the table says what is lost when training goes on without the part), and reads
+the same lines: in font families that no variant trained on here (every sixth), with all the damage, widths and resamplers.
+What is done is kept in the folder; call it again after an interruption.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from nordocr_cli import atomic
+from nordocr_cli.artifact import find_weights
 from nordocr_cli.charset import NORDIC
 from nordocr_cli.data.store import LineStore, LineStoreWriter
 from nordocr_cli.profile import Augment, load_profile
@@ -130,6 +132,8 @@ def main() -> None:
     parser.add_argument("--lines", type=int, default=24_000)
     parser.add_argument("--read", type=int, default=800, help="lines of each kind that every variant reads")
     parser.add_argument("--only", help="variants, comma-separated")
+    parser.add_argument("--load", help="weights to begin with; from nothing it takes 30,000 lines to learn to read")
+    parser.add_argument("--lr", default="1.5e-3")
     parser.add_argument("--threads", type=int, default=1)
     wanted = parser.parse_args()
     out: Path = wanted.output
@@ -160,7 +164,8 @@ def main() -> None:
             nordocr(
                 *("train", "-q", *geometry, "--train", store, "--val", out / "read-all.lmdb", "--run-dir", run),
                 *("--threads", str(wanted.threads), "--set", "train.batch_size=32", "--set", "train.ema_decay=0.995"),
-                *("--set", "train.lr=1.5e-3", "--set", "train.eval_every=100000", *train),
+                *("--set", f"train.lr={wanted.lr}", "--set", "train.eval_every=100000", *train),
+                *(("--load", wanted.load) if wanted.load else ()),
             )
         rows[name] = {"without": what}
         for kind in (*READ, "padded"):
@@ -174,6 +179,7 @@ def main() -> None:
         "command": " ".join(["python", "benchmarks/ablations.py", "--lines", str(wanted.lines), "--read", str(wanted.read)]),
         "network": dict(load_profile("svtrv2-nano").profile.model),
         "lines": wanted.lines,
+        "began_with": atomic.sha256_of(find_weights(Path(wanted.load))) if wanted.load else None,
         "widest_px": WIDEST,
         "environment": environment(wanted.threads),
         "variants": rows,
