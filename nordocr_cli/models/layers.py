@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nordocr_cli.models.linear import Linear, linear_gelu
+
 # Longest sequence for which attention is written out: a batch's score matrices of longer ones (2048 tokens for SVTRv2 at
 # 1024 px) fill the memory.
 _WRITTEN_OUT_TOKENS = 1024
@@ -35,8 +37,8 @@ class SelfAttention(nn.Module):
     def __init__(self, dim: int, heads: int, qkv_bias: bool = True) -> None:
         super().__init__()
         self.heads = heads
-        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
-        self.proj = nn.Linear(dim, dim)
+        self.qkv = Linear(dim, 3 * dim, bias=qkv_bias)
+        self.proj = Linear(dim, dim)
 
     def forward(self, x: Tensor, keys: Tensor | None = None) -> Tensor:
         """Map (N, L, C) to (N, L, C); `keys` as in `attention`."""
@@ -51,12 +53,12 @@ class Mlp(nn.Module):
 
     def __init__(self, dim: int, hidden: int) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(dim, hidden)
-        self.fc2 = nn.Linear(hidden, dim)
+        self.fc1 = Linear(dim, hidden)
+        self.fc2 = Linear(hidden, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (…, C) to (…, C)."""
-        return self.fc2(F.gelu(self.fc1(x)))
+        return self.fc2(linear_gelu(x, self.fc1.weight, self.fc1.bias))
 
 
 class DropPath(nn.Module):

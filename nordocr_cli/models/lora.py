@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nordocr_cli.models.linear import Linear, linear
+
 Network = TypeVar("Network", bound=nn.Module)
 
 
@@ -20,12 +22,12 @@ class LoraLinear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (…, in_features) to (…, out_features)."""
-        return super().forward(x) + F.linear(F.linear(x, self.lora_a), self.lora_b)
+        return linear(x, self.weight, self.bias) + F.linear(F.linear(x, self.lora_a), self.lora_b)
 
     @torch.no_grad()
     def merged(self) -> nn.Linear:
         """Return the plain layer that computes the same."""
-        plain = nn.Linear(self.in_features, self.out_features, self.bias is not None, self.weight.device, self.weight.dtype)
+        plain = Linear(self.in_features, self.out_features, self.bias is not None, self.weight.device, self.weight.dtype)
         plain.weight.copy_(self.weight + self.lora_b @ self.lora_a)
         if self.bias is not None:
             plain.bias.copy_(self.bias)

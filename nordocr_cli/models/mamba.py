@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nordocr_cli.models.foreign import read_tensors
+from nordocr_cli.models.linear import Linear
 from nordocr_cli.models.lora import LoraLinear
 from nordocr_cli.models.masking import columns_by_stride
 from nordocr_cli.models.resnet import CHANNELS, ResNet34
@@ -53,7 +54,7 @@ class MambaMixer(nn.Module):
         # S4D-real: state s of every channel decays at rate s + 1.
         self.A_log = nn.Parameter(torch.arange(1.0, self.d_state + 1).log().repeat(inner, 1))
         self.D = nn.Parameter(torch.ones(inner))
-        self.out_proj = nn.Linear(inner, dim, bias=False)
+        self.out_proj = Linear(inner, dim, bias=False)
         for parameter in (self.A_log, self.D, self.dt_proj.bias):
             parameter.no_decay = True  # type: ignore[attr-defined]
         self._init(model.layers)
@@ -194,4 +195,4 @@ def reverse(x: Tensor, lengths: Tensor | None) -> Tensor:
 def _projection(in_features: int, out_features: int, model: MambaModel) -> nn.Linear:
     if model.use_lora:
         return LoraLinear(in_features, out_features, model.lora_rank, bias=False)
-    return nn.Linear(in_features, out_features, bias=False)
+    return Linear(in_features, out_features, bias=False)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nordocr_cli.models.layers import DropPath, Mlp, SelfAttention, convolve, drop_rates
+from nordocr_cli.models.linear import Linear
 from nordocr_cli.models.masking import columns_by_stride, valid_keys, zero_padding
 from nordocr_cli.profile import SvtrV2Model
 
@@ -201,7 +202,7 @@ class RctcHead(nn.Module):
         super().__init__()
         self.char_token = nn.Parameter(torch.empty(1, 1, dim))
         self.w_atten_block = RowBlock(dim)
-        self.fc_kv = nn.Linear(dim, 2 * dim)
+        self.fc_kv = Linear(dim, 2 * dim)
         self.fc = nn.Linear(dim, num_classes)
         nn.init.trunc_normal_(self.char_token, std=0.02)
 
