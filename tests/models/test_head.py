@@ -83,7 +83,7 @@ def test_other_weights_are_refused():
 
 def test_untrained_a_moved_head_reads_as_before():
     """The shipped network, its head moved to a larger charset, reads lines as it did: no new character speaks."""
-    network, contract = load_model(SAMPLES / "start")
+    network, contract = load_model(Path("nordocr-default"))
     more = Charset("more", contract.charset.characters + "ĀāĒēŐőΩ")
     moved, report = move_head(network.state_dict(), contract.charset, more)
     assert (len(report.from_base), report.fresh) == (6, "Ω")
