@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from nordocr_cli.core.bench_result import BenchResult
 
 
+MIN_SAME = 0.99
+
+
 def bench(
     models: Annotated[
         list[str] | None,
@@ -22,7 +25,10 @@ def bench(
     lines: Annotated[Path | None, typer.Option("--lines", metavar="STORE", help="Read the lines of this store.")] = None,
     doc: Annotated[Path | None, typer.Option("--doc", metavar="TIFF", help="Read the regions of this document.")] = None,
     regions: Annotated[
-        Path | None, typer.Option("--regions", metavar="JSON", help="Regions of --doc. Default: DOC.json beside it.")
+        Path | None,
+        typer.Option(
+            "--regions", metavar="JSON", help="Regions of --doc. Default: DOC.json beside it, else Tesseract finds them."
+        ),
     ] = None,
     external: Annotated[
         str | None, typer.Option(metavar="COMMAND", help="A program as one more engine; {page} is a page's image.")
@@ -36,8 +42,14 @@ def bench(
     grid: Annotated[str | None, typer.Option(metavar="BATCHESxWIDTHS", help="Networks alone, e.g. 1,8,32x128,320,768.")] = None,
     baseline: Annotated[Path | None, typer.Option(metavar="OLD.json", help="Exit 4 if a case is slower than there.")] = None,
     min_same: Annotated[
-        float, typer.Option(min=0, max=1, help="Exit 4 if a network reads a smaller share as the reference.")
-    ] = 0.0,
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Exit 4 if a network reads a smaller share of the lines as the reference does. "
+            f"Default: {MIN_SAME} for forms of its weights; a value is for every network.",
+        ),
+    ] = None,
     plot: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw the result (needs matplotlib).")] = None,
     device: options.Device = "auto",
     threads: options.Threads = None,
@@ -91,13 +103,15 @@ def bench(
     if slower := [f"{v.case} ({100 * v.change:+.1f} %, p = {v.p:.3g})" for v in result.verdicts if v.verdict == "slower"]:
         raise GateMissed(f"slower than {baseline}: {'; '.join(slower)}")
     networks = [row for row in result.rows if row.backend not in ("tesseract", "external") and row.same_text is not None]
+    if min_same is None:
+        networks, min_same = [row for row in networks if row.same_weights], MIN_SAME
     if odd := [row for row in networks if (row.same_text or 0) < min_same * row.lines]:
         said = "; ".join(f"{row.name} ({row.backend}) reads {row.same_text} of {row.lines} lines so" for row in odd)
         raise GateMissed(f"not the texts of {result.reference}: {said}")
     found = {Path(path).name: path for path in result.written}
     if {"svtrv2_result.json", "tess_result.json"} <= set(found):
         sides = ("--svtrv2", found["svtrv2_result.json"], "--tess", found["tess_result.json"])
-        console.next("nordocr", "compare3way", doc or "", *sides, "--truth", regions or "")
+        console.next("nordocr", "compare3way", doc or "", *sides, *(("--truth", regions) if regions else ()))
     else:
         ran = next(model for model in chosen if model not in result.skipped)
         console.next("nordocr", "eval", ran, lines or "STORE")

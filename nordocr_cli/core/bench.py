@@ -1,5 +1,6 @@
 """Time recognizers side by side over the same lines, and check that they read the same."""
 
+import re
 import time
 from collections.abc import Sequence
 from itertools import cycle
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from nordocr_cli.atomic import refuse_inputs, write_json
 from nordocr_cli.core.bench_external import External, exact_regions, parse_command, run_external
 from nordocr_cli.core.bench_lines import Lines, exact_lines, pages_read, read_lines
+from nordocr_cli.core.bench_models import Opened, open_models
 from nordocr_cli.core.bench_result import BenchResult, Cell, Row, read_bench
 from nordocr_cli.core.bench_verdict import compare_results
 from nordocr_cli.data.layouts import read_layout
@@ -71,10 +73,10 @@ def plan_bench(
     Raises UsageError for a wrong combination, an unknown device, a model or file that is not there, and an output that is an
     input, DataError for damaged regions.
     """
-    if (lines is None) == (document is None) or (document is None) != (regions is None):
-        raise UsageError("give --lines STORE, or a document with --regions JSON (or DOC.json beside DOC.tif)")
+    if (lines is None) == (document is None) or (regions and not document):
+        raise UsageError("give --lines STORE, or a document, with --regions JSON where its lines are known")
     if external is not None and document is None:
-        raise UsageError("--external reads pages: give --doc PAGES with --regions JSON")
+        raise UsageError("--external reads pages: give --doc PAGES")
     parse_device(device)
     command = parse_command(external) if external is not None else None
     inputs = [*map(Path, models), *filter(None, (lines, document, regions, baseline))]
@@ -90,10 +92,10 @@ def plan_bench(
             raise UsageError(f"no line store {lines}")
         return plan | {"lines": str(lines)}
     assert document is not None
-    assert regions is not None
     if not document.is_file():
         raise UsageError(f"no document {document}")
-    plan |= {"doc": str(document), "regions": str(regions), "lines_given": read_layout(regions).num_regions}
+    plan |= {"doc": str(document), "regions": str(regions) if regions else "found by Tesseract"}
+    plan |= {"lines_given": read_layout(regions).num_regions} if regions else {}
     return plan | ({"external": command} if command else {})
 
 
@@ -116,7 +118,8 @@ def bench(
     plot: Path | None = None,
     progress: Progress = SILENT,
 ) -> BenchResult:
-    """Time `models` (paths, `tesseract`) over the lines of a store, or over the regions of a document.
+    """Time `models` (paths, `tesseract`) over the lines of a store, or over the regions of a document, which
+    Tesseract finds where they are not given.
 
     All lines at once, in their real widths (offline), then a sample one by one (single), then, with `grid` (batch sizes, widths
     in px), the networks alone at every shape. A model whose backend is missing is skipped with a warning, unless it is the only
@@ -132,7 +135,8 @@ def bench(
     if plot:
         _require_matplotlib()
     source = read_lines(models, lines, document, regions, limit, progress)
-    recognizers, loads, skipped = _open(models, device, threads, precision, progress)
+    opened, skipped = open_models(models, device, threads, precision, progress)
+    recognizers = [model.recognizer for model in opened]
     first_calls = [_seconds(recognizer, source) for recognizer in recognizers]
     laps = time_side_by_side(
         recognizers, source.crops, source.languages, rounds=rounds, single_lines=single_lines, progress=progress
@@ -140,10 +144,10 @@ def bench(
     reference = _reference(recognizers)
     peak = _peak(recognizers, threads, progress)
     rows = [
-        _row(source, recognizer, load_s, first, lap, laps[reference], peak)
-        for recognizer, load_s, first, lap in zip(recognizers, loads, first_calls, laps, strict=True)
+        _row(source, model, opened[reference], first, lap, laps[reference], peak)
+        for model, first, lap in zip(opened, first_calls, laps, strict=True)
     ]
-    cells = _grid(recognizers, grid, rounds, peak, progress) if grid else []
+    cells = _grid(opened, grid, rounds, peak, progress) if grid else []
     read = [pages_read(source.pages, lap.readings) for lap in laps] if source.pages else []
     if external is not None:
         assert document is not None
@@ -159,7 +163,7 @@ def bench(
     result = BenchResult(
         source=source.source,
         rounds=rounds,
-        reference=recognizers[reference].name,
+        reference=opened[reference].name,
         rows=tuple(rows),
         grid=tuple(cells),
         peak_gflops=peak,
@@ -212,12 +216,11 @@ def _peak(recognizers: "Sequence[Recognizer]", threads: int | None, progress: Pr
         return None
 
 
-def _row(
-    source: Lines, recognizer: "Recognizer", load_s: float, first: float, lap: "Laps", reference: "Laps", peak: float | None
-) -> Row:
+def _row(source: Lines, model: Opened, reference: Opened, first: float, lap: "Laps", measure: "Laps", peak: float | None) -> Row:
     from nordocr_cli.core.bench_network import Operations, by_stages, peak_memory_mb, reset_peak_memory
     from nordocr_cli.runtime.recognizers import RunnerRecognizer
 
+    recognizer = model.recognizer
     runner = recognizer.runner if isinstance(recognizer, RunnerRecognizer) else None
     median_s, count = median(lap.all_lines_s), len(source.crops)
     calls = sum(map(len, lap.single_line_ms))
@@ -235,11 +238,11 @@ def _row(
             flops = sum(operations.of(*shape) for shape in found.shapes)
             known |= {"flops": flops, "roofline_share": flops / found.stages.network / 1e9 / peak}
     return Row(
-        name=recognizer.name,
+        name=model.name,
         backend=runner.backend if runner else "tesseract",
         device=str(getattr(runner, "device", "cpu")),
         precision=str(getattr(runner, "precision", "")),
-        load_s=load_s,
+        load_s=model.load_s,
         first_call_s=first,
         lines=count,
         lines_per_s=count / median_s,
@@ -250,7 +253,8 @@ def _row(
         latency_p99_ms=lap.call_ms(0.99) if calls >= MANY_CALLS else None,
         runs_s=tuple(lap.all_lines_s),
         single_runs_ms=tuple(median(of_round) for of_round in lap.single_line_ms),
-        same_text=sum(a.text == b.text for a, b in zip(lap.readings, reference.readings, strict=True)),
+        same_text=sum(a.text == b.text for a, b in zip(lap.readings, measure.readings, strict=True)),
+        same_weights=model.weights == reference.weights if runner else None,
         exact=exact_lines(source.texts, lap.readings),
         **known,
     )
@@ -276,7 +280,7 @@ def _external_row(found: External, source: Lines) -> Row:
 
 
 def _grid(
-    recognizers: "Sequence[Recognizer]",
+    opened: Sequence[Opened],
     grid: tuple[Sequence[int], Sequence[int]],
     rounds: int,
     peak: float | None,
@@ -285,8 +289,8 @@ def _grid(
     from nordocr_cli.core.bench_network import Operations, time_grid
     from nordocr_cli.runtime.recognizers import RunnerRecognizer
 
-    runners = [recognizer.runner for recognizer in recognizers if isinstance(recognizer, RunnerRecognizer)]
-    widest = max((runner.contract.geometry.max_width for runner in runners), default=0)
+    runners = {m.name: m.recognizer.runner for m in opened if isinstance(m.recognizer, RunnerRecognizer)}
+    widest = max((runner.contract.geometry.max_width for runner in runners.values()), default=0)
     batches, widths = grid
     if too_wide := [width for width in widths if width % 4 or width > widest]:
         raise UsageError(f"grid: widths must be multiples of 4 up to {widest} px, not {', '.join(map(str, too_wide))}")
@@ -294,7 +298,7 @@ def _grid(
     cells = time_grid(runners, batches, widths, rounds)
     if peak is None:
         return cells
-    counted = cycle([Operations(runner) for runner in runners])  # the networks take turns in the cells
+    counted = cycle([Operations(runner) for runner in runners.values()])  # the networks take turns in the cells
     shares = [
         operations.of(cell.batch, cell.width_px) / cell.median_ms / 1e6 / peak
         for cell, operations in zip(cells, counted, strict=False)
@@ -309,33 +313,11 @@ def _require_matplotlib() -> None:
         raise MissingBackendError(f"--plot needs matplotlib ({error}): pip install -e '.[plot]'") from error
 
 
-def _open(
-    models: Sequence[str], device: str, threads: int | None, precision: Literal["fp32", "bf16"], progress: Progress
-) -> "tuple[list[Recognizer], list[float], dict[str, str]]":
-    from nordocr_cli.runtime.recognizers import open_recognizer
-
-    opened, loads, skipped = [], [], {}
-    for spec in models:
-        began = time.perf_counter()
-        try:
-            fits = precision if parse_spec(spec).backend == "torch" else "fp32"
-            opened.append(open_recognizer(spec, device=device, threads=threads, precision=fits))
-            loads.append(time.perf_counter() - began)
-        except MissingBackendError as error:
-            if len(models) == 1:
-                raise
-            progress.warn(f"{spec} is left out: {error}")
-            skipped[spec] = str(error)
-    if not opened:
-        raise MissingBackendError("none of the models can run here: " + "; ".join(skipped.values()))
-    return opened, loads, skipped
-
-
 def _result_names(rows: Sequence[Row]) -> list[str]:
     """File names as compare3way's examples and the consumer's scripts have them; further models are named by their file."""
     names: list[str] = []
     for number, row in enumerate(rows, start=1):
         wanted = TESSERACT_RESULT if row.backend == "tesseract" else NETWORK_RESULT
-        name = wanted if wanted not in names else f"{row.name.replace(':', '_')}_result.json"
+        name = wanted if wanted not in names else f"{re.sub('[:/ ]', '_', row.name)}_result.json"
         names.append(name if name not in names else f"{number}_{name}")
     return names

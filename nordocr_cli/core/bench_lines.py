@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from nordocr_cli.artifact import read_contract
 from nordocr_cli.core.fit import require_fit
+from nordocr_cli.data.layout import Layout
 from nordocr_cli.data.layouts import read_layout
 from nordocr_cli.errors import DataError
 from nordocr_cli.metrics.text import canonical
@@ -16,6 +17,7 @@ from nordocr_cli.records import Page, Recognition, Region
 from nordocr_cli.runtime.specs import parse_spec
 
 if TYPE_CHECKING:
+    from nordocr_cli.data.documents import Document
     from nordocr_cli.runtime.protocols import Image
 
 
@@ -34,7 +36,8 @@ class Lines:
 def read_lines(
     models: Sequence[str], lines: Path | None, document: Path | None, regions: Path | None, limit: int | None, progress: Progress
 ) -> Lines:
-    """Read the lines of a store that was made for `models`, or the regions of a document; `limit` of them, evenly spread."""
+    """Read the lines of a store that was made for `models`, or the regions of a document, which Tesseract finds where they are
+    None; `limit` of them, evenly spread."""
     began = time.perf_counter()
     if lines:
         from nordocr_cli.data.store import LineStore
@@ -49,18 +52,18 @@ def read_lines(
         found = Lines(str(lines), crops, tuple(r.language for r in rows), tuple(r.text for r in rows))
     else:
         assert document is not None
-        assert regions is not None
-        found = _cut_regions(document, regions, limit)
+        found = _cut_regions(document, regions, limit, progress)
     found = replace(found, read_s=time.perf_counter() - began)
     if not found.crops:
         raise DataError(f"{found.source} has no lines")
     return found
 
 
-def _cut_regions(document: Path, regions: Path, limit: int | None) -> Lines:
+def _cut_regions(document: Path, regions: Path | None, limit: int | None, progress: Progress) -> Lines:
     from nordocr_cli.data.documents import crop_box, read_pages
 
-    layout, pages = read_layout(regions), read_pages(document)
+    pages = read_pages(document)
+    layout = read_layout(regions) if regions else _find_regions(pages, progress)
     chosen = set(_spread(layout.num_regions, limit))
     number, crops, kept = 0, [], []
     sizes = layout.sizes or ((0, 0),) * len(layout.pages)
@@ -76,6 +79,14 @@ def _cut_regions(document: Path, regions: Path, limit: int | None) -> Lines:
             kept.append(Page(page.index, mine))
     texts = tuple(region.text for page in kept for region in page.regions)
     return Lines(str(document), crops, (layout.language,) * len(crops), texts, pages=tuple(kept))
+
+
+def _find_regions(pages: "Document", progress: Progress) -> Layout:
+    from nordocr_cli.runtime.tesseract import find_lines
+
+    progress.note(f"no regions of {pages.path} are given: Tesseract finds them")
+    found = (find_lines(pages.page(index)) for index in range(len(pages)))
+    return Layout(tuple(Page(index, tuple(map(Region, boxes))) for index, boxes in enumerate(found)))
 
 
 def _spread(count: int, limit: int | None) -> list[int]:

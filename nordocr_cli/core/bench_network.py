@@ -1,7 +1,7 @@
 """What bench measures of a network beside its pace: its stages, its padding, its memory, and its share of the machine's peak."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -52,14 +52,15 @@ def by_stages(recognizer: "RunnerRecognizer", crops: "Sequence[Image]", read_s: 
 
 
 def time_grid(
-    runners: "Sequence[Runner]", batches: Sequence[int], widths: Sequence[int], rounds: int, calls: int = 3
+    runners: "Mapping[str, Runner]", batches: Sequence[int], widths: Sequence[int], rounds: int, calls: int = 3
 ) -> list[Cell]:
-    """Time every network at every batch size and width, in turns: each round visits all of them."""
+    """Time every network (by name) at every batch size and width, in turns: each round visits all of them."""
     rng = np.random.default_rng(0)
-    cells = [(runner, batch, width) for width in widths for batch in batches for runner in runners]
+    cells = [(name, batch, width) for width in widths for batch in batches for name in runners]
     runs: list[list[float]] = [[] for _ in cells]
     for number in range(rounds + 1):  # the first one warms up
-        for (runner, batch, width), found in zip(cells, runs, strict=True):
+        for (name, batch, width), found in zip(cells, runs, strict=True):
+            runner = runners[name]
             images = rng.integers(0, 256, (batch, 3, runner.contract.geometry.height, width), np.uint8)
             own = np.full(batch, width, np.int64)
             spent = []
@@ -71,8 +72,8 @@ def time_grid(
                 found.append(median(spent))
     return [
         Cell(
-            name=runner.name,
-            backend=runner.backend,
+            name=name,
+            backend=(runner := runners[name]).backend,
             precision=str(getattr(runner, "precision", "")),
             batch=batch,
             width_px=width,
@@ -81,7 +82,7 @@ def time_grid(
             lines_per_s=1000 * batch / middle,
             pixels_per_s=1000 * batch * width * runner.contract.geometry.height / middle,
         )
-        for (runner, batch, width), found in zip(cells, runs, strict=True)
+        for (name, batch, width), found in zip(cells, runs, strict=True)
     ]
 
 
@@ -102,8 +103,8 @@ def peak_gflops(device: str, threads: int | None) -> float:
 
 
 class Operations:
-    """Counts a network's floating-point operations (a multiplication and an addition are two) by shape, on weights in torch; an
-    exported network has those of the same architecture, which its contract names."""
+    """Counts the floating-point operations of a network's matrix products and convolutions (a multiplication and an addition are
+    two) by shape, on weights in torch; an exported network has those of the same architecture, which its contract names."""
 
     def __init__(self, runner: "Runner") -> None:
         from pydantic import TypeAdapter
@@ -119,11 +120,13 @@ class Operations:
     def of(self, batch: int, width: int) -> float:
         """Return the operations of one call. Attention grows with the square of the width, so every shape is counted."""
         import torch
+        from torch.nn.attention import SDPBackend, sdpa_kernel
         from torch.utils.flop_counter import FlopCounterMode
 
         if width not in self._counted:
             counter = FlopCounterMode(display=False)
-            with counter, torch.inference_mode():
+            # The CPU's fused attention is unknown to the counter, which would take it for nothing: written out it is counted.
+            with sdpa_kernel(SDPBackend.MATH), counter, torch.inference_mode():
                 self._model(torch.zeros(1, 3, self._contract.geometry.height, width), torch.tensor([width]))
             self._counted[width] = float(counter.get_total_flops())
         return batch * self._counted[width]

@@ -46,9 +46,12 @@ class Row(_Record):
     stages_s: Stages | None = None
     padding_waste: float | None = Field(None, description="padded columns over the lines' own columns, less 1")
     peak_memory_mb: float | None = Field(None, description="largest resident memory of the process while it read all lines")
-    flops: float | None = Field(None, description="floating-point operations of the network for all lines, padding included")
+    flops: float | None = Field(
+        None, description="floating-point operations of products and convolutions, all lines, padding included"
+    )
     roofline_share: float | None = Field(None, description="operations a second in the network over the measured peak")
     same_text: int | None = Field(description="lines that read as with the reference")
+    same_weights: bool | None = Field(None, description="whether it is a form of the reference's weights, as the hashes tell")
     exact: int | None = Field(description="lines that read as the truth")
 
 

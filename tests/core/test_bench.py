@@ -1,19 +1,25 @@
 import json
+import shutil
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from nordocr_cli import atomic
 from nordocr_cli.charset import NORDIC, NORDIC_EXT
 from nordocr_cli.core.bench import bench, parse_grid, sort_out
+from nordocr_cli.core.bench_models import open_models
+from nordocr_cli.core.bench_network import Operations
 from nordocr_cli.core.bench_result import read_bench
 from nordocr_cli.data.layouts import read_layout
 from nordocr_cli.data.resize import read_image, resize_line
 from nordocr_cli.data.store import LineStoreWriter
 from nordocr_cli.errors import ArtifactError, DataError, MissingBackendError, UsageError
 from nordocr_cli.geometry import Geometry
+from nordocr_cli.progress import SILENT
 from nordocr_cli.records import LineRow
+from nordocr_cli.runtime.runners import open_runner
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 TIFF, TRUTH = SAMPLES / "doc" / "dev_doc.tif", SAMPLES / "doc" / "dev_doc.json"
@@ -79,6 +85,51 @@ def test_a_document_leaves_results_in_the_consumers_shape(tiny_onnx, tiny_checkp
     assert [[r.box for r in page.regions] for page in first.pages] == [[r.box for r in page.regions] for page in second.pages]
     truth = {(page.index, region.box) for page in read_layout(TRUTH).pages for region in page.regions}
     assert {(page.index, region.box) for page in first.pages for region in page.regions} <= truth
+
+
+def test_two_files_of_one_name_are_told_apart(store, tiny_checkpoint, tiny_onnx, tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        shutil.copy(tiny_checkpoint, tmp_path / name)
+    models = [str(tmp_path / name / tiny_checkpoint.name) for name in "ab"] + [str(tiny_onnx)] * 2
+    opened, skipped = open_models(models, "cpu", 1, "fp32", SILENT)
+    names = [model.name for model in opened]
+    assert names[:2] == ["a/best.safetensors", "b/best.safetensors"]
+    assert len(set(names)) == 4
+    assert len({model.weights for model in opened}) == 1  # copies, and the models that were exported from them
+    assert skipped == {}
+
+
+def test_attention_is_counted(tiny_onnx):
+    count = Operations(open_runner(tiny_onnx, device="cpu")).of
+    narrow, middle, wide = (count(1, width) for width in (128, 256, 384))
+    assert wide - middle > middle - narrow > 0  # it grows with the square of the width, all else with the width
+    assert count(3, 128) == 3 * narrow
+
+
+@pytest.mark.parametrize("wanted", ["slower", "other texts"])
+def test_a_missed_gate_ends_with_4(wanted, store, tiny_onnx, tmp_path, monkeypatch, capsys):
+    from nordocr_cli import app
+    from nordocr_cli.core import bench as core
+
+    arguments = {"lines": store, "limit": 2, "rounds": 5, "single_lines": 1, "threads": 1}
+    found = bench([str(tiny_onnx)], **arguments)
+    row = found.rows[0]
+    fast = tuple(run / 100 * (1 + place / 1000) for place, run in enumerate([min(row.runs_s)] * 5))
+    if wanted == "slower":
+        old = found.model_copy(update={"rows": (row.model_copy(update={"runs_s": fast}),)})
+        atomic.write_json(tmp_path / "old.json", old.to_json())
+    else:
+        wrong = found.model_copy(update={"rows": (row.model_copy(update={"same_text": 1}),)})
+        monkeypatch.setattr(core, "bench", lambda *args, **kwargs: wrong)
+    command = ["nordocr", "bench", str(tiny_onnx), "--lines", str(store), "--limit", "2", "--rounds", "5"]
+    command += ["--single-lines", "1", "--threads", "1"]
+    command += ["--baseline", str(tmp_path / "old.json")] if wanted == "slower" else []
+    monkeypatch.setattr("sys.argv", command)
+    with pytest.raises(SystemExit) as ended:
+        app.main()
+    assert ended.value.code == 4
+    assert ("slower than" if wanted == "slower" else "reads 1 of 2 lines so") in capsys.readouterr().err
 
 
 def test_networks_alone_at_every_shape_and_a_picture(store, tiny_checkpoint, tiny_onnx, tmp_path):
@@ -184,7 +235,7 @@ def test_a_store_that_was_not_made_for_the_model_is_refused(tiny_onnx, tiny_chec
 
 
 def test_wrong_combinations(store, tiny_onnx, tmp_path):
-    for wrong in ({}, {"lines": store, "document": TIFF}, {"document": TIFF}, {"lines": store, "regions": TRUTH}):
+    for wrong in ({}, {"lines": store, "document": TIFF}, {"lines": store, "regions": TRUTH}):
         with pytest.raises(UsageError, match="--lines STORE, or a document"):
             bench([str(tiny_onnx)], **wrong)
     (tmp_path / "empty.json").write_text('{"pages": []}')
