@@ -5,22 +5,27 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+from typer.testing import CliRunner
 
-from nordocr_cli import atomic
+from nordocr_cli import app, atomic
 from nordocr_cli.charset import NORDIC, NORDIC_EXT
 from nordocr_cli.core.bench import bench, parse_grid, sort_out
 from nordocr_cli.core.bench_models import open_models
 from nordocr_cli.core.bench_network import Operations
 from nordocr_cli.core.bench_result import read_bench
+from nordocr_cli.data.documents import read_pages
 from nordocr_cli.data.layouts import read_layout
 from nordocr_cli.data.resize import read_image, resize_line
 from nordocr_cli.data.store import LineStoreWriter
-from nordocr_cli.errors import ArtifactError, DataError, MissingBackendError, UsageError
+from nordocr_cli.errors import ArtifactError, DataError, GateMissed, MissingBackendError, UsageError
 from nordocr_cli.geometry import Geometry
 from nordocr_cli.progress import SILENT
 from nordocr_cli.records import LineRow
 from nordocr_cli.runtime.runners import open_runner
+from nordocr_cli.runtime.tesseract import missing_tesseract
 
+needs_tesseract = pytest.mark.skipif(bool(missing_tesseract()), reason=missing_tesseract() or "it is here")
 SAMPLES = Path(__file__).parents[2] / "samples"
 TIFF, TRUTH = SAMPLES / "doc" / "dev_doc.tif", SAMPLES / "doc" / "dev_doc.json"
 
@@ -107,9 +112,34 @@ def test_attention_is_counted(tiny_onnx):
     assert count(3, 128) == 3 * narrow
 
 
+@needs_tesseract
+def test_lines_that_nobody_named_are_found(tiny_onnx, tmp_path, heard):
+    page = tmp_path / "page.tif"
+    Image.fromarray(read_pages(TIFF).page(0)[150:500]).save(page)
+    result = bench(
+        [str(tiny_onnx)], document=page, rounds=1, single_lines=1, threads=1, output=tmp_path / "b.json", progress=heard
+    )
+    assert "Tesseract finds them" in heard.notes[0]
+    found = read_layout(Path(result.written[0])).pages[0].regions
+    assert len(found) == result.rows[0].lines
+    assert any(abs(region.box.x - 227) < 15 and abs(region.box.y - (213 - 150)) < 15 for region in found)  # the heading
+
+
+def test_other_weights_may_read_otherwise_unless_a_share_is_wanted(store, tiny_onnx, monkeypatch):
+    from nordocr_cli.core import bench as core
+
+    found = bench([str(tiny_onnx)], lines=store, limit=2, rounds=1, single_lines=1, threads=1)
+    other = found.rows[0].model_copy(update={"name": "other.onnx", "same_text": 0, "same_weights": False})
+    monkeypatch.setattr(core, "bench", lambda *args, **kwargs: found.model_copy(update={"rows": (*found.rows, other)}))
+    command = ["bench", str(tiny_onnx), "other.onnx", "--lines", str(store), "-q"]
+    assert CliRunner().invoke(app.app, command).exit_code == 0
+    missed = CliRunner().invoke(app.app, [*command, "--min-same", "0.5"]).exception
+    assert isinstance(missed, GateMissed)
+    assert "other.onnx (onnxruntime) reads 0 of 2 lines so" in str(missed)
+
+
 @pytest.mark.parametrize("wanted", ["slower", "other texts"])
 def test_a_missed_gate_ends_with_4(wanted, store, tiny_onnx, tmp_path, monkeypatch, capsys):
-    from nordocr_cli import app
     from nordocr_cli.core import bench as core
 
     arguments = {"lines": store, "limit": 2, "rounds": 5, "single_lines": 1, "threads": 1}

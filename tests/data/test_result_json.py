@@ -36,7 +36,8 @@ def test_ground_truth_counts_its_pages_from_one():
     layout = read_layout(TRUTH)
     assert [page.index for page in layout.pages] == [0, 1, 2, 3, 4]
     assert (layout.num_regions, layout.language) == (448, "sv")
-    assert layout.pages[0].regions[0] == Region(Box(227, 213, 558, 60), "Förvaltningsberättelse")
+    outline = ((228.0, 213.3), (784.0, 218.1), (783.6, 272.1), (227.6, 267.3))
+    assert layout.pages[0].regions[0] == Region(Box(227, 213, 558, 60), "Förvaltningsberättelse", polygon=outline)
 
 
 def test_text_is_composed(tmp_path):
