@@ -19,7 +19,6 @@ MISSING = "missing"
     ("args", "code", "said"),
     [
         (BENCH, 2, "give --lines STORE, or a document"),
-        ((*BENCH, "--doc", __file__), 2, "give --lines STORE, or a document"),
         ((*BENCH, "--lines", MISSING), 2, "no line store missing"),
         ((*BENCH, "--doc", MISSING, "--regions", TRUTH), 2, "no document missing"),
         ((*BENCH, "--doc", TIFF, "--regions", TIFF), 3, "not readable"),
