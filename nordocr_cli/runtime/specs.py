@@ -13,8 +13,8 @@ _BACKEND_OF: dict[str, Backend] = {".safetensors": "torch", ".onnx": "onnxruntim
 
 
 def default_model(device: str = "auto", precision: str = "fp32") -> str:
-    """Return the name of the recognizer that ships, in the form that is fastest on `device`: on a CPU ONNX Runtime reads more lines
-    a second than torch, and the int8 form more than the fp32 one; docs/recipe.md says how often their texts differ."""
+    """Return the name of the recognizer that ships, in the form that is fastest on `device`: on a CPU ONNX Runtime reads more
+    lines a second than torch, and the int8 form more than the fp32 one; docs/recipe.md says how often their texts differ."""
     forms = () if device.startswith("cuda") or precision != "fp32" else (f"{DEFAULT_MODEL}.int8.onnx", f"{DEFAULT_MODEL}.onnx")
     return next((name for name in forms if (SHIPPED / name).is_file()), DEFAULT_MODEL)
 
