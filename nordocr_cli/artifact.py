@@ -21,6 +21,8 @@ OutputActivation = Literal["logits", "softmax", "argmax+confidence"]
 # Floats are normalized pixels; uint8 are pixels as they are, and the network normalizes them itself.
 InputType = Literal["float32", "float16", "uint8"]
 OutputType = Literal["float32", "float16"]
+# ctc: a class for each frame of the image, 0 the blank. autoregressive: a class for each position of the text, 0 its end.
+Decoding = Literal["ctc", "autoregressive"]
 
 SCHEMA = 1
 METADATA_KEY = "nordocr.contract"
@@ -58,6 +60,22 @@ class Contract:
         """Numbers that a frame of the output holds: one a class, or class and confidence."""
         return 2 if self.output_activation == "argmax+confidence" else self.charset.num_classes
 
+    @property
+    def decoding(self) -> Decoding:
+        """How the output is read."""
+        return "autoregressive" if self.model.get("name") == "parseq" else "ctc"
+
+    def out_length(self, width: int) -> int:
+        """Positions T of the output for an input `width` pixels wide: CTC frames, or the longest text and its end."""
+        return int(self.model["max_label_length"]) + 1 if self.decoding == "autoregressive" else self.geometry.out_length(width)
+
+    def _classes(self) -> dict[str, int]:
+        """What the classes are that no character has. A beginning and padding are fed to a decoder, and never come out."""
+        classes = self.charset.num_classes
+        if self.decoding == "autoregressive":
+            return {"end": 0, "begin": classes, "padding": classes + 1, "num_classes": classes}
+        return {"blank": 0, "num_classes": classes}
+
     def to_json(self) -> dict[str, Any]:
         """Return the contract as plain JSON values. The charset is written out with its hash."""
         return {
@@ -66,11 +84,11 @@ class Contract:
                 "name": self.charset.name,
                 "characters": self.charset.characters,
                 "sha256": self.charset.sha256,
-                "blank": 0,
-                "num_classes": self.charset.num_classes,
+                **self._classes(),
             },
             "geometry": self.geometry.to_json(),
             "model": dict(self.model),
+            "decoding": self.decoding,
             "output_activation": self.output_activation,
             "trained_widths": list(self.trained_widths) if self.trained_widths else None,
             "parent_sha256": self.parent_sha256,

@@ -96,8 +96,38 @@ class MambaModel(_Table):
     pretrained: str = ""
 
 
-_MODEL_KINDS = {"svtrv2": SvtrV2Model, "svtrv2-nano": SvtrV2NanoModel, "svtr": SvtrModel, "mamba": MambaModel}
-Model = Annotated[SvtrV2Model | SvtrV2NanoModel | SvtrModel | MambaModel, Field(discriminator="name")]
+class ParseqModel(_Table):
+    """PARSeq: a vision transformer and a decoder that writes token by token (facts/parseq.md)."""
+
+    name: Literal["parseq"]
+    size: Literal["tiny", "small"] = "small"
+    height: int = Field(32, ge=4)  # of the input, multiples of the patches of 4x8 pixels; lines are stretched to the width
+    width: int = Field(384, ge=8)
+    max_label_length: int = Field(128, ge=1)  # longest text that can be written
+    # nar: all positions at once; ar: left to right, one after the other. Each is then read over again `refine` times.
+    decode: Literal["nar", "ar"] = "nar"
+    refine: int = Field(2, ge=0)
+    permutations: int = Field(6, ge=2)  # orders in which a batch's labels are learnt
+    dropout: float = Field(0.1, ge=0, lt=1)
+    scale_positions: bool = False  # times the root of their size, which the authors do not do
+
+    @model_validator(mode="after")
+    def _in_patches(self) -> Self:
+        if self.height % 4 or self.width % 8 or self.permutations % 2:
+            raise ValueError(
+                f"height {self.height}, width {self.width}, permutations {self.permutations}: multiples of 4, 8 and 2 are needed"
+            )
+        return self
+
+
+_MODEL_KINDS = {
+    "svtrv2": SvtrV2Model,
+    "svtrv2-nano": SvtrV2NanoModel,
+    "svtr": SvtrModel,
+    "mamba": MambaModel,
+    "parseq": ParseqModel,
+}
+Model = Annotated[SvtrV2Model | SvtrV2NanoModel | SvtrModel | MambaModel | ParseqModel, Field(discriminator="name")]
 
 
 class Data(_Table):
@@ -259,6 +289,22 @@ class Profile(_Table):
     def _guidance_has_rows_to_look_at(self) -> "Profile":
         if self.train.guidance != "none" and not (isinstance(self.model, SvtrV2Model) and self.model.head == "rctc"):
             raise ValueError(f"train.guidance = {self.train.guidance!r} is for model.name = 'svtrv2' with model.head = 'rctc'")
+        return self
+
+    @model_validator(mode="after")
+    def _a_label_can_be_written(self) -> "Profile":
+        model, geometry = self.model, self.geometry
+        if not isinstance(model, ParseqModel):
+            return self
+        if (model.height, model.width) != (geometry.height, geometry.max_width):
+            raise ValueError(
+                f"model.height and model.width {model.height}x{model.width} must be geometry.height and geometry.max_width "
+                f"{geometry.height}x{geometry.max_width}: parseq has a learned position for each patch"
+            )
+        if self.augment.join and model.max_label_length < geometry.out_length(geometry.max_width):
+            raise ValueError(
+                f"model.max_label_length {model.max_label_length} is too short for joined lines; set augment.join = 0"
+            )
         return self
 
     def load_charset(self) -> Charset:

@@ -64,6 +64,16 @@ DOCUMENTED = {
         "train.lr": 1e-4,
         "train.precision": "fp16",
     },
+    "parseq-32x384": {
+        "geometry.max_width": 384,
+        "model.max_label_length": 128,
+        "model.permutations": 6,
+        "train.batch_size": 768,
+        "train.grad_clip": 20.0,
+        "train.precision": "fp16",
+        "export.simplify": True,  # 001-37
+    },
+    "parseq-32x128": {"geometry.max_width": 128, "model.max_label_length": 25, "train.batch_size": 384, "train.epochs": 20},
 }
 
 

@@ -43,7 +43,7 @@ def by_stages(recognizer: "RunnerRecognizer", crops: "Sequence[Image]", read_s: 
         padded = clock()
         logits = recognizer.runner.run(images, own)  # (N, T, C)
         ran = clock()
-        frames = np.array([contract.geometry.out_length(int(w)) for w in own])
+        frames = np.array([contract.out_length(int(w)) for w in own])
         recognizer.decode(logits, frames, contract.charset, contract.output_activation)
         resize, network, decode = resize + padded - began, network + ran - padded, decode + clock() - ran
         shapes.append((len(members), width))

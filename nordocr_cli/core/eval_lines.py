@@ -17,7 +17,7 @@ from nordocr_cli.records import LineResult, LineRow, finite
 if TYPE_CHECKING:
     from nordocr_cli.data.manifest_lines import ManifestLines
     from nordocr_cli.data.store import LineStore
-    from nordocr_cli.geometry import Geometry, Resampler
+    from nordocr_cli.geometry import Resampler
     from nordocr_cli.metrics.recorded import RecordedLine
     from nordocr_cli.runtime.protocols import Recognizer
 
@@ -130,7 +130,7 @@ def read_lines(
             readings = recognizer.recognize([lines.image(i) for i in chunk], [expected[i].language for i in chunk])
             for index, reading in zip(chunk, readings, strict=True):
                 read = replace(expected[index], hypothesis=reading.text, confidence=finite(reading.confidence))
-                results[index] = read if contract is None else _as_seen(read, contract.geometry)
+                results[index] = read if contract is None else _as_seen(read, contract)
             progress.advance(len(chunk))
     finally:
         progress.finish()
@@ -151,11 +151,12 @@ def check_batch_invariance(
     return BatchCheck(count, {name: tuple(expected[sample[k]].id for k in numbers) for name, numbers in found.items()})
 
 
-def _as_seen(result: LineResult, geometry: "Geometry") -> LineResult:
-    """Set width, squash ratio and frames to what the network saw of a line, which it may have squashed once more."""
+def _as_seen(result: LineResult, contract: Contract) -> LineResult:
+    """Set width, squash ratio and CTC frames to what the network saw of a line, which it may have squashed once more."""
     stored = result.width or 0
-    seen = min(stored, geometry.max_width)
-    return replace(result, width=seen, squash_ratio=result.squash_ratio * stored / seen, frames=geometry.out_length(seen))
+    seen = min(stored, contract.geometry.max_width)
+    frames = contract.out_length(seen) if contract.decoding == "ctc" else None
+    return replace(result, width=seen, squash_ratio=result.squash_ratio * stored / seen, frames=frames)
 
 
 def recorded_alone(model: str, subset_key: str) -> tuple[dict[str, list[LineResult]], dict[str, Any], str]:

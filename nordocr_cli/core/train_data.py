@@ -116,6 +116,7 @@ def _common(profile: Profile, device: "torch.device") -> dict[str, Any]:
         "budget_px": _lines_a_batch(profile, device) * profile.train.batch_width_px,
         "workers": profile.data.num_workers,
         "pin": device.type == "cuda",
+        "max_label_length": getattr(profile.model, "max_label_length", None),
     }
 
 

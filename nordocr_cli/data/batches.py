@@ -173,9 +173,11 @@ class LineBatches:
     `budget_px` is lines times width in pixels of a full batch; a line wider than the budget is a batch of its own. With
     `shuffle` the lines are drawn anew each epoch, `augment` changes them, and the share 1 - `mask_share` of the batches
     is marked unmasked; without, the order is fixed and every batch masked. `only` restricts to these global indices.
+    `max_label_length` is that of a network which writes tokens; without it, labels are written in CTC frames.
 
     Raises DataError when a store does not fit charset or geometry, and, naming the rows, when a label has a character outside
-    the charset or needs more CTC frames than its line has: training would silently learn nothing there.
+    the charset, or is longer than the network can write it:
+    training would silently learn nothing there.
     """
 
     def __init__(
@@ -194,11 +196,12 @@ class LineBatches:
         only: Sequence[int] | None = None,
         ratios: Sequence[float] | None = None,
         share: tuple[int, int] = (0, 1),
+        max_label_length: int | None = None,
     ) -> None:
         self.stores, self.geometry = tuple(stores), geometry
         self.budget_px, self.seed, self.shuffle, self.augment = budget_px, seed, shuffle, augment
         self.mask_share, self.workers, self.pin = mask_share, workers, pin
-        self.ratios, self.share = ratios, share
+        self.ratios, self.share, self.max_label_length = ratios, share, max_label_length
         self._buffers = _Buffers()
         self._tensors: dict[Path, Tensor] = {}
         for store in self.stores:
@@ -327,15 +330,20 @@ class LineBatches:
                 else:
                     classes = charset.encode(row.text)
                     needed, frames = frames_needed(classes), self.geometry.out_length(int(self.widths[index]))
-                    if needed > frames:
+                    longest = self.max_label_length
+                    if longest is None and needed > frames:
                         problems.append(f"row {row.id!r} needs {needed} CTC frames and has {frames}")
+                    elif longest is not None and len(classes) > longest:
+                        problems.append(f"row {row.id!r} has {len(classes)} characters, model.max_label_length is {longest}")
                     flat.extend(classes)
                     all_needed[index] = needed
             starts[index + 1] = len(flat)
         if problems:
             more = f" and {len(problems) - _NAMED_ROWS:,} more" if len(problems) > _NAMED_ROWS else ""
             raise DataError(
-                "; ".join(problems[:_NAMED_ROWS]) + more + ". `nordocr prep` skips and counts such lines: prepare again"
+                "; ".join(problems[:_NAMED_ROWS])
+                + more
+                + ". `nordocr prep` skips and counts such lines: prepare again with this profile"
             )
         return np.array(flat, dtype=np.int16), starts, all_needed
 

@@ -34,11 +34,7 @@ def decode_greedy(
     require_shapes(logits, frames, charset, activation)
     n, length, _ = logits.shape
 
-    if activation == "argmax+confidence":
-        best, peaks = _classes(logits[:, :, 0], charset), logits[:, :, 1]  # (N, T)
-    else:
-        best = logits.argmax(axis=2)  # (N, T)
-        peaks = np.take_along_axis(logits, best[:, :, None], axis=2)[:, :, 0]  # (N, T); NaN wherever a frame holds one
+    best, peaks = best_and_peaks(logits, charset, activation)  # (N, T) each
     own = np.arange(length) < frames[:, None]  # (N, T)
     require_sane(peaks, own, activation)
 
@@ -74,6 +70,16 @@ def decode_greedy(
         Recognition(text[a:b], line_confidence[i], tuple(confidences[a:b]), tuple(spans[a:b]))
         for i, (a, b) in enumerate(pairwise(bounds))
     ]
+
+
+def best_and_peaks(
+    logits: NDArray[np.float32], charset: Charset, activation: OutputActivation
+) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+    """Return the best class of each frame and its value, (N, T) each; the value is NaN wherever a frame holds one."""
+    if activation == "argmax+confidence":
+        return _classes(logits[:, :, 0], charset), logits[:, :, 1]
+    best = logits.argmax(axis=2)
+    return best, np.take_along_axis(logits, best[:, :, None], axis=2)[:, :, 0]
 
 
 def _classes(numbers: NDArray[np.float32], charset: Charset) -> NDArray[np.intp]:

@@ -26,7 +26,7 @@ from nordocr_cli.charset import BLANK
 from nordocr_cli.data.documents import IMAGE_SUFFIXES
 from nordocr_cli.data.resize import Pixels, network_input, pad_batch, read_image, resize_line
 from nordocr_cli.data.store import LineStore
-from nordocr_cli.decode.ctc import decode_greedy
+from nordocr_cli.decode.autoregressive import greedy_decoder
 from nordocr_cli.deploy.parity import FP16_TOLERANCE, FP32_TOLERANCE
 from nordocr_cli.errors import ArtifactError, DataError, UsageError
 from nordocr_cli.geometry import NORMALIZATIONS
@@ -135,7 +135,7 @@ def write_golden(onnx: Path, run: Run, crops: Sequence[tuple[str, Pixels]], fold
                             "crop_height": crops[number][1].shape[0],
                             "crop_width": crops[number][1].shape[1],
                             "line_width": width,
-                            "frames": geometry.out_length(width),
+                            "frames": contract.out_length(width),
                             **asdict(reading),
                         }
                         for number, width, reading in zip(
@@ -227,5 +227,5 @@ def _read_tensor(folder: Path, entry: Mapping[str, Any]) -> NDArray[Any]:
 
 
 def _decode(logits: NDArray[np.float32], widths: NDArray[np.int64], contract: Contract) -> list[Recognition]:
-    frames = np.array([contract.geometry.out_length(int(width)) for width in widths])
-    return decode_greedy(logits, frames, contract.charset, contract.output_activation)
+    frames = np.array([contract.out_length(int(width)) for width in widths])
+    return greedy_decoder(contract.decoding)(logits, frames, contract.charset, contract.output_activation)

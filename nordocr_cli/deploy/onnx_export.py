@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.jit._trace import TracerWarning
 
 from nordocr_cli.artifact import Contract
-from nordocr_cli.deploy.onnx_file import INPUT_AXES, INPUT_NAME, OUTPUT_AXES, OUTPUT_NAME
+from nordocr_cli.deploy.onnx_file import INPUT_AXES, INPUT_NAME, OUTPUT_AXES, OUTPUT_NAME, TOKEN_AXES
 from nordocr_cli.deploy.parity import Run
 from nordocr_cli.errors import ArtifactError
 from nordocr_cli.geometry import NORMALIZATIONS
@@ -79,6 +79,7 @@ def to_onnx(network: nn.Module, contract: Contract, opset: int) -> "onnx.ModelPr
     example = torch.zeros(
         (_EXAMPLE_BATCH, 3, contract.geometry.height, _EXAMPLE_WIDTH_PX), dtype=getattr(torch, contract.input_type)
     )
+    output_axes = TOKEN_AXES if contract.decoding == "autoregressive" else OUTPUT_AXES
     buffer = io.BytesIO()
     with warnings.catch_warnings(), torch.no_grad():
         # That this exporter is deprecated is known; what a trace may freeze is what the parity check looks for.
@@ -94,12 +95,14 @@ def to_onnx(network: nn.Module, contract: Contract, opset: int) -> "onnx.ModelPr
                 opset_version=opset,
                 input_names=[INPUT_NAME],
                 output_names=[OUTPUT_NAME],
-                dynamic_axes={INPUT_NAME: INPUT_AXES, OUTPUT_NAME: OUTPUT_AXES},
+                dynamic_axes={INPUT_NAME: INPUT_AXES, OUTPUT_NAME: output_axes},
             )
         except (torch.onnx.errors.OnnxExporterError, RuntimeError) as error:
             reason = str(error).strip().splitlines()[0]
             raise ArtifactError(f"cannot export {contract.model.get('name')} to opset {opset}: {reason}") from error
     model = onnx.load_model_from_string(buffer.getvalue())
+    if contract.decoding == "autoregressive":  # the exporter does not always work it out
+        model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = contract.out_length(0)
     if contract.precision == "bf16":
         model = onnx.version_converter.convert_version(model, BF16_OPSET)
     return model

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 INPUT_NAME, OUTPUT_NAME = "input", "output"
 SIDECAR_SCHEMA = 1
 INPUT_AXES, OUTPUT_AXES = {0: "batch", 3: "width"}, {0: "batch", 1: "seq_len"}
+TOKEN_AXES = {0: "batch"}  # of the output of a network that writes tokens: as many positions whatever the width
 # What the parsers of TensorRT 10, 11 and RTX document; beyond it they accept a file without looking.
 _OPSETS = range(17, 24)
 WeightsPrecision = Literal["fp32", "fp16", "bf16", "int8"]
@@ -39,7 +40,7 @@ class OnnxFile:
 
     def sidecar(self) -> dict[str, Any]:
         """Return what the JSON beside the model says, for a host that does not parse ONNX metadata."""
-        contract = self.contract
+        contract, tokens = self.contract, self.contract.decoding == "autoregressive"
         return {
             "schema": SIDECAR_SCHEMA,
             "model": {"name": self.path.name, "sha256": self.sha256, "size_bytes": self.size_bytes, "opset": self.opset},
@@ -51,7 +52,7 @@ class OnnxFile:
             },
             "output": {
                 "name": OUTPUT_NAME,
-                "shape": ["batch", "seq_len", contract.output_channels],
+                "shape": ["batch", contract.out_length(0) if tokens else "seq_len", contract.output_channels],
                 "dtype": contract.output_type,
                 "holds": contract.output_activation,
             },
@@ -100,8 +101,9 @@ def inspect_onnx(path: Path, *, name: str | None = None) -> OnnxFile:
     """Check an exported model and say what it holds. `name` stands in messages for `path`.
 
     Checked: readable and whole, ONNX's own full check, opset, one input [batch, 3, height, width] and one output
-    [batch, seq_len, channels] of the contract's types with those axes still symbolic, no data-dependent control flow, external
-    data present, finite weights, and a contract that says the same. Raises ArtifactError naming the first thing that does not
+    [batch, seq_len, channels] of the contract's types with those axes still symbolic (for tokens seq_len is a number), no
+    data-dependent control flow, external data present, finite weights, and a contract that says the same. Raises ArtifactError
+    naming the first thing that does not
     hold.
     """
     what = name or str(path)
@@ -111,7 +113,10 @@ def inspect_onnx(path: Path, *, name: str | None = None) -> OnnxFile:
         raise ArtifactError(f"{what}: opset {opset}; engines are built from opset {_OPSETS[0]} to {_OPSETS[-1]}. {_AGAIN}")
     contract = contract_from_metadata({prop.key: prop.value for prop in model.metadata_props}, what)
     _check_tensor(model.graph.input[0], (None, 3, contract.geometry.height, None), INPUT_AXES, contract.input_type, what)
-    _check_tensor(model.graph.output[0], (None, None, contract.output_channels), OUTPUT_AXES, contract.output_type, what)
+    by_tokens = contract.decoding == "autoregressive"
+    shape = (None, contract.out_length(0) if by_tokens else None, contract.output_channels)
+    axes = TOKEN_AXES if by_tokens else OUTPUT_AXES
+    _check_tensor(model.graph.output[0], shape, axes, contract.output_type, what)
     if found := sorted(_DATA_DEPENDENT & {node.op_type for node in model.graph.node}):
         raise ArtifactError(f"{what}: has {', '.join(found)} nodes, whose trip count was fixed by the example image. {_AGAIN}")
     _full_check(model, what)

@@ -202,7 +202,7 @@ def _compare(run: Run, case: Case, contract: Contract, what: str) -> Point:
     images, wanted, activation = case.images, case.wanted, contract.output_activation
     batch, width = images.shape[0], images.shape[3]
     got = run(images)  # (N, T, C)
-    frames = contract.geometry.out_length(width)
+    frames = contract.out_length(width)
     if got.shape != (batch, frames, contract.output_channels) or wanted.shape[:2] != (batch, frames):
         raise ArtifactError(
             f"{what}: at {batch}x{width} px the file gives {got.shape}, the network {wanted.shape}; "

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from nordocr_cli.artifact import Contract
 from nordocr_cli.data.store import LineStore
-from nordocr_cli.decode.ctc import decode_greedy
+from nordocr_cli.decode.autoregressive import greedy_decoder
 from nordocr_cli.deploy.parity import Run, best_classes
 from nordocr_cli.errors import GateMissed
 from nordocr_cli.metrics.text import canonical, count_edits
@@ -126,8 +126,8 @@ class StoreReference:
             for lines in (same[at : at + _BATCH] for at in range(0, len(same), _BATCH)):
                 images = np.ascontiguousarray(np.stack([store.image(line) for line in lines]).transpose(0, 3, 1, 2))
                 logits = network(images)  # (N, T, C)
-                frames = np.full(len(lines), contract.geometry.out_length(width))
-                texts = [reading.text for reading in decode_greedy(logits, frames, contract.charset)]
+                frames = np.full(len(lines), contract.out_length(width))
+                texts = [reading.text for reading in greedy_decoder(contract.decoding)(logits, frames, contract.charset)]
                 yield _Batch(images, [store.row(line).text for line in lines], logits.argmax(-1), texts)
                 progress.advance(len(lines))
 
@@ -150,7 +150,7 @@ class StoreReference:
             spent, output = _timed(run, batch.images)
             seconds += spent
             own = np.full(len(batch.labels), output.shape[1])
-            readings = decode_greedy(output, own, contract.charset, contract.output_activation)
+            readings = greedy_decoder(contract.decoding)(output, own, contract.charset, contract.output_activation)
             flips += int((best_classes(output, contract.output_activation) != batch.classes).sum())
             for label, old, new in zip(map(canonical, batch.labels), batch.texts, readings, strict=True):
                 characters += len(label)

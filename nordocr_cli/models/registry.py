@@ -4,7 +4,7 @@ from typing import assert_never
 
 from torch import nn
 
-from nordocr_cli.profile import MambaModel, Model, SvtrModel, SvtrV2Model, SvtrV2NanoModel
+from nordocr_cli.profile import MambaModel, Model, ParseqModel, SvtrModel, SvtrV2Model, SvtrV2NanoModel
 from nordocr_cli.progress import Progress
 
 
@@ -13,7 +13,8 @@ def build_model(model: Model, num_classes: int) -> nn.Module:
 
     Its forward takes (images float (N, 3, H, W) normalized, widths int64 (N,) or None) and returns logits (N, T, C) with
     T = geometry.out_length(W), in training and evaluation alike. With the widths given a line's logits are those of the
-    line alone; without, padding is seen as pixels.
+    line alone; without, padding is seen as pixels. A network whose `decoding` is "autoregressive" writes tokens instead of
+    frames: T is its longest text and the end, whatever W.
     """
     match model:
         case SvtrV2NanoModel():
@@ -32,6 +33,10 @@ def build_model(model: Model, num_classes: int) -> nn.Module:
             from nordocr_cli.models.mamba import MambaOcr
 
             return MambaOcr(model, num_classes)
+        case ParseqModel():
+            from nordocr_cli.models.parseq import Parseq
+
+            return Parseq(model, num_classes)
     assert_never(model)
 
 

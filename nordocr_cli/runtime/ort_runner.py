@@ -92,7 +92,7 @@ class OnnxRuntimeRunner:
         except _errors() as error:
             shape = f"{len(images)}x3x{images.shape[2]}x{images.shape[3]}"
             raise ArtifactError(f"{self.name} fails on an input of {shape} ({_first_line(error)})") from error
-        frames = self.contract.geometry.out_length(images.shape[3])
+        frames = self.contract.out_length(images.shape[3])
         if logits.shape[:2] != (len(images), frames):
             raise ArtifactError(f"{self.name} gives {logits.shape[1]} frames at width {images.shape[3]}; {frames} were due")
         return np.asarray(logits, dtype=np.float32)

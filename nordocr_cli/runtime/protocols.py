@@ -25,7 +25,7 @@ class Runner(Protocol):
         """The same network for batches side by side, one core each; empty where one call fills them all."""
 
     def run(self, images: NDArray[np.uint8], widths: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Return logits float32 (N, T, C), T = geometry.out_length(W), for uint8 images (N, 3, height, W).
+        """Return logits float32 (N, T, C), T = contract.out_length(W), for uint8 images (N, 3, height, W).
 
         Row i is an image `widths[i]` pixels wide, padded on the right with the geometry's pad value. C is the contract's
         `output_channels`, and what they hold its `output_activation`: logits, probabilities, or class and confidence.

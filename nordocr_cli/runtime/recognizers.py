@@ -9,8 +9,8 @@ from typing import Literal
 import numpy as np
 
 from nordocr_cli.data.resize import pad_batch, resize_line
+from nordocr_cli.decode.autoregressive import greedy_decoder
 from nordocr_cli.decode.beam import BEAM_WIDTH, decode_beam
-from nordocr_cli.decode.ctc import decode_greedy
 from nordocr_cli.errors import UsageError
 from nordocr_cli.records import Recognition
 from nordocr_cli.runtime.device import parse_device
@@ -33,9 +33,9 @@ class RunnerRecognizer:
     does not gets lines of the same width.
     """
 
-    def __init__(self, runner: Runner, max_batch_columns: int = MAX_BATCH_COLUMNS, decode: Decoder = decode_greedy) -> None:
+    def __init__(self, runner: Runner, max_batch_columns: int = MAX_BATCH_COLUMNS, decode: Decoder | None = None) -> None:
         self.runner = runner
-        self.decode = decode
+        self.decode = decode or greedy_decoder(runner.contract.decoding)
         self.name = runner.name
         self._max_batch_columns = max_batch_columns
 
@@ -51,7 +51,7 @@ class RunnerRecognizer:
             images, widths = pad_batch([lines[index] for index in members], contract.geometry, width)
             logits = runner.run(images, widths)  # (N, T, C)
             # Each line is decoded over its own frames only: those of the padding hold garbage.
-            frames = np.array([contract.geometry.out_length(int(w)) for w in widths])
+            frames = np.array([contract.out_length(int(w)) for w in widths])
             found = self.decode(logits, frames, contract.charset, contract.output_activation)
             for index, reading in zip(members, found, strict=True):
                 readings[index] = reading
@@ -112,8 +112,10 @@ def open_recognizer(
     if named.path is None:
         parse_device(device)  # beside a network in bench the device may be any; it only has to be one
         return TesseractRecognizer(named.languages, threads)
-    decode = partial(decode_beam, beam_width=beam_width) if decoder == "beam" else decode_greedy
-    return RunnerRecognizer(open_runner(named.path, backend, device, threads, precision), decode=decode)
+    runner = open_runner(named.path, backend, device, threads, precision)
+    if decoder == "beam" and runner.contract.decoding != "ctc":
+        raise UsageError(f"{runner.name} writes its text token by token; --decoder beam adds up the paths of CTC: leave it out")
+    return RunnerRecognizer(runner, decode=partial(decode_beam, beam_width=beam_width) if decoder == "beam" else None)
 
 
 def batch_invariance(

@@ -24,12 +24,13 @@ class WideLines:
     """A recognizer that reads lines of any width with a network of limited width; see Recognizer.
 
     Spans of a line that was cut count the frames of the line scaled to the network's height, not squashed; `edges` knows. With
-    `split=False` nothing is cut, and over-wide lines are squashed as the contract says.
+    `split=False`, and for a network that writes tokens, nothing is cut, and over-wide lines are squashed as the contract says.
     """
 
     def __init__(self, recognizer: RunnerRecognizer, *, split: bool = True) -> None:
         self.recognizer = recognizer
-        self.split = split
+        # Windows are joined by the places of their characters, and a network of tokens knows none.
+        self.split = split and recognizer.runner.contract.decoding == "ctc"
         self.name = recognizer.name
         self.geometry = recognizer.runner.contract.geometry
 

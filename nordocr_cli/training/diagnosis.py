@@ -15,7 +15,7 @@ from torch import nn
 from nordocr_cli.charset import Charset
 from nordocr_cli.data.batches import Batch, normalize
 from nordocr_cli.geometry import Geometry
-from nordocr_cli.training.objective import ctc_loss, frames_of
+from nordocr_cli.training.objective import batch_loss
 
 # Judged on so many lines of an evaluation at most, and on no fewer than _LEAST_LINES: a few lines show anything by chance.
 _JUDGED_LINES, _LEAST_LINES = 200, 8
@@ -134,9 +134,8 @@ def not_finite_by_themselves(
         image = normalize(batch.images[index : index + 1, ..., :width].to(device), geometry)  # (1, 3, H, w)
         widths = batch.widths[index : index + 1].to(device)
         with amp():
-            logits = model(image, widths)  # (1, T, C)
-        targets = batch.targets[start : start + count].to(device)
-        loss = ctc_loss(logits, frames_of(widths, geometry), targets, batch.target_lengths[index : index + 1].to(device))
+            targets = batch.targets[start : start + count].to(device)
+            loss = batch_loss(model, image, widths, geometry, targets, batch.target_lengths[index : index + 1].to(device))
         if not math.isfinite(float(loss)):
             guilty.append(index)
         start += count

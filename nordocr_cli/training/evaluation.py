@@ -13,12 +13,12 @@ from torch import nn
 
 from nordocr_cli.charset import Charset
 from nordocr_cli.data.batches import LineBatches, normalize
-from nordocr_cli.decode.ctc import decode_greedy
+from nordocr_cli.decode.autoregressive import greedy_decoder
 from nordocr_cli.metrics.score import score_line
 from nordocr_cli.metrics.text import marked_difference, visible
 from nordocr_cli.records import LineResult
 from nordocr_cli.training.diagnosis import faults_of
-from nordocr_cli.training.objective import frames_of
+from nordocr_cli.training.objective import decoding_of, frames_of
 
 _SAMPLES_SHOWN = 8
 _WORST_KEPT = 50
@@ -50,7 +50,7 @@ def evaluate(
     stop: Callable[[], bool] = lambda: False,
 ) -> Scores | None:
     """Read every line greedily with padding masked and count. None when `stop` asked to end it early."""
-    began, was_training = time.monotonic(), model.training
+    began, was_training, decoding = time.monotonic(), model.training, decoding_of(model)
     model.eval()
     edits: list[int] = []
     read: list[LineResult] = []
@@ -62,8 +62,9 @@ def evaluate(
         widths = batch.widths.to(device)
         with amp():
             logits = model(normalize(batch.images.to(device), batches.geometry), widths)  # (N, T, C)
-        frames = frames_of(batch.widths, batches.geometry)
-        readings = decode_greedy(logits.float().cpu().numpy(), frames.numpy(), charset)
+        by_tokens = decoding == "autoregressive"
+        positions = torch.full_like(batch.widths, logits.shape[1]) if by_tokens else frames_of(batch.widths, batches.geometry)
+        readings = greedy_decoder(decoding)(logits.float().cpu().numpy(), positions.numpy(), charset)
         for row, reading in zip(batch.rows, readings, strict=True):
             edits.append(Levenshtein.distance(row.text, reading.text))
             read.append(LineResult(row.id, row.text, reading.text, reading.confidence, row.language, row.subset, row.source))

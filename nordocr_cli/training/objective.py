@@ -1,11 +1,15 @@
-"""The CTC objective: each line with its own number of frames, in fp32, in nats a character."""
+"""The objective of a network by its decoding, in fp32, in nats a character.
+
+CTC: each line with its own number of frames. A network that writes tokens has its own loss, over the orders that it learns."""
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
+from nordocr_cli.artifact import Decoding
 from nordocr_cli.charset import BLANK
 from nordocr_cli.geometry import Geometry
+from nordocr_cli.models.parseq import Parseq
 
 
 def frames_of(widths: Tensor, geometry: Geometry) -> Tensor:
@@ -27,3 +31,17 @@ def ctc_loss(logits: Tensor, frames: Tensor, targets: Tensor, target_lengths: Te
     log_probs = logits.float().log_softmax(-1).transpose(0, 1)  # (T, N, C)
     total = F.ctc_loss(log_probs, targets, frames, target_lengths, blank=BLANK, reduction="sum")
     return total / (target_lengths.sum().clamp(min=1) if characters is None else max(1, characters))
+
+
+def decoding_of(model: nn.Module) -> Decoding:
+    """Return how a network's output is read."""
+    return "autoregressive" if isinstance(model, Parseq) else "ctc"
+
+
+def batch_loss(
+    model: nn.Module, images: Tensor, widths: Tensor, geometry: Geometry, targets: Tensor, target_lengths: Tensor
+) -> Tensor:
+    """Return the loss () of a batch with its padding masked: normalized images (N, 3, H, W), widths int64 (N,)."""
+    if isinstance(model, Parseq):
+        return model.permuted_loss(images, widths, targets, target_lengths)
+    return ctc_loss(model(images, widths), frames_of(widths, geometry), targets, target_lengths)

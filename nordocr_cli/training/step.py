@@ -13,8 +13,9 @@ from torch.utils.checkpoint import checkpoint
 from nordocr_cli.data.batches import Batch, normalize
 from nordocr_cli.geometry import Geometry
 from nordocr_cli.models.guidance import CTC_WEIGHT, Guidance
+from nordocr_cli.models.parseq import Parseq
 from nordocr_cli.profile import Train
-from nordocr_cli.training.objective import ctc_loss, frames_of
+from nordocr_cli.training.objective import ctc_loss, decoding_of, frames_of
 from nordocr_cli.training.schedule import build_optimizer, set_learning_rate
 from nordocr_cli.training.team import Team
 
@@ -42,6 +43,7 @@ class Stepper:
         team: Team | None = None,
     ) -> None:
         self.model, self.geometry, self.settings = model, geometry, settings
+        self.by_tokens = decoding_of(model) == "autoregressive"
         taught: nn.Module = _Taught(model, guidance)
         self.device, self.precision, self.team = device, precision, team or Team()
         self.parameters = [p for p in taught.parameters() if p.requires_grad]
@@ -93,10 +95,15 @@ class Stepper:
             waiting = number < len(batches) and isinstance(self.network, nn.parallel.DistributedDataParallel)
             with self.network.no_sync() if waiting else nullcontext():  # type: ignore[operator]
                 with self.amp():
-                    logits, guided = self.network(images, widths if batch.masked else None, targets, lengths)  # (N, T, C), ()
-                loss = ctc_loss(logits, frames_of(widths, self.geometry), targets, lengths, characters)
-                if guided is not None:  # a mean, which weighs as much as the batch's share of the characters
-                    loss = CTC_WEIGHT * loss + guided * (int(batch.target_lengths.sum()) / max(1, characters))
+                    told = widths if batch.masked or self.by_tokens else None
+                    logits, own = self.network(images, told, targets, lengths)  # (N, T, C) or None, () or None
+                # A mean weighs as much as the batch's share of the characters.
+                share = int(batch.target_lengths.sum()) / max(1, characters)
+                if logits is None:
+                    loss = own * share
+                else:
+                    loss = ctc_loss(logits, frames_of(widths, self.geometry), targets, lengths, characters)
+                    loss = loss if own is None else CTC_WEIGHT * loss + own * share
                 loss = loss if batch.counted else loss * 0.0
                 self.scaler.scale(loss * self.team.size).backward()  # the processes' gradients are averaged
             losses.append(loss.detach())
@@ -110,8 +117,12 @@ class _Taught(nn.Module):
         super().__init__()
         self.model, self.guidance = model, guidance
 
-    def forward(self, images: Tensor, widths: Tensor | None, targets: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return the logits (N, T, C) and the guidance's loss () or None."""
+    def forward(
+        self, images: Tensor, widths: Tensor | None, targets: Tensor, lengths: Tensor
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Return the logits (N, T, C) and the guidance's loss () or None; None and its own loss for a network of tokens."""
+        if isinstance(self.model, Parseq):
+            return None, self.model.permuted_loss(images, widths, targets, lengths)
         if self.guidance is None:
             return self.model(images, widths), None
         logits, guided = self.guidance(self.model, images, widths, targets, lengths)

@@ -1,0 +1,42 @@
+"""Reading the output of a network that writes its text token by token: the best class of each position up to the first end."""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nordocr_cli.artifact import Decoding, OutputActivation
+from nordocr_cli.charset import Charset
+from nordocr_cli.decode.ctc import best_and_peaks, decode_greedy, require_sane, require_shapes
+from nordocr_cli.records import Recognition
+
+END = 0  # the class that ends a line, where CTC has its blank
+
+
+def decode_tokens(
+    logits: NDArray[np.floating], frames: NDArray[np.integer], charset: Charset, activation: OutputActivation = "logits"
+) -> list[Recognition]:
+    """Return what each line of a batch says: takes and raises what `decode_greedy` does, positions standing for frames.
+
+    A character's confidence is its probability; a line's is the geometric mean of them, 0.0 for an empty reading. What stands
+    at the first end or behind it is not read. There are no spans: a position of the text is no place in the image.
+    """
+    logits = np.asarray(logits, dtype=np.float32)
+    require_shapes(logits, frames, charset, activation)
+    best, peaks = best_and_peaks(logits, charset, activation)  # (N, T) each
+    own = np.arange(logits.shape[1]) < np.asarray(frames)[:, None]  # (N, T)
+    require_sane(peaks, own, activation)
+    written = own & ~np.maximum.accumulate(best == END, axis=1)
+    if activation == "logits":
+        peaks = 1 / np.exp(logits - peaks[:, :, None]).sum(axis=2)  # softmax at its maximum: cannot overflow
+    readings = []
+    for classes, probabilities, read in zip(best, peaks, written, strict=True):
+        confidences = probabilities[read].tolist()
+        confidence = float(np.exp(np.log(confidences).mean())) if confidences else 0.0
+        readings.append(Recognition(charset.decode(classes[read].tolist()), confidence, tuple(confidences)))
+    return readings
+
+
+def greedy_decoder(decoding: Decoding) -> Callable[..., list[Recognition]]:
+    """Return what reads the best classes of an output: `decode_greedy` or `decode_tokens`."""
+    return decode_tokens if decoding == "autoregressive" else decode_greedy
