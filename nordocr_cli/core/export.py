@@ -85,7 +85,8 @@ def _input_words(contract: Contract) -> str:
 
 
 def _output_words(contract: Contract) -> str:
-    return f"output [batch, seq_len, {contract.output_channels}] {contract.output_type} {contract.output_activation}"
+    positions = contract.out_length(0) if contract.decoding == "autoregressive" else "seq_len"
+    return f"output [batch, {positions}, {contract.output_channels}] {contract.output_type} {contract.output_activation}"
 
 
 @dataclass(frozen=True)

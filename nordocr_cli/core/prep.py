@@ -140,7 +140,7 @@ def prep(
             pool = ThreadPoolExecutor(threads or os.cpu_count() or 1)
             stack.callback(pool.shutdown, cancel_futures=True)
             geometry, why = _decide_over_width(opened, select, profile.geometry, pool)
-            recipe = Recipe(select, charset, mapping, geometry)
+            recipe = Recipe(select, charset, mapping, geometry, getattr(profile.model, "max_label_length", None))
             runner: Engine = (
                 Ray([spec for spec, _ in opened], stack, progress) if engine == "ray" else Threads([s for _, s in opened], pool)
             )
@@ -254,6 +254,7 @@ def _made_from(made: Mapping[str, Any], recipe: Recipe, drop_duplicates: bool) -
     """All that a run's content depends on but the images, as JSON values."""
     chosen = {"select": asdict(recipe.select), "drop_duplicates": drop_duplicates, "version": __version__}
     chosen |= {"charset": recipe.charset.sha256, "geometry": recipe.geometry.to_json()}
+    chosen |= {} if recipe.max_label_length is None else {"max_label_length": recipe.max_label_length}
     found: dict[str, Any] = json.loads(json.dumps({**made, **chosen}))
     return found
 

@@ -74,12 +74,14 @@ class Selection:
 @dataclass(frozen=True)
 class Recipe:
     """All that decides what becomes of a row: which are wanted, the charset of the texts with the replacements for characters
-    that it does not have, and the geometry of the lines."""
+    that it does not have, and the geometry of the lines. Labels must fit the CTC frames of their lines or, for a network that
+    writes tokens, have `max_label_length` characters at most."""
 
     select: Selection
     charset: Charset
     mapping: Mapping[str, str]
     geometry: Geometry
+    max_label_length: int | None = None
 
     def check(self, entry: Entry) -> Entry | LeftOut:
         """Return the entry, its characters mapped, or why it is not wanted or its text cannot be used. Reads no image."""
@@ -96,6 +98,8 @@ class Recipe:
             names = ", ".join(map(describe_character, missing))
             count = Counter(c for c in row.text if c in missing)
             return LeftOut("oov", f"charset {self.charset.name!r} has no {names} (text: {row.text!r})", count)
+        if self.max_label_length is not None and len(row.text) > self.max_label_length:
+            return LeftOut("too-long", f"{len(row.text)} characters; model.max_label_length is {self.max_label_length}")
         return entry if row is entry.row else replace(entry, row=row)
 
     def line(self, source: Source, entry: Entry) -> LeftOut | PreparedLine:
@@ -113,7 +117,7 @@ class Recipe:
             return LeftOut("unreadable-image", str(error))
         height, width = crop.shape[:2]
         frames, needed = geometry.out_length(geometry.line_width(height, width)), frames_needed(row.text)
-        if frames < needed:
+        if self.max_label_length is None and frames < needed:
             return LeftOut(
                 "ctc-infeasible", f"{len(row.text)} characters need {needed} CTC frames; {height} x {width} px give {frames}"
             )

@@ -21,7 +21,7 @@ OovPolicy = Literal["error", "skip", "map"]
 # fmt: off
 Reason = Literal[
     "other-language", "other-subset", "bad-row", "illegible", "empty-text", "oov", "missing-image", "unreadable-image",
-    "ctc-infeasible", "duplicate", "in-other-store",
+    "ctc-infeasible", "too-long", "duplicate", "in-other-store",
 ]
 # fmt: on
 # Reasons that the user asked for: counted, but not listed.
@@ -147,6 +147,8 @@ class Tally:
         if count := self.left_out["ctc-infeasible"]:
             shown = "; ".join(self._first["ctc-infeasible"])
             progress.warn(f"{count} rows have more text than their width can hold (CTC): {shown}")
+        if count := self.left_out["too-long"]:
+            progress.warn(f"{count} rows have more text than the network can write: {'; '.join(self._first['too-long'])}")
         if self.cropped:
             progress.warn(f"{self.cropped} lines were cropped: their texts say more than is left in the picture")
         if self.contradicting:

@@ -176,8 +176,7 @@ class LineBatches:
     `max_label_length` is that of a network which writes tokens; without it, labels are written in CTC frames.
 
     Raises DataError when a store does not fit charset or geometry, and, naming the rows, when a label has a character outside
-    the charset, or is longer than the network can write it:
-    training would silently learn nothing there.
+    the charset, or is longer than the network can write it: training would silently learn nothing there.
     """
 
     def __init__(

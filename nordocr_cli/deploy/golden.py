@@ -26,8 +26,8 @@ from nordocr_cli.charset import BLANK
 from nordocr_cli.data.documents import IMAGE_SUFFIXES
 from nordocr_cli.data.resize import Pixels, network_input, pad_batch, read_image, resize_line
 from nordocr_cli.data.store import LineStore
-from nordocr_cli.decode.autoregressive import greedy_decoder
-from nordocr_cli.deploy.parity import FP16_TOLERANCE, FP32_TOLERANCE
+from nordocr_cli.decode.autoregressive import END, greedy_decoder
+from nordocr_cli.deploy.parity import FP32_TOLERANCE, sixteen_bit_share
 from nordocr_cli.errors import ArtifactError, DataError, UsageError
 from nordocr_cli.geometry import NORMALIZATIONS
 from nordocr_cli.records import Recognition
@@ -188,6 +188,9 @@ def _check_case(folder: Path, case: Mapping[str, Any], contract: Contract, sessi
         raise ArtifactError(f"{where}: decoding the logits does not give the text that is written there; {_AGAIN}")
 
 
+_SPANS = "[first, last + 1) frames of each character"
+
+
 def _head(onnx: Path, contract: Contract, greatest: float) -> dict[str, Any]:
     """Everything of the index but the cases. The tolerances are those within which a host's result is right."""
     mean, scale = NORMALIZATIONS[contract.geometry.normalization]
@@ -199,16 +202,16 @@ def _head(onnx: Path, contract: Contract, greatest: float) -> dict[str, Any]:
         "normalize": {"formula": "(value - mean) / scale", "mean": mean, "scale": scale, "channels": "RGB", "layout": "NCHW"},
         "decode": {
             "activation": contract.output_activation,
-            "blank": BLANK,
+            "decoding": contract.decoding,
+            **({"end": END} if contract.decoding == "autoregressive" else {"blank": BLANK, "spans": _SPANS}),
             "characters": contract.charset.characters,
             "charset_sha256": contract.charset.sha256,
-            "spans": "[first, last + 1) frames of each character",
         },
         "tolerance": {
             # One gray level, where a host rounds another way.
             "input": 1 if contract.input_type == "uint8" else round(1.01 / min(scale), 5),
             "logits_fp32": FP32_TOLERANCE,
-            "logits_fp16": FP16_TOLERANCE * max(1.0, greatest),
+            "logits_fp16": sixteen_bit_share(contract, "fp16") * max(1.0, greatest),
         },
     }
 

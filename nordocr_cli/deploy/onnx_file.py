@@ -103,8 +103,7 @@ def inspect_onnx(path: Path, *, name: str | None = None) -> OnnxFile:
     Checked: readable and whole, ONNX's own full check, opset, one input [batch, 3, height, width] and one output
     [batch, seq_len, channels] of the contract's types with those axes still symbolic (for tokens seq_len is a number), no
     data-dependent control flow, external data present, finite weights, and a contract that says the same. Raises ArtifactError
-    naming the first thing that does not
-    hold.
+    naming the first thing that does not hold.
     """
     what = name or str(path)
     model = _load(path, what)

@@ -5,7 +5,7 @@ corrects what it has written. Names and shapes of the weights are those of the a
 """
 
 import math
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -33,7 +33,9 @@ SIZES = {"tiny": Size(192, 3, 6), "small": Size(384, 6, 12)}
 class Parseq(nn.Module):
     """Encoder, decoder and head; logits (N, T + 1, C) for T = max_label_length and C classes, of which 0 ends a line."""
 
-    decoding: ClassVar[str] = "autoregressive"
+    causal: Tensor
+    cloze: Tensor
+    behind: Tensor
 
     def __init__(self, model: ParseqModel, num_classes: int) -> None:
         super().__init__()
@@ -51,8 +53,8 @@ class Parseq(nn.Module):
         self.apply(_init)
         for parameter in (self.pos_queries, self.encoder.pos_embed):
             nn.init.trunc_normal_(parameter, std=0.02)
-        for parameter in (self.pos_queries, self.encoder.pos_embed, self.text_embed.embedding.weight):
-            parameter.no_decay = True  # type: ignore[attr-defined]
+        for learned in (self.pos_queries, self.encoder.pos_embed, self.text_embed.embedding.weight):
+            learned.no_decay = True  # type: ignore[attr-defined]
 
     def forward(self, images: Tensor, widths: Tensor | None = None) -> Tensor:
         """Return logits (N, T + 1, C) for normalized images (N, 3, H, W); see `encode` for `widths`."""
@@ -128,7 +130,7 @@ class Parseq(nn.Module):
             logits.append(step * alive + end.to(step.dtype) * (1 - alive))
             tokens.append(logits[-1].argmax(-1))
             ended = torch.maximum(ended, (tokens[-1] == END).long())
-            if not torch.jit.is_tracing() and bool(ended.all()):
+            if not torch.jit._trace.is_tracing() and bool(ended.all()):
                 break
         return torch.cat([*logits, *[end.to(logits[0].dtype)] * (self.positions - len(logits))], 1)
 

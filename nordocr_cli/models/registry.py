@@ -13,8 +13,8 @@ def build_model(model: Model, num_classes: int) -> nn.Module:
 
     Its forward takes (images float (N, 3, H, W) normalized, widths int64 (N,) or None) and returns logits (N, T, C) with
     T = geometry.out_length(W), in training and evaluation alike. With the widths given a line's logits are those of the
-    line alone; without, padding is seen as pixels. A network whose `decoding` is "autoregressive" writes tokens instead of
-    frames: T is its longest text and the end, whatever W.
+    line alone; without, padding is seen as pixels. PARSeq writes tokens, not frames: T is its longest
+    text and the end, whatever W.
     """
     match model:
         case SvtrV2NanoModel():
