@@ -82,12 +82,12 @@ def test_every_row_is_kept_or_named(tmp_path: Path) -> None:
 
 
 def test_labels_of_a_network_that_writes_tokens_need_no_frames(tmp_path: Path, heard) -> None:
-    source = corpus(tmp_path / "in", [{"text": "x" * 60}, {"text": "x" * 61}])
+    source = corpus(tmp_path / "in", [{"text": "x"}, {"text": "x" * 60}, {"text": "x" * 61}])
     assert prep([source], tmp_path / "frames.lmdb", PROFILE).left_out == {"ctc-infeasible": 2}
     result = prep(
         [source], tmp_path / "o.lmdb", load_profile("parseq-32x128", ["model.max_label_length=60"]).profile, progress=heard
     )
-    assert (result.kept, result.left_out) == (1, {"too-long": 1})
+    assert (result.kept, result.left_out) == (2, {"too-long": 1})
     assert "61 characters; model.max_label_length is 60" in heard.warnings[0]
 
 
