@@ -19,6 +19,7 @@ class StubRunner:
     """Stands in where only the batches matter."""
 
     name, lanes = "stub", ()
+    contract = Contract(NORDIC, Geometry(max_width=512), {})
 
     def __init__(self, uses_widths):
         self.uses_widths = uses_widths
@@ -91,8 +92,6 @@ def test_lanes_read_what_one_call_after_another_reads(crops, tiny_onnx):
 
 def test_a_batch_that_fails_in_a_lane_is_raised(crops):
     class Failing(StubRunner):
-        contract = Contract(NORDIC, Geometry(max_width=512), {})
-
         def run(self, images, widths):
             raise ArtifactError("no")
 
