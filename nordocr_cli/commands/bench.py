@@ -67,7 +67,7 @@ def bench(
     Example: nordocr bench runs/demo model.onnx tesseract --doc doc.tif --regions doc.json -o bench.json
     """
     from nordocr_cli.core import bench as core
-    from nordocr_cli.errors import GateMissed
+    from nordocr_cli.core.bench_verdict import require_gates
 
     console = Console(quiet=quiet, verbose=verbose, as_json=as_json)
     chosen, doc, regions = core.sort_out(models or [], doc, regions)
@@ -100,14 +100,7 @@ def bench(
         console.json(result.to_json())
     else:
         _show(console, result)
-    if slower := [f"{v.case} ({100 * v.change:+.1f} %, p = {v.p:.3g})" for v in result.verdicts if v.verdict == "slower"]:
-        raise GateMissed(f"slower than {baseline}: {'; '.join(slower)}")
-    networks = [row for row in result.rows if row.backend not in ("tesseract", "external") and row.same_text is not None]
-    if min_same is None:
-        networks, min_same = [row for row in networks if row.same_weights], MIN_SAME
-    if odd := [row for row in networks if (row.same_text or 0) < min_same * row.lines]:
-        said = "; ".join(f"{row.name} ({row.backend}) reads {row.same_text} of {row.lines} lines so" for row in odd)
-        raise GateMissed(f"not the texts of {result.reference}: {said}")
+    require_gates(result, baseline, min_same, MIN_SAME)
     found = {Path(path).name: path for path in result.written}
     if {"svtrv2_result.json", "tess_result.json"} <= set(found):
         sides = ("--svtrv2", found["svtrv2_result.json"], "--tess", found["tess_result.json"])

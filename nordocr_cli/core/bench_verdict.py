@@ -3,10 +3,11 @@
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from math import comb
+from pathlib import Path
 from statistics import mean, median, stdev
 
 from nordocr_cli.core.bench_result import BenchResult, Verdict
-from nordocr_cli.errors import UsageError
+from nordocr_cli.errors import GateMissed, UsageError
 
 FEWEST_RUNS = 5
 LEVEL = 0.05
@@ -78,3 +79,17 @@ def _cases(result: BenchResult) -> Iterator[tuple[str, tuple[float, ...]]]:
             yield f"{of_row}, single lines", row.single_runs_ms
     for cell in result.grid:
         yield f"{cell.name} {cell.backend} {cell.precision}, {cell.batch} x {cell.width_px} px", cell.runs_ms
+
+
+def require_gates(result: BenchResult, baseline: Path | None, min_same: float | None, usual: float) -> None:
+    """Raise GateMissed when a case is slower than in `baseline`, or a network reads a smaller share of the lines as the reference
+    does: less than `min_same`, or where that is None less than `usual` for forms of the reference's own weights.
+    """
+    if slower := [f"{v.case} ({100 * v.change:+.1f} %, p = {v.p:.3g})" for v in result.verdicts if v.verdict == "slower"]:
+        raise GateMissed(f"slower than {baseline}: {'; '.join(slower)}")
+    networks = [row for row in result.rows if row.backend not in ("tesseract", "external") and row.same_text is not None]
+    if min_same is None:
+        networks, min_same = [row for row in networks if row.same_weights], usual
+    if odd := [row for row in networks if (row.same_text or 0) < min_same * row.lines]:
+        said = "; ".join(f"{row.name} ({row.backend}) reads {row.same_text} of {row.lines} lines so" for row in odd)
+        raise GateMissed(f"not the texts of {result.reference}: {said}")
