@@ -46,7 +46,7 @@ VARIANTS: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
     "fonts": ("a twelfth of the font families", ("--fonts", "{few_fonts}"), ()),
     "damage": ("clean lines, no scan damage", ("--damage", "clean"), ()),
     "resamplers": ("one resampler", ("--no-mix-resamplers",), ()),
-    "long": ("no line over 256 px", ("--set", "geometry.max_width=256"), ("--set", "geometry.max_width=256")),
+    "long": ("no line over 256 px", ("--set", "geometry.max_width=256"), ()),
     "augmentation": ("nothing changed on the fly", (), _off(*AUGMENTATIONS)),
     "crop": ("no crop jitter on the fly", (), _off("crop")),
     "padding": ("no visible padding in training", (), _off("pad_right")),
