@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from nordocr_cli.artifact import Contract
 from nordocr_cli.models.registry import build_model
 from nordocr_cli.profile import SvtrV2NanoModel, load_profile, profile_names
 
@@ -9,9 +10,11 @@ from nordocr_cli.profile import SvtrV2NanoModel, load_profile, profile_names
 def test_every_shipped_profile_builds(name):
     profile = load_profile(name).profile
     network = build_model(profile.model, profile.load_charset().num_classes)
+    contract = Contract(profile.load_charset(), profile.geometry, profile.model.model_dump())
     assert network.training
     with torch.no_grad():
-        assert network.eval()(torch.zeros(1, 3, 32, 12)).shape == (1, 3, profile.load_charset().num_classes)
+        shape = network.eval()(torch.zeros(1, 3, 32, 12)).shape
+    assert shape == (1, contract.out_length(12), profile.load_charset().num_classes)
 
 
 def test_same_seed_gives_the_same_weights():
