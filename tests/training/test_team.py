@@ -57,8 +57,8 @@ def said(store, tmp_path_factory):
     # Started anew as our launcher does it. torchrun's own restart keeps its store: on a busy machine torch 2.13 was seen to abort
     # or to hang there now and then.
     for restarts, fails in (("0", True), ("1", False)):
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", RESTARTS: restarts}
-        done = subprocess.run([*command, script, store, folder, *SETS], capture_output=True, text=True, env=environment, timeout=300)
+        own = {**os.environ, "OMP_NUM_THREADS": "1", RESTARTS: restarts}
+        done = subprocess.run([*command, script, store, folder, *SETS], capture_output=True, text=True, env=own, timeout=300)
         assert (done.returncode != 0) == fails, done.stderr[-3000:]
         words.append(done.stdout)
     return "".join(words), folder
