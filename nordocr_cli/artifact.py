@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from nordocr_cli.charset import Charset, differences
-from nordocr_cli.errors import ArtifactError, DataError, UsageError
+from nordocr_cli.errors import ArtifactError, DataError, UsageError, nearest
 from nordocr_cli.geometry import Geometry
 
 # `argmax+confidence`: two numbers a frame instead of one a class, the best class and its probability.
@@ -179,7 +179,9 @@ def find_weights(path: Path) -> Path:
             return path / "best.safetensors"
         raise UsageError(f"{path} holds no best.safetensors; is it the folder of a run?")
     if not path.exists():
-        raise UsageError(f"no file or run folder {path}")
+        shipped = (p.stem for p in SHIPPED.iterdir() if p.suffix == ".safetensors")
+        ships = f"; of the recognizers that ship: {nearest(path.name, shipped)}" if path.parent == Path() else ""
+        raise UsageError(f"no file or run folder {path}{ships}")
     return path
 
 

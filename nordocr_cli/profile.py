@@ -482,12 +482,19 @@ def _validate(table: dict[str, Any], where: str, origins: Mapping[str, str] | No
         problems = []
         for problem in error.errors(include_url=False):
             location = _location(dict(problem), table)
-            origin = (origins or {}).get(".".join(location))
-            source = origin if origin in ("--set", "flag") else where
+            source = _asked(".".join(location), origins or {}) or where
             problems.append(f"{source}: {_explain(dict(problem), location, table)}")
         raise UsageError("\n".join(problems)) from None
     except NordocrError as error:
         raise UsageError(f"{where}: {error}") from None
+
+
+def _asked(dotted: str, origins: Mapping[str, str]) -> str:
+    """Where on the command line a key came from, or what was given there of a table whose values do not go together; else ""."""
+    if (origin := origins.get(dotted, "")) in ("--set", "flag"):
+        return origin
+    given = [key for key, origin in origins.items() if key.startswith(f"{dotted}.") and origin in ("--set", "flag")]
+    return f"{origins[given[0]]} {', '.join(given)}" if given else ""
 
 
 def _location(problem: Mapping[str, Any], table: Mapping[str, Any]) -> list[str]:

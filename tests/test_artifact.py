@@ -87,3 +87,8 @@ def test_a_folder_at_hand_goes_before_a_recognizer_that_ships(tmp_path, monkeypa
     Path("nordocr-default").mkdir()
     Path("nordocr-default/best.safetensors").touch()
     assert find_weights(Path("nordocr-default")) == Path("nordocr-default/best.safetensors")
+
+
+def test_a_misspelt_recognizer_is_told_the_nearest():
+    with pytest.raises(UsageError, match=r"nordocr-defualt; .*did you mean 'nordocr-default'"):
+        find_weights(Path("nordocr-defualt"))

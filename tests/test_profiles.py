@@ -177,3 +177,8 @@ def test_an_error_names_the_flag_or_file_that_the_value_came_from(tmp_path):
     (tmp_path / "mine.toml").write_text('extends = "base"\n[train]\nlrr = 1\n', encoding="utf-8")
     with pytest.raises(UsageError, match=r"mine\.toml: unknown key 'train\.lrr'"):
         load_profile(str(tmp_path / "mine.toml"))
+
+
+def test_values_of_a_table_that_do_not_go_together_name_what_was_set():
+    with pytest.raises(UsageError, match=r"--set geometry\.max_width: geometry: max_width 1030 must be a multiple of 4"):
+        load_profile("svtrv2-1024", ["geometry.max_width=1030"])
