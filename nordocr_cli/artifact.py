@@ -179,8 +179,8 @@ def find_weights(path: Path) -> Path:
             return path / "best.safetensors"
         raise UsageError(f"{path} holds no best.safetensors; is it the folder of a run?")
     if not path.exists():
-        shipped = (p.stem for p in SHIPPED.iterdir() if p.suffix == ".safetensors")
-        ships = f"; of the recognizers that ship: {nearest(path.name, shipped)}" if path.parent == Path() else ""
+        stems = (p.stem for p in SHIPPED.iterdir() if p.suffix == ".safetensors")
+        ships = f"; of the recognizers that ship: {nearest(path.name, stems)}" if path.parent == Path() else ""
         raise UsageError(f"no file or run folder {path}{ships}")
     return path
 

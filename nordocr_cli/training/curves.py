@@ -20,8 +20,9 @@ def can_draw() -> bool:
     return find_spec("matplotlib") is not None
 
 
-def draw_curves(folder: Path) -> Path:
-    """Draw loss, CER and lines with an error, learning rate, speed and data wait over the steps of the run in `folder`."""
+def draw_curves(folder: Path) -> Path | None:
+    """Draw loss, CER and lines with an error, learning rate, speed and data wait over the steps of the run in `folder`. None, and
+    no picture, where nothing was logged yet."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, NullFormatter
@@ -29,6 +30,8 @@ def draw_curves(folder: Path) -> Path:
     rows = [json.loads(line) for line in (folder / METRICS).read_text(encoding="utf-8").splitlines()]
     train, evals = ([row for row in rows if row["kind"] == kind] for kind in ("train", "eval"))
     skipped = [row["step"] for row in rows if row["kind"] == "skipped"]
+    if not (train or evals):
+        return None
     figure = Figure(figsize=(11, 7))
     FigureCanvasAgg(figure)
     (loss, score), (rate, speed) = figure.subplots(2, 2)
