@@ -199,10 +199,13 @@ def number(rng: random.Random, v: Vocabulary) -> str:
                 f"- {rng.randint(1, 99)} -",
             )
         )
-    if draw < 0.93:
+    if draw < 0.94:
         return rng.choice(
             (
                 f"{rng.randint(1, 400)} × {rng.randint(1, 400)} mm",
+                f"{rng.randint(1, 400)}×{rng.randint(1, 400)}{rng.choice(('', ' mm'))}",
+                f"{rng.randint(1, 40)} {rng.choice(v.units)}",
+                f"{rng.choice('<>~±')}{rng.choice(('', ' '))}{rng.randint(1, 500)}",
                 f"±{rng.randint(1, 9)},{rng.randint(0, 9)}",
                 f"{rng.randint(-30, 90)} °C",
                 f"{rng.randint(1, 23):02d}:{rng.randint(0, 59):02d}",

@@ -26,7 +26,8 @@ def address(rng: random.Random, v: Vocabulary) -> str:
     domain = rng.choice(v.companies).lower().translate(_ASCII).replace(".", rng.choice(("", "-")))
     draw = rng.random()
     if draw < 0.55:
-        return f"{first}@{domain}.{_TOP_LEVEL[v.language]}"
+        mark = rng.choice((".", ".", "_", "-"))
+        return f"{first.replace('.', mark)}{rng.choice(('', '', mark + digits(rng, 2)))}@{domain}.{_TOP_LEVEL[v.language]}"
     if draw < 0.85:
         site = f"{rng.choice(_WWW)}{domain}.{rng.choice((_TOP_LEVEL[v.language], 'com'))}"
         return site + rng.choice(("", "/faktura", f"/kontakt?id={digits(rng, 3)}", "/#a_b"))
@@ -136,8 +137,10 @@ def sentence(rng: random.Random, v: Vocabulary, language: str) -> str:
 
 
 def quote_or_number(rng: random.Random, text: str, v: Vocabulary) -> str:
-    """Now and then number a line, bullet it, or quote a word of it."""
+    """Now and then number a line, bullet it, quote a word of it, or let it end in dots."""
     draw = rng.random()
+    if draw > 0.985:
+        return text.rstrip(".,;:") + "." * rng.randint(2, 5)
     if draw < 0.03:
         return f"{rng.randint(1, 99)}{rng.choice(('.', ')', ' §'))} {text}"
     if draw < 0.05:

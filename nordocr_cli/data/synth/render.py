@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from nordocr_cli.data.synth.damage import RECIPES, Gray, Recipe
-from nordocr_cli.data.synth.fonts import EM_PX, FontFace, FontPicker, open_font, open_shaped_font
+from nordocr_cli.data.synth.fonts import EM_PX, FontFace, FontPicker, open_font
+from nordocr_cli.data.synth.setting import Setting
 from nordocr_cli.data.synth.texts import Text, TextSource
 from nordocr_cli.errors import DataError, UsageError, nearest
 from nordocr_cli.geometry import Geometry, frames_needed
@@ -33,10 +34,6 @@ _LEAST_LOCAL_INK = 0.35
 
 _DPI = ((100, 0.02), (120, 0.05), (150, 0.14), (200, 0.42), (240, 0.08), (300, 0.29))
 _POINTS = ((6.0, 7.5, 0.10), (7.5, 9.5, 0.45), (9.5, 11.5, 0.33), (11.5, 14.0, 0.09), (14.0, 22.0, 0.03))
-# OpenType features of words set whole; alternates and discretionary ligatures would show other signs than the label has.
-_LIGATURES = ["kern", "liga", "-calt", "-clig", "-dlig"]
-_NO_LIGATURES = ["kern", "-liga", "-calt", "-clig", "-dlig"]
-
 _CROPS = (("ink", 0.47), ("font", 0.36), ("margin", 0.12), ("cut", 0.05))
 
 
@@ -52,6 +49,7 @@ class Style:
     pen: float = 0.015  # probability of a pen stroke across
     curl: float = 0.06  # probability of a line that is not straight, as near the spine of a book
     inverse: float = 0.01  # probability of light text on dark ground
+    coarse: float = 0.2  # probability of letters set on a coarse grid, with uneven gaps between and within words
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +98,7 @@ def _render(rng: random.Random, text: Text, face: FontFace, geometry: Geometry, 
     stretch = rng.uniform(0.76, 1.16) if rng.random() < 0.3 else 1.0
     angle = _angle(rng, recipe)
 
-    drawn = _draw_cells(rng, face, text, geometry, stretch)
+    drawn = _draw_cells(rng, face, text, geometry, stretch, style)
     if drawn is None:
         return None
     text, ink = drawn
@@ -146,24 +144,20 @@ def _render(rng: random.Random, text: Text, face: FontFace, geometry: Geometry, 
 # Drawing ------------------------------------------------------------------------------------------------------------------
 
 
-def _draw_cells(rng: random.Random, face: FontFace, text: Text, geometry: Geometry, stretch: float) -> tuple[Text, Gray] | None:
+def _draw_cells(
+    rng: random.Random, face: FontFace, text: Text, geometry: Geometry, stretch: float, style: Style
+) -> tuple[Text, Gray] | None:
     """Draw the cells at EM_PX pixels an em; return the text that was drawn and its ink, uint8 (h, w).
 
     What does not fit the geometry's width is left out: first the gaps shrink, then words go.
     """
-    spacing = rng.choices((0.0, rng.uniform(-0.015, 0.03), rng.uniform(0.03, 0.15)), (0.82, 0.1, 0.08))[0] * EM_PX
-    word_gap = rng.choices((0.0, rng.uniform(-0.06, 0.12), rng.uniform(0.0, 0.35)), (0.7, 0.15, 0.15))[0] * EM_PX
-    # A typewriter hits each letter a little higher or lower, and harder or softer.
-    typed = face.category in ("typewriter", "mono") and rng.random() < 0.5
-    strike = rng if typed else None
-    # Programs set about half of what they print with ligatures, nearly all of it with kerning.
-    shaping = None if face.category in ("typewriter", "mono") else _LIGATURES if rng.random() < 0.5 else _NO_LIGATURES
+    setting = Setting.draw(rng, face, text.cells, style.coarse)
     # Rows come as wide as tables are: near their words, or across the page.
     wide = rng.random() ** 1.3
     shares = [rng.random() ** 2 + 0.05 for _ in text.cells]
     cells = list(text.cells)
     while cells:
-        widths = [_advance(face, cell, spacing, word_gap, shaping, by_letter=typed) for cell in cells]
+        widths = [setting.length(cell) for cell in cells]
         least_gap, gaps = (1.0 + 0.6 * shares[0]) * EM_PX, len(cells) - 1
         room = _room(face, "".join(cells), geometry, stretch)
         spare = room - sum(widths) - gaps * least_gap
@@ -184,7 +178,7 @@ def _draw_cells(rng: random.Random, face: FontFace, text: Text, geometry: Geomet
     draw = ImageDraw.Draw(image)
     x, baseline = side + rng.random(), _ABOVE_EM * EM_PX
     for index, (cell, advance) in enumerate(zip(cells, widths, strict=True)):
-        _draw_text(draw, face, x, baseline, cell, spacing, word_gap, shaping, strike)
+        setting.put(draw, x, baseline, cell)
         x += advance + (least_gap + (total_gap - gaps * least_gap) * shares[index] / total if index < gaps else 0)
     return Text(tuple(cells), text.language, text.kind), np.asarray(image)
 
@@ -201,58 +195,6 @@ def _letter_reach(path: str, index: int, letter: str) -> tuple[float, float]:
     """Top and bottom of a letter's ink from the baseline, downwards."""
     _, top, _, bottom = open_font(path, index).getbbox(letter, anchor="ls")
     return top, bottom
-
-
-@lru_cache(maxsize=200_000)
-def _letter_advance(path: str, index: int, letter: str) -> float:
-    return open_font(path, index).getlength(letter)
-
-
-def _advance(face: FontFace, cell: str, spacing: float, word_gap: float, shaping: list[str] | None, *, by_letter: bool) -> float:
-    if spacing or by_letter:  # letter by letter, without kerning, as it will be drawn
-        length = sum(_letter_advance(face.path, face.index, letter) for letter in cell)
-    else:
-        length = _set_font(face, shaping).getlength(cell, features=shaping)
-    return length + spacing * len(cell) + word_gap * cell.count(" ")
-
-
-def _set_font(face: FontFace, shaping: list[str] | None) -> ImageFont.FreeTypeFont:
-    """The face to set whole words in. `shaping`: OpenType features to switch, None for plain letter after letter."""
-    return open_font(face.path, face.index) if shaping is None else open_shaped_font(face.path, face.index)
-
-
-def _draw_text(
-    draw: ImageDraw.ImageDraw,
-    face: FontFace,
-    x: float,
-    y: float,
-    text: str,
-    spacing: float,
-    word_gap: float,
-    shaping: list[str] | None,
-    strike: random.Random | None,
-) -> None:
-    """Draw from pen position x on baseline y: whole where nothing is spaced out, else word by word or letter by letter.
-
-    With `strike` every letter is typed: its height and darkness vary.
-    """
-    font = _set_font(face, shaping)
-    if not (spacing or word_gap or strike):
-        draw.text((x, y), text, 255, font=font, anchor="ls", features=shaping)
-        return
-    space = _letter_advance(face.path, face.index, " ") + spacing + word_gap
-    for word in text.split(" "):
-        if not (spacing or strike):
-            draw.text((x, y), word, 255, font=font, anchor="ls", features=shaping)
-            x += font.getlength(word, features=shaping) + space
-            continue
-        for letter in word:
-            aside, height, force = 0.0, 0.0, 255
-            if strike:
-                aside, height, force = strike.gauss(0, 0.01) * EM_PX, strike.gauss(0, 0.014) * EM_PX, strike.randint(140, 255)
-            draw.text((x + aside, y + height), letter, force, font=font, anchor="ls")
-            x += _letter_advance(face.path, face.index, letter) + spacing
-        x += space
 
 
 def _scaled(ink: Gray, scale_x: float, scale_y: float) -> Gray:

@@ -20,6 +20,11 @@ from nordocr_cli.errors import DataError
 # Share of the lines by language; those without corpus and vocabulary are left out and the rest scaled.
 LANGUAGE_WEIGHTS: dict[str, float] = {"sv": 0.46, "no": 0.18, "nn": 0.04, "da": 0.18, "is": 0.14}
 
+# Letters that differ by a ring, a stroke, two dots, or a gap of a hair's breadth; each stands for any other of its group.
+_ALIKE = tuple(
+    group.split() for group in ("a å ä", "o ø ö", "A Å Ä", "O Ø Ö", "m rn", "d cl", "n ri", "i í", "e é", "l i", "t tt", "c e")
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Text:
@@ -97,13 +102,14 @@ class TextSource:
         # Common small letters need no help.
         self._rare = [c for c in charset.characters if c not in "abdefghiklmnoprstuvy "]
         self._generators: list[tuple[str, float, Callable[[random.Random, str, Vocabulary], tuple[str, ...]]]] = [
-            ("running", 0.36, self._running),
-            ("phrase", 0.12, self._phrase),
+            ("running", 0.34, self._running),
+            ("phrase", 0.10, self._phrase),
             ("row", 0.16, self._row),
-            ("number", 0.13, lambda rng, _, v: (number(rng, v),)),
+            ("number", 0.12, lambda rng, _, v: (number(rng, v),)),
             ("labelled", 0.07, lambda rng, _, v: labelled(rng, v)),
             ("business", 0.06, lambda rng, _, v: business(rng, v)),
             ("pairs", 0.02, self._pairs),
+            ("swapped", 0.05, self._swapped),
             ("rare", 0.05, self._rare_characters),
             ("short", 0.03, lambda rng, _, v: short(rng, v)),
         ]
@@ -215,6 +221,12 @@ class TextSource:
         words = NYNORSK_WORDS if language == "nn" and rng.random() < 0.5 else vocabulary.pairs
         return (" ".join(rng.choice(words) for _ in range(rng.randint(1, 6))),)
 
+    def _swapped(self, rng: random.Random, language: str, vocabulary: Vocabulary) -> tuple[str, ...]:
+        """Running text in which letters stand for others that look alike: what is printed counts, not what the word should be."""
+        words = self._words(rng, language, vocabulary).split(" ")
+        start = rng.randrange(len(words))
+        return (" ".join(_swap(rng, word) for word in words[start : start + rng.randint(1, 8)]),)
+
     def _rare_characters(self, rng: random.Random, language: str, vocabulary: Vocabulary) -> tuple[str, ...]:
         """Words that hold the characters that running text shows too seldom, each as often as any other."""
         words = []
@@ -233,3 +245,12 @@ class TextSource:
             else:
                 words.append(rare)
         return (" ".join(words),)
+
+
+def _swap(rng: random.Random, word: str) -> str:
+    """Exchange one group of letters of `word` for one that looks alike, if it has any."""
+    found = [(letters, group) for group in _ALIKE for letters in group if letters in word]
+    if not found:
+        return word
+    letters, group = rng.choice(found)
+    return word.replace(letters, rng.choice([other for other in group if other != letters]), rng.randint(1, 2))

@@ -42,7 +42,8 @@ def test_all_languages_kinds_and_rows_with_several_cells_come_up() -> None:
     source = TextSource(NORDIC)
     texts = [source.draw(random.Random(seed)) for seed in range(2000)]
     assert {t.language for t in texts} == set(VOCABULARIES)
-    assert {t.kind for t in texts} == {"running", "phrase", "row", "number", "labelled", "business", "pairs", "rare", "short"}
+    kinds = {"running", "phrase", "row", "number", "labelled", "business", "pairs", "swapped", "rare", "short"}
+    assert {t.kind for t in texts} == kinds
     assert sum(len(t.cells) > 1 for t in texts) > 200
     assert sum(len(t.label) > 65 for t in texts) > 200
     assert sum(len(t.label) <= 3 for t in texts) > 60
