@@ -43,6 +43,7 @@ from nordocr_cli.decode.ctc import decode_greedy
 from nordocr_cli.runtime.recognizers import RunnerRecognizer
 from nordocr_cli.runtime.runners import open_runner
 from nordocr_cli.runtime.stopwatch import environment
+from nordocr_cli.runtime.tesseract_engine import find_tesseract
 
 ROOT = Path(__file__).parents[1]
 SAMPLES = ROOT / "samples" / "lines" / "manifest.jsonl"
@@ -291,6 +292,7 @@ def main() -> None:
             "what": f"files → text, {len(files)} lines of {asked.manifest.name}, {asked.threads} threads",
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
             "environment": environment(asked.threads),
+            "tesseract": find_tesseract().version if shutil.which("tesseract") else None,
             "rounds": asked.rounds,
             "paths": paths,
             "onnxruntime_fp32_times_torch_fp32": round(rate["onnxruntime fp32"] / rate["torch fp32"], 2),

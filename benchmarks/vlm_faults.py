@@ -54,7 +54,7 @@ class Reader(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.texts, self.faults, self.timeout_s = texts, faults, timeout_s
         self.random, self.lock, self.one_at_a_time = random.Random(seed), threading.Lock(), threading.Lock()
-        self.tesseract = TesseractRecognizer("swe", processes=1) if tesseract_share else None
+        self.tesseract = TesseractRecognizer("swe", workers=1) if tesseract_share else None
         self.tesseract_share = tesseract_share
         self.asked: list[tuple[float, str]] = []  # when, and the crop's pixels
         self.failed: Counter[str] = Counter()

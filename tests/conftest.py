@@ -10,6 +10,19 @@ from nordocr_cli.profile import load_profile, profile_to_json
 from nordocr_cli.progress import Silent
 
 
+def pytest_runtest_setup(item):
+    """Skip what needs Tesseract, saying what is missing."""
+    if item.get_closest_marker("tesseract"):
+        from nordocr_cli.errors import MissingBackendError
+        from nordocr_cli.runtime.tesseract import DEFAULT_LANGUAGES, require_languages
+        from nordocr_cli.runtime.tesseract_engine import find_tesseract
+
+        try:
+            require_languages(DEFAULT_LANGUAGES, find_tesseract().languages)
+        except MissingBackendError as error:
+            pytest.skip(str(error))
+
+
 class Heard(Silent):
     """A Progress that remembers what it was told."""
 

@@ -122,7 +122,7 @@ def _show(console: Console, result: "BenchResult") -> None:
         console.table(f"against {result.baseline}", VERDICT_HEADS, verdicts(result), right=(1, 2, 3))
     load = result.environment["load_average"]
     console.line(f"{result.environment['cores']} cores, load {load[0] if load else 'unknown'}; p50 and p90 are of single lines")
-    if any(row.backend == "tesseract" for row in result.rows):
-        console.line("tesseract's single lines include starting the program")
+    if version := result.environment["versions"].get("tesseract"):
+        console.line(f"{version}{'' if 'tesserocr' in version else ': its single lines include starting the program'}")
     for path in result.written:
         console.line(f"readings: {path}")

@@ -129,7 +129,7 @@ def bench(
     a picture. Raises what plan_bench raises, ArtifactError for a store that was not made for a model, MissingBackendError when no
     model can run here, UsageError for a baseline of another machine, and what reading lines and models raises.
     """
-    from nordocr_cli.runtime.stopwatch import environment, time_side_by_side
+    from nordocr_cli.runtime.stopwatch import time_side_by_side
 
     plan_bench(models, lines, document, regions, device, output, external, baseline, plot)
     if plot:
@@ -168,7 +168,7 @@ def bench(
         grid=tuple(cells),
         peak_gflops=peak,
         skipped=skipped,
-        environment=environment(threads),
+        environment=_environment(recognizers, threads),
         written=tuple(map(str, written)),
     )
     if baseline:
@@ -181,6 +181,17 @@ def bench(
 
         draw(result, plot)
     return result
+
+
+def _environment(recognizers: "Sequence[Recognizer]", threads: int | None) -> dict[str, Any]:
+    from nordocr_cli.runtime.stopwatch import environment
+    from nordocr_cli.runtime.tesseract import TesseractRecognizer
+
+    told = environment(threads)
+    for recognizer in recognizers:
+        if isinstance(recognizer, TesseractRecognizer):
+            told["versions"]["tesseract"] = recognizer.installed.version
+    return told
 
 
 def _seconds(recognizer: "Recognizer", source: Lines) -> float:

@@ -82,10 +82,11 @@ def _cut_regions(document: Path, regions: Path | None, limit: int | None, progre
 
 
 def _find_regions(pages: "Document", progress: Progress) -> Layout:
-    from nordocr_cli.runtime.tesseract import find_lines
+    from nordocr_cli.runtime.tesseract import LineFinder
 
     progress.note(f"no regions of {pages.path} are given: Tesseract finds them")
-    found = (find_lines(pages.page(index)) for index in range(len(pages)))
+    finder = LineFinder()
+    found = (finder.find(pages.page(index)) for index in range(len(pages)))
     return Layout(tuple(Page(index, tuple(map(Region, boxes))) for index, boxes in enumerate(found)))
 
 

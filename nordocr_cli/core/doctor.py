@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from nordocr_cli.deploy.engine_file import INSTALL
+from nordocr_cli.errors import MissingBackendError
+from nordocr_cli.runtime.tesseract_engine import find_tesseract
 
 _LIBRARIES = (
     ("torch", True, "pip install -e ."),
@@ -84,14 +86,14 @@ def _first_line(command: list[str]) -> str | None:
 
 def _tesseract() -> Finding:
     advice = "the baseline to beat; Debian: apt-get install tesseract-ocr tesseract-ocr-{swe,nor,dan,isl}"
-    version = _first_line(["tesseract", "--version"])
-    if version is None:
+    try:
+        found = find_tesseract()
+    except MissingBackendError:
         return Finding("Tesseract", False, "not on PATH", advice)
-    done = subprocess.run(["tesseract", "--list-langs"], capture_output=True, text=True, timeout=10, check=False)
-    missing = [language for language in ("swe", "nor", "dan", "isl") if language not in done.stdout.split()]
-    return Finding(
-        "Tesseract", not missing, f"{version}; no {' '.join(missing)}" if missing else version, advice if missing else ""
-    )
+    missing = [language for language in ("swe", "nor", "dan", "isl") if language not in found.languages]
+    if missing:
+        return Finding("Tesseract", False, f"{found.version}; no {' '.join(missing)}", advice)
+    return Finding("Tesseract", True, found.version)
 
 
 def _gpu() -> Finding:

@@ -242,11 +242,11 @@ def _by_decoder(recorded: "Sequence[RecordedLine | None]", results: list[LineRes
 
 def identity(model: str, kind: str, recognizer: "Recognizer", contract: Contract | None) -> dict[str, Any]:
     """Return what read the lines."""
-    identity: dict[str, Any] = {"kind": kind, "name": recognizer.name}
-    if kind == "tesseract":
-        from nordocr_cli.runtime.tesseract import tesseract_version
+    from nordocr_cli.runtime.tesseract import TesseractRecognizer
 
-        return identity | {"version": tesseract_version()}
+    identity: dict[str, Any] = {"kind": kind, "name": recognizer.name}
+    if isinstance(recognizer, TesseractRecognizer):
+        return identity | recognizer.about()
     if contract is not None:
         identity |= {"path": model, "sha256": atomic.sha256_of(Path(model)), "contract": contract.to_json()}
     return identity

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from nordocr_cli.data.layout import Layout
     from nordocr_cli.runtime.protocols import Image, Recognizer
     from nordocr_cli.runtime.results import ReadLine, ReadPage
+    from nordocr_cli.runtime.tesseract import LineFinder
 
 Batch = list[tuple[Path, "Image | DataError"]]  # images, or why one cannot be read
 Format = Literal["text", "json", "jsonl", "tsv", "alto", "hocr", "pdf"]
@@ -157,7 +158,7 @@ def predict(
     """
     from nordocr_cli.data.documents import read_pages
     from nordocr_cli.runtime.recognizers import RunnerRecognizer, open_recognizer
-    from nordocr_cli.runtime.tesseract import installed_languages
+    from nordocr_cli.runtime.tesseract import LineFinder
     from nordocr_cli.runtime.wide_lines import WideLines
 
     plan = plan_predict(
@@ -167,7 +168,7 @@ def predict(
     files = iter(()) if regions else find_images(inputs, plan["layout"])
     if of_pages:
         progress.note("the lines of the pages are found by Tesseract; --regions FILE takes those of another program")
-        installed_languages()  # before minutes of loading
+        finder = LineFinder(language)  # before minutes of loading
     recognizer: Recognizer = open_recognizer(
         plan["model"], device=device, threads=threads, precision=precision, decoder=decoder, beam_width=beam_width
     )
@@ -179,7 +180,7 @@ def predict(
     if regions:
         pages = _read_document(read_pages(inputs[0]), read_layout(regions), regions, recognizer, language, counts)
     elif of_pages:
-        pages = _find_and_read(files, recognizer, language, counts)
+        pages = _find_and_read(files, finder, recognizer, language, counts)
     else:
         pages = _read_images((file for file in files if file not in done), recognizer, language, counts)
     return Prediction(_or_fail(pages, counts), counts, single=len(inputs) == 1 and inputs[0].is_file())
@@ -269,11 +270,12 @@ def _read_document(
         yield _read_page(document.path, page.index, image, [r.box for r in page.regions], recognizer, language, counts)
 
 
-def _find_and_read(files: Iterable[Path], recognizer: "Recognizer", language: str, counts: Counts) -> Iterator["ReadPage"]:
+def _find_and_read(
+    files: Iterable[Path], finder: "LineFinder", recognizer: "Recognizer", language: str, counts: Counts
+) -> Iterator["ReadPage"]:
     """Read pages whose lines Tesseract finds."""
     from nordocr_cli.data.documents import read_pages
     from nordocr_cli.runtime.results import ReadPage
-    from nordocr_cli.runtime.tesseract import find_lines
 
     counts.progress.start("reading")
     for path in files:
@@ -282,7 +284,7 @@ def _find_and_read(files: Iterable[Path], recognizer: "Recognizer", language: st
             document = read_pages(path)
             for index in range(len(document)):
                 image = document[index]
-                yield _read_page(path, index, image, find_lines(image, language), recognizer, language, counts)
+                yield _read_page(path, index, image, finder.find(image), recognizer, language, counts)
         except DataError as error:
             counts.fail(error)
             yield ReadPage(path, index, (0, 0), (), error=str(error))

@@ -2,7 +2,6 @@
 
 import importlib.util
 import os
-import shutil
 from pathlib import Path
 
 import pytest
@@ -20,7 +19,6 @@ def vlm_faults():
 
 @pytest.mark.skipif(os.name == "nt", reason="SIGKILL")
 @pytest.mark.tesseract
-@pytest.mark.skipif(shutil.which("tesseract") is None, reason="tesseract is not installed")
 def test_nothing_is_lost_and_nothing_asked_twice(vlm_faults, tmp_path):
     found = vlm_faults.measure(tmp_path, lines=16, kills=1, tesseract_share=0.2, timeout_s=2.0, seed=3)
     assert (found.lost, found.repeated, found.kills) == (0, 0, 1)

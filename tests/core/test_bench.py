@@ -23,7 +23,6 @@ from nordocr_cli.geometry import Geometry
 from nordocr_cli.progress import SILENT
 from nordocr_cli.records import LineRow
 from nordocr_cli.runtime.runners import open_runner
-from nordocr_cli.runtime.tesseract import installed_languages
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 TIFF, TRUTH = SAMPLES / "doc" / "dev_doc.tif", SAMPLES / "doc" / "dev_doc.json"
@@ -111,10 +110,7 @@ def test_attention_is_counted(tiny_onnx):
     assert count(3, 128) == 3 * narrow
 
 
-@pytest.mark.skipif(
-    not shutil.which("tesseract") or not {"swe", "nor", "dan", "isl"} <= installed_languages(),
-    reason="needs Tesseract in the four languages",
-)
+@pytest.mark.tesseract
 def test_lines_that_nobody_named_are_found(tiny_onnx, tmp_path, heard):
     page = tmp_path / "page.tif"
     Image.fromarray(read_pages(TIFF).page(0)[150:500]).save(page)
