@@ -26,6 +26,7 @@ from nordocr_cli import atomic
 from nordocr_cli.artifact import find_weights
 from nordocr_cli.charset import NORDIC
 from nordocr_cli.data.store import LineStore, LineStoreWriter
+from nordocr_cli.metrics.significance import compare_pairs
 from nordocr_cli.profile import Augment, load_profile
 from nordocr_cli.runtime.stopwatch import environment
 
@@ -111,8 +112,8 @@ def write_padded(source: Path, target: Path) -> None:
                 writer.add(np.pad(line, ((0, 0), (0, PADDING), (0, 0)), constant_values=geometry.pad_value), lines.row(index))
 
 
-def figures(path: Path) -> dict[str, Any]:
-    """Counts, CER and its interval out of an eval result."""
+def figures(path: Path, full: Path) -> dict[str, Any]:
+    """Counts, CER and interval out of an eval result; and against `full`, the result of the whole recipe on the same lines."""
     report = json.loads(path.read_text(encoding="utf-8"))["report"]
     total = report["total"]
     return {
@@ -120,6 +121,30 @@ def figures(path: Path) -> dict[str, Any]:
         "exact": total["lines"] - total["failures"],
         "cer": total["rates"]["cer"],
         "cer_interval": [total["intervals"]["cer"][end] for end in ("low", "high")],
+        **({} if path == full else {"against_full": difference(full, path)}),
+    }
+
+
+def difference(full: Path, other: Path) -> dict[str, Any]:
+    """What leaving the part out changed, line by line: CER difference (positive = worse without it) and lines gained and lost."""
+    a, b = (
+        [json.loads(line) for line in path.with_suffix(".lines.jsonl").read_text(encoding="utf-8").splitlines()]
+        for path in (full, other)
+    )
+    if [line["id"] for line in a] != [line["id"] for line in b]:
+        raise SystemExit(f"{other} was not read on the lines of {full}")
+    found = compare_pairs(
+        *([line["edits"] for line in lines] for lines in (a, b)),
+        [line["characters"] for line in a],
+        *([line["class"] == "exact" for line in lines] for lines in (a, b)),
+    )
+    gap = found.cer_difference
+    return {
+        "cer": None if found.cer_a is None or found.cer_b is None else found.cer_b - found.cer_a,
+        "cer_interval": None if gap is None else [gap.low, gap.high],
+        "lost": found.only_a_exact,
+        "gained": found.only_b_exact,
+        "verdict": found.cer_verdict,
     }
 
 
@@ -172,7 +197,7 @@ def main() -> None:
             result = out / f"{name}-{kind}.json"
             if not result.exists():
                 nordocr("eval", "-q", run / "last.safetensors", out / f"read-{kind}.lmdb", "-o", result, into=out / "shown.txt")
-            rows[name][kind] = figures(result)
+            rows[name][kind] = figures(result, out / f"full-{kind}.json")
         print(name, json.dumps(rows[name]), flush=True)
     saved = {
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
