@@ -97,7 +97,9 @@ def _temporary(target: Path) -> Path:
         os.close(handle)
         os.unlink(name)
     except OSError as error:
-        raise DataError(f"cannot write {target}: {error.strerror or error}") from error
+        raise DataError(
+            f"cannot write {target}: {target.parent} takes no new file ({error.strerror or error}); give an output elsewhere"
+        ) from error
     return Path(name)
 
 

@@ -13,9 +13,9 @@ The one reader for prep (crops with their texts), predict and bench (regions) an
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
@@ -28,12 +28,18 @@ from nordocr_cli.records import Box, Page, Region
 _HEAD_BYTES = 4096  # in which a format shows itself
 _XML_STARTS = (b"<", b"\xff\xfe<", b"\xfe\xff\0<")
 
+# Lines that are wrong in themselves: (index of the page from 0, number of the line on it from 1) → what is wrong.
+BadLines = dict[tuple[int, int], str]
 
-def read_layout(path: Path) -> Layout:
+_Line = TypeVar("_Line")
+
+
+def read_layout(path: Path, bad_lines: BadLines | None = None) -> Layout:
     """Read a layout in any of the module's formats, told apart by content. Text is brought to NFC.
 
-    Raises UsageError when there is no such file, DataError naming the page and line that is wrong. XML with a DTD is refused:
-    its entities can grow without bounds and read other files.
+    Raises UsageError when there is no such file, DataError naming the page and line that is wrong; with `bad_lines` such lines
+    of JSON, ALTO and PAGE are left out of the layout and told there. XML with a DTD is refused: its entities can grow without
+    bounds and read other files.
     """
     try:
         content = path.read_bytes()
@@ -43,14 +49,29 @@ def read_layout(path: Path) -> Layout:
         raise DataError(f"cannot read {path}: {error.strerror or error}") from error
     head = content[:_HEAD_BYTES].removeprefix(b"\xef\xbb\xbf").lstrip()
     if head.startswith(_XML_STARTS):
-        return layout_from_hocr(content, path) if b"<html" in head.lower() else _from_xml(content, path)
+        return layout_from_hocr(content, path) if b"<html" in head.lower() else _from_xml(content, path, bad_lines)
     if b"\t" in (columns := head.split(b"\n", 1)[0]) and b"left" in columns:
         return _from_tsv(content, path)
     try:
         value = json.loads(content.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is not readable JSON ({error})") from error
-    return _from_json(value, path)
+    return _from_json(value, path, bad_lines)
+
+
+def _regions(
+    lines: Iterable[_Line], read: Callable[[_Line, str], Region], where: str, index: int, bad_lines: BadLines | None
+) -> tuple[Region, ...]:
+    """Read the lines of the page with that index; see `read_layout` for those that are wrong."""
+    regions: list[Region] = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            regions.append(read(line, f"{where}, line {number}"))
+        except (DataError, KeyError, ValueError) as error:
+            if bad_lines is None:
+                raise
+            bad_lines[index, number] = str(error) if isinstance(error, DataError) else f"damaged line: {error!r}"
+    return tuple(regions)
 
 
 def _in_order(pages: list[Page], path: Path) -> tuple[Page, ...]:
@@ -63,14 +84,15 @@ def _in_order(pages: list[Page], path: Path) -> tuple[Page, ...]:
 # JSON ------------------------------------------------------------------------------------------------------------------
 
 
-def _from_json(value: Any, path: Path) -> Layout:
+def _from_json(value: Any, path: Path, bad_lines: BadLines | None) -> Layout:
     if not isinstance(value, Mapping) or not isinstance(value.get("pages"), list):
         raise DataError(f'{path}: expected {{"pages": [{{"page_index": 0, "lines": [...]}}]}} as the pipeline writes it')
-    pages = [_page(page, f"{path}: page {number}") for number, page in enumerate(value["pages"], start=1)]
+    pages = [_page(page, path, number, bad_lines) for number, page in enumerate(value["pages"], start=1)]
     return Layout(_in_order(pages, path), language_code(str(value.get("language") or "")))
 
 
-def _page(value: Any, where: str) -> Page:
+def _page(value: Any, path: Path, number: int, bad_lines: BadLines | None) -> Page:
+    where = f"{path}: page {number}"
     if not isinstance(value, Mapping):
         raise DataError(f"{where}: expected an object with lines or regions")
     lines = value.get("lines", value.get("regions"))
@@ -78,7 +100,7 @@ def _page(value: Any, where: str) -> Page:
     index = value.get("page_index", value["page"] - 1 if isinstance(value.get("page"), int) else None)
     if not isinstance(lines, list) or not isinstance(index, int) or index < 0:
         raise DataError(f"{where}: needs page_index (from 0) with lines, or page (from 1) with regions")
-    return Page(index, tuple(_region(line, f"{where}, line {number}") for number, line in enumerate(lines, start=1)))
+    return Page(index, _regions(lines, _region, where, index, bad_lines))
 
 
 def _region(value: Any, where: str) -> Region:
@@ -109,7 +131,7 @@ class _WithoutDtd(ElementTree.TreeBuilder):
         raise DataError("it declares a DTD (<!DOCTYPE …>); take the declaration out, ALTO and PAGE need none")
 
 
-def _from_xml(content: bytes, path: Path) -> Layout:
+def _from_xml(content: bytes, path: Path, bad_lines: BadLines | None) -> Layout:
     try:
         root = ElementTree.fromstring(content, ElementTree.XMLParser(target=_WithoutDtd()))
     except DataError as error:
@@ -120,7 +142,7 @@ def _from_xml(content: bytes, path: Path) -> Layout:
     if (name := _name(root)) not in readers:
         raise DataError(f"{path}: the XML's root is <{name}>, neither <alto> nor <PcGts> (PAGE)")
     try:
-        layout = readers[name](root, path)
+        layout = readers[name](root, path, bad_lines)
     except (KeyError, ValueError) as error:
         raise DataError(f"{path}: damaged {name}: {error!r}") from error
     if not layout.pages:
@@ -141,7 +163,7 @@ def _descendants(element: Element, name: str) -> Iterator[Element]:
     return (child for child in element.iter() if isinstance(child.tag, str) and _name(child) == name)
 
 
-def _from_alto(root: Element, path: Path) -> Layout:
+def _from_alto(root: Element, path: Path, bad_lines: BadLines | None) -> Layout:
     unit = next((element.text or "" for element in _descendants(root, "MeasurementUnit")), "pixel").strip()
     if unit != "pixel":
         raise DataError(f"{path}: positions in {unit}; export the ALTO with MeasurementUnit pixel")
@@ -150,7 +172,7 @@ def _from_alto(root: Element, path: Path) -> Layout:
     language = next((value for element in root.iter() if (value := element.get("LANG") or element.get("language"))), "")
     return Layout(
         tuple(
-            Page(index, tuple(_alto_line(line, f"{path}: page {index + 1}") for line in _descendants(page, "TextLine")))
+            Page(index, _regions(_descendants(page, "TextLine"), _alto_line, f"{path}: page {index + 1}", index, bad_lines))
             for index, page in enumerate(pages)
         ),
         language_code(language),
@@ -171,19 +193,19 @@ def _alto_line(line: Element, where: str) -> Region:
         after_word = _name(part) == "String"
     known = [float(c) for c in confidences if c is not None]
     confidence = sum(known) / len(known) if known and len(known) == len(confidences) else None
-    where = f"{where}, line {line.get('ID', '')!r}"
+    where = f"{where} ({line.get('ID', '')!r})"
     boxes = [line] if line.get("HPOS") else list(_children(line, "String"))  # the line's own box is optional
     corners = [tuple(float(part.attrib[key]) for key in ("HPOS", "VPOS", "WIDTH", "HEIGHT")) for part in boxes]
     edges = [(x, y, x + width, y + height) for x, y, width, height in corners]
     return Region(_around(edges, where), to_nfc(text.strip()), confidence)
 
 
-def _from_page_xml(root: Element, path: Path) -> Layout:
+def _from_page_xml(root: Element, path: Path, bad_lines: BadLines | None) -> Layout:
     pages = list(_descendants(root, "Page"))
     language = next((value for element in root.iter() if (value := element.get("primaryLanguage"))), "")
     return Layout(
         tuple(
-            Page(index, tuple(_page_line(line, f"{path}: page {index + 1}") for line in _descendants(page, "TextLine")))
+            Page(index, _regions(_descendants(page, "TextLine"), _page_line, f"{path}: page {index + 1}", index, bad_lines))
             for index, page in enumerate(pages)
         ),
         language_code(language),
@@ -193,7 +215,7 @@ def _from_page_xml(root: Element, path: Path) -> Layout:
 
 
 def _page_line(line: Element, where: str) -> Region:
-    where = f"{where}, line {line.get('id', '')!r}"
+    where = f"{where} ({line.get('id', '')!r})"
     points: list[tuple[float, float]] = []
     for coords in _children(line, "Coords"):
         for pair in coords.get("points", " ".join(f"{p.get('x')},{p.get('y')}" for p in _children(coords, "Point"))).split():

@@ -1,8 +1,6 @@
 """LMDB files as files: checked before they are mapped, opened once a process, never replaced by accident."""
 
 import os
-import struct
-import sys
 import threading
 from array import array
 from collections.abc import Iterable
@@ -12,6 +10,7 @@ from typing import TYPE_CHECKING, Self
 
 import lmdb
 
+from nordocr_cli.data.lmdb_pages import check_lmdb_file, check_lmdb_tree
 from nordocr_cli.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -40,6 +39,7 @@ class LmdbReader(AbstractContextManager["LmdbReader"]):
             self._key = (status.st_dev, status.st_ino)
             environment, readers = self._shared.get(self._key, (None, 0))
             if environment is None:
+                check_lmdb_tree(data)
                 try:
                     environment = lmdb.open(str(self.path), readonly=True, lock=False, readahead=False, meminit=False)
                 except lmdb.Error as error:
@@ -114,43 +114,6 @@ class _Mapped:
     def __init__(self, reader: LmdbReader, address: int, size: int) -> None:
         self._reader = reader
         self.__array_interface__ = {"data": (address, True), "shape": (size,), "typestr": "|u1", "version": 3}
-
-
-def check_lmdb_file(data: Path) -> None:
-    """Check that an LMDB data file holds every page that its newest meta page counts.
-
-    LMDB maps the file without looking, and a read beyond a truncated file's end kills the process (SIGBUS). Raises DataError,
-    and UsageError when nothing is there.
-    """
-    if not data.parent.exists():
-        raise UsageError(f"no line store {data.parent}; `nordocr prep` makes one")
-    try:
-        if not data.is_file():
-            raise DataError(f"{data.parent}: no LMDB here (no data.mdb)")
-        size = data.stat().st_size
-        needed = bytes_in_use(data)
-    except OSError as error:
-        raise DataError(f"cannot read {data}: {error.strerror or error}") from error
-    if needed is None:
-        raise DataError(f"{data}: not an LMDB file, or its first pages are damaged; copy it again, or make it again with prep")
-    if size < needed:
-        raise DataError(f"{data}: truncated: {size:,} bytes of {needed:,}; copy it again, or make it again with `nordocr prep`")
-
-
-def bytes_in_use(data: Path) -> int | None:
-    """Bytes up to the last page in use, by the newer of the two meta pages (64-bit LMDB 0.9); None when there is none."""
-    order = "<" if sys.byteorder == "little" else ">"
-    found: list[tuple[int, int]] = []
-    with open(data, "rb") as file:
-        first = file.read(152)
-        page_bytes = struct.unpack_from(order + "I", first, 40)[0] if len(first) == 152 else 0
-        for offset in (0, page_bytes):
-            file.seek(offset)
-            meta = file.read(152)
-            if len(meta) == 152 and struct.unpack_from(order + "II", meta, 16) == (0xBEEFC0DE, 1):
-                last_page, transaction = struct.unpack_from(order + "QQ", meta, 136)
-                found.append((transaction, (last_page + 1) * page_bytes))
-    return max(found)[1] if found else None
 
 
 def refuse_to_replace(path: Path) -> None:

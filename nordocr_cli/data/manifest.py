@@ -20,6 +20,7 @@ import json
 import math
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -34,6 +35,7 @@ from nordocr_cli.records import Box, LineRow
 ManifestKind = Literal["jsonl", "tsv", "labels", "csv", "paddle"]
 
 _MAX_LINE_BYTES = 1 << 20
+_LINES_LOOKED_AT = 20  # to tell a manifest's kind
 _TEXT_KEYS = frozenset({"id", "image", "text", "language", "subset", "split", "source"})
 # What other tools call these two, in the order in which they are looked for.
 _OTHER_NAMES = {"image": ("filename", "file_name", "path"), "text": ("words", "label", "transcription")}
@@ -73,21 +75,34 @@ class Entry:
 
 
 def manifest_kind(path: Path) -> ManifestKind:
-    """Tell a manifest's kind by its name, else by its first line. Raises DataError when it is not UTF-8 text or is empty."""
+    """Tell a manifest's kind by its name, else by what most of its first lines are: one of them may be damaged.
+
+    Raises DataError when it is not UTF-8 text or is empty.
+    """
     if path.suffix in (".jsonl", ".csv"):
         return "jsonl" if path.suffix == ".jsonl" else "csv"
+    kinds = Counter[ManifestKind]()
     for _, line in _lines(path):
-        text = line.decode("utf-8", errors="replace").strip()
+        text = "" if b"\0" in line else line.decode("utf-8", errors="replace").strip()
         if text == "[":
             raise DataError(f"{path}: a JSON array; a manifest has one JSON object a line (JSON Lines)")
         if text:
-            if _paddle_regions(text) is not None:
-                return "paddle"
-            tabs = path.suffix == ".tsv" or "\t" in text
-            return "jsonl" if text.startswith("{") else "tsv" if tabs else "labels"
+            kinds[_line_kind(text)] += 1
+        if kinds.total() == _LINES_LOOKED_AT:
+            break
+    if kinds["paddle"]:
+        return "paddle"  # nothing else looks like it
     if path.suffix == ".tsv":
         return "tsv"
-    raise DataError(f"{path}: the manifest is empty")
+    if not kinds:
+        raise DataError(f"{path}: no line of text in it, so it is no manifest")
+    return kinds.most_common(1)[0][0]
+
+
+def _line_kind(text: str) -> ManifestKind:
+    if _paddle_regions(text) is not None:
+        return "paddle"
+    return "jsonl" if text.startswith("{") else "tsv" if "\t" in text else "labels"
 
 
 def iterate_manifest(path: Path, kind: ManifestKind | None = None) -> Iterator[Entry]:
@@ -98,11 +113,9 @@ def iterate_manifest(path: Path, kind: ManifestKind | None = None) -> Iterator[E
     for number, line in _lines(path):
         where = f"{path}:{number}"
         try:
-            text = line.decode("utf-8")
-        except UnicodeDecodeError as error:
-            yield Entry(
-                where, problem=f"byte {line[error.start]:#04x} at column {error.start + 1} is not UTF-8; save it as UTF-8"
-            )
+            text = _decoded(line)
+        except ValueError as error:
+            yield Entry(where, problem=str(error))
             continue
         if not text.strip() or (kind == "tsv" and number == 1 and text.split("\t") in (["image", "text"], ["image", "label"])):
             continue
@@ -198,7 +211,8 @@ def _real_folder(folder: str) -> str:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Yield (line number from 1, line without its end). Only \\n and \\r\\n end a line: U+2028 and the like are text."""
+    """Yield (line number from 1, line without its end, of a longer one its first MiB). Only \\n and \\r\\n end a line: U+2028
+    and the like are text."""
     try:
         with open(path, "rb") as file:
             number = 0
@@ -208,11 +222,24 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
                     if line.startswith((b"\xff\xfe", b"\xfe\xff")):
                         raise DataError(f"{path}: the file is UTF-16; save it as UTF-8")
                     line = line.removeprefix(b"\xef\xbb\xbf")
-                if len(line) >= _MAX_LINE_BYTES or b"\0" in line:
-                    raise DataError(f"{path}:{number}: not a line of text (NUL byte, or over 1 MiB); is this a manifest?")
+                rest = line
+                while len(rest) >= _MAX_LINE_BYTES and not rest.endswith(b"\n"):
+                    rest = file.readline(_MAX_LINE_BYTES)  # of a line that is too long only the beginning is kept
                 yield number, line.removesuffix(b"\n").removesuffix(b"\r")
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def _decoded(line: bytes) -> str:
+    """The text of a line. Raises ValueError when it is none."""
+    if len(line) >= _MAX_LINE_BYTES:
+        raise ValueError("the line is over 1 MiB long")
+    if b"\0" in line:
+        raise ValueError(f"a NUL byte at column {line.index(0) + 1}")
+    try:
+        return line.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"byte {line[error.start]:#04x} at column {error.start + 1} is not UTF-8; save it as UTF-8") from None
 
 
 def _parse_json(text: str) -> Mapping[str, Any]:

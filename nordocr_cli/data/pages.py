@@ -1,14 +1,16 @@
 """Page images with layouts as sources of line images: each region with its text is a line."""
 
+import json
 import threading
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from itertools import count
 from pathlib import Path, PureWindowsPath
 from typing import TYPE_CHECKING
 
 from nordocr_cli.charset import to_nfc
 from nordocr_cli.data.layout import Layout
-from nordocr_cli.data.layouts import read_layout
+from nordocr_cli.data.layouts import BadLines, read_layout
 from nordocr_cli.data.manifest import Entry, Place, resolve_image
 from nordocr_cli.errors import DataError, UsageError
 from nordocr_cli.records import LineRow
@@ -84,12 +86,13 @@ class LayoutSource:
     def entries(self) -> Iterator[Entry]:
         """See Source."""
         for path in self.layouts:
+            bad_lines: BadLines = {}
             try:
-                layout = read_layout(path)
+                layout = read_layout(path, bad_lines)
             except DataError as error:
-                yield Entry(str(path), problem=str(error))
+                yield _bad(path, str(error))
                 continue
-            yield from self._lines(path, layout)
+            yield from self._lines(path, layout, bad_lines)
 
     def crop(self, entry: Entry) -> "Pixels":
         """See Source."""
@@ -104,18 +107,21 @@ class LayoutSource:
     def close(self) -> None:
         """See Source."""
 
-    def _lines(self, path: Path, layout: Layout) -> Iterator[Entry]:
+    def _lines(self, path: Path, layout: Layout, bad_lines: BadLines) -> Iterator[Entry]:
         # One ALTO file may name one image and hold several pages of it; PAGE-XML names an image for each page.
         one_file = len(set(layout.images)) <= 1
         for number, page in enumerate(layout.pages):
             image = self._image(path, layout.images[number] if layout.images else "")
             size = layout.sizes[number] if layout.sizes and all(layout.sizes[number]) else None
-            for line, region in enumerate(page.regions, start=1):
+            numbers = (line for line in count(1) if (page.index, line) not in bad_lines)
+            for line, region in zip(numbers, page.regions, strict=False):
                 name = f"{path.stem}:p{page.index + 1}:r{line}"
                 text = to_nfc(region.text)
                 row = LineRow(name, image.name, text, layout.language, source=name)
                 place = Place(page.index if one_file else 0, region.box, size)
                 yield Entry(f"{path}: page {page.index + 1}, line {line}", str(image), row, place=place)
+        for problem in bad_lines.values():
+            yield _bad(path, problem)
 
     def _image(self, layout: Path, named: str) -> Path:
         if self.root is not None and self.root.is_file():
@@ -133,6 +139,11 @@ class LayoutSource:
                 if (found := folder / (layout.stem + suffix)).is_file():
                     return found
         return folders[0] / (PureWindowsPath(named).name or layout.stem + PAGE_SUFFIXES[0])
+
+
+def _bad(layout: Path, problem: str) -> Entry:
+    """An entry without a row; `problem` begins with the layout's name, as errors do."""
+    return Entry(str(layout), problem=problem.removeprefix(str(layout)).removeprefix(":").strip())
 
 
 def find_layouts(folder: Path) -> list[Path]:
@@ -154,8 +165,9 @@ def layout_beside(image: Path) -> Path:
 
 
 def _is_layout(path: Path) -> bool:
+    """Whether a JSON file has pages. One that cannot be read may have had some: it is to be named, not passed over."""
     try:
-        read_layout(path)
-    except DataError:
-        return False
-    return True
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return True
+    return isinstance(value, dict) and isinstance(value.get("pages"), list)

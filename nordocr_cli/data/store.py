@@ -39,7 +39,8 @@ from nordocr_cli.data.line_record import (
     encode_line,
     encode_row,
 )
-from nordocr_cli.data.lmdb_file import HEADER_KEY, LmdbReader, bytes_in_use, refuse_to_replace
+from nordocr_cli.data.lmdb_file import HEADER_KEY, LmdbReader, refuse_to_replace
+from nordocr_cli.data.lmdb_pages import bytes_in_use
 from nordocr_cli.errors import DataError
 from nordocr_cli.geometry import Geometry
 from nordocr_cli.records import LineRow

@@ -121,7 +121,8 @@ def test_page_xml_beside_images_and_in_its_own_folder(tmp_path: Path) -> None:
         source.crop(found["Rad c"])
     with pytest.raises(DataError, match=r"50 x 100 px, but its layout was made for 100 x 200"):
         source.crop(found["Rad d"])
-    assert "e.xml is not readable XML" in found["broken"].problem
+    assert found["broken"].where.endswith("e.xml")
+    assert found["broken"].problem.startswith("is not readable XML")
 
 
 def test_named_sources(tmp_path: Path) -> None:
@@ -160,3 +161,16 @@ def test_manifests_passed_over_are_named(tmp_path: Path, heard) -> None:
     assert open_source(tmp_path, heard).path.name == "manifest.jsonl"
     said = "manifest.jsonl is read, labels.tsv, train.jsonl passed over; name the file to have another"
     assert heard.warnings == [f"{tmp_path}: {said}"]
+
+
+def test_a_bad_line_of_a_layout_is_named_and_the_rest_read(tmp_path: Path) -> None:
+    lines = [{"bbox": [0, 10 * k, 90, 10 * k + (k != 1) * 9], "text": f"Rad {k}"} for k in range(3)]
+    (tmp_path / "a.json").write_text(json.dumps({"pages": [{"page": 1, "regions": lines}]}), encoding="utf-8")
+    (tmp_path / "b.json").write_text('{"pages": [', encoding="utf-8")
+    (tmp_path / "prices.json").write_text("[1, 2]", encoding="utf-8")
+    entries = list(open_source(tmp_path).entries())
+    assert [entry.row.id for entry in entries if entry.row] == ["a:p1:r1", "a:p1:r3"]
+    problems = [(Path(entry.where).name, entry.problem) for entry in entries if not entry.row]
+    assert [where for where, _ in problems] == ["a.json", "b.json"]
+    assert problems[0][1].startswith("page 1, line 2: bbox")
+    assert problems[1][1].startswith("is not readable JSON")

@@ -79,8 +79,8 @@ def test_a_dtd_is_refused(tmp_path: Path, encoding: str) -> None:
         (ALTO.replace('WIDTH="300"', 'WIDTH="wide"'), "damaged alto"),
         (ALTO.replace('HPOS="10" VPOS="70"', ""), "damaged alto: KeyError"),
         (PAGE.replace("10,20 200,24", "10 20"), "damaged PcGts"),
-        (PAGE.replace("10,20 200,24 200,60 10,58", "10,20 10,58"), "line 'a': bbox"),
-        (PAGE.replace('points="10,20 200,24 200,60 10,58"', ""), "line 'a': the line has no position"),
+        (PAGE.replace("10,20 200,24 200,60 10,58", "10,20 10,58"), "line 1 ('a'): bbox"),
+        (PAGE.replace('points="10,20 200,24 200,60 10,58"', ""), "line 1 ('a'): the line has no position"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, content: str, message: str) -> None:
@@ -103,3 +103,17 @@ def test_what_is_wrong_is_named(tmp_path: Path, content: str, message: str) -> N
 )
 def test_languages_have_one_name(written, code):
     assert language_code(written) == code
+
+
+def test_lines_that_are_wrong_can_be_told_and_left_out(tmp_path: Path) -> None:
+    bad: dict[tuple[int, int], str] = {}
+    for content, what in (
+        (ALTO.replace('HPOS="10" VPOS="20"', 'HPOS="x" VPOS="20"'), "damaged line: ValueError"),
+        (PAGE.replace('points="10,20 200,24 200,60 10,58"', ""), "line 1 ('a'): the line has no position"),
+        ('{"pages": [{"page_index": 0, "lines": [{"bbox": [9, 9, 9, 9], "text": "a"}, {"bbox": [0, 0, 5, 5]}]}]}', "no area"),
+    ):
+        (tmp_path / "layout").write_text(content, encoding="utf-8")
+        bad.clear()
+        assert len(read_layout(tmp_path / "layout", bad).pages[0].regions) == 1
+        assert list(bad) == [(0, 1)]
+        assert what in bad[0, 1]

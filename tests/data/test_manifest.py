@@ -75,6 +75,8 @@ def test_kinds_are_told_by_looking(tmp_path: Path) -> None:
         (b'{"image": "a.png", "text": "x", "w": NaN}', "NaN is not JSON"),
         ("{'image': 'å'}".encode("latin-1"), "not UTF-8"),
         (b"[" * 5000, "nested too deeply|not JSON"),
+        (b'{"image": "a.png", "text": "\0"}', "a NUL byte at column 29"),
+        (b"x" * (5 << 20), "over 1 MiB long"),
         (b'{"image": "good.png", "text": "again"}', "already that of line 1"),
     ],
 )
@@ -86,6 +88,17 @@ def test_a_bad_line_is_named_and_the_rest_read(tmp_path: Path, line: bytes, prob
     assert [entry.row is not None for entry in entries] == [True, False, True]
     with pytest.raises(DataError, match=rf"manifest\.jsonl:2: .*({problem})"):
         read_manifest(file)
+
+
+@pytest.mark.parametrize("name", ["manifest.tsv", "labels.txt", "Label.txt"])
+def test_the_kind_is_told_though_the_first_line_is_damaged(tmp_path: Path, name: str) -> None:
+    regions = '[{"transcription": "x", "points": [[0, 0], [9, 0], [9, 9]]}]'
+    good = {"manifest.tsv": "{}.png\tx", "labels.txt": "{}.png x", "Label.txt": "{}.png\t" + regions}[name]
+    file = tmp_path / name
+    file.write_text("\n".join(['{"a\t[{', *(good.replace("{}", str(index)) for index in range(3))]), encoding="utf-8")
+    entries = list(iterate_manifest(file))
+    assert [entry.row is not None for entry in entries][1:] == [True] * 3
+    assert (entries[0].row is None) is (name != "manifest.tsv")  # `{"a`, a tab, `[{` is a row like any other
 
 
 def test_files_that_are_no_manifests(tmp_path: Path) -> None:
