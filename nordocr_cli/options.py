@@ -35,7 +35,7 @@ Verbose = Annotated[int, typer.Option("--verbose", "-v", count=True, help="Say m
 Device = Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda[:N]", help="Where the network runs.")]
 Threads = Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads. Default: all cores.")]
 Bf16 = Annotated[bool, typer.Option("--bf16", help="Let torch compute in bf16: faster, logits differ by 0.01.")]
-Decoder = Annotated[str, typer.Option("--decoder", metavar="greedy|beam", help="Best path, or best text.")]
+Decoder = Annotated[str, typer.Option("--decoder", metavar="NAME", help="greedy, beam; of PARSeq also ar, nar, ar+1, …")]
 Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Seed of everything random.")]
 
 

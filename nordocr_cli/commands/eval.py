@@ -25,7 +25,7 @@ def eval_(
     by: Annotated[str, typer.Option(metavar="KEY", help="Row key to report by. Default: subset, else degradation.")] = "",
     worst: Annotated[int, typer.Option(min=0, help="How many of the worst lines to show.")] = 5,
     resampler: Annotated[str | None, typer.Option(metavar="NAME", help="Resize a manifest's crops otherwise.")] = None,
-    decoder: Annotated[str, typer.Option(metavar="NAME[,NAME]", help="greedy, beam; more than one are compared.")] = "greedy",
+    decoder: Annotated[str, typer.Option(metavar="NAME[,NAME]", help="greedy, beam; of PARSeq ar, nar, ar+1, …")] = "greedy",
     check_batches: Annotated[bool, typer.Option("--check-batches", help="Exit 4 if a line's text depends on its batch.")] = False,
     device: options.Device = "auto",
     threads: options.Threads = None,

@@ -140,7 +140,7 @@ def evaluate(
     `model` is weights, a run folder, an .onnx, an .engine, `tesseract[:languages]`, or a recorded result (.jsonl, or what
     `output` wrote), which may go without a store when it holds the references. Instead of a store a manifest can be given: its
     crops are prepared here, as the network's contract says or with `resampler` (to see what the consumer's costs); Tesseract
-    gets them as they are. `recognizer` is used instead of opening `model`. `decoder` is `greedy` or `beam`, or several of them,
+    gets them as they are. `recognizer` is used instead of opening `model`. `decoder` is one of open_recognizer's, or several,
     comma-separated: the first one's readings are the result, the others' are compared with them. Lines are handed over sorted by
     width, at most `batch_size` at once; with `check_batches`, CHECKED_LINES of them again, alone and in other batches.
     `subset_key` names the row's key to report by; left empty it is `subset`, or `degradation` where no row has a subset.

@@ -102,8 +102,9 @@ def open_recognizer(
 ) -> Recognizer:
     """Open what `spec` names: `tesseract`, `tesseract:swe+nor`, or the path of a model (see open_runner).
 
-    `decoder` is `greedy`, or `beam` for a CTC prefix beam search that keeps `beam_width` texts. Raises UsageError for another
-    one and for a decoder of Tesseract's, and what open_runner and TesseractRecognizer raise.
+    `decoder` is `greedy`, `beam` for a CTC prefix beam search that keeps `beam_width` texts, or how PARSeq writes: `ar`, `nar`,
+    `ar+1` (see parse_decoder). Raises UsageError for a decoder that there is not, or not for this model, and what open_runner and
+    TesseractRecognizer raise.
     """
     if beam_width < 1:
         raise UsageError(f"a beam of {beam_width} texts reads nothing; the usual width is {BEAM_WIDTH}")
@@ -112,7 +113,7 @@ def open_recognizer(
     if named.path is None:
         parse_device(device)  # beside a network in bench the device may be any; it only has to be one
         return TesseractRecognizer(named.languages, threads)
-    runner = open_runner(named.path, backend, device, threads, precision)
+    runner = open_runner(named.path, backend, device, threads, precision, decoder)
     if decoder == "beam" and runner.contract.decoding != "ctc":
         raise UsageError(f"{runner.name} writes its text token by token; --decoder beam adds up the paths of CTC: leave it out")
     return RunnerRecognizer(runner, decode=partial(decode_beam, beam_width=beam_width) if decoder == "beam" else None)

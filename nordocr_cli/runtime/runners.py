@@ -10,7 +10,7 @@ from nordocr_cli.errors import UsageError, nearest
 from nordocr_cli.geometry import Geometry
 from nordocr_cli.runtime.device import parse_device
 from nordocr_cli.runtime.protocols import Runner
-from nordocr_cli.runtime.specs import parse_spec, require_options
+from nordocr_cli.runtime.specs import parse_decoder, parse_spec, require_options
 
 BACKENDS = ("auto", "torch", "onnxruntime", "tensorrt")
 
@@ -21,12 +21,13 @@ def open_runner(
     device: str = "auto",
     threads: int | None = None,
     precision: Literal["fp32", "bf16"] = "fp32",
+    decoder: str = "greedy",
 ) -> Runner:
     """Open a weights file or run folder (torch), an ONNX file (ONNX Runtime) or an engine (TensorRT).
 
     `device` is `auto`, `cpu`, `cuda` or `cuda:N`; `threads` are CPU threads (None: all cores); `precision` is that of torch's
-    arithmetic. Raises UsageError for a file of another kind, ArtifactError for one that is damaged, MissingBackendError
-    when the backend or the device is not here.
+    arithmetic; `decoder` says how PARSeq writes (see parse_decoder). Raises UsageError for a file of another kind, ArtifactError
+    for one that is damaged, MissingBackendError when the backend or the device is not here.
     """
     spec = parse_spec(path)
     if spec.path is None:
@@ -37,12 +38,12 @@ def open_runner(
     if backend not in ("auto", spec.backend):
         raise UsageError(f"{path} runs on {spec.backend}, not on {backend}")
     parse_device(device)  # a misspelt one is named before minutes of loading, and for every backend
-    require_options(spec, precision)
+    require_options(spec, precision, decoder)
     match spec.backend:
         case "torch":
             from nordocr_cli.runtime.torch_runner import TorchRunner
 
-            return TorchRunner(path, device, threads, precision)
+            return TorchRunner(path, device, threads, precision, parse_decoder(decoder))
         case "onnxruntime":
             from nordocr_cli.runtime.ort_runner import OnnxRuntimeRunner
 

@@ -1,14 +1,15 @@
 """What recognizers are called on the command line: understood and looked for without opening them, so imports stay light."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 from nordocr_cli.artifact import DEFAULT_MODEL, SHIPPED, find_weights
 from nordocr_cli.errors import UsageError, nearest
 
 Backend = Literal["torch", "onnxruntime", "tensorrt", "tesseract"]
-DECODERS = ("greedy", "beam")
+DECODERS = ("greedy", "beam", "ar", "nar")
 _BACKEND_OF: dict[str, Backend] = {".safetensors": "torch", ".onnx": "onnxruntime", ".engine": "tensorrt"}
 
 
@@ -44,14 +45,32 @@ def parse_spec(text: str | Path) -> Spec:
     return Spec(_BACKEND_OF[path.suffix], path)
 
 
+@dataclass(frozen=True)
+class Writing:
+    """How PARSeq writes a line: left to right (`ar`) or all at once (`nar`), and how often it then reads its text over."""
+
+    order: Literal["ar", "nar"]
+    refine: int = 0
+
+
+def parse_decoder(text: str) -> Writing | None:
+    """Return what `ar`, `nar`, `ar+1` or `nar+2` means, None for `greedy` and `beam`. Raises UsageError for anything else."""
+    if found := re.fullmatch(r"(ar|nar)(?:\+([1-9]))?", text):
+        return Writing(cast(Literal["ar", "nar"], found[1]), int(found[2] or 0))
+    if text not in ("greedy", "beam"):
+        raise UsageError(f"unknown decoder {text!r}: {nearest(text, DECODERS)}")
+    return None
+
+
 def require_options(spec: Spec, precision: str = "fp32", decoder: str = "greedy") -> None:
-    """Raise UsageError for an unknown decoder, and for an option that `spec` does not have: torch alone computes in bf16, and
-    Tesseract decodes by itself."""
-    if decoder not in DECODERS:
-        raise UsageError(f"unknown decoder {decoder!r}: {nearest(decoder, DECODERS)}")
+    """Raise UsageError for an unknown decoder, and for an option that `spec` does not have: torch alone computes in bf16 and lets
+    PARSeq write otherwise than in training, and Tesseract decodes by itself."""
+    writing = parse_decoder(decoder)
     if precision != "fp32" and spec.backend != "torch":
         raise UsageError(
             f"{spec.path or spec.backend}: {precision} arithmetic is an option of torch; {spec.backend} computes as the file says"
         )
     if decoder != "greedy" and spec.backend == "tesseract":
-        raise UsageError("tesseract decodes by itself; --decoder beam is for the project's own networks")
+        raise UsageError(f"tesseract decodes by itself; --decoder {decoder} is for the project's own networks")
+    if writing and spec.backend != "torch":
+        raise UsageError(f"{spec.path} writes as it was exported; --decoder {decoder} is for a run or its .safetensors")

@@ -10,16 +10,19 @@ import torch
 from numpy.typing import NDArray
 
 from nordocr_cli.data.batches import normalize
-from nordocr_cli.errors import MissingBackendError
+from nordocr_cli.errors import MissingBackendError, UsageError
+from nordocr_cli.models.parseq import Parseq
 from nordocr_cli.models.weights import load_model
 from nordocr_cli.runtime.device import parse_device
 from nordocr_cli.runtime.protocols import Runner
 from nordocr_cli.runtime.runners import require_batch
+from nordocr_cli.runtime.specs import Writing
 
 
 class TorchRunner:
     """A network in torch; see Runner. The padding of a batch is masked, so a line's logits are its own.
 
+    `writing` has PARSeq write so, not as its profile says. Raises UsageError for another network.
     `precision` bf16 runs under autocast: about 3 times as fast on CPUs with AMX, with logits that differ by up to 0.01.
     """
 
@@ -28,12 +31,22 @@ class TorchRunner:
     lanes: Sequence[Runner] = ()
 
     def __init__(
-        self, path: Path, device: str = "auto", threads: int | None = None, precision: Literal["fp32", "bf16"] = "fp32"
+        self,
+        path: Path,
+        device: str = "auto",
+        threads: int | None = None,
+        precision: Literal["fp32", "bf16"] = "fp32",
+        writing: Writing | None = None,
     ) -> None:
         self.device = choose_device(device)
         if threads is not None:
             torch.set_num_threads(threads)
         model, self.contract = load_model(path)
+        if writing:
+            if not isinstance(model, Parseq):
+                name = self.contract.model["name"]
+                raise UsageError(f"{path}: ar and nar are ways in which PARSeq writes, and this is {name}: greedy or beam")
+            model.options = model.options.model_copy(update={"decode": writing.order, "refine": writing.refine})
         self._model = model.to(self.device)
         self.name, self.precision = path.name, precision
 

@@ -311,6 +311,35 @@ def test_beam_search_is_refused(network, tmp_path):
         open_recognizer(saved(network, tmp_path), device="cpu", decoder="beam")
 
 
+def test_saved_weights_write_as_they_are_asked_to(network, tmp_path):
+    """`decode` and `refine` are no part of the weights: each way gives the texts of a network that was built so."""
+    folder, crops = (
+        saved(network, tmp_path),
+        [np.random.RandomState(seed).randint(0, 256, (32, 16, 3), np.uint8) for seed in range(9)],
+    )
+    found = {}
+    for decoder, order, refine in (("nar", "nar", 0), ("nar+2", "nar", 2), ("ar", "ar", 0), ("ar+1", "ar", 1)):
+        built = copy.deepcopy(network)
+        built.options = built.options.model_copy(update={"decode": order, "refine": refine})
+        with torch.inference_mode():
+            classes = built(torch.stack([torch.from_numpy(c).permute(2, 0, 1) / 127.5 - 1 for c in crops])).argmax(-1).tolist()
+        wanted = ["".join(NORDIC.decode(row[: row.index(0)] if 0 in row else row)) for row in classes]
+        found[decoder] = [reading.text for reading in open_recognizer(folder, device="cpu", decoder=decoder).recognize(crops)]
+        assert found[decoder] == wanted
+    assert len({tuple(texts) for texts in found.values()}) == 4
+    with pytest.raises(UsageError, match=r"unknown decoder 'ar\+x': did you mean 'ar'"):
+        open_recognizer(folder, device="cpu", decoder="ar+x")
+
+
+def test_ways_of_writing_are_only_for_weights_of_parseq(tiny_checkpoint, tiny_onnx):
+    with pytest.raises(UsageError, match=r"ar and nar are ways in which PARSeq writes, and this is svtrv2-nano"):
+        open_recognizer(tiny_checkpoint, device="cpu", decoder="ar")
+    with pytest.raises(UsageError, match=r"writes as it was exported; --decoder nar\+2 is for a run"):
+        open_recognizer(tiny_onnx, device="cpu", decoder="nar+2")
+    with pytest.raises(UsageError, match="tesseract decodes by itself"):
+        open_recognizer("tesseract", decoder="ar")
+
+
 @pytest.mark.parametrize("options", [{"width": 100}, {"height": 30}, {"permutations": 5}])
 def test_impossible_options_are_refused(options):
     with pytest.raises(ValidationError, match="multiples of 4, 8 and 2"):
