@@ -41,6 +41,10 @@ def train(
     preview_batch: Annotated[
         Path | None, typer.Option("--preview-batch", metavar="PNG", help="Draw the first batches with their labels, and end.")
     ] = None,
+    lr_range: Annotated[
+        Path | None,
+        typer.Option("--lr-range", metavar="PNG", help="Try rates from 1e-6 to 1, draw the losses, suggest train.lr, and end."),
+    ] = None,
     save_fp16: Annotated[bool, typer.Option("--save-fp16", help="Also write best.fp16.safetensors, for shipping.")] = False,
     wandb: Annotated[str, typer.Option("--wandb", metavar="PROJECT", help="Log to Weights & Biases too.")] = "",
     gpus: Annotated[int | None, typer.Option("--gpus", min=1, help="Train on N GPUs of this machine, one process each.")] = None,
@@ -92,6 +96,9 @@ def train(
     if preview_batch:
         train_checks.preview(console, resolved, request, preview_batch)
         return
+    if lr_range:
+        train_checks.try_rates(console, resolved, request, lr_range)
+        return
     if gpus:
         plan(resolved, request, console)  # what it refuses is told before processes start
         train_processes.run_processes(console, gpus, device, whole=bool(run_dir or resume))
@@ -111,15 +118,7 @@ def train(
     if as_json:
         console.json(result.to_json())
     else:
-        rows = [
-            ("steps", f"{result.steps:,}" + (f" ({result.skipped} skipped)" if result.skipped else "")),
-            ("lines seen", f"{result.lines:,} in {result.minutes:.1f} min, {result.lines_per_s:,.0f} lines/s"),
-            ("best", f"CER {result.best_cer:.2%}, exact {result.best_exact:.1%} at step {result.best_step:,}"),
-            *(("file", path) for path in result.files),
-            *(("reads", f"{reading!r} for {text!r}") for text, reading in result.samples),
-            *([("verdict", result.verdict)] if result.verdict else []),
-        ]
-        console.table(str(result.run_dir), ("what", "value"), rows)
+        console.table(str(result.run_dir), ("what", "value"), result.rows())
     if result.verdict.startswith("failed"):
         raise GateMissed(f"check {result.verdict}")
     console.next("nordocr", "eval", result.run_dir, val_stores[0] if val_stores else "STORE")

@@ -1,4 +1,5 @@
-"""What `nordocr train` does instead of training: a picture of the first batches, and the test of --resume."""
+"""What `nordocr train` does instead of training: a picture of the first batches, the learning-rate range test, the test of
+--resume."""
 
 import sys
 from pathlib import Path
@@ -32,6 +33,20 @@ def preview(console: Console, resolved: "ResolvedProfile | None", request: "Trai
         padding = f"{result.padding_share:.1%} of an epoch's pixels are padding"
         console.line(f"{output}: {result.samples} samples of {result.batches} batches; {padding}")
     console.next("nordocr", *words_without("--preview-batch"))
+
+
+def try_rates(console: Console, resolved: "ResolvedProfile | None", request: "TrainRequest", output: Path) -> None:
+    """Find a learning rate. Raises GateMissed when none lowers the loss."""
+    from nordocr_cli.core.lr_range import lr_range
+
+    result = lr_range(resolved, request, output, progress=console)
+    if console.as_json:
+        console.json(result.to_json())
+    else:
+        console.line(f"{output}: {len(result.rates)} steps at {result.rates[0]:.0e} to {result.rates[-1]:.0e}; {result.verdict}")
+    if result.lr is None:
+        raise GateMissed(f"learning-rate range test {result.verdict}")
+    console.next("nordocr", *words_without("--lr-range"), "--set", f"train.lr={result.lr:g}")
 
 
 def selftest(console: Console, resolved: "ResolvedProfile | None", request: "TrainRequest") -> None:

@@ -1,6 +1,5 @@
 """Training: from profile and line stores to a run folder."""
 
-import math
 import signal
 import sys
 import threading
@@ -10,22 +9,23 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nordocr_cli.artifact import Contract, contract_from_json, find_weights
-from nordocr_cli.atomic import sha256_of
-from nordocr_cli.charset import differences
-from nordocr_cli.core.train_data import TrainData, fit_batch, open_data
-from nordocr_cli.core.train_request import TrainRequest, asked, length, with_batch_size, with_stores
-from nordocr_cli.errors import ArtifactError, NordocrError, UsageError
-from nordocr_cli.profile import Profile, ResolvedProfile, Train, profile_from_json, profile_to_json
+from nordocr_cli.core.train_begin import (
+    begin,
+    facts_at_start,
+    guidance_of,
+    lr_scale,
+    precision_of,
+    require_unfinished,
+    with_fitting_batch,
+)
+from nordocr_cli.core.train_data import open_data
+from nordocr_cli.core.train_request import TrainRequest, asked, length, with_stores
+from nordocr_cli.errors import NordocrError, UsageError
+from nordocr_cli.profile import Profile, ResolvedProfile, Train
 from nordocr_cli.progress import SILENT, Progress
 
 if TYPE_CHECKING:
-    import torch
-
-    from nordocr_cli.data.store import LineStore
-    from nordocr_cli.models.head import HeadReport
-    from nordocr_cli.training.freezing import Freezing
-    from nordocr_cli.training.loop import Limits, Trainer
+    from nordocr_cli.training.loop import Trainer
 
 # An overfit check passes when nearly every line is read exactly: a network that cannot learn a few lines by heart is broken.
 OVERFIT_EXACT = 0.95
@@ -53,6 +53,17 @@ class TrainResult:
         """Return the result as plain JSON values."""
         return {**asdict(self), "run_dir": str(self.run_dir), "files": [str(path) for path in self.files]}
 
+    def rows(self) -> list[tuple[str, str]]:
+        """Return the result as (what, value) pairs to be read."""
+        return [
+            ("steps", f"{self.steps:,}" + (f" ({self.skipped} skipped)" if self.skipped else "")),
+            ("lines seen", f"{self.lines:,} in {self.minutes:.1f} min, {self.lines_per_s:,.0f} lines/s"),
+            ("best", f"CER {self.best_cer:.2%}, exact {self.best_exact:.1%} at step {self.best_step:,}"),
+            *(("file", str(path)) for path in self.files),
+            *(("reads", f"{reading!r} for {text!r}") for text, reading in self.samples),
+            *([("verdict", self.verdict)] if self.verdict else []),
+        ]
+
 
 def train(
     resolved: ResolvedProfile | None,
@@ -69,10 +80,9 @@ def train(
     """
     import torch
 
-    from nordocr_cli.models.guidance import build_guidance
     from nordocr_cli.runtime.torch_runner import choose_device
-    from nordocr_cli.training.checkpoint import Position
-    from nordocr_cli.training.loop import Limits, Trainer
+    from nordocr_cli.training.loop import Trainer
+    from nordocr_cli.training.position import Limits, Position
     from nordocr_cli.training.room import require_room
     from nordocr_cli.training.runlog import RunLog, new_run_folder
     from nordocr_cli.training.team import join_team, lost_the_others
@@ -90,24 +100,20 @@ def train(
         require_wandb()
     if request.threads:
         torch.set_num_threads(request.threads)
-    precision = _precision(profile, device, progress)
-    if request.batch_size == "auto":
-        fitting, how = fit_batch(profile, request, device, precision, team.size)
-        lines = -int(team.most(-fitting))  # of all processes the least
-        progress.note(how if lines == fitting else f"batch size {lines}: what fits the smallest of the GPUs")
-        profile = with_batch_size(profile, lines)
+    precision = precision_of(profile, device, progress)
+    profile = with_fitting_batch(profile, request, device, precision, team, progress)
     with ExitStack() as stack:
         stack.callback(team.leave)
         # Everything that can be refused is refused before a folder is made.
         data = open_data(profile, request, device, stack, (team.rank, team.size))
-        begun = _begin(profile, request, data, progress)
+        begun = begin(profile, request, data, progress)
         limits = Limits(**{"epochs": profile.train.epochs, **length(request, profile.train.epochs)})
         if begun.state and request.resume:
-            _require_unfinished(begun.state, limits, len(data.train), request.resume)
+            require_unfinished(begun.state, limits, len(data.train), request.resume)
         require_room(request.resume or request.run_dir or Path(), begun.model, averaged=profile.train.ema_decay > 0)
         folder = request.resume or team.firsts(new_run_folder(request.run_dir, profile.name) if team.first else Path())
         facts = {
-            **_facts(profile, request, data, begun, device, precision),
+            **facts_at_start(profile, request, data, begun, device, precision),
             **({"origins": dict(resolved.origins)} if resolved else {}),
         }
         position = Position(**begun.state["position"]) if begun.state else Position()
@@ -121,17 +127,14 @@ def train(
         )
         for line in begun.freezing.lines() if begun.freezing else ():
             progress.note(line)
-        guidance = None
-        if profile.train.guidance == "smtr":
-            guidance = build_guidance(begun.model, data.charset.num_classes)
-            progress.note(f"guided by context: {sum(p.numel() for p in guidance.parameters()):,} parameters more, never shipped")
+        guidance = guidance_of(profile, begun.model, data.charset, progress)
         trainer = Trainer(
             model=begun.model,
             train=data.train,
             val=data.val,
             charset=data.charset,
             contract=begun.contract,
-            settings=_with_global_lr(profile.train, data.identity["lines_a_batch"], team.size, progress),
+            settings=_with_global_lr(profile, data.identity["lines_a_batch"], team.size, progress),
             limits=limits,
             device=device,
             folder=folder,
@@ -184,128 +187,14 @@ def _gone_on(request: TrainRequest) -> TrainRequest:
     return replace(request, resume=request.run_dir, run_dir=None, load=None, move_head=False, batch_size=None)
 
 
-def _with_global_lr(settings: Train, lines_a_batch: int, processes: int, progress: Progress) -> Train:
-    """The settings with the learning rate for the lines of a whole step: times the root of their number over `lr_batch`."""
-    here = lines_a_batch * settings.accumulate
-    scale = math.sqrt(here * processes / (settings.lr_batch or here))
+def _with_global_lr(profile: Profile, lines_a_batch: int, processes: int, progress: Progress) -> Train:
+    """The settings with the learning rate for the lines of a whole step."""
+    settings, scale = profile.train, lr_scale(profile, lines_a_batch, processes)
     if scale == 1.0:
         return settings
-    lr = settings.lr * scale
-    progress.note(f"learning rate {lr:.2e}: {settings.lr:g} times {scale:.2f}, for {here * processes:,} lines a step")
+    lr, lines = settings.lr * scale, lines_a_batch * settings.accumulate * processes
+    progress.note(f"learning rate {lr:.2e}: {settings.lr:g} times {scale:.2f}, for {lines:,} lines a step")
     return settings.model_copy(update={"lr": lr})
-
-
-def _require_unfinished(state: dict[str, Any], limits: "Limits", lines: int, folder: Path) -> None:
-    """Refuse another length for a run that has come to its end: its learning rate is nearly nothing, and would stay so."""
-    from nordocr_cli.training.checkpoint import Position
-    from nordocr_cli.training.loop import Limits
-
-    before = Limits(**state["limits"]) if "limits" in state else limits
-    if before != limits and before.progress(Position(**state["position"]), lines) >= 1.0:
-        raise UsageError(
-            f"--resume {folder}: this run is finished, its learning rate has come down to nothing. Start a longer one from its "
-            f"weights: --load {folder}"
-        )
-
-
-def _precision(profile: Profile, device: "torch.device", progress: Progress) -> str:
-    if profile.train.precision == "fp16" and device.type == "cpu":
-        progress.warn("fp16 training needs a GPU; this run uses bf16 instead")
-        return "bf16"
-    return profile.train.precision
-
-
-@dataclass(frozen=True)
-class _Begun:
-    """What training goes on from: the network, its contract, the saved `state` of a run that is resumed, and what a
-    move of the head did."""
-
-    model: "torch.nn.Module"
-    contract: Contract
-    freezing: "Freezing | None"
-    state: dict[str, Any] | None
-    head: "HeadReport | None" = None
-
-
-def _begin(profile: Profile, request: TrainRequest, data: TrainData, progress: Progress) -> _Begun:
-    """Build the network: fresh, with the weights of `--load`, or to be resumed. Raises what does not fit."""
-    import torch
-
-    from nordocr_cli.models.head import move_head
-    from nordocr_cli.models.registry import build_model, load_pretrained
-    from nordocr_cli.models.weights import load_weights, require_fit
-    from nordocr_cli.training.checkpoint import load_state, require_same_run
-    from nordocr_cli.training.freezing import freeze
-
-    torch.manual_seed(profile.train.seed)
-    model = build_model(profile.model, data.charset.num_classes)
-    if request.resume:
-        state = load_state(request.resume)
-        # Read again by this version, so that a key which the run's version did not have counts as its default.
-        then = profile_to_json(profile_from_json(state["identity"]["profile"], str(request.resume)))
-        require_same_run({**state["identity"], "profile": then}, data.identity, request.resume)
-        contract = contract_from_json(state["contract"], str(request.resume))
-        return _Begun(model, contract, freeze(model, profile.train.trainable), state)
-    seen, parent, head = list(data.train.width_range), None, None
-    if request.load:
-        weights, found = load_weights(request.load)
-        if unlike := differences(found.charset, data.charset):
-            if not request.move_head:
-                raise ArtifactError(
-                    f"{request.load}: charset mismatch: {len(unlike)} classes differ, the first: {unlike[0]}; --move-head moves "
-                    "the rows of its head by character"
-                )
-            weights, head = move_head(weights, found.charset, data.charset)
-            found = replace(found, charset=data.charset)
-            progress.note(head.line())
-        found.require_readable_by(Contract(data.charset, data.geometry, {}), str(request.load))
-        require_fit(model, weights, str(request.load))
-        model.load_state_dict(weights)
-        parent = sha256_of(find_weights(request.load))
-        seen += found.trained_widths or ()  # what a network learnt before it was loaded it still reads
-    else:
-        load_pretrained(model, progress)
-    contract = Contract(
-        charset=data.charset,
-        geometry=data.geometry,
-        model=profile.model.model_dump(mode="json"),
-        profile=profile_to_json(profile),
-        trained_widths=(min(seen), max(seen)),
-        parent_sha256=parent,
-    )
-    return _Begun(model, contract, freeze(model, profile.train.trainable), None, head)
-
-
-def _facts(
-    profile: Profile, request: TrainRequest, data: TrainData, begun: _Begun, device: "torch.device", precision: str
-) -> dict[str, Any]:
-    """What run.json says of a run at its start."""
-    import torch
-
-    from nordocr_cli.training.runlog import environment
-
-    return {
-        "environment": environment(),
-        "device": str(device) if device.type == "cpu" else torch.cuda.get_device_name(device),
-        "threads": torch.get_num_threads(),
-        "precision": precision,
-        "parameters": sum(p.numel() for p in begun.model.parameters()),
-        "train": [_facts_of(store) for store in data.train.stores],
-        "val": [_facts_of(store) for store in data.val.stores],
-        "padding_share": round(data.train.padding_share(), 4),
-        "profile": profile_to_json(profile),
-        "request": {
-            "train": [str(path) for path in request.train],
-            "val": [str(path) for path in request.val],
-            "max_steps": request.max_steps,
-            "max_minutes": request.max_minutes,
-            "overfit": request.overfit,
-            "max_train_samples": request.max_train_samples,
-        },
-        **({"freezing": begun.freezing.to_json()} if begun.freezing else {}),
-        **({"loaded": {"path": str(request.load), "sha256": begun.contract.parent_sha256}} if request.load else {}),
-        **({"head": begun.head.to_json()} if begun.head else {}),
-    }
 
 
 def _files(folder: Path, save_fp16: bool) -> tuple[Path, ...]:
@@ -318,10 +207,6 @@ def _files(folder: Path, save_fp16: bool) -> tuple[Path, ...]:
     weights, best = load_weights(folder / BEST)
     save_weights(folder / BEST_FP16, weights, replace(best, precision="fp16"))
     return folder / BEST, folder / LAST, folder / BEST_FP16
-
-
-def _facts_of(store: "LineStore") -> dict[str, Any]:
-    return {"path": str(store.path), "lines": len(store), "content_sha256": store.header.content_sha256}
 
 
 @contextmanager

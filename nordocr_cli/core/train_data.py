@@ -47,7 +47,7 @@ def open_data(
         "geometry": train.geometry.to_json(),
         "train_content_sha256": [store.header.content_sha256 for store in train.stores],
         "val_content_sha256": [store.header.content_sha256 for store in val_stores],
-        "lines_a_batch": _lines_a_batch(profile, device),
+        "lines_a_batch": lines_a_batch(profile, device),
         "overfit": request.overfit,
         "max_train_samples": request.max_train_samples,
         **({"processes": share[1]} if share[1] > 1 else {}),
@@ -113,7 +113,7 @@ def _open(paths: Sequence[Path], stack: ExitStack) -> "list[LineStore]":
 def _common(profile: Profile, device: "torch.device") -> dict[str, Any]:
     """What the batches of training and of validation have in common."""
     return {
-        "budget_px": _lines_a_batch(profile, device) * profile.train.batch_width_px,
+        "budget_px": lines_a_batch(profile, device) * profile.train.batch_width_px,
         "workers": profile.data.num_workers,
         "pin": device.type == "cuda",
         "max_label_length": getattr(profile.model, "max_label_length", None),
@@ -125,7 +125,8 @@ def _decided(geometry: Geometry, stores: "Sequence[LineStore]") -> Geometry:
     return replace(geometry, over_width=stores[0].header.geometry.over_width) if geometry.over_width == "auto" else geometry
 
 
-def _lines_a_batch(profile: Profile, device: "torch.device") -> int:
+def lines_a_batch(profile: Profile, device: "torch.device") -> int:
+    """Lines of `batch_width_px` in a full batch on this device."""
     if device.type == "cuda":
         import torch
 

@@ -2,7 +2,6 @@
 
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,34 +18,6 @@ SCHEMA = 1
 FREE_ON_RESUME = frozenset(
     {"data.num_workers", "data.train", "data.val", "train.eval_every", "train.save_every", "train.log_every", "description"}
 )
-
-
-@dataclass
-class Position:
-    """How far a run is. `batch` counts the batches of the present `epoch` that are done, `elapsed_s` wall-clock seconds of
-    all sessions together; `best_step` is the step of the best evaluation, -1 before the first. From the share
-    `stretched_from` of the run on, what was left of the schedule then, which stood at `stretched_at`, fills the rest: 0 and 0
-    in a run whose length was never changed."""
-
-    step: int = 0
-    epoch: int = 0
-    batch: int = 0
-    lines: int = 0
-    elapsed_s: float = 0.0
-    skipped: int = 0
-    skipped_in_a_row: int = 0
-    evaluated_step: int = -1
-    best_step: int = -1
-    best_cer: float = float("inf")
-    best_exact: float = 0.0
-    stretched_from: float = 0.0
-    stretched_at: float = 0.0
-
-    def scheduled(self, done: float) -> float:
-        """Return how far the learning rate's schedule is, 0…1, when the share `done` of the run is."""
-        if done >= 1.0:
-            return 1.0
-        return self.stretched_at + (done - self.stretched_from) * (1 - self.stretched_at) / (1 - self.stretched_from)
 
 
 def save_state(folder: Path, payload: Mapping[str, Any]) -> None:

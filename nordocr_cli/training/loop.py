@@ -1,12 +1,11 @@
 """The training loop: steps, evaluations, checkpoints, and nothing else."""
 
-import copy
 import math
 import time
 from collections import Counter
 from collections.abc import Callable, Generator
 from contextlib import closing, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -25,10 +24,12 @@ from nordocr_cli.models.guidance import Guidance
 from nordocr_cli.models.weights import save_weights
 from nordocr_cli.profile import Train
 from nordocr_cli.progress import Progress
-from nordocr_cli.training.checkpoint import Position, restore_rng, rng_state, save_state
+from nordocr_cli.training.checkpoint import restore_rng, rng_state, save_state
 from nordocr_cli.training.curves import can_draw, draw_curves
 from nordocr_cli.training.diagnosis import explain_not_finite, not_finite_by_themselves
+from nordocr_cli.training.ema import Ema
 from nordocr_cli.training.evaluation import Scores, evaluate, worst_table
+from nordocr_cli.training.position import Limits, Position
 from nordocr_cli.training.room import short_of_room
 from nordocr_cli.training.runlog import BEST, CURVES, LAST, STATE, WORST, RunLog
 from nordocr_cli.training.schedule import learning_rate
@@ -47,46 +48,8 @@ _DRAW_EVERY_S = 60.0
 _STEPS_TO_BE_WARM = 3  # reports before the GPU's use is looked at
 
 
-@dataclass(frozen=True)
-class Limits:
-    """When a run ends: after `epochs`, unless steps or minutes are given; then they alone count, and whichever comes first."""
-
-    epochs: int
-    max_steps: int | None = None
-    max_minutes: float | None = None
-
-    def progress(self, position: Position, lines: int) -> float:
-        """Share 0…1 of the run that is done, `lines` being those of an epoch. The learning rate follows it."""
-        shares = []
-        if self.max_steps is not None:
-            shares.append(position.step / self.max_steps)
-        if self.max_minutes is not None:
-            shares.append(position.elapsed_s / (60.0 * self.max_minutes))
-        return max(shares) if shares else position.lines / (self.epochs * lines)
-
-
 class NotFiniteError(DataError):
     """Training has come to losses or gradients that are not finite, again and again."""
-
-
-class Ema:
-    """An exponential moving average of a network's weights and floating-point buffers: what is evaluated and shipped.
-
-    The decay warms up as (1 + step) / (10 + step), so that a short run is not held back by its random start.
-    """
-
-    def __init__(self, model: nn.Module, decay: float) -> None:
-        self.model, self.decay = copy.deepcopy(model).eval().requires_grad_(False), decay
-
-    @torch.no_grad()
-    def update(self, model: nn.Module, step: int) -> None:
-        """Move the average towards `model` after its `step`-th step."""
-        mine, theirs = list(self.model.state_dict().values()), list(model.state_dict().values())
-        floats = [i for i, tensor in enumerate(mine) if tensor.is_floating_point()]
-        weight = 1.0 - min(self.decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_([mine[i] for i in floats], [theirs[i] for i in floats], weight)
-        for i in set(range(len(mine))) - set(floats):
-            mine[i].copy_(theirs[i])
 
 
 class Trainer:

@@ -456,15 +456,15 @@ def test_waiting_for_data_is_told_once(store, tmp_path, heard, monkeypatch):
 def test_a_gpu_gets_the_batch_size_of_its_architecture(monkeypatch):
     asked = profile("train.batch_by_arch={sm120 = 9}").profile
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (12, 0))
-    assert train_data._lines_a_batch(asked, torch.device("cuda", 0)) == 9
-    assert train_data._lines_a_batch(asked, torch.device("cpu")) == 4
+    assert train_data.lines_a_batch(asked, torch.device("cuda", 0)) == 9
+    assert train_data.lines_a_batch(asked, torch.device("cpu")) == 4
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 6))
-    assert train_data._lines_a_batch(asked, torch.device("cuda", 0)) == 4
+    assert train_data.lines_a_batch(asked, torch.device("cuda", 0)) == 4
 
 
 @pytest.mark.parametrize(("lines", "least", "most"), [(1, 1, 5), (24, 24, 24)])  # of 32 to 128 px, 160 px for each line
 def test_a_batch_holds_as_many_pixels_as_the_batch_size_says(store, tmp_path, monkeypatch, lines, least, most):
-    monkeypatch.setattr(train_data, "_lines_a_batch", lambda *_: lines)
+    monkeypatch.setattr(train_data, "lines_a_batch", lambda *_: lines)
     request = TrainRequest(train=(store,), val=(store,), run_dir=tmp_path / "k", max_steps=1, device="cpu")
     asked = profile("train.batch_width_px=160", "augment.pad_right=0")
     assert least <= core.train(asked, request).lines <= most
