@@ -55,6 +55,7 @@ def _register() -> None:
         compare3way,
         consumer,
         contract,
+        contract_calibrate,
         data,
         doctor,
         eval,
@@ -73,6 +74,7 @@ def _register() -> None:
     app.add_typer(profiles.app, name="profiles")
     app.add_typer(charset.app, name="charset")
     charset.app.command("move")(charset_move.move)
+    contract.app.command("calibrate")(contract_calibrate.calibrate)
     app.add_typer(contract.app, name="contract")
     app.add_typer(consumer.app, name="consumer")
     app.command("doctor")(doctor.doctor)

@@ -6,6 +6,7 @@ the hash of its own bytes, so that a changed one is refused.
 
 import hashlib
 import json
+import math
 import mmap
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -41,7 +42,8 @@ class Contract:
     `model` is the profile's model table (name and options); `profile` the whole resolved profile as plain JSON;
     `trained_widths` the (least, greatest) line width in pixels seen in training, None before training; `parent_sha256` the
     hash of the artifact that this one was made from; `precision` the number format of the weights; `input_type` and
-    `output_type` are those of the tensors of a deployed network (weights alone have neither: they say float32).
+    `output_type` are those of the tensors of a deployed network (weights alone have neither: they say float32). Logits are
+    divided by `temperature` before they become probabilities; a network that gives probabilities has done so itself.
     """
 
     charset: Charset
@@ -54,6 +56,7 @@ class Contract:
     precision: str = "fp32"
     input_type: InputType = "float32"
     output_type: OutputType = "float32"
+    temperature: float = 1.0
 
     @property
     def output_channels(self) -> int:
@@ -95,6 +98,7 @@ class Contract:
             "precision": self.precision,
             "input_type": self.input_type,
             "output_type": self.output_type,
+            "temperature": self.temperature,
             "profile": dict(self.profile),
         }
 
@@ -131,6 +135,9 @@ def contract_from_json(value: Any, what: str) -> Contract:
             raise ArtifactError(f"{what}: unknown output activation {activation!r}")
         if tensors[0] not in get_args(InputType) or tensors[1] not in get_args(OutputType):
             raise ArtifactError(f"{what}: unknown types of input and output {tensors}; update nordocr")
+        temperature = float(value.get("temperature", 1.0))
+        if not 0 < temperature < math.inf:
+            raise ArtifactError(f"{what}: a temperature of {temperature:g}; it must be above 0")
         widths = value["trained_widths"]
         return Contract(
             charset=charset,
@@ -143,6 +150,7 @@ def contract_from_json(value: Any, what: str) -> Contract:
             precision=str(value["precision"]),
             input_type=tensors[0],
             output_type=tensors[1],
+            temperature=temperature,
         )
     except ArtifactError:
         raise

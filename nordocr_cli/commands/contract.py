@@ -1,4 +1,4 @@
-"""`nordocr contract show|verify`: what an artifact says of itself, and whether two say the same."""
+"""`nordocr contract`: what an artifact says of itself, whether two say the same, and what one is to say."""
 
 from pathlib import Path
 from typing import Annotated

@@ -44,7 +44,7 @@ def by_stages(recognizer: "RunnerRecognizer", crops: "Sequence[Image]", read_s: 
         logits = recognizer.runner.run(images, own)  # (N, T, C)
         ran = clock()
         frames = np.array([contract.out_length(int(w)) for w in own])
-        recognizer.decode(logits, frames, contract.charset, contract.output_activation)
+        list(recognizer.decode(logits, frames, contract.charset, contract.output_activation, contract.temperature))
         resize, network, decode = resize + padded - began, network + ran - padded, decode + clock() - ran
         shapes.append((len(members), width))
     waste = sum(count * width for count, width in shapes) / sum(widths) - 1

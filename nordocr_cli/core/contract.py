@@ -110,11 +110,6 @@ def attach_contract(model: Path, source: Path, output: Path) -> OnnxFile:
     Input and output types, output activation and precision are the file's own affair and must be as the contract says; the
     result passes every check of an export but parity, as the weights are not known. Raises UsageError and ArtifactError.
     """
-    import onnx
-    from google.protobuf.message import DecodeError
-
-    from nordocr_cli.deploy.onnx_file import file_bytes, inspect_onnx
-
     if model.suffix != ".onnx" or output.suffix != ".onnx":
         raise UsageError("a contract is put into an ONNX model: MODEL.onnx -o NEW.onnx")
     refuse_inputs(output, [model, source])
@@ -123,12 +118,25 @@ def attach_contract(model: Path, source: Path, output: Path) -> OnnxFile:
         raise UsageError(f"{source} holds only a charset; give a run, weights, an ONNX model or model.contract.json")
     if not model.is_file():
         raise UsageError(f"no file {model}")
+    return write_with_contract(model, replace(contract, parent_sha256=None), output)
+
+
+def write_with_contract(model: Path, contract: Contract, output: Path) -> OnnxFile:
+    """Write the network of an ONNX `model` with another contract to `output`, and the contract's JSON beside it.
+
+    Raises ArtifactError when the model is no ONNX or does not fit the contract, DataError when the disk is full.
+    """
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    from nordocr_cli.deploy.onnx_file import file_bytes, inspect_onnx
+
     try:
         graph = onnx.load(model)
     except (OSError, ValueError, DecodeError) as error:
         raise ArtifactError(f"{model} is not a readable ONNX model ({error})") from error
     with replacing(output) as temporary:
-        temporary.write_bytes(file_bytes(graph, replace(contract, parent_sha256=None), output.name))
+        temporary.write_bytes(file_bytes(graph, contract, output.name))
         file = replace(inspect_onnx(temporary, name=output.name), path=output)
     write_json(contract_path(output), file.sidecar())
     return file

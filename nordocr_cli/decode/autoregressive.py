@@ -1,6 +1,6 @@
 """Reading the output of a network that writes its text token by token: the best class of each position up to the first end."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,11 @@ END = 0  # the class that ends a line, where CTC has its blank
 
 
 def decode_tokens(
-    logits: NDArray[np.floating], frames: NDArray[np.integer], charset: Charset, activation: OutputActivation = "logits"
+    logits: NDArray[np.floating],
+    frames: NDArray[np.integer],
+    charset: Charset,
+    activation: OutputActivation = "logits",
+    temperature: float = 1.0,
 ) -> list[Recognition]:
     """Return what each line of a batch says: takes and raises what `decode_greedy` does, positions standing for frames.
 
@@ -28,7 +32,8 @@ def decode_tokens(
     require_sane(peaks, own, activation)
     written = own & ~np.maximum.accumulate(best == END, axis=1)
     if activation == "logits":
-        peaks = 1 / np.exp(logits - peaks[:, :, None]).sum(axis=2)  # softmax at its maximum: cannot overflow
+        spread = (logits - peaks[:, :, None]) / np.float32(temperature)
+        peaks = 1 / np.exp(spread).sum(axis=2)  # softmax at its maximum: cannot overflow
     readings = []
     for classes, probabilities, read in zip(best, peaks, written, strict=True):
         confidences = probabilities[read].tolist()
@@ -37,6 +42,6 @@ def decode_tokens(
     return readings
 
 
-def greedy_decoder(decoding: Decoding) -> Callable[..., list[Recognition]]:
+def greedy_decoder(decoding: Decoding) -> Callable[..., Sequence[Recognition]]:
     """Return what reads the best classes of an output: `decode_greedy` or `decode_tokens`."""
     return decode_tokens if decoding == "autoregressive" else decode_greedy

@@ -23,12 +23,13 @@ def decode_beam(
     frames: NDArray[np.integer],
     charset: Charset,
     activation: OutputActivation = "logits",
+    temperature: float = 1.0,
     beam_width: int = BEAM_WIDTH,
 ) -> list[Recognition]:
     """Return the most probable text of each line of a batch, keeping `beam_width` texts from frame to frame.
 
     Takes, gives and raises what `decode_greedy` does, and UsageError for an output of best classes only. A text found by adding
-    up paths has no spans of its own: they are those of its most probable path.
+    up paths has no spans of its own: they are those of its most probable path. `temperature` is for confidences alone.
     """
     if activation == "argmax+confidence":
         raise UsageError("this model gives only the best class of each frame, and a beam needs all: export it with logits")
@@ -38,16 +39,20 @@ def decode_beam(
     own = np.arange(logits.shape[1]) < frames[:, None]  # (N, T)
     require_sane(logits.max(axis=2, initial=-np.inf), own, activation)
     return [
-        _read_line(_log_probabilities(line[:length], activation), charset, beam_width)
+        _read_line(
+            _log_probabilities(line[:length], activation), charset, beam_width, temperature if activation == "logits" else 1.0
+        )
         for line, length in zip(logits, frames.tolist(), strict=True)
     ]
 
 
-def _read_line(log_probs: NDArray[np.float64], charset: Charset, beam_width: int) -> Recognition:
+def _read_line(log_probs: NDArray[np.float64], charset: Charset, beam_width: int, temperature: float) -> Recognition:
     classes, _ = beam_search(log_probs, beam_width)[0]
     if not classes:
         return Recognition("", 0.0)
     spans = best_path_spans(log_probs, classes)
+    if temperature != 1.0:
+        log_probs = _log_softmax(log_probs / temperature)
     best = [float(log_probs[first:last, c].max()) for c, (first, last) in zip(classes, spans, strict=True)]
     confidence = float(np.exp(np.mean(best)))
     return Recognition(charset.decode(classes), confidence, tuple(np.exp(best).tolist()), tuple(spans))
@@ -59,7 +64,11 @@ def _log_probabilities(line: NDArray[np.float32], activation: OutputActivation) 
     if activation == "softmax":
         with np.errstate(divide="ignore"):  # log 0 is -inf, which is right
             return np.log(scores)
-    scores -= scores.max(axis=1, keepdims=True)
+    return _log_softmax(scores)
+
+
+def _log_softmax(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    scores = scores - scores.max(axis=1, keepdims=True)
     return scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
 
 

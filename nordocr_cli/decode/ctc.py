@@ -4,7 +4,10 @@ Every line is read over its own frames only. Frames that belong to the batch's p
 text: reading the whole batch's length once put garbage behind 91 lines of one document.
 """
 
-from itertools import pairwise
+from collections.abc import Sequence
+from functools import cached_property
+from itertools import accumulate, pairwise
+from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,79 +17,168 @@ from nordocr_cli.charset import BLANK, Charset
 from nordocr_cli.errors import ArtifactError
 from nordocr_cli.records import Recognition
 
+_BLOCK_FRAMES = 512
+
+
+class Readings(Sequence[Recognition]):
+    """What the N lines of a batch say. The texts are there; confidences are computed for the whole batch when the first of them
+    is asked for, and a line's Recognition, with its spans, when that line is."""
+
+    def __init__(
+        self,
+        texts: list[str],
+        classes: NDArray[np.unsignedinteger],
+        peaks: NDArray[np.float32],
+        logits: NDArray[np.float32] | None = None,
+        temperature: float = 1.0,
+    ) -> None:
+        """`classes` (N, T + 1) are those of the frames, blank wherever nothing is said and at the end of each line; `peaks`
+        (N, T) the output at the best class of each frame, and `logits` (N, T, C) the output, None where it is probabilities.
+        """
+        self.texts = texts
+        self._classes, self._peaks, self._logits, self._temperature = classes, peaks, logits, temperature
+
+    @cached_property
+    def confidences(self) -> list[float]:
+        """The confidence of each line: the geometric mean of its characters', 0.0 for an empty reading."""
+        counts = np.diff(self._bounds)
+        line_of = np.repeat(np.arange(len(counts)), counts)
+        mean_log = np.bincount(line_of, weights=np.log(self._of_characters), minlength=len(counts)) / np.maximum(counts, 1)
+        return list(np.where(counts > 0, np.exp(mean_log), 0.0).tolist())
+
+    @cached_property
+    def _bounds(self) -> list[int]:
+        """Where the characters of each line begin among those of the batch, and where the last ones end."""
+        return [0, *accumulate(map(len, self.texts))]
+
+    @cached_property
+    def _spoken(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """The F frames that say something, counted through the flat classes, and which of them begin one of the K runs."""
+        flat = self._classes.ravel()
+        frames = np.flatnonzero(flat)  # (F,); the blank is class 0
+        begins = np.ones(len(frames), dtype=bool)
+        begins[1:] = (np.diff(frames) > 1) | (np.diff(flat[frames]) != 0)
+        return frames, np.flatnonzero(begins)
+
+    @cached_property
+    def _of_characters(self) -> NDArray[np.float32]:
+        """The confidence of each character of the batch (K,): the greatest probability among the frames of its run."""
+        frames, starts = self._spoken
+        padded = self._classes.shape[1]
+        frames = frames - frames // padded  # counted without the blank behind each line
+        probability = self._peaks.ravel()[frames]  # (F,)
+        if self._logits is not None:
+            probability = _softmax_at(self._logits, frames, probability, self._temperature)
+        return np.maximum.reduceat(probability, starts) if len(starts) < len(frames) else probability
+
+    @cached_property
+    def _details(self) -> tuple[list[float], list[tuple[int, int]]]:
+        """Confidence and span of each character of the batch."""
+        frames, starts = self._spoken
+        ends = np.append(starts[1:], len(frames))
+        first = frames[starts] % self._classes.shape[1]
+        last = first + (ends - starts)
+        return self._of_characters.tolist(), list(zip(first.tolist(), last.tolist(), strict=True))
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    @overload
+    def __getitem__(self, index: int) -> Recognition: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Recognition]: ...
+    def __getitem__(self, index: int | slice) -> Recognition | list[Recognition]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        text, confidence = self.texts[index], self.confidences[index]
+        first = self._bounds[index if index >= 0 else len(self) + index]
+        inside = slice(first, first + len(text))
+        confidences, spans = self._details
+        return Recognition(text, confidence, tuple(confidences[inside]), tuple(spans[inside]))
+
 
 def decode_greedy(
-    logits: NDArray[np.floating], frames: NDArray[np.integer], charset: Charset, activation: OutputActivation = "logits"
-) -> list[Recognition]:
+    logits: NDArray[np.floating],
+    frames: NDArray[np.integer],
+    charset: Charset,
+    activation: OutputActivation = "logits",
+    temperature: float = 1.0,
+) -> Readings:
     """Return what each line of a batch says.
 
     `logits` are float (N, T, C); `frames` int (N,), the number of frames that belong to each line, 0…T: out_length of its
     own width. With `activation="softmax"` they are probabilities already and are taken as they are; with `argmax+confidence`
-    they are (N, T, 2), each frame's best class and its probability.
+    they are (N, T, 2), each frame's best class and its probability. Logits are divided by `temperature` before they become
+    probabilities; no text depends on it.
 
     A character's confidence is the highest softmax probability among the frames of its run: CTC spikes, and how long a run
     lingers says little. A line's confidence is the geometric mean of them, 0.0 for an empty reading. Spans are
-    [first, last + 1) frames. Raises ArtifactError when the shapes do not fit the charset or each other, when a line's own
-    frames hold NaN or infinity, and when declared probabilities lie outside 0…1.
+    [first, last + 1) frames. The output must stay as it is until the last confidence was asked for. Raises ArtifactError when
+    the shapes do not fit the charset or each other, when a line's own frames hold NaN or infinity, and when declared
+    probabilities lie outside 0…1.
     """
     logits = np.asarray(logits, dtype=np.float32)
     frames = np.asarray(frames)
     require_shapes(logits, frames, charset, activation)
     n, length, _ = logits.shape
-
     best, peaks = best_and_peaks(logits, charset, activation)  # (N, T) each
     own = np.arange(length) < frames[:, None]  # (N, T)
     require_sane(peaks, own, activation)
 
     # One row of frames, a blank behind each line, so that no run reaches into the next line; padding says nothing.
-    flat = np.full((n, length + 1), BLANK)
-    flat[:, :length] = np.where(own, best, BLANK)
-    flat = flat.ravel()  # (N (T + 1),)
-    starts = np.flatnonzero(np.diff(flat, prepend=BLANK))  # a run begins where the class changes; leading blanks have no start
-    ends = np.append(starts[1:], flat.size)
-    spoken = flat[starts] != BLANK
-    starts, ends = starts[spoken], ends[spoken]  # (K,), K characters in the whole batch
-    line_of, first = np.divmod(starts, length + 1)
-    last = first + (ends - starts)
+    classes = np.zeros((n, length + 1), dtype=np.uint16 if charset.num_classes < 1 << 16 else np.uint32)
+    classes[:, :length] = best
+    if not own.all():
+        classes[:, :length][~own] = BLANK
+    flat = classes.ravel()  # (N (T + 1),)
+    begins = flat != BLANK
+    begins[1:] &= flat[1:] != flat[:-1]  # a run begins where the class changes
+    starts = np.flatnonzero(begins)  # (K,), K characters in the whole batch
+    code_points = np.frombuffer(("\0" + charset.characters).encode("utf-32-le"), dtype="<u4")
+    text = code_points[flat[starts]].tobytes().decode("utf-32-le")
+    bounds = np.searchsorted(starts, np.arange(n + 1) * (length + 1)).tolist()
+    texts = [text[first:last] for first, last in pairwise(bounds)]
+    return Readings(texts, classes, peaks, logits if activation == "logits" else None, temperature)
 
-    says = own & (best != BLANK)  # (N, T), F frames that say something
-    probability = peaks[says]  # (F,), run after run
-    if activation == "logits":
-        spread = logits[says]  # (F, C)
-        spread -= probability[:, None]  # softmax at its maximum: cannot overflow
+
+def _softmax_at(
+    logits: NDArray[np.float32], frames: NDArray[np.intp], peaks: NDArray[np.float32], temperature: float
+) -> NDArray[np.float32]:
+    """Return softmax at its maximum (F,) of F frames of (N, T, C) logits whose maxima are given, by blocks that fit the cache."""
+    rows = logits.reshape(-1, logits.shape[2])
+    total = np.empty(len(frames), dtype=np.float32)
+    for start in range(0, len(frames), _BLOCK_FRAMES):
+        block = slice(start, start + _BLOCK_FRAMES)
+        spread = rows.take(frames[block], axis=0)  # (F, C)
+        spread -= peaks[block, None]  # cannot overflow
+        if temperature != 1.0:
+            spread /= np.float32(temperature)
         np.exp(spread, out=spread)
-        probability = 1 / spread.sum(axis=1)  # a product with ones would be faster, and depend on how many lines there are
-    run_starts = np.cumsum(ends - starts) - (ends - starts)
-    confidence = np.maximum.reduceat(probability, run_starts) if starts.size else probability  # (K,)
-
-    counts = np.bincount(line_of, minlength=n)  # (N,) characters of each line
-    mean_log = np.bincount(line_of, weights=np.log(confidence), minlength=n) / np.maximum(counts, 1)
-    line_confidence = np.where(counts > 0, np.exp(mean_log), 0.0).tolist()
-    characters = np.array(list(charset.characters))  # each a code point of four bytes
-    text = "".join(characters[flat[starts] - 1].tolist())
-    confidences, spans = confidence.tolist(), list(zip(first.tolist(), last.tolist(), strict=True))
-    bounds = [0, *np.cumsum(counts).tolist()]
-    return [
-        Recognition(text[a:b], line_confidence[i], tuple(confidences[a:b]), tuple(spans[a:b]))
-        for i, (a, b) in enumerate(pairwise(bounds))
-    ]
+        # Four times as fast as sum(axis=1), and unlike a product with ones it adds up a row the same way in any batch.
+        np.einsum("fc->f", spread, out=total[block])
+    return np.reciprocal(total)
 
 
 def best_and_peaks(
     logits: NDArray[np.float32], charset: Charset, activation: OutputActivation
-) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+) -> tuple[NDArray[np.integer], NDArray[np.float32]]:
     """Return the best class of each frame and its value, (N, T) each; the value is NaN wherever a frame holds one."""
     if activation == "argmax+confidence":
-        return _classes(logits[:, :, 0], charset), logits[:, :, 1]
-    best = logits.argmax(axis=2)
-    return best, np.take_along_axis(logits, best[:, :, None], axis=2)[:, :, 0]
+        return _classes(logits[:, :, 0].copy(), charset), logits[:, :, 1].copy()  # beside each other: every step is faster
+    n, length, channels = logits.shape
+    at = logits.argmax(axis=2)  # (N, T)
+    best = at.astype(np.int32)
+    # In place, as fresh memory costs more than the arithmetic; half the time of take_along_axis.
+    at += np.arange(n)[:, None] * (length * channels)
+    at += np.arange(length) * channels
+    return best, logits.reshape(-1).take(at)
 
 
-def _classes(numbers: NDArray[np.float32], charset: Charset) -> NDArray[np.intp]:
+def _classes(numbers: NDArray[np.float32], charset: Charset) -> NDArray[np.integer]:
     """Return the classes (N, T) that a network gave as floats. Raises ArtifactError for one that the charset does not have."""
     with np.errstate(invalid="ignore"):  # NaN becomes some number, which is not the NaN
-        classes = numbers.astype(np.intp)
-    wrong = (classes != numbers) | (classes < 0) | (classes >= charset.num_classes)
+        classes = numbers.astype(np.int32)
+    wrong = (classes != numbers) | (classes.view(np.uint32) >= charset.num_classes)  # negative ones are great as unsigned
     if wrong.any():
         line, frame = np.argwhere(wrong)[0].tolist()
         raise ArtifactError(
@@ -113,14 +205,14 @@ def require_shapes(
 
 def require_sane(peaks: NDArray[np.float32], own: NDArray[np.bool_], activation: OutputActivation) -> None:
     """Raise ArtifactError unless the greatest output of each own frame, (N, T), is finite and may be what it is said to be."""
-    bad = own & ~np.isfinite(peaks)
-    if bad.any():
+    finite = np.isfinite(peaks)
+    if not finite.all() and (bad := own & ~finite).any():
         line, frame = np.argwhere(bad)[0].tolist()
         raise ArtifactError(
             f"the output is NaN or infinite at line {line}, frame {frame} of a batch: "
             "its training diverged (lower train.lr), or fp16 overflowed (use fp32)"
         )
-    if activation != "logits" and ((peaks[own] <= 0) | (peaks[own] > 1.001)).any():  # 1.001: fp16 rounds
+    if activation != "logits" and (own & ((peaks <= 0) | (peaks > 1.001))).any():  # 1.001: fp16 rounds
         raise ArtifactError(
             "the contract says that this model gives probabilities, but its output goes outside 0…1; "
             "export it again with output_activation logits"

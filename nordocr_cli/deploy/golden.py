@@ -206,6 +206,7 @@ def _head(onnx: Path, contract: Contract, greatest: float) -> dict[str, Any]:
             **({"end": END} if contract.decoding == "autoregressive" else {"blank": BLANK, "spans": _SPANS}),
             "characters": contract.charset.characters,
             "charset_sha256": contract.charset.sha256,
+            "temperature": contract.temperature,
         },
         "tolerance": {
             # One gray level, where a host rounds another way.
@@ -229,6 +230,6 @@ def _read_tensor(folder: Path, entry: Mapping[str, Any]) -> NDArray[Any]:
     return np.fromfile(folder / entry["file"], dtype=kind).reshape(entry["shape"])
 
 
-def _decode(logits: NDArray[np.float32], widths: NDArray[np.int64], contract: Contract) -> list[Recognition]:
+def _decode(logits: NDArray[np.float32], widths: NDArray[np.int64], contract: Contract) -> Sequence[Recognition]:
     frames = np.array([contract.out_length(int(width)) for width in widths])
-    return greedy_decoder(contract.decoding)(logits, frames, contract.charset, contract.output_activation)
+    return greedy_decoder(contract.decoding)(logits, frames, contract.charset, contract.output_activation, contract.temperature)

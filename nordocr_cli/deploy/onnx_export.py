@@ -62,11 +62,15 @@ class Deployed(nn.Module):
             case "logits":
                 output = logits
             case "softmax":
-                output = logits.softmax(dim=-1)
+                output = self._probabilities(logits)
             case "argmax+confidence":
-                confidence = logits.softmax(dim=-1).max(dim=-1).values  # (N, T)
+                confidence = self._probabilities(logits).max(dim=-1).values  # (N, T)
                 output = torch.stack([logits.argmax(dim=-1).float(), confidence], dim=-1)  # (N, T, 2)
         return output.half() if self.contract.output_type == "float16" else output
+
+    def _probabilities(self, logits: Tensor) -> Tensor:
+        temperature = self.contract.temperature
+        return (logits if temperature == 1 else logits / temperature).softmax(dim=-1)
 
 
 def to_onnx(network: nn.Module, contract: Contract, opset: int) -> "onnx.ModelProto":

@@ -190,11 +190,12 @@ def best_classes(output: NDArray[np.floating[Any]], activation: OutputActivation
     return output[..., 0].astype(np.intp) if activation == "argmax+confidence" else output.argmax(-1)
 
 
-def _values(logits: NDArray[np.float32], activation: OutputActivation) -> NDArray[np.float32]:
+def _values(logits: NDArray[np.float32], contract: Contract) -> NDArray[np.float32]:
     """What a file's numbers are compared with: logits, probabilities, or the probability of the best class."""
+    activation = contract.output_activation
     if activation == "logits":
         return logits
-    powers = np.exp(logits - logits.max(-1, keepdims=True))
+    powers = np.exp((logits - logits.max(-1, keepdims=True)) / np.float32(contract.temperature))
     probabilities: NDArray[np.float32] = powers / powers.sum(-1, keepdims=True)
     return probabilities if activation == "softmax" else probabilities.max(-1)
 
@@ -212,7 +213,7 @@ def _compare(run: Run, case: Case, contract: Contract, what: str) -> Point:
     if not np.isfinite(got).all():
         where = f"{batch}x{width} px" + (f" of {case.content}" if case.content != "noise" else "")
         raise ArtifactError(f"{what}: NaN or infinity in the output at {where} (the network overflows in {contract.precision})")
-    values = _values(wanted, activation)
+    values = _values(wanted, contract)
     tolerance = _tolerance(contract, float(np.abs(values).max()))
     second, best = np.moveaxis(np.partition(wanted, -2, axis=-1)[..., -2:], -1, 0)  # (N, T) each
     decided = best - second > _TIE * np.abs(wanted).max()

@@ -23,7 +23,7 @@ from nordocr_cli.runtime.tesseract import TesseractRecognizer
 MAX_BATCH_COLUMNS = 16_384
 _A_FEW = 7  # with one of 1792 px they still make one batch
 
-Decoder = Callable[..., list[Recognition]]  # decode_greedy, or whatever takes and gives the same
+Decoder = Callable[..., Sequence[Recognition]]  # decode_greedy, or whatever takes and gives the same
 
 
 class RunnerRecognizer:
@@ -52,7 +52,7 @@ class RunnerRecognizer:
             logits = runner.run(images, widths)  # (N, T, C)
             # Each line is decoded over its own frames only: those of the padding hold garbage.
             frames = np.array([contract.out_length(int(w)) for w in widths])
-            found = self.decode(logits, frames, contract.charset, contract.output_activation)
+            found = self.decode(logits, frames, contract.charset, contract.output_activation, contract.temperature)
             for index, reading in zip(members, found, strict=True):
                 readings[index] = reading
 

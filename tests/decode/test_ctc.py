@@ -57,6 +57,30 @@ def test_a_line_in_a_batch_reads_as_alone():
     assert any(batch[i].text != decode_greedy(logits[i : i + 1], np.array([200]), NORDIC)[0].text for i in range(32))
 
 
+@pytest.mark.parametrize("temperature", [0.5, 2.0])
+def test_a_temperature_changes_confidences_alone(temperature):
+    logits = np.random.default_rng(3).normal(size=(5, 40, 126)).astype(np.float32) * 5
+    frames = np.array([40, 0, 7, 40, 12])
+    cold, scaled = (
+        decode_greedy(logits, frames, NORDIC, temperature=temperature),
+        decode_greedy(logits / np.float32(temperature), frames, NORDIC),
+    )
+    assert cold.texts == scaled.texts == decode_greedy(logits, frames, NORDIC).texts
+    assert cold.confidences == pytest.approx(scaled.confidences, rel=1e-5)
+    assert [reading.spans for reading in cold] == [reading.spans for reading in scaled]
+
+
+def test_readings_are_a_sequence():
+    logits = np.random.default_rng(4).normal(size=(6, 30, 126)).astype(np.float32)
+    readings = decode_greedy(logits, np.full(6, 30), NORDIC)
+    assert [reading.text for reading in readings] == readings.texts
+    assert [reading.confidence for reading in readings] == readings.confidences
+    assert readings[-1] == readings[5]
+    assert readings[1:3] == [readings[1], readings[2]]
+    with pytest.raises(IndexError):
+        readings[6]
+
+
 def test_by_hand():
     line = one_hot([1, 1, 0, 1, 2, 2, 0, 0, 3])
     (found,) = decode_greedy(line[None], np.array([9]), ABC)
