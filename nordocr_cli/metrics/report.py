@@ -12,10 +12,11 @@ from nordocr_cli.charset import Charset
 from nordocr_cli.errors import DataError
 from nordocr_cli.metrics import taxonomy
 from nordocr_cli.metrics.group import Columns, Group, group_from_json
+from nordocr_cli.metrics.nordic import nordic_confusions
 from nordocr_cli.metrics.score import HEADLINE, SQUASH_NAMES, WIDTH_NAMES, LineScore, score_lines, squash_band, width_band
 from nordocr_cli.metrics.significance import Interval
 from nordocr_cli.metrics.taxonomy import FAILURES, FLAGS, MEANING
-from nordocr_cli.metrics.text import confusions, count_characters, describe, rate
+from nordocr_cli.metrics.text import confusions, count_characters, describe, list_edits, rate
 from nordocr_cli.records import LineResult
 
 SCHEMA = "nordocr.report/1"
@@ -28,10 +29,6 @@ GROUPINGS: dict[str, tuple[Callable[[LineScore], str], Sequence[str]]] = {
     "width": (lambda score: width_band(score.result), WIDTH_NAMES),
     "squash": (lambda score: squash_band(score.result), SQUASH_NAMES),
 }
-
-# Letters that a recognizer of Nordic text takes for one another; a substitution within a family is counted on its own.
-_LOWER_FAMILIES = ("aåäáàæ", "oöøóò", "eéèêæ", "uüúù", "iíì", "yýÿ", "dð", "pþ")
-_FAMILIES = (*_LOWER_FAMILIES, *(family.upper() for family in _LOWER_FAMILIES))
 
 
 @dataclass(frozen=True)
@@ -114,10 +111,16 @@ def build_report(results: Sequence[LineResult], charset: Charset | None = None, 
 
 def report_of(scores: Sequence[LineScore], *, intervals: bool = True) -> Report:
     """Sum up lines that are already scored."""
-    pairs = Counter(pair for score in scores if not score.exact for pair in confusions(score.wanted, score.read))
-    occurrences = count_characters(score.wanted for score in scores)
-    ranked = sorted(pairs.items(), key=lambda item: (-item[1], item[0]))
-    every = [Confusion(wanted, found, n, occurrences[wanted] if wanted else None) for (wanted, found), n in ranked]
+    pairs, nordic = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
+    for score in scores:
+        if not score.exact:
+            edits = list_edits(score.wanted, score.read)
+            pairs.update(confusions(score.wanted, score.read, edits))
+            nordic.update(nordic_confusions(score.wanted, score.read, edits))
+    wanted = [score.wanted for score in scores]
+    occurrences = count_characters(wanted)
+    # Of two letters, e.g. th that was read as þ: only for the few that were.
+    occurrences |= {two: sum(text.count(two) for text in wanted) for two, _ in nordic if len(two) == 2}
     columns = Columns(scores)
     return Report(
         total=columns.total(intervals=intervals),
@@ -125,9 +128,15 @@ def report_of(scores: Sequence[LineScore], *, intervals: bool = True) -> Report:
             f"by_{kind}": _groups(columns, [key(score) for score in scores], order, intervals)
             for kind, (key, order) in GROUPINGS.items()
         },
-        confusions=tuple(every[:TOP_CONFUSIONS]),
-        nordic_pairs=tuple(c for c in every if _same_family(c.wanted, c.found)),
+        confusions=_ranked(pairs, occurrences)[:TOP_CONFUSIONS],
+        nordic_pairs=_ranked(nordic, occurrences),
     )
+
+
+def _ranked(pairs: Mapping[tuple[str, str], int], occurrences: Mapping[str, int]) -> tuple[Confusion, ...]:
+    """The most frequent first."""
+    ranked = sorted(pairs.items(), key=lambda item: (-item[1], item[0]))
+    return tuple(Confusion(wanted, found, n, occurrences[wanted] if wanted else None) for (wanted, found), n in ranked)
 
 
 def _groups(columns: Columns, names: Sequence[str], order: Sequence[str], intervals: bool) -> dict[str, Group]:
@@ -159,10 +168,6 @@ def report_from_json(value: Any, what: str = "report") -> Report:
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(f"{what} is not a report ({type(error).__name__}: {error}); run `nordocr eval` again") from error
-
-
-def _same_family(wanted: str, found: str) -> bool:
-    return bool(wanted and found) and any(wanted in family and found in family for family in _FAMILIES)
 
 
 def _confusion_from_json(row: Mapping[str, Any]) -> Confusion:

@@ -9,7 +9,7 @@ from nordocr_cli.metrics.report import Confusion, Report
 from nordocr_cli.metrics.score import HEADLINE, LineScore
 from nordocr_cli.metrics.significance import FEW_CLUSTERS, POWER, Comparison, Interval
 from nordocr_cli.metrics.taxonomy import FAILURES, MEANING, SPACE_KINDS, ErrorClass
-from nordocr_cli.metrics.text import marked_difference, rate
+from nordocr_cli.metrics.text import code_points, marked_difference, rate
 
 Row = tuple[str, ...]
 
@@ -135,7 +135,7 @@ def confusions(found: Sequence[Confusion]) -> list[Row]:
     """Return (wanted, found, times) of confusions, with code points."""
     rows = []
     for confusion in found:
-        sides = [f"{c!r} U+{ord(c):04X}" if c else "ε" for c in (confusion.wanted, confusion.found)]
+        sides = [f"{c!r} {code_points(c)}" if c else "ε" for c in (confusion.wanted, confusion.found)]
         rows.append((*sides, f"{confusion.count:,}" + (f" of {confusion.of:,}" if confusion.of else "")))
     return rows
 

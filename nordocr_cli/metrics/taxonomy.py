@@ -94,13 +94,8 @@ def classify(reference: str, hypothesis: str) -> ErrorClass:
     return judge(canonical(reference), canonical(hypothesis))[0]
 
 
-def text_flags(reference: str, hypothesis: str) -> tuple[str, ...]:
-    """Return the flags of a failure that follow from its two texts, in the order of FLAGS; none for equal texts."""
-    return judge(canonical(reference), canonical(hypothesis))[1]
-
-
 def judge(r: str, h: str) -> tuple[ErrorClass, tuple[str, ...]]:
-    """Return the class and the flags of two texts that are canonical."""
+    """Return the class of two texts that are canonical, and the flags that follow from them, in the order of FLAGS."""
     if r == h:
         return ErrorClass.EXACT, () if r else ("empty_ref",)
     a, b = r.replace(" ", ""), h.replace(" ", "")

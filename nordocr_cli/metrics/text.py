@@ -95,11 +95,6 @@ def count_edits(reference: str | list[str], hypothesis: str | list[str]) -> Edit
     return Edits(tags.count("replace"), tags.count("insert"), tags.count("delete"), *lengths)
 
 
-def word_edits(reference: str, hypothesis: str) -> Edits:
-    """Count the edits between the words (separated by spaces in the canonical view) of two texts."""
-    return count_edits(canonical(reference).split(), canonical(hypothesis).split())
-
-
 @dataclass(frozen=True, slots=True)
 class TotalEdits:
     """Over all lines, in the canonical view: lines read exactly, edits and their sums of reference characters and words. Lines
@@ -126,10 +121,16 @@ def total_edits(references: Sequence[str], readings: Sequence[str]) -> TotalEdit
     )
 
 
-def confusions(reference: str, hypothesis: str) -> list[tuple[str, str]]:
-    """Return (what stands there, what was read) for each edit between two texts as they stand; "" is nothing (inserted,
-    deleted)."""
+def list_edits(reference: str, hypothesis: str) -> list[tuple[str, int, int]]:
+    """Return a least list of edits between two texts as they stand: (`replace`, `insert` or `delete`, place in the reference,
+    place in the reading), from left to right."""
     edits: list[Any] = Levenshtein.editops(reference, hypothesis).as_list()
+    return edits
+
+
+def confusions(reference: str, hypothesis: str, edits: Iterable[tuple[str, int, int]] | None = None) -> list[tuple[str, str]]:
+    """Return (what stands there, what was read) for each of the edits between two texts; "" is nothing (inserted, deleted)."""
+    edits = list_edits(reference, hypothesis) if edits is None else edits
     return [("" if tag == "insert" else reference[i], "" if tag == "delete" else hypothesis[j]) for tag, i, j in edits]
 
 
@@ -173,5 +174,10 @@ def visible(text: str) -> str:
 
 
 def describe(character: str) -> dict[str, Any]:
-    """Return a character with its code point for a report, e.g. {"char": "å", "code": "U+00E5"}; nothing is ε."""
-    return {"char": character or "ε", "code": f"U+{ord(character):04X}" if character else None}
+    """Return a character, or two, with code points for a report, e.g. {"char": "å", "code": "U+00E5"}; nothing is ε."""
+    return {"char": character or "ε", "code": code_points(character) or None}
+
+
+def code_points(text: str) -> str:
+    """Return e.g. `U+0074 U+0068`."""
+    return " ".join(f"U+{ord(character):04X}" for character in text)

@@ -15,8 +15,8 @@ from nordocr_cli.metrics.taxonomy import (
     SPACE_KINDS,
     ErrorClass,
     classify,
+    judge,
     space_kind,
-    text_flags,
     thresholds,
 )
 from nordocr_cli.metrics.text import canonical, squeezed
@@ -47,6 +47,11 @@ EXAMPLES = [
     ("", "", "exact"),
     ("", "\u200b \t", "exact"),
 ]
+
+
+def text_flags(reference, hypothesis):
+    return judge(canonical(reference), canonical(hypothesis))[1]
+
 
 line = st.text(alphabet="abcåäö 0123,.–|", max_size=40)
 

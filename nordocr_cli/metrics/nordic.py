@@ -1,0 +1,41 @@
+"""Letters that a recognizer of Nordic text takes for one another: å for a, ø for ö, ð for d, and æ for the two letters ae."""
+
+from collections.abc import Iterator, Sequence
+
+Edit = tuple[str, int, int]  # replace, insert or delete; place in the reference, place in the reading
+
+# A substitution within a family is a confusion of Nordic letters. Case is another matter.
+_LOWER_FAMILIES = ("aåäáàæ", "oöøóò", "eéèêæ", "uüúù", "iíì", "yýÿ", "dð", "pþ")
+FAMILIES = (*_LOWER_FAMILIES, *(family.upper() for family in _LOWER_FAMILIES))
+# Letters that are also written with two.
+_LOWER_PAIRS = {"æ": "ae", "ä": "ae", "å": "aa", "ø": "oe", "ö": "oe", "þ": "th", "ð": "dh"}
+_WRITTEN_WITH_TWO = {
+    (letter, two)
+    for low, pair in _LOWER_PAIRS.items()
+    for letter in (low, low.upper())
+    for two in (pair, pair.upper(), pair.title())
+}
+
+
+def nordic_confusions(reference: str, hypothesis: str, edits: Sequence[Edit]) -> Iterator[tuple[str, str]]:
+    """Yield (what stands there, what was read) for those of the edits that take Nordic letters for one another.
+
+    Two letters for one (þ read as th, or th as þ) are a replacement beside an insertion, or beside a deletion.
+    """
+    k = 0
+    while k < len(edits):
+        tag, i, j = edits[k]
+        if k + 1 < len(edits) and {tag, edits[k + 1][0]} in ({"replace", "insert"}, {"replace", "delete"}):
+            one, two = (1, 2) if "insert" in (tag, edits[k + 1][0]) else (2, 1)
+            wanted, found = reference[i : i + one], hypothesis[j : j + two]
+            if (wanted, found) in _WRITTEN_WITH_TWO or (found, wanted) in _WRITTEN_WITH_TWO:
+                yield wanted, found
+                k += 2
+                continue
+        if tag == "replace" and _same_family(reference[i], hypothesis[j]):
+            yield reference[i], hypothesis[j]
+        k += 1
+
+
+def _same_family(wanted: str, found: str) -> bool:
+    return any(wanted in family and found in family for family in FAMILIES)
