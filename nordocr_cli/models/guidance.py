@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nordocr_cli.charset import BLANK
-from nordocr_cli.models.layers import attention
+from nordocr_cli.models.attention import attention
 from nordocr_cli.models.masking import valid_keys
 from nordocr_cli.models.svtrv2 import SvtrV2, init_weights
 

@@ -3,32 +3,10 @@ channels last, and a permuted view of it is what torch calls channels_last, so c
 
 from collections.abc import Iterator
 
-import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from nordocr_cli.models.attention import attention
 from nordocr_cli.models.linear import Linear, linear_gelu
-
-# Longest sequence for which attention is written out: a batch's score matrices of longer ones (2048 tokens for SVTRv2 at
-# 1024 px) fill the memory.
-_WRITTEN_OUT_TOKENS = 1024
-
-
-def attention(q: Tensor, k: Tensor, v: Tensor, keys: Tensor | None) -> Tensor:
-    """Return softmax(q k^T / sqrt(d)) v, (N, heads, L, d).
-
-    `q` is (N, heads, L, d), `k` and `v` are (N, heads, L', d); `keys` is bool (N, 1, 1 or L, L'), true where a key may be seen,
-    or the same in the dtype of `q` as what is added to the scores, or None.
-    """
-    # The fused kernel's backward pass is slow on CPU in bfloat16: written out, a training step is 1.4 times faster.
-    if q.dtype == torch.bfloat16 and q.device.type == "cpu" and q.requires_grad and k.shape[2] <= _WRITTEN_OUT_TOKENS:
-        scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)  # (N, heads, L, L)
-        if keys is not None and keys.dtype == torch.bool:
-            keys = torch.zeros_like(keys, dtype=q.dtype).masked_fill(~keys, float("-inf"))
-        if keys is not None:
-            scores = scores + keys
-        return scores.softmax(dim=-1) @ v
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=keys)
 
 
 class SelfAttention(nn.Module):
@@ -72,8 +50,8 @@ class DropPath(nn.Module):
         """Map (N, …) to (N, …)."""
         if not self.training or self.rate == 0:
             return x
-        kept = x.new_empty(x.shape[0], *[1] * (x.ndim - 1)).bernoulli_(1 - self.rate)
-        return x * kept / (1 - self.rate)
+        scale = x.new_empty(x.shape[0], *[1] * (x.ndim - 1)).bernoulli_(1 - self.rate).div_(1 - self.rate)
+        return x * scale
 
 
 def drop_rates(last: float, blocks: int) -> Iterator[float]:

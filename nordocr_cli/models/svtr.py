@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nordocr_cli.models.layers import DropPath, Mlp, SelfAttention, attention, convolve, drop_rates
+from nordocr_cli.models.attention import attention
+from nordocr_cli.models.layers import DropPath, Mlp, SelfAttention, convolve, drop_rates
 from nordocr_cli.models.masking import columns_by_stride, valid_keys, zero_padding
 from nordocr_cli.models.merging import SVTRMerging
 from nordocr_cli.models.svtrv2 import Downsample, StemLayer, init_weights

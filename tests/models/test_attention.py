@@ -1,0 +1,49 @@
+import pytest
+import torch
+from torch.nn import functional as F
+
+from nordocr_cli.models import attention as module
+from nordocr_cli.models.attention import attention
+
+FORMS = {"written out": (10**9, 99), "by head": (0, 99), "by head, not kept": (0, 0), "fused": (10**9, 0)}
+
+
+def mask(kind, length):
+    """Of two lines: padding of the second, the same for both as what is added, and another for each query."""
+    added = torch.linspace(-1, 1, length)
+    return {
+        "none": None,
+        "bool": (torch.arange(length) < torch.tensor([[length], [7]]))[:, None, None, :],
+        "added": added[None, None, None],
+        "of each query": (added * added[:, None])[None, None],
+    }[kind]
+
+
+@pytest.mark.parametrize("kind", ["none", "bool", "added", "of each query"])
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_means_the_same(form, kind, monkeypatch):
+    """On a CPU in bfloat16 other paths run than in float32; gradients included."""
+    least, kept = FORMS[form]
+    monkeypatch.setattr(module, "_LEAST_SCORES", least)
+    monkeypatch.setattr(module, "_KEPT_TOKENS", kept)
+    generator = torch.Generator().manual_seed(5)
+    coarse = [torch.randn(2, 3, 20, 32, generator=generator).bfloat16().requires_grad_() for _ in range(3)]
+    exact = [t.detach().float().requires_grad_() for t in coarse]
+    keys = mask(kind, 20)
+    coarse_keys = keys if keys is None or keys.dtype == torch.bool else keys.bfloat16()
+    found, wanted = attention(*coarse, coarse_keys), F.scaled_dot_product_attention(*exact, attn_mask=keys)
+    assert found.dtype == torch.bfloat16
+    assert ("ByHead" in found.grad_fn.name()) == form.startswith("by head")
+    assert torch.allclose(found.float(), wanted, atol=0.03)
+    for y in (found, wanted):
+        y.float().square().sum().backward()
+    for a, b in zip(exact, coarse, strict=True):
+        assert torch.allclose(b.grad.float(), a.grad, atol=0.2)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.trace:DeprecationWarning")
+def test_a_graph_holds_torchs_own_operator(monkeypatch):
+    monkeypatch.setattr(module, "_LEAST_SCORES", 0)
+    q = torch.randn(1, 2, 8, 16).bfloat16()
+    graph = torch.jit.trace(lambda q: attention(q, q, q, None), q, check_trace=False).graph
+    assert "aten::scaled_dot_product_attention" in str(graph)
