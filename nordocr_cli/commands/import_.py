@@ -10,7 +10,7 @@ from nordocr_cli.console import Console
 
 
 def import_(
-    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="OpenOCR's best.pth or a .safetensors file.")],
+    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="OpenOCR's best.pth, PARSeq's .pt, or .safetensors.")],
     charset: Annotated[
         str, typer.Option("--charset", metavar="NAME|FILE", help="The characters it was trained with, e.g. its dictionary .txt.")
     ],
@@ -20,7 +20,7 @@ def import_(
     quiet: options.Quiet = False,
     verbose: options.Verbose = 0,
 ) -> None:
-    """Read an OpenOCR checkpoint of SVTR or SVTRv2 and write it as weights that every command takes.
+    """Read a checkpoint of OpenOCR's SVTR or SVTRv2, or of PARSeq, and write it as weights that every command takes.
 
     Nothing in the checkpoint is executed. `charset move` then moves the head to another charset.
 

@@ -9,7 +9,7 @@ from nordocr_cli.artifact import Contract
 from nordocr_cli.atomic import refuse_inputs, sha256_of
 from nordocr_cli.charset import Charset, load_charset
 from nordocr_cli.errors import ArtifactError, UsageError
-from nordocr_cli.profile import Profile, profile_to_json
+from nordocr_cli.profile import Model, ParseqModel, Profile, profile_to_json
 from nordocr_cli.progress import SILENT, Progress
 
 
@@ -62,7 +62,7 @@ def plan_import(checkpoint: Path, charset: str, output: Path) -> ImportPlan:
     if not checkpoint.is_file():
         raise UsageError(f"no checkpoint {checkpoint}; it must be on this machine: nothing is downloaded")
     if checkpoint.suffix in (".pdparams", ".pdmodel", ".onnx"):
-        raise UsageError(f"{checkpoint}: expected a torch or .safetensors checkpoint of OpenOCR, not {checkpoint.suffix}")
+        raise UsageError(f"{checkpoint}: expected a torch or .safetensors checkpoint, not {checkpoint.suffix}")
     if output.suffix != ".safetensors":
         raise UsageError(f"-o {output}: weights are written as .safetensors")
     refuse_inputs(output, [checkpoint])
@@ -74,10 +74,13 @@ def import_checkpoint(plan: ImportPlan, progress: Progress = SILENT) -> ImportRe
 
     Raises ArtifactError when it is damaged, carries code, holds another network, or has other classes than the charset.
     """
+    from nordocr_cli.models.foreign import read_tensors
     from nordocr_cli.models.openocr import read_openocr
+    from nordocr_cli.models.parseq_weights import MARK, read_parseq, without_prefixes
     from nordocr_cli.models.weights import save_weights
 
-    found = read_openocr(plan.checkpoint)
+    tensors = without_prefixes(read_tensors(plan.checkpoint, "CHECKPOINT"))
+    found = (read_parseq if MARK in tensors else read_openocr)(tensors, plan.checkpoint)
     if found.num_classes != plan.charset.num_classes:
         raise ArtifactError(
             f"{plan.checkpoint} has {found.num_classes} classes, charset {plan.charset.name!r} {plan.charset.num_classes} (with "
@@ -86,7 +89,7 @@ def import_checkpoint(plan: ImportPlan, progress: Progress = SILENT) -> ImportRe
     if found.window_from:
         height, width = getattr(found.model, "local_window", (0, 0))
         progress.note(f"local attention of {height}x{width}, taken from {found.window_from}")
-    profile = Profile(name=plan.checkpoint.stem, charset=plan.charset_named, model=found.model)
+    profile = _profile(plan, found.model)
     table = profile_to_json(profile)
     contract = Contract(
         charset=plan.charset,
@@ -105,3 +108,12 @@ def import_checkpoint(plan: ImportPlan, progress: Progress = SILENT) -> ImportRe
         parameters=sum(tensor.numel() for tensor in trained),
         dropped=found.dropped,
     )
+
+
+def _profile(plan: ImportPlan, model: Model) -> Profile:
+    named = {"name": plan.checkpoint.stem, "charset": plan.charset_named, "model": model}
+    if not isinstance(model, ParseqModel):
+        return Profile.model_validate(named)
+    # A position for each patch of its one width, and a mask always: it stretches each line from its own width.
+    tables = {"geometry": {"max_width": model.width}, "train": {"mask_share": 1.0}, "augment": {"join": 0.0, "pad_right": 0.0}}
+    return Profile.model_validate({**named, **tables})

@@ -56,7 +56,7 @@ def plan_charset_move(weights: Path, to: str, output: Path, new_rows: str = "bas
 def move_charset(move: Move) -> None:
     """Write the weights with the head moved, in their own precision; their contract names the new charset and the parent.
 
-    Raises ArtifactError when the weights are damaged or have no linear CTC head, DataError when the disk is full.
+    Raises ArtifactError when the weights are damaged or have no linear head, DataError when the disk is full.
     """
     from nordocr_cli.models.head import move_head
     from nordocr_cli.models.weights import load_model, save_weights

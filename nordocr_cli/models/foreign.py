@@ -2,6 +2,7 @@
 
 import pickle
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,21 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from nordocr_cli.errors import ArtifactError, UsageError
+from nordocr_cli.profile import Model
 
 _WRAPPERS = ("state_dict", "model")  # under which training programs put the weights
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What another program's checkpoint is: a network's options, its weights, its number of classes, how many tensors were left
+    out for which reason, and where SVTR's window was read."""
+
+    model: Model
+    state: dict[str, Tensor]
+    num_classes: int
+    dropped: Mapping[str, int]
+    window_from: str = ""
 
 
 def read_tensors(path: Path, key: str) -> dict[str, Tensor]:

@@ -1,4 +1,5 @@
-"""A CTC head for another charset: the classifier's rows move by character, and class 0, the blank, stays.
+"""A head for another charset: the classifier's rows move by character, and class 0, the blank or PARSeq's end, stays. PARSeq
+reads what it has written, so the rows of its embedding move alike.
 
 A character that the head does not know starts from its base letter (á from a, by Unicode NFD), or as in a fresh network.
 """
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
 
 NewRows = Literal["base", "fresh"]
 
-_CLASSIFIERS = ("decoder.fc", "classifier")  # the linear layer that ends each of our CTC networks
+_CLASSIFIERS = ("decoder.fc", "classifier", "head")  # the linear layer that ends each of our networks
+_EMBEDDING = "text_embed.embedding.weight"  # PARSeq's: a row for each class, then the beginning and padding
 # Nats by which a row copied from a base letter starts below it: until it is trained, the head reads the base letter as before.
 _BELOW_BASE = 3.0
 _SEED = 1
@@ -69,7 +71,7 @@ def plan_move(from_charset: Charset, to_charset: Charset, new_rows: NewRows = "b
 def move_head(
     state: "Mapping[str, Tensor]", from_charset: Charset, to_charset: Charset, new_rows: NewRows = "base"
 ) -> "tuple[dict[str, Tensor], HeadReport]":
-    """Return `state` with the rows of its CTC classifier in the order of `to_charset`, and what became of each character.
+    """Return `state` with the rows of its classifier in the order of `to_charset`, and what became of each character.
 
     All other tensors are the given ones; dtypes stay. The same call gives the same fresh rows. Raises ArtifactError when there
     is no linear classifier of `from_charset`'s classes.
@@ -79,16 +81,21 @@ def move_head(
     report = plan_move(from_charset, to_charset, new_rows)
     name = _classifier(state, from_charset)
     weight, bias = state[f"{name}.weight"], state[f"{name}.bias"]  # (C, d), (C,)
-    bound = weight.shape[1] ** -0.5  # of torch's own start of a linear layer
+    classes, bound = to_charset.num_classes, weight.shape[1] ** -0.5  # the bound of torch's own start of a linear layer
     generator = torch.Generator().manual_seed(_SEED)
-    new_weight = torch.empty(to_charset.num_classes, weight.shape[1]).uniform_(-bound, bound, generator=generator).to(weight)
-    new_bias = torch.empty(to_charset.num_classes).uniform_(-bound, bound, generator=generator).to(bias)
+    new_weight = torch.empty(classes, weight.shape[1]).uniform_(-bound, bound, generator=generator).to(weight)
+    new_bias = torch.empty(classes).uniform_(-bound, bound, generator=generator).to(bias)
     sources = dict(zip(report.kept, report.kept, strict=True)) | dict(report.from_base)
     to_rows = [BLANK, *(to_charset.class_of[c] for c in sources)]
     from_rows = [BLANK, *(from_charset.class_of[source] for source in sources.values())]
     new_weight[to_rows], new_bias[to_rows] = weight[from_rows], bias[from_rows]
     new_bias[[to_charset.class_of[c] for c, _ in report.from_base]] -= _BELOW_BASE
-    return {**state, f"{name}.weight": new_weight, f"{name}.bias": new_bias}, report
+    moved = {**state, f"{name}.weight": new_weight, f"{name}.bias": new_bias}
+    if (read := state.get(_EMBEDDING)) is not None:
+        written = torch.empty(classes, read.shape[1]).normal_(std=float(read.std()), generator=generator).to(read)
+        written[to_rows] = read[from_rows]
+        moved[_EMBEDDING] = torch.cat([written, read[len(weight) :]])
+    return moved, report
 
 
 def _classifier(state: "Mapping[str, Tensor]", charset: Charset) -> str:
@@ -97,6 +104,6 @@ def _classifier(state: "Mapping[str, Tensor]", charset: Charset) -> str:
         if weight is not None and bias is not None and weight.ndim == 2 and len(weight) == len(bias) == charset.num_classes:
             return name
     raise ArtifactError(
-        f"no linear CTC head of {charset.num_classes} classes ({' or '.join(_CLASSIFIERS)}) in these weights; only such a head "
+        f"no linear head of {charset.num_classes} classes ({' or '.join(_CLASSIFIERS)}) in these weights; only such a head "
         "moves between charsets"
     )

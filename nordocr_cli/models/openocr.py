@@ -5,7 +5,6 @@ around the names, and to refuse what only looks alike.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from torch import Tensor
 
 from nordocr_cli.errors import ArtifactError
 from nordocr_cli.models import svtr, svtrv2
-from nordocr_cli.models.foreign import read_tensors
+from nordocr_cli.models.foreign import Imported
 from nordocr_cli.models.registry import build_model
 from nordocr_cli.models.weights import require_fit
 from nordocr_cli.profile import SvtrModel, SvtrV2Model
@@ -23,24 +22,9 @@ _ROWS = 8  # of SVTR's learned positions at our height of 32 pixels
 _PAPER_WINDOW = (7, 11)  # [height, width] of SVTR's local attention where the checkpoint holds no masks that tell it
 
 
-@dataclass(frozen=True)
-class Imported:
-    """A network's options, its weights, its number of classes, and how many tensors were left out for which reason."""
-
-    model: SvtrModel | SvtrV2Model
-    state: dict[str, Tensor]
-    num_classes: int
-    dropped: Mapping[str, int]
-    window_from: str = ""
-
-
-def read_openocr(path: Path) -> Imported:
-    """Read a checkpoint: a state dict, bare or wrapped, torch's or `.safetensors`; nothing in it is executed.
-
-    Raises UsageError when there is no such file, ArtifactError when it is damaged, carries code, or holds another network: the
-    first keys that differ are named.
-    """
-    tensors = read_tensors(path, "CHECKPOINT")
+def read_openocr(tensors: Mapping[str, Tensor], path: Path) -> Imported:
+    """Return the network that `tensors`, those of the file `path`, are of. Raises ArtifactError for another one, naming the first
+    keys that differ."""
     renamed: dict[str, Tensor] = {}
     dropped: dict[str, int] = {}
     for name, tensor in tensors.items():
@@ -98,7 +82,7 @@ def _rows(tensors: Mapping[str, Tensor], name: str, path: Path) -> int:
     """The first dimension of a tensor that every such network has."""
     if name not in tensors:
         found = ", ".join(list(tensors)[:3])
-        raise ArtifactError(f"{path} is no SVTR or SVTRv2 of OpenOCR: it has no {name}; its first keys are {found}")
+        raise ArtifactError(f"{path} is no SVTR or SVTRv2 of OpenOCR and no PARSeq: it has no {name}; its first keys are {found}")
     return int(tensors[name].shape[0])
 
 
