@@ -88,7 +88,7 @@ class Console:
             console=self.err,
             transient=True,
         )
-        self._task = self._bar.add_task(escape(label), total=total, rate="", extra="")
+        self._task = self._bar.add_task(_shown(label), total=total, rate="", extra="")
         self._bar.start()
 
     def advance(self, units: int = 1, **fields: str) -> None:
@@ -98,11 +98,11 @@ class Console:
         rate = f"{self._done / max(now - self._began, 1e-9):,.1f} {self._unit}/s"
         extra = "  ".join(f"{key} {value}" for key, value in fields.items())
         if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=self._done, rate=rate, extra=escape(extra))
+            self._bar.update(self._task, completed=self._done, rate=rate, extra=_shown(extra))
         elif not self.quiet and now - self._spoke >= _PLAIN_LINE_EVERY_S:
             self._spoke = now
             of = f"/{self._total}" if self._total else ""
-            self.err.print(escape(f"{self._label}: {self._done}{of} {self._unit}, {rate}  {extra}".rstrip()))
+            self.err.print(_shown(f"{self._label}: {self._done}{of} {self._unit}, {rate}  {extra}".rstrip()))
 
     def finish(self) -> None:
         """End the task; see Progress."""

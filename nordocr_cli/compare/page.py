@@ -8,6 +8,7 @@ from nordocr_cli.compare.verdict import OUTCOMES, ComparedLine, Verdict
 from nordocr_cli.data.result_json import box_to_json
 from nordocr_cli.metrics import tables
 from nordocr_cli.metrics.html_report import Figure, GalleryRow, Page, Table
+from nordocr_cli.metrics.significance import FEW_CLUSTERS, Comparison
 from nordocr_cli.metrics.text import rate
 
 # What is worth a look comes first: the lines on which the first engine loses, then those that both lose.
@@ -65,7 +66,9 @@ def result_tables(verdict: Verdict) -> list[Table]:
         found.append(Table(verdict.reference, ("", first, second, "gap", "actionable"), verdict.table(), (1, 2, 3)))
         if verdict.comparison:
             heads = ("", first, second, "difference", f"{second} is")
-            found.append(Table("is it chance?", heads, tables.comparison(verdict.comparison)))
+            found.append(
+                Table("is it chance?", heads, tables.comparison(verdict.comparison), note=_resampled(verdict.comparison))
+            )
         by_page = ("page", "lines", "both right", f"only {first}", f"only {second}", "both wrong", "gap", "left out")
         found.append(Table("by page", by_page, verdict.page_table(), range(8), facet="page"))
     patterns = ("", "who agrees", "lines", "spaces aside")
@@ -82,6 +85,16 @@ def result_tables(verdict: Verdict) -> list[Table]:
         shapes = [(shape, str(count)) for shape, count in verdict.uneven.items()]
         found.append(Table("lines that are not one region on each side", ("regions", "lines"), shapes, (1,)))
     return found
+
+
+def _resampled(comparison: Comparison) -> str:
+    drawn = comparison.cer_difference
+    if drawn is None:
+        return "No interval: not one line has characters to be read."
+    if drawn.unit == "line":
+        return "The interval is a bootstrap by line: lines of one page share its scan, so it is narrower than the truth."
+    few = "; few, so take it as rough" if drawn.units < FEW_CLUSTERS else ""
+    return f"The interval is a bootstrap by page ({drawn.units}{few}); McNemar's p takes the lines as independent."
 
 
 def _row(line: ComparedLine, number: int, verdict: Verdict, png: bytes | None) -> GalleryRow:

@@ -190,7 +190,8 @@ class Verdict:
         first, second = ([line.edits[side].distance for line in self.scored] for side in (0, 1))
         exact_first, exact_second = ([line.classes[side] is ErrorClass.EXACT for line in self.scored] for side in (0, 1))
         lengths = [line.edits[0].reference_length for line in self.scored]
-        return compare_pairs(first, second, lengths, exact_first, exact_second)
+        pages = [f"page {line.page_index}" for line in self.scored]  # lines of one page share its paper and its scan
+        return compare_pairs(first, second, lengths, exact_first, exact_second, pages if len(set(pages)) > 1 else None)
 
     @cached_property
     def scored(self) -> tuple[ComparedLine, ...]:

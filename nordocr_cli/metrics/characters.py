@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nordocr_cli.metrics.text import confusions, count_characters, describe, list_edits, rate
+from nordocr_cli.metrics.text import confusions, count_characters, describe, rate
 
 NORDIC = frozenset("åäöæøðþÅÄÖÆØÐÞ")
 KINDS = ("digit", "A-Z", "a-z", "Nordic letter", "other letter", "punctuation", "space")
@@ -78,9 +78,7 @@ def kind_of(character: str) -> str:
 def score_characters(pairs: Sequence[tuple[str, str]]) -> CharacterReport:
     """Align (reference, reading) of lines, both canonical, and count."""
     hits, missed, invented = count_characters(wanted for wanted, _ in pairs), Counter[str](), Counter[str]()
-    confused = Counter(
-        pair for wanted, read in pairs if wanted != read for pair in confusions(wanted, read, list_edits(wanted, read))
-    )
+    confused = Counter(pair for wanted, read in pairs if wanted != read for pair in confusions(wanted, read))
     for (wanted, read), times in confused.items():
         missed[wanted] += times
         invented[read] += times
