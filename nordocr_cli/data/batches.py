@@ -121,6 +121,8 @@ class _Plan:
 def _ranges(starts: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.int64]:
     """start…end - 1 of each pair, one range after the other."""
     lengths = ends - starts
+    if (lengths == 1).all():
+        return starts
     return np.arange(int(lengths.sum())) + np.repeat(starts - np.cumsum(lengths) + lengths, lengths)
 
 
@@ -161,6 +163,23 @@ def _references(arrays: list[NDArray[np.uint8]], index: int) -> int:
 
 # What is counted for an array that only its list holds differs between Pythons; one made of it, or a tensor, counts one more.
 _REFERENCES_OF_FREE = _references([np.empty(1, dtype=np.uint8)], 0)
+
+
+def _one_core_each(workers: int) -> ThreadPoolExecutor:
+    """Threads whose torch computes on the thread itself: with threads of its own beside theirs they would wait for each other."""
+    computing, started = torch.get_num_threads(), threading.Barrier(workers + 1)
+
+    def start() -> None:
+        torch.get_num_threads()  # a thread that has not asked yet takes the process's number later
+        torch.set_num_threads(1)  # for this thread, and for those that begin before the process's is set again
+        started.wait()
+
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="batches")
+    for _ in range(workers):
+        pool.submit(start)
+    started.wait()
+    torch.set_num_threads(computing)
+    return pool
 
 
 class LineBatches:
@@ -251,14 +270,17 @@ class LineBatches:
         samples = self._draw_samples(self._lines_of(epoch), rng)
         jitter = _WIDTH_JITTER if self.shuffle else 0.0
         keys = samples.widths * rng.uniform(1 - jitter, 1 + jitter, len(samples))
-        order = np.argsort(keys, kind="stable")
+        # Keys with jitter have no ties to keep in order, and numpy's other sort is several times as fast.
+        order = np.argsort(keys, kind=None if self.shuffle else "stable")
         widths, start = samples.widths[order], 0
         plans: list[_Plan] = []
         while start < len(order):
             masked = not self.shuffle or rng.random() < self.mask_share
             # A mask makes padding invisible, so extra padding teaches only in a batch without one.
             extra = 0 if masked else self._draw_extra_padding(rng)
-            ahead = widths[start : start + self.budget_px // self.geometry.width_multiple + 1]
+            # Those that follow are no narrower than this, so more of them than `ahead` cannot fit.
+            least = max(self.geometry.width_multiple, int(widths[start] * (1 - jitter) / (1 + jitter)))
+            ahead = widths[start : start + self.budget_px // least + 1]
             filled = self._padded(np.maximum.accumulate(ahead), extra) * np.arange(1, len(ahead) + 1)  # pixels of 1, 2, … samples
             count = max(1, int(np.searchsorted(filled, self.budget_px, side="right")))
             plans.append(_Plan(samples, order[start : start + count], extra, masked))
@@ -301,7 +323,7 @@ class LineBatches:
             for plan in plans:
                 yield self._load(plan, epoch)
             return
-        pool = ThreadPoolExecutor(self.workers, thread_name_prefix="batches")
+        pool = _one_core_each(self.workers)
         ahead: deque[Future[Batch]] = deque()
         try:
             for plan in plans:
@@ -361,26 +383,27 @@ class LineBatches:
     def _load(self, together: list[_Plan], epoch: int) -> Batch:
         counted = self.share[0] < len(together)
         plan = together[self.share[0] if counted else 0]
-        lines, counts, width = plan.lines, plan.counts, self._batch_width(plan)
+        lines, counts, widths, width = plan.lines, plan.counts, plan.widths, self._batch_width(plan)
         images = self._gather(lines, width) if self.augment is None else self._composed(plan, epoch, width)  # (N, H, W, C)
         starts, ends = self._target_start[lines], self._target_start[lines + 1]
         followed = np.ones(len(lines), dtype=np.int64)  # 1 where a space stands between a line and the next one
         followed[np.cumsum(counts) - 1] = 0
         written = ends - starts + followed  # classes of each line, the space counted
-        begins = np.cumsum(written) - written
-        targets = np.full(int(written.sum()), self._space or 0, dtype=np.int64)
-        targets[_ranges(begins, begins + ends - starts)] = self._targets[_ranges(starts, ends)]
+        targets = self._targets[_ranges(starts, ends)].astype(np.int64)
+        if followed.any():
+            targets = np.insert(targets, np.cumsum(ends - starts)[followed == 1], self._space or 0)
+        others = [one for one in together if one is not plan]
         pixels = torch.from_numpy(images).permute(0, 3, 1, 2)  # (N, C, H, W), channels last
         return Batch(
             images=pixels.pin_memory() if self.pin else pixels,
-            widths=torch.from_numpy(plan.widths),
+            widths=torch.from_numpy(widths),
             targets=torch.from_numpy(targets),
             target_lengths=torch.from_numpy(np.add.reduceat(written, np.cumsum(counts) - counts)),
             counts=torch.from_numpy(counts),
             read_rows=lambda: tuple(self._row(int(index)) for index in lines),
             masked=plan.masked,
-            shared_lines=sum(len(one.lines) for one in together),
-            shared_characters=sum(self._characters(one) for one in together),
+            shared_lines=len(lines) + sum(len(one.lines) for one in others),
+            shared_characters=len(targets) + sum(self._characters(one) for one in others),
             counted=counted,
         )
 
