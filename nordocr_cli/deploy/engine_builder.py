@@ -159,7 +159,7 @@ def build(
     Ctrl-C cancels the build; a second one ends the process. Raises ArtifactError with TensorRT's own reason when it refuses,
     MissingBackendError without a usable GPU (classic only), and Interrupted.
     """
-    log = _recorder(trt)
+    log = recorder(trt)
     try:
         builder = trt.Builder(log)
     except TypeError as error:  # what the bindings make of a null builder
@@ -242,7 +242,7 @@ def _describe(tensor: Any) -> TensorInfo:
     return TensorInfo(tensor.name, str(tensor.dtype).rpartition(".")[2], shape)
 
 
-def _recorder(trt: ModuleType) -> Any:
+def recorder(trt: ModuleType) -> Any:
     """Return a logger that keeps errors, warnings and the memory figures. It must not raise: TensorRT swallows that."""
     severity = trt.ILogger.Severity
 

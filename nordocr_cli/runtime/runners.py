@@ -51,7 +51,7 @@ def open_runner(
         case _:
             from nordocr_cli.runtime.trt_runner import open_engine
 
-            return open_engine(path)
+            return open_engine(path, device)
 
 
 def require_batch(images: NDArray[np.uint8], widths: NDArray[np.int64], geometry: Geometry, what: str) -> None:
