@@ -39,6 +39,7 @@ def predict(
     device: options.Device = "auto",
     threads: options.Threads = None,
     bf16: options.Bf16 = False,
+    compiled: Annotated[bool, typer.Option("--compile", help="Let torch compile the network: for many lines, on a GPU.")] = False,
     as_json: options.Json = False,
     as_jsonl: Annotated[bool, typer.Option("--jsonl", help="Write one JSON object a line of text to stdout.")] = False,
     dry_run: options.DryRun = False,
@@ -77,6 +78,7 @@ def predict(
         decoder=decoder,
         beam_width=beam_width,
         wide=wide,
+        compiled=compiled,
         output=output,
     )
     of_lines = plan.get("layout") == "line"
@@ -101,6 +103,7 @@ def predict(
         decoder=decoder,
         beam_width=beam_width,
         wide=wide,
+        compiled=compiled,
         done=journal if journal else (),
         progress=console,
     )

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from nordocr_cli.artifact import DEFAULT_MODEL
 from nordocr_cli.atomic import refuse_inputs, replacing
 from nordocr_cli.core.predict_inputs import find_images, require_one_page, resolve_layout
 from nordocr_cli.data.layouts import read_layout
@@ -104,6 +105,7 @@ def plan_predict(
     decoder: str = "greedy",
     beam_width: int = 10,
     wide: str = "split",
+    compiled: bool = False,
     output: Path | None = None,
 ) -> dict[str, Any]:
     """Return what `predict` would do; no network is opened, and of images the headers only.
@@ -111,7 +113,7 @@ def plan_predict(
     Raises UsageError for options that do not go together, an unknown name, what is not there, and an output that is an input;
     DataError for damaged regions.
     """
-    model = model or default_model(device, precision)
+    model = model or (DEFAULT_MODEL if compiled else default_model(device, precision))
     if wide not in get_args(Wide):
         raise UsageError(f"--wide {wide!r}: {nearest(wide, get_args(Wide))}")
     if regions and len(inputs) != 1:
@@ -120,7 +122,7 @@ def plan_predict(
         raise UsageError("--regions says where the lines are, --layout how they are found; give one of them")
     parse_device(device)
     spec = parse_spec(model)
-    require_options(spec, precision, decoder)
+    require_options(spec, precision, decoder, compiled)
     for path in inputs:
         if not (path.is_file() if regions else path.exists()):
             raise UsageError(f"no {'document' if regions else 'image or folder'} {path}")
@@ -146,14 +148,15 @@ def predict(
     decoder: str = "greedy",
     beam_width: int = 10,
     wide: str = "split",
+    compiled: bool = False,
     done: Container[Path] = (),
     progress: Progress = SILENT,
 ) -> Prediction:
     """Open `model` (a path, `tesseract`, or None for the one that ships) and return what reads `inputs`: images of one line and
     folders of them, or with `regions` the lines of one document, or with `layout="page"` those that Tesseract finds on pages.
 
-    A line wider than the network takes is cut into windows that overlap (`wide="split"`) or squashed as in training. Images in
-    `done` are passed over. What cannot be read is warned about, counted and left out; the rest is read. Raises UsageError when an
+    A line wider than the network takes is cut into windows that overlap (`wide="split"`) or squashed as in training; `compiled`
+    lets torch compile the network. Images in `done` are passed over. What cannot be read is warned about, counted and left out; the rest is read. Raises UsageError when an
     input is missing or holds no images, DataError for a damaged document or layout, and what opening the model raises.
     """
     from nordocr_cli.data.documents import read_pages
@@ -162,7 +165,15 @@ def predict(
     from nordocr_cli.runtime.wide_lines import WideLines
 
     plan = plan_predict(
-        inputs, model, regions=regions, layout=layout, device=device, precision=precision, decoder=decoder, wide=wide
+        inputs,
+        model,
+        regions=regions,
+        layout=layout,
+        device=device,
+        precision=precision,
+        decoder=decoder,
+        wide=wide,
+        compiled=compiled,
     )
     of_pages = plan.get("layout") == "page"
     files = iter(()) if regions else find_images(inputs, plan["layout"])
@@ -170,7 +181,13 @@ def predict(
         progress.note("the lines of the pages are found by Tesseract; --regions FILE takes those of another program")
         finder = LineFinder(language)  # before minutes of loading
     recognizer: Recognizer = open_recognizer(
-        plan["model"], device=device, threads=threads, precision=precision, decoder=decoder, beam_width=beam_width
+        plan["model"],
+        device=device,
+        threads=threads,
+        precision=precision,
+        decoder=decoder,
+        beam_width=beam_width,
+        compiled=compiled,
     )
     if model is None:
         progress.note(f"read by {plan['model']}, the recognizer that ships; --model takes another")

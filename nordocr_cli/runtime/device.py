@@ -8,24 +8,28 @@ from nordocr_cli.errors import UsageError
 
 @dataclass(frozen=True)
 class Device:
-    """Where a network is asked to run. `auto` means a GPU where one works, else the CPU; `index` is which GPU."""
+    """Where a network is asked to run. `auto` means a GPU where one works, else the CPU; `index` is which GPU. `tensorrt` is a
+    GPU through ONNX Runtime's TensorRT provider."""
 
-    kind: Literal["auto", "cpu", "cuda"]
+    kind: Literal["auto", "cpu", "cuda", "tensorrt"]
     index: int = 0
 
     def __str__(self) -> str:
-        return f"cuda:{self.index}" if self.kind == "cuda" else self.kind
+        return f"{self.kind}:{self.index}" if self.kind in ("cuda", "tensorrt") else self.kind
 
 
 def parse_device(text: str) -> Device:
-    """Return the device that `auto`, `cpu`, `cuda` (the first GPU) or `cuda:N` names. Raises UsageError for anything else."""
+    """Return the device that `auto`, `cpu`, `cuda` (the first GPU), `cuda:N`, `tensorrt` or `tensorrt:N` names. Raises UsageError
+    for anything else."""
     match text.split(":"):
         case ["auto"]:
             return Device("auto")
         case ["cpu"]:
             return Device("cpu")
-        case ["cuda"]:
-            return Device("cuda")
-        case ["cuda", number] if number.isascii() and number.isdecimal():
-            return Device("cuda", int(number))
-    raise UsageError(f"unknown device {text!r}; use auto, cpu, cuda or cuda:N")
+        case ["cuda" | "tensorrt" as kind]:
+            return Device(kind)
+        case ["cuda" | "tensorrt" as kind, number] if number.isascii() and number.isdecimal():
+            return Device(kind, int(number))
+    raise UsageError(
+        f"unknown device {text!r}; use auto, cpu, cuda or cuda:N, and for ONNX models tensorrt or tensorrt:N"
+    )

@@ -4,18 +4,21 @@ import os
 from collections.abc import Collection, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nordocr_cli.artifact import InputType, contract_from_metadata, require_undamaged
+from nordocr_cli.artifact import InputType, contract_from_metadata, read_contract, require_undamaged
 from nordocr_cli.data.resize import network_input
+from nordocr_cli.deploy.gpu_arch import local_arch
+from nordocr_cli.deploy.onnx_file import INPUT_NAME
 from nordocr_cli.errors import ArtifactError, MissingBackendError
+from nordocr_cli.profile import Engine, profile_from_json
 from nordocr_cli.runtime.device import Device, parse_device
 from nordocr_cli.runtime.runners import require_batch
 
-_CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+_CPU, _CUDA, _TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
 _INSTALL = "pip uninstall onnxruntime && pip install -e '.[gpu]'"
 _FLOATS = ("tensor(float)", "tensor(float16)")
 _INPUTS: dict[str, InputType] = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(uint8)": "uint8"}
@@ -28,7 +31,8 @@ class OnnxRuntimeRunner:
     logits do not depend on its neighbours. On a CPU that costs nothing.
 
     Raises ArtifactError when the file is damaged, carries no contract, or has other inputs and outputs than its contract says,
-    and MissingBackendError when a GPU was asked for and is not what ONNX Runtime got.
+    and MissingBackendError when a GPU was asked for and is not what ONNX Runtime got. With the TensorRT provider, engines of the
+    shapes that the model's profile names are built at the first call and kept in `MODEL.tensorrt/`.
     """
 
     backend = "onnxruntime"
@@ -45,7 +49,7 @@ class OnnxRuntimeRunner:
         asked = parse_device(device)
         require_undamaged(path)
         try:
-            self._session = _open_session(str(path), options, asked)
+            self._session = _open_session(path, options, asked)
         except _errors() as error:
             raise ArtifactError(f"{path}: ONNX Runtime does not load it ({_first_line(error)}); export it again") from error
         self.name, self._path, self._threads = path.name, path, threads or os.cpu_count() or 1
@@ -107,15 +111,25 @@ def _only(values: list[Any], what: str, types: Collection[str], path: Path) -> A
     return values[0]
 
 
-def _open_session(path: str, options: Any, asked: Device) -> Any:
+def _open_session(path: Path, options: Any, asked: Device) -> Any:
     """Open a session on the device asked for. ONNX Runtime's own fallback is off: it would take another GPU, or the CPU, and say
     so on stdout."""
     import onnxruntime
 
     def session(*providers: Any) -> Any:
-        return onnxruntime.InferenceSession(path, options, providers=[*providers, _CPU], enable_fallback=0)
+        return onnxruntime.InferenceSession(str(path), options, providers=[*providers, _CPU], enable_fallback=0)
 
-    has_cuda = _CUDA in onnxruntime.get_available_providers()
+    available = onnxruntime.get_available_providers()
+    if asked.kind == "tensorrt":
+        if _TENSORRT not in available:
+            raise MissingBackendError(f"this ONNX Runtime has no TensorRT provider; {_INSTALL} on a GPU host, or --device cuda")
+        opened = session((_TENSORRT, tensorrt_options(path, asked.index)), (_CUDA, {"device_id": str(asked.index)}))
+        if opened.get_providers()[0] != _TENSORRT:  # it opens the session without it and raises nothing
+            raise MissingBackendError(
+                f"ONNX Runtime's TensorRT provider does not load on {asked}: pip install -e '.[tensorrt]', or --device cuda"
+            )
+        return opened
+    has_cuda = _CUDA in available
     if asked.kind == "cuda" and not has_cuda:
         raise MissingBackendError(f"no GPU {asked}: this ONNX Runtime has no CUDA; {_INSTALL} on a GPU host, or --device cpu")
     if asked.kind == "cpu" or not has_cuda:
@@ -132,10 +146,32 @@ def _open_session(path: str, options: Any, asked: Device) -> Any:
     raise MissingBackendError(f"no GPU {asked} for ONNX Runtime: {problem}; {_INSTALL} on a GPU host, or --device cpu")
 
 
+def tensorrt_options(path: Path, index: int) -> dict[str, str]:
+    """Return what ONNX Runtime's TensorRT provider is told: the shapes of the model's profile, so that no engine is built again
+    for a line that is wider than those before it (microsoft/onnxruntime#13559), and a folder for what was built."""
+    contract = read_contract(path)
+    profile = profile_from_json(contract.profile, f"{path}: embedded profile") if contract.profile else None
+    here = local_arch()
+    ranges = profile.engine.get(here.name, Engine()) if profile and here else Engine()
+    ends = ranges.widest.ends() | {"min": ranges.ranges[0].ends()["min"]}
+    shapes = {end: f"{INPUT_NAME}:{batch}x3x{contract.geometry.height}x{width}" for end, (batch, width) in ends.items()}
+    folder = str(path.with_suffix(".tensorrt"))
+    return {
+        "device_id": str(index),
+        **{f"trt_profile_{end}_shapes": shape for end, shape in shapes.items()},
+        "trt_engine_cache_enable": "1",
+        "trt_engine_cache_path": folder,
+        "trt_timing_cache_enable": "1",
+        "trt_timing_cache_path": folder,
+    }
+
+
 def _device_of(session: Any) -> Device:
-    if session.get_providers()[0] != _CUDA:
+    kinds: dict[str, Literal["cuda", "tensorrt"]] = {_CUDA: "cuda", _TENSORRT: "tensorrt"}
+    first = session.get_providers()[0]
+    if first not in kinds:
         return Device("cpu")
-    return Device("cuda", int(session.get_provider_options()[_CUDA].get("device_id", 0)))
+    return Device(kinds[first], int(session.get_provider_options()[first].get("device_id", 0)))
 
 
 def _first_line(error: Exception) -> str:

@@ -99,21 +99,22 @@ def open_recognizer(
     precision: Literal["fp32", "bf16"] = "fp32",
     decoder: str = "greedy",
     beam_width: int = BEAM_WIDTH,
+    compiled: bool = False,
 ) -> Recognizer:
     """Open what `spec` names: `tesseract`, `tesseract:swe+nor`, or the path of a model (see open_runner).
 
     `decoder` is `greedy`, `beam` for a CTC prefix beam search that keeps `beam_width` texts, or how PARSeq writes: `ar`, `nar`,
-    `ar+1` (see parse_decoder). Raises UsageError for a decoder that there is not, or not for this model, and what open_runner and
-    TesseractRecognizer raise.
+    `ar+1` (see parse_decoder); `compiled` lets torch compile the network. Raises UsageError for a decoder that there is not, or not
+    for this model, and what open_runner and TesseractRecognizer raise.
     """
     if beam_width < 1:
         raise UsageError(f"a beam of {beam_width} texts reads nothing; the usual width is {BEAM_WIDTH}")
     named = parse_spec(spec)
-    require_options(named, precision, decoder)
+    require_options(named, precision, decoder, compiled)
     if named.path is None:
         parse_device(device)  # beside a network in bench the device may be any; it only has to be one
         return TesseractRecognizer(named.languages, threads)
-    runner = open_runner(named.path, backend, device, threads, precision, decoder)
+    runner = open_runner(named.path, backend, device, threads, precision, decoder, compiled)
     if decoder == "beam" and runner.contract.decoding != "ctc":
         raise UsageError(f"{runner.name} writes its text token by token; --decoder beam adds up the paths of CTC: leave it out")
     return RunnerRecognizer(runner, decode=partial(decode_beam, beam_width=beam_width) if decoder == "beam" else None)

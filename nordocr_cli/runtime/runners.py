@@ -22,12 +22,13 @@ def open_runner(
     threads: int | None = None,
     precision: Literal["fp32", "bf16"] = "fp32",
     decoder: str = "greedy",
+    compiled: bool = False,
 ) -> Runner:
     """Open a weights file or run folder (torch), an ONNX file (ONNX Runtime) or an engine (TensorRT).
 
     `device` is `auto`, `cpu`, `cuda` or `cuda:N`; `threads` are CPU threads (None: all cores); `precision` is that of torch's
-    arithmetic; `decoder` says how PARSeq writes (see parse_decoder). Raises UsageError for a file of another kind, ArtifactError
-    for one that is damaged, MissingBackendError when the backend or the device is not here.
+    arithmetic; `decoder` says how PARSeq writes (see parse_decoder); `compiled` lets torch compile the network. Raises UsageError
+    for a file of another kind, ArtifactError for one that is damaged, MissingBackendError when backend or device is not here.
     """
     spec = parse_spec(path)
     if spec.path is None:
@@ -38,12 +39,12 @@ def open_runner(
     if backend not in ("auto", spec.backend):
         raise UsageError(f"{path} runs on {spec.backend}, not on {backend}")
     parse_device(device)  # a misspelt one is named before minutes of loading, and for every backend
-    require_options(spec, precision, decoder)
+    require_options(spec, precision, decoder, compiled)
     match spec.backend:
         case "torch":
             from nordocr_cli.runtime.torch_runner import TorchRunner
 
-            return TorchRunner(path, device, threads, precision, parse_decoder(decoder))
+            return TorchRunner(path, device, threads, precision, parse_decoder(decoder), compiled)
         case "onnxruntime":
             from nordocr_cli.runtime.ort_runner import OnnxRuntimeRunner
 

@@ -16,6 +16,8 @@ _BACKEND_OF: dict[str, Backend] = {".safetensors": "torch", ".onnx": "onnxruntim
 def default_model(device: str = "auto", precision: str = "fp32") -> str:
     """Return the name of the recognizer that ships, in the form that is fastest on `device`: on a CPU ONNX Runtime reads more
     lines a second than torch, and the int8 form more than the fp32 one; docs/recipe.md says how often their texts differ."""
+    if device.startswith("tensorrt"):
+        return f"{DEFAULT_MODEL}.onnx"
     forms = () if device.startswith("cuda") or precision != "fp32" else (f"{DEFAULT_MODEL}.int8.onnx", f"{DEFAULT_MODEL}.onnx")
     return next((name for name in forms if (SHIPPED / name).is_file()), DEFAULT_MODEL)
 
@@ -62,7 +64,7 @@ def parse_decoder(text: str) -> Writing | None:
     return None
 
 
-def require_options(spec: Spec, precision: str = "fp32", decoder: str = "greedy") -> None:
+def require_options(spec: Spec, precision: str = "fp32", decoder: str = "greedy", compiled: bool = False) -> None:
     """Raise UsageError for an unknown decoder, and for an option that `spec` does not have: torch alone computes in bf16 and lets
     PARSeq write otherwise than in training, and Tesseract decodes by itself."""
     writing = parse_decoder(decoder)
@@ -70,6 +72,8 @@ def require_options(spec: Spec, precision: str = "fp32", decoder: str = "greedy"
         raise UsageError(
             f"{spec.path or spec.backend}: {precision} arithmetic is an option of torch; {spec.backend} computes as the file says"
         )
+    if compiled and spec.backend != "torch":
+        raise UsageError(f"{spec.path or spec.backend}: --compile is an option of torch, for weights and runs")
     if decoder != "greedy" and spec.backend == "tesseract":
         raise UsageError(f"tesseract decodes by itself; --decoder {decoder} is for the project's own networks")
     if writing and spec.backend != "torch":

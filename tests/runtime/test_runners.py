@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import torch
 
 from nordocr_cli.artifact import DIGEST_KEY, METADATA_KEY
 from nordocr_cli.atomic import sha256_of
@@ -189,6 +190,61 @@ def test_onnx_runtime_without_a_gpu_that_works_does_not_take_the_cpu_instead(gpu
     with pytest.raises(MissingBackendError, match=said):
         open_runner(tiny_onnx, device="cuda")
     assert open_runner(tiny_onnx, device="auto").device == "cpu"
+
+
+def test_the_tensorrt_provider_is_told_the_shapes_and_where_its_engines_go(tiny_onnx, monkeypatch):
+    """Recorded: the names of its options are those of ONNX Runtime's documentation; no such provider runs here."""
+    with pytest.raises(MissingBackendError, match=r"has no TensorRT provider; .*\[gpu\]"):
+        open_runner(tiny_onnx, device="tensorrt")
+    providers, real, asked = ["TensorrtExecutionProvider", "CUDAExecutionProvider"], onnxruntime.InferenceSession, []
+
+    def session(path, options, providers, enable_fallback):
+        asked.append(providers)
+        opened = real(path, options, providers=["CPUExecutionProvider"])
+        if loads:
+            opened.get_providers = lambda: [name if isinstance(name, str) else name[0] for name in providers]
+            opened.get_provider_options = lambda: dict(providers[:2])
+        return opened
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: providers)
+    loads = True
+    assert open_runner(tiny_onnx, device="tensorrt:1").device == "tensorrt:1"
+    (name, told), cuda, cpu = asked[0]
+    assert (name, cuda, cpu) == (providers[0], (providers[1], {"device_id": "1"}), "CPUExecutionProvider")
+    assert told == {
+        "device_id": "1",
+        "trt_profile_min_shapes": "input:1x3x32x32",
+        "trt_profile_opt_shapes": "input:32x3x32x768",
+        "trt_profile_max_shapes": "input:64x3x32x1792",
+        "trt_engine_cache_enable": "1",
+        "trt_engine_cache_path": str(tiny_onnx.with_suffix(".tensorrt")),
+        "trt_timing_cache_enable": "1",
+        "trt_timing_cache_path": str(tiny_onnx.with_suffix(".tensorrt")),
+    }
+    loads = False
+    with pytest.raises(MissingBackendError, match="TensorRT provider does not load on tensorrt:0"):
+        open_runner(tiny_onnx, device="tensorrt")
+
+
+def test_a_compiled_network_sees_few_shapes_and_says_the_same(tiny_checkpoint, tiny_onnx, monkeypatch):
+    shapes = []
+
+    def compile_(model, mode, dynamic):
+        assert (mode, dynamic) == ("default", False)
+        return lambda pixels, widths: shapes.append(tuple(pixels.shape)) or model(pixels, widths)
+
+    monkeypatch.setattr(torch, "compile", compile_)
+    images = np.random.default_rng(0).integers(0, 256, (3, 3, 32, 132), dtype=np.uint8)
+    widths = np.array([132, 100, 60])
+    plain, compiled = (open_runner(tiny_checkpoint, device="cpu", compiled=choice) for choice in (False, True))
+    found, wanted = compiled.run(images, widths), plain.run(images, widths)
+    assert shapes == [(4, 3, 32, 256)]
+    assert found.shape == wanted.shape
+    for line, width in enumerate(widths):
+        assert found[line, : width // 4] == pytest.approx(wanted[line, : width // 4], abs=1e-4)
+    with pytest.raises(UsageError, match="--compile is an option of torch"):
+        open_runner(tiny_onnx, compiled=True)
 
 
 @pytest.fixture
