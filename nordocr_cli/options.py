@@ -33,12 +33,7 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan; touch n
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say only warnings and errors.")]
 Verbose = Annotated[int, typer.Option("--verbose", "-v", count=True, help="Say more. Repeatable.")]
 Device = Annotated[
-    str,
-    typer.Option(
-        "--device",
-        metavar="auto|cpu|cuda[:N]|tensorrt[:N]",
-        help="Where the network runs; tensorrt is a provider of ONNX Runtime.",
-    ),
+    str, typer.Option("--device", metavar="auto|cpu|cuda[:N]", help="Where the network runs; of ONNX models also tensorrt[:N].")
 ]
 Threads = Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads. Default: all cores.")]
 Bf16 = Annotated[bool, typer.Option("--bf16", help="Let torch compute in bf16: faster, logits differ by 0.01.")]

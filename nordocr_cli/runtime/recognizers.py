@@ -104,8 +104,8 @@ def open_recognizer(
     """Open what `spec` names: `tesseract`, `tesseract:swe+nor`, or the path of a model (see open_runner).
 
     `decoder` is `greedy`, `beam` for a CTC prefix beam search that keeps `beam_width` texts, or how PARSeq writes: `ar`, `nar`,
-    `ar+1` (see parse_decoder); `compiled` lets torch compile the network. Raises UsageError for a decoder that there is not, or not
-    for this model, and what open_runner and TesseractRecognizer raise.
+    `ar+1` (see parse_decoder); `compiled` lets torch compile the network. Raises UsageError for a decoder that there is not, or
+    not for this model, and what open_runner and TesseractRecognizer raise.
     """
     if beam_width < 1:
         raise UsageError(f"a beam of {beam_width} texts reads nothing; the usual width is {BEAM_WIDTH}")
