@@ -156,9 +156,9 @@ def predict(
     folders of them, or with `regions` the lines of one document, or with `layout="page"` those that Tesseract finds on pages.
 
     A line wider than the network takes is cut into windows that overlap (`wide="split"`) or squashed as in training; `compiled`
-    lets torch compile the network. Images in `done` are passed over. What cannot be read is warned about, counted and left out; the
-    rest is read. Raises UsageError when an input is missing or holds no images, DataError for a damaged document or layout, and
-    what opening the model raises.
+    lets torch compile the network. Images in `done` are passed over. What cannot be read is warned about, counted and left out.
+    Raises UsageError when an input is missing or holds no images, DataError for a damaged document or layout, and what opening
+    the model raises.
     """
     from nordocr_cli.data.documents import read_pages
     from nordocr_cli.runtime.recognizers import RunnerRecognizer, open_recognizer

@@ -30,6 +30,4 @@ def parse_device(text: str) -> Device:
             return Device(kind)
         case ["cuda" | "tensorrt" as kind, number] if number.isascii() and number.isdecimal():
             return Device(kind, int(number))
-    raise UsageError(
-        f"unknown device {text!r}; use auto, cpu, cuda or cuda:N, and for ONNX models tensorrt or tensorrt:N"
-    )
+    raise UsageError(f"unknown device {text!r}; use auto, cpu, cuda or cuda:N, and for ONNX models tensorrt or tensorrt:N")
