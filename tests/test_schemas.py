@@ -8,7 +8,8 @@ import jsonschema
 import pytest
 
 from nordocr_cli.core.bench import bench
-from nordocr_cli.core.compare3way import Outputs, Referee, compare3way
+from nordocr_cli.core.compare3way import Referee, compare3way
+from nordocr_cli.core.compare3way_files import Outputs
 from nordocr_cli.core.compare3way_readings import Source
 from nordocr_cli.core.eval import evaluate
 

@@ -71,6 +71,7 @@ def compare3way(
     from nordocr_cli.compare.vlm import endpoint
     from nordocr_cli.core import compare3way as core
     from nordocr_cli.core import compare3way_readings as sources
+    from nordocr_cli.core.compare3way_files import Outputs
 
     console = Console(quiet=quiet, verbose=verbose, as_json=as_json)
     first, second = sources.network_source(svtrv2), sources.tesseract_source(tess)
@@ -80,7 +81,7 @@ def compare3way(
     if server and vlm_cache is None:
         vlm_cache = (output.parent if output else Path()) / f"{document.stem}.vlm.jsonl"
     referee = core.Referee(truth, vlm_cache, vlm_model, server, offline, reference, decided)
-    outputs, engines = core.Outputs(output, report, adjudicate), sources.parse_names(names)
+    outputs, engines = Outputs(output, report, adjudicate), sources.parse_names(names)
     if dry_run:
         plan = core.plan_compare3way(document, first, second, referee, outputs, regions)
         options.show_plan(console, plan | {"writes": [str(path) for path in outputs.paths()]})

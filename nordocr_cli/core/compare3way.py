@@ -1,19 +1,20 @@
 """Compare two engines' readings of a document, line by line, against ground truth, a VLM's answers, or only each other."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from nordocr_cli.atomic import refuse_inputs, sha256_of, write_json, write_text
-from nordocr_cli.compare.adjudication import Decision, OpenLine, match, read_decisions, to_tsv
+from nordocr_cli.atomic import refuse_inputs, sha256_of
+from nordocr_cli.compare.adjudication import Decision, match, read_decisions
 from nordocr_cli.compare.agreement import consensus
 from nordocr_cli.compare.align import Group, align
-from nordocr_cli.compare.answers import PROMPT, PROMPT_SHA256, AnswerFile, Question
-from nordocr_cli.compare.reply import Answer
+from nordocr_cli.compare.answers import PROMPT, PROMPT_SHA256, AnswerFile
 from nordocr_cli.compare.verdict import OUTCOMES, ComparedLine, Verdict
-from nordocr_cli.compare.vlm import Asked, Endpoint, ask, estimate
+from nordocr_cli.compare.vlm import Endpoint
+from nordocr_cli.core.compare3way_files import Outputs, write_outputs
 from nordocr_cli.core.compare3way_readings import Source, count_lines, find_regions, readings
+from nordocr_cli.core.compare3way_vlm import ask_missing, questions_of, with_answers
 from nordocr_cli.data.layout import Layout
 from nordocr_cli.data.layouts import read_layout
 from nordocr_cli.data.result_json import write_result
@@ -61,23 +62,6 @@ class Referee:
     def reference(self) -> str:
         """The reference in force."""
         return self.kind or ("truth" if self.truth else "vlm" if self.answers else "none")
-
-
-@dataclass(frozen=True)
-class Outputs:
-    """Files to write: the `result` (JSON), the HTML `report`, and a table of the lines to decide (`open_lines`)."""
-
-    result: Path | None = None
-    report: Path | None = None
-    open_lines: Path | None = None
-
-    def made(self, number: int) -> Path | None:
-        """Where readings made now are kept, beside the result."""
-        return self.result.with_name(f"{self.result.stem}.{('svtrv2', 'tess')[number]}.json") if self.result else None
-
-    def paths(self) -> tuple[Path, ...]:
-        """All that is written whole at the end."""
-        return tuple(path for path in (self.result, self.report, self.open_lines) if path)
 
 
 @dataclass(frozen=True)
@@ -233,8 +217,9 @@ def compare3way(
     if referee.answers:
         answers = AnswerFile(referee.answers, referee.model)
         third = answers.model or "VLM"
-        questions = list(_questions(lines, pages))
-        lines = _with_answers(lines, _ask(questions, answers, referee, progress).answers, progress)
+        questions = list(questions_of(lines, pages))
+        asked = ask_missing(questions, answers, referee.server, referee.offline, progress)
+        lines = with_answers(lines, asked.answers, progress)
         told, into, out = answers.tokens(questions)
         asked_with = {"model": third, "prompt": PROMPT, "prompt_sha256": PROMPT_SHA256, "answers": str(referee.answers)}
         asked_with |= {"answers_sha256": answers.digest(questions), "tokens_in": into, "tokens_out": out, "tokens_told_by": told}
@@ -247,65 +232,10 @@ def compare3way(
         raise DataError(f"not one of {len(lines)} lines has a reference ({_reasons(lines)}); there is nothing to compare")
     verdict = Verdict(engines, _named(referee, (*engines, third), decided), tuple(lines), third)
     hashes = {role: {"path": str(path), "sha256": sha256_of(path)} for role, path in inputs.items()}
-    hashes |= {side: {"read_with": str(s.model)} for side, s in zip(("first", "second"), sources, strict=True) if s.model}
+    hashes |= {side: s.read_with() for side, s in zip(("first", "second"), sources, strict=True) if s.model}
     comparison = Comparison(verdict, hashes, missing, decided, asked_with, (*written, *outputs.paths()))
-    _write(comparison, outputs, document, pages, crops)
+    write_outputs(outputs, comparison.to_json(), verdict, document, pages, crops)
     return comparison
-
-
-def _questions(lines: Sequence[ComparedLine], pages: "Document") -> Iterator[Question]:
-    from nordocr_cli.compare.answers import question
-    from nordocr_cli.data.documents import crop_box
-
-    for index in dict.fromkeys(line.page_index for line in lines):
-        page = pages[index]
-        yield from (question(crop_box(page, line.box), index, line.box) for line in lines if line.page_index == index)
-
-
-def _ask(questions: Sequence[Question], answers: AnswerFile, referee: Referee, progress: Progress) -> Asked:
-    """Ask for what is not recorded, and say what it takes before and after."""
-    if answers.damaged:
-        progress.note(f"{answers.path}: {answers.damaged} lines in it are no whole answers and are passed over")
-    server = referee.server
-    unanswered = [q for q in {q.key(answers.model): q for q in questions}.values() if q not in answers]
-    if referee.offline and unanswered:
-        places = [f"page {q.page_index + 1} at x {q.box.x:g}, y {q.box.y:g}" for q in unanswered]
-        listed = "; ".join(places[:10]) + (f"; and {len(places) - 10} more" if len(places) > 10 else "")
-        raise DataError(f"{answers.path} lacks the answers for {len(places)} lines: {listed}")
-    if server and unanswered:
-        into, out, counted = estimate(unanswered, answers)
-        basis = "as the recorded answers took" if counted else "a guess, until answers tell"
-        progress.note(
-            f"sending {len(unanswered)} line crops to {server.url} ({len(questions) - len(unanswered)} already answered): about "
-            f"{into:,} tokens in and {out:,} out, {basis}{_cost(server, into, out)}"
-        )
-    asked = ask(questions, answers, server, progress)
-    if server and asked.requests:
-        told, into, out = answers.tokens(unanswered)
-        failed = ", ".join(f"{count} {what}" for what, count in asked.failures)
-        progress.note(
-            f"{asked.requests} requests{f' ({failed}, tried again)' if failed else ''}; {into:,} tokens in and {out:,} out, as "
-            f"{told} new answers tell{_cost(server, into, out)}"
-        )
-    return asked
-
-
-def _cost(server: Endpoint, into: int, out: int) -> str:
-    return f", which costs {(into * server.price[0] + out * server.price[1]) / 1000:.2f}" if server.price else ""
-
-
-def _with_answers(lines: Sequence[ComparedLine], answers: Sequence[Answer], progress: Progress) -> list[ComparedLine]:
-    read = []
-    for line, answer in zip(lines, answers, strict=True):
-        text = answer.text if answer.status == "ok" else None
-        read.append(replace(line, readings=(*line.readings, text), vlm=(answer.status, answer.reason, answer.rules)))
-    wanting: dict[str, int] = {}
-    for answer in answers:
-        if answer.status != "ok":
-            wanting[answer.status] = wanting.get(answer.status, 0) + 1
-    if wanting:
-        progress.warn("the VLM has no reading of some lines: " + ", ".join(f"{n} {status}" for status, n in wanting.items()))
-    return read
 
 
 def _against(line: ComparedLine, group: Group, reference: str) -> ComparedLine:
@@ -358,42 +288,6 @@ def _named(referee: Referee, readers: tuple[str | None, ...], decided: Decided |
     if decided and decided.lines:
         name += f"; {decided.lines} lines decided by hand ({decided.changed} otherwise than before)"
     return name
-
-
-def _write(comparison: Comparison, outputs: Outputs, document: Path, pages: "Document", crops: int) -> None:
-    verdict = comparison.verdict
-    if outputs.result:
-        write_json(outputs.result, comparison.to_json())
-    if outputs.open_lines:
-        write_text(outputs.open_lines, to_tsv([_open_line(line, verdict) for line in verdict.lines if not line.settled]))
-    if outputs.report:
-        from nordocr_cli.compare.page import comparison_page
-        from nordocr_cli.metrics.html_report import render_page
-
-        page = comparison_page(verdict, document.name, _pictures(verdict, pages), crops)
-        write_text(outputs.report, render_page(page))
-
-
-def _open_line(line: ComparedLine, verdict: Verdict) -> OpenLine:
-    shown = {f"read by {name}": text for name, text in zip(verdict.readers, line.readings, strict=True)}
-    shown["reference"] = line.reference
-    return OpenLine(line.page_index, line.box, {name: "∅" if text is None else text for name, text in shown.items()})
-
-
-def _pictures(verdict: Verdict, pages: "Document") -> Callable[[ComparedLine], bytes]:
-    """Return what gives a line's crop as PNG; one page is held at a time."""
-    from nordocr_cli.compare.answers import question
-    from nordocr_cli.data.documents import crop_box
-
-    held: dict[int, Any] = {}
-
-    def picture(line: ComparedLine) -> bytes:
-        if line.page_index not in held:
-            held.clear()
-            held[line.page_index] = pages[line.page_index]
-        return question(crop_box(held[line.page_index], line.box), line.page_index, line.box).png
-
-    return picture
 
 
 def _reasons(lines: Sequence[ComparedLine]) -> str:

@@ -27,6 +27,12 @@ class Source:
         """The file or folder behind it; None for Tesseract."""
         return self.result or (parse_spec(self.model).path if self.model else None)
 
+    def read_with(self) -> dict[str, str]:
+        """Return what reads the document, for the result."""
+        from nordocr_cli.runtime.tesseract_engine import find_tesseract
+
+        return {"read_with": str(self.model)} | ({} if self.path else {"version": find_tesseract().version})
+
     def __str__(self) -> str:
         return str(self.result) if self.result else f"read with {self.model}"
 

@@ -7,7 +7,8 @@ import pytest
 from nordocr_cli.compare.answers import AnswerFile, question
 from nordocr_cli.compare.reply import Reply
 from nordocr_cli.core import compare3way as core
-from nordocr_cli.core.compare3way import Outputs, Referee
+from nordocr_cli.core.compare3way import Referee
+from nordocr_cli.core.compare3way_files import Outputs
 from nordocr_cli.core.compare3way_readings import Source, network_source, parse_source
 from nordocr_cli.data.documents import crop_box, read_pages
 from nordocr_cli.data.layouts import read_layout
