@@ -5,6 +5,8 @@ import socket
 import time
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
@@ -34,6 +36,10 @@ class Board:
         """Add a text."""
         written: Summary = summary.text(name, markdown)
         self._add(Event(step=step, summary=written))
+
+    def image(self, name: str, pixels: NDArray[np.uint8], step: int) -> None:
+        """Add a picture, RGB (height, width, 3)."""
+        self._add(Event(step=step, summary=summary.image(name, pixels, dataformats="HWC")))
 
     def close(self) -> None:
         """Close the file."""

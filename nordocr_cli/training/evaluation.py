@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from rapidfuzz.distance import Levenshtein
 from torch import nn
 
@@ -27,8 +28,8 @@ _WORST_KEPT = 50
 @dataclass(frozen=True)
 class Scores:
     """An evaluation: `cer` is micro (all edits over all reference characters), `exact` the share of lines read exactly,
-    `empty` the share of lines read as nothing; `samples` are a few (reference, hypothesis), `worst` the lines with the most
-    edits, `faults` what the readings show to be wrong with labels or network."""
+    `empty` the share of lines read as nothing; `samples` are a few (reference, hypothesis) and `pictures` their lines, uint8
+    (H, w, 3), `worst` the lines with the most edits, `faults` what the readings show to be wrong with labels or network."""
 
     lines: int
     cer: float
@@ -36,6 +37,7 @@ class Scores:
     empty: float
     seconds: float
     samples: tuple[tuple[str, str], ...]
+    pictures: tuple[NDArray[np.uint8], ...] = ()
     worst: tuple[LineResult, ...] = ()
     faults: Mapping[str, str] = field(default_factory=dict)
 
@@ -54,7 +56,7 @@ def evaluate(
     model.eval()
     edits: list[int] = []
     read: list[LineResult] = []
-    samples: list[tuple[str, str]] = []
+    samples: list[tuple[tuple[str, str], torch.Tensor]] = []
     for batch in batches.epoch(0):
         if stop():
             model.train(was_training)
@@ -68,7 +70,8 @@ def evaluate(
         for row, reading in zip(batch.rows, readings, strict=True):
             edits.append(Levenshtein.distance(row.text, reading.text))
             read.append(LineResult(row.id, row.text, reading.text, reading.confidence, row.language, row.subset, row.source))
-        samples.append((batch.texts[0], readings[0].text))
+        image = batch.images[0, ..., : int(batch.widths[0])].clone()  # (1 or 3, H, w); the batch's memory is used again
+        samples.append(((batch.texts[0], readings[0].text), image))
     model.train(was_training)
     lines, characters = len(read), sum(len(line.reference) for line in read)
     few = samples[:: max(1, len(samples) // _SAMPLES_SHOWN)][:_SAMPLES_SHOWN]
@@ -81,7 +84,8 @@ def evaluate(
         exact=edits.count(0) / lines,
         empty=sum(not line.hypothesis for line in read) / lines,
         seconds=time.monotonic() - began,
-        samples=tuple(few),
+        samples=tuple(pair for pair, _ in few),
+        pictures=tuple(image.expand(3, -1, -1).permute(1, 2, 0).numpy() for _, image in few),
         worst=tuple(read[index] for index in by_edits[:_WORST_KEPT]),
         faults=faults_of([(read[i].reference, read[i].hypothesis) for i in in_store_order], charset),
     )

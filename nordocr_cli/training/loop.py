@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import ImageFont
 from torch import nn
 
 from nordocr_cli.artifact import Contract
@@ -32,6 +33,7 @@ from nordocr_cli.training.evaluation import Scores, evaluate, worst_table
 from nordocr_cli.training.position import Limits, Position
 from nordocr_cli.training.room import short_of_room
 from nordocr_cli.training.runlog import BEST, CURVES, LAST, STATE, WORST, RunLog
+from nordocr_cli.training.sample_sheet import sample_sheet, sheet_font
 from nordocr_cli.training.schedule import learning_rate
 from nordocr_cli.training.step import Stepped, Stepper
 from nordocr_cli.training.team import Team
@@ -92,6 +94,7 @@ class Trainer:
         self._spoilt_by: Counter[str] = Counter()
         self._faults_said: set[str] = set()
         self._drawn = time.monotonic()
+        self._font: ImageFont.FreeTypeFont | None = None
 
     @property
     def geometry(self) -> Geometry:
@@ -341,7 +344,8 @@ class Trainer:
             return  # asked to stop
         position.evaluated_step = position.step
         log.scalars(position.step, "eval", cer=scores.cer, exact=scores.exact, empty=scores.empty, seconds=scores.seconds)
-        log.samples(position.step, scores.samples)
+        self._font = self._font or sheet_font(self.charset)
+        log.samples(position.step, scores.samples, sample_sheet(scores.pictures, scores.samples, self._font))
         self.scores = scores
         better = (scores.cer, -scores.exact) < (position.best_cer, -position.best_exact)
         if better:

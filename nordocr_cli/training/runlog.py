@@ -16,12 +16,16 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from nordocr_cli import __version__
 from nordocr_cli.atomic import write_json, write_text
 from nordocr_cli.errors import ArtifactError, DataError, UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 BEST, LAST, BEST_FP16 = "best.safetensors", "last.safetensors", "best.fp16.safetensors"
 STATE, STATE_SHA256 = "state.pt", "state.pt.sha256"
@@ -117,11 +121,12 @@ class RunLog:
             if self._metrics.write(line) != len(line):  # what fits is written; the rest of a line would be the next one's start
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    def samples(self, step: int, pairs: Sequence[tuple[str, str]]) -> None:
-        """Show a few (reference, hypothesis) pairs in TensorBoard."""
+    def samples(self, step: int, pairs: Sequence[tuple[str, str]], sheet: "NDArray[np.uint8]") -> None:
+        """Show a few (reference, hypothesis) pairs in TensorBoard, and the `sample_sheet` of them."""
         table = "\n".join(f"    {reference}\n    {hypothesis}\n" for reference, hypothesis in pairs)
         with self._told():
             self._board.text("reference over hypothesis", table, step)
+            self._board.image("lines and readings", sheet, step)
         if self._wandb:
             self._wandb.samples(step, pairs)
 

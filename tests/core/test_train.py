@@ -99,6 +99,14 @@ def finished(store, tmp_path_factory):
     return core.train(profile(), TrainRequest(train=(store,), val=(store,), run_dir=folder, max_steps=12, device="cpu"))
 
 
+def events_of(folder):
+    """What TensorBoard reads of a run."""
+    from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
+    from tensorboard.compat.proto.event_pb2 import Event
+
+    return [Event.FromString(raw) for path in (folder / "tensorboard").iterdir() for raw in RawEventFileLoader(str(path)).Load()]
+
+
 def test_a_run_leaves_what_other_commands_read(finished, store):
     folder = finished.run_dir
     assert finished.steps == 12
@@ -118,7 +126,11 @@ def test_a_run_leaves_what_other_commands_read(finished, store):
     assert [k["step"] for k in kinds if k["kind"] == "train"] == [2, 4, 6, 8, 10, 12]
     assert [k["step"] for k in kinds if k["kind"] == "eval"] == [5, 10, 12]
     assert all(k["loss"] > 0 and 0 <= k["data_wait"] <= 1 for k in kinds if k["kind"] == "train")
-    assert list((folder / "tensorboard").iterdir())
+    sheets = {event.step: value.image for event in events_of(folder) for value in event.summary.value if value.HasField("image")}
+    assert sorted(sheets) == [5, 10, 12]
+    sheet = cv2.imdecode(np.frombuffer(sheets[12].encoded_image_string, np.uint8), cv2.IMREAD_COLOR)
+    assert sheet.shape[0] > 32
+    assert (sheet < 64).any()  # ink
 
 
 def test_resume_goes_on_exactly(finished, store, tmp_path):

@@ -1,0 +1,50 @@
+"""A picture of a few validation lines with what was read of them, for TensorBoard."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from nordocr_cli.charset import Charset
+from nordocr_cli.data.synth.fonts import label_font
+from nordocr_cli.errors import UsageError
+
+_TEXT_PX, _MARGIN = 14, 6
+_DESK, _RIGHT, _WRONG, _WANTED = (255, 236, 214), (0, 110, 40), (170, 0, 0), (90, 90, 90)
+
+
+def sheet_font(charset: Charset) -> ImageFont.FreeTypeFont | None:
+    """Return a font of the system for the sheet; None where no font draws the whole charset."""
+    try:
+        return label_font(charset, _TEXT_PX)
+    except UsageError:
+        return None
+
+
+def sample_sheet(
+    images: Sequence[NDArray[np.uint8]], pairs: Sequence[tuple[str, str]], font: ImageFont.FreeTypeFont | None
+) -> NDArray[np.uint8]:
+    """Draw lines (H, w, 3) under each other with their (reference, hypothesis): green where they agree, else the reading red and
+    the reference gray below it. Without a font the lines alone. Returns RGB (height, width, 3)."""
+    texts = [_rows(*pair) if font else [] for pair in pairs]
+    row = _TEXT_PX + 4
+    widest = max(
+        *(image.shape[1] for image in images), *(int(font.getlength(text)) for rows in texts for text, _ in rows if font), 0
+    )
+    height = sum(image.shape[0] + row * len(rows) + 2 * _MARGIN for image, rows in zip(images, texts, strict=True))
+    sheet = Image.new("RGB", (widest + 2 * _MARGIN, height), _DESK)
+    draw, y = ImageDraw.Draw(sheet), 0
+    for image, rows in zip(images, texts, strict=True):
+        sheet.paste(Image.fromarray(image), (_MARGIN, y + _MARGIN))
+        y += _MARGIN + image.shape[0]
+        for text, colour in rows:
+            draw.text((_MARGIN, y + 2), text, fill=colour, font=font)
+            y += row
+        y += _MARGIN
+    return np.asarray(sheet)
+
+
+def _rows(reference: str, hypothesis: str) -> list[tuple[str, tuple[int, int, int]]]:
+    read = hypothesis or "(nothing)"
+    return [(read, _RIGHT)] if hypothesis == reference else [(read, _WRONG), (reference, _WANTED)]
