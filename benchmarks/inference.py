@@ -36,7 +36,8 @@ import numpy as np
 
 from nordocr_cli import atomic
 from nordocr_cli.artifact import DEFAULT_MODEL, read_contract
-from nordocr_cli.core.export import export, plan_export
+from nordocr_cli.core.export import export
+from nordocr_cli.core.export_plan import plan_export
 from nordocr_cli.core.predict import predict
 from nordocr_cli.data.resize import network_input, pad_batch, read_image, resize_line
 from nordocr_cli.decode.ctc import Readings, decode_greedy

@@ -88,6 +88,13 @@ def refuse_inputs(output: Path, inputs: Iterable[Path]) -> None:
             raise UsageError(f"{output} would overwrite the input {path}; give another output")
 
 
+def require_writable(target: Path) -> None:
+    """Raise DataError when no file can be written beside `target`, or under its name because a folder has it."""
+    if target.is_dir():
+        raise DataError(f"cannot write {target}: it is a folder; give the name of a file")
+    _temporary(target)
+
+
 def _temporary(target: Path) -> Path:
     """A name beside `target` that nothing has. Raises DataError when nothing can be written there."""
     try:

@@ -128,7 +128,8 @@ def tiny_run(tmp_path_factory):
 @pytest.fixture(scope="session")
 def tiny_onnx(tiny_checkpoint):
     """The fp32 ONNX of `tiny_checkpoint`; its fp16 form stands beside it."""
-    from nordocr_cli.core.export import export, plan_export
+    from nordocr_cli.core.export import export
+    from nordocr_cli.core.export_plan import plan_export
 
     plan = plan_export(tiny_checkpoint, tiny_checkpoint.parent / "model.onnx")
     return export(plan).files[0].file.path

@@ -16,7 +16,9 @@ def export(
         str | None,
         typer.Option(metavar="fp32|fp16|bf16", help="Format of the weights. Default: fp32, and fp16 beside it for engines."),
     ] = None,
-    opset: Annotated[int | None, typer.Option(min=17, max=22, help="ONNX opset. Default: the profile's, 17; bf16: 22.")] = None,
+    opset: Annotated[
+        int | None, typer.Option(metavar="17-20|22", min=17, max=22, help="ONNX opset; bf16: 22. Default: the profile's, 17.")
+    ] = None,
     simplify: Annotated[bool | None, typer.Option("--simplify/--no-simplify", help="Run onnxsim. Default: on.")] = None,
     output_activation: Annotated[
         str | None,
@@ -67,7 +69,7 @@ def export(
     Example: nordocr export runs/svtrv2-1024 -o recognize_svtrv2_1024.onnx
     """
     from nordocr_cli.core.export import export as run
-    from nordocr_cli.core.export import plan_export
+    from nordocr_cli.core.export_plan import plan_export
 
     console = Console(quiet=quiet, verbose=verbose, as_json=as_json)
     plan = plan_export(
@@ -86,19 +88,13 @@ def export(
         check_store=check_store,
         check_lines=check_lines,
         max_cer_loss=max_cer_loss,
+        consumer_config=consumer_config,
+        check_consumer=check_consumer,
     )
     if dry_run:
         options.show_plan(console, plan.to_json())
         return
     result = run(plan, console)
-    if consumer_config or check_consumer:
-        from nordocr_cli.core import consumer
-
-        onnx = result.files[0].file.path
-        if consumer_config:
-            consumer.write_consumer_config(consumer.consumer_config(onnx, progress=console), consumer_config)
-        if check_consumer:
-            consumer.require_agreement(consumer.check_consumer(check_consumer, onnx, progress=console), onnx)
     if as_json:
         console.json(result.to_json())
         return

@@ -7,7 +7,7 @@ from typing import Any
 from nordocr_cli.artifact import Contract, find_weights, read_contract
 from nordocr_cli.atomic import write_json
 from nordocr_cli.charset import Charset, differences, load_charset
-from nordocr_cli.deploy.consumer import ConsumerConfig, preset_arch, read_presets, read_text
+from nordocr_cli.deploy.consumer import ConsumerConfig, Setting, preset_arch, read_presets, read_text
 from nordocr_cli.deploy.engine_file import default_engine_path, read_sidecar
 from nordocr_cli.deploy.gpu_arch import find_arch
 from nordocr_cli.deploy.onnx_file import default_onnx_path
@@ -42,14 +42,21 @@ def consumer_config(model: Path, arch: str | None = None, progress: Progress = S
     if path.suffix == ".engine":
         return _of_engine(path, arch)
     contract = read_contract(path)
-    profile = profile_from_json(contract.profile, f"{path}: embedded profile")
+    return config_of(contract, path if path.suffix == ".onnx" else None, arch, progress)
+
+
+def config_of(
+    contract: Contract, onnx: Path | None = None, arch: str | None = None, progress: Progress = SILENT
+) -> ConsumerConfig:
+    """Return what the pipeline must be told of the engine that is to be built from a model with this contract; `onnx` is where
+    the model lies or will lie. Raises what consumer_config raises."""
+    profile = profile_from_json(contract.profile, f"{onnx or 'the weights'}: embedded profile")
     target = find_arch(arch or DEFAULT_ARCH)
     ranges = profile.engine.get(target.name)
     if ranges is None:
         progress.warn(f"profile {profile.name} has no [engine.{target.name}]; the ranges of a 48 GB card are taken")
         ranges = Engine()
-    onnx = path if path.suffix == ".onnx" else default_onnx_path(profile)
-    engine = default_engine_path(onnx, profile, target.name, "tensorrt")
+    engine = default_engine_path(onnx or default_onnx_path(profile), profile, target.name, "tensorrt")
     return _config(engine, target.name, ranges.precision, ranges.widest.max_batch, ranges.widest.max_width, contract)
 
 
@@ -94,12 +101,11 @@ def check_consumer(file: Path, model: Path, arch: str | None = None, progress: P
 
     Raises UsageError when a file is not there, DataError when `file` is none of these.
     """
-    source = find_weights(model)
-    if file.suffix == ".txt" or (file.suffix == ".rs" and "CTC_CHARSET" in read_text(file)):
-        return _check_charset(file, load_charset(str(file)), read_contract(source).charset)
-    if file.suffix not in (".json", ".rs"):
-        raise UsageError(f"{file}: expected the pipeline's config (.json, config.rs), charset.rs or dictionary (.txt)")
-    presets, found = read_presets(file), []
+    source, theirs = find_weights(model), require_consumer_file(file)
+    if isinstance(theirs, Charset):
+        return _check_charset(file, theirs, read_contract(source).charset)
+    presets: list[list[Setting]] = theirs
+    found: list[str] = []
     for settings in presets:
         values = {setting.key: setting.value for setting in settings}
         # A preset is judged for the GPU that it is written for, unless one was asked for or the model is an engine.
@@ -111,6 +117,15 @@ def check_consumer(file: Path, model: Path, arch: str | None = None, progress: P
                 where = f"{file}: {setting.key} is not set; the default"
             found += [f"{where}: {wrong}" for wrong in config.disagreements(setting, values)]
     return ConsumerCheck(file, sum(map(len, presets)), tuple(found))
+
+
+def require_consumer_file(file: Path) -> Charset | list[list[Setting]]:
+    """Return the charset of a charset.rs or dictionary, or the presets of a config. Raises what check_consumer raises."""
+    if file.suffix == ".txt" or (file.suffix == ".rs" and "CTC_CHARSET" in read_text(file)):
+        return load_charset(str(file))
+    if file.suffix not in (".json", ".rs"):
+        raise UsageError(f"{file}: expected the pipeline's config (.json, config.rs), charset.rs or dictionary (.txt)")
+    return read_presets(file)
 
 
 def _check_charset(file: Path, theirs: Charset, ours: Charset) -> ConsumerCheck:

@@ -27,6 +27,8 @@ from nordocr_cli.data.documents import IMAGE_SUFFIXES
 from nordocr_cli.data.resize import Pixels, network_input, pad_batch, read_image, resize_line
 from nordocr_cli.data.store import LineStore
 from nordocr_cli.decode.autoregressive import END, greedy_decoder
+from nordocr_cli.deploy.onnx_file import GOLDEN_INDEX as INDEX
+from nordocr_cli.deploy.onnx_file import golden_path, require_golden_name
 from nordocr_cli.deploy.parity import FP32_TOLERANCE, sixteen_bit_share
 from nordocr_cli.errors import ArtifactError, DataError, UsageError
 from nordocr_cli.geometry import NORMALIZATIONS
@@ -35,7 +37,6 @@ from nordocr_cli.records import Recognition
 Run = Callable[[NDArray[np.uint8], NDArray[np.int64]], NDArray[np.float32]]  # a Runner's run, see runtime/protocols.py
 
 SCHEMA = 1
-INDEX = "golden.json"
 _BATCH_LINES = 4  # narrow and wide ones
 _AGAIN = "export with --golden again"
 _SAME_MACHINE = 1e-5  # two sessions of one ONNX Runtime differ by less
@@ -55,11 +56,6 @@ class Golden:
     def to_json(self) -> dict[str, Any]:
         """Return the folder and its counts as plain JSON values."""
         return {"folder": str(self.folder), "lines": self.lines, "characters": self.characters}
-
-
-def golden_path(onnx: Path) -> Path:
-    """The folder beside an ONNX model that holds its golden lines: model.golden."""
-    return onnx.with_suffix(".golden")
 
 
 def golden_crops(count: int, source: Path | None = None) -> list[tuple[str, Pixels]]:
@@ -109,8 +105,7 @@ def write_golden(onnx: Path, run: Run, crops: Sequence[tuple[str, Pixels]], fold
     the name is taken by something else, ArtifactError when the check fails.
     """
     folder = folder or golden_path(onnx)
-    if folder.exists() and not (folder / INDEX).is_file():
-        raise UsageError(f"{folder} is there and is no folder of golden lines; move it away")
+    require_golden_name(folder)
     contract = read_contract(onnx)
     geometry = contract.geometry
     by_width = np.argsort([geometry.line_width(*crop.shape[:2]) for _, crop in crops], kind="stable")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from nordocr_cli.artifact import DIGEST_KEY, Contract, contract_from_metadata, require_undamaged, sealed
 from nordocr_cli.atomic import sha256_of
-from nordocr_cli.errors import ArtifactError
+from nordocr_cli.errors import ArtifactError, UsageError
 from nordocr_cli.profile import Profile
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 INPUT_NAME, OUTPUT_NAME = "input", "output"
 SIDECAR_SCHEMA = 1
+GOLDEN_INDEX = "golden.json"
 INPUT_AXES, OUTPUT_AXES = {0: "batch", 3: "width"}, {0: "batch", 1: "seq_len"}
 TOKEN_AXES = {0: "batch"}  # of the output of a network that writes tokens: as many positions whatever the width
 # What the parsers of TensorRT 10, 11 and RTX document; beyond it they accept a file without looking.
@@ -63,6 +64,17 @@ class OnnxFile:
 def default_onnx_path(profile: Profile) -> Path:
     """Where `export` writes and `build-engine` looks when no path is given, e.g. models/svtrv2-1024/recognize_svtrv2.onnx."""
     return Path("models") / profile.name / f"recognize_{profile.model.name.replace('-', '_')}.onnx"
+
+
+def golden_path(onnx: Path) -> Path:
+    """The folder beside an ONNX model that holds its golden lines: model.golden."""
+    return onnx.with_suffix(".golden")
+
+
+def require_golden_name(folder: Path) -> None:
+    """Raise UsageError when something else than golden lines has that name."""
+    if folder.exists() and not (folder / GOLDEN_INDEX).is_file():
+        raise UsageError(f"{folder} is there and is no folder of golden lines; move it away")
 
 
 def contract_path(onnx: Path) -> Path:

@@ -12,7 +12,8 @@ from nordocr_cli.artifact import read_contract
 from nordocr_cli.atomic import sha256_of
 from nordocr_cli.core.build_engine import build_engine
 from nordocr_cli.core.engine_plan import plan_engines
-from nordocr_cli.core.export import export, plan_export
+from nordocr_cli.core.export import export
+from nordocr_cli.core.export_plan import plan_export
 from nordocr_cli.deploy import engine_builder
 from nordocr_cli.deploy.engine_builder import Settings
 from nordocr_cli.deploy.engine_file import read_sidecar

@@ -9,13 +9,14 @@ import torch
 
 from nordocr_cli.artifact import Contract, read_contract
 from nordocr_cli.atomic import sha256_of
-from nordocr_cli.core.export import export, plan_export
+from nordocr_cli.core.export import export
+from nordocr_cli.core.export_plan import plan_export
 from nordocr_cli.data.resize import resize_line
 from nordocr_cli.data.store import LineStoreWriter
 from nordocr_cli.deploy import parity
 from nordocr_cli.deploy.golden import golden_crops
 from nordocr_cli.deploy.store_check import StoreCheck
-from nordocr_cli.errors import ArtifactError, GateMissed, UsageError
+from nordocr_cli.errors import ArtifactError, DataError, GateMissed, UsageError
 from nordocr_cli.models.registry import build_model
 from nordocr_cli.models.weights import load_weights, save_weights
 from nordocr_cli.profile import load_profile, profile_to_json
@@ -201,3 +202,31 @@ def test_bf16_is_opset_22(tiny_checkpoint, tmp_path):
     assert (exported.file.opset, exported.file.precision) == (22, "bf16")
     assert exported.arithmetic.worst.max_diff > exported.parity.worst.max_diff > 0
     assert sorted(p.name for p in tmp_path.iterdir()) == ["m.contract.json", "m.onnx"]
+
+
+def test_what_would_fail_after_the_export_fails_before_it(tiny_checkpoint, tmp_path, monkeypatch):
+    """Minutes of work must not be lost to a folder, a missing file or a format that the pipeline does not take."""
+    onnx = tmp_path / "out" / "m.onnx"
+    (tmp_path / "out" / "m.golden").mkdir(parents=True)
+    for flags, match in (
+        ({"golden": 2}, "is no folder of golden lines"),
+        ({"consumer_config": onnx}, "the config is a file of its own"),
+        ({"consumer_config": tmp_path}, "the config is a file of its own"),
+        ({"consumer_config": tiny_checkpoint}, "would overwrite the input"),
+        ({"consumer_config": tmp_path / "c.json", "input_type": "uint8"}, "the pipeline normalizes pixels"),
+        ({"check_consumer": tmp_path / "none.json"}, "no file"),
+        ({"check_consumer": tiny_checkpoint}, "expected the pipeline's config"),
+    ):
+        with pytest.raises(UsageError, match=match):
+            plan_export(tiny_checkpoint, onnx, **flags)
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(DataError, match="sets none of"):
+        plan_export(tiny_checkpoint, onnx, check_consumer=tmp_path / "config.json")
+    monkeypatch.setattr("nordocr_cli.models.weights.load_model", lambda _: pytest.fail("the work began"))
+    (tmp_path / "file").touch()
+    for flags in ({"output": tmp_path / "file" / "m.onnx"}, {"output": onnx, "consumer_config": tmp_path / "file" / "c.json"}):
+        with pytest.raises(DataError, match="takes no new file"):
+            export(plan_export(tiny_checkpoint, **flags))
+    onnx.mkdir()
+    with pytest.raises(DataError, match=r"m\.onnx: it is a folder"):
+        export(plan_export(tiny_checkpoint, onnx))

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from nordocr_cli.charset import NORDIC
-from nordocr_cli.core.export import export, plan_export
+from nordocr_cli.core.export import export
+from nordocr_cli.core.export_plan import plan_export
 from nordocr_cli.data.store import LineStoreWriter
 from nordocr_cli.deploy.golden import INDEX, check_golden, golden_crops, golden_path, write_golden
 from nordocr_cli.errors import ArtifactError, UsageError

@@ -15,7 +15,8 @@ from safetensors.torch import save_file
 
 from nordocr_cli.artifact import Contract
 from nordocr_cli.charset import NORDIC
-from nordocr_cli.core.export import export, plan_export
+from nordocr_cli.core.export import export
+from nordocr_cli.core.export_plan import plan_export
 from nordocr_cli.errors import ArtifactError, UsageError
 from nordocr_cli.geometry import out_length
 from nordocr_cli.models import mamba, resnet

@@ -13,7 +13,8 @@ from torch import nn
 
 from nordocr_cli.artifact import Contract
 from nordocr_cli.charset import NORDIC
-from nordocr_cli.core.export import export, plan_export
+from nordocr_cli.core.export import export
+from nordocr_cli.core.export_plan import plan_export
 from nordocr_cli.errors import ArtifactError, UsageError
 from nordocr_cli.models.parseq import Attention, stretched
 from nordocr_cli.models.permutations import additive, causal_mask, draw_orders, order_masks, to_tokens

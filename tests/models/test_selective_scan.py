@@ -3,7 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nordocr_cli.core.export import MAMBA_MOST_PX
+from nordocr_cli.core.export_plan import MAMBA_MOST_PX
 from nordocr_cli.models.selective_scan import CHUNK, MAX_CHUNKED_LENGTH, chunked_scan, selective_scan
 
 

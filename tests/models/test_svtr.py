@@ -14,7 +14,8 @@ from pydantic import ValidationError
 
 from nordocr_cli.artifact import Contract
 from nordocr_cli.charset import NORDIC
-from nordocr_cli.core.export import export, plan_export
+from nordocr_cli.core.export import export
+from nordocr_cli.core.export_plan import plan_export
 from nordocr_cli.geometry import out_length
 from nordocr_cli.models.merging import SVTRMerging
 from nordocr_cli.models.registry import build_model

@@ -10,7 +10,8 @@ import torch
 
 from nordocr_cli.artifact import DIGEST_KEY, METADATA_KEY
 from nordocr_cli.atomic import sha256_of
-from nordocr_cli.core.export import export, plan_export
+from nordocr_cli.core.export import export
+from nordocr_cli.core.export_plan import plan_export
 from nordocr_cli.decode.beam import decode_beam
 from nordocr_cli.decode.ctc import decode_greedy
 from nordocr_cli.deploy.engine_file import SIDECAR_SCHEMA
