@@ -102,7 +102,8 @@ def merge(
         console.json(result.to_json())
     else:
         renamed = "; two stores had an id in common, so each id got its store's name in front" if result.renamed else ""
-        console.line(f"{result.output}: {result.lines} lines{renamed}")
+        twice = f"; {result.duplicates} have picture and text of an earlier one" if result.duplicates else ""
+        console.line(f"{result.output}: {result.lines} lines{renamed}{twice}")
     console.next("nordocr", "data", "stats", output)
 
 

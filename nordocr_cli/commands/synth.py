@@ -24,12 +24,18 @@ def synth(
         list[str] | None,
         typer.Option("--damage", metavar="NAME[=WEIGHT]", help="Kinds of scan to imitate. Default: all. Repeatable."),
     ] = None,
+    often: Annotated[
+        list[str] | None,
+        typer.Option("--often", metavar="NAME=FACTOR", help="A damage of --preview: 2 = twice as often, 0 = never. Repeatable."),
+    ] = None,
     strength: Annotated[
         float, typer.Option("--strength", min=0, max=2, help="Scales how often each kind of damage is done.")
     ] = 1.0,
     mix_resamplers: Annotated[bool, typer.Option(help="Scale lines with several resamplers, not the profile's alone.")] = True,
     workers: Annotated[int, typer.Option("--workers", min=1, help="Processes.")] = 2,
-    sheet: Annotated[bool, typer.Option("--preview", help="Write one PNG sheet of the lines with their labels.")] = False,
+    sheet: Annotated[
+        bool, typer.Option("--preview", help="Write one PNG: every damage with its strength, and the first lines.")
+    ] = False,
     sets: options.Set = None,
     as_json: options.Json = False,
     dry_run: options.DryRun = False,
@@ -51,21 +57,18 @@ def synth(
         plan: dict[str, Any] = {
             "output": str(output), "form": "sheet" if sheet else "store" if output.suffix == ".lmdb" else "folder",
             "count": count, "seed": seed, "texts": str(texts or "built in"), "fonts": str(fonts or "the system's"),
-            "damage": list(damage or ["all"]), "strength": strength, "mix_resamplers": mix_resamplers, "workers": workers,
+            "damage": list(damage or ["all"]), "often": list(often or []), "strength": strength,
+            "mix_resamplers": mix_resamplers, "workers": workers,
             "charset": charset.name, "geometry": geometry.to_json(),
         }  # fmt: skip
         options.show_plan(console, plan)
         return
 
-    from dataclasses import replace
-
     from nordocr_cli import atomic
-    from nordocr_cli.core.synth import RESAMPLERS, prepare_job, preview, synthesize
-    from nordocr_cli.data.synth.render import Style, recipe_weights
+    from nordocr_cli.core.synth import RESAMPLERS, prepare_job, read_style, synthesize
+    from nordocr_cli.core.synth_preview import preview
 
-    style = Style(strength=strength)
-    if damage:
-        style = replace(style, recipes=recipe_weights(damage))
+    style = read_style(strength, damage or (), often or ())
     mix = RESAMPLERS if mix_resamplers else None
     job, left_out = prepare_job(
         geometry, charset, seed=seed, texts=texts, fonts=fonts, style=style, resamplers=mix, progress=console

@@ -1,6 +1,7 @@
 """data: look into line stores, check them, join them, and turn them back into images."""
 
 import hashlib
+import io
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nordocr_cli import atomic
+from nordocr_cli.charset import to_nfc
 from nordocr_cli.data.notes import squash_ratio
 from nordocr_cli.errors import DataError, UsageError
 from nordocr_cli.geometry import frames_needed, out_length
@@ -24,6 +26,8 @@ _USUAL_WIDTHS = (128, 320, 768, 1024, 1792)
 _BUCKET_SHARES = (0.25, 0.5, 0.75, 0.9, 1.0)
 _BUCKET_STEP_PX = 32
 _RARE_CHARACTERS = 8
+# Of the contact sheet.
+_LABEL_PX, _GAP_PX, _DESK, _LABEL_INK = 13, 5, (255, 236, 214), (160, 0, 0)
 
 
 @dataclass(frozen=True)
@@ -194,9 +198,10 @@ def plot(found: StoreStats, path: Path, store: Path) -> None:
 def view(
     path: Path, *, first: int = 0, limit: int = 20, row_id: str | None = None, sheet: Path | None = None
 ) -> list[ViewedLine]:
-    """Return `limit` lines from index `first` on, or the line with `row_id`; with `sheet` their images below each other, as PNG.
+    """Return `limit` lines from index `first` on, or the line with `row_id`; `sheet` gets their images and labels, as PNG.
 
-    Raises UsageError when `sheet` lies in the store, DataError when that is damaged or has no such line.
+    Raises UsageError when `sheet` lies in the store or no font of the system draws the labels, DataError when the store is
+    damaged or has no such line.
     """
     from nordocr_cli.data.store import LineStore
 
@@ -217,17 +222,33 @@ def view(
 
 
 def _write_sheet(store: "LineStore", indices: Sequence[int], sheet: Path) -> None:
-    import cv2
+    """Draw the lines below each other, each under its index, text, id, language and subset."""
     import numpy as np
+    from PIL import Image, ImageDraw
 
-    gap = 4
-    lines = [store.image(index) for index in indices]
+    from nordocr_cli.charset import Charset
+    from nordocr_cli.data.synth.fonts import label_font
+
+    lines = [(index, store.row(index), store.image(index)) for index in indices]
+    texts = "".join(row.text + row.id + row.subset for _, row, _ in lines)
+    drawable = "".join(sorted({c for c in to_nfc(texts) if c.isprintable()}))
+    font = label_font(Charset("labels", drawable), _LABEL_PX)
     height = store.header.geometry.height
-    page = np.full(((height + gap) * len(lines) + gap, max(line.shape[1] for line in lines) + 2 * gap, 3), 200, dtype=np.uint8)
-    for number, line in enumerate(lines):
-        top = gap + number * (height + gap)
-        page[top : top + height, gap : gap + line.shape[1]] = line
-    atomic.write_bytes(sheet, cv2.imencode(".png", page[:, :, ::-1])[1].tobytes())
+    row_px = height + _LABEL_PX + 3 * _GAP_PX
+    captions = []
+    for index, row, _ in lines:
+        about = ", ".join(part for part in (row.id, row.language, row.subset) if part)
+        captions.append(f"{index}  {row.text}   [{about}]")
+    width = max(*(image.shape[1] for *_, image in lines), *(round(font.getlength(caption)) for caption in captions), 1)
+    page = Image.new("RGB", (width + 2 * _GAP_PX, row_px * len(lines) + _GAP_PX), _DESK)
+    draw = ImageDraw.Draw(page)
+    for number, (caption, (*_, image)) in enumerate(zip(captions, lines, strict=True)):
+        top = _GAP_PX + number * row_px
+        draw.text((_GAP_PX, top), caption, fill=_LABEL_INK, font=font)
+        page.paste(Image.fromarray(np.ascontiguousarray(image)), (_GAP_PX, top + _LABEL_PX + _GAP_PX))
+    content = io.BytesIO()
+    page.save(content, "PNG", optimize=True)
+    atomic.write_bytes(sheet, content.getvalue())
 
 
 def verify(path: Path, progress: Progress = SILENT) -> VerifyResult:
@@ -263,12 +284,14 @@ def verify(path: Path, progress: Progress = SILENT) -> VerifyResult:
 
 @dataclass(frozen=True)
 class MergeResult:
-    """Outcome of joining stores. `renamed` says that the ids got their store's name in front, as two stores had one in common."""
+    """Outcome of joining stores. `renamed` says that the ids got their store's name in front, as two stores had one in common;
+    `duplicates` lines have picture and text of an earlier one."""
 
     output: str
     lines: int
     content_sha256: str
     renamed: bool
+    duplicates: int
 
     def to_json(self) -> dict[str, Any]:
         """Return the outcome as plain JSON values."""
@@ -303,14 +326,16 @@ def merge(stores: Sequence[Path], output: Path, progress: Progress = SILENT) -> 
         charset = CharsetId(first.charset_name, first.charset_sha256)
         writer = stack.enter_context(LineStoreWriter(output, geometry, charset, made=made))
         progress.start("merge", sum(map(len, opened)))
+        different = set[tuple[bytes, str]]()
         for name, store in zip(names, opened, strict=True):
             for index in range(len(store)):
-                row = store.row(index)
-                writer.add_encoded(store.encoded(index), replace(row, id=f"{name}:{row.id}") if renamed else row)
+                row, line = store.row(index), store.encoded(index)
+                different.add((line.pixels_sha256, row.text))
+                writer.add_encoded(line, replace(row, id=f"{name}:{row.id}") if renamed else row)
                 progress.advance()
         progress.finish()
     assert writer.header is not None
-    return MergeResult(str(output), len(writer), writer.header.content_sha256, renamed)
+    return MergeResult(str(output), len(writer), writer.header.content_sha256, renamed, len(writer) - len(different))
 
 
 def _distinct_names(stores: Sequence[Path]) -> list[str]:

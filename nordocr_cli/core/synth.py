@@ -1,15 +1,16 @@
-"""`nordocr synth`: render lines of text into a line store, a folder of images, or a contact sheet.
+"""`nordocr synth`: render lines of text into a line store or a folder of images.
 
 Line `index` of `seed` is the same whatever the number of workers: it is drawn from a generator of its own.
 """
 
-import io
+import hashlib
 import json
+import math
 import random
 from collections import Counter, deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from multiprocessing import get_context
 from pathlib import Path
@@ -18,17 +19,17 @@ from typing import Any
 
 import cv2
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
 
 from nordocr_cli import atomic
 from nordocr_cli.charset import Charset
 from nordocr_cli.data.line_record import EncodedLine, encode_line
 from nordocr_cli.data.resize import resize_line
 from nordocr_cli.data.store import LineStoreWriter
+from nordocr_cli.data.synth.damage import strength_ranges
 from nordocr_cli.data.synth.fonts import FontFace, FontPicker, find_faces
-from nordocr_cli.data.synth.render import RenderedLine, Style, render_line
+from nordocr_cli.data.synth.render import RenderedLine, Style, recipe_weights, render_line
 from nordocr_cli.data.synth.texts import Corpus, TextSource, read_corpus
-from nordocr_cli.errors import UsageError
+from nordocr_cli.errors import UsageError, nearest
 from nordocr_cli.geometry import Geometry, Resampler
 from nordocr_cli.progress import SILENT, Progress
 from nordocr_cli.records import LineRow
@@ -56,6 +57,15 @@ class Job:
     def __getstate__(self) -> dict[str, Any]:
         """What a worker gets: the corpus that was read, but not the sources drawn from it."""
         return {key: value for key, value in self.__dict__.items() if key not in ("source", "fonts")}
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what lines are drawn with, for a store's header: with it and a row's id the line can be drawn again."""
+        fonts = "\n".join(sorted(f"{Path(face.path).name} {face.index}" for face in self.faces))
+        return {
+            "seed": self.seed, "fonts": len(self.faces), "fonts_sha256": hashlib.sha256(fonts.encode()).hexdigest(),
+            "texts": str(self.texts) if self.texts else None, "style": asdict(self.style),
+            "resamplers": dict(self.resamplers or {self.geometry.resampler: 1.0}),
+        }  # fmt: skip
 
     @cached_property
     def corpus(self) -> Corpus:
@@ -138,6 +148,27 @@ class SynthResult:
         }  # fmt: skip
 
 
+def read_style(strength: float, damage: Sequence[str], often: Sequence[str]) -> Style:
+    """Read what the options say: `damage` NAME[=WEIGHT] of kinds of scan, `often` NAME=FACTOR of one damage, or of what may stand
+    around a line. Raises UsageError naming the wrong one."""
+    style = Style(strength=strength, recipes=recipe_weights(damage)) if damage else Style(strength=strength)
+    operations = [operation.__name__ for operation, *_ in strength_ranges()]
+    chances = {name: value for name, value in vars(style).items() if isinstance(value, float) and name != "strength"}
+    factors: dict[str, float] = {}
+    for item in often:
+        name, _, factor = item.partition("=")
+        if name not in (*operations, *chances):
+            raise UsageError(f"--often {item}: no damage is called {name!r}; {nearest(name, [*operations, *chances])}")
+        try:
+            factors[name] = float(factor)
+        except ValueError:
+            raise UsageError(f"--often {item}: expected NAME=FACTOR, e.g. {name}=2, or {name}=0 for never") from None
+        if not 0 <= factors[name] < math.inf:
+            raise UsageError(f"--often {item}: a factor is zero or more")
+    of_fields: dict[str, Any] = {name: min(1.0, chance * factors[name]) for name, chance in chances.items() if name in factors}
+    return replace(style, often={name: value for name, value in factors.items() if name in operations}, **of_fields)
+
+
 def prepare_job(
     geometry: Geometry,
     charset: Charset,
@@ -177,7 +208,7 @@ def synthesize(
     progress.start(f"rendering {output.name}", count)
     try:
         if as_store:
-            made = {"command": "synth", "seed": job.seed, "count": count, "fonts": len(job.faces), "corpus": corpus}
+            made = {"command": "synth", "count": count, "corpus": corpus, **job.to_json()}
             with LineStoreWriter(output, job.geometry, job.charset, made=made) as writer:
                 for encoded, row in lines:
                     writer.add_encoded(encoded, row)
@@ -193,27 +224,6 @@ def synthesize(
         languages=tally.languages, kinds=tally.kinds, damages=tally.damages, widths=tally.quantiles(),
         least_seen=tally.least_seen(job.charset), seconds=monotonic() - began,
     )  # fmt: skip
-
-
-def preview(job: Job, count: int) -> bytes:
-    """Return a contact sheet as PNG bytes: every line at the geometry's height under its label, font and damage."""
-    lines = [job.line(index) for index in range(count)]
-    pictures = [resize_line(drawn.crop, job.geometry) for drawn, _ in lines]
-    complete = max(job.faces, key=lambda face: (len(face.characters), face.category == "sans", "Regular" in face.style))
-    font = ImageFont.truetype(complete.path, 12, index=complete.index)
-    row_height, margin = job.geometry.height + 24, 4
-    width = max([600, *(picture.shape[1] for picture in pictures)]) + 2 * margin
-    sheet = Image.new("RGB", (width, row_height * count + margin), (255, 236, 214))
-    draw = ImageDraw.Draw(sheet)
-    for number, ((drawn, row), picture) in enumerate(zip(lines, pictures, strict=True)):
-        made, y = drawn.made, number * row_height
-        how = f"{row.language} {made['kind']}, {made['damage']}, {made['font']}, {made['points']:g} pt, {made['dpi']} dpi"
-        caption = f"{number} {row.text}   [{how}]"
-        draw.text((margin, y + 2), caption, fill=(160, 0, 0), font=font)
-        sheet.paste(Image.fromarray(picture), (margin, y + 20))
-    buffer = io.BytesIO()
-    sheet.save(buffer, "PNG", optimize=True)
-    return buffer.getvalue()
 
 
 class _Tally:

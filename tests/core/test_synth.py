@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 
 from nordocr_cli.charset import NORDIC
-from nordocr_cli.core.synth import RESAMPLERS, Job, prepare_job, preview, synthesize
+from nordocr_cli.core.synth import RESAMPLERS, Job, prepare_job, read_style, synthesize
+from nordocr_cli.core.synth_preview import preview
 from nordocr_cli.data.store import LineStore
+from nordocr_cli.data.synth.damage import RECIPES, strength_ranges
+from nordocr_cli.data.synth.render import Style
 from nordocr_cli.errors import DataError, UsageError
 from nordocr_cli.geometry import Geometry
 
@@ -85,5 +88,39 @@ def test_a_corpus_that_is_not_there_is_an_error(tmp_path: Path) -> None:
 def test_a_preview_shows_every_line_at_the_height_of_the_geometry(job: Job) -> None:
     sheet = cv2.imdecode(np.frombuffer(preview(job, 6), np.uint8), cv2.IMREAD_COLOR)
     assert sheet is not None
-    assert sheet.shape[0] == 6 * (32 + 24) + 4
-    assert sheet.shape[1] >= 600
+    longer = cv2.imdecode(np.frombuffer(preview(job, 9), np.uint8), cv2.IMREAD_COLOR)
+    assert longer.shape[0] - sheet.shape[0] == 3 * (32 + 25)
+    assert sheet.shape[0] > (len(strength_ranges()) + len(RECIPES)) * (32 + 25)
+    assert sheet.shape[1] > 1200
+
+
+def test_a_row_and_the_header_are_enough_to_draw_the_line_again(job: Job, tmp_path: Path) -> None:
+    with LineStore(synthesize(tmp_path / "o.lmdb", job, 12).output) as store:
+        made, row = store.header.made, store.row(7)
+        seed, index = (int(number) for number in row.id.split("-")[1:])
+        style = Style(**made["style"])
+        again, _ = prepare_job(
+            store.header.geometry, NORDIC, seed=seed, fonts=FONT_LIST, style=style, resamplers=made["resamplers"]
+        )
+        assert again.to_json() == {key: made[key] for key in again.to_json()}
+        line, same = again.stored_line(index)
+        assert same == row
+        assert line.crc32 == store.encoded(7).crc32
+
+
+def test_one_damage_can_be_had_more_often_or_never() -> None:
+    style = read_style(1.0, ["fax=2", "clean"], ["blur=0", "rules=2", "neighbours=9"])
+    assert (style.recipes, style.often) == ({"fax": 2.0, "clean": 1.0}, {"blur": 0.0})
+    assert (style.rules, style.neighbours, style.pen) == (2 * Style().rules, 1.0, Style().pen)
+    for wrong, said in {"blurr=1": "blur", "blur": "NAME=FACTOR", "blur=x": "NAME=FACTOR", "pen=-1": "zero or more"}.items():
+        with pytest.raises(UsageError, match=f"--often {wrong}.*{said}"):
+            read_style(1.0, [], [wrong])
+
+
+def test_a_damage_that_is_never_done_is_not_done(job: Job) -> None:
+    never = replace(job, style=read_style(1.0, ["bilevel"], ["g4_speckle=0", "screen=0", "inverse=0"]))
+    one_bit = replace(job, style=read_style(1.0, ["jpeg"], ["jpeg=0", "blur=0", "grain=0", "sharpen=0", "inverse=0"]))
+    # What is not thresholded and not damaged keeps its gray edges and nothing else: its paper has one value.
+    crop = one_bit.line(3)[0].crop
+    assert (crop == np.bincount(crop.reshape(-1)).argmax()).mean() > 0.4
+    assert set(np.unique(never.line(3)[0].crop)) == {0, 255}

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Gray = NDArray[Any]  # uint8 (h, w); OpenCV's own types say no more than "an array"
+Operation = Callable[[Gray, float, random.Random], Gray]
 
 # One fixed field of unit noise; a line takes a window of it at a random place: the same look as fresh noise, at no cost.
 _NOISE_H, _NOISE_W = 512, 4096
@@ -133,7 +134,9 @@ def screen(page: Gray, strength: float, rng: random.Random) -> Gray:
 def motion(page: Gray, strength: float, rng: random.Random) -> Gray:
     """Motion blur along or across the line; strength is its length in pixels."""
     length = max(2, round(strength))
-    return cv2.blur(page, (length, 1) if rng.random() < 0.5 else (1, length))
+    # Not cv2.blur: OpenCV 5.0.0 writes black for white at the right end where the kernel is two pixels.
+    kernel = np.full((1, length) if rng.random() < 0.5 else (length, 1), 1 / length, np.float32)
+    return cv2.filter2D(page, -1, kernel)
 
 
 def low_resolution(page: Gray, strength: float, rng: random.Random) -> Gray:
@@ -182,6 +185,27 @@ def speckle(page: Gray, strength: float, rng: random.Random) -> Gray:
     return np.where(pepper > 0, np.uint8(rng.randint(0, 60)), np.where(salt, np.uint8(255), page)).astype(np.uint8)
 
 
+def g4_speckle(page: Gray, strength: float, rng: random.Random) -> Gray:
+    """Specks of a one-bit page as CCITT G4 keeps them: all black or all white, singly or in clumps of two to four, and letters
+    with eaten edges; strength is the share of such pixels in thousandths."""
+    page = page.copy()
+    height, width = page.shape
+    black, white = int(page.min()), int(page.max())
+    draws = np.random.default_rng(rng.getrandbits(32))
+    count = max(1, round(strength / 1000 * page.size / 2))
+    y, x = draws.integers(0, height, count), draws.integers(0, width, count)
+    # White specks are seen in letters alone, where a quarter of the ink may be: as many of them as of black ones.
+    level = np.where(draws.random(count) < 0.5, black, white).astype(np.uint8)
+    page[y, x] = level
+    for down, right, share in ((0, 1, 0.4), (1, 0, 0.4), (1, 1, 0.15)):
+        there = draws.random(count) < share
+        page[np.minimum(y[there] + down, height - 1), np.minimum(x[there] + right, width - 1)] = level[there]
+    edge = np.flatnonzero(cv2.morphologyEx(page, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)))
+    flipped = edge[draws.random(len(edge)) < min(0.25, strength / 60)]
+    page.reshape(-1)[flipped] = np.where(page.reshape(-1)[flipped] > (black + white) // 2, black, white)
+    return page
+
+
 def dirt(page: Gray, strength: float, rng: random.Random) -> Gray:
     """Specks, hairs and streaks of a copier's glass; strength is their number per 1000 pixels of width."""
     page = page.copy()
@@ -210,10 +234,15 @@ _IN_PIXELS = {ink_gain, dots, blur, motion}
 class Step:
     """An operation, how often it is done (0…1), and the range of its strength."""
 
-    operation: Callable[[Gray, float, random.Random], Gray]
+    operation: Operation
     probability: float
     low: float
     high: float
+
+    @property
+    def name(self) -> str:
+        """The operation's."""
+        return self.operation.__name__
 
     def apply(self, image: Gray, rng: random.Random, em_px: float, scale: float) -> Gray:
         """Do it or not. Both random numbers are drawn either way, so that one step never shifts the next one's.
@@ -257,14 +286,14 @@ RECIPES: Mapping[str, Recipe] = {
         0.22, (235, 255), (0, 60), 0.5, _BITONAL_INK,
         (
             Step(screen, 0.04, 0.04, 0.2), Step(blur, 0.6, 0.3, 0.8), Step(grain, 0.7, 2, 12),
-            Step(threshold_otsu, 0.85, -25, 30), Step(threshold_fixed, 1.0, 100, 190), Step(speckle, 0.12, 0.2, 2),
+            Step(threshold_otsu, 0.85, -25, 30), Step(threshold_fixed, 1.0, 100, 190), Step(g4_speckle, 0.12, 0.2, 2),
         ),
     ),
     "bilevel_noisy": Recipe(
         0.09, (210, 245), (10, 80), 0.6, _BITONAL_INK,
         (
             Step(stains, 0.4, 5, 30), Step(blur, 0.7, 0.3, 1.1), Step(grain, 1.0, 8, 28),
-            Step(threshold_adaptive, 0.15, 15, 40), Step(threshold_otsu, 1.0, -30, 25), Step(speckle, 0.8, 0.5, 9),
+            Step(threshold_adaptive, 0.15, 15, 40), Step(threshold_otsu, 1.0, -30, 25), Step(g4_speckle, 0.8, 0.5, 9),
             Step(dirt, 0.4, 2, 12),
         ),
     ),
@@ -272,7 +301,7 @@ RECIPES: Mapping[str, Recipe] = {
         0.05, (240, 255), (0, 50), 0.6, _BITONAL_INK,
         (
             Step(low_resolution, 0.8, 0.5, 0.85), Step(grain, 0.6, 3, 15), Step(threshold_otsu, 0.8, -25, 25),
-            Step(threshold_fixed, 1.0, 110, 190), Step(speckle, 0.3, 0.3, 4),
+            Step(threshold_fixed, 1.0, 110, 190), Step(g4_speckle, 0.3, 0.3, 4),
         ),
     ),
     "faded": Recipe(
@@ -326,3 +355,14 @@ RECIPES: Mapping[str, Recipe] = {
         ),
     ),
 }  # fmt: skip
+
+
+def strength_ranges() -> list[tuple[Operation, bool, float, float]]:
+    """Every operation that a recipe has, once: whether it is done to the ink, and its least and greatest strength anywhere."""
+    found: dict[Operation, tuple[bool, float, float]] = {}
+    for recipe in RECIPES.values():
+        for on_ink, steps in ((True, recipe.ink_steps), (False, recipe.page_steps)):
+            for step in steps:
+                _, low, high = found.get(step.operation, (on_ink, step.low, step.high))
+                found[step.operation] = on_ink, min(low, step.low), max(high, step.high)
+    return [(operation, *rest) for operation, rest in found.items()]

@@ -34,7 +34,7 @@ _LEAST_LOCAL_INK = 0.35
 
 _DPI = ((100, 0.02), (120, 0.05), (150, 0.14), (200, 0.42), (240, 0.08), (300, 0.29))
 _POINTS = ((6.0, 7.5, 0.10), (7.5, 9.5, 0.45), (9.5, 11.5, 0.33), (11.5, 14.0, 0.09), (14.0, 22.0, 0.03))
-_CROPS = (("ink", 0.47), ("font", 0.36), ("margin", 0.12), ("cut", 0.05))
+CROPS = (("ink", 0.47), ("font", 0.36), ("margin", 0.12), ("cut", 0.05))
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,7 @@ class Style:
 
     strength: float = 1.0
     recipes: Mapping[str, float] = field(default_factory=lambda: {name: recipe.weight for name, recipe in RECIPES.items()})
+    often: Mapping[str, float] = field(default_factory=dict)  # operation → factor of its probability in every recipe
     neighbours: float = 0.3  # probability of a line above, and of one below
     columns: float = 0.02  # probability that a sliver of the next column stands at an end
     rules: float = 0.08  # probability of a table rule or underline
@@ -124,12 +125,12 @@ def _render(rng: random.Random, text: Text, face: FontFace, geometry: Geometry, 
 
     ink_page = own if others is None else cv2.max(own, others)
     for step in recipe.ink_steps:
-        ink_page = step.apply(ink_page, rng, em_px, style.strength)
+        ink_page = step.apply(ink_page, rng, em_px, style.strength * style.often.get(step.name, 1.0))
     page = _on_paper(rng, ink_page, recipe)
     if name == "showthrough":
         page = _show_through(rng, page, own)
     for step in recipe.page_steps:
-        page = step.apply(page, rng, em_px, style.strength)
+        page = step.apply(page, rng, em_px, style.strength * style.often.get(step.name, 1.0))
     crop = page[top:bottom, left:right]
     if not _is_legible(crop, own[top:bottom, left:right], em_px):
         return None
@@ -321,7 +322,7 @@ def _crop_box(
     if not len(rows):
         return None
     top, bottom, left, right = float(rows[0]), float(rows[-1] + 1), float(columns[0]), float(columns[-1] + 1)
-    mode = rng.choices([mode for mode, _ in _CROPS], [weight for _, weight in _CROPS])[0]
+    mode = rng.choices([mode for mode, _ in CROPS], [weight for _, weight in CROPS])[0]
     # Detectors give a dash or a dot the height of its line, not that of its ink.
     flat = bottom - top < 0.5 * em_px
     if mode == "font" or flat:

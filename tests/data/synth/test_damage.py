@@ -64,6 +64,22 @@ def test_more_strength_is_more_damage() -> None:
         assert change(operation, strong) > 1.5 * change(operation, weak), operation.__name__
 
 
+def test_g4_speckle_leaves_one_bit_and_reaches_paper_and_letters() -> None:
+    page = damage.threshold_fixed(_page(60, 2000), 128, random.Random(1))
+    specked = damage.g4_speckle(page, 9, random.Random(2))
+    assert set(np.unique(specked)) == {0, 255}
+    assert (specked[:14] == 0).any()
+    assert (specked[20:40, 42:58] == 255).any()
+    assert 0.002 < (specked != page).mean() < 0.03
+
+
+@pytest.mark.parametrize("length", [2, 3, 4])
+def test_motion_leaves_white_paper_white(length: int) -> None:
+    for width in (96, 100, 237, 511):
+        for seed in range(4):
+            assert (damage.motion(np.full((40, width), 255, np.uint8), length, random.Random(seed)) == 255).all()
+
+
 def test_a_step_is_done_as_often_as_its_probability_says() -> None:
     page, step = _page(), damage.Step(damage.grain, 0.3, 5, 5)
     for scale, least, most in ((1.0, 0.22, 0.38), (0.0, 0, 0), (2.0, 0.52, 0.68)):
