@@ -158,7 +158,9 @@ class Train(_Table):
     batch_by_arch: dict[str, int] = Field(default_factory=dict)
     accumulate: int = Field(1, ge=1)  # batches a step, one after the other: a larger step in the same memory
     checkpointing: bool = False  # blocks compute their activations again going back: less memory, a third more time
-    compile: bool = False  # torch.compile, for any width; the first steps take minutes
+    # torch.compile, for any width; the first steps take minutes. "reduce-overhead" also replays CUDA graphs, one for each size of
+    # batch: for networks so small that a GPU waits for its launches.
+    compile: bool | Literal["reduce-overhead"] = False
     # Share of the steps in which the network is told the widths and masks the padding; in the others it meets the white
     # padding of serving, which an exported model without a mask has to live with.
     mask_share: float = Field(0.5, ge=0, le=1)

@@ -51,7 +51,11 @@ class Stepper:
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
         if settings.checkpointing:
             checkpoint_blocks(model)
-        taught = torch.compile(taught, dynamic=True) if settings.compile else taught  # type: ignore[assignment]
+        self.graphs = settings.compile == "reduce-overhead"
+        if settings.compile:
+            # On a CPU torch 2.13 tries to order the strides of sizes that it does not know, and fails.
+            how: dict[str, Any] = {"options": {"layout_optimization": False}} if device.type == "cpu" else {}
+            taught = torch.compile(taught, **(how or {"mode": "reduce-overhead" if self.graphs else None}))  # type: ignore[assignment]
         self.network = self.team.wrap(taught, device)
 
     def amp(self) -> AbstractContextManager[Any]:
@@ -94,6 +98,8 @@ class Stepper:
             # Gradients are exchanged once a step, with those of the last batch.
             waiting = number < len(batches) and isinstance(self.network, nn.parallel.DistributedDataParallel)
             with self.network.no_sync() if waiting else nullcontext():  # type: ignore[operator]
+                if self.settings.compile:
+                    self._for_any_size(images, widths, targets, lengths)
                 with self.amp():
                     told = widths if batch.masked or self.by_tokens else None
                     logits, own = self.network(images, told, targets, lengths)  # (N, T, C) or None, () or None
@@ -108,6 +114,14 @@ class Stepper:
                 self.scaler.scale(loss * self.team.size).backward()  # the processes' gradients are averaged
             losses.append(loss.detach())
         return torch.stack(losses).sum()
+
+    def _for_any_size(self, images: Tensor, widths: Tensor, targets: Tensor, lengths: Tensor) -> None:
+        """Tell the compiler what differs between batches, lines and widths, so that it does not compile each one."""
+        if self.graphs:
+            torch.compiler.cudagraph_mark_step_begin()  # what the graphs of the batch before gave back is used up
+        torch._dynamo.maybe_mark_dynamic(images, (0, 3))
+        for tensor in (widths, targets, lengths):
+            torch._dynamo.maybe_mark_dynamic(tensor, 0)
 
 
 class _Taught(nn.Module):
