@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any
 
 import typer
 
@@ -32,6 +32,13 @@ def predict(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the --jsonl -o FILE of a run that was stopped.")] = False,
     decoder: options.Decoder = "greedy",
     beam_width: Annotated[int, typer.Option("--beam-width", min=1, help="Texts that --decoder beam keeps.")] = 10,
+    char_lm: Annotated[
+        Path | None, typer.Option("--char-lm", metavar="FILE", help="A text whose character n-grams help the beam.")
+    ] = None,
+    lexicon: Annotated[
+        Path | None, typer.Option("--lexicon", metavar="FILE", help="Words that the beam prefers, one a line.")
+    ] = None,
+    lm_weight: Annotated[float, typer.Option("--lm-weight", min=0, help="Weight of either beside the network.")] = 0.3,
     wide: Annotated[
         str, typer.Option("--wide", metavar="split|squash", help="What is done with lines wider than the model takes.")
     ] = "split",
@@ -57,6 +64,7 @@ def predict(
     """
     from nordocr_cli.core import predict as core
     from nordocr_cli.core.journal import Journal
+    from nordocr_cli.decode.language import LanguageFiles
 
     asked = {name for name, given in (("json", as_json), ("jsonl", as_jsonl), (kind or "", kind is not None)) if given}
     if len(asked) > 1:
@@ -66,21 +74,12 @@ def predict(
         raise UsageError("an ALTO file describes one image or document; use --format hocr, jsonl or tsv for many")
     if kind == "pdf" and not output:
         raise UsageError("a PDF is written to a file: give -o FILE.pdf")
-    precision: Literal["fp32", "bf16"] = "bf16" if bf16 else "fp32"
+    precision = "bf16" if bf16 else "fp32"
     console = Console(quiet=quiet, verbose=verbose, as_json=as_json)
-    plan = core.plan_predict(
-        inputs,
-        model,
-        regions=regions,
-        layout=layout,
-        device=device,
-        precision=precision,
-        decoder=decoder,
-        beam_width=beam_width,
-        wide=wide,
-        compiled=compiled,
-        output=output,
-    )
+    lm = LanguageFiles(char_lm, lexicon, lm_weight)
+    reading: dict[str, Any] = {"regions": regions, "layout": layout, "device": device, "precision": precision, "decoder": decoder}
+    reading |= {"beam_width": beam_width, "wide": wide, "compiled": compiled, "lm": lm}
+    plan = core.plan_predict(inputs, model, output=output, **reading)
     of_lines = plan.get("layout") == "line"
     if kind == "json" and plan.get("layout") == "page" and (len(inputs) > 1 or inputs[0].is_dir()):
         raise UsageError("the JSON of pages describes one document; use --jsonl for many")
@@ -92,20 +91,7 @@ def predict(
         return
     journal = Journal(output, plan, resume=resume) if output and kind == "jsonl" and of_lines else None
     prediction = core.predict(
-        inputs,
-        model,
-        regions=regions,
-        layout=layout,
-        device=device,
-        threads=threads,
-        precision=precision,
-        language=language,
-        decoder=decoder,
-        beam_width=beam_width,
-        wide=wide,
-        compiled=compiled,
-        done=journal if journal else (),
-        progress=console,
+        inputs, model, threads=threads, language=language, done=journal if journal else (), progress=console, **reading
     )
     if journal:
         prediction.counts.read += journal.read

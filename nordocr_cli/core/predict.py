@@ -10,6 +10,7 @@ from nordocr_cli.artifact import DEFAULT_MODEL
 from nordocr_cli.atomic import refuse_inputs, replacing
 from nordocr_cli.core.predict_inputs import find_images, require_one_page, resolve_layout
 from nordocr_cli.data.layouts import read_layout
+from nordocr_cli.decode.language import LanguageFiles
 from nordocr_cli.errors import DataError, UsageError, nearest
 from nordocr_cli.progress import SILENT, Progress
 from nordocr_cli.records import Box, Recognition
@@ -106,6 +107,7 @@ def plan_predict(
     beam_width: int = 10,
     wide: str = "split",
     compiled: bool = False,
+    lm: LanguageFiles | None = None,
     output: Path | None = None,
 ) -> dict[str, Any]:
     """Return what `predict` would do; no network is opened, and of images the headers only.
@@ -123,6 +125,10 @@ def plan_predict(
     parse_device(device)
     spec = parse_spec(model)
     require_options(spec, precision, decoder, compiled)
+    if lm:
+        lm.require()
+        if decoder != "beam":
+            raise UsageError("--char-lm and --lexicon put in a word on what the beam keeps: say --decoder beam")
     for path in inputs:
         if not (path.is_file() if regions else path.exists()):
             raise UsageError(f"no {'document' if regions else 'image or folder'} {path}")
@@ -131,7 +137,7 @@ def plan_predict(
     plan: dict[str, Any] = {"inputs": [str(path) for path in inputs], "model": model, "backend": spec.backend, "device": device}
     plan |= {"precision": precision, "decoder": decoder, "wide": wide}
     plan |= {} if regions else {"layout": resolve_layout(inputs, layout)}
-    plan |= {"beam_width": beam_width} if decoder == "beam" else {}
+    plan |= {"beam_width": beam_width, **(lm.to_json() if lm else {})} if decoder == "beam" else {}
     return plan | ({"regions": str(regions), "lines": read_layout(regions).num_regions} if regions else {})
 
 
@@ -149,6 +155,7 @@ def predict(
     beam_width: int = 10,
     wide: str = "split",
     compiled: bool = False,
+    lm: LanguageFiles | None = None,
     done: Container[Path] = (),
     progress: Progress = SILENT,
 ) -> Prediction:
@@ -175,6 +182,7 @@ def predict(
         decoder=decoder,
         wide=wide,
         compiled=compiled,
+        lm=lm,
     )
     of_pages = plan.get("layout") == "page"
     files = iter(()) if regions else find_images(inputs, plan["layout"])
@@ -189,6 +197,7 @@ def predict(
         decoder=decoder,
         beam_width=beam_width,
         compiled=compiled,
+        lm=lm,
     )
     if model is None:
         progress.note(f"read by {plan['model']}, the recognizer that ships; --model takes another")

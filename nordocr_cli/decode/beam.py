@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from nordocr_cli.artifact import OutputActivation
 from nordocr_cli.charset import BLANK, Charset
 from nordocr_cli.decode.ctc import require_sane, require_shapes
+from nordocr_cli.decode.language import Language
 from nordocr_cli.errors import UsageError
 from nordocr_cli.records import Recognition
 
@@ -25,11 +26,13 @@ def decode_beam(
     activation: OutputActivation = "logits",
     temperature: float = 1.0,
     beam_width: int = BEAM_WIDTH,
+    language: Language | None = None,
 ) -> list[Recognition]:
     """Return the most probable text of each line of a batch, keeping `beam_width` texts from frame to frame.
 
     Takes, gives and raises what `decode_greedy` does, and UsageError for an output of best classes only. A text found by adding
-    up paths has no spans of its own: they are those of its most probable path. `temperature` is for confidences alone.
+    up paths has no spans of its own: they are those of its most probable path. `temperature` is for confidences alone;
+    `language` puts in a word on what is a text.
     """
     if activation == "argmax+confidence":
         raise UsageError("this model gives only the best class of each frame, and a beam needs all: export it with logits")
@@ -38,16 +41,17 @@ def decode_beam(
     require_shapes(logits, frames, charset, activation)
     own = np.arange(logits.shape[1]) < frames[:, None]  # (N, T)
     require_sane(logits.max(axis=2, initial=-np.inf), own, activation)
+    temperature = temperature if activation == "logits" else 1.0
     return [
-        _read_line(
-            _log_probabilities(line[:length], activation), charset, beam_width, temperature if activation == "logits" else 1.0
-        )
+        _read_line(_log_probabilities(line[:length], activation), charset, beam_width, temperature, language)
         for line, length in zip(logits, frames.tolist(), strict=True)
     ]
 
 
-def _read_line(log_probs: NDArray[np.float64], charset: Charset, beam_width: int, temperature: float) -> Recognition:
-    classes, _ = beam_search(log_probs, beam_width)[0]
+def _read_line(
+    log_probs: NDArray[np.float64], charset: Charset, beam_width: int, temperature: float, language: Language | None
+) -> Recognition:
+    classes, _ = beam_search(log_probs, beam_width, language, charset.characters)[0]
     if not classes:
         return Recognition("", 0.0)
     spans = best_path_spans(log_probs, classes)
@@ -72,15 +76,19 @@ def _log_softmax(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     return scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
 
 
-def beam_search(log_probs: NDArray[np.float64], beam_width: int = BEAM_WIDTH) -> list[tuple[tuple[int, ...], float]]:
+def beam_search(
+    log_probs: NDArray[np.float64], beam_width: int = BEAM_WIDTH, language: Language | None = None, characters: str = ""
+) -> list[tuple[tuple[int, ...], float]]:
     """Return the texts in the beam after the last frame as (classes, log probability), the most probable first.
 
     `log_probs` are log-probabilities (T, C), class 0 the blank. A probability is that of all paths that the beam kept: with a
-    beam wide enough for every prefix it is exact, else a lower bound. Without frames the one text is the empty one.
+    beam wide enough for every prefix it is exact, else a lower bound. Without frames the one text is the empty one. With a
+    `language`, whose classes are `characters`, its scores are added to the probabilities, and texts are kept and sorted by that.
     """
     # Prefixes are nodes of a tree, so that a prefix which left the beam and comes back is the same node again.
     children: dict[tuple[int, int], int] = {}
     parents, ends = [-1], [BLANK]
+    texts, bonuses = [""], [0.0]  # of each node: its text, and what the language has said of it; not kept without one
     nodes = np.zeros(1, dtype=np.int64)  # (K,) the prefixes in the beam
     in_blank, in_character = np.zeros(1), np.full(1, -np.inf)  # (K,) log probability of its paths by what they end in
     for frame in log_probs:  # (C,)
@@ -100,6 +108,10 @@ def beam_search(log_probs: NDArray[np.float64], beam_width: int = BEAM_WIDTH) ->
                 stay_character[k] = np.logaddexp(stay_character[k], grown[parent, last[k]])
                 grown[parent, last[k]] = -np.inf
         scores = np.concatenate([np.logaddexp(stay_blank, stay_character), grown.ravel()])
+        if language:
+            said = np.array([bonuses[node] for node in nodes.tolist()])  # (K,)
+            next_said = said[:, None] + [language.scores(texts[node]) for node in nodes.tolist()]  # (K, C)
+            scores += np.concatenate([said, next_said.ravel()])
         kept = np.argpartition(-scores, beam_width)[:beam_width] if len(scores) > beam_width else np.arange(len(scores))
         kept = kept[scores[kept] > -np.inf]
         staying, growing = kept[kept < len(nodes)], kept[kept >= len(nodes)] - len(nodes)
@@ -110,11 +122,16 @@ def beam_search(log_probs: NDArray[np.float64], beam_width: int = BEAM_WIDTH) ->
                 children[step] = len(parents)
                 parents.append(step[0])
                 ends.append(step[1])
+                if language:
+                    texts.append(texts[step[0]] + characters[step[1] - 1])
+                    bonuses.append(float(next_said[k, c]))
             new.append(children[step])
         in_blank = np.concatenate([stay_blank[staying], np.full(len(growing), -np.inf)])
         in_character = np.concatenate([stay_character[staying], grown.ravel()[growing]])
         nodes = np.concatenate([nodes[staying], np.array(new, dtype=np.int64)])
     total = np.logaddexp(in_blank, in_character)
+    if language:
+        total += [bonuses[node] + language.end(texts[node]) for node in nodes.tolist()]
     order = np.argsort(-total, kind="stable").tolist()
     return [(_classes_of(int(nodes[k]), parents, ends), float(total[k])) for k in order]
 

@@ -11,6 +11,7 @@ import numpy as np
 from nordocr_cli.data.resize import pad_batch, resize_line
 from nordocr_cli.decode.autoregressive import greedy_decoder
 from nordocr_cli.decode.beam import BEAM_WIDTH, decode_beam
+from nordocr_cli.decode.language import LanguageFiles
 from nordocr_cli.errors import UsageError
 from nordocr_cli.records import Recognition
 from nordocr_cli.runtime.device import parse_device
@@ -100,11 +101,13 @@ def open_recognizer(
     decoder: str = "greedy",
     beam_width: int = BEAM_WIDTH,
     compiled: bool = False,
+    lm: LanguageFiles | None = None,
 ) -> Recognizer:
     """Open what `spec` names: `tesseract`, `tesseract:swe+nor`, or the path of a model (see open_runner).
 
     `decoder` is `greedy`, `beam` for a CTC prefix beam search that keeps `beam_width` texts, or how PARSeq writes: `ar`, `nar`,
-    `ar+1` (see parse_decoder); `compiled` lets torch compile the network. Raises UsageError for a decoder that there is not, or
+    `ar+1` (see parse_decoder); `compiled` lets torch compile the network; `lm` helps the
+    beam with what it knows of the language. Raises UsageError for a decoder that there is not, or
     not for this model, and what open_runner and TesseractRecognizer raise.
     """
     if beam_width < 1:
@@ -117,7 +120,10 @@ def open_recognizer(
     runner = open_runner(named.path, backend, device, threads, precision, decoder, compiled)
     if decoder == "beam" and runner.contract.decoding != "ctc":
         raise UsageError(f"{runner.name} writes its text token by token; --decoder beam adds up the paths of CTC: leave it out")
-    return RunnerRecognizer(runner, decode=partial(decode_beam, beam_width=beam_width) if decoder == "beam" else None)
+    if decoder != "beam":
+        return RunnerRecognizer(runner)
+    language = lm.open(runner.contract.charset) if lm else None
+    return RunnerRecognizer(runner, decode=partial(decode_beam, beam_width=beam_width, language=language))
 
 
 def batch_invariance(
