@@ -82,6 +82,7 @@ def write_peers_lmdb(path: Path, store: Path, original: bool) -> Path:
     with LineStore(store) as lines:
         target = lmdb.open(str(path), map_size=1 << 40)
         with target.begin(write=True) as transaction:
+            transaction.put(b"num-samples", b"%d" % len(lines))
             for index in range(len(lines)):
                 image = lines.image(index)[:, :, ::-1]
                 if original:

@@ -1,17 +1,21 @@
 #!/usr/bin/env python3
-"""How many lines a second does training get through? Our batches against the same loop padded to the widest input.
+"""How many lines a second does training get through? Our batches against the same loop padded to the widest input, and against
+OpenOCR's own trainer where a checkout of it is named.
 
-    python benchmarks/train.py                                         svtrv2-nano, the saved result
+    python benchmarks/train.py --openocr FOLDER                        SVTRv2-tiny, the saved result
     python benchmarks/train.py --lines 400 --rounds 1 --seconds 5      a first look, nothing saved
-    python benchmarks/train.py --profile svtrv2-1024 --device cuda     on a GPU
+    python benchmarks/train.py --set model.size=base --device cuda     on a GPU
 
-The same network, optimizer, precision, augmentation and process for every contestant; each takes its turn in every round, and the
-medians over the rounds are compared. What counts is whole steps: batches from the store, forward, backward, update.
+The same network, optimizer, precision and process for every contestant; each takes its turn in every round. What counts is whole
+steps: batches from the store, forward, backward, update. Batches hold as many pixels, not as many lines, so a few steps say
+little: lines and seconds of all rounds are added up.
 
 | contestant | does |
 |---|---|
-| `nordocr` | `LineBatches` and `Stepper` as train has them: lines of like width under a pixel budget |
-| `padded` | the same with every batch as wide as the geometry's maximum, and as many pixels a batch, so fewer lines |
+| `nordocr` | train as the profile has it: lines of like width under a pixel budget, augmented, some batches padded further |
+| `bare` | the same without augmentation: what the others are compared with |
+| `padded` | `bare` with every line padded to the geometry's maximum, and as many pixels a batch, so fewer lines |
+| `openocr` | OpenOCR's trainer, data set, sampler and SVTRv2-tiny (openocr_training.py), not augmented, as many pixels a batch |
 """
 
 import argparse
@@ -20,29 +24,32 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import numpy as np
 import torch
-from loader import widths_of, write_store
+from loader import write_peers_lmdb, write_store
 from numpy.typing import NDArray
+from openocr_training import OpenOcr
 
 from nordocr_cli import atomic
 from nordocr_cli.data.batches import Batch, LineBatches
 from nordocr_cli.data.store import LineStore
 from nordocr_cli.models.registry import build_model
-from nordocr_cli.profile import Profile, load_profile
+from nordocr_cli.profile import Augment, Profile, load_profile
 from nordocr_cli.runtime.stopwatch import environment
 from nordocr_cli.runtime.torch_runner import choose_device
 from nordocr_cli.training.step import Stepper
 
 RESULTS = Path(__file__).parent / "results"
 LR = 1e-4
+# Of the production model's family what a CPU can train, in batches that it takes in a second or two.
+SETS = ["geometry.max_width=1024", "model.size=tiny", "train.batch_width_px=320", "train.batch_size=32", "train.batch_by_arch={}"]
+BARE = Augment(**{name: 0.0 for name, field in Augment.model_fields.items() if field.annotation is float})
 
 
 class PaddedBatches(LineBatches):
@@ -54,12 +61,11 @@ class PaddedBatches(LineBatches):
 
 @dataclass
 class Contestant:
-    """A way to train, and what was measured of it: (lines, seconds, seconds of waiting for data) of every round."""
+    """One of our ways to train: what makes a step, and its batches."""
 
     step: Callable[[list[Batch]], Any]
     batches: Generator[Batch, None, None]
     padding_share: float
-    rounds: list[tuple[int, float, float]] = field(default_factory=list)
 
     def run(self, seconds: float) -> tuple[int, float, float]:
         """Train for `seconds`, to the end of a step."""
@@ -71,27 +77,41 @@ class Contestant:
             lines += batch.lines
         return lines, time.monotonic() - began, waited
 
-    def figures(self) -> dict[str, Any]:
-        """Medians over the rounds."""
-        return {
-            "lines_per_s": round(median(lines / seconds for lines, seconds, _ in self.rounds), 2),
-            "of_rounds": [round(lines / seconds, 2) for lines, seconds, _ in self.rounds],
-            "data_wait": round(median(waited / seconds for _, seconds, waited in self.rounds), 4),
-            "padding_share": round(self.padding_share, 4),
-        }
+    def close(self) -> None:
+        """End the loading threads."""
+        self.batches.close()
+
+
+def figures(rounds: list[tuple[int, float, float]], contestant: Any) -> dict[str, Any]:
+    """What the rounds of a contestant come to: (lines, seconds, seconds of waiting for data) of each."""
+    all_lines, all_seconds, all_waited = (sum(column) for column in zip(*rounds, strict=True))
+    share = getattr(contestant, "padding_share", None)
+    return {
+        "lines_per_s": round(all_lines / all_seconds, 2),
+        "of_rounds": [round(lines / seconds, 2) for lines, seconds, _ in rounds],
+        "data_wait": round(all_waited / all_seconds, 4),
+        **({"padding_share": round(share, 4)} if share is not None else {}),
+    }
+
+
+def line_widths(lines: int) -> NDArray[np.int64]:
+    """Widths as business documents have them, in pixels: median 300, mean 400, up to 1024."""
+    spread = np.random.default_rng(1).lognormal(np.log(300), 1.0, lines)
+    return np.clip(spread // 4 * 4, 12, 1024).astype(np.int64)
 
 
 def contestants(profile: Profile, store: LineStore, device: torch.device) -> dict[str, Contestant]:
     """Ours and the padded one, each with a network and an optimizer of its own, alike in every weight."""
     charset, settings, found = profile.load_charset(), profile.train, {}
-    for name, kind in (("nordocr", LineBatches), ("padded", PaddedBatches)):
+    kinds = {"nordocr": (LineBatches, profile.augment), "bare": (LineBatches, BARE), "padded": (PaddedBatches, BARE)}
+    for name, (kind, augment) in kinds.items():
         batches = kind(
             [store],
             charset,
             profile.geometry,
             budget_px=settings.batch_size * settings.batch_width_px,
             shuffle=True,
-            augment=profile.augment,
+            augment=augment,
             mask_share=settings.mask_share,
             workers=profile.data.num_workers,
             pin=device.type == "cuda",
@@ -111,40 +131,51 @@ def forever(batches: LineBatches) -> Generator[Batch, None, None]:
         yield from batches.epoch(epoch)
 
 
-def measure(profile: Profile, store: LineStore, asked: argparse.Namespace) -> dict[str, Any]:
+def measure(profile: Profile, store: LineStore, folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
     """Every contestant in every round, after a round to warm up."""
-    device = choose_device(asked.device)
-    found = contestants(profile, store, device)
+    device, budget = choose_device(asked.device), profile.train.batch_size * profile.train.batch_width_px
+    found: dict[str, Any] = dict(contestants(profile, store, device))
+    if asked.openocr:
+        lmdb, mixed = (write_peers_lmdb(folder / "openocr.lmdb", store.path, original=False), profile.train.precision != "fp32")
+        charset, width = profile.load_charset(), profile.geometry.max_width
+        found["openocr"] = OpenOcr(asked.openocr, lmdb, folder, charset, budget, width, mixed)
+    rounds: dict[str, list[tuple[int, float, float]]] = {name: [] for name in found}
     try:
         for number in range(asked.rounds + 1):
             for name in sorted(found, reverse=bool(number % 2)):
                 taken = found[name].run(asked.seconds if number else min(asked.seconds, 5.0))
                 if number:
-                    found[name].rounds.append(taken)
+                    rounds[name].append(taken)
                     print(f"round {number} {name}: {taken[0] / taken[1]:.1f} lines/s")
     finally:
         for contestant in found.values():
-            contestant.batches.close()
-    figures = {name: contestant.figures() for name, contestant in found.items()}
-    ours = figures["nordocr"]["lines_per_s"]
-    return figures | {"nordocr_times_padded": round(ours / figures["padded"]["lines_per_s"], 2)}
+            contestant.close()
+    measured = {name: figures(rounds[name], contestant) for name, contestant in found.items()}
+    ours = measured["bare"]["lines_per_s"]
+    times = {
+        f"bare_times_{name}": round(ours / measured[name]["lines_per_s"], 2) for name in ("padded", "openocr") if name in found
+    }
+    return measured | times
 
 
 def main() -> None:
     """Measure, print, save."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--profile", default="svtrv2-nano")
+    parser.add_argument("--profile", default="svtrv2-1024")
     parser.add_argument("--set", action="append", default=[], dest="sets", metavar="KEY=VALUE")
     parser.add_argument("--store", type=Path, help="lines to train on; default: noise with the widths of business documents")
-    parser.add_argument("--lines", type=int, default=4000)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=30.0, help="how long a contestant trains in a round")
+    parser.add_argument("--lines", type=int, default=1000)
+    parser.add_argument("--openocr", type=Path, metavar="FOLDER", help="a checkout of github.com/Topdu/OpenOCR")
+    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--seconds", type=float, default=20.0, help="how long a contestant trains in a round")
     parser.add_argument("--device", default="auto")
     parser.add_argument("-o", "--output", type=Path, help="default: results/train.json for a full run, else nothing")
     asked = parser.parse_args()
-    profile = load_profile(asked.profile, ["geometry.max_width=1024", *asked.sets]).profile
+    profile = load_profile(asked.profile, [*SETS, *asked.sets]).profile
+    if asked.openocr and getattr(profile.model, "size", "") != "tiny":
+        parser.error("--openocr trains SVTRv2-tiny: leave model.size as it is")
     with tempfile.TemporaryDirectory() as folder:
-        path = asked.store or write_store(Path(folder) / "lines.lmdb", widths_of("bucketed", asked.lines), gray=True)
+        path = asked.store or write_store(Path(folder) / "lines.lmdb", line_widths(asked.lines), gray=True)
         with LineStore(path) as store:
             result = {
                 "what": f"training {profile.model.name} in {profile.train.precision}, {len(store):,} lines, mean width "
@@ -155,7 +186,7 @@ def main() -> None:
                 "date": datetime.now(UTC).isoformat(timespec="seconds"),
                 "environment": environment(torch.get_num_threads()) | {"usable_cores": len(os.sched_getaffinity(0))},
                 "device": torch.cuda.get_device_name() if choose_device(asked.device).type == "cuda" else "cpu",
-                **measure(profile, store, asked),
+                **measure(profile, store, Path(folder), asked),
             }
     result["environment"]["load_average_after"] = environment(None)["load_average"]
     print(json.dumps(result, indent=2))
