@@ -62,6 +62,7 @@ def _register() -> None:
         export,
         import_,
         leaderboard,
+        merge_lora,
         predict,
         prep,
         profiles,
@@ -82,6 +83,7 @@ def _register() -> None:
     app.add_typer(data.app, name="data")
     app.command("export")(export.export)
     app.command("import")(import_.import_)
+    app.command("merge-lora")(merge_lora.merge_lora)
     app.command("train")(train.train)
     app.command("promote")(promote.promote)
     app.command("runs")(runs.runs)

@@ -23,7 +23,9 @@ OutputActivation = Literal["logits", "softmax", "argmax+confidence"]
 InputType = Literal["float32", "float16", "uint8"]
 OutputType = Literal["float32", "float16"]
 # ctc: a class for each frame of the image, 0 the blank. autoregressive: a class for each position of the text, 0 its end.
-Decoding = Literal["ctc", "autoregressive"]
+# seq2seq: tokens of a tokenizer of its own, generated one after the other (TrOCR); there is no output of fixed shape.
+Decoding = Literal["ctc", "autoregressive", "seq2seq"]
+_DECODING_OF: dict[str, Decoding] = {"parseq": "autoregressive", "trocr": "seq2seq"}
 
 SCHEMA = 1
 METADATA_KEY = "nordocr.contract"
@@ -66,10 +68,12 @@ class Contract:
     @property
     def decoding(self) -> Decoding:
         """How the output is read."""
-        return "autoregressive" if self.model.get("name") == "parseq" else "ctc"
+        return _DECODING_OF.get(str(self.model.get("name")), "ctc")
 
     def out_length(self, width: int) -> int:
         """Positions T of the output for an input `width` pixels wide: CTC frames, or the longest text and its end."""
+        if self.decoding == "seq2seq":
+            return int(self.model["generation_max_length"])
         return int(self.model["max_label_length"]) + 1 if self.decoding == "autoregressive" else self.geometry.out_length(width)
 
     def _classes(self) -> dict[str, int]:
@@ -77,6 +81,8 @@ class Contract:
         classes = self.charset.num_classes
         if self.decoding == "autoregressive":
             return {"end": 0, "begin": classes, "padding": classes + 1, "num_classes": classes}
+        if self.decoding == "seq2seq":
+            return {"num_classes": classes}  # of labels; what comes out are the tokenizer's tokens
         return {"blank": 0, "num_classes": classes}
 
     def to_json(self) -> dict[str, Any]:

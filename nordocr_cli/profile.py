@@ -120,14 +120,42 @@ class ParseqModel(_Table):
         return self
 
 
+class TrocrModel(_Table):
+    """TrOCR: a pretrained vision transformer and language decoder of transformers, fine-tuned through LoRA (003-09..14)."""
+
+    name: Literal["trocr"]
+    # Its folder as transformers saves it, or its name on the Hugging Face hub. Empty in weights that merge-lora wrote: theirs.
+    pretrained: str = ""
+    pretrained_sha256: str = ""  # of its model.safetensors; another file is refused. Training writes it into the weights.
+    lora_rank: int = Field(8, ge=0)  # 0 = no LoRA, everything trains
+    lora_alpha: int = Field(16, ge=1)  # what the adapters compute is multiplied by lora_alpha / lora_rank
+    lora_dropout: float = Field(0.05, ge=0, lt=1)
+    # Patterns on the names of the linear layers that get an adapter, as in train.trainable: `decoder.*.q_proj` is the decoder's.
+    lora_target_modules: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "out_proj")
+    max_target_length: int = Field(256, ge=2)  # tokens of the longest label, its end counted
+    generation_max_length: int = Field(256, ge=2)  # tokens that a reading has at most, beginning and end counted
+
+    @property
+    def max_label_length(self) -> int:
+        """Characters of the longest label that is sure to be considered; which tokens it has, the tokenizer alone knows."""
+        return self.max_target_length - 1
+
+    @model_validator(mode="after")
+    def _adapts_something(self) -> Self:
+        if self.lora_rank and not self.lora_target_modules:
+            raise ValueError("lora_target_modules is empty: name layers, e.g. ['q_proj', 'v_proj'], or set lora_rank = 0")
+        return self
+
+
 _MODEL_KINDS = {
     "svtrv2": SvtrV2Model,
     "svtrv2-nano": SvtrV2NanoModel,
     "svtr": SvtrModel,
     "mamba": MambaModel,
     "parseq": ParseqModel,
+    "trocr": TrocrModel,
 }
-Model = Annotated[SvtrV2Model | SvtrV2NanoModel | SvtrModel | MambaModel | ParseqModel, Field(discriminator="name")]
+Model = Annotated[SvtrV2Model | SvtrV2NanoModel | SvtrModel | MambaModel | ParseqModel | TrocrModel, Field(discriminator="name")]
 
 
 class Data(_Table):
@@ -307,6 +335,17 @@ class Profile(_Table):
             raise ValueError(
                 f"model.max_label_length {model.max_label_length} is too short for joined lines; set augment.join = 0"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _lora_decides_what_trains(self) -> "Profile":
+        if isinstance(self.model, TrocrModel):
+            if self.model.lora_rank and self.train.trainable:
+                raise ValueError(
+                    "train.trainable must be empty with model.lora_rank above 0: the adapters train, all else is frozen"
+                )
+            if self.augment.join:
+                raise ValueError("augment.join must be 0 with model.name = 'trocr': it crushes long lines into a square")
         return self
 
     def load_charset(self) -> Charset:

@@ -1,9 +1,12 @@
 """Artifacts that several tests need: made once a run, by the real code."""
 
 import json
+import os
 from contextlib import contextmanager
 
 import pytest
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported: no test fetches anything
 
 from nordocr_cli.artifact import Contract
 from nordocr_cli.profile import load_profile, profile_to_json
@@ -133,3 +136,48 @@ def tiny_onnx(tiny_checkpoint):
 
     plan = plan_export(tiny_checkpoint, tiny_checkpoint.parent / "model.onnx")
     return export(plan).files[0].file.path
+
+
+@pytest.fixture(scope="session")
+def tiny_trocr(tmp_path_factory):
+    """The folder of a random TrOCR, as transformers saves it: 32x32 px, 64 positions, a tokenizer of bytes and a few merges.
+
+    Not to be changed; tests that damage it take a copy."""
+    transformers = pytest.importorskip("transformers")
+    pytest.importorskip("peft")
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    folder = tmp_path_factory.mktemp("trocr")
+    transformers.utils.logging.disable_progress_bar()
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    special = {"bos_token": "<s>", "pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=280, special_tokens=list(special.values()), initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator(["Årsredovisning för räkenskapsåret"] * 4, trainer)
+    transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special).save_pretrained(folder)
+    sizes = {"num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    encoder = transformers.ViTConfig(hidden_size=32, image_size=32, patch_size=8, **sizes)
+    decoder = transformers.TrOCRConfig(
+        vocab_size=280,
+        d_model=32,
+        decoder_layers=2,
+        decoder_attention_heads=2,
+        decoder_ffn_dim=64,
+        max_position_embeddings=64,
+        dropout=0.0,
+        pad_token_id=1,
+        bos_token_id=0,
+        eos_token_id=2,
+        decoder_start_token_id=2,
+    )
+    config = transformers.VisionEncoderDecoderConfig.from_encoder_decoder_configs(encoder, decoder)
+    config.decoder.cross_attention_hidden_size = 32
+    torch.manual_seed(1)
+    transformers.VisionEncoderDecoderModel(config=config).save_pretrained(folder)
+    settings = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "size": {"height": 32, "width": 32}, "resample": 2}
+    (folder / "preprocessor_config.json").write_text(json.dumps(settings), encoding="utf-8")
+    return folder

@@ -250,9 +250,9 @@ def _row(source: Lines, model: Opened, reference: Opened, first: float, lap: "La
             known |= {"flops": flops, "roofline_share": flops / found.stages.network / 1e9 / peak}
     return Row(
         name=model.name,
-        backend=runner.backend if runner else "tesseract",
-        device=str(getattr(runner, "device", "cpu")),
-        precision=str(getattr(runner, "precision", "")),
+        backend=str(getattr(runner or recognizer, "backend", "tesseract")),
+        device=str(getattr(runner or recognizer, "device", "cpu")),
+        precision=str(getattr(runner or recognizer, "precision", "")),
         load_s=model.load_s,
         first_call_s=first,
         lines=count,

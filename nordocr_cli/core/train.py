@@ -198,15 +198,19 @@ def _with_global_lr(profile: Profile, lines_a_batch: int, processes: int, progre
 
 
 def _files(folder: Path, save_fp16: bool) -> tuple[Path, ...]:
-    """The weights that a run leaves, after writing those of half precision where asked for."""
+    """What a run leaves: its weights, those of half precision where asked for, and TrOCR's adapters as peft reads them."""
+    from nordocr_cli.models.trocr_adapter import ADAPTER, save_adapter
     from nordocr_cli.models.weights import load_weights, save_weights
     from nordocr_cli.training.runlog import BEST, BEST_FP16, LAST
 
-    if not save_fp16:
-        return folder / BEST, folder / LAST
+    files = [folder / BEST, folder / LAST]
     weights, best = load_weights(folder / BEST)
-    save_weights(folder / BEST_FP16, weights, replace(best, precision="fp16"))
-    return folder / BEST, folder / LAST, folder / BEST_FP16
+    if save_fp16:
+        save_weights(folder / BEST_FP16, weights, replace(best, precision="fp16"))
+        files.append(folder / BEST_FP16)
+    if save_adapter(folder / ADAPTER, weights, best):
+        files.append(folder / ADAPTER)
+    return tuple(files)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from nordocr_cli.artifact import Contract, contract_from_json, find_weights
 from nordocr_cli.atomic import sha256_of
 from nordocr_cli.charset import Charset, differences
-from nordocr_cli.core.train_data import TrainData, fit_batch
+from nordocr_cli.core.train_data import TrainData, fit_batch, require_labels
 from nordocr_cli.core.train_request import TrainRequest, with_batch_size
 from nordocr_cli.errors import ArtifactError, UsageError
 from nordocr_cli.geometry import Geometry
@@ -41,6 +41,7 @@ class Begun:
 
 def begin(profile: Profile, request: TrainRequest, data: TrainData, progress: Progress) -> Begun:
     """Build the network: fresh, with the weights of `--load`, or to be resumed. Raises what does not fit."""
+    from nordocr_cli.models.trocr import TrOcr
     from nordocr_cli.training.checkpoint import load_state, require_same_run
     from nordocr_cli.training.freezing import freeze
 
@@ -51,13 +52,17 @@ def begin(profile: Profile, request: TrainRequest, data: TrainData, progress: Pr
         then = profile_to_json(profile_from_json(state["identity"]["profile"], str(request.resume)))
         require_same_run({**state["identity"], "profile": then}, data.identity, request.resume)
         contract = contract_from_json(state["contract"], str(request.resume))
+        if isinstance(model, TrOcr):
+            model.require_same_pretrained(contract.model, str(request.resume))
         return Begun(model, contract, freeze(model, profile.train.trainable), state)
     model, loaded, head = new_network(profile, request, data.charset, data.geometry, progress)
+    if isinstance(model, TrOcr):
+        require_labels(data, model, progress)
     seen = [*data.train.width_range, *(loaded.trained_widths or () if loaded else ())]  # what it had learnt it still reads
     contract = Contract(
         charset=data.charset,
         geometry=data.geometry,
-        model=profile.model.model_dump(mode="json"),
+        model=(model.options if isinstance(model, TrOcr) else profile.model).model_dump(mode="json"),
         profile=profile_to_json(profile),
         trained_widths=(min(seen), max(seen)),
         parent_sha256=sha256_of(find_weights(request.load)) if request.load else None,
@@ -73,14 +78,20 @@ def new_network(
     Raises ArtifactError when the weights are of another charset, geometry or network."""
     from nordocr_cli.models.head import move_head
     from nordocr_cli.models.registry import load_pretrained
+    from nordocr_cli.models.trocr import TrOcr
     from nordocr_cli.models.weights import load_weights, require_fit
 
     model, head = _seeded(profile, charset), None
+    if isinstance(model, TrOcr):
+        model.folder.require_geometry(geometry)
     if not request.load:
         load_pretrained(model, progress)
         return model, None, None
     weights, found = load_weights(request.load)
-    if unlike := differences(found.charset, charset):
+    if isinstance(model, TrOcr):
+        model.require_same_pretrained(found.model, str(request.load))
+        found = replace(found, charset=charset)  # its tokens are the same whatever the labels' charset
+    elif unlike := differences(found.charset, charset):
         if not request.move_head:
             raise ArtifactError(
                 f"{request.load}: charset mismatch: {len(unlike)} classes differ, the first: {unlike[0]}; --move-head moves "
@@ -101,7 +112,7 @@ def _seeded(profile: Profile, charset: Charset) -> "torch.nn.Module":
     from nordocr_cli.models.registry import build_model
 
     torch.manual_seed(profile.train.seed)
-    return build_model(profile.model, charset.num_classes)
+    return build_model(profile.model, charset.num_classes, charset)
 
 
 def guidance_of(profile: Profile, model: "torch.nn.Module", charset: Charset, progress: Progress) -> "Guidance | None":
@@ -159,6 +170,7 @@ def facts_at_start(
     """What run.json says of a run at its start."""
     import torch
 
+    from nordocr_cli.models.trocr import TrOcr
     from nordocr_cli.training.runlog import environment
 
     return {
@@ -182,6 +194,7 @@ def facts_at_start(
         **({"freezing": begun.freezing.to_json()} if begun.freezing else {}),
         **({"loaded": {"path": str(request.load), "sha256": begun.contract.parent_sha256}} if request.load else {}),
         **({"head": begun.head.to_json()} if begun.head else {}),
+        **({"trocr": begun.model.to_json()} if isinstance(begun.model, TrOcr) else {}),
     }
 
 

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nordocr_cli.core.train_request import TrainRequest, open_store, store_and_ratio
+from nordocr_cli.errors import DataError
 from nordocr_cli.geometry import Geometry
 from nordocr_cli.profile import Profile, profile_to_json
+from nordocr_cli.progress import Progress
 
 if TYPE_CHECKING:
     import torch
@@ -16,8 +18,11 @@ if TYPE_CHECKING:
     from nordocr_cli.charset import Charset
     from nordocr_cli.data.batches import LineBatches
     from nordocr_cli.data.store import LineStore
+    from nordocr_cli.models.trocr import TrOcr
 
 _LEAST_STEPS = 50  # of an epoch, whatever memory there is
+_LEAST_PX = 8  # half a patch of TrOCR's encoder: narrower characters share one
+_NAMED_ROWS = 3  # as many row ids as an error names
 
 
 @dataclass(frozen=True)
@@ -96,12 +101,39 @@ def fit_batch(profile: Profile, request: TrainRequest, device: "torch.device", p
     with ExitStack() as stack:
         lines = sum(map(len, _open([store_and_ratio(path)[0] for path in request.train], stack)))
     lines = min(lines, request.overfit or lines, request.max_train_samples or lines)
-    classes = profile.load_charset().num_classes
-    model = build_model(profile.model, classes).to(device).train()
+    charset = profile.load_charset()
+    classes = charset.num_classes
+    model = build_model(profile.model, classes, charset).to(device).train()
     freeze(model, profile.train.trainable)
     guidance = build_guidance(model, classes).to(device) if profile.train.guidance == "smtr" else None
     stepper = Stepper(model, guidance, profile.geometry, profile.train, device, precision)
     return largest_batch(stepper, profile.geometry, classes, max(1, lines // (_LEAST_STEPS * processes)))
+
+
+def require_labels(data: TrainData, model: "TrOcr", progress: Progress) -> None:
+    """Check the labels of `data` by the tokenizer of `model`, and warn of lines that it will see crushed.
+
+    Raises DataError naming the first rows to train on whose label is too long in tokens, or comes back as another text: the
+    network would learn what does not stand there.
+    """
+    problems: list[str] = []
+    crushed, most = 0, model.folder.image_size[1] // _LEAST_PX
+    for row in data.train.rows():
+        crushed += len(row.text) > most
+        if problem := model.label_problem(row.text):
+            problems.append(f"row {row.id!r} {problem}")
+    if problems:
+        raise DataError(
+            "; ".join(problems[:_NAMED_ROWS])
+            + (f" and {len(problems) - _NAMED_ROWS:,} more" if len(problems) > _NAMED_ROWS else "")
+            + ". Leave such lines out of the manifest and prepare again"
+        )
+    if crushed:
+        height, width = model.folder.image_size
+        progress.warn(
+            f"{crushed:,} of {len(data.train):,} lines have more than {most} characters: in a picture of {height}x{width} px "
+            f"each of them is less than {_LEAST_PX} px wide, and is read badly. svtrv2-nano reads long lines"
+        )
 
 
 def _open(paths: Sequence[Path], stack: ExitStack) -> "list[LineStore]":
@@ -117,6 +149,7 @@ def _common(profile: Profile, device: "torch.device") -> dict[str, Any]:
         "workers": profile.data.num_workers,
         "pin": device.type == "cuda",
         "max_label_length": getattr(profile.model, "max_label_length", None),
+        "line_px": profile.train.batch_width_px if profile.model.name == "trocr" else None,
     }
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from nordocr_cli.errors import ArtifactError, UsageError
-from nordocr_cli.profile import Profile, ResolvedProfile, profile_from_json
+from nordocr_cli.profile import Profile, ResolvedProfile, TrocrModel, profile_from_json
 from nordocr_cli.progress import SILENT, Progress
 
 if TYPE_CHECKING:
@@ -48,7 +48,10 @@ def plan(resolved: ResolvedProfile | None, request: TrainRequest, progress: Prog
     """Return what `train` would do, without torch: network, geometry, batches by GPU, data, length, files."""
     profile, request = asked(resolved, request, progress)
     settings, geometry, charset = profile.train, profile.geometry, profile.load_charset()
-    widths = [w for w in _PLAN_WIDTHS if w < geometry.max_width] + [geometry.max_width]
+    if isinstance(profile.model, TrocrModel) and Path(profile.model.pretrained).is_dir():
+        require_trocr(profile, profile.model)
+    squares = isinstance(profile.model, TrocrModel)  # every line costs the same
+    widths = [settings.batch_width_px] if squares else [w for w in _PLAN_WIDTHS if w < geometry.max_width] + [geometry.max_width]
     batches = {
         arch: {f"{width} px": max(1, lines * settings.batch_width_px // width) for width in widths}
         for arch, lines in {"any": settings.batch_size, **settings.batch_by_arch}.items()
@@ -84,6 +87,15 @@ def plan(resolved: ResolvedProfile | None, request: TrainRequest, progress: Prog
             "tensorboard/",
         ],
     }
+
+
+def require_trocr(profile: Profile, model: TrocrModel) -> None:
+    """Raise what speaks against the folder of a pretrained TrOCR, by its JSON files."""
+    from nordocr_cli.models.trocr_folder import read_folder
+
+    folder = read_folder(Path(model.pretrained))
+    folder.require_lengths(model)
+    folder.require_geometry(profile.geometry)
 
 
 def _start(request: TrainRequest) -> str:

@@ -8,7 +8,7 @@ import sys
 import threading
 import warnings
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -192,7 +192,8 @@ class LineBatches:
     `budget_px` is lines times width in pixels of a full batch; a line wider than the budget is a batch of its own. With
     `shuffle` the lines are drawn anew each epoch, `augment` changes them, and the share 1 - `mask_share` of the batches
     is marked unmasked; without, the order is fixed and every batch masked. `only` restricts to these global indices.
-    `max_label_length` is that of a network which writes tokens; without it, labels are written in CTC frames.
+    `max_label_length` is that of a network which writes tokens; without it, labels are written in CTC frames. `line_px` is what
+    each line takes of the budget where the network makes all lines equally wide; without it, its padded width.
 
     Raises DataError when a store does not fit charset or geometry, and, naming the rows, when a label has a character outside
     the charset, or is longer than the network can write it: training would silently learn nothing there.
@@ -215,11 +216,12 @@ class LineBatches:
         ratios: Sequence[float] | None = None,
         share: tuple[int, int] = (0, 1),
         max_label_length: int | None = None,
+        line_px: int | None = None,
     ) -> None:
         self.stores, self.geometry = tuple(stores), geometry
         self.budget_px, self.seed, self.shuffle, self.augment = budget_px, seed, shuffle, augment
         self.mask_share, self.workers, self.pin = mask_share, workers, pin
-        self.ratios, self.share, self.max_label_length = ratios, share, max_label_length
+        self.ratios, self.share, self.max_label_length, self.line_px = ratios, share, max_label_length, line_px
         self._buffers = _Buffers()
         self._tensors: dict[Path, Tensor] = {}
         for store in self.stores:
@@ -237,6 +239,10 @@ class LineBatches:
     def __len__(self) -> int:
         """Number of lines of an epoch."""
         return len(self.members)
+
+    def rows(self) -> Iterator[LineRow]:
+        """Yield the rows of the lines, store by store."""
+        return (self._row(int(index)) for index in self.members)
 
     def batch_count(self, epoch: int) -> int:
         """Number of batches of an epoch for each process. It differs a little between epochs, as much is drawn anew."""
@@ -280,8 +286,9 @@ class LineBatches:
             extra = 0 if masked else self._draw_extra_padding(rng)
             # Those that follow are no narrower than this, so more of them than `ahead` cannot fit.
             least = max(self.geometry.width_multiple, int(widths[start] * (1 - jitter) / (1 + jitter)))
-            ahead = widths[start : start + self.budget_px // least + 1]
-            filled = self._padded(np.maximum.accumulate(ahead), extra) * np.arange(1, len(ahead) + 1)  # pixels of 1, 2, … samples
+            ahead = widths[start : start + self.budget_px // (self.line_px or least) + 1]
+            each = self._padded(np.maximum.accumulate(ahead), extra) if self.line_px is None else self.line_px
+            filled = each * np.arange(1, len(ahead) + 1)  # pixels of 1, 2, … samples
             count = max(1, int(np.searchsorted(filled, self.budget_px, side="right")))
             plans.append(_Plan(samples, order[start : start + count], extra, masked))
             start += count
@@ -355,7 +362,7 @@ class LineBatches:
                     if longest is None and needed > frames:
                         problems.append(f"row {row.id!r} needs {needed} CTC frames and has {frames}")
                     elif longest is not None and len(classes) > longest:
-                        problems.append(f"row {row.id!r} has {len(classes)} characters, model.max_label_length is {longest}")
+                        problems.append(f"row {row.id!r} has {len(classes)} characters, the network writes {longest}")
                     flat.extend(classes)
                     all_needed[index] = needed
             starts[index + 1] = len(flat)

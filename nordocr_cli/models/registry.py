@@ -1,20 +1,23 @@
 """Networks by name: the one place that knows which class stands behind a profile's `model.name`."""
 
+from pathlib import Path
 from typing import assert_never
 
 from torch import nn
 
-from nordocr_cli.profile import MambaModel, Model, ParseqModel, SvtrModel, SvtrV2Model, SvtrV2NanoModel
+from nordocr_cli.charset import Charset
+from nordocr_cli.profile import MambaModel, Model, ParseqModel, SvtrModel, SvtrV2Model, SvtrV2NanoModel, TrocrModel
 from nordocr_cli.progress import Progress
 
 
-def build_model(model: Model, num_classes: int) -> nn.Module:
+def build_model(model: Model, num_classes: int, charset: Charset | None = None, beside: Path | None = None) -> nn.Module:
     """Return the network of a profile's model table with fresh weights, in training mode.
 
     Its forward takes (images float (N, 3, H, W) normalized, widths int64 (N,) or None) and returns logits (N, T, C) with
     T = geometry.out_length(W), in training and evaluation alike. With the widths given a line's logits are those of the
     line alone; without, padding is seen as pixels. PARSeq writes tokens, not frames: T is its longest
-    text and the end, whatever W.
+    text and the end, whatever W. TrOCR has its pretrained weights from the start, and a forward of its own; it alone needs the
+    `charset` of its labels, and may need the folder `beside` which the weights lie.
     """
     match model:
         case SvtrV2NanoModel():
@@ -37,6 +40,12 @@ def build_model(model: Model, num_classes: int) -> nn.Module:
             from nordocr_cli.models.parseq import Parseq
 
             return Parseq(model, num_classes)
+        case TrocrModel():
+            from nordocr_cli.models.trocr import TrOcr
+
+            if charset is None:
+                raise ValueError("TrOCR writes with a tokenizer of its own: give the charset of its labels")
+            return TrOcr(model, charset, beside)
     assert_never(model)
 
 
@@ -47,6 +56,9 @@ def load_pretrained(network: nn.Module, progress: Progress) -> None:
     for a file that is not there and ArtifactError for one that does not fit.
     """
     from nordocr_cli.models.mamba import MambaOcr
+    from nordocr_cli.models.trocr import TrOcr
 
     if isinstance(network, MambaOcr):
         network.load_pretrained(progress)
+    if isinstance(network, TrOcr):
+        network.tell(progress)

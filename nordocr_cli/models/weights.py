@@ -69,6 +69,7 @@ def load_model(path: Path) -> tuple[nn.Module, Contract]:
 
     Raises UsageError when there is no such file and ArtifactError when it is damaged or does not fit its own contract.
     """
+    path = find_weights(path)
     state, contract = load_weights(path)
     try:
         model = TypeAdapter(Model).validate_python(dict(contract.model))
@@ -77,7 +78,7 @@ def load_model(path: Path) -> tuple[nn.Module, Contract]:
         where = ".".join(str(part) for part in problem["loc"])
         raise ArtifactError(f"{path}: this nordocr cannot build its model ({where}: {problem['msg']}); update nordocr") from None
     with torch.random.fork_rng(devices=[]):  # fresh weights draw random numbers; loading must not change the caller's
-        network = build_model(model, contract.charset.num_classes)
+        network = build_model(model, contract.charset.num_classes, contract.charset, path.parent)
     require_fit(network, state, str(path))
     network.load_state_dict(state)
     return network.eval(), contract

@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 
+from nordocr_cli.artifact import read_contract
 from nordocr_cli.data.resize import pad_batch, resize_line
 from nordocr_cli.decode.autoregressive import greedy_decoder
 from nordocr_cli.decode.beam import BEAM_WIDTH, decode_beam
@@ -105,10 +106,10 @@ def open_recognizer(
 ) -> Recognizer:
     """Open what `spec` names: `tesseract`, `tesseract:swe+nor`, or the path of a model (see open_runner).
 
-    `decoder` is `greedy`, `beam` for a CTC prefix beam search that keeps `beam_width` texts, or how PARSeq writes: `ar`, `nar`,
-    `ar+1` (see parse_decoder); `compiled` lets torch compile the network; `lm` helps the
-    beam with what it knows of the language. Raises UsageError for a decoder that there is not, or
-    not for this model, and what open_runner and TesseractRecognizer raise.
+    `decoder` is `greedy`, `beam` for a search that keeps `beam_width` texts (CTC's prefixes, or TrOCR's own), or how PARSeq
+    writes: `ar`, `nar`, `ar+1` (see parse_decoder); `compiled` lets torch compile the network; `lm` helps CTC's beam with what it
+    knows of the language. Raises UsageError for a decoder that there is not, or not for this model, and what open_runner and
+    TesseractRecognizer raise.
     """
     if beam_width < 1:
         raise UsageError(f"a beam of {beam_width} texts reads nothing; the usual width is {BEAM_WIDTH}")
@@ -117,6 +118,10 @@ def open_recognizer(
     if named.path is None:
         parse_device(device)  # beside a network in bench the device may be any; it only has to be one
         return TesseractRecognizer(named.languages, threads)
+    if named.backend == "torch" and read_contract(named.path).decoding == "seq2seq":
+        from nordocr_cli.runtime.trocr_recognizer import TrocrRecognizer
+
+        return TrocrRecognizer(named.path, device, threads, precision, beam_width if decoder == "beam" else 1)
     runner = open_runner(named.path, backend, device, threads, precision, decoder, compiled)
     if decoder == "beam" and runner.contract.decoding != "ctc":
         raise UsageError(f"{runner.name} writes its text token by token; --decoder beam adds up the paths of CTC: leave it out")

@@ -6,6 +6,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from nordocr_cli.artifact import read_contract
 from nordocr_cli.errors import UsageError, nearest
 from nordocr_cli.geometry import Geometry
 from nordocr_cli.runtime.device import parse_device
@@ -40,6 +41,8 @@ def open_runner(
         raise UsageError(f"{path} runs on {spec.backend}, not on {backend}")
     parse_device(device)  # a misspelt one is named before minutes of loading, and for every backend
     require_options(spec, precision, decoder, compiled)
+    if spec.backend == "torch" and read_contract(path).decoding == "seq2seq":
+        raise UsageError(f"{path} is a TrOCR, which generates its text: it has no logits of fixed shape for a runner to give")
     match spec.backend:
         case "torch":
             from nordocr_cli.runtime.torch_runner import TorchRunner

@@ -10,14 +10,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from rapidfuzz.distance import Levenshtein
-from torch import nn
+from torch import Tensor, nn
 
 from nordocr_cli.charset import Charset
 from nordocr_cli.data.batches import LineBatches, normalize
 from nordocr_cli.decode.autoregressive import greedy_decoder
+from nordocr_cli.geometry import Geometry
 from nordocr_cli.metrics.score import score_line
 from nordocr_cli.metrics.text import marked_difference, visible
-from nordocr_cli.records import LineResult
+from nordocr_cli.models.trocr import TrOcr
+from nordocr_cli.records import LineResult, Recognition
 from nordocr_cli.training.diagnosis import faults_of
 from nordocr_cli.training.objective import decoding_of, frames_of
 
@@ -52,7 +54,7 @@ def evaluate(
     stop: Callable[[], bool] = lambda: False,
 ) -> Scores | None:
     """Read every line greedily with padding masked and count. None when `stop` asked to end it early."""
-    began, was_training, decoding = time.monotonic(), model.training, decoding_of(model)
+    began, was_training = time.monotonic(), model.training
     model.eval()
     edits: list[int] = []
     read: list[LineResult] = []
@@ -61,12 +63,9 @@ def evaluate(
         if stop():
             model.train(was_training)
             return None
-        widths = batch.widths.to(device)
+        images, widths = normalize(batch.images.to(device), batches.geometry), batch.widths.to(device)
         with amp():
-            logits = model(normalize(batch.images.to(device), batches.geometry), widths)  # (N, T, C)
-        by_tokens = decoding == "autoregressive"
-        positions = torch.full_like(batch.widths, logits.shape[1]) if by_tokens else frames_of(batch.widths, batches.geometry)
-        readings = greedy_decoder(decoding)(logits.float().cpu().numpy(), positions.numpy(), charset)
+            readings = read_batch(model, images, widths, batches.geometry, charset)
         for row, reading in zip(batch.rows, readings, strict=True):
             edits.append(Levenshtein.distance(row.text, reading.text))
             read.append(LineResult(row.id, row.text, reading.text, reading.confidence, row.language, row.subset, row.source))
@@ -89,6 +88,15 @@ def evaluate(
         worst=tuple(read[index] for index in by_edits[:_WORST_KEPT]),
         faults=faults_of([(read[i].reference, read[i].hypothesis) for i in in_store_order], charset),
     )
+
+
+def read_batch(model: nn.Module, images: Tensor, widths: Tensor, geometry: Geometry, charset: Charset) -> list[Recognition]:
+    """Return what a network reads greedily on normalized images (N, 3, H, W) of lines `widths` int64 (N,) pixels wide."""
+    if isinstance(model, TrOcr):
+        return model.read(images, widths)
+    logits, decoding = model(images, widths), decoding_of(model)  # (N, T, C)
+    positions = torch.full_like(widths, logits.shape[1]) if decoding == "autoregressive" else frames_of(widths, geometry)
+    return greedy_decoder(decoding)(logits.float().cpu().numpy(), positions.cpu().numpy(), charset)
 
 
 def worst_table(step: int, worst: Sequence[LineResult]) -> str:

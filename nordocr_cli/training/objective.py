@@ -10,6 +10,7 @@ from nordocr_cli.artifact import Decoding
 from nordocr_cli.charset import BLANK
 from nordocr_cli.geometry import Geometry
 from nordocr_cli.models.parseq import Parseq
+from nordocr_cli.models.trocr import TrOcr
 
 
 def frames_of(widths: Tensor, geometry: Geometry) -> Tensor:
@@ -35,7 +36,7 @@ def ctc_loss(logits: Tensor, frames: Tensor, targets: Tensor, target_lengths: Te
 
 def decoding_of(model: nn.Module) -> Decoding:
     """Return how a network's output is read."""
-    return "autoregressive" if isinstance(model, Parseq) else "ctc"
+    return "autoregressive" if isinstance(model, Parseq) else "seq2seq" if isinstance(model, TrOcr) else "ctc"
 
 
 def batch_loss(
@@ -44,4 +45,6 @@ def batch_loss(
     """Return the loss () of a batch with its padding masked: normalized images (N, 3, H, W), widths int64 (N,)."""
     if isinstance(model, Parseq):
         return model.permuted_loss(images, widths, targets, target_lengths)
+    if isinstance(model, TrOcr):
+        return model.token_loss(images, widths, targets, target_lengths)
     return ctc_loss(model(images, widths), frames_of(widths, geometry), targets, target_lengths)

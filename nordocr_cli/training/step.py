@@ -14,6 +14,7 @@ from nordocr_cli.data.batches import Batch, normalize
 from nordocr_cli.geometry import Geometry
 from nordocr_cli.models.guidance import CTC_WEIGHT, Guidance
 from nordocr_cli.models.parseq import Parseq
+from nordocr_cli.models.trocr import TrOcr
 from nordocr_cli.profile import Train
 from nordocr_cli.training.objective import ctc_loss, decoding_of, frames_of
 from nordocr_cli.training.schedule import build_optimizer, set_learning_rate
@@ -43,7 +44,7 @@ class Stepper:
         team: Team | None = None,
     ) -> None:
         self.model, self.geometry, self.settings = model, geometry, settings
-        self.by_tokens = decoding_of(model) == "autoregressive"
+        self.by_tokens = decoding_of(model) != "ctc"
         taught: nn.Module = _Taught(model, guidance)
         self.device, self.precision, self.team = device, precision, team or Team()
         self.parameters = [p for p in taught.parameters() if p.requires_grad]
@@ -137,6 +138,8 @@ class _Taught(nn.Module):
         """Return the logits (N, T, C) and the guidance's loss () or None; None and its own loss for a network of tokens."""
         if isinstance(self.model, Parseq):
             return None, self.model.permuted_loss(images, widths, targets, lengths)
+        if isinstance(self.model, TrOcr):
+            return None, self.model.token_loss(images, widths, targets, lengths)
         if self.guidance is None:
             return self.model(images, widths), None
         logits, guided = self.guidance(self.model, images, widths, targets, lengths)
@@ -163,9 +166,9 @@ def checkpoint_blocks(model: nn.Module) -> int:
 def _checkpoint(block: nn.Module) -> None:
     forward = block.forward
 
-    def computed_again(*inputs: Any) -> Any:
+    def computed_again(*inputs: Any, **named: Any) -> Any:
         if block.training and torch.is_grad_enabled():
-            return checkpoint(forward, *inputs, use_reentrant=False)
-        return forward(*inputs)
+            return checkpoint(forward, *inputs, use_reentrant=False, **named)
+        return forward(*inputs, **named)
 
     block.forward = computed_again

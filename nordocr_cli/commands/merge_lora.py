@@ -1,0 +1,40 @@
+"""`nordocr merge-lora`: a fine-tuned TrOCR → a folder that transformers reads."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nordocr_cli import options
+from nordocr_cli.console import Console
+
+
+def merge_lora(
+    weights: Annotated[Path, typer.Argument(metavar="WEIGHTS|RUN", help="A run of trocr-lora, or its best.safetensors.")],
+    output: options.Output,
+    as_json: options.Json = False,
+    dry_run: options.DryRun = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = 0,
+) -> None:
+    """Add a TrOCR's adapters to the weights that they adapt and write it as one folder.
+
+    transformers reads the folder, and so does every command here that reads lines. What is written is proved to compute the
+    same. A run's adapters on their own, as peft reads them, lie in its folder `adapter`.
+
+    Example: nordocr merge-lora runs/trocr-lora-1 -o trocr-nordic
+    """
+    from nordocr_cli.core.merge_lora import merge, plan_merge
+
+    console = Console(quiet=quiet, verbose=verbose, as_json=as_json)
+    plan = plan_merge(weights, output)
+    if dry_run:
+        options.show_plan(console, plan.to_json())
+        return
+    result = merge(plan, console)
+    if as_json:
+        console.json(result.to_json())
+    else:
+        rows = [("parameters", f"{result.parameters:,}"), ("logits differ by", f"{result.max_diff:.1e} at most")]
+        console.table(str(output), ("what", "found"), [*rows, ("files", ", ".join(result.files))])
+    console.next(f"nordocr eval {output} LINES.lmdb")

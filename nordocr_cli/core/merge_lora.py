@@ -1,0 +1,114 @@
+"""merge-lora: a fine-tuned TrOCR as one folder that transformers reads, its adapters added to the weights that they adapt."""
+
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from nordocr_cli.artifact import Contract, find_weights, read_contract
+from nordocr_cli.atomic import refuse_inputs, replacing, sha256_of
+from nordocr_cli.errors import ArtifactError, UsageError
+from nordocr_cli.progress import SILENT, Progress
+
+# Of the pretrained folder: how text becomes tokens and pictures pixels. What the network is, is written anew.
+_COPIED = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "sentencepiece.bpe.model",
+    "preprocessor_config.json",
+    "processor_config.json",
+)
+_TOLERANCE = 1e-3  # of a logit: adding products up before the input is multiplied rounds otherwise
+
+
+@dataclass(frozen=True)
+class MergePlan:
+    """Weights of a TrOCR and the folder that is to be written."""
+
+    weights: Path
+    contract: Contract
+    output: Path
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the plan as plain JSON values."""
+        model = self.contract.model
+        return {
+            "weights": str(self.weights),
+            "pretrained": model["pretrained"],
+            "lora_rank": model["lora_rank"],
+            "output": str(self.output),
+        }
+
+
+@dataclass(frozen=True)
+class MergeResult:
+    """What was written; `max_diff` is the greatest difference of a logit between the merged network and the one with adapters."""
+
+    output: Path
+    parameters: int
+    max_diff: float
+    files: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the result as plain JSON values."""
+        return {
+            "output": str(self.output),
+            "parameters": self.parameters,
+            "max_diff": self.max_diff,
+            "files": list(self.files),
+        }
+
+
+def plan_merge(weights: Path, output: Path) -> MergePlan:
+    """Return what `merge` would do, without torch.
+
+    Raises UsageError for weights of another network, for those that are merged already, and for an output that is there.
+    """
+    source = find_weights(weights)
+    contract = read_contract(source)
+    if contract.decoding != "seq2seq":
+        name = contract.model.get("name")
+        more = "; `nordocr export` merges its adapters by itself" if name == "mamba" else ""
+        raise UsageError(f"{source} is a {name}, and merge-lora is for trocr{more}")
+    if not contract.model["pretrained"]:
+        raise UsageError(f"{source} is merged already")
+    refuse_inputs(output, [source])
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise UsageError(f"-o {output} is there already; give a new folder")
+    return MergePlan(source, contract, output)
+
+
+def merge(plan: MergePlan, progress: Progress = SILENT) -> MergeResult:
+    """Write the folder; it appears whole, and only if the merged network computes what the one with adapters does.
+
+    Beside transformers' files it holds a `best.safetensors`, which has the contract and no tensors: so every command that reads
+    lines takes the folder. Raises ArtifactError for weights that do not fit, and when the two compute otherwise.
+    """
+    from nordocr_cli.models.trocr import TrOcr, difference
+    from nordocr_cli.models.trocr_folder import WEIGHTS
+    from nordocr_cli.models.weights import load_model, save_weights
+    from nordocr_cli.training.runlog import BEST
+
+    model, contract = load_model(plan.weights)
+    assert isinstance(model, TrOcr)
+    merged: Any = model.merged().eval()
+    found = difference(model, merged)
+    if not found <= _TOLERANCE:
+        raise ArtifactError(f"{plan.weights}: merged it computes otherwise, a logit differs by {found:.1e}; nothing was written")
+    with replacing(plan.output) as temporary:
+        temporary.mkdir()
+        merged.save_pretrained(temporary)
+        for name in _COPIED:
+            if (model.folder.path / name).is_file():
+                shutil.copy(model.folder.path / name, temporary / name)
+        table = {**contract.model, "pretrained": "", "pretrained_sha256": sha256_of(temporary / WEIGHTS), "lora_rank": 0}
+        whole = replace(contract, model=table, parent_sha256=sha256_of(plan.weights), precision="fp32")
+        save_weights(temporary / BEST, {}, whole)
+        files = tuple(sorted(path.name for path in temporary.iterdir()))
+    parameters = sum(weight.numel() for weight in merged.parameters())
+    progress.note(f"merged: logits differ by {found:.1e} at most from those with adapters")
+    return MergeResult(plan.output, parameters, found, files)
