@@ -160,7 +160,7 @@ def tiny_trocr(tmp_path_factory):
     tokenizer.train_from_iterator(["Årsredovisning för räkenskapsåret"] * 4, trainer)
     transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special).save_pretrained(folder)
     sizes = {"num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
-    encoder = transformers.ViTConfig(hidden_size=32, image_size=32, patch_size=8, **sizes)
+    encoder = transformers.ViTConfig(hidden_size=32, image_size=32, patch_size=8, initializer_range=0.1, **sizes)
     decoder = transformers.TrOCRConfig(
         vocab_size=280,
         d_model=32,
@@ -169,6 +169,7 @@ def tiny_trocr(tmp_path_factory):
         decoder_ffn_dim=64,
         max_position_embeddings=64,
         dropout=0.0,
+        init_std=0.1,
         pad_token_id=1,
         bos_token_id=0,
         eos_token_id=2,

@@ -108,6 +108,11 @@ def plan_export(
     """
     weights = find_weights(checkpoint)
     contract = read_contract(weights)
+    if contract.decoding == "seq2seq":
+        raise UsageError(
+            f"{weights} is a TrOCR, which has no ONNX file or engine here. `nordocr merge-lora {checkpoint} -o FOLDER` writes it "
+            "as transformers reads it; train svtrv2-nano or svtrv2-1024 for a network that exports"
+        )
     if weights.suffix != ".safetensors":
         raise UsageError(f"{weights} is not a checkpoint; export takes .safetensors weights or the folder of a run")
     profile = profile_from_json(contract.profile, f"{weights}: embedded profile")

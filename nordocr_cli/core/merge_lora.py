@@ -102,6 +102,7 @@ def merge(plan: MergePlan, progress: Progress = SILENT) -> MergeResult:
     with replacing(plan.output) as temporary:
         temporary.mkdir()
         merged.save_pretrained(temporary)
+        shutil.copymode(temporary / "config.json", temporary / WEIGHTS)  # transformers keeps the weights for their owner alone
         for name in _COPIED:
             if (model.folder.path / name).is_file():
                 shutil.copy(model.folder.path / name, temporary / name)

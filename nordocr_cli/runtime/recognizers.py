@@ -18,7 +18,7 @@ from nordocr_cli.records import Recognition
 from nordocr_cli.runtime.device import parse_device
 from nordocr_cli.runtime.protocols import Image, Recognizer, Runner
 from nordocr_cli.runtime.runners import open_runner
-from nordocr_cli.runtime.specs import parse_spec, require_options
+from nordocr_cli.runtime.specs import parse_decoder, parse_spec, require_options
 from nordocr_cli.runtime.tesseract import TesseractRecognizer
 
 # Widest padded batch: lines times batch width, in columns of pixels. 16 lines of 1024 px, or 64 of 256.
@@ -121,6 +121,10 @@ def open_recognizer(
     if named.backend == "torch" and read_contract(named.path).decoding == "seq2seq":
         from nordocr_cli.runtime.trocr_recognizer import TrocrRecognizer
 
+        if parse_decoder(decoder):
+            raise UsageError(f"{named.path} is a TrOCR, which decodes greedily or with a beam; --decoder {decoder} is PARSeq's")
+        if compiled or lm:
+            raise UsageError(f"{named.path} is a TrOCR, which is not compiled here, and has a language model of its own")
         return TrocrRecognizer(named.path, device, threads, precision, beam_width if decoder == "beam" else 1)
     runner = open_runner(named.path, backend, device, threads, precision, decoder, compiled)
     if decoder == "beam" and runner.contract.decoding != "ctc":

@@ -45,7 +45,8 @@ def draw_curves(folder: Path) -> Path | None:
     score.plot(*_points(evals, "cer", 100), color=_RED, marker="o", ms=3, lw=1, label="CER %")
     wrong = [row | {"wrong": 1 - row["exact"]} for row in evals if row.get("exact") is not None]
     score.plot(*_points(wrong, "wrong", 100), color=_BLUE, marker="o", ms=3, lw=1, label="lines with an error %")
-    score.set(title="validation", yscale="log")
+    errors = any([*_points(evals, "cer")[1], *_points(wrong, "wrong")[1]])
+    score.set(title="validation", yscale="log" if errors else "linear")  # zeros alone have no logarithm
     score.legend(frameon=False)
     rate.plot(*_points(train, "lr"), color=_BLUE, lw=1)
     rate.set(title="learning rate", ylim=(0, None))
@@ -58,7 +59,7 @@ def draw_curves(folder: Path) -> Path | None:
     speed.legend(frameon=False)
     for axes in (loss, score):
         low, high = axes.get_ylim()
-        if high < _LOG_FROM * low:
+        if axes.get_yscale() == "linear" or high < _LOG_FROM * low:
             axes.set_yscale("linear")
             continue
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))

@@ -90,7 +90,7 @@ def evaluate(
     )
 
 
-def read_batch(model: nn.Module, images: Tensor, widths: Tensor, geometry: Geometry, charset: Charset) -> list[Recognition]:
+def read_batch(model: nn.Module, images: Tensor, widths: Tensor, geometry: Geometry, charset: Charset) -> Sequence[Recognition]:
     """Return what a network reads greedily on normalized images (N, 3, H, W) of lines `widths` int64 (N,) pixels wide."""
     if isinstance(model, TrOcr):
         return model.read(images, widths)

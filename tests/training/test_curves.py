@@ -1,4 +1,5 @@
 import json
+import warnings
 
 import pytest
 
@@ -20,3 +21,12 @@ def test_a_logged_step_is_drawn(tmp_path):
     drawn = draw_curves(tmp_path)
     assert drawn is not None
     assert drawn.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_run_that_reads_all_lines_right_is_drawn_without_a_warning(tmp_path):
+    """Zeros alone have no place on the logarithmic axis of the errors."""
+    row = {"step": 20, "kind": "eval", "cer": 0.0, "exact": 1.0, "empty": 0.0, "seconds": 1.0}
+    (tmp_path / METRICS).write_text(json.dumps(row) + "\n")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert draw_curves(tmp_path) is not None
