@@ -6,7 +6,8 @@ from nordocr_cli.models.registry import build_model
 from nordocr_cli.profile import SvtrV2NanoModel, load_profile, profile_names
 
 
-@pytest.mark.parametrize("name", profile_names())
+# trocr-lora begins from a folder with a pretrained network, and generates its text: test_trocr.py.
+@pytest.mark.parametrize("name", [name for name in profile_names() if name != "trocr-lora"])
 def test_every_shipped_profile_builds(name):
     profile = load_profile(name).profile
     network = build_model(profile.model, profile.load_charset().num_classes)
