@@ -79,8 +79,8 @@ def eval_(
         raise GateMissed("quality gate missed: " + "; ".join(missed))
     if result.model["kind"] == "model":
         console.next("nordocr", *(("build-engine", "--arch", "sm120") if model.endswith(".onnx") else ("export",)), model)
-    elif result.model["kind"] == "recorded" or result.files:
-        recorded = result.files[0] if result.files else model
+    elif result.model["kind"] == "recorded" or output:
+        recorded = result.files[0] if output else model
         console.next("nordocr", "eval", "MODEL", store or "LINES.lmdb", "--against", recorded)
     else:
         console.next("nordocr", "eval", model, store, "-o", f"{model.partition(':')[0]}.json")

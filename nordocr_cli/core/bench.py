@@ -305,7 +305,7 @@ def _grid(
     batches, widths = grid
     if too_wide := [width for width in widths if width % 4 or width > widest]:
         raise UsageError(f"grid: widths must be multiples of 4 up to {widest} px, not {', '.join(map(str, too_wide))}")
-    progress.note(f"timing {len(runners)} networks at {len(batches) * len(widths)} shapes")
+    progress.note(f"timing {', '.join(runners)} at {len(batches) * len(widths)} shapes")
     cells = time_grid(runners, batches, widths, rounds)
     if peak is None:
         return cells

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from nordocr_cli.runtime.protocols import Image, Runner
     from nordocr_cli.runtime.recognizers import RunnerRecognizer
 
-_PEAK_SIZE, _PEAK_TRIES = 1024, 5
+_PEAK_SIZE, _PEAK_TRIES = 1024, 12
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,7 @@ def grid(result: BenchResult) -> list[Row]:
             str(cell.width_px),
             _number(cell.median_ms),
             _number(cell.lines_per_s),
-            _number(cell.pixels_per_s / 1e6),
+            _number(cell.pixels_per_s / 1e6, 2),
             _percent(cell.roofline_share),
         )
         for cell in result.grid

@@ -93,6 +93,8 @@ def read_expectations(path: Path) -> list[Gate]:
         numbers = bounds if isinstance(bounds, list) else []
         if len(numbers) != 2 or not all(isinstance(n, int | float) and not isinstance(n, bool) for n in numbers):
             raise UsageError(f"{path}: {key} must be [least, greatest], e.g. {key} = [0.79, 0.81]; got {bounds!r}")
+        if not numbers[0] <= numbers[1]:
+            raise UsageError(f"{path}: {key} = {bounds} can never be met: write [least, greatest]")
         for sign, bound in zip("<>", numbers, strict=True):
             try:
                 gates.append(parse_gate(f"{key}{sign}{bound}"))

@@ -12,6 +12,7 @@ from nordocr_cli.metrics.taxonomy import FAILURES, MEANING, SPACE_KINDS, ErrorCl
 from nordocr_cli.metrics.text import code_points, marked_difference, rate
 
 Row = tuple[str, ...]
+_LONGEST_SHOWN = 500  # characters of a line on the terminal
 
 
 def percent(share: float | None, digits: int = 2) -> str:
@@ -165,10 +166,17 @@ def worst_lines(scores: Sequence[LineScore]) -> list[Row]:
             s.result.id,
             s.error_class.value,
             str(s.edits[HEADLINE].distance),
-            marked_difference(s.result.reference, s.result.hypothesis),
+            _shortened(marked_difference(s.result.reference, s.result.hypothesis)),
         )
         for s in scores
     ]
+
+
+def _shortened(text: str) -> str:
+    """A text that would fill the terminal, cut off; the lines file and the report have it whole."""
+    return (
+        text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}… (and {len(text) - _LONGEST_SHOWN:,} more characters)"
+    )
 
 
 ABLATION_HEADS = ("decoder", "exact", "CER micro", "WER", "read otherwise", "gained", "lost", "CER difference", "verdict")

@@ -1,7 +1,5 @@
 import importlib.util
-import random
 import unicodedata
-from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -153,11 +151,7 @@ def test_eighteen_thousand_readings_of_known_cause():
     spec = importlib.util.spec_from_file_location("corrupted", path)
     corrupted = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(corrupted)
-    rng, texts = random.Random(7), corrupted.sample_texts("sv", shortest=6)
-    agreed = Counter()
-    for cause in corrupted.CAUSES:
-        for _ in range(3_000):
-            text = rng.choice(texts)
-            agreed[cause] += classify(text, corrupted.corrupt(text, cause, rng)) == cause
-    assert sum(agreed.values()) >= 0.93 * 18_000, agreed
-    assert min(agreed.values()) >= 0.80 * 3_000, agreed
+    found = corrupted.agreement(corrupted.readings(3_000), classify)
+    assert found["readings"] == 18_000
+    assert found["share"] >= 0.93, found
+    assert min(cause["right"] for cause in found["by_cause"].values()) >= 0.80 * 3_000, found
