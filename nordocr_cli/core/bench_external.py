@@ -61,7 +61,12 @@ def run_external(command: str, document: Path, rounds: int) -> External:
         for index, text in enumerate(printed):
             result = Path(folder) / f"{name}, page {index}.json"
             result.write_bytes(text)
-            regions = tuple(region for page in read_layout(result).pages for region in page.regions)
+            try:
+                found = read_layout(result)
+            except DataError as error:
+                told = str(error).replace(str(result), "its output")
+                raise DataError(f"{name} printed no result for page {index + 1}: {told}") from error
+            regions = tuple(region for page in found.pages for region in page.regions)
             pages.append(Page(index, regions))
     return External(name, tuple(pages), tuple(runs))
 

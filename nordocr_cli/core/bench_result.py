@@ -109,5 +109,5 @@ def read_bench(path: Path) -> BenchResult:
         return BenchResult.model_validate_json(path.read_bytes())
     except (OSError, ValidationError) as error:
         problem = error.errors()[0] if isinstance(error, ValidationError) else None
-        where = f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" if problem else str(error)
+        where = ": ".join(filter(None, (".".join(map(str, problem["loc"])), problem["msg"]))) if problem else str(error)
         raise DataError(f"{path} is not a result of `nordocr bench -o` ({where})") from error

@@ -185,6 +185,7 @@ def compare3way(
 
     plan_compare3way(document, first, second, referee, outputs, regions)
     pages, sources = read_pages(document), (first, second)
+    pages.page(0)  # no image is told before anybody reads
     where = find_regions(regions, referee.truth, sources)
     inputs, written = {"document": document}, []
     layouts: list[Layout] = []

@@ -174,9 +174,8 @@ def worst_lines(scores: Sequence[LineScore]) -> list[Row]:
 
 def _shortened(text: str) -> str:
     """A text that would fill the terminal, cut off; the lines file and the report have it whole."""
-    return (
-        text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}… (and {len(text) - _LONGEST_SHOWN:,} more characters)"
-    )
+    left_out = len(text) - _LONGEST_SHOWN
+    return f"{text[:_LONGEST_SHOWN]}… (and {left_out:,} more characters)" if left_out > 0 else text
 
 
 ABLATION_HEADS = ("decoder", "exact", "CER micro", "WER", "read otherwise", "gained", "lost", "CER difference", "verdict")

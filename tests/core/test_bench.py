@@ -90,6 +90,15 @@ def test_a_document_leaves_results_in_the_consumers_shape(tiny_onnx, tiny_checkp
     assert {(page.index, region.box) for page in first.pages for region in page.regions} <= truth
 
 
+def test_a_99th_percentile_is_told_from_enough_calls_on(store, tiny_onnx, monkeypatch):
+    from nordocr_cli.core import bench as core
+
+    assert core.MANY_CALLS == 1000
+    monkeypatch.setattr(core, "MANY_CALLS", 6)
+    (row,) = bench([str(tiny_onnx)], lines=store, limit=3, rounds=2, single_lines=3, threads=1).rows
+    assert row.latency_p99_ms >= row.latency_p90_ms
+
+
 def test_two_files_of_one_name_are_told_apart(store, tiny_checkpoint, tiny_onnx, tmp_path):
     for name in ("a", "b"):
         (tmp_path / name).mkdir()

@@ -82,7 +82,9 @@ def test_expectations(tmp_path):
     assert [problem for problem in missed if problem] == ["minor>0: found 1"]
 
 
-@pytest.mark.parametrize("content", ["exact = 0.7", "exact = [0.7]", 'exact = ["a", "b"]', "exakt = [0, 1]", "exact ="])
+@pytest.mark.parametrize(
+    "content", ["exact = 0.7", "exact = [0.7]", 'exact = ["a", "b"]', "exakt = [0, 1]", "exact =", "exact = [0.9, 0.8]"]
+)
 def test_bad_expectations_name_the_file(tmp_path, content):
     file = tmp_path / "expect.toml"
     file.write_text(content, encoding="utf-8")

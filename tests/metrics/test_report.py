@@ -8,6 +8,7 @@ from nordocr_cli.charset import NORDIC
 from nordocr_cli.errors import DataError
 from nordocr_cli.metrics.report import GROUPINGS, build_report, report_from_json
 from nordocr_cli.metrics.score import document_of, score_line, score_lines, width_band, worst
+from nordocr_cli.metrics.tables import worst_lines
 from nordocr_cli.metrics.taxonomy import FAILURES, classify
 from nordocr_cli.metrics.text import canonical, count_edits, squeezed
 from nordocr_cli.records import LineResult
@@ -212,6 +213,10 @@ def test_the_worst_lines_come_first():
     scores = [score_line(result) for result in RESULTS]
     assert [score.result.reference for score in worst(scores, 2)] == ["Summa kortfristiga skulder", ""]
     assert len(worst(scores, 99)) == 5
+    long, short = worst_lines([score_line(line("x" * 20_000, "y")), score_line(line("x", "y"))])
+    assert len(long[3]) < 600
+    assert long[3].endswith("more characters)")
+    assert short[3] == "⟦x→y⟧"
 
 
 def test_a_line_keeps_what_everything_else_follows_from():
