@@ -226,6 +226,7 @@ def test_a_program_of_another_kind_reads_whole_pages(tiny_onnx, tmp_path):
         ("program --all", UsageError, "names no {page}"),
         ("no-such-program {page}", MissingBackendError, "does not start"),
         (f"{sys.executable} {script} {{page}}", DataError, "ended with 1 .AssertionError"),
+        (f"{sys.executable} -c print() {{page}}", DataError, "printed no result for page 1: its output is not readable JSON"),
     ):
         with pytest.raises(error, match=said):
             bench([str(tiny_onnx)], external=wrong, **arguments)

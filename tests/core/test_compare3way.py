@@ -261,6 +261,9 @@ def test_what_cannot_be_compared_is_refused(results, tmp_path):
         compare3way(TIFF, first, other, Referee(truth=TRUTH))
     with pytest.raises(UsageError, match="no document"):
         compare3way(tmp_path / "none.tif", first, second, Referee(truth=TRUTH))
+    (tmp_path / "text.tif").write_text("no image")
+    with pytest.raises(DataError, match=r"text\.tif"):
+        compare3way(tmp_path / "text.tif", *results, Referee())
 
 
 def test_the_output_is_none_of_the_inputs(results, tmp_path):
