@@ -1,14 +1,20 @@
-"""The selective scan of Mamba, in two forms that compute the same in float32.
+"""The selective scan of Mamba, in forms that compute the same in float32.
 
 For each channel d and state s, with a state that starts at zero:
 
     state[t] = exp(delta[t] A) state[t-1] + delta[t] x[t] B[t]        y[t] = sum over s of C[t] state[t]
 
-Training and inference run it step by step, with a backward pass by hand: on a CPU that beats every "parallel" form several
-times over, as all of them move more memory. An exported graph must not hold a loop, nor one node a step, so there it runs in
-chunks of 16 steps whose carries are combined in eight doublings.
+- On a CPU training and inference run it step by step: that beats every "parallel" form several times over, as all of them move
+  more memory.
+- On a GPU the kernel of `mamba-ssm` runs where that package is installed, else torch's associative scan, compiled. It has not run
+  on a GPU yet; its arithmetic is tested on a CPU.
+- An exported graph must not hold a loop, nor one node a step: there it runs in chunks of 16 steps whose carries are combined in
+  eight doublings.
 """
 
+import warnings
+from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
@@ -32,22 +38,53 @@ def selective_scan(x: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor) ->
         x, delta, a, b, c = (tensor.to(kind) for tensor in (x, delta, a, b, c))
         if torch._C._get_tracing_state() is not None:
             return chunked_scan(x, delta, a, b, c)
+        if not _steps(x) and kind == torch.float32 and (kernel := mamba_ssm_kernel()):
+            # It has the channels before the steps: (N, D, L), (N, S, L).
+            return kernel(*(t.mT.contiguous() for t in (x, delta)), a, *(t.mT.contiguous() for t in (b, c))).mT
         x, delta, b, c = (tensor.transpose(0, 1).contiguous() for tensor in (x, delta, b, c))  # (L, N, …)
         y: Tensor = _Recurrence.apply(x, delta, a, b, c)
         return y.transpose(0, 1)
 
 
+@cache
+def mamba_ssm_kernel() -> Callable[..., Tensor] | None:
+    """Return the scan of the `mamba-ssm` package, for float32 on a GPU; None where it is not installed.
+
+    Where it is but cannot be used - newer releases build this kernel only when asked to - there is a warning, once.
+    """
+    try:
+        from mamba_ssm.ops.selective_scan_interface import selective_scan_cuda, selective_scan_fn
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("mamba_ssm"):
+            return None
+        broken = str(error)
+    except ImportError as error:
+        broken = str(error)
+    else:
+        kernel: Callable[..., Tensor] = selective_scan_fn
+        if selective_scan_cuda is not None:
+            return kernel
+        broken = "it was built without selective_scan_cuda"
+    warnings.warn(
+        f"mamba-ssm is installed and cannot be used ({broken}); torch's associative scan runs in its place", stacklevel=2
+    )
+    return None
+
+
 class _Recurrence(torch.autograd.Function):
-    """The scan step by step over tensors (L, N, …). One tensor holds the decays first and the states afterwards."""
+    """The scan over tensors (L, N, …). Step by step one tensor holds the decays first and the states afterwards."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
         states = _decays(delta, a)  # (L, N, D, S)
-        drive, steps = (delta * x)[..., None], states.unbind(0)  # (L, N, D, 1)
-        inputs = b[:, :, None]  # (L, N, 1, S)
-        torch.mul(drive[0], inputs[0], out=steps[0])
-        for t in range(1, len(steps)):
-            steps[t].mul_(steps[t - 1]).addcmul_(drive[t], inputs[t])
+        drive, inputs = (delta * x)[..., None], b[:, :, None]  # (L, N, D, 1), (L, N, 1, S)
+        if _steps(states):
+            steps = states.unbind(0)
+            torch.mul(drive[0], inputs[0], out=steps[0])
+            for t in range(1, len(steps)):
+                steps[t].mul_(steps[t - 1]).addcmul_(drive[t], inputs[t])
+        else:
+            states = _on_gpu()(states, drive * inputs)
         ctx.save_for_backward(x, delta, a, b, c, states)
         return (states @ c[..., None])[..., 0]
 
@@ -56,11 +93,15 @@ class _Recurrence(torch.autograd.Function):
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         x, delta, a, b, c, states = ctx.saved_tensors
         grad_c = (grad_y[:, :, None] @ states)[:, :, 0]  # (L, N, S)
-        decays, grads = _decays(delta, a), torch.empty_like(states)  # grads: of the states, (L, N, D, S)
-        steps, outer, outputs = grads.unbind(0), grad_y[..., None], c[:, :, None]
-        torch.mul(outer[-1], outputs[-1], out=steps[-1])
-        for t in range(len(steps) - 2, -1, -1):
-            torch.mul(decays[t + 1], steps[t + 1], out=steps[t]).addcmul_(outer[t], outputs[t])
+        decays, outer, outputs = _decays(delta, a), grad_y[..., None], c[:, :, None]
+        if _steps(states):
+            grads = torch.empty_like(states)  # of the states, (L, N, D, S)
+            steps = grads.unbind(0)
+            torch.mul(outer[-1], outputs[-1], out=steps[-1])
+            for t in range(len(steps) - 2, -1, -1):
+                torch.mul(decays[t + 1], steps[t + 1], out=steps[t]).addcmul_(outer[t], outputs[t])
+        else:  # the same scan from the last step to the first, each with the decay of the step behind it
+            grads = _on_gpu()(decays.roll(-1, 0).flip(0), (outer * outputs).flip(0)).flip(0)
         grad_drive = (grads @ b[..., None])[..., 0]  # (L, N, D)
         grad_b = ((delta * x)[:, :, None] @ grads)[:, :, 0]  # (L, N, S)
         exponents = decays.mul_(grads)  # of the exponents delta A, in place of the decays: times the state before
@@ -69,6 +110,33 @@ class _Recurrence(torch.autograd.Function):
         grad_delta = torch.mul(exponents, a, out=grads).sum(-1) + grad_drive * x
         grad_a = exponents.mul_(delta[..., None]).sum((0, 1))
         return grad_drive * delta, grad_delta, grad_a, grad_b, grad_c
+
+
+def associative(decays: Tensor, inputs: Tensor) -> Tensor:
+    """Return every state (L, N, D, S) of state[t] = decays[t] state[t-1] + inputs[t], by torch's associative scan.
+
+    decays[0] counts for nothing: the first state is the first input.
+    """
+    from torch._higher_order_ops.associative_scan import associative_scan
+
+    mode = "pointwise" if decays.is_cuda else "generic"
+    states: Tensor = associative_scan(_one_after_the_other, (decays, inputs), dim=0, combine_mode=mode)[1]
+    return states
+
+
+def _one_after_the_other(first: tuple[Tensor, Tensor], then: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """Two stretches of steps as one: by what a state before them is multiplied, and what they add."""
+    return first[0] * then[0], first[1] * then[0] + then[1]
+
+
+def _steps(x: Tensor) -> bool:
+    """Whether a loop over the steps is the fastest form for a tensor where it lies."""
+    return x.device.type != "cuda"
+
+
+@cache
+def _on_gpu() -> Callable[[Tensor, Tensor], Tensor]:
+    return torch.compile(associative, dynamic=True)
 
 
 def _decays(delta: Tensor, a: Tensor) -> Tensor:

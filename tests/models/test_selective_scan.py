@@ -1,10 +1,21 @@
+import sys
+from types import ModuleType
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nordocr_cli.core.export_plan import MAMBA_MOST_PX
-from nordocr_cli.models.selective_scan import CHUNK, MAX_CHUNKED_LENGTH, chunked_scan, selective_scan
+from nordocr_cli.models import selective_scan as module
+from nordocr_cli.models.selective_scan import (
+    CHUNK,
+    MAX_CHUNKED_LENGTH,
+    associative,
+    chunked_scan,
+    mamba_ssm_kernel,
+    selective_scan,
+)
 
 
 def reference(x, delta, a, b, c):
@@ -82,3 +93,58 @@ def test_the_chunked_form_takes_its_longest_and_refuses_longer_ones():
     with pytest.raises(ValueError, match="at most 4096 steps, not 4097"):
         chunked_scan(*arguments(1, MAX_CHUNKED_LENGTH + 1, channels=1, states=1))
     assert MAMBA_MOST_PX == 4 * MAX_CHUNKED_LENGTH
+
+
+@pytest.mark.parametrize("length", [1, 2, 17, 40])
+def test_the_scan_of_a_gpu_is_the_recurrence(length, monkeypatch):
+    """Its arithmetic, forwards and backwards, on a CPU and not compiled: on a GPU it has not run."""
+    values = [value.requires_grad_() for value in arguments(2, length)]
+    wanted = torch.autograd.grad(reference(*values).cos().sum(), values)
+    monkeypatch.setattr(module, "_steps", lambda _: False)
+    monkeypatch.setattr(module, "_on_gpu", lambda: associative)
+    y = selective_scan(*values)
+    torch.testing.assert_close(y, reference(*values), rtol=0, atol=1e-12)
+    for one, other in zip(torch.autograd.grad(y.cos().sum(), values), wanted, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-10)
+
+
+def fake_mamba_ssm(monkeypatch, **names):
+    """A package of that name, as far as it is asked for."""
+    for name in ("mamba_ssm", "mamba_ssm.ops"):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    interface = ModuleType("mamba_ssm.ops.selective_scan_interface")
+    vars(interface).update(names)
+    monkeypatch.setitem(sys.modules, interface.__name__, interface)
+    mamba_ssm_kernel.cache_clear()
+
+
+@pytest.fixture
+def forget_kernel():
+    yield
+    mamba_ssm_kernel.cache_clear()
+
+
+def test_a_faked_mamba_ssm_is_called_as_its_interface_is_recorded(monkeypatch, forget_kernel):
+    """selective_scan_fn(u, delta, A, B, C): u and delta (N, D, L), A (D, S), B and C (N, S, L), result (N, D, L)."""
+
+    def recorded(u, delta, a, b, c):
+        assert all(tensor.is_contiguous() and tensor.dtype == torch.float32 for tensor in (u, delta, a, b, c))
+        return reference(u.mT, delta.mT, a, b.mT, c.mT).mT
+
+    fake_mamba_ssm(monkeypatch, selective_scan_fn=recorded, selective_scan_cuda=object())
+    monkeypatch.setattr(module, "_steps", lambda _: False)
+    values = arguments(2, 9, dtype=torch.float32)
+    torch.testing.assert_close(selective_scan(*values), reference(*values))
+
+
+def test_mamba_ssm_that_is_not_installed_is_no_news(monkeypatch, forget_kernel, recwarn):
+    monkeypatch.setitem(sys.modules, "mamba_ssm", None)
+    mamba_ssm_kernel.cache_clear()
+    assert mamba_ssm_kernel() is None
+    assert not recwarn
+
+
+def test_a_faked_mamba_ssm_without_its_kernel_is_a_warning(monkeypatch, forget_kernel):
+    fake_mamba_ssm(monkeypatch, selective_scan_fn=None, selective_scan_cuda=None)
+    with pytest.warns(UserWarning, match="mamba-ssm is installed but.*without selective_scan_cuda.*associative scan"):
+        assert mamba_ssm_kernel() is None
