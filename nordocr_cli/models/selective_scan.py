@@ -65,9 +65,7 @@ def mamba_ssm_kernel() -> Callable[..., Tensor] | None:
         if selective_scan_cuda is not None:
             return kernel
         broken = "it was built without selective_scan_cuda"
-    warnings.warn(
-        f"mamba-ssm is installed and cannot be used ({broken}); torch's associative scan runs in its place", stacklevel=2
-    )
+    warnings.warn(f"mamba-ssm is installed but cannot be used ({broken}): torch's associative scan runs instead", stacklevel=2)
     return None
 
 
