@@ -84,7 +84,8 @@ def _has_onednn() -> bool:
     if not (torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()):
         return False
     try:
-        return _product(torch.ones(1, 2), torch.ones(1, 2)).item() == 2
+        one = torch.ones(1, 2, device="cpu")  # whatever device a network is just being built on
+        return _product(one, one).item() == 2
     except (AttributeError, RuntimeError, TypeError) as error:
         warnings.warn(f"torch {torch.__version__} multiplies on the CPU with MKL, slow on AMD: no oneDNN ({error})", stacklevel=2)
         return False
