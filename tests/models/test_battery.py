@@ -8,7 +8,8 @@ from torch import nn
 
 from nordocr_cli.artifact import Contract
 from nordocr_cli.charset import NORDIC
-from nordocr_cli.core.export import export, plan_export
+from nordocr_cli.core.export import export
+from nordocr_cli.core.export_plan import plan_export
 from nordocr_cli.decode.ctc import decode_greedy
 from nordocr_cli.geometry import Geometry, out_length
 from nordocr_cli.models import svtrv2
