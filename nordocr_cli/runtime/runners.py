@@ -70,4 +70,4 @@ def require_batch(images: NDArray[np.uint8], widths: NDArray[np.int64], geometry
     if width % geometry.width_multiple or not width:
         raise ValueError(f"{what}: batch width {width} is not a multiple of {geometry.width_multiple}")
     if widths.shape != (len(images),) or widths.min() < 1 or widths.max() > width:
-        raise ValueError(f"{what}: widths {widths.tolist()} do not fit {len(images)} images of width {width}")
+        raise ValueError(f"{what}: widths {widths.tolist()} do not fit {len(images)} images: one each, from 1 to {width}")
