@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """How fast do batches come? Against a bare gather in memory, the machine's limit, and against other recognizers' data loaders.
 
-    python benchmarks/loader.py                                       20,000 lines, the saved result
+    python benchmarks/loader.py                                       20,000 lines, five minutes, the saved result
     python benchmarks/loader.py --lines 3000 --rounds 1 --seconds 1   a first look, nothing saved
 
 Every round visits every contestant for a few seconds; medians over rounds are compared, in batches/s for the fixed set (1,024
@@ -300,8 +300,8 @@ def main() -> None:
     """Measure, print, save."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lines", type=int, default=20_000)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=3.0, help="how long a contestant runs in a round")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=1.5, help="how long a contestant runs in a round")
     parser.add_argument("--folder", type=Path, help="where the stores are written; default: the system's temporary folder")
     parser.add_argument("-o", "--output", type=Path, help="default: results/loader.json for a full run, else nothing")
     parser.add_argument("--probe", type=Path, help=argparse.SUPPRESS)

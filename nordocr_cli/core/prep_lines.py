@@ -6,6 +6,7 @@ the rows, so that a store's content does not depend on the engine.
 
 import logging
 import os
+import pickle
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -35,9 +36,10 @@ EngineName = Literal["local", "ray"]
 _AHEAD = 256
 # Rows that a thread takes at once: handing over one at a time costs a fifth of what is done with it.
 _TOGETHER = 16
-# Rows of a Ray task: some megabytes of lines come back, and starting it is little beside a second of work.
+# Rows of a shard on Ray: some megabytes of lines come back, and starting a task is little beside a second of work.
 _RAY_SHARD = 256
-_RAY_TASKS_A_CORE = 2
+# Rows of a data set: it begins when all of its rows are known, so that many are in memory here, and it takes a second to start.
+_RAY_ROWS_A_DATASET = 200_000
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -188,17 +190,18 @@ class Threads:
 
 
 class Ray:
-    """The cores of a Ray cluster: the one that RAY_ADDRESS or `ray start` names, else one of this machine.
+    """Ray Data on a cluster: the one that RAY_ADDRESS or `ray start` names, else one of this machine.
 
-    Every node must see the sources under the same paths and have nordocr installed. Raises MissingBackendError without Ray, and
-    after Ray's own waiting UsageError when there is no cluster at RAY_ADDRESS.
+    Every node must see the sources under the same paths and have nordocr installed. Raises MissingBackendError without Ray Data,
+    and after Ray's own waiting UsageError when there is no cluster at RAY_ADDRESS.
     """
 
     def __init__(self, specs: Sequence[SourceSpec], stack: ExitStack, progress: Progress) -> None:
         try:
             import ray
+            import ray.data
         except ImportError as error:
-            raise MissingBackendError(f"--engine ray needs Ray ({error}); pip install 'nordocr-cli[ray]'") from error
+            raise MissingBackendError(f"--engine ray needs Ray Data ({error}); pip install 'nordocr-cli[ray]'") from error
         self._ray, self._specs, self._progress = ray, tuple(specs), progress
         if not ray.is_initialized():
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a cluster that we start reports to nobody
@@ -207,32 +210,35 @@ class Ray:
             except ConnectionError as error:
                 raise UsageError(f"no Ray cluster answers at RAY_ADDRESS={os.environ.get('RAY_ADDRESS')}: {error}") from error
             stack.callback(ray.shutdown)
+        # Its bars and plans would stand between our own lines.
+        logging.getLogger("ray.data").setLevel(logging.WARNING)
+        logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False
+        context.execution_options.preserve_order = True
 
     def outcomes(self, recipe: Recipe, rows: Iterable[Row]) -> Iterator[Outcome]:
-        """See Engine."""
-        task = self._ray.remote(_shard_elsewhere).options(scheduling_strategy="SPREAD")
-        # The recipe travels once, not with every task.
-        shared = self._ray.put((os.getcwd(), self._specs, recipe))
-        shards_of = Counter[str]()
-
-        def result(running: Any) -> list[Outcome]:
-            node, outcomes = self._ray.get(running)
-            shards_of[node] += 1
-            return list(outcomes)
-
+        """See Engine. Rows travel to a data set pickled, shard by shard, and their outcomes come back so: to Ray they are bytes."""
+        shared = self._ray.put((os.getcwd(), self._specs, recipe))  # travels once to each node, not with every shard
+        shards_of, remaining = Counter[str](), iter(rows)
+        while some := list(islice(remaining, _RAY_ROWS_A_DATASET)):
+            shards = [{"shard": pickle.dumps(some[i : i + _RAY_SHARD])} for i in range(0, len(some), _RAY_SHARD)]
+            data = self._ray.data.from_items(shards, override_num_blocks=len(shards))
+            for found in data.map(_shard_elsewhere, fn_args=(shared,)).iter_rows():
+                shards_of[found["node"]] += 1
+                yield from pickle.loads(found["outcomes"])  # what our own function has pickled
         cores = int(self._ray.cluster_resources().get("CPU", 1))
-        ahead = _RAY_TASKS_A_CORE * cores * _RAY_SHARD
-        yield from _shards_in_order(lambda some: task.remote(shared, some), result, rows, _RAY_SHARD, ahead)
-        self._progress.note(f"Ray: {shards_of.total()} shards on {len(shards_of)} nodes with {cores} cores")
+        self._progress.note(f"Ray Data: {shards_of.total()} shards on {len(shards_of)} nodes with {cores} cores")
 
 
-def _shard_elsewhere(shared: tuple[str, tuple[SourceSpec, ...], Recipe], rows: Sequence[Row]) -> tuple[str, list[Outcome]]:
-    """A task's body: the node's name, and `prepare_shard` with the sources opened there."""
+def _shard_elsewhere(item: Mapping[str, bytes], shared: Any) -> dict[str, Any]:
+    """`prepare_shard` of one item of the data set, with the sources opened there, and the node's name."""
     import ray
 
-    folder, specs, recipe = shared
+    folder, specs, recipe = ray.get(shared)
     os.chdir(folder)  # so that relative paths, and what messages make of them, are the same
-    return ray.get_runtime_context().get_node_id(), prepare_shard(_opened_here(specs), recipe, rows)
+    outcomes = prepare_shard(_opened_here(specs), recipe, pickle.loads(item["shard"]))
+    return {"node": ray.get_runtime_context().get_node_id(), "outcomes": pickle.dumps(outcomes)}
 
 
 @lru_cache(maxsize=1)

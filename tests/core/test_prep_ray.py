@@ -33,11 +33,12 @@ def lines(folder: Path) -> str:
 
 
 def test_two_nodes_make_the_same_stores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, heard) -> None:
-    pytest.importorskip("ray")
+    pytest.importorskip("ray.data")
     from ray.cluster_utils import Cluster
 
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     monkeypatch.setattr(prep_lines, "_RAY_SHARD", 20)
+    monkeypatch.setattr(prep_lines, "_RAY_ROWS_A_DATASET", 300)  # two data sets
     monkeypatch.chdir(tmp_path)
     sources = [lines(tmp_path / "in"), f"more={lines(tmp_path / 'more')}"]
     local = prep(sources, Path("local/o.lmdb"), PROFILE, split=Split(0.3), threads=1)
@@ -53,7 +54,7 @@ def test_two_nodes_make_the_same_stores(tmp_path: Path, monkeypatch: pytest.Monk
     assert Path(spread.quarantine).read_bytes() == Path(local.quarantine).read_bytes()
     there = {"stores": local.stores, "quarantine": local.quarantine, "problem": local.problem, "seconds": local.seconds}
     assert replace(spread, **there) == local
-    assert "Ray: 20 shards on 2 nodes with 2 cores" in heard.notes
+    assert "Ray Data: 20 shards on 2 nodes with 2 cores" in heard.notes
 
 
 def test_threads_are_not_rays(tmp_path: Path) -> None:
