@@ -304,7 +304,8 @@ def merge(stores: Sequence[Path], output: Path, progress: Progress = SILENT) -> 
     Raises UsageError when `output` is one of them or something else stands there, DataError when their charsets or geometries
     differ (the greatest width may), or when one is damaged.
     """
-    from nordocr_cli.data.store import CharsetId, LineStore, LineStoreWriter
+    from nordocr_cli.data.store import LineStore, LineStoreWriter
+    from nordocr_cli.data.store_header import CharsetId
 
     if output.resolve() in [path.resolve() for path in stores]:
         raise UsageError(f"{output} is one of the stores to be merged; give another --output")

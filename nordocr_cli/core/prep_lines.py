@@ -218,13 +218,14 @@ class Ray:
         context.execution_options.preserve_order = True
 
     def outcomes(self, recipe: Recipe, rows: Iterable[Row]) -> Iterator[Outcome]:
-        """See Engine. Rows travel to a data set pickled, shard by shard, and their outcomes come back so: to Ray they are bytes."""
+        """See Engine. Rows travel to a data set pickled, shard by shard, and outcomes come back so: to Ray they are bytes."""
         shared = self._ray.put((os.getcwd(), self._specs, recipe))  # travels once to each node, not with every shard
         shards_of, remaining = Counter[str](), iter(rows)
+        elsewhere: Any = _shard_elsewhere  # Ray's types know nothing of `fn_args`
         while some := list(islice(remaining, _RAY_ROWS_A_DATASET)):
             shards = [{"shard": pickle.dumps(some[i : i + _RAY_SHARD])} for i in range(0, len(some), _RAY_SHARD)]
             data = self._ray.data.from_items(shards, override_num_blocks=len(shards))
-            for found in data.map(_shard_elsewhere, fn_args=(shared,)).iter_rows():
+            for found in data.map(elsewhere, fn_args=(shared,)).iter_rows():
                 shards_of[found["node"]] += 1
                 yield from pickle.loads(found["outcomes"])  # what our own function has pickled
         cores = int(self._ray.cluster_resources().get("CPU", 1))

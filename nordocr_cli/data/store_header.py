@@ -1,0 +1,91 @@
+"""What a line store says about itself: geometry, charset, counts, a hash of its content, and how it came about."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from nordocr_cli.charset import Charset
+from nordocr_cli.errors import DataError
+from nordocr_cli.geometry import Geometry
+
+SCHEMA = 2
+
+
+@dataclass(frozen=True)
+class StoreHeader:
+    """What a line store says about itself.
+
+    `counts` holds at least `read` and `kept` of the run that made it (a validation store's are those of both stores), and one
+    entry for each reason for which a row was left out; `content_sha256`
+    hashes rows and pixels in order, so that it is the same on every machine; `made` says how the store came about (sources,
+    profile, the over-width decision).
+    """
+
+    geometry: Geometry
+    charset_name: str
+    charset_sha256: str
+    lines: int
+    content_sha256: str
+    counts: Mapping[str, int] = field(default_factory=dict)
+    made: Mapping[str, Any] = field(default_factory=dict)
+    schema: int = SCHEMA
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the header as plain JSON values."""
+        return {
+            "schema": self.schema,
+            "geometry": self.geometry.to_json(),
+            "charset": {"name": self.charset_name, "sha256": self.charset_sha256},
+            "lines": self.lines,
+            "content_sha256": self.content_sha256,
+            "counts": dict(self.counts),
+            "made": dict(self.made),
+        }
+
+    @classmethod
+    def from_json(cls, text: bytes, store: str) -> Self:
+        """Read the header of `store`. Raises DataError when it is damaged, or of a newer nordocr."""
+        try:
+            value = json.loads(text)
+            if value["schema"] > SCHEMA:
+                raise DataError(f"{store}: schema {value['schema']} is newer than this nordocr reads ({SCHEMA}); update nordocr")
+            return cls(
+                geometry=Geometry(**value["geometry"]),
+                charset_name=value["charset"]["name"],
+                charset_sha256=value["charset"]["sha256"],
+                lines=int(value["lines"]),
+                content_sha256=value["content_sha256"],
+                counts=value["counts"],
+                made=value["made"],
+                schema=value["schema"],
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{store}: damaged header: {error!r}; make the store again with `nordocr prep`") from error
+
+    def require_charset(self, charset: Charset, what: str) -> None:
+        """Refuse labels that were checked against another charset. Raises DataError naming both."""
+        if charset.sha256 != self.charset_sha256:
+            raise DataError(
+                f"{what}: made for charset {self.charset_name!r} ({self.charset_sha256[:12]}…), not for {charset.name!r} "
+                f"({charset.sha256[:12]}…); make it again with `nordocr prep` and this profile"
+            )
+
+    def require_geometry(self, geometry: Geometry, what: str) -> None:
+        """Refuse pixels that were prepared otherwise. Raises DataError naming each field that differs.
+
+        The store's lines may be narrower than `geometry.max_width` allows; the over-width decision is the store's own.
+        """
+        conflicts = self.geometry.conflicts(geometry, ignore=("max_width", "over_width", "normalization", "pad_value"))
+        if self.geometry.max_width > geometry.max_width:
+            conflicts.append(f"geometry.max_width: {self.geometry.max_width} / {geometry.max_width}")
+        if conflicts:
+            raise DataError(f"{what}: geometry mismatch (store / wanted): {'; '.join(conflicts)}; make it again with prep")
+
+
+@dataclass(frozen=True)
+class CharsetId:
+    """A charset as a store's header names it, where only that is known."""
+
+    name: str
+    sha256: str
