@@ -13,7 +13,7 @@ from nordocr_cli.core.bench_external import External, exact_regions, parse_comma
 from nordocr_cli.core.bench_lines import Lines, exact_lines, pages_read, read_lines
 from nordocr_cli.core.bench_models import Opened, open_models
 from nordocr_cli.core.bench_result import BenchResult, Cell, Row, read_bench
-from nordocr_cli.core.bench_verdict import compare_results
+from nordocr_cli.core.bench_verdict import busy, compare_results
 from nordocr_cli.data.layouts import read_layout
 from nordocr_cli.data.result_json import write_result
 from nordocr_cli.errors import MissingBackendError, UsageError
@@ -172,7 +172,10 @@ def bench(
         written=tuple(map(str, written)),
     )
     if baseline:
-        verdicts = compare_results(read_bench(baseline), result, str(baseline))
+        before = read_bench(baseline)
+        verdicts = compare_results(before, result, str(baseline))
+        if told := busy(before, result):
+            progress.warn(f"measured {told}: other work was going on, which can look like a difference; measure again without it")
         result = result.model_copy(update={"baseline": str(baseline), "verdicts": verdicts})
     if output:
         write_json(output, result.to_json())

@@ -3,7 +3,8 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from nordocr_cli.core.bench_verdict import compare_runs, mann_whitney
+from nordocr_cli.core.bench_result import BenchResult
+from nordocr_cli.core.bench_verdict import busy, compare_runs, mann_whitney
 
 RUNS = 10
 
@@ -37,6 +38,16 @@ def test_few_runs_and_small_or_noisy_differences_prove_nothing():
     assert small.p < 0.05
     noisy = compare_runs("a", [80, 90, 100, 110, 120, 130], [131, 132, 133, 134, 135, 136])
     assert (noisy.verdict, noisy.p < 0.05) == ("no difference shown", True)
+
+
+def test_a_busy_machine_is_told():
+    def at(load):
+        environment = {"cores": 2, "load_average": load and [load, 0, 0]}
+        return BenchResult(source="a", rounds=1, rows=(), skipped={}, environment=environment)
+
+    assert busy(at(2.1), at(1.0)) == busy(at(None), at(3.0)) == ""
+    assert busy(at(9.5), at(2.0)) == "the baseline at a load of 9.5 on 2 cores"
+    assert busy(at(4.0), at(5.0)) == "the baseline at a load of 4 on 2 cores and this at a load of 5 on 2 cores"
 
 
 @pytest.mark.parametrize("sizes", [(3, 4), (5, 5)])
