@@ -35,7 +35,7 @@ from typing import Any, Literal
 import numpy as np
 
 from nordocr_cli import atomic
-from nordocr_cli.artifact import DEFAULT_MODEL, read_contract
+from nordocr_cli.artifact import DEFAULT_MODEL, SHIPPED, read_contract
 from nordocr_cli.core.export import export
 from nordocr_cli.core.export_plan import plan_export
 from nordocr_cli.core.predict import predict
@@ -255,6 +255,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("manifest", type=Path, nargs="?", default=SAMPLES, help="lines as JSONL; default: the samples")
     parser.add_argument("--weights", type=Path, default=Path(DEFAULT_MODEL), help="default: those that ship")
+    parser.add_argument("--calibration", type=Path, help="for the int8 form of other weights: lines that its convolutions need")
     parser.add_argument("--peer", action="append", default=[], metavar="NAME=COMMAND", help="{images} is a file of paths")
     parser.add_argument("--lines", type=int, help="so many lines, evenly spread; default: all")
     parser.add_argument("--rounds", type=int, default=5)
@@ -271,9 +272,12 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        exported = export(plan_export(asked.weights, folder / "fp32.onnx", precision="fp32", int8=True)).files
+        forms: dict[str, Any] = {"precision": "fp32", "int8": True, "calibration": asked.calibration}
+        exported = export(plan_export(asked.weights, folder / "fp32.onnx", **forms)).files
         argmax = plan_export(asked.weights, folder / "argmax.onnx", precision="fp32", output_activation="argmax+confidence")
         models = {"fp32": exported[0].file.path, "argmax": export(argmax).files[0].file.path, "int8": exported[1].file.path}
+        if str(asked.weights) == DEFAULT_MODEL and not asked.calibration:
+            models["int8"] = SHIPPED / f"{DEFAULT_MODEL}.int8.onnx"
         contract = read_contract(models["fp32"])
 
         together = {"": files}

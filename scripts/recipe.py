@@ -64,7 +64,8 @@ def main() -> None:
     wide.write_bytes((run / "best.fp16.safetensors").read_bytes())
     nordocr("charset", "move", wide, "--to", "nordic", "-o", narrow)
     for weights in (wide, narrow):
-        nordocr("export", weights, "--precision", "fp32", "-o", weights.with_suffix(".onnx"))
+        int8 = ("--int8", "--calibration", out / "val.lmdb")
+        nordocr("export", weights, "--precision", "fp32", *int8, "-o", weights.with_suffix(".onnx"))
 
 
 if __name__ == "__main__":

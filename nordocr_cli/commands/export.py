@@ -35,6 +35,10 @@ def export(
     int8: Annotated[
         bool, typer.Option("--int8", help="Also write MODEL.int8.onnx for ONNX Runtime on CPUs, which reads line by line.")
     ] = False,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(metavar="STORE|DIR", help="Lines that set the ranges of int8 convolutions; they stay fp32 without."),
+    ] = None,
     check_store: Annotated[
         Path | None, typer.Option(metavar="STORE", help="Compare each file with the network on these lines: frames, texts, CER.")
     ] = None,
@@ -85,6 +89,7 @@ def export(
         golden=golden,
         golden_lines=golden_lines,
         int8=int8,
+        calibration=calibration,
         check_store=check_store,
         check_lines=check_lines,
         max_cer_loss=max_cer_loss,

@@ -39,6 +39,7 @@ class ExportPlan:
     max_cer_loss: float = MAX_CER_LOSS
     consumer_config: Path | None = None  # the Rust pipeline's config to write
     check_consumer: Path | None = None  # a file of the pipeline that is to agree
+    calibration: Path | None = None  # lines that set the ranges of int8 convolutions, which stay fp32 without
 
     def opset_of(self, precision: str) -> int:
         """The opset of one file."""
@@ -58,6 +59,7 @@ class ExportPlan:
             "input": input_words(contract),
             "output": output_words(contract),
             "parity_shapes": [f"{batch}x{width}" for batch, width in self.shapes],
+            "calibration": str(self.calibration) if self.calibration else None,
             "golden": self.golden,
             "golden_lines": str(self.golden_lines) if self.golden_lines else None,
             "check_store": str(self.check_store) if self.check_store else None,
@@ -93,6 +95,7 @@ def plan_export(
     golden: int = 0,
     golden_lines: Path | None = None,
     int8: bool = False,
+    calibration: Path | None = None,
     check_store: Path | None = None,
     check_lines: int = 500,
     max_cer_loss: float = MAX_CER_LOSS,
@@ -103,8 +106,8 @@ def plan_export(
 
     Without `precision`, the profile's precision is written, and beside an fp32 file its fp16 form `….fp16.onnx` where an engine
     of the profile wants fp16: an engine takes its precision from the ONNX. `input_type` is `float` or `uint8`, `io` (fp32 or
-    fp16) the format of floats that go in and out; `int8` asks for `….int8.onnx` too; `max_cer_loss` is in percentage points.
-    Raises UsageError and ArtifactError.
+    fp16) the format of floats that go in and out; `int8` asks for `….int8.onnx` too, `calibration` holds lines that
+    its convolutions need to be in int8 as well; `max_cer_loss` is in percentage points. Raises UsageError and ArtifactError.
     """
     weights = find_weights(checkpoint)
     contract = read_contract(weights)
@@ -132,6 +135,8 @@ def plan_export(
         raise UsageError(f"--output {output}: the name of an ONNX model ends in .onnx")
     if golden_lines is not None and not golden:
         raise UsageError("--golden-lines says where golden lines come from; --golden N says how many")
+    if calibration is not None and not int8:
+        raise UsageError("--calibration gives lines to the convolutions of an int8 file; --int8 asks for one")
     contract = _with_tensors(contract, output_activation or profile.export.output_activation, input_type, io)
     outputs = _outputs(profile, output, precision, int8)
     if check_store and not (check_store / "data.mdb").is_file():
@@ -146,7 +151,7 @@ def plan_export(
     if check_consumer:
         require_consumer_file(check_consumer)
     for path in filter(None, (*outputs.values(), consumer_config)):
-        refuse_inputs(path, filter(None, (weights, golden_lines, check_store, check_consumer)))
+        refuse_inputs(path, filter(None, (weights, golden_lines, check_store, check_consumer, calibration)))
     widths = [contract.geometry.max_width, *(engine.max_width for engine in profile.engine.values())]
     if profile.model.name == "mamba" and max(widths) > MAMBA_MOST_PX:
         raise UsageError(f"lines of {max(widths)} px: an exported mamba reads at most {MAMBA_MOST_PX}; give a lower --max-width")
@@ -164,6 +169,7 @@ def plan_export(
         max_cer_loss=max_cer_loss,
         consumer_config=consumer_config,
         check_consumer=check_consumer,
+        calibration=calibration,
     )
 
 

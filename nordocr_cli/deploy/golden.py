@@ -39,6 +39,7 @@ Run = Callable[[NDArray[np.uint8], NDArray[np.int64]], NDArray[np.float32]]  # a
 SCHEMA = 1
 _BATCH_LINES = 4  # narrow and wide ones
 _AGAIN = "export with --golden again"
+_OPTION = "--golden-lines"
 _SAME_MACHINE = 1e-5  # two sessions of one ONNX Runtime differ by less
 # Heights in pixels of the drawn crops: enlarged, as they are, and shrunk by whole and broken factors.
 _DRAWN_HEIGHTS = (40, 32, 57, 24, 64, 81)
@@ -58,30 +59,30 @@ class Golden:
         return {"folder": str(self.folder), "lines": self.lines, "characters": self.characters}
 
 
-def golden_crops(count: int, source: Path | None = None) -> list[tuple[str, Pixels]]:
+def golden_crops(count: int, source: Path | None = None, option: str = _OPTION) -> list[tuple[str, Pixels]]:
     """Return `count` crops uint8 (h, w, 3) with their names: of a line store (spread over its widths), of a folder of images
     (spread over their names), or drawn here, of many sizes, the first one three pixels wide and the second far too wide.
 
-    A store's lines have the network's height already and say nothing about resampling; originals do. Raises UsageError when
-    there are no lines, DataError when one cannot be read.
+    A store's lines have the network's height already and say nothing about resampling; originals do. Raises UsageError naming
+    `option` when there are no lines, DataError when one cannot be read.
     """
     if source is None:
         return [_drawn(index) for index in range(count)]
     if (source / "data.mdb").is_file():
         with LineStore(source) as store:
             by_width = np.argsort(store.widths, kind="stable")
-            return [(store.row(int(i)).id, store.image(int(i))) for i in _spread(by_width, count)]
+            return [(store.row(int(i)).id, store.image(int(i))) for i in _spread(by_width, count, option)]
     if not source.is_dir():
-        raise UsageError(f"--golden-lines {source}: no line store and no folder of images")
+        raise UsageError(f"{option} {source}: no line store and no folder of images")
     files = sorted(path for path in source.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
     if not files:
-        raise UsageError(f"--golden-lines {source} holds no images ({', '.join(IMAGE_SUFFIXES)})")
-    return [(files[int(i)].stem, read_image(files[int(i)])) for i in _spread(np.arange(len(files)), count)]
+        raise UsageError(f"{option} {source} holds no images ({', '.join(IMAGE_SUFFIXES)})")
+    return [(files[int(i)].stem, read_image(files[int(i)])) for i in _spread(np.arange(len(files)), count, option)]
 
 
-def _spread(items: NDArray[np.integer], count: int) -> NDArray[np.integer]:
+def _spread(items: NDArray[np.integer], count: int, option: str) -> NDArray[np.integer]:
     if not len(items):
-        raise UsageError("--golden-lines: an empty store")
+        raise UsageError(f"{option}: an empty store")
     return items[np.unique(np.linspace(0, len(items) - 1, count).round().astype(int))]
 
 
@@ -110,7 +111,7 @@ def write_golden(onnx: Path, run: Run, crops: Sequence[tuple[str, Pixels]], fold
     geometry = contract.geometry
     by_width = np.argsort([geometry.line_width(*crop.shape[:2]) for _, crop in crops], kind="stable")
     cases = {f"{number:03d}": [number] for number in range(len(crops))}
-    cases["batch"] = [int(number) for number in _spread(by_width, min(_BATCH_LINES, len(crops)))]
+    cases["batch"] = [int(number) for number in _spread(by_width, min(_BATCH_LINES, len(crops)), _OPTION)]
     with replacing(folder) as temporary:
         temporary.mkdir()
         for number, (_, crop) in enumerate(crops):

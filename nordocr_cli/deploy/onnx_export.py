@@ -19,6 +19,7 @@ from torch.jit._trace import TracerWarning
 
 from nordocr_cli.artifact import Contract
 from nordocr_cli.deploy.onnx_file import INPUT_AXES, INPUT_NAME, OUTPUT_AXES, OUTPUT_NAME, TOKEN_AXES
+from nordocr_cli.deploy.ort_operators import DOMAIN, VERSION, use_ort_operators
 from nordocr_cli.deploy.parity import Run
 from nordocr_cli.errors import ArtifactError
 from nordocr_cli.geometry import NORMALIZATIONS
@@ -45,10 +46,12 @@ class Deployed(nn.Module):
     is melted together: LoRA here, BatchNorm into the convolution before it by the exporter.
     """
 
-    def __init__(self, network: nn.Module, contract: Contract) -> None:
+    def __init__(self, network: nn.Module, contract: Contract, for_ort: bool = False) -> None:
         super().__init__()
         self.dtype = _DTYPES[contract.precision]
         self.network = merge_lora(copy.deepcopy(network).eval()).to(self.dtype)
+        if for_ort:
+            use_ort_operators(self.network)
         self.contract = contract
         mean, scale = NORMALIZATIONS[contract.geometry.normalization]
         self.mean, self.scale = torch.tensor(mean).reshape(1, 3, 1, 1), torch.tensor(scale).reshape(1, 3, 1, 1)
@@ -73,8 +76,8 @@ class Deployed(nn.Module):
         return (logits if temperature == 1 else logits / temperature).softmax(dim=-1)
 
 
-def to_onnx(network: nn.Module, contract: Contract, opset: int) -> "onnx.ModelProto":
-    """Export `network` as `contract` says (precision, types, activation, height).
+def to_onnx(network: nn.Module, contract: Contract, opset: int, for_ort: bool = False) -> "onnx.ModelProto":
+    """Export `network` as `contract` says (precision, types, activation, height); `for_ort` with operators of ONNX Runtime's own.
 
     A bf16 file is of BF16_OPSET, whatever `opset` says. Raises ArtifactError when the network cannot be exported.
     """
@@ -92,11 +95,12 @@ def to_onnx(network: nn.Module, contract: Contract, opset: int) -> "onnx.ModelPr
         warnings.filterwarnings("ignore", "Exporting aten::|Constant folding", UserWarning)
         try:
             torch.onnx.export(
-                Deployed(network, contract),
+                Deployed(network, contract, for_ort),
                 (example,),
                 buffer,  # type: ignore[arg-type] # this exporter writes into a buffer too
                 dynamo=False,
                 opset_version=opset,
+                custom_opsets={DOMAIN: VERSION} if for_ort else None,
                 input_names=[INPUT_NAME],
                 output_names=[OUTPUT_NAME],
                 dynamic_axes={INPUT_NAME: INPUT_AXES, OUTPUT_NAME: output_axes},

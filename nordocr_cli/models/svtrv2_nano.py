@@ -103,7 +103,7 @@ class SvtrV2Nano(nn.Module):
         x = x.flatten(1, 2)  # (N, 2 T, C3)
         for block in self.stage3:
             x = block(x, keys)
-        x = self.norm(x).unflatten(1, (rows, frames))  # (N, 2, T, C3)
+        x = self.norm(x.unflatten(1, (rows, frames)))  # (N, 2, T, C3)
         x = (x * self.row_score(x).softmax(dim=1)).sum(dim=1)  # (N, T, C3)
         return self.classifier(x)  # (N, T, C)
 

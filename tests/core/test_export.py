@@ -1,4 +1,5 @@
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -124,6 +125,7 @@ def test_what_cannot_be_planned(tiny_checkpoint, tiny_onnx, tmp_path):
         ({"input_type": "uint16"}, "--input 'uint16': float or uint8; did you mean 'uint8'"),
         ({"io": "int8"}, "--io 'int8': fp32 or fp16"),
         ({"int8": True, "precision": "bf16"}, "--int8 is made of the fp32 file"),
+        ({"calibration": Path("lines")}, "--calibration gives lines to the convolutions of an int8 file; --int8 asks for one"),
         ({"opset": 23}, "opset 23"),
         ({"output_activation": "sigmoid"}, "logits or softmax or argmax"),
         ({"max_width": 1023}, "max_width 1023"),
@@ -168,12 +170,15 @@ def store(tiny_checkpoint, tmp_path):
 
 
 def test_int8_is_measured_on_lines(tiny_checkpoint, store, tmp_path):
-    plan = plan_export(tiny_checkpoint, tmp_path / "m.onnx", precision="fp32", int8=True, check_store=store, max_cer_loss=100)
+    asked = {"precision": "fp32", "int8": True, "calibration": store, "check_store": store, "max_cer_loss": 100}
+    plan = plan_export(tiny_checkpoint, tmp_path / "m.onnx", **asked)
     assert list(plan.outputs) == ["fp32", "int8"]
     full, quantized = export(replace(plan, shapes=SMALL)).files
     assert quantized.file.path == tmp_path / "m.int8.onnx"
     assert read_contract(tmp_path / "m.int8.onnx") == replace(read_contract(tmp_path / "m.onnx"), precision="int8")
     assert quantized.file.size_bytes < full.file.size_bytes
+    kinds = [node.op_type for node in onnx.load(quantized.file.path).graph.node]
+    assert (kinds.count("Conv"), kinds.count("QLinearConv")) == (1, 6)  # the picture's own; stem, 1 and 2 groups, two downwards
     check = quantized.on_store
     assert check.lines == 12
     assert check.speed_up > 0
@@ -181,6 +186,15 @@ def test_int8_is_measured_on_lines(tiny_checkpoint, store, tmp_path):
     with pytest.raises(GateMissed, match=r"m\.int8\.onnx: CER .* becomes .*--max-cer-loss.*nothing was written"):
         replace(check, edits=(0, 40)).require(0.005, "m.int8.onnx")
     replace(check, edits=(40, 40)).require(0.0, "m.int8.onnx")
+
+
+def test_int8_convolutions_need_lines(tiny_checkpoint, tmp_path, heard):
+    plan = plan_export(tiny_checkpoint, tmp_path / "m.onnx", precision="fp32", int8=True)
+    quantized = export(replace(plan, shapes=SMALL), heard).files[1]
+    assert "QLinearConv" not in {node.op_type for node in onnx.load(quantized.file.path).graph.node}
+    assert any("its convolutions stay fp32; --calibration" in note for note in heard.notes)
+    with pytest.raises(UsageError, match="--calibration .*none: no line store and no folder of images"):
+        export(replace(plan, calibration=tmp_path / "none"))
 
 
 def test_a_file_that_reads_worse_than_allowed_gets_no_name(tiny_checkpoint, store, tmp_path, monkeypatch):
