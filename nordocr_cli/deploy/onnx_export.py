@@ -19,11 +19,11 @@ from torch.jit._trace import TracerWarning
 
 from nordocr_cli.artifact import Contract
 from nordocr_cli.deploy.onnx_file import INPUT_AXES, INPUT_NAME, OUTPUT_AXES, OUTPUT_NAME, TOKEN_AXES
-from nordocr_cli.deploy.ort_operators import DOMAIN, VERSION, use_ort_operators
 from nordocr_cli.deploy.parity import Run
 from nordocr_cli.errors import ArtifactError
 from nordocr_cli.geometry import NORMALIZATIONS
 from nordocr_cli.models.lora import merge_lora
+from nordocr_cli.models.ort_operators import DOMAIN, VERSION, use_ort_operators
 
 if TYPE_CHECKING:
     import onnx
