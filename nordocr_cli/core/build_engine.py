@@ -130,6 +130,8 @@ def build_engine(plan: EnginePlan, progress: Progress = SILENT) -> EngineResult:
         _require_gpu(plan)
     trt = require_backend(plan.backend, plan.arch)
     onnx = _find_onnx(plan, progress)
+    if plan.verify and (onnx.contract.output_activation != "logits" or onnx.precision == "bf16"):
+        raise UsageError("--verify compares logits with ONNX Runtime, which does not run bf16; export fp16 or fp32 with logits")
     _require_width(plan, onnx, progress)
     if onnx.precision == "fp32" and plan.ranges.widest.max_width >= _WIDE_PX:
         widest = plan.ranges.widest
@@ -201,8 +203,6 @@ def _verified(result: EngineResult, onnx: OnnxFile, progress: Progress) -> Engin
     from nordocr_cli.runtime.runners import open_runner
 
     plan = result.plan
-    if onnx.contract.output_activation != "logits" or onnx.precision == "bf16":
-        raise UsageError("--verify compares logits with ONNX Runtime, which does not run bf16; export fp16 or fp32 with logits")
     runner = open_runner(plan.engine)
     shapes = sorted({(min(batch, 2), width) for band in plan.ranges.ranges for batch, width in band.ends().values()})
     cases = make_cases(open_file(onnx.path, onnx.contract, onnx.path.name), plan.geometry.height, shapes, progress=progress)

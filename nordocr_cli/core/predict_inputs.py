@@ -80,7 +80,8 @@ def _images_in(folder: Path) -> Iterator[Path]:
 
     with os.scandir(folder) as entries:
         for entry in entries:
-            if entry.name.lower().endswith(IMAGE_SUFFIXES) and entry.is_file():
+            # A link to nothing is an image that cannot be read, which reading it says.
+            if entry.name.lower().endswith(IMAGE_SUFFIXES) and (entry.is_file() or not os.path.exists(entry)):
                 yield folder / entry.name
 
 

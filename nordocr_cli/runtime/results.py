@@ -74,7 +74,9 @@ def write_text(pages: Iterable[ReadPage], *, named: bool) -> Iterator[str]:
     """One line of text a line; `named` puts the image's path and a tab before it."""
     for page in pages:
         for line in page.lines:
-            yield f"{page.source}\t{line.reading.text}\n" if named and page.index is None else f"{line.reading.text}\n"
+            yield (
+                f"{_cell(str(page.source))}\t{line.reading.text}\n" if named and page.index is None else f"{line.reading.text}\n"
+            )
 
 
 def write_json(pages: Iterable[ReadPage]) -> Iterator[str]:
@@ -110,8 +112,12 @@ def write_tsv(pages: Iterable[ReadPage]) -> Iterator[str]:
             box, reading = line.box, line.reading
             sure = "" if reading.confidence is None else f"{reading.confidence:.4f}"
             place = "\t".join(f"{edge:g}" for edge in (box.x, box.y, box.width, box.height))
-            text = re.sub(r"[\t\r\n]", " ", reading.text)
-            yield f"{page.source}\t{number}\t{place}\t{sure}\t{text}\n"
+            yield f"{_cell(str(page.source))}\t{number}\t{place}\t{sure}\t{_cell(reading.text)}\n"
+
+
+def _cell(text: str) -> str:
+    """`text` without what would end a cell or a row: file names may hold it."""
+    return re.sub(r"[\t\r\n]", " ", text)
 
 
 def write_alto(pages: Iterable[ReadPage]) -> Iterator[str]:

@@ -239,3 +239,10 @@ def test_pages_without_regions(tiny_onnx, tmp_path, heard):
     assert len(found.regions) >= 3
     assert all(20 < region.box.height < 150 and region.box.width > 20 for region in found.regions)
     assert heard.notes == ["the lines of the pages are found by Tesseract; --regions FILE takes those of another program"]
+
+
+def test_a_link_to_nothing_is_an_image_that_cannot_be_read(tmp_path):
+    shutil.copy(IMAGES[0], tmp_path / "a.png")
+    (tmp_path / "b.png").symlink_to(tmp_path / "none.png")
+    (tmp_path / "folder.png").mkdir()
+    assert [path.name for path in find_images([tmp_path])] == ["a.png", "b.png"]

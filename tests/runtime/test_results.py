@@ -101,3 +101,9 @@ def test_a_page_is_written_before_the_next_is_read(kind):
     pieces = [next(writer) for _ in range(8)]
     assert "".join(pieces)
     assert len(read) <= 8
+
+
+def test_a_file_name_cannot_end_a_row():
+    page = ReadPage(Path("a\tb\nc.png"), None, (40, 200), (ReadLine(Box(0, 0, 200, 40), Recognition("x", 0.25)),))
+    assert written("text", [page], named=True) == "a b c.png\tx\n"
+    assert len(written("tsv", [page]).splitlines()) == 2
