@@ -37,4 +37,4 @@ def merge_lora(
     else:
         rows = [("parameters", f"{result.parameters:,}"), ("logits differ by", f"{result.max_diff:.1e} at most")]
         console.table(str(output), ("what", "found"), [*rows, ("files", ", ".join(result.files))])
-    console.next(f"nordocr eval {output} LINES.lmdb")
+    console.next("nordocr", "eval", output, "LINES.lmdb")

@@ -22,6 +22,8 @@ _LIBRARIES = (
     ("onnx", True, "pip install -e ."),
     ("onnxruntime", True, "pip install -e ."),
     ("onnxsim", True, "pip install -e ."),
+    ("transformers", False, "pip install -e '.[trocr]' (for the profile trocr-lora)"),
+    ("peft", False, "pip install -e '.[trocr]' (for the profile trocr-lora)"),
     *((backend, False, install) for backend, install in INSTALL.items()),
 )
 
