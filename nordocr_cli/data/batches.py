@@ -3,8 +3,6 @@
 The order is a pure function of (seed, epoch): a run that is resumed sees the very batches that it would have seen.
 """
 
-import math
-import sys
 import threading
 import warnings
 from collections import deque
@@ -22,6 +20,8 @@ from torch import Tensor
 
 from nordocr_cli.charset import Charset
 from nordocr_cli.data.augment import Samples, compose, draw_samples, single_samples
+from nordocr_cli.data.batch_plan import Plan, ranges
+from nordocr_cli.data.buffers import Buffers
 from nordocr_cli.data.store import LineStore
 from nordocr_cli.errors import DataError
 from nordocr_cli.geometry import NORMALIZATIONS, Geometry, frames_needed
@@ -31,7 +31,6 @@ from nordocr_cli.records import LineRow
 # Lines are sorted by width times a random factor this near to 1, and cut into batches: neighbours change from epoch to epoch,
 # a twentieth of the pixels is padding, and a small store wastes no more than a large one.
 _WIDTH_JITTER = 0.05
-_KEPT_BUFFERS = 12  # being filled, waiting, and with the network
 _NAMED_ROWS = 3  # as many row ids as an error names
 
 
@@ -84,48 +83,6 @@ class Batch:
         return tuple(row.text for row in self.rows)
 
 
-@dataclass(frozen=True)
-class _Plan:
-    """One batch to be: numbers of samples among those of the epoch, pixels of extra padding, masked or not."""
-
-    samples: Samples
-    numbers: NDArray[np.int64]
-    extra_px: int
-    masked: bool
-
-    @property
-    def lines(self) -> NDArray[np.int64]:
-        """Global indices of the lines, sample by sample."""
-        return self.samples.lines[self._places]
-
-    @property
-    def gaps(self) -> NDArray[np.int64]:
-        """Pixels between each line and the next one of its sample."""
-        return self.samples.gaps[self._places]
-
-    @property
-    def counts(self) -> NDArray[np.int64]:
-        """Lines of each sample."""
-        return self.samples.first[self.numbers + 1] - self.samples.first[self.numbers]
-
-    @property
-    def widths(self) -> NDArray[np.int64]:
-        """Pixels of each sample."""
-        return self.samples.widths[self.numbers]
-
-    @property
-    def _places(self) -> NDArray[np.int64]:
-        return _ranges(self.samples.first[self.numbers], self.samples.first[self.numbers + 1])
-
-
-def _ranges(starts: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.int64]:
-    """start…end - 1 of each pair, one range after the other."""
-    lengths = ends - starts
-    if (lengths == 1).all():
-        return starts
-    return np.arange(int(lengths.sum())) + np.repeat(starts - np.cumsum(lengths) + lengths, lengths)
-
-
 def normalize(images: Tensor, geometry: Geometry) -> Tensor:
     """Return uint8 images (N, 3, H, W), or gray ones (N, 1, H, W), as normalized float32 (N, 3, H, W) on the same device,
     channels last; white padding becomes exactly 1.0."""
@@ -136,33 +93,6 @@ def normalize(images: Tensor, geometry: Geometry) -> Tensor:
 @lru_cache(maxsize=8)
 def _constants(values: tuple[float, float, float], device: torch.device) -> Tensor:
     return torch.tensor(values, device=device).view(1, 3, 1, 1)
-
-
-class _Buffers:
-    """Memory for batches, used again when nobody holds the batch any more: fresh pages cost more than the copying."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._kept: list[NDArray[np.uint8]] = []
-
-    def take(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-        """Return an array of `shape`, its values undefined."""
-        size = math.prod(shape)
-        with self._lock:
-            for index in range(len(self._kept)):
-                if self._kept[index].size >= size and _references(self._kept, index) == _REFERENCES_OF_FREE:
-                    return self._kept[index][:size].reshape(shape)
-            buffer = np.empty(size, dtype=np.uint8)
-            self._kept = [buffer, *(kept for kept in self._kept if kept.size >= size)][:_KEPT_BUFFERS]
-            return buffer.reshape(shape)
-
-
-def _references(arrays: list[NDArray[np.uint8]], index: int) -> int:
-    return sys.getrefcount(arrays[index])
-
-
-# What is counted for an array that only its list holds differs between Pythons; one made of it, or a tensor, counts one more.
-_REFERENCES_OF_FREE = _references([np.empty(1, dtype=np.uint8)], 0)
 
 
 def _one_core_each(workers: int) -> ThreadPoolExecutor:
@@ -222,7 +152,7 @@ class LineBatches:
         self.budget_px, self.seed, self.shuffle, self.augment = budget_px, seed, shuffle, augment
         self.mask_share, self.workers, self.pin = mask_share, workers, pin
         self.ratios, self.share, self.max_label_length, self.line_px = ratios, share, max_label_length, line_px
-        self._buffers = _Buffers()
+        self._buffers = Buffers()
         self._tensors: dict[Path, Tensor] = {}
         for store in self.stores:
             store.header.require_charset(charset, str(store.path))
@@ -234,7 +164,7 @@ class LineBatches:
             raise DataError("the line stores hold no lines; look at the counts that `nordocr prep` printed")
         self._space = None if charset.missing(" ") else charset.encode(" ")[0]
         self._targets, self._target_start, self._frames = self._encode(charset)
-        self._planned: tuple[int, list[list[_Plan]]] | None = None
+        self._planned: tuple[int, list[list[Plan]]] | None = None
 
     def __len__(self) -> int:
         """Number of lines of an epoch."""
@@ -262,24 +192,24 @@ class LineBatches:
             filled += len(plan.numbers) * self._batch_width(plan)
         return 1.0 - used / filled
 
-    def plan(self, epoch: int) -> list[_Plan]:
+    def plan(self, epoch: int) -> list[Plan]:
         """The batches of an epoch, of all processes, in order: a pure function of (seed, epoch)."""
         return [plan for together in self._steps(epoch) for plan in together]
 
-    def _steps(self, epoch: int) -> list[list[_Plan]]:
+    def _steps(self, epoch: int) -> list[list[Plan]]:
         """The batches of an epoch, those that the processes take at the same time together; the last ones may be fewer."""
         if self._planned is None or self._planned[0] != epoch:
             self._planned = epoch, self._draw_steps(epoch, np.random.default_rng((self.seed, epoch)))
         return self._planned[1]
 
-    def _draw_steps(self, epoch: int, rng: np.random.Generator) -> list[list[_Plan]]:
+    def _draw_steps(self, epoch: int, rng: np.random.Generator) -> list[list[Plan]]:
         samples = self._draw_samples(self._lines_of(epoch), rng)
         jitter = _WIDTH_JITTER if self.shuffle else 0.0
         keys = samples.widths * rng.uniform(1 - jitter, 1 + jitter, len(samples))
         # Keys with jitter have no ties to keep in order, and numpy's other sort is several times as fast.
         order = np.argsort(keys, kind=None if self.shuffle else "stable")
         widths, start = samples.widths[order], 0
-        plans: list[_Plan] = []
+        plans: list[Plan] = []
         while start < len(order):
             masked = not self.shuffle or rng.random() < self.mask_share
             # A mask makes padding invisible, so extra padding teaches only in a batch without one.
@@ -290,7 +220,7 @@ class LineBatches:
             each = self._padded(np.maximum.accumulate(ahead), extra) if self.line_px is None else self.line_px
             filled = each * np.arange(1, len(ahead) + 1)  # pixels of 1, 2, … samples
             count = max(1, int(np.searchsorted(filled, self.budget_px, side="right")))
-            plans.append(_Plan(samples, order[start : start + count], extra, masked))
+            plans.append(Plan(samples, order[start : start + count], extra, masked))
             start += count
         steps = [plans[i : i + self.share[1]] for i in range(0, len(plans), self.share[1])]
         return [steps[i] for i in rng.permutation(len(steps))] if self.shuffle else steps
@@ -384,10 +314,10 @@ class LineBatches:
     def _padded(self, width: NDArray[np.int64], extra_px: int) -> NDArray[np.int64]:
         return np.minimum(width + extra_px, self.geometry.max_width)
 
-    def _batch_width(self, plan: _Plan) -> int:
+    def _batch_width(self, plan: Plan) -> int:
         return int(self._padded(plan.widths.max(), plan.extra_px))
 
-    def _load(self, together: list[_Plan], epoch: int) -> Batch:
+    def _load(self, together: list[Plan], epoch: int) -> Batch:
         counted = self.share[0] < len(together)
         plan = together[self.share[0] if counted else 0]
         lines, counts, widths, width = plan.lines, plan.counts, plan.widths, self._batch_width(plan)
@@ -396,7 +326,7 @@ class LineBatches:
         followed = np.ones(len(lines), dtype=np.int64)  # 1 where a space stands between a line and the next one
         followed[np.cumsum(counts) - 1] = 0
         written = ends - starts + followed  # classes of each line, the space counted
-        targets = self._targets[_ranges(starts, ends)].astype(np.int64)
+        targets = self._targets[ranges(starts, ends)].astype(np.int64)
         if followed.any():
             targets = np.insert(targets, np.cumsum(ends - starts)[followed == 1], self._space or 0)
         others = [one for one in together if one is not plan]
@@ -414,12 +344,12 @@ class LineBatches:
             counted=counted,
         )
 
-    def _characters(self, plan: _Plan) -> int:
+    def _characters(self, plan: Plan) -> int:
         """Characters of a batch's labels, the spaces between joined lines counted."""
         lines = plan.lines
         return int((self._target_start[lines + 1] - self._target_start[lines]).sum()) + len(lines) - len(plan.numbers)
 
-    def _composed(self, plan: _Plan, epoch: int, width: int) -> NDArray[np.uint8]:
+    def _composed(self, plan: Plan, epoch: int, width: int) -> NDArray[np.uint8]:
         """The augmented pixels of a batch (N, H, width, C)."""
         assert self.augment is not None
         lines, gaps, samples = plan.lines, plan.gaps.tolist(), plan.samples

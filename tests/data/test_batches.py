@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from nordocr_cli.charset import NORDIC
 from nordocr_cli.data import resize
-from nordocr_cli.data.batches import LineBatches, _Buffers, normalize
+from nordocr_cli.data.batches import LineBatches, normalize
+from nordocr_cli.data.buffers import Buffers
 from nordocr_cli.data.store import LineStore, LineStoreWriter
 from nordocr_cli.errors import DataError
 from nordocr_cli.geometry import Geometry, frames_needed
@@ -166,7 +167,7 @@ def test_gray_lines_stay_one_channel_until_they_are_normalized(tmp_path, stores)
 
 
 def test_memory_is_used_again_but_never_while_a_batch_holds_it(stores):
-    buffers = _Buffers()
+    buffers = Buffers()
     first = buffers.take((2, 32, 40, 3))
     address, tensor = first.ctypes.data, torch.from_numpy(first).permute(0, 3, 1, 2)[1]
     del first
