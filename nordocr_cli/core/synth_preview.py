@@ -19,7 +19,7 @@ from nordocr_cli.data.synth.render import CROPS, RenderedLine, Style, render_lin
 from nordocr_cli.data.synth.texts import Text
 
 _SAMPLE = "Årets resultat 1 234 567,89 kr"
-_LABEL_PX, _MARGIN, _COLUMNS, _COLUMN_PX = 13, 6, 3, 430
+_LABEL_PX, _MARGIN, _COLUMNS, _MOST_COLUMN_PX = 13, 6, 3, 700
 _ROW_GAP = _LABEL_PX + 2 * _MARGIN
 _DESK, _LABEL_INK, _TITLE_INK = (255, 236, 214), (160, 0, 0), (0, 0, 0)
 
@@ -51,8 +51,9 @@ class _OneText:
 def _sample(job: Job, style: Style, seed: str) -> RenderedLine:
     """The sample text drawn with `style`, in a plain face."""
     text = Text((_SAMPLE if not job.charset.missing(_SAMPLE) else job.source.draw(random.Random(0)).label,), "sv", "sample")
-    plain = [face for face in job.faces if set(text.label) - {" "} <= face.characters and "regular" in face.style.lower()]
-    fonts = FontPicker((plain or job.faces)[:1])
+    able = [face for face in job.faces if set(text.label) - {" "} <= face.characters] or job.faces
+    plainest = min(able, key=lambda face: (face.category != "sans", "regular" not in face.style.lower()))
+    fonts = FontPicker([plainest])
     return render_line(random.Random(seed), _OneText(text), fonts, job.geometry, style)  # type: ignore[arg-type]
 
 
@@ -112,18 +113,20 @@ def _drawn(parts: Sequence[tuple[str, Sequence[Row]]], job: Job) -> bytes:
         for title, rows in parts
     ]
     widest = max(picture.shape[1] for _, rows in scaled for row in rows for _, picture in row)
+    beside = max(picture.shape[1] for _, rows in scaled for row in rows if len(row) > 1 for _, picture in row)
+    column_px = min(beside + _MARGIN, _MOST_COLUMN_PX)
     row_px = height + _ROW_GAP
     tall = sum(_ROW_GAP + _MARGIN + row_px * len(rows) for _, rows in scaled) + _MARGIN
-    sheet = Image.new("RGB", (max(widest, _COLUMNS * _COLUMN_PX) + 2 * _MARGIN, tall), _DESK)
+    sheet = Image.new("RGB", (max(widest, _COLUMNS * column_px) + 2 * _MARGIN, tall), _DESK)
     draw, y = ImageDraw.Draw(sheet), 0
     for title, rows in scaled:
         draw.text((_MARGIN, y + _MARGIN), title, fill=_TITLE_INK, font=font)
         y += _ROW_GAP + _MARGIN
         for row in rows:
             for column, (caption, picture) in enumerate(row):
-                x = _MARGIN + column * _COLUMN_PX
+                x = _MARGIN + column * column_px
                 draw.text((x, y), caption, fill=_LABEL_INK, font=font)
-                wide = picture if len(row) == 1 else picture[:, : _COLUMN_PX - _MARGIN]
+                wide = picture if len(row) == 1 else picture[:, : column_px - _MARGIN]
                 sheet.paste(Image.fromarray(np.ascontiguousarray(wide)), (x, y + _LABEL_PX + 4))
             y += row_px
     buffer = io.BytesIO()
