@@ -1,10 +1,12 @@
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
 from torch._dynamo.utils import counters
 
+from nordocr_cli.models.registry import build_model
 from nordocr_cli.profile import load_profile
 from nordocr_cli.training.batch_fit import noise
 from nordocr_cli.training.step import Stepper
@@ -19,6 +21,22 @@ class Small(nn.Module):
 
     def forward(self, images, widths):
         return self.head(self.conv(images).relu().mean(2).transpose(1, 2))  # (N, T, C)
+
+
+def test_the_networks_are_one_graph_with_a_mask_and_one_without(monkeypatch):
+    """Captured, not compiled, which would take minutes; no graph breaks, and no size is taken for the only one."""
+    compiled = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda network, **_: compiled(network, backend="eager"))
+    torch.compiler.reset()
+    counters.clear()
+    small = ["model.dims=[24, 24, 32]", "model.depths=[1, 1, 1]", "geometry.max_width=160", "train.compile=true"]
+    profile = load_profile("svtrv2-nano", small).profile
+    network = build_model(profile.model, 126).train()
+    made = Stepper(network, None, profile.geometry, profile.train, torch.device("cpu"), "fp32")
+    for lines, width, masked in ((3, 64, True), (2, 96, True), (4, 40, True), (3, 88, False), (2, 104, False)):
+        made.step([replace(noise(lines, width, profile.geometry, 126), masked=masked)], 1e-3)
+    assert counters["stats"]["unique_graphs"] == 2
+    assert not counters["graph_break"]
 
 
 def losses(compiled):
