@@ -14,7 +14,8 @@ from nordocr_cli.core.merge_lora import merge, plan_merge
 from nordocr_cli.core.predict import predict
 from nordocr_cli.core.train import train
 from nordocr_cli.core.train_request import TrainRequest, plan
-from nordocr_cli.data.store import LineStoreWriter
+from nordocr_cli.data.batches import LineBatches
+from nordocr_cli.data.store import LineStore, LineStoreWriter
 from nordocr_cli.errors import ArtifactError, DataError, UsageError
 from nordocr_cli.geometry import Geometry
 from nordocr_cli.models.weights import load_model
@@ -213,3 +214,12 @@ def test_what_it_cannot_do_is_refused(run, tiny_run, tmp_path):
         open_recognizer(run.run_dir, decoder="nar")
     with pytest.raises(UsageError, match="is a svtrv2-nano, and merge-lora is for trocr"):
         plan_merge(tiny_run, tmp_path / "x")
+
+
+def test_a_batch_holds_as_many_lines_whatever_their_width(store):
+    """Each is as large a square to the network; by their pixels, more narrow ones would go into one."""
+    with LineStore(store) as opened:
+        for line_px, counts in ((None, [3, 3, 2]), (100, [2, 2, 2, 2])):
+            settings = {"budget_px": 200, "line_px": line_px, "workers": 0, "max_label_length": 9}
+            batches = LineBatches([opened], NORDIC, Geometry(max_width=160), **settings)
+            assert [len(batch) for batch in batches.epoch(0)] == counts
