@@ -40,6 +40,7 @@ RESAMPLERS: Mapping[Resampler, float] = {"linear": 0.55, "area": 0.2, "corner-bi
 _CHUNK_LINES = 128
 _CHARACTERS_PER_HEIGHT = 3.2  # narrow letters: a line as wide as `height` holds about this many
 _IMAGES_PER_FOLDER = 1000
+_ID_PREFIX = "synth-"  # of a row's id: by it a folder that synth has written is known
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ class Job:
         """Render line `index` as it stands on the page, before any resize."""
         drawn = render_line(random.Random(f"{self.seed}:{index}"), self.source, self.fonts, self.geometry, self.style)
         extra = {key: value for key, value in drawn.made.items() if key != "damage"}
-        name = f"synth-{self.seed}-{index:07d}"
+        name = f"{_ID_PREFIX}{self.seed}-{index:07d}"
         row = LineRow(
             id=name,
             image="",
@@ -254,7 +255,7 @@ class _Tally:
 def _write_folder(
     output: Path, lines: Iterator[tuple[EncodedLine, LineRow]], tally: _Tally, geometry: Geometry, progress: Progress
 ) -> None:
-    if output.exists() and not ((output / "labels.tsv").is_file() or (output.is_dir() and not any(output.iterdir()))):
+    if output.exists() and not _may_be_replaced(output):
         raise UsageError(f"{output} exists and is not a folder of rendered lines; nothing was deleted: give another --output")
     with atomic.replacing(output) as folder:
         folder.mkdir()
@@ -271,6 +272,21 @@ def _write_folder(
                 height = int.from_bytes(encoded.png[20:24])  # the PNG header's
                 tally.add(geometry.line_width(height, encoded.width), row)
                 progress.advance()
+
+
+def _may_be_replaced(output: Path) -> bool:
+    """Whether `output` is an empty folder, or one that synth has written and nobody has put anything into: labels.tsv alone
+    stands in many a folder of lines that people have labelled."""
+    if not output.is_dir():
+        return False
+    names = {child.name for child in output.iterdir()}
+    if names != {"images", "labels.tsv", "manifest.jsonl"}:
+        return not names
+    try:
+        with open(output / "manifest.jsonl", encoding="utf-8") as manifest:
+            return str(json.loads(manifest.readline())["id"]).startswith(_ID_PREFIX)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 # Processes ----------------------------------------------------------------------------------------------------------------

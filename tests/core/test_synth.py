@@ -73,6 +73,22 @@ def test_what_is_not_ours_is_not_replaced(job: Job, tmp_path: Path) -> None:
     assert (tmp_path / "notes.txt").read_text(encoding="utf-8") == "mine"
 
 
+def test_a_folder_of_labelled_lines_is_not_replaced(job: Job, tmp_path: Path) -> None:
+    """labels.tsv, images and manifest.jsonl are what anybody's lines lie in."""
+    folder = tmp_path / "lines"
+    (folder / "images").mkdir(parents=True)
+    (folder / "labels.tsv").write_text("images/a.png\tmine\n", encoding="utf-8")
+    for _ in range(2):
+        with pytest.raises(UsageError, match="nothing was deleted"):
+            synthesize(folder, job, 1)
+        (folder / "manifest.jsonl").write_text('{"id": "a", "image": "images/a.png", "text": "mine"}\n', encoding="utf-8")
+    assert (folder / "labels.tsv").read_text(encoding="utf-8") == "images/a.png\tmine\n"
+    synthesize(tmp_path / "ours", job, 1)
+    (tmp_path / "ours" / "notes.txt").write_text("mine", encoding="utf-8")
+    with pytest.raises(UsageError, match="nothing was deleted"):
+        synthesize(tmp_path / "ours", job, 1)
+
+
 def test_nothing_is_left_when_rendering_fails(job: Job, tmp_path: Path) -> None:
     poor = Job(1, job.geometry, job.charset, (replace(job.faces[0], characters=frozenset("q")),))
     with pytest.raises(DataError, match="--fonts"):
