@@ -1,6 +1,5 @@
 """The self-test of `nordocr train`: a run that is stopped and resumed computes the very losses of one that is not."""
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -13,7 +12,7 @@ from nordocr_cli.core.train_request import TrainRequest
 from nordocr_cli.errors import Interrupted, UsageError
 from nordocr_cli.profile import ResolvedProfile
 from nordocr_cli.progress import SILENT, Progress
-from nordocr_cli.training.runlog import METRICS, read_run
+from nordocr_cli.training.runlog import read_metrics, read_run
 
 SELFTEST_STEPS = 12
 _VAL_LINES = 64  # the evaluation at the end is not what is tested
@@ -95,5 +94,5 @@ def _after(steps: int) -> Callable[[], bool]:
 
 
 def _losses(folder: Path) -> tuple[float, ...]:
-    rows = [json.loads(line) for line in (folder / METRICS).read_text(encoding="utf-8").splitlines()]
+    rows = read_metrics(folder)
     return tuple(float("nan") if row["loss"] is None else row["loss"] for row in rows if row["kind"] == "train")

@@ -2,14 +2,13 @@
 `plot`)."""
 
 import io
-import json
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from nordocr_cli.atomic import write_bytes
-from nordocr_cli.training.runlog import CURVES, METRICS
+from nordocr_cli.training.runlog import CURVES, read_metrics
 
 _LOG_FROM = 4.0  # a range this wide is drawn logarithmically
 _BLUE, _RED, _GRAY = "#30638e", "#d1495b", "#8d99ae"
@@ -27,7 +26,7 @@ def draw_curves(folder: Path) -> Path | None:
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, NullFormatter
 
-    rows = [json.loads(line) for line in (folder / METRICS).read_text(encoding="utf-8").splitlines()]
+    rows = read_metrics(folder)
     train, evals = ([row for row in rows if row["kind"] == kind] for kind in ("train", "eval"))
     skipped = [row["step"] for row in rows if row["kind"] == "skipped"]
     if not (train or evals):

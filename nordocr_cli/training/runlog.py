@@ -9,6 +9,7 @@ import json
 import math
 import os
 import platform
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -48,17 +49,23 @@ def new_run_folder(wanted: Path | None, profile_name: str) -> Path:
         if wanted.is_dir() and any(wanted.iterdir()):
             raise UsageError(f"{wanted} exists and is not empty; go on with --resume {wanted}, or name another --run-dir")
         return _made(wanted)
-    taken = [
-        int(p.name.rpartition("-")[2]) for p in Path("runs").glob(f"{profile_name}-*") if p.name.rpartition("-")[2].isdigit()
-    ]
-    folder = Path("runs") / f"{profile_name}-{max(taken, default=0) + 1}"
-    return _made(folder)
+    runs = Path("runs")
+    named = re.compile(re.escape(profile_name) + r"-(\d+)")
+    taken = [int(match[1]) for path in (runs.iterdir() if runs.is_dir() else ()) if (match := named.fullmatch(path.name))]
+    number = max(taken, default=0) + 1
+    while True:
+        try:
+            return _made(runs / f"{profile_name}-{number}", exist_ok=False)
+        except FileExistsError:  # a run that began in the same moment has it
+            number += 1
 
 
-def _made(folder: Path) -> Path:
+def _made(folder: Path, *, exist_ok: bool = True) -> Path:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=exist_ok)
     except OSError as error:
+        if isinstance(error, FileExistsError) and not exist_ok:
+            raise
         raise DataError(f"cannot make the run folder {folder}: {error.strerror or error}; name another --run-dir") from error
     return folder
 
@@ -96,7 +103,7 @@ class RunLog:
         write_json(folder / RUN, self.facts)
         metrics = folder / METRICS
         if metrics.exists():
-            kept = [line for line in metrics.read_text(encoding="utf-8").splitlines() if _step_of(line) <= step]
+            kept = [line for line in _lines(metrics) if _step_of(line) <= step]
             write_text(metrics, "".join(line + "\n" for line in kept))
         with self._told():
             self._metrics = open(metrics, "ab", buffering=0)  # noqa: SIM115 - closed in close()
@@ -132,7 +139,7 @@ class RunLog:
 
     def figures(self, name: str) -> list[float]:
         """Return one figure of each report of training so far; NaN where it was not finite."""
-        rows = [json.loads(line) for line in (self.folder / METRICS).read_text(encoding="utf-8").splitlines()]
+        rows = read_metrics(self.folder)
         return [math.nan if row[name] is None else row[name] for row in rows if row["kind"] == "train"]
 
     @contextmanager
@@ -156,6 +163,16 @@ class RunLog:
         self.facts["sessions"][-1]["ended"] = _now()
         with suppress(DataError):  # a full disk has ended the run already, and that is what is told
             write_json(self.folder / RUN, self.facts)
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """Return the lines of a run's metrics.jsonl, those of its present session whole."""
+    return [json.loads(line) for line in _lines(folder / METRICS)]
+
+
+def _lines(metrics: Path) -> list[str]:
+    """The lines of metrics.jsonl. Only \\n ends one: the row ids in them may hold U+2028 and the like."""
+    return metrics.read_text(encoding="utf-8").removesuffix("\n").split("\n") if metrics.stat().st_size else []
 
 
 def read_run(folder: Path) -> dict[str, Any]:

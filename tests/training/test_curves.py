@@ -1,10 +1,11 @@
 import json
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from nordocr_cli.training.curves import draw_curves
-from nordocr_cli.training.runlog import CURVES, METRICS
+from nordocr_cli.training.runlog import CURVES, METRICS, RunLog, new_run_folder, read_metrics
 
 pytest.importorskip("matplotlib")
 
@@ -13,6 +14,23 @@ def test_a_run_without_a_logged_step_has_no_picture(tmp_path):
     (tmp_path / METRICS).touch()
     assert draw_curves(tmp_path) is None
     assert not (tmp_path / CURVES).exists()
+
+
+def test_a_row_id_does_not_end_a_line_of_the_log(tmp_path):
+    log = RunLog(tmp_path, {"profile": {}}, 0)
+    log.event(1, "skipped", rows=["a\u2028b\x85c"])
+    log.event(3, "skipped", rows=[])
+    log.close()
+    RunLog(tmp_path, {"profile": {}}, 2).close()  # goes on after step 2
+    assert [row["rows"] for row in read_metrics(tmp_path)] == [["a\u2028b\x85c"]]
+
+
+def test_runs_that_begin_together_get_folders_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "p[x]-7").mkdir(parents=True)
+    with ThreadPoolExecutor(8) as pool:
+        folders = list(pool.map(lambda _: new_run_folder(None, "p[x]"), range(16)))
+    assert sorted(folder.name for folder in folders) == sorted(f"p[x]-{number}" for number in range(8, 24))
 
 
 def test_a_logged_step_is_drawn(tmp_path):
