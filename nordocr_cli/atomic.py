@@ -11,6 +11,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -95,8 +96,25 @@ def require_writable(target: Path) -> None:
     _temporary(target)
 
 
+def temporaries_of(target: Path) -> list[Path]:
+    """Return what writers of `target`, at work or killed, have beside it under temporary names. Not by a glob: a name may hold
+    `[`, and `.lines.*.tmp` is what a writer of `lines.lmdb` has too."""
+    named = re.compile(re.escape(f".{target.name}.") + r"[a-z0-9_]{8}\.tmp.*", re.DOTALL)
+    return [path for path in target.parent.iterdir() if named.fullmatch(path.name)] if target.parent.is_dir() else []
+
+
+def require_utf8(path: Path) -> None:
+    """Raise UsageError for a path that is not UTF-8, as names on old disks are (Latin-1): LMDB takes none such, and no JSON file
+    can name it."""
+    try:
+        str(path).encode("utf-8")
+    except UnicodeEncodeError:
+        raise UsageError(f"the path {str(path)!r} is not UTF-8; rename it (convmv -f latin1 -t utf8 does so)") from None
+
+
 def _temporary(target: Path) -> Path:
     """A name beside `target` that nothing has. Raises DataError when nothing can be written there."""
+    require_utf8(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         _sweep(target)
@@ -208,7 +226,7 @@ def _sweep(target: Path) -> None:
             shutil.rmtree(_aside(target))
         else:
             os.replace(_aside(target), target)
-    for stale in target.parent.glob(f".{target.name}.*.tmp*"):
+    for stale in temporaries_of(target):
         if time.time() - stale.stat().st_mtime > _STALE_AFTER_S:
             shutil.rmtree(stale, ignore_errors=True) if stale.is_dir() else stale.unlink(missing_ok=True)
 

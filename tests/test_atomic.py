@@ -128,12 +128,19 @@ def test_killed_writers_never_tear_a_file(tmp_path):
 
 
 def test_stale_temporaries_are_swept_and_young_ones_kept(tmp_path):
-    stale, young = tmp_path / ".a.txt.1.tmp", tmp_path / ".a.txt.2.tmp"
-    for path in (stale, young):
+    stale, young = tmp_path / ".a[1].aaaaaaa1.tmp", tmp_path / ".a[1].aaaaaaa2.tmp"
+    of_another = tmp_path / ".a[1].txt.aaaaaaa1.tmp"
+    for path in (stale, young, of_another):
         path.write_text("")
-    os.utime(stale, (0, 0))
-    write_text(tmp_path / "a.txt", "x")
-    assert names(tmp_path) == [".a.txt.2.tmp", "a.txt"]
+    for path in (stale, of_another):
+        os.utime(path, (0, 0))
+    write_text(tmp_path / "a[1]", "x")
+    assert names(tmp_path) == sorted([young.name, of_another.name, "a[1]"])
+
+
+def test_a_name_that_is_not_utf8_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="not UTF-8; rename it"):
+        write_text(tmp_path / os.fsdecode(b"h\xe5r.txt"), "x")
 
 
 def test_sha256(tmp_path):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Self
 
 import lmdb
 
+from nordocr_cli.atomic import require_utf8
 from nordocr_cli.data.lmdb_pages import check_lmdb_file, check_lmdb_tree
 from nordocr_cli.errors import DataError, UsageError
 
@@ -32,6 +33,7 @@ class LmdbReader(AbstractContextManager["LmdbReader"]):
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
+        require_utf8(self.path)
         data = self.path / "data.mdb"
         check_lmdb_file(data)
         with self._lock:
@@ -118,6 +120,7 @@ class _Mapped:
 
 def refuse_to_replace(path: Path) -> None:
     """Raise UsageError when something stands at `path` that is not a line store of ours: it would be deleted."""
+    require_utf8(path)
     if not path.exists() and not path.is_symlink():
         return
     problem = "is not a line store of nordocr"

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from nordocr_cli.atomic import temporaries_of
 from nordocr_cli.data.line_record import EncodedLine, decode_row, encoded_line
 from nordocr_cli.data.lmdb_file import LmdbReader
 from nordocr_cli.errors import DataError
@@ -127,9 +128,9 @@ class Unfinished(AbstractContextManager["Unfinished"]):
 def find_unfinished(target: Path) -> list[Unfinished]:
     """Return the stopped runs that were to write `target`, the one that had got furthest first."""
     found = []
-    for journal in target.parent.glob(f".{target.name}.*.tmp/{_NAME}"):
+    for folder in temporaries_of(target):
         with suppress(DataError):  # no head yet: there is nothing to go on from, and atomic.py sweeps it away one day
-            found.append(Unfinished(journal))
+            found.append(Unfinished(folder / _NAME))
     return sorted((run for run in found if not run.is_running()), key=lambda run: -run.size)
 
 

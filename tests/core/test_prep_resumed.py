@@ -110,6 +110,13 @@ def test_a_stopped_run_goes_on(tmp_path: Path, source: Path, decoded: list[str],
     assert sorted(os.listdir(output.parent)) == ["o.lmdb", "o.lmdb.quarantine.jsonl", "o_val.lmdb"]
 
 
+def test_a_stopped_run_is_found_whatever_its_name_and_left_alone_by_others(tmp_path: Path, source: Path, heard) -> None:
+    output = tmp_path / "out" / "o[1].lmdb"
+    stop(source, output, "interrupted")
+    run(source, output.with_name("o[1]"))  # of which `.o[1].lmdb.….tmp` is no temporary
+    assert run(source, output, resume=True, progress=heard).resumed >= 100
+
+
 def test_what_was_begun_otherwise_is_not_gone_on_from(tmp_path: Path, source: Path, heard) -> None:
     output = tmp_path / "out" / "o.lmdb"
     stop(source, output, "interrupted")
