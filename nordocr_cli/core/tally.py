@@ -9,7 +9,7 @@ from typing import Literal
 
 from nordocr_cli import atomic
 from nordocr_cli.charset import CHARSETS, Charset, describe_character
-from nordocr_cli.data.manifest import Entry
+from nordocr_cli.data.manifest import Entry, has_surrogate
 from nordocr_cli.data.notes import mapped_characters, squash_ratio, was_cropped
 from nordocr_cli.progress import Progress
 from nordocr_cli.records import LineRow
@@ -93,7 +93,9 @@ class Tally:
         self._name(left_out.reason, entry, left_out.problem)
         row = entry.row.to_json() if entry.row else {}
         record = {"reason": left_out.reason, "problem": left_out.problem, "where": entry.where, "row": row}
-        self._listed.append(json.dumps(record, ensure_ascii=False) + "\n")
+        listed = json.dumps(record, ensure_ascii=False)
+        # What is no character (in a file's name, say) can be written as an escape alone.
+        self._listed.append((json.dumps(record) if has_surrogate(listed) else listed) + "\n")
 
     def _name(self, what: str, entry: Entry, problem: str) -> None:
         """Remember the first few rows of a kind, to be named in a message."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from nordocr_cli.atomic import require_utf8
 from nordocr_cli.data.lmdb_file import HEADER_KEY, LmdbReader
 from nordocr_cli.data.manifest import Entry, ManifestKind, iterate_manifest, make_entry, manifest_kind, resolve_image
 from nordocr_cli.data.pages import PAGE_SUFFIXES, LayoutSource, PageImages, crop_size, find_layouts, layout_beside
@@ -62,7 +63,9 @@ class SourceSpec:
 
 
 def parse_source(text: str) -> SourceSpec:
-    """Read `[NAME=]PATH[:ROOT]`. What exists as it stands is a path. Raises UsageError when nothing is there."""
+    """Read `[NAME=]PATH[:ROOT]`. What exists as it stands is a path. Raises UsageError when nothing is there, or its
+    name is not UTF-8."""
+    require_utf8(Path(text))
     name, rest = "", text
     if not Path(text).exists() and (found := re.fullmatch(r"([\w.-]+)=(.+)", text)):
         name, rest = found.groups()
@@ -233,6 +236,7 @@ class LmdbSource:
         from nordocr_cli.data.resize import decode_image
 
         if self._is_line_store:
+            self._line_store().row(_index(entry))  # its checksum is compared here: entries() reads the bytes alone
             return self._line_store().image(_index(entry))
         return decode_image(self._image_bytes(entry), entry.key, keep_gray=True)
 

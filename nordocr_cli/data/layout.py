@@ -57,7 +57,7 @@ def box_from_json(value: Any, where: str) -> Box:
         else:
             x, y, right, bottom = (float(edge) for edge in value)
             width, height = right - x, bottom - y
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         raise DataError(f"{where}: bbox {value!r} is neither {{x, y, width, height}} nor [x0, y0, x1, y1]") from None
     if not all(map(math.isfinite, (x, y, width, height))) or width <= 0 or height <= 0:
         raise DataError(f"{where}: bbox {value!r} has no area")

@@ -116,7 +116,7 @@ def _region(value: Any, where: str) -> Region:
             tuple(float(c) for c in characters),
             tuple((float(x), float(y)) for x, y in value.get("polygon") or ()),
         )
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise DataError(f"{where}: confidence, char_confidences and the corners of polygon must be numbers") from None
 
 

@@ -161,7 +161,7 @@ def make_entry(value: Mapping[str, Any], where: str, key: str | None = None) -> 
             continue
         if not isinstance(item, str):
             raise ValueError(f"{name!r} must be a string, not {type(item).__name__} {item!r}")
-        if not item.isascii() and _SURROGATE.search(item):
+        if has_surrogate(item):
             raise ValueError(f"{name!r} holds half a surrogate pair, which is no character: {item!r}")
         fields[name] = item
     for name in ("image", "text"):
@@ -172,8 +172,15 @@ def make_entry(value: Mapping[str, Any], where: str, key: str | None = None) -> 
     text = to_nfc(fields["text"])
     if extra:
         check_notes(extra)
+        if has_surrogate(json.dumps(extra, ensure_ascii=False)):
+            raise ValueError(f"one of {', '.join(map(repr, extra))} holds half a surrogate pair, which is no character")
     row = LineRow(**{**fields, "id": fields.get("id") or fields["image"], "text": text}, extra=extra)
     return Entry(where, key if key is not None else row.image, row, renormalized=text != fields["text"])
+
+
+def has_surrogate(text: str) -> bool:
+    """Whether `text` holds half a surrogate pair: JSON can escape it and file names can, but it is no character."""
+    return not text.isascii() and _SURROGATE.search(text) is not None
 
 
 def _named(name: str, value: Mapping[str, Any]) -> str | None:
@@ -284,6 +291,8 @@ def _row_entries(text: str, where: str, kind: ManifestKind, table: "_CsvTable | 
         images = json.loads(image)
     except json.JSONDecodeError as error:
         raise ValueError(f"the image looks like a JSON list, but is none: {error.msg}") from None
+    except RecursionError:
+        raise ValueError("the image's JSON is nested too deeply") from None
     for each in images:
         yield make_entry({**value, "image": each}, where)
 
@@ -355,7 +364,7 @@ def _paddle_entries(text: str, where: str) -> Iterator[Entry]:
             place = Place(0, Box(left, top, right - left, bottom - top))
             value = {"id": name, "image": image, "text": region["transcription"], "source": name}
             entry = replace(make_entry(value, where), place=place)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             yield Entry(where, image, problem=f"region {number}: {error}")
             continue
         if region.get("difficult") or region["transcription"] in _PADDLE_ILLEGIBLE:

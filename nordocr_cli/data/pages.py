@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from nordocr_cli.charset import to_nfc
 from nordocr_cli.data.layout import Layout
 from nordocr_cli.data.layouts import BadLines, read_layout
-from nordocr_cli.data.manifest import Entry, Place, resolve_image
+from nordocr_cli.data.manifest import Entry, Place, has_surrogate, resolve_image
 from nordocr_cli.errors import DataError, UsageError
 from nordocr_cli.records import LineRow
 
@@ -117,6 +117,10 @@ class LayoutSource:
             for line, region in zip(numbers, page.regions, strict=False):
                 name = f"{path.stem}:p{page.index + 1}:r{line}"
                 text = to_nfc(region.text)
+                if has_surrogate(name + image.name + text):
+                    what = f"page {page.index + 1}, line {line}: text {text!r} or the page's name {image.name!r}"
+                    yield _bad(path, f"{what} holds what is no character; a name that is not UTF-8 has to be changed")
+                    continue
                 row = LineRow(name, image.name, text, layout.language, source=name)
                 place = Place(page.index if one_file else 0, region.box, size)
                 yield Entry(f"{path}: page {page.index + 1}, line {line}", str(image), row, place=place)

@@ -224,6 +224,12 @@ def test_a_store_of_ours_comes_through_unchanged(tmp_path: Path) -> None:
     damaged = prep([tmp_path / "a.lmdb"], tmp_path / "b.lmdb", PROFILE)
     assert damaged.left_out == {"unreadable-image": 1}
     assert "image-000000002 is damaged" in damaged.problem
+    with LineStore(tmp_path / "a.lmdb") as store:
+        row = json.dumps(store.row(0).to_json(), ensure_ascii=False, sort_keys=True).encode()
+    data[data.index(row) + row.index(b'"text": "') + 9] ^= 1  # a text of other letters
+    (tmp_path / "a.lmdb" / "data.mdb").write_bytes(data)
+    with pytest.raises(DataError, match="nordocr-row-000000001 is damaged"):
+        prep([tmp_path / "a.lmdb"], tmp_path / "b.lmdb", PROFILE)
 
 
 @pytest.mark.parametrize(("width", "decision"), [(100, "squash"), (220, "squash"), (600, "center-crop")])

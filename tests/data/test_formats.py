@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -6,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
+from nordocr_cli.core.tally import LeftOut, Tally
 from nordocr_cli.data.formats import SourceSpec, open_source, parse_source
 from nordocr_cli.data.manifest import Place, iterate_manifest
 from nordocr_cli.errors import DataError, UsageError
@@ -62,16 +64,17 @@ def test_paddle_labels_of_pages(tmp_path: Path) -> None:
         {"transcription": "Räkning", "points": [[10, 20], [110, 22], [110, 50], [10, 48]], "difficult": False},
         {"transcription": "###", "points": [[0, 0], [5, 0], [5, 5], [0, 5]], "difficult": True},
         {"transcription": "no area", "points": [[0, 0], [5, 0]]},
+        {"transcription": "no number", "points": [[0, 0], [10**400, 0], [5, 5]]},
     ]
     write(tmp_path / "Label.txt", "p/1.png\t" + json.dumps(regions), "p/2.png\t[]", "p/1.png\tplain")
     source = open_source(tmp_path)
-    good, illegible, flat, broken = source.entries()
+    good, illegible, flat, huge, broken = source.entries()
     assert (source.kind, good.row.text, good.row.source) == ("paddle", "Räkning", "p/1.png:r1")
     assert good.place == Place(0, Box(10, 20, 100, 30))
     np.testing.assert_array_equal(source.crop(good), page[20:50, 10:110])
     assert source.crop_size(good) == (30, 100)
     assert illegible.illegible
-    assert (illegible.row, flat.row, broken.row) == (None, None, None)
+    assert (illegible.row, flat.row, huge.row, broken.row) == (None, None, None, None)
     assert "region 3: no area" in flat.problem
 
 
@@ -165,12 +168,30 @@ def test_manifests_passed_over_are_named(tmp_path: Path, heard) -> None:
 
 def test_a_bad_line_of_a_layout_is_named_and_the_rest_read(tmp_path: Path) -> None:
     lines = [{"bbox": [0, 10 * k, 90, 10 * k + (k != 1) * 9], "text": f"Rad {k}"} for k in range(3)]
+    lines += [{"bbox": [0, 0, 10**400, 9], "text": "x"}, {"bbox": [0, 0, 90, 9], "text": "\ud800"}]
     (tmp_path / "a.json").write_text(json.dumps({"pages": [{"page": 1, "regions": lines}]}), encoding="utf-8")
     (tmp_path / "b.json").write_text('{"pages": [', encoding="utf-8")
     (tmp_path / "prices.json").write_text("[1, 2]", encoding="utf-8")
     entries = list(open_source(tmp_path).entries())
     assert [entry.row.id for entry in entries if entry.row] == ["a:p1:r1", "a:p1:r3"]
     problems = [(Path(entry.where).name, entry.problem) for entry in entries if not entry.row]
-    assert [where for where, _ in problems] == ["a.json", "b.json"]
-    assert problems[0][1].startswith("page 1, line 2: bbox")
-    assert problems[1][1].startswith("is not readable JSON")
+    assert [where for where, _ in problems] == ["a.json", "a.json", "a.json", "b.json"]
+    no_character, no_area, no_number, no_json = (problem for _, problem in problems)
+    assert no_character.startswith("page 1, line 5: text '\\ud800'")
+    assert no_area.startswith("page 1, line 2: bbox")
+    assert no_number.startswith("page 1, line 4: bbox")
+    assert no_json.startswith("is not readable JSON")
+
+
+def test_a_page_whose_name_is_not_utf8_is_named(tmp_path: Path) -> None:
+    name = os.fsdecode(b"h\xe5r.json")
+    page = {"page": 1, "regions": [{"bbox": [0, 0, 90, 9], "text": "x"}]}
+    (tmp_path / name).write_text(json.dumps({"pages": [page]}), encoding="utf-8")
+    (entry,) = open_source(tmp_path).entries()
+    assert "not UTF-8" in entry.problem
+    tally = Tally()
+    tally.leave_out(LeftOut("bad-row", entry.problem), entry)
+    listed = tally.write_list(tmp_path / "list.jsonl")
+    assert json.loads(listed.read_bytes())["where"] == str(tmp_path / name)
+    with pytest.raises(UsageError, match="not UTF-8; rename it"):
+        parse_source(str(tmp_path / name))

@@ -72,6 +72,7 @@ def test_kinds_are_told_by_looking(tmp_path: Path) -> None:
         (b'{"image": "a.png", "text": 7}', "'text' must be a string, not int 7"),
         (b'{"image": "", "text": "x"}', "'image' is empty"),
         (b'{"image": "a.png", "text": "\\ud800"}', "surrogate"),
+        (b'{"image": "a.png", "text": "x", "page": {"name": "\\ud800"}}', "'page' holds half a surrogate"),
         (b'{"image": "a.png", "text": "x", "w": NaN}', "NaN is not JSON"),
         ("{'image': 'å'}".encode("latin-1"), "not UTF-8"),
         (b"[" * 5000, "nested too deeply|not JSON"),
@@ -88,6 +89,14 @@ def test_a_bad_line_is_named_and_the_rest_read(tmp_path: Path, line: bytes, prob
     assert [entry.row is not None for entry in entries] == [True, False, True]
     with pytest.raises(DataError, match=rf"manifest\.jsonl:2: .*({problem})"):
         read_manifest(file)
+
+
+def test_a_list_of_images_that_is_nested_without_end_is_a_bad_row(tmp_path: Path) -> None:
+    file = tmp_path / "manifest.tsv"
+    file.write_text('["a.png",' + "[" * 100_000 + "\tx\nb.png\ty\n", encoding="utf-8")
+    bad, good = iterate_manifest(file)
+    assert "nested too deeply" in bad.problem
+    assert good.row is not None
 
 
 @pytest.mark.parametrize("name", ["manifest.tsv", "labels.txt", "Label.txt"])
