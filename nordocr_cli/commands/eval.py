@@ -40,15 +40,14 @@ def eval_(
     Example: nordocr eval runs/a val.lmdb -o runs/a/eval --report a.html --fail-if 'cer>2%' --against tesseract.jsonl
     """
     from nordocr_cli.core.eval import evaluate, parse_resampler, plan_eval
-
-    console = Console(quiet=quiet, verbose=verbose, as_json=as_json)
-    if dry_run:
-        options.show_plan(console, plan_eval(model, store, output, against, report))
-        return
     from nordocr_cli.errors import GateMissed
     from nordocr_cli.metrics.gates import parse_gate, read_expectations
 
+    console = Console(quiet=quiet, verbose=verbose, as_json=as_json)
     gates = [parse_gate(text) for text in fail_if or ()] + (read_expectations(expect) if expect else [])
+    if dry_run:
+        options.show_plan(console, plan_eval(model, store, output, against, report))
+        return
     result = evaluate(
         model,
         store,
@@ -63,6 +62,7 @@ def eval_(
         resampler=parse_resampler(resampler) if resampler else None,
         decoder=decoder,
         check_batches=check_batches,
+        gates=gates,
         command=sys.argv,
         progress=console,
     )
@@ -77,7 +77,7 @@ def eval_(
         raise GateMissed(result.batches.problem)
     if missed := [problem for gate in gates if (problem := gate.missed(result.report, comparison))]:
         raise GateMissed("quality gate missed: " + "; ".join(missed))
-    if result.model["kind"] == "model":
+    if result.model["kind"] == "model" and not model.endswith(".engine"):
         console.next("nordocr", *(("build-engine", "--arch", "sm120") if model.endswith(".onnx") else ("export",)), model)
     elif result.model["kind"] == "recorded" or output:
         recorded = result.files[0] if output else model

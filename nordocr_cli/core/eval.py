@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from nordocr_cli.geometry import Resampler
     from nordocr_cli.metrics.calibration import Calibration
     from nordocr_cli.metrics.characters import CharacterReport
+    from nordocr_cli.metrics.gates import Gate
     from nordocr_cli.metrics.report import Report
     from nordocr_cli.metrics.score import LineScore
     from nordocr_cli.runtime.protocols import Recognizer
@@ -131,6 +132,7 @@ def evaluate(
     resampler: "Resampler | None" = None,
     decoder: str = "greedy",
     check_batches: bool = False,
+    gates: "Sequence[Gate]" = (),
     command: Sequence[str] = (),
     recognizer: "Recognizer | None" = None,
     progress: Progress = SILENT,
@@ -145,11 +147,13 @@ def evaluate(
     width, at most `batch_size` at once; with `check_batches`, CHECKED_LINES of them again, alone and in other batches.
     `subset_key` names the row's key to report by; left empty it is `subset`, or `degradation` where no row has a subset.
     `output` (a folder, or FILE.json) gets the report and beside it the lines; `page` (a file) the HTML page with pictures of the
-    `crops` worst lines. Raises UsageError for options that do not go together, ArtifactError
-    when the network does not fit the store, DataError for damaged input.
+    `crops` worst lines. `gates` are not judged here; one that names what these lines do not have is refused before they are
+    read. Raises UsageError for that and for options that do not go together, ArtifactError when the network does not fit the
+    store, DataError for damaged input.
     """
     from nordocr_cli.metrics.calibration import calibrate
     from nordocr_cli.metrics.characters import score_characters
+    from nordocr_cli.metrics.gates import require_countable
     from nordocr_cli.metrics.report import report_of
     from nordocr_cli.metrics.score import score_lines
 
@@ -163,6 +167,7 @@ def evaluate(
     if store_path is None:
         read, who, subset_key = recorded_alone(model, subset_key)
         charset = None
+        require_countable(gates, read[""], compared=against is not None)
     else:
         contract = None
         if kind == "model" and recognizer is None:
@@ -178,6 +183,7 @@ def evaluate(
             store = store_identity(lines)
             expected = [expected_line(row, lines, i, subset_key) for i, row in enumerate(rows)]
             charset = known_charset(lines)
+            require_countable(gates, expected, compared=against is not None)
             if kind == "recorded":
                 read, who, matching = match_recorded(model, rows, expected, progress)
             else:

@@ -84,7 +84,16 @@ def promote(
     weights, target, gates = Path(plan["weights"]), _target(run, output), _gates(expect)
     sha256 = atomic.sha256_of(weights)
     results = tuple(
-        evaluate(str(weights), Path(path), device=device, threads=threads, against=against, command=command, progress=progress)
+        evaluate(
+            str(weights),
+            Path(path),
+            device=device,
+            threads=threads,
+            against=against,
+            gates=gates,
+            command=command,
+            progress=progress,
+        )
         for path in plan["stores"]
     )
     if missed := [

@@ -3,13 +3,15 @@
 import operator
 import re
 import tomllib
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from nordocr_cli.errors import UsageError, nearest
 from nordocr_cli.metrics.group import Group
-from nordocr_cli.metrics.report import GROUPINGS, Report, build_report
+from nordocr_cli.metrics.report import GROUPINGS, UNNAMED, Report, build_report
 from nordocr_cli.metrics.significance import Comparison
+from nordocr_cli.records import LineResult
 
 _OPERATORS = {">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le}
 _GATE = re.compile(
@@ -49,11 +51,11 @@ class Gate:
             if self.metric == "against.exact":
                 return (against.only_b_exact - against.only_a_exact) / against.lines
             return None if against.cer_a is None or against.cer_b is None else against.cer_b - against.cer_a
-        group = report.group(self.kind, self.group) if self.kind else report.total
-        if group is None:
-            known = list(report.groups(self.kind))
-            raise UsageError(f"gate {self.text!r}: no {self.kind} {self.group!r} in this result; {nearest(self.group, known)}")
-        return metrics_of(group)[self.metric]
+        if not self.kind:
+            return metrics_of(report.total)[self.metric]
+        groups = report.groups(self.kind)
+        _require_group(self, groups)
+        return metrics_of(groups[self.group])[self.metric]
 
 
 def metrics_of(group: Group) -> dict[str, float | None]:
@@ -77,6 +79,25 @@ def parse_gate(text: str) -> Gate:
             group=match["group"] or "",
         )
     )
+
+
+def require_countable(gates: Sequence[Gate], lines: Sequence[LineResult], *, compared: bool) -> None:
+    """Say before `lines` are read what `Gate.missed` would say afterwards; `compared` when there is an `--against`.
+
+    Raises UsageError for a language or subset that no line has, a band of widths or squash ratios that there is not, and an
+    `against.` metric without another result. A band in which no line lies is known only after the reading.
+    """
+    for gate in gates:
+        if gate.metric in AGAINST and not compared:
+            raise UsageError(f"gate {gate.text!r} compares two results: give the other one with --against")
+        if gate.kind:
+            bands = GROUPINGS[gate.kind][1]
+            _require_group(gate, bands or sorted({getattr(line, gate.kind) or UNNAMED for line in lines}))
+
+
+def _require_group(gate: Gate, known: Collection[str]) -> None:
+    if gate.group not in known:
+        raise UsageError(f"gate {gate.text!r}: no {gate.kind} {gate.group!r} in this result; {nearest(gate.group, known)}")
 
 
 def read_expectations(path: Path) -> list[Gate]:

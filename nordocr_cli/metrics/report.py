@@ -21,6 +21,7 @@ from nordocr_cli.records import LineResult
 
 SCHEMA = "nordocr.report/1"
 TOP_CONFUSIONS = 30
+UNNAMED = "(none)"  # the group of lines without language or subset, where others have one
 
 # What lines are grouped by, and the order of the groups where it is not that of their names.
 GROUPINGS: dict[str, tuple[Callable[[LineScore], str], Sequence[str]]] = {
@@ -146,7 +147,7 @@ def _groups(columns: Columns, names: Sequence[str], order: Sequence[str], interv
         return {}
     found = columns.groups(names, intervals=intervals)
     ordered = [name for name in order if name in present] + sorted(present - set(order))
-    return {name or "(none)": found[name] for name in ordered}
+    return {name or UNNAMED: found[name] for name in ordered}
 
 
 def report_from_json(value: Any, what: str = "report") -> Report:

@@ -11,6 +11,7 @@ from nordocr_cli.core.eval import evaluate, parse_resampler, plan_eval
 from nordocr_cli.data.store import LineStoreWriter
 from nordocr_cli.errors import ArtifactError, DataError, UsageError
 from nordocr_cli.geometry import Geometry
+from nordocr_cli.metrics.gates import parse_gate
 from nordocr_cli.metrics.report import report_from_json
 from nordocr_cli.profile import SvtrV2NanoModel
 from nordocr_cli.records import LineRow, Recognition
@@ -125,6 +126,13 @@ def test_a_key_that_no_row_has_is_no_subset(make_store, tmp_path):
         evaluate("x", make_store(), subset_key="langage", recognizer=Scripted())
     with pytest.raises(UsageError, match=r"--by 'colour': no line of .*r\.jsonl has it; known: conf, hyp, image, ref"):
         evaluate(str(record(tmp_path / "r.jsonl", *readings())), subset_key="colour")
+
+
+def test_a_gate_on_a_subset_that_is_not_there_is_refused_before_the_lines_are_read(make_store):
+    reader = Scripted()
+    with pytest.raises(UsageError, match="no subset 'cleen' in this result; did you mean 'clean'"):
+        evaluate("scripted", make_store(), recognizer=reader, gates=[parse_gate("subset:cleen.cer>5%")])
+    assert reader.calls == []
 
 
 def test_a_recording_is_scored_like_the_reader_itself(make_store, tmp_path):

@@ -1,7 +1,7 @@
 import pytest
 
 from nordocr_cli.errors import UsageError
-from nordocr_cli.metrics.gates import Gate, parse_gate, read_expectations
+from nordocr_cli.metrics.gates import Gate, parse_gate, read_expectations, require_countable
 from nordocr_cli.metrics.report import build_report
 from nordocr_cli.metrics.significance import compare_pairs
 from nordocr_cli.records import LineResult
@@ -90,3 +90,21 @@ def test_bad_expectations_name_the_file(tmp_path, content):
     file.write_text(content, encoding="utf-8")
     with pytest.raises(UsageError, match=r"expect\.toml"):
         read_expectations(file)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("subset:nosy.cer>5%", "no subset 'nosy' in this result; did you mean 'noisy'"),
+        ("language:no.cer>5%", "no language 'no' in this result"),
+        ("width:<=321.cer>5%", "no width '<=321' in this result; did you mean '<=320'"),
+        ("against.cer>1%", "give the other one with --against"),
+    ],
+)
+def test_what_can_never_be_counted_is_said_before_the_lines_are_read(text, message):
+    lines = [LineResult("1", "Summa", "", language="sv", subset="noisy"), LineResult("2", "Lön", "", language="sv")]
+    known = ["subset:noisy.cer>5%", "subset:(none).cer>5%", "width:>1792.cer>5%", "squash:fits.cer>5%", "lines<3"]
+    require_countable([parse_gate(gate) for gate in known], lines, compared=False)
+    with pytest.raises(UsageError, match=message):
+        require_countable([parse_gate(text)], lines, compared=False)
+    require_countable([parse_gate("against.cer>1%")], lines, compared=True)
