@@ -80,7 +80,7 @@ def verify(store: Store, as_json: options.Json = False, quiet: options.Quiet = F
         raise DataError("\n".join(result.damaged[:5]) + more + "\nmake the store again with `nordocr prep`")
     if not as_json:
         console.line(f"{store}: {result.lines} lines, all as they were written")
-    console.next("nordocr", "train", "--profile", "svtrv2-1024", "--train", store)
+    console.next("nordocr", "train", "--profile", result.profile or "PROFILE", "--train", store)
 
 
 @app.command()
@@ -121,4 +121,4 @@ def export(store: Store, output: options.Output, as_json: options.Json = False, 
         console.json(result.to_json())
     else:
         console.line(f"{result.manifest}: {result.lines} lines")
-    console.next("nordocr", "prep", output, "-o", "again.lmdb", "--profile", "svtrv2-1024")
+    console.next("nordocr", "prep", output, "-o", "again.lmdb", "--profile", result.profile or "PROFILE")

@@ -15,6 +15,7 @@ from nordocr_cli.charset import to_nfc
 from nordocr_cli.data.notes import squash_ratio
 from nordocr_cli.errors import DataError, UsageError
 from nordocr_cli.geometry import frames_needed, out_length
+from nordocr_cli.profile import profile_names
 from nordocr_cli.progress import SILENT, Progress
 
 if TYPE_CHECKING:
@@ -115,11 +116,13 @@ class ViewedLine:
 
 @dataclass(frozen=True)
 class VerifyResult:
-    """Outcome of reading every record of a store. `damaged` names each record that is not what was written."""
+    """Outcome of reading every record of a store. `damaged` names each record that is not what was written, `profile` the one
+    that the store was prepared for (None where that is not known)."""
 
     path: str
     lines: int
     damaged: tuple[str, ...]
+    profile: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the outcome as plain JSON values."""
@@ -279,7 +282,13 @@ def verify(path: Path, progress: Progress = SILENT) -> VerifyResult:
         progress.finish()
         if not damaged and content.hexdigest() != store.header.content_sha256:
             damaged.append(f"{path}: the content hash in the header does not fit the records")
-        return VerifyResult(str(path), len(store), tuple(damaged))
+        return VerifyResult(str(path), len(store), tuple(damaged), _profile_of(store))
+
+
+def _profile_of(store: "LineStore") -> str | None:
+    """The profile that a store was prepared for; None where it does not say, or where that was a TOML file of one's own."""
+    name = store.header.made.get("profile")
+    return name if name in profile_names() else None
 
 
 @dataclass(frozen=True)
@@ -346,11 +355,13 @@ def _distinct_names(stores: Sequence[Path]) -> list[str]:
 
 @dataclass(frozen=True)
 class ExportResult:
-    """Outcome of an export: the folder, its manifest, the number of lines."""
+    """Outcome of an export: the folder, its manifest, the number of lines, the profile that the store was prepared for (None
+    where that is not known)."""
 
     output: str
     manifest: str
     lines: int
+    profile: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the outcome as plain JSON values."""
@@ -380,4 +391,4 @@ def export(path: Path, output: Path, progress: Progress = SILENT) -> ExportResul
                 manifest.write(json.dumps(row.to_json(), ensure_ascii=False) + "\n")
                 progress.advance()
         progress.finish()
-        return ExportResult(str(output), str(output / "manifest.jsonl"), len(store))
+        return ExportResult(str(output), str(output / "manifest.jsonl"), len(store), _profile_of(store))

@@ -4,7 +4,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from nordocr_cli.app import app
 from nordocr_cli.charset import NORDIC, NORDIC_EXT
 from nordocr_cli.core.data import export, merge, plot, stats, verify, view
 from nordocr_cli.core.prep import prep
@@ -127,3 +129,16 @@ def test_a_store_that_cannot_be_opened_is_a_result_too(tmp_path: Path) -> None:
     for call in (verify, stats, view):
         with pytest.raises(UsageError, match="no line store"):
             call(tmp_path / "nowhere.lmdb")
+
+
+def test_the_next_command_names_the_profile_of_the_store(tmp_path: Path) -> None:
+    samples = Path(__file__).parents[2] / "samples" / "lines"
+    prep([samples], tmp_path / "nano.lmdb", load_profile("svtrv2-nano").profile)
+    bare = write(tmp_path / "bare.lmdb", LINES)  # does not say for which it was made
+    for args, said in (
+        (["verify", tmp_path / "nano.lmdb"], "--profile svtrv2-nano --train"),
+        (["export", tmp_path / "nano.lmdb", "-o", tmp_path / "out"], "--profile svtrv2-nano"),
+        (["verify", bare], "--profile PROFILE --train"),
+    ):
+        done = CliRunner().invoke(app, ["data", *map(str, args)])
+        assert said in done.stderr.splitlines()[-1]
