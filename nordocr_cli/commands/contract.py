@@ -40,7 +40,8 @@ def show(file: A, as_json: options.Json = False, quiet: options.Quiet = False) -
 def verify(a: A, b: B, as_json: options.Json = False, quiet: options.Quiet = False) -> None:
     """Compare two artifacts field by field, charsets class by class; exit 3 naming each difference.
 
-    Precision, trained widths and the profile's training values may differ: they are shown and do not fail.
+    Precision, temperature (it changes confidences and no text), trained widths and the profile's training values may differ:
+    they are shown and do not fail.
 
     Example: nordocr contract verify runs/svtrv2-1024 recognize_svtrv2_1024.onnx
     """

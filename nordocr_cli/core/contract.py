@@ -14,8 +14,9 @@ from nordocr_cli.errors import ArtifactError, UsageError
 from nordocr_cli.profile import flatten
 
 _CHARSET_SUFFIXES = (".txt", ".rs")
-# What each file may have of its own: fp16 weights beside fp32 ones, another learning rate.
-_OWN = ("precision", "trained_widths", "profile")
+# What each file may have of its own: fp16 weights beside fp32 ones, another learning rate, another temperature, which changes
+# confidences and no text.
+_OWN = ("precision", "temperature", "trained_widths", "profile")
 _TENSORS = ("input_type", "output_type")
 
 
@@ -48,7 +49,8 @@ class Side:
 @dataclass(frozen=True)
 class Comparison:
     """What two artifacts disagree on. `differences` would break whoever takes one for the other; `own` is what either may have
-    of its own (precision, trained widths, the rest of the profile); `lineage` says in words which was made from which."""
+    of its own (precision, temperature, trained widths, the rest of the profile); `lineage` says in words which was made from
+    which."""
 
     a: Side
     b: Side

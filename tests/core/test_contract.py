@@ -42,6 +42,14 @@ def test_the_contract_travels_from_weights_to_engine(tiny_checkpoint, tiny_onnx,
     assert compare_contracts(tiny_onnx, half).own == ("precision: fp32 / fp16",)
 
 
+def test_another_temperature_is_shown_and_no_difference(tiny_checkpoint, tmp_path):
+    """It changes confidences and no text: calibrated weights still fit what was exported before."""
+    state, contract = load_weights(tiny_checkpoint)
+    save_weights(tmp_path / "calibrated.safetensors", state, replace(contract, temperature=1.5))
+    found = compare_contracts(tiny_checkpoint, tmp_path / "calibrated.safetensors")
+    assert (found.differences, found.own) == ((), ("temperature: 1.0 / 1.5",))
+
+
 def test_each_difference_is_named(tiny_checkpoint, tiny_onnx, tmp_path):
     state, contract = load_weights(tiny_checkpoint)
     other = replace(
