@@ -6,7 +6,6 @@ itself; its interval says so in `unit`.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import comb
 from statistics import NormalDist
 from typing import Any
 
@@ -108,7 +107,10 @@ def ratio_interval(
 def mcnemar_exact(only_a: int, only_b: int) -> float:
     """Return the two-sided exact p of McNemar's test: `only_a` lines are right in a alone, `only_b` in b alone."""
     discordant = only_a + only_b
-    tail = sum(comb(discordant, k) for k in range(min(only_a, only_b) + 1))
+    ways = tail = 1  # to choose k of the discordant lines, each from the one before; and their sum
+    for k in range(min(only_a, only_b)):
+        ways = ways * (discordant - k) // (k + 1)
+        tail += ways
     return min(1.0, 2 * tail / 2**discordant)
 
 
