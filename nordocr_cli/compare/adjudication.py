@@ -100,7 +100,7 @@ def read_decisions(path: Path) -> tuple[list[Decision], int]:
 
 def _from_jsonl(text: str, path: Path) -> list[Decision]:
     decisions = []
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):  # a text may hold what splitlines() takes for a line's end
         if not line.strip():
             continue
         where = f"{path}:{number}"

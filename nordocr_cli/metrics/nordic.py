@@ -15,18 +15,20 @@ _WRITTEN_WITH_TWO = {
     for letter in (low, low.upper())
     for two in (pair, pair.upper(), pair.title())
 }
+_TWO_FOR_ONE = ({"replace", "insert"}, {"replace", "delete"})
 
 
 def nordic_confusions(reference: str, hypothesis: str, edits: Sequence[Edit]) -> Iterator[tuple[str, str]]:
     """Yield (what stands there, what was read) for those of the edits that take Nordic letters for one another.
 
-    Two letters for one (þ read as th, or th as þ) are a replacement beside an insertion, or beside a deletion.
+    Two letters for one (þ read as th, or th as þ) are a replacement right beside an insertion, or beside a deletion.
     """
     k = 0
     while k < len(edits):
         tag, i, j = edits[k]
-        if k + 1 < len(edits) and {tag, edits[k + 1][0]} in ({"replace", "insert"}, {"replace", "delete"}):
-            one, two = (1, 2) if "insert" in (tag, edits[k + 1][0]) else (2, 1)
+        following = edits[k + 1] if k + 1 < len(edits) else edits[k]
+        if _adjacent(edits[k], following) and {tag, following[0]} in _TWO_FOR_ONE:
+            one, two = (1, 2) if "insert" in (tag, following[0]) else (2, 1)
             wanted, found = reference[i : i + one], hypothesis[j : j + two]
             if (wanted, found) in _WRITTEN_WITH_TWO or (found, wanted) in _WRITTEN_WITH_TWO:
                 yield wanted, found
@@ -35,6 +37,10 @@ def nordic_confusions(reference: str, hypothesis: str, edits: Sequence[Edit]) ->
         if tag == "replace" and _same_family(reference[i], hypothesis[j]):
             yield reference[i], hypothesis[j]
         k += 1
+
+
+def _adjacent(edit: Edit, following: Edit) -> bool:
+    return following[1] - edit[1] <= 1 and following[2] - edit[2] <= 1
 
 
 def _same_family(wanted: str, found: str) -> bool:

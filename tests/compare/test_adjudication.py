@@ -68,8 +68,9 @@ def test_numbers_that_a_spreadsheet_rewrote(tmp_path):
 
 def test_the_reports_export_is_read_too(tmp_path):
     path = tmp_path / "corrected.jsonl"
-    row = {"page": 2, "bbox": {"x": 1, "y": 2, "width": 3, "height": 4}, "corrected_from": "a", "text": "b"}
-    path.write_text(json.dumps(row) + "\n\n")
+    # As JSON.stringify writes it: what Unicode calls the end of a line stands as it is.
+    row = {"page": 2, "bbox": {"x": 1, "y": 2, "width": 3, "height": 4}, "corrected_from": "a\u2028\x85c", "text": "b"}
+    path.write_text(json.dumps(row, ensure_ascii=False) + "\n\n", encoding="utf-8", newline="")
     assert read_decisions(path) == ([Decision(1, Box(1, 2, 3, 4), "b")], 0)
 
 

@@ -96,6 +96,7 @@ def test_groups():
         ("þú", "pu", [("þ", "p"), ("ú", "u")]),
         ("ab", "abc", []),
         ("x", "th", []),
+        ("þhxx", "thxxy", []),  # the letter that is too many stands elsewhere
     ],
 )
 def test_nordic_letters_are_matched_by_alignment_two_letters_for_one_too(reference, hypothesis, pairs):
