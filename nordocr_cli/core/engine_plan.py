@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from pydantic import ValidationError
 
@@ -11,7 +11,7 @@ from nordocr_cli.artifact import Contract, read_contract
 from nordocr_cli.deploy.engine_builder import Settings, choose_backend
 from nordocr_cli.deploy.engine_file import Backend, default_engine_path, suffix
 from nordocr_cli.deploy.gpu_arch import GpuArch, card_of, parse_arches
-from nordocr_cli.deploy.onnx_file import default_onnx_path, fp16_sibling
+from nordocr_cli.deploy.onnx_file import WeightsPrecision, default_onnx_path, fp16_sibling
 from nordocr_cli.deploy.trtexec import TrtVersion, trtexec_command
 from nordocr_cli.errors import UsageError
 from nordocr_cli.geometry import Geometry
@@ -41,6 +41,7 @@ class EnginePlan:
     reuse: bool = True  # take an engine that is there already
     verify: bool = False
     allow_wider: bool = False
+    weights: WeightsPrecision = "fp32"  # of `onnx`, by its contract; by its name where it is not there
 
     @property
     def arch(self) -> GpuArch:
@@ -53,10 +54,14 @@ class EnginePlan:
         return "+".join(arch.name for arch in self.arches)
 
     def trtexec(self, version: TrtVersion = "10") -> str:
-        """Return the trtexec command that builds this engine with classic TensorRT on a host with that GPU."""
+        """Return the trtexec command that builds this engine with classic TensorRT on a host with that GPU. Raises UsageError
+        when the ONNX is of another precision, which no flag makes of it."""
         classic = self.engine.with_name(self.engine.name.removesuffix(suffix("tensorrt-rtx")) + suffix("tensorrt"))
         target = classic if self.backend == "tensorrt-rtx" else self.engine
-        return trtexec_command(self.onnx, target, self.ranges, self.geometry.height, version)
+        wanted, weights = self.ranges.precision, self.weights
+        if weights not in ("fp32", wanted) or (weights == "fp32" and wanted == "bf16"):
+            raise UsageError(f"{self.onnx} is {weights}, and --precision {wanted} was asked for: give the {wanted} model")
+        return trtexec_command(self.onnx, target, self.ranges, self.geometry.height, version, weights)
 
     def to_json(self) -> dict[str, Any]:
         """Return the plan as plain JSON values."""
@@ -138,6 +143,7 @@ def plan_engines(
                 reuse=reuse,
                 verify=verify,
                 allow_wider=allow_wider,
+                weights=_weights_of(path),
             )
         )
     for each in plans:
@@ -182,6 +188,13 @@ def _contract_of(onnx: Path) -> Contract | None:
         if path.is_file():
             return read_contract(path)
     return None
+
+
+def _weights_of(onnx: Path) -> WeightsPrecision:
+    """The precision of a file's weights: as its contract says, else as its name does."""
+    if onnx.is_file():
+        return cast("WeightsPrecision", read_contract(onnx).precision)
+    return "fp16" if onnx == fp16_sibling(onnx) else "fp32"
 
 
 def _ranges(

@@ -153,6 +153,19 @@ def test_the_commands_of_the_guide_are_printed(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+def test_the_command_goes_by_what_the_model_holds_not_by_its_name(model):
+    half = model.with_name("model.fp16.onnx").rename(model.with_name("half.onnx"))
+    (plan,) = plan_engines(["sm86"], half, backend="tensorrt")
+    assert "--stronglyTyped" in plan.trtexec()
+    assert f"--onnx={half}" in plan.trtexec("11")
+    full = model.rename(model.with_name("full.fp16.onnx"))
+    (plan,) = plan_engines(["sm86"], full, backend="tensorrt")
+    assert "--fp16" in plan.trtexec().split()
+    (plan,) = plan_engines(["sm86"], half, backend="tensorrt", precision="fp32")
+    with pytest.raises(UsageError, match=r"half\.onnx is fp16, and --precision fp32 was asked for"):
+        plan.trtexec()
+
+
 def test_a_dry_run_needs_no_model(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     done = CliRunner().invoke(app, ["build-engine", "--arch", "sm120", "--dry-run", "--json"])

@@ -25,9 +25,11 @@ def test_tensorrt_11_takes_precision_from_the_onnx():
 
 
 def test_a_half_precision_file_stays_as_it_is_on_tensorrt_10():
-    command = trtexec_command(Path("m.fp16.onnx"), Path("m.engine"), Engine(), 32, "10")
+    """Whatever it is called."""
+    command = trtexec_command(Path("half.onnx"), Path("m.engine"), Engine(), 32, "10", "fp16")
     assert "--stronglyTyped" in command
     assert "--fp16 " not in command
+    assert "--onnx=half.onnx" in trtexec_command(Path("half.onnx"), Path("m.engine"), Engine(), 32, "11", "fp16")
 
 
 def test_paths_are_quoted():
