@@ -30,7 +30,7 @@ class _Table(BaseModel):
 
 
 class SvtrV2Model(_Table):
-    """SVTRv2 as its authors publish it (facts/svtrv2.md): tiny, small or base."""
+    """SVTRv2 as its authors publish it (Du et al. 2024, arXiv 2411.15858): tiny, small or base."""
 
     name: Literal["svtrv2"]
     size: Literal["tiny", "small", "base"] = "base"
@@ -97,7 +97,7 @@ class MambaModel(_Table):
 
 
 class ParseqModel(_Table):
-    """PARSeq: a vision transformer and a decoder that writes token by token (facts/parseq.md)."""
+    """PARSeq: a vision transformer and a decoder that writes token by token (Bautista and Atienza 2022, arXiv 2207.06966)."""
 
     name: Literal["parseq"]
     size: Literal["tiny", "small"] = "small"
