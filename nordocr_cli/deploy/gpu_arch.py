@@ -98,6 +98,11 @@ def parse_arches(texts: Iterable[str]) -> tuple[GpuArch, ...]:
     return tuple(dict.fromkeys(find_arch(name) for name in names))
 
 
+def arch_of(capability: tuple[int, int]) -> GpuArch | None:
+    """The architecture of a compute capability (major, minor); None for an unknown one."""
+    return next((arch for arch in ARCHES if arch.capability == capability), None)
+
+
 def local_arch() -> GpuArch | None:
     """The architecture of this machine's first NVIDIA GPU; None when there is no GPU, no driver, or an unknown one."""
     if shutil.which("nvidia-smi") is None:
@@ -107,5 +112,5 @@ def local_arch() -> GpuArch | None:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
-    reported = done.stdout.split()
-    return next((arch for arch in ARCHES if reported and reported[0] == "{}.{}".format(*arch.capability)), None)
+    major, _, minor = (done.stdout.split() or [""])[0].partition(".")
+    return arch_of((int(major), int(minor))) if major.isdecimal() and minor.isdecimal() else None

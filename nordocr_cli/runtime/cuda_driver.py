@@ -11,10 +11,11 @@ from nordocr_cli.errors import MissingBackendError
 
 _LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 _OUT_OF_MEMORY = 2
+_CAPABILITY = (75, 76)  # the attributes of a device that hold the major and the minor number
 
 
 class Cuda:
-    """One GPU's primary context, which TensorRT uses too, and one stream on it.
+    """One GPU's primary context, which TensorRT uses too, and one stream on it. `capability` is that GPU's (major, minor).
 
     Raises MissingBackendError when there is no driver or no such GPU, or when a call fails.
     """
@@ -27,6 +28,7 @@ class Cuda:
         self._call("cuInit", 0)
         device, context, stream = ctypes.c_int(), ctypes.c_void_p(), ctypes.c_void_p()
         self._call("cuDeviceGet", ctypes.byref(device), index)
+        self.capability = self._attribute(_CAPABILITY[0], device), self._attribute(_CAPABILITY[1], device)
         self._call("cuDevicePrimaryCtxRetain", ctypes.byref(context), device)
         self._context = context
         self.enter()
@@ -64,6 +66,11 @@ class Cuda:
         self._call("cuMemcpyDtoHAsync_v2", ctypes.c_void_p(values.ctypes.data), ctypes.c_uint64(address), size, self._stream)
         self._call("cuStreamSynchronize", self._stream)
 
+    def _attribute(self, number: int, device: ctypes.c_int) -> int:
+        value = ctypes.c_int()
+        self._call("cuDeviceGetAttribute", ctypes.byref(value), number, device)
+        return value.value
+
     def _call(self, name: str, *arguments: Any) -> None:
         if code := getattr(self._driver, name)(*arguments):
             text = ctypes.c_char_p()
@@ -84,5 +91,6 @@ class GpuBuffer:
         if size > self._size:
             if self._address:
                 self._cuda.free(self._address)
+                self._size = self._address = 0  # so that nothing writes there when there is no room for the greater one
             self._address, self._size = self._cuda.allocate(size), size
         return self._address

@@ -159,6 +159,8 @@ def tensorrt_options(path: Path, index: int) -> dict[str, str]:
     return {
         "device_id": str(index),
         **{f"trt_profile_{end}_shapes": shape for end, shape in shapes.items()},
+        # without it TensorRT refuses a network whose layers are fp16 (NVIDIA/TensorRT#3277)
+        "trt_fp16_enable": str(int(contract.precision == "fp16")),
         "trt_engine_cache_enable": "1",
         "trt_engine_cache_path": folder,
         "trt_timing_cache_enable": "1",

@@ -22,7 +22,7 @@ from nordocr_cli.atomic import write_bytes
 from nordocr_cli.data.resize import network_input
 from nordocr_cli.deploy.engine_builder import recorder
 from nordocr_cli.deploy.engine_file import INSTALL, MODULES, Backend, read_sidecar, sidecar_path
-from nordocr_cli.deploy.gpu_arch import GpuArch, find_arch, local_arch
+from nordocr_cli.deploy.gpu_arch import GpuArch, arch_of, find_arch
 from nordocr_cli.errors import ArtifactError, MissingBackendError, UsageError
 from nordocr_cli.runtime.cuda_driver import Cuda, GpuBuffer
 from nordocr_cli.runtime.device import parse_device
@@ -92,10 +92,15 @@ def open_engine(path: Path, device: str = "auto") -> "EngineRunner":
         raise MissingBackendError(f"{path} needs {engine.backend} {engine.version}: {INSTALL[engine.backend]}")
     if asked.kind == "cpu":
         raise UsageError(f"{path} is an engine and runs on its GPU ({engine.arch}); on a CPU use the .onnx")
-    here = local_arch()
+    try:
+        cuda = Cuda(asked.index)
+    except MissingBackendError as error:
+        raise MissingBackendError(f"{path}, built for {engine.arch}, is intact but cannot run: {error}") from None
+    here = arch_of(cuda.capability)  # of the GPU asked for: a machine may have several kinds
     if here is None:
+        capability = "{}.{}".format(*cuda.capability)
         raise MissingBackendError(
-            f"{path} is intact but cannot run: no NVIDIA GPU answers here (it is built for {engine.arch}); use the .onnx here"
+            f"{path} is built for {engine.arch}; this GPU's compute capability is {capability}: use the .onnx"
         )
     if not engine.runs_on(here):
         raise MissingBackendError(f"{path} is built for {engine.arch}, this GPU is {here.name}: build it with --arch {here.name}")
@@ -105,7 +110,7 @@ def open_engine(path: Path, device: str = "auto") -> "EngineRunner":
             f"{path} runs under {engine.backend} {engine.version}, here is {library.__version__}: build it again here, "
             f"or pip install {MODULES[engine.backend]}=={engine.version}"
         )
-    return EngineRunner(engine, library, Cuda(asked.index))
+    return EngineRunner(engine, library, cuda)
 
 
 class EngineRunner:
@@ -129,6 +134,8 @@ class EngineRunner:
         self._cuda, self._log = cuda, recorder(library)
         self._input_memory, self._output_memory = GpuBuffer(cuda), GpuBuffer(cuda)
         self._runtime = library.Runtime(self._log)
+        if engine.version_compatible:  # it brings the run time of its release along, as code; the hash was right
+            self._runtime.engine_host_code_allowed = True
         self._engine = self._runtime.deserialize_cuda_engine(engine.path.read_bytes())
         if self._engine is None:
             raise ArtifactError(f"{engine.path}: {engine.backend} does not take it{self._log.reason(': ')}; build it again here")

@@ -218,6 +218,7 @@ def test_the_tensorrt_provider_is_told_the_shapes_and_where_its_engines_go(tiny_
         "trt_profile_min_shapes": "input:1x3x32x32",
         "trt_profile_opt_shapes": "input:32x3x32x768",
         "trt_profile_max_shapes": "input:64x3x32x1792",
+        "trt_fp16_enable": "0",
         "trt_engine_cache_enable": "1",
         "trt_engine_cache_path": str(tiny_onnx.with_suffix(".tensorrt")),
         "trt_timing_cache_enable": "1",

@@ -30,8 +30,8 @@ OUT_OF_MEMORY = 2
 class Driver:
     """libcuda's calls on the host's own memory; they return 0, or an error's number."""
 
-    def __init__(self, room=1 << 30):
-        self.room, self.held = room, {}
+    def __init__(self, room=1 << 30, capability=(12, 0)):
+        self.room, self.held, self.capability = room, {}, capability
 
     def cuInit(self, flags):
         return 0
@@ -40,6 +40,10 @@ class Driver:
 
     def cuDeviceGet(self, device, index):
         return 0 if index == 0 else 101
+
+    def cuDeviceGetAttribute(self, value, number, device):
+        value._obj.value = self.capability[number - 75]  # 75 and 76 in cuda.h
+        return 0
 
     def cuDevicePrimaryCtxRetain(self, context, device):
         context._obj.value = 1
@@ -159,6 +163,8 @@ def fake_library(version="1.7.1.116", takes=True):
         Severity = SimpleNamespace(ERROR=1, INTERNAL_ERROR=0, WARNING=2)
 
     class Runtime:
+        engine_host_code_allowed = False
+
         def __init__(self, logger):
             self.said = logger
 
@@ -167,6 +173,7 @@ def fake_library(version="1.7.1.116", takes=True):
                 self.said.log(1, "IRuntime::deserializeCudaEngine: wrong device")
                 return None
             opened.append(FakeEngine(content))
+            opened[-1].host_code = self.engine_host_code_allowed
             return opened[-1]
 
     library = SimpleNamespace(
@@ -189,14 +196,13 @@ def test_the_fake_has_only_names_that_tensorrt_has():
     assert "cuda_graph_strategy" in dir(trt.IRuntimeConfig)
     assert hasattr(trt.CudaGraphStrategy, "WHOLE_GRAPH_CAPTURE")
     assert hasattr(trt.TensorIOMode, "INPUT")
-    assert "deserialize_cuda_engine" in dir(trt.Runtime)
+    assert {"deserialize_cuda_engine", "engine_host_code_allowed"} <= set(dir(trt.Runtime))
 
 
 @pytest.fixture
 def gpu(monkeypatch):
     """A machine with an sm120 GPU and TensorRT-RTX, as far as the code can tell; returns the engines that were opened."""
     library, opened = fake_library()
-    monkeypatch.setattr(trt_runner, "local_arch", lambda: find_arch("sm120"))
     monkeypatch.setattr(trt_runner.importlib.util, "find_spec", lambda name: object())
     monkeypatch.setattr(trt_runner.importlib, "import_module", lambda name: library)
     monkeypatch.setattr(trt_runner, "Cuda", lambda index: Cuda(index, Driver()))
@@ -269,9 +275,33 @@ def test_what_keeps_an_engine_from_running(engine, gpu, monkeypatch):
         monkeypatch.setattr(trt_runner.importlib, "import_module", lambda name, library=library: library)
         with pytest.raises(error, match=said):
             open_runner(engine)
-    monkeypatch.setattr(trt_runner, "local_arch", lambda: find_arch("sm86"))
-    with pytest.raises(MissingBackendError, match="built for sm120, this GPU is sm86: build it with --arch sm86"):
+    for capability, said in (
+        ((8, 6), "built for sm120, this GPU is sm86: build it with --arch sm86"),
+        ((13, 4), r"built for sm120; this GPU's compute capability is 13\.4"),
+    ):
+        monkeypatch.setattr(trt_runner, "Cuda", lambda index, which=capability: Cuda(index, Driver(capability=which)))
+        with pytest.raises(MissingBackendError, match=said):
+            open_runner(engine)
+
+
+def test_without_a_driver_the_engine_is_said_to_be_intact(engine, gpu, monkeypatch):
+    def missing(name):
+        raise OSError(f"{name}: cannot open shared object file")
+
+    monkeypatch.setattr(trt_runner, "Cuda", Cuda)
+    monkeypatch.setattr(ctypes, "CDLL", missing)
+    with pytest.raises(MissingBackendError, match=r"for sm120, is intact but cannot run: no NVIDIA driver .*use the \.onnx"):
         open_runner(engine)
+
+
+@pytest.mark.parametrize("compatible", [False, True])
+def test_code_in_an_engine_is_run_only_where_it_was_built_with_it(engine, gpu, compatible):
+    """A version-compatible engine holds its release's run time; TensorRT refuses it unless host code is allowed."""
+    sidecar = engine.with_name(engine.name + ".json")
+    settings = {"hardware": "none", "version_compatible": compatible, "memory_limit_gb": None}
+    sidecar.write_text(json.dumps(json.loads(sidecar.read_text()) | {"settings": settings}))
+    open_runner(engine)
+    assert gpu[0].host_code is compatible
 
 
 def test_an_engine_of_other_tensors_is_refused(engine, gpu, monkeypatch):
@@ -298,6 +328,7 @@ def test_memory_grows_and_is_given_back():
     assert len(driver.held) == 1
     with pytest.raises(MissingBackendError, match=r"out of memory \(2\); read fewer lines at once, or build the engine"):
         memory.reserve(1000)
+    assert memory.reserve(20) in driver.held  # not what was given back for the greater one
 
 
 def test_verify_runs_the_engine_beside_onnx_runtime(engine, tiny_onnx, gpu, monkeypatch):
