@@ -138,4 +138,4 @@ def require_agreement(check: ConsumerCheck, model: Path) -> None:
     if check.disagreements:
         shown = "\n  ".join(check.disagreements[:20])
         more = f"\n  and {len(check.disagreements) - 20} more" if len(check.disagreements) > 20 else ""
-        raise DataError(f"{check.file} does not fit {model} in {len(check.disagreements)} points:\n  {shown}{more}")
+        raise DataError(f"{check.file} does not fit {model} ({len(check.disagreements)}):\n  {shown}{more}")

@@ -109,34 +109,39 @@ def _described(path: Path) -> Side:
 def attach_contract(model: Path, source: Path, output: Path) -> OnnxFile:
     """Write the ONNX `model` with the contract of `source` (any artifact that has one, or the JSON beside it) to `output`.
 
-    Input and output types, output activation and precision are the file's own affair and must be as the contract says; the
-    result passes every check of an export but parity, as the weights are not known. Raises UsageError and ArtifactError.
+    Input and output types, output activation and precision must be as the contract says, but that of `source` weights says how
+    they are kept, nothing of the model's; the result passes every check of an export but parity, as the weights are not known. Raises UsageError and ArtifactError.
     """
     if model.suffix != ".onnx" or output.suffix != ".onnx":
         raise UsageError("a contract is put into an ONNX model: MODEL.onnx -o NEW.onnx")
     refuse_inputs(output, [model, source])
-    contract = read_side(source).contract
+    side = read_side(source)
+    contract = side.contract
     if contract is None:
         raise UsageError(f"{source} holds only a charset; give a run, weights, an ONNX model or model.contract.json")
     if not model.is_file():
         raise UsageError(f"no file {model}")
-    return write_with_contract(model, replace(contract, parent_sha256=None), output)
+    contract = replace(contract, parent_sha256=None)
+    return write_with_contract(model, contract, output, own_precision=side.path.suffix == ".safetensors")
 
 
-def write_with_contract(model: Path, contract: Contract, output: Path) -> OnnxFile:
-    """Write the network of an ONNX `model` with another contract to `output`, and the contract's JSON beside it.
+def write_with_contract(model: Path, contract: Contract, output: Path, own_precision: bool = False) -> OnnxFile:
+    """Write the network of an ONNX `model` with another contract to `output`, and the contract's JSON beside it; with
+    `own_precision` the contract gets that of the model's weights.
 
     Raises ArtifactError when the model is no ONNX or does not fit the contract, DataError when the disk is full.
     """
     import onnx
     from google.protobuf.message import DecodeError
 
-    from nordocr_cli.deploy.onnx_file import file_bytes, inspect_onnx
+    from nordocr_cli.deploy.onnx_file import file_bytes, inspect_onnx, weights_precision
 
     try:
         graph = onnx.load(model)
     except (OSError, ValueError, DecodeError) as error:
         raise ArtifactError(f"{model} is not a readable ONNX model ({error})") from error
+    if own_precision:
+        contract = replace(contract, precision=weights_precision(graph, str(model)))
     with replacing(output) as temporary:
         temporary.write_bytes(file_bytes(graph, contract, output.name))
         file = replace(inspect_onnx(temporary, name=output.name), path=output)

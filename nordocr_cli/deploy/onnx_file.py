@@ -131,7 +131,7 @@ def inspect_onnx(path: Path, *, name: str | None = None) -> OnnxFile:
     if found := sorted(_DATA_DEPENDENT & {node.op_type for node in model.graph.node}):
         raise ArtifactError(f"{what}: has {', '.join(found)} nodes, whose trip count was fixed by the example image. {_AGAIN}")
     _full_check(model, what)
-    precision = _weights_precision(model, what)
+    precision = weights_precision(model, what)
     if contract.precision != precision:
         raise ArtifactError(f"{what}: its contract says {contract.precision}, its weights are {precision}. {_AGAIN}")
     return OnnxFile(path, sha256_of(path), path.stat().st_size, opset, len(model.graph.node), precision, contract)
@@ -179,7 +179,7 @@ def _full_check(model: "onnx.ModelProto", what: str) -> None:
         raise ArtifactError(f"{what} fails ONNX's check: {first_line}. {_AGAIN}") from error
 
 
-def _weights_precision(model: "onnx.ModelProto", what: str) -> WeightsPrecision:
+def weights_precision(model: "onnx.ModelProto", what: str) -> WeightsPrecision:
     """Say in which format most weights are; int8 where there are any, as convolutions may stay fp32 beside them.
 
     Raises ArtifactError naming a tensor that holds NaN or infinity.

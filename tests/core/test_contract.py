@@ -117,6 +117,8 @@ def test_a_contract_is_given_to_a_model_that_has_none(tiny_checkpoint, tiny_onnx
     assert (tmp_path / "new.contract.json").is_file()
     with pytest.raises(ArtifactError, match="its contract says fp16, its weights are fp32"):
         attach_contract(tmp_path / "bare.onnx", tiny_onnx.with_name("model.fp16.onnx"), tmp_path / "other.onnx")
+    half = attach_contract(tiny_onnx.with_name("model.fp16.onnx"), tiny_checkpoint, tmp_path / "half.onnx")
+    assert (half.contract.precision, read_contract(tiny_checkpoint).precision) == ("fp16", "fp32")
     with pytest.raises(UsageError, match="would overwrite the input"):
         attach_contract(tmp_path / "bare.onnx", tiny_checkpoint, tmp_path / "bare.onnx")
     assert not (tmp_path / "other.onnx").exists()
