@@ -110,7 +110,8 @@ def attach_contract(model: Path, source: Path, output: Path) -> OnnxFile:
     """Write the ONNX `model` with the contract of `source` (any artifact that has one, or the JSON beside it) to `output`.
 
     Input and output types, output activation and precision must be as the contract says, but that of `source` weights says how
-    they are kept, nothing of the model's; the result passes every check of an export but parity, as the weights are not known. Raises UsageError and ArtifactError.
+    they are kept, nothing of the model's; the result passes every check of an export but parity, as the weights are not known.
+    Raises UsageError and ArtifactError.
     """
     if model.suffix != ".onnx" or output.suffix != ".onnx":
         raise UsageError("a contract is put into an ONNX model: MODEL.onnx -o NEW.onnx")

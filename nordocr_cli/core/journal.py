@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from nordocr_cli.atomic import refuse_inputs, replacing, write_json
-from nordocr_cli.errors import DataError, UsageError
+from nordocr_cli.errors import DataError, Interrupted, UsageError
 
 
 class Journal:
@@ -41,7 +41,8 @@ class Journal:
         return at < len(self._done) and bool(self._done[at] == key)
 
     def write(self, lines: Iterable[str]) -> None:
-        """Append `lines`, each at once; after the last one the file gets its name. Raises DataError when the disk is full."""
+        """Append `lines`, each at once; after the last one the file gets its name. Raises DataError when the disk is full, and
+        Interrupted, saying how to go on, for Ctrl-C."""
         try:
             with self.part.open("a", encoding="utf-8", newline="\n") as file:
                 for line in lines:
@@ -49,6 +50,8 @@ class Journal:
                     file.flush()
             self.part.replace(self.target)
             self._asked.unlink(missing_ok=True)
+        except KeyboardInterrupt:
+            raise Interrupted(f"interrupted; {self.part} holds what was read, the same command with --resume goes on") from None
         except OSError as error:
             raise DataError(f"cannot write {self.part}: {error.strerror or error}; what it holds is kept, --resume") from error
 

@@ -306,15 +306,21 @@ def _find_and_read(
 
     counts.progress.start("reading")
     for path in files:
-        index = 0
         try:
             document = read_pages(path)
-            for index in range(len(document)):
-                image = document[index]
-                yield _read_page(path, index, image, finder.find(image), recognizer, language, counts)
         except DataError as error:
             counts.fail(error)
-            yield ReadPage(path, index, (0, 0), (), error=str(error))
+            yield ReadPage(path, 0, (0, 0), (), error=str(error))
+            continue
+        for index in range(len(document)):
+            try:
+                image = document[index]
+                boxes = finder.find(image)
+            except DataError as error:  # of one page: the next may be whole
+                counts.fail(error)
+                yield ReadPage(path, index, (0, 0), (), error=str(error))
+            else:
+                yield _read_page(path, index, image, boxes, recognizer, language, counts)
 
 
 def _read_page(

@@ -85,6 +85,8 @@ def read_char_lm(path: Path) -> CharLm:
     """
     text = _read(path, "--char-lm")
     if path.suffix != ".json":
+        if not text.strip():
+            raise DataError(f"--char-lm: {path} is empty; give a text such as the lines that are read")
         return count_characters(text.splitlines())
     try:
         value = json.loads(text)

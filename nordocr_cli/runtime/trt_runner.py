@@ -98,10 +98,8 @@ def open_engine(path: Path, device: str = "auto") -> "EngineRunner":
         raise MissingBackendError(f"{path}, built for {engine.arch}, is intact but cannot run: {error}") from None
     here = arch_of(cuda.capability)  # of the GPU asked for: a machine may have several kinds
     if here is None:
-        capability = "{}.{}".format(*cuda.capability)
-        raise MissingBackendError(
-            f"{path} is built for {engine.arch}; this GPU's compute capability is {capability}: use the .onnx"
-        )
+        found = "this GPU's compute capability is {}.{}".format(*cuda.capability)
+        raise MissingBackendError(f"{path} is built for {engine.arch}; {found}: use the .onnx")
     if not engine.runs_on(here):
         raise MissingBackendError(f"{path} is built for {engine.arch}, this GPU is {here.name}: build it with --arch {here.name}")
     library = importlib.import_module(MODULES[engine.backend])

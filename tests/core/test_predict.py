@@ -12,7 +12,9 @@ from nordocr_cli.core.journal import Journal
 from nordocr_cli.core.predict import FORMATS, plan_predict, predict
 from nordocr_cli.core.predict_inputs import find_images, resolve_layout
 from nordocr_cli.data.layouts import read_layout
-from nordocr_cli.errors import DataError, UsageError
+from nordocr_cli.errors import DataError, Interrupted, UsageError
+from nordocr_cli.records import Box
+from nordocr_cli.runtime import tesseract
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 TIFF, TRUTH = SAMPLES / "doc" / "dev_doc.tif", SAMPLES / "doc" / "dev_doc.json"
@@ -182,7 +184,7 @@ def test_a_stopped_run_goes_on(tiny_onnx, tmp_path):
     assert len(whole) == 4
 
     stopped = Journal(output, plan, resume=False)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Interrupted, match=r"\.out\.jsonl\.part holds what was read, the same command with --resume"):
         stopped.write(stop_after(whole[:3], whole[3][:20]))
     assert not output.exists()
     with pytest.raises(UsageError, match="add --resume"):
@@ -206,6 +208,28 @@ def stop_after(lines, torn):
     yield from lines
     yield torn
     raise KeyboardInterrupt
+
+
+def test_a_damaged_page_costs_no_other_page(tiny_onnx, tmp_path, monkeypatch):
+    class OneLine:
+        def __init__(self, language):
+            pass
+
+        def find(self, image):
+            return [Box(0, 0, image.shape[1], image.shape[0])]
+
+    monkeypatch.setattr(tesseract, "LineFinder", OneLine)
+    path, pages = tmp_path / "doc.tif", [Image.new("L", (80, 32), 255) for _ in range(3)]
+    pages[0].save(path, save_all=True, append_images=pages[1:], compression="tiff_deflate")
+    with Image.open(path) as image:
+        image.seek(1)
+        (start, *_), (size, *_) = image.tag_v2[273], image.tag_v2[279]  # where the strips are, and how long
+    content = bytearray(path.read_bytes())
+    content[start : start + size] = bytes(size)
+    path.write_bytes(content)
+    prediction = predict([path], str(tiny_onnx), layout="page", threads=1)
+    assert [(page.index, bool(page.error)) for page in prediction.pages] == [(0, False), (1, True), (2, False)]
+    assert (prediction.counts.read, prediction.counts.failed) == (2, 1)
 
 
 def test_a_damaged_journal_is_named(tmp_path):
