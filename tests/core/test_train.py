@@ -397,7 +397,7 @@ def test_training_and_evaluation_compute_in_the_precision_asked_for(store, tmp_p
 @pytest.fixture
 def fp16(monkeypatch):
     """fp16 on this CPU, with its gradient scaler, as on a GPU."""
-    monkeypatch.setattr(core, "_precision", lambda *_: "fp16")
+    monkeypatch.setattr(core, "precision_of", lambda *_: "fp16")
 
 
 def test_fp16_steps_that_the_scaler_skips_count(store, tmp_path, heard, fp16, monkeypatch):
@@ -424,7 +424,7 @@ def test_fp16_lowers_its_scale_and_learns(store, tmp_path, heard, fp16, monkeypa
 def test_going_on_in_another_precision_is_told(store, tmp_path, heard, fp16):
     request = TrainRequest(train=(store,), val=(store,), run_dir=tmp_path / "p", max_steps=9, device="cpu")
     with pytest.raises(Interrupted), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(core, "_precision", lambda *_: "bf16")
+        patch.setattr(core, "precision_of", lambda *_: "bf16")
         core.train(profile(), request, stop=stop_after(2))
     core.train(None, TrainRequest(resume=tmp_path / "p", device="cpu"), progress=heard)
     assert [w for w in heard.warnings if "computed in bf16 and goes on in fp16" in w]
