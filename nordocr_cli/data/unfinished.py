@@ -113,7 +113,7 @@ class Unfinished(AbstractContextManager["Unfinished"]):
     def is_running(self) -> bool:
         """Whether the run that writes it is still at work, as far as can be told (not on Windows)."""
         try:
-            with open(self._journal, "rb") as file:
+            with open(self._journal, "r+b") as file:  # NFS locks only what is open for writing
                 return not _hold(file.fileno())
         except OSError:
             return False

@@ -85,8 +85,8 @@ class RunLog:
     """The log of one run, opened anew by each session that works on it.
 
     `facts` are what is known at the start (profile, data, device, …). Lines of metrics.jsonl after `step` are dropped: a
-    session that was killed wrote them after its last saved state, and they will be written again. Every method raises
-    LogError when the disk is full.
+    session that was killed wrote them after its last saved state, and they will be written again. Raises UsageError when
+    another process works on the run; every method raises LogError when the disk is full.
     """
 
     def __init__(self, folder: Path, facts: Mapping[str, Any], step: int, wandb_project: str = "") -> None:
@@ -94,6 +94,7 @@ class RunLog:
         from nordocr_cli.training.wandb_board import WandbBoard
 
         self.folder = folder
+        self._held = _hold(folder)
         earlier = read_run(folder) if (folder / RUN).is_file() else {}
         sessions = [*earlier.get("sessions", []), {"started": _now(), "argv": sys.argv[1:], "from_step": step}]
         earlier.pop("result", None)  # it is there again when this session has come to the end
@@ -163,6 +164,29 @@ class RunLog:
         self.facts["sessions"][-1]["ended"] = _now()
         with suppress(DataError):  # a full disk has ended the run already, and that is what is told
             write_json(self.folder / RUN, self.facts)
+        if self._held is not None:
+            os.close(self._held)
+
+
+def _hold(folder: Path) -> int | None:
+    """Lock a run's folder until the descriptor is closed or the process has ended, however it does. Two sessions on one run would
+    overwrite each other's states. None where folders cannot be locked (Windows, some network file systems).
+
+    Raises UsageError when another process has it locked.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        return None
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        if isinstance(error, BlockingIOError):
+            raise UsageError(f"{folder}: another process is training this run; stop that one first (Ctrl-C saves)") from None
+        return None
+    return descriptor
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:

@@ -1,9 +1,11 @@
 import json
+import os
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from nordocr_cli.errors import UsageError
 from nordocr_cli.training.curves import draw_curves
 from nordocr_cli.training.runlog import CURVES, METRICS, RunLog, new_run_folder, read_metrics
 
@@ -23,6 +25,15 @@ def test_a_row_id_does_not_end_a_line_of_the_log(tmp_path):
     log.close()
     RunLog(tmp_path, {"profile": {}}, 2).close()  # goes on after step 2
     assert [row["rows"] for row in read_metrics(tmp_path)] == [["a\u2028b\x85c"]]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="flock")
+def test_two_sessions_on_one_run_are_refused(tmp_path):
+    log = RunLog(tmp_path, {"profile": {}}, 0)
+    with pytest.raises(UsageError, match="another process is training this run"):
+        RunLog(tmp_path, {"profile": {}}, 0)
+    log.close()
+    RunLog(tmp_path, {"profile": {}}, 0).close()
 
 
 def test_runs_that_begin_together_get_folders_of_their_own(tmp_path, monkeypatch):
