@@ -9,11 +9,11 @@ from statistics import median
 from typing import TYPE_CHECKING, Any, Literal
 
 from nordocr_cli.atomic import refuse_inputs, write_json
-from nordocr_cli.core.bench_external import External, exact_regions, parse_command, run_external
+from nordocr_cli.core.bench_external import External, exact_regions, parse_command, require_program, run_external
 from nordocr_cli.core.bench_lines import Lines, exact_lines, pages_read, read_lines
 from nordocr_cli.core.bench_models import Opened, open_models
 from nordocr_cli.core.bench_result import BenchResult, Cell, Row, read_bench
-from nordocr_cli.core.bench_verdict import busy, compare_results
+from nordocr_cli.core.bench_verdict import busy, compare_results, require_comparable
 from nordocr_cli.data.layouts import read_layout
 from nordocr_cli.data.result_json import write_result
 from nordocr_cli.errors import MissingBackendError, UsageError
@@ -129,14 +129,22 @@ def bench(
     a picture. Raises what plan_bench raises, ArtifactError for a store that was not made for a model, MissingBackendError when no
     model can run here, UsageError for a baseline of another machine, and what reading lines and models raises.
     """
-    from nordocr_cli.runtime.stopwatch import time_side_by_side
+    from nordocr_cli.runtime.stopwatch import environment, time_side_by_side
 
     plan_bench(models, lines, document, regions, device, output, external, baseline, plot)
+    # What cannot go well is said before anything is timed.
     if plot:
         _require_matplotlib()
+    if external is not None:
+        require_program(external)
+    before = read_bench(baseline) if baseline else None
+    if before:
+        require_comparable(before, environment(threads), str(lines or document), str(baseline))
     source = read_lines(models, lines, document, regions, limit, progress)
     opened, skipped = open_models(models, device, threads, precision, progress)
     recognizers = [model.recognizer for model in opened]
+    if grid:
+        _require_widths(recognizers, grid[1])
     first_calls = [_seconds(recognizer, source) for recognizer in recognizers]
     laps = time_side_by_side(
         recognizers, source.crops, source.languages, rounds=rounds, single_lines=single_lines, progress=progress
@@ -171,14 +179,15 @@ def bench(
         environment=_environment(recognizers, threads),
         written=tuple(map(str, written)),
     )
-    if baseline:
-        before = read_bench(baseline)
+    if output:
+        write_json(output, result.to_json())
+    if before:
         verdicts = compare_results(before, result, str(baseline))
         if told := busy(before, result):
             progress.warn(f"measured {told}: other work was going on, which can look like a difference; measure again without it")
         result = result.model_copy(update={"baseline": str(baseline), "verdicts": verdicts})
-    if output:
-        write_json(output, result.to_json())
+        if output:
+            write_json(output, result.to_json())
     if plot:
         from nordocr_cli.core.bench_plot import draw
 
@@ -293,6 +302,16 @@ def _external_row(found: External, source: Lines) -> Row:
     )
 
 
+def _require_widths(recognizers: "Sequence[Recognizer]", widths: Sequence[int]) -> None:
+    from nordocr_cli.runtime.recognizers import RunnerRecognizer
+
+    found = [r.runner.contract.geometry.max_width for r in recognizers if isinstance(r, RunnerRecognizer)]
+    if not found:
+        raise UsageError("grid: it times networks alone, and none was named")
+    if odd := [width for width in widths if width % 4 or width > max(found)]:
+        raise UsageError(f"grid: widths must be multiples of 4 up to {max(found)} px, not {', '.join(map(str, odd))}")
+
+
 def _grid(
     opened: Sequence[Opened],
     grid: tuple[Sequence[int], Sequence[int]],
@@ -304,10 +323,7 @@ def _grid(
     from nordocr_cli.runtime.recognizers import RunnerRecognizer
 
     runners = {m.name: m.recognizer.runner for m in opened if isinstance(m.recognizer, RunnerRecognizer)}
-    widest = max((runner.contract.geometry.max_width for runner in runners.values()), default=0)
     batches, widths = grid
-    if too_wide := [width for width in widths if width % 4 or width > widest]:
-        raise UsageError(f"grid: widths must be multiples of 4 up to {widest} px, not {', '.join(map(str, too_wide))}")
     progress.note(f"timing {', '.join(runners)} at {len(batches) * len(widths)} shapes")
     cells = time_grid(runners, batches, widths, rounds)
     if peak is None:

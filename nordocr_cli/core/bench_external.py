@@ -1,6 +1,7 @@
 """A program of another kind as one more engine: it gets a page image and prints the consumer's result JSON."""
 
 import shlex
+import shutil
 import subprocess
 import tempfile
 import time
@@ -35,6 +36,12 @@ def parse_command(command: str) -> list[str]:
     if not any(PAGE in word for word in words):
         raise UsageError(f"--external {command!r} names no {PAGE}; write e.g. 'nordocr process {PAGE} --format json'")
     return words
+
+
+def require_program(command: str) -> None:
+    """Raise MissingBackendError when there is no such program."""
+    if shutil.which(program := parse_command(command)[0]) is None:
+        raise MissingBackendError(f"--external: {program} does not start: no such program on PATH, or it may not be executed")
 
 
 def run_external(command: str, document: Path, rounds: int) -> External:

@@ -1,10 +1,11 @@
 """Is it slower than before? Runs vary, so a difference counts only when it is both unlikely by chance and large."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from math import comb
 from pathlib import Path
 from statistics import mean, median, stdev
+from typing import Any
 
 from nordocr_cli.core.bench_result import BenchResult, Verdict
 from nordocr_cli.errors import GateMissed, UsageError
@@ -52,17 +53,21 @@ def _orders(m: int, n: int, u: int) -> int:
     return _orders(m - 1, n, u - n) + _orders(m, n - 1, u)
 
 
-def compare_results(before: BenchResult, now: BenchResult, path: str) -> tuple[Verdict, ...]:
-    """Compare every case that both results have. Raises UsageError when they were not measured on the same machine in the same
-    way, or have no case in common."""
+def require_comparable(before: BenchResult, environment: Mapping[str, Any], source: str, path: str) -> None:
+    """Raise UsageError when the result `before`, of the file `path`, was measured on another machine, in another way, or on other
+    lines than those of `source`."""
     for key in _SAME_MACHINE:
-        if before.environment.get(key) != now.environment.get(key):
-            raise UsageError(
-                f"not comparable: {path} was measured with {key} {before.environment.get(key)!r}, "
-                f"this with {now.environment.get(key)!r}"
-            )
-    if before.source != now.source:
-        raise UsageError(f"not comparable: {path} read {before.source}, this {now.source}")
+        if before.environment.get(key) != environment.get(key):
+            then, now = before.environment.get(key), environment.get(key)
+            raise UsageError(f"not comparable: {path} was measured with {key} {then!r}, this with {now!r}")
+    if before.source != source:
+        raise UsageError(f"not comparable: {path} read {before.source}, this {source}")
+
+
+def compare_results(before: BenchResult, now: BenchResult, path: str) -> tuple[Verdict, ...]:
+    """Compare every case that both results have. Raises what require_comparable raises, and UsageError when they have no case in
+    common."""
+    require_comparable(before, now.environment, now.source, path)
     old = dict(_cases(before))
     verdicts = tuple(compare_runs(case, old[case], runs) for case, runs in _cases(now) if case in old)
     if not verdicts:

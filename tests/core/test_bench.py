@@ -201,6 +201,29 @@ def test_a_baseline_of_another_machine_is_not_compared(store, tiny_onnx, tmp_pat
         bench([str(tiny_onnx)], baseline=old, **arguments)
 
 
+def test_what_cannot_go_well_is_said_before_anything_is_timed(store, tiny_onnx, tmp_path, monkeypatch):
+    arguments = {"lines": store, "limit": 2, "rounds": 1, "single_lines": 1, "threads": 1}
+    old = tmp_path / "old.json"
+    bench([str(tiny_onnx)], output=old, **arguments)
+    with pytest.raises(UsageError, match="not comparable: .* has .*, this "):  # known at the end alone: what was timed is kept
+        bench(["tesseract"], baseline=old, output=tmp_path / "new.json", **arguments)
+    assert read_bench(tmp_path / "new.json").verdicts == ()
+
+    def never(*_, **__):
+        raise AssertionError("timed")
+
+    monkeypatch.setattr("nordocr_cli.runtime.stopwatch.time_side_by_side", never)
+    with pytest.raises(UsageError, match="with threads 1, this with 2"):
+        bench([str(tiny_onnx)], baseline=old, **arguments | {"threads": 2})
+    with pytest.raises(UsageError, match="multiples of 4"):
+        bench([str(tiny_onnx)], grid=([1], [33]), **arguments)
+    with pytest.raises(UsageError, match="it times networks alone"):
+        bench(["tesseract"], grid=([1], [32]), **arguments)
+    pages = {"document": TIFF, "regions": TRUTH}
+    with pytest.raises(MissingBackendError, match="no-such-program does not start"):
+        bench([str(tiny_onnx)], external="no-such-program {page}", **pages)
+
+
 # Stands in for the Rust program: knows where the first line of each page is, reads it as "x", and says so as the consumer does.
 STAND_IN = """
 import json, sys
