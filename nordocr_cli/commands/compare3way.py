@@ -120,5 +120,5 @@ def _show(console: Console, document: Path, comparison: "Comparison") -> None:
     for remark in comparison.remarks():
         console.line(remark)
     read = ((line.page_index + 1, line.reference, *line.readings[:2]) for line in verdict.examples())
-    shown = [tuple("∅" if text is None else text for text in row) for row in read]
-    console.table("examples", ("page", "reference", *verdict.engines), shown)
+    if shown := [tuple("∅" if text is None else text for text in row) for row in read]:
+        console.table("examples", ("page", "reference", *verdict.engines), shown)

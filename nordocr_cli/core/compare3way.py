@@ -147,7 +147,8 @@ def plan_compare3way(
         plan["decided"] = str(referee.decided)
         lines["decided"] = len(read_decisions(referee.decided)[0])
     inputs = [document, first.path, second.path, regions, referee.truth, referee.answers, referee.decided]
-    for output in outputs.paths():
+    made = [outputs.made(number) for number, source in enumerate((first, second)) if source.model]
+    for output in filter(None, (*outputs.paths(), *made)):
         refuse_inputs(output, filter(None, inputs))
     if len({path.resolve() for path in outputs.paths()}) < len(outputs.paths()):
         raise UsageError("-o, --report and --adjudicate name the same file; give each its own")
@@ -218,6 +219,7 @@ def compare3way(
     if referee.answers:
         answers = AnswerFile(referee.answers, referee.model)
         third = answers.model or "VLM"
+        third = f"{third} (VLM)" if third in engines else third
         questions = list(questions_of(lines, pages))
         asked = ask_missing(questions, answers, referee.server, referee.offline, progress)
         lines = with_answers(lines, asked.answers, progress)

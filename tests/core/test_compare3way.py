@@ -126,6 +126,8 @@ def test_truth_and_a_vlm(results, tmp_path, truth_texts):
     verdict = compare3way(TIFF, *results, Referee(truth=TRUTH, answers=path)).verdict
     wrong = sum("–" in text for text in truth_texts)
     assert wrong
+    same = record(tmp_path / "same.jsonl", truth_texts, model="Tesseract")
+    assert compare3way(TIFF, *results, Referee(truth=TRUTH, answers=same)).verdict.third == "Tesseract (VLM)"
     assert verdict.third_score.exact == 448 - wrong
     assert verdict.scores[0].lines == 448
 
@@ -278,6 +280,9 @@ def test_the_output_is_none_of_the_inputs(results, tmp_path):
         compare3way(TIFF, *results, Referee(answers=answers), outputs=Outputs(answers))
     with pytest.raises(UsageError, match="name the same file"):
         core.plan_compare3way(TIFF, *sources, Referee(truth=TRUTH), Outputs(tmp_path / "x", tmp_path / "x"))
+    made = results[1].rename(tmp_path / "out.svtrv2.json")  # where readings made now would be kept
+    with pytest.raises(UsageError, match=r"out\.svtrv2\.json would overwrite the input"):
+        core.plan_compare3way(TIFF, Source(model="tesseract"), Source(made), Referee(truth=TRUTH), Outputs(tmp_path / "out.json"))
 
 
 def test_pages_that_a_result_lacks_are_said(tmp_path, heard):
