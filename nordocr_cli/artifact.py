@@ -194,7 +194,7 @@ def find_weights(path: Path) -> Path:
         raise UsageError(f"{path} holds no best.safetensors; is it the folder of a run?")
     if not path.exists():
         stems = (p.stem for p in SHIPPED.iterdir() if p.suffix == ".safetensors")
-        ships = f"; of the recognizers that ship: {nearest(path.name, stems)}" if path.parent == Path() else ""
+        ships = f", and no recognizer of that name ships; {nearest(path.name, stems)}" if path.parent == Path() else ""
         raise UsageError(f"no file or run folder {path}{ships}")
     return path
 

@@ -90,5 +90,5 @@ def test_a_folder_at_hand_goes_before_a_recognizer_that_ships(tmp_path, monkeypa
 
 
 def test_a_misspelt_recognizer_is_told_the_nearest():
-    with pytest.raises(UsageError, match=r"nordocr-defualt; .*did you mean 'nordocr-default'"):
+    with pytest.raises(UsageError, match=r"nordocr-defualt, .*ships; did you mean 'nordocr-default'"):
         find_weights(Path("nordocr-defualt"))
