@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from nordocr_cli.atomic import refuse_inputs, replacing, write_json
+from nordocr_cli.atomic import refuse_inputs, replacing, sha256_of, write_json
 from nordocr_cli.errors import DataError, Interrupted, UsageError
+from nordocr_cli.runtime.specs import parse_spec
 
 
 class Journal:
@@ -28,7 +29,7 @@ class Journal:
         self._done = np.empty(0, np.uint64)
         if not self.part.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
-            write_json(self._asked, dict(plan))
+            write_json(self._asked, _with_hashes(plan))
         elif not resume:
             raise UsageError(f"{self.part} holds lines of a run that was stopped: add --resume to go on, or delete it")
         else:
@@ -65,7 +66,7 @@ class Journal:
             before = json.loads(self._asked.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise DataError(f"{self._asked} is not readable ({error}); delete it and {self.part.name}") from error
-        wanted = json.loads(json.dumps(plan))
+        wanted = json.loads(json.dumps(_with_hashes(plan)))
         if differ := [name for name in sorted({*before, *wanted}) if before.get(name) != wanted.get(name)]:
             name = differ[0]
             raise UsageError(f"{self.part} was begun with {name} {before.get(name)!r}, now it is {wanted.get(name)!r}")
@@ -85,6 +86,13 @@ class Journal:
                     after.write(line)
                     self.read += 1
                     yield key
+
+
+def _with_hashes(plan: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the plan and the hashes of the files that it reads with: under the same name may stand another model by now."""
+    model = parse_spec(plan["model"]).path if "model" in plan else None
+    files = {"model": model, **{name: Path(plan[name]) for name in ("char_lm", "lexicon") if name in plan}}
+    return {**plan, **{f"{name}_sha256": sha256_of(path) for name, path in files.items() if path}}
 
 
 def _key(image: str) -> np.uint64:

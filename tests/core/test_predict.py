@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from nordocr_cli.core import journal as journal_module
 from nordocr_cli.core import predict as core
 from nordocr_cli.core import predict_inputs
 from nordocr_cli.core.journal import Journal
@@ -175,7 +176,7 @@ def test_a_large_folder_is_read_as_it_is_listed(tiny_onnx, tmp_path, monkeypatch
     assert sum(1 for _ in prediction.pages) == 999
 
 
-def test_a_stopped_run_goes_on(tiny_onnx, tmp_path):
+def test_a_stopped_run_goes_on(tiny_onnx, tmp_path, monkeypatch):
     for image in IMAGES:
         shutil.copy(image, tmp_path)
     (tmp_path / "bad.png").write_bytes(b"")
@@ -191,6 +192,13 @@ def test_a_stopped_run_goes_on(tiny_onnx, tmp_path):
         Journal(output, plan, resume=False)
     with pytest.raises(UsageError, match="begun with decoder 'greedy', now it is 'beam'"):
         Journal(output, plan | {"decoder": "beam"}, resume=True)
+
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(UsageError, match="begun with model_sha256 '[0-9a-f]+', now it is 'other'"),
+    ):
+        patch.setattr(journal_module, "sha256_of", lambda path: "other")
+        Journal(output, plan, resume=True)
 
     journal = Journal(output, plan, resume=True)
     assert journal.read == 2
