@@ -106,6 +106,9 @@ def train(
         stack.callback(team.leave)
         # Everything that can be refused is refused before a folder is made.
         data = open_data(profile, request, device, stack, (team.rank, team.size))
+        one_store = set(data.identity["train_content_sha256"]) & set(data.identity["val_content_sha256"])
+        if one_store and not request.overfit and not request.resume:
+            progress.warn("--val holds a store of --train: its CER says nothing of lines that were not trained on")
         begun = begin(profile, request, data, progress)
         limits = Limits(**{"epochs": profile.train.epochs, **length(request, profile.train.epochs)})
         if begun.state and request.resume:

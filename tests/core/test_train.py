@@ -406,6 +406,7 @@ def test_fp16_steps_that_the_scaler_skips_count(store, tmp_path, heard, fp16, mo
     with pytest.raises(DataError, match="10 steps in a row were not finite"):
         core.train(profile("train.eval_every=100"), request, progress=heard)
     assert len([w for w in heard.warnings if "skipped" in w]) == 8  # two are the scaler's own search for a scale
+    assert heard.warnings[0].startswith("--val holds a store of --train")
 
 
 def test_fp16_lowers_its_scale_and_learns(store, tmp_path, heard, fp16, monkeypatch):
