@@ -132,6 +132,8 @@ def prep(
         raise UsageError("--threads belongs to --engine local; Ray has its own cores")
     charset = profile.load_charset()
     mapping = read_mapping(oov_map, charset) if oov_map else {}
+    if quarantine_path(output).is_dir():
+        raise UsageError(f"{quarantine_path(output)} is a folder; the list of rows left out belongs there: give another --output")
     tally, paths, resumed, total = Tally(), split.stores(output), 0, 0
     try:
         with ExitStack() as stack:

@@ -179,6 +179,16 @@ def test_pages_become_lines(tmp_path: Path) -> None:
         prep([doc], tmp_path / "p.lmdb", PROFILE)
 
 
+def test_what_is_in_the_way_of_the_list_is_said_before_the_work(tmp_path: Path) -> None:
+    source = corpus(tmp_path / "in", [{}])
+    (tmp_path / "o.lmdb.quarantine.jsonl").mkdir()
+    with pytest.raises(UsageError, match=r"quarantine\.jsonl is a folder"):
+        prep([source], tmp_path / "o.lmdb", PROFILE)
+    with pytest.raises(UsageError, match="fits no row; there are none"):
+        prep([source], tmp_path / "p.lmdb", PROFILE, select=Selection(languages=("sv",)))
+    assert not (tmp_path / "o.lmdb").exists()
+
+
 def test_the_plan_writes_nothing(tmp_path: Path) -> None:
     plan = plan_prep([SAMPLES / "lines", SAMPLES / "doc"], tmp_path / "o.lmdb", PROFILE, split=Split(folds=2))
     assert [text.split(",")[0] for text in plan["sources"].values()] == ["jsonl", "pages"]
