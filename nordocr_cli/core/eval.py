@@ -27,7 +27,7 @@ from nordocr_cli.core.eval_lines import (
 from nordocr_cli.core.fit import require_fit
 from nordocr_cli.errors import DataError, UsageError, nearest
 from nordocr_cli.progress import SILENT, Progress
-from nordocr_cli.runtime.specs import parse_spec
+from nordocr_cli.runtime.specs import parse_spec, require_options
 
 if TYPE_CHECKING:
     from nordocr_cli.geometry import Resampler
@@ -173,6 +173,8 @@ def evaluate(
         if kind == "model" and recognizer is None:
             model = str(find_weights(Path(model)))
             contract = read_contract(Path(model))
+        for name in decoders if kind != "recorded" and recognizer is None else ():
+            require_options(parse_spec(model), "fp32", name, False)  # not only when the first one has read
         with open_lines(store_path, contract, resampler) as lines:
             rows = [lines.row(i) for i in range(len(lines))]
             if not rows:

@@ -51,7 +51,7 @@ def plan_promotion(
     weights = find_weights(run)
     target = _target(run, output)
     atomic.refuse_inputs(target, [run, expect])
-    gates = _gates(expect)
+    gates = read_expectations(expect)
     if target.exists() and not replace and atomic.sha256_of(target) != atomic.sha256_of(weights):
         raise UsageError(f"{target} is there and holds other weights; name another -o, or give --replace")
     return {
@@ -81,7 +81,7 @@ def promote(
     Raises GateMissed naming each gate that was missed and what was found, and what `plan_promotion` raises.
     """
     plan = plan_promotion(run, expect, output, stores, replace=replace)
-    weights, target, gates = Path(plan["weights"]), _target(run, output), _gates(expect)
+    weights, target, gates = Path(plan["weights"]), _target(run, output), read_expectations(expect)
     sha256 = atomic.sha256_of(weights)
     results = tuple(
         evaluate(
@@ -112,13 +112,6 @@ def promote(
 def _missed(gates: Sequence[Gate], store: str, result: EvalResult) -> list[str]:
     comparison = result.against.comparison if result.against else None
     return [f"{problem} on {store}" for gate in gates if (problem := gate.missed(result.report, comparison))]
-
-
-def _gates(expect: Path) -> list[Gate]:
-    gates = read_expectations(expect)
-    if not gates:
-        raise UsageError(f"{expect} asks for nothing; write e.g. cer = [0, 0.02]")
-    return gates
 
 
 def _target(run: Path, output: Path | None) -> Path:

@@ -109,6 +109,8 @@ def read_expectations(path: Path) -> list[Gate]:
         table = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UsageError(f"cannot read expectations {path}: {error}") from error
+    if not table:
+        raise UsageError(f"{path} asks for nothing; write e.g. cer = [0, 0.02]")
     gates = []
     for key, bounds in table.items():
         numbers = bounds if isinstance(bounds, list) else []

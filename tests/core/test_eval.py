@@ -135,6 +135,15 @@ def test_a_gate_on_a_subset_that_is_not_there_is_refused_before_the_lines_are_re
     assert reader.calls == []
 
 
+def test_every_decoder_is_looked_at_before_the_first_one_reads(make_store, tiny_onnx, monkeypatch):
+    def never(*_, **__):
+        raise AssertionError("opened")
+
+    monkeypatch.setattr("nordocr_cli.runtime.recognizers.open_recognizer", never)
+    with pytest.raises(UsageError, match="unknown decoder 'baem'"):
+        evaluate(str(tiny_onnx), make_store(), decoder="greedy,baem")
+
+
 def test_a_recording_is_scored_like_the_reader_itself(make_store, tmp_path):
     store = make_store()
     recording = record(tmp_path / "r.jsonl", *reversed(readings()))

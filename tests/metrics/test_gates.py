@@ -83,7 +83,8 @@ def test_expectations(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", ["exact = 0.7", "exact = [0.7]", 'exact = ["a", "b"]', "exakt = [0, 1]", "exact =", "exact = [0.9, 0.8]"]
+    "content",
+    ["exact = 0.7", "exact = [0.7]", 'exact = ["a", "b"]', "exakt = [0, 1]", "exact =", "exact = [0.9, 0.8]", "# nothing"],
 )
 def test_bad_expectations_name_the_file(tmp_path, content):
     file = tmp_path / "expect.toml"
