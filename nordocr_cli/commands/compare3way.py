@@ -83,8 +83,7 @@ def compare3way(
     referee = core.Referee(truth, vlm_cache, vlm_model, server, offline, reference, decided)
     outputs, engines = Outputs(output, report, adjudicate), sources.parse_names(names)
     if dry_run:
-        plan = core.plan_compare3way(document, first, second, referee, outputs, regions)
-        options.show_plan(console, plan | {"writes": [str(path) for path in outputs.paths()]})
+        options.show_plan(console, core.plan_compare3way(document, first, second, referee, outputs, regions))
         return
     comparison = core.compare3way(
         document,

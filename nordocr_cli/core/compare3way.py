@@ -148,7 +148,8 @@ def plan_compare3way(
         lines["decided"] = len(read_decisions(referee.decided)[0])
     inputs = [document, first.path, second.path, regions, referee.truth, referee.answers, referee.decided]
     made = [outputs.made(number) for number, source in enumerate((first, second)) if source.model]
-    for output in filter(None, (*outputs.paths(), *made)):
+    written = [path for path in (*made, *outputs.paths()) if path]
+    for output in written:
         refuse_inputs(output, filter(None, inputs))
     if len({path.resolve() for path in outputs.paths()}) < len(outputs.paths()):
         raise UsageError("-o, --report and --adjudicate name the same file; give each its own")
@@ -159,7 +160,7 @@ def plan_compare3way(
         known = len(recorded.read_bytes().splitlines()) if recorded.is_file() else 0
         plan |= {"answers": str(recorded), "answers_recorded": known, "crops_about": max(lines.values())}
         plan |= {"asks": f"{server.model} at {server.url}" if server else "nobody"}
-    return plan
+    return plan | {"writes": [str(path) for path in written]}
 
 
 def compare3way(
