@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""From texts and fonts to the recognizer that ships: render lines, train, cut the head to `nordic`, export to ONNX.
+"""From texts and fonts to the recognizer that ships: render lines, train, calibrate, cut the head to `nordic`, export.
 
 python scripts/recipe.py --texts corpus --fonts fonts.tsv -o recipe
 python scripts/recipe.py --texts corpus --fonts fonts.tsv -o big --profile svtrv2-1024 --lines 5000000 --epochs 4
@@ -61,7 +61,7 @@ def main() -> None:
             *("--train", out / "train.lmdb", "--val", out / "val.lmdb", "--run-dir", run),
         )
     wide, narrow = out / "model-ext.safetensors", out / "model.safetensors"
-    wide.write_bytes((run / "best.fp16.safetensors").read_bytes())
+    nordocr("contract", "calibrate", run / "best.fp16.safetensors", out / "val.lmdb", "-o", wide)
     nordocr("charset", "move", wide, "--to", "nordic", "-o", narrow)
     for weights in (wide, narrow):
         int8 = ("--int8", "--calibration", out / "val.lmdb")
