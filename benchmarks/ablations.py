@@ -27,8 +27,9 @@ from nordocr_cli.artifact import find_weights
 from nordocr_cli.charset import NORDIC
 from nordocr_cli.data.store import LineStore, LineStoreWriter
 from nordocr_cli.metrics.significance import compare_pairs
-from nordocr_cli.profile import Augment, load_profile
+from nordocr_cli.profile import load_profile
 from nordocr_cli.runtime.stopwatch import environment
+from nordocr_cli.settings import Augment
 
 RESULTS = Path(__file__).parent / "results"
 WIDEST = 640  # pixels: lines of this study; the recipe's own go to 1792

@@ -22,8 +22,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from nordocr_cli import atomic
 from nordocr_cli.models import svtrv2_nano
 from nordocr_cli.models.registry import build_model
-from nordocr_cli.profile import SvtrV2NanoModel
 from nordocr_cli.runtime.stopwatch import environment
+from nordocr_cli.settings import SvtrV2NanoModel
 
 CLASSES, LINES, WIDTHS = 126, 4, (320, 1024)
 RESULT = Path(__file__).parent / "results" / "nano-shapes.json"

@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from nordocr_cli.models import svtr, svtrv2
-from nordocr_cli.profile import SvtrModel, SvtrV2Model
+from nordocr_cli.settings import SvtrModel, SvtrV2Model
 
 _MIXERS = {"C": "Conv", "F": "FGlobal", "G": "Global"}
 

@@ -40,9 +40,10 @@ from nordocr_cli import atomic
 from nordocr_cli.data.batches import Batch, LineBatches
 from nordocr_cli.data.store import LineStore
 from nordocr_cli.models.registry import build_model
-from nordocr_cli.profile import Augment, Profile, load_profile
+from nordocr_cli.profile import Profile, load_profile
 from nordocr_cli.runtime.stopwatch import environment
 from nordocr_cli.runtime.torch_runner import choose_device
+from nordocr_cli.settings import Augment
 from nordocr_cli.training.step import Stepper
 
 RESULTS = Path(__file__).parent / "results"

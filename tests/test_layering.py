@@ -10,7 +10,7 @@ import nordocr_cli
 
 ROOT = Path(nordocr_cli.__file__).parent
 PARTS = {"data", "models", "training", "decode", "metrics", "deploy", "runtime", "compare"}
-CONTRACTS = {"profile", "charset", "geometry", "records", "artifact", "atomic", "progress"}
+CONTRACTS = {"profile", "settings", "charset", "geometry", "records", "artifact", "atomic", "progress"}
 LEVEL = {"errors": 0} | dict.fromkeys(CONTRACTS, 1) | dict.fromkeys(PARTS, 2) | {"core": 3, "console": 3, "options": 4}
 LEVEL |= {"commands": 5, "app": 6, "__main__": 7, "__init__": 0}
 # Design.md section 2: the only places where torch may be imported at module level.

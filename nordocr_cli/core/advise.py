@@ -13,8 +13,9 @@ from nordocr_cli.atomic import refuse_inputs, write_text
 from nordocr_cli.deploy.engine_memory import MemoryModel
 from nordocr_cli.deploy.gpu_arch import find_arch
 from nordocr_cli.errors import DataError, UsageError
-from nordocr_cli.profile import Engine, ShapeRange, load_profile
+from nordocr_cli.profile import load_profile
 from nordocr_cli.progress import SILENT, Progress
+from nordocr_cli.settings import Engine, ShapeRange
 
 DEFAULT_PROFILE = "svtrv2-1024"
 BANDS = 3

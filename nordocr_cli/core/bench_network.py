@@ -110,7 +110,7 @@ class Operations:
         from pydantic import TypeAdapter
 
         from nordocr_cli.models.registry import build_model
-        from nordocr_cli.profile import Model
+        from nordocr_cli.settings import Model
 
         self._contract = runner.contract
         model: Model = TypeAdapter(Model).validate_python(dict(self._contract.model))

@@ -12,8 +12,9 @@ from nordocr_cli.deploy.engine_file import default_engine_path, read_sidecar
 from nordocr_cli.deploy.gpu_arch import find_arch
 from nordocr_cli.deploy.onnx_file import default_onnx_path
 from nordocr_cli.errors import DataError, UsageError
-from nordocr_cli.profile import Engine, profile_from_json
+from nordocr_cli.profile import profile_from_json
 from nordocr_cli.progress import SILENT, Progress
+from nordocr_cli.settings import Engine
 
 DEFAULT_ARCH = "sm120"  # the pipeline's own default engine is for it
 

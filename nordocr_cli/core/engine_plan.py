@@ -15,8 +15,9 @@ from nordocr_cli.deploy.onnx_file import WeightsPrecision, default_onnx_path, fp
 from nordocr_cli.deploy.trtexec import TrtVersion, trtexec_command
 from nordocr_cli.errors import UsageError
 from nordocr_cli.geometry import Geometry
-from nordocr_cli.profile import Engine, Profile, load_profile, profile_from_json
+from nordocr_cli.profile import Profile, load_profile, profile_from_json
 from nordocr_cli.progress import SILENT, Progress
+from nordocr_cli.settings import Engine
 
 DEFAULT_PROFILE = "svtrv2-1024"
 _NARROWEST_PX = 32  # the guide's least width (001-40): narrower lines are padded to it

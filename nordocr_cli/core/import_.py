@@ -9,8 +9,9 @@ from nordocr_cli.artifact import Contract
 from nordocr_cli.atomic import refuse_inputs, sha256_of
 from nordocr_cli.charset import Charset, load_charset
 from nordocr_cli.errors import ArtifactError, UsageError
-from nordocr_cli.profile import Model, ParseqModel, Profile, profile_to_json
+from nordocr_cli.profile import Profile, profile_to_json
 from nordocr_cli.progress import SILENT, Progress
+from nordocr_cli.settings import Model, ParseqModel
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,9 @@ from nordocr_cli.core.train_begin import (
 from nordocr_cli.core.train_data import open_data
 from nordocr_cli.core.train_request import TrainRequest, asked, length, with_stores
 from nordocr_cli.errors import NordocrError, UsageError
-from nordocr_cli.profile import Profile, ResolvedProfile, Train
+from nordocr_cli.profile import Profile, ResolvedProfile
 from nordocr_cli.progress import SILENT, Progress
+from nordocr_cli.settings import Train
 
 if TYPE_CHECKING:
     from nordocr_cli.training.loop import Trainer

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from nordocr_cli.errors import ArtifactError, UsageError
-from nordocr_cli.profile import Profile, ResolvedProfile, TrocrModel, profile_from_json
+from nordocr_cli.profile import Profile, ResolvedProfile, profile_from_json
 from nordocr_cli.progress import SILENT, Progress
+from nordocr_cli.settings import TrocrModel
 
 if TYPE_CHECKING:
     from nordocr_cli.data.store import LineStore

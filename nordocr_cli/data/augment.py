@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nordocr_cli.geometry import Geometry
-from nordocr_cli.profile import Augment
+from nordocr_cli.settings import Augment
 
 Line = NDArray[Any]  # uint8 (h, w) gray or (h, w, 3); OpenCV's own types say no more than "an array"
 

@@ -26,8 +26,8 @@ from nordocr_cli.data.buffers import Buffers
 from nordocr_cli.data.store import LineStore
 from nordocr_cli.errors import DataError
 from nordocr_cli.geometry import NORMALIZATIONS, Geometry, frames_needed
-from nordocr_cli.profile import Augment
 from nordocr_cli.records import LineRow
+from nordocr_cli.settings import Augment
 
 # Lines are sorted by width times a random factor this near to 1, and cut into batches: neighbours change from epoch to epoch,
 # a twentieth of the pixels is padding, and a small store wastes no more than a large one.

@@ -21,8 +21,8 @@ from nordocr_cli.atomic import write_bytes
 from nordocr_cli.deploy.engine_file import INSTALL, MODULES, Backend
 from nordocr_cli.deploy.gpu_arch import ARCHES, GpuArch, local_arch
 from nordocr_cli.errors import ArtifactError, Interrupted, MissingBackendError, UsageError, nearest
-from nordocr_cli.profile import Engine, ShapeRange
 from nordocr_cli.progress import SILENT, Progress
+from nordocr_cli.settings import Engine, ShapeRange
 
 # Without a driver TensorRT-RTX ends every complaint with this; it needs no driver, so it is never the reason.
 _NOISE = re.compile(r"catchCudaError|CUDA driver version is insufficient|CUDA initialization failure|Error reading CUDA GPU")

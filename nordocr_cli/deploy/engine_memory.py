@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from nordocr_cli.deploy.bf16 import fp32_twin
 from nordocr_cli.deploy.simplify import simplify
 from nordocr_cli.errors import ArtifactError, UsageError
-from nordocr_cli.profile import ShapeRange
+from nordocr_cli.settings import ShapeRange
 
 if TYPE_CHECKING:
     import onnx

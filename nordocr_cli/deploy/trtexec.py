@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from nordocr_cli.deploy.onnx_file import INPUT_NAME, WeightsPrecision, fp16_sibling
-from nordocr_cli.profile import Engine
+from nordocr_cli.settings import Engine
 
 TrtVersion = Literal["10", "11"]
 

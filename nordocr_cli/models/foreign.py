@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from nordocr_cli.errors import ArtifactError, UsageError
-from nordocr_cli.profile import Model
+from nordocr_cli.settings import Model
 
 _WRAPPERS = ("state_dict", "model")  # under which training programs put the weights
 

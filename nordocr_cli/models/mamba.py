@@ -20,8 +20,8 @@ from nordocr_cli.models.masking import columns_by_stride
 from nordocr_cli.models.resnet import CHANNELS, ResNet34
 from nordocr_cli.models.selective_scan import selective_scan
 from nordocr_cli.models.weights import require_fit
-from nordocr_cli.profile import MambaModel
 from nordocr_cli.progress import Progress
+from nordocr_cli.settings import MambaModel
 
 _NORM_EPS = 1e-5
 _DELTA_RANGE = (1e-3, 1e-1)  # of the step sizes at the start, drawn evenly on a log scale

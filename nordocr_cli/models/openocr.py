@@ -16,7 +16,7 @@ from nordocr_cli.models import svtr, svtrv2
 from nordocr_cli.models.foreign import Imported
 from nordocr_cli.models.registry import build_model
 from nordocr_cli.models.weights import require_fit
-from nordocr_cli.profile import SvtrModel, SvtrV2Model
+from nordocr_cli.settings import SvtrModel, SvtrV2Model
 
 _ROWS = 8  # of SVTR's learned positions at our height of 32 pixels
 _PAPER_WINDOW = (7, 11)  # [height, width] of SVTR's local attention where the checkpoint holds no masks that tell it

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nordocr_cli.models.permutations import END, additive, causal_mask, cloze_mask, draw_orders, order_masks, to_tokens
-from nordocr_cli.profile import ParseqModel
+from nordocr_cli.settings import ParseqModel
 
 PATCH = (4, 8)  # [height, width]
 _ENCODER_DEPTH, _MLP_RATIO = 12, 4

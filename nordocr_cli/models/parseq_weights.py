@@ -11,7 +11,7 @@ from nordocr_cli.models.foreign import Imported
 from nordocr_cli.models.parseq import PATCH, SIZES
 from nordocr_cli.models.registry import build_model
 from nordocr_cli.models.weights import require_fit
-from nordocr_cli.profile import ParseqModel
+from nordocr_cli.settings import ParseqModel
 
 MARK = "pos_queries"  # a tensor that no other network has
 _PREFIXES = ("model.", "module.", "_orig_mod.", "model.")  # of Lightning, of training on several GPUs, of compiling

@@ -6,8 +6,8 @@ from typing import assert_never
 from torch import nn
 
 from nordocr_cli.charset import Charset
-from nordocr_cli.profile import MambaModel, Model, ParseqModel, SvtrModel, SvtrV2Model, SvtrV2NanoModel, TrocrModel
 from nordocr_cli.progress import Progress
+from nordocr_cli.settings import MambaModel, Model, ParseqModel, SvtrModel, SvtrV2Model, SvtrV2NanoModel, TrocrModel
 
 
 def build_model(model: Model, num_classes: int, charset: Charset | None = None, beside: Path | None = None) -> nn.Module:

@@ -22,7 +22,7 @@ from nordocr_cli.models.layers import DropPath, Mlp, SelfAttention, convolve, dr
 from nordocr_cli.models.masking import columns_by_stride, valid_keys, zero_padding
 from nordocr_cli.models.merging import SVTRMerging
 from nordocr_cli.models.svtrv2 import Downsample, StemLayer, init_weights
-from nordocr_cli.profile import SvtrModel
+from nordocr_cli.settings import SvtrModel
 
 _HEAD = 32  # channels of an attention head
 _MLP_RATIO = 4

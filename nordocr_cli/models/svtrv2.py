@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from nordocr_cli.models.layers import DropPath, Mlp, SelfAttention, convolve, drop_rates
 from nordocr_cli.models.linear import Linear
 from nordocr_cli.models.masking import columns_by_stride, valid_keys, zero_padding
-from nordocr_cli.profile import SvtrV2Model
+from nordocr_cli.settings import SvtrV2Model
 
 _HEAD = 32  # channels of an attention head, and of a group of the convolutions
 _MLP_RATIO = 4

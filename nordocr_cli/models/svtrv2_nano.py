@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from nordocr_cli.models.layers import DropPath, Mlp, SelfAttention, convolve, drop_rates
 from nordocr_cli.models.masking import columns_by_stride, valid_keys, zero_padding
-from nordocr_cli.profile import SvtrV2NanoModel
+from nordocr_cli.settings import SvtrV2NanoModel
 
 _GROUP = 24  # channels of a group of the 5x5 convolutions
 _HEAD = 32  # channels of an attention head

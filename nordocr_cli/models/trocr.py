@@ -22,9 +22,9 @@ from nordocr_cli.charset import Charset
 from nordocr_cli.errors import ArtifactError, UsageError
 from nordocr_cli.models.trocr_folder import WEIGHTS, TrocrFolder, find_folder, read_folder, require_extra
 from nordocr_cli.models.trocr_pieces import Pieces
-from nordocr_cli.profile import TrocrModel
 from nordocr_cli.progress import Progress
 from nordocr_cli.records import Recognition
+from nordocr_cli.settings import TrocrModel
 
 _IGNORED = -100  # a label that no loss counts
 _HEAD = "output_projection"  # shares its weights with the embeddings of the tokens: an adapter there could not be merged

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from nordocr_cli.artifact import Contract
 from nordocr_cli.atomic import replacing
-from nordocr_cli.profile import TrocrModel
+from nordocr_cli.settings import TrocrModel
 
 ADAPTER = "adapter"
 _OURS, _PEFTS = "network.", ".default."  # what our names have before and within peft's own

@@ -8,7 +8,7 @@ from typing import Any
 from nordocr_cli.atomic import sha256_of
 from nordocr_cli.errors import ArtifactError, MissingBackendError, UsageError
 from nordocr_cli.geometry import NORMALIZATIONS, Geometry
-from nordocr_cli.profile import TrocrModel
+from nordocr_cli.settings import TrocrModel
 
 WEIGHTS = "model.safetensors"
 # What of a hub's repository is fetched: no pickles, no other program's weights.

@@ -18,7 +18,7 @@ from nordocr_cli.artifact import Contract, contract_from_metadata, find_weights
 from nordocr_cli.atomic import replacing
 from nordocr_cli.errors import ArtifactError
 from nordocr_cli.models.registry import build_model
-from nordocr_cli.profile import Model
+from nordocr_cli.settings import Model
 
 _NAMED = 3  # differing keys that an error names
 _DIGEST_KEY = "nordocr.tensors_sha256"

@@ -23,8 +23,8 @@ from nordocr_cli.geometry import Geometry
 from nordocr_cli.metrics.text import marked_difference
 from nordocr_cli.models.guidance import Guidance
 from nordocr_cli.models.weights import save_weights
-from nordocr_cli.profile import Train
 from nordocr_cli.progress import Progress
+from nordocr_cli.settings import Train
 from nordocr_cli.training.checkpoint import restore_rng, rng_state, save_state
 from nordocr_cli.training.curves import can_draw, draw_curves
 from nordocr_cli.training.diagnosis import explain_not_finite, not_finite_by_themselves

@@ -15,7 +15,7 @@ from nordocr_cli.geometry import Geometry
 from nordocr_cli.models.guidance import CTC_WEIGHT, Guidance
 from nordocr_cli.models.parseq import Parseq
 from nordocr_cli.models.trocr import TrOcr
-from nordocr_cli.profile import Train
+from nordocr_cli.settings import Train
 from nordocr_cli.training.objective import ctc_loss, decoding_of, frames_of
 from nordocr_cli.training.schedule import build_optimizer, set_learning_rate
 from nordocr_cli.training.team import Team

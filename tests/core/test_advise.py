@@ -14,8 +14,9 @@ from nordocr_cli.core.advise import _edges, advise, write_advice
 from nordocr_cli.data.store import LineStoreWriter
 from nordocr_cli.errors import DataError, UsageError
 from nordocr_cli.geometry import Geometry
-from nordocr_cli.profile import Engine, load_profile
+from nordocr_cli.profile import load_profile
 from nordocr_cli.records import LineRow
+from nordocr_cli.settings import Engine
 
 WIDTHS = [40] * 30 + [120] * 20 + [600] * 10 + [1700] * 3
 

@@ -13,8 +13,8 @@ from nordocr_cli.errors import ArtifactError, DataError, UsageError
 from nordocr_cli.geometry import Geometry
 from nordocr_cli.metrics.gates import parse_gate
 from nordocr_cli.metrics.report import report_from_json
-from nordocr_cli.profile import SvtrV2NanoModel
 from nordocr_cli.records import LineRow, Recognition
+from nordocr_cli.settings import SvtrV2NanoModel
 
 GEOMETRY = Geometry(max_width=256)
 LINES = [

@@ -24,8 +24,9 @@ from nordocr_cli.geometry import Geometry
 from nordocr_cli.models import registry
 from nordocr_cli.models.registry import build_model
 from nordocr_cli.models.weights import load_model, load_weights
-from nordocr_cli.profile import Augment, load_profile
+from nordocr_cli.profile import load_profile
 from nordocr_cli.records import LineRow
+from nordocr_cli.settings import Augment
 from nordocr_cli.training import loop, room, runlog, step
 from nordocr_cli.training.checkpoint import load_state, save_state
 from nordocr_cli.training.runlog import new_run_folder, read_run

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from nordocr_cli.data.augment import _CHANCES, _add_strips, _box_error, compose, draw_samples
 from nordocr_cli.geometry import Geometry
-from nordocr_cli.profile import Augment
+from nordocr_cli.settings import Augment
 
 GEOMETRY = Geometry(max_width=400)
 OFF = Augment(**{name: 0 for name in Augment.model_fields if not name.startswith("max_")})

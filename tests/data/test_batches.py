@@ -13,8 +13,8 @@ from nordocr_cli.data.buffers import Buffers
 from nordocr_cli.data.store import LineStore, LineStoreWriter
 from nordocr_cli.errors import DataError
 from nordocr_cli.geometry import Geometry, frames_needed
-from nordocr_cli.profile import Augment
 from nordocr_cli.records import LineRow
+from nordocr_cli.settings import Augment
 
 GEOMETRY = Geometry(max_width=256)
 CHANGES = ("join", "squeeze", "crop", "neighbour", "resample", "blur", "brightness", "noise", "threshold", "jpeg")

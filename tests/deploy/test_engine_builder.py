@@ -12,8 +12,8 @@ from nordocr_cli.deploy.engine_file import parse_header
 from nordocr_cli.deploy.gpu_arch import find_arch
 from nordocr_cli.deploy.onnx_file import fp16_sibling
 from nordocr_cli.errors import ArtifactError, Interrupted, MissingBackendError, UsageError
-from nordocr_cli.profile import Engine
 from nordocr_cli.progress import Silent
+from nordocr_cli.settings import Engine
 
 trt = pytest.importorskip("tensorrt_rtx")
 

@@ -3,7 +3,7 @@ import pytest
 from nordocr_cli.deploy.engine_memory import MemoryModel
 from nordocr_cli.deploy.onnx_file import fp16_sibling
 from nordocr_cli.errors import UsageError
-from nordocr_cli.profile import Engine, ShapeRange
+from nordocr_cli.settings import Engine, ShapeRange
 
 
 @pytest.fixture(scope="module")

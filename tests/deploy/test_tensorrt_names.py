@@ -13,7 +13,7 @@ import pytest
 from nordocr_cli.deploy.engine_builder import Settings, build, require_release
 from nordocr_cli.deploy.gpu_arch import find_arch
 from nordocr_cli.errors import ArtifactError, MissingBackendError
-from nordocr_cli.profile import Engine, ShapeRange
+from nordocr_cli.settings import Engine, ShapeRange
 
 RECORDED = json.loads((Path(__file__).parent / "tensorrt_names.json").read_text(encoding="utf-8"))
 PLAN = b"ftrt" + bytes(60)

@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 
 from nordocr_cli.deploy.trtexec import trtexec_command
-from nordocr_cli.profile import Engine, load_profile
+from nordocr_cli.profile import load_profile
+from nordocr_cli.settings import Engine
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 

@@ -15,7 +15,8 @@ from nordocr_cli.geometry import Geometry, out_length
 from nordocr_cli.models import svtrv2
 from nordocr_cli.models.registry import build_model
 from nordocr_cli.models.weights import load_model, save_weights
-from nordocr_cli.profile import MambaModel, SvtrModel, SvtrV2Model, SvtrV2NanoModel, load_profile, profile_to_json
+from nordocr_cli.profile import load_profile, profile_to_json
+from nordocr_cli.settings import MambaModel, SvtrModel, SvtrV2Model, SvtrV2NanoModel
 from nordocr_cli.training.objective import ctc_loss
 
 NETWORKS = {

@@ -12,7 +12,8 @@ from nordocr_cli.charset import NORDIC
 from nordocr_cli.errors import UsageError
 from nordocr_cli.models.guidance import Guidance, build_guidance, questions
 from nordocr_cli.models.registry import build_model
-from nordocr_cli.profile import SvtrV2Model, load_profile
+from nordocr_cli.profile import load_profile
+from nordocr_cli.settings import SvtrV2Model
 
 OPENOCR = os.environ.get("NORDOCR_OPENOCR")
 TEXTS = ["ab", "kvittering", "konto 7"]

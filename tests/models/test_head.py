@@ -13,7 +13,7 @@ from nordocr_cli.errors import ArtifactError
 from nordocr_cli.models.head import move_head
 from nordocr_cli.models.registry import build_model
 from nordocr_cli.models.weights import load_model
-from nordocr_cli.profile import MambaModel, SvtrModel, SvtrV2Model, SvtrV2NanoModel
+from nordocr_cli.settings import MambaModel, SvtrModel, SvtrV2Model, SvtrV2NanoModel
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 NANO = SvtrV2NanoModel(name="svtrv2-nano", dims=(24, 48, 64), depths=(1, 1, 1))

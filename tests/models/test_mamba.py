@@ -25,7 +25,8 @@ from nordocr_cli.models.mamba import MambaEncoder, MambaMixer, reverse
 from nordocr_cli.models.registry import build_model, load_pretrained
 from nordocr_cli.models.resnet import ResNet34
 from nordocr_cli.models.weights import load_model, save_weights
-from nordocr_cli.profile import MambaModel, load_profile, profile_to_json
+from nordocr_cli.profile import load_profile, profile_to_json
+from nordocr_cli.settings import MambaModel
 from nordocr_cli.training.freezing import freeze
 from nordocr_cli.training.schedule import build_optimizer
 

@@ -12,7 +12,7 @@ from nordocr_cli.decode.ctc import decode_greedy
 from nordocr_cli.geometry import out_length
 from nordocr_cli.models.masking import halve, valid_columns, valid_keys, zero_padding
 from nordocr_cli.models.registry import build_model
-from nordocr_cli.profile import SvtrV2Model, SvtrV2NanoModel
+from nordocr_cli.settings import SvtrV2Model, SvtrV2NanoModel
 
 MODELS = {
     "nano": SvtrV2NanoModel(name="svtrv2-nano"),

@@ -22,7 +22,7 @@ from nordocr_cli.core.import_ import import_checkpoint, plan_import
 from nordocr_cli.errors import ArtifactError, UsageError
 from nordocr_cli.models.registry import build_model
 from nordocr_cli.models.weights import load_model
-from nordocr_cli.profile import SvtrModel, SvtrV2Model
+from nordocr_cli.settings import SvtrModel, SvtrV2Model
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 OPENOCR = os.environ.get("NORDOCR_OPENOCR")

@@ -20,8 +20,9 @@ from nordocr_cli.models.parseq import Attention, stretched
 from nordocr_cli.models.permutations import additive, causal_mask, draw_orders, order_masks, to_tokens
 from nordocr_cli.models.registry import build_model
 from nordocr_cli.models.weights import load_model, require_fit, save_weights
-from nordocr_cli.profile import ParseqModel, load_profile, profile_to_json
+from nordocr_cli.profile import load_profile, profile_to_json
 from nordocr_cli.runtime.recognizers import open_recognizer
+from nordocr_cli.settings import ParseqModel
 
 # Measured on the authors' code: (classes, options) → parameters.
 PARAMETERS = [

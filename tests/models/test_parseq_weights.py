@@ -11,7 +11,7 @@ from nordocr_cli.errors import ArtifactError
 from nordocr_cli.models.head import move_head
 from nordocr_cli.models.registry import build_model
 from nordocr_cli.models.weights import load_model
-from nordocr_cli.profile import ParseqModel
+from nordocr_cli.settings import ParseqModel
 
 SMALL = ParseqModel(name="parseq", size="tiny", width=16, max_label_length=5)
 

@@ -3,7 +3,8 @@ import torch
 
 from nordocr_cli.artifact import Contract
 from nordocr_cli.models.registry import build_model
-from nordocr_cli.profile import SvtrV2NanoModel, load_profile, profile_names
+from nordocr_cli.profile import load_profile, profile_names
+from nordocr_cli.settings import SvtrV2NanoModel
 
 
 # trocr-lora begins from a folder with a pretrained network, and generates its text: test_trocr.py.

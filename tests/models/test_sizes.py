@@ -9,7 +9,8 @@ import torch
 
 from nordocr_cli.geometry import out_length
 from nordocr_cli.models.registry import build_model
-from nordocr_cli.profile import MambaModel, ParseqModel, SvtrModel, SvtrV2Model, SvtrV2NanoModel, load_profile
+from nordocr_cli.profile import load_profile
+from nordocr_cli.settings import MambaModel, ParseqModel, SvtrModel, SvtrV2Model, SvtrV2NanoModel
 
 SIZES = {
     "svtrv2-nano": (SvtrV2NanoModel(name="svtrv2-nano"), 2_070_870),

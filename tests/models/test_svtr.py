@@ -21,7 +21,8 @@ from nordocr_cli.models.merging import SVTRMerging
 from nordocr_cli.models.registry import build_model
 from nordocr_cli.models.svtr import SIZES, LocalMixer, Size, stretched
 from nordocr_cli.models.weights import load_model, save_weights
-from nordocr_cli.profile import SvtrModel, load_profile, profile_to_json
+from nordocr_cli.profile import load_profile, profile_to_json
+from nordocr_cli.settings import SvtrModel
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "svtr-logits.json").read_text())
 PARAMETERS = {

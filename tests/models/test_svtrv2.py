@@ -12,7 +12,7 @@ import torch
 
 from nordocr_cli.geometry import out_length
 from nordocr_cli.models.registry import build_model
-from nordocr_cli.profile import SvtrV2Model
+from nordocr_cli.settings import SvtrV2Model
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 PARAMETERS = {"tiny": 5_136_222, "small": 11_263_182, "base": 19_767_486}

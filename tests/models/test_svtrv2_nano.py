@@ -5,7 +5,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from nordocr_cli.geometry import out_length
 from nordocr_cli.models.registry import build_model
-from nordocr_cli.profile import SvtrV2NanoModel
+from nordocr_cli.settings import SvtrV2NanoModel
 
 
 def build(**options):

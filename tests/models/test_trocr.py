@@ -18,7 +18,8 @@ from nordocr_cli.geometry import Geometry
 from nordocr_cli.models.registry import build_model, load_pretrained
 from nordocr_cli.models.trocr import difference, match_layers, stretched
 from nordocr_cli.models.trocr_folder import read_folder
-from nordocr_cli.profile import Train, TrocrModel, load_profile
+from nordocr_cli.profile import load_profile
+from nordocr_cli.settings import Train, TrocrModel
 from nordocr_cli.training.step import Stepper, checkpoint_blocks
 
 TEXTS = ("Öre 12", "å")

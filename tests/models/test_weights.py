@@ -11,7 +11,7 @@ from nordocr_cli.errors import ArtifactError, DataError, UsageError
 from nordocr_cli.geometry import Geometry
 from nordocr_cli.models.registry import build_model
 from nordocr_cli.models.weights import load_model, load_weights, save_weights
-from nordocr_cli.profile import SvtrV2NanoModel
+from nordocr_cli.settings import SvtrV2NanoModel
 
 MODEL = SvtrV2NanoModel(name="svtrv2-nano")
 CONTRACT = Contract(NORDIC, Geometry(), MODEL.model_dump(mode="json"), trained_widths=(8, 640))
