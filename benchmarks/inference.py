@@ -10,7 +10,7 @@ counted, nor importing torch; a peer's command is timed as it stands, start incl
 
 | measured | what it is |
 |---|---|
-| paths | files → text: predict on torch (fp32, bf16), ONNX Runtime (fp32, in-graph argmax, int8), Tesseract 5 |
+| paths | files → text: predict on torch (fp32, bf16), ONNX Runtime (fp32, in-graph argmax, int8), Tesseract (library, program) |
 | stages | what predict does, one thing after the other, on one thread; all but the network is asked to cost under 10 % of it |
 | network | the same batches through a bare session, and through OpenVINO where it is installed |
 | decode | CTC decoding of 64 lines of 256 frames, to texts and to more, beside a bare argmax of the same logits |
@@ -22,6 +22,7 @@ import os
 import shlex
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections import defaultdict
@@ -31,6 +32,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 from typing import Any, Literal
+from unittest.mock import patch
 
 import numpy as np
 
@@ -81,16 +83,26 @@ def rates(seconds: dict[str, dict[str, list[float]]], lines: int) -> dict[str, A
 
 
 class Reading:
-    """predict over the same files again and again; the model is opened once a call, outside the time."""
+    """predict over the same files again and again; the model is opened once a call, outside the time, and as if the package
+    `without` were not installed."""
 
-    def __init__(self, model: str, groups: dict[str, list[Path]], threads: int, precision: Literal["fp32", "bf16"] = "fp32"):
-        self.model, self.groups, self.threads, self.precision = model, groups, threads, precision
+    def __init__(
+        self,
+        model: str,
+        groups: dict[str, list[Path]],
+        threads: int,
+        precision: Literal["fp32", "bf16"] = "fp32",
+        without: str = "",
+    ):
+        self.model, self.groups, self.threads, self.precision, self.without = model, groups, threads, precision, without
         self.texts: dict[Path, str] = {}
         self._opened = self._open()
 
     def _open(self) -> list[Any]:
         options: dict[str, Any] = {"threads": self.threads, "precision": self.precision, "layout": "line", "device": "cpu"}
-        return [predict(files, self.model, language=language, **options) for language, files in self.groups.items()]
+        hidden = {self.without: None} if self.without else {}
+        with patch.dict(sys.modules, hidden):  # None: importing it fails
+            return [predict(files, self.model, language=language, **options) for language, files in self.groups.items()]
 
     def __call__(self) -> None:
         """Read all files; see `reopen`."""
@@ -288,6 +300,8 @@ def main() -> None:
         readings |= {f"onnxruntime {kind}": Reading(str(path), together, asked.threads) for kind, path in models.items()}
         if shutil.which("tesseract"):
             readings["tesseract"] = Reading("tesseract", dict(by_language), asked.threads)
+            if find_tesseract().has_library:
+                readings["tesseract's program"] = Reading("tesseract", dict(by_language), asked.threads, without="tesserocr")
         (folder / "images.txt").write_text("".join(f"{file.resolve()}\n" for file in files), encoding="utf-8")
         peers: Contestants = {}
         for peer in asked.peer:
@@ -302,12 +316,16 @@ def main() -> None:
             "what": f"files → text, {len(files)} lines of {asked.manifest.name}, {asked.threads} threads",
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
             "environment": environment(asked.threads),
-            "tesseract": find_tesseract().version if shutil.which("tesseract") else None,
+            "tesseract": {
+                title: find_tesseract(library=not reading.without).version
+                for title, reading in readings.items()
+                if reading.model == "tesseract"
+            },
             "rounds": asked.rounds,
             "paths": paths,
             "onnxruntime_fp32_times_torch_fp32": round(rate["onnxruntime fp32"] / rate["torch fp32"], 2),
             "best": best,
-            "best_times_tesseract": round(rate[best] / rate["tesseract"], 2) if "tesseract" in rate else None,
+            "best_times_tesseract": {title: round(rate[best] / rate[title], 2) for title in rate if title.startswith("tess")},
             "network": networks(models, files, asked.threads, asked.rounds),
             "stages": [stages(path, files, asked.rounds) for path in models.values()],
             "decode": decoding(contract, asked.rounds),
