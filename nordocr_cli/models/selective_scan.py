@@ -5,7 +5,7 @@ For each channel d and state s, with a state that starts at zero:
     state[t] = exp(delta[t] A) state[t-1] + delta[t] x[t] B[t]        y[t] = sum over s of C[t] state[t]
 
 - On a CPU training and inference run it step by step: that beats every "parallel" form several times over, as all of them move
-  more memory.
+  more memory. Training keeps the state before every 16th step and computes the others again, a stretch at a time in the cache.
 - On a GPU the kernel of `mamba-ssm` runs where that package is installed, else torch's associative scan, compiled. It has not run
   on a GPU yet; its arithmetic is tested on a CPU.
 - An exported graph must not hold a loop, nor one node a step: there it runs in chunks of 16 steps whose carries are combined in
@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+STRETCH = 16  # steps between the states that training on a CPU keeps: of 8 to 32 none was faster
 CHUNK = 16  # steps that the chunked form runs one after the other
 _DOUBLINGS = 8  # of the carries: the chunked form takes sequences of up to 16 * 2 ** 8 steps
 MAX_CHUNKED_LENGTH = CHUNK * 2**_DOUBLINGS
@@ -42,7 +43,7 @@ def selective_scan(x: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor) ->
             # It has the channels before the steps: (N, D, L), (N, S, L).
             return kernel(*(t.mT.contiguous() for t in (x, delta)), a, *(t.mT.contiguous() for t in (b, c))).mT
         x, delta, b, c = (tensor.transpose(0, 1).contiguous() for tensor in (x, delta, b, c))  # (L, N, …)
-        y: Tensor = _Recurrence.apply(x, delta, a, b, c)
+        y: Tensor = (_StepByStep if _steps(x) else _Associative).apply(x, delta, a, b, c)
         return y.transpose(0, 1)
 
 
@@ -69,20 +70,72 @@ def mamba_ssm_kernel() -> Callable[..., Tensor] | None:
     return None
 
 
-class _Recurrence(torch.autograd.Function):
-    """The scan over tensors (L, N, …). Step by step one tensor holds the decays first and the states afterwards."""
+class _StepByStep(torch.autograd.Function):
+    """The scan over tensors (L, N, …), a stretch of K = 16 steps (the last may be shorter) after the other."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
-        states = _decays(delta, a)  # (L, N, D, S)
-        drive, inputs = (delta * x)[..., None], b[:, :, None]  # (L, N, D, 1), (L, N, 1, S)
-        if _steps(states):
-            steps = states.unbind(0)
-            torch.mul(drive[0], inputs[0], out=steps[0])
-            for t in range(1, len(steps)):
-                steps[t].mul_(steps[t - 1]).addcmul_(drive[t], inputs[t])
-        else:
-            states = _on_gpu()(states, drive * inputs)
+        parts = _stretches(x)
+        before = x.new_empty(len(parts), x.shape[1], *a.shape)  # the state that each stretch begins with
+        y, room, state = torch.empty_like(x), _room(x, before), torch.zeros_like(before[0])
+        for index, part in enumerate(parts):
+            before[index] = state
+            states = _decays(delta[part], a, room)  # (K, N, D, S): the decays first, the states afterwards
+            _run(states, states, before[index], delta[part] * x[part], b[part])
+            state = states[-1]
+            y[part] = (states @ c[part, :, :, None])[..., 0]
+        ctx.save_for_backward(x, delta, a, b, c, before)
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        x, delta, a, b, c, before = ctx.saved_tensors
+        grad_x, grad_delta, grad_b, grad_c = (torch.empty_like(value) for value in (x, delta, b, c))
+        grad_a, rooms = torch.zeros_like(a), [_room(x, before) for _ in range(3)]
+        onward = torch.zeros_like(before[0])  # what the steps behind a stretch make of the gradient of its last state
+        for index, part in reversed(list(enumerate(_stretches(x)))):
+            drive, outer, outputs = delta[part] * x[part], grad_y[part][..., None], c[part, :, None]
+            decays = _decays(delta[part], a, rooms[0])  # (K, N, D, S), as are the next two
+            states, grads = (room[: len(decays)] for room in rooms[1:])
+            _run(states, decays, before[index], drive, b[part])
+            for t in range(len(grads) - 1, -1, -1):
+                torch.addcmul(onward, outer[t], outputs[t], out=grads[t])
+                torch.mul(decays[t], grads[t], out=onward)
+            grad_c[part] = (outer.mT @ states)[:, :, 0]
+            grad_drive = (grads @ b[part, :, :, None])[..., 0]  # (K, N, D)
+            grad_b[part] = (drive[:, :, None] @ grads)[:, :, 0]
+            exponents = decays.mul_(grads)  # of the exponents delta A, in place of the decays: times the state before
+            exponents[1:].mul_(states[:-1])
+            exponents[0].mul_(before[index])
+            torch.mul(grad_drive, delta[part], out=grad_x[part])
+            grad_delta[part] = torch.mul(exponents, a, out=grads).sum(-1) + grad_drive * x[part]
+            grad_a += exponents.mul_(delta[part][..., None]).sum((0, 1))
+        return grad_x, grad_delta, grad_a, grad_b, grad_c
+
+
+def _stretches(x: Tensor) -> list[slice]:
+    return [slice(begin, begin + STRETCH) for begin in range(0, len(x), STRETCH)]
+
+
+def _room(x: Tensor, before: Tensor) -> Tensor:
+    """Memory for the states of a stretch, (K, N, D, S)."""
+    return x.new_empty(min(len(x), STRETCH), *before.shape[1:])
+
+
+def _run(states: Tensor, decays: Tensor, before: Tensor, drive: Tensor, b: Tensor) -> None:
+    """Write `states` (K, N, D, S) of a stretch, which may lie where its `decays` do; it begins with `before` (N, D, S)."""
+    for t in range(len(decays)):
+        torch.mul(decays[t], before, out=states[t]).addcmul_(drive[t][..., None], b[t, :, None])
+        before = states[t]
+
+
+class _Associative(torch.autograd.Function):
+    """The scan over tensors (L, N, …), all steps at once; one tensor holds the decays first and the states afterwards."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
+        states = _on_gpu()(_decays(delta, a), (delta * x)[..., None] * b[:, :, None])  # (L, N, D, S)
         ctx.save_for_backward(x, delta, a, b, c, states)
         return (states @ c[..., None])[..., 0]
 
@@ -91,15 +144,9 @@ class _Recurrence(torch.autograd.Function):
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         x, delta, a, b, c, states = ctx.saved_tensors
         grad_c = (grad_y[:, :, None] @ states)[:, :, 0]  # (L, N, S)
-        decays, outer, outputs = _decays(delta, a), grad_y[..., None], c[:, :, None]
-        if _steps(states):
-            grads = torch.empty_like(states)  # of the states, (L, N, D, S)
-            steps = grads.unbind(0)
-            torch.mul(outer[-1], outputs[-1], out=steps[-1])
-            for t in range(len(steps) - 2, -1, -1):
-                torch.mul(decays[t + 1], steps[t + 1], out=steps[t]).addcmul_(outer[t], outputs[t])
-        else:  # the same scan from the last step to the first, each with the decay of the step behind it
-            grads = _on_gpu()(decays.roll(-1, 0).flip(0), (outer * outputs).flip(0)).flip(0)
+        decays = _decays(delta, a)
+        # The same scan from the last step to the first, each with the decay of the step behind it.
+        grads = _on_gpu()(decays.roll(-1, 0).flip(0), (grad_y[..., None] * c[:, :, None]).flip(0)).flip(0)
         grad_drive = (grads @ b[..., None])[..., 0]  # (L, N, D)
         grad_b = ((delta * x)[:, :, None] @ grads)[:, :, 0]  # (L, N, S)
         exponents = decays.mul_(grads)  # of the exponents delta A, in place of the decays: times the state before
@@ -137,8 +184,9 @@ def _on_gpu() -> Callable[[Tensor, Tensor], Tensor]:
     return torch.compile(associative, dynamic=True)
 
 
-def _decays(delta: Tensor, a: Tensor) -> Tensor:
-    return (delta[..., None] * a).exp_()
+def _decays(delta: Tensor, a: Tensor, room: Tensor | None = None) -> Tensor:
+    """Return exp(delta A), (K, …, D, S) for `delta` (K, …, D), in the first K of `room` where that is given."""
+    return torch.mul(delta[..., None], a, out=None if room is None else room[: len(delta)]).exp_()
 
 
 def chunked_scan(x: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from nordocr_cli.models import selective_scan as module
 from nordocr_cli.models.selective_scan import (
     CHUNK,
     MAX_CHUNKED_LENGTH,
+    STRETCH,
     associative,
     chunked_scan,
     mamba_ssm_kernel,
@@ -49,7 +50,7 @@ def test_both_forms_are_the_recurrence(length, lines):
         assert (single - wanted).abs().max() < 1e-5 * max(1, wanted.abs().max())
 
 
-@pytest.mark.parametrize("length", [1, 2, 17, 40])
+@pytest.mark.parametrize("length", [1, 2, STRETCH, STRETCH + 1, 2 * STRETCH, 40])
 @pytest.mark.parametrize("form", [selective_scan, chunked_scan])
 def test_gradients_are_those_of_the_recurrence(form, length):
     values = [value.requires_grad_() for value in arguments(2, length)]
@@ -61,6 +62,14 @@ def test_gradients_are_those_of_the_recurrence(form, length):
 
 def test_gradcheck():
     assert torch.autograd.gradcheck(selective_scan, [value.requires_grad_() for value in arguments(2, 5, 3, 2)])
+
+
+def test_training_keeps_one_state_in_sixteen():
+    """Those of every step would be most of the memory of a training step."""
+    lines, length, channels, states = 2, 40, 24, 16
+    scan = selective_scan(*(value.requires_grad_() for value in arguments(lines, length, channels, states))).grad_fn
+    kept = [value.shape for node, _ in scan.next_functions for value in node.saved_tensors]
+    assert max(kept, key=torch.Size.numel) == (3, lines, channels, states)  # before the steps 0, 16 and 32
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
