@@ -199,6 +199,11 @@ def find_weights(path: Path) -> Path:
     return path
 
 
+def has_contract(weights: Path) -> bool:
+    """Whether a `.safetensors` file carries a contract. Raises ArtifactError when it is damaged."""
+    return METADATA_KEY in _safetensors_metadata(weights)
+
+
 def read_contract(path: Path) -> Contract:
     """Read the contract of a weights file (`.safetensors`), an ONNX model or an engine, without loading the network.
 

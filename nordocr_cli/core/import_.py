@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nordocr_cli.artifact import Contract
+from nordocr_cli.artifact import Contract, has_contract
 from nordocr_cli.atomic import refuse_inputs, sha256_of
 from nordocr_cli.charset import Charset, load_charset
 from nordocr_cli.errors import ArtifactError, UsageError
@@ -64,6 +64,8 @@ def plan_import(checkpoint: Path, charset: str, output: Path) -> ImportPlan:
         raise UsageError(f"no checkpoint {checkpoint}; it must be on this machine: nothing is downloaded")
     if checkpoint.suffix in (".pdparams", ".pdmodel", ".onnx"):
         raise UsageError(f"{checkpoint}: expected a torch or .safetensors checkpoint, not {checkpoint.suffix}")
+    if checkpoint.suffix == ".safetensors" and has_contract(checkpoint):
+        raise UsageError(f"{checkpoint} is nordocr's own: use it as it is, or move its head with `nordocr charset move`")
     if output.suffix != ".safetensors":
         raise UsageError(f"-o {output}: weights are written as .safetensors")
     refuse_inputs(output, [checkpoint])

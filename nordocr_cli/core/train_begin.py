@@ -10,8 +10,8 @@ from nordocr_cli.artifact import Contract, contract_from_json, find_weights
 from nordocr_cli.atomic import sha256_of
 from nordocr_cli.charset import Charset, differences
 from nordocr_cli.core.train_data import TrainData, fit_batch, require_labels
-from nordocr_cli.core.train_request import TrainRequest, with_batch_size
-from nordocr_cli.errors import ArtifactError, UsageError
+from nordocr_cli.core.train_request import TrainRequest, other_options, require_charset, with_batch_size
+from nordocr_cli.errors import UsageError
 from nordocr_cli.geometry import Geometry
 from nordocr_cli.profile import Profile, profile_from_json, profile_to_json
 from nordocr_cli.progress import Progress
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from nordocr_cli.training.freezing import Freezing
     from nordocr_cli.training.position import Limits
     from nordocr_cli.training.team import Team
+
+
+_SHAPELESS = ("local_window", "scale_positions")  # options of which the shapes of the weights say nothing
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,10 @@ def begin(profile: Profile, request: TrainRequest, data: TrainData, progress: Pr
         trained_widths=(min(seen), max(seen)),
         parent_sha256=sha256_of(find_weights(request.load)) if request.load else None,
     )
-    return Begun(model, contract, freeze(model, profile.train.trainable), None, head)
+    freezing = freeze(model, profile.train.trainable)
+    if not request.load:
+        warn_of_random(model, progress)
+    return Begun(model, contract, freezing, None, head)
 
 
 def new_network(
@@ -91,19 +97,34 @@ def new_network(
     if isinstance(model, TrOcr):
         model.require_same_pretrained(found.model, str(request.load))
         found = replace(found, charset=charset)  # its tokens are the same whatever the labels' charset
-    elif unlike := differences(found.charset, charset):
+    elif differences(found.charset, charset):
         if not request.move_head:
-            raise ArtifactError(
-                f"{request.load}: charset mismatch: {len(unlike)} classes differ, the first: {unlike[0]}; --move-head moves "
-                "the rows of its head by character"
-            )
+            require_charset(found.charset, charset, request.load)
         weights, head = move_head(weights, found.charset, charset)
         found = replace(found, charset=charset)
         progress.note(head.line())
     found.require_readable_by(Contract(charset, geometry, {}), str(request.load))
-    require_fit(model, weights, str(request.load))
+    require_fit(model, weights, str(request.load), other_options(found.model, profile.model))
+    for key in _SHAPELESS:
+        was, now = found.model.get(key), profile.model.model_dump(mode="json").get(key)
+        if was != now:
+            progress.warn(f"{request.load} was trained with model.{key} = {was} and goes on with {now}: another network at first")
     model.load_state_dict(weights)
     return model, found, head
+
+
+def warn_of_random(model: "torch.nn.Module", progress: Progress) -> None:
+    """Say where Mamba blocks that start from random weights are frozen in part."""
+    from nordocr_cli.models.mamba import MambaOcr
+
+    if not isinstance(model, MambaOcr) or model.model.pretrained:
+        return
+    frozen = sum(weight.numel() for weight in model.mamba.parameters() if not weight.requires_grad)
+    if frozen:
+        progress.warn(
+            f"model.pretrained is empty, and train.trainable freezes {frozen:,} parameters of its blocks: they stay RANDOM. "
+            'Give a file: --set model.pretrained=mamba-130m-hf.safetensors, or put "mamba" into train.trainable'
+        )
 
 
 def _seeded(profile: Profile, charset: Charset) -> "torch.nn.Module":

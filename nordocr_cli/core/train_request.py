@@ -1,20 +1,35 @@
 """What is asked of a training run: the request, what a resumed run takes from the one before, and the plan. No torch."""
 
+import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from nordocr_cli.artifact import find_weights, read_contract
+from nordocr_cli.charset import Charset, differences
 from nordocr_cli.errors import ArtifactError, UsageError
 from nordocr_cli.profile import Profile, ResolvedProfile, profile_from_json
 from nordocr_cli.progress import SILENT, Progress
-from nordocr_cli.settings import TrocrModel
+from nordocr_cli.settings import MambaModel, Model, TrocrModel
 
 if TYPE_CHECKING:
     from nordocr_cli.data.store import LineStore
 
 OVERFIT_STEPS = 500
 _MAKERS = "`nordocr prep` and `nordocr synth` make line stores"
+# Of a model table: what training alone knows of, and where the fresh weights came from.
+_TRAINING_ONLY = (
+    "drop_path",
+    "dropout",
+    "permutations",
+    "decode",
+    "refine",
+    "backbone_weights",
+    "pretrained",
+    "pretrained_sha256",
+)
 _PLAN_WIDTHS = (128, 320, 768, 1024, 1792)
 
 
@@ -51,6 +66,17 @@ def plan(resolved: ResolvedProfile | None, request: TrainRequest, progress: Prog
     settings, geometry, charset = profile.train, profile.geometry, profile.load_charset()
     if isinstance(profile.model, TrocrModel) and Path(profile.model.pretrained).is_dir():
         require_trocr(profile, profile.model)
+    if isinstance(profile.model, MambaModel) and not request.load:
+        for key in ("backbone_weights", "pretrained"):
+            if (named := getattr(profile.model, key)) and not Path(named).is_file():
+                raise UsageError(f"model.{key}: no file {named}; it must be on this machine: nothing is downloaded")
+    if request.load:
+        found = read_contract(find_weights(request.load))
+        if found.model.get("name") != profile.model.name:
+            told = other_options(found.model, profile.model)
+            raise ArtifactError(f"{request.load}: these are weights of another network. {told}")
+        if profile.model.name != "trocr" and not request.move_head:
+            require_charset(found.charset, charset, request.load)
     squares = isinstance(profile.model, TrocrModel)  # every line costs the same
     widths = [settings.batch_width_px] if squares else [w for w in _PLAN_WIDTHS if w < geometry.max_width] + [geometry.max_width]
     batches = {
@@ -97,6 +123,25 @@ def require_trocr(profile: Profile, model: TrocrModel) -> None:
     folder = read_folder(Path(model.pretrained))
     folder.require_lengths(model)
     folder.require_geometry(profile.geometry)
+
+
+def other_options(found: Mapping[str, Any], wanted: Model) -> str:
+    """Return, as a sentence, in what the network `wanted` is to be another for weights whose model table is `found`."""
+    if found.get("name") != wanted.name:
+        return f"They are of {found.get('name')}, the profile is for {wanted.name}: take a profile of that network"
+    now = wanted.model_dump(mode="json")
+    differing = {key: was for key, was in found.items() if key not in _TRAINING_ONLY and was != now.get(key)}
+    sets = [f"--set 'model.{key}={was if isinstance(was, str) else json.dumps(was)}'" for key, was in differing.items()]
+    return f"They were trained with {' '.join(sets)}" if sets else "Use the profile that they were trained with"
+
+
+def require_charset(found: Charset, wanted: Charset, load: Path) -> None:
+    """Raise ArtifactError where weights read another charset than the one that is to be learnt."""
+    if unlike := differences(found, wanted):
+        raise ArtifactError(
+            f"{load}: charset mismatch: {len(unlike)} classes differ, the first: {unlike[0]}; --move-head moves the rows of its "
+            "head by character"
+        )
 
 
 def _start(request: TrainRequest) -> str:

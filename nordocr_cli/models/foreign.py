@@ -1,11 +1,13 @@
 """Weights files from elsewhere: tensors by name, read without running any code that the file may carry."""
 
 import pickle
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
@@ -13,7 +15,15 @@ from torch import Tensor
 from nordocr_cli.errors import ArtifactError, UsageError
 from nordocr_cli.settings import Model
 
-_WRAPPERS = ("state_dict", "model")  # under which training programs put the weights
+_WRAPPERS = ("state_dict", "model", "model_state_dict")  # under which training programs put the weights
+# Plain numbers of NumPy, which stand beside the weights where a program saved its metrics: data, as the tensors are.
+_SCALAR = np.float64(0).__reduce__()[0]
+_NUMBERS: list[Any] = [
+    _SCALAR,
+    (_SCALAR, "numpy.core.multiarray.scalar"),  # as NumPy 1 named it
+    np.dtype,
+    *(type(np.dtype(kind)) for kind in ("float64", "float32", "int64", "int32", "bool")),
+]
 
 
 @dataclass(frozen=True)
@@ -37,21 +47,29 @@ def read_tensors(path: Path, key: str) -> dict[str, Tensor]:
     if not path.is_file():
         raise UsageError(f"{key}: no file {path}; it must be on this machine: nothing is downloaded")
     try:
-        loaded: Any = (
-            load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
-        )
+        with torch.serialization.safe_globals(_NUMBERS):
+            loaded: Any = (
+                load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
+            )
     except pickle.UnpicklingError as error:
+        carried = re.search(r"(?:GLOBAL|function|class) ([\w.]+)", str(error))
+        what = f"it carries {carried[1]}, which" if carried else "it is damaged, or holds more than tensors, which"
         raise ArtifactError(
-            f"{key}: {path} is refused: it is damaged, or holds more than tensors, and so could run code; ask for its "
-            "state_dict as .safetensors"
+            f"{key}: {path} is refused: {what} could run code; ask for its state_dict as .safetensors, or make it where you "
+            "trust the file"
         ) from error
     except Exception as error:  # on a damaged file the unpickler raises whatever the bytes lead it to
-        raise ArtifactError(f"{key}: {path} is not a readable weights file ({type(error).__name__}: {error})") from error
+        said = str(error).partition(". ")[0]  # torch goes on to advise loading with code
+        raise ArtifactError(
+            f"{key}: {path} is not a readable weights file: damaged, cut short or of another kind "
+            f"({type(error).__name__}: {said})"
+        ) from error
     if not isinstance(loaded, Mapping):
         raise ArtifactError(f"{key}: {path} holds a {type(loaded).__name__}, not tensors by name")
-    for wrapper in _WRAPPERS:
-        loaded = loaded[wrapper] if isinstance(loaded.get(wrapper), Mapping) else loaded
+    while inner := next((loaded[wrapper] for wrapper in _WRAPPERS if isinstance(loaded.get(wrapper), Mapping)), None):
+        loaded = inner
     tensors = {str(name).removeprefix("module."): value for name, value in loaded.items() if isinstance(value, Tensor)}
     if not tensors:
-        raise ArtifactError(f"{key}: {path} holds no tensors by name")
+        found = ", ".join(str(name) for name in list(loaded)[:3]) or "nothing"
+        raise ArtifactError(f"{key}: {path} holds no tensors by name, but {found}")
     return tensors

@@ -7,12 +7,14 @@ transformers' MambaModel (Mamba-1), so that the blocks of state-spaces/mamba-…
 
 import math
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nordocr_cli.errors import ArtifactError
 from nordocr_cli.models.foreign import read_tensors
 from nordocr_cli.models.linear import Linear
 from nordocr_cli.models.lora import LoraLinear
@@ -124,15 +126,28 @@ class MambaEncoder(nn.Module):
             if found:
                 state[found[1]] = tensor
         blocks = 1 + max((int(name.split(".")[1]) for name in state if name.startswith("layers.")), default=-1)
+        if blocks < len(self.layers):
+            told = f"has {blocks} Mamba blocks, model.layers asks for {len(self.layers)}: --set model.layers={blocks}"
+            raise ArtifactError(f"{key}: {path} {told if blocks else 'holds no Mamba blocks (layers.0.mixer.A_log, …)'}")
         taken = {f"layers.{index}." for index in range(len(self.layers))}
         own = self.state_dict()
         kept = {name: own[name] for name in own if ".lora_" in name or (name == "norm_f.weight" and blocks != len(self.layers))}
         chosen = {name: t for name, t in state.items() if name.startswith(tuple(taken)) or name == "norm_f.weight"} | kept
         if self.layers[0].mixer_reverse is not None:
             chosen |= {n.replace(".mixer.", ".mixer_reverse."): t for n, t in chosen.items() if n not in kept}
-        require_fit(self, chosen, f"{key}: {path}")
+        require_fit(self, chosen, f"{key}: {path}", f"Set model.{_sizes(state)}, which are the file's")
         self.load_state_dict(chosen)
         return blocks
+
+
+def _sizes(state: Mapping[str, Tensor]) -> str:
+    """The options of the blocks that a file's tensors tell."""
+    rates, kernel = state.get("layers.0.mixer.A_log"), state.get("layers.0.mixer.conv1d.weight")
+    features = state.get("layers.0.norm.weight")
+    if rates is None or kernel is None or features is None:
+        return "features, d_state, d_conv and expand"
+    dim = len(features)
+    return f"features={dim}, d_state={rates.shape[1]}, d_conv={kernel.shape[-1]}, expand={len(rates) // dim}"
 
 
 class MambaOcr(nn.Module):

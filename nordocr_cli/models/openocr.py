@@ -19,6 +19,7 @@ from nordocr_cli.models.weights import require_fit
 from nordocr_cli.settings import SvtrModel, SvtrV2Model
 
 _ROWS = 8  # of SVTR's learned positions at our height of 32 pixels
+_MEND = "Only networks as OpenOCR publishes them are read"
 _PAPER_WINDOW = (7, 11)  # [height, width] of SVTR's local attention where the checkpoint holds no masks that tell it
 
 
@@ -56,7 +57,7 @@ def read_openocr(tensors: Mapping[str, Tensor], path: Path) -> Imported:
         head = "ctc" if "encoder.stages.3.last_conv.weight" in renamed else "rctc"
         model = SvtrV2Model.model_validate({"name": "svtrv2", "size": sizes[dim], "head": head})
     with torch.device("meta"):
-        require_fit(build_model(model, classes), renamed, f"{path} as {model.name} {model.size}")
+        require_fit(build_model(model, classes), renamed, f"{path} as {model.name} {model.size}", _MEND)
     return Imported(model, renamed, classes, dropped, window_from)
 
 

@@ -16,6 +16,7 @@ from nordocr_cli.settings import ParseqModel
 MARK = "pos_queries"  # a tensor that no other network has
 _PREFIXES = ("model.", "module.", "_orig_mod.", "model.")  # of Lightning, of training on several GPUs, of compiling
 _HEIGHT = 32
+_MEND = "Only PARSeq as its authors published it is read"
 _NOT_CHARACTERS = 2  # the beginning and padding: read, never written
 
 
@@ -50,5 +51,5 @@ def read_parseq(tensors: Mapping[str, Tensor], path: Path) -> Imported:
     )
     state = {name: tensor.float() for name, tensor in tensors.items()}
     with torch.device("meta"):
-        require_fit(build_model(model, classes), state, f"{path} as parseq {model.size}")
+        require_fit(build_model(model, classes), state, f"{path} as parseq {model.size}", _MEND)
     return Imported(model, state, classes, {})

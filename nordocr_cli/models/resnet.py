@@ -116,7 +116,7 @@ class ResNet34(nn.Module):
                 state[name] = tensor
         # Not in such a file: the adapters, and in old files the counters of the norms.
         own = {n: t for n, t in self.state_dict().items() if ".adapter." in n or n.endswith("num_batches_tracked")}
-        require_fit(self, own | state, f"{key}: {path}")
+        require_fit(self, own | state, f"{key}: {path}", "Give the weights of a ResNet34, torchvision's or transformers'")
         self.load_state_dict(own | state)
 
 

@@ -79,13 +79,14 @@ def load_model(path: Path) -> tuple[nn.Module, Contract]:
         raise ArtifactError(f"{path}: this nordocr cannot build its model ({where}: {problem['msg']}); update nordocr") from None
     with torch.random.fork_rng(devices=[]):  # fresh weights draw random numbers; loading must not change the caller's
         network = build_model(model, contract.charset.num_classes, contract.charset, path.parent)
-    require_fit(network, state, str(path))
+    require_fit(network, state, str(path), "They do not fit the network that the file itself names")
     network.load_state_dict(state)
     return network.eval(), contract
 
 
-def require_fit(network: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
-    """Check that `state` has exactly the keys and shapes of `network`. Raises ArtifactError naming the first that differ."""
+def require_fit(network: nn.Module, state: Mapping[str, Tensor], what: str, mend: str) -> None:
+    """Check that `state` has exactly the keys and shapes of `network`. Raises ArtifactError naming the first that differ, and
+    `mend`, a sentence on what to do."""
     wanted = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
     found = {key: tuple(tensor.shape) for key, tensor in state.items()}
     problems = []
@@ -94,13 +95,13 @@ def require_fit(network: nn.Module, state: Mapping[str, Tensor], what: str) -> N
     if surplus := [key for key in found if key not in wanted]:
         problems.append(f"{len(surplus)} unknown: {_first(surplus)}")
     if problems:
-        raise ArtifactError(f"{what}: these are weights of another network than the profile's; tensors " + "; ".join(problems))
+        raise ArtifactError(f"{what}: these are weights of another network; tensors {'; '.join(problems)}. {mend}")
     differing = [key for key in wanted if wanted[key] != found[key]]
     if differing:
         shapes = _first([f"{key} {found[key]}, not {wanted[key]}" for key in differing])
         classes = all(found[key][1:] == wanted[key][1:] for key in differing)  # only the number of classes differs
         hint = "made for another charset" if classes else "made for other model options"
-        raise ArtifactError(f"{what}: these weights were {hint}: {shapes}. Use the profile that they were trained with")
+        raise ArtifactError(f"{what}: these weights were {hint}: {shapes}. {mend}")
 
 
 def _serialized(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:

@@ -1,6 +1,7 @@
 """Training as a whole, on a network of 30 thousand parameters and lines that OpenCV writes."""
 
 import json
+import re
 import shutil
 import sys
 from dataclasses import replace
@@ -12,19 +13,20 @@ import numpy as np
 import pytest
 import torch
 
-from nordocr_cli.artifact import read_contract
+from nordocr_cli.artifact import Contract, read_contract
 from nordocr_cli.atomic import sha256_of
 from nordocr_cli.charset import BLANK, NORDIC, NORDIC_EXT
 from nordocr_cli.core import train as core
 from nordocr_cli.core import train_data
+from nordocr_cli.core.train_begin import new_network
 from nordocr_cli.core.train_request import TrainRequest, plan
 from nordocr_cli.data.store import LineStore, LineStoreWriter
 from nordocr_cli.errors import ArtifactError, DataError, Interrupted, UsageError
 from nordocr_cli.geometry import Geometry
 from nordocr_cli.models import registry
 from nordocr_cli.models.registry import build_model
-from nordocr_cli.models.weights import load_model, load_weights
-from nordocr_cli.profile import load_profile
+from nordocr_cli.models.weights import load_model, load_weights, save_weights
+from nordocr_cli.profile import load_profile, profile_to_json
 from nordocr_cli.records import LineRow
 from nordocr_cli.settings import Augment
 from nordocr_cli.training import loop, room, runlog, step
@@ -198,6 +200,38 @@ def test_load_starts_a_new_run_from_weights(finished, store, tmp_path):
     with pytest.raises(ArtifactError, match="model options"):
         core.train(profile("model.dims=[24, 48, 96]"), replace(request, run_dir=tmp_path / "x"))
     assert not (tmp_path / "x").exists()  # nothing is made before everything is checked
+
+
+def test_load_says_which_options_the_weights_were_trained_with(finished, store, tmp_path, heard):
+    request = TrainRequest(train=(store,), val=(store,), run_dir=tmp_path / "x", load=finished.run_dir, max_steps=1, device="cpu")
+    dims = json.dumps(list(profile().profile.model.dims))
+    with pytest.raises(ArtifactError, match=re.escape(f"They were trained with --set 'model.dims={dims}'")):
+        core.train(profile("model.dims=[24, 48, 96]"), request)
+    geometry = [f"geometry.{key}={value}" for key, value in (("max_width", 1792), ("pad_value", 255))]
+    other = load_profile("svtrv2-1024", geometry)
+    for start in (plan, core.train):
+        with pytest.raises(ArtifactError, match="They are of svtrv2-nano, the profile is for svtrv2: take a profile"):
+            start(other, request)
+    with pytest.raises(ArtifactError, match=r"charset mismatch: 45 classes differ.*--move-head"):
+        plan(profile("charset=nordic-ext"), request)
+    assert plan(profile("charset=nordic-ext"), replace(request, move_head=True))
+    assert not (tmp_path / "x").exists()
+
+
+def test_weights_for_another_window_of_the_same_shape_are_not_taken_without_a_word(tmp_path, heard):
+    """The shapes of SVTR's weights say nothing of the window of its attention."""
+    small = ["geometry.max_width=64", "geometry.pad_value=255"]
+    trained = load_profile("svtr-32x128", small).profile
+    table = profile_to_json(trained)
+    contract = Contract(trained.load_charset(), trained.geometry, table["model"], table)
+    save_weights(tmp_path / "w.safetensors", build_model(trained.model, 126).state_dict(), contract)
+    for window, warnings in (("[7, 7]", 0), ("[7, 11]", 1)):
+        heard.warnings.clear()
+        now = load_profile("svtr-32x128", [*small, f"model.local_window={window}"]).profile
+        request = TrainRequest(load=tmp_path / "w.safetensors")
+        new_network(now, request, now.load_charset(), now.geometry, heard)
+        assert len(heard.warnings) == warnings
+    assert "was trained with model.local_window = [7, 7] and goes on with [7, 11]" in heard.warnings[0]
 
 
 def test_load_moves_the_head_of_another_charset_only_when_asked(finished, tmp_path, heard):

@@ -17,6 +17,7 @@ from nordocr_cli.artifact import Contract
 from nordocr_cli.charset import NORDIC
 from nordocr_cli.core.export import export
 from nordocr_cli.core.export_plan import plan_export
+from nordocr_cli.core.train_begin import warn_of_random
 from nordocr_cli.errors import ArtifactError, UsageError
 from nordocr_cli.geometry import out_length
 from nordocr_cli.models import mamba, resnet
@@ -268,8 +269,24 @@ def test_mamba_weights_load(filled, tmp_path, heard):
                 assert torch.equal(state[f"layers.{index}.{mixer}.{key}"], theirs[f"layers.{index}.mixer.{key}"])
     assert state["norm_f.weight"].eq(1).all()
     assert "first 2 of 3 blocks" in heard.notes[0]
-    with pytest.raises(ArtifactError, match="model.pretrained.*other model options"):
+    with pytest.raises(ArtifactError, match="model.pretrained.*other model options.*features=32, d_state=8, d_conv=4, expand=2"):
         load_pretrained(build(pretrained=str(tmp_path / "m.safetensors"), d_state=16), heard)
+    with pytest.raises(ArtifactError, match=r"has 3 Mamba blocks, model\.layers asks for 4: --set model\.layers=3"):
+        load_pretrained(build(pretrained=str(tmp_path / "m.safetensors"), layers=4), heard)
+    save_file({"conv1.weight": torch.zeros(1)}, tmp_path / "r.safetensors")
+    with pytest.raises(ArtifactError, match="holds no Mamba blocks"):
+        load_pretrained(build(pretrained=str(tmp_path / "r.safetensors")), heard)
+
+
+@pytest.mark.parametrize(
+    ("patterns", "warnings"), [((), 0), (["mamba", "classifier"], 0), (["mamba.*.in_proj", "classifier"], 1)]
+)
+def test_random_blocks_that_are_frozen_are_never_silent(patterns, warnings, heard):
+    network = build()
+    freeze(network, patterns)
+    warn_of_random(network, heard)
+    assert [warning for warning in heard.warnings if "stay RANDOM" in warning] == heard.warnings
+    assert len(heard.warnings) == warnings
 
 
 def test_the_names_are_transformers():

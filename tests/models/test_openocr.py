@@ -16,12 +16,13 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from nordocr_cli.app import app
-from nordocr_cli.artifact import read_contract
+from nordocr_cli.artifact import Contract, read_contract
 from nordocr_cli.charset import ALPHANUMERIC, NORDIC
 from nordocr_cli.core.import_ import import_checkpoint, plan_import
 from nordocr_cli.errors import ArtifactError, UsageError
+from nordocr_cli.geometry import Geometry
 from nordocr_cli.models.registry import build_model
-from nordocr_cli.models.weights import load_model
+from nordocr_cli.models.weights import load_model, save_weights
 from nordocr_cli.settings import SvtrModel, SvtrV2Model
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -144,6 +145,12 @@ def test_other_networks_are_refused(tiny, change, said, tmp_path, monkeypatch):
     with pytest.raises(ArtifactError, match=said):
         import_checkpoint(plan)
     assert [path.name for path in tmp_path.iterdir()] == ["best.pth"]
+
+
+def test_our_own_weights_need_no_import(tiny, tmp_path):
+    save_weights(tmp_path / "a.safetensors", tiny.state_dict(), Contract(NORDIC, Geometry(), TINY.model_dump(mode="json")))
+    with pytest.raises(UsageError, match=r"is nordocr's own: use it as it is"):
+        plan_import(tmp_path / "a.safetensors", "nordic", tmp_path / "b.safetensors")
 
 
 def test_wrong_input(tmp_path):
