@@ -1,5 +1,6 @@
 """The options that several commands share, declared once, and the small frame that every command runs in."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +13,14 @@ def _complete_profile(incomplete: str) -> list[str]:
     from nordocr_cli.profile import profile_names
 
     return [name for name in profile_names() if name.startswith(incomplete)]
+
+
+def _count_cores(threads: int | None) -> int | None:
+    """Warn of more threads than cores: they wait for each other."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if threads and threads > cores:
+        Console().warn(f"--threads {threads}: there are {cores} cores here, and more threads than cores are slower, not faster")
+    return threads
 
 
 Profile = Annotated[
@@ -35,7 +44,7 @@ Verbose = Annotated[int, typer.Option("--verbose", "-v", count=True, help="Say m
 Device = Annotated[
     str, typer.Option("--device", metavar="auto|cpu|cuda[:N]", help="Where the network runs; of ONNX models also tensorrt[:N].")
 ]
-Threads = Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads. Default: all cores.")]
+Threads = Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads. Default: all cores.", callback=_count_cores)]
 Bf16 = Annotated[bool, typer.Option("--bf16", help="Let torch compute in bf16: faster, logits differ by 0.01.")]
 Decoder = Annotated[str, typer.Option("--decoder", metavar="NAME", help="greedy, beam; of PARSeq also ar, nar, ar+1, …")]
 Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Seed of everything random.")]

@@ -40,6 +40,21 @@ def test_a_stopped_command_says_so_and_ends_with_130(sent):
     assert (process.returncode, "interrupted" in err, "Traceback" in err) == (130, True, False)
 
 
+def test_ctrl_c_while_the_program_loads_is_quiet():
+    loading = """
+import sys
+class CtrlC:
+    def find_spec(self, name, *_):
+        if name == "nordocr_cli.app":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, CtrlC())
+from nordocr_cli.__main__ import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", loading], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
 @pytest.mark.skipif(os.name == "nt", reason="POSIX pipes")
 @pytest.mark.parametrize("command", [["charset", "emit", "nordic"], ["profiles", "list", "--json"], ["profiles", "list"]])
 def test_a_reader_that_went_away_is_no_error(command):

@@ -31,14 +31,18 @@ def predict(
     output: options.OptionalOutput = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the --jsonl -o FILE of a run that was stopped.")] = False,
     decoder: options.Decoder = "greedy",
-    beam_width: Annotated[int, typer.Option("--beam-width", min=1, help="Texts that --decoder beam keeps.")] = 10,
+    beam_width: Annotated[
+        int | None, typer.Option("--beam-width", min=1, help="Texts that --decoder beam keeps. Default: 10.")
+    ] = None,
     char_lm: Annotated[
         Path | None, typer.Option("--char-lm", metavar="FILE", help="A text whose character n-grams help the beam.")
     ] = None,
     lexicon: Annotated[
         Path | None, typer.Option("--lexicon", metavar="FILE", help="Words that the beam prefers, one a line.")
     ] = None,
-    lm_weight: Annotated[float, typer.Option("--lm-weight", min=0, help="Weight of either beside the network.")] = 0.3,
+    lm_weight: Annotated[
+        float | None, typer.Option("--lm-weight", min=0, help="Weight of either beside the network. Default: 0.3.")
+    ] = None,
     wide: Annotated[
         str, typer.Option("--wide", metavar="split|squash", help="What is done with lines wider than the model takes.")
     ] = "split",
@@ -64,7 +68,8 @@ def predict(
     """
     from nordocr_cli.core import predict as core
     from nordocr_cli.core.journal import Journal
-    from nordocr_cli.decode.language import LanguageFiles
+    from nordocr_cli.decode.beam import BEAM_WIDTH
+    from nordocr_cli.decode.language import WEIGHT, LanguageFiles
 
     asked = {name for name, given in (("json", as_json), ("jsonl", as_jsonl), (kind or "", kind is not None)) if given}
     if len(asked) > 1:
@@ -74,13 +79,19 @@ def predict(
         raise UsageError("an ALTO file describes one image or document; use --format hocr, jsonl or tsv for many")
     if kind == "pdf" and not output:
         raise UsageError("a PDF is written to a file: give -o FILE.pdf")
+    if beam_width and decoder != "beam":
+        raise UsageError("--beam-width is how many texts a beam keeps: say --decoder beam")
+    if lm_weight is not None and not (char_lm or lexicon):
+        raise UsageError("--lm-weight weighs what --char-lm or --lexicon says: give one of them")
     precision = "bf16" if bf16 else "fp32"
     console = Console(quiet=quiet, verbose=verbose, as_json=as_json)
-    lm = LanguageFiles(char_lm, lexicon, lm_weight)
+    lm = LanguageFiles(char_lm, lexicon, WEIGHT if lm_weight is None else lm_weight)
     reading: dict[str, Any] = {"regions": regions, "layout": layout, "device": device, "precision": precision, "decoder": decoder}
-    reading |= {"beam_width": beam_width, "wide": wide, "compiled": compiled, "lm": lm}
+    reading |= {"beam_width": beam_width or BEAM_WIDTH, "wide": wide, "compiled": compiled, "lm": lm}
     plan = core.plan_predict(inputs, model, output=output, **reading)
     of_lines = plan.get("layout") == "line"
+    if language and plan["backend"] != "tesseract" and plan.get("layout") != "page":
+        console.warn(f"--language {language} is told to Tesseract, which takes no part here: a network reads all its languages")
     if kind == "json" and plan.get("layout") == "page" and (len(inputs) > 1 or inputs[0].is_dir()):
         raise UsageError("the JSON of pages describes one document; use --jsonl for many")
     if resume and not (output and kind == "jsonl" and of_lines):

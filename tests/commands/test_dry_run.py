@@ -27,6 +27,8 @@ MISSING = "missing"
         ((*PREDICT, "--regions", MISSING), 2, "no result or region file"),
         ((*PREDICT, "--bf16"), 2, "option of torch"),
         ((*PREDICT, "--decoder", "beam"), 2, "tesseract decodes by itself"),
+        ((*PREDICT, "--beam-width", "5"), 2, "say --decoder beam"),
+        ((*PREDICT, "--lm-weight", "0.5"), 2, "--char-lm or --lexicon says: give one"),
         ((*PREDICT, MISSING), 2, "no image or folder missing"),
         ((*PREDICT, TIFF, "--regions", TRUTH), 2, "belongs to one document"),
         ((*PREDICT, "--format", "pdf"), 2, "give -o FILE.pdf"),
@@ -46,6 +48,21 @@ def test_what_cannot_be_done_is_not_planned(args, code, said, tmp_path, monkeypa
     error = CliRunner().invoke(app, [*map(str, args), "--dry-run"]).exception
     assert said in str(error)
     assert getattr(error, "exit_code", None) == code
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--threads", "999"), "--threads 999:"),
+        (("--language", "sv"), "--language sv is told to Tesseract"),
+        (("--threads", "1"), ""),
+    ],
+)
+def test_what_does_not_help_is_said(options, said):
+    image = next((DOC.parent / "lines" / "images").iterdir())
+    planned = CliRunner().invoke(app, ["predict", str(image), "--layout", "line", *options, "--dry-run"])
+    assert planned.exit_code == 0
+    assert planned.stderr.startswith(f"warning: {said}") if said else not planned.stderr
 
 
 @pytest.mark.parametrize(
