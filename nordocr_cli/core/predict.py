@@ -282,7 +282,7 @@ def _read_document(
     sizes = layout.sizes or ((0, 0),) * len(layout.pages)
     for page, size in zip(layout.pages, sizes, strict=True):
         try:
-            if page.index >= len(document):
+            if page.index >= len(document) and not document.cut:
                 raise DataError(f"{regions}: page_index {page.index}, but {document.path} has {len(document)} pages")
             image = document.page(page.index, size if all(size) else None)
             if all(size) and size != image.shape[:2]:

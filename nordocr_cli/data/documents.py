@@ -18,6 +18,7 @@ _MAX_PAGES = 10_000
 class Document(Sequence[Pixels]):
     """The pages of a file, uint8 (height, width, 3) RGB, decoded one at a time when asked for.
 
+    Of a TIFF that was cut off between its pages the last one stands for what is missing: asking for it raises DataError.
     Raises UsageError when there is no such file, DataError when it is not an image or is cut off, and MissingBackendError for a
     PDF without the library for it.
     """
@@ -29,10 +30,11 @@ class Document(Sequence[Pixels]):
         self._bytes = read_image_bytes(self.path, max_pixels=MAX_PAGE_PIXELS)
         self._is_tiff = self._bytes[:2] in (b"II", b"MM")
         self._pdf = PdfPages(self._bytes, self.path) if is_pdf(self._bytes) else None
+        self.cut = ""  # why there is no last page
         if self._pdf is not None:
             self._pages = self._pdf.count
         else:
-            self._pages = _count_tiff_pages(self._bytes, self.path) if self._is_tiff else 1
+            self._pages, self.cut = _count_tiff_pages(self._bytes, self.path) if self._is_tiff else (1, "")
 
     def __len__(self) -> int:
         return self._pages
@@ -49,6 +51,8 @@ class Document(Sequence[Pixels]):
 
     def page(self, index: int, size: tuple[int, int] | None = None) -> Pixels:
         """Decode page `index` (from 0). A PDF's page is drawn `size` (height, width) pixels large; others have a size."""
+        if self.cut and index >= len(self) - 1:
+            raise DataError(self.cut)
         if not -len(self) <= index < len(self):
             raise IndexError(f"{self.path} has {len(self)} pages, no page index {index}")
         return self._pdf.decode(index % len(self), size) if self._pdf else self._decode(index % len(self))
@@ -96,9 +100,10 @@ def crop_box(page: Pixels, box: Box) -> Pixels:
     return page[top:bottom, left:right]
 
 
-def _count_tiff_pages(content: bytes, path: Path) -> int:
+def _count_tiff_pages(content: bytes, path: Path) -> tuple[int, str]:
     """Count the pages of a TIFF by walking its directories: decoders read a file that was cut off as one with fewer pages and
-    say nothing. Raises DataError naming the last whole page."""
+    say nothing. Here it has one page more than whole ones, and the second value says so, else it is "". Raises DataError where
+    not one page is left."""
     order = "<" if content[:2] == b"II" else ">"
     pages, visited = 0, set()
     try:
@@ -114,7 +119,10 @@ def _count_tiff_pages(content: bytes, path: Path) -> int:
             (offset,) = struct.unpack_from(pointer, content, offset + struct.calcsize(number) + entries * entry_bytes)
             pages += 1
     except struct.error:
-        raise DataError(f"{path}: the TIFF is cut off after page {pages} ({len(content)} bytes); copy the file again") from None
+        cut = f"{path}: the TIFF is cut off after page {pages} ({len(content)} bytes); copy the file again"
+        if not pages:
+            raise DataError(cut) from None
+        return pages + 1, cut
     if not pages:
         raise DataError(f"{path}: a TIFF without pages")
-    return pages
+    return pages, ""

@@ -92,7 +92,7 @@ def open_source(spec: SourceSpec | Path, progress: Progress = SILENT) -> Source:
             raise UsageError(f"{path}: give the folder of an LMDB, {path.parent}")
         if path.suffix.lower() in PAGE_SUFFIXES:
             return LayoutSource(path, [layout_beside(path)], root or path)
-        if path.suffix.lower() in (".xml", ".json"):
+        if path.suffix.lower() in (".xml", ".json", ".hocr"):
             return LayoutSource(path, [path], root)
         return ManifestSource(path, manifest_kind(path), root)
     if not path.is_dir():

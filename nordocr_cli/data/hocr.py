@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 from nordocr_cli.charset import to_nfc
-from nordocr_cli.data.layout import Layout, box_from_json, language_code
+from nordocr_cli.data.layout import BadLines, Layout, box_from_json, language_code
 from nordocr_cli.errors import DataError
 from nordocr_cli.records import Box, Page, Region
 
@@ -17,24 +17,24 @@ _VOID_TAGS = frozenset({"br", "hr", "img", "input", "link", "meta", "wbr"})
 
 @dataclass
 class _HocrLine:
-    box: Box
+    box: Box | None  # None of a line that is wrong
     words: list[str] = field(default_factory=list)
     loose: str = ""  # text outside words
     confidences: list[float] = field(default_factory=list)
 
-    def region(self) -> Region:
+    def region(self, box: Box) -> Region:
         words = [" ".join(word.split()) for word in self.words] if self.words else self.loose.split()
         sure = sum(self.confidences) / len(self.confidences) / 100 if self.confidences else None
-        return Region(self.box, to_nfc(" ".join(word for word in words if word)), sure)
+        return Region(box, to_nfc(" ".join(word for word in words if word)), sure)
 
 
 class _Hocr(HTMLParser):
     """Collects pages and lines. HTML's parser knows no entities but HTML's own and opens no other file, so a document type is
     harmless (Tesseract writes one); one that declares something of its own is refused."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, bad_lines: BadLines | None) -> None:
         super().__init__()
-        self.path = path
+        self.path, self.bad_lines = path, bad_lines
         self.language = ""
         self.pages: list[tuple[str, tuple[int, int], list[_HocrLine]]] = []
         self._open: list[tuple[str, str]] = []  # (tag, "line", "word" or "")
@@ -59,7 +59,7 @@ class _Hocr(HTMLParser):
         elif kinds & _HOCR_LINES and self.pages:
             role = "line"
             lines = self.pages[-1][2]
-            lines.append(_HocrLine(self._box(title, f"page {len(self.pages)}, line {given.get('id', len(lines) + 1)!r}")))
+            lines.append(_HocrLine(self._line_box(title, f"page {len(self.pages)}, line {given.get('id', len(lines) + 1)!r}")))
         elif "ocrx_word" in kinds and self._inside("line"):
             role = "word"
             line = self.pages[-1][2][-1]
@@ -94,6 +94,15 @@ class _Hocr(HTMLParser):
     def _inside(self, role: str) -> bool:
         return any(found == role for _, found in self._open)
 
+    def _line_box(self, title: str, what: str) -> Box | None:
+        try:
+            return self._box(title, what)
+        except (DataError, ValueError) as error:
+            if self.bad_lines is None:
+                raise
+            self.bad_lines[len(self.pages) - 1, len(self.pages[-1][2]) + 1] = str(error)
+            return None
+
     def _box(self, title: str, what: str) -> Box:
         found = _HOCR_BOX.search(title)
         if found is None:
@@ -101,9 +110,10 @@ class _Hocr(HTMLParser):
         return box_from_json([float(edge) for edge in found[1].split()], f"{self.path}: {what}")
 
 
-def layout_from_hocr(content: bytes, path: Path) -> Layout:
-    """Read an hOCR file's pages and lines. Raises DataError when it is none, or a line has no box."""
-    parser = _Hocr(path)
+def layout_from_hocr(content: bytes, path: Path, bad_lines: BadLines | None = None) -> Layout:
+    """Read an hOCR file's pages and lines. Raises DataError when it is none, or a line has no box; see `read_layout` for
+    `bad_lines`."""
+    parser = _Hocr(path, bad_lines)
     try:
         parser.feed(content.decode("utf-8-sig"))
         parser.close()
@@ -112,5 +122,5 @@ def layout_from_hocr(content: bytes, path: Path) -> Layout:
     if not parser.pages:
         raise DataError(f"{path}: the HTML has no ocr_page; is it hOCR?")
     images, sizes, lines = zip(*parser.pages, strict=True)
-    pages = (Page(index, tuple(line.region() for line in found)) for index, found in enumerate(lines))
+    pages = (Page(index, tuple(line.region(line.box) for line in found if line.box)) for index, found in enumerate(lines))
     return Layout(tuple(pages), language_code(parser.language), images, sizes)

@@ -23,6 +23,10 @@ _LANGUAGES = {
 _CODES = {name: code for code, names in _LANGUAGES.items() for name in (code, *names)}
 
 
+# Lines that are wrong in themselves: (index of the page from 0, number of the line on it from 1) → what is wrong.
+BadLines = dict[tuple[int, int], str]
+
+
 @dataclass(frozen=True)
 class Layout:
     """The regions of a document's pages, in the order of the file, and the document's language (see `language_code`; empty

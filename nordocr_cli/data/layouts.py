@@ -21,15 +21,12 @@ from xml.etree.ElementTree import Element
 
 from nordocr_cli.charset import to_nfc
 from nordocr_cli.data.hocr import layout_from_hocr
-from nordocr_cli.data.layout import Layout, box_from_json, language_code
+from nordocr_cli.data.layout import BadLines, Layout, box_from_json, language_code
 from nordocr_cli.errors import DataError, UsageError
 from nordocr_cli.records import Box, Page, Region
 
 _HEAD_BYTES = 4096  # in which a format shows itself
 _XML_STARTS = (b"<", b"\xff\xfe<", b"\xfe\xff\0<")
-
-# Lines that are wrong in themselves: (index of the page from 0, number of the line on it from 1) → what is wrong.
-BadLines = dict[tuple[int, int], str]
 
 _Line = TypeVar("_Line")
 
@@ -38,7 +35,7 @@ def read_layout(path: Path, bad_lines: BadLines | None = None) -> Layout:
     """Read a layout in any of the module's formats, told apart by content. Text is brought to NFC.
 
     Raises UsageError when there is no such file, DataError naming the page and line that is wrong; with `bad_lines` such lines
-    of JSON, ALTO and PAGE are left out of the layout and told there. XML with a DTD is refused: its entities can grow without
+    are left out of the layout and told there. XML with a DTD is refused: its entities can grow without
     bounds and read other files.
     """
     try:
@@ -49,9 +46,9 @@ def read_layout(path: Path, bad_lines: BadLines | None = None) -> Layout:
         raise DataError(f"cannot read {path}: {error.strerror or error}") from error
     head = content[:_HEAD_BYTES].removeprefix(b"\xef\xbb\xbf").lstrip()
     if head.startswith(_XML_STARTS):
-        return layout_from_hocr(content, path) if b"<html" in head.lower() else _from_xml(content, path, bad_lines)
+        return layout_from_hocr(content, path, bad_lines) if b"<html" in head.lower() else _from_xml(content, path, bad_lines)
     if b"\t" in (columns := head.split(b"\n", 1)[0]) and b"left" in columns:
-        return _from_tsv(content, path)
+        return _from_tsv(content, path, bad_lines)
     try:
         value = json.loads(content.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
@@ -248,37 +245,54 @@ def _around(edges: list[tuple[float, float, float, float]], where: str) -> Box:
 # TSV -------------------------------------------------------------------------------------------------------------------
 
 
-def _from_tsv(content: bytes, path: Path) -> Layout:
+def _from_tsv(content: bytes, path: Path, bad_lines: BadLines | None) -> Layout:
     """Read Tesseract's TSV, in which words follow the line that they stand in, or predict's, with a line a row."""
     try:
         rows = [line.split("\t") for line in content.decode("utf-8-sig").replace("\r\n", "\n").split("\n") if line]
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8 text ({error})") from error
-    header, pages = rows[0], dict[int, list[tuple[Box, list[str], list[float]]]]()
+    header, pages = rows[0], dict[int, list[tuple[Box | None, list[str], list[float]]]]()  # no box: a line that is wrong
     by_word = "level" in header
+    page = 0
     for number, cells in enumerate(rows[1:], start=2):
         where = f"{path}:{number}"
         row = dict(zip(header, cells, strict=False))
+        begins = str(row.get("level", 4)).strip() not in ("1", "2", "3", "5")  # a line, as far as can be told
         try:
-            level, page = int(row.get("level", 4)), int(row.get("page_num") or row.get("page") or 1) - 1
+            level, page = int(row.get("level", 4)), int(row.get("page_num") or row.get("page") or page + 1) - 1
+            if begins:
+                pages.setdefault(page, []).append((None, [], []))
+                begins = False
             sure = row.get("conf" if by_word else "confidence") or "-1"
             text, confidence = row.get("text", ""), float(sure) / (100 if by_word else 1)
             if level == 4:
                 x, y, width, height = (float(row[key]) for key in ("left", "top", "width", "height"))
-                pages.setdefault(page, []).append((box_from_json([x, y, x + width, y + height], where), [], []))
+                pages[page][-1] = (box_from_json([x, y, x + width, y + height], where), [], [])
             if level == (5 if by_word else 4):
                 _, words, confidences = pages[page][-1]
                 words.append(text.strip() if by_word else text)
                 confidences += [confidence] if confidence >= 0 else []
-        except (KeyError, IndexError, ValueError):
-            raise DataError(f"{where}: expected numbers under {', '.join(header)}, and a line before its words") from None
-    if "image" in header and len({cells[header.index("image")] for cells in rows[1:]}) > 1:
+        except (KeyError, IndexError, ValueError, DataError) as error:
+            expected = f"{where}: expected numbers under {', '.join(header)}, and a line before its words"
+            problem = error if isinstance(error, DataError) else DataError(expected)
+            if bad_lines is None:
+                raise problem from None
+            lines = pages.setdefault(page, [])
+            if begins or not lines:
+                lines.append((None, [], []))
+            lines[-1] = (None, [], [])
+            bad_lines[page, len(lines)] = str(problem)
+    named = header.index("image") if "image" in header else len(header)
+    if len({cells[named] for cells in rows[1:] if named < min(len(cells), len(header))}) > 1:
         raise DataError(f"{path}: its rows are of several images; a layout is of one document")
     if not pages or min(pages) < 0:
         raise DataError(f"{path}: the TSV has no line of a page (counted from 1)")
     return Layout(
         tuple(
-            Page(index, tuple(Region(box, to_nfc(" ".join(words)), sum(c) / len(c) if c else None) for box, words, c in lines))
+            Page(
+                index,
+                tuple(Region(box, to_nfc(" ".join(words)), sum(c) / len(c) if c else None) for box, words, c in lines if box),
+            )
             for index, lines in sorted(pages.items())
         )
     )

@@ -9,8 +9,8 @@ from pathlib import Path, PureWindowsPath
 from typing import TYPE_CHECKING
 
 from nordocr_cli.charset import to_nfc
-from nordocr_cli.data.layout import Layout
-from nordocr_cli.data.layouts import BadLines, read_layout
+from nordocr_cli.data.layout import BadLines, Layout
+from nordocr_cli.data.layouts import read_layout
 from nordocr_cli.data.manifest import Entry, Place, has_surrogate, resolve_image
 from nordocr_cli.errors import DataError, UsageError
 from nordocr_cli.records import LineRow

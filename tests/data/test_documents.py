@@ -59,11 +59,17 @@ def test_an_image_is_a_document_of_one_page(tmp_path):
     assert page.min() == 255  # transparent is white
 
 
-def test_a_cut_off_tiff_is_an_error_not_a_shorter_document(tmp_path):
+def test_a_cut_off_tiff_has_its_whole_pages_and_says_what_is_missing(tmp_path):
     whole = SAMPLE.read_bytes()
     (tmp_path / "half.tif").write_bytes(whole[: len(whole) // 2])
+    pages = read_pages(tmp_path / "half.tif")
+    assert len(pages) == 3
+    assert (pages[0] == read_pages(SAMPLE)[0]).all()
     with pytest.raises(DataError, match="cut off after page 2"):
-        read_pages(tmp_path / "half.tif")
+        pages[2]
+    (tmp_path / "head.tif").write_bytes(whole[:8])
+    with pytest.raises(DataError, match="cut off after page 0"):
+        read_pages(tmp_path / "head.tif")
 
 
 def test_a_circle_of_pages_is_an_error(tmp_path):

@@ -166,6 +166,15 @@ def test_manifests_passed_over_are_named(tmp_path: Path, heard) -> None:
     assert heard.warnings == [f"{tmp_path}: {said}"]
 
 
+def test_hocr_beside_its_page_is_read_and_its_bad_line_named(tmp_path: Path) -> None:
+    line = "<span class='ocr_line' title='bbox 10 10 200 40'>hej</span><span class='ocr_line' title='x'>borta</span>"
+    (tmp_path / "a.hocr").write_text(f"<html><div class='ocr_page' title='bbox 0 0 400 200'>{line}</div></html>")
+    cv2.imwrite(str(tmp_path / "a.tif"), np.full((200, 400), 255, np.uint8))
+    read, bad = open_source(tmp_path / "a.hocr").entries()
+    assert (read.row.text, bad.row) == ("hej", None)
+    assert "page 1, line 2: no bbox" in bad.problem
+
+
 def test_a_bad_line_of_a_layout_is_named_and_the_rest_read(tmp_path: Path) -> None:
     lines = [{"bbox": [0, 10 * k, 90, 10 * k + (k != 1) * 9], "text": f"Rad {k}"} for k in range(3)]
     lines += [{"bbox": [0, 0, 10**400, 9], "text": "x"}, {"bbox": [0, 0, 90, 9], "text": "\ud800"}]

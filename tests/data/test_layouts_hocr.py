@@ -72,3 +72,30 @@ def test_what_is_wrong_is_named(tmp_path: Path, content: str, message: str) -> N
     with pytest.raises(DataError, match="layout") as caught:
         read(tmp_path, content)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "bad", "said"),
+    [
+        (HOCR.replace("bbox 10 20 310 60; baseline", "baseline"), [(0, 1)], "no bbox"),
+        (HOCR.replace("bbox 10 20 310 60; baseline", "bbox 10 20 1.2.3 60; baseline"), [(0, 1)], "1.2.3"),
+        (HOCR.replace("bbox 10 70 60 100.5", "bbox 10 70 10 100.5"), [(0, 2)], "layout: page 1, line 2"),
+        (TESSERACT_TSV.replace("300\t40", "300\tx"), [(0, 1)], "layout:3: expected numbers"),
+        (TESSERACT_TSV.replace("90.5", "sure"), [(0, 1)], "layout:4: expected numbers"),
+        (TESSERACT_TSV.replace("300\t40", "0\t40"), [(0, 1)], "layout:3: "),
+        (TESSERACT_TSV.replace("4\t1\t1\t1\t1\t0", "four\t1\t1\t1\t1\t0"), [(0, 1)], "layout:3: expected numbers"),
+        (OURS.replace("1\t2\t3\t4", "1\t2"), [(1, 2)], "layout:3: expected numbers"),
+        (OURS + "a.tif\n", [(1, 3)], "layout:4: expected numbers"),
+    ],
+)
+def test_a_bad_line_is_left_out_and_told(tmp_path: Path, content: str, bad: list[tuple[int, int]], said: str) -> None:
+    whole = read(tmp_path, HOCR if content.startswith("<") else OURS if content.startswith("image") else TESSERACT_TSV)
+    (tmp_path / "layout").write_text(content, encoding="utf-8")
+    found: dict[tuple[int, int], str] = {}
+    layout = read_layout(tmp_path / "layout", found)
+    assert list(found) == bad
+    assert said in found[bad[0]]
+    expected = {page.index: list(page.regions) for page in whole.pages}
+    for index, number in bad:
+        del expected[index][number - 1 : number]
+    assert {page.index: list(page.regions) for page in layout.pages} == expected
