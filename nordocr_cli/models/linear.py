@@ -31,10 +31,13 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def linear_gelu(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Return GELU of `linear`: in one pass over the memory where nothing has to be kept for a gradient."""
-    if torch.is_grad_enabled() or not on_onednn(x, weight):
-        return F.gelu(linear(x, weight, bias))
-    return _product(x, weight, bias, "gelu")
+    """Return GELU of `linear`: in one pass over the memory where nothing has to be kept for a gradient, in bfloat16 too."""
+    if not torch.is_grad_enabled():
+        if on_onednn(x, weight):
+            return _product(x, weight, bias, "gelu")
+        if _in_bfloat16(x, weight):
+            return _product(x.bfloat16(), weight.bfloat16(), None if bias is None else bias.bfloat16(), "gelu")
+    return F.gelu(linear(x, weight, bias))
 
 
 def on_onednn(x: Tensor, weight: Tensor) -> bool:
@@ -47,6 +50,23 @@ def on_onednn(x: Tensor, weight: Tensor) -> bool:
         and x.numel() > 0
         and not torch.is_autocast_enabled("cpu")
         and _HAS_ONEDNN
+    )
+
+
+def _in_bfloat16(x: Tensor, weight: Tensor) -> bool:
+    """Whether torch is about to multiply the two in bfloat16 on a CPU whose oneDNN does."""
+    if torch.is_autocast_enabled("cpu"):
+        kinds = {torch.get_autocast_dtype("cpu")} if {x.dtype, weight.dtype} <= {torch.float32, torch.bfloat16} else set()
+    else:
+        kinds = {x.dtype, weight.dtype}
+    return (
+        kinds == {torch.bfloat16}
+        and not torch.compiler.is_compiling()
+        and torch._C._get_tracing_state() is None
+        and x.device.type == weight.device.type == "cpu"
+        and x.numel() > 0
+        and _HAS_ONEDNN
+        and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
     )
 
 

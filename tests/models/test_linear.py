@@ -33,6 +33,26 @@ def test_onednn_gives_torchs_numbers_and_gradients(shape, bias):
         assert torch.allclose(linear_gelu(x, layer.weight, layer.bias), F.gelu(theirs), atol=1e-6)
 
 
+@pytest.mark.parametrize("bias", [False, True])
+def test_gelu_in_bfloat16(bias):
+    """Under mixed precision and where all is bfloat16, within its rounding; with a gradient torch's own operators."""
+    torch.manual_seed(3)
+    layer, x = Linear(24, 40, bias=bias), torch.randn(2, 5, 24)
+    with torch.no_grad():
+        wanted = F.gelu(F.linear(x, layer.weight, layer.bias))
+        with torch.autocast("cpu", torch.bfloat16):
+            mixed = [linear_gelu(value, layer.weight, layer.bias) for value in (x, x.bfloat16())]
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed.append(linear_gelu(x, layer.weight, layer.bias))
+    assert mixed[2].requires_grad
+    layer = layer.bfloat16()
+    with torch.no_grad():
+        mixed.append(linear_gelu(x.bfloat16(), layer.weight, layer.bias))
+    for found in mixed:
+        assert found.dtype == torch.bfloat16
+        assert torch.allclose(found.float(), wanted, rtol=2**-6, atol=0.02)
+
+
 def test_its_gradient_has_a_gradient():
     torch.manual_seed(3)
     layer, x = Linear(6, 4), torch.randn(3, 6, requires_grad=True)
