@@ -74,7 +74,7 @@ def stores(name):
         (stores("crowded.lmdb"), 3, "'line-0' needs 28 CTC frames and has 5", "prepare again"),
         # the checkpoint
         ((*GOOD, "--load", "flipped"), 3, "best.safetensors", "again|another"),
-        ((*GOOD, "--load", "a", "--set", "model.dims=[24, 48, 96]"), 3, "model options", "profile"),
+        ((*GOOD, "--load", "a", "--set", "model.dims=[24, 48, 96]"), 3, "model options", r"--set .model\.dims="),
         (("--resume", "flipped"), 3, "is damaged", "Start anew with --load"),
         (("--resume", "unproved"), 3, "sha256 is missing", "copy it too"),
         (("--resume", "stateless"), 2, "holds no state.pt", "Start a new run with --load"),
