@@ -1,14 +1,20 @@
 #!/usr/bin/env python3
-"""What do other shapes of `svtrv2-nano` cost? Parameters, operations and milliseconds a line, side by side.
+"""What do shapes of `svtrv2-nano` cost, and how well do they read for it? Parameters, operations, milliseconds a line, CER.
 
-    python benchmarks/nano_shapes.py                          all shapes on two threads, about a minute, the saved result
+    python benchmarks/nano_shapes.py                          what every shape costs, on two threads, about a minute
+    python benchmarks/nano_shapes.py --train train.lmdb --read val.lmdb --runs shapes     and how five of them read
     python benchmarks/nano_shapes.py --rounds 1 -o /tmp/a.json    a first look
 
-Every round visits every shape at every width for `--seconds`; medians over the rounds. Weights are fresh: this is what a shape
-costs, not how well it reads. `--busy` counts the CPU time of one thread, for a machine that does other work.
+Every round visits every shape at every width for `--seconds`; medians over the rounds, weights fresh. `--busy` counts the CPU time
+of one thread, for a machine that does other work. With `--train` the shapes that TRAINED names each learn from nothing on all
+lines of that store, once, by the same command with the same seed, and read the lines of `--read`. Finished runs are kept in
+`--runs`, so that the timing can be repeated when the machine is quiet.
 """
 
 import argparse
+import json
+import subprocess
+import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,40 +28,42 @@ from torch.utils.flop_counter import FlopCounterMode
 from nordocr_cli import atomic
 from nordocr_cli.models import svtrv2_nano
 from nordocr_cli.models.registry import build_model
+from nordocr_cli.profile import load_profile
 from nordocr_cli.runtime.stopwatch import environment
 from nordocr_cli.settings import SvtrV2NanoModel
 
 CLASSES, LINES, WIDTHS = 126, 4, (320, 1024)
 RESULT = Path(__file__).parent / "results" / "nano-shapes.json"
 
-# What: (channels, blocks, channels of a group of the 5x5 convolutions, rows at which attention runs)
-SHAPES: dict[str, tuple[tuple[int, int, int], tuple[int, int, int], int, int]] = {
-    "as shipped": ((48, 96, 192), (2, 3, 3), 24, 2),
-    "attention at height 1": ((48, 96, 192), (2, 3, 3), 24, 1),
-    "no attention": ((48, 96, 192), (2, 3, 0), 24, 2),
-    "three more attention blocks": ((48, 96, 192), (2, 3, 6), 24, 2),
-    "fewer blocks": ((48, 96, 192), (1, 2, 2), 24, 2),
-    "half the channels": ((24, 48, 96), (2, 3, 3), 24, 2),
-    "half as many channels again": ((72, 144, 288), (2, 3, 3), 24, 2),
-    "wider last stage": ((48, 96, 256), (2, 3, 3), 24, 2),
-    "depthwise 5x5": ((48, 96, 192), (2, 3, 3), 1, 2),
-    "groups of 8": ((48, 96, 192), (2, 3, 3), 8, 2),
-    "groups of 48": ((48, 96, 192), (2, 3, 3), 48, 2),
+_SHIPPED: dict[str, Any] = dict(load_profile("svtrv2-nano").profile.model) | {"group": 24}
+# What: how it differs from the profile's shape. `group`: channels of a group of the 5x5 convolutions, which no profile can say.
+SHAPES: dict[str, dict[str, Any]] = {
+    "2 rows": {"attention_rows": 2, "depths": (2, 3, 3)},
+    "1 row": {"attention_rows": 1, "depths": (2, 3, 3)},
+    "1 row, four attention blocks": {"attention_rows": 1, "depths": (2, 3, 4)},
+    "1 row, five attention blocks": {"attention_rows": 1, "depths": (2, 3, 5)},
+    "2 rows, no attention": {"attention_rows": 2, "depths": (2, 3, 0)},
+    "2 rows, six attention blocks": {"attention_rows": 2, "depths": (2, 3, 6)},
+    "2 rows, blocks 1, 2, 2": {"attention_rows": 2, "depths": (1, 2, 2)},
+    "2 rows, half the channels": {"attention_rows": 2, "depths": (2, 3, 3), "dims": (24, 48, 96)},
+    "2 rows, half as many channels again": {"attention_rows": 2, "depths": (2, 3, 3), "dims": (72, 144, 288)},
+    "2 rows, wider last stage": {"attention_rows": 2, "depths": (2, 3, 3), "dims": (48, 96, 256)},
+    "2 rows, depthwise 5x5": {"attention_rows": 2, "depths": (2, 3, 3), "group": 1},
+    "2 rows, groups of 8": {"attention_rows": 2, "depths": (2, 3, 3), "group": 8},
+    "2 rows, groups of 48": {"attention_rows": 2, "depths": (2, 3, 3), "group": 48},
 }
+TRAINED = ("2 rows", "1 row, four attention blocks", "1 row", "2 rows, blocks 1, 2, 2", "2 rows, half the channels")
 
 
-def build(name: str) -> nn.Module:
+def build(shape: dict[str, Any]) -> nn.Module:
     """A network of that shape with fresh weights, in evaluation mode."""
-    dims, depths, group, rows = SHAPES[name]
+    options = _SHIPPED | shape
     torch.manual_seed(0)
-    shipped, svtrv2_nano._GROUP = svtrv2_nano._GROUP, group
+    shipped, svtrv2_nano._GROUP = svtrv2_nano._GROUP, options.pop("group")
     try:
-        network = build_model(SvtrV2NanoModel(name="svtrv2-nano", dims=dims, depths=depths), CLASSES)
+        network = build_model(SvtrV2NanoModel(**options), CLASSES)
     finally:
         svtrv2_nano._GROUP = shipped
-    assert isinstance(network, svtrv2_nano.SvtrV2Nano)
-    if rows == 1:  # 4 rows become 1 at once, in front of the attention
-        network.down2.conv = nn.Conv2d(dims[1], dims[2], kernel_size=3, stride=(4, 1), padding=1)
     return network.eval().to(memory_format=torch.channels_last)
 
 
@@ -78,6 +86,37 @@ def gflop(network: nn.Module, width: int) -> float:
     return counter.get_total_flops() / 1e9
 
 
+def read_after_training(name: str, asked: argparse.Namespace) -> dict[str, Any]:
+    """Train the shape on `--train` unless that is done, and return how well it reads `--read`."""
+    run: Path = asked.runs / name.replace(", ", "-").replace(" ", "_")
+    result = run / "read.json"
+    if not result.exists():
+        again = ("--resume", run) if (run / "state.pt").exists() else ("--run-dir", run, *options_of(SHAPES[name]))
+        given = ("-p", "svtrv2-nano", "--train", asked.train, "--val", asked.read, "--set", "train.eval_every=1000000")
+        nordocr("train", *(given if "--run-dir" in again else ()), *again, "--threads", "1")
+        nordocr("eval", run / "last.safetensors", asked.read, "-o", result, "--threads", "1")
+    run_record = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    total = json.loads(result.read_text(encoding="utf-8"))["report"]["total"]
+    interval = total["intervals"]["cer"]
+    return {
+        "lines_trained": run_record["train"][0]["lines"],
+        "lines_read": total["lines"],
+        "exact": total["lines"] - total["failures"],
+        "cer": total["rates"]["cer"],
+        "cer_interval": [interval["low"], interval["high"]],
+    }
+
+
+def options_of(shape: dict[str, Any]) -> list[str]:
+    """The shape as options of `nordocr train`."""
+    return [word for key, value in shape.items() for word in ("--set", f"model.{key}={json.dumps(value)}")]
+
+
+def nordocr(*words: str | Path) -> None:
+    """Run one command; what it prints goes to standard error."""
+    subprocess.run([sys.executable, "-m", "nordocr_cli", *map(str, words), "-q"], stdout=sys.stderr, check=True)
+
+
 def main() -> None:
     """Measure, print, save."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -85,11 +124,18 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=0.4)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--busy", action="store_true", help="count the CPU time of one thread")
+    parser.add_argument("--train", type=Path, help="a line store: train the shapes of TRAINED on it")
+    parser.add_argument("--read", type=Path, help="the line store that they then read")
+    parser.add_argument("--runs", type=Path, help="folder of these runs")
     parser.add_argument("-o", "--output", type=Path, default=RESULT)
     asked = parser.parse_args()
+    given = [asked.train, asked.read, asked.runs]
+    if any(given) and not all(given):
+        parser.error("--train, --read and --runs go together")
+    reading = {name: read_after_training(name, asked) for name in TRAINED} if asked.train else {}
     threads = 1 if asked.busy else asked.threads
     torch.set_num_threads(threads)
-    networks = {name: build(name) for name in SHAPES}
+    networks = {name: build(shape) for name, shape in SHAPES.items()}
     for network in networks.values():
         ms_a_line(network, WIDTHS[0], 0, asked.busy)
     times: dict[tuple[str, int], list[float]] = {(name, width): [] for name in SHAPES for width in WIDTHS}
@@ -98,16 +144,17 @@ def main() -> None:
             found.append(ms_a_line(networks[name], width, asked.seconds, asked.busy))
     rows: list[dict[str, Any]] = []
     for name, network in networks.items():
-        dims, depths, group, height = SHAPES[name]
-        row = {"shape": name, "dims": dims, "depths": depths, "group": group, "attention_rows": height}
+        row: dict[str, Any] = {"shape": name, **_SHIPPED, **SHAPES[name]}
         row["parameters"] = sum(p.numel() for p in network.parameters())
         row["gflop"] = {width: round(gflop(network, width), 2) for width in WIDTHS}
         row["ms_a_line"] = {width: round(median(times[name, width]), 2) for width in WIDTHS}
+        row |= reading.get(name, {})
         rows.append(row)
         figures = "  ".join(f"{row['gflop'][w]:5.2f} GFLOP {row['ms_a_line'][w]:7.2f} ms" for w in WIDTHS)
-        print(f"{name:28} {row['parameters'] / 1e6:5.2f} M  {figures}")
+        figures += f"  CER {row['cer']:.2%}" if "cer" in row else ""
+        print(f"{name:36} {row['parameters'] / 1e6:5.2f} M  {figures}")
     result = {
-        "what": f"inference of shapes of svtrv2-nano, fp32, {LINES} lines a batch, fresh weights",
+        "what": f"shapes of svtrv2-nano: fp32 inference, {LINES} lines a batch; the same training from nothing, one seed",
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "environment": environment(threads),
         "clock": "CPU time of one thread" if asked.busy else "wall",

@@ -27,11 +27,12 @@ class SvtrV2Model(Table):
 
 
 class SvtrV2NanoModel(Table):
-    """A lean, pre-norm network of the SVTRv2 family for CPUs: height halved early, attention only at height 2."""
+    """A lean, pre-norm network of the SVTRv2 family for CPUs: height halved early, attention only at height 2 or 1."""
 
     name: Literal["svtrv2-nano"]
     dims: tuple[int, int, int] = (48, 96, 192)  # channels of the two convolutional stages and of the attention stage
     depths: tuple[int, int, int] = (2, 3, 3)  # blocks of each stage
+    attention_rows: Literal[1, 2] = 2  # rows of the map that attention runs on
     drop_path: float = Field(0.0, ge=0, lt=1)
 
     @model_validator(mode="after")

@@ -1,7 +1,7 @@
 """svtrv2-nano: a lean network of the SVTRv2 family that trains from scratch on two CPU cores.
 
-What makes it cheap: the height is halved after each of the first two stages, and attention runs only in the last one,
-at height 2. What makes it start: pre-norm blocks, which leave the CTC blank plateau at a learning rate of 1e-3 with
+What makes it cheap: the height is halved after the first stage, brought to 1 or 2 rows after the second, and attention runs
+only in the last one. What makes it start: pre-norm blocks, which leave the CTC blank plateau at a learning rate of 1e-3 with
 warm-up where post-norm blocks stay on it. Convolutions with zero padding tell it the position; there is no embedding.
 """
 
@@ -51,20 +51,21 @@ class AttentionBlock(nn.Module):
 
 
 class Downsample(nn.Module):
-    """Norm and a 3x3 convolution that halves the height and widens the channels."""
+    """Norm and a convolution that widens the channels and divides the height by 2 (3x3), or by 4 (4x3: no row is passed over)."""
 
-    def __init__(self, dim: int, out_dim: int) -> None:
+    def __init__(self, dim: int, out_dim: int, stride: int = 2) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(dim)
-        self.conv = nn.Conv2d(dim, out_dim, kernel_size=3, stride=(2, 1), padding=1)
+        height, rows = (3, 1) if stride == 2 else (stride, 0)  # of the kernel, of zeros above and below
+        self.conv = nn.Conv2d(dim, out_dim, kernel_size=(height, 3), stride=(stride, 1), padding=(rows, 1))
 
     def forward(self, x: Tensor, valid: Tensor | None) -> Tensor:
-        """Map (N, H, W, C) to (N, ceil(H / 2), W, C')."""
+        """Map (N, H, W, C) to (N, H / stride, W, C'), H a multiple of the stride."""
         return convolve(self.conv, zero_padding(self.norm(x), valid))
 
 
 class SvtrV2Nano(nn.Module):
-    """Stem of stride 4, two convolutional stages, one attention stage, a weighted mean over the height, a linear head."""
+    """Stem of stride 4, two convolutional stages, one attention stage, a weighted mean over its rows, a linear head."""
 
     def __init__(self, model: SvtrV2NanoModel, num_classes: int) -> None:
         super().__init__()
@@ -75,13 +76,14 @@ class SvtrV2Nano(nn.Module):
         self.stage1 = nn.ModuleList(ConvBlock(dims[0], next(rates)) for _ in range(depths[0]))
         self.down1 = Downsample(dims[0], dims[1])
         self.stage2 = nn.ModuleList(ConvBlock(dims[1], next(rates)) for _ in range(depths[1]))
-        self.down2 = Downsample(dims[1], dims[2])
+        self.down2 = Downsample(dims[1], dims[2], 4 // model.attention_rows)
         self.stage3 = nn.ModuleList(AttentionBlock(dims[2], next(rates)) for _ in range(depths[2]))
         self.norm = nn.LayerNorm(dims[2])
-        self.row_score = nn.Linear(dims[2], 1, bias=False)
+        self.row_score = nn.Linear(dims[2], 1, bias=False) if model.attention_rows > 1 else None
         self.classifier = nn.Linear(dims[2], num_classes)
         self.apply(_init)
-        nn.init.zeros_(self.row_score.weight)  # starts as the plain mean over the rows
+        if self.row_score is not None:
+            nn.init.zeros_(self.row_score.weight)  # starts as the plain mean over the rows
 
     def forward(self, images: Tensor, widths: Tensor | None = None) -> Tensor:
         """Return logits (N, T, C), T = ceil(W / 4), for normalized images (N, 3, H, W).
@@ -97,14 +99,14 @@ class SvtrV2Nano(nn.Module):
         x = self.down1(x, valid4)  # (N, 4, T, C2)
         for block in self.stage2:
             x = block(x, valid4)
-        x = self.down2(x, valid4)  # (N, 2, T, C3)
+        x = self.down2(x, valid4)  # (N, R, T, C3), R = 1 or 2
         rows, frames = x.shape[1], x.shape[2]
         keys = valid_keys(valid4, rows)
-        x = x.flatten(1, 2)  # (N, 2 T, C3)
+        x = x.flatten(1, 2)  # (N, R T, C3)
         for block in self.stage3:
             x = block(x, keys)
-        x = self.norm(x.unflatten(1, (rows, frames)))  # (N, 2, T, C3)
-        x = (x * self.row_score(x).softmax(dim=1)).sum(dim=1)  # (N, T, C3)
+        x = self.norm(x.unflatten(1, (rows, frames)))  # (N, R, T, C3)
+        x = x[:, 0] if self.row_score is None else (x * self.row_score(x).softmax(dim=1)).sum(dim=1)  # (N, T, C3)
         return self.classifier(x)  # (N, T, C)
 
 

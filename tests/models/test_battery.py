@@ -21,6 +21,7 @@ from nordocr_cli.training.objective import ctc_loss
 
 NETWORKS = {
     "svtrv2-nano": SvtrV2NanoModel(name="svtrv2-nano", dims=(24, 48, 64), depths=(1, 1, 1)),
+    "svtrv2-nano, 1 row": SvtrV2NanoModel(name="svtrv2-nano", dims=(24, 48, 64), depths=(1, 1, 1), attention_rows=1),
     "svtrv2 rctc": SvtrV2Model(name="svtrv2", size="tiny", drop_path=0),
     "svtrv2 ctc": SvtrV2Model(name="svtrv2", size="tiny", head="ctc", drop_path=0),
     "svtr": SvtrModel(name="svtr", size="tiny", drop_path=0),

@@ -14,6 +14,7 @@ from nordocr_cli.settings import MambaModel, ParseqModel, SvtrModel, SvtrV2Model
 
 SIZES = {
     "svtrv2-nano": (SvtrV2NanoModel(name="svtrv2-nano"), 2_070_870),
+    "svtrv2-nano, 1 row": (SvtrV2NanoModel(name="svtrv2-nano", depths=(2, 3, 4), attention_rows=1), 2_570_838),
     "svtrv2 tiny rctc": (SvtrV2Model(name="svtrv2", size="tiny"), 5_136_222),
     "svtrv2 small rctc": (SvtrV2Model(name="svtrv2", size="small"), 11_263_182),
     "svtrv2 base rctc": (SvtrV2Model(name="svtrv2", size="base"), 19_767_486),

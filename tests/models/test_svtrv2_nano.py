@@ -12,16 +12,18 @@ def build(**options):
     return build_model(SvtrV2NanoModel(name="svtrv2-nano", **options), 126)
 
 
-def test_stays_lean():
-    network = build().eval()
+@pytest.mark.parametrize("rows", [1, 2])
+def test_stays_lean(rows):
+    network = build(attention_rows=rows).eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(torch.zeros(1, 3, 32, 320))
     assert counter.get_total_flops() <= 1.2e9
     assert 2.0e6 <= sum(p.numel() for p in network.parameters()) <= 2.8e6
 
 
-def test_frames_at_any_width():
-    network = build().eval()
+@pytest.mark.parametrize("rows", [1, 2])
+def test_frames_at_any_width(rows):
+    network = build(attention_rows=rows).eval()
     with torch.no_grad():
         for width in [*range(1, 20), 127, 1022]:
             assert network(torch.zeros(2, 3, 32, width)).shape == (2, out_length(width), 126)
@@ -44,6 +46,14 @@ def test_learns_at_the_rate_of_its_profile():
         torch.nn.utils.clip_grad_norm_(network.parameters(), 2.0)
         optimizer.step()
     assert loss < 1  # a character: 4.8 is chance among all classes, 3.4 among those that occur
+
+
+def test_every_row_counts_where_attention_runs_on_one():
+    network = build(attention_rows=1).eval()
+    seen = torch.zeros(1, 4, 5, 96, requires_grad=True)
+    network.down2.norm = torch.nn.Identity()
+    network.down2(seen, None).sum().backward()
+    assert (seen.grad.abs().sum(dim=(0, 2, 3)) > 0).all()
 
 
 @pytest.mark.parametrize(
