@@ -32,7 +32,7 @@ class SvtrV2NanoModel(Table):
     name: Literal["svtrv2-nano"]
     dims: tuple[int, int, int] = (48, 96, 192)  # channels of the two convolutional stages and of the attention stage
     depths: tuple[int, int, int] = (2, 3, 3)  # blocks of each stage
-    attention_rows: Literal[1, 2] = 2  # rows of the map that attention runs on
+    attention_rows: Literal[1, 2] = 2  # rows of the map that attention runs on; older files say nothing and have 2
     drop_path: float = Field(0.0, ge=0, lt=1)
 
     @model_validator(mode="after")
