@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Are our networks faster and leaner than the implementations they are held against? Forward and whole training steps.
 
-    python benchmarks/models.py --openocr ~/OpenOCR                          all networks, about seven minutes, the saved result
+    python benchmarks/models.py --openocr ~/OpenOCR                          all networks, about a quarter of an hour, the saved result
     python benchmarks/models.py --openocr ~/OpenOCR --networks svtrv2-tiny   a first look, nothing saved
 
 | network | held against |
@@ -10,12 +10,14 @@
 | `mamba` | transformers' `MambaModel` of the same sizes, where transformers is installed (one block, 512 features, one way) |
 
 Both sides get the same images, lines a batch, number format and threads; neither is told the widths. A training step is forward,
-CTC loss (for `mamba` the mean square), backward and fused AdamW. Every round visits both for `--seconds`; medians over the
+CTC loss (for `mamba` the mean square), backward and fused AdamW. Every round visits each side for `--seconds`; medians over the
 rounds are compared. Memory, at 1024 px, is the most that a process of its own takes for one step beyond what it holds before.
 What is missing is said and left out. `--busy` counts the CPU time of one thread, for a machine that does other work.
 
-Both run with glibc's malloc as it is, which hands big blocks back to the kernel and asks for them again. With GLIBC_TUNABLES as
-`nordocr train` sets them both gain, the reference the more.
+On a CPU each side runs twice, in processes of its own: with glibc's malloc as it is, which hands big blocks back to the kernel
+and asks for them again, and with GLIBC_TUNABLES as `nordocr train` sets them, from which both gain. `times_faster` compares each
+as its own program runs it: the reference with malloc as it is, ours too in inference and tuned in training.
+`times_faster_same_malloc` has both with malloc as it is, and both tuned.
 
 On a GPU both sides run eagerly and ours also compiled, and the share of the card's measured matrix peak is given; that part
 has not been run yet.
@@ -25,12 +27,15 @@ import argparse
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from reference_models import openocr_network
@@ -38,6 +43,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nordocr_cli import atomic
+from nordocr_cli.core.train import malloc_tunables
 from nordocr_cli.models.mamba import MambaEncoder
 from nordocr_cli.models.registry import build_model
 from nordocr_cli.runtime.stopwatch import environment
@@ -53,11 +59,30 @@ SPEED_TARGET, MEMORY_TARGET, MAMBA_TRAIN_TARGET = 1.5, 0.5, 10.0
 RESULTS = Path(__file__).parent / "results"
 
 HEADING = (
-    f"{'network':12} {'width':>5} {'mode':8} {'dtype':5} {'ours/s':>8} {'theirs/s':>8} {'times':>6} {'MiB':>6} {'theirs':>6}"
+    f"{'network':12} {'width':>5} {'mode':8} {'dtype':5} {'ours/s':>8} {'theirs/s':>8} {'times':>6} {'plain':>6} {'tuned':>6} "
+    f"{'MiB':>6} {'theirs':>6}"
 )
 
 Step = Callable[[], None]
 Clock = Callable[[], float]
+
+
+@dataclass(frozen=True)
+class Side:
+    """One contestant: whose network, and how its process is started."""
+
+    ours: bool
+    tuned: bool = False  # malloc
+    compiled: bool = False
+
+
+ON_CPU = {
+    "ours": Side(ours=True),
+    "theirs": Side(ours=False),
+    "ours tuned": Side(ours=True, tuned=True),
+    "theirs tuned": Side(ours=False, tuned=True),
+}
+ON_GPU = {"ours": Side(ours=True), "theirs": Side(ours=False), "ours compiled": Side(ours=True, compiled=True)}
 FRESH = get_context("forkserver")  # processes that hold the libraries and nothing else
 FRESH.set_forkserver_preload(["__main__"])
 
@@ -147,16 +172,40 @@ def rate(step: Step, seconds: float, device: str, clock: Clock = time.perf_count
     return steps / (clock() - began)
 
 
-def side_by_side(sides: dict[str, Step], asked: argparse.Namespace) -> dict[str, list[float]]:
-    """Steps a second of each side, a value a round, the sides in turn."""
-    clock = time.process_time if asked.busy else time.perf_counter
-    for step in sides.values():
-        step()
-    found: dict[str, list[float]] = {side: [] for side in sides}
+def side_by_side(
+    sides: dict[str, Side], name: str, width: int, mode: str, dtype: str, asked: argparse.Namespace
+) -> dict[str, list[float]]:
+    """Steps a second of each side, a value a round, the sides in turn, each in a process of its own."""
+    context = get_context("spawn")  # a new program each: malloc reads its settings when a program starts
+    pipes, workers = {}, []
+    for key, side in sides.items():
+        pipes[key], end = context.Pipe()
+        worker = context.Process(target=contestant, args=(end, side, name, width, mode, dtype, asked), daemon=True)
+        with patch.dict("os.environ", malloc_tunables() if side.tuned else {}):
+            worker.start()
+        end.close()
+        workers.append(worker)
+    found: dict[str, list[float]] = {key: [] for key in sides}
+    for pipe in pipes.values():
+        pipe.recv()  # it has made a first step
     for _ in range(asked.rounds):
-        for side, step in sides.items():
-            found[side].append(rate(step, asked.seconds, asked.device, clock))
+        for key, pipe in pipes.items():
+            pipe.send(asked.seconds)
+            found[key].append(pipe.recv())
+    for pipe, worker in zip(pipes.values(), workers, strict=True):
+        pipe.send(None)
+        worker.join()
     return found
+
+
+def contestant(pipe: Connection, side: Side, name: str, width: int, mode: str, dtype: str, asked: argparse.Namespace) -> None:
+    """The process of one side: measures for as many seconds as it is sent, until it is sent None."""
+    torch.set_num_threads(asked.threads)
+    step = step_of(name, side.ours, width, mode, dtype, asked.device, side.compiled)
+    step()
+    pipe.send(None)
+    while (seconds := pipe.recv()) is not None:
+        pipe.send(rate(step, seconds, asked.device, time.process_time if asked.busy else time.perf_counter))
 
 
 def peak_mib(name: str, side: str, width: int, mode: str, dtype: str, asked: argparse.Namespace) -> float:
@@ -206,12 +255,10 @@ def flops(name: str, width: int, mode: str) -> int:
 def measure(name: str, width: int, mode: str, dtype: str, asked: argparse.Namespace) -> dict[str, Any]:
     """One row: images a second of both sides, their ratio, memory, and whether the targets are met."""
     lines = max(1, PIXELS // width)
-    sides = {side: step_of(name, side == "ours", width, mode, dtype, asked.device) for side in ("ours", "theirs")}
-    if asked.device == "cuda":
-        sides["ours compiled"] = step_of(name, True, width, mode, dtype, "cuda", compiled=True)
-    steps = side_by_side(sides, asked)
+    steps = side_by_side(ON_GPU if asked.device == "cuda" else ON_CPU, name, width, mode, dtype, asked)
     images = {side: median(values) * lines for side, values in steps.items()}
-    speed = images["ours"] / images["theirs"]
+    as_run = "ours tuned" if mode == "train" and asked.device == "cpu" else "ours"
+    speed = images[as_run] / images["theirs"]
     measured = width >= MEMORY_WIDTH
     memory = {side: peak_mib(name, side, width, mode, dtype, asked) for side in ("ours", "theirs")} if measured else {}
     target = MAMBA_TRAIN_TARGET if name == "mamba" and mode == "train" else SPEED_TARGET
@@ -224,6 +271,11 @@ def measure(name: str, width: int, mode: str, dtype: str, asked: argparse.Namesp
         "images_per_s": {side: round(value, 2) for side, value in images.items()},
         "rounds_images_per_s": {side: [round(v * lines, 2) for v in values] for side, values in steps.items()},
         "times_faster": round(speed, 2),
+        "times_faster_same_malloc": {
+            kind: round(images[f"ours{end}"] / images[f"theirs{end}"], 2)
+            for kind, end in (("as it is", ""), ("tuned", " tuned"))
+            if f"theirs{end}" in images
+        },
         "speed_target": target,
         "speed_met": speed >= target,
     }
@@ -240,9 +292,10 @@ def measure(name: str, width: int, mode: str, dtype: str, asked: argparse.Namesp
 def line_of(row: dict[str, Any]) -> str:
     """A row of the table on the terminal."""
     speed, memory = row["images_per_s"], row.get("peak_mib", {"ours": "", "theirs": ""})
+    same = row["times_faster_same_malloc"]
     return (
         f"{row['network']:12} {row['width']:5} {row['mode']:8} {row['dtype']:5} {speed['ours']:8.2f} {speed['theirs']:8.2f} "
-        f"{row['times_faster']:6.2f} {memory['ours']:6} {memory['theirs']:6}"
+        f"{row['times_faster']:6.2f} {same['as it is']:6.2f} {same.get('tuned', 0):6.2f} {memory['ours']:6} {memory['theirs']:6}"
     )
 
 

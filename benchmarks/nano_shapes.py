@@ -6,8 +6,8 @@
     python benchmarks/nano_shapes.py --rounds 1 -o /tmp/a.json    a first look
 
 Every round visits every shape at every width for `--seconds`; medians over the rounds, weights fresh. `--busy` counts the CPU
-time of one thread, for a machine that does other work. With `--train` the shapes that TRAINED names each learn from nothing on all
-lines of that store, once, by the same command with the same seed, and read the lines of `--read`. Finished runs are kept in
+time of one thread, for a machine that does other work. With `--train` the shapes that TRAINED names each learn from nothing on
+all lines of that store, once, by the same command with the same seed, and read the lines of `--read`. Finished runs are kept in
 `--runs`, so that the timing can be repeated when the machine is quiet.
 """
 
