@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Are our networks faster and leaner than the implementations they are held against? Forward and whole training steps.
 
-    python benchmarks/models.py --openocr ~/OpenOCR                          all networks, about a quarter of an hour, the saved result
+    python benchmarks/models.py --openocr ~/OpenOCR                          all networks, 15 minutes, the saved result
     python benchmarks/models.py --openocr ~/OpenOCR --networks svtrv2-tiny   a first look, nothing saved
 
 | network | held against |
