@@ -26,6 +26,7 @@ _FITS_CER, _FITS_SHARE = 0.5, 0.5
 _FIRST_AND_LAST = 0.2  # share of the steps whose mean loss is compared
 _CONVERGENCE_STEPS = 100  # from here on a check asks for more than a falling loss
 _CONVERGED_SHARE = 0.5
+_FALLEN_SHARE = 0.99  # of its first loss: less of a fall, in a few steps, is rounding and the choice of lines
 _PLATEAU_SHARE = 0.9
 
 
@@ -109,8 +110,10 @@ def check_verdict(losses: Sequence[float], empty: float, faults: Mapping[str, st
     count = max(1, int(len(finite) * _FIRST_AND_LAST))
     first, last = sum(finite[:count]) / count, sum(finite[-count:]) / count
     course = f"loss {first:.2f} → {last:.2f} in {len(finite)} steps"
-    if last >= first:
-        return f"failed: {course}, it does not fall; lower train.lr, or look at labels and widths with `nordocr data view`"
+    if last > _FALLEN_SHARE * first:
+        return (
+            f"failed: {course}, it does not fall; lower or raise train.lr, or look at labels and widths with `nordocr data view`"
+        )
     if len(finite) >= _CONVERGENCE_STEPS:
         if empty > _PLATEAU_SHARE:
             return f"failed: {course}, {empty:.0%} of the lines read as nothing (the CTC blank plateau); lower or raise train.lr"

@@ -101,7 +101,7 @@ def test_classes_of_embedding_head_and_charset_belong_together(network):
     assert network.head.out_features == NORDIC.num_classes == 126
     assert network.text_embed.embedding.num_embeddings == 128
     with pytest.raises(ArtifactError, match="another charset"):
-        require_fit(network, build(95, **SMALL).state_dict(), "other.safetensors")
+        require_fit(network, build(95, **SMALL).state_dict(), "other.safetensors", "Take those of PARSeq")
     contract = Contract(NORDIC, load_profile("parseq-32x384").profile.geometry, {"name": "parseq", "max_label_length": 128})
     assert contract.decoding == "autoregressive"
     assert contract.out_length(4) == contract.out_length(384) == 129

@@ -44,6 +44,7 @@ def test_other_readings_are_no_such_fault(read):
     [
         ([9.0, 8.0, 7.0, 6.0, 5.0], 1.0, {}, "ok: loss 9.00 → 5.00 in 5 steps"),
         ([5.0, 5.5, 6.0, 6.5, 7.0], 0.0, {}, "failed: loss 5.00 → 7.00 in 5 steps, it does not fall"),
+        ([5.0, 5.0, 4.99, 4.99, 4.99], 0.0, {}, "it does not fall"),
         ([5.0, float("nan"), 4.0], 0.0, {}, "failed: the loss of 1 of 3 steps is not finite"),
         ([8.0 - 0.02 * step for step in range(300)], 0.95, {}, "plateau"),
         ([8.0 - 0.02 * step for step in range(300)], 0.1, {"one reading": "all read alike"}, "but all read alike"),
