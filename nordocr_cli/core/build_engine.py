@@ -12,7 +12,7 @@ import numpy as np
 import nordocr_cli
 from nordocr_cli.artifact import Contract
 from nordocr_cli.atomic import replacing, sha256_of, write_json
-from nordocr_cli.core.engine_plan import EnginePlan
+from nordocr_cli.core.engine_plan import EnginePlan, require_width
 from nordocr_cli.deploy.consumer import ConsumerConfig
 from nordocr_cli.deploy.engine_builder import Built, build, require_backend
 from nordocr_cli.deploy.engine_cache import cache_key, find_engine, keep_engine
@@ -22,7 +22,6 @@ from nordocr_cli.deploy.gpu_arch import local_arch
 from nordocr_cli.deploy.onnx_file import OnnxFile, fp16_sibling, inspect_onnx
 from nordocr_cli.errors import ArtifactError, MissingBackendError, UsageError
 from nordocr_cli.geometry import Geometry
-from nordocr_cli.profile import profile_from_json
 from nordocr_cli.progress import SILENT, Progress
 
 CLASSIC_NOTE = "a host on classic TensorRT, as the Rust pipeline is, builds its own on its GPU"
@@ -132,7 +131,7 @@ def build_engine(plan: EnginePlan, progress: Progress = SILENT) -> EngineResult:
     onnx = _find_onnx(plan, progress)
     if plan.verify and (onnx.contract.output_activation != "logits" or onnx.precision == "bf16"):
         raise UsageError("--verify compares logits with ONNX Runtime, which does not run bf16; export fp16 or fp32 with logits")
-    _require_width(plan, onnx, progress)
+    require_width(plan, onnx.contract)
     if onnx.precision == "fp32" and plan.ranges.widest.max_width >= _WIDE_PX:
         widest = plan.ranges.widest
         progress.warn(
@@ -226,27 +225,6 @@ def _require_memory(plan: EnginePlan, onnx: OnnxFile, progress: Progress) -> Non
         return
     predicted = model.require_fit(plan.ranges.ranges, plan.card, plan.memory_gb)
     progress.note(f"memory at the greatest shape, {predicted}; {plan.card} has {plan.memory_gb:g} GB")
-
-
-def _require_width(plan: EnginePlan, onnx: OnnxFile, progress: Progress) -> None:
-    """Warn of widths that training never saw, and refuse those for which nothing vouches: beyond what the export has compared
-    with the network (its own greatest width and those of its profile's engines), or, trained width not known, beyond its own.
-    """
-    contract, greatest = onnx.contract, plan.ranges.widest.max_width
-    trained, known = contract.trained_widths, contract.geometry.max_width
-    if trained:
-        profile = profile_from_json(contract.profile, f"{onnx.path}: embedded profile")
-        known = max(known, trained[1], *(engine.widest.max_width for engine in profile.engine.values()), 0)
-    if greatest > known and not plan.allow_wider:
-        why = "was compared with its network up to there" if trained else "does not say to what width it was trained"
-        raise UsageError(
-            f"max width {greatest} px: {onnx.path.name} reads lines up to {known} px and {why}. "
-            f"Use --max {plan.ranges.widest.max_batch}x{known}, or --allow-wider when you have evaluated wider lines"
-        )
-    if trained and greatest > trained[1]:
-        progress.warn(f"trained on lines up to {trained[1]} px, served up to {greatest} px: evaluate by width band")
-    elif greatest > known:
-        progress.warn(f"served up to {greatest} px, made for {known} px, trained width not known: evaluate by width band")
 
 
 def _find_onnx(plan: EnginePlan, progress: Progress) -> OnnxFile:

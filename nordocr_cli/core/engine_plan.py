@@ -106,7 +106,7 @@ def plan_engines(
     The shape ranges are those of `profile`, else of the profile that the ONNX carries, else of svtrv2-1024; `shapes` overrides
     them with `BxW` texts under min, opt and max, `bands` with several ranges (see `_parse_bands`). `one_engine` puts all
     architectures into one file. `output` is a folder, or for one engine its path. Raises UsageError for an unknown
-    architecture, profile, backend or an impossible range, ArtifactError for a damaged ONNX.
+    architecture, profile, backend, an impossible range or a width that the model does not read, ArtifactError for a damaged ONNX.
     """
     targets = parse_arches(arches)
     contract = _contract_of(onnx) if onnx is not None and profile is None and not sets else None
@@ -118,7 +118,8 @@ def plan_engines(
     if onnx is not None and contract is None and profile is None and not sets:
         progress.warn(f"{onnx} is not there, so its profile is not known: {DEFAULT_PROFILE} is assumed")
     path = onnx or default_onnx_path(chosen)
-    geometry = (contract or _contract_of(path) or chosen).geometry
+    there = contract or _contract_of(path)
+    geometry = (there or chosen).geometry
     groups = [targets] if one_engine else [(target,) for target in targets]
     plans = []
     for group in groups:
@@ -149,6 +150,8 @@ def plan_engines(
         )
     for each in plans:
         each.settings.require_classic(each.backend)
+        if there:
+            require_width(each, there, progress)
     return tuple(plans)
 
 
@@ -180,6 +183,26 @@ def trt_version_of(text: str) -> TrtVersion:
         case "11":
             return "11"
     raise UsageError(f"--trt-version {text!r}: 10 or 11")
+
+
+def require_width(plan: EnginePlan, contract: Contract, progress: Progress = SILENT) -> None:
+    """Warn of widths that training never saw, and refuse those for which nothing vouches: beyond what the export has compared
+    with the network (its own greatest width and those of its profile's engines), or, trained width not known, beyond its own.
+    """
+    greatest, trained, known = plan.ranges.widest.max_width, contract.trained_widths, contract.geometry.max_width
+    if trained:
+        profile = profile_from_json(contract.profile, f"{plan.onnx}: embedded profile")
+        known = max(known, trained[1], *(engine.widest.max_width for engine in profile.engine.values()), 0)
+    if greatest > known and not plan.allow_wider:
+        why = "was compared with its network up to there" if trained else "does not say to what width it was trained"
+        raise UsageError(
+            f"max width {greatest} px: {plan.onnx.name} reads lines up to {known} px and {why}. "
+            f"Use --max {plan.ranges.widest.max_batch}x{known}, or --allow-wider when you have evaluated wider lines"
+        )
+    if trained and greatest > trained[1]:
+        progress.warn(f"trained on lines up to {trained[1]} px, served up to {greatest} px: evaluate by width band")
+    elif greatest > known:
+        progress.warn(f"served up to {greatest} px, made for {known} px, trained width not known: evaluate by width band")
 
 
 def _contract_of(onnx: Path) -> Contract | None:

@@ -242,18 +242,18 @@ def test_a_width_that_no_training_vouches_for(tiny_checkpoint, model, heard, tmp
     narrow = tmp_path / "narrow.onnx"
     plan = plan_export(tmp_path / "w.safetensors", narrow, precision="fp16", max_width=128, simplify=False)
     export(replace(plan, shapes=((1, 32),)))
-    (plan,) = plan_engines(["sm86"], narrow, precision="fp16")
     with pytest.raises(UsageError, match=r"max width 1792 px: narrow\.onnx reads lines up to 128 px .*--max 64x128, or"):
-        build_engine(plan)
-    (plan,) = plan_engines(["sm86"], narrow, precision="fp16", allow_wider=True)
-    build_engine(plan, heard)
+        plan_engines(["sm86"], narrow, precision="fp16")
+    (plan,) = plan_engines(["sm86"], narrow, precision="fp16", allow_wider=True, progress=heard)
     assert any("trained width not known" in warning for warning in heard.warnings)
+    with pytest.raises(UsageError, match=r"narrow\.onnx reads lines up to 128 px"):
+        build_engine(replace(plan, allow_wider=False))
+    build_engine(plan)
 
 
 def test_a_width_beyond_what_was_compared_is_refused(model):
-    (plan,) = plan_engines(["sm86"], model, shapes={"max": "64x4000"})
     with pytest.raises(UsageError, match=r"reads lines up to 1792 px and was compared with its network up to there"):
-        build_engine(plan)
+        plan_engines(["sm86"], model, shapes={"max": "64x4000"})
 
 
 def test_verify_needs_the_gpu(model, monkeypatch):
