@@ -130,7 +130,9 @@ def other_options(found: Mapping[str, Any], wanted: Model) -> str:
     if found.get("name") != wanted.name:
         return f"They are of {found.get('name')}, the profile is for {wanted.name}: take a profile of that network"
     now = wanted.model_dump(mode="json")
-    differing = {key: was for key, was in found.items() if key not in _TRAINING_ONLY and was != now.get(key)}
+    # An option that is younger than the weights had its default when they were trained.
+    before = type(wanted).model_construct(**found).model_dump(mode="json", warnings=False)
+    differing = {key: was for key, was in before.items() if key not in _TRAINING_ONLY and was != now.get(key)}
     sets = [f"--set 'model.{key}={was if isinstance(was, str) else json.dumps(was)}'" for key, was in differing.items()]
     return f"They were trained with {' '.join(sets)}" if sets else "Use the profile that they were trained with"
 

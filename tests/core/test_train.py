@@ -19,7 +19,7 @@ from nordocr_cli.charset import BLANK, NORDIC, NORDIC_EXT
 from nordocr_cli.core import train as core
 from nordocr_cli.core import train_data
 from nordocr_cli.core.train_begin import new_network
-from nordocr_cli.core.train_request import TrainRequest, plan
+from nordocr_cli.core.train_request import TrainRequest, other_options, plan
 from nordocr_cli.data.store import LineStore, LineStoreWriter
 from nordocr_cli.errors import ArtifactError, DataError, Interrupted, UsageError
 from nordocr_cli.geometry import Geometry
@@ -216,6 +216,12 @@ def test_load_says_which_options_the_weights_were_trained_with(finished, store, 
         plan(profile("charset=nordic-ext"), request)
     assert plan(profile("charset=nordic-ext"), replace(request, move_head=True))
     assert not (tmp_path / "x").exists()
+
+
+def test_weights_that_are_older_than_an_option_were_trained_with_its_default():
+    older = {"name": "svtrv2-nano", "dims": [48, 96, 192], "depths": [2, 3, 3], "drop_path": 0.1}  # no attention_rows
+    told = other_options(older, load_profile("svtrv2-nano").profile.model)
+    assert told == "They were trained with --set 'model.depths=[2, 3, 3]' --set 'model.attention_rows=2'"
 
 
 def test_weights_for_another_window_of_the_same_shape_are_not_taken_without_a_word(tmp_path, heard):
