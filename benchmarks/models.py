@@ -321,6 +321,10 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, help="default: results/models.json for a full run, else nothing")
     parser.add_argument("--busy", action="store_true", help="count the CPU time of one thread")
     asked = parser.parse_args()
+    if asked.rounds < 1:
+        parser.error("--rounds: at least 1")
+    if asked.device == "cuda" and not torch.cuda.is_available():
+        parser.error("--device cuda: torch sees no GPU here")
     asked.threads = 1 if asked.busy else asked.threads
     torch.set_num_threads(asked.threads)
     if asked.openocr:

@@ -118,8 +118,10 @@ def options_of(shape: dict[str, Any]) -> list[str]:
 
 
 def nordocr(*words: str | Path) -> None:
-    """Run one command; what it prints goes to standard error."""
-    subprocess.run([sys.executable, "-m", "nordocr_cli", *map(str, words), "-q"], stdout=sys.stderr, check=True)
+    """Run one command; what it prints goes to standard error. Ends the program where the command fails, which has said why."""
+    done = subprocess.run([sys.executable, "-m", "nordocr_cli", *map(str, words), "-q"], stdout=sys.stderr, check=False)
+    if done.returncode:
+        sys.exit(done.returncode)
 
 
 def main() -> None:
@@ -134,6 +136,8 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, help="folder of these runs")
     parser.add_argument("-o", "--output", type=Path, default=RESULT)
     asked = parser.parse_args()
+    if asked.rounds < 1:
+        parser.error("--rounds: at least 1")
     given = [asked.train, asked.read, asked.runs]
     if any(given) and not all(given):
         parser.error("--train, --read and --runs go together")
