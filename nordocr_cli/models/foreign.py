@@ -2,6 +2,7 @@
 
 import pickle
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +48,9 @@ def read_tensors(path: Path, key: str) -> dict[str, Tensor]:
     if not path.is_file():
         raise UsageError(f"{key}: no file {path}; it must be on this machine: nothing is downloaded")
     try:
-        with torch.serialization.safe_globals(_NUMBERS):
+        with torch.serialization.safe_globals(_NUMBERS), warnings.catch_warnings():
+            # An instruction that torch does not take is an error anyway, told below.
+            warnings.filterwarnings("ignore", message="Detected pickle protocol")
             loaded: Any = (
                 load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
             )
