@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Does `nordocr bench --baseline` cry wolf? One recognizer against itself, in real time, again and again.
+"""Does `nordocr bench --baseline` cry wolf? One recognizer against itself, in real time, again and
+again.
 
     python benchmarks/aa.py                         200 comparisons of each kind, the saved result
     python benchmarks/aa.py --comparisons 20        a first look, nothing saved
@@ -7,11 +8,12 @@
 | kind | the second side | the sides' runs |
 |---|---|---|
 | `same, in turns` | is the first | alternate, as recognizers of one `nordocr bench` do |
-| `same, one after the other` | is the first | follow each other, as a baseline and a later bench do |
+| `same, one after the other` | is the first | follow each other, as a baseline and a later bench do
+    |
 | `slower by a tenth` | reads 11 lines for every 10 | alternate |
 
-A run is the time for a few narrow sample lines with the recognizer that ships, on one thread; a side has 10 runs. Few and short
-runs are harder to judge than a bench of a whole store.
+A run is the time for a few narrow sample lines with the recognizer that ships, on one thread; a
+side has 10 runs. Few and short runs are harder to judge than a bench of a whole store.
 """
 
 import argparse
@@ -24,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from nordocr_cli import atomic
-from nordocr_cli.core.bench_verdict import compare_runs
+from nordocr_cli.core.bench.verdict import compare_runs
 from nordocr_cli.data.resize import read_image
 from nordocr_cli.runtime.recognizers import open_recognizer
 from nordocr_cli.runtime.specs import default_model
@@ -39,10 +41,15 @@ Read = Callable[[], None]
 
 
 def readers() -> tuple[Read, Read]:
-    """What reads 10 lines, and what reads 11, one line a call: all lines are copies of one, so that the work is in proportion."""
+    """What reads 10 lines, and what reads 11, one line a call: all lines are copies of one, so that
+    the work is in proportion.
+    """
     rows = map(json.loads, (SAMPLES / "manifest.jsonl").read_text(encoding="utf-8").splitlines())
     narrow = min(rows, key=lambda row: len(row["text"]))
-    recognizer, crop = open_recognizer(default_model(), device="cpu", threads=1), read_image(SAMPLES / narrow["image"])
+    recognizer, crop = (
+        open_recognizer(default_model(), device="cpu", threads=1),
+        read_image(SAMPLES / narrow["image"]),
+    )
 
     def reading(count: int) -> Read:
         def read() -> None:
@@ -72,7 +79,11 @@ def one_after_the_other(first: Read, second: Read) -> tuple[list[float], list[fl
     return [seconds(first) for _ in range(RUNS)], [seconds(second) for _ in range(RUNS)]
 
 
-def judged(measure: Callable[[Read, Read], tuple[list[float], list[float]]], pair: Sequence[Read], count: int) -> dict[str, Any]:
+def judged(
+    measure: Callable[[Read, Read], tuple[list[float], list[float]]],
+    pair: Sequence[Read],
+    count: int,
+) -> dict[str, Any]:
     """Compare so often, and count the verdicts."""
     found = [compare_runs("lines", *measure(*pair)) for _ in range(count)]
     told = Counter(verdict.verdict for verdict in found)
@@ -82,15 +93,21 @@ def judged(measure: Callable[[Read, Read], tuple[list[float], list[float]]], pai
         "comparisons": count,
         "verdicts": dict(told),
         "share_told_apart": round((told["slower"] + told["faster"]) / count, 4),
-        "change": {f"{100 * share:g} %": round(changes[round(share * (count - 1))], 4) for share in at},
+        "change": {
+            f"{100 * share:g} %": round(changes[round(share * (count - 1))], 4) for share in at
+        },
     }
 
 
 def main() -> None:
     """Run the benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--comparisons", type=int, default=200)
-    parser.add_argument("-o", "--output", type=Path, help="default: results/aa.json for a full run, else nothing")
+    parser.add_argument(
+        "-o", "--output", type=Path, help="default: results/aa.json for a full run, else nothing"
+    )
     asked = parser.parse_args()
     ten, eleven = readers()
     for _ in range(RUNS):
@@ -101,7 +118,10 @@ def main() -> None:
         "slower by a tenth": judged(in_turns, (ten, eleven), asked.comparisons),
     }
     result = {
-        "what": f"{asked.comparisons} comparisons of {RUNS} runs a side, {LINES} lines a run, one thread",
+        "what": (
+            f"{asked.comparisons} comparisons of {RUNS} runs a side, {LINES} lines a run, one"
+            " thread"
+        ),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "environment": environment(1),
         "kinds": kinds,

@@ -1,13 +1,16 @@
 #!/usr/bin/env python3
 """What does each part of the recipe buy? The same short training with one part left out at a time.
 
-    python benchmarks/ablations.py --texts corpus --fonts fonts.tsv -o ablations --load early-run     the saved result
-    python benchmarks/ablations.py … --lines 2000 --only full,fonts                                   a first look
+    python benchmarks/ablations.py --texts corpus --fonts fonts.tsv -o ablations --load early-run
+        the saved result
+    python benchmarks/ablations.py … --lines 2000 --only full,fonts
+        a first look
 
-Every variant renders its own lines and trains the same network on them for one epoch, from nothing or from the weights of
-`--load` (an early run of the recipe: then the table says what is lost when training goes on without the part), and reads
-the same lines: in font families that no variant trained on here (every sixth), with all the damage, widths and resamplers.
-What is done is kept in the folder; call it again after an interruption.
+Every variant renders its own lines and trains the same network on them for one epoch, from nothing
+or from the weights of `--load` (an early run of the recipe: then the table says what is lost when
+training goes on without the part), and reads the same lines: in font families that no variant
+trained on here (every sixth), with all the damage, widths and resamplers. What is done is kept in
+the folder; call it again after an interruption.
 """
 
 import argparse
@@ -23,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from nordocr_cli import atomic
-from nordocr_cli.artifact import find_weights
+from nordocr_cli.artifact.contract import find_weights
 from nordocr_cli.charset import NORDIC
 from nordocr_cli.data.store import LineStore, LineStoreWriter
 from nordocr_cli.metrics.significance import compare_pairs
@@ -41,7 +44,8 @@ def _off(*names: str) -> tuple[str, ...]:
     return tuple(word for name in names for word in ("--set", f"augment.{name}=0"))
 
 
-# name: (what is different, options of synth, options of train). `{fonts}` is the list without the held-out families.
+# name: (what is different, options of synth, options of train). `{fonts}` is the list without the
+# held-out families.
 VARIANTS: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
     "full": ("nothing: the recipe", (), ()),
     "texts": ("built-in texts alone, no corpus", ("--texts", ""), ()),
@@ -72,7 +76,9 @@ def nordocr(*words: "str | Path", into: "Path | None" = None) -> None:
 
 
 def split_fonts(source: Path, folder: Path) -> tuple[Path, Path, Path]:
-    """Write three lists: families to train on, a twelfth of them, and those held out (every sixth family of `source`)."""
+    """Write three lists: families to train on, a twelfth of them, and those held out (every sixth
+    family of `source`).
+    """
     with open(source, encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file, delimiter="\t"))
     families = sorted({row["family"] for row in rows})
@@ -104,17 +110,28 @@ def overridden(base: dict[str, str], words: tuple[str, ...], few: Path) -> list[
 
 
 def write_padded(source: Path, target: Path) -> None:
-    """Copy a line store with 320 px of white beside every line: what a host without masks shows the network in a batch."""
+    """Copy a line store with 320 px of white beside every line: what a host without masks shows the
+    network in a batch.
+    """
     with LineStore(source) as lines:
         geometry = replace(lines.header.geometry, max_width=WIDEST + PADDING)
-        with LineStoreWriter(target, geometry, NORDIC, made={"command": "ablations: padded"}) as writer:
+        with LineStoreWriter(
+            target, geometry, NORDIC, made={"command": "ablations: padded"}
+        ) as writer:
             for index in range(len(lines)):
                 line = lines.image(index)  # (height, w, 3)
-                writer.add(np.pad(line, ((0, 0), (0, PADDING), (0, 0)), constant_values=geometry.pad_value), lines.row(index))
+                writer.add(
+                    np.pad(
+                        line, ((0, 0), (0, PADDING), (0, 0)), constant_values=geometry.pad_value
+                    ),
+                    lines.row(index),
+                )
 
 
 def figures(path: Path, full: Path) -> dict[str, Any]:
-    """Counts, CER and interval out of an eval result; and against `full`, the result of the whole recipe on the same lines."""
+    """Counts, CER and interval out of an eval result; and against `full`, the result of the whole
+    recipe on the same lines.
+    """
     report = json.loads(path.read_text(encoding="utf-8"))["report"]
     total = report["total"]
     return {
@@ -127,9 +144,14 @@ def figures(path: Path, full: Path) -> dict[str, Any]:
 
 
 def difference(full: Path, other: Path) -> dict[str, Any]:
-    """What leaving the part out changed, line by line: CER difference (positive = worse without it) and lines gained and lost."""
+    """What leaving the part out changed, line by line: CER difference (positive = worse without it)
+    and lines gained and lost.
+    """
     a, b = (
-        [json.loads(line) for line in path.with_suffix(".lines.jsonl").read_text(encoding="utf-8").splitlines()]
+        [
+            json.loads(line)
+            for line in path.with_suffix(".lines.jsonl").read_text(encoding="utf-8").splitlines()
+        ]
         for path in (full, other)
     )
     if [line["id"] for line in a] != [line["id"] for line in b]:
@@ -151,14 +173,20 @@ def difference(full: Path, other: Path) -> dict[str, Any]:
 
 def main() -> None:
     """Run the variants that are not done and save the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--texts", required=True)
     parser.add_argument("--fonts", required=True, type=Path)
     parser.add_argument("-o", "--output", required=True, type=Path)
     parser.add_argument("--lines", type=int, default=24_000)
-    parser.add_argument("--read", type=int, default=800, help="lines of each kind that every variant reads")
+    parser.add_argument(
+        "--read", type=int, default=800, help="lines of each kind that every variant reads"
+    )
     parser.add_argument("--only", help="variants, comma-separated")
-    parser.add_argument("--load", help="weights to begin with; from nothing it takes 30,000 lines to learn to read")
+    parser.add_argument(
+        "--load", help="weights to begin with; from nothing it takes 30,000 lines to learn to read"
+    )
     parser.add_argument("--lr", default="1.5e-3")
     parser.add_argument("--threads", type=int, default=1)
     wanted = parser.parse_args()
@@ -169,7 +197,17 @@ def main() -> None:
     for name, options in READ.items():
         if not (out / f"read-{name}.lmdb").exists():
             nordocr(
-                *("synth", "-q", "-o", out / f"read-{name}.lmdb", "--count", str(wanted.read), "--seed", "7000", *geometry),
+                *(
+                    "synth",
+                    "-q",
+                    "-o",
+                    out / f"read-{name}.lmdb",
+                    "--count",
+                    str(wanted.read),
+                    "--seed",
+                    "7000",
+                    *geometry,
+                ),
                 *("--texts", wanted.texts, "--fonts", held, "--workers", "1", *options),
             )
     if not (out / "read-padded.lmdb").exists():
@@ -180,16 +218,59 @@ def main() -> None:
         store, run = out / f"{name}.lmdb", out / name
         if synth and not store.exists():
             made = overridden({"--texts": wanted.texts, "--fonts": str(train_fonts)}, synth, few)
-            nordocr("synth", "-q", "-o", store, "--count", wanted.lines, "--seed", "1", *geometry, "--workers", "1", *made)
+            nordocr(
+                "synth",
+                "-q",
+                "-o",
+                store,
+                "--count",
+                wanted.lines,
+                "--seed",
+                "1",
+                *geometry,
+                "--workers",
+                "1",
+                *made,
+            )
         elif not synth:
             store = out / "full.lmdb"
             if not store.exists():
                 made = overridden({"--texts": wanted.texts, "--fonts": str(train_fonts)}, (), few)
-                nordocr("synth", "-q", "-o", store, "--count", wanted.lines, "--seed", "1", *geometry, "--workers", "1", *made)
+                nordocr(
+                    "synth",
+                    "-q",
+                    "-o",
+                    store,
+                    "--count",
+                    wanted.lines,
+                    "--seed",
+                    "1",
+                    *geometry,
+                    "--workers",
+                    "1",
+                    *made,
+                )
         if not (run / "best.safetensors").exists():
             nordocr(
-                *("train", "-q", *geometry, "--train", store, "--val", out / "read-all.lmdb", "--run-dir", run),
-                *("--threads", str(wanted.threads), "--set", "train.batch_size=32", "--set", "train.ema_decay=0.995"),
+                *(
+                    "train",
+                    "-q",
+                    *geometry,
+                    "--train",
+                    store,
+                    "--val",
+                    out / "read-all.lmdb",
+                    "--run-dir",
+                    run,
+                ),
+                *(
+                    "--threads",
+                    str(wanted.threads),
+                    "--set",
+                    "train.batch_size=32",
+                    "--set",
+                    "train.ema_decay=0.995",
+                ),
                 *("--set", f"train.lr={wanted.lr}", "--set", "train.eval_every=100000", *train),
                 *(("--load", wanted.load) if wanted.load else ()),
             )
@@ -197,12 +278,29 @@ def main() -> None:
         for kind in (*READ, "padded"):
             result = out / f"{name}-{kind}.json"
             if not result.exists():
-                nordocr("eval", "-q", run / "last.safetensors", out / f"read-{kind}.lmdb", "-o", result, into=out / "shown.txt")
+                nordocr(
+                    "eval",
+                    "-q",
+                    run / "last.safetensors",
+                    out / f"read-{kind}.lmdb",
+                    "-o",
+                    result,
+                    into=out / "shown.txt",
+                )
             rows[name][kind] = figures(result, out / f"full-{kind}.json")
         print(name, json.dumps(rows[name]), flush=True)
     saved = {
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": " ".join(["python", "benchmarks/ablations.py", "--lines", str(wanted.lines), "--read", str(wanted.read)]),
+        "command": " ".join(
+            [
+                "python",
+                "benchmarks/ablations.py",
+                "--lines",
+                str(wanted.lines),
+                "--read",
+                str(wanted.read),
+            ]
+        ),
         "network": dict(load_profile("svtrv2-nano").profile.model),
         "lines": wanted.lines,
         "began_with": atomic.sha256_of(find_weights(Path(wanted.load))) if wanted.load else None,
@@ -211,7 +309,9 @@ def main() -> None:
         "variants": rows,
     }
     if not wanted.only:
-        atomic.write_text(RESULTS / "ablations.json", json.dumps(saved, indent=1, ensure_ascii=False) + "\n")
+        atomic.write_text(
+            RESULTS / "ablations.json", json.dumps(saved, indent=1, ensure_ascii=False) + "\n"
+        )
 
 
 if __name__ == "__main__":

@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
-"""How does a model read when a host feeds it? The host's resampler, and lines of a batch padded with white to its widest.
+"""How does a model read when a host feeds it? The host's resampler, and lines of a batch padded
+with white to its widest.
 
-    python benchmarks/as_served.py nordocr-default.onnx lines/manifest.jsonl -o benchmarks/results/as-served.json
+    python benchmarks/as_served.py nordocr-default.onnx lines/manifest.jsonl -o
+    benchmarks/results/as-served.json
 
-The lines are read three times: as this project feeds them, with the host's resampler, and with its batches too: sorted by width,
-cut into batches of 64, padded right with white that the network sees as paper (an ONNX model takes no widths), each line
-decoded over its own frames.
+The lines are read three times: as this project feeds them, with the host's resampler, and with its
+batches too: sorted by width, cut into batches of 64, padded right with white that the network sees
+as paper (an ONNX model takes no widths), each line decoded over its own frames.
 """
 
 import argparse
@@ -17,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from nordocr_cli import atomic
-from nordocr_cli.artifact import find_weights, read_contract
+from nordocr_cli.artifact.contract import find_weights, read_contract
 from nordocr_cli.data.manifest_lines import ManifestLines
 from nordocr_cli.data.resize import pad_batch
 from nordocr_cli.decode.ctc import decode_greedy
@@ -40,14 +42,21 @@ def read(model: Path, manifest: Path, geometry: Geometry, batch: int) -> dict[st
             padded, widths = pad_batch([images[index] for index in members], geometry)
             frames = np.array([geometry.out_length(int(width)) for width in widths])
             logits = runner.run(padded, widths)  # (N, T, C)
-            for index, reading in zip(members, decode_greedy(logits, frames, runner.contract.charset), strict=True):
+            for index, reading in zip(
+                members, decode_greedy(logits, frames, runner.contract.charset), strict=True
+            ):
                 row = lines.row(index)
                 results.append(
                     LineResult(
-                        id=row.id, reference=row.text, hypothesis=reading.text.strip(), language=row.language, subset=row.subset,
-                        source=row.source, width=images[index].shape[1],
+                        id=row.id,
+                        reference=row.text,
+                        hypothesis=reading.text.strip(),
+                        language=row.language,
+                        subset=row.subset,
+                        source=row.source,
+                        width=images[index].shape[1],
                     )
-                )  # fmt: skip
+                )
     total = build_report(results).to_json()["total"]
     return {
         "lines": total["lines"],
@@ -59,7 +68,9 @@ def read(model: Path, manifest: Path, geometry: Geometry, batch: int) -> dict[st
 
 def main() -> None:
     """Read, print, save."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("model")
     parser.add_argument("manifest", type=Path)
     parser.add_argument("-o", "--output", type=Path)
@@ -76,9 +87,16 @@ def main() -> None:
     base = rows["own"]["cer"]
     for name, row in rows.items():
         row["cer_ratio"] = row["cer"] / base if base else None
-        print(f"{name:<24} {row['exact']:>6} of {row['lines']} exact   CER {100 * row['cer']:.2f} %   x {row['cer_ratio']:.2f}")
+        print(
+            f"{name:<24} {row['exact']:>6} of {row['lines']} exact   CER {100 * row['cer']:.2f} %  "
+            f" x {row['cer_ratio']:.2f}"
+        )
     if wanted.output:
-        saved = {"made": datetime.now(UTC).isoformat(timespec="seconds"), "model": atomic.sha256_of(model), "batch": wanted.batch}
+        saved = {
+            "made": datetime.now(UTC).isoformat(timespec="seconds"),
+            "model": atomic.sha256_of(model),
+            "batch": wanted.batch,
+        }
         atomic.write_json(wanted.output, {**saved, "environment": environment(None), "rows": rows})
 
 

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Readings that are wrong for a known cause: what the error classes are tested with, and what the metrics are timed on.
+"""Readings that are wrong for a known cause: what the error classes are tested with, and what the
+metrics are timed on.
 
     python benchmarks/corrupted.py                  18,000 readings, the saved result
     python benchmarks/corrupted.py --each 100       a first look, nothing saved
 
-Saved is how often the class of a reading is the cause that it was made by, beside what a plain comparison of beginnings and ends
-makes of the same readings.
+Saved is how often the class of a reading is the cause that it was made by, beside what a plain
+comparison of beginnings and ends makes of the same readings.
 """
 
 import argparse
@@ -47,12 +48,18 @@ _GARBAGE = "|Il1.:;-_—'[](){}/\\ "
 def sample_texts(language: str = "", shortest: int = 1) -> list[str]:
     """Texts of the sample lines, of all languages or of one."""
     rows = map(json.loads, MANIFEST.read_text(encoding="utf-8").splitlines())
-    return [row["text"] for row in rows if row["language"] == (language or row["language"]) and len(row["text"]) >= shortest]
+    return [
+        row["text"]
+        for row in rows
+        if row["language"] == (language or row["language"]) and len(row["text"]) >= shortest
+    ]
 
 
 def corrupt(text: str, cause: str, rng: random.Random) -> str:
-    """Return `text` as a recognizer would read it that goes wrong for `cause`; like real readings, those that lost or won an end
-    carry ordinary mistakes too (two in five), up to one in 10 characters. A cause that would change nothing is tried again."""
+    """Return `text` as a recognizer would read it that goes wrong for `cause`; like real readings,
+    those that lost or won an end carry ordinary mistakes too (two in five), up to one in 10
+    characters. A cause that would change nothing is tried again.
+    """
     while True:
         wrong = _once(text, cause, rng)
         if wrong != text:
@@ -65,7 +72,9 @@ def _once(text: str, cause: str, rng: random.Random) -> str:
         case "space_only":
             return _spaces(text, rng)
         case "right_truncation":
-            return _ordinary(text[: rng.randint(max(1, round(0.3 * length)), max(1, length - 2))].rstrip(), rng)
+            return _ordinary(
+                text[: rng.randint(max(1, round(0.3 * length)), max(1, length - 2))].rstrip(), rng
+            )
         case "leading_garbage":
             return _ends(rng) + _ordinary(text, rng)
         case "trailing_garbage":
@@ -73,13 +82,21 @@ def _once(text: str, cause: str, rng: random.Random) -> str:
         case "minor":
             return mistakes(text, rng.randint(1, max(1, min(2, length // 5))), rng)
         case _:
-            return mistakes(text, max(3, round(rng.uniform(0.15, 0.7) * length)), rng) if rng.random() < 0.9 else ""
+            return (
+                mistakes(text, max(3, round(rng.uniform(0.15, 0.7) * length)), rng)
+                if rng.random() < 0.9
+                else ""
+            )
 
 
 def mistakes(text: str, count: int, rng: random.Random) -> str:
-    """Read `count` characters that are no spaces wrongly: most as one that looks like it, some left out, some twice."""
+    """Read `count` characters that are no spaces wrongly: most as one that looks like it, some left
+    out, some twice.
+    """
     letters = list(text)
-    for place in rng.sample([i for i, c in enumerate(letters) if c != " "], min(count, len(text.replace(" ", "")))):
+    for place in rng.sample(
+        [i for i, c in enumerate(letters) if c != " "], min(count, len(text.replace(" ", "")))
+    ):
         kind, was = rng.random(), letters[place]
         if kind < 0.7:
             letters[place] = _ALIKE.get(was) or rng.choice([c for c in _LETTERS if c != was])
@@ -89,11 +106,17 @@ def mistakes(text: str, count: int, rng: random.Random) -> str:
 
 
 def _ordinary(text: str, rng: random.Random) -> str:
-    return mistakes(text, rng.randint(1, len(text) // 10), rng) if rng.random() < 0.4 and len(text) >= 10 else text
+    return (
+        mistakes(text, rng.randint(1, len(text) // 10), rng)
+        if rng.random() < 0.4 and len(text) >= 10
+        else text
+    )
 
 
 def _ends(rng: random.Random) -> str:
-    """What the edge of a neighbour or of the paper is read as: some characters, or one that stands alone."""
+    """What the edge of a neighbour or of the paper is read as: some characters, or one that stands
+    alone.
+    """
     found = "".join(rng.choice(_GARBAGE) for _ in range(rng.randint(1, 6))).strip()
     return found if len(found) >= 2 else (found or "|") + " "
 
@@ -118,7 +141,9 @@ def readings(each: int, seed: int = 7) -> dict[str, list[tuple[str, str]]]:
 
 
 def plain(reference: str, hypothesis: str) -> str:
-    """Return the class by beginnings and ends that are equal to the letter: the taxonomy must do better."""
+    """Return the class by beginnings and ends that are equal to the letter: the taxonomy must do
+    better.
+    """
     a, b = squeezed(reference), squeezed(hypothesis)
     if a == b:
         return "space_only"
@@ -131,22 +156,48 @@ def plain(reference: str, hypothesis: str) -> str:
     return "minor" if count_edits(a, b).distance <= max(2, len(a) // 10) else "major"
 
 
-def agreement(pairs: dict[str, list[tuple[str, str]]], judge: Callable[[str, str], str]) -> dict[str, Any]:
-    """Return how often `judge` names the cause, of all readings and by cause, and what it takes the others for."""
-    named = {cause: Counter(str(judge(*pair)) for pair in of_cause) for cause, of_cause in pairs.items()}
+def agreement(
+    pairs: dict[str, list[tuple[str, str]]], judge: Callable[[str, str], str]
+) -> dict[str, Any]:
+    """Return how often `judge` names the cause, of all readings and by cause, and what it takes the
+    others for.
+    """
+    named = {
+        cause: Counter(str(judge(*pair)) for pair in of_cause) for cause, of_cause in pairs.items()
+    }
     right, count = sum(named[cause][cause] for cause in named), sum(map(len, pairs.values()))
-    by_cause = {cause: {"right": named[cause][cause], "named": dict(named[cause].most_common())} for cause in named}
-    return {"readings": count, "right": right, "share": round(right / count, 4), "by_cause": by_cause}
+    by_cause = {
+        cause: {"right": named[cause][cause], "named": dict(named[cause].most_common())}
+        for cause in named
+    }
+    return {
+        "readings": count,
+        "right": right,
+        "share": round(right / count, 4),
+        "by_cause": by_cause,
+    }
 
 
 def main() -> None:
     """Run the benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--each", type=int, default=3_000, help="readings of each cause")
-    parser.add_argument("-o", "--output", type=Path, help="default: results/corrupted.json for a full run, else nothing")
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        help="default: results/corrupted.json for a full run, else nothing",
+    )
     asked = parser.parse_args()
     pairs = readings(asked.each)
-    found = {"taxonomy": VERSION, "goal": 0.93, "classes": agreement(pairs, classify), "plain": agreement(pairs, plain)}
+    found = {
+        "taxonomy": VERSION,
+        "goal": 0.93,
+        "classes": agreement(pairs, classify),
+        "plain": agreement(pairs, plain),
+    }
     print(json.dumps(found, indent=2))
     if output := asked.output or (RESULTS / "corrupted.json" if asked.each >= 3_000 else None):
         atomic.write_json(output, found)

@@ -1,19 +1,26 @@
 #!/usr/bin/env python3
-"""From image files to text: lines a second of `predict` on each of its run times, of its stages, and of others, in one run.
+"""From image files to text: lines a second of `predict` on each of its run times, of its stages,
+and of others, in one run.
 
-    python benchmarks/inference.py                                            # the samples, the network that ships
+    python benchmarks/inference.py                                            # the samples, the
+        network that ships
     python benchmarks/inference.py lines/manifest.jsonl --weights runs/mine -o inference.json
-    python benchmarks/inference.py --peer openocr='python tools/infer_rec.py -c svtrv2.yml -o Global.infer_list={images}'
+    python benchmarks/inference.py --peer openocr='python tools/infer_rec.py -c svtrv2.yml -o
+        Global.infer_list={images}'
 
-Every round visits every contestant, the first one goes last in the next; rates are medians of the rounds. Opening a model is not
-counted, nor importing torch; a peer's command is timed as it stands, start included.
+Every round visits every contestant, the first one goes last in the next; rates are medians of the
+rounds. Opening a model is not counted, nor importing torch; a peer's command is timed as it stands,
+start included.
 
 | measured | what it is |
 |---|---|
-| paths | files → text: predict on torch (fp32, bf16), ONNX Runtime (fp32, in-graph argmax, int8), Tesseract (library, program) |
-| stages | what predict does, one thing after the other, on one thread; all but the network is asked to cost under 10 % of it |
+| paths | files → text: predict on torch (fp32, bf16), ONNX Runtime (fp32, in-graph argmax, int8),
+    Tesseract (library, program) |
+| stages | what predict does, one thing after the other, on one thread; all but the network is asked
+    to cost under 10 % of it |
 | network | the same batches through a bare session, and through OpenVINO where it is installed |
-| decode | CTC decoding of 64 lines of 256 frames, to texts and to more, beside a bare argmax of the same logits |
+| decode | CTC decoding of 64 lines of 256 frames, to texts and to more, beside a bare argmax of the
+    same logits |
 """
 
 import argparse
@@ -37,16 +44,16 @@ from unittest.mock import patch
 import numpy as np
 
 from nordocr_cli import atomic
-from nordocr_cli.artifact import DEFAULT_MODEL, SHIPPED, read_contract
-from nordocr_cli.core.export import export
-from nordocr_cli.core.export_plan import plan_export
-from nordocr_cli.core.predict import predict
+from nordocr_cli.artifact.contract import DEFAULT_MODEL, SHIPPED, read_contract
+from nordocr_cli.core.export.plan import plan_export
+from nordocr_cli.core.export.run import export
+from nordocr_cli.core.predict.run import predict
 from nordocr_cli.data.resize import network_input, pad_batch, read_image, resize_line
 from nordocr_cli.decode.ctc import Readings, decode_greedy
+from nordocr_cli.runtime.backends.tesseract.engine import find_tesseract
 from nordocr_cli.runtime.recognizers import RunnerRecognizer
 from nordocr_cli.runtime.runners import open_runner
 from nordocr_cli.runtime.stopwatch import environment
-from nordocr_cli.runtime.tesseract_engine import find_tesseract
 
 ROOT = Path(__file__).parents[1]
 SAMPLES = ROOT / "samples" / "lines" / "manifest.jsonl"
@@ -58,7 +65,9 @@ Contestants = dict[str, Callable[[], object]]
 
 def timed(contestants: Contestants, rounds: int) -> dict[str, dict[str, list[float]]]:
     """Seconds by the clock and of the processor (child processes included), one value a round."""
-    seconds: dict[str, dict[str, list[float]]] = {name: {"clock": [], "processor": []} for name in contestants}
+    seconds: dict[str, dict[str, list[float]]] = {
+        name: {"clock": [], "processor": []} for name in contestants
+    }
     names = list(contestants)
     for number in range(rounds):
         for name in names[number % len(names) :] + names[: number % len(names)]:
@@ -83,8 +92,9 @@ def rates(seconds: dict[str, dict[str, list[float]]], lines: int) -> dict[str, A
 
 
 class Reading:
-    """predict over the same files again and again; the model is opened once a call, outside the time, and as if the package
-    `without` were not installed."""
+    """predict over the same files again and again; the model is opened once a call, outside the
+    time, and as if the package `without` were not installed.
+    """
 
     def __init__(
         self,
@@ -94,15 +104,29 @@ class Reading:
         precision: Literal["fp32", "bf16"] = "fp32",
         without: str = "",
     ):
-        self.model, self.groups, self.threads, self.precision, self.without = model, groups, threads, precision, without
+        self.model, self.groups, self.threads, self.precision, self.without = (
+            model,
+            groups,
+            threads,
+            precision,
+            without,
+        )
         self.texts: dict[Path, str] = {}
         self._opened = self._open()
 
     def _open(self) -> list[Any]:
-        options: dict[str, Any] = {"threads": self.threads, "precision": self.precision, "layout": "line", "device": "cpu"}
+        options: dict[str, Any] = {
+            "threads": self.threads,
+            "precision": self.precision,
+            "layout": "line",
+            "device": "cpu",
+        }
         hidden = {self.without: None} if self.without else {}
         with patch.dict(sys.modules, hidden):  # None: importing it fails
-            return [predict(files, self.model, language=language, **options) for language, files in self.groups.items()]
+            return [
+                predict(files, self.model, language=language, **options)
+                for language, files in self.groups.items()
+            ]
 
     def __call__(self) -> None:
         """Read all files; see `reopen`."""
@@ -116,9 +140,15 @@ class Reading:
 
 
 def whole_paths(
-    readings: dict[str, Reading], peers: Contestants, rounds: int, rows: Sequence[dict[str, Any]], files: Sequence[Path]
+    readings: dict[str, Reading],
+    peers: Contestants,
+    rounds: int,
+    rows: Sequence[dict[str, Any]],
+    files: Sequence[Path],
 ) -> dict[str, Any]:
-    """Rates of the whole paths, and how many texts are those of the first reading and of the manifest."""
+    """Rates of the whole paths, and how many texts are those of the first reading and of the
+    manifest.
+    """
     seconds: dict[str, dict[str, list[float]]] = defaultdict(lambda: {"clock": [], "processor": []})
     for _ in range(rounds):
         for name, of in timed({**readings, **peers}, 1).items():
@@ -131,13 +161,17 @@ def whole_paths(
     truth = {file: row["text"] for file, row in zip(files, rows, strict=True)}
     for name, reading in readings.items():
         result[name]["texts"] = len(reading.texts)
-        result[name]["same_text_as_torch_fp32"] = sum(first[file] == text for file, text in reading.texts.items())
+        result[name]["same_text_as_torch_fp32"] = sum(
+            first[file] == text for file, text in reading.texts.items()
+        )
         result[name]["exact"] = sum(truth[file] == text for file, text in reading.texts.items())
     return result
 
 
 def stages(model: Path, files: Sequence[Path], rounds: int) -> dict[str, Any]:
-    """Milliseconds a line of each stage on one thread, and what all but the network cost beside it."""
+    """Milliseconds a line of each stage on one thread, and what all but the network cost beside
+    it.
+    """
     runner = open_runner(model, device="cpu", threads=1)
     contract, session, name = runner.contract, *bare_session(model, 1)
     recognizer = RunnerRecognizer(runner)
@@ -155,7 +189,9 @@ def stages(model: Path, files: Sequence[Path], rounds: int) -> dict[str, Any]:
         for width, members in recognizer.batches([line.shape[1] for line in lines]):
             images, widths = pad_batch([lines[i] for i in members], contract.geometry, width)
             frames = np.array([contract.geometry.out_length(int(w)) for w in widths])
-            state["inputs"].append((network_input(images, contract.geometry, contract.input_type), frames))
+            state["inputs"].append(
+                (network_input(images, contract.geometry, contract.input_type), frames)
+            )
 
     def network() -> None:
         state["outputs"] = [session.run(None, {name: pixels})[0] for pixels, _ in state["inputs"]]
@@ -164,7 +200,13 @@ def stages(model: Path, files: Sequence[Path], rounds: int) -> dict[str, Any]:
         for (_, frames), output in zip(state["inputs"], state["outputs"], strict=True):
             list(decode_greedy(output, frames, contract.charset, contract.output_activation))
 
-    steps: Contestants = {"read": read, "resize": resize, "batch": batch, "network": network, "decode": decode}
+    steps: Contestants = {
+        "read": read,
+        "resize": resize,
+        "batch": batch,
+        "network": network,
+        "decode": decode,
+    }
     seconds: dict[str, list[float]] = {step: [] for step in steps}
     for _ in range(rounds):
         for step, function in steps.items():
@@ -190,11 +232,16 @@ def bare_session(model: Path, threads: int) -> tuple[Any, str]:
     return session, session.get_inputs()[0].name
 
 
-def networks(models: dict[str, Path], files: Sequence[Path], threads: int, rounds: int) -> dict[str, Any]:
+def networks(
+    models: dict[str, Path], files: Sequence[Path], threads: int, rounds: int
+) -> dict[str, Any]:
     """The network alone, each line by itself, `threads` at a time: what predict can at best be."""
     contract = read_contract(next(iter(models.values())))
     lines = [resize_line(read_image(file), contract.geometry) for file in files]
-    inputs = [network_input(pad_batch([line], contract.geometry)[0], contract.geometry, "float32") for line in lines]
+    inputs = [
+        network_input(pad_batch([line], contract.geometry)[0], contract.geometry, "float32")
+        for line in lines
+    ]
     inputs.sort(key=lambda pixels: -pixels.shape[3])
     contestants: Contestants = {}
 
@@ -207,7 +254,9 @@ def networks(models: dict[str, Path], files: Sequence[Path], threads: int, round
 
     for name, path in models.items():
         session, input_name = bare_session(path, 1)
-        contestants[f"onnxruntime {name}"] = side_by_side(lambda pixels, s=session, n=input_name: s.run(None, {n: pixels}))
+        contestants[f"onnxruntime {name}"] = side_by_side(
+            lambda pixels, s=session, n=input_name: s.run(None, {n: pixels})
+        )
     try:
         import openvino
     except ImportError:
@@ -215,8 +264,14 @@ def networks(models: dict[str, Path], files: Sequence[Path], threads: int, round
     else:
         core = openvino.Core()
         for precision in ("f32", "bf16"):
-            hints = {"INFERENCE_PRECISION_HINT": precision, "NUM_STREAMS": str(threads), "INFERENCE_NUM_THREADS": str(threads)}
-            queue = openvino.AsyncInferQueue(core.compile_model(core.read_model(models["fp32"]), "CPU", hints), threads)
+            hints = {
+                "INFERENCE_PRECISION_HINT": precision,
+                "NUM_STREAMS": str(threads),
+                "INFERENCE_NUM_THREADS": str(threads),
+            }
+            queue = openvino.AsyncInferQueue(
+                core.compile_model(core.read_model(models["fp32"]), "CPU", hints), threads
+            )
 
             def run_all(queue: Any = queue) -> None:
                 for pixels in inputs:
@@ -230,7 +285,9 @@ def networks(models: dict[str, Path], files: Sequence[Path], threads: int, round
 
 
 def decoding(contract: Any, rounds: int) -> dict[str, Any]:
-    """Lines a second of CTC decoding beside a bare argmax of the same logits, on lines that look like text."""
+    """Lines a second of CTC decoding beside a bare argmax of the same logits, on lines that look
+    like text.
+    """
     rng = np.random.default_rng(0)
     lines, frames = DECODED
     classes = contract.charset.num_classes
@@ -241,12 +298,22 @@ def decoding(contract: Any, rounds: int) -> dict[str, Any]:
     lengths = np.full(lines, frames)
     decoders: dict[str, Callable[[], Readings]] = {
         "full logits": lambda: decode_greedy(logits, lengths, contract.charset),
-        "in-graph argmax": lambda: decode_greedy(two, lengths, contract.charset, "argmax+confidence"),
+        "in-graph argmax": lambda: decode_greedy(
+            two, lengths, contract.charset, "argmax+confidence"
+        ),
     }
     contestants: Contestants = {"bare argmax": lambda: logits.argmax(axis=2)}
-    contestants |= {f"{name}: texts": lambda decode=decode: decode().texts for name, decode in decoders.items()}
-    contestants |= {f"{name}: and confidences": lambda decode=decode: decode().confidences for name, decode in decoders.items()}
-    contestants |= {f"{name}: and spans": lambda decode=decode: list(decode()) for name, decode in decoders.items()}
+    contestants |= {
+        f"{name}: texts": lambda decode=decode: decode().texts for name, decode in decoders.items()
+    }
+    contestants |= {
+        f"{name}: and confidences": lambda decode=decode: decode().confidences
+        for name, decode in decoders.items()
+    }
+    contestants |= {
+        f"{name}: and spans": lambda decode=decode: list(decode())
+        for name, decode in decoders.items()
+    }
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     for _ in range(4 * rounds):
         for name, run in contestants.items():
@@ -258,21 +325,48 @@ def decoding(contract: Any, rounds: int) -> dict[str, Any]:
     return {
         "lines_per_s": {name: round(value) for name, value in rate.items()},
         "full_logits_of_bare_argmax": round(rate["full logits: texts"] / rate["bare argmax"], 3),
-        "in_graph_times_full_logits": round(rate["in-graph argmax: texts"] / rate["full logits: texts"], 2),
+        "in_graph_times_full_logits": round(
+            rate["in-graph argmax: texts"] / rate["full logits: texts"], 2
+        ),
     }
 
 
 def main() -> None:
     """Measure, print, save."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("manifest", type=Path, nargs="?", default=SAMPLES, help="lines as JSONL; default: the samples")
-    parser.add_argument("--weights", type=Path, default=Path(DEFAULT_MODEL), help="default: those that ship")
-    parser.add_argument("--calibration", type=Path, help="for the int8 form of other weights: lines that its convolutions need")
-    parser.add_argument("--peer", action="append", default=[], metavar="NAME=COMMAND", help="{images} is a file of paths")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "manifest",
+        type=Path,
+        nargs="?",
+        default=SAMPLES,
+        help="lines as JSONL; default: the samples",
+    )
+    parser.add_argument(
+        "--weights", type=Path, default=Path(DEFAULT_MODEL), help="default: those that ship"
+    )
+    parser.add_argument(
+        "--calibration",
+        type=Path,
+        help="for the int8 form of other weights: lines that its convolutions need",
+    )
+    parser.add_argument(
+        "--peer",
+        action="append",
+        default=[],
+        metavar="NAME=COMMAND",
+        help="{images} is a file of paths",
+    )
     parser.add_argument("--lines", type=int, help="so many lines, evenly spread; default: all")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("-o", "--output", type=Path, help="default: results/inference.json for a full run, else nothing")
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        help="default: results/inference.json for a full run, else nothing",
+    )
     asked = parser.parse_args()
     rows = [json.loads(line) for line in asked.manifest.read_text(encoding="utf-8").splitlines()]
     if asked.lines and asked.lines < len(rows):
@@ -284,10 +378,23 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        forms: dict[str, Any] = {"precision": "fp32", "int8": True, "calibration": asked.calibration}
+        forms: dict[str, Any] = {
+            "precision": "fp32",
+            "int8": True,
+            "calibration": asked.calibration,
+        }
         exported = export(plan_export(asked.weights, folder / "fp32.onnx", **forms)).files
-        argmax = plan_export(asked.weights, folder / "argmax.onnx", precision="fp32", output_activation="argmax+confidence")
-        models = {"fp32": exported[0].file.path, "argmax": export(argmax).files[0].file.path, "int8": exported[1].file.path}
+        argmax = plan_export(
+            asked.weights,
+            folder / "argmax.onnx",
+            precision="fp32",
+            output_activation="argmax+confidence",
+        )
+        models = {
+            "fp32": exported[0].file.path,
+            "argmax": export(argmax).files[0].file.path,
+            "int8": exported[1].file.path,
+        }
         if str(asked.weights) == DEFAULT_MODEL and not asked.calibration:
             models["int8"] = SHIPPED / f"{DEFAULT_MODEL}.int8.onnx"
         contract = read_contract(models["fp32"])
@@ -297,23 +404,41 @@ def main() -> None:
             "torch fp32": Reading(str(asked.weights), together, asked.threads),
             "torch bf16": Reading(str(asked.weights), together, asked.threads, "bf16"),
         }
-        readings |= {f"onnxruntime {kind}": Reading(str(path), together, asked.threads) for kind, path in models.items()}
+        readings |= {
+            f"onnxruntime {kind}": Reading(str(path), together, asked.threads)
+            for kind, path in models.items()
+        }
         if shutil.which("tesseract"):
             readings["tesseract"] = Reading("tesseract", dict(by_language), asked.threads)
             if find_tesseract().has_library:
-                readings["tesseract's program"] = Reading("tesseract", dict(by_language), asked.threads, without="tesserocr")
-        (folder / "images.txt").write_text("".join(f"{file.resolve()}\n" for file in files), encoding="utf-8")
+                readings["tesseract's program"] = Reading(
+                    "tesseract", dict(by_language), asked.threads, without="tesserocr"
+                )
+        (folder / "images.txt").write_text(
+            "".join(f"{file.resolve()}\n" for file in files), encoding="utf-8"
+        )
         peers: Contestants = {}
         for peer in asked.peer:
             title, _, command = peer.partition("=")
-            words = [word.replace("{images}", str(folder / "images.txt")) for word in shlex.split(command)]
-            peers[title] = lambda words=words: subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
+            words = [
+                word.replace("{images}", str(folder / "images.txt"))
+                for word in shlex.split(command)
+            ]
+            peers[title] = lambda words=words: subprocess.run(
+                words, check=True, stdout=subprocess.DEVNULL
+            )
 
         paths = whole_paths(readings, peers, asked.rounds, rows, files)
         rate = {title: row["lines_per_s"] for title, row in paths.items()}
-        best = max((title for title in rate if title.startswith(("torch", "onnx"))), key=lambda title: rate[title])
+        best = max(
+            (title for title in rate if title.startswith(("torch", "onnx"))),
+            key=lambda title: rate[title],
+        )
         result: dict[str, Any] = {
-            "what": f"files → text, {len(files)} lines of {asked.manifest.name}, {asked.threads} threads",
+            "what": (
+                f"files → text, {len(files)} lines of {asked.manifest.name}, {asked.threads}"
+                " threads"
+            ),
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
             "environment": environment(asked.threads),
             "tesseract": {
@@ -323,17 +448,35 @@ def main() -> None:
             },
             "rounds": asked.rounds,
             "paths": paths,
-            "onnxruntime_fp32_times_torch_fp32": round(rate["onnxruntime fp32"] / rate["torch fp32"], 2),
+            "onnxruntime_fp32_times_torch_fp32": round(
+                rate["onnxruntime fp32"] / rate["torch fp32"], 2
+            ),
             "best": best,
-            "best_times_tesseract": {title: round(rate[best] / rate[title], 2) for title in rate if title.startswith("tess")},
+            "best_times_tesseract": {
+                title: round(rate[best] / rate[title], 2)
+                for title in rate
+                if title.startswith("tess")
+            },
             "network": networks(models, files, asked.threads, asked.rounds),
             "stages": [stages(path, files, asked.rounds) for path in models.values()],
             "decode": decoding(contract, asked.rounds),
         }
     result["environment"]["load_average_after"] = environment(asked.threads)["load_average"]
-    print(json.dumps({key: value for key, value in result.items() if key != "environment"}, indent=1, ensure_ascii=False))
-    full = (asked.manifest, asked.lines, asked.rounds) == (SAMPLES, None, parser.get_default("rounds"))
-    if target := asked.output or (ROOT / "benchmarks" / "results" / "inference.json" if full else None):
+    print(
+        json.dumps(
+            {key: value for key, value in result.items() if key != "environment"},
+            indent=1,
+            ensure_ascii=False,
+        )
+    )
+    full = (asked.manifest, asked.lines, asked.rounds) == (
+        SAMPLES,
+        None,
+        parser.get_default("rounds"),
+    )
+    if target := asked.output or (
+        ROOT / "benchmarks" / "results" / "inference.json" if full else None
+    ):
         atomic.write_json(target, result)
         print(f"saved {target}")
 

@@ -1,18 +1,24 @@
 #!/usr/bin/env python3
-"""How fast do batches come? Against a bare gather in memory, the machine's limit, and against other recognizers' data loaders.
+"""How fast do batches come? Against a bare gather in memory, the machine's limit, and against other
+recognizers' data loaders.
 
-    python benchmarks/loader.py                                       20,000 lines, five minutes, the saved result
+    python benchmarks/loader.py                                       20,000 lines, five minutes,
+        the saved result
     python benchmarks/loader.py --lines 3000 --rounds 1 --seconds 1   a first look, nothing saved
 
-Every round visits every contestant for a few seconds; medians over rounds are compared, in batches/s for the fixed set (1,024
-lines of 32 x 128) and in lines/s for the bucketed one (widths to 1024 px, 131,072 px of width a batch).
+Every round visits every contestant for a few seconds; medians over rounds are compared, in
+batches/s for the fixed set (1,024 lines of 32 x 128) and in lines/s for the bucketed one (widths to
+1024 px, 131,072 px of width a batch).
 
 | contestant | does |
 |---|---|
-| `limit` | `np.take` from one uint8 array in memory into buffers used again; by one thread and by two, the faster counts |
+| `limit` | `np.take` from one uint8 array in memory into buffers used again; by one thread and by
+    two, the faster counts |
 | `nordocr` | `LineBatches` as train has it: shuffled, padded, uint8, with targets; two threads |
-| `peers_original` | PARSeq's way: the original JPEG in LMDB; decoded (Pillow), scaled (bicubic), normalized floats |
-| `peers_resized` | OpenOCR's way with prepared lines: PNG of height 32 in LMDB, decoded by Pillow, normalized floats |
+| `peers_original` | PARSeq's way: the original JPEG in LMDB; decoded (Pillow), scaled (bicubic),
+    normalized floats |
+| `peers_resized` | OpenOCR's way with prepared lines: PNG of height 32 in LMDB, decoded by Pillow,
+    normalized floats |
 
 Both peers run in a torch DataLoader with 0 and with 2 worker processes; the faster counts.
 """
@@ -55,11 +61,14 @@ GEOMETRY = Geometry(max_width=1024)
 RESULTS = Path(__file__).parent / "results"
 
 
-# The data ---------------------------------------------------------------------------------------------------------------
+# The data
+# ----------------------------------------
 
 
 def widths_of(kind: str, lines: int) -> np.ndarray:
-    """Line widths in pixels: all 128, or spread as in business documents (median 285, mean about 390, up to 1024)."""
+    """Line widths in pixels: all 128, or spread as in business documents (median 285, mean about
+    390, up to 1024).
+    """
     if kind == "fixed":
         return np.full(lines, FIXED_WIDTH)
     spread = np.random.default_rng(1).lognormal(np.log(285), 0.8, lines)
@@ -73,7 +82,10 @@ def write_store(path: Path, widths: np.ndarray, gray: bool) -> Path:
     with LineStoreWriter(path, GEOMETRY, NORDIC) as writer:
         for index, width in enumerate(widths):
             image = noise[index % DIFFERENT, :, : int(width)]
-            writer.add(image[:, :, 0] if gray else image, LineRow(f"line{index}", f"{index}.png", "Rad 1" if width > 40 else "1"))
+            writer.add(
+                image[:, :, 0] if gray else image,
+                LineRow(f"line{index}", f"{index}.png", "Rad 1" if width > 40 else "1"),
+            )
     return path
 
 
@@ -86,7 +98,9 @@ def write_peers_lmdb(path: Path, store: Path, original: bool) -> Path:
             for index in range(len(lines)):
                 image = lines.image(index)[:, :, ::-1]
                 if original:
-                    image = cv2.resize(image, (image.shape[1] * 2, 64), interpolation=cv2.INTER_CUBIC)
+                    image = cv2.resize(
+                        image, (image.shape[1] * 2, 64), interpolation=cv2.INTER_CUBIC
+                    )
                 data = cv2.imencode(".jpg" if original else ".png", image)[1].tobytes()
                 transaction.put(b"image-%09d" % (index + 1), data)
                 transaction.put(b"label-%09d" % (index + 1), lines.label(index).encode())
@@ -94,11 +108,14 @@ def write_peers_lmdb(path: Path, store: Path, original: bool) -> Path:
     return path
 
 
-# The contestants: each makes an endless stream of the number of lines in its next batch ---------------------------------
+# The contestants: each makes an endless stream of the number of lines in its next batch
+# ---------------------------------
 
 
 def gather(widths: np.ndarray, channels: int, threads: int) -> Iterator[int]:
-    """The limit: lines of one array, each batch as wide as its lines are in the mean, copied into a ring of buffers."""
+    """The limit: lines of one array, each batch as wide as its lines are in the mean, copied into a
+    ring of buffers.
+    """
     width = int(widths.mean()) // 4 * 4
     lines = BUDGET_PX // width
     slab = np.zeros((len(widths), 32 * width * channels), dtype=np.uint8)
@@ -142,7 +159,9 @@ class PeersDataset(Dataset[tuple[torch.Tensor, str]]):
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, str]:
         if self.environment is None:  # opened in the worker process
-            self.environment = lmdb.open(str(self.path), readonly=True, lock=False, readahead=False, meminit=False)
+            self.environment = lmdb.open(
+                str(self.path), readonly=True, lock=False, readahead=False, meminit=False
+            )
         with self.environment.begin() as transaction:
             data = transaction.get(b"image-%09d" % (index + 1))
             label = transaction.get(b"label-%09d" % (index + 1)).decode()
@@ -168,7 +187,9 @@ def peers(path: Path, widths: np.ndarray, workers: int) -> Iterator[int]:
     order = np.argsort(widths, kind="stable")
     batches, start = [], 0
     while start < len(order):
-        count = max(1, BUDGET_PX // int(widths[order[min(start + BUDGET_PX // 1024, len(order) - 1)]]))
+        count = max(
+            1, BUDGET_PX // int(widths[order[min(start + BUDGET_PX // 1024, len(order) - 1)]])
+        )
         batches.append(order[start : start + count].tolist())
         start += count
     while True:
@@ -184,12 +205,14 @@ def peers(path: Path, widths: np.ndarray, workers: int) -> Iterator[int]:
             yield len(images)
 
 
-# Measuring --------------------------------------------------------------------------------------------------------------
+# Measuring
+# ----------------------------------------
 
 
 def rate(stream: Iterator[int], seconds: float) -> tuple[float, float]:
-    """Lines a second of the clock and of this process's processor time, over at least `seconds` and one batch, after a third of
-    that and two batches to warm up."""
+    """Lines a second of the clock and of this process's processor time, over at least `seconds` and
+    one batch, after a third of that and two batches to warm up.
+    """
     began = time.perf_counter()
     for number, _ in enumerate(stream, start=1):
         if number >= 2 and time.perf_counter() - began > seconds / 3:
@@ -212,17 +235,27 @@ def timed(
             found[name].append(rate(stream, seconds))
             stream.close()  # type: ignore[attr-defined]  # a generator
             clock, processor = found[name][-1]
-            print(f"round {number + 1}: {name} {clock:,.0f} lines/s = {clock / BATCH:,.1f} x {BATCH}; processor {processor:,.0f}")
+            print(
+                f"round {number + 1}: {name} {clock:,.0f} lines/s = {clock / BATCH:,.1f} x {BATCH};"
+                f" processor {processor:,.0f}"
+            )
     return found
 
 
 def memory_and_cold(store: Path) -> dict[str, float]:
-    """In a process of its own: an epoch from a cold page cache and one from a warm one, and the memory that it took."""
+    """In a process of its own: an epoch from a cold page cache and one from a warm one, and the
+    memory that it took.
+    """
     descriptor = os.open(store / "data.mdb", os.O_RDONLY)
     os.fsync(descriptor)
     os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
     os.close(descriptor)
-    done = subprocess.run([sys.executable, __file__, "--probe", str(store)], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, __file__, "--probe", str(store)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     return json.loads(done.stdout)
 
 
@@ -230,7 +263,9 @@ def probe(path: Path) -> None:
     """The body of `memory_and_cold`."""
     before = anonymous_mb()
     with LineStore(path) as store:
-        batches = LineBatches([store], NORDIC, GEOMETRY, budget_px=BUDGET_PX, shuffle=True, workers=2)
+        batches = LineBatches(
+            [store], NORDIC, GEOMETRY, budget_px=BUDGET_PX, shuffle=True, workers=2
+        )
         rates = []
         for epoch in range(2):
             began = time.perf_counter()
@@ -249,31 +284,52 @@ def probe(path: Path) -> None:
 
 
 def anonymous_mb() -> float:
-    """This process's own memory (the page cache that a mapping shows is the system's to take back)."""
+    """This process's own memory (the page cache that a mapping shows is the system's to take
+    back).
+    """
     status = Path("/proc/self/status").read_text(encoding="ascii")
-    return int(next(line.split()[1] for line in status.splitlines() if line.startswith("RssAnon"))) / 1000
+    return (
+        int(next(line.split()[1] for line in status.splitlines() if line.startswith("RssAnon")))
+        / 1000
+    )
 
 
 def measure(folder: Path, kind: str, asked: argparse.Namespace) -> dict[str, Any]:
     """All contestants on one set of widths."""
     widths = widths_of(kind, asked.lines)
-    stores = {c: write_store(folder / f"{kind}-{c}.lmdb", widths, c == "gray") for c in ("rgb", "gray")}
-    others = {o: write_peers_lmdb(folder / f"{kind}-{o}", stores["rgb"], o == "original") for o in ("original", "resized")}
+    stores = {
+        c: write_store(folder / f"{kind}-{c}.lmdb", widths, c == "gray") for c in ("rgb", "gray")
+    }
+    others = {
+        o: write_peers_lmdb(folder / f"{kind}-{o}", stores["rgb"], o == "original")
+        for o in ("original", "resized")
+    }
     with LineStore(stores["rgb"]) as rgb, LineStore(stores["gray"]) as gray:
         contestants: dict[str, Callable[[], Iterator[int]]] = {"nordocr rgb": lambda: nordocr(rgb)}
         contestants["nordocr gray"] = lambda: nordocr(gray)
         for threads in (1, 2):
             contestants[f"limit rgb {threads}"] = lambda threads=threads: gather(widths, 3, threads)
-            contestants[f"limit gray {threads}"] = lambda threads=threads: gather(widths, 1, threads)
+            contestants[f"limit gray {threads}"] = lambda threads=threads: gather(
+                widths, 1, threads
+            )
         for name, path in others.items():
             for workers in (0, 2):
-                contestants[f"peers_{name} {workers}"] = lambda path=path, workers=workers: peers(path, widths, workers)
+                contestants[f"peers_{name} {workers}"] = lambda path=path, workers=workers: peers(
+                    path, widths, workers
+                )
         found = timed(contestants, asked.rounds, asked.seconds)
     return {
-        "clock": compared({name: [clock for clock, _ in values] for name, values in found.items()}, list(others)),
+        "clock": compared(
+            {name: [clock for clock, _ in values] for name, values in found.items()}, list(others)
+        ),
         # Worker processes are not counted, so the peers' two stand for themselves alone.
         "processor": compared(
-            {n: [p for _, p in values] for n, values in found.items() if not n.startswith("peers") or n[-1] == "0"}, list(others)
+            {
+                n: [p for _, p in values]
+                for n, values in found.items()
+                if not n.startswith("peers") or n[-1] == "0"
+            },
+            list(others),
         ),
         "process": {c: memory_and_cold(path) for c, path in stores.items()},
     }
@@ -288,32 +344,57 @@ def compared(rates: dict[str, list[float]], others: list[str]) -> dict[str, Any]
     return {
         "lines_per_s": {name: [round(value) for value in values] for name, values in rates.items()},
         "median_lines_per_s": {name: round(value) for name, value in best.items()},
-        "median_batches_of_1024_per_s": {name: round(value / BATCH, 1) for name, value in best.items()},
-        "nordocr_of_limit": {c: round(best[f"nordocr {c}"] / best[f"limit {c}"], 3) for c in ("rgb", "gray")},
+        "median_batches_of_1024_per_s": {
+            name: round(value / BATCH, 1) for name, value in best.items()
+        },
+        "nordocr_of_limit": {
+            c: round(best[f"nordocr {c}"] / best[f"limit {c}"], 3) for c in ("rgb", "gray")
+        },
         "nordocr_times_peers": {
-            f"{c} / {o}": round(best[f"nordocr {c}"] / best[f"peers_{o}"], 1) for c in ("rgb", "gray") for o in others
+            f"{c} / {o}": round(best[f"nordocr {c}"] / best[f"peers_{o}"], 1)
+            for c in ("rgb", "gray")
+            for o in others
         },
     }
 
 
 def main() -> None:
     """Measure, print, save."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--lines", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=1.5, help="how long a contestant runs in a round")
-    parser.add_argument("--folder", type=Path, help="where the stores are written; default: the system's temporary folder")
-    parser.add_argument("-o", "--output", type=Path, help="default: results/loader.json for a full run, else nothing")
+    parser.add_argument(
+        "--seconds", type=float, default=1.5, help="how long a contestant runs in a round"
+    )
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        help="where the stores are written; default: the system's temporary folder",
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        help="default: results/loader.json for a full run, else nothing",
+    )
     parser.add_argument("--probe", type=Path, help=argparse.SUPPRESS)
     asked = parser.parse_args()
-    warnings.filterwarnings("ignore", "This DataLoader will create")  # two workers on one core: the faster of 0 and 2 counts
+    # two workers on one core: the faster of 0 and 2 counts
+    warnings.filterwarnings("ignore", "This DataLoader will create")
     if asked.probe:
         probe(asked.probe)
         return
     result: dict[str, Any] = {
-        "what": f"loading, {asked.lines} lines: {BATCH} of 32 x {FIXED_WIDTH} a batch; widths to 1024 px, {BUDGET_PX} px a batch",
+        "what": (
+            f"loading, {asked.lines} lines: {BATCH} of 32 x {FIXED_WIDTH} a batch; widths to 1024"
+            f" px, {BUDGET_PX} px a batch"
+        ),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "environment": environment(torch.get_num_threads()) | {"usable_cores": len(os.sched_getaffinity(0))},
+        "environment": (
+            environment(torch.get_num_threads()) | {"usable_cores": len(os.sched_getaffinity(0))}
+        ),
         "rounds": asked.rounds,
     }
     for kind in ("fixed", "bucketed"):
@@ -322,7 +403,9 @@ def main() -> None:
         print(kind, json.dumps(result[kind], indent=2))
     result["environment"]["load_average_after"] = environment(None)["load_average"]
     defaults = [parser.get_default(name) for name in ("lines", "rounds", "seconds")]
-    if target := asked.output or (RESULTS / "loader.json" if [asked.lines, asked.rounds, asked.seconds] == defaults else None):
+    if target := asked.output or (
+        RESULTS / "loader.json" if [asked.lines, asked.rounds, asked.seconds] == defaults else None
+    ):
         atomic.write_json(target, result)
         print(f"saved {target}")
 

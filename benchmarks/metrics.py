@@ -8,10 +8,11 @@
 |---|---|
 | `jiwer` | `jiwer.cer` and `jiwer.wer` |
 | `plain` | exact matches, CER and WER of the canonical view |
-| `all` | what `nordocr eval` reports: three views, classes, flags, confusions, characters, calibration, groups with intervals |
+| `all` | what `nordocr eval` reports: three views, classes, flags, confusions, characters,
+    calibration, groups with intervals |
 
-One pair in five is wrong, for the causes of corrupted.py in the shares that business documents show. Every round visits every
-contestant; medians of the clock and of the processor are compared.
+One pair in five is wrong, for the causes of corrupted.py in the shares that business documents
+show. Every round visits every contestant; medians of the clock and of the processor are compared.
 """
 
 import argparse
@@ -52,7 +53,9 @@ def lines(count: int) -> list[LineResult]:
             LineResult(
                 id=f"line {number}",
                 reference=text,
-                hypothesis=canonical(corrupt(text, rng.choices(CAUSES, SHARES)[0], rng)) if wrong else text,
+                hypothesis=(
+                    canonical(corrupt(text, rng.choices(CAUSES, SHARES)[0], rng)) if wrong else text
+                ),
                 confidence=rng.betavariate(3, 2) if wrong else rng.betavariate(20, 1),
                 language=("sv", "no", "da", "is")[number % 4],
                 subset=f"subset {number % 9}",
@@ -91,10 +94,17 @@ def everything(results: list[LineResult]) -> tuple[float, float]:
 
 def main() -> None:
     """Measure, print, save."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--pairs", type=int, default=100_000)
     parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("-o", "--output", type=Path, help="default: results/metrics.json for a full run, else nothing")
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        help="default: results/metrics.json for a full run, else nothing",
+    )
     asked = parser.parse_args()
     results = lines(asked.pairs)
     contestants: dict[str, Callable[[list[LineResult]], tuple[float, float]]] = {
@@ -112,25 +122,44 @@ def main() -> None:
             figures[name] = contestants[name](results)
             clock[name].append(round(time.perf_counter() - began, 4))
             processor[name].append(round(time.process_time() - spent, 4))
-            print(f"round {number + 1}: {name} {clock[name][-1]:.3f} s, processor {processor[name][-1]:.3f} s", flush=True)
+            print(
+                f"round {number + 1}: {name} {clock[name][-1]:.3f} s, processor"
+                f" {processor[name][-1]:.3f} s",
+                flush=True,
+            )
     # The pairs are canonical already, so all three count the same.
     for name, figure in figures.items():
-        assert all(abs(a - b) < 1e-9 for a, b in zip(figure, figures["jiwer"], strict=True)), (name, figures)
+        assert all(abs(a - b) < 1e-9 for a, b in zip(figure, figures["jiwer"], strict=True)), (
+            name,
+            figures,
+        )
     of_jiwer = {
-        what: {name: round(median(seconds[name]) / median(seconds["jiwer"]), 4) for name in ("plain", "all")}
+        what: {
+            name: round(median(seconds[name]) / median(seconds["jiwer"]), 4)
+            for name in ("plain", "all")
+        }
         for what, seconds in (("clock", clock), ("processor", processor))
     }
     result: dict[str, Any] = {
-        "what": f"metrics of {asked.pairs} pairs of texts, {100 * WRONG:.0f} % of them wrong, against jiwer's CER and WER",
+        "what": (
+            f"metrics of {asked.pairs} pairs of texts, {100 * WRONG:.0f} % of them wrong, against"
+            " jiwer's CER and WER"
+        ),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "environment": environment(None) | {"jiwer": jiwer.__version__ if hasattr(jiwer, "__version__") else None},
+        "environment": (
+            environment(None)
+            | {"jiwer": jiwer.__version__ if hasattr(jiwer, "__version__") else None}
+        ),
         "rounds": asked.rounds,
         "seconds": {"clock": clock, "processor": processor},
         "share_of_jiwer": of_jiwer,
         "goals": {"plain": 0.1, "all": 0.5},
     }
     print(json.dumps(of_jiwer, indent=2))
-    full = (asked.pairs, asked.rounds) == (parser.get_default("pairs"), parser.get_default("rounds"))
+    full = (asked.pairs, asked.rounds) == (
+        parser.get_default("pairs"),
+        parser.get_default("rounds"),
+    )
     if target := asked.output or (RESULTS / "metrics.json" if full else None):
         atomic.write_json(target, result)
         print(f"saved {target}")

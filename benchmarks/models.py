@@ -1,26 +1,34 @@
 #!/usr/bin/env python3
-"""Are our networks faster and leaner than the implementations they are held against? Forward and whole training steps.
+"""Are our networks faster and leaner than the implementations they are held against? Forward and
+whole training steps.
 
-    python benchmarks/models.py --openocr ~/OpenOCR                          all networks, 15 minutes, the saved result
-    python benchmarks/models.py --openocr ~/OpenOCR --networks svtrv2-tiny   a first look, nothing saved
+    python benchmarks/models.py --openocr ~/OpenOCR                          all networks, 15
+        minutes, the saved result
+    python benchmarks/models.py --openocr ~/OpenOCR --networks svtrv2-tiny   a first look, nothing
+        saved
 
 | network | held against |
 |---|---|
-| `svtrv2-tiny`, `svtrv2-base`, `svtr-tiny` | OpenOCR's code, from a checkout: `--openocr FOLDER` (github.com/Topdu/OpenOCR) |
-| `mamba` | transformers' `MambaModel` of the same sizes, where transformers is installed (one block, 512 features, one way) |
+| `svtrv2-tiny`, `svtrv2-base`, `svtr-tiny` | OpenOCR's code, from a checkout: `--openocr FOLDER`
+    (github.com/Topdu/OpenOCR) |
+| `mamba` | transformers' `MambaModel` of the same sizes, where transformers is installed (one
+    block, 512 features, one way) |
 
-Both sides get the same images, lines a batch, number format and threads; neither is told the widths. A training step is forward,
-CTC loss (for `mamba` the mean square), backward and fused AdamW. Every round visits each side for `--seconds`; medians over the
-rounds are compared. Memory, at 1024 px, is the most that a process of its own takes for one step beyond what it holds before.
-What is missing is said and left out. `--busy` counts the CPU time of one thread, for a machine that does other work.
+Both sides get the same images, lines a batch, number format and threads; neither is told the
+widths. A training step is forward, CTC loss (for `mamba` the mean square), backward and fused
+AdamW. Every round visits each side for `--seconds`; medians over the rounds are compared. Memory,
+at 1024 px, is the most that a process of its own takes for one step beyond what it holds before.
+What is missing is said and left out. `--busy` counts the CPU time of one thread, for a machine that
+does other work.
 
-On a CPU each side runs twice, in processes of its own: with glibc's malloc as it is, which hands big blocks back to the kernel
-and asks for them again, and with GLIBC_TUNABLES as `nordocr train` sets them, from which both gain. `times_faster` compares each
-as its own program runs it: the reference with malloc as it is, ours too in inference and tuned in training.
+On a CPU each side runs twice, in processes of its own: with glibc's malloc as it is, which hands
+big blocks back to the kernel and asks for them again, and with GLIBC_TUNABLES as `nordocr train`
+sets them, from which both gain. `times_faster` compares each as its own program runs it: the
+reference with malloc as it is, ours too in inference and tuned in training.
 `times_faster_same_malloc` has both with malloc as it is, and both tuned.
 
-On a GPU both sides run eagerly and ours also compiled, and the share of the card's measured matrix peak is given; that part
-has not been run yet.
+On a GPU both sides run eagerly and ours also compiled, and the share of the card's measured matrix
+peak is given; that part has not been run yet.
 """
 
 import argparse
@@ -43,7 +51,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nordocr_cli import atomic
-from nordocr_cli.core.train import malloc_tunables
+from nordocr_cli.core.train.run import malloc_tunables
 from nordocr_cli.models.mamba import MambaEncoder
 from nordocr_cli.models.registry import build_model
 from nordocr_cli.runtime.stopwatch import environment
@@ -59,8 +67,8 @@ SPEED_TARGET, MEMORY_TARGET, MAMBA_TRAIN_TARGET = 1.5, 0.5, 10.0
 RESULTS = Path(__file__).parent / "results"
 
 HEADING = (
-    f"{'network':12} {'width':>5} {'mode':8} {'dtype':5} {'ours/s':>8} {'theirs/s':>8} {'times':>6} {'plain':>6} {'tuned':>6} "
-    f"{'MiB':>6} {'theirs':>6}"
+    f"{'network':12} {'width':>5} {'mode':8} {'dtype':5} {'ours/s':>8} {'theirs/s':>8} {'times':>6}"
+    f" {'plain':>6} {'tuned':>6} {'MiB':>6} {'theirs':>6}"
 )
 
 Step = Callable[[], None]
@@ -82,26 +90,37 @@ ON_CPU = {
     "ours tuned": Side(ours=True, tuned=True),
     "theirs tuned": Side(ours=False, tuned=True),
 }
-ON_GPU = {"ours": Side(ours=True), "theirs": Side(ours=False), "ours compiled": Side(ours=True, compiled=True)}
+ON_GPU = {
+    "ours": Side(ours=True),
+    "theirs": Side(ours=False),
+    "ours compiled": Side(ours=True, compiled=True),
+}
 FRESH = get_context("forkserver")  # processes that hold the libraries and nothing else
 FRESH.set_forkserver_preload(["__main__"])
 
 
-# The contestants --------------------------------------------------------------------------------------------------------
+# The contestants
+# ----------------------------------------
 
 
 def build(name: str, ours: bool, width: int) -> nn.Module:
     """A network with fresh weights. Raises ImportError where the other side is not here."""
     torch.manual_seed(0)
     if name == "mamba":
-        options = MambaModel(name="mamba", features=FEATURES, layers=1, bidirectional=False, use_lora=False)
+        options = MambaModel(
+            name="mamba", features=FEATURES, layers=1, bidirectional=False, use_lora=False
+        )
         if ours:
             return MambaEncoder(options)
         from transformers import MambaConfig
         from transformers import MambaModel as Theirs
 
         config = MambaConfig(
-            vocab_size=2, hidden_size=FEATURES, num_hidden_layers=options.layers, state_size=options.d_state, use_cache=False
+            vocab_size=2,
+            hidden_size=FEATURES,
+            num_hidden_layers=options.layers,
+            state_size=options.d_state,
+            use_cache=False,
         )
         network: nn.Module = Theirs(config)
         return network
@@ -109,16 +128,21 @@ def build(name: str, ours: bool, width: int) -> nn.Module:
     model: SvtrModel | SvtrV2Model = (
         SvtrV2Model.model_validate({"name": kind, "size": size})
         if kind == "svtrv2"
-        else SvtrModel.model_validate({"name": kind, "size": size, "local_window": (7, 11), "positions": (8, width // 4)})
+        else SvtrModel.model_validate(
+            {"name": kind, "size": size, "local_window": (7, 11), "positions": (8, width // 4)}
+        )
     )
     return build_model(model, CLASSES) if ours else openocr_network(model, CLASSES, width)
 
 
-def step_of(name: str, ours: bool, width: int, mode: str, dtype: str, device: str, compiled: bool = False) -> Step:
+def step_of(
+    name: str, ours: bool, width: int, mode: str, dtype: str, device: str, compiled: bool = False
+) -> Step:
     """What is timed, ready to be called again and again."""
     network = build(name, ours, width).to(device).train(mode == "train")
     if ours and name != "mamba":
-        network = network.to(memory_format=torch.channels_last)  # as `nordocr train` and the torch runner have it
+        # as `nordocr train` and the torch runner have it
+        network = network.to(memory_format=torch.channels_last)
     call = torch.compile(network) if compiled else network
     lines = max(1, PIXELS // width)
     generator = torch.Generator().manual_seed(1)
@@ -158,7 +182,8 @@ def step_of(name: str, ours: bool, width: int, mode: str, dtype: str, device: st
     return train if mode == "train" else infer
 
 
-# Measuring --------------------------------------------------------------------------------------------------------------
+# Measuring
+# ----------------------------------------
 
 
 def rate(step: Step, seconds: float, device: str, clock: Clock = time.perf_counter) -> float:
@@ -175,12 +200,17 @@ def rate(step: Step, seconds: float, device: str, clock: Clock = time.perf_count
 def side_by_side(
     sides: dict[str, Side], name: str, width: int, mode: str, dtype: str, asked: argparse.Namespace
 ) -> dict[str, list[float]]:
-    """Steps a second of each side, a value a round, the sides in turn, each in a process of its own."""
-    context = get_context("spawn")  # a new program each: malloc reads its settings when a program starts
+    """Steps a second of each side, a value a round, the sides in turn, each in a process of its
+    own.
+    """
+    # a new program each: malloc reads its settings when a program starts
+    context = get_context("spawn")
     pipes, workers = {}, []
     for key, side in sides.items():
         pipes[key], end = context.Pipe()
-        worker = context.Process(target=contestant, args=(end, side, name, width, mode, dtype, asked), daemon=True)
+        worker = context.Process(
+            target=contestant, args=(end, side, name, width, mode, dtype, asked), daemon=True
+        )
         with patch.dict("os.environ", malloc_tunables() if side.tuned else {}):
             worker.start()
         end.close()
@@ -198,23 +228,43 @@ def side_by_side(
     return found
 
 
-def contestant(pipe: Connection, side: Side, name: str, width: int, mode: str, dtype: str, asked: argparse.Namespace) -> None:
-    """The process of one side: measures for as many seconds as it is sent, until it is sent None."""
+def contestant(
+    pipe: Connection,
+    side: Side,
+    name: str,
+    width: int,
+    mode: str,
+    dtype: str,
+    asked: argparse.Namespace,
+) -> None:
+    """The process of one side: measures for as many seconds as it is sent, until it is sent
+    None.
+    """
     torch.set_num_threads(asked.threads)
     step = step_of(name, side.ours, width, mode, dtype, asked.device, side.compiled)
     step()
     pipe.send(None)
     while (seconds := pipe.recv()) is not None:
-        pipe.send(rate(step, seconds, asked.device, time.process_time if asked.busy else time.perf_counter))
+        pipe.send(
+            rate(
+                step, seconds, asked.device, time.process_time if asked.busy else time.perf_counter
+            )
+        )
 
 
-def peak_mib(name: str, side: str, width: int, mode: str, dtype: str, asked: argparse.Namespace) -> float:
+def peak_mib(
+    name: str, side: str, width: int, mode: str, dtype: str, asked: argparse.Namespace
+) -> float:
     """Memory that one step takes at its most, in MiB, measured in a process of its own."""
     with FRESH.Pool(1) as pool:
-        return pool.apply(probe, (name, side == "ours", width, mode, dtype, asked.device, asked.threads))
+        return pool.apply(
+            probe, (name, side == "ours", width, mode, dtype, asked.device, asked.threads)
+        )
 
 
-def probe(name: str, ours: bool, width: int, mode: str, dtype: str, device: str, threads: int) -> float:
+def probe(
+    name: str, ours: bool, width: int, mode: str, dtype: str, device: str, threads: int
+) -> float:
     """The same in this process: a step at 32 px first, so that libraries are loaded."""
     torch.set_num_threads(threads)
     step_of(name, ours, 32, mode, dtype, device)()
@@ -238,7 +288,9 @@ def status_kib(key: str) -> int:
 
 def matrix_peak(dtype: str) -> float:
     """FLOP/s of a large matrix product on the GPU: the best that can be had of it."""
-    a = torch.randn(8192, 8192, device="cuda", dtype={"fp32": torch.float32, "bf16": torch.bfloat16}[dtype])
+    a = torch.randn(
+        8192, 8192, device="cuda", dtype={"fp32": torch.float32, "bf16": torch.bfloat16}[dtype]
+    )
     return 2 * 8192**3 * rate(lambda: a @ a, 1.0, "cuda")
 
 
@@ -252,15 +304,25 @@ def flops(name: str, width: int, mode: str) -> int:
     return counter.get_total_flops()
 
 
-def measure(name: str, width: int, mode: str, dtype: str, asked: argparse.Namespace) -> dict[str, Any]:
-    """One row: images a second of both sides, their ratio, memory, and whether the targets are met."""
+def measure(
+    name: str, width: int, mode: str, dtype: str, asked: argparse.Namespace
+) -> dict[str, Any]:
+    """One row: images a second of both sides, their ratio, memory, and whether the targets are
+    met.
+    """
     lines = max(1, PIXELS // width)
-    steps = side_by_side(ON_GPU if asked.device == "cuda" else ON_CPU, name, width, mode, dtype, asked)
+    steps = side_by_side(
+        ON_GPU if asked.device == "cuda" else ON_CPU, name, width, mode, dtype, asked
+    )
     images = {side: median(values) * lines for side, values in steps.items()}
     as_run = "ours tuned" if mode == "train" and asked.device == "cpu" else "ours"
     speed = images[as_run] / images["theirs"]
     measured = width >= MEMORY_WIDTH
-    memory = {side: peak_mib(name, side, width, mode, dtype, asked) for side in ("ours", "theirs")} if measured else {}
+    memory = (
+        {side: peak_mib(name, side, width, mode, dtype, asked) for side in ("ours", "theirs")}
+        if measured
+        else {}
+    )
     target = MAMBA_TRAIN_TARGET if name == "mamba" and mode == "train" else SPEED_TARGET
     row: dict[str, Any] = {
         "network": name,
@@ -269,7 +331,9 @@ def measure(name: str, width: int, mode: str, dtype: str, asked: argparse.Namesp
         "mode": mode,
         "dtype": dtype,
         "images_per_s": {side: round(value, 2) for side, value in images.items()},
-        "rounds_images_per_s": {side: [round(v * lines, 2) for v in values] for side, values in steps.items()},
+        "rounds_images_per_s": {
+            side: [round(v * lines, 2) for v in values] for side, values in steps.items()
+        },
         "times_faster": round(speed, 2),
         "times_faster_same_malloc": {
             kind: round(images[f"ours{end}"] / images[f"theirs{end}"], 2)
@@ -285,7 +349,9 @@ def measure(name: str, width: int, mode: str, dtype: str, asked: argparse.Namesp
         row["memory_met"] = row["memory_share"] <= MEMORY_TARGET
     if asked.device == "cuda":
         share = flops(name, width, mode) / lines / matrix_peak(dtype)
-        row["share_of_matrix_peak"] = {side: round(images[side] * share, 3) for side in ("ours", "ours compiled")}
+        row["share_of_matrix_peak"] = {
+            side: round(images[side] * share, 3) for side in ("ours", "ours compiled")
+        }
     return row
 
 
@@ -294,31 +360,48 @@ def line_of(row: dict[str, Any]) -> str:
     speed, memory = row["images_per_s"], row.get("peak_mib", {"ours": "", "theirs": ""})
     same = row["times_faster_same_malloc"]
     return (
-        f"{row['network']:12} {row['width']:5} {row['mode']:8} {row['dtype']:5} {speed['ours']:8.2f} {speed['theirs']:8.2f} "
-        f"{row['times_faster']:6.2f} {same['as it is']:6.2f} {same.get('tuned', 0):6.2f} {memory['ours']:6} {memory['theirs']:6}"
+        f"{row['network']:12} {row['width']:5} {row['mode']:8} {row['dtype']:5}"
+        f" {speed['ours']:8.2f} {speed['theirs']:8.2f} {row['times_faster']:6.2f}"
+        f" {same['as it is']:6.2f} {same.get('tuned', 0):6.2f} {memory['ours']:6}"
+        f" {memory['theirs']:6}"
     )
 
 
 def missing(name: str, asked: argparse.Namespace) -> str:
     """Why a network cannot be held against anything here; empty when it can."""
     if name == "mamba":
-        return "" if find_spec("transformers") else "transformers is not installed (pip install transformers)"
+        return (
+            ""
+            if find_spec("transformers")
+            else "transformers is not installed (pip install transformers)"
+        )
     return "" if asked.openocr else "no checkout of OpenOCR (--openocr FOLDER)"
 
 
 def main() -> None:
     """Measure, print, save."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--openocr", type=Path, help="a checkout of github.com/Topdu/OpenOCR")
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--widths", nargs="+", type=int, default=list(WIDTHS))
     parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES))
     parser.add_argument("--dtypes", nargs="+", choices=["fp32", "bf16"], default=["fp32", "bf16"])
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=1.0, help="how long a side runs in a round")
+    parser.add_argument(
+        "--seconds", type=float, default=1.0, help="how long a side runs in a round"
+    )
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("-o", "--output", type=Path, help="default: results/models.json for a full run, else nothing")
+    parser.add_argument(
+        "--device", choices=["cpu", "cuda"], default="cuda" if torch.cuda.is_available() else "cpu"
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        help="default: results/models.json for a full run, else nothing",
+    )
     parser.add_argument("--busy", action="store_true", help="count the CPU time of one thread")
     asked = parser.parse_args()
     if asked.rounds < 1:
@@ -329,12 +412,21 @@ def main() -> None:
     torch.set_num_threads(asked.threads)
     if asked.openocr:
         if not (asked.openocr / "openrec").is_dir():
-            parser.error(f"--openocr {asked.openocr}: there is no openrec folder in it; give a checkout of Topdu/OpenOCR")
+            parser.error(
+                f"--openocr {asked.openocr}: there is no openrec folder in it; give a checkout of"
+                " Topdu/OpenOCR"
+            )
         sys.path.insert(0, str(asked.openocr.resolve()))
     result: dict[str, Any] = {
-        "what": f"forward and training steps, {PIXELS} px of width a batch, ours beside OpenOCR's and transformers'",
+        "what": (
+            f"forward and training steps, {PIXELS} px of width a batch, ours beside OpenOCR's and"
+            " transformers'"
+        ),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "environment": environment(asked.threads) | {"device": torch.cuda.get_device_name() if asked.device == "cuda" else "cpu"},
+        "environment": (
+            environment(asked.threads)
+            | {"device": torch.cuda.get_device_name() if asked.device == "cuda" else "cpu"}
+        ),
         "rounds": asked.rounds,
         "seconds": asked.seconds,
         "clock": "CPU time of one thread" if asked.busy else "wall",
@@ -353,7 +445,9 @@ def main() -> None:
                     print(line_of(row), flush=True)
     result["environment"]["load_average_after"] = environment(None)["load_average"]
     measured = ("networks", "widths", "modes", "dtypes", "rounds", "seconds")
-    whole = not result["left_out"] and all(getattr(asked, key) == parser.get_default(key) for key in measured)
+    whole = not result["left_out"] and all(
+        getattr(asked, key) == parser.get_default(key) for key in measured
+    )
     if target := asked.output or (RESULTS / "models.json" if whole else None):
         atomic.write_json(target, result)
         print(f"saved {target}")

@@ -1,13 +1,17 @@
 #!/usr/bin/env python3
-"""What do shapes of `svtrv2-nano` cost, and how well do they read for it? Parameters, operations, milliseconds a line, CER.
+"""What do shapes of `svtrv2-nano` cost, and how well do they read for it? Parameters, operations,
+milliseconds a line, CER.
 
-    python benchmarks/nano_shapes.py                          what every shape costs, on two threads, about a minute
-    python benchmarks/nano_shapes.py --train train.lmdb --read val.lmdb --runs shapes     and how six of them read
+    python benchmarks/nano_shapes.py                          what every shape costs, on two
+        threads, about a minute
+    python benchmarks/nano_shapes.py --train train.lmdb --read val.lmdb --runs shapes     and how
+        six of them read
     python benchmarks/nano_shapes.py --rounds 1 -o /tmp/a.json    a first look
 
-Every round visits every shape at every width for `--seconds`; medians over the rounds, weights fresh. `--busy` counts the CPU
-time of one thread, for a machine that does other work. With `--train` the shapes that TRAINED names each learn from nothing on
-all lines of that store, once, by the same command with the same seed, and read the lines of `--read`. Finished runs are kept in
+Every round visits every shape at every width for `--seconds`; medians over the rounds, weights
+fresh. `--busy` counts the CPU time of one thread, for a machine that does other work. With
+`--train` the shapes that TRAINED names each learn from nothing on all lines of that store, once, by
+the same command with the same seed, and read the lines of `--read`. Finished runs are kept in
 `--runs`, so that the timing can be repeated when the machine is quiet.
 """
 
@@ -36,7 +40,8 @@ CLASSES, LINES, WIDTHS = 126, 4, (320, 1024)
 RESULT = Path(__file__).parent / "results" / "nano-shapes.json"
 
 _SHIPPED: dict[str, Any] = dict(load_profile("svtrv2-nano").profile.model) | {"group": 24}
-# What: how it differs from the profile's shape. `group`: channels of a group of the 5x5 convolutions, which no profile can say.
+# What: how it differs from the profile's shape. `group`: channels of a group of the 5x5
+# convolutions, which no profile can say.
 SHAPES: dict[str, dict[str, Any]] = {
     "2 rows": {"attention_rows": 2, "depths": (2, 3, 3)},
     "1 row": {"attention_rows": 1, "depths": (2, 3, 3)},
@@ -46,7 +51,11 @@ SHAPES: dict[str, dict[str, Any]] = {
     "2 rows, six attention blocks": {"attention_rows": 2, "depths": (2, 3, 6)},
     "2 rows, blocks 1, 2, 2": {"attention_rows": 2, "depths": (1, 2, 2)},
     "2 rows, half the channels": {"attention_rows": 2, "depths": (2, 3, 3), "dims": (24, 48, 96)},
-    "2 rows, half as many channels again": {"attention_rows": 2, "depths": (2, 3, 3), "dims": (72, 144, 288)},
+    "2 rows, half as many channels again": {
+        "attention_rows": 2,
+        "depths": (2, 3, 3),
+        "dims": (72, 144, 288),
+    },
     "2 rows, wider last stage": {"attention_rows": 2, "depths": (2, 3, 3), "dims": (48, 96, 256)},
     "2 rows, depthwise 5x5": {"attention_rows": 2, "depths": (2, 3, 3), "group": 1},
     "2 rows, groups of 8": {"attention_rows": 2, "depths": (2, 3, 3), "group": 8},
@@ -95,7 +104,17 @@ def read_after_training(name: str, asked: argparse.Namespace) -> dict[str, Any]:
     run: Path = asked.runs / name.replace(", ", "-").replace(" ", "_")
     result = run / "read.json"
     if not result.exists():
-        new = ("-p", "svtrv2-nano", "--train", asked.train, "--val", asked.read, "--run-dir", run, *options_of(SHAPES[name]))
+        new = (
+            "-p",
+            "svtrv2-nano",
+            "--train",
+            asked.train,
+            "--val",
+            asked.read,
+            "--run-dir",
+            run,
+            *options_of(SHAPES[name]),
+        )
         again = ("--resume", run) if (run / "state.pt").exists() else new
         nordocr("train", *again, "--threads", "1")
         nordocr("eval", run / "last.safetensors", asked.read, "-o", result, "--threads", "1")
@@ -114,24 +133,36 @@ def read_after_training(name: str, asked: argparse.Namespace) -> dict[str, Any]:
 def options_of(shape: dict[str, Any]) -> list[str]:
     """The shape, and settings for a short run, as options of `nordocr train`."""
     values = {f"model.{key}": value for key, value in shape.items()} | SHORT_RUN
-    return [word for key, value in values.items() for word in ("--set", f"{key}={json.dumps(value)}")]
+    return [
+        word for key, value in values.items() for word in ("--set", f"{key}={json.dumps(value)}")
+    ]
 
 
 def nordocr(*words: str | Path) -> None:
-    """Run one command; what it prints goes to standard error. Ends the program where the command fails, which has said why."""
-    done = subprocess.run([sys.executable, "-m", "nordocr_cli", *map(str, words), "-q"], stdout=sys.stderr, check=False)
+    """Run one command; what it prints goes to standard error. Ends the program where the command
+    fails, which has said why.
+    """
+    done = subprocess.run(
+        [sys.executable, "-m", "nordocr_cli", *map(str, words), "-q"],
+        stdout=sys.stderr,
+        check=False,
+    )
     if done.returncode:
         sys.exit(done.returncode)
 
 
 def main() -> None:
     """Measure, print, save."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=0.4)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--busy", action="store_true", help="count the CPU time of one thread")
-    parser.add_argument("--train", type=Path, help="a line store: train the shapes of TRAINED on it")
+    parser.add_argument(
+        "--train", type=Path, help="a line store: train the shapes of TRAINED on it"
+    )
     parser.add_argument("--read", type=Path, help="the line store that they then read")
     parser.add_argument("--runs", type=Path, help="folder of these runs")
     parser.add_argument("-o", "--output", type=Path, default=RESULT)
@@ -147,7 +178,9 @@ def main() -> None:
     networks = {name: build(shape) for name, shape in SHAPES.items()}
     for network in networks.values():
         ms_a_line(network, WIDTHS[0], 0, asked.busy)
-    times: dict[tuple[str, int], list[float]] = {(name, width): [] for name in SHAPES for width in WIDTHS}
+    times: dict[tuple[str, int], list[float]] = {
+        (name, width): [] for name in SHAPES for width in WIDTHS
+    }
     for _ in range(asked.rounds):
         for (name, width), found in times.items():
             found.append(ms_a_line(networks[name], width, asked.seconds, asked.busy))
@@ -159,11 +192,16 @@ def main() -> None:
         row["ms_a_line"] = {width: round(median(times[name, width]), 2) for width in WIDTHS}
         row |= reading.get(name, {})
         rows.append(row)
-        figures = "  ".join(f"{row['gflop'][w]:5.2f} GFLOP {row['ms_a_line'][w]:7.2f} ms" for w in WIDTHS)
+        figures = "  ".join(
+            f"{row['gflop'][w]:5.2f} GFLOP {row['ms_a_line'][w]:7.2f} ms" for w in WIDTHS
+        )
         figures += f"  CER {row['cer']:.2%}" if "cer" in row else ""
         print(f"{name:36} {row['parameters'] / 1e6:5.2f} M  {figures}")
     result = {
-        "what": f"shapes of svtrv2-nano: fp32 inference, {LINES} lines a batch; the same training from nothing, one seed",
+        "what": (
+            f"shapes of svtrv2-nano: fp32 inference, {LINES} lines a batch; the same training from"
+            " nothing, one seed"
+        ),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "environment": environment(threads),
         "clock": "CPU time of one thread" if asked.busy else "wall",

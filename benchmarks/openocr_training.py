@@ -1,9 +1,9 @@
-"""OpenOCR's own trainer, from a checkout of github.com/Topdu/OpenOCR, on our lines: its data set, sampler, network and loop
-as they are. Needs torchvision, PyYAML and tqdm beside it.
+"""OpenOCR's own trainer, from a checkout of github.com/Topdu/OpenOCR, on our lines: its data set,
+sampler, network and loop as they are. Needs torchvision, PyYAML and tqdm beside it.
 
-Its configuration is the authors' svtrv2_tiny_rctc.yml but for what lines need (the characters, long texts, widths to 1024 px),
-batches of as many pixels as ours, two loading processes, no metric during training, and no augmentation, as imgaug does not run
-with NumPy 2.
+Its configuration is the authors' svtrv2_tiny_rctc.yml but for what lines need (the characters, long
+texts, widths to 1024 px), batches of as many pixels as ours, two loading processes, no metric
+during training, and no augmentation, as imgaug does not run with NumPy 2.
 """
 
 import logging
@@ -36,13 +36,22 @@ class OpenOcr:
     """Its trainer, that can be run for some seconds at a time."""
 
     def __init__(
-        self, checkout: Path, lmdb: Path, work: Path, charset: Charset, budget_px: int, max_width: int, amp: bool
+        self,
+        checkout: Path,
+        lmdb: Path,
+        work: Path,
+        charset: Charset,
+        budget_px: int,
+        max_width: int,
+        amp: bool,
     ) -> None:
         sys.path.insert(0, str(checkout))
         from tools.engine.trainer import Trainer
 
         characters = work / "characters.txt"
-        characters.write_text("".join(f"{c}\n" for c in charset.characters if c != " "), encoding="utf-8")
+        characters.write_text(
+            "".join(f"{c}\n" for c in charset.characters if c != " "), encoding="utf-8"
+        )
         config = yaml.safe_load((checkout / CONFIG).read_text(encoding="utf-8"))
         config["Global"] |= {
             "device": "gpu" if torch.cuda.is_available() else "cpu",
@@ -57,11 +66,23 @@ class OpenOcr:
         }
         data = config["Train"]["dataset"]
         data["data_dir_list"] = [str(lmdb)]
-        encode = {"CTCLabelEncode": {"character_dict_path": str(characters), "use_space_char": True, "max_text_length": LONGEST}}
+        encode = {
+            "CTCLabelEncode": {
+                "character_dict_path": str(characters),
+                "use_space_char": True,
+                "max_text_length": LONGEST,
+            }
+        }
         data["transforms"] = [
-            step if "CTCLabelEncode" not in step else encode for step in data["transforms"] if "PARSeqAugPIL" not in step
+            step if "CTCLabelEncode" not in step else encode
+            for step in data["transforms"]
+            if "PARSeqAugPIL" not in step
         ]
-        config["Train"]["sampler"] |= {"first_bs": budget_px // 128, "max_ratio": max_width // HEIGHT, "max_bs": 1 << 30}
+        config["Train"]["sampler"] |= {
+            "first_bs": budget_px // 128,
+            "max_ratio": max_width // HEIGHT,
+            "max_bs": 1 << 30,
+        }
         config["Train"]["loader"] |= {
             "max_ratio": max_width // HEIGHT,
             "num_workers": LOADERS,
@@ -80,7 +101,9 @@ class OpenOcr:
         self.lines, self.waited_s = 0, 0.0
 
     def run(self, seconds: float) -> tuple[int, float, float]:
-        """Let its loop run for `seconds`, to the end of a step: (lines, seconds, seconds of waiting for data)."""
+        """Let its loop run for `seconds`, to the end of a step: (lines, seconds, seconds of waiting
+        for data).
+        """
         self.lines, self.waited_s, began = 0, 0.0, time.monotonic()
         self._until = began + seconds
         with suppress(_Over):

@@ -1,17 +1,22 @@
 #!/usr/bin/env python3
-"""How fast is prep? Against OpenCV's decode and resize alone, the machine's limit, and against other recognizers' scripts.
+"""How fast is prep? Against OpenCV's decode and resize alone, the machine's limit, and against
+other recognizers' scripts.
 
     python benchmarks/prep.py                            20,000 lines, the saved result
     python benchmarks/prep.py --lines 1000 --rounds 1    a first look, nothing saved
 
-Every round visits every contestant on the same files, warm in the page cache; medians over rounds are compared. Seconds of
-processor time stand beside those of the clock: on a machine that does other work too, they say more.
+Every round visits every contestant on the same files, warm in the page cache; medians over rounds
+are compared. Seconds of processor time stand beside those of the clock: on a machine that does
+other work too, they say more.
 
 | contestant | does |
 |---|---|
-| `limit` | reads the file, `cv2.imdecode`, `cv2.resize` (linear), RGB order, and keeps nothing; one thread a worker |
-| `nordocr` | `nordocr prep`: manifest, checks, decode, resize, hashes, an atomic line store; one thread a worker |
-| `peers` | the way of PARSeq's and OpenOCR's scripts: Pillow, RGB, bicubic, PNG into LMDB; one process and one LMDB a worker |
+| `limit` | reads the file, `cv2.imdecode`, `cv2.resize` (linear), RGB order, and keeps nothing; one
+    thread a worker |
+| `nordocr` | `nordocr prep`: manifest, checks, decode, resize, hashes, an atomic line store; one
+    thread a worker |
+| `peers` | the way of PARSeq's and OpenOCR's scripts: Pillow, RGB, bicubic, PNG into LMDB; one
+    process and one LMDB a worker |
 """
 
 import argparse
@@ -35,7 +40,7 @@ import numpy as np
 from PIL import Image
 
 from nordocr_cli import atomic
-from nordocr_cli.core.prep import prep
+from nordocr_cli.core.prep.run import prep
 from nordocr_cli.profile import load_profile
 from nordocr_cli.runtime.stopwatch import environment
 
@@ -45,22 +50,46 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def write_lines(folder: Path, lines: int, channels: str) -> list[Path]:
-    """Write noisy text lines, JPEG (quality 90) and PNG in turn, with their manifest; returns the image files."""
+    """Write noisy text lines, JPEG (quality 90) and PNG in turn, with their manifest; returns the
+    image files.
+    """
     (folder / "images").mkdir(parents=True)
     rng = np.random.default_rng(0)
     encoded: list[tuple[str, bytes]] = []
     for number in range(DIFFERENT):
         image = np.full((HEIGHT, WIDTH, 3), (225, 235, 240), np.uint8)
-        cv2.putText(image, f"Rad {number} Omsattning 1 449 616 kr", (8, 44), cv2.FONT_HERSHEY_SIMPLEX, 1.3, (60, 30, 20), 2)
+        cv2.putText(
+            image,
+            f"Rad {number} Omsattning 1 449 616 kr",
+            (8, 44),
+            cv2.FONT_HERSHEY_SIMPLEX,
+            1.3,
+            (60, 30, 20),
+            2,
+        )
         image = np.clip(image + rng.normal(0, 4, image.shape), 0, 255).astype(np.uint8)
         suffix, options = (".jpg", (cv2.IMWRITE_JPEG_QUALITY, 90)) if number % 2 else (".png", ())
-        encoded.append((suffix, cv2.imencode(suffix, image[:, :, 1] if channels == "gray" else image, options)[1].tobytes()))
+        encoded.append(
+            (
+                suffix,
+                cv2.imencode(suffix, image[:, :, 1] if channels == "gray" else image, options)[
+                    1
+                ].tobytes(),
+            )
+        )
     files, rows = [], []
     for index in range(lines):
         suffix, data = encoded[index % DIFFERENT]
         files.append(folder / "images" / f"{index:06d}{suffix}")
         files[-1].write_bytes(data)
-        rows.append(json.dumps({"image": f"images/{files[-1].name}", "text": f"Rad {index % DIFFERENT} 1 449 616 kr"}))
+        rows.append(
+            json.dumps(
+                {
+                    "image": f"images/{files[-1].name}",
+                    "text": f"Rad {index % DIFFERENT} 1 449 616 kr",
+                }
+            )
+        )
     (folder / "manifest.jsonl").write_text("\n".join(rows) + "\n", encoding="utf-8")
     return files
 
@@ -75,13 +104,20 @@ def limit(files: Sequence[Path], workers: int) -> None:
 
     def one(file: Path) -> None:
         image = cv2.imdecode(np.frombuffer(file.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
-        line = cv2.resize(image, (line_width(image.shape[1], image.shape[0]), 32), interpolation=cv2.INTER_LINEAR)
+        line = cv2.resize(
+            image, (line_width(image.shape[1], image.shape[0]), 32), interpolation=cv2.INTER_LINEAR
+        )
         if line.ndim == 3:
             cv2.cvtColor(line, cv2.COLOR_BGR2RGB)
 
     with ThreadPoolExecutor(workers) as pool:
         # In slices: a future for each image would cost what is measured here.
-        list(pool.map(lambda part: [one(file) for file in part], [files[k::workers] for k in range(workers)]))
+        list(
+            pool.map(
+                lambda part: [one(file) for file in part],
+                [files[k::workers] for k in range(workers)],
+            )
+        )
 
 
 def nordocr(folder: Path, store: Path, workers: int, lines: int) -> None:
@@ -93,7 +129,13 @@ def nordocr(folder: Path, store: Path, workers: int, lines: int) -> None:
 def peers(files: Sequence[Path], folder: Path, workers: int) -> None:
     """Pillow, bicubic, PNG, LMDB, as one script for each worker."""
     with ProcessPoolExecutor(workers, mp_context=get_context("fork")) as pool:
-        list(pool.map(peers_script, [files[k::workers] for k in range(workers)], [folder / f"{k}" for k in range(workers)]))
+        list(
+            pool.map(
+                peers_script,
+                [files[k::workers] for k in range(workers)],
+                [folder / f"{k}" for k in range(workers)],
+            )
+        )
 
 
 def peers_script(files: Sequence[Path], target: Path) -> None:
@@ -123,8 +165,12 @@ def put(environment: lmdb.Environment, cache: dict[bytes, bytes]) -> None:
             transaction.put(key, value)
 
 
-def timed(contestants: dict[str, Callable[[], None]], rounds: int) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
-    """Seconds by the clock and of the processor, one value a round; the first contestant goes last in the next round."""
+def timed(
+    contestants: dict[str, Callable[[], None]], rounds: int
+) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+    """Seconds by the clock and of the processor, one value a round; the first contestant goes last
+    in the next round.
+    """
     clock: dict[str, list[float]] = {name: [] for name in contestants}
     processor: dict[str, list[float]] = {name: [] for name in contestants}
     names = list(contestants)
@@ -134,7 +180,10 @@ def timed(contestants: dict[str, Callable[[], None]], rounds: int) -> tuple[dict
             contestants[name]()
             clock[name].append(round(time.perf_counter() - began, 3))
             processor[name].append(round(sum(os.times()[:4]) - spent, 3))
-            print(f"round {number + 1}: {name} {clock[name][-1]:.2f} s, processor {processor[name][-1]:.2f} s")
+            print(
+                f"round {number + 1}: {name} {clock[name][-1]:.2f} s, processor"
+                f" {processor[name][-1]:.2f} s"
+            )
     return clock, processor
 
 
@@ -151,16 +200,31 @@ def compared(seconds: dict[str, list[float]], lines: int) -> dict[str, Any]:
 
 def main() -> None:
     """Measure, print, save."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--lines", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="default: the cores that may be used")
-    parser.add_argument("--folder", type=Path, help="where the files are written; default: the system's temporary folder")
-    parser.add_argument("-o", "--output", type=Path, help="default: results/prep.json for a full run, else nothing")
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=len(os.sched_getaffinity(0)),
+        help="default: the cores that may be used",
+    )
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        help="where the files are written; default: the system's temporary folder",
+    )
+    parser.add_argument(
+        "-o", "--output", type=Path, help="default: results/prep.json for a full run, else nothing"
+    )
     asked = parser.parse_args()
     cv2.setNumThreads(1)
     result: dict[str, Any] = {
-        "what": f"prep, lines/s: {asked.lines} lines of {HEIGHT} x {WIDTH} px, JPEG and PNG in turn",
+        "what": (
+            f"prep, lines/s: {asked.lines} lines of {HEIGHT} x {WIDTH} px, JPEG and PNG in turn"
+        ),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "environment": environment(asked.workers) | {"usable_cores": len(os.sched_getaffinity(0))},
         "rounds": asked.rounds,
@@ -174,15 +238,25 @@ def main() -> None:
             clock, processor = timed(
                 {
                     "limit": lambda files=files: limit(files, asked.workers),
-                    "nordocr": lambda folder=folder: nordocr(folder / "in", folder / "o.lmdb", asked.workers, asked.lines),
-                    "peers": lambda files=files, folder=folder: peers(files, folder / "peers", asked.workers),
+                    "nordocr": lambda folder=folder: nordocr(
+                        folder / "in", folder / "o.lmdb", asked.workers, asked.lines
+                    ),
+                    "peers": lambda files=files, folder=folder: peers(
+                        files, folder / "peers", asked.workers
+                    ),
                 },
                 asked.rounds,
             )
-        result["sets"][channels] = {"clock": compared(clock, asked.lines), "processor": compared(processor, asked.lines)}
+        result["sets"][channels] = {
+            "clock": compared(clock, asked.lines),
+            "processor": compared(processor, asked.lines),
+        }
         print(channels, json.dumps(result["sets"][channels], indent=2))
     result["environment"]["load_average_after"] = environment(asked.workers)["load_average"]
-    full = (asked.lines, asked.rounds) == (parser.get_default("lines"), parser.get_default("rounds"))
+    full = (asked.lines, asked.rounds) == (
+        parser.get_default("lines"),
+        parser.get_default("rounds"),
+    )
     if target := asked.output or (RESULTS / "prep.json" if full else None):
         atomic.write_json(target, result)
         print(f"saved {target}")

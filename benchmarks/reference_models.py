@@ -1,6 +1,8 @@
-"""Other people's networks, run beside ours from where they are installed: nothing of theirs is copied into this repository.
+"""Other people's networks, run beside ours from where they are installed: nothing of theirs is
+copied into this repository.
 
-OpenOCR: a checkout of github.com/Topdu/OpenOCR whose folder is on `sys.path`. transformers: the installed package.
+OpenOCR: a checkout of github.com/Topdu/OpenOCR whose folder is on `sys.path`. transformers: the
+installed package.
 """
 
 from typing import Any
@@ -14,17 +16,23 @@ _MIXERS = {"C": "Conv", "F": "FGlobal", "G": "Global"}
 
 
 def openocr_network(model: SvtrModel | SvtrV2Model, num_classes: int, width: int) -> nn.Module:
-    """Return OpenOCR's network of the same options, with fresh weights, in training mode; SVTR's takes lines of `width` alone.
+    """Return OpenOCR's network of the same options, with fresh weights, in training mode; SVTR's
+    takes lines of `width` alone.
 
-    In evaluation it gives probabilities (N, T, C). Raises ImportError where the checkout is not on `sys.path`.
+    In evaluation it gives probabilities (N, T, C). Raises ImportError where the checkout is not on
+    `sys.path`.
     """
     from openrec.modeling.base_recognizer import BaseRecognizer
 
-    config: dict[str, Any] = {"Transform": None, "Decoder": {"name": "CTCDecoder", "out_channels": num_classes}}
+    config: dict[str, Any] = {
+        "Transform": None,
+        "Decoder": {"name": "CTCDecoder", "out_channels": num_classes},
+    }
     if isinstance(model, SvtrV2Model):
         size = svtrv2.SIZES[model.size]
         plain = model.head == "ctc"
-        # Their configuration calls the first attention block, which flattens, "FGlobal": one block where we write "FG".
+        # Their configuration calls the first attention block, which flattens, "FGlobal": one block
+        # where we write "FG".
         mixers = [[_MIXERS[m] for m in stage.replace("FG", "F")] for stage in size.stages]
         config["Encoder"] = {
             "name": "SVTRv2LNConvTwo33",

@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
-"""How long does a browser take to open the HTML report of many wrong lines, to filter it, and to search it?
+"""How long does a browser take to open the HTML report of many wrong lines, to filter it, and to
+search it?
 
     python benchmarks/report.py                            20,000 lines, the saved result
     python benchmarks/report.py --lines 2000 --rounds 1    a first look, nothing saved
 
-Headless Chromium is driven through its DevTools pipe. `opened` is from the navigation to the second frame after the page's script
-ran, `filtered` and `searched` from the change of a control to the second frame after it, all by the page's own clock.
+Headless Chromium is driven through its DevTools pipe. `opened` is from the navigation to the second
+frame after the page's script ran, `filtered` and `searched` from the change of a control to the
+second frame after it, all by the page's own clock.
 """
 
 import argparse
@@ -34,9 +36,15 @@ FRAMES = "await new Promise(done => requestAnimationFrame(() => requestAnimation
 
 
 def page_of(count: int) -> tuple[str, int]:
-    """The report of so many lines that are wrong, without pictures, and how many of them are `minor`."""
-    scores = score_lines([line for line in lines(6 * count) if line.reference != line.hypothesis][:count])
-    page = evaluation_page(report_of(scores), gallery_rows(scores), title="many lines", subtitle=f"{count} lines")
+    """The report of so many lines that are wrong, without pictures, and how many of them are
+    `minor`.
+    """
+    scores = score_lines(
+        [line for line in lines(6 * count) if line.reference != line.hypothesis][:count]
+    )
+    page = evaluation_page(
+        report_of(scores), gallery_rows(scores), title="many lines", subtitle=f"{count} lines"
+    )
     return render_page(page), sum(score.error_class.value == "minor" for score in scores)
 
 
@@ -46,11 +54,24 @@ class Browser:
     def __init__(self, chromium: str, profile: Path) -> None:
         theirs_in, self._to = os.pipe()
         self._from, theirs_out = os.pipe()
-        arguments = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking")
+        arguments = (
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--no-first-run",
+            "--disable-background-networking",
+        )
         arguments += ("--disable-dev-shm-usage", "--remote-debugging-pipe")
         self._process = subprocess.Popen(
             # Chromium reads from descriptor 3 and writes to 4.
-            ["sh", "-c", f'exec "$0" "$@" 3<&{theirs_in} 4>&{theirs_out}', chromium, *arguments, f"--user-data-dir={profile}"],
+            [
+                "sh",
+                "-c",
+                f'exec "$0" "$@" 3<&{theirs_in} 4>&{theirs_out}',
+                chromium,
+                *arguments,
+                f"--user-data-dir={profile}",
+            ],
             pass_fds=(theirs_in, theirs_out),
             stderr=subprocess.DEVNULL,
         )
@@ -58,7 +79,11 @@ class Browser:
         os.close(theirs_out)
         self._number, self._unread, self._session = 0, b"", {}
         target = self._ask("Target.createTarget", url="about:blank")["targetId"]
-        self._session = {"sessionId": self._ask("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]}
+        self._session = {
+            "sessionId": self._ask("Target.attachToTarget", targetId=target, flatten=True)[
+                "sessionId"
+            ]
+        }
         self._ask("Page.enable")
 
     def _read(self) -> dict[str, Any]:
@@ -86,10 +111,18 @@ class Browser:
         return self.evaluate(f"{FRAMES} return performance.now() / 1000")
 
     def evaluate(self, body: str) -> Any:
-        """Run the body of an async function when the page has loaded, and return what it returns."""
-        loaded = 'if (document.readyState !== "complete") await new Promise(done => addEventListener("load", done));'
+        """Run the body of an async function when the page has loaded, and return what it
+        returns.
+        """
+        loaded = (
+            'if (document.readyState !== "complete") await new Promise(done =>'
+            ' addEventListener("load", done));'
+        )
         answer = self._ask(
-            "Runtime.evaluate", expression=f"(async () => {{ {loaded} {body} }})()", awaitPromise=True, returnByValue=True
+            "Runtime.evaluate",
+            expression=f"(async () => {{ {loaded} {body} }})()",
+            awaitPromise=True,
+            returnByValue=True,
         )
         if "exceptionDetails" in answer:
             raise RuntimeError(str(answer["exceptionDetails"]))
@@ -102,21 +135,31 @@ class Browser:
 
 
 def control(selector: str, value: str) -> str:
-    """JavaScript that changes a control as a reader does, and returns [seconds until that is drawn, what the page says]."""
+    """JavaScript that changes a control as a reader does, and returns [seconds until that is drawn,
+    what the page says].
+    """
     return f"""
         const control = document.querySelector({json.dumps(selector)}), began = performance.now();
         control.value = {json.dumps(value)};
         control.dispatchEvent(new Event("input"));
         {FRAMES}
-        return [(performance.now() - began) / 1000, document.getElementById("shown").textContent];"""
+        const shown = document.getElementById("shown").textContent;
+        return [(performance.now() - began) / 1000, shown];"""
 
 
 def main() -> None:
     """Measure, print, save."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--lines", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("-o", "--output", type=Path, help="default: results/report.json for a full run, else nothing")
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        help="default: results/report.json for a full run, else nothing",
+    )
     asked = parser.parse_args()
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     if chromium is None:
@@ -136,7 +179,10 @@ def main() -> None:
                     assert shown == f"{minor} of {asked.lines} lines", shown
         browser.close()
     result = {
-        "what": f"the HTML report of {asked.lines} wrong lines ({len(html) / 1e6:.1f} MB) in headless Chromium, seconds",
+        "what": (
+            f"the HTML report of {asked.lines} wrong lines ({len(html) / 1e6:.1f} MB) in headless"
+            " Chromium, seconds"
+        ),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "environment": environment(None),
         "rounds": asked.rounds,
@@ -145,7 +191,10 @@ def main() -> None:
         "goal_s": GOAL_S,
     }
     print(json.dumps(result["report_s"], indent=2))
-    full = (asked.lines, asked.rounds) == (parser.get_default("lines"), parser.get_default("rounds"))
+    full = (asked.lines, asked.rounds) == (
+        parser.get_default("lines"),
+        parser.get_default("rounds"),
+    )
     if target := asked.output or (RESULTS / "report.json" if full else None):
         atomic.write_json(target, result)
         print(f"saved {target}")

@@ -4,8 +4,9 @@
     python benchmarks/synth.py                                  3,000 lines, the saved result
     python benchmarks/synth.py --lines 200 --rounds 1           a first look, nothing saved
 
-Lines are rendered as for a store, in this process: drawn, damaged, cut out, scaled to height 32, encoded. The rate is taken
-without looking inside; then the same lines are rendered once more, with a clock around each stage, for the shares.
+Lines are rendered as for a store, in this process: drawn, damaged, cut out, scaled to height 32,
+encoded. The rate is taken without looking inside; then the same lines are rendered once more, with
+a clock around each stage, for the shares.
 """
 
 import argparse
@@ -21,8 +22,8 @@ from typing import Any
 import cv2
 
 from nordocr_cli import atomic
-from nordocr_cli.core import synth
-from nordocr_cli.core.synth import RESAMPLERS, Job, prepare_job
+from nordocr_cli.core.synth import run as synth
+from nordocr_cli.core.synth.run import RESAMPLERS, Job, prepare_job
 from nordocr_cli.data.synth import render
 from nordocr_cli.data.synth.damage import Step
 from nordocr_cli.data.synth.fonts import FontPicker
@@ -31,12 +32,15 @@ from nordocr_cli.profile import load_profile
 from nordocr_cli.runtime.stopwatch import environment
 
 RESULTS = Path(__file__).parent / "results"
-# Stage → the functions that are it: where they are looked up, and their names. None of them calls another one.
+# Stage → the functions that are it: where they are looked up, and their names. None of them calls
+# another one.
 STAGES: dict[str, tuple[tuple[Any, str], ...]] = {
     "texts": ((TextSource, "draw"),),
     "fonts": ((FontPicker, "draw"),),
     "letters": ((render, "_draw_cells"), (render, "_scaled")),
-    "surroundings, skew, curl": tuple((render, name) for name in ("_surroundings", "_slivers", "_rotated", "_bend")),
+    "surroundings, skew, curl": tuple(
+        (render, name) for name in ("_surroundings", "_slivers", "_rotated", "_bend")
+    ),
     "damage": ((Step, "apply"), (render, "_on_paper"), (render, "_show_through")),
     "crop": ((render, "_crop_box"),),
     "legibility": ((render, "_is_legible"),),
@@ -54,7 +58,9 @@ def render_all(job: Job, lines: range) -> None:
 def shares(job: Job, lines: range) -> dict[str, float]:
     """Share of the time of each stage; what is left is `rest`."""
     spent: dict[str, float] = defaultdict(float)
-    originals = [(owner, name, getattr(owner, name)) for places in STAGES.values() for owner, name in places]
+    originals = [
+        (owner, name, getattr(owner, name)) for places in STAGES.values() for owner, name in places
+    ]
 
     def clocked(function: Callable[..., Any], stage: str) -> Callable[..., Any]:
         def run(*arguments: Any, **named: Any) -> Any:
@@ -82,18 +88,27 @@ def shares(job: Job, lines: range) -> dict[str, float]:
 
 def main() -> None:
     """Measure, print, save."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--lines", type=int, default=3_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--profile", default="svtrv2-1024")
     parser.add_argument("--fonts", type=Path, help="folder or list of fonts; default: the system's")
     parser.add_argument("--texts", type=Path, help="folder of corpora; default: built-in texts")
-    parser.add_argument("-o", "--output", type=Path, help="default: results/synth.json for a full run, else nothing")
+    parser.add_argument(
+        "-o", "--output", type=Path, help="default: results/synth.json for a full run, else nothing"
+    )
     asked = parser.parse_args()
     cv2.setNumThreads(1)
     profile = load_profile(asked.profile).profile
     job, _ = prepare_job(
-        profile.geometry, profile.load_charset(), seed=1, fonts=asked.fonts, texts=asked.texts, resamplers=RESAMPLERS
+        profile.geometry,
+        profile.load_charset(),
+        seed=1,
+        fonts=asked.fonts,
+        texts=asked.texts,
+        resamplers=RESAMPLERS,
     )
     render_all(job, range(-100, 0))  # opens fonts, reads the corpus, makes the noise
     clock, processor = [], []
@@ -104,16 +119,24 @@ def main() -> None:
         processor.append(asked.lines / (time.process_time() - spent))
         print(f"round {number + 1}: {clock[-1]:.0f} lines/s, processor {processor[-1]:.0f}")
     result = {
-        "what": f"synth, lines/s of one core: {asked.profile}, {len(job.faces)} faces, store records",
+        "what": (
+            f"synth, lines/s of one core: {asked.profile}, {len(job.faces)} faces, store records"
+        ),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "environment": environment(1),
         "lines_a_round": asked.lines,
         "lines_per_s": {"clock": round(median(clock), 1), "processor": round(median(processor), 1)},
-        "rounds": {"clock": [round(rate, 1) for rate in clock], "processor": [round(rate, 1) for rate in processor]},
+        "rounds": {
+            "clock": [round(rate, 1) for rate in clock],
+            "processor": [round(rate, 1) for rate in processor],
+        },
         "shares": shares(job, range(asked.lines)),
     }
     print(json.dumps({name: result[name] for name in ("lines_per_s", "shares")}, indent=2))
-    full = (asked.lines, asked.rounds) == (parser.get_default("lines"), parser.get_default("rounds"))
+    full = (asked.lines, asked.rounds) == (
+        parser.get_default("lines"),
+        parser.get_default("rounds"),
+    )
     if target := asked.output or (RESULTS / "synth.json" if full else None):
         atomic.write_json(target, result)
         print(f"saved {target}")

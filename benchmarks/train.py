@@ -1,21 +1,25 @@
 #!/usr/bin/env python3
-"""How many lines a second does training get through? Our batches against the same loop padded to the widest input, and against
-OpenOCR's own trainer where a checkout of it is named.
+"""How many lines a second does training get through? Our batches against the same loop padded to
+the widest input, and against OpenOCR's own trainer where a checkout of it is named.
 
     python benchmarks/train.py --openocr FOLDER                        SVTRv2-tiny, the saved result
     python benchmarks/train.py --lines 400 --rounds 1 --seconds 5      a first look, nothing saved
     python benchmarks/train.py --set model.size=base --device cuda     on a GPU
 
-The same network, optimizer, precision and process for every contestant; each takes its turn in every round. What counts is whole
-steps: batches from the store, forward, backward, update. Batches hold as many pixels, not as many lines, so a few steps say
-little: lines and seconds of all rounds are added up.
+The same network, optimizer, precision and process for every contestant; each takes its turn in
+every round. What counts is whole steps: batches from the store, forward, backward, update. Batches
+hold as many pixels, not as many lines, so a few steps say little: lines and seconds of all rounds
+are added up.
 
 | contestant | does |
 |---|---|
-| `nordocr` | train as the profile has it: lines of like width under a pixel budget, augmented, some batches padded further |
+| `nordocr` | train as the profile has it: lines of like width under a pixel budget, augmented, some
+    batches padded further |
 | `bare` | the same without augmentation: what the others are compared with |
-| `padded` | `bare` with every line padded to the geometry's maximum, and as many pixels a batch, so fewer lines |
-| `openocr` | OpenOCR's trainer, data set, sampler and SVTRv2-tiny (openocr_training.py), not augmented, as many pixels a batch |
+| `padded` | `bare` with every line padded to the geometry's maximum, and as many pixels a batch, so
+    fewer lines |
+| `openocr` | OpenOCR's trainer, data set, sampler and SVTRv2-tiny (openocr_training.py), not
+    augmented, as many pixels a batch |
 """
 
 import argparse
@@ -41,16 +45,25 @@ from nordocr_cli.data.batches import Batch, LineBatches
 from nordocr_cli.data.store import LineStore
 from nordocr_cli.models.registry import build_model
 from nordocr_cli.profile import Profile, load_profile
+from nordocr_cli.runtime.backends.torch.runner import choose_device
 from nordocr_cli.runtime.stopwatch import environment
-from nordocr_cli.runtime.torch_runner import choose_device
 from nordocr_cli.settings import Augment
 from nordocr_cli.training.step import Stepper
 
 RESULTS = Path(__file__).parent / "results"
 LR = 1e-4
-# Of the production model's family what a CPU can train, in batches that it takes in a second or two.
-SETS = ["geometry.max_width=1024", "model.size=tiny", "train.batch_width_px=320", "train.batch_size=32", "train.batch_by_arch={}"]
-BARE = Augment(**{name: 0.0 for name, field in Augment.model_fields.items() if field.annotation is float})
+# Of the production model's family what a CPU can train, in batches that it takes in a second or
+# two.
+SETS = [
+    "geometry.max_width=1024",
+    "model.size=tiny",
+    "train.batch_width_px=320",
+    "train.batch_size=32",
+    "train.batch_by_arch={}",
+]
+BARE = Augment(
+    **{name: 0.0 for name, field in Augment.model_fields.items() if field.annotation is float}
+)
 
 
 class PaddedBatches(LineBatches):
@@ -84,7 +97,9 @@ class Contestant:
 
 
 def figures(rounds: list[tuple[int, float, float]], contestant: Any) -> dict[str, Any]:
-    """What the rounds of a contestant come to: (lines, seconds, seconds of waiting for data) of each."""
+    """What the rounds of a contestant come to: (lines, seconds, seconds of waiting for data) of
+    each.
+    """
     all_lines, all_seconds, all_waited = (sum(column) for column in zip(*rounds, strict=True))
     share = getattr(contestant, "padding_share", None)
     return {
@@ -102,9 +117,15 @@ def line_widths(lines: int) -> NDArray[np.int64]:
 
 
 def contestants(profile: Profile, store: LineStore, device: torch.device) -> dict[str, Contestant]:
-    """Ours and the padded one, each with a network and an optimizer of its own, alike in every weight."""
+    """Ours and the padded one, each with a network and an optimizer of its own, alike in every
+    weight.
+    """
     charset, settings, found = profile.load_charset(), profile.train, {}
-    kinds = {"nordocr": (LineBatches, profile.augment), "bare": (LineBatches, BARE), "padded": (PaddedBatches, BARE)}
+    kinds = {
+        "nordocr": (LineBatches, profile.augment),
+        "bare": (LineBatches, BARE),
+        "padded": (PaddedBatches, BARE),
+    }
     for name, (kind, augment) in kinds.items():
         batches = kind(
             [store],
@@ -118,10 +139,16 @@ def contestants(profile: Profile, store: LineStore, device: torch.device) -> dic
             pin=device.type == "cuda",
         )
         torch.manual_seed(settings.seed)
-        model = build_model(profile.model, charset.num_classes).to(device, memory_format=torch.channels_last).train()
+        model = (
+            build_model(profile.model, charset.num_classes)
+            .to(device, memory_format=torch.channels_last)
+            .train()
+        )
         stepper = Stepper(model, None, profile.geometry, settings, device, settings.precision)
         found[name] = Contestant(
-            lambda batch, stepper=stepper: stepper.step(batch, LR), forever(batches), batches.padding_share()
+            lambda batch, stepper=stepper: stepper.step(batch, LR),
+            forever(batches),
+            batches.padding_share(),
         )
     return found
 
@@ -132,12 +159,20 @@ def forever(batches: LineBatches) -> Generator[Batch, None, None]:
         yield from batches.epoch(epoch)
 
 
-def measure(profile: Profile, store: LineStore, folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
+def measure(
+    profile: Profile, store: LineStore, folder: Path, asked: argparse.Namespace
+) -> dict[str, Any]:
     """Every contestant in every round, after a round to warm up."""
-    device, budget = choose_device(asked.device), profile.train.batch_size * profile.train.batch_width_px
+    device, budget = (
+        choose_device(asked.device),
+        profile.train.batch_size * profile.train.batch_width_px,
+    )
     found: dict[str, Any] = dict(contestants(profile, store, device))
     if asked.openocr:
-        lmdb, mixed = (write_peers_lmdb(folder / "openocr.lmdb", store.path, original=False), profile.train.precision != "fp32")
+        lmdb, mixed = (
+            write_peers_lmdb(folder / "openocr.lmdb", store.path, original=False),
+            profile.train.precision != "fp32",
+        )
         charset, width = profile.load_charset(), profile.geometry.max_width
         found["openocr"] = OpenOcr(asked.openocr, lmdb, folder, charset, budget, width, mixed)
     rounds: dict[str, list[tuple[int, float, float]]] = {name: [] for name in found}
@@ -154,39 +189,65 @@ def measure(profile: Profile, store: LineStore, folder: Path, asked: argparse.Na
     measured = {name: figures(rounds[name], contestant) for name, contestant in found.items()}
     ours = measured["bare"]["lines_per_s"]
     times = {
-        f"bare_times_{name}": round(ours / measured[name]["lines_per_s"], 2) for name in ("padded", "openocr") if name in found
+        f"bare_times_{name}": round(ours / measured[name]["lines_per_s"], 2)
+        for name in ("padded", "openocr")
+        if name in found
     }
     return measured | times
 
 
 def main() -> None:
     """Measure, print, save."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--profile", default="svtrv2-1024")
     parser.add_argument("--set", action="append", default=[], dest="sets", metavar="KEY=VALUE")
-    parser.add_argument("--store", type=Path, help="lines to train on; default: noise with the widths of business documents")
+    parser.add_argument(
+        "--store",
+        type=Path,
+        help="lines to train on; default: noise with the widths of business documents",
+    )
     parser.add_argument("--lines", type=int, default=1000)
-    parser.add_argument("--openocr", type=Path, metavar="FOLDER", help="a checkout of github.com/Topdu/OpenOCR")
+    parser.add_argument(
+        "--openocr", type=Path, metavar="FOLDER", help="a checkout of github.com/Topdu/OpenOCR"
+    )
     parser.add_argument("--rounds", type=int, default=4)
-    parser.add_argument("--seconds", type=float, default=20.0, help="how long a contestant trains in a round")
+    parser.add_argument(
+        "--seconds", type=float, default=20.0, help="how long a contestant trains in a round"
+    )
     parser.add_argument("--device", default="auto")
-    parser.add_argument("-o", "--output", type=Path, help="default: results/train.json for a full run, else nothing")
+    parser.add_argument(
+        "-o", "--output", type=Path, help="default: results/train.json for a full run, else nothing"
+    )
     asked = parser.parse_args()
     profile = load_profile(asked.profile, [*SETS, *asked.sets]).profile
     if asked.openocr and getattr(profile.model, "size", "") != "tiny":
         parser.error("--openocr trains SVTRv2-tiny: leave model.size as it is")
     with tempfile.TemporaryDirectory() as folder:
-        path = asked.store or write_store(Path(folder) / "lines.lmdb", line_widths(asked.lines), gray=True)
+        path = asked.store or write_store(
+            Path(folder) / "lines.lmdb", line_widths(asked.lines), gray=True
+        )
         with LineStore(path) as store:
             result = {
-                "what": f"training {profile.model.name} in {profile.train.precision}, {len(store):,} lines, mean width "
-                f"{store.widths.mean():.0f} px, up to {profile.geometry.max_width} px",
+                "what": (
+                    f"training {profile.model.name} in {profile.train.precision}, {len(store):,}"
+                    f" lines, mean width {store.widths.mean():.0f} px, up to"
+                    f" {profile.geometry.max_width} px"
+                ),
                 "profile": asked.profile,
                 "sets": asked.sets,
                 "budget_px": profile.train.batch_size * profile.train.batch_width_px,
                 "date": datetime.now(UTC).isoformat(timespec="seconds"),
-                "environment": environment(torch.get_num_threads()) | {"usable_cores": len(os.sched_getaffinity(0))},
-                "device": torch.cuda.get_device_name() if choose_device(asked.device).type == "cuda" else "cpu",
+                "environment": (
+                    environment(torch.get_num_threads())
+                    | {"usable_cores": len(os.sched_getaffinity(0))}
+                ),
+                "device": (
+                    torch.cuda.get_device_name()
+                    if choose_device(asked.device).type == "cuda"
+                    else "cpu"
+                ),
                 **measure(profile, store, Path(folder), asked),
             }
     result["environment"]["load_average_after"] = environment(None)["load_average"]

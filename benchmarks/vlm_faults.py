@@ -1,13 +1,17 @@
-"""Ask a faulty reader about many lines, killing the asker again and again: is a line lost, or asked twice?
+"""Ask a faulty reader about many lines, killing the asker again and again: is a line lost, or asked
+twice?
 
-    python benchmarks/vlm_faults.py                     # 1,000 lines, 50 kills, 30 % faults: a quarter of an hour
+    python benchmarks/vlm_faults.py                     # 1,000 lines, 50 kills, 30 % faults: a
+        quarter of an hour
     python benchmarks/vlm_faults.py --lines 48 --kills 3
 
-A server on this machine speaks the protocol of vision-language models and reads the image that it is sent: a share of the
-crops with Tesseract, the rest by looking up their pixels. Of its answers 30 % are a 429, a 503 in plain text, JSON that is cut
-off, or none before the time-out. `nordocr compare3way` asks it with 8 workers and is killed (SIGKILL) in the midst of asking.
-Then one run finishes. Checked: every line has its answer; no line is asked about again once its answer is on disk; never
-more requests in flight than workers; the result is the very bytes of a run without faults and kills.
+A server on this machine speaks the protocol of vision-language models and reads the image that it
+is sent: a share of the crops with Tesseract, the rest by looking up their pixels. Of its answers 30
+% are a 429, a 503 in plain text, JSON that is cut off, or none before the time-out. `nordocr
+compare3way` asks it with 8 workers and is killed (SIGKILL) in the midst of asking. Then one run
+finishes. Checked: every line has its answer; no line is asked about again once its answer is on
+disk; never more requests in flight than workers; the result is the very bytes of a run without
+faults and kills.
 """
 
 import argparse
@@ -31,11 +35,11 @@ import numpy as np
 
 from nordocr_cli.compare.answers import AnswerFile
 from nordocr_cli.data.documents import crop_box, read_pages
-from nordocr_cli.data.layouts import read_layout
+from nordocr_cli.data.layouts.readers import read_layout
+from nordocr_cli.data.layouts.result_json import write_result
 from nordocr_cli.data.resize import decode_image
-from nordocr_cli.data.result_json import write_result
 from nordocr_cli.records import Box, Page, Region
-from nordocr_cli.runtime.tesseract import TesseractRecognizer
+from nordocr_cli.runtime.backends.tesseract.recognizer import TesseractRecognizer
 
 ROOT = Path(__file__).resolve().parents[1]
 TIFF, TRUTH = ROOT / "samples/doc/dev_doc.tif", ROOT / "samples/doc/dev_doc.json"
@@ -50,10 +54,21 @@ class Reader(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 64
 
-    def __init__(self, texts: dict[str, str], faults: float, tesseract_share: float, timeout_s: float, seed: int) -> None:
+    def __init__(
+        self,
+        texts: dict[str, str],
+        faults: float,
+        tesseract_share: float,
+        timeout_s: float,
+        seed: int,
+    ) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.texts, self.faults, self.timeout_s = texts, faults, timeout_s
-        self.random, self.lock, self.one_at_a_time = random.Random(seed), threading.Lock(), threading.Lock()
+        self.random, self.lock, self.one_at_a_time = (
+            random.Random(seed),
+            threading.Lock(),
+            threading.Lock(),
+        )
         self.tesseract = TesseractRecognizer("swe", workers=1) if tesseract_share else None
         self.tesseract_share = tesseract_share
         self.asked: list[tuple[float, str]] = []  # when, and the crop's pixels
@@ -71,7 +86,8 @@ class Reader(ThreadingHTTPServer):
         pixels = pixels_of(crop)
         if self.tesseract and int(pixels[:8], 16) / 2**32 < self.tesseract_share:
             with self.one_at_a_time:
-                if pixels not in self.read_before:  # asked again because this took too long: do not do it twice
+                # asked again because this took too long: do not do it twice
+                if pixels not in self.read_before:
                     self.read_before[pixels] = self.tesseract.recognize([crop])[0].text
             return pixels, self.read_before[pixels] or "<EMPTY>"
         return pixels, self.texts[pixels] or "<EMPTY>"
@@ -87,7 +103,8 @@ class Handler(BaseHTTPRequestHandler):
         server = self.server
         sent = self.rfile.read(int(self.headers["Content-Length"]))
         with server.lock:
-            server.in_flight[sent] += 1  # a line that is asked about again while its first request still waits is one
+            # a line that is asked about again while its first request still waits is one
+            server.in_flight[sent] += 1
             server.most_in_flight = max(server.most_in_flight, len(+server.in_flight))
         try:
             text, fault = self._read(sent)
@@ -112,7 +129,9 @@ class Handler(BaseHTTPRequestHandler):
         """Return what stands on the image that was sent, and what is to go wrong ("": nothing)."""
         server = self.server
         body = json.loads(sent)
-        image = body["messages"][0]["content"][1]["image_url"]["url"].removeprefix("data:image/png;base64,")
+        image = body["messages"][0]["content"][1]["image_url"]["url"].removeprefix(
+            "data:image/png;base64,"
+        )
         pixels, text = server.read(base64.b64decode(image))
         with server.lock:
             server.asked.append((time.monotonic(), pixels))
@@ -133,7 +152,8 @@ def pixels_of(crop: np.ndarray) -> str:
 def prepare(folder: Path, lines: int) -> dict[str, str]:
     """Write two engines' results of `lines` lines and return the text on each crop by its pixels.
 
-    The document has 448 lines; further ones are the same lines cut a pixel or two larger, so each crop differs.
+    The document has 448 lines; further ones are the same lines cut a pixel or two larger, so each
+    crop differs.
     """
     pages, document = read_layout(TRUTH).pages, read_pages(TIFF)
     grown: list[Page] = []
@@ -142,31 +162,62 @@ def prepare(folder: Path, lines: int) -> dict[str, str]:
         image, regions = document[page.index], []
         for by in range(-(-lines // sum(len(p.regions) for p in pages)) + 1):
             for region in page.regions:
-                box = Box(region.box.x - by, region.box.y - by, region.box.width + 2 * by, region.box.height + 2 * by)
+                box = Box(
+                    region.box.x - by,
+                    region.box.y - by,
+                    region.box.width + 2 * by,
+                    region.box.height + 2 * by,
+                )
                 pixels = pixels_of(crop_box(image, box))
                 if pixels not in texts and len(texts) < lines * (page.index + 1) // len(pages):
                     texts[pixels] = region.text
                     regions.append(Region(box, region.text))
         grown.append(Page(page.index, tuple(regions)))
     write_result(folder / "a.json", grown)
-    spaceless = [Page(p.index, tuple(Region(r.box, r.text.replace(" ", "")) for r in p.regions)) for p in grown]
+    spaceless = [
+        Page(p.index, tuple(Region(r.box, r.text.replace(" ", "")) for r in p.regions))
+        for p in grown
+    ]
     write_result(folder / "b.json", spaceless)
     return texts
 
 
 def asker(folder: Path, url: str, timeout_s: float) -> "subprocess.Popen[bytes]":
     """Start one run of the command in `folder`."""
-    command = [sys.executable, "-m", "nordocr_cli", "compare3way", TIFF, "--svtrv2", "../a.json", "--tess", "../b.json"]
-    command += ["--vlm-url", url, "--vlm-model", "reader", "--vlm-cache", "answers.jsonl", "--vlm-timeout", str(timeout_s)]
+    command = [
+        sys.executable,
+        "-m",
+        "nordocr_cli",
+        "compare3way",
+        TIFF,
+        "--svtrv2",
+        "../a.json",
+        "--tess",
+        "../b.json",
+    ]
+    command += [
+        "--vlm-url",
+        url,
+        "--vlm-model",
+        "reader",
+        "--vlm-cache",
+        "answers.jsonl",
+        "--vlm-timeout",
+        str(timeout_s),
+    ]
     command += ["--workers", str(WORKERS), "-o", "out.json", "--quiet"]
     with open(folder / "log.txt", "ab") as log:
         environment = os.environ | {"PYTHONPATH": str(ROOT)}
-        return subprocess.Popen([str(word) for word in command], cwd=folder, stdout=log, stderr=log, env=environment)
+        return subprocess.Popen(
+            [str(word) for word in command], cwd=folder, stdout=log, stderr=log, env=environment
+        )
 
 
 @dataclass
 class Found:
-    """What came of it. `lost` lines have no answer in the end; `repeated` were asked again with their answer on disk."""
+    """What came of it. `lost` lines have no answer in the end; `repeated` were asked again with
+    their answer on disk.
+    """
 
     lines: int
     kills: int
@@ -184,10 +235,17 @@ class Found:
     @property
     def right(self) -> bool:
         """Whether all promises held."""
-        return not self.lost and not self.repeated and self.most_in_flight <= WORKERS and self.same_result
+        return (
+            not self.lost
+            and not self.repeated
+            and self.most_in_flight <= WORKERS
+            and self.same_result
+        )
 
 
-def serve(texts: dict[str, str], faults: float, tesseract_share: float, timeout_s: float, seed: int) -> Reader:
+def serve(
+    texts: dict[str, str], faults: float, tesseract_share: float, timeout_s: float, seed: int
+) -> Reader:
     """Start a reader."""
     reader = Reader(texts, faults, tesseract_share, timeout_s, seed)
     threading.Thread(target=reader.serve_forever, args=(0.02,), daemon=True).start()
@@ -242,13 +300,18 @@ def measure(
     asker(torn, url, timeout_s).wait()
     reader.shutdown()
 
-    repeated = {crop for at, crops in on_disk for when, crop in reader.asked if crop in crops and when > at}
+    repeated = {
+        crop for at, crops in on_disk for when, crop in reader.asked if crop in crops and when > at
+    }
     clean = folder / "clean"
     clean.mkdir()
     perfect = serve(texts, 0.0, tesseract_share, timeout_s, seed)
     asker(clean, f"http://127.0.0.1:{perfect.server_port}/v1", timeout_s).wait()
     perfect.shutdown()
-    outputs = [path.read_bytes() if path.exists() else b"" for path in (torn / "out.json", clean / "out.json")]
+    outputs = [
+        path.read_bytes() if path.exists() else b""
+        for path in (torn / "out.json", clean / "out.json")
+    ]
     asked = Counter(crop for _, crop in reader.asked)
     return Found(
         lines=lines,
@@ -268,7 +331,9 @@ def measure(
 
 def main() -> None:
     """Measure, print and check."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--lines", type=int, default=1000)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--faults", type=float, default=0.3)
@@ -287,7 +352,12 @@ def main() -> None:
             timeout_s=given.timeout,
             seed=given.seed,
         )
-    value = {"schema": "nordocr.vlm-faults/1", "workers": WORKERS, "timeout_s": given.timeout, **asdict(found)}
+    value = {
+        "schema": "nordocr.vlm-faults/1",
+        "workers": WORKERS,
+        "timeout_s": given.timeout,
+        **asdict(found),
+    }
     print(json.dumps(value, indent=2))
     if given.output:
         given.output.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")

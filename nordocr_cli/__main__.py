@@ -1,4 +1,6 @@
-"""`nordocr`, and `python -m nordocr_cli`: what starts first, so that Ctrl-C while the rest loads ends without a traceback."""
+"""`nordocr`, and `python -m nordocr_cli`: what starts first, so that Ctrl-C while the rest loads
+ends without a traceback.
+"""
 
 import sys
 

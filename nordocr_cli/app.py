@@ -19,7 +19,10 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 app = typer.Typer(
     name="nordocr",
-    help="Prepare, train, evaluate, export, build, benchmark and compare Nordic text-line recognizers.",
+    help=(
+        "Prepare, train, evaluate, export, build, benchmark and compare Nordic text-line"
+        " recognizers."
+    ),
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
@@ -36,11 +39,14 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def _main(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     """Prepare, train, evaluate, export, build, benchmark and compare Nordic text-line recognizers.
 
-    A first run:  nordocr prep LINES -o lines.lmdb -p svtrv2-1024  ·  nordocr train -p svtrv2-1024 --train lines.lmdb
+    A first run:  nordocr prep LINES -o lines.lmdb -p svtrv2-1024  ·  nordocr train -p svtrv2-1024
+    --train lines.lmdb
     """
 
 
@@ -102,13 +108,17 @@ _register()
 
 
 def main() -> None:
-    """Entry point of `nordocr` and `nordocr-cli`. Ends the process with the exit code of design.md section 4."""
+    """Entry point of `nordocr` and `nordocr-cli`. Ends the process with the exit code of design.md
+    section 4.
+    """
     utf8_streams()
     console = Console()
-    # A cancelled CI job or a stopped container ends like Ctrl-C: temporaries are cleared away. `train` has its own handler.
+    # A cancelled CI job or a stopped container ends like Ctrl-C: temporaries are cleared away.
+    # `train` has its own handler.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        # standalone_mode=False lets exceptions through; Typer's own ones know how to show themselves.
+        # standalone_mode=False lets exceptions through; Typer's own ones know how to show
+        # themselves.
         code = app(standalone_mode=False, prog_name="nordocr")
         sys.stdout.flush()
     except NordocrError as error:
@@ -124,12 +134,15 @@ def main() -> None:
         raise
     except Exception as error:
         show, exit_code = getattr(error, "show", None), getattr(error, "exit_code", None)
-        if callable(show) and isinstance(exit_code, int):  # Typer's vendored click exceptions: usage errors
+        # Typer's vendored click exceptions: usage errors
+        if callable(show) and isinstance(exit_code, int):
             show()
             sys.exit(exit_code or UsageError.exit_code)
-        if isinstance(error, OSError) and error.errno in _FULL:  # files name themselves before they come here: this is stdout
+        # files name themselves before they come here: this is stdout
+        if isinstance(error, OSError) and error.errno in _FULL:
             console.error(
-                f"cannot write {error.filename or 'the result to stdout'}: {error.strerror}; free some room and run this again"
+                f"cannot write {error.filename or 'the result to stdout'}: {error.strerror}; free"
+                " some room and run this again"
             )
             _drop_stdout()
             sys.exit(DataError.exit_code)
@@ -148,5 +161,7 @@ def _end_without_reader() -> NoReturn:
 
 
 def _drop_stdout() -> None:
-    """What is still buffered for stdout goes nowhere; Python would write it at the end and fail once more."""
+    """What is still buffered for stdout goes nowhere; Python would write it at the end and fail
+    once more.
+    """
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

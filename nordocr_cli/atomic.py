@@ -1,9 +1,9 @@
 """Writing files whole or not at all, and hashing them.
 
-Every artifact goes through `replacing` (or `replacing_all`): a temporary file beside the target, fsync, rename, fsync of the
-folder. A reader sees the old file or the new one; a killed writer leaves a `.name.*.tmp`, which the next writer of that name
-sweeps away.
-A folder of one file (a line store) is replaced by renaming that file. Other folders need two renames: killed between them, the
+Every artifact goes through `replacing` (or `replacing_all`): a temporary file beside the target,
+fsync, rename, fsync of the folder. A reader sees the old file or the new one; a killed writer
+leaves a `.name.*.tmp`, which the next writer of that name sweeps away. A folder of one file (a line
+store) is replaced by renaming that file. Other folders need two renames: killed between them, the
 old folder is `.name.old`, and the next writer puts it back first.
 """
 
@@ -22,27 +22,34 @@ from typing import Any
 
 from nordocr_cli.errors import DataError, UsageError
 
-# A temporary this old belongs to a writer that died; a younger one may belong to a run beside this one.
+# A temporary this old belongs to a writer that died; a younger one may belong to a run beside this
+# one.
 _STALE_AFTER_S = 3600.0
 
 
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
-    """Yield a temporary path in `target`'s folder; on success fsync it and rename it to `target`, else remove it.
+    """Yield a temporary path in `target`'s folder; on success fsync it and rename it to `target`,
+    else remove it.
 
-    The body may write a file or make a folder at the yielded path (a folder needs a `target` that does not exist yet or is
-    a folder: the old one is replaced). Raises DataError when the disk is full or the folder cannot be written.
+    The body may write a file or make a folder at the yielded path (a folder needs a `target` that
+    does not exist yet or is a folder: the old one is replaced). Raises DataError when the disk is
+    full or the folder cannot be written.
     """
     with replacing_all([target]) as (temporary,):
         yield temporary
 
 
 @contextmanager
-def replacing_all(targets: Sequence[Path], *, keep_interrupted: bool = False) -> Iterator[list[Path]]:
-    """Yield a temporary path for each target, as `replacing` does; they get their names together when the body has ended well.
+def replacing_all(
+    targets: Sequence[Path], *, keep_interrupted: bool = False
+) -> Iterator[list[Path]]:
+    """Yield a temporary path for each target, as `replacing` does; they get their names together
+    when the body has ended well.
 
-    Several targets must be folders: those that have their new name give it back when a later one cannot get its own. With
-    `keep_interrupted` Ctrl-C leaves the temporaries as a killed writer does, for whoever goes on from them.
+    Several targets must be folders: those that have their new name give it back when a later one
+    cannot get its own. With `keep_interrupted` Ctrl-C leaves the temporaries as a killed writer
+    does, for whoever goes on from them.
     """
     targets = [Path(target) for target in targets]
     names = ", ".join(map(str, targets))
@@ -57,15 +64,21 @@ def replacing_all(targets: Sequence[Path], *, keep_interrupted: bool = False) ->
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
                 raise  # the body's own trouble with another file
-            raise DataError(f"cannot write {names}: {error.strerror}; the previous file is untouched") from error
+            raise DataError(
+                f"cannot write {names}: {error.strerror}; the previous file is untouched"
+            ) from error
         try:
             for temporary in temporaries:
                 _fsync_tree(temporary)
             _rename_all(temporaries, targets)
-            for folder in {target.parent for target in targets} | {target for target in targets if target.is_dir()}:
+            for folder in {target.parent for target in targets} | {
+                target for target in targets if target.is_dir()
+            }:
                 _fsync(folder)
         except OSError as error:
-            raise DataError(f"cannot write {names}: {error.strerror or error}; the previous file is untouched") from error
+            raise DataError(
+                f"cannot write {names}: {error.strerror or error}; the previous file is untouched"
+            ) from error
     finally:
         for temporary in temporaries if not kept else ():
             if temporary.is_dir():
@@ -77,43 +90,59 @@ def replacing_all(targets: Sequence[Path], *, keep_interrupted: bool = False) ->
 def refuse_inputs(output: Path, inputs: Iterable[Path]) -> None:
     """Raise UsageError when writing the file or folder `output` would destroy one of `inputs`.
 
-    Refused are the file itself, whatever lies inside an LMDB, and the weights of a run folder, which may well hold results
-    beside them.
+    Refused are the file itself, whatever lies inside an LMDB, and the weights of a run folder,
+    which may well hold results beside them.
     """
     target = output.resolve()
     for path in inputs:
         source = path.resolve()
         is_lmdb, is_folder = (source / "data.mdb").is_file(), source.is_dir()
         weights = is_folder and target.parent == source and target.suffix == ".safetensors"
-        if (target == source and (is_lmdb or not is_folder)) or (is_lmdb and source in target.parents) or weights:
+        if (
+            (target == source and (is_lmdb or not is_folder))
+            or (is_lmdb and source in target.parents)
+            or weights
+        ):
             raise UsageError(f"{output} would overwrite the input {path}; give another output")
 
 
 def require_writable(target: Path) -> None:
-    """Raise DataError when no file can be written beside `target`, or under its name because a folder has it."""
+    """Raise DataError when no file can be written beside `target`, or under its name because a
+    folder has it.
+    """
     if target.is_dir():
         raise DataError(f"cannot write {target}: it is a folder; give the name of a file")
     _temporary(target)
 
 
 def temporaries_of(target: Path) -> list[Path]:
-    """Return what writers of `target`, at work or killed, have beside it under temporary names. Not by a glob: a name may hold
-    `[`, and `.lines.*.tmp` is what a writer of `lines.lmdb` has too."""
+    """Return what writers of `target`, at work or killed, have beside it under temporary names. Not
+    by a glob: a name may hold `[`, and `.lines.*.tmp` is what a writer of `lines.lmdb` has too.
+    """
     named = re.compile(re.escape(f".{target.name}.") + r"[a-z0-9_]{8}\.tmp.*", re.DOTALL)
-    return [path for path in target.parent.iterdir() if named.fullmatch(path.name)] if target.parent.is_dir() else []
+    return (
+        [path for path in target.parent.iterdir() if named.fullmatch(path.name)]
+        if target.parent.is_dir()
+        else []
+    )
 
 
 def require_utf8(path: Path) -> None:
-    """Raise UsageError for a path that is not UTF-8, as names on old disks are (Latin-1): LMDB takes none such, and no JSON file
-    can name it."""
+    """Raise UsageError for a path that is not UTF-8, as names on old disks are (Latin-1): LMDB
+    takes none such, and no JSON file can name it.
+    """
     try:
         str(path).encode("utf-8")
     except UnicodeEncodeError:
-        raise UsageError(f"the path {str(path)!r} is not UTF-8; rename it (convmv -f latin1 -t utf8 does so)") from None
+        raise UsageError(
+            f"the path {str(path)!r} is not UTF-8; rename it (convmv -f latin1 -t utf8 does so)"
+        ) from None
 
 
 def _temporary(target: Path) -> Path:
-    """A name beside `target` that nothing has. Raises DataError when nothing can be written there."""
+    """A name beside `target` that nothing has. Raises DataError when nothing can be written
+    there.
+    """
     require_utf8(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -123,7 +152,8 @@ def _temporary(target: Path) -> Path:
         os.unlink(name)
     except OSError as error:
         raise DataError(
-            f"cannot write {target}: {target.parent} takes no new file ({error.strerror or error}); give an output elsewhere"
+            f"cannot write {target}: {target.parent} takes no new file ({error.strerror or error});"
+            " give an output elsewhere"
         ) from error
     return Path(name)
 
@@ -148,15 +178,20 @@ def _rename_all(temporaries: Sequence[Path], targets: Sequence[Path]) -> None:
 
 
 def _rename(temporary: Path, target: Path) -> None:
-    """Give `temporary` its final name. A folder cannot be renamed over another: its one file is, or the old folder steps aside,
-    and comes back if the new one cannot take its place."""
+    """Give `temporary` its final name. A folder cannot be renamed over another: its one file is, or
+    the old folder steps aside, and comes back if the new one cannot take its place.
+    """
     if not temporary.is_dir():
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, target)
         return
     aside = _aside(target)
     if target.is_dir():
-        if (names := os.listdir(target)) == os.listdir(temporary) and len(names) == 1 and _link(target / names[0], aside):
+        if (
+            (names := os.listdir(target)) == os.listdir(temporary)
+            and len(names) == 1
+            and _link(target / names[0], aside)
+        ):
             try:
                 os.replace(temporary / names[0], target / names[0])
             except OSError:
@@ -173,7 +208,9 @@ def _rename(temporary: Path, target: Path) -> None:
 
 
 def _link(file: Path, folder: Path) -> bool:
-    """Keep `file` in the new `folder` too, should it be wanted back; False where the file system has no hard links."""
+    """Keep `file` in the new `folder` too, should it be wanted back; False where the file system
+    has no hard links.
+    """
     folder.mkdir()
     try:
         os.link(file, folder / file.name)
@@ -200,7 +237,9 @@ def write_text(target: Path, text: str) -> None:
 
 
 def write_json(target: Path, value: Any) -> None:
-    """Write `value` as indented UTF-8 JSON, atomically. Raises ValueError on NaN and infinity: JSON has neither."""
+    """Write `value` as indented UTF-8 JSON, atomically. Raises ValueError on NaN and infinity: JSON
+    has neither.
+    """
     write_text(target, json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
 
 
@@ -220,7 +259,9 @@ def _umask() -> int:
 
 
 def _sweep(target: Path) -> None:
-    """Remove what killed writers of `target` left; an old folder whose successor never came gets its name back."""
+    """Remove what killed writers of `target` left; an old folder whose successor never came gets
+    its name back.
+    """
     if _aside(target).is_dir():
         if target.exists():
             shutil.rmtree(_aside(target))
@@ -228,7 +269,11 @@ def _sweep(target: Path) -> None:
             os.replace(_aside(target), target)
     for stale in temporaries_of(target):
         if time.time() - stale.stat().st_mtime > _STALE_AFTER_S:
-            shutil.rmtree(stale, ignore_errors=True) if stale.is_dir() else stale.unlink(missing_ok=True)
+            (
+                shutil.rmtree(stale, ignore_errors=True)
+                if stale.is_dir()
+                else stale.unlink(missing_ok=True)
+            )
 
 
 def _fsync(path: Path) -> None:

@@ -1,7 +1,8 @@
 """Character sets: the order of the classes of a recognizer, and nothing else.
 
-Class 0 is the CTC blank; class `i + 1` is `characters[i]`. The file form is one character a line (`nordic_dict.txt`), and
-`Charset.sha256` is the SHA-256 of exactly that file, so `sha256sum nordic_dict.txt` proves which charset a file holds.
+Class 0 is the CTC blank; class `i + 1` is `characters[i]`. The file form is one character a line
+(`nordic_dict.txt`), and `Charset.sha256` is the SHA-256 of exactly that file, so `sha256sum
+nordic_dict.txt` proves which charset a file holds.
 """
 
 import hashlib
@@ -27,13 +28,16 @@ _NORDIC_CHARACTERS = (
     + "åäöøæðþü"
     + " "
     + _ASCII_PUNCTUATION
-    # The document's copy shows ASCII quotes here; the consumer has the curly ones (requirements.md, decisions).
+    # The document's copy shows ASCII quotes here; the consumer has the curly ones (requirements.md,
+    # decisions).
     + "§°€£«»–—\u2018\u2019\u201c\u201d±×"
 )
 
 
 def to_nfc(text: str) -> str:
-    """Return `text` in Unicode NFC, the only form in which this project stores and compares text."""
+    """Return `text` in Unicode NFC, the only form in which this project stores and compares
+    text.
+    """
     return unicodedata.normalize("NFC", text)
 
 
@@ -44,7 +48,9 @@ def describe_character(character: str) -> str:
 
 @dataclass(frozen=True)
 class Charset:
-    """An ordered set of characters. Raises DataError when a character appears twice or is not a single NFC code point."""
+    """An ordered set of characters. Raises DataError when a character appears twice or is not a
+    single NFC code point.
+    """
 
     name: str
     characters: str
@@ -56,11 +62,15 @@ class Charset:
         for index, character in enumerate(self.characters, start=1):
             if character in seen:
                 raise DataError(
-                    f"charset {self.name!r}: {describe_character(character)} is class {seen[character]} and again class "
-                    f"{index}; each character may appear once (were curly quotes flattened to ASCII?)"
+                    f"charset {self.name!r}: {describe_character(character)} is class"
+                    f" {seen[character]} and again class {index}; each character may appear once"
+                    " (were curly quotes flattened to ASCII?)"
                 )
             if character in "\r\n\0" or to_nfc(character) != character:
-                raise DataError(f"charset {self.name!r}: class {index} is {character!r}, which is not an NFC character")
+                raise DataError(
+                    f"charset {self.name!r}: class {index} is {character!r}, which is not an NFC"
+                    " character"
+                )
             seen[character] = index
 
     @property
@@ -79,11 +89,15 @@ class Charset:
         return hashlib.sha256(self.to_dict_text().encode("utf-8")).hexdigest()
 
     def missing(self, text: str) -> list[str]:
-        """Return the distinct characters of `text` that this charset cannot write, in order of appearance."""
+        """Return the distinct characters of `text` that this charset cannot write, in order of
+        appearance.
+        """
         return [c for c in dict.fromkeys(text) if c not in self.class_of]
 
     def encode(self, text: str) -> list[int]:
-        """Return the classes of NFC `text`. Raises DataError naming every character outside the charset."""
+        """Return the classes of NFC `text`. Raises DataError naming every character outside the
+        charset.
+        """
         try:
             return [self.class_of[character] for character in text]
         except KeyError:
@@ -91,21 +105,28 @@ class Charset:
             raise DataError(f"charset {self.name!r} has no {names} (text: {text!r})") from None
 
     def decode(self, classes: Iterable[int]) -> str:
-        """Return the text of classes 1…C-1. CTC collapse is decode/ctc.py's job: a blank here is an error."""
+        """Return the text of classes 1…C-1. CTC collapse is decode/ctc.py's job: a blank here is an
+        error.
+        """
         characters = []
         for c in classes:
             if not 1 <= c < self.num_classes:
-                raise DataError(f"class {c} is outside 1…{self.num_classes - 1} of charset {self.name!r}")
+                raise DataError(
+                    f"class {c} is outside 1…{self.num_classes - 1} of charset {self.name!r}"
+                )
             characters.append(self.characters[c - 1])
         return "".join(characters)
 
     def to_dict_text(self) -> str:
-        """Return the dictionary file's text: one character a line; the space is a line that holds one space."""
+        """Return the dictionary file's text: one character a line; the space is a line that holds
+        one space.
+        """
         return "".join(character + "\n" for character in self.characters)
 
 
 def from_dict_text(text: str, name: str) -> Charset:
-    """Read a dictionary file's text. Only the line ends are taken off: a line with one space is the space character.
+    """Read a dictionary file's text. Only the line ends are taken off: a line with one space is the
+    space character.
 
     Raises DataError naming the line when one does not hold exactly one character.
     """
@@ -114,8 +135,14 @@ def from_dict_text(text: str, name: str) -> Charset:
         lines.pop()
     for number, line in enumerate(lines, start=1):
         if len(line) != 1:
-            what = "is empty (was the space stripped by an editor?)" if line == "" else f"holds {line!r}"
-            raise DataError(f"{name}:{number}: {what}; a dictionary has exactly one character a line")
+            what = (
+                "is empty (was the space stripped by an editor?)"
+                if line == ""
+                else f"holds {line!r}"
+            )
+            raise DataError(
+                f"{name}:{number}: {what}; a dictionary has exactly one character a line"
+            )
     return Charset(name, "".join(lines))
 
 
@@ -131,20 +158,27 @@ _RUST_ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "0": "\0", "'": "'", '"': '"',
 def from_rust_source(source: str, array: str = "CTC_CHARSET") -> Charset:
     """Read the Rust array `array` (`static NAME: &[char] = &[ '0', … ];`) from `source`.
 
-    The consumer's file holds two arrays; the name decides, so that the older PARSeq one is never taken by accident.
-    Raises DataError when the array is not there or holds something other than char literals and comments.
+    The consumer's file holds two arrays; the name decides, so that the older PARSeq one is never
+    taken by accident. Raises DataError when the array is not there or holds something other than
+    char literals and comments.
     """
     start = re.search(rf"\b(?:static|const)\s+{re.escape(array)}\s*:[^=;]*=\s*&?\s*\[", source)
     if start is None:
         arrays = re.findall(r"\b(?:static|const)\s+(\w+)\s*:\s*&?\s*\[", source)
-        raise DataError(f"no array {array!r} in the Rust source; {nearest(array, arrays) if arrays else 'it has no arrays'}")
+        raise DataError(
+            f"no array {array!r} in the Rust source;"
+            f" {nearest(array, arrays) if arrays else 'it has no arrays'}"
+        )
     characters: list[str] = []
     for token in _RUST_TOKEN.finditer(source, start.end()):
         if token["other"] == "]":
             return Charset(f"rust:{array}", "".join(characters))
         if token["other"] is not None:
             line = source.count("\n", 0, token.start()) + 1
-            raise DataError(f"Rust array {array!r}, line {line}: expected a char literal, found {token['other']!r}")
+            raise DataError(
+                f"Rust array {array!r}, line {line}: expected a char literal, found"
+                f" {token['other']!r}"
+            )
         if token["hex"]:
             characters.append(chr(int(token["hex"].replace("_", ""), 16)))
         elif token["byte"]:
@@ -157,15 +191,22 @@ def from_rust_source(source: str, array: str = "CTC_CHARSET") -> Charset:
 
 
 NORDIC = Charset("nordic", _NORDIC_CHARACTERS)
-# Appended after class 125, so that every class of `nordic` keeps its index (requirements.md, decisions).
-NORDIC_EXT = Charset("nordic-ext", _NORDIC_CHARACTERS + "ÁÉÍÓÚÝ" + "áéíóúý" + "ŠšŽž" + "ÀàÈèÊêËëÏïÒòÑñÇç" + "…•·½¼¾²³µ©®™†")
+# Appended after class 125, so that every class of `nordic` keeps its index (requirements.md,
+# decisions).
+NORDIC_EXT = Charset(
+    "nordic-ext",
+    _NORDIC_CHARACTERS + "ÁÉÍÓÚÝ" + "áéíóúý" + "ŠšŽž" + "ÀàÈèÊêËëÏïÒòÑñÇç" + "…•·½¼¾²³µ©®™†",
+)
 ALPHANUMERIC = Charset("alphanumeric", _DIGITS + _UPPER.lower() + _UPPER)
 
-CHARSETS: dict[str, Charset] = {charset.name: charset for charset in (NORDIC, NORDIC_EXT, ALPHANUMERIC)}
+CHARSETS: dict[str, Charset] = {
+    charset.name: charset for charset in (NORDIC, NORDIC_EXT, ALPHANUMERIC)
+}
 
 
 def load_charset(name_or_path: str) -> Charset:
-    """Return a charset by name, or read one from a dictionary file (`.txt`) or the consumer's `charset.rs`.
+    """Return a charset by name, or read one from a dictionary file (`.txt`) or the consumer's
+    `charset.rs`.
 
     Raises UsageError for an unknown name and DataError for a file that does not hold a charset.
     """
@@ -173,7 +214,9 @@ def load_charset(name_or_path: str) -> Charset:
         return CHARSETS[name_or_path]
     path = Path(name_or_path)
     if not path.suffix:
-        raise UsageError(f"unknown charset {name_or_path!r}: {nearest(name_or_path, list(CHARSETS))}")
+        raise UsageError(
+            f"unknown charset {name_or_path!r}: {nearest(name_or_path, list(CHARSETS))}"
+        )
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -194,7 +237,8 @@ def differences(a: Charset, b: Charset) -> list[str]:
     return lines
 
 
-# The letters and signs that running text of each language uses beyond a-z, A-Z and ASCII; for `charset coverage`.
+# The letters and signs that running text of each language uses beyond a-z, A-Z and ASCII; for
+# `charset coverage`.
 LANGUAGE_CHARACTERS: dict[str, Sequence[str]] = {
     "sv": "ÅÄÖåäöÉéÜü",
     "nb": "ÆØÅæøåÉéÒòÔôÓó",

@@ -11,12 +11,28 @@ from typing import Any
 
 from rich.console import Console as RichConsole
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 _PLAIN_LINE_EVERY_S = 5.0
 # What a label could do to a terminal: escape sequences, and marks that turn the text around.
-_HIDDEN = (*range(9), *range(11, 32), *range(127, 160), 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+_HIDDEN = (
+    *range(9),
+    *range(11, 32),
+    *range(127, 160),
+    0x200E,
+    0x200F,
+    *range(0x202A, 0x202F),
+    *range(0x2066, 0x206A),
+)
 _AS_CODES = {code: f"<U+{code:04X}>" for code in _HIDDEN}
 
 
@@ -26,34 +42,58 @@ def _shown(text: str) -> str:
 
 
 class Console:
-    """Implements `nordocr_cli.progress.Progress` for a terminal, and for a log where there is none."""
+    """Implements `nordocr_cli.progress.Progress` for a terminal, and for a log where there is
+    none.
+    """
 
     def __init__(self, *, quiet: bool = False, verbose: int = 0, as_json: bool = False) -> None:
         self.quiet, self.verbose, self.as_json = quiet, verbose, as_json
         # GITHUB_ACTIONS makes rich force colours into logs; decide by the stream alone.
-        self.err = RichConsole(stderr=True, force_terminal=sys.stderr.isatty(), highlight=False, soft_wrap=True)
-        self.out = RichConsole(force_terminal=sys.stdout.isatty(), highlight=False, width=None if sys.stdout.isatty() else 120)
+        self.err = RichConsole(
+            stderr=True, force_terminal=sys.stderr.isatty(), highlight=False, soft_wrap=True
+        )
+        self.out = RichConsole(
+            force_terminal=sys.stdout.isatty(),
+            highlight=False,
+            width=None if sys.stdout.isatty() else 120,
+        )
         self._bar: Progress | None = None
         self._task: TaskID | None = None
         self._label, self._unit = "", ""
         self._done, self._total = 0, 0
         self._began = self._spoke = 0.0
 
-    # results -----------------------------------------------------------------------------------------------------------
+    # results
+    # ----------------------------------------
 
     def json(self, value: Any) -> None:
         """Write one JSON value to stdout."""
-        sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False, default=str) + "\n")
+        sys.stdout.write(
+            json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False, default=str) + "\n"
+        )
 
     def line(self, text: str) -> None:
         """Write one line of a result to stdout, exactly as given."""
         sys.stdout.write(text + "\n")
 
-    def table(self, title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: Sequence[int] = ()) -> None:
-        """Print a table to stdout; the columns numbered in `right` are right-aligned. Cells are shown literally."""
-        table = Table(title=_shown(title), title_justify="left", header_style="bold", title_style="bold")
+    def table(
+        self,
+        title: str,
+        columns: Sequence[str],
+        rows: Iterable[Sequence[object]],
+        *,
+        right: Sequence[int] = (),
+    ) -> None:
+        """Print a table to stdout; the columns numbered in `right` are right-aligned. Cells are
+        shown literally.
+        """
+        table = Table(
+            title=_shown(title), title_justify="left", header_style="bold", title_style="bold"
+        )
         for index, column in enumerate(columns):
-            table.add_column(_shown(column), justify="right" if index in right else "left", overflow="fold")
+            table.add_column(
+                _shown(column), justify="right" if index in right else "left", overflow="fold"
+            )
         for row in rows:
             table.add_row(*(_shown(str(cell)) for cell in row))
         self.out.print(table)
@@ -61,14 +101,16 @@ class Console:
     def next(self, *command: object) -> None:
         """Name what comes next, as the last line of a success (stderr).
 
-        Several words are a command: they are quoted so that it can be pasted into a shell. A single one is a sentence.
+        Several words are a command: they are quoted so that it can be pasted into a shell. A single
+        one is a sentence.
         """
         if not self.quiet and not self.as_json:
             words = [str(word) for word in command]
             quoted = subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
             self.err.print(f"[dim]next:[/dim] {_shown(quoted if len(words) > 1 else words[0])}")
 
-    # Progress ----------------------------------------------------------------------------------------------------------
+    # Progress
+    # ----------------------------------------
 
     def start(self, label: str, total: int | None = None, unit: str = "lines") -> None:
         """Begin a task; see Progress."""
@@ -102,7 +144,9 @@ class Console:
         elif not self.quiet and now - self._spoke >= _PLAIN_LINE_EVERY_S:
             self._spoke = now
             of = f"/{self._total}" if self._total else ""
-            self.err.print(_shown(f"{self._label}: {self._done}{of} {self._unit}, {rate}  {extra}".rstrip()))
+            self.err.print(
+                _shown(f"{self._label}: {self._done}{of} {self._unit}, {rate}  {extra}".rstrip())
+            )
 
     def finish(self) -> None:
         """End the task; see Progress."""
@@ -131,7 +175,9 @@ class Console:
 
 
 def utf8_streams() -> None:
-    """Make stdout and stderr UTF-8 wherever the platform's default is something else (Windows, LANG=C)."""
+    """Make stdout and stderr UTF-8 wherever the platform's default is something else (Windows,
+    LANG=C).
+    """
     for stream in (sys.stdout, sys.stderr):
         encoding = (getattr(stream, "encoding", None) or "").lower().replace("-", "")
         if encoding != "utf8" and hasattr(stream, "reconfigure"):
@@ -139,6 +185,8 @@ def utf8_streams() -> None:
 
 
 def no_ansi_from_ci() -> None:
-    """Typer forces ANSI codes into help where GITHUB_ACTIONS is set; take its switch away unless a terminal is there."""
+    """Typer forces ANSI codes into help where GITHUB_ACTIONS is set; take its switch away unless a
+    terminal is there.
+    """
     if not sys.stdout.isatty():
         os.environ.setdefault("_TYPER_FORCE_DISABLE_TERMINAL", "1")

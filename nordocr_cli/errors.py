@@ -1,6 +1,7 @@
 """Errors that a user can act on, and the exit codes they end in.
 
-Every message says what is wrong, where (file:line, dotted key, row id) and how to mend it, in one or two lines.
+Every message says what is wrong, where (file:line, dotted key, row id) and how to mend it, in one
+or two lines.
 """
 
 from collections.abc import Iterable
@@ -35,7 +36,9 @@ class GateMissed(NordocrError):
 
 
 class MissingBackendError(NordocrError):
-    """A library, program or device that this job needs is not here (exit 5); the message holds the install line."""
+    """A library, program or device that this job needs is not here (exit 5); the message holds the
+    install line.
+    """
 
     exit_code = 5
 
@@ -47,7 +50,9 @@ class Interrupted(NordocrError):
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return `did you mean 'x'?` for a misspelt name, or the list of known ones when none is near."""
+    """Return `did you mean 'x'?` for a misspelt name, or the list of known ones when none is
+    near.
+    """
     from difflib import get_close_matches
 
     known = list(known)

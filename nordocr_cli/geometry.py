@@ -1,20 +1,23 @@
 """Geometry: how a crop becomes a (height, width) input, and how many CTC frames that input gives.
 
-This module is the only home of these numbers; prep, training, evaluation, export and the runners all ask it.
+This module is the only home of these numbers; prep, training, evaluation, export and the runners
+all ask it.
 """
 
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any, ClassVar, Literal, get_args
 
-# `auto` stands in profiles only: prep decides from the crop statistics and writes the decision into the store.
+# `auto` stands in profiles only: prep decides from the crop statistics and writes the decision into
+# the store.
 OverWidth = Literal["squash", "center-crop", "auto"]
 Resampler = Literal["linear", "area", "cubic", "corner-bilinear"]
 Normalization = Literal["symmetric", "imagenet"]
 
 CTC_STRIDE = 4
 
-# Channel mean and scale on the 0…255 range: normalized = (v - mean) / scale. Symmetric is v / 127.5 - 1.
+# Channel mean and scale on the 0…255 range: normalized = (v - mean) / scale. Symmetric is v / 127.5
+# - 1.
 NORMALIZATIONS: dict[str, tuple[tuple[float, float, float], tuple[float, float, float]]] = {
     "symmetric": ((127.5, 127.5, 127.5), (127.5, 127.5, 127.5)),
     "imagenet": ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
@@ -23,7 +26,9 @@ NORMALIZATIONS: dict[str, tuple[tuple[float, float, float], tuple[float, float, 
 
 @dataclass(frozen=True)
 class Geometry:
-    """The input contract of a line recognizer. Widths and heights are in pixels. Raises ValueError on impossible values."""
+    """The input contract of a line recognizer. Widths and heights are in pixels. Raises ValueError
+    on impossible values.
+    """
 
     # Read by pydantic when a Geometry stands in a profile: an unknown key is an error there.
     __pydantic_config__: ClassVar = {"extra": "forbid"}
@@ -41,23 +46,35 @@ class Geometry:
         if self.height < 8 or self.max_width < self.width_multiple:
             raise ValueError(f"height {self.height} and max_width {self.max_width} are too small")
         if self.width_multiple % self.stride:
-            raise ValueError(f"width_multiple {self.width_multiple} must be a multiple of the stride {self.stride}")
+            raise ValueError(
+                f"width_multiple {self.width_multiple} must be a multiple of the stride"
+                f" {self.stride}"
+            )
         if self.max_width % self.width_multiple:
-            raise ValueError(f"max_width {self.max_width} must be a multiple of {self.width_multiple}")
+            raise ValueError(
+                f"max_width {self.max_width} must be a multiple of {self.width_multiple}"
+            )
         if not 0 <= self.pad_value <= 255:
             raise ValueError(f"pad_value {self.pad_value} is outside 0…255")
         if self.height == self.max_width:
             raise ValueError(
-                f"a square {self.height}x{self.max_width} input wastes most of its pixels on a text line; "
-                "use a rectangular one, e.g. height 32 and max_width 128"
+                f"a square {self.height}x{self.max_width} input wastes most of its pixels on a text"
+                " line; use a rectangular one, e.g. height 32 and max_width 128"
             )
-        for name, choices in (("over_width", OverWidth), ("resampler", Resampler), ("normalization", Normalization)):
+        for name, choices in (
+            ("over_width", OverWidth),
+            ("resampler", Resampler),
+            ("normalization", Normalization),
+        ):
             if getattr(self, name) not in get_args(choices):
-                raise ValueError(f"{name} {getattr(self, name)!r} is not one of {', '.join(get_args(choices))}")
+                raise ValueError(
+                    f"{name} {getattr(self, name)!r} is not one of {', '.join(get_args(choices))}"
+                )
 
     def natural_width(self, height: int, width: int) -> int:
-        """Width of a (height, width) crop scaled to `self.height`: rounded half up as the consumer does, floored to a
-        multiple of `width_multiple`, at least one multiple, and not yet clamped to `max_width`.
+        """Width of a (height, width) crop scaled to `self.height`: rounded half up as the consumer
+        does, floored to a multiple of `width_multiple`, at least one multiple, and not yet clamped
+        to `max_width`.
 
         Raises ValueError when a side is not positive.
         """
@@ -79,9 +96,15 @@ class Geometry:
         return out_length(width, self.stride)
 
     def conflicts(self, other: "Geometry", *, ignore: tuple[str, ...] = ()) -> list[str]:
-        """Return `field: mine / theirs` for every field that differs, those in `ignore` left out."""
+        """Return `field: mine / theirs` for every field that differs, those in `ignore` left
+        out.
+        """
         mine, theirs = self.to_json(), other.to_json()
-        return [f"geometry.{k}: {v} / {theirs[k]}" for k, v in mine.items() if v != theirs[k] and k not in ignore]
+        return [
+            f"geometry.{k}: {v} / {theirs[k]}"
+            for k, v in mine.items()
+            if v != theirs[k] and k not in ignore
+        ]
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as plain JSON values."""
@@ -89,10 +112,14 @@ class Geometry:
 
 
 def out_length(width: int, stride: int = CTC_STRIDE) -> int:
-    """Number of CTC frames of an input `width` pixels wide: ceil(width / stride) = (width - 1) // stride + 1."""
+    """Number of CTC frames of an input `width` pixels wide: ceil(width / stride) = (width - 1) //
+    stride + 1.
+    """
     return (width - 1) // stride + 1
 
 
 def frames_needed(classes: "list[int] | tuple[int, ...] | str") -> int:
-    """Least number of frames in which CTC can write a sequence: its length plus one blank between equal neighbours."""
+    """Least number of frames in which CTC can write a sequence: its length plus one blank between
+    equal neighbours.
+    """
     return len(classes) + sum(1 for a, b in pairwise(classes) if a == b)

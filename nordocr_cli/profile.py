@@ -1,7 +1,8 @@
-"""Profiles: one TOML file that says everything about a recognizer, and where each of its values came from.
+"""Profiles: one TOML file that says everything about a recognizer, and where each of its values
+came from.
 
-Precedence, highest first: flag, `--set dotted.key=value`, the profile, the profile it extends, default. An unknown key is an
-error that names the file, the dotted key and the nearest known key.
+Precedence, highest first: flag, `--set dotted.key=value`, the profile, the profile it extends,
+default. An unknown key is an error that names the file, the dotted key and the nearest known key.
 """
 
 import os
@@ -53,13 +54,20 @@ class Profile(Table):
     def _engines_know_their_arch(self) -> "Profile":
         for arch in self.engine:
             if not (arch.startswith("sm") and arch[2:].isdigit()):
-                raise ValueError(f"[engine.{arch}]: a table is named by GPU architecture, e.g. [engine.sm120]")
+                raise ValueError(
+                    f"[engine.{arch}]: a table is named by GPU architecture, e.g. [engine.sm120]"
+                )
         return self
 
     @model_validator(mode="after")
     def _guidance_has_rows_to_look_at(self) -> "Profile":
-        if self.train.guidance != "none" and not (isinstance(self.model, SvtrV2Model) and self.model.head == "rctc"):
-            raise ValueError(f"train.guidance = {self.train.guidance!r} is for model.name = 'svtrv2' with model.head = 'rctc'")
+        if self.train.guidance != "none" and not (
+            isinstance(self.model, SvtrV2Model) and self.model.head == "rctc"
+        ):
+            raise ValueError(
+                f"train.guidance = {self.train.guidance!r} is for model.name = 'svtrv2' with"
+                " model.head = 'rctc'"
+            )
         return self
 
     @model_validator(mode="after")
@@ -69,12 +77,14 @@ class Profile(Table):
             return self
         if (model.height, model.width) != (geometry.height, geometry.max_width):
             raise ValueError(
-                f"model.height and model.width {model.height}x{model.width} must be geometry.height and geometry.max_width "
-                f"{geometry.height}x{geometry.max_width}: parseq has a learned position for each patch"
+                f"model.height and model.width {model.height}x{model.width} must be geometry.height"
+                f" and geometry.max_width {geometry.height}x{geometry.max_width}: parseq has a"
+                " learned position for each patch"
             )
         if self.augment.join and model.max_label_length < geometry.out_length(geometry.max_width):
             raise ValueError(
-                f"model.max_label_length {model.max_label_length} is too short for joined lines; set augment.join = 0"
+                f"model.max_label_length {model.max_label_length} is too short for joined lines;"
+                " set augment.join = 0"
             )
         return self
 
@@ -83,10 +93,14 @@ class Profile(Table):
         if isinstance(self.model, TrocrModel):
             if self.model.lora_rank and self.train.trainable:
                 raise ValueError(
-                    "train.trainable must be empty with model.lora_rank above 0: the adapters train, all else is frozen"
+                    "train.trainable must be empty with model.lora_rank above 0: the adapters"
+                    " train, all else is frozen"
                 )
             if self.augment.join:
-                raise ValueError("augment.join must be 0 with model.name = 'trocr': it crushes long lines into a square")
+                raise ValueError(
+                    "augment.join must be 0 with model.name = 'trocr': it crushes long lines into a"
+                    " square"
+                )
         return self
 
     def load_charset(self) -> Charset:
@@ -113,18 +127,26 @@ def profile_to_json(profile: Profile) -> dict[str, Any]:
 
 
 def profile_from_json(value: Mapping[str, Any], what: str) -> Profile:
-    """Validate a profile that was embedded in an artifact. Raises ArtifactError naming `what` and each bad key."""
+    """Validate a profile that was embedded in an artifact. Raises ArtifactError naming `what` and
+    each bad key.
+    """
     try:
         return _validate(dict(value), what)
     except UsageError as error:
-        raise ArtifactError(f"{error}\nwritten by a newer nordocr, or by hand? Update nordocr ({__version__} here)") from None
+        raise ArtifactError(
+            f"{error}\nwritten by a newer nordocr, or by hand? Update nordocr ({__version__} here)"
+        ) from None
 
 
 def profile_folders() -> list[Path]:
-    """Folders in which a profile is looked up by name, first hit wins: `NORDOCR_PROFILES`, then the shipped ones."""
+    """Folders in which a profile is looked up by name, first hit wins: `NORDOCR_PROFILES`, then the
+    shipped ones.
+    """
     extra = os.environ.get("NORDOCR_PROFILES", "")
     package = Path(__file__).parent
-    shipped = package / "profiles" if (package / "profiles").is_dir() else package.parent / "profiles"
+    shipped = (
+        package / "profiles" if (package / "profiles").is_dir() else package.parent / "profiles"
+    )
     return [*(Path(p) for p in extra.split(os.pathsep) if p), shipped]
 
 
@@ -146,11 +168,14 @@ def find_profile(name_or_path: str) -> Path:
     raise UsageError(f"unknown profile {name_or_path!r}: {nearest(name_or_path, profile_names())}")
 
 
-def load_profile(name_or_path: str, sets: Sequence[str] = (), flags: Mapping[str, Any] | None = None) -> ResolvedProfile:
+def load_profile(
+    name_or_path: str, sets: Sequence[str] = (), flags: Mapping[str, Any] | None = None
+) -> ResolvedProfile:
     """Read, merge and validate a profile.
 
-    `sets` are `dotted.key=value` with the value typed as TOML (a bare word is taken as a string); `flags` are dotted keys
-    that command line flags set, None meaning not given. Raises UsageError naming file, dotted key and the nearest known key.
+    `sets` are `dotted.key=value` with the value typed as TOML (a bare word is taken as a string);
+    `flags` are dotted keys that command line flags set, None meaning not given. Raises UsageError
+    naming file, dotted key and the nearest known key.
     """
     path = find_profile(name_or_path)
     table, origins = _read_with_parents(path)
@@ -168,7 +193,9 @@ def load_profile(name_or_path: str, sets: Sequence[str] = (), flags: Mapping[str
         profile.load_charset()
     except UsageError as error:
         source = origins.get("charset")
-        raise UsageError(f"{source if source in ('--set', 'flag') else path}: charset: {error}") from None
+        raise UsageError(
+            f"{source if source in ('--set', 'flag') else path}: charset: {error}"
+        ) from None
     complete = {key: origins.get(key, "default") for key in flatten(profile_to_json(profile))}
     return ResolvedProfile(profile, complete, path)
 
@@ -178,13 +205,17 @@ def parse_set(assignment: str) -> tuple[str, Any]:
     key, equals, text = assignment.partition("=")
     key, text = key.strip(), text.strip()
     if not equals or not key:
-        raise UsageError(f"--set {assignment!r}: expected dotted.key=value, e.g. --set train.lr=3e-4")
+        raise UsageError(
+            f"--set {assignment!r}: expected dotted.key=value, e.g. --set train.lr=3e-4"
+        )
     try:
         return key, tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         if text and not set(text) & set("\"'[]{}=\n"):
             return key, text
-        raise UsageError(f"--set {key}: {text!r} is not a TOML value; quote strings, e.g. --set {key}='\"text\"'") from None
+        raise UsageError(
+            f"--set {key}: {text!r} is not a TOML value; quote strings, e.g. --set {key}='\"text\"'"
+        ) from None
 
 
 def flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -204,7 +235,9 @@ def _read_with_parents(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
     while current is not None:
         if any(current == seen for seen, _ in chain) or len(chain) == _MAX_EXTENDS:
             names = " → ".join(p.stem for p, _ in chain)
-            raise UsageError(f"{path}: `extends` goes round in a circle or too deep: {names} → {current.stem}")
+            raise UsageError(
+                f"{path}: `extends` goes round in a circle or too deep: {names} → {current.stem}"
+            )
         table = _read_toml(current)
         chain.append((current, table))
         parent = table.pop("extends", None)
@@ -216,9 +249,13 @@ def _read_with_parents(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
     origins: dict[str, str] = {}
     for file, table in reversed(chain):
         # A network of another name shares no options with the one it replaces.
-        if "name" in table.get("model", {}) and table["model"]["name"] != merged.get("model", {}).get("name"):
+        if "name" in table.get("model", {}) and table["model"]["name"] != merged.get(
+            "model", {}
+        ).get("name"):
             merged.pop("model", None)
-            origins = {key: origin for key, origin in origins.items() if not key.startswith("model.")}
+            origins = {
+                key: origin for key, origin in origins.items() if not key.startswith("model.")
+            }
         table.setdefault("description", "")
         _merge(merged, table)
         origins |= dict.fromkeys(flatten(table), file.name)
@@ -256,8 +293,12 @@ def _mark(origins: dict[str, str], dotted: str, value: Any, origin: str) -> None
     origins |= dict.fromkeys(keys, origin)
 
 
-def _validate(table: dict[str, Any], where: str, origins: Mapping[str, str] | None = None) -> Profile:
-    """Validate a merged table. Errors name `where`, or the `--set` or flag that a wrong value came from."""
+def _validate(
+    table: dict[str, Any], where: str, origins: Mapping[str, str] | None = None
+) -> Profile:
+    """Validate a merged table. Errors name `where`, or the `--set` or flag that a wrong value came
+    from.
+    """
     try:
         return Profile.model_validate(table)
     except ValidationError as error:
@@ -272,10 +313,16 @@ def _validate(table: dict[str, Any], where: str, origins: Mapping[str, str] | No
 
 
 def _asked(dotted: str, origins: Mapping[str, str]) -> str:
-    """Where on the command line a key came from, or what was given there of a table whose values do not go together; else ""."""
+    """Where on the command line a key came from, or what was given there of a table whose values do
+    not go together; else "".
+    """
     if (origin := origins.get(dotted, "")) in ("--set", "flag"):
         return origin
-    given = [key for key, origin in origins.items() if key.startswith(f"{dotted}.") and origin in ("--set", "flag")]
+    given = [
+        key
+        for key, origin in origins.items()
+        if key.startswith(f"{dotted}.") and origin in ("--set", "flag")
+    ]
     return f"{origins[given[0]]} {', '.join(given)}" if given else ""
 
 
@@ -294,7 +341,10 @@ def _explain(problem: Mapping[str, Any], location: list[str], table: Mapping[str
     tag = _model_name(table)
     dotted = ".".join(location) or "the profile"
     if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-        return f"unknown key {dotted!r}; {nearest(location[-1], sorted(_known_keys(location[:-1], tag)))}"
+        return (
+            f"unknown key {dotted!r};"
+            f" {nearest(location[-1], sorted(_known_keys(location[:-1], tag)))}"
+        )
     if problem["type"] in ("union_tag_invalid", "union_tag_not_found"):
         return f"model.name {tag!r}: {nearest(str(tag), list(MODEL_KINDS))}"
     if problem["type"] == "missing":

@@ -1,10 +1,14 @@
-"""How the core tells whoever runs it how far it is. The core knows this protocol; the console implements it."""
+"""How the core tells whoever runs it how far it is. The core knows this protocol; the console
+implements it.
+"""
 
 from typing import Protocol
 
 
 class Progress(Protocol):
-    """Receives progress, notes and warnings of long work. One task at a time: `start`, then `advance`, then `finish`."""
+    """Receives progress, notes and warnings of long work. One task at a time: `start`, then
+    `advance`, then `finish`.
+    """
 
     def start(self, label: str, total: int | None = None, unit: str = "lines") -> None:
         """Begin a task of `total` units (None = not known)."""

@@ -14,8 +14,9 @@ from typing import Any
 class LineRow:
     """One row of a manifest: one line image and its text.
 
-    `id` is unique in its manifest; `image` a path relative to the manifest's root (or a key of a foreign LMDB); `text` is
-    NFC; `source` names the document that the line was cut from (splits go by it); `extra` keeps every other key of the row.
+    `id` is unique in its manifest; `image` a path relative to the manifest's root (or a key of a
+    foreign LMDB); `text` is NFC; `source` names the document that the line was cut from (splits go
+    by it); `extra` keeps every other key of the row.
     """
 
     id: str
@@ -32,16 +33,20 @@ class LineRow:
         names = ("id", "image", "text", "language", "subset", "split", "source")
         row = {name: value for name in names if (value := getattr(self, name)) != ""}
         # `extra` never speaks for the row's own fields, not for an empty one either.
-        return {"text": self.text, **row, **{key: value for key, value in self.extra.items() if key not in names}}
+        return {
+            "text": self.text,
+            **row,
+            **{key: value for key, value in self.extra.items() if key not in names},
+        }
 
 
 @dataclass(frozen=True, slots=True)
 class Recognition:
     """What a recognizer read on one line.
 
-    `confidence` is the geometric mean of `char_confidences` (0…1; 0.0 for an empty reading, None where an engine gives none);
-    `spans` are the [first, last + 1) CTC frames of each character. Both tuples are as long as `text`, or empty where an
-    engine has no such figures.
+    `confidence` is the geometric mean of `char_confidences` (0…1; 0.0 for an empty reading, None
+    where an engine gives none); `spans` are the [first, last + 1) CTC frames of each character.
+    Both tuples are as long as `text`, or empty where an engine has no such figures.
     """
 
     text: str
@@ -52,10 +57,11 @@ class Recognition:
 
 @dataclass(frozen=True, slots=True)
 class LineResult:
-    """One line as eval saw it. `width` is the stored width in pixels at the geometry's height, `squash_ratio` how many
-    times the crop was too wide, whether it was squashed or cropped (1.0 = fits), `frames` the number of CTC frames it had
-    (None where not known); `oov` says that the reference holds characters outside the recognizer's charset (None where that is
-    not known)."""
+    """One line as eval saw it. `width` is the stored width in pixels at the geometry's height,
+    `squash_ratio` how many times the crop was too wide, whether it was squashed or cropped (1.0 =
+    fits), `frames` the number of CTC frames it had (None where not known); `oov` says that the
+    reference holds characters outside the recognizer's charset (None where that is not known).
+    """
 
     id: str
     reference: str
@@ -106,7 +112,8 @@ class Box:
 class Region:
     """One text line on a page: where it is and, when somebody has read it, what it says.
 
-    `polygon` are the corners (x, y) of a line whose outline is known and is no upright box; `box` is the box around them.
+    `polygon` are the corners (x, y) of a line whose outline is known and is no upright box; `box`
+    is the box around them.
     """
 
     box: Box

@@ -1,4 +1,6 @@
-"""The tables of a profile: what each may hold, its defaults and bounds. `[model]` has one table for each network."""
+"""The tables of a profile: what each may hold, its defaults and bounds. `[model]` has one table for
+each network.
+"""
 
 from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
@@ -7,7 +9,13 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Precision = Literal["fp32", "fp16", "bf16"]
 # The names that Lightning users type (000-19), and ours.
-_PRECISION_ALIASES = {"32": "fp32", "32-true": "fp32", "16": "fp16", "16-mixed": "fp16", "bf16-mixed": "bf16"}
+_PRECISION_ALIASES = {
+    "32": "fp32",
+    "32-true": "fp32",
+    "16": "fp16",
+    "16-mixed": "fp16",
+    "bf16-mixed": "bf16",
+}
 
 
 class Table(BaseModel):
@@ -21,24 +29,31 @@ class SvtrV2Model(Table):
 
     name: Literal["svtrv2"]
     size: Literal["tiny", "small", "base"] = "base"
-    # rctc: rows are rearranged by attention (the paper's FRM) before the classifier; ctc: their mean is classified.
+    # rctc: rows are rearranged by attention (the paper's FRM) before the classifier; ctc: their
+    # mean is classified.
     head: Literal["rctc", "ctc"] = "rctc"
     drop_path: float = Field(0.1, ge=0, lt=1)
 
 
 class SvtrV2NanoModel(Table):
-    """A lean, pre-norm network of the SVTRv2 family for CPUs: height halved early, attention only at height 2 or 1."""
+    """A lean, pre-norm network of the SVTRv2 family for CPUs: height halved early, attention only
+    at height 2 or 1.
+    """
 
     name: Literal["svtrv2-nano"]
-    dims: tuple[int, int, int] = (48, 96, 192)  # channels of the two convolutional stages and of the attention stage
+    # channels of the two convolutional stages and of the attention stage
+    dims: tuple[int, int, int] = (48, 96, 192)
     depths: tuple[int, int, int] = (2, 3, 3)  # blocks of each stage
-    attention_rows: Literal[1, 2] = 2  # rows of the map that attention runs on; older files say nothing and have 2
+    # rows of the map that attention runs on; older files say nothing and have 2
+    attention_rows: Literal[1, 2] = 2
     drop_path: float = Field(0.0, ge=0, lt=1)
 
     @model_validator(mode="after")
     def _divisible(self) -> "SvtrV2NanoModel":
         if min(self.dims) <= 0 or self.dims[0] % 24 or self.dims[1] % 24 or self.dims[2] % 32:
-            raise ValueError(f"dims {list(self.dims)}: the first two must be multiples of 24, the third of 32")
+            raise ValueError(
+                f"dims {list(self.dims)}: the first two must be multiples of 24, the third of 32"
+            )
         if min(self.depths) < 0:
             raise ValueError(f"depths {list(self.depths)}: a stage cannot have less than 0 blocks")
         return self
@@ -58,7 +73,10 @@ class SvtrModel(Table):
     @model_validator(mode="after")
     def _possible(self) -> "SvtrModel":
         if any(side % 2 == 0 or not 3 <= side <= 33 for side in self.local_window):
-            raise ValueError(f"local_window {list(self.local_window)}: both sides must be odd numbers from 3 to 33")
+            raise ValueError(
+                f"local_window {list(self.local_window)}: both sides must be odd numbers from 3"
+                " to 33"
+            )
         if min(self.positions) < 1:
             raise ValueError(f"positions {list(self.positions)}: both numbers must be at least 1")
         return self
@@ -69,7 +87,8 @@ class MambaModel(Table):
 
     name: Literal["mamba"]
     backbone: Literal["resnet34"] = "resnet34"
-    # ImageNet weights of the backbone, torchvision's or transformers' file (.safetensors, .pth, .bin); empty = random.
+    # ImageNet weights of the backbone, torchvision's or transformers' file (.safetensors, .pth,
+    # .bin); empty = random.
     backbone_weights: str = ""
     features: int = Field(512, ge=1)
     adapter_rank: int = Field(64, ge=0)  # of the adapter after each block of layer1-4; 0 = none
@@ -80,19 +99,24 @@ class MambaModel(Table):
     d_conv: int = Field(4, ge=1)
     expand: int = Field(2, ge=1)
     bidirectional: bool = True
-    # Weights of the Mamba blocks: a file of state-spaces/mamba-…-hf, whose first `layers` blocks are taken; empty = random.
+    # Weights of the Mamba blocks: a file of state-spaces/mamba-…-hf, whose first `layers` blocks
+    # are taken; empty = random.
     pretrained: str = ""
 
 
 class ParseqModel(Table):
-    """PARSeq: a vision transformer and a decoder that writes token by token (Bautista and Atienza 2022, arXiv 2207.06966)."""
+    """PARSeq: a vision transformer and a decoder that writes token by token (Bautista and Atienza
+    2022, arXiv 2207.06966).
+    """
 
     name: Literal["parseq"]
     size: Literal["tiny", "small"] = "small"
-    height: int = Field(32, ge=4)  # of the input, multiples of the patches of 4x8 pixels; lines are stretched to the width
+    # of the input, multiples of the patches of 4x8 pixels; lines are stretched to the width
+    height: int = Field(32, ge=4)
     width: int = Field(384, ge=8)
     max_label_length: int = Field(128, ge=1)  # longest text that can be written
-    # nar: all positions at once; ar: left to right, one after the other. Each is then read over again `refine` times.
+    # nar: all positions at once; ar: left to right, one after the other. Each is then read over
+    # again `refine` times.
     decode: Literal["nar", "ar"] = "nar"
     refine: int = Field(2, ge=0)
     permutations: int = Field(6, ge=2)  # orders in which a batch's labels are learnt
@@ -103,35 +127,48 @@ class ParseqModel(Table):
     def _in_patches(self) -> Self:
         if self.height % 4 or self.width % 8 or self.permutations % 2:
             raise ValueError(
-                f"height {self.height}, width {self.width}, permutations {self.permutations}: multiples of 4, 8 and 2 are needed"
+                f"height {self.height}, width {self.width}, permutations {self.permutations}:"
+                " multiples of 4, 8 and 2 are needed"
             )
         return self
 
 
 class TrocrModel(Table):
-    """TrOCR: a pretrained vision transformer and language decoder of transformers, fine-tuned through LoRA (003-09..14)."""
+    """TrOCR: a pretrained vision transformer and language decoder of transformers, fine-tuned
+    through LoRA (003-09..14).
+    """
 
     name: Literal["trocr"]
-    # Its folder as transformers saves it, or its name on the Hugging Face hub. Empty in weights that merge-lora wrote: theirs.
+    # Its folder as transformers saves it, or its name on the Hugging Face hub. Empty in weights
+    # that merge-lora wrote: theirs.
     pretrained: str = ""
-    pretrained_sha256: str = ""  # of its model.safetensors; another file is refused. Training writes it into the weights.
+    # of its model.safetensors; another file is refused. Training writes it into the weights.
+    pretrained_sha256: str = ""
     lora_rank: int = Field(8, ge=0)  # 0 = no LoRA, everything trains
-    lora_alpha: int = Field(16, ge=1)  # what the adapters compute is multiplied by lora_alpha / lora_rank
+    # what the adapters compute is multiplied by lora_alpha / lora_rank
+    lora_alpha: int = Field(16, ge=1)
     lora_dropout: float = Field(0.05, ge=0, lt=1)
-    # Patterns on the names of the linear layers that get an adapter, as in train.trainable: `decoder.*.q_proj` is the decoder's.
+    # Patterns on the names of the linear layers that get an adapter, as in train.trainable:
+    # `decoder.*.q_proj` is the decoder's.
     lora_target_modules: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "out_proj")
     max_target_length: int = Field(256, ge=2)  # tokens of the longest label, its end counted
-    generation_max_length: int = Field(256, ge=2)  # tokens that a reading has at most, beginning and end counted
+    # tokens that a reading has at most, beginning and end counted
+    generation_max_length: int = Field(256, ge=2)
 
     @property
     def max_label_length(self) -> int:
-        """Characters of the longest label that is sure to be considered; which tokens it has, the tokenizer alone knows."""
+        """Characters of the longest label that is sure to be considered; which tokens it has, the
+        tokenizer alone knows.
+        """
         return self.max_target_length - 1
 
     @model_validator(mode="after")
     def _adapts_something(self) -> Self:
         if self.lora_rank and not self.lora_target_modules:
-            raise ValueError("lora_target_modules is empty: name layers, e.g. ['q_proj', 'v_proj'], or set lora_rank = 0")
+            raise ValueError(
+                "lora_target_modules is empty: name layers, e.g. ['q_proj', 'v_proj'], or set"
+                " lora_rank = 0"
+            )
         return self
 
 
@@ -143,7 +180,10 @@ MODEL_KINDS = {
     "parseq": ParseqModel,
     "trocr": TrocrModel,
 }
-Model = Annotated[SvtrV2Model | SvtrV2NanoModel | SvtrModel | MambaModel | ParseqModel | TrocrModel, Field(discriminator="name")]
+Model = Annotated[
+    SvtrV2Model | SvtrV2NanoModel | SvtrModel | MambaModel | ParseqModel | TrocrModel,
+    Field(discriminator="name"),
+]
 
 
 class Data(Table):
@@ -155,35 +195,44 @@ class Data(Table):
 
 
 class Train(Table):
-    """Hyper-parameters of training. `lr` is the peak of the schedule for `lr_batch` lines a step."""
+    """Hyper-parameters of training. `lr` is the peak of the schedule for `lr_batch` lines a
+    step.
+    """
 
     epochs: int = Field(20, ge=1)
     lr: float = Field(7e-4, gt=0)
-    # Lines a step that lr is meant for; for others it is multiplied by the root of their ratio. 0 = the lines a step of one GPU,
-    # so that only more GPUs change it.
+    # Lines a step that lr is meant for; for others it is multiplied by the root of their ratio. 0 =
+    # the lines a step of one GPU, so that only more GPUs change it.
     lr_batch: int = Field(0, ge=0)
     schedule: Literal["one-cycle", "cosine"] = "one-cycle"
     weight_decay: float = Field(0.05, ge=0)
     warmup_ratio: float = Field(0.075, ge=0, lt=1)
     grad_clip: float = Field(5.0, ge=0)
     precision: Precision = "bf16"
-    # Lines a step at widths up to batch_width_px; wider buckets get fewer, so that a batch holds as many pixels.
+    # Lines a step at widths up to batch_width_px; wider buckets get fewer, so that a batch holds as
+    # many pixels.
     batch_size: int = Field(256, ge=1)
     batch_width_px: int = Field(320, ge=4)
     # Batch size by GPU (001-33), used instead of batch_size on that card.
     batch_by_arch: dict[str, int] = Field(default_factory=dict)
-    accumulate: int = Field(1, ge=1)  # batches a step, one after the other: a larger step in the same memory
-    checkpointing: bool = False  # blocks compute their activations again going back: less memory, a third more time
-    # torch.compile, for any width; the first steps take minutes. "reduce-overhead" also replays CUDA graphs, one for each size of
-    # batch: for networks so small that a GPU waits for its launches.
+    # batches a step, one after the other: a larger step in the same memory
+    accumulate: int = Field(1, ge=1)
+    # blocks compute their activations again going back: less memory, a third more time
+    checkpointing: bool = False
+    # torch.compile, for any width; the first steps take minutes. "reduce-overhead" also replays
+    # CUDA graphs, one for each size of batch: for networks so small that a GPU waits for its
+    # launches.
     compile: bool | Literal["reduce-overhead"] = False
-    # Share of the steps in which the network is told the widths and masks the padding; in the others it meets the white
-    # padding of serving, which an exported model without a mask has to live with.
+    # Share of the steps in which the network is told the widths and masks the padding; in the
+    # others it meets the white padding of serving, which an exported model without a mask has to
+    # live with.
     mask_share: float = Field(0.5, ge=0, le=1)
     ema_decay: float = Field(0.0, ge=0, lt=1)
-    # smtr: SVTRv2 also learns to find each character from the five beside it (the paper's SGM); nothing of it is saved to ship.
+    # smtr: SVTRv2 also learns to find each character from the five beside it (the paper's SGM);
+    # nothing of it is saved to ship.
     guidance: Literal["none", "smtr"] = "none"
-    # Patterns on the names of what trains, e.g. ["adapter", "backbone.layer4"]; all else is frozen. Empty = everything trains.
+    # Patterns on the names of what trains, e.g. ["adapter", "backbone.layer4"]; all else is frozen.
+    # Empty = everything trains.
     trainable: tuple[str, ...] = ()
     seed: int = Field(1, ge=0)
     eval_every: int = Field(1000, ge=1)
@@ -199,10 +248,12 @@ class Train(Table):
 
 
 class Augment(Table):
-    """Probabilities of the on-the-fly changes to a training line, each from 0 (never) to 1. None of them makes a label untrue."""
+    """Probabilities of the on-the-fly changes to a training line, each from 0 (never) to 1. None of
+    them makes a label untrue.
+    """
 
-    # A line takes the next one along, a space between the labels, with paper up to max_join_gap_px wide between them: long
-    # lines, and the wide gaps of table rows.
+    # A line takes the next one along, a space between the labels, with paper up to max_join_gap_px
+    # wide between them: long lines, and the wide gaps of table rows.
     join: float = Field(0.15, ge=0, le=1)
     max_join_gap_px: int = Field(160, ge=8)
     squeeze: float = Field(0.3, ge=0, le=1)  # narrower or wider, up to 1.3 times
@@ -214,7 +265,8 @@ class Augment(Table):
     noise: float = Field(0.1, ge=0, le=1)
     threshold: float = Field(0.05, ge=0, le=1)  # one bit a pixel
     jpeg: float = Field(0.1, ge=0, le=1)
-    pad_right: float = Field(0.3, ge=0, le=1)  # a batch without mask: extra white padding, up to max_pad_right_px
+    # a batch without mask: extra white padding, up to max_pad_right_px
+    pad_right: float = Field(0.3, ge=0, le=1)
     max_pad_right_px: int = Field(320, ge=0)
 
 
@@ -242,20 +294,29 @@ class ShapeRange(Table):
         for side in ("batch", "width"):
             least, best, most = (getattr(self, f"{end}_{side}") for end in ("min", "opt", "max"))
             if not least <= best <= most:
-                raise ValueError(f"min_{side} {least} ≤ opt_{side} {best} ≤ max_{side} {most} does not hold")
+                raise ValueError(
+                    f"min_{side} {least} ≤ opt_{side} {best} ≤ max_{side} {most} does not hold"
+                )
         for end in ("min", "opt", "max"):
             if getattr(self, f"{end}_width") % 4:
-                raise ValueError(f"{end}_width {getattr(self, f'{end}_width')} is not a multiple of 4, the CTC stride")
+                raise ValueError(
+                    f"{end}_width {getattr(self, f'{end}_width')} is not a multiple of 4, the CTC"
+                    " stride"
+                )
         return self
 
     def ends(self) -> dict[str, tuple[int, int]]:
         """Return (batch, width) under min, opt and max."""
-        return {end: (getattr(self, f"{end}_batch"), getattr(self, f"{end}_width")) for end in ("min", "opt", "max")}
+        return {
+            end: (getattr(self, f"{end}_batch"), getattr(self, f"{end}_width"))
+            for end in ("min", "opt", "max")
+        }
 
 
 class Engine(ShapeRange):
-    """What one engine takes. With `bands` it has one shape range for each band of widths, each with its own batch sizes, and
-    `min_…`, `opt_…`, `max_…` beside them are not used."""
+    """What one engine takes. With `bands` it has one shape range for each band of widths, each with
+    its own batch sizes, and `min_…`, `opt_…`, `max_…` beside them are not used.
+    """
 
     precision: Literal["fp32", "fp16", "bf16"] = "fp16"
     bands: tuple[ShapeRange, ...] = ()
@@ -265,8 +326,9 @@ class Engine(ShapeRange):
         for narrow, wide in pairwise(self.bands):
             if not narrow.max_width < wide.max_width or wide.min_width > narrow.max_width + 4:
                 raise ValueError(
-                    f"bands rise in width without a gap: after one up to {narrow.max_width} px comes one from at most "
-                    f"{narrow.max_width + 4} px on, not {wide.min_width} to {wide.max_width}"
+                    f"bands rise in width without a gap: after one up to {narrow.max_width} px"
+                    f" comes one from at most {narrow.max_width + 4} px on, not {wide.min_width} to"
+                    f" {wide.max_width}"
                 )
         return self
 

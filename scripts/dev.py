@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
-"""Set up, demonstrate, test and check the project; standard library only, so that it runs on a bare machine.
+"""Set up, demonstrate, test and check the project; standard library only, so that it runs on a bare
+machine.
 
 python3 scripts/dev.py venv     create .venv and install the pinned dependencies
 python3 scripts/dev.py demo     the whole chain on samples/, in demo/
 python3 scripts/dev.py test     lint, types and every test
 python3 scripts/dev.py check    lint and types only
-python3 scripts/dev.py docs     write the generated files: docs/cli.md, completions/, profiles/schema.json
+python3 scripts/dev.py docs     write the generated files: docs/cli.md, completions/,
+    profiles/schema.json
 """
 
 import argparse
@@ -27,17 +29,26 @@ def run(*command: "str | Path", **environment: str) -> None:
     """Run a command in the project's folder; end this program with its exit code when it fails."""
     shown = " ".join(str(part) for part in command).replace(str(ROOT) + os.sep, "")
     print(f"$ {shown}", flush=True)
-    code = subprocess.call([str(part) for part in command], cwd=ROOT, env={**os.environ, **environment})
+    code = subprocess.call(
+        [str(part) for part in command], cwd=ROOT, env={**os.environ, **environment}
+    )
     if code:
         print(f"failed with exit code {code}: {shown}", file=sys.stderr)
         sys.exit(code)
 
 
 def install(extras: str) -> None:
-    """Create .venv and install the project with `extras`; skipped while pyproject.toml and constraints.txt are the same."""
+    """Create .venv and install the project with `extras`; skipped while pyproject.toml and
+    constraints.txt are the same.
+    """
     if sys.version_info < (3, 11):
-        sys.exit(f"Python 3.11 or newer is needed; this is {sys.version.split()[0]}. Try: python3.11 scripts/dev.py …")
-    wanted = hashlib.sha256(b"".join((ROOT / name).read_bytes() for name in ("pyproject.toml", "constraints.txt"))).hexdigest()
+        sys.exit(
+            f"Python 3.11 or newer is needed; this is {sys.version.split()[0]}. Try: python3.11"
+            " scripts/dev.py …"
+        )
+    wanted = hashlib.sha256(
+        b"".join((ROOT / name).read_bytes() for name in ("pyproject.toml", "constraints.txt"))
+    ).hexdigest()
     stamp = VENV / f".installed-{extras}"
     if stamp.is_file() and stamp.read_text() == wanted and PYTHON.is_file():
         return
@@ -45,7 +56,18 @@ def install(extras: str) -> None:
         print("creating .venv", flush=True)
         shutil.rmtree(VENV, ignore_errors=True)
         venv.create(VENV, with_pip=True)
-    run(PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-c", "constraints.txt", "-e", f".[{extras}]")
+    run(
+        PYTHON,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        "-c",
+        "constraints.txt",
+        "-e",
+        f".[{extras}]",
+    )
     stamp.write_text(wanted)
 
 
@@ -76,12 +98,20 @@ def docs() -> None:
     run(PYTHON, ROOT / "scripts" / "generate.py")
 
 
-JOBS = {"venv": lambda: install("rtx,dev"), "demo": demo, "test": test, "check": check, "docs": docs}
+JOBS = {
+    "venv": lambda: install("rtx,dev"),
+    "demo": demo,
+    "test": test,
+    "check": check,
+    "docs": docs,
+}
 
 
 def main() -> None:
     """Run one job."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("job", choices=JOBS)
     JOBS[parser.parse_args().job]()
 

@@ -3,8 +3,9 @@
 
     python scripts/gallery.py default-on-dev.lines.jsonl --images data/dev -o docs/worst-lines.png
 
-Under each crop stands what it says with the differences marked, wanted → read. `--images` is the folder that the ids are
-relative to. The order is by wrong characters, then by their share of the line, then by id.
+Under each crop stands what it says with the differences marked, wanted → read. `--images` is the
+folder that the ids are relative to. The order is by wrong characters, then by their share of the
+line, then by id.
 """
 
 import argparse
@@ -29,7 +30,10 @@ PAPER, INK, SOFT, WRONG = (255, 255, 255), (20, 20, 20), (120, 120, 120), (176, 
 def worst(lines: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
     """The `count` lines with the most edits, of those that have any."""
     wrong = [line for line in lines if line["edits"]]
-    return sorted(wrong, key=lambda line: (-line["edits"], -line["edits"] / max(1, line["characters"]), line["id"]))[:count]
+    return sorted(
+        wrong,
+        key=lambda line: (-line["edits"], -line["edits"] / max(1, line["characters"]), line["id"]),
+    )[:count]
 
 
 def card(line: dict[str, Any], images: Path, font: Any) -> Image.Image:
@@ -37,8 +41,13 @@ def card(line: dict[str, Any], images: Path, font: Any) -> Image.Image:
     with Image.open(images / line["id"]) as opened:
         crop = opened.convert("RGB")
     scale = min(TALLEST / crop.height, (WIDTH - 2 * MARGIN) / crop.width)
-    crop = crop.resize((max(1, round(crop.width * scale)), max(1, round(crop.height * scale))), Image.Resampling.LANCZOS)
-    marked = textwrap.wrap(marked_difference(line["reference"], line["hypothesis"]), 150, drop_whitespace=False)
+    crop = crop.resize(
+        (max(1, round(crop.width * scale)), max(1, round(crop.height * scale))),
+        Image.Resampling.LANCZOS,
+    )
+    marked = textwrap.wrap(
+        marked_difference(line["reference"], line["hypothesis"]), 150, drop_whitespace=False
+    )
     picture = Image.new("RGB", (WIDTH, crop.height + LINE * (len(marked) + 1) + 2 * MARGIN), PAPER)
     picture.paste(crop, (MARGIN, MARGIN))
     draw, y = ImageDraw.Draw(picture), MARGIN + crop.height + 4
@@ -47,26 +56,33 @@ def card(line: dict[str, Any], images: Path, font: Any) -> Image.Image:
         x: float = MARGIN
         for piece in re.split("([⟦⟧])", row):
             inside = inside or piece == "⟦"
-            shown = {"⟦": "[", "⟧": "]"}.get(piece, piece.replace("∅", "-").replace("␣", "_"))  # text faces lack these signs
+            # text faces lack these signs
+            shown = {"⟦": "[", "⟧": "]"}.get(piece, piece.replace("∅", "-").replace("␣", "_"))
             draw.text((x, y), shown, fill=WRONG if inside else INK, font=font)
             x += draw.textlength(shown, font=font)
             inside = inside and piece != "⟧"
         y += LINE
-    where = "{id}, {language}, {subset}, {width} px, {edits} of {characters} characters".format_map(line)
+    where = "{id}, {language}, {subset}, {width} px, {edits} of {characters} characters".format_map(
+        line
+    )
     draw.text((MARGIN, y), where, fill=SOFT, font=font)
     return picture
 
 
 def main() -> None:
     """Draw the gallery and write it as PNG."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("lines", type=Path, help="the .lines.jsonl of an eval")
     parser.add_argument("--images", type=Path, required=True)
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--count", type=int, default=12)
     wanted = parser.parse_args()
     lines = [json.loads(line) for line in wanted.lines.read_text(encoding="utf-8").splitlines()]
-    cards = [card(line, wanted.images, label_font(NORDIC, 14)) for line in worst(lines, wanted.count)]
+    cards = [
+        card(line, wanted.images, label_font(NORDIC, 14)) for line in worst(lines, wanted.count)
+    ]
     sheet = Image.new("RGB", (WIDTH, sum(c.height for c in cards)), PAPER)
     y = 0
     for picture in cards:
@@ -75,7 +91,9 @@ def main() -> None:
     content = io.BytesIO()
     sheet.quantize(64).save(content, "PNG", optimize=True)
     atomic.write_bytes(wanted.output, content.getvalue())
-    print(f"{len(cards)} of {sum(line['edits'] > 0 for line in lines)} wrong lines in {wanted.output}")
+    print(
+        f"{len(cards)} of {sum(line['edits'] > 0 for line in lines)} wrong lines in {wanted.output}"
+    )
 
 
 if __name__ == "__main__":

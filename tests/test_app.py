@@ -9,12 +9,13 @@ import time
 
 import pytest
 
-from nordocr_cli.artifact import read_contract
+from nordocr_cli.artifact.contract import read_contract
 from nordocr_cli.console import Console
 from nordocr_cli.errors import ArtifactError
 
 NORDOCR = [sys.executable, "-m", "nordocr_cli"]
-# A command that waits, so that a signal finds it at work; Ctrl-C works even where a shell had it ignored.
+# A command that waits, so that a signal finds it at work; Ctrl-C works even where a shell had it
+# ignored.
 WAITING = """
 import signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -32,7 +33,9 @@ app.main()
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_command_says_so_and_ends_with_130(sent):
-    process = subprocess.Popen([sys.executable, "-c", WAITING], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", WAITING], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     assert process.stdout.readline() == "at work\n"
     time.sleep(0.1)
     process.send_signal(sent)
@@ -56,7 +59,9 @@ main()
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX pipes")
-@pytest.mark.parametrize("command", [["charset", "emit", "nordic"], ["profiles", "list", "--json"], ["profiles", "list"]])
+@pytest.mark.parametrize(
+    "command", [["charset", "emit", "nordic"], ["profiles", "list", "--json"], ["profiles", "list"]]
+)
 def test_a_reader_that_went_away_is_no_error(command):
     process = subprocess.Popen([*NORDOCR, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     process.stdout.close()
@@ -66,12 +71,18 @@ def test_a_reader_that_went_away_is_no_error(command):
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
-@pytest.mark.parametrize("command", [["charset", "emit", "nordic"], ["profiles", "list", "--json"], ["profiles", "list"], ["-h"]])
+@pytest.mark.parametrize(
+    "command",
+    [["charset", "emit", "nordic"], ["profiles", "list", "--json"], ["profiles", "list"], ["-h"]],
+)
 def test_a_full_disk_behind_stdout_is_said_in_one_line(command):
     with open("/dev/full", "w") as full:
         done = subprocess.run([*NORDOCR, *command], stdout=full, stderr=subprocess.PIPE, text=True)
     assert done.returncode == 3
-    said = "error: cannot write the result to stdout: No space left on device; free some room and run this again\n"
+    said = (
+        "error: cannot write the result to stdout: No space left on device; free some room and run"
+        " this again\n"
+    )
     assert done.stderr == said
 
 
@@ -87,7 +98,9 @@ def test_a_label_cannot_talk_to_the_terminal(capsys):
     Console().table("a\x1b", ("\u202eb",), [("[red]\x1b[2J\nnext",)])
     Console().warn("c\x1b[31m")
     captured = capsys.readouterr()
-    assert all(part in captured.out for part in ("a<U+001B>", "<U+202E>b", "[red]<U+001B>[2J", "next"))
+    assert all(
+        part in captured.out for part in ("a<U+001B>", "<U+202E>b", "[red]<U+001B>[2J", "next")
+    )
     assert captured.err == "warning: c<U+001B>[31m\n"
     assert "\x1b" not in captured.out
 

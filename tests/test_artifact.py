@@ -6,13 +6,24 @@ from pathlib import Path
 
 import pytest
 
-from nordocr_cli.artifact import Contract, contract_from_json, contract_from_metadata, find_weights, read_contract
+from nordocr_cli.artifact.contract import (
+    Contract,
+    contract_from_json,
+    contract_from_metadata,
+    find_weights,
+    read_contract,
+)
 from nordocr_cli.charset import NORDIC, NORDIC_EXT
 from nordocr_cli.errors import ArtifactError, UsageError
 from nordocr_cli.geometry import Geometry
 
 CONTRACT = Contract(
-    NORDIC, Geometry(), {"name": "svtrv2", "size": "base"}, {"name": "x"}, trained_widths=(8, 1024), parent_sha256="ab"
+    NORDIC,
+    Geometry(),
+    {"name": "svtrv2", "size": "base"},
+    {"name": "x"},
+    trained_widths=(8, 1024),
+    parent_sha256="ab",
 )
 
 
@@ -21,7 +32,9 @@ def test_round_trip_through_metadata():
 
 
 def test_another_charset_or_geometry_is_refused_by_name():
-    with pytest.raises(ArtifactError, match=r"charset mismatch: class 126: nordic-ext has 'Á'.* and 42 more"):
+    with pytest.raises(
+        ArtifactError, match=r"charset mismatch: class 126: nordic-ext has 'Á'.* and 42 more"
+    ):
         replace(CONTRACT, charset=NORDIC_EXT).require_readable_by(CONTRACT, "m")
     with pytest.raises(ArtifactError, match=r"geometry\.pad_value: 0 / 255"):
         replace(CONTRACT, geometry=Geometry(pad_value=0)).require_readable_by(CONTRACT, "m")
@@ -53,7 +66,11 @@ def test_damage_is_refused(damage, words):
 def test_files_without_a_contract(tmp_path):
     with pytest.raises(ArtifactError, match="carries no nordocr contract"):
         contract_from_metadata({}, "m.onnx")
-    for name, content in (("a.safetensors", b"\xff" * 40), ("a.onnx", b"\xff\xff\xff"), ("a.engine", b"")):
+    for name, content in (
+        ("a.safetensors", b"\xff" * 40),
+        ("a.onnx", b"\xff\xff\xff"),
+        ("a.engine", b""),
+    ):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(ArtifactError):
             read_contract(tmp_path / name)
@@ -90,5 +107,7 @@ def test_a_folder_at_hand_goes_before_a_recognizer_that_ships(tmp_path, monkeypa
 
 
 def test_a_misspelt_recognizer_is_told_the_nearest():
-    with pytest.raises(UsageError, match=r"nordocr-defualt, .*ships; did you mean 'nordocr-default'"):
+    with pytest.raises(
+        UsageError, match=r"nordocr-defualt, .*ships; did you mean 'nordocr-default'"
+    ):
         find_weights(Path("nordocr-defualt"))

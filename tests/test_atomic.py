@@ -9,7 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from nordocr_cli.atomic import refuse_inputs, replacing, replacing_all, sha256_of, write_json, write_text
+from nordocr_cli.atomic import (
+    refuse_inputs,
+    replacing,
+    replacing_all,
+    sha256_of,
+    write_json,
+    write_text,
+)
 from nordocr_cli.errors import DataError, UsageError
 
 
@@ -47,7 +54,10 @@ def test_an_old_folder_comes_back_when_the_new_one_cannot_take_its_place(tmp_pat
         rename(source, to)
 
     monkeypatch.setattr(os, "replace", failing)
-    with pytest.raises(DataError, match="the previous file is untouched"), replacing(target) as temporary:
+    with (
+        pytest.raises(DataError, match="the previous file is untouched"),
+        replacing(target) as temporary,
+    ):
         temporary.mkdir()
     assert ((target / "data").read_text(), names(tmp_path)) == ("old", ["store"])
 
@@ -155,7 +165,14 @@ def test_an_output_that_is_an_input_is_refused(tmp_path):
     for path in (file, store / "data.mdb", run / "best.safetensors"):
         write_text(path, "x")
     (tmp_path / "link.json").symlink_to(file)
-    refused = (file, tmp_path / "link.json", store, store / "data.mdb", store / "eval.json", run / "best.safetensors")
+    refused = (
+        file,
+        tmp_path / "link.json",
+        store,
+        store / "data.mdb",
+        store / "eval.json",
+        run / "best.safetensors",
+    )
     for output in refused:
         with pytest.raises(UsageError, match="would overwrite the input"):
             refuse_inputs(output, [file, store, run])

@@ -20,7 +20,8 @@ from nordocr_cli.charset import (
 )
 from nordocr_cli.errors import DataError, UsageError
 
-# A file in the shape of the consumer's charset.rs: two arrays, comments between, escapes, the quotes as \u{…}.
+# A file in the shape of the consumer's charset.rs: two arrays, comments between, escapes, the
+# quotes as \u{…}.
 RUST = r"""
 /// Older PARSeq set. 'x' in a comment, and an array of another name:
 pub static CHARSET: &[char] = &[
@@ -38,14 +39,30 @@ pub const CTC_NUM_CLASSES: usize = 126;
 def rust_literals(characters: str) -> str:
     lines = []
     for index, c in enumerate(characters):
-        literal = {"'": r"'\''", "\\": r"'\\'"}.get(c) or (f"'\\u{{{ord(c):04X}}}'" if ord(c) > 0x2000 else f"'{c}'")
+        literal = {"'": r"'\''", "\\": r"'\\'"}.get(c) or (
+            f"'\\u{{{ord(c):04X}}}'" if ord(c) > 0x2000 else f"'{c}'"
+        )
         lines.append(f"    {literal}, // {index + 1}: it's {c}")
     return "\n".join(lines)
 
 
 def test_nordic_has_the_documents_order():
     assert NORDIC.num_classes == 126
-    first = {"0": 1, "9": 10, "A": 11, "Z": 36, "a": 37, "z": 62, "Å": 63, "Ü": 70, "å": 71, "ü": 78, " ": 79, "!": 80, "~": 111}
+    first = {
+        "0": 1,
+        "9": 10,
+        "A": 11,
+        "Z": 36,
+        "a": 37,
+        "z": 62,
+        "Å": 63,
+        "Ü": 70,
+        "å": 71,
+        "ü": 78,
+        " ": 79,
+        "!": 80,
+        "~": 111,
+    }
     last = {c: 112 + i for i, c in enumerate("§°€£«»–—\u2018\u2019\u201c\u201d±×")}
     assert {c: NORDIC.class_of[c] for c in first | last} == first | last
     assert NORDIC.characters[62:78] == "ÅÄÖØÆÐÞÜåäöøæðþü"
@@ -68,7 +85,10 @@ def test_the_dictionary_keeps_the_space_line():
     lines = NORDIC.to_dict_text().split("\n")
     assert (len(lines), lines[78], lines[-1]) == (126, " ", "")
     assert from_dict_text(NORDIC.to_dict_text(), "d").characters == NORDIC.characters
-    assert from_dict_text(NORDIC.to_dict_text().replace("\n", "\r\n"), "d").characters == NORDIC.characters
+    assert (
+        from_dict_text(NORDIC.to_dict_text().replace("\n", "\r\n"), "d").characters
+        == NORDIC.characters
+    )
 
 
 def test_a_stripped_space_line_is_named():

@@ -17,7 +17,11 @@ def files():
 
 
 def test_generated_files_are_fresh(files):
-    stale = [name for name, text in files.items() if not (ROOT / name).is_file() or (ROOT / name).read_bytes() != text.encode()]
+    stale = [
+        name
+        for name, text in files.items()
+        if not (ROOT / name).is_file() or (ROOT / name).read_bytes() != text.encode()
+    ]
     assert not stale, "run: python3 scripts/dev.py docs"
 
 

@@ -17,7 +17,8 @@ def test_widths_follow_the_guides_rule(height, width):
 
 
 @pytest.mark.parametrize(
-    ("height", "width", "line_width"), [(32, 128, 128), (64, 900, 448), (32, 3, 4), (32, 5000, 1024), (64, 15, 8)]
+    ("height", "width", "line_width"),
+    [(32, 128, 128), (64, 900, 448), (32, 3, 4), (32, 5000, 1024), (64, 15, 8)],
 )
 def test_worked_widths(height, width, line_width):
     assert GUIDE.line_width(height, width) == line_width
@@ -25,7 +26,16 @@ def test_worked_widths(height, width, line_width):
 
 
 def test_out_length_is_the_ceiling_of_a_quarter():
-    assert [out_length(w) for w in (1, 4, 5, 32, 130, 768, 1024, 1792)] == [1, 1, 2, 8, 33, 192, 256, 448]
+    assert [out_length(w) for w in (1, 4, 5, 32, 130, 768, 1024, 1792)] == [
+        1,
+        1,
+        2,
+        8,
+        33,
+        192,
+        256,
+        448,
+    ]
 
 
 def test_squash_ratio():
@@ -57,10 +67,15 @@ def test_a_crop_without_pixels_is_refused():
 
 def test_conflicts_name_each_field():
     other = Geometry(max_width=768, pad_value=0)
-    assert GUIDE.conflicts(other) == ["geometry.max_width: 1024 / 768", "geometry.pad_value: 255 / 0"]
+    assert GUIDE.conflicts(other) == [
+        "geometry.max_width: 1024 / 768",
+        "geometry.pad_value: 255 / 0",
+    ]
     assert GUIDE.conflicts(other, ignore=("max_width", "pad_value")) == []
 
 
-@pytest.mark.parametrize(("text", "frames"), [("", 0), ("abc", 3), ("aab", 4), ("....", 7), ("1 000 000", 13)])
+@pytest.mark.parametrize(
+    ("text", "frames"), [("", 0), ("abc", 3), ("aab", 4), ("....", 7), ("1 000 000", 13)]
+)
 def test_ctc_needs_a_blank_between_equal_neighbours(text, frames):
     assert frames_needed(text) == frames

@@ -73,7 +73,12 @@ DOCUMENTED = {
         "train.precision": "fp16",
         "export.simplify": True,  # 001-37
     },
-    "parseq-32x128": {"geometry.max_width": 128, "model.max_label_length": 25, "train.batch_size": 384, "train.epochs": 20},
+    "parseq-32x128": {
+        "geometry.max_width": 128,
+        "model.max_label_length": 25,
+        "train.batch_size": 384,
+        "train.epochs": 20,
+    },
 }
 
 
@@ -87,7 +92,9 @@ def test_a_profile_holds_the_documents_numbers(name):
 def test_every_shipped_profile_opens_with_its_command_and_what_to_expect(name):
     text = load_profile(name).path.read_text(encoding="utf-8")
     first, second = text.splitlines()[:2]
-    assert name == "base" or (first.startswith(("# nordocr ", "# make ")) and second.startswith("# Expect"))
+    assert name == "base" or (
+        first.startswith(("# nordocr ", "# make ")) and second.startswith("# Expect")
+    )
 
 
 @pytest.mark.parametrize(
@@ -120,10 +127,19 @@ def test_every_wrong_value_is_named(assignment, words):
 
 def test_precedence_and_origins():
     found = load_profile(
-        "svtrv2-1024", ["train.lr=1e-3", "train.seed=5"], {"train.seed": 9, "data.train": ["a.lmdb"], "train.epochs": None}
+        "svtrv2-1024",
+        ["train.lr=1e-3", "train.seed=5"],
+        {"train.seed": 9, "data.train": ["a.lmdb"], "train.epochs": None},
     )
-    assert (found.profile.train.lr, found.profile.train.seed, found.profile.train.epochs) == (1e-3, 9, 20)
-    origins = {k: found.origins[k] for k in ("train.lr", "train.seed", "train.epochs", "geometry.pad_value", "train.grad_clip")}
+    assert (found.profile.train.lr, found.profile.train.seed, found.profile.train.epochs) == (
+        1e-3,
+        9,
+        20,
+    )
+    origins = {
+        k: found.origins[k]
+        for k in ("train.lr", "train.seed", "train.epochs", "geometry.pad_value", "train.grad_clip")
+    }
     assert origins == {
         "train.lr": "--set",
         "train.seed": "flag",
@@ -140,7 +156,9 @@ def test_set_is_typed_as_toml():
 
 
 def test_a_new_network_drops_the_options_of_the_old_one(tmp_path):
-    (tmp_path / "mine.toml").write_text('extends = "svtrv2-1024"\n[model]\nname = "svtrv2-nano"\n', encoding="utf-8")
+    (tmp_path / "mine.toml").write_text(
+        'extends = "svtrv2-1024"\n[model]\nname = "svtrv2-nano"\n', encoding="utf-8"
+    )
     assert load_profile(str(tmp_path / "mine.toml")).profile.model.name == "svtrv2-nano"
 
 
@@ -180,5 +198,8 @@ def test_an_error_names_the_flag_or_file_that_the_value_came_from(tmp_path):
 
 
 def test_values_of_a_table_that_do_not_go_together_name_what_was_set():
-    with pytest.raises(UsageError, match=r"--set geometry\.max_width: geometry: max_width 1030 must be a multiple of 4"):
+    with pytest.raises(
+        UsageError,
+        match=r"--set geometry\.max_width: geometry: max_width 1030 must be a multiple of 4",
+    ):
         load_profile("svtrv2-1024", ["geometry.max_width=1030"])

@@ -1,4 +1,6 @@
-"""The report in a real browser: what its script makes of the page, read back as the browser's own document."""
+"""The report in a real browser: what its script makes of the page, read back as the browser's own
+document.
+"""
 
 import json
 import os
@@ -21,14 +23,20 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 pytestmark = [
     pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed (Debian: apt-get install chromium)"),
+    pytest.mark.skipif(
+        CHROMIUM is None, reason="chromium is not installed (Debian: apt-get install chromium)"
+    ),
 ]
 
-EVIL = "</script><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
+EVIL = (
+    "</script><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
+)
 LINES = [
     LineResult("a", "Summa kr 1 234", "Summa kr 1234", 0.9, "sv", "clean", width=300),
     LineResult("b", "Øre", "Ore", 0.4, "da", "faded", width=900),
-    LineResult("c", "Summa kortfristiga skulder", "Summa kortfristiga sk", 0.3, "sv", "clean", width=320),
+    LineResult(
+        "c", "Summa kortfristiga skulder", "Summa kortfristiga sk", 0.3, "sv", "clean", width=320
+    ),
     LineResult(f"d{EVIL}", f"Lön{EVIL}", f"Lon{EVIL}", 0.2, EVIL, "a\u202eb", width=1800),
     LineResult("e", "Ja", "Ja", 0.99, "sv", "clean", width=40),
 ]
@@ -62,10 +70,17 @@ def report(tmp_path_factory):
     scores = [score_line(line) for line in LINES]
     crop = encode_line(np.full((32, 64, 3), 200, np.uint8)).png
     rows = gallery_rows(
-        scores, reader=EVIL, crop_png=lambda i: crop, manifest=lambda i: {"id": LINES[i].id, "image": "x.png"}, crops=9
+        scores,
+        reader=EVIL,
+        crop_png=lambda i: crop,
+        manifest=lambda i: {"id": LINES[i].id, "image": "x.png"},
+        crops=9,
     )
     path = tmp_path_factory.mktemp("report") / "report.html"
-    path.write_text(render_page(evaluation_page(report_of(scores), rows, title="The title", subtitle=EVIL)), encoding="utf-8")
+    path.write_text(
+        render_page(evaluation_page(report_of(scores), rows, title="The title", subtitle=EVIL)),
+        encoding="utf-8",
+    )
     return path
 
 
@@ -74,9 +89,24 @@ def opened(report, tmp_path):
     def open_(**state):
         """Return the document after its script ran, with `state` in the address."""
         arguments = [
-            *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
-            *("--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage"),
-            *("--virtual-time-budget=5000", f"--user-data-dir={tmp_path / 'browser'}", "--dump-dom"),
+            *(
+                "--headless",
+                "--no-sandbox",
+                "--disable-gpu",
+                "--disable-quic",
+                "--no-first-run",
+                "--disable-sync",
+            ),
+            *(
+                "--disable-background-networking",
+                "--disable-component-update",
+                "--disable-dev-shm-usage",
+            ),
+            *(
+                "--virtual-time-budget=5000",
+                f"--user-data-dir={tmp_path / 'browser'}",
+                "--dump-dom",
+            ),
         ]
         done = subprocess.run(
             [CHROMIUM, *arguments, f"{report.as_uri()}#{urlencode(state)}"],
@@ -95,10 +125,21 @@ def test_every_wrong_line_is_shown_and_no_label_becomes_an_element(opened):
     gallery = Gallery(opened())
     assert gallery.title == "The title"
     assert sorted(gallery.ids()) == ["a", "b", "c", f"d{EVIL}"]
-    assert (gallery.tags.count("script"), gallery.tags.count("img")) == (3, 4)  # two of data and the code; a crop for each line
+    # two of data and the code; a crop for each line
+    assert (gallery.tags.count("script"), gallery.tags.count("img")) == (3, 4)
     evil = next(card for card in gallery.cards if "onerror" in card[1])
     assert "a<U+202E>b" in evil[1]
-    assert evil[2:11] == ["reference", "L", "ö", f"n{EVIL}", EVIL, "L", "o", f"n{EVIL}", "Accept reading"]
+    assert evil[2:11] == [
+        "reference",
+        "L",
+        "ö",
+        f"n{EVIL}",
+        EVIL,
+        "L",
+        "o",
+        f"n{EVIL}",
+        "Accept reading",
+    ]
 
 
 def test_the_address_filters(opened):

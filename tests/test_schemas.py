@@ -1,4 +1,6 @@
-"""What eval, bench and compare3way write is what docs/*.schema.json say, judged by a validator that is not ours."""
+"""What eval, bench and compare3way write is what docs/*.schema.json say, judged by a validator that
+is not ours.
+"""
 
 import copy
 import json
@@ -7,11 +9,11 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from nordocr_cli.core.bench import bench
-from nordocr_cli.core.compare3way import Referee, compare3way
-from nordocr_cli.core.compare3way_files import Outputs
-from nordocr_cli.core.compare3way_readings import Source
-from nordocr_cli.core.eval import evaluate
+from nordocr_cli.core.bench.run import bench
+from nordocr_cli.core.compare3way.files import Outputs
+from nordocr_cli.core.compare3way.readings import Source
+from nordocr_cli.core.compare3way.run import Referee, compare3way
+from nordocr_cli.core.eval.run import evaluate
 
 ROOT = Path(__file__).parents[1]
 TIFF, TRUTH = ROOT / "samples" / "doc" / "dev_doc.tif", ROOT / "samples" / "doc" / "dev_doc.json"
@@ -28,7 +30,8 @@ def assert_valid(name, path):
     value = json.loads(Path(path).read_text(encoding="utf-8"))
     told = [f"{error.json_path}: {error.message}" for error in validator(name).iter_errors(value)]
     assert told == []
-    assert set(value) <= set(validator(name).schema["properties"])  # nothing that the schema does not explain
+    # nothing that the schema does not explain
+    assert set(value) <= set(validator(name).schema["properties"])
     return value
 
 
@@ -39,9 +42,23 @@ def test_results_of_earlier_versions_are_valid_still(path):
 
 def test_an_evaluation(tmp_path):
     rows = [
-        {"id": "a", "ref": "Ær 1 234", "hyp": "Aer 1234", "conf": 0.4, "width": 80, "readings": {"beam": "Ær 1 234"}},
+        {
+            "id": "a",
+            "ref": "Ær 1 234",
+            "hyp": "Aer 1234",
+            "conf": 0.4,
+            "width": 80,
+            "readings": {"beam": "Ær 1 234"},
+        },
         {"id": "b", "ref": "", "hyp": "x", "conf": 0.9, "width": 40, "readings": {"beam": ""}},
-        {"id": "c", "ref": "Sum", "hyp": "Sum", "conf": 0.8, "width": 2000, "readings": {"beam": "Sum"}},
+        {
+            "id": "c",
+            "ref": "Sum",
+            "hyp": "Sum",
+            "conf": 0.8,
+            "width": 2000,
+            "readings": {"beam": "Sum"},
+        },
     ]
     recorded = tmp_path / "a.jsonl"
     recorded.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
@@ -64,7 +81,15 @@ def test_an_evaluation(tmp_path):
 
 def test_a_bench(tiny_onnx, tmp_path):
     output = tmp_path / "bench.json"
-    asked = {"document": TIFF, "regions": TRUTH, "limit": 3, "rounds": 1, "single_lines": 1, "threads": 1, "output": output}
+    asked = {
+        "document": TIFF,
+        "regions": TRUTH,
+        "limit": 3,
+        "rounds": 1,
+        "single_lines": 1,
+        "threads": 1,
+        "output": output,
+    }
     bench([str(tiny_onnx)], grid=((1,), (32,)), **asked)
     bench([str(tiny_onnx)], baseline=output, **asked | {"output": tmp_path / "again.json"})
     assert assert_valid("bench", output)["grid"]
@@ -78,11 +103,15 @@ def test_a_comparison(tmp_path):
     side = Source(result=TRUTH)
     outputs = Outputs(tmp_path / "two.json")
     value = compare3way(TIFF, side, side, Referee(), outputs=outputs)
-    assert assert_valid("compare3way", outputs.result)["outcomes"] == dict.fromkeys(value.verdict.outcomes, 0)
+    assert assert_valid("compare3way", outputs.result)["outcomes"] == dict.fromkeys(
+        value.verdict.outcomes, 0
+    )
     outputs = Outputs(tmp_path / "three.json", open_lines=tmp_path / "open.tsv")
     answers = tmp_path / "vlm.jsonl"
     answers.touch()
-    compare3way(TIFF, side, side, Referee(truth=TRUTH, answers=answers, model="a model"), outputs=outputs)
+    compare3way(
+        TIFF, side, side, Referee(truth=TRUTH, answers=answers, model="a model"), outputs=outputs
+    )
     value = assert_valid("compare3way", outputs.result)
     assert value["vlm_answers"]["status"] == {"unanswered": 448}
     value["engines"].pop()

@@ -10,7 +10,17 @@ import pytest
 DOCUMENT = Path(__file__).parents[1] / "samples" / "doc"
 TIFF, TRUTH = str(DOCUMENT / "dev_doc.tif"), str(DOCUMENT / "dev_doc.json")
 START = "nordocr-default"
-HEAVY = ("torch", "cv2", "onnx", "onnxruntime", "onnxsim", "lmdb", "tensorrt_rtx", "matplotlib", "PIL")
+HEAVY = (
+    "torch",
+    "cv2",
+    "onnx",
+    "onnxruntime",
+    "onnxsim",
+    "lmdb",
+    "tensorrt_rtx",
+    "matplotlib",
+    "PIL",
+)
 PROBE = """
 import sys, json
 sys.argv = ["nordocr"] + json.loads(sys.argv[1])

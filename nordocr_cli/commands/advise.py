@@ -10,18 +10,28 @@ from nordocr_cli.console import Console
 
 
 def advise(
-    store: Annotated[Path, typer.Argument(metavar="STORE", help="Line store, as wide and narrow as the lines served.")],
+    store: Annotated[
+        Path,
+        typer.Argument(metavar="STORE", help="Line store, as wide and narrow as the lines served."),
+    ],
     profile: options.Profile = "svtrv2-1024",
-    arch: Annotated[str, typer.Option(metavar="sm86|sm120|…", help="GPU whose batch sizes are taken.")] = "sm120",
-    bands: Annotated[int, typer.Option(metavar="N", min=1, max=6, help="Ranges of width in one engine, at most.")] = 3,
-    model: Annotated[Path | None, typer.Option(metavar="MODEL.onnx", help="Predict each range's memory for it.")] = None,
+    arch: Annotated[
+        str, typer.Option(metavar="sm86|sm120|…", help="GPU whose batch sizes are taken.")
+    ] = "sm120",
+    bands: Annotated[
+        int, typer.Option(metavar="N", min=1, max=6, help="Ranges of width in one engine, at most.")
+    ] = 3,
+    model: Annotated[
+        Path | None, typer.Option(metavar="MODEL.onnx", help="Predict each range's memory for it.")
+    ] = None,
     output: options.OptionalOutput = None,
     as_json: options.Json = False,
     dry_run: options.DryRun = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = 0,
 ) -> None:
-    """Propose an engine's batch sizes and widths from the real widths: a table, and TOML for the profile (with -o: a file).
+    """Propose an engine's batch sizes and widths from the real widths: a table, and TOML for the
+    profile (with -o: a file).
 
     Example: nordocr advise lines.lmdb -p svtrv2-1024 --arch sm86
     """
@@ -33,7 +43,13 @@ def advise(
     if model and (model.suffix != ".onnx" or not model.is_file()):
         raise UsageError(f"--model {model}: no ONNX model; make one with `nordocr export`")
     if dry_run:
-        plan = {"store": str(store), "profile": profile, "arch": arch, "bands": bands, "writes": [str(output)] if output else []}
+        plan = {
+            "store": str(store),
+            "profile": profile,
+            "arch": arch,
+            "bands": bands,
+            "writes": [str(output)] if output else [],
+        }
         options.show_plan(console, plan)
         return
     from nordocr_cli.core.advise import advise as run
@@ -47,7 +63,15 @@ def advise(
     else:
         spread = ", ".join(f"{name} {width}" for name, width in found.quantiles.items())
         columns = ("", "min", "opt", "max", "lines", "padding", "memory")
-        console.table(f"{found.lines} lines, widths in px: {spread}", columns, found.rows(), right=(1, 2, 3, 4, 5, 6))
+        console.table(
+            f"{found.lines} lines, widths in px: {spread}",
+            columns,
+            found.rows(),
+            right=(1, 2, 3, 4, 5, 6),
+        )
         console.note(f"wrote {output}") if output else console.line(found.to_toml().rstrip())
-    wanted = [f"--band={band.opt_batch}x{band.opt_width}:{band.max_batch}x{band.max_width}" for band in found.bands.ranges]
+    wanted = [
+        f"--band={band.opt_batch}x{band.opt_width}:{band.max_batch}x{band.max_width}"
+        for band in found.bands.ranges
+    ]
     console.next("nordocr", "build-engine", "--arch", found.arch, *wanted, model or "MODEL.onnx")

@@ -9,7 +9,7 @@ from nordocr_cli import options
 from nordocr_cli.console import Console
 
 if TYPE_CHECKING:
-    from nordocr_cli.core.bench_result import BenchResult
+    from nordocr_cli.core.bench.result import BenchResult
 
 
 MIN_SAME = 0.99
@@ -19,28 +19,51 @@ def bench(
     models: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[MODEL]… [DOC.tif]", help="Run folder, .safetensors, .onnx, .engine, tesseract[:swe]; or a document."
+            metavar="[MODEL]… [DOC.tif]",
+            help="Run folder, .safetensors, .onnx, .engine, tesseract[:swe]; or a document.",
         ),
     ] = None,
-    lines: Annotated[Path | None, typer.Option("--lines", metavar="STORE", help="Read the lines of this store.")] = None,
-    doc: Annotated[Path | None, typer.Option("--doc", metavar="TIFF", help="Read the regions of this document.")] = None,
+    lines: Annotated[
+        Path | None, typer.Option("--lines", metavar="STORE", help="Read the lines of this store.")
+    ] = None,
+    doc: Annotated[
+        Path | None,
+        typer.Option("--doc", metavar="TIFF", help="Read the regions of this document."),
+    ] = None,
     regions: Annotated[
         Path | None,
         typer.Option(
-            "--regions", metavar="JSON", help="Regions of --doc. Default: DOC.json beside it, else Tesseract finds them."
+            "--regions",
+            metavar="JSON",
+            help="Regions of --doc. Default: DOC.json beside it, else Tesseract finds them.",
         ),
     ] = None,
     external: Annotated[
-        str | None, typer.Option(metavar="COMMAND", help="A program as one more engine; {page} is a page's image.")
+        str | None,
+        typer.Option(
+            metavar="COMMAND", help="A program as one more engine; {page} is a page's image."
+        ),
     ] = None,
     output: options.OptionalOutput = None,
-    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Timed runs of each, taken in turns.")] = 3,
+    rounds: Annotated[
+        int, typer.Option("--rounds", min=1, help="Timed runs of each, taken in turns.")
+    ] = 3,
     single_lines: Annotated[
-        int, typer.Option("--single-lines", min=1, help="Lines timed one by one, for p50, p90 (p99 from 1,000).")
+        int,
+        typer.Option(
+            "--single-lines", min=1, help="Lines timed one by one, for p50, p90 (p99 from 1,000)."
+        ),
     ] = 32,
-    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Read only so many lines, evenly spread.")] = None,
-    grid: Annotated[str | None, typer.Option(metavar="BATCHESxWIDTHS", help="Networks alone, e.g. 1,8,32x128,320,768.")] = None,
-    baseline: Annotated[Path | None, typer.Option(metavar="OLD.json", help="Exit 4 if a case is slower than there.")] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, help="Read only so many lines, evenly spread.")
+    ] = None,
+    grid: Annotated[
+        str | None,
+        typer.Option(metavar="BATCHESxWIDTHS", help="Networks alone, e.g. 1,8,32x128,320,768."),
+    ] = None,
+    baseline: Annotated[
+        Path | None, typer.Option(metavar="OLD.json", help="Exit 4 if a case is slower than there.")
+    ] = None,
     min_same: Annotated[
         float | None,
         typer.Option(
@@ -50,7 +73,9 @@ def bench(
             f"Default: {MIN_SAME} for forms of its weights; a value is for every network.",
         ),
     ] = None,
-    plot: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw the result (needs matplotlib).")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE.png", help="Draw the result (needs matplotlib).")
+    ] = None,
     device: options.Device = "auto",
     threads: options.Threads = None,
     bf16: options.Bf16 = False,
@@ -61,20 +86,29 @@ def bench(
 ) -> None:
     """Time recognizers side by side over the same lines, and count the lines that they read alike.
 
-    With a document and -o, the readings are written beside OUTPUT for compare3way: svtrv2_result.json, tess_result.json. Without
-    a model, a document is read by nordocr-default and tesseract.
+    With a document and -o, the readings are written beside OUTPUT for compare3way:
+    svtrv2_result.json, tess_result.json. Without a model, a document is read by nordocr-default and
+    tesseract.
 
-    Example: nordocr bench runs/demo model.onnx tesseract --doc doc.tif --regions doc.json -o bench.json
+    Example: nordocr bench runs/demo model.onnx tesseract --doc doc.tif --regions doc.json -o
+    bench.json
     """
-    from nordocr_cli.core import bench as core
-    from nordocr_cli.core.bench_verdict import require_gates
+    from nordocr_cli.core.bench import run as core
+    from nordocr_cli.core.bench.verdict import require_gates
 
     console = Console(quiet=quiet, verbose=verbose, as_json=as_json)
     chosen, doc, regions = core.sort_out(models or [], doc, regions)
     shapes = core.parse_grid(grid) if grid else None
     if dry_run:
-        asked = {"output": str(output) if output else None, "limit": limit, "threads": threads, "grid": shapes}
-        plan = core.plan_bench(chosen, lines, doc, regions, device, output, external, baseline, plot)
+        asked = {
+            "output": str(output) if output else None,
+            "limit": limit,
+            "threads": threads,
+            "grid": shapes,
+        }
+        plan = core.plan_bench(
+            chosen, lines, doc, regions, device, output, external, baseline, plot
+        )
         plan |= {key: value for key, value in asked.items() if value is not None}
         options.show_plan(console, plan | {"rounds": rounds, "single_lines": single_lines})
         return
@@ -104,25 +138,51 @@ def bench(
     found = {Path(path).name: path for path in result.written}
     if {"svtrv2_result.json", "tess_result.json"} <= set(found):
         sides = ("--svtrv2", found["svtrv2_result.json"], "--tess", found["tess_result.json"])
-        console.next("nordocr", "compare3way", doc or "", *sides, *(("--truth", regions) if regions else ()))
+        console.next(
+            "nordocr", "compare3way", doc or "", *sides, *(("--truth", regions) if regions else ())
+        )
     else:
         ran = next(model for model in chosen if model not in result.skipped)
         console.next("nordocr", "eval", ran, lines or "STORE")
 
 
 def _show(console: Console, result: "BenchResult") -> None:
-    from nordocr_cli.core.bench_tables import GRID_HEADS, ROW_HEADS, STAGE_HEADS, VERDICT_HEADS, grid, rows, stages, verdicts
+    from nordocr_cli.core.bench.tables import (
+        GRID_HEADS,
+        ROW_HEADS,
+        STAGE_HEADS,
+        VERDICT_HEADS,
+        grid,
+        rows,
+        stages,
+        verdicts,
+    )
 
-    console.table(f"{result.source}: median of {result.rounds} rounds", ROW_HEADS, rows(result), right=range(2, 11))
+    console.table(
+        f"{result.source}: median of {result.rounds} rounds",
+        ROW_HEADS,
+        rows(result),
+        right=range(2, 11),
+    )
     if parts := stages(result):
-        console.table("one pass, stage by stage, and what it takes", STAGE_HEADS, parts, right=range(1, 10))
+        console.table(
+            "one pass, stage by stage, and what it takes", STAGE_HEADS, parts, right=range(1, 10)
+        )
     if result.grid:
         console.table("networks alone", GRID_HEADS, grid(result), right=range(1, 7))
     if result.verdicts:
-        console.table(f"against {result.baseline}", VERDICT_HEADS, verdicts(result), right=(1, 2, 3))
+        console.table(
+            f"against {result.baseline}", VERDICT_HEADS, verdicts(result), right=(1, 2, 3)
+        )
     load = result.environment["load_average"]
-    console.line(f"{result.environment['cores']} cores, load {load[0] if load else 'unknown'}; p50 and p90 are of single lines")
+    console.line(
+        f"{result.environment['cores']} cores, load {load[0] if load else 'unknown'}; p50 and p90"
+        " are of single lines"
+    )
     if version := result.environment["versions"].get("tesseract"):
-        console.line(f"{version}{'' if 'tesserocr' in version else ': its single lines include starting the program'}")
+        startup = (
+            "" if "tesserocr" in version else ": its single lines include starting the program"
+        )
+        console.line(f"{version}{startup}")
     for path in result.written:
         console.line(f"readings: {path}")

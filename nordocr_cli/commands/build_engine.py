@@ -12,7 +12,7 @@ from nordocr_cli.console import Console
 
 
 def _complete_arch(incomplete: str) -> list[str]:
-    from nordocr_cli.deploy.gpu_arch import ARCHES
+    from nordocr_cli.runtime.backends.tensorrt.gpu_arch import ARCHES
 
     return [arch.name for arch in ARCHES if arch.name.startswith(incomplete)]
 
@@ -24,61 +24,117 @@ def _said(sidecar: Mapping[str, Any]) -> str:
 def build_engine(
     arch: Annotated[
         list[str],
-        typer.Option(metavar="sm86|sm120|…", help="GPU, also as 8.6 or a6000. Repeatable.", autocompletion=_complete_arch),
+        typer.Option(
+            metavar="sm86|sm120|…",
+            help="GPU, also as 8.6 or a6000. Repeatable.",
+            autocompletion=_complete_arch,
+        ),
     ],
-    model: Annotated[Path | None, typer.Argument(metavar="MODEL.onnx", help="Default: where `export` puts it.")] = None,
+    model: Annotated[
+        Path | None, typer.Argument(metavar="MODEL.onnx", help="Default: where `export` puts it.")
+    ] = None,
     profile: options.OptionalProfile = None,
     sets: options.Set = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="PATH", help="Folder, or with one --arch an .engine. Default: beside the model."),
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="PATH",
+            help="Folder, or with one --arch an .engine. Default: beside the model.",
+        ),
     ] = None,
-    backend: Annotated[str, typer.Option(metavar="auto|rtx|tensorrt", help="rtx needs no GPU; tensorrt that GPU.")] = "auto",
-    precision: Annotated[str | None, typer.Option(metavar="fp32|fp16|bf16", help="Default: the profile's, fp16.")] = None,
-    least: Annotated[str | None, typer.Option("--min", metavar="BxW", help="Least batch and width.")] = None,
-    usual: Annotated[str | None, typer.Option("--opt", metavar="BxW", help="Batch and width to tune for.")] = None,
-    most: Annotated[str | None, typer.Option("--max", metavar="BxW", help="Greatest batch and width.")] = None,
+    backend: Annotated[
+        str, typer.Option(metavar="auto|rtx|tensorrt", help="rtx needs no GPU; tensorrt that GPU.")
+    ] = "auto",
+    precision: Annotated[
+        str | None, typer.Option(metavar="fp32|fp16|bf16", help="Default: the profile's, fp16.")
+    ] = None,
+    least: Annotated[
+        str | None, typer.Option("--min", metavar="BxW", help="Least batch and width.")
+    ] = None,
+    usual: Annotated[
+        str | None, typer.Option("--opt", metavar="BxW", help="Batch and width to tune for.")
+    ] = None,
+    most: Annotated[
+        str | None, typer.Option("--max", metavar="BxW", help="Greatest batch and width.")
+    ] = None,
     band: Annotated[
         list[str] | None,
-        typer.Option(metavar="[OPT:]MAX", help="One range of widths, each BxW, narrow ones first. Repeatable; see `advise`."),
+        typer.Option(
+            metavar="[OPT:]MAX",
+            help="One range of widths, each BxW, narrow ones first. Repeatable; see `advise`.",
+        ),
     ] = None,
-    one_engine: Annotated[bool, typer.Option("--one-engine", help="Put all --arch into one engine (TensorRT-RTX).")] = False,
-    vram: Annotated[float | None, typer.Option(metavar="GB", min=0.5, help="Memory of the card. Default: --arch's.")] = None,
+    one_engine: Annotated[
+        bool, typer.Option("--one-engine", help="Put all --arch into one engine (TensorRT-RTX).")
+    ] = False,
+    vram: Annotated[
+        float | None,
+        typer.Option(metavar="GB", min=0.5, help="Memory of the card. Default: --arch's."),
+    ] = None,
     allow_wider: Annotated[
-        bool, typer.Option("--allow-wider", help="Build wider than the model was made for, trained width not known.")
+        bool,
+        typer.Option(
+            "--allow-wider",
+            help="Build wider than the model was made for, trained width not known.",
+        ),
     ] = False,
     cache_dir: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Keep engines here, and take one that was built of the same before.")
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Keep engines here, and take one that was built of the same before."
+        ),
     ] = None,
-    no_cache: Annotated[bool, typer.Option("--no-cache", help="Build even if the same engine is there already.")] = False,
-    verify: Annotated[bool, typer.Option("--verify", help="Run the engine beside ONNX Runtime; needs its GPU.")] = False,
+    no_cache: Annotated[
+        bool, typer.Option("--no-cache", help="Build even if the same engine is there already.")
+    ] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Run the engine beside ONNX Runtime; needs its GPU.")
+    ] = False,
     timing_cache: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Read and write tactic timings here (classic TensorRT).")
+        Path | None,
+        typer.Option(metavar="FILE", help="Read and write tactic timings here (classic TensorRT)."),
     ] = None,
     hardware_compat: Annotated[
-        str, typer.Option(metavar="none|ampere+|same-cc", help="Other GPUs that the engine runs on (classic TensorRT).")
+        str,
+        typer.Option(
+            metavar="none|ampere+|same-cc",
+            help="Other GPUs that the engine runs on (classic TensorRT).",
+        ),
     ] = "none",
     version_compatible: Annotated[
-        bool, typer.Option("--version-compatible", help="Runs under later releases too (classic TensorRT).")
+        bool,
+        typer.Option(
+            "--version-compatible", help="Runs under later releases too (classic TensorRT)."
+        ),
     ] = False,
     memory_limit: Annotated[
-        float | None, typer.Option(metavar="GB", min=0.001, help="Most workspace that a layer may take while it runs.")
+        float | None,
+        typer.Option(
+            metavar="GB", min=0.001, help="Most workspace that a layer may take while it runs."
+        ),
     ] = None,
-    print_trtexec: Annotated[bool, typer.Option("--print-trtexec", help="Print the trtexec command; build nothing.")] = False,
-    trt_version: Annotated[str, typer.Option(metavar="10|11", help="TensorRT for which trtexec is printed.")] = "10",
+    print_trtexec: Annotated[
+        bool, typer.Option("--print-trtexec", help="Print the trtexec command; build nothing.")
+    ] = False,
+    trt_version: Annotated[
+        str, typer.Option(metavar="10|11", help="TensorRT for which trtexec is printed.")
+    ] = "10",
     as_json: options.Json = False,
     dry_run: options.DryRun = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = 0,
 ) -> None:
-    """Build one engine per GPU from an ONNX model, with the profile's range of batch sizes and widths.
+    """Build one engine per GPU from an ONNX model, with the profile's range of batch sizes and
+    widths.
 
     Example: nordocr build-engine --arch sm86,sm120 recognize_svtrv2_1024.onnx
     """
-    from nordocr_cli.core.build_engine import CLASSIC_NOTE
-    from nordocr_cli.core.build_engine import build_engine as run
-    from nordocr_cli.core.engine_plan import plan_engines, trt_version_of
-    from nordocr_cli.deploy.engine_builder import Settings
+    from nordocr_cli.core.engine.plan import plan_engines, trt_version_of
+    from nordocr_cli.core.engine.run import CLASSIC_NOTE
+    from nordocr_cli.core.engine.run import build_engine as run
+    from nordocr_cli.runtime.backends.tensorrt.builder import Settings
 
     console = Console(quiet=quiet, verbose=verbose, as_json=as_json)
     plans = plan_engines(
@@ -104,7 +160,9 @@ def build_engine(
         commands = {plan.arch_names: plan.trtexec(trt_version_of(trt_version)) for plan in plans}
         console.json(commands) if as_json else console.line("\n\n".join(commands.values()))
         if trt_version == "10":
-            console.note("TensorRT 11 has no --fp16: print the command for it with --trt-version 11")
+            console.note(
+                "TensorRT 11 has no --fp16: print the command for it with --trt-version 11"
+            )
         return
     if dry_run:
         options.show_plan(console, {plan.arch_names: plan.to_json() for plan in plans})
@@ -114,14 +172,28 @@ def build_engine(
         console.json([result.to_json() for result in results])
         return
     rows = [result.row() for result in results]
-    console.table("engines", ("engine", "GPU", "MB", "precision", "batch x width (min, opt, max)", "memory"), rows, right=(2, 5))
+    console.table(
+        "engines",
+        ("engine", "GPU", "MB", "precision", "batch x width (min, opt, max)", "memory"),
+        rows,
+        right=(2, 5),
+    )
     rtx = next((result for result in results if result.plan.backend == "tensorrt-rtx"), None)
     if rtx is None:
         for result in results:
-            console.note(f"{_said(result.side)}; for the pipeline's --config: {json.dumps(result.consumer_config())}")
-        console.next("nordocr process page.png --format json --config config.json   (the pipeline's own program)")
+            console.note(
+                f"{_said(result.side)}; for the pipeline's --config:"
+                f" {json.dumps(result.consumer_config())}"
+            )
+        console.next(
+            "nordocr process page.png --format json --config config.json   (the pipeline's own"
+            " program)"
+        )
         return
-    console.note(f"{_said(rtx.side)}: these engines run under TensorRT-RTX {rtx.version} on the GPU named, nowhere else")
+    console.note(
+        f"{_said(rtx.side)}: these engines run under TensorRT-RTX {rtx.version} on the GPU named,"
+        " nowhere else"
+    )
     console.note(f"{CLASSIC_NOTE}:")
     for result in results:
         if there := result.classic_tensorrt():

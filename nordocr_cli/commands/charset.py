@@ -8,9 +8,16 @@ import typer
 from nordocr_cli import options
 from nordocr_cli.console import Console
 
-app = typer.Typer(help="Show, write, check and compare character sets; move weights between them.", no_args_is_help=True)
+app = typer.Typer(
+    help="Show, write, check and compare character sets; move weights between them.",
+    no_args_is_help=True,
+)
 Name = Annotated[
-    str, typer.Argument(metavar="NAME|FILE", help="nordic, nordic-ext, alphanumeric, a dictionary .txt or a charset.rs.")
+    str,
+    typer.Argument(
+        metavar="NAME|FILE",
+        help="nordic, nordic-ext, alphanumeric, a dictionary .txt or a charset.rs.",
+    ),
 ]
 
 
@@ -26,11 +33,17 @@ def show(name: Name = "nordic", as_json: options.Json = False) -> None:
     found = load_charset(name)
     if as_json:
         console.json(
-            {"name": found.name, "num_classes": found.num_classes, "sha256": found.sha256, "characters": found.characters}
+            {
+                "name": found.name,
+                "num_classes": found.num_classes,
+                "sha256": found.sha256,
+                "characters": found.characters,
+            }
         )
         return
     console.line(
-        f"{found.name}: {found.num_classes} classes (blank 0, characters 1-{len(found.characters)}), sha256 {found.sha256}"
+        f"{found.name}: {found.num_classes} classes (blank 0, characters"
+        f" 1-{len(found.characters)}), sha256 {found.sha256}"
     )
     for start in range(0, len(found.characters), 32):
         console.line(f"{start + 1:4d}  {found.characters[start : start + 32]}")
@@ -38,7 +51,8 @@ def show(name: Name = "nordic", as_json: options.Json = False) -> None:
 
 @app.command()
 def emit(name: Name = "nordic", output: options.OptionalOutput = None) -> None:
-    """Write a charset as a dictionary file, one character a line; `sha256sum` of it is the charset's hash.
+    """Write a charset as a dictionary file, one character a line; `sha256sum` of it is the
+    charset's hash.
 
     Example: nordocr charset emit nordic -o nordic_dict.txt
     """
@@ -57,11 +71,15 @@ def emit(name: Name = "nordic", output: options.OptionalOutput = None) -> None:
 
 @app.command()
 def check(
-    file: Annotated[Path, typer.Argument(help="A dictionary file, the consumer's charset.rs, or any charset name.")],
+    file: Annotated[
+        Path,
+        typer.Argument(help="A dictionary file, the consumer's charset.rs, or any charset name."),
+    ],
     against: Annotated[str, typer.Option(help="The charset that it must equal.")] = "nordic",
     as_json: options.Json = False,
 ) -> None:
-    """Compare a dictionary file or Rust array with a charset, class by class; exit 3 when they differ.
+    """Compare a dictionary file or Rust array with a charset, class by class; exit 3 when they
+    differ.
 
     Example: nordocr charset check crates/nordocr-recognize/src/charset.rs
     """
@@ -72,19 +90,26 @@ def check(
     theirs, ours = load_charset(str(file)), load_charset(against)
     found = differences(theirs, ours)
     if as_json:
-        console.json({"file": str(file), "against": ours.name, "same": not found, "differences": found})
+        console.json(
+            {"file": str(file), "against": ours.name, "same": not found, "differences": found}
+        )
     if found:
         shown = "\n  ".join(found[:20])
-        raise DataError(f"{file} is not charset {ours.name!r}: {len(found)} classes differ\n  {shown}")
+        raise DataError(
+            f"{file} is not charset {ours.name!r}: {len(found)} classes differ\n  {shown}"
+        )
     if not as_json:
-        console.line(f"{file} is charset {ours.name!r}: {ours.num_classes} classes, sha256 {ours.sha256}")
+        console.line(
+            f"{file} is charset {ours.name!r}: {ours.num_classes} classes, sha256 {ours.sha256}"
+        )
 
 
 @app.command()
 def coverage(
     name: Name = "nordic",
     text: Annotated[
-        Path | None, typer.Option("--text", help="Count what the charset cannot write in this UTF-8 text too.")
+        Path | None,
+        typer.Option("--text", help="Count what the charset cannot write in this UTF-8 text too."),
     ] = None,
     as_json: options.Json = False,
 ) -> None:
@@ -99,15 +124,24 @@ def coverage(
 
     console = Console(as_json=as_json)
     found = load_charset(name)
-    rows: dict[str, str] = {lang: "".join(found.missing("".join(letters))) for lang, letters in LANGUAGE_CHARACTERS.items()}
+    rows: dict[str, str] = {
+        lang: "".join(found.missing("".join(letters)))
+        for lang, letters in LANGUAGE_CHARACTERS.items()
+    }
     counts: Counter[str] = Counter()
     if text is not None:
         try:
-            counts.update(c for c in to_nfc(text.read_text(encoding="utf-8")) if c not in found.class_of and c not in "\r\n")
+            counts.update(
+                c
+                for c in to_nfc(text.read_text(encoding="utf-8"))
+                if c not in found.class_of and c not in "\r\n"
+            )
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(f"cannot read {text}: {error}") from error
     if as_json:
-        console.json({"charset": found.name, "missing": rows, "in_text": dict(counts.most_common())})
+        console.json(
+            {"charset": found.name, "missing": rows, "in_text": dict(counts.most_common())}
+        )
         return
     console.table(
         f"what {found.name} cannot write",
@@ -115,4 +149,9 @@ def coverage(
         [(lang, missing or "nothing") for lang, missing in rows.items()],
     )
     if text is not None:
-        console.table(f"in {text}", ("character", "times"), [(repr(c), n) for c, n in counts.most_common(40)], right=(1,))
+        console.table(
+            f"in {text}",
+            ("character", "times"),
+            [(repr(c), n) for c, n in counts.most_common(40)],
+            right=(1,),
+        )

@@ -10,17 +10,29 @@ from nordocr_cli.console import Console
 
 
 def move(
-    weights: Annotated[Path, typer.Argument(metavar="WEIGHTS|RUN", help="Weights (.safetensors) or a run's folder.")],
-    to: Annotated[str, typer.Option("--to", metavar="NAME|FILE", help="The charset that the new weights read.")],
+    weights: Annotated[
+        Path,
+        typer.Argument(metavar="WEIGHTS|RUN", help="Weights (.safetensors) or a run's folder."),
+    ],
+    to: Annotated[
+        str,
+        typer.Option("--to", metavar="NAME|FILE", help="The charset that the new weights read."),
+    ],
     output: options.Output,
     new: Annotated[
-        str, typer.Option("--new", metavar="base|fresh", help="How new characters start: from their base letter, or fresh.")
+        str,
+        typer.Option(
+            "--new",
+            metavar="base|fresh",
+            help="How new characters start: from their base letter, or fresh.",
+        ),
     ] = "base",
     as_json: options.Json = False,
     dry_run: options.DryRun = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Write weights whose CTC head reads another charset: rows move by character, nothing else changes.
+    """Write weights whose CTC head reads another charset: rows move by character, nothing else
+    changes.
 
     Example: nordocr charset move runs/a --to nordic -o nordic.safetensors
     """

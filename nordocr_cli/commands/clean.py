@@ -12,16 +12,20 @@ from nordocr_cli.errors import UsageError
 
 
 def clean(
-    root: Annotated[Path, typer.Argument(metavar="[ROOT]", help="Folder that holds the runs.")] = Path("runs"),
+    root: Annotated[
+        Path, typer.Argument(metavar="[ROOT]", help="Folder that holds the runs.")
+    ] = Path("runs"),
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Delete without asking.")] = False,
     as_json: options.Json = False,
     dry_run: options.DryRun = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = 0,
 ) -> None:
-    """List what the runs below ROOT can do without, ask, and delete it: states and last weights of finished runs, temporaries.
+    """List what the runs below ROOT can do without, ask, and delete it: states and last weights of
+    finished runs, temporaries.
 
-    Best weights, logs and runs that are not finished stay. Links are not followed; nothing outside ROOT is touched.
+    Best weights, logs and runs that are not finished stay. Links are not followed; nothing outside
+    ROOT is touched.
 
     Example: nordocr clean runs --yes
     """
@@ -32,7 +36,9 @@ def clean(
     size = f"{sum(found.size for found in waste) / 1e6:,.1f} MB"
     if not as_json:
         rows = [(found.path, f"{found.size / 1e6:,.1f}", found.why) for found in waste]
-        console.table(f"{len(waste)} files in {root} can go: {size}", ("file", "MB", "why"), rows, right=(1,))
+        console.table(
+            f"{len(waste)} files in {root} can go: {size}", ("file", "MB", "why"), rows, right=(1,)
+        )
     delete = bool(waste) and not dry_run and (yes or _agreed(console, len(waste)))
     if delete:
         core.delete(root, waste)
@@ -44,5 +50,8 @@ def clean(
 
 def _agreed(console: Console, files: int) -> bool:
     if console.as_json or not sys.stdin.isatty():
-        raise UsageError("nothing was deleted: there is nobody here to ask. Give --yes, or --dry-run for the list alone")
+        raise UsageError(
+            "nothing was deleted: there is nobody here to ask. Give --yes, or --dry-run for the"
+            " list alone"
+        )
     return typer.confirm(f"Delete these {files} files?", err=True)

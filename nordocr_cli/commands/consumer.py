@@ -8,9 +8,16 @@ import typer
 from nordocr_cli import options
 from nordocr_cli.console import Console
 
-app = typer.Typer(help="Write and check the Rust pipeline's configuration for a model.", no_args_is_help=True)
-Model = Annotated[Path, typer.Argument(metavar="MODEL", help="Engine, .onnx, .safetensors or run folder.")]
-Arch = Annotated[str | None, typer.Option("--arch", metavar="sm86|sm120|…", help="GPU. Default: the engine's, else sm120.")]
+app = typer.Typer(
+    help="Write and check the Rust pipeline's configuration for a model.", no_args_is_help=True
+)
+Model = Annotated[
+    Path, typer.Argument(metavar="MODEL", help="Engine, .onnx, .safetensors or run folder.")
+]
+Arch = Annotated[
+    str | None,
+    typer.Option("--arch", metavar="sm86|sm120|…", help="GPU. Default: the engine's, else sm120."),
+]
 
 
 @app.command()
@@ -18,7 +25,9 @@ def config(
     model: Model,
     arch: Arch = None,
     output: options.OptionalOutput = None,
-    rust: Annotated[bool, typer.Option("--rust", help="Print the lines for config.rs instead.")] = False,
+    rust: Annotated[
+        bool, typer.Option("--rust", help="Print the lines for config.rs instead.")
+    ] = False,
     as_json: options.Json = False,
     dry_run: options.DryRun = False,
     quiet: options.Quiet = False,
@@ -38,23 +47,35 @@ def config(
         console.line(found.to_rust().rstrip())
     elif output and not dry_run:
         write_consumer_config(found, output)
-        console.note(f"{output}: {found.engine_path}, lines up to {found.max_width} px, {found.max_batch} at once")
+        console.note(
+            f"{output}: {found.engine_path}, lines up to {found.max_width} px, {found.max_batch} at"
+            " once"
+        )
     if as_json or not (rust or output) or dry_run:
         console.json(found.to_json())
-    console.next("nordocr", "consumer", "check", output or "crates/nordocr-pipeline/src/config.rs", model)
+    console.next(
+        "nordocr", "consumer", "check", output or "crates/nordocr-pipeline/src/config.rs", model
+    )
 
 
 @app.command()
 def check(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Config .json, config.rs, charset.rs or nordic_dict.txt.")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE", help="Config .json, config.rs, charset.rs or nordic_dict.txt."
+        ),
+    ],
     model: Model,
     arch: Arch = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Read a file of the pipeline and say what in it does not fit the model; exit 3 naming each point.
+    """Read a file of the pipeline and say what in it does not fit the model; exit 3 naming each
+    point.
 
-    Example: nordocr consumer check crates/nordocr-pipeline/src/config.rs recognize_svtrv2_1024.onnx --arch sm86
+    Example: nordocr consumer check crates/nordocr-pipeline/src/config.rs recognize_svtrv2_1024.onnx
+    --arch sm86
     """
     from nordocr_cli.core.consumer import check_consumer, require_agreement
 
@@ -64,6 +85,12 @@ def check(
         console.json(found.to_json())
     require_agreement(found, model)
     if not as_json:
-        what = "characters" if found.file.suffix == ".txt" or "charset" in found.file.name else "settings"
+        what = (
+            "characters"
+            if found.file.suffix == ".txt" or "charset" in found.file.name
+            else "settings"
+        )
         console.line(f"{file} fits {model}: {found.checked} {what} checked")
-    console.next("nordocr process page.png --format json --config config.json   (the pipeline's own program)")
+    console.next(
+        "nordocr process page.png --format json --config config.json   (the pipeline's own program)"
+    )

@@ -1,4 +1,6 @@
-"""`nordocr contract`: what an artifact says of itself, whether two say the same, and what one is to say."""
+"""`nordocr contract`: what an artifact says of itself, whether two say the same, and what one is to
+say.
+"""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,15 +10,21 @@ import typer
 from nordocr_cli import options
 from nordocr_cli.console import Console
 
-app = typer.Typer(help="Show and compare what models, engines and charset files say of themselves.", no_args_is_help=True)
-_KINDS = "A run, .safetensors, .onnx, .engine, the JSON beside it, a dictionary .txt or a charset.rs."
+app = typer.Typer(
+    help="Show and compare what models, engines and charset files say of themselves.",
+    no_args_is_help=True,
+)
+_KINDS = (
+    "A run, .safetensors, .onnx, .engine, the JSON beside it, a dictionary .txt or a charset.rs."
+)
 A = Annotated[Path, typer.Argument(metavar="A", help=_KINDS)]
 B = Annotated[Path, typer.Argument(metavar="B", help="Another one.")]
 
 
 @app.command()
 def show(file: A, as_json: options.Json = False, quiet: options.Quiet = False) -> None:
-    """Show the charset, geometry, network, output and parent of an artifact; with --json its whole profile too.
+    """Show the charset, geometry, network, output and parent of an artifact; with --json its whole
+    profile too.
 
     Example: nordocr contract show recognize_svtrv2_1024.onnx
     """
@@ -28,9 +36,19 @@ def show(file: A, as_json: options.Json = False, quiet: options.Quiet = False) -
         console.json(side.to_json())
         return
     parent = side.contract.parent_sha256 if side.contract else None
-    rows = [("charset", f"{side.charset.name}, {side.charset.num_classes} classes, sha256 {side.charset.sha256}")]
+    rows = [
+        (
+            "charset",
+            (
+                f"{side.charset.name}, {side.charset.num_classes} classes, sha256"
+                f" {side.charset.sha256}"
+            ),
+        )
+    ]
     hidden = ("charset", "schema", "profile")
-    rows += [(key, str(value)) for key, value in side.fields().items() if key.split(".")[0] not in hidden]
+    rows += [
+        (key, str(value)) for key, value in side.fields().items() if key.split(".")[0] not in hidden
+    ]
     rows += [("parent_sha256", str(parent))] if side.contract else []
     console.table(str(side.path), ("field", "value"), rows)
     console.next("nordocr", "contract", "verify", file, "OTHER")
@@ -40,8 +58,8 @@ def show(file: A, as_json: options.Json = False, quiet: options.Quiet = False) -
 def verify(a: A, b: B, as_json: options.Json = False, quiet: options.Quiet = False) -> None:
     """Compare two artifacts field by field, charsets class by class; exit 3 naming each difference.
 
-    Precision, temperature (it changes confidences and no text), trained widths and the profile's training values may differ:
-    they are shown and do not fail.
+    Precision, temperature (it changes confidences and no text), trained widths and the profile's
+    training values may differ: they are shown and do not fail.
 
     Example: nordocr contract verify runs/svtrv2-1024 recognize_svtrv2_1024.onnx
     """
@@ -57,7 +75,9 @@ def verify(a: A, b: B, as_json: options.Json = False, quiet: options.Quiet = Fal
     if found.differences:
         shown = "\n  ".join(found.differences[:40])
         more = f"\n  and {len(found.differences) - 40} more" if len(found.differences) > 40 else ""
-        raise ArtifactError(f"{a} and {b} differ in {len(found.differences)} points (A / B):\n  {shown}{more}")
+        raise ArtifactError(
+            f"{a} and {b} differ in {len(found.differences)} points (A / B):\n  {shown}{more}"
+        )
     if not as_json:
         what = "fields" if found.a.contract and found.b.contract else "characters"
         console.line(f"{a} and {b} agree in {found.compared} {what}; {found.lineage}")
@@ -66,15 +86,21 @@ def verify(a: A, b: B, as_json: options.Json = False, quiet: options.Quiet = Fal
 
 @app.command()
 def attach(
-    model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="An ONNX model without a contract.")],
+    model: Annotated[
+        Path, typer.Argument(metavar="MODEL.onnx", help="An ONNX model without a contract.")
+    ],
     contract: Annotated[
-        Path, typer.Option("--contract", metavar="FILE", help="What has the contract: a run, model or its JSON.")
+        Path,
+        typer.Option(
+            "--contract", metavar="FILE", help="What has the contract: a run, model or its JSON."
+        ),
     ],
     output: options.Output,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Put the contract of one artifact into an ONNX model that has none, after checking that they fit.
+    """Put the contract of one artifact into an ONNX model that has none, after checking that they
+    fit.
 
     What the model computes is not compared with anything: `nordocr eval` it.
 
@@ -87,5 +113,8 @@ def attach(
     if as_json:
         console.json(file.sidecar())
     else:
-        console.line(f"{output}: {file.nodes} nodes, opset {file.opset}, {file.precision}, contract of {contract}")
+        console.line(
+            f"{output}: {file.nodes} nodes, opset {file.opset}, {file.precision}, contract of"
+            f" {contract}"
+        )
     console.next("nordocr", "eval", output, "LINES.lmdb")

@@ -10,10 +10,22 @@ from nordocr_cli.console import Console
 
 
 def calibrate(
-    model: Annotated[Path, typer.Argument(metavar="MODEL|RUN", help="Weights, a run's folder, or an ONNX model with logits.")],
-    store: Annotated[Path, typer.Argument(metavar="STORE", help="Lines with their texts, such as the network will read.")],
+    model: Annotated[
+        Path,
+        typer.Argument(
+            metavar="MODEL|RUN", help="Weights, a run's folder, or an ONNX model with logits."
+        ),
+    ],
+    store: Annotated[
+        Path,
+        typer.Argument(
+            metavar="STORE", help="Lines with their texts, such as the network will read."
+        ),
+    ],
     output: options.Output,
-    lines: Annotated[int, typer.Option(metavar="N", min=1, help="Lines that are taken, evenly spread.")] = 2000,
+    lines: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Lines that are taken, evenly spread.")
+    ] = 2000,
     device: options.Device = "auto",
     threads: options.Threads = None,
     as_json: options.Json = False,
@@ -21,10 +33,11 @@ def calibrate(
     quiet: options.Quiet = False,
     verbose: options.Verbose = 0,
 ) -> None:
-    """Fit the temperature at which a network's confidences say how often its lines are right, and write the model with it.
+    """Fit the temperature at which a network's confidences say how often its lines are right, and
+    write the model with it.
 
-    Of lines with confidence 0.9, nine in ten should be right. The texts stay as they are; exports of calibrated weights inherit
-    the temperature. Take lines that the network was not trained on.
+    Of lines with confidence 0.9, nine in ten should be right. The texts stay as they are; exports
+    of calibrated weights inherit the temperature. Take lines that the network was not trained on.
 
     Example: nordocr contract calibrate runs/svtrv2-1024 val.lmdb -o calibrated.safetensors
     """
@@ -39,11 +52,18 @@ def calibrate(
     if as_json:
         console.json(found.to_json())
     else:
-        sides = (("as it was", plan.contract.temperature, found.before), ("calibrated", found.temperature, found.after))
-        rows = [(name, f"{at:g}", f"{side.ece:.2%}", f"{side.aurc:.2%}") for name, at, side in sides]
+        sides = (
+            ("as it was", plan.contract.temperature, found.before),
+            ("calibrated", found.temperature, found.after),
+        )
+        rows = [
+            (name, f"{at:g}", f"{side.ece:.2%}", f"{side.aurc:.2%}") for name, at, side in sides
+        ]
         columns = ("", "temperature", "calibration error", "wrong, averaged over coverages")
         console.table(f"{output}, by {found.before.lines} lines", columns, rows, right=(1, 2, 3))
-        console.note("calibrated: each half of the lines judged by the temperature that fits the other half")
+        console.note(
+            "calibrated: each half of the lines judged by the temperature that fits the other half"
+        )
     if output.suffix == ".safetensors":
         console.next("nordocr", "export", output)
     else:

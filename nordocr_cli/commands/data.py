@@ -1,4 +1,6 @@
-"""`nordocr data stats|view|verify|merge|export`: look into line stores, check, join and unpack them."""
+"""`nordocr data stats|view|verify|merge|export`: look into line stores, check, join and unpack
+them.
+"""
 
 from pathlib import Path
 from typing import Annotated
@@ -10,17 +12,23 @@ from nordocr_cli.console import Console
 
 app = typer.Typer(help="Look into line stores, check, join and unpack them.", no_args_is_help=True)
 
-Store = Annotated[Path, typer.Argument(metavar="STORE", help="A line store that `nordocr prep` made.")]
+Store = Annotated[
+    Path, typer.Argument(metavar="STORE", help="A line store that `nordocr prep` made.")
+]
 
 
 @app.command()
 def stats(
     store: Store,
-    plot: Annotated[Path | None, typer.Option("--plot", metavar="PNG", help="Draw widths and characters (extra `plot`).")] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option("--plot", metavar="PNG", help="Draw widths and characters (extra `plot`)."),
+    ] = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Count a store's lines by width, language and subset, and its characters; say what other widths would do to them.
+    """Count a store's lines by width, language and subset, and its characters; say what other
+    widths would do to them.
 
     Example: nordocr data stats lines.lmdb --plot lines.png
     """
@@ -40,9 +48,13 @@ def stats(
 @app.command()
 def view(
     store: Store,
-    first: Annotated[int, typer.Option("--first", min=0, help="Index of the first line shown.")] = 0,
+    first: Annotated[
+        int, typer.Option("--first", min=0, help="Index of the first line shown.")
+    ] = 0,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Number of lines.")] = 20,
-    row_id: Annotated[str, typer.Option("--id", metavar="ID", help="Show the line with this id.")] = "",
+    row_id: Annotated[
+        str, typer.Option("--id", metavar="ID", help="Show the line with this id.")
+    ] = "",
     output: options.OptionalOutput = None,
     as_json: options.Json = False,
 ) -> None:
@@ -57,8 +69,12 @@ def view(
     if as_json:
         console.json([line.to_json() for line in lines])
         return
-    rows = [(line.index, line.id, line.width, line.language, line.subset, line.text) for line in lines]
-    console.table(str(store), ("index", "id", "width", "language", "subset", "text"), rows, right=(0, 2))
+    rows = [
+        (line.index, line.id, line.width, line.language, line.subset, line.text) for line in lines
+    ]
+    console.table(
+        str(store), ("index", "id", "width", "language", "subset", "text"), rows, right=(0, 2)
+    )
     console.next("nordocr", "data", "verify", store)
 
 
@@ -77,7 +93,9 @@ def verify(store: Store, as_json: options.Json = False, quiet: options.Quiet = F
         console.json(result.to_json())
     if result.damaged:
         more = f"\n… and {len(result.damaged) - 5} more" if len(result.damaged) > 5 else ""
-        raise DataError("\n".join(result.damaged[:5]) + more + "\nmake the store again with `nordocr prep`")
+        raise DataError(
+            "\n".join(result.damaged[:5]) + more + "\nmake the store again with `nordocr prep`"
+        )
     if not as_json:
         console.line(f"{store}: {result.lines} lines, all as they were written")
     console.next("nordocr", "train", "--profile", result.profile or "PROFILE", "--train", store)
@@ -85,7 +103,10 @@ def verify(store: Store, as_json: options.Json = False, quiet: options.Quiet = F
 
 @app.command()
 def merge(
-    stores: Annotated[list[Path], typer.Argument(metavar="STORE...", help="Line stores of one charset and geometry.")],
+    stores: Annotated[
+        list[Path],
+        typer.Argument(metavar="STORE...", help="Line stores of one charset and geometry."),
+    ],
     output: options.Output,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
@@ -101,14 +122,27 @@ def merge(
     if as_json:
         console.json(result.to_json())
     else:
-        renamed = "; two stores had an id in common, so each id got its store's name in front" if result.renamed else ""
-        twice = f"; {result.duplicates} have picture and text of an earlier one" if result.duplicates else ""
+        renamed = (
+            "; two stores had an id in common, so each id got its store's name in front"
+            if result.renamed
+            else ""
+        )
+        twice = (
+            f"; {result.duplicates} have picture and text of an earlier one"
+            if result.duplicates
+            else ""
+        )
         console.line(f"{result.output}: {result.lines} lines{renamed}{twice}")
     console.next("nordocr", "data", "stats", output)
 
 
 @app.command()
-def export(store: Store, output: options.Output, as_json: options.Json = False, quiet: options.Quiet = False) -> None:
+def export(
+    store: Store,
+    output: options.Output,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
     """Write a store's lines as PNG files with a manifest.jsonl to a new folder.
 
     Example: nordocr data export lines.lmdb -o lines
@@ -121,4 +155,6 @@ def export(store: Store, output: options.Output, as_json: options.Json = False, 
         console.json(result.to_json())
     else:
         console.line(f"{result.manifest}: {result.lines} lines")
-    console.next("nordocr", "prep", output, "-o", "again.lmdb", "--profile", result.profile or "PROFILE")
+    console.next(
+        "nordocr", "prep", output, "-o", "again.lmdb", "--profile", result.profile or "PROFILE"
+    )

@@ -18,4 +18,8 @@ def doctor(as_json: options.Json = False) -> None:
         return
     rows = [(finding.mark, finding.what, finding.found, finding.advice) for finding in findings]
     console.table("nordocr doctor", ("", "what", "found", "advice"), rows)
-    console.next("make demo" if all(finding.ok for finding in findings if finding.needed) else "mend the rows marked ✗ first")
+    console.next(
+        "make demo"
+        if all(finding.ok for finding in findings if finding.needed)
+        else "mend the rows marked ✗ first"
+    )

@@ -10,41 +10,80 @@ from nordocr_cli import options
 from nordocr_cli.console import Console
 
 if TYPE_CHECKING:
-    from nordocr_cli.core.eval import EvalResult
+    from nordocr_cli.core.eval.run import EvalResult
 
 
 def eval_(
-    model: Annotated[str, typer.Argument(help="Weights, run folder, .onnx, .engine, tesseract[:swe+nor], or recorded .jsonl.")],
-    store: Annotated[Path | None, typer.Argument(help="Line store, or manifest with crops. A recording can go without.")] = None,
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="Weights, run folder, .onnx, .engine, tesseract[:swe+nor], or recorded .jsonl."
+        ),
+    ],
+    store: Annotated[
+        Path | None,
+        typer.Argument(help="Line store, or manifest with crops. A recording can go without."),
+    ] = None,
     output: options.OptionalOutput = None,
-    report: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Write figures and wrong lines as a page.")] = None,
-    crops: Annotated[int, typer.Option(min=0, help="How many of the worst lines have their picture in --report.")] = 500,
-    against: Annotated[Path | None, typer.Option(metavar="PATH", help="Another result to compare with, line by line.")] = None,
-    fail_if: Annotated[list[str] | None, typer.Option(metavar="GATE", help="Exit 4 if so, e.g. 'cer>5%'. Repeatable.")] = None,
-    expect: Annotated[Path | None, typer.Option(metavar="FILE.toml", help="Exit 4 outside METRIC = [least, greatest].")] = None,
-    by: Annotated[str, typer.Option(metavar="KEY", help="Row key to report by. Default: subset, else degradation.")] = "",
+    report: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.html", help="Write figures and wrong lines as a page."),
+    ] = None,
+    crops: Annotated[
+        int, typer.Option(min=0, help="How many of the worst lines have their picture in --report.")
+    ] = 500,
+    against: Annotated[
+        Path | None,
+        typer.Option(metavar="PATH", help="Another result to compare with, line by line."),
+    ] = None,
+    fail_if: Annotated[
+        list[str] | None,
+        typer.Option(metavar="GATE", help="Exit 4 if so, e.g. 'cer>5%'. Repeatable."),
+    ] = None,
+    expect: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.toml", help="Exit 4 outside METRIC = [least, greatest]."),
+    ] = None,
+    by: Annotated[
+        str,
+        typer.Option(
+            metavar="KEY", help="Row key to report by. Default: subset, else degradation."
+        ),
+    ] = "",
     worst: Annotated[int, typer.Option(min=0, help="How many of the worst lines to show.")] = 5,
-    resampler: Annotated[str | None, typer.Option(metavar="NAME", help="Resize a manifest's crops otherwise.")] = None,
-    decoder: Annotated[str, typer.Option(metavar="NAME[,NAME]", help="greedy, beam; of PARSeq ar, nar, ar+1, …")] = "greedy",
-    check_batches: Annotated[bool, typer.Option("--check-batches", help="Exit 4 if a line's text depends on its batch.")] = False,
+    resampler: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Resize a manifest's crops otherwise.")
+    ] = None,
+    decoder: Annotated[
+        str, typer.Option(metavar="NAME[,NAME]", help="greedy, beam; of PARSeq ar, nar, ar+1, …")
+    ] = "greedy",
+    check_batches: Annotated[
+        bool, typer.Option("--check-batches", help="Exit 4 if a line's text depends on its batch.")
+    ] = False,
     device: options.Device = "auto",
     threads: options.Threads = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Most lines handed to the recognizer at once.")] = 256,
+    batch_size: Annotated[
+        int, typer.Option(min=1, help="Most lines handed to the recognizer at once.")
+    ] = 256,
     as_json: options.Json = False,
     dry_run: options.DryRun = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = 0,
 ) -> None:
-    """Score a recognizer, or a recording of one, on a line store: CER, exact matches, error classes, where and how sure.
+    """Score a recognizer, or a recording of one, on a line store: CER, exact matches, error
+    classes, where and how sure.
 
-    Example: nordocr eval runs/a val.lmdb -o runs/a/eval --report a.html --fail-if 'cer>2%' --against tesseract.jsonl
+    Example: nordocr eval runs/a val.lmdb -o runs/a/eval --report a.html --fail-if 'cer>2%'
+    --against tesseract.jsonl
     """
-    from nordocr_cli.core.eval import evaluate, parse_resampler, plan_eval
+    from nordocr_cli.core.eval.run import evaluate, parse_resampler, plan_eval
     from nordocr_cli.errors import GateMissed
     from nordocr_cli.metrics.gates import parse_gate, read_expectations
 
     console = Console(quiet=quiet, verbose=verbose, as_json=as_json)
-    gates = [parse_gate(text) for text in fail_if or ()] + (read_expectations(expect) if expect else [])
+    gates = [parse_gate(text) for text in fail_if or ()] + (
+        read_expectations(expect) if expect else []
+    )
     if dry_run:
         options.show_plan(console, plan_eval(model, store, output, against, report))
         return
@@ -78,7 +117,11 @@ def eval_(
     if missed := [problem for gate in gates if (problem := gate.missed(result.report, comparison))]:
         raise GateMissed("quality gate missed: " + "; ".join(missed))
     if result.model["kind"] == "model" and not model.endswith(".engine"):
-        console.next("nordocr", *(("build-engine", "--arch", "sm120") if model.endswith(".onnx") else ("export",)), model)
+        console.next(
+            "nordocr",
+            *(("build-engine", "--arch", "sm120") if model.endswith(".onnx") else ("export",)),
+            model,
+        )
     elif result.model["kind"] == "recorded" or output:
         recorded = result.files[0] if output else model
         console.next("nordocr", "eval", "MODEL", store or "LINES.lmdb", "--against", recorded)
@@ -92,39 +135,84 @@ def _show(console: Console, result: "EvalResult", worst: int) -> None:
     from nordocr_cli.metrics.taxonomy import FAILURES, VERSION
 
     report, where = result.report, result.store["path"] if result.store else result.model["path"]
-    console.table(f"{result.model['name']} on {where}", ("", "count", "rate", "95 %"), tables.headline(report), right=(1, 2, 3))
+    console.table(
+        f"{result.model['name']} on {where}",
+        ("", "count", "rate", "95 %"),
+        tables.headline(report),
+        right=(1, 2, 3),
+    )
     console.note(tables.interval_note(report))
     if result.batches and not result.batches.problem:
         console.note(
-            f"{result.batches.lines} lines read alone, together, beside the widest and in random batches: the same texts"
+            f"{result.batches.lines} lines read alone, together, beside the widest and in random"
+            " batches: the same texts"
         )
     if result.matching:
-        console.note(", ".join(f"{name.replace('_', ' ')} {count}" for name, count in result.matching.items()))
+        console.note(
+            ", ".join(
+                f"{name.replace('_', ' ')} {count}" for name, count in result.matching.items()
+            )
+        )
     meaning = ("class", "lines", "of failures", "actionable", "means")
-    console.table(f"errors (taxonomy {VERSION}, docs/taxonomy.md)", meaning, tables.classes(report), right=(1, 2))
+    console.table(
+        f"errors (taxonomy {VERSION}, docs/taxonomy.md)",
+        meaning,
+        tables.classes(report),
+        right=(1, 2),
+    )
     console.note(f"flags: {tables.flags(report)}")
     groups = tables.class_groups(report, result.subset_key)
     for title, _, by_name in (("language", "", report.by_language), *groups):
         if by_name:
-            console.table(f"by {title}", (title, *tables.GROUP_HEADS), tables.groups(by_name), right=range(1, 9))
+            console.table(
+                f"by {title}",
+                (title, *tables.GROUP_HEADS),
+                tables.groups(by_name),
+                right=range(1, 9),
+            )
     for title, _, by_name in groups:
         heads = (title, "lines", *(c.value for c in FAILURES))
         console.table(f"errors by {title}", heads, tables.classes_by(by_name), right=range(1, 8))
     kinds = tables.characters(result.characters.kinds)
-    console.table("by kind of character", ("characters", "stand there", "precision", "recall", "F1"), kinds, right=range(1, 5))
+    console.table(
+        "by kind of character",
+        ("characters", "stand there", "precision", "recall", "F1"),
+        kinds,
+        right=range(1, 5),
+    )
     if result.calibration:
         ece = tables.percent(result.calibration.ece, 1)
-        console.note(f"Confidence: expected calibration error {ece}. {tables.coverage_note(result.calibration)}")
-    for title, pairs in (("most frequent", report.confusions), ("Nordic letters'", report.nordic_pairs)):
+        console.note(
+            f"Confidence: expected calibration error {ece}."
+            f" {tables.coverage_note(result.calibration)}"
+        )
+    for title, pairs in (
+        ("most frequent", report.confusions),
+        ("Nordic letters'", report.nordic_pairs),
+    ):
         if pairs:
-            console.table(f"{title} confusions", ("wanted", "read", "times"), tables.confusions(pairs[:10]), right=(2,))
+            console.table(
+                f"{title} confusions",
+                ("wanted", "read", "times"),
+                tables.confusions(pairs[:10]),
+                right=(2,),
+            )
     if worst and (lines := worst_of(result.scores, worst)):
-        console.table("worst lines (⟦wanted→read⟧)", ("id", "class", "edits", "text"), tables.worst_lines(lines), right=(2,))
+        console.table(
+            "worst lines (⟦wanted→read⟧)",
+            ("id", "class", "edits", "text"),
+            tables.worst_lines(lines),
+            right=(2,),
+        )
     if result.ablations:
         others = [(a.decoder, a.total, a.comparison, a.differing) for a in result.ablations]
         rows = tables.ablations(result.model.get("decoder", "as recorded"), report.total, others)
-        console.table("the same lines by other decoders", tables.ABLATION_HEADS, rows, right=range(1, 8))
+        console.table(
+            "the same lines by other decoders", tables.ABLATION_HEADS, rows, right=range(1, 8)
+        )
     if result.against:
         figures = ("", "other", "this", "difference", "verdict")
-        console.table(f"against {result.against.other}", figures, tables.comparison(result.against.comparison))
+        console.table(
+            f"against {result.against.other}", figures, tables.comparison(result.against.comparison)
+        )
         console.note(tables.smallest_note(result.against.comparison))

@@ -10,56 +10,116 @@ from nordocr_cli.console import Console
 
 
 def export(
-    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT|RUN", help="Weights (.safetensors) or a run's folder.")],
+    checkpoint: Annotated[
+        Path,
+        typer.Argument(metavar="CHECKPOINT|RUN", help="Weights (.safetensors) or a run's folder."),
+    ],
     output: options.OptionalOutput = None,
     precision: Annotated[
         str | None,
-        typer.Option(metavar="fp32|fp16|bf16", help="Format of the weights. Default: fp32, and fp16 beside it for engines."),
+        typer.Option(
+            metavar="fp32|fp16|bf16",
+            help="Format of the weights. Default: fp32, and fp16 beside it for engines.",
+        ),
     ] = None,
     opset: Annotated[
-        int | None, typer.Option(metavar="17-20|22", min=17, max=22, help="ONNX opset; bf16: 22. Default: the profile's, 17.")
+        int | None,
+        typer.Option(
+            metavar="17-20|22",
+            min=17,
+            max=22,
+            help="ONNX opset; bf16: 22. Default: the profile's, 17.",
+        ),
     ] = None,
-    simplify: Annotated[bool | None, typer.Option("--simplify/--no-simplify", help="Run onnxsim. Default: on.")] = None,
+    simplify: Annotated[
+        bool | None, typer.Option("--simplify/--no-simplify", help="Run onnxsim. Default: on.")
+    ] = None,
     output_activation: Annotated[
         str | None,
         typer.Option(
             metavar="logits|softmax|argmax+confidence",
-            help="What a frame of the output holds; with the last two numbers only. Default: the profile's, logits.",
+            help=(
+                "What a frame of the output holds; with the last two numbers only. Default: the"
+                " profile's, logits."
+            ),
         ),
     ] = None,
     input_type: Annotated[
         str,
-        typer.Option("--input", metavar="float|uint8", help="Normalized pixels, or pixels as they are: a quarter of the bytes."),
+        typer.Option(
+            "--input",
+            metavar="float|uint8",
+            help="Normalized pixels, or pixels as they are: a quarter of the bytes.",
+        ),
     ] = "float",
-    io: Annotated[str, typer.Option(metavar="fp32|fp16", help="Format of the floats that go in and out.")] = "fp32",
+    io: Annotated[
+        str, typer.Option(metavar="fp32|fp16", help="Format of the floats that go in and out.")
+    ] = "fp32",
     int8: Annotated[
-        bool, typer.Option("--int8", help="Also write MODEL.int8.onnx for ONNX Runtime on CPUs, which reads line by line.")
+        bool,
+        typer.Option(
+            "--int8",
+            help="Also write MODEL.int8.onnx for ONNX Runtime on CPUs, which reads line by line.",
+        ),
     ] = False,
     calibration: Annotated[
         Path | None,
-        typer.Option(metavar="STORE|DIR", help="Lines that set the ranges of int8 convolutions; they stay fp32 without."),
+        typer.Option(
+            metavar="STORE|DIR",
+            help="Lines that set the ranges of int8 convolutions; they stay fp32 without.",
+        ),
     ] = None,
     check_store: Annotated[
-        Path | None, typer.Option(metavar="STORE", help="Compare each file with the network on these lines: frames, texts, CER.")
+        Path | None,
+        typer.Option(
+            metavar="STORE",
+            help="Compare each file with the network on these lines: frames, texts, CER.",
+        ),
     ] = None,
-    check_lines: Annotated[int, typer.Option(metavar="N", min=1, help="Lines of it that are taken.")] = 500,
+    check_lines: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Lines of it that are taken.")
+    ] = 500,
     max_cer_loss: Annotated[
-        float, typer.Option(metavar="POINTS", min=0, help="Percentage points of CER that a file may lose; else exit 4.")
+        float,
+        typer.Option(
+            metavar="POINTS",
+            min=0,
+            help="Percentage points of CER that a file may lose; else exit 4.",
+        ),
     ] = 0.5,
     max_width: Annotated[
-        int | None, typer.Option(metavar="PX", help="Widest line that the model is asked to read. Default: the profile's.")
+        int | None,
+        typer.Option(
+            metavar="PX",
+            help="Widest line that the model is asked to read. Default: the profile's.",
+        ),
     ] = None,
     golden: Annotated[
-        int, typer.Option(metavar="N", min=0, help="Also write N lines with tensors and texts that prove a host's own code.")
+        int,
+        typer.Option(
+            metavar="N",
+            min=0,
+            help="Also write N lines with tensors and texts that prove a host's own code.",
+        ),
     ] = 0,
     golden_lines: Annotated[
-        Path | None, typer.Option(metavar="STORE|DIR", help="Take them from here. Default: drawn lines of many sizes.")
+        Path | None,
+        typer.Option(
+            metavar="STORE|DIR", help="Take them from here. Default: drawn lines of many sizes."
+        ),
     ] = None,
     consumer_config: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Also write the Rust pipeline's --config JSON for sm120.")
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Also write the Rust pipeline's --config JSON for sm120."
+        ),
     ] = None,
     check_consumer: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Say what the pipeline's config or charset.rs has otherwise; exit 3.")
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Say what the pipeline's config or charset.rs has otherwise; exit 3.",
+        ),
     ] = None,
     as_json: options.Json = False,
     dry_run: options.DryRun = False,
@@ -68,12 +128,13 @@ def export(
 ) -> None:
     """Export trained weights to ONNX, proved equal to torch at many widths and batch sizes.
 
-    The model has one input [batch, 3, height, width] and no widths: it sees padding as pixels, as the consumer feeds it.
+    The model has one input [batch, 3, height, width] and no widths: it sees padding as pixels, as
+    the consumer feeds it.
 
     Example: nordocr export runs/svtrv2-1024 -o recognize_svtrv2_1024.onnx
     """
-    from nordocr_cli.core.export import export as run
-    from nordocr_cli.core.export_plan import plan_export
+    from nordocr_cli.core.export.plan import plan_export
+    from nordocr_cli.core.export.run import export as run
 
     console = Console(quiet=quiet, verbose=verbose, as_json=as_json)
     plan = plan_export(
@@ -107,6 +168,9 @@ def export(
         title = f"{exported.file.path} ({exported.file.size_bytes / 1e6:.1f} MB)"
         console.table(title, ("", "check", "found"), [("✓", *check) for check in exported.checks])
     if result.golden:
-        console.line(f"{result.golden.folder}: {result.golden.lines} golden lines, read back and equal at every step")
+        console.line(
+            f"{result.golden.folder}: {result.golden.lines} golden lines, read back and equal at"
+            " every step"
+        )
     console.note(f"{result.parameters:,} parameters of {result.weights}")
     console.next("nordocr", "build-engine", "--arch", "sm120", result.files[0].file.path)

@@ -10,9 +10,19 @@ from nordocr_cli.console import Console
 
 
 def import_(
-    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="OpenOCR's best.pth, PARSeq's .pt, or .safetensors.")],
+    checkpoint: Annotated[
+        Path,
+        typer.Argument(
+            metavar="CHECKPOINT", help="OpenOCR's best.pth, PARSeq's .pt, or .safetensors."
+        ),
+    ],
     charset: Annotated[
-        str, typer.Option("--charset", metavar="NAME|FILE", help="The characters it was trained with, e.g. its dictionary .txt.")
+        str,
+        typer.Option(
+            "--charset",
+            metavar="NAME|FILE",
+            help="The characters it was trained with, e.g. its dictionary .txt.",
+        ),
     ],
     output: options.Output,
     as_json: options.Json = False,
@@ -20,7 +30,8 @@ def import_(
     quiet: options.Quiet = False,
     verbose: options.Verbose = 0,
 ) -> None:
-    """Read a checkpoint of OpenOCR's SVTR or SVTRv2, or of PARSeq, and write it as weights that every command takes.
+    """Read a checkpoint of OpenOCR's SVTR or SVTRv2, or of PARSeq, and write it as weights that
+    every command takes.
 
     Nothing in the checkpoint is executed. `charset move` then moves the head to another charset.
 

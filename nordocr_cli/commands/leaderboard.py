@@ -10,14 +10,17 @@ from nordocr_cli.console import Console
 
 
 def leaderboard(
-    results: Annotated[list[Path], typer.Argument(metavar="RESULTS...", help="What `nordocr eval -o` wrote.")],
+    results: Annotated[
+        list[Path], typer.Argument(metavar="RESULTS...", help="What `nordocr eval -o` wrote.")
+    ],
     output: options.OptionalOutput = None,
     as_json: options.Json = False,
     dry_run: options.DryRun = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = 0,
 ) -> None:
-    """Rank evaluations by CER, as Markdown: one table for each line store, with intervals and the languages.
+    """Rank evaluations by CER, as Markdown: one table for each line store, with intervals and the
+    languages.
 
     Example: nordocr leaderboard runs/a/eval runs/b/eval tesseract.json -o leaderboard.md
     """
@@ -25,7 +28,10 @@ def leaderboard(
 
     console = Console(quiet=quiet, verbose=verbose, as_json=as_json)
     if dry_run:
-        options.show_plan(console, {"results": [str(path) for path in results], "writes": [str(output)] if output else []})
+        options.show_plan(
+            console,
+            {"results": [str(path) for path in results], "writes": [str(output)] if output else []},
+        )
         return
     board = make(results, output)
     if as_json:
@@ -35,6 +41,9 @@ def leaderboard(
     if output:
         console.note(f"wrote {output}")
     if len(board.groups) > 1:
-        console.warn(f"these results are of {len(board.groups)} different sets of lines; only those of one set can be compared")
+        console.warn(
+            f"these results are of {len(board.groups)} different sets of lines; only those of one"
+            " set can be compared"
+        )
     best = board.groups[0][0]
     console.next("nordocr", "eval", "MODEL", best.store or "LINES.lmdb", "--against", best.path)

@@ -10,7 +10,10 @@ from nordocr_cli.console import Console
 
 
 def merge_lora(
-    weights: Annotated[Path, typer.Argument(metavar="WEIGHTS|RUN", help="A run of trocr-lora, or its best.safetensors.")],
+    weights: Annotated[
+        Path,
+        typer.Argument(metavar="WEIGHTS|RUN", help="A run of trocr-lora, or its best.safetensors."),
+    ],
     output: options.Output,
     as_json: options.Json = False,
     dry_run: options.DryRun = False,
@@ -19,8 +22,9 @@ def merge_lora(
 ) -> None:
     """Add a TrOCR's adapters to the weights that they adapt and write it as one folder.
 
-    transformers reads the folder, and so does every command here that reads lines. What is written is proved to compute the
-    same. A run's adapters on their own, as peft reads them, lie in its folder `adapter`.
+    transformers reads the folder, and so does every command here that reads lines. What is written
+    is proved to compute the same. A run's adapters on their own, as peft reads them, lie in its
+    folder `adapter`.
 
     Example: nordocr merge-lora runs/trocr-lora-1 -o trocr-nordic
     """
@@ -35,6 +39,9 @@ def merge_lora(
     if as_json:
         console.json(result.to_json())
     else:
-        rows = [("parameters", f"{result.parameters:,}"), ("logits differ by", f"{result.max_diff:.1e} at most")]
+        rows = [
+            ("parameters", f"{result.parameters:,}"),
+            ("logits differ by", f"{result.max_diff:.1e} at most"),
+        ]
         console.table(str(output), ("what", "found"), [*rows, ("files", ", ".join(result.files))])
     console.next("nordocr", "eval", output, "LINES.lmdb")

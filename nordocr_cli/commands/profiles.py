@@ -21,7 +21,12 @@ def list_(as_json: options.Json = False) -> None:
     console = Console(as_json=as_json)
     profiles = [load_profile(name) for name in profile_names()]
     if as_json:
-        console.json([{"name": p.profile.name, "description": p.profile.description, "path": str(p.path)} for p in profiles])
+        console.json(
+            [
+                {"name": p.profile.name, "description": p.profile.description, "path": str(p.path)}
+                for p in profiles
+            ]
+        )
         return
     rows = [
         (
@@ -39,7 +44,9 @@ def list_(as_json: options.Json = False) -> None:
 @app.command()
 def show(
     name: Annotated[str, typer.Argument(help="Profile by name or TOML file.")],
-    resolved: Annotated[bool, typer.Option("--resolved", help="Every value, and where it came from.")] = False,
+    resolved: Annotated[
+        bool, typer.Option("--resolved", help="Every value, and where it came from.")
+    ] = False,
     sets: options.Set = None,
     as_json: options.Json = False,
 ) -> None:
@@ -62,7 +69,9 @@ def show(
 
 @app.command()
 def check(
-    names: Annotated[list[str] | None, typer.Argument(help="Profiles by name or TOML file; all when left out.")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Profiles by name or TOML file; all when left out.")
+    ] = None,
     as_json: options.Json = False,
 ) -> None:
     """Check profiles strictly; exit 2 naming each wrong key.
@@ -81,7 +90,12 @@ def check(
         except UsageError as error:
             problems[name] = str(error)
     if as_json:
-        console.json({name: {"ok": problem is None, "problem": problem} for name, problem in problems.items()})
+        console.json(
+            {
+                name: {"ok": problem is None, "problem": problem}
+                for name, problem in problems.items()
+            }
+        )
     for name, problem in problems.items():
         if problem is None and not as_json:
             console.line(f"{name}: ok")

@@ -12,11 +12,22 @@ from nordocr_cli.console import Console
 
 def promote(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")],
-    expect: Annotated[Path, typer.Option("--expect", metavar="FILE.toml", help="Gates: METRIC = [least, greatest].")],
+    expect: Annotated[
+        Path,
+        typer.Option("--expect", metavar="FILE.toml", help="Gates: METRIC = [least, greatest]."),
+    ],
     output: options.OptionalOutput = None,
-    on: Annotated[list[Path] | None, typer.Option("--on", metavar="STORE", help="Judge by this store. Repeatable.")] = None,
-    against: Annotated[Path | None, typer.Option("--against", metavar="PATH", help="Another result, for against.cer.")] = None,
-    replace: Annotated[bool, typer.Option("--replace", help="Replace other weights of that name.")] = False,
+    on: Annotated[
+        list[Path] | None,
+        typer.Option("--on", metavar="STORE", help="Judge by this store. Repeatable."),
+    ] = None,
+    against: Annotated[
+        Path | None,
+        typer.Option("--against", metavar="PATH", help="Another result, for against.cer."),
+    ] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Replace other weights of that name.")
+    ] = False,
     device: options.Device = "auto",
     threads: options.Threads = None,
     as_json: options.Json = False,
@@ -24,7 +35,8 @@ def promote(
     quiet: options.Quiet = False,
     verbose: options.Verbose = 0,
 ) -> None:
-    """Copy the best weights of a run to promoted/RUN.safetensors (or -o) when every gate holds; else exit 4 with what missed.
+    """Copy the best weights of a run to promoted/RUN.safetensors (or -o) when every gate holds;
+    else exit 4 with what missed.
 
     Beside them FILE.promotion.json keeps the gates, the evaluation and the run's own run.json.
 
@@ -34,7 +46,9 @@ def promote(
 
     console = Console(quiet=quiet, verbose=verbose, as_json=as_json)
     if dry_run:
-        options.show_plan(console, core.plan_promotion(run, expect, output, on or (), replace=replace))
+        options.show_plan(
+            console, core.plan_promotion(run, expect, output, on or (), replace=replace)
+        )
         return
     done = core.promote(
         run,
@@ -53,8 +67,15 @@ def promote(
     else:
         figures = [(result.report.total.rates(), result.store or {}) for result in done.results]
         rows = [
-            *((f"on {store.get('path', '')}", f"CER {rates['cer']:.2%}, exact {rates['exact']:.1%}") for rates, store in figures),
-            *(("holds", gate.replace("<", " ≥ ").replace(">", " ≤ ")) for gate in done.gates),  # a gate's text says when it fails
+            *(
+                (
+                    f"on {store.get('path', '')}",
+                    f"CER {rates['cer']:.2%}, exact {rates['exact']:.1%}",
+                )
+                for rates, store in figures
+            ),
+            # a gate's text says when it fails
+            *(("holds", gate.replace("<", " ≥ ").replace(">", " ≤ ")) for gate in done.gates),
             ("weights", done.weights),
             ("record", done.record),
         ]

@@ -13,16 +13,20 @@ if TYPE_CHECKING:
 
 
 def runs(
-    root: Annotated[Path, typer.Argument(metavar="[ROOT]", help="Folder that holds the runs.")] = Path("runs"),
+    root: Annotated[
+        Path, typer.Argument(metavar="[ROOT]", help="Folder that holds the runs.")
+    ] = Path("runs"),
     diff: Annotated[
-        tuple[Path, Path] | None, typer.Option("--diff", metavar="RUN RUN", help="What two runs were told differently.")
+        tuple[Path, Path] | None,
+        typer.Option("--diff", metavar="RUN RUN", help="What two runs were told differently."),
     ] = None,
     as_json: options.Json = False,
     dry_run: options.DryRun = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = 0,
 ) -> None:
-    """List the runs below ROOT, the latest first, with their best CER; or what two of them were told differently.
+    """List the runs below ROOT, the latest first, with their best CER; or what two of them were
+    told differently.
 
     Example: nordocr runs --diff runs/a runs/b
     """
@@ -30,7 +34,9 @@ def runs(
 
     console = Console(quiet=quiet, verbose=verbose, as_json=as_json)
     if dry_run:
-        options.show_plan(console, {"reads": [str(path) for path in diff or core.find_runs(root)], "writes": []})
+        options.show_plan(
+            console, {"reads": [str(path) for path in diff or core.find_runs(root)], "writes": []}
+        )
     elif diff:
         found = core.differences_of(*diff)
         if as_json:
@@ -45,8 +51,22 @@ def runs(
         if as_json:
             console.json([run.to_json() for run in listed])
         else:
-            rows = [_row(run, root, len({other.val_sha256 for other in listed}) > 1) for run in listed]
-            columns = ("run", "state", "model", "steps", "min", "CER", "exact", "at step", "val", "started", "code")
+            rows = [
+                _row(run, root, len({other.val_sha256 for other in listed}) > 1) for run in listed
+            ]
+            columns = (
+                "run",
+                "state",
+                "model",
+                "steps",
+                "min",
+                "CER",
+                "exact",
+                "at step",
+                "val",
+                "started",
+                "code",
+            )
             console.table(f"{len(listed)} runs in {root}", columns, rows, right=(3, 4, 5, 6, 7))
         for run in listed:
             if run.problem:
@@ -58,7 +78,9 @@ def runs(
 
 
 def _row(run: "RunSummary", root: Path, several_stores: bool) -> tuple[object, ...]:
-    """A table's row; where the runs were judged on several stores, the start of its hash tells which of them agree."""
+    """A table's row; where the runs were judged on several stores, the start of its hash tells
+    which of them agree.
+    """
     return (
         run.path.relative_to(root),
         run.state,

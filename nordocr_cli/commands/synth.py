@@ -15,26 +15,50 @@ def synth(
     count: Annotated[int, typer.Option("--count", "-n", min=1, help="How many lines.")] = 1000,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random.")] = 1,
     texts: Annotated[
-        Path | None, typer.Option("--texts", metavar="DIR", help="LANGUAGE.NAME.txt, one phrase a line. Default: built-in texts.")
+        Path | None,
+        typer.Option(
+            "--texts",
+            metavar="DIR",
+            help="LANGUAGE.NAME.txt, one phrase a line. Default: built-in texts.",
+        ),
     ] = None,
     fonts: Annotated[
-        Path | None, typer.Option("--fonts", metavar="DIR|TSV", help="Folder or list of fonts. Default: the system's.")
+        Path | None,
+        typer.Option(
+            "--fonts", metavar="DIR|TSV", help="Folder or list of fonts. Default: the system's."
+        ),
     ] = None,
     damage: Annotated[
         list[str] | None,
-        typer.Option("--damage", metavar="NAME[=WEIGHT]", help="Kinds of scan to imitate. Default: all. Repeatable."),
+        typer.Option(
+            "--damage",
+            metavar="NAME[=WEIGHT]",
+            help="Kinds of scan to imitate. Default: all. Repeatable.",
+        ),
     ] = None,
     often: Annotated[
         list[str] | None,
-        typer.Option("--often", metavar="NAME=FACTOR", help="A damage of --preview: 2 = twice as often, 0 = never. Repeatable."),
+        typer.Option(
+            "--often",
+            metavar="NAME=FACTOR",
+            help="A damage of --preview: 2 = twice as often, 0 = never. Repeatable.",
+        ),
     ] = None,
     strength: Annotated[
-        float, typer.Option("--strength", min=0, max=2, help="Scales how often each kind of damage is done.")
+        float,
+        typer.Option(
+            "--strength", min=0, max=2, help="Scales how often each kind of damage is done."
+        ),
     ] = 1.0,
-    mix_resamplers: Annotated[bool, typer.Option(help="Scale lines with several resamplers, not the profile's alone.")] = True,
+    mix_resamplers: Annotated[
+        bool, typer.Option(help="Scale lines with several resamplers, not the profile's alone.")
+    ] = True,
     workers: Annotated[int, typer.Option("--workers", min=1, help="Processes.")] = 2,
     sheet: Annotated[
-        bool, typer.Option("--preview", help="Write one PNG: every damage with its strength, and the first lines.")
+        bool,
+        typer.Option(
+            "--preview", help="Write one PNG: every damage with its strength, and the first lines."
+        ),
     ] = False,
     sets: options.Set = None,
     as_json: options.Json = False,
@@ -44,9 +68,11 @@ def synth(
 ) -> None:
     """Render lines of Nordic business documents, damaged as scans are, for training.
 
-    OUTPUT is a line store when its name ends in .lmdb, else a folder of images with labels.tsv; with --preview a PNG.
+    OUTPUT is a line store when its name ends in .lmdb, else a folder of images with labels.tsv;
+    with --preview a PNG.
 
-    Example: nordocr synth -o train.lmdb --count 100000 -p svtrv2-1024 --texts corpus/ --fonts fonts.tsv --workers 8
+    Example: nordocr synth -o train.lmdb --count 100000 -p svtrv2-1024 --texts corpus/ --fonts
+    fonts.tsv --workers 8
     """
     from nordocr_cli.profile import load_profile
 
@@ -55,23 +81,38 @@ def synth(
     charset, geometry = resolved.load_charset(), resolved.geometry
     if dry_run:
         plan: dict[str, Any] = {
-            "output": str(output), "form": "sheet" if sheet else "store" if output.suffix == ".lmdb" else "folder",
-            "count": count, "seed": seed, "texts": str(texts or "built in"), "fonts": str(fonts or "the system's"),
-            "damage": list(damage or ["all"]), "often": list(often or []), "strength": strength,
-            "mix_resamplers": mix_resamplers, "workers": workers,
-            "charset": charset.name, "geometry": geometry.to_json(),
-        }  # fmt: skip
+            "output": str(output),
+            "form": "sheet" if sheet else "store" if output.suffix == ".lmdb" else "folder",
+            "count": count,
+            "seed": seed,
+            "texts": str(texts or "built in"),
+            "fonts": str(fonts or "the system's"),
+            "damage": list(damage or ["all"]),
+            "often": list(often or []),
+            "strength": strength,
+            "mix_resamplers": mix_resamplers,
+            "workers": workers,
+            "charset": charset.name,
+            "geometry": geometry.to_json(),
+        }
         options.show_plan(console, plan)
         return
 
     from nordocr_cli import atomic
-    from nordocr_cli.core.synth import RESAMPLERS, prepare_job, read_style, synthesize
-    from nordocr_cli.core.synth_preview import preview
+    from nordocr_cli.core.synth.preview import preview
+    from nordocr_cli.core.synth.run import RESAMPLERS, prepare_job, read_style, synthesize
 
     style = read_style(strength, damage or (), often or ())
     mix = RESAMPLERS if mix_resamplers else None
     job, left_out = prepare_job(
-        geometry, charset, seed=seed, texts=texts, fonts=fonts, style=style, resamplers=mix, progress=console
+        geometry,
+        charset,
+        seed=seed,
+        texts=texts,
+        fonts=fonts,
+        style=style,
+        resamplers=mix,
+        progress=console,
     )
     for line in left_out:
         console.detail(f"left out: {line}")
@@ -91,7 +132,10 @@ def synth(
     console.table(
         "synth",
         ("what", "value"),
-        [(k, ", ".join(f"{a} {b}" for a, b in v.items()) if isinstance(v, dict) else v) for k, v in rows],
+        [
+            (k, ", ".join(f"{a} {b}" for a, b in v.items()) if isinstance(v, dict) else v)
+            for k, v in rows
+        ],
     )
     is_store = output.suffix == ".lmdb"
     train, prep = (

@@ -16,38 +16,89 @@ def train(
     profile: options.OptionalProfile = None,
     train_stores: Annotated[
         list[Path] | None,
-        typer.Option("--train", metavar="STORE[=RATIO]", help="Line store; with ratios stores are mixed. Repeatable."),
+        typer.Option(
+            "--train",
+            metavar="STORE[=RATIO]",
+            help="Line store; with ratios stores are mixed. Repeatable.",
+        ),
     ] = None,
-    val_stores: Annotated[list[Path] | None, typer.Option("--val", metavar="STORE", help="Line store. Repeatable.")] = None,
-    run_dir: Annotated[Path | None, typer.Option("--run-dir", help="Folder of the run. Default: runs/PROFILE-N.")] = None,
-    load: Annotated[Path | None, typer.Option("--load", help="Start a new run from these weights.")] = None,
+    val_stores: Annotated[
+        list[Path] | None, typer.Option("--val", metavar="STORE", help="Line store. Repeatable.")
+    ] = None,
+    run_dir: Annotated[
+        Path | None, typer.Option("--run-dir", help="Folder of the run. Default: runs/PROFILE-N.")
+    ] = None,
+    load: Annotated[
+        Path | None, typer.Option("--load", help="Start a new run from these weights.")
+    ] = None,
     move_head: Annotated[
-        bool, typer.Option("--move-head", help="--load weights of another charset too: the head's rows move by character.")
+        bool,
+        typer.Option(
+            "--move-head",
+            help="--load weights of another charset too: the head's rows move by character.",
+        ),
     ] = False,
-    resume: Annotated[Path | None, typer.Option("--resume", metavar="RUN", help="Go on with a run, exactly.")] = None,
-    max_steps: Annotated[int | None, typer.Option("--max-steps", min=1, help="Steps of the run, instead of epochs.")] = None,
-    max_minutes: Annotated[float | None, typer.Option("--max-minutes", min=0.01, help="Minutes, instead of epochs.")] = None,
-    overfit: Annotated[int | None, typer.Option("--overfit", min=1, metavar="N", help="Check: learn N lines by heart.")] = None,
-    batch_size: Annotated[
-        str | None, typer.Option("--batch-size", metavar="auto|N", help="Lines a batch; auto: as many as fit the memory.")
+    resume: Annotated[
+        Path | None, typer.Option("--resume", metavar="RUN", help="Go on with a run, exactly.")
     ] = None,
-    max_train_samples: Annotated[int | None, typer.Option("--max-train-samples", min=1, help="Train on N lines only.")] = None,
+    max_steps: Annotated[
+        int | None, typer.Option("--max-steps", min=1, help="Steps of the run, instead of epochs.")
+    ] = None,
+    max_minutes: Annotated[
+        float | None, typer.Option("--max-minutes", min=0.01, help="Minutes, instead of epochs.")
+    ] = None,
+    overfit: Annotated[
+        int | None,
+        typer.Option("--overfit", min=1, metavar="N", help="Check: learn N lines by heart."),
+    ] = None,
+    batch_size: Annotated[
+        str | None,
+        typer.Option(
+            "--batch-size", metavar="auto|N", help="Lines a batch; auto: as many as fit the memory."
+        ),
+    ] = None,
+    max_train_samples: Annotated[
+        int | None, typer.Option("--max-train-samples", min=1, help="Train on N lines only.")
+    ] = None,
     check: Annotated[
-        int | None, typer.Option("--check", min=2, metavar="N", help="Train N steps (10, 300), show readings, and judge.")
+        int | None,
+        typer.Option(
+            "--check", min=2, metavar="N", help="Train N steps (10, 300), show readings, and judge."
+        ),
     ] = None,
     selftest_resume: Annotated[
-        bool, typer.Option("--selftest-resume", help="Show that a stopped and resumed run computes the same losses, and end.")
+        bool,
+        typer.Option(
+            "--selftest-resume",
+            help="Show that a stopped and resumed run computes the same losses, and end.",
+        ),
     ] = False,
     preview_batch: Annotated[
-        Path | None, typer.Option("--preview-batch", metavar="PNG", help="Draw the first batches with their labels, and end.")
+        Path | None,
+        typer.Option(
+            "--preview-batch",
+            metavar="PNG",
+            help="Draw the first batches with their labels, and end.",
+        ),
     ] = None,
     lr_range: Annotated[
         Path | None,
-        typer.Option("--lr-range", metavar="PNG", help="Try rates from 1e-6 to 1, draw the losses, suggest train.lr, and end."),
+        typer.Option(
+            "--lr-range",
+            metavar="PNG",
+            help="Try rates from 1e-6 to 1, draw the losses, suggest train.lr, and end.",
+        ),
     ] = None,
-    save_fp16: Annotated[bool, typer.Option("--save-fp16", help="Also write best.fp16.safetensors, for shipping.")] = False,
-    wandb: Annotated[str, typer.Option("--wandb", metavar="PROJECT", help="Log to Weights & Biases too.")] = "",
-    gpus: Annotated[int | None, typer.Option("--gpus", min=1, help="Train on N GPUs of this machine, one process each.")] = None,
+    save_fp16: Annotated[
+        bool, typer.Option("--save-fp16", help="Also write best.fp16.safetensors, for shipping.")
+    ] = False,
+    wandb: Annotated[
+        str, typer.Option("--wandb", metavar="PROJECT", help="Log to Weights & Biases too.")
+    ] = "",
+    gpus: Annotated[
+        int | None,
+        typer.Option("--gpus", min=1, help="Train on N GPUs of this machine, one process each."),
+    ] = None,
     device: options.Device = "auto",
     threads: options.Threads = None,
     seed: options.Seed = None,
@@ -63,11 +114,12 @@ def train(
 
     Example: nordocr train -p svtrv2-1024 --train train.lmdb --val val.lmdb
     """
-    from nordocr_cli.core import train as core
-    from nordocr_cli.core.train_request import TrainRequest, lines_asked, plan
+    from nordocr_cli.core.train import run as core
+    from nordocr_cli.core.train.plan import TrainRequest, lines_asked, plan
     from nordocr_cli.profile import load_profile
 
-    first = os.environ.get("RANK", "0") == "0"  # of several processes that torchrun started, one speaks
+    # of several processes that torchrun started, one speaks
+    first = os.environ.get("RANK", "0") == "0"
     console = Console(quiet=quiet or not first, verbose=verbose, as_json=as_json)
     resolved = load_profile(profile, sets or (), {"train.seed": seed}) if profile else None
     if resolved is None and (sets or seed is not None):

@@ -1,5 +1,6 @@
-"""What `nordocr train` does instead of training: a picture of the first batches, the learning-rate range test, the test of
---resume."""
+"""What `nordocr train` does instead of training: a picture of the first batches, the learning-rate
+range test, the test of --resume.
+"""
 
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from nordocr_cli.console import Console
 from nordocr_cli.errors import GateMissed
 
 if TYPE_CHECKING:
-    from nordocr_cli.core.train_request import TrainRequest
+    from nordocr_cli.core.train.plan import TrainRequest
     from nordocr_cli.profile import ResolvedProfile
 
 
@@ -22,9 +23,11 @@ def words_without(option: str) -> list[str]:
     return words
 
 
-def preview(console: Console, resolved: "ResolvedProfile | None", request: "TrainRequest", output: Path) -> None:
+def preview(
+    console: Console, resolved: "ResolvedProfile | None", request: "TrainRequest", output: Path
+) -> None:
     """Draw the first batches."""
-    from nordocr_cli.core.preview_batch import preview_batch
+    from nordocr_cli.core.train.preview import preview_batch
 
     result = preview_batch(resolved, request, output, progress=console)
     if console.as_json:
@@ -35,23 +38,30 @@ def preview(console: Console, resolved: "ResolvedProfile | None", request: "Trai
     console.next("nordocr", *words_without("--preview-batch"))
 
 
-def try_rates(console: Console, resolved: "ResolvedProfile | None", request: "TrainRequest", output: Path) -> None:
+def try_rates(
+    console: Console, resolved: "ResolvedProfile | None", request: "TrainRequest", output: Path
+) -> None:
     """Find a learning rate. Raises GateMissed when none lowers the loss."""
-    from nordocr_cli.core.lr_range import lr_range
+    from nordocr_cli.core.train.lr_range import lr_range
 
     result = lr_range(resolved, request, output, progress=console)
     if console.as_json:
         console.json(result.to_json())
     else:
-        console.line(f"{output}: {len(result.rates)} steps at {result.rates[0]:.0e} to {result.rates[-1]:.0e}; {result.verdict}")
+        console.line(
+            f"{output}: {len(result.rates)} steps at {result.rates[0]:.0e} to"
+            f" {result.rates[-1]:.0e}; {result.verdict}"
+        )
     if result.lr is None:
         raise GateMissed(f"learning-rate range test {result.verdict}")
     console.next("nordocr", *words_without("--lr-range"), "--set", f"train.lr={result.lr:g}")
 
 
 def selftest(console: Console, resolved: "ResolvedProfile | None", request: "TrainRequest") -> None:
-    """Show that a resumed run computes what a run without a stop does. Raises GateMissed when it does not."""
-    from nordocr_cli.core.selftest import selftest_resume
+    """Show that a resumed run computes what a run without a stop does. Raises GateMissed when it
+    does not.
+    """
+    from nordocr_cli.core.train.selftest import selftest_resume
 
     result = selftest_resume(resolved, request, progress=console)
     if console.as_json:
@@ -59,9 +69,13 @@ def selftest(console: Console, resolved: "ResolvedProfile | None", request: "Tra
     else:
         rows = [
             (step, f"{whole:.9f}", f"{again:.9f}", "resumed" if step > result.cut else "")
-            for step, (whole, again) in enumerate(zip(result.whole, result.resumed, strict=False), start=1)
+            for step, (whole, again) in enumerate(
+                zip(result.whole, result.resumed, strict=False), start=1
+            )
         ]
-        console.table("losses", ("step", "never stopped", "stopped and resumed", ""), rows, right=(0, 1, 2))
+        console.table(
+            "losses", ("step", "never stopped", "stopped and resumed", ""), rows, right=(0, 1, 2)
+        )
         console.line(result.verdict)
     if result.verdict.startswith("failed"):
         raise GateMissed(f"self-test of --resume {result.verdict}")

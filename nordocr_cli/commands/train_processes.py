@@ -1,4 +1,6 @@
-"""How `nordocr train` becomes other processes: one for each of several GPUs, itself with malloc tuned."""
+"""How `nordocr train` becomes other processes: one for each of several GPUs, itself with malloc
+tuned.
+"""
 
 import os
 import sys
@@ -12,8 +14,10 @@ _RESTARTS = 3  # of several processes, after one died
 
 
 def run_processes(console: Console, gpus: int, device: str, *, whole: bool) -> None:
-    """Run this command once for each GPU; with its run folder named (`whole`), again after one died. Raises what they end in."""
-    from nordocr_cli.runtime.torch_runner import choose_device
+    """Run this command once for each GPU; with its run folder named (`whole`), again after one
+    died. Raises what they end in.
+    """
+    from nordocr_cli.runtime.backends.torch.runner import choose_device
     from nordocr_cli.training.launch import launch
 
     if device != "cpu":
@@ -25,17 +29,21 @@ def run_processes(console: Console, gpus: int, device: str, *, whole: bool) -> N
 
 
 def told_by_the_launcher(error: NordocrError) -> None:
-    """End one of several processes without a word where its launcher tells the error; go on where this process has to."""
+    """End one of several processes without a word where its launcher tells the error; go on where
+    this process has to.
+    """
     if os.environ.get("RANK"):
-        from nordocr_cli.training.team import tell_launcher
+        from nordocr_cli.training.distributed import tell_launcher
 
         if tell_launcher(error):
             sys.exit(error.exit_code)
 
 
 def restart_with_tuned_malloc(console: Console, device: str) -> None:
-    """Start this process anew with glibc's malloc tuned, which can only be done before it starts; on a GPU it gains nothing."""
-    from nordocr_cli.core.train import malloc_tunables
+    """Start this process anew with glibc's malloc tuned, which can only be done before it starts;
+    on a GPU it gains nothing.
+    """
+    from nordocr_cli.core.train.run import malloc_tunables
 
     tunables = malloc_tunables()
     on_gpu = device.startswith("cuda") or (device == "auto" and Path("/dev/nvidiactl").exists())
@@ -43,8 +51,11 @@ def restart_with_tuned_malloc(console: Console, device: str) -> None:
     ours = Path(main).name in ("nordocr", "nordocr-cli") or Path(main).parent.name == "nordocr_cli"
     if on_gpu or not ours or not tunables or "GLIBC_TUNABLES" in os.environ:
         return
-    console.detail(f"restarting with GLIBC_TUNABLES={tunables['GLIBC_TUNABLES']} (faster training on this CPU)")
+    console.detail(
+        f"restarting with GLIBC_TUNABLES={tunables['GLIBC_TUNABLES']} (faster training on this CPU)"
+    )
     sys.stdout.flush()
     sys.stderr.flush()
-    # The very same command: a `-m` in place of the script would put the current folder, and what lies in it, before our packages.
+    # The very same command: a `-m` in place of the script would put the current folder, and what
+    # lies in it, before our packages.
     os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, **tunables})

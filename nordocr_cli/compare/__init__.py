@@ -1,1 +1,3 @@
-"""Comparing two recognizers on a document against ground truth or the answers of a vision-language model."""
+"""Comparing two recognizers on a document against ground truth or the answers of a vision-language
+model.
+"""

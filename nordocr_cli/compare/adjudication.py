@@ -1,9 +1,10 @@
 """Lines for a person to decide, as a table out and in again.
 
-Tab-separated, as spreadsheets read and write it: CSV quoting, a byte order mark (Excel takes the file for something else
-without), tabs, line ends and backslashes inside a cell as backslash escapes, and an apostrophe before what a spreadsheet
-would compute (`=1+1`, `-12 345`). The person fills the column `text`: what stands there, `<EMPTY>` where nothing does; an
-empty cell leaves the line open. Boxes say which line a row is about, so the decisions hold for other engines' readings of
+Tab-separated, as spreadsheets read and write it: CSV quoting, a byte order mark (Excel takes the
+file for something else without), tabs, line ends and backslashes inside a cell as backslash
+escapes, and an apostrophe before what a spreadsheet would compute (`=1+1`, `-12 345`). The person
+fills the column `text`: what stands there, `<EMPTY>` where nothing does; an empty cell leaves the
+line open. Boxes say which line a row is about, so the decisions hold for other engines' readings of
 the document too.
 """
 
@@ -19,7 +20,7 @@ from typing import Any
 from nordocr_cli.charset import to_nfc
 from nordocr_cli.compare.align import align
 from nordocr_cli.compare.reply import EMPTY
-from nordocr_cli.data.layout import box_from_json
+from nordocr_cli.data.layouts.layout import box_from_json
 from nordocr_cli.errors import DataError, UsageError
 from nordocr_cli.records import Box, Region
 
@@ -50,7 +51,9 @@ class Decision:
 
 
 def to_tsv(lines: Sequence[OpenLine]) -> str:
-    """Return the table of `lines`; all of them show the same columns. The last column, `text`, is empty."""
+    """Return the table of `lines`; all of them show the same columns. The last column, `text`, is
+    empty.
+    """
     written = io.StringIO()
     writer = csv.writer(written, "excel-tab", lineterminator="\n")
     shown = list(lines[0].shown) if lines else []
@@ -58,13 +61,19 @@ def to_tsv(lines: Sequence[OpenLine]) -> str:
     for line in lines:
         box = (line.box.x, line.box.y, line.box.width, line.box.height)
         writer.writerow(
-            [line.page_index + 1, *(f"{edge:.12g}" for edge in box), *(_cell(line.shown[name]) for name in shown), ""]
+            [
+                line.page_index + 1,
+                *(f"{edge:.12g}" for edge in box),
+                *(_cell(line.shown[name]) for name in shown),
+                "",
+            ]
         )
     return "\ufeff" + written.getvalue()
 
 
 def read_decisions(path: Path) -> tuple[list[Decision], int]:
-    """Read the decisions of a table, or of the corrected.jsonl that the report saves; and how many lines were left open.
+    """Read the decisions of a table, or of the corrected.jsonl that the report saves; and how many
+    lines were left open.
 
     Raises UsageError when there is no such file, DataError naming the row that is wrong.
     """
@@ -73,7 +82,9 @@ def read_decisions(path: Path) -> tuple[list[Decision], int]:
     except FileNotFoundError:
         raise UsageError(f"no decisions {path}") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read {path}: {error}; save it as UTF-8 text, tab-separated") from error
+        raise DataError(
+            f"cannot read {path}: {error}; save it as UTF-8 text, tab-separated"
+        ) from error
     if text.lstrip().startswith("{"):
         return _from_jsonl(text, path), 0
     rows = csv.reader(io.StringIO(text, newline=""), "excel-tab", strict=True)
@@ -81,7 +92,10 @@ def read_decisions(path: Path) -> tuple[list[Decision], int]:
     try:
         header = next(rows, [])
         if missing := [name for name in (*_FIXED, TEXT) if name not in header]:
-            raise DataError(f"{path}: no column {', '.join(missing)}; the table of --adjudicate has tabs between its columns")
+            raise DataError(
+                f"{path}: no column {', '.join(missing)}; the table of --adjudicate has tabs"
+                " between its columns"
+            )
         for cells in rows:
             where = f"{path}:{rows.line_num}"
             if not any(cells):
@@ -94,13 +108,16 @@ def read_decisions(path: Path) -> tuple[list[Decision], int]:
             else:
                 left_open += 1
     except csv.Error as error:
-        raise DataError(f"{path}:{rows.line_num}: {error}; a cell that begins with a quote needs one at its end") from None
+        raise DataError(
+            f"{path}:{rows.line_num}: {error}; a cell that begins with a quote needs one at its end"
+        ) from None
     return decisions, left_open
 
 
 def _from_jsonl(text: str, path: Path) -> list[Decision]:
     decisions = []
-    for number, line in enumerate(text.split("\n"), start=1):  # a text may hold what splitlines() takes for a line's end
+    # a text may hold what splitlines() takes for a line's end
+    for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
         where = f"{path}:{number}"
@@ -111,7 +128,8 @@ def _from_jsonl(text: str, path: Path) -> list[Decision]:
                 raise TypeError
         except (ValueError, KeyError, TypeError, RecursionError):
             raise DataError(
-                f'{where}: expected {{"page": 1, "bbox": …, "text": "…"}} as the report of compare3way saves it'
+                f'{where}: expected {{"page": 1, "bbox": …, "text": "…"}} as the report of'
+                " compare3way saves it"
             ) from None
         decisions.append(Decision(page - 1, box_from_json(row.get("bbox"), where), to_nfc(found)))
     return decisions
@@ -120,14 +138,19 @@ def _from_jsonl(text: str, path: Path) -> list[Decision]:
 def _decision(row: Mapping[str, str], where: str) -> Decision:
     try:
         page = int(row["page"])
-        left, top, width, height = (float(row[name].replace(",", ".")) for name in _BOX)  # a Nordic spreadsheet's decimal comma
+        # a Nordic spreadsheet's decimal comma
+        left, top, width, height = (float(row[name].replace(",", ".")) for name in _BOX)
     except ValueError:
-        raise DataError(f"{where}: page, {', '.join(_BOX)} must stay as they were written") from None
+        raise DataError(
+            f"{where}: page, {', '.join(_BOX)} must stay as they were written"
+        ) from None
     if page < 1:
         raise DataError(f"{where}: pages count from 1")
     text = _text(row[TEXT])
     return Decision(
-        page - 1, box_from_json([left, top, left + width, top + height], where), "" if text == EMPTY else to_nfc(text)
+        page - 1,
+        box_from_json([left, top, left + width, top + height], where),
+        "" if text == EMPTY else to_nfc(text),
     )
 
 
@@ -145,14 +168,24 @@ def _text(cell: str) -> str:
     return _ESCAPED.sub(lambda found: known.get(found[1], found[0]), plain)
 
 
-def match(decisions: Sequence[Decision], lines: Sequence[tuple[int, Box]]) -> tuple[dict[int, str], list[Decision]]:
-    """Return the decided texts by the number of the line in `lines` (page, box), and the decisions that mean no single line."""
+def match(
+    decisions: Sequence[Decision], lines: Sequence[tuple[int, Box]]
+) -> tuple[dict[int, str], list[Decision]]:
+    """Return the decided texts by the number of the line in `lines` (page, box), and the decisions
+    that mean no single line.
+    """
     texts: dict[int, str] = {}
     stray = []
     for page in sorted({decision.page_index for decision in decisions}):
         # The text carries the number through the alignment.
-        ours = [Region(box, str(number)) for number, (index, box) in enumerate(lines) if index == page]
-        theirs = [Region(decision.box, str(n)) for n, decision in enumerate(decisions) if decision.page_index == page]
+        ours = [
+            Region(box, str(number)) for number, (index, box) in enumerate(lines) if index == page
+        ]
+        theirs = [
+            Region(decision.box, str(n))
+            for n, decision in enumerate(decisions)
+            if decision.page_index == page
+        ]
         for group in align(ours, theirs):
             line, decided = group.members
             if len(line) == 1 and len(decided) == 1:

@@ -1,7 +1,7 @@
 """What several readings of the same lines say about each other, without knowing what stands there.
 
-Letters name who agrees, in the order of the readers: AAB, the first two read the same and the third something else. Texts are
-compared as N() leaves them (and, beside it, without spaces).
+Letters name who agrees, in the order of the readers: AAB, the first two read the same and the third
+something else. Texts are compared as N() leaves them (and, beside it, without spaces).
 """
 
 from collections import Counter
@@ -17,7 +17,10 @@ MISSING = "missing"
 PATTERNS = {2: ("AA", "AB"), 3: ("AAA", "AAB", "ABA", "BAA", "ABC")}
 Reading = str | None  # None: this reader saw no line there, or gave no answer
 
-ASSUMPTION = "if the readers' mistakes were independent and never the same; lines that are hard for all of them make it too high"
+ASSUMPTION = (
+    "if the readers' mistakes were independent and never the same; lines that are hard for all of"
+    " them make it too high"
+)
 
 
 def pattern(readings: Sequence[Reading], view: Callable[[str], str] = canonical) -> str:
@@ -32,14 +35,18 @@ def pattern(readings: Sequence[Reading], view: Callable[[str], str] = canonical)
 
 
 def consensus(readings: Sequence[Reading]) -> str | None:
-    """Return the reading that at least two readers share, as the first of them has it; None when there is none."""
+    """Return the reading that at least two readers share, as the first of them has it; None when
+    there is none.
+    """
     known = [reading for reading in readings if reading is not None]
     return next((a for a, b in combinations(known, 2) if canonical(a) == canonical(b)), None)
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two readers by number: on how many `lines` both have a reading, and on how many of these it is the `same`."""
+    """Two readers by number: on how many `lines` both have a reading, and on how many of these it
+    is the `same`.
+    """
 
     first: int
     second: int
@@ -49,8 +56,10 @@ class Pair:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How often readers agree. `others` has for each of three readers: the lines on which the other two agree, and on how many
-    of these it reads the same. `triangulated` are estimates of each reader's accuracy, see `estimate`."""
+    """How often readers agree. `others` has for each of three readers: the lines on which the other
+    two agree, and on how many of these it reads the same. `triangulated` are estimates of each
+    reader's accuracy, see `estimate`.
+    """
 
     readers: tuple[str, ...]
     patterns: dict[str, dict[str, int]]  # view → pattern → lines
@@ -62,7 +71,12 @@ class Agreement:
         """Return counts first and rates derived from them as plain JSON."""
         value: dict[str, Any] = {"readers": list(self.readers), "patterns": self.patterns}
         value["pairs"] = [
-            {"readers": [self.readers[p.first], self.readers[p.second]], "lines": p.lines, "same": p.same} for p in self.pairs
+            {
+                "readers": [self.readers[p.first], self.readers[p.second]],
+                "lines": p.lines,
+                "same": p.same,
+            }
+            for p in self.pairs
         ]
         if self.others:
             value["with_the_others"] = [
@@ -99,16 +113,23 @@ def _pair(lines: Sequence[Sequence[Reading]], a: int, b: int) -> Pair:
 
 
 def _triangulated(lines: Sequence[Sequence[Reading]]) -> tuple[float | None, ...]:
-    """Estimate each accuracy from the three rates of agreement, over the lines that all three have read."""
+    """Estimate each accuracy from the three rates of agreement, over the lines that all three have
+    read.
+    """
     complete = [texts for texts in lines if None not in texts]
-    p12, p13, p23 = (rate(pair.same, pair.lines) or 0.0 for pair in (_pair(complete, a, b) for a, b in ((0, 1), (0, 2), (1, 2))))
+    p12, p13, p23 = (
+        rate(pair.same, pair.lines) or 0.0
+        for pair in (_pair(complete, a, b) for a, b in ((0, 1), (0, 2), (1, 2)))
+    )
     return estimate(p12, p13, p23), estimate(p12, p23, p13), estimate(p13, p23, p12)
 
 
 def estimate(p_ab: float, p_ac: float, p_bc: float) -> float | None:
-    """Return sqrt(P_ab · P_ac / P_bc), an estimate of how often reader a is right; None when b and c never agree.
+    """Return sqrt(P_ab · P_ac / P_bc), an estimate of how often reader a is right; None when b and
+    c never agree.
 
-    Two readers who are right independently and never wrong in the same way agree with P_ab = p_a · p_b (as in Platanios, Blum
-    and Mitchell, Estimating Accuracy from Unlabeled Data, 2014); the three products give p_a.
+    Two readers who are right independently and never wrong in the same way agree with P_ab = p_a ·
+    p_b (as in Platanios, Blum and Mitchell, Estimating Accuracy from Unlabeled Data, 2014); the
+    three products give p_a.
     """
     return min(1.0, sqrt(p_ab * p_ac / p_bc)) if p_bc else None

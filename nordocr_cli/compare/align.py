@@ -1,11 +1,12 @@
 """Which regions of several readings of one page show the same line.
 
-IoU is the wrong measure for lines: a detector's padding of 16 px halves it. Two lines are joined when they overlap by at
-least half of the smaller height and half of the smaller width; what hangs together is one group. So three cells that one
-engine sees stand beside the one row that another sees. Of a skewed line with a known outline the height counts where both
-lines are, not that of the box around it, which reaches into its neighbours. Where only such boxes are known the nearest are
-joined first, and a group never takes in two lines of one side that stand above each other: on a page that is turned by a
-degree everything would else hang together.
+IoU is the wrong measure for lines: a detector's padding of 16 px halves it. Two lines are joined
+when they overlap by at least half of the smaller height and half of the smaller width; what hangs
+together is one group. So three cells that one engine sees stand beside the one row that another
+sees. Of a skewed line with a known outline the height counts where both lines are, not that of the
+box around it, which reaches into its neighbours. Where only such boxes are known the nearest are
+joined first, and a group never takes in two lines of one side that stand above each other: on a
+page that is turned by a degree everything would else hang together.
 """
 
 from collections import Counter
@@ -24,7 +25,9 @@ _ONE_LINE = 0.25
 
 @dataclass(frozen=True)
 class Group:
-    """Regions of one line: `members[k]` are those of side k, left to right; empty where side k saw nothing there."""
+    """Regions of one line: `members[k]` are those of side k, left to right; empty where side k saw
+    nothing there.
+    """
 
     members: tuple[tuple[Region, ...], ...]
 
@@ -36,8 +39,12 @@ class Group:
         return Box(x, y, max(b.right for b in boxes) - x, max(b.bottom for b in boxes) - y)
 
     def text(self, side: int) -> str | None:
-        """What side `side` read: its members' texts joined by one space; None when it saw nothing there."""
-        return " ".join(region.text for region in self.members[side]) if self.members[side] else None
+        """What side `side` read: its members' texts joined by one space; None when it saw nothing
+        there.
+        """
+        return (
+            " ".join(region.text for region in self.members[side]) if self.members[side] else None
+        )
 
     @property
     def shape(self) -> str:
@@ -46,13 +53,16 @@ class Group:
 
 
 def align(*sides: Sequence[Region]) -> list[Group]:
-    """Group the regions of one page, as several readings (`sides`) have them. Every region is in exactly one group.
+    """Group the regions of one page, as several readings (`sides`) have them. Every region is in
+    exactly one group.
 
-    Boxes that are the same on every side (to the pixel, the usual case) belong together whatever else overlaps them; the rest
-    goes by overlap. Groups come from top to bottom, then left to right.
+    Boxes that are the same on every side (to the pixel, the usual case) belong together whatever
+    else overlaps them; the rest goes by overlap. Groups come from top to bottom, then left to
+    right.
     """
     regions = [(side, region) for side, of_side in enumerate(sides) for region in of_side]
-    members = {node: [node] for node in range(len(regions))}  # of each group, by the node that it is named after
+    # of each group, by the node that it is named after
+    members = {node: [node] for node in range(len(regions))}
     group = list(range(len(regions)))
 
     def join(a: int, b: int) -> None:
@@ -69,12 +79,23 @@ def align(*sides: Sequence[Region]) -> list[Group]:
 
     heights = [_height(region) for _, region in regions]
     tallest = MAX_MEDIAN_HEIGHTS * median(heights) if regions else 0.0
-    open_nodes = [node for node in range(len(regions)) if node not in settled and heights[node] <= tallest]
-    pairs = [(a, b) for n, a in enumerate(open_nodes) for b in open_nodes[:n] if regions[a][0] != regions[b][0]]
+    open_nodes = [
+        node for node in range(len(regions)) if node not in settled and heights[node] <= tallest
+    ]
+    pairs = [
+        (a, b)
+        for n, a in enumerate(open_nodes)
+        for b in open_nodes[:n]
+        if regions[a][0] != regions[b][0]
+    ]
     apart = {pair: _apart(regions[pair[0]][1], regions[pair[1]][1]) for pair in pairs}
-    for a, b in sorted((pair for pair in pairs if apart[pair] is not None), key=lambda pair: apart[pair] or 0.0):
+    for a, b in sorted(
+        (pair for pair in pairs if apart[pair] is not None), key=lambda pair: apart[pair] or 0.0
+    ):
         first, second = group[a], group[b]
-        if first != second and not any(_stacked(regions[n], regions[m]) for n in members[first] for m in members[second]):
+        if first != second and not any(
+            _stacked(regions[n], regions[m]) for n in members[first] for m in members[second]
+        ):
             join(first, second)
 
     found = []
@@ -87,18 +108,27 @@ def align(*sides: Sequence[Region]) -> list[Group]:
 
 
 def _same_boxes(regions: Sequence[tuple[int, Region]]) -> Iterable[list[int]]:
-    """Numbers of the regions with the same box, one of each side; a box that stands twice on a side meets its own twin."""
+    """Numbers of the regions with the same box, one of each side; a box that stands twice on a side
+    meets its own twin.
+    """
     same: dict[tuple[tuple[int, ...], int], list[int]] = {}
     seen: Counter[tuple[int, tuple[int, ...]]] = Counter()
     for node, (side, region) in enumerate(regions):
-        edges = (round(region.box.x), round(region.box.y), round(region.box.right), round(region.box.bottom))
+        edges = (
+            round(region.box.x),
+            round(region.box.y),
+            round(region.box.right),
+            round(region.box.bottom),
+        )
         same.setdefault((edges, seen[side, edges]), []).append(node)
         seen[side, edges] += 1
     return same.values()
 
 
 def _apart(a: Region, b: Region) -> float | None:
-    """How far apart the middles of two lines are, in heights of the lower one; None when they do not overlap enough."""
+    """How far apart the middles of two lines are, in heights of the lower one; None when they do
+    not overlap enough.
+    """
     if (middle := _shared_x(a, b)) is None:
         return None
     (top_a, bottom_a), (top_b, bottom_b) = _extent(a, middle), _extent(b, middle)
@@ -109,9 +139,13 @@ def _apart(a: Region, b: Region) -> float | None:
 
 
 def _shared_x(a: Region, b: Region) -> float | None:
-    """The middle of what two regions share from left to right; None when that is less than half of the narrower one."""
+    """The middle of what two regions share from left to right; None when that is less than half of
+    the narrower one.
+    """
     left, right = max(a.box.x, b.box.x), min(a.box.right, b.box.right)
-    return (left + right) / 2 if right - left >= MIN_OVERLAP * min(a.box.width, b.box.width) else None
+    return (
+        (left + right) / 2 if right - left >= MIN_OVERLAP * min(a.box.width, b.box.width) else None
+    )
 
 
 def _stacked(a: tuple[int, Region], b: tuple[int, Region]) -> bool:
@@ -119,11 +153,15 @@ def _stacked(a: tuple[int, Region], b: tuple[int, Region]) -> bool:
     if a[0] != b[0] or (middle := _shared_x(a[1], b[1])) is None:
         return False
     (top_a, bottom_a), (top_b, bottom_b) = _extent(a[1], middle), _extent(b[1], middle)
-    return abs(top_a + bottom_a - top_b - bottom_b) / 2 > _ONE_LINE * min(bottom_a - top_a, bottom_b - top_b)
+    return abs(top_a + bottom_a - top_b - bottom_b) / 2 > _ONE_LINE * min(
+        bottom_a - top_a, bottom_b - top_b
+    )
 
 
 def _extent(region: Region, x: float) -> tuple[float, float]:
-    """Top and bottom of the region at `x`: where the vertical line there cuts its outline, or else those of its box."""
+    """Top and bottom of the region at `x`: where the vertical line there cuts its outline, or else
+    those of its box.
+    """
     cuts = []
     corners = region.polygon
     for (x0, y0), (x1, y1) in zip(corners, (*corners[1:], *corners[:1]), strict=True):

@@ -11,20 +11,22 @@ from pathlib import Path
 from typing import Any
 
 from nordocr_cli.compare.reply import Answer, Reply, most_characters, read_reply
-from nordocr_cli.data.result_json import box_to_json
+from nordocr_cli.data.layouts.result_json import box_to_json
 from nordocr_cli.errors import DataError, UsageError
 from nordocr_cli.records import Box
 from nordocr_cli.runtime.protocols import Image
 
 PROMPT = (
-    "The image shows one line of a Nordic business document. Write out exactly what is printed, character for character: "
-    "every space (also inside numbers such as 7 811 518), every dash, quote and letter (å ä ö æ ø ð þ). Correct, translate and "
-    "complete nothing. Answer with the text alone, or with <EMPTY> when there is none; write \ufffd for a character that cannot "
-    "be read."
+    "The image shows one line of a Nordic business document. Write out exactly what is printed,"
+    " character for character: every space (also inside numbers such as 7 811 518), every dash,"
+    " quote and letter (å ä ö æ ø ð þ). Correct, translate and complete nothing. Answer with the"
+    " text alone, or with <EMPTY> when there is none; write \ufffd for a character that cannot be"
+    " read."
 )
 PROMPT_SHA256 = hashlib.sha256(PROMPT.encode()).hexdigest()
-# What the server is asked for beside the prompt. Tokens are bounded by the crop's width: a model that repeats itself would
-# otherwise go on to its own limit. No letter takes more than a token or two.
+# What the server is asked for beside the prompt. Tokens are bounded by the crop's width: a model
+# that repeats itself would otherwise go on to its own limit. No letter takes more than a token or
+# two.
 _TOKENS_MORE, _TOKENS_PER_HEIGHT, _MOST_TOKENS = 32, 6, 1024
 
 
@@ -41,7 +43,9 @@ class Question:
 
     @property
     def params(self) -> dict[str, int]:
-        """What the server is asked for: no chance, and no more tokens than a line of this width can have."""
+        """What the server is asked for: no chance, and no more tokens than a line of this width can
+        have.
+        """
         tokens = _TOKENS_MORE + _TOKENS_PER_HEIGHT * -(-self.width // self.height)
         return {"temperature": 0, "seed": 1, "max_tokens": min(_MOST_TOKENS, tokens)}
 
@@ -66,11 +70,13 @@ def question(crop: Image, page_index: int, box: Box) -> Question:
 
 
 class AnswerFile:
-    """Answers on disk as the server gave them: JSONL, one a line with its CRC, only ever appended to.
+    """Answers on disk as the server gave them: JSONL, one a line with its CRC, only ever appended
+    to.
 
-    Each is one write to a file opened for appending, so that neither threads nor a kill mix two of them. What a killed writer
-    left of a line, and lines that are damaged, are passed over (`damaged` counts them) and asked again. Raises DataError for a
-    file that holds no answer at all, UsageError when several models have answered and none is chosen.
+    Each is one write to a file opened for appending, so that neither threads nor a kill mix two of
+    them. What a killed writer left of a line, and lines that are damaged, are passed over
+    (`damaged` counts them) and asked again. Raises DataError for a file that holds no answer at
+    all, UsageError when several models have answered and none is chosen.
     """
 
     def __init__(self, path: Path, model: str | None = None) -> None:
@@ -80,7 +86,9 @@ class AnswerFile:
         records, self._cut = self._load()
         models = {record["model"] for record in records}
         if model is None and len(models) > 1:
-            raise UsageError(f"{path} holds answers of {', '.join(sorted(models))}; choose one with --vlm-model")
+            raise UsageError(
+                f"{path} holds answers of {', '.join(sorted(models))}; choose one with --vlm-model"
+            )
         self.model = model or next(iter(models), "")
         self._replies = {r["key"]: Reply(**r["reply"]) for r in records if r["model"] == self.model}
 
@@ -90,18 +98,40 @@ class AnswerFile:
     def get(self, asked: Question) -> Answer:
         """Return what the recorded reply says; `unanswered` when there is none."""
         reply = self._replies.get(asked.key(self.model))
-        return read_reply(reply, asked.most_characters) if reply else Answer("unanswered", reason=f"not in {self.path.name}")
+        return (
+            read_reply(reply, asked.most_characters)
+            if reply
+            else Answer("unanswered", reason=f"not in {self.path.name}")
+        )
 
     def tokens(self, questions: Sequence[Question] | None = None) -> tuple[int, int, int]:
-        """Return how many replies (to these questions; None: of this model) tell their tokens, and those in and out."""
-        replies = self._replies.values() if questions is None else [self._replies.get(q.key(self.model)) for q in questions]
-        told = [(r.prompt_tokens, r.completion_tokens or 0) for r in replies if r and r.prompt_tokens is not None]
+        """Return how many replies (to these questions; None: of this model) tell their tokens, and
+        those in and out.
+        """
+        replies = (
+            self._replies.values()
+            if questions is None
+            else [self._replies.get(q.key(self.model)) for q in questions]
+        )
+        told = [
+            (r.prompt_tokens, r.completion_tokens or 0)
+            for r in replies
+            if r and r.prompt_tokens is not None
+        ]
         return len(told), sum(into for into, _ in told), sum(out for _, out in told)
 
     def digest(self, questions: Sequence[Question]) -> str:
-        """Return the SHA-256 of the replies to these questions, whatever their order in the file and whatever else is in it."""
-        found = {key: self._replies[key] for q in questions if (key := q.key(self.model)) in self._replies}
-        return hashlib.sha256(json.dumps([[key, asdict(found[key])] for key in sorted(found)]).encode()).hexdigest()
+        """Return the SHA-256 of the replies to these questions, whatever their order in the file
+        and whatever else is in it.
+        """
+        found = {
+            key: self._replies[key]
+            for q in questions
+            if (key := q.key(self.model)) in self._replies
+        }
+        return hashlib.sha256(
+            json.dumps([[key, asdict(found[key])] for key in sorted(found)]).encode()
+        ).hexdigest()
 
     def add(self, asked: Question, reply: Reply) -> None:
         """Append one reply. Raises DataError when it cannot be written."""
@@ -115,11 +145,20 @@ class AnswerFile:
             "bbox": box_to_json(asked.box),
             "reply": asdict(reply),
         }
-        line = json.dumps(record | {"crc32": _crc(record)}, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n"
+        line = (
+            json.dumps(record | {"crc32": _crc(record)}, ensure_ascii=False).encode(
+                "utf-8", "surrogatepass"
+            )
+            + b"\n"
+        )
         try:
             with self._lock:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
-                descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
+                descriptor = os.open(
+                    self.path,
+                    os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0),
+                    0o666,
+                )
                 try:
                     # A line that was cut off is ended first, so that this one stands alone.
                     whole = b"\n" + line if self._cut else line
@@ -127,9 +166,14 @@ class AnswerFile:
                 finally:
                     os.close(descriptor)
         except OSError as error:
-            raise DataError(f"cannot write {self.path}: {error.strerror or error}; the answers so far are kept") from error
+            raise DataError(
+                f"cannot write {self.path}: {error.strerror or error}; the answers so far are kept"
+            ) from error
         if self._cut:
-            raise DataError(f"cannot write {self.path}: no room for the whole answer; the answers so far are kept")
+            raise DataError(
+                f"cannot write {self.path}: no room for the whole answer; the answers so far are"
+                " kept"
+            )
         self._replies[str(record["key"])] = reply
 
     def _load(self) -> tuple[list[dict[str, Any]], bool]:

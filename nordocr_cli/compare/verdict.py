@@ -1,7 +1,8 @@
 """The table of two engines against one reference, line by line, and the counts that follow from it.
 
-Counts come first and every rate is derived from them. Lines without a reference (no answer, a time-out, a region that ground
-truth does not have) are counted and left out; a line that an engine did not see is a failure of that engine.
+Counts come first and every rate is derived from them. Lines without a reference (no answer, a
+time-out, a region that ground truth does not have) are counted and left out; a line that an engine
+did not see is a failure of that engine.
 """
 
 from collections import Counter
@@ -11,7 +12,7 @@ from functools import cached_property
 from typing import Any
 
 from nordocr_cli.compare.agreement import Agreement, agreement, pattern
-from nordocr_cli.data.result_json import box_to_json
+from nordocr_cli.data.layouts.result_json import box_to_json
 from nordocr_cli.metrics.significance import Comparison, compare_pairs
 from nordocr_cli.metrics.taxonomy import FAILURES, MEANING, ErrorClass, classify, thresholds
 from nordocr_cli.metrics.text import Edits, canonical, count_edits, rate
@@ -23,11 +24,13 @@ OUTCOMES = ("both right", "only first", "only second", "both wrong")
 
 @dataclass(frozen=True)
 class ComparedLine:
-    """One line: what the reference says and what each reader read: two engines, and a VLM where one was asked.
+    """One line: what the reference says and what each reader read: two engines, and a VLM where one
+    was asked.
 
-    `reference` is None where there is none (`excluded` says why); a reading is None where the reader saw no line or gave no
-    answer (`vlm` says why: status, reason and the rules that took something off its answer). `shape` is how many regions each
-    side had there. `before` is the reference that a person's decision took the place of; `decided` says that one did.
+    `reference` is None where there is none (`excluded` says why); a reading is None where the
+    reader saw no line or gave no answer (`vlm` says why: status, reason and the rules that took
+    something off its answer). `shape` is how many regions each side had there. `before` is the
+    reference that a person's decision took the place of; `decided` says that one did.
     """
 
     page_index: int
@@ -55,20 +58,32 @@ class ComparedLine:
     def outcome(self) -> str:
         """One of OUTCOMES. Only for lines with a reference."""
         right = [c is ErrorClass.EXACT for c in self.classes]
-        return OUTCOMES[0] if right[0] and right[1] else OUTCOMES[1] if right[0] else OUTCOMES[2] if right[1] else OUTCOMES[3]
+        return (
+            OUTCOMES[0]
+            if right[0] and right[1]
+            else OUTCOMES[1]
+            if right[0]
+            else OUTCOMES[2]
+            if right[1]
+            else OUTCOMES[3]
+        )
 
     @property
     def settled(self) -> bool:
-        """Whether all readers and the reference, if there is one, say the same: nothing is left to look at."""
+        """Whether all readers and the reference, if there is one, say the same: nothing is left to
+        look at.
+        """
         said = [*self.readings, *([] if self.reference is None else [self.reference])]
         return None not in said and len({canonical(text or "") for text in said}) == 1
 
 
 @dataclass(frozen=True)
 class Score:
-    """Counts of one engine over the lines that have a reference. As in eval's report, `edits` are those of lines whose reference
-    has characters: what is read on an empty line is a failure, and no share of any text. `digits_right` of the `digit_lines`,
-    those whose reference has digits, have the same digits in the same order."""
+    """Counts of one engine over the lines that have a reference. As in eval's report, `edits` are
+    those of lines whose reference has characters: what is read on an empty line is a failure, and
+    no share of any text. `digits_right` of the `digit_lines`, those whose reference has digits,
+    have the same digits in the same order.
+    """
 
     engine: str
     lines: int
@@ -100,7 +115,10 @@ class Score:
             "engine": self.engine,
             "lines": self.lines,
             "exact": {"count": self.exact, "rate": rate(self.exact, self.lines)},
-            "space_insensitive": {"count": self.space_insensitive, "rate": rate(self.space_insensitive, self.lines)},
+            "space_insensitive": {
+                "count": self.space_insensitive,
+                "rate": rate(self.space_insensitive, self.lines),
+            },
             "cer_macro": self.cer_macro,
             "cer_micro": self.cer_micro,
             "edits": self.edits,
@@ -124,12 +142,18 @@ class Score:
 
 
 def score(engine: str, lines: Sequence[ComparedLine], side: int) -> Score:
-    """Count reader `side` over the lines that have a reference, in the canonical view (spaces collapsed)."""
+    """Count reader `side` over the lines that have a reference, in the canonical view (spaces
+    collapsed).
+    """
     scored = [line for line in lines if line.reference is not None]
     classes = Counter(line.classes[side] for line in scored)
     edits = [line.edits[side] for line in scored]
     with_characters = [e for e in edits if e.reference_length]
-    digits = [(wanted, _digits(line.readings[side])) for line in scored if (wanted := _digits(line.reference))]
+    digits = [
+        (wanted, _digits(line.readings[side]))
+        for line in scored
+        if (wanted := _digits(line.reference))
+    ]
     return Score(
         engine=engine,
         lines=len(scored),
@@ -152,8 +176,9 @@ def _digits(text: str | None) -> str:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What compare3way found. `reference` says what the readings were held against, and is part of every table; `third` names the
-    third reader, the VLM, where there is one."""
+    """What compare3way found. `reference` says what the readings were held against, and is part of
+    every table; `third` names the third reader, the VLM, where there is one.
+    """
 
     engines: tuple[str, str]
     reference: str
@@ -188,10 +213,20 @@ class Verdict:
         if not self.scored:
             return None
         first, second = ([line.edits[side].distance for line in self.scored] for side in (0, 1))
-        exact_first, exact_second = ([line.classes[side] is ErrorClass.EXACT for line in self.scored] for side in (0, 1))
+        exact_first, exact_second = (
+            [line.classes[side] is ErrorClass.EXACT for line in self.scored] for side in (0, 1)
+        )
         lengths = [line.edits[0].reference_length for line in self.scored]
-        pages = [f"page {line.page_index}" for line in self.scored]  # lines of one page share its paper and its scan
-        return compare_pairs(first, second, lengths, exact_first, exact_second, pages if len(set(pages)) > 1 else None)
+        # lines of one page share its paper and its scan
+        pages = [f"page {line.page_index}" for line in self.scored]
+        return compare_pairs(
+            first,
+            second,
+            lengths,
+            exact_first,
+            exact_second,
+            pages if len(set(pages)) > 1 else None,
+        )
 
     @cached_property
     def scored(self) -> tuple[ComparedLine, ...]:
@@ -212,24 +247,43 @@ class Verdict:
     @property
     def uneven(self) -> dict[str, int]:
         """Scored lines by shape, those with one region a side left out."""
-        return dict(Counter(line.shape for line in self.scored if set(line.shape.split(":")) != {"1"}))
+        return dict(
+            Counter(line.shape for line in self.scored if set(line.shape.split(":")) != {"1"})
+        )
 
     def table(self) -> list[tuple[str, str, str, str, str]]:
-        """Return the rows (figure, first engine, second engine, gap, actionable) of the report's table."""
+        """Return the rows (figure, first engine, second engine, gap, actionable) of the report's
+        table.
+        """
         a, b = self.scores
         rows = [
             ("lines", str(a.lines), str(b.lines), "", ""),
             _counted("exact match", a.exact, b.exact, a.lines),
             _counted("space-insensitive match", a.space_insensitive, b.space_insensitive, a.lines),
-            _counted("digits right, of lines with any", a.digits_right, b.digits_right, a.digit_lines),
+            _counted(
+                "digits right, of lines with any", a.digits_right, b.digits_right, a.digit_lines
+            ),
             _rated("CER macro (mean of lines)", a.cer_macro, b.cer_macro),
             _rated("CER micro (edits / characters)", a.cer_micro, b.cer_micro),
-            ("failures", str(a.lines - a.exact), str(b.lines - b.exact), f"{b.exact - a.exact:+d}", ""),
+            (
+                "failures",
+                str(a.lines - a.exact),
+                str(b.lines - b.exact),
+                f"{b.exact - a.exact:+d}",
+                "",
+            ),
         ]
         for c in FAILURES:
             ours, theirs = a.errors[c.value], b.errors[c.value]
             shown = (_share(ours, a.lines - a.exact), _share(theirs, b.lines - b.exact))
-            rows.append((f"  {c.value.replace('_', ' ')}", *shown, f"{ours - theirs:+d}", MEANING[c].actionable))
+            rows.append(
+                (
+                    f"  {c.value.replace('_', ' ')}",
+                    *shown,
+                    f"{ours - theirs:+d}",
+                    MEANING[c].actionable,
+                )
+            )
         return rows
 
     @cached_property
@@ -244,7 +298,9 @@ class Verdict:
         return tuple(found)
 
     def page_table(self) -> list[tuple[str, ...]]:
-        """Return a row (page, lines, the four outcomes, gap, left out) for each page, counted from 1."""
+        """Return a row (page, lines, the four outcomes, gap, left out) for each page, counted from
+        1.
+        """
         return [
             (
                 str(page.page_index + 1),
@@ -261,7 +317,9 @@ class Verdict:
         return pattern(line.readings)
 
     def agreement_table(self) -> list[tuple[str, ...]]:
-        """Return a row (pattern, who agrees, lines, lines when spaces do not count) for each pattern."""
+        """Return a row (pattern, who agrees, lines, lines when spaces do not count) for each
+        pattern.
+        """
         found = self.agreement
         return [
             (kind, self._who(kind), str(count), str(found.patterns["squeezed"][kind]))
@@ -270,21 +328,40 @@ class Verdict:
 
     def _who(self, kind: str) -> str:
         if kind.isupper():
-            together = [name for name, letter in zip(self.readers, kind, strict=True) if kind.count(letter) > 1]
-            return "nobody" if not together else "all" if len(together) == len(kind) else " and ".join(together)
+            together = [
+                name
+                for name, letter in zip(self.readers, kind, strict=True)
+                if kind.count(letter) > 1
+            ]
+            return (
+                "nobody"
+                if not together
+                else "all"
+                if len(together) == len(kind)
+                else " and ".join(together)
+            )
         return "one has no reading"
 
     def reader_table(self) -> list[tuple[str, str, str]]:
-        """Return a row (reader, agrees with the other two where these agree, estimate of its accuracy) for each of three."""
+        """Return a row (reader, agrees with the other two where these agree, estimate of its
+        accuracy) for each of three.
+        """
         found = self.agreement
         return [
-            (name, f"{_share(same, lines)} of {lines}", "–" if guess is None else f"{100 * guess:.1f} %")
-            for name, (lines, same), guess in zip(found.readers, found.others, found.triangulated, strict=False)
+            (
+                name,
+                f"{_share(same, lines)} of {lines}",
+                "–" if guess is None else f"{100 * guess:.1f} %",
+            )
+            for name, (lines, same), guess in zip(
+                found.readers, found.others, found.triangulated, strict=False
+            )
         ]
 
     def examples(self, limit: int = 15) -> list[ComparedLine]:
-        """Return the first lines that not both engines read right, those where the second alone was right first; without any
-        reference those on which the readers differ."""
+        """Return the first lines that not both engines read right, those where the second alone was
+        right first; without any reference those on which the readers differ.
+        """
         order = {OUTCOMES[2]: 0, OUTCOMES[3]: 1, OUTCOMES[1]: 2}
         wrong = [line for line in self.scored if line.outcome in order]
         if not self.scored:
@@ -304,12 +381,14 @@ class Verdict:
             "outcomes": self.outcomes,
             "excluded": self.excluded,
             "agreement": self.agreement.to_json(),
-            "vlm_answers": {
-                "status": dict(Counter(status for status, _, _ in vlm)),
-                "rules": dict(Counter(rule for _, _, rules in vlm for rule in rules)),
-            }
-            if vlm
-            else None,
+            "vlm_answers": (
+                {
+                    "status": dict(Counter(status for status, _, _ in vlm)),
+                    "rules": dict(Counter(rule for _, _, rules in vlm for rule in rules)),
+                }
+                if vlm
+                else None
+            ),
             "pages": [page.to_json() for page in self.pages],
             "shapes": dict(Counter(line.shape for line in self.lines)),
             "lines": [_line_to_json(line) for line in self.lines],
@@ -343,7 +422,9 @@ def _line_to_json(line: ComparedLine) -> dict[str, Any]:
         "outcome": line.outcome if scored else None,
         "excluded": line.excluded or None,
         "decided": {"before": line.before} if line.decided else None,
-        "vlm": dict(zip(("status", "reason", "rules"), line.vlm, strict=True)) if line.vlm else None,
+        "vlm": (
+            dict(zip(("status", "reason", "rules"), line.vlm, strict=True)) if line.vlm else None
+        ),
     }
 
 
@@ -358,4 +439,10 @@ def _counted(name: str, ours: int, theirs: int, of: int) -> tuple[str, str, str,
 def _rated(name: str, ours: float | None, theirs: float | None) -> tuple[str, str, str, str, str]:
     if ours is None or theirs is None:
         return name, "–", "–", "", ""
-    return name, f"{100 * ours:.2f} %", f"{100 * theirs:.2f} %", f"{100 * (ours - theirs):+.2f} pp", ""
+    return (
+        name,
+        f"{100 * ours:.2f} %",
+        f"{100 * theirs:.2f} %",
+        f"{100 * (ours - theirs):+.2f} pp",
+        "",
+    )

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nordocr_cli.atomic import refuse_inputs, write_text
-from nordocr_cli.deploy.engine_memory import MemoryModel
-from nordocr_cli.deploy.gpu_arch import find_arch
 from nordocr_cli.errors import DataError, UsageError
 from nordocr_cli.profile import load_profile
 from nordocr_cli.progress import SILENT, Progress
+from nordocr_cli.runtime.backends.tensorrt.gpu_arch import find_arch
+from nordocr_cli.runtime.backends.tensorrt.memory import MemoryModel
 from nordocr_cli.settings import Engine, ShapeRange
 
 DEFAULT_PROFILE = "svtrv2-1024"
@@ -29,8 +29,10 @@ _SHARES = (0.05, 0.5, 0.9, 0.99, 1.0)
 
 @dataclass(frozen=True)
 class Proposal:
-    """A range or bands: the `padded` share of all computed columns that is padding when every line is padded to its range's
-    greatest width, lines in each range, and the greatest predicted memory in bytes (None without a model)."""
+    """A range or bands: the `padded` share of all computed columns that is padding when every line
+    is padded to its range's greatest width, lines in each range, and the greatest predicted memory
+    in bytes (None without a model).
+    """
 
     ranges: tuple[ShapeRange, ...]
     lines: tuple[int, ...]
@@ -41,13 +43,18 @@ class Proposal:
         """Return the ranges with their lines as plain JSON values."""
         memory = self.memory_bytes or (None,) * len(self.ranges)
         rows = zip(self.ranges, self.lines, memory, strict=True)
-        ranges = [{**each.model_dump(), "lines": count, "activation_bytes": size} for each, count, size in rows]
+        ranges = [
+            {**each.model_dump(), "lines": count, "activation_bytes": size}
+            for each, count, size in rows
+        ]
         return {"ranges": ranges, "padded_share": round(self.padded, 4)}
 
 
 @dataclass(frozen=True)
 class Advice:
-    """What a store's widths say about engines: `quantiles` of the widths in pixels, one range for all lines, and `bands`."""
+    """What a store's widths say about engines: `quantiles` of the widths in pixels, one range for
+    all lines, and `bands`.
+    """
 
     store: Path
     arch: str
@@ -73,16 +80,25 @@ class Advice:
     def to_toml(self) -> str:
         """Return the `[engine.ARCH]` table of a profile."""
         table = f"engine.{self.arch}"
-        lines = [f"[{table}]", f"# from the widths of {self.lines} lines of {self.store.name}", f'precision = "{self.precision}"']
+        lines = [
+            f"[{table}]",
+            f"# from the widths of {self.lines} lines of {self.store.name}",
+            f'precision = "{self.precision}"',
+        ]
         lines += _assignments(self.single.ranges[0])
         for band, count in zip(self.bands.ranges, self.bands.lines, strict=True):
             lines += ["", f"[[{table}.bands]]  # {count} lines", *_assignments(band)]
         return "\n".join(lines) + "\n"
 
     def rows(self) -> list[tuple[str, ...]]:
-        """Return one row a range: what it belongs to, min, opt, max as batch x width, lines, padding, memory."""
+        """Return one row a range: what it belongs to, min, opt, max as batch x width, lines,
+        padding, memory.
+        """
         rows = []
-        for name, proposal in (("one range", self.single), (f"{len(self.bands.ranges)} bands", self.bands)):
+        for name, proposal in (
+            ("one range", self.single),
+            (f"{len(self.bands.ranges)} bands", self.bands),
+        ):
             memory = proposal.memory_bytes or (None,) * len(proposal.ranges)
             for each, count, size in zip(proposal.ranges, proposal.lines, memory, strict=True):
                 ends = [f"{batch}x{width}" for batch, width in each.ends().values()]
@@ -105,10 +121,11 @@ def advise(
 ) -> Advice:
     """Propose shape ranges for the lines of a store.
 
-    The greatest batch of the profile's engine for `arch` says how many columns of pixels a batch may hold; narrower bands get
-    more lines, as many as hold the same. Edges are those that give the least padding when lines are padded to their band's
-    greatest width; the tuned-for width is where half of a band's pixels lie in narrower lines, as time goes with pixels. With
-    `model` (ONNX) the memory of each greatest shape is predicted. Raises UsageError and DataError.
+    The greatest batch of the profile's engine for `arch` says how many columns of pixels a batch
+    may hold; narrower bands get more lines, as many as hold the same. Edges are those that give the
+    least padding when lines are padded to their band's greatest width; the tuned-for width is where
+    half of a band's pixels lie in narrower lines, as time goes with pixels. With `model` (ONNX) the
+    memory of each greatest shape is predicted. Raises UsageError and DataError.
     """
     from nordocr_cli.data.notes import squash_ratio
     from nordocr_cli.data.store import LineStore
@@ -118,7 +135,10 @@ def advise(
     chosen, target = load_profile(profile).profile, find_arch(arch)
     engine = chosen.engine.get(target.name)
     if engine is None:
-        progress.warn(f"profile {chosen.name} has no [engine.{target.name}]; the batches of a 48 GB card are taken")
+        progress.warn(
+            f"profile {chosen.name} has no [engine.{target.name}]; the batches of a 48 GB card are"
+            " taken"
+        )
         engine = Engine()
     with LineStore(path) as store:
         if not len(store):
@@ -128,13 +148,22 @@ def advise(
         squashed = sum(squash_ratio(store.row(int(line))) > 1 for line in at_limit)
     greatest = max(chosen.geometry.max_width, int(widths.max()))
     if squashed:
-        progress.warn(f"{squashed} lines were wider than the {widths.max()} px of the store: how wide they were is not counted")
+        progress.warn(
+            f"{squashed} lines were wider than the {widths.max()} px of the store: how wide they"
+            " were is not counted"
+        )
     if widths.max() > chosen.geometry.max_width:
         wider = int((widths > chosen.geometry.max_width).sum())
-        progress.warn(f"{wider} lines are wider than the {chosen.geometry.max_width} px of profile {chosen.name}")
+        progress.warn(
+            f"{wider} lines are wider than the {chosen.geometry.max_width} px of profile"
+            f" {chosen.name}"
+        )
     columns = engine.widest.max_batch * engine.widest.max_width
     memory = MemoryModel(model) if model else None
-    found = [_proposal(widths, edges, columns, memory) for edges in ((greatest,), _edges(widths, greatest, bands))]
+    found = [
+        _proposal(widths, edges, columns, memory)
+        for edges in ((greatest,), _edges(widths, greatest, bands))
+    ]
     advice = Advice(
         store=path,
         arch=target.name,
@@ -144,12 +173,15 @@ def advise(
         single=found[0],
         bands=found[1],
     )
-    Engine.model_validate(tomllib.loads(advice.to_toml())["engine"][target.name])  # what is printed is what a profile takes
+    # what is printed is what a profile takes
+    Engine.model_validate(tomllib.loads(advice.to_toml())["engine"][target.name])
     return advice
 
 
 def write_advice(advice: Advice, output: Path) -> None:
-    """Write the TOML table, atomically. Raises UsageError for a name that does not end in .toml or lies in the store."""
+    """Write the TOML table, atomically. Raises UsageError for a name that does not end in .toml or
+    lies in the store.
+    """
     if output.suffix != ".toml":
         raise UsageError(f"--output {output}: the table for a profile is a .toml file")
     refuse_inputs(output, [advice.store])
@@ -157,9 +189,11 @@ def write_advice(advice: Advice, output: Path) -> None:
 
 
 def _edges(widths: NDArray[np.int64], greatest: int, count: int) -> tuple[int, ...]:
-    """The greatest widths of up to `count` bands that give the least sum of padded widths; the last is `greatest`.
+    """The greatest widths of up to `count` bands that give the least sum of padded widths; the last
+    is `greatest`.
 
-    Dynamic programming over multiples of 32 px: cost[j] of the lines up to edge j is the least cost[i] + lines between × edge j.
+    Dynamic programming over multiples of 32 px: cost[j] of the lines up to edge j is the least
+    cost[i] + lines between × edge j.
     """
     edges = sorted({*range(_NARROWEST_PX, greatest, _STEP_PX), greatest})
     below = np.searchsorted(np.sort(widths), edges, side="right")  # lines up to each edge
@@ -181,7 +215,9 @@ def _edges(widths: NDArray[np.int64], greatest: int, count: int) -> tuple[int, .
     return tuple(reversed(found))
 
 
-def _proposal(widths: NDArray[np.int64], edges: Sequence[int], columns: int, memory: MemoryModel | None) -> Proposal:
+def _proposal(
+    widths: NDArray[np.int64], edges: Sequence[int], columns: int, memory: MemoryModel | None
+) -> Proposal:
     ranges, lines, computed, least = [], [], 0, _NARROWEST_PX
     for edge in edges:
         inside = np.sort(widths[(widths <= edge) & ((widths >= least) | (least == _NARROWEST_PX))])
@@ -194,5 +230,9 @@ def _proposal(widths: NDArray[np.int64], edges: Sequence[int], columns: int, mem
         lines.append(len(inside))
         computed += len(inside) * edge
         least = edge + 4
-    told = tuple(memory.at(each.max_batch, each.max_width).activation_bytes for each in ranges) if memory else None
+    told = (
+        tuple(memory.at(each.max_batch, each.max_width).activation_bytes for each in ranges)
+        if memory
+        else None
+    )
     return Proposal(tuple(ranges), tuple(lines), 1 - int(widths.sum()) / computed, told)

@@ -1,4 +1,6 @@
-"""clean: what a folder of runs can do without. It is listed first, and nothing outside that folder is ever touched."""
+"""clean: what a folder of runs can do without. It is listed first, and nothing outside that folder
+is ever touched.
+"""
 
 import os
 import re
@@ -30,42 +32,60 @@ class Waste:
 
 
 def find_waste(root: Path) -> list[Waste]:
-    """Return what can go in the runs of `root`: states and last weights of finished runs, which keep their best ones, and
-    temporaries that killed writers left more than an hour ago. Links are neither followed nor listed.
+    """Return what can go in the runs of `root`: states and last weights of finished runs, which
+    keep their best ones, and temporaries that killed writers left more than an hour ago. Links are
+    neither followed nor listed.
 
     Raises UsageError when `root` holds no run.
     """
     runs = find_runs(root)
     if not runs:
-        raise UsageError(f"{root} holds no run (no run.json below it); name the folder that holds the runs")
+        raise UsageError(
+            f"{root} holds no run (no run.json below it); name the folder that holds the runs"
+        )
     waste = []
     for run in runs:
         if is_finished(run):
-            waste += [_waste(run / name, "state of a finished run") for name in (STATE, STATE_SHA256)]
+            waste += [
+                _waste(run / name, "state of a finished run") for name in (STATE, STATE_SHA256)
+            ]
             waste.append(_waste(run / LAST, "last weights of a finished run; its best ones stay"))
-        waste += [_waste(path, "left by a writer that was killed") for path in sorted(run.iterdir()) if _is_stale(path)]
+        waste += [
+            _waste(path, "left by a writer that was killed")
+            for path in sorted(run.iterdir())
+            if _is_stale(path)
+        ]
     return [found for found in waste if found is not None]
 
 
 def _waste(path: Path, why: str) -> Waste | None:
-    return Waste(path, why, path.lstat().st_size) if path.is_file() and not path.is_symlink() else None
+    return (
+        Waste(path, why, path.lstat().st_size) if path.is_file() and not path.is_symlink() else None
+    )
 
 
 def _is_stale(path: Path) -> bool:
-    return bool(_TEMPORARY.fullmatch(path.name)) and time.time() - path.lstat().st_mtime > _STALE_AFTER_S
+    return (
+        bool(_TEMPORARY.fullmatch(path.name))
+        and time.time() - path.lstat().st_mtime > _STALE_AFTER_S
+    )
 
 
 def delete(root: Path, waste: list[Waste]) -> int:
     """Delete what `find_waste(root)` listed; return the bytes that are free now.
 
-    Each folder is looked at again at the last moment: a file whose folder leads out of `root` by now, through a link, stops
-    everything. Raises DataError for that and for a file that cannot be deleted.
+    Each folder is looked at again at the last moment: a file whose folder leads out of `root` by
+    now, through a link, stops everything. Raises DataError for that and for a file that cannot be
+    deleted.
     """
     home, freed = root.resolve(), 0
     for found in waste:
         folder = found.path.parent
         if not folder.resolve().is_relative_to(home):
-            raise DataError(f"{found.path} leads out of {root} ({folder.resolve()}): nothing more is deleted; look at that link")
+            raise DataError(
+                f"{found.path} leads out of {root} ({folder.resolve()}): nothing more is deleted;"
+                " look at that link"
+            )
         try:
             os.unlink(found.path)  # of a link, the link itself
         except OSError as error:

@@ -1,29 +1,33 @@
-"""What two artifacts say of themselves, side by side: charset, geometry, network, output, and which was made from which."""
+"""What two artifacts say of themselves, side by side: charset, geometry, network, output, and which
+was made from which.
+"""
 
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nordocr_cli.artifact import Contract, contract_from_json, find_weights, read_contract
+from nordocr_cli.artifact.contract import Contract, contract_from_json, find_weights, read_contract
 from nordocr_cli.atomic import refuse_inputs, replacing, sha256_of, write_json
 from nordocr_cli.charset import Charset, differences, load_charset
-from nordocr_cli.deploy.engine_file import read_sidecar
 from nordocr_cli.deploy.onnx_file import OnnxFile, contract_path
 from nordocr_cli.errors import ArtifactError, UsageError
 from nordocr_cli.profile import flatten
+from nordocr_cli.runtime.backends.tensorrt.engine_file import read_sidecar
 
 _CHARSET_SUFFIXES = (".txt", ".rs")
-# What each file may have of its own: fp16 weights beside fp32 ones, another learning rate, another temperature, which changes
-# confidences and no text.
+# What each file may have of its own: fp16 weights beside fp32 ones, another learning rate, another
+# temperature, which changes confidences and no text.
 _OWN = ("precision", "temperature", "trained_widths", "profile")
 _TENSORS = ("input_type", "output_type")
 
 
 @dataclass(frozen=True)
 class Side:
-    """One artifact. `contract` is None for a dictionary or charset.rs, which holds only classes; `sha256` is that of the
-    artifact's bytes (of the model that a contract JSON describes), None where there is none."""
+    """One artifact. `contract` is None for a dictionary or charset.rs, which holds only classes;
+    `sha256` is that of the artifact's bytes (of the model that a contract JSON describes), None
+    where there is none.
+    """
 
     path: Path
     charset: Charset
@@ -32,7 +36,11 @@ class Side:
 
     def to_json(self) -> dict[str, Any]:
         """Return the contract as plain JSON values, or of a charset file its classes."""
-        contract = self.contract.to_json() if self.contract else {"charset": {"characters": self.charset.characters}}
+        contract = (
+            self.contract.to_json()
+            if self.contract
+            else {"charset": {"characters": self.charset.characters}}
+        )
         return {"path": str(self.path), "sha256": self.sha256, **contract}
 
     def fields(self) -> dict[str, Any]:
@@ -48,9 +56,10 @@ class Side:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What two artifacts disagree on. `differences` would break whoever takes one for the other; `own` is what either may have
-    of its own (precision, temperature, trained widths, the rest of the profile); `lineage` says in words which was made from
-    which."""
+    """What two artifacts disagree on. `differences` would break whoever takes one for the other;
+    `own` is what either may have of its own (precision, temperature, trained widths, the rest of
+    the profile); `lineage` says in words which was made from which.
+    """
 
     a: Side
     b: Side
@@ -73,11 +82,11 @@ class Comparison:
 
 
 def read_side(path: Path) -> Side:
-    """Read what `path` says of itself: weights, a run folder, an ONNX model, an engine, the JSON beside either, a dictionary
-    (.txt) or a charset.rs. The network is not loaded.
+    """Read what `path` says of itself: weights, a run folder, an ONNX model, an engine, the JSON
+    beside either, a dictionary (.txt) or a charset.rs. The network is not loaded.
 
-    Raises UsageError when there is no such file, ArtifactError when it carries no contract, is damaged, or is not the file
-    that the JSON beside it describes.
+    Raises UsageError when there is no such file, ArtifactError when it carries no contract, is
+    damaged, or is not the file that the JSON beside it describes.
     """
     if path.suffix in _CHARSET_SUFFIXES:
         return Side(path, load_charset(str(path)))
@@ -98,20 +107,25 @@ def _described(path: Path) -> Side:
         beside, sha256 = path.with_name(described["name"]), str(described["sha256"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ArtifactError(
-            f"{path} describes no model ({type(error).__name__}: {error}); give the JSON that export or build-engine writes"
+            f"{path} describes no model ({type(error).__name__}: {error}); give the JSON that"
+            " export or build-engine writes"
         ) from error
     if beside.is_file() and sha256_of(beside) != sha256:
-        raise ArtifactError(f"{beside} is not the file that {path.name} describes (another sha256); make it again")
+        raise ArtifactError(
+            f"{beside} is not the file that {path.name} describes (another sha256); make it again"
+        )
     contract = contract_from_json(value.get("contract"), str(path))
     return Side(path, contract.charset, contract, sha256)
 
 
 def attach_contract(model: Path, source: Path, output: Path) -> OnnxFile:
-    """Write the ONNX `model` with the contract of `source` (any artifact that has one, or the JSON beside it) to `output`.
+    """Write the ONNX `model` with the contract of `source` (any artifact that has one, or the JSON
+    beside it) to `output`.
 
-    Input and output types, output activation and precision must be as the contract says, but that of `source` weights says how
-    they are kept, nothing of the model's; the result passes every check of an export but parity, as the weights are not known.
-    Raises UsageError and ArtifactError.
+    Input and output types, output activation and precision must be as the contract says, but that
+    of `source` weights says how they are kept, nothing of the model's; the result passes every
+    check of an export but parity, as the weights are not known. Raises UsageError and
+    ArtifactError.
     """
     if model.suffix != ".onnx" or output.suffix != ".onnx":
         raise UsageError("a contract is put into an ONNX model: MODEL.onnx -o NEW.onnx")
@@ -119,18 +133,26 @@ def attach_contract(model: Path, source: Path, output: Path) -> OnnxFile:
     side = read_side(source)
     contract = side.contract
     if contract is None:
-        raise UsageError(f"{source} holds only a charset; give a run, weights, an ONNX model or model.contract.json")
+        raise UsageError(
+            f"{source} holds only a charset; give a run, weights, an ONNX model or"
+            " model.contract.json"
+        )
     if not model.is_file():
         raise UsageError(f"no file {model}")
     contract = replace(contract, parent_sha256=None)
-    return write_with_contract(model, contract, output, own_precision=side.path.suffix == ".safetensors")
+    return write_with_contract(
+        model, contract, output, own_precision=side.path.suffix == ".safetensors"
+    )
 
 
-def write_with_contract(model: Path, contract: Contract, output: Path, own_precision: bool = False) -> OnnxFile:
-    """Write the network of an ONNX `model` with another contract to `output`, and the contract's JSON beside it; with
-    `own_precision` the contract gets that of the model's weights.
+def write_with_contract(
+    model: Path, contract: Contract, output: Path, own_precision: bool = False
+) -> OnnxFile:
+    """Write the network of an ONNX `model` with another contract to `output`, and the contract's
+    JSON beside it; with `own_precision` the contract gets that of the model's weights.
 
-    Raises ArtifactError when the model is no ONNX or does not fit the contract, DataError when the disk is full.
+    Raises ArtifactError when the model is no ONNX or does not fit the contract, DataError when the
+    disk is full.
     """
     import onnx
     from google.protobuf.message import DecodeError
@@ -151,28 +173,44 @@ def write_with_contract(model: Path, contract: Contract, output: Path, own_preci
 
 
 def compare_contracts(a: Path, b: Path) -> Comparison:
-    """Compare two artifacts field by field; charsets class by class. Raises what `read_side` raises, UsageError for a file
-    that is compared with itself."""
+    """Compare two artifacts field by field; charsets class by class. Raises what `read_side`
+    raises, UsageError for a file that is compared with itself.
+    """
     if a.exists() and b.exists() and a.samefile(b):
         raise UsageError(f"{a} and {b} are the same file")
     left, right = read_side(a), read_side(b)
     found = [f"charset: {line}" for line in differences(left.charset, right.charset)]
     mine, theirs = left.fields(), right.fields()
     if not mine or not theirs:
-        return Comparison(left, right, len(left.charset.characters), tuple(found), (), "a charset file has no parent")
+        return Comparison(
+            left,
+            right,
+            len(left.charset.characters),
+            tuple(found),
+            (),
+            "a charset file has no parent",
+        )
     own: list[str] = []
-    for key in [key for key in dict.fromkeys([*mine, *theirs]) if key not in _TENSORS or (key in mine and key in theirs)]:
+    for key in [
+        key
+        for key in dict.fromkeys([*mine, *theirs])
+        if key not in _TENSORS or (key in mine and key in theirs)
+    ]:
         one, other = mine.get(key, "not there"), theirs.get(key, "not there")
         if key != "charset" and one != other:
             (own if key.split(".")[0] in _OWN else found).append(f"{key}: {one} / {other}")
     lineage, broken = _lineage(left, right)
     if broken:
         found.append(f"parent_sha256: {lineage}")
-    return Comparison(left, right, len(mine.keys() | theirs.keys()), tuple(found), tuple(own), lineage)
+    return Comparison(
+        left, right, len(mine.keys() | theirs.keys()), tuple(found), tuple(own), lineage
+    )
 
 
 def _lineage(a: Side, b: Side) -> tuple[str, bool]:
-    """Say which was made from which, and whether that is a fault: an ONNX beside weights that it was not exported from."""
+    """Say which was made from which, and whether that is a fault: an ONNX beside weights that it
+    was not exported from.
+    """
     assert a.contract is not None
     assert b.contract is not None
     parents = a.contract.parent_sha256, b.contract.parent_sha256
@@ -187,5 +225,11 @@ def _lineage(a: Side, b: Side) -> tuple[str, bool]:
     for parent_suffix, child_suffix in ((".safetensors", ".onnx"), (".onnx", ".engine")):
         if {parent_suffix, child_suffix} == set(suffixes):
             child, parent = suffixes[child_suffix], suffixes[parent_suffix]
-            return f"{child.path.name} was not made from {parent.path.name}, but from another {parent_suffix} file", True
+            return (
+                (
+                    f"{child.path.name} was not made from {parent.path.name}, but from another"
+                    f" {parent_suffix} file"
+                ),
+                True,
+            )
     return "neither was made from the other", False

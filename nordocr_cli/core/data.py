@@ -33,8 +33,10 @@ _LABEL_PX, _GAP_PX, _DESK, _LABEL_INK = 13, 5, (255, 236, 214), (160, 0, 0)
 
 @dataclass(frozen=True)
 class Fit:
-    """What a greatest width of `max_width` pixels would do to a store's lines: `squashed` of them are wider than that, the
-    worst by `worst_squash_ratio`, and `infeasible` have more text than its CTC frames can write."""
+    """What a greatest width of `max_width` pixels would do to a store's lines: `squashed` of them
+    are wider than that, the worst by `worst_squash_ratio`, and `infeasible` have more text than its
+    CTC frames can write.
+    """
 
     max_width: int
     squashed: int
@@ -44,8 +46,10 @@ class Fit:
 
 @dataclass(frozen=True)
 class Ranges:
-    """Suggested widths in pixels, from those of the lines: `buckets` to sort batches into (each holds a quarter of the lines,
-    the last two the widest tenths), and the least, tuned-for and greatest width of an engine."""
+    """Suggested widths in pixels, from those of the lines: `buckets` to sort batches into (each
+    holds a quarter of the lines, the last two the widest tenths), and the least, tuned-for and
+    greatest width of an engine.
+    """
 
     buckets: tuple[int, ...]
     engine_min: int
@@ -55,10 +59,12 @@ class Ranges:
 
 @dataclass(frozen=True)
 class StoreStats:
-    """What a line store holds. `width_bands` counts lines by width in pixels, the label being `from-to`.
+    """What a line store holds. `width_bands` counts lines by width in pixels, the label being
+    `from-to`.
 
-    `px_per_character` gives min, p05, median, p95 and max of a line's width before squashing, in pixels at the geometry's
-    height, by its characters. `fits` counts the lines that are in the store; prep has left out what did not fit its own width.
+    `px_per_character` gives min, p05, median, p95 and max of a line's width before squashing, in
+    pixels at the geometry's height, by its characters. `fits` counts the lines that are in the
+    store; prep has left out what did not fit its own width.
     """
 
     header: dict[str, Any]
@@ -80,21 +86,56 @@ class StoreStats:
     def rows(self) -> list[tuple[str, object]]:
         """Return the statistics as a table's rows: what, and how many."""
         header, ranges = self.header, self.ranges
-        rows: list[tuple[str, object]] = [("charset", header["charset"]["name"]), ("content sha256", header["content_sha256"])]
-        rows += [("geometry", f"{header['geometry']['height']} x up to {header['geometry']['max_width']}")]
-        rows += [("lines", header["lines"]), ("too wide", f"{self.over_wide} ({header['geometry']['over_width']})")]
+        rows: list[tuple[str, object]] = [
+            ("charset", header["charset"]["name"]),
+            ("content sha256", header["content_sha256"]),
+        ]
+        rows += [
+            (
+                "geometry",
+                f"{header['geometry']['height']} x up to {header['geometry']['max_width']}",
+            )
+        ]
+        rows += [
+            ("lines", header["lines"]),
+            ("too wide", f"{self.over_wide} ({header['geometry']['over_width']})"),
+        ]
         rows += [(f"width {band} px", count) for band, count in self.width_bands.items()]
-        rows += [(f"language {name or 'not given'}", count) for name, count in self.languages.items()]
+        rows += [
+            (f"language {name or 'not given'}", count) for name, count in self.languages.items()
+        ]
         rows += [(f"subset {name or 'not given'}", count) for name, count in self.subsets.items()]
-        rows += [("px a character", ", ".join(f"{name} {value:g}" for name, value in self.px_per_character.items()))]
+        rows += [
+            (
+                "px a character",
+                ", ".join(f"{name} {value:g}" for name, value in self.px_per_character.items()),
+            )
+        ]
         for fit in self.fits:
             worst = f" (worst {fit.worst_squash_ratio:.2f} times)" if fit.squashed else ""
-            rows += [(f"at {fit.max_width} px", f"{fit.squashed} squashed{worst}, {fit.infeasible} infeasible (CTC)")]
+            rows += [
+                (
+                    f"at {fit.max_width} px",
+                    f"{fit.squashed} squashed{worst}, {fit.infeasible} infeasible (CTC)",
+                )
+            ]
         rows += [("suggested buckets px", ", ".join(map(str, ranges.buckets)))]
-        rows += [("suggested engine px (min / opt / max)", f"{ranges.engine_min} / {ranges.engine_opt} / {ranges.engine_max}")]
+        rows += [
+            (
+                "suggested engine px (min / opt / max)",
+                f"{ranges.engine_min} / {ranges.engine_opt} / {ranges.engine_max}",
+            )
+        ]
         for name, counts in self.characters_by_language.items():
-            rare = ", ".join(f"{c} {count}" for c, count in list(counts.items())[: -_RARE_CHARACTERS - 1 : -1])
-            rows += [(f"characters, {name or 'no language'}", f"{sum(counts.values())}, {len(counts)} different; rarest {rare}")]
+            rare = ", ".join(
+                f"{c} {count}" for c, count in list(counts.items())[: -_RARE_CHARACTERS - 1 : -1]
+            )
+            rows += [
+                (
+                    f"characters, {name or 'no language'}",
+                    f"{sum(counts.values())}, {len(counts)} different; rarest {rare}",
+                )
+            ]
         return rows
 
 
@@ -116,8 +157,9 @@ class ViewedLine:
 
 @dataclass(frozen=True)
 class VerifyResult:
-    """Outcome of reading every record of a store. `damaged` names each record that is not what was written, `profile` the one
-    that the store was prepared for (None where that is not known)."""
+    """Outcome of reading every record of a store. `damaged` names each record that is not what was
+    written, `profile` the one that the store was prepared for (None where that is not known).
+    """
 
     path: str
     lines: int
@@ -136,7 +178,8 @@ def stats(path: Path, progress: Progress = SILENT) -> StoreStats:
     languages: Counter[str] = Counter()
     subsets: Counter[str] = Counter()
     characters: dict[str, Counter[str]] = {}
-    lines: list[tuple[int, int, int]] = []  # width before squashing, characters, CTC frames that the text needs
+    # width before squashing, characters, CTC frames that the text needs
+    lines: list[tuple[int, int, int]] = []
     over_wide = 0
     with LineStore(path) as store:
         progress.start("stats", len(store))
@@ -147,14 +190,18 @@ def stats(path: Path, progress: Progress = SILENT) -> StoreStats:
             characters.setdefault(row.language, Counter()).update(row.text)
             ratio = squash_ratio(row)
             over_wide += ratio > 1
-            lines.append((round(int(store.widths[index]) * ratio), len(row.text), frames_needed(row.text)))
+            lines.append(
+                (round(int(store.widths[index]) * ratio), len(row.text), frames_needed(row.text))
+            )
             progress.advance()
         progress.finish()
         step = -(-store.header.geometry.max_width // _WIDTH_BANDS)
         bands = Counter((int(width) - 1) // step for width in store.widths)
         return StoreStats(
             header=store.header.to_json(),
-            width_bands={f"{band * step + 1}-{(band + 1) * step}": bands[band] for band in sorted(bands)},
+            width_bands={
+                f"{band * step + 1}-{(band + 1) * step}": bands[band] for band in sorted(bands)
+            },
             languages=dict(languages.most_common()),
             subsets=dict(subsets.most_common()),
             over_wide=over_wide,
@@ -162,7 +209,9 @@ def stats(path: Path, progress: Progress = SILENT) -> StoreStats:
             fits=tuple(_fit(lines, width, store.header.geometry.stride) for width in _USUAL_WIDTHS),
             ranges=_ranges([int(width) for width in store.widths]),
             characters=dict(sum(characters.values(), Counter[str]()).most_common()),
-            characters_by_language={name: dict(found.most_common()) for name, found in characters.items()},
+            characters_by_language={
+                name: dict(found.most_common()) for name, found in characters.items()
+            },
             natural_widths=dict(sorted(Counter(width for width, _, _ in lines).items())),
         )
 
@@ -175,19 +224,27 @@ def _quantiles(values: Sequence[float]) -> dict[str, float]:
 
 def _fit(lines: Sequence[tuple[int, int, int]], max_width: int, stride: int) -> Fit:
     squashed = [width for width, _, _ in lines if width > max_width]
-    infeasible = sum(out_length(min(width, max_width), stride) < needed for width, _, needed in lines)
-    return Fit(max_width, len(squashed), round(max(squashed, default=max_width) / max_width, 4), infeasible)
+    infeasible = sum(
+        out_length(min(width, max_width), stride) < needed for width, _, needed in lines
+    )
+    return Fit(
+        max_width, len(squashed), round(max(squashed, default=max_width) / max_width, 4), infeasible
+    )
 
 
 def _ranges(widths: Sequence[int]) -> Ranges:
     ordered, last = sorted(widths), len(widths) - 1
-    edges = [-(-ordered[int(share * last)] // _BUCKET_STEP_PX) * _BUCKET_STEP_PX for share in _BUCKET_SHARES]
+    edges = [
+        -(-ordered[int(share * last)] // _BUCKET_STEP_PX) * _BUCKET_STEP_PX
+        for share in _BUCKET_SHARES
+    ]
     buckets = tuple(dict.fromkeys(edges))
     return Ranges(buckets, ordered[0], edges[1], max(buckets[-1], ordered[-1]))
 
 
 def plot(found: StoreStats, path: Path, store: Path) -> None:
-    """Draw widths, pixels per character of the usual widths and character frequencies of the line store at `store` as a PNG.
+    """Draw widths, pixels per character of the usual widths and character frequencies of the line
+    store at `store` as a PNG.
 
     Raises UsageError when `path` lies in the store, MissingBackendError without matplotlib.
     """
@@ -195,16 +252,24 @@ def plot(found: StoreStats, path: Path, store: Path) -> None:
 
     atomic.refuse_inputs(path, [store])
     geometry = found.header["geometry"]
-    atomic.write_bytes(path, plot_png(found.natural_widths, geometry["max_width"], found.characters))
+    atomic.write_bytes(
+        path, plot_png(found.natural_widths, geometry["max_width"], found.characters)
+    )
 
 
 def view(
-    path: Path, *, first: int = 0, limit: int = 20, row_id: str | None = None, sheet: Path | None = None
+    path: Path,
+    *,
+    first: int = 0,
+    limit: int = 20,
+    row_id: str | None = None,
+    sheet: Path | None = None,
 ) -> list[ViewedLine]:
-    """Return `limit` lines from index `first` on, or the line with `row_id`; `sheet` gets their images and labels, as PNG.
+    """Return `limit` lines from index `first` on, or the line with `row_id`; `sheet` gets their
+    images and labels, as PNG.
 
-    Raises UsageError when `sheet` lies in the store or no font of the system draws the labels, DataError when the store is
-    damaged or has no such line.
+    Raises UsageError when `sheet` lies in the store or no font of the system draws the labels,
+    DataError when the store is damaged or has no such line.
     """
     from nordocr_cli.data.store import LineStore
 
@@ -212,7 +277,9 @@ def view(
         atomic.refuse_inputs(sheet, [path])
     with LineStore(path) as store:
         if row_id:
-            wanted: Sequence[int] = [index for index in range(len(store)) if store.row(index).id == row_id]
+            wanted: Sequence[int] = [
+                index for index in range(len(store)) if store.row(index).id == row_id
+            ]
         else:
             wanted = range(first, min(first + limit, len(store)))
         if not wanted:
@@ -221,7 +288,10 @@ def view(
         if sheet is not None:
             _write_sheet(store, wanted, sheet)
         rows = [(index, store.row(index)) for index in wanted]
-        return [ViewedLine(i, row.id, int(store.widths[i]), row.language, row.subset, row.text) for i, row in rows]
+        return [
+            ViewedLine(i, row.id, int(store.widths[i]), row.language, row.subset, row.text)
+            for i, row in rows
+        ]
 
 
 def _write_sheet(store: "LineStore", indices: Sequence[int], sheet: Path) -> None:
@@ -242,22 +312,30 @@ def _write_sheet(store: "LineStore", indices: Sequence[int], sheet: Path) -> Non
     for index, row, _ in lines:
         about = ", ".join(part for part in (row.id, row.language, row.subset) if part)
         captions.append(f"{index}  {row.text}   [{about}]")
-    width = max(*(image.shape[1] for *_, image in lines), *(round(font.getlength(caption)) for caption in captions), 1)
+    width = max(
+        *(image.shape[1] for *_, image in lines),
+        *(round(font.getlength(caption)) for caption in captions),
+        1,
+    )
     page = Image.new("RGB", (width + 2 * _GAP_PX, row_px * len(lines) + _GAP_PX), _DESK)
     draw = ImageDraw.Draw(page)
     for number, (caption, (*_, image)) in enumerate(zip(captions, lines, strict=True)):
         top = _GAP_PX + number * row_px
         draw.text((_GAP_PX, top), caption, fill=_LABEL_INK, font=font)
-        page.paste(Image.fromarray(np.ascontiguousarray(image)), (_GAP_PX, top + _LABEL_PX + _GAP_PX))
+        page.paste(
+            Image.fromarray(np.ascontiguousarray(image)), (_GAP_PX, top + _LABEL_PX + _GAP_PX)
+        )
     content = io.BytesIO()
     page.save(content, "PNG", optimize=True)
     atomic.write_bytes(sheet, content.getvalue())
 
 
 def verify(path: Path, progress: Progress = SILENT) -> VerifyResult:
-    """Read every record of a line store: checksums, image sizes, labels, and the hash over all of it.
+    """Read every record of a line store: checksums, image sizes, labels, and the hash over all of
+    it.
 
-    Raises UsageError when there is none; what is damaged is returned, be it that the store cannot be opened at all.
+    Raises UsageError when there is none; what is damaged is returned, be it that the store cannot
+    be opened at all.
     """
     from nordocr_cli.data.store import LineStore
 
@@ -286,15 +364,18 @@ def verify(path: Path, progress: Progress = SILENT) -> VerifyResult:
 
 
 def _profile_of(store: "LineStore") -> str | None:
-    """The profile that a store was prepared for; None where it does not say, or where that was a TOML file of one's own."""
+    """The profile that a store was prepared for; None where it does not say, or where that was a
+    TOML file of one's own.
+    """
     name = store.header.made.get("profile")
     return name if name in profile_names() else None
 
 
 @dataclass(frozen=True)
 class MergeResult:
-    """Outcome of joining stores. `renamed` says that the ids got their store's name in front, as two stores had one in common;
-    `duplicates` lines have picture and text of an earlier one."""
+    """Outcome of joining stores. `renamed` says that the ids got their store's name in front, as
+    two stores had one in common; `duplicates` lines have picture and text of an earlier one.
+    """
 
     output: str
     lines: int
@@ -308,10 +389,11 @@ class MergeResult:
 
 
 def merge(stores: Sequence[Path], output: Path, progress: Progress = SILENT) -> MergeResult:
-    """Write the lines of several stores, one after the other and pixel for pixel, to the store `output`.
+    """Write the lines of several stores, one after the other and pixel for pixel, to the store
+    `output`.
 
-    Raises UsageError when `output` is one of them or something else stands there, DataError when their charsets or geometries
-    differ (the greatest width may), or when one is damaged.
+    Raises UsageError when `output` is one of them or something else stands there, DataError when
+    their charsets or geometries differ (the greatest width may), or when one is damaged.
     """
     from nordocr_cli.data.store import LineStore, LineStoreWriter
     from nordocr_cli.data.store_header import CharsetId
@@ -324,15 +406,26 @@ def merge(stores: Sequence[Path], output: Path, progress: Progress = SILENT) -> 
         for store in opened[1:]:
             if store.header.charset_sha256 != first.charset_sha256:
                 raise DataError(
-                    f"{store.path} is in charset {store.header.charset_name!r}, {stores[0]} in {first.charset_name!r}"
+                    f"{store.path} is in charset {store.header.charset_name!r}, {stores[0]} in"
+                    f" {first.charset_name!r}"
                 )
             if conflicts := store.header.geometry.conflicts(first.geometry, ignore=("max_width",)):
-                raise DataError(f"{store.path} and {stores[0]} differ in {'; '.join(conflicts)}; prepare them alike")
-        geometry = replace(first.geometry, max_width=max(store.header.geometry.max_width for store in opened))
+                raise DataError(
+                    f"{store.path} and {stores[0]} differ in {'; '.join(conflicts)}; prepare them"
+                    " alike"
+                )
+        geometry = replace(
+            first.geometry, max_width=max(store.header.geometry.max_width for store in opened)
+        )
         names = _distinct_names(stores)
         ids = Counter(store.row(index).id for store in opened for index in range(len(store)))
         renamed = any(count > 1 for count in ids.values())
-        made = {"merged": [{"path": str(s.path), "lines": len(s), "content_sha256": s.header.content_sha256} for s in opened]}
+        made = {
+            "merged": [
+                {"path": str(s.path), "lines": len(s), "content_sha256": s.header.content_sha256}
+                for s in opened
+            ]
+        }
         charset = CharsetId(first.charset_name, first.charset_sha256)
         writer = stack.enter_context(LineStoreWriter(output, geometry, charset, made=made))
         progress.start("merge", sum(map(len, opened)))
@@ -345,18 +438,29 @@ def merge(stores: Sequence[Path], output: Path, progress: Progress = SILENT) -> 
                 progress.advance()
         progress.finish()
     assert writer.header is not None
-    return MergeResult(str(output), len(writer), writer.header.content_sha256, renamed, len(writer) - len(different))
+    return MergeResult(
+        str(output),
+        len(writer),
+        writer.header.content_sha256,
+        renamed,
+        len(writer) - len(different),
+    )
 
 
 def _distinct_names(stores: Sequence[Path]) -> list[str]:
     stems = [path.stem for path in stores]
-    return stems if len(set(stems)) == len(stems) else [str(number) for number in range(1, len(stems) + 1)]
+    return (
+        stems
+        if len(set(stems)) == len(stems)
+        else [str(number) for number in range(1, len(stems) + 1)]
+    )
 
 
 @dataclass(frozen=True)
 class ExportResult:
-    """Outcome of an export: the folder, its manifest, the number of lines, the profile that the store was prepared for (None
-    where that is not known)."""
+    """Outcome of an export: the folder, its manifest, the number of lines, the profile that the
+    store was prepared for (None where that is not known).
+    """
 
     output: str
     manifest: str
@@ -369,10 +473,12 @@ class ExportResult:
 
 
 def export(path: Path, output: Path, progress: Progress = SILENT) -> ExportResult:
-    """Write a store's lines as `images/000000001.png` … with `manifest.jsonl` to the new folder `output`.
+    """Write a store's lines as `images/000000001.png` … with `manifest.jsonl` to the new folder
+    `output`.
 
-    The images are as they are in the store, at its height; a row's own image name stays as `stored_image`. Raises UsageError
-    when something stands at `output` or it lies in the store, DataError when the store is damaged.
+    The images are as they are in the store, at its height; a row's own image name stays as
+    `stored_image`. Raises UsageError when something stands at `output` or it lies in the store,
+    DataError when the store is damaged.
     """
     from nordocr_cli.data.line_record import encode_png
     from nordocr_cli.data.store import LineStore
@@ -387,8 +493,14 @@ def export(path: Path, output: Path, progress: Progress = SILENT) -> ExportResul
             for index in range(len(store)):
                 row, name = store.row(index), f"images/{index + 1:09d}.png"
                 (folder / name).write_bytes(encode_png(store.image(index)))
-                row = replace(row, image=name, extra={**row.extra, **({"stored_image": row.image} if row.image else {})})
+                row = replace(
+                    row,
+                    image=name,
+                    extra={**row.extra, **({"stored_image": row.image} if row.image else {})},
+                )
                 manifest.write(json.dumps(row.to_json(), ensure_ascii=False) + "\n")
                 progress.advance()
         progress.finish()
-        return ExportResult(str(output), str(output / "manifest.jsonl"), len(store), _profile_of(store))
+        return ExportResult(
+            str(output), str(output / "manifest.jsonl"), len(store), _profile_of(store)
+        )

@@ -11,9 +11,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from nordocr_cli.deploy.engine_file import INSTALL
 from nordocr_cli.errors import MissingBackendError
-from nordocr_cli.runtime.tesseract_engine import find_tesseract
+from nordocr_cli.runtime.backends.tensorrt.engine_file import INSTALL
+from nordocr_cli.runtime.backends.tesseract.engine import find_tesseract
 
 _LIBRARIES = (
     ("torch", True, "pip install -e ."),
@@ -50,7 +50,15 @@ class Finding:
 
 def diagnose() -> list[Finding]:
     """Look at the machine. Nothing is changed, and torch is not imported."""
-    findings = [Finding("Python", sys.version_info >= (3, 11), platform.python_version(), "3.11 or newer", needed=True)]
+    findings = [
+        Finding(
+            "Python",
+            sys.version_info >= (3, 11),
+            platform.python_version(),
+            "3.11 or newer",
+            needed=True,
+        )
+    ]
     findings += [_library(*library) for library in _LIBRARIES]
     findings += _two_onnxruntimes()
     findings += [_tesseract(), _gpu(), *_names_on_path(), _disk()]
@@ -67,7 +75,9 @@ def _library(name: str, needed: bool, advice: str) -> Finding:
 
 
 def _two_onnxruntimes() -> list[Finding]:
-    """onnxruntime and onnxruntime-gpu install into one folder, and the one installed last decides whether there is CUDA."""
+    """onnxruntime and onnxruntime-gpu install into one folder, and the one installed last decides
+    whether there is CUDA.
+    """
     gpu = _library("onnxruntime-gpu", False, "")
     if not gpu.ok or not _library("onnxruntime", False, "").ok:
         return []
@@ -87,21 +97,33 @@ def _first_line(command: list[str]) -> str | None:
 
 
 def _tesseract() -> Finding:
-    advice = "the baseline to beat; Debian: apt-get install tesseract-ocr tesseract-ocr-{swe,nor,dan,isl}"
+    advice = (
+        "the baseline to beat; Debian: apt-get install tesseract-ocr"
+        " tesseract-ocr-{swe,nor,dan,isl}"
+    )
     try:
         found = find_tesseract()
     except MissingBackendError:
         return Finding("Tesseract", False, "not on PATH", advice)
-    missing = [language for language in ("swe", "nor", "dan", "isl") if language not in found.languages]
+    missing = [
+        language for language in ("swe", "nor", "dan", "isl") if language not in found.languages
+    ]
     if missing:
         return Finding("Tesseract", False, f"{found.version}; no {' '.join(missing)}", advice)
     return Finding("Tesseract", True, found.version)
 
 
 def _gpu() -> Finding:
-    gpu = _first_line(["nvidia-smi", "--query-gpu=name,compute_cap,driver_version", "--format=csv,noheader"])
+    gpu = _first_line(
+        ["nvidia-smi", "--query-gpu=name,compute_cap,driver_version", "--format=csv,noheader"]
+    )
     if gpu is None:
-        return Finding("NVIDIA GPU", False, "none", "not needed to train small networks, export or build RTX engines")
+        return Finding(
+            "NVIDIA GPU",
+            False,
+            "none",
+            "not needed to train small networks, export or build RTX engines",
+        )
     return Finding("NVIDIA GPU", True, gpu)
 
 
@@ -115,7 +137,14 @@ def _names_on_path() -> list[Finding]:
         if folder and (Path(folder) / name).is_file()
     ]
     if not found:
-        return [Finding("nordocr on PATH", False, "not on PATH", "activate the venv, or use .venv/bin/nordocr")]
+        return [
+            Finding(
+                "nordocr on PATH",
+                False,
+                "not on PATH",
+                "activate the venv, or use .venv/bin/nordocr",
+            )
+        ]
     ours = found[0].resolve().parent in (mine, Path(sys.executable).parent.resolve())
     others = f"; behind it: {', '.join(map(str, found[1:]))}" if len(found) > 1 else ""
     advice = "" if ours else "another program comes first: use nordocr-cli for this one"
@@ -124,14 +153,27 @@ def _names_on_path() -> list[Finding]:
 
 def _disk() -> Finding:
     free = shutil.disk_usage(Path.cwd()).free / 1e9
-    return Finding("free disk here", free > 5, f"{free:.1f} GB", "stores and checkpoints want 5 GB or more" if free <= 5 else "")
+    return Finding(
+        "free disk here",
+        free > 5,
+        f"{free:.1f} GB",
+        "stores and checkpoints want 5 GB or more" if free <= 5 else "",
+    )
 
 
 def _tensorrt_lib_dir(folder: str) -> Finding:
     if folder.endswith(("/", "\\")):
         return Finding(
-            "TENSORRT_LIB_DIR", False, folder, "take the trailing slash off: the consumer's check fails silently with it"
+            "TENSORRT_LIB_DIR",
+            False,
+            folder,
+            "take the trailing slash off: the consumer's check fails silently with it",
         )
     if "\\" in folder:
         return Finding("TENSORRT_LIB_DIR", False, folder, "use forward slashes")
-    return Finding("TENSORRT_LIB_DIR", Path(folder).is_dir(), folder, "" if Path(folder).is_dir() else "no such folder")
+    return Finding(
+        "TENSORRT_LIB_DIR",
+        Path(folder).is_dir(),
+        folder,
+        "" if Path(folder).is_dir() else "no such folder",
+    )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nordocr_cli import atomic
-from nordocr_cli.core.eval_files import recorded_files
+from nordocr_cli.core.eval.files import recorded_files
 from nordocr_cli.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Entry:
-    """One result: where it was read from, what was evaluated, and on which lines (`store` is a name, "" where there was none;
-    `lines_sha256` tells whether two results are of the same lines)."""
+    """One result: where it was read from, what was evaluated, and on which lines (`store` is a
+    name, "" where there was none; `lines_sha256` tells whether two results are of the same
+    lines).
+    """
 
     path: str
     name: str
@@ -37,7 +39,9 @@ class Entry:
             "lines_sha256": self.lines_sha256,
             "lines": report.total.lines,
             "rates": report.total.rates(),
-            "cer_by_language": {name: group.rates()["cer"] for name, group in report.by_language.items()},
+            "cer_by_language": {
+                name: group.rates()["cer"] for name, group in report.by_language.items()
+            },
             "ece": self.ece,
         }
 
@@ -50,7 +54,11 @@ class Leaderboard:
 
     def to_json(self) -> list[dict[str, Any]]:
         """Return the entries in order, each with its rank within the results on the same lines."""
-        return [entry.to_json() | {"rank": rank} for group in self.groups for rank, entry in enumerate(group, start=1)]
+        return [
+            entry.to_json() | {"rank": rank}
+            for group in self.groups
+            for rank, entry in enumerate(group, start=1)
+        ]
 
     def to_markdown(self) -> str:
         """Return one table for each group."""
@@ -58,10 +66,11 @@ class Leaderboard:
 
 
 def leaderboard(results: Sequence[Path], output: Path | None = None) -> Leaderboard:
-    """Read results of `nordocr eval -o` (FILE.json or its folder) and rank them by CER; write the Markdown to `output`.
+    """Read results of `nordocr eval -o` (FILE.json or its folder) and rank them by CER; write the
+    Markdown to `output`.
 
-    Results are only ranked against those on the same lines. Raises UsageError for a file that is not there and for an output that
-    is an input, DataError for a file that is not such a result.
+    Results are only ranked against those on the same lines. Raises UsageError for a file that is
+    not there and for an output that is an input, DataError for a file that is not such a result.
     """
     if output:
         atomic.refuse_inputs(output, [file for path in results for file in recorded_files(path)])
@@ -80,12 +89,14 @@ def _cer(entry: Entry) -> tuple[bool, float]:
 
 
 def _read(path: Path) -> Entry:
-    from nordocr_cli.core.eval import SCHEMA
+    from nordocr_cli.core.eval.run import SCHEMA
     from nordocr_cli.metrics.report import report_from_json
 
     file = path / "eval.json" if path.is_dir() else path
     if not file.is_file():
-        raise UsageError(f"no result {file}; make one with `nordocr eval MODEL LINES.lmdb -o {path}`")
+        raise UsageError(
+            f"no result {file}; make one with `nordocr eval MODEL LINES.lmdb -o {path}`"
+        )
     try:
         value = json.loads(file.read_text(encoding="utf-8"))
         if value["schema"] != SCHEMA:
@@ -100,21 +111,31 @@ def _read(path: Path) -> Entry:
             ece=calibration.get("ece"),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{file} is not a result of `nordocr eval -o` ({type(error).__name__}: {error})") from error
+        raise DataError(
+            f"{file} is not a result of `nordocr eval -o` ({type(error).__name__}: {error})"
+        ) from error
 
 
 def _hash_of_lines(result: Path) -> str:
-    """Of a recording without a store: a hash of what its lines are called and of what stands there."""
+    """Of a recording without a store: a hash of what its lines are called and of what stands
+    there.
+    """
     from nordocr_cli.metrics.recorded import find_recorded, read_recorded
 
-    lines = sorted((line.result.id, line.result.reference) for line in read_recorded(find_recorded(result)))
+    lines = sorted(
+        (line.result.id, line.result.reference) for line in read_recorded(find_recorded(result))
+    )
     return hashlib.sha256(json.dumps(lines).encode()).hexdigest()
 
 
 def _name(model: dict[str, Any]) -> str:
     """The folder of a run says more than best.safetensors."""
     path = Path(model.get("path") or model["name"])
-    return path.parent.name if path.name in ("best.safetensors", "last.safetensors", "lines.jsonl") else str(model["name"])
+    return (
+        path.parent.name
+        if path.name in ("best.safetensors", "last.safetensors", "lines.jsonl")
+        else str(model["name"])
+    )
 
 
 def _table(group: Sequence[Entry]) -> str:
@@ -122,7 +143,18 @@ def _table(group: Sequence[Entry]) -> str:
 
     first = group[0]
     languages = sorted({name for entry in group for name in entry.report.by_language})
-    head = ["", "result", "exact", "95 %", "spaces aside", "CER", "95 %", "WER", *(f"CER {name}" for name in languages), "ECE"]
+    head = [
+        "",
+        "result",
+        "exact",
+        "95 %",
+        "spaces aside",
+        "CER",
+        "95 %",
+        "WER",
+        *(f"CER {name}" for name in languages),
+        "ECE",
+    ]
     rows = []
     for rank, entry in enumerate(group, start=1):
         report, rates = entry.report, entry.report.total.rates()
@@ -137,7 +169,10 @@ def _table(group: Sequence[Entry]) -> str:
                 percent(rates["cer"]),
                 _interval(report.cer_interval, 2),
                 percent(rates["wer"]),
-                *(percent(language.rates()["cer"]) if language else "–" for language in by_language),
+                *(
+                    percent(language.rates()["cer"]) if language else "–"
+                    for language in by_language
+                ),
                 percent(entry.ece, 1),
             ]
         )
@@ -148,7 +183,11 @@ def _table(group: Sequence[Entry]) -> str:
 
 
 def _interval(interval: Any, digits: int) -> str:
-    return "–" if interval is None else f"{100 * interval.low:.{digits}f} – {100 * interval.high:.{digits}f}"
+    return (
+        "–"
+        if interval is None
+        else f"{100 * interval.low:.{digits}f} – {100 * interval.high:.{digits}f}"
+    )
 
 
 def _row(cells: Sequence[str]) -> str:
@@ -156,7 +195,15 @@ def _row(cells: Sequence[str]) -> str:
 
 
 def _cell(text: str) -> str:
-    """A cell's text as Markdown shows it: no bar ends the cell, no tag starts, nothing turns the line around."""
+    """A cell's text as Markdown shows it: no bar ends the cell, no tag starts, nothing turns the
+    line around.
+    """
     from nordocr_cli.metrics.text import visible
 
-    return visible(text).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("`", "'")
+    return (
+        visible(text)
+        .replace("\\", "\\\\")
+        .replace("|", "\\|")
+        .replace("<", "&lt;")
+        .replace("`", "'")
+    )

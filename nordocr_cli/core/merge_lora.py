@@ -1,16 +1,19 @@
-"""merge-lora: a fine-tuned TrOCR as one folder that transformers reads, its adapters added to the weights that they adapt."""
+"""merge-lora: a fine-tuned TrOCR as one folder that transformers reads, its adapters added to the
+weights that they adapt.
+"""
 
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nordocr_cli.artifact import Contract, find_weights, read_contract
+from nordocr_cli.artifact.contract import Contract, find_weights, read_contract
 from nordocr_cli.atomic import refuse_inputs, replacing, sha256_of
 from nordocr_cli.errors import ArtifactError, UsageError
 from nordocr_cli.progress import SILENT, Progress
 
-# Of the pretrained folder: how text becomes tokens and pictures pixels. What the network is, is written anew.
+# Of the pretrained folder: how text becomes tokens and pictures pixels. What the network is, is
+# written anew.
 _COPIED = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -46,7 +49,9 @@ class MergePlan:
 
 @dataclass(frozen=True)
 class MergeResult:
-    """What was written; `max_diff` is the greatest difference of a logit between the merged network and the one with adapters."""
+    """What was written; `max_diff` is the greatest difference of a logit between the merged network
+    and the one with adapters.
+    """
 
     output: Path
     parameters: int
@@ -66,7 +71,8 @@ class MergeResult:
 def plan_merge(weights: Path, output: Path) -> MergePlan:
     """Return what `merge` would do, without torch.
 
-    Raises UsageError for weights of another network, for those that are merged already, and for an output that is there.
+    Raises UsageError for weights of another network, for those that are merged already, and for an
+    output that is there.
     """
     source = find_weights(weights)
     contract = read_contract(source)
@@ -83,13 +89,15 @@ def plan_merge(weights: Path, output: Path) -> MergePlan:
 
 
 def merge(plan: MergePlan, progress: Progress = SILENT) -> MergeResult:
-    """Write the folder; it appears whole, and only if the merged network computes what the one with adapters does.
+    """Write the folder; it appears whole, and only if the merged network computes what the one with
+    adapters does.
 
-    Beside transformers' files it holds a `best.safetensors`, which has the contract and no tensors: so every command that reads
-    lines takes the folder. Raises ArtifactError for weights that do not fit, and when the two compute otherwise.
+    Beside transformers' files it holds a `best.safetensors`, which has the contract and no tensors:
+    so every command that reads lines takes the folder. Raises ArtifactError for weights that do not
+    fit, and when the two compute otherwise.
     """
-    from nordocr_cli.models.trocr import TrOcr, difference
-    from nordocr_cli.models.trocr_folder import WEIGHTS
+    from nordocr_cli.models.trocr.folder import WEIGHTS
+    from nordocr_cli.models.trocr.network import TrOcr, difference
     from nordocr_cli.models.weights import load_model, save_weights
     from nordocr_cli.training.runlog import BEST
 
@@ -98,16 +106,27 @@ def merge(plan: MergePlan, progress: Progress = SILENT) -> MergeResult:
     merged: Any = model.merged().eval()
     found = difference(model, merged)
     if not found <= _TOLERANCE:
-        raise ArtifactError(f"{plan.weights}: merged it computes otherwise, a logit differs by {found:.1e}; nothing was written")
+        raise ArtifactError(
+            f"{plan.weights}: merged it computes otherwise, a logit differs by {found:.1e}; nothing"
+            " was written"
+        )
     with replacing(plan.output) as temporary:
         temporary.mkdir()
         merged.save_pretrained(temporary)
-        shutil.copymode(temporary / "config.json", temporary / WEIGHTS)  # transformers keeps the weights for their owner alone
+        # transformers keeps the weights for their owner alone
+        shutil.copymode(temporary / "config.json", temporary / WEIGHTS)
         for name in _COPIED:
             if (model.folder.path / name).is_file():
                 shutil.copy(model.folder.path / name, temporary / name)
-        table = {**contract.model, "pretrained": "", "pretrained_sha256": sha256_of(temporary / WEIGHTS), "lora_rank": 0}
-        whole = replace(contract, model=table, parent_sha256=sha256_of(plan.weights), precision="fp32")
+        table = {
+            **contract.model,
+            "pretrained": "",
+            "pretrained_sha256": sha256_of(temporary / WEIGHTS),
+            "lora_rank": 0,
+        }
+        whole = replace(
+            contract, model=table, parent_sha256=sha256_of(plan.weights), precision="fp32"
+        )
         save_weights(temporary / BEST, {}, whole)
         files = tuple(sorted(path.name for path in temporary.iterdir()))
     parameters = sum(weight.numel() for weight in merged.parameters())

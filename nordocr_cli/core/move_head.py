@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nordocr_cli.artifact import Contract, find_weights, read_contract
+from nordocr_cli.artifact.contract import Contract, find_weights, read_contract
 from nordocr_cli.atomic import refuse_inputs, sha256_of
 from nordocr_cli.charset import Charset, load_charset
 from nordocr_cli.errors import UsageError
@@ -13,7 +13,9 @@ from nordocr_cli.models.head import HeadReport, NewRows, plan_move
 
 @dataclass(frozen=True)
 class Move:
-    """Weights to be read, where they go, and what becomes of each character. `charset_named` is the name or file given."""
+    """Weights to be read, where they go, and what becomes of each character. `charset_named` is the
+    name or file given.
+    """
 
     weights: Path
     output: Path
@@ -37,8 +39,9 @@ class Move:
 def plan_charset_move(weights: Path, to: str, output: Path, new_rows: str = "base") -> Move:
     """Read the contract of `weights` and say what `move_charset` would do, without torch.
 
-    Raises UsageError for what is not there, an unknown charset or choice, a charset that the weights have already and an output
-    that is the input, ArtifactError for weights without a contract.
+    Raises UsageError for what is not there, an unknown charset or choice, a charset that the
+    weights have already and an output that is the input, ArtifactError for weights without a
+    contract.
     """
     if new_rows not in ("base", "fresh"):
         raise UsageError(f"--new {new_rows}: base (á starts from a) or fresh")
@@ -50,19 +53,26 @@ def plan_charset_move(weights: Path, to: str, output: Path, new_rows: str = "bas
     if contract.charset.characters == charset.characters:
         raise UsageError(f"{source} reads charset {charset.name!r} already")
     choice: NewRows = "base" if new_rows == "base" else "fresh"
-    return Move(source, output, to, charset, contract, choice, plan_move(contract.charset, charset, choice))
+    return Move(
+        source, output, to, charset, contract, choice, plan_move(contract.charset, charset, choice)
+    )
 
 
 def move_charset(move: Move) -> None:
-    """Write the weights with the head moved, in their own precision; their contract names the new charset and the parent.
+    """Write the weights with the head moved, in their own precision; their contract names the new
+    charset and the parent.
 
-    Raises ArtifactError when the weights are damaged or have no linear head, DataError when the disk is full.
+    Raises ArtifactError when the weights are damaged or have no linear head, DataError when the
+    disk is full.
     """
     from nordocr_cli.models.head import move_head
     from nordocr_cli.models.weights import load_model, save_weights
 
-    network, contract = load_model(move.weights)  # weights that do not fit their own contract are not passed on
+    # weights that do not fit their own contract are not passed on
+    network, contract = load_model(move.weights)
     state, _ = move_head(network.state_dict(), contract.charset, move.charset, move.new_rows)
     profile = {**contract.profile, "charset": move.charset_named} if contract.profile else {}
-    made = replace(contract, charset=move.charset, profile=profile, parent_sha256=sha256_of(move.weights))
+    made = replace(
+        contract, charset=move.charset, profile=profile, parent_sha256=sha256_of(move.weights)
+    )
     save_weights(move.output, state, made)

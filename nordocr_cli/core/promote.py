@@ -1,4 +1,6 @@
-"""promote: the best weights of a run get a place of their own, when they are as good as was asked for."""
+"""promote: the best weights of a run get a place of their own, when they are as good as was asked
+for.
+"""
 
 import shutil
 from collections.abc import Sequence
@@ -7,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from nordocr_cli import __version__, atomic
-from nordocr_cli.artifact import find_weights
-from nordocr_cli.core.eval import EvalResult, evaluate
+from nordocr_cli.artifact.contract import find_weights
+from nordocr_cli.core.eval.run import EvalResult, evaluate
 from nordocr_cli.errors import ArtifactError, DataError, GateMissed, UsageError
 from nordocr_cli.metrics.gates import Gate, read_expectations
 from nordocr_cli.progress import SILENT, Progress
@@ -19,8 +21,9 @@ PROMOTED = Path("promoted")
 
 @dataclass(frozen=True)
 class Promotion:
-    """What was promoted: the weights and where they are now, their SHA-256, and what they were judged by: the gates, and the
-    evaluation on each store."""
+    """What was promoted: the weights and where they are now, their SHA-256, and what they were
+    judged by: the gates, and the evaluation on each store.
+    """
 
     run: Path
     weights: Path
@@ -42,18 +45,29 @@ class Promotion:
 
 
 def plan_promotion(
-    run: Path, expect: Path, output: Path | None = None, stores: Sequence[Path] = (), *, replace: bool = False
+    run: Path,
+    expect: Path,
+    output: Path | None = None,
+    stores: Sequence[Path] = (),
+    *,
+    replace: bool = False,
 ) -> dict[str, Any]:
-    """Return what `promote` would do; nothing is evaluated. Raises UsageError for what is missing or in the way, ArtifactError
-    for a damaged run.json, DataError for a validation store that has changed since."""
+    """Return what `promote` would do; nothing is evaluated. Raises UsageError for what is missing
+    or in the way, ArtifactError for a damaged run.json, DataError for a validation store that has
+    changed since.
+    """
     if not (run / RUN).is_file():
-        raise UsageError(f"{run} holds no {RUN}; name the folder of a run (`nordocr runs` lists them)")
+        raise UsageError(
+            f"{run} holds no {RUN}; name the folder of a run (`nordocr runs` lists them)"
+        )
     weights = find_weights(run)
     target = _target(run, output)
     atomic.refuse_inputs(target, [run, expect])
     gates = read_expectations(expect)
     if target.exists() and not replace and atomic.sha256_of(target) != atomic.sha256_of(weights):
-        raise UsageError(f"{target} is there and holds other weights; name another -o, or give --replace")
+        raise UsageError(
+            f"{target} is there and holds other weights; name another -o, or give --replace"
+        )
     return {
         "weights": str(weights),
         "stores": [str(path) for path in stores or _val_stores(run)],
@@ -75,10 +89,12 @@ def promote(
     command: Sequence[str] = (),
     progress: Progress = SILENT,
 ) -> Promotion:
-    """Read `stores` (default: the validation stores of the run) with the best weights of `run`, and copy them to `output` when
-    every gate of `expect` holds on each store: a file, a folder, or by default promoted/RUN.safetensors, and a record beside it.
+    """Read `stores` (default: the validation stores of the run) with the best weights of `run`, and
+    copy them to `output` when every gate of `expect` holds on each store: a file, a folder, or by
+    default promoted/RUN.safetensors, and a record beside it.
 
-    Raises GateMissed naming each gate that was missed and what was found, and what `plan_promotion` raises.
+    Raises GateMissed naming each gate that was missed and what was found, and what `plan_promotion`
+    raises.
     """
     plan = plan_promotion(run, expect, output, stores, replace=replace)
     weights, target, gates = Path(plan["weights"]), _target(run, output), read_expectations(expect)
@@ -97,21 +113,32 @@ def promote(
         for path in plan["stores"]
     )
     if missed := [
-        problem for path, result in zip(plan["stores"], results, strict=True) for problem in _missed(gates, path, result)
+        problem
+        for path, result in zip(plan["stores"], results, strict=True)
+        for problem in _missed(gates, path, result)
     ]:
         raise GateMissed(f"{run} is not promoted: " + "; ".join(missed))
     with atomic.replacing(target) as temporary:
         shutil.copyfile(weights, temporary)
         if atomic.sha256_of(temporary) != sha256:
-            raise ArtifactError(f"{weights} changed while it was judged; is the run going on? Promote it when it is finished")
-    promotion = Promotion(run, target, _record(target), sha256, tuple(gate.text for gate in gates), results)
+            raise ArtifactError(
+                f"{weights} changed while it was judged; is the run going on? Promote it when it is"
+                " finished"
+            )
+    promotion = Promotion(
+        run, target, _record(target), sha256, tuple(gate.text for gate in gates), results
+    )
     atomic.write_json(promotion.record, promotion.to_json() | {"training": read_run(run)})
     return promotion
 
 
 def _missed(gates: Sequence[Gate], store: str, result: EvalResult) -> list[str]:
     comparison = result.against.comparison if result.against else None
-    return [f"{problem} on {store}" for gate in gates if (problem := gate.missed(result.report, comparison))]
+    return [
+        f"{problem} on {store}"
+        for gate in gates
+        if (problem := gate.missed(result.report, comparison))
+    ]
 
 
 def _target(run: Path, output: Path | None) -> Path:
@@ -133,12 +160,19 @@ def _val_stores(run: Path) -> list[Path]:
         named = [(Path(store["path"]), store["content_sha256"]) for store in read_run(run)["val"]]
     except (KeyError, TypeError) as error:
         raise ArtifactError(
-            f"{run / RUN} is damaged: no validation stores ({error!r}); name the lines with --on STORE"
+            f"{run / RUN} is damaged: no validation stores ({error!r}); name the lines with --on"
+            " STORE"
         ) from error
     for path, content in named:
         if not path.exists():
-            raise UsageError(f"{path}, on which {run / BEST} was chosen, is not there; name the lines with --on STORE")
+            raise UsageError(
+                f"{path}, on which {run / BEST} was chosen, is not there; name the lines with --on"
+                " STORE"
+            )
         with LineStore(path) as store:
             if store.header.content_sha256 != content:
-                raise DataError(f"{path} is not what it was when {run} was trained; name the lines to judge by with --on STORE")
+                raise DataError(
+                    f"{path} is not what it was when {run} was trained; name the lines to judge by"
+                    " with --on STORE"
+                )
     return [path for path, _ in named]

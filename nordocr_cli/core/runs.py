@@ -1,4 +1,6 @@
-"""runs: the training runs of a folder beside each other, and what two of them were told differently."""
+"""runs: the training runs of a folder beside each other, and what two of them were told
+differently.
+"""
 
 import time
 from collections.abc import Iterator
@@ -16,9 +18,11 @@ _MISSING = "–"
 
 @dataclass(frozen=True)
 class RunSummary:
-    """One run. `state` is finished, running, stopped (it can be resumed), ended (it cannot) or damaged; rates are 0…1 and None
-    before the first evaluation; `val` names the validation stores, `val_sha256` their content: only runs that agree in it can
-    be compared. `problem` says why a run cannot be read."""
+    """One run. `state` is finished, running, stopped (it can be resumed), ended (it cannot) or
+    damaged; rates are 0…1 and None before the first evaluation; `val` names the validation stores,
+    `val_sha256` their content: only runs that agree in it can be compared. `problem` says why a run
+    cannot be read.
+    """
 
     path: Path
     state: str
@@ -44,12 +48,16 @@ class RunSummary:
 
 
 def find_runs(root: Path) -> list[Path]:
-    """Return the run folders in `root`, or `root` itself when it is one, sorted by name; links are not followed.
+    """Return the run folders in `root`, or `root` itself when it is one, sorted by name; links are
+    not followed.
 
     Raises UsageError when there is no such folder.
     """
     if not root.is_dir():
-        raise UsageError(f"no folder {root}; `nordocr train` makes runs in runs/, or name the folder that holds them")
+        raise UsageError(
+            f"no folder {root}; `nordocr train` makes runs in runs/, or name the folder that holds"
+            " them"
+        )
     return sorted(_walk(root))
 
 
@@ -63,8 +71,12 @@ def _walk(folder: Path) -> Iterator[Path]:
 
 
 def list_runs(root: Path) -> list[RunSummary]:
-    """Return the runs in `root`, the latest first. A damaged run.json is one of them, with its problem."""
-    return sorted((summarize(folder) for folder in find_runs(root)), key=lambda run: run.started, reverse=True)
+    """Return the runs in `root`, the latest first. A damaged run.json is one of them, with its
+    problem.
+    """
+    return sorted(
+        (summarize(folder) for folder in find_runs(root)), key=lambda run: run.started, reverse=True
+    )
 
 
 def summarize(folder: Path) -> RunSummary:
@@ -77,7 +89,11 @@ def summarize(folder: Path) -> RunSummary:
 
 
 def _summary(folder: Path, facts: dict[str, Any]) -> RunSummary:
-    best, position, result = facts.get("best") or {}, facts.get("position") or {}, facts.get("result") or {}
+    best, position, result = (
+        facts.get("best") or {},
+        facts.get("position") or {},
+        facts.get("result") or {},
+    )
     git = facts["environment"].get("git") or {}
     return RunSummary(
         path=folder,
@@ -103,7 +119,11 @@ def _state(folder: Path, facts: dict[str, Any]) -> str:
     if "result" in facts:
         return "finished"
     metrics = folder / METRICS
-    if "ended" not in facts["sessions"][-1] and metrics.is_file() and time.time() - metrics.stat().st_mtime < _ACTIVE_S:
+    if (
+        "ended" not in facts["sessions"][-1]
+        and metrics.is_file()
+        and time.time() - metrics.stat().st_mtime < _ACTIVE_S
+    ):
         return "running"
     return "stopped" if (folder / STATE).is_file() else "ended"
 
@@ -114,8 +134,10 @@ def is_finished(folder: Path) -> bool:
 
 
 def differences_of(one: Path, other: Path) -> list[tuple[str, Any, Any]]:
-    """Return (dotted key, value in `one`, value in `other`) of all that two runs were told differently: profile, stores,
-    length, device, code. Raises UsageError when a folder holds no run, ArtifactError for a damaged run.json."""
+    """Return (dotted key, value in `one`, value in `other`) of all that two runs were told
+    differently: profile, stores, length, device, code. Raises UsageError when a folder holds no
+    run, ArtifactError for a damaged run.json.
+    """
     first, second = (_told(folder) for folder in (one, other))
     return [
         (key, first.get(key, _MISSING), second.get(key, _MISSING))
@@ -131,7 +153,14 @@ def _told(folder: Path) -> dict[str, Any]:
     names = ("profile", "request", "device", "precision", "threads", "loaded")
     told = {name: facts[name] for name in names if name in facts}
     for role in ("train", "val"):
-        told[f"{role}_lines"] = [f"{store['lines']:,} lines, {store['content_sha256'][:12]}" for store in facts.get(role, ())]
+        told[f"{role}_lines"] = [
+            f"{store['lines']:,} lines, {store['content_sha256'][:12]}"
+            for store in facts.get(role, ())
+        ]
     environment = facts.get("environment") or {}
-    told["code"] = {"nordocr": environment.get("nordocr"), "git": environment.get("git") or {}, **environment.get("versions", {})}
+    told["code"] = {
+        "nordocr": environment.get("nordocr"),
+        "git": environment.get("git") or {},
+        **environment.get("versions", {}),
+    }
     return flatten(told)

@@ -1,10 +1,13 @@
-"""What a training line may look like each time it is shown: joined, squeezed, cropped a little wrong, scanned once more.
+"""What a training line may look like each time it is shown: joined, squeezed, cropped a little
+wrong, scanned once more.
 
-Two steps. `draw_samples` decides for a whole epoch what changes widths and labels, before batches are cut: which lines are
-joined, how wide each sample becomes. `compose` makes one sample's pixels of its lines. Both draw from the generator that they
-are given and from nothing else, so an epoch is a function of its seed.
+Two steps. `draw_samples` decides for a whole epoch what changes widths and labels, before batches
+are cut: which lines are joined, how wide each sample becomes. `compose` makes one sample's pixels
+of its lines. Both draw from the generator that they are given and from nothing else, so an epoch is
+a function of its seed.
 
-A label stays true: no letter is cut off, a sample keeps the CTC frames its label needs, and none grows beyond the widest input.
+A label stays true: no letter is cut off, a sample keeps the CTC frames its label needs, and none
+grows beyond the widest input.
 """
 
 from collections.abc import Sequence
@@ -19,7 +22,8 @@ from numpy.typing import NDArray
 from nordocr_cli.geometry import Geometry
 from nordocr_cli.settings import Augment
 
-Line = NDArray[Any]  # uint8 (h, w) gray or (h, w, 3); OpenCV's own types say no more than "an array"
+# uint8 (h, w) gray or (h, w, 3); OpenCV's own types say no more than "an array"
+Line = NDArray[Any]
 
 _LEAST_GAP_PX = 8  # a narrower gap between joined lines might not read as a space
 _MOST_SQUEEZE = 1.3  # a line becomes this much narrower or wider
@@ -28,11 +32,14 @@ _MOST_MARGIN_PX = 24  # paper that a loose box adds beside the line
 _BOX_ROWS = (-2, 4)  # rows that a wrong box takes away or adds above and below, at height 32
 _INK_ROWS = 1  # of the rows taken away, so many may hold ink: a ring or a dot is higher
 _BOX_COLUMNS = 6  # columns, of paper only, that a tight box takes away at either end
-_STRIP_ROWS, _STRIP_GAP_ROWS = (1, 4), (1, 3)  # of a neighbour's line, and paper between it and ours
-_SLIVER_PX, _SLIVER_GAP_PX = 2, 12  # of a neighbour's column at either end, and paper between it and ours
+# of a neighbour's line, and paper between it and ours
+_STRIP_ROWS, _STRIP_GAP_ROWS = (1, 4), (1, 3)
+# of a neighbour's column at either end, and paper between it and ours
+_SLIVER_PX, _SLIVER_GAP_PX = 2, 12
 _INK_LEVELS = 48  # a pixel this far from the paper is ink
 _LOST_COLUMNS = 0.05  # a threshold that loses more of the columns with ink is not applied
-_PAPER_ROWS, _PAPER_COLUMNS = 3, 64  # the paper's level is taken from every third row and about 64 columns
+# the paper's level is taken from every third row and about 64 columns
+_PAPER_ROWS, _PAPER_COLUMNS = 3, 64
 _NOISE_H, _NOISE_W = 128, 4096
 _SHRINKING = (cv2.INTER_AREA, cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_NEAREST)
 _SMOOTH = (cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_LANCZOS4, cv2.INTER_AREA)
@@ -40,10 +47,13 @@ _SMOOTH = (cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_LANCZOS4, cv2.INTER_AREA
 
 @dataclass(frozen=True)
 class Samples:
-    """What an epoch shows. Sample i is lines[first[i]:first[i + 1]] from left to right; all lengths are in pixels."""
+    """What an epoch shows. Sample i is lines[first[i]:first[i + 1]] from left to right; all lengths
+    are in pixels.
+    """
 
     lines: NDArray[np.int64]  # (L,), indices of lines
-    gaps: NDArray[np.int64]  # (L,), paper between a line and the next one of its sample; 0 after the last
+    # (L,), paper between a line and the next one of its sample; 0 after the last
+    gaps: NDArray[np.int64]
     first: NDArray[np.int64]  # (S + 1,)
     margins: NDArray[np.int64]  # (S, 2), paper added on the left and on the right
     widths: NDArray[np.int64]  # (S,), of the sample, margins included
@@ -70,14 +80,20 @@ def draw_samples(
 ) -> Samples:
     """Draw what an epoch makes of `lines`, each of them used once.
 
-    `widths` are the lines' in pixels, `frames` the CTC frames that their labels need, `joinable` says which may stand beside
-    another with one space between the labels.
+    `widths` are the lines' in pixels, `frames` the CTC frames that their labels need, `joinable`
+    says which may stand beside another with one space between the labels.
     """
     order = rng.permutation(len(lines))
     lines, widths, frames, joinable = lines[order], widths[order], frames[order], joinable[order]
-    gaps = np.exp(rng.uniform(np.log(_LEAST_GAP_PX), np.log(max(_LEAST_GAP_PX, augment.max_join_gap_px)), len(lines)))
+    gaps = np.exp(
+        rng.uniform(
+            np.log(_LEAST_GAP_PX), np.log(max(_LEAST_GAP_PX, augment.max_join_gap_px)), len(lines)
+        )
+    )
     gaps = gaps.astype(np.int64)
-    begins = _joined(rng.random(len(lines)) < augment.join, widths, gaps, joinable, geometry.max_width)
+    begins = _joined(
+        rng.random(len(lines)) < augment.join, widths, gaps, joinable, geometry.max_width
+    )
     ends = np.append(begins[1:], True)
     gaps[ends] = 0
     first = np.append(np.flatnonzero(begins), len(lines))
@@ -87,8 +103,11 @@ def draw_samples(
     factors = np.exp(rng.uniform(-np.log(_MOST_SQUEEZE), np.log(_MOST_SQUEEZE), count))
     factors[rng.random(count) >= augment.squeeze] = 1.0
     least = np.minimum(natural, np.ceil(needed * geometry.stride * _LEAST_FRAMES).astype(np.int64))
-    scaled = np.minimum(np.maximum(np.rint(natural * factors).astype(np.int64), least), geometry.max_width)
-    # Mostly narrow margins; they make the width a multiple again, and none are added where they would not fit.
+    scaled = np.minimum(
+        np.maximum(np.rint(natural * factors).astype(np.int64), least), geometry.max_width
+    )
+    # Mostly narrow margins; they make the width a multiple again, and none are added where they
+    # would not fit.
     margins = (rng.random((count, 2)) ** 2 * (_MOST_MARGIN_PX + 1)).astype(np.int64)
     margins[rng.random(count) >= augment.crop] = 0
     margins[scaled + margins.sum(1) + step - 1 > geometry.max_width] = 0
@@ -97,9 +116,15 @@ def draw_samples(
 
 
 def _joined(
-    wanted: NDArray[np.bool_], widths: NDArray[np.int64], gaps: NDArray[np.int64], joinable: NDArray[np.bool_], most: int
+    wanted: NDArray[np.bool_],
+    widths: NDArray[np.int64],
+    gaps: NDArray[np.int64],
+    joinable: NDArray[np.bool_],
+    most: int,
 ) -> NDArray[np.bool_]:
-    """Where a sample begins, when each `wanted` line takes the next one along as long as both fit `most` pixels."""
+    """Where a sample begins, when each `wanted` line takes the next one along as long as both fit
+    `most` pixels.
+    """
     begins = np.ones(len(widths), dtype=bool)
     so_far = widths.tolist()
     for index in np.flatnonzero(wanted[:-1] & joinable[:-1] & joinable[1:]).tolist():
@@ -120,8 +145,8 @@ def compose(
 ) -> Line:
     """Return a sample's pixels, `width` wide and as high as its `parts`, which are not written to.
 
-    `gaps` are pixels of paper after each part but the last, `neighbour` is any other line, pieces of which may show at the
-    edges.
+    `gaps` are pixels of paper after each part but the last, `neighbour` is any other line, pieces
+    of which may show at the edges.
     """
     chances = dict(zip(_CHANCES, rng.random(len(_CHANCES)), strict=True))
     line = _join(parts, gaps) if len(parts) > 1 else parts[0]
@@ -141,11 +166,14 @@ def compose(
     return line
 
 
-# Shape --------------------------------------------------------------------------------------------------------------------
+# Shape
+# ----------------------------------------
 
 
 def _paper(pixels: Line) -> NDArray[np.uint8]:
-    """The paper's level, () or (3,): what more than half of the pixels of some text have, or are darker than."""
+    """The paper's level, () or (3,): what more than half of the pixels of some text have, or are
+    darker than.
+    """
     few = pixels[::_PAPER_ROWS, :: 1 + pixels.shape[1] // _PAPER_COLUMNS]
     few = few.reshape(-1, *few.shape[2:])
     at = len(few) * 2 // 3
@@ -163,7 +191,9 @@ def _join(parts: Sequence[Line], gaps: Sequence[int]) -> Line:
 
 
 def _box_error(line: Line, rng: np.random.Generator) -> Line:
-    """The line as a box that is a little too large or too small has it. Ink is lost from one row above and below at most."""
+    """The line as a box that is a little too large or too small has it. Ink is lost from one row
+    above and below at most.
+    """
     paper = _paper(line)
     ink = np.abs(line.astype(np.int16) - paper) > _INK_LEVELS
     ink = ink.any(axis=2) if ink.ndim == 3 else ink
@@ -172,9 +202,16 @@ def _box_error(line: Line, rng: np.random.Generator) -> Line:
     left, right = rng.integers(0, _BOX_COLUMNS, 2, endpoint=True).tolist()
     if not len(rows):
         return line
-    free = int(rows[0]), line.shape[0] - 1 - int(rows[-1]), int(columns[0]), line.shape[1] - 1 - int(columns[-1])
+    free = (
+        int(rows[0]),
+        line.shape[0] - 1 - int(rows[-1]),
+        int(columns[0]),
+        line.shape[1] - 1 - int(columns[-1]),
+    )
     cut = min(max(0, -top), free[0] + _INK_ROWS), min(max(0, -bottom), free[1] + _INK_ROWS)
-    line = line[cut[0] : line.shape[0] - cut[1], min(left, free[2]) : line.shape[1] - min(right, free[3])]
+    line = line[
+        cut[0] : line.shape[0] - cut[1], min(left, free[2]) : line.shape[1] - min(right, free[3])
+    ]
     return _framed(line, (max(0, top), max(0, bottom), 0, 0), paper)
 
 
@@ -199,23 +236,37 @@ def _add_strips(line: Line, neighbour: Line, rng: np.random.Generator) -> Line:
     return line
 
 
-def _add_margins(line: Line, margins: tuple[int, int], neighbour: Line | None, rng: np.random.Generator) -> Line:
-    """The line with paper on the left and right, and at the far end of a wide margin a sliver of a neighbour."""
+def _add_margins(
+    line: Line, margins: tuple[int, int], neighbour: Line | None, rng: np.random.Generator
+) -> Line:
+    """The line with paper on the left and right, and at the far end of a wide margin a sliver of a
+    neighbour.
+    """
     left, right = margins
     line = _framed(line, (0, 0, left, 0), _paper(line[:, :_MOST_MARGIN_PX]))
     line = _framed(line, (0, 0, 0, right), _paper(line[:, -_MOST_MARGIN_PX:]))
     for margin, begin in (left, slice(None, _SLIVER_PX)), (right, slice(-_SLIVER_PX, None)):
-        if neighbour is not None and margin >= _SLIVER_PX + _SLIVER_GAP_PX and neighbour.shape[1] > _SLIVER_PX:
+        if (
+            neighbour is not None
+            and margin >= _SLIVER_PX + _SLIVER_GAP_PX
+            and neighbour.shape[1] > _SLIVER_PX
+        ):
             at = int(rng.integers(neighbour.shape[1] - _SLIVER_PX))
             np.minimum(line[:, begin], neighbour[:, at : at + _SLIVER_PX], out=line[:, begin])
     return line
 
 
-def _resize(line: Line, height: int, width: int, ways: Sequence[int], rng: np.random.Generator) -> Line:
-    return np.asarray(cv2.resize(line, (width, height), interpolation=ways[int(rng.integers(len(ways)))]))  # cv2: width first
+def _resize(
+    line: Line, height: int, width: int, ways: Sequence[int], rng: np.random.Generator
+) -> Line:
+    # cv2: width first
+    return np.asarray(
+        cv2.resize(line, (width, height), interpolation=ways[int(rng.integers(len(ways)))])
+    )
 
 
-# Scan ---------------------------------------------------------------------------------------------------------------------
+# Scan
+# ----------------------------------------
 
 
 def _resample(line: Line, rng: np.random.Generator) -> Line:
@@ -233,7 +284,11 @@ def _blur(line: Line, rng: np.random.Generator) -> Line:
 
 def _brightness(line: Line, rng: np.random.Generator) -> Line:
     contrast, shift = rng.uniform(0.7, 1.3), rng.uniform(-40, 40)
-    return np.asarray(cv2.LUT(line, np.clip((np.arange(256) - 128) * contrast + 128 + shift, 0, 255).astype(np.uint8)))
+    return np.asarray(
+        cv2.LUT(
+            line, np.clip((np.arange(256) - 128) * contrast + 128 + shift, 0, 255).astype(np.uint8)
+        )
+    )
 
 
 def _noise(line: Line, rng: np.random.Generator) -> Line:
@@ -241,15 +296,23 @@ def _noise(line: Line, rng: np.random.Generator) -> Line:
     height, width = line.shape[:2]
     field = _noise_field()
     top, left = rng.integers(_NOISE_H), rng.integers(_NOISE_W)
-    window = field.take(range(top, top + height), axis=0, mode="wrap").take(range(left, left + width), axis=1, mode="wrap")
+    window = field.take(range(top, top + height), axis=0, mode="wrap").take(
+        range(left, left + width), axis=1, mode="wrap"
+    )
     window = window if line.ndim == 2 else np.repeat(window[:, :, None], 3, axis=2)
-    return np.asarray(cv2.addWeighted(line.astype(np.int16), 1.0, window, rng.uniform(2, 12) / 64, 0, dtype=cv2.CV_8U))
+    return np.asarray(
+        cv2.addWeighted(
+            line.astype(np.int16), 1.0, window, rng.uniform(2, 12) / 64, 0, dtype=cv2.CV_8U
+        )
+    )
 
 
 @lru_cache(maxsize=1)
 def _noise_field() -> NDArray[np.int16]:
     """Normal noise, 64 to a standard deviation."""
-    return (np.random.default_rng(7).standard_normal((_NOISE_H, _NOISE_W), dtype=np.float32) * 64).astype(np.int16)
+    return (
+        np.random.default_rng(7).standard_normal((_NOISE_H, _NOISE_W), dtype=np.float32) * 64
+    ).astype(np.int16)
 
 
 def _threshold(line: Line, rng: np.random.Generator) -> Line:
@@ -271,7 +334,9 @@ def _jpeg(line: Line, rng: np.random.Generator) -> Line:
     done, data = cv2.imencode(".jpg", line, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(25, 90))])
     if not done:
         raise RuntimeError("OpenCV could not encode a JPEG")
-    return np.asarray(cv2.imdecode(data, cv2.IMREAD_GRAYSCALE if line.ndim == 2 else cv2.IMREAD_COLOR))
+    return np.asarray(
+        cv2.imdecode(data, cv2.IMREAD_GRAYSCALE if line.ndim == 2 else cv2.IMREAD_COLOR)
+    )
 
 
 # In the order of a scanner; each by its name in the profile's [augment].

@@ -10,7 +10,9 @@ from nordocr_cli.data.augment import Samples
 
 @dataclass(frozen=True)
 class Plan:
-    """One batch to be: numbers of samples among those of the epoch, pixels of extra padding, masked or not."""
+    """One batch to be: numbers of samples among those of the epoch, pixels of extra padding, masked
+    or not.
+    """
 
     samples: Samples
     numbers: NDArray[np.int64]

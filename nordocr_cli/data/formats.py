@@ -1,4 +1,6 @@
-"""Sources of labelled line images, recognized by looking: manifests, source LMDBs, pages with layouts, or a folder of those."""
+"""Sources of labelled line images, recognized by looking: manifests, source LMDBs, pages with
+layouts, or a folder of those.
+"""
 
 import json
 import os
@@ -11,8 +13,22 @@ from typing import TYPE_CHECKING, Protocol
 
 from nordocr_cli.atomic import require_utf8
 from nordocr_cli.data.lmdb_file import HEADER_KEY, LmdbReader
-from nordocr_cli.data.manifest import Entry, ManifestKind, iterate_manifest, make_entry, manifest_kind, resolve_image
-from nordocr_cli.data.pages import PAGE_SUFFIXES, LayoutSource, PageImages, crop_size, find_layouts, layout_beside
+from nordocr_cli.data.manifest import (
+    Entry,
+    ManifestKind,
+    iterate_manifest,
+    make_entry,
+    manifest_kind,
+    resolve_image,
+)
+from nordocr_cli.data.pages import (
+    PAGE_SUFFIXES,
+    LayoutSource,
+    PageImages,
+    crop_size,
+    find_layouts,
+    layout_beside,
+)
 from nordocr_cli.errors import DataError, UsageError
 from nordocr_cli.progress import SILENT, Progress
 
@@ -20,10 +36,20 @@ if TYPE_CHECKING:
     from nordocr_cli.data.resize import Pixels
     from nordocr_cli.data.store import LineStore
 
-# Looked for in a folder, in this order; a folder must have one of them, or exactly one *.jsonl, *.tsv or *.csv, or layouts.
+# Looked for in a folder, in this order; a folder must have one of them, or exactly one *.jsonl,
+# *.tsv or *.csv, or layouts.
 LABEL_FILES = (
     *("manifest.jsonl", "labels.jsonl", "metadata.jsonl", "manifest.tsv", "labels.tsv", "gt.tsv"),
-    *("manifest.csv", "labels.csv", "metadata.csv", "labels.txt", "label.txt", "gt.txt", "rec_gt.txt", "Label.txt"),
+    *(
+        "manifest.csv",
+        "labels.csv",
+        "metadata.csv",
+        "labels.txt",
+        "label.txt",
+        "gt.txt",
+        "rec_gt.txt",
+        "Label.txt",
+    ),
 )
 
 
@@ -41,7 +67,8 @@ class Source(Protocol):
         """Yield every row, the unusable ones with their problem; reads no image."""
 
     def crop(self, entry: Entry) -> "Pixels":
-        """Return the line image of `entry`, uint8 (h, w, 3) RGB, or (h, w) when it is gray. Safe in threads.
+        """Return the line image of `entry`, uint8 (h, w, 3) RGB, or (h, w) when it is gray. Safe in
+        threads.
 
         Raises FileNotFoundError when there is none, DataError when it is unusable.
         """
@@ -55,7 +82,9 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class SourceSpec:
-    """A source as it was asked for: `path`, the folder (or page image) its image names start from, a name for its rows."""
+    """A source as it was asked for: `path`, the folder (or page image) its image names start from,
+    a name for its rows.
+    """
 
     path: Path
     root: Path | None = None
@@ -63,8 +92,9 @@ class SourceSpec:
 
 
 def parse_source(text: str) -> SourceSpec:
-    """Read `[NAME=]PATH[:ROOT]`. What exists as it stands is a path. Raises UsageError when nothing is there, or its
-    name is not UTF-8."""
+    """Read `[NAME=]PATH[:ROOT]`. What exists as it stands is a path. Raises UsageError when nothing
+    is there, or its name is not UTF-8.
+    """
     require_utf8(Path(text))
     name, rest = "", text
     if not Path(text).exists() and (found := re.fullmatch(r"([\w.-]+)=(.+)", text)):
@@ -75,13 +105,16 @@ def parse_source(text: str) -> SourceSpec:
         path, root = Path(rest[:colon]), Path(rest[colon + 1 :])
         if path.exists():
             if not root.exists():
-                raise UsageError(f"no folder {root}, from which the images of {path} should be read")
+                raise UsageError(
+                    f"no folder {root}, from which the images of {path} should be read"
+                )
             return SourceSpec(path, root, name)
     raise UsageError(f"no such file or folder: {rest}")
 
 
 def open_source(spec: SourceSpec | Path, progress: Progress = SILENT) -> Source:
-    """Open what is at `spec.path`; of a folder with several label files the first of LABEL_FILES, warning of the others.
+    """Open what is at `spec.path`; of a folder with several label files the first of LABEL_FILES,
+    warning of the others.
 
     Raises UsageError when nothing is there, DataError when it is nothing that prep reads.
     """
@@ -106,7 +139,8 @@ def open_source(spec: SourceSpec | Path, progress: Progress = SILENT) -> Source:
     if not any(path.iterdir()):
         raise DataError(f"{path} is empty")
     raise DataError(
-        f"{path} holds no label file ({', '.join(LABEL_FILES)}), no layouts (ALTO, PAGE, JSON) and no LMDB (data.mdb)"
+        f"{path} holds no label file ({', '.join(LABEL_FILES)}), no layouts (ALTO, PAGE, JSON) and"
+        " no LMDB (data.mdb)"
     )
 
 
@@ -115,22 +149,35 @@ def _label_file(folder: Path, progress: Progress) -> Path | None:
         if (folder / name).is_file():
             _warn_of_others(folder / name, progress)
             return folder / name
-    others = sorted(child for child in folder.iterdir() if child.suffix in (".jsonl", ".tsv", ".csv") and child.is_file())
+    others = sorted(
+        child
+        for child in folder.iterdir()
+        if child.suffix in (".jsonl", ".tsv", ".csv") and child.is_file()
+    )
     if len(others) > 1:
-        raise UsageError(f"{folder} holds several label files ({', '.join(child.name for child in others)}); name the one meant")
+        raise UsageError(
+            f"{folder} holds several label files ({', '.join(child.name for child in others)});"
+            " name the one meant"
+        )
     return others[0] if others else None
 
 
 def _warn_of_others(chosen: Path, progress: Progress) -> None:
-    """Name what may be meant as well. Other tables (of fonts, of prices) lie beside manifests, and prep's own lists."""
+    """Name what may be meant as well. Other tables (of fonts, of prices) lie beside manifests, and
+    prep's own lists.
+    """
     others = [
         child.name
         for child in sorted(chosen.parent.iterdir())
-        if (child.name in LABEL_FILES or child.suffix == ".jsonl") and not child.name.endswith(".quarantine.jsonl")
+        if (child.name in LABEL_FILES or child.suffix == ".jsonl")
+        and not child.name.endswith(".quarantine.jsonl")
         if child.is_file() and not child.samefile(chosen)
     ]
     if others:
-        progress.warn(f"{chosen.parent}: {chosen.name} is read, {', '.join(others)} passed over; name the file to have another")
+        progress.warn(
+            f"{chosen.parent}: {chosen.name} is read, {', '.join(others)} passed over; name the"
+            " file to have another"
+        )
 
 
 class ManifestSource:
@@ -162,12 +209,22 @@ class ManifestSource:
         """See Source."""
         from nordocr_cli.data.resize import image_size
 
-        return crop_size(entry.place) if entry.place is not None else image_size(self._image_bytes(entry), entry.key)
+        return (
+            crop_size(entry.place)
+            if entry.place is not None
+            else image_size(self._image_bytes(entry), entry.key)
+        )
 
     def _find(self, image: str) -> str:
-        """The image's path. PaddleOCR's tools name images from the folder above, `train/1.jpg` in `train/Label.txt`."""
+        """The image's path. PaddleOCR's tools name images from the folder above, `train/1.jpg` in
+        `train/Label.txt`.
+        """
         path = resolve_image(self.root, image)
-        if self._kind == "paddle" and not os.path.exists(path) and (folder := self.root.resolve()).name == image.split("/")[0]:
+        if (
+            self._kind == "paddle"
+            and not os.path.exists(path)
+            and (folder := self.root.resolve()).name == image.split("/")[0]
+        ):
             return resolve_image(folder.parent, image)
         return path
 
@@ -187,10 +244,11 @@ class ManifestSource:
 
 
 class LmdbSource:
-    """An LMDB with `num-samples`, `image-%09d`, `label-%09d` (1-based): other people's, and our own line stores.
+    """An LMDB with `num-samples`, `image-%09d`, `label-%09d` (1-based): other people's, and our own
+    line stores.
 
-    Of a store of ours the whole rows are read and the pixels checked against their checksums; other LMDBs give encoded
-    images and text alone, and the key as id.
+    Of a store of ours the whole rows are read and the pixels checked against their checksums; other
+    LMDBs give encoded images and text alone, and the key as id.
     """
 
     kind = "lmdb"
@@ -205,7 +263,9 @@ class LmdbSource:
             self._lines = int(self._reader.get("num-samples") or b"")
         except ValueError:
             self._reader.close()
-            raise DataError(f"{path}: the LMDB has no number under 'num-samples'; prep reads PARSeq's layout") from None
+            raise DataError(
+                f"{path}: the LMDB has no number under 'num-samples'; prep reads PARSeq's layout"
+            ) from None
 
     @property
     def files(self) -> Sequence[Path]:
@@ -236,7 +296,8 @@ class LmdbSource:
         from nordocr_cli.data.resize import decode_image
 
         if self._is_line_store:
-            self._line_store().row(_index(entry))  # its checksum is compared here: entries() reads the bytes alone
+            # its checksum is compared here: entries() reads the bytes alone
+            self._line_store().row(_index(entry))
             return self._line_store().image(_index(entry))
         return decode_image(self._image_bytes(entry), entry.key, keep_gray=True)
 
@@ -250,7 +311,9 @@ class LmdbSource:
         return image_size(self._image_bytes(entry), entry.key)
 
     def _line_store(self) -> "LineStore":
-        """The same LMDB as a line store, opened when the first image is wanted: a dry run does without its imports."""
+        """The same LMDB as a line store, opened when the first image is wanted: a dry run does
+        without its imports.
+        """
         from nordocr_cli.data.store import LineStore
 
         with self._lock:

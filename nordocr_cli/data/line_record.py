@@ -1,7 +1,8 @@
 """A line as bytes: its pixels as a binary PPM, or PGM when it is gray, and its row as JSON.
 
-Pixels are stored as they are, in a form that Pillow and OpenCV open: a PNG is half as large, but takes 20 times as long to
-write and 30 times as long to read, and a training run reads each line many times.
+Pixels are stored as they are, in a form that Pillow and OpenCV open: a PNG is half as large, but
+takes 20 times as long to write and 30 times as long to read, and a training run reads each line
+many times.
 """
 
 import hashlib
@@ -27,7 +28,9 @@ _PNG_OPTIONS = (cv2.IMWRITE_PNG_COMPRESSION, 1)
 
 @dataclass(frozen=True)
 class EncodedLine:
-    """A line image ready to be stored: the record (PPM, or PGM when it is gray), its SHA-256 and CRC32, the width in pixels."""
+    """A line image ready to be stored: the record (PPM, or PGM when it is gray), its SHA-256 and
+    CRC32, the width in pixels.
+    """
 
     record: bytes
     width: int
@@ -41,9 +44,14 @@ class EncodedLine:
 
 
 def encode_line(image: Pixels) -> EncodedLine:
-    """Encode a uint8 (height, width, 3) RGB or (height, width) gray line, as one channel when it is gray. Safe in threads."""
+    """Encode a uint8 (height, width, 3) RGB or (height, width) gray line, as one channel when it is
+    gray. Safe in threads.
+    """
     if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,)):
-        raise ValueError(f"a line image is uint8 (height, width, 3) or (height, width), not {image.dtype} {image.shape}")
+        raise ValueError(
+            f"a line image is uint8 (height, width, 3) or (height, width), not {image.dtype}"
+            f" {image.shape}"
+        )
     height, width = image.shape[:2]
     if image.ndim == 3 and _is_gray(image):
         image = image[:, :, 0]
@@ -54,12 +62,15 @@ def encode_line(image: Pixels) -> EncodedLine:
 
 def encoded_line(record: bytes) -> EncodedLine:
     """Return a record as the line that it was. Raises ValueError when it is none."""
-    return EncodedLine(record, decode_netpbm(record).shape[1], hashlib.sha256(record).digest(), zlib.crc32(record))
+    return EncodedLine(
+        record, decode_netpbm(record).shape[1], hashlib.sha256(record).digest(), zlib.crc32(record)
+    )
 
 
 def encode_png(image: Pixels) -> bytes:
     """Encode a uint8 (height, width, 3) RGB or (height, width) gray image as PNG."""
-    ok, png = cv2.imencode(".png", image if image.ndim == 2 else image[:, :, ::-1], _PNG_OPTIONS)  # cv2 writes BGR
+    # cv2 writes BGR
+    ok, png = cv2.imencode(".png", image if image.ndim == 2 else image[:, :, ::-1], _PNG_OPTIONS)
     if not ok:
         raise RuntimeError(f"PNG encoding failed for shape {image.shape}")
     return png.tobytes()
@@ -81,7 +92,9 @@ def decode_png(record: bytes) -> Pixels:
 
 
 def decode_netpbm(record: bytes) -> Pixels:
-    """Pixels of a record of ours, (h, w, 3) RGB or (h, w), not to be written to. Raises ValueError when it is none."""
+    """Pixels of a record of ours, (h, w, 3) RGB or (h, w), not to be written to. Raises ValueError
+    when it is none.
+    """
     header = _NETPBM.match(record)
     if header is None:
         raise ValueError("no PPM or PGM header")
@@ -99,4 +112,5 @@ def decode_row(record: bytes) -> LineRow:
     """Return the row of a record. Raises ValueError when it is none."""
     value = json.loads(record)
     extra = {key: item for key, item in value.items() if key not in _ROW_FIELDS}
-    return LineRow(**{key: value.get(key, "") for key in _ROW_FIELDS}, extra=extra)  # to_json leaves empty fields out
+    # to_json leaves empty fields out
+    return LineRow(**{key: value.get(key, "") for key in _ROW_FIELDS}, extra=extra)

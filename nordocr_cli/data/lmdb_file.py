@@ -1,4 +1,6 @@
-"""LMDB files as files: checked before they are mapped, opened once a process, never replaced by accident."""
+"""LMDB files as files: checked before they are mapped, opened once a process, never replaced by
+accident.
+"""
 
 import os
 import threading
@@ -23,7 +25,8 @@ HEADER_KEY = "nordocr-header"
 
 
 class LmdbReader(AbstractContextManager["LmdbReader"]):
-    """Reads an LMDB folder by key; safe with several threads and across fork. Raises DataError when it is damaged.
+    """Reads an LMDB folder by key; safe with several threads and across fork. Raises DataError when
+    it is damaged.
 
     LMDB refuses to open a file twice in one process, so readers of one file share its environment.
     """
@@ -43,7 +46,9 @@ class LmdbReader(AbstractContextManager["LmdbReader"]):
             if environment is None:
                 check_lmdb_tree(data)
                 try:
-                    environment = lmdb.open(str(self.path), readonly=True, lock=False, readahead=False, meminit=False)
+                    environment = lmdb.open(
+                        str(self.path), readonly=True, lock=False, readahead=False, meminit=False
+                    )
                 except lmdb.Error as error:
                     raise DataError(f"{self.path}: cannot open the LMDB: {error}") from error
             self._shared[self._key] = (environment, readers + 1)
@@ -65,11 +70,15 @@ class LmdbReader(AbstractContextManager["LmdbReader"]):
         except lmdb.Error as error:
             raise DataError(f"{self.path}: damaged at key {key!r}: {error}") from error
 
-    def locate(self, keys: Iterable[bytes]) -> "tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]":
-        """Return LMDB's mapping of the file as uint8 (bytes,), and for each key where in it its value begins and how long it is.
+    def locate(
+        self, keys: Iterable[bytes]
+    ) -> "tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]":
+        """Return LMDB's mapping of the file as uint8 (bytes,), and for each key where in it its
+        value begins and how long it is.
 
-        Good as long as this reader is open and nothing writes to the file: a store that was made is never written to, and one
-        that replaces it is another file. Raises DataError naming a key that is not there.
+        Good as long as this reader is open and nothing writes to the file: a store that was made is
+        never written to, and one that replaces it is another file. Raises DataError naming a key
+        that is not there.
         """
         import numpy as np
 
@@ -81,12 +90,20 @@ class LmdbReader(AbstractContextManager["LmdbReader"]):
                 for key in keys:
                     value = transaction.get(key)
                     if value is None:
-                        raise DataError(f"{self.path}: {key.decode()!r} is missing; make the store again with `nordocr prep`")
-                    addresses.append(np.frombuffer(value, dtype=np.uint8).__array_interface__["data"][0])
+                        raise DataError(
+                            f"{self.path}: {key.decode()!r} is missing; make the store again with"
+                            " `nordocr prep`"
+                        )
+                    addresses.append(
+                        np.frombuffer(value, dtype=np.uint8).__array_interface__["data"][0]
+                    )
                     lengths.append(len(value))
         except lmdb.Error as error:
             raise DataError(f"{self.path}: damaged: {error}") from error
-        starts, sizes = np.frombuffer(addresses, dtype=np.int64), np.frombuffer(lengths, dtype=np.int64)
+        starts, sizes = (
+            np.frombuffer(addresses, dtype=np.int64),
+            np.frombuffer(lengths, dtype=np.int64),
+        )
         if not len(starts):
             return np.empty(0, np.uint8), starts, sizes
         first, end = int(starts.min()), int((starts + sizes).max())
@@ -111,15 +128,24 @@ class LmdbReader(AbstractContextManager["LmdbReader"]):
 
 
 class _Mapped:
-    """Lets numpy see a part of a reader's mapping, and keeps the reader as long as an array looks at it."""
+    """Lets numpy see a part of a reader's mapping, and keeps the reader as long as an array looks
+    at it.
+    """
 
     def __init__(self, reader: LmdbReader, address: int, size: int) -> None:
         self._reader = reader
-        self.__array_interface__ = {"data": (address, True), "shape": (size,), "typestr": "|u1", "version": 3}
+        self.__array_interface__ = {
+            "data": (address, True),
+            "shape": (size,),
+            "typestr": "|u1",
+            "version": 3,
+        }
 
 
 def refuse_to_replace(path: Path) -> None:
-    """Raise UsageError when something stands at `path` that is not a line store of ours: it would be deleted."""
+    """Raise UsageError when something stands at `path` that is not a line store of ours: it would
+    be deleted.
+    """
     require_utf8(path)
     if not path.exists() and not path.is_symlink():
         return
@@ -131,4 +157,6 @@ def refuse_to_replace(path: Path) -> None:
                     return
         except DataError as error:
             problem = f"cannot be read ({error})"
-    raise UsageError(f"{path} exists and {problem}; nothing was deleted: move it away, or give another --output")
+    raise UsageError(
+        f"{path} exists and {problem}; nothing was deleted: move it away, or give another --output"
+    )

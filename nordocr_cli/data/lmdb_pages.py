@@ -1,14 +1,19 @@
-"""LMDB's file format, as far as it takes to tell a whole file from one that would kill whoever maps it.
+"""LMDB's file format, as far as it takes to tell a whole file from one that would kill whoever maps
+it.
 
-LMDB maps its file and believes it: a read behind the end of a truncated file, or at an address that a damaged page names, ends
-the process (SIGBUS, or an assertion). So the file is checked before LMDB sees it. The format is that of 64-bit LMDB 0.9:
+LMDB maps its file and believes it: a read behind the end of a truncated file, or at an address that
+a damaged page names, ends the process (SIGBUS, or an assertion). So the file is checked before LMDB
+sees it. The format is that of 64-bit LMDB 0.9:
 
 | where | what |
 |---|---|
-| page 0 and 1 | meta pages; the newer one counts: root page, depth and flags of the tree, last page, transaction |
-| a page's 16 bytes of header | its number (8 bytes), 2 unused, flags, end of the pointers, begin of the nodes (2 each) |
+| page 0 and 1 | meta pages; the newer one counts: root page, depth and flags of the tree, last
+    page, transaction |
+| a page's 16 bytes of header | its number (8 bytes), 2 unused, flags, end of the pointers, begin of
+    the nodes (2 each) |
 | a page's pointers | where on the page each node begins (2 bytes each) |
-| a node of a leaf | size of the value (4), flags (2), size of the key (2), the key, the value or its first page's number |
+| a node of a leaf | size of the value (4), flags (2), size of the key (2), the key, the value or
+    its first page's number |
 | a node of a branch | number of the child page (6), size of the key (2), the key |
 """
 
@@ -24,7 +29,8 @@ _ORDER = "<" if sys.byteorder == "little" else ">"
 _META_BYTES, _MAGIC, _VERSION = 152, 0xBEEFC0DE, 1
 _PAGE_HEADER, _NODE_HEADER = 16, 8
 _BRANCH, _LEAF = 1, 2  # flags of a page
-_BIG, _DUPLICATES = 1, 4  # flags of a node: the value has pages of its own; several values of one key
+# flags of a node: the value has pages of its own; several values of one key
+_BIG, _DUPLICATES = 1, 4
 _NO_PAGE = 2**64 - 1
 _MOST_DEPTH = 32
 _AGAIN = "copy it again, or make it again with `nordocr prep`"
@@ -39,8 +45,9 @@ class _Meta(NamedTuple):
 
 
 def check_lmdb_file(data: Path) -> None:
-    """Check that an LMDB data file holds every page that its newest meta page counts. Raises DataError, and UsageError when
-    nothing is there."""
+    """Check that an LMDB data file holds every page that its newest meta page counts. Raises
+    DataError, and UsageError when nothing is there.
+    """
     if not data.parent.exists():
         raise UsageError(f"no line store {data.parent}; `nordocr prep` makes one")
     try:
@@ -50,7 +57,8 @@ def check_lmdb_file(data: Path) -> None:
         meta = _newest_meta(data)
         if meta is None:
             raise DataError(
-                f"{data}: not an LMDB file, or its first pages are damaged; copy it again, or make it again with prep"
+                f"{data}: not an LMDB file, or its first pages are damaged; copy it again, or make"
+                " it again with prep"
             )
         if size < (needed := meta.pages * meta.page_bytes):
             raise DataError(f"{data}: truncated: {size:,} bytes of {needed:,}; {_AGAIN}")
@@ -59,7 +67,8 @@ def check_lmdb_file(data: Path) -> None:
 
 
 def check_lmdb_tree(data: Path) -> None:
-    """Check that no page of the keys' tree leads out of a file that `check_lmdb_file` has passed: three microseconds a line.
+    """Check that no page of the keys' tree leads out of a file that `check_lmdb_file` has passed:
+    three microseconds a line.
 
     Values are not looked at, so a damaged one is not found here. Raises DataError.
     """
@@ -71,7 +80,9 @@ def check_lmdb_tree(data: Path) -> None:
 
 
 def bytes_in_use(data: Path) -> int | None:
-    """Bytes up to the last page in use, by the newer of the two meta pages; None when there is none."""
+    """Bytes up to the last page in use, by the newer of the two meta pages; None when there is
+    none.
+    """
     meta = _newest_meta(data)
     return meta.pages * meta.page_bytes if meta else None
 
@@ -80,11 +91,16 @@ def _newest_meta(data: Path) -> _Meta | None:
     found: list[_Meta] = []
     with open(data, "rb") as file:
         first = file.read(_META_BYTES)
-        page_bytes = struct.unpack_from(_ORDER + "I", first, 40)[0] if len(first) == _META_BYTES else 0
+        page_bytes = (
+            struct.unpack_from(_ORDER + "I", first, 40)[0] if len(first) == _META_BYTES else 0
+        )
         for offset in (0, page_bytes):
             file.seek(offset)
             page = file.read(_META_BYTES)
-            if len(page) == _META_BYTES and struct.unpack_from(_ORDER + "II", page, 16) == (_MAGIC, _VERSION):
+            if len(page) == _META_BYTES and struct.unpack_from(_ORDER + "II", page, 16) == (
+                _MAGIC,
+                _VERSION,
+            ):
                 flags, (root, last_page, transaction) = (
                     struct.unpack_from(_ORDER + "H", page, 92)[0],
                     struct.unpack_from(_ORDER + "QQQ", page, 128),
@@ -94,11 +110,15 @@ def _newest_meta(data: Path) -> _Meta | None:
 
 
 def _problem_in_tree(mapped: mmap.mmap, meta: _Meta) -> str | None:
-    """What is wrong with the tree of keys, None when nothing is: every page of it is visited once, the values' own are not."""
+    """What is wrong with the tree of keys, None when nothing is: every page of it is visited once,
+    the values' own are not.
+    """
     if meta.page_bytes < 256 or meta.page_bytes & (meta.page_bytes - 1) or meta.flags:
         return "its meta page is damaged, or it is of a kind that prep does not read"
     end, size = meta.pages * meta.page_bytes, meta.page_bytes
-    header, node_header, page_number = (struct.Struct(_ORDER + form) for form in ("QHHHH", "HHHH", "Q"))
+    header, node_header, page_number = (
+        struct.Struct(_ORDER + form) for form in ("QHHHH", "HHHH", "Q")
+    )
     waiting, seen = ([] if meta.root == _NO_PAGE else [(meta.root, 1)]), set[int]()
     while waiting:
         number, depth = waiting.pop()
@@ -109,7 +129,12 @@ def _problem_in_tree(mapped: mmap.mmap, meta: _Meta) -> str | None:
         own_number, _, flags, lower, upper = header.unpack_from(mapped, start)
         nodes = (lower - _PAGE_HEADER) // 2
         # LMDB takes for granted that a branch has two children at least.
-        if own_number != number or flags not in (_BRANCH, _LEAF) or not lower <= upper <= size or nodes < (3 - flags):
+        if (
+            own_number != number
+            or flags not in (_BRANCH, _LEAF)
+            or not lower <= upper <= size
+            or nodes < (3 - flags)
+        ):
             return f"page {number} is damaged"
         for pointer in struct.unpack_from(f"{_ORDER}{nodes}H", mapped, start + _PAGE_HEADER):
             key_at = pointer + _NODE_HEADER
@@ -123,7 +148,10 @@ def _problem_in_tree(mapped: mmap.mmap, meta: _Meta) -> str | None:
                 waiting.append((low | high << 16 | node_flags << 32, depth + 1))
                 continue
             value_bytes = low | high << 16
-            if node_flags & _DUPLICATES or value_at + (8 if node_flags & _BIG else value_bytes) > size:
+            if (
+                node_flags & _DUPLICATES
+                or value_at + (8 if node_flags & _BIG else value_bytes) > size
+            ):
                 return f"page {number} is damaged"
             if node_flags & _BIG:
                 first = page_number.unpack_from(mapped, start + value_at)[0]

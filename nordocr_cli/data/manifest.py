@@ -2,17 +2,23 @@
 
 | kind | a line |
 |---|---|
-| `jsonl` | a JSON object: `image`, `text`, and if known `id`, `language`, `subset`, `split`, `source`; other keys are kept |
-| `tsv` | image, one tab, text; nothing is quoted or escaped: further tabs, quotes and braces belong to the text |
+| `jsonl` | a JSON object: `image`, `text`, and if known `id`, `language`, `subset`, `split`,
+    `source`; other keys are kept |
+| `tsv` | image, one tab, text; nothing is quoted or escaped: further tabs, quotes and braces belong
+    to the text |
 | `labels` | image, one space, text |
-| `csv` | comma or semicolon between, quotes as usual; a header names the columns, or there are two: image and text |
-| `paddle` | page image, one tab, a JSON list of `{"transcription": …, "points": [[x, y], …]}` (PaddleOCR's detection labels) |
+| `csv` | comma or semicolon between, quotes as usual; a header names the columns, or there are two:
+    image and text |
+| `paddle` | page image, one tab, a JSON list of `{"transcription": …, "points": [[x, y], …]}`
+    (PaddleOCR's detection labels) |
 
-A tsv may also name several images of one text as a JSON list, as PaddleOCR's label files do. Other tools' names of the
-columns are known: `filename`, `file_name`, `path` for `image`; `words`, `label`, `transcription` for `text`. The keys that prep
-writes itself (see data/notes.py) are refused when they hold something else.
+A tsv may also name several images of one text as a JSON list, as PaddleOCR's label files do. Other
+tools' names of the columns are known: `filename`, `file_name`, `path` for `image`; `words`,
+`label`, `transcription` for `text`. The keys that prep writes itself (see data/notes.py) are
+refused when they hold something else.
 
-A line that cannot be used becomes an Entry with its problem, so that the caller can count it; it is never passed over.
+A line that cannot be used becomes an Entry with its problem, so that the caller can count it; it is
+never passed over.
 """
 
 import csv
@@ -38,18 +44,25 @@ _MAX_LINE_BYTES = 1 << 20
 _LINES_LOOKED_AT = 20  # to tell a manifest's kind
 _TEXT_KEYS = frozenset({"id", "image", "text", "language", "subset", "split", "source"})
 # What other tools call these two, in the order in which they are looked for.
-_OTHER_NAMES = {"image": ("filename", "file_name", "path"), "text": ("words", "label", "transcription")}
+_OTHER_NAMES = {
+    "image": ("filename", "file_name", "path"),
+    "text": ("words", "label", "transcription"),
+}
 # PaddleOCR's texts for a region that nobody could read, and for one to leave alone.
 _PADDLE_ILLEGIBLE = ("###", "*")
 _PLAIN_NAME = re.compile(r"(?:[\w-]+/)*[\w-]+\.\w+")
 # Opened on Windows, these names are devices whatever their folder and suffix.
-_WINDOWS_DEVICE = re.compile(r"(?:CON|PRN|AUX|NUL|COM[1-9]|LPT[1-9]) *(?:\..*)?", re.IGNORECASE | re.DOTALL)
+_WINDOWS_DEVICE = re.compile(
+    r"(?:CON|PRN|AUX|NUL|COM[1-9]|LPT[1-9]) *(?:\..*)?", re.IGNORECASE | re.DOTALL
+)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where on a page image a line is: page index from 0, box in pixels, and the page's (height, width) where known."""
+    """Where on a page image a line is: page index from 0, box in pixels, and the page's (height,
+    width) where known.
+    """
 
     page: int
     box: Box
@@ -60,9 +73,10 @@ class Place:
 class Entry:
     """One row of a source: `row`, or the `problem` for which there is none.
 
-    `where` is file:line or the key in an LMDB; `key` finds the image in its source, and `place` the line on it when the image
-    is a whole page; `renormalized` says that the text was not in NFC as it stood; `illegible` that somebody marked the line as
-    one that cannot be read, which is no fault of the row.
+    `where` is file:line or the key in an LMDB; `key` finds the image in its source, and `place` the
+    line on it when the image is a whole page; `renormalized` says that the text was not in NFC as
+    it stood; `illegible` that somebody marked the line as one that cannot be read, which is no
+    fault of the row.
     """
 
     where: str
@@ -75,7 +89,8 @@ class Entry:
 
 
 def manifest_kind(path: Path) -> ManifestKind:
-    """Tell a manifest's kind by its name, else by what most of its first lines are: one of them may be damaged.
+    """Tell a manifest's kind by its name, else by what most of its first lines are: one of them may
+    be damaged.
 
     Raises DataError when it is not UTF-8 text or is empty.
     """
@@ -85,7 +100,9 @@ def manifest_kind(path: Path) -> ManifestKind:
     for _, line in _lines(path):
         text = "" if b"\0" in line else line.decode("utf-8", errors="replace").strip()
         if text == "[":
-            raise DataError(f"{path}: a JSON array; a manifest has one JSON object a line (JSON Lines)")
+            raise DataError(
+                f"{path}: a JSON array; a manifest has one JSON object a line (JSON Lines)"
+            )
         if text:
             kinds[_line_kind(text)] += 1
         if kinds.total() == _LINES_LOOKED_AT:
@@ -106,7 +123,9 @@ def _line_kind(text: str) -> ManifestKind:
 
 
 def iterate_manifest(path: Path, kind: ManifestKind | None = None) -> Iterator[Entry]:
-    """Yield an Entry for each line that is not blank. Raises DataError when the file cannot be read or is not text."""
+    """Yield an Entry for each line that is not blank. Raises DataError when the file cannot be read
+    or is not text.
+    """
     kind = kind or manifest_kind(path)
     table = _CsvTable() if kind == "csv" else None
     seen: dict[str, int] = {}
@@ -117,16 +136,26 @@ def iterate_manifest(path: Path, kind: ManifestKind | None = None) -> Iterator[E
         except ValueError as error:
             yield Entry(where, problem=str(error))
             continue
-        if not text.strip() or (kind == "tsv" and number == 1 and text.split("\t") in (["image", "text"], ["image", "label"])):
+        if not text.strip() or (
+            kind == "tsv"
+            and number == 1
+            and text.split("\t") in (["image", "text"], ["image", "label"])
+        ):
             continue
         try:
-            entries = list(_paddle_entries(text, where) if kind == "paddle" else _row_entries(text, where, kind, table))
+            entries = list(
+                _paddle_entries(text, where)
+                if kind == "paddle"
+                else _row_entries(text, where, kind, table)
+            )
         except ValueError as error:
             yield Entry(where, problem=str(error))
             continue
         for entry in entries:
             if entry.row is not None and (first := seen.get(entry.row.id)):
-                yield Entry(where, entry.key, problem=f"id {entry.row.id!r} is already that of line {first}")
+                yield Entry(
+                    where, entry.key, problem=f"id {entry.row.id!r} is already that of line {first}"
+                )
                 continue
             if entry.row is not None:
                 seen[entry.row.id] = number
@@ -134,7 +163,9 @@ def iterate_manifest(path: Path, kind: ManifestKind | None = None) -> Iterator[E
 
 
 def read_manifest(path: Path) -> list[LineRow]:
-    """Return all rows of a manifest. Raises DataError naming file:line of the first rows that cannot be used."""
+    """Return all rows of a manifest. Raises DataError naming file:line of the first rows that
+    cannot be used.
+    """
     entries = list(iterate_manifest(path))
     problems = [f"{entry.where}: {entry.problem}" for entry in entries if entry.row is None]
     if problems:
@@ -144,14 +175,20 @@ def read_manifest(path: Path) -> list[LineRow]:
 
 
 def make_entry(value: Mapping[str, Any], where: str, key: str | None = None) -> Entry:
-    """Check a row's values and return its Entry, the text in NFC. `id` is the image's name when left out.
+    """Check a row's values and return its Entry, the text in NFC. `id` is the image's name when
+    left out.
 
     Raises ValueError naming the key that is missing or wrong.
     """
     fields: dict[str, str] = {}
     extra: dict[str, Any] = {}
-    # Other tools' names are looked up only where the row's own is not there: this runs for every row.
-    own = {other: name for name in _OTHER_NAMES if value.get(name) is None and (other := _named(name, value))}
+    # Other tools' names are looked up only where the row's own is not there: this runs for every
+    # row.
+    own = {
+        other: name
+        for name in _OTHER_NAMES
+        if value.get(name) is None and (other := _named(name, value))
+    }
     for written, item in value.items():
         name = own.get(written, written)
         if name not in _TEXT_KEYS:
@@ -162,7 +199,9 @@ def make_entry(value: Mapping[str, Any], where: str, key: str | None = None) -> 
         if not isinstance(item, str):
             raise ValueError(f"{name!r} must be a string, not {type(item).__name__} {item!r}")
         if has_surrogate(item):
-            raise ValueError(f"{name!r} holds half a surrogate pair, which is no character: {item!r}")
+            raise ValueError(
+                f"{name!r} holds half a surrogate pair, which is no character: {item!r}"
+            )
         fields[name] = item
     for name in ("image", "text"):
         if name not in fields:
@@ -173,13 +212,22 @@ def make_entry(value: Mapping[str, Any], where: str, key: str | None = None) -> 
     if extra:
         check_notes(extra)
         if has_surrogate(json.dumps(extra, ensure_ascii=False)):
-            raise ValueError(f"one of {', '.join(map(repr, extra))} holds half a surrogate pair, which is no character")
-    row = LineRow(**{**fields, "id": fields.get("id") or fields["image"], "text": text}, extra=extra)
-    return Entry(where, key if key is not None else row.image, row, renormalized=text != fields["text"])
+            raise ValueError(
+                f"one of {', '.join(map(repr, extra))} holds half a surrogate pair, which is no"
+                " character"
+            )
+    row = LineRow(
+        **{**fields, "id": fields.get("id") or fields["image"], "text": text}, extra=extra
+    )
+    return Entry(
+        where, key if key is not None else row.image, row, renormalized=text != fields["text"]
+    )
 
 
 def has_surrogate(text: str) -> bool:
-    """Whether `text` holds half a surrogate pair: JSON can escape it and file names can, but it is no character."""
+    """Whether `text` holds half a surrogate pair: JSON can escape it and file names can, but it is
+    no character.
+    """
     return not text.isascii() and _SURROGATE.search(text) is not None
 
 
@@ -189,13 +237,16 @@ def _named(name: str, value: Mapping[str, Any]) -> str | None:
 
 
 def resolve_image(root: Path, image: str) -> str:
-    """Return the path of `image` inside `root`, as text: paths are slow to make, and this runs for every row.
+    """Return the path of `image` inside `root`, as text: paths are slow to make, and this runs for
+    every row.
 
-    Raises DataError for a path that leaves the root (absolute, `..`, a drive, a symlink out), holds NUL, or names a device.
+    Raises DataError for a path that leaves the root (absolute, `..`, a drive, a symlink out), holds
+    NUL, or names a device.
     """
     path, real_root = os.path.join(root, image), _real_folder(str(root))
     if _PLAIN_NAME.fullmatch(image) and not os.path.islink(path):
-        # `folder/name.png`, as nearly all are: only where the folder leads is left to ask, and folders are few.
+        # `folder/name.png`, as nearly all are: only where the folder leads is left to ask, and
+        # folders are few.
         real = _real_folder(os.path.dirname(path))
         inside = real == real_root or real.startswith(os.path.join(real_root, ""))
         if inside and not any(map(_WINDOWS_DEVICE.fullmatch, image.split("/"))):
@@ -204,11 +255,15 @@ def resolve_image(root: Path, image: str) -> str:
     if not image or "\0" in image:
         raise DataError(f"image path {image!r} is empty or holds NUL")
     if windows.drive or windows.root or PurePosixPath(image).is_absolute() or ".." in windows.parts:
-        raise DataError(f"image path {image!r} leaves the manifest's folder; use paths relative to {root}")
+        raise DataError(
+            f"image path {image!r} leaves the manifest's folder; use paths relative to {root}"
+        )
     if any(map(_WINDOWS_DEVICE.fullmatch, windows.parts)):
         raise DataError(f"image path {image!r} names a device on Windows")
     if not Path(os.path.realpath(path)).is_relative_to(real_root):
-        raise DataError(f"image path {image!r} leads through a symlink out of {root}; copy the images there")
+        raise DataError(
+            f"image path {image!r} leads through a symlink out of {root}; copy the images there"
+        )
     return path
 
 
@@ -218,8 +273,10 @@ def _real_folder(folder: str) -> str:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Yield (line number from 1, line without its end, of a longer one its first MiB). Only \\n and \\r\\n end a line: U+2028
-    and the like are text."""
+    """Yield (line number from 1, line without its end; of a longer line its first MiB).
+
+    Only \\n and \\r\\n end a line: U+2028 and similar characters are text.
+    """
     try:
         with open(path, "rb") as file:
             number = 0
@@ -231,7 +288,8 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
                     line = line.removeprefix(b"\xef\xbb\xbf")
                 rest = line
                 while len(rest) >= _MAX_LINE_BYTES and not rest.endswith(b"\n"):
-                    rest = file.readline(_MAX_LINE_BYTES)  # of a line that is too long only the beginning is kept
+                    # of a line that is too long only the beginning is kept
+                    rest = file.readline(_MAX_LINE_BYTES)
                 yield number, line.removesuffix(b"\n").removesuffix(b"\r")
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}") from error
@@ -246,7 +304,10 @@ def _decoded(line: bytes) -> str:
     try:
         return line.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise ValueError(f"byte {line[error.start]:#04x} at column {error.start + 1} is not UTF-8; save it as UTF-8") from None
+        raise ValueError(
+            f"byte {line[error.start]:#04x} at column {error.start + 1} is not UTF-8; save it as"
+            " UTF-8"
+        ) from None
 
 
 def _parse_json(text: str) -> Mapping[str, Any]:
@@ -271,18 +332,27 @@ _JSON = json.JSONDecoder(parse_constant=_refuse_constant)
 def _split(text: str, separator: str) -> Mapping[str, Any]:
     image, found, label = text.partition(separator)
     if not found:
-        raise ValueError(f"expected image, one {'tab' if separator == chr(9) else 'space'}, text; found {text[:60]!r}")
+        raise ValueError(
+            f"expected image, one {'tab' if separator == chr(9) else 'space'}, text; found"
+            f" {text[:60]!r}"
+        )
     return {"image": image, "text": label}
 
 
-def _row_entries(text: str, where: str, kind: ManifestKind, table: "_CsvTable | None") -> Iterator[Entry]:
-    """The rows of one line: none for a CSV's header, several where a tsv names several images of one text."""
+def _row_entries(
+    text: str, where: str, kind: ManifestKind, table: "_CsvTable | None"
+) -> Iterator[Entry]:
+    """The rows of one line: none for a CSV's header, several where a tsv names several images of
+    one text.
+    """
     if table is not None:
         value = table.row(text)
         if value is not None:
             yield make_entry(value, where)
         return
-    value = _parse_json(text) if kind == "jsonl" else _split(text, " " if kind == "labels" else "\t")
+    value = (
+        _parse_json(text) if kind == "jsonl" else _split(text, " " if kind == "labels" else "\t")
+    )
     image = value.get("image")
     if kind != "tsv" or not isinstance(image, str) or not image.startswith('["'):
         yield make_entry(value, where)
@@ -298,7 +368,9 @@ def _row_entries(text: str, where: str, kind: ManifestKind, table: "_CsvTable | 
 
 
 class _CsvTable:
-    """Reads a CSV line by line; a text line holds no line break, so neither does a row. Raises ValueError on bad quoting."""
+    """Reads a CSV line by line; a text line holds no line break, so neither does a row. Raises
+    ValueError on bad quoting.
+    """
 
     def __init__(self) -> None:
         self._columns: list[str] = []
@@ -309,10 +381,18 @@ class _CsvTable:
         if self._columns:
             cells = self._cells(line)
             if len(cells) != len(self._columns):
-                raise ValueError(f"{len(cells)} columns instead of {len(self._columns)}; quote a text that holds the delimiter")
+                raise ValueError(
+                    f"{len(cells)} columns instead of {len(self._columns)}; quote a text that holds"
+                    " the delimiter"
+                )
             # An empty cell is a value that is not known, but for the text.
-            return {name: cell for name, cell in zip(self._columns, cells, strict=True) if cell or name in _TEXT_NAMES}
-        # Spreadsheets write ; where the comma is the decimal sign, as it is in the Nordic countries.
+            return {
+                name: cell
+                for name, cell in zip(self._columns, cells, strict=True)
+                if cell or name in _TEXT_NAMES
+            }
+        # Spreadsheets write ; where the comma is the decimal sign, as it is in the Nordic
+        # countries.
         self._delimiter = next((character for character in line if character in ",;"), ",")
         cells = self._cells(line)
         lowered = [cell.strip().lower() for cell in cells]
@@ -320,7 +400,10 @@ class _CsvTable:
             self._columns = lowered
             return None
         if len(cells) != 2:
-            raise ValueError(f"no header with an image and a text column, and {len(cells)} columns instead of two")
+            raise ValueError(
+                f"no header with an image and a text column, and {len(cells)} columns instead"
+                " of two"
+            )
         self._columns = ["image", "text"]
         return self.row(line)
 
@@ -328,14 +411,18 @@ class _CsvTable:
         try:
             return next(csv.reader([line], delimiter=self._delimiter, strict=True))
         except csv.Error as error:
-            raise ValueError(f"not CSV: {error}; a row stands on one line, and a quote within quotes is doubled") from None
+            raise ValueError(
+                f"not CSV: {error}; a row stands on one line, and a quote within quotes is doubled"
+            ) from None
 
 
 _IMAGE_NAMES, _TEXT_NAMES = ({name, *_OTHER_NAMES[name]} for name in ("image", "text"))
 
 
 def _paddle_regions(text: str) -> tuple[str, list[Mapping[str, Any]]] | None:
-    """Page image and regions of a line of PaddleOCR's detection labels; None when it is something else."""
+    """Page image and regions of a line of PaddleOCR's detection labels; None when it is something
+    else.
+    """
     image, _, regions = text.partition("\t")
     if not regions.startswith("[{"):
         return None
@@ -343,7 +430,11 @@ def _paddle_regions(text: str) -> tuple[str, list[Mapping[str, Any]]] | None:
         found = json.loads(regions)
     except (ValueError, RecursionError):
         return None
-    return (image, found) if all(isinstance(r, dict) and {"transcription", "points"} <= r.keys() for r in found) else None
+    return (
+        (image, found)
+        if all(isinstance(r, dict) and {"transcription", "points"} <= r.keys() for r in found)
+        else None
+    )
 
 
 def _paddle_entries(text: str, where: str) -> Iterator[Entry]:
@@ -352,14 +443,20 @@ def _paddle_entries(text: str, where: str) -> Iterator[Entry]:
         return  # a page without regions
     parsed = _paddle_regions(text)
     if parsed is None:
-        raise ValueError(f"expected image, one tab, a JSON list of transcription and points; found {text[:60]!r}")
+        raise ValueError(
+            f"expected image, one tab, a JSON list of transcription and points; found {text[:60]!r}"
+        )
     for number, region in enumerate(parsed[1], start=1):
         name = f"{image}:r{number}"
         try:
             corners = [(float(x), float(y)) for x, y in region["points"]]
             left, top = (min(values) for values in zip(*corners, strict=True))
             right, bottom = (max(values) for values in zip(*corners, strict=True))
-            if not all(map(math.isfinite, (left, top, right, bottom))) or right <= left or bottom <= top:
+            if (
+                not all(map(math.isfinite, (left, top, right, bottom)))
+                or right <= left
+                or bottom <= top
+            ):
                 raise ValueError("no area")
             place = Place(0, Box(left, top, right - left, bottom - top))
             value = {"id": name, "image": image, "text": region["transcription"], "source": name}
@@ -368,6 +465,8 @@ def _paddle_entries(text: str, where: str) -> Iterator[Entry]:
             yield Entry(where, image, problem=f"region {number}: {error}")
             continue
         if region.get("difficult") or region["transcription"] in _PADDLE_ILLEGIBLE:
-            yield Entry(where, image, problem=f"region {number} is marked as illegible", illegible=True)
+            yield Entry(
+                where, image, problem=f"region {number} is marked as illegible", illegible=True
+            )
         else:
             yield entry

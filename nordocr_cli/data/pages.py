@@ -9,8 +9,8 @@ from pathlib import Path, PureWindowsPath
 from typing import TYPE_CHECKING
 
 from nordocr_cli.charset import to_nfc
-from nordocr_cli.data.layout import BadLines, Layout
-from nordocr_cli.data.layouts import read_layout
+from nordocr_cli.data.layouts.layout import BadLines, Layout
+from nordocr_cli.data.layouts.readers import read_layout
 from nordocr_cli.data.manifest import Entry, Place, has_surrogate, resolve_image
 from nordocr_cli.errors import DataError, UsageError
 from nordocr_cli.records import LineRow
@@ -30,12 +30,15 @@ class PageImages:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._document = lru_cache(maxsize=2)(_open_document)
-        self._page = lru_cache(maxsize=_KEPT_PAGES)(lambda path, index, size: self._document(path).page(index, size))
+        self._page = lru_cache(maxsize=_KEPT_PAGES)(
+            lambda path, index, size: self._document(path).page(index, size)
+        )
 
     def crop(self, path: Path, place: Place) -> "Pixels":
         """Return the line at `place` as uint8 (h, w, 3) RGB.
 
-        Raises FileNotFoundError when there is no such file, DataError when it has no such page or one of another size.
+        Raises FileNotFoundError when there is no such file, DataError when it has no such page or
+        one of another size.
         """
         from nordocr_cli.data.documents import crop_box
 
@@ -48,8 +51,9 @@ class PageImages:
             raise DataError(str(error)) from None
         if place.page_size not in (None, page.shape[:2]):
             raise DataError(
-                f"{path}: page {place.page + 1} is {page.shape[0]} x {page.shape[1]} px, but its layout was made for "
-                f"{place.page_size[0]} x {place.page_size[1]}; give the image that the layout was made on"
+                f"{path}: page {place.page + 1} is {page.shape[0]} x {page.shape[1]} px, but its"
+                f" layout was made for {place.page_size[0]} x {place.page_size[1]}; give the image"
+                " that the layout was made on"
             )
         return crop_box(page, place.box).copy()
 
@@ -66,10 +70,11 @@ def crop_size(place: Place) -> tuple[int, int]:
 
 
 class LayoutSource:
-    """Layout files (see data/layouts.py) and their page images.
+    """Layout files (see data/layouts/readers.py) and their page images.
 
-    A page's image is looked for by the name that the layout gives, else by the layout's own; in `root`, which may also be the
-    image file itself, or beside the layout and one folder up (PAGE-XML often lies in `page/`).
+    A page's image is looked for by the name that the layout gives, else by the layout's own; in
+    `root`, which may also be the image file itself, or beside the layout and one folder up
+    (PAGE-XML often lies in `page/`).
     """
 
     kind = "pages"
@@ -108,7 +113,8 @@ class LayoutSource:
         """See Source."""
 
     def _lines(self, path: Path, layout: Layout, bad_lines: BadLines) -> Iterator[Entry]:
-        # One ALTO file may name one image and hold several pages of it; PAGE-XML names an image for each page.
+        # One ALTO file may name one image and hold several pages of it; PAGE-XML names an image for
+        # each page.
         one_file = len(set(layout.images)) <= 1
         for number, page in enumerate(layout.pages):
             image = self._image(path, layout.images[number] if layout.images else "")
@@ -118,12 +124,21 @@ class LayoutSource:
                 name = f"{path.stem}:p{page.index + 1}:r{line}"
                 text = to_nfc(region.text)
                 if has_surrogate(name + image.name + text):
-                    what = f"page {page.index + 1}, line {line}: text {text!r} or the page's name {image.name!r}"
-                    yield _bad(path, f"{what} holds what is no character; a name that is not UTF-8 has to be changed")
+                    what = (
+                        f"page {page.index + 1}, line {line}: text {text!r} or the page's name"
+                        f" {image.name!r}"
+                    )
+                    yield _bad(
+                        path,
+                        f"{what} holds what is no character; a name that is not UTF-8 has to be"
+                        " changed",
+                    )
                     continue
                 row = LineRow(name, image.name, text, layout.language, source=name)
                 place = Place(page.index if one_file else 0, region.box, size)
-                yield Entry(f"{path}: page {page.index + 1}, line {line}", str(image), row, place=place)
+                yield Entry(
+                    f"{path}: page {page.index + 1}, line {line}", str(image), row, place=place
+                )
         for problem in bad_lines.values():
             yield _bad(path, problem)
 
@@ -151,7 +166,9 @@ def _bad(layout: Path, problem: str) -> Entry:
 
 
 def find_layouts(folder: Path) -> list[Path]:
-    """Return the layout files of a folder in order of name: *.xml there or in `page` or `alto`, else *.json that are layouts."""
+    """Return the layout files of a folder in order of name: *.xml there or in `page` or `alto`,
+    else *.json that are layouts.
+    """
     for place in (folder, folder / "page", folder / "alto"):
         if found := sorted(place.glob("*.xml")):
             return found
@@ -159,17 +176,22 @@ def find_layouts(folder: Path) -> list[Path]:
 
 
 def layout_beside(image: Path) -> Path:
-    """Return the layout of a page image: the same name with .json or .xml. Raises UsageError when there is none."""
+    """Return the layout of a page image: the same name with .json or .xml. Raises UsageError when
+    there is none.
+    """
     for suffix in (".json", ".xml"):
         if (found := image.with_suffix(suffix)).is_file():
             return found
     raise UsageError(
-        f"{image} is an image without a layout; put {image.stem}.json or .xml (ALTO, PAGE) beside it, or give LAYOUT:{image}"
+        f"{image} is an image without a layout; put {image.stem}.json or .xml (ALTO, PAGE) beside"
+        f" it, or give LAYOUT:{image}"
     )
 
 
 def _is_layout(path: Path) -> bool:
-    """Whether a JSON file has pages. One that cannot be read may have had some: it is to be named, not passed over."""
+    """Whether a JSON file has pages. One that cannot be read may have had some: it is to be named,
+    not passed over.
+    """
     try:
         value = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):

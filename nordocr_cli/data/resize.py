@@ -1,4 +1,5 @@
-"""From image files to line images: the one decoder and the one resize that prep, evaluation and the runners share.
+"""From image files to line images: the one decoder and the one resize that prep, evaluation and the
+runners share.
 
 Pixels are uint8 RGB in the order (height, width, 3) throughout; torch-free.
 """
@@ -17,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from nordocr_cli.artifact import InputType
+from nordocr_cli.artifact.contract import InputType
 from nordocr_cli.errors import DataError, UsageError
 from nordocr_cli.geometry import NORMALIZATIONS, Geometry
 
@@ -27,20 +28,23 @@ MAX_LINE_PIXELS = 16_000_000
 MAX_PAGE_PIXELS = 200_000_000
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")
 
-# Pillow refuses pages above 179 MP by itself and has one limit for all; ours is checked from the header, before decoding.
+# Pillow refuses pages above 179 MP by itself and has one limit for all; ours is checked from the
+# header, before decoding.
 Image.MAX_IMAGE_PIXELS = MAX_PAGE_PIXELS
 
 _EXIF_ORIENTATION = 0x0112
 _CV2_INTERPOLATION = {"linear": cv2.INTER_LINEAR, "area": cv2.INTER_AREA, "cubic": cv2.INTER_CUBIC}
 
 
-def decode_image(data: bytes, what: str, *, max_pixels: int = MAX_LINE_PIXELS, keep_gray: bool = False) -> Pixels:
-    """Decode one PNG, JPEG, TIFF, BMP or WebP image to uint8 (height, width, 3) RGB; with `keep_gray` a plain gray one may
-    come back as (height, width).
+def decode_image(
+    data: bytes, what: str, *, max_pixels: int = MAX_LINE_PIXELS, keep_gray: bool = False
+) -> Pixels:
+    """Decode one PNG, JPEG, TIFF, BMP or WebP image to uint8 (height, width, 3) RGB; with
+    `keep_gray` a plain gray one may come back as (height, width).
 
-    1-bit, gray and palette images become RGB, transparency is laid on white, 16-bit is scaled to 8, EXIF orientation is
-    applied. `what` names the image in errors. Raises DataError when the data is empty, truncated, damaged, in another
-    format, of several frames, or larger than `max_pixels`.
+    1-bit, gray and palette images become RGB, transparency is laid on white, 16-bit is scaled to 8,
+    EXIF orientation is applied. `what` names the image in errors. Raises DataError when the data is
+    empty, truncated, damaged, in another format, of several frames, or larger than `max_pixels`.
     """
     if not data:
         raise DataError(f"{what}: the file is empty")
@@ -56,20 +60,24 @@ def decode_image(data: bytes, what: str, *, max_pixels: int = MAX_LINE_PIXELS, k
         width, height = image.size
         if width * height > max_pixels:
             raise DataError(
-                f"{what}: {height} x {width} pixels are more than the limit of {max_pixels / 1e6:.0f} megapixels"
+                f"{what}: {height} x {width} pixels are more than the limit of"
+                f" {max_pixels / 1e6:.0f} megapixels"
                 + (" for one line" if max_pixels == MAX_LINE_PIXELS else "")
             )
         if (frames := getattr(image, "n_frames", 1)) > 1:
             raise DataError(f"{what}: holds {frames} images; one was expected")
         if image.format == "PNG":
-            # Loading a PNG skips the checksums of its pixel chunks; a damaged one would come back as other pixels.
+            # Loading a PNG skips the checksums of its pixel chunks; a damaged one would come back
+            # as other pixels.
             image.verify()
             image = Image.open(io.BytesIO(data), formats=FORMATS)
         return rgb_pixels(image)
     except DataError:
         raise
     except Image.DecompressionBombError:  # Pillow's own limit, met while it opens the image
-        raise DataError(f"{what}: its pixels are more than the limit of {max_pixels / 1e6:.0f} megapixels") from None
+        raise DataError(
+            f"{what}: its pixels are more than the limit of {max_pixels / 1e6:.0f} megapixels"
+        ) from None
     except UnidentifiedImageError:
         raise DataError(f"{what}: not an image in {', '.join(FORMATS)}") from None
     except Exception as error:  # a decoder fed with damaged bytes raises almost anything
@@ -77,13 +85,21 @@ def decode_image(data: bytes, what: str, *, max_pixels: int = MAX_LINE_PIXELS, k
 
 
 def _plain_size(data: bytes) -> tuple[int, int] | None:
-    """(height, width) of a whole JPEG or PNG that says nothing but its pixels, gray or RGB with 8 bits (gray PNGs with less).
+    """(height, width) of a whole JPEG or PNG that says nothing but its pixels, gray or RGB with 8
+    bits (gray PNGs with less).
 
-    OpenCV decodes these as Pillow does, in two thirds of the time. What it reads otherwise, or accepts though it is damaged, has
-    to take the other way and gives None: orientation, transparency, palettes, profiles, wrong checksums, missing ends.
+    OpenCV decodes these as Pillow does, in two thirds of the time. What it reads otherwise, or
+    accepts though it is damaged, has to take the other way and gives None: orientation,
+    transparency, palettes, profiles, wrong checksums, missing ends.
     """
     try:
-        return _plain_png(data) if data[:8] == b"\x89PNG\r\n\x1a\n" else _plain_jpeg(data) if data[:2] == b"\xff\xd8" else None
+        return (
+            _plain_png(data)
+            if data[:8] == b"\x89PNG\r\n\x1a\n"
+            else _plain_jpeg(data)
+            if data[:2] == b"\xff\xd8"
+            else None
+        )
     except struct.error:
         return None
 
@@ -93,11 +109,18 @@ def _plain_png(data: bytes) -> tuple[int, int] | None:
     while at < len(data):
         length, kind = struct.unpack_from(">I4s", data, at)
         end = at + 12 + length
-        if zlib.crc32(memoryview(data)[at + 4 : end - 4]) != struct.unpack_from(">I", data, end - 4)[0]:
+        if (
+            zlib.crc32(memoryview(data)[at + 4 : end - 4])
+            != struct.unpack_from(">I", data, end - 4)[0]
+        ):
             return None
         if kind == b"IHDR":
             width, height, depth, colors = struct.unpack_from(">IIBB", data, at + 8)
-            size = (height, width) if (colors == 0 and depth <= 8) or (colors == 2 and depth == 8) else None
+            size = (
+                (height, width)
+                if (colors == 0 and depth <= 8) or (colors == 2 and depth == 8)
+                else None
+            )
         elif kind not in (b"IDAT", b"IEND", b"pHYs", b"tEXt", b"tIME"):
             return None
         if kind == b"IEND":
@@ -125,7 +148,9 @@ def _plain_jpeg(data: bytes) -> tuple[int, int] | None:
 
 
 def image_size(data: bytes, what: str) -> tuple[int, int]:
-    """Return (height, width) of an encoded image as `decode_image` would give it, from its header. Raises DataError."""
+    """Return (height, width) of an encoded image as `decode_image` would give it, from its header.
+    Raises DataError.
+    """
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
         width, height = image.size
@@ -137,18 +162,24 @@ def image_size(data: bytes, what: str) -> tuple[int, int]:
 
 def read_image(path: Path, *, max_pixels: int = MAX_LINE_PIXELS) -> Pixels:
     """Read an image file; see `decode_image`. Raises DataError naming the file."""
-    return decode_image(read_image_bytes(path, max_pixels=max_pixels), str(path), max_pixels=max_pixels)
+    return decode_image(
+        read_image_bytes(path, max_pixels=max_pixels), str(path), max_pixels=max_pixels
+    )
 
 
 def read_image_bytes(path: Path | str, *, max_pixels: int = MAX_LINE_PIXELS) -> bytes:
-    """Read an image file's bytes. Raises DataError when it is no regular file or far larger than its pixels could be."""
+    """Read an image file's bytes. Raises DataError when it is no regular file or far larger than
+    its pixels could be.
+    """
     try:
         with open(path, "rb", buffering=0, opener=_open_at_once) as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise DataError(f"{path}: no such image file")
             if status.st_size > 8 * max_pixels + (1 << 20):
-                raise DataError(f"{path}: {status.st_size / 1e6:.0f} MB are too large for one image")
+                raise DataError(
+                    f"{path}: {status.st_size / 1e6:.0f} MB are too large for one image"
+                )
             return file.read(status.st_size) or b""
     except IsADirectoryError:
         raise DataError(f"{path}: no such image file") from None
@@ -164,16 +195,21 @@ def _open_at_once(path: str, flags: int) -> int:
 
 
 def rgb_pixels(image: Image.Image) -> Pixels:
-    """Return an opened Pillow image (its current frame) as uint8 (height, width, 3) RGB; see `decode_image` for the rules.
+    """Return an opened Pillow image (its current frame) as uint8 (height, width, 3) RGB; see
+    `decode_image` for the rules.
 
-    Raises ValueError for 32-bit and float pixels beyond 16 bits, and whatever Pillow raises on damaged data.
+    Raises ValueError for 32-bit and float pixels beyond 16 bits, and whatever Pillow raises on
+    damaged data.
     """
     image.load()
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I") or image.mode == "F":
         values = np.asarray(image, dtype=np.float64)
         if not (values.min() >= 0 and values.max() <= 65535):
-            raise ValueError(f"pixels of mode {image.mode} from {values.min()} to {values.max()} have no known white")
+            raise ValueError(
+                f"pixels of mode {image.mode} from {values.min()} to {values.max()} have no known"
+                " white"
+            )
         gray = np.floor(values / 257 + 0.5).astype(np.uint8)
         return np.repeat(gray[:, :, None], 3, axis=2)
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
@@ -183,20 +219,25 @@ def rgb_pixels(image: Image.Image) -> Pixels:
 
 
 def resize_line(crop: Pixels, geometry: Geometry) -> Pixels:
-    """Scale a (h, w, 3) crop to uint8 (geometry.height, geometry.line_width(h, w), 3), or a gray (h, w) one to two dimensions.
+    """Scale a (h, w, 3) crop to uint8 (geometry.height, geometry.line_width(h, w), 3), or a gray
+    (h, w) one to two dimensions.
 
-    A crop that has the right height and an allowed width comes back untouched. A crop that is too wide is squashed to
-    `max_width`, or with `over_width = "center-crop"` cut to its middle first. Raises ValueError for a crop without pixels
-    and UsageError when `over_width` is still "auto".
+    A crop that has the right height and an allowed width comes back untouched. A crop that is too
+    wide is squashed to `max_width`, or with `over_width = "center-crop"` cut to its middle first.
+    Raises ValueError for a crop without pixels and UsageError when `over_width` is still "auto".
     """
-    if crop.ndim == 2 and geometry.resampler in ("corner-bilinear", "cubic"):  # cv2's cubic rounds one channel otherwise
+    # cv2's cubic rounds one channel otherwise
+    if crop.ndim == 2 and geometry.resampler in ("corner-bilinear", "cubic"):
         return resize_line(np.repeat(crop[:, :, None], 3, axis=2), geometry)[:, :, 0]
     height, width = crop.shape[:2]
     new_height, new_width = geometry.height, geometry.line_width(height, width)
     natural_width = geometry.natural_width(height, width)
     if natural_width > new_width:
         if geometry.over_width == "auto":
-            raise UsageError('geometry.over_width "auto" is decided by `nordocr prep`; give "squash" or "center-crop" here')
+            raise UsageError(
+                'geometry.over_width "auto" is decided by `nordocr prep`; give "squash" or'
+                ' "center-crop" here'
+            )
         if geometry.over_width == "center-crop":
             # Cut before scaling: the same picture, without ever holding the whole scaled line.
             keep = max(1, round(width * new_width / natural_width))
@@ -208,12 +249,17 @@ def resize_line(crop: Pixels, geometry: Geometry) -> Pixels:
     if geometry.resampler == "corner-bilinear":
         return _corner_bilinear(crop, new_height, new_width)
     interpolation = _CV2_INTERPOLATION[geometry.resampler]
-    resized = cv2.resize(np.ascontiguousarray(crop), (new_width, new_height), interpolation=interpolation)  # cv2: width first
+    # cv2: width first
+    resized = cv2.resize(
+        np.ascontiguousarray(crop), (new_width, new_height), interpolation=interpolation
+    )
     return np.asarray(resized, dtype=np.uint8)
 
 
 def _corner_bilinear(crop: Pixels, new_height: int, new_width: int) -> Pixels:
-    """Bilinear as the consumer serves it: source = target * size / new_size, no half-pixel centre, no antialias, float64."""
+    """Bilinear as the consumer serves it: source = target * size / new_size, no half-pixel centre,
+    no antialias, float64.
+    """
     height, width = crop.shape[:2]
     y, x = np.arange(new_height) * (height / new_height), np.arange(new_width) * (width / new_width)
     top, left = np.minimum(y.astype(int), height - 1), np.minimum(x.astype(int), width - 1)
@@ -225,32 +271,46 @@ def _corner_bilinear(crop: Pixels, new_height: int, new_width: int) -> Pixels:
     return np.floor(blended + 0.5).astype(np.uint8)
 
 
-def pad_batch(lines: Sequence[Pixels], geometry: Geometry, width: int | None = None) -> tuple[Pixels, NDArray[np.int64]]:
+def pad_batch(
+    lines: Sequence[Pixels], geometry: Geometry, width: int | None = None
+) -> tuple[Pixels, NDArray[np.int64]]:
     """Stack line images, padded on the right with the geometry's pad value.
 
-    `lines` are uint8 (height, w, 3); `width` is the batch's width W in pixels, the widest line's when left out. Returns
-    uint8 (N, 3, height, W) and the lines' own widths int64 (N,). Raises ValueError when there are no lines, when one has
-    another height, or when one is wider than `width`.
+    `lines` are uint8 (height, w, 3); `width` is the batch's width W in pixels, the widest line's
+    when left out. Returns uint8 (N, 3, height, W) and the lines' own widths int64 (N,). Raises
+    ValueError when there are no lines, when one has another height, or when one is wider than
+    `width`.
     """
     if not lines:
         raise ValueError("a batch needs at least one line")
     widths = np.array([line.shape[1] for line in lines], dtype=np.int64)
     if width is None:
         width = int(widths.max())
-    images = np.full((len(lines), 3, geometry.height, width), geometry.pad_value, dtype=np.uint8)  # (N, 3, H, W)
+    # (N, 3, H, W)
+    images = np.full((len(lines), 3, geometry.height, width), geometry.pad_value, dtype=np.uint8)
     for image, line in zip(images, lines, strict=True):
         if line.shape[0] != geometry.height or line.shape[1] > width or line.shape[2:] != (3,):
-            raise ValueError(f"a line of shape {line.shape} does not fit a batch of height {geometry.height} and width {width}")
+            raise ValueError(
+                f"a line of shape {line.shape} does not fit a batch of height {geometry.height} and"
+                f" width {width}"
+            )
         image[:, :, : line.shape[1]] = line.transpose(2, 0, 1)
     return images, widths
 
 
 def normalize(images: Pixels, geometry: Geometry) -> NDArray[np.float32]:
-    """Return uint8 images (N, 3, height, W) as float32 network input; 0…255 becomes -1…1 with "symmetric"."""
-    mean, scale = (np.array(part, dtype=np.float32).reshape(1, 3, 1, 1) for part in NORMALIZATIONS[geometry.normalization])
+    """Return uint8 images (N, 3, height, W) as float32 network input; 0…255 becomes -1…1 with
+    "symmetric".
+    """
+    mean, scale = (
+        np.array(part, dtype=np.float32).reshape(1, 3, 1, 1)
+        for part in NORMALIZATIONS[geometry.normalization]
+    )
     return (images.astype(np.float32) - mean) / scale
 
 
 def network_input(images: Pixels, geometry: Geometry, kind: InputType) -> NDArray[Any]:
-    """Return uint8 images (N, 3, height, W) as a deployed network takes them: normalized floats, or as they are."""
+    """Return uint8 images (N, 3, height, W) as a deployed network takes them: normalized floats, or
+    as they are.
+    """
     return images if kind == "uint8" else normalize(images, geometry).astype(kind, copy=False)

@@ -1,9 +1,11 @@
-"""The line store: prepared line images and their rows in one LMDB folder, in the layout that PARSeq and OpenOCR read.
+"""The line store: prepared line images and their rows in one LMDB folder, in the layout that PARSeq
+and OpenOCR read.
 
 | key | value |
 |---|---|
 | `num-samples` | number of lines n, decimal |
-| `image-%09d`, `label-%09d` | line 1…n as binary PPM, gray ones as PGM: a short header and the pixels; its text in UTF-8 |
+| `image-%09d`, `label-%09d` | line 1…n as binary PPM, gray ones as PGM: a short header and the
+    pixels; its text in UTF-8 |
 | `nordocr-row-%09d` | the LineRow as JSON |
 | `nordocr-header` | JSON: schema, geometry, charset, counts, content hash, how it was made |
 | `nordocr-widths` | little-endian int32 (n,): widths in pixels, so that bucketing decodes nothing |
@@ -50,14 +52,16 @@ _LINES_PER_TRANSACTION = 100  # what is not yet committed stays in the cache
 
 
 class LineStoreWriter(AbstractContextManager["LineStoreWriter"]):
-    """Writes a line store beside `path` and renames it to `path` when the `with` block ends well; else leaves nothing.
+    """Writes a line store beside `path` and renames it to `path` when the `with` block ends well;
+    else leaves nothing.
 
         with LineStoreWriter(Path("lines.lmdb"), geometry, charset) as writer:
             writer.add(image, row)
 
-    An existing line store at `path` is replaced; anything else there is refused with UsageError. `counts` and `made` may be
-    set until the block ends; `header` is there afterwards. With `folder` the store is built there, and the caller renames it:
-    so several stores get their names together (atomic.replacing_all). Raises DataError when the disk is full.
+    An existing line store at `path` is replaced; anything else there is refused with UsageError.
+    `counts` and `made` may be set until the block ends; `header` is there afterwards. With `folder`
+    the store is built there, and the caller renames it: so several stores get their names together
+    (atomic.replacing_all). Raises DataError when the disk is full.
     """
 
     def __init__(
@@ -80,12 +84,16 @@ class LineStoreWriter(AbstractContextManager["LineStoreWriter"]):
         self._content = hashlib.sha256()
         self._pending: list[tuple[bytes, bytes]] = []
         refuse_to_replace(self.path)
-        self._target: AbstractContextManager[Path] = nullcontext(folder) if folder else atomic.replacing(self.path)
+        self._target: AbstractContextManager[Path] = (
+            nullcontext(folder) if folder else atomic.replacing(self.path)
+        )
 
     def __enter__(self) -> Self:
         self._folder = self._target.__enter__()
         try:
-            self._environment = lmdb.open(str(self._folder), map_size=_FIRST_MAP_BYTES, sync=False, metasync=False)
+            self._environment = lmdb.open(
+                str(self._folder), map_size=_FIRST_MAP_BYTES, sync=False, metasync=False
+            )
         except lmdb.Error as error:
             self._target.__exit__(type(error), error, error.__traceback__)
             raise DataError(f"cannot write {self.path}: {error}") from error
@@ -95,19 +103,28 @@ class LineStoreWriter(AbstractContextManager["LineStoreWriter"]):
         return len(self.widths)
 
     def add(self, image: Pixels, row: LineRow) -> None:
-        """Append one line. `image` is uint8 (geometry.height, width[, 3]) with an allowed width; see `add_encoded`."""
+        """Append one line. `image` is uint8 (geometry.height, width[, 3]) with an allowed width;
+        see `add_encoded`.
+        """
         if image.shape[0] != self.geometry.height:
-            raise ValueError(f"row {row.id!r}: height {image.shape[0]} is not the geometry's {self.geometry.height}")
+            raise ValueError(
+                f"row {row.id!r}: height {image.shape[0]} is not the geometry's"
+                f" {self.geometry.height}"
+            )
         self.add_encoded(encode_line(image), row)
 
     def add_encoded(self, line: EncodedLine, row: LineRow) -> None:
         """Append one line that `encode_line` has encoded (in another thread, say).
 
-        Raises ValueError for a width that the geometry does not allow and for an id that is already there.
+        Raises ValueError for a width that the geometry does not allow and for an id that is already
+        there.
         """
         geometry = self.geometry
         if not 0 < line.width <= geometry.max_width or line.width % geometry.width_multiple:
-            raise ValueError(f"row {row.id!r}: width {line.width} is not a multiple of {geometry.width_multiple} up to max_width")
+            raise ValueError(
+                f"row {row.id!r}: width {line.width} is not a multiple of {geometry.width_multiple}"
+                " up to max_width"
+            )
         if row.id in self._ids:
             raise ValueError(f"row id {row.id!r} is already in {self.path}")
         self._ids.add(row.id)
@@ -125,7 +142,9 @@ class LineStoreWriter(AbstractContextManager["LineStoreWriter"]):
             self.commit()
 
     def commit(self) -> None:
-        """Write out the lines that were added: should the process be killed, they are in the unfinished store."""
+        """Write out the lines that were added: should the process be killed, they are in the
+        unfinished store.
+        """
         while self._pending:
             try:
                 with self._environment.begin(write=True) as transaction:
@@ -133,12 +152,18 @@ class LineStoreWriter(AbstractContextManager["LineStoreWriter"]):
                         transaction.put(key, value)
                 self._pending.clear()
             except lmdb.MapFullError:
-                # The transaction is undone; a map that started at its final size would be a file of that size on Windows.
+                # The transaction is undone; a map that started at its final size would be a file of
+                # that size on Windows.
                 self._environment.set_mapsize(self._environment.info()["map_size"] * 2)
             except lmdb.Error as error:
                 raise DataError(f"cannot write {self.path}: {error}; is the disk full?") from error
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> bool | None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool | None:
         try:
             if kind is None:
                 self._finish()
@@ -166,13 +191,20 @@ class LineStoreWriter(AbstractContextManager["LineStoreWriter"]):
             (b"num-samples", str(lines).encode()),
             (b"nordocr-widths", np.array(self.widths, dtype="<i4").tobytes()),
             (b"nordocr-crc32", np.array(self._crcs, dtype="<u4").reshape(-1, 2).tobytes()),
-            (HEADER_KEY.encode(), json.dumps(self.header.to_json(), ensure_ascii=False, allow_nan=False).encode("utf-8")),
+            (
+                HEADER_KEY.encode(),
+                json.dumps(self.header.to_json(), ensure_ascii=False, allow_nan=False).encode(
+                    "utf-8"
+                ),
+            ),
         ]
         self.commit()
 
 
 def _trim(folder: Path) -> None:
-    """Cut the data file to the pages in use (on Windows it is as large as the map) and take the lock file away."""
+    """Cut the data file to the pages in use (on Windows it is as large as the map) and take the
+    lock file away.
+    """
     data = folder / "data.mdb"
     if needed := bytes_in_use(data):
         os.truncate(data, needed)
@@ -180,10 +212,11 @@ def _trim(folder: Path) -> None:
 
 
 class LineStore(AbstractContextManager["LineStore"]):
-    """A line store, open for reading: `len(store)`, `.header`, `.widths` int32 (n,), `.image(i)`, `.row(i)`; i counts from 0.
+    """A line store, open for reading: `len(store)`, `.header`, `.widths` int32 (n,), `.image(i)`,
+    `.row(i)`; i counts from 0.
 
-    May be shared by threads, and sent to worker processes (fork or spawn). Raises DataError when it is not a line store, was
-    truncated, or is damaged.
+    May be shared by threads, and sent to worker processes (fork or spawn). Raises DataError when it
+    is not a line store, was truncated, or is damaged.
     """
 
     def __init__(self, path: Path) -> None:
@@ -220,40 +253,60 @@ class LineStore(AbstractContextManager["LineStore"]):
         stored = self._stored(index)
         return np.repeat(stored[:, :, None], 3, axis=2) if stored.ndim == 2 else stored.copy()
 
-    def images(self, indices: Sequence[int] | NDArray[np.int64], width: int | None = None) -> Pixels:
-        """Return several lines as uint8 (N, height, width, channels), padded on the right with the geometry's pad value.
+    def images(
+        self, indices: Sequence[int] | NDArray[np.int64], width: int | None = None
+    ) -> Pixels:
+        """Return several lines as uint8 (N, height, width, channels), padded on the right with the
+        geometry's pad value.
 
-        `channels` is 1 when all the lines are gray, else 3; `width` is the widest line's when left out. See `fill`.
+        `channels` is 1 when all the lines are gray, else 3; `width` is the widest line's when left
+        out. See `fill`.
         """
         indices = np.asarray(indices, dtype=np.int64)
         width = int(self.widths[indices].max(initial=0)) if width is None else width
         channels = 1 if self.are_gray(indices).all() else 3
-        images = np.empty((len(indices), self.header.geometry.height, width, channels), dtype=np.uint8)
+        images = np.empty(
+            (len(indices), self.header.geometry.height, width, channels), dtype=np.uint8
+        )
         self.fill(images, np.arange(len(indices)), indices, self.header.geometry.pad_value)
         return images
 
-    def fill(self, images: Pixels, slots: NDArray[np.int64], indices: NDArray[np.int64], pad_value: int) -> None:
-        """Write lines `indices` into `images[slots]`, padded on the right; `images` is uint8 (N, height, width, channels).
+    def fill(
+        self, images: Pixels, slots: NDArray[np.int64], indices: NDArray[np.int64], pad_value: int
+    ) -> None:
+        """Write lines `indices` into `images[slots]`, padded on the right; `images` is uint8 (N,
+        height, width, channels).
 
-        Far faster than `image`, as the pixels are copied from the mapped file. Checksums are not compared (`nordocr data
-        verify` does). Raises ValueError when a line is wider than the images, or has colour and they have one channel, and
-        IndexError for an index that is not there.
+        Far faster than `image`, as the pixels are copied from the mapped file. Checksums are not
+        compared (`nordocr data verify` does). Raises ValueError when a line is wider than the
+        images, or has colour and they have one channel, and IndexError for an index that is not
+        there.
         """
         if not len(indices):
             return
         if not 0 <= indices.min() <= indices.max() < len(self):
-            raise IndexError(f"{self.path} has lines 0…{len(self) - 1}, not {indices.min()}…{indices.max()}")
-        (height, width, channels), widths, gray = images.shape[1:], self.widths[indices], self.are_gray(indices)
+            raise IndexError(
+                f"{self.path} has lines 0…{len(self) - 1}, not {indices.min()}…{indices.max()}"
+            )
+        (height, width, channels), widths, gray = (
+            images.shape[1:],
+            self.widths[indices],
+            self.are_gray(indices),
+        )
         if (widest := int(widths.max())) > width or (channels == 1 and not gray.all()):
             colour = "gray" if gray.all() else "colour"
-            raise ValueError(f"{colour} lines up to {widest} px wide do not fit images of shape {images.shape}")
+            raise ValueError(
+                f"{colour} lines up to {widest} px wide do not fit images of shape {images.shape}"
+            )
         if self.header.schema == 1:
             for slot, index in zip(slots, indices, strict=True):
                 images[slot, :, : self.widths[index]] = self.image(int(index))
                 images[slot, :, self.widths[index] :] = pad_value
             return
         mapped, starts, _ = self.located()
-        rows = zip(slots.tolist(), starts[indices].tolist(), widths.tolist(), gray.tolist(), strict=True)
+        rows = zip(
+            slots.tolist(), starts[indices].tolist(), widths.tolist(), gray.tolist(), strict=True
+        )
         for slot, start, line_width, is_gray in rows:
             stored = 1 if is_gray else 3
             line = mapped[start : start + height * line_width * stored]
@@ -267,14 +320,20 @@ class LineStore(AbstractContextManager["LineStore"]):
 
     def are_gray(self, indices: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Return which of the lines `indices` are stored with one channel (of schema 1: none)."""
-        return np.zeros(len(indices), dtype=bool) if self.header.schema == 1 else self.located()[2][indices]
+        return (
+            np.zeros(len(indices), dtype=bool)
+            if self.header.schema == 1
+            else self.located()[2][indices]
+        )
 
     def row(self, index: int) -> LineRow:
         """Return the row of line `index`."""
         return decode_row(self._record(index, "nordocr-row-", 1))
 
     def content_sha256(self, index: int) -> bytes:
-        """Return what line `index` adds to the header's `content_sha256`, from the stored pixels and row."""
+        """Return what line `index` adds to the header's `content_sha256`, from the stored pixels
+        and row.
+        """
         row_bytes = self._record(index, "nordocr-row-", 1)
         return self.encoded(index).pixels_sha256 + hashlib.sha256(row_bytes).digest()
 
@@ -288,7 +347,10 @@ class LineStore(AbstractContextManager["LineStore"]):
         try:
             return self._get(key).decode("utf-8")
         except UnicodeDecodeError as error:
-            raise DataError(f"{self.path}: {key} is damaged (not UTF-8); make the store again with `nordocr prep`") from error
+            raise DataError(
+                f"{self.path}: {key} is damaged (not UTF-8); make the store again with `nordocr"
+                " prep`"
+            ) from error
 
     def _stored(self, index: int) -> Pixels:
         """Line `index` as (h, w, 3) RGB or (h, w) gray, not to be written to."""
@@ -296,17 +358,21 @@ class LineStore(AbstractContextManager["LineStore"]):
         try:
             stored = decode_netpbm(record) if self.header.schema > 1 else decode_png(record)
         except ValueError as error:
-            raise DataError(f"{self.path}: image-{index + 1:09d} is no line image ({error}); make the store again") from None
+            raise DataError(
+                f"{self.path}: image-{index + 1:09d} is no line image ({error}); make the store"
+                " again"
+            ) from None
         expected = (self.header.geometry.height, int(self.widths[index]))
         if stored.shape[:2] != expected:
             raise DataError(
-                f"{self.path}: image-{index + 1:09d} has shape {stored.shape[:2]}, not {expected}; make the store again"
+                f"{self.path}: image-{index + 1:09d} has shape {stored.shape[:2]}, not {expected};"
+                " make the store again"
             )
         return stored
 
     def located(self) -> tuple[Pixels, NDArray[np.int64], NDArray[np.bool_]]:
-        """Return the mapped file (bytes,), where in it the pixels of each line begin, and which lines are gray. Found once, and
-        good while the store is open. Not for stores of schema 1.
+        """Return the mapped file (bytes,), where in it the pixels of each line begin, and which
+        lines are gray. Found once, and good while the store is open. Not for stores of schema 1.
         """
         with self._lock:
             if self._located is None:
@@ -322,7 +388,10 @@ class LineStore(AbstractContextManager["LineStore"]):
         key = f"{prefix}{self._number(index):09d}"
         value = self._get(key)
         if zlib.crc32(value) != self._crcs[index, column]:
-            raise DataError(f"{self.path}: {key} is damaged (its checksum differs); make the store again with `nordocr prep`")
+            raise DataError(
+                f"{self.path}: {key} is damaged (its checksum differs); make the store again with"
+                " `nordocr prep`"
+            )
         return value
 
     def _number(self, index: int) -> int:
@@ -333,17 +402,25 @@ class LineStore(AbstractContextManager["LineStore"]):
     def _get(self, key: str) -> bytes:
         value = self._reader.get(key)
         if value is None:
-            raise DataError(f"{self.path}: {key!r} is missing; make the store again with `nordocr prep`")
+            raise DataError(
+                f"{self.path}: {key!r} is missing; make the store again with `nordocr prep`"
+            )
         return value
 
     def _read_array(self, key: str, dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:
         values = np.frombuffer(self._get(key), dtype=dtype)
         if values.size != np.prod(shape):
-            raise DataError(f"{self.path}: {key!r} holds {values.size} numbers, not {np.prod(shape)}; the store is damaged")
+            raise DataError(
+                f"{self.path}: {key!r} holds {values.size} numbers, not {np.prod(shape)}; the store"
+                " is damaged"
+            )
         return values.reshape(shape).astype(dtype[1:])  # native byte order
 
     def _read_header(self) -> StoreHeader:
         text = self._reader.get(HEADER_KEY)
         if text is None:
-            raise DataError(f"{self.path}: an LMDB, but not a line store; make one of it: nordocr prep {self.path} -o NEW.lmdb")
+            raise DataError(
+                f"{self.path}: an LMDB, but not a line store; make one of it: nordocr prep"
+                f" {self.path} -o NEW.lmdb"
+            )
         return StoreHeader.from_json(text, str(self.path))

@@ -1,4 +1,6 @@
-"""What a line store says about itself: geometry, charset, counts, a hash of its content, and how it came about."""
+"""What a line store says about itself: geometry, charset, counts, a hash of its content, and how it
+came about.
+"""
 
 import json
 from collections.abc import Mapping
@@ -16,10 +18,10 @@ SCHEMA = 2
 class StoreHeader:
     """What a line store says about itself.
 
-    `counts` holds at least `read` and `kept` of the run that made it (a validation store's are those of both stores), and one
-    entry for each reason for which a row was left out; `content_sha256`
-    hashes rows and pixels in order, so that it is the same on every machine; `made` says how the store came about (sources,
-    profile, the over-width decision).
+    `counts` holds at least `read` and `kept` of the run that made it (a validation store's are
+    those of both stores), and one entry for each reason for which a row was left out;
+    `content_sha256` hashes rows and pixels in order, so that it is the same on every machine;
+    `made` says how the store came about (sources, profile, the over-width decision).
     """
 
     geometry: Geometry
@@ -45,11 +47,16 @@ class StoreHeader:
 
     @classmethod
     def from_json(cls, text: bytes, store: str) -> Self:
-        """Read the header of `store`. Raises DataError when it is damaged, or of a newer nordocr."""
+        """Read the header of `store`. Raises DataError when it is damaged, or of a newer
+        nordocr.
+        """
         try:
             value = json.loads(text)
             if value["schema"] > SCHEMA:
-                raise DataError(f"{store}: schema {value['schema']} is newer than this nordocr reads ({SCHEMA}); update nordocr")
+                raise DataError(
+                    f"{store}: schema {value['schema']} is newer than this nordocr reads"
+                    f" ({SCHEMA}); update nordocr"
+                )
             return cls(
                 geometry=Geometry(**value["geometry"]),
                 charset_name=value["charset"]["name"],
@@ -61,26 +68,38 @@ class StoreHeader:
                 schema=value["schema"],
             )
         except (ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{store}: damaged header: {error!r}; make the store again with `nordocr prep`") from error
+            raise DataError(
+                f"{store}: damaged header: {error!r}; make the store again with `nordocr prep`"
+            ) from error
 
     def require_charset(self, charset: Charset, what: str) -> None:
         """Refuse labels that were checked against another charset. Raises DataError naming both."""
         if charset.sha256 != self.charset_sha256:
             raise DataError(
-                f"{what}: made for charset {self.charset_name!r} ({self.charset_sha256[:12]}…), not for {charset.name!r} "
-                f"({charset.sha256[:12]}…); make it again with `nordocr prep` and this profile"
+                f"{what}: made for charset {self.charset_name!r} ({self.charset_sha256[:12]}…), not"
+                f" for {charset.name!r} ({charset.sha256[:12]}…); make it again with `nordocr prep`"
+                " and this profile"
             )
 
     def require_geometry(self, geometry: Geometry, what: str) -> None:
-        """Refuse pixels that were prepared otherwise. Raises DataError naming each field that differs.
+        """Refuse pixels that were prepared otherwise. Raises DataError naming each field that
+        differs.
 
-        The store's lines may be narrower than `geometry.max_width` allows; the over-width decision is the store's own.
+        The store's lines may be narrower than `geometry.max_width` allows; the over-width decision
+        is the store's own.
         """
-        conflicts = self.geometry.conflicts(geometry, ignore=("max_width", "over_width", "normalization", "pad_value"))
+        conflicts = self.geometry.conflicts(
+            geometry, ignore=("max_width", "over_width", "normalization", "pad_value")
+        )
         if self.geometry.max_width > geometry.max_width:
-            conflicts.append(f"geometry.max_width: {self.geometry.max_width} / {geometry.max_width}")
+            conflicts.append(
+                f"geometry.max_width: {self.geometry.max_width} / {geometry.max_width}"
+            )
         if conflicts:
-            raise DataError(f"{what}: geometry mismatch (store / wanted): {'; '.join(conflicts)}; make it again with prep")
+            raise DataError(
+                f"{what}: geometry mismatch (store / wanted): {'; '.join(conflicts)}; make it again"
+                " with prep"
+            )
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,10 @@
 """Runs of prep that were stopped: what they had done, so that another one goes on from there.
 
-While a store grows under its temporary name (see atomic.py) a journal lies beside its data: what the run is made from, then a
-line for each row. A kept row's says which store got it and the checksum of its pixels, another's why it was left out. A run that
-goes on reads rows and pixels from the unfinished store and writes a store of its own. The journal leaves before the store gets
-its name.
+While a store grows under its temporary name (see atomic.py) a journal lies beside its data: what
+the run is made from, then a line for each row. A kept row's says which store got it and the
+checksum of its pixels, another's why it was left out. A run that goes on reads rows and pixels from
+the unfinished store and writes a store of its own. The journal leaves before the store gets its
+name.
 """
 
 import json
@@ -26,7 +27,8 @@ _LINES_A_FLUSH = 100
 
 
 class Journal(AbstractContextManager["Journal"]):
-    """Notes row by row what a run does, in the folder of its first store; `folders` are those of all its stores.
+    """Notes row by row what a run does, in the folder of its first store; `folders` are those of
+    all its stores.
 
     Gone when the `with` block ends well; otherwise it stays with its folders, for `Unfinished`.
     """
@@ -56,7 +58,12 @@ class Journal(AbstractContextManager["Journal"]):
         if self._lines % _LINES_A_FLUSH == 0:
             self._file.flush()
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._file.close()
         if kind is None:
             self._path.unlink()
@@ -83,14 +90,17 @@ class Unfinished(AbstractContextManager["Unfinished"]):
     def __enter__(self) -> Self:
         for folder in self.folders:
             with suppress(OSError):
-                os.utime(folder)  # not stale any more: the writers that come now would sweep it away
+                # not stale any more: the writers that come now would sweep it away
+                os.utime(folder)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
     def outcomes(self) -> Iterator[tuple[LineRow, EncodedLine] | Mapping[str, Any]]:
-        """Yield for each row, from the first on, its line or what `Journal.left_out` was told; ends before what is not whole."""
+        """Yield for each row, from the first on, its line or what `Journal.left_out` was told; ends
+        before what is not whole.
+        """
         try:
             readers = [self._stack.enter_context(LmdbReader(folder)) for folder in self.folders]
         except DataError:
@@ -108,10 +118,13 @@ class Unfinished(AbstractContextManager["Unfinished"]):
                     counts[part] += 1
                     yield _line(readers[part], counts[part], checksum)
                 except (ValueError, TypeError, IndexError, DataError):
-                    return  # the last lines of the journal, or what they speak of, had not been written
+                    # the last lines of the journal, or what they speak of, had not been written
+                    return
 
     def is_running(self) -> bool:
-        """Whether the run that writes it is still at work, as far as can be told (not on Windows)."""
+        """Whether the run that writes it is still at work, as far as can be told (not on
+        Windows).
+        """
         try:
             with open(self._journal, "r+b") as file:  # NFS locks only what is open for writing
                 return not _hold(file.fileno())
@@ -129,13 +142,16 @@ def find_unfinished(target: Path) -> list[Unfinished]:
     """Return the stopped runs that were to write `target`, the one that had got furthest first."""
     found = []
     for folder in temporaries_of(target):
-        with suppress(DataError):  # no head yet: there is nothing to go on from, and atomic.py sweeps it away one day
+        # no head yet: there is nothing to go on from, and atomic.py sweeps it away one day
+        with suppress(DataError):
             found.append(Unfinished(folder / _NAME))
     return sorted((run for run in found if not run.is_running()), key=lambda run: -run.size)
 
 
 def _line(reader: LmdbReader, number: int, checksum: int) -> tuple[LineRow, EncodedLine]:
-    """Line `number` of an unfinished store. Raises ValueError when it is not there, or not the one that was noted."""
+    """Line `number` of an unfinished store. Raises ValueError when it is not there, or not the one
+    that was noted.
+    """
     record, row = reader.get(f"image-{number:09d}"), reader.get(f"nordocr-row-{number:09d}")
     if record is None or row is None or (line := encoded_line(record)).crc32 != checksum:
         raise ValueError("not written")
@@ -143,9 +159,11 @@ def _line(reader: LmdbReader, number: int, checksum: int) -> tuple[LineRow, Enco
 
 
 def _hold(descriptor: int) -> bool:
-    """Lock a file until it is closed, so that others can tell that its run is alive; False when another process has it locked.
+    """Lock a file until it is closed, so that others can tell that its run is alive; False when
+    another process has it locked.
 
-    Without flock (Windows) nothing is locked, and nobody seems to be alive: a folder in use cannot be deleted there anyway.
+    Without flock (Windows) nothing is locked, and nobody seems to be alive: a folder in use cannot
+    be deleted there anyway.
     """
     try:
         import fcntl

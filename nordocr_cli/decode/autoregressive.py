@@ -1,11 +1,13 @@
-"""Reading the output of a network that writes its text token by token: the best class of each position up to the first end."""
+"""Reading the output of a network that writes its text token by token: the best class of each
+position up to the first end.
+"""
 
 from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nordocr_cli.artifact import Decoding, OutputActivation
+from nordocr_cli.artifact.contract import Decoding, OutputActivation
 from nordocr_cli.charset import Charset
 from nordocr_cli.decode.ctc import best_and_peaks, decode_greedy, require_sane, require_shapes
 from nordocr_cli.records import Recognition
@@ -20,10 +22,12 @@ def decode_tokens(
     activation: OutputActivation = "logits",
     temperature: float = 1.0,
 ) -> list[Recognition]:
-    """Return what each line of a batch says: takes and raises what `decode_greedy` does, positions standing for frames.
+    """Return what each line of a batch says: takes and raises what `decode_greedy` does, positions
+    standing for frames.
 
-    A character's confidence is its probability; a line's is the geometric mean of them, 0.0 for an empty reading. What stands
-    at the first end or behind it is not read. There are no spans: a position of the text is no place in the image.
+    A character's confidence is its probability; a line's is the geometric mean of them, 0.0 for an
+    empty reading. What stands at the first end or behind it is not read. There are no spans: a
+    position of the text is no place in the image.
     """
     logits = np.asarray(logits, dtype=np.float32)
     require_shapes(logits, frames, charset, activation)
@@ -38,7 +42,9 @@ def decode_tokens(
     for classes, probabilities, read in zip(best, peaks, written, strict=True):
         confidences = probabilities[read].tolist()
         confidence = float(np.exp(np.log(confidences).mean())) if confidences else 0.0
-        readings.append(Recognition(charset.decode(classes[read].tolist()), confidence, tuple(confidences)))
+        readings.append(
+            Recognition(charset.decode(classes[read].tolist()), confidence, tuple(confidences))
+        )
     return readings
 
 

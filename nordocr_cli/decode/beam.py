@@ -1,13 +1,14 @@
-"""CTC prefix beam search: the most probable text, where greedy decoding takes the most probable path.
+"""CTC prefix beam search: the most probable text, where greedy decoding takes the most probable
+path.
 
-Many paths write the same text; a beam adds their probabilities up. All arithmetic is in logarithms, float64, so that a line of
-hundreds of frames does not underflow.
+Many paths write the same text; a beam adds their probabilities up. All arithmetic is in logarithms,
+float64, so that a line of hundreds of frames does not underflow.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nordocr_cli.artifact import OutputActivation
+from nordocr_cli.artifact.contract import OutputActivation
 from nordocr_cli.charset import BLANK, Charset
 from nordocr_cli.decode.ctc import require_sane, require_shapes
 from nordocr_cli.decode.language import Language
@@ -28,14 +29,19 @@ def decode_beam(
     beam_width: int = BEAM_WIDTH,
     language: Language | None = None,
 ) -> list[Recognition]:
-    """Return the most probable text of each line of a batch, keeping `beam_width` texts from frame to frame.
+    """Return the most probable text of each line of a batch, keeping `beam_width` texts from frame
+    to frame.
 
-    Takes, gives and raises what `decode_greedy` does, and UsageError for an output of best classes only. A text found by adding
-    up paths has no spans of its own: they are those of its most probable path. `temperature` is for confidences alone;
-    `language` puts in a word on what is a text.
+    Takes, gives and raises what `decode_greedy` does, and UsageError for an output of best classes
+    only. A text found by adding up paths has no spans of its own: they are those of its most
+    probable path. `temperature` is for confidences alone; `language` puts in a word on what is a
+    text.
     """
     if activation == "argmax+confidence":
-        raise UsageError("this model gives only the best class of each frame, and a beam needs all: export it with logits")
+        raise UsageError(
+            "this model gives only the best class of each frame, and a beam needs all: export it"
+            " with logits"
+        )
     logits = np.asarray(logits, dtype=np.float32)
     frames = np.asarray(frames)
     require_shapes(logits, frames, charset, activation)
@@ -43,13 +49,23 @@ def decode_beam(
     require_sane(logits.max(axis=2, initial=-np.inf), own, activation)
     temperature = temperature if activation == "logits" else 1.0
     return [
-        _read_line(_log_probabilities(line[:length], activation), charset, beam_width, temperature, language)
+        _read_line(
+            _log_probabilities(line[:length], activation),
+            charset,
+            beam_width,
+            temperature,
+            language,
+        )
         for line, length in zip(logits, frames.tolist(), strict=True)
     ]
 
 
 def _read_line(
-    log_probs: NDArray[np.float64], charset: Charset, beam_width: int, temperature: float, language: Language | None
+    log_probs: NDArray[np.float64],
+    charset: Charset,
+    beam_width: int,
+    temperature: float,
+    language: Language | None,
 ) -> Recognition:
     classes, _ = beam_search(log_probs, beam_width, language, charset.characters)[0]
     if not classes:
@@ -57,12 +73,19 @@ def _read_line(
     spans = best_path_spans(log_probs, classes)
     if temperature != 1.0:
         log_probs = _log_softmax(log_probs / temperature)
-    best = [float(log_probs[first:last, c].max()) for c, (first, last) in zip(classes, spans, strict=True)]
+    best = [
+        float(log_probs[first:last, c].max())
+        for c, (first, last) in zip(classes, spans, strict=True)
+    ]
     confidence = float(np.exp(np.mean(best)))
-    return Recognition(charset.decode(classes), confidence, tuple(np.exp(best).tolist()), tuple(spans))
+    return Recognition(
+        charset.decode(classes), confidence, tuple(np.exp(best).tolist()), tuple(spans)
+    )
 
 
-def _log_probabilities(line: NDArray[np.float32], activation: OutputActivation) -> NDArray[np.float64]:
+def _log_probabilities(
+    line: NDArray[np.float32], activation: OutputActivation
+) -> NDArray[np.float64]:
     """Log-softmax of one line's own frames, or the logarithm of probabilities: (T, C)."""
     scores = line.astype(np.float64)
     if activation == "softmax":
@@ -77,25 +100,34 @@ def _log_softmax(scores: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def beam_search(
-    log_probs: NDArray[np.float64], beam_width: int = BEAM_WIDTH, language: Language | None = None, characters: str = ""
+    log_probs: NDArray[np.float64],
+    beam_width: int = BEAM_WIDTH,
+    language: Language | None = None,
+    characters: str = "",
 ) -> list[tuple[tuple[int, ...], float]]:
-    """Return the texts in the beam after the last frame as (classes, log probability), the most probable first.
+    """Return the texts in the beam after the last frame as (classes, log probability), the most
+    probable first.
 
-    `log_probs` are log-probabilities (T, C), class 0 the blank. A probability is that of all paths that the beam kept: with a
-    beam wide enough for every prefix it is exact, else a lower bound. Without frames the one text is the empty one. With a
-    `language`, whose classes are `characters`, its scores are added to the probabilities, and texts are kept and sorted by that.
+    `log_probs` are log-probabilities (T, C), class 0 the blank. A probability is that of all paths
+    that the beam kept: with a beam wide enough for every prefix it is exact, else a lower bound.
+    Without frames the one text is the empty one. With a `language`, whose classes are `characters`,
+    its scores are added to the probabilities, and texts are kept and sorted by that.
     """
-    # Prefixes are nodes of a tree, so that a prefix which left the beam and comes back is the same node again.
+    # Prefixes are nodes of a tree, so that a prefix which left the beam and comes back is the same
+    # node again.
     children: dict[tuple[int, int], int] = {}
     parents, ends = [-1], [BLANK]
-    texts, bonuses = [""], [0.0]  # of each node: its text, and what the language has said of it; not kept without one
+    # of each node: its text, and what the language has said of it; not kept without one
+    texts, bonuses = [""], [0.0]
     nodes = np.zeros(1, dtype=np.int64)  # (K,) the prefixes in the beam
-    in_blank, in_character = np.zeros(1), np.full(1, -np.inf)  # (K,) log probability of its paths by what they end in
+    # (K,) log probability of its paths by what they end in
+    in_blank, in_character = np.zeros(1), np.full(1, -np.inf)
     for frame in log_probs:  # (C,)
         last = np.array([ends[node] for node in nodes.tolist()])  # (K,)
         total = np.logaddexp(in_blank, in_character)
         stay_blank = total + frame[BLANK]
-        stay_character = np.where(last == BLANK, -np.inf, in_character + frame[last])  # the last character goes on
+        # the last character goes on
+        stay_character = np.where(last == BLANK, -np.inf, in_character + frame[last])
         grown = total[:, None] + frame  # (K, C)
         rows = np.arange(len(nodes))
         grown[rows, last] = in_blank + frame[last]  # the same character again: only across a blank
@@ -110,9 +142,14 @@ def beam_search(
         scores = np.concatenate([np.logaddexp(stay_blank, stay_character), grown.ravel()])
         if language:
             said = np.array([bonuses[node] for node in nodes.tolist()])  # (K,)
-            next_said = said[:, None] + [language.scores(texts[node]) for node in nodes.tolist()]  # (K, C)
+            # (K, C)
+            next_said = said[:, None] + [language.scores(texts[node]) for node in nodes.tolist()]
             scores += np.concatenate([said, next_said.ravel()])
-        kept = np.argpartition(-scores, beam_width)[:beam_width] if len(scores) > beam_width else np.arange(len(scores))
+        kept = (
+            np.argpartition(-scores, beam_width)[:beam_width]
+            if len(scores) > beam_width
+            else np.arange(len(scores))
+        )
         kept = kept[scores[kept] > -np.inf]
         staying, growing = kept[kept < len(nodes)], kept[kept >= len(nodes)] - len(nodes)
         new = []
@@ -145,7 +182,8 @@ def _classes_of(node: int, parents: list[int], ends: list[int]) -> tuple[int, ..
 
 
 def best_path_spans(log_probs: NDArray[np.float64], classes: tuple[int, ...]) -> list[Span]:
-    """Return the [first, last + 1) frames of each character on the most probable path that writes `classes`.
+    """Return the [first, last + 1) frames of each character on the most probable path that writes
+    `classes`.
 
     `log_probs` are (T, C). Raises ValueError when T frames cannot write so many characters.
     """
@@ -170,4 +208,7 @@ def best_path_spans(log_probs: NDArray[np.float64], classes: tuple[int, ...]) ->
     for t in range(len(log_probs) - 1, -1, -1):
         path[t] = state
         state -= int(came[t, state])
-    return [(int(t[0]), int(t[-1]) + 1) for t in (np.flatnonzero(path == 2 * i + 1) for i in range(len(classes)))]
+    return [
+        (int(t[0]), int(t[-1]) + 1)
+        for t in (np.flatnonzero(path == 2 * i + 1) for i in range(len(classes)))
+    ]

@@ -1,7 +1,8 @@
 """Greedy CTC decoding: the best class of each frame, repeats collapsed, blanks dropped.
 
-Every line is read over its own frames only. Frames that belong to the batch's padding may say anything and never become
-text: reading the whole batch's length once put garbage behind 91 lines of one document.
+Every line is read over its own frames only. Frames that belong to the batch's padding may say
+anything and never become text: reading the whole batch's length once put garbage behind 91 lines of
+one document.
 """
 
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from typing import overload
 import numpy as np
 from numpy.typing import NDArray
 
-from nordocr_cli.artifact import OutputActivation
+from nordocr_cli.artifact.contract import OutputActivation
 from nordocr_cli.charset import BLANK, Charset
 from nordocr_cli.errors import ArtifactError
 from nordocr_cli.records import Recognition
@@ -21,8 +22,10 @@ _BLOCK_FRAMES = 512
 
 
 class Readings(Sequence[Recognition]):
-    """What the N lines of a batch say. The texts are there; confidences are computed for the whole batch when the first of them
-    is asked for, and a line's Recognition, with its spans, when that line is."""
+    """What the N lines of a batch say. The texts are there; confidences are computed for the whole
+    batch when the first of them is asked for, and a line's Recognition, with its spans, when that
+    line is.
+    """
 
     def __init__(
         self,
@@ -32,28 +35,42 @@ class Readings(Sequence[Recognition]):
         logits: NDArray[np.float32] | None = None,
         temperature: float = 1.0,
     ) -> None:
-        """`classes` (N, T + 1) are those of the frames, blank wherever nothing is said and at the end of each line; `peaks`
-        (N, T) the output at the best class of each frame, and `logits` (N, T, C) the output, None where it is probabilities.
+        """`classes` (N, T + 1) are those of the frames, blank wherever nothing is said and at the
+        end of each line; `peaks` (N, T) the output at the best class of each frame, and `logits`
+        (N, T, C) the output, None where it is probabilities.
         """
         self.texts = texts
-        self._classes, self._peaks, self._logits, self._temperature = classes, peaks, logits, temperature
+        self._classes, self._peaks, self._logits, self._temperature = (
+            classes,
+            peaks,
+            logits,
+            temperature,
+        )
 
     @cached_property
     def confidences(self) -> list[float]:
-        """The confidence of each line: the geometric mean of its characters', 0.0 for an empty reading."""
+        """The confidence of each line: the geometric mean of its characters', 0.0 for an empty
+        reading.
+        """
         counts = np.diff(self._bounds)
         line_of = np.repeat(np.arange(len(counts)), counts)
-        mean_log = np.bincount(line_of, weights=np.log(self._of_characters), minlength=len(counts)) / np.maximum(counts, 1)
+        mean_log = np.bincount(
+            line_of, weights=np.log(self._of_characters), minlength=len(counts)
+        ) / np.maximum(counts, 1)
         return list(np.where(counts > 0, np.exp(mean_log), 0.0).tolist())
 
     @cached_property
     def _bounds(self) -> list[int]:
-        """Where the characters of each line begin among those of the batch, and where the last ones end."""
+        """Where the characters of each line begin among those of the batch, and where the last ones
+        end.
+        """
         return [0, *accumulate(map(len, self.texts))]
 
     @cached_property
     def _spoken(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """The F frames that say something, counted through the flat classes, and which of them begin one of the K runs."""
+        """The F frames that say something, counted through the flat classes, and which of them
+        begin one of the K runs.
+        """
         flat = self._classes.ravel()
         frames = np.flatnonzero(flat)  # (F,); the blank is class 0
         begins = np.ones(len(frames), dtype=bool)
@@ -62,14 +79,18 @@ class Readings(Sequence[Recognition]):
 
     @cached_property
     def _of_characters(self) -> NDArray[np.float32]:
-        """The confidence of each character of the batch (K,): the greatest probability among the frames of its run."""
+        """The confidence of each character of the batch (K,): the greatest probability among the
+        frames of its run.
+        """
         frames, starts = self._spoken
         padded = self._classes.shape[1]
         frames = frames - frames // padded  # counted without the blank behind each line
         probability = self._peaks.ravel()[frames]  # (F,)
         if self._logits is not None:
             probability = _softmax_at(self._logits, frames, probability, self._temperature)
-        return np.maximum.reduceat(probability, starts) if len(starts) < len(frames) else probability
+        return (
+            np.maximum.reduceat(probability, starts) if len(starts) < len(frames) else probability
+        )
 
     @cached_property
     def _details(self) -> tuple[list[float], list[tuple[int, int]]]:
@@ -106,15 +127,17 @@ def decode_greedy(
 ) -> Readings:
     """Return what each line of a batch says.
 
-    `logits` are float (N, T, C); `frames` int (N,), the number of frames that belong to each line, 0…T: out_length of its
-    own width. With `activation="softmax"` they are probabilities already and are taken as they are; with `argmax+confidence`
-    they are (N, T, 2), each frame's best class and its probability. Logits are divided by `temperature` before they become
-    probabilities; no text depends on it.
+    `logits` are float (N, T, C); `frames` int (N,), the number of frames that belong to each line,
+    0…T: out_length of its own width. With `activation="softmax"` they are probabilities already and
+    are taken as they are; with `argmax+confidence` they are (N, T, 2), each frame's best class and
+    its probability. Logits are divided by `temperature` before they become probabilities; no text
+    depends on it.
 
-    A character's confidence is the highest softmax probability among the frames of its run: CTC spikes, and how long a run
-    lingers says little. A line's confidence is the geometric mean of them, 0.0 for an empty reading. Spans are
-    [first, last + 1) frames. The output must stay as it is until the last confidence was asked for. Raises ArtifactError when
-    the shapes do not fit the charset or each other, when a line's own frames hold NaN or infinity, and when declared
+    A character's confidence is the highest softmax probability among the frames of its run: CTC
+    spikes, and how long a run lingers says little. A line's confidence is the geometric mean of
+    them, 0.0 for an empty reading. Spans are [first, last + 1) frames. The output must stay as it
+    is until the last confidence was asked for. Raises ArtifactError when the shapes do not fit the
+    charset or each other, when a line's own frames hold NaN or infinity, and when declared
     probabilities lie outside 0…1.
     """
     logits = np.asarray(logits, dtype=np.float32)
@@ -125,8 +148,11 @@ def decode_greedy(
     own = np.arange(length) < frames[:, None]  # (N, T)
     require_sane(peaks, own, activation)
 
-    # One row of frames, a blank behind each line, so that no run reaches into the next line; padding says nothing.
-    classes = np.zeros((n, length + 1), dtype=np.uint16 if charset.num_classes < 1 << 16 else np.uint32)
+    # One row of frames, a blank behind each line, so that no run reaches into the next line;
+    # padding says nothing.
+    classes = np.zeros(
+        (n, length + 1), dtype=np.uint16 if charset.num_classes < 1 << 16 else np.uint32
+    )
     classes[:, :length] = best
     if not own.all():
         classes[:, :length][~own] = BLANK
@@ -142,9 +168,14 @@ def decode_greedy(
 
 
 def _softmax_at(
-    logits: NDArray[np.float32], frames: NDArray[np.intp], peaks: NDArray[np.float32], temperature: float
+    logits: NDArray[np.float32],
+    frames: NDArray[np.intp],
+    peaks: NDArray[np.float32],
+    temperature: float,
 ) -> NDArray[np.float32]:
-    """Return softmax at its maximum (F,) of F frames of (N, T, C) logits whose maxima are given, by blocks that fit the cache."""
+    """Return softmax at its maximum (F,) of F frames of (N, T, C) logits whose maxima are given, by
+    blocks that fit the cache.
+    """
     rows = logits.reshape(-1, logits.shape[2])
     total = np.empty(len(frames), dtype=np.float32)
     for start in range(0, len(frames), _BLOCK_FRAMES):
@@ -154,7 +185,8 @@ def _softmax_at(
         if temperature != 1.0:
             spread /= np.float32(temperature)
         np.exp(spread, out=spread)
-        # Four times as fast as sum(axis=1), and unlike a product with ones it adds up a row the same way in any batch.
+        # Four times as fast as sum(axis=1), and unlike a product with ones it adds up a row the
+        # same way in any batch.
         np.einsum("fc->f", spread, out=total[block])
     return np.reciprocal(total)
 
@@ -162,9 +194,12 @@ def _softmax_at(
 def best_and_peaks(
     logits: NDArray[np.float32], charset: Charset, activation: OutputActivation
 ) -> tuple[NDArray[np.integer], NDArray[np.float32]]:
-    """Return the best class of each frame and its value, (N, T) each; the value is NaN wherever a frame holds one."""
+    """Return the best class of each frame and its value, (N, T) each; the value is NaN wherever a
+    frame holds one.
+    """
     if activation == "argmax+confidence":
-        return _classes(logits[:, :, 0].copy(), charset), logits[:, :, 1].copy()  # beside each other: every step is faster
+        # beside each other: every step is faster
+        return _classes(logits[:, :, 0].copy(), charset), logits[:, :, 1].copy()
     n, length, channels = logits.shape
     at = logits.argmax(axis=2)  # (N, T)
     best = at.astype(np.int32)
@@ -175,36 +210,52 @@ def best_and_peaks(
 
 
 def _classes(numbers: NDArray[np.float32], charset: Charset) -> NDArray[np.integer]:
-    """Return the classes (N, T) that a network gave as floats. Raises ArtifactError for one that the charset does not have."""
+    """Return the classes (N, T) that a network gave as floats. Raises ArtifactError for one that
+    the charset does not have.
+    """
     with np.errstate(invalid="ignore"):  # NaN becomes some number, which is not the NaN
         classes = numbers.astype(np.int32)
-    wrong = (classes != numbers) | (classes.view(np.uint32) >= charset.num_classes)  # negative ones are great as unsigned
+    # negative ones are great as unsigned
+    wrong = (classes != numbers) | (classes.view(np.uint32) >= charset.num_classes)
     if wrong.any():
         line, frame = np.argwhere(wrong)[0].tolist()
         raise ArtifactError(
-            f"the output says class {numbers[line, frame]} at line {line}, frame {frame} of a batch; charset {charset.name!r} "
-            f"has 0…{charset.num_classes - 1}: does the contract say what the model gives?"
+            f"the output says class {numbers[line, frame]} at line {line}, frame {frame} of a"
+            f" batch; charset {charset.name!r} has 0…{charset.num_classes - 1}: does the contract"
+            " say what the model gives?"
         )
     return classes
 
 
 def require_shapes(
-    logits: NDArray[np.float32], frames: NDArray[np.integer], charset: Charset, activation: OutputActivation
+    logits: NDArray[np.float32],
+    frames: NDArray[np.integer],
+    charset: Charset,
+    activation: OutputActivation,
 ) -> None:
-    """Raise ArtifactError unless the output (N, T, C) fits the charset and the frame counts (N,)."""
+    """Raise ArtifactError unless the output (N, T, C) fits the charset and the frame counts
+    (N,).
+    """
     channels = 2 if activation == "argmax+confidence" else charset.num_classes
     if logits.ndim != 3 or logits.shape[2] != channels:
         wanted = f"(N, T, {channels})"
         raise ArtifactError(
-            f"an output of shape {logits.shape} cannot be read with charset {charset.name!r}, which wants {wanted}"
+            f"an output of shape {logits.shape} cannot be read with charset {charset.name!r}, which"
+            f" wants {wanted}"
         )
     n, length, _ = logits.shape
     if frames.shape != (n,) or (n and not 0 <= frames.min() <= frames.max() <= length):
-        raise ArtifactError(f"frame counts {frames.tolist()} do not fit an output of {n} lines and {length} frames")
+        raise ArtifactError(
+            f"frame counts {frames.tolist()} do not fit an output of {n} lines and {length} frames"
+        )
 
 
-def require_sane(peaks: NDArray[np.float32], own: NDArray[np.bool_], activation: OutputActivation) -> None:
-    """Raise ArtifactError unless the greatest output of each own frame, (N, T), is finite and may be what it is said to be."""
+def require_sane(
+    peaks: NDArray[np.float32], own: NDArray[np.bool_], activation: OutputActivation
+) -> None:
+    """Raise ArtifactError unless the greatest output of each own frame, (N, T), is finite and may
+    be what it is said to be.
+    """
     finite = np.isfinite(peaks)
     if not finite.all() and (bad := own & ~finite).any():
         line, frame = np.argwhere(bad)[0].tolist()
@@ -212,8 +263,9 @@ def require_sane(peaks: NDArray[np.float32], own: NDArray[np.bool_], activation:
             f"the output is NaN or infinite at line {line}, frame {frame} of a batch: "
             "its training diverged (lower train.lr), or fp16 overflowed (use fp32)"
         )
-    if activation != "logits" and (own & ((peaks <= 0) | (peaks > 1.001))).any():  # 1.001: fp16 rounds
+    # 1.001: fp16 rounds
+    if activation != "logits" and (own & ((peaks <= 0) | (peaks > 1.001))).any():
         raise ArtifactError(
-            "the contract says that this model gives probabilities, but its output goes outside 0…1; "
-            "export it again with output_activation logits"
+            "the contract says that this model gives probabilities, but its output goes outside"
+            " 0…1; export it again with output_activation logits"
         )

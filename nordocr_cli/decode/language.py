@@ -1,6 +1,8 @@
-"""What a language says of the next character, for the beam: n-grams of characters, and a list of words.
+"""What a language says of the next character, for the beam: n-grams of characters, and a list of
+words.
 
-Both are made from plain text and kept as plain text (JSON, or one word a line): nothing of them is ever executed.
+Both are made from plain text and kept as plain text (JSON, or one word a line): nothing of them is
+ever executed.
 """
 
 import json
@@ -21,7 +23,9 @@ from nordocr_cli.errors import DataError, UsageError
 
 SCHEMA = "nordocr.char-lm/1"
 ORDER = 5
-WEIGHT = 0.3  # of what a language says beside what the network says; which is best depends on the lines, see --lm-weight
+# of what a language says beside what the network says; which is best depends on the lines, see
+# --lm-weight
+WEIGHT = 0.3
 _BEGIN = "\n"  # stands before the first character of a line
 _WORD = re.compile(r"[^\W\d_]+$")
 
@@ -38,16 +42,19 @@ class Language(Protocol):
 
 @dataclass(frozen=True)
 class CharLm:
-    """Character n-grams: `counts` says how often each character followed each context of up to `order` - 1 characters."""
+    """Character n-grams: `counts` says how often each character followed each context of up to
+    `order` - 1 characters.
+    """
 
     order: int
     counts: Mapping[str, Mapping[str, int]]
 
     def probability(self, context: str, character: str, alphabet: int) -> float:
-        """P(character | context) by Witten and Bell's interpolation, down to 1 / `alphabet` for what was never seen.
+        """P(character | context) by Witten and Bell's interpolation, down to 1 / `alphabet` for
+        what was never seen.
 
-        What follows a context n times in t different ways keeps a share of t / (n + t) for the shorter context (Witten and Bell
-        1991, method C).
+        What follows a context n times in t different ways keeps a share of t / (n + t) for the
+        shorter context (Witten and Bell 1991, method C).
         """
         context = context[-(self.order - 1) :] if self.order > 1 else ""
         chain = [context[i:] for i in range(len(context), -1, -1)]  # the shortest first
@@ -60,11 +67,18 @@ class CharLm:
 
     def save(self, path: Path) -> None:
         """Write it as JSON. Raises DataError when the disk is full."""
-        write_text(path, json.dumps({"schema": SCHEMA, "order": self.order, "counts": self.counts}, ensure_ascii=False))
+        write_text(
+            path,
+            json.dumps(
+                {"schema": SCHEMA, "order": self.order, "counts": self.counts}, ensure_ascii=False
+            ),
+        )
 
 
 def count_characters(lines: Iterable[str], order: int = ORDER) -> CharLm:
-    """Count the n-grams of lines of text. Raises UsageError for an order below 1, DataError when there is no text."""
+    """Count the n-grams of lines of text. Raises UsageError for an order below 1, DataError when
+    there is no text.
+    """
     if order < 1:
         raise UsageError(f"an order of {order} counts nothing; the usual one is {ORDER}")
     counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
@@ -86,23 +100,34 @@ def read_char_lm(path: Path) -> CharLm:
     text = _read(path, "--char-lm")
     if path.suffix != ".json":
         if not text.strip():
-            raise DataError(f"--char-lm: {path} is empty; give a text such as the lines that are read")
+            raise DataError(
+                f"--char-lm: {path} is empty; give a text such as the lines that are read"
+            )
         return count_characters(text.splitlines())
     try:
         value = json.loads(text)
         if value["schema"] != SCHEMA or not value["counts"]:
             raise ValueError(f"schema {value['schema']!r}, {len(value['counts'])} contexts")
-        counts = {str(h): {str(c): int(n) for c, n in followers.items()} for h, followers in value["counts"].items()}
+        counts = {
+            str(h): {str(c): int(n) for c, n in followers.items()}
+            for h, followers in value["counts"].items()
+        }
         return CharLm(int(value["order"]), counts)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
-            f"{path} holds no character n-grams ({type(error).__name__}: {error}); make it of a text again"
+            f"{path} holds no character n-grams ({type(error).__name__}: {error}); make it of a"
+            " text again"
         ) from error
 
 
 def read_words(path: Path) -> frozenset[str]:
-    """Read a word list, one word a line (what stands behind a tab or a slash is left out). Raises UsageError and DataError."""
-    words = (re.split(r"[\t/]", line, maxsplit=1)[0].strip() for line in _read(path, "--lexicon").splitlines())
+    """Read a word list, one word a line (what stands behind a tab or a slash is left out). Raises
+    UsageError and DataError.
+    """
+    words = (
+        re.split(r"[\t/]", line, maxsplit=1)[0].strip()
+        for line in _read(path, "--lexicon").splitlines()
+    )
     found = frozenset(to_nfc(word).casefold() for word in words if word)
     if not found:
         raise DataError(f"{path} holds no words; a lexicon has one word a line")
@@ -119,14 +144,23 @@ def _read(path: Path, flag: str) -> str:
 
 
 class Beside:
-    """A Language of n-grams and words, either or both, of one charset; scores are kept by what they depend on."""
+    """A Language of n-grams and words, either or both, of one charset; scores are kept by what they
+    depend on.
+    """
 
     def __init__(
-        self, charset: Charset, ngrams: CharLm | None = None, words: frozenset[str] = frozenset(), weight: float = WEIGHT
+        self,
+        charset: Charset,
+        ngrams: CharLm | None = None,
+        words: frozenset[str] = frozenset(),
+        weight: float = WEIGHT,
     ) -> None:
         self._charset, self._ngrams, self._words, self._weight = charset, ngrams, words, weight
         self._by_context: dict[str, NDArray[np.float64]] = {}
-        self._ends_word = np.array([False, *(not character.isalpha() for character in charset.characters)])  # (C,)
+        # (C,)
+        self._ends_word = np.array(
+            [False, *(not character.isalpha() for character in charset.characters)]
+        )
 
     def scores(self, prefix: str) -> NDArray[np.float64]:
         """The bonus of each class; see Language."""
@@ -145,9 +179,15 @@ class Beside:
         assert self._ngrams is not None
         if context not in self._by_context:
             size = len(self._charset.characters)
-            shares = [self._ngrams.probability(context, character, size) for character in self._charset.characters]
-            # In relation to a language that prefers nothing, so that long texts are not punished for being long.
-            self._by_context[context] = self._weight * np.array([0.0, *(math.log(share * size) for share in shares)])
+            shares = [
+                self._ngrams.probability(context, character, size)
+                for character in self._charset.characters
+            ]
+            # In relation to a language that prefers nothing, so that long texts are not punished
+            # for being long.
+            self._by_context[context] = self._weight * np.array(
+                [0.0, *(math.log(share * size) for share in shares)]
+            )
         return self._by_context[context]
 
     def _word(self, prefix: str) -> float:
@@ -158,7 +198,9 @@ class Beside:
 
 @dataclass(frozen=True)
 class LanguageFiles:
-    """Where a language comes from: a text or saved n-grams, a word list, and how much they weigh beside the network."""
+    """Where a language comes from: a text or saved n-grams, a word list, and how much they weigh
+    beside the network.
+    """
 
     char_lm: Path | None = None
     lexicon: Path | None = None
@@ -178,7 +220,9 @@ class LanguageFiles:
         if not self:
             return None
         ngrams = read_char_lm(self.char_lm) if self.char_lm else None
-        return Beside(charset, ngrams, read_words(self.lexicon) if self.lexicon else frozenset(), self.weight)
+        return Beside(
+            charset, ngrams, read_words(self.lexicon) if self.lexicon else frozenset(), self.weight
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return the files and the weight as plain JSON values; nothing without files."""

@@ -7,9 +7,11 @@ if TYPE_CHECKING:
 
 
 def fp32_twin(model: "onnx.ModelProto") -> "onnx.ModelProto":
-    """Return the same graph with float32 for bf16 everywhere: the weights as bf16 rounded them, which float32 holds exactly.
+    """Return the same graph with float32 for bf16 everywhere: the weights as bf16 rounded them,
+    which float32 holds exactly.
 
-    Run by ONNX Runtime it proves the graph and its weights; what bf16 arithmetic adds is torch's to say.
+    Run by ONNX Runtime it proves the graph and its weights; what bf16 arithmetic adds is torch's to
+    say.
     """
     import numpy as np
     import onnx

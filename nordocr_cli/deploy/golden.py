@@ -1,10 +1,12 @@
-"""Golden lines: crops, network inputs, logits and texts with which a host in any language proves its own code.
+"""Golden lines: crops, network inputs, logits and texts with which a host in any language proves
+its own code.
 
     crop.png ──its preprocessing──▶ input.bin ──its engine──▶ logits.bin ──its decoding──▶ text
 
-Each step can be checked alone, because each one's right answer lies there. Tensors are raw, little endian, in C order; their
-types, shapes and everything else stand in golden.json. Every case but the last is one line; the last, `batch`, is a few of them
-together, padded to the widest: with it a host proves its padding and that it decodes every line over its own frames.
+Each step can be checked alone, because each one's right answer lies there. Tensors are raw, little
+endian, in C order; their types, shapes and everything else stand in golden.json. Every case but the
+last is one line; the last, `batch`, is a few of them together, padded to the widest: with it a host
+proves its padding and that it decodes every line over its own frames.
 """
 
 import json
@@ -20,7 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import nordocr_cli
-from nordocr_cli.artifact import Contract, read_contract
+from nordocr_cli.artifact.contract import Contract, read_contract
 from nordocr_cli.atomic import replacing, sha256_of, write_json
 from nordocr_cli.charset import BLANK
 from nordocr_cli.data.documents import IMAGE_SUFFIXES
@@ -34,21 +36,32 @@ from nordocr_cli.errors import ArtifactError, DataError, UsageError
 from nordocr_cli.geometry import NORMALIZATIONS
 from nordocr_cli.records import Recognition
 
-Run = Callable[[NDArray[np.uint8], NDArray[np.int64]], NDArray[np.float32]]  # a Runner's run, see runtime/protocols.py
+# a Runner's run, see runtime/protocols.py
+Run = Callable[[NDArray[np.uint8], NDArray[np.int64]], NDArray[np.float32]]
 
 SCHEMA = 1
 _BATCH_LINES = 4  # narrow and wide ones
 _AGAIN = "export with --golden again"
 _OPTION = "--golden-lines"
 _SAME_MACHINE = 1e-5  # two sessions of one ONNX Runtime differ by less
-# Heights in pixels of the drawn crops: enlarged, as they are, and shrunk by whole and broken factors.
+# Heights in pixels of the drawn crops: enlarged, as they are, and shrunk by whole and broken
+# factors.
 _DRAWN_HEIGHTS = (40, 32, 57, 24, 64, 81)
-_DRAWN_TEXTS = ("7 811 518,00", "2024-12-31", "Org.nr 556016-0680", "(12 345)", "Summa tillgangar", "Note 4")
+_DRAWN_TEXTS = (
+    "7 811 518,00",
+    "2024-12-31",
+    "Org.nr 556016-0680",
+    "(12 345)",
+    "Summa tillgangar",
+    "Note 4",
+)
 
 
 @dataclass(frozen=True)
 class Golden:
-    """A folder that was written and checked: how many lines it holds, and how many characters were read on them."""
+    """A folder that was written and checked: how many lines it holds, and how many characters were
+    read on them.
+    """
 
     folder: Path
     lines: int
@@ -59,25 +72,35 @@ class Golden:
         return {"folder": str(self.folder), "lines": self.lines, "characters": self.characters}
 
 
-def golden_crops(count: int, source: Path | None = None, option: str = _OPTION) -> list[tuple[str, Pixels]]:
-    """Return `count` crops uint8 (h, w, 3) with their names: of a line store (spread over its widths), of a folder of images
-    (spread over their names), or drawn here, of many sizes, the first one three pixels wide and the second far too wide.
+def golden_crops(
+    count: int, source: Path | None = None, option: str = _OPTION
+) -> list[tuple[str, Pixels]]:
+    """Return `count` crops uint8 (h, w, 3) with their names: of a line store (spread over its
+    widths), of a folder of images (spread over their names), or drawn here, of many sizes, the
+    first one three pixels wide and the second far too wide.
 
-    A store's lines have the network's height already and say nothing about resampling; originals do. Raises UsageError naming
-    `option` when there are no lines, DataError when one cannot be read.
+    A store's lines have the network's height already and say nothing about resampling; originals
+    do. Raises UsageError naming `option` when there are no lines, DataError when one cannot be
+    read.
     """
     if source is None:
         return [_drawn(index) for index in range(count)]
     if (source / "data.mdb").is_file():
         with LineStore(source) as store:
             by_width = np.argsort(store.widths, kind="stable")
-            return [(store.row(int(i)).id, store.image(int(i))) for i in _spread(by_width, count, option)]
+            return [
+                (store.row(int(i)).id, store.image(int(i)))
+                for i in _spread(by_width, count, option)
+            ]
     if not source.is_dir():
         raise UsageError(f"{option} {source}: no line store and no folder of images")
     files = sorted(path for path in source.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
     if not files:
         raise UsageError(f"{option} {source} holds no images ({', '.join(IMAGE_SUFFIXES)})")
-    return [(files[int(i)].stem, read_image(files[int(i)])) for i in _spread(np.arange(len(files)), count, option)]
+    return [
+        (files[int(i)].stem, read_image(files[int(i)]))
+        for i in _spread(np.arange(len(files)), count, option)
+    ]
 
 
 def _spread(items: NDArray[np.integer], count: int, option: str) -> NDArray[np.integer]:
@@ -94,31 +117,42 @@ def _drawn(index: int) -> tuple[str, Pixels]:
     (width, _), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
     paper, ink = (250 - index % 20, 255, 245), (20, 20, 60)
     crop = np.full((height, 3 if index == 0 else width + 9, 3), paper, dtype=np.uint8)
-    cv2.putText(crop, text, (4, round(height * 0.72)), cv2.FONT_HERSHEY_SIMPLEX, scale, ink, 1, cv2.LINE_AA)
+    cv2.putText(
+        crop, text, (4, round(height * 0.72)), cv2.FONT_HERSHEY_SIMPLEX, scale, ink, 1, cv2.LINE_AA
+    )
     return f"drawn-{index:03d}", crop
 
 
-def write_golden(onnx: Path, run: Run, crops: Sequence[tuple[str, Pixels]], folder: Path | None = None) -> Golden:
-    """Take `crops` through preprocessing, `run` (which runs the ONNX model) and decoding, write every step, read it all back and
-    check it.
+def write_golden(
+    onnx: Path, run: Run, crops: Sequence[tuple[str, Pixels]], folder: Path | None = None
+) -> Golden:
+    """Take `crops` through preprocessing, `run` (which runs the ONNX model) and decoding, write
+    every step, read it all back and check it.
 
-    The folder gets its name only when the check passes; an older golden folder of that name is replaced. Raises UsageError when
-    the name is taken by something else, ArtifactError when the check fails.
+    The folder gets its name only when the check passes; an older golden folder of that name is
+    replaced. Raises UsageError when the name is taken by something else, ArtifactError when the
+    check fails.
     """
     folder = folder or golden_path(onnx)
     require_golden_name(folder)
     contract = read_contract(onnx)
     geometry = contract.geometry
-    by_width = np.argsort([geometry.line_width(*crop.shape[:2]) for _, crop in crops], kind="stable")
+    by_width = np.argsort(
+        [geometry.line_width(*crop.shape[:2]) for _, crop in crops], kind="stable"
+    )
     cases = {f"{number:03d}": [number] for number in range(len(crops))}
-    cases["batch"] = [int(number) for number in _spread(by_width, min(_BATCH_LINES, len(crops)), _OPTION)]
+    cases["batch"] = [
+        int(number) for number in _spread(by_width, min(_BATCH_LINES, len(crops)), _OPTION)
+    ]
     with replacing(folder) as temporary:
         temporary.mkdir()
         for number, (_, crop) in enumerate(crops):
             Image.fromarray(crop).save(temporary / f"{number:03d}.png")
         written, greatest = [], 0.0
         for name, members in cases.items():
-            images, widths = pad_batch([resize_line(crops[number][1], geometry) for number in members], geometry)
+            images, widths = pad_batch(
+                [resize_line(crops[number][1], geometry) for number in members], geometry
+            )
             logits = run(images, widths)  # (N, T, C)
             greatest = max(greatest, float(np.abs(logits).max()))
             written.append(
@@ -138,7 +172,10 @@ def write_golden(onnx: Path, run: Run, crops: Sequence[tuple[str, Pixels]], fold
                             members, widths.tolist(), _decode(logits, widths, contract), strict=True
                         )
                     ],
-                    "input": _write_tensor(temporary / f"{name}.input.bin", network_input(images, geometry, contract.input_type)),
+                    "input": _write_tensor(
+                        temporary / f"{name}.input.bin",
+                        network_input(images, geometry, contract.input_type),
+                    ),
                     "logits": _write_tensor(temporary / f"{name}.logits.bin", logits),
                 }
             )
@@ -148,16 +185,19 @@ def write_golden(onnx: Path, run: Run, crops: Sequence[tuple[str, Pixels]], fold
 
 
 def check_golden(folder: Path, onnx: Path, *, name: str | None = None) -> int:
-    """Read a golden folder back and do every step again with a bare ONNX Runtime session; return the characters read.
+    """Read a golden folder back and do every step again with a bare ONNX Runtime session; return
+    the characters read.
 
-    `name` stands in messages for `folder`. Raises ArtifactError naming the case and the step that does not give what is written
-    there, or the file that is missing.
+    `name` stands in messages for `folder`. Raises ArtifactError naming the case and the step that
+    does not give what is written there, or the file that is missing.
     """
     what = name or str(folder)
     try:
         index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
         if index["schema"] != SCHEMA or index["model"]["sha256"] != sha256_of(onnx):
-            raise ArtifactError(f"{what} was made with another {onnx.name} (another sha256); {_AGAIN}")
+            raise ArtifactError(
+                f"{what} was made with another {onnx.name} (another sha256); {_AGAIN}"
+            )
         contract = read_contract(onnx)
         session = onnxruntime.InferenceSession(str(onnx), providers=["CPUExecutionProvider"])
         for case in index["cases"]:
@@ -165,41 +205,72 @@ def check_golden(folder: Path, onnx: Path, *, name: str | None = None) -> int:
     except ArtifactError:
         raise
     except (DataError, OSError, KeyError, TypeError, ValueError) as error:
-        raise ArtifactError(f"{what} is damaged ({type(error).__name__}: {error}); {_AGAIN}") from error
+        raise ArtifactError(
+            f"{what} is damaged ({type(error).__name__}: {error}); {_AGAIN}"
+        ) from error
     return sum(len(case["lines"][0]["text"]) for case in index["cases"][:-1])
 
 
-def _check_case(folder: Path, case: Mapping[str, Any], contract: Contract, session: Any, where: str) -> None:
-    geometry, pixels, logits = contract.geometry, _read_tensor(folder, case["input"]), _read_tensor(folder, case["logits"])
+def _check_case(
+    folder: Path, case: Mapping[str, Any], contract: Contract, session: Any, where: str
+) -> None:
+    geometry, pixels, logits = (
+        contract.geometry,
+        _read_tensor(folder, case["input"]),
+        _read_tensor(folder, case["logits"]),
+    )
     crops = [read_image(folder / line["crop"]) for line in case["lines"]]
     images, widths = pad_batch([resize_line(crop, geometry) for crop in crops], geometry)
     if not np.array_equal(network_input(images, geometry, contract.input_type), pixels):
-        raise ArtifactError(f"{where}: preprocessing the crops does not give the input that is written there; {_AGAIN}")
+        raise ArtifactError(
+            f"{where}: preprocessing the crops does not give the input that is written there;"
+            f" {_AGAIN}"
+        )
     (got,) = session.run(None, {session.get_inputs()[0].name: pixels})  # (N, T, C)
     got = got.astype(np.float32)
-    if got.shape != logits.shape or not np.abs(got - logits).max() <= _SAME_MACHINE * max(1.0, float(np.abs(logits).max())):
-        raise ArtifactError(f"{where}: the model does not give the logits that are written there; {_AGAIN}")
+    if got.shape != logits.shape or not np.abs(got - logits).max() <= _SAME_MACHINE * max(
+        1.0, float(np.abs(logits).max())
+    ):
+        raise ArtifactError(
+            f"{where}: the model does not give the logits that are written there; {_AGAIN}"
+        )
     texts = [reading.text for reading in _decode(logits, widths, contract)]
     if texts != [line["text"] for line in case["lines"]]:
-        raise ArtifactError(f"{where}: decoding the logits does not give the text that is written there; {_AGAIN}")
+        raise ArtifactError(
+            f"{where}: decoding the logits does not give the text that is written there; {_AGAIN}"
+        )
 
 
 _SPANS = "[first, last + 1) frames of each character"
 
 
 def _head(onnx: Path, contract: Contract, greatest: float) -> dict[str, Any]:
-    """Everything of the index but the cases. The tolerances are those within which a host's result is right."""
+    """Everything of the index but the cases. The tolerances are those within which a host's result
+    is right.
+    """
     mean, scale = NORMALIZATIONS[contract.geometry.normalization]
     return {
         "schema": SCHEMA,
         "model": {"name": onnx.name, "sha256": sha256_of(onnx)},
-        "made_with": f"nordocr {nordocr_cli.__version__}, ONNX Runtime {onnxruntime.__version__} on a CPU",
+        "made_with": (
+            f"nordocr {nordocr_cli.__version__}, ONNX Runtime {onnxruntime.__version__} on a CPU"
+        ),
         "geometry": contract.geometry.to_json(),
-        "normalize": {"formula": "(value - mean) / scale", "mean": mean, "scale": scale, "channels": "RGB", "layout": "NCHW"},
+        "normalize": {
+            "formula": "(value - mean) / scale",
+            "mean": mean,
+            "scale": scale,
+            "channels": "RGB",
+            "layout": "NCHW",
+        },
         "decode": {
             "activation": contract.output_activation,
             "decoding": contract.decoding,
-            **({"end": END} if contract.decoding == "autoregressive" else {"blank": BLANK, "spans": _SPANS}),
+            **(
+                {"end": END}
+                if contract.decoding == "autoregressive"
+                else {"blank": BLANK, "spans": _SPANS}
+            ),
             "characters": contract.charset.characters,
             "charset_sha256": contract.charset.sha256,
             "temperature": contract.temperature,
@@ -217,8 +288,14 @@ _LITTLE_ENDIAN = {"float32": "<f4", "float16": "<f2", "uint8": "u1"}
 
 
 def _write_tensor(path: Path, values: NDArray[Any]) -> dict[str, Any]:
-    path.write_bytes(np.ascontiguousarray(values, dtype=_LITTLE_ENDIAN[values.dtype.name]).tobytes())
-    return {"file": path.name, "shape": list(values.shape), "dtype": f"{values.dtype.name} little endian"}
+    path.write_bytes(
+        np.ascontiguousarray(values, dtype=_LITTLE_ENDIAN[values.dtype.name]).tobytes()
+    )
+    return {
+        "file": path.name,
+        "shape": list(values.shape),
+        "dtype": f"{values.dtype.name} little endian",
+    }
 
 
 def _read_tensor(folder: Path, entry: Mapping[str, Any]) -> NDArray[Any]:
@@ -226,6 +303,10 @@ def _read_tensor(folder: Path, entry: Mapping[str, Any]) -> NDArray[Any]:
     return np.fromfile(folder / entry["file"], dtype=kind).reshape(entry["shape"])
 
 
-def _decode(logits: NDArray[np.float32], widths: NDArray[np.int64], contract: Contract) -> Sequence[Recognition]:
+def _decode(
+    logits: NDArray[np.float32], widths: NDArray[np.int64], contract: Contract
+) -> Sequence[Recognition]:
     frames = np.array([contract.out_length(int(width)) for width in widths])
-    return greedy_decoder(contract.decoding)(logits, frames, contract.charset, contract.output_activation, contract.temperature)
+    return greedy_decoder(contract.decoding)(
+        logits, frames, contract.charset, contract.output_activation, contract.temperature
+    )

@@ -1,9 +1,11 @@
-"""int8 for ONNX Runtime: products with constant matrices, and convolutions, in 8 bits; everything between in float32.
+"""int8 for ONNX Runtime: products with constant matrices, and convolutions, in 8 bits; everything
+between in float32.
 
-The range of what goes into a matrix product is measured while it runs, over the whole input tensor: so a file gives a line the
-same text only when it is fed line by line, as RunnerRecognizer does. The ranges of convolutions are those that lines for
-calibration have; without such lines they stay in float32. nordocr-default, one Zen 5 core, 112 lines of dev each alone, in turns,
-beside its fp32 file (the texts are of all 448; 390 exact in fp32):
+The range of what goes into a matrix product is measured while it runs, over the whole input tensor:
+so a file gives a line the same text only when it is fed line by line, as RunnerRecognizer does. The
+ranges of convolutions are those that lines for calibration have; without such lines they stay in
+float32. nordocr-default, one Zen 5 core, 112 lines of dev each alone, in turns, beside its fp32
+file (the texts are of all 448; 390 exact in fp32):
 
 | form | times as fast | other texts | exact |
 |---|---|---|---|
@@ -12,8 +14,8 @@ beside its fp32 file (the texts are of all 448; 390 exact in fp32):
 | and convolutions, their groups written out | 1.6 | 8 | 394 |
 | and attention and GELU as ONNX Runtime's own operators | 1.8 | 7 | 393 |
 
-Calibrated ranges of matrix products changed 10 of 152 texts of an earlier network where measured ones changed 4, and were no
-faster.
+Calibrated ranges of matrix products changed 10 of 152 texts of an earlier network where measured
+ones changed 4, and were no faster.
 
 Weights have 7 bits: with 8, the sums of pairs overflow 16 bits on processors without VNNI.
 """
@@ -27,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from nordocr_cli.artifact import Contract
+from nordocr_cli.artifact.contract import Contract
 from nordocr_cli.data.resize import network_input, pad_batch, resize_line
 from nordocr_cli.deploy.golden import golden_crops
 from nordocr_cli.deploy.int8_convolutions import quantize_convolutions
@@ -40,7 +42,8 @@ _CALIBRATION_LINES = 64
 
 
 def calibration_inputs(source: Path, contract: Contract) -> list[NDArray[Any]]:
-    """Read lines of a store or a folder of images, spread over its widths or names: inputs of the network, (1, 3, H, W) each.
+    """Read lines of a store or a folder of images, spread over its widths or names: inputs of the
+    network, (1, 3, H, W) each.
 
     Raises what golden_crops does.
     """
@@ -50,9 +53,12 @@ def calibration_inputs(source: Path, contract: Contract) -> list[NDArray[Any]]:
     return [network_input(image, geometry, contract.input_type) for image in images]
 
 
-def quantize(model: "onnx.ModelProto", lines: Sequence[NDArray[Any]], what: str) -> "onnx.ModelProto":
-    """Return the int8 form of the fp32 graph `model`, weights symmetric and per output channel. `lines`, inputs of the network
-    (1, 3, H, W), set the ranges of the convolutions, which stay fp32 without them; `what` names the file in messages.
+def quantize(
+    model: "onnx.ModelProto", lines: Sequence[NDArray[Any]], what: str
+) -> "onnx.ModelProto":
+    """Return the int8 form of the fp32 graph `model`, weights symmetric and per output channel.
+    `lines`, inputs of the network (1, 3, H, W), set the ranges of the convolutions, which stay fp32
+    without them; `what` names the file in messages.
 
     Raises ArtifactError when ONNX Runtime cannot quantize it.
     """
@@ -77,7 +83,9 @@ def quantize(model: "onnx.ModelProto", lines: Sequence[NDArray[Any]], what: str)
                 extra_options={"MatMulConstBOnly": True},
             )
         except (ValueError, RuntimeError, TypeError) as error:
-            raise ArtifactError(f"ONNX Runtime cannot make {what}: {str(error).splitlines()[0]}") from error
+            raise ArtifactError(
+                f"ONNX Runtime cannot make {what}: {str(error).splitlines()[0]}"
+            ) from error
         finally:
             logging.disable(logging.NOTSET)
         return onnx.load(target)

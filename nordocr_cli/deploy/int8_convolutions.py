@@ -1,7 +1,8 @@
 """Convolutions in 8 bits, for ONNX Runtime: constant weights, ranges measured on lines beforehand.
 
-ONNX Runtime runs a dense QLinearConv straight from the picture, a grouped one through a copy of every window: on one Zen 5 core
-48 channels in two groups, 5 x 5, take 300 us grouped and 166 us as two dense ones side by side. So groups are written out.
+ONNX Runtime runs a dense QLinearConv straight from the picture, a grouped one through a copy of
+every window: on one Zen 5 core 48 channels in two groups, 5 x 5, take 300 us grouped and 166 us as
+two dense ones side by side. So groups are written out.
 """
 
 from collections.abc import Iterable, Iterator
@@ -25,16 +26,19 @@ Range = tuple[float, float]
 
 
 def quantize_convolutions(model: "onnx.ModelProto", lines: Iterable[NDArray[Any]]) -> int:
-    """Put the convolutions of `model` into int8, all but those of few input channels: the picture's own is no slower in fp32.
+    """Put the convolutions of `model` into int8, all but those of few input channels: the picture's
+    own is no slower in fp32.
 
-    `lines` are inputs of the network, (1, 3, H, W) each; what goes into and comes out of a convolution is given the range that
-    it has on them. Returns how many were changed. Raises ArtifactError when the graph does not run.
+    `lines` are inputs of the network, (1, 3, H, W) each; what goes into and comes out of a
+    convolution is given the range that it has on them. Returns how many were changed. Raises
+    ArtifactError when the graph does not run.
     """
     from onnx import numpy_helper
 
     graph = model.graph
     constants = {tensor.name: tensor for tensor in graph.initializer}
-    for node in graph.node:  # the exporter keeps one of several equal constants and gives the others its value
+    # the exporter keeps one of several equal constants and gives the others its value
+    for node in graph.node:
         if node.op_type == "Identity" and node.input[0] in constants:
             constants[node.output[0]] = constants[node.input[0]]
     chosen = [
@@ -46,10 +50,20 @@ def quantize_convolutions(model: "onnx.ModelProto", lines: Iterable[NDArray[Any]
     ]
     if not chosen:
         return 0
-    ranges = _measure(model, {name for node in chosen for name in (node.input[0], node.output[0])}, lines)
+    ranges = _measure(
+        model, {name for node in chosen for name in (node.input[0], node.output[0])}, lines
+    )
     for node in chosen:
         weight, *bias = (numpy_helper.to_array(constants[name]) for name in node.input[1:])
-        added = list(_quantized(node, weight, bias[0] if bias else np.zeros(len(weight), np.float32), ranges, graph.initializer))
+        added = list(
+            _quantized(
+                node,
+                weight,
+                bias[0] if bias else np.zeros(len(weight), np.float32),
+                ranges,
+                graph.initializer,
+            )
+        )
         at = list(graph.node).index(node)
         graph.node.remove(node)
         for offset, new in enumerate(added):
@@ -60,25 +74,48 @@ def quantize_convolutions(model: "onnx.ModelProto", lines: Iterable[NDArray[Any]
     return len(chosen)
 
 
-def _measure(model: "onnx.ModelProto", names: set[str], lines: Iterable[NDArray[Any]]) -> dict[str, Range]:
-    """Least and greatest value of each named tensor over the lines, 0 always among them: it is what a convolution pads with."""
+def _measure(
+    model: "onnx.ModelProto", names: set[str], lines: Iterable[NDArray[Any]]
+) -> dict[str, Range]:
+    """Least and greatest value of each named tensor over the lines, 0 always among them: it is what
+    a convolution pads with.
+    """
     import onnx
     import onnxruntime
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
     watched = onnx.ModelProto()
     watched.CopyFrom(model)
-    watched.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in sorted(names))
+    watched.graph.output.extend(
+        onnx.helper.make_empty_tensor_value_info(name) for name in sorted(names)
+    )
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     least, greatest = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0.0)
     try:
-        session = onnxruntime.InferenceSession(watched.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(
+            watched.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
         for line in lines:
-            for name, value in zip(sorted(names), session.run(sorted(names), {model.graph.input[0].name: line}), strict=True):
-                least[name], greatest[name] = min(least[name], float(value.min())), max(greatest[name], float(value.max()))
-    except (state.Fail, state.RuntimeException, state.InvalidArgument, state.InvalidGraph, state.NotImplemented) as error:
-        raise ArtifactError(f"int8: ONNX Runtime cannot run the network in fp32: {str(error).splitlines()[0]}") from error
+            for name, value in zip(
+                sorted(names),
+                session.run(sorted(names), {model.graph.input[0].name: line}),
+                strict=True,
+            ):
+                least[name], greatest[name] = (
+                    min(least[name], float(value.min())),
+                    max(greatest[name], float(value.max())),
+                )
+    except (
+        state.Fail,
+        state.RuntimeException,
+        state.InvalidArgument,
+        state.InvalidGraph,
+        state.NotImplemented,
+    ) as error:
+        raise ArtifactError(
+            f"int8: ONNX Runtime cannot run the network in fp32: {str(error).splitlines()[0]}"
+        ) from error
     return {name: (least[name], greatest[name]) for name in names}
 
 
@@ -89,21 +126,26 @@ def _quantized(
     ranges: dict[str, Range],
     constants: Any,
 ) -> "Iterator[onnx.NodeProto]":
-    """Yield what takes the place of a convolution (O, I / groups, kh, kw); its constants go to `constants`."""
+    """Yield what takes the place of a convolution (O, I / groups, kh, kw); its constants go to
+    `constants`.
+    """
     from onnx import helper, numpy_helper
 
     def constant(name: str, value: NDArray[Any]) -> str:
         constants.append(numpy_helper.from_array(value, f"{node.name}/{name}"))
         return constants[-1].name
 
-    options = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+    options = {
+        attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute
+    }
     groups = options.get("group", 1)
     parts = groups if groups <= _MOST_GROUPS else 1
     in_scale, in_zero = _affine(ranges[node.input[0]])
     out_scale, out_zero = _affine(ranges[node.output[0]])
     before = constant("in_scale", in_scale), constant("in_zero", in_zero)
     after = constant("out_scale", out_scale), constant("out_zero", out_zero)
-    scale = np.maximum(np.abs(weight).reshape(len(weight), -1).max(1), 1e-12) / _WEIGHT_STEPS  # (O,)
+    # (O,)
+    scale = np.maximum(np.abs(weight).reshape(len(weight), -1).max(1), 1e-12) / _WEIGHT_STEPS
     small = np.rint(weight / scale[:, None, None, None]).astype(np.int8)
     whole = np.clip(np.rint(bias / (in_scale * scale)), -(2**31) + 1, 2**31 - 129).astype(np.int32)
 
@@ -114,15 +156,26 @@ def _quantized(
         yield helper.make_node("Split", [f"{node.name}/in"], pieces, axis=1)
     options["group"] = groups // parts
     made = []
-    for part, (piece, w, s, b) in enumerate(zip(pieces, *(np.split(v, parts) for v in (small, scale, whole)), strict=True)):
-        values = ("weight", w), ("scale", s.astype(np.float32)), ("zero", np.zeros(len(s), np.int8)), ("bias", b)
+    for part, (piece, w, s, b) in enumerate(
+        zip(pieces, *(np.split(v, parts) for v in (small, scale, whole)), strict=True)
+    ):
+        values = (
+            ("weight", w),
+            ("scale", s.astype(np.float32)),
+            ("zero", np.zeros(len(s), np.int8)),
+            ("bias", b),
+        )
         names = {name: constant(f"{name}{part}", value) for name, value in values}
         made.append(f"{node.name}/out{part}")
         product = [names["weight"], names["scale"], names["zero"], *after, names["bias"]]
-        yield helper.make_node("QLinearConv", [piece, *before, *product], [made[-1]], f"{node.name}/{part}", **options)
+        yield helper.make_node(
+            "QLinearConv", [piece, *before, *product], [made[-1]], f"{node.name}/{part}", **options
+        )
     if parts > 1:
         yield helper.make_node("Concat", made, [f"{node.name}/out"], axis=1)
-    yield helper.make_node("DequantizeLinear", [f"{node.name}/out" if parts > 1 else made[0], *after], [node.output[0]])
+    yield helper.make_node(
+        "DequantizeLinear", [f"{node.name}/out" if parts > 1 else made[0], *after], [node.output[0]]
+    )
 
 
 def _affine(of: Range) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:

@@ -1,8 +1,9 @@
 """Network → ONNX, through torch's TorchScript exporter.
 
-torch's newer exporter (dynamo) answers `opset_version=17` with opset 18, names the output axis by an expression, moves the
-weights to a second file and prints to stdout; the older one gives what is asked, in one file. Whatever a trace can get wrong -
-a size frozen to the example's - is caught afterwards by `deploy.onnx_file` and `deploy.parity`.
+torch's newer exporter (dynamo) answers `opset_version=17` with opset 18, names the output axis by
+an expression, moves the weights to a second file and prints to stdout; the older one gives what is
+asked, in one file. Whatever a trace can get wrong - a size frozen to the example's - is caught
+afterwards by `deploy.onnx_file` and `deploy.parity`.
 """
 
 import copy
@@ -17,13 +18,19 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.jit._trace import TracerWarning
 
-from nordocr_cli.artifact import Contract
-from nordocr_cli.deploy.onnx_file import INPUT_AXES, INPUT_NAME, OUTPUT_AXES, OUTPUT_NAME, TOKEN_AXES
+from nordocr_cli.artifact.contract import Contract
+from nordocr_cli.deploy.onnx_file import (
+    INPUT_AXES,
+    INPUT_NAME,
+    OUTPUT_AXES,
+    OUTPUT_NAME,
+    TOKEN_AXES,
+)
 from nordocr_cli.deploy.parity import Run
 from nordocr_cli.errors import ArtifactError
 from nordocr_cli.geometry import NORMALIZATIONS
+from nordocr_cli.models.kernels.ort_operators import DOMAIN, VERSION, use_ort_operators
 from nordocr_cli.models.lora import merge_lora
-from nordocr_cli.models.ort_operators import DOMAIN, VERSION, use_ort_operators
 
 if TYPE_CHECKING:
     import onnx
@@ -38,12 +45,14 @@ BF16_OPSET = 22
 
 
 class Deployed(nn.Module):
-    """A recognizer as it is deployed: images in, one tensor out, no widths, so padding is seen as pixels.
+    """A recognizer as it is deployed: images in, one tensor out, no widths, so padding is seen as
+    pixels.
 
-    Weights and arithmetic have the contract's precision between an input and an output of the contract's types: TensorRT-RTX
-    and TensorRT 11 take precision from the ONNX alone. Pixels are normalized, and probabilities taken, in float32; what a
-    network itself keeps in float32 (the sums in its norms, Mamba's scan) stays so. What trains in two parts and serves as one
-    is melted together: LoRA here, BatchNorm into the convolution before it by the exporter.
+    Weights and arithmetic have the contract's precision between an input and an output of the
+    contract's types: TensorRT-RTX and TensorRT 11 take precision from the ONNX alone. Pixels are
+    normalized, and probabilities taken, in float32; what a network itself keeps in float32 (the
+    sums in its norms, Mamba's scan) stays so. What trains in two parts and serves as one is melted
+    together: LoRA here, BatchNorm into the convolution before it by the exporter.
     """
 
     def __init__(self, network: nn.Module, contract: Contract, for_ort: bool = False) -> None:
@@ -54,10 +63,15 @@ class Deployed(nn.Module):
             use_ort_operators(self.network)
         self.contract = contract
         mean, scale = NORMALIZATIONS[contract.geometry.normalization]
-        self.mean, self.scale = torch.tensor(mean).reshape(1, 3, 1, 1), torch.tensor(scale).reshape(1, 3, 1, 1)
+        self.mean, self.scale = (
+            torch.tensor(mean).reshape(1, 3, 1, 1),
+            torch.tensor(scale).reshape(1, 3, 1, 1),
+        )
 
     def forward(self, images: Tensor) -> Tensor:  # (N, 3, height, W)
-        """Return logits or probabilities (N, T, C), or class and confidence (N, T, 2), of the contract's output type."""
+        """Return logits or probabilities (N, T, C), or class and confidence (N, T, 2), of the
+        contract's output type.
+        """
         if self.contract.input_type == "uint8":
             images = (images.float() - self.mean) / self.scale
         logits = self.network(images.to(self.dtype), None).float()  # (N, T, C)
@@ -68,7 +82,8 @@ class Deployed(nn.Module):
                 output = self._probabilities(logits)
             case "argmax+confidence":
                 confidence = self._probabilities(logits).max(dim=-1).values  # (N, T)
-                output = torch.stack([logits.argmax(dim=-1).float(), confidence], dim=-1)  # (N, T, 2)
+                # (N, T, 2)
+                output = torch.stack([logits.argmax(dim=-1).float(), confidence], dim=-1)
         return output.half() if self.contract.output_type == "float16" else output
 
     def _probabilities(self, logits: Tensor) -> Tensor:
@@ -76,20 +91,26 @@ class Deployed(nn.Module):
         return (logits if temperature == 1 else logits / temperature).softmax(dim=-1)
 
 
-def to_onnx(network: nn.Module, contract: Contract, opset: int, for_ort: bool = False) -> "onnx.ModelProto":
-    """Export `network` as `contract` says (precision, types, activation, height); `for_ort` with operators of ONNX Runtime's own.
+def to_onnx(
+    network: nn.Module, contract: Contract, opset: int, for_ort: bool = False
+) -> "onnx.ModelProto":
+    """Export `network` as `contract` says (precision, types, activation, height); `for_ort` with
+    operators of ONNX Runtime's own.
 
-    A bf16 file is of BF16_OPSET, whatever `opset` says. Raises ArtifactError when the network cannot be exported.
+    A bf16 file is of BF16_OPSET, whatever `opset` says. Raises ArtifactError when the network
+    cannot be exported.
     """
     import onnx
 
     example = torch.zeros(
-        (_EXAMPLE_BATCH, 3, contract.geometry.height, _EXAMPLE_WIDTH_PX), dtype=getattr(torch, contract.input_type)
+        (_EXAMPLE_BATCH, 3, contract.geometry.height, _EXAMPLE_WIDTH_PX),
+        dtype=getattr(torch, contract.input_type),
     )
     output_axes = TOKEN_AXES if contract.decoding == "autoregressive" else OUTPUT_AXES
     buffer = io.BytesIO()
     with warnings.catch_warnings(), torch.no_grad():
-        # That this exporter is deprecated is known; what a trace may freeze is what the parity check looks for.
+        # That this exporter is deprecated is known; what a trace may freeze is what the parity
+        # check looks for.
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.simplefilter("ignore", TracerWarning)
         warnings.filterwarnings("ignore", "Exporting aten::|Constant folding", UserWarning)
@@ -107,7 +128,9 @@ def to_onnx(network: nn.Module, contract: Contract, opset: int, for_ort: bool = 
             )
         except (torch.onnx.errors.OnnxExporterError, RuntimeError) as error:
             reason = str(error).strip().splitlines()[0]
-            raise ArtifactError(f"cannot export {contract.model.get('name')} to opset {opset}: {reason}") from error
+            raise ArtifactError(
+                f"cannot export {contract.model.get('name')} to opset {opset}: {reason}"
+            ) from error
     model = onnx.load_model_from_string(buffer.getvalue())
     if contract.decoding == "autoregressive":  # the exporter does not always work it out
         model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = contract.out_length(0)
@@ -117,7 +140,9 @@ def to_onnx(network: nn.Module, contract: Contract, opset: int, for_ort: bool = 
 
 
 def in_torch(network: nn.Module, contract: Contract) -> Run:
-    """Return what computes in torch what a file with this contract computes: images uint8 (N, 3, height, W) → (N, T, C)."""
+    """Return what computes in torch what a file with this contract computes: images uint8 (N, 3,
+    height, W) → (N, T, C).
+    """
     deployed = Deployed(network, replace(contract, input_type="uint8", output_type="float32"))
 
     def run(images: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -1,14 +1,21 @@
-"""Looking into an ONNX file: everything that must hold of it and that neither its checker nor TensorRT looks at.
+"""Looking into an ONNX file: everything that must hold of it and that neither its checker nor
+TensorRT looks at.
 
-TensorRT takes an empty file for a network without inputs, builds NaN weights silently and accepts any opset; so `inspect_onnx`
-is asked after every export and before every engine.
+TensorRT takes an empty file for a network without inputs, builds NaN weights silently and accepts
+any opset; so `inspect_onnx` is asked after every export and before every engine.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from nordocr_cli.artifact import DIGEST_KEY, Contract, contract_from_metadata, require_undamaged, sealed
+from nordocr_cli.artifact.contract import (
+    DIGEST_KEY,
+    Contract,
+    contract_from_metadata,
+    require_undamaged,
+    sealed,
+)
 from nordocr_cli.atomic import sha256_of
 from nordocr_cli.errors import ArtifactError, UsageError
 from nordocr_cli.profile import Profile
@@ -20,8 +27,10 @@ INPUT_NAME, OUTPUT_NAME = "input", "output"
 SIDECAR_SCHEMA = 1
 GOLDEN_INDEX = "golden.json"
 INPUT_AXES, OUTPUT_AXES = {0: "batch", 3: "width"}, {0: "batch", 1: "seq_len"}
-TOKEN_AXES = {0: "batch"}  # of the output of a network that writes tokens: as many positions whatever the width
-# What the parsers of TensorRT 10, 11 and RTX document; beyond it they accept a file without looking.
+# of the output of a network that writes tokens: as many positions whatever the width
+TOKEN_AXES = {0: "batch"}
+# What the parsers of TensorRT 10, 11 and RTX document; beyond it they accept a file without
+# looking.
 _OPSETS = range(17, 24)
 WeightsPrecision = Literal["fp32", "fp16", "bf16", "int8"]
 _DATA_DEPENDENT = frozenset({"Loop", "If", "Scan"})
@@ -29,7 +38,9 @@ _DATA_DEPENDENT = frozenset({"Loop", "If", "Scan"})
 
 @dataclass(frozen=True)
 class OnnxFile:
-    """An ONNX model that passed every check of `inspect_onnx`. `precision` is that of its weights."""
+    """An ONNX model that passed every check of `inspect_onnx`. `precision` is that of its
+    weights.
+    """
 
     path: Path
     sha256: str
@@ -40,11 +51,18 @@ class OnnxFile:
     contract: Contract
 
     def sidecar(self) -> dict[str, Any]:
-        """Return what the JSON beside the model says, for a host that does not parse ONNX metadata."""
+        """Return what the JSON beside the model says, for a host that does not parse ONNX
+        metadata.
+        """
         contract, tokens = self.contract, self.contract.decoding == "autoregressive"
         return {
             "schema": SIDECAR_SCHEMA,
-            "model": {"name": self.path.name, "sha256": self.sha256, "size_bytes": self.size_bytes, "opset": self.opset},
+            "model": {
+                "name": self.path.name,
+                "sha256": self.sha256,
+                "size_bytes": self.size_bytes,
+                "opset": self.opset,
+            },
             "input": {
                 "name": INPUT_NAME,
                 "shape": ["batch", 3, contract.geometry.height, "width"],
@@ -53,7 +71,11 @@ class OnnxFile:
             },
             "output": {
                 "name": OUTPUT_NAME,
-                "shape": ["batch", contract.out_length(0) if tokens else "seq_len", contract.output_channels],
+                "shape": [
+                    "batch",
+                    contract.out_length(0) if tokens else "seq_len",
+                    contract.output_channels,
+                ],
                 "dtype": contract.output_type,
                 "holds": contract.output_activation,
             },
@@ -62,7 +84,9 @@ class OnnxFile:
 
 
 def default_onnx_path(profile: Profile) -> Path:
-    """Where `export` writes and `build-engine` looks when no path is given, e.g. models/svtrv2-1024/recognize_svtrv2.onnx."""
+    """Where `export` writes and `build-engine` looks when no path is given, e.g.
+    models/svtrv2-1024/recognize_svtrv2.onnx.
+    """
     return Path("models") / profile.name / f"recognize_{profile.model.name.replace('-', '_')}.onnx"
 
 
@@ -106,42 +130,72 @@ def file_bytes(model: "onnx.ModelProto", contract: Contract, what: str) -> bytes
         return sealed(model.SerializeToString())
     except (EncodeError, ValueError) as error:
         size = model.ByteSize()
-        raise ArtifactError(f"{what}: {size / 1e9:.1f} GB do not go into one ONNX file, which ends at 2 GB ({error})") from error
+        raise ArtifactError(
+            f"{what}: {size / 1e9:.1f} GB do not go into one ONNX file, which ends at 2 GB"
+            f" ({error})"
+        ) from error
 
 
 def inspect_onnx(path: Path, *, name: str | None = None) -> OnnxFile:
     """Check an exported model and say what it holds. `name` stands in messages for `path`.
 
-    Checked: readable and whole, ONNX's own full check, opset, one input [batch, 3, height, width] and one output
-    [batch, seq_len, channels] of the contract's types with those axes still symbolic (for tokens seq_len is a number), no
-    data-dependent control flow, external data present, finite weights, and a contract that says the same. Raises ArtifactError
-    naming the first thing that does not hold.
+    Checked: readable and whole, ONNX's own full check, opset, one input [batch, 3, height, width]
+    and one output [batch, seq_len, channels] of the contract's types with those axes still symbolic
+    (for tokens seq_len is a number), no data-dependent control flow, external data present, finite
+    weights, and a contract that says the same. Raises ArtifactError naming the first thing that
+    does not hold.
     """
     what = name or str(path)
     model = _load(path, what)
-    opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
+    opset = next(
+        (entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0
+    )
     if opset not in _OPSETS:
-        raise ArtifactError(f"{what}: opset {opset}; engines are built from opset {_OPSETS[0]} to {_OPSETS[-1]}. {_AGAIN}")
+        raise ArtifactError(
+            f"{what}: opset {opset}; engines are built from opset {_OPSETS[0]} to {_OPSETS[-1]}."
+            f" {_AGAIN}"
+        )
     contract = contract_from_metadata({prop.key: prop.value for prop in model.metadata_props}, what)
-    _check_tensor(model.graph.input[0], (None, 3, contract.geometry.height, None), INPUT_AXES, contract.input_type, what)
+    _check_tensor(
+        model.graph.input[0],
+        (None, 3, contract.geometry.height, None),
+        INPUT_AXES,
+        contract.input_type,
+        what,
+    )
     by_tokens = contract.decoding == "autoregressive"
     shape = (None, contract.out_length(0) if by_tokens else None, contract.output_channels)
     axes = TOKEN_AXES if by_tokens else OUTPUT_AXES
     _check_tensor(model.graph.output[0], shape, axes, contract.output_type, what)
     if found := sorted(_DATA_DEPENDENT & {node.op_type for node in model.graph.node}):
-        raise ArtifactError(f"{what}: has {', '.join(found)} nodes, whose trip count was fixed by the example image. {_AGAIN}")
+        raise ArtifactError(
+            f"{what}: has {', '.join(found)} nodes, whose trip count was fixed by the example"
+            f" image. {_AGAIN}"
+        )
     _full_check(model, what)
     precision = weights_precision(model, what)
     if contract.precision != precision:
-        raise ArtifactError(f"{what}: its contract says {contract.precision}, its weights are {precision}. {_AGAIN}")
-    return OnnxFile(path, sha256_of(path), path.stat().st_size, opset, len(model.graph.node), precision, contract)
+        raise ArtifactError(
+            f"{what}: its contract says {contract.precision}, its weights are {precision}. {_AGAIN}"
+        )
+    return OnnxFile(
+        path,
+        sha256_of(path),
+        path.stat().st_size,
+        opset,
+        len(model.graph.node),
+        precision,
+        contract,
+    )
 
 
 _AGAIN = "Export it again with `nordocr export`"
 
 
 def _load(path: Path, what: str) -> "onnx.ModelProto":
-    """Read the file with its external data. An empty file parses as an empty model, so inputs and outputs are counted."""
+    """Read the file with its external data. An empty file parses as an empty model, so inputs and
+    outputs are counted.
+    """
     import onnx
     from google.protobuf.message import DecodeError
 
@@ -155,16 +209,20 @@ def _load(path: Path, what: str) -> "onnx.ModelProto":
     inputs = [tensor.name for tensor in model.graph.input if tensor.name not in initializers]
     outputs = [tensor.name for tensor in model.graph.output]
     if not model.graph.node:
-        raise ArtifactError(f"{what} is not an ONNX model: {path.stat().st_size} bytes and not one node. {_AGAIN}")
+        raise ArtifactError(
+            f"{what} is not an ONNX model: {path.stat().st_size} bytes and not one node. {_AGAIN}"
+        )
     if inputs != [INPUT_NAME] or outputs != [OUTPUT_NAME]:
         raise ArtifactError(
-            f"{what}: inputs {inputs} and outputs {outputs}; they must be [{INPUT_NAME!r}] and [{OUTPUT_NAME!r}]. {_AGAIN}"
+            f"{what}: inputs {inputs} and outputs {outputs}; they must be [{INPUT_NAME!r}] and"
+            f" [{OUTPUT_NAME!r}]. {_AGAIN}"
         )
     try:
         onnx.load_external_data_for_model(model, str(path.parent))
     except (OSError, ValueError, onnx.checker.ValidationError) as error:
         raise ArtifactError(
-            f"{what}: its external data is missing or cut ({error}); put it back beside the file. {_AGAIN}"
+            f"{what}: its external data is missing or cut ({error}); put it back beside the file."
+            f" {_AGAIN}"
         ) from error
     return model
 
@@ -180,7 +238,8 @@ def _full_check(model: "onnx.ModelProto", what: str) -> None:
 
 
 def weights_precision(model: "onnx.ModelProto", what: str) -> WeightsPrecision:
-    """Say in which format most weights are; int8 where there are any, as convolutions may stay fp32 beside them.
+    """Say in which format most weights are; int8 where there are any, as convolutions may stay fp32
+    beside them.
 
     Raises ArtifactError naming a tensor that holds NaN or infinity.
     """
@@ -194,29 +253,53 @@ def weights_precision(model: "onnx.ModelProto", what: str) -> WeightsPrecision:
         onnx.TensorProto.INT8: "int8",
     }
     counts = dict.fromkeys(kinds, 0)
-    constants = [a.t for node in model.graph.node if node.op_type == "Constant" for a in node.attribute if a.name == "value"]
+    constants = [
+        a.t
+        for node in model.graph.node
+        if node.op_type == "Constant"
+        for a in node.attribute
+        if a.name == "value"
+    ]
     for tensor in [*model.graph.initializer, *constants]:
         if tensor.data_type in counts:
             values = onnx.numpy_helper.to_array(tensor)
             if not np.isfinite(values).all():
-                half = " or too great for fp16" if tensor.data_type == onnx.TensorProto.FLOAT16 else ""
-                raise ArtifactError(f"{what}: weight {tensor.name!r} is NaN, infinite{half}; did training diverge?")
+                half = (
+                    " or too great for fp16" if tensor.data_type == onnx.TensorProto.FLOAT16 else ""
+                )
+                raise ArtifactError(
+                    f"{what}: weight {tensor.name!r} is NaN, infinite{half}; did training diverge?"
+                )
             counts[tensor.data_type] += values.size
-    return "int8" if counts[onnx.TensorProto.INT8] else kinds[max(counts, key=lambda kind: counts[kind])]
+    return (
+        "int8"
+        if counts[onnx.TensorProto.INT8]
+        else kinds[max(counts, key=lambda kind: counts[kind])]
+    )
 
 
 def _check_tensor(
-    tensor: "onnx.ValueInfoProto", shape: tuple[int | None, ...], axes: dict[int, str], dtype: str, what: str
+    tensor: "onnx.ValueInfoProto",
+    shape: tuple[int | None, ...],
+    axes: dict[int, str],
+    dtype: str,
+    what: str,
 ) -> None:
-    """Compare a graph input's or output's type, sizes and axis names; None in `shape` is an axis named in `axes`."""
+    """Compare a graph input's or output's type, sizes and axis names; None in `shape` is an axis
+    named in `axes`.
+    """
     import onnx
 
     dimensions = tensor.type.tensor_type.shape.dim
-    found = tuple(d.dim_param or (d.dim_value if d.HasField("dim_value") else "?") for d in dimensions)
+    found = tuple(
+        d.dim_param or (d.dim_value if d.HasField("dim_value") else "?") for d in dimensions
+    )
     wanted = tuple(axes.get(index, size) for index, size in enumerate(shape))
     if found != wanted:
         shown = [" x ".join(map(str, side)) for side in (found, wanted)]
-        raise ArtifactError(f"{what}: {tensor.name} is [{shown[0]}]; it must be [{shown[1]}]. {_AGAIN}")
+        raise ArtifactError(
+            f"{what}: {tensor.name} is [{shown[0]}]; it must be [{shown[1]}]. {_AGAIN}"
+        )
     kind = onnx.TensorProto.DataType.Name(tensor.type.tensor_type.elem_type)
     if kind != {"float32": "FLOAT", "float16": "FLOAT16", "uint8": "UINT8"}[dtype]:
         raise ArtifactError(f"{what}: {tensor.name} is {kind}; its contract says {dtype}. {_AGAIN}")

@@ -1,4 +1,6 @@
-"""Parity: does the exported file, run by ONNX Runtime, say what the network says, at many widths and batch sizes."""
+"""Parity: does the exported file, run by ONNX Runtime, say what the network says, at many widths
+and batch sizes.
+"""
 
 import time
 from collections.abc import Callable, Sequence
@@ -9,33 +11,39 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nordocr_cli.artifact import Contract, OutputActivation
+from nordocr_cli.artifact.contract import Contract, OutputActivation
 from nordocr_cli.errors import ArtifactError
 from nordocr_cli.progress import SILENT, Progress
 
-# Seen on SVTRv2-B: fp32 differs by 2e-6. Numbers of 16 bits round to a share of the value (fp16: 1e-3 in the end; bf16, with
-# three bits less, eight times that), so their bound grows with the logits.
+# Seen on SVTRv2-B: fp32 differs by 2e-6. Numbers of 16 bits round to a share of the value (fp16:
+# 1e-3 in the end; bf16, with three bits less, eight times that), so their bound grows with the
+# logits.
 FP32_TOLERANCE = 1e-4
 FP16_TOLERANCE = 2e-2
 BF16_TOLERANCE = 1.6e-1
 # Share of the decided frames in which file and network must have the same best class.
 AGREEMENT = {"fp32": 1.0, "fp16": 0.995, "bf16": 0.98}
-# A frame whose best class leads by less than this share of the greatest output has no best class to agree on.
+# A frame whose best class leads by less than this share of the greatest output has no best class to
+# agree on.
 _TIE = 5e-3
 _WIDTHS = (32, 128, 320, 768, 1024, 1792)
-_BATCHED_UP_TO_PX = 320  # tried in any case; wider lines in batches cost seconds, and are tried while there is time
+# tried in any case; wider lines in batches cost seconds, and are tried while there is time
+_BATCHED_UP_TO_PX = 320
 _BATCHES = (1, 2, 5)
 _SEED = 17
 BUDGET_S = 30.0  # for the network's own run over the shapes
 
-Run = Callable[[NDArray[np.uint8]], NDArray[np.floating[Any]]]  # images (N, 3, height, W) → (N, T, C)
+# images (N, 3, height, W) → (N, T, C)
+Run = Callable[[NDArray[np.uint8]], NDArray[np.floating[Any]]]
 
 
 @dataclass(frozen=True)
 class Point:
-    """How far file and network are apart at one input shape. `max_diff` is absolute; `decided` the number of frames in which
-    the network has a clear best class, `agreement` the share of them in which the file has the same; `tolerance` what was
-    allowed there; `content` the pixels: noise, white or black."""
+    """How far file and network are apart at one input shape. `max_diff` is absolute; `decided` the
+    number of frames in which the network has a clear best class, `agreement` the share of them in
+    which the file has the same; `tolerance` what was allowed there; `content` the pixels: noise,
+    white or black.
+    """
 
     batch: int
     width: int
@@ -46,7 +54,9 @@ class Point:
     content: str = "noise"
 
     def __str__(self) -> str:
-        return f"{self.batch}x{self.width} px" + (f" ({self.content})" if self.content != "noise" else "")
+        return f"{self.batch}x{self.width} px" + (
+            f" ({self.content})" if self.content != "noise" else ""
+        )
 
 
 @dataclass(frozen=True)
@@ -62,9 +72,15 @@ class Parity:
 
     @property
     def agreement(self) -> float:
-        """Share of all decided frames in which file and network have the same best class; 1 where none is decided."""
+        """Share of all decided frames in which file and network have the same best class; 1 where
+        none is decided.
+        """
         decided = sum(point.decided for point in self.points)
-        return sum(point.agreement * point.decided for point in self.points) / decided if decided else 1.0
+        return (
+            sum(point.agreement * point.decided for point in self.points) / decided
+            if decided
+            else 1.0
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return the points and the verdict's numbers as plain JSON values."""
@@ -76,11 +92,17 @@ class Parity:
 
 
 def shapes_to_try(max_width: int) -> tuple[tuple[int, int], ...]:
-    """Return the (batch, width) pairs to try for lines up to `max_width` pixels: those that are tried in any case, then the wide
-    batches, the cheapest first."""
+    """Return the (batch, width) pairs to try for lines up to `max_width` pixels: those that are
+    tried in any case, then the wide batches, the cheapest first.
+    """
     widths = sorted({width for width in _WIDTHS if width < max_width} | {max_width})
     pairs = [(batch, width) for width in widths for batch in _BATCHES]
-    return tuple(sorted(pairs, key=lambda pair: (not _always(*pair), pair[0] * pair[1] if not _always(*pair) else 0)))
+    return tuple(
+        sorted(
+            pairs,
+            key=lambda pair: (not _always(*pair), pair[0] * pair[1] if not _always(*pair) else 0),
+        )
+    )
 
 
 def _always(batch: int, width: int) -> bool:
@@ -89,7 +111,9 @@ def _always(batch: int, width: int) -> bool:
 
 @dataclass(frozen=True)
 class Case:
-    """Images uint8 (N, 3, height, W) and the logits that the network gives for them in fp32, (N, T, C)."""
+    """Images uint8 (N, 3, height, W) and the logits that the network gives for them in fp32, (N, T,
+    C).
+    """
 
     images: NDArray[np.uint8]
     wanted: NDArray[np.float32]
@@ -104,8 +128,8 @@ def make_cases(
     budget_s: float = BUDGET_S,
     progress: Progress = SILENT,
 ) -> list[Case]:
-    """Run `network` over noise at each (batch, width), and over white and black at the least and the greatest width; one list
-    serves every file exported from that network.
+    """Run `network` over noise at each (batch, width), and over white and black at the least and
+    the greatest width; one list serves every file exported from that network.
 
     Wide batches that would take the network past `budget_s` seconds are left out, which is said.
     """
@@ -123,24 +147,35 @@ def make_cases(
             continue
         fill = {"white": 255, "black": 0}.get(content)
         size = (batch, 3, height, width)
-        images = random.integers(0, 256, size, dtype=np.uint8) if fill is None else np.full(size, fill, np.uint8)
+        images = (
+            random.integers(0, 256, size, dtype=np.uint8)
+            if fill is None
+            else np.full(size, fill, np.uint8)
+        )
         cases.append(Case(images, np.asarray(network(images), dtype=np.float32), content))
         columns += batch * width
         progress.advance(shape=f"{batch}x{width}")
     progress.finish()
     if left_out:
-        progress.note(f"parity: {', '.join(left_out)} px left out, they would take the network more than {budget_s:.0f} s")
+        progress.note(
+            f"parity: {', '.join(left_out)} px left out, they would take the network more than"
+            f" {budget_s:.0f} s"
+        )
     return cases
 
 
-def check_parity(run: Run, cases: Sequence[Case], contract: Contract, *, name: str, progress: Progress = SILENT) -> Parity:
-    """Run a file, `name` in messages, over `cases` and compare; `run` gives what `contract` says of its output.
+def check_parity(
+    run: Run, cases: Sequence[Case], contract: Contract, *, name: str, progress: Progress = SILENT
+) -> Parity:
+    """Run a file, `name` in messages, over `cases` and compare; `run` gives what `contract` says of
+    its output.
 
-    Raises ArtifactError naming the worst shape when one fails: another number of frames, a value that is not finite, a
-    difference beyond the tolerance (fp32: 1e-4; fp16: 2e-2, bf16: 0.16 of the greatest logit) or another best class in more of
-    the decided frames than the precision excuses (fp32: none; fp16 0.5 %; bf16 2 %). Of int8 only frames and finiteness are
-    judged: it is made for lines, and noise is none. Of a network of tokens in 16 bits, differences are judged in lines of equal
-    text alone, and 2 % of other best classes are excused, see `sixteen_bit_share`.
+    Raises ArtifactError naming the worst shape when one fails: another number of frames, a value
+    that is not finite, a difference beyond the tolerance (fp32: 1e-4; fp16: 2e-2, bf16: 0.16 of the
+    greatest logit) or another best class in more of the decided frames than the precision excuses
+    (fp32: none; fp16 0.5 %; bf16 2 %). Of int8 only frames and finiteness are judged: it is made
+    for lines, and noise is none. Of a network of tokens in 16 bits, differences are judged in lines
+    of equal text alone, and 2 % of other best classes are excused, see `sixteen_bit_share`.
     """
     points = []
     progress.start(f"ONNX Runtime, {contract.precision}", total=len(cases), unit="shapes")
@@ -155,8 +190,8 @@ def check_parity(run: Run, cases: Sequence[Case], contract: Contract, *, name: s
 
 
 def open_file(path: Path, contract: Contract, what: str, threads: int = 0) -> Run:
-    """Return what runs an ONNX file in ONNX Runtime on the CPU (`threads` 0: all cores), unlike a Runner without any check of its
-    contract.
+    """Return what runs an ONNX file in ONNX Runtime on the CPU (`threads` 0: all cores), unlike a
+    Runner without any check of its contract.
 
     Raises ArtifactError when it does not load; what it returns raises ArtifactError when it fails.
     """
@@ -169,29 +204,51 @@ def open_file(path: Path, contract: Contract, what: str, threads: int = 0) -> Ru
     options.intra_op_num_threads = threads
     options.log_severity_level = 3  # errors only: fp16 on a CPU warns at every node that is cast
     try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except (state.Fail, state.InvalidGraph, state.NotImplemented, state.InvalidArgument, state.InvalidProtobuf) as error:
-        raise ArtifactError(f"{what}: ONNX Runtime does not load it: {str(error).splitlines()[0]}") from error
+        session = onnxruntime.InferenceSession(
+            str(path), options, providers=["CPUExecutionProvider"]
+        )
+    except (
+        state.Fail,
+        state.InvalidGraph,
+        state.NotImplemented,
+        state.InvalidArgument,
+        state.InvalidProtobuf,
+    ) as error:
+        raise ArtifactError(
+            f"{what}: ONNX Runtime does not load it: {str(error).splitlines()[0]}"
+        ) from error
 
     def run(images: NDArray[np.uint8]) -> NDArray[np.floating[Any]]:
-        feed = {session.get_inputs()[0].name: network_input(images, contract.geometry, contract.input_type)}
+        feed = {
+            session.get_inputs()[0].name: network_input(
+                images, contract.geometry, contract.input_type
+            )
+        }
         try:
             output: NDArray[np.floating[Any]] = session.run(None, feed)[0]
         except (state.Fail, state.RuntimeException, state.InvalidArgument) as error:
             shape = f"{images.shape[0]}x{images.shape[3]} px"
-            raise ArtifactError(f"{what}: fails at {shape}: {str(error).splitlines()[0]}") from error
+            raise ArtifactError(
+                f"{what}: fails at {shape}: {str(error).splitlines()[0]}"
+            ) from error
         return output
 
     return run
 
 
-def best_classes(output: NDArray[np.floating[Any]], activation: OutputActivation) -> NDArray[np.intp]:
+def best_classes(
+    output: NDArray[np.floating[Any]], activation: OutputActivation
+) -> NDArray[np.intp]:
     """Return the best class of each frame, (N, T), of a finite output (N, T, C)."""
-    return output[..., 0].astype(np.intp) if activation == "argmax+confidence" else output.argmax(-1)
+    return (
+        output[..., 0].astype(np.intp) if activation == "argmax+confidence" else output.argmax(-1)
+    )
 
 
 def _values(logits: NDArray[np.float32], contract: Contract) -> NDArray[np.float32]:
-    """What a file's numbers are compared with: logits, probabilities, or the probability of the best class."""
+    """What a file's numbers are compared with: logits, probabilities, or the probability of the
+    best class.
+    """
     activation = contract.output_activation
     if activation == "logits":
         return logits
@@ -205,14 +262,20 @@ def _compare(run: Run, case: Case, contract: Contract, what: str) -> Point:
     batch, width = images.shape[0], images.shape[3]
     got = run(images)  # (N, T, C)
     frames = contract.out_length(width)
-    if got.shape != (batch, frames, contract.output_channels) or wanted.shape[:2] != (batch, frames):
+    if got.shape != (batch, frames, contract.output_channels) or wanted.shape[:2] != (
+        batch,
+        frames,
+    ):
         raise ArtifactError(
-            f"{what}: at {batch}x{width} px the file gives {got.shape}, the network {wanted.shape}; "
-            f"{frames} frames were due: an axis was frozen to the example's size"
+            f"{what}: at {batch}x{width} px the file gives {got.shape}, the network {wanted.shape};"
+            f" {frames} frames were due: an axis was frozen to the example's size"
         )
     if not np.isfinite(got).all():
         where = f"{batch}x{width} px" + (f" of {case.content}" if case.content != "noise" else "")
-        raise ArtifactError(f"{what}: NaN or infinity in the output at {where} (the network overflows in {contract.precision})")
+        raise ArtifactError(
+            f"{what}: NaN or infinity in the output at {where} (the network overflows in"
+            f" {contract.precision})"
+        )
     values = _values(wanted, contract)
     tolerance = _tolerance(contract, float(np.abs(values).max()))
     second, best = np.moveaxis(np.partition(wanted, -2, axis=-1)[..., -2:], -1, 0)  # (N, T) each
@@ -221,7 +284,8 @@ def _compare(run: Run, case: Case, contract: Contract, what: str) -> Point:
     numbers = got[..., 1] if activation == "argmax+confidence" else got
     differences = np.abs(numbers.astype(np.float32) - values).reshape(batch, -1).max(1)  # (N,)
     if contract.decoding == "autoregressive" and _rounding(contract) != "fp32":
-        # A tie that rounding decides otherwise changes all that is written after it: such a line is judged up to there.
+        # A tie that rounding decides otherwise changes all that is written after it: such a line is
+        # judged up to there.
         differences = differences[same.all(1)]
         decided &= ~np.maximum.accumulate(~same & ~decided, axis=1)
     same = same[decided]
@@ -231,19 +295,27 @@ def _compare(run: Run, case: Case, contract: Contract, what: str) -> Point:
 
 
 def _rounding(contract: Contract) -> str:
-    """The coarsest number format between input and output: a file with fp16 tensors rounds, whatever it computes in."""
+    """The coarsest number format between input and output: a file with fp16 tensors rounds,
+    whatever it computes in.
+    """
     sixteen_bit = "float16" in (contract.input_type, contract.output_type)
     return "fp16" if contract.precision == "fp32" and sixteen_bit else contract.precision
 
 
 def _tolerance(contract: Contract, greatest: float) -> float:
     rounding = _rounding(contract)
-    return FP32_TOLERANCE if rounding == "fp32" else sixteen_bit_share(contract, rounding) * max(1.0, greatest)
+    return (
+        FP32_TOLERANCE
+        if rounding == "fp32"
+        else sixteen_bit_share(contract, rounding) * max(1.0, greatest)
+    )
 
 
 def sixteen_bit_share(contract: Contract, rounding: str) -> float:
-    """The share of the greatest logit by which a file of 16 bits may differ. A network of tokens reads its own text over, and a
-    tie decided otherwise on the way stays in its numbers though the text is the same in the end: it gets bf16's share."""
+    """The share of the greatest logit by which a file of 16 bits may differ. A network of tokens
+    reads its own text over, and a tie decided otherwise on the way stays in its numbers though the
+    text is the same in the end: it gets bf16's share.
+    """
     return FP16_TOLERANCE if rounding == "fp16" and contract.decoding == "ctc" else BF16_TOLERANCE
 
 
@@ -251,14 +323,16 @@ def _judge(parity: Parity, contract: Contract, what: str) -> None:
     worst, precision = parity.worst, contract.precision
     if not worst.max_diff < worst.tolerance:
         raise ArtifactError(
-            f"{what}: does not compute what the network computes: differs by {worst.max_diff:.2g} at {worst} "
-            f"({worst.tolerance:.2g} allowed in {precision}); nothing was written"
+            f"{what}: does not compute what the network computes: differs by {worst.max_diff:.2g}"
+            f" at {worst} ({worst.tolerance:.2g} allowed in {precision}); nothing was written"
         )
     rounding = _rounding(contract)
-    wanted = AGREEMENT["bf16" if rounding == "fp16" and contract.decoding == "autoregressive" else rounding]
+    wanted = AGREEMENT[
+        "bf16" if rounding == "fp16" and contract.decoding == "autoregressive" else rounding
+    ]
     if parity.agreement < wanted:
         least = min(parity.points, key=lambda point: point.agreement)
         raise ArtifactError(
-            f"{what}: the best class differs in {1 - parity.agreement:.2%} of the decided frames, most at {least} "
-            f"({1 - wanted:.1%} allowed in {precision}); nothing was written"
+            f"{what}: the best class differs in {1 - parity.agreement:.2%} of the decided frames,"
+            f" most at {least} ({1 - wanted:.1%} allowed in {precision}); nothing was written"
         )

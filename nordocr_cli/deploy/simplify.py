@@ -9,7 +9,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Simplified:
-    """A graph after onnxsim. `kept` is False where the graph as it came is the better one, and `reason` says why."""
+    """A graph after onnxsim. `kept` is False where the graph as it came is the better one, and
+    `reason` says why.
+    """
 
     model: "onnx.ModelProto"
     nodes_before: int
@@ -19,9 +21,11 @@ class Simplified:
 
 
 def simplify(model: "onnx.ModelProto") -> Simplified:
-    """Simplify `model`, or return it as it came when onnxsim fails, freezes an axis, or leaves more nodes than there were.
+    """Simplify `model`, or return it as it came when onnxsim fails, freezes an axis, or leaves more
+    nodes than there were.
 
-    What the result computes is not judged here: the caller runs the same checks and parity over it as over any export.
+    What the result computes is not judged here: the caller runs the same checks and parity over it
+    as over any export.
     """
     import onnxsim
 
@@ -31,10 +35,17 @@ def simplify(model: "onnx.ModelProto") -> Simplified:
     except Exception as error:  # noqa: BLE001 - onnxsim raises whatever its C++ side throws; the caller shows the reason
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         return Simplified(model, before, before, False, f"onnxsim failed: {reason}")
-    del simplified.graph.value_info[:]  # shapes between nodes, of which it gets some wrong; whoever needs them infers them
+    # shapes between nodes, of which it gets some wrong; whoever needs them infers them
+    del simplified.graph.value_info[:]
     after = len(simplified.graph.node)
     if _axes(simplified) != _axes(model):
-        return Simplified(model, before, after, False, f"onnxsim changed the axes {_axes(model)} to {_axes(simplified)}")
+        return Simplified(
+            model,
+            before,
+            after,
+            False,
+            f"onnxsim changed the axes {_axes(model)} to {_axes(simplified)}",
+        )
     if after >= before:
         return Simplified(model, before, after, False, f"onnxsim leaves {after} nodes of {before}")
     return Simplified(simplified, before, after, True)
@@ -42,4 +53,7 @@ def simplify(model: "onnx.ModelProto") -> Simplified:
 
 def _axes(model: "onnx.ModelProto") -> list[list[str | int]]:
     tensors = [*model.graph.input, *model.graph.output]
-    return [[d.dim_param or d.dim_value for d in tensor.type.tensor_type.shape.dim] for tensor in tensors]
+    return [
+        [d.dim_param or d.dim_value for d in tensor.type.tensor_type.shape.dim]
+        for tensor in tensors
+    ]

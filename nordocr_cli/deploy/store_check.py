@@ -1,4 +1,6 @@
-"""What an exported file makes of real lines, beside the network that it was exported from: frames, texts, errors, time."""
+"""What an exported file makes of real lines, beside the network that it was exported from: frames,
+texts, errors, time.
+"""
 
 import time
 from collections.abc import Iterator
@@ -10,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nordocr_cli.artifact import Contract
+from nordocr_cli.artifact.contract import Contract
 from nordocr_cli.data.store import LineStore
 from nordocr_cli.decode.autoregressive import greedy_decoder
 from nordocr_cli.deploy.parity import Run, best_classes
@@ -25,9 +27,11 @@ _SEED = 4
 
 @dataclass(frozen=True)
 class StoreCheck:
-    """A file and its network over `lines` lines of a store: `flips` of `frames` frames have another best class, `texts` lines
-    another text; `edits` against the labels, of the network's readings and of the file's; `seconds` of the file, and of the file
-    that it is compared with in time (both in turns over the same batches), if there is one."""
+    """A file and its network over `lines` lines of a store: `flips` of `frames` frames have another
+    best class, `texts` lines another text; `edits` against the labels, of the network's readings
+    and of the file's; `seconds` of the file, and of the file that it is compared with in time (both
+    in turns over the same batches), if there is one.
+    """
 
     store: str
     lines: int
@@ -78,14 +82,17 @@ class StoreCheck:
         """Raise GateMissed when the file's CER is more than `most` above the network's."""
         if self.cer_loss > most:
             raise GateMissed(
-                f"{name}: CER {self.cer[0]:.3%} becomes {self.cer[1]:.3%} on {self.store}, {100 * most:g} points more at most "
-                f"were allowed (--max-cer-loss); {self.texts} of {self.lines} lines read differently; nothing was written"
+                f"{name}: CER {self.cer[0]:.3%} becomes {self.cer[1]:.3%} on {self.store},"
+                f" {100 * most:g} points more at most were allowed (--max-cer-loss); {self.texts}"
+                f" of {self.lines} lines read differently; nothing was written"
             )
 
 
 @dataclass(frozen=True)
 class _Batch:
-    """Lines of one width, uint8 (N, 3, height, w), their labels, and the network's best classes (N, T) and texts."""
+    """Lines of one width, uint8 (N, 3, height, w), their labels, and the network's best classes (N,
+    T) and texts.
+    """
 
     images: NDArray[np.uint8]
     labels: list[str]
@@ -118,21 +125,38 @@ class StoreReference:
             progress.finish()
 
     def _read(
-        self, store: LineStore, chosen: NDArray[np.int64], network: Run, contract: Contract, progress: Progress
+        self,
+        store: LineStore,
+        chosen: NDArray[np.int64],
+        network: Run,
+        contract: Contract,
+        progress: Progress,
     ) -> Iterator[_Batch]:
         by_width = sorted(chosen.tolist(), key=lambda line: int(store.widths[line]))
         for width, group in groupby(by_width, key=lambda line: int(store.widths[line])):
             same = list(group)
             for lines in (same[at : at + _BATCH] for at in range(0, len(same), _BATCH)):
-                images = np.ascontiguousarray(np.stack([store.image(line) for line in lines]).transpose(0, 3, 1, 2))
+                images = np.ascontiguousarray(
+                    np.stack([store.image(line) for line in lines]).transpose(0, 3, 1, 2)
+                )
                 logits = network(images)  # (N, T, C)
                 frames = np.full(len(lines), contract.out_length(width))
-                texts = [reading.text for reading in greedy_decoder(contract.decoding)(logits, frames, contract.charset)]
-                yield _Batch(images, [store.row(line).text for line in lines], logits.argmax(-1), texts)
+                texts = [
+                    reading.text
+                    for reading in greedy_decoder(contract.decoding)(
+                        logits, frames, contract.charset
+                    )
+                ]
+                yield _Batch(
+                    images, [store.row(line).text for line in lines], logits.argmax(-1), texts
+                )
                 progress.advance(len(lines))
 
-    def check(self, run: Run, contract: Contract, rival: Run | None = None, progress: Progress = SILENT) -> StoreCheck:
-        """Run a file over the lines, in turns with `rival`, whose output is not looked at. Raises ArtifactError when it fails.
+    def check(
+        self, run: Run, contract: Contract, rival: Run | None = None, progress: Progress = SILENT
+    ) -> StoreCheck:
+        """Run a file over the lines, in turns with `rival`, whose output is not looked at. Raises
+        ArtifactError when it fails.
 
         An int8 file and its rival get one line at a time, as OnnxRuntimeRunner gives them.
         """
@@ -150,9 +174,13 @@ class StoreReference:
             spent, output = _timed(run, batch.images)
             seconds += spent
             own = np.full(len(batch.labels), output.shape[1])
-            readings = greedy_decoder(contract.decoding)(output, own, contract.charset, contract.output_activation)
+            readings = greedy_decoder(contract.decoding)(
+                output, own, contract.charset, contract.output_activation
+            )
             flips += int((best_classes(output, contract.output_activation) != batch.classes).sum())
-            for label, old, new in zip(map(canonical, batch.labels), batch.texts, readings, strict=True):
+            for label, old, new in zip(
+                map(canonical, batch.labels), batch.texts, readings, strict=True
+            ):
                 characters += len(label)
                 texts += old != new.text
                 before += count_edits(label, canonical(old)).distance
@@ -161,7 +189,15 @@ class StoreReference:
             progress.advance(len(batch.labels))
         progress.finish()
         return StoreCheck(
-            self.name, lines, frames, flips, texts, characters, (before, after), seconds, rival_seconds if rival else None
+            self.name,
+            lines,
+            frames,
+            flips,
+            texts,
+            characters,
+            (before, after),
+            seconds,
+            rival_seconds if rival else None,
         )
 
 

@@ -1,4 +1,5 @@
-"""What a recognizer's confidences are worth: do lines read with confidence 0.9 hold in nine of ten, and who may skip a check?
+"""What a recognizer's confidences are worth: do lines read with confidence 0.9 hold in nine of ten,
+and who may skip a check?
 
 A line counts as right when it is exact in the canonical view.
 """
@@ -53,10 +54,12 @@ class CoveragePoint:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Reliability bins and the coverage-risk curve of `lines` lines; `without` more have no confidence between 0 and 1.
+    """Reliability bins and the coverage-risk curve of `lines` lines; `without` more have no
+    confidence between 0 and 1.
 
-    `curve` falls from the most confident lines to all of them; `coverage_at` gives for each of RISKS the largest share of lines
-    that can be taken with at most that share wrong; `aurc` is the risk averaged over all coverages (lower is better).
+    `curve` falls from the most confident lines to all of them; `coverage_at` gives for each of
+    RISKS the largest share of lines that can be taken with at most that share wrong; `aurc` is the
+    risk averaged over all coverages (lower is better).
     """
 
     lines: int
@@ -68,7 +71,9 @@ class Calibration:
 
     @property
     def ece(self) -> float:
-        """Expected calibration error: how far promise and delivery are apart, averaged over the lines."""
+        """Expected calibration error: how far promise and delivery are apart, averaged over the
+        lines.
+        """
         return sum(abs(b.confidence_sum - b.exact) for b in self.bins) / self.lines
 
     def to_json(self) -> dict[str, Any]:
@@ -81,7 +86,9 @@ class Calibration:
             "aurc": self.aurc,
             "coverage_at_risk": {f"{risk:g}": share for risk, share in self.coverage_at.items()},
             "bins": [{name: getattr(b, name) for name in names} for b in self.bins],
-            "curve": [{"threshold": p.threshold, "lines": p.lines, "wrong": p.wrong} for p in self.curve],
+            "curve": [
+                {"threshold": p.threshold, "lines": p.lines, "wrong": p.wrong} for p in self.curve
+            ],
         }
 
 
@@ -89,13 +96,17 @@ def calibrate(readings: Iterable[tuple[float | None, bool]]) -> Calibration | No
     """Sum up (confidence, right) of lines; None when no line has a confidence between 0 and 1."""
     pairs = [(-1.0 if confidence is None else confidence, right) for confidence, right in readings]
     confidences = np.array([confidence for confidence, _ in pairs], np.float64)
-    known = (confidences >= 0.0) & (confidences <= 1.0)  # Tesseract says -1 for no word; NaN fails too
+    # Tesseract says -1 for no word; NaN fails too
+    known = (confidences >= 0.0) & (confidences <= 1.0)
     confidence, right = confidences[known], np.array([right for _, right in pairs], bool)[known]
     if not len(confidence):
         return None
     member = np.minimum(BINS - 1, (confidence * BINS).astype(np.int64))
-    lines, exact, summed = (np.bincount(member, weights, BINS) for weights in (None, right, confidence))
-    # Lines of one confidence are taken together or not at all: a point for each distinct one, from the highest.
+    lines, exact, summed = (
+        np.bincount(member, weights, BINS) for weights in (None, right, confidence)
+    )
+    # Lines of one confidence are taken together or not at all: a point for each distinct one, from
+    # the highest.
     order = np.argsort(-confidence, kind="stable")
     last = np.flatnonzero(np.diff(confidence[order], append=-1.0))
     taken, wrong = last + 1, np.cumsum(~right[order])[last]
@@ -106,8 +117,14 @@ def calibrate(readings: Iterable[tuple[float | None, bool]]) -> Calibration | No
     return Calibration(
         lines=len(confidence),
         without=len(pairs) - len(confidence),
-        bins=tuple(Bin(i / BINS, (i + 1) / BINS, int(lines[i]), int(exact[i]), float(summed[i])) for i in range(BINS)),
-        curve=tuple(CoveragePoint(float(confidence[order[last[i]]]), int(taken[i]), int(wrong[i])) for i in kept),
+        bins=tuple(
+            Bin(i / BINS, (i + 1) / BINS, int(lines[i]), int(exact[i]), float(summed[i]))
+            for i in range(BINS)
+        ),
+        curve=tuple(
+            CoveragePoint(float(confidence[order[last[i]]]), int(taken[i]), int(wrong[i]))
+            for i in kept
+        ),
         coverage_at={r: float(taken[risk <= r].max(initial=0)) / len(confidence) for r in RISKS},
         aurc=float((np.diff(taken, prepend=0) * risk).sum()) / len(confidence),
     )

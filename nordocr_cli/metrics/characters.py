@@ -1,4 +1,6 @@
-"""How well each character is read: precision and recall by alignment, in the canonical view, and summed up by kind."""
+"""How well each character is read: precision and recall by alignment, in the canonical view, and
+summed up by kind.
+"""
 
 import unicodedata
 from collections import Counter
@@ -14,8 +16,10 @@ KINDS = ("digit", "A-Z", "a-z", "Nordic letter", "other letter", "punctuation", 
 
 @dataclass(frozen=True, slots=True)
 class CharacterScore:
-    """A character, or a kind of them: `hits` stand there and were read, `missed` stand there and were not, `invented` were
-    read and do not stand there. A substitution is one missed and one invented."""
+    """A character, or a kind of them: `hits` stand there and were read, `missed` stand there and
+    were not, `invented` were read and do not stand there. A substitution is one missed and one
+    invented.
+    """
 
     name: str
     hits: int
@@ -39,7 +43,9 @@ class CharacterScore:
 
     @property
     def f1(self) -> float | None:
-        """The harmonic mean of precision and recall; None when it neither stands anywhere nor was read."""
+        """The harmonic mean of precision and recall; None when it neither stands anywhere nor was
+        read.
+        """
         return rate(2 * self.hits, 2 * self.hits + self.missed + self.invented)
 
     def to_json(self) -> dict[str, Any]:
@@ -51,14 +57,19 @@ class CharacterScore:
 
 @dataclass(frozen=True)
 class CharacterReport:
-    """The kinds that occur, in the order of KINDS, and each character, the one with the most mistakes first."""
+    """The kinds that occur, in the order of KINDS, and each character, the one with the most
+    mistakes first.
+    """
 
     kinds: tuple[CharacterScore, ...]
     each: tuple[CharacterScore, ...]
 
     def to_json(self) -> dict[str, Any]:
         """Return everything as plain JSON values."""
-        return {"kinds": [score.to_json() for score in self.kinds], "each": [score.to_json() for score in self.each]}
+        return {
+            "kinds": [score.to_json() for score in self.kinds],
+            "each": [score.to_json() for score in self.each],
+        }
 
 
 def kind_of(character: str) -> str:
@@ -77,8 +88,14 @@ def kind_of(character: str) -> str:
 
 def score_characters(pairs: Sequence[tuple[str, str]]) -> CharacterReport:
     """Align (reference, reading) of lines, both canonical, and count."""
-    hits, missed, invented = count_characters(wanted for wanted, _ in pairs), Counter[str](), Counter[str]()
-    confused = Counter(pair for wanted, read in pairs if wanted != read for pair in confusions(wanted, read))
+    hits, missed, invented = (
+        count_characters(wanted for wanted, _ in pairs),
+        Counter[str](),
+        Counter[str](),
+    )
+    confused = Counter(
+        pair for wanted, read in pairs if wanted != read for pair in confusions(wanted, read)
+    )
     for (wanted, read), times in confused.items():
         missed[wanted] += times
         invented[read] += times
@@ -89,6 +106,11 @@ def score_characters(pairs: Sequence[tuple[str, str]]) -> CharacterReport:
     for kind in KINDS:
         members = [score for score in each if kind_of(score.name) == kind]
         if members:
-            sums = (sum(getattr(score, field) for score in members) for field in ("hits", "missed", "invented"))
+            sums = (
+                sum(getattr(score, field) for score in members)
+                for field in ("hits", "missed", "invented")
+            )
             kinds.append(CharacterScore(kind, *sums))
-    return CharacterReport(tuple(kinds), tuple(sorted(each, key=lambda s: (-s.missed - s.invented, s.name))))
+    return CharacterReport(
+        tuple(kinds), tuple(sorted(each, key=lambda s: (-s.missed - s.invented, s.name)))
+    )

@@ -1,4 +1,6 @@
-"""Counts over groups of lines, and the rates that follow from them: scored lines as columns of numbers, summed by group."""
+"""Counts over groups of lines, and the rates that follow from them: scored lines as columns of
+numbers, summed by group.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,7 +24,9 @@ Column = NDArray[np.float64]  # (lines,)
 
 @dataclass(frozen=True)
 class ViewScore:
-    """Counts of one view over a group's lines. Lines whose reference is empty in that view are in `exact` alone."""
+    """Counts of one view over a group's lines. Lines whose reference is empty in that view are in
+    `exact` alone.
+    """
 
     lines: int
     exact: int
@@ -51,24 +55,29 @@ class ViewScore:
 
 @dataclass(frozen=True)
 class Group:
-    """Counts over a group of lines, and the rates that follow from them (None where there is nothing to divide by).
+    """Counts over a group of lines, and the rates that follow from them (None where there is
+    nothing to divide by).
 
-    The intervals are of CER micro and of the exact share in the canonical view; None where none was drawn.
+    The intervals are of CER micro and of the exact share in the canonical view; None where none was
+    drawn.
     """
 
     lines: int
     empty_references: int
-    empty_reference_insertions: int  # characters read where the reference has none; in no error rate
+    # characters read where the reference has none; in no error rate
+    empty_reference_insertions: int
     views: Mapping[str, ViewScore]
     word_edits: int
     reference_words: int
     case_insensitive_exact: int
     lines_with_digits: int
-    digits_exact: int  # of the lines with digits in the reference, those whose digits in order are right
+    # of the lines with digits in the reference, those whose digits in order are right
+    digits_exact: int
     classes: Mapping[str, int]
     space_kinds: Mapping[str, int]
     flags: Mapping[str, int]
-    readable: int | None = None  # neither oov_ref nor ctc_infeasible; None in reports of an earlier version
+    # neither oov_ref nor ctc_infeasible; None in reports of an earlier version
+    readable: int | None = None
     cer_interval: Interval | None = None
     exact_interval: Interval | None = None
 
@@ -108,7 +117,11 @@ class Group:
 
     def to_json(self) -> dict[str, Any]:
         """Return counts, rates and intervals as plain JSON values."""
-        counts = {key: value for key, value in vars(self).items() if key not in ("cer_interval", "exact_interval")}
+        counts = {
+            key: value
+            for key, value in vars(self).items()
+            if key not in ("cer_interval", "exact_interval")
+        }
         return counts | {
             "failures": self.failures,
             "views": {name: dict(vars(view)) for name, view in self.views.items()},
@@ -125,7 +138,12 @@ class Group:
 
 def group_from_json(value: Mapping[str, Any]) -> Group:
     """Rebuild a group. Raises KeyError, TypeError or ValueError when it is damaged."""
-    counts = Group.__dataclass_fields__.keys() - {"views", "readable", "cer_interval", "exact_interval"}
+    counts = Group.__dataclass_fields__.keys() - {
+        "views",
+        "readable",
+        "cer_interval",
+        "exact_interval",
+    }
     fields = {key: value[key] for key in counts}
     if missing := FLAGS.keys() - fields["flags"].keys():  # written by an earlier version
         raise ValueError(f"no flag {min(missing)!r}")
@@ -140,7 +158,9 @@ def group_from_json(value: Mapping[str, Any]) -> Group:
 
 
 class Columns:
-    """Scored lines as numbers: a column for each count, a row for each line, so that any grouping is a few sums."""
+    """Scored lines as numbers: a column for each count, a row for each line, so that any grouping
+    is a few sums.
+    """
 
     def __init__(self, scores: Sequence[LineScore]) -> None:
         self.lines = len(scores)
@@ -160,13 +180,27 @@ class Columns:
             found[f"{view}.reference_length"] = lengths[view]
             found[f"{view}.hypothesis_length"] = lengths[view].copy()
         found["reference_words"] = (spaces + 1) * (length > 0)
-        found["lines_with_digits"] = np.array([DIGIT.search(text) is not None for text in wanted], np.float64)
+        found["lines_with_digits"] = np.array(
+            [DIGIT.search(text) is not None for text in wanted], np.float64
+        )
         found["digits_exact"] = found["lines_with_digits"].copy()
         for name in ("case_insensitive_exact", "class.exact", "readable"):
             found[name] += 1.0
         # Most lines are exact and carry no flag: only the others have more to say.
-        self._fill([(number, score) for number, score in enumerate(scores) if not score.exact or score.flags])
-        self._fill_raw([(i, s) for i, s in enumerate(scores) if s.exact and s.edits["raw"] is not s.edits["canonical"]])
+        self._fill(
+            [
+                (number, score)
+                for number, score in enumerate(scores)
+                if not score.exact or score.flags
+            ]
+        )
+        self._fill_raw(
+            [
+                (i, s)
+                for i, s in enumerate(scores)
+                if s.exact and s.edits["raw"] is not s.edits["canonical"]
+            ]
+        )
         self._derive()
 
     def _fill(self, chosen: Sequence[tuple[int, LineScore]]) -> None:
@@ -186,20 +220,28 @@ class Columns:
             for flag in score.flags:
                 self.columns[f"flag.{flag}"][index] = 1.0
         self.columns["digits_exact"] *= 1.0 - self.columns["flag.digit_error"]
-        self.columns["readable"] *= (1.0 - self.columns["flag.oov_ref"]) * (1.0 - self.columns["flag.ctc_infeasible"])
+        self.columns["readable"] *= (1.0 - self.columns["flag.oov_ref"]) * (
+            1.0 - self.columns["flag.ctc_infeasible"]
+        )
 
     def _fill_raw(self, chosen: Sequence[tuple[int, LineScore]]) -> None:
         """Exact lines that were not written alike."""
         number = np.array([index for index, _ in chosen], np.int64)
         for name in _EDITS:
-            self.columns[f"raw.{name}"][number] = [getattr(score.edits["raw"], name) for _, score in chosen]
+            self.columns[f"raw.{name}"][number] = [
+                getattr(score.edits["raw"], name) for _, score in chosen
+            ]
 
     def _derive(self) -> None:
-        """Add each line's rates; lines without a reference are in no sum but those of exact lines and of NED."""
+        """Add each line's rates; lines without a reference are in no sum but those of exact lines
+        and of NED.
+        """
         found = self.columns
         for view in VIEWS:
             length, read = found[f"{view}.reference_length"], found[f"{view}.hypothesis_length"]
-            distance = sum((found[f"{view}.{kind}"] for kind in _EDITS[:3]), start=np.zeros(self.lines))
+            distance = sum(
+                (found[f"{view}.{kind}"] for kind in _EDITS[:3]), start=np.zeros(self.lines)
+            )
             counted = (length > 0).astype(np.float64)
             found[f"{view}.lines"] = counted
             found[f"{view}.exact"] = (distance == 0).astype(np.float64)
@@ -216,7 +258,9 @@ class Columns:
     def total(self, *, intervals: bool) -> Group:
         """Return all lines as one group."""
         return (
-            self.groups([""] * self.lines, intervals=intervals)[""] if self.lines else _group(0, dict.fromkeys(self.columns, 0))
+            self.groups([""] * self.lines, intervals=intervals)[""]
+            if self.lines
+            else _group(0, dict.fromkeys(self.columns, 0))
         )
 
     def groups(self, names: Sequence[str], *, intervals: bool) -> dict[str, Group]:
@@ -227,20 +271,30 @@ class Columns:
         sums = {name: np.bincount(member, column, size) for name, column in self.columns.items()}
         counts = np.bincount(member, minlength=size)
         found = {
-            name: _group(int(counts[k]), {key: float(value[k]) for key, value in sums.items()}) for name, k in numbers.items()
+            name: _group(int(counts[k]), {key: float(value[k]) for key, value in sums.items()})
+            for name, k in numbers.items()
         }
         if not intervals or not self.lines:
             return found
         drawn = zip(found.items(), *self._intervals(member, size), strict=True)
-        return {name: replace(group, cer_interval=cer, exact_interval=exact) for (name, group), cer, exact in drawn}
+        return {
+            name: replace(group, cer_interval=cer, exact_interval=exact)
+            for (name, group), cer, exact in drawn
+        }
 
-    def _intervals(self, member: NDArray[np.int64], size: int) -> tuple[list[Interval | None], list[Interval | None]]:
-        """The intervals of CER and of the exact share of each group; all are drawn together, from the same resamples."""
+    def _intervals(
+        self, member: NDArray[np.int64], size: int
+    ) -> tuple[list[Interval | None], list[Interval | None]]:
+        """The intervals of CER and of the exact share of each group; all are drawn together, from
+        the same resamples.
+        """
         if self._draws is None:
             self._draws = Draws(self.lines, self._documents)
         wanted = ("counted_edits", f"{HEADLINE}.reference_length", "class.exact", "one")
         one = {"one": np.ones(self.lines)}
-        edits, length, exact, lines = (self._draws.sums((self.columns | one)[name], member, size) for name in wanted)
+        edits, length, exact, lines = (
+            self._draws.sums((self.columns | one)[name], member, size) for name in wanted
+        )
         units = [int(count) for count in self._draws.units_in(member, size)]
         return (
             [ratio_interval(edits[:, k], length[:, k], self._draws, units[k]) for k in range(size)],

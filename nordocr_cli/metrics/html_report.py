@@ -1,8 +1,10 @@
-"""A result as one HTML file that needs nothing else: figures, tables, curves, and a gallery of the lines that were read wrong.
+"""A result as one HTML file that needs nothing else: figures, tables, curves, and a gallery of the
+lines that were read wrong.
 
-The page is made of parts that know nothing about evaluations (`Page`, `Table`, `Chart`, `GalleryRow`); `evaluation_page` puts
-them together for one. Every text in it may be hostile: Jinja escapes all, the gallery's data is JSON without a `<`, the script
-writes text nodes only, and the content security policy allows exactly the style and the script that stand in the template.
+The page is made of parts that know nothing about evaluations (`Page`, `Table`, `Chart`,
+`GalleryRow`); `evaluation_page` puts them together for one. Every text in it may be hostile: Jinja
+escapes all, the gallery's data is JSON without a `<`, the script writes text nodes only, and the
+content security policy allows exactly the style and the script that stand in the template.
 """
 
 import base64
@@ -39,8 +41,10 @@ class Figure:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of strings. The columns numbered in `right` are right-aligned; `bars` (0…1, one a row) are drawn behind the rows;
-    with `facet`, the first cell of a row shows the gallery's rows of that value."""
+    """Rows of strings. The columns numbered in `right` are right-aligned; `bars` (0…1, one a row)
+    are drawn behind the rows; with `facet`, the first cell of a row shows the gallery's rows of
+    that value.
+    """
 
     title: str
     columns: Sequence[str]
@@ -54,7 +58,9 @@ class Table:
 
 @dataclass(frozen=True)
 class Chart:
-    """A curve through `points`, each (x 0…1, y 0…y_max, size 0…1, what it says); `diagonal` draws y = x."""
+    """A curve through `points`, each (x 0…1, y 0…y_max, size 0…1, what it says); `diagonal` draws y
+    = x.
+    """
 
     title: str
     x_label: str
@@ -67,10 +73,11 @@ class Chart:
 
 @dataclass(frozen=True)
 class GalleryRow:
-    """One line of the gallery: what stands there, what was read (by name of the reader), and a PNG of the crop if there is one.
+    """One line of the gallery: what stands there, what was read (by name of the reader), and a PNG
+    of the crop if there is one.
 
-    `facets` are what the gallery can be filtered by (name → values), `detail` a few words beside them; `manifest` is the row
-    that "accept reading" exports with the reading as its text.
+    `facets` are what the gallery can be filtered by (name → values), `detail` a few words beside
+    them; `manifest` is the row that "accept reading" exports with the reading as its text.
     """
 
     id: str
@@ -94,7 +101,8 @@ class Page:
     gallery: Sequence[GalleryRow] = ()
     gallery_note: str = ""
     footer: str = ""
-    facet_labels: Mapping[str, str] = field(default_factory=dict)  # what a facet is called where it is not by its name
+    # what a facet is called where it is not by its name
+    facet_labels: Mapping[str, str] = field(default_factory=dict)
 
 
 def render_page(page: Page) -> str:
@@ -108,17 +116,27 @@ def render_page(page: Page) -> str:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        # Every text that the template prints goes through here, so that no label can turn the page around.
-        finalize=lambda value: value if isinstance(value, Markup) or not isinstance(value, str) else visible(value),
+        # Every text that the template prints goes through here, so that no label can turn the page
+        # around.
+        finalize=lambda value: (
+            value if isinstance(value, Markup) or not isinstance(value, str) else visible(value)
+        ),
     )
     environment.filters |= {"csp_hash": _csp_hash, "visible": visible}
     environment.tests["chart"] = lambda section: isinstance(section, Chart)
     facets = _facets(page.gallery)
-    # A row a line: the script reads a row when it draws its card, and filters by the numbers of rows in `facets`.
+    # A row a line: the script reads a row when it draws its card, and filters by the numbers of
+    # rows in `facets`.
     rows = ",\n".join(_island(_row_to_json(row)) for row in page.gallery)
     return (
         environment.get_template("report.html.j2")
-        .render(page=page, facets=facets, index=Markup(_island(facets)), rows=Markup(rows), version=__version__)
+        .render(
+            page=page,
+            facets=facets,
+            index=Markup(_island(facets)),
+            rows=Markup(rows),
+            version=__version__,
+        )
         .lstrip()
     )
 
@@ -130,12 +148,17 @@ def _facets(gallery: Sequence[GalleryRow]) -> dict[str, dict[str, list[int]]]:
         for name, values in row.facets.items():
             for value in filter(None, values):
                 found.setdefault(name, {}).setdefault(visible(value), []).append(number)
-    return {name: dict(sorted(values.items(), key=lambda item: _natural(item[0]))) for name, values in found.items()}
+    return {
+        name: dict(sorted(values.items(), key=lambda item: _natural(item[0])))
+        for name, values in found.items()
+    }
 
 
 def _natural(text: str) -> list[str | int]:
     """Sort <=320 before <=1024."""
-    return [int(part) if index % 2 else part for index, part in enumerate(re.split("([0-9]+)", text))]
+    return [
+        int(part) if index % 2 else part for index, part in enumerate(re.split("([0-9]+)", text))
+    ]
 
 
 def _island(value: Any) -> str:
@@ -147,7 +170,9 @@ def _island(value: Any) -> str:
 
 
 def _csp_hash(content: str) -> str:
-    return "'sha256-" + base64.b64encode(hashlib.sha256(str(content).encode()).digest()).decode() + "'"
+    return (
+        "'sha256-" + base64.b64encode(hashlib.sha256(str(content).encode()).digest()).decode() + "'"
+    )
 
 
 def _row_to_json(row: GalleryRow) -> dict[str, Any]:
@@ -156,19 +181,30 @@ def _row_to_json(row: GalleryRow) -> dict[str, Any]:
         "detail": visible(row.detail),
         "png": base64.b64encode(row.crop_png).decode() if row.crop_png else None,
         "readings": [
-            {"name": visible(name), "text": text, "pieces": _pieces(row.reference, text)} for name, text in row.readings.items()
+            {"name": visible(name), "text": text, "pieces": _pieces(row.reference, text)}
+            for name, text in row.readings.items()
         ],
-        "manifest": {key: value for key, value in row.manifest.items() if key != "text"} | {"corrected_from": row.reference},
+        "manifest": (
+            {key: value for key, value in row.manifest.items() if key != "text"}
+            | {"corrected_from": row.reference}
+        ),
     }
 
 
 def _pieces(reference: str, reading: str) -> list[list[str]]:
-    """The canonical texts in pieces: [equal], or [wanted, found] where they differ, spaces there as ␣."""
+    """The canonical texts in pieces: [equal], or [wanted, found] where they differ, spaces there as
+    ␣.
+    """
     a, b = canonical(reference), canonical(reading)
     pieces = []
     for op in Levenshtein.opcodes(a, b):
-        wanted, found = visible(a[op.src_start : op.src_end]), visible(b[op.dest_start : op.dest_end])
-        pieces.append([wanted] if op.tag == "equal" else [wanted.replace(" ", "␣"), found.replace(" ", "␣")])
+        wanted, found = (
+            visible(a[op.src_start : op.src_end]),
+            visible(b[op.dest_start : op.dest_end]),
+        )
+        pieces.append(
+            [wanted] if op.tag == "equal" else [wanted.replace(" ", "␣"), found.replace(" ", "␣")]
+        )
     return pieces
 
 
@@ -181,10 +217,11 @@ def gallery_rows(
     crops: int = 0,
     lost: Sequence[str] = (),
 ) -> list[GalleryRow]:
-    """Return the lines that were not read exactly, worst first; the first `crops` of them get their picture.
+    """Return the lines that were not read exactly, worst first; the first `crops` of them get their
+    picture.
 
-    `crop_png` and `manifest` are asked with the line's number in `scores`. `lost` are ids of lines that the other reading of a
-    comparison had right.
+    `crop_png` and `manifest` are asked with the line's number in `scores`. `lost` are ids of lines
+    that the other reading of a comparison had right.
     """
     number = {score.result.id: index for index, score in enumerate(scores)}
     had_right = set(lost)
@@ -231,22 +268,45 @@ def evaluation_page(
     against: tuple[str, Comparison] | None = None,
     footer: str = "",
 ) -> Page:
-    """Put together the page of one evaluation. `against` is the other result's name and the comparison with it."""
+    """Put together the page of one evaluation. `against` is the other result's name and the
+    comparison with it.
+    """
     total, rates = report.total, report.total.rates()
     figures = [
-        Figure("read exactly", tables.percent(rates["exact"], 1), _interval(report.exact_interval, 1)),
-        Figure("exact, spaces aside", tables.percent(rates["space_insensitive"], 1), f"{total.space_insensitive:,} lines"),
-        Figure("character error rate", tables.percent(rates["cer"]), _interval(report.cer_interval, 2)),
-        Figure("word error rate", tables.percent(rates["wer"]), f"{total.word_edits:,} of {total.reference_words:,} words"),
+        Figure(
+            "read exactly", tables.percent(rates["exact"], 1), _interval(report.exact_interval, 1)
+        ),
+        Figure(
+            "exact, spaces aside",
+            tables.percent(rates["space_insensitive"], 1),
+            f"{total.space_insensitive:,} lines",
+        ),
+        Figure(
+            "character error rate", tables.percent(rates["cer"]), _interval(report.cer_interval, 2)
+        ),
+        Figure(
+            "word error rate",
+            tables.percent(rates["wer"]),
+            f"{total.word_edits:,} of {total.reference_words:,} words",
+        ),
     ]
     sections: list[Table | Chart] = []
     if against:
         name, comparison = against
         heads = ("", "other", "this", "difference", "verdict")
         sections.append(
-            Table(f"Against {name}", heads, tables.comparison(comparison), note=tables.smallest_note(comparison) + ".", wide=True)
+            Table(
+                f"Against {name}",
+                heads,
+                tables.comparison(comparison),
+                note=tables.smallest_note(comparison) + ".",
+                wide=True,
+            )
         )
-    sections += [_classes(report), Table("All figures", ("", "count", "rate", "95 %"), tables.headline(report), (1, 2, 3))]
+    sections += [
+        _classes(report),
+        Table("All figures", ("", "count", "rate", "95 %"), tables.headline(report), (1, 2, 3)),
+    ]
     groups = tables.class_groups(report, subset_key)
     for label, facet, by_name in (*groups, ("language", "language", report.by_language)):
         if by_name:
@@ -254,35 +314,71 @@ def evaluation_page(
     for label, facet, by_name in tables.class_groups(report, subset_key):
         columns = (label, "lines", *(c.value.replace("_", " ") for c in FAILURES))
         right = range(1, 2 + len(FAILURES))
-        sections.append(Table(f"Error classes by {label}", columns, tables.classes_by(by_name), right, facet=facet))
+        sections.append(
+            Table(
+                f"Error classes by {label}", columns, tables.classes_by(by_name), right, facet=facet
+            )
+        )
     if characters:
         heads = ("characters", "stand there", "precision", "recall", "F1")
-        sections.append(Table("By kind of character", heads, tables.characters(characters.kinds), range(1, 5)))
-        weak = tables.characters([score for score in characters.each if score.missed + score.invented][:15])
+        sections.append(
+            Table("By kind of character", heads, tables.characters(characters.kinds), range(1, 5))
+        )
+        weak = tables.characters(
+            [score for score in characters.each if score.missed + score.invented][:15]
+        )
         sections.append(Table("Characters with the most mistakes", heads, weak, range(1, 5)))
-    for label, confusions in (("Most frequent confusions", report.confusions[:15]), ("Nordic letters", report.nordic_pairs[:15])):
+    for label, confusions in (
+        ("Most frequent confusions", report.confusions[:15]),
+        ("Nordic letters", report.nordic_pairs[:15]),
+    ):
         if confusions:
             most = max(c.count for c in confusions)
             bars = [c.count / most for c in confusions]
-            sections.append(Table(label, ("wanted", "read", "times"), tables.confusions(confusions), (2,), bars))
+            sections.append(
+                Table(label, ("wanted", "read", "times"), tables.confusions(confusions), (2,), bars)
+            )
     if calibration:
         sections += _calibration(calibration)
     pictures = sum(row.crop_png is not None for row in gallery)
     note = f"{len(gallery):,} of {total.lines:,} lines are not exact, the worst first."
     if pictures < len(gallery):
-        note += f" Pictures: the worst {pictures:,}." if pictures else " Without a line store there are no pictures."
-    return Page(title, subtitle, figures, tables.interval_note(report), sections, gallery, note, footer, {"subset": subset_key})
+        note += (
+            f" Pictures: the worst {pictures:,}."
+            if pictures
+            else " Without a line store there are no pictures."
+        )
+    return Page(
+        title,
+        subtitle,
+        figures,
+        tables.interval_note(report),
+        sections,
+        gallery,
+        note,
+        footer,
+        {"subset": subset_key},
+    )
 
 
 def _interval(interval: Interval | None, digits: int) -> str:
-    return "" if interval is None else f"95 %: {100 * interval.low:.{digits}f} – {100 * interval.high:.{digits}f} %"
+    return (
+        ""
+        if interval is None
+        else f"95 %: {100 * interval.low:.{digits}f} – {100 * interval.high:.{digits}f} %"
+    )
 
 
 def _classes(report: Report) -> Table:
     total = report.total
     most = max(1, *(total.classes[c.value] for c in FAILURES))
     rows = [
-        (c.value, f"{(n := total.classes[c.value]):,}", tables.percent(rate(n, total.failures), 1), MEANING[c].definition)
+        (
+            c.value,
+            f"{(n := total.classes[c.value]):,}",
+            tables.percent(rate(n, total.failures), 1),
+            MEANING[c].definition,
+        )
         for c in FAILURES
     ]
     bars = [total.classes[c.value] / most for c in FAILURES]
@@ -293,18 +389,34 @@ def _classes(report: Report) -> Table:
         right=(1, 2),
         bars=bars,
         facet="class",
-        note=f"Taxonomy {VERSION}: each wrong line has exactly one class. Flags: {tables.flags(report)}.",
+        note=(
+            f"Taxonomy {VERSION}: each wrong line has exactly one class. Flags:"
+            f" {tables.flags(report)}."
+        ),
     )
 
 
 def _group_table(title: str, label: str, facet: str, by_name: Mapping[str, Group]) -> Table:
     cers = [group.rates()["cer"] or 0.0 for group in by_name.values()]
     bars = [cer / (max(cers) or 1) for cer in cers]
-    return Table(title, (label, *tables.GROUP_HEADS), tables.groups(by_name), range(1, 9), bars, facet, "Bars: CER.", wide=True)
+    return Table(
+        title,
+        (label, *tables.GROUP_HEADS),
+        tables.groups(by_name),
+        range(1, 9),
+        bars,
+        facet,
+        "Bars: CER.",
+        wide=True,
+    )
 
 
 def _calibration(calibration: Calibration) -> list[Table | Chart]:
-    used = [(b, b.confidence, b.exact_rate) for b in calibration.bins if b.confidence is not None and b.exact_rate is not None]
+    used = [
+        (b, b.confidence, b.exact_rate)
+        for b in calibration.bins
+        if b.confidence is not None and b.exact_rate is not None
+    ]
     largest = max(b.lines for b, _, _ in used)
     without = f" {calibration.without:,} lines have no confidence." if calibration.without else ""
     reliability = Chart(
@@ -312,19 +424,31 @@ def _calibration(calibration: Calibration) -> list[Table | Chart]:
         x_label="confidence",
         y_label="read exactly",
         points=[
-            (promised, found, (b.lines / largest) ** 0.5, f"{b.lines:,} lines, mean confidence {promised:.3f}, exact {found:.3f}")
+            (
+                promised,
+                found,
+                (b.lines / largest) ** 0.5,
+                f"{b.lines:,} lines, mean confidence {promised:.3f}, exact {found:.3f}",
+            )
             for b, promised, found in used
         ],
         diagonal=True,
-        note=f"Expected calibration error {tables.percent(calibration.ece, 1)}. On the dashed line, confidence is the share of "
-        f"exact lines.{without}",
+        note=(
+            f"Expected calibration error {tables.percent(calibration.ece, 1)}. On the dashed line,"
+            f" confidence is the share of exact lines.{without}"
+        ),
     )
     coverage = Chart(
         title="Coverage and risk",
         x_label="share of lines taken, most confident first",
         y_label="wrong among them",
         points=[
-            (p.lines / calibration.lines, p.risk, 0.0, f"confidence ≥ {p.threshold:.3f}: {p.lines:,} lines, {p.wrong:,} wrong")
+            (
+                p.lines / calibration.lines,
+                p.risk,
+                0.0,
+                f"confidence ≥ {p.threshold:.3f}: {p.lines:,} lines, {p.wrong:,} wrong",
+            )
             for p in calibration.curve
         ],
         y_max=_round_up(max(p.risk for p in calibration.curve)),

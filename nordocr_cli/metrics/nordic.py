@@ -1,8 +1,11 @@
-"""Letters that a recognizer of Nordic text takes for one another: å for a, ø for ö, ð for d, and æ for the two letters ae."""
+"""Letters that a recognizer of Nordic text takes for one another: å for a, ø for ö, ð for d, and æ
+for the two letters ae.
+"""
 
 from collections.abc import Iterator, Sequence
 
-Edit = tuple[str, int, int]  # replace, insert or delete; place in the reference, place in the reading
+# replace, insert or delete; place in the reference, place in the reading
+Edit = tuple[str, int, int]
 
 # A substitution within a family is a confusion of Nordic letters. Case is another matter.
 _LOWER_FAMILIES = ("aåäáàæ", "oöøóò", "eéèêæ", "uüúù", "iíì", "yýÿ", "dð", "pþ")
@@ -18,10 +21,14 @@ _WRITTEN_WITH_TWO = {
 _TWO_FOR_ONE = ({"replace", "insert"}, {"replace", "delete"})
 
 
-def nordic_confusions(reference: str, hypothesis: str, edits: Sequence[Edit]) -> Iterator[tuple[str, str]]:
-    """Yield (what stands there, what was read) for those of the edits that take Nordic letters for one another.
+def nordic_confusions(
+    reference: str, hypothesis: str, edits: Sequence[Edit]
+) -> Iterator[tuple[str, str]]:
+    """Yield (what stands there, what was read) for those of the edits that take Nordic letters for
+    one another.
 
-    Two letters for one (þ read as th, or th as þ) are a replacement right beside an insertion, or beside a deletion.
+    Two letters for one (þ read as th, or th as þ) are a replacement right beside an insertion, or
+    beside a deletion.
     """
     k = 0
     while k < len(edits):

@@ -1,4 +1,5 @@
-"""Recorded readings: JSON Lines with one line each, ours (`lines.jsonl` of an evaluation) or those of another program.
+"""Recorded readings: JSON Lines with one line each, ours (`lines.jsonl` of an evaluation) or those
+of another program.
 
 | key | meaning |
 |---|---|
@@ -25,8 +26,9 @@ from nordocr_cli.records import LineResult, finite
 
 @dataclass(frozen=True, slots=True)
 class RecordedLine:
-    """One recorded reading. `result.reference` is "" when `has_reference` is False; `where` is file:line; `readings` are those of
-    other decoders, by name."""
+    """One recorded reading. `result.reference` is "" when `has_reference` is False; `where` is
+    file:line; `readings` are those of other decoders, by name.
+    """
 
     where: str
     result: LineResult
@@ -36,9 +38,11 @@ class RecordedLine:
 
 
 def find_recorded(path: Path) -> Path:
-    """Return the JSON Lines file that `path` means: itself, or the one that an evaluation's folder or JSON names.
+    """Return the JSON Lines file that `path` means: itself, or the one that an evaluation's folder
+    or JSON names.
 
-    Raises UsageError when there is none and DataError when the two files of an evaluation do not belong together.
+    Raises UsageError when there is none and DataError when the two files of an evaluation do not
+    belong together.
     """
     if path.is_dir():
         path = path / "eval.json"
@@ -50,9 +54,13 @@ def find_recorded(path: Path) -> Path:
         named = json.loads(path.read_text(encoding="utf-8"))["lines"]
         lines, sha256 = path.parent / Path(named["file"]).name, named["sha256"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path} is not a result of `nordocr eval -o` ({type(error).__name__}: {error})") from error
+        raise DataError(
+            f"{path} is not a result of `nordocr eval -o` ({type(error).__name__}: {error})"
+        ) from error
     if sha256_of(lines) != sha256:
-        raise DataError(f"{lines} is not the file that {path.name} was written with; run that evaluation again")
+        raise DataError(
+            f"{lines} is not the file that {path.name} was written with; run that evaluation again"
+        )
     return lines
 
 
@@ -72,7 +80,9 @@ def read_recorded(path: Path, subset_key: str = "subset") -> list[RecordedLine]:
             continue
         line = _parse(text, f"{path}:{number}", subset_key)
         if first := seen.get(line.result.id):
-            raise DataError(f"{line.where}: {line.result.id!r} was already read in {first}; keep one of them")
+            raise DataError(
+                f"{line.where}: {line.result.id!r} was already read in {first}; keep one of them"
+            )
         seen[line.result.id] = line.where
         recorded.append(line)
     if not recorded:
@@ -86,7 +96,8 @@ def _parse(text: str, where: str, subset_key: str) -> RecordedLine:
         if not isinstance(value, dict):
             raise ValueError("not a JSON object")
         if "\\u" in text:
-            json.dumps(value, ensure_ascii=False).encode()  # raises for half a surrogate pair, which no file can hold
+            # raises for half a surrogate pair, which no file can hold
+            json.dumps(value, ensure_ascii=False).encode()
         identity = value.get("id", value.get("image"))
         hypothesis = value.get("hypothesis", value.get("hyp"))
         reference = value.get("reference", value.get("ref"))
@@ -100,7 +111,9 @@ def _parse(text: str, where: str, subset_key: str) -> RecordedLine:
         if not isinstance(flags, list | tuple):
             raise ValueError(f"flags must be a list, not {flags!r}")
         readings = value.get("readings", {})
-        if not isinstance(readings, dict) or not all(isinstance(text, str) for text in readings.values()):
+        if not isinstance(readings, dict) or not all(
+            isinstance(text, str) for text in readings.values()
+        ):
             raise ValueError(f"readings must be texts by decoder, not {readings!r}")
         width, frames = value.get("width32", value.get("width")), value.get("frames")
         squash_ratio = float(value.get("squash_ratio", 1.0))
@@ -121,7 +134,9 @@ def _parse(text: str, where: str, subset_key: str) -> RecordedLine:
         )
     except (ValueError, TypeError, OverflowError) as error:
         raise DataError(f"{where}: not a recorded reading: {error}") from error
-    return RecordedLine(where, result, str(value.get("image", "")), reference is not None, dict(readings))
+    return RecordedLine(
+        where, result, str(value.get("image", "")), reference is not None, dict(readings)
+    )
 
 
 def _confidence(value: Mapping[str, Any]) -> float | None:

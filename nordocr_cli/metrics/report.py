@@ -1,4 +1,5 @@
-"""From line results to a report: counts first, every rate derived from them, in total and by language, subset, width and squash.
+"""From line results to a report: counts first, every rate derived from them, in total and by
+language, subset, width and squash.
 
 LineResult ─score_lines─▶ LineScore ─report_of─▶ Report ─to_json─▶ eval.json
 """
@@ -13,7 +14,15 @@ from nordocr_cli.errors import DataError
 from nordocr_cli.metrics import taxonomy
 from nordocr_cli.metrics.group import Columns, Group, group_from_json
 from nordocr_cli.metrics.nordic import nordic_confusions
-from nordocr_cli.metrics.score import HEADLINE, SQUASH_NAMES, WIDTH_NAMES, LineScore, score_lines, squash_band, width_band
+from nordocr_cli.metrics.score import (
+    HEADLINE,
+    SQUASH_NAMES,
+    WIDTH_NAMES,
+    LineScore,
+    score_lines,
+    squash_band,
+    width_band,
+)
 from nordocr_cli.metrics.significance import Interval
 from nordocr_cli.metrics.taxonomy import FAILURES, FLAGS, MEANING
 from nordocr_cli.metrics.text import confusions, count_characters, describe, list_edits, rate
@@ -34,7 +43,9 @@ GROUPINGS: dict[str, tuple[Callable[[LineScore], str], Sequence[str]]] = {
 
 @dataclass(frozen=True)
 class Confusion:
-    """`wanted` was read as `found` `count` times; "" is nothing. `of` is how often `wanted` stands in the references."""
+    """`wanted` was read as `found` `count` times; "" is nothing. `of` is how often `wanted` stands
+    in the references.
+    """
 
     wanted: str
     found: str
@@ -43,7 +54,12 @@ class Confusion:
 
     def to_json(self) -> dict[str, Any]:
         """Return the pair with code points."""
-        return {"wanted": describe(self.wanted), "found": describe(self.found), "count": self.count, "of": self.of}
+        return {
+            "wanted": describe(self.wanted),
+            "found": describe(self.found),
+            "count": self.count,
+            "of": self.of,
+        }
 
 
 @dataclass(frozen=True)
@@ -94,19 +110,30 @@ class Report:
             "headline_view": HEADLINE,
             "thresholds": taxonomy.thresholds(),
             "classes": {
-                c.value: {"definition": MEANING[c].definition, "actionable": MEANING[c].actionable, "advice": MEANING[c].advice}
+                c.value: {
+                    "definition": MEANING[c].definition,
+                    "actionable": MEANING[c].actionable,
+                    "advice": MEANING[c].advice,
+                }
                 for c in FAILURES
             },
             "flags": dict(FLAGS),
             "total": self.total.to_json(),
-            **{f"by_{kind}": {name: group.to_json() for name, group in self.groups(kind).items()} for kind in GROUPINGS},
+            **{
+                f"by_{kind}": {name: group.to_json() for name, group in self.groups(kind).items()}
+                for kind in GROUPINGS
+            },
             "confusions": [confusion.to_json() for confusion in self.confusions],
             "nordic_pairs": [confusion.to_json() for confusion in self.nordic_pairs],
         }
 
 
-def build_report(results: Sequence[LineResult], charset: Charset | None = None, *, intervals: bool = True) -> Report:
-    """Score `results` and sum them up; `intervals=False` leaves out the bootstrap (during training)."""
+def build_report(
+    results: Sequence[LineResult], charset: Charset | None = None, *, intervals: bool = True
+) -> Report:
+    """Score `results` and sum them up; `intervals=False` leaves out the bootstrap (during
+    training).
+    """
     return report_of(score_lines(results, charset), intervals=intervals)
 
 
@@ -121,7 +148,9 @@ def report_of(scores: Sequence[LineScore], *, intervals: bool = True) -> Report:
     wanted = [score.wanted for score in scores]
     occurrences = count_characters(wanted)
     # Of two letters, e.g. th that was read as þ: only for the few that were.
-    occurrences |= {two: sum(text.count(two) for text in wanted) for two, _ in nordic if len(two) == 2}
+    occurrences |= {
+        two: sum(text.count(two) for text in wanted) for two, _ in nordic if len(two) == 2
+    }
     columns = Columns(scores)
     return Report(
         total=columns.total(intervals=intervals),
@@ -134,13 +163,20 @@ def report_of(scores: Sequence[LineScore], *, intervals: bool = True) -> Report:
     )
 
 
-def _ranked(pairs: Mapping[tuple[str, str], int], occurrences: Mapping[str, int]) -> tuple[Confusion, ...]:
+def _ranked(
+    pairs: Mapping[tuple[str, str], int], occurrences: Mapping[str, int]
+) -> tuple[Confusion, ...]:
     """The most frequent first."""
     ranked = sorted(pairs.items(), key=lambda item: (-item[1], item[0]))
-    return tuple(Confusion(wanted, found, n, occurrences[wanted] if wanted else None) for (wanted, found), n in ranked)
+    return tuple(
+        Confusion(wanted, found, n, occurrences[wanted] if wanted else None)
+        for (wanted, found), n in ranked
+    )
 
 
-def _groups(columns: Columns, names: Sequence[str], order: Sequence[str], intervals: bool) -> dict[str, Group]:
+def _groups(
+    columns: Columns, names: Sequence[str], order: Sequence[str], intervals: bool
+) -> dict[str, Group]:
     """Group lines by their names, in `order`, then by name; empty when no line has a name."""
     present = set(names)
     if present <= {""}:
@@ -151,26 +187,36 @@ def _groups(columns: Columns, names: Sequence[str], order: Sequence[str], interv
 
 
 def report_from_json(value: Any, what: str = "report") -> Report:
-    """Rebuild a report from `Report.to_json()`. Raises DataError naming `what` when it is damaged or too new."""
+    """Rebuild a report from `Report.to_json()`. Raises DataError naming `what` when it is damaged
+    or too new.
+    """
     try:
         if value["schema"] != SCHEMA:
             raise DataError(f"{what}: schema {value['schema']!r}; this nordocr reads {SCHEMA!r}")
         total = value["total"]
-        if "intervals" in value:  # written by an earlier version, which drew them for the total alone
+        # written by an earlier version, which drew them for the total alone
+        if "intervals" in value:
             total = total | {"intervals": value["intervals"]}
         return Report(
             total=group_from_json(total),
             **{
-                f"by_{kind}": {name: group_from_json(group) for name, group in value.get(f"by_{kind}", {}).items()}
+                f"by_{kind}": {
+                    name: group_from_json(group)
+                    for name, group in value.get(f"by_{kind}", {}).items()
+                }
                 for kind in GROUPINGS
             },
             confusions=tuple(_confusion_from_json(row) for row in value["confusions"]),
             nordic_pairs=tuple(_confusion_from_json(row) for row in value["nordic_pairs"]),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DataError(f"{what} is not a report ({type(error).__name__}: {error}); run `nordocr eval` again") from error
+        raise DataError(
+            f"{what} is not a report ({type(error).__name__}: {error}); run `nordocr eval` again"
+        ) from error
 
 
 def _confusion_from_json(row: Mapping[str, Any]) -> Confusion:
-    wanted, found = ("" if side["code"] is None else str(side["char"]) for side in (row["wanted"], row["found"]))
+    wanted, found = (
+        "" if side["code"] is None else str(side["char"]) for side in (row["wanted"], row["found"])
+    )
     return Confusion(wanted, found, int(row["count"]), row["of"])

@@ -1,4 +1,6 @@
-"""From line results to scored lines: class, flags and edits of each. Lines are taken many at once, as most of them are exact."""
+"""From line results to scored lines: class, flags and edits of each. Lines are taken many at once,
+as most of them are exact.
+"""
 
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,7 +16,8 @@ from nordocr_cli.records import LineResult
 
 HEADLINE = "canonical"
 
-# Upper ends of the bands of width, in pixels at the geometry's height before squashing, and of the squash ratio.
+# Upper ends of the bands of width, in pixels at the geometry's height before squashing, and of the
+# squash ratio.
 WIDTH_BANDS = (320, 768, 1024, 1792)
 WIDTH_NAMES = (*(f"<={end}" for end in WIDTH_BANDS), f">{WIDTH_BANDS[-1]}", "unknown")
 SQUASH_BANDS = (1.0, 1.25, 1.5, 2.0)
@@ -25,7 +28,9 @@ _AT_ONCE = 10_000
 
 @dataclass(frozen=True, slots=True)
 class LineScore:
-    """One line, scored: its canonical texts, its class, its flags, and its edits in each view and in words."""
+    """One line, scored: its canonical texts, its class, its flags, and its edits in each view and
+    in words.
+    """
 
     result: LineResult
     wanted: str
@@ -43,13 +48,21 @@ class LineScore:
 
     @property
     def has_reference(self) -> bool:
-        """Whether the canonical reference has a character; only then the line has a character error rate."""
+        """Whether the canonical reference has a character; only then the line has a character error
+        rate.
+        """
         return bool(self.wanted)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the line result with class, flags and edits (canonical view) as one JSON object."""
+        """Return the line result with class, flags and edits (canonical view) as one JSON
+        object.
+        """
         edits = self.edits[HEADLINE]
-        scored = {"class": self.error_class.value, "space_kind": self.space_kind, "flags": list(self.flags)}
+        scored = {
+            "class": self.error_class.value,
+            "space_kind": self.space_kind,
+            "flags": list(self.flags),
+        }
         return (
             self.result.to_json()
             | {key: value for key, value in scored.items() if value}
@@ -63,7 +76,9 @@ def score_line(result: LineResult, charset: Charset | None = None) -> LineScore:
 
 
 def score_lines(results: Sequence[LineResult], charset: Charset | None = None) -> list[LineScore]:
-    """Score lines. The flag oov_ref follows from `charset`, and where there is none from what the result says of itself."""
+    """Score lines. The flag oov_ref follows from `charset`, and where there is none from what the
+    result says of itself.
+    """
     scores: list[LineScore] = []
     for start in range(0, len(results), _AT_ONCE):
         part = results[start : start + _AT_ONCE]
@@ -105,19 +120,31 @@ def _score_failure(result: LineResult, r: str, h: str, about_line: tuple[str, ..
 
 @lru_cache(maxsize=8192)
 def _equal(length: int, spaces: int) -> tuple[Mapping[str, Edits], Edits]:
-    """The edits of two equal texts in each view, and in words; `spaces` is -1 for empty ones, which have no word."""
+    """The edits of two equal texts in each view, and in words; `spaces` is -1 for empty ones, which
+    have no word.
+    """
     same = no_edits(length)
-    return {"raw": same, "canonical": same, "squeezed": no_edits(length - max(0, spaces))}, no_edits(spaces + 1)
+    return {
+        "raw": same,
+        "canonical": same,
+        "squeezed": no_edits(length - max(0, spaces)),
+    }, no_edits(spaces + 1)
 
 
-def _flags_of_line(result: LineResult, reference: str, missing: set[str], charset: Charset | None) -> tuple[str, ...]:
+def _flags_of_line(
+    result: LineResult, reference: str, missing: set[str], charset: Charset | None
+) -> tuple[str, ...]:
     flags: tuple[str, ...] = ()
     if (missing and not missing.isdisjoint(reference)) or (charset is None and result.oov):
         flags = ("oov_ref",)
     if result.squash_ratio > 1.0:
         flags = (*flags, "over_wide")
     # No text needs more than twice its length.
-    if result.frames is not None and result.frames < 2 * len(reference) and frames_needed(reference) > result.frames:
+    if (
+        result.frames is not None
+        and result.frames < 2 * len(reference)
+        and frames_needed(reference) > result.frames
+    ):
         flags = (*flags, "ctc_infeasible")
     return flags
 
@@ -146,7 +173,9 @@ def documents_of(scores: Iterable[LineScore]) -> list[str] | None:
 
 
 def worst(scores: Iterable[LineScore], count: int) -> list[LineScore]:
-    """Return the `count` failures with the most edits (then the highest share of wrong characters), worst first."""
+    """Return the `count` failures with the most edits (then the highest share of wrong characters),
+    worst first.
+    """
 
     def badness(score: LineScore) -> tuple[int, float]:
         edits = score.edits[HEADLINE]

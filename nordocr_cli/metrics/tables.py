@@ -41,15 +41,30 @@ def headline(report: Report) -> list[Row]:
         ("exact, spaces aside", *_of(total.space_insensitive, total.lines), ""),
         ("exact, case aside", *_of(total.case_insensitive_exact, total.lines), ""),
         ("digits exact", *_of(total.digits_exact, total.lines_with_digits), ""),
-        ("CER micro", f"{view.edits:,}/{view.reference_characters:,}", percent(rates["cer"]), _spread(report.cer_interval, 2)),
+        (
+            "CER micro",
+            f"{view.edits:,}/{view.reference_characters:,}",
+            percent(rates["cer"]),
+            _spread(report.cer_interval, 2),
+        ),
         ("CER macro", "", percent(rates["cer_macro"]), ""),
         ("NED", "", percent(rates["ned"]), ""),
-        ("CER micro, spaces aside", f"{squeezed.edits:,}/{squeezed.reference_characters:,}", percent(rates["cer_squeezed"]), ""),
+        (
+            "CER micro, spaces aside",
+            f"{squeezed.edits:,}/{squeezed.reference_characters:,}",
+            percent(rates["cer_squeezed"]),
+            "",
+        ),
         ("WER micro", f"{total.word_edits:,}/{total.reference_words:,}", percent(rates["wer"]), ""),
     ]
     if total.empty_references:
         rows.append(
-            ("empty references", f"{total.empty_references:,}", "", f"{total.empty_reference_insertions} characters read")
+            (
+                "empty references",
+                f"{total.empty_references:,}",
+                "",
+                f"{total.empty_reference_insertions} characters read",
+            )
         )
     for flag, label in (
         ("over_wide", "too wide (squashed or cropped)"),
@@ -69,28 +84,45 @@ def interval_note(report: Report) -> str:
     if interval is None:
         return "no interval: it takes lines of two source documents"
     if interval.unit == "line":
-        return "95 % intervals: bootstrap by line, as the source documents are not known; they are narrower than the truth"
+        return (
+            "95 % intervals: bootstrap by line, as the source documents are not known; they are"
+            " narrower than the truth"
+        )
     few = "; few, so take them as rough" if interval.units < FEW_CLUSTERS else ""
     return f"95 % intervals: bootstrap by source document ({interval.units}{few})"
 
 
 def classes(report: Report) -> list[Row]:
-    """Return (class, count, share of the failures, actionable, definition), the kinds of space_only indented below it."""
+    """Return (class, count, share of the failures, actionable, definition), the kinds of space_only
+    indented below it.
+    """
     rows: list[Row] = []
     total = report.total
     for error_class in FAILURES:
         meaning = MEANING[error_class]
         actionable = f"{meaning.actionable}: {meaning.advice}"
-        rows.append((error_class.value, *_of(total.classes[error_class.value], total.failures), actionable, meaning.definition))
+        rows.append(
+            (
+                error_class.value,
+                *_of(total.classes[error_class.value], total.failures),
+                actionable,
+                meaning.definition,
+            )
+        )
         if error_class is ErrorClass.SPACE_ONLY and total.classes[error_class.value]:
-            rows += [(f"  {kind}", *_of(total.space_kinds[kind], total.failures), "", "") for kind in SPACE_KINDS]
+            rows += [
+                (f"  {kind}", *_of(total.space_kinds[kind], total.failures), "", "")
+                for kind in SPACE_KINDS
+            ]
     rows.append(("all failures", *_of(total.failures, total.failures), "", ""))
     return rows
 
 
 def flags(report: Report) -> str:
     """Return the flags that occur and their numbers of lines as one line, most frequent first."""
-    found = sorted(((count, flag) for flag, count in report.total.flags.items() if count), reverse=True)
+    found = sorted(
+        ((count, flag) for flag, count in report.total.flags.items() if count), reverse=True
+    )
     return ", ".join(f"{flag} {count:,}" for count, flag in found) or "none"
 
 
@@ -120,24 +152,34 @@ def _rates(group: Group, names: Sequence[str], digits: int) -> list[str]:
 
 
 def class_groups(report: Report, subset_key: str) -> list[tuple[str, str, Mapping[str, Group]]]:
-    """Return (title, kind of GROUPINGS, groups) of the tables that show every class by where a line belongs. Squash ratios are
-    left out where all lines fit, or none was measured."""
+    """Return (title, kind of GROUPINGS, groups) of the tables that show every class by where a line
+    belongs. Squash ratios are left out where all lines fit, or none was measured.
+    """
     titles = {"width": "width in px", "squash": "squash ratio", "subset": subset_key}
-    found = [(title, kind, report.groups(kind)) for kind, title in titles.items() if report.groups(kind)]
+    found = [
+        (title, kind, report.groups(kind)) for kind, title in titles.items() if report.groups(kind)
+    ]
     return [item for item in found if item[1] != "squash" or list(item[2]) != ["fits"]]
 
 
 def classes_by(groups: Mapping[str, Group]) -> list[Row]:
     """Return (name, lines, then the count of each class) of each group."""
-    return [(name, f"{group.lines:,}", *(str(group.classes[c.value]) for c in FAILURES)) for name, group in groups.items()]
+    return [
+        (name, f"{group.lines:,}", *(str(group.classes[c.value]) for c in FAILURES))
+        for name, group in groups.items()
+    ]
 
 
 def confusions(found: Sequence[Confusion]) -> list[Row]:
     """Return (wanted, found, times) of confusions, with code points."""
     rows = []
     for confusion in found:
-        sides = [f"{c!r} {code_points(c)}" if c else "ε" for c in (confusion.wanted, confusion.found)]
-        rows.append((*sides, f"{confusion.count:,}" + (f" of {confusion.of:,}" if confusion.of else "")))
+        sides = [
+            f"{c!r} {code_points(c)}" if c else "ε" for c in (confusion.wanted, confusion.found)
+        ]
+        rows.append(
+            (*sides, f"{confusion.count:,}" + (f" of {confusion.of:,}" if confusion.of else ""))
+        )
     return rows
 
 
@@ -155,7 +197,9 @@ def characters(scores: Sequence[CharacterScore]) -> list[Row]:
 
 def coverage_note(found: Calibration) -> str:
     """Return one sentence: how many lines could be taken unchecked."""
-    kept = ", ".join(f"{percent(share, 1)} at ≤ {100 * risk:g} %" for risk, share in found.coverage_at.items())
+    kept = ", ".join(
+        f"{percent(share, 1)} at ≤ {100 * risk:g} %" for risk, share in found.coverage_at.items()
+    )
     return f"Lines that can be taken unchecked, by the share of wrong ones among them: {kept}."
 
 
@@ -178,13 +222,37 @@ def _shortened(text: str) -> str:
     return f"{text[:_LONGEST_SHOWN]}… (and {left_out:,} more characters)" if left_out > 0 else text
 
 
-ABLATION_HEADS = ("decoder", "exact", "CER micro", "WER", "read otherwise", "gained", "lost", "CER difference", "verdict")
+ABLATION_HEADS = (
+    "decoder",
+    "exact",
+    "CER micro",
+    "WER",
+    "read otherwise",
+    "gained",
+    "lost",
+    "CER difference",
+    "verdict",
+)
 
 
-def ablations(first: str, total: Group, others: Sequence[tuple[str, Group, Comparison, int]]) -> list[Row]:
-    """Return what ABLATION_HEADS says of the first decoder and of (name, figures, comparison, lines that read otherwise) of the
-    others."""
-    rows: list[Row] = [(first, *_rates(total, ("exact",), 1), *_rates(total, ("cer", "wer"), 2), "", "", "", "", "")]
+def ablations(
+    first: str, total: Group, others: Sequence[tuple[str, Group, Comparison, int]]
+) -> list[Row]:
+    """Return what ABLATION_HEADS says of the first decoder and of (name, figures, comparison, lines
+    that read otherwise) of the others.
+    """
+    rows: list[Row] = [
+        (
+            first,
+            *_rates(total, ("exact",), 1),
+            *_rates(total, ("cer", "wer"), 2),
+            "",
+            "",
+            "",
+            "",
+            "",
+        )
+    ]
     for name, group, found, differing in others:
         rows.append(
             (
@@ -203,11 +271,16 @@ def ablations(first: str, total: Group, others: Sequence[tuple[str, Group, Compa
 
 def smallest_note(found: Comparison) -> str:
     """Return one sentence: which differences these lines are too few to show."""
-    cer = "" if found.smallest_cer_gap is None else f" and {100 * found.smallest_cer_gap:.2f} pp of CER"
+    cer = (
+        ""
+        if found.smallest_cer_gap is None
+        else f" and {100 * found.smallest_cer_gap:.2f} pp of CER"
+    )
     share = percent(rate(found.only_a_exact + found.only_b_exact, found.lines), 1)
     return (
-        f"{found.lines:,} lines, {share} of them exact in one reading alone, show differences from about "
-        f"{100 * found.smallest_exact_gap:.1f} pp of exact lines{cer} on (in {100 * POWER:.0f} % of cases)"
+        f"{found.lines:,} lines, {share} of them exact in one reading alone, show differences from"
+        f" about {100 * found.smallest_exact_gap:.1f} pp of exact lines{cer} on (in"
+        f" {100 * POWER:.0f} % of cases)"
     )
 
 
@@ -217,7 +290,11 @@ def comparison(found: Comparison) -> list[Row]:
     cer_gap = None if found.cer_a is None or found.cer_b is None else found.cer_b - found.cer_a
     spread = _spread(found.cer_difference, 2, "+", "pp")
     gap = "–" if cer_gap is None else f"{100 * cer_gap:+.2f} pp ({spread})"
-    share = "" if found.b_better_share is None else f"; lower in {100 * found.b_better_share:.1f} % of the resamples"
+    share = (
+        ""
+        if found.b_better_share is None
+        else f"; lower in {100 * found.b_better_share:.1f} % of the resamples"
+    )
     return [
         (
             "exact",
@@ -226,5 +303,11 @@ def comparison(found: Comparison) -> list[Row]:
             f"{b - a:+,} ({found.only_b_exact} gained, {found.only_a_exact} lost)",
             f"{found.exact_verdict} (McNemar p = {found.mcnemar_p:.3g})",
         ),
-        ("CER micro", percent(found.cer_a), percent(found.cer_b), gap, f"{found.cer_verdict}{share}"),
+        (
+            "CER micro",
+            percent(found.cer_a),
+            percent(found.cer_b),
+            gap,
+            f"{found.cer_verdict}{share}",
+        ),
     ]

@@ -1,6 +1,8 @@
-"""Error classes of a line: exactly one of them for each pair of texts, decided by the first rule that applies.
+"""Error classes of a line: exactly one of them for each pair of texts, decided by the first rule
+that applies.
 
-The rules, their reasons and examples are in docs/taxonomy.md. A change of a rule or of a threshold is a new `VERSION`.
+The rules, their reasons and examples are in docs/taxonomy.md. A change of a rule or of a threshold
+is a new `VERSION`.
 """
 
 import unicodedata
@@ -41,7 +43,9 @@ FAILURES = tuple(c for c in ErrorClass if c is not ErrorClass.EXACT)
 
 @dataclass(frozen=True, slots=True)
 class Meaning:
-    """What a class says in one line; `actionable` is yes, partly or no; `advice` what to do about it."""
+    """What a class says in one line; `actionable` is yes, partly or no; `advice` what to do about
+    it.
+    """
 
     definition: str
     actionable: str
@@ -49,12 +53,24 @@ class Meaning:
 
 
 MEANING: dict[ErrorClass, Meaning] = {
-    ErrorClass.SPACE_ONLY: Meaning("equal once all spaces are taken out", "no", "often the reference's own habit"),
-    ErrorClass.RIGHT_TRUNCATION: Meaning("read up to a point; the rest is missing", "yes", "train and serve wider lines"),
-    ErrorClass.LEADING_GARBAGE: Meaning("the whole line, with something before it", "yes", "fix the left edge of the boxes"),
-    ErrorClass.TRAILING_GARBAGE: Meaning("the whole line, with something after it", "no", "if many: padding is decoded"),
-    ErrorClass.MINOR: Meaning("up to two edits, or a tenth of the line", "partly", "more training data"),
-    ErrorClass.MAJOR: Meaning("everything else, an empty reading too", "partly", "look at the lines"),
+    ErrorClass.SPACE_ONLY: Meaning(
+        "equal once all spaces are taken out", "no", "often the reference's own habit"
+    ),
+    ErrorClass.RIGHT_TRUNCATION: Meaning(
+        "read up to a point; the rest is missing", "yes", "train and serve wider lines"
+    ),
+    ErrorClass.LEADING_GARBAGE: Meaning(
+        "the whole line, with something before it", "yes", "fix the left edge of the boxes"
+    ),
+    ErrorClass.TRAILING_GARBAGE: Meaning(
+        "the whole line, with something after it", "no", "if many: padding is decoded"
+    ),
+    ErrorClass.MINOR: Meaning(
+        "up to two edits, or a tenth of the line", "partly", "more training data"
+    ),
+    ErrorClass.MAJOR: Meaning(
+        "everything else, an empty reading too", "partly", "look at the lines"
+    ),
 }
 
 SPACE_KINDS = ("grouping", "word_boundary")
@@ -63,16 +79,23 @@ SPACE_KINDS = ("grouping", "word_boundary")
 FLAGS: dict[str, str] = {
     "digit_error": "the digits, in order, differ",
     "case_only": "equal (without spaces) once both are lower case",
-    "diacritic_only": "equal (without spaces) once accents, rings, dots and strokes are taken off: å a, ö ø o, ð d, æ ae, þ th",
+    "diacritic_only": (
+        "equal (without spaces) once accents, rings, dots and strokes are taken off: å a, ö ø o, ð"
+        " d, æ ae, þ th"
+    ),
     "punct_only": "equal (without spaces) once punctuation and symbols are taken out",
     "quote_dash_only": "equal (without spaces) once all quotes are one and all dashes are one",
     "left_truncation": "the beginning is missing, by the rule of right_truncation mirrored",
     "empty_hyp": "nothing was read",
-    "duplicate_run": "two or more characters stand twice in a row where the reference has them once",
+    "duplicate_run": (
+        "two or more characters stand twice in a row where the reference has them once"
+    ),
     "empty_ref": "the reference is empty: the line has no character error rate",
     "oov_ref": "the reference holds characters outside the charset: it can never be read exactly",
     "over_wide": "the crop was wider than the geometry allows, and was squashed or cropped",
-    "ctc_infeasible": "the reference needs more CTC frames than the line has: it can never be read exactly",
+    "ctc_infeasible": (
+        "the reference needs more CTC frames than the line has: it can never be read exactly"
+    ),
 }
 
 
@@ -95,7 +118,9 @@ def classify(reference: str, hypothesis: str) -> ErrorClass:
 
 
 def judge(r: str, h: str) -> tuple[ErrorClass, tuple[str, ...]]:
-    """Return the class of two texts that are canonical, and the flags that follow from them, in the order of FLAGS."""
+    """Return the class of two texts that are canonical, and the flags that follow from them, in the
+    order of FLAGS.
+    """
     if r == h:
         return ErrorClass.EXACT, () if r else ("empty_ref",)
     a, b = r.replace(" ", ""), h.replace(" ", "")
@@ -107,7 +132,8 @@ def judge(r: str, h: str) -> tuple[ErrorClass, tuple[str, ...]]:
 
 def _class_of(r: str, h: str, a: str, b: str, distance: int) -> ErrorClass:
     if a and b:
-        # (gap - residual edits, class); max() keeps the first of equals, so the order written here settles ties.
+        # (gap - residual edits, class); max() keeps the first of equals, so the order written here
+        # settles ties.
         edges = [
             (_edge_score(b, a, distance, r[-2:-1] == " "), ErrorClass.RIGHT_TRUNCATION),
             (_edge_score(a[::-1], b[::-1], distance, h[1:2] == " "), ErrorClass.LEADING_GARBAGE),
@@ -117,22 +143,30 @@ def _class_of(r: str, h: str, a: str, b: str, distance: int) -> ErrorClass:
         if qualified:
             return max(qualified, key=lambda found: found[0])[1]
     longer = max(len(a), len(b))
-    if distance <= max(MINOR_MIN_EDITS, _floor_share(MINOR_MAX_SHARE, longer)) and distance <= MINOR_MAX_HALF * longer:
+    if (
+        distance <= max(MINOR_MIN_EDITS, _floor_share(MINOR_MAX_SHARE, longer))
+        and distance <= MINOR_MAX_HALF * longer
+    ):
         return ErrorClass.MINOR
     return ErrorClass.MAJOR
 
 
 def space_kind(reference: str, hypothesis: str) -> str:
-    """Return the kind of a space_only pair: `grouping` if every space that differs stands between two digits, else
-    `word_boundary`."""
+    """Return the kind of a space_only pair: `grouping` if every space that differs stands between
+    two digits, else `word_boundary`.
+    """
     r, h = canonical(reference), canonical(hypothesis)
     text = r.replace(" ", "")
-    between_digits = (text[i - 1].isdigit() and text[i].isdigit() for i in _space_positions(r) ^ _space_positions(h))
+    between_digits = (
+        text[i - 1].isdigit() and text[i].isdigit()
+        for i in _space_positions(r) ^ _space_positions(h)
+    )
     return "grouping" if all(between_digits) else "word_boundary"
 
 
 def _flags_of(r: str, h: str, a: str, b: str, distance: int) -> tuple[str, ...]:
-    # Without the beginning and the end that both share: what is equal once the texts are folded, is so in the middle.
+    # Without the beginning and the end that both share: what is equal once the texts are folded, is
+    # so in the middle.
     first = Prefix.similarity(a, b)
     last = min(Postfix.similarity(a, b), len(a) - first, len(b) - first)
     middle_a, middle_b = a[first : len(a) - last], b[first : len(b) - last]
@@ -143,11 +177,17 @@ def _flags_of(r: str, h: str, a: str, b: str, distance: int) -> tuple[str, ...]:
         found.append("digit_error")
     if a.lower() == b.lower():
         found.append("case_only")
-    if not middles.isascii() and middle_a.translate(_PLAIN_LETTERS) == middle_b.translate(_PLAIN_LETTERS):
+    if not middles.isascii() and middle_a.translate(_PLAIN_LETTERS) == middle_b.translate(
+        _PLAIN_LETTERS
+    ):
         found.append("diacritic_only")
-    if not plain and middle_a.translate(_WITHOUT_PUNCTUATION) == middle_b.translate(_WITHOUT_PUNCTUATION):
+    if not plain and middle_a.translate(_WITHOUT_PUNCTUATION) == middle_b.translate(
+        _WITHOUT_PUNCTUATION
+    ):
         found.append("punct_only")
-    if not plain and middle_a.translate(_ONE_QUOTE_ONE_DASH) == middle_b.translate(_ONE_QUOTE_ONE_DASH):
+    if not plain and middle_a.translate(_ONE_QUOTE_ONE_DASH) == middle_b.translate(
+        _ONE_QUOTE_ONE_DASH
+    ):
         found.append("quote_dash_only")
     if a and b and _edge_score(b[::-1], a[::-1], distance, r[1:2] == " ") is not None:
         found.append("left_truncation")
@@ -161,21 +201,28 @@ def _flags_of(r: str, h: str, a: str, b: str, distance: int) -> tuple[str, ...]:
 
 
 def _doubles_anew(a: str, b: str, start: int, end: int) -> bool:
-    """Whether something stands twice in a row in `b` and not in `a`, which differ at b[start:end]."""
-    # It reaches into what differs; so one of the pairs of characters there stands in `b` twice. Most often none does.
+    """Whether something stands twice in a row in `b` and not in `a`, which differ at
+    b[start:end].
+    """
+    # It reaches into what differs; so one of the pairs of characters there stands in `b` twice.
+    # Most often none does.
     pairs = (b[i : i + 2] for i in range(max(0, start - 1), min(len(b) - 1, end + 1)))
-    return any(b.count(pair) > 1 for pair in pairs) and any(twice not in a for twice in _doubled(b, end))
+    return any(b.count(pair) > 1 for pair in pairs) and any(
+        twice not in a for twice in _doubled(b, end)
+    )
 
 
 def _edge_score(whole_side: str, cut_side: str, distance: int, single: bool) -> int | None:
-    """Match all of `whole_side` with a beginning of `cut_side`; return gap - residual edits if the rest of `cut_side` (the
-    gap) qualifies as a free edge, else None. `distance` is that of the whole texts, `single` says that the last token of
-    `cut_side` is one character."""
+    """Match all of `whole_side` with a beginning of `cut_side`; return gap - residual edits if the
+    rest of `cut_side` (the gap) qualifies as a free edge, else None. `distance` is that of the
+    whole texts, `single` says that the last token of `cut_side` is one character.
+    """
     whole, cut = len(whole_side), len(cut_side)
     if cut < whole - distance + 2:
         return None  # as the next lines would find, for most lines
-    # A beginning of n characters costs at least |whole - n| edits. The best one leaves a gap only if it costs less than the whole
-    # cut side does, and qualifies only with a share of n at most: few have to be tried, most often none.
+    # A beginning of n characters costs at least |whole - n| edits. The best one leaves a gap only
+    # if it costs less than the whole cut side does, and qualifies only with a share of n at most:
+    # few have to be tried, most often none.
     most = min(distance - 1, _floor_share(EDGE_MAX_RESIDUAL / (1 - EDGE_MAX_RESIDUAL), whole))
     residual, matched = most + 1, 0
     for n in range(min(cut - 1, whole + most), max(0, whole - most) - 1, -1):
@@ -184,7 +231,8 @@ def _edge_score(whole_side: str, cut_side: str, distance: int, single: bool) -> 
             if found < residual:
                 residual, matched = found, n
     gap = cut - matched
-    # A gap below EDGE_MIN_GAP is one character: it is whole tokens exactly when the edge token is that long.
+    # A gap below EDGE_MIN_GAP is one character: it is whole tokens exactly when the edge token is
+    # that long.
     qualifies = (
         residual <= min(most, _floor_share(EDGE_MAX_RESIDUAL, matched))
         and (gap >= EDGE_MIN_GAP or single)
@@ -213,8 +261,9 @@ _LONGEST_RUN = 64
 
 
 def _doubled(text: str, end: int) -> Iterator[str]:
-    """Yield what stands twice in a row, 2 to _LONGEST_RUN characters long, from left to right, the shortest at a place; of those
-    that begin before `end`."""
+    """Yield what stands twice in a row, 2 to _LONGEST_RUN characters long, from left to right, the
+    shortest at a place; of those that begin before `end`.
+    """
     at, end = 0, min(end, len(text) - 3)
     while at < end:
         pair = text[at : at + 2]
@@ -228,7 +277,9 @@ def _doubled(text: str, end: int) -> Iterator[str]:
             at = 2 * again - at
 
 
-_STROKES = str.maketrans({"ø": "o", "Ø": "O", "ð": "d", "Ð": "D", "đ": "d", "æ": "ae", "Æ": "AE", "þ": "th", "Þ": "TH"})
+_STROKES = str.maketrans(
+    {"ø": "o", "Ø": "O", "ð": "d", "Ð": "D", "đ": "d", "æ": "ae", "Æ": "AE", "þ": "th", "Þ": "TH"}
+)
 _ONE_QUOTE_ONE_DASH = str.maketrans(
     dict.fromkeys("\"'`´‘’‚‛“”„‟«»‹›′″", "'") | dict.fromkeys("-‐‑‒–—―−", "-"),
 )
@@ -252,4 +303,6 @@ def _plain_letter(character: str) -> str:
 
 
 _PLAIN_LETTERS = _Folding(_plain_letter)
-_WITHOUT_PUNCTUATION = _Folding(lambda character: "" if unicodedata.category(character)[0] in "PS" else character)
+_WITHOUT_PUNCTUATION = _Folding(
+    lambda character: "" if unicodedata.category(character)[0] in "PS" else character
+)

@@ -1,7 +1,8 @@
 """Comparing two texts: three named views of them, and edits counted in code points of a view.
 
     raw        the code points as given
-    canonical  N(): NFC, every kind of space as one plain space, invisible characters gone, ends stripped. The headline
+    canonical  N(): NFC, every kind of space as one plain space, invisible characters gone, ends
+        stripped. The headline
     squeezed   S(): canonical without spaces
 
 Nothing else is folded: case, quotes, dashes and diacritics count in every view.
@@ -27,7 +28,8 @@ _ODD = (
     *"\t\n\x0b\x0c\r\x1c\x1d\x1e\x1f\x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000",
     *map(chr, range(0x2000, 0x200B)),
 )
-# Every Unicode space (TAB, no-break, figure, thin …), and runs of them; a plain one that stands alone needs no change.
+# Every Unicode space (TAB, no-break, figure, thin …), and runs of them; a plain one that stands
+# alone needs no change.
 _SPACES = re.compile(r"[^\S ]\s*| \s+")
 DIGIT = re.compile("[\\d²³¹⁰⁴-⁹₀-₉]")
 _BETWEEN = "\0"  # no space, nothing composes with it, and no text should hold it
@@ -39,7 +41,9 @@ def raw(text: str) -> str:
 
 
 def canonical(text: str) -> str:
-    """Return N(text): NFC, runs of any spaces as one U+0020, zero-width characters and soft hyphens deleted, stripped."""
+    """Return N(text): NFC, runs of any spaces as one U+0020, zero-width characters and soft hyphens
+    deleted, stripped.
+    """
     composed = unicodedata.normalize("NFC", text)
     # A letter and its accent may have stood on two sides of a deleted character: compose once more.
     visible = unicodedata.normalize("NFC", _INVISIBLE.sub("", composed))
@@ -47,7 +51,9 @@ def canonical(text: str) -> str:
 
 
 def canonical_all(texts: Sequence[str]) -> list[str]:
-    """Return N() of each text; far faster than one by one, as most texts are canonical and a long string is told so at once."""
+    """Return N() of each text; far faster than one by one, as most texts are canonical and a long
+    string is told so at once.
+    """
     joined = _BETWEEN.join(texts)
     if unicodedata.is_normalized("NFC", joined) and not any(odd in joined for odd in _ODD):
         return [text.strip(" ") for text in texts]
@@ -66,7 +72,9 @@ VIEWS: dict[str, Callable[[str], str]] = {"raw": raw, "canonical": canonical, "s
 
 @dataclass(frozen=True, slots=True)
 class Edits:
-    """A least set of edits that turns a reference into a reading, and the lengths of both (in characters or in words)."""
+    """A least set of edits that turns a reference into a reading, and the lengths of both (in
+    characters or in words).
+    """
 
     substitutions: int
     insertions: int
@@ -87,7 +95,9 @@ def no_edits(length: int) -> Edits:
 
 
 def count_edits(reference: str | list[str], hypothesis: str | list[str]) -> Edits:
-    """Count the edits between two texts as they stand (characters), or between two lists of words."""
+    """Count the edits between two texts as they stand (characters), or between two lists of
+    words.
+    """
     lengths = len(reference), len(hypothesis)
     if reference == hypothesis:
         return no_edits(lengths[0])
@@ -97,8 +107,9 @@ def count_edits(reference: str | list[str], hypothesis: str | list[str]) -> Edit
 
 @dataclass(frozen=True, slots=True)
 class TotalEdits:
-    """Over all lines, in the canonical view: lines read exactly, edits and their sums of reference characters and words. Lines
-    without a reference are in `exact` alone."""
+    """Over all lines, in the canonical view: lines read exactly, edits and their sums of reference
+    characters and words. Lines without a reference are in `exact` alone.
+    """
 
     exact: int
     edits: int
@@ -108,7 +119,9 @@ class TotalEdits:
 
 
 def total_edits(references: Sequence[str], readings: Sequence[str]) -> TotalEdits:
-    """Count exact lines, character edits and word edits, and nothing else: ten times as fast as whole reports are."""
+    """Count exact lines, character edits and word edits, and nothing else: ten times as fast as
+    whole reports are.
+    """
     wanted, read = canonical_all(references), canonical_all(readings)
     wrong = [(a, b) for a, b in zip(wanted, read, strict=True) if a != b]
     counted = [pair for pair in wrong if pair[0]]
@@ -116,22 +129,32 @@ def total_edits(references: Sequence[str], readings: Sequence[str]) -> TotalEdit
         exact=len(wanted) - len(wrong),
         edits=sum(Levenshtein.distance(a, b) for a, b in counted),
         characters=sum(map(len, wanted)),
-        word_edits=sum(Levenshtein.distance(a.split(" "), b.split(" ") if b else []) for a, b in counted),
+        word_edits=sum(
+            Levenshtein.distance(a.split(" "), b.split(" ") if b else []) for a, b in counted
+        ),
         words=sum(text.count(" ") + 1 for text in wanted if text),
     )
 
 
 def list_edits(reference: str, hypothesis: str) -> list[tuple[str, int, int]]:
-    """Return a least list of edits between two texts as they stand: (`replace`, `insert` or `delete`, place in the reference,
-    place in the reading), from left to right."""
+    """Return a least list of edits between two texts as they stand: (`replace`, `insert` or
+    `delete`, place in the reference, place in the reading), from left to right.
+    """
     edits: list[Any] = Levenshtein.editops(reference, hypothesis).as_list()
     return edits
 
 
-def confusions(reference: str, hypothesis: str, edits: Iterable[tuple[str, int, int]] | None = None) -> list[tuple[str, str]]:
-    """Return (what stands there, what was read) for each of the edits between two texts; "" is nothing (inserted, deleted)."""
+def confusions(
+    reference: str, hypothesis: str, edits: Iterable[tuple[str, int, int]] | None = None
+) -> list[tuple[str, str]]:
+    """Return (what stands there, what was read) for each of the edits between two texts; "" is
+    nothing (inserted, deleted).
+    """
     edits = list_edits(reference, hypothesis) if edits is None else edits
-    return [("" if tag == "insert" else reference[i], "" if tag == "delete" else hypothesis[j]) for tag, i, j in edits]
+    return [
+        ("" if tag == "insert" else reference[i], "" if tag == "delete" else hypothesis[j])
+        for tag, i, j in edits
+    ]
 
 
 def count_characters(texts: Iterable[str]) -> Counter[str]:
@@ -142,7 +165,9 @@ def count_characters(texts: Iterable[str]) -> Counter[str]:
 
 
 def normalized_distance(reference: str, hypothesis: str) -> float:
-    """Return NED of two texts as they stand: their distance over the longer length, 0…1; 0.0 for two empty texts."""
+    """Return NED of two texts as they stand: their distance over the longer length, 0…1; 0.0 for
+    two empty texts.
+    """
     longer = max(len(reference), len(hypothesis))
     return Levenshtein.distance(reference, hypothesis) / longer if longer else 0.0
 
@@ -153,14 +178,19 @@ def rate(count: float, of: float) -> float | None:
 
 
 def marked_difference(reference: str, hypothesis: str) -> str:
-    """Return the canonical texts as one, e.g. `Summa k⟦o→0⟧rt sk⟦ulder→∅⟧`: wanted, arrow, found; ∅ is nothing.
+    """Return the canonical texts as one, e.g. `Summa k⟦o→0⟧rt sk⟦ulder→∅⟧`: wanted, arrow, found; ∅
+    is nothing.
 
-    Spaces inside the marks are ␣, and characters that cannot be seen (controls, direction marks) are <U+XXXX>.
+    Spaces inside the marks are ␣, and characters that cannot be seen (controls, direction marks)
+    are <U+XXXX>.
     """
     a, b = canonical(reference), canonical(hypothesis)
     parts = []
     for op in Levenshtein.opcodes(a, b):
-        wanted, found = visible(a[op.src_start : op.src_end]), visible(b[op.dest_start : op.dest_end])
+        wanted, found = (
+            visible(a[op.src_start : op.src_end]),
+            visible(b[op.dest_start : op.dest_end]),
+        )
         if op.tag == "equal":
             parts.append(wanted)
         else:
@@ -169,12 +199,16 @@ def marked_difference(reference: str, hypothesis: str) -> str:
 
 
 def visible(text: str) -> str:
-    """Return `text` with every character that cannot be seen, or that turns the text around, as <U+XXXX>."""
+    """Return `text` with every character that cannot be seen, or that turns the text around, as
+    <U+XXXX>.
+    """
     return "".join(c if c.isprintable() else f"<U+{ord(c):04X}>" for c in text)
 
 
 def describe(character: str) -> dict[str, Any]:
-    """Return a character, or two, with code points for a report, e.g. {"char": "å", "code": "U+00E5"}; nothing is ε."""
+    """Return a character, or two, with code points for a report, e.g. {"char": "å", "code":
+    "U+00E5"}; nothing is ε.
+    """
     return {"char": character or "ε", "code": code_points(character) or None}
 
 

@@ -1,8 +1,10 @@
-"""SGM: guidance by context for the training of SVTRv2, after its paper; inference has no part of it.
+"""SGM: guidance by context for the training of SVTRv2, after its paper; inference has no part of
+it.
 
-A character is to be found in the image from the five characters beside it: a learned token asks their embeddings what to look
-for, and the answer looks at the features. So the encoder, not only the CTC head behind it, learns what stands beside what.
-It reads both ways: from the five characters on the left to the next one, from the five on the right to the one before.
+A character is to be found in the image from the five characters beside it: a learned token asks
+their embeddings what to look for, and the answer looks at the features. So the encoder, not only
+the CTC head behind it, learns what stands beside what. It reads both ways: from the five characters
+on the left to the next one, from the five on the right to the one before.
 """
 
 from dataclasses import dataclass
@@ -12,14 +14,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nordocr_cli.charset import BLANK
-from nordocr_cli.models.attention import attention
+from nordocr_cli.models.kernels.attention import attention
 from nordocr_cli.models.masking import valid_keys
 from nordocr_cli.models.svtrv2 import SvtrV2, init_weights
 
 CTC_WEIGHT = 0.1  # of the CTC loss beside that of the guidance, as its authors train
 _CONTEXT = 5  # characters
 _END = BLANK  # what stands before the first character and behind the last
-_IGNORED = -100  # a question that is none: behind the end of a shorter text, or a copy that was not made
+# a question that is none: behind the end of a shorter text, or a copy that was not made
+_IGNORED = -100
 _CONTEXT_HEAD = 32  # channels of a head that reads the context
 _IMAGE_HEADS = 2
 _EPS = 1e-6
@@ -27,25 +30,32 @@ _EPS = 1e-6
 
 @dataclass(frozen=True)
 class Questions:
-    """Contexts int64 (N, K, 5) and the class that each leads to, int64 (N, K); the first half asks for the next character, the
-    second for the one before. Beside characters a context holds C (left of the text) and C + 1 (right of it)."""
+    """Contexts int64 (N, K, 5) and the class that each leads to, int64 (N, K); the first half asks
+    for the next character, the second for the one before. Beside characters a context holds C (left
+    of the text) and C + 1 (right of it).
+    """
 
     contexts: Tensor
     answers: Tensor
 
 
 def questions(targets: Tensor, lengths: Tensor, num_classes: int) -> Questions:
-    """Return every question about the texts of a batch: `targets` int64 (sum of lengths,), `lengths` int64 (N,).
+    """Return every question about the texts of a batch: `targets` int64 (sum of lengths,),
+    `lengths` int64 (N,).
 
-    A context of five real characters is asked twice, each time with one of them replaced by a random one, so that the answer
-    cannot be learnt by heart; one that touches the end of a text is asked once, as it is.
+    A context of five real characters is asked twice, each time with one of them replaced by a
+    random one, so that the answer cannot be learnt by heart; one that touches the end of a text is
+    asked once, as it is.
     """
     left, right, device = num_classes, num_classes + 1, targets.device
     longest = int(lengths.max())
     index = torch.arange(longest + 1, device=device)  # (L + 1,)
     text = torch.full((len(lengths), longest), right, device=device)
     text[index[:-1] < lengths[:, None]] = targets  # (N, L), row after row
-    windows = F.pad(F.pad(text, (_CONTEXT, 0), value=left), (0, _CONTEXT), value=right).unfold(1, _CONTEXT, 1)  # (N, L + 6, 5)
+    # (N, L + 6, 5)
+    windows = F.pad(F.pad(text, (_CONTEXT, 0), value=left), (0, _CONTEXT), value=right).unfold(
+        1, _CONTEXT, 1
+    )
     within = index <= lengths[:, None]  # (N, L + 1)
     following = F.pad(text, (0, 1), value=_END).masked_fill(index == lengths[:, None], _END)
     before = F.pad(text, (1, 0), value=_END)
@@ -56,7 +66,10 @@ def questions(targets: Tensor, lengths: Tensor, num_classes: int) -> Questions:
     ):
         answer = answer.masked_fill(~within, _IGNORED)
         replace = full & within
-        contexts += [_one_replaced(context, replace, num_classes), _one_replaced(context, replace, num_classes)]
+        contexts += [
+            _one_replaced(context, replace, num_classes),
+            _one_replaced(context, replace, num_classes),
+        ]
         answers += [answer, answer.masked_fill(~replace, _IGNORED)]
     return Questions(torch.cat(contexts, dim=1), torch.cat(answers, dim=1))
 
@@ -64,7 +77,10 @@ def questions(targets: Tensor, lengths: Tensor, num_classes: int) -> Questions:
 def _one_replaced(context: Tensor, where: Tensor, num_classes: int) -> Tensor:
     """Replace one character of each context (N, K, 5) by a random one where bool (N, K) says so."""
     place = torch.randint(_CONTEXT, where.shape, device=context.device)  # (N, K)
-    replaced = (torch.arange(_CONTEXT, device=context.device) == place[..., None]) & where[..., None]  # (N, K, 5)
+    # (N, K, 5)
+    replaced = (torch.arange(_CONTEXT, device=context.device) == place[..., None]) & where[
+        ..., None
+    ]
     random = torch.randint(1, num_classes, where.shape, device=context.device)  # (N, K)
     return torch.where(replaced, random[..., None], context)
 
@@ -80,9 +96,12 @@ class CrossAttention(nn.Module):
         self.proj = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor, seen: Tensor, keys: Tensor | None) -> Tensor:
-        """Map (N, L, C), looking at `seen` (N, L', C), to (N, L, C); `keys` is bool (N, 1, 1, L') or None."""
+        """Map (N, L, C), looking at `seen` (N, L', C), to (N, L, C); `keys` is bool (N, 1, 1, L')
+        or None.
+        """
         q = self.q(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (N, heads, L, d)
-        k, v = self.kv(seen).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)  # (N, heads, L', d) each
+        # (N, heads, L', d) each
+        k, v = self.kv(seen).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
         return self.proj(attention(q, k, v, keys).transpose(1, 2).flatten(2))
 
 
@@ -92,9 +111,12 @@ class Guidance(nn.Module):
     def __init__(self, dim: int, num_classes: int) -> None:
         super().__init__()
         self.num_classes = num_classes
-        self.embedding = nn.Embedding(num_classes + 3, dim)  # classes, the two borders, and the authors' padding
-        self.tokens = nn.Parameter(torch.empty(2, 1, dim))  # what asks for the next character, and for the one before
-        self.prompts = nn.Parameter(torch.empty(2, _CONTEXT + 1, dim))  # a slot that is always seen, and the places
+        # classes, the two borders, and the authors' padding
+        self.embedding = nn.Embedding(num_classes + 3, dim)
+        # what asks for the next character, and for the one before
+        self.tokens = nn.Parameter(torch.empty(2, 1, dim))
+        # a slot that is always seen, and the places
+        self.prompts = nn.Parameter(torch.empty(2, _CONTEXT + 1, dim))
         self.token_norm = nn.LayerNorm(dim, eps=_EPS)
         self.context_norm = nn.LayerNorm(dim, eps=_EPS)
         self.to_context = CrossAttention(dim, dim // _CONTEXT_HEAD)
@@ -111,24 +133,39 @@ class Guidance(nn.Module):
             kept.no_decay = True  # type: ignore[attr-defined]
 
     def forward(
-        self, network: SvtrV2, images: Tensor, widths: Tensor | None, targets: Tensor, lengths: Tensor
+        self,
+        network: SvtrV2,
+        images: Tensor,
+        widths: Tensor | None,
+        targets: Tensor,
+        lengths: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """Return the network's logits (N, T, C) and the guidance loss, float32 (), for a batch as `SvtrV2.forward` takes it
-        and its texts: `targets` int64 (sum of lengths,), `lengths` int64 (N,)."""
+        """Return the network's logits (N, T, C) and the guidance loss, float32 (), for a batch as
+        `SvtrV2.forward` takes it and its texts: `targets` int64 (sum of lengths,), `lengths` int64
+        (N,).
+        """
         features, valid = network.encoder(images, widths)  # (N, H, T, C), (N, T)
-        return network.decoder(features, valid), self.loss(features, valid, questions(targets, lengths, self.num_classes))
+        return network.decoder(features, valid), self.loss(
+            features, valid, questions(targets, lengths, self.num_classes)
+        )
 
     def loss(self, features: Tensor, valid: Tensor | None, asked: Questions) -> Tensor:
         """Return the mean cross entropy of the answers, float32 ()."""
         n, count, _ = asked.contexts.shape
         ways = asked.contexts.unflatten(1, (2, -1)).transpose(0, 1)  # (2, N, K / 2, 5)
-        places = self.embedding(ways) * self.embedding.embedding_dim**0.5 + self.prompts[:, None, None, 1:]
+        places = (
+            self.embedding(ways) * self.embedding.embedding_dim**0.5
+            + self.prompts[:, None, None, 1:]
+        )
         slot = self.prompts[:, None, None, :1].expand(-1, n, count // 2, -1, -1)
         context = torch.cat([slot, places], dim=3).flatten(0, 2)  # (2 N K/2, 6, C)
         border = torch.tensor([self.num_classes, self.num_classes + 1], device=ways.device)
-        keys = F.pad(ways != border[:, None, None, None], (1, 0), value=True).flatten(0, 2)  # (2 N K/2, 6)
+        # (2 N K/2, 6)
+        keys = F.pad(ways != border[:, None, None, None], (1, 0), value=True).flatten(0, 2)
         token = self.tokens.repeat_interleave(n * count // 2, dim=0)  # (2 N K/2, 1, C)
-        query = token + self.to_context(self.token_norm(token), self.context_norm(context), keys[:, None, None, :])
+        query = token + self.to_context(
+            self.token_norm(token), self.context_norm(context), keys[:, None, None, :]
+        )
         query = query.unflatten(0, (2, n, -1)).transpose(0, 1).reshape(n, count, -1)  # (N, K, C)
         image = self.image_norm(features.flatten(1, 2))  # (N, H T, C)
         found = self.to_image(self.query_norm(query), image, valid_keys(valid, features.shape[1]))
@@ -137,7 +174,9 @@ class Guidance(nn.Module):
 
 
 def build_guidance(network: nn.Module, num_classes: int) -> Guidance:
-    """Return the branch for a network. Raises TypeError for any but SVTRv2 with the RCTC head, which profiles refuse before."""
+    """Return the branch for a network. Raises TypeError for any but SVTRv2 with the RCTC head,
+    which profiles refuse before.
+    """
     if not isinstance(network, SvtrV2):
         raise TypeError(f"no guidance for {type(network).__name__}")
     return Guidance(network.dim, num_classes)

@@ -1,7 +1,8 @@
-"""A head for another charset: the classifier's rows move by character, and class 0, the blank or PARSeq's end, stays. PARSeq
-reads what it has written, so the rows of its embedding move alike.
+"""A head for another charset: the classifier's rows move by character, and class 0, the blank or
+PARSeq's end, stays. PARSeq reads what it has written, so the rows of its embedding move alike.
 
-A character that the head does not know starts from its base letter (á from a, by Unicode NFD), or as in a fresh network.
+A character that the head does not know starts from its base letter (á from a, by Unicode NFD), or
+as in a fresh network.
 """
 
 import unicodedata
@@ -17,16 +18,21 @@ if TYPE_CHECKING:
 
 NewRows = Literal["base", "fresh"]
 
-_CLASSIFIERS = ("decoder.fc", "classifier", "head")  # the linear layer that ends each of our networks
-_EMBEDDING = "text_embed.embedding.weight"  # PARSeq's: a row for each class, then the beginning and padding
-# Nats by which a row copied from a base letter starts below it: until it is trained, the head reads the base letter as before.
+# the linear layer that ends each of our networks
+_CLASSIFIERS = ("decoder.fc", "classifier", "head")
+# PARSeq's: a row for each class, then the beginning and padding
+_EMBEDDING = "text_embed.embedding.weight"
+# Nats by which a row copied from a base letter starts below it: until it is trained, the head reads
+# the base letter as before.
 _BELOW_BASE = 3.0
 _SEED = 1
 
 
 @dataclass(frozen=True)
 class HeadReport:
-    """What becomes of each character: rows `kept`, `dropped`, new `from_base` (character, base letter), `fresh`."""
+    """What becomes of each character: rows `kept`, `dropped`, new `from_base` (character, base
+    letter), `fresh`.
+    """
 
     from_charset: str
     to_charset: str
@@ -38,14 +44,25 @@ class HeadReport:
     def rows(self) -> list[tuple[str, str]]:
         """Return what happens and to which characters, a pair a row."""
         counted = {"kept": self.kept, "dropped": self.dropped, "new, fresh": self.fresh}
-        shown = [(f"{what} ({len(characters)})", characters or "none") for what, characters in counted.items()]
+        shown = [
+            (f"{what} ({len(characters)})", characters or "none")
+            for what, characters in counted.items()
+        ]
         copied = " ".join(f"{new}←{base}" for new, base in self.from_base)
-        return [*shown[:2], (f"new, from a base letter ({len(self.from_base)})", copied or "none"), shown[2]]
+        return [
+            *shown[:2],
+            (f"new, from a base letter ({len(self.from_base)})", copied or "none"),
+            shown[2],
+        ]
 
     def line(self) -> str:
         """Return the report in one line."""
         moved = f"head moved from charset {self.from_charset} to {self.to_charset}: "
-        return moved + "; ".join(f"{what}: {characters}" for what, characters in self.rows()[1:]) + f"; {len(self.kept)} kept"
+        return (
+            moved
+            + "; ".join(f"{what}: {characters}" for what, characters in self.rows()[1:])
+            + f"; {len(self.kept)} kept"
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as plain JSON values."""
@@ -69,21 +86,30 @@ def plan_move(from_charset: Charset, to_charset: Charset, new_rows: NewRows = "b
 
 
 def move_head(
-    state: "Mapping[str, Tensor]", from_charset: Charset, to_charset: Charset, new_rows: NewRows = "base"
+    state: "Mapping[str, Tensor]",
+    from_charset: Charset,
+    to_charset: Charset,
+    new_rows: NewRows = "base",
 ) -> "tuple[dict[str, Tensor], HeadReport]":
-    """Return `state` with the rows of its classifier in the order of `to_charset`, and what became of each character.
+    """Return `state` with the rows of its classifier in the order of `to_charset`, and what became
+    of each character.
 
-    All other tensors are the given ones; dtypes stay. The same call gives the same fresh rows. Raises ArtifactError when there
-    is no linear classifier of `from_charset`'s classes.
+    All other tensors are the given ones; dtypes stay. The same call gives the same fresh rows.
+    Raises ArtifactError when there is no linear classifier of `from_charset`'s classes.
     """
     import torch
 
     report = plan_move(from_charset, to_charset, new_rows)
     name = _classifier(state, from_charset)
     weight, bias = state[f"{name}.weight"], state[f"{name}.bias"]  # (C, d), (C,)
-    classes, bound = to_charset.num_classes, weight.shape[1] ** -0.5  # the bound of torch's own start of a linear layer
+    # the bound of torch's own start of a linear layer
+    classes, bound = to_charset.num_classes, weight.shape[1] ** -0.5
     generator = torch.Generator().manual_seed(_SEED)
-    new_weight = torch.empty(classes, weight.shape[1]).uniform_(-bound, bound, generator=generator).to(weight)
+    new_weight = (
+        torch.empty(classes, weight.shape[1])
+        .uniform_(-bound, bound, generator=generator)
+        .to(weight)
+    )
     new_bias = torch.empty(classes).uniform_(-bound, bound, generator=generator).to(bias)
     sources = dict(zip(report.kept, report.kept, strict=True)) | dict(report.from_base)
     to_rows = [BLANK, *(to_charset.class_of[c] for c in sources)]
@@ -92,7 +118,11 @@ def move_head(
     new_bias[[to_charset.class_of[c] for c, _ in report.from_base]] -= _BELOW_BASE
     moved = {**state, f"{name}.weight": new_weight, f"{name}.bias": new_bias}
     if (read := state.get(_EMBEDDING)) is not None:
-        written = torch.empty(classes, read.shape[1]).normal_(std=float(read.std()), generator=generator).to(read)
+        written = (
+            torch.empty(classes, read.shape[1])
+            .normal_(std=float(read.std()), generator=generator)
+            .to(read)
+        )
         written[to_rows] = read[from_rows]
         moved[_EMBEDDING] = torch.cat([written, read[len(weight) :]])
     return moved, report
@@ -101,9 +131,14 @@ def move_head(
 def _classifier(state: "Mapping[str, Tensor]", charset: Charset) -> str:
     for name in _CLASSIFIERS:
         weight, bias = state.get(f"{name}.weight"), state.get(f"{name}.bias")
-        if weight is not None and bias is not None and weight.ndim == 2 and len(weight) == len(bias) == charset.num_classes:
+        if (
+            weight is not None
+            and bias is not None
+            and weight.ndim == 2
+            and len(weight) == len(bias) == charset.num_classes
+        ):
             return name
     raise ArtifactError(
-        f"no linear head of {charset.num_classes} classes ({' or '.join(_CLASSIFIERS)}) in these weights; only such a head "
-        "moves between charsets"
+        f"no linear head of {charset.num_classes} classes ({' or '.join(_CLASSIFIERS)}) in these"
+        " weights; only such a head moves between charsets"
     )

@@ -1,16 +1,20 @@
-"""Layers that the networks share. Feature maps are (N, H, W, C) everywhere: normalization and linear layers want the
-channels last, and a permuted view of it is what torch calls channels_last, so convolutions need no copy either."""
+"""Layers that the networks share. Feature maps are (N, H, W, C) everywhere: normalization and
+linear layers want the channels last, and a permuted view of it is what torch calls channels_last,
+so convolutions need no copy either.
+"""
 
 from collections.abc import Iterator
 
 from torch import Tensor, nn
 
-from nordocr_cli.models.attention import attention
-from nordocr_cli.models.linear import Linear, linear_gelu
+from nordocr_cli.models.kernels.attention import attention
+from nordocr_cli.models.kernels.linear import Linear, linear_gelu
 
 
 class SelfAttention(nn.Module):
-    """Multi-head self-attention over the tokens of a sequence. Rows of `qkv` are [q | k | v], each head after head."""
+    """Multi-head self-attention over the tokens of a sequence. Rows of `qkv` are [q | k | v], each
+    head after head.
+    """
 
     def __init__(self, dim: int, heads: int, qkv_bias: bool = True) -> None:
         super().__init__()
@@ -40,7 +44,9 @@ class Mlp(nn.Module):
 
 
 class DropPath(nn.Module):
-    """Stochastic depth: in training, drops a residual branch of a line with probability `rate` and scales the others up."""
+    """Stochastic depth: in training, drops a residual branch of a line with probability `rate` and
+    scales the others up.
+    """
 
     def __init__(self, rate: float) -> None:
         super().__init__()
@@ -50,15 +56,23 @@ class DropPath(nn.Module):
         """Map (N, …) to (N, …)."""
         if not self.training or self.rate == 0:
             return x
-        scale = x.new_empty(x.shape[0], *[1] * (x.ndim - 1)).bernoulli_(1 - self.rate).div_(1 - self.rate)
+        scale = (
+            x.new_empty(x.shape[0], *[1] * (x.ndim - 1))
+            .bernoulli_(1 - self.rate)
+            .div_(1 - self.rate)
+        )
         return x * scale
 
 
 def drop_rates(last: float, blocks: int) -> Iterator[float]:
-    """Yield the drop-path rate of each block, rising in even steps from 0 to `last`: deep blocks are missed least."""
+    """Yield the drop-path rate of each block, rising in even steps from 0 to `last`: deep blocks
+    are missed least.
+    """
     return iter([last * index / max(1, blocks - 1) for index in range(blocks)])
 
 
 def convolve(conv: nn.Module, x: Tensor) -> Tensor:
-    """Apply a convolution (N, C, H, W) to a map (N, H, W, C); both permutations are views of channels_last memory."""
+    """Apply a convolution (N, C, H, W) to a map (N, H, W, C); both permutations are views of
+    channels_last memory.
+    """
     return conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)

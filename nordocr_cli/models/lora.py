@@ -1,4 +1,6 @@
-"""Low-rank adaptation of linear layers: a frozen matrix learns through a product of two thin ones, and is then one again."""
+"""Low-rank adaptation of linear layers: a frozen matrix learns through a product of two thin ones,
+and is then one again.
+"""
 
 from typing import TypeVar
 
@@ -6,13 +8,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nordocr_cli.models.linear import Linear, linear
+from nordocr_cli.models.kernels.linear import Linear, linear
 
 Network = TypeVar("Network", bound=nn.Module)
 
 
 class LoraLinear(nn.Linear):
-    """A linear layer plus lora_b lora_a, of rank `rank`. It begins as the plain layer, as lora_b is zero."""
+    """A linear layer plus lora_b lora_a, of rank `rank`. It begins as the plain layer, as lora_b is
+    zero.
+    """
 
     def __init__(self, in_features: int, out_features: int, rank: int, bias: bool = True) -> None:
         super().__init__(in_features, out_features, bias)
@@ -27,7 +31,13 @@ class LoraLinear(nn.Linear):
     @torch.no_grad()
     def merged(self) -> nn.Linear:
         """Return the plain layer that computes the same."""
-        plain = Linear(self.in_features, self.out_features, self.bias is not None, self.weight.device, self.weight.dtype)
+        plain = Linear(
+            self.in_features,
+            self.out_features,
+            self.bias is not None,
+            self.weight.device,
+            self.weight.dtype,
+        )
         plain.weight.copy_(self.weight + self.lora_b @ self.lora_a)
         if self.bias is not None:
             plain.bias.copy_(self.bias)

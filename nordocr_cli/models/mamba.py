@@ -1,8 +1,9 @@
 """mamba-320: ResNet34 features, a Mamba encoder along the line, a linear CTC classifier.
 
-A Mamba block reads from left to right and knows nothing of what comes; CTC has to place a character where it ends, so by
-default each block also reads the line from right to left with weights of its own. Names under `mamba.layers` follow
-transformers' MambaModel (Mamba-1), so that the blocks of state-spaces/mamba-…-hf load.
+A Mamba block reads from left to right and knows nothing of what comes; CTC has to place a character
+where it ends, so by default each block also reads the line from right to left with weights of its
+own. Names under `mamba.layers` follow transformers' MambaModel (Mamba-1), so that the blocks of
+state-spaces/mamba-…-hf load.
 """
 
 import math
@@ -15,12 +16,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nordocr_cli.errors import ArtifactError
-from nordocr_cli.models.foreign import read_tensors
-from nordocr_cli.models.linear import Linear
+from nordocr_cli.models.checkpoints.foreign import read_tensors
+from nordocr_cli.models.kernels.linear import Linear
+from nordocr_cli.models.kernels.selective_scan import selective_scan
 from nordocr_cli.models.lora import LoraLinear
 from nordocr_cli.models.masking import columns_by_stride
 from nordocr_cli.models.resnet import CHANNELS, ResNet34
-from nordocr_cli.models.selective_scan import selective_scan
 from nordocr_cli.models.weights import require_fit
 from nordocr_cli.progress import Progress
 from nordocr_cli.settings import MambaModel
@@ -39,11 +40,15 @@ class RMSNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (…, C) to (…, C)."""
         full = x.float()
-        return self.weight * (full * (full.square().mean(-1, keepdim=True) + _NORM_EPS).rsqrt()).to(self.weight.dtype)
+        return self.weight * (full * (full.square().mean(-1, keepdim=True) + _NORM_EPS).rsqrt()).to(
+            self.weight.dtype
+        )
 
 
 class MambaMixer(nn.Module):
-    """A Mamba-1 mixer: gate, causal depthwise convolution, selective scan. Each frame sees itself and those before it."""
+    """A Mamba-1 mixer: gate, causal depthwise convolution, selective scan. Each frame sees itself
+    and those before it.
+    """
 
     def __init__(self, model: MambaModel) -> None:
         super().__init__()
@@ -75,14 +80,18 @@ class MambaMixer(nn.Module):
         x, gate = self.in_proj(x).chunk(2, dim=-1)  # (N, L, D) each
         x = F.silu(self.conv1d(x.transpose(1, 2))[..., :length].transpose(1, 2))
         delta, b, c = self.x_proj(x).split([self.dt_rank, self.d_state, self.d_state], dim=-1)
-        # The bias outside of mixed precision: step sizes of 1e-3 are the softplus of -7, where bfloat16 knows 3 digits.
-        delta = F.softplus(F.linear(delta, self.dt_proj.weight).float() + self.dt_proj.bias.float())  # (N, L, D)
+        # The bias outside of mixed precision: step sizes of 1e-3 are the softplus of -7, where
+        # bfloat16 knows 3 digits.
+        # (N, L, D)
+        delta = F.softplus(F.linear(delta, self.dt_proj.weight).float() + self.dt_proj.bias.float())
         y = selective_scan(x, delta, -self.A_log.float().exp(), b, c) + self.D.float() * x
         return self.out_proj(y.to(gate.dtype) * F.silu(gate))
 
 
 class MambaBlock(nn.Module):
-    """Norm and mixers on a shortcut: one from left to right, one from right to left where the profile says so."""
+    """Norm and mixers on a shortcut: one from left to right, one from right to left where the
+    profile says so.
+    """
 
     def __init__(self, model: MambaModel) -> None:
         super().__init__()
@@ -114,28 +123,51 @@ class MambaEncoder(nn.Module):
         return self.norm_f(x)
 
     def load_pretrained(self, path: Path, key: str) -> int:
-        """Load as many blocks as there are here from a file of MambaModel or MambaForCausalLM, the mixers from right to left
-        as copies of those from left to right; return how many blocks the file has.
+        """Load as many blocks as there are here from a file of MambaModel or MambaForCausalLM, the
+        mixers from right to left as copies of those from left to right; return how many blocks the
+        file has.
 
-        The last norm is taken only with the last block, which it belongs to. Raises UsageError when there is no such file and
-        ArtifactError when its blocks have other sizes.
+        The last norm is taken only with the last block, which it belongs to. Raises UsageError when
+        there is no such file and ArtifactError when its blocks have other sizes.
         """
         state = {}
         for name, tensor in read_tensors(path, key).items():
             found = re.search(r"(?:^|\.)(layers\.\d+\..*|norm_f\.weight)$", name)
             if found:
                 state[found[1]] = tensor
-        blocks = 1 + max((int(name.split(".")[1]) for name in state if name.startswith("layers.")), default=-1)
+        blocks = 1 + max(
+            (int(name.split(".")[1]) for name in state if name.startswith("layers.")), default=-1
+        )
         if blocks < len(self.layers):
-            told = f"has {blocks} Mamba blocks, model.layers asks for {len(self.layers)}: --set model.layers={blocks}"
-            raise ArtifactError(f"{key}: {path} {told if blocks else 'holds no Mamba blocks (layers.0.mixer.A_log, …)'}")
+            told = (
+                f"has {blocks} Mamba blocks, model.layers asks for {len(self.layers)}: --set"
+                f" model.layers={blocks}"
+            )
+            raise ArtifactError(
+                f"{key}: {path}"
+                f" {told if blocks else 'holds no Mamba blocks (layers.0.mixer.A_log, …)'}"
+            )
         taken = {f"layers.{index}." for index in range(len(self.layers))}
         own = self.state_dict()
-        kept = {name: own[name] for name in own if ".lora_" in name or (name == "norm_f.weight" and blocks != len(self.layers))}
-        chosen = {name: t for name, t in state.items() if name.startswith(tuple(taken)) or name == "norm_f.weight"} | kept
+        kept = {
+            name: own[name]
+            for name in own
+            if ".lora_" in name or (name == "norm_f.weight" and blocks != len(self.layers))
+        }
+        chosen = {
+            name: t
+            for name, t in state.items()
+            if name.startswith(tuple(taken)) or name == "norm_f.weight"
+        } | kept
         if self.layers[0].mixer_reverse is not None:
-            chosen |= {n.replace(".mixer.", ".mixer_reverse."): t for n, t in chosen.items() if n not in kept}
-        require_fit(self, chosen, f"{key}: {path}", f"Set model.{_sizes(state)}, which are the file's")
+            chosen |= {
+                n.replace(".mixer.", ".mixer_reverse."): t
+                for n, t in chosen.items()
+                if n not in kept
+            }
+        require_fit(
+            self, chosen, f"{key}: {path}", f"Set model.{_sizes(state)}, which are the file's"
+        )
         self.load_state_dict(chosen)
         return blocks
 
@@ -147,7 +179,10 @@ def _sizes(state: Mapping[str, Tensor]) -> str:
     if rates is None or kernel is None or features is None:
         return "features, d_state, d_conv and expand"
     dim = len(features)
-    return f"features={dim}, d_state={rates.shape[1]}, d_conv={kernel.shape[-1]}, expand={len(rates) // dim}"
+    return (
+        f"features={dim}, d_state={rates.shape[1]}, d_conv={kernel.shape[-1]},"
+        f" expand={len(rates) // dim}"
+    )
 
 
 class MambaOcr(nn.Module):
@@ -168,13 +203,15 @@ class MambaOcr(nn.Module):
     def forward(self, images: Tensor, widths: Tensor | None = None) -> Tensor:
         """Return logits (N, T, C), T = ceil(W / 4), for normalized images (N, 3, H, W).
 
-        `widths` int64 (N,), 1…W, are the pixels of each line without its padding; given, padding changes nothing.
+        `widths` int64 (N,), 1…W, are the pixels of each line without its padding; given, padding
+        changes nothing.
         """
         x = self.features(images, widths)[:, :, 0].transpose(1, 2)  # (N, T, features)
         return self.classifier(self.mamba(x, frames(images.shape[3], widths)))
 
     def load_pretrained(self, progress: Progress) -> None:
-        """Load the weights files that the profile names, and say so; warn of every part that stays random for want of one.
+        """Load the weights files that the profile names, and say so; warn of every part that stays
+        random for want of one.
 
         Raises UsageError for a file that is not there and ArtifactError for one that does not fit.
         """
@@ -183,13 +220,17 @@ class MambaOcr(nn.Module):
             progress.note(f"backbone: ImageNet weights of {self.model.backbone_weights}")
         else:
             progress.warn(
-                "model.backbone_weights is empty: ResNet34 starts from RANDOM weights, and what train.trainable leaves out stays "
-                "random. Give a file: --set model.backbone_weights=resnet34.safetensors (torchvision's or transformers'), or "
-                "train everything: --set 'train.trainable=[]'"
+                "model.backbone_weights is empty: ResNet34 starts from RANDOM weights, and what"
+                " train.trainable leaves out stays random. Give a file: --set"
+                " model.backbone_weights=resnet34.safetensors (torchvision's or transformers'), or"
+                " train everything: --set 'train.trainable=[]'"
             )
         if self.model.pretrained:
             blocks = self.mamba.load_pretrained(Path(self.model.pretrained), "model.pretrained")
-            progress.note(f"mamba: the first {self.model.layers} of {blocks} blocks of {self.model.pretrained}")
+            progress.note(
+                f"mamba: the first {self.model.layers} of {blocks} blocks of"
+                f" {self.model.pretrained}"
+            )
 
 
 def frames(width: int, widths: Tensor | None) -> Tensor | None:
@@ -199,7 +240,9 @@ def frames(width: int, widths: Tensor | None) -> Tensor | None:
 
 
 def reverse(x: Tensor, lengths: Tensor | None) -> Tensor:
-    """Reverse each line (N, L, C) within its own length, int64 (N,), its padding left where it is; all of it without lengths."""
+    """Reverse each line (N, L, C) within its own length, int64 (N,), its padding left where it is;
+    all of it without lengths.
+    """
     if lengths is None:
         return x.flip(1)
     index = torch.arange(x.shape[1], device=x.device)

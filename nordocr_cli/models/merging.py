@@ -7,7 +7,8 @@ _DROPOUT = 0.1
 
 
 class SVTRMerging(nn.Conv2d):
-    """SVTR's merging layer: mean over the rows, 1x1 convolution (this module's weight), Hardswish, dropout.
+    """SVTR's merging layer: mean over the rows, 1x1 convolution (this module's weight), Hardswish,
+    dropout.
 
     It is the convolution itself, so that its key is that of the authors' `last_conv.weight`.
     """

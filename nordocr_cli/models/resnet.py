@@ -1,7 +1,9 @@
-"""ResNet34 for text lines, with adapters. Names of modules follow torchvision's state_dict, so that ImageNet weights load.
+"""ResNet34 for text lines, with adapters. Names of modules follow torchvision's state_dict, so that
+ImageNet weights load.
 
-What differs from the network for photographs: layer2 to layer4 halve the height alone, so that a 32 px line comes out at
-height 1 and a quarter of its width; and padding can be masked. Feature maps are (N, C, H, W) in channels_last memory.
+What differs from the network for photographs: layer2 to layer4 halve the height alone, so that a 32
+px line comes out at height 1 and a quarter of its width; and padding can be masked. Feature maps
+are (N, C, H, W) in channels_last memory.
 """
 
 import re
@@ -10,7 +12,7 @@ from pathlib import Path
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nordocr_cli.models.foreign import read_tensors
+from nordocr_cli.models.checkpoints.foreign import read_tensors
 from nordocr_cli.models.masking import columns_by_stride
 from nordocr_cli.models.weights import require_fit
 
@@ -37,7 +39,9 @@ _CLASSIFIER = ("fc.", "classifier.")  # of the photographs: not ours
 
 
 class Adapter(nn.Module):
-    """A bottleneck of two 1x1 convolutions on a shortcut. It begins as the identity, as its second convolution is zero."""
+    """A bottleneck of two 1x1 convolutions on a shortcut. It begins as the identity, as its second
+    convolution is zero.
+    """
 
     def __init__(self, channels: int, rank: int) -> None:
         super().__init__()
@@ -52,17 +56,23 @@ class Adapter(nn.Module):
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions on a shortcut, then the adapter. The first one divides the height by `stride`."""
+    """Two 3x3 convolutions on a shortcut, then the adapter. The first one divides the height by
+    `stride`.
+    """
 
     def __init__(self, channels: int, out_channels: int, stride: int, adapter_rank: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(channels, out_channels, kernel_size=3, stride=(stride, 1), padding=1, bias=False)
+        self.conv1 = nn.Conv2d(
+            channels, out_channels, kernel_size=3, stride=(stride, 1), padding=1, bias=False
+        )
         self.bn1 = nn.BatchNorm2d(out_channels)
         self.conv2 = nn.Conv2d(out_channels, out_channels, kernel_size=3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(out_channels)
         self.downsample = None
         if channels != out_channels:
-            convolution = nn.Conv2d(channels, out_channels, kernel_size=1, stride=(stride, 1), bias=False)
+            convolution = nn.Conv2d(
+                channels, out_channels, kernel_size=1, stride=(stride, 1), bias=False
+            )
             self.downsample = nn.Sequential(convolution, nn.BatchNorm2d(out_channels))
         self.adapter = Adapter(out_channels, adapter_rank) if adapter_rank else None
 
@@ -91,12 +101,16 @@ class ResNet34(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, images: Tensor, widths: Tensor | None = None) -> Tensor:
-        """Return features (N, 512, ceil(H / 32), T), T = ceil(W / 4), for normalized images (N, 3, H, W)."""
+        """Return features (N, 512, ceil(H / 32), T), T = ceil(W / 4), for normalized images (N, 3,
+        H, W).
+        """
         keep1, keep2, keep4 = (
-            None if valid is None else valid[:, None, None, :] for valid in columns_by_stride(images.shape[3], widths)
+            None if valid is None else valid[:, None, None, :]
+            for valid in columns_by_stride(images.shape[3], widths)
         )  # bool (N, 1, 1, columns)
         x = F.relu(self.bn1(self.conv1(masked(images, keep1))))  # (N, 64, H/2, W/2)
-        # After ReLU a zero never wins against a pixel of the line, so padding set to zero is no padding.
+        # After ReLU a zero never wins against a pixel of the line, so padding set to zero is no
+        # padding.
         x = F.max_pool2d(masked(x, keep2), kernel_size=3, stride=2, padding=1)  # (N, 64, H/4, T)
         for layer in (self.layer1, self.layer2, self.layer3, self.layer4):
             for block in layer:
@@ -106,7 +120,8 @@ class ResNet34(nn.Module):
     def load_imagenet(self, path: Path, key: str) -> None:
         """Load torchvision's or transformers' weights of ResNet34; the adapters keep theirs.
 
-        Raises UsageError when there is no such file and ArtifactError when it is not one of this network.
+        Raises UsageError when there is no such file and ArtifactError when it is not one of this
+        network.
         """
         state = {}
         for name, tensor in read_tensors(path, key).items():
@@ -115,17 +130,30 @@ class ResNet34(nn.Module):
             if not name.startswith(_CLASSIFIER):
                 state[name] = tensor
         # Not in such a file: the adapters, and in old files the counters of the norms.
-        own = {n: t for n, t in self.state_dict().items() if ".adapter." in n or n.endswith("num_batches_tracked")}
-        require_fit(self, own | state, f"{key}: {path}", "Give the weights of a ResNet34, torchvision's or transformers'")
+        own = {
+            n: t
+            for n, t in self.state_dict().items()
+            if ".adapter." in n or n.endswith("num_batches_tracked")
+        }
+        require_fit(
+            self,
+            own | state,
+            f"{key}: {path}",
+            "Give the weights of a ResNet34, torchvision's or transformers'",
+        )
         self.load_state_dict(own | state)
 
 
 def masked(x: Tensor, keep: Tensor | None) -> Tensor:
-    """Return `x` (N, C, H, W) with the padding columns set to zero; `x` itself when `keep` is None."""
+    """Return `x` (N, C, H, W) with the padding columns set to zero; `x` itself when `keep` is
+    None.
+    """
     return x if keep is None else x * keep
 
 
 def _layer(channels: int, out_channels: int, depth: int, adapter_rank: int) -> nn.ModuleList:
-    blocks = [BasicBlock(channels, out_channels, 2 if channels != out_channels else 1, adapter_rank)]
+    blocks = [
+        BasicBlock(channels, out_channels, 2 if channels != out_channels else 1, adapter_rank)
+    ]
     blocks += [BasicBlock(out_channels, out_channels, 1, adapter_rank) for _ in range(depth - 1)]
     return nn.ModuleList(blocks)

@@ -1,10 +1,14 @@
-"""SVTR tiny, small, base and large: three stages of local, then global attention; the height is merged to 1 for CTC.
+"""SVTR tiny, small, base and large: three stages of local, then global attention; the height is
+merged to 1 for CTC.
 
-Names of modules follow the authors' state_dict. Two things differ from their code without changing what it computes:
+Names of modules follow the authors' state_dict. Two things differ from their code without changing
+what it computes:
 
-- Local attention runs in blocks of columns that see their neighbours' edges, with a mask computed for one block: cost and
+- Local attention runs in blocks of columns that see their neighbours' edges, with a mask computed
+    for one block: cost and
   memory grow with the width, where a dense mask over all pairs of tokens grows with its square.
-- The learned positions are a grid that a line as wide as the grid, or narrower, reads as it stands and a wider one stretches
+- The learned positions are a grid that a line as wide as the grid, or narrower, reads as it stands
+    and a wider one stretches
   over its own width. So any width is taken, and what a line is padded to never moves its positions.
 
 As in our other networks padding can be masked, and the output is logits.
@@ -17,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nordocr_cli.models.attention import attention
+from nordocr_cli.models.kernels.attention import attention
 from nordocr_cli.models.layers import DropPath, Mlp, SelfAttention, convolve, drop_rates
 from nordocr_cli.models.masking import columns_by_stride, valid_keys, zero_padding
 from nordocr_cli.models.merging import SVTRMerging
@@ -27,13 +31,16 @@ from nordocr_cli.settings import SvtrModel
 _HEAD = 32  # channels of an attention head
 _MLP_RATIO = 4
 _EPS = 1e-6
-_HIDDEN = -1e4  # added to the scores of keys outside the window: finite in fp16 too, and nothing after exp
+# added to the scores of keys outside the window: finite in fp16 too, and nothing after exp
+_HIDDEN = -1e4
 _BLOCK_COLUMNS = 16  # of local attention: 16 columns look at 16 + width of the window - 1
 
 
 @dataclass(frozen=True)
 class Size:
-    """Channels and blocks of the three stages; the first `local` blocks mix locally, the others globally."""
+    """Channels and blocks of the three stages; the first `local` blocks mix locally, the others
+    globally.
+    """
 
     dims: tuple[int, int, int]
     depths: tuple[int, int, int]
@@ -57,7 +64,9 @@ class GlobalMixer(SelfAttention):
 
 
 class LocalMixer(SelfAttention):
-    """Self-attention of each position to the window of [height, width] positions that it is the centre of."""
+    """Self-attention of each position to the window of [height, width] positions that it is the
+    centre of.
+    """
 
     def __init__(self, dim: int, heads: int, window: tuple[int, int]) -> None:
         super().__init__(dim, heads)
@@ -71,24 +80,30 @@ class LocalMixer(SelfAttention):
         qkv = qkv.reshape(n, rows, -1, size, 3, self.heads, dim // self.heads)
         q, k, v = qkv.permute(4, 0, 2, 5, 1, 3, 6).unbind(0)  # (N, blocks, heads, H, size, d) each
         real = x.new_ones(1, width) if valid is None else valid.to(x.dtype)
-        real = F.pad(real, (0, fill)).unflatten(1, (-1, size))[:, :, None, None, :, None]  # (N or 1, blocks, 1, 1, size, 1)
-        keys = with_neighbours(real, reach).expand(-1, -1, -1, rows, -1, -1).flatten(3) > 0  # (N or 1, blocks, 1, L')
+        # (N or 1, blocks, 1, 1, size, 1)
+        real = F.pad(real, (0, fill)).unflatten(1, (-1, size))[:, :, None, None, :, None]
+        # (N or 1, blocks, 1, L')
+        keys = with_neighbours(real, reach).expand(-1, -1, -1, rows, -1, -1).flatten(3) > 0
         near, itself = _near(rows, size, self.reach, x.device)  # (L, L')
-        # A position always sees itself: a padding position would otherwise see nothing, which is no number.
+        # A position always sees itself: a padding position would otherwise see nothing, which is no
+        # number.
         seen = (keys[:, :, :, None] & near) | itself  # (N or 1, blocks, 1, L, L')
         hidden = ((~seen).to(q.dtype) * _HIDDEN).expand(n, -1, -1, -1, -1)
         mixed = attention(
             q.flatten(0, 1).flatten(2, 3),  # (N blocks, heads, L, d), L = H size
-            with_neighbours(k, reach).flatten(0, 1).flatten(2, 3),  # (N blocks, heads, L', d), L' = H (size + 2 reach)
+            # (N blocks, heads, L', d), L' = H (size + 2 reach)
+            with_neighbours(k, reach).flatten(0, 1).flatten(2, 3),
             with_neighbours(v, reach).flatten(0, 1).flatten(2, 3),
             hidden.flatten(0, 1),
         )
-        mixed = mixed.unflatten(2, (rows, size)).unflatten(0, (n, -1))  # (N, blocks, heads, H, size, d)
+        # (N, blocks, heads, H, size, d)
+        mixed = mixed.unflatten(2, (rows, size)).unflatten(0, (n, -1))
         return self.proj(mixed.permute(0, 3, 1, 4, 2, 5).reshape(n, rows, -1, dim)[:, :, :width])
 
 
 def with_neighbours(x: Tensor, reach: int) -> Tensor:
-    """Give each block of columns the `reach` columns before and after it, zeros at the ends of the line.
+    """Give each block of columns the `reach` columns before and after it, zeros at the ends of the
+    line.
 
     Maps (N, blocks, heads, H, size, d) to (N, blocks, heads, H, size + 2 reach, d).
     """
@@ -98,13 +113,17 @@ def with_neighbours(x: Tensor, reach: int) -> Tensor:
     return torch.cat([before, x, after], dim=-2)
 
 
-def _near(rows: int, size: int, reach: tuple[int, int], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Which keys of a block with neighbours are in the window of each of its queries, and which one is the query itself:
-    bool (rows * size, rows * (size + 2 reach)), both in row order."""
+def _near(
+    rows: int, size: int, reach: tuple[int, int], device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Which keys of a block with neighbours are in the window of each of its queries, and which one
+    is the query itself: bool (rows * size, rows * (size + 2 reach)), both in row order.
+    """
     row, column = torch.arange(rows, device=device), torch.arange(size, device=device)
     key_column = torch.arange(-reach[1], size + reach[1], device=device)
     rows_off = (row[:, None] - row).abs()[:, None, :, None]  # (rows, 1, rows, 1)
-    columns_off = (column[:, None] - key_column).abs()[None, :, None, :]  # (1, size, 1, size + 2 reach)
+    # (1, size, 1, size + 2 reach)
+    columns_off = (column[:, None] - key_column).abs()[None, :, None, :]
     near = ((rows_off <= reach[0]) & (columns_off <= reach[1])).flatten(2).flatten(0, 1)
     return near, (rows_off + columns_off == 0).flatten(2).flatten(0, 1)
 
@@ -157,7 +176,9 @@ class SVTRBackbone(nn.Module):
         self.apply(init_weights)
 
     def forward(self, images: Tensor, widths: Tensor | None = None) -> Tensor:
-        """Return features (N, out_channels, 1, T), T = ceil(W / 4), for normalized images (N, 3, H, W)."""
+        """Return features (N, out_channels, 1, T), T = ceil(W / 4), for normalized images (N, 3, H,
+        W).
+        """
         valid1, valid2, valid4 = columns_by_stride(images.shape[3], widths)
         x = images.permute(0, 2, 3, 1).contiguous()  # (N, H, W, 3)
         x = convolve(self.patch_embed.proj[0], zero_padding(x, valid1))  # (N, H/2, W/2, C1/2)
@@ -179,17 +200,21 @@ class SVTRBackbone(nn.Module):
         grid = self.pos_embed[0].unflatten(0, self.grid)  # (grid rows, grid columns, C)
         row = torch.arange(rows, device=grid.device)  # (rows,)
         column = torch.arange(frames, device=grid.device)  # (T,)
-        # Without widths the line is as long as the map; counted from the index, so that an export does not freeze it.
-        length = column[None, -1:] + 1 if valid is None else valid.sum(dim=1, keepdim=True)  # (1 or N, 1)
-        grid = stretched(grid, row, row[None, -1:] + 1)[0].transpose(0, 1)  # (grid columns, rows, C)
+        # Without widths the line is as long as the map; counted from the index, so that an export
+        # does not freeze it.
+        # (1 or N, 1)
+        length = column[None, -1:] + 1 if valid is None else valid.sum(dim=1, keepdim=True)
+        # (grid columns, rows, C)
+        grid = stretched(grid, row, row[None, -1:] + 1)[0].transpose(0, 1)
         return stretched(grid, column, length).transpose(1, 2)  # (1 or N, rows, T, C)
 
 
 def stretched(grid: Tensor, index: Tensor, length: Tensor) -> Tensor:
-    """Read learned positions (S, X, C) at each `index`, int64 (K,), of lines `length` long, int64 (N, 1).
+    """Read learned positions (S, X, C) at each `index`, int64 (K,), of lines `length` long, int64
+    (N, 1).
 
-    A line of at most S is read index after index; over a longer one all S positions are stretched, interpolated linearly.
-    Returns (N, K, X, C).
+    A line of at most S is read index after index; over a longer one all S positions are stretched,
+    interpolated linearly. Returns (N, K, X, C).
     """
     size = grid.shape[0]
     scale = (size / length).clamp(max=1.0)  # (N, 1)
@@ -223,14 +248,21 @@ class Svtr(nn.Module):
     def forward(self, images: Tensor, widths: Tensor | None = None) -> Tensor:
         """Return logits (N, T, C), T = ceil(W / 4), for normalized images (N, 3, H, W).
 
-        `widths` int64 (N,), 1…W, are the pixels of each line without its padding; given, padding changes nothing.
+        `widths` int64 (N,), 1…W, are the pixels of each line without its padding; given, padding
+        changes nothing.
         """
         return self.decoder(self.encoder(images, widths))
 
 
-def _stage(dim: int, depth: int, mixers: Iterator[str], window: tuple[int, int], rates: Iterator[float]) -> nn.ModuleList:
+def _stage(
+    dim: int, depth: int, mixers: Iterator[str], window: tuple[int, int], rates: Iterator[float]
+) -> nn.ModuleList:
     heads = dim // _HEAD
     return nn.ModuleList(
-        Block(dim, LocalMixer(dim, heads, window) if next(mixers) == "L" else GlobalMixer(dim, heads), next(rates))
+        Block(
+            dim,
+            LocalMixer(dim, heads, window) if next(mixers) == "L" else GlobalMixer(dim, heads),
+            next(rates),
+        )
         for _ in range(depth)
     )

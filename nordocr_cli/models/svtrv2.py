@@ -1,10 +1,10 @@
-"""SVTRv2 tiny, small and base with the RCTC or the plain CTC head, as its authors publish it ("SVTRv2LNConvTwo33" with
-"RCTCDecoder" or "CTCDecoder").
+"""SVTRv2 tiny, small and base with the RCTC or the plain CTC head, as its authors publish it
+("SVTRv2LNConvTwo33" with "RCTCDecoder" or "CTCDecoder").
 
-Names of modules follow the authors' state_dict, so that their checkpoints load unchanged; base with 126 classes has
-19,767,486 parameters, with the plain head 17,780,286. Blocks are post-norm, there is no positional embedding (zero padding of
-the convolutions tells the position), and the width is free. Unlike the authors' code, the output is logits in evaluation too,
-and padding can be masked.
+Names of modules follow the authors' state_dict, so that their checkpoints load unchanged; base with
+126 classes has 19,767,486 parameters, with the plain head 17,780,286. Blocks are post-norm, there
+is no positional embedding (zero padding of the convolutions tells the position), and the width is
+free. Unlike the authors' code, the output is logits in evaluation too, and padding can be masked.
 """
 
 from collections.abc import Iterator
@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nordocr_cli.models.kernels.linear import Linear
 from nordocr_cli.models.layers import DropPath, Mlp, SelfAttention, convolve, drop_rates
-from nordocr_cli.models.linear import Linear
 from nordocr_cli.models.masking import columns_by_stride, valid_keys, zero_padding
 from nordocr_cli.settings import SvtrV2Model
 
@@ -28,7 +28,9 @@ _BLOCK_EPS = 1e-6  # of the blocks' norms; all others have torch's 1e-5
 
 @dataclass(frozen=True)
 class Size:
-    """Channels of the three stages, and their mixers: C convolution, F flatten (height and width to tokens), G attention."""
+    """Channels of the three stages, and their mixers: C convolution, F flatten (height and width to
+    tokens), G attention.
+    """
 
     dims: tuple[int, int, int]
     stages: tuple[str, str, str]
@@ -82,7 +84,9 @@ class GlobalBlock(nn.Module):
 
 
 class Flatten(nn.Module):
-    """Does nothing: it holds the place of the authors' flatten among the blocks, so that the keys after it keep their index."""
+    """Does nothing: it holds the place of the authors' flatten among the blocks, so that the keys
+    after it keep their index.
+    """
 
     def forward(self, x: Tensor, valid: Tensor | None) -> Tensor:
         """Return `x`: attention blocks flatten for themselves."""
@@ -90,7 +94,9 @@ class Flatten(nn.Module):
 
 
 class Downsample(nn.Module):
-    """A 3x3 convolution that widens the channels and divides the height by `stride`, then a norm."""
+    """A 3x3 convolution that widens the channels and divides the height by `stride`, then a
+    norm.
+    """
 
     def __init__(self, dim: int, out_dim: int, stride: int) -> None:
         super().__init__()
@@ -126,7 +132,9 @@ class LastStage(nn.Module):
 
     def forward(self, x: Tensor, valid: Tensor | None) -> Tensor:
         """Map (N, H, W, C) to (N, 1, W, C')."""
-        return F.dropout(F.hardswish(self.last_conv(x.mean(dim=1, keepdim=True))), _LAST_DROPOUT, self.training)
+        return F.dropout(
+            F.hardswish(self.last_conv(x.mean(dim=1, keepdim=True))), _LAST_DROPOUT, self.training
+        )
 
 
 class StemLayer(nn.Module):
@@ -134,7 +142,9 @@ class StemLayer(nn.Module):
 
     def __init__(self, channels: int, out_channels: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(channels, out_channels, kernel_size=3, stride=2, padding=1, bias=False)
+        self.conv = nn.Conv2d(
+            channels, out_channels, kernel_size=3, stride=2, padding=1, bias=False
+        )
         self.norm = nn.BatchNorm2d(out_channels)
         self.act = nn.GELU()
 
@@ -152,8 +162,9 @@ class Stem(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Stem and three stages: (N, 3, H, W) to (N, ceil(H / 8), ceil(W / 4), C), or with the `last_stage` of the plain head to
-    (N, 1, ceil(W / 4), C')."""
+    """Stem and three stages: (N, 3, H, W) to (N, ceil(H / 8), ceil(W / 4), C), or with the
+    `last_stage` of the plain head to (N, 1, ceil(W / 4), C').
+    """
 
     def __init__(self, size: Size, drop_path: float, last_stage: bool) -> None:
         super().__init__()
@@ -169,7 +180,9 @@ class Encoder(nn.Module):
         self.apply(init_weights)
 
     def forward(self, images: Tensor, widths: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """Return features (N, H', T, C) and which frames belong to each line, bool (N, T), None without widths."""
+        """Return features (N, H', T, C) and which frames belong to each line, bool (N, T), None
+        without widths.
+        """
         valid1, valid2, valid4 = columns_by_stride(images.shape[3], widths)
         x = images.permute(0, 2, 3, 1).contiguous()  # (N, H, W, 3)
         x = convolve(self.pope.patch_embed[0], zero_padding(x, valid1))  # (N, H/2, W/2, C1/2)
@@ -196,7 +209,9 @@ class RowBlock(nn.Module):
 
 
 class RctcHead(nn.Module):
-    """Feature rearrangement and classifier: rows attend along the line, then a learned query picks among the rows a frame."""
+    """Feature rearrangement and classifier: rows attend along the line, then a learned query picks
+    among the rows a frame.
+    """
 
     def __init__(self, dim: int, num_classes: int) -> None:
         super().__init__()
@@ -207,9 +222,12 @@ class RctcHead(nn.Module):
         nn.init.trunc_normal_(self.char_token, std=0.02)
 
     def forward(self, x: Tensor, valid: Tensor | None) -> Tensor:
-        """Return logits (N, T, classes) for features (N, H, T, C); `valid` is bool (N, T) or None."""
+        """Return logits (N, T, classes) for features (N, H, T, C); `valid` is bool (N, T) or
+        None.
+        """
         rows = x.shape[1]
-        keys = None if valid is None else valid_keys(valid.repeat_interleave(rows, dim=0), 1)  # (N H, 1, 1, T)
+        # (N H, 1, 1, T)
+        keys = None if valid is None else valid_keys(valid.repeat_interleave(rows, dim=0), 1)
         x = self.w_atten_block(x.flatten(0, 1), keys).reshape(x.shape)  # (N, H, T, C)
         k, v = self.fc_kv(x).chunk(2, dim=-1)  # (N, H, T, C) each
         weights = (k @ self.char_token.transpose(1, 2)).softmax(dim=1)  # (N, H, T, 1), no scaling
@@ -242,7 +260,8 @@ class SvtrV2(nn.Module):
     def forward(self, images: Tensor, widths: Tensor | None = None) -> Tensor:
         """Return logits (N, T, C), T = ceil(W / 4), for normalized images (N, 3, H, W).
 
-        `widths` int64 (N,), 1…W, are the pixels of each line without its padding; given, padding changes nothing.
+        `widths` int64 (N,), 1…W, are the pixels of each line without its padding; given, padding
+        changes nothing.
         """
         return self.decoder(*self.encoder(images, widths))
 

@@ -1,8 +1,9 @@
 """svtrv2-nano: a lean network of the SVTRv2 family that trains from scratch on two CPU cores.
 
-What makes it cheap: the height is halved after the first stage, brought to 1 or 2 rows after the second, and attention runs
-only in the last one. What makes it start: pre-norm blocks, which leave the CTC blank plateau at a learning rate of 1e-3 with
-warm-up where post-norm blocks stay on it. Convolutions with zero padding tell it the position; there is no embedding.
+What makes it cheap: the height is halved after the first stage, brought to 1 or 2 rows after the
+second, and attention runs only in the last one. What makes it start: pre-norm blocks, which leave
+the CTC blank plateau at a learning rate of 1e-3 with warm-up where post-norm blocks stay on it.
+Convolutions with zero padding tell it the position; there is no embedding.
 """
 
 from torch import Tensor, nn
@@ -51,13 +52,18 @@ class AttentionBlock(nn.Module):
 
 
 class Downsample(nn.Module):
-    """Norm and a convolution that widens the channels and divides the height by 2 (3x3), or by 4 (4x3: no row is passed over)."""
+    """Norm and a convolution that widens the channels and divides the height by 2 (3x3), or by 4
+    (4x3: no row is passed over).
+    """
 
     def __init__(self, dim: int, out_dim: int, stride: int = 2) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(dim)
-        height, rows = (3, 1) if stride == 2 else (stride, 0)  # of the kernel, of zeros above and below
-        self.conv = nn.Conv2d(dim, out_dim, kernel_size=(height, 3), stride=(stride, 1), padding=(rows, 1))
+        # of the kernel, of zeros above and below
+        height, rows = (3, 1) if stride == 2 else (stride, 0)
+        self.conv = nn.Conv2d(
+            dim, out_dim, kernel_size=(height, 3), stride=(stride, 1), padding=(rows, 1)
+        )
 
     def forward(self, x: Tensor, valid: Tensor | None) -> Tensor:
         """Map (N, H, W, C) to (N, H / stride, W, C'), H a multiple of the stride."""
@@ -65,7 +71,9 @@ class Downsample(nn.Module):
 
 
 class SvtrV2Nano(nn.Module):
-    """Stem of stride 4, two convolutional stages, one attention stage, a weighted mean over its rows, a linear head."""
+    """Stem of stride 4, two convolutional stages, one attention stage, a weighted mean over its
+    rows, a linear head.
+    """
 
     def __init__(self, model: SvtrV2NanoModel, num_classes: int) -> None:
         super().__init__()
@@ -88,7 +96,8 @@ class SvtrV2Nano(nn.Module):
     def forward(self, images: Tensor, widths: Tensor | None = None) -> Tensor:
         """Return logits (N, T, C), T = ceil(W / 4), for normalized images (N, 3, H, W).
 
-        `widths` int64 (N,), 1…W, are the pixels of each line without its padding; given, padding changes nothing.
+        `widths` int64 (N,), 1…W, are the pixels of each line without its padding; given, padding
+        changes nothing.
         """
         valid1, valid2, valid4 = columns_by_stride(images.shape[3], widths)
         x = images.permute(0, 2, 3, 1).contiguous()  # (N, H, W, 3), H = 32
@@ -106,14 +115,19 @@ class SvtrV2Nano(nn.Module):
         for block in self.stage3:
             x = block(x, keys)
         x = self.norm(x.unflatten(1, (rows, frames)))  # (N, R, T, C3)
-        x = x[:, 0] if self.row_score is None else (x * self.row_score(x).softmax(dim=1)).sum(dim=1)  # (N, T, C3)
+        # (N, T, C3)
+        x = x[:, 0] if self.row_score is None else (x * self.row_score(x).softmax(dim=1)).sum(dim=1)
         return self.classifier(x)  # (N, T, C)
 
 
 def _stem(channels: int, out_channels: int) -> nn.Sequential:
-    """Half the stem: a 3x3 convolution of stride 2. BatchNorm melts into it at export, so that it needs no bias."""
+    """Half the stem: a 3x3 convolution of stride 2. BatchNorm melts into it at export, so that it
+    needs no bias.
+    """
     return nn.Sequential(
-        nn.Conv2d(channels, out_channels, kernel_size=3, stride=2, padding=1, bias=False), nn.BatchNorm2d(out_channels), nn.GELU()
+        nn.Conv2d(channels, out_channels, kernel_size=3, stride=2, padding=1, bias=False),
+        nn.BatchNorm2d(out_channels),
+        nn.GELU(),
     )
 
 

@@ -1,4 +1,5 @@
-"""Weights files: `.safetensors` whose header carries the contract, so that a file says by itself what it reads.
+"""Weights files: `.safetensors` whose header carries the contract, so that a file says by itself
+what it reads.
 
 A file that does not fit is refused by name - tensor, shape, charset - and never loaded in part.
 """
@@ -14,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from nordocr_cli.artifact import Contract, contract_from_metadata, find_weights
+from nordocr_cli.artifact.contract import Contract, contract_from_metadata, find_weights
 from nordocr_cli.atomic import replacing
 from nordocr_cli.errors import ArtifactError
 from nordocr_cli.models.registry import build_model
@@ -25,14 +26,18 @@ _DIGEST_KEY = "nordocr.tensors_sha256"
 
 
 def save_weights(path: Path, state: Mapping[str, Tensor], contract: Contract) -> None:
-    """Write a state dict and its contract atomically. `contract.precision` says how kernels and matrices are stored, fp32
-    or fp16; vectors (norms, biases, running statistics) stay fp32, which costs nothing and keeps small variances.
+    """Write a state dict and its contract atomically. `contract.precision` says how kernels and
+    matrices are stored, fp32 or fp16; vectors (norms, biases, running statistics) stay fp32, which
+    costs nothing and keeps small variances.
 
-    The header also holds the SHA-256 of the tensors, and the same weights give the same bytes. Raises ArtifactError for a
-    tensor with NaN or infinity, one too large for fp16, or an unknown precision, and DataError when the disk is full.
+    The header also holds the SHA-256 of the tensors, and the same weights give the same bytes.
+    Raises ArtifactError for a tensor with NaN or infinity, one too large for fp16, or an unknown
+    precision, and DataError when the disk is full.
     """
     if contract.precision not in ("fp32", "fp16"):
-        raise ArtifactError(f"{path}: weights are stored as fp32 or fp16, not {contract.precision!r}")
+        raise ArtifactError(
+            f"{path}: weights are stored as fp32 or fp16, not {contract.precision!r}"
+        )
     half = contract.precision == "fp16"
     tensors = {}
     for key, tensor in state.items():
@@ -42,13 +47,17 @@ def save_weights(path: Path, state: Mapping[str, Tensor], contract: Contract) ->
         tensors[key] = stored.contiguous()
     _require_finite(tensors, f"refusing to write {path}")
     with replacing(path) as temporary:
-        temporary.write_bytes(_serialized(tensors, {**contract.metadata_props(), _DIGEST_KEY: _digest(tensors)}))
+        temporary.write_bytes(
+            _serialized(tensors, {**contract.metadata_props(), _DIGEST_KEY: _digest(tensors)})
+        )
 
 
 def load_weights(path: Path) -> tuple[dict[str, Tensor], Contract]:
-    """Return the state dict (floats as float32, on the CPU) and the contract of a weights file or a run folder.
+    """Return the state dict (floats as float32, on the CPU) and the contract of a weights file or a
+    run folder.
 
-    Raises UsageError when there is no such file and ArtifactError when it is damaged, has no contract or is not finite.
+    Raises UsageError when there is no such file and ArtifactError when it is damaged, has no
+    contract or is not finite.
     """
     path = find_weights(path)
     try:
@@ -59,7 +68,9 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], Contract]:
         raise ArtifactError(f"{path} is not a readable weights file ({error})") from error
     contract = contract_from_metadata(metadata, str(path))
     if metadata.get(_DIGEST_KEY) not in (None, _digest(state)):  # older files have none
-        raise ArtifactError(f"{path} is damaged: its tensors are not those that were written; copy or make it again")
+        raise ArtifactError(
+            f"{path} is damaged: its tensors are not those that were written; copy or make it again"
+        )
     _require_finite(state, str(path))
     return {key: t.float() if t.is_floating_point() else t for key, t in state.items()}, contract
 
@@ -67,7 +78,8 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], Contract]:
 def load_model(path: Path) -> tuple[nn.Module, Contract]:
     """Return the network of a weights file or run folder, in evaluation mode, and its contract.
 
-    Raises UsageError when there is no such file and ArtifactError when it is damaged or does not fit its own contract.
+    Raises UsageError when there is no such file and ArtifactError when it is damaged or does not
+    fit its own contract.
     """
     path = find_weights(path)
     state, contract = load_weights(path)
@@ -76,8 +88,12 @@ def load_model(path: Path) -> tuple[nn.Module, Contract]:
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in problem["loc"])
-        raise ArtifactError(f"{path}: this nordocr cannot build its model ({where}: {problem['msg']}); update nordocr") from None
-    with torch.random.fork_rng(devices=[]):  # fresh weights draw random numbers; loading must not change the caller's
+        raise ArtifactError(
+            f"{path}: this nordocr cannot build its model ({where}: {problem['msg']}); update"
+            " nordocr"
+        ) from None
+    # fresh weights draw random numbers; loading must not change the caller's
+    with torch.random.fork_rng(devices=[]):
         network = build_model(model, contract.charset.num_classes, contract.charset, path.parent)
     require_fit(network, state, str(path), "They do not fit the network that the file itself names")
     network.load_state_dict(state)
@@ -85,8 +101,9 @@ def load_model(path: Path) -> tuple[nn.Module, Contract]:
 
 
 def require_fit(network: nn.Module, state: Mapping[str, Tensor], what: str, mend: str) -> None:
-    """Check that `state` has exactly the keys and shapes of `network`. Raises ArtifactError naming the first that differ, and
-    `mend`, a sentence on what to do."""
+    """Check that `state` has exactly the keys and shapes of `network`. Raises ArtifactError naming
+    the first that differ, and `mend`, a sentence on what to do.
+    """
     wanted = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
     found = {key: tuple(tensor.shape) for key, tensor in state.items()}
     problems = []
@@ -95,17 +112,22 @@ def require_fit(network: nn.Module, state: Mapping[str, Tensor], what: str, mend
     if surplus := [key for key in found if key not in wanted]:
         problems.append(f"{len(surplus)} unknown: {_first(surplus)}")
     if problems:
-        raise ArtifactError(f"{what}: these are weights of another network; tensors {'; '.join(problems)}. {mend}")
+        raise ArtifactError(
+            f"{what}: these are weights of another network; tensors {'; '.join(problems)}. {mend}"
+        )
     differing = [key for key in wanted if wanted[key] != found[key]]
     if differing:
         shapes = _first([f"{key} {found[key]}, not {wanted[key]}" for key in differing])
-        classes = all(found[key][1:] == wanted[key][1:] for key in differing)  # only the number of classes differs
+        # only the number of classes differs
+        classes = all(found[key][1:] == wanted[key][1:] for key in differing)
         hint = "made for another charset" if classes else "made for other model options"
         raise ArtifactError(f"{what}: these weights were {hint}: {shapes}. {mend}")
 
 
 def _serialized(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
-    """A safetensors file with its metadata in order: the library's own order of several keys differs from call to call."""
+    """A safetensors file with its metadata in order: the library's own order of several keys
+    differs from call to call.
+    """
     content = save(dict(tensors), metadata=dict(metadata))
     end = 8 + int.from_bytes(content[:8], "little")
     header = {**json.loads(content[8:end]), "__metadata__": dict(sorted(metadata.items()))}
@@ -130,4 +152,6 @@ def _first(names: list[str]) -> str:
 def _require_finite(state: Mapping[str, Tensor], what: str) -> None:
     for key, tensor in state.items():
         if not bool(torch.isfinite(tensor).all()):
-            raise ArtifactError(f"{what}: tensor {key} holds NaN or infinity; use an earlier checkpoint, or fp32")
+            raise ArtifactError(
+                f"{what}: tensor {key} holds NaN or infinity; use an earlier checkpoint, or fp32"
+            )

@@ -8,8 +8,9 @@ from nordocr_cli.errors import UsageError
 
 @dataclass(frozen=True)
 class Device:
-    """Where a network is asked to run. `auto` means a GPU where one works, else the CPU; `index` is which GPU. `tensorrt` is a
-    GPU through ONNX Runtime's TensorRT provider."""
+    """Where a network is asked to run. `auto` means a GPU where one works, else the CPU; `index` is
+    which GPU. `tensorrt` is a GPU through ONNX Runtime's TensorRT provider.
+    """
 
     kind: Literal["auto", "cpu", "cuda", "tensorrt"]
     index: int = 0
@@ -19,8 +20,9 @@ class Device:
 
 
 def parse_device(text: str) -> Device:
-    """Return the device that `auto`, `cpu`, `cuda` (the first GPU), `cuda:N`, `tensorrt` or `tensorrt:N` names. Raises UsageError
-    for anything else."""
+    """Return the device that `auto`, `cpu`, `cuda` (the first GPU), `cuda:N`, `tensorrt` or
+    `tensorrt:N` names. Raises UsageError for anything else.
+    """
     match text.split(":"):
         case ["auto"]:
             return Device("auto")
@@ -30,4 +32,7 @@ def parse_device(text: str) -> Device:
             return Device(kind)
         case ["cuda" | "tensorrt" as kind, number] if number.isascii() and number.isdecimal():
             return Device(kind, int(number))
-    raise UsageError(f"unknown device {text!r}; use auto, cpu, cuda or cuda:N, and for ONNX models tensorrt or tensorrt:N")
+    raise UsageError(
+        f"unknown device {text!r}; use auto, cpu, cuda or cuda:N, and for ONNX models tensorrt or"
+        " tensorrt:N"
+    )

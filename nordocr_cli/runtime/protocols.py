@@ -1,4 +1,6 @@
-"""The two seams for everything that recognizes: Runner (tensor in, logits out) and Recognizer (crops in, text out)."""
+"""The two seams for everything that recognizes: Runner (tensor in, logits out) and Recognizer
+(crops in, text out).
+"""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -6,7 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from nordocr_cli.artifact import Contract
+from nordocr_cli.artifact.contract import Contract
 from nordocr_cli.records import Recognition
 
 Image = NDArray[np.uint8]  # (height, width, 3) RGB
@@ -18,29 +20,37 @@ class Runner(Protocol):
     name: str  # the model file's name
     backend: str  # torch | onnxruntime | tensorrt | tensorrt-rtx
     contract: Contract
-    uses_widths: bool  # True: padding is masked by the widths, so a line's logits do not depend on its batch
+    # True: padding is masked by the widths, so a line's logits do not depend on its batch
+    uses_widths: bool
 
     @property
     def lanes(self) -> Sequence["Runner"]:
-        """The same network for batches side by side, one core each; empty where one call fills them all."""
+        """The same network for batches side by side, one core each; empty where one call fills them
+        all.
+        """
 
     def run(self, images: NDArray[np.uint8], widths: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Return logits float32 (N, T, C), T = contract.out_length(W), for uint8 images (N, 3, height, W).
+        """Return logits float32 (N, T, C), T = contract.out_length(W), for uint8 images (N, 3,
+        height, W).
 
-        Row i is an image `widths[i]` pixels wide, padded on the right with the geometry's pad value. C is the contract's
-        `output_channels`, and what they hold its `output_activation`: logits, probabilities, or class and confidence.
+        Row i is an image `widths[i]` pixels wide, padded on the right with the geometry's pad
+        value. C is the contract's `output_channels`, and what they hold its `output_activation`:
+        logits, probabilities, or class and confidence.
         """
 
 
 class Recognizer(Protocol):
-    """Whatever reads line crops: a runner with preprocessing and decoding, Tesseract, a VLM. What eval compares."""
+    """Whatever reads line crops: a runner with preprocessing and decoding, Tesseract, a VLM. What
+    eval compares.
+    """
 
     name: str
 
     def recognize(self, crops: Sequence[Image], languages: Sequence[str] = ()) -> list[Recognition]:
         """Return one Recognition a crop, in order; a crop's text does not depend on the others.
 
-        Crops are uint8 (height, width, 3) RGB of any size; a crop that has the geometry's height and an allowed width
-        (as the line store keeps them) is not resized again. `languages` is empty or gives each crop's language (`sv`, `no`,
-        …, `` where not known); engines with one network for all languages take no notice of it.
+        Crops are uint8 (height, width, 3) RGB of any size; a crop that has the geometry's height
+        and an allowed width (as the line store keeps them) is not resized again. `languages` is
+        empty or gives each crop's language (`sv`, `no`, …, `` where not known); engines with one
+        network for all languages take no notice of it.
         """

@@ -8,34 +8,41 @@ from typing import Literal
 
 import numpy as np
 
-from nordocr_cli.artifact import read_contract
+from nordocr_cli.artifact.contract import read_contract
 from nordocr_cli.data.resize import pad_batch, resize_line
 from nordocr_cli.decode.autoregressive import greedy_decoder
 from nordocr_cli.decode.beam import BEAM_WIDTH, decode_beam
 from nordocr_cli.decode.language import LanguageFiles
 from nordocr_cli.errors import UsageError
 from nordocr_cli.records import Recognition
+from nordocr_cli.runtime.backends.tesseract.recognizer import TesseractRecognizer
 from nordocr_cli.runtime.device import parse_device
 from nordocr_cli.runtime.protocols import Image, Recognizer, Runner
 from nordocr_cli.runtime.runners import open_runner
 from nordocr_cli.runtime.specs import parse_decoder, parse_spec, require_options
-from nordocr_cli.runtime.tesseract import TesseractRecognizer
 
-# Widest padded batch: lines times batch width, in columns of pixels. 16 lines of 1024 px, or 64 of 256.
+# Widest padded batch: lines times batch width, in columns of pixels. 16 lines of 1024 px, or 64 of
+# 256.
 MAX_BATCH_COLUMNS = 16_384
 _A_FEW = 7  # with one of 1792 px they still make one batch
 
-Decoder = Callable[..., Sequence[Recognition]]  # decode_greedy, or whatever takes and gives the same
+# decode_greedy, or whatever takes and gives the same
+Decoder = Callable[..., Sequence[Recognition]]
 
 
 class RunnerRecognizer:
     """A network with the preprocessing and decoding of its contract; see Recognizer.
 
-    A line's text never depends on its neighbours: a runner that masks padding gets lines of like width together, one that
-    does not gets lines of the same width.
+    A line's text never depends on its neighbours: a runner that masks padding gets lines of like
+    width together, one that does not gets lines of the same width.
     """
 
-    def __init__(self, runner: Runner, max_batch_columns: int = MAX_BATCH_COLUMNS, decode: Decoder | None = None) -> None:
+    def __init__(
+        self,
+        runner: Runner,
+        max_batch_columns: int = MAX_BATCH_COLUMNS,
+        decode: Decoder | None = None,
+    ) -> None:
         self.runner = runner
         self.decode = decode or greedy_decoder(runner.contract.decoding)
         self.name = runner.name
@@ -50,18 +57,25 @@ class RunnerRecognizer:
 
         def read(batch: tuple[int, list[int]], runner: Runner) -> None:
             width, members = batch
-            images, widths = pad_batch([lines[index] for index in members], contract.geometry, width)
+            images, widths = pad_batch(
+                [lines[index] for index in members], contract.geometry, width
+            )
             logits = runner.run(images, widths)  # (N, T, C)
             # Each line is decoded over its own frames only: those of the padding hold garbage.
             frames = np.array([contract.out_length(int(w)) for w in widths])
-            found = self.decode(logits, frames, contract.charset, contract.output_activation, contract.temperature)
+            found = self.decode(
+                logits, frames, contract.charset, contract.output_activation, contract.temperature
+            )
             for index, reading in zip(members, found, strict=True):
                 readings[index] = reading
 
         if len(batches) > 1 and (lanes := self.runner.lanes):
             with ThreadPoolExecutor(len(lanes)) as pool:
                 # Wide ones first: a long line that begins last would leave the other cores idle.
-                done = [pool.submit(read, batch, lanes[i % len(lanes)]) for i, batch in enumerate(reversed(batches))]
+                done = [
+                    pool.submit(read, batch, lanes[i % len(lanes)])
+                    for i, batch in enumerate(reversed(batches))
+                ]
                 try:
                     for future in done:
                         future.result()
@@ -73,12 +87,14 @@ class RunnerRecognizer:
         return readings
 
     def batches(self, widths: Sequence[int]) -> Iterator[tuple[int, list[int]]]:
-        """Yield (batch width, line numbers) for lines of the given widths in pixels, narrow ones first.
+        """Yield (batch width, line numbers) for lines of the given widths in pixels, narrow ones
+        first.
 
-        A network without a mask sees padding as pixels, and every column of it changes what attention makes of the line: so
-        such a line is never padded and only shares a batch with lines of its very width. On a CPU that costs nothing (303
-        lines: 10.5 s, padded to multiples of 64 px 12.0 s), and it reads as the masked network does: 303 of 303 texts the
-        same, 24 when padded.
+        A network without a mask sees padding as pixels, and every column of it changes what
+        attention makes of the line: so such a line is never padded and only shares a batch with
+        lines of its very width. On a CPU that costs nothing (303 lines: 10.5 s, padded to multiples
+        of 64 px 12.0 s), and it reads as the masked network does: 303 of 303 texts the same, 24
+        when padded.
         """
         batch: list[int] = []
         for index in sorted(range(len(widths)), key=lambda i: widths[i]):
@@ -104,47 +120,68 @@ def open_recognizer(
     compiled: bool = False,
     lm: LanguageFiles | None = None,
 ) -> Recognizer:
-    """Open what `spec` names: `tesseract`, `tesseract:swe+nor`, or the path of a model (see open_runner).
+    """Open what `spec` names: `tesseract`, `tesseract:swe+nor`, or the path of a model (see
+    open_runner).
 
-    `decoder` is `greedy`, `beam` for a search that keeps `beam_width` texts (CTC's prefixes, or TrOCR's own), or how PARSeq
-    writes: `ar`, `nar`, `ar+1` (see parse_decoder); `compiled` lets torch compile the network; `lm` helps CTC's beam with what it
-    knows of the language. Raises UsageError for a decoder that there is not, or not for this model, and what open_runner and
+    `decoder` is `greedy`, `beam` for a search that keeps `beam_width` texts (CTC's prefixes, or
+    TrOCR's own), or how PARSeq writes: `ar`, `nar`, `ar+1` (see parse_decoder); `compiled` lets
+    torch compile the network; `lm` helps CTC's beam with what it knows of the language. Raises
+    UsageError for a decoder that there is not, or not for this model, and what open_runner and
     TesseractRecognizer raise.
     """
     if beam_width < 1:
-        raise UsageError(f"a beam of {beam_width} texts reads nothing; the usual width is {BEAM_WIDTH}")
+        raise UsageError(
+            f"a beam of {beam_width} texts reads nothing; the usual width is {BEAM_WIDTH}"
+        )
     named = parse_spec(spec)
     require_options(named, precision, decoder, compiled)
     if named.path is None:
-        parse_device(device)  # beside a network in bench the device may be any; it only has to be one
+        # beside a network in bench the device may be any; it only has to be one
+        parse_device(device)
         return TesseractRecognizer(named.languages, threads)
     if named.backend == "torch" and read_contract(named.path).decoding == "seq2seq":
-        from nordocr_cli.runtime.trocr_recognizer import TrocrRecognizer
+        from nordocr_cli.runtime.backends.torch.trocr import TrocrRecognizer
 
         if parse_decoder(decoder):
-            raise UsageError(f"{named.path} is a TrOCR, which decodes greedily or with a beam; --decoder {decoder} is PARSeq's")
+            raise UsageError(
+                f"{named.path} is a TrOCR, which decodes greedily or with a beam; --decoder"
+                f" {decoder} is PARSeq's"
+            )
         if compiled or lm:
-            raise UsageError(f"{named.path} is a TrOCR, which is not compiled here, and has a language model of its own")
-        return TrocrRecognizer(named.path, device, threads, precision, beam_width if decoder == "beam" else 1)
+            raise UsageError(
+                f"{named.path} is a TrOCR, which is not compiled here, and has a language model of"
+                " its own"
+            )
+        return TrocrRecognizer(
+            named.path, device, threads, precision, beam_width if decoder == "beam" else 1
+        )
     runner = open_runner(named.path, backend, device, threads, precision, decoder, compiled)
     if decoder == "beam" and runner.contract.decoding != "ctc":
-        raise UsageError(f"{runner.name} writes its text token by token; --decoder beam adds up the paths of CTC: leave it out")
+        raise UsageError(
+            f"{runner.name} writes its text token by token; --decoder beam adds up the paths of"
+            " CTC: leave it out"
+        )
     if decoder != "beam":
         return RunnerRecognizer(runner)
     language = lm.open(runner.contract.charset) if lm else None
-    return RunnerRecognizer(runner, decode=partial(decode_beam, beam_width=beam_width, language=language))
+    return RunnerRecognizer(
+        runner, decode=partial(decode_beam, beam_width=beam_width, language=language)
+    )
 
 
 def batch_invariance(
     recognizer: Recognizer, crops: Sequence[Image], languages: Sequence[str] = (), seed: int = 1
 ) -> dict[str, list[int]]:
-    """Return the numbers of the crops that read differently than alone: all `together`, beside the `widest`, and in `random`
-    batches. Empty lists are right."""
+    """Return the numbers of the crops that read differently than alone: all `together`, beside the
+    `widest`, and in `random` batches. Empty lists are right.
+    """
     if not crops:
         return {"together": [], "widest": [], "random": []}
 
     def texts(numbers: Sequence[int]) -> list[str]:
-        read = recognizer.recognize([crops[i] for i in numbers], [languages[i] for i in numbers] if languages else ())
+        read = recognizer.recognize(
+            [crops[i] for i in numbers], [languages[i] for i in numbers] if languages else ()
+        )
         return [reading.text for reading in read]
 
     everything = range(len(crops))
@@ -157,6 +194,13 @@ def batch_invariance(
     }
     alone = [texts([i])[0] for i in everything]
     return {
-        name: sorted({i for batch in lists for i, text in zip(batch, texts(batch), strict=True) if text != alone[i]})
+        name: sorted(
+            {
+                i
+                for batch in lists
+                for i, text in zip(batch, texts(batch), strict=True)
+                if text != alone[i]
+            }
+        )
         for name, lists in batches.items()
     }

@@ -1,4 +1,6 @@
-"""Opening a network on the backend that its file asks for, and the checks that every backend makes of a batch."""
+"""Opening a network on the backend that its file asks for, and the checks that every backend makes
+of a batch.
+"""
 
 from pathlib import Path
 from typing import Literal
@@ -6,7 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from nordocr_cli.artifact import read_contract
+from nordocr_cli.artifact.contract import read_contract
 from nordocr_cli.errors import UsageError, nearest
 from nordocr_cli.geometry import Geometry
 from nordocr_cli.runtime.device import parse_device
@@ -25,11 +27,13 @@ def open_runner(
     decoder: str = "greedy",
     compiled: bool = False,
 ) -> Runner:
-    """Open a weights file or run folder (torch), an ONNX file (ONNX Runtime) or an engine (TensorRT).
+    """Open a weights file or run folder (torch), an ONNX file (ONNX Runtime) or an engine
+    (TensorRT).
 
-    `device` is `auto`, `cpu`, `cuda` or `cuda:N`; `threads` are CPU threads (None: all cores); `precision` is that of torch's
-    arithmetic; `decoder` says how PARSeq writes (see parse_decoder); `compiled` lets torch compile the network. Raises UsageError
-    for a file of another kind, ArtifactError for one that is damaged, MissingBackendError when backend or device is not here.
+    `device` is `auto`, `cpu`, `cuda` or `cuda:N`; `threads` are CPU threads (None: all cores);
+    `precision` is that of torch's arithmetic; `decoder` says how PARSeq writes (see parse_decoder);
+    `compiled` lets torch compile the network. Raises UsageError for a file of another kind,
+    ArtifactError for one that is damaged, MissingBackendError when backend or device is not here.
     """
     spec = parse_spec(path)
     if spec.path is None:
@@ -42,32 +46,50 @@ def open_runner(
     parse_device(device)  # a misspelt one is named before minutes of loading, and for every backend
     require_options(spec, precision, decoder, compiled)
     if spec.backend == "torch" and read_contract(path).decoding == "seq2seq":
-        raise UsageError(f"{path} is a TrOCR, which generates its text: it has no logits of fixed shape for a runner to give")
+        raise UsageError(
+            f"{path} is a TrOCR, which generates its text: it has no logits of fixed shape for a"
+            " runner to give"
+        )
     match spec.backend:
         case "torch":
-            from nordocr_cli.runtime.torch_runner import TorchRunner
+            from nordocr_cli.runtime.backends.torch.runner import TorchRunner
 
             return TorchRunner(path, device, threads, precision, parse_decoder(decoder), compiled)
         case "onnxruntime":
-            from nordocr_cli.runtime.ort_runner import OnnxRuntimeRunner
+            from nordocr_cli.runtime.backends.onnxruntime.runner import OnnxRuntimeRunner
 
             return OnnxRuntimeRunner(path, device, threads)
         case _:
-            from nordocr_cli.runtime.trt_runner import open_engine
+            from nordocr_cli.runtime.backends.tensorrt.runner import open_engine
 
             return open_engine(path, device)
 
 
-def require_batch(images: NDArray[np.uint8], widths: NDArray[np.int64], geometry: Geometry, what: str) -> None:
+def require_batch(
+    images: NDArray[np.uint8], widths: NDArray[np.int64], geometry: Geometry, what: str
+) -> None:
     """Check what goes into a network: uint8 images (N, 3, height, W) and their widths (N,).
 
-    Raises ValueError naming `what` and the number that is wrong: a width that is no multiple of the stride shifts the frames
-    of a whole batch, and nothing else would notice.
+    Raises ValueError naming `what` and the number that is wrong: a width that is no multiple of the
+    stride shifts the frames of a whole batch, and nothing else would notice.
     """
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:3] != (3, geometry.height) or not len(images):
-        raise ValueError(f"{what} takes uint8 (N, 3, {geometry.height}, W) images, not {images.dtype} {images.shape}")
+    if (
+        images.dtype != np.uint8
+        or images.ndim != 4
+        or images.shape[1:3] != (3, geometry.height)
+        or not len(images)
+    ):
+        raise ValueError(
+            f"{what} takes uint8 (N, 3, {geometry.height}, W) images, not {images.dtype}"
+            f" {images.shape}"
+        )
     width = images.shape[3]
     if width % geometry.width_multiple or not width:
-        raise ValueError(f"{what}: batch width {width} is not a multiple of {geometry.width_multiple}")
+        raise ValueError(
+            f"{what}: batch width {width} is not a multiple of {geometry.width_multiple}"
+        )
     if widths.shape != (len(images),) or widths.min() < 1 or widths.max() > width:
-        raise ValueError(f"{what}: widths {widths.tolist()} do not fit {len(images)} images: one each, from 1 to {width}")
+        raise ValueError(
+            f"{what}: widths {widths.tolist()} do not fit {len(images)} images: one each, from 1 to"
+            f" {width}"
+        )

@@ -1,30 +1,44 @@
-"""What recognizers are called on the command line: understood and looked for without opening them, so imports stay light."""
+"""What recognizers are called on the command line: understood and looked for without opening them,
+so imports stay light.
+"""
 
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast
 
-from nordocr_cli.artifact import DEFAULT_MODEL, SHIPPED, find_weights
+from nordocr_cli.artifact.contract import DEFAULT_MODEL, SHIPPED, find_weights
 from nordocr_cli.errors import UsageError, nearest
 
 Backend = Literal["torch", "onnxruntime", "tensorrt", "tesseract"]
 DECODERS = ("greedy", "beam", "ar", "nar")
-_BACKEND_OF: dict[str, Backend] = {".safetensors": "torch", ".onnx": "onnxruntime", ".engine": "tensorrt"}
+_BACKEND_OF: dict[str, Backend] = {
+    ".safetensors": "torch",
+    ".onnx": "onnxruntime",
+    ".engine": "tensorrt",
+}
 
 
 def default_model(device: str = "auto", precision: str = "fp32") -> str:
-    """Return the name of the recognizer that ships, in the form that is fastest on `device`: on a CPU ONNX Runtime reads more
-    lines a second than torch, and the int8 form more than the fp32 one; docs/recipe.md says how often their texts differ."""
+    """Return the name of the recognizer that ships, in the form that is fastest on `device`: on a
+    CPU ONNX Runtime reads more lines a second than torch, and the int8 form more than the fp32 one;
+    docs/recipe.md says how often their texts differ.
+    """
     if device.startswith("tensorrt"):
         return f"{DEFAULT_MODEL}.onnx"
-    forms = () if device.startswith("cuda") or precision != "fp32" else (f"{DEFAULT_MODEL}.int8.onnx", f"{DEFAULT_MODEL}.onnx")
+    forms = (
+        ()
+        if device.startswith("cuda") or precision != "fp32"
+        else (f"{DEFAULT_MODEL}.int8.onnx", f"{DEFAULT_MODEL}.onnx")
+    )
     return next((name for name in forms if (SHIPPED / name).is_file()), DEFAULT_MODEL)
 
 
 @dataclass(frozen=True)
 class Spec:
-    """A recognizer by name: the file of a network, or Tesseract with its `languages` (None: each line's own)."""
+    """A recognizer by name: the file of a network, or Tesseract with its `languages` (None: each
+    line's own).
+    """
 
     backend: Backend
     path: Path | None = None
@@ -39,7 +53,10 @@ def parse_spec(text: str | Path) -> Spec:
     name, colon, languages = str(text).partition(":")
     if name == "tesseract" and not Path(text).exists():
         if colon and not languages:
-            raise UsageError("tesseract: names no language; write tesseract:swe+nor, or tesseract for each line's own")
+            raise UsageError(
+                "tesseract: names no language; write tesseract:swe+nor, or tesseract for each"
+                " line's own"
+            )
         return Spec("tesseract", languages=languages or None)
     path = find_weights(Path(text))
     if path.suffix not in _BACKEND_OF:
@@ -49,14 +66,18 @@ def parse_spec(text: str | Path) -> Spec:
 
 @dataclass(frozen=True)
 class Writing:
-    """How PARSeq writes a line: left to right (`ar`) or all at once (`nar`), and how often it then reads its text over."""
+    """How PARSeq writes a line: left to right (`ar`) or all at once (`nar`), and how often it then
+    reads its text over.
+    """
 
     order: Literal["ar", "nar"]
     refine: int = 0
 
 
 def parse_decoder(text: str) -> Writing | None:
-    """Return what `ar`, `nar`, `ar+1` or `nar+2` means, None for `greedy` and `beam`. Raises UsageError for anything else."""
+    """Return what `ar`, `nar`, `ar+1` or `nar+2` means, None for `greedy` and `beam`. Raises
+    UsageError for anything else.
+    """
     if found := re.fullmatch(r"(ar|nar)(?:\+([1-9]))?", text):
         return Writing(cast(Literal["ar", "nar"], found[1]), int(found[2] or 0))
     if text not in ("greedy", "beam"):
@@ -64,17 +85,29 @@ def parse_decoder(text: str) -> Writing | None:
     return None
 
 
-def require_options(spec: Spec, precision: str = "fp32", decoder: str = "greedy", compiled: bool = False) -> None:
-    """Raise UsageError for an unknown decoder, and for an option that `spec` does not have: torch alone computes in bf16 and lets
-    PARSeq write otherwise than in training, and Tesseract decodes by itself."""
+def require_options(
+    spec: Spec, precision: str = "fp32", decoder: str = "greedy", compiled: bool = False
+) -> None:
+    """Raise UsageError for an unknown decoder, and for an option that `spec` does not have: torch
+    alone computes in bf16 and lets PARSeq write otherwise than in training, and Tesseract decodes
+    by itself.
+    """
     writing = parse_decoder(decoder)
     if precision != "fp32" and spec.backend != "torch":
         raise UsageError(
-            f"{spec.path or spec.backend}: {precision} arithmetic is an option of torch; {spec.backend} computes as the file says"
+            f"{spec.path or spec.backend}: {precision} arithmetic is an option of torch;"
+            f" {spec.backend} computes as the file says"
         )
     if compiled and spec.backend != "torch":
-        raise UsageError(f"{spec.path or spec.backend}: --compile is an option of torch, for weights and runs")
+        raise UsageError(
+            f"{spec.path or spec.backend}: --compile is an option of torch, for weights and runs"
+        )
     if decoder != "greedy" and spec.backend == "tesseract":
-        raise UsageError(f"tesseract decodes by itself; --decoder {decoder} is for the project's own networks")
+        raise UsageError(
+            f"tesseract decodes by itself; --decoder {decoder} is for the project's own networks"
+        )
     if writing and spec.backend != "torch":
-        raise UsageError(f"{spec.path} writes as it was exported; --decoder {decoder} is for a run or its .safetensors")
+        raise UsageError(
+            f"{spec.path} writes as it was exported; --decoder {decoder} is for a run or its"
+            " .safetensors"
+        )

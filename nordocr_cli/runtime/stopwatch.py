@@ -1,7 +1,7 @@
 """Timing recognizers side by side.
 
-Timed one after another on a busy machine, the same network differs from itself by half; so every round visits every
-recognizer, and medians over rounds are compared, never means or best runs.
+Timed one after another on a busy machine, the same network differs from itself by half; so every
+round visits every recognizer, and medians over rounds are compared, never means or best runs.
 """
 
 import math
@@ -18,21 +18,33 @@ from nordocr_cli.progress import SILENT, Progress
 from nordocr_cli.records import Recognition
 from nordocr_cli.runtime.protocols import Image, Recognizer
 
-_VERSIONS_OF = ("torch", "onnxruntime", "tensorrt-rtx", "tensorrt", "numpy", "opencv-python-headless")
+_VERSIONS_OF = (
+    "torch",
+    "onnxruntime",
+    "tensorrt-rtx",
+    "tensorrt",
+    "numpy",
+    "opencv-python-headless",
+)
 
 
 @dataclass
 class Laps:
-    """What was measured of one recognizer: seconds for all lines, one value a round; milliseconds of single lines, a list a
-    round, in the order of the sample; and what it read."""
+    """What was measured of one recognizer: seconds for all lines, one value a round; milliseconds
+    of single lines, a list a round, in the order of the sample; and what it read.
+    """
 
     all_lines_s: list[float] = field(default_factory=list)
     single_line_ms: list[list[float]] = field(default_factory=list)
     readings: list[Recognition] = field(default_factory=list)
 
     def latency_ms(self, share: float) -> float:
-        """Milliseconds below which `share` (0…1) of the sampled lines stay (nearest rank); a line counts with its median."""
-        return _nearest_rank([median(of_line) for of_line in zip(*self.single_line_ms, strict=True)], share)
+        """Milliseconds below which `share` (0…1) of the sampled lines stay (nearest rank); a line
+        counts with its median.
+        """
+        return _nearest_rank(
+            [median(of_line) for of_line in zip(*self.single_line_ms, strict=True)], share
+        )
 
     def call_ms(self, share: float) -> float:
         """Milliseconds below which `share` (0…1) of all single calls stay (nearest rank)."""
@@ -52,9 +64,11 @@ def time_side_by_side(
     single_lines: int,
     progress: Progress = SILENT,
 ) -> list[Laps]:
-    """Time recognizers over the same crops: each round, each of them reads all crops at once, then a sample one by one.
+    """Time recognizers over the same crops: each round, each of them reads all crops at once, then
+    a sample one by one.
 
-    Before the first round each reads the sample once, untimed: first calls build kernels and fill caches.
+    Before the first round each reads the sample once, untimed: first calls build kernels and fill
+    caches.
     """
     step = max(1, len(crops) // max(1, single_lines))
     sample = range(0, len(crops), step)[:single_lines]
@@ -80,7 +94,9 @@ def time_side_by_side(
 
 
 def environment(threads: int | None) -> dict[str, Any]:
-    """Return where a measurement was taken: processor, cores, threads asked for, load, versions. Unknown is None."""
+    """Return where a measurement was taken: processor, cores, threads asked for, load, versions.
+    Unknown is None.
+    """
     load = os.getloadavg() if hasattr(os, "getloadavg") else None
     return {
         "machine": platform.machine(),
@@ -104,6 +120,9 @@ def _version(name: str) -> str | None:
 def _processor() -> str | None:
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
-            return next((line.split(":", 1)[1].strip() for line in file if line.startswith("model name")), None)
+            return next(
+                (line.split(":", 1)[1].strip() for line in file if line.startswith("model name")),
+                None,
+            )
     except OSError:
         return platform.processor() or None

@@ -1,6 +1,8 @@
-"""Lines wider than a network takes: cut into windows that overlap, read, and merged where both readings have nothing.
+"""Lines wider than a network takes: cut into windows that overlap, read, and merged where both
+readings have nothing.
 
-Squashing such a line, as training and the contract do, makes its letters narrower than any that the network has seen.
+Squashing such a line, as training and the contract do, makes its letters narrower than any that the
+network has seen.
 """
 
 from collections.abc import Sequence
@@ -14,17 +16,20 @@ from nordocr_cli.records import Recognition
 from nordocr_cli.runtime.protocols import Image
 from nordocr_cli.runtime.recognizers import RunnerRecognizer
 
-OVERLAP_PX = 256  # at the network's height; a dozen letters, and a gap between two words nearly always
+# at the network's height; a dozen letters, and a gap between two words nearly always
+OVERLAP_PX = 256
 MAX_WINDOWS = 64  # beyond it a "line" is a ruler or a border: squash it
 
-_Character = tuple[str, float, tuple[int, int]]  # what, confidence, [first, last + 1) frames of the whole line
+# what, confidence, [first, last + 1) frames of the whole line
+_Character = tuple[str, float, tuple[int, int]]
 
 
 class WideLines:
     """A recognizer that reads lines of any width with a network of limited width; see Recognizer.
 
-    Spans of a line that was cut count the frames of the line scaled to the network's height, not squashed; `edges` knows. With
-    `split=False`, and for a network that writes tokens, nothing is cut, and over-wide lines are squashed as the contract says.
+    Spans of a line that was cut count the frames of the line scaled to the network's height, not
+    squashed; `edges` knows. With `split=False`, and for a network that writes tokens, nothing is
+    cut, and over-wide lines are squashed as the contract says.
     """
 
     def __init__(self, recognizer: RunnerRecognizer, *, split: bool = True) -> None:
@@ -37,24 +42,34 @@ class WideLines:
     def recognize(self, crops: Sequence[Image], languages: Sequence[str] = ()) -> list[Recognition]:
         """Read the crops; a crop that fits is read as ever."""
         parts: list[Image] = []
-        plan: list[tuple[int, list[int]]] = []  # of each crop: its first part, and where its windows start
+        # of each crop: its first part, and where its windows start
+        plan: list[tuple[int, list[int]]] = []
         for crop in crops:
             starts = self._windows(crop.shape[0], crop.shape[1])
             plan.append((len(parts), starts))
             if len(starts) == 1:
                 parts.append(crop)
                 continue
-            line = resize_line(crop, replace(self.geometry, max_width=self.geometry.natural_width(*crop.shape[:2])))
+            line = resize_line(
+                crop, replace(self.geometry, max_width=self.geometry.natural_width(*crop.shape[:2]))
+            )
             parts += [line[:, start : start + self.geometry.max_width] for start in starts]
         readings = self.recognizer.recognize(parts)
         return [
-            readings[first] if len(starts) == 1 else self._merge(readings[first : first + len(starts)], starts)
+            (
+                readings[first]
+                if len(starts) == 1
+                else self._merge(readings[first : first + len(starts)], starts)
+            )
             for first, starts in plan
         ]
 
-    def edges(self, height: int, width: int, reading: Recognition) -> tuple[tuple[float, float], ...]:
-        """Return the left and right edge of each character in pixels of its (height, width) crop; empty where only the middle of
-        the crop was read."""
+    def edges(
+        self, height: int, width: int, reading: Recognition
+    ) -> tuple[tuple[float, float], ...]:
+        """Return the left and right edge of each character in pixels of its (height, width) crop;
+        empty where only the middle of the crop was read.
+        """
         geometry = self.geometry
         if len(self._windows(height, width)) > 1:
             read_width = geometry.natural_width(height, width)
@@ -63,7 +78,9 @@ class WideLines:
         else:
             read_width = geometry.line_width(height, width)
         step = geometry.stride * width / read_width  # pixels of the crop a frame
-        return tuple((first * step, min(float(width), last * step)) for first, last in reading.spans)
+        return tuple(
+            (first * step, min(float(width), last * step)) for first, last in reading.spans
+        )
 
     def _windows(self, height: int, width: int) -> list[int]:
         return window_starts(height, width, self.geometry) if self.split else [0]
@@ -81,14 +98,22 @@ class WideLines:
 
 
 def window_starts(height: int, width: int, geometry: Geometry) -> list[int]:
-    """Return where the windows of a (height, width) crop begin, in pixels of the line at the geometry's height: multiples of
-    the stride, `[0]` for a crop that fits or is absurdly wide. Each window is max_width wide; neighbours overlap."""
-    natural, most, stride = geometry.natural_width(height, width), geometry.max_width, geometry.stride
+    """Return where the windows of a (height, width) crop begin, in pixels of the line at the
+    geometry's height: multiples of the stride, `[0]` for a crop that fits or is absurdly wide. Each
+    window is max_width wide; neighbours overlap.
+    """
+    natural, most, stride = (
+        geometry.natural_width(height, width),
+        geometry.max_width,
+        geometry.stride,
+    )
     overlap = min(OVERLAP_PX, most // 2)
     count = -(-(natural - overlap) // (most - overlap))
     if natural <= most or count > MAX_WINDOWS:
         return [0]
-    return [(natural - most) * i // (count - 1) // stride * stride for i in range(count - 1)] + [natural - most]
+    return [(natural - most) * i // (count - 1) // stride * stride for i in range(count - 1)] + [
+        natural - most
+    ]
 
 
 def _characters(reading: Recognition, offset: int) -> list[_Character]:
@@ -101,21 +126,27 @@ def _middle(character: _Character) -> float:
     return (first + last) / 2
 
 
-def _join(left: list[_Character], right: list[_Character], overlap: tuple[int, int]) -> list[_Character]:
-    """Join two readings of a line that share the frames of `overlap`, at the frame farthest from any character of either.
+def _join(
+    left: list[_Character], right: list[_Character], overlap: tuple[int, int]
+) -> list[_Character]:
+    """Join two readings of a line that share the frames of `overlap`, at the frame farthest from
+    any character of either.
 
-    Only the middle half of the overlap is looked at: at their edges both windows cut letters in two.
+    Only the middle half of the overlap is looked at: at their edges both windows cut letters in
+    two.
     """
     first, last = overlap
     quarter = (last - first) // 4
     candidates = np.arange(first + quarter, last - quarter + 1)
     middles = np.array([_middle(character) for character in (*left, *right)] or [-np.inf])
-    room = np.abs(candidates[:, None] - middles).min(axis=1)  # frames to the nearest character of either reading
+    # frames to the nearest character of either reading
+    room = np.abs(candidates[:, None] - middles).min(axis=1)
     centre = (first + last) / 2
     best = np.flatnonzero(room == room.max())
     cut = float(candidates[best[np.abs(candidates[best] - centre).argmin()]])
     head, tail = [c for c in left if _middle(c) < cut], [c for c in right if _middle(c) >= cut]
-    # Both may have put the space of one gap on the same side of the cut, or on either: one gap, one space.
+    # Both may have put the space of one gap on the same side of the cut, or on either: one gap, one
+    # space.
     while head and head[-1][0] == " ":
         head.pop()
     while tail and tail[0][0] == " ":

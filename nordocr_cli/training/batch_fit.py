@@ -1,4 +1,6 @@
-"""How many lines a batch may have: measured by steps on lines of noise, whose network is thrown away afterwards."""
+"""How many lines a batch may have: measured by steps on lines of noise, whose network is thrown
+away afterwards.
+"""
 
 import gc
 import sys
@@ -10,7 +12,7 @@ import torch
 from nordocr_cli.data.batches import Batch
 from nordocr_cli.errors import UsageError
 from nordocr_cli.geometry import Geometry
-from nordocr_cli.training.room import megabytes
+from nordocr_cli.training.disk_space import megabytes
 from nordocr_cli.training.step import Stepper
 from nordocr_cli.training.usage import give_memory_back
 
@@ -21,22 +23,33 @@ _ROUND = 8
 _LEAST_BYTES = 1e6  # of a line, should small steps hide in memory that is kept
 
 
-def largest_batch(stepper: Stepper, geometry: Geometry, num_classes: int, most: int) -> tuple[int, str]:
-    """Return how many lines of `batch_width_px` a batch of `stepper` may have, `most` at most, and a sentence on how that was
-    found. Lines of that width and of the widest input both fit.
+def largest_batch(
+    stepper: Stepper, geometry: Geometry, num_classes: int, most: int
+) -> tuple[int, str]:
+    """Return how many lines of `batch_width_px` a batch of `stepper` may have, `most` at most, and
+    a sentence on how that was found. Lines of that width and of the widest input both fit.
 
-    A GPU tries ever larger batches; of a CPU the memory that two steps take is measured and what is free divided by it. Raises
-    UsageError where the platform does not tell (a CPU without Linux), and when not one line fits.
+    A GPU tries ever larger batches; of a CPU the memory that two steps take is measured and what is
+    free divided by it. Raises UsageError where the platform does not tell (a CPU without Linux),
+    and when not one line fits.
     """
     width_px, device = stepper.settings.batch_width_px, stepper.device
 
     def step(lines: int) -> None:
         for width in sorted({width_px, geometry.max_width}):
-            stepper.step([noise(max(1, lines * width_px // width), width, geometry, num_classes)], _LR)
+            stepper.step(
+                [noise(max(1, lines * width_px // width), width, geometry, num_classes)], _LR
+            )
 
-    found, how = (_tried(step, most) if device.type == "cuda" else _measured(step, most)) if most > 1 else (1, "")
+    found, how = (
+        (_tried(step, most) if device.type == "cuda" else _measured(step, most))
+        if most > 1
+        else (1, "")
+    )
     lines = found if found < 2 * _ROUND else found // _ROUND * _ROUND
-    return lines, f"batch size {lines}: {lines * width_px:,} px a batch" + (f", {how}" if how else "")
+    return lines, f"batch size {lines}: {lines * width_px:,} px a batch" + (
+        f", {how}" if how else ""
+    )
 
 
 def noise(lines: int, width: int, geometry: Geometry, num_classes: int) -> Batch:
@@ -79,14 +92,23 @@ def _tried(step: Callable[[int], None], most: int) -> tuple[int, str]:
             break
         fitting, failing = (middle, failing) if fits(middle) else (fitting, middle)
     if not fitting:
-        raise UsageError("not one line of this network fits the GPU: use train.checkpointing, or a smaller model")
-    return max(1, int(fitting * _FILLED["cuda"])), f"{fitting} lines fitted the GPU and {failing} did not"
+        raise UsageError(
+            "not one line of this network fits the GPU: use train.checkpointing, or a smaller model"
+        )
+    return (
+        max(1, int(fitting * _FILLED["cuda"])),
+        f"{fitting} lines fitted the GPU and {failing} did not",
+    )
 
 
 def _measured(step: Callable[[int], None], most: int) -> tuple[int, str]:
-    """What fits a CPU's free memory, by the peaks of a small step and of one of twice as many lines."""
+    """What fits a CPU's free memory, by the peaks of a small step and of one of twice as many
+    lines.
+    """
     if not sys.platform.startswith("linux"):
-        raise UsageError("--batch-size auto measures memory on Linux and on GPUs; give a number of lines here")
+        raise UsageError(
+            "--batch-size auto measures memory on Linux and on GPUs; give a number of lines here"
+        )
     few = min(8, most)
     step(2 * few)  # what is loaded once is loaded now
     small, large = _peak(lambda: step(few)), _peak(lambda: step(2 * few))
@@ -110,10 +132,16 @@ def _peak(work: Callable[[], None]) -> int:
 
 
 def free_memory() -> int:
-    """Bytes of memory that can still be had: the machine's, or what the control group of this process leaves. Linux."""
+    """Bytes of memory that can still be had: the machine's, or what the control group of this
+    process leaves. Linux.
+    """
     free = _kib("/proc/meminfo", "MemAvailable") * 1024
     limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
-    if limit.is_file() and used.is_file() and (most := limit.read_text(encoding="ascii").strip()) != "max":
+    if (
+        limit.is_file()
+        and used.is_file()
+        and (most := limit.read_text(encoding="ascii").strip()) != "max"
+    ):
         free = min(free, int(most) - int(used.read_text(encoding="ascii")))
     return max(0, free)
 

@@ -1,4 +1,6 @@
-"""TensorBoard's event file, written at once: SummaryWriter writes from a thread, where a full disk ends in a traceback."""
+"""TensorBoard's event file, written at once: SummaryWriter writes from a thread, where a full disk
+ends in a traceback.
+"""
 
 import os
 import socket
@@ -14,7 +16,8 @@ from torch.utils.tensorboard import summary
 
 
 class Board:
-    """An event file in `folder`. TensorBoard leaves out what earlier files say of `purge_step` and later steps.
+    """An event file in `folder`. TensorBoard leaves out what earlier files say of `purge_step` and
+    later steps.
 
     Every method raises OSError when the disk is full.
     """

@@ -1,4 +1,6 @@
-"""The state that a run goes on from: plain types and tensors, read with weights_only=True, its SHA-256 beside it."""
+"""The state that a run goes on from: plain types and tensors, read with weights_only=True, its
+SHA-256 beside it.
+"""
 
 import io
 from collections.abc import Mapping
@@ -16,43 +18,64 @@ SCHEMA = 1
 
 # A resumed run may change these: they bear on what is written and how fast, not on what is learnt.
 FREE_ON_RESUME = frozenset(
-    {"data.num_workers", "data.train", "data.val", "train.eval_every", "train.save_every", "train.log_every", "description"}
+    {
+        "data.num_workers",
+        "data.train",
+        "data.val",
+        "train.eval_every",
+        "train.save_every",
+        "train.log_every",
+        "description",
+    }
 )
 
 
 def save_state(folder: Path, payload: Mapping[str, Any]) -> None:
-    """Write `state.pt` and its hash so that a kill at any moment leaves a pair that loads. Raises DataError on a full disk."""
+    """Write `state.pt` and its hash so that a kill at any moment leaves a pair that loads. Raises
+    DataError on a full disk.
+    """
     target = folder / STATE
-    content = io.BytesIO()  # torch's own writer tells of a full disk as a RuntimeError about positions
+    # torch's own writer tells of a full disk as a RuntimeError about positions
+    content = io.BytesIO()
     torch.save({"schema": SCHEMA, **payload}, content)
     with replacing(target) as temporary:
         temporary.write_bytes(content.getbuffer())
-        # Both hashes stand in the sidecar while the file is renamed: whichever file a crash leaves, its hash is there. That of
-        # the old file is taken anew, for after such a crash it is not the first one recorded.
+        # Both hashes stand in the sidecar while the file is renamed: whichever file a crash leaves,
+        # its hash is there. That of the old file is taken anew, for after such a crash it is not
+        # the first one recorded.
         hashes = [sha256_of(temporary), *([sha256_of(target)] if target.exists() else [])]
         write_text(folder / STATE_SHA256, "\n".join(hashes) + "\n")
 
 
 def load_state(folder: Path) -> dict[str, Any]:
-    """Read `state.pt` onto the CPU. Raises ArtifactError when it is damaged or of another schema."""
+    """Read `state.pt` onto the CPU. Raises ArtifactError when it is damaged or of another
+    schema.
+    """
     path = folder / STATE
     if not (recorded := _recorded(folder)):
         raise ArtifactError(
-            f"{folder / STATE_SHA256} is missing or empty, without which a damaged {STATE} cannot be told from a whole one; copy "
-            f"it too (`sha256sum` of a {STATE} that you trust makes it), or start anew with --load {folder / LAST}"
+            f"{folder / STATE_SHA256} is missing or empty, without which a damaged {STATE} cannot"
+            f" be told from a whole one; copy it too (`sha256sum` of a {STATE} that you trust makes"
+            f" it), or start anew with --load {folder / LAST}"
         )
     if sha256_of(path) not in recorded:
-        raise ArtifactError(f"{path} does not match {STATE_SHA256}; the file is damaged. Start anew with --load {folder / LAST}")
+        raise ArtifactError(
+            f"{path} does not match {STATE_SHA256}; the file is damaged. Start anew with --load"
+            f" {folder / LAST}"
+        )
     state = torch.load(path, map_location="cpu", weights_only=True)
     if state.get("schema") != SCHEMA:
         raise ArtifactError(
-            f"{path}: state schema {state.get('schema')!r}; this nordocr reads {SCHEMA}. Use --load {folder / LAST}"
+            f"{path}: state schema {state.get('schema')!r}; this nordocr reads {SCHEMA}. Use --load"
+            f" {folder / LAST}"
         )
     return dict(state)
 
 
 def require_same_run(saved: Mapping[str, Any], asked: Mapping[str, Any], folder: Path) -> None:
-    """Refuse to go on with another charset, geometry, data or profile. Raises UsageError naming each field that differs."""
+    """Refuse to go on with another charset, geometry, data or profile. Raises UsageError naming
+    each field that differs.
+    """
     mine, theirs = flatten(saved), flatten(asked)
     free = {f"profile.{key}" for key in FREE_ON_RESUME}
     differing = [
@@ -62,17 +85,23 @@ def require_same_run(saved: Mapping[str, Any], asked: Mapping[str, Any], folder:
     ]
     if differing:
         raise UsageError(
-            f"--resume {folder}: not the same run: {'; '.join(differing)}. A new run from its weights: --load {folder}"
+            f"--resume {folder}: not the same run: {'; '.join(differing)}. A new run from its"
+            f" weights: --load {folder}"
         )
 
 
 def rng_state(device: torch.device) -> dict[str, Any]:
     """Return torch's random state: the CPU's, and that of `device` when it is a GPU."""
-    return {"cpu": torch.get_rng_state(), "cuda": [torch.cuda.get_rng_state(device)] if device.type == "cuda" else []}
+    return {
+        "cpu": torch.get_rng_state(),
+        "cuda": [torch.cuda.get_rng_state(device)] if device.type == "cuda" else [],
+    }
 
 
 def restore_rng(state: Mapping[str, Any], device: torch.device) -> bool:
-    """Put `rng_state()` back; False when it does not hold all that `device` draws from, or holds another device's."""
+    """Put `rng_state()` back; False when it does not hold all that `device` draws from, or holds
+    another device's.
+    """
     torch.set_rng_state(state["cpu"])
     if len(state["cuda"]) != (device.type == "cuda"):
         return False

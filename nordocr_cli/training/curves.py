@@ -1,5 +1,6 @@
-"""curves.png: the course of a run as one picture, drawn from metrics.jsonl without any server. Needs matplotlib (the extra
-`plot`)."""
+"""curves.png: the course of a run as one picture, drawn from metrics.jsonl without any server.
+Needs matplotlib (the extra `plot`).
+"""
 
 import io
 from collections.abc import Sequence
@@ -20,8 +21,9 @@ def can_draw() -> bool:
 
 
 def draw_curves(folder: Path) -> Path | None:
-    """Draw loss, CER and lines with an error, learning rate, speed and data wait over the steps of the run in `folder`. None, and
-    no picture, where nothing was logged yet."""
+    """Draw loss, CER and lines with an error, learning rate, speed and data wait over the steps of
+    the run in `folder`. None, and no picture, where nothing was logged yet.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, NullFormatter
@@ -43,9 +45,17 @@ def draw_curves(folder: Path) -> Path | None:
         loss.legend(frameon=False)
     score.plot(*_points(evals, "cer", 100), color=_RED, marker="o", ms=3, lw=1, label="CER %")
     wrong = [row | {"wrong": 1 - row["exact"]} for row in evals if row.get("exact") is not None]
-    score.plot(*_points(wrong, "wrong", 100), color=_BLUE, marker="o", ms=3, lw=1, label="lines with an error %")
+    score.plot(
+        *_points(wrong, "wrong", 100),
+        color=_BLUE,
+        marker="o",
+        ms=3,
+        lw=1,
+        label="lines with an error %",
+    )
     errors = any([*_points(evals, "cer")[1], *_points(wrong, "wrong")[1]])
-    score.set(title="validation", yscale="log" if errors else "linear")  # zeros alone have no logarithm
+    # zeros alone have no logarithm
+    score.set(title="validation", yscale="log" if errors else "linear")
     score.legend(frameon=False)
     rate.plot(*_points(train, "lr"), color=_BLUE, lw=1)
     rate.set(title="learning rate", ylim=(0, None))
@@ -67,7 +77,11 @@ def draw_curves(folder: Path) -> Path | None:
     for axes in (loss, score, rate, speed):
         axes.set_xlabel("step")
         axes.grid(alpha=0.25)
-    best = min((row for row in evals if row.get("cer") is not None), key=lambda row: row["cer"], default=None)
+    best = min(
+        (row for row in evals if row.get("cer") is not None),
+        key=lambda row: row["cer"],
+        default=None,
+    )
     told = f": best CER {best['cer']:.2%} at step {best['step']:,}" if best else ""
     figure.suptitle((folder.resolve().name + told).replace("$", r"\$"))
     figure.subplots_adjust(left=0.08, right=0.93, bottom=0.08, top=0.9, wspace=0.25, hspace=0.35)
@@ -77,7 +91,9 @@ def draw_curves(folder: Path) -> Path | None:
     return folder / CURVES
 
 
-def _points(rows: Sequence[dict[str, Any]], name: str, scale: float = 1.0) -> tuple[list[int], list[float]]:
+def _points(
+    rows: Sequence[dict[str, Any]], name: str, scale: float = 1.0
+) -> tuple[list[int], list[float]]:
     """Steps and values of one figure; where it was not finite there is no point."""
     found = [(row["step"], row[name] * scale) for row in rows if row.get(name) is not None]
     return [step for step, _ in found], [value for _, value in found]

@@ -7,9 +7,11 @@ from torch import nn
 
 
 class Ema:
-    """An exponential moving average of a network's weights and floating-point buffers: what is evaluated and shipped.
+    """An exponential moving average of a network's weights and floating-point buffers: what is
+    evaluated and shipped.
 
-    The decay warms up as (1 + step) / (10 + step), so that a short run is not held back by its random start.
+    The decay warms up as (1 + step) / (10 + step), so that a short run is not held back by its
+    random start.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:

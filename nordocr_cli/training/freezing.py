@@ -12,8 +12,9 @@ from nordocr_cli.errors import UsageError
 
 @dataclass(frozen=True)
 class Trained:
-    """What one pattern lets train: `tensors` and `parameters` that no earlier pattern matched, and how many tensors it shares
-    with earlier ones."""
+    """What one pattern lets train: `tensors` and `parameters` that no earlier pattern matched, and
+    how many tensors it shares with earlier ones.
+    """
 
     pattern: str
     tensors: int
@@ -23,7 +24,9 @@ class Trained:
 
 @dataclass(frozen=True)
 class Freezing:
-    """What trains, pattern by pattern; `frozen` counts parameters, `norms` the BatchNorms that keep their statistics."""
+    """What trains, pattern by pattern; `frozen` counts parameters, `norms` the BatchNorms that keep
+    their statistics.
+    """
 
     rows: tuple[Trained, ...]
     frozen: int
@@ -44,7 +47,10 @@ class Freezing:
         ]
         share = self.parameters / (self.parameters + self.frozen)
         total = f"trains {self.parameters:,} parameters ({share:.1%}); {self.frozen:,} are frozen"
-        return [*shown, total + (f", {self.norms} BatchNorms keep their statistics" if self.norms else "")]
+        return [
+            *shown,
+            total + (f", {self.norms} BatchNorms keep their statistics" if self.norms else ""),
+        ]
 
     def to_json(self) -> dict[str, Any]:
         """Return the table as plain JSON values."""
@@ -52,7 +58,9 @@ class Freezing:
 
 
 class FrozenBatchNorm2d(nn.BatchNorm2d):
-    """A BatchNorm that stays in evaluation mode: with frozen weights and moving statistics the features would drift."""
+    """A BatchNorm that stays in evaluation mode: with frozen weights and moving statistics the
+    features would drift.
+    """
 
     def train(self, mode: bool = True) -> "FrozenBatchNorm2d":
         """Stay in evaluation mode."""
@@ -61,11 +69,13 @@ class FrozenBatchNorm2d(nn.BatchNorm2d):
 
 
 def freeze(network: nn.Module, patterns: Sequence[str]) -> Freezing | None:
-    """Let only the parameters train whose name a pattern matches; return what that is, None without patterns: all trains.
+    """Let only the parameters train whose name a pattern matches; return what that is, None without
+    patterns: all trains.
 
-    A pattern is a run of whole parts of a dotted name, anywhere in it, `*` standing for anything: `adapter`,
-    `backbone.layer4`, `mamba.*.lora_*`. A BatchNorm without a parameter that trains keeps its statistics. Raises UsageError
-    naming each pattern that matches nothing and what there is to match.
+    A pattern is a run of whole parts of a dotted name, anywhere in it, `*` standing for anything:
+    `adapter`, `backbone.layer4`, `mamba.*.lora_*`. A BatchNorm without a parameter that trains
+    keeps its statistics. Raises UsageError naming each pattern that matches nothing and what there
+    is to match.
     """
     if not patterns:
         return None
@@ -77,17 +87,23 @@ def freeze(network: nn.Module, patterns: Sequence[str]) -> Freezing | None:
         if not matched:
             idle.append(repr(pattern))
         new = matched - trained
-        rows.append(Trained(pattern, len(new), sum(named[name].numel() for name in new), len(matched - new)))
+        rows.append(
+            Trained(pattern, len(new), sum(named[name].numel() for name in new), len(matched - new))
+        )
         trained |= matched
     if idle:
         parts = sorted({".".join(name.split(".")[:2]) for name in named})
-        raise UsageError(f"train.trainable: {', '.join(idle)} matches no parameter of this network; it has {', '.join(parts)}")
+        raise UsageError(
+            f"train.trainable: {', '.join(idle)} matches no parameter of this network; it has"
+            f" {', '.join(parts)}"
+        )
     for name, parameter in named.items():
         parameter.requires_grad_(name in trained)
     norms = [
         module
         for module in network.modules()
-        if isinstance(module, nn.BatchNorm2d) and not any(p.requires_grad for p in module.parameters())
+        if isinstance(module, nn.BatchNorm2d)
+        and not any(p.requires_grad for p in module.parameters())
     ]
     for norm in norms:
         norm.__class__ = FrozenBatchNorm2d

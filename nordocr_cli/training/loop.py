@@ -14,7 +14,7 @@ import torch
 from PIL import ImageFont
 from torch import nn
 
-from nordocr_cli.artifact import Contract
+from nordocr_cli.artifact.contract import Contract
 from nordocr_cli.atomic import write_text
 from nordocr_cli.charset import Charset
 from nordocr_cli.data.batches import Batch, LineBatches
@@ -28,15 +28,15 @@ from nordocr_cli.settings import Train
 from nordocr_cli.training.checkpoint import restore_rng, rng_state, save_state
 from nordocr_cli.training.curves import can_draw, draw_curves
 from nordocr_cli.training.diagnosis import explain_not_finite, not_finite_by_themselves
+from nordocr_cli.training.disk_space import short_of_room
+from nordocr_cli.training.distributed import Team
 from nordocr_cli.training.ema import Ema
 from nordocr_cli.training.evaluation import Scores, evaluate, worst_table
-from nordocr_cli.training.position import Limits, Position
-from nordocr_cli.training.room import short_of_room
 from nordocr_cli.training.runlog import BEST, CURVES, LAST, STATE, WORST, RunLog
 from nordocr_cli.training.sample_sheet import sample_sheet, sheet_font
 from nordocr_cli.training.schedule import learning_rate
+from nordocr_cli.training.state import Limits, Position
 from nordocr_cli.training.step import Stepped, Stepper
-from nordocr_cli.training.team import Team
 from nordocr_cli.training.usage import Window, give_memory_back, idle_gpu, memory_shown
 
 _MOST_SKIPPED_IN_A_ROW = 10
@@ -85,8 +85,14 @@ class Trainer:
         self.position = Position()
         self.guidance = guidance and guidance.to(device)
         self.ema = Ema(self.model, settings.ema_decay) if settings.ema_decay else None
-        self.stepper = Stepper(self.model, self.guidance, contract.geometry, settings, device, precision, self.team)
-        self.optimizer, self.scaler, self.amp = self.stepper.optimizer, self.stepper.scaler, self.stepper.amp
+        self.stepper = Stepper(
+            self.model, self.guidance, contract.geometry, settings, device, precision, self.team
+        )
+        self.optimizer, self.scaler, self.amp = (
+            self.stepper.optimizer,
+            self.stepper.scaler,
+            self.stepper.amp,
+        )
         self._session_began, self._elapsed_before = time.monotonic(), 0.0
         self._wait_warned = self._usage_asked = self._room_warned = False
         self._saved_step = -1
@@ -106,28 +112,39 @@ class Trainer:
         """The network that is evaluated and shipped: the average where there is one."""
         return self.ema.model if self.ema else self.model
 
-    # state -------------------------------------------------------------------------------------------------------------
+    # state
+    # ----------------------------------------
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from `load_state()`: the same weights, optimizer, random numbers and place in the data. Warns of what another
-        device or precision does not let it take over."""
+        """Go on from `load_state()`: the same weights, optimizer, random numbers and place in the
+        data. Warns of what another device or precision does not let it take over.
+        """
         self.model.load_state_dict(state["model"])
         if self.guidance:
             self.guidance.load_state_dict(state["guidance"])
         self.optimizer.load_state_dict(state["optimizer"])
         before = state.get("precision", self.precision)
         if before != self.precision:
-            self.progress.warn(f"the run computed in {before} and goes on in {self.precision}; it will not be the very same run")
+            self.progress.warn(
+                f"the run computed in {before} and goes on in {self.precision}; it will not be the"
+                " very same run"
+            )
         if self.scaler.is_enabled() and state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])
         if self.ema:
             self.ema.model.load_state_dict(state["ema"])
         others = state.get("rng_of_others", [])
-        rng = state["rng"] if self.team.first else others[self.team.rank - 1] if self.team.rank <= len(others) else None
+        rng = (
+            state["rng"]
+            if self.team.first
+            else others[self.team.rank - 1]
+            if self.team.rank <= len(others)
+            else None
+        )
         if rng is None or not restore_rng(rng, self.device):
             self.progress.warn(
-                f"the run drew its random numbers on another kind of device than {self.device}; they begin anew, and it will not "
-                "be the very same run"
+                f"the run drew its random numbers on another kind of device than {self.device};"
+                " they begin anew, and it will not be the very same run"
             )
         self.position = Position(**state["position"])
         self._elapsed_before, self._saved_step = self.position.elapsed_s, self.position.step
@@ -181,13 +198,18 @@ class Trainer:
     def _stop_asked(self) -> bool:
         return self.team.most(self.stop()) > 0
 
-    # the loop ----------------------------------------------------------------------------------------------------------
+    # the loop
+    # ----------------------------------------
 
     def run(self) -> Position:
-        """Train to the end of the limits. Raises Interrupted when `stop` asks and DataError when data cannot be read or the run
-        not be written, all saved as far as can be; NotFiniteError when steps are not finite again and again."""
+        """Train to the end of the limits. Raises Interrupted when `stop` asks and DataError when
+        data cannot be read or the run not be written, all saved as far as can be; NotFiniteError
+        when steps are not finite again and again.
+        """
         if not can_draw():
-            self.progress.note(f"{CURVES} is not drawn: it needs matplotlib, pip install 'nordocr-cli[plot]'")
+            self.progress.note(
+                f"{CURVES} is not drawn: it needs matplotlib, pip install 'nordocr-cli[plot]'"
+            )
         try:
             position = self._train()
         except (NotFiniteError, Interrupted):
@@ -205,7 +227,10 @@ class Trainer:
                 self.save()
         if not (self.folder / STATE).is_file():
             return "nothing was saved yet; start again when that is mended"
-        return f"step {self._saved_step:,} is saved; go on, when that is mended, with: nordocr train --resume {self.folder}"
+        return (
+            f"step {self._saved_step:,} is saved; go on, when that is mended, with: nordocr train"
+            f" --resume {self.folder}"
+        )
 
     def _draw(self) -> None:
         if can_draw() and self.team.first:
@@ -215,23 +240,42 @@ class Trainer:
     def _train(self) -> Position:
         self._session_began = time.monotonic()
         position, settings = self.position, self.settings
-        total = None if self.limits.max_steps or self.limits.max_minutes else self.limits.epochs * len(self.train)
+        total = (
+            None
+            if self.limits.max_steps or self.limits.max_minutes
+            else self.limits.epochs * len(self.train)
+        )
         self.progress.start("train", total, "lines")
         if total and position.lines:
             self.progress.advance(position.lines)
         batches = self._batches()
         window = Window()
         try:
-            if position.step and position.step % settings.eval_every == 0 and position.evaluated_step != position.step:
-                window.pause(self._evaluate_and_save)  # the session before was stopped in the middle of it
+            if (
+                position.step
+                and position.step % settings.eval_every == 0
+                and position.evaluated_step != position.step
+            ):
+                # the session before was stopped in the middle of it
+                window.pause(self._evaluate_and_save)
             while (done := self._share_done()) < 1.0 and not self._stop_asked():
                 asked = time.monotonic()
                 together = next(batches)
                 window.waited_s += time.monotonic() - asked
-                lr = settings.lr * learning_rate(settings.schedule, position.scheduled(done), settings.warmup_ratio)
-                stepped, lines = self._step(together, lr), sum(batch.shared_lines for batch in together)
+                lr = settings.lr * learning_rate(
+                    settings.schedule, position.scheduled(done), settings.warmup_ratio
+                )
+                stepped, lines = (
+                    self._step(together, lr),
+                    sum(batch.shared_lines for batch in together),
+                )
                 window.add(lines, stepped.loss)
-                shown = {"step": f"{position.step:,}", "done": f"{done:.1%}", **self._shown_cer(), **window.shown}
+                shown = {
+                    "step": f"{position.step:,}",
+                    "done": f"{done:.1%}",
+                    **self._shown_cer(),
+                    **window.shown,
+                }
                 if position.step % settings.log_every == 0:
                     self._report(window, lr, stepped.norm)
                     shown |= window.shown
@@ -247,7 +291,9 @@ class Trainer:
             if self._stop_asked():
                 self.save()
                 again = f"nordocr train --resume {self.folder}"
-                raise Interrupted(f"interrupted after step {position.step:,}; all is saved. Go on with: {again}")
+                raise Interrupted(
+                    f"interrupted after step {position.step:,}; all is saved. Go on with: {again}"
+                )
         finally:
             batches.close()
             self.progress.finish()
@@ -257,7 +303,9 @@ class Trainer:
         return {"cer": f"{self.scores.cer:.2%}"} if self.scores else {}
 
     def _batches(self) -> Generator[list[Batch], None, None]:
-        """The batches of each step, without end, from where the run stands. A step does not reach into the next epoch."""
+        """The batches of each step, without end, from where the run stands. A step does not reach
+        into the next epoch.
+        """
         while True:
             with closing(self.train.epoch(self.position.epoch, self.position.batch)) as batches:
                 while together := list(islice(batches, self.settings.accumulate)):
@@ -280,42 +328,78 @@ class Trainer:
         position = self.position
         position.skipped += 1
         position.skipped_in_a_row += 1
-        probing = self.scaler.is_enabled() and math.isfinite(stepped.loss)  # the scaler's own search for a scale
+        # the scaler's own search for a scale
+        probing = self.scaler.is_enabled() and math.isfinite(stepped.loss)
         names, samples, mine = [], 0, [row for batch in batches for row in batch.row_ids]
         for batch in batches if not probing else ():
-            guilty = not_finite_by_themselves(self.model, batch, self.geometry, self.device, self.amp)
+            guilty = not_finite_by_themselves(
+                self.model, batch, self.geometry, self.device, self.amp
+            )
             names += [name for index in guilty for name in batch.ids_of(index)]
             samples += len(guilty)
         every = samples == sum(map(len, batches))
         told = self.team.everyones((names, every, mine))
-        names, ids = [name for own, _, _ in told for name in own], [row for _, _, own in told for row in own]
+        names, ids = (
+            [name for own, _, _ in told for name in own],
+            [row for _, _, own in told for row in own],
+        )
         every = all(own for _, own, _ in told)
         rows = ", ".join(ids[:3]) + (f" and {len(ids) - 3} more" if len(ids) > 3 else "")
         if self.log:
-            self.log.event(position.step, "skipped", loss=str(stepped.loss), norm=str(stepped.norm), rows=ids, alone=names)
-        # fp16 probes by design for the greatest scale whose gradients are finite: a step or two of that are not worth a word.
+            self.log.event(
+                position.step,
+                "skipped",
+                loss=str(stepped.loss),
+                norm=str(stepped.norm),
+                rows=ids,
+                alone=names,
+            )
+        # fp16 probes by design for the greatest scale whose gradients are finite: a step or two of
+        # that are not worth a word.
         if not probing or position.skipped_in_a_row > _SKIPPED_TO_PROBE:
-            self.progress.warn(f"step {position.step:,} skipped: loss {stepped.loss}, gradient norm {stepped.norm}; rows {rows}")
+            self.progress.warn(
+                f"step {position.step:,} skipped: loss {stepped.loss}, gradient norm"
+                f" {stepped.norm}; rows {rows}"
+            )
         self._spoilt_by.update(names)
         again = [name for name in names if self._spoilt_by[name] >= _MOST_BY_ONE_ROW]
         if position.skipped_in_a_row >= _MOST_SKIPPED_IN_A_ROW or again:
-            why = explain_not_finite(self.model, again or names, not again and every, self.settings.lr, self.precision)
-            times = f"{self._spoilt_by[again[0]]} steps with one line" if again else f"{position.skipped_in_a_row} steps in a row"
-            raise NotFiniteError(f"{times} were not finite, the last at step {position.step:,} (rows {rows}): {why}")
+            why = explain_not_finite(
+                self.model, again or names, not again and every, self.settings.lr, self.precision
+            )
+            times = (
+                f"{self._spoilt_by[again[0]]} steps with one line"
+                if again
+                else f"{position.skipped_in_a_row} steps in a row"
+            )
+            raise NotFiniteError(
+                f"{times} were not finite, the last at step {position.step:,} (rows {rows}): {why}"
+            )
 
     def _report(self, window: "Window", lr: float, norm: float) -> None:
         figures = window.close()
         if self.log is None:
             return
-        self.log.scalars(self.position.step, "train", **figures, lr=lr, grad_norm=norm, epoch=self.position.epoch)
-        window.shown |= {"loss": f"{figures['loss']:.3f}", "lr": f"{lr:.1e}", "wait": f"{figures['data_wait']:.0%}"}
+        self.log.scalars(
+            self.position.step, "train", **figures, lr=lr, grad_norm=norm, epoch=self.position.epoch
+        )
+        window.shown |= {
+            "loss": f"{figures['loss']:.3f}",
+            "lr": f"{lr:.1e}",
+            "wait": f"{figures['data_wait']:.0%}",
+        }
         window.shown["speed"] = f"{figures['lines_per_s']:,.0f}/s"
         window.shown |= {"mem": memory_shown(self.device)}
-        if figures["data_wait"] > _WAIT_SHARE_TO_WARN and not self._wait_warned and self.position.step > self.settings.log_every:
+        if (
+            figures["data_wait"] > _WAIT_SHARE_TO_WARN
+            and not self._wait_warned
+            and self.position.step > self.settings.log_every
+        ):
             self._wait_warned = True
             self.progress.warn(
-                f"loader-bound: {figures['data_wait']:.0%} of the time goes into waiting for data; raise data.num_workers "
-                f"({self.train.workers}), or put the line store on a faster disk"
+                f"loader-bound: {figures['data_wait']:.0%} of the time goes into waiting for data;"
+                f" raise data.num_workers ({self.train.workers}), or put the line store on a faster"
+                " disk"
             )
         warm = self.position.step >= _STEPS_TO_BE_WARM * self.settings.log_every
         if self.device.type == "cuda" and warm and not self._usage_asked:
@@ -332,7 +416,11 @@ class Trainer:
             return  # asked to stop; the run saves and ends
         self.save()
         if self.log:
-            best = {"step": self.position.best_step, "cer": self.position.best_cer, "exact": self.position.best_exact}
+            best = {
+                "step": self.position.best_step,
+                "cer": self.position.best_cer,
+                "exact": self.position.best_exact,
+            }
             self.log.update(best=best, position=asdict(self.position))
             if time.monotonic() - self._drawn > _DRAW_EVERY_S:
                 self._draw()
@@ -343,29 +431,48 @@ class Trainer:
         if scores is None:
             return  # asked to stop
         position.evaluated_step = position.step
-        log.scalars(position.step, "eval", cer=scores.cer, exact=scores.exact, empty=scores.empty, seconds=scores.seconds)
+        log.scalars(
+            position.step,
+            "eval",
+            cer=scores.cer,
+            exact=scores.exact,
+            empty=scores.empty,
+            seconds=scores.seconds,
+        )
         self._font = self._font or sheet_font(self.charset)
-        log.samples(position.step, scores.samples, sample_sheet(scores.pictures, scores.samples, self._font))
+        log.samples(
+            position.step, scores.samples, sample_sheet(scores.pictures, scores.samples, self._font)
+        )
         self.scores = scores
         better = (scores.cer, -scores.exact) < (position.best_cer, -position.best_exact)
         if better:
-            position.best_step, position.best_cer, position.best_exact = position.step, scores.cer, scores.exact
+            position.best_step, position.best_cer, position.best_exact = (
+                position.step,
+                scores.cer,
+                scores.exact,
+            )
             save_weights(self.folder / BEST, self.weights.state_dict(), self.contract)
         self.progress.note(
-            f"step {position.step:,}: CER {scores.cer:.2%}, exact {scores.exact:.1%} of {scores.lines:,} lines "
-            f"in {scores.seconds:.0f} s{' - best so far' if better else ''}"
+            f"step {position.step:,}: CER {scores.cer:.2%}, exact {scores.exact:.1%} of"
+            f" {scores.lines:,} lines in {scores.seconds:.0f} s{' - best so far' if better else ''}"
         )
         write_text(self.folder / WORST, worst_table(position.step, scores.worst))
         for line in scores.worst[:_WORST_SAID]:
             marked = marked_difference(line.reference, line.hypothesis)
-            self.progress.note(f"  worst: {line.id}: {marked if len(marked) <= _WORST_WIDTH else marked[:_WORST_WIDTH] + ' …'}")
+            self.progress.note(
+                f"  worst: {line.id}:"
+                f" {marked if len(marked) <= _WORST_WIDTH else marked[:_WORST_WIDTH] + ' …'}"
+            )
         if self._share_done_here() > self.settings.warmup_ratio:
             for kind in scores.faults.keys() - self._faults_said:
                 self.progress.warn(f"step {position.step:,}: {scores.faults[kind]}")
             self._faults_said |= scores.faults.keys()
-        if scores.empty > _EMPTY_SHARE_TO_WARN and self._share_done_here() > self.settings.warmup_ratio:
+        if (
+            scores.empty > _EMPTY_SHARE_TO_WARN
+            and self._share_done_here() > self.settings.warmup_ratio
+        ):
             self.progress.warn(
-                f"{scores.empty:.0%} of the lines read as nothing after the warm-up: the CTC blank plateau. If it lasts, lower "
-                f"train.lr ({self.settings.lr:g}), raise train.warmup_ratio ({self.settings.warmup_ratio:g}), or begin with "
-                "short lines"
+                f"{scores.empty:.0%} of the lines read as nothing after the warm-up: the CTC blank"
+                f" plateau. If it lasts, lower train.lr ({self.settings.lr:g}), raise"
+                f" train.warmup_ratio ({self.settings.warmup_ratio:g}), or begin with short lines"
             )

@@ -1,5 +1,6 @@
-"""The learning-rate range test (L. N. Smith, "Cyclical Learning Rates", 2017): one step at each of ever greater rates, and what
-the losses say. The network is thrown away afterwards."""
+"""The learning-rate range test (L. N. Smith, "Cyclical Learning Rates", 2017): one step at each of
+ever greater rates, and what the losses say. The network is thrown away afterwards.
+"""
 
 import io
 from collections.abc import Callable, Iterator, Sequence
@@ -15,11 +16,15 @@ from nordocr_cli.errors import DataError, MissingBackendError
 from nordocr_cli.training.curves import can_draw
 from nordocr_cli.training.step import Stepper
 
-LOWEST, HIGHEST = 1e-6, 1.0  # AdamW's rates: below nothing moves within the test, above nothing is learnt
-_NEIGHBOURS = 4  # steps on either side whose median is the smoothed loss: batches differ, some by a lot
+# AdamW's rates: below nothing moves within the test, above nothing is learnt
+LOWEST, HIGHEST = 1e-6, 1.0
+# steps on either side whose median is the smoothed loss: batches differ, some by a lot
+_NEIGHBOURS = 4
 _DIVERGED = 2.0  # times the least smoothed loss: the end of the test
-_FALLEN = 0.9  # the least smoothed loss as a share of the first: else nothing was learnt at any rate
-_OF_THE_FALL = 0.9  # the rate by which so much of the fall is done is suggested: above it, little more is gained
+# the least smoothed loss as a share of the first: else nothing was learnt at any rate
+_FALLEN = 0.9
+# the rate by which so much of the fall is done is suggested: above it, little more is gained
+_OF_THE_FALL = 0.9
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,9 @@ class Sweep:
 
     @cached_property
     def smoothed(self) -> NDArray[np.float64]:
-        """The median of each step's loss and its neighbours' (steps,); unlike a running mean it does not lag behind."""
+        """The median of each step's loss and its neighbours' (steps,); unlike a running mean it
+        does not lag behind.
+        """
         return _medians(self.losses)
 
     @property
@@ -41,16 +48,24 @@ class Sweep:
 
     @property
     def suggested(self) -> float | None:
-        """A peak for the schedule: the least rate by which nearly all of the fall is done; None where the loss did not fall."""
+        """A peak for the schedule: the least rate by which nearly all of the fall is done; None
+        where the loss did not fall.
+        """
         first, least = self.smoothed[0], self.smoothed.min()
         if least >= _FALLEN * first:
             return None
         return self.rates[int(np.argmax(self.smoothed <= first - _OF_THE_FALL * (first - least)))]
 
 
-def sweep(stepper: Stepper, batches: Iterator[list[Batch]], steps: int, each: Callable[[float, float], None]) -> Sweep:
-    """Take `steps` steps at rates from 1e-6 to 1, each the same number of times the one before; fewer when the loss has risen to
-    twice its least or is not finite. `each` hears every step's rate and loss. Raises DataError when the first step is not finite.
+def sweep(
+    stepper: Stepper,
+    batches: Iterator[list[Batch]],
+    steps: int,
+    each: Callable[[float, float], None],
+) -> Sweep:
+    """Take `steps` steps at rates from 1e-6 to 1, each the same number of times the one before;
+    fewer when the loss has risen to twice its least or is not finite. `each` hears every step's
+    rate and loss. Raises DataError when the first step is not finite.
     """
     rates: list[float] = []
     losses: list[float] = []
@@ -65,7 +80,10 @@ def sweep(stepper: Stepper, batches: Iterator[list[Batch]], steps: int, each: Ca
         if smoothed[-_NEIGHBOURS - 1 :][0] > _DIVERGED * smoothed.min():
             break
     if not rates:
-        raise DataError("the first step is not finite, before any rate could matter; `nordocr train --check 10` names the lines")
+        raise DataError(
+            "the first step is not finite, before any rate could matter; `nordocr train --check 10`"
+            " names the lines"
+        )
     return Sweep(tuple(rates), tuple(losses))
 
 
@@ -77,7 +95,9 @@ def _medians(losses: Sequence[float]) -> NDArray[np.float64]:
 def require_drawing() -> None:
     """Raise MissingBackendError without matplotlib, before the steps are taken."""
     if not can_draw():
-        raise MissingBackendError("--lr-range draws its picture with matplotlib; pip install 'nordocr-cli[plot]'")
+        raise MissingBackendError(
+            "--lr-range draws its picture with matplotlib; pip install 'nordocr-cli[plot]'"
+        )
 
 
 def draw_sweep(found: Sweep, title: str) -> bytes:
@@ -91,8 +111,15 @@ def draw_sweep(found: Sweep, title: str) -> bytes:
     axes.plot(found.rates, found.losses, color="#8d99ae", lw=0.8, label="each step")
     axes.plot(found.rates, found.smoothed, color="#30638e", lw=2, label="median of nine steps")
     if found.suggested:
-        axes.axvline(found.suggested, color="#d1495b", label=f"suggested as the peak: {found.suggested:.1e}")
-    axes.set(xscale="log", xlabel="learning rate of the step", ylabel="loss, nats a character", title=title.replace("$", r"\$"))
+        axes.axvline(
+            found.suggested, color="#d1495b", label=f"suggested as the peak: {found.suggested:.1e}"
+        )
+    axes.set(
+        xscale="log",
+        xlabel="learning rate of the step",
+        ylabel="loss, nats a character",
+        title=title.replace("$", r"\$"),
+    )
     axes.set_ylim(0, 1.3 * found.smoothed.max())
     axes.grid(alpha=0.25)
     axes.legend(frameon=False)

@@ -1,7 +1,8 @@
-"""The folder of a run, and what it leaves there to be read: run.json, metrics.jsonl, worst.tsv, TensorBoard, W&B.
+"""The folder of a run, and what it leaves there to be read: run.json, metrics.jsonl, worst.tsv,
+TensorBoard, W&B.
 
-`best.safetensors` and `last.safetensors` carry the contract and are what every other command reads; `state.pt` is for
-`--resume` alone. No torch at module level: a plan names these files too.
+`best.safetensors` and `last.safetensors` carry the contract and are what every other command reads;
+`state.pt` is for `--resume` alone. No torch at module level: a plan names these files too.
 """
 
 import errno
@@ -30,8 +31,22 @@ if TYPE_CHECKING:
 
 BEST, LAST, BEST_FP16 = "best.safetensors", "last.safetensors", "best.fp16.safetensors"
 STATE, STATE_SHA256 = "state.pt", "state.pt.sha256"
-RUN, METRICS, WORST, CURVES, BOARD = "run.json", "metrics.jsonl", "worst.tsv", "curves.png", "tensorboard"
-_VERSIONS_OF = ("torch", "numpy", "opencv-python-headless", "lmdb", "safetensors", "rapidfuzz", "tensorboard")
+RUN, METRICS, WORST, CURVES, BOARD = (
+    "run.json",
+    "metrics.jsonl",
+    "worst.tsv",
+    "curves.png",
+    "tensorboard",
+)
+_VERSIONS_OF = (
+    "torch",
+    "numpy",
+    "opencv-python-headless",
+    "lmdb",
+    "safetensors",
+    "rapidfuzz",
+    "tensorboard",
+)
 
 
 class LogError(DataError):
@@ -39,19 +54,28 @@ class LogError(DataError):
 
 
 def new_run_folder(wanted: Path | None, profile_name: str) -> Path:
-    """Make and return the folder of a new run: `wanted`, or `runs/<profile>-<n>` with the next free n.
+    """Make and return the folder of a new run: `wanted`, or `runs/<profile>-<n>` with the next free
+    n.
 
-    Raises UsageError when `wanted` is a file or holds a run already, DataError when no folder can be made there.
+    Raises UsageError when `wanted` is a file or holds a run already, DataError when no folder can
+    be made there.
     """
     if wanted is not None:
         if wanted.is_file():
             raise UsageError(f"{wanted} is a file, not a folder; name another --run-dir")
         if wanted.is_dir() and any(wanted.iterdir()):
-            raise UsageError(f"{wanted} exists and is not empty; go on with --resume {wanted}, or name another --run-dir")
+            raise UsageError(
+                f"{wanted} exists and is not empty; go on with --resume {wanted}, or name another"
+                " --run-dir"
+            )
         return _made(wanted)
     runs = Path("runs")
     named = re.compile(re.escape(profile_name) + r"-(\d+)")
-    taken = [int(match[1]) for path in (runs.iterdir() if runs.is_dir() else ()) if (match := named.fullmatch(path.name))]
+    taken = [
+        int(match[1])
+        for path in (runs.iterdir() if runs.is_dir() else ())
+        if (match := named.fullmatch(path.name))
+    ]
     number = max(taken, default=0) + 1
     while True:
         try:
@@ -66,41 +90,64 @@ def _made(folder: Path, *, exist_ok: bool = True) -> Path:
     except OSError as error:
         if isinstance(error, FileExistsError) and not exist_ok:
             raise
-        raise DataError(f"cannot make the run folder {folder}: {error.strerror or error}; name another --run-dir") from error
+        raise DataError(
+            f"cannot make the run folder {folder}: {error.strerror or error}; name another"
+            " --run-dir"
+        ) from error
     return folder
 
 
 def require_run_folder(folder: Path) -> Path:
-    """Return `folder` when it holds a run to resume. Raises UsageError otherwise: never a silent fresh start."""
+    """Return `folder` when it holds a run to resume. Raises UsageError otherwise: never a silent
+    fresh start.
+    """
     if not folder.is_dir():
-        raise UsageError(f"--resume {folder}: no such run folder (to start from weights in a new run use --load FILE)")
+        raise UsageError(
+            f"--resume {folder}: no such run folder (to start from weights in a new run use --load"
+            " FILE)"
+        )
     if not (folder / STATE).is_file():
         if not (folder / LAST).is_file() and not (folder / BEST).is_file():
-            raise UsageError(f"--resume {folder}: nothing was saved there yet; start it again, in another folder")
-        raise UsageError(f"--resume {folder}: holds no {STATE}; it cannot go on. Start a new run with --load {folder}")
+            raise UsageError(
+                f"--resume {folder}: nothing was saved there yet; start it again, in another folder"
+            )
+        raise UsageError(
+            f"--resume {folder}: holds no {STATE}; it cannot go on. Start a new run with --load"
+            f" {folder}"
+        )
     return folder
 
 
 class RunLog:
     """The log of one run, opened anew by each session that works on it.
 
-    `facts` are what is known at the start (profile, data, device, …). Lines of metrics.jsonl after `step` are dropped: a
-    session that was killed wrote them after its last saved state, and they will be written again. Raises UsageError when
-    another process works on the run; every method raises LogError when the disk is full.
+    `facts` are what is known at the start (profile, data, device, …). Lines of metrics.jsonl after
+    `step` are dropped: a session that was killed wrote them after its last saved state, and they
+    will be written again. Raises UsageError when another process works on the run; every method
+    raises LogError when the disk is full.
     """
 
-    def __init__(self, folder: Path, facts: Mapping[str, Any], step: int, wandb_project: str = "") -> None:
+    def __init__(
+        self, folder: Path, facts: Mapping[str, Any], step: int, wandb_project: str = ""
+    ) -> None:
         from nordocr_cli.training.board import Board
         from nordocr_cli.training.wandb_board import WandbBoard
 
         self.folder = folder
         self._held = _hold(folder)
         earlier = read_run(folder) if (folder / RUN).is_file() else {}
-        sessions = [*earlier.get("sessions", []), {"started": _now(), "argv": sys.argv[1:], "from_step": step}]
+        sessions = [
+            *earlier.get("sessions", []),
+            {"started": _now(), "argv": sys.argv[1:], "from_step": step},
+        ]
         earlier.pop("result", None)  # it is there again when this session has come to the end
         self.facts = {**earlier, **facts, "sessions": sessions}
         if wandb_project:
-            self.facts["wandb"] = {"id": uuid4().hex, **earlier.get("wandb", {}), "project": wandb_project}
+            self.facts["wandb"] = {
+                "id": uuid4().hex,
+                **earlier.get("wandb", {}),
+                "project": wandb_project,
+            }
         write_json(folder / RUN, self.facts)
         metrics = folder / METRICS
         if metrics.exists():
@@ -111,11 +158,19 @@ class RunLog:
             self._board = Board(folder / BOARD, purge_step=step + 1 if step else None)
         self._wandb: WandbBoard | None = None
         if wandb_project:
-            self._wandb = WandbBoard(folder, wandb_project, self.facts["wandb"]["id"], self.facts["profile"])
+            self._wandb = WandbBoard(
+                folder, wandb_project, self.facts["wandb"]["id"], self.facts["profile"]
+            )
 
     def scalars(self, step: int, kind: str, **values: float) -> None:
-        """Append one line {"step", "kind", …} to metrics.jsonl and the values to TensorBoard as `kind/name`."""
-        self.event(step, kind, **{name: value if math.isfinite(value) else None for name, value in values.items()})
+        """Append one line {"step", "kind", …} to metrics.jsonl and the values to TensorBoard as
+        `kind/name`.
+        """
+        self.event(
+            step,
+            kind,
+            **{name: value if math.isfinite(value) else None for name, value in values.items()},
+        )
         with self._told():
             for name, value in values.items():
                 self._board.scalar(f"{kind}/{name}", value, step)
@@ -124,13 +179,20 @@ class RunLog:
 
     def event(self, step: int, kind: str, **values: Any) -> None:
         """Append one line to metrics.jsonl alone."""
-        line = (json.dumps({"step": step, "kind": kind, **values}, ensure_ascii=False) + "\n").encode()
+        line = (
+            json.dumps({"step": step, "kind": kind, **values}, ensure_ascii=False) + "\n"
+        ).encode()
         with self._told():
-            if self._metrics.write(line) != len(line):  # what fits is written; the rest of a line would be the next one's start
+            # what fits is written; the rest of a line would be the next one's start
+            if self._metrics.write(line) != len(line):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    def samples(self, step: int, pairs: Sequence[tuple[str, str]], sheet: "NDArray[np.uint8]") -> None:
-        """Show a few (reference, hypothesis) pairs in TensorBoard, and the `sample_sheet` of them."""
+    def samples(
+        self, step: int, pairs: Sequence[tuple[str, str]], sheet: "NDArray[np.uint8]"
+    ) -> None:
+        """Show a few (reference, hypothesis) pairs in TensorBoard, and the `sample_sheet` of
+        them.
+        """
         table = "\n".join(f"    {reference}\n    {hypothesis}\n" for reference, hypothesis in pairs)
         with self._told():
             self._board.text("reference over hypothesis", table, step)
@@ -141,14 +203,18 @@ class RunLog:
     def figures(self, name: str) -> list[float]:
         """Return one figure of each report of training so far; NaN where it was not finite."""
         rows = read_metrics(self.folder)
-        return [math.nan if row[name] is None else row[name] for row in rows if row["kind"] == "train"]
+        return [
+            math.nan if row[name] is None else row[name] for row in rows if row["kind"] == "train"
+        ]
 
     @contextmanager
     def _told(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
-            raise LogError(f"cannot write the log of {self.folder}: {error.strerror or error}") from error
+            raise LogError(
+                f"cannot write the log of {self.folder}: {error.strerror or error}"
+            ) from error
 
     def update(self, **facts: Any) -> None:
         """Put facts into run.json now."""
@@ -169,8 +235,9 @@ class RunLog:
 
 
 def _hold(folder: Path) -> int | None:
-    """Lock a run's folder until the descriptor is closed or the process has ended, however it does. Two sessions on one run would
-    overwrite each other's states. None where folders cannot be locked (Windows, some network file systems).
+    """Lock a run's folder until the descriptor is closed or the process has ended, however it does.
+    Two sessions on one run would overwrite each other's states. None where folders cannot be locked
+    (Windows, some network file systems).
 
     Raises UsageError when another process has it locked.
     """
@@ -184,7 +251,10 @@ def _hold(folder: Path) -> int | None:
     except OSError as error:
         os.close(descriptor)
         if isinstance(error, BlockingIOError):
-            raise UsageError(f"{folder}: another process is training this run; stop that one first (Ctrl-C saves)") from None
+            raise UsageError(
+                f"{folder}: another process is training this run; stop that one first (Ctrl-C"
+                " saves)"
+            ) from None
         return None
     return descriptor
 
@@ -195,8 +265,12 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
 
 
 def _lines(metrics: Path) -> list[str]:
-    """The lines of metrics.jsonl. Only \\n ends one: the row ids in them may hold U+2028 and the like."""
-    return metrics.read_text(encoding="utf-8").removesuffix("\n").split("\n") if metrics.stat().st_size else []
+    """The lines of metrics.jsonl. Only \\n ends a line: row ids may hold U+2028."""
+    return (
+        metrics.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+        if metrics.stat().st_size
+        else []
+    )
 
 
 def read_run(folder: Path) -> dict[str, Any]:
@@ -207,7 +281,9 @@ def read_run(folder: Path) -> dict[str, Any]:
             raise ValueError("not a JSON object")
         return facts
     except (OSError, ValueError) as error:
-        raise ArtifactError(f"{folder / RUN} is not readable ({error}); start a new run with --load {folder}") from error
+        raise ArtifactError(
+            f"{folder / RUN} is not readable ({error}); start a new run with --load {folder}"
+        ) from error
 
 
 def environment() -> dict[str, Any]:
@@ -230,18 +306,27 @@ def _installed(name: str) -> bool:
 
 
 def _git_state() -> dict[str, Any] | None:
-    """Commit and dirtiness of the checkout that this code runs from; None for an installed package."""
+    """Commit and dirtiness of the checkout that this code runs from; None for an installed
+    package.
+    """
     package = Path(__file__).resolve().parents[1]
     if not (package.parent / ".git").exists():
         return None
 
     def git(*arguments: str) -> str:
         return subprocess.run(
-            ["git", "-C", str(package), *arguments], capture_output=True, text=True, timeout=10, check=True
+            ["git", "-C", str(package), *arguments],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
         ).stdout.strip()
 
     try:
-        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "--", str(package)))}
+        return {
+            "commit": git("rev-parse", "HEAD"),
+            "dirty": bool(git("status", "--porcelain", "--", str(package))),
+        }
     except (OSError, subprocess.SubprocessError):
         return None
 

@@ -23,16 +23,25 @@ def sheet_font(charset: Charset) -> ImageFont.FreeTypeFont | None:
 
 
 def sample_sheet(
-    images: Sequence[NDArray[np.uint8]], pairs: Sequence[tuple[str, str]], font: ImageFont.FreeTypeFont | None
+    images: Sequence[NDArray[np.uint8]],
+    pairs: Sequence[tuple[str, str]],
+    font: ImageFont.FreeTypeFont | None,
 ) -> NDArray[np.uint8]:
-    """Draw lines (H, w, 3) under each other with their (reference, hypothesis): green where they agree, else the reading red and
-    the reference gray below it. Without a font the lines alone. Returns RGB (height, width, 3)."""
+    """Draw lines (H, w, 3) under each other with their (reference, hypothesis): green where they
+    agree, else the reading red and the reference gray below it. Without a font the lines alone.
+    Returns RGB (height, width, 3).
+    """
     texts = [_rows(*pair) if font else [] for pair in pairs]
     row = _TEXT_PX + 4
     widest = max(
-        *(image.shape[1] for image in images), *(int(font.getlength(text)) for rows in texts for text, _ in rows if font), 0
+        *(image.shape[1] for image in images),
+        *(int(font.getlength(text)) for rows in texts for text, _ in rows if font),
+        0,
     )
-    height = sum(image.shape[0] + row * len(rows) + 2 * _MARGIN for image, rows in zip(images, texts, strict=True))
+    height = sum(
+        image.shape[0] + row * len(rows) + 2 * _MARGIN
+        for image, rows in zip(images, texts, strict=True)
+    )
     sheet = Image.new("RGB", (widest + 2 * _MARGIN, height), _DESK)
     draw, y = ImageDraw.Draw(sheet), 0
     for image, rows in zip(images, texts, strict=True):

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-# OneCycle starts this much below its peak and ends this much below its start (the values of its paper's implementations).
+# OneCycle starts this much below its peak and ends this much below its start (the values of its
+# paper's implementations).
 _START_DIVISOR = 25.0
 _END_DIVISOR = 1e4
 _COSINE_END = 0.01
@@ -18,8 +19,9 @@ def learning_rate(schedule: str, progress: float, warmup: float) -> float:
 
 
 def cosine(progress: float, warmup: float) -> float:
-    """Return the learning rate as a share of its peak: straight up from 0 during the first `warmup` of the run, then down on a
-    cosine to a hundredth."""
+    """Return the learning rate as a share of its peak: straight up from 0 during the first `warmup`
+    of the run, then down on a cosine to a hundredth.
+    """
     progress = min(max(progress, 0.0), 1.0)
     if progress < warmup:
         return progress / warmup
@@ -29,8 +31,9 @@ def cosine(progress: float, warmup: float) -> float:
 def one_cycle(progress: float, warmup: float) -> float:
     """Return the learning rate as a share of its peak, at `progress` 0…1 of the run.
 
-    It rises on a cosine from 1/25 to 1 during the first `warmup` of the run, then falls on a cosine to nearly 0. A pure
-    function of progress: nothing to store, nothing to go wrong on resume, and progress may count steps, lines or minutes.
+    It rises on a cosine from 1/25 to 1 during the first `warmup` of the run, then falls on a cosine
+    to nearly 0. A pure function of progress: nothing to store, nothing to go wrong on resume, and
+    progress may count steps, lines or minutes.
     """
     progress = min(max(progress, 0.0), 1.0)
     start = 1.0 / _START_DIVISOR
@@ -44,19 +47,27 @@ def _cosine(begin: float, end: float, share: float) -> float:
 
 
 def build_optimizer(model: nn.Module, lr: float, weight_decay: float) -> torch.optim.AdamW:
-    """Return fused AdamW. Biases, norms and every other vector are not decayed: pulling them to zero only hurts. Nor is a
-    parameter that its network marks with `no_decay = True`."""
+    """Return fused AdamW. Biases, norms and every other vector are not decayed: pulling them to
+    zero only hurts. Nor is a parameter that its network marks with `no_decay = True`.
+    """
     decayed, free = _split(model.named_parameters())
-    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]
+    groups = [
+        {"params": decayed, "weight_decay": weight_decay},
+        {"params": free, "weight_decay": 0.0},
+    ]
     return torch.optim.AdamW(groups, lr=lr, fused=True)
 
 
-def _split(named: Iterable[tuple[str, nn.Parameter]]) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+def _split(
+    named: Iterable[tuple[str, nn.Parameter]],
+) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
     decayed: list[nn.Parameter] = []
     free: list[nn.Parameter] = []
     for name, parameter in named:
         if parameter.requires_grad:
-            keep = parameter.ndim < 2 or name.endswith("bias") or getattr(parameter, "no_decay", False)
+            keep = (
+                parameter.ndim < 2 or name.endswith("bias") or getattr(parameter, "no_decay", False)
+            )
             (free if keep else decayed).append(parameter)
     return decayed, free
 

@@ -1,4 +1,6 @@
-"""One optimizer step: its batches through the network, their gradients together, one update of the weights."""
+"""One optimizer step: its batches through the network, their gradients together, one update of the
+weights.
+"""
 
 import math
 from collections.abc import Sequence
@@ -13,17 +15,19 @@ from torch.utils.checkpoint import checkpoint
 from nordocr_cli.data.batches import Batch, normalize
 from nordocr_cli.geometry import Geometry
 from nordocr_cli.models.guidance import CTC_WEIGHT, Guidance
-from nordocr_cli.models.parseq import Parseq
-from nordocr_cli.models.trocr import TrOcr
+from nordocr_cli.models.parseq.network import Parseq
+from nordocr_cli.models.trocr.network import TrOcr
 from nordocr_cli.settings import Train
+from nordocr_cli.training.distributed import Team
 from nordocr_cli.training.objective import ctc_loss, decoding_of, frames_of
 from nordocr_cli.training.schedule import build_optimizer, set_learning_rate
-from nordocr_cli.training.team import Team
 
 
 @dataclass(frozen=True)
 class Stepped:
-    """What a step did: loss in nats a character, gradient norm before clipping. A step that is not `finite` changed nothing."""
+    """What a step did: loss in nats a character, gradient norm before clipping. A step that is not
+    `finite` changed nothing.
+    """
 
     loss: float
     norm: float
@@ -31,7 +35,9 @@ class Stepped:
 
 
 class Stepper:
-    """A network, and the branch that guides it, with their optimizer. `model` is the network itself, whose weights are saved."""
+    """A network, and the branch that guides it, with their optimizer. `model` is the network
+    itself, whose weights are saved.
+    """
 
     def __init__(
         self,
@@ -54,9 +60,14 @@ class Stepper:
             checkpoint_blocks(model)
         self.graphs = settings.compile == "reduce-overhead"
         if settings.compile:
-            # On a CPU torch 2.13 tries to order the strides of sizes that it does not know, and fails.
-            how: dict[str, Any] = {"options": {"layout_optimization": False}} if device.type == "cpu" else {}
-            taught = torch.compile(taught, **(how or {"mode": "reduce-overhead" if self.graphs else None}))  # type: ignore[assignment]
+            # On a CPU torch 2.13 tries to order the strides of sizes that it does not know, and
+            # fails.
+            how: dict[str, Any] = (
+                {"options": {"layout_optimization": False}} if device.type == "cpu" else {}
+            )
+            taught = torch.compile(
+                taught, **(how or {"mode": "reduce-overhead" if self.graphs else None})
+            )  # type: ignore[assignment]
         self.network = self.team.wrap(taught, device)
 
     def amp(self) -> AbstractContextManager[Any]:
@@ -87,39 +98,52 @@ class Stepper:
     def backward(self, batches: Sequence[Batch]) -> Tensor:
         """Add up the scaled gradients of `batches`; return this process's share of the loss ().
 
-        The loss is that of all the step's batches, of all processes: the sum over their lines divided by all their characters.
-        So neither accumulation nor the number of GPUs changes what a character weighs.
+        The loss is that of all the step's batches, of all processes: the sum over their lines
+        divided by all their characters. So neither accumulation nor the number of GPUs changes what
+        a character weighs.
         """
         characters = sum(batch.shared_characters for batch in batches)
         losses = []
         for number, batch in enumerate(batches, start=1):
-            images = normalize(batch.images.to(self.device, non_blocking=True), self.geometry)  # (N, 3, H, W)
+            # (N, 3, H, W)
+            images = normalize(batch.images.to(self.device, non_blocking=True), self.geometry)
             widths = batch.widths.to(self.device, non_blocking=True)  # (N,)
             targets, lengths = batch.targets.to(self.device), batch.target_lengths.to(self.device)
             # Gradients are exchanged once a step, with those of the last batch.
-            waiting = number < len(batches) and isinstance(self.network, nn.parallel.DistributedDataParallel)
+            waiting = number < len(batches) and isinstance(
+                self.network, nn.parallel.DistributedDataParallel
+            )
             with self.network.no_sync() if waiting else nullcontext():  # type: ignore[operator]
                 if self.settings.compile:
                     self._for_any_size(images, widths, targets, lengths)
                 with self.amp():
                     told = widths if batch.masked or self.by_tokens else None
-                    logits, own = self.network(images, told, targets, lengths)  # (N, T, C) or None, () or None
+                    # (N, T, C) or None, () or None
+                    logits, own = self.network(images, told, targets, lengths)
                 # A mean weighs as much as the batch's share of the characters.
                 share = int(batch.target_lengths.sum()) / max(1, characters)
                 if logits is None:
                     loss = own * share
                 else:
-                    loss = ctc_loss(logits, frames_of(widths, self.geometry), targets, lengths, characters)
+                    loss = ctc_loss(
+                        logits, frames_of(widths, self.geometry), targets, lengths, characters
+                    )
                     loss = loss if own is None else CTC_WEIGHT * loss + own * share
                 loss = loss if batch.counted else loss * 0.0
-                self.scaler.scale(loss * self.team.size).backward()  # the processes' gradients are averaged
+                # the processes' gradients are averaged
+                self.scaler.scale(loss * self.team.size).backward()
             losses.append(loss.detach())
         return torch.stack(losses).sum()
 
-    def _for_any_size(self, images: Tensor, widths: Tensor, targets: Tensor, lengths: Tensor) -> None:
-        """Tell the compiler what differs between batches, lines and widths, so that it does not compile each one."""
+    def _for_any_size(
+        self, images: Tensor, widths: Tensor, targets: Tensor, lengths: Tensor
+    ) -> None:
+        """Tell the compiler what differs between batches, lines and widths, so that it does not
+        compile each one.
+        """
         if self.graphs:
-            torch.compiler.cudagraph_mark_step_begin()  # what the graphs of the batch before gave back is used up
+            # what the graphs of the batch before gave back is used up
+            torch.compiler.cudagraph_mark_step_begin()
         torch._dynamo.maybe_mark_dynamic(images, (0, 3))
         for tensor in (widths, targets, lengths):
             torch._dynamo.maybe_mark_dynamic(tensor, 0)
@@ -135,7 +159,9 @@ class _Taught(nn.Module):
     def forward(
         self, images: Tensor, widths: Tensor | None, targets: Tensor, lengths: Tensor
     ) -> tuple[Tensor | None, Tensor | None]:
-        """Return the logits (N, T, C) and the guidance's loss () or None; None and its own loss for a network of tokens."""
+        """Return the logits (N, T, C) and the guidance's loss () or None; None and its own loss for
+        a network of tokens.
+        """
         if isinstance(self.model, Parseq):
             return None, self.model.permuted_loss(images, widths, targets, lengths)
         if isinstance(self.model, TrOcr):
@@ -147,7 +173,8 @@ class _Taught(nn.Module):
 
 
 def checkpoint_blocks(model: nn.Module) -> int:
-    """Let the network's blocks keep no activations in training and compute them again going back; return how many blocks.
+    """Let the network's blocks keep no activations in training and compute them again going back;
+    return how many blocks.
 
     About a third more time for a fraction of the memory. Copies of the network must be made before.
     """

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import torch
 
-from nordocr_cli.training.room import megabytes
+from nordocr_cli.training.disk_space import megabytes
 
 _FILLED = 0.8  # of the GPU's memory that a batch may come to
 _BUSY = 0.6  # below this share a GPU is said to be idle
@@ -18,8 +18,9 @@ _MOST_GROWTH, _LEAST_GROWTH = 4.0, 1.25
 
 
 def memory_shown(device: torch.device) -> str:
-    """Return the memory in use for the progress line: on a GPU the peak of all of it, else that of this process; "" where
-    the platform does not tell."""
+    """Return the memory in use for the progress line: on a GPU the peak of all of it, else that of
+    this process; "" where the platform does not tell.
+    """
     if device.type == "cuda":
         peak, total = gpu_memory(device)
         return f"{peak / 1e9:.1f}/{total / 1e9:.0f} GB"
@@ -31,45 +32,69 @@ def memory_shown(device: torch.device) -> str:
 
 def gpu_memory(device: torch.device) -> tuple[int, int]:
     """Return (peak bytes that torch has reserved, bytes that the GPU has)."""
-    return torch.cuda.max_memory_reserved(device), torch.cuda.get_device_properties(device).total_memory
+    return (
+        torch.cuda.max_memory_reserved(device),
+        torch.cuda.get_device_properties(device).total_memory,
+    )
 
 
 def gpu_busy(device: torch.device) -> float | None:
-    """Return the share of the last moments in which the GPU was computing, by nvidia-smi; None where that does not tell."""
+    """Return the share of the last moments in which the GPU was computing, by nvidia-smi; None
+    where that does not tell.
+    """
     identity = f"GPU-{torch.cuda.get_device_properties(device).uuid}"
-    asked = ["nvidia-smi", f"--id={identity}", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits"]
+    asked = [
+        "nvidia-smi",
+        f"--id={identity}",
+        "--query-gpu=utilization.gpu",
+        "--format=csv,noheader,nounits",
+    ]
     try:
-        return float(subprocess.run(asked, capture_output=True, text=True, timeout=5, check=True).stdout) / 100
+        return (
+            float(
+                subprocess.run(asked, capture_output=True, text=True, timeout=5, check=True).stdout
+            )
+            / 100
+        )
     except (OSError, subprocess.SubprocessError, ValueError):
         return None
 
 
 def idle_gpu(device: torch.device, lines: int) -> str:
-    """Return a warning when the GPU is idle much of the time and a batch of more than `lines` lines would fit, else ""."""
+    """Return a warning when the GPU is idle much of the time and a batch of more than `lines` lines
+    would fit, else "".
+    """
     busy, (peak, total) = gpu_busy(device), gpu_memory(device)
     more = larger_batch(lines, peak, total)
     if busy is None or busy >= _BUSY or not more:
         return ""
     return (
-        f"GPU underused: {busy:.0%} busy, {peak / 1e9:.1f} of {total / 1e9:.0f} GB used by {lines} lines a batch; in a new run "
-        f"try batch {more} (train.batch_size, or train.batch_by_arch for this card)"
+        f"GPU underused: {busy:.0%} busy, {peak / 1e9:.1f} of {total / 1e9:.0f} GB used by {lines}"
+        f" lines a batch; in a new run try batch {more} (train.batch_size, or train.batch_by_arch"
+        " for this card)"
     )
 
 
 def larger_batch(lines: int, peak: int, total: int) -> int | None:
-    """Return how many lines a batch may have, by the memory that `lines` of them take; None where that is not much more."""
+    """Return how many lines a batch may have, by the memory that `lines` of them take; None where
+    that is not much more.
+    """
     growth = min(_MOST_GROWTH, _FILLED * total / max(peak, 1))
     return int(lines * growth) if growth >= _LEAST_GROWTH else None
 
 
 def give_memory_back() -> None:
-    """Hand the kernel what glibc's malloc keeps free. Batches of ever new widths leave holes, and kept, they grew to 14 GB."""
+    """Hand the kernel what glibc's malloc keeps free. Batches of ever new widths leave holes, and
+    kept, they grew to 14 GB.
+    """
     if sys.platform.startswith("linux") and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
         libc.malloc_trim(0)
 
 
 class Window:
-    """Figures since the last report: mean loss, lines a second, share of the time spent waiting for data."""
+    """Figures since the last report: mean loss, lines a second, share of the time spent waiting for
+    data.
+    """
 
     def __init__(self) -> None:
         self.shown: dict[str, str] = {}
@@ -95,6 +120,10 @@ class Window:
         """Return the figures and begin the next window."""
         seconds = max(time.monotonic() - self.began - self.paused_s, 1e-9)
         loss = sum(self.losses) / len(self.losses) if self.losses else math.nan
-        figures = {"loss": loss, "lines_per_s": self.lines / seconds, "data_wait": self.waited_s / seconds}
+        figures = {
+            "loss": loss,
+            "lines_per_s": self.lines / seconds,
+            "data_wait": self.waited_s / seconds,
+        }
         self._reset()
         return figures

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from nordocr_cli import app
-from nordocr_cli.data.layouts import read_layout
-from nordocr_cli.data.result_json import write_result
+from nordocr_cli.data.layouts.readers import read_layout
+from nordocr_cli.data.layouts.result_json import write_result
 
 DOC = Path(__file__).parents[2] / "samples" / "doc"
 TIFF, TRUTH = str(DOC / "dev_doc.tif"), str(DOC / "dev_doc.json")
@@ -32,10 +32,19 @@ def result(tmp_path):
 
 def test_the_table_names_its_reference_and_the_next_step(run, result, tmp_path):
     out_json = tmp_path / "out.json"
-    code, out, err = run("compare3way", TIFF, "--svtrv2", result, "--tess", result, "--truth", TRUTH, "-o", out_json)
+    code, out, err = run(
+        "compare3way", TIFF, "--svtrv2", result, "--tess", result, "--truth", TRUTH, "-o", out_json
+    )
     assert code == 0
     assert "accuracy against ground truth (dev_doc.json)" in out
-    for row in ("exact match", "448 (100.0 %)", "CER macro", "CER micro", "right truncation", "both right 448"):
+    for row in (
+        "exact match",
+        "448 (100.0 %)",
+        "CER macro",
+        "CER micro",
+        "right truncation",
+        "both right 448",
+    ):
         assert row in out
     assert f"wrote {out_json}" in err
     assert err.strip().splitlines()[-1].startswith("next: the same with --report out.html")
@@ -43,7 +52,9 @@ def test_the_table_names_its_reference_and_the_next_step(run, result, tmp_path):
 
 
 def test_without_any_reference_and_with_other_names(run, result):
-    code, out, _ = run("compare3way", TIFF, "--first", result, "--second", result, "--names", "v1,v2")
+    code, out, _ = run(
+        "compare3way", TIFF, "--first", result, "--second", result, "--names", "v1,v2"
+    )
     assert code == 0
     assert "agreement of v1 and v2, without a reference" in out
     assert "exact match" not in out
@@ -62,7 +73,9 @@ def test_a_missing_result_needs_lines(run, result):
 
 
 def test_json_is_all_of_stdout(run, result):
-    code, out, _ = run("compare3way", TIFF, "--svtrv2", result, "--tess", result, "--truth", TRUTH, "--json")
+    code, out, _ = run(
+        "compare3way", TIFF, "--svtrv2", result, "--tess", result, "--truth", TRUTH, "--json"
+    )
     assert code == 0
     assert json.loads(out)["engines"][0]["exact"] == {"count": 448, "rate": 1.0}
 
@@ -84,7 +97,11 @@ def test_a_dry_run_touches_nothing(run, result, tmp_path, monkeypatch):
     [
         (("--reference", "truth"), 2, "--reference truth needs --truth"),
         (("--names", "one"), 2, "expected two names"),
-        (("--vlm-url", "http://10.0.0.1/v1", "--vlm-model", "m"), 2, "--vlm-allow-remote allows it"),
+        (
+            ("--vlm-url", "http://10.0.0.1/v1", "--vlm-model", "m"),
+            2,
+            "--vlm-allow-remote allows it",
+        ),
         (("--decided", "nowhere.tsv"), 2, "no decisions nowhere.tsv"),
         (("--vlm-url", "http://127.0.0.1:9/v1"), 2, "--vlm-model"),
         (("--vlm-url", "http://127.0.0.1:9/v1", "--vlm-model", "m"), 5, "no server answers"),

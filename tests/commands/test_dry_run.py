@@ -23,7 +23,11 @@ MISSING = "missing"
         ((*BENCH, "--doc", MISSING, "--regions", TRUTH), 2, "no document missing"),
         ((*BENCH, "--doc", TIFF, "--regions", TIFF), 3, "not readable"),
         ((*BENCH, MISSING, "--doc", TIFF, "--regions", TRUTH), 2, "no file or run folder missing"),
-        ((*BENCH, "--doc", TIFF, "--regions", TRUTH, "--device", "banana"), 2, "unknown device 'banana'"),
+        (
+            (*BENCH, "--doc", TIFF, "--regions", TRUTH, "--device", "banana"),
+            2,
+            "unknown device 'banana'",
+        ),
         ((*PREDICT, "--regions", MISSING), 2, "no result or region file"),
         ((*PREDICT, "--bf16"), 2, "option of torch"),
         ((*PREDICT, "--decoder", "beam"), 2, "tesseract decodes by itself"),
@@ -32,7 +36,11 @@ MISSING = "missing"
         ((*PREDICT, MISSING), 2, "no image or folder missing"),
         ((*PREDICT, TIFF, "--regions", TRUTH), 2, "belongs to one document"),
         ((*PREDICT, "--format", "pdf"), 2, "give -o FILE.pdf"),
-        ((*PREDICT, "--jsonl", "-o", "o.jsonl", "--resume"), 2, "--resume goes on with line images"),
+        (
+            (*PREDICT, "--jsonl", "-o", "o.jsonl", "--resume"),
+            2,
+            "--resume goes on with line images",
+        ),
         ((*PREDICT, TIFF, "--json"), 2, "describes one document"),
         ((*PREDICT, "--layout", "pages"), 2, "--layout 'pages'"),
         (("predict", TIFF, "-m", TRUTH), 2, "expected a run folder or a file in"),
@@ -60,7 +68,9 @@ def test_what_cannot_be_done_is_not_planned(args, code, said, tmp_path, monkeypa
 )
 def test_what_does_not_help_is_said(options, said):
     image = next((DOC.parent / "lines" / "images").iterdir())
-    planned = CliRunner().invoke(app, ["predict", str(image), "--layout", "line", *options, "--dry-run"])
+    planned = CliRunner().invoke(
+        app, ["predict", str(image), "--layout", "line", *options, "--dry-run"]
+    )
     assert planned.exit_code == 0
     assert planned.stderr.startswith(f"warning: {said}") if said else not planned.stderr
 

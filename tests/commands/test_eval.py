@@ -5,7 +5,14 @@ import sys
 import pytest
 
 ROWS = [
-    {"id": "a", "ref": "Summa kr 1 234", "hyp": "Summa kr 1234", "language": "sv", "width32": 300, "source": "d1"},
+    {
+        "id": "a",
+        "ref": "Summa kr 1 234",
+        "hyp": "Summa kr 1234",
+        "language": "sv",
+        "width32": 300,
+        "source": "d1",
+    },
     {"id": "b", "ref": "Øre", "hyp": "Ore", "language": "da", "width32": 900, "source": "d2"},
     {"id": "c", "ref": "Lön", "hyp": "Lön", "language": "sv", "width32": 40, "source": "d2"},
 ]
@@ -20,7 +27,10 @@ def recording(tmp_path):
 
 def nordocr(*args):
     done = subprocess.run(
-        [sys.executable, "-m", "nordocr_cli", "eval", *args], capture_output=True, encoding="utf-8", check=False
+        [sys.executable, "-m", "nordocr_cli", "eval", *args],
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
     )
     return done.returncode, done.stdout, done.stderr
 
@@ -39,7 +49,10 @@ def test_the_tables(recording, tmp_path):
         "errors by width",
     ):
         assert expected in out
-    assert "3 lines, 0.0 % of them exact in one reading alone, show differences from about 100.0 pp of exact lines" in err
+    assert (
+        "3 lines, 0.0 % of them exact in one reading alone, show differences from about 100.0 pp of"
+        " exact lines" in err
+    )
     assert "bootstrap by source document (2; few, so take them as rough)" in err
     assert err.strip().splitlines()[-1].startswith("next: nordocr eval")
     assert (tmp_path / "out" / "eval.json").is_file()
@@ -52,7 +65,16 @@ def test_json_is_all_of_stdout(recording):
 
 
 def test_a_missed_gate_is_named(recording):
-    code, _, err = nordocr(recording, "-q", "--worst", "0", "--fail-if", "cer>50%", "--fail-if", "language:da.exact<90%")
+    code, _, err = nordocr(
+        recording,
+        "-q",
+        "--worst",
+        "0",
+        "--fail-if",
+        "cer>50%",
+        "--fail-if",
+        "language:da.exact<90%",
+    )
     assert code == 4
     assert "quality gate missed: language:da.exact<90%: found 0" in err
     assert "cer>50%" not in err
@@ -67,7 +89,11 @@ def test_a_wrong_gate_is_refused_before_any_work(recording, tmp_path):
 
 @pytest.mark.parametrize(
     ("args", "code", "message"),
-    [(("nowhere.jsonl",), 2, "no recorded result"), (("tesseract",), 2, "needs a line store"), ((".",), 2, "best.safetensors")],
+    [
+        (("nowhere.jsonl",), 2, "no recorded result"),
+        (("tesseract",), 2, "needs a line store"),
+        ((".",), 2, "best.safetensors"),
+    ],
 )
 def test_wrong_arguments(args, code, message):
     found, _, err = nordocr(*args)

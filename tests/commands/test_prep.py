@@ -49,25 +49,45 @@ def test_samples_become_a_store(tmp_path: Path) -> None:
 
 def test_bad_rows_exit_3_and_the_rest_is_kept(some: Path, tmp_path: Path) -> None:
     with open(some / "manifest.jsonl", "a", encoding="utf-8") as file:
-        file.write('{"image": "images/gone.png", "text": "x"}\n{"image": "images/text.png", "text": "Þá"}\n')
+        file.write(
+            '{"image": "images/gone.png", "text": "x"}\n{"image": "images/text.png", "text":'
+            ' "Þá"}\n'
+        )
     (some / "images" / "text.png").write_text("not an image")
     output = tmp_path / "lines.lmdb"
     code, out, err = nordocr("prep", some, "-o", output, "-p", "svtrv2-1024")
     assert code == 3
     assert "missing-image" in out
-    for expected in ("holds 5 lines", "manifest.jsonl:6: no image", "manifest.jsonl:7", "U+00E1", "--oov skip", "--on-bad skip"):
+    for expected in (
+        "holds 5 lines",
+        "manifest.jsonl:6: no image",
+        "manifest.jsonl:7",
+        "U+00E1",
+        "--oov skip",
+        "--on-bad skip",
+    ):
         assert expected in err
     with LineStore(output) as store:
         assert len(store) == 5
-    reasons = [json.loads(row)["reason"] for row in (tmp_path / "lines.lmdb.quarantine.jsonl").open(encoding="utf-8")]
+    reasons = [
+        json.loads(row)["reason"]
+        for row in (tmp_path / "lines.lmdb.quarantine.jsonl").open(encoding="utf-8")
+    ]
     assert reasons == ["missing-image", "oov"]
-    code, _, err = nordocr("prep", some, "-o", output, "-p", "svtrv2-1024", "--oov", "skip", "--on-bad", "skip")
+    code, _, err = nordocr(
+        "prep", some, "-o", output, "-p", "svtrv2-1024", "--oov", "skip", "--on-bad", "skip"
+    )
     assert code == 0
-    assert err.strip().splitlines()[-1] == f"next: nordocr train --profile svtrv2-1024 --train {output}"
+    assert (
+        err.strip().splitlines()[-1]
+        == f"next: nordocr train --profile svtrv2-1024 --train {output}"
+    )
 
 
 def test_a_dry_run_counts_rows_and_writes_nothing(some: Path, tmp_path: Path) -> None:
-    code, out, _ = nordocr("prep", some, "-o", tmp_path / "lines.lmdb", "-p", "svtrv2-1024", "--dry-run")
+    code, out, _ = nordocr(
+        "prep", some, "-o", tmp_path / "lines.lmdb", "-p", "svtrv2-1024", "--dry-run"
+    )
     assert code == 0
     assert "5 rows" in out
     assert os.listdir(tmp_path) == ["some"]
@@ -83,7 +103,9 @@ def test_a_dry_run_counts_rows_and_writes_nothing(some: Path, tmp_path: Path) ->
         ("half.lmdb", "o.lmdb", 3, "truncated"),
     ],
 )
-def test_wrong_sources_and_outputs(some: Path, tmp_path: Path, source: str, output: str, code: int, message: str) -> None:
+def test_wrong_sources_and_outputs(
+    some: Path, tmp_path: Path, source: str, output: str, code: int, message: str
+) -> None:
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "notes.md").write_text("mine")
     assert nordocr("prep", some, "-o", "half.lmdb", "-p", "svtrv2-1024", cwd=tmp_path)[0] == 0
@@ -98,7 +120,9 @@ def test_wrong_sources_and_outputs(some: Path, tmp_path: Path, source: str, outp
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
-def test_a_stopped_run_leaves_the_old_store(some: Path, tmp_path: Path, sent: signal.Signals, code: int) -> None:
+def test_a_stopped_run_leaves_the_old_store(
+    some: Path, tmp_path: Path, sent: signal.Signals, code: int
+) -> None:
     """The process sends itself the signal after the third line, in the middle of writing."""
     output = tmp_path / "lines.lmdb"
     assert nordocr("prep", some, "-o", output, "-p", "svtrv2-1024")[0] == 0
@@ -118,12 +142,18 @@ LineStoreWriter.add_encoded = add_and_stop
 sys.argv = ["nordocr", "prep", {str(SAMPLES)!r}, "-o", {str(output)!r}, "-p", "demo"]
 app.main()
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, encoding="utf-8", check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, encoding="utf-8", check=False
+    )
     assert done.returncode == code, done.stderr
     assert (output / "data.mdb").read_bytes() == before
     left = [name for name in os.listdir(tmp_path) if name.startswith(".lines.lmdb.")]
     assert len(left) == 1
     if sent == signal.SIGINT:
-        assert "stopped after 2 of 303 rows; the same command with --resume goes on from there" in done.stderr
+        assert (
+            "stopped after 2 of 303 rows; the same command with --resume goes on from there"
+            in done.stderr
+        )
     assert nordocr("prep", some, "-o", output, "-p", "svtrv2-1024")[0] == 0
-    assert sorted(os.listdir(tmp_path)) == ["lines.lmdb", "some"]  # the next run clears away what is left of the stopped one
+    # the next run clears away what is left of the stopped one
+    assert sorted(os.listdir(tmp_path)) == ["lines.lmdb", "some"]

@@ -12,7 +12,22 @@ from nordocr_cli.errors import DataError, UsageError
 from nordocr_cli.records import Box
 
 BOX = Box(10, 20.5, 300, 40)
-HOSTILE = ["=1+1", "-12 345", "+46 8 123", "@SUM(A1)", "'=x", "a\tb", "a\nb\r", 'say "hi"', '"', "\\t", "\\", "a\u202eb", "", "∅"]
+HOSTILE = [
+    "=1+1",
+    "-12 345",
+    "+46 8 123",
+    "@SUM(A1)",
+    "'=x",
+    "a\tb",
+    "a\nb\r",
+    'say "hi"',
+    '"',
+    "\\t",
+    "\\",
+    "a\u202eb",
+    "",
+    "∅",
+]
 
 
 def filled(tsv, texts):
@@ -40,7 +55,10 @@ def test_hostile_cells_stay_in_their_cells():
 def test_a_cell_copied_over_says_the_same(tmp_path_factory, texts):
     """Who copies the cell of a reading into `text` has decided for that reading."""
     tsv = to_tsv([OpenLine(n, BOX, {"read by A": text}) for n, text in enumerate(texts)])
-    shown = [row[-2] for row in csv.reader(io.StringIO(tsv.removeprefix("\ufeff"), newline=""), "excel-tab")][1:]
+    shown = [
+        row[-2]
+        for row in csv.reader(io.StringIO(tsv.removeprefix("\ufeff"), newline=""), "excel-tab")
+    ][1:]
     path = tmp_path_factory.mktemp("t") / "t.tsv"
     path.write_text(filled(tsv, shown), encoding="utf-8", newline="")
     decisions, left_open = read_decisions(path)
@@ -54,7 +72,9 @@ def test_a_cell_copied_over_says_the_same(tmp_path_factory, texts):
 def test_what_a_person_fills_in(tmp_path):
     path = tmp_path / "t.tsv"
     tsv = to_tsv([OpenLine(0, BOX, {"read by A": "x"})] * 5)
-    path.write_text(filled(tsv, ["-12 345", "<EMPTY>", "", "A\u030arets", "'-5"]), encoding="utf-8", newline="")
+    path.write_text(
+        filled(tsv, ["-12 345", "<EMPTY>", "", "A\u030arets", "'-5"]), encoding="utf-8", newline=""
+    )
     decisions, left_open = read_decisions(path)
     assert [decision.text for decision in decisions] == ["-12 345", "", "Årets", "-5"]
     assert left_open == 1
@@ -62,14 +82,23 @@ def test_what_a_person_fills_in(tmp_path):
 
 def test_numbers_that_a_spreadsheet_rewrote(tmp_path):
     path = tmp_path / "t.tsv"
-    path.write_text(filled(to_tsv([OpenLine(0, BOX, {})]), ["x"]).replace("20.5", "20,5"), encoding="utf-8", newline="")
+    path.write_text(
+        filled(to_tsv([OpenLine(0, BOX, {})]), ["x"]).replace("20.5", "20,5"),
+        encoding="utf-8",
+        newline="",
+    )
     assert read_decisions(path)[0] == [Decision(0, BOX, "x")]
 
 
 def test_the_reports_export_is_read_too(tmp_path):
     path = tmp_path / "corrected.jsonl"
     # As JSON.stringify writes it: what Unicode calls the end of a line stands as it is.
-    row = {"page": 2, "bbox": {"x": 1, "y": 2, "width": 3, "height": 4}, "corrected_from": "a\u2028\x85c", "text": "b"}
+    row = {
+        "page": 2,
+        "bbox": {"x": 1, "y": 2, "width": 3, "height": 4},
+        "corrected_from": "a\u2028\x85c",
+        "text": "b",
+    }
     path.write_text(json.dumps(row, ensure_ascii=False) + "\n\n", encoding="utf-8", newline="")
     assert read_decisions(path) == ([Decision(1, Box(1, 2, 3, 4), "b")], 0)
 
@@ -81,7 +110,10 @@ def test_the_reports_export_is_read_too(tmp_path):
         (b"", "no column page"),
         (b"\xff\xfe\x00", "save it as UTF-8"),
         (b"page\tleft\ttop\twidth\theight\ttext\n1\t2\n", r"t\.tsv:2: 2 cells under 6 columns"),
-        (b"page\tleft\ttop\twidth\theight\ttext\nx\t1\t1\t1\t1\ty\n", r"t\.tsv:2: .* must stay as they were written"),
+        (
+            b"page\tleft\ttop\twidth\theight\ttext\nx\t1\t1\t1\t1\ty\n",
+            r"t\.tsv:2: .* must stay as they were written",
+        ),
         (b"page\tleft\ttop\twidth\theight\ttext\n0\t1\t1\t1\t1\ty\n", "pages count from 1"),
         (b"page\tleft\ttop\twidth\theight\ttext\n1\t1\t1\t0\t1\ty\n", "has no area"),
         (b'page\tleft\ttop\twidth\theight\ttext\n1\t1\t1\t1\t1\t"y\n', "needs one at its end"),
@@ -113,6 +145,7 @@ def test_decisions_find_their_lines():
 
 def test_two_decisions_about_one_line_are_none():
     texts, stray = match(
-        [Decision(0, Box(0, 0, 190, 40), "a"), Decision(0, Box(200, 0, 200, 40), "b")], [(0, Box(0, 0, 400, 40))]
+        [Decision(0, Box(0, 0, 190, 40), "a"), Decision(0, Box(200, 0, 200, 40), "b")],
+        [(0, Box(0, 0, 400, 40))],
     )
     assert (texts, len(stray)) == ({}, 2)

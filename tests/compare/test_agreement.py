@@ -57,7 +57,14 @@ def test_counts_by_hand():
         ("x", "x", "x"),
     ]
     found = agreement(("a", "b", "c"), lines)
-    assert found.patterns["canonical"] == {"AAA": 2, "AAB": 1, "ABA": 1, "BAA": 1, "ABC": 1, MISSING: 1}
+    assert found.patterns["canonical"] == {
+        "AAA": 2,
+        "AAB": 1,
+        "ABA": 1,
+        "BAA": 1,
+        "ABC": 1,
+        MISSING: 1,
+    }
     assert [(pair.lines, pair.same) for pair in found.pairs] == [(6, 3), (6, 3), (7, 4)]
     # Where b and c agree (AAA twice, BAA): a has read the same twice.
     assert found.others == ((3, 2), (3, 2), (3, 2))
@@ -66,7 +73,9 @@ def test_counts_by_hand():
 
 
 def test_the_estimate_finds_the_accuracy_of_independent_readers():
-    """0.9, 0.8 and 0.7 right, independently, and never wrong in the same way: pairs agree in 0.72, 0.63 and 0.56."""
+    """0.9, 0.8 and 0.7 right, independently, and never wrong in the same way: pairs agree in 0.72,
+    0.63 and 0.56.
+    """
     assert estimate(0.72, 0.63, 0.56) == pytest.approx(0.9)
     assert estimate(0.72, 0.56, 0.63) == pytest.approx(0.8)
     assert estimate(0.63, 0.56, 0.72) == pytest.approx(0.7)

@@ -14,7 +14,9 @@ def region(x, y, width, height, text=""):
 
 
 def padded(r, by):
-    return Region(Box(r.box.x - by, r.box.y - by, r.box.width + 2 * by, r.box.height + 2 * by), r.text)
+    return Region(
+        Box(r.box.x - by, r.box.y - by, r.box.width + 2 * by, r.box.height + 2 * by), r.text
+    )
 
 
 ROWS = [region(100, 60 * n, 400, 40, f"row {n}") for n in range(5)]
@@ -36,11 +38,17 @@ def test_a_box_that_stands_twice_meets_its_twin():
 def test_padding_of_any_size_changes_nothing():
     for by in (1, 4, 9):
         groups = align(ROWS, [padded(r, by) for r in ROWS])
-        assert [(group.text(0), group.text(1)) for group in groups] == [(r.text, r.text) for r in ROWS]
+        assert [(group.text(0), group.text(1)) for group in groups] == [
+            (r.text, r.text) for r in ROWS
+        ]
 
 
 def test_cells_stand_beside_their_row_in_reading_order():
-    cells = [region(400, 2, 100, 38, "kr"), region(100, 1, 150, 39, "Summa"), region(260, 0, 120, 40, "12")]
+    cells = [
+        region(400, 2, 100, 38, "kr"),
+        region(100, 1, 150, 39, "Summa"),
+        region(260, 0, 120, 40, "12"),
+    ]
     (group,) = align(cells, ROWS[:1])
     assert group.shape == "3:1"
     assert group.text(0) == "Summa 12 kr"
@@ -76,7 +84,11 @@ def skewed(left, width, row, degrees, pitch=50, height=40, text=""):
 @pytest.mark.parametrize("degrees", [-3, -1, 1, 3])
 def test_cells_of_a_turned_page_find_their_row_by_their_outline(degrees):
     rows = [skewed(0, 2000, row, degrees, text=str(row)) for row in range(8)]
-    cells = [skewed(left, 400, row, degrees, text=str(row)) for row in range(8) for left in (0, 700, 1600)]
+    cells = [
+        skewed(left, 400, row, degrees, text=str(row))
+        for row in range(8)
+        for left in (0, 700, 1600)
+    ]
     groups = align(rows, cells)
     assert [group.shape for group in groups] == ["1:3"] * 8
     assert all(group.text(1) == " ".join([group.text(0)] * 3) for group in groups)
@@ -84,28 +96,50 @@ def test_cells_of_a_turned_page_find_their_row_by_their_outline(degrees):
 
 @pytest.mark.parametrize("degrees", [-3, -1, 1, 3])
 def test_boxes_around_turned_lines_do_not_hang_together(degrees):
-    """Of the same lines with other padding each meets its own, though its box reaches over its neighbours."""
+    """Of the same lines with other padding each meets its own, though its box reaches over its
+    neighbours.
+    """
     rows = [skewed(0, 2000, row, degrees, text=str(row)) for row in range(8)]
     plain = [Region(region.box, region.text) for region in rows]
     groups = align(plain, [padded(region, 5) for region in plain])
-    assert [(group.text(0), group.text(1)) for group in groups] == [(str(row), str(row)) for row in range(8)]
+    assert [(group.text(0), group.text(1)) for group in groups] == [
+        (str(row), str(row)) for row in range(8)
+    ]
 
 
 @pytest.mark.parametrize("degrees", [-1, 1])
 def test_boxes_around_turned_cells_find_their_row(degrees):
     rows = [skewed(0, 2000, row, degrees, text=str(row)) for row in range(8)]
-    cells = [skewed(left, 400, row, degrees, text=str(row)) for row in range(8) for left in (0, 700, 1600)]
-    groups = align(*([Region(region.box, region.text) for region in side] for side in (rows, cells)))
-    assert [(group.text(0), group.text(1)) for group in groups] == [(str(row), " ".join([str(row)] * 3)) for row in range(8)]
+    cells = [
+        skewed(left, 400, row, degrees, text=str(row))
+        for row in range(8)
+        for left in (0, 700, 1600)
+    ]
+    groups = align(
+        *([Region(region.box, region.text) for region in side] for side in (rows, cells))
+    )
+    assert [(group.text(0), group.text(1)) for group in groups] == [
+        (str(row), " ".join([str(row)] * 3)) for row in range(8)
+    ]
 
 
 def page(random, rows=24):
-    """A made-up page twice: true lines with their number as text, and what another engine finds of them. Returns both, and the
-    groups that are right as sets of (side, place in the side's list)."""
+    """A made-up page twice: true lines with their number as text, and what another engine finds of
+    them. Returns both, and the groups that are right as sets of (side, place in the side's
+    list).
+    """
     first, second, right = [], [], []
     for row in range(rows):
         cells = sorted(random.sample(range(0, 2000, 250), random.randint(1, 4)))
-        at = [region(x + random.uniform(0, 20), 60 * row + random.uniform(-2, 2), random.uniform(90, 200), 40) for x in cells]
+        at = [
+            region(
+                x + random.uniform(0, 20),
+                60 * row + random.uniform(-2, 2),
+                random.uniform(90, 200),
+                40,
+            )
+            for x in cells
+        ]
         for cell in at:
             kind = random.choices(["same", "split", "dropped", "only second"], [80, 8, 6, 6])[0]
             by = random.uniform(0, 16)
@@ -132,8 +166,13 @@ def test_made_up_pages_are_grouped_right():
         sides = page(random.Random(seed))
         numbered = [[Region(r.box, str(n)) for n, r in enumerate(side)] for side in sides[:2]]
         groups = align(*numbered)
-        found = [frozenset((s, int(r.text)) for s, side in enumerate(g.members) for r in side) for g in groups]
-        assert sorted(member for group in found for member in group) == [(s, n) for s in (0, 1) for n in range(len(sides[s]))]
+        found = [
+            frozenset((s, int(r.text)) for s, side in enumerate(g.members) for r in side)
+            for g in groups
+        ]
+        assert sorted(member for group in found for member in group) == [
+            (s, n) for s in (0, 1) for n in range(len(sides[s]))
+        ]
         found_right += len({frozenset(group) for group in sides[2]} & set(found))
         total += len(sides[2])
     assert found_right >= 0.99 * total

@@ -30,7 +30,11 @@ def test_a_key_holds_for_pixels_model_and_size(tmp_path):
 def test_replies_come_back_as_they_were(tmp_path):
     path = tmp_path / "a.jsonl"
     answers = AnswerFile(path, "m")
-    replies = [Reply("Årets\tresultat\u2028 \ud800", "stop", 10, 2), Reply("[1]\n", "length"), Reply("")]
+    replies = [
+        Reply("Årets\tresultat\u2028 \ud800", "stop", 10, 2),
+        Reply("[1]\n", "length"),
+        Reply(""),
+    ]
     for gray, reply in enumerate(replies):
         answers.add(asked(gray), reply)
     again = AnswerFile(path)
@@ -110,7 +114,9 @@ for n in range(100000):
 def test_a_killed_writer_leaves_whole_answers(tmp_path):
     path = tmp_path / "a.jsonl"
     for _ in range(2):
-        process = subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE)
+        process = subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE
+        )
         process.stdout.readline()
         before = path.stat().st_size if path.exists() else 0
         while not path.exists() or path.stat().st_size < before + 20_000:

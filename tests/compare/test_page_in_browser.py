@@ -1,4 +1,6 @@
-"""The report of compare3way in a real browser: hostile readings stay text, filters and decisions work."""
+"""The report of compare3way in a real browser: hostile readings stay text, filters and decisions
+work.
+"""
 
 import json
 import os
@@ -21,10 +23,14 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 pytestmark = [
     pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed (Debian: apt-get install chromium)"),
+    pytest.mark.skipif(
+        CHROMIUM is None, reason="chromium is not installed (Debian: apt-get install chromium)"
+    ),
 ]
 
-EVIL = "</script><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
+EVIL = (
+    "</script><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
+)
 BOX = Box(1, 2, 300, 40)
 LINES = (
     ComparedLine(0, BOX, "Summa 1 234", ("Summa 1234", "Summa 1 234", "Summa 1 234")),
@@ -40,7 +46,9 @@ def report(tmp_path_factory):
     verdict = Verdict(("A", EVIL), f"agreement with the VLM {EVIL}", LINES, third="V")
     png = question(np.full((40, 300, 3), 200, np.uint8), 0, BOX).png
     path = tmp_path_factory.mktemp("report") / "report.html"
-    path.write_text(render_page(comparison_page(verdict, EVIL, lambda line: png, 2)), encoding="utf-8")
+    path.write_text(
+        render_page(comparison_page(verdict, EVIL, lambda line: png, 2)), encoding="utf-8"
+    )
     return path
 
 
@@ -48,11 +56,27 @@ def report(tmp_path_factory):
 def opened(report, tmp_path):
     def open_(**state):
         arguments = [
-            *("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"),
-            *("--disable-component-update", "--disable-dev-shm-usage", "--virtual-time-budget=5000", "--dump-dom"),
+            *(
+                "--headless",
+                "--no-sandbox",
+                "--disable-gpu",
+                "--no-first-run",
+                "--disable-background-networking",
+            ),
+            *(
+                "--disable-component-update",
+                "--disable-dev-shm-usage",
+                "--virtual-time-budget=5000",
+                "--dump-dom",
+            ),
         ]
         return subprocess.run(
-            [CHROMIUM, *arguments, f"--user-data-dir={tmp_path / 'browser'}", f"{report.as_uri()}#{urlencode(state)}"],
+            [
+                CHROMIUM,
+                *arguments,
+                f"--user-data-dir={tmp_path / 'browser'}",
+                f"{report.as_uri()}#{urlencode(state)}",
+            ],
             capture_output=True,
             encoding="utf-8",
             timeout=120,
@@ -65,7 +89,9 @@ def opened(report, tmp_path):
 
 def test_the_lines_on_which_not_all_agree(opened):
     text = opened()
-    assert "owned" not in re.search(r"<title>(.*?)</title>", text)[1].replace(EVIL.replace("<", "&lt;").replace(">", "&gt;"), "")
+    assert "owned" not in re.search(r"<title>(.*?)</title>", text)[1].replace(
+        EVIL.replace("<", "&lt;").replace(">", "&gt;"), ""
+    )
     assert text.count("<article") == 4
     assert text.count("<script") == 3
     assert text.count("<img") == 2  # two pictures were asked for

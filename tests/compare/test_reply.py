@@ -53,7 +53,10 @@ def test_readings(content, text, rules):
         ("There is no visible text here", "a refusal"),
         ("Summa kr Summa kr Summa kr Summa kr Summa kr ", "the same words over and over"),
         ("a b c " * 40, "the same words over and over"),
-        ("abcdefghij klmnop" * 2 + "qrstuvwxyz" * 2 + "y" * 30, "84 characters on a line that holds 60"),
+        (
+            "abcdefghij klmnop" * 2 + "qrstuvwxyz" * 2 + "y" * 30,
+            "84 characters on a line that holds 60",
+        ),
     ],
 )
 def test_what_is_no_reading(content, reason):
@@ -73,12 +76,16 @@ def test_the_limit_grows_with_the_width():
     assert most_characters(32, 1727) == 8 + 6 * 54
     # The densest line of the development set.
     assert most_characters(32, 882) >= 1.5 * len(
-        "Sikring: Regnskapsmaterialet skal på en forsvarlig måte sikres mot urettmessig endring, sletting eller tap."
+        "Sikring: Regnskapsmaterialet skal på en forsvarlig måte sikres mot urettmessig endring,"
+        " sletting eller tap."
     )
 
 
 def test_completions_are_parsed():
-    body = {"choices": [{"message": {"content": "x"}, "finish_reason": None}], "usage": {"prompt_tokens": 7}}
+    body = {
+        "choices": [{"message": {"content": "x"}, "finish_reason": None}],
+        "usage": {"prompt_tokens": 7},
+    }
     assert parse_completion(json.dumps(body).encode()) == Reply("x", "", 7, None)
     for damaged in (
         b"",

@@ -28,7 +28,11 @@ def test_counts():
     a, b = VERDICT.scores
     assert (a.lines, a.exact, a.space_insensitive, a.unseen) == (4, 1, 2, 0)
     assert (b.lines, b.exact, b.space_insensitive, b.unseen) == (4, 2, 2, 1)
-    assert {k: v for k, v in a.errors.items() if v} == {"right_truncation": 1, "space_only": 1, "major": 1}
+    assert {k: v for k, v in a.errors.items() if v} == {
+        "right_truncation": 1,
+        "space_only": 1,
+        "major": 1,
+    }
     assert a.edits == 5 + 2 + 0 + 1
     assert a.cer_micro == pytest.approx(8 / (26 + 9 + 14 + 1))
     assert a.cer_macro == pytest.approx((5 / 26 + 2 / 9 + 0 + 1) / 4)
@@ -38,7 +42,9 @@ def test_what_is_read_on_empty_lines_is_a_failure_and_no_character_error():
     """The same lines give the same CER as in eval's report."""
     lines = (line("abcd", "abcx", "abcd"), line("", "zzzz", ""))
     found = score("", lines, 0)
-    report = build_report([LineResult("1", "abcd", "abcx"), LineResult("2", "", "zzzz")], intervals=False)
+    report = build_report(
+        [LineResult("1", "abcd", "abcx"), LineResult("2", "", "zzzz")], intervals=False
+    )
     assert (found.exact, found.lines, found.edits) == (0, 2, 1)
     assert found.cer_micro == report.total.rates()["cer"] == 0.25
 
@@ -66,7 +72,12 @@ def test_pages_and_examples():
         ("1", "3", "0", "1", "2", "0", "-1", "0"),
         ("2", "1", "0", "0", "0", "1", "+0", "1"),
     ]
-    assert [e.reference for e in VERDICT.examples()] == [LINES[0].reference, "7 811 518", "5", "Årets resultat"]
+    assert [e.reference for e in VERDICT.examples()] == [
+        LINES[0].reference,
+        "7 811 518",
+        "5",
+        "Årets resultat",
+    ]
     assert len(VERDICT.examples(2)) == 2
 
 
@@ -94,10 +105,21 @@ def test_three_readers_by_hand():
     assert (found.third_score.lines, found.third_score.exact) == (4, 4)
     # Digits: in three lines; A has read 1284 once, B's lost space is no lost digit.
     assert [(s.digits_right, s.digit_lines) for s in found.scores] == [(2, 3), (3, 3)]
-    assert found.agreement.patterns["canonical"] == {"AAA": 1, "AAB": 1, "ABA": 1, "BAA": 1, "ABC": 0, "missing": 1}
+    assert found.agreement.patterns["canonical"] == {
+        "AAA": 1,
+        "AAB": 1,
+        "ABA": 1,
+        "BAA": 1,
+        "ABC": 0,
+        "missing": 1,
+    }
     assert found.agreement.patterns["squeezed"]["AAA"] == 2
     # One line for each alone: no difference is shown, p = 1.
-    assert (found.comparison.only_a_exact, found.comparison.only_b_exact, found.comparison.mcnemar_p) == (1, 1, 1.0)
+    assert (
+        found.comparison.only_a_exact,
+        found.comparison.only_b_exact,
+        found.comparison.mcnemar_p,
+    ) == (1, 1, 1.0)
     assert [each.settled for each in lines] == [True, False, False, False, False]
 
 

@@ -1,4 +1,6 @@
-"""The client against a real socket: a server thread that answers, dawdles, fails, redirects and refuses on request."""
+"""The client against a real socket: a server thread that answers, dawdles, fails, redirects and
+refuses on request.
+"""
 
 import base64
 import json
@@ -22,7 +24,9 @@ USAGE = {"prompt_tokens": 50, "completion_tokens": 4}
 
 
 class Server(ThreadingHTTPServer):
-    """Answers `line <mean gray of the crop>`; `faults` maps that number to the faults of the first calls, in order."""
+    """Answers `line <mean gray of the crop>`; `faults` maps that number to the faults of the first
+    calls, in order.
+    """
 
     daemon_threads = True
 
@@ -38,7 +42,9 @@ class Server(ThreadingHTTPServer):
 class Handler(BaseHTTPRequestHandler):
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        image = body["messages"][0]["content"][1]["image_url"]["url"].removeprefix("data:image/png;base64,")
+        image = body["messages"][0]["content"][1]["image_url"]["url"].removeprefix(
+            "data:image/png;base64,"
+        )
         gray = int(decode_image(base64.b64decode(image), "sent").mean())
         with self.server.lock:
             self.server.calls.append(gray)
@@ -57,8 +63,14 @@ class Handler(BaseHTTPRequestHandler):
             choice["message"]["content"] = "one\ntwo"
         if fault == "empty":
             choice["message"]["content"] = "<EMPTY>"
-        answer = b"<html>" if fault == "html" else json.dumps({"choices": [choice], "usage": USAGE}).encode()
-        self.send_response(fault if isinstance(fault, int) else 500 if fault == "half an error" else 200)
+        answer = (
+            b"<html>"
+            if fault == "html"
+            else json.dumps({"choices": [choice], "usage": USAGE}).encode()
+        )
+        self.send_response(
+            fault if isinstance(fault, int) else 500 if fault == "half an error" else 200
+        )
         self.send_header("Location", "http://127.0.0.1:1/elsewhere")
         self.send_header("Retry-After", "0")
         self.send_header("Content-Length", str(len(answer)))
@@ -80,11 +92,18 @@ def server():
 
 
 def questions(*grays):
-    return [question(np.full((8, 40, 3), gray, np.uint8), 0, Box(0, 10.0 * n, 40, 8)) for n, gray in enumerate(grays)]
+    return [
+        question(np.full((8, 40, 3), gray, np.uint8), 0, Box(0, 10.0 * n, 40, 8))
+        for n, gray in enumerate(grays)
+    ]
 
 
 def asking(server, **options):
-    return Endpoint(server.url, "reader", **{"workers": 4, "timeout_s": 0.6, "backoff_s": 0.01, "tries": 2} | options)
+    return Endpoint(
+        server.url,
+        "reader",
+        **{"workers": 4, "timeout_s": 0.6, "backoff_s": 0.01, "tries": 2} | options,
+    )
 
 
 def read(*args):
@@ -103,7 +122,9 @@ def test_answers_come_in_order_and_are_recorded(server, tmp_path):
 
 
 def test_crops_that_are_the_same_are_asked_once(server, tmp_path):
-    answers = read(questions(*[5] * 9, 6), AnswerFile(tmp_path / "a.jsonl", "reader"), asking(server))
+    answers = read(
+        questions(*[5] * 9, 6), AnswerFile(tmp_path / "a.jsonl", "reader"), asking(server)
+    )
     assert [answer.text for answer in answers] == ["line 5"] * 9 + ["line 6"]
     assert sorted(server.calls) == [5, 6]
 
@@ -113,7 +134,12 @@ def test_what_is_sent(server, tmp_path):
     ((path, headers, body),) = server.requests
     assert path == "/v1/chat/completions"
     assert headers["Authorization"] == "Bearer sesame"
-    assert (body["model"], body["temperature"], body["seed"], body["max_tokens"]) == ("reader", 0, 1, 62)
+    assert (body["model"], body["temperature"], body["seed"], body["max_tokens"]) == (
+        "reader",
+        0,
+        1,
+        62,
+    )
     assert "sesame" not in (tmp_path / "a.jsonl").read_text()
     assert "sesame" not in repr(asking(server, key="sesame"))
 
@@ -128,7 +154,11 @@ def test_a_timeout_is_not_an_answer_and_is_asked_again_later(server, tmp_path):
     assert sorted(server.calls) == [10, 10, 20, 20, 30]
     assert (asked.requests, asked.failures) == (5, (("timeout", 3),))
     server.calls.clear()
-    assert [a.text for a in read(questions(10, 20, 30), AnswerFile(path), asking(server))] == ["line 10", "line 20", "line 30"]
+    assert [a.text for a in read(questions(10, 20, 30), AnswerFile(path), asking(server))] == [
+        "line 10",
+        "line 20",
+        "line 30",
+    ]
     assert server.calls == [10]
 
 
@@ -146,7 +176,9 @@ def test_a_timeout_is_not_an_answer_and_is_asked_again_later(server, tmp_path):
 )
 def test_faults(server, tmp_path, faults, answer):
     server.faults = {5: faults.copy()}
-    assert read(questions(5), AnswerFile(tmp_path / "a.jsonl", "reader"), asking(server)) == [answer]
+    assert read(questions(5), AnswerFile(tmp_path / "a.jsonl", "reader"), asking(server)) == [
+        answer
+    ]
     assert len(server.calls) == 2
 
 
@@ -158,10 +190,14 @@ def test_faults(server, tmp_path, faults, answer):
         ("empty", Answer("ok", "")),
     ],
 )
-def test_an_answer_that_is_no_reading_is_recorded_and_not_asked_for_again(server, tmp_path, fault, answer):
+def test_an_answer_that_is_no_reading_is_recorded_and_not_asked_for_again(
+    server, tmp_path, fault, answer
+):
     server.faults = {5: [fault]}
     for _ in range(2):
-        assert read(questions(5), AnswerFile(tmp_path / "a.jsonl", "reader"), asking(server)) == [answer]
+        assert read(questions(5), AnswerFile(tmp_path / "a.jsonl", "reader"), asking(server)) == [
+            answer
+        ]
     assert len(server.calls) == 1
 
 
@@ -182,8 +218,14 @@ def test_no_server_is_a_missing_backend(server, tmp_path):
 
 def test_a_server_that_only_fails_is_given_up(server, tmp_path):
     server.faults = {gray: [503] * 99 for gray in range(100)}
-    with pytest.raises(MissingBackendError, match="32 requests in a row failed, the last with HTTP 503"):
-        read(questions(*range(100)), AnswerFile(tmp_path / "a.jsonl", "reader"), asking(server, tries=8))
+    with pytest.raises(
+        MissingBackendError, match="32 requests in a row failed, the last with HTTP 503"
+    ):
+        read(
+            questions(*range(100)),
+            AnswerFile(tmp_path / "a.jsonl", "reader"),
+            asking(server, tries=8),
+        )
     assert 32 <= len(server.calls) < 32 + 2 * 4
 
 
@@ -191,25 +233,44 @@ def test_requests_are_bounded(server, tmp_path):
     path = tmp_path / "a.jsonl"
     first = read(questions(*range(10)), AnswerFile(path, "reader"), asking(server, max_requests=4))
     assert [answer.status for answer in first].count("ok") == len(server.calls) == 4
-    assert {answer.reason for answer in first if answer.status != "ok"} == {"--vlm-max-requests were used up"}
-    assert [answer.status for answer in read(questions(*range(10)), AnswerFile(path), asking(server))] == ["ok"] * 10
+    assert {answer.reason for answer in first if answer.status != "ok"} == {
+        "--vlm-max-requests were used up"
+    }
+    assert [
+        answer.status for answer in read(questions(*range(10)), AnswerFile(path), asking(server))
+    ] == ["ok"] * 10
     assert len(server.calls) == 10
 
 
 def test_requests_keep_their_distance(server, tmp_path):
     began = time.monotonic()
-    read(questions(*range(5)), AnswerFile(tmp_path / "a.jsonl", "reader"), asking(server, requests_per_s=20))
+    read(
+        questions(*range(5)),
+        AnswerFile(tmp_path / "a.jsonl", "reader"),
+        asking(server, requests_per_s=20),
+    )
     assert time.monotonic() - began >= 4 / 20
 
 
 @pytest.mark.parametrize(
     ("header", "low", "high"),
-    [("3", 3, 3), ("1e9", 30, 30), ("-2", 0, 0), ("nan", 0, 0), ("soon", 0, 0), (None, 0, 0), (60.0, 29, 30), (-60.0, 0, 0)],
+    [
+        ("3", 3, 3),
+        ("1e9", 30, 30),
+        ("-2", 0, 0),
+        ("nan", 0, 0),
+        ("soon", 0, 0),
+        (None, 0, 0),
+        (60.0, 29, 30),
+        (-60.0, 0, 0),
+    ],
 )
 def test_the_servers_wish_for_a_pause(header, low, high):
     headers = Message()
     if header is not None:
-        headers["Retry-After"] = formatdate(time.time() + header, usegmt=True) if isinstance(header, float) else header
+        headers["Retry-After"] = (
+            formatdate(time.time() + header, usegmt=True) if isinstance(header, float) else header
+        )
     assert low <= _retry_after(headers) <= high
 
 
@@ -244,7 +305,9 @@ def test_this_machine_needs_no_leave(host):
     assert endpoint(f"http://{host}:8000/v1", "m").url == f"http://{host}:8000/v1"
 
 
-@pytest.mark.parametrize("host", ["192.168.1.2", "api.example.com", "localhost.example.com", "[2001:db8::1]", "0.0.0.0"])
+@pytest.mark.parametrize(
+    "host", ["192.168.1.2", "api.example.com", "localhost.example.com", "[2001:db8::1]", "0.0.0.0"]
+)
 def test_another_machine_does(host):
     with pytest.raises(UsageError, match="--vlm-allow-remote allows it"):
         endpoint(f"https://{host}/v1", "m")

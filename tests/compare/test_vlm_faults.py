@@ -1,4 +1,6 @@
-"""The command against a reader that fails three times in ten, killed as it asks: benchmarks/vlm_faults.py in small."""
+"""The command against a reader that fails three times in ten, killed as it asks:
+benchmarks/vlm_faults.py in small.
+"""
 
 import importlib.util
 import os
@@ -20,7 +22,9 @@ def vlm_faults():
 @pytest.mark.skipif(os.name == "nt", reason="SIGKILL")
 @pytest.mark.tesseract
 def test_nothing_is_lost_and_nothing_asked_twice(vlm_faults, tmp_path):
-    found = vlm_faults.measure(tmp_path, lines=16, kills=1, tesseract_share=0.2, timeout_s=2.0, seed=3)
+    found = vlm_faults.measure(
+        tmp_path, lines=16, kills=1, tesseract_share=0.2, timeout_s=2.0, seed=3
+    )
     assert (found.lost, found.repeated, found.kills) == (0, 0, 1)
     assert found.same_result
     assert found.most_in_flight <= 8

@@ -34,7 +34,9 @@ def store(tmp_path):
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.lists(st.integers(1, 64).map(lambda w: 4 * w), min_size=1, max_size=20), st.integers(1, 3))
+@given(
+    st.lists(st.integers(1, 64).map(lambda w: 4 * w), min_size=1, max_size=20), st.integers(1, 3)
+)
 def test_edges_give_the_least_padding(widths, count):
     greatest, edges = 256, range(32, 256, 32)
 
@@ -52,10 +54,17 @@ def test_edges_give_the_least_padding(widths, count):
 def test_advice_is_an_engine_of_a_profile(store, tmp_path, tiny_onnx):
     advice = advise(store(WIDTHS), "svtrv2-nano", "sm86", 3, tiny_onnx)
     write_advice(advice, tmp_path / "engine.toml")
-    engine = Engine.model_validate(tomllib.loads((tmp_path / "engine.toml").read_text("utf-8"))["engine"]["sm86"])
+    engine = Engine.model_validate(
+        tomllib.loads((tmp_path / "engine.toml").read_text("utf-8"))["engine"]["sm86"]
+    )
     assert engine.precision == "fp16"
-    assert (engine.max_width, engine.max_batch) == (1792, 64)  # the profile's columns: 64 lines of 1792 px
-    assert [(band.max_width, band.opt_width) for band in engine.bands] == [(128, 120), (608, 600), (1792, 1700)]
+    # the profile's columns: 64 lines of 1792 px
+    assert (engine.max_width, engine.max_batch) == (1792, 64)
+    assert [(band.max_width, band.opt_width) for band in engine.bands] == [
+        (128, 120),
+        (608, 600),
+        (1792, 1700),
+    ]
     assert [band.max_batch for band in engine.bands] == [512, 184, 64]
     assert advice.bands.lines == (50, 10, 3)
     assert advice.bands.padded < advice.single.padded

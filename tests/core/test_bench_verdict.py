@@ -3,16 +3,20 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from nordocr_cli.core.bench_result import BenchResult
-from nordocr_cli.core.bench_verdict import busy, compare_runs, mann_whitney
+from nordocr_cli.core.bench.result import BenchResult
+from nordocr_cli.core.bench.verdict import busy, compare_runs, mann_whitney
 
 RUNS = 10
 
 
 def measured(rng, slowdown=1.0):
-    """Run medians of one model, interleaved with the other's: 1.5 % from run to run, now and then a run that something disturbed,
-    and a machine that is a little slower for the whole of one side."""
-    runs = np.exp(rng.normal(0, 0.015, RUNS)) * np.where(rng.random(RUNS) < 0.05, rng.uniform(1.0, 1.3, RUNS), 1.0)
+    """Run medians of one model, interleaved with the other's: 1.5 % from run to run, now and then a
+    run that something disturbed, and a machine that is a little slower for the whole of one
+    side.
+    """
+    runs = np.exp(rng.normal(0, 0.015, RUNS)) * np.where(
+        rng.random(RUNS) < 0.05, rng.uniform(1.0, 1.3, RUNS), 1.0
+    )
     return (100 * slowdown * np.exp(rng.normal(0, 0.01)) * runs).tolist()
 
 
@@ -24,7 +28,10 @@ def test_two_hundred_comparisons_of_a_model_with_itself():
 
 def test_a_slowdown_of_a_tenth_is_found():
     rng = np.random.default_rng(2)
-    quiet = [compare_runs("a", (100 * np.exp(rng.normal(0, 0.015, RUNS))).tolist(), measured(rng, 1.10)) for _ in range(100)]
+    quiet = [
+        compare_runs("a", (100 * np.exp(rng.normal(0, 0.015, RUNS))).tolist(), measured(rng, 1.10))
+        for _ in range(100)
+    ]
     assert sum(found.verdict == "slower" for found in quiet) >= 95
     faster = compare_runs("a", [110, 111, 112, 110.5, 111.5], [100, 101, 102, 100.5, 101.5])
     assert (faster.verdict, faster.p) == ("faster", pytest.approx(2 / 252))
@@ -47,7 +54,10 @@ def test_a_busy_machine_is_told():
 
     assert busy(at(2.1), at(1.0)) == busy(at(None), at(3.0)) == ""
     assert busy(at(9.5), at(2.0)) == "the baseline at a load of 9.5 on 2 cores"
-    assert busy(at(4.0), at(5.0)) == "the baseline at a load of 4 on 2 cores and this at a load of 5 on 2 cores"
+    assert (
+        busy(at(4.0), at(5.0))
+        == "the baseline at a load of 4 on 2 cores and this at a load of 5 on 2 cores"
+    )
 
 
 @pytest.mark.parametrize("sizes", [(3, 4), (5, 5)])

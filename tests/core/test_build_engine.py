@@ -8,17 +8,17 @@ import pytest
 from typer.testing import CliRunner
 
 from nordocr_cli.app import app
-from nordocr_cli.artifact import read_contract
+from nordocr_cli.artifact.contract import read_contract
 from nordocr_cli.atomic import sha256_of
-from nordocr_cli.core.build_engine import build_engine
-from nordocr_cli.core.engine_plan import plan_engines
-from nordocr_cli.core.export import export
-from nordocr_cli.core.export_plan import plan_export
-from nordocr_cli.deploy import engine_builder
-from nordocr_cli.deploy.engine_builder import Settings
-from nordocr_cli.deploy.engine_file import read_sidecar
+from nordocr_cli.core.engine.plan import plan_engines
+from nordocr_cli.core.engine.run import build_engine
+from nordocr_cli.core.export.plan import plan_export
+from nordocr_cli.core.export.run import export
 from nordocr_cli.errors import ArtifactError, MissingBackendError, UsageError
 from nordocr_cli.models.weights import load_weights, save_weights
+from nordocr_cli.runtime.backends.tensorrt import builder as engine_builder
+from nordocr_cli.runtime.backends.tensorrt.builder import Settings
+from nordocr_cli.runtime.backends.tensorrt.engine_file import read_sidecar
 
 pytest.importorskip("tensorrt_rtx")
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -35,13 +35,24 @@ def model(tiny_onnx, tmp_path):
 def test_one_engine_per_arch_with_its_sidecar(model, heard):
     plans = plan_engines(["sm_86,12.0"], model)
     results = [build_engine(plan, heard) for plan in plans]
-    assert [r.plan.engine.name for r in results] == ["model_sm86.rtx.engine", "model_sm120.rtx.engine"]
+    assert [r.plan.engine.name for r in results] == [
+        "model_sm86.rtx.engine",
+        "model_sm120.rtx.engine",
+    ]
     for result, batch in zip(results, (64, 128), strict=True):
         side = read_sidecar(result.plan.engine)
         assert side["executed"] is False
-        assert (side["precision"], side["arch"], side["backend"]) == ("fp16", result.plan.arch.name, "tensorrt-rtx")
+        assert (side["precision"], side["arch"], side["backend"]) == (
+            "fp16",
+            result.plan.arch.name,
+            "tensorrt-rtx",
+        )
         assert side["ranges"]["max"] == {"batch": batch, "height": 32, "width": 1792}
-        assert side["onnx"] == {"name": "model.fp16.onnx", "sha256": sha256_of(model.with_name("model.fp16.onnx")), "opset": 17}
+        assert side["onnx"] == {
+            "name": "model.fp16.onnx",
+            "sha256": sha256_of(model.with_name("model.fp16.onnx")),
+            "opset": 17,
+        }
         assert side["engine"]["sha256"] == sha256_of(result.plan.engine)
         assert side["requires"]["version"] == side["version"]
         contract = read_contract(result.plan.engine)
@@ -49,12 +60,15 @@ def test_one_engine_per_arch_with_its_sidecar(model, heard):
         assert contract.parent_sha256 == side["onnx"]["sha256"]
     assert heard.notes[::2] == [f"fp16: building from {model.with_name('model.fp16.onnx')}"] * 2
     assert all(
-        re.match(r"memory at the greatest shape, \d+x1792 px: about 0\.\d\d GB .* has \d+ GB", n) for n in heard.notes[1::2]
+        re.match(r"memory at the greatest shape, \d+x1792 px: about 0\.\d\d GB .* has \d+ GB", n)
+        for n in heard.notes[1::2]
     )
     assert heard.warnings == []
     engines = {"model_sm86.rtx.engine", "model_sm120.rtx.engine"}
     written = {p.name for p in model.parent.iterdir()}
-    assert written == {"model.onnx", "model.fp16.onnx"} | engines | {f"{name}.json" for name in engines}
+    assert written == {"model.onnx", "model.fp16.onnx"} | engines | {
+        f"{name}.json" for name in engines
+    }
 
 
 def test_an_engine_cut_short_never_gets_its_name(model, monkeypatch):
@@ -65,7 +79,7 @@ def test_an_engine_cut_short_never_gets_its_name(model, monkeypatch):
         object.__setattr__(built, "plan", built.plan[:-1])
         return built
 
-    monkeypatch.setattr("nordocr_cli.core.build_engine.build", cut)
+    monkeypatch.setattr("nordocr_cli.core.engine.run.build", cut)
     (plan,) = plan_engines(["sm86"], model)
     with pytest.raises(ArtifactError, match="cut or padded"):
         build_engine(plan)
@@ -75,7 +89,9 @@ def test_an_engine_cut_short_never_gets_its_name(model, monkeypatch):
 def test_fp32_without_its_fp16_form_says_the_command(model, heard):
     model.with_name("model.fp16.onnx").unlink()
     (plan,) = plan_engines(["sm86"], model)
-    with pytest.raises(ArtifactError, match=r"nordocr export RUN --precision fp16 -o .*model\.fp16\.onnx"):
+    with pytest.raises(
+        ArtifactError, match=r"nordocr export RUN --precision fp16 -o .*model\.fp16\.onnx"
+    ):
         build_engine(plan)
     (plan,) = plan_engines(["sm86"], model, precision="fp32")
     assert build_engine(plan, heard).sidecar()["precision"] == "fp32"
@@ -84,18 +100,36 @@ def test_fp32_without_its_fp16_form_says_the_command(model, heard):
 
 def test_an_fp16_form_of_other_weights_is_refused(model, tiny_checkpoint, tmp_path):
     state, contract = load_weights(tiny_checkpoint)
-    save_weights(tmp_path / "w.safetensors", {key: tensor * 1.01 for key, tensor in state.items()}, contract)
-    export(plan_export(tmp_path / "w.safetensors", model.with_name("model.fp16.onnx"), precision="fp16", max_width=128))
+    save_weights(
+        tmp_path / "w.safetensors", {key: tensor * 1.01 for key, tensor in state.items()}, contract
+    )
+    export(
+        plan_export(
+            tmp_path / "w.safetensors",
+            model.with_name("model.fp16.onnx"),
+            precision="fp16",
+            max_width=128,
+        )
+    )
     (plan,) = plan_engines(["sm86"], model)
-    with pytest.raises(ArtifactError, match=r"is not the fp16 form of model\.onnx \(they differ in geometry, weights\)"):
+    with pytest.raises(
+        ArtifactError,
+        match=r"is not the fp16 form of model\.onnx \(they differ in geometry, weights\)",
+    ):
         build_engine(plan)
 
 
 def test_an_fp16_form_of_the_same_weights_with_another_output_is_refused(model, tiny_checkpoint):
     other = model.with_name("model.fp16.onnx")
-    export(plan_export(tiny_checkpoint, other, precision="fp16", max_width=128, output_activation="softmax"))
+    export(
+        plan_export(
+            tiny_checkpoint, other, precision="fp16", max_width=128, output_activation="softmax"
+        )
+    )
     (plan,) = plan_engines(["sm86"], model)
-    with pytest.raises(ArtifactError, match=r"they differ in geometry, output activation\); export both again"):
+    with pytest.raises(
+        ArtifactError, match=r"they differ in geometry, output activation\); export both again"
+    ):
         build_engine(plan)
 
 
@@ -146,10 +180,20 @@ def test_a_card_that_the_profile_does_not_name(model, heard):
 
 def test_the_commands_of_the_guide_are_printed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    asked = ["build-engine", "--arch", "sm86,sm120", "-p", "svtrv2-1024", "recognize_svtrv2_1024.onnx", "--print-trtexec"]
+    asked = [
+        "build-engine",
+        "--arch",
+        "sm86,sm120",
+        "-p",
+        "svtrv2-1024",
+        "recognize_svtrv2_1024.onnx",
+        "--print-trtexec",
+    ]
     done = CliRunner().invoke(app, asked)
     assert done.exit_code == 0
-    assert done.stdout == "\n".join((GOLDEN / f"trtexec_{arch}.txt").read_text("utf-8") for arch in ("sm86", "sm120"))
+    assert done.stdout == "\n".join(
+        (GOLDEN / f"trtexec_{arch}.txt").read_text("utf-8") for arch in ("sm86", "sm120")
+    )
     assert not list(tmp_path.iterdir())
 
 
@@ -182,7 +226,9 @@ def test_the_last_lines_name_the_command_for_classic_tensorrt(model):
     assert "built, not executed" in done.stderr
     command = f"nordocr build-engine --backend tensorrt --arch sm120 {model}"
     assert done.stderr.splitlines()[-1] == f"next: {command}"
-    (result,) = json.loads(CliRunner().invoke(app, ["build-engine", "--arch", "sm120", str(model), "--json"]).stdout)
+    (result,) = json.loads(
+        CliRunner().invoke(app, ["build-engine", "--arch", "sm120", str(model), "--json"]).stdout
+    )
     assert result["classic_tensorrt"]["command"] == command
     assert "builds its own on its GPU" in result["classic_tensorrt"]["note"]
 
@@ -197,7 +243,10 @@ def test_bands_in_one_engine_for_two_cards_and_the_cache(model, tmp_path, heard,
     side = read_sidecar(plan.engine)
     assert plan.engine.name == "model_sm86+sm120.rtx.engine"
     assert side["arches"] == ["sm86", "sm120"]
-    assert [(b["min"]["width"], b["opt"]["batch"], b["max"]["batch"], b["max"]["width"]) for b in side["bands"]] == [
+    assert [
+        (b["min"]["width"], b["opt"]["batch"], b["max"]["batch"], b["max"]["width"])
+        for b in side["bands"]
+    ] == [
         (32, 16, 32, 128),
         (132, 4, 4, 1792),
     ]
@@ -207,14 +256,18 @@ def test_bands_in_one_engine_for_two_cards_and_the_cache(model, tmp_path, heard,
     def never(*_):
         raise AssertionError("built again")
 
-    monkeypatch.setattr("nordocr_cli.core.build_engine.build", never)
+    monkeypatch.setattr("nordocr_cli.core.engine.run.build", never)
     again = build_engine(plan, heard)
     assert again.found == plan.engine
     assert "nothing is built" in heard.notes[-1]
     (elsewhere,) = plan_engines(["sm86", "sm120"], model, output=tmp_path / "o.rtx.engine", **ask)
     assert build_engine(elsewhere).found.parent == tmp_path / "cache"
     assert read_sidecar(elsewhere.engine)["engine"]["name"] == "o.rtx.engine"
-    for different in ({"reuse": False}, {"bands": ("8x1792",)}, {"settings": Settings(memory_limit_gb=2)}):
+    for different in (
+        {"reuse": False},
+        {"bands": ("8x1792",)},
+        {"settings": Settings(memory_limit_gb=2)},
+    ):
         (plan,) = plan_engines(["sm86", "sm120"], model, **(ask | different))
         with pytest.raises(AssertionError, match="built again"):
             build_engine(plan)
@@ -226,10 +279,12 @@ def test_bands_in_one_engine_for_two_cards_and_the_cache(model, tmp_path, heard,
 
 
 def test_a_shape_beyond_the_card_is_refused_before_the_build(model, monkeypatch):
-    monkeypatch.setattr("nordocr_cli.core.build_engine.build", None)
+    monkeypatch.setattr("nordocr_cli.core.engine.run.build", None)
     (plan,) = plan_engines(["rtx3090"], model, precision="fp32", shapes={"max": "20000x1792"})
     assert (plan.card, plan.memory_gb) == ("RTX 3090", 24)
-    with pytest.raises(UsageError, match=r"does not fit RTX 3090 with 24 GB: .* is the largest batch that fits"):
+    with pytest.raises(
+        UsageError, match=r"does not fit RTX 3090 with 24 GB: .* is the largest batch that fits"
+    ):
         build_engine(plan)
     (plan,) = plan_engines(["sm120"], model, vram_gb=0.5)
     with pytest.raises(UsageError, match=r"does not fit a card with 0\.5 GB"):
@@ -240,9 +295,14 @@ def test_a_width_that_no_training_vouches_for(tiny_checkpoint, model, heard, tmp
     state, contract = load_weights(tiny_checkpoint)
     save_weights(tmp_path / "w.safetensors", state, replace(contract, trained_widths=None))
     narrow = tmp_path / "narrow.onnx"
-    plan = plan_export(tmp_path / "w.safetensors", narrow, precision="fp16", max_width=128, simplify=False)
+    plan = plan_export(
+        tmp_path / "w.safetensors", narrow, precision="fp16", max_width=128, simplify=False
+    )
     export(replace(plan, shapes=((1, 32),)))
-    with pytest.raises(UsageError, match=r"max width 1792 px: narrow\.onnx reads lines up to 128 px .*--max 64x128, or"):
+    with pytest.raises(
+        UsageError,
+        match=r"max width 1792 px: narrow\.onnx reads lines up to 128 px .*--max 64x128, or",
+    ):
         plan_engines(["sm86"], narrow, precision="fp16")
     (plan,) = plan_engines(["sm86"], narrow, precision="fp16", allow_wider=True, progress=heard)
     assert any("trained width not known" in warning for warning in heard.warnings)
@@ -252,7 +312,9 @@ def test_a_width_that_no_training_vouches_for(tiny_checkpoint, model, heard, tmp
 
 
 def test_a_width_beyond_what_was_compared_is_refused(model):
-    with pytest.raises(UsageError, match=r"reads lines up to 1792 px and was compared with its network up to there"):
+    with pytest.raises(
+        UsageError, match=r"reads lines up to 1792 px and was compared with its network up to there"
+    ):
         plan_engines(["sm86"], model, shapes={"max": "64x4000"})
 
 
@@ -271,8 +333,14 @@ def test_verify_needs_the_gpu(model, monkeypatch):
         ({"bands": ("64",)}, r"--band '64': expected BATCHxWIDTH"),
         ({"bands": BANDS, "shapes": {"max": "64x1792"}}, "--band says the ranges by itself"),
         ({"one_engine": True, "backend": "tensorrt"}, "builds for the one GPU that it runs on"),
-        ({"settings": Settings(version_compatible=True)}, "--version-compatible is a setting of classic TensorRT"),
-        ({"settings": Settings(hardware="ampere")}, r"--hardware-compat 'ampere': did you mean 'ampere\+'"),
+        (
+            {"settings": Settings(version_compatible=True)},
+            "--version-compatible is a setting of classic TensorRT",
+        ),
+        (
+            {"settings": Settings(hardware="ampere")},
+            r"--hardware-compat 'ampere': did you mean 'ampere\+'",
+        ),
     ],
 )
 def test_what_cannot_be_built(model, ask, said):

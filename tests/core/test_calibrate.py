@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nordocr_cli.artifact import find_weights, read_contract
+from nordocr_cli.artifact.contract import find_weights, read_contract
 from nordocr_cli.charset import Charset
 from nordocr_cli.core.calibrate import TEMPERATURES, _fit, calibrate_model, plan_calibration
-from nordocr_cli.core.predict import predict
+from nordocr_cli.core.predict.run import predict
 from nordocr_cli.decode.ctc import decode_greedy
 from nordocr_cli.deploy.onnx_export import in_torch, reference
 from nordocr_cli.deploy.parity import check_parity, make_cases
@@ -26,7 +26,12 @@ def test_the_temperature_that_made_the_truth_is_found():
     logits[:, 0, 1:] = random.normal(size=(1500, 4)) * 4
     logits[:, 0, 0] = -50  # never a blank
     frames, charset = np.ones(1500, np.int64), Charset("abcd", "abcd")
-    confidences = np.array([decode_greedy(logits, frames, charset, temperature=t).confidences for t in TEMPERATURES.tolist()]).T
+    confidences = np.array(
+        [
+            decode_greedy(logits, frames, charset, temperature=t).confidences
+            for t in TEMPERATURES.tolist()
+        ]
+    ).T
     at_two = decode_greedy(logits, frames, charset, temperature=2.0).confidences
     right = random.random(1500) < np.array(at_two)
     assert TEMPERATURES[_fit(confidences, right)] == pytest.approx(2.0, rel=0.2)
@@ -35,7 +40,10 @@ def test_the_temperature_that_made_the_truth_is_found():
 @pytest.fixture(scope="module")
 def some_lines(tmp_path_factory):
     """Sixty narrow sample lines, every fourth with a wrong text beside it."""
-    rows = [json.loads(row) for row in (LINES / "manifest.jsonl").read_text(encoding="utf-8").splitlines()]
+    rows = [
+        json.loads(row)
+        for row in (LINES / "manifest.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     rows = sorted(rows, key=lambda row: (LINES / row["image"]).stat().st_size)[:60]
     path = tmp_path_factory.mktemp("lines") / "manifest.jsonl"
     for number, row in enumerate(rows):
@@ -47,13 +55,24 @@ def some_lines(tmp_path_factory):
 
 
 def test_a_calibrated_model_reads_the_same_and_promises_less(some_lines, tmp_path):
-    found = calibrate_model(plan_calibration(Path("nordocr-default.onnx"), some_lines, tmp_path / "cool.onnx"), threads=1)
+    found = calibrate_model(
+        plan_calibration(Path("nordocr-default.onnx"), some_lines, tmp_path / "cool.onnx"),
+        threads=1,
+    )
     assert found.temperature > 1
     assert found.after.ece < found.before.ece
     assert found.to_json()["before"]["lines"] == 60
-    contract, before = read_contract(tmp_path / "cool.onnx"), read_contract(find_weights(Path("nordocr-default.onnx")))
+    contract, before = (
+        read_contract(tmp_path / "cool.onnx"),
+        read_contract(find_weights(Path("nordocr-default.onnx"))),
+    )
     assert contract == replace(before, temperature=found.temperature)
-    image = [LINES / json.loads((LINES / "manifest.jsonl").read_text(encoding="utf-8").splitlines()[0])["image"]]
+    image = [
+        LINES
+        / json.loads((LINES / "manifest.jsonl").read_text(encoding="utf-8").splitlines()[0])[
+            "image"
+        ]
+    ]
     (warm,), (cool,) = (
         [page.lines[0].reading for page in predict(image, str(model), device="cpu").pages]
         for model in ("nordocr-default.onnx", tmp_path / "cool.onnx")
@@ -69,9 +88,13 @@ def test_a_network_that_gives_probabilities_divides_by_itself(tiny_checkpoint, t
     cases = make_cases(reference(network, contract), 32, [(2, 64)])
     check_parity(in_torch(network, contract), cases, contract, name="warm")
     with pytest.raises(ArtifactError, match="does not compute what the network computes"):
-        check_parity(in_torch(network, replace(contract, temperature=1.0)), cases, contract, name="cold")
+        check_parity(
+            in_torch(network, replace(contract, temperature=1.0)), cases, contract, name="cold"
+        )
     save_weights(tmp_path / "m.safetensors", network.state_dict(), contract)
-    with pytest.raises(UsageError, match=r"gives argmax\+confidence, computed at temperature 3 inside"):
+    with pytest.raises(
+        UsageError, match=r"gives argmax\+confidence, computed at temperature 3 inside"
+    ):
         plan_calibration(tmp_path / "m.safetensors", tmp_path, tmp_path / "n.safetensors")
 
 
@@ -86,9 +109,14 @@ def test_what_cannot_be_calibrated(tiny_checkpoint, tiny_onnx, some_lines, tmp_p
     with pytest.raises(UsageError, match="would overwrite the input"):
         plan_calibration(tiny_checkpoint, some_lines, tiny_checkpoint)
     few = some_lines.with_name("few.jsonl")
-    few.write_text("".join(some_lines.read_text(encoding="utf-8").splitlines(keepends=True)[:9]), encoding="utf-8")
+    few.write_text(
+        "".join(some_lines.read_text(encoding="utf-8").splitlines(keepends=True)[:9]),
+        encoding="utf-8",
+    )
     with pytest.raises(DataError, match="9 lines are too few"):
         calibrate_model(plan_calibration(tiny_onnx, few, tmp_path / "n.onnx"))
-    with pytest.raises(DataError, match="are read wrong; a temperature is fitted on lines of both kinds"):
+    with pytest.raises(
+        DataError, match="are read wrong; a temperature is fitted on lines of both kinds"
+    ):
         calibrate_model(plan_calibration(tiny_onnx, some_lines, tmp_path / "n.onnx"))
     assert not (tmp_path / "n.onnx").exists()

@@ -6,13 +6,13 @@ import pytest
 
 from nordocr_cli.compare.answers import AnswerFile, question
 from nordocr_cli.compare.reply import Reply
-from nordocr_cli.core import compare3way as core
-from nordocr_cli.core.compare3way import Referee
-from nordocr_cli.core.compare3way_files import Outputs
-from nordocr_cli.core.compare3way_readings import Source, network_source, parse_source
+from nordocr_cli.core.compare3way import run as core
+from nordocr_cli.core.compare3way.files import Outputs
+from nordocr_cli.core.compare3way.readings import Source, network_source, parse_source
+from nordocr_cli.core.compare3way.run import Referee
 from nordocr_cli.data.documents import crop_box, read_pages
-from nordocr_cli.data.layouts import read_layout
-from nordocr_cli.data.result_json import write_result
+from nordocr_cli.data.layouts.readers import read_layout
+from nordocr_cli.data.layouts.result_json import write_result
 from nordocr_cli.errors import DataError, UsageError
 from nordocr_cli.records import Box, Page, Region
 
@@ -21,7 +21,9 @@ TIFF, TRUTH = DOC / "dev_doc.tif", DOC / "dev_doc.json"
 
 
 def altered(path, change, pages=None):
-    """Write the ground truth as a result, each region (numbered from 0) through `change`; None drops it."""
+    """Write the ground truth as a result, each region (numbered from 0) through `change`; None
+    drops it.
+    """
     number, written = 0, []
     for page in pages or read_layout(TRUTH).pages:
         regions = []
@@ -34,7 +36,9 @@ def altered(path, change, pages=None):
 
 
 def compare3way(document, first, second, referee, **options):
-    return core.compare3way(document, Source(result=first), Source(result=second), referee, **options)
+    return core.compare3way(
+        document, Source(result=first), Source(result=second), referee, **options
+    )
 
 
 def record(path, texts, model="reader-7b"):
@@ -45,7 +49,9 @@ def record(path, texts, model="reader-7b"):
         image = pages[page.index]
         for region in page.regions:
             if (text := next(given, None)) is not None:
-                answers.add(question(crop_box(image, region.box), page.index, region.box), Reply(text))
+                answers.add(
+                    question(crop_box(image, region.box), page.index, region.box), Reply(text)
+                )
     return path
 
 
@@ -56,16 +62,25 @@ def truth_texts():
 
 @pytest.fixture
 def results(tmp_path):
-    """SVTRv2 cuts every tenth line short; Tesseract loses the spaces of every fifth and misses the first line."""
-    first = altered(tmp_path / "a.json", lambda n, r: Region(r.box, r.text[:-3]) if n % 10 == 0 else r)
+    """SVTRv2 cuts every tenth line short; Tesseract loses the spaces of every fifth and misses the
+    first line.
+    """
+    first = altered(
+        tmp_path / "a.json", lambda n, r: Region(r.box, r.text[:-3]) if n % 10 == 0 else r
+    )
     second = altered(
-        tmp_path / "b.json", lambda n, r: None if n == 0 else Region(r.box, r.text.replace(" ", "")) if n % 5 == 0 else r
+        tmp_path / "b.json",
+        lambda n, r: (
+            None if n == 0 else Region(r.box, r.text.replace(" ", "")) if n % 5 == 0 else r
+        ),
     )
     return first, second
 
 
 def test_against_ground_truth(results, tmp_path):
-    comparison = compare3way(TIFF, *results, Referee(truth=TRUTH), outputs=Outputs(tmp_path / "out.json"))
+    comparison = compare3way(
+        TIFF, *results, Referee(truth=TRUTH), outputs=Outputs(tmp_path / "out.json")
+    )
     verdict = comparison.verdict
     assert verdict.reference == "accuracy against ground truth (dev_doc.json)"
     assert len(verdict.lines) == 448
@@ -83,7 +98,10 @@ def test_against_ground_truth(results, tmp_path):
 
 def test_a_reading_where_truth_has_nothing_is_left_out(tmp_path):
     ghost = Region(Box(2200, 3300, 100, 40), "ghost")
-    pages = [Page(p.index, (*p.regions, ghost) if p.index == 0 else p.regions) for p in read_layout(TRUTH).pages]
+    pages = [
+        Page(p.index, (*p.regions, ghost) if p.index == 0 else p.regions)
+        for p in read_layout(TRUTH).pages
+    ]
     result = altered(tmp_path / "a.json", lambda n, r: r, pages)
     verdict = compare3way(TIFF, result, result, Referee(truth=TRUTH)).verdict
     assert verdict.excluded == {"not in ground truth": 1}
@@ -99,11 +117,18 @@ def test_lines_that_no_engine_was_given_are_left_out(tmp_path):
 
 
 def test_against_recorded_answers(results, tmp_path, heard, truth_texts):
-    """The recorded model answers the first page with the truth, says that it cannot, and never answered the rest."""
+    """The recorded model answers the first page with the truth, says that it cannot, and never
+    answered the rest.
+    """
     on_page = len(read_layout(TRUTH).pages[0].regions)
     path = record(
         tmp_path / "answers.jsonl",
-        [None, "I'm sorry, I can't read that.", "```\n" + truth_texts[2] + "\n```", *truth_texts[3:on_page]],
+        [
+            None,
+            "I'm sorry, I can't read that.",
+            "```\n" + truth_texts[2] + "\n```",
+            *truth_texts[3:on_page],
+        ],
     )
     comparison = compare3way(TIFF, *results, Referee(answers=path), progress=heard)
     verdict = comparison.verdict
@@ -121,24 +146,33 @@ def test_against_recorded_answers(results, tmp_path, heard, truth_texts):
 
 
 def test_truth_and_a_vlm(results, tmp_path, truth_texts):
-    """With ground truth the VLM is a third reader, judged as the others are; it cannot read a dash."""
+    """With ground truth the VLM is a third reader, judged as the others are; it cannot read a
+    dash.
+    """
     path = record(tmp_path / "answers.jsonl", [text.replace("–", "-") for text in truth_texts])
     verdict = compare3way(TIFF, *results, Referee(truth=TRUTH, answers=path)).verdict
     wrong = sum("–" in text for text in truth_texts)
     assert wrong
     same = record(tmp_path / "same.jsonl", truth_texts, model="Tesseract")
-    assert compare3way(TIFF, *results, Referee(truth=TRUTH, answers=same)).verdict.third == "Tesseract (VLM)"
+    assert (
+        compare3way(TIFF, *results, Referee(truth=TRUTH, answers=same)).verdict.third
+        == "Tesseract (VLM)"
+    )
     assert verdict.third_score.exact == 448 - wrong
     assert verdict.scores[0].lines == 448
 
 
 def test_the_consensus_as_reference(results, tmp_path, truth_texts):
     path = record(tmp_path / "answers.jsonl", truth_texts)
-    verdict = compare3way(TIFF, *results, Referee(truth=TRUTH, answers=path, kind="consensus")).verdict
+    verdict = compare3way(
+        TIFF, *results, Referee(truth=TRUTH, answers=path, kind="consensus")
+    ).verdict
     assert "not accuracy: SVTRv2 and Tesseract took part in it" in verdict.reference
-    # Where both engines are wrong no two read the same: every tenth line, but those in which no space was lost.
+    # Where both engines are wrong no two read the same: every tenth line, but those in which no
+    # space was lost.
     counts = verdict.agreement.patterns["canonical"]
-    assert verdict.excluded == {"no two read the same": counts["ABC"] + 1}  # and the line that Tesseract missed
+    # and the line that Tesseract missed
+    assert verdict.excluded == {"no two read the same": counts["ABC"] + 1}
     assert counts["AAA"] + counts["ABA"] + counts["BAA"] + counts["ABC"] + counts["missing"] == 448
 
 
@@ -152,7 +186,9 @@ def test_without_a_reference_the_engines_are_held_against_each_other(results):
 
 def test_offline_names_what_is_missing(results, tmp_path, truth_texts):
     path = record(tmp_path / "answers.jsonl", truth_texts[:-2])
-    with pytest.raises(DataError, match=r"lacks the answers for 2 lines: page 5 at x .*; page 5 at x"):
+    with pytest.raises(
+        DataError, match=r"lacks the answers for 2 lines: page 5 at x .*; page 5 at x"
+    ):
         compare3way(TIFF, *results, Referee(answers=path, offline=True))
     record(path, truth_texts[-2:], "another")
     with pytest.raises(UsageError, match="choose one with --vlm-model"):
@@ -162,20 +198,35 @@ def test_offline_names_what_is_missing(results, tmp_path, truth_texts):
 def test_a_replay_is_the_same_whatever_the_order_of_the_answers(results, tmp_path, truth_texts):
     path, outputs = record(tmp_path / "answers.jsonl", truth_texts), []
     for _ in range(2):
-        compare3way(TIFF, *results, Referee(answers=path, offline=True), outputs=Outputs(tmp_path / "out.json"))
+        compare3way(
+            TIFF,
+            *results,
+            Referee(answers=path, offline=True),
+            outputs=Outputs(tmp_path / "out.json"),
+        )
         outputs.append((tmp_path / "out.json").read_bytes())
         path.write_bytes(b"".join(reversed(path.read_bytes().splitlines(keepends=True))))
     assert outputs[0] == outputs[1]
 
 
 def test_a_person_decides(results, tmp_path, heard, truth_texts):
-    """The VLM misreads one line and cannot read another; both come out in the table, and go in again with the truth."""
-    path = record(tmp_path / "answers.jsonl", ["Fel", *truth_texts[1:4], "\ufffd", *truth_texts[5:]])
+    """The VLM misreads one line and cannot read another; both come out in the table, and go in
+    again with the truth.
+    """
+    path = record(
+        tmp_path / "answers.jsonl", ["Fel", *truth_texts[1:4], "\ufffd", *truth_texts[5:]]
+    )
     table = tmp_path / "open.tsv"
     first = compare3way(TIFF, *results, Referee(answers=path), outputs=Outputs(open_lines=table))
     assert first.written == (table,)
     header, *rows = table.read_text(encoding="utf-8-sig").split("\n")[:-1]
-    assert header.split("\t")[5:] == ["read by SVTRv2", "read by Tesseract", "read by reader-7b", "reference", "text"]
+    assert header.split("\t")[5:] == [
+        "read by SVTRv2",
+        "read by Tesseract",
+        "read by reader-7b",
+        "reference",
+        "text",
+    ]
     assert len(rows) == sum(not line.settled for line in first.verdict.lines)
     assert {0, 4} <= {number for number, line in enumerate(first.verdict.lines) if not line.settled}
     rows[0] += truth_texts[0]
@@ -190,7 +241,10 @@ def test_a_person_decides(results, tmp_path, heard, truth_texts):
     assert second.verdict.reference.endswith("; 2 lines decided by hand (1 otherwise than before)")
     assert second.verdict.lines[0].reference == truth_texts[0]
     assert second.verdict.lines[0].before == "Fel"
-    assert any("1 decisions are of no single line here, the first at page 9" in warning for warning in heard.warnings)
+    assert any(
+        "1 decisions are of no single line here, the first at page 9" in warning
+        for warning in heard.warnings
+    )
 
 
 def test_decisions_alone_are_a_reference(results, tmp_path):
@@ -202,20 +256,29 @@ def test_decisions_alone_are_a_reference(results, tmp_path):
     assert len(verdict.scored) == 1
     assert (
         verdict.reference
-        == "agreement of SVTRv2 and Tesseract, without a reference; 1 lines decided by hand (0 otherwise than before)"
+        == "agreement of SVTRv2 and Tesseract, without a reference; 1 lines decided by hand (0"
+        " otherwise than before)"
     )
 
 
 def test_the_report(results, tmp_path, truth_texts):
     path = record(tmp_path / "answers.jsonl", truth_texts)
     report = tmp_path / "report.html"
-    comparison = compare3way(TIFF, *results, Referee(answers=path), outputs=Outputs(report=report), crops=3)
+    comparison = compare3way(
+        TIFF, *results, Referee(answers=path), outputs=Outputs(report=report), crops=3
+    )
     text = report.read_text(encoding="utf-8")
     assert "agreement with the VLM reader-7b, not accuracy" in text
-    rows = json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.DOTALL)[1])
+    rows = json.loads(
+        re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.DOTALL)[1]
+    )
     assert len(rows) == sum(not line.settled for line in comparison.verdict.lines)
     assert [bool(row["png"]) for row in rows[:5]] == [True] * 3 + [False] * 2
-    assert [reading["name"] for reading in rows[-1]["readings"]] == ["SVTRv2", "Tesseract", "reader-7b"]
+    assert [reading["name"] for reading in rows[-1]["readings"]] == [
+        "SVTRv2",
+        "Tesseract",
+        "reader-7b",
+    ]
     assert {"page", "bbox", "corrected_from"} == set(rows[0]["manifest"])
 
 
@@ -223,7 +286,12 @@ def test_missing_readings_are_made_on_the_spot(results, tmp_path, tiny_onnx, hea
     first, _ = results
     outputs = Outputs(tmp_path / "out.json")
     comparison = core.compare3way(
-        TIFF, Source(result=first), Source(model=str(tiny_onnx)), Referee(), outputs=outputs, progress=heard
+        TIFF,
+        Source(result=first),
+        Source(model=str(tiny_onnx)),
+        Referee(),
+        outputs=outputs,
+        progress=heard,
     )
     made = tmp_path / "out.tess.json"
     assert comparison.written == (made, outputs.result)
@@ -256,7 +324,9 @@ def test_what_cannot_be_compared_is_refused(results, tmp_path):
     with pytest.raises(UsageError, match=r"no recorded answers .*none\.jsonl, and no --vlm-url"):
         compare3way(TIFF, first, second, Referee(answers=tmp_path / "none.jsonl"))
     (tmp_path / "none.jsonl").touch()
-    with pytest.raises(DataError, match="not one of 448 lines has a reference \\(448 unanswered\\)"):
+    with pytest.raises(
+        DataError, match="not one of 448 lines has a reference \\(448 unanswered\\)"
+    ):
         compare3way(TIFF, first, second, Referee(answers=tmp_path / "none.jsonl"))
     other = altered(tmp_path / "other.json", lambda n, r: r, [Page(7, (Region(Box(0, 0, 9, 9)),))])
     with pytest.raises(DataError, match=r"other\.json: page_index 7, but .* has 5 pages"):
@@ -279,10 +349,18 @@ def test_the_output_is_none_of_the_inputs(results, tmp_path):
     with pytest.raises(UsageError, match="would overwrite the input"):
         compare3way(TIFF, *results, Referee(answers=answers), outputs=Outputs(answers))
     with pytest.raises(UsageError, match="name the same file"):
-        core.plan_compare3way(TIFF, *sources, Referee(truth=TRUTH), Outputs(tmp_path / "x", tmp_path / "x"))
+        core.plan_compare3way(
+            TIFF, *sources, Referee(truth=TRUTH), Outputs(tmp_path / "x", tmp_path / "x")
+        )
     made = results[1].rename(tmp_path / "out.svtrv2.json")  # where readings made now would be kept
     with pytest.raises(UsageError, match=r"out\.svtrv2\.json would overwrite the input"):
-        core.plan_compare3way(TIFF, Source(model="tesseract"), Source(made), Referee(truth=TRUTH), Outputs(tmp_path / "out.json"))
+        core.plan_compare3way(
+            TIFF,
+            Source(model="tesseract"),
+            Source(made),
+            Referee(truth=TRUTH),
+            Outputs(tmp_path / "out.json"),
+        )
 
 
 def test_pages_that_a_result_lacks_are_said(tmp_path, heard):
@@ -291,8 +369,13 @@ def test_pages_that_a_result_lacks_are_said(tmp_path, heard):
     two = altered(tmp_path / "b.json", lambda n, r: r, pages[:2])
     lines = sum(len(page.regions) for page in pages[2:])
     written = compare3way(TIFF, whole, two, Referee(truth=TRUTH), progress=heard).to_json()
-    assert [(engine["pages"], engine["lines"]) for engine in written["missing"]] == [((), 0), ((2, 3, 4), lines)]
-    assert heard.warnings == [f"{two}: 3 of 5 pages are not in it; {lines} lines there are not read by Tesseract"]
+    assert [(engine["pages"], engine["lines"]) for engine in written["missing"]] == [
+        ((), 0),
+        ((2, 3, 4), lines),
+    ]
+    assert heard.warnings == [
+        f"{two}: 3 of 5 pages are not in it; {lines} lines there are not read by Tesseract"
+    ]
     write_result(tmp_path / "none.json", [])
     comparison = compare3way(TIFF, tmp_path / "none.json", whole, Referee(truth=TRUTH))
     assert comparison.missing[0].lines == len(comparison.verdict.lines)

@@ -3,10 +3,15 @@ from dataclasses import replace
 
 import pytest
 
-from nordocr_cli.artifact import read_contract
+from nordocr_cli.artifact.contract import read_contract
 from nordocr_cli.atomic import sha256_of, write_json
 from nordocr_cli.charset import NORDIC
-from nordocr_cli.core.consumer import check_consumer, consumer_config, require_agreement, write_consumer_config
+from nordocr_cli.core.consumer import (
+    check_consumer,
+    consumer_config,
+    require_agreement,
+    write_consumer_config,
+)
 from nordocr_cli.errors import DataError, UsageError
 from nordocr_cli.models.weights import load_weights, save_weights
 
@@ -46,7 +51,10 @@ impl PipelineConfig {
 
 def disagreements(tmp_path, name, text, model, **flags):
     (tmp_path / name).write_text(text, encoding="utf-8")
-    return [line.removeprefix(str(tmp_path / name)) for line in check_consumer(tmp_path / name, model, **flags).disagreements]
+    return [
+        line.removeprefix(str(tmp_path / name))
+        for line in check_consumer(tmp_path / name, model, **flags).disagreements
+    ]
 
 
 @pytest.fixture
@@ -82,11 +90,15 @@ def test_the_guides_values(tiny_onnx, tiny_checkpoint):
         "gpu_arch_override": "sm_80",
     }
     by_run = consumer_config(tiny_checkpoint.parent)
-    assert (by_run.engine_path, by_run.max_batch) == ("models/recognize_svtrv2_nano_sm120.engine", 128)
+    assert (by_run.engine_path, by_run.max_batch) == (
+        "models/recognize_svtrv2_nano_sm120.engine",
+        128,
+    )
     rust = by_run.to_rust()
     assert 'recognize_engine_path: "models/recognize_svtrv2_nano_sm120.engine",' in rust
     assert "recognize_max_seq_len: 448, // 1792 / 4" in rust
-    assert "gpu_arch_override" not in consumer_config(tiny_onnx, "t4").to_json()  # the pipeline has no name for it
+    # the pipeline has no name for it
+    assert "gpu_arch_override" not in consumer_config(tiny_onnx, "t4").to_json()
 
 
 def test_what_is_written_fits(tiny_onnx, tmp_path):
@@ -99,7 +111,11 @@ def test_what_is_written_fits(tiny_onnx, tmp_path):
 def test_each_preset_is_judged_for_its_own_gpu(tiny_onnx, tmp_path):
     assert disagreements(tmp_path, "config.rs", CONFIG_RS, tiny_onnx) == []
     assert check_consumer(tmp_path / "config.rs", tiny_onnx).checked == 12
-    wrong = CONFIG_RS.replace("128,", "256,").replace("448usize", "256usize").replace("None", 'Some("sm_80".into())')
+    wrong = (
+        CONFIG_RS.replace("128,", "256,")
+        .replace("448usize", "256usize")
+        .replace("None", 'Some("sm_80".into())')
+    )
     assert disagreements(tmp_path, "config.rs", wrong, tiny_onnx) == [
         ":15: recognize_max_seq_len: 256 frames cover 1024 px; a line of 1792 px needs 448",
         ":23: recognize_max_batch: 256 lines at once; the engine takes 128",
@@ -113,8 +129,14 @@ def test_each_preset_is_judged_for_its_own_gpu(tiny_onnx, tmp_path):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"recognize_engine_path": "models/recognize_svtrv2_768_sm120.engine"}, "this model's engine is"),
-        ({"recognize_engine_path": "models/model_sm120.rtx.engine"}, "TensorRT-RTX, which the pipeline cannot load"),
+        (
+            {"recognize_engine_path": "models/recognize_svtrv2_768_sm120.engine"},
+            "this model's engine is",
+        ),
+        (
+            {"recognize_engine_path": "models/model_sm120.rtx.engine"},
+            "TensorRT-RTX, which the pipeline cannot load",
+        ),
         ({"recognize_input_height": 48}, "48 px; the model reads lines 32 px high"),
         ({"recognize_max_input_width": 1790}, "no multiple of 4"),
         ({"recognize_max_input_width": 2048}, "the engine takes 1792"),
@@ -128,7 +150,9 @@ def test_each_preset_is_judged_for_its_own_gpu(tiny_onnx, tmp_path):
 )
 def test_each_wrong_value_is_named(change, said, tiny_onnx, tmp_path):
     config = consumer_config(tiny_onnx, "sm120").to_json() | change
-    found = disagreements(tmp_path, "config.json", json.dumps(config, indent=1), tiny_onnx, arch="sm120")
+    found = disagreements(
+        tmp_path, "config.json", json.dumps(config, indent=1), tiny_onnx, arch="sm120"
+    )
     assert said in found[0]
     with pytest.raises(DataError, match="does not fit"):
         require_agreement(check_consumer(tmp_path / "config.json", tiny_onnx, "sm120"), tiny_onnx)
@@ -136,14 +160,19 @@ def test_each_wrong_value_is_named(change, said, tiny_onnx, tmp_path):
 
 def test_what_is_not_set_is_what_the_pipeline_takes(tiny_onnx, tmp_path):
     (found,) = disagreements(tmp_path, "config.json", '{"recognize_max_batch": 64}', tiny_onnx)
-    assert "recognize_engine_path is not set; the default: 'models/recognize_svtrv2_sm120.engine'" in found
+    assert (
+        "recognize_engine_path is not set; the default: 'models/recognize_svtrv2_sm120.engine'"
+        in found
+    )
 
 
 def test_charset_files(tiny_onnx, tmp_path):
     characters = ", ".join(f"'\\u{{{ord(c):x}}}'" for c in NORDIC.characters)
     rust = f"pub static CTC_CHARSET: &[char] = &[{characters}];"
     assert disagreements(tmp_path, "charset.rs", rust, tiny_onnx) == []
-    (found,) = disagreements(tmp_path, "charset.rs", rust.replace("'\\u{b1}', ", "'\\u{2026}', "), tiny_onnx)
+    (found,) = disagreements(
+        tmp_path, "charset.rs", rust.replace("'\\u{b1}', ", "'\\u{2026}', "), tiny_onnx
+    )
     assert "'…' (U+2026" in found
     assert "nordic has '±'" in found
     assert disagreements(tmp_path, "nordic_dict.txt", NORDIC.to_dict_text(), tiny_onnx) == []
@@ -156,7 +185,9 @@ def test_an_engine_says_its_own_ranges(engine, tmp_path):
     assert check_consumer(tmp_path / "c.json", engine("tensorrt", 1792)).disagreements == ()
     with pytest.raises(UsageError, match="is for sm86, not for --arch sm120"):
         consumer_config(engine("tensorrt", 1792), "sm120")
-    with pytest.raises(UsageError, match="which the pipeline cannot load; on its GPU host: nordocr build-engine"):
+    with pytest.raises(
+        UsageError, match="which the pipeline cannot load; on its GPU host: nordocr build-engine"
+    ):
         consumer_config(engine("tensorrt-rtx", 1792))
     with pytest.raises(UsageError, match="takes lines up to 512 px"):
         consumer_config(engine("tensorrt", 512))
@@ -182,5 +213,7 @@ def test_what_is_no_config(tiny_onnx, tmp_path):
 def test_a_form_that_the_pipeline_would_misread_is_refused(form, tiny_checkpoint, tmp_path):
     state, contract = load_weights(tiny_checkpoint)
     save_weights(tmp_path / "w.safetensors", state, replace(contract, **form))
-    with pytest.raises(UsageError, match="takes the softmax itself, of probabilities a second time: export for it"):
+    with pytest.raises(
+        UsageError, match="takes the softmax itself, of probabilities a second time: export for it"
+    ):
         consumer_config(tmp_path / "w.safetensors")

@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from nordocr_cli.artifact import read_contract
+from nordocr_cli.artifact.contract import read_contract
 from nordocr_cli.atomic import sha256_of, write_json
 from nordocr_cli.charset import NORDIC, NORDIC_EXT
 from nordocr_cli.core.contract import attach_contract, compare_contracts, read_side
@@ -19,7 +19,11 @@ def engine(tiny_onnx, tmp_path):
     path = tmp_path / "m_sm120.rtx.engine"
     path.write_bytes(b"vtrt" + bytes(100))
     contract = replace(read_contract(tiny_onnx), parent_sha256=sha256_of(tiny_onnx))
-    sidecar = {"schema": 1, "engine": {"name": path.name, "sha256": sha256_of(path)}, "contract": contract.to_json()}
+    sidecar = {
+        "schema": 1,
+        "engine": {"name": path.name, "sha256": sha256_of(path)},
+        "contract": contract.to_json(),
+    }
     write_json(tmp_path / "m_sm120.rtx.engine.json", sidecar)
     return path
 
@@ -61,12 +65,17 @@ def test_each_difference_is_named(tiny_checkpoint, tiny_onnx, tmp_path):
     )
     save_weights(tmp_path / "other.safetensors", state, other)
     found = compare_contracts(tiny_onnx, tmp_path / "other.safetensors")
-    assert found.differences[0].startswith("charset: class 126: nordic has nothing, nordic-ext has 'Á' (U+00C1")
+    assert found.differences[0].startswith(
+        "charset: class 126: nordic has nothing, nordic-ext has 'Á' (U+00C1"
+    )
     assert found.differences[-4:] == (
         "geometry.pad_value: 255 / 0",
         "geometry.resampler: linear / area",
         "output_activation: logits / softmax",
-        "parent_sha256: model.onnx was not made from other.safetensors, but from another .safetensors file",
+        (
+            "parent_sha256: model.onnx was not made from other.safetensors, but from another"
+            " .safetensors file"
+        ),
     )
     assert len(found.differences) == len(NORDIC_EXT.characters) - len(NORDIC.characters) + 4
     assert found.own == ("trained_widths: [8, 1792] / [32, 512]",)
@@ -76,7 +85,9 @@ def test_a_charset_file_is_compared_class_by_class(tiny_onnx, tmp_path):
     (tmp_path / "nordic_dict.txt").write_text(NORDIC.to_dict_text(), encoding="utf-8")
     assert compare_contracts(tmp_path / "nordic_dict.txt", tiny_onnx).differences == ()
     flattened = NORDIC.characters.replace("\u00b1", "\u00df")
-    (tmp_path / "charset.rs").write_text(RUST.format(", ".join(f"'\\u{{{ord(c):x}}}'" for c in flattened)), encoding="utf-8")
+    (tmp_path / "charset.rs").write_text(
+        RUST.format(", ".join(f"'\\u{{{ord(c):x}}}'" for c in flattened)), encoding="utf-8"
+    )
     (difference,) = compare_contracts(tiny_onnx, tmp_path / "charset.rs").differences
     assert "nordic has '±' (U+00B1" in difference
     assert "rust:CTC_CHARSET has 'ß' (U+00DF" in difference
@@ -91,7 +102,10 @@ def test_changed_bytes_are_noticed(tiny_onnx, engine, tmp_path):
     value = json.loads(tiny_onnx.with_name("model.contract.json").read_text(encoding="utf-8"))
     value["model"]["sha256"] = "0" * 64
     write_json(tmp_path / "model.contract.json", value)  # elsewhere: nothing lies beside it
-    assert compare_contracts(tmp_path / "model.contract.json", tiny_onnx).lineage == "both were made from the same parent"
+    assert (
+        compare_contracts(tmp_path / "model.contract.json", tiny_onnx).lineage
+        == "both were made from the same parent"
+    )
 
 
 def test_what_cannot_be_compared(tiny_onnx, tmp_path):
@@ -105,7 +119,9 @@ def test_what_cannot_be_compared(tiny_onnx, tmp_path):
             read_side(tmp_path / "bad.json")
 
 
-def test_a_contract_is_given_to_a_model_that_has_none(tiny_checkpoint, tiny_onnx, unsealed, tmp_path):
+def test_a_contract_is_given_to_a_model_that_has_none(
+    tiny_checkpoint, tiny_onnx, unsealed, tmp_path
+):
     bare = unsealed(tiny_onnx)
     del bare.metadata_props[:]
     (tmp_path / "bare.onnx").write_bytes(bare.SerializeToString())
@@ -116,8 +132,12 @@ def test_a_contract_is_given_to_a_model_that_has_none(tiny_checkpoint, tiny_onnx
     assert read_contract(tmp_path / "new.onnx") == file.contract
     assert (tmp_path / "new.contract.json").is_file()
     with pytest.raises(ArtifactError, match="its contract says fp16, its weights are fp32"):
-        attach_contract(tmp_path / "bare.onnx", tiny_onnx.with_name("model.fp16.onnx"), tmp_path / "other.onnx")
-    half = attach_contract(tiny_onnx.with_name("model.fp16.onnx"), tiny_checkpoint, tmp_path / "half.onnx")
+        attach_contract(
+            tmp_path / "bare.onnx", tiny_onnx.with_name("model.fp16.onnx"), tmp_path / "other.onnx"
+        )
+    half = attach_contract(
+        tiny_onnx.with_name("model.fp16.onnx"), tiny_checkpoint, tmp_path / "half.onnx"
+    )
     assert (half.contract.precision, read_contract(tiny_checkpoint).precision) == ("fp16", "fp32")
     with pytest.raises(UsageError, match="would overwrite the input"):
         attach_contract(tmp_path / "bare.onnx", tiny_checkpoint, tmp_path / "bare.onnx")

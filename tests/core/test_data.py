@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from nordocr_cli.app import app
 from nordocr_cli.charset import NORDIC, NORDIC_EXT
 from nordocr_cli.core.data import export, merge, plot, stats, verify, view
-from nordocr_cli.core.prep import prep
+from nordocr_cli.core.prep.run import prep
 from nordocr_cli.data.store import LineStore, LineStoreWriter
 from nordocr_cli.errors import DataError, UsageError
 from nordocr_cli.geometry import Geometry
@@ -19,15 +19,28 @@ from nordocr_cli.records import LineRow
 GEOMETRY = load_profile("svtrv2-1024").profile.geometry
 
 
-def write(path: Path, lines: list[tuple[int, str, str]], geometry: Geometry = GEOMETRY, charset=NORDIC, prefix="") -> Path:
+def write(
+    path: Path,
+    lines: list[tuple[int, str, str]],
+    geometry: Geometry = GEOMETRY,
+    charset=NORDIC,
+    prefix="",
+) -> Path:
     """A store of noise lines, each (width, text, language); every other one gray."""
     with LineStoreWriter(path, geometry, charset) as writer:
         for index, (width, text, language) in enumerate(lines):
-            image = np.random.default_rng(index).integers(0, 256, (32, min(width, 1024), 3), dtype=np.uint8)
+            image = np.random.default_rng(index).integers(
+                0, 256, (32, min(width, 1024), 3), dtype=np.uint8
+            )
             if index % 2:
                 image = np.repeat(image[:, :, :1], 3, axis=2)
             extra = {"squash_ratio": width / 1024, "over_width": "squash"} if width > 1024 else {}
-            writer.add(image, LineRow(f"{prefix}{index}", f"in/{index}.png", text, language, source="d1", extra=extra))
+            writer.add(
+                image,
+                LineRow(
+                    f"{prefix}{index}", f"in/{index}.png", text, language, source="d1", extra=extra
+                ),
+            )
     return path
 
 
@@ -37,8 +50,11 @@ LINES = [(40, "abba", "sv"), (400, "x" * 30, "sv"), (1536, "Å" * 100, "da"), (1
 def test_stats_say_what_other_widths_would_do(tmp_path: Path) -> None:
     found = stats(write(tmp_path / "a.lmdb", LINES))
     assert found.natural_widths == {40: 1, 128: 1, 400: 1, 1536: 1}
-    fits = {fit.max_width: (fit.squashed, fit.worst_squash_ratio, fit.infeasible) for fit in found.fits}
-    # At 128 px 32 frames: too few for 30 x's with blanks between (59), and for the 100 Å's (199), as are the 80 of 320 px.
+    fits = {
+        fit.max_width: (fit.squashed, fit.worst_squash_ratio, fit.infeasible) for fit in found.fits
+    }
+    # At 128 px 32 frames: too few for 30 x's with blanks between (59), and for the 100 Å's (199),
+    # as are the 80 of 320 px.
     assert fits[128] == (2, 12.0, 2)
     assert fits[320] == (2, 4.8, 1)
     assert fits[768] == (1, 2.0, 1)
@@ -72,11 +88,19 @@ def test_merged_lines_are_the_lines(tmp_path: Path) -> None:
     with LineStore(tmp_path / "c.lmdb") as merged, LineStore(a) as first, LineStore(b) as second:
         assert merged.header.geometry.max_width == 1792
         assert merged.header.content_sha256 == result.content_sha256
-        for index, (store, local) in enumerate([(first, i) for i in range(4)] + [(second, i) for i in range(2)]):
+        for index, (store, local) in enumerate(
+            [(first, i) for i in range(4)] + [(second, i) for i in range(2)]
+        ):
             np.testing.assert_array_equal(merged.image(index), store.image(local))
             assert merged.row(index) == store.row(local)
     assert merge([a, tmp_path / "c.lmdb"], tmp_path / "d.lmdb").renamed
-    assert [line.id for line in view(tmp_path / "d.lmdb", limit=5)] == ["a:a0", "a:a1", "a:a2", "a:a3", "c:a0"]
+    assert [line.id for line in view(tmp_path / "d.lmdb", limit=5)] == [
+        "a:a0",
+        "a:a1",
+        "a:a2",
+        "a:a3",
+        "c:a0",
+    ]
 
 
 def test_what_cannot_be_merged_is_named(tmp_path: Path) -> None:
@@ -101,8 +125,16 @@ def test_an_export_is_a_source_of_the_same_lines(tmp_path: Path) -> None:
         for index in range(3):
             np.testing.assert_array_equal(store.image(index), other.image(index))
             old, new = store.row(index), other.row(index)
-            assert (new.id, new.text, new.language, new.source) == (old.id, old.text, old.language, old.source)
-            assert (new.image, new.extra["stored_image"]) == (f"images/{index + 1:09d}.png", old.image)
+            assert (new.id, new.text, new.language, new.source) == (
+                old.id,
+                old.text,
+                old.language,
+                old.source,
+            )
+            assert (new.image, new.extra["stored_image"]) == (
+                f"images/{index + 1:09d}.png",
+                old.image,
+            )
     with pytest.raises(UsageError, match="there already"):
         export(a, tmp_path / "out")
 

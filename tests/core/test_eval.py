@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nordocr_cli.artifact import Contract
+from nordocr_cli.artifact.contract import Contract
 from nordocr_cli.charset import NORDIC, NORDIC_EXT
-from nordocr_cli.core.eval import evaluate, parse_resampler, plan_eval
+from nordocr_cli.core.eval.run import evaluate, parse_resampler, plan_eval
 from nordocr_cli.data.store import LineStoreWriter
 from nordocr_cli.errors import ArtifactError, DataError, UsageError
 from nordocr_cli.geometry import Geometry
@@ -47,7 +47,9 @@ class Progress:
 
 
 class Scripted:
-    """Tells lines apart by the gray level that they were painted with, and keeps what it was asked."""
+    """Tells lines apart by the gray level that they were painted with, and keeps what it was
+    asked.
+    """
 
     name = "scripted"
 
@@ -66,7 +68,14 @@ def make_store(tmp_path):
             for index, (identity, text, _, width, language, source) in enumerate(LINES):
                 image = np.full((geometry.height, width, 3), index * 10, np.uint8)
                 noise = {"degradation": "clean" if index < 3 else "faded"}
-                row = LineRow(identity, f"i/{identity}.png", text, language, source=source, extra=noise | extra)
+                row = LineRow(
+                    identity,
+                    f"i/{identity}.png",
+                    text,
+                    language,
+                    source=source,
+                    extra=noise | extra,
+                )
                 writer.add(image, row)
         return tmp_path / name
 
@@ -79,7 +88,9 @@ def record(path, *rows):
 
 
 def readings():
-    return [{"image": f"i/{i}.png", "ref": text, "hyp": read, "conf": 90} for i, text, read, *_ in LINES]
+    return [
+        {"image": f"i/{i}.png", "ref": text, "hyp": read, "conf": 90} for i, text, read, *_ in LINES
+    ]
 
 
 @pytest.fixture
@@ -94,7 +105,11 @@ def weights(tmp_path):
         model = SvtrV2NanoModel(name="svtrv2-nano", dims=(24, 24, 32), depths=(1, 1, 1))
         network = build_model(model, charset.num_classes)
         path = tmp_path / "run" / "best.safetensors"
-        save_weights(path, network.state_dict(), Contract(charset, geometry, model.model_dump(mode="json"), **fields))
+        save_weights(
+            path,
+            network.state_dict(),
+            Contract(charset, geometry, model.model_dump(mode="json"), **fields),
+        )
         return path
 
     return make
@@ -122,16 +137,23 @@ def test_any_key_of_the_rows_can_be_the_subset(make_store):
 
 
 def test_a_key_that_no_row_has_is_no_subset(make_store, tmp_path):
-    with pytest.raises(UsageError, match=r"--by 'langage': no line of .* has it; did you mean 'language'"):
+    with pytest.raises(
+        UsageError, match=r"--by 'langage': no line of .* has it; did you mean 'language'"
+    ):
         evaluate("x", make_store(), subset_key="langage", recognizer=Scripted())
-    with pytest.raises(UsageError, match=r"--by 'colour': no line of .*r\.jsonl has it; known: conf, hyp, image, ref"):
+    with pytest.raises(
+        UsageError,
+        match=r"--by 'colour': no line of .*r\.jsonl has it; known: conf, hyp, image, ref",
+    ):
         evaluate(str(record(tmp_path / "r.jsonl", *readings())), subset_key="colour")
 
 
 def test_a_gate_on_a_subset_that_is_not_there_is_refused_before_the_lines_are_read(make_store):
     reader = Scripted()
     with pytest.raises(UsageError, match="no subset 'cleen' in this result; did you mean 'clean'"):
-        evaluate("scripted", make_store(), recognizer=reader, gates=[parse_gate("subset:cleen.cer>5%")])
+        evaluate(
+            "scripted", make_store(), recognizer=reader, gates=[parse_gate("subset:cleen.cer>5%")]
+        )
     assert reader.calls == []
 
 
@@ -170,7 +192,9 @@ def test_what_a_recording_lacks_or_has_too_much_is_said(make_store, tmp_path):
 
 
 def test_a_recording_of_other_lines_is_refused(make_store, tmp_path):
-    with pytest.raises(DataError, match=r"no line of .* is in the store: its first is 'x', the store's 'a'"):
+    with pytest.raises(
+        DataError, match=r"no line of .* is in the store: its first is 'x', the store's 'a'"
+    ):
         evaluate(record(tmp_path / "r.jsonl", {"id": "x", "hyp": ""}), make_store())
     with pytest.raises(DataError, match="has no reference"):
         evaluate(record(tmp_path / "r.jsonl", {"id": "x", "hyp": ""}))
@@ -179,7 +203,10 @@ def test_a_recording_of_other_lines_is_refused(make_store, tmp_path):
 def test_the_result_is_written_and_read_again(make_store, tmp_path):
     store, recording = make_store(), record(tmp_path / "r.jsonl", *readings())
     result = evaluate(recording, store, output=tmp_path / "out", command=("nordocr", "eval"))
-    assert result.files == (str(tmp_path / "out" / "eval.json"), str(tmp_path / "out" / "lines.jsonl"))
+    assert result.files == (
+        str(tmp_path / "out" / "eval.json"),
+        str(tmp_path / "out" / "lines.jsonl"),
+    )
     value = json.loads((tmp_path / "out" / "eval.json").read_text(encoding="utf-8"))
     assert report_from_json(value["report"]) == result.report
     assert value["model"]["sha256"]
@@ -194,13 +221,23 @@ def test_the_result_is_written_and_read_again(make_store, tmp_path):
 
 def test_decoders_are_compared_over_the_same_lines(make_store, weights, tmp_path):
     arguments = {"device": "cpu", "threads": 1, "decoder": "greedy,beam"}
-    result = evaluate(str(weights()), make_store(), output=tmp_path / "e", against=None, **arguments)
+    result = evaluate(
+        str(weights()), make_store(), output=tmp_path / "e", against=None, **arguments
+    )
     (beam,) = result.ablations
-    assert (result.model["decoder"], beam.decoder, beam.total.lines, beam.comparison.lines) == ("greedy", "beam", 4, 4)
+    assert (result.model["decoder"], beam.decoder, beam.total.lines, beam.comparison.lines) == (
+        "greedy",
+        "beam",
+        4,
+        4,
+    )
     alone = evaluate(str(weights()), make_store(), device="cpu", threads=1, decoder="beam")
     assert tuple(score.result.hypothesis for score in alone.scores) == result.readings["beam"]
     assert alone.report.total == beam.total
-    assert beam.differing == sum(a.result.hypothesis != b for a, b in zip(result.scores, result.readings["beam"], strict=True))
+    assert beam.differing == sum(
+        a.result.hypothesis != b
+        for a, b in zip(result.scores, result.readings["beam"], strict=True)
+    )
     # All of it follows from the lines that were written.
     again = evaluate(str(tmp_path / "e"))
     assert (again.report, again.ablations) == (result.report, result.ablations)
@@ -225,7 +262,9 @@ def test_what_the_lines_say_is_all_that_a_report_needs(make_store, tmp_path):
 def test_a_file_gets_its_lines_beside_it(make_store, tmp_path):
     result = evaluate("scripted", make_store(), recognizer=Scripted(), output=tmp_path / "x.json")
     assert result.files == (str(tmp_path / "x.json"), str(tmp_path / "x.lines.jsonl"))
-    (tmp_path / "x.lines.jsonl").write_text('{"id": "a", "hyp": "x", "ref": "x"}\n', encoding="utf-8")
+    (tmp_path / "x.lines.jsonl").write_text(
+        '{"id": "a", "hyp": "x", "ref": "x"}\n', encoding="utf-8"
+    )
     with pytest.raises(DataError, match=r"is not the file that x\.json was written with"):
         evaluate(str(tmp_path / "x.json"))
 
@@ -235,10 +274,17 @@ def test_two_results_are_compared_line_by_line(make_store, tmp_path):
     rows[0]["hyp"], rows[2]["hyp"], rows[1]["ref"] = rows[0]["ref"], "Ore", "another"
     progress = Progress()
     other = record(tmp_path / "other.jsonl", *[row | {"id": row["image"][2]} for row in rows])
-    result = evaluate("scripted", make_store(), recognizer=Scripted(), against=Path(other), progress=progress)
+    result = evaluate(
+        "scripted", make_store(), recognizer=Scripted(), against=Path(other), progress=progress
+    )
     against = result.against
     assert (against.gained, against.lost) == (("c",), ("a",))
-    assert (against.comparison.lines, against.only_here, against.only_there, against.references_differ) == (2, 1, 0, 1)
+    assert (
+        against.comparison.lines,
+        against.only_here,
+        against.only_there,
+        against.references_differ,
+    ) == (2, 1, 0, 1)
     assert "2 lines compared" in progress.warnings[0]
     json.dumps(result.to_json(), allow_nan=False)
     stranger = Path(record(tmp_path / "o.jsonl", {"id": "z", "hyp": ""}))
@@ -249,19 +295,26 @@ def test_two_results_are_compared_line_by_line(make_store, tmp_path):
 def test_a_network_is_read_with_its_contract(make_store, weights):
     path = weights(Geometry(max_width=128), trained_widths=(16, 128))
     progress = Progress()
-    result = evaluate(str(path.parent), make_store(squash_ratio=1.5), device="cpu", threads=1, progress=progress)
+    result = evaluate(
+        str(path.parent), make_store(squash_ratio=1.5), device="cpu", threads=1, progress=progress
+    )
     assert (result.model["kind"], result.model["path"]) == ("model", str(path))
     assert result.model["contract"]["charset"]["sha256"] == NORDIC.sha256
     assert [s.result.frames for s in result.scores] == [32, 10, 6, 12]
     # Squashed by prep from 384 to 256 px, and by the network from there to 128.
     assert (result.scores[0].result.width, result.scores[0].result.squash_ratio) == (128, 3.0)
     assert list(result.report.by_width) == ["<=320", "<=768"]
-    assert "geometry.max_width: 256 / 128; 1 lines are wider than 128 px and squashed once more" in progress.warnings[0]
+    assert (
+        "geometry.max_width: 256 / 128; 1 lines are wider than 128 px and squashed once more"
+        in progress.warnings[0]
+    )
     assert "1 lines are wider than 128 px, the widest in" in progress.warnings[1]
 
 
 def test_a_network_for_other_lines_is_refused(make_store, weights):
-    with pytest.raises(ArtifactError, match=r"writes charset 'nordic-ext' .* was made for 'nordic'"):
+    with pytest.raises(
+        ArtifactError, match=r"writes charset 'nordic-ext' .* was made for 'nordic'"
+    ):
         evaluate(str(weights(charset=NORDIC_EXT)), make_store())
     with pytest.raises(ArtifactError, match=r"geometry\.height: 32 / 48"):
         evaluate(str(weights(Geometry(height=48, max_width=256))), make_store())
@@ -269,7 +322,12 @@ def test_a_network_for_other_lines_is_refused(make_store, weights):
 
 def test_another_resampler_is_only_warned_about(make_store, weights):
     progress = Progress()
-    evaluate(str(weights(Geometry(max_width=256, resampler="corner-bilinear"))), make_store(), device="cpu", progress=progress)
+    evaluate(
+        str(weights(Geometry(max_width=256, resampler="corner-bilinear"))),
+        make_store(),
+        device="cpu",
+        progress=progress,
+    )
     assert "geometry.resampler: linear / corner-bilinear" in progress.warnings[0]
 
 
@@ -277,7 +335,10 @@ def test_the_plan_says_what_would_be_done(make_store, tmp_path):
     store, recording = make_store(), record(tmp_path / "r.jsonl", *readings())
     assert plan_eval("tesseract:swe", store)["kind"] == "tesseract"
     plan = plan_eval(recording, None, tmp_path / "out.json")
-    assert (plan["kind"], plan["writes"]) == ("recorded", [str(tmp_path / "out.json"), str(tmp_path / "out.lines.jsonl")])
+    assert (plan["kind"], plan["writes"]) == (
+        "recorded",
+        [str(tmp_path / "out.json"), str(tmp_path / "out.lines.jsonl")],
+    )
     with pytest.raises(UsageError, match="no recorded result"):
         plan_eval(recording, None, against=tmp_path / "nowhere.json")
     with pytest.raises(UsageError, match=r"a folder or FILE\.json"):
@@ -303,9 +364,12 @@ def test_what_is_not_there_is_a_usage_error(model, store, message, tmp_path, mon
 def manifest(tmp_path):
     rng = np.random.default_rng(0)
     for identity, _, _, width, *_ in LINES:
-        Image.fromarray(rng.integers(0, 255, (48, width * 3 // 2, 3), dtype=np.uint8)).save(tmp_path / f"{identity}.png")
+        Image.fromarray(rng.integers(0, 255, (48, width * 3 // 2, 3), dtype=np.uint8)).save(
+            tmp_path / f"{identity}.png"
+        )
     rows = [
-        {"image": f"{i}.png", "text": text, "language": language, "source": source} for i, text, _, _, language, source in LINES
+        {"image": f"{i}.png", "text": text, "language": language, "source": source}
+        for i, text, _, _, language, source in LINES
     ]
     return Path(record(tmp_path / "m.jsonl", *rows))
 
@@ -313,7 +377,12 @@ def manifest(tmp_path):
 def test_a_manifest_is_read_with_the_networks_own_geometry(manifest, weights):
     path = weights(Geometry(max_width=128))
     result = evaluate(str(path), manifest, device="cpu", threads=1)
-    assert [(s.result.width, s.result.squash_ratio) for s in result.scores] == [(128, 2.0), (40, 1.0), (24, 1.0), (48, 1.0)]
+    assert [(s.result.width, s.result.squash_ratio) for s in result.scores] == [
+        (128, 2.0),
+        (40, 1.0),
+        (24, 1.0),
+        (48, 1.0),
+    ]
     assert result.store["content_sha256"]
     assert result.store["geometry"]["resampler"] == "linear"
     otherwise = evaluate(str(path), manifest, device="cpu", threads=1, resampler="corner-bilinear")
@@ -341,7 +410,9 @@ def test_options_that_do_not_go_together(manifest, make_store, weights, tmp_path
         evaluate("scripted", manifest, recognizer=Scripted(), resampler="area")
     with pytest.raises(UsageError, match="is read already"):
         evaluate(record(tmp_path / "r.jsonl", *readings()), make_store(), check_batches=True)
-    with pytest.raises(UsageError, match="unknown resampler 'corner': did you mean 'corner-bilinear'"):
+    with pytest.raises(
+        UsageError, match="unknown resampler 'corner': did you mean 'corner-bilinear'"
+    ):
         parse_resampler("corner")
 
 
@@ -350,20 +421,29 @@ def test_a_reader_that_looks_at_its_neighbours_is_found_out(make_store):
         def recognize(self, crops, languages=()):
             widest = max(crop.shape[1] for crop in crops)
             read = super().recognize(crops, languages)
-            return [Recognition(r.text + "." * (widest == 256 and c.shape[1] == 40)) for r, c in zip(read, crops, strict=True)]
+            return [
+                Recognition(r.text + "." * (widest == 256 and c.shape[1] == 40))
+                for r, c in zip(read, crops, strict=True)
+            ]
 
     right = evaluate("scripted", make_store(), recognizer=Scripted(), check_batches=True).batches
     assert (right.lines, right.problem) == (4, "")
     wrong = evaluate("scripted", make_store(), recognizer=Neighbourly(), check_batches=True).batches
     assert wrong.differing == {"together": ("b",), "widest": ("b",), "random": ("b",)}
-    assert wrong.problem.startswith("of 4 lines, these read differently than alone: 1 together, e.g. 'b'; 1 widest")
+    assert wrong.problem.startswith(
+        "of 4 lines, these read differently than alone: 1 together, e.g. 'b'; 1 widest"
+    )
 
 
 def test_the_page_shows_the_stores_pictures_and_exports_its_rows(make_store, tmp_path):
-    result = evaluate("scripted", make_store(), recognizer=Scripted(), page=tmp_path / "report.html", crops=1)
+    result = evaluate(
+        "scripted", make_store(), recognizer=Scripted(), page=tmp_path / "report.html", crops=1
+    )
     assert result.files == (str(tmp_path / "report.html"),)
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
-    rows = json.loads(text.split('<script type="application/json" id="data">')[1].split("</script>")[0])
+    rows = json.loads(
+        text.split('<script type="application/json" id="data">')[1].split("</script>")[0]
+    )
     assert [row["id"] for row in rows] == ["a", "b", "d"]
     assert [bool(row["png"]) for row in rows] == [True, False, False]
     assert rows[2]["manifest"] == {
@@ -384,7 +464,9 @@ def test_the_output_is_none_of_the_inputs(make_store, tiny_checkpoint, tmp_path)
         for model in (run, tiny_checkpoint):
             with pytest.raises(UsageError, match="would overwrite the input"):
                 plan_eval(str(model), store, output, page=page)
-    assert plan_eval(str(run), store, run / "eval")["writes"] == [str(run / "eval" / n) for n in ("eval.json", "lines.jsonl")]
+    assert plan_eval(str(run), store, run / "eval")["writes"] == [
+        str(run / "eval" / n) for n in ("eval.json", "lines.jsonl")
+    ]
     recording = record(tmp_path / "a.lines.jsonl", *readings())
     with pytest.raises(UsageError, match="would overwrite the input"):
         plan_eval(recording, store, tmp_path / "a.json")

@@ -8,10 +8,10 @@ import onnxsim
 import pytest
 import torch
 
-from nordocr_cli.artifact import Contract, read_contract
+from nordocr_cli.artifact.contract import Contract, read_contract
 from nordocr_cli.atomic import sha256_of
-from nordocr_cli.core.export import export
-from nordocr_cli.core.export_plan import plan_export
+from nordocr_cli.core.export.plan import plan_export
+from nordocr_cli.core.export.run import export
 from nordocr_cli.data.resize import resize_line
 from nordocr_cli.data.store import LineStoreWriter
 from nordocr_cli.deploy import parity
@@ -27,7 +27,9 @@ SMALL = ((1, 32), (2, 128))
 
 
 def test_both_forms_are_written(tiny_checkpoint, tiny_onnx):
-    """001-38: names, dynamic axes and a true opset 17, in one file each; beside the fp32 model its fp16 form for engines."""
+    """001-38: names, dynamic axes and a true opset 17, in one file each; beside the fp32 model its
+    fp16 form for engines.
+    """
     models = ["model.contract.json", "model.fp16.contract.json", "model.fp16.onnx", "model.onnx"]
     assert sorted(p.name for p in tiny_onnx.parent.glob("model*")) == models
     for name, precision in (("model.onnx", "fp32"), ("model.fp16.onnx", "fp16")):
@@ -45,12 +47,18 @@ def test_both_forms_are_written(tiny_checkpoint, tiny_onnx):
 
 
 def test_the_base_model(tmp_path):
-    """The size of the network that the consumer runs, opset 17 on the file, and parity below 1e-4."""
+    """The size of the network that the consumer runs, opset 17 on the file, and parity below
+    1e-4.
+    """
     profile = load_profile("svtrv2-1024").profile
     charset, table = profile.load_charset(), profile_to_json(profile)
     torch.manual_seed(0)
     network = build_model(profile.model, charset.num_classes)
-    save_weights(tmp_path / "best.safetensors", network.state_dict(), Contract(charset, profile.geometry, table["model"], table))
+    save_weights(
+        tmp_path / "best.safetensors",
+        network.state_dict(),
+        Contract(charset, profile.geometry, table["model"], table),
+    )
     plan = plan_export(tmp_path, tmp_path / "model.onnx", precision="fp32")
     assert (1, 1792) in plan.shapes  # as wide as the engines serve, though trained to 1024
     result = export(replace(plan, shapes=((1, 32), (5, 128), (2, 320), (1, 768))))
@@ -63,7 +71,13 @@ def test_the_base_model(tmp_path):
 
 
 def test_softmax_is_said_and_done(tiny_checkpoint, tmp_path):
-    plan = plan_export(tiny_checkpoint, tmp_path / "m.onnx", precision="fp16", output_activation="softmax", max_width=128)
+    plan = plan_export(
+        tiny_checkpoint,
+        tmp_path / "m.onnx",
+        precision="fp16",
+        output_activation="softmax",
+        max_width=128,
+    )
     export(plan)
     assert read_contract(tmp_path / "m.onnx").output_activation == "softmax"
     assert read_contract(tmp_path / "m.onnx").geometry.max_width == 128
@@ -78,18 +92,26 @@ def test_a_failed_parity_leaves_nothing(tiny_checkpoint, tmp_path, monkeypatch):
     monkeypatch.setattr(parity, "FP32_TOLERANCE", 1e-12)
     for name in ("new.onnx", "old.onnx"):
         plan = plan_export(tiny_checkpoint, tmp_path / name, precision="fp32", simplify=False)
-        with pytest.raises(ArtifactError, match=rf"{name}: does not compute .* at \d+x\d+ px .*nothing was written"):
+        with pytest.raises(
+            ArtifactError, match=rf"{name}: does not compute .* at \d+x\d+ px .*nothing was written"
+        ):
             export(replace(plan, shapes=SMALL))
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == {"old.onnx": b"as it was"}
 
 
-def test_a_simplified_graph_that_computes_something_else_is_dropped(tiny_checkpoint, tmp_path, heard, monkeypatch):
+def test_a_simplified_graph_that_computes_something_else_is_dropped(
+    tiny_checkpoint, tmp_path, heard, monkeypatch
+):
     original = onnxsim.simplify
 
     def spoils(model):
         simplified, ok = original(model)
         last = next(t for t in simplified.graph.initializer if t.dims and t.dims[-1] == 126)
-        last.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(last) * np.float32(2), last.name))
+        last.CopyFrom(
+            onnx.numpy_helper.from_array(
+                onnx.numpy_helper.to_array(last) * np.float32(2), last.name
+            )
+        )
         return simplified, ok
 
     monkeypatch.setattr(onnxsim, "simplify", spoils)
@@ -105,16 +127,22 @@ def test_weights_beyond_fp16_are_refused(tiny_checkpoint, tmp_path):
     key = next(key for key, tensor in state.items() if tensor.ndim == 2)
     state[key][0, 0] = 1e6
     save_weights(tmp_path / "w.safetensors", state, contract)
-    plan = plan_export(tmp_path / "w.safetensors", tmp_path / "m.onnx", precision="fp16", simplify=False)
+    plan = plan_export(
+        tmp_path / "w.safetensors", tmp_path / "m.onnx", precision="fp16", simplify=False
+    )
     with pytest.raises(ArtifactError, match="too great for fp16"):
         export(replace(plan, shapes=SMALL))
     assert not (tmp_path / "m.onnx").exists()
 
 
 def test_wider_than_trained_is_warned_of(tiny_checkpoint, tmp_path, heard):
-    plan = plan_export(tiny_checkpoint, tmp_path / "m.onnx", precision="fp32", max_width=2048, simplify=False)
+    plan = plan_export(
+        tiny_checkpoint, tmp_path / "m.onnx", precision="fp32", max_width=2048, simplify=False
+    )
     export(replace(plan, shapes=SMALL), heard)
-    assert heard.warnings == ["trained on lines up to 1792 px, exported for lines up to 2048 px: evaluate by width band"]
+    assert heard.warnings == [
+        "trained on lines up to 1792 px, exported for lines up to 2048 px: evaluate by width band"
+    ]
 
 
 def test_what_cannot_be_planned(tiny_checkpoint, tiny_onnx, tmp_path):
@@ -125,7 +153,10 @@ def test_what_cannot_be_planned(tiny_checkpoint, tiny_onnx, tmp_path):
         ({"input_type": "uint16"}, "--input 'uint16': float or uint8; did you mean 'uint8'"),
         ({"io": "int8"}, "--io 'int8': fp32 or fp16"),
         ({"int8": True, "precision": "bf16"}, "--int8 is made of the fp32 file"),
-        ({"calibration": Path("lines")}, "--calibration gives lines to the convolutions of an int8 file; --int8 asks for one"),
+        (
+            {"calibration": Path("lines")},
+            "--calibration gives lines to the convolutions of an int8 file; --int8 asks for one",
+        ),
         ({"opset": 23}, "opset 23"),
         ({"output_activation": "sigmoid"}, "logits or softmax or argmax"),
         ({"max_width": 1023}, "max_width 1023"),
@@ -170,20 +201,31 @@ def store(tiny_checkpoint, tmp_path):
 
 
 def test_int8_is_measured_on_lines(tiny_checkpoint, store, tmp_path):
-    asked = {"precision": "fp32", "int8": True, "calibration": store, "check_store": store, "max_cer_loss": 100}
+    asked = {
+        "precision": "fp32",
+        "int8": True,
+        "calibration": store,
+        "check_store": store,
+        "max_cer_loss": 100,
+    }
     plan = plan_export(tiny_checkpoint, tmp_path / "m.onnx", **asked)
     assert list(plan.outputs) == ["fp32", "int8"]
     full, quantized = export(replace(plan, shapes=SMALL)).files
     assert quantized.file.path == tmp_path / "m.int8.onnx"
-    assert read_contract(tmp_path / "m.int8.onnx") == replace(read_contract(tmp_path / "m.onnx"), precision="int8")
+    assert read_contract(tmp_path / "m.int8.onnx") == replace(
+        read_contract(tmp_path / "m.onnx"), precision="int8"
+    )
     assert quantized.file.size_bytes < full.file.size_bytes
     kinds = [node.op_type for node in onnx.load(quantized.file.path).graph.node]
-    assert (kinds.count("Conv"), kinds.count("QLinearConv")) == (1, 6)  # the picture's own; stem, 1 and 2 groups, two downwards
+    # the picture's own; stem, 1 and 2 groups, two downwards
+    assert (kinds.count("Conv"), kinds.count("QLinearConv")) == (1, 6)
     check = quantized.on_store
     assert check.lines == 12
     assert check.speed_up > 0
     assert 0 < check.flips < check.frames / 2  # untrained weights: near ties everywhere
-    with pytest.raises(GateMissed, match=r"m\.int8\.onnx: CER .* becomes .*--max-cer-loss.*nothing was written"):
+    with pytest.raises(
+        GateMissed, match=r"m\.int8\.onnx: CER .* becomes .*--max-cer-loss.*nothing was written"
+    ):
         replace(check, edits=(0, 40)).require(0.005, "m.int8.onnx")
     replace(check, edits=(40, 40)).require(0.0, "m.int8.onnx")
 
@@ -193,12 +235,23 @@ def test_int8_convolutions_need_lines(tiny_checkpoint, tmp_path, heard):
     quantized = export(replace(plan, shapes=SMALL), heard).files[1]
     assert "QLinearConv" not in {node.op_type for node in onnx.load(quantized.file.path).graph.node}
     assert any("its convolutions stay fp32; --calibration" in note for note in heard.notes)
-    with pytest.raises(UsageError, match="--calibration .*none: no line store and no folder of images"):
+    with pytest.raises(
+        UsageError, match="--calibration .*none: no line store and no folder of images"
+    ):
         export(replace(plan, calibration=tmp_path / "none"))
 
 
-def test_a_file_that_reads_worse_than_allowed_gets_no_name(tiny_checkpoint, store, tmp_path, monkeypatch):
-    plan = plan_export(tiny_checkpoint, tmp_path / "m.onnx", precision="fp32", check_store=store, check_lines=6, simplify=False)
+def test_a_file_that_reads_worse_than_allowed_gets_no_name(
+    tiny_checkpoint, store, tmp_path, monkeypatch
+):
+    plan = plan_export(
+        tiny_checkpoint,
+        tmp_path / "m.onnx",
+        precision="fp32",
+        check_store=store,
+        check_lines=6,
+        simplify=False,
+    )
     monkeypatch.setattr(StoreCheck, "cer_loss", 0.02)
     with pytest.raises(GateMissed, match="0.5 points more at most"):
         export(replace(plan, shapes=SMALL))
@@ -219,7 +272,9 @@ def test_bf16_is_opset_22(tiny_checkpoint, tmp_path):
 
 
 def test_what_would_fail_after_the_export_fails_before_it(tiny_checkpoint, tmp_path, monkeypatch):
-    """Minutes of work must not be lost to a folder, a missing file or a format that the pipeline does not take."""
+    """Minutes of work must not be lost to a folder, a missing file or a format that the pipeline
+    does not take.
+    """
     onnx = tmp_path / "out" / "m.onnx"
     (tmp_path / "out" / "m.golden").mkdir(parents=True)
     for flags, match in (
@@ -227,7 +282,10 @@ def test_what_would_fail_after_the_export_fails_before_it(tiny_checkpoint, tmp_p
         ({"consumer_config": onnx}, "the config is a file of its own"),
         ({"consumer_config": tmp_path}, "the config is a file of its own"),
         ({"consumer_config": tiny_checkpoint}, "would overwrite the input"),
-        ({"consumer_config": tmp_path / "c.json", "input_type": "uint8"}, "the pipeline normalizes pixels"),
+        (
+            {"consumer_config": tmp_path / "c.json", "input_type": "uint8"},
+            "the pipeline normalizes pixels",
+        ),
         ({"check_consumer": tmp_path / "none.json"}, "no file"),
         ({"check_consumer": tiny_checkpoint}, "expected the pipeline's config"),
     ):
@@ -236,9 +294,14 @@ def test_what_would_fail_after_the_export_fails_before_it(tiny_checkpoint, tmp_p
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(DataError, match="sets none of"):
         plan_export(tiny_checkpoint, onnx, check_consumer=tmp_path / "config.json")
-    monkeypatch.setattr("nordocr_cli.models.weights.load_model", lambda _: pytest.fail("the work began"))
+    monkeypatch.setattr(
+        "nordocr_cli.models.weights.load_model", lambda _: pytest.fail("the work began")
+    )
     (tmp_path / "file").touch()
-    for flags in ({"output": tmp_path / "file" / "m.onnx"}, {"output": onnx, "consumer_config": tmp_path / "file" / "c.json"}):
+    for flags in (
+        {"output": tmp_path / "file" / "m.onnx"},
+        {"output": onnx, "consumer_config": tmp_path / "file" / "c.json"},
+    ):
         with pytest.raises(DataError, match="takes no new file"):
             export(plan_export(tiny_checkpoint, **flags))
     onnx.mkdir()

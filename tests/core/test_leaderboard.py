@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from nordocr_cli.core.eval import evaluate
+from nordocr_cli.core.eval.run import evaluate
 from nordocr_cli.core.leaderboard import leaderboard
 from nordocr_cli.errors import DataError, UsageError
 
@@ -16,7 +16,14 @@ def result(tmp_path):
     def make(name, **readings):
         recording = tmp_path / f"{name}.jsonl"
         rows = [
-            {"id": i, "ref": text, "hyp": readings.get(i, text), "language": language, "conf": 80, "source": i}
+            {
+                "id": i,
+                "ref": text,
+                "hyp": readings.get(i, text),
+                "language": language,
+                "conf": 80,
+                "source": i,
+            }
             for i, (text, language) in TEXTS.items()
         ]
         recording.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
@@ -54,17 +61,27 @@ def test_only_results_on_the_same_lines_are_ranked_together(result, tmp_path):
     run = {"name": "best.safetensors", "path": "runs/a/best.safetensors"}
     three = on_store(result("three", b="Ore"), "aa", run)
     board = leaderboard([one, two, three], tmp_path / "board.md")
-    assert [[entry.name for entry in group] for group in board.groups] == [["one.jsonl", "a"], ["two.jsonl"]]
+    assert [[entry.name for entry in group] for group in board.groups] == [
+        ["one.jsonl", "a"],
+        ["two.jsonl"],
+    ]
     assert [row["rank"] for row in board.to_json()] == [1, 2, 1]
-    assert (tmp_path / "board.md").read_text(encoding="utf-8").count("## `lines.lmdb`: 3 lines") == 2
+    assert (tmp_path / "board.md").read_text(encoding="utf-8").count(
+        "## `lines.lmdb`: 3 lines"
+    ) == 2
 
 
 def test_recordings_are_ranked_with_those_of_the_same_texts(result, tmp_path):
     first, second = result("first"), result("second", b="Ore")
-    (tmp_path / "other.jsonl").write_text("".join(json.dumps({"id": i, "ref": "x", "hyp": "x"}) + "\n" for i in "abc"))
+    (tmp_path / "other.jsonl").write_text(
+        "".join(json.dumps({"id": i, "ref": "x", "hyp": "x"}) + "\n" for i in "abc")
+    )
     evaluate(str(tmp_path / "other.jsonl"), output=tmp_path / "other")
     groups = leaderboard([first, second, tmp_path / "other"]).groups
-    assert [[entry.name for entry in group] for group in groups] == [["first.jsonl", "second.jsonl"], ["other.jsonl"]]
+    assert [[entry.name for entry in group] for group in groups] == [
+        ["first.jsonl", "second.jsonl"],
+        ["other.jsonl"],
+    ]
 
 
 def test_the_output_is_none_of_the_results(result):
@@ -85,7 +102,9 @@ def test_what_is_no_result_is_refused(result, tmp_path):
         leaderboard([tmp_path / "nowhere"])
     path = result("x")
     (path / "eval.json").write_text('{"schema": "nordocr.eval/1"}', encoding="utf-8")
-    with pytest.raises(DataError, match=r"is not a result of `nordocr eval -o` \(KeyError: 'store'\)"):
+    with pytest.raises(
+        DataError, match=r"is not a result of `nordocr eval -o` \(KeyError: 'store'\)"
+    ):
         leaderboard([path])
     (path / "eval.json").write_text('{"schema": "nordocr.eval/9"}', encoding="utf-8")
     with pytest.raises(DataError, match="this nordocr reads"):
@@ -93,7 +112,14 @@ def test_what_is_no_result_is_refused(result, tmp_path):
 
 
 def test_the_command(result):
-    arguments = [sys.executable, "-m", "nordocr_cli", "leaderboard", str(on_store(result("one"), "aa")), str(result("two"))]
+    arguments = [
+        sys.executable,
+        "-m",
+        "nordocr_cli",
+        "leaderboard",
+        str(on_store(result("one"), "aa")),
+        str(result("two")),
+    ]
     done = subprocess.run(arguments, capture_output=True, encoding="utf-8", check=True)
     assert done.stdout.startswith("## `lines.lmdb`: 3 lines")
     assert "2 different sets of lines" in done.stderr

@@ -7,7 +7,7 @@ import torch
 from typer.testing import CliRunner
 
 from nordocr_cli.app import app
-from nordocr_cli.artifact import read_contract
+from nordocr_cli.artifact.contract import read_contract
 from nordocr_cli.atomic import sha256_of
 from nordocr_cli.charset import NORDIC, NORDIC_EXT
 from nordocr_cli.core.move_head import move_charset, plan_charset_move
@@ -20,13 +20,19 @@ def half(tiny_checkpoint, tmp_path):
     """The tiny network's weights in half precision, moved to nordic-ext."""
     move_charset(plan_charset_move(tiny_checkpoint, "nordic-ext", tmp_path / "ext.safetensors"))
     state, contract = load_weights(tmp_path / "ext.safetensors")
-    save_weights(tmp_path / "half.safetensors", state, type(contract)(**{**vars(contract), "precision": "fp16"}))
+    save_weights(
+        tmp_path / "half.safetensors",
+        state,
+        type(contract)(**{**vars(contract), "precision": "fp16"}),
+    )
     return tmp_path / "half.safetensors"
 
 
 def test_a_charset_is_cut_down(half, tiny_checkpoint, tmp_path):
     output = tmp_path / "cut.safetensors"
-    done = CliRunner().invoke(app, ["charset", "move", str(half), "--to", "nordic", "-o", str(output), "--json"])
+    done = CliRunner().invoke(
+        app, ["charset", "move", str(half), "--to", "nordic", "-o", str(output), "--json"]
+    )
     assert done.exit_code == 0
     head = json.loads(done.stdout)["head"]
     assert (head["kept"], head["dropped"]) == (NORDIC.characters, NORDIC_EXT.characters[125:])
@@ -43,7 +49,16 @@ def test_a_charset_is_cut_down(half, tiny_checkpoint, tmp_path):
 
 def test_a_dry_run_writes_nothing(tiny_checkpoint, tmp_path):
     output = tmp_path / "x.safetensors"
-    args = ["charset", "move", str(tiny_checkpoint), "--to", "alphanumeric", "-o", str(output), "--dry-run"]
+    args = [
+        "charset",
+        "move",
+        str(tiny_checkpoint),
+        "--to",
+        "alphanumeric",
+        "-o",
+        str(output),
+        "--dry-run",
+    ]
     done = CliRunner().invoke(app, args)
     assert done.exit_code == 0
     assert "kept (62)" in done.stdout

@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nordocr_cli.core import journal as journal_module
-from nordocr_cli.core import predict as core
-from nordocr_cli.core import predict_inputs
-from nordocr_cli.core.journal import Journal
-from nordocr_cli.core.predict import FORMATS, plan_predict, predict
-from nordocr_cli.core.predict_inputs import find_images, resolve_layout
-from nordocr_cli.data.layouts import read_layout
+from nordocr_cli.core.predict import inputs as predict_inputs
+from nordocr_cli.core.predict import journal as journal_module
+from nordocr_cli.core.predict import run as core
+from nordocr_cli.core.predict.inputs import find_images, resolve_layout
+from nordocr_cli.core.predict.journal import Journal
+from nordocr_cli.core.predict.run import FORMATS, plan_predict, predict
+from nordocr_cli.data.layouts.readers import read_layout
 from nordocr_cli.errors import DataError, Interrupted, UsageError
 from nordocr_cli.records import Box
-from nordocr_cli.runtime import tesseract
+from nordocr_cli.runtime.backends.tesseract import recognizer as tesseract
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 TIFF, TRUTH = SAMPLES / "doc" / "dev_doc.tif", SAMPLES / "doc" / "dev_doc.json"
@@ -45,20 +45,27 @@ def test_images_and_folders_are_read_in_order(tiny_onnx, tmp_path):
     assert [record["text"] for record in folder] == [record["text"] for record in one_by_one]
     for record, path in zip(one_by_one, IMAGES, strict=True):
         width = Image.open(path).width
-        assert len(record["char_edges_px"]) == len(record["char_confidences"]) == len(record["text"])
+        assert (
+            len(record["char_edges_px"]) == len(record["char_confidences"]) == len(record["text"])
+        )
         assert all(0 <= left < right <= width for left, right in record["char_edges_px"])
 
 
 def test_pages_come_in_the_consumers_shape(tiny_onnx, few, tmp_path):
     (tmp_path / "out.json").write_text(written("json", [TIFF], str(tiny_onnx), regions=few))
     assert [len(page.regions) for page in read_layout(tmp_path / "out.json").pages] == [4, 4]
-    records = [json.loads(line) for line in written("jsonl", [TIFF], str(tiny_onnx), regions=few).splitlines()]
+    records = [
+        json.loads(line)
+        for line in written("jsonl", [TIFF], str(tiny_onnx), regions=few).splitlines()
+    ]
     assert [record["page_index"] for record in records] == [0] * 4 + [1] * 4
 
 
 @pytest.mark.parametrize("kind", ["alto", "hocr", "tsv"])
 def test_what_predict_writes_it_reads_as_regions(kind, tiny_onnx, few, tmp_path):
-    (tmp_path / "layout").write_text(written(kind, [TIFF], str(tiny_onnx), regions=few), encoding="utf-8")
+    (tmp_path / "layout").write_text(
+        written(kind, [TIFF], str(tiny_onnx), regions=few), encoding="utf-8"
+    )
     again = written("text", [TIFF], str(tiny_onnx), regions=tmp_path / "layout")
     assert again == written("text", [TIFF], str(tiny_onnx), regions=few)
 
@@ -75,8 +82,13 @@ def test_what_cannot_be_read_is_counted_and_the_rest_read(tiny_onnx, tmp_path, h
     assert "pages.tif has 5 pages" in heard.warnings[1]
     with pytest.raises(DataError, match=r"2 of 4 could not be read; the first: .*bad\.png"):
         prediction.counts.require_all()
-    records = [json.loads(line) for line in written("jsonl", [tmp_path], str(tiny_onnx)).splitlines()]
-    assert [Path(record["image"]).name for record in records if "error" in record] == ["bad.png", "pages.tif"]
+    records = [
+        json.loads(line) for line in written("jsonl", [tmp_path], str(tiny_onnx)).splitlines()
+    ]
+    assert [Path(record["image"]).name for record in records if "error" in record] == [
+        "bad.png",
+        "pages.tif",
+    ]
     assert sum("text" in record for record in records) == 2
     with pytest.raises(DataError, match="not one line of 1 could be read"):
         written("text", [tmp_path / "bad.png"], str(tiny_onnx))
@@ -90,14 +102,18 @@ def test_a_bad_page_and_a_bad_region_are_left_out(tiny_onnx, few, tmp_path, hear
     prediction = predict([TIFF], str(tiny_onnx), regions=few, threads=1, progress=heard)
     (tmp_path / "out.json").write_text("".join(prediction.write("json")))
     assert [len(page.regions) for page in read_layout(tmp_path / "out.json").pages] == [3, 4, 0]
-    assert "page_index 8, but" in json.loads((tmp_path / "out.json").read_text())["pages"][2]["error"]
+    assert (
+        "page_index 8, but" in json.loads((tmp_path / "out.json").read_text())["pages"][2]["error"]
+    )
     assert "page 1: a box at x 90000" in heard.warnings[0]
     assert "page_index 8, but" in heard.warnings[1]
     assert prediction.counts.failed == 2
 
 
 def test_regions_of_another_scan_are_refused(tiny_onnx, few, tmp_path):
-    (tmp_path / "layout").write_text(written("alto", [TIFF], str(tiny_onnx), regions=few), encoding="utf-8")
+    (tmp_path / "layout").write_text(
+        written("alto", [TIFF], str(tiny_onnx), regions=few), encoding="utf-8"
+    )
     Image.fromarray(np.full((1000, 700), 255, np.uint8)).save(tmp_path / "small.png")
     with pytest.raises(DataError, match=r"is 1000 x 700 px .* found on \d+ x \d+ px: another scan"):
         written("text", [tmp_path / "small.png"], str(tiny_onnx), regions=tmp_path / "layout")
@@ -109,7 +125,11 @@ def test_a_large_folder_is_no_list_in_memory(tmp_path, monkeypatch):
         (tmp_path / f"{number}.png").touch()
     listed = []
     original = predict_inputs._images_in
-    monkeypatch.setattr(predict_inputs, "_images_in", lambda folder: (listed.append(path) or path for path in original(folder)))
+    monkeypatch.setattr(
+        predict_inputs,
+        "_images_in",
+        lambda folder: (listed.append(path) or path for path in original(folder)),
+    )
     files = find_images([tmp_path])
     listed.clear()
     next(files)
@@ -119,14 +139,20 @@ def test_a_large_folder_is_no_list_in_memory(tmp_path, monkeypatch):
 
 
 def test_decoders_and_wide_lines(tiny_onnx, tmp_path):
-    wide = np.concatenate([np.asarray(Image.open(path).convert("RGB").resize((1200, 40))) for path in IMAGES], axis=1)
+    wide = np.concatenate(
+        [np.asarray(Image.open(path).convert("RGB").resize((1200, 40))) for path in IMAGES], axis=1
+    )
     Image.fromarray(wide).save(tmp_path / "wide.png")
     split, squashed, beam = (
         json.loads(written("jsonl", [tmp_path / "wide.png"], str(tiny_onnx), **options))
         for options in ({}, {"wide": "squash"}, {"decoder": "beam", "beam_width": 3})
     )
     assert len({json.dumps(record) for record in (split, squashed, beam)}) == 3
-    assert all(0 <= left < right <= 3600 for record in (split, squashed, beam) for left, right in record["char_edges_px"])
+    assert all(
+        0 <= left < right <= 3600
+        for record in (split, squashed, beam)
+        for left, right in record["char_edges_px"]
+    )
     for options, said in (
         ({"decoder": "bean"}, "did you mean 'beam'"),
         ({"decoder": "beam", "beam_width": 0}, "reads nothing"),
@@ -163,7 +189,9 @@ def test_the_output_is_none_of_the_inputs(tiny_onnx, few):
 
 
 def test_a_large_folder_is_read_as_it_is_listed(tiny_onnx, tmp_path, monkeypatch):
-    """A thousand names of one small image: while the first are read, the others are not yet opened."""
+    """A thousand names of one small image: while the first are read, the others are not yet
+    opened.
+    """
     (tmp_path / "lines").mkdir()
     Image.new("L", (8, 32), 255).save(tmp_path / "line.png")
     for number in range(1000):
@@ -185,7 +213,9 @@ def test_a_stopped_run_goes_on(tiny_onnx, tmp_path, monkeypatch):
     assert len(whole) == 4
 
     stopped = Journal(output, plan, resume=False)
-    with pytest.raises(Interrupted, match=r"\.out\.jsonl\.part holds what was read, the same command with --resume"):
+    with pytest.raises(
+        Interrupted, match=r"\.out\.jsonl\.part holds what was read, the same command with --resume"
+    ):
         stopped.write(stop_after(whole[:3], whole[3][:20]))
     assert not output.exists()
     with pytest.raises(UsageError, match="add --resume"):
@@ -202,7 +232,11 @@ def test_a_stopped_run_goes_on(tiny_onnx, tmp_path, monkeypatch):
 
     journal = Journal(output, plan, resume=True)
     assert journal.read == 2
-    assert [path.name for path in [tmp_path / "bad.png", *sorted(tmp_path.glob("*.png"))] if path not in journal] == [
+    assert [
+        path.name
+        for path in [tmp_path / "bad.png", *sorted(tmp_path.glob("*.png"))]
+        if path not in journal
+    ] == [
         "bad.png",
         "bad.png",
         IMAGES[2].name,
@@ -231,12 +265,17 @@ def test_a_damaged_page_costs_no_other_page(tiny_onnx, tmp_path, monkeypatch):
     pages[0].save(path, save_all=True, append_images=pages[1:], compression="tiff_deflate")
     with Image.open(path) as image:
         image.seek(1)
-        (start, *_), (size, *_) = image.tag_v2[273], image.tag_v2[279]  # where the strips are, and how long
+        # where the strips are, and how long
+        (start, *_), (size, *_) = image.tag_v2[273], image.tag_v2[279]
     content = bytearray(path.read_bytes())
     content[start : start + size] = bytes(size)
     path.write_bytes(content)
     prediction = predict([path], str(tiny_onnx), layout="page", threads=1)
-    assert [(page.index, bool(page.error)) for page in prediction.pages] == [(0, False), (1, True), (2, False)]
+    assert [(page.index, bool(page.error)) for page in prediction.pages] == [
+        (0, False),
+        (1, True),
+        (2, False),
+    ]
     assert (prediction.counts.read, prediction.counts.failed) == (2, 1)
 
 
@@ -251,11 +290,23 @@ def test_a_damaged_journal_is_named(tmp_path):
 
 
 def test_what_looks_like_a_page(tmp_path):
-    for name, size in (("line.png", (900, 60)), ("page.png", (700, 1000)), ("banner.png", (2000, 450))):
+    for name, size in (
+        ("line.png", (900, 60)),
+        ("page.png", (700, 1000)),
+        ("banner.png", (2000, 450)),
+    ):
         Image.new("L", size, 255).save(tmp_path / name)
     (tmp_path / "damaged.png").write_bytes(b"PNG")
-    found = {name: resolve_layout([tmp_path / name], "auto") for name in ("line.png", "page.png", "banner.png", "damaged.png")}
-    assert found == {"line.png": "line", "page.png": "page", "banner.png": "line", "damaged.png": "line"}
+    found = {
+        name: resolve_layout([tmp_path / name], "auto")
+        for name in ("line.png", "page.png", "banner.png", "damaged.png")
+    }
+    assert found == {
+        "line.png": "line",
+        "page.png": "page",
+        "banner.png": "line",
+        "damaged.png": "line",
+    }
     assert resolve_layout([TIFF], "auto") == "page"
     assert resolve_layout([tmp_path], "auto") == "line"
     assert resolve_layout([tmp_path], "page") == "page"
@@ -265,12 +316,17 @@ def test_what_looks_like_a_page(tmp_path):
 def test_pages_without_regions(tiny_onnx, tmp_path, heard):
     page = np.asarray(Image.open(TIFF).convert("L"))[:700, :1400]
     Image.fromarray(page).save(tmp_path / "page.png")
-    prediction = predict([tmp_path / "page.png"], str(tiny_onnx), language="sv", threads=1, progress=heard)
+    prediction = predict(
+        [tmp_path / "page.png"], str(tiny_onnx), language="sv", threads=1, progress=heard
+    )
     prediction.save("json", tmp_path / "out.json")
     (found,) = read_layout(tmp_path / "out.json").pages
     assert len(found.regions) >= 3
     assert all(20 < region.box.height < 150 and region.box.width > 20 for region in found.regions)
-    assert heard.notes == ["the lines of the pages are found by Tesseract; --regions FILE takes those of another program"]
+    assert heard.notes == [
+        "the lines of the pages are found by Tesseract; --regions FILE takes those of another"
+        " program"
+    ]
 
 
 def test_a_link_to_nothing_is_an_image_that_cannot_be_read(tmp_path):

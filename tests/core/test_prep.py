@@ -11,11 +11,11 @@ import lmdb
 import numpy as np
 import pytest
 
-from nordocr_cli.core import prep as prep_module
-from nordocr_cli.core import prep_lines
 from nordocr_cli.core.data import export
-from nordocr_cli.core.prep import plan_prep, prep
-from nordocr_cli.core.prep_lines import Selection
+from nordocr_cli.core.prep import lines as prep_lines
+from nordocr_cli.core.prep import run as prep_module
+from nordocr_cli.core.prep.lines import Selection
+from nordocr_cli.core.prep.run import plan_prep, prep
 from nordocr_cli.data.formats import SourceSpec
 from nordocr_cli.data.manifest import Entry
 from nordocr_cli.data.resize import resize_line
@@ -30,7 +30,9 @@ SAMPLES = Path(__file__).parents[2] / "samples"
 
 
 def corpus(folder: Path, rows: list[dict], pictures: int = 10_000) -> Path:
-    """A folder of pictures with their manifest; row i shows picture i modulo `pictures`, unless it names another."""
+    """A folder of pictures with their manifest; row i shows picture i modulo `pictures`, unless it
+    names another.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     lines = []
     for index, row in enumerate(rows):
@@ -72,9 +74,14 @@ def test_every_row_is_kept_or_named(tmp_path: Path) -> None:
     }
     assert result.oov == {"ﬁ": 1}
     assert result.problem is None
-    listed = [json.loads(line) for line in Path(result.quarantine).read_text(encoding="utf-8").splitlines()]
+    listed = [
+        json.loads(line)
+        for line in Path(result.quarantine).read_text(encoding="utf-8").splitlines()
+    ]
     assert Counter(item["reason"] for item in listed) == result.left_out
-    assert "gone.png" in next(item["problem"] for item in listed if item["reason"] == "missing-image")
+    assert "gone.png" in next(
+        item["problem"] for item in listed if item["reason"] == "missing-image"
+    )
     strict = prep([source], tmp_path / "o.lmdb", PROFILE)
     assert strict.kept == 2
     assert "ﬁ" in strict.problem
@@ -85,7 +92,10 @@ def test_labels_of_a_network_that_writes_tokens_need_no_frames(tmp_path: Path, h
     source = corpus(tmp_path / "in", [{"text": "x"}, {"text": "x" * 60}, {"text": "x" * 61}])
     assert prep([source], tmp_path / "frames.lmdb", PROFILE).left_out == {"ctc-infeasible": 2}
     result = prep(
-        [source], tmp_path / "o.lmdb", load_profile("parseq-32x128", ["model.max_label_length=60"]).profile, progress=heard
+        [source],
+        tmp_path / "o.lmdb",
+        load_profile("parseq-32x128", ["model.max_label_length=60"]).profile,
+        progress=heard,
     )
     assert (result.kept, result.left_out) == (2, {"too-long": 1})
     assert "61 characters; model.max_label_length is 60" in heard.warnings[0]
@@ -105,11 +115,20 @@ def test_named_sources_give_subsets_and_ids(tmp_path: Path) -> None:
 
 
 def test_filters_are_counted_reasons(tmp_path: Path) -> None:
-    rows = [{"language": "sv", "subset": "a"}, {"language": "da", "subset": "a"}, {"language": "sv", "subset": "b"}, {}]
+    rows = [
+        {"language": "sv", "subset": "a"},
+        {"language": "da", "subset": "a"},
+        {"language": "sv", "subset": "b"},
+        {},
+    ]
     source = corpus(tmp_path / "in", rows)
     wanted = Selection(("sv", "da"), ("a",))
     result = prep([source], tmp_path / "o.lmdb", PROFILE, select=wanted)
-    assert (result.kept, result.left_out, result.quarantine) == (2, {"other-subset": 1, "other-language": 1}, None)
+    assert (result.kept, result.left_out, result.quarantine) == (
+        2,
+        {"other-subset": 1, "other-language": 1},
+        None,
+    )
     with pytest.raises(UsageError, match="--include-language 'sw' fits no row; did you mean 'sv'"):
         prep([source], tmp_path / "o.lmdb", PROFILE, select=Selection(("sw",)))
     with pytest.raises(DataError, match="3 other-language, 1 other-subset"):
@@ -131,11 +150,18 @@ def test_characters_are_mapped_when_asked(tmp_path: Path) -> None:
 
 
 def test_duplicates_are_counted_and_dropped_when_asked(tmp_path: Path, heard) -> None:
-    rows = [{"text": "a"}, {"text": "b"}, {"text": "a", "picture": 0}, {"text": "other", "picture": 1}]
+    rows = [
+        {"text": "a"},
+        {"text": "b"},
+        {"text": "a", "picture": 0},
+        {"text": "other", "picture": 1},
+    ]
     source = corpus(tmp_path / "in", rows)
     result = prep([source], tmp_path / "o.lmdb", PROFILE, progress=heard)
     assert (result.kept, result.duplicates, result.contradicting) == (4, 1, 1)
-    assert any("says 'b'" in warning and "manifest.jsonl:4" in warning for warning in heard.warnings)
+    assert any(
+        "says 'b'" in warning and "manifest.jsonl:4" in warning for warning in heard.warnings
+    )
     result = prep([source], tmp_path / "o.lmdb", PROFILE, drop_duplicates=True)
     assert (result.kept, result.left_out, result.duplicates) == (3, {"duplicate": 1}, 0)
 
@@ -144,7 +170,9 @@ def test_duplicates_are_counted_and_dropped_when_asked(tmp_path: Path, heard) ->
 def test_no_document_and_no_picture_on_two_sides(tmp_path: Path, split: Split) -> None:
     # Every document shares pictures with the others.
     rows = [{"source": f"d{index % 6}:p1:r{index}"} for index in range(60)]
-    result = prep([corpus(tmp_path / "in", rows, pictures=47)], tmp_path / "o.lmdb", PROFILE, split=split)
+    result = prep(
+        [corpus(tmp_path / "in", rows, pictures=47)], tmp_path / "o.lmdb", PROFILE, split=split
+    )
     assert len(result.stores) == (3 if split.folds else 2)
     assert result.kept + result.left_out["in-other-store"] == result.read == 60
     sides = []
@@ -160,7 +188,8 @@ def test_no_document_and_no_picture_on_two_sides(tmp_path: Path, split: Split) -
 
 
 def test_lines_without_a_document_follow_their_picture(tmp_path: Path) -> None:
-    sources = [corpus(tmp_path / name, [{} for _ in range(20)]) for name in ("a", "b")]  # the same 20 pictures twice
+    # the same 20 pictures twice
+    sources = [corpus(tmp_path / name, [{} for _ in range(20)]) for name in ("a", "b")]
     result = prep(sources, tmp_path / "o.lmdb", PROFILE, split=Split(0.3))
     assert result.kept == 40
     train, val = (store_rows(path) for path in result.stores)
@@ -173,7 +202,12 @@ def test_pages_become_lines(tmp_path: Path) -> None:
     result = prep([f"annual={doc}"], tmp_path / "o.lmdb", PROFILE)
     assert (result.read, result.kept) == (448, 448)
     row = store_rows(tmp_path / "o.lmdb")[0]
-    assert (row.id, row.text, row.language, row.subset) == ("dev_doc:p1:r1", "Förvaltningsberättelse", "sv", "annual")
+    assert (row.id, row.text, row.language, row.subset) == (
+        "dev_doc:p1:r1",
+        "Förvaltningsberättelse",
+        "sv",
+        "annual",
+    )
     (doc / "dev_doc.tif").unlink()
     with pytest.raises(DataError, match="448 missing-image"):
         prep([doc], tmp_path / "p.lmdb", PROFILE)
@@ -190,7 +224,9 @@ def test_what_is_in_the_way_of_the_list_is_said_before_the_work(tmp_path: Path) 
 
 
 def test_the_plan_writes_nothing(tmp_path: Path) -> None:
-    plan = plan_prep([SAMPLES / "lines", SAMPLES / "doc"], tmp_path / "o.lmdb", PROFILE, split=Split(folds=2))
+    plan = plan_prep(
+        [SAMPLES / "lines", SAMPLES / "doc"], tmp_path / "o.lmdb", PROFILE, split=Split(folds=2)
+    )
     assert [text.split(",")[0] for text in plan["sources"].values()] == ["jsonl", "pages"]
     assert [Path(path).name for path in plan["stores"]] == ["o_fold1.lmdb", "o_fold2.lmdb"]
     assert not list(tmp_path.iterdir())
@@ -202,14 +238,18 @@ def test_the_plan_writes_nothing(tmp_path: Path) -> None:
 
 
 def test_a_foreign_lmdb_is_read(tmp_path: Path) -> None:
-    """As PARSeq's and OpenOCR's tools write it: original images under three keys, one label missing, one image gone."""
+    """As PARSeq's and OpenOCR's tools write it: original images under three keys, one label
+    missing, one image gone.
+    """
     source = tmp_path / "foreign.lmdb"
     environment = lmdb.open(str(source), map_size=1 << 24)
     crop = np.random.default_rng(1).integers(0, 256, (64, 300, 3), dtype=np.uint8)
     with environment.begin(write=True) as transaction:
         transaction.put(b"num-samples", b"4")
         for number, suffix in ((1, ".png"), (2, ".jpg"), (3, ".png")):
-            transaction.put(b"image-%09d" % number, cv2.imencode(suffix, crop[:, :, ::-1])[1].tobytes())
+            transaction.put(
+                b"image-%09d" % number, cv2.imencode(suffix, crop[:, :, ::-1])[1].tobytes()
+            )
         for number in (1, 2, 4):
             transaction.put(b"label-%09d" % number, f"Tårta {number}".encode())
     environment.close()
@@ -222,7 +262,9 @@ def test_a_foreign_lmdb_is_read(tmp_path: Path) -> None:
 
 
 def test_a_store_of_ours_comes_through_unchanged(tmp_path: Path) -> None:
-    source = corpus(tmp_path / "in", [{"language": "sv", "source": "d1"}, {"language": "da", "place": "p1"}])
+    source = corpus(
+        tmp_path / "in", [{"language": "sv", "source": "d1"}, {"language": "da", "place": "p1"}]
+    )
     first = prep([source], tmp_path / "a.lmdb", PROFILE)
     again = prep([tmp_path / "a.lmdb"], tmp_path / "b.lmdb", PROFILE)
     assert (again.kept, again.content_sha256) == (2, first.content_sha256)
@@ -242,12 +284,16 @@ def test_a_store_of_ours_comes_through_unchanged(tmp_path: Path) -> None:
         prep([tmp_path / "a.lmdb"], tmp_path / "b.lmdb", PROFILE)
 
 
-@pytest.mark.parametrize(("width", "decision"), [(100, "squash"), (220, "squash"), (600, "center-crop")])
+@pytest.mark.parametrize(
+    ("width", "decision"), [(100, "squash"), (220, "squash"), (600, "center-crop")]
+)
 def test_auto_over_width_goes_by_the_crops(tmp_path: Path, width: int, decision: str) -> None:
     source = corpus(tmp_path / "in", [{}, {}])
     for index in range(2):
         cv2.imwrite(str(source / f"{index}.png"), np.full((32, width, 3), 255, np.uint8))
-    profile = load_profile("svtrv2-1024", ["geometry.max_width=128", "geometry.over_width=auto"]).profile
+    profile = load_profile(
+        "svtrv2-1024", ["geometry.max_width=128", "geometry.over_width=auto"]
+    ).profile
     result = prep([source], tmp_path / "o.lmdb", profile)
     with LineStore(tmp_path / "o.lmdb") as store:
         assert store.header.geometry.over_width == result.over_width == decision
@@ -272,7 +318,12 @@ def test_auto_over_width_goes_by_the_crops(tmp_path: Path, width: int, decision:
 def test_a_users_key_is_not_read_as_preps(tmp_path: Path, own: dict) -> None:
     source = corpus(tmp_path / "in", [own, {}])
     result = prep([source], tmp_path / "o.lmdb", PROFILE)
-    assert (result.kept, result.left_out, result.mapped, result.over_wide) == (1, {"bad-row": 1}, {}, 0)
+    assert (result.kept, result.left_out, result.mapped, result.over_wide) == (
+        1,
+        {"bad-row": 1},
+        {},
+        0,
+    )
     assert "give your key another name" in result.problem
 
 
@@ -283,14 +334,21 @@ def test_what_prep_noted_comes_through_stores_and_exports(tmp_path: Path) -> Non
     mapping.write_text("á\ta\n", encoding="utf-8")
     narrow = load_profile("svtrv2-1024", ["geometry.max_width=200"]).profile
     first = prep([source], tmp_path / "a.lmdb", narrow, oov="map", oov_map=mapping)
-    (noted, _) = store_rows(tmp_path / "a.lmdb")
-    assert noted.extra == {"mapped": {"á": 1}, "text_as_read": "Já", "squash_ratio": 1.24, "over_width": "squash"}
+    noted, _ = store_rows(tmp_path / "a.lmdb")
+    assert noted.extra == {
+        "mapped": {"á": 1},
+        "text_as_read": "Já",
+        "squash_ratio": 1.24,
+        "over_width": "squash",
+    }
     export(tmp_path / "a.lmdb", tmp_path / "exported")
     for again in ("a.lmdb", "exported"):
         second = prep([tmp_path / again], tmp_path / "b.lmdb", narrow)
         assert (second.over_wide, second.worst_squash_ratio, second.mapped) == (1, 1.24, {"á": 1})
         assert (first.over_wide, first.worst_squash_ratio, first.mapped) == (1, 1.24, {"á": 1})
-    narrower = load_profile("svtrv2-1024", ["geometry.max_width=100", "geometry.over_width=center-crop"]).profile
+    narrower = load_profile(
+        "svtrv2-1024", ["geometry.max_width=100", "geometry.over_width=center-crop"]
+    ).profile
     third = prep([tmp_path / "a.lmdb"], tmp_path / "c.lmdb", narrower)
     assert (third.over_wide, third.worst_squash_ratio) == (2, 2.48)
 
@@ -302,7 +360,9 @@ def test_numbers_of_sources_make_room_for_names(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("failing", ["o.lmdb", "o_val.lmdb"])
-def test_stores_get_their_names_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str) -> None:
+def test_stores_get_their_names_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
     rows = [{"source": f"d{index}"} for index in range(4)] + [{"text": "丁"}]
     old = prep([corpus(tmp_path / "old", rows)], tmp_path / "o.lmdb", PROFILE, split=Split(0.5))
     before = {path: (path / "data.mdb").read_bytes() for path in map(Path, old.stores)}
@@ -316,7 +376,12 @@ def test_stores_get_their_names_together(tmp_path: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(os, "replace", refuse)
     with pytest.raises(DataError, match="the previous file is untouched"):
-        prep([corpus(tmp_path / "new", rows[:4])], tmp_path / "o.lmdb", PROFILE, split=Split(0.5, seed=2))
+        prep(
+            [corpus(tmp_path / "new", rows[:4])],
+            tmp_path / "o.lmdb",
+            PROFILE,
+            split=Split(0.5, seed=2),
+        )
     assert {path: (path / "data.mdb").read_bytes() for path in before} == before
     assert Path(old.quarantine).read_text(encoding="utf-8") == listed
     assert len(list(tmp_path.iterdir())) == 5
@@ -326,12 +391,18 @@ def test_a_run_without_a_line_leaves_the_old_list(tmp_path: Path) -> None:
     old = prep([corpus(tmp_path / "old", [{}, {"text": "丁"}])], tmp_path / "o.lmdb", PROFILE)
     before = Path(old.quarantine).read_bytes()
     with pytest.raises(DataError, match="nothing was written") as caught:
-        prep([corpus(tmp_path / "new", [{"text": "丁"}, {"text": "丁"}])], tmp_path / "o.lmdb", PROFILE)
+        prep(
+            [corpus(tmp_path / "new", [{"text": "丁"}, {"text": "丁"}])],
+            tmp_path / "o.lmdb",
+            PROFILE,
+        )
     assert "quarantine" not in str(caught.value)
     assert Path(old.quarantine).read_bytes() == before
 
 
-def test_the_auto_decision_reads_a_few_crops_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_auto_decision_reads_a_few_crops_ahead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """However many rows there are: only so many wait in memory."""
     monkeypatch.setattr(prep_lines, "_AHEAD", 3)
     monkeypatch.setattr(prep_lines, "_TOGETHER", 1)
@@ -351,7 +422,9 @@ def test_the_auto_decision_reads_a_few_crops_ahead(tmp_path: Path, monkeypatch: 
 
     with ThreadPoolExecutor(1) as pool:
         geometry = replace(PROFILE.geometry, over_width="auto")
-        decided, why = prep_module._decide_over_width([(SourceSpec(tmp_path), Lines())], Selection(), geometry, pool)
+        decided, why = prep_module._decide_over_width(
+            [(SourceSpec(tmp_path), Lines())], Selection(), geometry, pool
+        )
     assert decided.over_width == "squash"
     assert "50 of 50 crops" in why
     assert max(ahead) <= 4

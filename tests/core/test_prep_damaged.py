@@ -55,12 +55,20 @@ DAMAGE = {
     "jpeg-bits": lambda i, rng: flipped(encoded("JPEG", i), rng),
     "tiff-bits": lambda i, rng: flipped(encoded("TIFF", i), rng),
     "bmp-head": lambda i, rng: flipped(encoded("BMP", i)[:54], rng) + encoded("BMP", i)[54:],
-    "bomb": lambda i, rng: claiming(encoded("PNG", i), *rng.choices([5_000, 70_000, 2**31 - 1], k=2)),
+    "bomb": lambda i, rng: claiming(
+        encoded("PNG", i), *rng.choices([5_000, 70_000, 2**31 - 1], k=2)
+    ),
     "no-size": lambda i, rng: claiming(encoded("PNG", i), *rng.choice([(0, 32), (160, 0), (0, 0)])),
-    "other-file": lambda i, rng: rng.choice([b"", b"GIF89a", b"%PDF-1.7", b"<svg/>", b"\0"]) + bytes(rng.randrange(9)),
-    "noise": lambda i, rng: rng.choice([b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0", b"II*\0"]) + rng.randbytes(i % 90),
-}  # fmt: skip
-# Bits may change without anybody being able to tell: those of a JPEG's or TIFF's pixels, and of a BMP's head.
+    "other-file": lambda i, rng: (
+        rng.choice([b"", b"GIF89a", b"%PDF-1.7", b"<svg/>", b"\0"]) + bytes(rng.randrange(9))
+    ),
+    "noise": lambda i, rng: (
+        rng.choice([b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0", b"II*\0"])
+        + rng.randbytes(i % 90)
+    ),
+}
+# Bits may change without anybody being able to tell: those of a JPEG's or TIFF's pixels, and of a
+# BMP's head.
 MAY_BE_READ = {"jpeg-bits", "tiff-bits", "bmp-head", "tiff-cut"}
 
 
@@ -92,7 +100,10 @@ def test_300_damaged_images_are_kept_or_named(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
-    listed = [json.loads(line) for line in Path(result["quarantine"]).read_text(encoding="utf-8").splitlines()]
+    listed = [
+        json.loads(line)
+        for line in Path(result["quarantine"]).read_text(encoding="utf-8").splitlines()
+    ]
     assert result["read"] == len(rows) == 12 * EACH + 12 == result["kept"] + len(listed)
     named = Counter(item["row"]["image"] for item in listed)
     assert max(named.values()) == 1

@@ -1,4 +1,6 @@
-"""prep is killed (SIGKILL) at many moments: there are the old stores or the new ones afterwards, each of them whole."""
+"""prep is killed (SIGKILL) at many moments: there are the old stores or the new ones afterwards,
+each of them whole.
+"""
 
 import json
 import os
@@ -13,13 +15,13 @@ import pytest
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="fork and SIGKILL")
 
 MOMENTS = 60
-# Each run is a fork that kills itself when the main thread calls its n-th C function, or the k-th of those that change folders.
-# fmt: off
+# Each run is a fork that kills itself when the main thread calls its n-th C function, or the k-th
+# of those that change folders.
 PROGRAM = """
 import json, os, random, signal, sys
 from pathlib import Path
 from nordocr_cli.core.data import verify
-from nordocr_cli.core.prep import prep
+from nordocr_cli.core.prep.run import prep
 from nordocr_cli.data.split import Split
 from nordocr_cli.data.store import LineStore
 from nordocr_cli.profile import load_profile
@@ -28,7 +30,8 @@ folder, moments = Path(sys.argv[1]), int(sys.argv[2])
 profile = load_profile("svtrv2-1024").profile
 stores = [folder / "out" / "o.lmdb", folder / "out" / "o_val.lmdb"]
 changing = (os.replace, os.link, os.mkdir, os.rmdir, os.unlink, os.truncate)
-os.fsync = lambda descriptor: None  # SIGKILL pulls no plug, and waiting for the disk would be most of the test
+# SIGKILL keeps what the kernel has buffered, and waiting for the disk would be most of the test.
+os.fsync = lambda descriptor: None
 
 def run(source, kill_at=None, kind=""):
     calls = {"call": 0, "change": 0}
@@ -80,7 +83,6 @@ for name in left:
 run("a")
 print(json.dumps({**seen, "left": len(left), "after": sorted(os.listdir(folder / "out"))}))
 """
-# fmt: on
 
 
 def lines(folder: Path, seed: int) -> None:
@@ -89,7 +91,9 @@ def lines(folder: Path, seed: int) -> None:
     for index in range(24):
         image = np.random.default_rng((seed, index)).integers(0, 256, (32, 120, 3), dtype=np.uint8)
         cv2.imwrite(str(folder / f"{index}.png"), image)
-        rows.append(json.dumps({"image": f"{index}.png", "text": f"Rad {index}", "source": f"d{index % 6}"}))
+        rows.append(
+            json.dumps({"image": f"{index}.png", "text": f"Rad {index}", "source": f"d{index % 6}"})
+        )
     (folder / "manifest.jsonl").write_text("\n".join(rows), encoding="utf-8")
 
 
@@ -103,4 +107,5 @@ def test_killed_at_any_moment_the_old_stores_or_the_new_ones_are_there(tmp_path:
     assert found["old"] >= 10, found
     assert found["new"] >= 10, found
     assert found["left"] >= 30, found
-    assert found["after"] == ["o.lmdb", "o_val.lmdb"]  # the next run sweeps what the killed ones left
+    # the next run sweeps what the killed ones left
+    assert found["after"] == ["o.lmdb", "o_val.lmdb"]

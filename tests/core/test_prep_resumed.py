@@ -1,4 +1,6 @@
-"""A run of prep that was stopped is gone on from: nothing is read twice, and the result is that of a run in one go."""
+"""A run of prep that was stopped is gone on from: nothing is read twice, and the result is that of
+a run in one go.
+"""
 
 import json
 import os
@@ -10,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
-from nordocr_cli.core.prep import PrepResult, prep
+from nordocr_cli.core.prep.run import PrepResult, prep
 from nordocr_cli.data import resize
 from nordocr_cli.data.split import Split
 from nordocr_cli.errors import Interrupted
@@ -23,12 +25,16 @@ ROWS, STOP_AT = 300, 260
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    """300 rows of ten documents that share pictures; some are damaged, missing, outside the charset or mapped, too wide."""
+    """300 rows of ten documents that share pictures; some are damaged, missing, outside the charset
+    or mapped, too wide.
+    """
     folder = tmp_path / "in"
     folder.mkdir()
     rows = []
     for index in range(ROWS):
-        picture = np.random.default_rng(index % 187).integers(0, 256, (32, 1100 if index % 50 == 1 else 120, 3), dtype=np.uint8)
+        picture = np.random.default_rng(index % 187).integers(
+            0, 256, (32, 1100 if index % 50 == 1 else 120, 3), dtype=np.uint8
+        )
         cv2.imwrite(str(folder / f"{index}.png"), picture)
         text = "a丁b" if index % 23 == 5 else "Já" if index % 7 == 3 else f"Rad {index % 187}"
         rows.append({"image": f"{index}.png", "text": text, "source": f"d{index % 10}:r{index}"})
@@ -36,7 +42,9 @@ def source(tmp_path: Path) -> Path:
             (folder / f"{index}.png").write_bytes(b"damaged")
         if index % 37 == 2:
             (folder / f"{index}.png").unlink()
-    (folder / "manifest.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\nno json\n", encoding="utf-8")
+    (folder / "manifest.jsonl").write_text(
+        "\n".join(map(json.dumps, rows)) + "\nno json\n", encoding="utf-8"
+    )
     (tmp_path / "map.tsv").write_text("á\ta\n", encoding="utf-8")
     return folder
 
@@ -57,7 +65,16 @@ class Stopping(Silent):
 
 def run(source: Path, output: Path, **options: object) -> PrepResult:
     mapping = source.parent / "map.tsv"
-    return prep([source], output, PROFILE, split=Split(0.3), oov="map", oov_map=mapping, threads=2, **options)
+    return prep(
+        [source],
+        output,
+        PROFILE,
+        split=Split(0.3),
+        oov="map",
+        oov_map=mapping,
+        threads=2,
+        **options,
+    )
 
 
 def stop(source: Path, output: Path, how: str, **options: object) -> None:
@@ -89,11 +106,19 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.mark.skipif(os.name == "nt", reason="fork and SIGKILL")
 @pytest.mark.parametrize(("how", "drop_duplicates"), [("killed", False), ("interrupted", True)])
-def test_a_stopped_run_goes_on(tmp_path: Path, source: Path, decoded: list[str], heard, how: str, drop_duplicates: bool) -> None:
+def test_a_stopped_run_goes_on(
+    tmp_path: Path, source: Path, decoded: list[str], heard, how: str, drop_duplicates: bool
+) -> None:
     output = tmp_path / "out" / "o.lmdb"
     whole = run(source, tmp_path / "whole" / "o.lmdb", drop_duplicates=drop_duplicates)
     listed = Path(whole.quarantine).read_text(encoding="utf-8")
-    assert min(whole.left_out[reason] for reason in ("oov", "missing-image", "unreadable-image", "in-other-store", "bad-row")) > 0
+    assert (
+        min(
+            whole.left_out[reason]
+            for reason in ("oov", "missing-image", "unreadable-image", "in-other-store", "bad-row")
+        )
+        > 0
+    )
     stop(source, output, how, drop_duplicates=drop_duplicates)
     assert not output.exists()
     for left in output.parent.iterdir():
@@ -102,15 +127,26 @@ def test_a_stopped_run_goes_on(tmp_path: Path, source: Path, decoded: list[str],
     resumed = run(source, output, resume=True, drop_duplicates=drop_duplicates, progress=heard)
     assert resumed.resumed >= 100
     assert len(decoded) <= ROWS - resumed.resumed
-    assert heard.notes[0] == f"{resumed.resumed} of {ROWS + 1} rows were done by the run that was stopped"
+    assert (
+        heard.notes[0]
+        == f"{resumed.resumed} of {ROWS + 1} rows were done by the run that was stopped"
+    )
     assert Path(resumed.quarantine).read_text(encoding="utf-8") == listed
     assert list(resumed.stores.values()) == list(whole.stores.values())
-    there = {"stores": whole.stores, "quarantine": whole.quarantine, "problem": whole.problem, "seconds": 0.0, "resumed": 0}
+    there = {
+        "stores": whole.stores,
+        "quarantine": whole.quarantine,
+        "problem": whole.problem,
+        "seconds": 0.0,
+        "resumed": 0,
+    }
     assert replace(resumed, **there) == replace(whole, seconds=0.0)
     assert sorted(os.listdir(output.parent)) == ["o.lmdb", "o.lmdb.quarantine.jsonl", "o_val.lmdb"]
 
 
-def test_a_stopped_run_is_found_whatever_its_name_and_left_alone_by_others(tmp_path: Path, source: Path, heard) -> None:
+def test_a_stopped_run_is_found_whatever_its_name_and_left_alone_by_others(
+    tmp_path: Path, source: Path, heard
+) -> None:
     output = tmp_path / "out" / "o[1].lmdb"
     stop(source, output, "interrupted")
     run(source, output.with_name("o[1]"))  # of which `.o[1].lmdb.….tmp` is no temporary

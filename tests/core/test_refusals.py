@@ -1,5 +1,6 @@
-"""Data, profile and checkpoint wrong in every way that was thought of: each is refused by one sentence that says how to mend it,
-and nothing is made."""
+"""Data, profile and checkpoint wrong in every way that was thought of: each is refused by one
+sentence that says how to mend it, and nothing is made.
+"""
 
 import re
 import shutil
@@ -51,7 +52,18 @@ def place(tiny_run, tmp_path_factory):
     return folder
 
 
-GOOD = ("--train", "digits.lmdb", "--val", "digits.lmdb", "--run-dir", "new", "--max-steps", "1", "--device", "cpu")
+GOOD = (
+    "--train",
+    "digits.lmdb",
+    "--val",
+    "digits.lmdb",
+    "--run-dir",
+    "new",
+    "--max-steps",
+    "1",
+    "--device",
+    "cpu",
+)
 
 
 def stores(name):
@@ -63,9 +75,19 @@ def stores(name):
     [
         # the profile
         ((*GOOD, "--set", "train.lrr=1e-3"), 2, "unknown key 'train.lrr'", "did you mean 'lr'"),
-        ((*GOOD, "--set", "train.warmup_ratio=2"), 2, "train.warmup_ratio", "should be less than 1"),
+        (
+            (*GOOD, "--set", "train.warmup_ratio=2"),
+            2,
+            "train.warmup_ratio",
+            "should be less than 1",
+        ),
         ((*GOOD, "--set", "charset=nordik"), 2, "--set.*charset", "did you mean 'nordic'"),
-        ((*GOOD, "--set", "train.trainable=['classifer']"), 2, "'classifer' matches no parameter", "classifier"),
+        (
+            (*GOOD, "--set", "train.trainable=['classifer']"),
+            2,
+            "'classifer' matches no parameter",
+            "classifier",
+        ),
         # the data
         (stores("nowhere.lmdb"), 2, "no line store nowhere.lmdb", "make one with `nordocr prep`"),
         (stores("damaged.lmdb"), 3, "damaged.lmdb", "prep"),
@@ -74,7 +96,12 @@ def stores(name):
         (stores("crowded.lmdb"), 3, "'line-0' needs 28 CTC frames and has 5", "prepare again"),
         # the checkpoint
         ((*GOOD, "--load", "flipped"), 3, "best.safetensors", "again|another"),
-        ((*GOOD, "--load", "a", "--set", "model.dims=[24, 48, 96]"), 3, "model options", r"--set .model\.dims="),
+        (
+            (*GOOD, "--load", "a", "--set", "model.dims=[24, 48, 96]"),
+            3,
+            "model options",
+            r"--set .model\.dims=",
+        ),
         (("--resume", "flipped"), 3, "is damaged", "Start anew with --load"),
         (("--resume", "unproved"), 3, "sha256 is missing", "copy it too"),
         (("--resume", "stateless"), 2, "holds no state.pt", "Start a new run with --load"),
@@ -86,13 +113,18 @@ def stores(name):
         ),
     ],
 )
-def test_what_is_wrong_is_refused_with_the_way_to_mend_it(place, tiny_sets, monkeypatch, arguments, code, wrong, mend):
+def test_what_is_wrong_is_refused_with_the_way_to_mend_it(
+    place, tiny_sets, monkeypatch, arguments, code, wrong, mend
+):
     monkeypatch.chdir(place)
     before = sorted(place.rglob("*"))
-    values = [*tiny_sets, "train.log_every=1", "train.batch_size=4", "train.lr=1e-3"]  # those of run `a`
+    # those of run `a`
+    values = [*tiny_sets, "train.log_every=1", "train.batch_size=4", "train.lr=1e-3"]
     given = [part for value in values for part in ("--set", value)]
     bare = arguments[0] == "--resume" and "--set" not in arguments
-    done = CliRunner().invoke(app, ["train", *([] if bare else ["-p", "svtrv2-nano", *given]), *arguments])
+    done = CliRunner().invoke(
+        app, ["train", *([] if bare else ["-p", "svtrv2-nano", *given]), *arguments]
+    )
     said = str(done.exception)
     assert getattr(done.exception, "exit_code", None) == code, said
     assert re.search(wrong, said), said

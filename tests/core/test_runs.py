@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from nordocr_cli.app import app
-from nordocr_cli.artifact import read_contract
+from nordocr_cli.artifact.contract import read_contract
 from nordocr_cli.atomic import sha256_of
 from nordocr_cli.core.clean import delete, find_waste
 from nordocr_cli.core.promote import plan_promotion, promote
@@ -19,7 +19,9 @@ from nordocr_cli.errors import ArtifactError, DataError, GateMissed, UsageError
 
 @pytest.fixture
 def runs(tiny_run, tmp_path):
-    """A folder with the finished run `a`, and `b`, which was stopped and told another learning rate."""
+    """A folder with the finished run `a`, and `b`, which was stopped and told another learning
+    rate.
+    """
     root = tmp_path / "runs"
     shutil.copytree(tiny_run, root / "a")
     shutil.copytree(tiny_run, root / "deep" / "b")
@@ -38,7 +40,11 @@ def test_runs_are_listed_with_their_state(runs):
     (runs / "broken").mkdir()
     (runs / "broken" / "run.json").write_text("{}")
     found = {run.path.name: run for run in list_runs(runs)}
-    assert {name: run.state for name, run in found.items()} == {"a": "finished", "b": "stopped", "broken": "damaged"}
+    assert {name: run.state for name, run in found.items()} == {
+        "a": "finished",
+        "b": "stopped",
+        "broken": "damaged",
+    }
     assert found["a"].steps == 4
     assert found["a"].best_cer > 0
     assert found["a"].val == "digits.lmdb"
@@ -80,7 +86,10 @@ def test_runs_as_table_and_json(runs):
 
 
 def test_clean_takes_the_states_of_finished_runs_and_what_killed_writers_left(runs):
-    old, young = runs / "a" / ".best.safetensors.abcd_123.tmp", runs / "a" / ".last.safetensors.abcd1234.tmp"
+    old, young = (
+        runs / "a" / ".best.safetensors.abcd_123.tmp",
+        runs / "a" / ".last.safetensors.abcd1234.tmp",
+    )
     for path in (old, young):
         path.write_bytes(b"half")
     os.utime(old, (time.time() - 7200, time.time() - 7200))
@@ -107,7 +116,8 @@ def test_clean_never_leaves_the_folder(runs, tmp_path):
     (runs / "a" / "state.pt").unlink()
     (runs / "a" / "state.pt").symlink_to(outside / "state.pt")
     waste = find_waste(runs)
-    assert {found.path.name for found in waste} == {"state.pt.sha256", "last.safetensors"}  # of `a`, and no link
+    # of `a`, and no link
+    assert {found.path.name for found in waste} == {"state.pt.sha256", "last.safetensors"}
     # Between the list and the deletion the run's folder becomes a link that leads out.
     shutil.rmtree(runs / "a")
     (runs / "a").symlink_to(outside)
@@ -139,9 +149,12 @@ def test_a_run_is_promoted_when_every_gate_holds(runs, tmp_path):
     record = json.loads((tmp_path / "models" / "digits.promotion.json").read_text())
     assert record["results"][0]["report"]["total"]["lines"] == 12
     assert record["training"]["profile"]["train"]["lr"] == 1e-3
-    promote(runs / "a", targets, target, threads=1, device="cpu")  # the same weights are no conflict
+    # the same weights are no conflict
+    promote(runs / "a", targets, target, threads=1, device="cpu")
     target.write_bytes(b"other weights")
-    with pytest.raises(UsageError, match=r"holds other weights; name another -o, or give --replace"):
+    with pytest.raises(
+        UsageError, match=r"holds other weights; name another -o, or give --replace"
+    ):
         promote(runs / "a", targets, target)
     promote(runs / "a", targets, target, replace=True, threads=1, device="cpu")
     assert sha256_of(target) == done.sha256
@@ -149,7 +162,16 @@ def test_a_run_is_promoted_when_every_gate_holds(runs, tmp_path):
 
 def test_a_missed_gate_is_exit_4_and_names_what_was_found(runs, tmp_path):
     (tmp_path / "targets.toml").write_text("exact = [0.99, 1]\ncer = [0, 0.01]\n")
-    missed = invoke("promote", runs / "a", "--expect", tmp_path / "targets.toml", "-o", tmp_path / "out", "--device", "cpu")
+    missed = invoke(
+        "promote",
+        runs / "a",
+        "--expect",
+        tmp_path / "targets.toml",
+        "-o",
+        tmp_path / "out",
+        "--device",
+        "cpu",
+    )
     assert isinstance(missed.exception, GateMissed)
     assert missed.exception.exit_code == 4
     assert "is not promoted: exact<0.99: found " in str(missed.exception)
@@ -161,7 +183,10 @@ def test_what_cannot_be_promoted_is_said_before_anything_is_read(runs, tiny_run,
     targets = tmp_path / "targets.toml"
     targets.write_text("cer = [0, 0.02]\n")
     plan = plan_promotion(runs / "a", targets, tmp_path / "m")
-    assert plan["writes"] == [str(tmp_path / "m" / "a.safetensors"), str(tmp_path / "m" / "a.promotion.json")]
+    assert plan["writes"] == [
+        str(tmp_path / "m" / "a.safetensors"),
+        str(tmp_path / "m" / "a.promotion.json"),
+    ]
     assert plan["stores"] == [str(tiny_run.parent / "digits.lmdb")]
     for run, expect, output, said in (
         (runs, targets, None, r"holds no run\.json"),
@@ -176,8 +201,16 @@ def test_what_cannot_be_promoted_is_said_before_anything_is_read(runs, tiny_run,
     targets.write_text("cer = [0, 0.02]\n")
     facts = json.loads((runs / "a" / "run.json").read_text())
     for val, kind, said in (
-        ([{**facts["val"][0], "content_sha256": "0"}], DataError, "is not what it was .*--on STORE"),
-        ([{**facts["val"][0], "path": "gone.lmdb"}], UsageError, "gone.lmdb, on which .* is not there.*--on STORE"),
+        (
+            [{**facts["val"][0], "content_sha256": "0"}],
+            DataError,
+            "is not what it was .*--on STORE",
+        ),
+        (
+            [{**facts["val"][0], "path": "gone.lmdb"}],
+            UsageError,
+            "gone.lmdb, on which .* is not there.*--on STORE",
+        ),
         (None, ArtifactError, "no validation stores"),
     ):
         (runs / "a" / "run.json").write_text(json.dumps(facts | {"val": val}))

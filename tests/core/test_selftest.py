@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from nordocr_cli.core.selftest import selftest_resume
-from nordocr_cli.core.train import train
-from nordocr_cli.core.train_request import TrainRequest
+from nordocr_cli.core.train.plan import TrainRequest
+from nordocr_cli.core.train.run import train
+from nordocr_cli.core.train.selftest import selftest_resume
 from nordocr_cli.errors import UsageError
 from nordocr_cli.profile import load_profile
 
@@ -13,14 +13,19 @@ def asked(tiny_run, tiny_sets, monkeypatch):
     """A profile that draws random numbers in every step, and a request for the digits."""
     monkeypatch.setattr("nordocr_cli.training.loop.can_draw", lambda: False)
     threads, stores = torch.get_num_threads(), (tiny_run.parent / "digits.lmdb",)
-    yield load_profile("svtrv2-nano", [*tiny_sets, "train.batch_size=4", "model.drop_path=0.2"]), TrainRequest(stores, stores)
+    yield (
+        load_profile("svtrv2-nano", [*tiny_sets, "train.batch_size=4", "model.drop_path=0.2"]),
+        TrainRequest(stores, stores),
+    )
     torch.set_num_threads(threads)
 
 
 def test_a_resumed_run_computes_the_same_losses(asked):
     torch.set_num_threads(3)
     result = selftest_resume(*asked, steps=6)
-    assert result.verdict.startswith("ok: the losses of 6 steps, stopped after 3 and resumed, are the same, bit for bit")
+    assert result.verdict.startswith(
+        "ok: the losses of 6 steps, stopped after 3 and resumed, are the same, bit for bit"
+    )
     assert result.whole == result.resumed
     assert len(set(result.whole)) == 6
     assert torch.get_num_threads() == 3
@@ -44,13 +49,24 @@ def test_the_self_test_makes_its_own_runs(asked, tiny_run):
 
 @pytest.mark.parametrize(("lr", "verdict"), [("3e-3", "ok: loss "), ("1e-12", "failed: loss ")])
 def test_a_short_run_is_judged_and_its_readings_shown(asked, tiny_sets, tmp_path, lr, verdict):
-    sets = [*tiny_sets, "train.batch_size=16", f"train.lr={lr}", "train.mask_share=1", "train.weight_decay=0"]
+    sets = [
+        *tiny_sets,
+        "train.batch_size=16",
+        f"train.lr={lr}",
+        "train.mask_share=1",
+        "train.weight_decay=0",
+    ]
     sets += ["augment.join=0", "augment.squeeze=0", "augment.crop=0", "augment.pad_right=0"]
-    request = TrainRequest(asked[1].train, asked[1].val, tmp_path / "c", check=10, device="cpu", threads=1)
+    request = TrainRequest(
+        asked[1].train, asked[1].val, tmp_path / "c", check=10, device="cpu", threads=1
+    )
     result = train(load_profile("svtrv2-nano", sets), request)
     assert result.steps == 10
     assert result.verdict.startswith(verdict)
     assert result.samples
     assert all(text.isdigit() for text, _ in result.samples)
     with pytest.raises(UsageError, match="leave --max-steps"):
-        train(load_profile("svtrv2-nano", sets), TrainRequest(asked[1].train, asked[1].val, check=10, max_steps=5))
+        train(
+            load_profile("svtrv2-nano", sets),
+            TrainRequest(asked[1].train, asked[1].val, check=10, max_steps=5),
+        )

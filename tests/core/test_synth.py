@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from nordocr_cli.charset import NORDIC
-from nordocr_cli.core.synth import RESAMPLERS, Job, prepare_job, read_style, synthesize
-from nordocr_cli.core.synth_preview import preview
+from nordocr_cli.core.synth.preview import preview
+from nordocr_cli.core.synth.run import RESAMPLERS, Job, prepare_job, read_style, synthesize
 from nordocr_cli.data.store import LineStore
 from nordocr_cli.data.synth.damage import RECIPES, strength_ranges
 from nordocr_cli.data.synth.render import Style
@@ -24,12 +24,17 @@ def job() -> Job:
     try:
         return prepare_job(GEOMETRY, NORDIC, seed=11, fonts=FONT_LIST, resamplers=RESAMPLERS)[0]
     except DataError:
-        pytest.skip("neither DejaVu nor Liberation is installed (apt-get install fonts-dejavu fonts-liberation)")
+        pytest.skip(
+            "neither DejaVu nor Liberation is installed (apt-get install fonts-dejavu"
+            " fonts-liberation)"
+        )
 
 
 def test_a_store_is_the_same_whatever_the_number_of_workers(job: Job, tmp_path: Path) -> None:
     count = 200  # more than one chunk
-    results = [synthesize(tmp_path / f"{workers}.lmdb", job, count, workers=workers) for workers in (1, 2)]
+    results = [
+        synthesize(tmp_path / f"{workers}.lmdb", job, count, workers=workers) for workers in (1, 2)
+    ]
     with LineStore(results[0].output) as one, LineStore(results[1].output) as two:
         assert one.header.content_sha256 == two.header.content_sha256
         assert len(one) == count
@@ -40,7 +45,10 @@ def test_a_store_is_the_same_whatever_the_number_of_workers(job: Job, tmp_path: 
         # A line is the same alone, too.
         encoded, row = job.stored_line(150)
         assert row.text == one.row(150).text
-        assert (cv2.imdecode(np.frombuffer(encoded.png, np.uint8), cv2.IMREAD_GRAYSCALE) == one.image(150)[..., 0]).all()
+        assert (
+            cv2.imdecode(np.frombuffer(encoded.png, np.uint8), cv2.IMREAD_GRAYSCALE)
+            == one.image(150)[..., 0]
+        ).all()
     assert sum(results[0].languages.values()) == count
     assert results[0].to_json()["widths"]["max"] <= 512
 
@@ -53,8 +61,14 @@ def test_another_seed_gives_other_lines(job: Job) -> None:
 def test_a_folder_has_images_labels_and_a_manifest_that_agree(job: Job, tmp_path: Path) -> None:
     folder = tmp_path / "lines"
     synthesize(folder, job, 12)
-    rows = [json.loads(line) for line in (folder / "manifest.jsonl").read_text(encoding="utf-8").splitlines()]
-    labels = [line.split("\t") for line in (folder / "labels.tsv").read_text(encoding="utf-8").splitlines()]
+    rows = [
+        json.loads(line)
+        for line in (folder / "manifest.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
+    labels = [
+        line.split("\t")
+        for line in (folder / "labels.tsv").read_text(encoding="utf-8").splitlines()
+    ]
     assert [[row["image"], row["text"]] for row in rows] == labels
     assert len({row["source"] for row in rows}) == 12, "a split goes by source"
     for row, (drawn, _) in zip(rows, map(job.line, range(12)), strict=True):
@@ -81,7 +95,9 @@ def test_a_folder_of_labelled_lines_is_not_replaced(job: Job, tmp_path: Path) ->
     for _ in range(2):
         with pytest.raises(UsageError, match="nothing was deleted"):
             synthesize(folder, job, 1)
-        (folder / "manifest.jsonl").write_text('{"id": "a", "image": "images/a.png", "text": "mine"}\n', encoding="utf-8")
+        (folder / "manifest.jsonl").write_text(
+            '{"id": "a", "image": "images/a.png", "text": "mine"}\n', encoding="utf-8"
+        )
     assert (folder / "labels.tsv").read_text(encoding="utf-8") == "images/a.png\tmine\n"
     synthesize(tmp_path / "ours", job, 1)
     (tmp_path / "ours" / "notes.txt").write_text("mine", encoding="utf-8")
@@ -116,7 +132,12 @@ def test_a_row_and_the_header_are_enough_to_draw_the_line_again(job: Job, tmp_pa
         seed, index = (int(number) for number in row.id.split("-")[1:])
         style = Style(**made["style"])
         again, _ = prepare_job(
-            store.header.geometry, NORDIC, seed=seed, fonts=FONT_LIST, style=style, resamplers=made["resamplers"]
+            store.header.geometry,
+            NORDIC,
+            seed=seed,
+            fonts=FONT_LIST,
+            style=style,
+            resamplers=made["resamplers"],
         )
         assert again.to_json() == {key: made[key] for key in again.to_json()}
         line, same = again.stored_line(index)
@@ -128,15 +149,26 @@ def test_one_damage_can_be_had_more_often_or_never() -> None:
     style = read_style(1.0, ["fax=2", "clean"], ["blur=0", "rules=2", "neighbours=9"])
     assert (style.recipes, style.often) == ({"fax": 2.0, "clean": 1.0}, {"blur": 0.0})
     assert (style.rules, style.neighbours, style.pen) == (2 * Style().rules, 1.0, Style().pen)
-    for wrong, said in {"blurr=1": "blur", "blur": "NAME=FACTOR", "blur=x": "NAME=FACTOR", "pen=-1": "zero or more"}.items():
+    for wrong, said in {
+        "blurr=1": "blur",
+        "blur": "NAME=FACTOR",
+        "blur=x": "NAME=FACTOR",
+        "pen=-1": "zero or more",
+    }.items():
         with pytest.raises(UsageError, match=f"--often {wrong}.*{said}"):
             read_style(1.0, [], [wrong])
 
 
 def test_a_damage_that_is_never_done_is_not_done(job: Job) -> None:
-    never = replace(job, style=read_style(1.0, ["bilevel"], ["g4_speckle=0", "screen=0", "inverse=0"]))
-    one_bit = replace(job, style=read_style(1.0, ["jpeg"], ["jpeg=0", "blur=0", "grain=0", "sharpen=0", "inverse=0"]))
-    # What is not thresholded and not damaged keeps its gray edges and nothing else: its paper has one value.
+    never = replace(
+        job, style=read_style(1.0, ["bilevel"], ["g4_speckle=0", "screen=0", "inverse=0"])
+    )
+    one_bit = replace(
+        job,
+        style=read_style(1.0, ["jpeg"], ["jpeg=0", "blur=0", "grain=0", "sharpen=0", "inverse=0"]),
+    )
+    # What is not thresholded and not damaged keeps its gray edges and nothing else: its paper has
+    # one value.
     crop = one_bit.line(3)[0].crop
     assert (crop == np.bincount(crop.reshape(-1)).argmax()).mean() > 0.4
     assert set(np.unique(never.line(3)[0].crop)) == {0, 255}

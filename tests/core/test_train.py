@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 import torch
 
-from nordocr_cli.artifact import Contract, read_contract
+from nordocr_cli.artifact.contract import Contract, read_contract
 from nordocr_cli.atomic import sha256_of
 from nordocr_cli.charset import BLANK, NORDIC, NORDIC_EXT
-from nordocr_cli.core import train as core
-from nordocr_cli.core import train_data
-from nordocr_cli.core.train_begin import new_network
-from nordocr_cli.core.train_request import TrainRequest, other_options, plan
+from nordocr_cli.core.train import run as core
+from nordocr_cli.core.train import stores as train_data
+from nordocr_cli.core.train.plan import TrainRequest, other_options, plan
+from nordocr_cli.core.train.setup import new_network
 from nordocr_cli.data.store import LineStore, LineStoreWriter
 from nordocr_cli.errors import ArtifactError, DataError, Interrupted, UsageError
 from nordocr_cli.geometry import Geometry
@@ -29,7 +29,8 @@ from nordocr_cli.models.weights import load_model, load_weights, save_weights
 from nordocr_cli.profile import load_profile, profile_to_json
 from nordocr_cli.records import LineRow
 from nordocr_cli.settings import Augment
-from nordocr_cli.training import loop, room, runlog, step
+from nordocr_cli.training import disk_space as room
+from nordocr_cli.training import loop, runlog, step
 from nordocr_cli.training.checkpoint import load_state, save_state
 from nordocr_cli.training.runlog import new_run_folder, read_run
 
@@ -47,7 +48,9 @@ SETS = [
     "train.lr=3e-3",
 ]
 
-AS_STORED = [f"augment.{name}=0" for name, field in Augment.model_fields.items() if field.annotation is float]
+AS_STORED = [
+    f"augment.{name}=0" for name, field in Augment.model_fields.items() if field.annotation is float
+]
 
 
 def write_store(path, texts, max_width=160, charset=NORDIC):
@@ -68,7 +71,9 @@ def store(tmp_path_factory):
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread():
-    """So small a network is slower on two threads, and two threads need not add up in the same order twice."""
+    """So small a network is slower on two threads, and two threads need not add up in the same
+    order twice.
+    """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -80,7 +85,9 @@ def profile(*more):
 
 
 def stop_after(steps):
-    """A stop that says so from the `steps + 1`-th time on: the loop asks before each step, evaluation before each batch."""
+    """A stop that says so from the `steps + 1`-th time on: the loop asks before each step,
+    evaluation before each batch.
+    """
     asked = iter(range(10_000))
     return lambda: next(asked) >= steps
 
@@ -99,7 +106,10 @@ def undrawn(monkeypatch):
 def finished(store, tmp_path_factory):
     """A run of 12 steps on one thread, never stopped."""
     folder = tmp_path_factory.mktemp("runs") / "whole"
-    return core.train(profile(), TrainRequest(train=(store,), val=(store,), run_dir=folder, max_steps=12, device="cpu"))
+    return core.train(
+        profile(),
+        TrainRequest(train=(store,), val=(store,), run_dir=folder, max_steps=12, device="cpu"),
+    )
 
 
 def events_of(folder):
@@ -107,7 +117,11 @@ def events_of(folder):
     from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
     from tensorboard.compat.proto.event_pb2 import Event
 
-    return [Event.FromString(raw) for path in (folder / "tensorboard").iterdir() for raw in RawEventFileLoader(str(path)).Load()]
+    return [
+        Event.FromString(raw)
+        for path in (folder / "tensorboard").iterdir()
+        for raw in RawEventFileLoader(str(path)).Load()
+    ]
 
 
 def test_a_run_leaves_what_other_commands_read(finished, store):
@@ -116,7 +130,12 @@ def test_a_run_leaves_what_other_commands_read(finished, store):
     assert finished.best_step in (5, 10, 12)
     contract = read_contract(folder / "best.safetensors")
     with LineStore(store) as lines:
-        assert contract.trained_widths[0] <= int(lines.widths.min()) <= int(lines.widths.max()) <= contract.trained_widths[1]
+        assert (
+            contract.trained_widths[0]
+            <= int(lines.widths.min())
+            <= int(lines.widths.max())
+            <= contract.trained_widths[1]
+        )
         content = lines.header.content_sha256
     assert contract.charset == NORDIC
     assert contract.profile["train"]["lr"] == 3e-3
@@ -129,7 +148,12 @@ def test_a_run_leaves_what_other_commands_read(finished, store):
     assert [k["step"] for k in kinds if k["kind"] == "train"] == [2, 4, 6, 8, 10, 12]
     assert [k["step"] for k in kinds if k["kind"] == "eval"] == [5, 10, 12]
     assert all(k["loss"] > 0 and 0 <= k["data_wait"] <= 1 for k in kinds if k["kind"] == "train")
-    sheets = {event.step: value.image for event in events_of(folder) for value in event.summary.value if value.HasField("image")}
+    sheets = {
+        event.step: value.image
+        for event in events_of(folder)
+        for value in event.summary.value
+        if value.HasField("image")
+    }
     assert sorted(sheets) == [5, 10, 12]
     sheet = cv2.imdecode(np.frombuffer(sheets[12].encoded_image_string, np.uint8), cv2.IMREAD_COLOR)
     assert sheet.shape[0] > 32
@@ -137,14 +161,20 @@ def test_a_run_leaves_what_other_commands_read(finished, store):
 
 
 def test_resume_goes_on_exactly(finished, store, tmp_path):
-    request = TrainRequest(train=(store,), val=(store,), run_dir=tmp_path / "cut", max_steps=12, device="cpu")
+    request = TrainRequest(
+        train=(store,), val=(store,), run_dir=tmp_path / "cut", max_steps=12, device="cpu"
+    )
     with pytest.raises(Interrupted, match=r"after step 4.*--resume"):
         core.train(profile(), request, stop=stop_after(4))
     resume = TrainRequest(resume=tmp_path / "cut", device="cpu")
     with pytest.raises(Interrupted):
         core.train(None, resume, stop=stop_after(3))
     result = core.train(None, resume)
-    assert (result.steps, result.lines, result.best_cer) == (finished.steps, finished.lines, finished.best_cer)
+    assert (result.steps, result.lines, result.best_cer) == (
+        finished.steps,
+        finished.lines,
+        finished.best_cer,
+    )
     for name in ("last.safetensors", "best.safetensors"):
         whole, cut = weights_of(finished.run_dir / name), weights_of(result.run_dir / name)
         assert whole.keys() == cut.keys()
@@ -153,9 +183,13 @@ def test_resume_goes_on_exactly(finished, store, tmp_path):
     assert torch.equal(one["rng"]["cpu"], other["rng"]["cpu"])
     for key in one["optimizer"]["state"]:
         assert all(
-            torch.equal(one["optimizer"]["state"][key][k], other["optimizer"]["state"][key][k]) for k in ("exp_avg", "step")
+            torch.equal(one["optimizer"]["state"][key][k], other["optimizer"]["state"][key][k])
+            for k in ("exp_avg", "step")
         )
-    steps = [json.loads(line)["step"] for line in (result.run_dir / "metrics.jsonl").read_text().splitlines()]
+    steps = [
+        json.loads(line)["step"]
+        for line in (result.run_dir / "metrics.jsonl").read_text().splitlines()
+    ]
     assert steps == sorted(steps)
     assert [session["from_step"] for session in read_run(result.run_dir)["sessions"]][:2] == [0, 4]
 
@@ -189,28 +223,60 @@ def test_resume_refuses_a_damaged_state(finished, tmp_path):
 
 def test_load_starts_a_new_run_from_weights(finished, store, tmp_path):
     request = TrainRequest(
-        train=(store,), val=(store,), run_dir=tmp_path / "tuned", load=finished.run_dir, max_steps=1, device="cpu"
+        train=(store,),
+        val=(store,),
+        run_dir=tmp_path / "tuned",
+        load=finished.run_dir,
+        max_steps=1,
+        device="cpu",
     )
     result = core.train(profile("train.lr=1e-9", "train.ema_decay=0"), request)
-    started, tuned = weights_of(finished.run_dir / "best.safetensors"), weights_of(result.run_dir / "last.safetensors")
-    assert all(torch.allclose(started[k], tuned[k], atol=1e-6) for k in started if "running" not in k and "tracked" not in k)
-    assert read_contract(result.run_dir / "last.safetensors").parent_sha256 == read_run(result.run_dir)["loaded"]["sha256"]
+    started, tuned = (
+        weights_of(finished.run_dir / "best.safetensors"),
+        weights_of(result.run_dir / "last.safetensors"),
+    )
+    assert all(
+        torch.allclose(started[k], tuned[k], atol=1e-6)
+        for k in started
+        if "running" not in k and "tracked" not in k
+    )
+    assert (
+        read_contract(result.run_dir / "last.safetensors").parent_sha256
+        == read_run(result.run_dir)["loaded"]["sha256"]
+    )
     with pytest.raises(UsageError, match="no file or run folder"):
-        core.train(profile(), replace(request, run_dir=tmp_path / "x", load=tmp_path / "nothing.safetensors"))
+        core.train(
+            profile(),
+            replace(request, run_dir=tmp_path / "x", load=tmp_path / "nothing.safetensors"),
+        )
     with pytest.raises(ArtifactError, match="model options"):
         core.train(profile("model.dims=[24, 48, 96]"), replace(request, run_dir=tmp_path / "x"))
     assert not (tmp_path / "x").exists()  # nothing is made before everything is checked
 
 
 def test_load_says_which_options_the_weights_were_trained_with(finished, store, tmp_path, heard):
-    request = TrainRequest(train=(store,), val=(store,), run_dir=tmp_path / "x", load=finished.run_dir, max_steps=1, device="cpu")
+    request = TrainRequest(
+        train=(store,),
+        val=(store,),
+        run_dir=tmp_path / "x",
+        load=finished.run_dir,
+        max_steps=1,
+        device="cpu",
+    )
     dims = json.dumps(list(profile().profile.model.dims))
-    with pytest.raises(ArtifactError, match=re.escape(f"They were trained with --set 'model.dims={dims}'")):
+    with pytest.raises(
+        ArtifactError, match=re.escape(f"They were trained with --set 'model.dims={dims}'")
+    ):
         core.train(profile("model.dims=[24, 48, 96]"), request)
-    geometry = [f"geometry.{key}={value}" for key, value in (("max_width", 1792), ("pad_value", 255))]
+    geometry = [
+        f"geometry.{key}={value}" for key, value in (("max_width", 1792), ("pad_value", 255))
+    ]
     other = load_profile("svtrv2-1024", geometry)
     for start in (plan, core.train):
-        with pytest.raises(ArtifactError, match="They are of svtrv2-nano, the profile is for svtrv2: take a profile"):
+        with pytest.raises(
+            ArtifactError,
+            match="They are of svtrv2-nano, the profile is for svtrv2: take a profile",
+        ):
             start(other, request)
     with pytest.raises(ArtifactError, match=r"charset mismatch: 45 classes differ.*--move-head"):
         plan(profile("charset=nordic-ext"), request)
@@ -219,9 +285,13 @@ def test_load_says_which_options_the_weights_were_trained_with(finished, store, 
 
 
 def test_weights_that_are_older_than_an_option_were_trained_with_its_default():
-    older = {"name": "svtrv2-nano", "dims": [48, 96, 192], "depths": [2, 3, 3], "drop_path": 0.1}  # no attention_rows
+    # no attention_rows
+    older = {"name": "svtrv2-nano", "dims": [48, 96, 192], "depths": [2, 3, 3], "drop_path": 0.1}
     told = other_options(older, load_profile("svtrv2-nano").profile.model)
-    assert told == "They were trained with --set 'model.depths=[2, 3, 3]' --set 'model.attention_rows=2'"
+    assert (
+        told
+        == "They were trained with --set 'model.depths=[2, 3, 3]' --set 'model.attention_rows=2'"
+    )
 
 
 def test_weights_for_another_window_of_the_same_shape_are_not_taken_without_a_word(tmp_path, heard):
@@ -237,13 +307,20 @@ def test_weights_for_another_window_of_the_same_shape_are_not_taken_without_a_wo
         request = TrainRequest(load=tmp_path / "w.safetensors")
         new_network(now, request, now.load_charset(), now.geometry, heard)
         assert len(heard.warnings) == warnings
-    assert "was trained with model.local_window = [7, 7] and goes on with [7, 11]" in heard.warnings[0]
+    assert (
+        "was trained with model.local_window = [7, 7] and goes on with [7, 11]" in heard.warnings[0]
+    )
 
 
 def test_load_moves_the_head_of_another_charset_only_when_asked(finished, tmp_path, heard):
     store = write_store(tmp_path / "ext.lmdb", ["12", "345"], charset=NORDIC_EXT)
     request = TrainRequest(
-        train=(store,), val=(store,), run_dir=tmp_path / "wide", load=finished.run_dir, max_steps=1, device="cpu"
+        train=(store,),
+        val=(store,),
+        run_dir=tmp_path / "wide",
+        load=finished.run_dir,
+        max_steps=1,
+        device="cpu",
     )
     wide = profile("charset=nordic-ext", "train.lr=1e-9", "train.ema_decay=0")
     with pytest.raises(ArtifactError, match=r"charset mismatch: 45 classes differ.*--move-head"):
@@ -253,14 +330,26 @@ def test_load_moves_the_head_of_another_charset_only_when_asked(finished, tmp_pa
     result = core.train(wide, replace(request, move_head=True), progress=heard)
     assert any("head moved from charset nordic to nordic-ext" in note for note in heard.notes)
     assert read_run(result.run_dir)["head"]["from_base"][0] == ["Á", "A"]
-    started, tuned = weights_of(finished.run_dir / "best.safetensors"), weights_of(result.run_dir / "last.safetensors")
+    started, tuned = (
+        weights_of(finished.run_dir / "best.safetensors"),
+        weights_of(result.run_dir / "last.safetensors"),
+    )
     assert torch.allclose(tuned["classifier.weight"][:126], started["classifier.weight"], atol=1e-6)
     assert read_contract(result.run_dir / "last.safetensors").charset.name == "nordic-ext"
 
 
 def test_guidance_trains_resumes_and_ships_nothing(store, tmp_path, heard):
-    sets = ["model.size=tiny", "train.guidance=smtr", "charset=nordic", "train.precision=fp32", "train.batch_size=2"]
-    guided = load_profile("svtrv2-1024", [*sets, "geometry.max_width=160", "train.batch_width_px=100", "train.log_every=1"])
+    sets = [
+        "model.size=tiny",
+        "train.guidance=smtr",
+        "charset=nordic",
+        "train.precision=fp32",
+        "train.batch_size=2",
+    ]
+    guided = load_profile(
+        "svtrv2-1024",
+        [*sets, "geometry.max_width=160", "train.batch_width_px=100", "train.log_every=1"],
+    )
     request = TrainRequest(train=(store,), val=(store,), max_steps=2, overfit=2, device="cpu")
     whole = core.train(guided, replace(request, run_dir=tmp_path / "whole"), progress=heard)
     assert any(note.startswith("guided by context: ") for note in heard.notes)
@@ -276,7 +365,10 @@ def test_guidance_trains_resumes_and_ships_nothing(store, tmp_path, heard):
 
 def test_a_run_folder_is_never_overwritten(finished, store):
     with pytest.raises(UsageError, match="not empty"):
-        core.train(profile(), TrainRequest(train=(store,), val=(store,), run_dir=finished.run_dir, device="cpu"))
+        core.train(
+            profile(),
+            TrainRequest(train=(store,), val=(store,), run_dir=finished.run_dir, device="cpu"),
+        )
 
 
 def test_a_run_folder_that_cannot_be_made_is_told(tmp_path, monkeypatch):
@@ -292,14 +384,26 @@ def test_a_run_folder_that_cannot_be_made_is_told(tmp_path, monkeypatch):
 
 
 def test_an_overfit_verdict_counts_the_lines_that_are_there(store, tmp_path):
-    request = TrainRequest(train=(store,), overfit=999, run_dir=tmp_path / "o", max_steps=1, device="cpu")
+    request = TrainRequest(
+        train=(store,), overfit=999, run_dir=tmp_path / "o", max_steps=1, device="cpu"
+    )
     assert "of 24 lines" in core.train(profile(), request).verdict
 
 
 def test_overfit_learns_a_few_lines_by_heart(store, tmp_path):
-    request = TrainRequest(train=(store,), overfit=4, run_dir=tmp_path / "o", max_steps=200, device="cpu", save_fp16=True)
-    # All four lines in one batch: BatchNorm's running statistics say little about batches of one or two lines.
-    result = core.train(profile("train.eval_every=100", "train.batch_size=16", "train.lr=5e-3"), request)
+    request = TrainRequest(
+        train=(store,),
+        overfit=4,
+        run_dir=tmp_path / "o",
+        max_steps=200,
+        device="cpu",
+        save_fp16=True,
+    )
+    # All four lines in one batch: BatchNorm's running statistics say little about batches of one or
+    # two lines.
+    result = core.train(
+        profile("train.eval_every=100", "train.batch_size=16", "train.lr=5e-3"), request
+    )
     assert result.best_exact == 1.0
     assert result.verdict.startswith("ok")
     assert read_contract(tmp_path / "o" / "best.fp16.safetensors").precision == "fp16"
@@ -307,17 +411,22 @@ def test_overfit_learns_a_few_lines_by_heart(store, tmp_path):
 
 def test_epochs_end_a_run_when_nothing_else_does(store, tmp_path):
     result = core.train(
-        profile("train.epochs=2"), TrainRequest(train=(store,), val=(store,), run_dir=tmp_path / "e", device="cpu")
+        profile("train.epochs=2"),
+        TrainRequest(train=(store,), val=(store,), run_dir=tmp_path / "e", device="cpu"),
     )
     assert result.lines == 2 * 24
 
 
 def test_a_loss_that_is_not_finite_stops_after_ten_steps(store, tmp_path, heard, monkeypatch):
     monkeypatch.setattr(step, "ctc_loss", lambda logits, *rest: logits.sum() * float("nan"))
-    request = TrainRequest(train=(store,), val=(store,), run_dir=tmp_path / "n", max_steps=50, device="cpu")
+    request = TrainRequest(
+        train=(store,), val=(store,), run_dir=tmp_path / "n", max_steps=50, device="cpu"
+    )
     with pytest.raises(DataError, match=r"10 steps in a row.*line-\d+"):
         core.train(profile("train.eval_every=100"), request, progress=heard)
-    events = [json.loads(line) for line in (tmp_path / "n" / "metrics.jsonl").read_text().splitlines()]
+    events = [
+        json.loads(line) for line in (tmp_path / "n" / "metrics.jsonl").read_text().splitlines()
+    ]
     skipped = [event for event in events if event["kind"] == "skipped"]
     assert len(skipped) == 10
     assert all(event["rows"] for event in skipped)
@@ -348,12 +457,22 @@ def test_a_line_that_spoils_steps_is_found_and_named(store, tmp_path, heard, bui
         return torch.where((inputs[1] == widest)[:, None, None], torch.nan, logits)
 
     building(lambda network: network.register_forward_hook(spoil))
-    request = TrainRequest(train=(store,), val=(store,), run_dir=tmp_path / "n", max_steps=500, device="cpu")
-    with pytest.raises(DataError, match="3 steps with one line were not finite.*do it by themselves: line-"):
+    request = TrainRequest(
+        train=(store,), val=(store,), run_dir=tmp_path / "n", max_steps=500, device="cpu"
+    )
+    with pytest.raises(
+        DataError, match="3 steps with one line were not finite.*do it by themselves: line-"
+    ):
         core.train(
-            profile("train.eval_every=1000", "train.mask_share=1", "train.batch_size=8", *AS_STORED), request, progress=heard
+            profile(
+                "train.eval_every=1000", "train.mask_share=1", "train.batch_size=8", *AS_STORED
+            ),
+            request,
+            progress=heard,
         )
-    events = [json.loads(line) for line in (tmp_path / "n" / "metrics.jsonl").read_text().splitlines()]
+    events = [
+        json.loads(line) for line in (tmp_path / "n" / "metrics.jsonl").read_text().splitlines()
+    ]
     skipped = [event for event in events if event["kind"] == "skipped"]
     assert skipped
     for event in skipped:
@@ -361,10 +480,17 @@ def test_a_line_that_spoils_steps_is_found_and_named(store, tmp_path, heard, bui
     assert any(set(event["alone"]) < set(event["rows"]) for event in skipped)
 
 
-def test_a_disk_without_room_is_refused_before_a_folder_is_made(store, tmp_path, monkeypatch, heard):
-    request = TrainRequest(train=(store,), val=(store,), run_dir=tmp_path / "r", max_steps=4, device="cpu")
+def test_a_disk_without_room_is_refused_before_a_folder_is_made(
+    store, tmp_path, monkeypatch, heard
+):
+    request = TrainRequest(
+        train=(store,), val=(store,), run_dir=tmp_path / "r", max_steps=4, device="cpu"
+    )
     monkeypatch.setattr(room, "free_bytes", lambda folder: 100_000)
-    with pytest.raises(DataError, match=r"too full.*need up to \d MB.*0 MB are free; free some, or name another --run-dir"):
+    with pytest.raises(
+        DataError,
+        match=r"too full.*need up to \d MB.*0 MB are free; free some, or name another --run-dir",
+    ):
         core.train(profile(), request)
     assert not (tmp_path / "r").exists()
     monkeypatch.setattr(room, "require_room", lambda *_, **__: None)
@@ -388,8 +514,12 @@ def test_a_log_on_a_full_disk_ends_the_run_with_its_state_saved(store, tmp_path,
         return opened
 
     monkeypatch.setattr(runlog, "RunLog", opened)
-    request = TrainRequest(train=(store,), val=(store,), run_dir=tmp_path / "r", max_steps=4, device="cpu")
-    with pytest.raises(DataError, match=r"cannot write the log.*No space left.*step 2 is saved; go on.*--resume"):
+    request = TrainRequest(
+        train=(store,), val=(store,), run_dir=tmp_path / "r", max_steps=4, device="cpu"
+    )
+    with pytest.raises(
+        DataError, match=r"cannot write the log.*No space left.*step 2 is saved; go on.*--resume"
+    ):
         core.train(profile(), request)
     monkeypatch.setattr(runlog, "RunLog", log)
     assert core.train(None, TrainRequest(resume=tmp_path / "r", device="cpu")).steps == 4
@@ -397,11 +527,15 @@ def test_a_log_on_a_full_disk_ends_the_run_with_its_state_saved(store, tmp_path,
 
 def test_curves_and_worst_lines_are_left_to_be_seen(store, tmp_path, monkeypatch, heard):
     monkeypatch.setattr(loop, "can_draw", lambda: True)
-    request = TrainRequest(train=(store,), val=(store,), run_dir=tmp_path / "c", max_steps=4, device="cpu")
+    request = TrainRequest(
+        train=(store,), val=(store,), run_dir=tmp_path / "c", max_steps=4, device="cpu"
+    )
     core.train(profile(), request, progress=heard)
     picture = cv2.imread(str(tmp_path / "c" / "curves.png"))
     assert picture.shape == (700, 1100, 3)
-    header, *rows = [line.split("\t") for line in (tmp_path / "c" / "worst.tsv").read_text().splitlines()]
+    header, *rows = [
+        line.split("\t") for line in (tmp_path / "c" / "worst.tsv").read_text().splitlines()
+    ]
     assert header == ["step", "id", "class", "edits", "reference", "hypothesis", "difference"]
     edits = [int(row[3]) for row in rows]
     assert edits == sorted(edits, reverse=True)
@@ -417,20 +551,32 @@ def test_a_plateau_of_blanks_is_told(store, tmp_path, heard, building, always, t
         with torch.no_grad():
             network.classifier.bias[always] = 1e4
 
-    request = TrainRequest(train=(store,), val=(store,), run_dir=tmp_path / "b", max_steps=2, device="cpu")
-    core.train(profile("train.lr=1e-12", "train.warmup_ratio=0", "train.ema_decay=0"), request, progress=heard)
+    request = TrainRequest(
+        train=(store,), val=(store,), run_dir=tmp_path / "b", max_steps=2, device="cpu"
+    )
+    core.train(
+        profile("train.lr=1e-12", "train.warmup_ratio=0", "train.ema_decay=0"),
+        request,
+        progress=heard,
+    )
     assert any("blank plateau" in warning for warning in heard.warnings) == told
 
 
-@pytest.mark.parametrize(("precision", "dtype"), [("bf16", torch.bfloat16), ("fp32", torch.float32)])
-def test_training_and_evaluation_compute_in_the_precision_asked_for(store, tmp_path, building, precision, dtype):
+@pytest.mark.parametrize(
+    ("precision", "dtype"), [("bf16", torch.bfloat16), ("fp32", torch.float32)]
+)
+def test_training_and_evaluation_compute_in_the_precision_asked_for(
+    store, tmp_path, building, precision, dtype
+):
     seen = set()
 
     def note(network, _inputs, logits):
         seen.add((network.training, logits.dtype))
 
     building(lambda network: network.register_forward_hook(note))
-    request = TrainRequest(train=(store,), val=(store,), run_dir=tmp_path / "p", max_steps=1, device="cpu")
+    request = TrainRequest(
+        train=(store,), val=(store,), run_dir=tmp_path / "p", max_steps=1, device="cpu"
+    )
     core.train(profile(f"train.precision={precision}"), request)
     assert seen == {(True, dtype), (False, dtype)}
 
@@ -442,29 +588,39 @@ def fp16(monkeypatch):
 
 
 def test_fp16_steps_that_the_scaler_skips_count(store, tmp_path, heard, fp16, monkeypatch):
-    monkeypatch.setattr(step, "ctc_loss", lambda logits, *_: (logits.float() * 0).sqrt().sum())  # loss 0, every gradient NaN
-    request = TrainRequest(train=(store,), val=(store,), run_dir=tmp_path / "n", max_steps=30, device="cpu")
+    # loss 0, every gradient NaN
+    monkeypatch.setattr(step, "ctc_loss", lambda logits, *_: (logits.float() * 0).sqrt().sum())
+    request = TrainRequest(
+        train=(store,), val=(store,), run_dir=tmp_path / "n", max_steps=30, device="cpu"
+    )
     with pytest.raises(DataError, match="10 steps in a row were not finite"):
         core.train(profile("train.eval_every=100"), request, progress=heard)
-    assert len([w for w in heard.warnings if "skipped" in w]) == 8  # two are the scaler's own search for a scale
+    # two are the scaler's own search for a scale
+    assert len([w for w in heard.warnings if "skipped" in w]) == 8
     assert heard.warnings[0].startswith("--val holds a store of --train")
 
 
 def test_fp16_lowers_its_scale_and_learns(store, tmp_path, heard, fp16, monkeypatch):
     monkeypatch.setattr(torch.amp, "GradScaler", partial(torch.amp.GradScaler, init_scale=2.0**30))
-    request = TrainRequest(train=(store,), val=(store,), run_dir=tmp_path / "s", max_steps=40, device="cpu")
+    request = TrainRequest(
+        train=(store,), val=(store,), run_dir=tmp_path / "s", max_steps=40, device="cpu"
+    )
     monkeypatch.setattr(loop, "_MOST_SKIPPED_IN_A_ROW", 30)
     result = core.train(profile("train.eval_every=100"), request, progress=heard)
     assert 0 < result.skipped < 30
     assert load_state(result.run_dir)["scaler"]["scale"] == 2.0 ** (30 - result.skipped)
     losses = [
-        json.loads(line)["loss"] for line in (tmp_path / "s" / "metrics.jsonl").read_text().splitlines() if '"train"' in line
+        json.loads(line)["loss"]
+        for line in (tmp_path / "s" / "metrics.jsonl").read_text().splitlines()
+        if '"train"' in line
     ]
     assert losses[-1] < 0.7 * losses[0]
 
 
 def test_going_on_in_another_precision_is_told(store, tmp_path, heard, fp16):
-    request = TrainRequest(train=(store,), val=(store,), run_dir=tmp_path / "p", max_steps=9, device="cpu")
+    request = TrainRequest(
+        train=(store,), val=(store,), run_dir=tmp_path / "p", max_steps=9, device="cpu"
+    )
     with pytest.raises(Interrupted), pytest.MonkeyPatch.context() as patch:
         patch.setattr(core, "precision_of", lambda *_: "bf16")
         core.train(profile(), request, stop=stop_after(2))
@@ -473,38 +629,60 @@ def test_going_on_in_another_precision_is_told(store, tmp_path, heard, fp16):
 
 
 def test_another_length_of_a_resumed_run_is_told(store, tmp_path, heard):
-    core.train(profile(), TrainRequest(train=(store,), val=(store,), run_dir=tmp_path / "l", max_steps=2, device="cpu"))
+    core.train(
+        profile(),
+        TrainRequest(
+            train=(store,), val=(store,), run_dir=tmp_path / "l", max_steps=2, device="cpu"
+        ),
+    )
     core.train(None, TrainRequest(resume=tmp_path / "l", device="cpu"), progress=heard)
     assert not heard.warnings
-    with pytest.raises(UsageError, match=r"is finished.*Start a longer one from its weights: --load"):
-        core.train(None, TrainRequest(resume=tmp_path / "l", max_steps=4, device="cpu"), progress=heard)
+    with pytest.raises(
+        UsageError, match=r"is finished.*Start a longer one from its weights: --load"
+    ):
+        core.train(
+            None, TrainRequest(resume=tmp_path / "l", max_steps=4, device="cpu"), progress=heard
+        )
     assert "to last max_steps 2, and now max_steps 4" in heard.warnings[0]
 
 
 def test_another_length_stretches_what_is_left_of_the_learning_rate(store, tmp_path):
-    request = TrainRequest(train=(store,), val=(store,), run_dir=tmp_path / "l", max_steps=12, device="cpu")
+    request = TrainRequest(
+        train=(store,), val=(store,), run_dir=tmp_path / "l", max_steps=12, device="cpu"
+    )
     every_step = profile("train.log_every=1", "train.eval_every=1000")
     with pytest.raises(Interrupted):
         core.train(every_step, request, stop=stop_after(6))
     with pytest.raises(Interrupted):  # after its tenth step, and to be gone on with as it is now
-        core.train(None, TrainRequest(resume=tmp_path / "l", max_steps=24, device="cpu"), stop=stop_after(4))
+        core.train(
+            None,
+            TrainRequest(resume=tmp_path / "l", max_steps=24, device="cpu"),
+            stop=stop_after(4),
+        )
     core.train(None, TrainRequest(resume=tmp_path / "l", device="cpu"))
-    lines = [json.loads(line) for line in (tmp_path / "l" / "metrics.jsonl").read_text().splitlines()]
+    lines = [
+        json.loads(line) for line in (tmp_path / "l" / "metrics.jsonl").read_text().splitlines()
+    ]
     rates = [line["lr"] for line in lines if line["kind"] == "train"]
     assert len(rates) == 24
     steps_down = [before - after for before, after in pairwise(rates[2:])]
-    assert all(0 < step < 0.2 * max(rates) for step in steps_down)  # it only falls, and nowhere jumps
+    # it only falls, and nowhere jumps
+    assert all(0 < step < 0.2 * max(rates) for step in steps_down)
     assert rates[-1] < 0.05 * max(rates)
 
 
 def test_waiting_for_data_is_told_once(store, tmp_path, heard, monkeypatch):
-    request = TrainRequest(train=(store,), val=(store,), run_dir=tmp_path / "w", max_steps=8, device="cpu")
+    request = TrainRequest(
+        train=(store,), val=(store,), run_dir=tmp_path / "w", max_steps=8, device="cpu"
+    )
     monkeypatch.setattr(loop, "_WAIT_SHARE_TO_WARN", 1.1)
     core.train(profile(), request, progress=heard)
     assert not [w for w in heard.warnings if "waiting for data" in w]
     monkeypatch.setattr(loop, "_WAIT_SHARE_TO_WARN", -1.0)
     core.train(profile(), replace(request, run_dir=tmp_path / "w2"), progress=heard)
-    assert len([w for w in heard.warnings if "waiting for data" in w and "data.num_workers" in w]) == 1
+    assert (
+        len([w for w in heard.warnings if "waiting for data" in w and "data.num_workers" in w]) == 1
+    )
 
 
 def test_a_gpu_gets_the_batch_size_of_its_architecture(monkeypatch):
@@ -516,10 +694,15 @@ def test_a_gpu_gets_the_batch_size_of_its_architecture(monkeypatch):
     assert train_data.lines_a_batch(asked, torch.device("cuda", 0)) == 4
 
 
-@pytest.mark.parametrize(("lines", "least", "most"), [(1, 1, 5), (24, 24, 24)])  # of 32 to 128 px, 160 px for each line
-def test_a_batch_holds_as_many_pixels_as_the_batch_size_says(store, tmp_path, monkeypatch, lines, least, most):
+# of 32 to 128 px, 160 px for each line
+@pytest.mark.parametrize(("lines", "least", "most"), [(1, 1, 5), (24, 24, 24)])
+def test_a_batch_holds_as_many_pixels_as_the_batch_size_says(
+    store, tmp_path, monkeypatch, lines, least, most
+):
     monkeypatch.setattr(train_data, "lines_a_batch", lambda *_: lines)
-    request = TrainRequest(train=(store,), val=(store,), run_dir=tmp_path / "k", max_steps=1, device="cpu")
+    request = TrainRequest(
+        train=(store,), val=(store,), run_dir=tmp_path / "k", max_steps=1, device="cpu"
+    )
     asked = profile("train.batch_width_px=160", "augment.pad_right=0")
     assert least <= core.train(asked, request).lines <= most
 
@@ -530,7 +713,10 @@ def test_a_damaged_run_json_is_named(finished, tmp_path):
             (lambda run: run.pop("request"), "request"),
             (lambda run: run["request"].pop("train"), "'train'"),
             (lambda run: run.pop("profile"), "holds no profile"),
-            (lambda run: run["profile"]["train"].update(curriculum=1), "'train.curriculum'.*\n.*[Uu]pdate nordocr"),
+            (
+                lambda run: run["profile"]["train"].update(curriculum=1),
+                "'train.curriculum'.*\n.*[Uu]pdate nordocr",
+            ),
         ]
     ):
         copy = shutil.copytree(finished.run_dir, tmp_path / str(number))
@@ -554,21 +740,33 @@ def test_missing_data_or_profile_is_said(store):
 
 
 def test_fp16_on_a_cpu_says_that_it_is_bf16(store, tmp_path, heard):
-    request = TrainRequest(train=(store,), val=(store,), run_dir=tmp_path / "h", max_steps=1, device="cpu")
+    request = TrainRequest(
+        train=(store,), val=(store,), run_dir=tmp_path / "h", max_steps=1, device="cpu"
+    )
     core.train(profile("train.precision=fp16"), request, progress=heard)
     assert any("bf16 instead" in warning for warning in heard.warnings)
     assert read_run(tmp_path / "h")["precision"] == "bf16"
 
 
-def test_what_a_loaded_network_had_learnt_is_remembered_also_by_a_resumed_run(finished, store, tmp_path):
+def test_what_a_loaded_network_had_learnt_is_remembered_also_by_a_resumed_run(
+    finished, store, tmp_path
+):
     narrow = write_store(tmp_path / "narrow.lmdb", ["1", "2", "3", "4", "5"])
     request = TrainRequest(
-        train=(narrow,), val=(narrow,), run_dir=tmp_path / "run", load=finished.run_dir, max_steps=6, device="cpu"
+        train=(narrow,),
+        val=(narrow,),
+        run_dir=tmp_path / "run",
+        load=finished.run_dir,
+        max_steps=6,
+        device="cpu",
     )
     with pytest.raises(Interrupted):
         core.train(profile(), request, stop=stop_after(3))
     core.train(None, TrainRequest(resume=tmp_path / "run", device="cpu"))
-    before, after = (read_contract(folder / "last.safetensors") for folder in (finished.run_dir, tmp_path / "run"))
+    before, after = (
+        read_contract(folder / "last.safetensors")
+        for folder in (finished.run_dir, tmp_path / "run")
+    )
     assert after.trained_widths == before.trained_widths
     assert after.parent_sha256 == sha256_of(finished.run_dir / "best.safetensors")
 
@@ -578,14 +776,19 @@ def test_only_what_the_profile_lets_train_moves(store, tmp_path, heard):
     request = TrainRequest(train=(store,), val=(store,), run_dir=tmp_path / "run", max_steps=3)
     core.train(only, request, progress=heard)
     torch.manual_seed(only.profile.train.seed)
-    fresh, (trained, _) = build_model(only.profile.model, 126).state_dict(), load_weights(tmp_path / "run" / "last.safetensors")
+    fresh, (trained, _) = (
+        build_model(only.profile.model, 126).state_dict(),
+        load_weights(tmp_path / "run" / "last.safetensors"),
+    )
     moved = {key.split(".")[0] for key in fresh if not torch.equal(fresh[key], trained[key])}
     assert moved == {"classifier", "stage3"}
     assert any("are frozen" in note for note in heard.notes)
     rows = read_run(tmp_path / "run")["freezing"]["rows"]
     assert [row["pattern"] for row in rows] == ["classifier", "stage3"]
     with pytest.raises(UsageError, match="'classifer' matches no parameter"):
-        core.train(profile("train.trainable=['classifer']"), replace(request, run_dir=tmp_path / "other"))
+        core.train(
+            profile("train.trainable=['classifer']"), replace(request, run_dir=tmp_path / "other")
+        )
     assert not (tmp_path / "other").exists()
 
 
@@ -600,7 +803,9 @@ def test_a_run_of_a_version_that_knew_fewer_keys_goes_on(store, tmp_path):
 
 
 def test_a_trial_on_some_lines_is_judged_on_all_of_val(store, tmp_path):
-    request = TrainRequest(train=(store,), val=(store,), run_dir=tmp_path / "t", max_train_samples=6, device="cpu")
+    request = TrainRequest(
+        train=(store,), val=(store,), run_dir=tmp_path / "t", max_train_samples=6, device="cpu"
+    )
     result = core.train(profile("train.epochs=2"), request)
     assert result.lines == 2 * 6
     assert core.train(None, TrainRequest(resume=tmp_path / "t", device="cpu")).lines == 12
@@ -608,10 +813,22 @@ def test_a_trial_on_some_lines_is_judged_on_all_of_val(store, tmp_path):
         core.train(None, TrainRequest(resume=tmp_path / "t", max_train_samples=7, device="cpu"))
 
 
-def test_batches_of_a_size_that_was_asked_for_keep_the_learning_rate_meant_for_the_profiles(store, tmp_path, heard):
-    request = TrainRequest(train=(store,), val=(store,), run_dir=tmp_path / "b", max_steps=1, batch_size=1, device="cpu")
+def test_batches_of_a_size_that_was_asked_for_keep_the_learning_rate_meant_for_the_profiles(
+    store, tmp_path, heard
+):
+    request = TrainRequest(
+        train=(store,),
+        val=(store,),
+        run_dir=tmp_path / "b",
+        max_steps=1,
+        batch_size=1,
+        device="cpu",
+    )
     core.train(profile(), request, progress=heard)
-    assert any("learning rate 1.50e-03: 0.003 times 0.50, for 1 lines a step" in note for note in heard.notes)
+    assert any(
+        "learning rate 1.50e-03: 0.003 times 0.50, for 1 lines a step" in note
+        for note in heard.notes
+    )
     assert core.train(None, TrainRequest(resume=tmp_path / "b", device="cpu")).steps == 1
     with pytest.raises(UsageError, match="leave --batch-size out"):
         core.train(None, TrainRequest(resume=tmp_path / "b", batch_size=2, device="cpu"))

@@ -38,9 +38,14 @@ def test_samples_use_every_line_once_and_leave_room_for_their_labels(widths, den
     frames = np.maximum(1, (widths // 4 * density).astype(np.int64))
     joinable = np.arange(len(widths)) % 3 != 0
     samples = draw_samples(
-        np.arange(len(widths)), widths, frames, joinable, GEOMETRY, only(join=chance, squeeze=chance, crop=chance),
+        np.arange(len(widths)),
+        widths,
+        frames,
+        joinable,
+        GEOMETRY,
+        only(join=chance, squeeze=chance, crop=chance),
         np.random.default_rng(seed),
-    )  # fmt: skip
+    )
     assert sorted(samples.lines) == list(range(len(widths)))
     assert samples.first[-1] == len(widths)
     for number, width in enumerate(samples.widths):
@@ -73,7 +78,9 @@ def test_each_change_keeps_the_shape_changes_pixels_and_spares_its_input(name, c
     line, neighbour = written("Ågren, 12", colours=colours), written("granne", colours=colours)
     before, changed = line.copy(), 0
     for seed in range(20):
-        result = compose([line], [0], (0, 0), 200, neighbour, only(**{name: 1}), np.random.default_rng(seed))
+        result = compose(
+            [line], [0], (0, 0), 200, neighbour, only(**{name: 1}), np.random.default_rng(seed)
+        )
         assert result.shape == line.shape
         assert result.dtype == np.uint8
         assert np.array_equal(line, before)
@@ -84,7 +91,9 @@ def test_each_change_keeps_the_shape_changes_pixels_and_spares_its_input(name, c
 
 def test_nothing_changes_without_a_chance():
     line = written("orört")
-    assert np.array_equal(compose([line], [0], (0, 0), 200, line, OFF, np.random.default_rng(0)), line)
+    assert np.array_equal(
+        compose([line], [0], (0, 0), 200, line, OFF, np.random.default_rng(0)), line
+    )
 
 
 def test_a_joined_sample_shows_its_parts_and_paper_between():
@@ -118,7 +127,8 @@ def test_strips_of_a_neighbour_never_touch_the_line():
         rows = np.flatnonzero((result[:, 0] == 255) & (result[:, 25] == 90))
         assert len(rows) == 32  # the line is there whole
         assert (result == 0).any()
-        assert (result[[rows[0] - 1, (rows[-1] + 1) % len(result)]] != 90).all()  # paper or strip beside it
+        # paper or strip beside it
+        assert (result[[rows[0] - 1, (rows[-1] + 1) % len(result)]] != 90).all()
 
 
 def test_a_threshold_that_would_lose_letters_is_not_applied():
@@ -126,5 +136,7 @@ def test_a_threshold_that_would_lose_letters_is_not_applied():
     cv2.putText(faded, "blekt", (6, 24), cv2.FONT_HERSHEY_SIMPLEX, 0.7, 190, 1)
     faded[:, 150:] = 0
     for seed in range(5):
-        result = compose([faded], [0], (0, 0), 200, faded, only(threshold=1), np.random.default_rng(seed))
+        result = compose(
+            [faded], [0], (0, 0), 200, faded, only(threshold=1), np.random.default_rng(seed)
+        )
         assert (result[:, :100] < 230).any()

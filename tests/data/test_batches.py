@@ -17,7 +17,18 @@ from nordocr_cli.records import LineRow
 from nordocr_cli.settings import Augment
 
 GEOMETRY = Geometry(max_width=256)
-CHANGES = ("join", "squeeze", "crop", "neighbour", "resample", "blur", "brightness", "noise", "threshold", "jpeg")
+CHANGES = (
+    "join",
+    "squeeze",
+    "crop",
+    "neighbour",
+    "resample",
+    "blur",
+    "brightness",
+    "noise",
+    "threshold",
+    "jpeg",
+)
 
 
 def write_store(path, lines, geometry=GEOMETRY, seed=0):
@@ -34,7 +45,10 @@ def write_store(path, lines, geometry=GEOMETRY, seed=0):
 def stores(tmp_path_factory):
     folder, rng = tmp_path_factory.mktemp("stores"), np.random.default_rng(1)
     some = [(int(w) * 4, f"Øl {w}") for w in rng.integers(10, 64, 60)]
-    with write_store(folder / "a.lmdb", some[:37]) as a, write_store(folder / "b.lmdb", some[37:], seed=1) as b:
+    with (
+        write_store(folder / "a.lmdb", some[:37]) as a,
+        write_store(folder / "b.lmdb", some[37:], seed=1) as b,
+    ):
         yield a, b
 
 
@@ -43,10 +57,17 @@ def batches_of(stores, **options):
 
 
 @settings(max_examples=25, deadline=None)
-@given(budget=st.integers(4, 5000), seed=st.integers(0, 99), epoch=st.integers(0, 99), extra=st.integers(0, 400))
+@given(
+    budget=st.integers(4, 5000),
+    seed=st.integers(0, 99),
+    epoch=st.integers(0, 99),
+    extra=st.integers(0, 400),
+)
 def test_every_line_once_an_epoch_within_the_budget(stores, budget, seed, epoch, extra):
     augment = Augment(pad_right=0.5, max_pad_right_px=extra)
-    batches = batches_of(stores, budget_px=budget, seed=seed, shuffle=True, augment=augment, mask_share=0.5)
+    batches = batches_of(
+        stores, budget_px=budget, seed=seed, shuffle=True, augment=augment, mask_share=0.5
+    )
     plans = batches.plan(epoch)
     assert Counter(int(i) for plan in plans for i in plan.lines) == Counter(range(60))
     for plan in plans:
@@ -59,7 +80,9 @@ def test_every_line_once_an_epoch_within_the_budget(stores, budget, seed, epoch,
 def test_order_and_pixels_are_a_function_of_seed_and_epoch(stores):
     def epoch(number, start=0, workers=2, seed=3):
         augment = Augment(**dict.fromkeys(CHANGES, 0.5), pad_right=0.5)
-        batches = batches_of(stores, seed=seed, shuffle=True, augment=augment, mask_share=0.5, workers=workers)
+        batches = batches_of(
+            stores, seed=seed, shuffle=True, augment=augment, mask_share=0.5, workers=workers
+        )
         return list(batches.epoch(number, start))
 
     once = epoch(4)
@@ -71,7 +94,11 @@ def test_order_and_pixels_are_a_function_of_seed_and_epoch(stores):
 
 
 def test_a_batch_holds_its_lines_and_white_beside_them(stores):
-    by_id = {store.row(i).id: (store.image(i), store.row(i).text) for store in stores for i in range(len(store))}
+    by_id = {
+        store.row(i).id: (store.image(i), store.row(i).text)
+        for store in stores
+        for i in range(len(store))
+    }
     seen = 0
     for batch in batches_of(stores).epoch(0):
         targets = torch.split(batch.targets, batch.target_lengths.tolist())
@@ -94,7 +121,9 @@ def test_little_padding_also_in_a_small_store(stores):
 
 
 def test_augmented_samples_say_what_their_lines_say(stores):
-    """Every line stands once; a joined sample's label is its lines' labels with spaces between, and it has the frames for it."""
+    """Every line stands once; a joined sample's label is its lines' labels with spaces between, and
+    it has the frames for it.
+    """
     augment = Augment(**dict.fromkeys(CHANGES, 0.5))
     batches = batches_of(stores, shuffle=True, augment=augment, budget_px=5000)
     texts, joined = [], 0
@@ -122,8 +151,12 @@ def test_only_some_lines(stores):
 
 
 def test_a_label_that_cannot_fit_is_named(tmp_path):
-    with write_store(tmp_path / "bad.lmdb", [(40, "kort"), (16, "alltför lång"), (8, "oo")]) as store:
-        with pytest.raises(DataError, match=r"'bad-1' needs 13 CTC frames and has 4; row 'bad-2' needs 3 .* has 2"):
+    with write_store(
+        tmp_path / "bad.lmdb", [(40, "kort"), (16, "alltför lång"), (8, "oo")]
+    ) as store:
+        with pytest.raises(
+            DataError, match=r"'bad-1' needs 13 CTC frames and has 4; row 'bad-2' needs 3 .* has 2"
+        ):
             batches_of([store])
         assert len(batches_of([store], only=[0])) == 1  # what is not used is not judged
 
@@ -142,14 +175,18 @@ def test_gray_lines_stay_one_channel_until_they_are_normalized(tmp_path, stores)
     with LineStoreWriter(tmp_path / "gray.lmdb", GEOMETRY, NORDIC) as writer:
         for number in range(20):
             writer.add(
-                rng.integers(0, 256, (32, 4 * (8 + number), 3), dtype=np.uint8)[:, :, :1].repeat(3, 2),
+                rng.integers(0, 256, (32, 4 * (8 + number), 3), dtype=np.uint8)[:, :, :1].repeat(
+                    3, 2
+                ),
                 LineRow(str(number), "", "x"),
             )
     with LineStore(tmp_path / "gray.lmdb") as gray:
         augment = Augment(**dict.fromkeys(CHANGES, 1.0) | {"join": 0})
         for options in ({}, {"augment": augment}):
             alone = {
-                row.id: image for b in batches_of([gray], **options).epoch(0) for row, image in zip(b.rows, b.images, strict=True)
+                row.id: image
+                for b in batches_of([gray], **options).epoch(0)
+                for row, image in zip(b.rows, b.images, strict=True)
             }
             assert {image.shape[0] for image in alone.values()} == {1}
         mixed = batches_of([stores[0], gray], budget_px=100_000)
@@ -158,7 +195,9 @@ def test_gray_lines_stay_one_channel_until_they_are_normalized(tmp_path, stores)
             for row, image, width in zip(batch.rows, batch.images, batch.widths, strict=True):
                 store = gray if row.id.isdigit() else stores[0]
                 index = int(row.id.split("-")[-1])
-                np.testing.assert_array_equal(image[:, :, :width].permute(1, 2, 0).numpy(), store.image(index))
+                np.testing.assert_array_equal(
+                    image[:, :, :width].permute(1, 2, 0).numpy(), store.image(index)
+                )
         batch = next(iter(batches_of([gray]).epoch(0)))
         values = normalize(batch.images, GEOMETRY)
         assert values.shape[1] == 3
@@ -179,7 +218,9 @@ def test_memory_is_used_again_but_never_while_a_batch_holds_it(stores):
     for batch in held:
         for row, image, width in zip(batch.rows, batch.images, batch.widths, strict=True):
             store = stores[0] if row.id.startswith("a-") else stores[1]
-            assert np.array_equal(image[:, :, :width].permute(1, 2, 0).numpy(), store.image(int(row.id.split("-")[1])))
+            assert np.array_equal(
+                image[:, :, :width].permute(1, 2, 0).numpy(), store.image(int(row.id.split("-")[1]))
+            )
 
 
 def test_ratios_mix_stores_and_use_each_line_equally_often(stores):
@@ -201,14 +242,24 @@ def test_ratios_mix_stores_and_use_each_line_equally_often(stores):
 def test_processes_share_an_epoch_and_make_as_many_steps(stores):
     augment = Augment(join=0.3)
     whole = batches_of(stores, shuffle=True, augment=augment)
-    shares = [list(batches_of(stores, shuffle=True, augment=augment, share=(rank, 3)).epoch(1)) for rank in range(3)]
+    shares = [
+        list(batches_of(stores, shuffle=True, augment=augment, share=(rank, 3)).epoch(1))
+        for rank in range(3)
+    ]
     assert len(whole.plan(1)) % 3  # so that one of them has a batch too many
     assert {len(share) for share in shares} == {-(-len(whole.plan(1)) // 3)}
     counted = [batch for share in shares for batch in share if batch.counted]
-    assert Counter(i for batch in counted for i in batch.row_ids) == Counter(s.row(i).id for s in stores for i in range(len(s)))
+    assert Counter(i for batch in counted for i in batch.row_ids) == Counter(
+        s.row(i).id for s in stores for i in range(len(s))
+    )
     for together in zip(*shares, strict=True):
         true = [batch for batch in together if batch.counted]
         assert {b.shared_lines for b in together} == {sum(b.lines for b in true)}
-        assert {b.shared_characters for b in together} == {sum(int(b.target_lengths.sum()) for b in true)}
+        assert {b.shared_characters for b in together} == {
+            sum(int(b.target_lengths.sum()) for b in true)
+        }
     alone = next(whole.epoch(1))
-    assert (alone.shared_lines, alone.shared_characters) == (alone.lines, int(alone.target_lengths.sum()))
+    assert (alone.shared_lines, alone.shared_characters) == (
+        alone.lines,
+        int(alone.target_lengths.sum()),
+    )

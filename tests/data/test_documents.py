@@ -25,7 +25,8 @@ def test_the_sample_document_has_five_pages_of_black_on_white():
     pages = read_pages(SAMPLE)
     assert len(pages) == 5
     assert pages[0].shape == (3508, 2481, 3)
-    assert pages[4].mean() > 200  # white paper: a G4 file read with its bits the other way round is black
+    # white paper: a G4 file read with its bits the other way round is black
+    assert pages[4].mean() > 200
 
 
 def test_pages_come_in_order_and_by_index(tmp_path):
@@ -42,7 +43,17 @@ def test_big_endian_and_bigtiff_are_counted(tmp_path):
     (tmp_path / "big.tif").write_bytes(tiff(1, 2, big_tiff=True))
     assert len(read_pages(tmp_path / "big.tif")) == 2
     # A big-endian TIFF of one 1x1 gray page, written by hand.
-    tags = [(256, 1), (257, 1), (258, 8), (259, 1), (262, 1), (273, 8), (277, 1), (278, 1), (279, 1)]
+    tags = [
+        (256, 1),
+        (257, 1),
+        (258, 8),
+        (259, 1),
+        (262, 1),
+        (273, 8),
+        (277, 1),
+        (278, 1),
+        (279, 1),
+    ]
     entries = b"".join(struct.pack(">HHIHH", tag, 3, 1, value, 0) for tag, value in tags)
     (tmp_path / "motorola.tif").write_bytes(
         b"MM\0*" + struct.pack(">I", 10) + b"\x63\0" + struct.pack(">H", 9) + entries + bytes(4)
@@ -92,7 +103,8 @@ def test_wrong_files_are_named(tmp_path):
 
 def test_boxes_are_cut_as_the_consumer_cuts_them():
     page = np.arange(20 * 30 * 3, dtype=np.uint16).astype(np.uint8).reshape(20, 30, 3)
-    assert np.array_equal(crop_box(page, Box(2.9, 3.9, 4.2, 5.0)), page[3:9, 2:8])  # 8.9 → 9, 7.1 → 8
+    # 8.9 → 9, 7.1 → 8
+    assert np.array_equal(crop_box(page, Box(2.9, 3.9, 4.2, 5.0)), page[3:9, 2:8])
     assert np.array_equal(crop_box(page, Box(2, 3, 4, 5)), page[3:8, 2:6])
     assert np.array_equal(crop_box(page, Box(-5, -5, 100, 100)), page)
     with pytest.raises(DataError, match="outside its page"):

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from nordocr_cli.core.tally import LeftOut, Tally
+from nordocr_cli.core.prep.stats import LeftOut, Tally
 from nordocr_cli.data.formats import SourceSpec, open_source, parse_source
 from nordocr_cli.data.manifest import Place, iterate_manifest
 from nordocr_cli.errors import DataError, UsageError
@@ -17,7 +17,10 @@ SAMPLES = Path(__file__).parents[2] / "samples"
 
 
 def rows(path: Path) -> list[tuple[str, str]]:
-    return [(e.row.image, e.row.text) if e.row else (e.where.rpartition(":")[2], e.problem) for e in iterate_manifest(path)]
+    return [
+        (e.row.image, e.row.text) if e.row else (e.where.rpartition(":")[2], e.problem)
+        for e in iterate_manifest(path)
+    ]
 
 
 def write(path: Path, *lines: str) -> Path:
@@ -42,7 +45,9 @@ def test_csv_by_header_by_position_and_with_semicolons(tmp_path: Path) -> None:
 
 
 def test_csv_names_the_line_that_is_wrong(tmp_path: Path) -> None:
-    csv = write(tmp_path / "x.csv", "image,text", 'a.png,"on two', 'lines"', "b.png,x,y", "c.png,good")
+    csv = write(
+        tmp_path / "x.csv", "image,text", 'a.png,"on two', 'lines"', "b.png,x,y", "c.png,good"
+    )
     found = rows(csv)
     assert [where for where, _ in found] == ["2", "3", "4", "c.png"]
     assert "not CSV" in found[0][1]
@@ -51,7 +56,9 @@ def test_csv_names_the_line_that_is_wrong(tmp_path: Path) -> None:
 
 
 def test_paddle_labels_of_lines(tmp_path: Path) -> None:
-    file = write(tmp_path / "rec_gt.txt", "a.png\tHej [x]", '["b.png", "c d.png"]\tå\t{}', '["e.png]\tx')
+    file = write(
+        tmp_path / "rec_gt.txt", "a.png\tHej [x]", '["b.png", "c d.png"]\tå\t{}', '["e.png]\tx'
+    )
     found = rows(file)
     assert found[:3] == [("a.png", "Hej [x]"), ("b.png", "å\t{}"), ("c d.png", "å\t{}")]
     assert "JSON list" in found[3][1]
@@ -61,12 +68,18 @@ def test_paddle_labels_of_lines(tmp_path: Path) -> None:
 def test_paddle_labels_of_pages(tmp_path: Path) -> None:
     page = png(tmp_path / "p" / "1.png", 100, 200)
     regions = [
-        {"transcription": "Räkning", "points": [[10, 20], [110, 22], [110, 50], [10, 48]], "difficult": False},
+        {
+            "transcription": "Räkning",
+            "points": [[10, 20], [110, 22], [110, 50], [10, 48]],
+            "difficult": False,
+        },
         {"transcription": "###", "points": [[0, 0], [5, 0], [5, 5], [0, 5]], "difficult": True},
         {"transcription": "no area", "points": [[0, 0], [5, 0]]},
         {"transcription": "no number", "points": [[0, 0], [10**400, 0], [5, 5]]},
     ]
-    write(tmp_path / "Label.txt", "p/1.png\t" + json.dumps(regions), "p/2.png\t[]", "p/1.png\tplain")
+    write(
+        tmp_path / "Label.txt", "p/1.png\t" + json.dumps(regions), "p/2.png\t[]", "p/1.png\tplain"
+    )
     source = open_source(tmp_path)
     good, illegible, flat, huge, broken = source.entries()
     assert (source.kind, good.row.text, good.row.source) == ("paddle", "Räkning", "p/1.png:r1")
@@ -95,8 +108,12 @@ def test_a_document_and_its_layout_whichever_is_named(tmp_path: Path) -> None:
 
 def test_paddle_labels_name_images_from_the_folder_above(tmp_path: Path) -> None:
     page = png(tmp_path / "train" / "1.png", 100, 200)
-    regions = json.dumps([{"transcription": "Räkning", "points": [[10, 20], [110, 20], [110, 50], [10, 50]]}])
-    label = write(tmp_path / "train" / "Label.txt", f"train/1.png\t{regions}", f"train/gone.png\t{regions}")
+    regions = json.dumps(
+        [{"transcription": "Räkning", "points": [[10, 20], [110, 20], [110, 50], [10, 50]]}]
+    )
+    label = write(
+        tmp_path / "train" / "Label.txt", f"train/1.png\t{regions}", f"train/gone.png\t{regions}"
+    )
     for spec in (label.parent, label, f"{label}:{tmp_path}", f"{label}:{label.parent}"):
         source = open_source(parse_source(str(spec)))
         here, gone = source.entries()
@@ -113,7 +130,13 @@ def test_page_xml_beside_images_and_in_its_own_folder(tmp_path: Path) -> None:
     page = png(tmp_path / "scan 1.png", 100, 200)
     png(tmp_path / "small.png", 50, 100)
     (tmp_path / "page").mkdir()
-    for name, image in {"a": "scan 1.png", "b": "C:\\scans\\scan 1.png", "c": "gone.png", "d": "small.png", "scan 1": ""}.items():
+    for name, image in {
+        "a": "scan 1.png",
+        "b": "C:\\scans\\scan 1.png",
+        "c": "gone.png",
+        "d": "small.png",
+        "scan 1": "",
+    }.items():
         write(tmp_path / "page" / f"{name}.xml", PAGE.format(image=image, text=f"Rad {name}"))
     write(tmp_path / "page" / "e.xml", "<PcGts>")
     source = open_source(tmp_path)
@@ -159,16 +182,29 @@ def test_what_is_no_source_is_named(tmp_path: Path) -> None:
 
 
 def test_manifests_passed_over_are_named(tmp_path: Path, heard) -> None:
-    for name in ("labels.tsv", "manifest.jsonl", "train.jsonl", "fonts.tsv", "lines.lmdb.quarantine.jsonl"):
+    for name in (
+        "labels.tsv",
+        "manifest.jsonl",
+        "train.jsonl",
+        "fonts.tsv",
+        "lines.lmdb.quarantine.jsonl",
+    ):
         write(tmp_path / name, "")
     assert open_source(tmp_path, heard).path.name == "manifest.jsonl"
-    said = "manifest.jsonl is read, labels.tsv, train.jsonl passed over; name the file to have another"
+    said = (
+        "manifest.jsonl is read, labels.tsv, train.jsonl passed over; name the file to have another"
+    )
     assert heard.warnings == [f"{tmp_path}: {said}"]
 
 
 def test_hocr_beside_its_page_is_read_and_its_bad_line_named(tmp_path: Path) -> None:
-    line = "<span class='ocr_line' title='bbox 10 10 200 40'>hej</span><span class='ocr_line' title='x'>borta</span>"
-    (tmp_path / "a.hocr").write_text(f"<html><div class='ocr_page' title='bbox 0 0 400 200'>{line}</div></html>")
+    line = (
+        "<span class='ocr_line' title='bbox 10 10 200 40'>hej</span><span class='ocr_line'"
+        " title='x'>borta</span>"
+    )
+    (tmp_path / "a.hocr").write_text(
+        f"<html><div class='ocr_page' title='bbox 0 0 400 200'>{line}</div></html>"
+    )
     cv2.imwrite(str(tmp_path / "a.tif"), np.full((200, 400), 255, np.uint8))
     read, bad = open_source(tmp_path / "a.hocr").entries()
     assert (read.row.text, bad.row) == ("hej", None)
@@ -178,7 +214,9 @@ def test_hocr_beside_its_page_is_read_and_its_bad_line_named(tmp_path: Path) -> 
 def test_a_bad_line_of_a_layout_is_named_and_the_rest_read(tmp_path: Path) -> None:
     lines = [{"bbox": [0, 10 * k, 90, 10 * k + (k != 1) * 9], "text": f"Rad {k}"} for k in range(3)]
     lines += [{"bbox": [0, 0, 10**400, 9], "text": "x"}, {"bbox": [0, 0, 90, 9], "text": "\ud800"}]
-    (tmp_path / "a.json").write_text(json.dumps({"pages": [{"page": 1, "regions": lines}]}), encoding="utf-8")
+    (tmp_path / "a.json").write_text(
+        json.dumps({"pages": [{"page": 1, "regions": lines}]}), encoding="utf-8"
+    )
     (tmp_path / "b.json").write_text('{"pages": [', encoding="utf-8")
     (tmp_path / "prices.json").write_text("[1, 2]", encoding="utf-8")
     entries = list(open_source(tmp_path).entries())

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from nordocr_cli.data.layout import Layout, language_code
-from nordocr_cli.data.layouts import read_layout
+from nordocr_cli.data.layouts.layout import Layout, language_code
+from nordocr_cli.data.layouts.readers import read_layout
 from nordocr_cli.errors import DataError
 from nordocr_cli.records import Box, Page, Region
 
@@ -45,19 +45,29 @@ def test_alto(tmp_path: Path) -> None:
     second = Region(Box(10, 70, 50, 30), "förvalt-")
     found = layout(tmp_path, ALTO)
     assert found.pages == (Page(0, (first, second)), Page(1, ()))
-    assert (found.language, found.images, found.sizes) == ("sv", ("scan.tif",) * 2, ((3508, 2481),) * 2)
+    assert (found.language, found.images, found.sizes) == (
+        "sv",
+        ("scan.tif",) * 2,
+        ((3508, 2481),) * 2,
+    )
 
 
 def test_page_xml(tmp_path: Path) -> None:
     outline = ((10.0, 20.0), (200.0, 24.0), (200.0, 60.0), (10.0, 58.0))
-    lines = (Region(Box(10, 20, 190, 40), "Rätt text", 0.75, polygon=outline), Region(Box(1, 2, 10, 20), "två ord"))
+    lines = (
+        Region(Box(10, 20, 190, 40), "Rätt text", 0.75, polygon=outline),
+        Region(Box(1, 2, 10, 20), "två ord"),
+    )
     expected = Layout((Page(0, lines),), "sv", ("p1.png",), ((600, 800),))
     assert layout(tmp_path, PAGE) == expected
     assert layout(tmp_path, '<?xml version="1.0" encoding="UTF-16"?>' + PAGE, "utf-16") == expected
     assert layout(tmp_path, "\ufeff" + PAGE) == expected
 
 
-BOMB = '<!DOCTYPE alto [<!ENTITY a "aaaaaaaa"><!ENTITY b "&a;&a;&a;&a;">]><alto><Layout>&b;</Layout></alto>'
+BOMB = (
+    '<!DOCTYPE alto [<!ENTITY a "aaaaaaaa"><!ENTITY b'
+    ' "&a;&a;&a;&a;">]><alto><Layout>&b;</Layout></alto>'
+)
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
@@ -80,7 +90,10 @@ def test_a_dtd_is_refused(tmp_path: Path, encoding: str) -> None:
         (ALTO.replace('HPOS="10" VPOS="70"', ""), "damaged alto: KeyError"),
         (PAGE.replace("10,20 200,24", "10 20"), "damaged PcGts"),
         (PAGE.replace("10,20 200,24 200,60 10,58", "10,20 10,58"), "line 1 ('a'): bbox"),
-        (PAGE.replace('points="10,20 200,24 200,60 10,58"', ""), "line 1 ('a'): the line has no position"),
+        (
+            PAGE.replace('points="10,20 200,24 200,60 10,58"', ""),
+            "line 1 ('a'): the line has no position",
+        ),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, content: str, message: str) -> None:
@@ -109,8 +122,17 @@ def test_lines_that_are_wrong_can_be_told_and_left_out(tmp_path: Path) -> None:
     bad: dict[tuple[int, int], str] = {}
     for content, what in (
         (ALTO.replace('HPOS="10" VPOS="20"', 'HPOS="x" VPOS="20"'), "damaged line: ValueError"),
-        (PAGE.replace('points="10,20 200,24 200,60 10,58"', ""), "line 1 ('a'): the line has no position"),
-        ('{"pages": [{"page_index": 0, "lines": [{"bbox": [9, 9, 9, 9], "text": "a"}, {"bbox": [0, 0, 5, 5]}]}]}', "no area"),
+        (
+            PAGE.replace('points="10,20 200,24 200,60 10,58"', ""),
+            "line 1 ('a'): the line has no position",
+        ),
+        (
+            (
+                '{"pages": [{"page_index": 0, "lines": [{"bbox": [9, 9, 9, 9], "text": "a"},'
+                ' {"bbox": [0, 0, 5, 5]}]}]}'
+            ),
+            "no area",
+        ),
     ):
         (tmp_path / "layout").write_text(content, encoding="utf-8")
         bad.clear()

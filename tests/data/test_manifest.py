@@ -14,9 +14,20 @@ def test_jsonl_keeps_every_key(tmp_path: Path) -> None:
     file = tmp_path / "manifest.jsonl"
     rows = [
         {"image": "a.png", "text": "Å", "language": "sv", "dpi": 300, "params": {"angle": 1.5}},
-        {"image": "b.png", "text": "x", "id": "b", "subset": "scan", "split": "val", "source": "d1", "language": None},
+        {
+            "image": "b.png",
+            "text": "x",
+            "id": "b",
+            "subset": "scan",
+            "split": "val",
+            "source": "d1",
+            "language": None,
+        },
     ]
-    file.write_text("\ufeff" + "\r\n\r\n".join(json.dumps(r, ensure_ascii=False) for r in rows), encoding="utf-8")
+    file.write_text(
+        "\ufeff" + "\r\n\r\n".join(json.dumps(r, ensure_ascii=False) for r in rows),
+        encoding="utf-8",
+    )
     assert read_manifest(file) == [
         LineRow("a.png", "a.png", "Å", "sv", extra={"dpi": 300, "params": {"angle": 1.5}}),
         LineRow("b", "b.png", "x", "", "scan", "val", "d1"),
@@ -25,11 +36,16 @@ def test_jsonl_keeps_every_key(tmp_path: Path) -> None:
 
 def test_a_field_that_is_null_does_not_hide_the_label(tmp_path: Path) -> None:
     file = tmp_path / "manifest.jsonl"
-    file.write_text('{"image": null, "path": "a.png", "text": null, "words": "hej", "label": "kept"}\n', encoding="utf-8")
+    file.write_text(
+        '{"image": null, "path": "a.png", "text": null, "words": "hej", "label": "kept"}\n',
+        encoding="utf-8",
+    )
     (row,) = read_manifest(file)
     assert row == LineRow("a.png", "a.png", "hej", extra={"label": "kept"})
     assert row.to_json() == {"id": "a.png", "image": "a.png", "text": "hej", "label": "kept"}
-    meddling = LineRow("a", "a.png", "hej", extra={"text": None, "image": "b.png", "language": "sv", "dpi": 300})
+    meddling = LineRow(
+        "a", "a.png", "hej", extra={"text": None, "image": "b.png", "language": "sv", "dpi": 300}
+    )
     assert meddling.to_json() == {"id": "a", "image": "a.png", "text": "hej", "dpi": 300}
 
 
@@ -37,7 +53,9 @@ def test_a_field_that_is_null_does_not_hide_the_label(tmp_path: Path) -> None:
 TEXTS = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1).filter(str.strip)
 
 
-@given(text=TEXTS, tail=st.sampled_from(["", "\t", '\t"quoted"', "\t{x: [1]}", "\\n", "\u2028y", "'"]))
+@given(
+    text=TEXTS, tail=st.sampled_from(["", "\t", '\t"quoted"', "\t{x: [1]}", "\\n", "\u2028y", "'"])
+)
 @settings(max_examples=60, deadline=None)
 def test_tsv_text_is_opaque(tmp_path_factory: pytest.TempPathFactory, text: str, tail: str) -> None:
     from nordocr_cli.charset import to_nfc
@@ -72,7 +90,10 @@ def test_kinds_are_told_by_looking(tmp_path: Path) -> None:
         (b'{"image": "a.png", "text": 7}', "'text' must be a string, not int 7"),
         (b'{"image": "", "text": "x"}', "'image' is empty"),
         (b'{"image": "a.png", "text": "\\ud800"}', "surrogate"),
-        (b'{"image": "a.png", "text": "x", "page": {"name": "\\ud800"}}', "'page' holds half a surrogate"),
+        (
+            b'{"image": "a.png", "text": "x", "page": {"name": "\\ud800"}}',
+            "'page' holds half a surrogate",
+        ),
         (b'{"image": "a.png", "text": "x", "w": NaN}', "NaN is not JSON"),
         ("{'image': 'å'}".encode("latin-1"), "not UTF-8"),
         (b"[" * 5000, "nested too deeply|not JSON"),
@@ -102,16 +123,28 @@ def test_a_list_of_images_that_is_nested_without_end_is_a_bad_row(tmp_path: Path
 @pytest.mark.parametrize("name", ["manifest.tsv", "labels.txt", "Label.txt"])
 def test_the_kind_is_told_though_the_first_line_is_damaged(tmp_path: Path, name: str) -> None:
     regions = '[{"transcription": "x", "points": [[0, 0], [9, 0], [9, 9]]}]'
-    good = {"manifest.tsv": "{}.png\tx", "labels.txt": "{}.png x", "Label.txt": "{}.png\t" + regions}[name]
+    good = {
+        "manifest.tsv": "{}.png\tx",
+        "labels.txt": "{}.png x",
+        "Label.txt": "{}.png\t" + regions,
+    }[name]
     file = tmp_path / name
-    file.write_text("\n".join(['{"a\t[{', *(good.replace("{}", str(index)) for index in range(3))]), encoding="utf-8")
+    file.write_text(
+        "\n".join(['{"a\t[{', *(good.replace("{}", str(index)) for index in range(3))]),
+        encoding="utf-8",
+    )
     entries = list(iterate_manifest(file))
     assert [entry.row is not None for entry in entries][1:] == [True] * 3
-    assert (entries[0].row is None) is (name != "manifest.tsv")  # `{"a`, a tab, `[{` is a row like any other
+    # `{"a`, a tab, `[{` is a row like any other
+    assert (entries[0].row is None) is (name != "manifest.tsv")
 
 
 def test_files_that_are_no_manifests(tmp_path: Path) -> None:
-    for name, content in {"utf-16": "a\tb".encode("utf-16"), "nul": b"a\0b\tc\n", "empty": b"\n\n"}.items():
+    for name, content in {
+        "utf-16": "a\tb".encode("utf-16"),
+        "nul": b"a\0b\tc\n",
+        "empty": b"\n\n",
+    }.items():
         (tmp_path / name).write_bytes(content)
         with pytest.raises(DataError, match=name):
             read_manifest(tmp_path / name)

@@ -13,7 +13,10 @@ from nordocr_cli.geometry import Geometry
 def manifest(tmp_path):
     Image.fromarray(np.full((64, 1000, 3), 7, np.uint8)).save(tmp_path / "wide.png")
     Image.fromarray(np.full((32, 40), 9, np.uint8)).save(tmp_path / "gray.png")
-    rows = [{"image": "wide.png", "text": "Øre", "kind": "x"}, {"image": "gray.png", "text": "1 234"}]
+    rows = [
+        {"image": "wide.png", "text": "Øre", "kind": "x"},
+        {"image": "gray.png", "text": "1 234"},
+    ]
     path = tmp_path / "m.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return path
@@ -23,7 +26,10 @@ def test_with_a_geometry_the_crops_come_as_a_store_would_give_them(manifest):
     with ManifestLines(manifest, Geometry(max_width=400)) as lines:
         assert (len(lines), lines.widths.tolist()) == (2, [400, 40])
         assert [lines.image(i).shape for i in range(2)] == [(32, 400, 3), (32, 40, 3)]
-        assert [dict(lines.row(i).extra) for i in range(2)] == [{"kind": "x", "squash_ratio": 1.25}, {}]
+        assert [dict(lines.row(i).extra) for i in range(2)] == [
+            {"kind": "x", "squash_ratio": 1.25},
+            {},
+        ]
         assert lines.identity()["geometry"]["max_width"] == 400
 
 

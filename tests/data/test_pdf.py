@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nordocr_cli.core.predict_inputs import find_images
-from nordocr_cli.core.prep import prep
+from nordocr_cli.core.predict.inputs import find_images
+from nordocr_cli.core.prep.run import prep
 from nordocr_cli.data.documents import read_pages
 from nordocr_cli.data.formats import open_source, parse_source
 from nordocr_cli.errors import DataError, MissingBackendError, UsageError
@@ -27,27 +27,45 @@ def scan(path: Path, *pages: Image.Image, dpi: int = 300) -> Path:
     return path
 
 
-def drawn(path: Path, *, media: str = "0 0 200 100", content: str = "0 0 0 rg 20 30 40 10 re f", image: str = "") -> Path:
-    """A PDF of one page, written by hand: a black bar at 20…60 points from the left and 30…40 from below, or an image /I of 8 x 8
-    pixels of the value 40, with the entries `image`."""
+def drawn(
+    path: Path,
+    *,
+    media: str = "0 0 200 100",
+    content: str = "0 0 0 rg 20 30 40 10 re f",
+    image: str = "",
+) -> Path:
+    """A PDF of one page, written by hand: a black bar at 20…60 points from the left and 30…40 from
+    below, or an image /I of 8 x 8 pixels of the value 40, with the entries `image`.
+    """
     bodies = [
         "<</Type/Catalog/Pages 2 0 R>>",
         "<</Type/Pages/Kids[3 0 R]/Count 1>>",
-        f"<</Type/Page/Parent 2 0 R/MediaBox[{media}]/Contents 4 0 R/Resources<</XObject<</I 5 0 R>>>>>>",
+        (
+            f"<</Type/Page/Parent 2 0 R/MediaBox[{media}]/Contents 4 0 R/Resources<</XObject<</I 5"
+            " 0 R>>>>>>"
+        ),
         f"<</Length {len(content)}>>stream\n{content}\nendstream",
-        f"<</Type/XObject/Subtype/Image/Width 8/Height 8/Length 64{image}>>stream\n{'(' * 64}\nendstream",
+        (
+            "<</Type/XObject/Subtype/Image/Width 8/Height 8/Length"
+            f" 64{image}>>stream\n{'(' * 64}\nendstream"
+        ),
     ]
     file, places = "%PDF-1.4\n", []
     for number, body in enumerate(bodies, start=1):
         places.append(len(file))
         file += f"{number} 0 obj\n{body}\nendobj\n"
     rows = "".join(f"{place:010d} 00000 n \n" for place in places)
-    path.write_text(f"{file}xref\n0 6\n0000000000 65535 f \n{rows}trailer<</Size 6/Root 1 0 R>>\nstartxref\n{len(file)}\n%%EOF\n")
+    path.write_text(
+        f"{file}xref\n0 6\n0000000000 65535 f \n{rows}trailer<</Size 6/Root 1 0"
+        f" R>>\nstartxref\n{len(file)}\n%%EOF\n"
+    )
     return path
 
 
 def noise(height: int, width: int, mode: str) -> Image.Image:
-    return Image.fromarray(np.random.default_rng(height).integers(0, 256, (height, width, 3), dtype=np.uint8)).convert(mode)
+    return Image.fromarray(
+        np.random.default_rng(height).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    ).convert(mode)
 
 
 @pytest.mark.usefixtures("pdfium")
@@ -59,8 +77,14 @@ class TestPdf:
         assert len(document) == 2
         np.testing.assert_array_equal(document[0], tiff[0])
         np.testing.assert_array_equal(document[1], tiff[3])
-        gray = read_pages(scan(tmp_path / "gray.pdf", noise(60, 90, "L"), dpi=150))[0]  # as JPEG, which loses a little
-        assert np.abs(gray.astype(int) - np.asarray(noise(60, 90, "RGB").convert("L"))[:, :, None]).mean() < 12
+        # as JPEG, which loses a little
+        gray = read_pages(scan(tmp_path / "gray.pdf", noise(60, 90, "L"), dpi=150))[0]
+        assert (
+            np.abs(
+                gray.astype(int) - np.asarray(noise(60, 90, "RGB").convert("L"))[:, :, None]
+            ).mean()
+            < 12
+        )
 
     def test_a_drawn_page_has_300_dpi_or_the_size_asked_for(self, tmp_path: Path) -> None:
         document = read_pages(drawn(tmp_path / "bar.pdf"))
@@ -68,7 +92,12 @@ class TestPdf:
             height, width = size or (417, 833)
             assert page.shape == (height, width, 3)
             ys, xs = np.nonzero(page[:, :, 1] < 128)
-            edges = (xs.min() / width, (xs.max() + 1) / width, ys.min() / height, (ys.max() + 1) / height)
+            edges = (
+                xs.min() / width,
+                (xs.max() + 1) / width,
+                ys.min() / height,
+                (ys.max() + 1) / height,
+            )
             assert edges == pytest.approx((0.1, 0.3, 0.6, 0.7), abs=0.006)
             assert page[0, 0].tolist() == [255, 255, 255]
 
@@ -80,16 +109,21 @@ class TestPdf:
             ("/ImageMask true/BitsPerComponent 1", None),
         ],
     )
-    def test_a_scan_is_what_the_page_shows(self, tmp_path: Path, entries: str, shown: int | None) -> None:
+    def test_a_scan_is_what_the_page_shows(
+        self, tmp_path: Path, entries: str, shown: int | None
+    ) -> None:
         """Its values may mean the opposite, or be a stencil."""
         content = "q 4 0 0 4 0 0 cm /I Do Q"
-        page = read_pages(drawn(tmp_path / "a.pdf", media="0 0 4 4", content=content, image=entries))[0]
+        page = read_pages(
+            drawn(tmp_path / "a.pdf", media="0 0 4 4", content=content, image=entries)
+        )[0]
         assert page.shape == (8, 8, 3)
         if shown is not None:
             assert (page == shown).all()
         else:
             assert {int(value) for value in np.unique(page)} <= {0, 255}
-            assert page[0, :, 0].tolist() == [0, 0, 255, 0, 255, 0, 0, 0]  # 00101000: zeros are painted
+            # 00101000: zeros are painted
+            assert page[0, :, 0].tolist() == [0, 0, 255, 0, 255, 0, 0, 0]
 
     def test_pages_with_a_layout_become_lines(self, tmp_path: Path) -> None:
         tiff = read_pages(SAMPLES / "dev_doc.tif")
@@ -126,16 +160,22 @@ class TestPdf:
             read_pages(drawn(tmp_path / "huge.pdf", media="0 0 14000 14000"))[0]
         with pytest.raises(DataError, match="pixels are more than a page may have"):
             read_pages(tmp_path / "a.pdf").page(0, (50_000, 50_000))
-        (tmp_path / "bomb.pdf").write_bytes(whole.replace(b"/Width 60", b"/Width 60000").replace(b"/Height 50", b"/Height 50000"))
+        (tmp_path / "bomb.pdf").write_bytes(
+            whole.replace(b"/Width 60", b"/Width 60000").replace(b"/Height 50", b"/Height 50000")
+        )
         with pytest.raises(DataError, match="50000 x 60000 pixels"):
             read_pages(tmp_path / "bomb.pdf")[0]
 
     def test_lines_of_a_pdf_need_regions(self, tmp_path: Path) -> None:
-        with pytest.raises(UsageError, match=r"has 1 page; say where the lines are \(--regions FILE\)"):
+        with pytest.raises(
+            UsageError, match=r"has 1 page; say where the lines are \(--regions FILE\)"
+        ):
             list(find_images([scan(tmp_path / "a.pdf", noise(50, 60, "L"))]))
 
 
-def test_without_pypdfium2_the_install_line_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_pypdfium2_the_install_line_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "pypdfium2", None)
     drawn(tmp_path / "a.pdf")
     shutil.copy(SAMPLES / "dev_doc.json", tmp_path / "a.json")

@@ -9,7 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from nordocr_cli.data.resize import _plain_size, decode_image, image_size, normalize, pad_batch, read_image, resize_line
+from nordocr_cli.data.resize import (
+    _plain_size,
+    decode_image,
+    image_size,
+    normalize,
+    pad_batch,
+    read_image,
+    resize_line,
+)
 from nordocr_cli.errors import DataError, UsageError
 from nordocr_cli.geometry import Geometry
 
@@ -29,15 +37,27 @@ def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
 def test_decodes_colour_exactly() -> None:
     pixels = noise(9, 13)
     for format in ("PNG", "BMP", "TIFF"):
-        np.testing.assert_array_equal(decode_image(encoded(Image.fromarray(pixels), format), "x"), pixels)
-    assert decode_image(encoded(Image.fromarray(pixels), "WEBP", lossless=True), "x").shape == (9, 13, 3)
+        np.testing.assert_array_equal(
+            decode_image(encoded(Image.fromarray(pixels), format), "x"), pixels
+        )
+    assert decode_image(encoded(Image.fromarray(pixels), "WEBP", lossless=True), "x").shape == (
+        9,
+        13,
+        3,
+    )
     assert decode_image(encoded(Image.fromarray(pixels), "JPEG"), "x").shape == (9, 13, 3)
 
 
 def test_decodes_one_bit_gray_and_palette() -> None:
     gray = np.tile(np.array([[0, 255, 255, 0]], dtype=np.uint8), (3, 1))
-    for image in (Image.fromarray(gray), Image.fromarray(gray).convert("1"), Image.fromarray(gray).convert("P")):
-        np.testing.assert_array_equal(decode_image(encoded(image), "x"), np.repeat(gray[:, :, None], 3, axis=2))
+    for image in (
+        Image.fromarray(gray),
+        Image.fromarray(gray).convert("1"),
+        Image.fromarray(gray).convert("P"),
+    ):
+        np.testing.assert_array_equal(
+            decode_image(encoded(image), "x"), np.repeat(gray[:, :, None], 3, axis=2)
+        )
     fax = encoded(Image.fromarray(gray).convert("1"), "TIFF", compression="group4")
     np.testing.assert_array_equal(decode_image(fax, "x")[:, :, 1], gray)
 
@@ -54,7 +74,13 @@ def test_lays_transparency_on_white() -> None:
 def test_scales_16_bit() -> None:
     values = np.array([[0, 128, 257, 32896, 65535]], dtype=np.uint16)
     for format in ("PNG", "TIFF"):
-        assert decode_image(encoded(Image.fromarray(values), format), "x")[0, :, 0].tolist() == [0, 0, 1, 128, 255]
+        assert decode_image(encoded(Image.fromarray(values), format), "x")[0, :, 0].tolist() == [
+            0,
+            0,
+            1,
+            128,
+            255,
+        ]
 
 
 def test_applies_exif_orientation() -> None:
@@ -66,7 +92,10 @@ def test_applies_exif_orientation() -> None:
 
 
 def test_refuses_what_is_no_whole_image() -> None:
-    png, jpeg = encoded(Image.fromarray(noise(40, 200))), encoded(Image.fromarray(noise(40, 200)), "JPEG")
+    png, jpeg = (
+        encoded(Image.fromarray(noise(40, 200))),
+        encoded(Image.fromarray(noise(40, 200)), "JPEG"),
+    )
     flipped = bytearray(png)
     flipped[len(png) // 2] ^= 1
     bad = {
@@ -86,11 +115,21 @@ def test_refuses_what_is_no_whole_image() -> None:
 
 def test_refuses_a_pixel_bomb_before_decoding() -> None:
     def chunk(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        return (
+            struct.pack(">I", len(content))
+            + kind
+            + content
+            + struct.pack(">I", zlib.crc32(kind + content))
+        )
 
     for side, limit in ((60_000, "megapixels"), (5_000, "16 megapixels for one line")):
         header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
-        bomb = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+        bomb = (
+            b"\x89PNG\r\n\x1a\n"
+            + chunk(b"IHDR", header)
+            + chunk(b"IDAT", zlib.compress(b""))
+            + chunk(b"IEND", b"")
+        )
         with pytest.raises(DataError, match=limit if side == 5_000 else "bomb|megapixels"):
             decode_image(bomb, "bomb.png")
 
@@ -104,8 +143,13 @@ def test_read_image_names_the_file(tmp_path) -> None:
 
 @given(height=st.integers(1, 90), width=st.integers(1, 1500), seed=st.integers(0, 9))
 @settings(max_examples=25, deadline=None)
-def test_resized_line_has_the_geometrys_size_and_is_a_fixed_point(height: int, width: int, seed: int) -> None:
-    for geometry in (GEOMETRY, Geometry(max_width=128, over_width="center-crop", resampler="corner-bilinear")):
+def test_resized_line_has_the_geometrys_size_and_is_a_fixed_point(
+    height: int, width: int, seed: int
+) -> None:
+    for geometry in (
+        GEOMETRY,
+        Geometry(max_width=128, over_width="center-crop", resampler="corner-bilinear"),
+    ):
         line = resize_line(noise(height, width, seed), geometry)
         assert line.shape == (32, geometry.line_width(height, width), 3)
         assert line.dtype == np.uint8
@@ -225,4 +269,7 @@ def test_a_gray_crop_scales_as_its_rgb_form(height: int, width: int) -> None:
         for over_width in ("squash", "center-crop"):
             geometry = Geometry(max_width=256, resampler=resampler, over_width=over_width)
             line = resize_line(gray, geometry)
-            np.testing.assert_array_equal(np.repeat(line[:, :, None], 3, axis=2), resize_line(np.stack([gray] * 3, 2), geometry))
+            np.testing.assert_array_equal(
+                np.repeat(line[:, :, None], 3, axis=2),
+                resize_line(np.stack([gray] * 3, 2), geometry),
+            )

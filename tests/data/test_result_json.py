@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from nordocr_cli.data.layout import Layout
-from nordocr_cli.data.layouts import read_layout
-from nordocr_cli.data.result_json import write_result
+from nordocr_cli.data.layouts.layout import Layout
+from nordocr_cli.data.layouts.readers import read_layout
+from nordocr_cli.data.layouts.result_json import write_result
 from nordocr_cli.errors import DataError, UsageError
 from nordocr_cli.records import Box, Page, Region
 
@@ -14,7 +14,13 @@ TRUTH = Path(__file__).parents[2] / "samples" / "doc" / "dev_doc.json"
 
 def test_a_result_comes_back_as_it_was_written(tmp_path):
     pages = (
-        Page(0, (Region(Box(1.5, 2, 30, 10), "Åre 7 811", 0.75, (0.5, 1.0)), Region(Box(1, 20, 30, 10), "", 0.0))),
+        Page(
+            0,
+            (
+                Region(Box(1.5, 2, 30, 10), "Åre 7 811", 0.75, (0.5, 1.0)),
+                Region(Box(1, 20, 30, 10), "", 0.0),
+            ),
+        ),
         Page(2, ()),
     )
     write_result(tmp_path / "a.json", pages)
@@ -37,7 +43,9 @@ def test_ground_truth_counts_its_pages_from_one():
     assert [page.index for page in layout.pages] == [0, 1, 2, 3, 4]
     assert (layout.num_regions, layout.language) == (448, "sv")
     outline = ((228.0, 213.3), (784.0, 218.1), (783.6, 272.1), (227.6, 267.3))
-    assert layout.pages[0].regions[0] == Region(Box(227, 213, 558, 60), "Förvaltningsberättelse", polygon=outline)
+    assert layout.pages[0].regions[0] == Region(
+        Box(227, 213, 558, 60), "Förvaltningsberättelse", polygon=outline
+    )
 
 
 def test_text_is_composed(tmp_path):
@@ -53,12 +61,30 @@ def test_text_is_composed(tmp_path):
         ("{", "not readable JSON"),
         ("[]", 'expected {"pages"'),
         ('{"pages": [{"lines": []}]}', "page 1: needs page_index"),
-        ('{"pages": [{"page_index": 0, "lines": []}, {"page_index": 0, "lines": []}]}', "two pages have the same index"),
+        (
+            '{"pages": [{"page_index": 0, "lines": []}, {"page_index": 0, "lines": []}]}',
+            "two pages have the same index",
+        ),
         ('{"pages": [{"page_index": 0, "lines": [{"bbox": [1, 2, 3]}]}]}', "page 1, line 1: bbox"),
         ('{"pages": [{"page_index": 0, "lines": [{"bbox": [0, 0, 9, 0]}]}]}', "no area"),
-        ('{"pages": [{"page_index": 0, "lines": [{"bbox": {"x": 0, "y": 0, "width": NaN, "height": 1}}]}]}', "no area"),
-        ('{"pages": [{"page_index": 0, "lines": [{"bbox": [0, 0, 9, 9], "text": 7}]}]}', "line 1: expected an object"),
-        ('{"pages": [{"page_index": 0, "lines": [{"bbox": [0, 0, 9, 9], "confidence": "high"}]}]}', "must be numbers"),
+        (
+            (
+                '{"pages": [{"page_index": 0, "lines": [{"bbox": {"x": 0, "y": 0, "width": NaN,'
+                ' "height": 1}}]}]}'
+            ),
+            "no area",
+        ),
+        (
+            '{"pages": [{"page_index": 0, "lines": [{"bbox": [0, 0, 9, 9], "text": 7}]}]}',
+            "line 1: expected an object",
+        ),
+        (
+            (
+                '{"pages": [{"page_index": 0, "lines": [{"bbox": [0, 0, 9, 9], "confidence":'
+                ' "high"}]}]}'
+            ),
+            "must be numbers",
+        ),
     ],
 )
 def test_what_is_wrong_is_named(content, message, tmp_path):

@@ -6,17 +6,23 @@ from nordocr_cli.data.split import Placement, choose_documents, choose_folds, do
 from nordocr_cli.errors import DataError
 from nordocr_cli.records import LineRow
 
-DOCUMENTS = st.dictionaries(st.text("abcdef", min_size=1, max_size=3), st.integers(1, 50), min_size=2, max_size=30)
+DOCUMENTS = st.dictionaries(
+    st.text("abcdef", min_size=1, max_size=3), st.integers(1, 50), min_size=2, max_size=30
+)
 
 
 @given(DOCUMENTS, st.floats(0.01, 0.9), st.integers(0, 5))
 @settings(max_examples=50, deadline=None)
-def test_the_share_is_met_by_whole_documents(lines_of: dict[str, int], share: float, seed: int) -> None:
+def test_the_share_is_met_by_whole_documents(
+    lines_of: dict[str, int], share: float, seed: int
+) -> None:
     chosen = choose_documents(lines_of, share, seed)
     assert 0 < len(chosen) < len(lines_of)
     assert chosen <= set(lines_of)
     assert chosen == choose_documents(dict(reversed(lines_of.items())), share, seed)
-    assert abs(sum(map(lines_of.get, chosen)) - share * sum(lines_of.values())) <= max(lines_of.values())
+    assert abs(sum(map(lines_of.get, chosen)) - share * sum(lines_of.values())) <= max(
+        lines_of.values()
+    )
 
 
 @given(DOCUMENTS, st.integers(2, 6))
@@ -39,7 +45,9 @@ def test_one_document_cannot_be_split() -> None:
 
 
 def line(document: str, text: str = "x") -> LineRow:
-    return LineRow(f"{document}-{text}", "a.png", text, source=f"{document}:p1:r1" if document != "?" else "")
+    return LineRow(
+        f"{document}-{text}", "a.png", text, source=f"{document}:p1:r1" if document != "?" else ""
+    )
 
 
 @given(st.lists(st.tuples(st.sampled_from("ABC?"), st.integers(0, 3)), min_size=1, max_size=40))

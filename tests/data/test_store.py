@@ -27,7 +27,8 @@ from nordocr_cli.geometry import Geometry
 from nordocr_cli.records import LineRow
 
 GEOMETRY = Geometry()
-# Says what is wrong with each of several stores. Run in a process of its own: a signal would end the test run.
+# Says what is wrong with each of several stores. Run in a process of its own: a signal would end
+# the test run.
 VERIFY = """
 import pathlib, sys
 from nordocr_cli.core.data import verify
@@ -48,7 +49,12 @@ def line(index: int) -> np.ndarray:
 
 def row(index: int) -> LineRow:
     return LineRow(
-        f"id{index}", f"images/{index}.png", f"Tårta nr {index} – “å”", "sv", source=f"d{index % 3}", extra={"dpi": 300}
+        f"id{index}",
+        f"images/{index}.png",
+        f"Tårta nr {index} – “å”",
+        "sv",
+        source=f"d{index % 3}",
+        extra={"dpi": 300},
     )
 
 
@@ -83,7 +89,9 @@ def test_round_trip(path: Path) -> None:
 
 def test_a_foreign_reader_reads_it(path: Path) -> None:
     """What PARSeq's and OpenOCR's data sets do: lmdb, three keys, decode with Pillow or OpenCV."""
-    environment = lmdb.open(str(path), max_readers=1, readonly=True, lock=False, readahead=False, meminit=False)
+    environment = lmdb.open(
+        str(path), max_readers=1, readonly=True, lock=False, readahead=False, meminit=False
+    )
     with environment.begin() as transaction:
         lines = int(transaction.get(b"num-samples"))
         for number in range(1, lines + 1):
@@ -91,9 +99,16 @@ def test_a_foreign_reader_reads_it(path: Path) -> None:
             record = transaction.get(f"image-{number:09d}".encode())
             data = np.frombuffer(record, dtype=np.uint8)
             assert label == row(number - 1).text
-            np.testing.assert_array_equal(Image.open(io.BytesIO(record)).convert("RGB"), line(number - 1))  # PARSeq's way
-            np.testing.assert_array_equal(cv2.imdecode(data, cv2.IMREAD_COLOR)[:, :, ::-1], line(number - 1))
-        gray = cv2.imdecode(np.frombuffer(transaction.get(b"image-000000001"), dtype=np.uint8), cv2.IMREAD_UNCHANGED)
+            # PARSeq's way
+            np.testing.assert_array_equal(
+                Image.open(io.BytesIO(record)).convert("RGB"), line(number - 1)
+            )
+            np.testing.assert_array_equal(
+                cv2.imdecode(data, cv2.IMREAD_COLOR)[:, :, ::-1], line(number - 1)
+            )
+        gray = cv2.imdecode(
+            np.frombuffer(transaction.get(b"image-000000001"), dtype=np.uint8), cv2.IMREAD_UNCHANGED
+        )
         assert gray.ndim == 2
     environment.close()
     assert lines == 30
@@ -105,10 +120,14 @@ def test_many_lines_at_once(path: Path) -> None:
         for indices in (gray, list(range(30)), [7, 3, 7], [29], []):
             images = store.images(indices, width=160 if indices == gray else None)
             assert images.shape[3] == (1 if set(indices) <= set(gray) else 3)
-            assert images.shape[2] == (160 if indices == gray else max((int(store.widths[i]) for i in indices), default=0))
+            assert images.shape[2] == (
+                160 if indices == gray else max((int(store.widths[i]) for i in indices), default=0)
+            )
             for image, index in zip(images, indices, strict=True):
                 width = int(store.widths[index])
-                np.testing.assert_array_equal(np.broadcast_to(image[:, :width], (32, width, 3)), store.image(index))
+                np.testing.assert_array_equal(
+                    np.broadcast_to(image[:, :width], (32, width, 3)), store.image(index)
+                )
                 assert (image[:, width:] == 255).all()
         for wrong in ([30], [-1]):
             with pytest.raises(IndexError):
@@ -200,7 +219,12 @@ def test_a_truncated_store_is_an_error_not_a_crash(path: Path, tmp_path: Path) -
     for kept in lengths:
         broken = shutil.copytree(path, tmp_path / f"cut{kept:08d}.lmdb")
         os.truncate(broken / "data.mdb", kept)
-    done = subprocess.run([sys.executable, "-c", VERIFY, tmp_path, "cut*.lmdb"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", VERIFY, tmp_path, "cut*.lmdb"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     problems = done.stdout.splitlines()
     assert len(problems) == len(lengths)
@@ -231,7 +255,12 @@ def test_random_damage_never_passes_unseen(path: Path, tmp_path: Path) -> None:
         for _ in range(200):
             data[generator.randrange(3 * 4096, len(data))] ^= 1 << generator.randrange(8)
         (broken / "data.mdb").write_bytes(data)
-    done = subprocess.run([sys.executable, "-c", VERIFY, tmp_path, "flip*.lmdb"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", VERIFY, tmp_path, "flip*.lmdb"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     problems = done.stdout.splitlines()
     assert len(problems) == 15

@@ -18,7 +18,9 @@ def logits_of(rows, sure=5.0):
 
 
 def test_reads_up_to_the_first_end_and_collapses_nothing():
-    readings = decode_tokens(logits_of([[1, 1, 2, 0, 3], [0, 1, 1, 1, 1], [3, 3, 3, 3, 3]]), np.full(3, 5), ABC)
+    readings = decode_tokens(
+        logits_of([[1, 1, 2, 0, 3], [0, 1, 1, 1, 1], [3, 3, 3, 3, 3]]), np.full(3, 5), ABC
+    )
     assert [reading.text for reading in readings] == ["aab", "", "ccccc"]
     assert readings[1].confidence == 0.0
     probability = np.exp(5) / (np.exp(5) + 3)

@@ -26,7 +26,9 @@ def every_text(log_probs):
     length, classes = log_probs.shape
     texts = defaultdict(lambda: -np.inf)
     for path in product(range(classes), repeat=length):
-        texts[collapse(path)] = np.logaddexp(texts[collapse(path)], log_probs[range(length), path].sum())
+        texts[collapse(path)] = np.logaddexp(
+            texts[collapse(path)], log_probs[range(length), path].sum()
+        )
     return texts
 
 
@@ -38,7 +40,9 @@ def scores_of(shape, seed, spread):
     return np.random.default_rng(seed).normal(size=shape) * spread
 
 
-cases = st.tuples(st.integers(1, 6), st.integers(2, 4), st.integers(0, 2**31), st.sampled_from([0.3, 1.0, 3.0]))
+cases = st.tuples(
+    st.integers(1, 6), st.integers(2, 4), st.integers(0, 2**31), st.sampled_from([0.3, 1.0, 3.0])
+)
 
 
 @settings(max_examples=60, deadline=None)
@@ -76,14 +80,19 @@ def test_the_textbook_case_where_greedy_is_wrong():
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.lists(st.lists(st.integers(0, 125), min_size=1, max_size=40), min_size=1, max_size=4), st.integers(0, 1000))
+@given(
+    st.lists(st.lists(st.integers(0, 125), min_size=1, max_size=40), min_size=1, max_size=4),
+    st.integers(0, 1000),
+)
 def test_peaked_logits_read_as_greedy_reads_them(paths, seed):
     length = max(map(len, paths)) + 3
     logits = scores_of((len(paths), length, 126), seed, 0.5).astype(np.float32)
     for line, path in zip(logits, paths, strict=True):
         line[np.arange(len(path)), path] += 14
     frames = np.array([len(path) for path in paths])
-    for greedy, beam in zip(decode_greedy(logits, frames, NORDIC), decode_beam(logits, frames, NORDIC), strict=True):
+    for greedy, beam in zip(
+        decode_greedy(logits, frames, NORDIC), decode_beam(logits, frames, NORDIC), strict=True
+    ):
         assert beam.text == greedy.text
         assert beam.spans == greedy.spans
         assert beam.confidence == pytest.approx(greedy.confidence, abs=1e-5)
@@ -91,7 +100,9 @@ def test_peaked_logits_read_as_greedy_reads_them(paths, seed):
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.integers(1, 6), st.lists(st.integers(1, 2), min_size=1, max_size=3), st.integers(0, 2**31))
+@given(
+    st.integers(1, 6), st.lists(st.integers(1, 2), min_size=1, max_size=3), st.integers(0, 2**31)
+)
 def test_spans_are_those_of_the_best_path(length, classes, seed):
     log_probs = log_softmax(scores_of((length, 3), seed, 2.0))
     paths = [path for path in product(range(3), repeat=length) if collapse(path) == tuple(classes)]
@@ -108,7 +119,9 @@ def test_each_line_is_read_over_its_own_frames():
     logits = scores_of((3, 12, 3), 5, 3.0).astype(np.float32)
     frames = np.array([12, 5, 0])
     together = decode_beam(logits, frames, AB)
-    assert [decode_beam(logits[i : i + 1, :n], np.array([n]), AB)[0] for i, n in enumerate(frames)] == together
+    assert [
+        decode_beam(logits[i : i + 1, :n], np.array([n]), AB)[0] for i, n in enumerate(frames)
+    ] == together
     assert (together[2].text, together[2].confidence) == ("", 0.0)
     logits[1, 8] = np.nan  # padding may hold anything
     assert decode_beam(logits, frames, AB) == together

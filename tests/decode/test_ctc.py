@@ -18,23 +18,42 @@ def reference(logits, charset):
     """Greedy CTC decoding of one line (T, C), as slow and plain as can be."""
     characters, confidences, spans, before = [], [], [], 0
     for frame, row in enumerate(logits.astype(np.float64)):
-        best, probability = int(row.argmax()), np.exp(row - row.max())[row.argmax()] / np.exp(row - row.max()).sum()
+        best, probability = (
+            int(row.argmax()),
+            np.exp(row - row.max())[row.argmax()] / np.exp(row - row.max()).sum(),
+        )
         if best and best == before:
-            confidences[-1], spans[-1] = max(confidences[-1], probability), (spans[-1][0], frame + 1)
+            confidences[-1], spans[-1] = (
+                max(confidences[-1], probability),
+                (spans[-1][0], frame + 1),
+            )
         elif best:
-            characters.append(charset.characters[best - 1]), confidences.append(probability), spans.append((frame, frame + 1))
+            (
+                characters.append(charset.characters[best - 1]),
+                confidences.append(probability),
+                spans.append((frame, frame + 1)),
+            )
         before = best
     return "".join(characters), confidences, spans
 
 
 @settings(max_examples=60, deadline=None)
-@given(data=st.data(), n=st.integers(0, 4), length=st.integers(0, 12), activation=st.sampled_from(["logits", "softmax"]))
+@given(
+    data=st.data(),
+    n=st.integers(0, 4),
+    length=st.integers(0, 12),
+    activation=st.sampled_from(["logits", "softmax"]),
+)
 def test_equals_the_plain_reference(data, n, length, activation):
     seed = data.draw(st.integers(0, 2**32 - 1))
-    frames = np.array(data.draw(st.lists(st.integers(0, length), min_size=n, max_size=n)), dtype=np.int64)
+    frames = np.array(
+        data.draw(st.lists(st.integers(0, length), min_size=n, max_size=n)), dtype=np.int64
+    )
     logits = np.random.default_rng(seed).normal(size=(n, length, 4)).astype(np.float32) * 3
     exponentials = np.exp(logits)
-    given_output = logits if activation == "logits" else exponentials / exponentials.sum(axis=2, keepdims=True)
+    given_output = (
+        logits if activation == "logits" else exponentials / exponentials.sum(axis=2, keepdims=True)
+    )
     found = decode_greedy(given_output, frames, ABC, activation)
     assert len(found) == n
     for recognition, line, count in zip(found, logits, frames, strict=True):
@@ -47,14 +66,19 @@ def test_equals_the_plain_reference(data, n, length, activation):
 
 
 def test_a_line_in_a_batch_reads_as_alone():
-    """Padding frames that say something must not become text: reading the batch's length put garbage behind 91 lines."""
+    """Padding frames that say something must not become text: reading the batch's length put
+    garbage behind 91 lines.
+    """
     random = np.random.default_rng(1)
     frames = random.integers(1, 200, 32)
     logits = random.normal(size=(32, 200, 126)).astype(np.float32)
     batch = decode_greedy(logits, frames, NORDIC)
     for i, count in enumerate(frames):
         assert batch[i] == decode_greedy(logits[i : i + 1, :count], frames[i : i + 1], NORDIC)[0]
-    assert any(batch[i].text != decode_greedy(logits[i : i + 1], np.array([200]), NORDIC)[0].text for i in range(32))
+    assert any(
+        batch[i].text != decode_greedy(logits[i : i + 1], np.array([200]), NORDIC)[0].text
+        for i in range(32)
+    )
 
 
 @pytest.mark.parametrize("temperature", [0.5, 2.0])
@@ -103,7 +127,9 @@ def test_the_best_frame_of_a_run_gives_the_confidence():
 @pytest.mark.parametrize(("n", "length"), [(0, 0), (0, 5), (2, 0), (2, 5)])
 def test_nothing_to_read(n, length):
     found = decode_greedy(np.tile(one_hot([0]), (n, length, 1)), np.full(n, length), ABC)
-    assert [(r.text, r.confidence, r.char_confidences, r.spans) for r in found] == [("", 0.0, (), ())] * n
+    assert [(r.text, r.confidence, r.char_confidences, r.spans) for r in found] == [
+        ("", 0.0, (), ())
+    ] * n
 
 
 def test_one_frame():
@@ -126,7 +152,9 @@ def test_broken_output_is_an_error_in_a_line_and_nothing_in_padding(value):
     lines = np.stack([one_hot([1, 2, 0])] * 2)
     lines[1, 2, 0] = value
     assert decode_greedy(lines, np.array([3, 2]), ABC)[1].text == "ab"
-    with pytest.raises(ArtifactError, match=r"line 1, frame 2 .* diverged \(lower train\.lr\), or fp16 overflowed"):
+    with pytest.raises(
+        ArtifactError, match=r"line 1, frame 2 .* diverged \(lower train\.lr\), or fp16 overflowed"
+    ):
         decode_greedy(lines, np.array([3, 3]), ABC)
 
 

@@ -6,13 +6,13 @@ import signal
 import onnx
 import pytest
 
-from nordocr_cli.deploy import engine_builder
-from nordocr_cli.deploy.engine_builder import build, choose_backend, require_backend
-from nordocr_cli.deploy.engine_file import parse_header
-from nordocr_cli.deploy.gpu_arch import find_arch
 from nordocr_cli.deploy.onnx_file import fp16_sibling
 from nordocr_cli.errors import ArtifactError, Interrupted, MissingBackendError, UsageError
 from nordocr_cli.progress import Silent
+from nordocr_cli.runtime.backends.tensorrt import builder as engine_builder
+from nordocr_cli.runtime.backends.tensorrt.builder import build, choose_backend, require_backend
+from nordocr_cli.runtime.backends.tensorrt.engine_file import parse_header
+from nordocr_cli.runtime.backends.tensorrt.gpu_arch import find_arch
 from nordocr_cli.settings import Engine
 
 trt = pytest.importorskip("tensorrt_rtx")
@@ -25,7 +25,9 @@ def test_a_real_engine(tiny_onnx, arch):
     assert header.arches == (arch,)
     assert header.size_bytes == len(built.plan)
     assert header.version == trt.__version__
-    assert [(t.name, t.dtype, t.shape) for t in built.inputs] == [("input", "FLOAT", ("batch", 3, 32, "width"))]
+    assert [(t.name, t.dtype, t.shape) for t in built.inputs] == [
+        ("input", "FLOAT", ("batch", 3, 32, "width"))
+    ]
     assert built.outputs[0].shape[-1] == 126
     assert built.activation_bytes is not None
     assert built.activation_bytes > 0
@@ -33,7 +35,9 @@ def test_a_real_engine(tiny_onnx, arch):
 
 def test_memory_follows_the_greatest_shape(tiny_onnx):
     small, large = (
-        build(trt, fp16_sibling(tiny_onnx), Engine(opt_batch=n, max_batch=n), [find_arch("sm86")]).activation_bytes
+        build(
+            trt, fp16_sibling(tiny_onnx), Engine(opt_batch=n, max_batch=n), [find_arch("sm86")]
+        ).activation_bytes
         for n in (8, 64)
     )
     assert large > 4 * small

@@ -4,10 +4,16 @@ from pathlib import Path
 
 import pytest
 
-from nordocr_cli.deploy.engine_file import check_header, default_engine_path, parse_header, read_sidecar, sidecar_path
-from nordocr_cli.deploy.gpu_arch import find_arch
 from nordocr_cli.errors import ArtifactError
 from nordocr_cli.profile import load_profile
+from nordocr_cli.runtime.backends.tensorrt.engine_file import (
+    check_header,
+    default_engine_path,
+    parse_header,
+    read_sidecar,
+    sidecar_path,
+)
+from nordocr_cli.runtime.backends.tensorrt.gpu_arch import find_arch
 
 SM86, SM120 = find_arch("sm86"), find_arch("sm120")
 
@@ -29,7 +35,11 @@ def engine(tmp_path):
 
 def test_rtx_header(engine):
     header = parse_header(rtx_engine(), "m.engine")
-    assert (header.version, header.size_bytes, header.arches) == ("1.7.1.116", 128, ("sm86", "sm120"))
+    assert (header.version, header.size_bytes, header.arches) == (
+        "1.7.1.116",
+        128,
+        ("sm86", "sm120"),
+    )
     check_header(engine(rtx_engine()), "m.engine", "tensorrt-rtx", "1.7.1.116", SM120)
 
 
@@ -56,7 +66,9 @@ def test_another_release_is_refused(engine):
 
 
 def test_an_unknown_layout_is_not_guessed_at(engine):
-    header = check_header(engine(rtx_engine(layout=3) + b"more"), "m.engine", "tensorrt-rtx", "1.7.1.116", SM86)
+    header = check_header(
+        engine(rtx_engine(layout=3) + b"more"), "m.engine", "tensorrt-rtx", "1.7.1.116", SM86
+    )
     assert (header.size_bytes, header.arches) == (None, None)
 
 
@@ -70,7 +82,11 @@ def test_classic_header_tells_only_the_version():
     [
         ("a/recognize_svtrv2_1024.onnx", "tensorrt", "a/recognize_svtrv2_1024_sm86.engine"),
         ("a/model.fp16.onnx", "tensorrt-rtx", "a/model_sm86.rtx.engine"),
-        ("models/svtrv2-1024/recognize_svtrv2.onnx", "tensorrt", "models/recognize_svtrv2_1024_sm86.engine"),
+        (
+            "models/svtrv2-1024/recognize_svtrv2.onnx",
+            "tensorrt",
+            "models/recognize_svtrv2_1024_sm86.engine",
+        ),
     ],
 )
 def test_names(onnx, backend, expected):

@@ -1,8 +1,8 @@
 import pytest
 
-from nordocr_cli.deploy.engine_memory import MemoryModel
 from nordocr_cli.deploy.onnx_file import fp16_sibling
 from nordocr_cli.errors import UsageError
+from nordocr_cli.runtime.backends.tensorrt.memory import MemoryModel
 from nordocr_cli.settings import Engine, ShapeRange
 
 
@@ -15,7 +15,9 @@ def test_attention_costs_memory_in_fp32_only(models):
     full, half = models
     assert full.at(1, 1792).activation_bytes > 5 * half.at(1, 1792).activation_bytes
     for batch, width in ((8, 512), (64, 1792)):
-        assert half.at(2 * batch, width).activation_bytes == pytest.approx(2 * half.at(batch, width).activation_bytes, rel=1e-4)
+        assert half.at(2 * batch, width).activation_bytes == pytest.approx(
+            2 * half.at(batch, width).activation_bytes, rel=1e-4
+        )
     assert full.at(8, 1024).activation_bytes > 3 * full.at(8, 512).activation_bytes
     assert half.at(1, 512).weights_bytes < full.at(1, 512).weights_bytes
     assert half.at(2, 512).io_bytes == 2 * 3 * 32 * 512 * 4 + 2 * 128 * 126 * 4
@@ -23,16 +25,19 @@ def test_attention_costs_memory_in_fp32_only(models):
 
 def test_prediction_beside_a_real_engine(tiny_onnx, models):
     trt = pytest.importorskip("tensorrt_rtx")
-    from nordocr_cli.deploy.engine_builder import build
-    from nordocr_cli.deploy.gpu_arch import find_arch
+    from nordocr_cli.runtime.backends.tensorrt.builder import build
+    from nordocr_cli.runtime.backends.tensorrt.gpu_arch import find_arch
 
     bands = (
         ShapeRange(opt_batch=64, max_batch=256, opt_width=128, max_width=128),
         ShapeRange(min_width=132, opt_batch=8, max_batch=8, opt_width=512, max_width=512),
     )
-    built = build(trt, fp16_sibling(tiny_onnx), Engine(bands=bands), [find_arch("sm86"), find_arch("sm120")])
+    built = build(
+        trt, fp16_sibling(tiny_onnx), Engine(bands=bands), [find_arch("sm86"), find_arch("sm120")]
+    )
     predicted = models[1].most(bands)
-    assert (predicted.batch, predicted.width) == (256, 128)  # told for the narrow band, not for the last one
+    # told for the narrow band, not for the last one
+    assert (predicted.batch, predicted.width) == (256, 128)
     assert 0.6 < predicted.activation_bytes / built.activation_bytes < 1.6
 
 
@@ -40,7 +45,9 @@ def test_the_largest_shape_that_fits_is_named(models):
     full, half = models
     ranges = [ShapeRange(max_batch=64, max_width=1792)]
     assert half.require_fit(ranges, "A", 48).batch == 64
-    with pytest.raises(UsageError, match=r"does not fit RTX A6000 with 1 GB: .* --max (\d+)x1792 is") as caught:
+    with pytest.raises(
+        UsageError, match=r"does not fit RTX A6000 with 1 GB: .* --max (\d+)x1792 is"
+    ) as caught:
         full.require_fit(ranges, "RTX A6000", 1)
     batch = int(str(caught.value).split("--max ")[1].split("x")[0])
     assert full.at(batch, 1792).total_bytes <= 1e9 < full.at(batch + 1, 1792).total_bytes

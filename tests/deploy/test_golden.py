@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from nordocr_cli.charset import NORDIC
-from nordocr_cli.core.export import export
-from nordocr_cli.core.export_plan import plan_export
+from nordocr_cli.core.export.plan import plan_export
+from nordocr_cli.core.export.run import export
 from nordocr_cli.data.store import LineStoreWriter
 from nordocr_cli.deploy.golden import INDEX, check_golden, golden_crops, golden_path, write_golden
 from nordocr_cli.errors import ArtifactError, UsageError
@@ -50,7 +50,9 @@ def test_every_step_lies_there_for_a_host_that_knows_only_the_index(golden):
             levels = image * scale + scale
             assert np.allclose(levels, levels.round(), atol=1e-3)
             best = scores[: line["line_width"] // 4].argmax(-1)
-            classes = [c for before, c in zip([0, *best[:-1]], best, strict=True) if c not in (before, 0)]
+            classes = [
+                c for before, c in zip([0, *best[:-1]], best, strict=True) if c not in (before, 0)
+            ]
             assert "".join(characters[c - 1] for c in classes) == line["text"]
             assert len(line["spans"]) == len(line["char_confidences"]) == len(line["text"])
 
@@ -70,12 +72,20 @@ def test_lines_of_a_store_and_of_a_folder(tiny_onnx, tmp_path):
     with LineStoreWriter(tmp_path / "s.lmdb", geometry, NORDIC) as writer:
         for number, width in enumerate((64, 8, 32)):
             writer.add(np.full((32, width, 3), 200, np.uint8), LineRow(f"l{number}", "", "a"))
-    assert [(name, crop.shape[1]) for name, crop in golden_crops(2, tmp_path / "s.lmdb")] == [("l1", 8), ("l0", 64)]
+    assert [(name, crop.shape[1]) for name, crop in golden_crops(2, tmp_path / "s.lmdb")] == [
+        ("l1", 8),
+        ("l0", 64),
+    ]
     names = [name for name, _ in golden_crops(3, IMAGES)]
     assert len(set(names)) == 3
     folder = write(tiny_onnx, golden_crops(2, IMAGES), tmp_path / "g").folder
-    assert [case["lines"][0]["id"] for case in load(folder)["cases"][:-1]] == [name for name, _ in golden_crops(2, IMAGES)]
-    for wrong, said in ((tmp_path / "none", "no line store and no folder"), (tmp_path / "s.lmdb" / "..", "holds no images")):
+    assert [case["lines"][0]["id"] for case in load(folder)["cases"][:-1]] == [
+        name for name, _ in golden_crops(2, IMAGES)
+    ]
+    for wrong, said in (
+        (tmp_path / "none", "no line store and no folder"),
+        (tmp_path / "s.lmdb" / "..", "holds no images"),
+    ):
         with pytest.raises(UsageError, match=said):
             golden_crops(2, wrong)
 
@@ -113,7 +123,14 @@ def test_a_text_that_was_not_read_is_found(golden, tiny_onnx, tmp_path):
 
 
 def test_export_writes_them_beside_the_model(tiny_checkpoint, tmp_path):
-    plan = plan_export(tiny_checkpoint, tmp_path / "m.onnx", precision="fp16", max_width=128, golden=3, golden_lines=IMAGES)
+    plan = plan_export(
+        tiny_checkpoint,
+        tmp_path / "m.onnx",
+        precision="fp16",
+        max_width=128,
+        golden=3,
+        golden_lines=IMAGES,
+    )
     result = export(plan)
     assert result.golden.folder == golden_path(tmp_path / "m.onnx") == tmp_path / "m.golden"
     assert result.to_json()["golden"]["lines"] == 3

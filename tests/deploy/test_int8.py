@@ -1,4 +1,6 @@
-"""int8 files: ONNX Runtime's own operators compute what the network does, and 8 bits come near it."""
+"""int8 files: ONNX Runtime's own operators compute what the network does, and 8 bits come near
+it.
+"""
 
 import numpy as np
 import onnx
@@ -18,7 +20,9 @@ rng = np.random.default_rng(3)
 
 
 def run(model, value):
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
     return session.run(None, {session.get_inputs()[0].name: value})[0]
 
 
@@ -45,7 +49,8 @@ def test_ort_operators_compute_what_the_network_does(tiny_checkpoint, graph):
     for batch, width in ((1, 32), (2, 132)):
         value = rng.uniform(-1, 1, (batch, 3, 32, width)).astype(np.float32)
         assert np.allclose(run(plain, value), run(graph, value), atol=1e-5)
-    assert type(network.stage3[0].attn).__name__ == "SelfAttention"  # the network itself is left alone
+    # the network itself is left alone
+    assert type(network.stage3[0].attn).__name__ == "SelfAttention"
 
 
 def test_a_network_in_int8_is_near_the_network(graph, lines):
@@ -63,21 +68,29 @@ def convolution(channels, groups, name="c"):
     """A graph of one 3 x 3 convolution with bias, stride 2 over the height."""
     weight = rng.normal(0, 1, (channels, channels // groups, 3, 3)).astype(np.float32)
     bias = rng.normal(0, 1, channels).astype(np.float32)
-    node = helper.make_node("Conv", ["x", "w", "b"], ["y"], name, group=groups, pads=[1, 1, 1, 1], strides=[2, 1])
-    x, y = (helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, channels, None, None]) for n in "xy")
+    node = helper.make_node(
+        "Conv", ["x", "w", "b"], ["y"], name, group=groups, pads=[1, 1, 1, 1], strides=[2, 1]
+    )
+    x, y = (
+        helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, channels, None, None]) for n in "xy"
+    )
     constants = [numpy_helper.from_array(weight, "w"), numpy_helper.from_array(bias, "b")]
     graph = helper.make_graph([node], "g", [x], [y], constants)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
-@pytest.mark.parametrize(("channels", "groups", "convolutions"), [(8, 1, 1), (24, 3, 3), (128, 16, 1)])
+@pytest.mark.parametrize(
+    ("channels", "groups", "convolutions"), [(8, 1, 1), (24, 3, 3), (128, 16, 1)]
+)
 def test_a_convolution_in_int8_is_near_the_convolution(channels, groups, convolutions):
     model = convolution(channels, groups)
     value = rng.normal(1, 2, (1, channels, 8, 12)).astype(np.float32)
     wanted = run(model, value)
     assert quantize_convolutions(model, [value]) == 1
     assert operators(model).count("QLinearConv") == convolutions  # many groups stay together
-    assert {tensor.name for tensor in model.graph.initializer} <= {name for node in model.graph.node for name in node.input}
+    assert {tensor.name for tensor in model.graph.initializer} <= {
+        name for node in model.graph.node for name in node.input
+    }
     onnx.checker.check_model(model, full_check=True)
     got = run(model, value)
     assert got.shape == wanted.shape

@@ -4,7 +4,7 @@ import numpy as np
 import onnx
 import pytest
 
-from nordocr_cli.artifact import METADATA_KEY, read_contract
+from nordocr_cli.artifact.contract import METADATA_KEY, read_contract
 from nordocr_cli.deploy.onnx_file import default_onnx_path, fp16_sibling, inspect_onnx
 from nordocr_cli.errors import ArtifactError
 from nordocr_cli.profile import load_profile
@@ -19,7 +19,10 @@ def test_a_sound_file(tiny_onnx):
 
 
 def test_default_path_is_the_guides():
-    assert str(default_onnx_path(load_profile("svtrv2-1024").profile)) == "models/svtrv2-1024/recognize_svtrv2.onnx"
+    assert (
+        str(default_onnx_path(load_profile("svtrv2-1024").profile))
+        == "models/svtrv2-1024/recognize_svtrv2.onnx"
+    )
 
 
 @pytest.mark.parametrize("content", [b"", b"\x89PNG\r\n\x1a\n" + bytes(64), b"not a model at all"])
@@ -38,7 +41,11 @@ def test_truncated(tmp_path, tiny_onnx):
 
 
 def _nan(model):
-    tensor = next(t for t in model.graph.initializer if t.data_type == onnx.TensorProto.FLOAT and len(t.dims) > 1)
+    tensor = next(
+        t
+        for t in model.graph.initializer
+        if t.data_type == onnx.TensorProto.FLOAT and len(t.dims) > 1
+    )
     values = onnx.numpy_helper.to_array(tensor).copy()
     values.flat[0] = np.nan
     tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
@@ -118,13 +125,22 @@ def test_a_changed_byte_is_refused(tmp_path, tiny_onnx, where):
     content[int(where * len(content))] ^= 1
     path.write_bytes(content)
     for opened in (inspect_onnx, read_contract, open_runner):
-        with pytest.raises(ArtifactError, match=r"model\.onnx is damaged: its bytes are not those that export wrote"):
+        with pytest.raises(
+            ArtifactError,
+            match=r"model\.onnx is damaged: its bytes are not those that export wrote",
+        ):
             opened(path)
 
 
 def test_external_data(tmp_path, tiny_onnx, unsealed):
     path = tmp_path / "model.onnx"
-    onnx.save(unsealed(tiny_onnx), path, save_as_external_data=True, location="model.onnx.data", size_threshold=0)
+    onnx.save(
+        unsealed(tiny_onnx),
+        path,
+        save_as_external_data=True,
+        location="model.onnx.data",
+        size_threshold=0,
+    )
     assert inspect_onnx(path).precision == "fp32"
     (tmp_path / "model.onnx.data").unlink()
     with pytest.raises(ArtifactError, match="external data is missing"):

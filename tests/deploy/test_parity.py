@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from nordocr_cli.artifact import Contract
+from nordocr_cli.artifact.contract import Contract
 from nordocr_cli.charset import NORDIC
 from nordocr_cli.deploy.bf16 import fp32_twin
 from nordocr_cli.deploy.onnx_export import in_torch, reference, to_onnx
@@ -17,7 +17,9 @@ CONTRACT = Contract(NORDIC, Geometry(max_width=320), {"name": "test"})
 
 
 class Columns(nn.Module):
-    """A network with the right output shape: each frame sees its own four columns. `frozen` reshapes to the traced width."""
+    """A network with the right output shape: each frame sees its own four columns. `frozen`
+    reshapes to the traced width.
+    """
 
     def __init__(self, frozen=False, bias=0.0):
         super().__init__()
@@ -72,12 +74,19 @@ def test_fp16_overflow_is_refused(tmp_path):
         network.classify.weight *= 6e5
         network.classify.weight.clamp_(-6e4, 6e4)
     with pytest.raises(ArtifactError, match="overflows in fp16"):
-        compare(tmp_path, network, network, Contract(NORDIC, Geometry(max_width=320), {}, precision="fp16"))
+        compare(
+            tmp_path,
+            network,
+            network,
+            Contract(NORDIC, Geometry(max_width=320), {}, precision="fp16"),
+        )
 
 
 def test_fp16_must_agree_on_the_best_class(tmp_path):
     class Coarse(Columns):
-        """Two classes are far ahead of the others and 0.4 apart, the difference of numbers that fp16 stores to 1.0."""
+        """Two classes are far ahead of the others and 0.4 apart, the difference of numbers that
+        fp16 stores to 1.0.
+        """
 
         def __init__(self):
             super().__init__()
@@ -90,7 +99,12 @@ def test_fp16_must_agree_on_the_best_class(tmp_path):
 
     network = Coarse()
     with pytest.raises(ArtifactError, match="best class differs in"):
-        compare(tmp_path, network, network, Contract(NORDIC, Geometry(max_width=320), {}, precision="fp16"))
+        compare(
+            tmp_path,
+            network,
+            network,
+            Contract(NORDIC, Geometry(max_width=320), {}, precision="fp16"),
+        )
 
 
 def test_worst_is_relative_to_what_was_allowed():
@@ -103,7 +117,9 @@ def test_worst_is_relative_to_what_was_allowed():
 
 def test_every_width_at_every_batch_size_while_there_is_time(heard):
     shapes = shapes_to_try(1792)
-    assert {*shapes} == {(batch, width) for batch in (1, 2, 5) for width in (32, 128, 320, 768, 1024, 1792)}
+    assert {*shapes} == {
+        (batch, width) for batch in (1, 2, 5) for width in (32, 128, 320, 768, 1024, 1792)
+    }
     assert shapes[-1] == (5, 1792)
     assert shapes_to_try(100) == ((1, 32), (2, 32), (5, 32), (1, 100), (2, 100), (5, 100))
     network = reference(Columns(), CONTRACT)
@@ -115,9 +131,13 @@ def test_every_width_at_every_batch_size_while_there_is_time(heard):
 
 
 @pytest.mark.parametrize("activation", ["logits", "softmax", "argmax+confidence"])
-@pytest.mark.parametrize(("pixels", "floats"), [("float32", "float32"), ("uint8", "float32"), ("float16", "float16")])
+@pytest.mark.parametrize(
+    ("pixels", "floats"), [("float32", "float32"), ("uint8", "float32"), ("float16", "float16")]
+)
 def test_every_form_of_input_and_output(tmp_path, activation, pixels, floats):
-    contract = replace(CONTRACT, output_activation=activation, input_type=pixels, output_type=floats)
+    contract = replace(
+        CONTRACT, output_activation=activation, input_type=pixels, output_type=floats
+    )
     parity = compare(tmp_path, Columns(), Columns(), contract)
     assert parity.agreement >= 0.995
     wrong = Columns()
@@ -136,6 +156,8 @@ def test_bf16_is_judged_by_its_twin_in_fp32(tmp_path):
         open_file(tmp_path / "m.onnx", contract, "m.onnx")
     (tmp_path / "m.onnx").write_bytes(fp32_twin(model).SerializeToString())
     cases = make_cases(reference(Columns(), contract), 32, ((1, 32), (2, 320)))
-    graph = check_parity(open_file(tmp_path / "m.onnx", contract, "m.onnx"), cases, contract, name="m.onnx")
+    graph = check_parity(
+        open_file(tmp_path / "m.onnx", contract, "m.onnx"), cases, contract, name="m.onnx"
+    )
     arithmetic = check_parity(in_torch(Columns(), contract), cases, contract, name="m.onnx")
     assert 1e-4 < graph.worst.max_diff < arithmetic.worst.max_diff

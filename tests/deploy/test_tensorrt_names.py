@@ -1,7 +1,9 @@
-"""The builder against classic TensorRT's names. Proves names, not behaviour: classic TensorRT cannot run here.
+"""The builder against classic TensorRT's names. Proves names, not behaviour: classic TensorRT
+cannot run here.
 
-tensorrt_names.json was listed with dir() from NVIDIA's own binding wheels (10.3.0, 10.16.1.11, 11.4.0.106; add_* left out). The
-fake has exactly those names and raises AttributeError for any other, read or written.
+tensorrt_names.json was listed with dir() from NVIDIA's own binding wheels (10.3.0, 10.16.1.11,
+11.4.0.106; add_* left out). The fake has exactly those names and raises AttributeError for any
+other, read or written.
 """
 
 import json
@@ -10,9 +12,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from nordocr_cli.deploy.engine_builder import Settings, build, require_release
-from nordocr_cli.deploy.gpu_arch import find_arch
 from nordocr_cli.errors import ArtifactError, MissingBackendError
+from nordocr_cli.runtime.backends.tensorrt.builder import Settings, build, require_release
+from nordocr_cli.runtime.backends.tensorrt.gpu_arch import find_arch
 from nordocr_cli.settings import Engine, ShapeRange
 
 RECORDED = json.loads((Path(__file__).parent / "tensorrt_names.json").read_text(encoding="utf-8"))
@@ -20,7 +22,9 @@ PLAN = b"ftrt" + bytes(60)
 
 
 class Strict:
-    """An object that has only the recorded names of its class; what is behind a name is set by `_have`."""
+    """An object that has only the recorded names of its class; what is behind a name is set by
+    `_have`.
+    """
 
     def __init__(self, names, **have):
         object.__setattr__(self, "_names", set(names))
@@ -28,7 +32,11 @@ class Strict:
 
     def __getattr__(self, name):
         if name not in self._names or name not in self._have:
-            raise AttributeError(f"TensorRT has no {name}" if name not in self._names else f"the fake does nothing for {name}")
+            raise AttributeError(
+                f"TensorRT has no {name}"
+                if name not in self._names
+                else f"the fake does nothing for {name}"
+            )
         return self._have[name]
 
     def __setattr__(self, name, value):
@@ -53,12 +61,23 @@ def fake_tensorrt(release, *, gpu=True, refuse=None):
 
     def tensor(name, shape, axes):
         return Strict(
-            names["ITensor"], name=name, shape=shape, dtype="DataType.FLOAT", get_dimension_name=lambda axis: axes.get(axis, "")
+            names["ITensor"],
+            name=name,
+            shape=shape,
+            dtype="DataType.FLOAT",
+            get_dimension_name=lambda axis: axes.get(axis, ""),
         )
 
-    tensors = [tensor("input", (-1, 3, 32, -1), {0: "batch", 3: "width"}), tensor("output", (-1, -1, 126), {})]
+    tensors = [
+        tensor("input", (-1, 3, 32, -1), {0: "batch", 3: "width"}),
+        tensor("output", (-1, -1, 126), {}),
+    ]
     network = Strict(
-        names["INetworkDefinition"], num_inputs=1, num_outputs=1, get_input=lambda _: tensors[0], get_output=lambda _: tensors[1]
+        names["INetworkDefinition"],
+        num_inputs=1,
+        num_outputs=1,
+        get_input=lambda _: tensors[0],
+        get_output=lambda _: tensors[1],
     )
 
     def set_shape(name, *ends):
@@ -110,7 +129,12 @@ def fake_tensorrt(release, *, gpu=True, refuse=None):
 
     def parser(_network, log):
         error = Strict(names["ParserError"], desc=lambda: "no op Foo")
-        return Strict(names["OnnxParser"], parse_from_file=lambda _: refuse != "parse", num_errors=1, get_error=lambda _: error)
+        return Strict(
+            names["OnnxParser"],
+            parse_from_file=lambda _: refuse != "parse",
+            num_errors=1,
+            get_error=lambda _: error,
+        )
 
     module = Strict(
         ["__version__", *names["module"]],
@@ -120,7 +144,9 @@ def fake_tensorrt(release, *, gpu=True, refuse=None):
         Builder=builder,
         OnnxParser=parser,
         MemoryPoolType=SimpleNamespace(WORKSPACE="workspace"),
-        HardwareCompatibilityLevel=SimpleNamespace(AMPERE_PLUS="ampere", SAME_COMPUTE_CAPABILITY="same"),
+        HardwareCompatibilityLevel=SimpleNamespace(
+            AMPERE_PLUS="ampere", SAME_COMPUTE_CAPABILITY="same"
+        ),
         BuilderFlag=SimpleNamespace(VERSION_COMPATIBLE="version"),
         NetworkDefinitionCreationFlag=Strict(recorded["flags"], **recorded["flags"]),
     )
@@ -134,7 +160,10 @@ def test_the_builder_uses_only_names_that_the_release_has(release):
     assert built.plan == PLAN
     assert built.activation_bytes == 4096
     assert asked.flags == 1 << RECORDED[release]["flags"]["STRONGLY_TYPED"]
-    assert (asked.name, asked.shapes) == ("input", ((1, 3, 32, 32), (32, 3, 32, 768), (64, 3, 32, 1792)))
+    assert (asked.name, asked.shapes) == (
+        "input",
+        ((1, 3, 32, 32), (32, 3, 32, 768), (64, 3, 32, 1792)),
+    )
     assert built.inputs[0].shape == ("batch", 3, 32, "width")
 
 
@@ -155,12 +184,19 @@ def test_settings_of_classic_tensorrt(release, tmp_path, heard):
 
 def test_several_ranges_of_classic_tensorrt():
     trt, asked = fake_tensorrt("11.4")
-    bands = (ShapeRange(max_width=768), ShapeRange(min_width=772, opt_width=1024, opt_batch=4, max_batch=16))
+    bands = (
+        ShapeRange(max_width=768),
+        ShapeRange(min_width=772, opt_width=1024, opt_batch=4, max_batch=16),
+    )
     build(trt, Path("m.onnx"), Engine(bands=bands), [find_arch("sm86")])
     assert asked.shapes == ((1, 3, 32, 772), (4, 3, 32, 1024), (16, 3, 32, 1792))
 
 
-REFUSALS = [("parse", "no op Foo"), ("shapes", "refuses the shapes"), ("build", "no implementation")]
+REFUSALS = [
+    ("parse", "no op Foo"),
+    ("shapes", "refuses the shapes"),
+    ("build", "no implementation"),
+]
 
 
 @pytest.mark.parametrize(("refuse", "said"), REFUSALS)
@@ -172,12 +208,17 @@ def test_what_tensorrt_refuses_is_said(refuse, said):
 
 def test_no_gpu_is_said_as_such():
     trt, _ = fake_tensorrt("10.16", gpu=False)
-    with pytest.raises(MissingBackendError, match=r"TensorRT 10\.16\.1\.11 finds no usable NVIDIA GPU: CUDA initialization"):
+    with pytest.raises(
+        MissingBackendError,
+        match=r"TensorRT 10\.16\.1\.11 finds no usable NVIDIA GPU: CUDA initialization",
+    ):
         build(trt, Path("m.onnx"), Engine(), [find_arch("sm86")])
 
 
 def test_the_fake_is_strict():
-    """Names that TensorRT 11 took away are not there: a builder that used them would fail these tests."""
+    """Names that TensorRT 11 took away are not there: a builder that used them would fail these
+    tests.
+    """
     trt, _ = fake_tensorrt("11.4")
     with pytest.raises(AttributeError, match="TensorRT has no EXPLICIT_BATCH"):
         _ = trt.NetworkDefinitionCreationFlag.EXPLICIT_BATCH

@@ -6,7 +6,9 @@ from hypothesis import strategies as st
 
 from nordocr_cli.metrics.calibration import BINS, RISKS, calibrate
 
-confidences = st.one_of(st.none(), st.floats(0, 1), st.sampled_from([0.0, 0.5, 1.0, -0.01, float("nan")]))
+confidences = st.one_of(
+    st.none(), st.floats(0, 1), st.sampled_from([0.0, 0.5, 1.0, -0.01, float("nan")])
+)
 
 
 def test_bins_hold_promise_and_delivery():
@@ -27,7 +29,11 @@ def test_a_recognizer_that_keeps_its_promises_has_no_calibration_error():
 
 def test_lines_of_one_confidence_are_taken_together():
     found = calibrate([(0.9, True), (0.9, False), (0.8, True), (0.99, True)])
-    assert [(p.threshold, p.lines, p.wrong) for p in found.curve] == [(0.99, 1, 0), (0.9, 3, 1), (0.8, 4, 1)]
+    assert [(p.threshold, p.lines, p.wrong) for p in found.curve] == [
+        (0.99, 1, 0),
+        (0.9, 3, 1),
+        (0.8, 4, 1),
+    ]
     assert found.aurc == pytest.approx((1 * 0 + 2 * (1 / 3) + 1 * (1 / 4)) / 4)
 
 
@@ -48,12 +54,19 @@ def test_without_confidences_there_is_nothing_to_say():
 @settings(max_examples=40, deadline=None)
 def test_every_line_is_in_one_bin_and_the_curve_ends_with_all(readings):
     found = calibrate(readings)
-    known = [right for confidence, right in readings if confidence is not None and 0 <= confidence <= 1]
+    known = [
+        right for confidence, right in readings if confidence is not None and 0 <= confidence <= 1
+    ]
     if not known:
         assert found is None
         return
     assert len(found.bins) == BINS
-    assert sum(b.lines for b in found.bins) == found.lines == len(readings) - found.without == found.curve[-1].lines
+    assert (
+        sum(b.lines for b in found.bins)
+        == found.lines
+        == len(readings) - found.without
+        == found.curve[-1].lines
+    )
     assert sum(b.exact for b in found.bins) == sum(known)
     assert found.curve[-1].wrong == len(known) - sum(known)
     assert 0 <= found.ece <= 1

@@ -11,7 +11,9 @@ texts = st.text(alphabet="aåÅ1 .é\u0301½", max_size=10).map(canonical)
 
 
 def test_a_substitution_is_one_missed_and_one_invented():
-    found = {score.name: score for score in score_characters([("år 2 024", "ar 2024"), ("å", "å")]).each}
+    found = {
+        score.name: score for score in score_characters([("år 2 024", "ar 2024"), ("å", "å")]).each
+    }
     assert (found["å"].hits, found["å"].missed, found["å"].invented) == (1, 1, 0)
     assert (found["å"].precision, found["å"].recall, found["å"].f1) == (1.0, 0.5, 2 / 3)
     assert (found["a"].precision, found["a"].recall, found["a"].f1) == (0.0, None, 0.0)
@@ -30,9 +32,18 @@ def test_kinds_sum_their_characters_and_the_worst_character_comes_first():
 
 @pytest.mark.parametrize(
     ("character", "kind"),
-    [("å", "Nordic letter"), ("Þ", "Nordic letter"), ("é", "other letter"), ("А", "other letter"), ("Q", "A-Z"), ("7", "digit"),
-     ("§", "punctuation"), ("–", "punctuation"), (" ", "space")],
-)  # fmt: skip
+    [
+        ("å", "Nordic letter"),
+        ("Þ", "Nordic letter"),
+        ("é", "other letter"),
+        ("А", "other letter"),
+        ("Q", "A-Z"),
+        ("7", "digit"),
+        ("§", "punctuation"),
+        ("–", "punctuation"),
+        (" ", "space"),
+    ],
+)
 def test_kinds(character, kind):
     assert kind_of(character) == kind
 
@@ -46,6 +57,9 @@ def test_counts_are_those_of_the_texts(pairs):
     assert sum(s.hits + s.invented for s in found.each) == sum(e.hypothesis_length for e in edits)
     assert sum(s.missed for s in found.each) == sum(e.substitutions + e.deletions for e in edits)
     assert min([s.hits for s in found.each], default=0) >= 0
-    assert all(sum(getattr(s, f) for s in found.each) == sum(getattr(s, f) for s in found.kinds) for f in ("hits", "missed"))
+    assert all(
+        sum(getattr(s, f) for s in found.each) == sum(getattr(s, f) for s in found.kinds)
+        for f in ("hits", "missed")
+    )
     assert {s.name for s in found.kinds} <= set(KINDS)
     json.dumps(found.to_json(), allow_nan=False)

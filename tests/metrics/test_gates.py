@@ -12,7 +12,7 @@ REPORT = build_report(
         LineResult("2", "Summa kr", "Summa k", language="sv", subset="clean", width=400),
         LineResult("3", "", "", language="xx", width=400),
     ]
-)  # fmt: skip
+)
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,10 @@ REPORT = build_report(
         ("cer>0.05", Gate("cer>0.05", "cer", ">", 0.05)),
         (" exact <= 80 % ", Gate("exact <= 80 %", "exact", "<=", 0.8)),
         ("right_truncation>8", Gate("right_truncation>8", "right_truncation", ">", 8.0)),
-        ("subset:v1.2 noisy.cer>1e-3", Gate("subset:v1.2 noisy.cer>1e-3", "cer", ">", 0.001, "subset", "v1.2 noisy")),
+        (
+            "subset:v1.2 noisy.cer>1e-3",
+            Gate("subset:v1.2 noisy.cer>1e-3", "cer", ">", 0.001, "subset", "v1.2 noisy"),
+        ),
         ("width:<=320.exact<.5", Gate("width:<=320.exact<.5", "exact", "<", 0.5, "width", "<=320")),
         ("against.cer>0.5%", Gate("against.cer>0.5%", "against.cer", ">", 0.005)),
     ],
@@ -77,14 +80,24 @@ def test_a_regression_can_be_a_gate():
 
 def test_expectations(tmp_path):
     file = tmp_path / "expect.toml"
-    file.write_text('minor = [0, 0]\nexact = [0.6, 0.7]\n"language:sv.cer" = [0, 0.08]\n', encoding="utf-8")
+    file.write_text(
+        'minor = [0, 0]\nexact = [0.6, 0.7]\n"language:sv.cer" = [0, 0.08]\n', encoding="utf-8"
+    )
     missed = [gate.missed(REPORT) for gate in read_expectations(file)]
     assert [problem for problem in missed if problem] == ["minor>0: found 1"]
 
 
 @pytest.mark.parametrize(
     "content",
-    ["exact = 0.7", "exact = [0.7]", 'exact = ["a", "b"]', "exakt = [0, 1]", "exact =", "exact = [0.9, 0.8]", "# nothing"],
+    [
+        "exact = 0.7",
+        "exact = [0.7]",
+        'exact = ["a", "b"]',
+        "exakt = [0, 1]",
+        "exact =",
+        "exact = [0.9, 0.8]",
+        "# nothing",
+    ],
 )
 def test_bad_expectations_name_the_file(tmp_path, content):
     file = tmp_path / "expect.toml"
@@ -103,8 +116,17 @@ def test_bad_expectations_name_the_file(tmp_path, content):
     ],
 )
 def test_what_can_never_be_counted_is_said_before_the_lines_are_read(text, message):
-    lines = [LineResult("1", "Summa", "", language="sv", subset="noisy"), LineResult("2", "Lön", "", language="sv")]
-    known = ["subset:noisy.cer>5%", "subset:(none).cer>5%", "width:>1792.cer>5%", "squash:fits.cer>5%", "lines<3"]
+    lines = [
+        LineResult("1", "Summa", "", language="sv", subset="noisy"),
+        LineResult("2", "Lön", "", language="sv"),
+    ]
+    known = [
+        "subset:noisy.cer>5%",
+        "subset:(none).cer>5%",
+        "width:>1792.cer>5%",
+        "squash:fits.cer>5%",
+        "lines<3",
+    ]
     require_countable([parse_gate(gate) for gate in known], lines, compared=False)
     with pytest.raises(UsageError, match=message):
         require_countable([parse_gate(text)], lines, compared=False)

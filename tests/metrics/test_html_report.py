@@ -9,7 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nordocr_cli.metrics.calibration import calibrate
-from nordocr_cli.metrics.html_report import Chart, Figure, GalleryRow, Page, Table, evaluation_page, gallery_rows, render_page
+from nordocr_cli.metrics.html_report import (
+    Chart,
+    Figure,
+    GalleryRow,
+    Page,
+    Table,
+    evaluation_page,
+    gallery_rows,
+    render_page,
+)
 from nordocr_cli.metrics.report import report_of
 from nordocr_cli.metrics.score import score_line
 from nordocr_cli.records import LineResult
@@ -42,11 +51,24 @@ class Elements(HTMLParser):
 
 
 def page(text="x", **fields):
-    row = GalleryRow(text, text, {text: text + "y"}, {"class": [text], text: [text]}, text, b"png", {"id": text, text: text})
-    table = Table(text, (text, "n"), [(text, text)], right=(1,), bars=(0.5,), facet="class", note=text)
+    row = GalleryRow(
+        text,
+        text,
+        {text: text + "y"},
+        {"class": [text], text: [text]},
+        text,
+        b"png",
+        {"id": text, text: text},
+    )
+    table = Table(
+        text, (text, "n"), [(text, text)], right=(1,), bars=(0.5,), facet="class", note=text
+    )
     chart = Chart(text, text, text, [(0.5, 0.5, 1.0, text)], diagonal=True, note=text)
     return Page(
-        **{"title": text, "subtitle": text} | fields, sections=[table, chart], gallery=[row], figures=[Figure(text, text)]
+        **{"title": text, "subtitle": text} | fields,
+        sections=[table, chart],
+        gallery=[row],
+        figures=[Figure(text, text)],
     )
 
 
@@ -57,11 +79,18 @@ def data_of(html):
 @pytest.mark.parametrize("hostile", HOSTILE)
 def test_a_hostile_label_adds_no_element_and_stays_what_it_is(hostile):
     text = render_page(page(hostile, note=hostile, gallery_note=hostile, footer=hostile))
-    assert Elements(text).tags == Elements(render_page(page(note="x", gallery_note="x", footer="x"))).tags
+    assert (
+        Elements(text).tags
+        == Elements(render_page(page(note="x", gallery_note="x", footer="x"))).tags
+    )
     text.encode("utf-8")
     assert data_of(text)[0]["readings"][0]["text"] == hostile + "y"
     assert data_of(text)[0]["manifest"]["corrected_from"] == hostile
-    assert not {name for name, _ in Elements(text).attributes if name.startswith("on") or name in ("src", "style")}
+    assert not {
+        name
+        for name, _ in Elements(text).attributes
+        if name.startswith("on") or name in ("src", "style")
+    }
 
 
 @given(st.text(max_size=30))
@@ -93,7 +122,16 @@ LINES = [
     LineResult("a", "Summa kr 1 234", "Summa kr 1234", 0.9, "sv", "clean", "d1:p1", 300),
     LineResult("b", "Øre", "Ore", 0.4, "da", "faded", "d2:p1", 900),
     LineResult("c", "Lön", "Lön", 0.8, "sv", "clean", "d2:p1", 40),
-    LineResult("d", "Summa kortfristiga skulder", "Summa kortfristiga sk", None, "sv", "clean", "d1:p1", 320),
+    LineResult(
+        "d",
+        "Summa kortfristiga skulder",
+        "Summa kortfristiga sk",
+        None,
+        "sv",
+        "clean",
+        "d1:p1",
+        320,
+    ),
 ]
 
 
@@ -101,12 +139,23 @@ def evaluation(**fields):
     scores = [score_line(line) for line in LINES]
     rows = gallery_rows(scores, **fields)
     calibration = calibrate((score.result.confidence, score.exact) for score in scores)
-    return evaluation_page(report_of(scores), rows, title="t", subtitle="s", subset_key="damage", calibration=calibration)
+    return evaluation_page(
+        report_of(scores),
+        rows,
+        title="t",
+        subtitle="s",
+        subset_key="damage",
+        calibration=calibration,
+    )
 
 
 def test_the_gallery_holds_the_wrong_lines_worst_first_with_the_pictures_of_the_worst():
     asked = []
-    found = evaluation(crop_png=lambda i: asked.append(i) or b"png", manifest=lambda i: {"id": LINES[i].id, "text": "?"}, crops=2)
+    found = evaluation(
+        crop_png=lambda i: asked.append(i) or b"png",
+        manifest=lambda i: {"id": LINES[i].id, "text": "?"},
+        crops=2,
+    )
     assert [row.id for row in found.gallery] == ["d", "b", "a"]
     assert asked == [3, 1]
     assert found.gallery[1].facets == {
@@ -118,7 +167,9 @@ def test_the_gallery_holds_the_wrong_lines_worst_first_with_the_pictures_of_the_
         "flag": ["diacritic_only"],
     }
     assert found.gallery[1].detail == "1 edit · 900 px · confidence 0.40"
-    assert found.gallery_note == "3 of 4 lines are not exact, the worst first. Pictures: the worst 2."
+    assert (
+        found.gallery_note == "3 of 4 lines are not exact, the worst first. Pictures: the worst 2."
+    )
     rows = data_of(render_page(found))
     assert [bool(row["png"]) for row in rows] == [True, True, False]
     assert rows[0]["readings"][0]["pieces"] == [["Summa kortfristiga sk"], ["ulder", ""]]
@@ -128,7 +179,15 @@ def test_the_gallery_holds_the_wrong_lines_worst_first_with_the_pictures_of_the_
 
 def test_the_page_shows_every_part():
     text = render_page(evaluation())
-    for part in ("25.0 %", "95 %: ", "By damage", "By language", "Error classes by width", "Nordic letters", "Calibration"):
+    for part in (
+        "25.0 %",
+        "95 %: ",
+        "By damage",
+        "By language",
+        "Error classes by width",
+        "Nordic letters",
+        "Calibration",
+    ):
         assert part in text
     assert '<a href="#class=space_only">space only</a>' in text
     assert '<option value="&lt;=320">&lt;=320 (2)</option>' in text
@@ -146,9 +205,16 @@ def test_nothing_read_and_everything_right_are_pages_too():
 def test_several_readers_of_one_line():
     row = GalleryRow("a", "Øre", {"SVTRv2": "Ore", "Tesseract": "Øre"})
     readings = data_of(render_page(Page("t", "s", gallery=[row])))[0]["readings"]
-    assert [(r["name"], r["pieces"]) for r in readings] == [("SVTRv2", [["Ø", "O"], ["re"]]), ("Tesseract", [["Øre"]])]
+    assert [(r["name"], r["pieces"]) for r in readings] == [
+        ("SVTRv2", [["Ø", "O"], ["re"]]),
+        ("Tesseract", [["Øre"]]),
+    ]
 
 
 def test_a_comparison_marks_what_was_lost():
     rows = gallery_rows([score_line(line) for line in LINES], lost=["b"])
-    assert [row.facets["against"] for row in rows] == [["wrong before too"], ["lost"], ["wrong before too"]]
+    assert [row.facets["against"] for row in rows] == [
+        ["wrong before too"],
+        ["lost"],
+        ["wrong before too"],
+    ]

@@ -9,7 +9,10 @@ from nordocr_cli.records import LineResult
 
 
 def write(path, *rows):
-    path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows), encoding="utf-8")
+    path.write_text(
+        "".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows),
+        encoding="utf-8",
+    )
     return path
 
 
@@ -21,11 +24,18 @@ def test_our_own_lines_come_back(tmp_path):
 
 
 def test_readings_of_another_program(tmp_path):
-    rows = {"image": "i/1.png", "ref": "ab", "hyp": "", "conf": 91, "width32": 40, "kind": "row"}, {"id": "2", "hypothesis": "x"}
+    rows = (
+        {"image": "i/1.png", "ref": "ab", "hyp": "", "conf": 91, "width32": 40, "kind": "row"},
+        {"id": "2", "hypothesis": "x"},
+    )
     first, second = read_recorded(write(tmp_path / "t.jsonl", rows[0], "", rows[1]), "kind")
     assert first.result == LineResult("i/1.png", "ab", "", 0.91, subset="row", width=40)
     assert (first.image, first.has_reference) == ("i/1.png", True)
-    assert (second.where, second.has_reference, second.result.confidence) == (f"{tmp_path}/t.jsonl:3", False, None)
+    assert (second.where, second.has_reference, second.result.confidence) == (
+        f"{tmp_path}/t.jsonl:3",
+        False,
+        None,
+    )
 
 
 @pytest.mark.parametrize(
@@ -38,8 +48,14 @@ def test_readings_of_another_program(tmp_path):
         ([{"id": "a", "hyp": 5}], "must be a string, not 5"),
         ([{"id": "a", "hyp": "x", "ref": 5}], "reference must be a string"),
         ([{"id": "a", "hyp": "x", "width": "wide"}], "invalid literal"),
-        ([{"id": "a", "hyp": "x"}, {"id": "a", "hyp": "y"}], r"t\.jsonl:2: 'a' was already read in .*t\.jsonl:1"),
-        ([{"id": "a", "hyp": "x", "squash_ratio": float("nan")}], "squash_ratio must be a number above 0, not nan"),
+        (
+            [{"id": "a", "hyp": "x"}, {"id": "a", "hyp": "y"}],
+            r"t\.jsonl:2: 'a' was already read in .*t\.jsonl:1",
+        ),
+        (
+            [{"id": "a", "hyp": "x", "squash_ratio": float("nan")}],
+            "squash_ratio must be a number above 0, not nan",
+        ),
         (['{"id": "a", "hyp": "\\ud800"}'], "surrogates not allowed"),
         ([], "holds no readings"),
     ],
@@ -50,7 +66,10 @@ def test_what_is_no_reading_is_named(tmp_path, rows, message):
 
 
 def test_a_confidence_that_is_no_number_is_none(tmp_path):
-    rows = [{"id": str(n), "hyp": "\U0001f600", "confidence": value} for n, value in enumerate((float("nan"), float("inf"), 0.5))]
+    rows = [
+        {"id": str(n), "hyp": "\U0001f600", "confidence": value}
+        for n, value in enumerate((float("nan"), float("inf"), 0.5))
+    ]
     read = read_recorded(write(tmp_path / "t.jsonl", *rows))
     assert [line.result.confidence for line in read] == [None, None, 0.5]
 

@@ -15,11 +15,19 @@ from nordocr_cli.records import LineResult
 
 
 def line(reference, hypothesis, **fields):
-    return LineResult(id=fields.pop("id", "x"), reference=reference, hypothesis=hypothesis, **fields)
+    return LineResult(
+        id=fields.pop("id", "x"), reference=reference, hypothesis=hypothesis, **fields
+    )
 
 
 RESULTS = [
-    line("Summa kortfristiga skulder", "Summa kortfristiga sk", language="sv", width=700, source="d1:p1:r1"),
+    line(
+        "Summa kortfristiga skulder",
+        "Summa kortfristiga sk",
+        language="sv",
+        width=700,
+        source="d1:p1:r1",
+    ),
     line("1 234 567", "1234567", language="sv", width=200, source="d1:p1:r2"),
     line("Øvrige år", "Ovrige ar", language="da", width=200, source="d2:p1:r1"),
     line("Summa", "Summa", language="da", width=768, squash_ratio=1.5, source="d2:p1:r2"),
@@ -58,27 +66,50 @@ def test_counts_come_first_and_rates_follow():
         "major": 2,
     }
     assert total.space_kinds == {"grouping": 1, "word_boundary": 0}
-    # 5 missing, 2 spaces, 2 letters, 3 missing of 26 + 9 + 9 + 5 + 3 characters; the empty reference is in neither sum.
+    # 5 missing, 2 spaces, 2 letters, 3 missing of 26 + 9 + 9 + 5 + 3 characters; the empty
+    # reference is in neither sum.
     assert report.cer == 12 / 52
     assert total.views["canonical"].cer_macro == pytest.approx((5 / 26 + 2 / 9 + 2 / 9 + 0 + 1) / 5)
     assert (total.empty_references, total.empty_reference_insertions) == (1, 3)
     assert (total.reference_words, total.word_edits) == (10, 1 + 3 + 2 + 1)
     assert (total.lines_with_digits, total.digits_exact) == (1, 1)
-    assert (total.flags["over_wide"], total.flags["ctc_infeasible"], total.flags["empty_hyp"]) == (1, 1, 1)
+    assert (total.flags["over_wide"], total.flags["ctc_infeasible"], total.flags["empty_hyp"]) == (
+        1,
+        1,
+        1,
+    )
 
 
 def test_groups():
     report = build_report(RESULTS)
-    assert {name: group.lines for name, group in report.by_language.items()} == {"(none)": 1, "da": 2, "is": 1, "sv": 2}
+    assert {name: group.lines for name, group in report.by_language.items()} == {
+        "(none)": 1,
+        "da": 2,
+        "is": 1,
+        "sv": 2,
+    }
     assert report.by_subset == {}
     # 768 px squashed by 1.5 stood 1152 px wide.
-    assert {name: group.lines for name, group in report.by_width.items()} == {"<=320": 3, "<=768": 1, "<=1792": 1, "unknown": 1}
+    assert {name: group.lines for name, group in report.by_width.items()} == {
+        "<=320": 3,
+        "<=768": 1,
+        "<=1792": 1,
+        "unknown": 1,
+    }
     assert report.by_width["<=768"].classes["right_truncation"] == 1
-    assert {name: group.lines for name, group in report.by_squash.items()} == {"fits": 5, "<=1.5": 1}
-    # Each language is one document: nothing varies, and nothing is known. The narrow lines are of three.
+    assert {name: group.lines for name, group in report.by_squash.items()} == {
+        "fits": 5,
+        "<=1.5": 1,
+    }
+    # Each language is one document: nothing varies, and nothing is known. The narrow lines are of
+    # three.
     assert [group.exact_interval for group in report.by_language.values()] == [None] * 4
     narrow = report.by_width["<=320"]
-    assert (narrow.exact_interval.low, narrow.exact_interval.high, narrow.exact_interval.units) == (0, 0, 3)
+    assert (narrow.exact_interval.low, narrow.exact_interval.high, narrow.exact_interval.units) == (
+        0,
+        0,
+        3,
+    )
     assert narrow.cer_interval.low < narrow.views["canonical"].cer_micro < narrow.cer_interval.high
 
 
@@ -99,16 +130,26 @@ def test_groups():
         ("þhxx", "thxxy", []),  # the letter that is too many stands elsewhere
     ],
 )
-def test_nordic_letters_are_matched_by_alignment_two_letters_for_one_too(reference, hypothesis, pairs):
+def test_nordic_letters_are_matched_by_alignment_two_letters_for_one_too(
+    reference, hypothesis, pairs
+):
     found = build_report([line(reference, hypothesis)])
-    assert sorted((c.wanted, c.found) for c in found.nordic_pairs for _ in range(c.count)) == sorted(pairs)
+    assert sorted(
+        (c.wanted, c.found) for c in found.nordic_pairs for _ in range(c.count)
+    ) == sorted(pairs)
     assert all(c.of == reference.count(c.wanted) for c in found.nordic_pairs)
     assert report_from_json(found.to_json()) == found
 
 
 @pytest.mark.parametrize(
     ("width", "ratio", "band"),
-    [(320, 1.0, "<=320"), (324, 1.0, "<=768"), (1792, 1.0, "<=1792"), (1792, 1.01, ">1792"), (None, 1.0, "unknown")],
+    [
+        (320, 1.0, "<=320"),
+        (324, 1.0, "<=768"),
+        (1792, 1.0, "<=1792"),
+        (1792, 1.01, ">1792"),
+        (None, 1.0, "unknown"),
+    ],
 )
 def test_width_bands(width, ratio, band):
     assert width_band(line("", "", width=width, squash_ratio=ratio)) == band
@@ -120,7 +161,12 @@ def test_confusions_name_code_points():
     assert pairs == {("Ø", "O"): (1, 1), ("å", "a"): (1, 1)}
     assert build_report([line("Iå", "iÅ")]).nordic_pairs == ()  # case is another matter
     rows = report.to_json()["confusions"]
-    assert rows[0] == {"wanted": {"char": " ", "code": "U+0020"}, "found": {"char": "ε", "code": None}, "count": 2, "of": 5}
+    assert rows[0] == {
+        "wanted": {"char": " ", "code": "U+0020"},
+        "found": {"char": "ε", "code": None},
+        "count": 2,
+        "of": 5,
+    }
 
 
 def test_out_of_vocabulary_references_need_a_charset():
@@ -152,10 +198,16 @@ def test_the_classes_partition_the_failures(lines):
     for group in (report.total, *groups):
         assert sum(group.classes[c.value] for c in FAILURES) == group.failures
         assert sum(group.classes.values()) == group.lines
-        assert group.classes["space_only"] == sum(group.space_kinds.values()) == group.space_insensitive - group.exact
+        assert (
+            group.classes["space_only"]
+            == sum(group.space_kinds.values())
+            == group.space_insensitive - group.exact
+        )
         assert group.readable <= group.lines - group.flags["oov_ref"]
     for kind in GROUPINGS:
-        assert not report.groups(kind) or sum(group.lines for group in report.groups(kind).values()) == len(lines)
+        assert not report.groups(kind) or sum(
+            group.lines for group in report.groups(kind).values()
+        ) == len(lines)
 
 
 @given(results)
@@ -197,8 +249,12 @@ def test_lines_are_scored_together_as_alone(lines):
     assert together == [score_line(line, NORDIC) for line in lines]
     for score in together:
         assert score.edits["raw"] == count_edits(score.result.reference, score.result.hypothesis)
-        assert score.edits["canonical"] == count_edits(canonical(score.result.reference), canonical(score.result.hypothesis))
-        assert score.edits["squeezed"] == count_edits(squeezed(score.result.reference), squeezed(score.result.hypothesis))
+        assert score.edits["canonical"] == count_edits(
+            canonical(score.result.reference), canonical(score.result.hypothesis)
+        )
+        assert score.edits["squeezed"] == count_edits(
+            squeezed(score.result.reference), squeezed(score.result.hypothesis)
+        )
         assert score.words == count_edits(score.wanted.split(), score.read.split())
         assert score.error_class is classify(score.result.reference, score.result.hypothesis)
 
@@ -212,7 +268,10 @@ def test_a_result_says_itself_what_is_outside_the_charset():
 
 def test_the_worst_lines_come_first():
     scores = [score_line(result) for result in RESULTS]
-    assert [score.result.reference for score in worst(scores, 2)] == ["Summa kortfristiga skulder", ""]
+    assert [score.result.reference for score in worst(scores, 2)] == [
+        "Summa kortfristiga skulder",
+        "",
+    ]
     assert len(worst(scores, 99)) == 5
     long, short = worst_lines([score_line(line("x" * 20_000, "y")), score_line(line("x", "y"))])
     assert len(long[3]) < 600
@@ -223,4 +282,9 @@ def test_the_worst_lines_come_first():
 def test_a_line_keeps_what_everything_else_follows_from():
     row = score_line(RESULTS[1]).to_json()
     assert row["class"] == "space_only"
-    assert (row["reference"], row["hypothesis"], row["edits"], row["characters"]) == ("1 234 567", "1234567", 2, 9)
+    assert (row["reference"], row["hypothesis"], row["edits"], row["characters"]) == (
+        "1 234 567",
+        "1234567",
+        2,
+        9,
+    )

@@ -72,7 +72,9 @@ def test_many_lines_are_bundled_and_their_interval_stays():
     assert found.low < wrong.mean() < found.high
 
 
-@pytest.mark.parametrize(("lines", "points"), [(875, 3.7), (2_000, 2.4), (5_000, 1.5), (10_000, 1.1)])
+@pytest.mark.parametrize(
+    ("lines", "points"), [(875, 3.7), (2_000, 2.4), (5_000, 1.5), (10_000, 1.1)]
+)
 def test_the_smallest_gap_that_can_be_shown(lines, points):
     assert 100 * smallest_exact_gap(lines, 0.15) == pytest.approx(points, abs=0.06)
     assert smallest_exact_gap(lines, 0.30) > smallest_exact_gap(lines, 0.15)
@@ -82,7 +84,9 @@ def test_a_gap_of_that_size_is_found_as_often_as_promised():
     lines, discordant = 1_000, 0.1
     gap = smallest_exact_gap(lines, discordant)
     rng = np.random.default_rng(2)
-    drawn = rng.multinomial(lines, [(discordant - gap) / 2, (discordant + gap) / 2, 1 - discordant], size=400)
+    drawn = rng.multinomial(
+        lines, [(discordant - gap) / 2, (discordant + gap) / 2, 1 - discordant], size=400
+    )
     found = np.mean([mcnemar_exact(int(a), int(b)) < 0.05 for a, b, _ in drawn])
     assert found == pytest.approx(0.8, abs=0.08)  # the exact test is a little shy
     assert smallest_exact_gap(3, 0.0) == 1.0
@@ -98,9 +102,17 @@ def test_mcnemar_is_the_two_sided_binomial(a, b):
 
 def test_a_better_reading_is_found_better():
     lengths = [20] * 300
-    a, b = [2 if i % 3 == 0 else 0 for i in range(300)], [2 if i % 6 == 0 else 0 for i in range(300)]
+    a, b = (
+        [2 if i % 3 == 0 else 0 for i in range(300)],
+        [2 if i % 6 == 0 else 0 for i in range(300)],
+    )
     found = compare_pairs(a, b, lengths, [e == 0 for e in a], [e == 0 for e in b])
-    assert (found.both_exact, found.only_a_exact, found.only_b_exact, found.neither_exact) == (200, 0, 50, 50)
+    assert (found.both_exact, found.only_a_exact, found.only_b_exact, found.neither_exact) == (
+        200,
+        0,
+        50,
+        50,
+    )
     assert (found.cer_a, found.cer_b) == (200 / 6000, 100 / 6000)
     assert (found.exact_verdict, found.cer_verdict) == ("better", "better")
     assert found.b_better_share == 1.0
@@ -115,7 +127,10 @@ def test_the_same_reading_shows_no_difference():
     edits = [i % 4 for i in range(50)]
     exact = [e == 0 for e in edits]
     found = compare_pairs(edits, edits, [10] * 50, exact, exact)
-    assert (found.exact_verdict, found.cer_verdict) == ("no difference shown", "no difference shown")
+    assert (found.exact_verdict, found.cer_verdict) == (
+        "no difference shown",
+        "no difference shown",
+    )
     assert (found.mcnemar_p, found.b_better_share) == (1.0, 0.5)
 
 

@@ -21,8 +21,13 @@ from nordocr_cli.metrics.text import canonical, squeezed
 
 EXAMPLES = [
     ("Summa kortfristiga skulder", "Summa kortfristiga sk", "right_truncation"),
-    ("Summa kortfristiga skulder", "Summa kortfrestiga sk", "right_truncation"),  # one wrong letter inside
-    ("Kassaflöde från den löpande verksamheten", "Kassaflöde från den löpande verksa", "right_truncation"),
+    # one wrong letter inside
+    ("Summa kortfristiga skulder", "Summa kortfrestiga sk", "right_truncation"),
+    (
+        "Kassaflöde från den löpande verksamheten",
+        "Kassaflöde från den löpande verksa",
+        "right_truncation",
+    ),
     ("Belopp kr 5", "Belopp kr", "right_truncation"),  # one character, but a whole token
     ("Summa.", "Summa", "minor"),  # one character, no token
     ("Summa", "| Summa", "leading_garbage"),
@@ -31,7 +36,8 @@ EXAMPLES = [
     ("5", "| 5", "leading_garbage"),
     ("5", "S", "major"),  # more than half is wrong
     ("12", "34", "major"),
-    ("0,00", "0,000,00", "leading_garbage"),  # qualifies as trailing garbage too: the order settles it
+    # qualifies as trailing garbage too: the order settles it
+    ("0,00", "0,000,00", "leading_garbage"),
     ("1", "11", "minor"),
     ("", "abc", "major"),
     ("abc", "", "major"),
@@ -117,10 +123,14 @@ def test_how_a_text_is_written_down_does_not_matter(reference, hypothesis):
     expected = classify(reference, hypothesis)
     assert classify(unicodedata.normalize("NFD", reference), hypothesis) is expected
     assert classify(reference, hypothesis.replace(" ", "\u00a0") + "\t") is expected
-    assert text_flags(unicodedata.normalize("NFD", reference), hypothesis) == text_flags(reference, hypothesis)
+    assert text_flags(unicodedata.normalize("NFD", reference), hypothesis) == text_flags(
+        reference, hypothesis
+    )
 
 
-@given(st.text(alphabet="abcdefghåäö 0123456789", min_size=8, max_size=40).map(canonical), st.data())
+@given(
+    st.text(alphabet="abcdefghåäö 0123456789", min_size=8, max_size=40).map(canonical), st.data()
+)
 @settings(max_examples=300)
 def test_a_cut_of_two_or_more_characters_is_a_right_truncation(reference, data):
     letters = squeezed(reference)
@@ -128,7 +138,9 @@ def test_a_cut_of_two_or_more_characters_is_a_right_truncation(reference, data):
     kept = data.draw(st.integers(0, len(letters)))
     assume(kept >= 0.3 * len(letters) and kept >= 1 and len(letters) - kept >= 2)
     # Cut the text after `kept` characters, spaces not counted.
-    cut = next(end for end in range(len(reference) + 1) if len(reference[:end].replace(" ", "")) == kept)
+    cut = next(
+        end for end in range(len(reference) + 1) if len(reference[:end].replace(" ", "")) == kept
+    )
     assert classify(reference, reference[:cut]) is ErrorClass.RIGHT_TRUNCATION
 
 

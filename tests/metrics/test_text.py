@@ -36,7 +36,11 @@ def test_every_space_is_one_space(space):
 
 
 def test_every_character_that_is_changed_is_seen_in_many_texts():
-    changed = [c for c in map(chr, range(0x11000)) if canonical(f"x{c}x") != f"x{c}x" and not 0xD800 <= ord(c) < 0xE000]
+    changed = [
+        c
+        for c in map(chr, range(0x11000))
+        if canonical(f"x{c}x") != f"x{c}x" and not 0xD800 <= ord(c) < 0xE000
+    ]
     assert [canonical_all([f"x{c}x"]) for c in changed] == [[canonical(f"x{c}x")] for c in changed]
 
 
@@ -78,18 +82,22 @@ def test_edits_are_consistent(a, b):
     assert 0 <= normalized_distance(a, b) <= 1
 
 
-@given(st.lists(st.tuples(text.map(canonical).filter(bool), text.map(canonical)), min_size=1, max_size=8))
+@given(
+    st.lists(
+        st.tuples(text.map(canonical).filter(bool), text.map(canonical)), min_size=1, max_size=8
+    )
+)
 @settings(max_examples=150)
 def test_jiwer_counts_the_same(pairs):
     references, hypotheses = (list(side) for side in zip(*pairs, strict=True))
     characters = [count_edits(*pair) for pair in pairs]
     words = [word_edits(*pair) for pair in pairs]
-    assert rate(sum(e.distance for e in characters), sum(e.reference_length for e in characters)) == pytest.approx(
-        jiwer.cer(references, hypotheses)
-    )
-    assert rate(sum(e.distance for e in words), sum(e.reference_length for e in words)) == pytest.approx(
-        jiwer.wer(references, hypotheses)
-    )
+    assert rate(
+        sum(e.distance for e in characters), sum(e.reference_length for e in characters)
+    ) == pytest.approx(jiwer.cer(references, hypotheses))
+    assert rate(
+        sum(e.distance for e in words), sum(e.reference_length for e in words)
+    ) == pytest.approx(jiwer.wer(references, hypotheses))
 
 
 @given(st.lists(st.tuples(text, text), max_size=8))
@@ -99,8 +107,14 @@ def test_totals_are_the_sums_of_the_lines(pairs):
     characters = [count_edits(canonical(a), canonical(b)) for a, b in counted]
     words = [word_edits(a, b) for a, b in counted]
     assert found.exact == sum(canonical(a) == canonical(b) for a, b in pairs)
-    assert (found.edits, found.characters) == (sum(e.distance for e in characters), sum(e.reference_length for e in characters))
-    assert (found.word_edits, found.words) == (sum(e.distance for e in words), sum(e.reference_length for e in words))
+    assert (found.edits, found.characters) == (
+        sum(e.distance for e in characters),
+        sum(e.reference_length for e in characters),
+    )
+    assert (found.word_edits, found.words) == (
+        sum(e.distance for e in words),
+        sum(e.reference_length for e in words),
+    )
 
 
 def test_nothing_divides_by_an_empty_reference():

@@ -13,8 +13,12 @@ def filled():
         for key in sorted(state):
             if not state[key].is_floating_point():
                 continue
-            values = random.standard_normal(tuple(state[key].shape)) * (0.05 if state[key].ndim > 1 else 0.1)
-            if key.endswith("running_var") or (state[key].ndim == 1 and "norm" in key and key.endswith("weight")):
+            values = random.standard_normal(tuple(state[key].shape)) * (
+                0.05 if state[key].ndim > 1 else 0.1
+            )
+            if key.endswith("running_var") or (
+                state[key].ndim == 1 and "norm" in key and key.endswith("weight")
+            ):
                 values = 1 + np.abs(values)
             state[key].copy_(torch.from_numpy(values))
         return network
@@ -25,4 +29,6 @@ def filled():
 @pytest.fixture
 def image():
     """An image (1, 3, 32, width) that any program can make again."""
-    return lambda width: torch.from_numpy(np.random.RandomState(width).uniform(-1, 1, (1, 3, 32, width))).float()
+    return lambda width: torch.from_numpy(
+        np.random.RandomState(width).uniform(-1, 1, (1, 3, 32, width))
+    ).float()

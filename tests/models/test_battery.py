@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from nordocr_cli.artifact import Contract
+from nordocr_cli.artifact.contract import Contract
 from nordocr_cli.charset import NORDIC
-from nordocr_cli.core.export import export
-from nordocr_cli.core.export_plan import plan_export
+from nordocr_cli.core.export.plan import plan_export
+from nordocr_cli.core.export.run import export
 from nordocr_cli.decode.ctc import decode_greedy
 from nordocr_cli.geometry import Geometry, out_length
 from nordocr_cli.models import svtrv2
@@ -21,7 +21,9 @@ from nordocr_cli.training.objective import ctc_loss
 
 NETWORKS = {
     "svtrv2-nano": SvtrV2NanoModel(name="svtrv2-nano", dims=(24, 48, 64), depths=(1, 1, 1)),
-    "svtrv2-nano, 1 row": SvtrV2NanoModel(name="svtrv2-nano", dims=(24, 48, 64), depths=(1, 1, 1), attention_rows=1),
+    "svtrv2-nano, 1 row": SvtrV2NanoModel(
+        name="svtrv2-nano", dims=(24, 48, 64), depths=(1, 1, 1), attention_rows=1
+    ),
     "svtrv2 rctc": SvtrV2Model(name="svtrv2", size="tiny", drop_path=0),
     "svtrv2 ctc": SvtrV2Model(name="svtrv2", size="tiny", head="ctc", drop_path=0),
     "svtr": SvtrModel(name="svtr", size="tiny", drop_path=0),
@@ -32,7 +34,9 @@ EIGHT = ["10", "29", "3", "47", "56", "60", "7", "81"]
 
 @pytest.fixture(scope="module", params=NETWORKS)
 def network(request):
-    """A network that one training step has left awake: fresh biases and running statistics are zeros and ones."""
+    """A network that one training step has left awake: fresh biases and running statistics are
+    zeros and ones.
+    """
     torch.manual_seed(5)
     model = NETWORKS[request.param]
     built = build_model(model, NORDIC.num_classes)
@@ -49,7 +53,11 @@ def network(request):
 @pytest.mark.parametrize("width", [4, 8, 60, 320, 1792])
 def test_frames_at_every_width(network, width):
     with torch.no_grad():
-        assert network(torch.zeros(1, 3, 32, width)).shape == (1, out_length(width), NORDIC.num_classes)
+        assert network(torch.zeros(1, 3, 32, width)).shape == (
+            1,
+            out_length(width),
+            NORDIC.num_classes,
+        )
 
 
 def test_a_line_alone_is_the_line_in_any_batch(network):
@@ -68,9 +76,12 @@ def test_a_line_alone_is_the_line_in_any_batch(network):
 def test_the_loss_reaches_every_parameter(network):
     network.train().zero_grad()
     logits = network(torch.rand(2, 3, 32, 64) * 2 - 1, torch.tensor([64, 40]))
-    ctc_loss(logits, torch.tensor([16, 10]), torch.tensor([1, 2, 3]), torch.tensor([2, 1])).backward()
+    ctc_loss(
+        logits, torch.tensor([16, 10]), torch.tensor([1, 2, 3]), torch.tensor([2, 1])
+    ).backward()
     network.eval()
-    # An adapter begins as a nought of two factors, of which only the one that is nought has a gradient.
+    # An adapter begins as a nought of two factors, of which only the one that is nought has a
+    # gradient.
     silent = [name for name, p in network.named_parameters() if p.grad is None or not p.grad.any()]
     assert [name for name in silent if "adapter" not in name] == []
 
@@ -86,7 +97,9 @@ def test_round_trip(network, tmp_path):
 
 @pytest.fixture(params=["svtrv2-nano", "svtrv2 rctc", "svtrv2 ctc"])
 def little(request, monkeypatch):
-    """The options of a network of few channels and blocks, of every kind of block that the sizes have."""
+    """The options of a network of few channels and blocks, of every kind of block that the sizes
+    have.
+    """
     monkeypatch.setitem(svtrv2.SIZES, "tiny", svtrv2.Size((32, 32, 64), ("C", "CFG", "G")))
     return NETWORKS[request.param]
 
@@ -109,7 +122,9 @@ def test_eight_lines_are_learnt_by_heart(little):
         optimizer.step()
         if step % 10 == 9:
             with torch.no_grad():
-                said = [r.text for r in decode_greedy(network(images).numpy(), frames.numpy(), NORDIC)]
+                said = [
+                    r.text for r in decode_greedy(network(images).numpy(), frames.numpy(), NORDIC)
+                ]
             if said == EIGHT:
                 break
     assert said == EIGHT
@@ -122,8 +137,14 @@ def test_what_is_exported_computes_the_same(little, tmp_path):
     profile = load_profile(name).profile.model_copy(update={"model": little})
     table = profile_to_json(profile)
     network = build_model(little, NORDIC.num_classes)
-    save_weights(tmp_path / "best.safetensors", network.state_dict(), Contract(NORDIC, profile.geometry, table["model"], table))
+    save_weights(
+        tmp_path / "best.safetensors",
+        network.state_dict(),
+        Contract(NORDIC, profile.geometry, table["model"], table),
+    )
     shapes = ((1, 4), (3, 60), (2, 132), (1, 768))
-    exported = export(replace(plan_export(tmp_path, tmp_path / "m.onnx", simplify=False), shapes=shapes))
+    exported = export(
+        replace(plan_export(tmp_path, tmp_path / "m.onnx", simplify=False), shapes=shapes)
+    )
     assert exported.files[0].parity.worst.max_diff < 1e-4
     assert exported.files[0].parity.agreement == 1

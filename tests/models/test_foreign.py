@@ -1,4 +1,6 @@
-"""Weights files of other programs: what wraps the tensors, what stands beside them, and what is refused."""
+"""Weights files of other programs: what wraps the tensors, what stands beside them, and what is
+refused.
+"""
 
 import os
 
@@ -7,7 +9,7 @@ import pytest
 import torch
 
 from nordocr_cli.errors import ArtifactError
-from nordocr_cli.models.foreign import read_tensors
+from nordocr_cli.models.checkpoints.foreign import read_tensors
 
 STATE = {"a.weight": torch.zeros(2), "a.bias": torch.zeros(1)}
 
@@ -26,7 +28,12 @@ class Code:
         {"model_state_dict": STATE},
         {
             "state_dict": STATE,
-            "metrics": {"acc": np.float64(0.5), "lines": np.int64(3), "loss": np.float32(1), "best": np.bool_(1)},
+            "metrics": {
+                "acc": np.float64(0.5),
+                "lines": np.int64(3),
+                "loss": np.float32(1),
+                "best": np.bool_(1),
+            },
         },
     ],
 )
@@ -39,7 +46,10 @@ def test_the_tensors_under_whatever_wraps_them(content, tmp_path):
     ("content", "said"),
     [
         ({**STATE, "x": Code()}, r"carries (posix|nt)\.system, which could run code"),
-        (torch.nn.Linear(2, 2), r"carries torch\.nn\.modules\.linear\.Linear, which could run code"),
+        (
+            torch.nn.Linear(2, 2),
+            r"carries torch\.nn\.modules\.linear\.Linear, which could run code",
+        ),
         ({"weights": STATE}, "holds no tensors by name, but weights"),
         ({}, "holds no tensors by name, but nothing"),
         ([1, 2], "holds a list"),

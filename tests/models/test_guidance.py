@@ -1,6 +1,7 @@
 """The branch that guides SVTRv2's training, and the questions that it is asked.
 
-With NORDOCR_OPENOCR=FOLDER, a checkout of github.com/Topdu/OpenOCR, its loss is compared with that of the authors' code.
+With NORDOCR_OPENOCR=FOLDER, a checkout of github.com/Topdu/OpenOCR, its loss is compared with that
+of the authors' code.
 """
 
 import os
@@ -20,7 +21,9 @@ TEXTS = ["ab", "kvittering", "konto 7"]
 
 
 def batch(texts):
-    return torch.tensor([c for text in texts for c in NORDIC.encode(text)]), torch.tensor([len(text) for text in texts])
+    return torch.tensor([c for text in texts for c in NORDIC.encode(text)]), torch.tensor(
+        [len(text) for text in texts]
+    )
 
 
 def shown(context):
@@ -29,7 +32,9 @@ def shown(context):
 
 
 def asked(texts):
-    """(context, answer) of each question about the first text, by direction; the answer · is the end of the text."""
+    """(context, answer) of each question about the first text, by direction; the answer · is the
+    end of the text.
+    """
     torch.manual_seed(4)
     found = questions(*batch(texts), 126)
     pairs = [
@@ -51,14 +56,23 @@ def test_full_contexts_are_asked_twice_with_one_character_replaced():
     following, before = asked([text, "ab"])
     padded = "‹" * 5 + text
     assert following[:5] == [(padded[i : i + 5], text[i]) for i in range(5)]
-    for half, context_of in ((following, lambda i: text[i - 5 : i]), (before, lambda i: text[i : i + 5])):
-        answer_of = (lambda i: (text + "·")[i]) if half is following else (lambda i: ("·" + text)[i])
+    for half, context_of in (
+        (following, lambda i: text[i - 5 : i]),
+        (before, lambda i: text[i : i + 5]),
+    ):
+        answer_of = (
+            (lambda i: (text + "·")[i]) if half is following else (lambda i: ("·" + text)[i])
+        )
         places = range(5, 11) if half is following else range(6)
         wanted = sorted((context_of(i), answer_of(i)) for i in places for _ in range(2))
         full = [pair for pair in half if "‹" not in pair[0] and "›" not in pair[0]]
         assert len(full) == len(wanted)
         for context, answer in full:
-            near = [w for w, a in wanted if a == answer and sum(x != y for x, y in zip(w, context, strict=True)) <= 1]
+            near = [
+                w
+                for w, a in wanted
+                if a == answer and sum(x != y for x, y in zip(w, context, strict=True)) <= 1
+            ]
             assert near, (context, answer)
     assert len({context for context, _ in following[5:]}) > 6  # the two copies differ
 
@@ -77,10 +91,17 @@ def guided():
 def test_gradient_reaches_every_parameter(guided):
     network, guidance = guided
     targets, lengths = batch(TEXTS)
-    logits, loss = guidance(network, torch.rand(3, 3, 32, 96), torch.tensor([40, 96, 80]), targets, lengths)
+    logits, loss = guidance(
+        network, torch.rand(3, 3, 32, 96), torch.tensor([40, 96, 80]), targets, lengths
+    )
     assert logits.shape == (3, 24, 126)
     (loss + logits.sum()).backward()
-    silent = [name for module in guided for name, p in module.named_parameters() if p.grad is None or not p.grad.abs().sum()]
+    silent = [
+        name
+        for module in guided
+        for name, p in module.named_parameters()
+        if p.grad is None or not p.grad.abs().sum()
+    ]
     assert silent == []
 
 
@@ -92,12 +113,20 @@ def test_padding_does_not_change_the_loss(guided):
         torch.manual_seed(3)
         alone = guidance(network, image, torch.tensor([64]), targets, lengths)[1]
         torch.manual_seed(3)
-        padded = guidance(network, torch.nn.functional.pad(image, (0, 64), value=1.0), torch.tensor([64]), targets, lengths)[1]
+        padded = guidance(
+            network,
+            torch.nn.functional.pad(image, (0, 64), value=1.0),
+            torch.tensor([64]),
+            targets,
+            lengths,
+        )[1]
     network.train()
     assert torch.allclose(alone, padded, atol=1e-5)
 
 
-@pytest.mark.parametrize(("profile", "sets"), [("svtrv2-1024", ["model.head=ctc"]), ("svtr-32x128", [])])
+@pytest.mark.parametrize(
+    ("profile", "sets"), [("svtrv2-1024", ["model.head=ctc"]), ("svtr-32x128", [])]
+)
 def test_only_svtrv2_with_rows_is_guided(profile, sets):
     with pytest.raises(UsageError, match=r"train\.guidance = 'smtr' is for"):
         load_profile(profile, ["train.guidance=smtr", *sets])
@@ -140,10 +169,14 @@ def test_the_loss_is_the_authors(monkeypatch):
     ours.load_state_dict(state)
     found = questions(*batch(TEXTS), 126)
     features = torch.randn(3, 4, 10, 64)  # (N, H, T, C)
-    (next_subs, pre_subs), (next_label, pre_label) = found.contexts.chunk(2, 1), found.answers.chunk(2, 1)
+    (next_subs, pre_subs), (next_label, pre_label) = (
+        found.contexts.chunk(2, 1),
+        found.answers.chunk(2, 1),
+    )
     count = torch.tensor([next_subs.shape[1]])
     ignore = lambda label: label.masked_fill(label == -100, 128)  # noqa: E731
     wanted = theirs.train()(
-        features.flatten(1, 2), [None, next_subs, ignore(next_label), count, pre_subs, ignore(pre_label), count]
+        features.flatten(1, 2),
+        [None, next_subs, ignore(next_label), count, pre_subs, ignore(pre_label), count],
     )[0]["loss"]
     assert torch.allclose(ours.loss(features, None, found), wanted, atol=1e-5)

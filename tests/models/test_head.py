@@ -32,13 +32,22 @@ def test_rows_move_by_character():
     assert report.from_base == (("á", "a"), ("å", "a"))
     for character in "dcb":
         assert torch.equal(
-            after["classifier.weight"][DCB_A.class_of[character]], before["classifier.weight"][ABC.class_of[character]]
+            after["classifier.weight"][DCB_A.class_of[character]],
+            before["classifier.weight"][ABC.class_of[character]],
         )
     assert torch.equal(after["classifier.weight"][0], before["classifier.weight"][0])
-    assert torch.equal(after["classifier.weight"][DCB_A.class_of["á"]], before["classifier.weight"][ABC.class_of["a"]])
-    assert after["classifier.bias"][DCB_A.class_of["á"]] == before["classifier.bias"][ABC.class_of["a"]] - 3
+    assert torch.equal(
+        after["classifier.weight"][DCB_A.class_of["á"]],
+        before["classifier.weight"][ABC.class_of["a"]],
+    )
+    assert (
+        after["classifier.bias"][DCB_A.class_of["á"]]
+        == before["classifier.bias"][ABC.class_of["a"]] - 3
+    )
     assert after["classifier.weight"][DCB_A.class_of["Š"]].abs().max() <= 64**-0.5
-    assert all(after[key] is tensor for key, tensor in before.items() if not key.startswith("classifier."))
+    assert all(
+        after[key] is tensor for key, tensor in before.items() if not key.startswith("classifier.")
+    )
 
 
 def test_fresh_rows_are_the_same_each_time_and_nothing_is_copied():
@@ -46,7 +55,10 @@ def test_fresh_rows_are_the_same_each_time_and_nothing_is_copied():
     (one, report), (other, _) = (move_head(before, ABC, DCB_A, "fresh") for _ in range(2))
     assert torch.equal(one["classifier.weight"], other["classifier.weight"])
     assert (report.from_base, report.fresh) == ((), "áåŠ½")
-    assert not torch.equal(one["classifier.weight"][DCB_A.class_of["á"]], before["classifier.weight"][ABC.class_of["a"]])
+    assert not torch.equal(
+        one["classifier.weight"][DCB_A.class_of["á"]],
+        before["classifier.weight"][ABC.class_of["a"]],
+    )
 
 
 @pytest.mark.parametrize(
@@ -77,12 +89,16 @@ def test_half_precision_stays():
 
 
 def test_other_weights_are_refused():
-    with pytest.raises(ArtifactError, match=r"no linear head of 126 classes \(decoder\.fc or classifier or head\)"):
+    with pytest.raises(
+        ArtifactError, match=r"no linear head of 126 classes \(decoder\.fc or classifier or head\)"
+    ):
         move_head(state_of(ABC), NORDIC, NORDIC_EXT)
 
 
 def test_untrained_a_moved_head_reads_as_before():
-    """The shipped network, its head moved to a larger charset, reads lines as it did: no new character speaks."""
+    """The shipped network, its head moved to a larger charset, reads lines as it did: no new
+    character speaks.
+    """
     network, contract = load_model(Path("nordocr-default"))
     more = Charset("more", contract.charset.characters + "ĀāĒēŐőΩ")
     moved, report = move_head(network.state_dict(), contract.charset, more)

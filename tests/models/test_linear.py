@@ -4,11 +4,12 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from nordocr_cli.models import linear as module
-from nordocr_cli.models.linear import Linear, linear_gelu, on_onednn
+from nordocr_cli.models.kernels import linear as module
+from nordocr_cli.models.kernels.linear import Linear, linear_gelu, on_onednn
 
 needs_onednn = pytest.mark.skipif(
-    not (torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()), reason="torch without MKL or oneDNN"
+    not (torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()),
+    reason="torch without MKL or oneDNN",
 )
 
 
@@ -26,8 +27,12 @@ def test_onednn_gives_torchs_numbers_and_gradients(shape, bias):
     ours, theirs = layer(x), F.linear(x, layer.weight, layer.bias)
     assert "OneDnn" in ours.grad_fn.name()
     assert torch.allclose(ours, theirs, atol=1e-6)
-    for grad in (torch.randn(ours.shape), torch.ones(()).expand(ours.shape)):  # the second has no strides
-        pairs = zip(*(torch.autograd.grad(y, parameters, grad, retain_graph=True) for y in (ours, theirs)), strict=True)
+    # the second has no strides
+    for grad in (torch.randn(ours.shape), torch.ones(()).expand(ours.shape)):
+        pairs = zip(
+            *(torch.autograd.grad(y, parameters, grad, retain_graph=True) for y in (ours, theirs)),
+            strict=True,
+        )
         assert all(torch.allclose(a, b, atol=1e-5) for a, b in pairs)
     with torch.no_grad():
         assert torch.allclose(linear_gelu(x, layer.weight, layer.bias), F.gelu(theirs), atol=1e-6)
@@ -35,7 +40,9 @@ def test_onednn_gives_torchs_numbers_and_gradients(shape, bias):
 
 @pytest.mark.parametrize("bias", [False, True])
 def test_gelu_in_bfloat16(bias):
-    """Under mixed precision and where all is bfloat16, within its rounding; with a gradient torch's own operators."""
+    """Under mixed precision and where all is bfloat16, within its rounding; with a gradient torch's
+    own operators.
+    """
     torch.manual_seed(3)
     layer, x = Linear(24, 40, bias=bias), torch.randn(2, 5, 24)
     with torch.no_grad():

@@ -16,7 +16,9 @@ def test_begins_as_the_plain_layer():
 
 def test_merged_computes_the_same_with_plain_layers():
     torch.manual_seed(0)
-    network = nn.Sequential(LoraLinear(6, 5, 2), nn.ReLU(), nn.Sequential(LoraLinear(5, 4, 3, bias=False)))
+    network = nn.Sequential(
+        LoraLinear(6, 5, 2), nn.ReLU(), nn.Sequential(LoraLinear(5, 4, 3, bias=False))
+    )
     x = torch.randn(3, 6)
     begun = network(x)
     for layer in (network[0], network[2][0]):

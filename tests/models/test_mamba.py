@@ -1,7 +1,9 @@
-"""ResNet34 and the Mamba blocks must be transformers' (and so torchvision's and the authors'); the whole must fit our chain.
+"""ResNet34 and the Mamba blocks must be transformers' (and so torchvision's and the authors'); the
+whole must fit our chain.
 
-golden/mamba.json was made by transformers 5.23 (ResNetModel of resnet-34's sizes with strides (2, 1), MambaModel with 2 blocks
-of 32 channels) on the weights that `filled` of conftest.py gives: a few channels of every frame, and the names of all weights.
+golden/mamba.json was made by transformers 5.23 (ResNetModel of resnet-34's sizes with strides (2,
+1), MambaModel with 2 blocks of 32 channels) on the weights that `filled` of conftest.py gives: a
+few channels of every frame, and the names of all weights.
 """
 
 import json
@@ -13,11 +15,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from nordocr_cli.artifact import Contract
+from nordocr_cli.artifact.contract import Contract
 from nordocr_cli.charset import NORDIC
-from nordocr_cli.core.export import export
-from nordocr_cli.core.export_plan import plan_export
-from nordocr_cli.core.train_begin import warn_of_random
+from nordocr_cli.core.export.plan import plan_export
+from nordocr_cli.core.export.run import export
+from nordocr_cli.core.train.setup import warn_of_random
 from nordocr_cli.errors import ArtifactError, UsageError
 from nordocr_cli.geometry import out_length
 from nordocr_cli.models import mamba, resnet
@@ -40,7 +42,12 @@ def options(**more):
 
 
 def build(**more):
-    return build_model(options(**{"features": 32, "layers": 2, "d_state": 8, "adapter_rank": 4, "lora_rank": 4} | more), 126)
+    return build_model(
+        options(
+            **{"features": 32, "layers": 2, "d_state": 8, "adapter_rank": 4, "lora_rank": 4} | more
+        ),
+        126,
+    )
 
 
 def awake():
@@ -65,7 +72,10 @@ def network():
 def test_number_of_parameters():
     with torch.device("meta"):
         assert sum(p.numel() for p in ResNet34(adapter_rank=0).parameters()) == 21_284_672
-        assert sum(p.numel() for p in MambaEncoder(options(**PLAIN)).parameters()) == 4 * 1_695_232 + 512
+        assert (
+            sum(p.numel() for p in MambaEncoder(options(**PLAIN)).parameters())
+            == 4 * 1_695_232 + 512
+        )
         both = sum(p.numel() for p in MambaEncoder(options(use_lora=False)).parameters())
     assert both == 4 * (2 * (1_695_232 - 512) + 512) + 512
 
@@ -85,7 +95,9 @@ def test_blocks_are_those_of_mamba(filled):
 
 
 def test_starts_as_the_document_says():
-    """004-08: S4D-real, step sizes from 1e-3 to 1e-1 through softplus, rank of the step sizes ceil(d / 16)."""
+    """004-08: S4D-real, step sizes from 1e-3 to 1e-1 through softplus, rank of the step sizes
+    ceil(d / 16).
+    """
     mixer = MambaMixer(options(features=40))
     assert torch.allclose(mixer.A_log.exp(), torch.arange(1.0, 17).expand(80, 16))
     delta = torch.nn.functional.softplus(mixer.dt_proj.bias)
@@ -99,7 +111,11 @@ def test_no_weight_decay_on_a_and_d():
     network = build()
     decayed, free = build_optimizer(network, 1e-3, 0.05).param_groups
     names = {id(parameter): name for name, parameter in network.named_parameters()}
-    assert not [names[id(p)] for p in decayed["params"] if names[id(p)].endswith((".A_log", ".D", "dt_proj.bias"))]
+    assert not [
+        names[id(p)]
+        for p in decayed["params"]
+        if names[id(p)].endswith((".A_log", ".D", "dt_proj.bias"))
+    ]
     assert sum(names[id(p)].endswith(".A_log") for p in free["params"]) == 4
 
 
@@ -123,7 +139,10 @@ def test_the_profiles_network():
 @pytest.mark.parametrize("widths", [[4, 130, 320], [17, 1, 66, 131]])
 @pytest.mark.parametrize("padding", [1.0, 7.0])
 def test_does_not_see_padding(network, widths, padding):
-    images = torch.rand(len(widths), 3, 32, max(widths), generator=torch.Generator().manual_seed(2)) * 2 - 1
+    images = (
+        torch.rand(len(widths), 3, 32, max(widths), generator=torch.Generator().manual_seed(2)) * 2
+        - 1
+    )
     for i, width in enumerate(widths):
         images[i, :, :, width:] = padding
     with torch.no_grad():
@@ -132,7 +151,8 @@ def test_does_not_see_padding(network, widths, padding):
             alone = network(images[i : i + 1, :, :, :width])
             assert torch.allclose(batched[i, : out_length(width)], alone[0], atol=1e-4)
         narrow = widths.index(min(widths))
-        assert (network(images)[narrow, 0] - batched[narrow, 0]).abs().max() > 1e-3  # without widths padding is pixels
+        # without widths padding is pixels
+        assert (network(images)[narrow, 0] - batched[narrow, 0]).abs().max() > 1e-3
 
 
 def test_reverse_by_hand():
@@ -144,7 +164,10 @@ def test_reverse_by_hand():
 @pytest.mark.parametrize("bidirectional", [False, True])
 def test_reads_in_both_directions(bidirectional):
     torch.manual_seed(0)
-    encoder, x = MambaEncoder(options(features=32, layers=1, bidirectional=bidirectional)), torch.randn(1, 9, 32)
+    encoder, x = (
+        MambaEncoder(options(features=32, layers=1, bidirectional=bidirectional)),
+        torch.randn(1, 9, 32),
+    )
     later = x.clone()
     later[:, -1] += 1
     with torch.no_grad():
@@ -155,13 +178,19 @@ def test_reads_in_both_directions(bidirectional):
 @pytest.mark.parametrize("widths", [None, [64, 30]])
 @pytest.mark.parametrize("bf16", [False, True])
 def test_gradients_reach_every_parameter(network, widths, bf16):
-    """From the second step on: adapters and LoRA begin with zeros, behind which nothing learns in the first."""
+    """From the second step on: adapters and LoRA begin with zeros, behind which nothing learns in
+    the first.
+    """
     awake = build(layers=1)
     awake.load_state_dict(network.state_dict())
     with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
         logits = awake(torch.randn(2, 3, 32, 64), None if widths is None else torch.tensor(widths))
     logits.float().log_softmax(2)[..., ::7].sum().backward()
-    idle = [key for key, p in awake.named_parameters() if p.grad is None or not p.grad.isfinite().all() or not p.grad.any()]
+    idle = [
+        key
+        for key, p in awake.named_parameters()
+        if p.grad is None or not p.grad.isfinite().all() or not p.grad.any()
+    ]
     assert not idle
 
 
@@ -169,7 +198,9 @@ def test_adapters_and_lora_begin_as_nothing():
     torch.manual_seed(0)
     tuned = build().eval()
     plain = build(adapter_rank=0, use_lora=False).eval()
-    plain.load_state_dict({k: v for k, v in tuned.state_dict().items() if "adapter" not in k and "lora" not in k})
+    plain.load_state_dict(
+        {k: v for k, v in tuned.state_dict().items() if "adapter" not in k and "lora" not in k}
+    )
     with torch.no_grad():
         assert torch.equal(tuned(torch.ones(1, 3, 32, 40)), plain(torch.ones(1, 3, 32, 40)))
 
@@ -185,7 +216,9 @@ def test_learns_eight_lines():
     targets[:, 1] = targets[:, 0] % 125 + 1  # two equal characters would want more frames
     for step in range(50):
         optimizer.param_groups[0]["lr"] = 3e-3 * min(1, (step + 1) / 10)
-        loss = torch.nn.functional.ctc_loss(network(images).log_softmax(2).transpose(0, 1), targets, frames, lengths)
+        loss = torch.nn.functional.ctc_loss(
+            network(images).log_softmax(2).transpose(0, 1), targets, frames, lengths
+        )
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_([p for p in network.parameters() if p.requires_grad], 2.0)
@@ -194,8 +227,9 @@ def test_learns_eight_lines():
 
 
 def test_round_trip_and_export(tmp_path, monkeypatch):
-    """One file for any batch and width, LoRA merged into it, in fp16 too. Of the backbone one block of each layer, and few
-    channels: all that it can do, without its 21 million weights."""
+    """One file for any batch and width, LoRA merged into it, in fp16 too. Of the backbone one block
+    of each layer, and few channels: all that it can do, without its 21 million weights.
+    """
     channels = (8, 16, 24, 32)
     monkeypatch.setattr(resnet, "_DEPTHS", (1, 1, 1, 1))
     monkeypatch.setattr(resnet, "CHANNELS", channels)
@@ -203,10 +237,20 @@ def test_round_trip_and_export(tmp_path, monkeypatch):
     network = awake()
     profile = load_profile("mamba-320").profile.model_copy(update={"model": network.model})
     table = profile_to_json(profile)
-    save_weights(tmp_path / "best.safetensors", network.state_dict(), Contract(NORDIC, profile.geometry, table["model"], table))
+    save_weights(
+        tmp_path / "best.safetensors",
+        network.state_dict(),
+        Contract(NORDIC, profile.geometry, table["model"], table),
+    )
     loaded, _ = load_model(tmp_path)
-    assert all(torch.equal(loaded.state_dict()[key], tensor) for key, tensor in network.state_dict().items())
-    plan = replace(plan_export(tmp_path, tmp_path / "m.onnx", simplify=False), shapes=((1, 32), (3, 128), (1, 300)))
+    assert all(
+        torch.equal(loaded.state_dict()[key], tensor)
+        for key, tensor in network.state_dict().items()
+    )
+    plan = replace(
+        plan_export(tmp_path, tmp_path / "m.onnx", simplify=False),
+        shapes=((1, 32), (3, 128), (1, 300)),
+    )
     single, half = export(plan).files
     assert single.parity.worst.max_diff < 1e-4
     assert half.file.precision == "fp16"
@@ -218,7 +262,11 @@ def test_round_trip_and_export(tmp_path, monkeypatch):
 def backbone_state(naming):
     """Weights of a ResNet34 as torchvision (with `fc`) and transformers name them, and as we do."""
     torch.manual_seed(8)
-    ours = {key: tensor for key, tensor in ResNet34(adapter_rank=0).state_dict().items() if not key.endswith("tracked")}
+    ours = {
+        key: tensor
+        for key, tensor in ResNet34(adapter_rank=0).state_dict().items()
+        if not key.endswith("tracked")
+    }
     if naming == "torchvision":
         return ours | {"fc.weight": torch.zeros(1000, 512), "fc.bias": torch.zeros(1000)}, ours
     keys = [key for key in GOLDEN["resnet34_keys"] if not key.endswith("tracked")]
@@ -229,9 +277,11 @@ def backbone_state(naming):
         if part[0] == "embedder":
             own = f"{short[part[2]]}.{part[-1]}"
         elif "shortcut" in part:
-            own = f"layer{int(part[2]) + 1}.{part[4]}.downsample.{int(part[6] == 'normalization')}.{part[-1]}"
+            index = int(part[6] == "normalization")
+            own = f"layer{int(part[2]) + 1}.{part[4]}.downsample.{index}.{part[-1]}"
         else:
-            own = f"layer{int(part[2]) + 1}.{part[4]}.{part[7][:4].replace('norm', 'bn')}{int(part[6]) + 1}.{part[-1]}"
+            layer = part[7][:4].replace("norm", "bn")
+            own = f"layer{int(part[2]) + 1}.{part[4]}.{layer}{int(part[6]) + 1}.{part[-1]}"
         named["resnet." + key] = ours[own]
     return named | {"classifier.1.weight": torch.zeros(1000, 512)}, ours
 
@@ -244,7 +294,9 @@ def test_imagenet_weights_load(naming, suffix, tmp_path, heard):
     save_file(state, path) if suffix == ".safetensors" else torch.save({"state_dict": state}, path)
     network = build(backbone_weights=str(path))
     load_pretrained(network, heard)
-    assert all(torch.equal(network.backbone.state_dict()[key], tensor) for key, tensor in ours.items())
+    assert all(
+        torch.equal(network.backbone.state_dict()[key], tensor) for key, tensor in ours.items()
+    )
     assert "resnet34" in heard.notes[0]
     assert not heard.warnings
 
@@ -258,7 +310,8 @@ def test_mamba_weights_load(filled, tmp_path, heard):
     """The first blocks of a file that has more; the reading from right to left begins as a copy."""
     theirs = filled(MambaEncoder(options(features=32, layers=3, d_state=8, **PLAIN))).state_dict()
     save_file(
-        {f"backbone.{k}": t for k, t in theirs.items()} | {"lm_head.weight": torch.zeros(9, 32)}, tmp_path / "m.safetensors"
+        {f"backbone.{k}": t for k, t in theirs.items()} | {"lm_head.weight": torch.zeros(9, 32)},
+        tmp_path / "m.safetensors",
     )
     network = build(pretrained=str(tmp_path / "m.safetensors"))
     load_pretrained(network, heard)
@@ -266,12 +319,19 @@ def test_mamba_weights_load(filled, tmp_path, heard):
     for index in range(2):
         for key in ("in_proj.weight", "A_log", "conv1d.bias"):
             for mixer in ("mixer", "mixer_reverse"):
-                assert torch.equal(state[f"layers.{index}.{mixer}.{key}"], theirs[f"layers.{index}.mixer.{key}"])
+                assert torch.equal(
+                    state[f"layers.{index}.{mixer}.{key}"], theirs[f"layers.{index}.mixer.{key}"]
+                )
     assert state["norm_f.weight"].eq(1).all()
     assert "first 2 of 3 blocks" in heard.notes[0]
-    with pytest.raises(ArtifactError, match="model.pretrained.*other model options.*features=32, d_state=8, d_conv=4, expand=2"):
+    with pytest.raises(
+        ArtifactError,
+        match="model.pretrained.*other model options.*features=32, d_state=8, d_conv=4, expand=2",
+    ):
         load_pretrained(build(pretrained=str(tmp_path / "m.safetensors"), d_state=16), heard)
-    with pytest.raises(ArtifactError, match=r"has 3 Mamba blocks, model\.layers asks for 4: --set model\.layers=3"):
+    with pytest.raises(
+        ArtifactError, match=r"has 3 Mamba blocks, model\.layers asks for 4: --set model\.layers=3"
+    ):
         load_pretrained(build(pretrained=str(tmp_path / "m.safetensors"), layers=4), heard)
     save_file({"conv1.weight": torch.zeros(1)}, tmp_path / "r.safetensors")
     with pytest.raises(ArtifactError, match="holds no Mamba blocks"):
@@ -279,7 +339,8 @@ def test_mamba_weights_load(filled, tmp_path, heard):
 
 
 @pytest.mark.parametrize(
-    ("patterns", "warnings"), [((), 0), (["mamba", "classifier"], 0), (["mamba.*.in_proj", "classifier"], 1)]
+    ("patterns", "warnings"),
+    [((), 0), (["mamba", "classifier"], 0), (["mamba.*.in_proj", "classifier"], 1)],
 )
 def test_random_blocks_that_are_frozen_are_never_silent(patterns, warnings, heard):
     network = build()

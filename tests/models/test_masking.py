@@ -22,7 +22,9 @@ MODELS = {
 
 
 def network_of(name):
-    """A network all of whose biases and norms do something: fresh ones are zeros and ones and would hide a leak."""
+    """A network all of whose biases and norms do something: fresh ones are zeros and ones and would
+    hide a leak.
+    """
     torch.manual_seed(3)
     network = build_model(MODELS[name], 126)
     with torch.no_grad():
@@ -55,7 +57,10 @@ def assert_alone_equals_batched(network, widths, padding):
 
 
 @settings(max_examples=8, deadline=None, derandomize=True)
-@given(widths=st.lists(st.integers(1, 180), min_size=2, max_size=5), padding=st.sampled_from([1.0, 0.0, -1.0, 7.0]))
+@given(
+    widths=st.lists(st.integers(1, 180), min_size=2, max_size=5),
+    padding=st.sampled_from([1.0, 0.0, -1.0, 7.0]),
+)
 def test_nano_does_not_see_padding(widths, padding):
     assert_alone_equals_batched(NETWORKS["nano"], widths, padding)
 
@@ -106,9 +111,15 @@ def test_without_widths_no_mask_operation_runs(name):
 def test_gradients_reach_every_parameter(name, widths, bf16):
     network = build_model(MODELS[name].model_copy(update={"drop_path": 0.0}), 126)
     with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-        logits = network(torch.randn(2, 3, 32, 64), None if widths is None else torch.tensor(widths))
+        logits = network(
+            torch.randn(2, 3, 32, 64), None if widths is None else torch.tensor(widths)
+        )
     logits.float().log_softmax(2)[..., ::7].sum().backward()
-    idle = [key for key, p in network.named_parameters() if p.grad is None or not p.grad.isfinite().all() or not p.grad.any()]
+    idle = [
+        key
+        for key, p in network.named_parameters()
+        if p.grad is None or not p.grad.isfinite().all() or not p.grad.any()
+    ]
     assert not idle
 
 
@@ -116,5 +127,8 @@ def test_masks_by_hand():
     valid = valid_columns(halve(torch.tensor([5, 2])), 3)
     assert valid.tolist() == [[True, True, True], [True, False, False]]
     assert valid_keys(valid, 2)[1, 0, 0].tolist() == [True, False, False, True, False, False]
-    assert zero_padding(torch.ones(2, 1, 3, 1), valid)[:, 0, :, 0].tolist() == [[1, 1, 1], [1, 0, 0]]
+    assert zero_padding(torch.ones(2, 1, 3, 1), valid)[:, 0, :, 0].tolist() == [
+        [1, 1, 1],
+        [1, 0, 0],
+    ]
     assert valid_keys(None, 2) is None

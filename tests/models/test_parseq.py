@@ -11,13 +11,19 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from nordocr_cli.artifact import Contract
+from nordocr_cli.artifact.contract import Contract
 from nordocr_cli.charset import NORDIC
-from nordocr_cli.core.export import export
-from nordocr_cli.core.export_plan import plan_export
+from nordocr_cli.core.export.plan import plan_export
+from nordocr_cli.core.export.run import export
 from nordocr_cli.errors import ArtifactError, UsageError
-from nordocr_cli.models.parseq import Attention, stretched
-from nordocr_cli.models.permutations import additive, causal_mask, draw_orders, order_masks, to_tokens
+from nordocr_cli.models.parseq.network import Attention, stretched
+from nordocr_cli.models.parseq.permutations import (
+    additive,
+    causal_mask,
+    draw_orders,
+    order_masks,
+    to_tokens,
+)
 from nordocr_cli.models.registry import build_model
 from nordocr_cli.models.weights import load_model, require_fit, save_weights
 from nordocr_cli.profile import load_profile, profile_to_json
@@ -69,8 +75,14 @@ def test_number_of_parameters(classes, options, wanted):
 
 def test_names_and_shapes_are_those_of_the_released_weights():
     with torch.device("meta"):
-        found = {key: tuple(t.shape) for key, t in build(95, width=128, max_label_length=25).state_dict().items()}
-    linear = lambda name, rows, columns: {f"{name}.weight": (rows, columns), f"{name}.bias": (rows,)}  # noqa: E731
+        found = {
+            key: tuple(t.shape)
+            for key, t in build(95, width=128, max_label_length=25).state_dict().items()
+        }
+
+    def linear(name, rows, columns):
+        return {f"{name}.weight": (rows, columns), f"{name}.bias": (rows,)}
+
     norm = lambda name: {f"{name}.weight": (384,), f"{name}.bias": (384,)}  # noqa: E731
     wanted = {
         "pos_queries": (1, 26, 384),
@@ -86,27 +98,46 @@ def test_names_and_shapes_are_those_of_the_released_weights():
     }
     for i in range(12):
         wanted |= norm(f"encoder.blocks.{i}.norm1") | norm(f"encoder.blocks.{i}.norm2")
-        wanted |= linear(f"encoder.blocks.{i}.attn.qkv", 1152, 384) | linear(f"encoder.blocks.{i}.attn.proj", 384, 384)
-        wanted |= linear(f"encoder.blocks.{i}.mlp.fc1", 1536, 384) | linear(f"encoder.blocks.{i}.mlp.fc2", 384, 1536)
+        wanted |= linear(f"encoder.blocks.{i}.attn.qkv", 1152, 384) | linear(
+            f"encoder.blocks.{i}.attn.proj", 384, 384
+        )
+        wanted |= linear(f"encoder.blocks.{i}.mlp.fc1", 1536, 384) | linear(
+            f"encoder.blocks.{i}.mlp.fc2", 384, 1536
+        )
     for attention in ("self_attn", "cross_attn"):
         name = f"decoder.layers.0.{attention}"
-        wanted |= {f"{name}.in_proj_weight": (1152, 384), f"{name}.in_proj_bias": (1152,)} | linear(f"{name}.out_proj", 384, 384)
+        wanted |= {f"{name}.in_proj_weight": (1152, 384), f"{name}.in_proj_bias": (1152,)} | linear(
+            f"{name}.out_proj", 384, 384
+        )
     for name in ("norm1", "norm2", "norm_q", "norm_c"):
         wanted |= norm(f"decoder.layers.0.{name}")
     assert found == wanted
 
 
 def test_classes_of_embedding_head_and_charset_belong_together(network):
-    """002-01: C + 3 tokens go in, the beginning and padding among them; C + 1 come out. Others are refused before a step."""
+    """002-01: C + 3 tokens go in, the beginning and padding among them; C + 1 come out. Others are
+    refused before a step.
+    """
     assert network.head.out_features == NORDIC.num_classes == 126
     assert network.text_embed.embedding.num_embeddings == 128
     with pytest.raises(ArtifactError, match="another charset"):
-        require_fit(network, build(95, **SMALL).state_dict(), "other.safetensors", "Take those of PARSeq")
-    contract = Contract(NORDIC, load_profile("parseq-32x384").profile.geometry, {"name": "parseq", "max_label_length": 128})
+        require_fit(
+            network, build(95, **SMALL).state_dict(), "other.safetensors", "Take those of PARSeq"
+        )
+    contract = Contract(
+        NORDIC,
+        load_profile("parseq-32x384").profile.geometry,
+        {"name": "parseq", "max_label_length": 128},
+    )
     assert contract.decoding == "autoregressive"
     assert contract.out_length(4) == contract.out_length(384) == 129
     classes = contract.to_json()["charset"]
-    assert [classes[key] for key in ("end", "begin", "padding", "num_classes")] == [0, 126, 127, 126]
+    assert [classes[key] for key in ("end", "begin", "padding", "num_classes")] == [
+        0,
+        126,
+        127,
+        126,
+    ]
 
 
 def test_one_token_a_patch_and_none_for_the_class(network):
@@ -116,7 +147,10 @@ def test_one_token_a_patch_and_none_for_the_class(network):
 
 def test_attention_is_torch_s():
     torch.manual_seed(0)
-    ours, theirs = Attention(24, 3, 0.0).eval(), nn.MultiheadAttention(24, 3, batch_first=True).eval()
+    ours, theirs = (
+        Attention(24, 3, 0.0).eval(),
+        nn.MultiheadAttention(24, 3, batch_first=True).eval(),
+    )
     theirs.load_state_dict(ours.state_dict())
     queries, content, mask = torch.randn(2, 4, 24), torch.randn(2, 4, 24), causal_mask(4)
     wanted, _ = theirs(queries, content, content, attn_mask=mask)
@@ -125,12 +159,21 @@ def test_attention_is_torch_s():
 
 def test_encoder_block_is_torch_s_layer(network):
     block = network.encoder.blocks[0]
-    layer = nn.TransformerEncoderLayer(192, 3, 768, 0.0, "gelu", 1e-6, batch_first=True, norm_first=True).eval()
+    layer = nn.TransformerEncoderLayer(
+        192, 3, 768, 0.0, "gelu", 1e-6, batch_first=True, norm_first=True
+    ).eval()
     ours = block.state_dict()
-    names = {"self_attn.in_proj_": "attn.qkv.", "self_attn.out_proj": "attn.proj", "linear1": "mlp.fc1", "linear2": "mlp.fc2"}
+    names = {
+        "self_attn.in_proj_": "attn.qkv.",
+        "self_attn.out_proj": "attn.proj",
+        "linear1": "mlp.fc1",
+        "linear2": "mlp.fc2",
+    }
 
     def mine(key):
-        return next((key.replace(theirs, own) for theirs, own in names.items() if theirs in key), key)
+        return next(
+            (key.replace(theirs, own) for theirs, own in names.items() if theirs in key), key
+        )
 
     layer.load_state_dict({key: ours[mine(key)] for key in layer.state_dict()})
     x = torch.randn(2, 7, 192, generator=torch.Generator().manual_seed(1))
@@ -139,8 +182,14 @@ def test_encoder_block_is_torch_s_layer(network):
 
 
 def test_loss_of_all_orders_is_that_of_one_after_the_other(network):
-    """Against the definition: each order by itself, weighed by its tokens, the end left out from the third order on."""
-    images, targets, lengths = pixels(2, 32), torch.tensor([5, 6, 7, 8, 9, 1, 2]), torch.tensor([5, 2])
+    """Against the definition: each order by itself, weighed by its tokens, the end left out from
+    the third order on.
+    """
+    images, targets, lengths = (
+        pixels(2, 32),
+        torch.tensor([5, 6, 7, 8, 9, 1, 2]),
+        torch.tensor([5, 2]),
+    )
     torch.manual_seed(4)
     orders = draw_orders(5, 6)
     torch.manual_seed(4)
@@ -153,7 +202,9 @@ def test_loss_of_all_orders_is_that_of_one_after_the_other(network):
             if number == 2:
                 wanted[wanted == 0] = 127
             hidden = additive((given == 0) | (given == 127))
-            logits = network._decode(given, memory, network.pos_queries[:, :6], additive(mask), hidden)
+            logits = network._decode(
+                given, memory, network.pos_queries[:, :6], additive(mask), hidden
+            )
             asked = wanted != 127
             total += nn.functional.cross_entropy(logits[asked], wanted[asked], reduction="sum")
             count += int(asked.sum())
@@ -182,7 +233,9 @@ def test_a_position_never_sees_its_own_answer(network):
 def test_positions_are_not_scaled_unless_asked(scaled):
     """002-14: the reference adds them as they are."""
     network = build(**SMALL, scale_positions=scaled)
-    assert torch.allclose(network._positions(3), network.pos_queries[:, :3] * (math.sqrt(192) if scaled else 1.0))
+    assert torch.allclose(
+        network._positions(3), network.pos_queries[:, :3] * (math.sqrt(192) if scaled else 1.0)
+    )
 
 
 @pytest.mark.parametrize("decode", ["nar", "ar"])
@@ -198,7 +251,9 @@ def test_stretching_is_cv2_s():
 
     line = np.random.RandomState(1).uniform(-1, 1, (8, 13, 3)).astype(np.float32)
     wanted = cv2.resize(line, (40, 8), interpolation=cv2.INTER_LINEAR)
-    padded = torch.nn.functional.pad(torch.from_numpy(line).permute(2, 0, 1)[None], (0, 7), value=9.0)
+    padded = torch.nn.functional.pad(
+        torch.from_numpy(line).permute(2, 0, 1)[None], (0, 7), value=9.0
+    )
     for found in (stretched(padded[..., :13], None, 40), stretched(padded, torch.tensor([13]), 40)):
         assert np.allclose(found[0].permute(1, 2, 0).numpy(), wanted, atol=1e-5)
 
@@ -213,8 +268,11 @@ def test_a_line_reads_in_any_batch_as_alone(network, decode, padding, monkeypatc
     with torch.no_grad():
         batched = network(images, torch.tensor(widths))
         for i, width in enumerate(widths):
-            assert torch.allclose(batched[i], network(images[i : i + 1, :, :, :width])[0], atol=1e-4)
-        assert (network(images)[0] - batched[0]).abs().max() > 1e-3  # without widths padding is pixels
+            assert torch.allclose(
+                batched[i], network(images[i : i + 1, :, :, :width])[0], atol=1e-4
+            )
+        # without widths padding is pixels
+        assert (network(images)[0] - batched[0]).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("bf16", [False, True])
@@ -223,10 +281,17 @@ def test_gradients_reach_every_parameter(bf16):
     network = build(7, **SMALL)
     with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
         loss = network.permuted_loss(
-            pixels(2, 32), torch.tensor([32, 20]), torch.tensor([1, 2, 3, 4, 5, 6, 1]), torch.tensor([5, 2])
+            pixels(2, 32),
+            torch.tensor([32, 20]),
+            torch.tensor([1, 2, 3, 4, 5, 6, 1]),
+            torch.tensor([5, 2]),
         )
     loss.backward()
-    idle = [key for key, p in network.named_parameters() if p.grad is None or not p.grad.isfinite().all() or not p.grad.any()]
+    idle = [
+        key
+        for key, p in network.named_parameters()
+        if p.grad is None or not p.grad.isfinite().all() or not p.grad.any()
+    ]
     assert not idle
     grads = network.text_embed.embedding.weight.grad
     assert grads[8].abs().max() == 0  # padding is hidden wherever it stands
@@ -251,45 +316,68 @@ def test_learns_eight_lines_and_reads_them_in_every_way(monkeypatch):
     wanted = [labels.tolist() for labels in targets.split(lengths.tolist())]
     network.eval()
     for decode, refine in (("ar", 0), ("ar", 1), ("nar", 0), ("nar", 2)):
-        monkeypatch.setattr(network, "options", network.options.model_copy(update={"decode": decode, "refine": refine}))
+        monkeypatch.setattr(
+            network,
+            "options",
+            network.options.model_copy(update={"decode": decode, "refine": refine}),
+        )
         with torch.no_grad():
             best = network(images).argmax(-1).tolist()
-        assert [row[: row.index(0)] if 0 in row else row for row in best] == wanted, (decode, refine)
+        assert [row[: row.index(0)] if 0 in row else row for row in best] == wanted, (
+            decode,
+            refine,
+        )
 
 
 def saved(network, folder, **sets):
     profile = load_profile(
         "parseq-32x384",
         [
-            *(f"model.{key}={value!r}" if isinstance(value, str) else f"model.{key}={value}" for key, value in SMALL.items()),
+            *(
+                f"model.{key}={value!r}" if isinstance(value, str) else f"model.{key}={value}"
+                for key, value in SMALL.items()
+            ),
             "geometry.max_width=16",
             "augment.join=0",
             *(f"model.{key}={value!r}" for key, value in sets.items()),
         ],
     ).profile
     table = profile_to_json(profile)
-    save_weights(folder / "best.safetensors", network.state_dict(), Contract(NORDIC, profile.geometry, table["model"], table))
+    save_weights(
+        folder / "best.safetensors",
+        network.state_dict(),
+        Contract(NORDIC, profile.geometry, table["model"], table),
+    )
     return folder
 
 
 def test_round_trip(network, tmp_path):
     loaded, _ = load_model(saved(network, tmp_path))
-    assert all(torch.equal(loaded.state_dict()[key], tensor) for key, tensor in network.state_dict().items())
+    assert all(
+        torch.equal(loaded.state_dict()[key], tensor)
+        for key, tensor in network.state_dict().items()
+    )
 
 
 def first_margins(network, crops):
     """By how much the end is behind the best character at the first position of each crop."""
     with torch.no_grad():
-        images = [torch.from_numpy(crop / 127.5 - 1).float().permute(2, 0, 1)[None] for crop in crops]
+        images = [
+            torch.from_numpy(crop / 127.5 - 1).float().permute(2, 0, 1)[None] for crop in crops
+        ]
         logits = torch.cat([network(image)[:, 0] for image in images])  # (crops, C)
     return logits[:, 1:].max(-1).values - logits[:, 0]
 
 
 @pytest.mark.parametrize(("decode", "refine"), [("nar", 2), ("ar", 0)])
 def test_export_writes_as_many_positions_for_every_image(network, tmp_path, decode, refine):
-    """F13: a trace of the loop that stops early writes as many characters for ever as the example's image had. Here some
-    images end before others."""
-    crops = [np.random.RandomState(seed).randint(0, 256, (32, 4 * seed, 3), np.uint8) for seed in (1, 2, 3, 4)]
+    """F13: a trace of the loop that stops early writes as many characters for ever as the example's
+    image had. Here some images end before others.
+    """
+    crops = [
+        np.random.RandomState(seed).randint(0, 256, (32, 4 * seed, 3), np.uint8)
+        for seed in (1, 2, 3, 4)
+    ]
     if decode == "ar":
         network = copy.deepcopy(network)
         network.options = network.options.model_copy(update={"decode": decode, "refine": refine})
@@ -303,9 +391,14 @@ def test_export_writes_as_many_positions_for_every_image(network, tmp_path, deco
     assert {file.file.precision for file in exported.files} == {"fp32", "fp16"}
     assert all(file.file.opset == 17 and "→" in file.simplification for file in exported.files)
     assert exported.files[0].parity.worst.max_diff < 1e-4
-    by_torch, by_onnx = (open_recognizer(path, device="cpu").recognize(crops) for path in (folder, tmp_path / "m.onnx"))
+    by_torch, by_onnx = (
+        open_recognizer(path, device="cpu").recognize(crops)
+        for path in (folder, tmp_path / "m.onnx")
+    )
     assert [reading.text for reading in by_onnx] == [reading.text for reading in by_torch]
-    assert onnx.load(tmp_path / "m.onnx").graph.output[0].type.tensor_type.shape.dim[1].dim_value == 6
+    assert (
+        onnx.load(tmp_path / "m.onnx").graph.output[0].type.tensor_type.shape.dim[1].dim_value == 6
+    )
 
 
 def test_beam_search_is_refused(network, tmp_path):
@@ -314,19 +407,37 @@ def test_beam_search_is_refused(network, tmp_path):
 
 
 def test_saved_weights_write_as_they_are_asked_to(network, tmp_path):
-    """`decode` and `refine` are no part of the weights: each way gives the texts of a network that was built so."""
+    """`decode` and `refine` are no part of the weights: each way gives the texts of a network that
+    was built so.
+    """
     folder, crops = (
         saved(network, tmp_path),
         [np.random.RandomState(seed).randint(0, 256, (32, 16, 3), np.uint8) for seed in range(9)],
     )
     found = {}
-    for decoder, order, refine in (("nar", "nar", 0), ("nar+2", "nar", 2), ("ar", "ar", 0), ("ar+1", "ar", 1)):
+    for decoder, order, refine in (
+        ("nar", "nar", 0),
+        ("nar+2", "nar", 2),
+        ("ar", "ar", 0),
+        ("ar+1", "ar", 1),
+    ):
         built = copy.deepcopy(network)
         built.options = built.options.model_copy(update={"decode": order, "refine": refine})
         with torch.inference_mode():
-            classes = built(torch.stack([torch.from_numpy(c).permute(2, 0, 1) / 127.5 - 1 for c in crops])).argmax(-1).tolist()
-        wanted = ["".join(NORDIC.decode(row[: row.index(0)] if 0 in row else row)) for row in classes]
-        found[decoder] = [reading.text for reading in open_recognizer(folder, device="cpu", decoder=decoder).recognize(crops)]
+            classes = (
+                built(
+                    torch.stack([torch.from_numpy(c).permute(2, 0, 1) / 127.5 - 1 for c in crops])
+                )
+                .argmax(-1)
+                .tolist()
+            )
+        wanted = [
+            "".join(NORDIC.decode(row[: row.index(0)] if 0 in row else row)) for row in classes
+        ]
+        found[decoder] = [
+            reading.text
+            for reading in open_recognizer(folder, device="cpu", decoder=decoder).recognize(crops)
+        ]
         assert found[decoder] == wanted
     assert len({tuple(texts) for texts in found.values()}) == 4
     with pytest.raises(UsageError, match=r"unknown decoder 'ar\+x': did you mean 'ar'"):
@@ -334,9 +445,13 @@ def test_saved_weights_write_as_they_are_asked_to(network, tmp_path):
 
 
 def test_ways_of_writing_are_only_for_weights_of_parseq(tiny_checkpoint, tiny_onnx):
-    with pytest.raises(UsageError, match=r"ar and nar are ways in which PARSeq writes, and this is svtrv2-nano"):
+    with pytest.raises(
+        UsageError, match=r"ar and nar are ways in which PARSeq writes, and this is svtrv2-nano"
+    ):
         open_recognizer(tiny_checkpoint, device="cpu", decoder="ar")
-    with pytest.raises(UsageError, match=r"writes as it was exported; --decoder nar\+2 is for a run"):
+    with pytest.raises(
+        UsageError, match=r"writes as it was exported; --decoder nar\+2 is for a run"
+    ):
         open_recognizer(tiny_onnx, device="cpu", decoder="nar+2")
     with pytest.raises(UsageError, match="tesseract decodes by itself"):
         open_recognizer("tesseract", decoder="ar")
@@ -350,7 +465,10 @@ def test_impossible_options_are_refused(options):
 
 @pytest.mark.parametrize(
     ("sets", "words"),
-    [(["geometry.max_width=320"], "learned position"), (["model.max_label_length=20"], "augment.join")],
+    [
+        (["geometry.max_width=320"], "learned position"),
+        (["model.max_label_length=20"], "augment.join"),
+    ],
 )
 def test_profiles_that_contradict_themselves_are_refused(sets, words):
     with pytest.raises(UsageError, match=words):

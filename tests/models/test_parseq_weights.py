@@ -1,4 +1,6 @@
-"""PARSeq's checkpoints become our weights: names and shapes are those of the released ones (test_parseq.py holds the table)."""
+"""PARSeq's checkpoints become our weights: names and shapes are those of the released ones
+(test_parseq.py holds the table).
+"""
 
 import pytest
 import torch
@@ -66,7 +68,9 @@ def test_another_charset_is_refused(tiny, tmp_path):
 
 
 def test_what_is_read_moves_with_what_is_written(tiny):
-    """A head for another charset: rows of the embedding too, the beginning and padding behind them."""
+    """A head for another charset: rows of the embedding too, the beginning and padding behind
+    them.
+    """
     before, other = tiny.state_dict(), Charset("other", "zaá½")
     after, report = move_head(before, ALPHANUMERIC, other)
     assert (report.kept, report.from_base, report.fresh) == ("za", (("á", "a"),), "½")
@@ -83,9 +87,14 @@ def test_what_is_read_moves_with_what_is_written(tiny):
 def test_the_commands(tiny, tmp_path):
     torch.save(tiny.state_dict(), tmp_path / "parseq.pt")
     weights, moved = tmp_path / "a.safetensors", tmp_path / "nordic.safetensors"
-    done = CliRunner().invoke(app, ["import", str(tmp_path / "parseq.pt"), "--charset", "alphanumeric", "-o", str(weights)])
+    done = CliRunner().invoke(
+        app,
+        ["import", str(tmp_path / "parseq.pt"), "--charset", "alphanumeric", "-o", str(weights)],
+    )
     assert done.exit_code == 0
     assert "175 tensors" in done.stdout
-    done = CliRunner().invoke(app, ["charset", "move", str(weights), "--to", "nordic", "-o", str(moved)])
+    done = CliRunner().invoke(
+        app, ["charset", "move", str(weights), "--to", "nordic", "-o", str(moved)]
+    )
     assert done.exit_code == 0, done.stderr
     assert load_model(moved)[1].charset == NORDIC

@@ -5,11 +5,19 @@ import itertools
 import pytest
 import torch
 
-from nordocr_cli.models.permutations import causal_mask, cloze_mask, draw_orders, order_masks, to_tokens
+from nordocr_cli.models.parseq.permutations import (
+    causal_mask,
+    cloze_mask,
+    draw_orders,
+    order_masks,
+    to_tokens,
+)
 
 
 def test_a_label_is_read_from_its_beginning_and_predicted_to_its_end():
-    """Input [begin, c1, …], answer [c1, …, end]. Fed its own answer a network repeats begin for ever."""
+    """Input [begin, c1, …], answer [c1, …, end]. Fed its own answer a network repeats begin for
+    ever.
+    """
     tokens = to_tokens(torch.tensor([7, 8, 9, 3]), torch.tensor([3, 1]), num_classes=126)
     assert tokens.tolist() == [[126, 7, 8, 9, 0], [126, 3, 0, 127, 127]]
     assert tokens[:, :-1][0].tolist() == [126, 7, 8, 9]
@@ -18,7 +26,9 @@ def test_a_label_is_read_from_its_beginning_and_predicted_to_its_end():
 
 
 def test_left_to_right_and_back():
-    """Two characters: forward, and backward from the end. Rows predict c1, c2, end; columns are begin, c1, c2."""
+    """Two characters: forward, and backward from the end. Rows predict c1, c2, end; columns are
+    begin, c1, c2.
+    """
     orders = draw_orders(2, 6)
     assert orders.tolist() == [[0, 1, 2, 3], [0, 3, 2, 1]]
     forward, backward = order_masks(orders).int().tolist()
@@ -36,7 +46,9 @@ def test_an_order_in_between():
     ]
 
 
-@pytest.mark.parametrize(("characters", "orders"), [(0, 1), (1, 1), (2, 2), (3, 6), (4, 6), (5, 6), (30, 6)])
+@pytest.mark.parametrize(
+    ("characters", "orders"), [(0, 1), (1, 1), (2, 2), (3, 6), (4, 6), (5, 6), (30, 6)]
+)
 def test_orders_are_drawn_in_mirrored_pairs(characters, orders):
     torch.manual_seed(characters)
     drawn = draw_orders(characters, 6)
@@ -52,7 +64,9 @@ def test_orders_are_drawn_in_mirrored_pairs(characters, orders):
 
 @pytest.mark.parametrize("characters", [3, 4])
 def test_short_labels_never_have_an_order_twice(characters):
-    """Of four characters twelve orders are not mirror images of each other; three and four draw from such a pool."""
+    """Of four characters twelve orders are not mirror images of each other; three and four draw
+    from such a pool.
+    """
     seen = set()
     for seed in range(60):
         torch.manual_seed(seed)

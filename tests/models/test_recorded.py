@@ -1,9 +1,11 @@
-"""SVTR, SVTRv2 and the guidance branch give the recorded answers of their authors' code (OpenOCR ae934e5).
+"""SVTR, SVTRv2 and the guidance branch give the recorded answers of their authors' code (OpenOCR
+ae934e5).
 
-golden/openocr.json holds, for the weights and images that `filled` and `image` of conftest.py make anywhere, the first classes of
-every third frame. So equality is seen where OpenOCR is not installed. With NORDOCR_OPENOCR=FOLDER, a checkout of
-github.com/Topdu/OpenOCR with its requirements, its code answers again and must say the same; with NORDOCR_RECORD=1 beside it the
-file is written anew:
+golden/openocr.json holds, for the weights and images that `filled` and `image` of conftest.py make
+anywhere, the first classes of every third frame. So equality is seen where OpenOCR is not
+installed. With NORDOCR_OPENOCR=FOLDER, a checkout of github.com/Topdu/OpenOCR with its
+requirements, its code answers again and must say the same; with NORDOCR_RECORD=1 beside it the file
+is written anew:
 
     NORDOCR_OPENOCR=../OpenOCR NORDOCR_RECORD=1 python -m pytest tests/models/test_recorded.py
 """
@@ -27,7 +29,13 @@ WITHIN = 1e-5  # of the greatest number of an answer
 
 
 def svtr(size, window, width, channels):
-    return SvtrModel(name="svtr", size=size, local_window=window, positions=(8, width // 4), out_channels=channels)
+    return SvtrModel(
+        name="svtr",
+        size=size,
+        local_window=window,
+        positions=(8, width // 4),
+        out_channels=channels,
+    )
 
 
 NETWORKS = {
@@ -86,7 +94,9 @@ def kept(logits):
 
 @pytest.fixture
 def asked():
-    """Features (2, 4, 10, 64) and questions about them, borders, ends and questions that are none among them."""
+    """Features (2, 4, 10, 64) and questions about them, borders, ends and questions that are none
+    among them.
+    """
     random = np.random.RandomState(11)
     features = torch.from_numpy(random.standard_normal((2, 4, 10, 64))).float()
     contexts = random.randint(1, 126, (2, 12, 5))
@@ -94,13 +104,16 @@ def asked():
     contexts[:, 11], contexts[:, 10, 2:] = 127, 127  # right of it
     answers = random.randint(0, 126, (2, 12))
     answers[0, 3], answers[1, [2, 8, 9]] = -100, -100
-    return features.requires_grad_(), Questions(torch.from_numpy(contexts), torch.from_numpy(answers))
+    return features.requires_grad_(), Questions(
+        torch.from_numpy(contexts), torch.from_numpy(answers)
+    )
 
 
 def answer_of(loss, features):
     """What is recorded of a guidance loss: itself, and how it depends on some of the features."""
     (slope,) = torch.autograd.grad(loss, features)
-    return [[float(loss.detach())], (slope[:, :, ::EVERY, :CLASSES].flatten() * 1e4).tolist()]  # numbers of one size
+    # numbers of one size
+    return [[float(loss.detach())], (slope[:, :, ::EVERY, :CLASSES].flatten() * 1e4).tolist()]
 
 
 @pytest.mark.parametrize("case", NETWORKS)
@@ -114,7 +127,9 @@ def test_the_guidance_loss_is_that_recorded_of_the_authors_code(recorded, filled
     with torch.no_grad():
         ours = filled(Guidance(64, 126))
     features, questions = asked
-    for found, wanted in zip(answer_of(ours.loss(features, None, questions), features), recorded[GUIDANCE], strict=True):
+    for found, wanted in zip(
+        answer_of(ours.loss(features, None, questions), features), recorded[GUIDANCE], strict=True
+    ):
         require_same(found, wanted)
 
 
@@ -129,7 +144,9 @@ def test_the_authors_code_says_what_is_recorded(recorded, filled, image, asked, 
     for case, (model, width) in NETWORKS.items():
         theirs = openocr_network(model, 126, width).eval()
         with torch.no_grad():
-            masks = {name: t for name, t in theirs.state_dict().items() if name.endswith("mixer.mask")}
+            masks = {
+                name: t for name, t in theirs.state_dict().items() if name.endswith("mixer.mask")
+            }
             theirs.load_state_dict(dict(filled(build_model(model, 126)).state_dict()) | masks)
             theirs.decoder.train()  # in evaluation it gives probabilities
             answers[case] = kept(theirs(image(width)))
@@ -137,14 +154,26 @@ def test_the_authors_code_says_what_is_recorded(recorded, filled, image, asked, 
     with torch.no_grad():
         theirs.load_state_dict(guidance_state(filled(Guidance(64, 126))))
     features, questions = asked
-    (next_subs, pre_subs), (next_label, pre_label) = questions.contexts.chunk(2, 1), questions.answers.chunk(2, 1)
+    (next_subs, pre_subs), (next_label, pre_label) = (
+        questions.contexts.chunk(2, 1),
+        questions.answers.chunk(2, 1),
+    )
     count = torch.tensor([next_subs.shape[1]])
     ignored = [label.masked_fill(label == -100, 128) for label in (next_label, pre_label)]
-    loss = theirs.train()(features.flatten(1, 2), [None, next_subs, ignored[0], count, pre_subs, ignored[1], count])[0]["loss"]
+    loss = theirs.train()(
+        features.flatten(1, 2), [None, next_subs, ignored[0], count, pre_subs, ignored[1], count]
+    )[0]["loss"]
     answers[GUIDANCE] = answer_of(loss, features)
     if RECORD:
-        rows = {case: [[float(f"{x:.7g}") for x in row] for row in answer] for case, answer in answers.items()}
-        FILE.write_text("{\n" + ",\n".join(f'"{case}": {json.dumps(row)}' for case, row in rows.items()) + "\n}\n")
+        rows = {
+            case: [[float(f"{x:.7g}") for x in row] for row in answer]
+            for case, answer in answers.items()
+        }
+        FILE.write_text(
+            "{\n"
+            + ",\n".join(f'"{case}": {json.dumps(row)}' for case, row in rows.items())
+            + "\n}\n"
+        )
         return
     assert answers.keys() == recorded.keys()
     for case, answer in answers.items():

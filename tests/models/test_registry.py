@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from nordocr_cli.artifact import Contract
+from nordocr_cli.artifact.contract import Contract
 from nordocr_cli.models.registry import build_model
 from nordocr_cli.profile import load_profile, profile_names
 from nordocr_cli.settings import SvtrV2NanoModel

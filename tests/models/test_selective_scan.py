@@ -6,9 +6,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nordocr_cli.core.export_plan import MAMBA_MOST_PX
-from nordocr_cli.models import selective_scan as module
-from nordocr_cli.models.selective_scan import (
+from nordocr_cli.core.export.plan import MAMBA_MOST_PX
+from nordocr_cli.models.kernels import selective_scan as module
+from nordocr_cli.models.kernels.selective_scan import (
     CHUNK,
     MAX_CHUNKED_LENGTH,
     STRETCH,
@@ -35,11 +35,20 @@ def arguments(lines, length, channels=6, states=4, dtype=torch.float64):
     draw = lambda *shape: torch.randn(*shape, generator=generator, dtype=dtype)  # noqa: E731
     delta = (draw(lines, length, channels) * 2 - 3).exp()
     a = -torch.arange(1, states + 1, dtype=dtype).repeat(channels, 1)
-    return [draw(lines, length, channels), delta, a, draw(lines, length, states), draw(lines, length, states)]
+    return [
+        draw(lines, length, channels),
+        delta,
+        a,
+        draw(lines, length, states),
+        draw(lines, length, states),
+    ]
 
 
 @settings(max_examples=12, deadline=None, derandomize=True)
-@given(length=st.one_of(st.integers(1, 3 * CHUNK), st.sampled_from([80, 256, 449])), lines=st.integers(1, 3))
+@given(
+    length=st.one_of(st.integers(1, 3 * CHUNK), st.sampled_from([80, 256, 449])),
+    lines=st.integers(1, 3),
+)
 def test_both_forms_are_the_recurrence(length, lines):
     values = arguments(lines, length)
     wanted = reference(*values)
@@ -61,15 +70,20 @@ def test_gradients_are_those_of_the_recurrence(form, length):
 
 
 def test_gradcheck():
-    assert torch.autograd.gradcheck(selective_scan, [value.requires_grad_() for value in arguments(2, 5, 3, 2)])
+    assert torch.autograd.gradcheck(
+        selective_scan, [value.requires_grad_() for value in arguments(2, 5, 3, 2)]
+    )
 
 
 def test_training_keeps_one_state_in_sixteen():
     """Those of every step would be most of the memory of a training step."""
     lines, length, channels, states = 2, 40, 24, 16
-    scan = selective_scan(*(value.requires_grad_() for value in arguments(lines, length, channels, states))).grad_fn
+    scan = selective_scan(
+        *(value.requires_grad_() for value in arguments(lines, length, channels, states))
+    ).grad_fn
     kept = [value.shape for node, _ in scan.next_functions for value in node.saved_tensors]
-    assert max(kept, key=torch.Size.numel) == (3, lines, channels, states)  # before the steps 0, 16 and 32
+    # before the steps 0, 16 and 32
+    assert max(kept, key=torch.Size.numel) == (3, lines, channels, states)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -87,7 +101,10 @@ def test_computes_in_float32_whatever_it_is_given(dtype):
 @pytest.mark.filterwarnings("ignore:.*torch.jit.trace:DeprecationWarning")
 def test_a_trace_takes_any_length():
     """What is exported must not remember the length, nor have a loop or nodes for each step."""
-    traces = [torch.jit.trace(lambda *v: selective_scan(*v), arguments(2, n), check_trace=False) for n in (20, 200)]
+    traces = [
+        torch.jit.trace(lambda *v: selective_scan(*v), arguments(2, n), check_trace=False)
+        for n in (20, 200)
+    ]
     for length in (1, 16, 33, 256):
         values = arguments(1, length)
         torch.testing.assert_close(traces[0](*values), reference(*values), rtol=0, atol=1e-12)
@@ -106,7 +123,9 @@ def test_the_chunked_form_takes_its_longest_and_refuses_longer_ones():
 
 @pytest.mark.parametrize("length", [1, 2, 17, 40])
 def test_the_scan_of_a_gpu_is_the_recurrence(length, monkeypatch):
-    """Its arithmetic, forwards and backwards, on a CPU and not compiled: on a GPU it has not run."""
+    """Its arithmetic, forwards and backwards, on a CPU and not compiled: on a GPU it has not
+    run.
+    """
     values = [value.requires_grad_() for value in arguments(2, length)]
     wanted = torch.autograd.grad(reference(*values).cos().sum(), values)
     monkeypatch.setattr(module, "_steps", lambda _: False)
@@ -134,10 +153,15 @@ def forget_kernel():
 
 
 def test_a_faked_mamba_ssm_is_called_as_its_interface_is_recorded(monkeypatch, forget_kernel):
-    """selective_scan_fn(u, delta, A, B, C): u and delta (N, D, L), A (D, S), B and C (N, S, L), result (N, D, L)."""
+    """selective_scan_fn(u, delta, A, B, C): u and delta (N, D, L), A (D, S), B and C (N, S, L),
+    result (N, D, L).
+    """
 
     def recorded(u, delta, a, b, c):
-        assert all(tensor.is_contiguous() and tensor.dtype == torch.float32 for tensor in (u, delta, a, b, c))
+        assert all(
+            tensor.is_contiguous() and tensor.dtype == torch.float32
+            for tensor in (u, delta, a, b, c)
+        )
         return reference(u.mT, delta.mT, a, b.mT, c.mT).mT
 
     fake_mamba_ssm(monkeypatch, selective_scan_fn=recorded, selective_scan_cuda=object())
@@ -155,5 +179,8 @@ def test_mamba_ssm_that_is_not_installed_is_no_news(monkeypatch, forget_kernel, 
 
 def test_a_faked_mamba_ssm_without_its_kernel_is_a_warning(monkeypatch, forget_kernel):
     fake_mamba_ssm(monkeypatch, selective_scan_fn=None, selective_scan_cuda=None)
-    with pytest.warns(UserWarning, match="mamba-ssm is installed but.*without selective_scan_cuda.*associative scan"):
+    with pytest.warns(
+        UserWarning,
+        match="mamba-ssm is installed but.*without selective_scan_cuda.*associative scan",
+    ):
         assert mamba_ssm_kernel() is None

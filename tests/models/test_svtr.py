@@ -6,10 +6,10 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from nordocr_cli.artifact import Contract
+from nordocr_cli.artifact.contract import Contract
 from nordocr_cli.charset import NORDIC
-from nordocr_cli.core.export import export
-from nordocr_cli.core.export_plan import plan_export
+from nordocr_cli.core.export.plan import plan_export
+from nordocr_cli.core.export.run import export
 from nordocr_cli.geometry import out_length
 from nordocr_cli.models.merging import SVTRMerging
 from nordocr_cli.models.registry import build_model
@@ -31,11 +31,16 @@ def build(num_classes=126, **options):
 
 
 def awake(network):
-    """Biases, norms and running statistics all do something: fresh ones are zeros and ones and would hide a leak."""
+    """Biases, norms and running statistics all do something: fresh ones are zeros and ones and
+    would hide a leak.
+    """
     generator = torch.Generator().manual_seed(5)
     with torch.no_grad():
         for parameter in network.parameters():
-            parameter.add_(torch.randn(parameter.shape, generator=generator) * (0.2 if parameter.ndim == 1 else 0.02))
+            parameter.add_(
+                torch.randn(parameter.shape, generator=generator)
+                * (0.2 if parameter.ndim == 1 else 0.02)
+            )
         for name, buffer in network.named_buffers():
             if "running" in name:
                 buffer.uniform_(0.5, 2, generator=generator)
@@ -44,7 +49,9 @@ def awake(network):
 
 @pytest.fixture
 def shallow(monkeypatch):
-    """One block or two in each stage, in half the channels, both kinds of mixing and both merges among them."""
+    """One block or two in each stage, in half the channels, both kinds of mixing and both merges
+    among them.
+    """
     monkeypatch.setitem(SIZES, "tiny", Size((32, 64, 128), (1, 2, 1), 2))
 
 
@@ -60,7 +67,12 @@ def test_number_of_parameters(size):
     out_channels, wanted = PARAMETERS[size]
     with torch.device("meta"):
         found = {
-            width: sum(p.numel() for p in build(size=size, out_channels=out_channels, positions=(8, width // 4)).parameters())
+            width: sum(
+                p.numel()
+                for p in build(
+                    size=size, out_channels=out_channels, positions=(8, width // 4)
+                ).parameters()
+            )
             for width in wanted
         }
     assert found == wanted
@@ -100,7 +112,9 @@ def test_local_attention_is_a_window(window, width):
     torch.manual_seed(1)
     mixer, x = LocalMixer(64, 2, window), torch.randn(2, 8, width, 64)
     row, column = torch.arange(8).repeat_interleave(width), torch.arange(width).repeat(8)
-    seen = ((row[:, None] - row).abs() <= window[0] // 2) & ((column[:, None] - column).abs() <= window[1] // 2)
+    seen = ((row[:, None] - row).abs() <= window[0] // 2) & (
+        (column[:, None] - column).abs() <= window[1] // 2
+    )
     q, k, v = mixer.qkv(x.flatten(1, 2)).reshape(2, -1, 3, 2, 32).permute(2, 0, 3, 1, 4)
     scores = (q @ k.transpose(-2, -1) / 32**0.5).masked_fill(~seen, float("-inf"))
     wanted = mixer.proj((scores.softmax(-1) @ v).transpose(1, 2).reshape(2, 8 * width, 64))
@@ -109,7 +123,11 @@ def test_local_attention_is_a_window(window, width):
 
 def test_nothing_is_stored_but_weights_and_statistics(network):
     """No mask buffers: the authors' network carries 63 MB of them at 32x1024."""
-    assert {name.split(".")[-1] for name, _ in network.named_buffers()} == {"running_mean", "running_var", "num_batches_tracked"}
+    assert {name.split(".")[-1] for name, _ in network.named_buffers()} == {
+        "running_mean",
+        "running_var",
+        "num_batches_tracked",
+    }
 
 
 def test_positions_of_narrow_and_wide_lines():
@@ -123,7 +141,10 @@ def test_positions_of_narrow_and_wide_lines():
 @pytest.mark.parametrize("widths", [[4, 130, 300], [17, 1, 66, 131], [128, 64]])
 @pytest.mark.parametrize("padding", [1.0, 7.0])
 def test_does_not_see_padding(network, widths, padding):
-    images = torch.rand(len(widths), 3, 32, max(widths), generator=torch.Generator().manual_seed(2)) * 2 - 1
+    images = (
+        torch.rand(len(widths), 3, 32, max(widths), generator=torch.Generator().manual_seed(2)) * 2
+        - 1
+    )
     for i, width in enumerate(widths):
         images[i, :, :, width:] = padding
     with torch.no_grad():
@@ -132,7 +153,8 @@ def test_does_not_see_padding(network, widths, padding):
             alone = network(images[i : i + 1, :, :, :width])
             assert torch.allclose(batched[i, : out_length(width)], alone[0], atol=1e-4)
         narrow = widths.index(min(widths))
-        assert (network(images)[narrow, 0] - batched[narrow, 0]).abs().max() > 1e-3  # without widths padding is pixels
+        # without widths padding is pixels
+        assert (network(images)[narrow, 0] - batched[narrow, 0]).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("widths", [None, [64, 30]])
@@ -141,9 +163,15 @@ def test_gradients_reach_every_parameter(widths, bf16):
     torch.manual_seed(0)
     network = build(drop_path=0.0, positions=(8, 16))
     with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-        logits = network(torch.randn(2, 3, 32, 64), None if widths is None else torch.tensor(widths))
+        logits = network(
+            torch.randn(2, 3, 32, 64), None if widths is None else torch.tensor(widths)
+        )
     logits.float().log_softmax(2)[..., ::7].sum().backward()
-    idle = [key for key, p in network.named_parameters() if p.grad is None or not p.grad.isfinite().all() or not p.grad.any()]
+    idle = [
+        key
+        for key, p in network.named_parameters()
+        if p.grad is None or not p.grad.isfinite().all() or not p.grad.any()
+    ]
     assert not idle
 
 
@@ -155,7 +183,9 @@ def test_learns_eight_lines(shallow):
     frames, lengths = torch.full((8,), 8), torch.full((8,), 3)
     for step in range(60):
         optimizer.param_groups[0]["lr"] = 1e-3 * min(1, (step + 1) / 10)
-        loss = torch.nn.functional.ctc_loss(network(images).log_softmax(2).transpose(0, 1), targets, frames, lengths)
+        loss = torch.nn.functional.ctc_loss(
+            network(images).log_softmax(2).transpose(0, 1), targets, frames, lengths
+        )
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 2.0)
@@ -169,15 +199,28 @@ def test_round_trip_and_export(shallow, tmp_path):
     network = awake(build())
     profile = load_profile("svtr-32x128").profile
     table = profile_to_json(profile)
-    save_weights(tmp_path / "best.safetensors", network.state_dict(), Contract(NORDIC, profile.geometry, table["model"], table))
+    save_weights(
+        tmp_path / "best.safetensors",
+        network.state_dict(),
+        Contract(NORDIC, profile.geometry, table["model"], table),
+    )
     loaded, _ = load_model(tmp_path)
-    assert all(torch.equal(loaded.state_dict()[key], tensor) for key, tensor in network.state_dict().items())
+    assert all(
+        torch.equal(loaded.state_dict()[key], tensor)
+        for key, tensor in network.state_dict().items()
+    )
     plan = replace(plan_export(tmp_path, tmp_path / "m.onnx"), shapes=((1, 32), (3, 128), (1, 300)))
     exported = export(plan)
-    assert [file.parity.worst.max_diff < 1e-4 for file in exported.files if file.file.precision == "fp32"] == [True]
+    assert [
+        file.parity.worst.max_diff < 1e-4
+        for file in exported.files
+        if file.file.precision == "fp32"
+    ] == [True]
 
 
-@pytest.mark.parametrize("options", [{"local_window": (6, 7)}, {"local_window": (7, 35)}, {"positions": (0, 32)}])
+@pytest.mark.parametrize(
+    "options", [{"local_window": (6, 7)}, {"local_window": (7, 35)}, {"positions": (0, 32)}]
+)
 def test_impossible_options_are_refused(options):
     with pytest.raises(ValidationError, match=next(iter(options))):
         SvtrModel(name="svtr", **options)

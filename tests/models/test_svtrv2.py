@@ -1,4 +1,6 @@
-"""SVTRv2 must be the authors' network: its size and its keys here, its numbers in test_recorded.py."""
+"""SVTRv2 must be the authors' network: its size and its keys here, its numbers in
+test_recorded.py.
+"""
 
 from pathlib import Path
 
@@ -26,7 +28,9 @@ def test_keys_and_shapes_are_the_authors():
     rows = (line.split("\t") for line in (GOLDEN / "svtrv2-base-keys.txt").read_text().splitlines())
     wanted = {key: (shape, dtype) for key, shape, dtype in rows}
     state = build("base").state_dict()
-    assert {k: (str(tuple(t.shape)), str(t.dtype).removeprefix("torch.")) for k, t in state.items()} == wanted
+    assert {
+        k: (str(tuple(t.shape)), str(t.dtype).removeprefix("torch.")) for k, t in state.items()
+    } == wanted
 
 
 def test_frames_at_any_width_and_classes(image):
@@ -37,10 +41,15 @@ def test_frames_at_any_width_and_classes(image):
 
 
 def test_logits_in_training_and_evaluation_alike(filled, image):
-    """The authors' head gives probabilities in evaluation, which a consumer that applies softmax then ruins."""
+    """The authors' head gives probabilities in evaluation, which a consumer that applies softmax
+    then ruins.
+    """
     network = filled(build("tiny"))
     network.encoder.eval()  # BatchNorm and drop path do differ
     with torch.no_grad():
-        trained, evaluated = network.train(False)(image(64)), network.decoder.train()(*network.encoder(image(64), None))
+        trained, evaluated = (
+            network.train(False)(image(64)),
+            network.decoder.train()(*network.encoder(image(64), None)),
+        )
     assert torch.equal(trained, evaluated)
     assert trained.min() < 0

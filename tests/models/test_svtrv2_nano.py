@@ -30,7 +30,9 @@ def test_frames_at_any_width(rows):
 
 
 def test_learns_at_the_rate_of_its_profile():
-    """At 1e-3, without the long blank plateau on which post-norm blocks sit: eight lines by heart in 80 steps."""
+    """At 1e-3, without the long blank plateau on which post-norm blocks sit: eight lines by heart
+    in 80 steps.
+    """
     torch.manual_seed(1)
     network = build()
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3)
@@ -39,7 +41,10 @@ def test_learns_at_the_rate_of_its_profile():
     for step in range(80):
         optimizer.param_groups[0]["lr"] = 1e-3 * min(1, (step + 1) / 10)
         loss = torch.nn.functional.ctc_loss(
-            network(images).log_softmax(2).transpose(0, 1), targets, torch.full((8,), 16), torch.full((8,), 4)
+            network(images).log_softmax(2).transpose(0, 1),
+            targets,
+            torch.full((8,), 16),
+            torch.full((8,), 4),
         )
         optimizer.zero_grad()
         loss.backward()
@@ -57,7 +62,13 @@ def test_every_row_counts_where_attention_runs_on_one():
 
 
 @pytest.mark.parametrize(
-    "options", [{"dims": (50, 96, 192)}, {"dims": (48, 96, 200)}, {"dims": (0, 96, 192)}, {"depths": (1, -1, 1)}]
+    "options",
+    [
+        {"dims": (50, 96, 192)},
+        {"dims": (48, 96, 200)},
+        {"dims": (0, 96, 192)},
+        {"depths": (1, -1, 1)},
+    ],
 )
 def test_impossible_sizes_are_refused(options):
     with pytest.raises(ValidationError, match=next(iter(options))):

@@ -16,8 +16,8 @@ from nordocr_cli.data.batches import Batch
 from nordocr_cli.errors import ArtifactError, MissingBackendError, UsageError
 from nordocr_cli.geometry import Geometry
 from nordocr_cli.models.registry import build_model, load_pretrained
-from nordocr_cli.models.trocr import difference, match_layers, stretched
-from nordocr_cli.models.trocr_folder import read_folder
+from nordocr_cli.models.trocr.folder import read_folder
+from nordocr_cli.models.trocr.network import difference, match_layers, stretched
 from nordocr_cli.profile import load_profile
 from nordocr_cli.settings import Train, TrocrModel
 from nordocr_cli.training.step import Stepper, checkpoint_blocks
@@ -45,7 +45,9 @@ def images():
 
 def targets(texts=TEXTS):
     classes = [NORDIC.encode(text) for text in texts]
-    return torch.tensor([c for own in classes for c in own]), torch.tensor([len(own) for own in classes])
+    return torch.tensor([c for own in classes for c in own]), torch.tensor(
+        [len(own) for own in classes]
+    )
 
 
 def stirred(network):
@@ -81,12 +83,19 @@ def test_the_loss_is_transformers_own(tiny_trocr, images):
 
 @pytest.mark.parametrize("width", [20, 33, 100])
 def test_a_line_is_stretched_as_torch_and_pillow_do(width):
-    image = torch.from_numpy(np.random.default_rng(1).integers(0, 256, (1, 3, 40, 100), np.uint8)).float()
+    image = torch.from_numpy(
+        np.random.default_rng(1).integers(0, 256, (1, 3, 40, 100), np.uint8)
+    ).float()
     mine = stretched(image, torch.tensor([width]), (32, 32))
-    torch.testing.assert_close(mine, F.interpolate(image[..., :width], (32, 32), mode="bilinear", antialias=True))
+    torch.testing.assert_close(
+        mine, F.interpolate(image[..., :width], (32, 32), mode="bilinear", antialias=True)
+    )
     pixels = image[0, :, :, :width].permute(1, 2, 0).byte().numpy()
-    pillow = np.asarray(Image.fromarray(pixels).resize((32, 32), Image.Resampling.BILINEAR), np.float32)
-    assert np.abs(mine[0].permute(1, 2, 0).numpy() - pillow).max() < 1.01  # Pillow rounds to whole levels, twice
+    pillow = np.asarray(
+        Image.fromarray(pixels).resize((32, 32), Image.Resampling.BILINEAR), np.float32
+    )
+    # Pillow rounds to whole levels, twice
+    assert np.abs(mine[0].permute(1, 2, 0).numpy() - pillow).max() < 1.01
 
 
 def test_neither_padding_nor_neighbours_change_a_line(tiny_trocr, images):
@@ -97,24 +106,33 @@ def test_neither_padding_nor_neighbours_change_a_line(tiny_trocr, images):
     assert together.text == alone.text
     assert together.confidence == pytest.approx(alone.confidence, rel=1e-4)
     tokens = network.shifted(("abc", "abc"))[0]
-    torch.testing.assert_close(network(pixels, widths, tokens)[1:], network(pixels[1:, :, :, :48], None, tokens[1:]))
+    torch.testing.assert_close(
+        network(pixels, widths, tokens)[1:], network(pixels[1:, :, :, :48], None, tokens[1:])
+    )
 
 
 def test_the_table_counts_each_layer_once(tiny_trocr):
     plain = build(tiny_trocr, lora_rank=0).network
-    model = table(tiny_trocr, lora_rank=4, lora_target_modules=["decoder.*.q_proj", "q_proj", "out_proj"])
+    model = table(
+        tiny_trocr, lora_rank=4, lora_target_modules=["decoder.*.q_proj", "q_proj", "out_proj"]
+    )
     rows, names = match_layers(plain, model)
     assert [(row.encoder, row.decoder) for row in rows] == [(0, 4), (2, 0), (0, 4)]
     assert [row.parameters for row in rows] == [4 * 4 * 64, 2 * 4 * 64, 4 * 4 * 64]
     assert len(names) == len(set(names)) == 10
     network = build(tiny_trocr, lora_rank=4, lora_target_modules=model.lora_target_modules)
-    assert sum(p.numel() for p in network.parameters() if p.requires_grad) == sum(row.parameters for row in rows)
+    assert sum(p.numel() for p in network.parameters() if p.requires_grad) == sum(
+        row.parameters for row in rows
+    )
     assert "0 layers of the encoder,    4 of the decoder" in network.lines()[0]
 
 
 @pytest.mark.parametrize("pattern", ["query", "layernorm_embedding", "output_projection"])
 def test_a_target_that_matches_nothing_is_refused(tiny_trocr, pattern):
-    with pytest.raises(UsageError, match=rf"'{pattern}' matches no linear layer.*encoder has .*o_proj.*decoder .*out_proj"):
+    with pytest.raises(
+        UsageError,
+        match=rf"'{pattern}' matches no linear layer.*encoder has .*o_proj.*decoder .*out_proj",
+    ):
         build(tiny_trocr, lora_target_modules=["q_proj", pattern])
 
 
@@ -122,7 +140,8 @@ def test_only_the_adapters_are_saved_and_they_bring_the_outputs_back(tiny_trocr,
     network = stirred(build(tiny_trocr)).eval()
     state = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     assert all(".lora_" in name for name in state)
-    assert copy.deepcopy(network).requires_grad_(False).state_dict().keys() == state.keys()  # as an average of weights is saved
+    # as an average of weights is saved
+    assert copy.deepcopy(network).requires_grad_(False).state_dict().keys() == state.keys()
     torch.manual_seed(9)
     again = build(tiny_trocr).eval()
     tokens = network.shifted(TEXTS)[0]
@@ -136,8 +155,11 @@ def test_only_the_adapters_are_saved_and_they_bring_the_outputs_back(tiny_trocr,
 def test_rank_0_trains_and_saves_everything_once(tiny_trocr):
     network = build(tiny_trocr, lora_rank=0)
     state = network.state_dict()
-    assert sum(t.numel() for t in state.values()) == sum(p.numel() for p in network.parameters() if p.requires_grad)
-    assert len({t.data_ptr() for t in state.values()}) == len(state)  # the head shares the embeddings' weights
+    assert sum(t.numel() for t in state.values()) == sum(
+        p.numel() for p in network.parameters() if p.requires_grad
+    )
+    # the head shares the embeddings' weights
+    assert len({t.data_ptr() for t in state.values()}) == len(state)
     network.load_state_dict(state)
 
 
@@ -157,12 +179,20 @@ def batch(images, texts=TEXTS):
 
 
 def test_training_changes_the_adapters_alone_and_the_loss_falls(tiny_trocr, images):
-    network = build(tiny_trocr, lora_rank=8, lora_dropout=0.0, lora_target_modules=["encoder", "decoder"]).train()
+    network = build(
+        tiny_trocr, lora_rank=8, lora_dropout=0.0, lora_target_modules=["encoder", "decoder"]
+    ).train()
     before = {name: parameter.clone() for name, parameter in network.named_parameters()}
-    stepper = Stepper(network, None, Geometry(), Train(lr=0.02, weight_decay=0.0), torch.device("cpu"), "fp32")
+    stepper = Stepper(
+        network, None, Geometry(), Train(lr=0.02, weight_decay=0.0), torch.device("cpu"), "fp32"
+    )
     losses = [stepper.step([batch(images)], 0.02).loss for _ in range(30)]
     assert losses[-1] < 0.92 * losses[0]  # the frozen head of a random network allows no more
-    changed = {name for name, parameter in network.named_parameters() if not torch.equal(parameter, before[name])}
+    changed = {
+        name
+        for name, parameter in network.named_parameters()
+        if not torch.equal(parameter, before[name])
+    }
     assert changed == network.own
     assert all(".lora_" in name for name in changed)
 
@@ -174,7 +204,9 @@ def test_checkpointing_gives_the_same_gradients(tiny_trocr, images, rank):
     assert checkpoint_blocks(again) == 4  # two layers of the encoder and two of the decoder
     for network in (plain, again):
         network.token_loss(*images, *targets()).backward()
-    for (name, one), (_, other) in zip(plain.named_parameters(), again.named_parameters(), strict=True):
+    for (name, one), (_, other) in zip(
+        plain.named_parameters(), again.named_parameters(), strict=True
+    ):
         if one.requires_grad:
             assert one.grad is not None, name
             torch.testing.assert_close(other.grad, one.grad)
@@ -194,11 +226,17 @@ def test_a_reading_is_the_best_token_each_time_and_its_confidence_their_mean(tin
     tokens, chances = [network.pieces.start], []
     with torch.no_grad():
         while len(tokens) < 8 and (len(tokens) == 1 or tokens[-1] != network.pieces.end):
-            best = network(images[0][:1], images[1][:1], torch.tensor([tokens]))[0, -1].softmax(0).max(0)
+            best = (
+                network(images[0][:1], images[1][:1], torch.tensor([tokens]))[0, -1]
+                .softmax(0)
+                .max(0)
+            )
             tokens, chances = [*tokens, int(best.indices)], [*chances, float(best.values)]
     reading = network.read(*images)[0]
     assert reading.text == network.pieces.decode(tokens[1:])
-    assert reading.confidence == pytest.approx(np.exp(np.mean(np.log(chances))) if reading.text else 0.0, rel=1e-4)
+    assert reading.confidence == pytest.approx(
+        np.exp(np.mean(np.log(chances))) if reading.text else 0.0, rel=1e-4
+    )
 
 
 def test_a_beam_is_scored_as_transformers_scores_it(tiny_trocr, images):
@@ -206,13 +244,24 @@ def test_a_beam_is_scored_as_transformers_scores_it(tiny_trocr, images):
 
     network = stirred(build(tiny_trocr)).eval()
     settings = GenerationConfig(
-        max_length=24, num_beams=4, output_scores=True, return_dict_in_generate=True, decoder_start_token_id=2, pad_token_id=1,
+        max_length=24,
+        num_beams=4,
+        output_scores=True,
+        return_dict_in_generate=True,
+        decoder_start_token_id=2,
+        pad_token_id=1,
         eos_token_id=2,
-    )  # fmt: skip
-    theirs = network.network.generate(pixel_values=stretched(*images, (32, 32)), generation_config=settings)
+    )
+    theirs = network.network.generate(
+        pixel_values=stretched(*images, (32, 32)), generation_config=settings
+    )
     mine = network.read(*images, beam_width=4)
-    assert [line.text for line in mine] == [network.pieces.decode(ids.tolist()) for ids in theirs.sequences]
-    assert [line.confidence for line in mine] == pytest.approx(theirs.sequences_scores.exp().tolist(), rel=1e-3)
+    assert [line.text for line in mine] == [
+        network.pieces.decode(ids.tolist()) for ids in theirs.sequences
+    ]
+    assert [line.confidence for line in mine] == pytest.approx(
+        theirs.sequences_scores.exp().tolist(), rel=1e-3
+    )
 
 
 def test_the_folders_own_settings_for_generation_are_not_used(tiny_trocr, images, tmp_path):
@@ -238,7 +287,9 @@ def test_characters_that_the_tokenizer_loses_are_counted_and_named(tiny_trocr, t
 
     folder = shutil.copytree(tiny_trocr, tmp_path / "trocr")
     characters = NORDIC.characters[:62] + " "
-    vocabulary = {"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3} | {c: 4 + i for i, c in enumerate(characters)}
+    vocabulary = {"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3} | {
+        c: 4 + i for i, c in enumerate(characters)
+    }
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[], unk_token="<unk>"))
     tokenizer.normalizer, tokenizer.decoder = normalizers.NFKC(), decoders.Fuse()
     special = {"bos_token": "<s>", "pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
@@ -249,7 +300,9 @@ def test_characters_that_the_tokenizer_loses_are_counted_and_named(tiny_trocr, t
     assert "'Å' (U+00C5 LATIN CAPITAL LETTER A WITH RING ABOVE)" in heard.warnings[0]
     assert "cannot be written" in network.label_problem("År")
     assert not build(tiny_trocr).label_problem("År")
-    assert "needs 11 tokens, model.max_target_length is 8" in build(tiny_trocr, max_target_length=8).label_problem("1234567890")
+    assert "needs 11 tokens, model.max_target_length is 8" in build(
+        tiny_trocr, max_target_length=8
+    ).label_problem("1234567890")
 
 
 def damaged(folder, tmp_path, how):
@@ -281,7 +334,9 @@ def damaged(folder, tmp_path, how):
         case "no processor":
             (copied / "preprocessor_config.json").unlink()
         case "cut short":
-            (copied / "model.safetensors").write_bytes((copied / "model.safetensors").read_bytes()[:5000])
+            (copied / "model.safetensors").write_bytes(
+                (copied / "model.safetensors").read_bytes()[:5000]
+            )
     if how != "no config":
         (copied / "config.json").write_text(json.dumps(config))
     return copied
@@ -296,7 +351,10 @@ def damaged(folder, tmp_path, how):
         ("donut", r"another network \('donut-swin with trocr'\)"),
         ("tensor missing", r"26 tensors are missing, e.g. decoder.model.decoder.layers.2"),
         ("layer too many", r"26 tensors are of layers that config.json does not have"),
-        ("another shape", r"6 tensors are of another shape, e.g. decoder.model.decoder.layers.0.fc1.bias"),
+        (
+            "another shape",
+            r"6 tensors are of another shape, e.g. decoder.model.decoder.layers.0.fc1.bias",
+        ),
         ("large tokenizer", "tokenizer has 281 tokens, the decoder 280"),
         ("no tokenizer", "no readable tokenizer"),
         ("no processor", "no preprocessor_config.json"),

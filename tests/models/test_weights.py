@@ -5,7 +5,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from nordocr_cli.artifact import Contract, read_contract
+from nordocr_cli.artifact.contract import Contract, read_contract
 from nordocr_cli.charset import ALPHANUMERIC, NORDIC
 from nordocr_cli.errors import ArtifactError, DataError, UsageError
 from nordocr_cli.geometry import Geometry
@@ -64,7 +64,9 @@ def test_loading_draws_no_random_numbers(state, tmp_path):
 def test_channels_last_tensors_are_stored(state, tmp_path):
     state["stem1.0.weight"] = state["stem1.0.weight"].contiguous(memory_format=torch.channels_last)
     save_weights(tmp_path / "a.safetensors", state, CONTRACT)
-    assert torch.equal(load_weights(tmp_path / "a.safetensors")[0]["stem1.0.weight"], state["stem1.0.weight"])
+    assert torch.equal(
+        load_weights(tmp_path / "a.safetensors")[0]["stem1.0.weight"], state["stem1.0.weight"]
+    )
 
 
 def spoil(state, key, value):
@@ -72,7 +74,9 @@ def spoil(state, key, value):
     state[key].view(-1)[0] = value
 
 
-@pytest.mark.parametrize(("value", "precision"), [(float("nan"), "fp32"), (float("inf"), "fp32"), (1e6, "fp16")])
+@pytest.mark.parametrize(
+    ("value", "precision"), [(float("nan"), "fp32"), (float("inf"), "fp32"), (1e6, "fp16")]
+)
 def test_weights_that_are_not_finite_are_not_written(state, tmp_path, value, precision):
     spoil(state, "classifier.weight", value)
     with pytest.raises(ArtifactError, match=r"classifier\.weight"):
@@ -82,7 +86,11 @@ def test_weights_that_are_not_finite_are_not_written(state, tmp_path, value, pre
 
 def test_weights_that_are_not_finite_are_not_loaded(state, tmp_path):
     spoil(state, "norm.bias", float("nan"))
-    save_file({k: t.contiguous() for k, t in state.items()}, tmp_path / "a.safetensors", metadata=CONTRACT.metadata_props())
+    save_file(
+        {k: t.contiguous() for k, t in state.items()},
+        tmp_path / "a.safetensors",
+        metadata=CONTRACT.metadata_props(),
+    )
     with pytest.raises(ArtifactError, match=r"norm\.bias holds NaN"):
         load_weights(tmp_path / "a.safetensors")
 
@@ -90,23 +98,33 @@ def test_weights_that_are_not_finite_are_not_loaded(state, tmp_path):
 def test_other_keys_are_named(state, tmp_path):
     tensor = state.pop("norm.weight")
     save_weights(tmp_path / "a.safetensors", {**state, "encoder.norm.weight": tensor}, CONTRACT)
-    with pytest.raises(ArtifactError, match=r"1 missing: norm\.weight; 1 unknown: encoder\.norm\.weight"):
+    with pytest.raises(
+        ArtifactError, match=r"1 missing: norm\.weight; 1 unknown: encoder\.norm\.weight"
+    ):
         load_model(tmp_path / "a.safetensors")
 
 
 def test_another_charset_is_named(state, tmp_path):
     save_weights(tmp_path / "a.safetensors", state, replace(CONTRACT, charset=ALPHANUMERIC))
-    with pytest.raises(ArtifactError, match=r"another charset: classifier\.weight \(126, 192\), not \(63, 192\)"):
+    with pytest.raises(
+        ArtifactError, match=r"another charset: classifier\.weight \(126, 192\), not \(63, 192\)"
+    ):
         load_model(tmp_path / "a.safetensors")
 
 
 def test_other_dims_are_named(state, tmp_path):
-    save_weights(tmp_path / "a.safetensors", state, replace(CONTRACT, model={**CONTRACT.model, "dims": [48, 96, 224]}))
+    save_weights(
+        tmp_path / "a.safetensors",
+        state,
+        replace(CONTRACT, model={**CONTRACT.model, "dims": [48, 96, 224]}),
+    )
     with pytest.raises(ArtifactError, match="other model options"):
         load_model(tmp_path / "a.safetensors")
 
 
-@pytest.mark.parametrize("model", [{"name": "svtrv9"}, {"name": "svtrv2-nano", "dims": [1, 2, 3]}, {}])
+@pytest.mark.parametrize(
+    "model", [{"name": "svtrv9"}, {"name": "svtrv2-nano", "dims": [1, 2, 3]}, {}]
+)
 def test_a_model_from_another_time_is_named(state, tmp_path, model):
     save_weights(tmp_path / "a.safetensors", state, replace(CONTRACT, model=model))
     with pytest.raises(ArtifactError, match="cannot build its model"):
@@ -129,7 +147,9 @@ def test_flipped_bytes_are_refused_and_older_files_load(state, tmp_path):
     path.write_bytes(content)
     with pytest.raises(ArtifactError, match=r"a\.safetensors is damaged"):
         load_weights(path)
-    save_file({k: t.contiguous() for k, t in state.items()}, path, metadata=CONTRACT.metadata_props())
+    save_file(
+        {k: t.contiguous() for k, t in state.items()}, path, metadata=CONTRACT.metadata_props()
+    )
     assert torch.equal(load_weights(path)[0]["norm.weight"], state["norm.weight"])
 
 

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from nordocr_cli.records import Box, Recognition
-from nordocr_cli.runtime.pdf import write_pdf
-from nordocr_cli.runtime.results import ReadLine, ReadPage
+from nordocr_cli.writers.pdf import write_pdf
+from nordocr_cli.writers.results import ReadLine, ReadPage
 
 pdfium = pytest.importorskip("pypdfium2", reason="pypdfium2 reads the PDF that was written")
 
@@ -44,7 +44,11 @@ def test_the_text_is_found_at_its_place():
 
 
 def test_the_picture_is_the_page_and_the_text_invisible():
-    gray = np.random.default_rng(1).integers(100, 156, (150, 301), dtype=np.uint8)[..., None].repeat(3, 2)
+    gray = (
+        np.random.default_rng(1)
+        .integers(100, 156, (150, 301), dtype=np.uint8)[..., None]
+        .repeat(3, 2)
+    )
     colored = gray.copy()
     colored[..., 0] = 20
     for pixels in (bilevel(), gray, colored):
@@ -54,7 +58,8 @@ def test_the_picture_is_the_page_and_the_text_invisible():
 
 
 def test_pages_without_text_and_characters_of_any_script():
-    many = "".join(chr(code) for code in range(0x4E00, 0x4E00 + 300))  # more than the codes of one font
+    # more than the codes of one font
+    many = "".join(chr(code) for code in range(0x4E00, 0x4E00 + 300))
     texts = ["", "aŁΩб\u4e2d\U0001d538b", many]
     sheets = list(opened(*(page(bilevel(), text) for text in texts)))
     assert [sheet.get_textpage().get_text_range().strip() for sheet in sheets] == texts

@@ -5,12 +5,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nordocr_cli.artifact import Contract
+from nordocr_cli.artifact.contract import Contract
 from nordocr_cli.charset import NORDIC
 from nordocr_cli.data.resize import read_image
 from nordocr_cli.errors import ArtifactError, UsageError
 from nordocr_cli.geometry import Geometry
-from nordocr_cli.runtime.recognizers import MAX_BATCH_COLUMNS, RunnerRecognizer, batch_invariance, open_recognizer
+from nordocr_cli.runtime.recognizers import (
+    MAX_BATCH_COLUMNS,
+    RunnerRecognizer,
+    batch_invariance,
+    open_recognizer,
+)
 
 LINES = Path(__file__).parents[2] / "samples" / "lines" / "images"
 
@@ -53,7 +58,8 @@ def test_every_line_is_in_one_batch_that_fits(line_widths, uses_widths):
 @pytest.mark.parametrize("kind", ["tiny_checkpoint", "tiny_onnx"])
 def test_a_line_reads_alone_as_among_others(kind, crops, request):
     recognizer = open_recognizer(request.getfixturevalue(kind), threads=1)
-    assert any(reading.text for reading in recognizer.recognize(crops))  # else the test would say nothing
+    # else the test would say nothing
+    assert any(reading.text for reading in recognizer.recognize(crops))
     assert batch_invariance(recognizer, crops) == {"together": [], "widest": [], "random": []}
 
 

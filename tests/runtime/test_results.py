@@ -1,4 +1,6 @@
-"""Every format is read back: the layouts by the project's own reader, the rest by what everybody reads them with."""
+"""Every format is read back: the layouts by the project's own reader, the rest by what everybody
+reads them with.
+"""
 
 import csv
 import io
@@ -7,19 +9,30 @@ from pathlib import Path
 
 import pytest
 
-from nordocr_cli.data.layouts import read_layout
+from nordocr_cli.data.layouts.readers import read_layout
 from nordocr_cli.records import Box, Recognition
-from nordocr_cli.runtime.results import WRITERS, ReadLine, ReadPage
+from nordocr_cli.writers.results import WRITERS, ReadLine, ReadPage
 
 TEXT = 'Å "7" <811> & \x07Co'
 EDGES = tuple((100.0 + 10 * i, 110.0 + 10 * i) for i in range(len(TEXT)))
 LINE = ReadLine(
-    Box(100, 20, 200, 40), Recognition(TEXT, 0.5, (0.5,) * len(TEXT), tuple((i, i + 1) for i in range(len(TEXT)))), EDGES
+    Box(100, 20, 200, 40),
+    Recognition(TEXT, 0.5, (0.5,) * len(TEXT), tuple((i, i + 1) for i in range(len(TEXT)))),
+    EDGES,
 )
 PLAIN = ReadLine(Box(10.25, 80, 50, 30), Recognition("no places", None))
-PAGES = [ReadPage(Path("scan.tif"), 0, (3508, 2481), (LINE, PLAIN)), ReadPage(Path("scan.tif"), 2, (3508, 2481), ())]
+PAGES = [
+    ReadPage(Path("scan.tif"), 0, (3508, 2481), (LINE, PLAIN)),
+    ReadPage(Path("scan.tif"), 2, (3508, 2481), ()),
+]
 IMAGES = [
-    ReadPage(Path(f"dir/{name}.png"), None, (40, 200), (ReadLine(Box(0, 0, 200, 40), Recognition(name, 0.25)),)) for name in "ab"
+    ReadPage(
+        Path(f"dir/{name}.png"),
+        None,
+        (40, 200),
+        (ReadLine(Box(0, 0, 200, 40), Recognition(name, 0.25)),),
+    )
+    for name in "ab"
 ]
 
 
@@ -61,8 +74,13 @@ def test_tsv_reads_back(tmp_path):
         (TEXT, LINE.box, 0.5),
         ("no places", Box(10.25, 80, 50, 30), None),
     ]
-    rows = list(csv.DictReader(io.StringIO(written("tsv", IMAGES)), delimiter="\t", quoting=csv.QUOTE_NONE))
-    assert [(row["image"], row["page"], row["text"]) for row in rows] == [("dir/a.png", "", "a"), ("dir/b.png", "", "b")]
+    rows = list(
+        csv.DictReader(io.StringIO(written("tsv", IMAGES)), delimiter="\t", quoting=csv.QUOTE_NONE)
+    )
+    assert [(row["image"], row["page"], row["text"]) for row in rows] == [
+        ("dir/a.png", "", "a"),
+        ("dir/b.png", "", "b"),
+    ]
 
 
 def test_json_of_pages_is_the_pipelines_shape(tmp_path):
@@ -70,16 +88,31 @@ def test_json_of_pages_is_the_pipelines_shape(tmp_path):
     found = read_layout(tmp_path / "layout")
     assert [page.index for page in found.pages] == [0, 2]
     assert found.pages[0].regions[0].text == TEXT
-    assert set(json.loads(written("json", PAGES))["pages"][0]["lines"][1]) == {"text", "confidence", "bbox", "words"}
+    assert set(json.loads(written("json", PAGES))["pages"][0]["lines"][1]) == {
+        "text",
+        "confidence",
+        "bbox",
+        "words",
+    }
 
 
 def test_json_of_images():
     records = json.loads(written("json", IMAGES))
     assert records == [json.loads(line) for line in written("jsonl", IMAGES).splitlines()]
-    assert records[1] == {"image": "dir/b.png", "text": "b", "confidence": 0.25, "char_confidences": [], "char_edges_px": []}
+    assert records[1] == {
+        "image": "dir/b.png",
+        "text": "b",
+        "confidence": 0.25,
+        "char_confidences": [],
+        "char_edges_px": [],
+    }
     assert json.loads(written("json", [])) == []
     first = json.loads(written("jsonl", PAGES).splitlines()[0])
-    assert (first["page_index"], first["bbox"]["x"], first["char_edges_px"][1]) == (0, 100.0, [110.0, 120.0])
+    assert (first["page_index"], first["bbox"]["x"], first["char_edges_px"][1]) == (
+        0,
+        100.0,
+        [110.0, 120.0],
+    )
 
 
 def test_text():
@@ -104,6 +137,11 @@ def test_a_page_is_written_before_the_next_is_read(kind):
 
 
 def test_a_file_name_cannot_end_a_row():
-    page = ReadPage(Path("a\tb\nc.png"), None, (40, 200), (ReadLine(Box(0, 0, 200, 40), Recognition("x", 0.25)),))
+    page = ReadPage(
+        Path("a\tb\nc.png"),
+        None,
+        (40, 200),
+        (ReadLine(Box(0, 0, 200, 40), Recognition("x", 0.25)),),
+    )
     assert written("text", [page], named=True) == "a b c.png\tx\n"
     assert len(written("tsv", [page]).splitlines()) == 2

@@ -8,16 +8,16 @@ import onnxruntime
 import pytest
 import torch
 
-from nordocr_cli.artifact import DIGEST_KEY, METADATA_KEY
+from nordocr_cli.artifact.contract import DIGEST_KEY, METADATA_KEY
 from nordocr_cli.atomic import sha256_of
-from nordocr_cli.core.export import export
-from nordocr_cli.core.export_plan import plan_export
+from nordocr_cli.core.export.plan import plan_export
+from nordocr_cli.core.export.run import export
 from nordocr_cli.decode.beam import decode_beam
 from nordocr_cli.decode.ctc import decode_greedy
-from nordocr_cli.deploy.engine_file import SIDECAR_SCHEMA
 from nordocr_cli.errors import ArtifactError, MissingBackendError, UsageError
+from nordocr_cli.runtime.backends.tensorrt.engine_file import SIDECAR_SCHEMA
+from nordocr_cli.runtime.backends.tensorrt.runner import verify_engine
 from nordocr_cli.runtime.runners import open_runner
-from nordocr_cli.runtime.trt_runner import verify_engine
 
 
 def batch(*line_widths):
@@ -30,7 +30,9 @@ def batch(*line_widths):
 
 def rewritten(path, target, change):
     model = onnx.load(path)
-    onnx.helper.set_model_props(model, {p.key: p.value for p in model.metadata_props if p.key != DIGEST_KEY})
+    onnx.helper.set_model_props(
+        model, {p.key: p.value for p in model.metadata_props if p.key != DIGEST_KEY}
+    )
     change(model)
     onnx.save(model, target)
     return target
@@ -82,7 +84,9 @@ def test_damaged_and_foreign_onnx_files_are_named(tiny_onnx, tmp_path):
     (tmp_path / "cut.onnx").write_bytes(tiny_onnx.read_bytes()[:5000])
     with pytest.raises(ArtifactError, match=r"cut\.onnx: ONNX Runtime does not load it"):
         open_runner(tmp_path / "cut.onnx")
-    foreign = rewritten(tiny_onnx, tmp_path / "foreign.onnx", lambda m: m.ClearField("metadata_props"))
+    foreign = rewritten(
+        tiny_onnx, tmp_path / "foreign.onnx", lambda m: m.ClearField("metadata_props")
+    )
     with pytest.raises(ArtifactError, match="carries no nordocr contract"):
         open_runner(foreign)
 
@@ -108,32 +112,61 @@ def test_fixed_axes_are_named(tiny_onnx, tmp_path):
 
 @pytest.mark.parametrize("kind", ["uint8", "argmax", "io16"])
 def test_other_forms_of_a_file_read_the_same(kind, tiny_checkpoint, tmp_path):
-    flags = {"uint8": {"input_type": "uint8"}, "argmax": {"output_activation": "argmax+confidence"}, "io16": {"io": "fp16"}}
-    plan = plan_export(tiny_checkpoint, tmp_path / "m.onnx", precision="fp32", max_width=128, simplify=False, **flags[kind])
+    flags = {
+        "uint8": {"input_type": "uint8"},
+        "argmax": {"output_activation": "argmax+confidence"},
+        "io16": {"io": "fp16"},
+    }
+    plan = plan_export(
+        tiny_checkpoint,
+        tmp_path / "m.onnx",
+        precision="fp32",
+        max_width=128,
+        simplify=False,
+        **flags[kind],
+    )
     export(replace(plan, shapes=((1, 32), (2, 128))))
     images, widths = batch(96, 96)
-    torch, runner = open_runner(tiny_checkpoint, threads=1), open_runner(tmp_path / "m.onnx", threads=1)
+    torch, runner = (
+        open_runner(tiny_checkpoint, threads=1),
+        open_runner(tmp_path / "m.onnx", threads=1),
+    )
     frames, charset = np.array([24, 24]), runner.contract.charset
     expected = decode_greedy(torch.run(images, widths), frames, charset)
-    got = decode_greedy(runner.run(images, widths), frames, charset, runner.contract.output_activation)
+    got = decode_greedy(
+        runner.run(images, widths), frames, charset, runner.contract.output_activation
+    )
     assert [r.text for r in got] == [r.text for r in expected] != ["", ""]
-    assert np.allclose([r.confidence for r in got], [r.confidence for r in expected], atol=1e-2 if kind == "io16" else 1e-4)
+    assert np.allclose(
+        [r.confidence for r in got],
+        [r.confidence for r in expected],
+        atol=1e-2 if kind == "io16" else 1e-4,
+    )
     if kind == "argmax":
         assert runner.run(images, widths).shape == (2, 24, 2)
         with pytest.raises(UsageError, match="a beam needs all"):
-            decode_beam(runner.run(images, widths), frames, charset, runner.contract.output_activation)
+            decode_beam(
+                runner.run(images, widths), frames, charset, runner.contract.output_activation
+            )
         with pytest.raises(ArtifactError, match=r"says class -1\.0 at line 0, frame 0"):
             decode_greedy(np.full((1, 24, 2), -1), frames[:1], charset, "argmax+confidence")
 
 
 def test_an_int8_model_reads_a_line_the_same_in_any_batch(tiny_checkpoint, tmp_path):
-    export(replace(plan_export(tiny_checkpoint, tmp_path / "m.onnx", precision="fp32", int8=True), shapes=((1, 32), (2, 128))))
+    export(
+        replace(
+            plan_export(tiny_checkpoint, tmp_path / "m.onnx", precision="fp32", int8=True),
+            shapes=((1, 32), (2, 128)),
+        )
+    )
     runner = open_runner(tmp_path / "m.int8.onnx", threads=1)
     images, widths = batch(96, 96, 96)
     images[2] //= 8  # of another range
     together = runner.run(images, widths)
     for line in range(3):
-        assert np.array_equal(together[line], runner.run(images[line : line + 1], widths[line : line + 1])[0])
+        assert np.array_equal(
+            together[line], runner.run(images[line : line + 1], widths[line : line + 1])[0]
+        )
 
 
 def test_wrong_backends_and_devices(tiny_checkpoint, tiny_onnx):
@@ -151,7 +184,9 @@ def test_wrong_backends_and_devices(tiny_checkpoint, tiny_onnx):
 
 
 class FakeSessions:
-    """ONNX Runtime with CUDA on a machine with `gpus` of them, as far as a session's opening goes; the rest is the real one."""
+    """ONNX Runtime with CUDA on a machine with `gpus` of them, as far as a session's opening goes;
+    the rest is the real one.
+    """
 
     def __init__(self, monkeypatch, gpus):
         self.gpus, self.asked, real = gpus, [], onnxruntime.InferenceSession
@@ -159,7 +194,9 @@ class FakeSessions:
         def session(path, options, providers, enable_fallback):
             assert not enable_fallback
             self.asked.append(providers)
-            gpu = next((p[1]["device_id"] for p in providers if p[0] == "CUDAExecutionProvider"), None)
+            gpu = next(
+                (p[1]["device_id"] for p in providers if p[0] == "CUDAExecutionProvider"), None
+            )
             if gpu is not None and self.gpus is not None and int(gpu) >= self.gpus:
                 raise RuntimeError("CUDA failure 101: invalid device ordinal\nstack")
             opened = real(path, options, providers=["CPUExecutionProvider"])
@@ -169,24 +206,39 @@ class FakeSessions:
             return opened
 
         monkeypatch.setattr(onnxruntime, "InferenceSession", session)
-        monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
+        monkeypatch.setattr(
+            onnxruntime,
+            "get_available_providers",
+            lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"],
+        )
 
 
 def test_onnx_runtime_gets_the_gpu_that_was_asked_for(tiny_onnx, monkeypatch):
     sessions = FakeSessions(monkeypatch, gpus=4)
-    assert [open_runner(tiny_onnx, device=name).device for name in ("cuda:3", "cuda", "auto", "cpu")] == [
+    assert [
+        open_runner(tiny_onnx, device=name).device for name in ("cuda:3", "cuda", "auto", "cpu")
+    ] == [
         "cuda:3",
         "cuda:0",
         "cuda:0",
         "cpu",
     ]
-    assert sessions.asked[0] == [("CUDAExecutionProvider", {"device_id": "3"}), "CPUExecutionProvider"]
-    with pytest.raises(MissingBackendError, match=r"no GPU cuda:9.*invalid device ordinal; .*\[gpu\]"):
+    assert sessions.asked[0] == [
+        ("CUDAExecutionProvider", {"device_id": "3"}),
+        "CPUExecutionProvider",
+    ]
+    with pytest.raises(
+        MissingBackendError, match=r"no GPU cuda:9.*invalid device ordinal; .*\[gpu\]"
+    ):
         open_runner(tiny_onnx, device="cuda:9")
 
 
-@pytest.mark.parametrize(("gpus", "said"), [(0, "invalid device ordinal"), (None, "CUDA libraries do not load")])
-def test_onnx_runtime_without_a_gpu_that_works_does_not_take_the_cpu_instead(gpus, said, tiny_onnx, monkeypatch):
+@pytest.mark.parametrize(
+    ("gpus", "said"), [(0, "invalid device ordinal"), (None, "CUDA libraries do not load")]
+)
+def test_onnx_runtime_without_a_gpu_that_works_does_not_take_the_cpu_instead(
+    gpus, said, tiny_onnx, monkeypatch
+):
     FakeSessions(monkeypatch, gpus)
     with pytest.raises(MissingBackendError, match=said):
         open_runner(tiny_onnx, device="cuda")
@@ -194,16 +246,24 @@ def test_onnx_runtime_without_a_gpu_that_works_does_not_take_the_cpu_instead(gpu
 
 
 def test_the_tensorrt_provider_is_told_the_shapes_and_where_its_engines_go(tiny_onnx, monkeypatch):
-    """Recorded: the names of its options are those of ONNX Runtime's documentation; no such provider runs here."""
+    """Recorded: the names of its options are those of ONNX Runtime's documentation; no such
+    provider runs here.
+    """
     with pytest.raises(MissingBackendError, match=r"has no TensorRT provider; .*\[gpu\]"):
         open_runner(tiny_onnx, device="tensorrt")
-    providers, real, asked = ["TensorrtExecutionProvider", "CUDAExecutionProvider"], onnxruntime.InferenceSession, []
+    providers, real, asked = (
+        ["TensorrtExecutionProvider", "CUDAExecutionProvider"],
+        onnxruntime.InferenceSession,
+        [],
+    )
 
     def session(path, options, providers, enable_fallback):
         asked.append(providers)
         opened = real(path, options, providers=["CPUExecutionProvider"])
         if loads:
-            opened.get_providers = lambda: [name if isinstance(name, str) else name[0] for name in providers]
+            opened.get_providers = lambda: [
+                name if isinstance(name, str) else name[0] for name in providers
+            ]
             opened.get_provider_options = lambda: dict(providers[:2])
         return opened
 
@@ -212,7 +272,11 @@ def test_the_tensorrt_provider_is_told_the_shapes_and_where_its_engines_go(tiny_
     loads = True
     assert open_runner(tiny_onnx, device="tensorrt:1").device == "tensorrt:1"
     (name, told), cuda, cpu = asked[0]
-    assert (name, cuda, cpu) == (providers[0], (providers[1], {"device_id": "1"}), "CPUExecutionProvider")
+    assert (name, cuda, cpu) == (
+        providers[0],
+        (providers[1], {"device_id": "1"}),
+        "CPUExecutionProvider",
+    )
     assert told == {
         "device_id": "1",
         "trt_profile_min_shapes": "input:1x3x32x32",
@@ -229,7 +293,9 @@ def test_the_tensorrt_provider_is_told_the_shapes_and_where_its_engines_go(tiny_
         open_runner(tiny_onnx, device="tensorrt")
 
 
-def test_a_compiled_network_sees_few_shapes_and_says_the_same(tiny_checkpoint, tiny_onnx, monkeypatch):
+def test_a_compiled_network_sees_few_shapes_and_says_the_same(
+    tiny_checkpoint, tiny_onnx, monkeypatch
+):
     shapes = []
 
     def compile_(model, mode, dynamic):
@@ -239,7 +305,9 @@ def test_a_compiled_network_sees_few_shapes_and_says_the_same(tiny_checkpoint, t
     monkeypatch.setattr(torch, "compile", compile_)
     images = np.random.default_rng(0).integers(0, 256, (3, 3, 32, 132), dtype=np.uint8)
     widths = np.array([132, 100, 60])
-    plain, compiled = (open_runner(tiny_checkpoint, device="cpu", compiled=choice) for choice in (False, True))
+    plain, compiled = (
+        open_runner(tiny_checkpoint, device="cpu", compiled=choice) for choice in (False, True)
+    )
     found, wanted = compiled.run(images, widths), plain.run(images, widths)
     assert shapes == [(4, 3, 32, 256)]
     assert found.shape == wanted.shape
@@ -254,8 +322,15 @@ def engine(tiny_onnx, tmp_path):
     """An engine's file and sidecar; its bytes are never looked into, so any will do."""
     path = tmp_path / "model_sm120.rtx.engine"
     shutil.copy(tiny_onnx, path)
-    contract = next(json.loads(p.value) for p in onnx.load(tiny_onnx).metadata_props if p.key == METADATA_KEY)
-    sidecar = {"schema": SIDECAR_SCHEMA, "engine": {"sha256": sha256_of(path)}, "backend": "tensorrt-rtx", "version": "1.7.1.116"}
+    contract = next(
+        json.loads(p.value) for p in onnx.load(tiny_onnx).metadata_props if p.key == METADATA_KEY
+    )
+    sidecar = {
+        "schema": SIDECAR_SCHEMA,
+        "engine": {"sha256": sha256_of(path)},
+        "backend": "tensorrt-rtx",
+        "version": "1.7.1.116",
+    }
     sidecar |= {"arch": "sm120", "contract": contract}
     path.with_name(path.name + ".json").write_text(json.dumps(sidecar))
     return path

@@ -7,9 +7,13 @@ import pytest
 from nordocr_cli.data.resize import read_image
 from nordocr_cli.errors import DataError, MissingBackendError, UsageError
 from nordocr_cli.records import Box
+from nordocr_cli.runtime.backends.tesseract.engine import find_tesseract
+from nordocr_cli.runtime.backends.tesseract.recognizer import (
+    TesseractRecognizer,
+    parse_lines,
+    parse_tsv,
+)
 from nordocr_cli.runtime.recognizers import batch_invariance, open_recognizer
-from nordocr_cli.runtime.tesseract import TesseractRecognizer, parse_lines, parse_tsv
-from nordocr_cli.runtime.tesseract_engine import find_tesseract
 
 SAMPLES = Path(__file__).parents[2] / "samples" / "lines"
 HEADER = "level\tpage_num\tblock_num\tpar_num\tline_num\tword_num\tleft\ttop\twidth\theight\tconf\ttext\n"
@@ -17,11 +21,18 @@ HEADER = "level\tpage_num\tblock_num\tpar_num\tline_num\tword_num\tleft\ttop\twi
 
 def sample_lines(count):
     """`count` short clean lines of each language, as (crop, language, text)."""
-    rows = [json.loads(line) for line in (SAMPLES / "manifest.jsonl").read_text(encoding="utf-8").splitlines()]
+    rows = [
+        json.loads(line)
+        for line in (SAMPLES / "manifest.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     chosen = [
         r
         for code in ("sv", "no", "da", "is")
-        for r in [r for r in rows if r["language"] == code and r["subset"] == "clean" and len(r["text"]) < 40][:count]
+        for r in [
+            r
+            for r in rows
+            if r["language"] == code and r["subset"] == "clean" and len(r["text"]) < 40
+        ][:count]
     ]
     return [(read_image(SAMPLES / r["image"]), r["language"], r["text"]) for r in chosen]
 
@@ -48,7 +59,9 @@ def test_tsv_becomes_one_reading_an_image():
 def test_without_the_program_the_install_line_is_given(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("TESSDATA_PREFIX", raising=False)
-    with pytest.raises(MissingBackendError, match="apt-get install tesseract-ocr tesseract-ocr-swe"):
+    with pytest.raises(
+        MissingBackendError, match="apt-get install tesseract-ocr tesseract-ocr-swe"
+    ):
         open_recognizer("tesseract")
 
 
@@ -86,11 +99,18 @@ def test_the_library_reads_as_the_program_does():
     pytest.importorskip("tesserocr", reason="tesserocr is not installed")
     crops, languages, _ = zip(*sample_lines(3), strict=True)
     by_library, by_program = (
-        TesseractRecognizer(installed=find_tesseract(library)).recognize(crops, languages) for library in (True, False)
+        TesseractRecognizer(installed=find_tesseract(library)).recognize(crops, languages)
+        for library in (True, False)
     )
     # Two versions of Tesseract: of dev's 448 lines they read 418 alike.
-    assert sum(a.text == b.text for a, b in zip(by_library, by_program, strict=True)) >= 0.8 * len(crops)
-    alike = [(a.confidence, b.confidence) for a, b in zip(by_library, by_program, strict=True) if a.text == b.text]
+    assert sum(a.text == b.text for a, b in zip(by_library, by_program, strict=True)) >= 0.8 * len(
+        crops
+    )
+    alike = [
+        (a.confidence, b.confidence)
+        for a, b in zip(by_library, by_program, strict=True)
+        if a.text == b.text
+    ]
     assert all(abs(a - b) < 0.1 for a, b in alike)
 
 
@@ -113,12 +133,16 @@ def test_a_crop_that_cannot_be_read_is_told(installed):
     with pytest.raises(DataError, match="tesseract"):
         recognizer.recognize([np.full((40, 33_000, 3), 255, np.uint8)])
     crop, _, text = sample_lines(1)[0]
-    assert [reading.text for reading in recognizer.recognize([np.zeros((1, 1, 3), np.uint8), crop])][1] == text
+    assert [
+        reading.text for reading in recognizer.recognize([np.zeros((1, 1, 3), np.uint8), crop])
+    ][1] == text
 
 
 @pytest.mark.tesseract
 def test_languages_that_are_not_there_are_named():
-    with pytest.raises(MissingBackendError, match=r"no language xyz; Debian: apt-get install tesseract-ocr-xyz"):
+    with pytest.raises(
+        MissingBackendError, match=r"no language xyz; Debian: apt-get install tesseract-ocr-xyz"
+    ):
         open_recognizer("tesseract:swe+xyz")
     crop = sample_lines(1)[0][0]
     with pytest.raises(UsageError, match="'klingon'"):

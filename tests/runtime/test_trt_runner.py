@@ -1,5 +1,7 @@
-"""Running engines against recorded API behaviour: no GPU here. The fake run time has only names that TensorRT-RTX has, gives what
-NVIDIA's reference says they give, and computes with ONNX Runtime on the bytes that it is given addresses of."""
+"""Running engines against recorded API behaviour: no GPU here. The fake run time has only names
+that TensorRT-RTX has, gives what NVIDIA's reference says they give, and computes with ONNX Runtime
+on the bytes that it is given addresses of.
+"""
 
 import ctypes
 import json
@@ -11,16 +13,16 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from nordocr_cli.artifact import read_contract
+from nordocr_cli.artifact.contract import read_contract
 from nordocr_cli.atomic import sha256_of
-from nordocr_cli.core import build_engine as core
-from nordocr_cli.core.engine_plan import plan_engines
-from nordocr_cli.deploy.engine_file import SIDECAR_SCHEMA
-from nordocr_cli.deploy.gpu_arch import find_arch
+from nordocr_cli.core.engine import run as core
+from nordocr_cli.core.engine.plan import plan_engines
 from nordocr_cli.deploy.onnx_file import inspect_onnx
 from nordocr_cli.errors import ArtifactError, MissingBackendError, UsageError
-from nordocr_cli.runtime import trt_runner
-from nordocr_cli.runtime.cuda_driver import Cuda, GpuBuffer
+from nordocr_cli.runtime.backends.tensorrt import runner as trt_runner
+from nordocr_cli.runtime.backends.tensorrt.cuda_driver import Cuda, GpuBuffer
+from nordocr_cli.runtime.backends.tensorrt.engine_file import SIDECAR_SCHEMA
+from nordocr_cli.runtime.backends.tensorrt.gpu_arch import find_arch
 from nordocr_cli.runtime.runners import open_runner
 
 RANGES = [((1, 3, 32, 32), (4, 3, 32, 256)), ((2, 3, 32, 260), (2, 3, 32, 1792))]
@@ -107,7 +109,12 @@ class FakeContext:
 
 class FakeEngine:
     def __init__(self, content):
-        self.session, self.batches, self.cache, self.given = onnxruntime.InferenceSession(content), [], None, None
+        self.session, self.batches, self.cache, self.given = (
+            onnxruntime.InferenceSession(content),
+            [],
+            None,
+            None,
+        )
         self.num_io_tensors, self.num_optimization_profiles = 2, len(RANGES)
 
     def get_tensor_name(self, index):
@@ -188,10 +195,16 @@ def fake_library(version="1.7.1.116", takes=True):
 
 def test_the_fake_has_only_names_that_tensorrt_has():
     trt = pytest.importorskip("tensorrt_rtx")
-    fakes = {FakeContext: trt.IExecutionContext, FakeConfig: trt.IRuntimeConfig, FakeCache: trt.IRuntimeCache}
+    fakes = {
+        FakeContext: trt.IExecutionContext,
+        FakeConfig: trt.IRuntimeConfig,
+        FakeCache: trt.IRuntimeCache,
+    }
     fakes |= {FakeEngine: trt.ICudaEngine}
     for fake, real in fakes.items():
-        assert {name for name in vars(fake) if not name.startswith("_")} - {"content"} <= set(dir(real))
+        assert {name for name in vars(fake) if not name.startswith("_")} - {"content"} <= set(
+            dir(real)
+        )
     assert {"num_io_tensors", "num_optimization_profiles"} <= set(dir(trt.ICudaEngine))
     assert "cuda_graph_strategy" in dir(trt.IRuntimeConfig)
     assert hasattr(trt.CudaGraphStrategy, "WHOLE_GRAPH_CAPTURE")
@@ -201,7 +214,9 @@ def test_the_fake_has_only_names_that_tensorrt_has():
 
 @pytest.fixture
 def gpu(monkeypatch):
-    """A machine with an sm120 GPU and TensorRT-RTX, as far as the code can tell; returns the engines that were opened."""
+    """A machine with an sm120 GPU and TensorRT-RTX, as far as the code can tell; returns the
+    engines that were opened.
+    """
     library, opened = fake_library()
     monkeypatch.setattr(trt_runner.importlib.util, "find_spec", lambda name: object())
     monkeypatch.setattr(trt_runner.importlib, "import_module", lambda name: library)
@@ -214,7 +229,12 @@ def engine(tiny_onnx, tmp_path):
     """An engine's file and sidecar; its bytes are the ONNX, which the fake run time runs."""
     path = tmp_path / "m_sm120.rtx.engine"
     shutil.copy(tiny_onnx, path)
-    sidecar = {"schema": SIDECAR_SCHEMA, "engine": {"sha256": sha256_of(path)}, "backend": "tensorrt-rtx", "version": "1.7.1.116"}
+    sidecar = {
+        "schema": SIDECAR_SCHEMA,
+        "engine": {"sha256": sha256_of(path)},
+        "backend": "tensorrt-rtx",
+        "version": "1.7.1.116",
+    }
     sidecar |= {"arch": "sm120", "contract": read_contract(tiny_onnx).to_json()}
     path.with_name(path.name + ".json").write_text(json.dumps(sidecar))
     return path
@@ -224,7 +244,8 @@ def engine(tiny_onnx, tmp_path):
     ("batch", "width", "ran"),
     [
         (3, 128, [(3, 3, 32, 128)]),
-        (6, 256, [(4, 3, 32, 256), (2, 3, 32, 256)]),  # in as many pieces as the range's greatest batch asks for
+        # in as many pieces as the range's greatest batch asks for
+        (6, 256, [(4, 3, 32, 256), (2, 3, 32, 256)]),
         (1, 12, [(1, 3, 32, 32)]),  # narrower than any range: padded, its frames cut off again
         (1, 320, [(2, 3, 32, 320)]),  # the wide range takes no single line
     ],
@@ -243,13 +264,20 @@ def test_an_engine_says_what_onnx_runtime_says(engine, tiny_onnx, gpu, batch, wi
 
 def test_a_line_too_wide_is_refused(engine, gpu):
     runner = open_runner(engine)
-    with pytest.raises(ArtifactError, match="takes lines up to 1792 px, asked for 2000; build it with a greater --max"):
+    with pytest.raises(
+        ArtifactError,
+        match="takes lines up to 1792 px, asked for 2000; build it with a greater --max",
+    ):
         runner.run(np.zeros((1, 3, 32, 2000), np.uint8), np.array([2000]))
 
 
 def test_compiled_kernels_and_graphs_of_rtx(engine, gpu, monkeypatch):
     kept = []
-    monkeypatch.setattr(trt_runner.atexit, "register", lambda function, *arguments: kept.append((function, arguments)))
+    monkeypatch.setattr(
+        trt_runner.atexit,
+        "register",
+        lambda function, *arguments: kept.append((function, arguments)),
+    )
     open_runner(engine)
     assert gpu[0].given.cuda_graph_strategy == "graphs"
     ((function, arguments),) = kept
@@ -270,16 +298,26 @@ def test_what_keeps_an_engine_from_running(engine, gpu, monkeypatch):
             MissingBackendError,
             r"under tensorrt-rtx 1\.7\.1\.116, here is 1\.8\.0\.1: build it",
         ),
-        (fake_library(takes=False)[0], ArtifactError, "does not take it: IRuntime::deserializeCudaEngine: wrong device"),
+        (
+            fake_library(takes=False)[0],
+            ArtifactError,
+            "does not take it: IRuntime::deserializeCudaEngine: wrong device",
+        ),
     ):
-        monkeypatch.setattr(trt_runner.importlib, "import_module", lambda name, library=library: library)
+        monkeypatch.setattr(
+            trt_runner.importlib, "import_module", lambda name, library=library: library
+        )
         with pytest.raises(error, match=said):
             open_runner(engine)
     for capability, said in (
         ((8, 6), "built for sm120, this GPU is sm86: build it with --arch sm86"),
         ((13, 4), r"built for sm120; this GPU's compute capability is 13\.4"),
     ):
-        monkeypatch.setattr(trt_runner, "Cuda", lambda index, which=capability: Cuda(index, Driver(capability=which)))
+        monkeypatch.setattr(
+            trt_runner,
+            "Cuda",
+            lambda index, which=capability: Cuda(index, Driver(capability=which)),
+        )
         with pytest.raises(MissingBackendError, match=said):
             open_runner(engine)
 
@@ -290,13 +328,18 @@ def test_without_a_driver_the_engine_is_said_to_be_intact(engine, gpu, monkeypat
 
     monkeypatch.setattr(trt_runner, "Cuda", Cuda)
     monkeypatch.setattr(ctypes, "CDLL", missing)
-    with pytest.raises(MissingBackendError, match=r"for sm120, is intact but cannot run: no NVIDIA driver .*use the \.onnx"):
+    with pytest.raises(
+        MissingBackendError,
+        match=r"for sm120, is intact but cannot run: no NVIDIA driver .*use the \.onnx",
+    ):
         open_runner(engine)
 
 
 @pytest.mark.parametrize("compatible", [False, True])
 def test_code_in_an_engine_is_run_only_where_it_was_built_with_it(engine, gpu, compatible):
-    """A version-compatible engine holds its release's run time; TensorRT refuses it unless host code is allowed."""
+    """A version-compatible engine holds its release's run time; TensorRT refuses it unless host
+    code is allowed.
+    """
     sidecar = engine.with_name(engine.name + ".json")
     settings = {"hardware": "none", "version_compatible": compatible, "memory_limit_gb": None}
     sidecar.write_text(json.dumps(json.loads(sidecar.read_text()) | {"settings": settings}))
@@ -306,13 +349,21 @@ def test_code_in_an_engine_is_run_only_where_it_was_built_with_it(engine, gpu, c
 
 def test_an_engine_of_other_tensors_is_refused(engine, gpu, monkeypatch):
     monkeypatch.setattr(FakeEngine, "get_tensor_dtype", lambda self, name: "DataType.HALF")
-    with pytest.raises(ArtifactError, match="has input HALF, output HALF; its contract says input FLOAT, output FLOAT"):
+    with pytest.raises(
+        ArtifactError,
+        match="has input HALF, output HALF; its contract says input FLOAT, output FLOAT",
+    ):
         open_runner(engine)
 
 
 @pytest.mark.parametrize(
     ("hardware", "gpu", "runs"),
-    [("none", "sm89", False), ("ampere+", "sm89", True), ("ampere+", "sm75", False), ("same-cc", "sm86", True)],
+    [
+        ("none", "sm89", False),
+        ("ampere+", "sm89", True),
+        ("ampere+", "sm75", False),
+        ("same-cc", "sm86", True),
+    ],
 )
 def test_hardware_compatibility(engine, hardware, gpu, runs):
     found = replace(trt_runner.verify_engine(engine), arch="sm86", hardware=hardware)
@@ -326,14 +377,23 @@ def test_memory_grows_and_is_given_back():
     assert memory.reserve(5) == first
     assert memory.reserve(60) in driver.held
     assert len(driver.held) == 1
-    with pytest.raises(MissingBackendError, match=r"out of memory \(2\); read fewer lines at once, or build the engine"):
+    with pytest.raises(
+        MissingBackendError,
+        match=r"out of memory \(2\); read fewer lines at once, or build the engine",
+    ):
         memory.reserve(1000)
     assert memory.reserve(20) in driver.held  # not what was given back for the greater one
 
 
 def test_verify_runs_the_engine_beside_onnx_runtime(engine, tiny_onnx, gpu, monkeypatch):
     monkeypatch.setattr(core, "local_arch", lambda: find_arch("sm120"))
-    (plan,) = plan_engines(["sm120"], tiny_onnx, precision="fp32", shapes={"max": "4x1792", "opt": "2x256"}, verify=True)
+    (plan,) = plan_engines(
+        ["sm120"],
+        tiny_onnx,
+        precision="fp32",
+        shapes={"max": "4x1792", "opt": "2x256"},
+        verify=True,
+    )
     sidecar = json.loads(engine.with_name(engine.name + ".json").read_text())
     result = core.EngineResult(replace(plan, engine=engine), sidecar)
     done = core._verified(result, inspect_onnx(tiny_onnx), core.SILENT)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nordocr_cli.artifact import Contract
+from nordocr_cli.artifact.contract import Contract
 from nordocr_cli.charset import NORDIC
 from nordocr_cli.geometry import Geometry
 from nordocr_cli.records import Recognition
@@ -20,8 +20,9 @@ NARROW = Geometry(max_width=512)
 
 
 class Barcode:
-    """A Runner that reads drawn lines: each 16 px cell has the gray level of its class, 255 is paper. What is cut off at a
-    window's edge it misreads, as networks do."""
+    """A Runner that reads drawn lines: each 16 px cell has the gray level of its class, 255 is
+    paper. What is cut off at a window's edge it misreads, as networks do.
+    """
 
     name, backend, uses_widths, lanes = "barcode", "stub", True, ()
 
@@ -69,7 +70,10 @@ def test_windows_cover_the_line_and_overlap(height, width, max_width):
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.text(st.sampled_from(NORDIC.characters.replace(" ", "")), min_size=1, max_size=260), st.sampled_from([256, 512, 1024]))
+@given(
+    st.text(st.sampled_from(NORDIC.characters.replace(" ", "")), min_size=1, max_size=260),
+    st.sampled_from([256, 512, 1024]),
+)
 def test_a_line_of_any_width_is_read_whole(text, max_width):
     (reading,) = reader(Geometry(max_width=max_width)).recognize([drawn(text)])
     assert reading.text == text
@@ -80,14 +84,21 @@ def test_a_line_of_any_width_is_read_whole(text, max_width):
 
 
 class Scripted(WideLines):
-    """Merges given readings: two windows of 512 px of a line of 768 px, the overlap is frames 64 to 128."""
+    """Merges given readings: two windows of 512 px of a line of 768 px, the overlap is frames 64 to
+    128.
+    """
 
     def __init__(self):
         super().__init__(RunnerRecognizer(Barcode(NARROW)))
 
     def merge(self, left, right):
         readings = [
-            Recognition("".join(c for c, _ in part), 0.5, (0.5,) * len(part), tuple((f, f + 1) for _, f in part))
+            Recognition(
+                "".join(c for c, _ in part),
+                0.5,
+                (0.5,) * len(part),
+                tuple((f, f + 1) for _, f in part),
+            )
             for part in (left, [(c, f - 64) for c, f in right])
         ]
         return self._merge(readings, [0, 256])
@@ -96,7 +107,8 @@ class Scripted(WideLines):
 @pytest.mark.parametrize(
     ("left", "right", "merged"),
     [
-        # The gap's space is on the far side of the cut in both readings, or on the near side in both: still one space.
+        # The gap's space is on the far side of the cut in both readings, or on the near side in
+        # both: still one space.
         ([("a", 80), (" ", 85), ("b", 110)], [("a", 81), (" ", 105), ("b", 111)], "a b"),
         ([("a", 80), (" ", 105), ("b", 110)], [("a", 81), (" ", 85), ("b", 111)], "a b"),
         ([("a", 80), ("b", 110)], [("a", 81), ("b", 111)], "ab"),
@@ -105,7 +117,11 @@ class Scripted(WideLines):
         ([], [("b", 180)], "b"),
         ([], [], ""),
         # What a window reads on its last and first frames is half a letter.
-        ([("a", 80), ("b", 105), ("x", 127)], [("y", 64), ("a", 80), ("b", 105), ("c", 120)], "abc"),
+        (
+            [("a", 80), ("b", 105), ("x", 127)],
+            [("y", 64), ("a", 80), ("b", 105), ("c", 120)],
+            "abc",
+        ),
     ],
 )
 def test_seams(left, right, merged):
@@ -126,6 +142,10 @@ def test_edges_of_squashed_and_cut_crops():
     squashed = WideLines(RunnerRecognizer(Barcode(NARROW)), split=False)
     one = Recognition("ab", 0.5, (0.5, 0.5), ((0, 1), (127, 128)))
     assert squashed.edges(64, 2048, one) == ((0.0, 16.0), (2032.0, 2048.0))
-    cropped = WideLines(RunnerRecognizer(Barcode(replace(NARROW, over_width="center-crop"))), split=False)
+    cropped = WideLines(
+        RunnerRecognizer(Barcode(replace(NARROW, over_width="center-crop"))), split=False
+    )
     assert cropped.edges(64, 2048, one) == ()
-    assert reader(NARROW).edges(64, 2048, Recognition("a", 0.5, (0.5,), ((250, 256),))) == ((2000.0, 2048.0),)
+    assert reader(NARROW).edges(64, 2048, Recognition("a", 0.5, (0.5,), ((250, 256),))) == (
+        (2000.0, 2048.0),
+    )

@@ -24,26 +24,44 @@ class Small(nn.Module):
 
 
 def test_the_networks_are_one_graph_with_a_mask_and_one_without(monkeypatch):
-    """Captured, not compiled, which would take minutes; no graph breaks, and no size is taken for the only one."""
+    """Captured, not compiled, which would take minutes; no graph breaks, and no size is taken for
+    the only one.
+    """
     compiled = torch.compile
     monkeypatch.setattr(torch, "compile", lambda network, **_: compiled(network, backend="eager"))
     torch.compiler.reset()
     counters.clear()
-    small = ["model.dims=[24, 24, 32]", "model.depths=[1, 1, 1]", "geometry.max_width=160", "train.compile=true"]
+    small = [
+        "model.dims=[24, 24, 32]",
+        "model.depths=[1, 1, 1]",
+        "geometry.max_width=160",
+        "train.compile=true",
+    ]
     profile = load_profile("svtrv2-nano", small).profile
     network = build_model(profile.model, 126).train()
     made = Stepper(network, None, profile.geometry, profile.train, torch.device("cpu"), "fp32")
-    for lines, width, masked in ((3, 64, True), (2, 96, True), (4, 40, True), (3, 88, False), (2, 104, False)):
+    for lines, width, masked in (
+        (3, 64, True),
+        (2, 96, True),
+        (4, 40, True),
+        (3, 88, False),
+        (2, 104, False),
+    ):
         made.step([replace(noise(lines, width, profile.geometry, 126), masked=masked)], 1e-3)
     assert counters["stats"]["unique_graphs"] == 2
     assert not counters["graph_break"]
 
 
 def losses(compiled):
-    profile = load_profile("svtrv2-nano", ["geometry.max_width=160", f"train.compile={compiled}"]).profile
+    profile = load_profile(
+        "svtrv2-nano", ["geometry.max_width=160", f"train.compile={compiled}"]
+    ).profile
     torch.manual_seed(1)
     network = Small().to(memory_format=torch.channels_last)
-    made, found = Stepper(network, None, profile.geometry, profile.train, torch.device("cpu"), "fp32"), []
+    made, found = (
+        Stepper(network, None, profile.geometry, profile.train, torch.device("cpu"), "fp32"),
+        [],
+    )
     for lines, width in ((3, 64), (2, 96), (4, 40), (5, 80)):
         torch.manual_seed(width)
         found.append(made.step([noise(lines, width, profile.geometry, 126)], 1e-2).loss)

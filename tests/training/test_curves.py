@@ -41,11 +41,20 @@ def test_runs_that_begin_together_get_folders_of_their_own(tmp_path, monkeypatch
     (tmp_path / "runs" / "p[x]-7").mkdir(parents=True)
     with ThreadPoolExecutor(8) as pool:
         folders = list(pool.map(lambda _: new_run_folder(None, "p[x]"), range(16)))
-    assert sorted(folder.name for folder in folders) == sorted(f"p[x]-{number}" for number in range(8, 24))
+    assert sorted(folder.name for folder in folders) == sorted(
+        f"p[x]-{number}" for number in range(8, 24)
+    )
 
 
 def test_a_logged_step_is_drawn(tmp_path):
-    row = {"step": 20, "kind": "train", "loss": 1.0, "lr": 1e-3, "lines_per_s": 40.0, "data_wait": 0.01}
+    row = {
+        "step": 20,
+        "kind": "train",
+        "loss": 1.0,
+        "lr": 1e-3,
+        "lines_per_s": 40.0,
+        "data_wait": 0.01,
+    }
     (tmp_path / METRICS).write_text(json.dumps(row) + "\n")
     drawn = draw_curves(tmp_path)
     assert drawn is not None

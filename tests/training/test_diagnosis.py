@@ -3,7 +3,16 @@ import pytest
 from nordocr_cli.charset import NORDIC
 from nordocr_cli.training.diagnosis import check_verdict, faults_of
 
-WORDS = ("Faktura 1023", "Å betale: 250,00", "Moms 25 %", "Þökk fyrir", "Kundnr 8814", "Forfald 3. maj", "Ærø Øl", "Netto 9,50")
+WORDS = (
+    "Faktura 1023",
+    "Å betale: 250,00",
+    "Moms 25 %",
+    "Þökk fyrir",
+    "Kundnr 8814",
+    "Forfald 3. maj",
+    "Ærø Øl",
+    "Netto 9,50",
+)
 TEXTS = [f"{words} {'kr' * number}" for number in range(3) for words in WORDS]
 
 
@@ -15,7 +24,11 @@ def moved(text, offset):
 @pytest.mark.parametrize(
     ("read", "kind", "said"),
     [
-        (lambda i: "eeeeeeee", "repeated characters", "24 of 24 readings repeat one character or two, e.g. 'eeeeeeee'"),
+        (
+            lambda i: "eeeeeeee",
+            "repeated characters",
+            "24 of 24 readings repeat one character or two, e.g. 'eeeeeeee'",
+        ),
         (lambda i: "1-B-B-B-B" + TEXTS[i], "repeated characters", "24 of 24 readings repeat"),
         (lambda i: "Sum", "one reading", "24 of 24 lines read 'Sum' whatever they show"),
         (lambda i: TEXTS[(i + 1) % 24], "shifted labels", "the line after (CER 0% there"),
@@ -30,7 +43,14 @@ def test_readings_show_what_is_wrong(read, kind, said):
 
 
 @pytest.mark.parametrize(
-    "read", [lambda text: text, lambda text: "", lambda text: text[:-2] + "?", lambda text: text[::2], lambda text: text + "eee"]
+    "read",
+    [
+        lambda text: text,
+        lambda text: "",
+        lambda text: text[:-2] + "?",
+        lambda text: text[::2],
+        lambda text: text + "eee",
+    ],
 )
 def test_other_readings_are_no_such_fault(read):
     assert not faults_of([(text, read(text)) for text in TEXTS], NORDIC)
@@ -43,11 +63,21 @@ def test_other_readings_are_no_such_fault(read):
     ("losses", "empty", "faults", "verdict"),
     [
         ([9.0, 8.0, 7.0, 6.0, 5.0], 1.0, {}, "ok: loss 9.00 → 5.00 in 5 steps"),
-        ([5.0, 5.5, 6.0, 6.5, 7.0], 0.0, {}, "failed: loss 5.00 → 7.00 in 5 steps, it does not fall"),
+        (
+            [5.0, 5.5, 6.0, 6.5, 7.0],
+            0.0,
+            {},
+            "failed: loss 5.00 → 7.00 in 5 steps, it does not fall",
+        ),
         ([5.0, 5.0, 4.99, 4.99, 4.99], 0.0, {}, "it does not fall"),
         ([5.0, float("nan"), 4.0], 0.0, {}, "failed: the loss of 1 of 3 steps is not finite"),
         ([8.0 - 0.02 * step for step in range(300)], 0.95, {}, "plateau"),
-        ([8.0 - 0.02 * step for step in range(300)], 0.1, {"one reading": "all read alike"}, "but all read alike"),
+        (
+            [8.0 - 0.02 * step for step in range(300)],
+            0.1,
+            {"one reading": "all read alike"},
+            "but all read alike",
+        ),
         ([8.0 - 0.02 * step for step in range(300)], 0.1, {}, "ok: loss 7.41 → 2.61 in 300 steps"),
         ([8.0 - 0.002 * step for step in range(300)], 0.1, {}, "should have halved"),
     ],

@@ -27,8 +27,15 @@ def network():
 def test_only_what_a_pattern_matches_trains(network):
     table = freeze(network, ["adapter", "1"])
     trained = {name for name, p in network.named_parameters() if p.requires_grad}
-    assert trained == {"0.adapter.weight", "0.adapter.bias", *(f"1.{n}" for n, _ in Block().named_parameters())}
-    assert [(r.pattern, r.tensors, r.parameters, r.shared) for r in table.rows] == [("adapter", 4, 8, 0), ("1", 3, 15, 2)]
+    assert trained == {
+        "0.adapter.weight",
+        "0.adapter.bias",
+        *(f"1.{n}" for n, _ in Block().named_parameters()),
+    }
+    assert [(r.pattern, r.tensors, r.parameters, r.shared) for r in table.rows] == [
+        ("adapter", 4, 8, 0),
+        ("1", 3, 15, 2),
+    ]
     assert (table.parameters, table.frozen, table.norms) == (23, 15, 1)
     assert "23 parameters (60.5%); 15 are frozen, 1 BatchNorms" in table.lines()[-1]
     assert "2 more are counted above" in table.lines()[1]
@@ -37,7 +44,9 @@ def test_only_what_a_pattern_matches_trains(network):
 def test_patterns_match_whole_parts(network):
     table = freeze(network, ["*.norm.weight", "0.conv"])
     assert [(row.tensors, row.parameters) for row in table.rows] == [(2, 6), (1, 9)]
-    with pytest.raises(UsageError, match=r"'adapt', 'backbone\.7' matches no parameter.*0\.adapter, 0\.conv"):
+    with pytest.raises(
+        UsageError, match=r"'adapt', 'backbone\.7' matches no parameter.*0\.adapter, 0\.conv"
+    ):
         freeze(network, ["adapt", "norm", "backbone.7"])
 
 
@@ -47,7 +56,11 @@ def test_frozen_norms_keep_their_statistics(network):
     for one in (network.train(), copy.deepcopy(network).train()):
         before = {name: buffer.clone() for name, buffer in one.named_buffers()}
         one(torch.randn(4, 3, 2, 2))
-        moved = {name.split(".")[0] for name, buffer in one.named_buffers() if not torch.equal(buffer, before[name])}
+        moved = {
+            name.split(".")[0]
+            for name, buffer in one.named_buffers()
+            if not torch.equal(buffer, before[name])
+        }
         assert moved == {"1"}
     assert set(network.state_dict()) == set(nn.Sequential(Block(), Block()).state_dict())
 

@@ -10,14 +10,18 @@ from nordocr_cli.training.step import Stepped
 
 
 def swept(loss_at, steps=100):
-    """The test of a network whose loss at each rate is `loss_at`; every seventh batch is a hard one."""
+    """The test of a network whose loss at each rate is `loss_at`; every seventh batch is a hard
+    one.
+    """
     number, heard = iter(range(steps)), []
 
     def step(batches, rate):
         loss = loss_at(rate) * (3 if next(number) % 7 == 0 else 1)
         return Stepped(loss, 1.0, bool(np.isfinite(loss)))
 
-    found = sweep(SimpleNamespace(step=step), repeat([]), steps, lambda rate, loss: heard.append((rate, loss)))
+    found = sweep(
+        SimpleNamespace(step=step), repeat([]), steps, lambda rate, loss: heard.append((rate, loss))
+    )
     assert heard == list(zip(found.rates, found.losses, strict=True))
     return found
 

@@ -13,7 +13,9 @@ def test_frames_are_those_of_the_geometry():
 
 
 def test_nats_a_character_by_hand():
-    """One frame, uniform over four classes: -log(1/4). Two frames, one character: three paths of 1/16 each."""
+    """One frame, uniform over four classes: -log(1/4). Two frames, one character: three paths of
+    1/16 each.
+    """
     logits = torch.zeros(2, 2, 4)
     loss = ctc_loss(logits, torch.tensor([1, 2]), torch.tensor([1, 2]), torch.tensor([1, 1]))
     assert math.isclose(loss.item(), (math.log(4) + math.log(16 / 3)) / 2, rel_tol=1e-6)
@@ -22,7 +24,11 @@ def test_nats_a_character_by_hand():
 def test_frames_after_a_line_s_own_count_for_nothing():
     torch.manual_seed(0)
     logits = torch.randn(2, 12, 6, requires_grad=True)
-    frames, targets, lengths = torch.tensor([12, 7]), torch.tensor([1, 2, 3, 4, 5]), torch.tensor([3, 2])
+    frames, targets, lengths = (
+        torch.tensor([12, 7]),
+        torch.tensor([1, 2, 3, 4, 5]),
+        torch.tensor([3, 2]),
+    )
     loss = ctc_loss(logits, frames, targets, lengths)
     loss.backward()
     assert logits.grad[1, 7:].abs().max() == 0
@@ -42,4 +48,6 @@ def test_the_sum_over_a_batch_is_the_sum_of_its_lines():
 
 
 def test_an_impossible_target_is_not_hidden():
-    assert ctc_loss(torch.zeros(1, 2, 4), torch.tensor([2]), torch.tensor([1, 2, 3]), torch.tensor([3])).isinf()
+    assert ctc_loss(
+        torch.zeros(1, 2, 4), torch.tensor([2]), torch.tensor([1, 2, 3]), torch.tensor([3])
+    ).isinf()

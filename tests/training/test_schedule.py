@@ -25,7 +25,9 @@ def test_vectors_and_biases_are_not_decayed():
     assert decayed["weight_decay"] == 0.05
     assert all(p.ndim == 1 for p in free["params"])
     assert free["weight_decay"] == 0.0
-    assert sum(p.numel() for g in (decayed, free) for p in g["params"]) == sum(p.numel() for p in network.parameters())
+    assert sum(p.numel() for g in (decayed, free) for p in g["params"]) == sum(
+        p.numel() for p in network.parameters()
+    )
 
 
 def test_frozen_parameters_stay_out():
@@ -41,4 +43,8 @@ def test_cosine_rises_straight_and_falls_to_a_hundredth():
     assert cosine(1.0, 0.2) == pytest.approx(0.01)
     falling = [cosine(0.2 + 0.1 * i, 0.2) for i in range(9)]
     assert falling == sorted(falling, reverse=True)
-    assert learning_rate("cosine", 0.1, 0.2) != learning_rate("one-cycle", 0.1, 0.2) == one_cycle(0.1, 0.2)
+    assert (
+        learning_rate("cosine", 0.1, 0.2)
+        != learning_rate("one-cycle", 0.1, 0.2)
+        == one_cycle(0.1, 0.2)
+    )

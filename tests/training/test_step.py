@@ -11,7 +11,13 @@ from nordocr_cli.records import LineRow
 from nordocr_cli.training.step import Stepper
 
 PROFILE = load_profile(
-    "svtrv2-nano", ["model.dims=[24, 48, 64]", "model.depths=[1, 2, 1]", "geometry.max_width=160", "model.drop_path=0.3"]
+    "svtrv2-nano",
+    [
+        "model.dims=[24, 48, 64]",
+        "model.depths=[1, 2, 1]",
+        "geometry.max_width=160",
+        "model.drop_path=0.3",
+    ],
 ).profile
 
 
@@ -23,7 +29,9 @@ def batches(tmp_path_factory):
             image = rng.integers(0, 255, (32, 40 + 12 * number, 3), dtype=np.uint8)
             writer.add(image, LineRow(f"{number}", "", "åäö 1"[: number % 3 + 2]))
     with LineStore(path) as store:
-        return list(LineBatches([store], NORDIC, PROFILE.geometry, budget_px=300, workers=0).epoch(0))
+        return list(
+            LineBatches([store], NORDIC, PROFILE.geometry, budget_px=300, workers=0).epoch(0)
+        )
 
 
 def stepper(training=True, **settings):
@@ -51,9 +59,13 @@ def test_batches_of_a_step_weigh_by_their_characters(batches):
     shares = [int(batch.target_lengths.sum()) for batch in few]
     shares = [share / sum(shares) for share in shares]
     assert shares[0] != shares[1]
-    assert together == pytest.approx(sum(s * loss for s, loss in zip(shares, losses, strict=True)), rel=1e-5)
+    assert together == pytest.approx(
+        sum(s * loss for s, loss in zip(shares, losses, strict=True)), rel=1e-5
+    )
     for got, one, other in zip(whole, *parts, strict=True):
-        assert torch.allclose(got, shares[0] * one + shares[1] * other, atol=1e-4 * float(got.abs().max() + 1e-6))
+        assert torch.allclose(
+            got, shares[0] * one + shares[1] * other, atol=1e-4 * float(got.abs().max() + 1e-6)
+        )
 
 
 def test_checkpointing_computes_the_same_and_keeps_less(batches):

@@ -19,8 +19,8 @@ from nordocr_cli.errors import DataError, NordocrError, UsageError
 from nordocr_cli.geometry import Geometry
 from nordocr_cli.models.weights import load_weights
 from nordocr_cli.records import LineRow
+from nordocr_cli.training.distributed import LAUNCHED, RESTARTS, Team, join_team, tell_launcher
 from nordocr_cli.training.launch import launch
-from nordocr_cli.training.team import LAUNCHED, RESTARTS, Team, join_team, tell_launcher
 
 SETS = [
     "model.dims=[24, 48, 64]",
@@ -50,15 +50,30 @@ def store(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def said(store, tmp_path_factory):
-    """What two processes say that compare gradients, train, and train again, when one dies once; and the folder of their runs."""
+    """What two processes say that compare gradients, train, and train again, when one dies once;
+    and the folder of their runs.
+    """
     folder, script = tmp_path_factory.mktemp("runs"), Path(__file__).with_name("two_processes.py")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=0"]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node=2",
+        "--max-restarts=0",
+    ]
     words = []
-    # Started anew as our launcher does it. torchrun's own restart keeps its store: on a busy machine torch 2.13 was seen to abort
-    # or to hang there now and then.
+    # Started anew as our launcher does it. torchrun's own restart keeps its store: on a busy
+    # machine torch 2.13 was seen to abort or to hang there now and then.
     for restarts, fails in (("0", True), ("1", False)):
         own = {**os.environ, "OMP_NUM_THREADS": "1", RESTARTS: restarts}
-        done = subprocess.run([*command, script, store, folder, *SETS], capture_output=True, text=True, env=own, timeout=300)
+        done = subprocess.run(
+            [*command, script, store, folder, *SETS],
+            capture_output=True,
+            text=True,
+            env=own,
+            timeout=300,
+        )
         assert (done.returncode != 0) == fails, done.stderr[-3000:]
         words.append(done.stdout)
     return "".join(words), folder
@@ -70,7 +85,9 @@ def test_gradients_of_two_processes_are_those_of_one(said):
 
 
 def test_two_processes_train_and_a_restart_goes_on_as_if_nothing_had_happened(said):
-    """Equal to the last bit although one process died: random numbers differ between the two and are dropped paths'."""
+    """Equal to the last bit although one process died: random numbers differ between the two and
+    are dropped paths'.
+    """
     words, folder = said
     assert words.count("process 0: 6 steps, 2 files") == 2
     assert words.count("process 1: 6 steps, 0 files") == 2
@@ -78,7 +95,9 @@ def test_two_processes_train_and_a_restart_goes_on_as_if_nothing_had_happened(sa
     assert [json.loads(line)["step"] for line in lines if '"eval"' in line] == [5, 6]
     facts = json.loads((folder / "died" / "run.json").read_text())
     assert [session["from_step"] for session in facts["sessions"]] == [0, 2]
-    whole, died = (load_weights(folder / name / "last.safetensors")[0] for name in ("whole", "died"))
+    whole, died = (
+        load_weights(folder / name / "last.safetensors")[0] for name in ("whole", "died")
+    )
     assert all(torch.equal(whole[name], died[name]) for name in whole)
 
 
@@ -113,7 +132,10 @@ def run_sh(tmp_path, heard, *lines):
 def undisturbed(monkeypatch):
     for name in (LAUNCHED, RESTARTS, "OMP_NUM_THREADS"):
         monkeypatch.setenv(name, os.environ.get(name, "1"))
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)}
+    before = {
+        number: signal.getsignal(number)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+    }
     yield
     logging.disable(logging.NOTSET)
     for number, handler in before.items():
@@ -121,7 +143,9 @@ def undisturbed(monkeypatch):
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs a shell")
-def test_an_error_of_the_processes_is_told_once_and_a_death_starts_them_again(tmp_path, heard, undisturbed):
+def test_an_error_of_the_processes_is_told_once_and_a_death_starts_them_again(
+    tmp_path, heard, undisturbed
+):
     error = json.dumps({"message": "the disk is full", "timestamp": 1})
     with pytest.raises(DataError, match="^the disk is full$"):
         run_sh(tmp_path, heard, f"echo '{error}' > $TORCHELASTIC_ERROR_FILE", "exit 3")

@@ -17,7 +17,9 @@ def test_without_wandb_the_extra_is_named():
 
 
 @pytest.mark.skipif(not HERE, reason="wandb is not installed (the extra `wandb`)")
-def test_offline_everything_stays_in_the_run_and_a_resumed_session_keeps_its_id(tmp_path, monkeypatch):
+def test_offline_everything_stays_in_the_run_and_a_resumed_session_keeps_its_id(
+    tmp_path, monkeypatch
+):
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
     identities = []

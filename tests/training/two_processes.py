@@ -1,4 +1,6 @@
-"""Run by test_team.py with torchrun: what two processes do together, against what one does alone."""
+"""Run by test_team.py with torchrun: what two processes do together, against what one does
+alone.
+"""
 
 import os
 import sys
@@ -7,31 +9,46 @@ from pathlib import Path
 import torch
 
 from nordocr_cli.charset import NORDIC
-from nordocr_cli.core.train import train
-from nordocr_cli.core.train_request import TrainRequest
+from nordocr_cli.core.train.plan import TrainRequest
+from nordocr_cli.core.train.run import train
 from nordocr_cli.data.batches import LineBatches
 from nordocr_cli.data.store import LineStore
 from nordocr_cli.models.registry import build_model
 from nordocr_cli.profile import load_profile
+from nordocr_cli.training.distributed import join_team, restarted
 from nordocr_cli.training.step import Stepper
-from nordocr_cli.training.team import join_team, restarted
 
 
 def gradients(profile, path):
-    """The gradients of a step of two batches, and of one where the second process has none left, are those of one process."""
+    """The gradients of a step of two batches, and of one where the second process has none left,
+    are those of one process.
+    """
     team = join_team()
     assert team.size == 2
 
     def stepper(team=None):
         torch.manual_seed(1)
         model = build_model(profile.model, NORDIC.num_classes)
-        made = Stepper(model, None, profile.geometry, profile.train, torch.device("cpu"), "fp32", team)
+        made = Stepper(
+            model, None, profile.geometry, profile.train, torch.device("cpu"), "fp32", team
+        )
         model.eval()  # BatchNorm would see the lines of its own process only; on GPUs it sees all
         return made
 
     with LineStore(path) as store:
-        options = {"budget_px": 400, "seed": 3, "shuffle": True, "augment": profile.augment, "workers": 0}
-        shares = [list(LineBatches([store], NORDIC, profile.geometry, share=(rank, 2), **options).epoch(0)) for rank in (0, 1)]
+        options = {
+            "budget_px": 400,
+            "seed": 3,
+            "shuffle": True,
+            "augment": profile.augment,
+            "workers": 0,
+        }
+        shares = [
+            list(
+                LineBatches([store], NORDIC, profile.geometry, share=(rank, 2), **options).epoch(0)
+            )
+            for rank in (0, 1)
+        ]
     filled = [number for number, batch in enumerate(shares[1]) if not batch.counted]
     assert len(filled) == 1
     together, alone = stepper(team), stepper()
@@ -43,7 +60,10 @@ def gradients(profile, path):
         assert abs(sum(losses) - float(alone.backward(whole))) < 1e-4
         largest = max(float(p.grad.abs().max()) for p in alone.parameters)
         for mine, theirs in zip(together.parameters, alone.parameters, strict=True):
-            assert torch.allclose(mine.grad, theirs.grad, atol=1e-5 * largest), (number, (mine.grad - theirs.grad).abs().max())
+            assert torch.allclose(mine.grad, theirs.grad, atol=1e-5 * largest), (
+                number,
+                (mine.grad - theirs.grad).abs().max(),
+            )
         for one in (together, alone):
             one.optimizer.zero_grad()
     assert team.most(float(team.rank)) == 1.0
@@ -63,7 +83,9 @@ def run(resolved, path, folder, dies):
 
     request = TrainRequest(train=(path,), val=(path,), run_dir=folder, max_steps=6, device="cpu")
     result = train(resolved, request, stop=stop)
-    sys.stdout.write(f"process {os.environ['RANK']}: {result.steps} steps, {len(result.files)} files\n")
+    sys.stdout.write(
+        f"process {os.environ['RANK']}: {result.steps} steps, {len(result.files)} files\n"
+    )
 
 
 if __name__ == "__main__":

@@ -1,1 +1,3 @@
-"""Renders lines of Nordic business documents for training: texts, fonts, drawing, damage. torch-free."""
+"""Renders lines of Nordic business documents for training: texts, fonts, drawing, damage.
+torch-free.
+"""

@@ -1,7 +1,9 @@
-"""What printers, scanners and faxes do to a line: small seeded operations on a gray page patch, and recipes of them.
+"""What printers, scanners and faxes do to a line: small seeded operations on a gray page patch, and
+recipes of them.
 
-Each operation takes an image uint8 (h, w), a strength, and the generator, and returns an image of the same size. A recipe is
-the list of operations of one kind of scan, each with the probability and the range of its strength.
+Each operation takes an image uint8 (h, w), a strength, and the generator, and returns an image of
+the same size. A recipe is the list of operations of one kind of scan, each with the probability and
+the range of its strength.
 """
 
 import math
@@ -18,21 +20,30 @@ from numpy.typing import NDArray
 Gray = NDArray[Any]  # uint8 (h, w); OpenCV's own types say no more than "an array"
 Operation = Callable[[Gray, float, random.Random], Gray]
 
-# One fixed field of unit noise; a line takes a window of it at a random place: the same look as fresh noise, at no cost.
+# One fixed field of unit noise; a line takes a window of it at a random place: the same look as
+# fresh noise, at no cost.
 _NOISE_H, _NOISE_W = 512, 4096
 
 
 @lru_cache(maxsize=1)
 def _noise_field() -> NDArray[np.int8]:
-    field = np.random.default_rng(20_240_101).standard_normal((_NOISE_H, _NOISE_W), dtype=np.float32)
+    field = np.random.default_rng(20_240_101).standard_normal(
+        (_NOISE_H, _NOISE_W), dtype=np.float32
+    )
     return np.clip(field * 32, -127, 127).astype(np.int8)  # 32 = one standard deviation
 
 
 @lru_cache(maxsize=1)
 def _cloud_field() -> Gray:
     """Low-frequency noise around 128, for uneven ink and stains; a texture of about 24 px."""
-    coarse = np.random.default_rng(20_240_102).uniform(0, 255, (_NOISE_H // 12, _NOISE_W // 12)).astype(np.float32)
-    smooth = cv2.resize(cv2.GaussianBlur(coarse, (0, 0), 0.8), (_NOISE_W, _NOISE_H), interpolation=cv2.INTER_CUBIC)
+    coarse = (
+        np.random.default_rng(20_240_102)
+        .uniform(0, 255, (_NOISE_H // 12, _NOISE_W // 12))
+        .astype(np.float32)
+    )
+    smooth = cv2.resize(
+        cv2.GaussianBlur(coarse, (0, 0), 0.8), (_NOISE_W, _NOISE_H), interpolation=cv2.INTER_CUBIC
+    )
     return np.clip(smooth, 0, 255).astype(np.uint8)
 
 
@@ -45,13 +56,15 @@ def _window(field: NDArray, shape: tuple[int, int], rng: random.Random) -> NDArr
     return field[top : top + height, left : left + width]
 
 
-# On the ink (0 = none … 255 = full coverage) -----------------------------------------------------------------------------
+# On the ink (0 = none … 255 = full coverage)
+# ----------------------------------------
 
 
 def ink_gain(ink: Gray, strength: float, rng: random.Random) -> Gray:
     """Spread (strength > 0) or thin (< 0) the ink; 1 is about half a pixel on each side."""
     soft = cv2.GaussianBlur(ink, (0, 0), 0.6 + 0.3 * abs(strength))
-    edge = min(0.85, max(0.15, 0.5 - 0.25 * strength))  # the coverage that becomes half ink; none stays none, all stays all
+    # the coverage that becomes half ink; none stays none, all stays all
+    edge = min(0.85, max(0.15, 0.5 - 0.25 * strength))
     gain = max(2.0, 0.5 / edge, 0.5 / (1 - edge))
     curve = np.clip(((np.arange(256) / 255 - edge) * gain + 0.5) * 255, 0, 255)
     return cv2.LUT(soft, curve.astype(np.uint8))
@@ -60,7 +73,9 @@ def ink_gain(ink: Gray, strength: float, rng: random.Random) -> Gray:
 def uneven_ink(ink: Gray, strength: float, rng: random.Random) -> Gray:
     """Let the ink fade in patches, as a worn ribbon or toner does; 1 takes up to all of it away."""
     clouds = _window(_cloud_field(), ink.shape, rng)
-    curve = np.clip(255 - strength * 1.6 * np.maximum(np.arange(256) - 100, 0), 0, 255).astype(np.uint8)
+    curve = np.clip(255 - strength * 1.6 * np.maximum(np.arange(256) - 100, 0), 0, 255).astype(
+        np.uint8
+    )
     return cv2.multiply(ink, cv2.LUT(clouds, curve), scale=1 / 255)
 
 
@@ -70,7 +85,8 @@ def dots(ink: Gray, strength: float, rng: random.Random) -> Gray:
     height, width = ink.shape
     columns, rows = max(1, round(width / pitch)), max(1, round(height / pitch))
     needles = cv2.resize(ink, (columns, rows), interpolation=cv2.INTER_AREA)
-    # A needle that would hit a third of a stroke strikes: thin strokes must not fall between two rows of dots.
+    # A needle that would hit a third of a stroke strikes: thin strokes must not fall between two
+    # rows of dots.
     _, needles = cv2.threshold(needles, 80, 255, cv2.THRESH_BINARY)
     spread = cv2.resize(needles, (width, height), interpolation=cv2.INTER_NEAREST)
     y = 0.55 - 0.45 * np.cos(2 * math.pi * (np.arange(height) + 0.5) * rows / height)
@@ -80,11 +96,14 @@ def dots(ink: Gray, strength: float, rng: random.Random) -> Gray:
     return cv2.GaussianBlur(dotted, (0, 0), 0.35 + 0.12 * pitch)
 
 
-# On the page (0 = black … 255 = white) -----------------------------------------------------------------------------------
+# On the page (0 = black … 255 = white)
+# ----------------------------------------
 
 
 def shade(page: Gray, strength: float, rng: random.Random) -> Gray:
-    """Uneven light: a slope along the line and across it; strength is the darkening at the dark end, in gray levels."""
+    """Uneven light: a slope along the line and across it; strength is the darkening at the dark
+    end, in gray levels.
+    """
     height, width = page.shape
     along = np.linspace(0, 1, width, dtype=np.float32)
     if rng.random() < 0.5:
@@ -114,12 +133,16 @@ def blur(page: Gray, strength: float, rng: random.Random) -> Gray:
 
 
 def sharpen(page: Gray, strength: float, rng: random.Random) -> Gray:
-    """Unsharp mask, as scanners' own software applies it; strength is the weight of the detail that is added."""
+    """Unsharp mask, as scanners' own software applies it; strength is the weight of the detail that
+    is added.
+    """
     return cv2.addWeighted(page, 1 + strength, cv2.GaussianBlur(page, (0, 0), 1.2), -strength, 0)
 
 
 def screen(page: Gray, strength: float, rng: random.Random) -> Gray:
-    """A shaded field as one-bit scans and printers show it: dots in a grid; strength is the share of the ground they darken."""
+    """A shaded field as one-bit scans and printers show it: dots in a grid; strength is the share
+    of the ground they darken.
+    """
     height, width = page.shape
     pitch = rng.choice((3, 4, 4, 5, 6))
     side = max(1, round(pitch * math.sqrt(strength)))
@@ -134,16 +157,23 @@ def screen(page: Gray, strength: float, rng: random.Random) -> Gray:
 def motion(page: Gray, strength: float, rng: random.Random) -> Gray:
     """Motion blur along or across the line; strength is its length in pixels."""
     length = max(2, round(strength))
-    # Not cv2.blur: OpenCV 5.0.0 writes black for white at the right end where the kernel is two pixels.
+    # Not cv2.blur: OpenCV 5.0.0 writes black for white at the right end where the kernel is two
+    # pixels.
     kernel = np.full((1, length) if rng.random() < 0.5 else (length, 1), 1 / length, np.float32)
     return cv2.filter2D(page, -1, kernel)
 
 
 def low_resolution(page: Gray, strength: float, rng: random.Random) -> Gray:
-    """Lose detail as a fax in standard mode or a shrunk scan does; strength is the share of the pixels kept a side."""
+    """Lose detail as a fax in standard mode or a shrunk scan does; strength is the share of the
+    pixels kept a side.
+    """
     height, width = page.shape
     across = strength if rng.random() < 0.6 else min(1.0, strength * 1.5)
-    small = cv2.resize(page, (max(2, round(width * across)), max(2, round(height * strength))), interpolation=cv2.INTER_AREA)
+    small = cv2.resize(
+        page,
+        (max(2, round(width * across)), max(2, round(height * strength))),
+        interpolation=cv2.INTER_AREA,
+    )
     return cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
 
 
@@ -169,11 +199,15 @@ def threshold_otsu(page: Gray, strength: float, rng: random.Random) -> Gray:
 def threshold_adaptive(page: Gray, strength: float, rng: random.Random) -> Gray:
     """One bit a pixel, black where darker than the surroundings by `strength` gray levels."""
     block = 2 * max(7, page.shape[0] // 4) + 1
-    return cv2.adaptiveThreshold(page, 255, cv2.ADAPTIVE_THRESH_MEAN_C, cv2.THRESH_BINARY, block, strength)
+    return cv2.adaptiveThreshold(
+        page, 255, cv2.ADAPTIVE_THRESH_MEAN_C, cv2.THRESH_BINARY, block, strength
+    )
 
 
 def speckle(page: Gray, strength: float, rng: random.Random) -> Gray:
-    """Salt and pepper; strength is the share of the pixels in thousandths. Some grains are two pixels wide."""
+    """Salt and pepper; strength is the share of the pixels in thousandths. Some grains are two
+    pixels wide.
+    """
     field = _window(_noise_field(), page.shape, rng)
     # Upper tail of the normal distribution, in steps of 1/32 standard deviation.
     share = min(0.2, strength / 1000)
@@ -182,32 +216,43 @@ def speckle(page: Gray, strength: float, rng: random.Random) -> Gray:
     salt = field < -min(126, limit)
     if rng.random() < 0.5:
         pepper = cv2.dilate(pepper, np.ones((rng.randint(1, 2), rng.randint(1, 2)), np.uint8))
-    return np.where(pepper > 0, np.uint8(rng.randint(0, 60)), np.where(salt, np.uint8(255), page)).astype(np.uint8)
+    return np.where(
+        pepper > 0, np.uint8(rng.randint(0, 60)), np.where(salt, np.uint8(255), page)
+    ).astype(np.uint8)
 
 
 def g4_speckle(page: Gray, strength: float, rng: random.Random) -> Gray:
-    """Specks of a one-bit page as CCITT G4 keeps them: all black or all white, singly or in clumps of two to four, and letters
-    with eaten edges; strength is the share of such pixels in thousandths."""
+    """Specks of a one-bit page as CCITT G4 keeps them: all black or all white, singly or in clumps
+    of two to four, and letters with eaten edges; strength is the share of such pixels in
+    thousandths.
+    """
     page = page.copy()
     height, width = page.shape
     black, white = int(page.min()), int(page.max())
     draws = np.random.default_rng(rng.getrandbits(32))
     count = max(1, round(strength / 1000 * page.size / 2))
     y, x = draws.integers(0, height, count), draws.integers(0, width, count)
-    # White specks are seen in letters alone, where a quarter of the ink may be: as many of them as of black ones.
+    # White specks are seen in letters alone, where a quarter of the ink may be: as many of them as
+    # of black ones.
     level = np.where(draws.random(count) < 0.5, black, white).astype(np.uint8)
     page[y, x] = level
     for down, right, share in ((0, 1, 0.4), (1, 0, 0.4), (1, 1, 0.15)):
         there = draws.random(count) < share
-        page[np.minimum(y[there] + down, height - 1), np.minimum(x[there] + right, width - 1)] = level[there]
+        page[np.minimum(y[there] + down, height - 1), np.minimum(x[there] + right, width - 1)] = (
+            level[there]
+        )
     edge = np.flatnonzero(cv2.morphologyEx(page, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)))
     flipped = edge[draws.random(len(edge)) < min(0.25, strength / 60)]
-    page.reshape(-1)[flipped] = np.where(page.reshape(-1)[flipped] > (black + white) // 2, black, white)
+    page.reshape(-1)[flipped] = np.where(
+        page.reshape(-1)[flipped] > (black + white) // 2, black, white
+    )
     return page
 
 
 def dirt(page: Gray, strength: float, rng: random.Random) -> Gray:
-    """Specks, hairs and streaks of a copier's glass; strength is their number per 1000 pixels of width."""
+    """Specks, hairs and streaks of a copier's glass; strength is their number per 1000 pixels of
+    width.
+    """
     page = page.copy()
     height, width = page.shape
     for _ in range(max(1, round(strength * width / 1000 * rng.uniform(0.5, 1.5)))):
@@ -223,7 +268,8 @@ def dirt(page: Gray, strength: float, rng: random.Random) -> Gray:
     return page
 
 
-# Recipes -----------------------------------------------------------------------------------------------------------------
+# Recipes
+# ----------------------------------------
 
 
 # Operations whose strength is a length on the page.
@@ -245,10 +291,11 @@ class Step:
         return self.operation.__name__
 
     def apply(self, image: Gray, rng: random.Random, em_px: float, scale: float) -> Gray:
-        """Do it or not. Both random numbers are drawn either way, so that one step never shifts the next one's.
+        """Do it or not. Both random numbers are drawn either way, so that one step never shifts the
+        next one's.
 
-        `em_px` is the size of the letters: strengths in pixels are for 30, and smaller letters get less. `scale` multiplies
-        the probability.
+        `em_px` is the size of the letters: strengths in pixels are for 30, and smaller letters get
+        less. `scale` multiplies the probability.
         """
         chance, strength = rng.random(), rng.uniform(self.low, self.high)
         if chance >= self.probability * scale:
@@ -260,7 +307,9 @@ class Step:
 
 @dataclass(frozen=True)
 class Recipe:
-    """One kind of scan. Gray levels of paper and ink, skew in degrees, steps on the ink, steps on the page."""
+    """One kind of scan. Gray levels of paper and ink, skew in degrees, steps on the ink, steps on
+    the page.
+    """
 
     weight: float
     paper: tuple[int, int]
@@ -275,90 +324,176 @@ _BITONAL_INK = (Step(ink_gain, 0.7, -0.7, 1.3), Step(uneven_ink, 0.06, 0.1, 0.5)
 RECIPES: Mapping[str, Recipe] = {
     "clean": Recipe(0.07, (255, 255), (0, 30), 0.0, (), ()),
     "gray": Recipe(
-        0.13, (205, 252), (10, 90), 0.5,
+        0.13,
+        (205, 252),
+        (10, 90),
+        0.5,
         (Step(ink_gain, 0.4, -0.5, 0.8), Step(uneven_ink, 0.1, 0.1, 0.5)),
         (
-            Step(stains, 0.3, 4, 20), Step(shade, 0.4, 5, 40), Step(blur, 0.8, 0.3, 1.0), Step(grain, 0.8, 1, 7),
-            Step(sharpen, 0.15, 0.3, 1.2), Step(jpeg, 0.7, 40, 92),
+            Step(stains, 0.3, 4, 20),
+            Step(shade, 0.4, 5, 40),
+            Step(blur, 0.8, 0.3, 1.0),
+            Step(grain, 0.8, 1, 7),
+            Step(sharpen, 0.15, 0.3, 1.2),
+            Step(jpeg, 0.7, 40, 92),
         ),
     ),
     "bilevel": Recipe(
-        0.22, (235, 255), (0, 60), 0.5, _BITONAL_INK,
+        0.22,
+        (235, 255),
+        (0, 60),
+        0.5,
+        _BITONAL_INK,
         (
-            Step(screen, 0.04, 0.04, 0.2), Step(blur, 0.6, 0.3, 0.8), Step(grain, 0.7, 2, 12),
-            Step(threshold_otsu, 0.85, -25, 30), Step(threshold_fixed, 1.0, 100, 190), Step(g4_speckle, 0.12, 0.2, 2),
+            Step(screen, 0.04, 0.04, 0.2),
+            Step(blur, 0.6, 0.3, 0.8),
+            Step(grain, 0.7, 2, 12),
+            Step(threshold_otsu, 0.85, -25, 30),
+            Step(threshold_fixed, 1.0, 100, 190),
+            Step(g4_speckle, 0.12, 0.2, 2),
         ),
     ),
     "bilevel_noisy": Recipe(
-        0.09, (210, 245), (10, 80), 0.6, _BITONAL_INK,
+        0.09,
+        (210, 245),
+        (10, 80),
+        0.6,
+        _BITONAL_INK,
         (
-            Step(stains, 0.4, 5, 30), Step(blur, 0.7, 0.3, 1.1), Step(grain, 1.0, 8, 28),
-            Step(threshold_adaptive, 0.15, 15, 40), Step(threshold_otsu, 1.0, -30, 25), Step(g4_speckle, 0.8, 0.5, 9),
+            Step(stains, 0.4, 5, 30),
+            Step(blur, 0.7, 0.3, 1.1),
+            Step(grain, 1.0, 8, 28),
+            Step(threshold_adaptive, 0.15, 15, 40),
+            Step(threshold_otsu, 1.0, -30, 25),
+            Step(g4_speckle, 0.8, 0.5, 9),
             Step(dirt, 0.4, 2, 12),
         ),
     ),
     "fax": Recipe(
-        0.05, (240, 255), (0, 50), 0.6, _BITONAL_INK,
+        0.05,
+        (240, 255),
+        (0, 50),
+        0.6,
+        _BITONAL_INK,
         (
-            Step(low_resolution, 0.8, 0.5, 0.85), Step(grain, 0.6, 3, 15), Step(threshold_otsu, 0.8, -25, 25),
-            Step(threshold_fixed, 1.0, 110, 190), Step(g4_speckle, 0.3, 0.3, 4),
+            Step(low_resolution, 0.8, 0.5, 0.85),
+            Step(grain, 0.6, 3, 15),
+            Step(threshold_otsu, 0.8, -25, 25),
+            Step(threshold_fixed, 1.0, 110, 190),
+            Step(g4_speckle, 0.3, 0.3, 4),
         ),
     ),
     "faded": Recipe(
-        0.07, (205, 250), (105, 185), 0.5,
+        0.07,
+        (205, 250),
+        (105, 185),
+        0.5,
         (Step(ink_gain, 0.5, -0.7, 0.3), Step(uneven_ink, 0.3, 0.1, 0.5)),
         (
-            Step(stains, 0.3, 4, 15), Step(shade, 0.5, 5, 30), Step(blur, 0.8, 0.3, 0.9), Step(grain, 0.9, 1, 7),
+            Step(stains, 0.3, 4, 15),
+            Step(shade, 0.5, 5, 30),
+            Step(blur, 0.8, 0.3, 0.9),
+            Step(grain, 0.9, 1, 7),
             Step(jpeg, 0.7, 45, 90),
         ),
     ),
     "photocopy": Recipe(
-        0.08, (225, 255), (0, 50), 0.6,
+        0.08,
+        (225, 255),
+        (0, 50),
+        0.6,
         (Step(ink_gain, 1.0, 0.2, 1.6), Step(uneven_ink, 0.25, 0.1, 0.5)),
         (
-            Step(blur, 0.9, 0.4, 1.2), Step(grain, 0.7, 2, 14), Step(dirt, 0.8, 2, 20),
-            Step(threshold_otsu, 0.75, -20, 40), Step(speckle, 0.5, 0.2, 3),
+            Step(blur, 0.9, 0.4, 1.2),
+            Step(grain, 0.7, 2, 14),
+            Step(dirt, 0.8, 2, 20),
+            Step(threshold_otsu, 0.75, -20, 40),
+            Step(speckle, 0.5, 0.2, 3),
         ),
     ),
     "carbon": Recipe(  # typewritten pages and their copies: soft, filled-in letters on old paper
-        0.05, (185, 245), (20, 110), 0.6,
+        0.05,
+        (185, 245),
+        (20, 110),
+        0.6,
         (Step(ink_gain, 0.7, -0.2, 1.5), Step(uneven_ink, 0.8, 0.1, 0.6)),
         (
-            Step(stains, 0.7, 5, 40), Step(shade, 0.4, 5, 40), Step(blur, 0.9, 0.4, 1.3), Step(grain, 0.9, 2, 12),
-            Step(dirt, 0.2, 1, 8), Step(threshold_otsu, 0.35, -20, 25), Step(speckle, 0.15, 0.2, 3), Step(jpeg, 0.6, 40, 92),
+            Step(stains, 0.7, 5, 40),
+            Step(shade, 0.4, 5, 40),
+            Step(blur, 0.9, 0.4, 1.3),
+            Step(grain, 0.9, 2, 12),
+            Step(dirt, 0.2, 1, 8),
+            Step(threshold_otsu, 0.35, -20, 25),
+            Step(speckle, 0.15, 0.2, 3),
+            Step(jpeg, 0.6, 40, 92),
         ),
     ),
     "showthrough": Recipe(
-        0.08, (205, 250), (10, 80), 0.5,
+        0.08,
+        (205, 250),
+        (10, 80),
+        0.5,
         (Step(ink_gain, 0.3, -0.4, 0.7),),
         (
-            Step(shade, 0.3, 5, 30), Step(blur, 0.7, 0.3, 0.8), Step(grain, 0.9, 1, 7),
-            Step(threshold_adaptive, 0.06, 15, 30), Step(jpeg, 0.7, 45, 90),
+            Step(shade, 0.3, 5, 30),
+            Step(blur, 0.7, 0.3, 0.8),
+            Step(grain, 0.9, 1, 7),
+            Step(threshold_adaptive, 0.06, 15, 30),
+            Step(jpeg, 0.7, 45, 90),
         ),
     ),
     "dotmatrix": Recipe(
-        0.06, (205, 252), (10, 110), 0.5,
-        (Step(dots, 0.75, 1.3, 2.3), Step(uneven_ink, 0.6, 0.1, 0.7), Step(ink_gain, 0.3, -0.3, 0.8)),
-        (Step(blur, 0.8, 0.3, 0.9), Step(grain, 0.9, 2, 9), Step(threshold_otsu, 0.2, 0, 40), Step(jpeg, 0.6, 45, 90)),
-    ),
-    "jpeg": Recipe(
-        0.06, (225, 255), (0, 70), 0.5,
-        (Step(ink_gain, 0.3, -0.4, 0.6),),
-        (Step(blur, 0.7, 0.3, 0.9), Step(grain, 0.5, 1, 6), Step(sharpen, 0.15, 0.3, 1.2), Step(jpeg, 1.0, 12, 45)),
-    ),
-    "photo": Recipe(
-        0.04, (150, 235), (15, 80), 1.2,
-        (Step(ink_gain, 0.3, -0.4, 0.6),),
+        0.06,
+        (205, 252),
+        (10, 110),
+        0.5,
         (
-            Step(shade, 1.0, 20, 110), Step(stains, 0.4, 4, 25), Step(blur, 0.9, 0.4, 1.2), Step(motion, 0.2, 2, 4),
-            Step(grain, 0.9, 1, 8), Step(jpeg, 0.9, 45, 90),
+            Step(dots, 0.75, 1.3, 2.3),
+            Step(uneven_ink, 0.6, 0.1, 0.7),
+            Step(ink_gain, 0.3, -0.3, 0.8),
+        ),
+        (
+            Step(blur, 0.8, 0.3, 0.9),
+            Step(grain, 0.9, 2, 9),
+            Step(threshold_otsu, 0.2, 0, 40),
+            Step(jpeg, 0.6, 45, 90),
         ),
     ),
-}  # fmt: skip
+    "jpeg": Recipe(
+        0.06,
+        (225, 255),
+        (0, 70),
+        0.5,
+        (Step(ink_gain, 0.3, -0.4, 0.6),),
+        (
+            Step(blur, 0.7, 0.3, 0.9),
+            Step(grain, 0.5, 1, 6),
+            Step(sharpen, 0.15, 0.3, 1.2),
+            Step(jpeg, 1.0, 12, 45),
+        ),
+    ),
+    "photo": Recipe(
+        0.04,
+        (150, 235),
+        (15, 80),
+        1.2,
+        (Step(ink_gain, 0.3, -0.4, 0.6),),
+        (
+            Step(shade, 1.0, 20, 110),
+            Step(stains, 0.4, 4, 25),
+            Step(blur, 0.9, 0.4, 1.2),
+            Step(motion, 0.2, 2, 4),
+            Step(grain, 0.9, 1, 8),
+            Step(jpeg, 0.9, 45, 90),
+        ),
+    ),
+}
 
 
 def strength_ranges() -> list[tuple[Operation, bool, float, float]]:
-    """Every operation that a recipe has, once: whether it is done to the ink, and its least and greatest strength anywhere."""
+    """Every operation that a recipe has, once: whether it is done to the ink, and its least and
+    greatest strength anywhere.
+    """
     found: dict[Operation, tuple[bool, float, float]] = {}
     for recipe in RECIPES.values():
         for on_ink, steps in ((True, recipe.ink_steps), (False, recipe.page_steps)):

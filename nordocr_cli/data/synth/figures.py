@@ -1,4 +1,6 @@
-"""The figures that fill business documents: amounts, dates, company and account numbers, as each country writes them."""
+"""The figures that fill business documents: amounts, dates, company and account numbers, as each
+country writes them.
+"""
 
 import random
 from dataclasses import dataclass
@@ -8,7 +10,9 @@ from nordocr_cli.data.synth.vocabulary import Vocabulary
 
 @dataclass(frozen=True)
 class AmountStyle:
-    """How one document writes its amounts: group mark, decimals, sign and currency stay the same along a row."""
+    """How one document writes its amounts: group mark, decimals, sign and currency stay the same
+    along a row.
+    """
 
     group: str
     decimals: int
@@ -25,7 +29,14 @@ class AmountStyle:
         currency = rng.choice(v.currency) if rng.random() < 0.12 else ""
         decimal = v.decimal if rng.random() < 0.95 else "."
         group = rng.choice(v.thousands)
-        return cls("," if decimal == "." and group else group, decimals, decimal, negative, currency, rng.randint(3, 9))
+        return cls(
+            "," if decimal == "." and group else group,
+            decimals,
+            decimal,
+            negative,
+            currency,
+            rng.randint(3, 9),
+        )
 
     def write(self, rng: random.Random) -> str:
         """Write one amount in this style; now and then a zero or a dash."""
@@ -33,7 +44,11 @@ class AmountStyle:
             return rng.choice(("0", "-", "–", "0,00", "—"))
         value = int(10 ** rng.uniform(min(1.5, self.digits - 1), self.digits))
         groups = f"{value:,}".replace(",", self.group)
-        text = groups + (self.decimal + f"{rng.randrange(10**self.decimals):0{self.decimals}d}" if self.decimals else "")
+        text = groups + (
+            self.decimal + f"{rng.randrange(10**self.decimals):0{self.decimals}d}"
+            if self.decimals
+            else ""
+        )
         if rng.random() < 0.22:
             match self.negative:
                 case "()":
@@ -59,14 +74,22 @@ def amount(rng: random.Random, v: Vocabulary) -> str:
 def percent(rng: random.Random) -> str:
     """`25 %`, `12,5%`, `-3,2 %`."""
     value = rng.choice(
-        (str(rng.randint(0, 100)), f"{rng.randint(0, 99)},{rng.randint(0, 9)}", f"{rng.randint(0, 20)},{rng.randint(0, 99):02d}")
+        (
+            str(rng.randint(0, 100)),
+            f"{rng.randint(0, 99)},{rng.randint(0, 9)}",
+            f"{rng.randint(0, 20)},{rng.randint(0, 99):02d}",
+        )
     )
     return f"{'-' if rng.random() < 0.12 else ''}{value}{rng.choice((' ', ' ', ''))}%"
 
 
 def date(rng: random.Random, v: Vocabulary) -> str:
     """A date as the country writes it: `2024-03-01`, `01.03.2024`, `1. mars 2024`, `31/12-2024`."""
-    year, month, day = rng.randint(1985, 2030), rng.randint(1, 12), rng.randint(1, 28 if rng.random() < 0.8 else 31)
+    year, month, day = (
+        rng.randint(1985, 2030),
+        rng.randint(1, 12),
+        rng.randint(1, 28 if rng.random() < 0.8 else 31),
+    )
     name = rng.choice(v.months)
     forms = [
         f"{day:02d}.{month:02d}.{year}",
@@ -102,7 +125,11 @@ def organisation_number(rng: random.Random, v: Vocabulary) -> str:
     match v.language:
         case "sv":
             return rng.choice(
-                (f"55{digits(rng, 4)}-{digits(rng, 4)}", f"7{digits(rng, 5)}-{digits(rng, 4)}", f"SE{digits(rng, 10)}01")
+                (
+                    f"55{digits(rng, 4)}-{digits(rng, 4)}",
+                    f"7{digits(rng, 5)}-{digits(rng, 4)}",
+                    f"SE{digits(rng, 10)}01",
+                )
             )
         case "no":
             number = f"{rng.choice('89')}{digits(rng, 8)}"
@@ -110,11 +137,21 @@ def organisation_number(rng: random.Random, v: Vocabulary) -> str:
             return rng.choice((number, spaced, f"NO {spaced} MVA", f"{spaced} MVA"))
         case "da":
             number = digits(rng, 8)
-            return rng.choice((number, f"DK{number}", f"{number[:2]} {number[2:4]} {number[4:6]} {number[6:]}", f"DK-{number}"))
+            return rng.choice(
+                (
+                    number,
+                    f"DK{number}",
+                    f"{number[:2]} {number[2:4]} {number[4:6]} {number[6:]}",
+                    f"DK-{number}",
+                )
+            )
         case _:
             return rng.choice(
                 (
-                    f"{rng.randint(1, 71):02d}{rng.randint(1, 12):02d}{digits(rng, 2)}-{digits(rng, 4)}",
+                    (
+                        f"{rng.randint(1, 71):02d}{rng.randint(1, 12):02d}{digits(rng, 2)}"
+                        f"-{digits(rng, 4)}"
+                    ),
                     digits(rng, 10),
                     f"{digits(rng, 5)}",
                 )
@@ -123,9 +160,15 @@ def organisation_number(rng: random.Random, v: Vocabulary) -> str:
 
 def iban(rng: random.Random, v: Vocabulary) -> str:
     """An IBAN-like number in groups of four, or without the spaces."""
-    country, length = {"sv": ("SE", 22), "no": ("NO", 13), "da": ("DK", 16), "is": ("IS", 24)}[v.language]
+    country, length = {"sv": ("SE", 22), "no": ("NO", 13), "da": ("DK", 16), "is": ("IS", 24)}[
+        v.language
+    ]
     number = country + digits(rng, length)
-    return " ".join(number[i : i + 4] for i in range(0, len(number), 4)) if rng.random() < 0.8 else number
+    return (
+        " ".join(number[i : i + 4] for i in range(0, len(number), 4))
+        if rng.random() < 0.8
+        else number
+    )
 
 
 def phone(rng: random.Random, v: Vocabulary) -> str:
@@ -144,7 +187,11 @@ def phone(rng: random.Random, v: Vocabulary) -> str:
                 digits(rng, 8),
             )
         case "da":
-            forms = (" ".join(digits(rng, 2) for _ in range(4)), f"+45 {digits(rng, 4)} {digits(rng, 4)}", digits(rng, 8))
+            forms = (
+                " ".join(digits(rng, 2) for _ in range(4)),
+                f"+45 {digits(rng, 4)} {digits(rng, 4)}",
+                digits(rng, 8),
+            )
         case _:
             forms = (
                 f"{digits(rng, 3)}-{digits(rng, 4)}",

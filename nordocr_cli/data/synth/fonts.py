@@ -1,7 +1,8 @@
-"""Which fonts lines are drawn in: found in folders, on the system, or listed in a TSV; checked glyph by glyph.
+"""Which fonts lines are drawn in: found in folders, on the system, or listed in a TSV; checked
+glyph by glyph.
 
-A face is used only for texts whose every character it really draws: a character is missing when its picture is empty or the
-same as that of a code point that no font has (the "missing glyph" box).
+A face is used only for texts whose every character it really draws: a character is missing when its
+picture is empty or the same as that of a code point that no font has (the "missing glyph" box).
 """
 
 import csv
@@ -19,13 +20,16 @@ from PIL import ImageFont, features
 from nordocr_cli.charset import Charset
 from nordocr_cli.errors import DataError, UsageError
 
-# Lines are drawn at this size (pixels an em) and scaled to the size on the page: no hinting shows, and each face is opened once.
+# Lines are drawn at this size (pixels an em) and scaled to the size on the page: no hinting shows,
+# and each face is opened once.
 EM_PX = 48
 
 _SUFFIXES = {".ttf", ".otf", ".ttc"}
 _NEVER_A_CHARACTER = "\uffff"
 _NOT_TEXT = re.compile(
-    r"symbol|dingbat|emoji|ornament|barcode|music|math|wingding|webding|icon|braille|\bcaps\b|small ?caps|\bsc\b", re.IGNORECASE
+    r"symbol|dingbat|emoji|ornament|barcode|music|math|wingding|webding|icon|braille|\bcaps\b|small"
+    r" ?caps|\bsc\b",
+    re.IGNORECASE,
 )
 
 # How often each kind of face is met in business documents.
@@ -41,7 +45,9 @@ CATEGORY_WEIGHTS: dict[str, float] = {
 
 @dataclass(frozen=True, slots=True)
 class FontFace:
-    """One face of a font file and the characters of the charset that it draws. `caps_only`: its a-z look like A-Z."""
+    """One face of a font file and the characters of the charset that it draws. `caps_only`: its a-z
+    look like A-Z.
+    """
 
     path: str
     index: int
@@ -59,15 +65,19 @@ class FontFace:
 
 @lru_cache(maxsize=1024)
 def open_font(path: str, index: int) -> ImageFont.FreeTypeFont:
-    """Return the face at EM_PX pixels an em. Basic layout: kerning, but no ligatures that join signs as code fonts do."""
+    """Return the face at EM_PX pixels an em. Basic layout: kerning, but no ligatures that join
+    signs as code fonts do.
+    """
     return ImageFont.truetype(path, EM_PX, index=index, layout_engine=ImageFont.Layout.BASIC)
 
 
 @lru_cache(maxsize=1024)
 def open_shaped_font(path: str, index: int) -> ImageFont.FreeTypeFont:
-    """Return the face with the layout that word processors and browsers use: the font's own kerning pairs and ligatures.
+    """Return the face with the layout that word processors and browsers use: the font's own kerning
+    pairs and ligatures.
 
-    Where Pillow was built without libraqm it is `open_font`'s: kerning from the old table, no ligatures.
+    Where Pillow was built without libraqm it is `open_font`'s: kerning from the old table, no
+    ligatures.
     """
     layout = ImageFont.Layout.RAQM if features.check("raqm") else ImageFont.Layout.BASIC
     return ImageFont.truetype(path, EM_PX, index=index, layout_engine=layout)
@@ -77,23 +87,33 @@ def system_font_folders() -> list[Path]:
     """Folders where this platform keeps fonts, those that exist."""
     home = Path.home()
     if sys.platform == "win32":
-        folders = [Path(os.environ.get("WINDIR", r"C:\Windows")) / "Fonts", home / "AppData/Local/Microsoft/Windows/Fonts"]
+        folders = [
+            Path(os.environ.get("WINDIR", r"C:\Windows")) / "Fonts",
+            home / "AppData/Local/Microsoft/Windows/Fonts",
+        ]
     elif sys.platform == "darwin":
         folders = [Path("/System/Library/Fonts"), Path("/Library/Fonts"), home / "Library/Fonts"]
     else:
         folders = [
-            Path(p) for p in ("/usr/share/fonts", "/usr/local/share/fonts", "/usr/share/texmf/fonts", "/usr/share/wine/fonts")
+            Path(p)
+            for p in (
+                "/usr/share/fonts",
+                "/usr/local/share/fonts",
+                "/usr/share/texmf/fonts",
+                "/usr/share/wine/fonts",
+            )
         ]
         folders += [home / ".fonts", home / ".local/share/fonts"]
     return [folder for folder in folders if folder.is_dir()]
 
 
 def find_faces(source: Path | None, charset: Charset) -> tuple[list[FontFace], list[str]]:
-    """Return the faces that can draw text of `charset`, sorted by file, and one line per file left out and why.
+    """Return the faces that can draw text of `charset`, sorted by file, and one line per file left
+    out and why.
 
-    `source` is a folder, a TSV with a `file` column (and `category`, `family`, `style` where known; a bare file name is looked
-    up in the system's font folders), or None for the system's fonts. Raises UsageError when there is no such source and
-    DataError when it holds no usable face.
+    `source` is a folder, a TSV with a `file` column (and `category`, `family`, `style` where known;
+    a bare file name is looked up in the system's font folders), or None for the system's fonts.
+    Raises UsageError when there is no such source and DataError when it holds no usable face.
     """
     if source is not None and not source.exists():
         raise UsageError(f"--fonts {source}: no such folder or file")
@@ -118,31 +138,44 @@ def find_faces(source: Path | None, charset: Charset) -> tuple[list[FontFace], l
             faces.append(face)
     if not faces:
         raise DataError(
-            f"no font for text under {source or 'the system folders'} ({len(left_out)} files looked at); give --fonts FOLDER"
+            f"no font for text under {source or 'the system folders'} ({len(left_out)} files looked"
+            " at); give --fonts FOLDER"
         )
     return sorted(faces, key=lambda face: face.path), left_out
 
 
 # Plain faces that most systems have one of; looked at first.
-_LABEL_FONTS = ("DejaVuSans.ttf", "LiberationSans-Regular.ttf", "NotoSans-Regular.ttf", "Arial.ttf", "arial.ttf", "segoeui.ttf")
+_LABEL_FONTS = (
+    "DejaVuSans.ttf",
+    "LiberationSans-Regular.ttf",
+    "NotoSans-Regular.ttf",
+    "Arial.ttf",
+    "arial.ttf",
+    "segoeui.ttf",
+)
 
 
 def label_font(charset: Charset, size_px: int) -> ImageFont.FreeTypeFont:
-    """Return a font of the system that draws every character of `charset`, for labels under pictures. Raises UsageError when
-    there is none."""
+    """Return a font of the system that draws every character of `charset`, for labels under
+    pictures. Raises UsageError when there is none.
+    """
     files = _font_files(system_font_folders())
-    for path in sorted(files, key=lambda file: (file.name not in _LABEL_FONTS, "Regular" not in file.stem)):
+    for path in sorted(
+        files, key=lambda file: (file.name not in _LABEL_FONTS, "Regular" not in file.stem)
+    ):
         face, _ = _inspect(str(path), {}, charset, trusted=False)
         if face is not None and face.characters >= set(charset.characters):
             return ImageFont.truetype(face.path, size_px, index=face.index)
     raise UsageError(
-        f"none of the {len(files)} fonts of this system draws all characters of charset {charset.name!r}; install one that "
-        "does, e.g. DejaVu Sans (Debian: fonts-dejavu-core)"
+        f"none of the {len(files)} fonts of this system draws all characters of charset"
+        f" {charset.name!r}; install one that does, e.g. DejaVu Sans (Debian: fonts-dejavu-core)"
     )
 
 
 def _style_weight(face: FontFace) -> float:
-    """How often a face is met beside the upright regular one of its family: a family's many cuts must not outweigh it."""
+    """How often a face is met beside the upright regular one of its family: a family's many cuts
+    must not outweigh it.
+    """
     style, weight = face.style.lower(), 1.0
     if "italic" in style or "oblique" in style:
         weight *= 0.35
@@ -154,14 +187,18 @@ def _style_weight(face: FontFace) -> float:
 
 
 class FontPicker:
-    """Draws faces: the category by its weight, then a family of it, then one of the family's faces by its style."""
+    """Draws faces: the category by its weight, then a family of it, then one of the family's faces
+    by its style.
+    """
 
     def __init__(self, faces: Sequence[FontFace]) -> None:
         by_category: dict[str, dict[str, list[FontFace]]] = {}
         for face in faces:
             by_category.setdefault(face.category, {}).setdefault(face.family, []).append(face)
         self._families = {
-            category: [(faces, [_style_weight(face) for face in faces]) for faces in families.values()]
+            category: [
+                (faces, [_style_weight(face) for face in faces]) for faces in families.values()
+            ]
             for category, families in by_category.items()
         }
         self._categories = sorted(self._families)
@@ -187,13 +224,19 @@ def _read_tsv(path: Path) -> list[dict[str, str]]:
         raise DataError(f"cannot read fonts {path}: {error}") from error
     if not rows or "file" not in rows[0]:
         raise DataError(
-            f"{path}: no rows with a `file` column; a font list is a TSV with file, and category, family, style where known"
+            f"{path}: no rows with a `file` column; a font list is a TSV with file, and category,"
+            " family, style where known"
         )
     return rows
 
 
 def _font_files(folders: Iterable[Path]) -> list[Path]:
-    return sorted(p for folder in folders for p in folder.rglob("*") if p.suffix.lower() in _SUFFIXES and p.is_file())
+    return sorted(
+        p
+        for folder in folders
+        for p in folder.rglob("*")
+        if p.suffix.lower() in _SUFFIXES and p.is_file()
+    )
 
 
 def _locate(rows: Sequence[dict[str, str]]) -> dict[str, dict[str, str]]:
@@ -202,17 +245,24 @@ def _locate(rows: Sequence[dict[str, str]]) -> dict[str, dict[str, str]]:
         on_system.setdefault(found.name, str(found))
     located: dict[str, dict[str, str]] = {}
     for row in rows:
-        path = row["file"] if Path(row["file"]).is_file() else on_system.get(row["file"], row["file"])
+        path = (
+            row["file"] if Path(row["file"]).is_file() else on_system.get(row["file"], row["file"])
+        )
         located.setdefault(path, row)
     return located
 
 
-def _inspect(path: str, row: dict[str, str], charset: Charset, *, trusted: bool) -> tuple[FontFace | None, str]:
+def _inspect(
+    path: str, row: dict[str, str], charset: Charset, *, trusted: bool
+) -> tuple[FontFace | None, str]:
     if not Path(path).is_file():
         return None, f"not on this system (package {row.get('package', 'unknown')})"
     try:
         font = open_font(path, 0)
-        family, style = (row.get("family") or font.getname()[0] or Path(path).stem), (row.get("style") or font.getname()[1] or "")
+        family, style = (
+            (row.get("family") or font.getname()[0] or Path(path).stem),
+            (row.get("style") or font.getname()[1] or ""),
+        )
         characters = _drawn_characters(font, charset)
         pictures = {c: _picture(font, c) for c in "aAgGåÅ" if c in characters}
     except (OSError, ValueError) as error:
@@ -220,7 +270,8 @@ def _inspect(path: str, row: dict[str, str], charset: Charset, *, trusted: bool)
     if not trusted and _NOT_TEXT.search(f"{family} {style}"):
         return None, "symbols or small capitals, by its name"
     if len(
-        missing := set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789") & set(charset.characters) - characters
+        missing := set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789")
+        & set(charset.characters) - characters
     ):
         return None, f"lacks {len(missing)} of A-Z, a-z, 0-9"
     caps_only = pictures.get("a") == pictures.get("A") and pictures.get("g") == pictures.get("G")
@@ -229,7 +280,9 @@ def _inspect(path: str, row: dict[str, str], charset: Charset, *, trusted: bool)
 
 
 def _drawn_characters(font: ImageFont.FreeTypeFont, charset: Charset) -> frozenset[str]:
-    """Characters with a picture of their own. Some faces draw ø as o, or – as -: the label would say what nobody can see."""
+    """Characters with a picture of their own. Some faces draw ø as o, or – as -: the label would
+    say what nobody can see.
+    """
     missing = _picture(font, _NEVER_A_CHARACTER)
     seen: set[tuple[tuple[float, float, float, float], bytes]] = set()
     drawn = {" "}
@@ -243,8 +296,12 @@ def _drawn_characters(font: ImageFont.FreeTypeFont, charset: Charset) -> frozens
     return frozenset(drawn)
 
 
-def _picture(font: ImageFont.FreeTypeFont, character: str) -> tuple[tuple[float, float, float, float], bytes]:
-    """Where a character's ink lies about the pen, and the ink: ' and , may be the same ink at other heights."""
+def _picture(
+    font: ImageFont.FreeTypeFont, character: str
+) -> tuple[tuple[float, float, float, float], bytes]:
+    """Where a character's ink lies about the pen, and the ink: ' and , may be the same ink at other
+    heights.
+    """
     return font.getbbox(character, anchor="ls"), bytes(font.getmask(character, mode="L"))
 
 

@@ -1,4 +1,6 @@
-"""Short business texts made from a vocabulary alone: labels with values, addresses, headings, quotes, sentences."""
+"""Short business texts made from a vocabulary alone: labels with values, addresses, headings,
+quotes, sentences.
+"""
 
 import random
 
@@ -7,8 +9,8 @@ from nordocr_cli.data.synth.vocabulary import ICELANDIC, NYNORSK_WORDS, Vocabula
 
 # Characters and pairs of them whose look decides a word or an amount.
 _CONFUSABLE_TEXT = (
-    "0 O 0O O0 1 l I 1l l1 I1 Il lI 5 S 8 B 2 Z 6 G 7 1 rn m cl d vv w ri n . , : ; ' \" - – — _ | / \\ ( [ { } ] ) ° o × x ± + "
-    "* § $ £ € « » “ ” ‘ ’ Å Ä Ö Ø Æ Ð Þ Ü å ä ö ø æ ð þ ü A a O o u"
+    "0 O 0O O0 1 l I 1l l1 I1 Il lI 5 S 8 B 2 Z 6 G 7 1 rn m cl d vv w ri n . , : ; ' \" - – — _ |"
+    " / \\ ( [ { } ] ) ° o × x ± + * § $ £ € « » “ ” ‘ ’ Å Ä Ö Ø Æ Ð Þ Ü å ä ö ø æ ð þ ü A a O o u"
 )
 _CONFUSABLE = _CONFUSABLE_TEXT.split()
 _SMALL_TEXT = "kr Kr SEK % § Ja Nej x X A B 1) - – Nr à € # * &"
@@ -27,7 +29,8 @@ def address(rng: random.Random, v: Vocabulary) -> str:
     draw = rng.random()
     if draw < 0.55:
         mark = rng.choice((".", ".", "_", "-"))
-        return f"{first.replace('.', mark)}{rng.choice(('', '', mark + digits(rng, 2)))}@{domain}.{_TOP_LEVEL[v.language]}"
+        suffix = rng.choice(("", "", mark + digits(rng, 2)))
+        return f"{first.replace('.', mark)}{suffix}@{domain}.{_TOP_LEVEL[v.language]}"
     if draw < 0.85:
         site = f"{rng.choice(_WWW)}{domain}.{rng.choice((_TOP_LEVEL[v.language], 'com'))}"
         return site + rng.choice(("", "/faktura", f"/kontakt?id={digits(rng, 3)}", "/#a_b"))
@@ -48,7 +51,9 @@ def address(rng: random.Random, v: Vocabulary) -> str:
 def labelled(rng: random.Random, v: Vocabulary) -> tuple[str, ...]:
     """`Label: value`, in one cell or with a gap between."""
     label = rng.choice(v.labels)
-    value = number(rng, v) if rng.random() < 0.75 else rng.choice((*v.people, *v.companies, *v.places))
+    value = (
+        number(rng, v) if rng.random() < 0.75 else rng.choice((*v.people, *v.companies, *v.places))
+    )
     colon = rng.choice((":", ":", "", " :"))
     if rng.random() < 0.4:
         return (label + colon.strip(), value)
@@ -123,7 +128,9 @@ def short(rng: random.Random, v: Vocabulary) -> tuple[str, ...]:
 
 
 def sentence(rng: random.Random, v: Vocabulary, language: str) -> str:
-    """A sentence of a report or a letter. `language` may be "nn", whose vocabulary is the Norwegian one."""
+    """A sentence of a report or a letter. `language` may be "nn", whose vocabulary is the Norwegian
+    one.
+    """
     if language == "nn" and rng.random() < 0.6:
         return f"{rng.choice(NYNORSK_WORDS)} {rng.choice(v.endings)}{rng.choice('.,.;')}"
     draw = rng.random()
@@ -131,9 +138,15 @@ def sentence(rng: random.Random, v: Vocabulary, language: str) -> str:
         return f"{rng.choice(v.openings)} {rng.choice(v.verbs)} {rng.choice(v.endings)}."
     if draw < 0.85:
         links = ("uppgick till", "var", "=", ":", "–", "-")
-        account, link = rng.choice(v.accounts), rng.choice(links if v.language == "sv" else links[1:])
+        account, link = (
+            rng.choice(v.accounts),
+            rng.choice(links if v.language == "sv" else links[1:]),
+        )
         return f"{account} {link} {amount(rng, v)} ({amount(rng, v)})."
-    return f"{rng.choice(v.labels)}: {number(rng, v)}, {rng.choice(v.items).lower()} {rng.randint(1, 90)} {rng.choice(v.units)}."
+    return (
+        f"{rng.choice(v.labels)}: {number(rng, v)}, {rng.choice(v.items).lower()}"
+        f" {rng.randint(1, 90)} {rng.choice(v.units)}."
+    )
 
 
 def quote_or_number(rng: random.Random, text: str, v: Vocabulary) -> str:

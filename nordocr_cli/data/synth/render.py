@@ -1,8 +1,9 @@
 """Draws one line of text as a scanner would have seen it, and cuts it out as a line detector would.
 
-The line is drawn in full size, scaled to its size on a page at 150-300 dpi, set between its neighbours, rules and the
-mirrored text of the other side, damaged (damage.py), and cropped: tight to the ink, to the font's box, or with a margin.
-Everything follows from the random generator of the line, so a line depends on (seed, index) alone.
+The line is drawn in full size, scaled to its size on a page at 150-300 dpi, set between its
+neighbours, rules and the mirrored text of the other side, damaged (damage.py), and cropped: tight
+to the ink, to the font's box, or with a margin. Everything follows from the random generator of the
+line, so a line depends on (seed, index) alone.
 """
 
 import math
@@ -24,38 +25,54 @@ from nordocr_cli.data.synth.texts import Text, TextSource
 from nordocr_cli.errors import DataError, UsageError, nearest
 from nordocr_cli.geometry import Geometry, frames_needed
 
-# The drawing area above and below the baseline, in em: room for rings on capitals, descenders and a share of the neighbours.
+# The drawing area above and below the baseline, in em: room for rings on capitals, descenders and a
+# share of the neighbours.
 _ABOVE_EM, _BELOW_EM = 1.5, 1.0
 _SIDE_EM = 0.7
 
-# A line whose picture shows less of its ink is drawn anew: nobody could read it, and its label would teach guessing.
+# A line whose picture shows less of its ink is drawn anew: nobody could read it, and its label
+# would teach guessing.
 _LEAST_CORRELATION = 0.6
 _LEAST_LOCAL_INK = 0.35
 
 _DPI = ((100, 0.02), (120, 0.05), (150, 0.14), (200, 0.42), (240, 0.08), (300, 0.29))
-_POINTS = ((6.0, 7.5, 0.10), (7.5, 9.5, 0.45), (9.5, 11.5, 0.33), (11.5, 14.0, 0.09), (14.0, 22.0, 0.03))
+_POINTS = (
+    (6.0, 7.5, 0.10),
+    (7.5, 9.5, 0.45),
+    (9.5, 11.5, 0.33),
+    (11.5, 14.0, 0.09),
+    (14.0, 22.0, 0.03),
+)
 CROPS = (("ink", 0.47), ("font", 0.36), ("margin", 0.12), ("cut", 0.05))
 
 
 @dataclass(frozen=True)
 class Style:
-    """What may vary from line to line. `strength` scales the probability of every damage; `recipes` their weights."""
+    """What may vary from line to line. `strength` scales the probability of every damage; `recipes`
+    their weights.
+    """
 
     strength: float = 1.0
-    recipes: Mapping[str, float] = field(default_factory=lambda: {name: recipe.weight for name, recipe in RECIPES.items()})
-    often: Mapping[str, float] = field(default_factory=dict)  # operation → factor of its probability in every recipe
+    recipes: Mapping[str, float] = field(
+        default_factory=lambda: {name: recipe.weight for name, recipe in RECIPES.items()}
+    )
+    # operation → factor of its probability in every recipe
+    often: Mapping[str, float] = field(default_factory=dict)
     neighbours: float = 0.3  # probability of a line above, and of one below
     columns: float = 0.02  # probability that a sliver of the next column stands at an end
     rules: float = 0.08  # probability of a table rule or underline
     pen: float = 0.015  # probability of a pen stroke across
     curl: float = 0.06  # probability of a line that is not straight, as near the spine of a book
     inverse: float = 0.01  # probability of light text on dark ground
-    coarse: float = 0.2  # probability of letters set on a coarse grid, with uneven gaps between and within words
+    # probability of letters set on a coarse grid, with uneven gaps between and within words
+    coarse: float = 0.2
 
 
 @dataclass(frozen=True, slots=True)
 class RenderedLine:
-    """A line's crop, uint8 (h, w, 3) RGB with three equal channels, its text, and how it was made."""
+    """A line's crop, uint8 (h, w, 3) RGB with three equal channels, its text, and how it was
+    made.
+    """
 
     crop: NDArray[Any]
     text: Text
@@ -63,7 +80,11 @@ class RenderedLine:
 
 
 def render_line(
-    rng: random.Random, texts: TextSource, fonts: FontPicker, geometry: Geometry, style: Style | None = None
+    rng: random.Random,
+    texts: TextSource,
+    fonts: FontPicker,
+    geometry: Geometry,
+    style: Style | None = None,
 ) -> RenderedLine:
     """Draw one line. Its width at the geometry's height stays within `max_width`.
 
@@ -83,11 +104,14 @@ def render_line(
         if rendered is not None:
             return rendered
     raise DataError(
-        "100 texts in a row could not be drawn: the fonts lack too many characters of the charset; give other --fonts"
+        "100 texts in a row could not be drawn: the fonts lack too many characters of the charset;"
+        " give other --fonts"
     )
 
 
-def _render(rng: random.Random, text: Text, face: FontFace, geometry: Geometry, style: Style) -> RenderedLine | None:
+def _render(
+    rng: random.Random, text: Text, face: FontFace, geometry: Geometry, style: Style
+) -> RenderedLine | None:
     """Draw `text` once; None when nothing of it fits or can be read."""
     font = open_font(face.path, face.index)
     name = rng.choices(list(style.recipes), list(style.recipes.values()))[0]
@@ -121,11 +145,16 @@ def _render(rng: random.Random, text: Text, face: FontFace, geometry: Geometry, 
         return None
     crop_mode, (top, bottom, left, right) = box
     if slivers is not None:
-        left, right = 0 if slivers[:, 0].any() else left, own.shape[1] if slivers[:, -1].any() else right
+        left, right = (
+            0 if slivers[:, 0].any() else left,
+            own.shape[1] if slivers[:, -1].any() else right,
+        )
 
     ink_page = own if others is None else cv2.max(own, others)
     for step in recipe.ink_steps:
-        ink_page = step.apply(ink_page, rng, em_px, style.strength * style.often.get(step.name, 1.0))
+        ink_page = step.apply(
+            ink_page, rng, em_px, style.strength * style.often.get(step.name, 1.0)
+        )
     page = _on_paper(rng, ink_page, recipe)
     if name == "showthrough":
         page = _show_through(rng, page, own)
@@ -138,17 +167,26 @@ def _render(rng: random.Random, text: Text, face: FontFace, geometry: Geometry, 
         return None  # CTC could not write it
     if rng.random() < style.inverse:
         crop = 255 - crop
-    made = {"damage": name, "font": face.name, "dpi": dpi, "points": points, "crop": crop_mode, "kind": text.kind}
+    made = {
+        "damage": name,
+        "font": face.name,
+        "dpi": dpi,
+        "points": points,
+        "crop": crop_mode,
+        "kind": text.kind,
+    }
     return RenderedLine(cv2.cvtColor(np.ascontiguousarray(crop), cv2.COLOR_GRAY2RGB), text, made)
 
 
-# Drawing ------------------------------------------------------------------------------------------------------------------
+# Drawing
+# ----------------------------------------
 
 
 def _draw_cells(
     rng: random.Random, face: FontFace, text: Text, geometry: Geometry, stretch: float, style: Style
 ) -> tuple[Text, Gray] | None:
-    """Draw the cells at EM_PX pixels an em; return the text that was drawn and its ink, uint8 (h, w).
+    """Draw the cells at EM_PX pixels an em; return the text that was drawn and its ink, uint8 (h,
+    w).
 
     What does not fit the geometry's width is left out: first the gaps shrink, then words go.
     """
@@ -180,14 +218,22 @@ def _draw_cells(
     x, baseline = side + rng.random(), _ABOVE_EM * EM_PX
     for index, (cell, advance) in enumerate(zip(cells, widths, strict=True)):
         setting.put(draw, x, baseline, cell)
-        x += advance + (least_gap + (total_gap - gaps * least_gap) * shares[index] / total if index < gaps else 0)
+        x += advance + (
+            least_gap + (total_gap - gaps * least_gap) * shares[index] / total
+            if index < gaps
+            else 0
+        )
     return Text(tuple(cells), text.language, text.kind), np.asarray(image)
 
 
 def _room(face: FontFace, label: str, geometry: Geometry, stretch: float) -> float:
-    """How many pixels at EM_PX an em fit the geometry's width, if the crop is tight to the ink of `label`."""
+    """How many pixels at EM_PX an em fit the geometry's width, if the crop is tight to the ink of
+    `label`.
+    """
     reaches = [_letter_reach(face.path, face.index, letter) for letter in set(label) - {" "}]
-    height = max((below for _, below in reaches), default=0) - min((above for above, _ in reaches), default=0)
+    height = max((below for _, below in reaches), default=0) - min(
+        (above for above, _ in reaches), default=0
+    )
     return geometry.max_width / geometry.height * max(height, 0.5 * EM_PX) / stretch - 0.1 * EM_PX
 
 
@@ -208,7 +254,11 @@ def _angle(rng: random.Random, recipe: Recipe) -> float:
     """Skew in degrees: what is left after deskewing, now and then a page that was not deskewed."""
     if not recipe.skew_deg:
         return 0.0
-    return rng.uniform(-2.3, 2.3) if rng.random() < 0.15 else max(-0.6, min(0.6, rng.gauss(0, recipe.skew_deg / 2)))
+    return (
+        rng.uniform(-2.3, 2.3)
+        if rng.random() < 0.15
+        else max(-0.6, min(0.6, rng.gauss(0, recipe.skew_deg / 2)))
+    )
 
 
 def _rotated(ink: Gray, angle: float) -> Gray:
@@ -221,17 +271,27 @@ def _rotated(ink: Gray, angle: float) -> Gray:
 
 
 def _bend(rng: random.Random, shape: tuple[int, int], em_px: float) -> Callable[[Gray], Gray]:
-    """Return what bends an image uint8 (h, w): columns move up and down along a slow wave, up to an eighth of an em."""
+    """Return what bends an image uint8 (h, w): columns move up and down along a slow wave, up to an
+    eighth of an em.
+    """
     height, width = shape
     wave = rng.uniform(0.4, 2.5) * math.pi / max(width, 8 * em_px)
-    shift = rng.uniform(0.04, 0.13) * em_px * np.sin(np.arange(width) * wave + rng.uniform(0, 2 * math.pi))
-    columns, rows = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
+    shift = (
+        rng.uniform(0.04, 0.13)
+        * em_px
+        * np.sin(np.arange(width) * wave + rng.uniform(0, 2 * math.pi))
+    )
+    columns, rows = np.meshgrid(
+        np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)
+    )
     rows += shift.astype(np.float32)
     return lambda image: cv2.remap(image, columns, rows, cv2.INTER_LINEAR)
 
 
 def _slivers(rng: random.Random, own: Gray, em_px: float) -> Gray:
-    """Ink like `own`, uint8 (h, w): slices of letters at one end or both, as where a box reaches into the next column."""
+    """Ink like `own`, uint8 (h, w): slices of letters at one end or both, as where a box reaches
+    into the next column.
+    """
     width = own.shape[1]
     slivers = np.zeros_like(own)
     ends = rng.choice(("left", "right", "right", "both"))
@@ -245,8 +305,12 @@ def _slivers(rng: random.Random, own: Gray, em_px: float) -> Gray:
 
 
 def _surroundings(rng: random.Random, own: Gray, em_px: float, style: Style) -> Gray | None:
-    """Ink that is not the line's own, uint8 like `own`: the lines above and below, rules. None when there is none."""
-    above, below, ruled, pen = (rng.random() < p for p in (style.neighbours, style.neighbours, style.rules, style.pen))
+    """Ink that is not the line's own, uint8 like `own`: the lines above and below, rules. None when
+    there is none.
+    """
+    above, below, ruled, pen = (
+        rng.random() < p for p in (style.neighbours, style.neighbours, style.rules, style.pen)
+    )
     if not (above or below or ruled or pen):
         return None
     height, width = own.shape
@@ -254,14 +318,17 @@ def _surroundings(rng: random.Random, own: Gray, em_px: float, style: Style) -> 
     baseline, pitch = _ABOVE_EM * em_px, rng.uniform(1.05, 1.5) * em_px
     for there, offset in ((above, -pitch), (below, pitch)):
         if there:
-            # Only tails and tips of a neighbour come into a crop, so the line's own letters, moved along, stand for its.
+            # Only tails and tips of a neighbour come into a crop, so the line's own letters, moved
+            # along, stand for its.
             beside = np.roll(own, rng.randrange(width), axis=1)
             shift = np.array([[1, 0, 0], [0, 1, offset]], dtype=np.float32)
             others = cv2.max(others, cv2.warpAffine(beside, shift, (width, height)))
     if ruled:
         thick = max(1, round(em_px * rng.uniform(0.02, 0.07)))
         level = rng.randint(120, 255)
-        at = rng.choice((baseline + rng.uniform(0.06, 0.35) * em_px, baseline - rng.uniform(0.85, 1.1) * em_px))
+        at = rng.choice(
+            (baseline + rng.uniform(0.06, 0.35) * em_px, baseline - rng.uniform(0.85, 1.1) * em_px)
+        )
         left, right = (0, width) if rng.random() < 0.6 else sorted(rng.sample(range(width), 2))
         cv2.line(others, (left, round(at)), (right, round(at)), level, thick)
         if rng.random() < 0.3:  # the upright rules of a table, beside the text
@@ -270,11 +337,19 @@ def _surroundings(rng: random.Random, own: Gray, em_px: float, style: Style) -> 
     if pen:
         points = [(rng.uniform(0, width), rng.uniform(0, height)) for _ in range(rng.randint(2, 4))]
         thick = max(1, round(em_px * rng.uniform(0.03, 0.06)))
-        cv2.polylines(others, [np.array(points, dtype=np.int32)], False, rng.randint(60, 170), thick, cv2.LINE_AA)
+        cv2.polylines(
+            others,
+            [np.array(points, dtype=np.int32)],
+            False,
+            rng.randint(60, 170),
+            thick,
+            cv2.LINE_AA,
+        )
     return others
 
 
-# On paper -----------------------------------------------------------------------------------------------------------------
+# On paper
+# ----------------------------------------
 
 
 def _on_paper(rng: random.Random, ink: Gray, recipe: Recipe) -> Gray:
@@ -287,21 +362,29 @@ def _show_through(rng: random.Random, page: Gray, own: Gray) -> Gray:
     """Darken the page by the text of its other side: mirrored, soft and faint."""
     height, width = own.shape
     other_side = cv2.GaussianBlur(cv2.flip(own, 1), (0, 0), rng.uniform(0.6, 1.8))
-    shift = np.array([[1, 0, rng.uniform(-0.5, 0.5) * width], [0, 1, rng.uniform(-0.6, 0.6) * height]], dtype=np.float32)
+    shift = np.array(
+        [[1, 0, rng.uniform(-0.5, 0.5) * width], [0, 1, rng.uniform(-0.6, 0.6) * height]],
+        dtype=np.float32,
+    )
     other_side = cv2.warpAffine(other_side, shift, (width, height), borderMode=cv2.BORDER_WRAP)
     return cv2.subtract(page, cv2.convertScaleAbs(other_side, alpha=rng.uniform(0.06, 0.3)))
 
 
 def _is_legible(crop: Gray, ink: Gray, em_px: float) -> bool:
-    """Whether what is dark is still what was printed: as a whole (correlation), and in every stretch as long as a letter."""
+    """Whether what is dark is still what was printed: as a whole (correlation), and in every
+    stretch as long as a letter.
+    """
     dark, printed = (255 - crop).astype(np.float32), ink.astype(np.float32)
-    (mean_d, spread_d), (mean_p, spread_p) = ((float(v[0, 0]) for v in cv2.meanStdDev(image)) for image in (dark, printed))
+    (mean_d, spread_d), (mean_p, spread_p) = (
+        (float(v[0, 0]) for v in cv2.meanStdDev(image)) for image in (dark, printed)
+    )
     if not spread_d or not spread_p:
         return False
     both = cv2.multiply(dark, printed)
     if (cv2.mean(both)[0] - mean_d * mean_p) / (spread_d * spread_p) < _LEAST_CORRELATION:
         return False
-    # Ink that shows, over ink that was printed, in windows of one em; those with a dot or less in them prove nothing.
+    # Ink that shows, over ink that was printed, in windows of one em; those with a dot or less in
+    # them prove nothing.
     window = (max(3, round(em_px)), 1)
     paper = float(np.median(dark[:, :: max(1, dark.shape[1] // 64)]))
     shown = cv2.reduce(both - paper * printed, 0, cv2.REDUCE_SUM)
@@ -313,25 +396,44 @@ def _is_legible(crop: Gray, ink: Gray, em_px: float) -> bool:
 
 
 def _crop_box(
-    rng: random.Random, own: Gray, font: ImageFont.FreeTypeFont, em_px: float, scale_y: float, angle: float
+    rng: random.Random,
+    own: Gray,
+    font: ImageFont.FreeTypeFont,
+    em_px: float,
+    scale_y: float,
+    angle: float,
 ) -> tuple[str, tuple[int, int, int, int]] | None:
-    """Where the line is cut out: (mode, (top, bottom, left, right)) in pixels; None when it has no ink."""
+    """Where the line is cut out: (mode, (top, bottom, left, right)) in pixels; None when it has no
+    ink.
+    """
     height, width = own.shape
     seen = own > 60
     rows, columns = np.flatnonzero(seen.any(axis=1)), np.flatnonzero(seen.any(axis=0))
     if not len(rows):
         return None
-    top, bottom, left, right = float(rows[0]), float(rows[-1] + 1), float(columns[0]), float(columns[-1] + 1)
+    top, bottom, left, right = (
+        float(rows[0]),
+        float(rows[-1] + 1),
+        float(columns[0]),
+        float(columns[-1] + 1),
+    )
     mode = rng.choices([mode for mode, _ in CROPS], [weight for _, weight in CROPS])[0]
     # Detectors give a dash or a dot the height of its line, not that of its ink.
     flat = bottom - top < 0.5 * em_px
     if mode == "font" or flat:
         ascent, descent = font.getmetrics()
         middle = height / 2 + (_ABOVE_EM - _BELOW_EM) / 2 * em_px  # the baseline
-        up, down = (min(a, 1.25 * EM_PX) * scale_y * rng.uniform(0.9, 1.05) for a in (ascent, descent))
+        up, down = (
+            min(a, 1.25 * EM_PX) * scale_y * rng.uniform(0.9, 1.05) for a in (ascent, descent)
+        )
         drift = abs(math.tan(math.radians(angle))) * width / 2 if angle else 0.0
         top, bottom = min(top, middle - up - drift * 0.6), max(bottom, middle + down + drift * 0.6)
-    reach = {"ink": (-0.02, 0.12), "font": (-0.02, 0.1), "margin": (0.05, 0.4), "cut": (-0.08, 0.05)}[mode]
+    reach = {
+        "ink": (-0.02, 0.12),
+        "font": (-0.02, 0.1),
+        "margin": (0.05, 0.4),
+        "cut": (-0.08, 0.05),
+    }[mode]
     size = em_px
     top -= rng.uniform(*reach) * size
     bottom += rng.uniform(*reach) * size
@@ -339,21 +441,32 @@ def _crop_box(
     ends = (0.0, 0.45) if mode in ("font", "margin") or rng.random() < 0.5 else (-0.02, 0.12)
     left -= rng.uniform(*ends) * size
     right += rng.uniform(*ends) * size
-    box = max(0, round(top)), min(height, round(bottom)), max(0, round(left)), min(width, round(right))
+    box = (
+        max(0, round(top)),
+        min(height, round(bottom)),
+        max(0, round(left)),
+        min(width, round(right)),
+    )
     return (mode, box) if box[1] - box[0] >= 4 and box[3] - box[2] >= 2 else None
 
 
 def recipe_weights(choices: Sequence[str]) -> dict[str, float]:
-    """Read `NAME=WEIGHT` items (a bare name has weight 1) into weights of recipes. Raises UsageError naming the wrong one."""
+    """Read `NAME=WEIGHT` items (a bare name has weight 1) into weights of recipes. Raises
+    UsageError naming the wrong one.
+    """
     weights: dict[str, float] = {}
     for choice in choices:
         name, _, weight = choice.partition("=")
         if name not in RECIPES:
-            raise UsageError(f"--damage {choice}: no damage is called {name!r}; {nearest(name, list(RECIPES))}")
+            raise UsageError(
+                f"--damage {choice}: no damage is called {name!r}; {nearest(name, list(RECIPES))}"
+            )
         try:
             weights[name] = float(weight or 1)
         except ValueError:
-            raise UsageError(f"--damage {choice}: {weight!r} is not a weight, e.g. {name}=0.3") from None
+            raise UsageError(
+                f"--damage {choice}: {weight!r} is not a weight, e.g. {name}=0.3"
+            ) from None
         if not 0 <= weights[name] < math.inf:
             raise UsageError(f"--damage {choice}: a weight is zero or more")
     if choices and not sum(weights.values()):

@@ -1,7 +1,9 @@
-"""How a line's letters are set one after another: kerned words, letters spaced out, a typewriter's strikes, or a coarse grid.
+"""How a line's letters are set one after another: kerned words, letters spaced out, a typewriter's
+strikes, or a coarse grid.
 
-Where letters stand decides where a reader sees a space. Programs that lay a page out for a screen round each letter's width
-to whole pixels of some 10 to 20 an em: printed, `s` may stand apart from its word while two words nearly touch.
+Where letters stand decides where a reader sees a space. Programs that lay a page out for a screen
+round each letter's width to whole pixels of some 10 to 20 an em: printed, `s` may stand apart from
+its word while two words nearly touch.
 """
 
 import random
@@ -13,7 +15,8 @@ from PIL import ImageDraw, ImageFont
 
 from nordocr_cli.data.synth.fonts import EM_PX, FontFace, open_font, open_shaped_font
 
-# OpenType features of words set whole; alternates and discretionary ligatures would show other signs than the label has.
+# OpenType features of words set whole; alternates and discretionary ligatures would show other
+# signs than the label has.
 _LIGATURES = ["kern", "liga", "-calt", "-clig", "-dlig"]
 _NO_LIGATURES = ["kern", "-liga", "-calt", "-clig", "-dlig"]
 
@@ -22,8 +25,9 @@ _NO_LIGATURES = ["kern", "-liga", "-calt", "-clig", "-dlig"]
 class Setting:
     """How one line is set. Lengths are pixels at EM_PX an em.
 
-    `shaping`: OpenType features to switch, None for plain letter after letter. `advances`: width of each letter and of the
-    space on a coarse grid, None for the font's own. `strike`: varies height and darkness of every letter, as a typewriter does.
+    `shaping`: OpenType features to switch, None for plain letter after letter. `advances`: width of
+    each letter and of the space on a coarse grid, None for the font's own. `strike`: varies height
+    and darkness of every letter, as a typewriter does.
     """
 
     face: FontFace
@@ -34,10 +38,22 @@ class Setting:
     strike: random.Random | None = None
 
     @classmethod
-    def draw(cls, rng: random.Random, face: FontFace, cells: Sequence[str], coarse: float) -> "Setting":
+    def draw(
+        cls, rng: random.Random, face: FontFace, cells: Sequence[str], coarse: float
+    ) -> "Setting":
         """Draw the setting of a line of `cells`; `coarse` is the probability of a coarse grid."""
-        spacing = rng.choices((0.0, rng.uniform(-0.015, 0.03), rng.uniform(0.03, 0.15)), (0.82, 0.1, 0.08))[0] * EM_PX
-        word_gap = rng.choices((0.0, rng.uniform(-0.06, 0.12), rng.uniform(0.0, 0.35)), (0.7, 0.15, 0.15))[0] * EM_PX
+        spacing = (
+            rng.choices(
+                (0.0, rng.uniform(-0.015, 0.03), rng.uniform(0.03, 0.15)), (0.82, 0.1, 0.08)
+            )[0]
+            * EM_PX
+        )
+        word_gap = (
+            rng.choices((0.0, rng.uniform(-0.06, 0.12), rng.uniform(0.0, 0.35)), (0.7, 0.15, 0.15))[
+                0
+            ]
+            * EM_PX
+        )
         fixed = face.category in ("typewriter", "mono")
         if not fixed and rng.random() < coarse:
             return cls(face, advances=_on_grid(rng, face, sorted({*"".join(cells), " "})))
@@ -55,7 +71,9 @@ class Setting:
         return length + self.spacing * len(cell) + self.word_gap * cell.count(" ")
 
     def put(self, draw: ImageDraw.ImageDraw, x: float, y: float, cell: str) -> None:
-        """Draw `cell` from pen position x on baseline y: whole where nothing is spaced out, else word by word or by letter."""
+        """Draw `cell` from pen position x on baseline y: whole where nothing is spaced out, else
+        word by word or by letter.
+        """
         font = self._font
         if not (self._by_letter or self.word_gap):
             draw.text((x, y), cell, 255, font=font, anchor="ls", features=self.shaping)
@@ -69,7 +87,9 @@ class Setting:
             for letter in word:
                 aside, height, force = 0.0, 0.0, 255
                 if self.strike:
-                    aside, height = (self.strike.gauss(0, spread) * EM_PX for spread in (0.01, 0.014))
+                    aside, height = (
+                        self.strike.gauss(0, spread) * EM_PX for spread in (0.01, 0.014)
+                    )
                     force = self.strike.randint(140, 255)
                 draw.text((x + aside, y + height), letter, force, font=font, anchor="ls")
                 x += self._letter(letter) + self.spacing
@@ -99,6 +119,11 @@ def _letter_advance(path: str, index: int, letter: str) -> float:
 
 
 def _on_grid(rng: random.Random, face: FontFace, letters: Sequence[str]) -> dict[str, float]:
-    """Widths in whole steps of 9 to 22 an em. Hinting may round a letter's either way, but the same way each time."""
+    """Widths in whole steps of 9 to 22 an em. Hinting may round a letter's either way, but the same
+    way each time.
+    """
     step = EM_PX / rng.randint(9, 22)
-    return {letter: max(1, round(letter_advance(face, letter) / step + rng.uniform(-0.35, 0.35))) * step for letter in letters}
+    return {
+        letter: max(1, round(letter_advance(face, letter) / step + rng.uniform(-0.35, 0.35))) * step
+        for letter in letters
+    }

@@ -1,7 +1,8 @@
 """What the rendered lines say: corpus phrases and built-in generators of business text.
 
-A line is a row of cells. Within a cell words are set apart by a space; between cells the renderer draws a wide gap, and the
-label has ONE space for it, as every reader of a scanned table row writes it.
+A line is a row of cells. Within a cell words are set apart by a space; between cells the renderer
+draws a wide gap, and the label has ONE space for it, as every reader of a scanned table row writes
+it.
 """
 
 import math
@@ -13,22 +14,47 @@ from pathlib import Path
 
 from nordocr_cli.charset import Charset, to_nfc
 from nordocr_cli.data.synth.figures import AmountStyle, code, date, number, percent
-from nordocr_cli.data.synth.phrases import business, labelled, quote_or_number, sentence, short, vary_case
+from nordocr_cli.data.synth.phrases import (
+    business,
+    labelled,
+    quote_or_number,
+    sentence,
+    short,
+    vary_case,
+)
 from nordocr_cli.data.synth.vocabulary import NYNORSK_WORDS, VOCABULARIES, Vocabulary
 from nordocr_cli.errors import DataError
 
-# Share of the lines by language; those without corpus and vocabulary are left out and the rest scaled.
+# Share of the lines by language; those without corpus and vocabulary are left out and the rest
+# scaled.
 LANGUAGE_WEIGHTS: dict[str, float] = {"sv": 0.46, "no": 0.18, "nn": 0.04, "da": 0.18, "is": 0.14}
 
-# Letters that differ by a ring, a stroke, two dots, or a gap of a hair's breadth; each stands for any other of its group.
+# Letters that differ by a ring, a stroke, two dots, or a gap of a hair's breadth; each stands for
+# any other of its group.
 _ALIKE = tuple(
-    group.split() for group in ("a å ä", "o ø ö", "A Å Ä", "O Ø Ö", "m rn", "d cl", "n ri", "i í", "e é", "l i", "t tt", "c e")
+    group.split()
+    for group in (
+        "a å ä",
+        "o ø ö",
+        "A Å Ä",
+        "O Ø Ö",
+        "m rn",
+        "d cl",
+        "n ri",
+        "i í",
+        "e é",
+        "l i",
+        "t tt",
+        "c e",
+    )
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """One line's text as cells (left to right), with its language and the generator that made it."""
+    """One line's text as cells (left to right), with its language and the generator that made
+    it.
+    """
 
     cells: tuple[str, ...]
     language: str
@@ -44,7 +70,8 @@ class Text:
 class Corpus:
     """Phrases by language, with counts of what reading them kept, cut and dropped.
 
-    A phrase with words outside the charset is cut into the pieces between those words; one that leaves no piece is dropped.
+    A phrase with words outside the charset is cut into the pieces between those words; one that
+    leaves no piece is dropped.
     """
 
     phrases: dict[str, list[str]] = field(default_factory=dict)
@@ -55,10 +82,15 @@ class Corpus:
 
 
 def read_corpus(folder: Path, charset: Charset) -> Corpus:
-    """Read every `LANGUAGE.*.txt` of `folder`, one phrase a line. Raises DataError when there is none or one is unreadable."""
+    """Read every `LANGUAGE.*.txt` of `folder`, one phrase a line. Raises DataError when there is
+    none or one is unreadable.
+    """
     files = sorted(folder.glob("*.txt")) if folder.is_dir() else []
     if not files:
-        raise DataError(f"--texts {folder}: no LANGUAGE.NAME.txt files there (e.g. sv.laws.txt, one phrase a line)")
+        raise DataError(
+            f"--texts {folder}: no LANGUAGE.NAME.txt files there (e.g. sv.laws.txt, one phrase a"
+            " line)"
+        )
     foreign = re.compile(rf"\S*[^{re.escape(charset.characters)}]\S*")
     corpus = Corpus()
     for file in files:
@@ -73,7 +105,9 @@ def read_corpus(folder: Path, charset: Charset) -> Corpus:
             if not phrase:
                 continue
             corpus.read += 1
-            pieces = [piece for piece in (p.strip() for p in foreign.split(phrase)) if len(piece) > 1]
+            pieces = [
+                piece for piece in (p.strip() for p in foreign.split(phrase)) if len(piece) > 1
+            ]
             if pieces == [phrase]:
                 corpus.kept += 1
             elif pieces:
@@ -86,22 +120,34 @@ def read_corpus(folder: Path, charset: Charset) -> Corpus:
 
 
 class TextSource:
-    """Draws line texts. `max_characters` bounds a line's length, so that its width fits the profile's `max_width`.
+    """Draws line texts. `max_characters` bounds a line's length, so that its width fits the
+    profile's `max_width`.
 
     The text depends on the given random generator alone, never on earlier calls.
     """
 
-    def __init__(self, charset: Charset, phrases: Mapping[str, Sequence[str]] | None = None, max_characters: int = 150) -> None:
+    def __init__(
+        self,
+        charset: Charset,
+        phrases: Mapping[str, Sequence[str]] | None = None,
+        max_characters: int = 150,
+    ) -> None:
         self.charset = charset
         self.phrases = dict(phrases or {})
         self.max_characters = max_characters
-        known = [language for language in {**LANGUAGE_WEIGHTS, **self.phrases} if language in self.phrases or language != "nn"]
+        known = [
+            language
+            for language in {**LANGUAGE_WEIGHTS, **self.phrases}
+            if language in self.phrases or language != "nn"
+        ]
         self._languages = known
         self._language_weights = [LANGUAGE_WEIGHTS.get(language, 0.05) for language in known]
         self._foreign = re.compile(rf"[^{re.escape(charset.characters)}]")
         # Common small letters need no help.
         self._rare = [c for c in charset.characters if c not in "abdefghiklmnoprstuvy "]
-        self._generators: list[tuple[str, float, Callable[[random.Random, str, Vocabulary], tuple[str, ...]]]] = [
+        self._generators: list[
+            tuple[str, float, Callable[[random.Random, str, Vocabulary], tuple[str, ...]]]
+        ] = [
             ("running", 0.34, self._running),
             ("phrase", 0.10, self._phrase),
             ("row", 0.16, self._row),
@@ -115,18 +161,27 @@ class TextSource:
         ]
 
     def draw(self, rng: random.Random) -> Text:
-        """Return one line. A text with a character outside the charset is drawn anew; the charset bounds what can be written."""
+        """Return one line. A text with a character outside the charset is drawn anew; the charset
+        bounds what can be written.
+        """
         for _ in range(100):
             language = rng.choices(self._languages, self._language_weights)[0]
-            kind, _, generate = rng.choices(self._generators, [weight for _, weight, _ in self._generators])[0]
+            kind, _, generate = rng.choices(
+                self._generators, [weight for _, weight, _ in self._generators]
+            )[0]
             vocabulary = VOCABULARIES.get({"nn": "no"}.get(language, language), VOCABULARIES["sv"])
             cells = self._fit(vary_case(rng, generate(rng, language, vocabulary)))
             if cells and not self._foreign.search(" ".join(cells)):
                 return Text(cells, language, kind)
-        raise DataError(f"charset {self.charset.name!r} can hardly write any line: 100 texts in a row had characters outside it")
+        raise DataError(
+            f"charset {self.charset.name!r} can hardly write any line: 100 texts in a row had"
+            " characters outside it"
+        )
 
     def _fit(self, cells: Sequence[str]) -> tuple[str, ...]:
-        """Collapse blanks and drop what is longer than `max_characters`: whole words first, then characters."""
+        """Collapse blanks and drop what is longer than `max_characters`: whole words first, then
+        characters.
+        """
         budget, fitted = self.max_characters, []
         for cell in (" ".join(cell.split()) for cell in cells):
             if not cell or budget < 1:
@@ -140,16 +195,23 @@ class TextSource:
         return tuple(fitted)
 
     def _words(self, rng: random.Random, language: str, vocabulary: Vocabulary) -> str:
-        """One phrase: from the corpus of the language where there is one, else made from the vocabulary."""
+        """One phrase: from the corpus of the language where there is one, else made from the
+        vocabulary.
+        """
         phrases = self.phrases.get(language)
         if phrases and rng.random() < 0.9:
             return phrases[int(rng.random() * len(phrases))]
         return sentence(rng, vocabulary, language)
 
-    def _running(self, rng: random.Random, language: str, vocabulary: Vocabulary) -> tuple[str, ...]:
-        # A third of the lines of running text are full lines of a page, the rest anything down to one word.
+    def _running(
+        self, rng: random.Random, language: str, vocabulary: Vocabulary
+    ) -> tuple[str, ...]:
+        # A third of the lines of running text are full lines of a page, the rest anything down to
+        # one word.
         full = rng.random() < 0.36
-        length = rng.randint(60, 170) if full else int(math.exp(rng.uniform(math.log(6), math.log(90))))
+        length = (
+            rng.randint(60, 170) if full else int(math.exp(rng.uniform(math.log(6), math.log(90))))
+        )
         length = min(length, self.max_characters)
         text = self._words(rng, language, vocabulary)
         while len(text) < length:
@@ -176,7 +238,9 @@ class TextSource:
             start = rng.randrange(len(words))
             return (" ".join(words[start : start + rng.randint(1, 4)]),)
         v = vocabulary
-        pool = rng.choice((v.headings, v.accounts, v.labels, v.items, v.companies, v.people, v.places))
+        pool = rng.choice(
+            (v.headings, v.accounts, v.labels, v.items, v.companies, v.people, v.places)
+        )
         return (rng.choice(pool),)
 
     def _row(self, rng: random.Random, language: str, vocabulary: Vocabulary) -> tuple[str, ...]:
@@ -196,14 +260,22 @@ class TextSource:
             return tuple(cells)
         if draw < 0.7:  # invoice line
             style = AmountStyle.draw(rng, v)
-            item = rng.choice(v.items) if rng.random() < 0.8 else self._words(rng, language, v)[:30].rpartition(" ")[0]
+            item = (
+                rng.choice(v.items)
+                if rng.random() < 0.8
+                else self._words(rng, language, v)[:30].rpartition(" ")[0]
+            )
             cells = [item or rng.choice(v.items)]
             if rng.random() < 0.6:
                 cells.insert(0, code(rng))
             if rng.random() < 0.3:
                 cells.insert(rng.randrange(2), date(rng, v))
             quantity = f"{rng.randint(1, 200)}{rng.choice(('', ',5', ',25', ',00'))}"
-            cells += [f"{quantity} {rng.choice(v.units)}"] if rng.random() < 0.6 else [quantity, rng.choice(v.units)]
+            cells += (
+                [f"{quantity} {rng.choice(v.units)}"]
+                if rng.random() < 0.6
+                else [quantity, rng.choice(v.units)]
+            )
             cells.append(style.write(rng))
             if rng.random() < 0.4:
                 cells.append(percent(rng))
@@ -211,7 +283,12 @@ class TextSource:
             return tuple(cells)
         if draw < 0.85:  # bank line
             style = AmountStyle.draw(rng, v)
-            cells = [date(rng, v), rng.choice((*v.companies, *v.people, *v.labels)), style.write(rng), style.write(rng)]
+            cells = [
+                date(rng, v),
+                rng.choice((*v.companies, *v.people, *v.labels)),
+                style.write(rng),
+                style.write(rng),
+            ]
             return tuple(cells[: rng.randint(2, 4)])
         if draw < 0.93:  # header row
             return tuple(rng.sample(v.labels, rng.randint(2, 6)))
@@ -221,14 +298,22 @@ class TextSource:
         words = NYNORSK_WORDS if language == "nn" and rng.random() < 0.5 else vocabulary.pairs
         return (" ".join(rng.choice(words) for _ in range(rng.randint(1, 6))),)
 
-    def _swapped(self, rng: random.Random, language: str, vocabulary: Vocabulary) -> tuple[str, ...]:
-        """Running text in which letters stand for others that look alike: what is printed counts, not what the word should be."""
+    def _swapped(
+        self, rng: random.Random, language: str, vocabulary: Vocabulary
+    ) -> tuple[str, ...]:
+        """Running text in which letters stand for others that look alike: what is printed counts,
+        not what the word should be.
+        """
         words = self._words(rng, language, vocabulary).split(" ")
         start = rng.randrange(len(words))
         return (" ".join(_swap(rng, word) for word in words[start : start + rng.randint(1, 8)]),)
 
-    def _rare_characters(self, rng: random.Random, language: str, vocabulary: Vocabulary) -> tuple[str, ...]:
-        """Words that hold the characters that running text shows too seldom, each as often as any other."""
+    def _rare_characters(
+        self, rng: random.Random, language: str, vocabulary: Vocabulary
+    ) -> tuple[str, ...]:
+        """Words that hold the characters that running text shows too seldom, each as often as any
+        other.
+        """
         words = []
         for _ in range(rng.randint(1, 6)):
             rare = rng.choice(self._rare)
@@ -253,4 +338,6 @@ def _swap(rng: random.Random, word: str) -> str:
     if not found:
         return word
     letters, group = rng.choice(found)
-    return word.replace(letters, rng.choice([other for other in group if other != letters]), rng.randint(1, 2))
+    return word.replace(
+        letters, rng.choice([other for other in group if other != letters]), rng.randint(1, 2)
+    )

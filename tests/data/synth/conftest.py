@@ -15,4 +15,7 @@ def faces() -> list[FontFace]:
     try:
         return find_faces(FONT_LIST, NORDIC)[0]
     except DataError:
-        pytest.skip("neither DejaVu nor Liberation is installed (apt-get install fonts-dejavu fonts-liberation)")
+        pytest.skip(
+            "neither DejaVu nor Liberation is installed (apt-get install fonts-dejavu"
+            " fonts-liberation)"
+        )

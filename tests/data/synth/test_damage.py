@@ -15,15 +15,22 @@ def _page(height: int = 48, width: int = 300) -> np.ndarray:
     return page
 
 
-OPERATIONS = sorted({step.operation for r in RECIPES.values() for step in r.ink_steps + r.page_steps}, key=lambda f: f.__name__)
+OPERATIONS = sorted(
+    {step.operation for r in RECIPES.values() for step in r.ink_steps + r.page_steps},
+    key=lambda f: f.__name__,
+)
 STRENGTHS = {
-    step.operation: (step.low, step.high) for recipe in RECIPES.values() for step in recipe.ink_steps + recipe.page_steps
+    step.operation: (step.low, step.high)
+    for recipe in RECIPES.values()
+    for step in recipe.ink_steps + recipe.page_steps
 }
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda f: f.__name__)
 @pytest.mark.parametrize("shape", [(2, 2), (11, 700), (600, 5000)])
-def test_an_operation_keeps_shape_and_type_and_follows_its_seed(operation, shape: tuple[int, int]) -> None:
+def test_an_operation_keeps_shape_and_type_and_follows_its_seed(
+    operation, shape: tuple[int, int]
+) -> None:
     page = np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)
     before = page.copy()
     for strength in STRENGTHS[operation]:
@@ -34,9 +41,15 @@ def test_an_operation_keeps_shape_and_type_and_follows_its_seed(operation, shape
         assert (page == before).all()
 
 
-@pytest.mark.parametrize("threshold", [damage.threshold_fixed, damage.threshold_otsu, damage.threshold_adaptive])
+@pytest.mark.parametrize(
+    "threshold", [damage.threshold_fixed, damage.threshold_otsu, damage.threshold_adaptive]
+)
 def test_thresholds_leave_one_bit(threshold) -> None:
-    strength = {damage.threshold_fixed: 128, damage.threshold_otsu: 0, damage.threshold_adaptive: 15}[threshold]
+    strength = {
+        damage.threshold_fixed: 128,
+        damage.threshold_otsu: 0,
+        damage.threshold_adaptive: 15,
+    }[threshold]
     page = threshold(_page(), strength, random.Random(1))
     assert set(np.unique(page)) == {0, 255}
     assert page[24, 50] == 0
@@ -46,7 +59,10 @@ def test_thresholds_leave_one_bit(threshold) -> None:
 def test_ink_spreads_thins_and_never_comes_from_nothing() -> None:
     ink = 255 - _page()
     ink[ink < 100] = 0
-    thin, same, bold = (damage.ink_gain(ink, strength, random.Random(1)).astype(int) for strength in (-1.0, 0.0, 1.6))
+    thin, same, bold = (
+        damage.ink_gain(ink, strength, random.Random(1)).astype(int)
+        for strength in (-1.0, 0.0, 1.6)
+    )
     assert thin.sum() < same.sum() < bold.sum()
     assert bold[0, 0] == 0
     assert not damage.ink_gain(np.zeros((20, 60), np.uint8), 1.6, random.Random(1)).any()
@@ -59,7 +75,12 @@ def test_more_strength_is_more_damage() -> None:
         return float(np.abs(operation(page, strength, random.Random(3)).astype(int) - page).mean())
 
     assert change(damage.jpeg, 12) > change(damage.jpeg, 90)
-    ranges = ((damage.grain, 2, 20), (damage.speckle, 0.5, 9), (damage.blur, 0.5, 2), (damage.shade, 5, 90))
+    ranges = (
+        (damage.grain, 2, 20),
+        (damage.speckle, 0.5, 9),
+        (damage.blur, 0.5, 2),
+        (damage.shade, 5, 90),
+    )
     for operation, weak, strong in ranges:
         assert change(operation, strong) > 1.5 * change(operation, weak), operation.__name__
 
@@ -77,13 +98,22 @@ def test_g4_speckle_leaves_one_bit_and_reaches_paper_and_letters() -> None:
 def test_motion_leaves_white_paper_white(length: int) -> None:
     for width in (96, 100, 237, 511):
         for seed in range(4):
-            assert (damage.motion(np.full((40, width), 255, np.uint8), length, random.Random(seed)) == 255).all()
+            assert (
+                damage.motion(np.full((40, width), 255, np.uint8), length, random.Random(seed))
+                == 255
+            ).all()
 
 
 def test_a_step_is_done_as_often_as_its_probability_says() -> None:
     page, step = _page(), damage.Step(damage.grain, 0.3, 5, 5)
     for scale, least, most in ((1.0, 0.22, 0.38), (0.0, 0, 0), (2.0, 0.52, 0.68)):
-        done = sum((step.apply(page, random.Random(seed), 30, scale) != page).any() for seed in range(400)) / 400
+        done = (
+            sum(
+                (step.apply(page, random.Random(seed), 30, scale) != page).any()
+                for seed in range(400)
+            )
+            / 400
+        )
         assert least <= done <= most
 
 

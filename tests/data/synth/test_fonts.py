@@ -13,7 +13,9 @@ from nordocr_cli.errors import DataError, UsageError
 def test_dejavu_and_liberation_draw_the_whole_charset(faces: list[FontFace]) -> None:
     for face in faces:
         # – and — are the same picture in DejaVu Sans Mono.
-        assert set(NORDIC.characters) - face.characters <= (set("—") if face.category == "mono" else set()), face.name
+        assert set(NORDIC.characters) - face.characters <= (
+            set("—") if face.category == "mono" else set()
+        ), face.name
     assert not any(face.caps_only for face in faces)
 
 
@@ -44,13 +46,23 @@ def test_a_face_is_drawn_only_for_texts_that_it_covers(faces: list[FontFace]) ->
 
 def test_upright_regular_faces_come_more_often_than_italics() -> None:
     every = frozenset("a ")
-    picker = FontPicker([FontFace(s, 0, "F", s, "sans", every) for s in ("Regular", "Italic", "Bold", "Thin Italic")])
+    picker = FontPicker(
+        [
+            FontFace(s, 0, "F", s, "sans", every)
+            for s in ("Regular", "Italic", "Bold", "Thin Italic")
+        ]
+    )
     drawn = [picker.draw(random.Random(seed), "a") for seed in range(2000)]
-    share = {s: sum(face is not None and face.style == s for face in drawn) / 2000 for s in ("Regular", "Italic", "Thin Italic")}
+    share = {
+        s: sum(face is not None and face.style == s for face in drawn) / 2000
+        for s in ("Regular", "Italic", "Thin Italic")
+    }
     assert share["Regular"] > 0.4 > share["Italic"] > share["Thin Italic"] > 0
 
 
-def test_files_that_are_no_fonts_are_left_out_and_named(tmp_path: Path, faces: list[FontFace]) -> None:
+def test_files_that_are_no_fonts_are_left_out_and_named(
+    tmp_path: Path, faces: list[FontFace]
+) -> None:
     shutil.copy(faces[0].path, tmp_path / "good.ttf")
     (tmp_path / "broken.ttf").write_bytes(b"not a font")
     found, left_out = find_faces(tmp_path, NORDIC)
@@ -61,7 +73,10 @@ def test_files_that_are_no_fonts_are_left_out_and_named(tmp_path: Path, faces: l
 
 def test_a_list_names_fonts_that_are_not_here(tmp_path: Path, faces: list[FontFace]) -> None:
     listed = tmp_path / "fonts.tsv"
-    listed.write_text(f"category\tpackage\tfile\nmono\t\t{faces[0].path}\nsans\tfonts-nowhere\tNowhere.ttf\n", encoding="utf-8")
+    listed.write_text(
+        f"category\tpackage\tfile\nmono\t\t{faces[0].path}\nsans\tfonts-nowhere\tNowhere.ttf\n",
+        encoding="utf-8",
+    )
     found, left_out = find_faces(listed, NORDIC)
     assert [face.category for face in found] == ["mono"]
     assert "fonts-nowhere" in left_out[0]

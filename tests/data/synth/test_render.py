@@ -29,7 +29,10 @@ class _Says(TextSource):
 
 
 def _clean(**changes: float) -> Style:
-    return replace(Style(recipes={"clean": 1.0}, neighbours=0, rules=0, inverse=0, columns=0, pen=0, curl=0), **changes)
+    return replace(
+        Style(recipes={"clean": 1.0}, neighbours=0, rules=0, inverse=0, columns=0, pen=0, curl=0),
+        **changes,
+    )
 
 
 def test_a_line_follows_from_its_generator(faces: list[FontFace]) -> None:
@@ -43,7 +46,9 @@ def test_a_line_follows_from_its_generator(faces: list[FontFace]) -> None:
 
 
 @pytest.mark.parametrize("max_width", [128, 1792])
-def test_lines_fit_the_profile_and_hold_ink_and_gray_pixels(faces: list[FontFace], max_width: int) -> None:
+def test_lines_fit_the_profile_and_hold_ink_and_gray_pixels(
+    faces: list[FontFace], max_width: int
+) -> None:
     geometry = Geometry(max_width=max_width)
     texts, fonts = TextSource(NORDIC, max_characters=max_width // 10), FontPicker(faces)
     widths = []
@@ -62,13 +67,18 @@ def test_lines_fit_the_profile_and_hold_ink_and_gray_pixels(faces: list[FontFace
 @pytest.mark.parametrize("name", sorted(RECIPES))
 def test_every_damage_leaves_lines_that_can_be_read(faces: list[FontFace], name: str) -> None:
     style = Style(recipes={name: 1.0})
-    lines = [render_line(random.Random(f"2:{index}"), TextSource(NORDIC), FontPicker(faces), WIDE, style) for index in range(8)]
+    lines = [
+        render_line(random.Random(f"2:{index}"), TextSource(NORDIC), FontPicker(faces), WIDE, style)
+        for index in range(8)
+    ]
     assert {line.made["damage"] for line in lines} == {name}
 
 
 def test_the_gap_between_cells_is_wider_than_the_one_between_words(faces: list[FontFace]) -> None:
     def longest_gap(*cells: str) -> float:
-        line = render_line(random.Random("4:1"), _Says(*cells), FontPicker(faces[:1]), WIDE, _clean())
+        line = render_line(
+            random.Random("4:1"), _Says(*cells), FontPicker(faces[:1]), WIDE, _clean()
+        )
         assert line.text.label == "Summa tillgångar 1 234 567"
         blank = (line.crop[..., 0] > 200).all(axis=0)
         runs = "".join("x" if b else " " for b in blank).split()
@@ -80,7 +90,9 @@ def test_the_gap_between_cells_is_wider_than_the_one_between_words(faces: list[F
 
 def test_what_does_not_fit_leaves_the_label_too(faces: list[FontFace]) -> None:
     numbers = "ett två tre fyra fem sex sju åtta"
-    line = render_line(random.Random("5:1"), _Says(numbers), FontPicker(faces), Geometry(max_width=128), _clean())
+    line = render_line(
+        random.Random("5:1"), _Says(numbers), FontPicker(faces), Geometry(max_width=128), _clean()
+    )
     assert numbers.startswith(line.text.label)
     assert 0 < len(line.text.label) < 20
 
@@ -103,7 +115,9 @@ def test_a_picture_without_its_letters_is_not_legible() -> None:
 
 def test_a_face_of_capitals_gets_a_label_in_capitals(faces: list[FontFace]) -> None:
     capitals = replace(faces[0], caps_only=True)
-    line = render_line(random.Random("6:1"), _Says("hår och för"), FontPicker([capitals]), WIDE, _clean())
+    line = render_line(
+        random.Random("6:1"), _Says("hår och för"), FontPicker([capitals]), WIDE, _clean()
+    )
     assert line.text.label == "HÅR OCH FÖR"
 
 
@@ -133,11 +147,19 @@ def test_a_bent_line_rises_and_falls_by_a_part_of_a_letter() -> None:
 def test_kerning_and_ligatures_are_those_of_the_font(faces: list[FontFace]) -> None:
     path = next(face.path for face in faces if face.category in ("sans", "serif"))
     plain, shaped = open_font(path, 0), open_shaped_font(path, 0)
-    assert any(plain.getlength(pair) != shaped.getlength(pair) for pair in ("AV", "Ta", "fi", "To", "LT", "P."))
+    assert any(
+        plain.getlength(pair) != shaped.getlength(pair)
+        for pair in ("AV", "Ta", "fi", "To", "LT", "P.")
+    )
 
 
 def test_damage_weights_are_read_and_checked() -> None:
     assert recipe_weights(["clean", "bilevel=0.3"]) == {"clean": 1.0, "bilevel": 0.3}
-    for wrong, message in (("bilevl", "bilevel"), ("clean=much", "weight"), ("clean=-1", "zero or more"), ("clean=0", "zero")):
+    for wrong, message in (
+        ("bilevl", "bilevel"),
+        ("clean=much", "weight"),
+        ("clean=-1", "zero or more"),
+        ("clean=0", "zero"),
+    ):
         with pytest.raises(UsageError, match=message):
             recipe_weights([wrong])

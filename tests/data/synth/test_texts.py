@@ -15,7 +15,9 @@ from nordocr_cli.errors import DataError
 
 @settings(max_examples=300, deadline=None)
 @given(seed=st.integers(min_value=0), longest=st.sampled_from([1, 11, 40, 179]))
-def test_a_text_is_within_the_charset_and_the_length_and_has_single_spaces(seed: int, longest: int) -> None:
+def test_a_text_is_within_the_charset_and_the_length_and_has_single_spaces(
+    seed: int, longest: int
+) -> None:
     text = TextSource(NORDIC, max_characters=longest).draw(random.Random(seed))
     assert text.label == " ".join(text.label.split()) != ""
     assert len(text.label) <= longest
@@ -42,7 +44,18 @@ def test_all_languages_kinds_and_rows_with_several_cells_come_up() -> None:
     source = TextSource(NORDIC)
     texts = [source.draw(random.Random(seed)) for seed in range(2000)]
     assert {t.language for t in texts} == set(VOCABULARIES)
-    kinds = {"running", "phrase", "row", "number", "labelled", "business", "pairs", "swapped", "rare", "short"}
+    kinds = {
+        "running",
+        "phrase",
+        "row",
+        "number",
+        "labelled",
+        "business",
+        "pairs",
+        "swapped",
+        "rare",
+        "short",
+    }
     assert {t.kind for t in texts} == kinds
     assert sum(len(t.cells) > 1 for t in texts) > 200
     assert sum(len(t.label) > 65 for t in texts) > 200
@@ -51,7 +64,9 @@ def test_all_languages_kinds_and_rows_with_several_cells_come_up() -> None:
 
 def test_a_charset_without_space_and_punctuation_gets_words_it_can_write() -> None:
     source = TextSource(ALPHANUMERIC)
-    assert all(not ALPHANUMERIC.missing(source.draw(random.Random(seed)).label) for seed in range(50))
+    assert all(
+        not ALPHANUMERIC.missing(source.draw(random.Random(seed)).label) for seed in range(50)
+    )
 
 
 def test_a_charset_that_can_write_nothing_is_an_error() -> None:
@@ -60,7 +75,9 @@ def test_a_charset_that_can_write_nothing_is_an_error() -> None:
 
 
 def test_a_corpus_is_cut_at_words_outside_the_charset_and_counted(tmp_path) -> None:
-    (tmp_path / "sv.a.txt").write_text("Alla har rätt.\n\n  Två\u00a0 blanksteg \n", encoding="utf-8")
+    (tmp_path / "sv.a.txt").write_text(
+        "Alla har rätt.\n\n  Två\u00a0 blanksteg \n", encoding="utf-8"
+    )
     (tmp_path / "is.b.txt").write_text("Það er ekki á sínum stað í dag\nÍ á ó\n", encoding="utf-8")
     (tmp_path / "SOURCES.md").write_text("not a corpus", encoding="utf-8")
     corpus = read_corpus(tmp_path, NORDIC)
@@ -89,9 +106,17 @@ def test_a_folder_without_corpus_files_is_an_error(tmp_path) -> None:
         (ICELANDIC, r"-?\d{1,3}(\.\d{3})+,\d\d", r"\d{6}-\d{4}"),
     ],
 )
-def test_figures_are_written_as_the_country_writes_them(vocabulary, amount: str, organisation: str) -> None:
+def test_figures_are_written_as_the_country_writes_them(
+    vocabulary, amount: str, organisation: str
+) -> None:
     rngs = [random.Random(seed) for seed in range(300)]
     assert sum(bool(re.fullmatch(amount, figures.amount(rng, vocabulary))) for rng in rngs) > 20
-    assert sum(bool(re.fullmatch(organisation, figures.organisation_number(rng, vocabulary))) for rng in rngs) > 40
+    assert (
+        sum(
+            bool(re.fullmatch(organisation, figures.organisation_number(rng, vocabulary)))
+            for rng in rngs
+        )
+        > 40
+    )
     assert all(re.fullmatch(r"[A-Z]{2}[\d ]+", figures.iban(rng, vocabulary)) for rng in rngs)
     assert all(re.fullmatch(r"-?\d+(,\d+)? ?%", figures.percent(rng)) for rng in rngs)

@@ -1,0 +1,3 @@
+"""What an artifact says about itself: the contract in checkpoints, ONNX metadata and engine
+sidecars.
+"""

@@ -1,0 +1,1 @@
+"""`nordocr bench`: recognizers timed and scored side by side."""

@@ -1,0 +1,136 @@
+"""The lines that bench reads: of a store, or of a document's regions."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nordocr_cli.artifact.contract import read_contract
+from nordocr_cli.core.eval.fit import require_fit
+from nordocr_cli.data.layouts.layout import Layout
+from nordocr_cli.data.layouts.readers import read_layout
+from nordocr_cli.errors import DataError
+from nordocr_cli.metrics.text import canonical
+from nordocr_cli.progress import Progress
+from nordocr_cli.records import Page, Recognition, Region
+from nordocr_cli.runtime.specs import parse_spec
+
+if TYPE_CHECKING:
+    from nordocr_cli.data.documents import Document
+    from nordocr_cli.runtime.protocols import Image
+
+
+@dataclass(frozen=True)
+class Lines:
+    """Crops to read, uint8 (height, width, 3) RGB each, with their languages and true texts (``
+    where not known).
+    """
+
+    source: str
+    crops: "Sequence[Image]"
+    languages: tuple[str, ...]
+    texts: tuple[str, ...]
+    read_s: float = 0.0  # seconds for reading all of them
+    pages: tuple[Page, ...] = ()  # where the crops were cut out of a document
+
+
+def read_lines(
+    models: Sequence[str],
+    lines: Path | None,
+    document: Path | None,
+    regions: Path | None,
+    limit: int | None,
+    progress: Progress,
+) -> Lines:
+    """Read the lines of a store that was made for `models`, or the regions of a document, which
+    Tesseract finds where they are None; `limit` of them, evenly spread.
+    """
+    began = time.perf_counter()
+    if lines:
+        from nordocr_cli.data.store import LineStore
+
+        with LineStore(lines) as store:
+            for model in models:
+                if path := parse_spec(model).path:
+                    require_fit(store, read_contract(path), model, progress)
+            chosen = _spread(len(store), limit)
+            rows = [store.row(i) for i in chosen]
+            crops = [store.image(i) for i in chosen]
+        found = Lines(
+            str(lines), crops, tuple(r.language for r in rows), tuple(r.text for r in rows)
+        )
+    else:
+        assert document is not None
+        found = _cut_regions(document, regions, limit, progress)
+    found = replace(found, read_s=time.perf_counter() - began)
+    if not found.crops:
+        raise DataError(f"{found.source} has no lines")
+    return found
+
+
+def _cut_regions(
+    document: Path, regions: Path | None, limit: int | None, progress: Progress
+) -> Lines:
+    from nordocr_cli.data.documents import crop_box, read_pages
+
+    pages = read_pages(document)
+    layout = read_layout(regions) if regions else _find_regions(pages, progress)
+    chosen = set(_spread(layout.num_regions, limit))
+    number, crops, kept = 0, [], []
+    sizes = layout.sizes or ((0, 0),) * len(layout.pages)
+    for page, size in zip(layout.pages, sizes, strict=True):
+        if page.index >= len(pages):
+            raise DataError(
+                f"{regions}: page_index {page.index}, but {document} has {len(pages)} pages"
+            )
+        numbered = enumerate(page.regions, start=number)
+        number += len(page.regions)
+        if mine := tuple(region for i, region in numbered if i in chosen):
+            image = pages.page(page.index, size if all(size) else None)
+            # Copies, so that not every page stays in memory.
+            crops += [crop_box(image, region.box).copy() for region in mine]
+            kept.append(Page(page.index, mine))
+    texts = tuple(region.text for page in kept for region in page.regions)
+    return Lines(str(document), crops, (layout.language,) * len(crops), texts, pages=tuple(kept))
+
+
+def _find_regions(pages: "Document", progress: Progress) -> Layout:
+    from nordocr_cli.runtime.backends.tesseract.recognizer import LineFinder
+
+    progress.note(f"no regions of {pages.path} are given: Tesseract finds them")
+    finder = LineFinder()
+    found = (finder.find(pages.page(index)) for index in range(len(pages)))
+    return Layout(
+        tuple(Page(index, tuple(map(Region, boxes))) for index, boxes in enumerate(found))
+    )
+
+
+def _spread(count: int, limit: int | None) -> list[int]:
+    """`limit` of `count` numbers, evenly spread; all when there is no limit."""
+    if limit is None or limit >= count:
+        return list(range(count))
+    return [i * count // limit for i in range(limit)]
+
+
+def exact_lines(texts: Sequence[str], readings: Sequence[Recognition]) -> int | None:
+    """How many lines read as the truth; None where that is not known."""
+    if not any(texts):
+        return None
+    return sum(
+        canonical(text) == canonical(reading.text)
+        for text, reading in zip(texts, readings, strict=True)
+    )
+
+
+def pages_read(pages: Sequence[Page], readings: Sequence[Recognition]) -> list[Page]:
+    """The same boxes with what was read in them."""
+    arriving = iter(readings)
+    return [
+        Page(page.index, tuple(_region_read(region, next(arriving)) for region in page.regions))
+        for page in pages
+    ]
+
+
+def _region_read(region: Region, reading: Recognition) -> Region:
+    return Region(region.box, reading.text, reading.confidence, reading.char_confidences)

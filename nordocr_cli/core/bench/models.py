@@ -1,0 +1,100 @@
+"""The recognizers of a bench: opened, told apart, and which of them are forms of the same
+weights.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from nordocr_cli.atomic import sha256_of
+from nordocr_cli.errors import MissingBackendError
+from nordocr_cli.progress import Progress
+from nordocr_cli.runtime.specs import parse_spec
+
+if TYPE_CHECKING:
+    from nordocr_cli.runtime.protocols import Recognizer
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A recognizer, what it is called beside the others, and the seconds that opening it took.
+    `weights` is the hash of the weights that it was made from, as far back as the other models and
+    its contract tell; "" for Tesseract.
+    """
+
+    recognizer: "Recognizer"
+    name: str
+    load_s: float
+    weights: str
+
+
+def open_models(
+    models: Sequence[str],
+    device: str,
+    threads: int | None,
+    precision: Literal["fp32", "bf16"],
+    progress: Progress,
+) -> tuple[list[Opened], dict[str, str]]:
+    """Open the models, and return with them why others were left out, by what they were asked for
+    as.
+
+    Raises MissingBackendError when none can run here, and what opening them raises.
+    """
+    from nordocr_cli.runtime.recognizers import open_recognizer
+
+    specs, opened, loads, skipped = [], [], [], {}
+    for spec in models:
+        began = time.perf_counter()
+        try:
+            fits = precision if parse_spec(spec).backend == "torch" else "fp32"
+            opened.append(open_recognizer(spec, device=device, threads=threads, precision=fits))
+            loads.append(time.perf_counter() - began)
+            specs.append(spec)
+        except MissingBackendError as error:
+            if len(models) == 1:
+                raise
+            progress.warn(f"{spec} is left out: {error}")
+            skipped[spec] = str(error)
+    if not opened:
+        raise MissingBackendError("none of the models can run here: " + "; ".join(skipped.values()))
+    names = _names(specs, [recognizer.name for recognizer in opened])
+    return [
+        Opened(*found) for found in zip(opened, names, loads, _weights(specs, opened), strict=True)
+    ], skipped
+
+
+def _names(specs: Sequence[str], names: Sequence[str]) -> list[str]:
+    """The names; where one stands twice (best.safetensors of two runs), with its folder, and
+    numbered where that is no help.
+    """
+    found: list[str] = []
+    for spec, name in zip(specs, names, strict=True):
+        path = parse_spec(spec).path if names.count(name) > 1 else None
+        found.append(f"{path.absolute().parent.name}/{name}" if path else name)
+    seen: Counter[str] = Counter()
+    for place, name in enumerate(found):
+        seen[name] += 1
+        if seen[name] > 1:
+            found[place] = f"{name} #{seen[name]}"
+    return found
+
+
+def _weights(specs: Sequence[str], opened: "Sequence[Recognizer]") -> list[str]:
+    """An engine was made from an ONNX model, which was made from weights: the hash at the beginning
+    of that, or "".
+    """
+    from nordocr_cli.runtime.recognizers import RunnerRecognizer
+
+    files, made_from = [], {}
+    for spec, recognizer in zip(specs, opened, strict=True):
+        path = parse_spec(spec).path
+        files.append(sha256_of(path) if path else "")
+        if isinstance(recognizer, RunnerRecognizer) and recognizer.runner.backend != "torch":
+            made_from[files[-1]] = recognizer.runner.contract.parent_sha256
+    for place, sha256 in enumerate(files):
+        while parent := made_from.get(sha256):
+            sha256 = parent
+        files[place] = sha256
+    return files

@@ -1,0 +1,144 @@
+"""What bench writes, as its JSON Schema (docs/bench.schema.json) says. Fields are only ever added:
+older files stay readable.
+"""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from nordocr_cli.errors import DataError, UsageError
+
+SCHEMA = "nordocr.bench/1"
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+class Stages(_Record):
+    """Seconds of one pass over all lines, by stage; `network` includes moving data to the device
+    and back.
+    """
+
+    read: float
+    resize: float
+    network: float
+    decode: float
+
+
+class Row(_Record):
+    """One recognizer over all lines (offline) and over single lines. Unknown is null, never 0."""
+
+    name: str
+    backend: str
+    device: str
+    precision: str
+    load_s: float
+    first_call_s: float | None = None
+    lines: int
+    lines_per_s: float = Field(description="median over the rounds, all lines handed over at once")
+    pages_per_s: float | None = Field(None, description="of a document, reading its pages included")
+    latency_p50_ms: float | None = Field(
+        description="of single lines, resize and decoding included; a line counts with its median"
+    )
+    latency_p90_ms: float | None = None
+    latency_p95_ms: float | None = None
+    latency_p99_ms: float | None = Field(
+        None, description="over all single calls, from 1,000 of them on"
+    )
+    runs_s: tuple[float, ...] = Field(description="seconds for all lines, one value a round")
+    single_runs_ms: tuple[float, ...] = Field(
+        (), description="median of the single lines, one value a round"
+    )
+    stages_s: Stages | None = None
+    padding_waste: float | None = Field(
+        None, description="padded columns over the lines' own columns, less 1"
+    )
+    peak_memory_mb: float | None = Field(
+        None, description="largest resident memory of the process while it read all lines"
+    )
+    flops: float | None = Field(
+        None,
+        description=(
+            "floating-point operations of products and convolutions, all lines, padding included"
+        ),
+    )
+    roofline_share: float | None = Field(
+        None, description="operations a second in the network over the measured peak"
+    )
+    same_text: int | None = Field(description="lines that read as with the reference")
+    same_weights: bool | None = Field(
+        None, description="whether it is a form of the reference's weights, as the hashes tell"
+    )
+    exact: int | None = Field(description="lines that read as the truth")
+
+
+class Cell(_Record):
+    """A network at one batch size and width: milliseconds of a call, the median of each round."""
+
+    name: str
+    backend: str
+    precision: str
+    batch: int
+    width_px: int
+    runs_ms: tuple[float, ...]
+    median_ms: float
+    lines_per_s: float
+    pixels_per_s: float
+    roofline_share: float | None = None
+
+
+class Verdict(_Record):
+    """One case beside the same one of the baseline; `change` is the relative change of the median
+    time (positive: slower).
+    """
+
+    case: str
+    verdict: Literal["slower", "faster", "no difference shown", "inconclusive"]
+    change: float
+    p: float | None
+    threshold: float
+
+
+class BenchResult(_Record):
+    """The recognizers in the order asked for, the grid, what was skipped and why, and where it was
+    measured.
+    """
+
+    schema_: Literal["nordocr.bench/1"] = Field("nordocr.bench/1", alias="schema")
+    source: str
+    rounds: int
+    reference: str | None = Field(
+        None, description="the recognizer whose texts the others are compared with"
+    )
+    rows: tuple[Row, ...]
+    grid: tuple[Cell, ...] = ()
+    peak_gflops: float | None = Field(
+        None, description="of a matrix product on the same device and threads, fp32"
+    )
+    skipped: dict[str, str]
+    environment: dict[str, Any]
+    written: tuple[str, ...] = ()
+    baseline: str | None = None
+    verdicts: tuple[Verdict, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything as plain JSON."""
+        return self.model_dump(mode="json", by_alias=True)
+
+
+def read_bench(path: Path) -> BenchResult:
+    """Read a result. Raises UsageError when it is not there, DataError when it is none."""
+    if not path.is_file():
+        raise UsageError(f"no bench result {path}")
+    try:
+        return BenchResult.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError) as error:
+        problem = error.errors()[0] if isinstance(error, ValidationError) else None
+        where = (
+            ": ".join(filter(None, (".".join(map(str, problem["loc"])), problem["msg"])))
+            if problem
+            else str(error)
+        )
+        raise DataError(f"{path} is not a result of `nordocr bench -o` ({where})") from error

@@ -1,0 +1,430 @@
+"""Time recognizers side by side over the same lines, and check that they read the same."""
+
+import re
+import time
+from collections.abc import Sequence
+from itertools import cycle
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any, Literal
+
+from nordocr_cli.atomic import refuse_inputs, write_json
+from nordocr_cli.core.bench.external import (
+    External,
+    exact_regions,
+    parse_command,
+    require_program,
+    run_external,
+)
+from nordocr_cli.core.bench.lines import Lines, exact_lines, pages_read, read_lines
+from nordocr_cli.core.bench.models import Opened, open_models
+from nordocr_cli.core.bench.result import BenchResult, Cell, Row, read_bench
+from nordocr_cli.core.bench.verdict import busy, compare_results, require_comparable
+from nordocr_cli.data.layouts.readers import read_layout
+from nordocr_cli.data.layouts.result_json import write_result
+from nordocr_cli.errors import MissingBackendError, UsageError
+from nordocr_cli.progress import SILENT, Progress
+from nordocr_cli.runtime.device import parse_device
+from nordocr_cli.runtime.specs import parse_spec
+
+if TYPE_CHECKING:
+    from nordocr_cli.runtime.protocols import Recognizer
+    from nordocr_cli.runtime.stopwatch import Laps
+
+NETWORK_RESULT, TESSERACT_RESULT = "svtrv2_result.json", "tess_result.json"
+MANY_CALLS = 1000  # single calls from which a 99th percentile says something
+DOCUMENTS = (".tif", ".tiff", ".pdf")
+DEFAULT_MODELS = ("nordocr-default", "tesseract")
+
+
+def sort_out(
+    names: Sequence[str], document: Path | None, regions: Path | None
+) -> tuple[list[str], Path | None, Path | None]:
+    """Return models, document and regions: a document may stand among the models, its regions in
+    the JSON file beside it; alone it is read by DEFAULT_MODELS. Raises UsageError for two documents
+    and for no model at all.
+    """
+    documents = [Path(name) for name in names if Path(name).suffix.lower() in DOCUMENTS] + (
+        [document] if document else []
+    )
+    if len(documents) > 1:
+        raise UsageError(f"one document at a time, not {', '.join(map(str, documents))}")
+    models = [name for name in names if Path(name).suffix.lower() not in DOCUMENTS]
+    if not models and not documents:
+        raise UsageError("name a model: nordocr bench runs/a model.onnx tesseract --lines STORE")
+    found = documents[0] if documents else None
+    if found and not regions and (beside := found.with_suffix(".json")).is_file():
+        regions = beside
+    return models or list(DEFAULT_MODELS), found, regions
+
+
+def parse_grid(text: str) -> tuple[list[int], list[int]]:
+    """Return batch sizes and widths of `1,8,32x128,320`. Raises UsageError."""
+    try:
+        batches, widths = ([int(number) for number in side.split(",")] for side in text.split("x"))
+    except ValueError:
+        raise UsageError(
+            f"grid {text!r}: write batch sizes, x, widths in px, e.g. 1,8,32x128,320,768"
+        ) from None
+    if min(*batches, *widths) < 1:
+        raise UsageError(f"grid {text!r}: sizes start at 1")
+    return batches, widths
+
+
+def plan_bench(
+    models: Sequence[str],
+    lines: Path | None = None,
+    document: Path | None = None,
+    regions: Path | None = None,
+    device: str = "auto",
+    output: Path | None = None,
+    external: str | None = None,
+    baseline: Path | None = None,
+    plot: Path | None = None,
+) -> dict[str, Any]:
+    """Return what `bench` would do; no image and no network is opened.
+
+    Raises UsageError for a wrong combination, an unknown device, a model or file that is not there,
+    and an output that is an input, DataError for damaged regions.
+    """
+    if (lines is None) == (document is None) or (regions and not document):
+        raise UsageError(
+            "give --lines STORE, or a document, with --regions JSON where its lines are known"
+        )
+    if external is not None and document is None:
+        raise UsageError("--external reads pages: give --doc PAGES")
+    parse_device(device)
+    command = parse_command(external) if external is not None else None
+    inputs = [*map(Path, models), *filter(None, (lines, document, regions, baseline))]
+    results = (
+        [output.with_name(name) for name in (NETWORK_RESULT, TESSERACT_RESULT)]
+        if document and output
+        else []
+    )
+    for path in filter(None, (output, plot, *results)):
+        refuse_inputs(path, inputs)
+    plan: dict[str, Any] = {
+        "models": {model: parse_spec(model).backend for model in models},
+        "device": device,
+    }
+    if baseline is not None:
+        read_bench(baseline)
+        plan["baseline"] = str(baseline)
+    if lines:
+        if not lines.exists():
+            raise UsageError(f"no line store {lines}")
+        return plan | {"lines": str(lines)}
+    assert document is not None
+    if not document.is_file():
+        raise UsageError(f"no document {document}")
+    plan |= {"doc": str(document), "regions": str(regions) if regions else "found by Tesseract"}
+    plan |= {"lines_given": read_layout(regions).num_regions} if regions else {}
+    return plan | ({"external": command} if command else {})
+
+
+def bench(
+    models: Sequence[str],
+    *,
+    lines: Path | None = None,
+    document: Path | None = None,
+    regions: Path | None = None,
+    output: Path | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+    precision: Literal["fp32", "bf16"] = "fp32",
+    rounds: int = 3,
+    single_lines: int = 32,
+    limit: int | None = None,
+    grid: tuple[Sequence[int], Sequence[int]] | None = None,
+    external: str | None = None,
+    baseline: Path | None = None,
+    plot: Path | None = None,
+    progress: Progress = SILENT,
+) -> BenchResult:
+    """Time `models` (paths, `tesseract`) over the lines of a store, or over the regions of a
+    document, which Tesseract finds where they are not given.
+
+    All lines at once, in their real widths (offline), then a sample one by one (single), then, with
+    `grid` (batch sizes, widths in px), the networks alone at every shape. A model whose backend is
+    missing is skipped with a warning, unless it is the only one. Of a document, each recognizer's
+    readings are written beside `output` in the consumer's shape: svtrv2_result.json for the first
+    network, tess_result.json for Tesseract; `external` is a command with `{page}` in it that reads
+    whole pages. `limit` takes so many lines, evenly spread. With `baseline`, an earlier result,
+    each case is compared with its like there. `plot` gets a picture. Raises what plan_bench raises,
+    ArtifactError for a store that was not made for a model, MissingBackendError when no model can
+    run here, UsageError for a baseline of another machine, and what reading lines and models
+    raises.
+    """
+    from nordocr_cli.runtime.stopwatch import environment, time_side_by_side
+
+    plan_bench(models, lines, document, regions, device, output, external, baseline, plot)
+    # What cannot go well is said before anything is timed.
+    if plot:
+        _require_matplotlib()
+    if external is not None:
+        require_program(external)
+    before = read_bench(baseline) if baseline else None
+    if before:
+        require_comparable(before, environment(threads), str(lines or document), str(baseline))
+    source = read_lines(models, lines, document, regions, limit, progress)
+    opened, skipped = open_models(models, device, threads, precision, progress)
+    recognizers = [model.recognizer for model in opened]
+    if grid:
+        _require_widths(recognizers, grid[1])
+    first_calls = [_seconds(recognizer, source) for recognizer in recognizers]
+    laps = time_side_by_side(
+        recognizers,
+        source.crops,
+        source.languages,
+        rounds=rounds,
+        single_lines=single_lines,
+        progress=progress,
+    )
+    reference = _reference(recognizers)
+    peak = _peak(recognizers, threads, progress)
+    rows = [
+        _row(source, model, opened[reference], first, lap, laps[reference], peak)
+        for model, first, lap in zip(opened, first_calls, laps, strict=True)
+    ]
+    cells = _grid(opened, grid, rounds, peak, progress) if grid else []
+    read = [pages_read(source.pages, lap.readings) for lap in laps] if source.pages else []
+    if external is not None:
+        assert document is not None
+        progress.note(f"reading {document} with {external}")
+        found = run_external(external, document, rounds)
+        rows.append(_external_row(found, source))
+        read.append(list(found.pages))
+    written = []
+    if output:
+        for name, pages in zip(_result_names(rows), read, strict=False):
+            written.append(output.parent / name)
+            write_result(written[-1], pages)
+    result = BenchResult(
+        source=source.source,
+        rounds=rounds,
+        reference=opened[reference].name,
+        rows=tuple(rows),
+        grid=tuple(cells),
+        peak_gflops=peak,
+        skipped=skipped,
+        environment=_environment(recognizers, threads),
+        written=tuple(map(str, written)),
+    )
+    if output:
+        write_json(output, result.to_json())
+    if before:
+        verdicts = compare_results(before, result, str(baseline))
+        if told := busy(before, result):
+            progress.warn(
+                f"measured {told}: other work was going on, which can look like a difference;"
+                " measure again without it"
+            )
+        result = result.model_copy(update={"baseline": str(baseline), "verdicts": verdicts})
+        if output:
+            write_json(output, result.to_json())
+    if plot:
+        from nordocr_cli.core.bench.plot import draw
+
+        draw(result, plot)
+    return result
+
+
+def _environment(recognizers: "Sequence[Recognizer]", threads: int | None) -> dict[str, Any]:
+    from nordocr_cli.runtime.backends.tesseract.recognizer import TesseractRecognizer
+    from nordocr_cli.runtime.stopwatch import environment
+
+    told = environment(threads)
+    for recognizer in recognizers:
+        if isinstance(recognizer, TesseractRecognizer):
+            told["versions"]["tesseract"] = recognizer.installed.version
+    return told
+
+
+def _seconds(recognizer: "Recognizer", source: Lines) -> float:
+    """How long the first call takes: kernels are built, memory is taken."""
+    began = time.perf_counter()
+    recognizer.recognize(source.crops[:1], source.languages[:1])
+    return time.perf_counter() - began
+
+
+def _reference(recognizers: "Sequence[Recognizer]") -> int:
+    """The number of the recognizer whose texts are the measure: the first network in fp32, else the
+    first of all.
+    """
+    from nordocr_cli.runtime.recognizers import RunnerRecognizer
+
+    for number, recognizer in enumerate(recognizers):
+        if (
+            isinstance(recognizer, RunnerRecognizer)
+            and getattr(recognizer.runner, "precision", "") == "fp32"
+        ):
+            return number
+    return 0
+
+
+def _peak(
+    recognizers: "Sequence[Recognizer]", threads: int | None, progress: Progress
+) -> float | None:
+    """The measured peak of the networks' device; None without a network or without torch."""
+    from nordocr_cli.runtime.recognizers import RunnerRecognizer
+
+    devices = [
+        str(getattr(r.runner, "device", "cpu"))
+        for r in recognizers
+        if isinstance(r, RunnerRecognizer)
+    ]
+    if not devices:
+        return None
+    try:
+        from nordocr_cli.core.bench.network import peak_gflops
+
+        return peak_gflops(devices[0], threads)
+    except (ImportError, RuntimeError) as error:
+        progress.warn(f"the machine's peak is not measured: {error}")
+        return None
+
+
+def _row(
+    source: Lines,
+    model: Opened,
+    reference: Opened,
+    first: float,
+    lap: "Laps",
+    measure: "Laps",
+    peak: float | None,
+) -> Row:
+    from nordocr_cli.core.bench.network import (
+        Operations,
+        by_stages,
+        peak_memory_mb,
+        reset_peak_memory,
+    )
+    from nordocr_cli.runtime.recognizers import RunnerRecognizer
+
+    recognizer = model.recognizer
+    runner = recognizer.runner if isinstance(recognizer, RunnerRecognizer) else None
+    median_s, count = median(lap.all_lines_s), len(source.crops)
+    calls = sum(map(len, lap.single_line_ms))
+    known: dict[str, Any] = {}
+    if isinstance(recognizer, RunnerRecognizer):
+        measurable = reset_peak_memory()
+        found = by_stages(recognizer, source.crops, source.read_s)
+        known = {
+            "stages_s": found.stages,
+            "padding_waste": found.padding_waste,
+            "peak_memory_mb": peak_memory_mb() if measurable else None,
+        }
+        if peak is not None:
+            operations = Operations(recognizer.runner)
+            flops = sum(operations.of(*shape) for shape in found.shapes)
+            known |= {"flops": flops, "roofline_share": flops / found.stages.network / 1e9 / peak}
+    return Row(
+        name=model.name,
+        backend=str(getattr(runner or recognizer, "backend", "tesseract")),
+        device=str(getattr(runner or recognizer, "device", "cpu")),
+        precision=str(getattr(runner or recognizer, "precision", "")),
+        load_s=model.load_s,
+        first_call_s=first,
+        lines=count,
+        lines_per_s=count / median_s,
+        pages_per_s=len(source.pages) / (median_s + source.read_s) if source.pages else None,
+        latency_p50_ms=lap.latency_ms(0.50),
+        latency_p90_ms=lap.latency_ms(0.90),
+        latency_p95_ms=lap.latency_ms(0.95),
+        latency_p99_ms=lap.call_ms(0.99) if calls >= MANY_CALLS else None,
+        runs_s=tuple(lap.all_lines_s),
+        single_runs_ms=tuple(median(of_round) for of_round in lap.single_line_ms),
+        same_text=sum(
+            a.text == b.text for a, b in zip(lap.readings, measure.readings, strict=True)
+        ),
+        same_weights=model.weights == reference.weights if runner else None,
+        exact=exact_lines(source.texts, lap.readings),
+        **known,
+    )
+
+
+def _external_row(found: External, source: Lines) -> Row:
+    """A program that finds its own lines: their number is its own, and the truth's lines are
+    matched by where they are.
+    """
+    middle, count = median(found.runs_s), sum(len(page.regions) for page in found.pages)
+    return Row(
+        name=found.name,
+        backend="external",
+        device="",
+        precision="",
+        load_s=0.0,
+        lines=count,
+        lines_per_s=count / middle,
+        pages_per_s=len(found.pages) / middle,
+        latency_p50_ms=None,
+        runs_s=found.runs_s,
+        same_text=None,
+        exact=exact_regions(source.pages, found.pages),
+    )
+
+
+def _require_widths(recognizers: "Sequence[Recognizer]", widths: Sequence[int]) -> None:
+    from nordocr_cli.runtime.recognizers import RunnerRecognizer
+
+    found = [
+        r.runner.contract.geometry.max_width for r in recognizers if isinstance(r, RunnerRecognizer)
+    ]
+    if not found:
+        raise UsageError("grid: it times networks alone, and none was named")
+    if odd := [width for width in widths if width % 4 or width > max(found)]:
+        raise UsageError(
+            f"grid: widths must be multiples of 4 up to {max(found)} px, not"
+            f" {', '.join(map(str, odd))}"
+        )
+
+
+def _grid(
+    opened: Sequence[Opened],
+    grid: tuple[Sequence[int], Sequence[int]],
+    rounds: int,
+    peak: float | None,
+    progress: Progress,
+) -> list[Cell]:
+    from nordocr_cli.core.bench.network import Operations, time_grid
+    from nordocr_cli.runtime.recognizers import RunnerRecognizer
+
+    runners = {
+        m.name: m.recognizer.runner for m in opened if isinstance(m.recognizer, RunnerRecognizer)
+    }
+    batches, widths = grid
+    progress.note(f"timing {', '.join(runners)} at {len(batches) * len(widths)} shapes")
+    cells = time_grid(runners, batches, widths, rounds)
+    if peak is None:
+        return cells
+    # the networks take turns in the cells
+    counted = cycle([Operations(runner) for runner in runners.values()])
+    shares = [
+        operations.of(cell.batch, cell.width_px) / cell.median_ms / 1e6 / peak
+        for cell, operations in zip(cells, counted, strict=False)
+    ]
+    return [
+        cell.model_copy(update={"roofline_share": share})
+        for cell, share in zip(cells, shares, strict=True)
+    ]
+
+
+def _require_matplotlib() -> None:
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError as error:
+        raise MissingBackendError(
+            f"--plot needs matplotlib ({error}): pip install -e '.[plot]'"
+        ) from error
+
+
+def _result_names(rows: Sequence[Row]) -> list[str]:
+    """File names as compare3way's examples and the consumer's scripts have them; further models are
+    named by their file.
+    """
+    names: list[str] = []
+    for number, row in enumerate(rows, start=1):
+        wanted = TESSERACT_RESULT if row.backend == "tesseract" else NETWORK_RESULT
+        name = wanted if wanted not in names else f"{re.sub('[:/ ]', '_', row.name)}_result.json"
+        names.append(name if name not in names else f"{number}_{name}")
+    return names

@@ -1,0 +1,153 @@
+"""Is it slower than before? Runs vary, so a difference counts only when it is both unlikely by
+chance and large.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+from math import comb
+from pathlib import Path
+from statistics import mean, median, stdev
+from typing import Any
+
+from nordocr_cli.core.bench.result import BenchResult, Verdict
+from nordocr_cli.errors import GateMissed, UsageError
+
+FEWEST_RUNS = 5
+LEVEL = 0.05
+FLOOR = 0.05  # relative; smaller differences come from the machine
+SPREADS = 3.0  # … as do those below so many coefficients of variation of the baseline
+_SAME_MACHINE = ("machine", "processor", "cores", "threads")
+
+
+def compare_runs(case: str, before: Sequence[float], now: Sequence[float]) -> Verdict:
+    """Compare run medians of the same case, any unit of time: `slower` or `faster` iff
+    Mann-Whitney's p is below LEVEL and the medians differ by FLOOR and by SPREADS coefficients of
+    variation of `before`; `inconclusive` with less than FEWEST_RUNS.
+    """
+    change = median(now) / median(before) - 1
+    if min(len(before), len(now)) < FEWEST_RUNS:
+        return Verdict(case=case, verdict="inconclusive", change=change, p=None, threshold=FLOOR)
+    threshold = max(FLOOR, SPREADS * stdev(before) / mean(before))
+    p = mann_whitney(before, now)
+    differs = p < LEVEL and abs(change) >= threshold
+    return Verdict(
+        case=case,
+        verdict=("slower" if change > 0 else "faster") if differs else "no difference shown",
+        change=change,
+        p=p,
+        threshold=threshold,
+    )
+
+
+def mann_whitney(a: Sequence[float], b: Sequence[float]) -> float:
+    """Return the two-sided exact p of Mann-Whitney's U test (ties count half, and make it a little
+    shy).
+    """
+    wins = sum((x > y) + (x == y) / 2 for x in a for y in b)
+    extreme = int(min(wins, len(a) * len(b) - wins) + 0.5)
+    below = sum(_orders(len(a), len(b), u) for u in range(extreme + 1))
+    return min(1.0, 2 * below / comb(len(a) + len(b), len(a)))
+
+
+@lru_cache(maxsize=100_000)
+def _orders(m: int, n: int, u: int) -> int:
+    """In how many orders of m and n values there are u pairs in which the first kind is the
+    larger.
+    """
+    if u < 0 or u > m * n:
+        return 0
+    if m == 0 or n == 0:
+        return 1
+    return _orders(m - 1, n, u - n) + _orders(m, n - 1, u)
+
+
+def require_comparable(
+    before: BenchResult, environment: Mapping[str, Any], source: str, path: str
+) -> None:
+    """Raise UsageError when the result `before`, of the file `path`, was measured on another
+    machine, in another way, or on other lines than those of `source`.
+    """
+    for key in _SAME_MACHINE:
+        if before.environment.get(key) != environment.get(key):
+            then, now = before.environment.get(key), environment.get(key)
+            raise UsageError(
+                f"not comparable: {path} was measured with {key} {then!r}, this with {now!r}"
+            )
+    if before.source != source:
+        raise UsageError(f"not comparable: {path} read {before.source}, this {source}")
+
+
+def compare_results(before: BenchResult, now: BenchResult, path: str) -> tuple[Verdict, ...]:
+    """Compare every case that both results have. Raises what require_comparable raises, and
+    UsageError when they have no case in common.
+    """
+    require_comparable(before, now.environment, now.source, path)
+    old = dict(_cases(before))
+    verdicts = tuple(
+        compare_runs(case, old[case], runs) for case, runs in _cases(now) if case in old
+    )
+    if not verdicts:
+        raise UsageError(
+            f"not comparable: {path} has {', '.join(old)}, this"
+            f" {', '.join(case for case, _ in _cases(now))}"
+        )
+    return verdicts
+
+
+def busy(before: BenchResult, now: BenchResult) -> str:
+    """Return which of the results was measured on a machine that had more to do than the bench
+    itself, in words; "" for neither.
+
+    At a load of 10 on two cores, 7 of 200 comparisons of a recognizer with itself, one side after
+    the other, told a difference.
+    """
+    told = [
+        f"{name} at a load of {load[0]:g} on {cores} cores"
+        for name, result in (("the baseline", before), ("this", now))
+        if (load := result.environment.get("load_average"))
+        and (cores := result.environment.get("cores"))
+        and load[0] > cores + 1
+    ]
+    return " and ".join(told)
+
+
+def _cases(result: BenchResult) -> Iterator[tuple[str, tuple[float, ...]]]:
+    """Each case's name and its runs."""
+    for row in result.rows:
+        of_row = f"{row.name} {row.backend} {row.precision}".strip()
+        yield f"{of_row}, {row.lines} lines at once", row.runs_s
+        if row.single_runs_ms:
+            yield f"{of_row}, single lines", row.single_runs_ms
+    for cell in result.grid:
+        yield (
+            f"{cell.name} {cell.backend} {cell.precision}, {cell.batch} x {cell.width_px} px",
+            cell.runs_ms,
+        )
+
+
+def require_gates(
+    result: BenchResult, baseline: Path | None, min_same: float | None, usual: float
+) -> None:
+    """Raise GateMissed when a case is slower than in `baseline`, or a network reads a smaller share
+    of the lines as the reference does: less than `min_same`, or where that is None less than
+    `usual` for forms of the reference's own weights.
+    """
+    if slower := [
+        f"{v.case} ({100 * v.change:+.1f} %, p = {v.p:.3g})"
+        for v in result.verdicts
+        if v.verdict == "slower"
+    ]:
+        raise GateMissed(f"slower than {baseline}: {'; '.join(slower)}")
+    networks = [
+        row
+        for row in result.rows
+        if row.backend not in ("tesseract", "external") and row.same_text is not None
+    ]
+    if min_same is None:
+        networks, min_same = [row for row in networks if row.same_weights], usual
+    if odd := [row for row in networks if (row.same_text or 0) < min_same * row.lines]:
+        said = "; ".join(
+            f"{row.name} ({row.backend}) reads {row.same_text} of {row.lines} lines so"
+            for row in odd
+        )
+        raise GateMissed(f"not the texts of {result.reference}: {said}")

@@ -1,0 +1,141 @@
+"""The two engines' readings of a document: read from files, or made on the spot where a recognizer
+is named instead.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from nordocr_cli.artifact.contract import DEFAULT_MODEL
+from nordocr_cli.core.predict.run import plan_predict, predict
+from nordocr_cli.data.layouts.layout import Layout
+from nordocr_cli.data.layouts.readers import read_layout
+from nordocr_cli.errors import UsageError
+from nordocr_cli.progress import SILENT, Progress
+from nordocr_cli.records import Page, Region
+from nordocr_cli.runtime.specs import default_model, parse_spec
+
+_MODELS = (".safetensors", ".onnx", ".engine")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where one engine's readings come from: a `result` file, or a recognizer (`model`) that reads
+    the document now.
+    """
+
+    result: Path | None = None
+    model: str | None = None
+
+    @property
+    def path(self) -> Path | None:
+        """The file or folder behind it; None for Tesseract."""
+        return self.result or (parse_spec(self.model).path if self.model else None)
+
+    def read_with(self) -> dict[str, str]:
+        """Return what reads the document, for the result."""
+        from nordocr_cli.runtime.backends.tesseract.engine import find_tesseract
+
+        return {"read_with": str(self.model)} | (
+            {} if self.path else {"version": find_tesseract().version}
+        )
+
+    def __str__(self) -> str:
+        return str(self.result) if self.result else f"read with {self.model}"
+
+
+def parse_source(text: str) -> Source:
+    """Return what `text` names: a result file, `tesseract`, `tesseract:swe`, a run folder, a model
+    file, or one that ships.
+    """
+    path = Path(text)
+    named = not path.exists() and (
+        text.partition(":")[0] == "tesseract" or text.startswith(DEFAULT_MODEL)
+    )
+    return (
+        Source(model=text)
+        if named or path.is_dir() or path.suffix in _MODELS
+        else Source(result=path)
+    )
+
+
+def network_source(text: str | None) -> Source:
+    """Return the first engine's source: the recognizer that ships where nothing is given."""
+    return parse_source(text) if text else Source(model=default_model())
+
+
+def tesseract_source(text: str | None) -> Source:
+    """Return the second engine's source: Tesseract itself where no file is given."""
+    return parse_source(text) if text else Source(model="tesseract")
+
+
+def find_regions(
+    regions: Path | None, truth: Path | None, sources: tuple[Source, Source]
+) -> Path | None:
+    """Return the file that says where the lines are, for an engine that reads now: given, or ground
+    truth, or the other's boxes.
+
+    None when both engines have results. Raises UsageError when no file knows any line.
+    """
+    if all(source.result for source in sources):
+        return None
+    found = regions or truth or next((source.result for source in sources if source.result), None)
+    if found is None:
+        raise UsageError(
+            "where are the lines? Give --regions FILE (JSON, ALTO, PAGE, hOCR or TSV), or one"
+            " engine's result"
+        )
+    return found
+
+
+def parse_names(text: str) -> tuple[str, str]:
+    """Return the two engines' names. Raises UsageError when there are not two."""
+    first, _, second = (part.strip() for part in text.partition(","))
+    if not (first and second) or "," in second or first == second:
+        raise UsageError(f"--names {text!r}: expected two names, e.g. v1,v2")
+    return first, second
+
+
+def count_lines(source: Source, document: Path, regions: Path | None) -> int:
+    """Return how many lines come of a source. Raises what reading the file, or planning to read the
+    document, raises.
+    """
+    if source.result:
+        return read_layout(source.result).num_regions
+    assert regions is not None
+    assert source.model is not None
+    lines: int = plan_predict([document], source.model, regions=regions)["lines"]
+    return lines
+
+
+def readings(
+    source: Source,
+    document: Path,
+    regions: Path | None,
+    language: str,
+    threads: int | None,
+    progress: Progress = SILENT,
+) -> Layout:
+    """Return one engine's readings. Raises what read_layout and predict raise."""
+    if source.result:
+        return read_layout(source.result)
+    assert source.model is not None
+    progress.note(f"reading {document} with {source.model}")
+    prediction = predict(
+        [document],
+        source.model,
+        regions=regions,
+        language=language,
+        threads=threads,
+        progress=progress,
+    )
+    pages = []
+    for page in prediction.pages:
+        assert page.index is not None
+        read = (
+            Region(
+                line.box, line.reading.text, line.reading.confidence, line.reading.char_confidences
+            )
+            for line in page.lines
+        )
+        pages.append(Page(page.index, tuple(read)))
+    return Layout(tuple(pages))

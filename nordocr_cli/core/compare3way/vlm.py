@@ -1,0 +1,107 @@
+"""The VLM of compare3way: one question a line, answers that are kept, and what they cost."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from nordocr_cli.compare.answers import AnswerFile, Question
+from nordocr_cli.compare.reply import Answer
+from nordocr_cli.compare.verdict import ComparedLine
+from nordocr_cli.compare.vlm import Asked, Endpoint, ask, estimate
+from nordocr_cli.errors import DataError
+from nordocr_cli.progress import Progress
+
+if TYPE_CHECKING:
+    from nordocr_cli.data.documents import Document
+
+
+def questions_of(lines: Sequence[ComparedLine], pages: "Document") -> Iterator[Question]:
+    """Yield the question about each line, a crop of its page, in the order of `lines`."""
+    from nordocr_cli.compare.answers import question
+    from nordocr_cli.data.documents import crop_box
+
+    for index in dict.fromkeys(line.page_index for line in lines):
+        page = pages[index]
+        yield from (
+            question(crop_box(page, line.box), index, line.box)
+            for line in lines
+            if line.page_index == index
+        )
+
+
+def ask_missing(
+    questions: Sequence[Question],
+    answers: AnswerFile,
+    server: Endpoint | None,
+    offline: bool,
+    progress: Progress,
+) -> Asked:
+    """Ask `server` for what `answers` has not recorded, and say what it takes before and after.
+
+    Raises DataError when an answer is missing `offline`, and what `vlm.ask` raises.
+    """
+    if answers.damaged:
+        progress.note(
+            f"{answers.path}: {answers.damaged} lines in it are no whole answers and are passed"
+            " over"
+        )
+    unanswered = [
+        q for q in {q.key(answers.model): q for q in questions}.values() if q not in answers
+    ]
+    if offline and unanswered:
+        places = [f"page {q.page_index + 1} at x {q.box.x:g}, y {q.box.y:g}" for q in unanswered]
+        listed = "; ".join(places[:10]) + (
+            f"; and {len(places) - 10} more" if len(places) > 10 else ""
+        )
+        raise DataError(f"{answers.path} lacks the answers for {len(places)} lines: {listed}")
+    if server and unanswered:
+        into, out, counted = estimate(unanswered, answers)
+        basis = "as the recorded answers took" if counted else "a guess, until answers tell"
+        progress.note(
+            f"sending {len(unanswered)} line crops to {server.url}"
+            f" ({len(questions) - len(unanswered)} already answered): about {into:,} tokens in and"
+            f" {out:,} out, {basis}{_cost(server, into, out)}"
+        )
+    asked = ask(questions, answers, server, progress)
+    if server and asked.requests:
+        told, into, out = answers.tokens(unanswered)
+        failed = ", ".join(f"{count} {what}" for what, count in asked.failures)
+        progress.note(
+            f"{asked.requests} requests{f' ({failed}, tried again)' if failed else ''}; {into:,}"
+            f" tokens in and {out:,} out, as {told} new answers tell{_cost(server, into, out)}"
+        )
+    return asked
+
+
+def _cost(server: Endpoint, into: int, out: int) -> str:
+    return (
+        f", which costs {(into * server.price[0] + out * server.price[1]) / 1000:.2f}"
+        if server.price
+        else ""
+    )
+
+
+def with_answers(
+    lines: Sequence[ComparedLine], answers: Sequence[Answer], progress: Progress
+) -> list[ComparedLine]:
+    """Put the VLM's readings beside the engines', and warn of the lines that it has none of."""
+    read = []
+    for line, answer in zip(lines, answers, strict=True):
+        text = answer.text if answer.status == "ok" else None
+        read.append(
+            replace(
+                line,
+                readings=(*line.readings, text),
+                vlm=(answer.status, answer.reason, answer.rules),
+            )
+        )
+    wanting: dict[str, int] = {}
+    for answer in answers:
+        if answer.status != "ok":
+            wanting[answer.status] = wanting.get(answer.status, 0) + 1
+    if wanting:
+        progress.warn(
+            "the VLM has no reading of some lines: "
+            + ", ".join(f"{n} {status}" for status, n in wanting.items())
+        )
+    return read

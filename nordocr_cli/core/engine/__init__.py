@@ -1,0 +1,1 @@
+"""`nordocr build-engine`: an ONNX model as TensorRT engines."""

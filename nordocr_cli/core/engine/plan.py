@@ -1,0 +1,392 @@
+"""What build-engine will do: architectures, shape ranges, cards and paths, resolved without
+TensorRT.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from pydantic import ValidationError
+
+from nordocr_cli.artifact.contract import Contract, read_contract
+from nordocr_cli.deploy.onnx_file import WeightsPrecision, default_onnx_path, fp16_sibling
+from nordocr_cli.errors import UsageError
+from nordocr_cli.geometry import Geometry
+from nordocr_cli.profile import Profile, load_profile, profile_from_json
+from nordocr_cli.progress import SILENT, Progress
+from nordocr_cli.runtime.backends.tensorrt.builder import Settings, choose_backend
+from nordocr_cli.runtime.backends.tensorrt.engine_file import Backend, default_engine_path, suffix
+from nordocr_cli.runtime.backends.tensorrt.gpu_arch import GpuArch, card_of, parse_arches
+from nordocr_cli.runtime.backends.tensorrt.trtexec import TrtVersion, trtexec_command
+from nordocr_cli.settings import Engine
+
+DEFAULT_PROFILE = "svtrv2-1024"
+_NARROWEST_PX = 32  # the guide's least width (001-40): narrower lines are padded to it
+
+
+@dataclass(frozen=True)
+class EnginePlan:
+    """One engine to build, for `arches` (several only with TensorRT-RTX). `ranges` holds batch and
+    width at their least, usual and greatest, by band where it has several, and the precision;
+    `card` and its `memory_gb` what the greatest shape must fit.
+    """
+
+    arches: tuple[GpuArch, ...]
+    onnx: Path
+    engine: Path
+    backend: Backend
+    ranges: Engine
+    geometry: Geometry
+    profile: str
+    card: str
+    memory_gb: float
+    settings: Settings
+    cache: Path | None = None  # a folder of engines
+    reuse: bool = True  # take an engine that is there already
+    verify: bool = False
+    allow_wider: bool = False
+    # of `onnx`, by its contract; by its name where it is not there
+    weights: WeightsPrecision = "fp32"
+
+    @property
+    def arch(self) -> GpuArch:
+        """The first architecture."""
+        return self.arches[0]
+
+    @property
+    def arch_names(self) -> str:
+        """E.g. `sm86`, or `sm86+sm120`."""
+        return "+".join(arch.name for arch in self.arches)
+
+    def trtexec(self, version: TrtVersion = "10") -> str:
+        """Return the trtexec command that builds this engine with classic TensorRT on a host with
+        that GPU. Raises UsageError when the ONNX is of another precision, which no flag makes of
+        it.
+        """
+        classic = self.engine.with_name(
+            self.engine.name.removesuffix(suffix("tensorrt-rtx")) + suffix("tensorrt")
+        )
+        target = classic if self.backend == "tensorrt-rtx" else self.engine
+        wanted, weights = self.ranges.precision, self.weights
+        if weights not in ("fp32", wanted) or (weights == "fp32" and wanted == "bf16"):
+            raise UsageError(
+                f"{self.onnx} is {weights}, and --precision {wanted} was asked for: give the"
+                f" {wanted} model"
+            )
+        return trtexec_command(
+            self.onnx, target, self.ranges, self.geometry.height, version, weights
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the plan as plain JSON values."""
+        return {
+            "arch": self.arch_names,
+            "gpu": ", ".join(map(str, self.arches)),
+            "card": f"{self.card}, {self.memory_gb:g} GB",
+            "onnx": str(self.onnx),
+            "engine": str(self.engine),
+            "backend": self.backend,
+            "profile": self.profile,
+            **self.ranges.model_dump(mode="json"),
+            **self.settings.to_json(),
+            "cache": str(self.cache) if self.cache else None,
+            "verify": self.verify,
+        }
+
+
+def plan_engines(
+    arches: Sequence[str],
+    onnx: Path | None = None,
+    *,
+    profile: str | None = None,
+    sets: Sequence[str] = (),
+    output: Path | None = None,
+    backend: str = "auto",
+    precision: str | None = None,
+    shapes: dict[str, str | None] | None = None,
+    bands: Sequence[str] = (),
+    one_engine: bool = False,
+    vram_gb: float | None = None,
+    settings: Settings | None = None,
+    cache: Path | None = None,
+    reuse: bool = True,
+    verify: bool = False,
+    allow_wider: bool = False,
+    progress: Progress = SILENT,
+) -> tuple[EnginePlan, ...]:
+    """Resolve what will be built, without TensorRT. The ONNX need not exist yet.
+
+    The shape ranges are those of `profile`, else of the profile that the ONNX carries, else of
+    svtrv2-1024; `shapes` overrides them with `BxW` texts under min, opt and max, `bands` with
+    several ranges (see `_parse_bands`). `one_engine` puts all architectures into one file. `output`
+    is a folder, or for one engine its path. Raises UsageError for an unknown architecture, profile,
+    backend, an impossible range or a width that the model does not read, ArtifactError for a
+    damaged ONNX.
+    """
+    targets = parse_arches(arches)
+    contract = _contract_of(onnx) if onnx is not None and profile is None and not sets else None
+    chosen = (
+        profile_from_json(contract.profile, f"{onnx}: embedded profile")
+        if contract
+        else load_profile(profile or DEFAULT_PROFILE, sets).profile
+    )
+    if onnx is not None and contract is None and profile is None and not sets:
+        progress.warn(
+            f"{onnx} is not there, so its profile is not known: {DEFAULT_PROFILE} is assumed"
+        )
+    path = onnx or default_onnx_path(chosen)
+    there = contract or _contract_of(path)
+    geometry = (there or chosen).geometry
+    groups = [targets] if one_engine else [(target,) for target in targets]
+    plans = []
+    for group in groups:
+        kinds = {choose_backend(backend, arch) for arch in group}
+        if len(group) > 1 and kinds != {"tensorrt-rtx"}:
+            raise UsageError(
+                "--one-engine: classic TensorRT builds for the one GPU that it runs on; use"
+                " --backend rtx"
+            )
+        kind = kinds.pop()
+        ranges = _common(
+            [
+                _ranges(chosen, arch, precision, shapes or {}, bands, geometry, progress)
+                for arch in group
+            ]
+        )
+        card, memory_gb = _card(group, arches, vram_gb)
+        plans.append(
+            EnginePlan(
+                arches=group,
+                onnx=path,
+                engine=_engine_path(output, path, chosen, group, kind, len(groups)),
+                backend=kind,
+                ranges=ranges,
+                geometry=geometry,
+                profile=chosen.name,
+                card=card,
+                memory_gb=memory_gb,
+                settings=settings or Settings(),
+                cache=cache,
+                reuse=reuse,
+                verify=verify,
+                allow_wider=allow_wider,
+                weights=_weights_of(path),
+            )
+        )
+    for each in plans:
+        each.settings.require_classic(each.backend)
+        if there:
+            require_width(each, there, progress)
+    return tuple(plans)
+
+
+def _card(
+    group: Sequence[GpuArch], asked: Sequence[str], vram_gb: float | None
+) -> tuple[str, float]:
+    """The smallest card that the engine must fit, and its memory in GB: --vram's, the one that
+    --arch names, the first of the architecture.
+    """
+    if vram_gb is not None:
+        return "a card", vram_gb
+    named = [card for text in asked for name in text.split(",") if (card := card_of(name))]
+    cards = [card for card in named for arch in group if card[0] in arch.gpus]
+    cards += [
+        (arch.gpus[0], arch.memory_gb)
+        for arch in group
+        if not any(card[0] in arch.gpus for card in named)
+    ]
+    return min(cards, key=lambda card: card[1])
+
+
+def _common(found: Sequence[Engine]) -> Engine:
+    """The ranges that hold on every card of one engine: the least of the greatest batches. Raises
+    UsageError for other bands.
+    """
+    first = found[0]
+    if any((each.bands, each.precision) != (first.bands, first.precision) for each in found):
+        raise UsageError(
+            "--one-engine: the profile has other bands or another precision by GPU; say --band and"
+            " --precision"
+        )
+    least = {
+        side: min(getattr(each, side) for each in found)
+        for side in ("opt_batch", "max_batch", "max_width", "opt_width")
+    }
+    return first.model_copy(update=least)
+
+
+def trt_version_of(text: str) -> TrtVersion:
+    """Return the major version of classic TensorRT that `text` names. Raises UsageError."""
+    match text.split(".")[0]:
+        case "10":
+            return "10"
+        case "11":
+            return "11"
+    raise UsageError(f"--trt-version {text!r}: 10 or 11")
+
+
+def require_width(plan: EnginePlan, contract: Contract, progress: Progress = SILENT) -> None:
+    """Warn of widths that training never saw, and refuse those for which nothing vouches: beyond
+    what the export has compared with the network (its own greatest width and those of its profile's
+    engines), or, trained width not known, beyond its own.
+    """
+    greatest, trained, known = (
+        plan.ranges.widest.max_width,
+        contract.trained_widths,
+        contract.geometry.max_width,
+    )
+    if trained:
+        profile = profile_from_json(contract.profile, f"{plan.onnx}: embedded profile")
+        known = max(
+            known, trained[1], *(engine.widest.max_width for engine in profile.engine.values()), 0
+        )
+    if greatest > known and not plan.allow_wider:
+        why = (
+            "was compared with its network up to there"
+            if trained
+            else "does not say to what width it was trained"
+        )
+        raise UsageError(
+            f"max width {greatest} px: {plan.onnx.name} reads lines up to {known} px and {why}. Use"
+            f" --max {plan.ranges.widest.max_batch}x{known}, or --allow-wider when you have"
+            " evaluated wider lines"
+        )
+    if trained and greatest > trained[1]:
+        progress.warn(
+            f"trained on lines up to {trained[1]} px, served up to {greatest} px: evaluate by width"
+            " band"
+        )
+    elif greatest > known:
+        progress.warn(
+            f"served up to {greatest} px, made for {known} px, trained width not known: evaluate by"
+            " width band"
+        )
+
+
+def _contract_of(onnx: Path) -> Contract | None:
+    if onnx.suffix != ".onnx":
+        raise UsageError(
+            f"{onnx}: engines are built from an ONNX model (.onnx); make one with `nordocr export`"
+        )
+    for path in (onnx, fp16_sibling(onnx)):
+        if path.is_file():
+            return read_contract(path)
+    return None
+
+
+def _weights_of(onnx: Path) -> WeightsPrecision:
+    """The precision of a file's weights: as its contract says, else as its name does."""
+    if onnx.is_file():
+        return cast("WeightsPrecision", read_contract(onnx).precision)
+    return "fp16" if onnx == fp16_sibling(onnx) else "fp32"
+
+
+def _ranges(
+    profile: Profile,
+    arch: GpuArch,
+    precision: str | None,
+    shapes: dict[str, str | None],
+    bands: Sequence[str],
+    geometry: Geometry,
+    progress: Progress,
+) -> Engine:
+    """The profile's ranges for `arch` with the flags over them. Raises UsageError naming what is
+    impossible.
+    """
+    table = profile.engine.get(arch.name)
+    if table is None:
+        progress.warn(
+            f"profile {profile.name} has no [engine.{arch.name}]; the ranges of a 48 GB card are"
+            " taken"
+        )
+        table = Engine()
+    values = table.model_dump()
+    given = {end: text for end, text in shapes.items() if text is not None}
+    if given and bands:
+        raise UsageError("--band says the ranges by itself; leave out --min, --opt and --max")
+    if given:
+        values["bands"] = ()
+    for end, text in given.items():
+        values[f"{end}_batch"], values[f"{end}_width"] = _parse_shape(f"--{end}", text)
+    if precision is not None:
+        values["precision"] = precision
+    if bands:
+        values["bands"] = _parse_bands(bands)
+    try:
+        ranges = Engine.model_validate(values)
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        where = ".".join(map(str, problem["loc"]))
+        raise UsageError(
+            f"{arch.name}: {where and where + ': '}{problem['msg'].removeprefix('Value error, ')}"
+        ) from None
+    least, most = ranges.ranges[0].min_width, ranges.widest
+    if least < _NARROWEST_PX:
+        raise UsageError(
+            f"{arch.name}: min width {least} px is below {_NARROWEST_PX}, the narrowest that is"
+            " served"
+        )
+    if most.max_width < geometry.max_width:
+        raise UsageError(
+            f"{arch.name}: max width {most.max_width} px is below {geometry.max_width}, the widest"
+            " line that this model is given; wider ones would fail. Use --max"
+            f" {most.max_batch}x{geometry.max_width}, or export with --max-width"
+        )
+    return ranges
+
+
+def _parse_bands(texts: Sequence[str]) -> list[dict[str, int]]:
+    """Return the ranges of `--band MAX` or `--band OPT:MAX`, each BATCHxWIDTH, e.g.
+    `64x200:256x256`. A band begins behind the narrower one; OPT is MAX when left out. Raises
+    UsageError.
+    """
+    bands: list[dict[str, int]] = []
+    for text in texts:
+        usual, colon, greatest = text.rpartition(":")
+        batch, width = _parse_shape("--band", greatest)
+        opt_batch, opt_width = _parse_shape("--band", usual) if colon else (batch, width)
+        least = bands[-1]["max_width"] + 4 if bands else _NARROWEST_PX
+        bands.append(
+            {
+                "min_batch": 1,
+                "opt_batch": opt_batch,
+                "max_batch": batch,
+                "min_width": least,
+                "opt_width": opt_width,
+                "max_width": width,
+            }
+        )
+    return bands
+
+
+def _parse_shape(flag: str, text: str) -> tuple[int, int]:
+    batch, cross, width = text.lower().partition("x")
+    if not (cross and batch.isdecimal() and width.isdecimal()):
+        raise UsageError(f"{flag} {text!r}: expected BATCHxWIDTH, e.g. {flag} 32x768")
+    return int(batch), int(width)
+
+
+def _engine_path(
+    output: Path | None,
+    onnx: Path,
+    profile: Profile,
+    arches: Sequence[GpuArch],
+    backend: Backend,
+    count: int,
+) -> Path:
+    usual = default_engine_path(onnx, profile, "+".join(arch.name for arch in arches), backend)
+    if output is None:
+        return usual
+    if output.suffix != ".engine":
+        return output / usual.name
+    if count > 1:
+        raise UsageError(
+            f"--output {output}: several --arch need a folder, or --one-engine, not one file"
+        )
+    if output.name.endswith(suffix("tensorrt-rtx")) != (backend == "tensorrt-rtx"):
+        raise UsageError(
+            f"--output {output}: an engine of {backend} is named …{suffix(backend)}, so that no"
+            " other loads it"
+        )
+    return output

@@ -1,0 +1,70 @@
+"""Whether a network can read the lines of a store, and whether they are what it was made for."""
+
+from typing import TYPE_CHECKING
+
+from nordocr_cli.artifact.contract import Contract
+from nordocr_cli.errors import ArtifactError
+from nordocr_cli.progress import Progress
+
+if TYPE_CHECKING:
+    from nordocr_cli.data.manifest_lines import ManifestLines
+    from nordocr_cli.data.store import LineStore
+
+# What may differ between a store and the network that reads it: the network pads and normalizes by
+# itself, and widths and resampling change how well a line can be read, not what it says.
+_ONLY_WARNED = ("max_width", "over_width", "resampler")
+_NETWORKS_OWN = ("pad_value", "normalization")
+
+
+def require_fit(
+    lines: "LineStore | ManifestLines", contract: Contract, model: str, progress: Progress
+) -> None:
+    """Refuse a network that cannot read the store; warn where it can but does not get the lines
+    that it was made for.
+
+    `model` names it in messages. Raises ArtifactError naming the charsets, or each value of the
+    geometry, that differ.
+    """
+    from nordocr_cli.data.manifest_lines import ManifestLines
+
+    if not isinstance(lines, ManifestLines):
+        _require_store_fit(lines, contract, model, progress)
+    if contract.trained_widths and (
+        beyond := int((lines.widths > contract.trained_widths[1]).sum())
+    ):
+        progress.warn(
+            f"{beyond} lines are wider than {contract.trained_widths[1]} px, the widest in"
+            f" {model}'s training; see the widths"
+        )
+
+
+def _require_store_fit(
+    lines: "LineStore", contract: Contract, model: str, progress: Progress
+) -> None:
+    header = lines.header
+    if contract.charset.sha256 != header.charset_sha256:
+        raise ArtifactError(
+            f"{model} writes charset {contract.charset.name!r} ({contract.charset.sha256[:12]}…),"
+            f" {lines.path} was made for {header.charset_name!r} ({header.charset_sha256[:12]}…);"
+            " make a store with `nordocr prep` and the model's profile"
+        )
+    conflicts = header.geometry.conflicts(contract.geometry, ignore=(*_ONLY_WARNED, *_NETWORKS_OWN))
+    if conflicts:
+        raise ArtifactError(
+            f"{lines.path} does not fit {model} (store / model): {'; '.join(conflicts)}; make a"
+            " store with the model's profile"
+        )
+    warned = header.geometry.conflicts(
+        contract.geometry, ignore=("height", "width_multiple", "stride", *_NETWORKS_OWN)
+    )
+    if warned:
+        limit = contract.geometry.max_width
+        narrowed = int((lines.widths > limit).sum())
+        done = "cropped" if contract.geometry.over_width == "center-crop" else "squashed"
+        again = (
+            f"; {narrowed} lines are wider than {limit} px and {done} once more" if narrowed else ""
+        )
+        progress.warn(
+            f"{lines.path} was made otherwise than {model} was trained (store / model):"
+            f" {'; '.join(warned)}{again}"
+        )

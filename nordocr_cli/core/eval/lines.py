@@ -1,0 +1,342 @@
+"""The lines of an evaluation and what was read in them: by a recognizer now, or recorded
+earlier.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nordocr_cli import atomic
+from nordocr_cli.artifact.contract import Contract
+from nordocr_cli.charset import CHARSETS, Charset
+from nordocr_cli.data.notes import squash_ratio
+from nordocr_cli.errors import DataError, UsageError, nearest
+from nordocr_cli.progress import Progress
+from nordocr_cli.records import LineResult, LineRow, finite
+
+if TYPE_CHECKING:
+    from nordocr_cli.data.manifest_lines import ManifestLines
+    from nordocr_cli.data.store import LineStore
+    from nordocr_cli.geometry import Resampler
+    from nordocr_cli.metrics.recorded import RecordedLine
+    from nordocr_cli.runtime.protocols import Recognizer
+
+CHECKED_LINES = 100  # by check_batches
+
+
+@dataclass(frozen=True)
+class BatchCheck:
+    """Whether a line's text depends on its batch: of `lines` lines, the ids of those that read
+    differently than alone, by what they were batched with.
+    """
+
+    lines: int
+    differing: dict[str, tuple[str, ...]]
+
+    @property
+    def problem(self) -> str:
+        """What differs, in words; empty when nothing does."""
+        found = [
+            f"{len(ids)} {batched}, e.g. {ids[0]!r}"
+            for batched, ids in self.differing.items()
+            if ids
+        ]
+        return (
+            f"of {self.lines} lines, these read differently than alone: {'; '.join(found)}"
+            if found
+            else ""
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the check as plain JSON values."""
+        return {
+            "lines": self.lines,
+            "differing": {batched: list(ids) for batched, ids in self.differing.items()},
+        }
+
+
+def open_lines(
+    path: Path, contract: Contract | None, resampler: "Resampler | None"
+) -> "LineStore | ManifestLines":
+    """Open a line store, or a manifest whose crops are prepared as `contract` says."""
+    if path.is_dir():
+        if resampler:
+            raise UsageError(
+                f"the lines of {path} are resized already; give the manifest with the original"
+                " crops for --resampler"
+            )
+        from nordocr_cli.data.store import LineStore
+
+        return LineStore(path)
+    from nordocr_cli.data.manifest_lines import ManifestLines
+
+    if resampler and contract is None:
+        raise UsageError("--resampler is for networks; this recognizer gets the crops as they are")
+    geometry = contract.geometry if contract else None
+    return ManifestLines(
+        path, replace(geometry, resampler=resampler) if geometry and resampler else geometry
+    )
+
+
+def store_identity(lines: "LineStore | ManifestLines") -> dict[str, Any]:
+    """Return what lines were read: the header of a store, or what stands for it in a manifest."""
+    from nordocr_cli.data.manifest_lines import ManifestLines
+
+    if isinstance(lines, ManifestLines):
+        return lines.identity()
+    header = lines.header.to_json()
+    return {"path": str(lines.path)} | {
+        key: value for key, value in header.items() if key not in ("counts", "made")
+    }
+
+
+def choose_subset_key(rows: Sequence[LineRow]) -> str:
+    """Return `subset`, or `degradation` where no row has a subset."""
+    if not any(row.subset for row in rows) and any("degradation" in row.extra for row in rows):
+        return "degradation"
+    return "subset"
+
+
+def require_key(key: str, rows: Iterable[Mapping[str, Any]], where: Path) -> None:
+    """Raise UsageError, with the nearest key, when not one row has a value for `key`."""
+    known: set[str] = set()
+    for row in rows:
+        if row.get(key):
+            return
+        known |= {name for name, value in row.items() if value}
+    raise UsageError(f"--by {key!r}: no line of {where} has it; {nearest(key, known - {key})}")
+
+
+def expected_line(
+    row: LineRow, lines: "LineStore | ManifestLines", index: int, subset_key: str
+) -> LineResult:
+    """The line as the store knows it, nothing read yet."""
+    return LineResult(
+        id=row.id,
+        reference=row.text,
+        hypothesis="",
+        language=row.language,
+        subset=str(row.to_json().get(subset_key, "")),
+        source=row.source,
+        width=int(lines.widths[index]),
+        squash_ratio=squash_ratio(row),
+    )
+
+
+def known_charset(lines: "LineStore | ManifestLines") -> Charset | None:
+    """Return the charset that a store was made for, None where there is no such."""
+    from nordocr_cli.data.manifest_lines import ManifestLines
+
+    if isinstance(lines, ManifestLines):
+        return None
+    known = CHARSETS.get(lines.header.charset_name)
+    return known if known and known.sha256 == lines.header.charset_sha256 else None
+
+
+def read_lines(
+    recognizer: "Recognizer",
+    lines: "LineStore | ManifestLines",
+    expected: Sequence[LineResult],
+    contract: Contract | None,
+    batch_size: int,
+    progress: Progress,
+) -> list[LineResult]:
+    """Recognize all lines, narrow ones first so that a batch holds like widths; results are in
+    store order.
+    """
+    results = list(expected)
+    order = sorted(range(len(expected)), key=lambda i: (int(lines.widths[i]), i))
+    progress.start(f"eval {recognizer.name}", len(order))
+    try:
+        for start in range(0, len(order), batch_size):
+            chunk = order[start : start + batch_size]
+            readings = recognizer.recognize(
+                [lines.image(i) for i in chunk], [expected[i].language for i in chunk]
+            )
+            for index, reading in zip(chunk, readings, strict=True):
+                read = replace(
+                    expected[index], hypothesis=reading.text, confidence=finite(reading.confidence)
+                )
+                results[index] = read if contract is None else _as_seen(read, contract)
+            progress.advance(len(chunk))
+    finally:
+        progress.finish()
+    return results
+
+
+def check_batch_invariance(
+    recognizer: "Recognizer",
+    lines: "LineStore | ManifestLines",
+    expected: Sequence[LineResult],
+    progress: Progress,
+) -> BatchCheck:
+    """Read a sample of the lines, from the narrowest to the widest, alone and in other batches."""
+    from nordocr_cli.runtime.recognizers import batch_invariance
+
+    order = sorted(range(len(expected)), key=lambda i: (int(lines.widths[i]), i))
+    count = min(CHECKED_LINES, len(order))
+    sample = [order[k * (len(order) - 1) // max(1, count - 1)] for k in range(count)]
+    progress.note(f"reading {count} lines again, alone and in other batches")
+    found = batch_invariance(
+        recognizer, [lines.image(i) for i in sample], [expected[i].language for i in sample]
+    )
+    return BatchCheck(
+        count,
+        {name: tuple(expected[sample[k]].id for k in numbers) for name, numbers in found.items()},
+    )
+
+
+def _as_seen(result: LineResult, contract: Contract) -> LineResult:
+    """Set width, squash ratio and CTC frames to what the network saw of a line, which it may have
+    squashed once more.
+    """
+    stored = result.width or 0
+    seen = min(stored, contract.geometry.max_width)
+    frames = contract.out_length(seen) if contract.decoding == "ctc" else None
+    return replace(
+        result, width=seen, squash_ratio=result.squash_ratio * stored / seen, frames=frames
+    )
+
+
+def recorded_alone(
+    model: str, subset_key: str
+) -> tuple[dict[str, list[LineResult]], dict[str, Any], str]:
+    """Read a recording that holds the references; returns what each decoder read ("" the first),
+    what was read, and the key of the subsets.
+    """
+    from nordocr_cli.metrics.recorded import find_recorded, read_recorded
+
+    path = find_recorded(Path(model))
+    recorded = read_recorded(path, subset_key or "subset")
+    if subset_key and not any(line.result.subset for line in recorded):
+        written = path.read_text(encoding="utf-8-sig").split("\n")
+        require_key(subset_key, (json.loads(line) for line in written if line.strip()), path)
+    subset_key = subset_key or "subset"
+    if without := [line.where for line in recorded if not line.has_reference]:
+        raise DataError(
+            f"{without[0]} (and {len(without) - 1} more) has no reference; name the line store that"
+            " has it"
+        )
+    return (
+        _by_decoder(recorded, [line.result for line in recorded]),
+        _recorded_identity(path),
+        subset_key,
+    )
+
+
+def match_recorded(
+    model: str, rows: Sequence[LineRow], expected: Sequence[LineResult], progress: Progress
+) -> tuple[dict[str, list[LineResult]], dict[str, Any], dict[str, int]]:
+    """Put recorded readings beside the store's lines, by id or image. A line without a reading
+    counts as read empty.
+
+    Returns what each decoder read ("" the first), what was read, and how many lines matched.
+    """
+    from nordocr_cli.metrics.recorded import find_recorded, read_recorded
+    from nordocr_cli.metrics.text import canonical
+
+    path = find_recorded(Path(model))
+    recorded = read_recorded(path)
+    by_id = {line.result.id: line for line in recorded}
+    by_image = {line.image: line for line in recorded if line.image}
+    results: list[LineResult] = []
+    beside: list[RecordedLine | None] = []
+    used: dict[str, str] = {}
+    missing: list[str] = []
+    differ: list[str] = []
+    for row, line in zip(rows, expected, strict=True):
+        found: RecordedLine | None = (
+            by_id.get(row.id) or by_image.get(row.image) or by_id.get(row.image)
+        )
+        beside.append(found)
+        if found is None:
+            missing.append(row.id)
+            results.append(line)
+            continue
+        if other := used.get(found.where):
+            raise DataError(
+                f"{found.where} is the reading of both {other!r} and {row.id!r} of the store; its"
+                " ids must be unique"
+            )
+        used[found.where] = row.id
+        if found.has_reference and canonical(found.result.reference) != canonical(row.text):
+            differ.append(row.id)
+        results.append(
+            replace(
+                line,
+                hypothesis=found.result.hypothesis,
+                confidence=found.result.confidence,
+                frames=found.result.frames,
+            )
+        )
+    if not used:
+        raise DataError(
+            f"no line of {path} is in the store: its first is {recorded[0].result.id!r}, the"
+            f" store's {rows[0].id!r}"
+        )
+    extra = [line.result.id for line in recorded if line.where not in used]
+    for ids, what in (
+        (missing, "lines of the store have no reading and count as read empty"),
+        (extra, "readings belong to no line of the store and are left out"),
+        (differ, "lines have another reference in the recording; the store's is used"),
+    ):
+        if ids:
+            progress.warn(f"{path}: {len(ids)} {what}, e.g. {', '.join(map(repr, ids[:3]))}")
+    counts = {
+        "matched": len(used),
+        "missing": len(missing),
+        "extra": len(extra),
+        "references_differ": len(differ),
+    }
+    return _by_decoder(beside, results), _recorded_identity(path), counts
+
+
+def _recorded_identity(path: Path) -> dict[str, Any]:
+    return {
+        "kind": "recorded",
+        "name": path.name,
+        "path": str(path),
+        "sha256": atomic.sha256_of(path),
+    }
+
+
+def _by_decoder(
+    recorded: "Sequence[RecordedLine | None]", results: list[LineResult]
+) -> dict[str, list[LineResult]]:
+    """The results, and beside them those with the readings of every other decoder that was
+    recorded.
+    """
+    decoders = dict.fromkeys(name for line in recorded if line for name in line.readings)
+    others = {
+        name: [
+            replace(
+                result,
+                hypothesis=(
+                    line.readings.get(name, result.hypothesis) if line else result.hypothesis
+                ),
+            )
+            for line, result in zip(recorded, results, strict=True)
+        ]
+        for name in decoders
+    }
+    return {"": results} | others
+
+
+def identity(
+    model: str, kind: str, recognizer: "Recognizer", contract: Contract | None
+) -> dict[str, Any]:
+    """Return what read the lines."""
+    from nordocr_cli.runtime.backends.tesseract.recognizer import TesseractRecognizer
+
+    identity: dict[str, Any] = {"kind": kind, "name": recognizer.name}
+    if isinstance(recognizer, TesseractRecognizer):
+        return identity | recognizer.about()
+    if contract is not None:
+        identity |= {
+            "path": model,
+            "sha256": atomic.sha256_of(Path(model)),
+            "contract": contract.to_json(),
+        }
+    return identity

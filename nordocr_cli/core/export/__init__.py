@@ -1,0 +1,1 @@
+"""`nordocr export`: a checkpoint as an ONNX model that is proved equal to it."""

@@ -1,0 +1,1 @@
+"""`nordocr predict`: read line images and pages."""

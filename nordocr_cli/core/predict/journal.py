@@ -1,0 +1,141 @@
+"""Results written as they come, beside their final name, so that a reading of many files that was
+stopped goes on.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nordocr_cli.atomic import refuse_inputs, replacing, sha256_of, write_json
+from nordocr_cli.errors import DataError, Interrupted, UsageError
+from nordocr_cli.runtime.specs import parse_spec
+
+
+class Journal:
+    """JSON lines on their way to `target`: `.NAME.part`, and beside it what they were asked for,
+    `.NAME.part.json`.
+
+    `image in journal` says which images need no reading; a million of them are eight bytes each in
+    memory. Those that could not be read are tried again. Raises UsageError when a stopped run is
+    there and `resume` was not said, or it was asked for something else, and DataError when its
+    files are damaged.
+    """
+
+    def __init__(self, target: Path, plan: Mapping[str, Any], *, resume: bool) -> None:
+        self.target = target
+        self.part, self._asked = (
+            target.with_name(f".{target.name}.part"),
+            target.with_name(f".{target.name}.part.json"),
+        )
+        refuse_inputs(target, [Path(name) for name in plan["inputs"]])
+        self.read = 0  # lines that a stopped run has read
+        self._done = np.empty(0, np.uint64)
+        if not self.part.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            write_json(self._asked, _with_hashes(plan))
+        elif not resume:
+            raise UsageError(
+                f"{self.part} holds lines of a run that was stopped: add --resume to go on, or"
+                " delete it"
+            )
+        else:
+            self._require_same(plan)
+            self._done = np.unique(np.fromiter(self._recorded(), np.uint64))
+
+    def __contains__(self, image: object) -> bool:
+        key = _key(str(image))
+        at = int(np.searchsorted(self._done, key))
+        return at < len(self._done) and bool(self._done[at] == key)
+
+    def write(self, lines: Iterable[str]) -> None:
+        """Append `lines`, each at once; after the last one the file gets its name. Raises DataError
+        when the disk is full, and Interrupted, saying how to go on, for Ctrl-C.
+        """
+        try:
+            with self.part.open("a", encoding="utf-8", newline="\n") as file:
+                for line in lines:
+                    file.write(line)
+                    file.flush()
+            self.part.replace(self.target)
+            self._asked.unlink(missing_ok=True)
+        except KeyboardInterrupt:
+            raise Interrupted(
+                f"interrupted; {self.part} holds what was read, the same command with --resume"
+                " goes on"
+            ) from None
+        except OSError as error:
+            raise DataError(
+                f"cannot write {self.part}: {error.strerror or error}; what it holds is kept,"
+                " --resume"
+            ) from error
+
+    def discard(self) -> None:
+        """Forget what was written: nothing of it was read."""
+        self.part.unlink(missing_ok=True)
+        self._asked.unlink(missing_ok=True)
+
+    def _require_same(self, plan: Mapping[str, Any]) -> None:
+        try:
+            before = json.loads(self._asked.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise DataError(
+                f"{self._asked} is not readable ({error}); delete it and {self.part.name}"
+            ) from error
+        wanted = json.loads(json.dumps(_with_hashes(plan)))
+        if differ := [
+            name for name in sorted({*before, *wanted}) if before.get(name) != wanted.get(name)
+        ]:
+            name = differ[0]
+            raise UsageError(
+                f"{self.part} was begun with {name} {before.get(name)!r}, now it is"
+                f" {wanted.get(name)!r}"
+            )
+
+    def _recorded(self) -> Iterator[np.uint64]:
+        """Yield the key of each image that was read, and write the part anew without the others and
+        a last line cut off.
+        """
+        with (
+            replacing(self.part) as temporary,
+            self.part.open("rb") as before,
+            temporary.open("wb") as after,
+        ):
+            for number, line in enumerate(before, start=1):
+                if not line.endswith(b"\n"):
+                    break
+                try:
+                    record = json.loads(line)
+                    key = _key(record["image"])
+                except (ValueError, KeyError, TypeError, AttributeError) as error:
+                    raise DataError(
+                        f"{self.part}:{number}: not a line that predict wrote ({error}); delete the"
+                        " file"
+                    ) from error
+                if "error" not in record:
+                    after.write(line)
+                    self.read += 1
+                    yield key
+
+
+def _with_hashes(plan: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the plan and the hashes of the files that it reads with: under the same name may stand
+    another model by now.
+    """
+    model = parse_spec(plan["model"]).path if "model" in plan else None
+    files = {
+        "model": model,
+        **{name: Path(plan[name]) for name in ("char_lm", "lexicon") if name in plan},
+    }
+    return {**plan, **{f"{name}_sha256": sha256_of(path) for name, path in files.items() if path}}
+
+
+def _key(image: str) -> np.uint64:
+    return np.uint64(
+        int.from_bytes(
+            blake2b(image.encode("utf-8", "surrogateescape"), digest_size=8).digest(), "little"
+        )
+    )

@@ -1,0 +1,1 @@
+"""`nordocr prep`: labelled line images as a line store."""

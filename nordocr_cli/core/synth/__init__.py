@@ -1,0 +1,1 @@
+"""`nordocr synth`: rendered training lines."""

@@ -1,0 +1,1 @@
+"""`nordocr train`: plan a training, set it up and run it."""

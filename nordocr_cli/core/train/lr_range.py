@@ -1,0 +1,131 @@
+"""`nordocr train --lr-range`: which learning rate this network can take on these lines."""
+
+from collections.abc import Generator
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from itertools import count, islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nordocr_cli import atomic
+from nordocr_cli.core.train.plan import TrainRequest, asked, store_and_ratio, train_stores
+from nordocr_cli.core.train.setup import (
+    guidance_of,
+    lr_scale,
+    new_network,
+    precision_of,
+    with_fitting_batch,
+)
+from nordocr_cli.core.train.stores import lines_a_batch, open_train
+from nordocr_cli.errors import UsageError
+from nordocr_cli.profile import ResolvedProfile
+from nordocr_cli.progress import SILENT, Progress
+
+if TYPE_CHECKING:
+    from nordocr_cli.data.batches import Batch, LineBatches
+
+LR_RANGE_STEPS = 100
+
+
+@dataclass(frozen=True)
+class LrRange:
+    """What the test found: rates and losses (nats a character) of its steps, the rate at which they
+    were the least, and the `lr` for the profile, for its `lr_batch`; None, with the reason in
+    `verdict`, where no rate lowered the loss.
+    """
+
+    output: Path
+    rates: tuple[float, ...]
+    losses: tuple[float, ...]
+    least_at: float
+    lr: float | None
+    verdict: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the result as plain JSON values."""
+        return {**vars(self), "output": str(self.output)}
+
+
+def lr_range(
+    resolved: ResolvedProfile | None,
+    request: TrainRequest,
+    output: Path,
+    *,
+    progress: Progress = SILENT,
+) -> LrRange:
+    """Take 100 steps, or `request.max_steps`, at rates from 1e-6 to 1 with the network, data and
+    settings of the run, draw the losses and suggest a peak. Nothing but the picture is kept.
+
+    Raises as `train` does, UsageError with --resume and where `output` is one of the stores,
+    DataError when the very first step is not finite, and MissingBackendError without matplotlib.
+    """
+    import torch
+
+    from nordocr_cli.runtime.backends.torch.runner import choose_device
+    from nordocr_cli.training.distributed import Team
+    from nordocr_cli.training.freezing import freeze
+    from nordocr_cli.training.lr_range import draw_sweep, require_drawing, sweep
+    from nordocr_cli.training.step import Stepper
+
+    if request.resume:
+        raise UsageError(
+            "--lr-range tries rates for a new run: give --profile and leave --resume out; its"
+            " weights: --load"
+        )
+    require_drawing()
+    profile, request = asked(resolved, request, progress)
+    request = replace(request, train=train_stores(profile, request))
+    atomic.refuse_inputs(output, [store_and_ratio(path)[0] for path in request.train])
+    device, charset = choose_device(request.device), profile.load_charset()
+    if request.threads:
+        torch.set_num_threads(request.threads)
+    precision = precision_of(profile, device, progress)
+    profile = with_fitting_batch(profile, request, device, precision, Team(), progress)
+    steps = request.max_steps or LR_RANGE_STEPS
+    with ExitStack() as stack:
+        data = open_train(profile, request, device, stack)
+        model, _, _ = new_network(profile, request, charset, data.geometry, progress)
+        freeze(model, profile.train.trainable)
+        guidance = guidance_of(profile, model, charset, progress)
+        model = model.to(device=device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+        stepper = Stepper(
+            model, guidance and guidance.to(device), data.geometry, profile.train, device, precision
+        )
+        batches = _endless(data, profile.train.accumulate)
+        stack.callback(batches.close)
+        progress.start("lr range", steps, "steps")
+        stack.callback(progress.finish)
+        found = sweep(
+            stepper,
+            batches,
+            steps,
+            lambda rate, loss: progress.advance(1, lr=f"{rate:.1e}", loss=f"{loss:.2f}"),
+        )
+    lines = lines_a_batch(profile, device)
+    atomic.write_bytes(
+        output,
+        draw_sweep(found, f"{profile.name}: {lines * profile.train.accumulate:,} lines a step"),
+    )
+    lr = found.suggested and float(f"{found.suggested / lr_scale(profile, lines):.1e}")
+    if lr is None:
+        verdict = (
+            "failed: no rate lowered the loss by a tenth; give it more steps (--max-steps), or look"
+            " at labels and widths"
+        )
+    else:
+        verdict = (
+            f"ok: at {found.suggested:.1e} nearly all of the fall is done; try train.lr={lr:g}"
+            f" ({profile.train.lr:g} now)"
+        )
+    return LrRange(output, found.rates, found.losses, found.least_at, lr, verdict)
+
+
+def _endless(data: "LineBatches", together: int) -> "Generator[list[Batch], None, None]":
+    """The batches of each step, epoch after epoch."""
+    for epoch in count():
+        batches = data.epoch(epoch)
+        try:
+            while step := list(islice(batches, together)):
+                yield step
+        finally:
+            batches.close()

@@ -1,0 +1,1 @@
+"""PARSeq (Bautista and Atienza 2022): network, permutations, released weights."""

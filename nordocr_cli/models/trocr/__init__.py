@@ -1,0 +1,1 @@
+"""TrOCR (Li et al. 2021): network, tokenizer, pretrained folders and adapters."""

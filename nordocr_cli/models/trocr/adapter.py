@@ -1,0 +1,46 @@
+"""The adapters of a TrOCR on their own, as peft reads them: a folder of settings and a small
+.safetensors.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors.torch import save
+from torch import Tensor
+
+from nordocr_cli.artifact.contract import Contract
+from nordocr_cli.atomic import replacing
+from nordocr_cli.settings import TrocrModel
+
+ADAPTER = "adapter"
+_OURS, _PEFTS = "network.", ".default."  # what our names have before and within peft's own
+
+
+def save_adapter(folder: Path, state: Mapping[str, Tensor], contract: Contract) -> bool:
+    """Write the adapters among the weights `state` to `folder`; return whether there were any.
+
+    `PeftModel.from_pretrained(VisionEncoderDecoderModel.from_pretrained(…), folder)` then reads as
+    ours does.
+    """
+    tensors = {
+        name.removeprefix(_OURS).replace(_PEFTS, "."): tensor.contiguous()
+        for name, tensor in state.items()
+        if "lora_" in name
+    }
+    if contract.model.get("name") != "trocr" or not tensors:
+        return False
+    from nordocr_cli.models.trocr.network import lora_config
+
+    model = TrocrModel.model_validate(dict(contract.model))
+    layers = sorted({name.split(".lora_")[0].removeprefix("base_model.model.") for name in tensors})
+    settings = lora_config(model, layers)
+    settings.base_model_name_or_path, settings.inference_mode = model.pretrained, True
+    # in their order; peft keeps a set, which is written in another one each time
+    settings.target_modules = layers
+    with replacing(folder) as temporary:
+        temporary.mkdir()
+        (temporary / "adapter_model.safetensors").write_bytes(
+            save(tensors, metadata={"format": "pt"})
+        )
+        settings.save_pretrained(temporary)
+    return True

@@ -1,0 +1,193 @@
+"""The folder of a pretrained TrOCR, as transformers saves it: found, and judged by its JSON files
+before it is loaded.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nordocr_cli.atomic import sha256_of
+from nordocr_cli.errors import ArtifactError, MissingBackendError, UsageError
+from nordocr_cli.geometry import NORMALIZATIONS, Geometry
+from nordocr_cli.settings import TrocrModel
+
+WEIGHTS = "model.safetensors"
+# What of a hub's repository is fetched: no pickles, no other program's weights.
+_FETCHED = ["*.json", "*.txt", "*.model", WEIGHTS]
+_ENCODERS = ("vit", "deit")
+_KEY = "model.pretrained"
+
+
+@dataclass(frozen=True)
+class TrocrFolder:
+    """A folder that holds a TrOCR. `image_size` is (height, width) of the encoder's input in
+    pixels, `positions` the most tokens that its decoder can write, `vocabulary` their number of
+    kinds, `normalization` how its pixels are to be normalized.
+    """
+
+    path: Path
+    image_size: tuple[int, int]
+    positions: int
+    vocabulary: int
+    normalization: str
+
+    def require_lengths(self, model: TrocrModel) -> None:
+        """Raise UsageError when the profile wants longer texts than the decoder has positions."""
+        for key in ("max_target_length", "generation_max_length"):
+            if (asked := getattr(model, key)) > self.positions:
+                raise UsageError(
+                    f"model.{key} {asked} is beyond the {self.positions} positions of {self.path};"
+                    " set it to fewer"
+                )
+
+    def require_geometry(self, geometry: Geometry) -> None:
+        """Raise UsageError when lines would be normalized otherwise than in the folder's own
+        training.
+        """
+        if geometry.normalization != self.normalization:
+            raise UsageError(
+                f"{self.path} was trained on pixels normalized as {self.normalization!r}; set"
+                f" geometry.normalization so, it is {geometry.normalization!r}"
+            )
+
+    def require_sha256(self, wanted: str) -> str:
+        """Return the SHA-256 of the weights. Raises ArtifactError when it is not `wanted` ("":
+        any).
+        """
+        found = sha256_of(self.path / WEIGHTS)
+        if wanted not in ("", found):
+            raise ArtifactError(
+                f"{self.path / WEIGHTS} is another pretrained network than these weights were"
+                f" trained on: sha256 {found[:12]}…, not {wanted[:12]}…"
+            )
+        return found
+
+
+def find_folder(model: TrocrModel, beside: Path | None = None) -> Path:
+    """Return the folder that `model.pretrained` means: a folder, or a name on the Hugging Face hub,
+    whose files come from its cache or are fetched. Empty means `beside`, the folder of the weights
+    file that says so; there a folder that is no longer where it was may lie as `pretrained`.
+
+    Raises UsageError when there is none, MissingBackendError without the extra or when the hub
+    cannot be reached.
+    """
+    if not model.pretrained:
+        if beside is None:
+            raise UsageError(
+                f"{_KEY} is empty: name the folder of a TrOCR, or its name on the hub"
+                " (microsoft/trocr-base-printed)"
+            )
+        return beside
+    named = Path(model.pretrained)
+    if named.is_dir():
+        return named
+    if beside is not None and (beside / "pretrained").is_dir():
+        return beside / "pretrained"
+    owner, slash, name = model.pretrained.partition("/")
+    if named.exists() or not (owner and slash and name) or "/" in name or owner in (".", "..", "~"):
+        there = f"; put the folder, or a link to it, at {beside / 'pretrained'}" if beside else ""
+        raise UsageError(
+            f"{_KEY}: no folder {named}, and no name on the hub either"
+            f" (microsoft/trocr-base-printed is one){there}"
+        )
+    return _fetched(model.pretrained)
+
+
+def _fetched(name: str) -> Path:
+    require_extra()
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=_FETCHED))
+    except RepositoryNotFoundError as error:
+        raise UsageError(
+            f"{_KEY}: neither a folder nor a public network of the hub is named {name!r}"
+        ) from error
+    except Exception as error:  # whatever the network between here and the hub raises
+        raise MissingBackendError(
+            f"{_KEY}: {name} is not on this machine and cannot be fetched ({type(error).__name__})."
+            f" Where there is a network: hf download {name} --local-dir trocr; then --set"
+            f" {_KEY}=trocr"
+        ) from error
+
+
+def require_extra() -> None:
+    """Raise MissingBackendError, with the install line, where transformers or peft is not
+    installed.
+    """
+    try:
+        import peft  # noqa: F401
+        import transformers
+    except ImportError as error:
+        raise MissingBackendError(
+            f"TrOCR needs transformers and peft ({error}): pip install 'nordocr-cli[trocr]'"
+        ) from error
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()  # what matters is checked, and said by us
+
+
+def read_folder(path: Path) -> TrocrFolder:
+    """Return what the folder holds, by its JSON files. Raises ArtifactError when it is no TrOCR or
+    has a pickle for weights.
+    """
+    config = _json(path / "config.json", f"{_KEY}: {path} is no folder of transformers")
+    encoder, decoder = config.get("encoder") or {}, config.get("decoder") or {}
+    kinds = config.get("model_type"), encoder.get("model_type"), decoder.get("model_type")
+    if kinds[0] != "vision-encoder-decoder" or kinds[1] not in _ENCODERS or kinds[2] != "trocr":
+        holds = kinds[0] if kinds[0] != "vision-encoder-decoder" else f"{kinds[1]} with {kinds[2]}"
+        raise ArtifactError(
+            f"{_KEY}: {path} holds another network ({holds!r}); a TrOCR is a vision-encoder-decoder"
+            f" of {' or '.join(_ENCODERS)} with trocr"
+        )
+    if not (path / WEIGHTS).is_file():
+        pickles = sorted(file.name for file in path.glob("*.bin"))
+        why = f": {pickles[0]} is a pickle, which can run code, and is not read" if pickles else ""
+        raise ArtifactError(
+            f"{_KEY}: {path} has no {WEIGHTS}{why}. Ask for it as safetensors, or make it where you"
+            " trust the file:"
+            " VisionEncoderDecoderModel.from_pretrained(FOLDER).save_pretrained(FOLDER)"
+        )
+    side = encoder.get("image_size", 384)
+    height, width = (side, side) if isinstance(side, int) else side
+    return TrocrFolder(
+        path=path,
+        image_size=(int(height), int(width)),
+        positions=int(decoder.get("max_position_embeddings", 512)),
+        vocabulary=int(decoder.get("vocab_size", 50265)),
+        normalization=_normalization(path),
+    )
+
+
+def _normalization(path: Path) -> str:
+    """The name of the processor's normalization. Raises ArtifactError for one that has none
+    here.
+    """
+    whole = path / "processor_config.json"
+    settings = _json(whole, "").get("image_processor") if whole.is_file() else None
+    file = path / "preprocessor_config.json"
+    settings = settings or _json(file, f"{_KEY}: {path} says not how its images are prepared")
+    mean, std = settings.get("image_mean"), settings.get("image_std")
+    for name, (wanted_mean, wanted_scale) in NORMALIZATIONS.items():
+        wanted = [value / 255 for value in (*wanted_mean, *wanted_scale)]
+        found = [*mean, *std] if mean and std else []
+        if len(found) == len(wanted) and all(
+            abs(a - b) < 1e-3 for a, b in zip(found, wanted, strict=True)
+        ):
+            return name
+    raise ArtifactError(
+        f"{file}: image_mean {mean} and image_std {std} are none of {', '.join(NORMALIZATIONS)}"
+    )
+
+
+def _json(path: Path, otherwise: str) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ArtifactError(f"{otherwise}: it has no {path.name}") from None
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{path} is not readable JSON ({error})") from error
+    if not isinstance(value, dict):
+        raise ArtifactError(f"{path} is not readable JSON (no table)")
+    return value

@@ -1,0 +1,1 @@
+"""One package per program that runs a network or reads a line by itself."""

@@ -1,0 +1,277 @@
+"""Running an exported network with ONNX Runtime."""
+
+import os
+from collections.abc import Collection, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nordocr_cli.artifact.contract import (
+    InputType,
+    contract_from_metadata,
+    read_contract,
+    require_undamaged,
+)
+from nordocr_cli.data.resize import network_input
+from nordocr_cli.deploy.onnx_file import INPUT_NAME
+from nordocr_cli.errors import ArtifactError, MissingBackendError
+from nordocr_cli.profile import profile_from_json
+from nordocr_cli.runtime.backends.tensorrt.gpu_arch import local_arch
+from nordocr_cli.runtime.device import Device, parse_device
+from nordocr_cli.runtime.runners import require_batch
+from nordocr_cli.settings import Engine
+
+_CPU, _CUDA, _TENSORRT = (
+    "CPUExecutionProvider",
+    "CUDAExecutionProvider",
+    "TensorrtExecutionProvider",
+)
+_INSTALL = "pip uninstall onnxruntime && pip install -e '.[gpu]'"
+_FLOATS = ("tensor(float)", "tensor(float16)")
+_INPUTS: dict[str, InputType] = {
+    "tensor(float)": "float32",
+    "tensor(float16)": "float16",
+    "tensor(uint8)": "uint8",
+}
+
+
+class OnnxRuntimeRunner:
+    """An ONNX model in ONNX Runtime; see Runner. It takes no widths: padding is seen as white
+    pixels.
+
+    The lines of a batch are run one by one through an int8 model, which rounds by the range of all
+    that it is given: so a line's logits do not depend on its neighbours. On a CPU that costs
+    nothing.
+
+    Raises ArtifactError when the file is damaged, carries no contract, or has other inputs and
+    outputs than its contract says, and MissingBackendError when a GPU was asked for and is not what
+    ONNX Runtime got. With the TensorRT provider, engines of the shapes that the model's profile
+    names are built at the first call and kept in `MODEL.tensorrt/`.
+    """
+
+    backend = "onnxruntime"
+    uses_widths = False
+
+    def __init__(self, path: Path, device: str = "auto", threads: int | None = None) -> None:
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise MissingBackendError(
+                f"onnxruntime cannot be imported ({error}); pip install onnxruntime"
+            ) from error
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3  # errors only
+        options.intra_op_num_threads = threads or 0  # 0: all cores
+        asked = parse_device(device)
+        require_undamaged(path)
+        try:
+            self._session = _open_session(path, options, asked)
+        except _errors() as error:
+            raise ArtifactError(
+                f"{path}: ONNX Runtime does not load it ({_first_line(error)}); export it again"
+            ) from error
+        self.name, self._path, self._threads = path.name, path, threads or os.cpu_count() or 1
+        try:
+            metadata = self._session.get_modelmeta().custom_metadata_map
+        except UnicodeDecodeError as error:
+            raise ArtifactError(
+                f"{path}: its metadata is not UTF-8 ({error}); the file is damaged, export it again"
+            ) from error
+        self.contract = contract_from_metadata(metadata, str(path))
+        self.device = str(_device_of(self._session))
+        self.precision = self.contract.precision
+        self._input = _only(self._session.get_inputs(), "input", _INPUTS, path)
+        self._input_type = _INPUTS[self._input.type]
+        output = _only(self._session.get_outputs(), "output", _FLOATS, path)
+        geometry, channels = self.contract.geometry, self.contract.output_channels
+        if (
+            "uint8" in (self._input_type, self.contract.input_type)
+            and self._input_type != self.contract.input_type
+        ):
+            raise ArtifactError(
+                f"{path}: its input is {self._input_type}, its contract says"
+                f" {self.contract.input_type}"
+            )
+        if len(self._input.shape) != 4 or list(self._input.shape[1:3]) != [3, geometry.height]:
+            raise ArtifactError(
+                f"{path}: input {self._input.shape} is not its contract's (batch, 3,"
+                f" {geometry.height}, width)"
+            )
+        if len(output.shape) != 3 or (
+            isinstance(output.shape[2], int) and output.shape[2] != channels
+        ):
+            raise ArtifactError(
+                f"{path}: output {output.shape} is not its contract's (batch, frames, {channels})"
+            )
+
+    @cached_property
+    def lanes(self) -> "Sequence[OnnxRuntimeRunner]":
+        """One session of one thread, as many times as there are cores to use: it may be called from
+        several threads at once.
+
+        Lines of one batch shared between two cores cost 8 % more processor time than two batches on
+        a core each (448 lines, mean width 578 px), and the second core waits for the first wherever
+        an operator is not split.
+        """
+        if self._threads == 1 or self.device != "cpu":
+            return ()
+        return (OnnxRuntimeRunner(self._path, "cpu", threads=1),) * self._threads
+
+    def run(self, images: NDArray[np.uint8], widths: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the output float32 (N, T, C); see Runner. Raises ArtifactError when the model has
+        a fixed size that differs.
+        """
+        require_batch(images, widths, self.contract.geometry, self.name)
+        batch, _, _, width = self._input.shape
+        for axis, fixed, given in (
+            ("batch", batch, len(images)),
+            ("width", width, images.shape[3]),
+        ):
+            if isinstance(fixed, int) and fixed != given:
+                raise ArtifactError(
+                    f"{self.name} has a fixed {axis} of {fixed}, asked for {given}; export it with"
+                    " dynamic axes"
+                )
+        pixels = network_input(images, self.contract.geometry, self._input_type)  # (N, 3, H, W)
+        parts = np.split(pixels, len(pixels)) if self.precision == "int8" else [pixels]
+        try:
+            # (N, T, C)
+            logits = np.concatenate(
+                [self._session.run(None, {self._input.name: part})[0] for part in parts]
+            )
+        except _errors() as error:
+            shape = f"{len(images)}x3x{images.shape[2]}x{images.shape[3]}"
+            raise ArtifactError(
+                f"{self.name} fails on an input of {shape} ({_first_line(error)})"
+            ) from error
+        frames = self.contract.out_length(images.shape[3])
+        if logits.shape[:2] != (len(images), frames):
+            raise ArtifactError(
+                f"{self.name} gives {logits.shape[1]} frames at width {images.shape[3]}; {frames}"
+                " were due"
+            )
+        return np.asarray(logits, dtype=np.float32)
+
+
+def _only(values: list[Any], what: str, types: Collection[str], path: Path) -> Any:
+    if len(values) != 1 or values[0].type not in types:
+        found = ", ".join(f"{v.name} {v.type}" for v in values) or "none"
+        raise ArtifactError(
+            f"{path}: expected one {what}, {' or '.join(types)}, found {found}; is it a model that"
+            " `nordocr export` wrote?"
+        )
+    return values[0]
+
+
+def _open_session(path: Path, options: Any, asked: Device) -> Any:
+    """Open a session on the device asked for. ONNX Runtime's own fallback is off: it would take
+    another GPU, or the CPU, and say so on stdout.
+    """
+    import onnxruntime
+
+    def session(*providers: Any) -> Any:
+        return onnxruntime.InferenceSession(
+            str(path), options, providers=[*providers, _CPU], enable_fallback=0
+        )
+
+    available = onnxruntime.get_available_providers()
+    if asked.kind == "tensorrt":
+        if _TENSORRT not in available:
+            raise MissingBackendError(
+                f"this ONNX Runtime has no TensorRT provider; {_INSTALL} on a GPU host, or --device"
+                " cuda"
+            )
+        opened = session(
+            (_TENSORRT, tensorrt_options(path, asked.index)),
+            (_CUDA, {"device_id": str(asked.index)}),
+        )
+        # it opens the session without it and raises nothing
+        if opened.get_providers()[0] != _TENSORRT:
+            raise MissingBackendError(
+                f"ONNX Runtime's TensorRT provider does not load on {asked}: pip install -e"
+                " '.[tensorrt]', or --device cuda"
+            )
+        return opened
+    has_cuda = _CUDA in available
+    if asked.kind == "cuda" and not has_cuda:
+        raise MissingBackendError(
+            f"no GPU {asked}: this ONNX Runtime has no CUDA; {_INSTALL} on a GPU host, or"
+            " --device cpu"
+        )
+    if asked.kind == "cpu" or not has_cuda:
+        return session()
+    # then it opens the session without them and raises nothing
+    problem = "its CUDA libraries do not load"
+    try:
+        opened = session((_CUDA, {"device_id": str(asked.index)}))
+        if asked.kind == "auto" or _device_of(opened) == asked:
+            return opened
+    except RuntimeError as error:  # the libraries load and this GPU does not answer
+        if asked.kind == "auto":
+            return session()
+        problem = _first_line(error)
+    raise MissingBackendError(
+        f"no GPU {asked} for ONNX Runtime: {problem}; {_INSTALL} on a GPU host, or --device cpu"
+    )
+
+
+def tensorrt_options(path: Path, index: int) -> dict[str, str]:
+    """Return what ONNX Runtime's TensorRT provider is told: the shapes of the model's profile, so
+    that no engine is built again for a line that is wider than those before it
+    (microsoft/onnxruntime#13559), and a folder for what was built.
+    """
+    contract = read_contract(path)
+    profile = (
+        profile_from_json(contract.profile, f"{path}: embedded profile")
+        if contract.profile
+        else None
+    )
+    here = local_arch()
+    ranges = profile.engine.get(here.name, Engine()) if profile and here else Engine()
+    ends = ranges.widest.ends() | {"min": ranges.ranges[0].ends()["min"]}
+    shapes = {
+        end: f"{INPUT_NAME}:{batch}x3x{contract.geometry.height}x{width}"
+        for end, (batch, width) in ends.items()
+    }
+    folder = str(path.with_suffix(".tensorrt"))
+    return {
+        "device_id": str(index),
+        **{f"trt_profile_{end}_shapes": shape for end, shape in shapes.items()},
+        # without it TensorRT refuses a network whose layers are fp16 (NVIDIA/TensorRT#3277)
+        "trt_fp16_enable": str(int(contract.precision == "fp16")),
+        "trt_engine_cache_enable": "1",
+        "trt_engine_cache_path": folder,
+        "trt_timing_cache_enable": "1",
+        "trt_timing_cache_path": folder,
+    }
+
+
+def _device_of(session: Any) -> Device:
+    kinds: dict[str, Literal["cuda", "tensorrt"]] = {_CUDA: "cuda", _TENSORRT: "tensorrt"}
+    first = session.get_providers()[0]
+    if first not in kinds:
+        return Device("cpu")
+    return Device(kinds[first], int(session.get_provider_options()[first].get("device_id", 0)))
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).split("\n", 1)[0]
+
+
+def _errors() -> tuple[type[Exception], ...]:
+    """What ONNX Runtime raises; it has no common base of its own."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    names = (
+        "Fail",
+        "InvalidArgument",
+        "InvalidGraph",
+        "InvalidProtobuf",
+        "NoSuchFile",
+        "NotImplemented",
+        "RuntimeException",
+    )
+    return tuple(getattr(state, name) for name in names)

@@ -1,0 +1,56 @@
+"""Engines that need no second build: the one that is there already, and those of a cache folder, by
+everything they depend on.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from nordocr_cli.atomic import replacing, write_json
+from nordocr_cli.errors import ArtifactError
+from nordocr_cli.progress import Progress
+from nordocr_cli.runtime.backends.tensorrt.engine_file import read_sidecar, sidecar_path
+
+
+def cache_key(depends_on: Mapping[str, Any]) -> str:
+    """Return the SHA-256, in hex, of what an engine depends on, as JSON."""
+    return hashlib.sha256(
+        json.dumps(depends_on, sort_keys=True, ensure_ascii=False).encode()
+    ).hexdigest()
+
+
+def find_engine(
+    engine: Path, folder: Path | None, key: str, progress: Progress
+) -> tuple[Path, dict[str, Any]] | None:
+    """Return an engine with this key and its sidecar: at `engine`, or in the cache `folder`; None
+    when it has to be built.
+
+    One whose bytes are not its sidecar's is no hit, and that is said.
+    """
+    for path in (engine, *([_cached(folder, key)] if folder else ())):
+        if not path.is_file() or not sidecar_path(path).is_file():
+            continue
+        try:
+            sidecar = read_sidecar(path)
+        except ArtifactError as error:
+            progress.warn(f"not taken from the cache: {error}")
+            continue
+        if sidecar.get("cache_key") == key:
+            return path, sidecar
+    return None
+
+
+def keep_engine(engine: Path, folder: Path, key: str) -> None:
+    """Put a copy of an engine and its sidecar into the cache folder. Raises DataError when the disk
+    is full.
+    """
+    target = _cached(folder, key)
+    with replacing(target) as temporary:
+        temporary.write_bytes(engine.read_bytes())
+    write_json(sidecar_path(target), json.loads(sidecar_path(engine).read_text(encoding="utf-8")))
+
+
+def _cached(folder: Path, key: str) -> Path:
+    return folder / f"{key}.engine"

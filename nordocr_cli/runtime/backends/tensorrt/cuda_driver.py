@@ -1,0 +1,125 @@
+"""The few calls of the CUDA driver that an engine needs: a context, a stream, memory, copies. The
+driver is on every host with an NVIDIA GPU, so that a deployment host needs neither torch nor a CUDA
+package.
+"""
+
+import ctypes
+import sys
+from typing import Any
+
+from numpy.typing import NDArray
+
+from nordocr_cli.errors import MissingBackendError
+
+_LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+_OUT_OF_MEMORY = 2
+_CAPABILITY = (75, 76)  # the attributes of a device that hold the major and the minor number
+
+
+class Cuda:
+    """One GPU's primary context, which TensorRT uses too, and one stream on it. `capability` is
+    that GPU's (major, minor).
+
+    Raises MissingBackendError when there is no driver or no such GPU, or when a call fails.
+    """
+
+    def __init__(self, index: int = 0, driver: Any = None) -> None:
+        try:
+            self._driver = driver or ctypes.CDLL(_LIBRARY)
+        except OSError as error:
+            raise MissingBackendError(
+                f"no NVIDIA driver on this machine ({error}); use the .onnx here"
+            ) from None
+        self._call("cuInit", 0)
+        device, context, stream = ctypes.c_int(), ctypes.c_void_p(), ctypes.c_void_p()
+        self._call("cuDeviceGet", ctypes.byref(device), index)
+        self.capability = (
+            self._attribute(_CAPABILITY[0], device),
+            self._attribute(_CAPABILITY[1], device),
+        )
+        self._call("cuDevicePrimaryCtxRetain", ctypes.byref(context), device)
+        self._context = context
+        self.enter()
+        self._call("cuStreamCreate", ctypes.byref(stream), 0)
+        self._stream = stream
+
+    @property
+    def stream(self) -> int:
+        """The stream's handle, as TensorRT takes it."""
+        return int(self._stream.value or 0)
+
+    def enter(self) -> None:
+        """Make the context current in this thread: what another thread opened does not hold
+        here.
+        """
+        self._call("cuCtxSetCurrent", self._context)
+
+    def allocate(self, size: int) -> int:
+        """Return the address of `size` bytes on the GPU."""
+        address = ctypes.c_uint64()
+        self._call("cuMemAlloc_v2", ctypes.byref(address), ctypes.c_size_t(size))
+        return int(address.value)
+
+    def free(self, address: int) -> None:
+        """Give memory back."""
+        self._call("cuMemFree_v2", ctypes.c_uint64(address))
+
+    def to_device(self, address: int, values: NDArray[Any]) -> None:
+        """Copy a contiguous array to the GPU, in the stream's order."""
+        size = ctypes.c_size_t(values.nbytes)
+        self._call(
+            "cuMemcpyHtoDAsync_v2",
+            ctypes.c_uint64(address),
+            ctypes.c_void_p(values.ctypes.data),
+            size,
+            self._stream,
+        )
+
+    def to_host(self, address: int, values: NDArray[Any]) -> None:
+        """Copy from the GPU into a contiguous array and wait for everything that was asked of the
+        stream.
+        """
+        assert values.flags.c_contiguous
+        size = ctypes.c_size_t(values.nbytes)
+        self._call(
+            "cuMemcpyDtoHAsync_v2",
+            ctypes.c_void_p(values.ctypes.data),
+            ctypes.c_uint64(address),
+            size,
+            self._stream,
+        )
+        self._call("cuStreamSynchronize", self._stream)
+
+    def _attribute(self, number: int, device: ctypes.c_int) -> int:
+        value = ctypes.c_int()
+        self._call("cuDeviceGetAttribute", ctypes.byref(value), number, device)
+        return value.value
+
+    def _call(self, name: str, *arguments: Any) -> None:
+        if code := getattr(self._driver, name)(*arguments):
+            text = ctypes.c_char_p()
+            self._driver.cuGetErrorString(code, ctypes.byref(text))
+            why = (text.value or b"").decode(errors="replace") or "unknown"
+            help_ = (
+                "; read fewer lines at once, or build the engine with a lower --max"
+                if code == _OUT_OF_MEMORY
+                else ""
+            )
+            raise MissingBackendError(f"the NVIDIA driver says to {name}: {why} ({code}){help_}")
+
+
+class GpuBuffer:
+    """Memory on the GPU that grows when more is asked for, and never shrinks."""
+
+    def __init__(self, cuda: Cuda) -> None:
+        self._cuda, self._size, self._address = cuda, 0, 0
+
+    def reserve(self, size: int) -> int:
+        """Return the address of at least `size` bytes; what was there is lost when it grows."""
+        if size > self._size:
+            if self._address:
+                self._cuda.free(self._address)
+                # so that nothing writes there when there is no room for the greater one
+                self._size = self._address = 0
+            self._address, self._size = self._cuda.allocate(size), size
+        return self._address

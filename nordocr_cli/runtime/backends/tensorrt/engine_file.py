@@ -1,0 +1,145 @@
+"""Engine files: what they are called, what their first 64 bytes say, and the JSON sidecar that says
+the rest.
+
+An engine cannot be opened without the GPU that it was built for, and a prefix with metadata would
+make it unreadable for trtexec and C++; so everything that a loader must know stands in
+`ENGINE.json` beside it, and the header is read by hand.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from nordocr_cli.atomic import sha256_of
+from nordocr_cli.deploy.onnx_file import default_onnx_path
+from nordocr_cli.errors import ArtifactError
+from nordocr_cli.profile import Profile
+from nordocr_cli.runtime.backends.tensorrt.gpu_arch import ARCHES, GpuArch
+
+Backend = Literal["tensorrt-rtx", "tensorrt"]
+
+# Each backend's Python module and what installs it.
+MODULES: dict[Backend, str] = {"tensorrt-rtx": "tensorrt_rtx", "tensorrt": "tensorrt"}
+INSTALL: dict[Backend, str] = {
+    "tensorrt-rtx": "pip install -e '.[rtx]' (builds for sm75 to sm121 without a GPU)",
+    "tensorrt": "pip install -e '.[tensorrt]' on the GPU host (it downloads from pypi.nvidia.com)",
+}
+HEADER_BYTES = 64
+SIDECAR_SCHEMA = 1
+_MAGICS: dict[bytes, Backend] = {b"vtrt": "tensorrt-rtx", b"ftrt": "tensorrt"}
+_SUFFIXES: dict[Backend, str] = {"tensorrt-rtx": ".rtx.engine", "tensorrt": ".engine"}
+# NVIDIA documents magic and version of classic engines (trtexec --getPlanVersionOnly). RTX's layout
+# was read off thirteen engines of 1.7.1 that differed in size and target; it calls itself 2, and
+# another number is not guessed at.
+_RTX_LAYOUT = 2
+
+
+@dataclass(frozen=True)
+class EngineHeader:
+    """What an engine's header says. `size_bytes` and `arches` are None where the layout does not
+    tell.
+    """
+
+    backend: Backend
+    version: str  # e.g. "1.7.1.116"
+    size_bytes: int | None
+    arches: tuple[str, ...] | None
+
+
+def parse_header(data: bytes, what: str) -> EngineHeader:
+    """Read the first 64 bytes of an engine. Raises ArtifactError when they are no engine's."""
+    backend = _MAGICS.get(data[:4])
+    if backend is None or len(data) < HEADER_BYTES:
+        raise ArtifactError(
+            f"{what} is not a TensorRT engine (it begins with {data[:4]!r}, {len(data)} bytes);"
+            " build it again"
+        )
+    version = ".".join(str(byte) for byte in data[24:28])
+    if backend == "tensorrt" or int.from_bytes(data[8:16], "little") != _RTX_LAYOUT:
+        return EngineHeader(backend, version, None, None)
+    mask = int.from_bytes(data[32:36], "little")
+    arches = tuple(arch.name for arch in ARCHES if arch.rtx_bit is not None and arch.rtx_bit & mask)
+    return EngineHeader(backend, version, int.from_bytes(data[16:24], "little"), arches)
+
+
+def check_header(
+    path: Path, what: str, backend: Backend, version: str, arch: GpuArch
+) -> EngineHeader:
+    """Compare a written engine's header with what was built. Raises ArtifactError naming what
+    differs.
+    """
+    try:
+        with open(path, "rb") as file:
+            header = parse_header(file.read(HEADER_BYTES), what)
+    except OSError as error:
+        raise ArtifactError(f"cannot read {what}: {error.strerror or error}") from error
+    size = path.stat().st_size
+    if header.size_bytes is not None and header.size_bytes != size:
+        raise ArtifactError(
+            f"{what} is cut or padded: {size} bytes, its header says {header.size_bytes}; build it"
+            " again"
+        )
+    found: tuple[object, ...] = (header.backend, header.version)
+    if found != (backend, version):
+        raise ArtifactError(
+            f"{what} is of {header.backend} {header.version}, not of {backend} {version}; build it"
+            " again"
+        )
+    if header.arches is not None and arch.name not in header.arches:
+        raise ArtifactError(
+            f"{what} is built for {', '.join(header.arches) or 'no known GPU'}, not for {arch.name}"
+        )
+    return header
+
+
+def suffix(backend: Backend) -> str:
+    """`.rtx.engine`, so that nobody feeds an RTX engine to nvinfer, or `.engine`."""
+    return _SUFFIXES[backend]
+
+
+def default_engine_path(onnx: Path, profile: Profile, arch: str, backend: Backend) -> Path:
+    """Where an engine is written: beside its ONNX as NAME_sm86.engine (`arch` may be `sm86+sm120`);
+    for the profile's default ONNX in the folder above, as the guide lays it out:
+    models/svtrv2-1024/recognize_svtrv2.onnx gives models/recognize_svtrv2_1024_sm86.engine.
+    """
+    if onnx == default_onnx_path(profile):
+        return (
+            onnx.parent.parent
+            / f"recognize_{profile.name.replace('-', '_')}_{arch}{suffix(backend)}"
+        )
+    return onnx.with_name(
+        f"{onnx.name.removesuffix('.onnx').removesuffix('.fp16')}_{arch}{suffix(backend)}"
+    )
+
+
+def sidecar_path(engine: Path) -> Path:
+    """`ENGINE.json`, beside the engine."""
+    return Path(f"{engine}.json")
+
+
+def read_sidecar(engine: Path) -> dict[str, Any]:
+    """Return the sidecar of an engine after checking that it belongs to these bytes.
+
+    Raises ArtifactError when either is missing or damaged, or the engine is not the one that the
+    sidecar describes.
+    """
+    path = sidecar_path(engine)
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+        expected = str(value["engine"]["sha256"])
+        schema = value["schema"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(
+            f"{engine} has no readable sidecar {path.name} ({error}); build the engine again"
+        ) from error
+    if schema != SIDECAR_SCHEMA:
+        raise ArtifactError(
+            f"{path}: schema {schema!r}; this nordocr reads schema {SIDECAR_SCHEMA}: update it"
+        )
+    if sha256_of(engine) != expected:
+        raise ArtifactError(
+            f"{engine} is not the engine that {path.name} describes (another sha256); build it"
+            " again"
+        )
+    return dict(value)

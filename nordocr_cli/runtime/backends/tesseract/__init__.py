@@ -1,0 +1,1 @@
+"""Tesseract, as its program or its library."""

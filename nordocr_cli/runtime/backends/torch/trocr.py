@@ -1,0 +1,74 @@
+"""Reading lines with a TrOCR: a recognizer of its own, as it has no logits of fixed shape."""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Literal
+
+from nordocr_cli.data.resize import pad_batch, resize_line
+from nordocr_cli.records import Recognition
+from nordocr_cli.runtime.protocols import Image
+
+_LINES = 16  # read together, times the width of the beam
+
+
+class TrocrRecognizer:
+    """A TrOCR with the preprocessing of its contract; see Recognizer. One network reads all
+    languages.
+    """
+
+    backend = "torch"
+
+    def __init__(
+        self,
+        path: Path,
+        device: str = "auto",
+        threads: int | None = None,
+        precision: Literal["fp32", "bf16"] = "fp32",
+        beam_width: int = 1,
+    ) -> None:
+        """Load the weights and the pretrained network that they name; raises what load_model
+        does.
+        """
+        import torch
+
+        from nordocr_cli.models.trocr.network import TrOcr
+        from nordocr_cli.models.weights import load_model
+        from nordocr_cli.runtime.backends.torch.runner import choose_device
+
+        self.device = choose_device(device)
+        if threads is not None:
+            torch.set_num_threads(threads)
+        model, self.contract = load_model(path)
+        assert isinstance(model, TrOcr)
+        self._model = model.to(self.device)
+        self.name, self.precision, self.beam_width = path.name, precision, beam_width
+
+    def recognize(self, crops: Sequence[Image], languages: Sequence[str] = ()) -> list[Recognition]:
+        """Read the crops; see Recognizer. Lines of like width, hence of like length, are generated
+        together.
+        """
+        import torch
+
+        from nordocr_cli.data.batches import normalize
+
+        geometry, readings = self.contract.geometry, [Recognition("")] * len(crops)
+        lines = [resize_line(crop, geometry) for crop in crops]  # (height, w, 3) each
+        order = sorted(range(len(lines)), key=lambda index: lines[index].shape[1])
+        together = max(1, _LINES // self.beam_width)
+        bf16 = self.precision == "bf16"
+        for start in range(0, len(order), together):
+            members = order[start : start + together]
+            images, widths = pad_batch([lines[index] for index in members], geometry)
+            autocast: AbstractContextManager[object] = (
+                torch.autocast(self.device.type, torch.bfloat16) if bf16 else nullcontext()
+            )
+            with torch.inference_mode(), autocast:
+                # (N, 3, H, W)
+                pixels = normalize(torch.from_numpy(images).to(self.device), geometry)
+                found = self._model.read(
+                    pixels, torch.from_numpy(widths).to(self.device), self.beam_width
+                )
+            for index, reading in zip(members, found, strict=True):
+                readings[index] = reading
+        return readings

@@ -1,0 +1,1 @@
+"""The formats in which `nordocr predict` writes its results."""
