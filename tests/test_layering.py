@@ -31,6 +31,7 @@ CONTRACTS = {
     "records",
     "artifact",
     "atomic",
+    "limits",
     "progress",
 }
 LEVEL = (

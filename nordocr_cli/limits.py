@@ -1,0 +1,313 @@
+"""Limits for everything that comes from outside, and the only readers of JSON and TOML.
+
+A file from outside may be a few bytes that stand for gigabytes (a compressed image, a document
+that claims a million pages), may not be a file at all (a named pipe, a device), or may hold values
+that later code cannot handle (a thousand nested lists, an integer of 4,000 digits). These functions
+refuse all of them with a message, before memory or time is spent.
+
+- Pages and documents: `Limits.require_pixels` and `Limits.require_pages` check what a header
+  claims.
+- Files: `require_regular_file`, `open_regular` and `read_regular` take regular files only.
+- JSON and TOML: `read_json` and `read_toml` read files; `parse_json` and `parse_toml` read text
+  that is already in memory and raise ValueError.
+"""
+
+import json
+import math
+import os
+import re
+import stat
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from nordocr_cli.errors import DataError, NordocrError, UsageError
+
+# A4 at 600 dpi has 35 million pixels, A3 at 400 dpi 31 million.
+MAX_PAGE_PIXELS = 40_000_000
+MAX_DOCUMENT_PAGES = 10_000
+# Above this OpenCV cannot warp an image and JPEG cannot store one.
+MAX_PAGE_SIDE = 65_500
+
+MAX_JSON_BYTES = 256 << 20
+MAX_TOML_BYTES = 1 << 20
+# Our own files nest at most 8 levels; ALTO and TrOCR configurations as JSON at most 12.
+MAX_DEPTH = 64
+# NumPy, LMDB and TOML end at 64 bits.
+MAX_INTEGER = 2**63 - 1
+MIN_INTEGER = -(2**63)
+
+# An integer below this number of digits always fits into 64 bits.
+_LONG_NUMBER = re.compile(r"\d{19}|[eE]\+?\d{3}")
+_SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
+_KINDS = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISCHR, "a character device"),
+    (stat.S_ISBLK, "a block device"),
+    (stat.S_ISSOCK, "a socket"),
+)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one document may have at most. `max_pixels` is height x width of one page."""
+
+    max_pixels: int = MAX_PAGE_PIXELS
+    max_pages: int = MAX_DOCUMENT_PAGES
+
+    def require_pixels(self, height: int, width: int, where: str) -> None:
+        """Raise DataError when a page that claims this size in pixels is too large."""
+        if max(height, width) > MAX_PAGE_SIDE:
+            raise DataError(
+                f"{where}: {height:,} x {width:,} pixels (height x width); a side may have at most"
+                f" {MAX_PAGE_SIDE:,}: cut or scale the image"
+            )
+        pixels = height * width
+        if pixels > self.max_pixels:
+            raise DataError(
+                f"{where}: {height:,} x {width:,} pixels (height x width), above the limit of"
+                f" {self.max_pixels:,} for a page; scale it down, or raise --max-pixels to {pixels}"
+            )
+
+    def require_pages(self, count: int, where: str) -> None:
+        """Raise DataError when a document that claims `count` pages has too many."""
+        if count > self.max_pages:
+            raise DataError(
+                f"{where}: the document claims {count:,} pages, above the limit of"
+                f" {self.max_pages:,}; split it, or raise --max-pages to {count}"
+            )
+
+
+def kind_of_file(mode: int) -> str:
+    """Return in words what `st_mode` stands for: "a regular file", "a named pipe", …"""
+    for is_kind, words in _KINDS:
+        if is_kind(mode):
+            return words
+    return "a regular file"
+
+
+def require_regular_file(path: Path, what: str = "file") -> None:
+    """Raise UsageError unless `path` is a regular file or a link to one.
+
+    Anything else could block (a named pipe), never end (`/dev/zero`) or change when it is read.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise UsageError(f"no {what} {_shown(path)} ({_reason(error)})") from None
+    if not stat.S_ISREG(mode):
+        raise UsageError(
+            f"{_shown(path)} is {kind_of_file(mode)}; a {what} must be a regular file: copy it to"
+            " one first"
+        )
+
+
+def open_regular(path: Path, what: str = "file") -> BinaryIO:
+    """Open a regular file for reading bytes. Raises UsageError as `require_regular_file` does.
+
+    The file that was opened is checked again: another process may have put a pipe in its place.
+    """
+    require_regular_file(path, what)
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    try:
+        descriptor = os.open(path, flags)
+    except OSError as error:
+        raise UsageError(f"cannot open {what} {_shown(path)}: {_reason(error)}") from None
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return os.fdopen(descriptor, "rb")
+    os.close(descriptor)
+    raise UsageError(f"{_shown(path)} was replaced while it was opened; run the command again")
+
+
+def read_regular(path: Path, max_bytes: int, what: str = "file") -> bytes:
+    """Return the content of a regular file of at most `max_bytes` bytes.
+
+    Raises UsageError when it is missing or not a regular file, DataError when it is larger or
+    cannot be read.
+    """
+    with open_regular(path, what) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > max_bytes:
+            raise DataError(
+                f"{_shown(path)}: {size:,} bytes; a {what} may have at most {max_bytes:,}"
+            )
+        try:
+            return file.read(max_bytes)
+        except OSError as error:
+            raise DataError(f"cannot read {_shown(path)}: {_reason(error)}") from None
+
+
+def read_json(
+    path: Path,
+    what: str = "JSON file",
+    *,
+    error: type[NordocrError] = DataError,
+    max_bytes: int = MAX_JSON_BYTES,
+) -> Any:
+    """Return the value of a JSON file (UTF-8, with or without a byte order mark).
+
+    Raises UsageError when it is missing or not a regular file, `error` when it is too large, is not
+    JSON or holds a value that `parse_json` refuses.
+    """
+    content = _read(path, max_bytes, what, error)
+    try:
+        return parse_json(content)
+    except ValueError as problem:
+        raise error(f"{_shown(path)}: not a readable {what} ({problem})") from None
+
+
+def read_json_lines(path: Path, what: str = "JSONL file") -> Iterator[tuple[int, Any]]:
+    """Yield (line number, value) for each line of a JSONL file; blank lines are skipped.
+
+    Raises UsageError when it is missing or not a regular file, DataError naming file and line when
+    a line is not JSON.
+    """
+    with open_regular(path, what) as file:
+        lines = iter(lambda: file.readline(MAX_JSON_BYTES), b"")
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            try:
+                value = parse_json(line)
+            except ValueError as problem:
+                raise DataError(f"{_shown(path)}:{number}: not JSON ({problem})") from None
+            yield number, value
+
+
+def read_toml(
+    path: Path, what: str = "TOML file", *, error: type[NordocrError] = UsageError
+) -> dict[str, Any]:
+    """Return the tables of a TOML file (UTF-8, with or without a byte order mark).
+
+    Raises UsageError when it is missing or not a regular file, `error` when it is too large, is not
+    TOML or holds a value that `parse_toml` refuses.
+    """
+    content = _read(path, MAX_TOML_BYTES, what, error)
+    try:
+        return parse_toml(content.decode("utf-8-sig"))
+    except ValueError as problem:
+        raise error(f"{_shown(path)}: not valid TOML ({problem})") from None
+
+
+def parse_json(content: str | bytes) -> Any:
+    """Return the value of a JSON text.
+
+    Raises ValueError when it is not JSON in UTF-8, nests deeper than MAX_DEPTH levels, holds a
+    number beyond 64 bits, NaN or infinity (JSON has neither), or half a surrogate pair, which
+    cannot be written as UTF-8 again.
+    """
+    if isinstance(content, bytes):
+        content = content.decode("utf-8-sig")
+    hooks: dict[str, Any] = {"parse_constant": _refuse_constant}
+    if _LONG_NUMBER.search(content):
+        hooks |= {"parse_int": _integer, "parse_float": _finite}
+    try:
+        value = json.loads(content, **hooks)
+    except RecursionError:
+        raise ValueError(_too_deep()) from None
+    if content.count("[") + content.count("{") > MAX_DEPTH:
+        _require_depth(value)
+    if _SURROGATE_ESCAPE.search(content):
+        _require_characters(value)
+    return value
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """Return the tables of a TOML text.
+
+    Raises ValueError when it is not TOML, nests deeper than MAX_DEPTH levels, or holds a number
+    that is not finite or beyond 64 bits.
+    """
+    try:
+        tables = tomllib.loads(text)
+    except RecursionError:
+        raise ValueError(_too_deep()) from None
+    _require_depth(tables)
+    _require_numbers(tables)
+    return tables
+
+
+def _read(path: Path, max_bytes: int, what: str, error: type[NordocrError]) -> bytes:
+    try:
+        return read_regular(path, max_bytes, what)
+    except DataError as problem:
+        raise error(str(problem)) from None
+
+
+def _integer(digits: str) -> int:
+    # 20 characters hold every 64-bit integer with its sign; int() of more takes quadratic time.
+    value = int(digits) if len(digits) <= 20 else MAX_INTEGER + 1
+    if not MIN_INTEGER <= value <= MAX_INTEGER:
+        raise ValueError(f"the integer {_shortened(digits)} has more than 64 bits")
+    return value
+
+
+def _finite(digits: str) -> float:
+    value = float(digits)
+    if not math.isfinite(value):
+        raise ValueError(f"the number {_shortened(digits)} is too large")
+    return value
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def _require_depth(value: Any) -> None:
+    """Raise ValueError when lists and tables nest too deep. A loop, since a recursive function
+    would end in the error that it looks for.
+    """
+    level = [value]
+    for _ in range(MAX_DEPTH + 1):
+        level = [child for parent in level for child in _children(parent)]
+        if not level:
+            return
+    raise ValueError(_too_deep())
+
+
+def _require_numbers(tables: Mapping[str, Any]) -> None:
+    waiting: list[Any] = [tables]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, int) and not MIN_INTEGER <= value <= MAX_INTEGER:
+            raise ValueError("an integer has more than 64 bits")
+        if isinstance(value, dict):
+            waiting.extend(value.values())
+        if isinstance(value, list):
+            waiting.extend(value)
+
+
+def _children(value: Any) -> list[Any]:
+    """The lists and tables directly in `value`."""
+    if isinstance(value, dict):
+        value = value.values()
+    elif not isinstance(value, list):
+        return []
+    return [child for child in value if isinstance(child, dict | list)]
+
+
+def _require_characters(value: Any) -> None:
+    try:
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError:
+        raise ValueError("a string holds half a surrogate pair, which is no character") from None
+
+
+def _too_deep() -> str:
+    return f"lists or tables nest deeper than {MAX_DEPTH} levels"
+
+
+def _shortened(digits: str) -> str:
+    return digits if len(digits) <= 24 else f"{digits[:20]}… ({len(digits)} characters)"
+
+
+def _shown(path: Path) -> str:
+    """The path as text that every output can carry: bytes that are not UTF-8 as escapes."""
+    return str(path).encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _reason(error: OSError | ValueError) -> str:
+    return getattr(error, "strerror", None) or str(error)
