@@ -16,13 +16,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nordocr_cli.errors import ArtifactError
+from nordocr_cli.models.checkpoints.fit import require_fit
 from nordocr_cli.models.checkpoints.foreign import read_tensors
 from nordocr_cli.models.kernels.linear import Linear
 from nordocr_cli.models.kernels.selective_scan import selective_scan
 from nordocr_cli.models.lora import LoraLinear
 from nordocr_cli.models.masking import columns_by_stride
 from nordocr_cli.models.resnet import CHANNELS, ResNet34
-from nordocr_cli.models.weights import require_fit
 from nordocr_cli.progress import Progress
 from nordocr_cli.settings import MambaModel
 

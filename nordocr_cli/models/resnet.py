@@ -12,9 +12,9 @@ from pathlib import Path
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nordocr_cli.models.checkpoints.fit import require_fit
 from nordocr_cli.models.checkpoints.foreign import read_tensors
 from nordocr_cli.models.masking import columns_by_stride
-from nordocr_cli.models.weights import require_fit
 
 CHANNELS = (64, 128, 256, 512)
 _DEPTHS = (3, 4, 6, 3)

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from nordocr_cli.artifact.contract import Contract, contract_from_metadata, find_weights
 from nordocr_cli.atomic import replacing
 from nordocr_cli.errors import ArtifactError
+from nordocr_cli.models.checkpoints.fit import require_fit
 from nordocr_cli.models.registry import build_model
 from nordocr_cli.settings import Model
 
-_NAMED = 3  # differing keys that an error names
 _DIGEST_KEY = "nordocr.tensors_sha256"
 
 
@@ -100,30 +100,6 @@ def load_model(path: Path) -> tuple[nn.Module, Contract]:
     return network.eval(), contract
 
 
-def require_fit(network: nn.Module, state: Mapping[str, Tensor], what: str, mend: str) -> None:
-    """Check that `state` has exactly the keys and shapes of `network`. Raises ArtifactError naming
-    the first that differ, and `mend`, a sentence on what to do.
-    """
-    wanted = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
-    found = {key: tuple(tensor.shape) for key, tensor in state.items()}
-    problems = []
-    if missing := [key for key in wanted if key not in found]:
-        problems.append(f"{len(missing)} missing: {_first(missing)}")
-    if surplus := [key for key in found if key not in wanted]:
-        problems.append(f"{len(surplus)} unknown: {_first(surplus)}")
-    if problems:
-        raise ArtifactError(
-            f"{what}: these are weights of another network; tensors {'; '.join(problems)}. {mend}"
-        )
-    differing = [key for key in wanted if wanted[key] != found[key]]
-    if differing:
-        shapes = _first([f"{key} {found[key]}, not {wanted[key]}" for key in differing])
-        # only the number of classes differs
-        classes = all(found[key][1:] == wanted[key][1:] for key in differing)
-        hint = "made for another charset" if classes else "made for other model options"
-        raise ArtifactError(f"{what}: these weights were {hint}: {shapes}. {mend}")
-
-
 def _serialized(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
     """A safetensors file with its metadata in order: the library's own order of several keys
     differs from call to call.
@@ -143,10 +119,6 @@ def _digest(tensors: Mapping[str, Tensor]) -> str:
         digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-def _first(names: list[str]) -> str:
-    return ", ".join(names[:_NAMED]) + (" …" if len(names) > _NAMED else "")
 
 
 def _require_finite(state: Mapping[str, Tensor], what: str) -> None:

@@ -102,10 +102,11 @@ def new_network(
 
     Raises ArtifactError when the weights are of another charset, geometry or network.
     """
+    from nordocr_cli.models.checkpoints.fit import require_fit
     from nordocr_cli.models.head import move_head
     from nordocr_cli.models.registry import load_pretrained
     from nordocr_cli.models.trocr.network import TrOcr
-    from nordocr_cli.models.weights import load_weights, require_fit
+    from nordocr_cli.models.weights import load_weights
 
     model, head = _seeded(profile, charset), None
     if isinstance(model, TrOcr):

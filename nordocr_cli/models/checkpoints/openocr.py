@@ -13,9 +13,9 @@ from torch import Tensor
 
 from nordocr_cli.errors import ArtifactError
 from nordocr_cli.models import svtr, svtrv2
+from nordocr_cli.models.checkpoints.fit import require_fit
 from nordocr_cli.models.checkpoints.foreign import Imported
 from nordocr_cli.models.registry import build_model
-from nordocr_cli.models.weights import require_fit
 from nordocr_cli.settings import SvtrModel, SvtrV2Model
 
 _ROWS = 8  # of SVTR's learned positions at our height of 32 pixels

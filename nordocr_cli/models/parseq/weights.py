@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from nordocr_cli.errors import ArtifactError
+from nordocr_cli.models.checkpoints.fit import require_fit
 from nordocr_cli.models.checkpoints.foreign import Imported
 from nordocr_cli.models.parseq.network import PATCH, SIZES
 from nordocr_cli.models.registry import build_model
-from nordocr_cli.models.weights import require_fit
 from nordocr_cli.settings import ParseqModel
 
 MARK = "pos_queries"  # a tensor that no other network has

@@ -20,8 +20,8 @@ from nordocr_cli.deploy.onnx_file import INPUT_NAME
 from nordocr_cli.errors import ArtifactError, MissingBackendError
 from nordocr_cli.profile import profile_from_json
 from nordocr_cli.runtime.backends.tensorrt.gpu_arch import local_arch
+from nordocr_cli.runtime.batch_checks import require_batch
 from nordocr_cli.runtime.device import Device, parse_device
-from nordocr_cli.runtime.runners import require_batch
 from nordocr_cli.settings import Engine
 
 _CPU, _CUDA, _TENSORRT = (

@@ -33,9 +33,9 @@ from nordocr_cli.runtime.backends.tensorrt.engine_file import (
     sidecar_path,
 )
 from nordocr_cli.runtime.backends.tensorrt.gpu_arch import GpuArch, arch_of, find_arch
+from nordocr_cli.runtime.batch_checks import require_batch
 from nordocr_cli.runtime.device import parse_device
 from nordocr_cli.runtime.protocols import Runner
-from nordocr_cli.runtime.runners import require_batch
 
 _AMPERE = (8, 0)
 _DTYPES = {"float32": "FLOAT", "float16": "HALF", "uint8": "UINT8"}  # numpy's names and TensorRT's

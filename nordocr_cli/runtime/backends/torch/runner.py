@@ -14,9 +14,9 @@ from nordocr_cli.errors import MissingBackendError, UsageError
 from nordocr_cli.geometry import Geometry
 from nordocr_cli.models.parseq.network import Parseq
 from nordocr_cli.models.weights import load_model
+from nordocr_cli.runtime.batch_checks import require_batch
 from nordocr_cli.runtime.device import parse_device
 from nordocr_cli.runtime.protocols import Runner
-from nordocr_cli.runtime.runners import require_batch
 from nordocr_cli.runtime.specs import Writing
 
 _COMPILED_PX = 128

@@ -1,0 +1,37 @@
+"""Do the tensors of a file fit a network: the same names and the same shapes."""
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from nordocr_cli.errors import ArtifactError
+
+_NAMED = 3  # differing keys that an error names
+
+
+def require_fit(network: nn.Module, state: Mapping[str, Tensor], what: str, mend: str) -> None:
+    """Check that `state` has exactly the keys and shapes of `network`. Raises ArtifactError naming
+    the first that differ, and `mend`, a sentence on what to do.
+    """
+    wanted = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
+    found = {key: tuple(tensor.shape) for key, tensor in state.items()}
+    problems = []
+    if missing := [key for key in wanted if key not in found]:
+        problems.append(f"{len(missing)} missing: {_first(missing)}")
+    if surplus := [key for key in found if key not in wanted]:
+        problems.append(f"{len(surplus)} unknown: {_first(surplus)}")
+    if problems:
+        raise ArtifactError(
+            f"{what}: these are weights of another network; tensors {'; '.join(problems)}. {mend}"
+        )
+    differing = [key for key in wanted if wanted[key] != found[key]]
+    if differing:
+        shapes = _first([f"{key} {found[key]}, not {wanted[key]}" for key in differing])
+        # only the number of classes differs
+        classes = all(found[key][1:] == wanted[key][1:] for key in differing)
+        hint = "made for another charset" if classes else "made for other model options"
+        raise ArtifactError(f"{what}: these weights were {hint}: {shapes}. {mend}")
+
+
+def _first(names: list[str]) -> str:
+    return ", ".join(names[:_NAMED]) + (" …" if len(names) > _NAMED else "")
