@@ -1,0 +1,71 @@
+"""Where there is ink on a page, and how high its letters are."""
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Pixels = NDArray[np.uint8]
+
+# Ink is darker than the mean around it by this much (of 255). The square must be wider than bold
+# strokes, or they hollow out.
+_DARKER_BY = 18
+_AROUND_PX = 61
+# Connected areas of ink that may be letters: higher than specks, no rules and no pictures.
+_LETTER_MINIMUM_PX = 3
+_LETTER_MAXIMUM_SHARE = 1 / 12  # of the shorter side of the page
+_LETTER_ASPECT = 8  # one side over the other: touching letters are wide, "l" and "|" narrow
+# Dots of leaders, rules and specks are solid; letters have strokes.
+_SOLID = 0.7  # share of the box that is ink
+# Small print counts too: a quarter of the ink of letters is in letters of this height or less.
+_QUANTILE = 0.25
+
+
+def gray_of(page: Pixels) -> Pixels:
+    """Return uint8 (H, W) of a page, uint8 (H, W, 3) RGB or (H, W)."""
+    return (
+        page
+        if page.ndim == 2
+        else np.asarray(cv2.cvtColor(page, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
+    )
+
+
+def ink_mask(gray: Pixels) -> Pixels:
+    """Return uint8 (H, W), 1 where a gray page (H, W) is darker than the paper around."""
+    mask = cv2.adaptiveThreshold(
+        gray, 1, cv2.ADAPTIVE_THRESH_MEAN_C, cv2.THRESH_BINARY_INV, _AROUND_PX, _DARKER_BY
+    )
+    return np.asarray(mask, dtype=np.uint8)
+
+
+def letter_sizes(mask: Pixels) -> NDArray[np.int32]:
+    """Return (N, 5) left, top, width, height and ink in pixels of the connected areas of a mask (H,
+    W) that may be letters.
+    """
+    _, _, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+    stats = np.asarray(stats[1:], dtype=np.int32)  # without the paper
+    width, height = stats[:, cv2.CC_STAT_WIDTH], stats[:, cv2.CC_STAT_HEIGHT]
+    maximum = max(_LETTER_MINIMUM_PX, min(mask.shape) * _LETTER_MAXIMUM_SHARE)
+    right_size = (
+        (height >= _LETTER_MINIMUM_PX) & (height <= maximum) & (width <= maximum * _LETTER_ASPECT)
+    )
+    right_shape = (width <= _LETTER_ASPECT * height) & (height <= _LETTER_ASPECT * width)
+    return stats[right_size & right_shape]
+
+
+def letter_height(letters: NDArray[np.int32]) -> float:
+    """Return the height in pixels of the smaller letters among areas (N, 5) of `letter_sizes`:
+    close to an x-height. 0.0 for none.
+
+    Weighed by ink, so that specks do not count.
+    """
+    if not len(letters):
+        return 0.0
+    fill = letters[:, 4] / (letters[:, 2] * letters[:, 3])
+    if (fill < _SOLID).any():
+        letters = letters[fill < _SOLID]
+    # The smaller side: the same for a page that lies on its side.
+    sizes = np.minimum(letters[:, 2], letters[:, 3])
+    heights = np.where(letters[:, 3] <= 3 * sizes, letters[:, 3], sizes)
+    order = np.argsort(heights)
+    ink = np.cumsum(letters[order, 4])
+    return float(heights[order][np.searchsorted(ink, _QUANTILE * ink[-1])])

@@ -1,0 +1,232 @@
+"""Where a line of text is on its page: a box, a quadrilateral or a polygon, with or without a
+baseline.
+
+Every format that gives positions ends here, so that each line is cut in the same way (see cut.py).
+Coordinates are pixels of the page: x to the right, y down.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nordocr_cli.records import Box
+
+Point = tuple[float, float]  # (x, y) in pixels of the page
+
+# PaddleOCR turns a quadrilateral this many times as high as wide by a quarter before it is read.
+_TALL = 1.5
+# A baseline that leaves the straight line between its ends by more than this share of the line's
+# height is curved.
+_CURVED_SHARE = 0.08
+# An upright box whose baseline rises or falls by more than this share of its height encloses a
+# sloping line.
+_SLOPING_SHARE = 0.15
+
+
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """The outline of one line of text.
+
+    `points` are its corners, in order around it. Four points are a quadrilateral: they begin at the
+    top left corner of the text as it is read and go clockwise, so the first two give the reading
+    direction. `baseline` are the points on which the letters stand, in reading direction; empty
+    where it is unknown.
+    """
+
+    points: tuple[Point, ...]
+    baseline: tuple[Point, ...] = ()
+
+    @classmethod
+    def of_box(cls, box: Box) -> "Outline":
+        """Return the outline of an upright box."""
+        return cls(
+            ((box.x, box.y), (box.right, box.y), (box.right, box.bottom), (box.x, box.bottom))
+        )
+
+    @classmethod
+    def of_quad(cls, points: Sequence[Point]) -> "Outline":
+        """Return the outline of four corners whose first is the top left of the text, as PaddleOCR
+        writes them.
+
+        As in PaddleOCR, one that is much higher than wide holds text that reads upwards. Raises
+        ValueError unless there are four points.
+        """
+        if len(points) != 4:
+            raise ValueError(f"a quadrilateral has 4 corners, not {len(points)}")
+        first, second, third, fourth = points
+        width = max(math.dist(first, second), math.dist(fourth, third))
+        height = max(math.dist(first, fourth), math.dist(second, third))
+        if height >= _TALL * width:
+            return cls((fourth, first, second, third))
+        return cls((first, second, third, fourth))
+
+    @classmethod
+    def of_polygon(cls, points: Sequence[Point], baseline: Sequence[Point] = ()) -> "Outline":
+        """Return the outline of a polygon whose corners may begin anywhere, as PAGE-XML and ALTO
+        write them.
+
+        Text reads along the baseline; without one along the polygon's longer side, from left to
+        right, and where that side is upright in the order of the corners. Raises ValueError for
+        fewer than three points.
+        """
+        if len(points) < 3:
+            raise ValueError(f"a polygon has 3 corners or more, not {len(points)}")
+        corners = tuple((float(x), float(y)) for x, y in points)
+        line = tuple((float(x), float(y)) for x, y in baseline)
+        if len(line) < 2 or line[0] == line[-1]:
+            line = ()
+        if len(corners) != 4:
+            return cls(corners, line)
+
+        if line and _is_upright(corners):
+            sloping = _quad_around_baseline(corners, line)
+            if sloping is not None:
+                return cls(sloping, line)
+        return cls(_in_reading_order(corners, line), line)
+
+    @property
+    def box(self) -> Box:
+        """The upright box around the outline."""
+        xs = [x for x, _ in self.points]
+        ys = [y for _, y in self.points]
+        return Box(min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys))
+
+    @property
+    def is_upright_box(self) -> bool:
+        """Whether it is an upright box whose text reads from left to right."""
+        if len(self.points) != 4 or self.is_curved:
+            return False
+        first, second, third, fourth = self.points
+        level = (
+            first[1] == second[1]
+            and third[1] == fourth[1]
+            and first[0] == fourth[0]
+            and second[0] == third[0]
+        )
+        return level and first[0] < second[0] and first[1] < fourth[1]
+
+    @property
+    def is_curved(self) -> bool:
+        """Whether the baseline leaves the straight line between its ends by more than a twelfth of
+        the line's height.
+        """
+        if len(self.baseline) < 3:
+            return False
+        _along, across = direction(self)
+        offsets = np.asarray(self.baseline) - self.baseline[0]  # (N, 2)
+        height = np.ptp(np.asarray(self.points) @ across)
+        leaves = np.abs(offsets @ across)
+        return bool(leaves.max() > _CURVED_SHARE * height)
+
+    @property
+    def angle_degrees(self) -> float:
+        """Reading direction: 0 is to the right, positive values turn clockwise (down the page); in
+        (-180, 180].
+        """
+        along, _ = direction(self)
+        return math.degrees(math.atan2(along[1], along[0]))
+
+    def moved(self, dx: float, dy: float) -> "Outline":
+        """Return the outline moved by (dx, dy) pixels."""
+        points = tuple((x + dx, y + dy) for x, y in self.points)
+        return Outline(points, tuple((x + dx, y + dy) for x, y in self.baseline))
+
+
+def direction(outline: Outline) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the unit vectors along the text, in reading direction, and across it, from its top to
+    its bottom.
+    """
+    if outline.baseline:
+        along = np.subtract(outline.baseline[-1], outline.baseline[0]).astype(np.float64)
+    elif len(outline.points) == 4:
+        first, second, third, fourth = np.asarray(outline.points, dtype=np.float64)
+        along = (second - first) + (third - fourth)
+    else:
+        along = _long_axis(np.asarray(outline.points, dtype=np.float64))
+    length = np.linalg.norm(along)
+    along = along / length if length else np.array([1.0, 0.0])
+    return along, np.array([-along[1], along[0]])
+
+
+def _long_axis(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The longer side of the smallest rectangle around points (N, 2), to the right, or upwards
+    where it is upright.
+    """
+    import cv2
+
+    corners = cv2.boxPoints(cv2.minAreaRect(points.astype(np.float32)))
+    sides = corners[1] - corners[0], corners[2] - corners[1]
+    along = max(sides, key=lambda side: float(np.linalg.norm(side))).astype(np.float64)
+    is_upright = abs(along[1]) > abs(along[0])
+    backwards = along[1] > 0 if is_upright else along[0] < 0
+    return -along if backwards else along
+
+
+def _in_reading_order(corners: tuple[Point, ...], baseline: tuple[Point, ...]) -> tuple[Point, ...]:
+    """Four corners, clockwise from the top left of the text."""
+    if _signed_area(corners) < 0:
+        corners = corners[:1] + corners[:0:-1]
+    starts = range(4)
+    if baseline:
+        towards = np.subtract(baseline[-1], baseline[0])
+        # Of the four sides the one that runs along the baseline is the top.
+        start = max(
+            starts,
+            key=lambda at: (
+                float(_side(corners, at) @ towards)
+                / (float(np.linalg.norm(_side(corners, at))) or 1.0)
+            ),
+        )
+        return corners[start:] + corners[:start]
+
+    first = float(np.linalg.norm(_side(corners, 0)) + np.linalg.norm(_side(corners, 2)))
+    second = float(np.linalg.norm(_side(corners, 1)) + np.linalg.norm(_side(corners, 3)))
+    start = 0 if first >= second else 1
+    dx, dy = _side(corners, start)
+    if abs(dx) >= abs(dy) and dx < 0:
+        start += 2
+    return corners[start:] + corners[:start]
+
+
+def _side(corners: tuple[Point, ...], at: int) -> NDArray[np.float64]:
+    return np.subtract(corners[(at + 1) % 4], corners[at]).astype(np.float64)
+
+
+def _signed_area(corners: Sequence[Point]) -> float:
+    """Twice the area; positive when the corners go clockwise on the page."""
+    following = [*corners[1:], corners[0]]
+    return sum(
+        x * next_y - next_x * y for (x, y), (next_x, next_y) in zip(corners, following, strict=True)
+    )
+
+
+def _is_upright(corners: tuple[Point, ...]) -> bool:
+    return len({x for x, _ in corners}) == 2 and len({y for _, y in corners}) == 2
+
+
+def _quad_around_baseline(
+    corners: tuple[Point, ...], baseline: tuple[Point, ...]
+) -> tuple[Point, ...] | None:
+    """The sloping quadrilateral that an upright box around a sloping line encloses; None for a line
+    that does not slope.
+    """
+    (left, start_y), (right, end_y) = baseline[0], baseline[-1]
+    top, bottom = min(y for _, y in corners), max(y for _, y in corners)
+    rise = abs(end_y - start_y)
+    runs_level = right > left and rise < abs(right - left)
+    if not runs_level or rise <= _SLOPING_SHARE * (bottom - top):
+        return None
+
+    # Where the baseline is highest, letters reach the top of the box; where it is lowest, their
+    # tails reach its bottom.
+    above = max(1.0, min(start_y, end_y) - top)
+    below = max(1.0, bottom - max(start_y, end_y))
+    return (
+        (left, start_y - above),
+        (right, end_y - above),
+        (right, end_y + below),
+        (left, start_y + below),
+    )
