@@ -6,7 +6,6 @@ nordic_dict.txt` proves which charset a file holds.
 """
 
 import hashlib
-import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 
 from nordocr_cli.errors import DataError, UsageError, nearest
+from nordocr_cli.rust_source import characters_of, find_constants, select
 
 BLANK = 0
 
@@ -146,48 +146,17 @@ def from_dict_text(text: str, name: str) -> Charset:
     return Charset(name, "".join(lines))
 
 
-_RUST_TOKEN = re.compile(
-    r"//[^\n]*|/\*.*?\*/"  # comments
-    r"|'(?:\\u\{(?P<hex>[0-9A-Fa-f_]{1,8})\}|\\x(?P<byte>[0-7][0-9A-Fa-f])|\\(?P<escape>[nrt0'\"\\])|(?P<plain>[^'\\\n]))'"
-    r"|(?P<other>[^\s,])",
-    re.DOTALL,
-)
-_RUST_ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "0": "\0", "'": "'", '"': '"', "\\": "\\"}
+def from_rust_source(source: str, array: str = "CTC_CHARSET", file: str = "charset.rs") -> Charset:
+    """Read the Rust constant `array` (`pub static NAME: &[char] = &['0', …];`) from `source`, as
+    rustc would read it: see `rust_source`.
 
-
-def from_rust_source(source: str, array: str = "CTC_CHARSET") -> Charset:
-    """Read the Rust array `array` (`static NAME: &[char] = &[ '0', … ];`) from `source`.
-
-    The consumer's file holds two arrays; the name decides, so that the older PARSeq one is never
-    taken by accident. Raises DataError when the array is not there or holds something other than
-    char literals and comments.
+    The pipeline's file holds two arrays; the name decides, so that the older PARSeq one is never
+    taken by accident. Raises DataError with `file` and line when the array is not there, is
+    declared more than once, or holds something that is not a character.
     """
-    start = re.search(rf"\b(?:static|const)\s+{re.escape(array)}\s*:[^=;]*=\s*&?\s*\[", source)
-    if start is None:
-        arrays = re.findall(r"\b(?:static|const)\s+(\w+)\s*:\s*&?\s*\[", source)
-        raise DataError(
-            f"no array {array!r} in the Rust source;"
-            f" {nearest(array, arrays) if arrays else 'it has no arrays'}"
-        )
-    characters: list[str] = []
-    for token in _RUST_TOKEN.finditer(source, start.end()):
-        if token["other"] == "]":
-            return Charset(f"rust:{array}", "".join(characters))
-        if token["other"] is not None:
-            line = source.count("\n", 0, token.start()) + 1
-            raise DataError(
-                f"Rust array {array!r}, line {line}: expected a char literal, found"
-                f" {token['other']!r}"
-            )
-        if token["hex"]:
-            characters.append(chr(int(token["hex"].replace("_", ""), 16)))
-        elif token["byte"]:
-            characters.append(chr(int(token["byte"], 16)))
-        elif token["escape"]:
-            characters.append(_RUST_ESCAPES[token["escape"]])
-        elif token["plain"]:
-            characters.append(token["plain"])
-    raise DataError(f"Rust array {array!r} has no closing bracket")
+    constants = find_constants(source, file)
+    chosen = select(constants, array, file)
+    return Charset(f"rust:{chosen.name}", characters_of(chosen, constants))
 
 
 NORDIC = Charset("nordic", _NORDIC_CHARACTERS)
@@ -205,25 +174,29 @@ CHARSETS: dict[str, Charset] = {
 
 
 def load_charset(name_or_path: str) -> Charset:
-    """Return a charset by name, or read one from a dictionary file (`.txt`) or the consumer's
-    `charset.rs`.
+    """Return a charset by name, or read one from a dictionary file (`.txt`) or the pipeline's
+    `charset.rs`. `charset.rs#NAME`, `charset.rs#module::NAME` or `charset.rs#LINE` choose another
+    constant of a Rust file than `CTC_CHARSET`.
 
     Raises UsageError for an unknown name and DataError for a file that does not hold a charset.
     """
     if name_or_path in CHARSETS:
         return CHARSETS[name_or_path]
-    path = Path(name_or_path)
+    file, hash_sign, array = name_or_path.partition(".rs#")
+    path = Path(f"{file}.rs") if hash_sign else Path(name_or_path)
     if not path.suffix:
         raise UsageError(
             f"unknown charset {name_or_path!r}: {nearest(name_or_path, list(CHARSETS))}"
         )
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig" if path.suffix == ".rs" else "utf-8")
     except FileNotFoundError:
         raise UsageError(f"no charset file {path}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"cannot read charset {path}: {error}") from error
-    return from_rust_source(text) if path.suffix == ".rs" else from_dict_text(text, str(path))
+    if path.suffix == ".rs":
+        return from_rust_source(text, array or "CTC_CHARSET", str(path))
+    return from_dict_text(text, str(path))
 
 
 def differences(a: Charset, b: Charset) -> list[str]:

@@ -30,6 +30,7 @@ CONTRACTS = {
     "geometry",
     "records",
     "artifact",
+    "rust_source",
     "atomic",
     "limits",
     "progress",
