@@ -9,30 +9,33 @@ from typing import Annotated, NoReturn
 import typer
 
 from nordocr_cli import __version__
-from nordocr_cli.console import Console, no_ansi_from_ci, utf8_streams
-from nordocr_cli.errors import DataError, NordocrError, UsageError
+from nordocr_cli.console import Console, defer_json, flush_json, no_ansi_from_ci, utf8_streams
+from nordocr_cli.errors import DataError, MissingBackendError, NordocrError, UsageError
+from nordocr_cli.help_text import HELP_COLUMNS, HelpGroup, build
 
 no_ansi_from_ci()
 
 _INTERRUPTED = 130
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+# Errors of a full or failing disk. Files are named where they are written, so an error of this kind
+# that reaches the boundary is about stdout.
+_CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 app = typer.Typer(
     name="nordocr",
-    help=(
-        "Prepare, train, evaluate, export, build, benchmark and compare Nordic text-line"
-        " recognizers."
-    ),
+    cls=HelpGroup,
     no_args_is_help=True,
-    add_completion=True,
+    add_completion=False,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": HELP_COLUMNS,
+    },
     rich_markup_mode=None,
 )
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _print_version(requested: bool) -> None:
+    if requested:
         typer.echo(f"nordocr {__version__}")
         raise typer.Exit
 
@@ -40,17 +43,24 @@ def _version(asked: bool) -> None:
 @app.callback()
 def _main(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
     ] = False,
 ) -> None:
-    """Prepare, train, evaluate, export, build, benchmark and compare Nordic text-line recognizers.
+    """Read Nordic business documents, and train, evaluate and deploy the recognizers that read
+    them.
 
-    A first run:  nordocr prep LINES -o lines.lmdb -p svtrv2-1024  ·  nordocr train -p svtrv2-1024
-    --train lines.lmdb
+    \b
+    Read a scan:     nordocr predict scan.tif
+    Train your own:  nordocr prep LINES -o lines.lmdb -p svtrv2-1024
+                     nordocr train -p svtrv2-1024 --train lines.lmdb
     """
 
 
 def _register() -> None:
+    """Add every command under its topic; the order here is the order in the help."""
     from nordocr_cli.commands import (
         advise,
         bench,
@@ -59,6 +69,7 @@ def _register() -> None:
         charset_move,
         clean,
         compare3way,
+        completions,
         consumer,
         contract,
         contract_calibrate,
@@ -78,90 +89,158 @@ def _register() -> None:
         train,
     )
 
-    app.add_typer(profiles.app, name="profiles")
-    app.add_typer(charset.app, name="charset")
-    charset.app.command("move")(charset_move.move)
+    app.command("predict", rich_help_panel="Read")(predict.predict)
+
+    app.command("prep", rich_help_panel="Data")(prep.prep)
+    app.command("synth", rich_help_panel="Data")(synth.synth)
+    app.add_typer(data.app, name="data", cls=HelpGroup, rich_help_panel="Data")
+
+    app.command("train", rich_help_panel="Train")(train.train)
+    app.command("runs", rich_help_panel="Train")(runs.runs)
+    app.command("import", rich_help_panel="Train")(import_.import_)
+    app.command("merge-lora", rich_help_panel="Train")(merge_lora.merge_lora)
+    app.command("promote", rich_help_panel="Train")(promote.promote)
+    app.command("clean", rich_help_panel="Train")(clean.clean)
+
     contract.app.command("calibrate")(contract_calibrate.calibrate)
-    app.add_typer(contract.app, name="contract")
-    app.add_typer(consumer.app, name="consumer")
-    app.command("doctor")(doctor.doctor)
-    app.command("prep")(prep.prep)
-    app.add_typer(data.app, name="data")
-    app.command("export")(export.export)
-    app.command("import")(import_.import_)
-    app.command("merge-lora")(merge_lora.merge_lora)
-    app.command("train")(train.train)
-    app.command("promote")(promote.promote)
-    app.command("runs")(runs.runs)
-    app.command("clean")(clean.clean)
-    app.command("synth")(synth.synth)
-    app.command("eval")(eval.eval_)
-    app.command("leaderboard")(leaderboard.leaderboard)
-    app.command("advise")(advise.advise)
-    app.command("build-engine")(build_engine.build_engine)
-    app.command("compare3way")(compare3way.compare3way)
-    app.command("bench")(bench.bench)
-    app.command("predict")(predict.predict)
+    app.command("export", rich_help_panel="Deploy")(export.export)
+    app.command("build-engine", rich_help_panel="Deploy")(build_engine.build_engine)
+    app.command("advise", rich_help_panel="Deploy")(advise.advise)
+    app.add_typer(contract.app, name="contract", cls=HelpGroup, rich_help_panel="Deploy")
+    app.add_typer(consumer.app, name="consumer", cls=HelpGroup, rich_help_panel="Deploy")
+
+    app.command("eval", rich_help_panel="Compare")(eval.eval_)
+    app.command("bench", rich_help_panel="Compare")(bench.bench)
+    app.command("compare3way", rich_help_panel="Compare")(compare3way.compare3way)
+    app.command("leaderboard", rich_help_panel="Compare")(leaderboard.leaderboard)
+
+    charset.app.command("move")(charset_move.move)
+    app.command("doctor", rich_help_panel="Tools")(doctor.doctor)
+    app.add_typer(profiles.app, name="profiles", cls=HelpGroup, rich_help_panel="Tools")
+    app.add_typer(charset.app, name="charset", cls=HelpGroup, rich_help_panel="Tools")
+    app.add_typer(completions.app, name="completions", cls=HelpGroup, rich_help_panel="Tools")
 
 
 _register()
 
 
 def main() -> None:
-    """Entry point of `nordocr` and `nordocr-cli`. Ends the process with the exit code of design.md
-    section 4.
+    """Entry point of `nordocr` and `nordocr-cli`. Ends the process with one of the exit codes that
+    `nordocr_cli.errors` lists.
     """
     utf8_streams()
-    console = Console()
-    # A cancelled CI job or a stopped container ends like Ctrl-C: temporaries are cleared away.
-    # `train` has its own handler.
+    # A cancelled CI job or a stopped container ends like Ctrl-C: temporary files are removed.
+    # `train` installs its own handler.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # The values after `--` are arguments, also if one reads "--json".
+    options = sys.argv[1 : sys.argv.index("--")] if "--" in sys.argv else sys.argv[1:]
+    console = Console(as_json="--json" in options)
+    defer_json()
     try:
-        # standalone_mode=False lets exceptions through; Typer's own ones know how to show
-        # themselves.
-        code = app(standalone_mode=False, prog_name="nordocr")
+        # standalone_mode=False lets exceptions through to this boundary.
+        code = build(app)(standalone_mode=False, prog_name="nordocr")
+        flush_json()
         sys.stdout.flush()
-    except NordocrError as error:
-        console.error(str(error))
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        code = _INTERRUPTED
     except BrokenPipeError:
         _end_without_reader()
     except SystemExit as end:
-        if isinstance(end.__context__, BrokenPipeError):  # Typer and rich make exit code 1 of it
+        # Typer and rich turn a reader that went away into exit code 1.
+        if isinstance(end.__context__, BrokenPipeError):
             _end_without_reader()
         raise
-    except Exception as error:
-        show, exit_code = getattr(error, "show", None), getattr(error, "exit_code", None)
-        # Typer's vendored click exceptions: usage errors
-        if callable(show) and isinstance(exit_code, int):
-            show()
-            sys.exit(exit_code or UsageError.exit_code)
-        # files name themselves before they come here: this is stdout
-        if isinstance(error, OSError) and error.errno in _FULL:
-            console.error(
-                f"cannot write {error.filename or 'the result to stdout'}: {error.strerror}; free"
-                " some room and run this again"
-            )
-            _drop_stdout()
-            sys.exit(DataError.exit_code)
-        if type(error).__name__ != "Abort":  # what Typer makes of Ctrl-C at a prompt
-            raise  # a bug: traceback, exit 1
+    except KeyboardInterrupt:
         code = _INTERRUPTED
-    if code == _INTERRUPTED:  # also what Typer returns after Ctrl-C in a command
-        console.error("interrupted; nothing half-written is left")
+    except Exception as error:
+        code = _report(console, error)
+        if code is None:
+            raise
+
+    # Typer also returns this number after Ctrl-C within a command.
+    if code == _INTERRUPTED:
+        _fail(console, "interrupted", "interrupted; no half-written file is left", _INTERRUPTED)
     sys.exit(code if isinstance(code, int) else 0)
 
 
+def _report(console: Console, error: Exception) -> int | None:
+    """Show an expected error and end the process, or return its exit code.
+
+    None stands for an unexpected error, a bug, which ends in its traceback.
+    """
+    if isinstance(error, NordocrError):
+        _fail(console, _kind(error), str(error), error.exit_code, _hint(error))
+
+    # The usage errors of Typer's own parser, which carry a `show` method.
+    show, exit_code = getattr(error, "show", None), getattr(error, "exit_code", None)
+    if callable(show) and isinstance(exit_code, int):
+        code = exit_code or UsageError.exit_code
+        if not console.as_json:
+            show()
+            sys.exit(code)
+        message = getattr(error, "message", None) or str(error)
+        _fail(console, "usage", message, code, _usage_hint(error))
+
+    if isinstance(error, OSError) and error.errno in _CANNOT_WRITE:
+        target = error.filename or "the result to stdout"
+        console.error(
+            f"cannot write {target}: {error.strerror}; free some disk space and run this again"
+        )
+        _drop_stdout()
+        sys.exit(DataError.exit_code)
+
+    # What Typer makes of Ctrl-C at a prompt.
+    if type(error).__name__ == "Abort":
+        return _INTERRUPTED
+
+    if console.as_json:
+        flush_json({"code": "bug", "message": f"{type(error).__name__}: {error}", "hint": _BUG})
+    return None
+
+
+_BUG = "this is a bug in nordocr: please report the traceback on stderr"
+
+
+def _fail(console: Console, kind: str, message: str, code: int, hint: str = "") -> NoReturn:
+    """Show an error on stderr, with --json also on stdout, and end the process."""
+    console.error(message)
+    if console.as_json:
+        flush_json({"code": kind, "message": message, "hint": hint})
+        sys.stdout.flush()
+    sys.exit(code)
+
+
+_KINDS = {1: "bug", 2: "usage", 3: "data", 4: "gate", 5: "backend", 130: "interrupted"}
+
+
+def _kind(error: NordocrError) -> str:
+    return _KINDS.get(error.exit_code, "error")
+
+
+def _hint(error: NordocrError) -> str:
+    """Return what to do next: the error's own hint, else what helps against its kind."""
+    own = getattr(error, "hint", "")
+    if own:
+        return str(own)
+    if isinstance(error, MissingBackendError):
+        return "nordocr doctor lists what is missing on this machine"
+    if isinstance(error, UsageError):
+        return "add -h to the command to see its options"
+    return ""
+
+
+def _usage_hint(error: Exception) -> str:
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else "nordocr"
+    return f"{path} -h lists the options"
+
+
 def _end_without_reader() -> NoReturn:
-    """The reader of stdout is gone (`| head`): not an error."""
+    """End quietly when the reader of stdout is gone (`| head`): this is not an error."""
     _drop_stdout()
     sys.exit(0)
 
 
 def _drop_stdout() -> None:
-    """What is still buffered for stdout goes nowhere; Python would write it at the end and fail
-    once more.
+    """Send what is still buffered for stdout nowhere; Python would otherwise try to write it at
+    exit and fail again.
     """
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

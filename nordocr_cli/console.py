@@ -23,7 +23,9 @@ from rich.progress import (
 from rich.table import Table
 
 _PLAIN_LINE_EVERY_S = 5.0
-# What a label could do to a terminal: escape sequences, and marks that turn the text around.
+_COLUMNS_WITHOUT_TERMINAL = 120
+# Characters by which a label could control a terminal: escape sequences, and marks that reverse the
+# direction of text.
 _HIDDEN = (
     *range(9),
     *range(11, 32),
@@ -41,6 +43,65 @@ def _shown(text: str) -> str:
     return escape(text.translate(_AS_CODES))
 
 
+class _PendingJson:
+    """The JSON result of the running command. It is written when the command ends, so that an error
+    after the result (a missed gate) joins it in one document.
+    """
+
+    def __init__(self) -> None:
+        self.value: Any = None
+        self.present = False
+        self.deferred = False
+
+    def put(self, value: Any) -> None:
+        """Keep a value until the command ends, or write it at once if nobody flushes at the end."""
+        if not self.deferred:
+            _write_json(value)
+            return
+        if self.present:
+            self.write({})
+        self.value, self.present = value, True
+
+    def write(self, error: dict[str, Any]) -> None:
+        """Write the waiting value with the error, if there is one of either."""
+        document = self.value
+        if error:
+            result = document if isinstance(document, dict) else {"result": document}
+            document = {**(result if self.present else {}), "error": error}
+        if self.present or error:
+            _write_json(document)
+        self.value, self.present = None, False
+
+
+_PENDING = _PendingJson()
+
+
+def defer_json() -> None:
+    """Hold JSON results back until `flush_json`, which the caller promises to call."""
+    _PENDING.deferred = True
+
+
+def flush_json(error: dict[str, Any] | None = None) -> None:
+    """Write the JSON result that is waiting, with `error` under that key if one is given.
+
+    The error holds `code`, `message` and `hint`.
+    """
+    _PENDING.write(error or {})
+
+
+def _write_json(value: Any) -> None:
+    text = json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False, default=str)
+    sys.stdout.write(text + "\n")
+
+
+def _columns() -> int | None:
+    """Return the width of tables that go to a file or pipe: COLUMNS, else 120."""
+    if sys.stdout.isatty():
+        return None
+    requested = os.environ.get("COLUMNS", "")
+    return int(requested) if requested.isdigit() else _COLUMNS_WITHOUT_TERMINAL
+
+
 class Console:
     """Implements `nordocr_cli.progress.Progress` for a terminal, and for a log where there is
     none.
@@ -55,22 +116,20 @@ class Console:
         self.out = RichConsole(
             force_terminal=sys.stdout.isatty(),
             highlight=False,
-            width=None if sys.stdout.isatty() else 120,
+            width=_columns(),
         )
         self._bar: Progress | None = None
         self._task: TaskID | None = None
         self._label, self._unit = "", ""
         self._done, self._total = 0, 0
-        self._began = self._spoke = 0.0
+        self._began_s = self._last_line_s = 0.0
 
-    # results
+    # Results
     # ----------------------------------------
 
     def json(self, value: Any) -> None:
-        """Write one JSON value to stdout."""
-        sys.stdout.write(
-            json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False, default=str) + "\n"
-        )
+        """Write one JSON value to stdout, at the end of the command."""
+        _PENDING.put(value)
 
     def line(self, text: str) -> None:
         """Write one line of a result to stdout, exactly as given."""
@@ -99,15 +158,18 @@ class Console:
         self.out.print(table)
 
     def next(self, *command: object) -> None:
-        """Name what comes next, as the last line of a success (stderr).
+        """Name the next command on stderr, as the last line of a success.
 
-        Several words are a command: they are quoted so that it can be pasted into a shell. A single
-        one is a sentence.
+        Several words are a command; they are quoted so that it can be pasted into a shell. A single
+        word is a sentence and is printed as it is.
         """
-        if not self.quiet and not self.as_json:
-            words = [str(word) for word in command]
-            quoted = subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
-            self.err.print(f"[dim]next:[/dim] {_shown(quoted if len(words) > 1 else words[0])}")
+        if self.quiet or self.as_json:
+            return
+        words = [str(word) for word in command]
+        text = words[0]
+        if len(words) > 1:
+            text = subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
+        self.err.print(f"[dim]next:[/dim] {_shown(text)}")
 
     # Progress
     # ----------------------------------------
@@ -116,7 +178,7 @@ class Console:
         """Begin a task; see Progress."""
         self.finish()
         self._label, self._unit, self._done, self._total = label, unit, 0, total or 0
-        self._began = self._spoke = time.monotonic()
+        self._began_s = self._last_line_s = time.monotonic()
         if self.quiet or not self.err.is_terminal:
             return
         self._bar = Progress(
@@ -136,17 +198,21 @@ class Console:
     def advance(self, units: int = 1, **fields: str) -> None:
         """Add progress; see Progress."""
         self._done += units
-        now = time.monotonic()
-        rate = f"{self._done / max(now - self._began, 1e-9):,.1f} {self._unit}/s"
+        now_s = time.monotonic()
+        elapsed_s = max(now_s - self._began_s, 1e-9)
+        rate = f"{self._done / elapsed_s:,.1f} {self._unit}/s"
         extra = "  ".join(f"{key} {value}" for key, value in fields.items())
+
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=self._done, rate=rate, extra=_shown(extra))
-        elif not self.quiet and now - self._spoke >= _PLAIN_LINE_EVERY_S:
-            self._spoke = now
-            of = f"/{self._total}" if self._total else ""
-            self.err.print(
-                _shown(f"{self._label}: {self._done}{of} {self._unit}, {rate}  {extra}".rstrip())
-            )
+            return
+        if self.quiet or now_s - self._last_line_s < _PLAIN_LINE_EVERY_S:
+            return
+
+        self._last_line_s = now_s
+        total = f"/{self._total}" if self._total else ""
+        line = f"{self._label}: {self._done}{total} {self._unit}, {rate}  {extra}"
+        self.err.print(_shown(line.rstrip()))
 
     def finish(self) -> None:
         """End the task; see Progress."""
@@ -155,29 +221,27 @@ class Console:
         self._bar = self._task = None
 
     def note(self, message: str) -> None:
-        """Say one line on stderr unless quiet."""
+        """Print one line on stderr unless quiet."""
         if not self.quiet:
             self.err.print(_shown(message))
 
     def detail(self, message: str) -> None:
-        """Say one line on stderr with -v."""
+        """Print one line on stderr with -v."""
         if self.verbose:
             self.err.print(f"[dim]{_shown(message)}[/dim]")
 
     def warn(self, message: str) -> None:
-        """Say a warning on stderr, also when quiet."""
+        """Print a warning on stderr, also when quiet."""
         self.err.print(f"[yellow]warning:[/yellow] {_shown(message)}")
 
     def error(self, message: str) -> None:
-        """Say an error on stderr."""
+        """End the progress bar and print an error on stderr."""
         self.finish()
         self.err.print(f"[bold red]error:[/bold red] {_shown(message)}")
 
 
 def utf8_streams() -> None:
-    """Make stdout and stderr UTF-8 wherever the platform's default is something else (Windows,
-    LANG=C).
-    """
+    """Make stdout and stderr UTF-8 where the platform's default differs (Windows, LANG=C)."""
     for stream in (sys.stdout, sys.stderr):
         encoding = (getattr(stream, "encoding", None) or "").lower().replace("-", "")
         if encoding != "utf8" and hasattr(stream, "reconfigure"):
@@ -185,8 +249,6 @@ def utf8_streams() -> None:
 
 
 def no_ansi_from_ci() -> None:
-    """Typer forces ANSI codes into help where GITHUB_ACTIONS is set; take its switch away unless a
-    terminal is there.
-    """
+    """Keep Typer from forcing ANSI codes into help under GITHUB_ACTIONS without a terminal."""
     if not sys.stdout.isatty():
         os.environ.setdefault("_TYPER_FORCE_DISABLE_TERMINAL", "1")

@@ -1,27 +1,84 @@
-"""The options that several commands share, declared once, and the small frame that every command
-runs in.
+"""The options that several commands share, declared once.
+
+Options with a fixed set of values are `Literal` types, so that the parser checks and lists them.
 """
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
 from nordocr_cli.console import Console
+from nordocr_cli.variables import PROFILES, THREADS
+
+# Completion of values
+# ----------------------------------------
 
 
-def _complete_profile(incomplete: str) -> list[str]:
+def _starting_with(incomplete: str, values: Iterable[str]) -> list[str]:
+    return [value for value in values if value.startswith(incomplete)]
+
+
+def _entries(incomplete: str, suffixes: tuple[str, ...]) -> list[str]:
+    """Return folders, and files with one of the suffixes, that continue a path being typed."""
+    folder = Path(incomplete).parent if Path(incomplete).name else Path(incomplete or ".")
+    if incomplete.endswith("/"):
+        folder = Path(incomplete)
+    if not folder.is_dir():
+        return []
+    found = []
+    for entry in sorted(folder.iterdir()):
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir() and entry.suffix not in suffixes:
+            found.append(f"{entry}/")
+        elif entry.suffix in suffixes:
+            found.append(str(entry))
+    return _starting_with(incomplete, found)
+
+
+def complete_profile(incomplete: str) -> list[str]:
+    """Complete the name of a profile, or the path of a TOML file."""
     from nordocr_cli.profile import profile_names
 
-    return [name for name in profile_names() if name.startswith(incomplete)]
+    return _starting_with(incomplete, profile_names()) + _entries(incomplete, (".toml",))
 
 
-def _count_cores(threads: int | None) -> int | None:
-    """Warn of more threads than cores: they wait for each other."""
-    cores = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def complete_model(incomplete: str) -> list[str]:
+    """Complete a recognizer: a shipped name, tesseract, or the path of weights or a model."""
+    names = ("nordocr-default", "nordocr-default-ext", "tesseract")
+    return _starting_with(incomplete, names) + _entries(
+        incomplete, (".safetensors", ".onnx", ".engine")
     )
+
+
+def complete_store(incomplete: str) -> list[str]:
+    """Complete the path of a line store."""
+    return _entries(incomplete, (".lmdb",))
+
+
+def complete_charset(incomplete: str) -> list[str]:
+    """Complete the name of a charset, or the path of a dictionary or charset.rs."""
+    names = ("nordic", "nordic-ext", "alphanumeric")
+    return _starting_with(incomplete, names) + _entries(incomplete, (".txt", ".rs"))
+
+
+# Checks of values
+# ----------------------------------------
+
+
+def usable_cores() -> int:
+    """Return the number of CPU cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _check_threads(threads: int | None) -> int | None:
+    """Warn if there are more threads than cores, which slows the work down."""
+    cores = usable_cores()
     if threads and threads > cores:
         Console().warn(
             f"--threads {threads}: there are {cores} cores here, and more threads than cores are"
@@ -30,26 +87,18 @@ def _count_cores(threads: int | None) -> int | None:
     return threads
 
 
-Profile = Annotated[
-    str,
-    typer.Option(
-        "--profile",
-        "-p",
-        metavar="NAME|PATH",
-        help="Profile by name or TOML file.",
-        autocompletion=_complete_profile,
-    ),
-]
-OptionalProfile = Annotated[
-    str | None,
-    typer.Option(
-        "--profile",
-        "-p",
-        metavar="NAME|PATH",
-        help="Profile by name or TOML file.",
-        autocompletion=_complete_profile,
-    ),
-]
+# Profiles
+# ----------------------------------------
+
+_PROFILE_OPTION = typer.Option(
+    "--profile",
+    "-p",
+    metavar="NAME|PATH",
+    help=f"Profile by name or TOML file. Your own folder of profiles: {PROFILES.name}.",
+    autocompletion=complete_profile,
+)
+Profile = Annotated[str, _PROFILE_OPTION]
+OptionalProfile = Annotated[str | None, _PROFILE_OPTION]
 Set = Annotated[
     list[str] | None,
     typer.Option(
@@ -58,42 +107,74 @@ Set = Annotated[
         help="Override one profile value, e.g. --set train.lr=3e-4. Repeatable.",
     ),
 ]
-Output = Annotated[
-    Path, typer.Option("--output", "-o", metavar="PATH", help="Where the result is written.")
+
+# Results
+# ----------------------------------------
+
+_OUTPUT_OPTION = typer.Option("--output", "-o", metavar="PATH", help="Where the result is written.")
+Output = Annotated[Path, _OUTPUT_OPTION]
+OptionalOutput = Annotated[Path | None, _OUTPUT_OPTION]
+Json = Annotated[
+    bool, typer.Option("--json", help="Write the result, or the error, as JSON to stdout.")
 ]
-OptionalOutput = Annotated[
-    Path | None, typer.Option("--output", "-o", metavar="PATH", help="Where the result is written.")
-]
-Json = Annotated[bool, typer.Option("--json", help="Write the result as JSON to stdout.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan; touch nothing.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say only warnings and errors.")]
-Verbose = Annotated[int, typer.Option("--verbose", "-v", count=True, help="Say more. Repeatable.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only warnings and errors.")]
+Verbose = Annotated[
+    int, typer.Option("--verbose", "-v", count=True, help="Print more. Repeatable.")
+]
+
+# What recognizes, and on what
+# ----------------------------------------
+
+Model = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        "-m",
+        metavar="NAME|PATH",
+        help="Run folder, .safetensors, .onnx, .engine, or tesseract[:swe].",
+        autocompletion=complete_model,
+    ),
+]
 Device = Annotated[
     str,
     typer.Option(
         "--device",
         metavar="auto|cpu|cuda[:N]",
-        help="Where the network runs; of ONNX models also tensorrt[:N].",
+        help="Where the network runs; for ONNX models also tensorrt[:N].",
     ),
 ]
 Threads = Annotated[
     int | None,
     typer.Option(
-        "--threads", min=1, help="CPU threads. Default: all cores.", callback=_count_cores
+        "--threads",
+        min=1,
+        envvar=THREADS.name,
+        help="CPU threads. Default: all cores.",
+        callback=_check_threads,
     ),
 ]
 Bf16 = Annotated[
-    bool, typer.Option("--bf16", help="Let torch compute in bf16: faster, logits differ by 0.01.")
+    bool,
+    typer.Option("--bf16", help="Compute in bf16 with torch: faster, logits differ by 0.01."),
 ]
 Decoder = Annotated[
     str,
-    typer.Option("--decoder", metavar="NAME", help="greedy, beam; of PARSeq also ar, nar, ar+1, …"),
+    typer.Option("--decoder", metavar="NAME", help="greedy, beam; for PARSeq also ar, nar, ar+1."),
 ]
 Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Seed of everything random.")]
 
+# Fixed sets of values, for `Annotated[Precision, typer.Option(...)]`
+# ----------------------------------------
+
+Precision = Literal["fp32", "fp16", "bf16"]
+PageLayout = Literal["auto", "line", "page"]
+WideLines = Literal["split", "squash"]
+Language = Literal["sv", "no", "da", "is", "fi", "fo"]
+
 
 def show_plan(console: Console, plan: dict[str, Any]) -> None:
-    """Print what a command would do: JSON with --json, else one `key: value` a line."""
+    """Print what a command would do: JSON with --json, else one `key: value` per line."""
     if console.as_json:
         console.json(plan)
         return

@@ -12,11 +12,10 @@ from typing import Any
 os.environ.setdefault("COLUMNS", "100")  # the width at which help is laid out
 os.environ["TERM"] = "dumb"
 
-import typer.main
-from typer.completion import get_completion_script
-
 from nordocr_cli.app import app
+from nordocr_cli.commands.completions import completion_script
 from nordocr_cli.core.bench.result import BenchResult
+from nordocr_cli.help_text import build
 from nordocr_cli.profile import Profile
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -31,7 +30,7 @@ SHELLS = {
 def generated() -> dict[str, str]:
     """Return every generated file: path relative to the root → text."""
     files = {"docs/cli.md": cli_reference()}
-    files |= {f"completions/{name}": completion(shell) for shell, name in SHELLS.items()}
+    files |= {f"completions/{name}": completion_script(shell) for shell, name in SHELLS.items()}
     files["docs/bench.schema.json"] = (
         json.dumps(BenchResult.model_json_schema(), ensure_ascii=False, indent=2) + "\n"
     )
@@ -41,21 +40,6 @@ def generated() -> dict[str, str]:
     return files
 
 
-def completion(shell: str) -> str:
-    """The static completion script of a shell."""
-    script = (
-        get_completion_script(
-            prog_name="nordocr", complete_var="_NORDOCR_COMPLETE", shell=shell
-        ).strip()
-        + "\n"
-    )
-    if shell == "zsh":
-        # compinit reads only the first line for #compdef; called by compinit (not sourced), the
-        # first TAB must complete too.
-        script += 'if [ "$funcstack[1]" = "_nordocr" ]; then _nordocr_completion "$@"; fi\n'
-    return script
-
-
 def cli_reference() -> str:
     """Every command's help, as a Markdown page."""
     parts = [
@@ -63,8 +47,7 @@ def cli_reference() -> str:
         " help.\n"
     ]
     parts += [
-        f"## {path}\n\n```\n{text.rstrip()}\n```\n"
-        for path, text in helps(typer.main.get_command(app), "nordocr")
+        f"## {path}\n\n```\n{text.rstrip()}\n```\n" for path, text in helps(build(app), "nordocr")
     ]
     return "\n".join(parts)
 

@@ -80,8 +80,8 @@ def test_a_full_disk_behind_stdout_is_said_in_one_line(command):
         done = subprocess.run([*NORDOCR, *command], stdout=full, stderr=subprocess.PIPE, text=True)
     assert done.returncode == 3
     said = (
-        "error: cannot write the result to stdout: No space left on device; free some room and run"
-        " this again\n"
+        "error: cannot write the result to stdout: No space left on device; free some disk"
+        " space and run this again\n"
     )
     assert done.stderr == said
 

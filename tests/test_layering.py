@@ -34,12 +34,13 @@ CONTRACTS = {
     "atomic",
     "limits",
     "progress",
+    "variables",
 }
 LEVEL = (
     {"errors": 0}
     | dict.fromkeys(CONTRACTS, 1)
     | dict.fromkeys(PARTS, 2)
-    | {"core": 3, "console": 3, "options": 4}
+    | {"core": 3, "console": 3, "help_text": 3, "options": 4}
 )
 LEVEL |= {"commands": 5, "app": 6, "__main__": 7, "__init__": 0}
 # The only places where torch may be imported at module level.
@@ -50,7 +51,7 @@ TORCH_AT_TOP = (
     "runtime/backends/torch/",
     "deploy/onnx_export.py",
 )
-CONSOLE_ONLY = ("app.py", "options.py", "console.py", "commands/", "__main__.py")
+CONSOLE_ONLY = ("app.py", "options.py", "console.py", "help_text.py", "commands/", "__main__.py")
 
 
 def modules():

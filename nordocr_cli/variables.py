@@ -1,0 +1,58 @@
+"""The environment variables that the program reads, declared once: `nordocr doctor` and the docs
+list them from here.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from nordocr_cli.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Variable:
+    """An environment variable. `default` is what applies without it, in words."""
+
+    name: str
+    meaning: str
+    default: str
+
+    def get(self) -> str | None:
+        """Return the value, or None if the variable is unset or empty."""
+        return os.environ.get(self.name) or None
+
+
+PROFILES = Variable(
+    "NORDOCR_PROFILES", "Folder of your own profiles, searched first.", "shipped profiles only"
+)
+THREADS = Variable("NORDOCR_THREADS", "CPU threads, where --threads is not given.", "all cores")
+CACHE = Variable(
+    "NORDOCR_CACHE", "Folder of downloaded weights and public data sets.", "~/.cache/nordocr"
+)
+TOKEN = Variable(
+    "NORDOCR_TOKEN", "Token that `nordocr serve` requires from its clients.", "none on loopback"
+)
+
+VARIABLES = [PROFILES, THREADS, CACHE, TOKEN]
+
+
+def cache_folder() -> Path:
+    """Return the folder for downloaded files. It is not created here."""
+    chosen = CACHE.get()
+    if chosen:
+        return Path(chosen).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser() / "nordocr"
+
+
+def threads_from_environment() -> int | None:
+    """Return NORDOCR_THREADS as a number, or None if it is unset.
+
+    Raises UsageError if it is not a positive integer.
+    """
+    value = THREADS.get()
+    if value is None:
+        return None
+    if not value.isdigit() or int(value) < 1:
+        raise UsageError(f"{THREADS.name}={value}: expected a whole number of at least 1")
+    return int(value)
