@@ -135,6 +135,16 @@ class Outline:
         return Outline(points, tuple((x + dx, y + dy) for x, y in self.baseline))
 
 
+def outline_of(box: Box, polygon: Sequence[Point] = (), baseline: Sequence[Point] = ()) -> Outline:
+    """Return the outline of a line as a layout file gives it: its polygon where there is one, its
+    box otherwise, each with the baseline if that is known.
+    """
+    if len(polygon) >= 3:
+        return Outline.of_polygon(polygon, baseline)
+    corners = Outline.of_box(box).points
+    return Outline.of_polygon(corners, baseline)
+
+
 def direction(outline: Outline) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the unit vectors along the text, in reading direction, and across it, from its top to
     its bottom.

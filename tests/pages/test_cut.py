@@ -4,7 +4,7 @@ from PIL import Image
 
 from nordocr_cli.errors import DataError
 from nordocr_cli.pages.cut import crop_box, cut_line, cut_size
-from nordocr_cli.pages.outline import Outline
+from nordocr_cli.pages.outline import Outline, outline_of
 from nordocr_cli.records import Box
 
 TEXT = "Årsredovisning för Örebro"
@@ -199,3 +199,11 @@ def test_too_few_corners_are_refused():
         Outline.of_polygon([(0, 0), (1, 1)])
     with pytest.raises(ValueError, match="4 corners"):
         Outline.of_quad([(0, 0), (1, 1), (2, 0)])
+
+
+def test_a_layouts_line_is_cut_along_its_polygon_or_its_box():
+    box = Box(10, 20, 100, 30)
+    assert outline_of(box).is_upright_box
+    assert outline_of(box, baseline=[(12, 42), (100, 43)]).is_upright_box
+    assert not outline_of(box, baseline=[(12, 30), (100, 45)]).is_upright_box
+    assert outline_of(box, [(10, 20), (110, 25), (110, 50), (10, 45)]).points[1] == (110, 25)
