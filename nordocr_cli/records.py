@@ -112,8 +112,9 @@ class Box:
 class Region:
     """One text line on a page: where it is and, when somebody has read it, what it says.
 
-    `polygon` are the corners (x, y) of a line whose outline is known and is no upright box; `box`
-    is the box around them.
+    `polygon` holds the corners (x, y) of a line whose outline is known, `baseline` the points on
+    which its letters stand, in reading direction; both are empty where unknown. `box` is the
+    upright box around the line.
     """
 
     box: Box
@@ -121,6 +122,7 @@ class Region:
     confidence: float | None = None
     char_confidences: tuple[float, ...] = ()
     polygon: tuple[tuple[float, float], ...] = ()
+    baseline: tuple[tuple[float, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -139,3 +139,70 @@ def test_lines_that_are_wrong_can_be_told_and_left_out(tmp_path: Path) -> None:
         assert len(read_layout(tmp_path / "layout", bad).pages[0].regions) == 1
         assert list(bad) == [(0, 1)]
         assert what in bad[0, 1]
+
+
+def test_page_xml_keeps_outlines_and_follows_the_reading_order(tmp_path: Path) -> None:
+    def line(name: str, index: int) -> str:
+        return (
+            f'<TextLine id="{name}" custom="readingOrder {{index:{index};}}"><Coords points="10,20'
+            f' 200,24 200,60 10,58"/><Baseline points="10,50 200,54"/><TextEquiv><Unicode>{name}'
+            "</Unicode></TextEquiv></TextLine>"
+        )
+
+    content = (
+        '<PcGts><Page><ReadingOrder><OrderedGroup><RegionRefIndexed index="1" regionRef="first"/>'
+        '<RegionRefIndexed index="0" regionRef="second"/></OrderedGroup></ReadingOrder>'
+        f'<TextRegion id="first">{line("d", 1)}{line("c", 0)}</TextRegion>'
+        f'<TextRegion id="second">{line("a", 0)}{line("b", 1)}</TextRegion></Page></PcGts>'
+    )
+    regions = layout(tmp_path, content).pages[0].regions
+    assert [region.text for region in regions] == ["a", "b", "c", "d"]
+    assert regions[0].polygon == ((10, 20), (200, 24), (200, 60), (10, 58))
+    assert regions[0].baseline == ((10, 50), (200, 54))
+
+
+@pytest.mark.parametrize("points", ["10,20 200,24 200,60", "10 20 200 24 200 60"])
+def test_alto_keeps_outlines(tmp_path: Path, points: str) -> None:
+    content = (
+        '<alto><Layout><Page><TextLine BASELINE="10 50 200 54"><Shape><Polygon'
+        f' POINTS="{points}"/></Shape><String CONTENT="x"/></TextLine></Page></Layout></alto>'
+    )
+    (region,) = layout(tmp_path, content).pages[0].regions
+    assert region.box == Box(10, 20, 190, 40)
+    assert region.polygon == ((10, 20), (200, 24), (200, 60))
+    assert region.baseline == ((10, 50), (200, 54))
+
+
+@pytest.mark.parametrize(
+    ("line", "text", "corners"),
+    [
+        ("10,20,200,24,200,60,10,58,Åre, 7", "Åre, 7", 4),
+        ("10,20,200,24,200,60,10,58,Latin,Åre", "Åre", 4),
+        ('10, 20, 200, 60, "Åre"', "Åre", 0),
+        ('10 20 200 60 "Åre"', "Åre", 0),
+    ],
+)
+def test_text_files_of_icdar(tmp_path: Path, line: str, text: str, corners: int) -> None:
+    illegible = "1,1,9,1,9,9,1,9,###\n" if corners else '1 1 9 9 "###"\n'
+    (region,) = layout(tmp_path, f"\ufeff{line}\r\n{illegible}").pages[0].regions
+    assert (region.text, region.box, len(region.polygon)) == (text, Box(10, 20, 190, 40), corners)
+
+
+def test_entities_of_funsd_are_parted_into_lines(tmp_path: Path) -> None:
+    def word(box: list[int], text: str) -> str:
+        return f'{{"box": {box}, "text": "{text}"}}'
+
+    rows = [word([10, 10, 50, 20], "två"), word([60, 10, 90, 20], "ord")]
+    rows += [word([10, 30, 50, 40], "och"), word([60, 30, 90, 40], "mer")]
+    content = (
+        f'{{"form": [{{"box": [10, 10, 90, 40], "text": "två ord och mer", "words": ['
+        f'{", ".join(rows)}]}}, {{"box": [1, 1, 9, 9], "text": "ensam", "words": []}}]}}'
+    )
+    regions = layout(tmp_path, content).pages[0].regions
+    assert [region.text for region in regions] == ["två ord", "och mer", "ensam"]
+    assert regions[0].box == Box(10, 10, 80, 10)
+
+
+def test_abbyy_is_refused_by_its_name(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="ABBYY FineReader XML is not read; export ALTO"):
+        layout(tmp_path, '<document xmlns="http://www.abbyy.com/FineReader_xml/10.xml"/>')

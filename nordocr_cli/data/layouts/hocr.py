@@ -6,28 +6,70 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 from nordocr_cli.charset import to_nfc
-from nordocr_cli.data.layouts.layout import BadLines, Layout, box_from_json, language_code
+from nordocr_cli.data.layouts.layout import (
+    BadLines,
+    Layout,
+    Point,
+    box_from_json,
+    language_code,
+)
+from nordocr_cli.data.layouts.xml import starts_as_xml
 from nordocr_cli.errors import DataError
 from nordocr_cli.records import Box, Page, Region
 
 _HOCR_LINES = frozenset({"ocr_line", "ocrx_line", "ocr_header", "ocr_caption", "ocr_textfloat"})
 _HOCR_BOX = re.compile(r"\bbbox((?:\s+-?[\d.]+){4})")
+_HOCR_POLYGON = re.compile(r"\bpoly((?:\s+-?[\d.]+){6,})")
+_HOCR_BASELINE = re.compile(r"\bbaseline\s+(-?[\d.]+)\s+(-?[\d.]+)\s*(?:;|$)")
 _VOID_TAGS = frozenset({"br", "hr", "img", "input", "link", "meta", "wbr"})
+
+
+def sniff(head: bytes) -> bool:
+    """Whether a file that begins so is HTML."""
+    return starts_as_xml(head) and b"<html" in head.lower()
 
 
 @dataclass
 class _HocrLine:
-    box: Box | None  # None of a line that is wrong
+    box: Box | None  # None of a line that is damaged
+    title: str = ""
     words: list[str] = field(default_factory=list)
     loose: str = ""  # text outside words
     confidences: list[float] = field(default_factory=list)
 
     def region(self, box: Box) -> Region:
-        words = (
-            [" ".join(word.split()) for word in self.words] if self.words else self.loose.split()
+        words = self.loose.split()
+        if self.words:
+            words = [" ".join(word.split()) for word in self.words]
+        known = self.confidences
+        return Region(
+            box,
+            to_nfc(" ".join(word for word in words if word)),
+            sum(known) / len(known) / 100 if known else None,
+            polygon=_polygon(self.title),
+            baseline=_baseline(self.title, box),
         )
-        sure = sum(self.confidences) / len(self.confidences) / 100 if self.confidences else None
-        return Region(box, to_nfc(" ".join(word for word in words if word)), sure)
+
+
+def _polygon(title: str) -> tuple[Point, ...]:
+    found = _HOCR_POLYGON.search(title)
+    if found is None:
+        return ()
+    numbers = [float(number) for number in found[1].split()]
+    return tuple(zip(numbers[0::2], numbers[1::2], strict=False))
+
+
+def _baseline(title: str, box: Box) -> tuple[Point, ...]:
+    """The baseline of hOCR: slope and offset from the bottom left corner of the line's box.
+
+    A level one is left out: such a line is cut as its box.
+    """
+    found = _HOCR_BASELINE.search(title)
+    if found is None or float(found[1]) == 0:
+        return ()
+    slope, offset = float(found[1]), float(found[2])
+    start = box.bottom + offset
+    return ((box.x, start), (box.right, start + slope * box.width))
 
 
 class _Hocr(HTMLParser):
@@ -66,13 +108,8 @@ class _Hocr(HTMLParser):
         elif kinds & _HOCR_LINES and self.pages:
             role = "line"
             lines = self.pages[-1][2]
-            lines.append(
-                _HocrLine(
-                    self._line_box(
-                        title, f"page {len(self.pages)}, line {given.get('id', len(lines) + 1)!r}"
-                    )
-                )
-            )
+            where = f"page {len(self.pages)}, line {given.get('id', len(lines) + 1)!r}"
+            lines.append(_HocrLine(self._line_box(title, where), title))
         elif "ocrx_word" in kinds and self._inside("line"):
             role = "word"
             line = self.pages[-1][2][-1]
@@ -123,7 +160,7 @@ class _Hocr(HTMLParser):
         return box_from_json([float(edge) for edge in found[1].split()], f"{self.path}: {what}")
 
 
-def layout_from_hocr(content: bytes, path: Path, bad_lines: BadLines | None = None) -> Layout:
+def read(content: bytes, path: Path, bad_lines: BadLines | None = None) -> Layout:
     """Read an hOCR file's pages and lines. Raises DataError when it is none, or a line has no box;
     see `read_layout` for `bad_lines`.
     """

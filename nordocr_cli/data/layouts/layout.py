@@ -1,14 +1,16 @@
-"""A document's regions as every layout format gives them; the readers are in readers.py and
-hocr.py.
+"""The regions of a document as every layout format gives them, and what the readers share.
+
+The readers are one module per format; readers.py holds their registry.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 from nordocr_cli.errors import DataError
-from nordocr_cli.records import Box, Page
+from nordocr_cli.records import Box, Page, Region
 
 # Two-letter codes, and what else the formats write: PAGE names, Tesseract and ALTO three letters.
 _LANGUAGES = {
@@ -24,16 +26,21 @@ _LANGUAGES = {
 }
 _CODES = {name: code for code, names in _LANGUAGES.items() for name in (code, *names)}
 
+# Texts that datasets give to regions that nobody could read: PaddleOCR and ICDAR.
+ILLEGIBLE_TEXTS = ("###", "*")
 
-# Lines that are wrong in themselves: (index of the page from 0, number of the line on it from 1) →
-# what is wrong.
+Point = tuple[float, float]  # (x, y) in pixels of the page
+
+# Damaged lines: (index of the page from 0, number of the line on it from 1) → what is wrong.
 BadLines = dict[tuple[int, int], str]
+
+_Line = TypeVar("_Line")
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The regions of a document's pages, in the order of the file, and the document's language (see
-    `language_code`; empty where not known).
+    """The regions of a document's pages, in reading order, and the document's language (see
+    `language_code`; empty where unknown).
 
     `images` names each page's image file as the layout does, and `sizes` holds each page's (height,
     width) in pixels; both are empty where the format does not say, and otherwise as long as
@@ -52,11 +59,39 @@ class Layout:
 
 
 def language_code(name: str) -> str:
-    """Return `sv` for `Swedish`, `swe` or `sv-SE`; a language that is not among ours comes back as
-    it is.
-    """
+    """Return `sv` for `Swedish`, `swe` or `sv-SE`; an unknown language comes back as it is."""
     lowered = name.strip().lower()
     return _CODES.get(lowered) or _CODES.get(lowered.replace("_", "-").split("-")[0], name.strip())
+
+
+def read_regions(
+    lines: Iterable[_Line],
+    read: Callable[[_Line, str], Region],
+    where: str,
+    index: int,
+    bad_lines: BadLines | None,
+) -> tuple[Region, ...]:
+    """Read the lines of the page with that index; a damaged line goes to `bad_lines`, or raises
+    without it.
+    """
+    regions: list[Region] = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            regions.append(read(line, f"{where}, line {number}"))
+        except (DataError, KeyError, ValueError) as error:
+            if bad_lines is None:
+                raise
+            is_told = isinstance(error, DataError)
+            bad_lines[index, number] = str(error) if is_told else f"damaged line: {error!r}"
+    return tuple(regions)
+
+
+def pages_by_index(pages: Sequence[Page], path: Path) -> tuple[Page, ...]:
+    """Return the pages sorted by index. Raises DataError when two pages have the same index."""
+    indices = [page.index for page in pages]
+    if len(set(indices)) != len(indices):
+        raise DataError(f"{path}: two pages have the same index; found {sorted(indices)}")
+    return tuple(sorted(pages, key=lambda page: page.index))
 
 
 def box_from_json(value: Any, where: str) -> Box:
@@ -71,6 +106,33 @@ def box_from_json(value: Any, where: str) -> Box:
         raise DataError(
             f"{where}: bbox {value!r} is neither {{x, y, width, height}} nor [x0, y0, x1, y1]"
         ) from None
-    if not all(map(math.isfinite, (x, y, width, height))) or width <= 0 or height <= 0:
+    is_finite = all(map(math.isfinite, (x, y, width, height)))
+    if not is_finite or width <= 0 or height <= 0:
         raise DataError(f"{where}: bbox {value!r} has no area")
     return Box(x, y, width, height)
+
+
+def box_around(points: Sequence[Point], where: str) -> Box:
+    """Return the upright box around points. Raises DataError when it has no area."""
+    if not points:
+        raise DataError(f"{where}: the line has no position")
+    xs, ys = zip(*points, strict=True)
+    return box_from_json((min(xs), min(ys), max(xs), max(ys)), where)
+
+
+def points_from_json(value: Any) -> tuple[Point, ...]:
+    """Read `[[x, y], …]`, `[x, y, x, y, …]` or `[{"x": …, "y": …}, …]`; nothing gives ().
+
+    Raises ValueError, TypeError or KeyError when it is something else.
+    """
+    items = list(value or ())
+    if items and all(isinstance(item, int | float) for item in items):
+        items = list(zip(items[0::2], items[1::2], strict=True))
+    if items and all(isinstance(item, Mapping) for item in items):
+        items = [(item["x"], item["y"]) for item in items]
+    return tuple((float(x), float(y)) for x, y in items)
+
+
+def outline_of(points: Sequence[Point]) -> tuple[Point, ...]:
+    """Return a line's corners: two points or fewer are no outline."""
+    return tuple(points) if len(points) > 2 else ()
