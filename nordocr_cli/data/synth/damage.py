@@ -100,7 +100,7 @@ def ribbon(ink: Gray, strength: float, rng: random.Random) -> Gray:
     """Ink as a cloth ribbon leaves it: its weave and its dry places show in every stroke; 1 takes
     up to all of it away.
     """
-    weave = _window(_noise_field(), ink.shape, rng).astype(np.int16)
+    weave: NDArray[Any] = _window(_noise_field(), ink.shape, rng).astype(np.int16)
     if rng.random() < 0.7:
         weave = cv2.GaussianBlur(weave, (0, 0), rng.uniform(0.5, 0.9)) * 2
     kept = np.clip(255 - strength * (90 + 2.2 * weave), 0, 255).astype(np.uint8)
