@@ -66,6 +66,7 @@ def _register() -> None:
         bench,
         build_engine,
         charset,
+        charset_lock,
         charset_move,
         clean,
         compare3way,
@@ -115,6 +116,7 @@ def _register() -> None:
     app.command("leaderboard", rich_help_panel="Compare")(leaderboard.leaderboard)
 
     charset.app.command("move")(charset_move.move)
+    charset.app.command("lock")(charset_lock.lock)
     app.command("doctor", rich_help_panel="Tools")(doctor.doctor)
     app.add_typer(profiles.app, name="profiles", cls=HelpGroup, rich_help_panel="Tools")
     app.add_typer(charset.app, name="charset", cls=HelpGroup, rich_help_panel="Tools")

@@ -47,12 +47,6 @@ def prep(
     on_bad: Annotated[
         Policy, typer.Option("--on-bad", help="Damaged rows and images: fail, or go on.")
     ] = "error",
-    keep_empty: Annotated[
-        bool,
-        typer.Option(
-            "--keep-empty", help="Keep rows with an empty text: pictures without writing."
-        ),
-    ] = False,
     drop_duplicates: Annotated[
         bool,
         typer.Option(
@@ -113,7 +107,7 @@ def prep(
         sources,
         output,
         resolved,
-        select=Selection(tuple(languages or ()), tuple(subsets or ()), keep_empty),
+        select=Selection(tuple(languages or ()), tuple(subsets or ())),
         split=split,
         oov=oov,
         oov_map=oov_map,

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from nordocr_cli import atomic
 from nordocr_cli.charset import to_nfc
+from nordocr_cli.core.pixel_waste import SQUARE_PX, PixelWaste, pixel_waste
 from nordocr_cli.data.notes import squash_ratio
 from nordocr_cli.errors import DataError, UsageError
-from nordocr_cli.geometry import frames_needed, out_length
+from nordocr_cli.geometry import Geometry, frames_needed, out_length
 from nordocr_cli.profile import profile_names
 from nordocr_cli.progress import SILENT, Progress
 
@@ -75,6 +76,7 @@ class StoreStats:
     px_per_character: dict[str, float]
     fits: tuple[Fit, ...]
     ranges: Ranges
+    pixel_waste: PixelWaste
     characters: dict[str, int]
     characters_by_language: dict[str, dict[str, int]]
     natural_widths: dict[int, int]
@@ -119,6 +121,13 @@ class StoreStats:
                     f"{fit.squashed} squashed{worst}, {fit.infeasible} infeasible (CTC)",
                 )
             ]
+        rows += [
+            (
+                "wasted pixels, each line padded to the maximum width",
+                f"{self.pixel_waste.fixed:.1%} ({self.pixel_waste.square:.1%} in a square of"
+                f" {SQUARE_PX} x {SQUARE_PX})",
+            )
+        ]
         rows += [("suggested buckets px", ", ".join(map(str, ranges.buckets)))]
         rows += [
             (
@@ -208,12 +217,18 @@ def stats(path: Path, progress: Progress = SILENT) -> StoreStats:
             px_per_character=_quantiles([width / length for width, length, _ in lines]),
             fits=tuple(_fit(lines, width, store.header.geometry.stride) for width in _USUAL_WIDTHS),
             ranges=_ranges([int(width) for width in store.widths]),
+            pixel_waste=_pixel_waste(lines, store.header.geometry),
             characters=dict(sum(characters.values(), Counter[str]()).most_common()),
             characters_by_language={
                 name: dict(found.most_common()) for name, found in characters.items()
             },
             natural_widths=dict(sorted(Counter(width for width, _, _ in lines).items())),
         )
+
+
+def _pixel_waste(lines: Sequence[tuple[int, int, int]], geometry: Geometry) -> PixelWaste:
+    widths = [width for width, _, _ in lines]  # at the height of the store
+    return pixel_waste(widths, geometry.height, geometry)
 
 
 def _quantiles(values: Sequence[float]) -> dict[str, float]:

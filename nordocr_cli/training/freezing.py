@@ -1,6 +1,6 @@
 """What trains and what is frozen, by patterns on the names of the parameters."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 from typing import Any
@@ -8,6 +8,10 @@ from typing import Any
 from torch import nn
 
 from nordocr_cli.errors import UsageError
+
+# torchvision's ResNet in an nn.Sequential numbers its parts: 0-3 are the stem, 4-7 are layer1 to
+# layer4. Recipes that wrap it so name `backbone.7` for layer4.
+_SEQUENTIAL_NAMES = {f"backbone.{number + 3}": f"backbone.layer{number}" for number in range(1, 5)}
 
 
 @dataclass(frozen=True)
@@ -73,9 +77,10 @@ def freeze(network: nn.Module, patterns: Sequence[str]) -> Freezing | None:
     patterns: all trains.
 
     A pattern is a run of whole parts of a dotted name, anywhere in it, `*` standing for anything:
-    `adapter`, `backbone.layer4`, `mamba.*.lora_*`. A BatchNorm without a parameter that trains
-    keeps its statistics. Raises UsageError naming each pattern that matches nothing and what there
-    is to match.
+    `adapter`, `backbone.layer4`, `mamba.*.lora_*`. `backbone.4` to `backbone.7` are understood as
+    `backbone.layer1` to `backbone.layer4`, and the table says so. A BatchNorm without a parameter
+    that trains keeps its statistics. Raises UsageError naming each pattern that matches nothing
+    and what there is to match.
     """
     if not patterns:
         return None
@@ -83,12 +88,17 @@ def freeze(network: nn.Module, patterns: Sequence[str]) -> Freezing | None:
     trained: set[str] = set()
     rows, idle = [], []
     for pattern in patterns:
-        matched = {name for name in named if fnmatchcase(f".{name}.", f"*.{pattern}.*")}
+        matched = _matching(named, pattern)
+        alias = _SEQUENTIAL_NAMES.get(pattern)
+        shown = pattern
+        if not matched and alias:
+            matched = _matching(named, alias)
+            shown = f"{pattern} (understood as {alias})"
         if not matched:
             idle.append(repr(pattern))
         new = matched - trained
         rows.append(
-            Trained(pattern, len(new), sum(named[name].numel() for name in new), len(matched - new))
+            Trained(shown, len(new), sum(named[name].numel() for name in new), len(matched - new))
         )
         trained |= matched
     if idle:
@@ -110,3 +120,8 @@ def freeze(network: nn.Module, patterns: Sequence[str]) -> Freezing | None:
         norm.eval()
     frozen = sum(parameter.numel() for name, parameter in named.items() if name not in trained)
     return Freezing(tuple(rows), frozen, len(norms))
+
+
+def _matching(names: Iterable[str], pattern: str) -> set[str]:
+    """The names that hold `pattern` as a run of whole parts."""
+    return {name for name in names if fnmatchcase(f".{name}.", f"*.{pattern}.*")}

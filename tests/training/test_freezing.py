@@ -68,3 +68,22 @@ def test_frozen_norms_keep_their_statistics(network):
 def test_without_patterns_everything_trains(network):
     assert freeze(network, []) is None
     assert all(p.requires_grad for p in network.parameters())
+
+
+def test_a_number_of_a_wrapped_resnet_means_its_layer():
+    network = nn.ModuleDict({"backbone": nn.ModuleDict({"layer3": Block(), "layer4": Block()})})
+
+    table = freeze(network, ["backbone.7"])
+
+    trained = {name for name, p in network.named_parameters() if p.requires_grad}
+    assert all(name.startswith("backbone.layer4.") for name in trained)
+    assert table.rows[0].parameters == 19
+    assert "understood as backbone.layer4" in table.lines()[0]
+
+
+def test_a_layer_named_both_ways_is_counted_once():
+    network = nn.ModuleDict({"backbone": nn.ModuleDict({"layer4": Block()})})
+
+    table = freeze(network, ["backbone.layer4", "backbone.7"])
+
+    assert [(row.parameters, row.shared) for row in table.rows] == [(19, 0), (0, 5)]
