@@ -47,6 +47,12 @@ def prep(
     on_bad: Annotated[
         Policy, typer.Option("--on-bad", help="Damaged rows and images: fail, or go on.")
     ] = "error",
+    keep_empty: Annotated[
+        bool,
+        typer.Option(
+            "--keep-empty", help="Keep rows with an empty text: pictures without writing."
+        ),
+    ] = False,
     drop_duplicates: Annotated[
         bool,
         typer.Option(
@@ -107,7 +113,7 @@ def prep(
         sources,
         output,
         resolved,
-        select=Selection(tuple(languages or ()), tuple(subsets or ())),
+        select=Selection(tuple(languages or ()), tuple(subsets or ()), keep_empty),
         split=split,
         oov=oov,
         oov_map=oov_map,

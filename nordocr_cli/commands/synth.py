@@ -28,6 +28,21 @@ def synth(
             "--fonts", metavar="DIR|TSV", help="Folder or list of fonts. Default: the system's."
         ),
     ] = None,
+    look: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--look",
+            metavar="NAME[=WEIGHT]",
+            help="Sorts of paper: office, typewriter, book, receipt, figures. Default: all."
+            " Repeatable.",
+        ),
+    ] = None,
+    blank: Annotated[
+        float,
+        typer.Option(
+            "--blank", min=0, max=1, help="Share of the lines without text, labelled as empty."
+        ),
+    ] = 0.0,
     damage: Annotated[
         list[str] | None,
         typer.Option(
@@ -87,6 +102,8 @@ def synth(
             "seed": seed,
             "texts": str(texts or "built in"),
             "fonts": str(fonts or "the system's"),
+            "look": list(look or ["all"]),
+            "blank": blank,
             "damage": list(damage or ["all"]),
             "often": list(often or []),
             "strength": strength,
@@ -102,7 +119,7 @@ def synth(
     from nordocr_cli.core.synth.preview import preview
     from nordocr_cli.core.synth.run import RESAMPLERS, prepare_job, read_style, synthesize
 
-    style = read_style(strength, damage or (), often or ())
+    style = read_style(strength, damage or (), often or (), look or (), blank)
     mix = RESAMPLERS if mix_resamplers else None
     job, left_out = prepare_job(
         geometry,

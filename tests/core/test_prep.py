@@ -16,6 +16,7 @@ from nordocr_cli.core.prep import lines as prep_lines
 from nordocr_cli.core.prep import run as prep_module
 from nordocr_cli.core.prep.lines import Selection
 from nordocr_cli.core.prep.run import plan_prep, prep
+from nordocr_cli.data.batches import LineBatches
 from nordocr_cli.data.formats import SourceSpec
 from nordocr_cli.data.manifest import Entry
 from nordocr_cli.data.resize import resize_line
@@ -47,6 +48,19 @@ def corpus(folder: Path, rows: list[dict], pictures: int = 10_000) -> Path:
 def store_rows(path: Path | str) -> list:
     with LineStore(Path(path)) as store:
         return [store.row(index) for index in range(len(store))]
+
+
+def test_rows_without_text_are_kept_on_request_and_can_be_trained_on(tmp_path: Path) -> None:
+    source = corpus(tmp_path / "in", [{"text": ""}, {"text": "Å 1"}, {"text": "  "}])
+    selection = Selection(empty=True)
+    result = prep([str(source)], tmp_path / "x.lmdb", PROFILE, select=selection, on_bad="skip")
+    assert result.kept == 2
+    assert [row.text for row in store_rows(tmp_path / "x.lmdb")] == ["", "Å 1"]
+    with LineStore(tmp_path / "x.lmdb") as store:
+        charset, geometry = PROFILE.load_charset(), PROFILE.geometry
+        batches = LineBatches([store], charset, geometry, budget_px=100_000, workers=0)
+        batch = next(batches.epoch(0))
+    assert sorted(batch.target_lengths.tolist()) == [0, 3]
 
 
 def test_every_row_is_kept_or_named(tmp_path: Path) -> None:

@@ -64,10 +64,15 @@ Outcome = tuple[Entry, LeftOut | PreparedLine]
 
 @dataclass(frozen=True)
 class Selection:
-    """Which rows are wanted: those of these languages and subsets; all where none are named."""
+    """Which rows are wanted: those of these languages and subsets; all where none are named.
+
+    `empty`: rows whose text is empty too. A network learns from them to read nothing where nothing
+    is written.
+    """
 
     languages: tuple[str, ...] = ()
     subsets: tuple[str, ...] = ()
+    empty: bool = False
 
     def left_out(self, row: LineRow) -> LeftOut | None:
         """Return why a row is not wanted, None when it is."""
@@ -103,8 +108,8 @@ class Recipe:
             return unwanted
         if self.mapping and (mapped := Counter(c for c in row.text if c in self.mapping)):
             row = note_mapped(row, replace_characters(row.text, self.mapping), mapped)
-        if not row.text.strip():
-            return LeftOut("empty-text", "the text is empty")
+        if not row.text.strip() and not (self.select.empty and not row.text):
+            return LeftOut("empty-text", "the text is empty; --keep-empty keeps such rows")
         if missing := self.charset.missing(row.text):
             names = ", ".join(map(describe_character, missing))
             count = Counter(c for c in row.text if c in missing)

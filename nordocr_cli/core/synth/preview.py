@@ -17,7 +17,8 @@ from nordocr_cli.core.synth.run import Job
 from nordocr_cli.data.resize import resize_line
 from nordocr_cli.data.synth.damage import RECIPES, strength_ranges
 from nordocr_cli.data.synth.fonts import FontPicker, label_font
-from nordocr_cli.data.synth.render import CROPS, RenderedLine, Style, render_line
+from nordocr_cli.data.synth.looks import LOOKS
+from nordocr_cli.data.synth.render import RenderedLine, Style, render_line
 from nordocr_cli.data.synth.texts import Text
 
 _SAMPLE = "Årets resultat 1 234 567,89 kr"
@@ -50,7 +51,7 @@ class _OneText:
 
     text: Text
 
-    def draw(self, rng: random.Random) -> Text:
+    def draw(self, rng: random.Random, *_: object) -> Text:
         return self.text
 
 
@@ -76,7 +77,8 @@ def _bare(**changes: float) -> Style:
         for field in fields(Style)
         if isinstance(getattr(Style(), field.name), float)
     }
-    return Style(recipes={"clean": 1.0}, **{**nothing, "strength": 1.0, **changes})
+    look = {"office": 1.0}
+    return Style(recipes={"clean": 1.0}, looks=look, **{**nothing, "strength": 1.0, **changes})
 
 
 def _operations(job: Job) -> list[Row]:
@@ -107,7 +109,7 @@ def _kinds(job: Job) -> list[tuple[str, list[Row]]]:
             "what may stand around a line, and how it is set",
             [_three(job, name, _bare(**{name: 1.0})) for name in around],
         ),
-        ("how a detector cuts it out", [_cut(job, mode) for mode, _ in CROPS]),
+        ("how a detector cuts it out", [_cut(job, mode) for mode in LOOKS["office"].crops]),
         (
             "kinds of scan (--damage)",
             [_three(job, name, replace(_bare(), recipes={name: 1.0})) for name in RECIPES],

@@ -28,7 +28,13 @@ from nordocr_cli.data.resize import resize_line
 from nordocr_cli.data.store import LineStoreWriter
 from nordocr_cli.data.synth.damage import strength_ranges
 from nordocr_cli.data.synth.fonts import FontFace, FontPicker, find_faces
-from nordocr_cli.data.synth.render import RenderedLine, Style, recipe_weights, render_line
+from nordocr_cli.data.synth.render import (
+    RenderedLine,
+    Style,
+    look_weights,
+    recipe_weights,
+    render_line,
+)
 from nordocr_cli.data.synth.texts import Corpus, TextSource, read_corpus
 from nordocr_cli.errors import UsageError, nearest
 from nordocr_cli.geometry import Geometry, Resampler
@@ -71,7 +77,12 @@ class Job:
         """Return what lines are drawn with, for a store's header: with it and a row's id the line
         can be drawn again.
         """
-        fonts = "\n".join(sorted(f"{Path(face.path).name} {face.index}" for face in self.faces))
+        fonts = "\n".join(
+            sorted(
+                f"{Path(face.path).name} {face.index} {face.instance}".strip()
+                for face in self.faces
+            )
+        )
         return {
             "seed": self.seed,
             "fonts": len(self.faces),
@@ -186,15 +197,22 @@ class SynthResult:
         }
 
 
-def read_style(strength: float, damage: Sequence[str], often: Sequence[str]) -> Style:
+def read_style(
+    strength: float,
+    damage: Sequence[str],
+    often: Sequence[str],
+    looks: Sequence[str] = (),
+    blank: float = 0.0,
+) -> Style:
     """Read what the options say: `damage` NAME[=WEIGHT] of kinds of scan, `often` NAME=FACTOR of
-    one damage, or of what may stand around a line. Raises UsageError naming the wrong one.
+    one damage, or of what may stand around a line, `looks` NAME[=WEIGHT] of sorts of paper, `blank`
+    the share of the lines without text. Raises UsageError naming the wrong one.
     """
-    style = (
-        Style(strength=strength, recipes=recipe_weights(damage))
-        if damage
-        else Style(strength=strength)
-    )
+    style = Style(strength=strength, blank=blank)
+    if damage:
+        style = replace(style, recipes=recipe_weights(damage))
+    if looks:
+        style = replace(style, looks=look_weights(looks))
     operations = [operation.__name__ for operation, *_ in strength_ranges()]
     chances = {
         name: value

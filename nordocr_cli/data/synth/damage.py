@@ -96,6 +96,81 @@ def dots(ink: Gray, strength: float, rng: random.Random) -> Gray:
     return cv2.GaussianBlur(dotted, (0, 0), 0.35 + 0.12 * pitch)
 
 
+def ribbon(ink: Gray, strength: float, rng: random.Random) -> Gray:
+    """Ink as a cloth ribbon leaves it: its weave and its dry places show in every stroke; 1 takes
+    up to all of it away.
+    """
+    weave: NDArray[Any] = _window(_noise_field(), ink.shape, rng).astype(np.int16)
+    if rng.random() < 0.7:
+        weave = cv2.GaussianBlur(weave, (0, 0), rng.uniform(0.5, 0.9)) * 2
+    kept = np.clip(255 - strength * (90 + 2.2 * weave), 0, 255).astype(np.uint8)
+    return cv2.multiply(ink, kept, scale=1 / 255)
+
+
+def breaks(ink: Gray, strength: float, rng: random.Random) -> Gray:
+    """Strokes with gaps, as worn type and faint copies have; strength is the share of the places
+    that lose their ink.
+    """
+    grains = cv2.GaussianBlur(
+        _window(_noise_field(), ink.shape, rng).astype(np.float32), (0, 0), rng.uniform(0.8, 1.6)
+    )
+    limit = float(np.quantile(grains[:, :: max(1, grains.shape[1] // 256)], 1 - min(0.5, strength)))
+    soft = np.clip((limit - grains) * 24 + 128, 0, 255).astype(np.uint8)
+    return cv2.multiply(ink, soft, scale=1 / 255)
+
+
+def clog(ink: Gray, strength: float, rng: random.Random) -> Gray:
+    """Ink that fills narrow places, as dirty type does with the eyes of e and a; strength is their
+    width in pixels.
+    """
+    side = max(2, round(strength))
+    filled = cv2.morphologyEx(
+        ink, cv2.MORPH_CLOSE, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
+    )
+    return cv2.addWeighted(ink, 0.3, filled, 0.7, 0)
+
+
+def raster(ink: Gray, strength: float, rng: random.Random) -> Gray:
+    """Letters of square dots without gaps, as thermal printers draw them; strength is the size of a
+    dot in pixels.
+    """
+    size = max(1.0, strength)
+    height, width = ink.shape
+    small = cv2.resize(
+        ink,
+        (max(1, round(width / size)), max(1, round(height / size))),
+        interpolation=cv2.INTER_AREA,
+    )
+    _, small = cv2.threshold(small, rng.randint(70, 120), 255, cv2.THRESH_BINARY)
+    return cv2.GaussianBlur(
+        cv2.resize(small, (width, height), interpolation=cv2.INTER_NEAREST),
+        (0, 0),
+        0.25 + 0.3 * rng.random(),
+    )
+
+
+def head_faults(ink: Gray, strength: float, rng: random.Random) -> Gray:
+    """Heat that a thermal print head lacks: rows of dead dots, and ends that fade; 1 takes up to
+    all of the ink away.
+    """
+    height, width = ink.shape
+    across = np.full(height, 255.0)
+    if rng.random() < 0.5:
+        for _ in range(rng.randint(1, 2)):
+            across[rng.randrange(height)] *= 1 - strength
+    along = np.full(width, 255.0)
+    if rng.random() < 0.7:
+        start, end = sorted((rng.uniform(-0.3, 1.0), rng.uniform(0.2, 1.6)))
+        fade = (
+            np.clip((np.linspace(0, 1, width) - start) / max(0.05, end - start), 0, 1)
+            * 0.85
+            * strength
+        )
+        along *= 1 - (fade if rng.random() < 0.6 else fade[::-1])
+    kept = np.outer(across, along) / 255
+    return cv2.multiply(ink, kept.astype(np.uint8), scale=1 / 255)
+
+
 # On the page (0 = black … 255 = white)
 # ----------------------------------------
 
@@ -125,6 +200,18 @@ def stains(page: Gray, strength: float, rng: random.Random) -> Gray:
     """Paper that is not evenly white; strength in gray levels."""
     clouds = _window(_cloud_field(), page.shape, rng)
     return cv2.subtract(page, cv2.convertScaleAbs(clouds, alpha=strength / 255))
+
+
+def mottle(page: Gray, strength: float, rng: random.Random) -> Gray:
+    """Coarse paper: spots of two to four pixels; strength is their standard deviation in gray
+    levels.
+    """
+    noise = _window(_noise_field(), page.shape, rng).astype(np.int16)
+    spread = rng.uniform(0.7, 1.6)
+    spots = cv2.GaussianBlur(noise * 4, (0, 0), spread)
+    # Blurring takes the deviation of white noise down to 1 / (2 sqrt(pi) spread) of what it was.
+    gain = strength / 32 * 2 * math.sqrt(math.pi) * spread / 4
+    return cv2.addWeighted(page.astype(np.int16), 1.0, spots, gain, 0, dtype=cv2.CV_8U)
 
 
 def blur(page: Gray, strength: float, rng: random.Random) -> Gray:
@@ -273,7 +360,7 @@ def dirt(page: Gray, strength: float, rng: random.Random) -> Gray:
 
 
 # Operations whose strength is a length on the page.
-_IN_PIXELS = {ink_gain, dots, blur, motion}
+_IN_PIXELS = {ink_gain, dots, clog, raster, blur, motion}
 
 
 @dataclass(frozen=True)
@@ -322,9 +409,9 @@ class Recipe:
 _BITONAL_INK = (Step(ink_gain, 0.7, -0.7, 1.3), Step(uneven_ink, 0.06, 0.1, 0.5))
 
 RECIPES: Mapping[str, Recipe] = {
-    "clean": Recipe(0.07, (255, 255), (0, 30), 0.0, (), ()),
+    "clean": Recipe(0.05, (255, 255), (0, 30), 0.0, (), ()),
     "gray": Recipe(
-        0.13,
+        0.11,
         (205, 252),
         (10, 90),
         0.5,
@@ -339,7 +426,7 @@ RECIPES: Mapping[str, Recipe] = {
         ),
     ),
     "bilevel": Recipe(
-        0.22,
+        0.19,
         (235, 255),
         (0, 60),
         0.5,
@@ -384,7 +471,7 @@ RECIPES: Mapping[str, Recipe] = {
         ),
     ),
     "faded": Recipe(
-        0.07,
+        0.06,
         (205, 250),
         (105, 185),
         0.5,
@@ -429,7 +516,7 @@ RECIPES: Mapping[str, Recipe] = {
         ),
     ),
     "showthrough": Recipe(
-        0.08,
+        0.06,
         (205, 250),
         (10, 80),
         0.5,
@@ -443,7 +530,7 @@ RECIPES: Mapping[str, Recipe] = {
         ),
     ),
     "dotmatrix": Recipe(
-        0.06,
+        0.05,
         (205, 252),
         (10, 110),
         0.5,
@@ -485,6 +572,90 @@ RECIPES: Mapping[str, Recipe] = {
             Step(motion, 0.2, 2, 4),
             Step(grain, 0.9, 1, 8),
             Step(jpeg, 0.9, 45, 90),
+        ),
+    ),
+    "typewriter": Recipe(  # ribbon ink on paper that has aged
+        0.03,
+        (150, 253),
+        (10, 130),
+        0.6,
+        (
+            Step(ribbon, 0.7, 0.1, 0.75),
+            Step(uneven_ink, 0.5, 0.1, 0.6),
+            Step(clog, 0.25, 1.5, 3.2),
+            Step(breaks, 0.25, 0.02, 0.14),
+            Step(ink_gain, 0.6, -0.5, 1.5),
+        ),
+        (
+            Step(stains, 0.4, 4, 35),
+            Step(shade, 0.4, 5, 40),
+            Step(mottle, 0.4, 1, 7),
+            Step(blur, 0.9, 0.4, 1.4),
+            Step(grain, 0.7, 1, 8),
+            Step(dirt, 0.15, 1, 8),
+            Step(sharpen, 0.15, 0.3, 1.2),
+            Step(threshold_otsu, 0.2, -25, 25),
+            Step(jpeg, 0.6, 35, 92),
+        ),
+    ),
+    "letterpress": Recipe(  # books and catalogues: squeezed ink, worn and broken type
+        0.03,
+        (205, 255),
+        (0, 80),
+        0.5,
+        (
+            Step(clog, 0.15, 1.5, 2.6),
+            Step(breaks, 0.3, 0.01, 0.1),
+            Step(ink_gain, 0.85, -0.5, 1.6),
+            Step(uneven_ink, 0.3, 0.1, 0.5),
+        ),
+        (
+            Step(stains, 0.3, 4, 25),
+            Step(shade, 0.3, 5, 35),
+            Step(blur, 0.9, 0.3, 1.2),
+            Step(grain, 0.6, 1, 8),
+            Step(sharpen, 0.2, 0.3, 1.2),
+            Step(threshold_otsu, 0.3, -25, 30),
+            Step(g4_speckle, 0.1, 0.2, 2),
+            Step(jpeg, 0.6, 35, 92),
+        ),
+    ),
+    "dark": Recipe(  # microfilm and brown paper: little contrast, noisy ground
+        0.02,
+        (95, 175),
+        (10, 70),
+        0.6,
+        (Step(clog, 0.2, 1.5, 3), Step(ink_gain, 0.7, -0.2, 1.5), Step(uneven_ink, 0.4, 0.1, 0.5)),
+        (
+            Step(stains, 0.5, 4, 30),
+            Step(shade, 0.5, 5, 40),
+            Step(mottle, 0.7, 2, 9),
+            Step(blur, 0.8, 0.4, 1.3),
+            Step(grain, 0.9, 2, 12),
+            Step(screen, 0.1, 0.04, 0.15),
+            Step(jpeg, 0.7, 35, 90),
+        ),
+    ),
+    "thermal": Recipe(  # receipts
+        0.03,
+        (210, 255),
+        (10, 175),
+        0.6,
+        (
+            Step(raster, 0.5, 1.2, 2.6),
+            Step(dots, 0.15, 1.3, 2.3),
+            Step(head_faults, 0.35, 0.3, 1.0),
+            Step(uneven_ink, 0.3, 0.1, 0.5),
+            Step(ink_gain, 0.6, -0.8, 1.2),
+        ),
+        (
+            Step(mottle, 0.4, 1, 8),
+            Step(blur, 0.7, 0.3, 1.1),
+            Step(grain, 0.8, 1, 10),
+            Step(sharpen, 0.3, 0.3, 1.4),
+            Step(threshold_adaptive, 0.12, 10, 30),
+            Step(threshold_otsu, 0.15, -20, 30),
+            Step(jpeg, 0.8, 25, 90),
         ),
     ),
 }

@@ -6,11 +6,13 @@ picture is empty or the same as that of a code point that no font has (the "miss
 """
 
 import csv
+import hashlib
 import os
 import random
 import re
 import sys
-from collections.abc import Iterable, Sequence
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -18,6 +20,7 @@ from pathlib import Path
 from PIL import ImageFont, features
 
 from nordocr_cli.charset import Charset
+from nordocr_cli.data.synth.letter_shapes import LEAST_AGREEMENT, LETTERS, letter_agreement
 from nordocr_cli.errors import DataError, UsageError
 
 # Lines are drawn at this size (pixels an em) and scaled to the size on the page: no hinting shows,
@@ -26,6 +29,8 @@ EM_PX = 48
 
 _SUFFIXES = {".ttf", ".otf", ".ttc"}
 _NEVER_A_CHARACTER = "\uffff"
+_MOST_FACES = 64  # of a collection; a damaged header may say more
+_LEAST_ACCENT = 0.02  # ink of an accent over that of its letter
 _NOT_TEXT = re.compile(
     r"symbol|dingbat|emoji|ornament|barcode|music|math|wingding|webding|icon|braille|\bcaps\b|small"
     r" ?caps|\bsc\b",
@@ -45,8 +50,10 @@ CATEGORY_WEIGHTS: dict[str, float] = {
 
 @dataclass(frozen=True, slots=True)
 class FontFace:
-    """One face of a font file and the characters of the charset that it draws. `caps_only`: its a-z
-    look like A-Z.
+    """One face of a font file and the characters of the charset that it draws.
+
+    `index` is its place in a collection (.ttc), `instance` the name of a variable font's instance.
+    `caps_only`: its a-z look like A-Z.
     """
 
     path: str
@@ -56,6 +63,7 @@ class FontFace:
     category: str
     characters: frozenset[str]
     caps_only: bool = False
+    instance: str = ""
 
     @property
     def name(self) -> str:
@@ -63,24 +71,38 @@ class FontFace:
         return f"{self.family} {self.style}".strip()
 
 
-@lru_cache(maxsize=1024)
-def open_font(path: str, index: int) -> ImageFont.FreeTypeFont:
-    """Return the face at EM_PX pixels an em. Basic layout: kerning, but no ligatures that join
-    signs as code fonts do.
+@lru_cache(maxsize=2048)
+def open_font(path: str, index: int, instance: str = "") -> ImageFont.FreeTypeFont:
+    """Return a face at EM_PX pixels an em. Basic layout: kerning, but no ligatures that join signs
+    as code fonts do.
     """
-    return ImageFont.truetype(path, EM_PX, index=index, layout_engine=ImageFont.Layout.BASIC)
+    return _opened(path, index, instance, ImageFont.Layout.BASIC)
 
 
-@lru_cache(maxsize=1024)
-def open_shaped_font(path: str, index: int) -> ImageFont.FreeTypeFont:
-    """Return the face with the layout that word processors and browsers use: the font's own kerning
+@lru_cache(maxsize=2048)
+def open_shaped_font(path: str, index: int, instance: str = "") -> ImageFont.FreeTypeFont:
+    """Return a face with the layout that word processors and browsers use: the font's own kerning
     pairs and ligatures.
 
     Where Pillow was built without libraqm it is `open_font`'s: kerning from the old table, no
     ligatures.
     """
     layout = ImageFont.Layout.RAQM if features.check("raqm") else ImageFont.Layout.BASIC
-    return ImageFont.truetype(path, EM_PX, index=index, layout_engine=layout)
+    return _opened(path, index, instance, layout)
+
+
+def open_face(face: FontFace) -> ImageFont.FreeTypeFont:
+    """Return `face` as `open_font` opens it."""
+    return open_font(face.path, face.index, face.instance)
+
+
+def _opened(
+    path: str, index: int, instance: str, layout: ImageFont.Layout
+) -> ImageFont.FreeTypeFont:
+    font = ImageFont.truetype(path, EM_PX, index=index, layout_engine=layout)
+    if instance:
+        font.set_variation_by_name(instance)
+    return font
 
 
 def system_font_folders() -> list[Path]:
@@ -125,23 +147,24 @@ def find_faces(source: Path | None, charset: Charset) -> tuple[list[FontFace], l
         files = {str(path): {} for path in _font_files(folders)}
     faces: list[FontFace] = []
     left_out: list[str] = []
-    seen: set[str] = set()
+    found_first: dict[bytes, str] = {}
     for path, row in files.items():
-        name = Path(path).name
-        if name in seen:
-            continue  # the same file from two packages
-        seen.add(name)
-        face, problem = _inspect(path, row, charset, trusted=listed is not None)
-        if face is None:
-            left_out.append(f"{path}: {problem}")
-        else:
+        for where, inspected in _inspect_file(path, row, charset, trusted=listed is not None):
+            if isinstance(inspected, str):
+                left_out.append(f"{where}: {inspected}")
+                continue
+            face, letters = inspected
+            first = found_first.setdefault(letters, where)
+            if first != where:
+                left_out.append(f"{where}: the same letters as {first}")
+                continue
             faces.append(face)
     if not faces:
         raise DataError(
             f"no font for text under {source or 'the system folders'} ({len(left_out)} files looked"
             " at); give --fonts FOLDER"
         )
-    return sorted(faces, key=lambda face: face.path), left_out
+    return sorted(faces, key=lambda face: (face.path, face.index, face.instance)), left_out
 
 
 # Plain faces that most systems have one of; looked at first.
@@ -163,9 +186,12 @@ def label_font(charset: Charset, size_px: int) -> ImageFont.FreeTypeFont:
     for path in sorted(
         files, key=lambda file: (file.name not in _LABEL_FONTS, "Regular" not in file.stem)
     ):
-        face, _ = _inspect(str(path), {}, charset, trusted=False)
-        if face is not None and face.characters >= set(charset.characters):
-            return ImageFont.truetype(face.path, size_px, index=face.index)
+        for _, inspected in _inspect_file(str(path), {}, charset, trusted=False):
+            if isinstance(inspected, str):
+                continue
+            face, _ = inspected
+            if face.characters >= set(charset.characters) and not face.instance:
+                return ImageFont.truetype(face.path, size_px, index=face.index)
     raise UsageError(
         f"none of the {len(files)} fonts of this system draws all characters of charset"
         f" {charset.name!r}; install one that does, e.g. DejaVu Sans (Debian: fonts-dejavu-core)"
@@ -202,13 +228,21 @@ class FontPicker:
             for category, families in by_category.items()
         }
         self._categories = sorted(self._families)
-        self._weights = [CATEGORY_WEIGHTS.get(category, 0.05) for category in self._categories]
 
-    def draw(self, rng: random.Random, text: str) -> FontFace | None:
-        """Return a face that has every character of `text`, or None when ten draws gave none."""
+    def draw(
+        self, rng: random.Random, text: str, categories: Mapping[str, float] | None = None
+    ) -> FontFace | None:
+        """Return a face that has every character of `text`, or None when ten draws gave none.
+        `categories` are weights, by default an office's; where no face is of any of them, all
+        categories are drawn from.
+        """
         needed = set(text) - {" "}
+        wanted = CATEGORY_WEIGHTS if categories is None else categories
+        shares = [wanted.get(category, 0.0) for category in self._categories]
+        if not sum(shares):
+            shares = [1.0] * len(shares)
         for _ in range(10):
-            category = rng.choices(self._categories, self._weights)[0]
+            category = rng.choices(self._categories, shares)[0]
             family, weights = rng.choice(self._families[category])
             face = rng.choices(family, weights)[0]
             if needed <= face.characters:
@@ -252,53 +286,125 @@ def _locate(rows: Sequence[dict[str, str]]) -> dict[str, dict[str, str]]:
     return located
 
 
-def _inspect(
+# A face and a digest of what it draws, or why it is left out.
+_Inspected = tuple[FontFace, bytes] | str
+_Picture = tuple[tuple[float, float, float, float], bytes]
+
+
+def _inspect_file(
     path: str, row: dict[str, str], charset: Charset, *, trusted: bool
-) -> tuple[FontFace | None, str]:
+) -> Iterator[tuple[str, _Inspected]]:
+    """Yield every face of a file, all of a collection and all named instances of a variable font,
+    with its path (and the number or the name of the face).
+    """
     if not Path(path).is_file():
-        return None, f"not on this system (package {row.get('package', 'unknown')})"
+        yield path, f"not on this system (package {row.get('package', 'unknown')})"
+        return
+    for index in range(_faces_in(path)):
+        where = f"{path}[{index}]" if index else path
+        try:
+            instances = _instances(open_font(path, index))
+        except (OSError, ValueError) as error:
+            yield where, f"cannot be read: {error}"
+            continue
+        for instance in instances:
+            named = f"{where} ({instance})" if instance else where
+            yield named, _inspect(path, index, instance, row, charset, trusted=trusted)
+
+
+def _faces_in(path: str) -> int:
+    """How many faces a file holds: 1, or what a collection's header says."""
+    with open(path, "rb") as file:
+        header = file.read(12)
+    if header[:4] != b"ttcf" or len(header) < 12:
+        return 1
+    return min(_MOST_FACES, max(1, int.from_bytes(header[8:12], "big")))
+
+
+def _instances(font: ImageFont.FreeTypeFont) -> list[str]:
+    """The names of a variable font's instances; one empty name for any other font."""
     try:
-        font = open_font(path, 0)
-        family, style = (
-            (row.get("family") or font.getname()[0] or Path(path).stem),
-            (row.get("style") or font.getname()[1] or ""),
-        )
-        characters = _drawn_characters(font, charset)
-        pictures = {c: _picture(font, c) for c in "aAgGåÅ" if c in characters}
+        names = font.get_variation_names()
+    except OSError:
+        return [""]  # no variable font
+    return [name.decode("utf-8", errors="replace") for name in names] or [""]
+
+
+def _inspect(
+    path: str, index: int, instance: str, row: dict[str, str], charset: Charset, *, trusted: bool
+) -> _Inspected:
+    try:
+        font = open_font(path, index, instance)
+        pictures = _pictures(font, charset)
+        agreement = letter_agreement(font)
     except (OSError, ValueError) as error:
-        return None, f"cannot be read: {error}"
+        return f"cannot be read: {error}"
+    family = row.get("family") or font.getname()[0] or Path(path).stem
+    style = instance or row.get("style") or font.getname()[1] or ""
     if not trusted and _NOT_TEXT.search(f"{family} {style}"):
-        return None, "symbols or small capitals, by its name"
-    if len(
-        missing := set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789")
-        & set(charset.characters) - characters
+        return "symbols or small capitals, by its name"
+    if agreement < LEAST_AGREEMENT:
+        return (
+            f"draws no letters: {agreement:.0%} of A-Z, a-z and 0-9 look like those of other faces"
+        )
+    characters = _drawn_characters(pictures, charset)
+    if missing := set(LETTERS) & set(charset.characters) - characters:
+        return f"lacks {len(missing)} of A-Z, a-z, 0-9"
+    if len({pictures[digit] for digit in "0123456789" if digit in pictures}) < len(
+        set("0123456789") & set(charset.characters)
     ):
-        return None, f"lacks {len(missing)} of A-Z, a-z, 0-9"
-    caps_only = pictures.get("a") == pictures.get("A") and pictures.get("g") == pictures.get("G")
+        return "draws two digits alike"
+    caps_only = all(pictures.get(letter) == pictures.get(letter.upper()) for letter in "ag")
     category = row.get("category") or _category(f"{family} {style}")
-    return FontFace(path, 0, family, style, category, characters, caps_only), ""
+    face = FontFace(path, index, family, style, category, characters, caps_only, instance)
+    return face, _digest(pictures)
 
 
-def _drawn_characters(font: ImageFont.FreeTypeFont, charset: Charset) -> frozenset[str]:
+def _pictures(font: ImageFont.FreeTypeFont, charset: Charset) -> dict[str, _Picture]:
+    """The picture of every character of the charset, and of the code point that no font has."""
+    return {c: _picture(font, c) for c in (*charset.characters, _NEVER_A_CHARACTER)}
+
+
+def _digest(pictures: Mapping[str, _Picture]) -> bytes:
+    """Two faces that draw the same have the same digest, whatever their files and names are."""
+    digest = hashlib.sha256()
+    for box, ink in pictures.values():
+        digest.update(repr(box).encode())
+        digest.update(ink)
+    return digest.digest()
+
+
+def _drawn_characters(pictures: Mapping[str, _Picture], charset: Charset) -> frozenset[str]:
     """Characters with a picture of their own. Some faces draw ø as o, or – as -: the label would
     say what nobody can see.
     """
-    missing = _picture(font, _NEVER_A_CHARACTER)
-    seen: set[tuple[tuple[float, float, float, float], bytes]] = set()
+    missing = pictures[_NEVER_A_CHARACTER]
+    seen: set[_Picture] = set()
     drawn = {" "}
     for character in charset.characters:
-        picture = _picture(font, character)
+        picture = pictures[character]
         # Faces of which 0 and O, or a and A, are alike are met in print; there the words tell.
         alike_is_fine = character.isascii() and character.isalnum()
-        if any(picture[1]) and picture != missing and (picture not in seen or alike_is_fine):
+        own = picture not in seen and not _is_bare(character, pictures)
+        if any(picture[1]) and picture != missing and (own or alike_is_fine):
             drawn.add(character)
         seen.add(picture)
     return frozenset(drawn)
 
 
-def _picture(
-    font: ImageFont.FreeTypeFont, character: str
-) -> tuple[tuple[float, float, float, float], bytes]:
+def _is_bare(character: str, pictures: Mapping[str, _Picture]) -> bool:
+    """Whether an accented letter shows nearly the same ink as its letter without the accent."""
+    base = unicodedata.normalize("NFD", character)[0]
+    if base == character or base not in pictures:
+        return False
+    (box, ink), (base_box, base_ink) = pictures[character], pictures[base]
+    if box != base_box or len(ink) != len(base_ink):
+        return False
+    differing = sum(abs(one - other) for one, other in zip(ink, base_ink, strict=True))
+    return differing < _LEAST_ACCENT * sum(base_ink)
+
+
+def _picture(font: ImageFont.FreeTypeFont, character: str) -> _Picture:
     """Where a character's ink lies about the pen, and the ink: ' and , may be the same ink at other
     heights.
     """

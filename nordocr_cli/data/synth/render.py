@@ -9,7 +9,7 @@ line, so a line depends on (seed, index) alone.
 import math
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
@@ -18,8 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from nordocr_cli.data.synth.blank import blank_page
 from nordocr_cli.data.synth.damage import RECIPES, Gray, Recipe
-from nordocr_cli.data.synth.fonts import EM_PX, FontFace, FontPicker, open_font
+from nordocr_cli.data.synth.fonts import EM_PX, FontFace, FontPicker, open_face, open_font
+from nordocr_cli.data.synth.looks import LOOKS, Look
 from nordocr_cli.data.synth.setting import Setting
 from nordocr_cli.data.synth.texts import Text, TextSource
 from nordocr_cli.errors import DataError, UsageError, nearest
@@ -34,6 +36,13 @@ _SIDE_EM = 0.7
 # would teach guessing.
 _LEAST_CORRELATION = 0.6
 _LEAST_LOCAL_INK = 0.35
+_LEAST_CONTRAST = 45  # gray levels between paper and ink
+_BLANK_BESIDE = (
+    0.4  # share of the lines with show-through that have a stretch of blank page beside them
+)
+_MOST_BLANK_EM = 9.0
+_MOST_SQUASH = 1.05  # a crop wider than the network reads would lose its proportions
+_NEEDS_INK = ("threshold_otsu", "threshold_adaptive")
 
 _DPI = ((100, 0.02), (120, 0.05), (150, 0.14), (200, 0.42), (240, 0.08), (300, 0.29))
 _POINTS = (
@@ -43,7 +52,14 @@ _POINTS = (
     (11.5, 14.0, 0.09),
     (14.0, 22.0, 0.03),
 )
-CROPS = (("ink", 0.47), ("font", 0.36), ("margin", 0.12), ("cut", 0.05))
+# How far a crop reaches beyond the ink or the font's box, in em, above and below.
+_REACH_EM = {
+    "ink": (-0.02, 0.12),
+    "font": (-0.02, 0.1),
+    "margin": (0.05, 0.4),
+    "cut": (-0.08, 0.05),
+    "box": (0.1, 0.65),
+}
 
 
 @dataclass(frozen=True)
@@ -53,8 +69,9 @@ class Style:
     """
 
     strength: float = 1.0
-    recipes: Mapping[str, float] = field(
-        default_factory=lambda: {name: recipe.weight for name, recipe in RECIPES.items()}
+    recipes: Mapping[str, float] | None = None  # None: each look's own
+    looks: Mapping[str, float] = field(
+        default_factory=lambda: {name: look.weight for name, look in LOOKS.items()}
     )
     # operation → factor of its probability in every recipe
     often: Mapping[str, float] = field(default_factory=dict)
@@ -64,6 +81,7 @@ class Style:
     pen: float = 0.015  # probability of a pen stroke across
     curl: float = 0.06  # probability of a line that is not straight, as near the spine of a book
     inverse: float = 0.01  # probability of light text on dark ground
+    blank: float = 0.0  # probability of a box in which nothing is written, with an empty text
     # probability of letters set on a coarse grid, with uneven gaps between and within words
     coarse: float = 0.2
 
@@ -92,17 +110,21 @@ def render_line(
     """
     style = style or Style()
     for _ in range(100):
-        text = texts.draw(rng)
-        face = fonts.draw(rng, text.label)
+        if rng.random() < style.blank:
+            return _render_blank(rng, geometry, style)
+        name = rng.choices(list(style.looks), list(style.looks.values()))[0]
+        look = LOOKS[name]
+        text = texts.draw(rng, look.kinds, look.foreign)
+        face = fonts.draw(rng, text.label, look.categories)
         if face is None:
             continue
         if face.caps_only:
             text = Text(tuple(cell.upper() for cell in text.cells), text.language, text.kind)
             if not set(text.label) - {" "} <= face.characters:
                 continue
-        rendered = _render(rng, text, face, geometry, style)
+        rendered = _render(rng, text, face, geometry, style, look)
         if rendered is not None:
-            return rendered
+            return replace(rendered, made={**rendered.made, "look": name})
     raise DataError(
         "100 texts in a row could not be drawn: the fonts lack too many characters of the charset;"
         " give other --fonts"
@@ -110,17 +132,23 @@ def render_line(
 
 
 def _render(
-    rng: random.Random, text: Text, face: FontFace, geometry: Geometry, style: Style
+    rng: random.Random, text: Text, face: FontFace, geometry: Geometry, style: Style, look: Look
 ) -> RenderedLine | None:
     """Draw `text` once; None when nothing of it fits or can be read."""
-    font = open_font(face.path, face.index)
-    name = rng.choices(list(style.recipes), list(style.recipes.values()))[0]
+    font = open_face(face)
+    recipes = look.recipes if style.recipes is None else style.recipes
+    name = rng.choices(list(recipes), list(recipes.values()))[0]
     recipe = RECIPES[name]
     dpi = rng.choices([dpi for dpi, _ in _DPI], [weight for _, weight in _DPI])[0]
     low, high, _ = rng.choices(_POINTS, [weight for *_, weight in _POINTS])[0]
     points = round(rng.uniform(low, high) * 2) / 2
     em_px = points * dpi / 72
-    stretch = rng.uniform(0.76, 1.16) if rng.random() < 0.3 else 1.0
+    narrowest, widest, share = look.stretch
+    stretch = (
+        math.exp(rng.uniform(math.log(narrowest), math.log(widest)))
+        if rng.random() < share
+        else 1.0
+    )
     angle = _angle(rng, recipe)
 
     drawn = _draw_cells(rng, face, text, geometry, stretch, style)
@@ -131,7 +159,10 @@ def _render(
     scale_y = em_px / EM_PX
     scale_x = scale_y * stretch
     own = _scaled(ink, scale_x, scale_y)
-    others = _surroundings(rng, own, em_px, style)
+    beside = 0
+    if name == "showthrough" and rng.random() < _BLANK_BESIDE:
+        own, beside = _with_blank(rng, own, em_px, geometry)
+    others = _surroundings(rng, own, em_px, style, look)
     slivers = _slivers(rng, own, em_px) if rng.random() < style.columns else None
     if slivers is not None:
         others = slivers if others is None else cv2.max(others, slivers)
@@ -140,10 +171,13 @@ def _render(
         own, others = bend(own), bend(others) if others is not None else None
     if angle:
         own, others = _rotated(own, angle), _rotated(others, angle) if others is not None else None
-    box = _crop_box(rng, own, font, em_px, scale_y, angle)
+    box = _crop_box(rng, own, font, em_px, scale_y, angle, look.crops)
     if box is None:
         return None
     crop_mode, (top, bottom, left, right) = box
+    left, right = max(0, left + min(beside, 0)), min(own.shape[1], right + max(beside, 0))
+    if geometry.squash_ratio(bottom - top, right - left) > _MOST_SQUASH:
+        return None
     if slivers is not None:
         left, right = (
             0 if slivers[:, 0].any() else left,
@@ -230,7 +264,9 @@ def _room(face: FontFace, label: str, geometry: Geometry, stretch: float) -> flo
     """How many pixels at EM_PX an em fit the geometry's width, if the crop is tight to the ink of
     `label`.
     """
-    reaches = [_letter_reach(face.path, face.index, letter) for letter in set(label) - {" "}]
+    reaches = [
+        _letter_reach(face.path, face.index, face.instance, letter) for letter in set(label) - {" "}
+    ]
     height = max((below for _, below in reaches), default=0) - min(
         (above for above, _ in reaches), default=0
     )
@@ -238,9 +274,9 @@ def _room(face: FontFace, label: str, geometry: Geometry, stretch: float) -> flo
 
 
 @lru_cache(maxsize=200_000)
-def _letter_reach(path: str, index: int, letter: str) -> tuple[float, float]:
+def _letter_reach(path: str, index: int, instance: str, letter: str) -> tuple[float, float]:
     """Top and bottom of a letter's ink from the baseline, downwards."""
-    _, top, _, bottom = open_font(path, index).getbbox(letter, anchor="ls")
+    _, top, _, bottom = open_font(path, index, instance).getbbox(letter, anchor="ls")
     return top, bottom
 
 
@@ -304,13 +340,19 @@ def _slivers(rng: random.Random, own: Gray, em_px: float) -> Gray:
     return slivers
 
 
-def _surroundings(rng: random.Random, own: Gray, em_px: float, style: Style) -> Gray | None:
+def _surroundings(
+    rng: random.Random, own: Gray, em_px: float, style: Style, look: Look
+) -> Gray | None:
     """Ink that is not the line's own, uint8 like `own`: the lines above and below, rules. None when
     there is none.
     """
-    above, below, ruled, pen = (
-        rng.random() < p for p in (style.neighbours, style.neighbours, style.rules, style.pen)
+    chances = (
+        style.neighbours * look.neighbours,
+        style.neighbours * look.neighbours,
+        style.rules * look.rules,
+        style.pen,
     )
+    above, below, ruled, pen = (rng.random() < chance for chance in chances)
     if not (above or below or ruled or pen):
         return None
     height, width = own.shape
@@ -348,12 +390,61 @@ def _surroundings(rng: random.Random, own: Gray, em_px: float, style: Style) -> 
     return others
 
 
+def _with_blank(
+    rng: random.Random, own: Gray, em_px: float, geometry: Geometry
+) -> tuple[Gray, int]:
+    """The line with a blank stretch of page at one end, and its length in pixels: negative at the
+    left end.
+    """
+    height, width = own.shape
+    # The page is taller than the crop will be; half of it is about what a line takes.
+    room = int(geometry.max_width / geometry.height * height * 0.35) - width
+    length = min(room, round(rng.uniform(0.5, _MOST_BLANK_EM) * em_px))
+    if length < 1:
+        return own, 0
+    if rng.random() < 0.35:
+        return np.pad(own, ((0, 0), (length, 0))), -length
+    return np.pad(own, ((0, 0), (0, length))), length
+
+
+def _render_blank(rng: random.Random, geometry: Geometry, style: Style) -> RenderedLine:
+    """A box in which nothing is written: paper, specks, rules, grids, shadows, the other side's
+    text.
+    """
+    recipes = LOOKS["office"].recipes if style.recipes is None else style.recipes
+    name = rng.choices(list(recipes), list(recipes.values()))[0]
+    recipe, em_px = RECIPES[name], rng.uniform(14, 46)
+    ink = blank_page(rng, em_px, geometry)
+    for step in recipe.ink_steps:
+        ink = step.apply(ink, rng, em_px, style.strength)
+    page = _on_paper(rng, ink, recipe)
+    for step in recipe.page_steps:
+        if step.name in _NEEDS_INK and int(page.max()) - int(page.min()) < _LEAST_CONTRAST:
+            continue  # Otsu's level would divide the noise
+        page = step.apply(page, rng, em_px, style.strength)
+    if rng.random() < 0.04:
+        page = 255 - page
+    made = {
+        "damage": name,
+        "font": "",
+        "dpi": 0,
+        "points": 0.0,
+        "crop": "blank",
+        "kind": "blank",
+        "look": "blank",
+    }
+    return RenderedLine(
+        cv2.cvtColor(np.ascontiguousarray(page), cv2.COLOR_GRAY2RGB), Text((), "", "blank"), made
+    )
+
+
 # On paper
 # ----------------------------------------
 
 
 def _on_paper(rng: random.Random, ink: Gray, recipe: Recipe) -> Gray:
-    paper, black = rng.randint(*recipe.paper), rng.randint(*recipe.ink)
+    paper = rng.randint(*recipe.paper)
+    black = max(0, min(rng.randint(*recipe.ink), paper - _LEAST_CONTRAST))
     curve = paper - (paper - black) * np.arange(256) / 255
     return cv2.LUT(ink, np.clip(curve, 0, 255).astype(np.uint8))
 
@@ -402,6 +493,7 @@ def _crop_box(
     em_px: float,
     scale_y: float,
     angle: float,
+    crops: Mapping[str, float],
 ) -> tuple[str, tuple[int, int, int, int]] | None:
     """Where the line is cut out: (mode, (top, bottom, left, right)) in pixels; None when it has no
     ink.
@@ -417,7 +509,7 @@ def _crop_box(
         float(columns[0]),
         float(columns[-1] + 1),
     )
-    mode = rng.choices([mode for mode, _ in CROPS], [weight for _, weight in CROPS])[0]
+    mode = rng.choices(list(crops), list(crops.values()))[0]
     # Detectors give a dash or a dot the height of its line, not that of its ink.
     flat = bottom - top < 0.5 * em_px
     if mode == "font" or flat:
@@ -428,12 +520,7 @@ def _crop_box(
         )
         drift = abs(math.tan(math.radians(angle))) * width / 2 if angle else 0.0
         top, bottom = min(top, middle - up - drift * 0.6), max(bottom, middle + down + drift * 0.6)
-    reach = {
-        "ink": (-0.02, 0.12),
-        "font": (-0.02, 0.1),
-        "margin": (0.05, 0.4),
-        "cut": (-0.08, 0.05),
-    }[mode]
+    reach = _REACH_EM[mode]
     size = em_px
     top -= rng.uniform(*reach) * size
     bottom += rng.uniform(*reach) * size
@@ -451,24 +538,32 @@ def _crop_box(
 
 
 def recipe_weights(choices: Sequence[str]) -> dict[str, float]:
-    """Read `NAME=WEIGHT` items (a bare name has weight 1) into weights of recipes. Raises
-    UsageError naming the wrong one.
-    """
+    """Read `NAME=WEIGHT` items of --damage. Raises UsageError naming the wrong one."""
+    return _weights("--damage", "damage", choices, list(RECIPES))
+
+
+def look_weights(choices: Sequence[str]) -> dict[str, float]:
+    """Read `NAME=WEIGHT` items of --look. Raises UsageError naming the wrong one."""
+    return _weights("--look", "look", choices, list(LOOKS))
+
+
+def _weights(option: str, what: str, choices: Sequence[str], known: list[str]) -> dict[str, float]:
+    """Weights by name; a bare name has weight 1."""
     weights: dict[str, float] = {}
     for choice in choices:
         name, _, weight = choice.partition("=")
-        if name not in RECIPES:
+        if name not in known:
             raise UsageError(
-                f"--damage {choice}: no damage is called {name!r}; {nearest(name, list(RECIPES))}"
+                f"{option} {choice}: no {what} is called {name!r}; {nearest(name, known)}"
             )
         try:
             weights[name] = float(weight or 1)
         except ValueError:
             raise UsageError(
-                f"--damage {choice}: {weight!r} is not a weight, e.g. {name}=0.3"
+                f"{option} {choice}: {weight!r} is not a weight, e.g. {name}=0.3"
             ) from None
         if not 0 <= weights[name] < math.inf:
-            raise UsageError(f"--damage {choice}: a weight is zero or more")
+            raise UsageError(f"{option} {choice}: a weight is zero or more")
     if choices and not sum(weights.values()):
-        raise UsageError("--damage: every weight is zero")
+        raise UsageError(f"{option}: every weight is zero")
     return weights

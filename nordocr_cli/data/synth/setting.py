@@ -27,7 +27,8 @@ class Setting:
 
     `shaping`: OpenType features to switch, None for plain letter after letter. `advances`: width of
     each letter and of the space on a coarse grid, None for the font's own. `strike`: varies height
-    and darkness of every letter, as a typewriter does.
+    and darkness of every letter, as a typewriter does. `loose`: how far each letter stands aside
+    and above its place, the same way each time: a type bar that is bent.
     """
 
     face: FontFace
@@ -36,6 +37,7 @@ class Setting:
     shaping: list[str] | None = None
     advances: Mapping[str, float] | None = None
     strike: random.Random | None = None
+    loose: Mapping[str, tuple[float, float]] | None = None
 
     @classmethod
     def draw(
@@ -57,10 +59,21 @@ class Setting:
         fixed = face.category in ("typewriter", "mono")
         if not fixed and rng.random() < coarse:
             return cls(face, advances=_on_grid(rng, face, sorted({*"".join(cells), " "})))
-        strike = rng if fixed and rng.random() < 0.5 else None
+        strike = (
+            rng
+            if fixed and rng.random() < (0.85 if face.category == "typewriter" else 0.4)
+            else None
+        )
         # Programs set about half of what they print with ligatures, nearly all of it with kerning.
         shaping = None if fixed else _LIGATURES if rng.random() < 0.5 else _NO_LIGATURES
-        return cls(face, spacing, word_gap, shaping, None, strike)
+        loose = None
+        if strike and rng.random() < 0.6:
+            letters = sorted(set("".join(cells)))
+            loose = {
+                letter: (rng.gauss(0, 0.012) * EM_PX, rng.gauss(0, 0.022) * EM_PX)
+                for letter in letters
+            }
+        return cls(face, spacing, word_gap, shaping, None, strike, loose)
 
     def length(self, cell: str) -> float:
         """How far the pen moves along `cell`."""
@@ -91,6 +104,8 @@ class Setting:
                         self.strike.gauss(0, spread) * EM_PX for spread in (0.01, 0.014)
                     )
                     force = self.strike.randint(140, 255)
+                if self.loose:
+                    aside, height = aside + self.loose[letter][0], height + self.loose[letter][1]
                 draw.text((x + aside, y + height), letter, force, font=font, anchor="ls")
                 x += self._letter(letter) + self.spacing
             x += space
@@ -102,7 +117,7 @@ class Setting:
     @property
     def _font(self) -> ImageFont.FreeTypeFont:
         opened = open_font if self.shaping is None else open_shaped_font
-        return opened(self.face.path, self.face.index)
+        return opened(self.face.path, self.face.index, self.face.instance)
 
     def _letter(self, letter: str) -> float:
         return self.advances[letter] if self.advances else letter_advance(self.face, letter)
@@ -110,12 +125,12 @@ class Setting:
 
 def letter_advance(face: FontFace, letter: str) -> float:
     """How far the pen moves along one letter, in pixels at EM_PX an em."""
-    return _letter_advance(face.path, face.index, letter)
+    return _letter_advance(face.path, face.index, face.instance, letter)
 
 
 @lru_cache(maxsize=200_000)
-def _letter_advance(path: str, index: int, letter: str) -> float:
-    return open_font(path, index).getlength(letter)
+def _letter_advance(path: str, index: int, instance: str, letter: str) -> float:
+    return open_font(path, index, instance).getlength(letter)
 
 
 def _on_grid(rng: random.Random, face: FontFace, letters: Sequence[str]) -> dict[str, float]:

@@ -22,12 +22,34 @@ from nordocr_cli.data.synth.phrases import (
     short,
     vary_case,
 )
+from nordocr_cli.data.synth.receipts import receipt
+from nordocr_cli.data.synth.single_cells import single_cell
 from nordocr_cli.data.synth.vocabulary import NYNORSK_WORDS, VOCABULARIES, Vocabulary
 from nordocr_cli.errors import DataError
 
 # Share of the lines by language; those without corpus and vocabulary are left out and the rest
 # scaled.
 LANGUAGE_WEIGHTS: dict[str, float] = {"sv": 0.46, "no": 0.18, "nn": 0.04, "da": 0.18, "is": 0.14}
+
+# Languages of which there is a corpus but no vocabulary of business words: running text and phrases
+# alone.
+FOREIGN_WEIGHT = 0.01
+
+# How often each kind of text comes in documents of offices.
+KIND_WEIGHTS: dict[str, float] = {
+    "running": 0.31,
+    "phrase": 0.10,
+    "row": 0.15,
+    "number": 0.12,
+    "labelled": 0.07,
+    "business": 0.06,
+    "pairs": 0.02,
+    "swapped": 0.05,
+    "rare": 0.05,
+    "short": 0.02,
+    "cell": 0.05,
+}
+_FOREIGN_KINDS = ("running", "phrase", "swapped")
 
 # Letters that differ by a ring, a stroke, two dots, or a gap of a hair's breadth; each stands for
 # any other of its group.
@@ -140,43 +162,51 @@ class TextSource:
             for language in {**LANGUAGE_WEIGHTS, **self.phrases}
             if language in self.phrases or language != "nn"
         ]
-        self._languages = known
-        self._language_weights = [LANGUAGE_WEIGHTS.get(language, 0.05) for language in known]
+        self._known = known
         self._foreign = re.compile(rf"[^{re.escape(charset.characters)}]")
         # Common small letters need no help.
         self._rare = [c for c in charset.characters if c not in "abdefghiklmnoprstuvy "]
-        self._generators: list[
-            tuple[str, float, Callable[[random.Random, str, Vocabulary], tuple[str, ...]]]
-        ] = [
-            ("running", 0.34, self._running),
-            ("phrase", 0.10, self._phrase),
-            ("row", 0.16, self._row),
-            ("number", 0.12, lambda rng, _, v: (number(rng, v),)),
-            ("labelled", 0.07, lambda rng, _, v: labelled(rng, v)),
-            ("business", 0.06, lambda rng, _, v: business(rng, v)),
-            ("pairs", 0.02, self._pairs),
-            ("swapped", 0.05, self._swapped),
-            ("rare", 0.05, self._rare_characters),
-            ("short", 0.03, lambda rng, _, v: short(rng, v)),
-        ]
+        self._generators: dict[str, Callable[[random.Random, str, Vocabulary], tuple[str, ...]]] = {
+            "running": self._running,
+            "phrase": self._phrase,
+            "row": self._row,
+            "number": lambda rng, _, v: (number(rng, v),),
+            "labelled": lambda rng, _, v: labelled(rng, v),
+            "business": lambda rng, _, v: business(rng, v),
+            "pairs": self._pairs,
+            "swapped": self._swapped,
+            "rare": self._rare_characters,
+            "short": lambda rng, _, v: short(rng, v),
+            "cell": lambda rng, _, v: (single_cell(rng, v),),
+            "receipt": lambda rng, _, v: receipt(rng, v),
+        }
 
-    def draw(self, rng: random.Random) -> Text:
-        """Return one line. A text with a character outside the charset is drawn anew; the charset
-        bounds what can be written.
+    def draw(
+        self, rng: random.Random, kinds: Mapping[str, float] | None = None, foreign: float = 1.0
+    ) -> Text:
+        """Return one line. `kinds` are weights of the kinds of text, by default an office's;
+        `foreign` multiplies how often languages without a vocabulary come. A text with a character
+        outside the charset is drawn anew.
         """
+        kinds = KIND_WEIGHTS if kinds is None else kinds
         for _ in range(100):
-            language = rng.choices(self._languages, self._language_weights)[0]
-            kind, _, generate = rng.choices(
-                self._generators, [weight for _, weight, _ in self._generators]
-            )[0]
+            kind = rng.choices(list(kinds), list(kinds.values()))[0]
+            language = self._draw_language(rng, foreign if kind in _FOREIGN_KINDS else 0.0)
             vocabulary = VOCABULARIES.get({"nn": "no"}.get(language, language), VOCABULARIES["sv"])
-            cells = self._fit(vary_case(rng, generate(rng, language, vocabulary)))
+            cells = self._generators[kind](rng, language, vocabulary)
+            cells = self._fit(cells if kind == "receipt" else vary_case(rng, cells))
             if cells and not self._foreign.search(" ".join(cells)):
                 return Text(cells, language, kind)
         raise DataError(
             f"charset {self.charset.name!r} can hardly write any line: 100 texts in a row had"
             " characters outside it"
         )
+
+    def _draw_language(self, rng: random.Random, foreign: float) -> str:
+        weights = [
+            LANGUAGE_WEIGHTS.get(language, FOREIGN_WEIGHT * foreign) for language in self._known
+        ]
+        return rng.choices(self._known, weights)[0]
 
     def _fit(self, cells: Sequence[str]) -> tuple[str, ...]:
         """Collapse blanks and drop what is longer than `max_characters`: whole words first, then
@@ -199,7 +229,7 @@ class TextSource:
         vocabulary.
         """
         phrases = self.phrases.get(language)
-        if phrases and rng.random() < 0.9:
+        if phrases and (language not in LANGUAGE_WEIGHTS or rng.random() < 0.9):
             return phrases[int(rng.random() * len(phrases))]
         return sentence(rng, vocabulary, language)
 
@@ -233,7 +263,7 @@ class TextSource:
         return (quote_or_number(rng, text, vocabulary),)
 
     def _phrase(self, rng: random.Random, language: str, vocabulary: Vocabulary) -> tuple[str, ...]:
-        if self.phrases.get(language) and rng.random() < 0.5:
+        if self.phrases.get(language) and (language not in LANGUAGE_WEIGHTS or rng.random() < 0.5):
             words = self._words(rng, language, vocabulary).split(" ")
             start = rng.randrange(len(words))
             return (" ".join(words[start : start + rng.randint(1, 4)]),)

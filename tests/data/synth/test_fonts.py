@@ -7,6 +7,7 @@ import pytest
 from nordocr_cli.charset import NORDIC
 from nordocr_cli.data.synth import fonts
 from nordocr_cli.data.synth.fonts import FontFace, FontPicker, find_faces
+from nordocr_cli.data.synth.letter_shapes import LETTERS, letter_agreement
 from nordocr_cli.errors import DataError, UsageError
 
 
@@ -31,7 +32,8 @@ class _Drawn:
 
 
 def test_a_character_without_a_picture_of_its_own_does_not_count_as_drawn() -> None:
-    drawn = fonts._drawn_characters(_Drawn(), NORDIC)  # type: ignore[arg-type]
+    pictures = fonts._pictures(_Drawn(), NORDIC)  # type: ignore[arg-type]
+    drawn = fonts._drawn_characters(pictures, NORDIC)
     assert set(NORDIC.characters) - drawn == set("ø–§€")
 
 
@@ -90,3 +92,72 @@ def test_wrong_sources_are_errors(tmp_path: Path) -> None:
     (tmp_path / "fonts.tsv").write_text("name\nArial\n", encoding="utf-8")
     with pytest.raises(DataError, match="file"):
         find_faces(tmp_path / "fonts.tsv", NORDIC)
+
+
+def _with_other_letters(source: str, target: Path, letters: dict[str, str]) -> None:
+    """Copy a font so that each letter of `letters` shows the glyph of another."""
+    ttlib = pytest.importorskip("fontTools.ttLib")
+    font = ttlib.TTFont(source)
+    for table in font["cmap"].tables:
+        glyphs = dict(table.cmap)
+        for letter, shown in letters.items():
+            if ord(letter) in glyphs:
+                table.cmap[ord(letter)] = glyphs[ord(shown)]
+    font.save(target)
+
+
+def test_a_face_that_draws_other_signs_than_its_letters_is_refused(
+    tmp_path: Path, faces: list[FontFace]
+) -> None:
+    alphabet = LETTERS
+    moved = dict(zip(alphabet, alphabet[7:] + alphabet[:7], strict=True))
+    _with_other_letters(faces[0].path, tmp_path / "Plain Text.ttf", moved)
+    shutil.copy(faces[1].path, tmp_path / "good.ttf")
+    found, left_out = find_faces(tmp_path, NORDIC)
+    assert [Path(face.path).name for face in found] == ["good.ttf"]
+    assert "draws no letters" in left_out[0]
+
+
+def test_a_face_with_two_digits_alike_is_refused(tmp_path: Path, faces: list[FontFace]) -> None:
+    _with_other_letters(faces[0].path, tmp_path / "digits.ttf", {"7": "1"})
+    shutil.copy(faces[1].path, tmp_path / "good.ttf")
+    _, left_out = find_faces(tmp_path, NORDIC)
+    assert "two digits alike" in left_out[0]
+
+
+def test_a_ring_that_is_not_drawn_is_no_ring(tmp_path: Path, faces: list[FontFace]) -> None:
+    _with_other_letters(faces[0].path, tmp_path / "bare.ttf", {"å": "a"})
+    found, _ = find_faces(tmp_path, NORDIC)
+    assert "å" not in found[0].characters
+    assert "a" in found[0].characters
+
+
+def test_the_same_face_in_two_files_counts_once(tmp_path: Path, faces: list[FontFace]) -> None:
+    shutil.copy(faces[0].path, tmp_path / "one.ttf")
+    shutil.copy(faces[0].path, tmp_path / "two.ttf")
+    found, left_out = find_faces(tmp_path, NORDIC)
+    assert len(found) == 1
+    assert "the same letters as" in left_out[0]
+
+
+def test_every_face_of_a_collection_is_used(tmp_path: Path, faces: list[FontFace]) -> None:
+    ttlib = pytest.importorskip("fontTools.ttLib")
+    collection = ttlib.TTCollection()
+    collection.fonts = [ttlib.TTFont(faces[0].path), ttlib.TTFont(faces[1].path)]
+    collection.save(tmp_path / "two.ttc")
+    found, _ = find_faces(tmp_path, NORDIC)
+    assert [face.index for face in found] == [0, 1]
+    assert fonts.open_face(found[1]).getname() != fonts.open_face(found[0]).getname()
+
+
+def test_named_instances_of_a_variable_font_are_listed() -> None:
+    class _Variable:
+        def get_variation_names(self) -> list[bytes]:
+            return [b"Light", b"Bold"]
+
+    assert fonts._instances(_Variable()) == ["Light", "Bold"]  # type: ignore[arg-type]
+
+
+def test_text_faces_agree_with_the_known_shapes(faces: list[FontFace]) -> None:
+    for face in faces:
+        assert letter_agreement(fonts.open_face(face)) > 0.7, face.name

@@ -24,13 +24,22 @@ class _Says(TextSource):
         super().__init__(NORDIC)
         self._text = Text(cells, "sv", "row")
 
-    def draw(self, rng: random.Random) -> Text:
+    def draw(self, rng: random.Random, *_: object) -> Text:
         return self._text
 
 
 def _clean(**changes: float) -> Style:
     return replace(
-        Style(recipes={"clean": 1.0}, neighbours=0, rules=0, inverse=0, columns=0, pen=0, curl=0),
+        Style(
+            recipes={"clean": 1.0},
+            looks={"office": 1.0},
+            neighbours=0,
+            rules=0,
+            inverse=0,
+            columns=0,
+            pen=0,
+            curl=0,
+        ),
         **changes,
     )
 

@@ -55,6 +55,7 @@ def test_all_languages_kinds_and_rows_with_several_cells_come_up() -> None:
         "swapped",
         "rare",
         "short",
+        "cell",
     }
     assert {t.kind for t in texts} == kinds
     assert sum(len(t.cells) > 1 for t in texts) > 200
