@@ -131,3 +131,11 @@ class Page:
 
     index: int
     regions: tuple[Region, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """Dots per inch of a page, which differ across and down in fax pages."""
+
+    x_dpi: float
+    y_dpi: float

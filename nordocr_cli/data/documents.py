@@ -1,50 +1,67 @@
-"""Documents: TIFF, PDF and image files as pages, a page at a time, and lines cut out of a page as
-the consumer cuts them.
+"""Documents: TIFF, PDF and image files as pages, a page at a time, with their resolution.
+
+Limits of pages and pixels are checked from the headers, before anything is decoded.
 """
 
 import io
 import struct
+import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import overload
 
 from nordocr_cli.data.pdf import PdfPages, is_pdf
-from nordocr_cli.data.resize import (
-    MAX_PAGE_PIXELS,
-    Pixels,
-    decode_image,
-    read_image_bytes,
-    rgb_pixels,
-)
+from nordocr_cli.data.resize import Pixels, decode_image, image_size, read_image_bytes, rgb_pixels
 from nordocr_cli.errors import DataError, UsageError
-from nordocr_cli.records import Box
+from nordocr_cli.limits import Limits
+from nordocr_cli.pages.cut import crop_box
+from nordocr_cli.records import Resolution
+
+__all__ = ["IMAGE_SUFFIXES", "STDIN", "Document", "crop_box", "read_content", "read_pages"]
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
-_MAX_PAGES = 10_000
+STDIN = Path("-")  # stands for what is piped into the program
+
+# Tags of a TIFF page: reduced images and masks are no pages.
+_NEW_SUBFILE_TYPE, _REDUCED_OR_MASK = 254, 0b101
+_OLD_SUBFILE_TYPE, _OLD_REDUCED = 255, 2
+_INTEGER_TYPES = {3: "H", 4: "I"}  # SHORT and LONG
+_SUBFILE_AMONG = 8  # entries are sorted by tag, and these are the smallest
+# A document has many pages: its bytes may be more than those of one page.
+_LEAST_CONTENT = 200_000_000
+_MAXIMUM_PIPED = 1 << 30
+# Resolutions that no scanner has are left by programs that know none.
+_MINIMUM_DPI, _MAXIMUM_DPI = 36.0, 4800.0
+# Cameras and editors write that of a screen: unlikely for pages that would be larger than A3.
+_SCREEN_DPI, _LARGEST_SCREEN_PAGE_INCHES = 96.1, 17.0
 
 
 class Document(Sequence[Pixels]):
-    """The pages of a file, uint8 (height, width, 3) RGB, decoded one at a time when asked for.
+    """The pages of a file, uint8 (height, width, 3) RGB, decoded one at a time on request.
 
-    Of a TIFF that was cut off between its pages the last one stands for what is missing: asking for
-    it raises DataError. Raises UsageError when there is no such file, DataError when it is not an
-    image or is cut off, and MissingBackendError for a PDF without the library for it.
+    Thumbnails and masks in a TIFF are no pages; of a photograph in MPO the first image is one. Of a
+    TIFF that was cut off between its pages the last one stands for what is missing: requesting it
+    raises DataError. Raises UsageError when there is no such file, DataError when it is not an
+    image, is cut off or exceeds `limits`, and MissingBackendError for a PDF without the library for
+    it.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = Path(path)
-        if not self.path.is_file():
-            raise UsageError(f"no document {self.path}")
-        self._bytes = read_image_bytes(self.path, max_pixels=MAX_PAGE_PIXELS)
-        self._is_tiff = self._bytes[:2] in (b"II", b"MM")
-        self._pdf = PdfPages(self._bytes, self.path) if is_pdf(self._bytes) else None
+    def __init__(self, path: Path, limits: Limits | None = None) -> None:
+        self.path, self._limits = Path(path), limits or Limits()
+        self._bytes = read_content(self.path, self._limits)
         self.cut = ""  # why there is no last page
-        if self._pdf is not None:
+        self._pdf: PdfPages | None = None
+        self._frames: list[int] = []  # of each page of a TIFF its number among all images
+        if is_pdf(self._bytes):
+            self._pdf = PdfPages(self._bytes, self.path, self._limits)
             self._pages = self._pdf.count
+        elif self._bytes[:2] in (b"II", b"MM"):
+            self._frames, self.cut = _tiff_pages(self._bytes, self.path, self._limits)
+            self._pages = len(self._frames) + bool(self.cut)
         else:
-            self._pages, self.cut = (
-                _count_tiff_pages(self._bytes, self.path) if self._is_tiff else (1, "")
-            )
+            self._pages = 1
 
     def __len__(self) -> int:
         return self._pages
@@ -59,39 +76,49 @@ class Document(Sequence[Pixels]):
             return [self[i] for i in range(*index.indices(len(self)))]
         return self.page(index)
 
+    def __iter__(self) -> Iterator[Pixels]:
+        return (self.page(index) for index in range(len(self)))
+
     def page(self, index: int, size: tuple[int, int] | None = None) -> Pixels:
         """Decode page `index` (from 0). A PDF's page is drawn `size` (height, width) pixels large;
         others have a size.
         """
+        number = self._number(index)
+        if self._pdf is not None:
+            return self._pdf.decode(number, size)
+        if self._frames:
+            return self._tiff_page(number)
+        what = str(self.path)
+        if self._bytes:
+            self._limits.require_pixels(*image_size(self._bytes, what), what)
+        return decode_image(self._bytes, what, max_pixels=self._limits.max_pixels)
+
+    def resolution(self, index: int, size: tuple[int, int]) -> Resolution | None:
+        """Return the dots per inch of page `index` (from 0), decoded `size` (height, width) pixels
+        large; None where the file does not say.
+        """
+        number = self._number(index)
+        if self._pdf is not None:
+            return self._pdf.resolution(number, size)
+        return _resolution(self._bytes, self._frames[number] if self._frames else 0, size)
+
+    def _number(self, index: int) -> int:
         if self.cut and index >= len(self) - 1:
             raise DataError(self.cut)
         if not -len(self) <= index < len(self):
             raise IndexError(f"{self.path} has {len(self)} pages, no page index {index}")
-        return (
-            self._pdf.decode(index % len(self), size)
-            if self._pdf
-            else self._decode(index % len(self))
-        )
+        return index % len(self)
 
-    def __iter__(self) -> Iterator[Pixels]:
-        return (self.page(index) for index in range(len(self)))
-
-    def _decode(self, index: int) -> Pixels:
-        if len(self) == 1:
-            return decode_image(self._bytes, str(self.path), max_pixels=MAX_PAGE_PIXELS)
+    def _tiff_page(self, number: int) -> Pixels:
         from PIL import Image as PillowImage
 
-        where = f"{self.path}, page {index + 1}"
+        where = str(self.path) if len(self) == 1 else f"{self.path}, page {number + 1}"
         try:
-            # Opened anew for each page: Pillow's images are lazy, and one that is shared between
+            # Opened again for each page: Pillow's images are lazy, and one that is shared between
             # threads mixes its pages.
             with PillowImage.open(io.BytesIO(self._bytes), formats=("TIFF",)) as image:
-                image.seek(index)
-                if image.width * image.height > MAX_PAGE_PIXELS:
-                    raise DataError(
-                        f"{where}: {image.height} x {image.width} pixels are more than a page may"
-                        " have"
-                    )
+                image.seek(self._frames[number])
+                self._limits.require_pixels(image.height, image.width, where)
                 return rgb_pixels(image)
         except DataError:
             raise
@@ -99,63 +126,141 @@ class Document(Sequence[Pixels]):
             raise DataError(f"{where}: damaged image ({error}); save the page again") from error
 
 
-def read_pages(path: Path) -> Document:
-    """Return the pages of a TIFF, PDF or image file; see Document."""
-    return Document(path)
+def read_pages(path: Path, limits: Limits | None = None) -> Document:
+    """Return the pages of a TIFF, PDF or image file, `-` for standard input; see Document."""
+    return Document(path, limits)
 
 
-def crop_box(page: Pixels, box: Box) -> Pixels:
-    """Cut `box` out of `page` as the consumer does: left and top truncated, right and bottom
-    ceiled, clamped to the page.
+def read_content(path: Path, limits: Limits | None = None) -> bytes:
+    """Return the bytes of a document, `-` for standard input.
 
-    Raises DataError when nothing of the box lies on the page.
+    Raises UsageError when there is no such file, DataError when it is larger than its pixels could
+    be.
     """
-    height, width = page.shape[:2]
-    left, top = max(0, int(box.x)), max(0, int(box.y))
-    right, bottom = min(width, -int(-box.right // 1)), min(height, -int(-box.bottom // 1))
-    if right <= left or bottom <= top:
+    if path == STDIN:
+        return _standard_input()
+    if not path.is_file():
+        raise UsageError(f"no document {path}")
+    return read_image_bytes(path, max_pixels=max(_LEAST_CONTENT, (limits or Limits()).max_pixels))
+
+
+@cache
+def _standard_input() -> bytes:
+    """What is piped in: it can be read once only, and is looked at several times."""
+    content = sys.stdin.buffer.read(_MAXIMUM_PIPED + 1)
+    if len(content) > _MAXIMUM_PIPED:
         raise DataError(
-            f"a box at x {box.x:g}, y {box.y:g} of width {box.width:g} and height {box.height:g}"
-            f" lies outside its page of width {width} and height {height}; are the regions those of"
-            " another document?"
+            f"standard input: more than {_MAXIMUM_PIPED >> 20} MB; save the document to a file"
         )
-    return page[top:bottom, left:right]
+    if not content:
+        raise DataError("standard input is empty: pipe an image or a document into the command")
+    return content
 
 
-def _count_tiff_pages(content: bytes, path: Path) -> tuple[int, str]:
-    """Count the pages of a TIFF by walking its directories: decoders read a file that was cut off
-    as one with fewer pages and say nothing. Here it has one page more than whole ones, and the
-    second value says so, else it is "". Raises DataError where not one page is left.
-    """
-    order = "<" if content[:2] == b"II" else ">"
-    pages, visited = 0, set()
+def _resolution(content: bytes, frame: int, size: tuple[int, int]) -> Resolution | None:
+    from PIL import Image as PillowImage
+
     try:
+        with PillowImage.open(io.BytesIO(content)) as image:
+            if frame:
+                image.seek(frame)
+            dpi = image.info.get("dpi")
+            # Turned by its EXIF data: what was across is down.
+            is_turned = image.size == size and image.size != size[::-1]
+    except Exception:  # noqa: BLE001 # a damaged image has no resolution; decoding it says why
+        return None
+    if not dpi:
+        return None
+    x, y = (float(value) for value in (dpi[::-1] if is_turned else dpi))
+    if not all(_MINIMUM_DPI <= value <= _MAXIMUM_DPI for value in (x, y)):
+        return None
+    longest_inches = max(size[1] / x, size[0] / y)
+    if max(x, y) <= _SCREEN_DPI and longest_inches > _LARGEST_SCREEN_PAGE_INCHES:
+        return None
+    return Resolution(x, y)
+
+
+@dataclass(frozen=True)
+class _TiffForm:
+    """How numbers are written in a TIFF: byte order, and offsets of 4 or, in a BigTIFF, 8 bytes."""
+
+    order: str
+    is_big: bool
+
+    @property
+    def count(self) -> str:
+        return self.order + ("Q" if self.is_big else "H")
+
+    @property
+    def pointer(self) -> str:
+        return self.order + ("Q" if self.is_big else "I")
+
+    @property
+    def entry_bytes(self) -> int:
+        return 20 if self.is_big else 12
+
+    @property
+    def value_offset(self) -> int:
+        return 12 if self.is_big else 8
+
+
+def _tiff_pages(content: bytes, path: Path, limits: Limits) -> tuple[list[int], str]:
+    """Return the numbers of the images of a TIFF that are pages, and why the last page is missing
+    ("" when it is not).
+
+    The directories are walked here, since decoders read a file that was cut off as one with fewer
+    pages without a message. Raises DataError when no page is left or there are too many.
+    """
+    pages: list[int] = []
+    visited: set[int] = set()
+    try:
+        order = "<" if content[:2] == b"II" else ">"
         (version,) = struct.unpack_from(f"{order}H", content, 2)
-        big = version == 43  # BigTIFF: 8-byte offsets and counts
-        number, pointer, entry_bytes = (
-            (f"{order}Q", f"{order}Q", 20) if big else (f"{order}H", f"{order}I", 12)
-        )
-        (offset,) = struct.unpack_from(pointer, content, 8 if big else 4)
+        form = _TiffForm(order, version == 43)
+        (offset,) = struct.unpack_from(form.pointer, content, 8 if form.is_big else 4)
         while offset:
-            if offset in visited or pages >= _MAX_PAGES:
+            if offset in visited:
                 raise DataError(
-                    f"{path}: the list of pages runs in a circle after page {pages}; save the"
-                    " document again"
+                    f"{path}: the list of pages runs in a circle after page {len(visited)}; save"
+                    " the document again"
                 )
             visited.add(offset)
-            (entries,) = struct.unpack_from(number, content, offset)
-            (offset,) = struct.unpack_from(
-                pointer, content, offset + struct.calcsize(number) + entries * entry_bytes
-            )
-            pages += 1
+            limits.require_pages(len(visited), str(path))
+            number = len(visited) - 1
+            is_page, offset = _tiff_directory(content, offset, form)
+            if is_page:
+                pages.append(number)
     except struct.error:
-        cut = (
-            f"{path}: the TIFF is cut off after page {pages} ({len(content)} bytes); copy the file"
-            " again"
-        )
-        if not pages:
+        cut = f"{path}: the TIFF is cut off after page {len(visited) - bool(visited)}"
+        cut += f" ({len(content)} bytes); copy the file again"
+        whole = [number for number in pages if number < len(visited)]
+        if not whole:
             raise DataError(cut) from None
-        return pages + 1, cut
+        return whole, cut
     if not pages:
         raise DataError(f"{path}: a TIFF without pages")
     return pages, ""
+
+
+def _tiff_directory(content: bytes, offset: int, form: _TiffForm) -> tuple[bool, int]:
+    """Return whether the image whose directory is at `offset` is a page, and where the next one is.
+
+    Raises struct.error when the file ends before it.
+    """
+    (entries,) = struct.unpack_from(form.count, content, offset)
+    first = offset + struct.calcsize(form.count)
+    (following,) = struct.unpack_from(form.pointer, content, first + entries * form.entry_bytes)
+    is_page = True
+    for number in range(min(entries, _SUBFILE_AMONG)):
+        entry = first + number * form.entry_bytes
+        tag, kind = struct.unpack_from(f"{form.order}HH", content, entry)
+        if tag not in (_NEW_SUBFILE_TYPE, _OLD_SUBFILE_TYPE) or kind not in _INTEGER_TYPES:
+            continue
+        (value,) = struct.unpack_from(
+            form.order + _INTEGER_TYPES[kind], content, entry + form.value_offset
+        )
+        if tag == _NEW_SUBFILE_TYPE and value & _REDUCED_OR_MASK:
+            is_page = False
+        if tag == _OLD_SUBFILE_TYPE and value == _OLD_REDUCED:
+            is_page = False
+    return is_page, following

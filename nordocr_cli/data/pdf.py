@@ -1,4 +1,4 @@
-"""PDF pages as images, through PDFium (extra `pdf`).
+"""PDF pages as images, through PDFium.
 
 A PDF has points, not pixels. A page is drawn at the size that its layout was made for, where that
 is known; a page that is one scan comes with the scan's own pixels; any other at 300 dpi, as the
@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from nordocr_cli.data.resize import MAX_PAGE_PIXELS, Pixels
+from nordocr_cli.data.resize import Pixels
 from nordocr_cli.errors import DataError, MissingBackendError
+from nordocr_cli.limits import Limits
+from nordocr_cli.records import Resolution
 
 if TYPE_CHECKING:
     import pypdfium2
@@ -41,29 +43,28 @@ def is_pdf(content: bytes) -> bool:
 class PdfPages:
     """The pages of a PDF. May be shared by threads.
 
-    Raises MissingBackendError without pypdfium2, DataError when the PDF is damaged or encrypted.
+    Raises MissingBackendError without pypdfium2, DataError when the PDF is damaged, encrypted or
+    has more pages than `limits` allow.
     """
 
-    def __init__(self, content: bytes, path: Path) -> None:
+    def __init__(self, content: bytes, path: Path, limits: Limits | None = None) -> None:
         try:
             import pypdfium2
         except ImportError as error:
             raise MissingBackendError(
-                f"{path}: PDF needs pypdfium2 ({error}); pip install 'nordocr-cli[pdf]'"
+                f"{path}: PDF needs pypdfium2 ({error}); pip install pypdfium2"
             ) from error
-        self._path, self._pdfium = path, pypdfium2
+        self._path, self._pdfium, self._limits = path, pypdfium2, limits or Limits()
         with _LOCK:
             try:
                 self._document = pypdfium2.PdfDocument(content)
             except pypdfium2.PdfiumError as error:
-                mend = (
-                    "save it without a password"
-                    if "password" in str(error).lower()
-                    else "save it again"
-                )
-                raise DataError(f"{path}: the PDF cannot be opened ({error}); {mend}") from error
-            self._document.init_forms()
+                is_encrypted = "password" in str(error).lower()
+                fix = "save it without a password" if is_encrypted else "save it again"
+                raise DataError(f"{path}: the PDF cannot be opened ({error}); {fix}") from error
             self.count = len(self._document)
+            self._limits.require_pages(self.count, str(path))
+            self._document.init_forms()
         if not self.count:
             raise DataError(f"{path}: a PDF without pages")
 
@@ -71,7 +72,7 @@ class PdfPages:
         """Return page `index` (from 0) as uint8 (height, width, 3) RGB, of the given size (height,
         width) in pixels or its own.
 
-        Raises DataError for a damaged page, and one of more pixels than MAX_PAGE_PIXELS.
+        Raises DataError for a damaged page, and one of more pixels than the limits allow.
         """
         where = f"{self._path}, page {index + 1}"
         with _LOCK:
@@ -79,10 +80,7 @@ class PdfPages:
                 page = self._document[index]
                 scan = self._scan(page, where)
                 height, width = size or self._size(page, scan)
-                if height * width > MAX_PAGE_PIXELS:
-                    raise DataError(
-                        f"{where}: {height} x {width} pixels are more than a page may have"
-                    )
+                self._limits.require_pixels(height, width, where)
                 if scan is not None and scan.get_px_size() == (width, height):
                     pixels = _rgb(scan.get_bitmap(), self._pdfium.raw)
                     small = (max(1, height // _THUMBNAIL), max(1, width // _THUMBNAIL))
@@ -100,6 +98,19 @@ class PdfPages:
                     f"{where}: damaged page ({error}); save the document again"
                 ) from error
 
+    def resolution(self, index: int, size: tuple[int, int]) -> Resolution | None:
+        """Return the dots per inch of page `index` (from 0) drawn `size` (height, width) pixels
+        large.
+        """
+        with _LOCK:
+            try:
+                width, height = self._document[index].get_size()
+            except self._pdfium.PdfiumError:
+                return None  # decoding it raises
+        if not (width > 0 and height > 0):
+            return None
+        return Resolution(size[1] / width * _POINTS_PER_INCH, size[0] / height * _POINTS_PER_INCH)
+
     def _scan(self, page: "pypdfium2.PdfPage", where: str) -> "pypdfium2.PdfImage | None":
         """The one upright image that a page consists of; None when it is no scan. Raises DataError
         when an image is too large.
@@ -113,11 +124,8 @@ class PdfPages:
             if item.type == raw.FPDF_PAGEOBJ_IMAGE:
                 images.append(item)
                 width, height = item.get_px_size()
-                if width * height > MAX_PAGE_PIXELS:  # known before it is decoded
-                    raise DataError(
-                        f"{where}: holds an image of {height} x {width} pixels, more than a page"
-                        " may have"
-                    )
+                # Known before it is decoded.
+                self._limits.require_pixels(height, width, f"{where}: an image in it")
             else:
                 others += item.type != raw.FPDF_PAGEOBJ_FORM  # what a form holds is listed after it
         if len(images) != 1 or others or page.get_rotation():

@@ -25,14 +25,15 @@ from nordocr_cli.geometry import NORMALIZATIONS, Geometry
 Pixels = NDArray[np.uint8]
 
 MAX_LINE_PIXELS = 16_000_000
-MAX_PAGE_PIXELS = 200_000_000
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")
 
-# Pillow refuses pages above 179 MP by itself and has one limit for all; ours is checked from the
-# header, before decoding.
-Image.MAX_IMAGE_PIXELS = MAX_PAGE_PIXELS
+# Pillow has one limit for all images; ours are checked from the header, before decoding.
+Image.MAX_IMAGE_PIXELS = None
 
 _EXIF_ORIENTATION = 0x0112
+_PHOTOMETRIC, _MIN_IS_WHITE = 262, 0  # TIFF tag and its value for bilevel and gray paper at 0
+# The largest value of white that scanners write into wider pixels: 8, 10, 12, 14 and 16 bits.
+_WHITES = (255, 1023, 4095, 16383, 65535)
 _CV2_INTERPOLATION = {"linear": cv2.INTER_LINEAR, "area": cv2.INTER_AREA, "cubic": cv2.INTER_CUBIC}
 
 
@@ -42,9 +43,10 @@ def decode_image(
     """Decode one PNG, JPEG, TIFF, BMP or WebP image to uint8 (height, width, 3) RGB; with
     `keep_gray` a plain gray one may come back as (height, width).
 
-    1-bit, gray and palette images become RGB, transparency is laid on white, 16-bit is scaled to 8,
-    EXIF orientation is applied. `what` names the image in errors. Raises DataError when the data is
-    empty, truncated, damaged, in another format, of several frames, or larger than `max_pixels`.
+    1-bit, gray and palette images become RGB, transparency is laid on white, wider pixels are
+    scaled to 8 bits, EXIF orientation is applied; of an MPO the first image is taken. `what` names
+    the image in errors. Raises DataError when the data is empty, truncated, damaged, in another
+    format, of several frames, or larger than `max_pixels`.
     """
     if not data:
         raise DataError(f"{what}: the file is empty")
@@ -64,7 +66,9 @@ def decode_image(
                 f" {max_pixels / 1e6:.0f} megapixels"
                 + (" for one line" if max_pixels == MAX_LINE_PIXELS else "")
             )
-        if (frames := getattr(image, "n_frames", 1)) > 1:
+        frames = getattr(image, "n_frames", 1)
+        # The further images of an MPO are the same picture for other screens.
+        if frames > 1 and image.format != "MPO":
             raise DataError(f"{what}: holds {frames} images; one was expected")
         if image.format == "PNG":
             # Loading a PNG skips the checksums of its pixel chunks; a damaged one would come back
@@ -156,6 +160,8 @@ def image_size(data: bytes, what: str) -> tuple[int, int]:
         width, height = image.size
         turned = image.getexif().get(_EXIF_ORIENTATION, 1) >= 5
         return (width, height) if turned else (height, width)
+    except UnidentifiedImageError:
+        raise DataError(f"{what}: not an image in {', '.join(FORMATS)}") from None
     except Exception as error:  # see decode_image
         raise DataError(f"{what}: damaged image: {error}") from error
 
@@ -198,24 +204,37 @@ def rgb_pixels(image: Image.Image) -> Pixels:
     """Return an opened Pillow image (its current frame) as uint8 (height, width, 3) RGB; see
     `decode_image` for the rules.
 
-    Raises ValueError for 32-bit and float pixels beyond 16 bits, and whatever Pillow raises on
-    damaged data.
+    Raises ValueError for pixels below 0 or above 65535, whose white is unknown, and whatever Pillow
+    raises on damaged data.
     """
     image.load()
+    # Pillow turns round one and eight bits, and leaves wider pixels as they are.
+    is_inverted = getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == _MIN_IS_WHITE
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I") or image.mode == "F":
-        values = np.asarray(image, dtype=np.float64)
-        if not (values.min() >= 0 and values.max() <= 65535):
-            raise ValueError(
-                f"pixels of mode {image.mode} from {values.min()} to {values.max()} have no known"
-                " white"
-            )
-        gray = np.floor(values / 257 + 0.5).astype(np.uint8)
-        return np.repeat(gray[:, :, None], 3, axis=2)
+        gray = _gray_of_wide(np.asarray(image, dtype=np.float64), image.mode)
+        return np.repeat((255 - gray if is_inverted else gray)[:, :, None], 3, axis=2)
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, (255, 255, 255, 255)), image)
     return np.asarray(image.convert("RGB")).copy()
+
+
+def _gray_of_wide(values: NDArray[np.float64], mode: str) -> Pixels:
+    """Scale pixels (height, width) of more than 8 bits, or floats, to uint8.
+
+    What value is white is not in the file: it is the smallest of the usual ones that holds all
+    pixels, as paper is bright. Raises ValueError where there is none.
+    """
+    lowest, highest = float(values.min()), float(values.max())
+    if not (lowest >= 0 and highest <= _WHITES[-1]):  # NaN fails too
+        raise ValueError(
+            f"pixels of mode {mode} from {lowest:g} to {highest:g} have no known white; convert"
+            " the image to 8 or 16 bits a channel"
+        )
+    whites = (1.0, *_WHITES) if mode == "F" else _WHITES
+    white = next(value for value in whites if highest <= value)
+    return np.floor(values * (255 / white) + 0.5).astype(np.uint8)
 
 
 def resize_line(crop: Pixels, geometry: Geometry) -> Pixels:

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from nordocr_cli.data.documents import crop_box, read_pages
 from nordocr_cli.errors import DataError, UsageError
+from nordocr_cli.limits import Limits
 from nordocr_cli.records import Box
 
 SAMPLE = Path(__file__).parents[2] / "samples" / "doc" / "dev_doc.tif"
@@ -99,6 +100,111 @@ def test_wrong_files_are_named(tmp_path):
     (tmp_path / "text.png").write_text("hello")
     with pytest.raises(DataError, match=r"text\.png"):
         read_pages(tmp_path / "text.png")[0]
+
+
+def scanned(mode, values, **tags):
+    """A TIFF page 8 px wide, half paper and half ink, whose pixels are `values` (paper, ink)."""
+    pixels = np.full((6, 8), values[0])
+    pixels[:, 4:] = values[1]
+    kind = {"I;16": np.uint16, "F": np.float32, "I": np.int32}[mode]
+    buffer = io.BytesIO()
+    Image.fromarray(pixels.astype(kind)).save(buffer, "TIFF", **tags)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("mode", "values"),
+    [
+        ("I;16", (65535, 0)),
+        ("I;16", (4095, 0)),  # 12 bits in 16
+        ("I;16", (1023, 3)),
+        ("I;16", (250, 2)),  # 8 bits in 16
+        ("F", (1.0, 0.0)),
+        ("F", (255.0, 1.0)),
+        ("F", (65000.0, 10.0)),
+        ("I", (255, 0)),
+        ("I", (65000, 9)),
+    ],
+)
+def test_paper_is_bright_and_ink_is_dark_in_pixels_of_any_width(mode, values, tmp_path):
+    (tmp_path / "a.tif").write_bytes(scanned(mode, values))
+    (page,) = read_pages(tmp_path / "a.tif")
+    assert page[0, 0].min() > 240
+    assert page[0, 7].max() < 5
+
+
+def test_pixels_without_a_known_white_are_refused_by_name(tmp_path):
+    for values in ((3.0, -1.0), (1e9, 0.0), (float("nan"), 0.0)):
+        (tmp_path / "a.tif").write_bytes(scanned("F", values))
+        with pytest.raises(DataError, match=r"a\.tif: .* have no known white; convert"):
+            read_pages(tmp_path / "a.tif")[0]
+
+
+def test_sixteen_bits_may_be_the_other_way_round(tmp_path):
+    content = bytearray(scanned("I;16", (0, 65535)))
+    with Image.open(io.BytesIO(content)) as image:
+        assert image.tag_v2[262] == 1
+    at = content.index(struct.pack("<HHIH", 262, 3, 1, 1))
+    struct.pack_into("<HHIH", content, at, 262, 3, 1, 0)
+    (tmp_path / "a.tif").write_bytes(content)
+    (page,) = read_pages(tmp_path / "a.tif")
+    assert page[0, 0].tolist() == [255] * 3
+    assert page[0, 7].tolist() == [0] * 3
+
+
+def test_a_thumbnail_is_no_page(tmp_path):
+    pages = [Image.new("L", (10, 5), 7), Image.new("L", (40, 20), 99), Image.new("L", (40, 20), 3)]
+    buffer = io.BytesIO()
+    with TiffImagePlugin.AppendingTiffWriter(buffer, new=True) as writer:
+        for page in pages:
+            page.save(writer, "TIFF", tiffinfo={254: int(page.width == 10)})
+            writer.newFrame()
+    (tmp_path / "a.tif").write_bytes(buffer.getvalue())
+    document = read_pages(tmp_path / "a.tif")
+    assert [int(page[0, 0, 0]) for page in document] == [99, 3]
+
+
+def test_the_first_picture_of_an_mpo_is_the_page(tmp_path):
+    first, second = (Image.new("RGB", (64, 32), shade) for shade in ((200,) * 3, (10,) * 3))
+    first.save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=[second])
+    (page,) = read_pages(tmp_path / "a.jpg")
+    assert int(page[0, 0, 0]) == pytest.approx(200, abs=2)
+
+
+def test_the_resolution_comes_from_the_file(tmp_path):
+    Image.new("L", (1728, 1100), 255).save(tmp_path / "fax.tif", dpi=(204, 98))
+    Image.new("L", (800, 600), 255).save(tmp_path / "a.png", dpi=(200, 200))
+    Image.new("L", (800, 600), 255).save(tmp_path / "none.png")
+    Image.new("L", (4000, 3000), 255).save(tmp_path / "camera.jpg", dpi=(72, 72))
+    fax = read_pages(tmp_path / "fax.tif").resolution(0, (1100, 1728))
+    assert (fax.x_dpi, fax.y_dpi) == (204, 98)
+    assert read_pages(tmp_path / "a.png").resolution(0, (600, 800)).x_dpi == pytest.approx(
+        200, 0.01
+    )
+    assert read_pages(tmp_path / "none.png").resolution(0, (600, 800)) is None
+    assert read_pages(tmp_path / "camera.jpg").resolution(0, (3000, 4000)) is None
+
+
+def test_a_turned_photographs_resolution_is_turned_too(tmp_path):
+    image = Image.new("L", (300, 200), 255)
+    exif = image.getexif()
+    exif[0x0112] = 6
+    image.save(tmp_path / "a.jpg", exif=exif, dpi=(200, 100))
+    document = read_pages(tmp_path / "a.jpg")
+    assert document[0].shape[:2] == (300, 200)
+    turned = document.resolution(0, (300, 200))
+    assert (turned.x_dpi, turned.y_dpi) == (100, 200)
+
+
+def test_limits_are_checked_before_decoding(tmp_path):
+    (tmp_path / "three.tif").write_bytes(tiff(10, 120, 250))
+    with pytest.raises(DataError, match="claims 3 pages, above the limit of 2"):
+        read_pages(tmp_path / "three.tif", Limits(max_pages=2))
+    with pytest.raises(DataError, match="page 1: 20 x 40 pixels .* above the limit of 700"):
+        read_pages(tmp_path / "three.tif", Limits(max_pixels=700))[0]
+    Image.new("L", (9000, 9000), 255).save(tmp_path / "large.png")
+    with pytest.raises(DataError, match=r"9,000 x 9,000 pixels .* raise --max-pixels to 81000000"):
+        read_pages(tmp_path / "large.png")[0]
 
 
 def test_boxes_are_cut_as_the_consumer_cuts_them():
