@@ -85,6 +85,7 @@ def _register() -> None:
         prep,
         profiles,
         promote,
+        report,
         runs,
         synth,
         train,
@@ -114,6 +115,7 @@ def _register() -> None:
     app.command("bench", rich_help_panel="Compare")(bench.bench)
     app.command("compare3way", rich_help_panel="Compare")(compare3way.compare3way)
     app.command("leaderboard", rich_help_panel="Compare")(leaderboard.leaderboard)
+    app.add_typer(report.app, name="report", cls=HelpGroup, rich_help_panel="Compare")
 
     charset.app.command("move")(charset_move.move)
     charset.app.command("lock")(charset_lock.lock)
