@@ -189,6 +189,7 @@ def load_profile(
             _put(table, key, value, "flag")
             _mark(origins, key, value, "flag")
     profile = _validate(table, str(path), origins)
+    _require_normalization(profile, origins, path)
     try:
         profile.load_charset()
     except UsageError as error:
@@ -198,6 +199,21 @@ def load_profile(
         ) from None
     complete = {key: origins.get(key, "default") for key in flatten(profile_to_json(profile))}
     return ResolvedProfile(profile, complete, path)
+
+
+def _require_normalization(profile: Profile, origins: Mapping[str, str], path: Path) -> None:
+    """Refuse to make an SVTR or SVTRv2 with another normalization: the pipeline that serves them
+    computes v / 127.5 - 1, and such a model would read nonsense there. Imported networks carry
+    their own normalization in their contract and do not come through here.
+    """
+    normalization = profile.geometry.normalization
+    if normalization == "symmetric" or not profile.model.name.startswith("svtr"):
+        return
+    source = origins.get("geometry.normalization", str(path))
+    raise UsageError(
+        f"{source}: geometry.normalization is {normalization!r}; networks of the SVTR family are"
+        " served with v / 127.5 - 1: use geometry.normalization = 'symmetric'"
+    )
 
 
 def parse_set(assignment: str) -> tuple[str, Any]:

@@ -203,3 +203,10 @@ def test_values_of_a_table_that_do_not_go_together_name_what_was_set():
         match=r"--set geometry\.max_width: geometry: max_width 1030 must be a multiple of 4",
     ):
         load_profile("svtrv2-1024", ["geometry.max_width=1030"])
+
+
+@pytest.mark.parametrize("name", ["svtr-32x128", "svtrv2-1024", "svtrv2-nano"])
+def test_networks_of_the_svtr_family_have_the_pipelines_normalization(name):
+    with pytest.raises(UsageError, match="--set: geometry.normalization is 'imagenet'.*symmetric"):
+        load_profile(name, ["geometry.normalization=imagenet"])
+    assert load_profile("mamba-320").profile.geometry.normalization == "imagenet"

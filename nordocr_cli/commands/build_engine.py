@@ -3,12 +3,15 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from nordocr_cli import options
 from nordocr_cli.console import Console
+
+if TYPE_CHECKING:
+    from nordocr_cli.core.engine.run import EngineResult
 
 
 def _complete_arch(incomplete: str) -> list[str]:
@@ -19,6 +22,14 @@ def _complete_arch(incomplete: str) -> list[str]:
 
 def _said(sidecar: Mapping[str, Any]) -> str:
     return "run beside ONNX Runtime and equal" if sidecar["executed"] else "built, not executed"
+
+
+def _pipeline_note(result: "EngineResult") -> str:
+    settings = result.consumer_config()
+    if settings is not None:
+        return f"{_said(result.side)}; for the pipeline's --config: {json.dumps(settings)}"
+    conflicts = "; ".join(result.pipeline_conflicts())
+    return f"{_said(result.side)}; the Rust pipeline would misread it: {conflicts}"
 
 
 def build_engine(
@@ -181,10 +192,7 @@ def build_engine(
     rtx = next((result for result in results if result.plan.backend == "tensorrt-rtx"), None)
     if rtx is None:
         for result in results:
-            console.note(
-                f"{_said(result.side)}; for the pipeline's --config:"
-                f" {json.dumps(result.consumer_config())}"
-            )
+            console.note(_pipeline_note(result))
         console.next(
             "nordocr process page.png --format json --config config.json   (the pipeline's own"
             " program)"

@@ -36,13 +36,17 @@ def config(
 
     Example: nordocr consumer config recognize_svtrv2_1024.onnx --arch sm120 -o config_1024.json
     """
+    from nordocr_cli.artifact.contract import find_weights, read_contract
     from nordocr_cli.core.consumer import consumer_config, write_consumer_config
+    from nordocr_cli.deploy.consumer import pipeline_notes
     from nordocr_cli.errors import UsageError
 
     if rust and (output or as_json):
         raise UsageError("--rust prints lines to paste into config.rs; leave out -o and --json")
     console = Console(quiet=quiet, as_json=as_json)
     found = consumer_config(model, arch, console)
+    for note in pipeline_notes(read_contract(find_weights(model))):
+        console.note(note)
     if rust:
         console.line(found.to_rust().rstrip())
     elif output and not dry_run:
@@ -68,11 +72,23 @@ def check(
     ],
     model: Model,
     arch: Arch = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="The preset of config.rs to check. Default: each."),
+    ] = None,
+    charset: Annotated[
+        str | None,
+        typer.Option(
+            metavar="charset.rs", help="The pipeline's charset, where it is not nordic (125)."
+        ),
+    ] = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Read a file of the pipeline and say what in it does not fit the model; exit 3 naming each
-    point.
+    """Report settings of the pipeline, and rules in its code, that do not match this model.
+
+    Of a config.rs each preset that loads the model's engine must match; presets for other engines
+    are listed. Exit code 3 names each point with both values.
 
     Example: nordocr consumer check crates/nordocr-pipeline/src/config.rs recognize_svtrv2_1024.onnx
     --arch sm86
@@ -80,16 +96,20 @@ def check(
     from nordocr_cli.core.consumer import check_consumer, require_agreement
 
     console = Console(quiet=quiet, as_json=as_json)
-    found = check_consumer(file, model, arch, console)
+    found = check_consumer(file, model, arch, preset=preset, charset=charset, progress=console)
     if as_json:
         console.json(found.to_json())
+    if len(found.presets) > 1 and not as_json:
+        rows = [
+            (each.name, str(each.line), each.arch, each.verdict, "; ".join(each.reasons))
+            for each in found.presets
+        ]
+        console.table(str(file), ("preset", "line", "GPU", "verdict", "why"), rows)
+    for note in found.notes:
+        console.note(note)
     require_agreement(found, model)
     if not as_json:
-        what = (
-            "characters"
-            if found.file.suffix == ".txt" or "charset" in found.file.name
-            else "settings"
-        )
+        what = "settings" if found.presets else "characters"
         console.line(f"{file} fits {model}: {found.checked} {what} checked")
     console.next(
         "nordocr process page.png --format json --config config.json   (the pipeline's own program)"

@@ -1,18 +1,25 @@
 """The Rust pipeline's configuration for a model: written, and an existing one checked."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from nordocr_cli.artifact.contract import Contract, find_weights, read_contract
 from nordocr_cli.atomic import write_json
-from nordocr_cli.charset import Charset, differences, load_charset
+from nordocr_cli.charset import NORDIC, Charset, differences, load_charset
 from nordocr_cli.deploy.consumer import (
     ConsumerConfig,
-    Setting,
-    preset_arch,
+    arch_named_in,
+    pipeline_conflicts,
+    pipeline_notes,
+)
+from nordocr_cli.deploy.consumer_presets import (
+    Preset,
+    misspelt,
     read_presets,
     read_text,
+    select_preset,
 )
 from nordocr_cli.deploy.onnx_file import default_onnx_path
 from nordocr_cli.errors import DataError, UsageError
@@ -20,20 +27,45 @@ from nordocr_cli.profile import profile_from_json
 from nordocr_cli.progress import SILENT, Progress
 from nordocr_cli.runtime.backends.tensorrt.engine_file import default_engine_path, read_sidecar
 from nordocr_cli.runtime.backends.tensorrt.gpu_arch import find_arch
+from nordocr_cli.rust_source import find_constants
 from nordocr_cli.settings import Engine
 
 DEFAULT_ARCH = "sm120"  # the pipeline's own default engine is for it
+_SHOWN = 20  # disagreements in one message
+
+# fits: loads the model and is right. wrong: loads the model and is not. other: another engine's.
+Verdict = Literal["fits", "wrong", "other"]
+
+
+@dataclass(frozen=True)
+class PresetVerdict:
+    """How one preset of a config.rs fits the model; `reasons` say what is wrong, or why the preset
+    is for another model. A JSON config has one preset, named "".
+    """
+
+    name: str
+    line: int
+    arch: str
+    verdict: Verdict
+    checked: int
+    reasons: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the verdict as plain JSON values."""
+        return {**vars(self), "reasons": list(self.reasons)}
 
 
 @dataclass(frozen=True)
 class ConsumerCheck:
-    """What a file of the pipeline says that does not fit the model: one sentence each, with file
-    and line.
+    """What does not fit between a file of the pipeline and a model. Each disagreement is one
+    sentence with the step that fixes it; `notes` change no verdict.
     """
 
     file: Path
     checked: int
     disagreements: tuple[str, ...]
+    presets: tuple[PresetVerdict, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the findings as plain JSON values."""
@@ -41,25 +73,26 @@ class ConsumerCheck:
             "file": str(self.file),
             "checked": self.checked,
             "disagreements": list(self.disagreements),
+            "presets": [preset.to_json() for preset in self.presets],
+            "notes": list(self.notes),
         }
 
 
 def consumer_config(
     model: Path, arch: str | None = None, progress: Progress = SILENT
 ) -> ConsumerConfig:
-    """Return what the pipeline must be told of `model`'s engine: an engine says it itself (its
-    sidecar); for an ONNX model, weights or a run it is the engine that `build-engine --backend
-    tensorrt --arch ARCH` makes by the profile they carry.
+    """Return the pipeline's settings for `model`'s engine: an engine names them itself (its
+    sidecar); for an ONNX model, weights or a run they are those of the engine that `build-engine
+    --backend tensorrt --arch ARCH` makes by the profile they carry.
 
-    Raises UsageError for an RTX engine, which the pipeline cannot load, for an architecture that
-    the engine is not for, and for a range that does not hold the model's widest line; ArtifactError
-    for a damaged artifact.
+    Raises DataError for a model that the pipeline would misread, UsageError for an RTX engine,
+    which the pipeline cannot load, for an architecture that the engine is not for, and for a range
+    that does not hold the model's widest line; ArtifactError for a damaged artifact.
     """
     path = find_weights(model)
-    if path.suffix == ".engine":
-        return _of_engine(path, arch)
     contract = read_contract(path)
-    return config_of(contract, path if path.suffix == ".onnx" else None, arch, progress)
+    _require_pipeline(contract, path.name)
+    return _config_of(path, contract, arch, progress)
 
 
 def config_of(
@@ -68,34 +101,48 @@ def config_of(
     arch: str | None = None,
     progress: Progress = SILENT,
 ) -> ConsumerConfig:
-    """Return what the pipeline must be told of the engine that is to be built from a model with
-    this contract; `onnx` is where the model lies or will lie. Raises what consumer_config
-    raises.
+    """Return the pipeline's settings for the engine that is to be built from a model with this
+    contract; `onnx` is where the model lies or will lie. Raises what consumer_config raises.
     """
+    _require_pipeline(contract, onnx.name if onnx else "the weights")
+    return _of_contract(contract, onnx, arch, progress)
+
+
+def _require_pipeline(contract: Contract, what: str) -> None:
+    conflicts = pipeline_conflicts(contract)
+    if conflicts:
+        raise DataError(f"the pipeline would misread {what}:\n  " + "\n  ".join(conflicts))
+
+
+def _config_of(
+    path: Path, contract: Contract, arch: str | None, progress: Progress
+) -> ConsumerConfig:
+    if path.suffix == ".engine":
+        return _of_engine(path, contract, arch)
+    return _of_contract(contract, path if path.suffix == ".onnx" else None, arch, progress)
+
+
+def _of_contract(
+    contract: Contract, onnx: Path | None, arch: str | None, progress: Progress
+) -> ConsumerConfig:
     profile = profile_from_json(contract.profile, f"{onnx or 'the weights'}: embedded profile")
     target = find_arch(arch or DEFAULT_ARCH)
     ranges = profile.engine.get(target.name)
     if ranges is None:
         progress.warn(
-            f"profile {profile.name} has no [engine.{target.name}]; the ranges of a 48 GB card are"
-            " taken"
+            f"profile {profile.name} has no [engine.{target.name}]; using the ranges of a 48 GB"
+            " card"
         )
         ranges = Engine()
-    engine = default_engine_path(
-        onnx or default_onnx_path(profile), profile, target.name, "tensorrt"
-    )
-    return _config(
-        engine,
-        target.name,
-        ranges.precision,
-        ranges.widest.max_batch,
-        ranges.widest.max_width,
-        contract,
-    )
+    model = onnx or default_onnx_path(profile)
+    engine = default_engine_path(model, profile, target.name, "tensorrt")
+    widest = ranges.widest
+    limits = (widest.max_batch, widest.max_width)
+    return _config(engine, target.name, ranges.precision, limits, contract)
 
 
-def _of_engine(path: Path, arch: str | None) -> ConsumerConfig:
-    sidecar, contract = read_sidecar(path), read_contract(path)
+def _of_engine(path: Path, contract: Contract, arch: str | None) -> ConsumerConfig:
+    sidecar = read_sidecar(path)
     if sidecar["backend"] == "tensorrt-rtx":
         raise UsageError(
             f"{path} is an engine of TensorRT-RTX, which the pipeline cannot load; on its GPU host:"
@@ -105,22 +152,16 @@ def _of_engine(path: Path, arch: str | None) -> ConsumerConfig:
     if arch is not None and find_arch(arch).name != sidecar["arch"]:
         raise UsageError(f"{path} is for {sidecar['arch']}, not for --arch {arch}")
     most = sidecar["ranges"]["max"]
-    return _config(
-        path, sidecar["arch"], sidecar["precision"], most["batch"], most["width"], contract
-    )
+    limits = (most["batch"], most["width"])
+    return _config(path, sidecar["arch"], sidecar["precision"], limits, contract)
 
 
 def _config(
-    engine: Path, arch: str, precision: str, max_batch: int, max_width: int, contract: Contract
+    engine: Path, arch: str, precision: str, limits: tuple[int, int], contract: Contract
 ) -> ConsumerConfig:
+    """`limits` are the maximum batch and width (pixels) of the engine."""
     geometry = contract.geometry
-    if contract.input_type == "uint8" or contract.output_activation != "logits":
-        takes = f"{contract.input_type} in, {contract.output_activation} out"
-        raise UsageError(
-            f"{engine.name}: {takes}; the pipeline normalizes pixels and takes the softmax itself,"
-            " of probabilities a second time: export for it with --input float and"
-            " --output-activation logits"
-        )
+    max_batch, max_width = limits
     if max_width < geometry.max_width:
         raise UsageError(
             f"{engine.name} takes lines up to {max_width} px, the model is given lines up to"
@@ -128,14 +169,14 @@ def _config(
             " --max-width"
         )
     return ConsumerConfig(
-        engine.as_posix(),
-        arch,
-        precision,
-        max_batch,
-        geometry.height,
-        max_width,
-        geometry.max_width,
-        geometry.stride,
+        engine_path=engine.as_posix(),
+        arch=arch,
+        precision=precision,
+        max_batch=max_batch,
+        height=geometry.height,
+        max_width=max_width,
+        line_width=geometry.max_width,
+        stride=geometry.stride,
     )
 
 
@@ -145,37 +186,103 @@ def write_consumer_config(config: ConsumerConfig, output: Path) -> None:
 
 
 def check_consumer(
-    file: Path, model: Path, arch: str | None = None, progress: Progress = SILENT
+    file: Path,
+    model: Path,
+    arch: str | None = None,
+    *,
+    preset: str | None = None,
+    charset: str | None = None,
+    progress: Progress = SILENT,
 ) -> ConsumerCheck:
-    """Say what a config JSON, config.rs, charset.rs or dictionary of the pipeline says that does
-    not fit `model`.
+    """Compare a config JSON, config.rs, charset.rs or dictionary of the pipeline, and what its code
+    fixes, with `model`.
 
-    Raises UsageError when a file is not there, DataError when `file` is none of these.
+    Of a config.rs, `preset` alone is compared, or else each: those that load the model's engine
+    must be right, those for other engines are reported, and at least one must fit. `charset` is the
+    pipeline's charset.rs where it is not the one of 125 characters. Raises UsageError when a file
+    or preset is not there, DataError when `file` is none of these.
     """
     source, theirs = find_weights(model), require_consumer_file(file)
+    contract = read_contract(source)
+    notes = tuple(pipeline_notes(contract))
     if isinstance(theirs, Charset):
-        return _check_charset(file, theirs, read_contract(source).charset)
-    presets: list[list[Setting]] = theirs
-    found: list[str] = []
-    for settings in presets:
-        values = {setting.key: setting.value for setting in settings}
-        # A preset is judged for the GPU that it is written for, unless one was asked for or the
+        classes = [f"{file}: {line}" for line in differences(theirs, contract.charset)]
+        # the charset was compared class by class
+        code = pipeline_conflicts(contract, contract.charset)
+        found = tuple(classes + [f"{model}: {line}" for line in code])
+        return ConsumerCheck(file, len(theirs.characters), found, notes=notes)
+    pipelines = load_charset(charset) if charset else NORDIC
+    code = [f"{model}: {line}" for line in pipeline_conflicts(contract, pipelines)]
+    presets = theirs if preset is None else [select_preset(theirs, preset, file)]
+    strict = preset is not None or len(presets) == 1
+    judge = _Judge(file, source, contract, arch, progress)
+    verdicts = tuple(judge.verdict(each, strict=strict) for each in presets)
+    wrong = [reason for each in verdicts if each.verdict == "wrong" for reason in each.reasons]
+    if not wrong and not any(each.verdict == "fits" for each in verdicts):
+        wrong = [reason for each in verdicts for reason in each.reasons]
+    others = [f"{file}: not checked: {', '.join(each.others)}" for each in presets if each.others]
+    checked = sum(each.checked for each in verdicts)
+    found = tuple(dict.fromkeys(code + wrong))
+    return ConsumerCheck(file, checked, found, verdicts, (*notes, *dict.fromkeys(others)))
+
+
+@dataclass(frozen=True)
+class _Judge:
+    """Compares presets of one file with one model."""
+
+    file: Path
+    source: Path
+    contract: Contract
+    arch: str | None
+    progress: Progress
+
+    def verdict(self, preset: Preset, *, strict: bool) -> PresetVerdict:
+        """Judge one preset; with `strict` it is meant for the model, whatever engine it loads."""
+        # A preset is judged for the GPU that it is written for, unless one was requested or the
         # model is an engine.
-        named = None if source.suffix == ".engine" else preset_arch(settings)
-        config = consumer_config(source, arch or named, progress)
-        for setting in settings:
-            where = f"{file}:{setting.line}: {setting.key}"
+        named = None if self.source.suffix == ".engine" else preset.arch
+        config = _config_of(self.source, self.contract, self.arch or named, self.progress)
+        reasons: list[str] = []
+        for setting in preset.settings:
+            where = f"{self.file}:{setting.line}: {setting.key}"
             if setting.line is None:
-                where = f"{file}: {setting.key} is not set; the default"
-            found += [f"{where}: {wrong}" for wrong in config.disagreements(setting, values)]
-    return ConsumerCheck(file, sum(map(len, presets)), tuple(found))
+                where = f"{self.file}: {setting.key} is not set; the default"
+            wrong = config.disagreements(setting, preset.values)
+            reasons += [f"{where}: {sentence}" for sentence in wrong]
+        for setting in preset.unknown:
+            hint = misspelt(setting.key)
+            reasons.append(f"{self.file}:{setting.line}: unknown key {setting.key!r}; {hint}")
+        verdict: Verdict = "wrong" if reasons else "fits"
+        other = "" if strict else self._why_other(preset, config)
+        if other:
+            verdict, reasons = "other", [f"{self.file}:{preset.line}: {other}"]
+        checked = len(preset.settings)
+        return PresetVerdict(
+            preset.name, preset.line, config.arch, verdict, checked, tuple(reasons)
+        )
+
+    def _why_other(self, preset: Preset, config: ConsumerConfig) -> str:
+        """Say why a preset is not for this model; "" when it is."""
+        values = preset.values
+        network = values.get("recognize_model", config.model)
+        if str(network).lower() != config.model.lower():
+            return f"recognize_model: {network!r}; this model is {config.model}"
+        engine = values.get("recognize_engine_path")
+        if engine is not None and not config.is_loaded_by(str(engine)):
+            return (
+                f"recognize_engine_path: {engine!r}; this model's engine is {config.engine_path!r}"
+            )
+        named = arch_named_in(str(engine)) if engine is not None else None
+        if named is not None and named != config.arch:
+            return f"recognize_engine_path: {engine!r} is for {named}; requested: {config.arch}"
+        return ""
 
 
-def require_consumer_file(file: Path) -> Charset | list[list[Setting]]:
+def require_consumer_file(file: Path) -> Charset | list[Preset]:
     """Return the charset of a charset.rs or dictionary, or the presets of a config. Raises what
     check_consumer raises.
     """
-    if file.suffix == ".txt" or (file.suffix == ".rs" and "CTC_CHARSET" in read_text(file)):
+    if file.suffix == ".txt" or _declares_charset(file):
         return load_charset(str(file))
     if file.suffix not in (".json", ".rs"):
         raise UsageError(
@@ -185,18 +292,29 @@ def require_consumer_file(file: Path) -> Charset | list[list[Setting]]:
     return read_presets(file)
 
 
-def _check_charset(file: Path, theirs: Charset, ours: Charset) -> ConsumerCheck:
-    found = tuple(f"{file}: {line}" for line in differences(theirs, ours))
-    return ConsumerCheck(file, len(theirs.characters), found)
+def _declares_charset(file: Path) -> bool:
+    """Whether a Rust file declares the charset's array; a mention in a comment does not count."""
+    if file.suffix != ".rs":
+        return False
+    if file.name == "charset.rs":
+        return True
+    constants = find_constants(read_text(file), str(file))
+    return any(constant.name == "CTC_CHARSET" for constant in constants)
 
 
 def require_agreement(check: ConsumerCheck, model: Path) -> None:
     """Raise DataError naming each disagreement, if there is one."""
-    if check.disagreements:
-        shown = "\n  ".join(check.disagreements[:20])
-        more = (
-            f"\n  and {len(check.disagreements) - 20} more" if len(check.disagreements) > 20 else ""
-        )
-        raise DataError(
-            f"{check.file} does not fit {model} ({len(check.disagreements)}):\n  {shown}{more}"
-        )
+    if not check.disagreements:
+        return
+    raise DataError(
+        f"{check.file} does not fit {model} ({len(check.disagreements)}):\n  "
+        + _listed(check.disagreements)
+    )
+
+
+def _listed(sentences: Sequence[str]) -> str:
+    more = len(sentences) - _SHOWN
+    shown = list(sentences[:_SHOWN])
+    if more > 0:
+        shown.append(f"and {more} more")
+    return "\n  ".join(shown)

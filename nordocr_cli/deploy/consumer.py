@@ -1,17 +1,20 @@
-"""The Rust pipeline that loads the engines: its config keys, written as JSON and as lines of
-config.rs, and checked.
+"""What the Rust pipeline expects of a model, and the settings that make it load one.
 
-The names are those of its `--config` JSON and of `crates/nordocr-pipeline/src/config.rs`.
+Some of it is code there and cannot be configured: `pipeline_conflicts` names what a model does
+otherwise. The rest are the keys of its `--config` JSON and of
+`crates/nordocr-pipeline/src/config.rs`: `ConsumerConfig` writes and checks them.
 """
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 
-from nordocr_cli.errors import DataError, UsageError
+from nordocr_cli.artifact.contract import Contract
+from nordocr_cli.charset import NORDIC, Charset, differences
+from nordocr_cli.geometry import CTC_STRIDE
 
 KEYS = (
     "recognize_model",
@@ -23,21 +26,119 @@ KEYS = (
     "precision",
     "gpu_arch_override",
 )
-# The pipeline knows one name a generation; where it has none for the GPU, it finds out by itself.
+MODEL = "SVTRv2"  # the pipeline's name for the network whose output it decodes by CTC
+# The pipeline knows one name a GPU generation; for other GPUs it finds out by itself.
 OVERRIDES = {8: "sm_80", 12: "sm_120"}
-# What the pipeline takes where a key is not set.
+# The pipeline's values for keys that are not set.
 DEFAULTS: Mapping[str, Any] = {
     "recognize_engine_path": "models/recognize_svtrv2_sm120.engine",
     "recognize_max_input_width": 1792,
     "recognize_max_seq_len": 448,
 }
 
+_RETRAIN = "train again with --set {key}={value}, or keep this model away from the pipeline"
+_NETWORKS = ("svtrv2", "svtrv2-nano")
+# geometry field → the values that suit the pipeline, and what the pipeline does
+_GEOMETRY: Mapping[str, tuple[tuple[Any, ...], str]] = {
+    "normalization": (("symmetric",), "computes v / 127.5 - 1, which is symmetric"),
+    "pad_value": ((255,), "pads with white, 255"),
+    "stride": ((CTC_STRIDE,), f"takes one frame for every {CTC_STRIDE} pixels"),
+    "width_multiple": ((CTC_STRIDE,), f"rounds widths down to a multiple of {CTC_STRIDE}"),
+    "over_width": (("squash", "auto"), "squashes lines that are too wide"),
+    # Trained on linear, served with corner-bilinear is how the pipeline's models are made; see
+    # pipeline_notes.
+    "resampler": (("corner-bilinear", "linear"), "resamples bilinearly from the corner"),
+}
+
+
+def pipeline_conflicts(contract: Contract, charset: Charset = NORDIC) -> list[str]:
+    """Return one sentence for each thing that the pipeline's code does otherwise than this model
+    needs: field, both values, and the step that fixes it. `charset` is the pipeline's array.
+
+    Empty when the pipeline reads the model right.
+    """
+    found: list[str] = []
+    network = str(contract.model.get("name"))
+    if network not in _NETWORKS:
+        found.append(
+            f"model.name is {network}; the pipeline runs {MODEL}: export a model of"
+            f" {' or '.join(_NETWORKS)}"
+        )
+    if contract.decoding != "ctc":
+        found.append(
+            f"decoding is {contract.decoding}; the pipeline decodes this engine by CTC: export a"
+            " CTC network"
+        )
+    values = contract.geometry.to_json()
+    for field, (suitable, does) in _GEOMETRY.items():
+        if values[field] not in suitable:
+            key = f"geometry.{field}"
+            fix = _RETRAIN.format(key=key, value=suitable[0])
+            found.append(f"{key} is {values[field]}; the pipeline {does}: {fix}")
+    found += _tensor_conflicts(contract)
+    return found + _charset_conflicts(contract.charset, charset)
+
+
+def _tensor_conflicts(contract: Contract) -> list[str]:
+    found = []
+    if contract.input_type == "uint8":
+        found.append(
+            "input_type is uint8; the pipeline normalizes pixels itself: export for it with"
+            " --input float"
+        )
+    if contract.output_activation != "logits":
+        found.append(
+            f"output_activation is {contract.output_activation}; the pipeline takes the softmax"
+            " itself, of probabilities a second time: export for it with --output-activation logits"
+        )
+    return found
+
+
+def _charset_conflicts(ours: Charset, theirs: Charset) -> list[str]:
+    differing = differences(ours, theirs)
+    if not differing:
+        return []
+    more = f" and {len(differing) - 1} more" if len(differing) > 1 else ""
+    return [
+        f"charset is {ours.name} with {ours.num_classes} classes; the pipeline's is {theirs.name}"
+        f" with {theirs.num_classes} ({differing[0]}{more}): move the head with `nordocr charset"
+        " move`, or give the pipeline's changed file with --charset charset.rs"
+    ]
+
+
+def pipeline_notes(contract: Contract) -> list[str]:
+    """Return what the pipeline does otherwise that changes confidences, or texts a little."""
+    notes = []
+    resampler = contract.geometry.resampler
+    if resampler != "corner-bilinear":
+        notes.append(
+            f"geometry.resampler is {resampler}, the pipeline's is corner-bilinear; `nordocr eval"
+            " --as-served` counts the texts that change"
+        )
+    if contract.temperature != 1.0:
+        notes.append(
+            f"temperature is {contract.temperature:g}; the pipeline divides by none, so its"
+            " confidences are the uncalibrated ones"
+        )
+    return notes
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One `key: value` of a config file; `line` counts from 1, and is None for a value that the
+    pipeline takes by default.
+    """
+
+    key: str
+    value: Any
+    line: int | None = None
+
 
 @dataclass(frozen=True)
 class ConsumerConfig:
-    """What the pipeline must be told of one engine. `arch` is e.g. `sm120`; `max_batch` and
-    `max_width` (pixels) are the most that the engine takes, `line_width` the widest line that the
-    network was made for, `stride` pixels a frame.
+    """The pipeline's settings for one engine. `arch` is e.g. `sm120`; `max_batch` and `max_width`
+    (pixels) are the maximum that the engine takes, `line_width` the widest line that the network
+    was made for, `stride` pixels a frame.
     """
 
     engine_path: str
@@ -48,7 +149,7 @@ class ConsumerConfig:
     max_width: int
     line_width: int
     stride: int
-    model: str = "SVTRv2"  # the pipeline's name for whatever is decoded by CTC
+    model: str = MODEL
 
     def to_json(self) -> dict[str, Any]:
         """Return the keys of the pipeline's `--config` JSON."""
@@ -65,179 +166,137 @@ class ConsumerConfig:
         return {key: value for key, value in zip(KEYS, values, strict=True) if value is not None}
 
     def to_rust(self) -> str:
-        """Return the lines for a preset of config.rs. What is an enum there stands as a comment."""
+        """Return the lines for a preset of config.rs, with enums in a comment."""
         values = self.to_json()
-        enums = [
-            str(values.pop(key))
-            for key in ("recognize_model", "precision", "gpu_arch_override")
-            if key in values
-        ]
+        enum_keys = ("recognize_model", "precision", "gpu_arch_override")
+        enums = [str(values.pop(key)) for key in enum_keys if key in values]
         lines = [f"// for {self.arch}; {', '.join(enums)} as in the JSON config"]
         for key, value in values.items():
-            why = f" // {self.max_width} / {self.stride}" if key == "recognize_max_seq_len" else ""
-            lines.append(f"{key}: {json.dumps(value)},{why}")
+            reason = ""
+            if key == "recognize_max_seq_len":
+                reason = f" // {self.max_width} / {self.stride}"
+            lines.append(f"{key}: {json.dumps(value)},{reason}")
         return "\n".join(lines) + "\n"
 
-    def disagreements(self, found: "Setting", others: Mapping[str, Any]) -> Iterator[str]:
-        """Yield in words what is wrong with one setting; `others` are all settings of the same
-        file.
-        """
-        key, value, wanted = found.key, found.value, self.to_json().get(found.key)
-        if isinstance(wanted, int) and (not isinstance(value, int) or isinstance(value, bool)):
-            yield f"{value!r} is not a number"
+    def is_loaded_by(self, engine_path: str) -> bool:
+        """Whether a preset with this engine path is for the model, on whatever GPU."""
+        return _engine_stem(engine_path) == _engine_stem(self.engine_path)
+
+    def disagreements(self, setting: Setting, others: Mapping[str, Any]) -> Iterator[str]:
+        """Yield what is wrong with one setting; `others` are all settings of the same preset."""
+        needed = self.to_json().get(setting.key)
+        value = setting.value
+        if isinstance(needed, int) and (not isinstance(value, int) or isinstance(value, bool)):
+            yield f"{value!r} is not a number; it must be {needed} here"
             return
-        match key:
-            case "recognize_engine_path":
-                yield from self._engine_disagreements(str(value))
-            case "recognize_max_batch" if value > wanted:
-                yield f"{value} lines at once; the engine takes {wanted}"
-            case "recognize_input_height" if value != wanted:
-                yield f"{value} px; the model reads lines {wanted} px high"
-            case "recognize_max_input_width":
-                if value % self.stride:
-                    yield (
-                        f"{value} px is no multiple of {self.stride}: every frame behind the first"
-                        " line would shift"
-                    )
-                if value > wanted:
-                    yield f"{value} px; the engine takes {wanted}"
-                elif value < self.line_width:
-                    yield (
-                        f"{value} px: wider lines are squashed, though the model reads"
-                        f" {self.line_width} px"
-                    )
-            case "recognize_max_seq_len":
-                width = others.get(
-                    "recognize_max_input_width", DEFAULTS["recognize_max_input_width"]
-                )
-                if isinstance(width, int) and value * self.stride < width:
-                    yield (
-                        f"{value} frames cover {value * self.stride} px; a line of {width} px needs"
-                        f" {-(-width // self.stride)}"
-                    )
-            case "gpu_arch_override" if value is not None and value not in OVERRIDES.values():
-                yield f"{value!r}; the pipeline knows {' and '.join(OVERRIDES.values())}"
-            case "gpu_arch_override" if value is not None and value != wanted:
-                yield f"{value!r}; the engine is for {self.arch}"
-            case "precision" | "recognize_model" if str(value).lower() != str(wanted).lower():
-                yield f"{value!r}; it must be {wanted!r}"
-
-    def _engine_disagreements(self, path: str) -> Iterator[str]:
-        name = PurePosixPath(path.replace("\\", "/")).name
-        arch = _ARCH.search(name)
-        if name.endswith(".rtx.engine"):
-            yield f"{path!r} is an engine of TensorRT-RTX, which the pipeline cannot load"
-        elif arch and f"sm{arch[1]}" != self.arch:
-            yield f"{path!r} is for sm{arch[1]}; asked for {self.arch}"
-        elif name != PurePosixPath(self.engine_path).name:
-            yield f"{path!r}; this model's engine is {self.engine_path!r}"
+        check = _CHECKS.get(setting.key)
+        if check is not None:
+            yield from check(self, value, others)
 
 
-@dataclass(frozen=True)
-class Setting:
-    """One `key: value` of a config file; `line` counts from 1, and is None for a value that the
-    pipeline takes by default.
-    """
+_Check = Callable[[ConsumerConfig, Any, Mapping[str, Any]], Iterator[str]]
 
-    key: str
-    value: Any
-    line: int | None = None
 
+def _check_engine(config: ConsumerConfig, value: Any, others: Mapping[str, Any]) -> Iterator[str]:
+    path = str(value)
+    name = _file_name(path)
+    arch = _ARCH.search(name)
+    if name.endswith(".rtx.engine"):
+        yield f"{path!r} is an engine of TensorRT-RTX, which the pipeline cannot load"
+    elif arch and f"sm{arch[1]}" != config.arch:
+        yield f"{path!r} is for sm{arch[1]}; requested: {config.arch}"
+    elif name != _file_name(config.engine_path):
+        yield f"{path!r}; this model's engine is {config.engine_path!r}"
+
+
+def _check_batch(config: ConsumerConfig, value: int, others: Mapping[str, Any]) -> Iterator[str]:
+    if value > config.max_batch:
+        yield f"{value} lines at once; the engine takes {config.max_batch}"
+    elif value < 1:
+        yield f"{value} lines at once; use 1 to {config.max_batch}"
+
+
+def _check_height(config: ConsumerConfig, value: int, others: Mapping[str, Any]) -> Iterator[str]:
+    if value != config.height:
+        yield f"{value} px; the model reads lines {config.height} px high"
+
+
+def _check_width(config: ConsumerConfig, value: int, others: Mapping[str, Any]) -> Iterator[str]:
+    if value % config.stride:
+        yield (
+            f"{value} px is no multiple of {config.stride}: every frame after the first line would"
+            " shift"
+        )
+    if value > config.max_width:
+        yield f"{value} px; the engine takes {config.max_width}"
+    elif value < config.line_width:
+        yield (
+            f"{value} px: wider lines are squashed, though the model reads {config.line_width} px"
+        )
+
+
+def _check_frames(config: ConsumerConfig, value: int, others: Mapping[str, Any]) -> Iterator[str]:
+    width = others.get("recognize_max_input_width", DEFAULTS["recognize_max_input_width"])
+    if isinstance(width, int) and value * config.stride < width:
+        needed = -(-width // config.stride)
+        yield (
+            f"{value} frames cover {value * config.stride} px; a line of {width} px needs {needed}"
+        )
+
+
+def _check_override(config: ConsumerConfig, value: Any, others: Mapping[str, Any]) -> Iterator[str]:
+    if value is None:
+        return
+    known = {_squeezed(name): name for name in OVERRIDES.values()}
+    name = known.get(_squeezed(value))
+    if name is None:
+        yield f"{value!r}; the pipeline knows {' and '.join(OVERRIDES.values())}"
+    elif name != OVERRIDES.get(_generation(config.arch)):
+        yield f"{value!r}; the engine is for {config.arch}"
+
+
+def _check_name(key: str) -> _Check:
+    def check(config: ConsumerConfig, value: Any, others: Mapping[str, Any]) -> Iterator[str]:
+        needed = config.to_json()[key]
+        if _squeezed(value) != _squeezed(needed):
+            yield f"{value!r}; it must be {needed!r}"
+
+    return check
+
+
+_CHECKS: Mapping[str, _Check] = {
+    "recognize_model": _check_name("recognize_model"),
+    "recognize_engine_path": _check_engine,
+    "recognize_max_batch": _check_batch,
+    "recognize_input_height": _check_height,
+    "recognize_max_input_width": _check_width,
+    "recognize_max_seq_len": _check_frames,
+    "precision": _check_name("precision"),
+    "gpu_arch_override": _check_override,
+}
 
 _ARCH = re.compile(r"sm_?(\d+)", re.IGNORECASE)
 
 
-def read_presets(path: Path) -> list[list[Setting]]:
-    """Return the recognizer's settings of a config JSON, defaults included, or of each preset of a
-    config.rs.
-
-    Raises UsageError when there is no such file, DataError when it is not readable or holds no
-    setting.
-    """
-    text = read_text(path)
-    if path.suffix == ".rs":
-        presets: list[list[Setting]] = [[]]
-        for setting in _rust_settings(text):
-            # the same key again: the next preset
-            if setting.key in {known.key for known in presets[-1]}:
-                presets.append([])
-            presets[-1].append(setting)
-    else:
-        try:
-            value = json.loads(text)
-        except ValueError as error:
-            raise DataError(f"{path} is not readable JSON ({error})") from error
-        if not isinstance(value, Mapping):
-            raise DataError(
-                f"{path}: expected one JSON object with keys such as recognize_engine_path"
-            )
-        settings = [
-            Setting(key, value[key], _line_of(text, f'"{key}"')) for key in KEYS if key in value
-        ]
-        settings += [
-            Setting(key, default)
-            for key, default in DEFAULTS.items()
-            if settings and key not in value
-        ]
-        presets = [settings]
-    if not presets[0]:
-        raise DataError(f"{path} sets none of {', '.join(KEYS)}; is it the pipeline's config?")
-    return presets
+def arch_named_in(text: str) -> str | None:
+    """Return the architecture that a text names, e.g. `sm120`; None when it names none."""
+    found = _ARCH.search(text)
+    return f"sm{found[1]}" if found else None
 
 
-def preset_arch(settings: Sequence[Setting]) -> str | None:
-    """The architecture that a preset is for, by its engine's name or else its override; None when
-    it names none.
-    """
-    values = {
-        setting.key: str(setting.value)
-        for setting in settings
-        if setting.line and setting.value is not None
-    }
-    named = _ARCH.search(values.get("recognize_engine_path", "")) or _ARCH.search(
-        values.get("gpu_arch_override", "")
-    )
-    return f"sm{named[1]}" if named else None
+def _file_name(path: str) -> str:
+    return PurePosixPath(path.replace("\\", "/")).name
 
 
-def read_text(path: Path) -> str:
-    """Return a text file's content. Raises UsageError when it is not there, DataError when it is
-    not UTF-8 text.
-    """
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise UsageError(f"no file {path}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read {path}: {error}") from error
+def _engine_stem(path: str) -> str:
+    """A file name without its architecture and suffix: `recognize_svtrv2_1024`."""
+    name = _file_name(path).removesuffix(".engine").removesuffix(".rtx")
+    return re.sub(r"_sm_?\d+(\+sm_?\d+)*$", "", name, flags=re.IGNORECASE)
 
 
-_COMMENT = re.compile(r'("(?:\\.|[^"\\])*")|//[^\n]*|/\*.*?\*/', re.DOTALL)
-_RUST_SETTING = re.compile(rf"\b({'|'.join(KEYS)})\s*[:=](?!:)\s*([^,;\n]+)")
-
-
-def _rust_settings(source: str) -> Iterator[Setting]:
-    """Yield `key: value` of Rust source outside comments; field declarations (`key: usize`) have no
-    value and are left out.
-    """
-    source = _COMMENT.sub(lambda found: found[1] or "\n" * found[0].count("\n"), source)
-    for found in _RUST_SETTING.finditer(source):
-        key, text = found[1], found[2].strip()
-        line = source.count("\n", 0, found.start()) + 1
-        # "…", "…".into(), PathBuf::from("…"), Some("…".to_string())
-        if quoted := re.search(r'"((?:\\.|[^"\\])*)"', text):
-            yield Setting(key, quoted[1], line)
-        elif number := re.fullmatch(r"([\d_]+)(?:_?[ui](?:8|16|32|64|size))?", text):
-            yield Setting(key, int(number[1].replace("_", "")), line)
-        elif text == "None":
-            yield Setting(key, None, line)
-        # Precision::FP16
-        elif variant := re.fullmatch(r"(?:Some\()?\w+(?:::\w+)*::(\w+)\)?", text):
-            yield Setting(key, variant[1], line)
-
-
-def _line_of(text: str, what: str) -> int:
-    return text.count("\n", 0, text.index(what)) + 1
+def _squeezed(value: Any) -> str:
+    """A name without case and underscores: an enum's `Sm120` is the JSON's `sm_120`."""
+    return str(value).lower().replace("_", "")
 
 
 def _generation(arch: str) -> int:

@@ -5,7 +5,7 @@ import pytest
 
 from nordocr_cli.artifact.contract import read_contract
 from nordocr_cli.atomic import sha256_of, write_json
-from nordocr_cli.charset import NORDIC
+from nordocr_cli.charset import NORDIC, Charset
 from nordocr_cli.core.consumer import (
     check_consumer,
     consumer_config,
@@ -121,9 +121,141 @@ def test_each_preset_is_judged_for_its_own_gpu(tiny_onnx, tmp_path):
         ":23: recognize_max_batch: 256 lines at once; the engine takes 128",
         ":26: gpu_arch_override: 'sm_80'; the engine is for sm120",
     ]
-    assert disagreements(tmp_path, "config.rs", CONFIG_RS, tiny_onnx, arch="sm120")[0].endswith(
-        "'models/model_sm86.engine' is for sm86; asked for sm120"
+
+
+def test_presets_for_other_gpus_networks_and_engines_are_listed_and_do_not_fail(
+    tiny_onnx, tmp_path
+):
+    source = CONFIG_RS.replace(
+        "    pub fn production()",
+        """    pub fn parseq() -> Self {
+        Self { recognize_model: RecognizeModel::Parseq, ..Self::dev() }
+    }
+    pub fn old() -> Self {
+        Self { recognize_engine_path: "models/model_768_sm86.engine".into(), ..Self::dev() }
+    }
+    pub fn narrow() -> Self {
+        Self { recognize_max_input_width: WIDTH, ..Self::dev() }
+    }
+    pub fn production()""",
+    ).replace("pub struct", "const WIDTH: usize = 768;\npub struct", 1)
+    path = tmp_path / "config.rs"
+    path.write_text(source, encoding="utf-8")
+    found = check_consumer(path, tiny_onnx, "sm86")
+    assert {each.name: each.verdict for each in found.presets} == {
+        "dev": "fits",
+        "parseq": "other",
+        "old": "other",
+        "narrow": "wrong",
+        "production": "other",
+    }
+    (narrow,) = [each for each in found.presets if each.name == "narrow"]
+    assert narrow.reasons == found.disagreements
+    assert "768 px: wider lines are squashed" in narrow.reasons[0]
+    assert check_consumer(path, tiny_onnx, preset="dev").disagreements == ()
+    (wrong,) = check_consumer(path, tiny_onnx, preset="parseq").disagreements
+    assert "'Parseq'; it must be 'SVTRv2'" in wrong
+    with pytest.raises(UsageError, match="no preset 'prod'.*did you mean 'production'"):
+        check_consumer(path, tiny_onnx, preset="prod")
+
+
+def test_a_file_in_which_no_preset_loads_the_engine_does_not_fit(tiny_onnx, tmp_path):
+    found = disagreements(tmp_path, "config.rs", CONFIG_RS, tiny_onnx, arch="t4")
+    assert [line.split(": ")[0] for line in found] == [":10", ":20"]
+    assert "is for sm86; requested: sm75" in found[0]
+
+
+def test_comments_and_strings_of_rust_are_no_settings(tiny_onnx, tmp_path):
+    source = CONFIG_RS.replace(
+        "recognize_max_batch: 64,",
+        "recognize_max_batch: 64, /* /* recognize_max_batch: 1 */ recognize_max_batch: 512, */\n"
+        'name: r#"recognize_max_batch: 999"#,',
     )
+    assert disagreements(tmp_path, "config.rs", source, tiny_onnx) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "field", "theirs"),
+    [
+        ({"normalization": "imagenet"}, "geometry.normalization is imagenet", "v / 127.5 - 1"),
+        ({"pad_value": 0}, "geometry.pad_value is 0", "white, 255"),
+        ({"pad_value": 128}, "geometry.pad_value is 128", "white, 255"),
+        ({"resampler": "area"}, "geometry.resampler is area", "from the corner"),
+        ({"over_width": "center-crop"}, "geometry.over_width is center-crop", "squashes"),
+        ({"width_multiple": 8}, "geometry.width_multiple is 8", "a multiple of 4"),
+        ({"stride": 8, "width_multiple": 8}, "geometry.stride is 8", "every 4 pixels"),
+    ],
+)
+def test_a_geometry_that_the_pipelines_code_does_not_have_is_refused(
+    change, field, theirs, tiny_checkpoint, tmp_path
+):
+    state, contract = load_weights(tiny_checkpoint)
+    model = tmp_path / "w.safetensors"
+    save_weights(model, state, replace(contract, geometry=replace(contract.geometry, **change)))
+    config = consumer_config(tiny_checkpoint, "sm120").to_json()
+    found = disagreements(tmp_path, "config.json", json.dumps(config), model)
+    assert [field in line and theirs in line for line in found].count(True) == 1
+    assert "geometry." + next(iter(change)) + "=" in "".join(found)
+    with pytest.raises(DataError, match="the pipeline would misread"):
+        consumer_config(model)
+
+
+@pytest.mark.parametrize("network", ["svtr", "mamba", "parseq", "trocr"])
+def test_another_network_is_never_written_as_svtrv2(network, tiny_checkpoint, tmp_path):
+    state, contract = load_weights(tiny_checkpoint)
+    model = tmp_path / "w.safetensors"
+    named = {**contract.model, "name": network}
+    if network == "parseq":
+        named["max_label_length"] = 32
+    save_weights(model, state, replace(contract, model=named))
+    with pytest.raises(DataError, match=f"model.name is {network}; the pipeline runs SVTRv2"):
+        consumer_config(model)
+
+
+def test_another_charset_is_compared_with_the_pipelines_file(tiny_checkpoint, tmp_path):
+    state, contract = load_weights(tiny_checkpoint)
+    other = Charset("other", NORDIC.characters[::-1])
+    model = tmp_path / "w.safetensors"
+    save_weights(model, state, replace(contract, charset=other))
+    config = consumer_config(tiny_checkpoint, "sm120").to_json()
+    (found,) = disagreements(tmp_path, "config.json", json.dumps(config), model)
+    assert "charset is other with 126 classes" in found
+    assert "class 1: other has '×'" in found
+    dictionary = tmp_path / "dict.txt"
+    dictionary.write_text(other.to_dict_text(), encoding="utf-8")
+    check = check_consumer(tmp_path / "config.json", model, charset=str(dictionary))
+    assert check.disagreements == ()
+
+
+def test_what_changes_confidences_alone_is_a_note(tiny_checkpoint, tmp_path):
+    state, contract = load_weights(tiny_checkpoint)
+    model = tmp_path / "w.safetensors"
+    save_weights(model, state, replace(contract, temperature=1.5))
+    write_consumer_config(consumer_config(model), tmp_path / "config.json")
+    check = check_consumer(tmp_path / "config.json", model)
+    assert check.disagreements == ()
+    assert any("temperature is 1.5" in note for note in check.notes)
+
+
+def test_unknown_keys_of_the_json_are_named(tiny_onnx, tmp_path):
+    config = consumer_config(tiny_onnx, "sm120").to_json()
+    config |= {"recognize_max_bacth": 4, "recognise_model": "SVTRv2", "detect_engine_path": "d"}
+    text = json.dumps(config, indent=1)
+    found = disagreements(tmp_path, "config.json", text, tiny_onnx)
+    assert found == [
+        ":10: unknown key 'recognize_max_bacth'; did you mean 'recognize_max_batch'?",
+        ":11: unknown key 'recognise_model'; did you mean 'recognize_model'?",
+    ]
+    check = check_consumer(tmp_path / "config.json", tiny_onnx)
+    assert any("not checked: detect_engine_path" in note for note in check.notes)
+    (tmp_path / "config.json").write_text('{"precision": "FP16", "precision": "FP32"}')
+    with pytest.raises(DataError, match="precision is set twice"):
+        check_consumer(tmp_path / "config.json", tiny_onnx)
+
+
+def test_a_config_that_mentions_the_charset_is_a_config(tiny_onnx, tmp_path):
+    source = "// as many as CTC_CHARSET has\n" + CONFIG_RS
+    assert disagreements(tmp_path, "config.rs", source, tiny_onnx) == []
 
 
 @pytest.mark.parametrize(
@@ -213,7 +345,5 @@ def test_what_is_no_config(tiny_onnx, tmp_path):
 def test_a_form_that_the_pipeline_would_misread_is_refused(form, tiny_checkpoint, tmp_path):
     state, contract = load_weights(tiny_checkpoint)
     save_weights(tmp_path / "w.safetensors", state, replace(contract, **form))
-    with pytest.raises(
-        UsageError, match="takes the softmax itself, of probabilities a second time: export for it"
-    ):
+    with pytest.raises(DataError, match="the pipeline would misread .*\n.*: export for it with"):
         consumer_config(tmp_path / "w.safetensors")

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 import nordocr_cli
-from nordocr_cli.artifact.contract import Contract
+from nordocr_cli.artifact.contract import Contract, contract_from_json
 from nordocr_cli.atomic import replacing, sha256_of, write_json
 from nordocr_cli.core.engine.plan import EnginePlan, require_width
-from nordocr_cli.deploy.consumer import ConsumerConfig
+from nordocr_cli.deploy.consumer import ConsumerConfig, pipeline_conflicts
 from nordocr_cli.deploy.onnx_file import OnnxFile, fp16_sibling, inspect_onnx
 from nordocr_cli.errors import ArtifactError, MissingBackendError, UsageError
 from nordocr_cli.geometry import Geometry
@@ -81,11 +81,15 @@ class EngineResult:
         ]
         return {"note": CLASSIC_NOTE, "command": shlex.join(command)}
 
+    def pipeline_conflicts(self) -> list[str]:
+        """Return what the Rust pipeline would misread of this engine's model."""
+        return pipeline_conflicts(contract_from_json(self.side["contract"], self.plan.engine.name))
+
     def consumer_config(self) -> dict[str, Any] | None:
-        """Return the keys of the Rust pipeline's `--config` JSON that name this engine; None for
-        RTX, which it cannot load.
+        """Return the keys of the Rust pipeline's `--config` JSON that name this engine; None for an
+        engine that it cannot load (TensorRT-RTX) or would misread.
         """
-        if self.plan.backend != "tensorrt":
+        if self.plan.backend != "tensorrt" or self.pipeline_conflicts():
             return None
         plan, ranges, geometry = self.plan, self.plan.ranges.widest, self.plan.geometry
         return ConsumerConfig(
