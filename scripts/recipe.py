@@ -1,9 +1,12 @@
 #!/usr/bin/env python3
-"""From texts and fonts to the recognizer that ships: render lines, train, calibrate, cut the head
-to `nordic`, export.
+"""From texts, fonts and real lines to the recognizer that ships: render, prepare, train, calibrate,
+cut the head to `nordic`, export.
 
-python scripts/recipe.py --texts corpus --fonts fonts.tsv -o recipe python scripts/recipe.py --texts
-corpus --fonts fonts.tsv -o big --profile svtrv2-1024 --lines 5000000 --epochs 4
+python scripts/recipe.py --texts corpus --fonts fonts.tsv -o recipe
+python scripts/recipe.py --texts corpus --fonts fonts.tsv --real typed/manifest.jsonl \
+    --real printed/manifest.jsonl --load nordocr-default-ext -o recipe
+python scripts/recipe.py --texts corpus --fonts fonts.tsv -o big --profile svtrv2-1024 \
+    --lines 5000000 --epochs 4
 
 Every step is the `nordocr` command that it prints. Call it again after an interruption: what is
 done is kept, and training goes on where it stopped.
@@ -15,6 +18,10 @@ import sys
 from pathlib import Path
 
 VAL_SEED, TRAIN_SEED = 1000, 1
+RENDERED_VAL_LINES = 1000
+BLANK_SHARE = 0.03  # of the rendered lines
+REAL_VAL_SHARE = 0.06  # of the real lines, by document
+REAL_SHARE = 0.5  # of the lines that training shows
 
 
 def nordocr(*arguments: "str | Path") -> None:
@@ -31,30 +38,65 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "--texts", required=True, type=Path, help="folder of LANGUAGE.NAME.txt, one phrase a line"
-    )
-    parser.add_argument(
-        "--fonts", required=True, type=Path, help="folder of fonts, or a list of them (TSV)"
-    )
-    parser.add_argument(
-        "-o", "--output", required=True, type=Path, help="folder of stores, run and models"
-    )
-    parser.add_argument("--profile", default="default")
-    parser.add_argument(
-        "--lines",
-        type=int,
-        default=500_000,
-        help="lines rendered for training (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--epochs", type=int, default=1, help="how often each is seen (default: %(default)s)"
-    )
-    parser.add_argument("--load", help="begin with these weights, e.g. nordocr-default-ext")
-    parser.add_argument(
-        "--workers", type=int, default=2, help="processes that render (default: %(default)s)"
-    )
+    add = parser.add_argument
+    add("--texts", required=True, type=Path, help="folder of LANGUAGE.NAME.txt, a phrase a line")
+    add("--fonts", required=True, type=Path, help="folder of fonts, or a list of them (TSV)")
+    add("--real", action="append", default=[], metavar="MANIFEST", help="real lines; repeatable")
+    add("-o", "--output", required=True, type=Path, help="folder of stores, run and models")
+    add("--profile", default="default")
+    add("--lines", type=int, default=500_000, help="lines to render (default: %(default)s)")
+    add("--epochs", type=int, default=1, help="how often each is seen (default: %(default)s)")
+    add("--minutes", type=float, help="train so long instead of --epochs")
+    add("--load", help="begin with these weights, e.g. nordocr-default-ext")
+    add("--workers", type=int, default=2, help="processes that render (default: %(default)s)")
     return parser.parse_args()
+
+
+def render(wanted: argparse.Namespace, profile: tuple[str, ...]) -> None:
+    """Render the validation store and the training store."""
+    sizes = (("val", RENDERED_VAL_LINES, VAL_SEED), ("train", wanted.lines, TRAIN_SEED))
+    for name, count, seed in sizes:
+        store = wanted.output / f"{name}.lmdb"
+        if store.exists():
+            continue
+        sources = ("--texts", wanted.texts, "--fonts", wanted.fonts)
+        amount = ("--count", str(count), "--seed", str(seed), "--blank", str(BLANK_SHARE))
+        nordocr("synth", "-o", store, *amount, *sources, *profile, "--workers", str(wanted.workers))
+
+
+def prepare(wanted: argparse.Namespace, profile: tuple[str, ...]) -> Path:
+    """Prepare the real lines, split by document; return the store that judges and calibrates."""
+    out: Path = wanted.output
+    if not wanted.real:
+        return out / "val.lmdb"
+    skip = ("--oov", "skip", "--on-bad", "skip")
+    if not (out / "real.lmdb").exists():
+        split = ("--val-split", str(REAL_VAL_SHARE))
+        nordocr("prep", *wanted.real, "-o", out / "real.lmdb", *split, *skip, *profile)
+    both = out / "val_all.lmdb"
+    if not both.exists():
+        parts = (f"real={out / 'real_val.lmdb'}", f"rendered={out / 'val.lmdb'}")
+        nordocr("prep", *parts, "-o", both, "--keep-empty", *skip, *profile)
+    return both
+
+
+def train(wanted: argparse.Namespace, profile: tuple[str, ...], val: Path) -> Path:
+    """Train, or go on with a training that stopped; return the run's folder."""
+    out: Path = wanted.output
+    run = out / "run"
+    if (run / "state.pt").exists():
+        nordocr("train", "--resume", run, "--save-fp16")
+        return run
+    load = ("--load", wanted.load, "--move-head") if wanted.load else ()
+    stores: tuple[str | Path, ...] = ("--train", out / "train.lmdb")
+    if wanted.real:
+        rendered, real = out / f"train.lmdb={1 - REAL_SHARE}", out / f"real.lmdb={REAL_SHARE}"
+        stores = ("--train", rendered, "--train", real)
+    amount = ("--max-minutes", str(wanted.minutes)) if wanted.minutes else ()
+    epochs = ("--set", f"train.epochs={wanted.epochs}")
+    files = (*stores, "--val", val, "--run-dir", run, "--save-fp16")
+    nordocr("train", *profile, *epochs, *amount, *load, *files)
+    return run
 
 
 def main() -> None:
@@ -63,43 +105,16 @@ def main() -> None:
     out: Path = wanted.output
     out.mkdir(parents=True, exist_ok=True)
     profile = ("--profile", wanted.profile, "--set", "charset=nordic-ext")
-    for name, count, seed in (("val", 1000, VAL_SEED), ("train", wanted.lines, TRAIN_SEED)):
-        if not (out / f"{name}.lmdb").exists():
-            nordocr(
-                *(
-                    "synth",
-                    "-o",
-                    out / f"{name}.lmdb",
-                    "--count",
-                    str(count),
-                    "--seed",
-                    str(seed),
-                    *profile,
-                ),
-                *(
-                    "--texts",
-                    wanted.texts,
-                    "--fonts",
-                    wanted.fonts,
-                    "--workers",
-                    str(wanted.workers),
-                ),
-            )
-    run = out / "run"
-    if (run / "state.pt").exists():
-        nordocr("train", "--resume", run, "--save-fp16")
-    else:
-        load = ("--load", wanted.load, "--move-head") if wanted.load else ()
-        nordocr(
-            *("train", *profile, "--set", f"train.epochs={wanted.epochs}", *load, "--save-fp16"),
-            *("--train", out / "train.lmdb", "--val", out / "val.lmdb", "--run-dir", run),
-        )
+    render(wanted, profile)
+    val = prepare(wanted, profile)
+    run = train(wanted, profile, val)
     wide, narrow = out / "model-ext.safetensors", out / "model.safetensors"
-    nordocr("contract", "calibrate", run / "best.fp16.safetensors", out / "val.lmdb", "-o", wide)
+    nordocr("contract", "calibrate", run / "best.fp16.safetensors", val, "-o", wide)
     nordocr("charset", "move", wide, "--to", "nordic", "-o", narrow)
     for weights in (wide, narrow):
-        int8 = ("--int8", "--calibration", out / "val.lmdb")
-        nordocr("export", weights, "--precision", "fp32", *int8, "-o", weights.with_suffix(".onnx"))
+        int8 = ("--int8", "--calibration", val)
+        onnx = weights.with_suffix(".onnx")
+        nordocr("export", weights, "--precision", "fp32", *int8, "-o", onnx)
 
 
 if __name__ == "__main__":
