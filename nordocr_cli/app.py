@@ -11,6 +11,7 @@ import typer
 from nordocr_cli import __version__
 from nordocr_cli.console import Console, defer_json, flush_json, no_ansi_from_ci, utf8_streams
 from nordocr_cli.errors import DataError, MissingBackendError, NordocrError, UsageError
+from nordocr_cli.extras import from_import_error
 from nordocr_cli.help_text import HELP_COLUMNS, HelpGroup, build
 
 no_ansi_from_ci()
@@ -170,6 +171,8 @@ def _report(console: Console, error: Exception) -> int | None:
 
     None stands for an unexpected error, a bug, which ends in its traceback.
     """
+    if isinstance(error, ImportError):
+        error = from_import_error(error) or error
     if isinstance(error, NordocrError):
         _fail(console, _kind(error), str(error), error.exit_code, _hint(error))
 

@@ -11,6 +11,7 @@ class NordocrError(Exception):
     """Base of all expected errors. `exit_code` is what the process returns."""
 
     exit_code = 1
+    hint = ""  # the command that helps, where there is one; `--json` shows it
 
 
 class UsageError(NordocrError):

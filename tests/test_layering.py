@@ -34,6 +34,7 @@ CONTRACTS = {
     "atomic",
     "limits",
     "progress",
+    "extras",
     "variables",
 }
 LEVEL = (

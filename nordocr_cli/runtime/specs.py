@@ -2,6 +2,7 @@
 so imports stay light.
 """
 
+import importlib.util
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,10 +59,22 @@ def parse_spec(text: str | Path) -> Spec:
                 " line's own"
             )
         return Spec("tesseract", languages=languages or None)
-    path = find_weights(Path(text))
+    path = _readable_form(find_weights(Path(text)))
     if path.suffix not in _BACKEND_OF:
         raise UsageError(f"{path}: expected a run folder or a file in {', '.join(_BACKEND_OF)}")
     return Spec(_BACKEND_OF[path.suffix], path)
+
+
+def _readable_form(path: Path) -> Path:
+    """Return the ONNX form of weights that ship where torch is not installed, else `path`.
+
+    Both forms are the same fp32 network; export proved their outputs equal.
+    """
+    ships_as_weights = path.parent == SHIPPED and path.suffix == ".safetensors"
+    if not ships_as_weights or importlib.util.find_spec("torch") is not None:
+        return path
+    exported = path.with_suffix(".onnx")
+    return exported if exported.is_file() else path
 
 
 @dataclass(frozen=True)

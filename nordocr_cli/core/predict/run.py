@@ -180,6 +180,7 @@ def predict(
     compiled: bool = False,
     lm: LanguageFiles | None = None,
     done: Container[Path] = (),
+    recognizer: "Recognizer | None" = None,
     progress: Progress = SILENT,
 ) -> Prediction:
     """Open `model` (a path, `tesseract`, or None for the one that ships) and return what reads
@@ -188,7 +189,8 @@ def predict(
 
     A line wider than the network takes is cut into windows that overlap (`wide="split"`) or
     squashed as in training; `compiled` lets torch compile the network. Images in `done` are passed
-    over. What cannot be read is warned about, counted and left out. Raises UsageError when an input
+    over. `recognizer` is `model`, opened already: many calls then load it once. What cannot be read
+    is warned about, counted and left out. Raises UsageError when an input
     is missing or holds no images, DataError for a damaged document or layout, and what opening the
     model raises.
     """
@@ -217,16 +219,17 @@ def predict(
             " program"
         )
         finder = LineFinder(language)  # before minutes of loading
-    recognizer: Recognizer = open_recognizer(
-        plan["model"],
-        device=device,
-        threads=threads,
-        precision=precision,
-        decoder=decoder,
-        beam_width=beam_width,
-        compiled=compiled,
-        lm=lm,
-    )
+    if recognizer is None:
+        recognizer = open_recognizer(
+            plan["model"],
+            device=device,
+            threads=threads,
+            precision=precision,
+            decoder=decoder,
+            beam_width=beam_width,
+            compiled=compiled,
+            lm=lm,
+        )
     if model is None:
         progress.note(f"read by {plan['model']}, the recognizer that ships; --model takes another")
     if isinstance(recognizer, RunnerRecognizer):
