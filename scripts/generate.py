@@ -116,7 +116,7 @@ def roff(text: str) -> str:
 
 
 def man_page() -> str:
-    """The manual page of section 1: commands by topic, then each command's help."""
+    """The manual page of section 1: commands by topic, variables and exit codes."""
     root = build(app)
     parts = [
         f'.TH NORDOCR 1 "" "nordocr {__version__}" "User Commands"',
@@ -132,13 +132,12 @@ def man_page() -> str:
     for topic in GROUPS:
         parts.append(f".SS {topic}")
         for name, command in root.commands.items():
-            if command.rich_help_panel == topic:
-                parts += [".TP", f".B {roff(name)}", roff(summary(command))]
-
-    parts.append(".SH COMMANDS")
-    for path, text in helps(root, "nordocr"):
-        if path != "nordocr":
-            parts += [f".SS {roff(path)}", ".nf", roff(text), ".fi"]
+            if command.rich_help_panel != topic:
+                continue
+            parts += [".TP", f".B {roff(name)}", roff(summary(command))]
+            children = ", ".join(getattr(command, "commands", {}))
+            if children:
+                parts.append(roff(f"Subcommands: {children}."))
 
     parts.append(".SH ENVIRONMENT")
     for variable in VARIABLES:
