@@ -86,6 +86,7 @@ def _register() -> None:
         prep,
         profiles,
         promote,
+        recipe,
         report,
         runs,
         synth,
@@ -99,6 +100,7 @@ def _register() -> None:
     app.add_typer(data.app, name="data", cls=HelpGroup, rich_help_panel="Data")
 
     app.command("train", rich_help_panel="Train")(train.train)
+    app.command("recipe", rich_help_panel="Train")(recipe.recipe)
     app.command("runs", rich_help_panel="Train")(runs.runs)
     app.command("import", rich_help_panel="Train")(import_.import_)
     app.command("merge-lora", rich_help_panel="Train")(merge_lora.merge_lora)

@@ -1,0 +1,1 @@
+"""`nordocr recipe`: the stages of a project, from data to a promoted model, as one command."""
