@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from nordocr_cli import atomic
-from nordocr_cli.artifact.contract import find_weights
+from nordocr_cli.artifact.shipped import find_weights
 from nordocr_cli.charset import NORDIC
 from nordocr_cli.data.store import LineStore, LineStoreWriter
 from nordocr_cli.metrics.significance import compare_pairs

@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 
 from nordocr_cli import atomic
-from nordocr_cli.artifact.contract import find_weights, read_contract
+from nordocr_cli.artifact.probing import read_contract
+from nordocr_cli.artifact.shipped import find_weights
 from nordocr_cli.data.manifest_lines import ManifestLines
 from nordocr_cli.data.resize import pad_batch
 from nordocr_cli.decode.ctc import decode_greedy

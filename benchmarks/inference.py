@@ -44,7 +44,8 @@ from unittest.mock import patch
 import numpy as np
 
 from nordocr_cli import atomic
-from nordocr_cli.artifact.contract import DEFAULT_MODEL, SHIPPED, read_contract
+from nordocr_cli.artifact.probing import read_contract
+from nordocr_cli.artifact.shipped import DEFAULT_MODEL, SHIPPED
 from nordocr_cli.core.export.plan import plan_export
 from nordocr_cli.core.export.run import export
 from nordocr_cli.core.predict.run import predict

@@ -49,6 +49,13 @@ def _main(
             "--version", callback=_print_version, is_eager=True, help="Print the version."
         ),
     ] = False,
+    allow_engine_code: Annotated[
+        bool,
+        typer.Option(
+            "--allow-engine-code",
+            help="Let version-compatible engines run the host code that they carry.",
+        ),
+    ] = False,
 ) -> None:
     """Read Nordic business documents, and train, evaluate and deploy the recognizers that read
     them.
@@ -58,6 +65,10 @@ def _main(
     Train your own:  nordocr prep LINES -o lines.lmdb -p svtrv2-1024
                      nordocr train -p svtrv2-1024 --train lines.lmdb
     """
+    if allow_engine_code:
+        from nordocr_cli.runtime.backends.tensorrt.engine_file import ENGINE_CODE_ALLOWED
+
+        ENGINE_CODE_ALLOWED.set(True)
 
 
 def _register() -> None:
@@ -75,6 +86,7 @@ def _register() -> None:
         consumer,
         contract,
         contract_calibrate,
+        contract_seal,
         data,
         doctor,
         eval,
@@ -108,6 +120,7 @@ def _register() -> None:
     app.command("clean", rich_help_panel="Train")(clean.clean)
 
     contract.app.command("calibrate")(contract_calibrate.calibrate)
+    contract.app.command("seal")(contract_seal.seal)
     app.command("export", rich_help_panel="Deploy")(export.export)
     app.command("build-engine", rich_help_panel="Deploy")(build_engine.build_engine)
     app.command("advise", rich_help_panel="Deploy")(advise.advise)
@@ -142,6 +155,7 @@ def main() -> None:
     # The values after `--` are arguments, also if one reads "--json".
     options = sys.argv[1 : sys.argv.index("--")] if "--" in sys.argv else sys.argv[1:]
     console = Console(as_json="--json" in options)
+    console.show_warnings()
     defer_json()
     try:
         # standalone_mode=False lets exceptions through to this boundary.

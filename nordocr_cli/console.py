@@ -6,8 +6,9 @@ import shlex
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, TextIO
 
 from rich.console import Console as RichConsole
 from rich.markup import escape
@@ -21,6 +22,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+
+from nordocr_cli.errors import OldArtifactWarning
 
 _PLAIN_LINE_EVERY_S = 5.0
 _COLUMNS_WITHOUT_TERMINAL = 120
@@ -233,6 +236,27 @@ class Console:
     def warn(self, message: str) -> None:
         """Print a warning on stderr, also when quiet."""
         self.err.print(f"[yellow]warning:[/yellow] {_shown(message)}")
+
+    def show_warnings(self) -> None:
+        """From now on print Python's warnings about old artifacts as `warn` does; others keep
+        Python's form.
+        """
+        python_form = warnings.showwarning
+
+        def show(
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: TextIO | None = None,
+            line: str | None = None,
+        ) -> None:
+            if issubclass(category, OldArtifactWarning):
+                self.warn(str(message))
+            else:
+                python_form(message, category, filename, lineno, file, line)
+
+        warnings.showwarning = show
 
     def error(self, message: str) -> None:
         """End the progress bar and print an error on stderr."""

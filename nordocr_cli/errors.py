@@ -1,7 +1,17 @@
 """Errors that a user can act on, and the exit codes they end in.
 
-Every message says what is wrong, where (file:line, dotted key, row id) and how to mend it, in one
-or two lines.
+    NordocrError                 1
+    ├── UsageError               2    a wrong flag, profile, key, name or path
+    ├── DataError                3    bad data: unreadable, damaged, mismatched, or a full disk
+    │   └── ArtifactError        3    a bad model, engine, contract or sidecar
+    ├── GateMissed               4    a quality gate was missed
+    ├── MissingBackendError      5    a library, program or device is missing
+    └── Interrupted            130    the user stopped the work; what was done is saved
+
+    OldArtifactWarning                a UserWarning: an older file without a complete digest
+
+Every message says what is wrong, where (file:line, dotted key, row id) and how to fix it, in one or
+two lines. Any other exception is a bug: it ends with a traceback and exit code 1.
 """
 
 from collections.abc import Iterable
@@ -21,13 +31,13 @@ class UsageError(NordocrError):
 
 
 class DataError(NordocrError):
-    """Bad data or a bad artifact: unreadable, damaged, mismatched (exit 3)."""
+    """Bad data or a bad artifact: unreadable, damaged, mismatched; also a full disk (exit 3)."""
 
     exit_code = 3
 
 
 class ArtifactError(DataError):
-    """An artifact that is damaged or does not fit the contract it is asked to meet (exit 3)."""
+    """An artifact that is damaged or does not fit the contract that it has to meet (exit 3)."""
 
 
 class GateMissed(NordocrError):
@@ -37,8 +47,8 @@ class GateMissed(NordocrError):
 
 
 class MissingBackendError(NordocrError):
-    """A library, program or device that this job needs is not here (exit 5); the message holds the
-    install line.
+    """A library, program or device that the work needs is missing (exit 5). The message holds the
+    command that installs it.
     """
 
     exit_code = 5
@@ -50,14 +60,20 @@ class Interrupted(NordocrError):
     exit_code = 130
 
 
+class OldArtifactWarning(UserWarning):
+    """An artifact of an older schema, whose digest does not cover all of it, was accepted."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return `did you mean 'x'?` for a misspelt name, or the list of known ones when none is
-    near.
+    """Return `did you mean 'x'?` for a misspelt name, or the list of known names when none is
+    close to it.
     """
     from difflib import get_close_matches
 
-    known = list(known)
-    close = get_close_matches(name, known, n=1, cutoff=0.5)
+    names = list(known)
+    close = get_close_matches(name, names, n=1, cutoff=0.5)
     if close:
         return f"did you mean {close[0]!r}?"
-    return "known: " + ", ".join(sorted(known)) if known else "there are none"
+    if names:
+        return "known: " + ", ".join(sorted(names))
+    return "there are none"

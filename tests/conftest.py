@@ -69,20 +69,22 @@ def small_files():
 
 @pytest.fixture(scope="session")
 def unsealed():
-    """A function that loads an ONNX file without the hash of its bytes, so that a test may change
-    it.
+    """A function that loads an ONNX file as an older nordocr wrote it: contract schema 1, without
+    any digest, so that a test may change it.
     """
     import onnx
 
-    from nordocr_cli.artifact.contract import DIGEST_KEY
+    from nordocr_cli.artifact.contract import METADATA_KEY
+    from nordocr_cli.artifact.sealing import JSON_DIGEST, ONNX_DIGEST
 
     def load(path):
         model = onnx.load(path)
-        kept = [
-            (entry.key, entry.value) for entry in model.metadata_props if entry.key != DIGEST_KEY
-        ]
-        assert len(kept) < len(model.metadata_props)
-        onnx.helper.set_model_props(model, dict(kept))
+        metadata = {entry.key: entry.value for entry in model.metadata_props}
+        del metadata[ONNX_DIGEST]
+        contract = json.loads(metadata[METADATA_KEY]) | {"schema": 1}
+        del contract[JSON_DIGEST]
+        metadata[METADATA_KEY] = json.dumps(contract)
+        onnx.helper.set_model_props(model, metadata)
         return model
 
     return load

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from nordocr_cli.artifact.contract import read_contract
+from nordocr_cli.artifact.probing import read_contract
 from nordocr_cli.console import Console
 from nordocr_cli.errors import ArtifactError
 

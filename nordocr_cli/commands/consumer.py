@@ -36,7 +36,8 @@ def config(
 
     Example: nordocr consumer config recognize_svtrv2_1024.onnx --arch sm120 -o config_1024.json
     """
-    from nordocr_cli.artifact.contract import find_weights, read_contract
+    from nordocr_cli.artifact.probing import read_contract
+    from nordocr_cli.artifact.shipped import find_weights
     from nordocr_cli.core.consumer import consumer_config, write_consumer_config
     from nordocr_cli.deploy.consumer import pipeline_notes
     from nordocr_cli.errors import UsageError

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nordocr_cli.artifact.contract import Contract, find_weights, read_contract
+from nordocr_cli.artifact.contract import Contract
+from nordocr_cli.artifact.probing import read_contract
+from nordocr_cli.artifact.shipped import find_weights
 from nordocr_cli.atomic import refuse_inputs, sha256_of
 from nordocr_cli.core.contract import write_with_contract
 from nordocr_cli.core.eval.fit import require_fit

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from nordocr_cli.artifact.contract import Contract, find_weights, read_contract
+from nordocr_cli.artifact.contract import Contract
+from nordocr_cli.artifact.probing import read_contract
+from nordocr_cli.artifact.shipped import find_weights
 from nordocr_cli.atomic import write_json
 from nordocr_cli.charset import NORDIC, Charset, differences, load_charset
 from nordocr_cli.deploy.consumer import (

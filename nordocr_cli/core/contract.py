@@ -2,16 +2,23 @@
 was made from which.
 """
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nordocr_cli.artifact.contract import Contract, contract_from_json, find_weights, read_contract
+from nordocr_cli.artifact.contract import Contract, contract_from_json
+from nordocr_cli.artifact.probing import SIDECAR_SCHEMA, read_contract
+from nordocr_cli.artifact.sealing import (
+    JSON_DIGEST,
+    require_sealed_json,
+    require_undamaged_onnx,
+)
+from nordocr_cli.artifact.shipped import find_weights
 from nordocr_cli.atomic import refuse_inputs, replacing, sha256_of, write_json
 from nordocr_cli.charset import Charset, differences, load_charset
 from nordocr_cli.deploy.onnx_file import OnnxFile, contract_path
 from nordocr_cli.errors import ArtifactError, UsageError
+from nordocr_cli.limits import read_json, require_regular_file
 from nordocr_cli.profile import flatten
 from nordocr_cli.runtime.backends.tensorrt.engine_file import read_sidecar
 
@@ -48,7 +55,7 @@ class Side:
         if self.contract is None:
             return {}
         table = {**self.contract.to_json(), "charset": self.charset.sha256}
-        del table["parent_sha256"]
+        del table["parent_sha256"], table[JSON_DIGEST]
         if self.path.suffix == ".safetensors":  # weights alone have no tensors that go in and out
             del table["input_type"], table["output_type"]
         return flatten(table)
@@ -101,15 +108,16 @@ def read_side(path: Path) -> Side:
 
 def _described(path: Path) -> Side:
     """Read model.contract.json or ENGINE.json."""
+    value = read_json(path, "description of a model", error=ArtifactError)
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
         described = value.get("model") or value["engine"]
         beside, sha256 = path.with_name(described["name"]), str(described["sha256"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ArtifactError(
             f"{path} describes no model ({type(error).__name__}: {error}); give the JSON that"
             " export or build-engine writes"
         ) from error
+    require_sealed_json(value, str(path), SIDECAR_SCHEMA)
     if beside.is_file() and sha256_of(beside) != sha256:
         raise ArtifactError(
             f"{beside} is not the file that {path.name} describes (another sha256); make it again"
@@ -159,9 +167,11 @@ def write_with_contract(
 
     from nordocr_cli.deploy.onnx_file import file_bytes, inspect_onnx, weights_precision
 
+    require_regular_file(model, "ONNX model")
+    require_undamaged_onnx(model)
     try:
         graph = onnx.load(model)
-    except (OSError, ValueError, DecodeError) as error:
+    except (OSError, ValueError, DecodeError, onnx.checker.ValidationError) as error:
         raise ArtifactError(f"{model} is not a readable ONNX model ({error})") from error
     if own_precision:
         contract = replace(contract, precision=weights_precision(graph, str(model)))

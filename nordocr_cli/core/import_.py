@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nordocr_cli.artifact.contract import Contract, has_contract
+from nordocr_cli.artifact.contract import Contract
+from nordocr_cli.artifact.probing import has_contract
 from nordocr_cli.atomic import refuse_inputs, sha256_of
 from nordocr_cli.charset import Charset, load_charset
 from nordocr_cli.errors import ArtifactError, UsageError

@@ -4,7 +4,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nordocr_cli.artifact.contract import Contract, find_weights, read_contract
+from nordocr_cli.artifact.contract import Contract
+from nordocr_cli.artifact.probing import read_contract
+from nordocr_cli.artifact.shipped import find_weights
 from nordocr_cli.atomic import refuse_inputs, sha256_of
 from nordocr_cli.charset import Charset, load_charset
 from nordocr_cli.errors import UsageError

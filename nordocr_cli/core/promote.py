@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nordocr_cli import __version__, atomic
-from nordocr_cli.artifact.contract import find_weights
+from nordocr_cli.artifact.shipped import find_weights
 from nordocr_cli.core.eval.run import EvalResult, evaluate
 from nordocr_cli.errors import ArtifactError, DataError, GateMissed, UsageError
 from nordocr_cli.metrics.gates import Gate, read_expectations

@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import nordocr_cli
-from nordocr_cli.artifact.contract import Contract, read_contract
+from nordocr_cli.artifact.contract import Contract
+from nordocr_cli.artifact.probing import read_contract
 from nordocr_cli.atomic import replacing, sha256_of, write_json
 from nordocr_cli.charset import BLANK
 from nordocr_cli.data.documents import IMAGE_SUFFIXES

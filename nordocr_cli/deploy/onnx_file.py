@@ -9,13 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from nordocr_cli.artifact.contract import (
-    DIGEST_KEY,
-    Contract,
-    contract_from_metadata,
-    require_undamaged,
-    sealed,
-)
+from nordocr_cli.artifact.contract import Contract
+from nordocr_cli.artifact.probing import SIDECAR_SCHEMA, read_onnx
+from nordocr_cli.artifact.sealing import ONNX_DIGEST, sealed_json, sealed_onnx
 from nordocr_cli.atomic import sha256_of
 from nordocr_cli.errors import ArtifactError, UsageError
 from nordocr_cli.profile import Profile
@@ -24,7 +20,6 @@ if TYPE_CHECKING:
     import onnx
 
 INPUT_NAME, OUTPUT_NAME = "input", "output"
-SIDECAR_SCHEMA = 1
 GOLDEN_INDEX = "golden.json"
 INPUT_AXES, OUTPUT_AXES = {0: "batch", 3: "width"}, {0: "batch", 1: "seq_len"}
 # of the output of a network that writes tokens: as many positions whatever the width
@@ -55,7 +50,7 @@ class OnnxFile:
         metadata.
         """
         contract, tokens = self.contract, self.contract.decoding == "autoregressive"
-        return {
+        value = {
             "schema": SIDECAR_SCHEMA,
             "model": {
                 "name": self.path.name,
@@ -81,6 +76,7 @@ class OnnxFile:
             },
             "contract": self.contract.to_json(),
         }
+        return sealed_json(value)
 
 
 def default_onnx_path(profile: Profile) -> Path:
@@ -125,9 +121,9 @@ def file_bytes(model: "onnx.ModelProto", contract: Contract, what: str) -> bytes
     from google.protobuf.message import EncodeError
 
     properties = {p.key: p.value for p in model.metadata_props} | contract.metadata_props()
-    onnx.helper.set_model_props(model, properties | {DIGEST_KEY: "0" * 64})
+    onnx.helper.set_model_props(model, properties | {ONNX_DIGEST: "0" * 64})
     try:
-        return sealed(model.SerializeToString())
+        return sealed_onnx(model.SerializeToString())
     except (EncodeError, ValueError) as error:
         size = model.ByteSize()
         raise ArtifactError(
@@ -146,7 +142,7 @@ def inspect_onnx(path: Path, *, name: str | None = None) -> OnnxFile:
     does not hold.
     """
     what = name or str(path)
-    model = _load(path, what)
+    model, contract = _load(path, what)
     opset = next(
         (entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0
     )
@@ -155,7 +151,6 @@ def inspect_onnx(path: Path, *, name: str | None = None) -> OnnxFile:
             f"{what}: opset {opset}; engines are built from opset {_OPSETS[0]} to {_OPSETS[-1]}."
             f" {_AGAIN}"
         )
-    contract = contract_from_metadata({prop.key: prop.value for prop in model.metadata_props}, what)
     _check_tensor(
         model.graph.input[0],
         (None, 3, contract.geometry.height, None),
@@ -192,26 +187,14 @@ def inspect_onnx(path: Path, *, name: str | None = None) -> OnnxFile:
 _AGAIN = "Export it again with `nordocr export`"
 
 
-def _load(path: Path, what: str) -> "onnx.ModelProto":
-    """Read the file with its external data. An empty file parses as an empty model, so inputs and
-    outputs are counted.
-    """
+def _load(path: Path, what: str) -> "tuple[onnx.ModelProto, Contract]":
+    """Read the file with its external data."""
     import onnx
-    from google.protobuf.message import DecodeError
 
-    if path.stat().st_size:
-        require_undamaged(path)
-    try:
-        model = onnx.load(path, load_external_data=False)
-    except (OSError, ValueError, DecodeError) as error:
-        raise ArtifactError(f"{what} is not a readable ONNX model ({error}). {_AGAIN}") from error
+    model, contract = read_onnx(path, what)
     initializers = {tensor.name for tensor in model.graph.initializer}
     inputs = [tensor.name for tensor in model.graph.input if tensor.name not in initializers]
     outputs = [tensor.name for tensor in model.graph.output]
-    if not model.graph.node:
-        raise ArtifactError(
-            f"{what} is not an ONNX model: {path.stat().st_size} bytes and not one node. {_AGAIN}"
-        )
     if inputs != [INPUT_NAME] or outputs != [OUTPUT_NAME]:
         raise ArtifactError(
             f"{what}: inputs {inputs} and outputs {outputs}; they must be [{INPUT_NAME!r}] and"
@@ -224,7 +207,7 @@ def _load(path: Path, what: str) -> "onnx.ModelProto":
             f"{what}: its external data is missing or cut ({error}); put it back beside the file."
             f" {_AGAIN}"
         ) from error
-    return model
+    return model, contract
 
 
 def _full_check(model: "onnx.ModelProto", what: str) -> None:

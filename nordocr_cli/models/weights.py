@@ -6,7 +6,7 @@ A file that does not fit is refused by name - tensor, shape, charset - and never
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -15,14 +15,34 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from nordocr_cli.artifact.contract import Contract, contract_from_metadata, find_weights
+from nordocr_cli.artifact.contract import SCHEMA, Contract, contract_from_metadata, schema_of
+from nordocr_cli.artifact.sealing import (
+    WEIGHTS_DIGEST,
+    require_weights_digest,
+    weights_digest,
+)
+from nordocr_cli.artifact.shipped import find_weights
 from nordocr_cli.atomic import replacing
 from nordocr_cli.errors import ArtifactError
+from nordocr_cli.limits import require_regular_file
 from nordocr_cli.models.checkpoints.fit import require_fit
 from nordocr_cli.models.registry import build_model
 from nordocr_cli.settings import Model
 
-_DIGEST_KEY = "nordocr.tensors_sha256"
+# Files of contract schema 1 hold a digest of the tensors alone.
+_TENSORS_DIGEST = "nordocr.tensors_sha256"
+_DTYPES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
 
 
 def save_weights(path: Path, state: Mapping[str, Tensor], contract: Contract) -> None:
@@ -30,7 +50,9 @@ def save_weights(path: Path, state: Mapping[str, Tensor], contract: Contract) ->
     matrices are stored, fp32 or fp16; vectors (norms, biases, running statistics) stay fp32, which
     costs nothing and keeps small variances.
 
-    The header also holds the SHA-256 of the tensors, and the same weights give the same bytes.
+    The header also holds the SHA-256 of the tensors and the contract, and the same weights give the
+    same bytes.
+
     Raises ArtifactError for a tensor with NaN or infinity, one too large for fp16, or an unknown
     precision, and DataError when the disk is full.
     """
@@ -46,10 +68,10 @@ def save_weights(path: Path, state: Mapping[str, Tensor], contract: Contract) ->
             stored = stored.to(torch.float16 if half and stored.ndim > 1 else torch.float32)
         tensors[key] = stored.contiguous()
     _require_finite(tensors, f"refusing to write {path}")
+    metadata = contract.metadata_props()
+    metadata[WEIGHTS_DIGEST] = weights_digest(_entries(tensors, path), metadata)
     with replacing(path) as temporary:
-        temporary.write_bytes(
-            _serialized(tensors, {**contract.metadata_props(), _DIGEST_KEY: _digest(tensors)})
-        )
+        temporary.write_bytes(_serialized(tensors, metadata))
 
 
 def load_weights(path: Path) -> tuple[dict[str, Tensor], Contract]:
@@ -60,6 +82,7 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], Contract]:
     contract or is not finite.
     """
     path = find_weights(path)
+    require_regular_file(path, "weights file")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -67,10 +90,12 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], Contract]:
     except (OSError, SafetensorError) as error:
         raise ArtifactError(f"{path} is not a readable weights file ({error})") from error
     contract = contract_from_metadata(metadata, str(path))
-    if metadata.get(_DIGEST_KEY) not in (None, _digest(state)):  # older files have none
+    if metadata.get(_TENSORS_DIGEST) not in (None, _tensors_digest(state)):
         raise ArtifactError(
             f"{path} is damaged: its tensors are not those that were written; copy or make it again"
         )
+    found = weights_digest(_entries(state, path), metadata)
+    require_weights_digest(found, metadata, schema_of(metadata), SCHEMA, path)
     _require_finite(state, str(path))
     return {key: t.float() if t.is_floating_point() else t for key, t in state.items()}, contract
 
@@ -112,13 +137,28 @@ def _serialized(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> b
     return len(text).to_bytes(8, "little") + text + content[end:]
 
 
-def _digest(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256, in hex, of the names, dtypes, shapes and bytes of the tensors, by name."""
+def _entries(
+    tensors: Mapping[str, Tensor], path: Path
+) -> Iterator[tuple[str, str, list[int], memoryview]]:
+    """Yield (name, dtype, shape, bytes) of each tensor, as `weights_digest` takes them."""
+    for name, tensor in tensors.items():
+        dtype = _DTYPES.get(tensor.dtype)
+        if dtype is None:
+            raise ArtifactError(f"{path}: tensor {name} is {tensor.dtype}, which is not supported")
+        yield name, dtype, list(tensor.shape), _bytes_of(tensor)
+
+
+def _tensors_digest(tensors: Mapping[str, Tensor]) -> str:
+    """The digest of contract schema 1: SHA-256, in hex, of the tensors alone."""
     digest = hashlib.sha256()
     for key, tensor in sorted(tensors.items()):
         digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        digest.update(_bytes_of(tensor))
     return digest.hexdigest()
+
+
+def _bytes_of(tensor: Tensor) -> memoryview:
+    return tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data
 
 
 def _require_finite(state: Mapping[str, Tensor], what: str) -> None:

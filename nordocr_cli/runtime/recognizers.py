@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from nordocr_cli.artifact.contract import read_contract
+from nordocr_cli.artifact.probing import read_contract
 from nordocr_cli.data.resize import pad_batch, resize_line
 from nordocr_cli.decode.autoregressive import greedy_decoder
 from nordocr_cli.decode.beam import BEAM_WIDTH, decode_beam

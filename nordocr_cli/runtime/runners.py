@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from nordocr_cli.artifact.contract import read_contract
+from nordocr_cli.artifact.probing import read_contract
 from nordocr_cli.errors import UsageError, nearest
 from nordocr_cli.runtime.device import parse_device
 from nordocr_cli.runtime.protocols import Runner

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast
 
-from nordocr_cli.artifact.contract import DEFAULT_MODEL, SHIPPED, find_weights
+from nordocr_cli.artifact.shipped import DEFAULT_MODEL, SHIPPED, find_weights
 from nordocr_cli.errors import UsageError, nearest
 
 Backend = Literal["torch", "onnxruntime", "tensorrt", "tesseract"]

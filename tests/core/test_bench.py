@@ -30,7 +30,7 @@ TIFF, TRUTH = SAMPLES / "doc" / "dev_doc.tif", SAMPLES / "doc" / "dev_doc.json"
 
 @pytest.fixture
 def store(tiny_checkpoint, tmp_path):
-    from nordocr_cli.artifact.contract import read_contract
+    from nordocr_cli.artifact.probing import read_contract
 
     contract = read_contract(tiny_checkpoint)
     rows = [

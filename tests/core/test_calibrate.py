@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nordocr_cli.artifact.contract import find_weights, read_contract
+from nordocr_cli.artifact.probing import read_contract
+from nordocr_cli.artifact.shipped import find_weights
 from nordocr_cli.charset import Charset
 from nordocr_cli.core.calibrate import TEMPERATURES, _fit, calibrate_model, plan_calibration
 from nordocr_cli.core.predict.run import predict

@@ -3,8 +3,9 @@ from dataclasses import replace
 
 import pytest
 
-from nordocr_cli.artifact.contract import read_contract
-from nordocr_cli.atomic import sha256_of, write_json
+from nordocr_cli.artifact.probing import read_contract
+from nordocr_cli.artifact.sealing import write_sealed_json
+from nordocr_cli.atomic import sha256_of
 from nordocr_cli.charset import NORDIC, Charset
 from nordocr_cli.core.consumer import (
     check_consumer,
@@ -63,7 +64,7 @@ def engine(tiny_onnx, tmp_path):
         path = tmp_path / f"m_sm86{'.rtx' if backend == 'tensorrt-rtx' else ''}.engine"
         path.write_bytes(b"ftrt")
         sidecar = {
-            "schema": 1,
+            "schema": 2,
             "engine": {"name": path.name, "sha256": sha256_of(path)},
             "onnx": {"name": "m.onnx"},
             "arch": "sm86",
@@ -72,7 +73,7 @@ def engine(tiny_onnx, tmp_path):
             "ranges": {"max": {"batch": 8, "width": width}},
             "contract": read_contract(tiny_onnx).to_json(),
         }
-        write_json(path.with_name(path.name + ".json"), sidecar)
+        write_sealed_json(path.with_name(path.name + ".json"), sidecar)
         return path
 
     return make
@@ -204,9 +205,8 @@ def test_a_geometry_that_the_pipelines_code_does_not_have_is_refused(
 def test_another_network_is_never_written_as_svtrv2(network, tiny_checkpoint, tmp_path):
     state, contract = load_weights(tiny_checkpoint)
     model = tmp_path / "w.safetensors"
-    named = {**contract.model, "name": network}
-    if network == "parseq":
-        named["max_label_length"] = 32
+    lengths = {"max_label_length": 32, "generation_max_length": 64}
+    named = {**contract.model, **lengths, "name": network}
     save_weights(model, state, replace(contract, model=named))
     with pytest.raises(DataError, match=f"model.name is {network}; the pipeline runs SVTRv2"):
         consumer_config(model)

@@ -3,8 +3,9 @@ from dataclasses import replace
 
 import pytest
 
-from nordocr_cli.artifact.contract import read_contract
-from nordocr_cli.atomic import sha256_of, write_json
+from nordocr_cli.artifact.probing import read_contract
+from nordocr_cli.artifact.sealing import write_sealed_json
+from nordocr_cli.atomic import sha256_of
 from nordocr_cli.charset import NORDIC, NORDIC_EXT
 from nordocr_cli.core.contract import attach_contract, compare_contracts, read_side
 from nordocr_cli.errors import ArtifactError, UsageError
@@ -20,11 +21,11 @@ def engine(tiny_onnx, tmp_path):
     path.write_bytes(b"vtrt" + bytes(100))
     contract = replace(read_contract(tiny_onnx), parent_sha256=sha256_of(tiny_onnx))
     sidecar = {
-        "schema": 1,
+        "schema": 2,
         "engine": {"name": path.name, "sha256": sha256_of(path)},
         "contract": contract.to_json(),
     }
-    write_json(tmp_path / "m_sm120.rtx.engine.json", sidecar)
+    write_sealed_json(tmp_path / "m_sm120.rtx.engine.json", sidecar)
     return path
 
 
@@ -101,7 +102,7 @@ def test_changed_bytes_are_noticed(tiny_onnx, engine, tmp_path):
         read_side(engine.with_name(engine.name + ".json"))
     value = json.loads(tiny_onnx.with_name("model.contract.json").read_text(encoding="utf-8"))
     value["model"]["sha256"] = "0" * 64
-    write_json(tmp_path / "model.contract.json", value)  # elsewhere: nothing lies beside it
+    write_sealed_json(tmp_path / "model.contract.json", value)  # elsewhere: nothing lies beside it
     assert (
         compare_contracts(tmp_path / "model.contract.json", tiny_onnx).lineage
         == "both were made from the same parent"
@@ -113,9 +114,13 @@ def test_what_cannot_be_compared(tiny_onnx, tmp_path):
         compare_contracts(tiny_onnx, tiny_onnx)
     with pytest.raises(UsageError, match="no file or run folder"):
         read_side(tmp_path / "none.onnx")
-    for text in ("{", "[]", '{"model": {}}'):
+    for text, problem in (
+        ("{", "not a readable description of a model"),
+        ("[]", "describes no model"),
+        ('{"model": {}}', "describes no model"),
+    ):
         (tmp_path / "bad.json").write_text(text)
-        with pytest.raises(ArtifactError, match="describes no model"):
+        with pytest.raises(ArtifactError, match=problem):
             read_side(tmp_path / "bad.json")
 
 

@@ -8,7 +8,8 @@ import onnxsim
 import pytest
 import torch
 
-from nordocr_cli.artifact.contract import Contract, read_contract
+from nordocr_cli.artifact.contract import Contract
+from nordocr_cli.artifact.probing import read_contract
 from nordocr_cli.atomic import sha256_of
 from nordocr_cli.core.export.plan import plan_export
 from nordocr_cli.core.export.run import export

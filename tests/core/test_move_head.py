@@ -7,7 +7,7 @@ import torch
 from typer.testing import CliRunner
 
 from nordocr_cli.app import app
-from nordocr_cli.artifact.contract import read_contract
+from nordocr_cli.artifact.probing import read_contract
 from nordocr_cli.atomic import sha256_of
 from nordocr_cli.charset import NORDIC, NORDIC_EXT
 from nordocr_cli.core.move_head import move_charset, plan_charset_move

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from nordocr_cli.app import app
-from nordocr_cli.artifact.contract import read_contract
+from nordocr_cli.artifact.probing import read_contract
 from nordocr_cli.atomic import sha256_of
 from nordocr_cli.core.clean import delete, find_waste
 from nordocr_cli.core.promote import plan_promotion, promote

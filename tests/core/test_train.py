@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from nordocr_cli.artifact.contract import Contract, read_contract
+from nordocr_cli.artifact.contract import Contract
+from nordocr_cli.artifact.probing import read_contract
 from nordocr_cli.atomic import sha256_of
 from nordocr_cli.charset import BLANK, NORDIC, NORDIC_EXT
 from nordocr_cli.core.train import run as core

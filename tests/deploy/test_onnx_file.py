@@ -4,7 +4,8 @@ import numpy as np
 import onnx
 import pytest
 
-from nordocr_cli.artifact.contract import METADATA_KEY, read_contract
+from nordocr_cli.artifact.contract import METADATA_KEY
+from nordocr_cli.artifact.probing import read_contract
 from nordocr_cli.deploy.onnx_file import default_onnx_path, fp16_sibling, inspect_onnx
 from nordocr_cli.errors import ArtifactError
 from nordocr_cli.profile import load_profile

@@ -17,7 +17,8 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from nordocr_cli.app import app
-from nordocr_cli.artifact.contract import Contract, read_contract
+from nordocr_cli.artifact.contract import Contract
+from nordocr_cli.artifact.probing import read_contract
 from nordocr_cli.charset import ALPHANUMERIC, NORDIC
 from nordocr_cli.core.import_ import import_checkpoint, plan_import
 from nordocr_cli.errors import ArtifactError, UsageError

@@ -1,13 +1,17 @@
+import json
 import sys
 from dataclasses import replace
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 
-from nordocr_cli.artifact.contract import Contract, read_contract
+from nordocr_cli.artifact.contract import METADATA_KEY, Contract
+from nordocr_cli.artifact.probing import read_contract
+from nordocr_cli.artifact.sealing import JSON_DIGEST
 from nordocr_cli.charset import ALPHANUMERIC, NORDIC
-from nordocr_cli.errors import ArtifactError, DataError, UsageError
+from nordocr_cli.errors import ArtifactError, DataError, OldArtifactWarning, UsageError
 from nordocr_cli.geometry import Geometry
 from nordocr_cli.models.registry import build_model
 from nordocr_cli.models.weights import load_model, load_weights, save_weights
@@ -89,7 +93,7 @@ def test_weights_that_are_not_finite_are_not_loaded(state, tmp_path):
     save_file(
         {k: t.contiguous() for k, t in state.items()},
         tmp_path / "a.safetensors",
-        metadata=CONTRACT.metadata_props(),
+        metadata=older_metadata(),
     )
     with pytest.raises(ArtifactError, match=r"norm\.bias holds NaN"):
         load_weights(tmp_path / "a.safetensors")
@@ -137,6 +141,13 @@ def test_a_foreign_file_has_no_contract(state, tmp_path):
         load_weights(tmp_path / "a.safetensors")
 
 
+def older_metadata():
+    """The metadata of a file of contract schema 1, which had no digest over the contract."""
+    contract = {**CONTRACT.to_json(), "schema": 1}
+    del contract[JSON_DIGEST]
+    return {METADATA_KEY: json.dumps(contract)}
+
+
 def test_flipped_bytes_are_refused_and_older_files_load(state, tmp_path):
     path = tmp_path / "a.safetensors"
     save_weights(path, state, CONTRACT)
@@ -147,10 +158,26 @@ def test_flipped_bytes_are_refused_and_older_files_load(state, tmp_path):
     path.write_bytes(content)
     with pytest.raises(ArtifactError, match=r"a\.safetensors is damaged"):
         load_weights(path)
-    save_file(
-        {k: t.contiguous() for k, t in state.items()}, path, metadata=CONTRACT.metadata_props()
-    )
-    assert torch.equal(load_weights(path)[0]["norm.weight"], state["norm.weight"])
+    tensors = {k: t.contiguous() for k, t in state.items()}
+    save_file(tensors, path, metadata=CONTRACT.metadata_props())
+    with pytest.raises(ArtifactError, match="has lost its digest"):
+        load_weights(path)
+    save_file(tensors, path, metadata=older_metadata())
+    with pytest.warns(OldArtifactWarning, match="contract seal"):
+        loaded, _ = load_weights(path)
+    assert torch.equal(loaded["norm.weight"], state["norm.weight"])
+
+
+def test_a_contract_of_other_weights_is_refused(state, tmp_path):
+    """Its own digest is right, but not that of the file."""
+    path = tmp_path / "a.safetensors"
+    save_weights(path, state, CONTRACT)
+    other = replace(CONTRACT, geometry=Geometry(max_width=640))
+    with safe_open(path, framework="pt") as file:
+        metadata = {**file.metadata(), **other.metadata_props()}
+    save_file({k: t.contiguous() for k, t in state.items()}, path, metadata=metadata)
+    with pytest.raises(ArtifactError, match="its tensors or its contract are not those"):
+        load_weights(path)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no resource limits on Windows")

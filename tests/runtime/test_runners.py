@@ -8,7 +8,8 @@ import onnxruntime
 import pytest
 import torch
 
-from nordocr_cli.artifact.contract import DIGEST_KEY, METADATA_KEY
+from nordocr_cli.artifact.contract import METADATA_KEY
+from nordocr_cli.artifact.sealing import write_sealed_json
 from nordocr_cli.atomic import sha256_of
 from nordocr_cli.core.export.plan import plan_export
 from nordocr_cli.core.export.run import export
@@ -28,14 +29,17 @@ def batch(*line_widths):
     return images, np.array(line_widths, dtype=np.int64)
 
 
-def rewritten(path, target, change):
-    model = onnx.load(path)
-    onnx.helper.set_model_props(
-        model, {p.key: p.value for p in model.metadata_props if p.key != DIGEST_KEY}
-    )
-    change(model)
-    onnx.save(model, target)
-    return target
+@pytest.fixture
+def rewritten(unsealed):
+    """A function that changes an ONNX file and writes it as an older nordocr would."""
+
+    def write(path, target, change):
+        model = unsealed(path)
+        change(model)
+        onnx.save(model, target)
+        return target
+
+    return write
 
 
 def test_both_backends_give_the_same_logits(tiny_checkpoint, tiny_onnx):
@@ -80,7 +84,7 @@ def test_a_batch_that_breaks_the_geometry_is_refused(kind, request):
         runner.run(images, np.array([40, 68]))
 
 
-def test_damaged_and_foreign_onnx_files_are_named(tiny_onnx, tmp_path):
+def test_damaged_and_foreign_onnx_files_are_named(tiny_onnx, rewritten, tmp_path):
     (tmp_path / "cut.onnx").write_bytes(tiny_onnx.read_bytes()[:5000])
     with pytest.raises(ArtifactError, match=r"cut\.onnx: ONNX Runtime does not load it"):
         open_runner(tmp_path / "cut.onnx")
@@ -101,7 +105,7 @@ def test_damaged_and_foreign_onnx_files_are_named(tiny_onnx, tmp_path):
         open_runner(rewritten(tiny_onnx, tmp_path / "height.onnx", other_charset))
 
 
-def test_fixed_axes_are_named(tiny_onnx, tmp_path):
+def test_fixed_axes_are_named(tiny_onnx, rewritten, tmp_path):
     def fix(model):
         model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
 
@@ -332,7 +336,7 @@ def engine(tiny_onnx, tmp_path):
         "version": "1.7.1.116",
     }
     sidecar |= {"arch": "sm120", "contract": contract}
-    path.with_name(path.name + ".json").write_text(json.dumps(sidecar))
+    write_sealed_json(path.with_name(path.name + ".json"), sidecar)
     return path
 
 

@@ -6,6 +6,7 @@ on the bytes that it is given addresses of.
 import ctypes
 import json
 import shutil
+from contextvars import copy_context
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -13,7 +14,8 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from nordocr_cli.artifact.contract import read_contract
+from nordocr_cli.artifact.probing import read_contract
+from nordocr_cli.artifact.sealing import write_sealed_json
 from nordocr_cli.atomic import sha256_of
 from nordocr_cli.core.engine import run as core
 from nordocr_cli.core.engine.plan import plan_engines
@@ -21,7 +23,10 @@ from nordocr_cli.deploy.onnx_file import inspect_onnx
 from nordocr_cli.errors import ArtifactError, MissingBackendError, UsageError
 from nordocr_cli.runtime.backends.tensorrt import runner as trt_runner
 from nordocr_cli.runtime.backends.tensorrt.cuda_driver import Cuda, GpuBuffer
-from nordocr_cli.runtime.backends.tensorrt.engine_file import SIDECAR_SCHEMA
+from nordocr_cli.runtime.backends.tensorrt.engine_file import (
+    ENGINE_CODE_ALLOWED,
+    SIDECAR_SCHEMA,
+)
 from nordocr_cli.runtime.backends.tensorrt.gpu_arch import find_arch
 from nordocr_cli.runtime.runners import open_runner
 
@@ -236,7 +241,7 @@ def engine(tiny_onnx, tmp_path):
         "version": "1.7.1.116",
     }
     sidecar |= {"arch": "sm120", "contract": read_contract(tiny_onnx).to_json()}
-    path.with_name(path.name + ".json").write_text(json.dumps(sidecar))
+    write_sealed_json(path.with_name(path.name + ".json"), sidecar)
     return path
 
 
@@ -336,15 +341,28 @@ def test_without_a_driver_the_engine_is_said_to_be_intact(engine, gpu, monkeypat
 
 
 @pytest.mark.parametrize("compatible", [False, True])
-def test_code_in_an_engine_is_run_only_where_it_was_built_with_it(engine, gpu, compatible):
+def test_code_in_an_engine_is_run_only_when_the_user_allows_it(engine, gpu, compatible):
     """A version-compatible engine holds its release's run time; TensorRT refuses it unless host
     code is allowed.
     """
     sidecar = engine.with_name(engine.name + ".json")
     settings = {"hardware": "none", "version_compatible": compatible, "memory_limit_gb": None}
-    sidecar.write_text(json.dumps(json.loads(sidecar.read_text()) | {"settings": settings}))
-    open_runner(engine)
+    write_sealed_json(sidecar, json.loads(sidecar.read_text()) | {"settings": settings})
+    if compatible:
+        with pytest.raises(UsageError, match="--allow-engine-code"):
+            open_runner(engine)
+    allowed = copy_context()
+    allowed.run(ENGINE_CODE_ALLOWED.set, True)
+    allowed.run(open_runner, engine)
     assert gpu[0].host_code is compatible
+
+
+def test_what_was_checked_is_what_is_loaded(engine, gpu, monkeypatch):
+    """Another process may replace the file between the check and the load."""
+    original = engine.read_bytes()
+    verified = trt_runner.verify_engine(engine)
+    engine.write_bytes(b"other code")
+    assert verified.content == original
 
 
 def test_an_engine_of_other_tensors_is_refused(engine, gpu, monkeypatch):

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nordocr_cli.artifact.contract import read_contract
+from nordocr_cli.artifact.probing import read_contract
 from nordocr_cli.core.eval.fit import require_fit
 from nordocr_cli.data.layouts.layout import Layout
 from nordocr_cli.data.layouts.readers import read_layout

@@ -5,7 +5,7 @@ is named instead.
 from dataclasses import dataclass
 from pathlib import Path
 
-from nordocr_cli.artifact.contract import DEFAULT_MODEL
+from nordocr_cli.artifact.shipped import DEFAULT_MODEL
 from nordocr_cli.core.predict.run import plan_predict, predict
 from nordocr_cli.data.layouts.layout import Layout
 from nordocr_cli.data.layouts.readers import read_layout

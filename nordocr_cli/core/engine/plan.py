@@ -9,7 +9,8 @@ from typing import Any, cast
 
 from pydantic import ValidationError
 
-from nordocr_cli.artifact.contract import Contract, read_contract
+from nordocr_cli.artifact.contract import Contract
+from nordocr_cli.artifact.probing import read_contract
 from nordocr_cli.deploy.onnx_file import WeightsPrecision, default_onnx_path, fp16_sibling
 from nordocr_cli.errors import UsageError
 from nordocr_cli.geometry import Geometry

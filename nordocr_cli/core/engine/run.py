@@ -13,7 +13,9 @@ import numpy as np
 
 import nordocr_cli
 from nordocr_cli.artifact.contract import Contract, contract_from_json
-from nordocr_cli.atomic import replacing, sha256_of, write_json
+from nordocr_cli.artifact.probing import SIDECAR_SCHEMA
+from nordocr_cli.artifact.sealing import JSON_DIGEST, write_sealed_json
+from nordocr_cli.atomic import replacing, sha256_of, write_bytes
 from nordocr_cli.core.engine.plan import EnginePlan, require_width
 from nordocr_cli.deploy.consumer import ConsumerConfig, pipeline_conflicts
 from nordocr_cli.deploy.onnx_file import OnnxFile, fp16_sibling, inspect_onnx
@@ -23,8 +25,8 @@ from nordocr_cli.progress import SILENT, Progress
 from nordocr_cli.runtime.backends.tensorrt.builder import Built, build, require_backend
 from nordocr_cli.runtime.backends.tensorrt.cache import cache_key, find_engine, keep_engine
 from nordocr_cli.runtime.backends.tensorrt.engine_file import (
-    SIDECAR_SCHEMA,
     check_header,
+    read_engine,
     sidecar_path,
 )
 from nordocr_cli.runtime.backends.tensorrt.gpu_arch import local_arch
@@ -238,7 +240,7 @@ def build_engine(plan: EnginePlan, progress: Progress = SILENT) -> EngineResult:
                 )
             sha256 = sha256_of(temporary)
         result = EngineResult(plan, _sidecar(plan, onnx, built, trt.__version__, sha256, key))
-        write_json(sidecar_path(plan.engine), result.sidecar())
+        write_sealed_json(sidecar_path(plan.engine), result.sidecar())
         if plan.cache:
             keep_engine(plan.engine, plan.cache, key)
     return _verified(result, onnx, progress) if plan.verify else result
@@ -248,9 +250,8 @@ def _taken(plan: EnginePlan, path: Path, sidecar: Mapping[str, Any]) -> EngineRe
     """Put an engine of the cache where the plan wants it, under its name."""
     side = {**sidecar, "engine": {**sidecar["engine"], "name": plan.engine.name}}
     if path != plan.engine:
-        with replacing(plan.engine) as temporary:
-            temporary.write_bytes(path.read_bytes())
-        write_json(sidecar_path(plan.engine), side)
+        write_bytes(plan.engine, read_engine(path)[0])
+        write_sealed_json(sidecar_path(plan.engine), side)
     return EngineResult(plan, side, path)
 
 
@@ -298,7 +299,7 @@ def _verified(result: EngineResult, onnx: OnnxFile, progress: Progress) -> Engin
     )
     parity = check_parity(run, cases, rounding, name=plan.engine.name, progress=progress)
     side = {**result.side, "executed": True, "verification": parity.to_json()}
-    write_json(sidecar_path(plan.engine), side)
+    write_sealed_json(sidecar_path(plan.engine), side)
     return replace(result, side=side)
 
 
@@ -366,7 +367,8 @@ def _find_onnx(plan: EnginePlan, progress: Progress) -> OnnxFile:
 def _differences(half: Contract, full: Contract) -> str:
     """Name the entries in which two contracts differ, the precision aside."""
     found, wanted = half.to_json(), full.to_json()
-    differing = [key for key in found if key != "precision" and found[key] != wanted[key]]
+    own = ("precision", JSON_DIGEST)
+    differing = [key for key in found if key not in own and found[key] != wanted[key]]
     return ", ".join(
         {"parent_sha256": "weights", "output_activation": "output activation"}.get(key, key)
         for key in differing

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_args
 
 from nordocr_cli import __version__, atomic
-from nordocr_cli.artifact.contract import find_weights, read_contract
+from nordocr_cli.artifact.probing import read_contract
+from nordocr_cli.artifact.shipped import find_weights
 from nordocr_cli.core.eval.against import Ablation, Against, compare_decoders, compare_with
 from nordocr_cli.core.eval.files import output_files, recorded_files, write_page, write_result
 from nordocr_cli.core.eval.fit import require_fit

@@ -7,14 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
-from nordocr_cli.artifact.contract import (
-    Contract,
-    InputType,
-    OutputActivation,
-    OutputType,
-    find_weights,
-    read_contract,
-)
+from nordocr_cli.artifact.contract import Contract, InputType, OutputActivation, OutputType
+from nordocr_cli.artifact.probing import read_contract
+from nordocr_cli.artifact.shipped import find_weights
 from nordocr_cli.atomic import refuse_inputs
 from nordocr_cli.core.consumer import config_of, require_consumer_file
 from nordocr_cli.deploy.onnx_file import (

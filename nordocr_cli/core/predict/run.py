@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from nordocr_cli.artifact.contract import DEFAULT_MODEL
+from nordocr_cli.artifact.shipped import DEFAULT_MODEL
 from nordocr_cli.atomic import refuse_inputs, replacing
 from nordocr_cli.core.predict.inputs import find_images, require_one_page, resolve_layout
 from nordocr_cli.data.layouts.readers import read_layout

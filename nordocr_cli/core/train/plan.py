@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from nordocr_cli.artifact.contract import find_weights, read_contract
+from nordocr_cli.artifact.probing import read_contract
+from nordocr_cli.artifact.shipped import find_weights
 from nordocr_cli.charset import Charset, differences
 from nordocr_cli.errors import ArtifactError, UsageError
 from nordocr_cli.profile import Profile, ResolvedProfile, profile_from_json

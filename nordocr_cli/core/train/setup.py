@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nordocr_cli.artifact.contract import Contract, contract_from_json, find_weights
+from nordocr_cli.artifact.contract import Contract, contract_from_json
+from nordocr_cli.artifact.shipped import find_weights
 from nordocr_cli.atomic import sha256_of
 from nordocr_cli.charset import Charset, differences
 from nordocr_cli.core.train.plan import (

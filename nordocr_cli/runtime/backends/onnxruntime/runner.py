@@ -9,15 +9,13 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from nordocr_cli.artifact.contract import (
-    InputType,
-    contract_from_metadata,
-    read_contract,
-    require_undamaged,
-)
+from nordocr_cli.artifact.contract import InputType
+from nordocr_cli.artifact.probing import MAX_ONNX_BYTES, contract_of_onnx, read_contract
+from nordocr_cli.artifact.sealing import require_onnx_digest
 from nordocr_cli.data.resize import network_input
 from nordocr_cli.deploy.onnx_file import INPUT_NAME
 from nordocr_cli.errors import ArtifactError, MissingBackendError
+from nordocr_cli.limits import read_regular
 from nordocr_cli.profile import profile_from_json
 from nordocr_cli.runtime.backends.tensorrt.gpu_arch import local_arch
 from nordocr_cli.runtime.batch_checks import require_batch
@@ -66,9 +64,12 @@ class OnnxRuntimeRunner:
         options.log_severity_level = 3  # errors only
         options.intra_op_num_threads = threads or 0  # 0: all cores
         asked = parse_device(device)
-        require_undamaged(path)
+        # The bytes that were checked are the bytes that are loaded. A model without a digest may
+        # keep its weights in another file, which ONNX Runtime finds by the path.
+        content = read_regular(path, MAX_ONNX_BYTES, "ONNX model")
+        has_digest = require_onnx_digest(content, str(path))
         try:
-            self._session = _open_session(path, options, asked)
+            self._session = _open_session(path, content if has_digest else path, options, asked)
         except _errors() as error:
             raise ArtifactError(
                 f"{path}: ONNX Runtime does not load it ({_first_line(error)}); export it again"
@@ -80,7 +81,7 @@ class OnnxRuntimeRunner:
             raise ArtifactError(
                 f"{path}: its metadata is not UTF-8 ({error}); the file is damaged, export it again"
             ) from error
-        self.contract = contract_from_metadata(metadata, str(path))
+        self.contract = contract_of_onnx(metadata, has_digest, str(path))
         self.device = str(_device_of(self._session))
         self.precision = self.contract.precision
         self._input = _only(self._session.get_inputs(), "input", _INPUTS, path)
@@ -166,15 +167,18 @@ def _only(values: list[Any], what: str, types: Collection[str], path: Path) -> A
     return values[0]
 
 
-def _open_session(path: Path, options: Any, asked: Device) -> Any:
-    """Open a session on the device asked for. ONNX Runtime's own fallback is off: it would take
-    another GPU, or the CPU, and say so on stdout.
+def _open_session(path: Path, model: bytes | Path, options: Any, asked: Device) -> Any:
+    """Open a session of `model`, bytes or the path of a file, on the requested device.
+
+    ONNX Runtime's own fallback is off: it would take another GPU, or the CPU, and say so on stdout.
     """
     import onnxruntime
 
+    source = str(model) if isinstance(model, Path) else model
+
     def session(*providers: Any) -> Any:
         return onnxruntime.InferenceSession(
-            str(path), options, providers=[*providers, _CPU], enable_fallback=0
+            source, options, providers=[*providers, _CPU], enable_fallback=0
         )
 
     available = onnxruntime.get_available_providers()

@@ -8,10 +8,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nordocr_cli.atomic import replacing, write_json
+from nordocr_cli.atomic import write_bytes, write_json
 from nordocr_cli.errors import ArtifactError
 from nordocr_cli.progress import Progress
-from nordocr_cli.runtime.backends.tensorrt.engine_file import read_sidecar, sidecar_path
+from nordocr_cli.runtime.backends.tensorrt.engine_file import (
+    read_engine,
+    read_sidecar,
+    sidecar_path,
+)
 
 
 def cache_key(depends_on: Mapping[str, Any]) -> str:
@@ -47,9 +51,9 @@ def keep_engine(engine: Path, folder: Path, key: str) -> None:
     is full.
     """
     target = _cached(folder, key)
-    with replacing(target) as temporary:
-        temporary.write_bytes(engine.read_bytes())
-    write_json(sidecar_path(target), json.loads(sidecar_path(engine).read_text(encoding="utf-8")))
+    content, sidecar = read_engine(engine)
+    write_bytes(target, content)
+    write_json(sidecar_path(target), sidecar)
 
 
 def _cached(folder: Path, key: str) -> Path:

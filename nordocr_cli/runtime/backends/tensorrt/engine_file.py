@@ -6,14 +6,17 @@ make it unreadable for trtexec and C++; so everything that a loader must know st
 `ENGINE.json` beside it, and the header is read by hand.
 """
 
-import json
+import hashlib
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from nordocr_cli.atomic import sha256_of
+from nordocr_cli.artifact.probing import SIDECAR_SCHEMA
+from nordocr_cli.artifact.sealing import read_sealed_json
 from nordocr_cli.deploy.onnx_file import default_onnx_path
 from nordocr_cli.errors import ArtifactError
+from nordocr_cli.limits import read_regular
 from nordocr_cli.profile import Profile
 from nordocr_cli.runtime.backends.tensorrt.gpu_arch import ARCHES, GpuArch
 
@@ -26,7 +29,10 @@ INSTALL: dict[Backend, str] = {
     "tensorrt": "pip install -e '.[tensorrt]' on the GPU host (it downloads from pypi.nvidia.com)",
 }
 HEADER_BYTES = 64
-SIDECAR_SCHEMA = 1
+MAX_ENGINE_BYTES = 8 << 30
+# Whether engines may run the host code that version-compatible ones carry. The command line sets it
+# with `--allow-engine-code`; a program that imports the package sets it around open_runner.
+ENGINE_CODE_ALLOWED: ContextVar[bool] = ContextVar("engine_code_allowed", default=False)
 _MAGICS: dict[bytes, Backend] = {b"vtrt": "tensorrt-rtx", b"ftrt": "tensorrt"}
 _SUFFIXES: dict[Backend, str] = {"tensorrt-rtx": ".rtx.engine", "tensorrt": ".engine"}
 # NVIDIA documents magic and version of classic engines (trtexec --getPlanVersionOnly). RTX's layout
@@ -119,27 +125,34 @@ def sidecar_path(engine: Path) -> Path:
 
 
 def read_sidecar(engine: Path) -> dict[str, Any]:
-    """Return the sidecar of an engine after checking that it belongs to these bytes.
+    """Return the sidecar of an engine after checking that it belongs to the engine's bytes. Raises
+    as `read_engine` does.
+    """
+    return read_engine(engine)[1]
 
-    Raises ArtifactError when either is missing or damaged, or the engine is not the one that the
-    sidecar describes.
+
+def read_engine(engine: Path) -> tuple[bytes, dict[str, Any]]:
+    """Return the bytes of an engine and its sidecar after checking both digests.
+
+    The bytes are read once: what is returned is what was checked, even when another process
+    replaces the file meanwhile. Raises UsageError when there is no such regular file, ArtifactError
+    when the sidecar is missing, either file is damaged, or the sidecar describes another engine.
     """
     path = sidecar_path(engine)
+    if not path.is_file():
+        raise ArtifactError(f"{engine} has no sidecar {path.name}; build the engine again")
+    value = read_sealed_json(path, f"sidecar of {engine.name}", SIDECAR_SCHEMA)
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
         expected = str(value["engine"]["sha256"])
-        schema = value["schema"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (KeyError, TypeError) as error:
         raise ArtifactError(
-            f"{engine} has no readable sidecar {path.name} ({error}); build the engine again"
-        ) from error
-    if schema != SIDECAR_SCHEMA:
-        raise ArtifactError(
-            f"{path}: schema {schema!r}; this nordocr reads schema {SIDECAR_SCHEMA}: update it"
-        )
-    if sha256_of(engine) != expected:
+            f"{path} names no sha256 of its engine ({error!r}); build the engine again"
+        ) from None
+
+    content = read_regular(engine, MAX_ENGINE_BYTES, "engine")
+    if hashlib.sha256(content).hexdigest() != expected:
         raise ArtifactError(
             f"{engine} is not the engine that {path.name} describes (another sha256); build it"
             " again"
         )
-    return dict(value)
+    return content, value

@@ -11,7 +11,7 @@ import importlib
 import importlib.util
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -26,10 +26,11 @@ from nordocr_cli.errors import ArtifactError, MissingBackendError, UsageError
 from nordocr_cli.runtime.backends.tensorrt.builder import recorder
 from nordocr_cli.runtime.backends.tensorrt.cuda_driver import Cuda, GpuBuffer
 from nordocr_cli.runtime.backends.tensorrt.engine_file import (
+    ENGINE_CODE_ALLOWED,
     INSTALL,
     MODULES,
     Backend,
-    read_sidecar,
+    read_engine,
     sidecar_path,
 )
 from nordocr_cli.runtime.backends.tensorrt.gpu_arch import GpuArch, arch_of, find_arch
@@ -49,6 +50,7 @@ class VerifiedEngine:
     """
 
     path: Path
+    content: bytes = field(repr=False)
     contract: Contract
     backend: Backend
     version: str
@@ -75,7 +77,7 @@ def verify_engine(path: Path) -> VerifiedEngine:
     """
     if not path.is_file():
         raise UsageError(f"no engine {path}")
-    value, what = read_sidecar(path), str(sidecar_path(path))
+    (content, value), what = read_engine(path), str(sidecar_path(path))
     contract = contract_from_json(value.get("contract"), what)
     backend: Backend
     match value.get("backend"):
@@ -84,13 +86,14 @@ def verify_engine(path: Path) -> VerifiedEngine:
         case unknown:
             raise ArtifactError(f"{what}: unknown backend {unknown!r}; build the engine again")
     settings = value.get("settings") or {}
-    hardware, later = (
-        str(settings.get("hardware", "none")),
-        bool(settings.get("version_compatible")),
-    )
+    hardware = str(settings.get("hardware", "none"))
+    version_compatible = bool(settings.get("version_compatible"))
     try:
         arch = "+".join(value.get("arches") or [value["arch"]])
-        return VerifiedEngine(path, contract, backend, str(value["version"]), arch, hardware, later)
+        version = str(value["version"])
+        return VerifiedEngine(
+            path, content, contract, backend, version, arch, hardware, version_compatible
+        )
     except KeyError as error:
         raise ArtifactError(f"{what} has no {error}; build the engine again") from None
 
@@ -98,7 +101,8 @@ def verify_engine(path: Path) -> VerifiedEngine:
 def open_engine(path: Path, device: str = "auto") -> "EngineRunner":
     """Open an engine on the GPU that `device` names.
 
-    Raises what verify_engine raises, UsageError for the CPU, and MissingBackendError when the
+    Raises what verify_engine raises, UsageError for the CPU and for an engine with host code that
+    the user has not allowed (see ENGINE_CODE_ALLOWED), and MissingBackendError when the
     library or a GPU is missing, when this GPU needs another engine, and when the library is of
     another release than the engine.
     """
@@ -106,6 +110,11 @@ def open_engine(path: Path, device: str = "auto") -> "EngineRunner":
     if importlib.util.find_spec(MODULES[engine.backend]) is None:
         raise MissingBackendError(
             f"{path} needs {engine.backend} {engine.version}: {INSTALL[engine.backend]}"
+        )
+    if engine.version_compatible and not ENGINE_CODE_ALLOWED.get():
+        raise UsageError(
+            f"{path} is version-compatible: it carries host code of its TensorRT release, which"
+            " would run here. If you trust whoever built it: nordocr --allow-engine-code COMMAND …"
         )
     if asked.kind == "cpu":
         raise UsageError(
@@ -158,10 +167,9 @@ class EngineRunner:
         self._cuda, self._log = cuda, recorder(library)
         self._input_memory, self._output_memory = GpuBuffer(cuda), GpuBuffer(cuda)
         self._runtime = library.Runtime(self._log)
-        # it brings the run time of its release along, as code; the hash was right
         if engine.version_compatible:
-            self._runtime.engine_host_code_allowed = True
-        self._engine = self._runtime.deserialize_cuda_engine(engine.path.read_bytes())
+            self._runtime.engine_host_code_allowed = True  # open_engine has checked the permission
+        self._engine = self._runtime.deserialize_cuda_engine(engine.content)
         if self._engine is None:
             raise ArtifactError(
                 f"{engine.path}: {engine.backend} does not take it{self._log.reason(': ')}; build"
