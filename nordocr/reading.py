@@ -73,7 +73,7 @@ class _Options:
         return LanguageFiles(self.char_lm, self.lexicon, weight)
 
     def _default_model(self) -> str:
-        from nordocr_cli.artifact.contract import DEFAULT_MODEL
+        from nordocr_cli.artifact.shipped import DEFAULT_MODEL
         from nordocr_cli.runtime.specs import default_model
 
         # torch alone compiles, so the weights are opened and not the ONNX model.

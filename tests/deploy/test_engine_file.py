@@ -96,7 +96,7 @@ def test_names(onnx, backend, expected):
 
 def test_a_sidecar_belongs_to_its_bytes(engine):
     path = engine(rtx_engine())
-    with pytest.raises(ArtifactError, match=r"no readable sidecar m\.engine\.json"):
+    with pytest.raises(ArtifactError, match=r"no sidecar m\.engine\.json"):
         read_sidecar(path)
     sidecar_path(path).write_text(json.dumps({"schema": 1, "engine": {"sha256": "0" * 64}}))
     with pytest.raises(ArtifactError, match="another sha256"):
