@@ -1,56 +1,64 @@
-"""Sources of labelled line images, recognized by looking: manifests, source LMDBs, pages with
-layouts, or a folder of those.
+"""Sources of labelled line images, recognized by looking: label files, pages with layouts, images
+with texts beside them, LMDBs, tables, archives, and folders of those.
+
+prep, eval, bench, data and predict read every source through `open_source`.
 """
 
-import json
-import os
 import re
-import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from nordocr_cli.atomic import require_utf8
-from nordocr_cli.data.lmdb_file import HEADER_KEY, LmdbReader
-from nordocr_cli.data.manifest import (
-    Entry,
-    ManifestKind,
-    iterate_manifest,
-    make_entry,
-    manifest_kind,
-    resolve_image,
-)
+from nordocr_cli.data.archives import ARCHIVE_SUFFIXES, ArchiveSource, unpack
+from nordocr_cli.data.entry import Entry
+from nordocr_cli.data.labels.label_file import NO_COLUMNS, Columns, LabelFile
+from nordocr_cli.data.lmdb_source import LmdbSource
+from nordocr_cli.data.manifest import ManifestKind, find_form, iterate_manifest, manifest_kind
+from nordocr_cli.data.manifest_source import ManifestSource
 from nordocr_cli.data.pages import (
+    LAYOUT_FOLDERS,
+    LAYOUT_SUFFIXES,
     PAGE_SUFFIXES,
     LayoutSource,
-    PageImages,
-    crop_size,
     find_layouts,
+    is_layout_json,
+    is_layout_text,
     layout_beside,
 )
+from nordocr_cli.data.pairs import GT_SUFFIX, PairSource, find_pairs
+from nordocr_cli.data.tables import TABLE_SUFFIXES, TableSource
 from nordocr_cli.errors import DataError, UsageError
 from nordocr_cli.progress import SILENT, Progress
 
 if TYPE_CHECKING:
     from nordocr_cli.data.resize import Pixels
-    from nordocr_cli.data.store import LineStore
 
-# Looked for in a folder, in this order; a folder must have one of them, or exactly one *.jsonl,
-# *.tsv or *.csv, or layouts.
+# Looked for in a folder, in this order; a folder must have one of them, or exactly one other label
+# file, or something else that is read.
 LABEL_FILES = (
     *("manifest.jsonl", "labels.jsonl", "metadata.jsonl", "manifest.tsv", "labels.tsv", "gt.tsv"),
-    *(
-        "manifest.csv",
-        "labels.csv",
-        "metadata.csv",
-        "labels.txt",
-        "label.txt",
-        "gt.txt",
-        "rec_gt.txt",
-        "Label.txt",
-    ),
+    *("manifest.csv", "labels.csv", "metadata.csv", "labels.txt", "label.txt", "gt.txt"),
+    *("rec_gt.txt", "Label.txt", "labels.json", "label.json", "gt.json", "lines.txt"),
 )
+_LABEL_SUFFIXES = (".jsonl", ".tsv", ".csv", ".json", ".txt")
+_QUARANTINE = ".quarantine.jsonl"
+# Files of other programs that are not read: their suffixes, what they are, and what to do.
+_FOREIGN = {
+    (".h5", ".hdf5"): ("HDF5", "export its images and texts as files"),
+    (".mat",): ("a MATLAB file", "export its images and texts as files"),
+    (".npz", ".npy", ".pkl", ".pickle", ".pt", ".pth"): (
+        "a Python archive, which could run code when it is read",
+        "export its images and texts as files",
+    ),
+    (".xlsx", ".xls", ".ods"): ("a spreadsheet", "save it as CSV"),
+    (".rar", ".7z", ".tgz", ".gz", ".bz2", ".xz", ".zst"): ("an archive", "unpack it"),
+    (".sqlite", ".db"): ("a database", "export its images and texts as files"),
+    (".tfrecord", ".tfrecords", ".record"): ("a TFRecord", "export its images and texts as files"),
+}
+_HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+_MAX_DEPTH = 6  # of folders in folders
 
 
 class Source(Protocol):
@@ -82,258 +90,326 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class SourceSpec:
-    """A source as it was asked for: `path`, the folder (or page image) its image names start from,
-    a name for its rows.
+    """A source as it was requested: `path`, the folder (or page image) its image names start from,
+    a name for its rows, and the columns that hold image and text where these have other names.
     """
 
     path: Path
     root: Path | None = None
     name: str = ""
+    columns: Columns = NO_COLUMNS
 
 
-def parse_source(text: str) -> SourceSpec:
-    """Read `[NAME=]PATH[:ROOT]`. What exists as it stands is a path. Raises UsageError when nothing
-    is there, or its name is not UTF-8.
+def parse_source(text: str, columns: Columns = NO_COLUMNS) -> SourceSpec:
+    """Read `[NAME=]PATH[:ROOT]`. What exists under the complete text is a path.
+
+    Raises UsageError when nothing is there, or its name is not UTF-8.
     """
     require_utf8(Path(text))
     name, rest = "", text
     if not Path(text).exists() and (found := re.fullmatch(r"([\w.-]+)=(.+)", text)):
         name, rest = found.groups()
     if Path(rest).exists():
-        return SourceSpec(Path(rest), None, name)
+        return SourceSpec(Path(rest), None, name, columns)
     for colon in reversed([match.start() for match in re.finditer(":", rest)]):
         path, root = Path(rest[:colon]), Path(rest[colon + 1 :])
         if path.exists():
             if not root.exists():
-                raise UsageError(
-                    f"no folder {root}, from which the images of {path} should be read"
-                )
-            return SourceSpec(path, root, name)
+                raise UsageError(f"no folder {root} with the images of {path}")
+            return SourceSpec(path, root, name, columns)
     raise UsageError(f"no such file or folder: {rest}")
 
 
 def open_source(spec: SourceSpec | Path, progress: Progress = SILENT) -> Source:
-    """Open what is at `spec.path`; of a folder with several label files the first of LABEL_FILES,
-    warning of the others.
+    """Open what is at `spec.path`. Of a folder with several kinds of sources one is read, with a
+    warning that names the others.
 
     Raises UsageError when nothing is there, DataError when it is nothing that prep reads.
     """
     spec = spec if isinstance(spec, SourceSpec) else SourceSpec(Path(spec))
-    path, root = spec.path, spec.root
-    if path.is_file():
-        if path.suffix == ".mdb":
-            raise UsageError(f"{path}: give the folder of an LMDB, {path.parent}")
-        if path.suffix.lower() in PAGE_SUFFIXES:
-            return LayoutSource(path, [layout_beside(path)], root or path)
-        if path.suffix.lower() in (".xml", ".json", ".hocr"):
-            return LayoutSource(path, [path], root)
-        return ManifestSource(path, manifest_kind(path), root)
-    if not path.is_dir():
-        raise UsageError(f"no such file or folder: {path}")
+    if spec.path.is_file():
+        return _open_file(spec, progress)
+    if not spec.path.is_dir():
+        raise UsageError(f"no such file or folder: {spec.path}")
+    source = _open_folder(spec, progress)
+    if source is not None:
+        return source
+    if not any(spec.path.iterdir()):
+        raise DataError(f"{spec.path} is empty")
+    foreign = next((path for path in sorted(spec.path.rglob("*")) if _foreign_kind(path)), None)
+    if foreign is not None:
+        raise DataError(_refusal(foreign))
+    raise DataError(
+        f"{spec.path} holds no label file ({', '.join(LABEL_FILES)}), no layouts (ALTO, PAGE, hOCR,"
+        " JSON), no images with NAME.gt.txt, no tables (Parquet, Arrow) and no LMDB (data.mdb)"
+    )
+
+
+# Files
+# ----------------------------------------
+
+
+def _open_file(spec: SourceSpec, progress: Progress) -> Source:
+    path, suffix = spec.path, spec.path.suffix.lower()
+    if suffix == ".mdb":
+        raise UsageError(f"{path}: give the folder of an LMDB, {path.parent}")
+    if suffix in ARCHIVE_SUFFIXES:
+        return _open_archive(spec, progress)
+    if suffix in TABLE_SUFFIXES:
+        return TableSource(path, [path], spec.columns)
+    if _foreign_kind(path):
+        raise DataError(_refusal(path))
+    if suffix in PAGE_SUFFIXES:
+        return LayoutSource(path, [layout_beside(path)], spec.root or path)
+    if path.name.endswith(GT_SUFFIX):
+        return PairSource(path, [path], spec.root)
+    if _is_layout(path):
+        return LayoutSource(path, [path], spec.root)
+    return ManifestSource(path, manifest_kind(path, spec.columns), spec.root, spec.columns)
+
+
+def _is_layout(path: Path) -> bool:
+    """Whether a file is a layout and not a label file."""
+    suffix = path.suffix.lower()
+    if suffix == ".json":
+        file = LabelFile(path, path.parent)
+        return is_layout_json(path) and find_form(file) is None
+    return suffix in LAYOUT_SUFFIXES or is_layout_text(path)
+
+
+def _open_archive(spec: SourceSpec, progress: Progress) -> Source:
+    folder = unpack(spec.path)
+    try:
+        inner = open_source(replace(spec, path=folder, root=None), progress)
+    except (DataError, UsageError) as error:
+        _remove_folder(folder)
+        raise type(error)(str(error).replace(str(folder), f"{spec.path}!")) from None
+    return ArchiveSource(spec.path, inner, folder)
+
+
+def _remove_folder(folder: Path) -> None:
+    import shutil
+
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _foreign_kind(path: Path) -> tuple[str, str] | None:
+    """What a file of another program is, and what to do with it; None for others."""
+    suffix = path.suffix.lower()
+    for suffixes, kind in _FOREIGN.items():
+        if suffix in suffixes and path.is_file():
+            return kind
+    if suffix or not path.is_file():
+        return None
+    with path.open("rb") as file:
+        return ("HDF5", "export its images and texts") if file.read(8) == _HDF5_MAGIC else None
+
+
+def _refusal(path: Path) -> str:
+    kind, remedy = _foreign_kind(path) or ("unknown", "")
+    return f"{path} is {kind}, which is not read; {remedy}"
+
+
+# Folders
+# ----------------------------------------
+
+
+def _open_folder(spec: SourceSpec, progress: Progress) -> Source | None:
+    """Open what a folder holds, or the folders in it; None when there is nothing."""
+    sources = _sources_below(spec, progress, _MAX_DEPTH)
+    if len(sources) > 1:
+        return JoinedSource(spec.path, sources)
+    return sources[0] if sources else None
+
+
+def _sources_below(spec: SourceSpec, progress: Progress, depth: int) -> list[Source]:
+    """The source in a folder, else those in its folders."""
+    here = _source_in(spec, progress)
+    if here is not None:
+        return [here]
+    if depth == 0:
+        return []
+    found: list[Source] = []
+    for child in sorted(spec.path.iterdir()):
+        if child.is_dir() and not child.name.startswith((".", "__")):
+            found += _sources_below(replace(spec, path=child), progress, depth - 1)
+    return found
+
+
+def _source_in(spec: SourceSpec, progress: Progress) -> Source | None:
+    """The first kind of source that a folder itself holds, with a warning that names the others."""
+    path, root, columns = spec.path, spec.root, spec.columns
     if (path / "data.mdb").is_file():
         return LmdbSource(path)
-    if manifest := _label_file(path, progress):
-        return ManifestSource(manifest, manifest_kind(manifest), root)
-    if layouts := find_layouts(path):
-        return LayoutSource(path, layouts, root)
-    if not any(path.iterdir()):
-        raise DataError(f"{path} is empty")
-    raise DataError(
-        f"{path} holds no label file ({', '.join(LABEL_FILES)}), no layouts (ALTO, PAGE, JSON) and"
-        " no LMDB (data.mdb)"
-    )
+    pairs = find_pairs(path)
+    manifest = _label_file(path, columns, pairs)
+    layouts = find_layouts(path)
+    tables = _files_with(path, TABLE_SUFFIXES)
+    archives = _files_with(path, ARCHIVE_SUFFIXES)
+    if manifest is None and not layouts and not pairs:
+        return _tables_or_archives(spec, tables, archives, progress)
+
+    others = _other_label_files(manifest) if manifest else []
+    if manifest is not None:
+        source: Source = ManifestSource(manifest, manifest_kind(manifest, columns), root, columns)
+        others += _counted(layouts, path, "layouts") + _counted(pairs, path, "pairs")
+    elif layouts:
+        source = LayoutSource(path, layouts, root)
+        others += _counted(pairs, path, "pairs")
+    else:
+        source = PairSource(path, pairs, root)
+        if lonely := source.images_without_text():
+            progress.warn(f"{path}: {lonely} images have no text next to them and are not read")
+    others += _counted(tables, path, "tables") + _counted(archives, path, "archives")
+    if others:
+        read = manifest.name if manifest else f"{len(source.files)} {source.kind}"
+        progress.warn(
+            f"{path}: {read} is read; left aside: {', '.join(others)}. Name these as sources of"
+            " their own to read them"
+        )
+    return source
 
 
-def _label_file(folder: Path, progress: Progress) -> Path | None:
-    for name in LABEL_FILES:
-        if (folder / name).is_file():
-            _warn_of_others(folder / name, progress)
-            return folder / name
-    others = sorted(
+def _tables_or_archives(
+    spec: SourceSpec, tables: Sequence[Path], archives: Sequence[Path], progress: Progress
+) -> Source | None:
+    if tables:
+        return TableSource(spec.path, tables, spec.columns)
+    opened = [_open_archive(replace(spec, path=archive), progress) for archive in archives]
+    if len(opened) > 1:
+        return JoinedSource(spec.path, opened)
+    return opened[0] if opened else None
+
+
+def _files_with(folder: Path, suffixes: Sequence[str]) -> list[Path]:
+    return sorted(
         child
         for child in folder.iterdir()
-        if child.suffix in (".jsonl", ".tsv", ".csv") and child.is_file()
+        if child.suffix.lower() in suffixes and child.is_file() and child.stat().st_size
     )
+
+
+def _counted(files: Sequence[Path], folder: Path, what: str) -> list[str]:
+    if not files:
+        return []
+    first = files[0].relative_to(folder)
+    if len(files) == 1:
+        return [str(first)]
+    return [f"{len(files)} {what} ({first}, …)"]
+
+
+def _label_file(folder: Path, columns: Columns, pairs: Sequence[Path]) -> Path | None:
+    """The label file of a folder, which is none of its pairs. Raises UsageError when several may be
+    meant.
+    """
+    for name in LABEL_FILES:
+        if (folder / name).is_file() and _is_label_file(folder / name, columns):
+            return folder / name
+    single = set(pairs)
+    others = [
+        path
+        for path in _files_with(folder, _LABEL_SUFFIXES)
+        if path not in single and _is_meant(path, columns)
+    ]
     if len(others) > 1:
-        raise UsageError(
-            f"{folder} holds several label files ({', '.join(child.name for child in others)});"
-            " name the one meant"
-        )
+        names = ", ".join(path.name for path in others)
+        raise UsageError(f"{folder} holds several label files ({names}); name the one meant")
     return others[0] if others else None
 
 
-def _warn_of_others(chosen: Path, progress: Progress) -> None:
-    """Name what may be meant as well. Other tables (of fonts, of prices) lie beside manifests, and
+def _is_label_file(path: Path, columns: Columns) -> bool:
+    """Whether a file with the name of a label file is one; JSON may be a layout."""
+    if path.suffix == ".json":
+        return find_form(LabelFile(path, path.parent, columns)) is not None
+    return not (path.suffix in (".tsv", ".txt") and is_layout_text(path))
+
+
+def _is_meant(path: Path, columns: Columns) -> bool:
+    """Whether a file with any name is a label file, and not one of prep's own lists."""
+    if path.name.endswith((_QUARANTINE, GT_SUFFIX)) or path.parent.name in LAYOUT_FOLDERS:
+        return False
+    if path.suffix in (".jsonl", ".tsv", ".csv"):
+        return _is_label_file(path, columns)
+    try:
+        file = LabelFile(path, path.parent, columns)
+        form = find_form(file)
+    except DataError:
+        return False
+    if form is None:
+        return False
+    return path.suffix == ".json" or _names_an_image(file, form.name)
+
+
+def _names_an_image(file: LabelFile, kind: ManifestKind) -> bool:
+    """Whether the first row of a plain text file names an image that is there, or looks so."""
+    if kind not in ("tsv", "labels"):
+        return True
+    first = next(iterate_manifest(file.path, kind, columns=file.columns), None)
+    suffix = Path(first.key).suffix.lower() if first else ""
+    return suffix in PAGE_SUFFIXES
+
+
+def _other_label_files(chosen: Path) -> list[str]:
+    """What may be meant as well. Other tables (of fonts, of prices) lie beside manifests, and
     prep's own lists.
     """
-    others = [
+    return [
         child.name
         for child in sorted(chosen.parent.iterdir())
         if (child.name in LABEL_FILES or child.suffix == ".jsonl")
-        and not child.name.endswith(".quarantine.jsonl")
-        if child.is_file() and not child.samefile(chosen)
+        and not child.name.endswith(_QUARANTINE)
+        and child.is_file()
+        and not child.samefile(chosen)
     ]
-    if others:
-        progress.warn(
-            f"{chosen.parent}: {chosen.name} is read, {', '.join(others)} passed over; name the"
-            " file to have another"
-        )
 
 
-class ManifestSource:
-    """A manifest file; its images are inside `root`, its own folder when left out."""
+class JoinedSource:
+    """The sources in the folders of one folder, one after the other; see Source.
 
-    def __init__(self, path: Path, kind: ManifestKind, root: Path | None = None) -> None:
-        self.path, self.kind, self._kind = path, str(kind), kind
-        self.root = root or path.parent
-        self._pages = PageImages()
-
-    @property
-    def files(self) -> Sequence[Path]:
-        """See Source."""
-        return (self.path,)
-
-    def entries(self) -> Iterator[Entry]:
-        """See Source."""
-        return iterate_manifest(self.path, self._kind)
-
-    def crop(self, entry: Entry) -> "Pixels":
-        """See Source."""
-        from nordocr_cli.data.resize import decode_image
-
-        if entry.place is not None:
-            return self._pages.crop(Path(self._find(entry.key)), entry.place)
-        return decode_image(self._image_bytes(entry), entry.key, keep_gray=True)
-
-    def crop_size(self, entry: Entry) -> tuple[int, int]:
-        """See Source."""
-        from nordocr_cli.data.resize import image_size
-
-        return (
-            crop_size(entry.place)
-            if entry.place is not None
-            else image_size(self._image_bytes(entry), entry.key)
-        )
-
-    def _find(self, image: str) -> str:
-        """The image's path. PaddleOCR's tools name images from the folder above, `train/1.jpg` in
-        `train/Label.txt`.
-        """
-        path = resolve_image(self.root, image)
-        if (
-            self._kind == "paddle"
-            and not os.path.exists(path)
-            and (folder := self.root.resolve()).name == image.split("/")[0]
-        ):
-            return resolve_image(folder.parent, image)
-        return path
-
-    def _image_bytes(self, entry: Entry) -> bytes:
-        from nordocr_cli.data.resize import read_image_bytes
-
-        path = self._find(entry.key)
-        try:
-            return read_image_bytes(path)
-        except DataError as error:
-            if isinstance(error.__cause__, (FileNotFoundError, NotADirectoryError)):
-                raise FileNotFoundError(path) from None
-            raise
-
-    def close(self) -> None:
-        """See Source."""
-
-
-class LmdbSource:
-    """An LMDB with `num-samples`, `image-%09d`, `label-%09d` (1-based): other people's, and our own
-    line stores.
-
-    Of a store of ours the whole rows are read and the pixels checked against their checksums; other
-    LMDBs give encoded images and text alone, and the key as id.
+    A row's id and document begin with the folder that it comes from.
     """
 
-    kind = "lmdb"
+    kind = "folders"
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._reader = LmdbReader(path)
-        self._is_line_store = self._reader.get(HEADER_KEY) is not None
-        self._store: LineStore | None = None
-        self._lock = threading.Lock()
-        try:
-            self._lines = int(self._reader.get("num-samples") or b"")
-        except ValueError:
-            self._reader.close()
-            raise DataError(
-                f"{path}: the LMDB has no number under 'num-samples'; prep reads PARSeq's layout"
-            ) from None
+    def __init__(self, path: Path, sources: Sequence[Source]) -> None:
+        self.path, self._sources = path, tuple(sources)
 
     @property
     def files(self) -> Sequence[Path]:
         """See Source."""
-        return (self.path / "data.mdb",)
+        return [file for source in self._sources for file in source.files]
 
     def entries(self) -> Iterator[Entry]:
         """See Source."""
-        for number in range(1, self._lines + 1):
-            key = f"image-{number:09d}"
-            where = f"{self.path}:{key}"
-            try:
-                yield self._entry(number, key, where)
-            except (ValueError, RecursionError) as error:
-                yield Entry(where, key, problem=str(error))
-
-    def _entry(self, number: int, key: str, where: str) -> Entry:
-        row = self._reader.get(f"nordocr-row-{number:09d}")
-        if row is not None:
-            return make_entry({"image": key} | json.loads(row), where, key)
-        label = self._reader.get(f"label-{number:09d}")
-        if label is None:
-            raise ValueError(f"no label-{number:09d}, though num-samples is {self._lines}")
-        return make_entry({"image": key, "text": label.decode("utf-8")}, where, key)
+        for number, source in enumerate(self._sources):
+            folder = self._folder_name(source.path)
+            for entry in source.entries():
+                yield _in_folder(replace(entry, part=number), folder)
 
     def crop(self, entry: Entry) -> "Pixels":
         """See Source."""
-        from nordocr_cli.data.resize import decode_image
-
-        if self._is_line_store:
-            # its checksum is compared here: entries() reads the bytes alone
-            self._line_store().row(_index(entry))
-            return self._line_store().image(_index(entry))
-        return decode_image(self._image_bytes(entry), entry.key, keep_gray=True)
+        return self._sources[entry.part].crop(entry)
 
     def crop_size(self, entry: Entry) -> tuple[int, int]:
         """See Source."""
-        from nordocr_cli.data.resize import image_size
-
-        if self._is_line_store:
-            store = self._line_store()
-            return store.header.geometry.height, int(store.widths[_index(entry)])
-        return image_size(self._image_bytes(entry), entry.key)
-
-    def _line_store(self) -> "LineStore":
-        """The same LMDB as a line store, opened when the first image is wanted: a dry run does
-        without its imports.
-        """
-        from nordocr_cli.data.store import LineStore
-
-        with self._lock:
-            if self._store is None:
-                self._store = LineStore(self.path)
-            return self._store
-
-    def _image_bytes(self, entry: Entry) -> bytes:
-        value = self._reader.get(entry.key)
-        if value is None:
-            raise FileNotFoundError(f"{self.path}:{entry.key}")
-        return value
+        return self._sources[entry.part].crop_size(entry)
 
     def close(self) -> None:
         """See Source."""
-        self._reader.close()
-        if self._store is not None:
-            self._store.close()
+        for source in self._sources:
+            source.close()
+
+    def _folder_name(self, path: Path) -> str:
+        inside = path.relative_to(self.path)
+        parts = inside.parts[:-1] if path.is_file() and path.suffix != ".zip" else inside.parts
+        return "/".join(name for name in parts if name not in LAYOUT_FOLDERS)
 
 
-def _index(entry: Entry) -> int:
-    """Index from 0 of the line under `image-%09d`."""
-    return int(entry.key.removeprefix("image-")) - 1
+def _in_folder(entry: Entry, folder: str) -> Entry:
+    row = entry.row
+    if row is None or not folder:
+        return entry
+    document = row.source
+    if entry.is_named_by_file and document:
+        document = f"{folder}/{document}"
+    return replace(entry, row=replace(row, id=f"{folder}/{row.id}", source=document))

@@ -1,9 +1,11 @@
-"""The lines of a manifest with their original crops, in the shape in which a line store gives its
-own.
+"""The lines of any source, open for reading: for evaluations with their original crops, in the
+shape in which a line store gives its own.
 """
 
+import hashlib
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -12,29 +14,38 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nordocr_cli.atomic import sha256_of
-from nordocr_cli.data.manifest import read_manifest, resolve_image
+from nordocr_cli.data.entry import Entry
+from nordocr_cli.data.formats import Source, SourceSpec, open_source, parse_source
 from nordocr_cli.data.notes import squash_ratio
-from nordocr_cli.data.resize import image_size, read_image, read_image_bytes, resize_line
+from nordocr_cli.data.oov import DEFAULT_MAPPING, clean_text
+from nordocr_cli.data.resize import resize_line
+from nordocr_cli.errors import DataError
 from nordocr_cli.geometry import Geometry
 from nordocr_cli.records import LineRow
 
+_SHOWN_PROBLEMS = 5
+
 
 class ManifestLines(AbstractContextManager["ManifestLines"]):
-    """A manifest, open for reading: `len(lines)`, `.widths` int32 (n,), `.image(i)`, `.row(i)`; i
-    counts from 0.
+    """The lines of a source (see data/formats.py): `len(lines)`, `.widths` int32 (n,), `.image(i)`,
+    `.row(i)`; i counts from 0.
 
     With a `geometry`, `.image(i)` is the crop as that geometry makes it (height, widths[i], 3);
     without, the crop as it is, and `.widths` are what the usual geometry would make of it,
-    unsquashed. Raises DataError for a row that cannot be used and for an image that is missing,
-    damaged, or outside the manifest's folder.
+    unsquashed. Texts are as prep keeps them: trimmed, with plain spaces. Lines that somebody marked
+    as illegible, and lines of layouts without text, are left out and counted in `.left_out`. Raises
+    DataError for a row that cannot be used and for an image that is missing, damaged, or outside
+    the source's folder.
     """
 
     def __init__(self, path: Path, geometry: Geometry | None = None) -> None:
         self.path = Path(path)
         self.geometry = geometry
-        self._rows = read_manifest(self.path)
-        self._images = [Path(resolve_image(self.path.parent, row.image)) for row in self._rows]
-        sizes = [image_size(read_image_bytes(image), str(image)) for image in self._images]
+        self.source: Source = open_source(_spec(self.path))
+        self.left_out = 0
+        self._entries = self._usable_entries()
+        self._rows = [_clean_row(entry) for entry in self._entries]
+        sizes = [self._size(entry) for entry in self._entries]
         measure = geometry.line_width if geometry else Geometry().natural_width
         self.widths: NDArray[np.int32] = np.array(
             [measure(*size) for size in sizes], dtype=np.int32
@@ -50,14 +61,16 @@ class ManifestLines(AbstractContextManager["ManifestLines"]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        return None
+        self.source.close()
 
     def __enter__(self) -> Self:
         return self
 
     def image(self, index: int) -> NDArray[np.uint8]:
         """Return line `index` as uint8 (height, width, 3) RGB."""
-        crop = read_image(self._images[index])
+        crop = self.source.crop(self._entries[index])
+        if crop.ndim == 2:
+            crop = np.repeat(crop[:, :, None], 3, axis=2)
         return resize_line(crop, self.geometry) if self.geometry else crop
 
     def row(self, index: int) -> LineRow:
@@ -65,20 +78,61 @@ class ManifestLines(AbstractContextManager["ManifestLines"]):
         store.
         """
         row, ratio = self._rows[index], self._squash_ratios[index]
-        return (
-            replace(row, extra={**row.extra, "squash_ratio": ratio * squash_ratio(row)})
-            if ratio > 1.0
-            else row
-        )
+        if ratio <= 1.0:
+            return row
+        return replace(row, extra={**row.extra, "squash_ratio": ratio * squash_ratio(row)})
 
     def identity(self) -> dict[str, Any]:
-        """Return what was read, for a result: the hash is the manifest's, the images are not in
-        it.
+        """Return what was read, for a result: the hash is that of the label files or layouts, the
+        images are not in it.
         """
         geometry = self.geometry.to_json() if self.geometry else None
         return {
             "path": str(self.path),
             "lines": len(self),
-            "content_sha256": sha256_of(self.path),
+            "content_sha256": hash_of_files(tuple(self.source.files)),
             "geometry": geometry,
         }
+
+    def _usable_entries(self) -> list[Entry]:
+        usable: list[Entry] = []
+        problems: list[str] = []
+        for entry in self.source.entries():
+            if entry.row is None and not entry.illegible:
+                problems.append(f"{entry.where}: {entry.problem}")
+                continue
+            has_text = entry.row is not None and (entry.place is None or entry.row.text.strip())
+            if has_text:
+                usable.append(entry)
+            else:
+                self.left_out += 1
+        if problems:
+            hidden = len(problems) - _SHOWN_PROBLEMS
+            more = f"\n… and {hidden} more" if hidden > 0 else ""
+            raise DataError("\n".join(problems[:_SHOWN_PROBLEMS]) + more)
+        return usable
+
+    def _size(self, entry: Entry) -> tuple[int, int]:
+        try:
+            return self.source.crop_size(entry)
+        except FileNotFoundError as error:
+            raise DataError(f"{error}: no such image file ({entry.where})") from None
+
+
+def _spec(path: Path) -> SourceSpec:
+    return SourceSpec(path) if path.exists() else parse_source(str(path))
+
+
+def _clean_row(entry: Entry) -> LineRow:
+    assert entry.row is not None
+    text = clean_text(entry.row.text, DEFAULT_MAPPING)
+    return entry.row if text == entry.row.text else replace(entry.row, text=text)
+
+
+@lru_cache(maxsize=8)
+def hash_of_files(files: tuple[Path, ...]) -> str:
+    """Return the SHA-256 of a file, or of the hashes of several."""
+    hashes = [sha256_of(path) for path in files]
+    if len(hashes) == 1:
+        return hashes[0]
+    return hashlib.sha256("".join(hashes).encode()).hexdigest()

@@ -1,6 +1,5 @@
 """Page images with layouts as sources of line images: each region with its text is a line."""
 
-import json
 import threading
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
@@ -9,10 +8,15 @@ from pathlib import Path, PureWindowsPath
 from typing import TYPE_CHECKING
 
 from nordocr_cli.charset import to_nfc
+from nordocr_cli.data.entry import Entry, Place, has_surrogate
+from nordocr_cli.data.images import IMAGE_FOLDERS, resolve_image
+from nordocr_cli.data.layouts import icdar, json
+from nordocr_cli.data.layouts.funsd import is_funsd
 from nordocr_cli.data.layouts.layout import BadLines, Layout
-from nordocr_cli.data.layouts.readers import read_layout
-from nordocr_cli.data.manifest import Entry, Place, has_surrogate, resolve_image
+from nordocr_cli.data.layouts.readers import is_layout_xml, read_layout, sniff_layout
 from nordocr_cli.errors import DataError, UsageError
+from nordocr_cli.pages.cut import cut_line, cut_size
+from nordocr_cli.pages.outline import outline_of
 from nordocr_cli.records import LineRow
 
 if TYPE_CHECKING:
@@ -20,6 +24,9 @@ if TYPE_CHECKING:
     from nordocr_cli.data.resize import Pixels
 
 PAGE_SUFFIXES = (".tif", ".tiff", ".pdf", ".png", ".jpg", ".jpeg", ".bmp", ".webp")
+LAYOUT_SUFFIXES = (".xml", ".json", ".hocr", ".html")
+# Folders that programs put layouts into, beside or below their images: part of no document's name.
+LAYOUT_FOLDERS = ("page", "alto", "PAGE", "ALTO", "xml", "hocr", "annotations", "box", "gt")
 # Pages are read one after the other; the threads of prep are at most on two at a time.
 _KEPT_PAGES = 3
 
@@ -35,13 +42,11 @@ class PageImages:
         )
 
     def crop(self, path: Path, place: Place) -> "Pixels":
-        """Return the line at `place` as uint8 (h, w, 3) RGB.
+        """Return the line at `place` as uint8 (h, w, 3) RGB, cut along its outline.
 
         Raises FileNotFoundError when there is no such file, DataError when it has no such page or
         one of another size.
         """
-        from nordocr_cli.data.documents import crop_box
-
         if not path.is_file():
             raise FileNotFoundError(path)
         try:
@@ -55,7 +60,7 @@ class PageImages:
                 f" layout was made for {place.page_size[0]} x {place.page_size[1]}; give the image"
                 " that the layout was made on"
             )
-        return crop_box(page, place.box).copy()
+        return cut_line(page, place.outline).copy()
 
 
 def _open_document(path: Path) -> "Document":
@@ -66,15 +71,15 @@ def _open_document(path: Path) -> "Document":
 
 def crop_size(place: Place) -> tuple[int, int]:
     """Return the (height, width) in pixels of the line at `place`, without reading the page."""
-    return max(1, round(place.box.height)), max(1, round(place.box.width))
+    return cut_size(place.outline)
 
 
 class LayoutSource:
     """Layout files (see data/layouts/readers.py) and their page images.
 
     A page's image is looked for by the name that the layout gives, else by the layout's own; in
-    `root`, which may also be the image file itself, or beside the layout and one folder up
-    (PAGE-XML often lies in `page/`).
+    `root`, which may also be the image file itself, or beside the layout, one folder up (PAGE-XML
+    often lies in `page/`), and in `images/` and the like there.
     """
 
     kind = "pages"
@@ -115,49 +120,62 @@ class LayoutSource:
     def _lines(self, path: Path, layout: Layout, bad_lines: BadLines) -> Iterator[Entry]:
         # One ALTO file may name one image and hold several pages of it; PAGE-XML names an image for
         # each page.
-        one_file = len(set(layout.images)) <= 1
+        is_one_file = len(set(layout.images)) <= 1
+        document = self._document_name(path)
         for number, page in enumerate(layout.pages):
             image = self._image(path, layout.images[number] if layout.images else "")
             size = layout.sizes[number] if layout.sizes and all(layout.sizes[number]) else None
             numbers = (line for line in count(1) if (page.index, line) not in bad_lines)
             for line, region in zip(numbers, page.regions, strict=False):
-                name = f"{path.stem}:p{page.index + 1}:r{line}"
+                name = f"{document}:p{page.index + 1}:r{line}"
                 text = to_nfc(region.text)
                 if has_surrogate(name + image.name + text):
-                    what = (
-                        f"page {page.index + 1}, line {line}: text {text!r} or the page's name"
-                        f" {image.name!r}"
-                    )
                     yield _bad(
                         path,
-                        f"{what} holds what is no character; a name that is not UTF-8 has to be"
-                        " changed",
+                        f"page {page.index + 1}, line {line}: text {text!r} or the page's name"
+                        f" {image.name!r} holds what is no character; rename a file whose name is"
+                        " not UTF-8",
                     )
                     continue
                 row = LineRow(name, image.name, text, layout.language, source=name)
-                place = Place(page.index if one_file else 0, region.box, size)
+                outline = outline_of(region.box, region.polygon, region.baseline)
                 yield Entry(
-                    f"{path}: page {page.index + 1}, line {line}", str(image), row, place=place
+                    f"{path}: page {page.index + 1}, line {line}",
+                    str(image),
+                    row,
+                    place=Place(page.index if is_one_file else 0, outline, size),
+                    is_named_by_file=True,
                 )
         for problem in bad_lines.values():
             yield _bad(path, problem)
 
+    def _document_name(self, layout: Path) -> str:
+        """A layout's path in the source without suffix and without folders of layouts."""
+        base = self.path if self.path.is_dir() else layout.parent
+        inside = layout.relative_to(base) if layout.is_relative_to(base) else Path(layout.name)
+        folders = [name for name in inside.parent.parts if name not in LAYOUT_FOLDERS]
+        return "/".join((*folders, layout.stem))
+
     def _image(self, layout: Path, named: str) -> Path:
         if self.root is not None and self.root.is_file():
             return self.root
-        folders = [self.root] if self.root is not None else [layout.parent, layout.parent.parent]
+        around = [self.root] if self.root is not None else [layout.parent, layout.parent.parent]
+        folders = [*around, *(folder / name for folder in around for name in IMAGE_FOLDERS)]
+        names = [named, PureWindowsPath(named).name] if named else []
         for folder in folders:
-            for name in [named, PureWindowsPath(named).name] if named else []:
+            for name in names:
                 try:
                     found = Path(resolve_image(folder, name))
                 except DataError:
                     continue  # a path of another machine: its last part is tried next
                 if found.is_file():
                     return found
-            for suffix in PAGE_SUFFIXES:
-                if (found := folder / (layout.stem + suffix)).is_file():
-                    return found
-        return folders[0] / (PureWindowsPath(named).name or layout.stem + PAGE_SUFFIXES[0])
+            for stem in (layout.stem, layout.stem.removeprefix("gt_")):
+                for suffix in PAGE_SUFFIXES:
+                    for written in (suffix, suffix.upper()):
+                        if (found := folder / (stem + written)).is_file():
+                            return found
+        return around[0] / (PureWindowsPath(named).name or layout.stem + PAGE_SUFFIXES[0])
 
 
 def _bad(layout: Path, problem: str) -> Entry:
@@ -166,34 +184,69 @@ def _bad(layout: Path, problem: str) -> Entry:
 
 
 def find_layouts(folder: Path) -> list[Path]:
-    """Return the layout files of a folder in order of name: *.xml there or in `page` or `alto`,
-    else *.json that are layouts.
+    """Return the layout files of a folder in order of name: those there, or else those of the first
+    of LAYOUT_FOLDERS that has some.
+
+    Of several formats the first is taken: XML, hOCR, JSON, text files of ICDAR.
     """
-    for place in (folder, folder / "page", folder / "alto"):
-        if found := sorted(place.glob("*.xml")):
+    for place in (folder, *(folder / name for name in LAYOUT_FOLDERS)):
+        if place.is_dir() and (found := _layouts_in(place)):
             return found
-    return [path for path in sorted(folder.glob("*.json")) if _is_layout(path)]
+    return []
+
+
+def _layouts_in(folder: Path) -> list[Path]:
+    files = sorted(child for child in folder.iterdir() if child.is_file())
+    by_suffix = {
+        suffix: [path for path in files if path.suffix.lower() == suffix]
+        for suffix in (".xml", ".hocr", ".html", ".json", ".txt", ".tsv")
+    }
+    if found := [path for path in by_suffix[".xml"] if is_layout_xml(path)]:
+        return found
+    if found := by_suffix[".hocr"] or [p for p in by_suffix[".html"] if is_layout_xml(p)]:
+        return found
+    if found := [path for path in by_suffix[".json"] if is_layout_json(path)]:
+        return found
+    texts = [*by_suffix[".txt"], *by_suffix[".tsv"]]
+    return [path for path in texts if is_layout_text(path)]
+
+
+def is_layout_text(path: Path) -> bool:
+    """Whether a text file gives coordinates and texts of one image."""
+    found = sniff_layout(path)
+    return found is not None and found.name in ("icdar", "tsv") and not _names_images(path)
+
+
+def _names_images(path: Path) -> bool:
+    with path.open("rb") as file:
+        return b"image" in file.readline(4096).split(b"\t")
 
 
 def layout_beside(image: Path) -> Path:
     """Return the layout of a page image: the same name with .json or .xml. Raises UsageError when
     there is none.
     """
-    for suffix in (".json", ".xml"):
+    for suffix in (".json", ".xml", ".hocr", ".html"):
         if (found := image.with_suffix(suffix)).is_file():
             return found
+    for folder in ("page", "alto"):
+        if (found := image.parent / folder / f"{image.stem}.xml").is_file():
+            return found
+    beside = image.with_suffix(".txt")
+    if beside.is_file() and icdar.sniff(beside.read_bytes()[:4096]):
+        return beside
     raise UsageError(
-        f"{image} is an image without a layout; put {image.stem}.json or .xml (ALTO, PAGE) beside"
+        f"{image} is an image without a layout; put {image.stem}.json or .xml (ALTO, PAGE) next to"
         f" it, or give LAYOUT:{image}"
     )
 
 
-def _is_layout(path: Path) -> bool:
-    """Whether a JSON file has pages. One that cannot be read may have had some: it is to be named,
-    not passed over.
+def is_layout_json(path: Path) -> bool:
+    """Whether a JSON file has pages, or a form of FUNSD. One that cannot be read may have had some:
+    it is to be named, not skipped.
     """
     try:
-        value = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        value = json.parse_json(path.read_bytes(), path)
+    except (OSError, DataError):
         return True
-    return isinstance(value, dict) and isinstance(value.get("pages"), list)
+    return json.has_pages(value) or is_funsd(value)

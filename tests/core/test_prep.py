@@ -17,8 +17,8 @@ from nordocr_cli.core.prep import run as prep_module
 from nordocr_cli.core.prep.lines import Selection
 from nordocr_cli.core.prep.run import plan_prep, prep
 from nordocr_cli.data.batches import LineBatches
+from nordocr_cli.data.entry import Entry
 from nordocr_cli.data.formats import SourceSpec
-from nordocr_cli.data.manifest import Entry
 from nordocr_cli.data.resize import resize_line
 from nordocr_cli.data.split import Split
 from nordocr_cli.data.store import LineStore

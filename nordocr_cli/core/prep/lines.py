@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from nordocr_cli.charset import Charset, describe_character
 from nordocr_cli.core.prep.stats import LeftOut
+from nordocr_cli.data.entry import Entry
 from nordocr_cli.data.formats import Source, SourceSpec, open_source
-from nordocr_cli.data.manifest import Entry
 from nordocr_cli.data.notes import note_mapped, note_over_wide
 from nordocr_cli.data.oov import replace_characters
 from nordocr_cli.errors import DataError, MissingBackendError, UsageError

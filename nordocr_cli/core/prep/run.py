@@ -28,9 +28,9 @@ from nordocr_cli.core.prep.lines import (
     in_order,
 )
 from nordocr_cli.core.prep.stats import LeftOut, OovPolicy, Policy, Tally, WidthStats
+from nordocr_cli.data.entry import Entry
 from nordocr_cli.data.formats import Source, SourceSpec, open_source, parse_source
 from nordocr_cli.data.lmdb_file import refuse_to_replace
-from nordocr_cli.data.manifest import Entry
 from nordocr_cli.data.oov import read_mapping
 from nordocr_cli.data.split import Placement, Split, document_of
 from nordocr_cli.errors import DataError, Interrupted, UsageError, nearest

@@ -11,7 +11,7 @@ from typing import Literal
 
 from nordocr_cli import atomic
 from nordocr_cli.charset import CHARSETS, Charset, describe_character
-from nordocr_cli.data.manifest import Entry, has_surrogate
+from nordocr_cli.data.entry import Entry, has_surrogate
 from nordocr_cli.data.notes import mapped_characters, squash_ratio, was_cropped
 from nordocr_cli.progress import Progress
 from nordocr_cli.records import LineRow

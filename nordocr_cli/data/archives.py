@@ -1,0 +1,133 @@
+"""Archives of line images: zip files and tar files (webdataset), unpacked to a temporary folder.
+
+Members that leave the folder, links and devices are refused, and so is what grows beyond the
+limits.
+"""
+
+import shutil
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import IO, TYPE_CHECKING
+
+from nordocr_cli.data.entry import Entry
+from nordocr_cli.errors import DataError
+
+if TYPE_CHECKING:
+    from nordocr_cli.data.formats import Source
+    from nordocr_cli.data.resize import Pixels
+
+ARCHIVE_SUFFIXES = (".zip", ".tar")
+_MAX_MEMBERS = 5_000_000
+_MAX_BYTES = 256 << 30
+# A member that says how many bytes it has is held to that; images and texts shrink little.
+_MAX_MEMBER_BYTES = 2 << 30
+_CHUNK_BYTES = 1 << 20
+
+
+class ArchiveSource:
+    """The source that lies in an archive; see Source. Its places are named `ARCHIVE!/inside`."""
+
+    def __init__(self, path: Path, inner: "Source", folder: Path) -> None:
+        self.path, self._inner, self._folder = path, inner, folder
+        self.kind = f"{path.suffix[1:]} of {inner.kind}"
+
+    @property
+    def files(self) -> Sequence[Path]:
+        """See Source."""
+        return (self.path,)
+
+    def entries(self) -> Iterator[Entry]:
+        """See Source."""
+        for entry in self._inner.entries():
+            yield replace(
+                entry, where=self._inside(entry.where), problem=self._inside(entry.problem)
+            )
+
+    def crop(self, entry: Entry) -> "Pixels":
+        """See Source."""
+        try:
+            return self._inner.crop(entry)
+        except (FileNotFoundError, DataError) as error:
+            raise type(error)(self._inside(str(error))) from None
+
+    def crop_size(self, entry: Entry) -> tuple[int, int]:
+        """See Source."""
+        return self._inner.crop_size(entry)
+
+    def close(self) -> None:
+        """See Source."""
+        self._inner.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _inside(self, text: str) -> str:
+        return text.replace(str(self._folder), f"{self.path}!")
+
+
+def unpack(archive: Path) -> Path:
+    """Unpack an archive and return the temporary folder with its files, which the caller removes.
+
+    Raises DataError when it is damaged, too large, or holds what is no file or leaves the folder.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="nordocr-"))
+    try:
+        members = _tar_members(archive) if archive.suffix == ".tar" else _zip_members(archive)
+        total = 0
+        for number, (name, content) in enumerate(members):
+            if number >= _MAX_MEMBERS:
+                raise DataError(f"{archive}: more than {_MAX_MEMBERS:,} files; unpack it yourself")
+            target = folder / _safe_name(name, archive)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            total += _copy(content, target, archive)
+            if total > _MAX_BYTES:
+                raise DataError(
+                    f"{archive}: unpacks to more than {_MAX_BYTES >> 30} GiB; unpack it yourself"
+                )
+    except (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError, RuntimeError) as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise DataError(f"{archive}: cannot be unpacked ({error}); copy the file again") from error
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return folder
+
+
+def _zip_members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
+    with zipfile.ZipFile(archive) as file:
+        for info in file.infolist():
+            if info.is_dir() or info.filename.startswith("__MACOSX/"):
+                continue
+            with file.open(info) as content:
+                yield info.filename, content
+
+
+def _tar_members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
+    with tarfile.open(archive, "r:") as file:
+        for info in file:
+            if info.isdir():
+                continue
+            content = file.extractfile(info) if info.isreg() else None
+            if content is None:
+                raise DataError(f"{archive}: {info.name!r} is a link or a device, not a file")
+            yield info.name, content
+
+
+def _safe_name(name: str, archive: Path) -> Path:
+    path = PurePosixPath(name.replace("\\", "/"))
+    if path.is_absolute() or ".." in path.parts or ":" in path.parts[0] or "\0" in name:
+        raise DataError(f"{archive}: {name!r} would be unpacked outside of its folder")
+    return Path(*path.parts)
+
+
+def _copy(content: IO[bytes], target: Path, archive: Path) -> int:
+    written = 0
+    with target.open("wb") as file:
+        while chunk := content.read(_CHUNK_BYTES):
+            written += len(chunk)
+            if written > _MAX_MEMBER_BYTES:
+                raise DataError(f"{archive}: {target.name!r} unpacks to more than 2 GiB")
+            file.write(chunk)
+    return written

@@ -1,0 +1,144 @@
+"""A label file as its readers get it, and what they share: lines, and whole JSON files."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from nordocr_cli.data.entry import IMAGE_NAMES, TEXT_NAMES, Entry
+from nordocr_cli.errors import DataError
+from nordocr_cli.limits import parse_json, read_regular
+
+_MAX_LINE_BYTES = 1 << 20
+_MAX_JSON_BYTES = 1 << 30
+_SAMPLE_LINES = 20
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Names of the columns for image and text, where the user gave them."""
+
+    image: str = ""
+    text: str = ""
+
+    @property
+    def are_given(self) -> bool:
+        """Whether the user named one of them."""
+        return bool(self.image or self.text)
+
+
+NO_COLUMNS = Columns()
+
+
+@dataclass(frozen=True)
+class LabelFile:
+    """A label file; `root` is the folder that its image names start from."""
+
+    path: Path
+    root: Path
+    columns: Columns = NO_COLUMNS
+
+    @cached_property
+    def sample(self) -> tuple[str, ...]:
+        """The first lines that are not blank, without their ends; damaged ones are left out.
+
+        Raises DataError when the file cannot be read or is UTF-16.
+        """
+        found: list[str] = []
+        for _, line in lines_of(self.path):
+            text = "" if b"\0" in line else line.decode("utf-8", errors="replace").strip(" \r\n")
+            if text.strip():
+                found.append(text)
+            if len(found) == _SAMPLE_LINES:
+                break
+        return tuple(found)
+
+    @cached_property
+    def json(self) -> Any:
+        """The file as one JSON value, None when it is none; an oversized one raises DataError."""
+        first = self.sample[0].lstrip()[:1] if self.sample else ""
+        if first not in ("{", "["):
+            return None
+        if len(self.sample) > 1 and self.is_json_lines():
+            return None
+        try:
+            return parse_json(read_regular(self.path, _MAX_JSON_BYTES, "label file"))
+        except ValueError:
+            return None
+
+    def is_json_lines(self) -> bool:
+        """Whether one of the first lines is a JSON object with an image or a text."""
+        known = IMAGE_NAMES | TEXT_NAMES | {self.columns.image, self.columns.text}
+        for line in self.sample:
+            try:
+                value = parse_json(line)
+            except ValueError:
+                continue
+            if isinstance(value, dict) and known & value.keys():
+                return True
+        return False
+
+
+def lines_of(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Yield (line number from 1, line without its end; of a longer line its first MiB).
+
+    Only \\n and \\r\\n end a line: U+2028 and similar characters are text. Raises DataError when
+    the file cannot be read or is UTF-16.
+    """
+    try:
+        with open(path, "rb") as file:
+            number = 0
+            while line := file.readline(_MAX_LINE_BYTES):
+                number += 1
+                if number == 1:
+                    if line.startswith((b"\xff\xfe", b"\xfe\xff")):
+                        raise DataError(f"{path}: the file is UTF-16; save it as UTF-8")
+                    line = line.removeprefix(b"\xef\xbb\xbf")
+                rest = line
+                while len(rest) >= _MAX_LINE_BYTES and not rest.endswith(b"\n"):
+                    # Of a line that is too long only the beginning is kept.
+                    rest = file.readline(_MAX_LINE_BYTES)
+                yield number, line.removesuffix(b"\n").removesuffix(b"\r")
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def decoded(line: bytes) -> str:
+    """The text of a line. Raises ValueError when it is none."""
+    if len(line) >= _MAX_LINE_BYTES:
+        raise ValueError("the line is over 1 MiB long")
+    if b"\0" in line:
+        raise ValueError(f"a NUL byte at column {line.index(0) + 1}")
+    try:
+        return line.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"byte {line[error.start]:#04x} at column {error.start + 1} is not UTF-8; save it as"
+            " UTF-8"
+        ) from None
+
+
+def text_lines(path: Path) -> Iterator[tuple[str, str, str]]:
+    """Yield (file:line, text, problem) of each line that is not blank; one of the last two is
+    empty.
+    """
+    for number, line in lines_of(path):
+        where = f"{path}:{number}"
+        try:
+            text = decoded(line)
+        except ValueError as error:
+            yield where, "", str(error)
+            continue
+        if text.strip():
+            yield where, text, ""
+
+
+def bad_entry(where: str, error: Exception | str, key: str = "") -> Entry:
+    """Return the entry of a row that cannot be used."""
+    return Entry(where, key, problem=str(error))
+
+
+def is_mapping_with(value: Any, *keys: str) -> bool:
+    """Whether parsed JSON is an object with these keys."""
+    return isinstance(value, Mapping) and all(key in value for key in keys)
