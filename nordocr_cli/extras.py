@@ -29,6 +29,7 @@ EXTRA_OF = {
     "uvicorn": "serve",
     "python_multipart": "serve",
     "ray": "ray",
+    "pyarrow": "parquet",
     "wandb": "wandb",
     "jiwer": "dev",
 }

@@ -23,7 +23,9 @@ from nordocr_cli.data.entry import (
 from nordocr_cli.data.labels.label_file import NO_COLUMNS, Columns
 from nordocr_cli.data.layouts import alto, page
 from nordocr_cli.data.layouts.layout import BadLines, Layout
-from nordocr_cli.errors import DataError, MissingBackendError
+from nordocr_cli.errors import DataError
+from nordocr_cli.extras import missing
+from nordocr_cli.limits import MAX_PAGE_PIXELS
 from nordocr_cli.pages.cut import cut_line, cut_size
 from nordocr_cli.pages.outline import outline_of
 from nordocr_cli.records import LineRow
@@ -178,7 +180,7 @@ class TableSource:
         return found.column(0)
 
     def _load_page(self, key: str) -> "Pixels":
-        from nordocr_cli.data.resize import MAX_PAGE_PIXELS, decode_image
+        from nordocr_cli.data.resize import decode_image
 
         number, batch, index = (int(part) for part in key.split(":"))
         value = self._batches(number, batch)[index].as_py()
@@ -252,7 +254,5 @@ def _import_pyarrow() -> Any:
         import pyarrow.ipc
         import pyarrow.parquet
     except ImportError as error:
-        raise MissingBackendError(
-            f"Parquet and Arrow tables need pyarrow ({error}); pip install 'nordocr-cli[parquet]'"
-        ) from error
+        raise missing("pyarrow", "a Parquet or Arrow table") from error
     return pyarrow
