@@ -46,7 +46,7 @@ import numpy as np
 from nordocr_cli import atomic
 from nordocr_cli.artifact.probing import read_contract
 from nordocr_cli.artifact.shipped import DEFAULT_MODEL, SHIPPED
-from nordocr_cli.core.export.plan import plan_export
+from nordocr_cli.core.export.plan import ExportOptions, plan_export
 from nordocr_cli.core.export.run import export
 from nordocr_cli.core.predict.run import predict
 from nordocr_cli.data.resize import network_input, pad_batch, read_image, resize_line
@@ -384,12 +384,13 @@ def main() -> None:
             "int8": True,
             "calibration": asked.calibration,
         }
-        exported = export(plan_export(asked.weights, folder / "fp32.onnx", **forms)).files
+        exported = export(
+            plan_export(asked.weights, folder / "fp32.onnx", ExportOptions(**forms))
+        ).files
         argmax = plan_export(
             asked.weights,
             folder / "argmax.onnx",
-            precision="fp32",
-            output_activation="argmax+confidence",
+            ExportOptions(precision="fp32", output_activation="argmax+confidence"),
         )
         models = {
             "fp32": exported[0].file.path,

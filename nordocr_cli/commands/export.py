@@ -10,11 +10,33 @@ from nordocr_cli.console import Console
 
 
 def export(
-    checkpoint: Annotated[
-        Path,
-        typer.Argument(metavar="CHECKPOINT|RUN", help="Weights (.safetensors) or a run's folder."),
-    ],
+    weights: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="CHECKPOINT|RUN",
+            help="Weights (.safetensors), a run's folder, or another program's .pth.",
+        ),
+    ] = None,
     output: options.OptionalOutput = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The same as the argument.")
+    ] = None,
+    profile: options.OptionalProfile = None,
+    sets: options.Set = None,
+    charset: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|FILE",
+            help="Characters of another program's .pth: its dictionary or charset.rs.",
+        ),
+    ] = None,
+    simplified_copy: Annotated[
+        bool | None,
+        typer.Option(
+            "--sim/--no-sim",
+            help="Also write the simplified model as NAME_sim.onnx. Default: of a .pth.",
+        ),
+    ] = None,
     precision: Annotated[
         str | None,
         typer.Option(
@@ -77,7 +99,7 @@ def export(
         ),
     ] = None,
     check_lines: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Lines of it that are taken.")
+        int, typer.Option(metavar="N", min=1, help="Number of lines to sample.")
     ] = 500,
     max_cer_loss: Annotated[
         float,
@@ -91,7 +113,7 @@ def export(
         int | None,
         typer.Option(
             metavar="PX",
-            help="Widest line that the model is asked to read. Default: the profile's.",
+            help="Widest line that the model must read. Default: the profile's.",
         ),
     ] = None,
     golden: Annotated[
@@ -118,7 +140,7 @@ def export(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Say what the pipeline's config or charset.rs has otherwise; exit 3.",
+            help="Report settings of the pipeline's file that do not match; exit 3.",
         ),
     ] = None,
     as_json: options.Json = False,
@@ -126,20 +148,23 @@ def export(
     quiet: options.Quiet = False,
     verbose: options.Verbose = 0,
 ) -> None:
-    """Export trained weights to ONNX, proved equal to torch at many widths and batch sizes.
+    """Export trained weights to ONNX, compared with torch at many widths and batch sizes.
 
     The model has one input [batch, 3, height, width] and no widths: it sees padding as pixels, as
-    the consumer feeds it.
+    the pipeline feeds it. Another program's checkpoint (OpenOCR's .pth) is imported first: name its
+    profile and characters.
 
     Example: nordocr export runs/svtrv2-1024 -o recognize_svtrv2_1024.onnx
     """
-    from nordocr_cli.core.export.plan import plan_export
+    from nordocr_cli.core.export.plan import ExportOptions, plan_export
     from nordocr_cli.core.export.run import export as run
+    from nordocr_cli.errors import UsageError
 
+    source = weights or checkpoint
+    if source is None or (weights and checkpoint):
+        raise UsageError("give one checkpoint: nordocr export RUN, or --checkpoint FILE")
     console = Console(quiet=quiet, verbose=verbose, as_json=as_json)
-    plan = plan_export(
-        checkpoint,
-        output,
+    requested = ExportOptions(
         precision=precision,
         opset=opset,
         simplify=simplify,
@@ -156,7 +181,17 @@ def export(
         max_cer_loss=max_cer_loss,
         consumer_config=consumer_config,
         check_consumer=check_consumer,
+        profile=profile,
+        sets=tuple(sets or ()),
+        charset=charset,
+        simplified_copy=simplified_copy,
     )
+    plan = plan_export(source, output, requested)
+    if plan.imports and plan.imports.assumed:
+        console.warn(
+            f"{source} names no profile: assuming {plan.imports.require_profile().name} with"
+            f" charset {plan.imports.charset_named}; name them with --profile and --charset"
+        )
     if dry_run:
         options.show_plan(console, plan.to_json())
         return
@@ -171,6 +206,10 @@ def export(
         console.line(
             f"{result.golden.folder}: {result.golden.lines} golden lines, read back and equal at"
             " every step"
+        )
+    if result.simplified_copy:
+        console.line(
+            f"{result.simplified_copy}: the same file under the name of its simplified form"
         )
     console.note(f"{result.parameters:,} parameters of {result.weights}")
     console.next("nordocr", "build-engine", "--arch", "sm120", result.files[0].file.path)

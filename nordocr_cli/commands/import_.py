@@ -16,15 +16,25 @@ def import_(
             metavar="CHECKPOINT", help="OpenOCR's best.pth, PARSeq's .pt, or .safetensors."
         ),
     ],
+    output: options.Output,
     charset: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--charset",
             metavar="NAME|FILE",
             help="The characters it was trained with, e.g. its dictionary .txt.",
         ),
-    ],
-    output: options.Output,
+    ] = None,
+    profile: Annotated[
+        str | None,
+        typer.Option(
+            "--profile",
+            "-p",
+            metavar="NAME|FILE.toml",
+            help="Profile that it was trained by: widths, charset and [engine.*] are kept.",
+        ),
+    ] = None,
+    sets: options.Set = None,
     as_json: options.Json = False,
     dry_run: options.DryRun = False,
     quiet: options.Quiet = False,
@@ -37,10 +47,11 @@ def import_(
 
     Example: nordocr import best.pth --charset EN_symbol_dict.txt -o svtrv2.safetensors
     """
+    from nordocr_cli.charset import NORDIC
     from nordocr_cli.core.import_ import import_checkpoint, plan_import
 
     console = Console(quiet=quiet, verbose=verbose, as_json=as_json)
-    plan = plan_import(checkpoint, charset, output)
+    plan = plan_import(checkpoint, charset, output, profile=profile, sets=sets or ())
     if dry_run:
         options.show_plan(console, plan.to_json())
         return
@@ -55,4 +66,7 @@ def import_(
         *((f"left out: {what}", f"{count} tensors") for what, count in result.dropped.items()),
     ]
     console.table(str(output), ("what", "found"), rows)
-    console.next(f"nordocr charset move {output} --to nordic -o nordic.safetensors")
+    if plan.charset.sha256 == NORDIC.sha256:
+        console.next("nordocr", "export", output)
+    else:
+        console.next(f"nordocr charset move {output} --to nordic -o nordic.safetensors")

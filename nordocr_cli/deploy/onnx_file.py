@@ -112,6 +112,11 @@ def int8_sibling(path: Path) -> Path:
     return path.with_name(f"{path.stem}.int8.onnx")
 
 
+def simplified_sibling(path: Path) -> Path:
+    """The guide's name for the simplified form of an ONNX file: model_sim.onnx."""
+    return path.with_name(f"{path.stem}_sim.onnx")
+
+
 def file_bytes(model: "onnx.ModelProto", contract: Contract, what: str) -> bytes:
     """Return an ONNX model as one file that holds its contract and the hash of its own bytes.
 

@@ -12,7 +12,7 @@ from nordocr_cli.artifact.probing import read_contract
 from nordocr_cli.atomic import sha256_of
 from nordocr_cli.core.engine.plan import plan_engines
 from nordocr_cli.core.engine.run import build_engine
-from nordocr_cli.core.export.plan import plan_export
+from nordocr_cli.core.export.plan import ExportOptions, plan_export
 from nordocr_cli.core.export.run import export
 from nordocr_cli.errors import ArtifactError, MissingBackendError, UsageError
 from nordocr_cli.models.weights import load_weights, save_weights
@@ -107,8 +107,7 @@ def test_an_fp16_form_of_other_weights_is_refused(model, tiny_checkpoint, tmp_pa
         plan_export(
             tmp_path / "w.safetensors",
             model.with_name("model.fp16.onnx"),
-            precision="fp16",
-            max_width=128,
+            ExportOptions(precision="fp16", max_width=128),
         )
     )
     (plan,) = plan_engines(["sm86"], model)
@@ -123,7 +122,9 @@ def test_an_fp16_form_of_the_same_weights_with_another_output_is_refused(model, 
     other = model.with_name("model.fp16.onnx")
     export(
         plan_export(
-            tiny_checkpoint, other, precision="fp16", max_width=128, output_activation="softmax"
+            tiny_checkpoint,
+            other,
+            ExportOptions(precision="fp16", max_width=128, output_activation="softmax"),
         )
     )
     (plan,) = plan_engines(["sm86"], model)
@@ -296,7 +297,9 @@ def test_a_width_that_no_training_vouches_for(tiny_checkpoint, model, heard, tmp
     save_weights(tmp_path / "w.safetensors", state, replace(contract, trained_widths=None))
     narrow = tmp_path / "narrow.onnx"
     plan = plan_export(
-        tmp_path / "w.safetensors", narrow, precision="fp16", max_width=128, simplify=False
+        tmp_path / "w.safetensors",
+        narrow,
+        ExportOptions(precision="fp16", max_width=128, simplify=False),
     )
     export(replace(plan, shapes=((1, 32),)))
     with pytest.raises(

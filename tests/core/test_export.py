@@ -11,7 +11,7 @@ import torch
 from nordocr_cli.artifact.contract import Contract
 from nordocr_cli.artifact.probing import read_contract
 from nordocr_cli.atomic import sha256_of
-from nordocr_cli.core.export.plan import plan_export
+from nordocr_cli.core.export.plan import ExportOptions, plan_export
 from nordocr_cli.core.export.run import export
 from nordocr_cli.data.resize import resize_line
 from nordocr_cli.data.store import LineStoreWriter
@@ -60,7 +60,7 @@ def test_the_base_model(tmp_path):
         network.state_dict(),
         Contract(charset, profile.geometry, table["model"], table),
     )
-    plan = plan_export(tmp_path, tmp_path / "model.onnx", precision="fp32")
+    plan = plan_export(tmp_path, tmp_path / "model.onnx", ExportOptions(precision="fp32"))
     assert (1, 1792) in plan.shapes  # as wide as the engines serve, though trained to 1024
     result = export(replace(plan, shapes=((1, 32), (5, 128), (2, 320), (1, 768))))
     (exported,) = result.files
@@ -75,9 +75,7 @@ def test_softmax_is_said_and_done(tiny_checkpoint, tmp_path):
     plan = plan_export(
         tiny_checkpoint,
         tmp_path / "m.onnx",
-        precision="fp16",
-        output_activation="softmax",
-        max_width=128,
+        ExportOptions(precision="fp16", output_activation="softmax", max_width=128),
     )
     export(plan)
     assert read_contract(tmp_path / "m.onnx").output_activation == "softmax"
@@ -92,7 +90,9 @@ def test_a_failed_parity_leaves_nothing(tiny_checkpoint, tmp_path, monkeypatch):
     (tmp_path / "old.onnx").write_bytes(b"as it was")
     monkeypatch.setattr(parity, "FP32_TOLERANCE", 1e-12)
     for name in ("new.onnx", "old.onnx"):
-        plan = plan_export(tiny_checkpoint, tmp_path / name, precision="fp32", simplify=False)
+        plan = plan_export(
+            tiny_checkpoint, tmp_path / name, ExportOptions(precision="fp32", simplify=False)
+        )
         with pytest.raises(
             ArtifactError, match=rf"{name}: does not compute .* at \d+x\d+ px .*nothing was written"
         ):
@@ -116,7 +116,7 @@ def test_a_simplified_graph_that_computes_something_else_is_dropped(
         return simplified, ok
 
     monkeypatch.setattr(onnxsim, "simplify", spoils)
-    plan = plan_export(tiny_checkpoint, tmp_path / "m.onnx", precision="fp32")
+    plan = plan_export(tiny_checkpoint, tmp_path / "m.onnx", ExportOptions(precision="fp32"))
     (exported,) = export(replace(plan, shapes=SMALL), heard).files
     assert exported.file.nodes == exported.nodes_before
     assert exported.parity.worst.max_diff < 1e-4
@@ -129,7 +129,9 @@ def test_weights_beyond_fp16_are_refused(tiny_checkpoint, tmp_path):
     state[key][0, 0] = 1e6
     save_weights(tmp_path / "w.safetensors", state, contract)
     plan = plan_export(
-        tmp_path / "w.safetensors", tmp_path / "m.onnx", precision="fp16", simplify=False
+        tmp_path / "w.safetensors",
+        tmp_path / "m.onnx",
+        ExportOptions(precision="fp16", simplify=False),
     )
     with pytest.raises(ArtifactError, match="too great for fp16"):
         export(replace(plan, shapes=SMALL))
@@ -138,7 +140,9 @@ def test_weights_beyond_fp16_are_refused(tiny_checkpoint, tmp_path):
 
 def test_wider_than_trained_is_warned_of(tiny_checkpoint, tmp_path, heard):
     plan = plan_export(
-        tiny_checkpoint, tmp_path / "m.onnx", precision="fp32", max_width=2048, simplify=False
+        tiny_checkpoint,
+        tmp_path / "m.onnx",
+        ExportOptions(precision="fp32", max_width=2048, simplify=False),
     )
     export(replace(plan, shapes=SMALL), heard)
     assert heard.warnings == [
@@ -161,10 +165,11 @@ def test_what_cannot_be_planned(tiny_checkpoint, tiny_onnx, tmp_path):
         ({"opset": 23}, "opset 23"),
         ({"output_activation": "sigmoid"}, "logits or softmax or argmax"),
         ({"max_width": 1023}, "max_width 1023"),
-        ({"output": tmp_path / "m.engine"}, r"ends in \.onnx"),
     ):
         with pytest.raises(UsageError, match=said):
-            plan_export(tiny_checkpoint, **flags)
+            plan_export(tiny_checkpoint, options=ExportOptions(**flags))
+    with pytest.raises(UsageError, match=r"ends in \.onnx"):
+        plan_export(tiny_checkpoint, tmp_path / "m.engine")
     with pytest.raises(UsageError, match="is not a checkpoint"):
         plan_export(tiny_onnx)
     with pytest.raises(UsageError, match="no file or run folder"):
@@ -177,11 +182,11 @@ def test_default_names(tiny_checkpoint):
         "fp32": "models/svtrv2-nano/recognize_svtrv2_nano.onnx",
         "fp16": "models/svtrv2-nano/recognize_svtrv2_nano.fp16.onnx",
     }
-    half = plan_export(tiny_checkpoint, precision="fp16").outputs
+    half = plan_export(tiny_checkpoint, options=ExportOptions(precision="fp16")).outputs
     assert half["fp16"].name == "recognize_svtrv2_nano.fp16.onnx"
     assert plan_export(tiny_checkpoint, half["fp16"]).outputs == half
     with pytest.raises(UsageError, match="name of an fp16 file"):
-        plan_export(tiny_checkpoint, half["fp16"], precision="fp32")
+        plan_export(tiny_checkpoint, half["fp16"], ExportOptions(precision="fp32"))
 
 
 def test_the_output_is_not_the_checkpoint(tiny_checkpoint, tmp_path):
@@ -209,7 +214,7 @@ def test_int8_is_measured_on_lines(tiny_checkpoint, store, tmp_path):
         "check_store": store,
         "max_cer_loss": 100,
     }
-    plan = plan_export(tiny_checkpoint, tmp_path / "m.onnx", **asked)
+    plan = plan_export(tiny_checkpoint, tmp_path / "m.onnx", ExportOptions(**asked))
     assert list(plan.outputs) == ["fp32", "int8"]
     full, quantized = export(replace(plan, shapes=SMALL)).files
     assert quantized.file.path == tmp_path / "m.int8.onnx"
@@ -232,7 +237,9 @@ def test_int8_is_measured_on_lines(tiny_checkpoint, store, tmp_path):
 
 
 def test_int8_convolutions_need_lines(tiny_checkpoint, tmp_path, heard):
-    plan = plan_export(tiny_checkpoint, tmp_path / "m.onnx", precision="fp32", int8=True)
+    plan = plan_export(
+        tiny_checkpoint, tmp_path / "m.onnx", ExportOptions(precision="fp32", int8=True)
+    )
     quantized = export(replace(plan, shapes=SMALL), heard).files[1]
     assert "QLinearConv" not in {node.op_type for node in onnx.load(quantized.file.path).graph.node}
     assert any("its convolutions stay fp32; --calibration" in note for note in heard.notes)
@@ -248,10 +255,7 @@ def test_a_file_that_reads_worse_than_allowed_gets_no_name(
     plan = plan_export(
         tiny_checkpoint,
         tmp_path / "m.onnx",
-        precision="fp32",
-        check_store=store,
-        check_lines=6,
-        simplify=False,
+        ExportOptions(precision="fp32", check_store=store, check_lines=6, simplify=False),
     )
     monkeypatch.setattr(StoreCheck, "cer_loss", 0.02)
     with pytest.raises(GateMissed, match="0.5 points more at most"):
@@ -265,7 +269,9 @@ def test_a_file_that_reads_worse_than_allowed_gets_no_name(
 
 
 def test_bf16_is_opset_22(tiny_checkpoint, tmp_path):
-    plan = plan_export(tiny_checkpoint, tmp_path / "m.onnx", precision="bf16", input_type="uint8")
+    plan = plan_export(
+        tiny_checkpoint, tmp_path / "m.onnx", ExportOptions(precision="bf16", input_type="uint8")
+    )
     (exported,) = export(replace(plan, shapes=SMALL)).files
     assert (exported.file.opset, exported.file.precision) == (22, "bf16")
     assert exported.arithmetic.worst.max_diff > exported.parity.worst.max_diff > 0
@@ -291,20 +297,18 @@ def test_what_would_fail_after_the_export_fails_before_it(tiny_checkpoint, tmp_p
         ({"check_consumer": tiny_checkpoint}, "expected the pipeline's config"),
     ):
         with pytest.raises((UsageError, DataError), match=match):
-            plan_export(tiny_checkpoint, onnx, **flags)
+            plan_export(tiny_checkpoint, onnx, ExportOptions(**flags))
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(DataError, match="sets none of"):
-        plan_export(tiny_checkpoint, onnx, check_consumer=tmp_path / "config.json")
+        plan_export(tiny_checkpoint, onnx, ExportOptions(check_consumer=tmp_path / "config.json"))
     monkeypatch.setattr(
         "nordocr_cli.models.weights.load_model", lambda _: pytest.fail("the work began")
     )
     (tmp_path / "file").touch()
-    for flags in (
-        {"output": tmp_path / "file" / "m.onnx"},
-        {"output": onnx, "consumer_config": tmp_path / "file" / "c.json"},
-    ):
+    config = ExportOptions(consumer_config=tmp_path / "file" / "c.json")
+    for output, options in ((tmp_path / "file" / "m.onnx", None), (onnx, config)):
         with pytest.raises(DataError, match="takes no new file"):
-            export(plan_export(tiny_checkpoint, **flags))
+            export(plan_export(tiny_checkpoint, output, options))
     onnx.mkdir()
     with pytest.raises(DataError, match=r"m\.onnx: it is a folder"):
         export(plan_export(tiny_checkpoint, onnx))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from nordocr_cli.charset import NORDIC
-from nordocr_cli.core.export.plan import plan_export
+from nordocr_cli.core.export.plan import ExportOptions, plan_export
 from nordocr_cli.core.export.run import export
 from nordocr_cli.data.store import LineStoreWriter
 from nordocr_cli.deploy.golden import INDEX, check_golden, golden_crops, golden_path, write_golden
@@ -126,17 +126,14 @@ def test_export_writes_them_beside_the_model(tiny_checkpoint, tmp_path):
     plan = plan_export(
         tiny_checkpoint,
         tmp_path / "m.onnx",
-        precision="fp16",
-        max_width=128,
-        golden=3,
-        golden_lines=IMAGES,
+        ExportOptions(precision="fp16", max_width=128, golden=3, golden_lines=IMAGES),
     )
     result = export(plan)
     assert result.golden.folder == golden_path(tmp_path / "m.onnx") == tmp_path / "m.golden"
     assert result.to_json()["golden"]["lines"] == 3
     assert check_golden(tmp_path / "m.golden", tmp_path / "m.onnx") == result.golden.characters
     with pytest.raises(UsageError, match="--golden N says how many"):
-        plan_export(tiny_checkpoint, golden_lines=IMAGES)
+        plan_export(tiny_checkpoint, options=ExportOptions(golden_lines=IMAGES))
 
 
 def test_another_folder_of_that_name_is_left_alone(tiny_onnx, tmp_path):

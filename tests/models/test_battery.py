@@ -8,7 +8,7 @@ from torch import nn
 
 from nordocr_cli.artifact.contract import Contract
 from nordocr_cli.charset import NORDIC
-from nordocr_cli.core.export.plan import plan_export
+from nordocr_cli.core.export.plan import ExportOptions, plan_export
 from nordocr_cli.core.export.run import export
 from nordocr_cli.decode.ctc import decode_greedy
 from nordocr_cli.geometry import Geometry, out_length
@@ -144,7 +144,9 @@ def test_what_is_exported_computes_the_same(little, tmp_path):
     )
     shapes = ((1, 4), (3, 60), (2, 132), (1, 768))
     exported = export(
-        replace(plan_export(tmp_path, tmp_path / "m.onnx", simplify=False), shapes=shapes)
+        replace(
+            plan_export(tmp_path, tmp_path / "m.onnx", ExportOptions(simplify=False)), shapes=shapes
+        )
     )
     assert exported.files[0].parity.worst.max_diff < 1e-4
     assert exported.files[0].parity.agreement == 1

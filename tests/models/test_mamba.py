@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 
 from nordocr_cli.artifact.contract import Contract
 from nordocr_cli.charset import NORDIC
-from nordocr_cli.core.export.plan import plan_export
+from nordocr_cli.core.export.plan import ExportOptions, plan_export
 from nordocr_cli.core.export.run import export
 from nordocr_cli.core.train.setup import warn_of_random
 from nordocr_cli.errors import ArtifactError, UsageError
@@ -248,7 +248,7 @@ def test_round_trip_and_export(tmp_path, monkeypatch):
         for key, tensor in network.state_dict().items()
     )
     plan = replace(
-        plan_export(tmp_path, tmp_path / "m.onnx", simplify=False),
+        plan_export(tmp_path, tmp_path / "m.onnx", ExportOptions(simplify=False)),
         shapes=((1, 32), (3, 128), (1, 300)),
     )
     single, half = export(plan).files

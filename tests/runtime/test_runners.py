@@ -11,7 +11,7 @@ import torch
 from nordocr_cli.artifact.contract import METADATA_KEY
 from nordocr_cli.artifact.sealing import write_sealed_json
 from nordocr_cli.atomic import sha256_of
-from nordocr_cli.core.export.plan import plan_export
+from nordocr_cli.core.export.plan import ExportOptions, plan_export
 from nordocr_cli.core.export.run import export
 from nordocr_cli.decode.beam import decode_beam
 from nordocr_cli.decode.ctc import decode_greedy
@@ -124,10 +124,7 @@ def test_other_forms_of_a_file_read_the_same(kind, tiny_checkpoint, tmp_path):
     plan = plan_export(
         tiny_checkpoint,
         tmp_path / "m.onnx",
-        precision="fp32",
-        max_width=128,
-        simplify=False,
-        **flags[kind],
+        ExportOptions(precision="fp32", max_width=128, simplify=False, **flags[kind]),
     )
     export(replace(plan, shapes=((1, 32), (2, 128))))
     images, widths = batch(96, 96)
@@ -159,7 +156,9 @@ def test_other_forms_of_a_file_read_the_same(kind, tiny_checkpoint, tmp_path):
 def test_an_int8_model_reads_a_line_the_same_in_any_batch(tiny_checkpoint, tmp_path):
     export(
         replace(
-            plan_export(tiny_checkpoint, tmp_path / "m.onnx", precision="fp32", int8=True),
+            plan_export(
+                tiny_checkpoint, tmp_path / "m.onnx", ExportOptions(precision="fp32", int8=True)
+            ),
             shapes=((1, 32), (2, 128)),
         )
     )

@@ -3,7 +3,7 @@ them.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -12,25 +12,65 @@ from nordocr_cli.artifact.probing import read_contract
 from nordocr_cli.artifact.shipped import find_weights
 from nordocr_cli.atomic import refuse_inputs
 from nordocr_cli.core.consumer import config_of, require_consumer_file
+from nordocr_cli.core.import_ import ImportPlan, is_foreign, plan_import
 from nordocr_cli.deploy.onnx_file import (
     default_onnx_path,
     fp16_sibling,
     golden_path,
     int8_sibling,
     require_golden_name,
+    simplified_sibling,
 )
 from nordocr_cli.deploy.parity import shapes_to_try
 from nordocr_cli.errors import UsageError, nearest
 from nordocr_cli.profile import Profile, profile_from_json
 
-# what torch's TorchScript exporter can write, from the consumer's opset on
+# what torch's TorchScript exporter can write, from the pipeline's opset on
 EXPORTER_OPSETS = range(17, 21)
 BF16_OPSET = 22  # of bf16 files: ONNX's convolutions take bf16 from here on
 PRECISIONS = ("fp32", "fp16", "bf16")
+DEFAULT_PROFILE = "svtrv2-1024"  # of another program's checkpoint
 _FP16_CLASSES = 2048  # above it fp16 has no number for every class
 MAX_CER_LOSS = 0.5  # percentage points
-# 4,096 frames: what the chunked scan of an exported graph takes (models/selective_scan.py)
+# 4,096 frames: what the chunked scan of an exported graph takes (models/kernels/selective_scan.py)
 MAMBA_MOST_PX = 16384
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What may be requested of an export; None means what the profile of the weights says.
+
+    Without `precision` the profile's is written, and next to an fp32 file its fp16 form
+    `….fp16.onnx` where an engine of the profile needs fp16: an engine takes its precision from the
+    ONNX. `input_type` is `float` or `uint8`, `io` (fp32 or fp16) the format of floats that go in
+    and out; `int8` requests `….int8.onnx` too, `calibration` holds lines that its convolutions need
+    to be in int8 as well; `max_cer_loss` is in percentage points.
+
+    `profile`, `sets` and `charset` describe another program's checkpoint, which is imported first;
+    `simplified_copy` writes the simplified model under the name NAME_sim.onnx too (None: of such a
+    checkpoint).
+    """
+
+    precision: str | None = None
+    opset: int | None = None
+    simplify: bool | None = None
+    output_activation: str | None = None
+    input_type: str = "float"
+    io: str = "fp32"
+    max_width: int | None = None
+    golden: int = 0
+    golden_lines: Path | None = None
+    int8: bool = False
+    calibration: Path | None = None
+    check_store: Path | None = None
+    check_lines: int = 500
+    max_cer_loss: float = MAX_CER_LOSS
+    consumer_config: Path | None = None
+    check_consumer: Path | None = None
+    profile: str | None = None
+    sets: tuple[str, ...] = field(default=())
+    charset: str | None = None
+    simplified_copy: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -56,6 +96,8 @@ class ExportPlan:
     check_consumer: Path | None = None  # a file of the pipeline that is to agree
     # lines that set the ranges of int8 convolutions, which stay fp32 without
     calibration: Path | None = None
+    imports: ImportPlan | None = None  # another program's checkpoint, which becomes `weights`
+    simplified_copy: Path | None = None  # a second name of the simplified fp32 file
 
     def opset_of(self, precision: str) -> int:
         """The opset of one file."""
@@ -65,9 +107,11 @@ class ExportPlan:
         """Return the plan as plain JSON values."""
         contract = self.contract
         return {
+            "imports": self.imports.to_json() if self.imports else None,
             "weights": str(self.weights),
             "model": dict(contract.model),
             "outputs": {precision: str(path) for precision, path in self.outputs.items()},
+            "simplified_copy": str(self.simplified_copy) if self.simplified_copy else None,
             "opset": {precision: self.opset_of(precision) for precision in self.outputs},
             "simplify": self.simplify,
             "output_activation": contract.output_activation,
@@ -101,37 +145,83 @@ def output_words(contract: Contract) -> str:
 
 
 def plan_export(
-    checkpoint: Path,
-    output: Path | None = None,
-    *,
-    precision: str | None = None,
-    opset: int | None = None,
-    simplify: bool | None = None,
-    output_activation: str | None = None,
-    input_type: str = "float",
-    io: str = "fp32",
-    max_width: int | None = None,
-    golden: int = 0,
-    golden_lines: Path | None = None,
-    int8: bool = False,
-    calibration: Path | None = None,
-    check_store: Path | None = None,
-    check_lines: int = 500,
-    max_cer_loss: float = MAX_CER_LOSS,
-    consumer_config: Path | None = None,
-    check_consumer: Path | None = None,
+    checkpoint: Path, output: Path | None = None, options: ExportOptions | None = None
 ) -> ExportPlan:
-    """Resolve what an export will do; imports no torch. What is None comes from the profile that
-    the weights carry.
+    """Resolve what an export will do; imports no torch. `checkpoint` is a run, its weights, or
+    another program's checkpoint, which will be imported next to `output`.
 
-    Without `precision`, the profile's precision is written, and beside an fp32 file its fp16 form
-    `….fp16.onnx` where an engine of the profile wants fp16: an engine takes its precision from the
-    ONNX. `input_type` is `float` or `uint8`, `io` (fp32 or fp16) the format of floats that go in
-    and out; `int8` asks for `….int8.onnx` too, `calibration` holds lines that its convolutions need
-    to be in int8 as well; `max_cer_loss` is in percentage points. Raises UsageError and
-    ArtifactError.
+    Raises UsageError for options that do not go together, ArtifactError for damaged weights.
     """
-    weights = find_weights(checkpoint)
+    options = options or ExportOptions()
+    if output is not None and output.suffix != ".onnx":
+        raise UsageError(f"--output {output}: the name of an ONNX model ends in .onnx")
+    imports = _plan_import(checkpoint, output, options)
+    if imports:
+        weights, contract = imports.output, imports.contract()
+    else:
+        weights = find_weights(checkpoint)
+        contract = _exportable(weights, checkpoint)
+    profile = profile_from_json(contract.profile, f"{weights}: embedded profile")
+    contract = _with_width(contract, options.max_width)
+    contract = _with_tensors(
+        contract,
+        options.output_activation or profile.export.output_activation,
+        options.input_type,
+        options.io,
+    )
+    outputs = _outputs(profile, output, options.precision, options.int8)
+    simplify = profile.export.simplify if options.simplify is None else options.simplify
+    _require_side_files(options, outputs, weights, contract)
+    return ExportPlan(
+        weights=weights,
+        contract=contract,
+        outputs=outputs,
+        opset=_opset(profile, options),
+        simplify=simplify,
+        shapes=shapes_to_try(_widest(profile, contract)),
+        golden=options.golden,
+        golden_lines=options.golden_lines,
+        check_store=options.check_store,
+        check_lines=options.check_lines,
+        max_cer_loss=options.max_cer_loss,
+        consumer_config=options.consumer_config,
+        check_consumer=options.check_consumer,
+        calibration=options.calibration,
+        imports=imports,
+        simplified_copy=_simplified_copy(options, outputs, simplify, foreign=imports is not None),
+    )
+
+
+def _plan_import(
+    checkpoint: Path, output: Path | None, options: ExportOptions
+) -> ImportPlan | None:
+    """Plan the import of another program's checkpoint; None for weights of nordocr."""
+    if not is_foreign(checkpoint):
+        given = {"--profile": options.profile, "--set": options.sets, "--charset": options.charset}
+        named = [flag for flag, value in given.items() if value]
+        if named:
+            raise UsageError(
+                f"{named[0]} describes another program's checkpoint; {checkpoint} carries its own"
+                " profile and charset"
+            )
+        return None
+    plan = plan_import(
+        checkpoint,
+        options.charset,
+        None,
+        profile=options.profile or DEFAULT_PROFILE,
+        sets=options.sets,
+        assumed=options.profile is None,
+    )
+    onnx = output or default_onnx_path(plan.require_profile())
+    stem = onnx.name.removesuffix(".onnx").removesuffix(".fp16")
+    weights = onnx.with_name(f"{stem}.safetensors")
+    refuse_inputs(weights, [checkpoint])
+    return replace(plan, output=weights)
+
+
+def _exportable(weights: Path, checkpoint: Path) -> Contract:
+    """Return the contract of weights that can become an ONNX file. Raises UsageError for others."""
     contract = read_contract(weights)
     if contract.decoding == "seq2seq":
         raise UsageError(
@@ -141,83 +231,103 @@ def plan_export(
         )
     if weights.suffix != ".safetensors":
         raise UsageError(
-            f"{weights} is not a checkpoint; export takes .safetensors weights or the folder of"
-            " a run"
+            f"{weights} is not a checkpoint; export takes .safetensors weights, the folder of a run"
+            " or another program's .pth"
         )
-    profile = profile_from_json(contract.profile, f"{weights}: embedded profile")
-    if max_width is not None:
-        try:
-            contract = replace(contract, geometry=replace(contract.geometry, max_width=max_width))
-        except ValueError as error:
-            raise UsageError(f"--max-width {max_width}: {error}") from None
-    if precision == "bf16" and opset not in (None, BF16_OPSET):
-        raise UsageError(
-            f"--opset {opset}: bf16 files are opset {BF16_OPSET}, before it ONNX has no convolution"
-            " in bf16"
-        )
-    opset = profile.export.opset if opset is None or precision == "bf16" else opset
+    return contract
+
+
+def _with_width(contract: Contract, max_width: int | None) -> Contract:
+    if max_width is None:
+        return contract
+    try:
+        return replace(contract, geometry=replace(contract.geometry, max_width=max_width))
+    except ValueError as error:
+        raise UsageError(f"--max-width {max_width}: {error}") from None
+
+
+def _opset(profile: Profile, options: ExportOptions) -> int:
+    requested = options.opset
+    if options.precision == "bf16":
+        if requested not in (None, BF16_OPSET):
+            raise UsageError(
+                f"--opset {requested}: bf16 files are opset {BF16_OPSET}, before it ONNX has no"
+                " convolution in bf16"
+            )
+        return profile.export.opset
+    opset = profile.export.opset if requested is None else requested
     if opset not in EXPORTER_OPSETS:
         raise UsageError(
             f"opset {opset}: the exporter writes {EXPORTER_OPSETS[0]} to {EXPORTER_OPSETS[-1]} (17"
-            " is the consumer's)"
+            " is the pipeline's)"
         )
-    if output is not None and output.suffix != ".onnx":
-        raise UsageError(f"--output {output}: the name of an ONNX model ends in .onnx")
-    if golden_lines is not None and not golden:
+    return opset
+
+
+def _widest(profile: Profile, contract: Contract) -> int:
+    """The widest line in pixels that the file must read: the model's own or an engine's."""
+    engines = (engine.max_width for engine in profile.engine.values())
+    widest = max(contract.geometry.max_width, *engines, 0)
+    if profile.model.name == "mamba" and widest > MAMBA_MOST_PX:
+        raise UsageError(
+            f"lines of {widest} px: an exported mamba reads at most {MAMBA_MOST_PX}; give a lower"
+            " --max-width"
+        )
+    return widest
+
+
+def _require_side_files(
+    options: ExportOptions, outputs: Mapping[str, Path], weights: Path, contract: Contract
+) -> None:
+    """Refuse, before minutes of work, files that cannot be read or written. Raises UsageError, and
+    DataError for a model that the pipeline would misread.
+    """
+    if options.golden_lines is not None and not options.golden:
         raise UsageError(
             "--golden-lines says where golden lines come from; --golden N says how many"
         )
-    if calibration is not None and not int8:
+    if options.calibration is not None and not options.int8:
         raise UsageError(
             "--calibration gives lines to the convolutions of an int8 file; --int8 asks for one"
         )
-    contract = _with_tensors(
-        contract, output_activation or profile.export.output_activation, input_type, io
-    )
-    outputs = _outputs(profile, output, precision, int8)
-    if check_store and not (check_store / "data.mdb").is_file():
-        raise UsageError(f"no line store {check_store}; make one with `nordocr prep`")
+    store = options.check_store
+    if store and not (store / "data.mdb").is_file():
+        raise UsageError(f"no line store {store}; make one with `nordocr prep`")
     onnx = next(iter(outputs.values()))
-    if golden:
+    if options.golden:
         require_golden_name(golden_path(onnx))
-    if consumer_config:
-        config_of(contract, onnx)  # what the pipeline cannot be told is said now
-        if consumer_config in outputs.values() or consumer_config.is_dir():
+    config = options.consumer_config
+    if config:
+        config_of(contract, onnx)
+        if config in outputs.values() or config.is_dir():
             raise UsageError(
-                f"--consumer-config {consumer_config}: the config is a file of its own, e.g."
-                " config.json"
+                f"--consumer-config {config}: the config is a file of its own, e.g. config.json"
             )
-    if check_consumer:
-        require_consumer_file(check_consumer)
-    for path in filter(None, (*outputs.values(), consumer_config)):
-        refuse_inputs(
-            path, filter(None, (weights, golden_lines, check_store, check_consumer, calibration))
-        )
-    widths = [
-        contract.geometry.max_width,
-        *(engine.max_width for engine in profile.engine.values()),
-    ]
-    if profile.model.name == "mamba" and max(widths) > MAMBA_MOST_PX:
-        raise UsageError(
-            f"lines of {max(widths)} px: an exported mamba reads at most {MAMBA_MOST_PX}; give a"
-            " lower --max-width"
-        )
-    return ExportPlan(
-        weights=weights,
-        contract=contract,
-        outputs=outputs,
-        opset=opset,
-        simplify=profile.export.simplify if simplify is None else simplify,
-        shapes=shapes_to_try(max(widths)),
-        golden=golden,
-        golden_lines=golden_lines,
-        check_store=check_store,
-        check_lines=check_lines,
-        max_cer_loss=max_cer_loss,
-        consumer_config=consumer_config,
-        check_consumer=check_consumer,
-        calibration=calibration,
+    if options.check_consumer:
+        require_consumer_file(options.check_consumer)
+    inputs = (
+        weights,
+        options.golden_lines,
+        store,
+        options.check_consumer,
+        options.calibration,
     )
+    for path in filter(None, (*outputs.values(), config)):
+        refuse_inputs(path, filter(None, inputs))
+
+
+def _simplified_copy(
+    options: ExportOptions, outputs: Mapping[str, Path], simplify: bool, *, foreign: bool
+) -> Path | None:
+    requested = options.simplified_copy
+    if requested and not (simplify and "fp32" in outputs):
+        raise UsageError(
+            "--sim is the simplified fp32 file: leave --no-simplify and --precision out"
+        )
+    wanted = foreign if requested is None else requested
+    if not wanted or not simplify or "fp32" not in outputs:
+        return None
+    return simplified_sibling(outputs["fp32"])
 
 
 def _with_tensors(contract: Contract, activation: str, input_type: str, io: str) -> Contract:
@@ -261,12 +371,12 @@ def _outputs(
     if named_half and precision not in (None, "fp16"):
         raise UsageError(
             f"--output {path} is the name of an fp16 file, and --precision {precision} was"
-            " asked for"
+            " requested"
         )
     chosen = precision or ("fp16" if named_half else profile.export.precision)
     if int8 and chosen != "fp32":
         raise UsageError(
-            f"--int8 is made of the fp32 file, and {chosen} was asked for; leave --precision out or"
+            f"--int8 is made of the fp32 file, and {chosen} was requested; leave --precision out or"
             " say fp32"
         )
     quantized = {"int8": int8_sibling(path)} if int8 else {}

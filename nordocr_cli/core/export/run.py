@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 from nordocr_cli.artifact.contract import Contract
 from nordocr_cli.atomic import replacing, require_writable, sha256_of, write_json
 from nordocr_cli.core import consumer
-from nordocr_cli.core.export.plan import ExportPlan, input_words, output_words
+from nordocr_cli.core.export.plan import ExportPlan
+from nordocr_cli.core.export.result import ExportedFile, ExportResult
+from nordocr_cli.core.import_ import import_checkpoint
 from nordocr_cli.deploy.onnx_file import OnnxFile, contract_path, file_bytes, inspect_onnx
 from nordocr_cli.deploy.parity import Case, Parity, Run, check_parity, make_cases, open_file
 from nordocr_cli.deploy.simplify import simplify
@@ -22,234 +24,241 @@ if TYPE_CHECKING:
     from torch import nn
 
     from nordocr_cli.deploy.golden import Golden
-    from nordocr_cli.deploy.store_check import StoreCheck, StoreReference
-
-
-@dataclass(frozen=True)
-class ExportedFile:
-    """One ONNX file as written, and what was checked of it. `simplification` says in words what
-    onnxsim did; `arithmetic` is the parity of torch's own bf16, which ONNX Runtime cannot run;
-    `on_store` what the file makes of real lines.
-    """
-
-    file: OnnxFile
-    nodes_before: int
-    simplification: str
-    parity: Parity
-    arithmetic: Parity | None = None
-    on_store: "StoreCheck | None" = None
-
-    @property
-    def checks(self) -> list[tuple[str, str]]:
-        """The checks that this file passed, each with what was found."""
-        file, contract = self.file, self.file.contract
-        aside = contract_path(file.path).name
-        rows = [
-            ("opset", str(file.opset)),
-            ("input", input_words(contract).removeprefix("input ")),
-            ("output", output_words(contract).removeprefix("output ")),
-            (
-                "ONNX full check",
-                (
-                    f"{file.nodes} nodes, no Loop or If, one file, {file.precision} weights, all"
-                    " finite"
-                ),
-            ),
-            ("onnxsim", self.simplification),
-            (
-                "contract",
-                (
-                    f"charset {contract.charset.name}, height {contract.geometry.height}, weights'"
-                    f" sha256; {aside}"
-                ),
-            ),
-        ]
-        if contract.precision == "int8":
-            rows.append(
-                (
-                    "shapes",
-                    (
-                        f"{len(self.parity.points)} shapes run, frames right and finite, white and"
-                        " black too"
-                    ),
-                )
-            )
-        elif contract.precision == "bf16" and self.arithmetic:
-            rows.append(("parity of the graph in fp32", _parity_words(self.parity)))
-            rows.append(("parity of torch in bf16", _parity_words(self.arithmetic)))
-        else:
-            rows.append(("parity with torch", _parity_words(self.parity)))
-        if self.on_store:
-            rows.append((f"on {self.on_store.store}", str(self.on_store)))
-        return rows
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the file and its checks as plain JSON values."""
-        contract = self.file.contract
-        return {
-            "path": str(self.file.path),
-            "sha256": self.file.sha256,
-            "size_bytes": self.file.size_bytes,
-            "opset": self.file.opset,
-            "precision": self.file.precision,
-            "input_type": contract.input_type,
-            "output_type": contract.output_type,
-            "output_activation": contract.output_activation,
-            "nodes": self.file.nodes,
-            "nodes_before_simplification": self.nodes_before,
-            "simplification": self.simplification,
-            "parity": self.parity.to_json(),
-            "arithmetic": self.arithmetic.to_json() if self.arithmetic else None,
-            "on_store": self.on_store.to_json() if self.on_store else None,
-        }
-
-
-def _parity_words(parity: Parity) -> str:
-    worst = parity.worst
-    return (
-        f"max diff {worst.max_diff:.1e} at {worst}, below {worst.tolerance:.1e}; best class equal"
-        f" in {parity.agreement:.2%} of {sum(p.decided for p in parity.points)} decided frames;"
-        f" {len(parity.points)} shapes, white and black among them"
-    )
-
-
-@dataclass(frozen=True)
-class ExportResult:
-    """What an export wrote."""
-
-    weights: Path
-    parameters: int
-    files: tuple[ExportedFile, ...]
-    golden: "Golden | None" = None
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the result as plain JSON values."""
-        return {
-            "weights": str(self.weights),
-            "parameters": self.parameters,
-            "files": [file.to_json() for file in self.files],
-            "golden": self.golden.to_json() if self.golden else None,
-        }
 
 
 def export(plan: ExportPlan, progress: Progress = SILENT) -> ExportResult:
-    """Export, check and compare each file of `plan`; only a file that passes gets its name. Golden
-    lines are of the first file.
+    """Export, check and compare each file of `plan`; only a file that passes gets its name. Another
+    program's checkpoint is imported first. Golden lines are of the first file.
 
-    Raises ArtifactError naming the check, or the worst shape, that failed, and GateMissed where a
-    file reads a store worse than the plan allows, and DataError, when all is written, where a file
-    of the pipeline does not fit.
+    Raises ArtifactError naming the check, or the worst shape, that failed, GateMissed where a file
+    reads a store worse than the plan allows, and DataError, when all is written, where a file of
+    the pipeline does not fit.
     """
-    from nordocr_cli.deploy.golden import golden_crops, write_golden
+    from nordocr_cli.deploy.golden import golden_crops
     from nordocr_cli.deploy.int8 import calibration_inputs
-    from nordocr_cli.deploy.onnx_export import reference
-    from nordocr_cli.deploy.store_check import StoreReference
     from nordocr_cli.models.weights import load_model
-    from nordocr_cli.runtime.runners import open_runner
 
-    for path in filter(None, (*plan.outputs.values(), plan.consumer_config)):
-        require_writable(path)  # before minutes of work
+    # Whatever can fail at once fails before minutes of work.
+    written = (*plan.outputs.values(), plan.consumer_config, plan.simplified_copy)
+    for path in filter(None, written):
+        require_writable(path)
     calibration = calibration_inputs(plan.calibration, plan.contract) if plan.calibration else []
-    trained, reads = plan.contract.trained_widths, plan.contract.geometry.max_width
+    crops = golden_crops(plan.golden, plan.golden_lines) if plan.golden else []
+    plan = _imported(plan, progress)
+    _warn_of_width(plan.contract, progress)
+    network, _ = load_model(plan.weights)
+    exporter = _Exporter(plan, network, progress)
+    files: list[ExportedFile] = []
+    for precision, path in plan.outputs.items():
+        if precision == "int8":
+            files.append(exporter.int8_file(path, files[0].file, calibration))
+        else:
+            files.append(exporter.file(path, precision))
+    golden = _write_golden(files[0].file.path, crops) if crops else None
+    copy = _copy_simplified(plan, files[0], progress)
+    _consumer_files(plan, files[0].file.path, progress)
+    parameters = sum(weight.numel() for weight in network.parameters())
+    return ExportResult(plan.weights, parameters, tuple(files), golden, copy)
+
+
+def _imported(plan: ExportPlan, progress: Progress) -> ExportPlan:
+    """Import another program's checkpoint; the plan then has the contract of what was found."""
+    if plan.imports is None:
+        return plan
+    result = import_checkpoint(plan.imports, progress)
+    progress.note(
+        f"{plan.imports.checkpoint}: {result.parameters:,} parameters in {result.tensors} tensors,"
+        f" imported as {result.output}"
+    )
+    found = result.contract
+    contract = replace(plan.contract, model=found.model, profile=found.profile)
+    return replace(plan, contract=contract)
+
+
+def _warn_of_width(contract: Contract, progress: Progress) -> None:
+    trained, reads = contract.trained_widths, contract.geometry.max_width
     if trained and reads > trained[1]:
         progress.warn(
             f"trained on lines up to {trained[1]} px, exported for lines up to {reads} px: evaluate"
             " by width band"
         )
-    # before minutes of work
-    crops = golden_crops(plan.golden, plan.golden_lines) if plan.golden else []
-    network, _ = load_model(plan.weights)
-    contract = replace(plan.contract, parent_sha256=sha256_of(plan.weights))
-    in_fp32 = reference(network, contract)
-    lines = None
-    if plan.check_store:
-        lines = StoreReference(
-            plan.check_store, in_fp32, plan.contract, limit=plan.check_lines, progress=progress
-        )
-    cases = make_cases(in_fp32, contract.geometry.height, plan.shapes, progress=progress)
-    files: list[ExportedFile] = []
-    for precision, path in plan.outputs.items():
-        wanted = replace(contract, precision=precision)
-        if precision == "int8":
-            files.append(
-                _export_int8(
-                    network, wanted, files[0].file, path, plan, calibration, cases, lines, progress
-                )
-            )
-        else:
-            files.append(_export_one(network, wanted, path, plan, cases, lines, progress))
-    onnx = files[0].file.path
-    golden = write_golden(onnx, open_runner(onnx, device="cpu").run, crops) if crops else None
+
+
+def _write_golden(onnx: Path, crops: Sequence[tuple[str, Any]]) -> "Golden":
+    from nordocr_cli.deploy.golden import write_golden
+    from nordocr_cli.runtime.runners import open_runner
+
+    return write_golden(onnx, open_runner(onnx, device="cpu").run, crops)
+
+
+def _copy_simplified(plan: ExportPlan, fp32: ExportedFile, progress: Progress) -> Path | None:
+    """Give the simplified file its second name, if it was kept."""
+    target = plan.simplified_copy
+    if target is None:
+        return None
+    if not fp32.simplified:
+        progress.warn(f"{target.name} is not written: {fp32.simplification}")
+        return None
+    with replacing(target) as temporary:
+        temporary.write_bytes(fp32.file.path.read_bytes())
+    write_json(contract_path(target), replace(fp32.file, path=target).sidecar())
+    return target
+
+
+def _consumer_files(plan: ExportPlan, onnx: Path, progress: Progress) -> None:
     if plan.consumer_config:
-        consumer.write_consumer_config(
-            consumer.consumer_config(onnx, progress=progress), plan.consumer_config
-        )
+        config = consumer.consumer_config(onnx, progress=progress)
+        consumer.write_consumer_config(config, plan.consumer_config)
     if plan.check_consumer:
-        consumer.require_agreement(
-            consumer.check_consumer(plan.check_consumer, onnx, progress=progress), onnx
-        )
-    return ExportResult(
-        plan.weights, sum(weight.numel() for weight in network.parameters()), tuple(files), golden
-    )
+        check = consumer.check_consumer(plan.check_consumer, onnx, progress=progress)
+        consumer.require_agreement(check, onnx)
 
 
-def _export_one(
-    network: "nn.Module",
-    contract: Contract,
-    path: Path,
-    plan: ExportPlan,
-    cases: Sequence[Case],
-    lines: "StoreReference | None",
-    progress: Progress,
-) -> ExportedFile:
-    """Write one file. The simplified graph is taken when it passes every check, else the graph as
-    exported.
+@dataclass(frozen=True)
+class _Form:
+    """One form of a graph, and how it came about in words."""
+
+    graph: "onnx.ModelProto"
+    words: str
+    simplified: bool = False
+
+
+class _Exporter:
+    """Writes the files of one network. What each must agree with is computed once: `cases` are
+    images with the network's logits, `lines` those of the check store.
     """
-    from nordocr_cli.deploy.onnx_export import in_torch, to_onnx
 
-    progress.start(f"export {contract.precision}", unit="files")
-    graph = to_onnx(network, contract, plan.opset)
-    nodes_before, words = len(graph.graph.node), "not asked for"
-    candidates = [graph]
-    if plan.simplify and contract.precision == "bf16":
-        words = "left out: it computes constants, and ONNX Runtime has no bf16"
-    elif plan.simplify:
+    def __init__(self, plan: ExportPlan, network: "nn.Module", progress: Progress) -> None:
+        from nordocr_cli.deploy.onnx_export import reference
+        from nordocr_cli.deploy.store_check import StoreReference
+
+        self.plan, self.network, self.progress = plan, network, progress
+        self.contract = replace(plan.contract, parent_sha256=sha256_of(plan.weights))
+        in_fp32 = reference(network, self.contract)
+        self.lines: StoreReference | None = None
+        if plan.check_store:
+            self.lines = StoreReference(
+                plan.check_store, in_fp32, plan.contract, limit=plan.check_lines, progress=progress
+            )
+        height = self.contract.geometry.height
+        self.cases: list[Case] = list(make_cases(in_fp32, height, plan.shapes, progress=progress))
+
+    def file(self, path: Path, precision: str) -> ExportedFile:
+        """Write one file in fp32, fp16 or bf16. The simplified graph is taken when it passes every
+        check, else the graph as exported.
+        """
+        from nordocr_cli.deploy.onnx_export import in_torch, to_onnx
+
+        contract = replace(self.contract, precision=precision)
+        self.progress.start(f"export {precision}", unit="files")
+        graph = to_onnx(self.network, contract, self.plan.opset)
+        in_bf16 = in_torch(self.network, contract) if precision == "bf16" else None
+        arithmetic = self._parity(in_bf16, contract, f"{path.name} (torch)") if in_bf16 else None
+        with replacing(path) as temporary:
+            form, file, run, parity = self._first_that_passes(
+                self._forms(graph, contract, path.name), temporary, contract, path.name
+            )
+            on_store = None
+            if self.lines:
+                on_store = self.lines.check(in_bf16 or run, contract, progress=self.progress)
+                on_store.require(self.plan.max_cer_loss / 100, path.name)
+        file = replace(file, path=path)
+        write_json(contract_path(path), file.sidecar())
+        nodes = len(graph.graph.node)
+        return ExportedFile(
+            file, nodes, form.words, parity, arithmetic, on_store, simplified=form.simplified
+        )
+
+    def _forms(self, graph: "onnx.ModelProto", contract: Contract, name: str) -> list[_Form]:
+        """The forms of a graph that may be written, the preferred one first."""
+        if not self.plan.simplify:
+            return [_Form(graph, "not requested")]
+        if contract.precision == "bf16":
+            words = "left out: it computes constants, and ONNX Runtime has no bf16"
+            return [_Form(graph, words)]
         simplified = simplify(graph)
-        words = simplified.reason or f"{nodes_before} → {simplified.nodes_after} nodes"
-        if simplified.kept:
-            candidates.insert(0, simplified.model)
-        else:
-            progress.warn(f"{path.name}: {words}; the graph is kept as exported")
-    in_bf16 = in_torch(network, contract) if contract.precision == "bf16" else None
-    arithmetic = (
-        check_parity(in_bf16, cases, contract, name=f"{path.name} (torch)", progress=progress)
-        if in_bf16
-        else None
-    )
-    with replacing(path) as temporary:
-        for candidate in candidates:
-            temporary.write_bytes(file_bytes(candidate, contract, path.name))
+        words = simplified.reason or f"{len(graph.graph.node)} → {simplified.nodes_after} nodes"
+        if not simplified.kept:
+            self.progress.warn(f"{name}: {words}; the graph is kept as exported")
+            return [_Form(graph, words)]
+        return [_Form(simplified.model, words, simplified=True), _Form(graph, "")]
+
+    def _first_that_passes(
+        self, forms: Sequence[_Form], temporary: Path, contract: Contract, name: str
+    ) -> tuple[_Form, OnnxFile, Run, Parity]:
+        """Write the first form that passes every check. Raises ArtifactError when none does."""
+        reason = ""
+        for number, form in enumerate(forms, start=1):
+            if reason:
+                form = replace(form, words=reason)
+            temporary.write_bytes(file_bytes(form.graph, contract, name))
             try:
-                file = inspect_onnx(temporary, name=path.name)
-                if file.opset != plan.opset_of(contract.precision):
-                    raise ArtifactError(
-                        f"{path.name}: opset {plan.opset} was asked for, the exporter gave"
-                        f" {file.opset}"
-                    )
-                run = _open(temporary, candidate, contract, path.name)
-                parity = check_parity(run, cases, contract, name=path.name, progress=progress)
-                break
+                file = inspect_onnx(temporary, name=name)
+                self._require_opset(file, contract, name)
+                run = _open(temporary, form.graph, contract, name)
+                return form, file, run, self._parity(run, contract, name)
             except ArtifactError as error:
-                if candidate is graph:
+                if number == len(forms):
                     raise
-                words = f"its result failed a check and was dropped ({error})"
-                progress.warn(f"onnxsim: {words}")
-        on_store = lines.check(in_bf16 or run, contract, progress=progress) if lines else None
-        if on_store:
-            on_store.require(plan.max_cer_loss / 100, path.name)
-    file = replace(file, path=path)
-    write_json(contract_path(path), file.sidecar())
-    return ExportedFile(file, nodes_before, words, parity, arithmetic, on_store)
+                reason = f"its result failed a check and was dropped ({error})"
+                self.progress.warn(f"onnxsim: {reason}")
+        raise AssertionError("no form to write")
+
+    def _require_opset(self, file: OnnxFile, contract: Contract, name: str) -> None:
+        if file.opset != self.plan.opset_of(contract.precision):
+            raise ArtifactError(
+                f"{name}: opset {self.plan.opset} was requested, the exporter gave {file.opset}"
+            )
+
+    def _parity(self, run: Run, contract: Contract, name: str) -> Parity:
+        return check_parity(run, self.cases, contract, name=name, progress=self.progress)
+
+    def int8_file(
+        self, path: Path, fp32: OnnxFile, calibration: Sequence[NDArray[Any]]
+    ) -> ExportedFile:
+        """Write the int8 form of the network, made of ONNX Runtime's own operators and not
+        simplified: onnxsim's forms of matrix products cost time there. What it costs, and how much
+        faster it is than the fp32 file, is measured on the check store.
+        """
+        from nordocr_cli.deploy.int8 import quantize
+        from nordocr_cli.deploy.onnx_export import to_onnx
+
+        self.progress.start("export int8", unit="files")
+        full = replace(self.contract, precision="fp32")
+        graph = to_onnx(self.network, full, self.plan.opset, for_ort=True)
+        nodes = len(graph.graph.node)
+        if not calibration and any(node.op_type == "Conv" for node in graph.graph.node):
+            self.progress.note(
+                f"{path.name}: its convolutions stay fp32; --calibration STORE|DIR gives the lines"
+                " that their ranges need"
+            )
+        quantized = quantize(graph, calibration, path.name)
+        contract = replace(self.contract, precision="int8")
+        with replacing(path) as temporary:
+            temporary.write_bytes(file_bytes(quantized, contract, path.name))
+            file = inspect_onnx(temporary, name=path.name)
+            # with one thread, as predict runs a line
+            run = open_file(temporary, contract, path.name, threads=1)
+            baseline = open_file(fp32.path, contract, path.name, threads=1)
+            parity = self._parity(run, contract, path.name)
+            on_store = None
+            if self.lines:
+                on_store = self.lines.check(run, contract, baseline, self.progress)
+                on_store.require(self.plan.max_cer_loss / 100, path.name)
+        if on_store is None:
+            self.progress.warn(
+                f"{path.name}: its accuracy was not measured; --check-store STORE counts the texts"
+                " that change, and the speed"
+            )
+        elif on_store.speed_up and on_store.speed_up < 1:
+            self.progress.warn(
+                f"{path.name} is no faster than {fp32.path.name} here"
+                f" ({on_store.speed_up:.2f} times); use the fp32 file"
+            )
+        file = replace(file, path=path)
+        write_json(contract_path(path), file.sidecar())
+        words = "left out: this file is of operators of ONNX Runtime's own"
+        return ExportedFile(file, nodes, words, parity, on_store=on_store)
 
 
 def _open(temporary: Path, model: "onnx.ModelProto", contract: Contract, what: str) -> Run:
@@ -266,62 +275,3 @@ def _open(temporary: Path, model: "onnx.ModelProto", contract: Contract, what: s
         return open_file(twin, contract, what)
     finally:
         twin.unlink(missing_ok=True)
-
-
-def _export_int8(
-    network: "nn.Module",
-    contract: Contract,
-    fp32: OnnxFile,
-    path: Path,
-    plan: ExportPlan,
-    calibration: Sequence[NDArray[Any]],
-    cases: Sequence[Case],
-    lines: "StoreReference | None",
-    progress: Progress,
-) -> ExportedFile:
-    """Write the int8 form of the network, made of ONNX Runtime's own operators and not simplified:
-    onnxsim's forms of matrix products cost time there. What it costs, and how much faster it is
-    than the fp32 file, is measured on the check store.
-    """
-    from nordocr_cli.deploy.int8 import quantize
-    from nordocr_cli.deploy.onnx_export import to_onnx
-
-    progress.start("export int8", unit="files")
-    graph = to_onnx(network, replace(contract, precision="fp32"), plan.opset, for_ort=True)
-    nodes = len(graph.graph.node)
-    if not calibration and any(node.op_type == "Conv" for node in graph.graph.node):
-        progress.note(
-            f"{path.name}: its convolutions stay fp32; --calibration STORE|DIR gives the lines that"
-            " their ranges need"
-        )
-    quantized = quantize(graph, calibration, path.name)
-    with replacing(path) as temporary:
-        temporary.write_bytes(file_bytes(quantized, contract, path.name))
-        file = inspect_onnx(temporary, name=path.name)
-        # as predict runs a line
-        run, rival = (
-            open_file(of, contract, path.name, threads=1) for of in (temporary, fp32.path)
-        )
-        parity = check_parity(run, cases, contract, name=path.name, progress=progress)
-        on_store = lines.check(run, contract, rival, progress) if lines else None
-        if on_store:
-            on_store.require(plan.max_cer_loss / 100, path.name)
-    if on_store is None:
-        progress.warn(
-            f"{path.name}: how it reads is not known; --check-store STORE counts the texts that"
-            " change, and the speed"
-        )
-    elif on_store.speed_up and on_store.speed_up < 1:
-        progress.warn(
-            f"{path.name} is no faster than {fp32.path.name} here ({on_store.speed_up:.2f} times);"
-            " take the fp32 file"
-        )
-    file = replace(file, path=path)
-    write_json(contract_path(path), file.sidecar())
-    return ExportedFile(
-        file,
-        nodes,
-        "left out: this file is of operators of ONNX Runtime's own",
-        parity,
-        on_store=on_store,
-    )
