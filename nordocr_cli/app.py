@@ -88,6 +88,7 @@ def _register() -> None:
         contract_calibrate,
         contract_seal,
         data,
+        data_fetch,
         doctor,
         eval,
         export,
@@ -109,6 +110,8 @@ def _register() -> None:
 
     app.command("prep", rich_help_panel="Data")(prep.prep)
     app.command("synth", rich_help_panel="Data")(synth.synth)
+    data.app.command("sets")(data_fetch.sets)
+    data.app.command("fetch")(data_fetch.fetch)
     app.add_typer(data.app, name="data", cls=HelpGroup, rich_help_panel="Data")
 
     app.command("train", rich_help_panel="Train")(train.train)
