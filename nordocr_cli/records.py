@@ -7,7 +7,10 @@ document ─▶ Region / Page (the consumer's result JSON)
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
+
+STDIN = Path("-")  # as an input: what is piped into the program
 
 
 @dataclass(frozen=True, slots=True)

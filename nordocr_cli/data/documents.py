@@ -17,12 +17,11 @@ from nordocr_cli.data.resize import Pixels, decode_image, image_size, read_image
 from nordocr_cli.errors import DataError, UsageError
 from nordocr_cli.limits import Limits
 from nordocr_cli.pages.cut import crop_box
-from nordocr_cli.records import Resolution
+from nordocr_cli.records import STDIN, Resolution
 
 __all__ = ["IMAGE_SUFFIXES", "STDIN", "Document", "crop_box", "read_content", "read_pages"]
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
-STDIN = Path("-")  # stands for what is piped into the program
 
 # Tags of a TIFF page: reduced images and masks are no pages.
 _NEW_SUBFILE_TYPE, _REDUCED_OR_MASK = 254, 0b101

@@ -10,19 +10,17 @@ The one function that prep, predict, eval, bench and compare3way cut lines with:
     it becomes paper |
 """
 
-from typing import Literal
-
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from nordocr_cli.errors import DataError
-from nordocr_cli.pages.outline import Outline, direction
+from nordocr_cli.pages.outline import CROPS, Crop, Outline, direction
 from nordocr_cli.records import Box
 
+__all__ = ["CROPS", "Crop", "Pixels", "crop_box", "cut_line", "cut_size"]
+
 Pixels = NDArray[np.uint8]  # (height, width, 3) RGB, or (height, width) gray
-Crop = Literal["outline", "box"]
-CROPS: tuple[Crop, ...] = ("outline", "box")
 
 # Outlines are drawn close to the ink: letters must not lose their edge pixels where neighbours are
 # masked.

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from nordocr_cli.pages.cut import Pixels, cut_line
 from nordocr_cli.pages.detector import TextBox, TextDetector
 from nordocr_cli.pages.ink import gray_of, ink_mask, letter_height, letter_sizes
-from nordocr_cli.pages.order import Span, reading_order, rows_of
+from nordocr_cli.pages.order import Span, paragraphs_of, reading_order, rows_of
 from nordocr_cli.pages.outline import Outline, Point
 from nordocr_cli.records import Recognition
 
@@ -48,6 +48,7 @@ _CLEARLY, _SEARCHED_DEGREES, _FEW_LETTERS = 1.3, 6.0, 20
 # how well they must read.
 _MAXIMUM_RESCUED, _RESCUED_LETTERS, _SURELY_TEXT = 100, 2.2, 0.85
 _DASHES = ("-", "–", "—")
+_SPECK_PX = 8
 _COARSE = 4  # covered parts of a page are drawn this many times smaller
 # Lines share the slope of their page unless their own differs by more.
 _OWN_SLOPE_DEGREES = 0.8
@@ -57,12 +58,13 @@ _RULE_SHARE = 0.85  # a row or column of a line with more ink is a rule
 @dataclass(frozen=True, slots=True)
 class PageLine:
     """One line of text on a page. `score` is the detector's, 0 to 1; `is_crosswise` says that it
-    runs across the others.
+    runs across the others; lines of one paragraph have one number.
     """
 
     outline: Outline
     score: float
     is_crosswise: bool = False
+    paragraph: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,7 @@ class PageLines:
 
     `quarter_turns` (0 to 3) is how often the text was turned clockwise by a quarter; `skew_degrees`
     is the rest of its turn, positive where lines fall to the right. `uncovered_share` is the share
-    of the ink of letters that lies in no line.
+    of the ink of letters that lies in no line; a few letters do not count.
     """
 
     lines: tuple[PageLine, ...]
@@ -197,11 +199,12 @@ class LineFinder:
         if read is not None:
             pieces += _rescued(page, frame, missed, letter_px, read)
         lines = _in_order(pieces, frame)
-        lines += [
-            _read_crosswise(page, frame.outline(piece), piece.score, read) for piece in crosswise
-        ]
-        ink = int(letters[:, 4].sum())
-        return PageLines(tuple(lines), quarter_turns, skew, float(missed[:, 4].sum()) / ink)
+        for piece in crosswise:
+            line = _read_crosswise(page, frame.outline(piece), piece.score, read)
+            paragraph = lines[-1].paragraph + 1 if lines else 0
+            lines.append(replace(line, paragraph=paragraph))
+        share = uncovered_share(letters, missed, letter_px)
+        return PageLines(tuple(lines), quarter_turns, skew, share)
 
 
 def turned_letters(letters: NDArray[np.int32], width: int) -> NDArray[np.int32]:
@@ -349,14 +352,18 @@ def _sorted_out(pieces: Sequence[_Piece]) -> tuple[list[_Piece], list[_Piece]]:
 def _in_order(pieces: Sequence[_Piece], frame: _Frame) -> list[PageLine]:
     joined = _joined(pieces)
     order = reading_order([piece.span for piece in joined])
-    return [PageLine(frame.outline(joined[number]), joined[number].score) for number in order]
+    ordered = [joined[number] for number in order]
+    paragraphs = paragraphs_of([piece.span for piece in ordered])
+    return [
+        PageLine(frame.outline(piece), piece.score, paragraph=paragraph)
+        for piece, paragraph in zip(ordered, paragraphs, strict=True)
+    ]
 
 
 def _read_crosswise(page: Pixels, outline: Outline, score: float, read: Read | None) -> PageLine:
     """A line that runs across the others: upwards, or downwards where that reads better."""
-    upwards = Outline(
-        outline.points[3:] + outline.points[:3]
-    )  # begins at the long side on the left
+    # Upwards the text begins at the lower end of the left side.
+    upwards = Outline(outline.points[3:] + outline.points[:3])
     downwards = Outline(outline.points[1:] + outline.points[:1])
     if read is None:
         return PageLine(upwards, score, is_crosswise=True)
@@ -377,6 +384,20 @@ def uncovered(
     x = (letters[:, 0] + letters[:, 2] // 2) // _COARSE
     y = (letters[:, 1] + letters[:, 3] // 2) // _COARSE
     return letters[covered[y, x] == 0]
+
+
+def uncovered_share(
+    letters: NDArray[np.int32], missed: NDArray[np.int32], letter_px: float
+) -> float:
+    """Return the share of the ink of `letters` that is in those `missed`, both (N, 5), specks
+    aside.
+    """
+    lowest = max(_SPECK_PX, 0.6 * letter_px)
+    missed = missed[missed[:, 3] >= lowest]
+    if len(missed) < _FEW_LETTERS:
+        return 0.0
+    of_all = letters[letters[:, 3] >= lowest]
+    return float(missed[:, 4].sum()) / float(of_all[:, 4].sum())
 
 
 def _rescued(

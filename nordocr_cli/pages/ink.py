@@ -16,6 +16,9 @@ _LETTER_MAXIMUM_SHARE = 1 / 12  # of the shorter side of the page
 _LETTER_ASPECT = 8  # one side over the other: touching letters are wide, "l" and "|" narrow
 # Dots of leaders, rules and specks are solid; letters have strokes.
 _SOLID = 0.7  # share of the box that is ink
+# In a cut line, letters reach this share of its height; what is higher by this factor than wide is
+# a rule.
+_LETTER_SHARE, _RULE_ASPECT = 0.25, 12
 # Small print counts too: a quarter of the ink of letters is in letters of this height or less.
 _QUANTILE = 0.25
 
@@ -69,3 +72,21 @@ def letter_height(letters: NDArray[np.int32]) -> float:
     order = np.argsort(heights)
     ink = np.cumsum(letters[order, 4])
     return float(heights[order][np.searchsorted(ink, _QUANTILE * ink[-1])])
+
+
+def has_letters(line: Pixels) -> bool:
+    """Return whether a cut line, uint8 (height, width, 3) or (height, width), holds ink of the size
+    and shape of letters, dark on light or light on dark: not only paper, specks, dots or rules.
+    """
+    gray = gray_of(line)
+    if np.median(gray) < 128:
+        gray = 255 - gray
+    height, width = gray.shape
+    _, _, stats, _ = cv2.connectedComponentsWithStats(ink_mask(gray), connectivity=8)
+    areas = np.asarray(stats[1:], dtype=np.int64)  # without the paper
+    across, down, ink = areas[:, 2], areas[:, 3], areas[:, 4]
+    is_high = down >= max(_LETTER_MINIMUM_PX, _LETTER_SHARE * height)
+    is_rule = (across > 4 * height) | (down > _RULE_ASPECT * across) | (across > 0.9 * width)
+    is_panel = (ink > 0.9 * across * down) & (across > 2 * down)
+    touches_all_edges = (down >= 0.95 * height) & (across > height)
+    return bool((is_high & ~is_rule & ~is_panel & ~touches_all_edges).any())

@@ -28,6 +28,8 @@ _NUMBER_HEIGHTS = 6.0
 # A block of short lines has one piece in nearly every row.
 _SINGLE_SHARE = 0.8
 _LEVEL_HEIGHTS = 0.4  # between the middles of lines: digits have no tails
+# Lines of a paragraph are about as high, and this many line heights apart at most.
+_SAME_HEIGHT, _PARAGRAPH_STEP = 1.5, 1.9
 _MAXIMUM_DEPTH = 12
 _MAXIMUM_GUTTERS = 64  # looked at, widest first
 
@@ -71,6 +73,34 @@ def rows_of(spans: Sequence[Span]) -> list[list[int]]:
         -1, 4
     )
     return _rows(edges, np.arange(len(edges)))
+
+
+def paragraphs_of(spans: Sequence[Span]) -> list[int]:
+    """Return for each of `spans`, in reading order, the number of its paragraph, from 0.
+
+    A line belongs to the paragraph before when it stands close below its last line, is as high, and
+    overlaps it; or when it stands next to it in one row.
+    """
+    numbers: list[int] = []
+    for at, span in enumerate(spans):
+        if not numbers:
+            numbers.append(0)
+            continue
+        continues = _continues(spans[at - 1], span)
+        numbers.append(numbers[-1] if continues else numbers[-1] + 1)
+    return numbers
+
+
+def _continues(before: Span, span: Span) -> bool:
+    height = max(before.height, span.height)
+    if height > _SAME_HEIGHT * min(before.height, span.height):
+        return False
+    if abs(before.middle - span.middle) < _SAME_ROW * height:
+        return True
+    step = span.middle - before.middle
+    overlap = min(before.right, span.right) - max(before.left, span.left)
+    narrower = min(before.right - before.left, span.right - span.left)
+    return 0 < step < _PARAGRAPH_STEP * height and overlap > 0.5 * narrower
 
 
 def _ordered(

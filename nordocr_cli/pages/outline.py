@@ -8,12 +8,15 @@ Coordinates are pixels of the page: x to the right, y down.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nordocr_cli.records import Box
 
+Crop = Literal["outline", "box"]  # how a line is cut: along its outline, or the box around it
+CROPS: tuple[Crop, ...] = ("outline", "box")
 Point = tuple[float, float]  # (x, y) in pixels of the page
 
 # PaddleOCR turns a quadrilateral this many times as high as wide by a quarter before it is read.
@@ -129,10 +132,31 @@ class Outline:
         along, _ = direction(self)
         return math.degrees(math.atan2(along[1], along[0]))
 
+    @property
+    def length(self) -> float:
+        """Length along the text in pixels."""
+        along, _ = direction(self)
+        if len(self.points) == 4:
+            return math.dist(self.points[0], self.points[1])
+        return float(np.ptp(np.asarray(self.points) @ along))
+
     def moved(self, dx: float, dy: float) -> "Outline":
         """Return the outline moved by (dx, dy) pixels."""
         points = tuple((x + dx, y + dy) for x, y in self.points)
         return Outline(points, tuple((x + dx, y + dy) for x, y in self.baseline))
+
+    def scaled(self, x_factor: float, y_factor: float) -> "Outline":
+        """Return the outline on a page scaled by these factors."""
+        points = tuple((x * x_factor, y * y_factor) for x, y in self.points)
+        return Outline(points, tuple((x * x_factor, y * y_factor) for x, y in self.baseline))
+
+    def clamped(self, height: int, width: int) -> "Outline":
+        """Return the outline with its points inside a page of that size in pixels."""
+
+        def inside(points: tuple[Point, ...]) -> tuple[Point, ...]:
+            return tuple((min(max(x, 0.0), width), min(max(y, 0.0), height)) for x, y in points)
+
+        return Outline(inside(self.points), inside(self.baseline))
 
 
 def outline_of(box: Box, polygon: Sequence[Point] = (), baseline: Sequence[Point] = ()) -> Outline:

@@ -1,187 +1,212 @@
-"""Searchable PDF: each page as its picture with the text that was read behind it, invisible, at its
-place.
+"""Searchable PDF: each page as its picture, at its true size, with the text behind it.
 
-Written by hand (ISO 32000-1, sections 7 and 9): a page is one image, and its letters are of fonts
-in the file, with empty glyphs (Type 3) and a table of the characters that they stand for
-(ToUnicode): any character is found, whatever fonts the reader has. All are 0.6 em wide, so that a
-word is stretched to its box without font metrics. Text render mode 3 draws nothing.
+Written by hand (ISO 32000-1, sections 7 and 9): a page is one image; its text is invisible (render
+mode 3) in a font without glyphs, as in Tesseract's PDF renderer: every code is a UTF-16 unit, all
+letters are half an em wide, and a word is stretched to its place. Other programs rewrite such files
+without losing the text.
 """
 
+import math
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby
-from operator import itemgetter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import cv2
 import numpy as np
 
-from nordocr_cli.data.resize import Pixels
-from nordocr_cli.writers.results import ReadPage
+from nordocr_cli.pages.outline import Point
+from nordocr_cli.records import Resolution
+from nordocr_cli.writers.read_page import Pixels, ReadPage, Word, quad_of
 
-_DPI = 300  # of a page whose file does not say; only the printed size depends on it
-_POINTS = 72 / _DPI
-_LETTER_EM = 0.6
-_WIDTH = round(1000 * _LETTER_EM)  # in the units of a glyph
-_CODES = 255  # a byte names a letter of a font; 0 is left out, as some readers end a text there
+_POINTS_PER_INCH = 72
+_UNKNOWN = Resolution(300.0, 300.0)  # of a page whose file does not say
+_LETTER_EM = 0.5
+_BASELINE_SHARE = 0.2  # letters stand a fifth of the line's height above its lower edge
 _JPEG_QUALITY = 85
-_CATALOG, _PAGES, _GLYPH, _FONTS = 1, 2, 3, 4  # object numbers; the glyph draws nothing
+_FONT_FILE = Path(__file__).with_name("glyphless.ttf")
+# Object numbers.
+_CATALOG, _PAGES, _FONT, _DESCENDANT, _DESCRIPTOR, _FONT_DATA, _TO_GLYPH, _TO_UNICODE = range(1, 9)
+_FIRST_OF_PAGES = 9
+
+_UNICODE_MAP = b"""/CIDInit /ProcSet findresource begin
+12 dict begin
+begincmap
+/CIDSystemInfo <</Registry (Adobe) /Ordering (UCS) /Supplement 0>> def
+/CMapName /Adobe-Identity-UCS def
+/CMapType 2 def
+1 begincodespacerange
+<0000> <FFFF>
+endcodespacerange
+1 beginbfrange
+<0000> <FFFF> <0000>
+endbfrange
+endcmap
+CMapName currentdict /CMap defineresource pop
+end
+end
+"""
 
 
 def write_pdf(pages: Iterable[ReadPage]) -> Iterator[bytes]:
     """Yield a PDF piece by piece; `pages` need their pixels."""
-    offsets: dict[int, int] = {}
-    letters = _Letters()
-    written, kids = 0, []
-
-    def out(number: int, body: bytes) -> bytes:
-        nonlocal written
-        piece = b"%d 0 obj\n%b\nendobj\n" % (number, body)
-        offsets[number] = written
-        written += len(piece)
-        return piece
-
-    header = b"%PDF-1.5\n%\xe2\xe3\xcf\xd3\n"
-    written = len(header)
-    yield header
-    yield out(_CATALOG, b"<</Type/Catalog/Pages %d 0 R>>" % _PAGES)
-    yield out(_GLYPH, _stream(b"", zlib.compress(b"%d 0 0 -200 %d 800 d1" % (_WIDTH, _WIDTH))))
-    number = _FONTS
+    file = _File()
+    yield file.header
+    yield file.add(_CATALOG, b"<</Type/Catalog/Pages %d 0 R>>" % _PAGES)
+    yield from _font_objects(file)
+    kids: list[int] = []
+    number = _FIRST_OF_PAGES
     for page in pages:
         if page.pixels is None:
             raise ValueError(f"{page.source}: a PDF needs the page's pixels")
-        image, content, kid = number + 1, number + 2, number + 3
-        number = kid
-        height, width = page.size
-        yield out(image, _picture(page.pixels))
-        yield out(content, _stream(b"", zlib.compress(_content(page, letters))))
-        box = b"[0 0 %.2f %.2f]" % (width * _POINTS, height * _POINTS)
-        resources = b"<</XObject<</P %d 0 R>>/Font %d 0 R>>" % (image, _FONTS)
-        yield out(
-            kid,
-            b"<</Type/Page/Parent %d 0 R/MediaBox%b/Resources%b/Contents %d 0 R>>"
-            % (_PAGES, box, resources, content),
-        )
-        kids.append(kid)
-    names = b""
-    for index, characters in enumerate(letters.fonts()):
-        unicode, font = number + 1, number + 2
-        number = font
-        yield out(unicode, _stream(b"", zlib.compress(_to_unicode(characters))))
-        yield out(font, _font(characters, unicode))
-        names += b"/F%d %d 0 R" % (index, font)
-    yield out(_FONTS, b"<<%b>>" % names)
-    yield out(
-        _PAGES,
-        b"<</Type/Pages/Count %d/Kids[%b]>>"
-        % (len(kids), b" ".join(b"%d 0 R" % kid for kid in kids)),
-    )
-    table = b"".join(b"%010d 00000 n \n" % offsets[i] for i in range(1, number + 1))
-    yield b"xref\n0 %d\n0000000000 65535 f \n%b" % (number + 1, table)
-    yield b"trailer\n<</Size %d/Root %d 0 R>>\nstartxref\n%d\n%%%%EOF\n" % (
-        number + 1,
-        _CATALOG,
-        written,
-    )
+        yield file.add(number, _picture(page.pixels))
+        yield file.add(number + 1, _stream(b"", zlib.compress(_content(page))))
+        yield file.add(number + 2, _page_object(page, number, number + 1))
+        kids.append(number + 2)
+        number += 3
+    references = b" ".join(b"%d 0 R" % kid for kid in kids)
+    yield file.add(_PAGES, b"<</Type/Pages/Count %d/Kids[%b]>>" % (len(kids), references))
+    yield file.trailer()
 
 
-class _Letters:
-    """The fonts' letters, numbered as they come."""
+class _File:
+    """Where the objects of the file are."""
+
+    header = b"%PDF-1.5\n%\xe2\xe3\xcf\xd3\n"
 
     def __init__(self) -> None:
-        self._numbers: dict[str, int] = {}
+        self._offsets: dict[int, int] = {}
+        self._written = len(self.header)
 
-    def show(self, text: str, size: float) -> bytes:
-        """Return the operators that show `text`, `size` points high: a run for each font."""
-        places = [divmod(self._numbers.setdefault(c, len(self._numbers)), _CODES) for c in text]
-        runs = groupby(places, key=itemgetter(0))
-        return b" ".join(
-            b"/F%d %.2f Tf <%b> Tj" % (f, size, bytes(code + 1 for _, code in run).hex().encode())
-            for f, run in runs
-        )
+    def add(self, number: int, body: bytes) -> bytes:
+        """Return the object, and remember where it is."""
+        piece = b"%d 0 obj\n%b\nendobj\n" % (number, body)
+        self._offsets[number] = self._written
+        self._written += len(piece)
+        return piece
 
-    def fonts(self) -> Iterator[Sequence[str]]:
-        """Yield the characters of each font; the first one's code is 1."""
-        characters = tuple(self._numbers)
-        return (characters[first : first + _CODES] for first in range(0, len(characters), _CODES))
+    def trailer(self) -> bytes:
+        """Return the end of the file."""
+        count = max(self._offsets) + 1
+        rows = b"".join(b"%010d 00000 n \n" % self._offsets[number] for number in range(1, count))
+        return b"xref\n0 %d\n0000000000 65535 f \n%btrailer\n<</Size %d/Root %d 0 R>>\n" % (
+            count,
+            rows,
+            count,
+            _CATALOG,
+        ) + (b"startxref\n%d\n%%%%EOF\n" % self._written)
 
 
-def _font(characters: Sequence[str], unicode: int) -> bytes:
-    """A font of empty letters; object `unicode` says what they stand for."""
-    last = len(characters)
-    names = b"".join(b"/g%d" % code for code in range(1, last + 1))
-    glyphs = b"".join(b"/g%d %d 0 R" % (code, _GLYPH) for code in range(1, last + 1))
-    return (
-        b"<</Type/Font/Subtype/Type3/FontBBox[0 -200 %d 800]/FontMatrix[.001 0 0 .001 0"
-        b" 0]/Resources<<>>/FirstChar 1/LastChar"
-        b" %d/Widths[%b]/CharProcs<<%b>>/Encoding<</Type/Encoding/Differences[1%b]>>/ToUnicode %d"
-        b" 0 R>>" % (_WIDTH, last, b" ".join([b"%d" % _WIDTH] * last), glyphs, names, unicode)
+def _font_objects(file: _File) -> Iterator[bytes]:
+    """The font without glyphs: any UTF-16 unit, half an em wide, shown as nothing."""
+    yield file.add(
+        _FONT,
+        b"<</Type/Font/Subtype/Type0/BaseFont/GlyphLessFont/Encoding/Identity-H"
+        b"/DescendantFonts[%d 0 R]/ToUnicode %d 0 R>>" % (_DESCENDANT, _TO_UNICODE),
+    )
+    yield file.add(
+        _DESCENDANT,
+        b"<</Type/Font/Subtype/CIDFontType2/BaseFont/GlyphLessFont/CIDToGIDMap %d 0 R"
+        b"/CIDSystemInfo<</Ordering(Identity)/Registry(Adobe)/Supplement 0>>"
+        b"/DW %d/FontDescriptor %d 0 R>>" % (_TO_GLYPH, 1000 * _LETTER_EM, _DESCRIPTOR),
+    )
+    yield file.add(
+        _DESCRIPTOR,
+        b"<</Type/FontDescriptor/FontName/GlyphLessFont/Flags 5/Ascent 1000/CapHeight 1000"
+        b"/Descent -1/FontBBox[0 0 %d 1000]/ItalicAngle 0/StemV 80/FontFile2 %d 0 R>>"
+        % (1000 * _LETTER_EM, _FONT_DATA),
+    )
+    font = _FONT_FILE.read_bytes()
+    yield file.add(_FONT_DATA, _stream(b"/Length1 %d" % len(font), zlib.compress(font)))
+    # Each of the 65,536 codes is glyph 1.
+    yield file.add(_TO_GLYPH, _stream(b"", zlib.compress(b"\x00\x01" * 0x10000)))
+    yield file.add(_TO_UNICODE, _stream(b"", zlib.compress(_UNICODE_MAP)))
+
+
+def _page_object(page: ReadPage, image: int, content: int) -> bytes:
+    height, width = page.size
+    across, down = _points_a_pixel(page)
+    box = b"[0 0 %.2f %.2f]" % (width * across, height * down)
+    resources = b"<</XObject<</P %d 0 R>>/Font<</F %d 0 R>>>>" % (image, _FONT)
+    # A page that lies on its side is shown upright.
+    turn = b"/Rotate %d" % (-90 * page.quarter_turns % 360) if page.quarter_turns else b""
+    return b"<</Type/Page/Parent %d 0 R/MediaBox%b%b/Resources%b/Contents %d 0 R>>" % (
+        _PAGES,
+        box,
+        turn,
+        resources,
+        content,
     )
 
 
-def _to_unicode(characters: Sequence[str]) -> bytes:
-    """The characters of the codes from 1 on (ISO 32000-1, 9.10.3), at most 100 in a block."""
-    rows = [
-        b"<%02x> <%b>" % (code, c.encode("utf-16-be", "replace").hex().encode())
-        for code, c in enumerate(characters, start=1)
+def _points_a_pixel(page: ReadPage) -> tuple[float, float]:
+    resolution = page.resolution or _UNKNOWN
+    return _POINTS_PER_INCH / resolution.x_dpi, _POINTS_PER_INCH / resolution.y_dpi
+
+
+def _content(page: ReadPage) -> bytes:
+    """Draw the picture over the page, then each word at its place."""
+    height, width = page.size
+    across, down = _points_a_pixel(page)
+    parts = [
+        b"q %.2f 0 0 %.2f 0 0 cm /P Do Q\nBT 3 Tr\n" % (width * across, height * down),
     ]
-    blocks = [rows[first : first + 100] for first in range(0, len(rows), 100)]
-    return b"\n".join(
-        [
-            b"/CIDInit /ProcSet findresource begin 12 dict begin begincmap",
-            b"/CIDSystemInfo <</Registry (Adobe) /Ordering (UCS) /Supplement 0>> def",
-            b"/CMapName /Adobe-Identity-UCS def /CMapType 2 def",
-            b"1 begincodespacerange <00> <ff> endcodespacerange",
-            *(
-                b"%d beginbfchar\n%b\nendbfchar" % (len(block), b"\n".join(block))
-                for block in blocks
-            ),
-            b"endcmap CMapName currentdict /CMap defineresource pop end end",
-        ]
-    )
+
+    def on_paper(point: Point) -> Point:
+        return point[0] * across, (height - point[1]) * down
+
+    for line in page.lines:
+        for word in line.words():
+            first, second, _, fourth = (on_paper(corner) for corner in quad_of(word.outline))
+            parts.append(_word(word, first, second, fourth))
+    return b"".join(parts) + b"ET\n"
+
+
+def _word(word: Word, top_left: Point, top_right: Point, bottom_left: Point) -> bytes:
+    """Show a word between corners in points; the space after it keeps readers from running words
+    together.
+    """
+    length = math.dist(top_left, top_right)
+    size = math.dist(top_left, bottom_left)
+    units = word.text.encode("utf-16-be", "replace")
+    if length <= 0 or size <= 0 or not units:
+        return b""
+    along = (top_right[0] - top_left[0]) / length, (top_right[1] - top_left[1]) / length
+    up = (top_left[0] - bottom_left[0]) / size, (top_left[1] - bottom_left[1]) / size
+    x = bottom_left[0] + _BASELINE_SHARE * size * up[0]
+    y = bottom_left[1] + _BASELINE_SHARE * size * up[1]
+    stretch = 100 * length / (_LETTER_EM * size * len(units) / 2)
+    place = b"%.4f %.4f %.4f %.4f %.2f %.2f Tm" % (*along, -along[1], along[0], x, y)
+    return b"/F %.2f Tf %.2f Tz %b <%b0020> Tj\n" % (size, stretch, place, units.hex().encode())
 
 
 def _stream(entries: bytes, data: bytes, coding: bytes = b"FlateDecode") -> bytes:
-    return b"<<%b/Filter/%b/Length %d>>\nstream\n%b\nendstream" % (entries, coding, len(data), data)
+    return b"<<%b/Filter/%b/Length %d>>\nstream\n%b\nendstream" % (
+        entries,
+        coding,
+        len(data),
+        data,
+    )
 
 
 def _picture(pixels: Pixels) -> bytes:
     """The page as an image object: black and white pages bit for bit, others as JPEG."""
     height, width = pixels.shape[:2]
     entries = b"/Type/XObject/Subtype/Image/Width %d/Height %d" % (width, height)
-    gray = (
-        pixels[..., 0]
-        if (pixels[..., 0] == pixels[..., 1]).all() and (pixels[..., 0] == pixels[..., 2]).all()
-        else None
-    )
+    gray = _as_gray(pixels)
     if gray is not None and ((gray == 0) | (gray == 255)).all():
         bits = np.packbits(gray == 255, axis=1).tobytes()
-        return _stream(entries + b"/ColorSpace/DeviceGray/BitsPerComponent 1", zlib.compress(bits))
-    _, data = cv2.imencode(
-        ".jpg",
-        pixels[..., ::-1] if gray is None else gray,
-        [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY],
-    )
+        entries += b"/ColorSpace/DeviceGray/BitsPerComponent 1"
+        return _stream(entries, zlib.compress(bits))
+    drawn = pixels[..., ::-1] if gray is None else gray
+    _, data = cv2.imencode(".jpg", drawn, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
     color = b"DeviceRGB" if gray is None else b"DeviceGray"
-    return _stream(
-        entries + b"/ColorSpace/%b/BitsPerComponent 8" % color, data.tobytes(), b"DCTDecode"
-    )
+    entries += b"/ColorSpace/%b/BitsPerComponent 8" % color
+    return _stream(entries, data.tobytes(), b"DCTDecode")
 
 
-def _content(page: ReadPage, letters: _Letters) -> bytes:
-    """Draw the picture over the whole page, then each word where it stands."""
-    height, width = page.size
-    parts = [b"q %.2f 0 0 %.2f 0 0 cm /P Do Q\nBT 3 Tr\n" % (width * _POINTS, height * _POINTS)]
-    for line in page.lines:
-        for text, box, _ in line.words():
-            size = box.height * _POINTS
-            if size <= 0 or box.width <= 0:
-                continue
-            # A space behind each word, so that readers do not run words together.
-            stretch = 100 * box.width * _POINTS / (_LETTER_EM * size * len(text))
-            # the baseline lies a fifth above the bottom
-            x, y = box.x * _POINTS, (height - box.bottom) * _POINTS + 0.2 * size
-            parts.append(
-                b"%.2f Tz 1 0 0 1 %.2f %.2f Tm %b\n"
-                % (stretch, x, y, letters.show(text + " ", size))
-            )
-    return b"".join(parts) + b"ET\n"
+def _as_gray(pixels: Pixels) -> Pixels | None:
+    """The one channel of a page without colour, else None."""
+    if pixels.ndim == 2:
+        return pixels
+    red, green, blue = (pixels[..., at] for at in range(3))
+    return red if (red == green).all() and (red == blue).all() else None

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nordocr_cli.artifact.shipped import DEFAULT_MODEL
-from nordocr_cli.core.predict.run import plan_predict, predict
+from nordocr_cli.core.predict.plan import plan_predict
 from nordocr_cli.data.layouts.layout import Layout
 from nordocr_cli.data.layouts.readers import read_layout
 from nordocr_cli.errors import UsageError
@@ -103,8 +103,7 @@ def count_lines(source: Source, document: Path, regions: Path | None) -> int:
         return read_layout(source.result).num_regions
     assert regions is not None
     assert source.model is not None
-    lines: int = plan_predict([document], source.model, regions=regions)["lines"]
-    return lines
+    return plan_predict([document], source.model, regions=regions).num_regions
 
 
 def readings(
@@ -116,6 +115,8 @@ def readings(
     progress: Progress = SILENT,
 ) -> Layout:
     """Return one engine's readings. Raises what read_layout and predict raise."""
+    from nordocr_cli.core.predict.run import predict
+
     if source.result:
         return read_layout(source.result)
     assert source.model is not None

@@ -1,7 +1,6 @@
-"""What `predict` was given: images of one line, folders of them, or pages whose lines have to be
-found.
-"""
+"""What `predict` was given: images of one line, folders, documents whose lines have to be found."""
 
+import io
 import os
 from collections.abc import Iterator, Sequence
 from itertools import chain, islice
@@ -9,49 +8,75 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from nordocr_cli.errors import DataError, UsageError, nearest
+from nordocr_cli.limits import Limits
+from nordocr_cli.records import STDIN
 
-Layout = Literal["auto", "line", "page"]
+Layout = Literal["auto", "line", "page", "tesseract"]
+ResolvedLayout = Literal["line", "page", "tesseract"]
 
 _SORTED_UP_TO = 10_000  # images of a folder; a larger folder is read in its own order
-# an image at least so high, and less than so many times as wide, is no line
+# An image at least so high, and less than so many times as wide, is no line.
 _PAGE_HEIGHT_PX, _PAGE_ASPECT = 400, 4
+_SAMPLED = 16  # images of a folder whose headers tell whether it holds pages
+_HEADER_BYTES = 1 << 20
 
 
-def resolve_layout(inputs: Sequence[Path], layout: str) -> Literal["line", "page"]:
+def resolve_layout(inputs: Sequence[Path], layout: str) -> ResolvedLayout:
     """Return what `inputs` are. `auto` takes PDFs, TIFFs of several pages and high images for
-    pages, and folders for lines.
+    pages, and a folder for pages when most of its first images are.
 
     Only headers are read. Raises UsageError for another name, and for pages and lines in one call.
     """
     if layout not in get_args(Layout):
         raise UsageError(f"--layout {layout!r}: {nearest(layout, get_args(Layout))}")
+    if layout == "line":
+        return "line"
     if layout != "auto":
-        return "page" if layout == "page" else "line"
+        return "page" if layout == "page" else "tesseract"
     first: dict[bool, Path] = {}
     for path in inputs:
-        first.setdefault(_is_page(path), path)
+        is_page = _holds_pages(path) if path.is_dir() else looks_like_page(path)
+        first.setdefault(is_page, path)
     if len(first) > 1:
         raise UsageError(
-            f"{first[True]} looks like a page, {first[False]} like a line or a folder of them: say"
-            " --layout page or line"
+            f"{first[True]} looks like a page, {first[False]} like a line or a folder of them:"
+            " give --layout page or --layout line"
         )
     return "page" if True in first else "line"
 
 
-def _is_page(path: Path) -> bool:
+def looks_like_page(path: Path) -> bool:
+    """Return whether the header of a file is that of a page: a PDF, a TIFF of several pages, or an
+    image as high as one. A damaged file is no page.
+    """
     from PIL import Image
 
-    if path.is_dir() or path.suffix.lower() == ".pdf":
-        return not path.is_dir()
+    from nordocr_cli.data.documents import read_content
+    from nordocr_cli.data.pdf import is_pdf
+
+    if path.suffix.lower() == ".pdf":
+        return True
     try:
-        with Image.open(path) as image:
+        head = read_content(path) if path == STDIN else _head(path)
+        if is_pdf(head):
+            return True
+        with Image.open(io.BytesIO(head) if path == STDIN else path) as image:
             (width, height), pages = image.size, getattr(image, "n_frames", 1)
+    except (DataError, UsageError):
+        raise
     except Exception:  # noqa: BLE001 # damaged: reading it says how
         return False
-    return pages > 1 or (height >= _PAGE_HEIGHT_PX and width < _PAGE_ASPECT * height)
+    return pages > 1 or is_page_size(height, width)
 
 
-def find_images(inputs: Sequence[Path], layout: Literal["line", "page"] = "line") -> Iterator[Path]:
+def is_page_size(height: int, width: int) -> bool:
+    """Return whether an image of that size in pixels is too high for one line of text."""
+    return height >= _PAGE_HEIGHT_PX and width < _PAGE_ASPECT * height
+
+
+def find_images(
+    inputs: Sequence[Path], layout: ResolvedLayout = "line", limits: Limits | None = None
+) -> Iterator[Path]:
     """Yield the image files that `inputs` mean; a folder means the images in it, by name up to
     10,000 of them.
 
@@ -61,29 +86,46 @@ def find_images(inputs: Sequence[Path], layout: Literal["line", "page"] = "line"
     from nordocr_cli.data.documents import IMAGE_SUFFIXES
 
     for path in inputs:
+        if path == STDIN:
+            continue
         if path.is_dir():
             if next(_images_in(path), None) is None:
                 raise UsageError(f"{path} holds no images ({', '.join(IMAGE_SUFFIXES)})")
         elif not path.is_file():
             raise UsageError(f"no image or folder {path}")
         elif layout == "line":
-            require_one_page(path, UsageError)
+            require_one_page(path, UsageError, limits)
     return chain.from_iterable(_in_order(path) if path.is_dir() else [path] for path in inputs)
 
 
-def require_one_page(path: Path, error: type[UsageError] | type[DataError]) -> None:
+def require_one_page(
+    path: Path, error: type[UsageError] | type[DataError], limits: Limits | None = None
+) -> None:
     """Raise `error` when `path` is a PDF or a TIFF of several pages."""
     from nordocr_cli.data.documents import read_pages
 
     suffix = path.suffix.lower()
-    if suffix in (".tif", ".tiff", ".pdf") and (
-        (count := len(read_pages(path))) > 1 or suffix == ".pdf"
-    ):
+    if suffix not in (".tif", ".tiff", ".pdf"):
+        return
+    count = len(read_pages(path, limits))
+    if count > 1 or suffix == ".pdf":
         pages = f"{count} page{'s' if count > 1 else ''}"
         raise error(
-            f"{path} has {pages}; say where the lines are (--regions FILE), or let --layout page"
-            " find them"
+            f"{path} has {pages}; say where the lines are (--regions FILE), or find them with"
+            " --layout page"
         )
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(_HEADER_BYTES)
+
+
+def _holds_pages(folder: Path) -> bool:
+    """Whether most of the first images of a folder look like pages."""
+    sample = list(islice(_images_in(folder), _SAMPLED))
+    pages = sum(looks_like_page(path) for path in sample if path.is_file())
+    return pages > len(sample) / 2
 
 
 def _images_in(folder: Path) -> Iterator[Path]:
@@ -91,10 +133,9 @@ def _images_in(folder: Path) -> Iterator[Path]:
 
     with os.scandir(folder) as entries:
         for entry in entries:
+            is_named_so = entry.name.lower().endswith(IMAGE_SUFFIXES)
             # A link to nothing is an image that cannot be read, which reading it says.
-            if entry.name.lower().endswith(IMAGE_SUFFIXES) and (
-                entry.is_file() or not os.path.exists(entry)
-            ):
+            if is_named_so and (entry.is_file() or not os.path.exists(entry)):
                 yield folder / entry.name
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from nordocr_cli.records import Box, Recognition
 from nordocr_cli.writers.pdf import write_pdf
-from nordocr_cli.writers.results import ReadLine, ReadPage
+from nordocr_cli.writers.read_page import ReadLine, ReadPage
 
 pdfium = pytest.importorskip("pypdfium2", reason="pypdfium2 reads the PDF that was written")
 

@@ -11,7 +11,8 @@ import pytest
 
 from nordocr_cli.data.layouts.readers import read_layout
 from nordocr_cli.records import Box, Recognition
-from nordocr_cli.writers.results import WRITERS, ReadLine, ReadPage
+from nordocr_cli.writers.read_page import ReadLine, ReadPage
+from nordocr_cli.writers.registry import FORMATS
 
 TEXT = 'Å "7" <811> & \x07Co'
 EDGES = tuple((100.0 + 10 * i, 110.0 + 10 * i) for i in range(len(TEXT)))
@@ -37,19 +38,20 @@ IMAGES = [
 
 
 def written(kind, pages, **options):
-    return "".join(WRITERS[kind](iter(pages), **options))
+    return "".join(FORMATS[kind].write(iter(pages), **options))
 
 
 def test_a_word_has_the_place_of_its_letters():
-    assert [(text, box.x, box.width) for text, box, _ in LINE.words()] == [
+    assert [(word.text, word.box.x, word.box.width) for word in LINE.words()] == [
         ("Å", 100, 10),
         ('"7"', 120, 30),
         ("<811>", 160, 50),
         ("&", 220, 10),
         ("\x07Co", 240, 30),
     ]
-    assert [confidence for *_, confidence in LINE.words()] == pytest.approx([0.5] * 5)
-    assert PLAIN.words() == [("no places", PLAIN.box, None)]
+    assert [word.confidence for word in LINE.words()] == pytest.approx([0.5] * 5)
+    (word,) = PLAIN.words()
+    assert (word.text, word.box, word.confidence) == ("no places", PLAIN.box, None)
     assert ReadLine(PLAIN.box, Recognition(" ", None)).words() == []
 
 
@@ -121,7 +123,7 @@ def test_text():
     assert written("text", PAGES, named=True) == f"{TEXT}\nno places\n"
 
 
-@pytest.mark.parametrize("kind", WRITERS)
+@pytest.mark.parametrize("kind", [name for name in FORMATS if not FORMATS[name].is_binary])
 def test_a_page_is_written_before_the_next_is_read(kind):
     read = []
 
@@ -130,7 +132,7 @@ def test_a_page_is_written_before_the_next_is_read(kind):
             read.append(page)
             yield page
 
-    writer = WRITERS[kind](pages(), **({"named": True} if kind == "text" else {}))
+    writer = FORMATS[kind].write(pages(), **({"named": True} if kind == "text" else {}))
     pieces = [next(writer) for _ in range(8)]
     assert "".join(pieces)
     assert len(read) <= 8

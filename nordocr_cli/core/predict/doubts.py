@@ -1,0 +1,46 @@
+"""When a reading is doubtful: said in a warning, in JSON, and with --fail-if-doubtful by the exit
+code.
+"""
+
+from collections.abc import Sequence
+
+from nordocr_cli.records import Recognition
+
+MINIMUM_CONFIDENCE = 0.6
+# A page is doubtful when more than this share of its lines is empty or unsure.
+_MOST = 0.5
+# Ink of letters outside of all lines: below it, stamps, signatures and small pictures.
+_UNCOVERED_SHARE = 0.25
+
+
+def page_doubts(readings: Sequence[Recognition], uncovered_share: float = 0.0) -> tuple[str, ...]:
+    """Return why the readings of a page's lines may be wrong, in words; empty when nothing speaks
+    against them.
+    """
+    doubts = []
+    unsure = sum(is_unsure(reading) for reading in readings)
+    if unsure > _MOST * len(readings):
+        doubts.append(
+            f"{unsure} of {len(readings)} lines are empty or have a confidence below"
+            f" {MINIMUM_CONFIDENCE}"
+        )
+    if uncovered_share > _UNCOVERED_SHARE:
+        doubts.append(f"{uncovered_share:.0%} of the ink lies in no line")
+    return tuple(doubts)
+
+
+def image_doubts(height: int, width: int) -> tuple[str, ...]:
+    """Return why an image of that size in pixels, read as one line, may be none."""
+    from nordocr_cli.core.predict.inputs import is_page_size
+
+    if not is_page_size(height, width):
+        return ()
+    size = f"{height} x {width} px (height x width)"
+    return (f"{size} looks like a page, but was read as one line: use --layout page",)
+
+
+def is_unsure(reading: Recognition) -> bool:
+    """Return whether a line reads as nothing, or with little confidence."""
+    if not reading.text.strip():
+        return True
+    return reading.confidence is not None and reading.confidence < MINIMUM_CONFIDENCE

@@ -1,0 +1,215 @@
+"""Reading the lines of pages: given ones, and those that are found."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from nordocr_cli.core.predict.counts import Counts
+from nordocr_cli.core.predict.doubts import page_doubts
+from nordocr_cli.errors import DataError
+from nordocr_cli.pages.cut import Crop, Pixels, cut_line
+from nordocr_cli.pages.outline import Outline, outline_of
+from nordocr_cli.records import Box, Recognition, Resolution
+from nordocr_cli.writers.read_page import ReadLine, ReadPage
+
+if TYPE_CHECKING:
+    from nordocr_cli.data.documents import Document
+    from nordocr_cli.data.layouts.layout import Layout
+    from nordocr_cli.pages.finder import LineFinder
+    from nordocr_cli.runtime.backends.tesseract.recognizer import LineFinder as TesseractFinder
+    from nordocr_cli.runtime.protocols import Recognizer
+
+_LINES_AT_A_TIME = 256  # cut out of a page at once: a page of ten thousand lines is no problem
+# Pages whose dots are less square than this are scaled before their lines are found: fax pages.
+_SQUARE = 1.1
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a line is: its outline, and the number of its paragraph."""
+
+    outline: Outline
+    paragraph: int | None = None
+
+
+@dataclass(frozen=True)
+class PageOf:
+    """A page on its way through reading: the pixels, and where they are from."""
+
+    source: Path
+    index: int
+    pixels: Pixels
+    resolution: Resolution | None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return self.pixels.shape[0], self.pixels.shape[1]
+
+
+class PageReader:
+    """Reads lines of pages with a recognizer. Lines that cannot be cut are counted in `counts`."""
+
+    def __init__(self, recognizer: "Recognizer", language: str, crop: Crop, counts: Counts) -> None:
+        self._recognizer, self._language = recognizer, language
+        self._crop, self._counts = crop, counts
+
+    def recognize(self, crops: Sequence[Pixels]) -> list[Recognition]:
+        """Read cut lines."""
+        return self._recognizer.recognize(list(crops), [self._language] * len(crops))
+
+    def read_given(self, page: PageOf, places: Iterable[Place]) -> ReadPage:
+        """Read lines that somebody else found; all of them are kept."""
+        lines = list(self._read(page, places))
+        doubts = page_doubts([line.reading for line in lines]) if lines else ()
+        return self._done(page, lines, doubts)
+
+    def read_found(self, page: PageOf, finder: "LineFinder | TesseractFinder") -> ReadPage:
+        """Find the lines of a page and read them; lines that read as nothing are left out."""
+        from nordocr_cli.pages.finder import LineFinder
+
+        square, x_factor, y_factor = squared(page)
+        if isinstance(finder, LineFinder):
+            found = finder.find(square.pixels, self.recognize)
+            places = [Place(line.outline, line.paragraph) for line in found.lines]
+            turns, uncovered = found.quarter_turns, found.uncovered_share
+        else:
+            places = [Place(Outline.of_box(box)) for box in finder.find(square.pixels)]
+            turns, uncovered = 0, 0.0
+
+        lines = list(self._read(square, places))
+        doubts = page_doubts([line.reading for line in lines], uncovered)
+        kept = [line for line in lines if line.reading.text.strip()]
+        if square is not page:
+            kept = [_scaled(line, 1 / x_factor, 1 / y_factor) for line in kept]
+        return replace(self._done(page, kept, doubts), quarter_turns=turns)
+
+    def _read(self, page: PageOf, places: Iterable[Place]) -> Iterator[ReadLine]:
+        waiting = iter(places)
+        while some := list(islice(waiting, _LINES_AT_A_TIME)):
+            cut: list[tuple[Place, Pixels]] = []
+            for place in some:
+                try:
+                    cut.append((place, cut_line(page.pixels, place.outline, self._crop)))
+                except DataError as error:
+                    self._counts.fail(DataError(f"{page.source}, page {page.index + 1}: {error}"))
+            readings = self.recognize([crop for _, crop in cut])
+            for (place, crop), reading in zip(cut, readings, strict=True):
+                yield self._line(place, crop, reading, page.size)
+            self._counts.progress.advance(len(cut))
+
+    def _line(
+        self, place: Place, crop: Pixels, reading: Recognition, size: tuple[int, int]
+    ) -> ReadLine:
+        """Put a reading at its place on the page, `size` (height, width) in pixels."""
+        upright = self._crop == "box" or place.outline.is_upright_box
+        outline = place.outline.clamped(*size)
+        start = max(0, int(place.outline.box.x)) if upright else 0  # where the cut begins
+        edges = character_edges(self._recognizer, crop, reading, start)
+        shown = None if upright else outline
+        return ReadLine(outline.box, reading, edges, shown, place.paragraph)
+
+    def _done(self, page: PageOf, lines: Sequence[ReadLine], doubts: tuple[str, ...]) -> ReadPage:
+        self._counts.read += len(lines)
+        if doubts:
+            self._counts.doubt(f"{page.source}, page {page.index + 1}: {'; '.join(doubts)}")
+        return ReadPage(
+            page.source,
+            page.index,
+            page.size,
+            tuple(lines),
+            page.pixels,
+            resolution=page.resolution,
+            doubts=doubts,
+        )
+
+
+def character_edges(
+    recognizer: "Recognizer", crop: Pixels, reading: Recognition, start: int = 0
+) -> tuple[tuple[float, float], ...]:
+    """Return the left and right edge of each character in pixels of the cut line, moved right by
+    `start`; empty where the recognizer does not know.
+    """
+    from nordocr_cli.runtime.wide_lines import WideLines
+
+    if not isinstance(recognizer, WideLines):
+        return ()
+    edges = recognizer.edges(crop.shape[0], crop.shape[1], reading)
+    return tuple((start + first, start + last) for first, last in edges)
+
+
+def squared(page: PageOf) -> tuple[PageOf, float, float]:
+    """Return the page with square dots, and how many times wider and higher it became: fax pages
+    have half as many lines down as dots across.
+    """
+    if page.resolution is None:
+        return page, 1.0, 1.0
+    x_dpi, y_dpi = page.resolution.x_dpi, page.resolution.y_dpi
+    finer = max(x_dpi, y_dpi)
+    x_factor, y_factor = finer / x_dpi, finer / y_dpi
+    if max(x_factor, y_factor) < _SQUARE:
+        return page, 1.0, 1.0
+    height, width = page.size
+    size = (round(width * x_factor), round(height * y_factor))
+    pixels = np.asarray(cv2.resize(page.pixels, size, interpolation=cv2.INTER_CUBIC), np.uint8)
+    return replace(page, pixels=pixels), size[0] / width, size[1] / height
+
+
+def _scaled(line: ReadLine, x_factor: float, y_factor: float) -> ReadLine:
+    """The line on the page before it was squared."""
+    box = line.box
+    moved = Box(box.x * x_factor, box.y * y_factor, box.width * x_factor, box.height * y_factor)
+    if line.outline is None:
+        edges = tuple((left * x_factor, right * x_factor) for left, right in line.edges)
+        return replace(line, box=moved, edges=edges)
+    outline = line.outline.scaled(x_factor, y_factor)
+    along = outline.length / line.outline.length
+    edges = tuple((left * along, right * along) for left, right in line.edges)
+    return replace(line, box=moved, edges=edges, outline=outline)
+
+
+def read_document(
+    document: "Document", layout: "Layout", regions: Path, reader: PageReader, counts: Counts
+) -> Iterator[ReadPage]:
+    """Yield the pages of `document` with the lines that `layout`, read from `regions`, gives."""
+    counts.progress.start("reading", total=layout.num_regions)
+    sizes = layout.sizes or ((0, 0),) * len(layout.pages)
+    for page, size in zip(layout.pages, sizes, strict=True):
+        try:
+            pixels = _page_of_layout(document, page.index, size, regions)
+        except DataError as error:
+            counts.fail(error)
+            yield ReadPage(document.path, page.index, size, (), error=str(error))
+            continue
+        resolution = document.resolution(page.index, pixels.shape[:2])
+        places = [
+            Place(outline_of(region.box, region.polygon, region.baseline))
+            for region in page.regions
+        ]
+        found = PageOf(document.path, page.index, pixels, resolution)
+        yield reader.read_given(found, places)
+
+
+def _page_of_layout(
+    document: "Document", index: int, size: tuple[int, int], regions: Path
+) -> Pixels:
+    """The page with that index. Raises DataError when it is not there, damaged, or not the page
+    that the layout, of `size` (height, width) where it says so, was made on.
+    """
+    if index >= len(document) and not document.cut:
+        raise DataError(
+            f"{regions}: page_index {index}, but {document.path} has {len(document)} pages"
+        )
+    pixels = document.page(index, size if all(size) else None)
+    height, width = pixels.shape[:2]
+    if all(size) and size != (height, width):
+        raise DataError(
+            f"{document.path}, page {index + 1} is {height} x {width} px (height x width), its"
+            f" regions in {regions} were found on {size[0]} x {size[1]} px: another scan?"
+        )
+    return pixels
