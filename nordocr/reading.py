@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from nordocr_cli.core.predict.run import Prediction
     from nordocr_cli.runtime.protocols import Recognizer as OpenedRecognizer
-    from nordocr_cli.writers.results import ReadLine, ReadPage
+    from nordocr_cli.writers.read_page import ReadLine, ReadPage
 
     Pixels: TypeAlias = NDArray[np.uint8]
     Source: TypeAlias = str | Path | bytes | Pixels
@@ -65,6 +65,16 @@ class _Options:
     lexicon: Path | None = None
     lm_weight: float | None = None
     compiled: bool = False
+    crop: Literal["outline", "box"] = "outline"
+    max_pixels: int | None = None
+    max_pages: int | None = None
+
+    def limits(self) -> Any:
+        """The limits of pages and pixels."""
+        from nordocr_cli.limits import Limits
+
+        given = {"max_pixels": self.max_pixels, "max_pages": self.max_pages}
+        return Limits(**{name: value for name, value in given.items() if value is not None})
 
     def language_files(self) -> Any:
         from nordocr_cli.decode.language import WEIGHT, LanguageFiles
@@ -106,7 +116,7 @@ class Reader:
     `model` is a shipped name, a run folder, a .safetensors, .onnx or .engine file, or
     `tesseract[:swe]`; None is the recognizer that ships. The other options have the names and
     defaults of `nordocr predict`: `device`, `threads`, `precision`, `decoder`, `beam_width`,
-    `wide`, `char_lm`, `lexicon`, `lm_weight`, `compiled`.
+    `wide`, `char_lm`, `lexicon`, `lm_weight`, `compiled`, `crop`, `max_pixels`, `max_pages`.
     """
 
     def __init__(self, model: str | Path | None = None, **options: Any) -> None:
@@ -143,12 +153,15 @@ class Reader:
     ) -> "Prediction":
         from nordocr_cli.core.predict.run import predict
 
-        layout = {"regions": Path(regions)} if regions else {"layout": "page"}
+        layout: dict[str, Any] = {"regions": Path(regions)} if regions else {"layout": "page"}
         return predict(
             paths,
             self.model,
             recognizer=self._recognizer,
             language=language,
+            threads=self._options.threads,
+            crop=self._options.crop,
+            limits=self._options.limits(),
             progress=progress,
             **layout,
         )
@@ -239,7 +252,7 @@ def _page(page: "ReadPage") -> Page:
 
 
 def _line(line: "ReadLine") -> Line:
-    words = tuple(Word(text, box, confidence) for text, box, confidence in line.words())
+    words = tuple(Word(word.text, word.box, word.confidence) for word in line.words())
     reading = line.reading
     return Line(reading.text, line.box, reading.confidence, words, reading.char_confidences)
 

@@ -161,7 +161,17 @@ def test_every_option_of_the_command_exists_in_the_interface():
 
     options = {p.name for p in build(app).commands["predict"].params if p.name != "inputs"}
     # How results are shown and where they go: Document.save and plain Python do that.
-    showing = {"kind", "output", "resume", "as_json", "as_jsonl", "dry_run", "quiet", "verbose"}
+    showing = {
+        "kind",
+        "output",
+        "resume",
+        "as_json",
+        "as_jsonl",
+        "dry_run",
+        "quiet",
+        "verbose",
+        "fail_if_doubtful",
+    }
     elsewhere = {"model", "regions", "layout", "language", "bf16"}
     known = set(_Options.__dataclass_fields__)
     assert options - showing - elsewhere <= known

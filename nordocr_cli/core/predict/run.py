@@ -5,7 +5,7 @@ memory.
 from collections.abc import Container, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from nordocr_cli.runtime.backends.tesseract.recognizer import LineFinder as TesseractFinder
     from nordocr_cli.runtime.protocols import Image, Recognizer
 
-__all__ = ["FORMATS", "Prediction", "Reader", "open_reader", "plan_predict", "predict"]
+__all__ = ["FORMATS", "Counts", "Prediction", "Reader", "open_reader", "plan_predict", "predict"]
 
 Batch = list[tuple[Path, "Image | DataError"]]  # images, or why one cannot be read
 
@@ -114,9 +114,9 @@ def predict(
     `inputs`: images of one line and folders of them, or with `regions` the lines of one document,
     or the lines that are found on pages. `options` are those of PredictOptions.
 
-    Images in `done` are skipped; `recognizer` is `model`, opened already. What cannot be read is warned about, counted and left out. Raises
-    UsageError when an input is missing or holds no images, DataError for a damaged document or
-    layout, and what opening the model raises.
+    Images in `done` are skipped; `recognizer` is `model`, opened already. What cannot be read is
+    warned about, counted and left out. Raises UsageError when an input is missing or holds no
+    images, DataError for a damaged document or layout, and what opening the model raises.
     """
     plan = plan_predict(inputs, model, regions=regions, **options)
     return Reader(plan.options, progress, recognizer).run(plan, done=done)
@@ -207,12 +207,10 @@ class Reader:
             return WideLines(recognizer, split=self.options.wide == "split")
         return recognizer
 
-    @cached_property
+    @property
     def finder(self) -> "LineFinder":
-        """What finds lines on pages: the detector that ships."""
-        from nordocr_cli.pages.finder import LineFinder
-
-        return LineFinder(self.options.threads)
+        """What finds lines on pages: the detector that ships, opened once."""
+        return _shared_finder(self.options.threads)
 
     @cached_property
     def tesseract_finder(self) -> "TesseractFinder":
@@ -302,6 +300,13 @@ class Reader:
         edges = character_edges(self.recognizer, crop, reading)
         line = ReadLine(Box(0, 0, width, height), reading, edges)
         return ReadPage(path, None, (height, width), (line,), crop, doubts=doubts)
+
+
+@cache
+def _shared_finder(threads: int | None) -> "LineFinder":
+    from nordocr_cli.pages.finder import LineFinder
+
+    return LineFinder(threads)
 
 
 def without_text(crop: "Image", reading: Recognition) -> Recognition:
