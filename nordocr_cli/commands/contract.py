@@ -96,6 +96,14 @@ def attach(
         ),
     ],
     output: options.Output,
+    activation: Annotated[
+        str | None,
+        typer.Option(
+            "--output-activation",
+            metavar="logits|softmax",
+            help="What the model's output holds. Default: what the contract says.",
+        ),
+    ] = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -109,7 +117,7 @@ def attach(
     from nordocr_cli.core.contract import attach_contract
 
     console = Console(quiet=quiet, as_json=as_json)
-    file = attach_contract(model, contract, output)
+    file = attach_contract(model, contract, output, activation)
     if as_json:
         console.json(file.sidecar())
     else:

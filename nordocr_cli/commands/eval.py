@@ -57,6 +57,13 @@ def eval_(
     decoder: Annotated[
         str, typer.Option(metavar="NAME[,NAME]", help="greedy, beam; of PARSeq ar, nar, ar+1, …")
     ] = "greedy",
+    as_served: Annotated[
+        bool,
+        typer.Option(
+            "--as-served",
+            help="Read as the Rust pipeline does, and count the texts that change against our own.",
+        ),
+    ] = False,
     check_batches: Annotated[
         bool, typer.Option("--check-batches", help="Exit 4 if a line's text depends on its batch.")
     ] = False,
@@ -77,10 +84,15 @@ def eval_(
     --against tesseract.jsonl
     """
     from nordocr_cli.core.eval.run import evaluate, parse_resampler, plan_eval
-    from nordocr_cli.errors import GateMissed
+    from nordocr_cli.errors import GateMissed, UsageError
     from nordocr_cli.metrics.gates import parse_gate, read_expectations
+    from nordocr_cli.runtime.specs import AS_SERVED
 
     console = Console(quiet=quiet, verbose=verbose, as_json=as_json)
+    if as_served:
+        if decoder != "greedy" or resampler:
+            raise UsageError("--as-served has its own decoder and resampler; leave those out")
+        decoder = f"{AS_SERVED},greedy"
     gates = [parse_gate(text) for text in fail_if or ()] + (
         read_expectations(expect) if expect else []
     )

@@ -4,9 +4,9 @@ was made from which.
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
 
-from nordocr_cli.artifact.contract import Contract, contract_from_json
+from nordocr_cli.artifact.contract import Contract, OutputActivation, contract_from_json
 from nordocr_cli.artifact.probing import SIDECAR_SCHEMA, read_contract
 from nordocr_cli.artifact.sealing import (
     JSON_DIGEST,
@@ -17,7 +17,7 @@ from nordocr_cli.artifact.shipped import find_weights
 from nordocr_cli.atomic import refuse_inputs, replacing, sha256_of, write_json
 from nordocr_cli.charset import Charset, differences, load_charset
 from nordocr_cli.deploy.onnx_file import OnnxFile, contract_path
-from nordocr_cli.errors import ArtifactError, UsageError
+from nordocr_cli.errors import ArtifactError, UsageError, nearest
 from nordocr_cli.limits import read_json, require_regular_file
 from nordocr_cli.profile import flatten
 from nordocr_cli.runtime.backends.tensorrt.engine_file import read_sidecar
@@ -126,7 +126,9 @@ def _described(path: Path) -> Side:
     return Side(path, contract.charset, contract, sha256)
 
 
-def attach_contract(model: Path, source: Path, output: Path) -> OnnxFile:
+def attach_contract(
+    model: Path, source: Path, output: Path, activation: str | None = None
+) -> OnnxFile:
     """Write the ONNX `model` with the contract of `source` (any artifact that has one, or the JSON
     beside it) to `output`.
 
@@ -148,9 +150,18 @@ def attach_contract(model: Path, source: Path, output: Path) -> OnnxFile:
     if not model.is_file():
         raise UsageError(f"no file {model}")
     contract = replace(contract, parent_sha256=None)
+    if activation is not None:
+        contract = replace(contract, output_activation=_activation(activation))
     return write_with_contract(
         model, contract, output, own_precision=side.path.suffix == ".safetensors"
     )
+
+
+def _activation(text: str) -> OutputActivation:
+    for known in get_args(OutputActivation):
+        if text == known:
+            return cast("OutputActivation", known)
+    raise UsageError(f"--output-activation {text!r}: {nearest(text, get_args(OutputActivation))}")
 
 
 def write_with_contract(

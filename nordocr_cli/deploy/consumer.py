@@ -69,14 +69,21 @@ def pipeline_conflicts(contract: Contract, charset: Charset = NORDIC) -> list[st
             f"decoding is {contract.decoding}; the pipeline decodes this engine by CTC: export a"
             " CTC network"
         )
+    found += geometry_conflicts(contract)
+    found += _tensor_conflicts(contract)
+    return found + _charset_conflicts(contract.charset, charset)
+
+
+def geometry_conflicts(contract: Contract) -> list[str]:
+    """Return one sentence for each rule of preprocessing in which pipeline and model differ."""
     values = contract.geometry.to_json()
+    found = []
     for field, (suitable, does) in _GEOMETRY.items():
         if values[field] not in suitable:
             key = f"geometry.{field}"
             fix = _RETRAIN.format(key=key, value=suitable[0])
             found.append(f"{key} is {values[field]}; the pipeline {does}: {fix}")
-    found += _tensor_conflicts(contract)
-    return found + _charset_conflicts(contract.charset, charset)
+    return found
 
 
 def _tensor_conflicts(contract: Contract) -> list[str]:

@@ -173,6 +173,7 @@ def inspect_onnx(path: Path, *, name: str | None = None) -> OnnxFile:
             f" image. {_AGAIN}"
         )
     _full_check(model, what)
+    _check_activation(model, contract, what)
     precision = weights_precision(model, what)
     if contract.precision != precision:
         raise ArtifactError(
@@ -213,6 +214,43 @@ def _load(path: Path, what: str) -> "tuple[onnx.ModelProto, Contract]":
             f" {_AGAIN}"
         ) from error
     return model, contract
+
+
+# What changes the shape or type of a tensor and none of its values.
+_SHAPING = frozenset(
+    {"Transpose", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Cast", "Flatten", "Dropout"}
+)
+
+
+def softmaxes_before_output(model: "onnx.ModelProto") -> int:
+    """Return how many softmaxes in a row the output has gone through, with nothing but changes of
+    shape between them.
+    """
+    producers = {name: node for node in model.graph.node for name in node.output}
+    name, count = model.graph.output[0].name, 0
+    while (node := producers.get(name)) is not None:
+        if node.op_type == "Softmax":
+            count += 1
+        elif node.op_type not in _SHAPING:
+            break
+        name = node.input[0]
+    return count
+
+
+def _check_activation(model: "onnx.ModelProto", contract: Contract, what: str) -> None:
+    """Refuse a second softmax, and one that the contract does not mention."""
+    count = softmaxes_before_output(model)
+    if count > 1:
+        raise ArtifactError(
+            f"{what}: its output goes through {count} softmaxes in a row, so no confidence can"
+            " exceed e / (e + classes - 1); remove all but one, or export the network without any"
+        )
+    if count and contract.output_activation == "logits":
+        raise ArtifactError(
+            f"{what}: output_activation is logits in its contract, and its graph ends in a Softmax;"
+            " a host would take another. Export logits, or attach the contract again with"
+            " --output-activation softmax"
+        )
 
 
 def _full_check(model: "onnx.ModelProto", what: str) -> None:

@@ -13,13 +13,15 @@ from nordocr_cli.data.resize import pad_batch, resize_line
 from nordocr_cli.decode.autoregressive import greedy_decoder
 from nordocr_cli.decode.beam import BEAM_WIDTH, decode_beam
 from nordocr_cli.decode.language import LanguageFiles
+from nordocr_cli.decode.probabilities import require_declared_activation
 from nordocr_cli.errors import UsageError
 from nordocr_cli.records import Recognition
 from nordocr_cli.runtime.backends.tesseract.recognizer import TesseractRecognizer
 from nordocr_cli.runtime.device import parse_device
+from nordocr_cli.runtime.padded import as_served, padded
 from nordocr_cli.runtime.protocols import Image, Recognizer, Runner
 from nordocr_cli.runtime.runners import open_runner
-from nordocr_cli.runtime.specs import parse_decoder, parse_spec, require_options
+from nordocr_cli.runtime.specs import AS_SERVED, parse_decoder, parse_spec, require_options
 
 # Widest padded batch: lines times batch width, in columns of pixels. 16 lines of 1024 px, or 64 of
 # 256.
@@ -63,6 +65,7 @@ class RunnerRecognizer:
             logits = runner.run(images, widths)  # (N, T, C)
             # Each line is decoded over its own frames only: those of the padding hold garbage.
             frames = np.array([contract.out_length(int(w)) for w in widths])
+            require_declared_activation(logits[0], int(frames[0]), contract, self.name)
             found = self.decode(
                 logits, frames, contract.charset, contract.output_activation, contract.temperature
             )
@@ -161,6 +164,8 @@ def open_recognizer(
             f"{runner.name} writes its text token by token; --decoder beam adds up the paths of"
             " CTC: leave it out"
         )
+    if decoder == AS_SERVED:
+        return as_served(runner)
     if decoder != "beam":
         return RunnerRecognizer(runner)
     language = lm.open(runner.contract.charset) if lm else None
@@ -170,16 +175,28 @@ def open_recognizer(
 
 
 def batch_invariance(
-    recognizer: Recognizer, crops: Sequence[Image], languages: Sequence[str] = (), seed: int = 1
+    recognizer: Recognizer,
+    crops: Sequence[Image],
+    languages: Sequence[str] = (),
+    seed: int = 1,
+    *,
+    as_host: bool = True,
 ) -> dict[str, list[int]]:
-    """Return the numbers of the crops that read differently than alone: all `together`, beside the
+    """Return the numbers of the crops that read differently than alone: all `together`, next to the
     `widest`, and in `random` batches. Empty lists are right.
+
+    With `as_host` a network without a mask, such as an ONNX model, is read as a host feeds it: each
+    batch padded to its widest line. Our own reading never pads it, so it shows no difference.
     """
     if not crops:
         return {"together": [], "widest": [], "random": []}
 
+    batched = recognizer
+    if as_host and isinstance(recognizer, RunnerRecognizer) and _sees_padding(recognizer.runner):
+        batched = padded(recognizer.runner)
+
     def texts(numbers: Sequence[int]) -> list[str]:
-        read = recognizer.recognize(
+        read = batched.recognize(
             [crops[i] for i in numbers], [languages[i] for i in numbers] if languages else ()
         )
         return [reading.text for reading in read]
@@ -204,3 +221,7 @@ def batch_invariance(
         )
         for name, lists in batches.items()
     }
+
+
+def _sees_padding(runner: Runner) -> bool:
+    return not runner.uses_widths and runner.contract.decoding == "ctc"

@@ -12,7 +12,8 @@ from nordocr_cli.artifact.shipped import DEFAULT_MODEL, SHIPPED, find_weights
 from nordocr_cli.errors import UsageError, nearest
 
 Backend = Literal["torch", "onnxruntime", "tensorrt", "tesseract"]
-DECODERS = ("greedy", "beam", "ar", "nar")
+AS_SERVED = "as-served"  # greedy, of batches as the Rust pipeline makes them
+DECODERS = ("greedy", "beam", "ar", "nar", AS_SERVED)
 _BACKEND_OF: dict[str, Backend] = {
     ".safetensors": "torch",
     ".onnx": "onnxruntime",
@@ -88,12 +89,12 @@ class Writing:
 
 
 def parse_decoder(text: str) -> Writing | None:
-    """Return what `ar`, `nar`, `ar+1` or `nar+2` means, None for `greedy` and `beam`. Raises
-    UsageError for anything else.
+    """Return what `ar`, `nar`, `ar+1` or `nar+2` means, None for `greedy`, `beam` and `as-served`.
+    Raises UsageError for anything else.
     """
     if found := re.fullmatch(r"(ar|nar)(?:\+([1-9]))?", text):
         return Writing(cast(Literal["ar", "nar"], found[1]), int(found[2] or 0))
-    if text not in ("greedy", "beam"):
+    if text not in ("greedy", "beam", AS_SERVED):
         raise UsageError(f"unknown decoder {text!r}: {nearest(text, DECODERS)}")
     return None
 
