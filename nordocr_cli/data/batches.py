@@ -490,6 +490,8 @@ class LineBatches:
                 (self.stores[k], slots, lines[slots] - self._first[k]) for k, slots in slots_of
             ]
         channels = 1 if all(store.are_gray(local).all() for store, _, local in parts) else 3
+        for store, _, local in parts:
+            store.require_undamaged(local)
         images = self._buffers.take((len(lines), self.geometry.height, width, channels))
         if len(parts) == 1 and self._select(*parts[0][::2], images):
             return images

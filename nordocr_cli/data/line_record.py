@@ -55,9 +55,15 @@ def encode_line(image: Pixels) -> EncodedLine:
     height, width = image.shape[:2]
     if image.ndim == 3 and _is_gray(image):
         image = image[:, :, 0]
-    header = b"P%d\n%d %d\n255\n" % (5 if image.ndim == 2 else 6, width, height)
+    header = netpbm_header(height, width, image.ndim == 2)
     record = b"".join((header, np.ascontiguousarray(image).data))
     return EncodedLine(record, width, hashlib.sha256(record).digest(), zlib.crc32(record))
+
+
+def netpbm_header(height: int, width: int, is_gray: bool) -> bytes:
+    """Return the header of a line's record: PGM when it is gray, else PPM; then pixels follow."""
+    kind = 5 if is_gray else 6
+    return b"P%d\n%d %d\n255\n" % (kind, width, height)
 
 
 def encoded_line(record: bytes) -> EncodedLine:

@@ -2,16 +2,18 @@
 came about.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from nordocr_cli.artifact.sealing import JSON_DIGEST, json_digest, sealed_json
 from nordocr_cli.charset import Charset
 from nordocr_cli.errors import DataError
 from nordocr_cli.geometry import Geometry
+from nordocr_cli.limits import parse_json
 
-SCHEMA = 2
+# 3: the header holds a digest of its own values. 2: it has none. 1: lines are PNGs.
+SCHEMA = 3
 
 
 @dataclass(frozen=True)
@@ -34,8 +36,8 @@ class StoreHeader:
     schema: int = SCHEMA
 
     def to_json(self) -> dict[str, Any]:
-        """Return the header as plain JSON values."""
-        return {
+        """Return the header as plain JSON values, with its digest from schema 3 on."""
+        value = {
             "schema": self.schema,
             "geometry": self.geometry.to_json(),
             "charset": {"name": self.charset_name, "sha256": self.charset_sha256},
@@ -44,6 +46,7 @@ class StoreHeader:
             "counts": dict(self.counts),
             "made": dict(self.made),
         }
+        return sealed_json(value) if self.schema > 2 else value
 
     @classmethod
     def from_json(cls, text: bytes, store: str) -> Self:
@@ -51,12 +54,17 @@ class StoreHeader:
         nordocr.
         """
         try:
-            value = json.loads(text)
-            if value["schema"] > SCHEMA:
+            value = parse_json(text)
+            schema = value["schema"]
+            if type(schema) is not int or schema < 1:
+                raise ValueError(f"schema {schema!r}")
+            if schema > SCHEMA:
                 raise DataError(
-                    f"{store}: schema {value['schema']} is newer than this nordocr reads"
-                    f" ({SCHEMA}); update nordocr"
+                    f"{store}: schema {schema} is newer than this nordocr reads ({SCHEMA}); update"
+                    " nordocr"
                 )
+            if schema > 2 or JSON_DIGEST in value:
+                _require_digest(value)
             return cls(
                 geometry=Geometry(**value["geometry"]),
                 charset_name=value["charset"]["name"],
@@ -65,9 +73,9 @@ class StoreHeader:
                 content_sha256=value["content_sha256"],
                 counts=value["counts"],
                 made=value["made"],
-                schema=value["schema"],
+                schema=schema,
             )
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(
                 f"{store}: damaged header: {error!r}; make the store again with `nordocr prep`"
             ) from error
@@ -100,6 +108,11 @@ class StoreHeader:
                 f"{what}: geometry mismatch (store / wanted): {'; '.join(conflicts)}; make it again"
                 " with prep"
             )
+
+
+def _require_digest(value: Mapping[str, Any]) -> None:
+    if value[JSON_DIGEST] != json_digest(value):
+        raise ValueError("its values do not match their digest")
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,10 @@ import shutil
 import subprocess
 import sys
 import zlib
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from zlib import crc32 as zlib_crc32
 
 import cv2
 import lmdb
@@ -143,8 +145,9 @@ def test_a_store_of_pngs_is_still_read(tmp_path: Path) -> None:
     old = write(tmp_path / "old.lmdb", 4)
     environment = lmdb.open(str(old))
     with environment.begin(write=True) as transaction:
-        header = json.loads(transaction.get(b"nordocr-header"))
-        transaction.put(b"nordocr-header", json.dumps({**header, "schema": 1}).encode())
+        header = json.loads(transaction.get(b"nordocr-header")) | {"schema": 1}
+        del header["sha256"]
+        transaction.put(b"nordocr-header", json.dumps(header).encode())
         crcs = np.frombuffer(transaction.get(b"nordocr-crc32"), "<u4").reshape(-1, 2).copy()
         for index in range(4):
             image = line(index) if index % 2 else line(index)[:, :, 0]
@@ -160,6 +163,59 @@ def test_a_store_of_pngs_is_still_read(tmp_path: Path) -> None:
     merge([old], tmp_path / "new.lmdb")
     with LineStore(tmp_path / "new.lmdb") as store:
         np.testing.assert_array_equal(store.images([3])[0], line(3))
+
+
+def altered(path: Path, key: bytes, change: Callable[[bytes], bytes]) -> Path:
+    """Change one value of a store and leave everything else as it is."""
+    environment = lmdb.open(str(path))
+    with environment.begin(write=True) as transaction:
+        transaction.put(key, change(transaction.get(key)))
+    environment.close()
+    return path
+
+
+@pytest.mark.parametrize(
+    ("key", "change"),
+    [
+        (b"image-000000003", lambda record: record[:-50] + bytes(50)),
+        (b"image-000000003", lambda record: record[:-1] + bytes([record[-1] ^ 1])),
+        (b"image-000000003", lambda record: record.replace(b"\n255\n", b"\n254\n", 1)),
+        (b"nordocr-widths", lambda widths: widths[:8] + b"\x04\0\0\0" + widths[12:]),
+        (b"nordocr-crc32", lambda crcs: crcs[:16] + b"\0" + crcs[17:]),
+    ],
+)
+def test_damaged_pixels_are_named_when_many_lines_are_read(
+    tmp_path: Path, key: bytes, change: Callable[[bytes], bytes]
+) -> None:
+    path = altered(write(tmp_path / "a.lmdb", 5), key, change)
+    with LineStore(path) as store:
+        assert len(store.images([0, 1, 3, 4])) == 4
+        with pytest.raises(DataError, match="image-000000003 is damaged"):
+            store.images([0, 2])
+
+
+def test_a_line_is_checked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checked = []
+    monkeypatch.setattr(
+        store_module.zlib, "crc32", lambda record: checked.append(len(record)) or zlib_crc32(record)
+    )
+    with LineStore(write(tmp_path / "a.lmdb", 3)) as store:
+        checked.clear()
+        for _ in range(3):
+            store.images([0, 1, 2])
+    assert len(checked) == 3
+
+
+@pytest.mark.parametrize("value", [("pad_value", 254), ("height", 33), ("max_width", 1020)])
+def test_a_changed_header_is_refused(tmp_path: Path, value: tuple[str, int]) -> None:
+    def change(header: bytes) -> bytes:
+        loaded = json.loads(header)
+        loaded["geometry"][value[0]] = value[1]
+        return json.dumps(loaded).encode()
+
+    path = altered(write(tmp_path / "a.lmdb", 3), b"nordocr-header", change)
+    with pytest.raises(DataError, match="do not match their digest"):
+        LineStore(path)
 
 
 def test_content_hash_is_of_the_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
