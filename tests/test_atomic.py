@@ -2,6 +2,7 @@
 
 import errno
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from nordocr_cli.atomic import (
+    OutputLock,
     refuse_inputs,
     replacing,
     replacing_all,
@@ -146,6 +148,87 @@ def test_stale_temporaries_are_swept_and_young_ones_kept(tmp_path):
         os.utime(path, (0, 0))
     write_text(tmp_path / "a[1]", "x")
     assert names(tmp_path) == sorted([young.name, of_another.name, "a[1]"])
+
+
+KILLED = """
+import sys, time
+from pathlib import Path
+from nordocr_cli.atomic import replacing
+with replacing(Path(sys.argv[1])) as temporary:
+    temporary.mkdir()
+    (temporary / "data").write_text("half")
+    print("written", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_what_a_killed_writer_left_goes_with_the_next_writer_and_not_before(tmp_path):
+    target = tmp_path / "store"
+    writer = subprocess.Popen([sys.executable, "-c", KILLED, target], stdout=subprocess.PIPE)
+    writer.stdout.readline()
+    with replacing(target) as temporary:
+        temporary.mkdir()
+    assert len([name for name in names(tmp_path) if name.endswith(".tmp")]) == 1  # at work
+    writer.kill()
+    writer.communicate()
+    with replacing(target) as temporary:
+        temporary.mkdir()
+    assert names(tmp_path) == ["store"]
+
+
+def test_one_process_writes_an_output_at_a_time(tmp_path):
+    code = (
+        "import sys, time\nfrom pathlib import Path\nfrom nordocr_cli.atomic import OutputLock\n"
+        "lock = OutputLock(Path(sys.argv[1]))\nprint('locked', flush=True)\ntime.sleep(60)"
+    )
+    target = tmp_path / "out.jsonl"
+    owner = subprocess.Popen([sys.executable, "-c", code, target], stdout=subprocess.PIPE)
+    owner.stdout.readline()
+    with pytest.raises(UsageError, match=r"another process is writing .*out\.jsonl"):
+        OutputLock(target)
+    owner.kill()
+    owner.communicate()
+    lock = OutputLock(target)
+    lock.release()
+    assert names(tmp_path) == []
+
+
+def test_a_pipe_and_a_device_are_written_to_and_stay_what_they_are(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = subprocess.Popen(["cat", pipe], stdout=subprocess.PIPE)
+    write_text(pipe, "through")
+    assert reader.communicate()[0] == b"through"
+    assert pipe.is_fifo()
+    write_text(Path("/dev/null"), "gone")
+    assert Path("/dev/null").is_char_device()
+    with pytest.raises(DataError, match="cannot write /dev/full"):
+        write_text(Path("/dev/full"), "x")
+    assert names(tmp_path) == ["pipe"]
+
+
+def test_a_link_stays_and_its_target_is_replaced(tmp_path):
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    (folder / "real.txt").write_text("old")
+    link, dangling, loop = tmp_path / "link.txt", tmp_path / "new.txt", tmp_path / "loop.txt"
+    link.symlink_to(folder / "real.txt")
+    dangling.symlink_to(folder / "made.txt")
+    loop.symlink_to(loop)
+    write_text(link, "new")
+    write_text(dangling, "made")
+    assert (link.is_symlink(), (folder / "real.txt").read_text()) == (True, "new")
+    assert (dangling.is_symlink(), (folder / "made.txt").read_text()) == (True, "made")
+    with pytest.raises(DataError, match=r"loop\.txt"):
+        write_text(loop, "x")
+
+
+def test_a_socket_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # a socket's path is short
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind("a.sock")
+        with pytest.raises(UsageError, match="a.sock is a socket"):
+            write_text(Path("a.sock"), "x")
 
 
 def test_a_name_that_is_not_utf8_is_refused(tmp_path):

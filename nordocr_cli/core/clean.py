@@ -4,18 +4,17 @@ is ever touched.
 
 import os
 import re
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nordocr_cli.atomic import is_abandoned
 from nordocr_cli.core.runs import find_runs, is_finished
 from nordocr_cli.errors import DataError, UsageError
 from nordocr_cli.training.runlog import LAST, STATE, STATE_SHA256
 
 # What atomic.py calls its temporaries (`.NAME.xxxxxxxx.tmp`).
-_TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}\.tmp")
-_STALE_AFTER_S = 3600.0
+_TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}\.tmp", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -33,8 +32,8 @@ class Waste:
 
 def find_waste(root: Path) -> list[Waste]:
     """Return what can go in the runs of `root`: states and last weights of finished runs, which
-    keep their best ones, and temporaries that killed writers left more than an hour ago. Links are
-    neither followed nor listed.
+    keep their best ones, and temporaries that killed writers left. Links are neither followed nor
+    listed.
 
     Raises UsageError when `root` holds no run.
     """
@@ -65,10 +64,7 @@ def _waste(path: Path, why: str) -> Waste | None:
 
 
 def _is_stale(path: Path) -> bool:
-    return (
-        bool(_TEMPORARY.fullmatch(path.name))
-        and time.time() - path.lstat().st_mtime > _STALE_AFTER_S
-    )
+    return bool(_TEMPORARY.fullmatch(path.name)) and is_abandoned(path)
 
 
 def delete(root: Path, waste: list[Waste]) -> int:

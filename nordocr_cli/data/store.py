@@ -93,7 +93,13 @@ class LineStoreWriter(AbstractContextManager["LineStoreWriter"]):
         self._folder = self._target.__enter__()
         try:
             self._environment = lmdb.open(
-                str(self._folder), map_size=_FIRST_MAP_BYTES, sync=False, metasync=False
+                str(self._folder),
+                map_size=_FIRST_MAP_BYTES,
+                sync=False,
+                metasync=False,
+                # The folder is this writer's alone. A lock file is mapped into memory, and mapping
+                # one on a full disk ends the process with SIGBUS.
+                lock=False,
             )
         except lmdb.Error as error:
             self._target.__exit__(type(error), error, error.__traceback__)

@@ -281,9 +281,21 @@ def test_a_damaged_page_costs_no_other_page(tiny_onnx, tmp_path, monkeypatch):
     assert (prediction.counts.pages, prediction.counts.failed) == (2, 1)
 
 
+def test_two_processes_do_not_mix_their_lines(tiny_onnx, tmp_path):
+    shutil.copy(IMAGES[0], tmp_path)
+    output, plan = tmp_path / "out.jsonl", plan_predict([tmp_path], str(tiny_onnx))
+    first = Journal(output, plan, resume=False)
+    with pytest.raises(UsageError, match=r"another process is writing .*out\.jsonl"):
+        Journal(output, plan, resume=True)
+    first.write(["{}\n"])
+    assert output.read_text() == "{}\n"
+    assert not list(tmp_path.glob(".out*"))
+
+
 def test_a_damaged_journal_is_named(tmp_path):
     plan = {"inputs": []}
     stopped = Journal(tmp_path / "out.jsonl", plan, resume=False)
+    stopped.release()
     stopped.part.write_text("not json\n")
     with pytest.raises(DataError, match=r"out\.jsonl\.part:1: not a line that predict wrote"):
         Journal(tmp_path / "out.jsonl", plan, resume=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from nordocr_cli.atomic import refuse_inputs, replacing, sha256_of, write_json
+from nordocr_cli.atomic import OutputLock, refuse_inputs, replacing, sha256_of, write_json
 from nordocr_cli.errors import DataError, Interrupted, UsageError
 from nordocr_cli.runtime.specs import parse_spec
 
@@ -20,9 +20,11 @@ class Journal:
     `.NAME.part.json`.
 
     `image in journal` says which images need no reading; a million of them are eight bytes each in
-    memory. Those that could not be read are tried again. Raises UsageError when a stopped run is
-    there and `resume` was not said, or it was asked for something else, and DataError when its
-    files are damaged.
+    memory. Those that could not be read are tried again.
+
+    Raises UsageError when another process is writing `target`, when an interrupted run is there and
+    `resume` was not given or it was made with other options, and DataError when its files are
+    damaged.
     """
 
     def __init__(self, target: Path, plan: Mapping[str, Any], *, resume: bool) -> None:
@@ -34,6 +36,15 @@ class Journal:
         refuse_inputs(target, [Path(name) for name in plan["inputs"]])
         self.read = 0  # lines that a stopped run has read
         self._done = np.empty(0, np.uint64)
+        self._lock = OutputLock(target)
+        try:
+            self._begin(plan, resume)
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def _begin(self, plan: Mapping[str, Any], resume: bool) -> None:
+        target = self.target
         if not self.part.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
             write_json(self._asked, _with_hashes(plan))
@@ -72,11 +83,18 @@ class Journal:
                 f"cannot write {self.part}: {error.strerror or error}; what it holds is kept,"
                 " --resume"
             ) from error
+        finally:
+            self._lock.release()
+
+    def release(self) -> None:
+        """Let another process write the output; what was written is kept."""
+        self._lock.release()
 
     def discard(self) -> None:
         """Forget what was written: nothing of it was read."""
         self.part.unlink(missing_ok=True)
         self._asked.unlink(missing_ok=True)
+        self._lock.release()
 
     def _require_same(self, plan: Mapping[str, Any]) -> None:
         try:
