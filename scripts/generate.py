@@ -16,6 +16,8 @@ from typing import Any
 os.environ.setdefault("COLUMNS", "100")  # the width at which help is laid out
 os.environ["TERM"] = "dumb"
 
+from requirement_rows import markdown, read_rows
+
 from nordocr_cli import __version__
 from nordocr_cli.app import app
 from nordocr_cli.commands.completions import completion_script
@@ -48,6 +50,7 @@ def generated() -> dict[str, str]:
         "docs/cli.md": cli_reference(),
         "docs/nordocr.1": man_page(),
         "docs/environment.md": environment_page(),
+        "docs/requirements.md": markdown(read_rows()),
         "docs/bench.schema.json": schema(BenchResult),
         "profiles/schema.json": schema(Profile),
     }
