@@ -3,25 +3,13 @@
 All positions are in pixels of the page, with (0, 0) at its top left corner.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nordocr_cli.errors import UsageError
 from nordocr_cli.records import Box
-
-# File name endings and the format that each stands for, longest first.
-_FORMAT_OF_SUFFIX = {
-    ".alto.xml": "alto",
-    ".hocr": "hocr",
-    ".html": "hocr",
-    ".json": "json",
-    ".jsonl": "jsonl",
-    ".pdf": "pdf",
-    ".tsv": "tsv",
-    ".txt": "text",
-    ".xml": "alto",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +26,9 @@ class Line:
     """A line of text. `confidence` is between 0 and 1, None where the recognizer gives none.
 
     `char_confidences` holds one number per character of `text`, or nothing. `words` is a single
-    word with the box of the line where the recognizer does not locate characters.
+    word with the box of the line where the recognizer does not locate characters. `outline` holds
+    the corners (x, y) of the line, from the top left of its text clockwise. Lines of one paragraph
+    have one number.
     """
 
     text: str
@@ -46,6 +36,8 @@ class Line:
     confidence: float | None
     words: tuple[Word, ...]
     char_confidences: tuple[float, ...] = ()
+    outline: tuple[tuple[float, float], ...] = ()
+    paragraph: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +45,7 @@ class Page:
     """A page of a document, or an image of one line (`index` is None then).
 
     `index` counts from 0; `height_px` and `width_px` are the size of the page. `error` says why the
-    page could not be read; it has no lines then.
+    page could not be read; it has no lines then. `doubts` say why the reading may be wrong.
     """
 
     index: int | None
@@ -61,6 +53,7 @@ class Page:
     width_px: int
     lines: tuple[Line, ...]
     error: str = ""
+    doubts: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
@@ -70,14 +63,17 @@ class Page:
 
 @dataclass(frozen=True)
 class Document:
-    """One file that was read, page by page. `read_pages` is what the writers take, without pixels.
+    """One file that was read, page by page.
 
-    `source` names the file; for bytes and arrays it is the name that `read` was given.
+    `source` is the name that results show: the path, or the name that `read` was given. `file` is
+    where the pages can be read again, None for bytes and arrays. `read_pages` is what the writers
+    take, without pixels.
     """
 
     source: Path
     pages: tuple[Page, ...]
     read_pages: tuple[Any, ...]
+    file: Path | None = None
 
     @property
     def text(self) -> str:
@@ -93,13 +89,23 @@ class Document:
         """Return the document as plain JSON values."""
         return {"source": str(self.source), "pages": [_page_to_json(page) for page in self.pages]}
 
+    def corrected(self, texts: Mapping[tuple[int, int], str]) -> "Document":
+        """Return the document with other texts on some lines: (page, line) → text, from 0.
+
+        A corrected line has confidence 1 and no confidences of characters. Raises UsageError for a
+        line that is not there.
+        """
+        from nordocr.reading import with_texts
+
+        return with_texts(self, texts)
+
     def save(self, path: str | Path, format: str | None = None) -> Path:
         """Write the document in one of `nordocr.FORMATS` and return the path.
 
-        The format follows the file name: .txt, .json, .jsonl, .tsv, .alto.xml or .xml, .hocr, .pdf;
-        `format` decides otherwise. A searchable PDF draws the pages of `source` again, so that file
-        must still be there. The file appears complete or not at all. Raises UsageError for an
-        unknown ending, DataError for a full disk.
+        The format follows the file name: .txt, .json, .jsonl, .tsv, .xml (ALTO), .page.xml, .hocr,
+        .pdf; `format` decides otherwise. A searchable PDF draws the pages of `file` again, so it
+        must still be there; a document from bytes or an array cannot become one. The result appears
+        complete or not at all. Raises UsageError for an unknown ending, DataError for a full disk.
         """
         from nordocr.reading import save
 
@@ -110,12 +116,13 @@ class Document:
 
 def format_of(path: Path) -> str:
     """Return the format that a file name stands for. Raises UsageError for an unknown ending."""
-    name = path.name.lower()
-    for suffix, kind in _FORMAT_OF_SUFFIX.items():
-        if name.endswith(suffix):
-            return kind
-    known = ", ".join(_FORMAT_OF_SUFFIX)
-    raise UsageError(f"{path}: no format is known for this ending (known: {known}); name a format")
+    from nordocr_cli.writers.registry import FORMATS, format_of_file
+
+    form = format_of_file(path)
+    if form is None:
+        known = ", ".join(suffix for one in FORMATS.values() for suffix in one.suffixes)
+        raise UsageError(f"{path}: no format has this ending (known: {known}); name a format")
+    return form.name
 
 
 def _page_to_json(page: Page) -> dict[str, Any]:
@@ -127,6 +134,8 @@ def _page_to_json(page: Page) -> dict[str, Any]:
     }
     if page.error:
         value["error"] = page.error
+    if page.doubts:
+        value["doubts"] = list(page.doubts)
     return value
 
 
@@ -135,6 +144,7 @@ def _line_to_json(line: Line) -> dict[str, Any]:
         "text": line.text,
         "confidence": line.confidence,
         "box": _box_to_json(line.box),
+        "outline": [list(point) for point in line.outline],
         "words": [
             {"text": word.text, "confidence": word.confidence, "box": _box_to_json(word.box)}
             for word in line.words

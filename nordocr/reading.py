@@ -1,10 +1,10 @@
 """Opening recognizers and reading with them; what `nordocr.read` and `Recognizer` do."""
 
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from nordocr.documents import Document, Line, Page, Word
 from nordocr_cli.errors import DataError, UsageError
@@ -15,15 +15,16 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from nordocr_cli.core.predict.plan import PredictOptions
     from nordocr_cli.core.predict.run import Prediction
-    from nordocr_cli.runtime.protocols import Recognizer as OpenedRecognizer
+    from nordocr_cli.core.predict.run import Reader as CoreReader
     from nordocr_cli.writers.read_page import ReadLine, ReadPage
 
     Pixels: TypeAlias = NDArray[np.uint8]
     Source: TypeAlias = str | Path | bytes | Pixels
 
-FORMATS = ("text", "json", "jsonl", "tsv", "alto", "hocr", "pdf")
-Precision = Literal["fp32", "bf16"]
+# The names of nordocr_cli.writers.registry.FORMATS, here so that importing stays fast.
+FORMATS = ("text", "json", "jsonl", "tsv", "alto", "page", "hocr", "pdf", "overlay")
 
 # How the first bytes of a file tell its kind: (offset, bytes, file name ending).
 _MAGIC = (
@@ -47,67 +48,8 @@ def read(source: "Source", **options: Any) -> Document:
     Raises UsageError for an unknown option or model, DataError if nothing could be read. A single
     page that cannot be read is a `Page` with an `error`.
     """
-    of_reading = {name: options.pop(name) for name in ("regions", "language") if name in options}
+    of_reading = {name: options.pop(name) for name in ("regions", "name") if name in options}
     return Reader(**options).read(source, **of_reading)
-
-
-@dataclass(frozen=True)
-class _Options:
-    """How a model is opened; the names are those of the command line."""
-
-    device: str = "auto"
-    threads: int | None = None
-    precision: Precision = "fp32"
-    decoder: str = "greedy"
-    beam_width: int = 10
-    wide: str = "split"
-    char_lm: Path | None = None
-    lexicon: Path | None = None
-    lm_weight: float | None = None
-    compiled: bool = False
-    crop: Literal["outline", "box"] = "outline"
-    max_pixels: int | None = None
-    max_pages: int | None = None
-
-    def limits(self) -> Any:
-        """The limits of pages and pixels."""
-        from nordocr_cli.limits import Limits
-
-        given = {"max_pixels": self.max_pixels, "max_pages": self.max_pages}
-        return Limits(**{name: value for name, value in given.items() if value is not None})
-
-    def language_files(self) -> Any:
-        from nordocr_cli.decode.language import WEIGHT, LanguageFiles
-
-        weight = WEIGHT if self.lm_weight is None else self.lm_weight
-        return LanguageFiles(self.char_lm, self.lexicon, weight)
-
-    def _default_model(self) -> str:
-        from nordocr_cli.artifact.shipped import DEFAULT_MODEL
-        from nordocr_cli.runtime.specs import default_model
-
-        # torch alone compiles, so the weights are opened and not the ONNX model.
-        return DEFAULT_MODEL if self.compiled else default_model(self.device, self.precision)
-
-    def open(self, model: str | Path | None) -> "tuple[str, OpenedRecognizer]":
-        """Open a model; return its name and the recognizer."""
-        from nordocr_cli.runtime.recognizers import RunnerRecognizer, open_recognizer
-        from nordocr_cli.runtime.wide_lines import WideLines
-
-        name = str(model) if model else self._default_model()
-        opened = open_recognizer(
-            name,
-            device=self.device,
-            threads=self.threads,
-            precision=self.precision,
-            decoder=self.decoder,
-            beam_width=self.beam_width,
-            compiled=self.compiled,
-            lm=self.language_files(),
-        )
-        if isinstance(opened, RunnerRecognizer):
-            return name, WideLines(opened, split=self.wide == "split")
-        return name, opened
 
 
 class Reader:
@@ -115,56 +57,34 @@ class Reader:
 
     `model` is a shipped name, a run folder, a .safetensors, .onnx or .engine file, or
     `tesseract[:swe]`; None is the recognizer that ships. The other options have the names and
-    defaults of `nordocr predict`: `device`, `threads`, `precision`, `decoder`, `beam_width`,
-    `wide`, `char_lm`, `lexicon`, `lm_weight`, `compiled`, `crop`, `max_pixels`, `max_pages`.
+    defaults of `nordocr read`: `layout` ("page" here: a document is no image of one line), `crop`,
+    `device`, `threads`, `precision`, `language`, `decoder`, `beam_width`, `wide`, `compiled`,
+    `char_lm`, `lexicon`, `lm_weight`, `max_pixels`, `max_pages`.
     """
 
     def __init__(self, model: str | Path | None = None, **options: Any) -> None:
-        self._options = _checked(options)
-        self.model, self._recognizer = self._options.open(model)
+        self._reader = _open(model, {"layout": "page", **options})
+
+    @property
+    def model(self) -> str:
+        """The model: its name or its path."""
+        return self._reader.options.model_name
 
     def read(
-        self,
-        source: "Source",
-        *,
-        regions: str | Path | None = None,
-        language: str = "",
-        name: str = "page",
+        self, source: "Source", *, regions: str | Path | None = None, name: str = ""
     ) -> Document:
         """Read one document; see `nordocr.read`.
 
         `regions` is a layout file with the positions of the lines (JSON, ALTO, PAGE, hOCR, TSV);
-        without it the lines are found. `language` (sv, no, da, is) is for Tesseract. `name` is what
-        bytes and arrays are called in the result.
+        without it the lines are found. `name` is what the document is called in results; the
+        default is its path, or "page".
         """
         pages: list[ReadPage] = []
         with _as_file(source, name) as (path, shown):
-            prediction = self._predict([path], regions, language)
-            for page in prediction.pages:
+            for page in self._predict(path, regions):
                 pages.append(replace(page, source=shown, pixels=None))
-        return Document(shown, tuple(_page(page) for page in pages), tuple(pages))
-
-    def _predict(
-        self,
-        paths: Sequence[Path],
-        regions: str | Path | None,
-        language: str,
-        progress: Progress = SILENT,
-    ) -> "Prediction":
-        from nordocr_cli.core.predict.run import predict
-
-        layout: dict[str, Any] = {"regions": Path(regions)} if regions else {"layout": "page"}
-        return predict(
-            paths,
-            self.model,
-            recognizer=self._recognizer,
-            language=language,
-            threads=self._options.threads,
-            crop=self._options.crop,
-            limits=self._options.limits(),
-            progress=progress,
-            **layout,
-        )
+        file = Path(source) if isinstance(source, (str, Path)) else None
+        return Document(shown, tuple(_page(page) for page in pages), tuple(pages), file)
 
     def convert(
         self,
@@ -173,7 +93,6 @@ class Reader:
         *,
         format: str | None = None,
         regions: str | Path | None = None,
-        language: str = "",
         progress: Progress = SILENT,
     ) -> int:
         """Read a document straight into a file and return the number of lines.
@@ -185,10 +104,22 @@ class Reader:
         from nordocr.documents import format_of
 
         path = Path(target)
-        prediction = self._predict([Path(source)], regions, language, progress)
+        prediction = self._predict(Path(source), regions, progress)
         prediction.save(format or format_of(path), path)
         prediction.counts.require_all()
         return prediction.counts.read
+
+    def _predict(
+        self, path: Path, regions: str | Path | None, progress: Progress = SILENT
+    ) -> "Prediction":
+        from nordocr_cli.core.predict.plan import plan_predict
+
+        options = _fields(self._reader.options)
+        if regions:
+            # Given lines need not be found.
+            options["layout"] = "auto"
+        plan = plan_predict([path], regions=Path(regions) if regions else None, **options)
+        return self._reader.run(plan, progress=progress)
 
 
 class Recognizer:
@@ -198,36 +129,74 @@ class Recognizer:
     """
 
     def __init__(self, model: str | Path | None = None, **options: Any) -> None:
-        self._options = _checked(options)
-        self.model, self._recognizer = self._options.open(model)
+        self._reader = _open(model, {"layout": "line", **options})
+
+    @property
+    def model(self) -> str:
+        """The model: its name or its path."""
+        return self._reader.options.model_name
 
     def read(self, images: "Iterable[Source]", *, language: str = "") -> list[Recognition]:
         """Return what stands on each image, in the order given.
 
         An image is a path, the bytes of an image file, or an array of uint8 (height, width) gray or
-        (height, width, 3) RGB. Raises DataError, naming the image, if one cannot be read.
+        (height, width, 3) RGB. `language` (sv, no, da, is) is for Tesseract. Raises DataError,
+        naming the image, if one cannot be read.
         """
+        from nordocr_cli.core.predict.run import without_text
+
         crops = [_pixels(image, number) for number, image in enumerate(images)]
-        return list(self._recognizer.recognize(crops, [language] * len(crops)))
+        languages = [language or self._reader.options.language] * len(crops)
+        readings = self._reader.recognizer.recognize(crops, languages)
+        return [without_text(crop, reading) for crop, reading in zip(crops, readings, strict=True)]
 
 
-def _checked(options: dict[str, Any]) -> _Options:
-    """Return options as a record. Raises UsageError naming an unknown one."""
+# Options whose values the API takes apart: a record of the core holds them.
+_LANGUAGE_FILES = ("char_lm", "lexicon", "lm_weight")
+_LIMITS = ("max_pixels", "max_pages")
+
+
+def _open(model: str | Path | None, options: dict[str, Any]) -> "CoreReader":
+    """Open a model with the options of `Reader`. Raises UsageError naming an unknown one."""
+    from nordocr_cli.core.predict.plan import PredictOptions
+    from nordocr_cli.core.predict.run import open_reader
+    from nordocr_cli.decode.language import WEIGHT, LanguageFiles
     from nordocr_cli.errors import nearest
+    from nordocr_cli.limits import Limits
 
-    known = _Options.__dataclass_fields__
+    plain = set(PredictOptions.__dataclass_fields__) - {"model", "lm", "limits"}
+    known = plain | {*_LANGUAGE_FILES, *_LIMITS}
     for name in options:
         if name not in known:
             raise UsageError(f"unknown option {name!r}: {nearest(name, known)}")
-    return _Options(**options)
+
+    char_lm, lexicon = (
+        Path(options[name]) if options.get(name) else None for name in ("char_lm", "lexicon")
+    )
+    weight = options.get("lm_weight")
+    files = LanguageFiles(char_lm, lexicon, WEIGHT if weight is None else weight)
+    limits = Limits(**{name: options[name] for name in _LIMITS if name in options})
+    chosen = {name: value for name, value in options.items() if name in plain}
+    return open_reader(
+        str(model) if model else None,
+        lm=files if char_lm or lexicon else None,
+        limits=limits,
+        **chosen,
+    )
+
+
+def _fields(options: "PredictOptions") -> dict[str, Any]:
+    return {name: getattr(options, name) for name in options.__dataclass_fields__}
 
 
 def save(document: Document, path: Path, kind: str) -> None:
     """Write a document in one of FORMATS; see `Document.save`."""
-    from nordocr_cli.core.predict.run import Counts, Prediction
+    from nordocr_cli.core.predict.counts import Counts
+    from nordocr_cli.core.predict.run import Prediction
+    from nordocr_cli.writers.registry import require_format
 
     pages: Iterator[ReadPage] = iter(document.read_pages)
-    if kind == "pdf":
+    if require_format(kind).is_binary:
         pages = _with_pixels(document)
     Prediction(pages, Counts(), single=False).save(kind, path)
 
@@ -236,9 +205,32 @@ def _with_pixels(document: Document) -> "Iterator[ReadPage]":
     """Yield the pages with their pixels, which are read from the source again."""
     from nordocr_cli.data.documents import read_pages
 
-    source = read_pages(document.source)
+    if document.file is None:
+        raise UsageError(
+            "this format shows the pages: read the document from a file, not from bytes"
+        )
+    source = read_pages(document.file)
     for page in document.read_pages:
         yield page if page.error else replace(page, pixels=source[page.index or 0])
+
+
+def with_texts(document: Document, texts: Mapping[tuple[int, int], str]) -> Document:
+    """Return a document with other texts on some lines; see `Document.corrected`."""
+    for page, line in texts:
+        if not 0 <= page < len(document.pages) or not 0 <= line < len(document.pages[page].lines):
+            raise UsageError(f"{document.source} has no line {line} on page {page}")
+
+    pages = []
+    for page_number, page_read in enumerate(document.read_pages):
+        lines = []
+        for line_number, line_read in enumerate(page_read.lines):
+            text = texts.get((page_number, line_number), line_read.reading.text)
+            if text != line_read.reading.text:
+                line_read = replace(line_read, reading=Recognition(text, 1.0), edges=())
+            lines.append(line_read)
+        pages.append(replace(page_read, lines=tuple(lines)))
+    shown = tuple(_page(page) for page in pages)
+    return replace(document, pages=shown, read_pages=tuple(pages))
 
 
 # From what the core returns to what the API returns
@@ -248,7 +240,7 @@ def _with_pixels(document: Document) -> "Iterator[ReadPage]":
 def _page(page: "ReadPage") -> Page:
     height_px, width_px = page.size
     lines = tuple(_line(line) for line in page.lines)
-    return Page(page.index, height_px, width_px, lines, page.error)
+    return Page(page.index, height_px, width_px, lines, page.error, page.doubts)
 
 
 def _line(line: "ReadLine") -> Line:
@@ -270,12 +262,12 @@ class _as_file:
 
     def __enter__(self) -> tuple[Path, Path]:
         if isinstance(self._source, (str, Path)):
-            return Path(self._source), Path(self._source)
+            return Path(self._source), Path(self._name or self._source)
         content, suffix = _encoded(self._source)
         self._folder = tempfile.TemporaryDirectory(prefix="nordocr-")
         path = Path(self._folder.name) / f"page{suffix}"
         path.write_bytes(content)
-        return path, Path(self._name)
+        return path, Path(self._name or "page")
 
     def __exit__(self, *_: object) -> None:
         if self._folder is not None:
@@ -292,12 +284,20 @@ def _encoded(source: "bytes | Pixels") -> tuple[bytes, str]:
         if not done:
             raise DataError(f"an array of shape {pixels.shape} cannot be written as PNG")
         return content.tobytes(), ".png"
+    return source, suffix_of_content(source)
+
+
+def suffix_of_content(content: bytes) -> str:
+    """Return the file name ending that the first bytes of a file stand for, e.g. ".pdf".
+
+    Raises DataError if it is no PDF, TIFF, PNG, JPEG, BMP or WebP.
+    """
     for offset, magic, suffix in _MAGIC:
-        if source[offset : offset + len(magic)] == magic:
-            return source, suffix
+        if content[offset : offset + len(magic)] == magic:
+            return suffix
     raise DataError(
         "these bytes are no PDF, TIFF, PNG, JPEG, BMP or WebP file: the first are"
-        f" {source[:8].hex(' ') or 'missing'}"
+        f" {content[:8].hex(' ') or 'missing'}"
     )
 
 

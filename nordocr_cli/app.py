@@ -102,11 +102,16 @@ def _register() -> None:
         recipe,
         report,
         runs,
+        serve,
         synth,
         train,
+        watch,
     )
 
-    app.command("predict", rich_help_panel="Read")(predict.predict)
+    app.command("read", rich_help_panel="Read")(predict.predict)
+    app.command("serve", rich_help_panel="Read")(serve.serve)
+    app.command("watch", rich_help_panel="Read")(watch.watch)
+    app.command("predict", rich_help_panel="Read", short_help="The same as read.")(predict.predict)
 
     app.command("prep", rich_help_panel="Data")(prep.prep)
     app.command("synth", rich_help_panel="Data")(synth.synth)

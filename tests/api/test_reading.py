@@ -155,23 +155,19 @@ def test_unknown_options_and_endings_are_refused_with_the_nearest(page, tmp_path
 
 
 def test_every_option_of_the_command_exists_in_the_interface():
-    from nordocr.reading import _Options
     from nordocr_cli.app import app
+    from nordocr_cli.core.predict.plan import PredictOptions
     from nordocr_cli.help_text import build
 
-    options = {p.name for p in build(app).commands["predict"].params if p.name != "inputs"}
+    options = {p.name for p in build(app).commands["read"].params if p.name != "inputs"}
     # How results are shown and where they go: Document.save and plain Python do that.
-    showing = {
-        "kind",
-        "output",
-        "resume",
-        "as_json",
-        "as_jsonl",
-        "dry_run",
-        "quiet",
-        "verbose",
-        "fail_if_doubtful",
-    }
-    elsewhere = {"model", "regions", "layout", "language", "bf16"}
-    known = set(_Options.__dataclass_fields__)
-    assert options - showing - elsewhere <= known
+    showing = {"kind", "output", "resume", "as_json", "as_jsonl", "dry_run", "quiet", "verbose"}
+    showing |= {"fail_if_doubtful"}
+    apart = {"char_lm", "lexicon", "lm_weight", "max_pixels", "max_pages", "regions", "bf16"}
+    assert options - showing - apart <= set(PredictOptions.__dataclass_fields__)
+
+
+def test_the_formats_are_those_of_the_writers():
+    from nordocr_cli.writers.registry import FORMATS
+
+    assert set(nordocr.FORMATS) == set(FORMATS)

@@ -1,0 +1,141 @@
+"""Watching a folder: each document that appears is read into another folder."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nordocr.reading import Reader
+from nordocr_cli.errors import DataError, UsageError
+from nordocr_cli.progress import SILENT, Progress
+
+SUFFIXES = (".pdf", ".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp", ".webp")
+_XML_ENDINGS = {"alto": ".alto.xml", "page": ".page.xml"}
+_ERROR_ENDING = ".error.txt"
+
+# Size in bytes and time of change in nanoseconds: equal twice means that writing has ended.
+Signature = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one document: the number of lines, or why it could not be read."""
+
+    source: Path
+    lines: int = 0
+    error: str = ""
+
+
+class Watcher:
+    """Reads the documents of a folder and of the folders below it into `target`.
+
+    A result is named after its document (`a/scan.pdf` → `a/scan.pdf.txt`) and appears complete. A
+    document is read again only when it is newer than its results. One that cannot be read leaves
+    `NAME.error.txt` with the reason and is tried again when it changes. Nothing in `source` is
+    changed.
+    """
+
+    def __init__(
+        self,
+        reader: Reader,
+        source: Path,
+        target: Path,
+        formats: Sequence[str] = ("text",),
+        *,
+        progress: Progress = SILENT,
+    ) -> None:
+        if not source.is_dir():
+            raise UsageError(f"no folder {source}")
+        if target.resolve() == source.resolve():
+            raise UsageError("the folder of results must be another one than the watched folder")
+        self._reader, self._source, self._target = reader, source, target
+        self._formats, self._progress = tuple(formats), progress
+        self._seen: dict[Path, Signature] = {}
+
+    def pass_over(self, *, settled: bool = True) -> Iterator[Outcome]:
+        """Read what is new and yield what came of it.
+
+        With `settled` a file is read only when its size and time are those of the pass before: a
+        scanner may still be writing it.
+        """
+        for path in self._documents():
+            signature = _signature(path)
+            if signature is None:
+                continue
+            is_settled = self._seen.get(path) == signature
+            self._seen[path] = signature
+            if settled and not is_settled:
+                continue
+            if self._is_new(path, signature):
+                yield self._read(path)
+
+    def run(self, interval_s: float, stopped: Callable[[], bool]) -> Iterator[Outcome]:
+        """Pass over the folder until `stopped` returns True, `interval_s` seconds apart."""
+        while not stopped():
+            yield from self.pass_over()
+            time.sleep(interval_s)
+
+    def _documents(self) -> list[Path]:
+        inside_target = self._target.resolve()
+        found = []
+        for path in sorted(self._source.rglob("*")):
+            hidden = any(part.startswith(".") for part in path.relative_to(self._source).parts)
+            if hidden or path.suffix.lower() not in SUFFIXES:
+                continue
+            if inside_target in path.resolve().parents or not path.is_file():
+                continue
+            found.append(path)
+        return found
+
+    def _outputs(self, path: Path) -> dict[str, Path]:
+        from nordocr_cli.writers.registry import require_format
+
+        base = self._target / path.relative_to(self._source)
+        outputs = {}
+        for kind in self._formats:
+            ending = _XML_ENDINGS.get(kind) or require_format(kind).suffixes[0]
+            outputs[kind] = base.with_name(base.name + ending)
+        return outputs
+
+    def _error_file(self, path: Path) -> Path:
+        base = self._target / path.relative_to(self._source)
+        return base.with_name(base.name + _ERROR_ENDING)
+
+    def _is_new(self, path: Path, signature: Signature) -> bool:
+        """Whether a document is newer than its results, or than the note of its failure."""
+        failed = _signature(self._error_file(path))
+        if failed is not None:
+            return failed[1] < signature[1]
+        results = [_signature(output) for output in self._outputs(path).values()]
+        return any(result is None or result[1] < signature[1] for result in results)
+
+    def _read(self, path: Path) -> Outcome:
+        from nordocr_cli.atomic import write_text
+
+        note = self._error_file(path)
+        note.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            document = self._reader.read(path)
+            for kind, output in self._outputs(path).items():
+                document.save(output, kind)
+        except DataError as error:
+            write_text(note, f"{error}\n")
+            self._progress.warn(f"{path}: {error}")
+            return Outcome(path, error=str(error))
+        # Every other error (a missing program, an unknown option) is true for every document.
+
+        unread = [page for page in document.pages if page.error]
+        if unread:
+            reasons = "".join(f"{page.error}\n" for page in unread)
+            write_text(note, reasons)
+            return Outcome(path, len(document.lines), unread[0].error)
+        note.unlink(missing_ok=True)
+        return Outcome(path, len(document.lines))
+
+
+def _signature(path: Path) -> Signature | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_size, status.st_mtime_ns
