@@ -1,7 +1,7 @@
 """What the user sees: results on stdout, everything else on stderr."""
 
-import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -24,26 +24,16 @@ from rich.progress import (
 from rich.table import Table
 
 from nordocr_cli.errors import OldArtifactWarning
+from nordocr_cli.printable import json_text, printable_lines, redacted
 
 _PLAIN_LINE_EVERY_S = 5.0
 _COLUMNS_WITHOUT_TERMINAL = 120
-# Characters by which a label could control a terminal: escape sequences, and marks that reverse the
-# direction of text.
-_HIDDEN = (
-    *range(9),
-    *range(11, 32),
-    *range(127, 160),
-    0x200E,
-    0x200F,
-    *range(0x202A, 0x202F),
-    *range(0x2066, 0x206A),
-)
-_AS_CODES = {code: f"<U+{code:04X}>" for code in _HIDDEN}
+_WIDTH = re.compile("[1-9][0-9]{0,3}")
 
 
 def _shown(text: str) -> str:
-    """The text as rich markup that prints it literally, controls as <U+XXXX>."""
-    return escape(text.translate(_AS_CODES))
+    """The text as rich markup that prints it literally: controls as <U+XXXX>, secrets as ***."""
+    return escape(printable_lines(redacted(text)))
 
 
 class _PendingJson:
@@ -93,8 +83,7 @@ def flush_json(error: dict[str, Any] | None = None) -> None:
 
 
 def _write_json(value: Any) -> None:
-    text = json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False, default=str)
-    sys.stdout.write(text + "\n")
+    sys.stdout.write(redacted(json_text(value, indent=2)) + "\n")
 
 
 def _columns() -> int | None:
@@ -102,7 +91,7 @@ def _columns() -> int | None:
     if sys.stdout.isatty():
         return None
     requested = os.environ.get("COLUMNS", "")
-    return int(requested) if requested.isdigit() else _COLUMNS_WITHOUT_TERMINAL
+    return int(requested) if _WIDTH.fullmatch(requested) else _COLUMNS_WITHOUT_TERMINAL
 
 
 class Console:
@@ -135,8 +124,10 @@ class Console:
         _PENDING.put(value)
 
     def line(self, text: str) -> None:
-        """Write one line of a result to stdout, exactly as given."""
-        sys.stdout.write(text + "\n")
+        """Write a result to stdout: its line breaks are kept, other controls are shown as
+        <U+XXXX>.
+        """
+        sys.stdout.write(printable_lines(text) + "\n")
 
     def table(
         self,
@@ -265,10 +256,11 @@ class Console:
 
 
 def utf8_streams() -> None:
-    """Make stdout and stderr UTF-8 where the platform's default differs (Windows, LANG=C)."""
+    """Make stdout and stderr UTF-8 where the platform's default differs (Windows, LANG=C); names
+    that are not UTF-8 are written with escapes instead of ending the program.
+    """
     for stream in (sys.stdout, sys.stderr):
-        encoding = (getattr(stream, "encoding", None) or "").lower().replace("-", "")
-        if encoding != "utf8" and hasattr(stream, "reconfigure"):
+        if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
 
 

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from nordocr_cli.errors import DataError, NordocrError, UsageError
+from nordocr_cli.printable import shown_path
 
 # A4 at 600 dpi has 35 million pixels, A3 at 400 dpi 31 million.
 MAX_PAGE_PIXELS = 40_000_000
@@ -97,11 +98,11 @@ def require_regular_file(path: Path, what: str = "file") -> None:
     try:
         mode = path.stat().st_mode
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        raise UsageError(f"no {what} {_shown(path)} ({_reason(error)})") from None
+        raise UsageError(f"no {what} {shown_path(path)} ({_reason(error)})") from None
     if not stat.S_ISREG(mode):
         raise UsageError(
-            f"{_shown(path)} is {kind_of_file(mode)}; a {what} must be a regular file: copy it to"
-            " one first"
+            f"{shown_path(path)} is {kind_of_file(mode)}; a {what} must be a regular file: copy it"
+            " to one first"
         )
 
 
@@ -115,11 +116,11 @@ def open_regular(path: Path, what: str = "file") -> BinaryIO:
     try:
         descriptor = os.open(path, flags)
     except OSError as error:
-        raise UsageError(f"cannot open {what} {_shown(path)}: {_reason(error)}") from None
+        raise UsageError(f"cannot open {what} {shown_path(path)}: {_reason(error)}") from None
     if stat.S_ISREG(os.fstat(descriptor).st_mode):
         return os.fdopen(descriptor, "rb")
     os.close(descriptor)
-    raise UsageError(f"{_shown(path)} was replaced while it was opened; run the command again")
+    raise UsageError(f"{shown_path(path)} was replaced while it was opened; run the command again")
 
 
 def read_regular(path: Path, max_bytes: int, what: str = "file") -> bytes:
@@ -132,12 +133,12 @@ def read_regular(path: Path, max_bytes: int, what: str = "file") -> bytes:
         size = os.fstat(file.fileno()).st_size
         if size > max_bytes:
             raise DataError(
-                f"{_shown(path)}: {size:,} bytes; a {what} may have at most {max_bytes:,}"
+                f"{shown_path(path)}: {size:,} bytes; a {what} may have at most {max_bytes:,}"
             )
         try:
             return file.read(max_bytes)
         except OSError as error:
-            raise DataError(f"cannot read {_shown(path)}: {_reason(error)}") from None
+            raise DataError(f"cannot read {shown_path(path)}: {_reason(error)}") from None
 
 
 def read_json(
@@ -156,7 +157,7 @@ def read_json(
     try:
         return parse_json(content)
     except ValueError as problem:
-        raise error(f"{_shown(path)}: not a readable {what} ({problem})") from None
+        raise error(f"{shown_path(path)}: not a readable {what} ({problem})") from None
 
 
 def read_json_lines(path: Path, what: str = "JSONL file") -> Iterator[tuple[int, Any]]:
@@ -173,7 +174,7 @@ def read_json_lines(path: Path, what: str = "JSONL file") -> Iterator[tuple[int,
             try:
                 value = parse_json(line)
             except ValueError as problem:
-                raise DataError(f"{_shown(path)}:{number}: not JSON ({problem})") from None
+                raise DataError(f"{shown_path(path)}:{number}: not JSON ({problem})") from None
             yield number, value
 
 
@@ -189,7 +190,7 @@ def read_toml(
     try:
         return parse_toml(content.decode("utf-8-sig"))
     except ValueError as problem:
-        raise error(f"{_shown(path)}: not valid TOML ({problem})") from None
+        raise error(f"{shown_path(path)}: not valid TOML ({problem})") from None
 
 
 def parse_json(content: str | bytes) -> Any:
@@ -302,11 +303,6 @@ def _too_deep() -> str:
 
 def _shortened(digits: str) -> str:
     return digits if len(digits) <= 24 else f"{digits[:20]}… ({len(digits)} characters)"
-
-
-def _shown(path: Path) -> str:
-    """The path as text that every output can carry: bytes that are not UTF-8 as escapes."""
-    return str(path).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _reason(error: OSError | ValueError) -> str:

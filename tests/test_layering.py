@@ -33,6 +33,7 @@ CONTRACTS = {
     "rust_source",
     "atomic",
     "limits",
+    "printable",
     "progress",
     "extras",
     "variables",

@@ -6,13 +6,14 @@ around the whole line stay unless a lead-in stands before them: lines in quotati
 is no reading (a refusal, a loop, several lines) is `invalid`.
 """
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from nordocr_cli.charset import to_nfc
+from nordocr_cli.limits import parse_json
+from nordocr_cli.printable import redacted
 
 EMPTY = "<EMPTY>"
 UNREADABLE = "\ufffd"
@@ -79,14 +80,14 @@ def parse_completion(body: bytes) -> Reply:
     above all.
     """
     try:
-        value = json.loads(body)
+        value = parse_json(body)
         choice, usage = value["choices"][0], value.get("usage")
         content = choice["message"]["content"]
         if not isinstance(content, str):
             raise TypeError
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
         raise ValueError(
-            f"not a chat completion: {body[:120].decode(errors='replace')!r}"
+            f"not a chat completion: {redacted(body.decode(errors='replace'))[:120]!r}"
         ) from None
     finish = choice.get("finish_reason")
     return Reply(

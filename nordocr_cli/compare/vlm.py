@@ -29,6 +29,7 @@ from urllib.parse import urlsplit
 from nordocr_cli.compare.answers import PROMPT, AnswerFile, Question
 from nordocr_cli.compare.reply import Answer, Reply, parse_completion
 from nordocr_cli.errors import MissingBackendError, UsageError
+from nordocr_cli.printable import hide, redacted
 from nordocr_cli.progress import SILENT, Progress
 
 # With three requests of ten failing, one line of 15,000 fails eight times in a row.
@@ -38,6 +39,7 @@ _BACKOFF_S, _MOST_BACKOFF_S = 0.5, 30.0
 # is down.
 _GIVE_UP_AFTER = 32
 _MOST_BYTES = 4_000_000
+_MOST_ERROR_BYTES = 64_000
 _RETRIED = (408, 409, 425, 429)
 
 
@@ -60,6 +62,10 @@ class Endpoint:
     price: tuple[float, float] | None = None
     tries: int = _TRIES
     backoff_s: float = _BACKOFF_S
+
+    def __post_init__(self) -> None:
+        if self.key:
+            hide(self.key)  # no message may repeat it
 
 
 @dataclass(frozen=True)
@@ -292,9 +298,9 @@ class _Client:
             if isinstance(cause, TimeoutError):
                 answer = Answer("timeout", reason=f"no answer in {server.timeout_s:g} s")
             elif isinstance(error, ValueError):
-                answer = Answer("failed", reason=str(error))
+                answer = Answer("failed", reason=redacted(str(error)))
             else:
-                answer = Answer("failed", reason=f"{type(cause).__name__}: {cause}")
+                answer = Answer("failed", reason=redacted(f"{type(cause).__name__}: {cause}"))
         with self._lock:
             self.failures[answer.reason if answer.reason.startswith("HTTP") else answer.status] += 1
             self._in_a_row += 1
@@ -327,7 +333,9 @@ def _request(question: Question, server: Endpoint) -> urllib.request.Request:
 def _body(error: urllib.error.HTTPError) -> str:
     """What the server says beside its status; it may be cut off as any answer."""
     try:
-        return error.read(300).decode(errors="replace").strip()
+        # A server may echo the request's headers, and with them the key. It is hidden before the
+        # text is cut, which could leave a part of it.
+        return redacted(error.read(_MOST_ERROR_BYTES).decode(errors="replace").strip())[:300]
     except (OSError, http.client.HTTPException):
         return ""
 

@@ -1,10 +1,10 @@
 """Plain text, JSON, JSON Lines and TSV: one record a line of text."""
 
-import json
 import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from nordocr_cli.printable import json_text, printable, shown_path
 from nordocr_cli.records import Box
 from nordocr_cli.writers.read_page import ReadLine, ReadPage
 
@@ -14,7 +14,7 @@ def write_text(pages: Iterable[ReadPage], *, named: bool = False) -> Iterator[st
     for page in pages:
         name = f"{_cell(str(page.source))}\t" if named and page.index is None else ""
         for line in page.lines:
-            yield f"{name}{line.reading.text}\n"
+            yield f"{name}{printable(line.reading.text)}\n"
 
 
 def write_json(pages: Iterable[ReadPage]) -> Iterator[str]:
@@ -99,10 +99,10 @@ def records(page: ReadPage) -> Iterator[dict[str, Any]]:
     """Yield one JSON object a line, and one for a page that could not be read."""
     of_page = {} if page.index is None else {"page_index": page.index}
     if page.error:
-        yield {"image": str(page.source), **of_page, "error": page.error}
+        yield {"image": shown_path(page.source), **of_page, "error": page.error}
     for line in page.lines:
         reading = line.reading
-        record: dict[str, Any] = {"image": str(page.source), **of_page}
+        record: dict[str, Any] = {"image": shown_path(page.source), **of_page}
         if page.index is not None:
             record["bbox"] = _box_record(line.box)
         if line.outline is not None:
@@ -126,9 +126,11 @@ def _polygon_record(line: ReadLine) -> list[list[float]]:
 
 
 def _dump(value: Any, indent: int | None = None) -> str:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent)
+    return json_text(value, indent=indent)
 
 
 def _cell(text: str) -> str:
-    """`text` without what would end a cell or a row: file names may hold it."""
-    return re.sub(r"[\t\r\n]", " ", text)
+    """`text` without what would end a cell or a row, or control a terminal: file names may hold
+    it.
+    """
+    return printable(re.sub(r"[\t\r\n]", " ", text))

@@ -68,6 +68,8 @@ class Handler(BaseHTTPRequestHandler):
             if fault == "html"
             else json.dumps({"choices": [choice], "usage": USAGE}).encode()
         )
+        if fault in (401, "echo"):  # some servers repeat the request that they refuse
+            answer = json.dumps({"error": "bad key", "headers": dict(self.headers)}).encode()
         self.send_response(
             fault if isinstance(fault, int) else 500 if fault == "half an error" else 200
         )
@@ -199,6 +201,20 @@ def test_an_answer_that_is_no_reading_is_recorded_and_not_asked_for_again(
             answer
         ]
     assert len(server.calls) == 1
+
+
+@pytest.mark.parametrize("fault", [401, "echo"])
+def test_a_key_that_the_server_repeats_is_left_out(server, tmp_path, fault):
+    server.faults = {5: [fault]}
+    recorded = tmp_path / "a.jsonl"
+    asked = asking(server, key="sesame-open", tries=1)
+    try:
+        told = repr(read(questions(5), AnswerFile(recorded, "reader"), asked))
+    except UsageError as error:
+        told = str(error)
+    assert "Authorization" in told or "bad key" in told
+    assert "sesame" not in told
+    assert not recorded.exists() or "sesame" not in recorded.read_text()
 
 
 @pytest.mark.parametrize("code", [400, 401, 403, 404, 302])

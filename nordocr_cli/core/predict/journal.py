@@ -12,6 +12,7 @@ import numpy as np
 
 from nordocr_cli.atomic import OutputLock, refuse_inputs, replacing, sha256_of, write_json
 from nordocr_cli.errors import DataError, Interrupted, UsageError
+from nordocr_cli.printable import shown_path
 from nordocr_cli.runtime.specs import parse_spec
 
 
@@ -152,8 +153,5 @@ def _with_hashes(plan: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _key(image: str) -> np.uint64:
-    return np.uint64(
-        int.from_bytes(
-            blake2b(image.encode("utf-8", "surrogateescape"), digest_size=8).digest(), "little"
-        )
-    )
+    name = shown_path(image).encode("utf-8")  # as the record names it
+    return np.uint64(int.from_bytes(blake2b(name, digest_size=8).digest(), "little"))
