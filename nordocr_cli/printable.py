@@ -68,7 +68,7 @@ def hide(secret: str) -> None:
 
 
 def redacted(text: str) -> str:
-    """Return `text` with `***` for hidden secrets and for whatever an Authorization header holds."""
+    """Return `text` with `***` for hidden secrets and for what an Authorization header holds."""
     for secret in sorted(_SECRETS, key=len, reverse=True):
         text = text.replace(secret, "***")
     return _AUTHORIZATION.sub(r"\1***", text)
