@@ -49,6 +49,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from nordocr_cli import atomic
 from nordocr_cli.charset import NORDIC
+from nordocr_cli.data.batch_options import BatchOptions
 from nordocr_cli.data.batches import LineBatches
 from nordocr_cli.data.store import LineStore, LineStoreWriter
 from nordocr_cli.geometry import Geometry
@@ -139,7 +140,9 @@ def gather(widths: np.ndarray, channels: int, threads: int) -> Iterator[int]:
 
 def nordocr(store: LineStore) -> Iterator[int]:
     """What train reads from."""
-    batches = LineBatches([store], NORDIC, GEOMETRY, budget_px=BUDGET_PX, shuffle=True, workers=2)
+    batches = LineBatches(
+        [store], NORDIC, GEOMETRY, BatchOptions(budget_px=BUDGET_PX, shuffle=True, workers=2)
+    )
     epoch = 0
     while True:
         for batch in batches.epoch(epoch):
@@ -264,7 +267,7 @@ def probe(path: Path) -> None:
     before = anonymous_mb()
     with LineStore(path) as store:
         batches = LineBatches(
-            [store], NORDIC, GEOMETRY, budget_px=BUDGET_PX, shuffle=True, workers=2
+            [store], NORDIC, GEOMETRY, BatchOptions(budget_px=BUDGET_PX, shuffle=True, workers=2)
         )
         rates = []
         for epoch in range(2):

@@ -51,11 +51,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nordocr_cli import atomic
-from nordocr_cli.core.train.run import malloc_tunables
 from nordocr_cli.models.mamba import MambaEncoder
 from nordocr_cli.models.registry import build_model
 from nordocr_cli.runtime.stopwatch import environment
 from nordocr_cli.settings import MambaModel, SvtrModel, SvtrV2Model
+from nordocr_cli.training.malloc import malloc_tunables
 
 NETWORKS = ("svtrv2-tiny", "svtrv2-base", "svtr-tiny", "mamba")
 WIDTHS = (320, 1024)

@@ -41,7 +41,9 @@ from numpy.typing import NDArray
 from openocr_training import OpenOcr
 
 from nordocr_cli import atomic
+from nordocr_cli.data.batch_options import BatchOptions
 from nordocr_cli.data.batches import Batch, LineBatches
+from nordocr_cli.data.epoch_plan import EpochPlanner
 from nordocr_cli.data.store import LineStore
 from nordocr_cli.models.registry import build_model
 from nordocr_cli.profile import Profile, load_profile
@@ -66,11 +68,17 @@ BARE = Augment(
 )
 
 
-class PaddedBatches(LineBatches):
-    """Batches that are all as wide as the widest input."""
+class PaddedPlanner(EpochPlanner):
+    """Plans batches that are all as wide as the widest input."""
 
     def _padded(self, width: NDArray[np.int64], extra_px: int) -> NDArray[np.int64]:
         return np.full_like(width, self.geometry.max_width)
+
+
+class PaddedBatches(LineBatches):
+    """Batches that are all as wide as the widest input."""
+
+    planner = PaddedPlanner
 
 
 @dataclass
@@ -131,12 +139,14 @@ def contestants(profile: Profile, store: LineStore, device: torch.device) -> dic
             [store],
             charset,
             profile.geometry,
-            budget_px=settings.batch_size * settings.batch_width_px,
-            shuffle=True,
-            augment=augment,
-            mask_share=settings.mask_share,
-            workers=profile.data.num_workers,
-            pin=device.type == "cuda",
+            BatchOptions(
+                budget_px=settings.batch_size * settings.batch_width_px,
+                shuffle=True,
+                augment=augment,
+                mask_share=settings.mask_share,
+                workers=profile.data.num_workers,
+                pin=device.type == "cuda",
+            ),
         )
         torch.manual_seed(settings.seed)
         model = (

@@ -25,11 +25,8 @@ from nordocr_cli.settings import (
     Engine,
     Export,
     Model,
-    ParseqModel,
-    SvtrV2Model,
     Table,
     Train,
-    TrocrModel,
 )
 
 _MAX_EXTENDS = 8
@@ -60,47 +57,8 @@ class Profile(Table):
         return self
 
     @model_validator(mode="after")
-    def _guidance_has_rows_to_look_at(self) -> "Profile":
-        if self.train.guidance != "none" and not (
-            isinstance(self.model, SvtrV2Model) and self.model.head == "rctc"
-        ):
-            raise ValueError(
-                f"train.guidance = {self.train.guidance!r} is for model.name = 'svtrv2' with"
-                " model.head = 'rctc'"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _a_label_can_be_written(self) -> "Profile":
-        model, geometry = self.model, self.geometry
-        if not isinstance(model, ParseqModel):
-            return self
-        if (model.height, model.width) != (geometry.height, geometry.max_width):
-            raise ValueError(
-                f"model.height and model.width {model.height}x{model.width} must be geometry.height"
-                f" and geometry.max_width {geometry.height}x{geometry.max_width}: parseq has a"
-                " learned position for each patch"
-            )
-        if self.augment.join and model.max_label_length < geometry.out_length(geometry.max_width):
-            raise ValueError(
-                f"model.max_label_length {model.max_label_length} is too short for joined lines;"
-                " set augment.join = 0"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _lora_decides_what_trains(self) -> "Profile":
-        if isinstance(self.model, TrocrModel):
-            if self.model.lora_rank and self.train.trainable:
-                raise ValueError(
-                    "train.trainable must be empty with model.lora_rank above 0: the adapters"
-                    " train, all else is frozen"
-                )
-            if self.augment.join:
-                raise ValueError(
-                    "augment.join must be 0 with model.name = 'trocr': it crushes long lines into a"
-                    " square"
-                )
+    def _suits_the_network(self) -> "Profile":
+        self.model.check_profile(self.geometry, self.train, self.augment)
         return self
 
     def load_charset(self) -> Charset:

@@ -2,11 +2,20 @@
 each network.
 """
 
+from collections.abc import Mapping
 from itertools import pairwise
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, model_validator
+from pydantic_core import CoreSchema, PydanticKnownError, core_schema
 
+if TYPE_CHECKING:
+    from nordocr_cli.geometry import Geometry
+
+# ctc: a class for each frame of the image, 0 the blank. autoregressive: a class for each position
+# of the text, 0 its end. seq2seq: tokens of a tokenizer of its own, generated one after the other
+# (TrOCR); there is no output of fixed shape.
+Decoding = Literal["ctc", "autoregressive", "seq2seq"]
 Precision = Literal["fp32", "fp16", "bf16"]
 # The names that Lightning users type (000-19), and ours.
 _PRECISION_ALIASES = {
@@ -24,8 +33,110 @@ class Table(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class SvtrV2Model(Table):
+# Every network's model table by its name. Defining a subclass of ModelTable adds it here.
+MODEL_KINDS: "dict[str, type[ModelTable]]" = {}
+
+
+class ModelTable(Table):
+    """The options of one network: the table `[model]` of a profile.
+
+    A subclass has a field `name` of type `Literal["the-name"]` and the class variable `network`.
+    Defining it registers the network. The class variables tell the rest of the program what it must
+    know about a network before torch is imported.
+    """
+
+    name: str
+    # Where the LineNetwork is defined: "package.module:Class".
+    network: ClassVar[str]
+    decoding: ClassVar[Decoding] = "ctc"
+    # Options that only training reads: weights trained with other values still fit.
+    training_only: ClassVar[tuple[str, ...]] = ()
+    # Options that change what the network computes, but not the shapes of its weights.
+    shapeless: ClassVar[tuple[str, ...]] = ()
+    # Whether every line is scaled to one input size, so that all lines cost the same.
+    fixed_input_size: ClassVar[bool] = False
+    # Widest line in pixels that the exported network reads; None: any width. Mamba's 4,096 frames
+    # are what the chunked scan of its graph takes (models/kernels/selective_scan.py).
+    max_export_width_px: ClassVar[int | None] = None
+    # The branch that `train.guidance` adds in training: "package.module:Class".
+    auxiliary_branch: ClassVar[str] = ""
+    # A function (table, geometry, fresh) that checks the files which the table names without
+    # importing torch: "package.module:function". `fresh`: training starts without `--load`.
+    file_check: ClassVar[str] = ""
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_: Any) -> None:
+        """Register the table under its name."""
+        (name,) = get_args(cls.model_fields["name"].annotation)
+        MODEL_KINDS[name] = cls
+
+    @property
+    def label_limit(self) -> int | None:
+        """Characters of the longest label that the network can write; None: as many as the frames
+        of the line allow (CTC).
+        """
+        return None
+
+    @property
+    def supports_guidance(self) -> bool:
+        """Whether `train.guidance` works with this network."""
+        return False
+
+    def check_profile(self, geometry: "Geometry", train: "Train", augment: "Augment") -> None:
+        """Check that the rest of the profile suits the network. Raises ValueError."""
+        if train.guidance != "none" and not self.supports_guidance:
+            raise ValueError(
+                f"train.guidance = {train.guidance!r} is for model.name = 'svtrv2' with"
+                " model.head = 'rctc'"
+            )
+
+    def import_tables(self) -> dict[str, dict[str, Any]]:
+        """Return the other tables of the profile of an imported checkpoint, where they must not be
+        the defaults.
+        """
+        return {}
+
+
+def decoding_of(name: str) -> Decoding:
+    """Return how the output of the network `name` is decoded; an unknown network counts as CTC."""
+    return MODEL_KINDS[name].decoding if name in MODEL_KINDS else "ctc"
+
+
+class _ByName:
+    """Validates a model table with the class that is registered under its `name`."""
+
+    def __get_pydantic_core_schema__(self, _source: Any, _handler: Any) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(_validated_model)
+
+    def __get_pydantic_json_schema__(
+        self, _schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        kinds = {name: kind.__pydantic_core_schema__ for name, kind in MODEL_KINDS.items()}
+        return handler(core_schema.tagged_union_schema(kinds, discriminator="name"))
+
+
+def _validated_model(value: Any) -> ModelTable:
+    if isinstance(value, ModelTable):
+        return value
+    if not isinstance(value, Mapping) or "name" not in value:
+        raise PydanticKnownError("union_tag_not_found", {"discriminator": "'name'"})
+    name = str(value["name"])
+    if name not in MODEL_KINDS:
+        expected = ", ".join(map(repr, MODEL_KINDS))
+        context = {"discriminator": "'name'", "tag": name, "expected_tags": expected}
+        raise PydanticKnownError("union_tag_invalid", context)
+    return MODEL_KINDS[name].model_validate(dict(value))
+
+
+Model = Annotated[ModelTable, _ByName()]
+
+
+class SvtrV2Model(ModelTable):
     """SVTRv2 as its authors publish it (Du et al. 2024, arXiv 2411.15858): tiny, small or base."""
+
+    network: ClassVar[str] = "nordocr_cli.models.svtrv2:SvtrV2"
+    auxiliary_branch: ClassVar[str] = "nordocr_cli.models.guidance:Guidance"
+    training_only: ClassVar[tuple[str, ...]] = ("drop_path",)
 
     name: Literal["svtrv2"]
     size: Literal["tiny", "small", "base"] = "base"
@@ -34,11 +145,19 @@ class SvtrV2Model(Table):
     head: Literal["rctc", "ctc"] = "rctc"
     drop_path: float = Field(0.1, ge=0, lt=1)
 
+    @property
+    def supports_guidance(self) -> bool:
+        """The guidance branch looks at the rows of features, which only the RCTC head keeps."""
+        return self.head == "rctc"
 
-class SvtrV2NanoModel(Table):
+
+class SvtrV2NanoModel(ModelTable):
     """A lean, pre-norm network of the SVTRv2 family for CPUs: height halved early, attention only
     at height 2 or 1.
     """
+
+    network: ClassVar[str] = "nordocr_cli.models.svtrv2_nano:SvtrV2Nano"
+    training_only: ClassVar[tuple[str, ...]] = ("drop_path",)
 
     name: Literal["svtrv2-nano"]
     # channels of the two convolutional stages and of the attention stage
@@ -59,8 +178,12 @@ class SvtrV2NanoModel(Table):
         return self
 
 
-class SvtrModel(Table):
+class SvtrModel(ModelTable):
     """SVTR for short strips: three stages, local and global mixing, height merged to 1."""
+
+    network: ClassVar[str] = "nordocr_cli.models.svtr:Svtr"
+    training_only: ClassVar[tuple[str, ...]] = ("drop_path",)
+    shapeless: ClassVar[tuple[str, ...]] = ("local_window",)
 
     name: Literal["svtr"]
     size: Literal["tiny", "small", "base", "large"] = "tiny"
@@ -82,8 +205,13 @@ class SvtrModel(Table):
         return self
 
 
-class MambaModel(Table):
+class MambaModel(ModelTable):
     """ResNet34 features with adapters, a Mamba encoder with LoRA, a linear CTC classifier."""
+
+    network: ClassVar[str] = "nordocr_cli.models.mamba:MambaOcr"
+    training_only: ClassVar[tuple[str, ...]] = ("backbone_weights", "pretrained")
+    max_export_width_px: ClassVar[int | None] = 16384
+    file_check: ClassVar[str] = "nordocr_cli.models.mamba_files:require_files"
 
     name: Literal["mamba"]
     backbone: Literal["resnet34"] = "resnet34"
@@ -104,10 +232,15 @@ class MambaModel(Table):
     pretrained: str = ""
 
 
-class ParseqModel(Table):
+class ParseqModel(ModelTable):
     """PARSeq: a vision transformer and a decoder that writes token by token (Bautista and Atienza
     2022, arXiv 2207.06966).
     """
+
+    network: ClassVar[str] = "nordocr_cli.models.parseq.network:Parseq"
+    decoding: ClassVar[Decoding] = "autoregressive"
+    training_only: ClassVar[tuple[str, ...]] = ("dropout", "permutations", "decode", "refine")
+    shapeless: ClassVar[tuple[str, ...]] = ("scale_positions",)
 
     name: Literal["parseq"]
     size: Literal["tiny", "small"] = "small"
@@ -132,11 +265,47 @@ class ParseqModel(Table):
             )
         return self
 
+    @property
+    def label_limit(self) -> int:
+        """Characters of the longest label."""
+        return self.max_label_length
 
-class TrocrModel(Table):
+    def check_profile(self, geometry: "Geometry", train: "Train", augment: "Augment") -> None:
+        """Check input size and label length. Raises ValueError."""
+        super().check_profile(geometry, train, augment)
+        if (self.height, self.width) != (geometry.height, geometry.max_width):
+            raise ValueError(
+                f"model.height and model.width {self.height}x{self.width} must be geometry.height"
+                f" and geometry.max_width {geometry.height}x{geometry.max_width}: parseq has a"
+                " learned position for each patch"
+            )
+        if augment.join and self.max_label_length < geometry.out_length(geometry.max_width):
+            raise ValueError(
+                f"model.max_label_length {self.max_label_length} is too short for joined lines;"
+                " set augment.join = 0"
+            )
+
+    def import_tables(self) -> dict[str, dict[str, Any]]:
+        """One input width; padding is always masked, since each line is stretched from its own
+        width; no joined lines.
+        """
+        return {
+            "geometry": {"max_width": self.width},
+            "train": {"mask_share": 1.0},
+            "augment": {"join": 0.0, "pad_right": 0.0},
+        }
+
+
+class TrocrModel(ModelTable):
     """TrOCR: a pretrained vision transformer and language decoder of transformers, fine-tuned
-    through LoRA (003-09..14).
+    through LoRA.
     """
+
+    network: ClassVar[str] = "nordocr_cli.models.trocr.network:TrOcr"
+    decoding: ClassVar[Decoding] = "seq2seq"
+    training_only: ClassVar[tuple[str, ...]] = ("pretrained", "pretrained_sha256")
+    fixed_input_size: ClassVar[bool] = True
+    file_check: ClassVar[str] = "nordocr_cli.models.trocr.folder:require_files"
 
     name: Literal["trocr"]
     # Its folder as transformers saves it, or its name on the Hugging Face hub. Empty in weights
@@ -156,11 +325,25 @@ class TrocrModel(Table):
     generation_max_length: int = Field(256, ge=2)
 
     @property
-    def max_label_length(self) -> int:
-        """Characters of the longest label that is sure to be considered; which tokens it has, the
-        tokenizer alone knows.
+    def label_limit(self) -> int:
+        """Characters of the longest label that may fit; the tokenizer decides how many tokens it
+        takes.
         """
         return self.max_target_length - 1
+
+    def check_profile(self, geometry: "Geometry", train: "Train", augment: "Augment") -> None:
+        """Check what trains and that lines are not joined. Raises ValueError."""
+        super().check_profile(geometry, train, augment)
+        if self.lora_rank and train.trainable:
+            raise ValueError(
+                "train.trainable must be empty with model.lora_rank above 0: only the adapters"
+                " train, everything else is frozen"
+            )
+        if augment.join:
+            raise ValueError(
+                "augment.join must be 0 with model.name = 'trocr': it scales long lines into a"
+                " square, where their characters become too narrow to read"
+            )
 
     @model_validator(mode="after")
     def _adapts_something(self) -> Self:
@@ -170,20 +353,6 @@ class TrocrModel(Table):
                 " lora_rank = 0"
             )
         return self
-
-
-MODEL_KINDS = {
-    "svtrv2": SvtrV2Model,
-    "svtrv2-nano": SvtrV2NanoModel,
-    "svtr": SvtrModel,
-    "mamba": MambaModel,
-    "parseq": ParseqModel,
-    "trocr": TrocrModel,
-}
-Model = Annotated[
-    SvtrV2Model | SvtrV2NanoModel | SvtrModel | MambaModel | ParseqModel | TrocrModel,
-    Field(discriminator="name"),
-]
 
 
 class Data(Table):

@@ -139,7 +139,7 @@ def tiny_run(tmp_path_factory):
     import numpy as np
 
     from nordocr_cli.charset import NORDIC
-    from nordocr_cli.core.train.plan import TrainRequest
+    from nordocr_cli.core.train.request import TrainRequest
     from nordocr_cli.core.train.run import train
     from nordocr_cli.data.store import LineStoreWriter
     from nordocr_cli.geometry import Geometry

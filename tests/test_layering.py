@@ -50,6 +50,7 @@ TORCH_AT_TOP = (
     "models/",
     "training/",
     "data/batches.py",
+    "data/gather.py",
     "runtime/backends/torch/",
     "deploy/onnx_export.py",
 )

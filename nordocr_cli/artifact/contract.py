@@ -18,6 +18,7 @@ from nordocr_cli.charset import Charset, differences
 from nordocr_cli.errors import ArtifactError, DataError
 from nordocr_cli.geometry import Geometry
 from nordocr_cli.limits import parse_json
+from nordocr_cli.settings import Decoding, decoding_of
 
 # argmax+confidence: each frame holds two numbers, the best class and its probability, instead of
 # one number for each class.
@@ -25,11 +26,6 @@ OutputActivation = Literal["logits", "softmax", "argmax+confidence"]
 # Floats are normalized pixels. uint8 are pixels 0…255, which the network normalizes itself.
 InputType = Literal["float32", "float16", "uint8"]
 OutputType = Literal["float32", "float16"]
-# ctc: a class for each frame of the image; 0 is the blank. autoregressive: a class for each
-# position of the text; 0 is the end. seq2seq: tokens of the network's own tokenizer, generated one
-# after the other (TrOCR); there is no output of fixed shape.
-Decoding = Literal["ctc", "autoregressive", "seq2seq"]
-_DECODING_OF: dict[str, Decoding] = {"parseq": "autoregressive", "trocr": "seq2seq"}
 
 SCHEMA = 2
 METADATA_KEY = "nordocr.contract"
@@ -76,8 +72,8 @@ class Contract:
 
     @property
     def decoding(self) -> Decoding:
-        """How the output is decoded."""
-        return _DECODING_OF.get(str(self.model.get("name")), "ctc")
+        """How the output is read."""
+        return decoding_of(str(self.model.get("name")))
 
     def out_length(self, width: int) -> int:
         """Positions T of the output for an input `width` pixels wide: CTC frames, or the longest

@@ -1,6 +1,5 @@
 """`nordocr train`: train a recognizer."""
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -114,12 +113,15 @@ def train(
 
     Example: nordocr train -p svtrv2-1024 --train train.lmdb --val val.lmdb
     """
-    from nordocr_cli.core.train import run as core
-    from nordocr_cli.core.train.plan import TrainRequest, lines_asked, plan
+    from nordocr_cli.core.train.plan import plan_train
+    from nordocr_cli.core.train.request import TrainRequest, parse_batch_size
+    from nordocr_cli.core.train.run import run_train
+    from nordocr_cli.core.train.signals import stop_on_signals
     from nordocr_cli.profile import load_profile
+    from nordocr_cli.training.launcher_env import is_main_process
 
-    # of several processes that torchrun started, one speaks
-    first = os.environ.get("RANK", "0") == "0"
+    # Of several processes that torchrun started, only the main one prints.
+    first = is_main_process()
     console = Console(quiet=quiet or not first, verbose=verbose, as_json=as_json)
     resolved = load_profile(profile, sets or (), {"train.seed": seed}) if profile else None
     if resolved is None and (sets or seed is not None):
@@ -140,10 +142,10 @@ def train(
         threads=threads,
         save_fp16=save_fp16,
         wandb=wandb,
-        batch_size=lines_asked(batch_size),
+        batch_size=parse_batch_size(batch_size),
     )
     if dry_run:
-        options.show_plan(console, plan(resolved, request, console))
+        options.show_plan(console, plan_train(resolved, request, console).to_json())
         return
     if preview_batch:
         train_checks.preview(console, resolved, request, preview_batch)
@@ -152,18 +154,19 @@ def train(
         train_checks.try_rates(console, resolved, request, lr_range)
         return
     if gpus:
-        plan(resolved, request, console)  # what it refuses is told before processes start
-        train_processes.run_processes(console, gpus, device, whole=bool(run_dir or resume))
+        plan_train(resolved, request, console)  # refuses before processes start
+        train_processes.run_processes(console, gpus, device, resumable=bool(run_dir or resume))
         return
     train_processes.restart_with_tuned_malloc(console, device)
     if selftest_resume:
         train_checks.selftest(console, resolved, request)
         return
     try:
-        with core.stop_on_signals(console) as stop:
-            result = core.train(resolved, request, progress=console, stop=stop)
+        plan = plan_train(resolved, request, console)
+        with stop_on_signals(console) as stop:
+            result = run_train(plan, progress=console, stop=stop)
     except NordocrError as error:
-        train_processes.told_by_the_launcher(error)
+        train_processes.end_if_launcher_reports(error)
         raise
     if not first:
         return

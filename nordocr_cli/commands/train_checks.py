@@ -10,7 +10,7 @@ from nordocr_cli.console import Console
 from nordocr_cli.errors import GateMissed
 
 if TYPE_CHECKING:
-    from nordocr_cli.core.train.plan import TrainRequest
+    from nordocr_cli.core.train.request import TrainRequest
     from nordocr_cli.profile import ResolvedProfile
 
 

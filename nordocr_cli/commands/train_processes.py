@@ -13,9 +13,9 @@ from nordocr_cli.errors import NordocrError
 _RESTARTS = 3  # of several processes, after one died
 
 
-def run_processes(console: Console, gpus: int, device: str, *, whole: bool) -> None:
-    """Run this command once for each GPU; with its run folder named (`whole`), again after one
-    died. Raises what they end in.
+def run_processes(console: Console, gpus: int, device: str, *, resumable: bool) -> None:
+    """Run this command once for each GPU; restart all processes after one died, where the run's
+    folder is named (`resumable`). Raises the error that they end with.
     """
     from nordocr_cli.runtime.backends.torch.runner import choose_device
     from nordocr_cli.training.launch import launch
@@ -25,25 +25,24 @@ def run_processes(console: Console, gpus: int, device: str, *, whole: bool) -> N
     # -P: the current folder, and what lies in it, must not come before our packages.
     command = [sys.executable, "-P", "-m", "nordocr_cli", *words_without("--gpus")]
     console.detail(f"{gpus} times: {' '.join(command)}")
-    launch(command, gpus, _RESTARTS if whole else 0, console)
+    launch(command, gpus, _RESTARTS if resumable else 0, console)
 
 
-def told_by_the_launcher(error: NordocrError) -> None:
-    """End one of several processes without a word where its launcher tells the error; go on where
-    this process has to.
+def end_if_launcher_reports(error: NordocrError) -> None:
+    """End one of several processes silently where its launcher prints the error; return where this
+    process has to print it.
     """
-    if os.environ.get("RANK"):
-        from nordocr_cli.training.distributed import tell_launcher
+    from nordocr_cli.training.launcher_env import report_to_launcher
 
-        if tell_launcher(error):
-            sys.exit(error.exit_code)
+    if os.environ.get("RANK") and report_to_launcher(error):
+        sys.exit(error.exit_code)
 
 
 def restart_with_tuned_malloc(console: Console, device: str) -> None:
     """Start this process anew with glibc's malloc tuned, which can only be done before it starts;
     on a GPU it gains nothing.
     """
-    from nordocr_cli.core.train.run import malloc_tunables
+    from nordocr_cli.training.malloc import malloc_tunables
 
     tunables = malloc_tunables()
     on_gpu = device.startswith("cuda") or (device == "auto" and Path("/dev/nvidiactl").exists())

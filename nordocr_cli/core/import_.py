@@ -14,15 +14,13 @@ from nordocr_cli.charset import Charset, load_charset
 from nordocr_cli.errors import ArtifactError, UsageError
 from nordocr_cli.profile import Profile, load_profile, profile_to_json
 from nordocr_cli.progress import SILENT, Progress
-from nordocr_cli.settings import Model, ParseqModel
+from nordocr_cli.settings import Model
 
 if TYPE_CHECKING:
     from nordocr_cli.models.checkpoints.foreign import Imported
 
 FOREIGN_SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".tar")
 _NOT_TORCH = (".pdparams", ".pdmodel", ".onnx")
-# Options of a network that change its training and not what its weights compute.
-_TRAINING_ONLY = frozenset({"drop_path", "dropout", "permutations", "decode", "refine"})
 
 
 @dataclass(frozen=True)
@@ -171,14 +169,10 @@ def import_checkpoint(plan: ImportPlan, progress: Progress = SILENT) -> ImportRe
     Raises ArtifactError when it is damaged, carries code, holds another network than the profile
     says, or has other classes than the charset.
     """
-    from nordocr_cli.models.checkpoints.foreign import read_tensors
-    from nordocr_cli.models.checkpoints.openocr import read_openocr
-    from nordocr_cli.models.parseq.weights import MARK, read_parseq, without_prefixes
+    from nordocr_cli.models.checkpoints.readers import read_checkpoint
     from nordocr_cli.models.weights import save_weights
 
-    tensors = without_prefixes(read_tensors(plan.checkpoint, "CHECKPOINT"))
-    read = read_parseq if MARK in tensors else read_openocr
-    found = read(tensors, plan.checkpoint)
+    found = read_checkpoint(plan.checkpoint)
     _require_classes(plan, found)
     if found.window_from:
         height, width = getattr(found.model, "local_window", (0, 0))
@@ -245,7 +239,7 @@ def _require_network(plan: ImportPlan, profile: Profile, model: Model, progress:
     differing = [
         f"model.{key} is {theirs[key]}, the profile's {ours[key]}"
         for key in keys
-        if key not in _TRAINING_ONLY and theirs[key] != ours[key]
+        if key not in model.training_only and theirs[key] != ours[key]
     ]
     if not differing:
         return
@@ -265,13 +259,4 @@ def _require_network(plan: ImportPlan, profile: Profile, model: Model, progress:
 
 def _bare_profile(plan: ImportPlan, model: Model) -> Profile:
     named = {"name": plan.checkpoint.stem, "charset": plan.charset_named, "model": model}
-    if not isinstance(model, ParseqModel):
-        return Profile.model_validate(named)
-    # A position for each patch of its one width, and a mask always: it stretches each line from its
-    # own width.
-    tables = {
-        "geometry": {"max_width": model.width},
-        "train": {"mask_share": 1.0},
-        "augment": {"join": 0.0, "pad_right": 0.0},
-    }
-    return Profile.model_validate({**named, **tables})
+    return Profile.model_validate({**named, **model.import_tables()})

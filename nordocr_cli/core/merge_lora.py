@@ -80,7 +80,9 @@ def plan_merge(weights: Path, output: Path) -> MergePlan:
     contract = read_contract(source)
     if contract.decoding != "seq2seq":
         name = contract.model.get("name")
-        more = "; `nordocr export` merges its adapters by itself" if name == "mamba" else ""
+        more = ""
+        if contract.model.get("use_lora"):
+            more = "; `nordocr export` merges its adapters by itself"
         raise UsageError(f"{source} is a {name}, and merge-lora is for trocr{more}")
     if not contract.model["pretrained"]:
         raise UsageError(f"{source} is merged already")
@@ -99,12 +101,12 @@ def merge(plan: MergePlan, progress: Progress = SILENT) -> MergeResult:
     fit, and when the two compute otherwise.
     """
     from nordocr_cli.models.trocr.folder import WEIGHTS
-    from nordocr_cli.models.trocr.network import TrOcr, difference
+    from nordocr_cli.models.trocr.network import difference, require_trocr
     from nordocr_cli.models.weights import load_model, save_weights
     from nordocr_cli.training.runlog import BEST
 
-    model, contract = load_model(plan.weights)
-    assert isinstance(model, TrOcr)
+    network, contract = load_model(plan.weights)
+    model = require_trocr(network)
     merged: Any = model.merged().eval()
     found = difference(model, merged)
     if not found <= _TOLERANCE:

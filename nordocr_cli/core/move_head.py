@@ -72,7 +72,9 @@ def move_charset(move: Move) -> None:
 
     # weights that do not fit their own contract are not passed on
     network, contract = load_model(move.weights)
-    state, _ = move_head(network.state_dict(), contract.charset, move.charset, move.new_rows)
+    state, _ = move_head(
+        network.state_dict(), contract.charset, move.charset, type(network), move.new_rows
+    )
     profile = {**contract.profile, "charset": move.charset_named} if contract.profile else {}
     made = replace(
         contract, charset=move.charset, profile=profile, parent_sha256=sha256_of(move.weights)

@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from nordocr_cli.artifact.contract import Decoding, OutputActivation
+from nordocr_cli.artifact.contract import OutputActivation
 from nordocr_cli.charset import Charset
 from nordocr_cli.decode.ctc import best_and_peaks, decode_greedy, require_sane, require_shapes
 from nordocr_cli.records import Recognition
+from nordocr_cli.settings import Decoding
 
 END = 0  # the class that ends a line, where CTC has its blank
 

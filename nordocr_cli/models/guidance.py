@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nordocr_cli.charset import BLANK
+from nordocr_cli.models.base import AuxiliaryBranch, LineNetwork, ctc_loss, frames_of
 from nordocr_cli.models.kernels.attention import attention
 from nordocr_cli.models.masking import valid_keys
 from nordocr_cli.models.svtrv2 import SvtrV2, init_weights
@@ -105,7 +106,7 @@ class CrossAttention(nn.Module):
         return self.proj(attention(q, k, v, keys).transpose(1, 2).flatten(2))
 
 
-class Guidance(nn.Module):
+class Guidance(AuxiliaryBranch):
     """The branch: its loss beside the logits of the network that it guides."""
 
     def __init__(self, dim: int, num_classes: int) -> None:
@@ -132,6 +133,15 @@ class Guidance(nn.Module):
         for kept in (self.tokens, self.embedding.weight):
             kept.no_decay = True  # type: ignore[attr-defined]
 
+    @classmethod
+    def create(cls, network: LineNetwork, num_classes: int) -> "Guidance":
+        """Build the branch for SVTRv2 with the RCTC head. Raises TypeError for any other network,
+        which the check of the profile reports first.
+        """
+        if not isinstance(network, SvtrV2):
+            raise TypeError(f"no guidance for {type(network).__name__}")
+        return cls(network.dim, num_classes)
+
     def forward(
         self,
         network: SvtrV2,
@@ -145,11 +155,32 @@ class Guidance(nn.Module):
         (N,).
         """
         features, valid = network.encoder(images, widths)  # (N, H, T, C), (N, T)
-        return network.decoder(features, valid), self.loss(
+        return network.decoder(features, valid), self.answer_loss(
             features, valid, questions(targets, lengths, self.num_classes)
         )
 
-    def loss(self, features: Tensor, valid: Tensor | None, asked: Questions) -> Tensor:
+    def compiled_part(
+        self,
+        network: LineNetwork,
+        images: Tensor,
+        widths: Tensor,
+        targets: Tensor,
+        lengths: Tensor,
+        masked: bool = True,
+    ) -> tuple[Tensor, Tensor]:
+        """Return the network's logits (N, T, C) and the guidance loss ()."""
+        assert isinstance(network, SvtrV2)
+        logits, guided = self(network, images, widths if masked else None, targets, lengths)
+        return logits, guided
+
+    def loss_from(
+        self, part: tuple[Tensor, Tensor], widths: Tensor, targets: Tensor, lengths: Tensor
+    ) -> Tensor:
+        """Return the weighted sum of CTC and guidance loss ()."""
+        logits, guided = part
+        return CTC_WEIGHT * ctc_loss(logits, frames_of(widths), targets, lengths) + guided
+
+    def answer_loss(self, features: Tensor, valid: Tensor | None, asked: Questions) -> Tensor:
         """Return the mean cross entropy of the answers, float32 ()."""
         n, count, _ = asked.contexts.shape
         ways = asked.contexts.unflatten(1, (2, -1)).transpose(0, 1)  # (2, N, K / 2, 5)
@@ -171,12 +202,3 @@ class Guidance(nn.Module):
         found = self.to_image(self.query_norm(query), image, valid_keys(valid, features.shape[1]))
         logits = self.classifier(self.answer_norm(found)).float()  # (N, K, classes)
         return F.cross_entropy(logits.flatten(0, 1), asked.answers.flatten(), ignore_index=_IGNORED)
-
-
-def build_guidance(network: nn.Module, num_classes: int) -> Guidance:
-    """Return the branch for a network. Raises TypeError for any but SVTRv2 with the RCTC head,
-    which profiles refuse before.
-    """
-    if not isinstance(network, SvtrV2):
-        raise TypeError(f"no guidance for {type(network).__name__}")
-    return Guidance(network.dim, num_classes)

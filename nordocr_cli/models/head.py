@@ -1,5 +1,5 @@
-"""A head for another charset: the classifier's rows move by character, and class 0, the blank or
-PARSeq's end, stays. PARSeq reads what it has written, so the rows of its embedding move alike.
+"""A head for another charset: the classifier's rows move by character, and class 0 (the blank of
+CTC, the end of an autoregressive network) stays. The rows of a network's class embedding move too.
 
 A character that the head does not know starts from its base letter (á from a, by Unicode NFD), or
 as in a fresh network.
@@ -16,12 +16,10 @@ from nordocr_cli.errors import ArtifactError
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from nordocr_cli.models.base import LineNetwork
+
 NewRows = Literal["base", "fresh"]
 
-# the linear layer that ends each of our networks
-_CLASSIFIERS = ("decoder.fc", "classifier", "head")
-# PARSeq's: a row for each class, then the beginning and padding
-_EMBEDDING = "text_embed.embedding.weight"
 # Nats by which a row copied from a base letter starts below it: until it is trained, the head reads
 # the base letter as before.
 _BELOW_BASE = 3.0
@@ -89,10 +87,11 @@ def move_head(
     state: "Mapping[str, Tensor]",
     from_charset: Charset,
     to_charset: Charset,
+    network: "type[LineNetwork]",
     new_rows: NewRows = "base",
 ) -> "tuple[dict[str, Tensor], HeadReport]":
-    """Return `state` with the rows of its classifier in the order of `to_charset`, and what became
-    of each character.
+    """Return `state`, weights of `network`, with the rows of its classifier in the order of
+    `to_charset`, and what became of each character.
 
     All other tensors are the given ones; dtypes stay. The same call gives the same fresh rows.
     Raises ArtifactError when there is no linear classifier of `from_charset`'s classes.
@@ -100,45 +99,49 @@ def move_head(
     import torch
 
     report = plan_move(from_charset, to_charset, new_rows)
-    name = _classifier(state, from_charset)
+    name = network.classifier_name
+    _require_classifier(state, name, from_charset)
     weight, bias = state[f"{name}.weight"], state[f"{name}.bias"]  # (C, d), (C,)
-    # the bound of torch's own start of a linear layer
-    classes, bound = to_charset.num_classes, weight.shape[1] ** -0.5
+
+    classes = to_charset.num_classes
+    bound = weight.shape[1] ** -0.5  # of torch's own initialization of a linear layer
     generator = torch.Generator().manual_seed(_SEED)
-    new_weight = (
-        torch.empty(classes, weight.shape[1])
-        .uniform_(-bound, bound, generator=generator)
-        .to(weight)
-    )
-    new_bias = torch.empty(classes).uniform_(-bound, bound, generator=generator).to(bias)
+
+    def uniform(*shape: int) -> "Tensor":
+        return torch.empty(*shape).uniform_(-bound, bound, generator=generator)
+
+    new_weight = uniform(classes, weight.shape[1]).to(weight)
+    new_bias = uniform(classes).to(bias)
+
     sources = dict(zip(report.kept, report.kept, strict=True)) | dict(report.from_base)
-    to_rows = [BLANK, *(to_charset.class_of[c] for c in sources)]
+    to_rows = [BLANK, *(to_charset.class_of[character] for character in sources)]
     from_rows = [BLANK, *(from_charset.class_of[source] for source in sources.values())]
-    new_weight[to_rows], new_bias[to_rows] = weight[from_rows], bias[from_rows]
-    new_bias[[to_charset.class_of[c] for c, _ in report.from_base]] -= _BELOW_BASE
+    new_weight[to_rows] = weight[from_rows]
+    new_bias[to_rows] = bias[from_rows]
+    copied = [to_charset.class_of[character] for character, _ in report.from_base]
+    new_bias[copied] -= _BELOW_BASE
     moved = {**state, f"{name}.weight": new_weight, f"{name}.bias": new_bias}
-    if (read := state.get(_EMBEDDING)) is not None:
-        written = (
-            torch.empty(classes, read.shape[1])
-            .normal_(std=float(read.std()), generator=generator)
-            .to(read)
-        )
-        written[to_rows] = read[from_rows]
-        moved[_EMBEDDING] = torch.cat([written, read[len(weight) :]])
+
+    embedding = state.get(network.class_embedding)
+    if embedding is not None:
+        rows = torch.empty(classes, embedding.shape[1])
+        rows = rows.normal_(std=float(embedding.std()), generator=generator).to(embedding)
+        rows[to_rows] = embedding[from_rows]
+        special = embedding[len(weight) :]  # rows of what is no class, such as the beginning
+        moved[network.class_embedding] = torch.cat([rows, special])
     return moved, report
 
 
-def _classifier(state: "Mapping[str, Tensor]", charset: Charset) -> str:
-    for name in _CLASSIFIERS:
-        weight, bias = state.get(f"{name}.weight"), state.get(f"{name}.bias")
-        if (
-            weight is not None
-            and bias is not None
-            and weight.ndim == 2
-            and len(weight) == len(bias) == charset.num_classes
-        ):
-            return name
-    raise ArtifactError(
-        f"no linear head of {charset.num_classes} classes ({' or '.join(_CLASSIFIERS)}) in these"
-        " weights; only such a head moves between charsets"
-    )
+def _require_classifier(state: "Mapping[str, Tensor]", name: str, charset: Charset) -> None:
+    weight, bias = state.get(f"{name}.weight"), state.get(f"{name}.bias")
+    if (
+        weight is None
+        or bias is None
+        or weight.ndim != 2
+        or len(weight) != charset.num_classes
+        or len(bias) != charset.num_classes
+    ):
+        raise ArtifactError(
+            f"no linear head of {charset.num_classes} classes ({name}) in these weights; only such"
+            " a head moves between charsets"
+        )

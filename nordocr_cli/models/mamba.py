@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nordocr_cli.errors import ArtifactError
+from nordocr_cli.models.base import CtcNetwork
 from nordocr_cli.models.checkpoints.fit import require_fit
 from nordocr_cli.models.checkpoints.foreign import read_tensors
 from nordocr_cli.models.kernels.linear import Linear
@@ -185,12 +186,13 @@ def _sizes(state: Mapping[str, Tensor]) -> str:
     )
 
 
-class MambaOcr(nn.Module):
+class MambaOcr(CtcNetwork):
     """Backbone, last convolution, Mamba encoder, classifier."""
 
+    options: MambaModel
+
     def __init__(self, model: MambaModel, num_classes: int) -> None:
-        super().__init__()
-        self.model = model
+        super().__init__(model)
         self.backbone = ResNet34(model.adapter_rank)
         self.last_conv = nn.Conv2d(CHANNELS[-1], model.features, kernel_size=1)
         self.mamba = MambaEncoder(model)
@@ -215,9 +217,11 @@ class MambaOcr(nn.Module):
 
         Raises UsageError for a file that is not there and ArtifactError for one that does not fit.
         """
-        if self.model.backbone_weights:
-            self.backbone.load_imagenet(Path(self.model.backbone_weights), "model.backbone_weights")
-            progress.note(f"backbone: ImageNet weights of {self.model.backbone_weights}")
+        if self.options.backbone_weights:
+            self.backbone.load_imagenet(
+                Path(self.options.backbone_weights), "model.backbone_weights"
+            )
+            progress.note(f"backbone: ImageNet weights of {self.options.backbone_weights}")
         else:
             progress.warn(
                 "model.backbone_weights is empty: ResNet34 starts from RANDOM weights, and what"
@@ -225,11 +229,25 @@ class MambaOcr(nn.Module):
                 " model.backbone_weights=resnet34.safetensors (torchvision's or transformers'), or"
                 " train everything: --set 'train.trainable=[]'"
             )
-        if self.model.pretrained:
-            blocks = self.mamba.load_pretrained(Path(self.model.pretrained), "model.pretrained")
+        if self.options.pretrained:
+            blocks = self.mamba.load_pretrained(Path(self.options.pretrained), "model.pretrained")
             progress.note(
-                f"mamba: the first {self.model.layers} of {blocks} blocks of"
-                f" {self.model.pretrained}"
+                f"mamba: the first {self.options.layers} of {blocks} blocks of"
+                f" {self.options.pretrained}"
+            )
+
+    def warn_of_frozen(self, progress: Progress) -> None:
+        """Warn where Mamba blocks that start from random weights are frozen in part."""
+        if self.options.pretrained:
+            return
+        frozen = sum(
+            weight.numel() for weight in self.mamba.parameters() if not weight.requires_grad
+        )
+        if frozen:
+            progress.warn(
+                f"model.pretrained is empty, and train.trainable freezes {frozen:,} parameters of"
+                " its blocks: they stay RANDOM. Give a file: --set"
+                ' model.pretrained=mamba-130m-hf.safetensors, or put "mamba" into train.trainable'
             )
 
 

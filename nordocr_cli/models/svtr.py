@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nordocr_cli.models.base import CtcNetwork
 from nordocr_cli.models.kernels.attention import attention
 from nordocr_cli.models.layers import DropPath, Mlp, SelfAttention, convolve, drop_rates
 from nordocr_cli.models.masking import columns_by_stride, valid_keys, zero_padding
@@ -237,11 +238,13 @@ class CtcHead(nn.Module):
         return self.fc(x.flatten(2).transpose(1, 2))
 
 
-class Svtr(nn.Module):
+class Svtr(CtcNetwork):
     """Backbone and CTC head."""
 
+    classifier_name = "decoder.fc"
+
     def __init__(self, model: SvtrModel, num_classes: int) -> None:
-        super().__init__()
+        super().__init__(model)
         self.encoder = SVTRBackbone(model)
         self.decoder = CtcHead(model.out_channels, num_classes)
 

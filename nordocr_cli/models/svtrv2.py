@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nordocr_cli.models.base import CtcNetwork
 from nordocr_cli.models.kernels.linear import Linear
 from nordocr_cli.models.layers import DropPath, Mlp, SelfAttention, convolve, drop_rates
 from nordocr_cli.models.masking import columns_by_stride, valid_keys, zero_padding
@@ -246,11 +247,13 @@ class PlainHead(nn.Module):
         return self.fc(x[:, 0])
 
 
-class SvtrV2(nn.Module):
+class SvtrV2(CtcNetwork):
     """Encoder and CTC head."""
 
+    classifier_name = "decoder.fc"
+
     def __init__(self, model: SvtrV2Model, num_classes: int) -> None:
-        super().__init__()
+        super().__init__(model)
         size = SIZES[model.size]
         self.dim = size.dims[2]
         plain = model.head == "ctc"

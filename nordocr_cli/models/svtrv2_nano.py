@@ -8,6 +8,7 @@ Convolutions with zero padding tell it the position; there is no embedding.
 
 from torch import Tensor, nn
 
+from nordocr_cli.models.base import CtcNetwork
 from nordocr_cli.models.layers import DropPath, Mlp, SelfAttention, convolve, drop_rates
 from nordocr_cli.models.masking import columns_by_stride, valid_keys, zero_padding
 from nordocr_cli.settings import SvtrV2NanoModel
@@ -70,13 +71,13 @@ class Downsample(nn.Module):
         return convolve(self.conv, zero_padding(self.norm(x), valid))
 
 
-class SvtrV2Nano(nn.Module):
+class SvtrV2Nano(CtcNetwork):
     """Stem of stride 4, two convolutional stages, one attention stage, a weighted mean over its
     rows, a linear head.
     """
 
     def __init__(self, model: SvtrV2NanoModel, num_classes: int) -> None:
-        super().__init__()
+        super().__init__(model)
         dims, depths = model.dims, model.depths
         rates = drop_rates(model.drop_path, sum(depths))
         self.stem1 = _stem(3, dims[0] // 2)

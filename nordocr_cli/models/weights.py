@@ -13,7 +13,7 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor, nn
+from torch import Tensor
 
 from nordocr_cli.artifact.contract import SCHEMA, Contract, contract_from_metadata, schema_of
 from nordocr_cli.artifact.sealing import (
@@ -25,6 +25,7 @@ from nordocr_cli.artifact.shipped import find_weights
 from nordocr_cli.atomic import replacing
 from nordocr_cli.errors import ArtifactError
 from nordocr_cli.limits import require_regular_file
+from nordocr_cli.models.base import LineNetwork
 from nordocr_cli.models.checkpoints.fit import require_fit
 from nordocr_cli.models.registry import build_model
 from nordocr_cli.settings import Model
@@ -100,7 +101,7 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], Contract]:
     return {key: t.float() if t.is_floating_point() else t for key, t in state.items()}, contract
 
 
-def load_model(path: Path) -> tuple[nn.Module, Contract]:
+def load_model(path: Path) -> tuple[LineNetwork, Contract]:
     """Return the network of a weights file or run folder, in evaluation mode, and its contract.
 
     Raises UsageError when there is no such file and ArtifactError when it is damaged or does not

@@ -13,8 +13,8 @@ from nordocr_cli.data.batches import Batch
 from nordocr_cli.errors import UsageError
 from nordocr_cli.geometry import Geometry
 from nordocr_cli.training.disk_space import megabytes
+from nordocr_cli.training.malloc import give_memory_back
 from nordocr_cli.training.step import Stepper
-from nordocr_cli.training.usage import give_memory_back
 
 _FILLED = {"cpu": 0.6, "cuda": 0.9}  # of the memory, or of the batch, that was found
 _TRIES = 4  # between the last batch that fitted and the first one that did not

@@ -1,13 +1,11 @@
 """What a training that goes wrong shows: in the readings, in the losses, in a batch that is not
-finite. Words, no numbers alone: each finding says what to look at.
+finite. Each finding is a sentence that says what to look at.
 """
 
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import torch
 from rapidfuzz.distance import Levenshtein
@@ -15,36 +13,40 @@ from torch import nn
 
 from nordocr_cli.charset import Charset
 from nordocr_cli.data.batches import Batch, normalize
-from nordocr_cli.geometry import Geometry
-from nordocr_cli.training.objective import batch_loss
+from nordocr_cli.training.step import Stepper
 
-# Judged on so many lines of an evaluation at most, and on no fewer than _LEAST_LINES: a few lines
-# show anything by chance.
-_JUDGED_LINES, _LEAST_LINES = 200, 8
+# An evaluation is judged by at most so many lines, and not at all by fewer than _MIN_LINES: a few
+# lines show anything by chance.
+_MAX_LINES, _MIN_LINES = 200, 8
 _RUN = re.compile(r"(.{1,2}?)\1{3}")  # one character or two, four times in a row
 _FAULTY_SHARE = 0.5
-# Readings that fit other labels than their own: at least so well, and at most this share of the
-# edits to their own.
+_ONE_READING_SHARE, _DIFFERENT_SHARE = 0.9, 0.5
+# Readings fit other labels than their own when their CER there is at most this, and at most this
+# share of the CER with their own labels.
 _FITS_CER, _FITS_SHARE = 0.5, 0.5
-_FIRST_AND_LAST = 0.2  # share of the steps whose mean loss is compared
-_CONVERGENCE_STEPS = 100  # from here on a check asks for more than a falling loss
+
+_END_SHARE = 0.2  # share of the steps at either end whose mean losses are compared
+_CONVERGENCE_STEPS = 100  # from here on a check expects more than a falling loss
 _CONVERGED_SHARE = 0.5
-# of its first loss: less of a fall, in a few steps, is rounding and the choice of lines
+# A smaller fall than this in a few steps is rounding and the choice of lines.
 _FALLEN_SHARE = 0.99
+_SLOW_SHARE = 0.75  # a loss that keeps more than this share of its start is far too slow
+_RISEN_SHARE = 1.3  # a loss that was so much above its start at some time: the rate is too high
 _PLATEAU_SHARE = 0.9
+REPEATED = "repeated characters"
 
 
 def faults_of(pairs: Sequence[tuple[str, str]], charset: Charset) -> dict[str, str]:
     """Return what (reference, hypothesis) pairs, in the order of their store, show to be wrong with
-    network or labels: the kind of each fault, and a sentence on it.
+    network or labels: the kind of each fault, and a sentence about it.
     """
-    pairs = pairs[:_JUDGED_LINES]
-    if len(pairs) < _LEAST_LINES:
+    pairs = pairs[:_MAX_LINES]
+    if len(pairs) < _MIN_LINES:
         return {}
     found = {
-        "repeated characters": _repeated(pairs),
+        REPEATED: _repeated(pairs),
         "one reading": _one_reading(pairs),
-        "shifted labels": _shifted_lines(pairs),
+        "shifted labels": _shifted_labels(pairs),
         "shifted classes": _shifted_classes(pairs, charset),
     }
     return {kind: fault for kind, fault in found.items() if fault}
@@ -63,40 +65,42 @@ def _repeated(pairs: Sequence[tuple[str, str]]) -> str:
         return ""
     return (
         f"{len(repeated)} of {len(pairs)} readings repeat one character or two, e.g."
-        f" {repeated[0][:24]!r}: blanks do not part the characters yet. Look at `nordocr data view"
-        " STORE -o sheet.png` for lines without ink, and lower train.lr if it lasts"
+        f" {repeated[0][:24]!r}: blanks do not separate the characters yet. If it lasts, look for"
+        " lines without ink with `nordocr data view STORE -o sheet.png`, and lower train.lr"
     )
 
 
 def _one_reading(pairs: Sequence[tuple[str, str]]) -> str:
-    """All lines read alike, though their texts differ: the network does not look at the picture."""
-    (reading, times), different = (
-        Counter(h for _, h in pairs).most_common(1)[0],
-        len({r for r, _ in pairs}),
-    )
-    if not reading or times < 0.9 * len(pairs) or different < 0.5 * len(pairs):
+    """All lines get the same reading although their texts differ."""
+    reading, times = Counter(hypothesis for _, hypothesis in pairs).most_common(1)[0]
+    different = len({reference for reference, _ in pairs})
+    if not reading:
+        return ""
+    if times < _ONE_READING_SHARE * len(pairs) or different < _DIFFERENT_SHARE * len(pairs):
         return ""
     return (
-        f"{times} of {len(pairs)} lines read {reading[:24]!r} whatever they show: the network does"
-        " not see them. Look at `nordocr data view STORE -o sheet.png`, then lower train.lr"
+        f"{times} of {len(pairs)} lines are read as {reading[:24]!r} whatever they show: the"
+        " network does not see them. Look at `nordocr data view STORE -o sheet.png`, then lower"
+        " train.lr"
     )
 
 
-def _shifted_lines(pairs: Sequence[tuple[str, str]]) -> str:
+def _shifted_labels(pairs: Sequence[tuple[str, str]]) -> str:
     """Readings that fit the label of the line before or after: images and labels of the store are
     out of step.
     """
     for offset, neighbour in ((1, "after"), (-1, "before")):
         shifted = [
-            (pairs[i + offset][0], pairs[i][1])
-            for i in range(len(pairs))
-            if 0 <= i + offset < len(pairs)
+            (pairs[index + offset][0], pairs[index][1])
+            for index in range(len(pairs))
+            if 0 <= index + offset < len(pairs)
         ]
-        if told := _fits_better(shifted, pairs):
+        evidence = _fits_better(shifted, pairs)
+        if evidence:
             return (
-                f"the readings fit the labels of the line {neighbour} ({told}): images and labels"
-                " of the store are shifted by one. Look at `nordocr data view STORE -o sheet.png`,"
-                " then prepare it again"
+                f"the readings fit the labels of the line {neighbour} ({evidence}): images and"
+                " labels of the store are shifted by one. Look at `nordocr data view STORE -o"
+                " sheet.png`, then prepare it again"
             )
     return ""
 
@@ -105,39 +109,63 @@ def _shifted_classes(pairs: Sequence[tuple[str, str]], charset: Charset) -> str:
     """Readings that fit when each class is moved by one: a blank or a character too many at the
     front of the charset.
     """
+    characters = charset.characters
     for offset in (1, -1):
         moved = {
-            ord(c): charset.characters[(i + offset) % len(charset.characters)]
-            for i, c in enumerate(charset.characters)
+            ord(character): characters[(index + offset) % len(characters)]
+            for index, character in enumerate(characters)
         }
-        if told := _fits_better(
-            [(reference, hypothesis.translate(moved)) for reference, hypothesis in pairs], pairs
-        ):
+        translated = [(reference, text.translate(moved)) for reference, text in pairs]
+        evidence = _fits_better(translated, pairs)
+        if evidence:
             return (
-                f"the readings fit when every class is moved by {offset:+d} ({told}): the weights"
-                " were trained with another charset or another place of the blank. Compare them"
-                " with `nordocr contract verify`"
+                f"the readings fit when every class is moved by {offset:+d} ({evidence}): the"
+                " weights were trained with another charset or another index of the blank. Compare"
+                " them with `nordocr contract verify`"
             )
     return ""
 
 
 def _fits_better(moved: Sequence[tuple[str, str]], own: Sequence[tuple[str, str]]) -> str:
     there, here = _cer(moved), _cer(own)
-    return (
-        f"CER {there:.0%} there, {here:.0%} with their own"
-        if there < _FITS_CER and there < _FITS_SHARE * here
-        else ""
-    )
+    if there < _FITS_CER and there < _FITS_SHARE * here:
+        return f"CER {there:.0%} there, {here:.0%} with their own"
+    return ""
 
 
 def _cer(pairs: Sequence[tuple[str, str]]) -> float:
-    return sum(Levenshtein.distance(r, h) for r, h in pairs) / max(sum(len(r) for r, _ in pairs), 1)
+    edits = sum(Levenshtein.distance(reference, hypothesis) for reference, hypothesis in pairs)
+    return edits / max(sum(len(reference) for reference, _ in pairs), 1)
 
 
-def check_verdict(losses: Sequence[float], empty: float, faults: Mapping[str, str]) -> str:
+def loss_trend(losses: Sequence[float]) -> tuple[float, float]:
+    """Return the mean loss at the start and at the end of a run, over a fifth of its steps each."""
+    count = max(1, int(len(losses) * _END_SHARE))
+    return sum(losses[:count]) / count, sum(losses[-count:]) / count
+
+
+def rate_advice(losses: Sequence[float], lr: float) -> str:
+    """Return what to try when losses (nats a character) fall too slowly: a higher learning rate, or
+    a lower one when they were far above their start at some time.
+    """
+    first, last = loss_trend(losses)
+    count = max(1, int(len(losses) * _END_SHARE))
+    means = [
+        sum(losses[at : at + count]) / count
+        for at in range(0, max(1, len(losses) - count + 1), count)
+    ]
+    if max(means) > _RISEN_SHARE * first:
+        return f"the loss rose on the way: try train.lr={lr / 10:g} (a tenth)"
+    times = 10 if last > _SLOW_SHARE * first else 3
+    return f"too slow: try train.lr={lr * times:g} ({times} times as much), or more steps"
+
+
+def check_verdict(
+    losses: Sequence[float], empty: float, faults: Mapping[str, str], lr: float
+) -> str:
     """Judge a short run by the loss of each of its steps (nats a character), the share of lines
-    read as nothing, and `faults_of`: "ok: …" or "failed: …". A run of some steps must only learn;
-    one of a hundred or more must leave the plateau of blanks and halve its loss.
+    read as nothing, `faults_of`, and its learning rate: "ok: …" or "failed: …". A run of some steps
+    must only learn; one of a hundred or more must leave the plateau of blanks and halve its loss.
     """
     finite = [loss for loss in losses if math.isfinite(loss)]
     if len(finite) < len(losses) or len(finite) < 2:
@@ -145,97 +173,87 @@ def check_verdict(losses: Sequence[float], empty: float, faults: Mapping[str, st
             f"failed: the loss of {len(losses) - len(finite)} of {len(losses)} steps is not finite;"
             " lower train.lr"
         )
-    count = max(1, int(len(finite) * _FIRST_AND_LAST))
-    first, last = sum(finite[:count]) / count, sum(finite[-count:]) / count
-    course = f"loss {first:.2f} → {last:.2f} in {len(finite)} steps"
+    first, last = loss_trend(finite)
+    trend = f"loss {first:.2f} → {last:.2f} in {len(finite)} steps"
     if last > _FALLEN_SHARE * first:
         return (
-            f"failed: {course}, it does not fall; lower or raise train.lr, or look at labels and"
+            f"failed: {trend}, it does not fall; lower or raise train.lr, or look at labels and"
             " widths with `nordocr data view`"
         )
-    if len(finite) >= _CONVERGENCE_STEPS:
-        if empty > _PLATEAU_SHARE:
-            return (
-                f"failed: {course}, {empty:.0%} of the lines read as nothing (the CTC blank"
-                " plateau); lower or raise train.lr"
-            )
-        if faults:
-            return f"failed: {course}, but {next(iter(faults.values()))}"
-        if last > _CONVERGED_SHARE * first:
-            return f"failed: {course}, it should have halved; raise train.lr, or give it more steps"
-    return f"ok: {course}"
+    if len(finite) < _CONVERGENCE_STEPS:
+        repeated = faults.get(REPEATED)
+        return f"ok: {trend}; {repeated}" if repeated else f"ok: {trend}"
+    if empty > _PLATEAU_SHARE:
+        return (
+            f"failed: {trend}, {empty:.0%} of the lines are read as nothing (the CTC blank"
+            f" plateau); {rate_advice(finite, lr)}"
+        )
+    if faults:
+        return f"failed: {trend}, but {next(iter(faults.values()))}"
+    if last > _CONVERGED_SHARE * first:
+        return f"failed: {trend}, it should have halved; {rate_advice(finite, lr)}"
+    return f"ok: {trend}"
 
 
 @torch.no_grad()
-def not_finite_by_themselves(
-    model: nn.Module,
-    batch: Batch,
-    geometry: Geometry,
-    device: torch.device,
-    amp: Callable[[], AbstractContextManager[Any]],
-) -> list[int]:
+def not_finite_by_themselves(stepper: Stepper, batch: Batch) -> list[int]:
     """Return which lines of a batch, each read alone, give a loss that is not finite. The network's
-    state is left as it is.
+    state does not change.
     """
+    model, device = stepper.model, stepper.device
     was_training = model.training
     model.eval()
-    guilty, start = [], 0
+    offending = []
+    start = 0
     for index in range(len(batch)):
-        width, count = int(batch.widths[index]), int(batch.target_lengths[index])
-        # (1, 3, H, w)
-        image = normalize(batch.images[index : index + 1, ..., :width].to(device), geometry)
-        widths = batch.widths[index : index + 1].to(device)
-        with amp():
-            targets = batch.targets[start : start + count].to(device)
-            loss = batch_loss(
-                model,
-                image,
-                widths,
-                geometry,
-                targets,
-                batch.target_lengths[index : index + 1].to(device),
-            )
+        width = int(batch.widths[index])
+        end = start + int(batch.target_lengths[index])
+        one = slice(index, index + 1)
+        pixels = batch.images[one, ..., :width].to(device)
+        image = normalize(pixels, stepper.geometry)  # (1, 3, H, w)
+        widths = batch.widths[one].to(device)
+        targets = batch.targets[start:end].to(device)
+        lengths = batch.target_lengths[one].to(device)
+        with stepper.amp():
+            loss = model.loss(image, widths, targets, lengths)
         if not math.isfinite(float(loss)):
-            guilty.append(index)
-        start += count
+            offending.append(index)
+        start = end
     model.train(was_training)
-    return guilty
+    return offending
 
 
 def explain_not_finite(
-    model: nn.Module, guilty: Sequence[str], every: bool, lr: float, precision: str
+    model: nn.Module, offending: Sequence[str], every_line: bool, lr: float, precision: str
 ) -> str:
-    """Say why steps are not finite, from what was found: spoilt weights, the lines that are
-    `guilty`, or `every` line alike.
+    """Explain why steps are not finite: corrupted weights, the `offending` lines, or (every_line)
+    all lines alike.
     """
-    spoilt = [
+    corrupted = [
         name
         for name, tensor in model.state_dict().items()
         if tensor.is_floating_point() and not tensor.isfinite().all()
     ]
-    if spoilt:
+    if corrupted:
         return (
-            f"the weights themselves are not finite ({', '.join(spoilt[:2])}, {len(spoilt)}"
-            f" tensors); start anew from earlier ones with --load, and lower train.lr ({lr:g})"
+            f"the weights themselves are not finite ({', '.join(corrupted[:2])}, {len(corrupted)}"
+            f" tensors); restart from earlier ones with --load, and lower train.lr ({lr:g})"
         )
-    if guilty and not every:
+    if offending and not every_line:
+        more = " …" if len(offending) > 3 else ""
         return (
-            "these lines do it by themselves:"
-            f" {', '.join(guilty[:3])}{' …' if len(guilty) > 3 else ''}; look at them with `nordocr"
-            " data view`, and leave them out with `nordocr prep`"
+            f"these lines do it by themselves: {', '.join(offending[:3])}{more}; look at them with"
+            " `nordocr data view`, and leave them out with `nordocr prep`"
         )
-    if guilty:
+    use_fp32 = ""
+    if precision != "fp32":
+        use_fp32 = f", or use --set train.precision=fp32 instead of {precision}"
+    if offending:
         return (
             f"every line of the batch does it: training has diverged; lower train.lr ({lr:g})"
-            + _fp32(precision)
+            f"{use_fp32}"
         )
     return (
         f"no line does it alone: the gradients do; lower train.lr ({lr:g}) or train.grad_clip"
-        + _fp32(precision)
-    )
-
-
-def _fp32(precision: str) -> str:
-    return (
-        "" if precision == "fp32" else f", or use --set train.precision=fp32 instead of {precision}"
+        f"{use_fp32}"
     )

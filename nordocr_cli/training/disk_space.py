@@ -1,4 +1,4 @@
-"""Room on the disk: a run that cannot write its checkpoints is refused before it begins, and told
+"""Disk space: a run that cannot write its checkpoints is refused before it begins, and warned
 before the disk is full.
 """
 
@@ -30,40 +30,40 @@ def _bytes(tensors: Iterable[Tensor]) -> int:
 
 def free_bytes(folder: Path) -> int:
     """Return the free space of the disk on which `folder` is or will be."""
-    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-    return shutil.disk_usage(there).free
+    candidates = (folder.absolute(), *folder.absolute().parents)
+    existing = next(path for path in candidates if path.exists())
+    return shutil.disk_usage(existing).free
 
 
-def require_room(folder: Path, model: nn.Module, *, averaged: bool) -> None:
-    """Raise DataError when the disk of `folder` cannot hold what a run of `model` writes beside
-    what is there already.
+def require_disk_space(folder: Path, model: nn.Module, *, averaged: bool) -> None:
+    """Raise DataError when the disk of `folder` cannot hold what a run of `model` writes in
+    addition to what is there already.
 
-    The state and one weights file count twice: the old one stays until the new one is whole.
+    The state and one weights file count twice: the old one stays until the new one is complete.
     """
     state, weights = state_bytes(model, averaged=averaged), weights_bytes(model)
-    there = (
-        sum(path.stat().st_size for path in folder.glob("*") if path.is_file())
-        if folder.is_dir()
-        else 0
+    present = 0
+    if folder.is_dir():
+        present = sum(path.stat().st_size for path in folder.glob("*") if path.is_file())
+    needed = max(2 * state + 3 * weights - present, state)
+    free = free_bytes(folder)
+    if free >= needed:
+        return
+    raise DataError(
+        f"the disk of {folder} is too full: this run's checkpoints need up to {megabytes(needed)}"
+        f" (state.pt {megabytes(state)} and its successor, weights {megabytes(weights)} each), and"
+        f" {megabytes(free)} are free; free disk space, or name another --run-dir"
     )
-    needed, free = max(2 * state + 3 * weights - there, state), free_bytes(folder)
-    if free < needed:
-        raise DataError(
-            f"the disk of {folder} is too full: this run's checkpoints need up to"
-            f" {megabytes(needed)} (state.pt {megabytes(state)} and its successor, weights"
-            f" {megabytes(weights)} each), and {megabytes(free)} are free; free some, or name"
-            " another --run-dir"
-        )
 
 
-def short_of_room(folder: Path, model: nn.Module, *, averaged: bool) -> str:
-    """Return a warning when the disk of `folder` has no room for the next state, else ""."""
+def nearly_full(folder: Path, model: nn.Module, *, averaged: bool) -> str:
+    """Return a warning when the disk of `folder` cannot hold the next state, else ""."""
     needed, free = state_bytes(model, averaged=averaged), free_bytes(folder)
     if free >= needed:
         return ""
     return (
         f"the disk of {folder} is nearly full: {megabytes(free)} free, and the next state needs"
-        f" {megabytes(needed)}. Free some, or the run ends there"
+        f" {megabytes(needed)}. Free disk space, or the run ends there"
     )
 
 

@@ -3,7 +3,8 @@
 import copy
 
 import torch
-from torch import nn
+
+from nordocr_cli.models.base import LineNetwork
 
 
 class Ema:
@@ -11,18 +12,24 @@ class Ema:
     evaluated and shipped.
 
     The decay warms up as (1 + step) / (10 + step), so that a short run is not held back by its
-    random start.
+    random start. torch's AveragedModel is not used: it copies the weights at its first update,
+    counts updates instead of steps, and its saved keys have a prefix that old states do not have.
     """
 
-    def __init__(self, model: nn.Module, decay: float) -> None:
+    def __init__(self, model: LineNetwork, decay: float) -> None:
         self.model, self.decay = copy.deepcopy(model).eval().requires_grad_(False), decay
 
     @torch.no_grad()
-    def update(self, model: nn.Module, step: int) -> None:
+    def update(self, model: LineNetwork, step: int) -> None:
         """Move the average towards `model` after its `step`-th step."""
-        mine, theirs = list(self.model.state_dict().values()), list(model.state_dict().values())
-        floats = [i for i, tensor in enumerate(mine) if tensor.is_floating_point()]
         weight = 1.0 - min(self.decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_([mine[i] for i in floats], [theirs[i] for i in floats], weight)
-        for i in set(range(len(mine))) - set(floats):
-            mine[i].copy_(theirs[i])
+        averaged: list[torch.Tensor] = []
+        current: list[torch.Tensor] = []
+        pairs = zip(self.model.state_dict().values(), model.state_dict().values(), strict=True)
+        for own, other in pairs:
+            if own.is_floating_point():
+                averaged.append(own)
+                current.append(other)
+            else:
+                own.copy_(other)  # a count is copied, not averaged
+        torch._foreach_lerp_(averaged, current, weight)

@@ -1,4 +1,4 @@
-"""Reading the validation lines during training: the figures, and the lines that are read worst."""
+"""Reading the validation lines during training: the figures, and the lines with the most errors."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -10,18 +10,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from rapidfuzz.distance import Levenshtein
-from torch import Tensor, nn
+from torch import Tensor
 
 from nordocr_cli.charset import Charset
 from nordocr_cli.data.batches import LineBatches, normalize
-from nordocr_cli.decode.autoregressive import greedy_decoder
-from nordocr_cli.geometry import Geometry
 from nordocr_cli.metrics.score import score_line
 from nordocr_cli.metrics.text import marked_difference, visible
-from nordocr_cli.models.trocr.network import TrOcr
-from nordocr_cli.records import LineResult, Recognition
+from nordocr_cli.models.base import LineNetwork
+from nordocr_cli.records import LineResult, LineRow, Recognition
 from nordocr_cli.training.diagnosis import faults_of
-from nordocr_cli.training.objective import decoding_of, frames_of
 
 _SAMPLES_SHOWN = 8
 _WORST_KEPT = 50
@@ -48,112 +45,106 @@ class Scores:
 
 @torch.inference_mode()
 def evaluate(
-    model: nn.Module,
+    model: LineNetwork,
     batches: LineBatches,
     charset: Charset,
     device: torch.device,
     amp: Callable[[], AbstractContextManager[Any]],
     stop: Callable[[], bool] = lambda: False,
 ) -> Scores | None:
-    """Read every line greedily with padding masked and count. None when `stop` asked to end it
-    early.
+    """Read every line greedily with padding masked, and score. None when `stop` returned true
+    before the end.
     """
-    began, was_training = time.monotonic(), model.training
+    began = time.monotonic()
+    was_training = model.training
     model.eval()
-    edits: list[int] = []
     read: list[LineResult] = []
-    samples: list[tuple[tuple[str, str], torch.Tensor]] = []
+    samples: list[_Sample] = []
     for batch in batches.epoch(0):
         if stop():
             model.train(was_training)
             return None
-        images, widths = (
-            normalize(batch.images.to(device), batches.geometry),
-            batch.widths.to(device),
-        )
+        images = normalize(batch.images.to(device), batches.geometry)  # (N, 3, H, W)
         with amp():
-            readings = read_batch(model, images, widths, batches.geometry, charset)
+            readings = model.read(images, batch.widths.to(device), charset)
         for row, reading in zip(batch.rows, readings, strict=True):
-            edits.append(Levenshtein.distance(row.text, reading.text))
-            read.append(
-                LineResult(
-                    row.id,
-                    row.text,
-                    reading.text,
-                    reading.confidence,
-                    row.language,
-                    row.subset,
-                    row.source,
-                )
-            )
-        # (1 or 3, H, w); the batch's memory is used again
-        image = batch.images[0, ..., : int(batch.widths[0])].clone()
-        samples.append(((batch.texts[0], readings[0].text), image))
+            read.append(_line_result(row, reading))
+        # The memory of the batch is used again, so its first line is copied.
+        image = batch.images[0, ..., : int(batch.widths[0])].clone()  # (1 or 3, H, w)
+        samples.append(_Sample(batch.texts[0], readings[0].text, image))
     model.train(was_training)
-    lines, characters = len(read), sum(len(line.reference) for line in read)
-    few = samples[:: max(1, len(samples) // _SAMPLES_SHOWN)][:_SAMPLES_SHOWN]
-    by_edits = sorted(
-        (index for index in range(lines) if edits[index]),
-        key=lambda index: (-edits[index], read[index].id),
-    )
-    # In the order of the store, where a label that belongs to the line before or after stands
-    # beside it.
-    in_store_order = np.argsort(
-        np.concatenate([plan.lines for plan in batches.plan(0)]), kind="stable"
-    )
-    return Scores(
-        lines=lines,
-        cer=sum(edits) / max(characters, 1),
-        exact=edits.count(0) / lines,
-        empty=sum(not line.hypothesis for line in read) / lines,
-        seconds=time.monotonic() - began,
-        samples=tuple(pair for pair, _ in few),
-        pictures=tuple(image.expand(3, -1, -1).permute(1, 2, 0).numpy() for _, image in few),
-        worst=tuple(read[index] for index in by_edits[:_WORST_KEPT]),
-        faults=faults_of(
-            [(read[i].reference, read[i].hypothesis) for i in in_store_order], charset
-        ),
+    return _scored(read, samples, _store_order(batches), charset, time.monotonic() - began)
+
+
+@dataclass(frozen=True)
+class _Sample:
+    reference: str
+    hypothesis: str
+    image: Tensor  # uint8 (1 or 3, H, w)
+
+
+def _line_result(row: LineRow, reading: Recognition) -> LineResult:
+    return LineResult(
+        row.id,
+        row.text,
+        reading.text,
+        reading.confidence,
+        row.language,
+        row.subset,
+        row.source,
     )
 
 
-def read_batch(
-    model: nn.Module, images: Tensor, widths: Tensor, geometry: Geometry, charset: Charset
-) -> Sequence[Recognition]:
-    """Return what a network reads greedily on normalized images (N, 3, H, W) of lines `widths`
-    int64 (N,) pixels wide.
+def _store_order(batches: LineBatches) -> NDArray[np.int64]:
+    """Return the order that sorts the lines of an evaluation as they are in the store, where a
+    label that belongs to a neighbouring line is next to it.
     """
-    if isinstance(model, TrOcr):
-        return model.read(images, widths)
-    logits, decoding = model(images, widths), decoding_of(model)  # (N, T, C)
-    positions = (
-        torch.full_like(widths, logits.shape[1])
-        if decoding == "autoregressive"
-        else frames_of(widths, geometry)
+    lines = np.concatenate([plan.lines for plan in batches.plan(0)])
+    return np.argsort(lines, kind="stable")
+
+
+def _scored(
+    read: Sequence[LineResult],
+    samples: Sequence[_Sample],
+    store_order: NDArray[np.int64],
+    charset: Charset,
+    seconds: float,
+) -> Scores:
+    edits = [Levenshtein.distance(line.reference, line.hypothesis) for line in read]
+    characters = sum(len(line.reference) for line in read)
+    with_edits = [index for index in range(len(read)) if edits[index]]
+    with_edits.sort(key=lambda index: (-edits[index], read[index].id))
+    shown = samples[:: max(1, len(samples) // _SAMPLES_SHOWN)][:_SAMPLES_SHOWN]
+    pictures = [sample.image.expand(3, -1, -1).permute(1, 2, 0).numpy() for sample in shown]
+    pairs = [(read[index].reference, read[index].hypothesis) for index in store_order]
+    return Scores(
+        lines=len(read),
+        cer=sum(edits) / max(characters, 1),
+        exact=edits.count(0) / len(read),
+        empty=sum(not line.hypothesis for line in read) / len(read),
+        seconds=seconds,
+        samples=tuple((sample.reference, sample.hypothesis) for sample in shown),
+        pictures=tuple(pictures),
+        worst=tuple(read[index] for index in with_edits[:_WORST_KEPT]),
+        faults=faults_of(pairs, charset),
     )
-    return greedy_decoder(decoding)(logits.float().cpu().numpy(), positions.cpu().numpy(), charset)
 
 
 def worst_table(step: int, worst: Sequence[LineResult]) -> str:
     """Return the worst lines as tab-separated text with a header; the last column marks each
-    difference ⟦wanted→read⟧.
+    difference ⟦reference→hypothesis⟧.
     """
     lines = ["step\tid\tclass\tedits\treference\thypothesis\tdifference"]
     for line in worst:
         edits = Levenshtein.distance(line.reference, line.hypothesis)
-        texts = (
+        columns = [
+            str(step),
+            visible(line.id),
+            score_line(line).error_class.value,
+            str(edits),
             visible(line.reference),
             visible(line.hypothesis),
             marked_difference(line.reference, line.hypothesis),
-        )
-        lines.append(
-            "\t".join(
-                [
-                    str(step),
-                    visible(line.id),
-                    score_line(line).error_class.value,
-                    str(edits),
-                    *texts,
-                ]
-            )
-        )
+        ]
+        lines.append("\t".join(columns))
     return "\n".join(lines) + "\n"

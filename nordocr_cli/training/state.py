@@ -1,15 +1,19 @@
 """How far a run is, and when it ends. No torch."""
 
+import math
 from dataclasses import dataclass
 
 
 @dataclass
-class Position:
-    """How far a run is. `batch` counts the batches of the present `epoch` that are done,
-    `elapsed_s` wall-clock seconds of all sessions together; `best_step` is the step of the best
-    evaluation, -1 before the first. From the share `stretched_from` of the run on, what was left of
-    the schedule then, which stood at `stretched_at`, fills the rest: 0 and 0 in a run whose length
-    was never changed.
+class TrainState:
+    """How far a run is.
+
+    `batch` counts the finished batches of the present `epoch`; `elapsed_s` is wall-clock seconds of
+    all sessions together; `best_step` is the step of the best evaluation, -1 before the first.
+
+    When a resumed run gets another length, the rest of the learning-rate schedule is stretched over
+    the rest of the run: from the share `stretched_from` of the run on, the schedule continues from
+    `stretched_at`. Both are 0 in a run whose length never changed.
     """
 
     step: int = 0
@@ -27,19 +31,18 @@ class Position:
     stretched_at: float = 0.0
 
     def scheduled(self, done: float) -> float:
-        """Return how far the learning rate's schedule is, 0…1, when the share `done` of the run
-        is.
+        """Return the position 0…1 in the learning-rate schedule when the share `done` of the run is
+        finished.
         """
         if done >= 1.0:
             return 1.0
-        return self.stretched_at + (done - self.stretched_from) * (1 - self.stretched_at) / (
-            1 - self.stretched_from
-        )
+        left = (1 - self.stretched_at) / (1 - self.stretched_from)
+        return self.stretched_at + (done - self.stretched_from) * left
 
 
 @dataclass(frozen=True)
 class Limits:
-    """When a run ends: after `epochs`, unless steps or minutes are given; then they alone count,
+    """When a run ends: after `epochs`, unless steps or minutes are given; then only those count,
     and whichever comes first.
     """
 
@@ -47,13 +50,38 @@ class Limits:
     max_steps: int | None = None
     max_minutes: float | None = None
 
-    def progress(self, position: Position, lines: int) -> float:
-        """Share 0…1 of the run that is done, `lines` being those of an epoch. The learning rate
-        follows it.
+    def progress(self, state: TrainState, lines: int) -> float:
+        """Return the finished share 0…1 of the run, `lines` being those of an epoch. The learning
+        rate follows it.
         """
         shares = []
         if self.max_steps is not None:
-            shares.append(position.step / self.max_steps)
+            shares.append(state.step / self.max_steps)
         if self.max_minutes is not None:
-            shares.append(position.elapsed_s / (60.0 * self.max_minutes))
-        return max(shares) if shares else position.lines / (self.epochs * lines)
+            shares.append(state.elapsed_s / (60.0 * self.max_minutes))
+        if shares:
+            return max(shares)
+        return state.lines / (self.epochs * lines)
+
+
+def seconds_left(done_before: float, done: float, session_s: float) -> float | None:
+    """Return the seconds that a run still needs when `session_s` seconds of this session brought it
+    from the share `done_before` to `done`; None before anything is known.
+    """
+    gained = done - done_before
+    if gained <= 0 or session_s <= 0:
+        return None
+    return max(0.0, (1.0 - done) * session_s / gained)
+
+
+def duration(seconds: float) -> str:
+    """Return a duration in words of two units at most: "45 s", "12 min", "3 h 20 min"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = math.ceil(seconds / 60)
+    if minutes < 90:
+        return f"{minutes} min"
+    hours, rest = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {rest} min"
+    return f"{hours // 24} days {hours % 24} h"

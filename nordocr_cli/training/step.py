@@ -1,4 +1,4 @@
-"""One optimizer step: its batches through the network, their gradients together, one update of the
+"""One optimizer step: its batches through the network, their gradients summed, one update of the
 weights.
 """
 
@@ -14,19 +14,18 @@ from torch.utils.checkpoint import checkpoint
 
 from nordocr_cli.data.batches import Batch, normalize
 from nordocr_cli.geometry import Geometry
-from nordocr_cli.models.guidance import CTC_WEIGHT, Guidance
-from nordocr_cli.models.parseq.network import Parseq
-from nordocr_cli.models.trocr.network import TrOcr
+from nordocr_cli.models.base import AuxiliaryBranch, LineNetwork
 from nordocr_cli.settings import Train
-from nordocr_cli.training.distributed import Team
-from nordocr_cli.training.objective import ctc_loss, decoding_of, frames_of
+from nordocr_cli.training.distributed import DistributedContext
 from nordocr_cli.training.schedule import build_optimizer, set_learning_rate
+
+_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
-class Stepped:
-    """What a step did: loss in nats a character, gradient norm before clipping. A step that is not
-    `finite` changed nothing.
+class StepResult:
+    """The outcome of a step: loss in nats a character, gradient norm before clipping. A step that
+    is not `finite` changed nothing.
     """
 
     loss: float
@@ -34,147 +33,154 @@ class Stepped:
     finite: bool
 
 
+class TrainableModule(nn.Module):
+    """What trains: the network and, where there is one, its auxiliary branch. Its forward is the
+    part of their loss that is compiled; the rest is `loss_from`.
+    """
+
+    def __init__(self, model: LineNetwork, branch: AuxiliaryBranch | None) -> None:
+        super().__init__()
+        self.model, self.branch = model, branch
+
+    def forward(
+        self, images: Tensor, widths: Tensor, targets: Tensor, lengths: Tensor, masked: bool
+    ) -> Any:
+        """Compute what `loss_from` needs; arguments as of `LineNetwork.loss`."""
+        if self.branch is None:
+            return self.model.compiled_part(images, widths, targets, lengths, masked)
+        return self.branch.compiled_part(self.model, images, widths, targets, lengths, masked)
+
+    def loss_from(self, part: Any, widths: Tensor, targets: Tensor, lengths: Tensor) -> Tensor:
+        """Return the loss (), in nats a character."""
+        trained = self.model if self.branch is None else self.branch
+        return trained.loss_from(part, widths, targets, lengths)
+
+
 class Stepper:
-    """A network, and the branch that guides it, with their optimizer. `model` is the network
-    itself, whose weights are saved.
+    """A network and its auxiliary branch with their optimizer. `model` is the network itself, whose
+    weights are saved.
     """
 
     def __init__(
         self,
-        model: nn.Module,
-        guidance: Guidance | None,
+        model: LineNetwork,
+        branch: AuxiliaryBranch | None,
         geometry: Geometry,
         settings: Train,
         device: torch.device,
         precision: str,
-        team: Team | None = None,
+        context: DistributedContext | None = None,
     ) -> None:
         self.model, self.geometry, self.settings = model, geometry, settings
-        self.by_tokens = decoding_of(model) != "ctc"
-        taught: nn.Module = _Taught(model, guidance)
-        self.device, self.precision, self.team = device, precision, team or Team()
-        self.parameters = [p for p in taught.parameters() if p.requires_grad]
-        self.optimizer = build_optimizer(taught, settings.lr, settings.weight_decay)
+        self.device, self.precision = device, precision
+        self.context = context or DistributedContext()
+        trainable = TrainableModule(model, branch)
+        self.loss_from = trainable.loss_from
+        self.parameters = [p for p in trainable.parameters() if p.requires_grad]
+        self.optimizer = build_optimizer(trainable, settings.lr, settings.weight_decay)
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
         if settings.checkpointing:
             checkpoint_blocks(model)
-        self.graphs = settings.compile == "reduce-overhead"
-        if settings.compile:
-            # On a CPU torch 2.13 tries to order the strides of sizes that it does not know, and
-            # fails.
-            how: dict[str, Any] = (
-                {"options": {"layout_optimization": False}} if device.type == "cpu" else {}
-            )
-            taught = torch.compile(
-                taught, **(how or {"mode": "reduce-overhead" if self.graphs else None})
-            )  # type: ignore[assignment]
-        self.network = self.team.wrap(taught, device)
+        self.uses_cuda_graphs = settings.compile == "reduce-overhead"
+        self.network = self.context.wrap(self._compiled(trainable), device)
+
+    def _compiled(self, trainable: nn.Module) -> nn.Module:
+        if not self.settings.compile:
+            return trainable
+        if self.device.type == "cpu":
+            # On a CPU torch 2.13 tries to order the strides of unknown sizes, and fails.
+            options: dict[str, Any] = {"options": {"layout_optimization": False}}
+        else:
+            options = {"mode": "reduce-overhead" if self.uses_cuda_graphs else None}
+        compiled: Any = torch.compile(trainable, **options)
+        network: nn.Module = compiled
+        return network
 
     def amp(self) -> AbstractContextManager[Any]:
-        """Mixed precision as the run wants it."""
-        dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.precision)
+        """Return the context of mixed precision."""
+        dtype = _DTYPES.get(self.precision)
         return torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None)
 
-    def step(self, batches: Sequence[Batch], lr: float) -> Stepped:
+    def step(self, batches: Sequence[Batch], lr: float) -> StepResult:
         """Train on `batches` as if they were one, at learning rate `lr`."""
         set_learning_rate(self.optimizer, lr)
         buffers = [buffer.clone() for buffer in self.model.buffers()]
         loss = self.backward(batches)
         self.scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self.parameters, self.settings.grad_clip or math.inf)
-        figures: Tensor = torch.stack([loss, norm.detach()])
-        loss_value, norm_value = figures.tolist()  # the one synchronization a step
-        loss_value = self.team.total(loss_value)
+
+        values: Tensor = torch.stack([loss, norm.detach()])
+        loss_value, norm_value = values.tolist()  # the only synchronization of a step
+        loss_value = self.context.all_reduce_sum(loss_value)
         finite = math.isfinite(loss_value) and math.isfinite(norm_value)
+
         if finite:
             self.scaler.step(self.optimizer)
         self.scaler.update()  # lowers the scale after gradients that were not finite
         self.optimizer.zero_grad(set_to_none=True)
         if not finite:
+            # Running statistics that a bad batch may have corrupted.
             for buffer, before in zip(self.model.buffers(), buffers, strict=True):
-                buffer.copy_(before)  # running statistics that a bad batch may have spoilt
-        return Stepped(loss_value, norm_value, finite)
+                buffer.copy_(before)
+        return StepResult(loss_value, norm_value, finite)
 
     def backward(self, batches: Sequence[Batch]) -> Tensor:
-        """Add up the scaled gradients of `batches`; return this process's share of the loss ().
+        """Sum the scaled gradients of `batches`; return this process's share of the loss ().
 
-        The loss is that of all the step's batches, of all processes: the sum over their lines
+        The loss is that of all batches of the step in all processes: the sum over their lines
         divided by all their characters. So neither accumulation nor the number of GPUs changes what
         a character weighs.
         """
-        characters = sum(batch.shared_characters for batch in batches)
+        characters = max(1, sum(batch.shared_characters for batch in batches))
         losses = []
         for number, batch in enumerate(batches, start=1):
-            # (N, 3, H, W)
-            images = normalize(batch.images.to(self.device, non_blocking=True), self.geometry)
+            images = batch.images.to(self.device, non_blocking=True)
+            images = normalize(images, self.geometry)  # (N, 3, H, W)
             widths = batch.widths.to(self.device, non_blocking=True)  # (N,)
-            targets, lengths = batch.targets.to(self.device), batch.target_lengths.to(self.device)
-            # Gradients are exchanged once a step, with those of the last batch.
-            waiting = number < len(batches) and isinstance(
-                self.network, nn.parallel.DistributedDataParallel
-            )
-            with self.network.no_sync() if waiting else nullcontext():  # type: ignore[operator]
-                if self.settings.compile:
-                    self._for_any_size(images, widths, targets, lengths)
+            targets = batch.targets.to(self.device)
+            lengths = batch.target_lengths.to(self.device)  # (N,)
+            if self.settings.compile:
+                self._mark_dynamic(images, widths, targets, lengths)
+
+            with self._synchronization(last=number == len(batches)):
                 with self.amp():
-                    told = widths if batch.masked or self.by_tokens else None
-                    # (N, T, C) or None, () or None
-                    logits, own = self.network(images, told, targets, lengths)
-                # A mean weighs as much as the batch's share of the characters.
-                share = int(batch.target_lengths.sum()) / max(1, characters)
-                if logits is None:
-                    loss = own * share
-                else:
-                    loss = ctc_loss(
-                        logits, frames_of(widths, self.geometry), targets, lengths, characters
-                    )
-                    loss = loss if own is None else CTC_WEIGHT * loss + own * share
-                loss = loss if batch.counted else loss * 0.0
-                # the processes' gradients are averaged
-                self.scaler.scale(loss * self.team.size).backward()
+                    part = self.network(images, widths, targets, lengths, batch.masked)
+                loss = self.loss_from(part, widths, targets, lengths)
+                # The mean over the batch counts as its share of the step's characters.
+                own_characters = max(1, int(batch.target_lengths.sum()))
+                loss = loss * (own_characters / characters)
+                if not batch.counted:
+                    loss = loss * 0.0
+                # Gradients are averaged over the processes, and should be summed.
+                self.scaler.scale(loss * self.context.world_size).backward()
             losses.append(loss.detach())
         return torch.stack(losses).sum()
 
-    def _for_any_size(
+    def _synchronization(self, *, last: bool) -> AbstractContextManager[Any]:
+        """Exchange gradients between processes once a step, with those of the last batch."""
+        distributed = isinstance(self.network, nn.parallel.DistributedDataParallel)
+        if last or not distributed:
+            return nullcontext()
+        no_sync: AbstractContextManager[Any] = self.network.no_sync()  # type: ignore[operator]
+        return no_sync
+
+    def _mark_dynamic(
         self, images: Tensor, widths: Tensor, targets: Tensor, lengths: Tensor
     ) -> None:
-        """Tell the compiler what differs between batches, lines and widths, so that it does not
-        compile each one.
+        """Mark the dimensions that differ between batches, so that each shape is not compiled
+        again.
         """
-        if self.graphs:
-            # what the graphs of the batch before gave back is used up
+        if self.uses_cuda_graphs:
+            # The outputs of the previous batch's graphs are no longer needed.
             torch.compiler.cudagraph_mark_step_begin()
         torch._dynamo.maybe_mark_dynamic(images, (0, 3))
         for tensor in (widths, targets, lengths):
             torch._dynamo.maybe_mark_dynamic(tensor, 0)
 
 
-class _Taught(nn.Module):
-    """What trains: the network and, where there is one, the branch that guides it."""
-
-    def __init__(self, model: nn.Module, guidance: Guidance | None) -> None:
-        super().__init__()
-        self.model, self.guidance = model, guidance
-
-    def forward(
-        self, images: Tensor, widths: Tensor | None, targets: Tensor, lengths: Tensor
-    ) -> tuple[Tensor | None, Tensor | None]:
-        """Return the logits (N, T, C) and the guidance's loss () or None; None and its own loss for
-        a network of tokens.
-        """
-        if isinstance(self.model, Parseq):
-            return None, self.model.permuted_loss(images, widths, targets, lengths)
-        if isinstance(self.model, TrOcr):
-            return None, self.model.token_loss(images, widths, targets, lengths)
-        if self.guidance is None:
-            return self.model(images, widths), None
-        logits, guided = self.guidance(self.model, images, widths, targets, lengths)
-        return logits, guided
-
-
 def checkpoint_blocks(model: nn.Module) -> int:
-    """Let the network's blocks keep no activations in training and compute them again going back;
-    return how many blocks.
+    """Let the network's blocks keep no activations in training and compute them again in the
+    backward pass; return the number of blocks.
 
     About a third more time for a fraction of the memory. Copies of the network must be made before.
     """

@@ -1,25 +1,25 @@
-"""What a run makes of its machine: speed, waiting for data, memory, and how busy the GPU is."""
+"""How a run uses its machine: speed, waiting for data, memory, and how busy the GPU is."""
 
-import ctypes
 import math
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 
 from nordocr_cli.training.disk_space import megabytes
 
 _FILLED = 0.8  # of the GPU's memory that a batch may come to
-_BUSY = 0.6  # below this share a GPU is said to be idle
-_MOST_GROWTH, _LEAST_GROWTH = 4.0, 1.25
+_BUSY = 0.6  # below this share a GPU counts as idle
+_MAX_GROWTH, _MIN_GROWTH = 4.0, 1.25
 
 
 def memory_shown(device: torch.device) -> str:
-    """Return the memory in use for the progress line: on a GPU the peak of all of it, else that of
-    this process; "" where the platform does not tell.
+    """Return the memory in use for the progress line: on a GPU its peak, otherwise that of this
+    process; "" where the platform does not report it.
     """
     if device.type == "cuda":
         peak, total = gpu_memory(device)
@@ -40,22 +40,18 @@ def gpu_memory(device: torch.device) -> tuple[int, int]:
 
 def gpu_busy(device: torch.device) -> float | None:
     """Return the share of the last moments in which the GPU was computing, by nvidia-smi; None
-    where that does not tell.
+    where it is not available.
     """
     identity = f"GPU-{torch.cuda.get_device_properties(device).uuid}"
-    asked = [
+    command = [
         "nvidia-smi",
         f"--id={identity}",
         "--query-gpu=utilization.gpu",
         "--format=csv,noheader,nounits",
     ]
     try:
-        return (
-            float(
-                subprocess.run(asked, capture_output=True, text=True, timeout=5, check=True).stdout
-            )
-            / 100
-        )
+        found = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)
+        return float(found.stdout) / 100
     except (OSError, subprocess.SubprocessError, ValueError):
         return None
 
@@ -79,30 +75,39 @@ def larger_batch(lines: int, peak: int, total: int) -> int | None:
     """Return how many lines a batch may have, by the memory that `lines` of them take; None where
     that is not much more.
     """
-    growth = min(_MOST_GROWTH, _FILLED * total / max(peak, 1))
-    return int(lines * growth) if growth >= _LEAST_GROWTH else None
+    growth = min(_MAX_GROWTH, _FILLED * total / max(peak, 1))
+    return int(lines * growth) if growth >= _MIN_GROWTH else None
 
 
-def give_memory_back() -> None:
-    """Hand the kernel what glibc's malloc keeps free. Batches of ever new widths leave holes, and
-    kept, they grew to 14 GB.
+def rate_text(rate: float) -> str:
+    """Return a rate in digits that never show a slow one as 0: "1,240", "37", "6.1", "0.04"."""
+    if rate >= 10:
+        return f"{rate:,.0f}"
+    return f"{rate:.1f}" if rate >= 1 else f"{rate:.2g}"
+
+
+@dataclass(frozen=True)
+class WindowFigures:
+    """Figures between two reports: mean loss (NaN without a finite step), lines a second, and the
+    share of the time spent waiting for data.
     """
-    if sys.platform.startswith("linux") and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
-        libc.malloc_trim(0)
+
+    loss: float
+    lines_per_s: float
+    data_wait: float
 
 
 class Window:
-    """Figures since the last report: mean loss, lines a second, share of the time spent waiting for
-    data.
-    """
+    """Collects the figures between two reports."""
 
     def __init__(self) -> None:
-        self.shown: dict[str, str] = {}
         self._reset()
 
     def _reset(self) -> None:
-        self.began, self.waited_s, self.paused_s = time.monotonic(), 0.0, 0.0
-        self.lines, self.losses = 0, []  # type: int, list[float]
+        self.began = time.monotonic()
+        self.waited_s = self.paused_s = 0.0
+        self.lines = 0
+        self.losses: list[float] = []
 
     def add(self, lines: int, loss: float) -> None:
         """Count a step; a loss that is not finite stays out of the mean."""
@@ -116,14 +121,10 @@ class Window:
         work()
         self.paused_s += time.monotonic() - began
 
-    def close(self) -> dict[str, float]:
+    def close(self) -> WindowFigures:
         """Return the figures and begin the next window."""
         seconds = max(time.monotonic() - self.began - self.paused_s, 1e-9)
         loss = sum(self.losses) / len(self.losses) if self.losses else math.nan
-        figures = {
-            "loss": loss,
-            "lines_per_s": self.lines / seconds,
-            "data_wait": self.waited_s / seconds,
-        }
+        figures = WindowFigures(loss, self.lines / seconds, self.waited_s / seconds)
         self._reset()
         return figures

@@ -14,7 +14,7 @@ import pytest
 
 from nordocr_cli.charset import NORDIC
 from nordocr_cli.core.train import run as core
-from nordocr_cli.core.train.plan import TrainRequest
+from nordocr_cli.core.train.request import TrainRequest
 from nordocr_cli.data.store import LineStoreWriter
 from nordocr_cli.geometry import Geometry
 from nordocr_cli.records import LineRow

@@ -5,7 +5,7 @@ from typer.testing import CliRunner
 
 from nordocr_cli.app import app
 from nordocr_cli.core.train.lr_range import lr_range
-from nordocr_cli.core.train.plan import TrainRequest
+from nordocr_cli.core.train.request import TrainRequest
 from nordocr_cli.errors import GateMissed, UsageError
 from nordocr_cli.profile import load_profile
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from nordocr_cli.core.train.plan import TrainRequest
+from nordocr_cli.core.train.request import TrainRequest
 from nordocr_cli.core.train.run import train
 from nordocr_cli.core.train.selftest import selftest_resume
 from nordocr_cli.errors import UsageError
@@ -11,7 +11,7 @@ from nordocr_cli.profile import load_profile
 @pytest.fixture
 def asked(tiny_run, tiny_sets, monkeypatch):
     """A profile that draws random numbers in every step, and a request for the digits."""
-    monkeypatch.setattr("nordocr_cli.training.loop.can_draw", lambda: False)
+    monkeypatch.setattr("nordocr_cli.training.reporting.can_draw", lambda: False)
     threads, stores = torch.get_num_threads(), (tiny_run.parent / "digits.lmdb",)
     yield (
         load_profile("svtrv2-nano", [*tiny_sets, "train.batch_size=4", "model.drop_path=0.2"]),

@@ -19,19 +19,20 @@ from nordocr_cli.atomic import sha256_of
 from nordocr_cli.charset import BLANK, NORDIC, NORDIC_EXT
 from nordocr_cli.core.train import run as core
 from nordocr_cli.core.train import stores as train_data
-from nordocr_cli.core.train.plan import TrainRequest, other_options, plan
+from nordocr_cli.core.train.plan import other_options, plan_train
+from nordocr_cli.core.train.request import TrainRequest
 from nordocr_cli.core.train.setup import new_network
 from nordocr_cli.data.store import LineStore, LineStoreWriter
 from nordocr_cli.errors import ArtifactError, DataError, Interrupted, UsageError
 from nordocr_cli.geometry import Geometry
-from nordocr_cli.models import registry
+from nordocr_cli.models import base, registry
 from nordocr_cli.models.registry import build_model
 from nordocr_cli.models.weights import load_model, load_weights, save_weights
 from nordocr_cli.profile import load_profile, profile_to_json
 from nordocr_cli.records import LineRow
 from nordocr_cli.settings import Augment
 from nordocr_cli.training import disk_space as room
-from nordocr_cli.training import loop, runlog, step
+from nordocr_cli.training import reporting, runlog, watchdogs
 from nordocr_cli.training.checkpoint import load_state, save_state
 from nordocr_cli.training.runlog import new_run_folder, read_run
 
@@ -100,7 +101,7 @@ def weights_of(path):
 @pytest.fixture(autouse=True)
 def undrawn(monkeypatch):
     """Curves take longer than these runs do; one test draws them."""
-    monkeypatch.setattr(loop, "can_draw", lambda: False)
+    monkeypatch.setattr(reporting, "can_draw", lambda: False)
 
 
 @pytest.fixture(scope="module")
@@ -273,15 +274,17 @@ def test_load_says_which_options_the_weights_were_trained_with(finished, store, 
         f"geometry.{key}={value}" for key, value in (("max_width", 1792), ("pad_value", 255))
     ]
     other = load_profile("svtrv2-1024", geometry)
-    for start in (plan, core.train):
+    for start in (plan_train, core.train):
         with pytest.raises(
             ArtifactError,
             match="They are of svtrv2-nano, the profile is for svtrv2: take a profile",
         ):
             start(other, request)
     with pytest.raises(ArtifactError, match=r"charset mismatch: 45 classes differ.*--move-head"):
-        plan(profile("charset=nordic-ext"), request)
-    assert plan(profile("charset=nordic-ext"), replace(request, move_head=True))
+        plan_train(profile("charset=nordic-ext"), request)
+    assert plan_train(
+        profile("charset=nordic-ext"), replace(request, move_head=True, train=(), val=())
+    )
     assert not (tmp_path / "x").exists()
 
 
@@ -309,7 +312,8 @@ def test_weights_for_another_window_of_the_same_shape_are_not_taken_without_a_wo
         new_network(now, request, now.load_charset(), now.geometry, heard)
         assert len(heard.warnings) == warnings
     assert (
-        "was trained with model.local_window = [7, 7] and goes on with [7, 11]" in heard.warnings[0]
+        "was trained with model.local_window = [7, 7] and continues with [7, 11]"
+        in heard.warnings[0]
     )
 
 
@@ -327,7 +331,7 @@ def test_load_moves_the_head_of_another_charset_only_when_asked(finished, tmp_pa
     with pytest.raises(ArtifactError, match=r"charset mismatch: 45 classes differ.*--move-head"):
         core.train(wide, request)
     with pytest.raises(UsageError, match="give --load"):
-        plan(wide, replace(request, load=None, move_head=True))
+        plan_train(wide, replace(request, load=None, move_head=True))
     result = core.train(wide, replace(request, move_head=True), progress=heard)
     assert any("head moved from charset nordic to nordic-ext" in note for note in heard.notes)
     assert read_run(result.run_dir)["head"]["from_base"][0] == ["Á", "A"]
@@ -419,7 +423,7 @@ def test_epochs_end_a_run_when_nothing_else_does(store, tmp_path):
 
 
 def test_a_loss_that_is_not_finite_stops_after_ten_steps(store, tmp_path, heard, monkeypatch):
-    monkeypatch.setattr(step, "ctc_loss", lambda logits, *rest: logits.sum() * float("nan"))
+    monkeypatch.setattr(base, "ctc_loss", lambda logits, *rest: logits.sum() * float("nan"))
     request = TrainRequest(
         train=(store,), val=(store,), run_dir=tmp_path / "n", max_steps=50, device="cpu"
     )
@@ -490,11 +494,11 @@ def test_a_disk_without_room_is_refused_before_a_folder_is_made(
     monkeypatch.setattr(room, "free_bytes", lambda folder: 100_000)
     with pytest.raises(
         DataError,
-        match=r"too full.*need up to \d MB.*0 MB are free; free some, or name another --run-dir",
+        match=r"too full.*need up to \d MB.*0 MB are free; free disk space, or name another",
     ):
         core.train(profile(), request)
     assert not (tmp_path / "r").exists()
-    monkeypatch.setattr(room, "require_room", lambda *_, **__: None)
+    monkeypatch.setattr(room, "require_disk_space", lambda *_, **__: None)
     core.train(profile(), request, progress=heard)
     assert len([w for w in heard.warnings if "is nearly full" in w]) == 1
 
@@ -519,7 +523,8 @@ def test_a_log_on_a_full_disk_ends_the_run_with_its_state_saved(store, tmp_path,
         train=(store,), val=(store,), run_dir=tmp_path / "r", max_steps=4, device="cpu"
     )
     with pytest.raises(
-        DataError, match=r"cannot write the log.*No space left.*step 2 is saved; go on.*--resume"
+        DataError,
+        match=r"cannot write the log.*No space left.*step 2 is saved; when that is fixed.*--resume",
     ):
         core.train(profile(), request)
     monkeypatch.setattr(runlog, "RunLog", log)
@@ -527,7 +532,7 @@ def test_a_log_on_a_full_disk_ends_the_run_with_its_state_saved(store, tmp_path,
 
 
 def test_curves_and_worst_lines_are_left_to_be_seen(store, tmp_path, monkeypatch, heard):
-    monkeypatch.setattr(loop, "can_draw", lambda: True)
+    monkeypatch.setattr(reporting, "can_draw", lambda: True)
     request = TrainRequest(
         train=(store,), val=(store,), run_dir=tmp_path / "c", max_steps=4, device="cpu"
     )
@@ -590,7 +595,7 @@ def fp16(monkeypatch):
 
 def test_fp16_steps_that_the_scaler_skips_count(store, tmp_path, heard, fp16, monkeypatch):
     # loss 0, every gradient NaN
-    monkeypatch.setattr(step, "ctc_loss", lambda logits, *_: (logits.float() * 0).sqrt().sum())
+    monkeypatch.setattr(base, "ctc_loss", lambda logits, *_: (logits.float() * 0).sqrt().sum())
     request = TrainRequest(
         train=(store,), val=(store,), run_dir=tmp_path / "n", max_steps=30, device="cpu"
     )
@@ -606,7 +611,7 @@ def test_fp16_lowers_its_scale_and_learns(store, tmp_path, heard, fp16, monkeypa
     request = TrainRequest(
         train=(store,), val=(store,), run_dir=tmp_path / "s", max_steps=40, device="cpu"
     )
-    monkeypatch.setattr(loop, "_MOST_SKIPPED_IN_A_ROW", 30)
+    monkeypatch.setattr(watchdogs, "MAX_SKIPPED_IN_A_ROW", 30)
     result = core.train(profile("train.eval_every=100"), request, progress=heard)
     assert 0 < result.skipped < 30
     assert load_state(result.run_dir)["scaler"]["scale"] == 2.0 ** (30 - result.skipped)
@@ -626,7 +631,7 @@ def test_going_on_in_another_precision_is_told(store, tmp_path, heard, fp16):
         patch.setattr(core, "precision_of", lambda *_: "bf16")
         core.train(profile(), request, stop=stop_after(2))
     core.train(None, TrainRequest(resume=tmp_path / "p", device="cpu"), progress=heard)
-    assert [w for w in heard.warnings if "computed in bf16 and goes on in fp16" in w]
+    assert [w for w in heard.warnings if "computed in bf16 and continues in fp16" in w]
 
 
 def test_another_length_of_a_resumed_run_is_told(store, tmp_path, heard):
@@ -676,10 +681,10 @@ def test_waiting_for_data_is_told_once(store, tmp_path, heard, monkeypatch):
     request = TrainRequest(
         train=(store,), val=(store,), run_dir=tmp_path / "w", max_steps=8, device="cpu"
     )
-    monkeypatch.setattr(loop, "_WAIT_SHARE_TO_WARN", 1.1)
+    monkeypatch.setattr(watchdogs, "WAIT_SHARE_TO_WARN", 1.1)
     core.train(profile(), request, progress=heard)
     assert not [w for w in heard.warnings if "waiting for data" in w]
-    monkeypatch.setattr(loop, "_WAIT_SHARE_TO_WARN", -1.0)
+    monkeypatch.setattr(watchdogs, "WAIT_SHARE_TO_WARN", -1.0)
     core.train(profile(), replace(request, run_dir=tmp_path / "w2"), progress=heard)
     assert (
         len([w for w in heard.warnings if "waiting for data" in w and "data.num_workers" in w]) == 1
@@ -689,10 +694,10 @@ def test_waiting_for_data_is_told_once(store, tmp_path, heard, monkeypatch):
 def test_a_gpu_gets_the_batch_size_of_its_architecture(monkeypatch):
     asked = profile("train.batch_by_arch={sm120 = 9}").profile
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (12, 0))
-    assert train_data.lines_a_batch(asked, torch.device("cuda", 0)) == 9
-    assert train_data.lines_a_batch(asked, torch.device("cpu")) == 4
+    assert train_data.lines_per_batch(asked, torch.device("cuda", 0)) == 9
+    assert train_data.lines_per_batch(asked, torch.device("cpu")) == 4
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 6))
-    assert train_data.lines_a_batch(asked, torch.device("cuda", 0)) == 4
+    assert train_data.lines_per_batch(asked, torch.device("cuda", 0)) == 4
 
 
 # of 32 to 128 px, 160 px for each line
@@ -700,7 +705,7 @@ def test_a_gpu_gets_the_batch_size_of_its_architecture(monkeypatch):
 def test_a_batch_holds_as_many_pixels_as_the_batch_size_says(
     store, tmp_path, monkeypatch, lines, least, most
 ):
-    monkeypatch.setattr(train_data, "lines_a_batch", lambda *_: lines)
+    monkeypatch.setattr(train_data, "lines_per_batch", lambda *_: lines)
     request = TrainRequest(
         train=(store,), val=(store,), run_dir=tmp_path / "k", max_steps=1, device="cpu"
     )

@@ -14,8 +14,10 @@ from nordocr_cli.core.eval.run import evaluate
 from nordocr_cli.core.export.plan import plan_export
 from nordocr_cli.core.merge_lora import merge, plan_merge
 from nordocr_cli.core.predict.run import predict
-from nordocr_cli.core.train.plan import TrainRequest, plan
+from nordocr_cli.core.train.plan import plan_train
+from nordocr_cli.core.train.request import TrainRequest
 from nordocr_cli.core.train.run import train
+from nordocr_cli.data.batch_options import BatchOptions
 from nordocr_cli.data.batches import LineBatches
 from nordocr_cli.data.store import LineStore, LineStoreWriter
 from nordocr_cli.errors import ArtifactError, DataError, UsageError
@@ -261,7 +263,7 @@ def test_labels_that_cannot_be_written_and_lines_that_are_crushed(
         TrainRequest((long,), (store,), tmp_path / "b", max_steps=1, device="cpu"),
         progress=heard,
     )
-    assert "1 of 1 lines have more than 4 characters: in a picture of 32x32 px" in "\n".join(
+    assert "1 of 1 lines have more than 4 characters: in an image of 32x32 px" in "\n".join(
         heard.warnings
     )
 
@@ -269,10 +271,11 @@ def test_labels_that_cannot_be_written_and_lines_that_are_crushed(
 def test_a_dry_run_judges_the_folder_without_torch(tiny_trocr, tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "bert"}', encoding="utf-8")
     with pytest.raises(ArtifactError, match="holds another network"):
-        plan(profile_of(tmp_path), TrainRequest())
+        plan_train(profile_of(tmp_path), TrainRequest())
     with pytest.raises(UsageError, match="generation_max_length 65 is beyond the 64 positions"):
-        plan(profile_of(tiny_trocr, "model.generation_max_length=65"), TrainRequest())
-    assert plan(profile_of(tiny_trocr), TrainRequest())["lines_a_batch"] == {"any": {"2048 px": 8}}
+        plan_train(profile_of(tiny_trocr, "model.generation_max_length=65"), TrainRequest())
+    planned = plan_train(profile_of(tiny_trocr), TrainRequest()).to_json()
+    assert planned["lines_a_batch"] == {"any": {"2048 px": 8}}
 
 
 def test_what_it_cannot_do_is_refused(run, tiny_run, tmp_path):
@@ -292,6 +295,6 @@ def test_a_batch_holds_as_many_lines_whatever_their_width(store):
     """
     with LineStore(store) as opened:
         for line_px, counts in ((None, [3, 3, 2]), (100, [2, 2, 2, 2])):
-            settings = {"budget_px": 200, "line_px": line_px, "workers": 0, "max_label_length": 9}
-            batches = LineBatches([opened], NORDIC, Geometry(max_width=160), **settings)
+            settings = BatchOptions(budget_px=200, line_px=line_px, workers=0, label_limit=9)
+            batches = LineBatches([opened], NORDIC, Geometry(max_width=160), settings)
             assert [len(batch) for batch in batches.epoch(0)] == counts

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from nordocr_cli.charset import NORDIC
 from nordocr_cli.data import resize
+from nordocr_cli.data.batch_options import BatchOptions
 from nordocr_cli.data.batches import LineBatches, normalize
 from nordocr_cli.data.buffers import Buffers
 from nordocr_cli.data.store import LineStore, LineStoreWriter
@@ -53,7 +54,8 @@ def stores(tmp_path_factory):
 
 
 def batches_of(stores, **options):
-    return LineBatches(stores, NORDIC, GEOMETRY, **{"budget_px": 1000, "workers": 2} | options)
+    settings = BatchOptions(**{"budget_px": 1000, "workers": 2} | options)
+    return LineBatches(stores, NORDIC, GEOMETRY, settings)
 
 
 @settings(max_examples=25, deadline=None)
@@ -71,7 +73,7 @@ def test_every_line_once_an_epoch_within_the_budget(stores, budget, seed, epoch,
     plans = batches.plan(epoch)
     assert Counter(int(i) for plan in plans for i in plan.lines) == Counter(range(60))
     for plan in plans:
-        width = batches._batch_width(plan)
+        width = batches._planner.batch_width(plan)
         assert len(plan.numbers) == 1 or len(plan.numbers) * width <= budget
         assert width <= GEOMETRY.max_width
         assert not (plan.masked and plan.extra_px)
@@ -165,9 +167,9 @@ def test_another_charset_or_geometry_is_refused(stores):
     from nordocr_cli.charset import ALPHANUMERIC
 
     with pytest.raises(DataError, match="charset"):
-        LineBatches(stores, ALPHANUMERIC, GEOMETRY, budget_px=100)
+        LineBatches(stores, ALPHANUMERIC, GEOMETRY, BatchOptions(budget_px=100))
     with pytest.raises(DataError, match=r"geometry\.max_width: 256 / 128"):
-        LineBatches(stores, NORDIC, Geometry(max_width=128), budget_px=100)
+        LineBatches(stores, NORDIC, Geometry(max_width=128), BatchOptions(budget_px=100))
 
 
 def test_gray_lines_stay_one_channel_until_they_are_normalized(tmp_path, stores):

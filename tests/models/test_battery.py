@@ -13,11 +13,11 @@ from nordocr_cli.core.export.run import export
 from nordocr_cli.decode.ctc import decode_greedy
 from nordocr_cli.geometry import Geometry, out_length
 from nordocr_cli.models import svtrv2
+from nordocr_cli.models.base import ctc_loss
 from nordocr_cli.models.registry import build_model
 from nordocr_cli.models.weights import load_model, save_weights
 from nordocr_cli.profile import load_profile, profile_to_json
 from nordocr_cli.settings import MambaModel, SvtrModel, SvtrV2Model, SvtrV2NanoModel
-from nordocr_cli.training.objective import ctc_loss
 
 NETWORKS = {
     "svtrv2-nano": SvtrV2NanoModel(name="svtrv2-nano", dims=(24, 48, 64), depths=(1, 1, 1)),

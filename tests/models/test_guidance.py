@@ -11,7 +11,7 @@ import torch
 
 from nordocr_cli.charset import NORDIC
 from nordocr_cli.errors import UsageError
-from nordocr_cli.models.guidance import Guidance, build_guidance, questions
+from nordocr_cli.models.guidance import Guidance, questions
 from nordocr_cli.models.registry import build_model
 from nordocr_cli.profile import load_profile
 from nordocr_cli.settings import SvtrV2Model
@@ -85,7 +85,7 @@ def test_number_of_parameters():
 def guided():
     torch.manual_seed(1)
     network = build_model(SvtrV2Model(name="svtrv2", size="tiny", drop_path=0), 126)
-    return network, build_guidance(network, 126)
+    return network, Guidance.create(network, 126)
 
 
 def test_gradient_reaches_every_parameter(guided):
@@ -131,7 +131,7 @@ def test_only_svtrv2_with_rows_is_guided(profile, sets):
     with pytest.raises(UsageError, match=r"train\.guidance = 'smtr' is for"):
         load_profile(profile, ["train.guidance=smtr", *sets])
     with pytest.raises(TypeError, match="no guidance for Linear"):
-        build_guidance(torch.nn.Linear(1, 1), 126)
+        Guidance.create(torch.nn.Linear(1, 1), 126)
 
 
 THEIRS = {
@@ -179,4 +179,4 @@ def test_the_loss_is_the_authors(monkeypatch):
         features.flatten(1, 2),
         [None, next_subs, ignore(next_label), count, pre_subs, ignore(pre_label), count],
     )[0]["loss"]
-    assert torch.allclose(ours.loss(features, None, found), wanted, atol=1e-5)
+    assert torch.allclose(ours.answer_loss(features, None, found), wanted, atol=1e-5)

@@ -11,7 +11,8 @@ from nordocr_cli.data.resize import normalize, read_image, resize_line
 from nordocr_cli.decode.ctc import decode_greedy
 from nordocr_cli.errors import ArtifactError
 from nordocr_cli.models.head import move_head
-from nordocr_cli.models.registry import build_model
+from nordocr_cli.models.registry import build_model, network_class
+from nordocr_cli.models.svtrv2_nano import SvtrV2Nano
 from nordocr_cli.models.weights import load_model
 from nordocr_cli.settings import MambaModel, SvtrModel, SvtrV2Model, SvtrV2NanoModel
 
@@ -27,7 +28,7 @@ def state_of(charset, model=NANO):
 
 def test_rows_move_by_character():
     before = state_of(ABC)
-    after, report = move_head(before, ABC, DCB_A)
+    after, report = move_head(before, ABC, DCB_A, SvtrV2Nano)
     assert (report.kept, report.dropped, report.fresh) == ("dcb", "aø", "Š½")
     assert report.from_base == (("á", "a"), ("å", "a"))
     for character in "dcb":
@@ -52,7 +53,9 @@ def test_rows_move_by_character():
 
 def test_fresh_rows_are_the_same_each_time_and_nothing_is_copied():
     before = state_of(ABC)
-    (one, report), (other, _) = (move_head(before, ABC, DCB_A, "fresh") for _ in range(2))
+    (one, report), (other, _) = (
+        move_head(before, ABC, DCB_A, SvtrV2Nano, "fresh") for _ in range(2)
+    )
     assert torch.equal(one["classifier.weight"], other["classifier.weight"])
     assert (report.from_base, report.fresh) == ((), "áåŠ½")
     assert not torch.equal(
@@ -73,26 +76,24 @@ def test_fresh_rows_are_the_same_each_time_and_nothing_is_copied():
 )
 def test_there_and_back_is_the_same_head_of_every_network(model):
     before = state_of(ALPHANUMERIC, model)
-    wide, _ = move_head(before, ALPHANUMERIC, NORDIC)
+    wide, _ = move_head(before, ALPHANUMERIC, NORDIC, network_class(model.name))
     build_model(model, NORDIC.num_classes).load_state_dict(wide)
-    back, report = move_head(wide, NORDIC, ALPHANUMERIC)
+    back, report = move_head(wide, NORDIC, ALPHANUMERIC, network_class(model.name))
     assert report.kept == ALPHANUMERIC.characters
     assert all(torch.equal(back[key], tensor) for key, tensor in before.items())
 
 
 def test_half_precision_stays():
     half = {key: tensor.half() for key, tensor in state_of(NORDIC_EXT).items()}
-    after, report = move_head(half, NORDIC_EXT, NORDIC)
+    after, report = move_head(half, NORDIC_EXT, NORDIC, SvtrV2Nano)
     assert {tensor.dtype for tensor in after.values()} == {torch.float16}
     assert report.dropped == NORDIC_EXT.characters[len(NORDIC.characters) :]
     assert torch.equal(after["classifier.weight"], half["classifier.weight"][: NORDIC.num_classes])
 
 
 def test_other_weights_are_refused():
-    with pytest.raises(
-        ArtifactError, match=r"no linear head of 126 classes \(decoder\.fc or classifier or head\)"
-    ):
-        move_head(state_of(ABC), NORDIC, NORDIC_EXT)
+    with pytest.raises(ArtifactError, match=r"no linear head of 126 classes \(classifier\)"):
+        move_head(state_of(ABC), NORDIC, NORDIC_EXT, SvtrV2Nano)
 
 
 def test_untrained_a_moved_head_reads_as_before():
@@ -101,7 +102,7 @@ def test_untrained_a_moved_head_reads_as_before():
     """
     network, contract = load_model(Path("nordocr-default"))
     more = Charset("more", contract.charset.characters + "ĀāĒēŐőΩ")
-    moved, report = move_head(network.state_dict(), contract.charset, more)
+    moved, report = move_head(network.state_dict(), contract.charset, more, type(network))
     assert (len(report.from_base), report.fresh) == (6, "Ω")
     wide = build_model(SvtrV2NanoModel(**contract.model), more.num_classes).eval()
     wide.load_state_dict(moved)

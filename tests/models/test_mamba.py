@@ -19,13 +19,12 @@ from nordocr_cli.artifact.contract import Contract
 from nordocr_cli.charset import NORDIC
 from nordocr_cli.core.export.plan import ExportOptions, plan_export
 from nordocr_cli.core.export.run import export
-from nordocr_cli.core.train.setup import warn_of_random
 from nordocr_cli.errors import ArtifactError, UsageError
 from nordocr_cli.geometry import out_length
 from nordocr_cli.models import mamba, resnet
 from nordocr_cli.models.lora import merge_lora
 from nordocr_cli.models.mamba import MambaEncoder, MambaMixer, reverse
-from nordocr_cli.models.registry import build_model, load_pretrained
+from nordocr_cli.models.registry import build_model
 from nordocr_cli.models.resnet import ResNet34
 from nordocr_cli.models.weights import load_model, save_weights
 from nordocr_cli.profile import load_profile, profile_to_json
@@ -235,7 +234,7 @@ def test_round_trip_and_export(tmp_path, monkeypatch):
     monkeypatch.setattr(resnet, "CHANNELS", channels)
     monkeypatch.setattr(mamba, "CHANNELS", channels)
     network = awake()
-    profile = load_profile("mamba-320").profile.model_copy(update={"model": network.model})
+    profile = load_profile("mamba-320").profile.model_copy(update={"model": network.options})
     table = profile_to_json(profile)
     save_weights(
         tmp_path / "best.safetensors",
@@ -293,7 +292,7 @@ def test_imagenet_weights_load(naming, suffix, tmp_path, heard):
     path = tmp_path / f"resnet34{suffix}"
     save_file(state, path) if suffix == ".safetensors" else torch.save({"state_dict": state}, path)
     network = build(backbone_weights=str(path))
-    load_pretrained(network, heard)
+    network.load_pretrained(heard)
     assert all(
         torch.equal(network.backbone.state_dict()[key], tensor) for key, tensor in ours.items()
     )
@@ -302,7 +301,7 @@ def test_imagenet_weights_load(naming, suffix, tmp_path, heard):
 
 
 def test_random_weights_are_never_silent(heard):
-    load_pretrained(build(), heard)
+    build().load_pretrained(heard)
     assert "RANDOM" in heard.warnings[0]
 
 
@@ -314,7 +313,7 @@ def test_mamba_weights_load(filled, tmp_path, heard):
         tmp_path / "m.safetensors",
     )
     network = build(pretrained=str(tmp_path / "m.safetensors"))
-    load_pretrained(network, heard)
+    network.load_pretrained(heard)
     state = network.mamba.state_dict()
     for index in range(2):
         for key in ("in_proj.weight", "A_log", "conv1d.bias"):
@@ -328,14 +327,14 @@ def test_mamba_weights_load(filled, tmp_path, heard):
         ArtifactError,
         match="model.pretrained.*other model options.*features=32, d_state=8, d_conv=4, expand=2",
     ):
-        load_pretrained(build(pretrained=str(tmp_path / "m.safetensors"), d_state=16), heard)
+        build(pretrained=str(tmp_path / "m.safetensors"), d_state=16).load_pretrained(heard)
     with pytest.raises(
         ArtifactError, match=r"has 3 Mamba blocks, model\.layers asks for 4: --set model\.layers=3"
     ):
-        load_pretrained(build(pretrained=str(tmp_path / "m.safetensors"), layers=4), heard)
+        build(pretrained=str(tmp_path / "m.safetensors"), layers=4).load_pretrained(heard)
     save_file({"conv1.weight": torch.zeros(1)}, tmp_path / "r.safetensors")
     with pytest.raises(ArtifactError, match="holds no Mamba blocks"):
-        load_pretrained(build(pretrained=str(tmp_path / "r.safetensors")), heard)
+        build(pretrained=str(tmp_path / "r.safetensors")).load_pretrained(heard)
 
 
 @pytest.mark.parametrize(
@@ -345,7 +344,7 @@ def test_mamba_weights_load(filled, tmp_path, heard):
 def test_random_blocks_that_are_frozen_are_never_silent(patterns, warnings, heard):
     network = build()
     freeze(network, patterns)
-    warn_of_random(network, heard)
+    network.warn_of_frozen(heard)
     assert [warning for warning in heard.warnings if "stay RANDOM" in warning] == heard.warnings
     assert len(heard.warnings) == warnings
 
@@ -378,5 +377,5 @@ def test_a_bad_file_is_refused(content, error, words, tmp_path, heard, capsys):
     elif content is not None:
         torch.save(content, path)
     with pytest.raises(error, match=f"model.backbone_weights.*{words}"):
-        load_pretrained(build(backbone_weights=str(path)), heard)
+        build(backbone_weights=str(path)).load_pretrained(heard)
     assert "never be printed" not in capsys.readouterr().out

@@ -194,7 +194,7 @@ def test_loss_of_all_orders_is_that_of_one_after_the_other(network):
     orders = draw_orders(5, 6)
     torch.manual_seed(4)
     with torch.no_grad():
-        found = network.permuted_loss(images, None, targets, lengths)
+        found = network.loss(images, None, targets, lengths)
         memory, tokens = network.encode(images, None), to_tokens(targets, lengths, 126)
         given, wanted = tokens[:, :-1], tokens[:, 1:].clone()
         total = count = 0
@@ -280,7 +280,7 @@ def test_gradients_reach_every_parameter(bf16):
     torch.manual_seed(0)
     network = build(7, **SMALL)
     with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-        loss = network.permuted_loss(
+        loss = network.loss(
             pixels(2, 32),
             torch.tensor([32, 20]),
             torch.tensor([1, 2, 3, 4, 5, 6, 1]),
@@ -306,7 +306,7 @@ def test_learns_eight_lines_and_reads_them_in_every_way(monkeypatch):
     optimizer = torch.optim.AdamW(network.parameters(), lr=5e-4, weight_decay=0.0)
     for step in range(150):
         optimizer.param_groups[0]["lr"] = 5e-4 * min(1, (step + 1) / 10)
-        loss = network.permuted_loss(images, None, targets, lengths)
+        loss = network.loss(images, None, targets, lengths)
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(network.parameters(), 20.0)
@@ -446,7 +446,7 @@ def test_saved_weights_write_as_they_are_asked_to(network, tmp_path):
 
 def test_ways_of_writing_are_only_for_weights_of_parseq(tiny_checkpoint, tiny_onnx):
     with pytest.raises(
-        UsageError, match=r"ar and nar are ways in which PARSeq writes, and this is svtrv2-nano"
+        UsageError, match=r"ar and nar are decoding modes of PARSeq, and this is svtrv2-nano"
     ):
         open_recognizer(tiny_checkpoint, device="cpu", decoder="ar")
     with pytest.raises(

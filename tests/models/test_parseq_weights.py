@@ -11,6 +11,7 @@ from nordocr_cli.charset import ALPHANUMERIC, NORDIC, Charset
 from nordocr_cli.core.import_ import import_checkpoint, plan_import
 from nordocr_cli.errors import ArtifactError
 from nordocr_cli.models.head import move_head
+from nordocr_cli.models.parseq.network import Parseq
 from nordocr_cli.models.registry import build_model
 from nordocr_cli.models.weights import load_model
 from nordocr_cli.settings import ParseqModel
@@ -72,7 +73,7 @@ def test_what_is_read_moves_with_what_is_written(tiny):
     them.
     """
     before, other = tiny.state_dict(), Charset("other", "zaá½")
-    after, report = move_head(before, ALPHANUMERIC, other)
+    after, report = move_head(before, ALPHANUMERIC, other, Parseq)
     assert (report.kept, report.from_base, report.fresh) == ("za", (("á", "a"),), "½")
     read, reads = before["text_embed.embedding.weight"], after["text_embed.embedding.weight"]
     assert after["head.weight"].shape[0] == 5

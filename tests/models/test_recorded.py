@@ -128,7 +128,9 @@ def test_the_guidance_loss_is_that_recorded_of_the_authors_code(recorded, filled
         ours = filled(Guidance(64, 126))
     features, questions = asked
     for found, wanted in zip(
-        answer_of(ours.loss(features, None, questions), features), recorded[GUIDANCE], strict=True
+        answer_of(ours.answer_loss(features, None, questions), features),
+        recorded[GUIDANCE],
+        strict=True,
     ):
         require_same(found, wanted)
 

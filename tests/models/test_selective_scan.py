@@ -6,7 +6,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nordocr_cli.core.export.plan import MAMBA_MOST_PX
 from nordocr_cli.models.kernels import selective_scan as module
 from nordocr_cli.models.kernels.selective_scan import (
     CHUNK,
@@ -17,6 +16,7 @@ from nordocr_cli.models.kernels.selective_scan import (
     mamba_ssm_kernel,
     selective_scan,
 )
+from nordocr_cli.settings import MambaModel
 
 
 def reference(x, delta, a, b, c):
@@ -118,7 +118,7 @@ def test_the_chunked_form_takes_its_longest_and_refuses_longer_ones():
     torch.testing.assert_close(chunked_scan(*values), selective_scan(*values), rtol=0, atol=1e-12)
     with pytest.raises(ValueError, match="at most 4096 steps, not 4097"):
         chunked_scan(*arguments(1, MAX_CHUNKED_LENGTH + 1, channels=1, states=1))
-    assert MAMBA_MOST_PX == 4 * MAX_CHUNKED_LENGTH
+    assert MambaModel.max_export_width_px == 4 * MAX_CHUNKED_LENGTH
 
 
 @pytest.mark.parametrize("length", [1, 2, 17, 40])

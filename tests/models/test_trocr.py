@@ -15,7 +15,7 @@ from nordocr_cli.charset import NORDIC
 from nordocr_cli.data.batches import Batch
 from nordocr_cli.errors import ArtifactError, MissingBackendError, UsageError
 from nordocr_cli.geometry import Geometry
-from nordocr_cli.models.registry import build_model, load_pretrained
+from nordocr_cli.models.registry import build_model
 from nordocr_cli.models.trocr.folder import read_folder
 from nordocr_cli.models.trocr.network import difference, match_layers, stretched
 from nordocr_cli.profile import load_profile
@@ -78,7 +78,7 @@ def test_the_loss_is_transformers_own(tiny_trocr, images):
     network = build(tiny_trocr).eval()
     squares = stretched(*images, (32, 32))
     theirs = network.network(pixel_values=squares, labels=network.shifted(TEXTS)[1]).loss
-    assert network.token_loss(*images, *targets()).item() == pytest.approx(theirs.item(), rel=1e-5)
+    assert network.loss(*images, *targets()).item() == pytest.approx(theirs.item(), rel=1e-5)
 
 
 @pytest.mark.parametrize("width", [20, 33, 100])
@@ -203,7 +203,7 @@ def test_checkpointing_gives_the_same_gradients(tiny_trocr, images, rank):
     again = copy.deepcopy(plain)
     assert checkpoint_blocks(again) == 4  # two layers of the encoder and two of the decoder
     for network in (plain, again):
-        network.token_loss(*images, *targets()).backward()
+        network.loss(*images, *targets()).backward()
     for (name, one), (_, other) in zip(
         plain.named_parameters(), again.named_parameters(), strict=True
     ):
@@ -273,7 +273,7 @@ def test_the_folders_own_settings_for_generation_are_not_used(tiny_trocr, images
 
 
 def test_what_is_loaded_is_said(tiny_trocr, heard):
-    load_pretrained(build(tiny_trocr), heard)
+    build(tiny_trocr).load_pretrained(heard)
     said = "\n".join(heard.notes)
     assert "lines become 32x32 px, at most 64 tokens; begin 2, pad 1, end 2" in said
     assert "writes all 125 characters of charset 'nordic'" in said
@@ -295,7 +295,7 @@ def test_characters_that_the_tokenizer_loses_are_counted_and_named(tiny_trocr, t
     special = {"bos_token": "<s>", "pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special).save_pretrained(folder)
     network = build(folder)
-    load_pretrained(network, heard)
+    network.load_pretrained(heard)
     assert "CANNOT write 62 of the 125 characters" in heard.warnings[0]
     assert "'Å' (U+00C5 LATIN CAPITAL LETTER A WITH RING ABOVE)" in heard.warnings[0]
     assert "cannot be written" in network.label_problem("År")

@@ -6,17 +6,19 @@ import torch
 from torch import nn
 from torch._dynamo.utils import counters
 
+from nordocr_cli.models.base import CtcNetwork
 from nordocr_cli.models.registry import build_model
 from nordocr_cli.profile import load_profile
+from nordocr_cli.settings import SvtrV2NanoModel
 from nordocr_cli.training.batch_fit import noise
 from nordocr_cli.training.step import Stepper
 
 
-class Small(nn.Module):
+class Small(CtcNetwork):
     """A network that compiles in seconds."""
 
     def __init__(self):
-        super().__init__()
+        super().__init__(SvtrV2NanoModel(name="svtrv2-nano"))
         self.conv, self.head = nn.Conv2d(3, 8, 3, stride=4, padding=1), nn.Linear(8, 126)
 
     def forward(self, images, widths):

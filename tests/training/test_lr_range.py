@@ -6,7 +6,7 @@ import pytest
 
 from nordocr_cli.errors import DataError
 from nordocr_cli.training.lr_range import sweep
-from nordocr_cli.training.step import Stepped
+from nordocr_cli.training.step import StepResult
 
 
 def swept(loss_at, steps=100):
@@ -17,7 +17,7 @@ def swept(loss_at, steps=100):
 
     def step(batches, rate):
         loss = loss_at(rate) * (3 if next(number) % 7 == 0 else 1)
-        return Stepped(loss, 1.0, bool(np.isfinite(loss)))
+        return StepResult(loss, 1.0, bool(np.isfinite(loss)))
 
     found = sweep(
         SimpleNamespace(step=step), repeat([]), steps, lambda rate, loss: heard.append((rate, loss))

@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from nordocr_cli.charset import NORDIC
+from nordocr_cli.data.batch_options import BatchOptions
 from nordocr_cli.data.batches import LineBatches
 from nordocr_cli.data.store import LineStore, LineStoreWriter
 from nordocr_cli.models.registry import build_model
@@ -30,7 +31,9 @@ def batches(tmp_path_factory):
             writer.add(image, LineRow(f"{number}", "", "åäö 1"[: number % 3 + 2]))
     with LineStore(path) as store:
         return list(
-            LineBatches([store], NORDIC, PROFILE.geometry, budget_px=300, workers=0).epoch(0)
+            LineBatches(
+                [store], NORDIC, PROFILE.geometry, BatchOptions(budget_px=300, workers=0)
+            ).epoch(0)
         )
 
 

@@ -32,8 +32,6 @@ PRECISIONS = ("fp32", "fp16", "bf16")
 DEFAULT_PROFILE = "svtrv2-1024"  # of another program's checkpoint
 _FP16_CLASSES = 2048  # above it fp16 has no number for every class
 MAX_CER_LOSS = 0.5  # percentage points
-# 4,096 frames: what the chunked scan of an exported graph takes (models/kernels/selective_scan.py)
-MAMBA_MOST_PX = 16384
 
 
 @dataclass(frozen=True)
@@ -268,10 +266,11 @@ def _widest(profile: Profile, contract: Contract) -> int:
     """The widest line in pixels that the file must read: the model's own or an engine's."""
     engines = (engine.max_width for engine in profile.engine.values())
     widest = max(contract.geometry.max_width, *engines, 0)
-    if profile.model.name == "mamba" and widest > MAMBA_MOST_PX:
+    limit_px = profile.model.max_export_width_px
+    if limit_px is not None and widest > limit_px:
         raise UsageError(
-            f"lines of {widest} px: an exported mamba reads at most {MAMBA_MOST_PX}; give a lower"
-            " --max-width"
+            f"lines of {widest} px: an exported {profile.model.name} reads at most {limit_px}; give"
+            " a lower --max-width"
         )
     return widest
 

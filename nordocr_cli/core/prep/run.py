@@ -174,9 +174,7 @@ def prep(
             pool = ThreadPoolExecutor(threads or os.cpu_count() or 1)
             stack.callback(pool.shutdown, cancel_futures=True)
             geometry, why = _decide_over_width(opened, select, profile.geometry, pool)
-            recipe = Recipe(
-                select, charset, mapping, geometry, getattr(profile.model, "max_label_length", None)
-            )
+            recipe = Recipe(select, charset, mapping, geometry, profile.model.label_limit)
             runner: Engine = (
                 Ray([spec for spec, _ in opened], stack, progress)
                 if engine == "ray"

@@ -8,15 +8,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nordocr_cli import atomic
-from nordocr_cli.core.train.plan import TrainRequest, asked, store_and_ratio, train_stores
+from nordocr_cli.core.train.request import (
+    TrainRequest,
+    resolve_request,
+    store_and_ratio,
+    train_stores,
+)
 from nordocr_cli.core.train.setup import (
-    guidance_of,
+    auxiliary_branch,
     lr_scale,
     new_network,
     precision_of,
     with_fitting_batch,
 )
-from nordocr_cli.core.train.stores import lines_a_batch, open_train
+from nordocr_cli.core.train.stores import lines_per_batch, open_train
 from nordocr_cli.errors import UsageError
 from nordocr_cli.profile import ResolvedProfile
 from nordocr_cli.progress import SILENT, Progress
@@ -62,7 +67,7 @@ def lr_range(
     import torch
 
     from nordocr_cli.runtime.backends.torch.runner import choose_device
-    from nordocr_cli.training.distributed import Team
+    from nordocr_cli.training.distributed import DistributedContext
     from nordocr_cli.training.freezing import freeze
     from nordocr_cli.training.lr_range import draw_sweep, require_drawing, sweep
     from nordocr_cli.training.step import Stepper
@@ -73,23 +78,25 @@ def lr_range(
             " weights: --load"
         )
     require_drawing()
-    profile, request = asked(resolved, request, progress)
+    profile, request = resolve_request(resolved, request, progress)
     request = replace(request, train=train_stores(profile, request))
     atomic.refuse_inputs(output, [store_and_ratio(path)[0] for path in request.train])
     device, charset = choose_device(request.device), profile.load_charset()
     if request.threads:
         torch.set_num_threads(request.threads)
     precision = precision_of(profile, device, progress)
-    profile = with_fitting_batch(profile, request, device, precision, Team(), progress)
+    profile = with_fitting_batch(
+        profile, request, device, precision, DistributedContext(), progress
+    )
     steps = request.max_steps or LR_RANGE_STEPS
     with ExitStack() as stack:
         data = open_train(profile, request, device, stack)
-        model, _, _ = new_network(profile, request, charset, data.geometry, progress)
+        model = new_network(profile, request, charset, data.geometry, progress).model
         freeze(model, profile.train.trainable)
-        guidance = guidance_of(profile, model, charset, progress)
+        branch = auxiliary_branch(profile, model, charset, progress)
         model = model.to(device=device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
         stepper = Stepper(
-            model, guidance and guidance.to(device), data.geometry, profile.train, device, precision
+            model, branch and branch.to(device), data.geometry, profile.train, device, precision
         )
         batches = _endless(data, profile.train.accumulate)
         stack.callback(batches.close)
@@ -101,7 +108,7 @@ def lr_range(
             steps,
             lambda rate, loss: progress.advance(1, lr=f"{rate:.1e}", loss=f"{loss:.2f}"),
         )
-    lines = lines_a_batch(profile, device)
+    lines = lines_per_batch(profile, device)
     atomic.write_bytes(
         output,
         draw_sweep(found, f"{profile.name}: {lines * profile.train.accumulate:,} lines a step"),

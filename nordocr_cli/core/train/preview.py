@@ -10,7 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nordocr_cli import atomic
-from nordocr_cli.core.train.plan import TrainRequest, asked, store_and_ratio, train_stores
+from nordocr_cli.core.train.request import (
+    TrainRequest,
+    resolve_request,
+    store_and_ratio,
+    train_stores,
+)
 from nordocr_cli.core.train.stores import open_train
 from nordocr_cli.profile import ResolvedProfile
 from nordocr_cli.progress import SILENT, Progress
@@ -56,7 +61,7 @@ def preview_batch(
     from nordocr_cli.data.synth.fonts import label_font
     from nordocr_cli.runtime.backends.torch.runner import choose_device
 
-    profile, request = asked(resolved, request, progress)
+    profile, request = resolve_request(resolved, request, progress)
     request = replace(request, train=train_stores(profile, request))
     atomic.refuse_inputs(output, [store_and_ratio(path)[0] for path in request.train])
     charset = profile.load_charset()
@@ -75,9 +80,7 @@ def preview_batch(
 
 
 def _sheet(batches: "list[Batch]", charset: "Charset", font: Any) -> "Image.Image":
-    """Samples under each other, each with its label below it; a blue line marks the padding that
-    the network is told of.
-    """
+    """Samples under each other, each with its label below it; a blue line marks masked padding."""
     from PIL import Image, ImageDraw
 
     height, labels = batches[0].images.shape[2], _LABEL_PX + 2 * _MARGIN
@@ -90,11 +93,11 @@ def _sheet(batches: "list[Batch]", charset: "Charset", font: Any) -> "Image.Imag
     )
     draw, y = ImageDraw.Draw(sheet), 0
     for number, batch in enumerate(batches):
-        told = "told the widths" if batch.masked else "padding unmasked, as in serving"
+        padding = "padding masked" if batch.masked else "padding unmasked, as in serving"
         joined = f", {batch.lines} lines" if batch.lines > len(batch) else ""
         title = (
             f"batch {number}: {len(batch)} samples{joined}, {height} x {batch.images.shape[3]} px,"
-            f" {told}"
+            f" {padding}"
         )
         draw.text((_MARGIN, y + _MARGIN), title, fill=(0, 0, 0), font=font)
         y += labels

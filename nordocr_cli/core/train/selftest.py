@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from nordocr_cli.core.train.plan import TrainRequest
+from nordocr_cli.core.train.request import TrainRequest
 from nordocr_cli.core.train.run import train
 from nordocr_cli.errors import Interrupted, UsageError
 from nordocr_cli.profile import ResolvedProfile

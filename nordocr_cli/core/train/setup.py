@@ -11,12 +11,8 @@ from nordocr_cli.artifact.contract import Contract, contract_from_json
 from nordocr_cli.artifact.shipped import find_weights
 from nordocr_cli.atomic import sha256_of
 from nordocr_cli.charset import Charset, differences
-from nordocr_cli.core.train.plan import (
-    TrainRequest,
-    other_options,
-    require_charset,
-    with_batch_size,
-)
+from nordocr_cli.core.train.plan import TrainPlan, other_options, require_charset
+from nordocr_cli.core.train.request import TrainRequest, with_batch_size
 from nordocr_cli.core.train.stores import TrainData, fit_batch, require_labels
 from nordocr_cli.errors import UsageError
 from nordocr_cli.geometry import Geometry
@@ -27,68 +23,88 @@ if TYPE_CHECKING:
     import torch
 
     from nordocr_cli.data.store import LineStore
-    from nordocr_cli.models.guidance import Guidance
+    from nordocr_cli.models.base import AuxiliaryBranch, LineNetwork
     from nordocr_cli.models.head import HeadReport
-    from nordocr_cli.training.distributed import Team
+    from nordocr_cli.training.distributed import DistributedContext
     from nordocr_cli.training.freezing import Freezing
     from nordocr_cli.training.state import Limits
 
 
-# options of which the shapes of the weights say nothing
-_SHAPELESS = ("local_window", "scale_positions")
+@dataclass(frozen=True)
+class NewNetwork:
+    """A network that a run starts from. With `--load`, `loaded` is the contract of the weights and
+    `head` what moving the head changed.
+    """
+
+    model: "LineNetwork"
+    loaded: Contract | None = None
+    head: "HeadReport | None" = None
 
 
 @dataclass(frozen=True)
-class Begun:
-    """What training goes on from: the network, its contract, the saved `state` of a run that is
-    resumed, and what a move of the head did.
+class TrainStart:
+    """What training starts from: the network, its contract, what is frozen, and the saved `state`
+    of a run that is resumed.
     """
 
-    model: "torch.nn.Module"
+    model: "LineNetwork"
     contract: Contract
     freezing: "Freezing | None"
     state: dict[str, Any] | None
     head: "HeadReport | None" = None
 
 
-def begin(profile: Profile, request: TrainRequest, data: TrainData, progress: Progress) -> Begun:
-    """Build the network: fresh, with the weights of `--load`, or to be resumed. Raises what does
-    not fit.
+def start_training(
+    profile: Profile, request: TrainRequest, data: TrainData, progress: Progress
+) -> TrainStart:
+    """Build the network: fresh, with the weights of `--load`, or to be resumed. Raises UsageError,
+    ArtifactError or DataError for what does not fit.
     """
-    from nordocr_cli.models.trocr.network import TrOcr
+    if request.resume:
+        return _resumed(profile, request.resume, data)
+    return _new(profile, request, data, progress)
+
+
+def _resumed(profile: Profile, folder: Path, data: TrainData) -> TrainStart:
     from nordocr_cli.training.checkpoint import load_state, require_same_run
     from nordocr_cli.training.freezing import freeze
 
-    if request.resume:
-        model = _seeded(profile, data.charset)
-        state = load_state(request.resume)
-        # Read again by this version, so that a key which the run's version did not have counts as
-        # its default.
-        then = profile_to_json(profile_from_json(state["identity"]["profile"], str(request.resume)))
-        require_same_run({**state["identity"], "profile": then}, data.identity, request.resume)
-        contract = contract_from_json(state["contract"], str(request.resume))
-        if isinstance(model, TrOcr):
-            model.require_same_pretrained(contract.model, str(request.resume))
-        return Begun(model, contract, freeze(model, profile.train.trainable), state)
-    model, loaded, head = new_network(profile, request, data.charset, data.geometry, progress)
-    if isinstance(model, TrOcr):
-        require_labels(data, model, progress)
-    # what it had learnt it still reads
-    seen = [*data.train.width_range, *(loaded.trained_widths or () if loaded else ())]
+    model = _seeded(profile, data.charset)
+    state = load_state(folder)
+    # Validated by this version, so that a key which the run's version did not have gets its
+    # default.
+    saved_profile = profile_from_json(state["identity"]["profile"], str(folder))
+    saved = {**state["identity"], "profile": profile_to_json(saved_profile)}
+    require_same_run(saved, data.identity, folder)
+    contract = contract_from_json(state["contract"], str(folder))
+    model.require_same_base(contract.model, str(folder))
+    return TrainStart(model, contract, freeze(model, profile.train.trainable), state)
+
+
+def _new(
+    profile: Profile, request: TrainRequest, data: TrainData, progress: Progress
+) -> TrainStart:
+    from nordocr_cli.training.freezing import freeze
+
+    made = new_network(profile, request, data.charset, data.geometry, progress)
+    model = made.model
+    require_labels(data, model, progress)
+    # Widths that the loaded weights were trained on still count as trained.
+    seen = [*data.train.width_range]
+    if made.loaded and made.loaded.trained_widths:
+        seen += made.loaded.trained_widths
     contract = Contract(
         charset=data.charset,
         geometry=data.geometry,
-        model=(model.options if isinstance(model, TrOcr) else profile.model).model_dump(
-            mode="json"
-        ),
+        model=model.options.model_dump(mode="json"),
         profile=profile_to_json(profile),
         trained_widths=(min(seen), max(seen)),
         parent_sha256=sha256_of(find_weights(request.load)) if request.load else None,
     )
     freezing = freeze(model, profile.train.trainable)
     if not request.load:
-        warn_of_random(model, progress)
-    return Begun(model, contract, freezing, None, head)
+        model.warn_of_frozen(progress)
+    return TrainStart(model, contract, freezing, None, made.head)
 
 
 def new_network(
@@ -97,64 +113,51 @@ def new_network(
     charset: Charset,
     geometry: Geometry,
     progress: Progress,
-) -> "tuple[torch.nn.Module, Contract | None, HeadReport | None]":
-    """Build the network of a new run; with `request.load`, return the contract of its weights, and
-    what a move of the head did.
+) -> NewNetwork:
+    """Build the network of a new run, with the weights of `request.load` where given.
 
     Raises ArtifactError when the weights are of another charset, geometry or network.
     """
     from nordocr_cli.models.checkpoints.fit import require_fit
     from nordocr_cli.models.head import move_head
-    from nordocr_cli.models.registry import load_pretrained
-    from nordocr_cli.models.trocr.network import TrOcr
     from nordocr_cli.models.weights import load_weights
 
-    model, head = _seeded(profile, charset), None
-    if isinstance(model, TrOcr):
-        model.folder.require_geometry(geometry)
+    model = _seeded(profile, charset)
+    model.require_geometry(geometry)
     if not request.load:
-        load_pretrained(model, progress)
-        return model, None, None
+        model.load_pretrained(progress)
+        return NewNetwork(model)
+
     weights, found = load_weights(request.load)
-    if isinstance(model, TrOcr):
-        model.require_same_pretrained(found.model, str(request.load))
-        # its tokens are the same whatever the labels' charset
-        found = replace(found, charset=charset)
+    model.require_same_base(found.model, str(request.load))
+    head = None
+    if model.own_tokens:
+        found = replace(found, charset=charset)  # its tokens fit labels of any charset
     elif differences(found.charset, charset):
         if not request.move_head:
             require_charset(found.charset, charset, request.load)
-        weights, head = move_head(weights, found.charset, charset)
+        weights, head = move_head(weights, found.charset, charset, type(model))
         found = replace(found, charset=charset)
         progress.note(head.line())
     found.require_readable_by(Contract(charset, geometry, {}), str(request.load))
     require_fit(model, weights, str(request.load), other_options(found.model, profile.model))
-    for key in _SHAPELESS:
-        was, now = found.model.get(key), profile.model.model_dump(mode="json").get(key)
-        if was != now:
-            progress.warn(
-                f"{request.load} was trained with model.{key} = {was} and goes on with {now}:"
-                " another network at first"
-            )
+    _warn_of_shapeless(found, profile, request.load, progress)
     model.load_state_dict(weights)
-    return model, found, head
+    return NewNetwork(model, found, head)
 
 
-def warn_of_random(model: "torch.nn.Module", progress: Progress) -> None:
-    """Say where Mamba blocks that start from random weights are frozen in part."""
-    from nordocr_cli.models.mamba import MambaOcr
-
-    if not isinstance(model, MambaOcr) or model.model.pretrained:
-        return
-    frozen = sum(weight.numel() for weight in model.mamba.parameters() if not weight.requires_grad)
-    if frozen:
-        progress.warn(
-            f"model.pretrained is empty, and train.trainable freezes {frozen:,} parameters of its"
-            " blocks: they stay RANDOM. Give a file: --set"
-            ' model.pretrained=mamba-130m-hf.safetensors, or put "mamba" into train.trainable'
-        )
+def _warn_of_shapeless(found: Contract, profile: Profile, load: Path, progress: Progress) -> None:
+    """Warn of options that changed although the weights' shapes do not show it."""
+    now = profile.model.model_dump(mode="json")
+    for key in profile.model.shapeless:
+        if found.model.get(key) != now.get(key):
+            progress.warn(
+                f"{load} was trained with model.{key} = {found.model.get(key)} and continues with"
+                f" {now.get(key)}: at first it reads worse"
+            )
 
 
-def _seeded(profile: Profile, charset: Charset) -> "torch.nn.Module":
+def _seeded(profile: Profile, charset: Charset) -> "LineNetwork":
     import torch
 
     from nordocr_cli.models.registry import build_model
@@ -163,24 +166,22 @@ def _seeded(profile: Profile, charset: Charset) -> "torch.nn.Module":
     return build_model(profile.model, charset.num_classes, charset)
 
 
-def guidance_of(
-    profile: Profile, model: "torch.nn.Module", charset: Charset, progress: Progress
-) -> "Guidance | None":
-    """The branch that guides the network, where the profile asks for one."""
-    from nordocr_cli.models.guidance import build_guidance
+def auxiliary_branch(
+    profile: Profile, model: "LineNetwork", charset: Charset, progress: Progress
+) -> "AuxiliaryBranch | None":
+    """Return the auxiliary branch of the network, where the profile requests one."""
+    from nordocr_cli.models.registry import build_branch
 
-    if profile.train.guidance != "smtr":
+    if profile.train.guidance == "none":
         return None
-    guidance = build_guidance(model, charset.num_classes)
-    progress.note(
-        f"guided by context: {sum(p.numel() for p in guidance.parameters()):,} parameters more,"
-        " never shipped"
-    )
-    return guidance
+    branch = build_branch(model, charset.num_classes)
+    parameters = sum(parameter.numel() for parameter in branch.parameters())
+    progress.note(f"guided by context: {parameters:,} parameters more, never shipped")
+    return branch
 
 
 def precision_of(profile: Profile, device: "torch.device", progress: Progress) -> str:
-    """The precision that the run computes in on this device."""
+    """Return the precision that the run computes in on this device."""
     if profile.train.precision == "fp16" and device.type == "cpu":
         progress.warn("fp16 training needs a GPU; this run uses bf16 instead")
         return "bf16"
@@ -192,38 +193,38 @@ def with_fitting_batch(
     request: TrainRequest,
     device: "torch.device",
     precision: str,
-    team: "Team",
+    context: "DistributedContext",
     progress: Progress,
 ) -> Profile:
-    """The profile with as many lines a batch as fit, where `--batch-size auto` asks for that.
-    Raises as `fit_batch` does.
+    """Return the profile with as many lines a batch as fit, where `--batch-size auto` requests
+    that. Raises as `fit_batch` does.
     """
     if request.batch_size != "auto":
         return profile
-    fitting, how = fit_batch(profile, request, device, precision, team.size)
-    lines = -int(team.most(-fitting))  # of all processes the least
-    progress.note(
-        how if lines == fitting else f"batch size {lines}: what fits the smallest of the GPUs"
-    )
+    fitting, how = fit_batch(profile, request, device, precision, context.world_size)
+    lines = -int(context.all_reduce_max(-fitting))  # the minimum of all processes
+    if lines < fitting:
+        how = f"batch size {lines}: what fits the smallest of the GPUs"
+    progress.note(how)
     return with_batch_size(profile, lines)
 
 
-def lr_scale(profile: Profile, lines_a_batch: int, processes: int = 1) -> float:
-    """What the learning rate is multiplied by: the root of the lines of a whole step over
+def lr_scale(profile: Profile, lines_per_batch: int, processes: int = 1) -> float:
+    """Return the factor of the learning rate: the square root of the lines of a step over
     `lr_batch`.
     """
-    here = lines_a_batch * profile.train.accumulate
-    return math.sqrt(here * processes / (profile.train.lr_batch or here))
+    own_lines = lines_per_batch * profile.train.accumulate
+    return math.sqrt(own_lines * processes / (profile.train.lr_batch or own_lines))
 
 
 def require_unfinished(state: dict[str, Any], limits: "Limits", lines: int, folder: Path) -> None:
-    """Refuse another length for a run that has come to its end: its learning rate is nearly
-    nothing, and would stay so.
+    """Refuse another length for a run that has reached its end: its learning rate is nearly zero,
+    and would stay so. Raises UsageError.
     """
-    from nordocr_cli.training.state import Limits, Position
+    from nordocr_cli.training.state import Limits, TrainState
 
     before = Limits(**state["limits"]) if "limits" in state else limits
-    if before != limits and before.progress(Position(**state["position"]), lines) >= 1.0:
+    if before != limits and before.progress(TrainState(**state["position"]), lines) >= 1.0:
         raise UsageError(
             f"--resume {folder}: this run is finished, its learning rate has come down to nothing."
             f" Start a longer one from its weights: --load {folder}"
@@ -231,29 +232,24 @@ def require_unfinished(state: dict[str, Any], limits: "Limits", lines: int, fold
 
 
 def facts_at_start(
-    profile: Profile,
-    request: TrainRequest,
-    data: TrainData,
-    begun: Begun,
-    device: "torch.device",
-    precision: str,
+    plan: TrainPlan, data: TrainData, start: TrainStart, device: "torch.device", precision: str
 ) -> dict[str, Any]:
-    """What run.json says of a run at its start."""
+    """Return what run.json records at the start of a run."""
     import torch
 
-    from nordocr_cli.models.trocr.network import TrOcr
     from nordocr_cli.training.runlog import environment
 
-    return {
+    request = plan.request
+    facts: dict[str, Any] = {
         "environment": environment(),
         "device": str(device) if device.type == "cpu" else torch.cuda.get_device_name(device),
         "threads": torch.get_num_threads(),
         "precision": precision,
-        "parameters": sum(p.numel() for p in begun.model.parameters()),
+        "parameters": sum(parameter.numel() for parameter in start.model.parameters()),
         "train": [_facts_of(store) for store in data.train.stores],
         "val": [_facts_of(store) for store in data.val.stores],
         "padding_share": round(data.train.padding_share(), 4),
-        "profile": profile_to_json(profile),
+        "profile": profile_to_json(plan.profile),
         "request": {
             "train": [str(path) for path in request.train],
             "val": [str(path) for path in request.val],
@@ -262,15 +258,19 @@ def facts_at_start(
             "overfit": request.overfit,
             "max_train_samples": request.max_train_samples,
         },
-        **({"freezing": begun.freezing.to_json()} if begun.freezing else {}),
-        **(
-            {"loaded": {"path": str(request.load), "sha256": begun.contract.parent_sha256}}
-            if request.load
-            else {}
-        ),
-        **({"head": begun.head.to_json()} if begun.head else {}),
-        **({"trocr": begun.model.to_json()} if isinstance(begun.model, TrOcr) else {}),
     }
+    if start.freezing:
+        facts["freezing"] = start.freezing.to_json()
+    if request.load:
+        facts["loaded"] = {"path": str(request.load), "sha256": start.contract.parent_sha256}
+    if start.head:
+        facts["head"] = start.head.to_json()
+    own_facts = start.model.facts()
+    if own_facts:
+        facts[plan.profile.model.name] = own_facts
+    if plan.origins:
+        facts["origins"] = dict(plan.origins)
+    return facts
 
 
 def _facts_of(store: "LineStore") -> dict[str, Any]:

@@ -7,12 +7,16 @@ the authors' checkpoints.
 """
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nordocr_cli.charset import Charset
+from nordocr_cli.decode.autoregressive import decode_tokens
+from nordocr_cli.models.base import LineNetwork
 from nordocr_cli.models.parseq.permutations import (
     END,
     additive,
@@ -22,6 +26,7 @@ from nordocr_cli.models.parseq.permutations import (
     order_masks,
     to_tokens,
 )
+from nordocr_cli.records import Recognition
 from nordocr_cli.settings import ParseqModel
 
 PATCH = (4, 8)  # [height, width]
@@ -40,23 +45,24 @@ class Size(NamedTuple):
 SIZES = {"tiny": Size(192, 3, 6), "small": Size(384, 6, 12)}
 
 
-class Parseq(nn.Module):
+class Parseq(LineNetwork):
     """Encoder, decoder and head; logits (N, T + 1, C) for T = max_label_length and C classes, of
     which 0 ends a line.
     """
 
+    classifier_name = "head"
+    # A row for each class, then the beginning and padding.
+    class_embedding = "text_embed.embedding.weight"
+    options: ParseqModel
     causal: Tensor
     cloze: Tensor
     behind: Tensor
 
     def __init__(self, model: ParseqModel, num_classes: int) -> None:
-        super().__init__()
+        super().__init__(model)
         size = SIZES[model.size]
-        self.options, self.num_classes, self.positions = (
-            model,
-            num_classes,
-            model.max_label_length + 1,
-        )
+        self.num_classes = num_classes
+        self.positions = model.max_label_length + 1
         self.encoder = Encoder(size, model.height // PATCH[0], model.width // PATCH[1])
         self.decoder = Decoder(size, model.dropout)
         self.head = nn.Linear(size.dim, num_classes)
@@ -95,11 +101,26 @@ class Parseq(nn.Module):
         """
         return self.encoder(stretched(images, widths, self.options.width))
 
-    def permuted_loss(
-        self, images: Tensor, widths: Tensor | None, targets: Tensor, lengths: Tensor
+    def read(self, images: Tensor, widths: Tensor, charset: Charset) -> Sequence[Recognition]:
+        """Return what each line says; see `LineNetwork.read`."""
+        logits = self(images, widths).float().cpu().numpy()  # (N, T + 1, C)
+        positions = torch.full_like(widths, logits.shape[1]).cpu().numpy()  # (N,)
+        return decode_tokens(logits, positions, charset)
+
+    def set_decoding(self, order: str, refine: int) -> None:
+        """Decode `order` (ar: left to right, nar: all positions at once) and refine so often."""
+        self.options = self.options.model_copy(update={"decode": order, "refine": refine})
+
+    def loss(
+        self,
+        images: Tensor,
+        widths: Tensor | None,
+        targets: Tensor,
+        lengths: Tensor,
+        masked: bool = True,
     ) -> Tensor:
-        """Return the loss (), in nats a token, over several orders of the batch's labels; `targets`
-        and `lengths` as for CTC.
+        """Return the loss (), in nats a token, over several orders of the batch's labels; see
+        `LineNetwork.loss`. Padding is always masked.
 
         Every order counts by the tokens that it predicts; the end is learnt in the first two only.
         As the decoder has one layer, its content does not depend on the order: all orders are

@@ -2,8 +2,9 @@
 .safetensors.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import save
 from torch import Tensor
@@ -14,6 +15,19 @@ from nordocr_cli.settings import TrocrModel
 
 ADAPTER = "adapter"
 _OURS, _PEFTS = "network.", ".default."  # what our names have before and within peft's own
+
+
+def lora_config(model: TrocrModel, names: Sequence[str]) -> Any:
+    """Return peft's settings of the adapters of the layers `names`."""
+    from peft import LoraConfig
+
+    return LoraConfig(
+        r=model.lora_rank,
+        lora_alpha=model.lora_alpha,
+        lora_dropout=model.lora_dropout,
+        target_modules=list(names),
+        bias="none",
+    )
 
 
 def save_adapter(folder: Path, state: Mapping[str, Tensor], contract: Contract) -> bool:
@@ -29,8 +43,6 @@ def save_adapter(folder: Path, state: Mapping[str, Tensor], contract: Contract) 
     }
     if contract.model.get("name") != "trocr" or not tensors:
         return False
-    from nordocr_cli.models.trocr.network import lora_config
-
     model = TrocrModel.model_validate(dict(contract.model))
     layers = sorted({name.split(".lora_")[0].removeprefix("base_model.model.") for name in tensors})
     settings = lora_config(model, layers)

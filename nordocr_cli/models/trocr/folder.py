@@ -113,6 +113,17 @@ def _fetched(name: str) -> Path:
         ) from error
 
 
+def require_files(model: TrocrModel, geometry: Geometry, _fresh: bool) -> None:
+    """Check the folder of a pretrained TrOCR by its JSON files, where it is on this machine. Raises
+    UsageError or ArtifactError.
+    """
+    if not Path(model.pretrained).is_dir():
+        return
+    folder = read_folder(Path(model.pretrained))
+    folder.require_lengths(model)
+    folder.require_geometry(geometry)
+
+
 def require_extra() -> None:
     """Raise MissingBackendError, with the install line, where transformers or peft is not
     installed.

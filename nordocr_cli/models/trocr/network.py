@@ -8,18 +8,22 @@ transformers and peft are an extra, so they are imported late.
 
 import copy
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nordocr_cli.artifact.contract import Contract
 from nordocr_cli.charset import Charset
 from nordocr_cli.errors import ArtifactError, UsageError
+from nordocr_cli.geometry import Geometry
+from nordocr_cli.models.base import LineNetwork
+from nordocr_cli.models.trocr.adapter import ADAPTER, lora_config, save_adapter
 from nordocr_cli.models.trocr.folder import (
     WEIGHTS,
     TrocrFolder,
@@ -29,10 +33,11 @@ from nordocr_cli.models.trocr.folder import (
 )
 from nordocr_cli.models.trocr.tokenizer import Pieces
 from nordocr_cli.progress import Progress
-from nordocr_cli.records import Recognition
+from nordocr_cli.records import LineRow, Recognition
 from nordocr_cli.settings import TrocrModel
 
 _IGNORED = -100  # a label that no loss counts
+_MIN_CHARACTER_PX = 8  # half a patch of the encoder: two narrower characters share one patch
 # shares its weights with the embeddings of the tokens: an adapter there could not be merged
 _HEAD = "output_projection"
 
@@ -49,23 +54,40 @@ class Adapted:
     parameters: int
 
 
-class TrOcr(nn.Module):
+class TrOcr(LineNetwork):
     """A pretrained TrOCR with its tokenizer and its adapters; `options` is the model table that
     finds the same network again.
     """
+
+    own_tokens = True
+    options: TrocrModel
+
+    @classmethod
+    def create(
+        cls,
+        options: TrocrModel,
+        num_classes: int,
+        charset: Charset | None = None,
+        weights_folder: Path | None = None,
+    ) -> Self:
+        """Build the network. Raises ValueError without the charset of the labels."""
+        if charset is None:
+            raise ValueError("TrOCR has a tokenizer of its own: give the charset of its labels")
+        return cls(options, charset, weights_folder)
 
     def __init__(self, model: TrocrModel, charset: Charset, beside: Path | None = None) -> None:
         """`beside` is the folder of the weights file that is to be loaded. Raises what finding,
         judging and loading the pretrained network raise; nothing is left to chance.
         """
-        super().__init__()
+        super().__init__(model)
         self.folder: TrocrFolder = read_folder(find_folder(model, beside))
         self.folder.require_lengths(model)
         require_extra()
         found = {"pretrained_sha256": self.folder.require_sha256(model.pretrained_sha256)}
         if Path(model.pretrained).is_dir() and model.pretrained:
             found["pretrained"] = str(Path(model.pretrained).resolve())
-        self.options, self.charset = model.model_copy(update=found), charset
+        self.options = model.model_copy(update=found)
+        self.charset = charset
         network = _load(self.folder.path)
         self.pieces = Pieces(self.folder.path, network, self.folder.vocabulary)
         _set_tokens(network, self.pieces)
@@ -92,11 +114,16 @@ class TrOcr(nn.Module):
         squares = stretched(images, widths, self.folder.image_size)
         return self.network(pixel_values=squares, decoder_input_ids=tokens, use_cache=False).logits
 
-    def token_loss(
-        self, images: Tensor, widths: Tensor | None, targets: Tensor, lengths: Tensor
+    def loss(
+        self,
+        images: Tensor,
+        widths: Tensor | None,
+        targets: Tensor,
+        lengths: Tensor,
+        masked: bool = True,
     ) -> Tensor:
-        """Return the loss (), in nats a token, of a batch's labels; `targets` (classes of the
-        charset), `lengths` as for CTC.
+        """Return the loss (), in nats a token, of a batch's labels; see `LineNetwork.loss`. Padding
+        is always masked.
         """
         texts = [
             self.charset.decode(classes.tolist())
@@ -121,12 +148,19 @@ class TrOcr(nn.Module):
         return given.masked_fill(given == _IGNORED, self.pieces.pad), wanted
 
     @torch.no_grad()
-    def read(self, images: Tensor, widths: Tensor | None, beam_width: int = 1) -> list[Recognition]:
+    def read(
+        self,
+        images: Tensor,
+        widths: Tensor | None,
+        charset: Charset | None = None,
+        beam_width: int = 1,
+    ) -> list[Recognition]:
         """Return what each line of a batch says: by the best token each time, or with a beam by the
         best of so many texts.
 
         The confidence is the geometric mean of the tokens' probabilities, the end's among them.
-        Characters have none of their own, as a token writes several. Nothing of the folder's own
+        Characters have none of their own, as a token writes several. The text comes from the
+        tokenizer, so `charset` is not used. Nothing of the folder's own
         settings for generation is used: its penalties on repeats would damage numbers.
         """
         from transformers import GenerationConfig
@@ -186,6 +220,32 @@ class TrOcr(nn.Module):
             else f"cannot be written by the tokenizer, which makes {text!r} something else"
         )
 
+    def label_problems(self, rows: Iterable[LineRow], progress: Progress) -> list[str]:
+        """Return one sentence for each label that is too long in tokens or that the tokenizer
+        cannot write; warn of lines whose characters become too narrow in the encoder's input.
+        """
+        height, width = self.folder.image_size
+        readable = width // _MIN_CHARACTER_PX
+        problems = []
+        lines = too_long = 0
+        for row in rows:
+            lines += 1
+            too_long += len(row.text) > readable
+            problem = self.label_problem(row.text)
+            if problem:
+                problems.append(f"row {row.id!r} {problem}")
+        if too_long and not problems:
+            progress.warn(
+                f"{too_long:,} of {lines:,} lines have more than {readable} characters: in an image"
+                f" of {height}x{width} px each of them is less than {_MIN_CHARACTER_PX} px wide and"
+                " is read badly. svtrv2-nano reads long lines"
+            )
+        return problems
+
+    def require_geometry(self, geometry: Geometry) -> None:
+        """Check the normalization of the pixels. Raises UsageError."""
+        self.folder.require_geometry(geometry)
+
     def lines(self) -> list[str]:
         """Return what trains and what is frozen, line by line."""
         trained = sum(p.numel() for p in self.parameters() if p.requires_grad)
@@ -204,7 +264,7 @@ class TrOcr(nn.Module):
             ),
         ]
 
-    def to_json(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, Any]:
         """Return what the pretrained network is and what adapts it as plain JSON values."""
         return {
             "folder": str(self.folder.path),
@@ -214,9 +274,9 @@ class TrOcr(nn.Module):
             "adapted": [asdict(row) for row in self.adapted],
         }
 
-    def tell(self, progress: Progress) -> None:
-        """Say what was loaded, what its tokenizer can write, and what trains. Raises UsageError
-        where nothing does.
+    def load_pretrained(self, progress: Progress) -> None:
+        """Report what was loaded, what its tokenizer can write, and what trains; the pretrained
+        weights are there since the network was built. Raises UsageError where nothing trains.
         """
         if not self.own:
             raise UsageError(
@@ -233,7 +293,7 @@ class TrOcr(nn.Module):
         for line in self.lines():
             progress.note(line)
 
-    def require_same_pretrained(self, model: Mapping[str, Any], what: str) -> None:
+    def require_same_base(self, model: Mapping[str, Any], what: str) -> None:
         """Raise ArtifactError when weights with this model table belong to another pretrained
         network.
         """
@@ -249,12 +309,27 @@ class TrOcr(nn.Module):
                 f" {self.options.pretrained_sha256[:12]}… of {self.folder.path}"
             )
 
+    @classmethod
+    def save_extras(
+        cls, folder: Path, state: Mapping[str, Tensor], contract: Contract
+    ) -> list[Path]:
+        """Write the adapters as peft reads them, where there are any."""
+        written = save_adapter(folder / ADAPTER, state, contract)
+        return [folder / ADAPTER] if written else []
+
     def merged(self) -> nn.Module:
         """Return a copy as a plain VisionEncoderDecoderModel, the adapters added to the weights
         that they adapt.
         """
         network: Any = copy.deepcopy(self.network)
         return network.merge_and_unload(safe_merge=True) if self.adapted else network
+
+
+def require_trocr(network: LineNetwork) -> TrOcr:
+    """Return a network that must be a TrOCR. Raises TypeError for any other one."""
+    if not isinstance(network, TrOcr):
+        raise TypeError(f"a TrOCR is needed, not {network.options.name}")
+    return network
 
 
 @torch.no_grad()
@@ -395,19 +470,6 @@ def _set_tokens(network: Any, pieces: Pieces) -> None:
             pieces.pad,
             pieces.end,
         )
-
-
-def lora_config(model: TrocrModel, names: Sequence[str]) -> Any:
-    """Return peft's settings of the adapters of the layers `names`."""
-    from peft import LoraConfig
-
-    return LoraConfig(
-        r=model.lora_rank,
-        lora_alpha=model.lora_alpha,
-        lora_dropout=model.lora_dropout,
-        target_modules=list(names),
-        bias="none",
-    )
 
 
 def _with_adapters(network: Any, model: TrocrModel, names: Sequence[str]) -> Any:

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from nordocr_cli.data.batches import normalize
 from nordocr_cli.errors import MissingBackendError, UsageError
 from nordocr_cli.geometry import Geometry
-from nordocr_cli.models.parseq.network import Parseq
 from nordocr_cli.models.weights import load_model
 from nordocr_cli.runtime.batch_checks import require_batch
 from nordocr_cli.runtime.device import parse_device
@@ -50,15 +49,7 @@ class TorchRunner:
             torch.set_num_threads(threads)
         model, self.contract = load_model(path)
         if writing:
-            if not isinstance(model, Parseq):
-                name = self.contract.model["name"]
-                raise UsageError(
-                    f"{path}: ar and nar are ways in which PARSeq writes, and this is {name}:"
-                    " greedy or beam"
-                )
-            model.options = model.options.model_copy(
-                update={"decode": writing.order, "refine": writing.refine}
-            )
+            model.set_decoding(writing.order, writing.refine)
         self._model: Callable[..., torch.Tensor] = model.to(self.device)
         self._compiled = compiled
         if compiled:

@@ -32,7 +32,7 @@ class TrocrRecognizer:
         """
         import torch
 
-        from nordocr_cli.models.trocr.network import TrOcr
+        from nordocr_cli.models.trocr.network import require_trocr
         from nordocr_cli.models.weights import load_model
         from nordocr_cli.runtime.backends.torch.runner import choose_device
 
@@ -40,8 +40,7 @@ class TrocrRecognizer:
         if threads is not None:
             torch.set_num_threads(threads)
         model, self.contract = load_model(path)
-        assert isinstance(model, TrOcr)
-        self._model = model.to(self.device)
+        self._model = require_trocr(model).to(self.device)
         self.name, self.precision, self.beam_width = path.name, precision, beam_width
 
     def recognize(self, crops: Sequence[Image], languages: Sequence[str] = ()) -> list[Recognition]:
@@ -67,7 +66,9 @@ class TrocrRecognizer:
                 # (N, 3, H, W)
                 pixels = normalize(torch.from_numpy(images).to(self.device), geometry)
                 found = self._model.read(
-                    pixels, torch.from_numpy(widths).to(self.device), self.beam_width
+                    pixels,
+                    torch.from_numpy(widths).to(self.device),
+                    beam_width=self.beam_width,
                 )
             for index, reading in zip(members, found, strict=True):
                 readings[index] = reading

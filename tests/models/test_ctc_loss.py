@@ -3,13 +3,13 @@ import math
 import torch
 
 from nordocr_cli.geometry import Geometry
-from nordocr_cli.training.objective import ctc_loss, frames_of
+from nordocr_cli.models.base import ctc_loss, frames_of
 
 
 def test_frames_are_those_of_the_geometry():
     geometry = Geometry()
     widths = torch.arange(1, 1025)
-    assert frames_of(widths, geometry).tolist() == [geometry.out_length(w) for w in widths.tolist()]
+    assert frames_of(widths).tolist() == [geometry.out_length(w) for w in widths.tolist()]
 
 
 def test_nats_a_character_by_hand():

@@ -19,8 +19,9 @@ from nordocr_cli.errors import DataError, NordocrError, UsageError
 from nordocr_cli.geometry import Geometry
 from nordocr_cli.models.weights import load_weights
 from nordocr_cli.records import LineRow
-from nordocr_cli.training.distributed import LAUNCHED, RESTARTS, Team, join_team, tell_launcher
+from nordocr_cli.training.distributed import DistributedContext, init_distributed
 from nordocr_cli.training.launch import launch
+from nordocr_cli.training.launcher_env import LAUNCHED, RESTARTS, report_to_launcher
 
 SETS = [
     "model.dims=[24, 48, 64]",
@@ -103,22 +104,22 @@ def test_two_processes_train_and_a_restart_goes_on_as_if_nothing_had_happened(sa
 
 def test_alone_there_is_nobody_to_ask(monkeypatch):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
-    team = join_team()
-    assert (team.rank, team.size, team.first) == (0, 1, True)
-    assert team.everyones("a") == ["a"]
-    assert team.firsts("a") == "a"
-    assert team.most(2.0) == team.total(2.0) == 2.0
+    context = init_distributed()
+    assert (context.rank, context.world_size, context.is_main) == (0, 1, True)
+    assert context.all_gather("a") == ["a"]
+    assert context.broadcast("a") == "a"
+    assert context.all_reduce_max(2.0) == context.all_reduce_sum(2.0) == 2.0
     network = torch.nn.Linear(1, 1)
-    assert team.wrap(network, torch.device("cpu")) is network
-    assert team.device("cuda:1") == "cuda:1"
+    assert context.wrap(network, torch.device("cpu")) is network
+    assert context.device("cuda:1") == "cuda:1"
 
 
 def test_each_process_takes_its_own_gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert Team(3, 4, 3).device("auto") == "cuda:3"
-    assert Team(3, 4, 3).device("cpu") == "cpu"
+    assert DistributedContext(3, 4, 3).device("auto") == "cuda:3"
+    assert DistributedContext(3, 4, 3).device("cpu") == "cpu"
     with pytest.raises(UsageError, match="each on its own GPU"):
-        Team(3, 4, 3).device("cuda:0")
+        DistributedContext(3, 4, 3).device("cuda:0")
 
 
 def run_sh(tmp_path, heard, *lines):
@@ -151,18 +152,20 @@ def test_an_error_of_the_processes_is_told_once_and_a_death_starts_them_again(
         run_sh(tmp_path, heard, f"echo '{error}' > $TORCHELASTIC_ERROR_FILE", "exit 3")
     run_sh(tmp_path, heard, '[ "$NORDOCR_RESTARTS" = 1 ] || kill -9 $$')
     assert len(heard.warnings) == 1
-    assert "was killed by SIGKILL; all are started again" in heard.warnings[0]
+    assert "was killed by SIGKILL; restarting all processes" in heard.warnings[0]
     with pytest.raises(NordocrError, match="process . ended with exit code 1"):
         run_sh(tmp_path, heard, "exit 1")
 
 
 def test_what_a_process_leaves_for_its_launcher(tmp_path, monkeypatch):
     monkeypatch.delenv("TORCHELASTIC_ERROR_FILE", raising=False)
-    assert not tell_launcher(DataError("full"))
+    assert not report_to_launcher(DataError("full"))
     monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(tmp_path / "error.json"))
     monkeypatch.delenv(LAUNCHED, raising=False)
     monkeypatch.setenv("RANK", "0")
-    assert not tell_launcher(DataError("full"))  # torchrun started it: the first process speaks
+    assert not report_to_launcher(
+        DataError("full")
+    )  # torchrun started it: the first process speaks
     monkeypatch.setenv("RANK", "1")
-    assert tell_launcher(DataError("full"))
+    assert report_to_launcher(DataError("full"))
     assert json.loads((tmp_path / "error.json").read_text())["message"] == "full"
