@@ -1,37 +1,44 @@
-"""A picture of the page with the outlines of its lines, and what was read next to them: for looking
-at layouts.
+"""A picture for looking at a result: the page with the outlines of its lines, and next to it the
+text that was read, each line at its place.
 """
 
 import io
-from collections.abc import Sequence
+from functools import cache
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from nordocr_cli.writers.read_page import Pixels, ReadLine, ReadPage
+from nordocr_cli.charset import NORDIC
+from nordocr_cli.writers.read_page import Pixels, ReadLine, ReadPage, quad_of
+
+if TYPE_CHECKING:
+    from PIL.ImageFont import FreeTypeFont, ImageFont
 
 _SURE, _UNSURE = (30, 140, 60), (210, 50, 40)  # RGB
 _SURE_FROM = 0.8  # confidence
-_FADED = 0.45  # share of the page's own contrast that is left under the text
-_TEXT_SHARE = 0.42  # of the height of a line
+_TEXT_SHARE = 0.7  # of the height of a line
+_SMALLEST_PX = 9
+_LINE_A_PAGE = 1 / 1200  # thickness of outlines, of the shorter side of the page
 
 
 def draw_overlay(page: ReadPage) -> Pixels:
-    """Return uint8 (height, width, 3) RGB: outlines numbered in reading order, green where the
-    reading is sure and red where it is not, with the text in each. The page needs its pixels.
+    """Return uint8 (height, 2 x width, 3) RGB: on the left the page with its lines numbered in
+    reading order, on the right what they read as; green where the reading is sure, red where it is
+    not. The page needs its pixels.
     """
     if page.pixels is None:
         raise ValueError(f"{page.source}: an overlay needs the page's pixels")
     pixels = page.pixels
-    if pixels.ndim == 2:
-        pixels = np.repeat(pixels[:, :, None], 3, axis=2)
-    faded = 255 - (255 - pixels.astype(np.float32)) * _FADED
-    picture = faded.astype(np.uint8)
+    left = pixels.copy() if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, axis=2)
+    right = np.full_like(left, 255)
+    thickness = max(1, round(min(page.size) * _LINE_A_PAGE))
     for number, line in enumerate(page.lines, start=1):
-        _draw_outline(picture, line)
-        _draw_text(picture, line, f"{number}  {line.reading.text}")
-    return picture
+        corners = np.rint(np.asarray(line.shape.points)).astype(np.int32)
+        cv2.polylines(left, [corners], True, _color(line), thickness)
+        _write(left, line, str(number), _TEXT_SHARE / 2)
+        _write(right, line, line.reading.text, _TEXT_SHARE)
+    return np.concatenate([left, right], axis=1)
 
 
 def overlay_png(page: ReadPage) -> bytes:
@@ -51,34 +58,43 @@ def _color(line: ReadLine) -> tuple[int, int, int]:
     return _UNSURE if confidence is not None and confidence < _SURE_FROM else _SURE
 
 
-def _draw_outline(picture: Pixels, line: ReadLine) -> None:
-    corners: NDArray[np.int32] = np.rint(np.asarray(line.shape.points)).astype(np.int32)
-    thickness = max(1, round(min(picture.shape[:2]) / 1200))
-    cv2.polylines(picture, [corners], True, _color(line), thickness)
+def _write(picture: Pixels, line: ReadLine, text: str, share: float) -> None:
+    """Write text from the top left corner of a line on, turned as the line is."""
+    from PIL import Image, ImageDraw
 
-
-def _draw_text(picture: Pixels, line: ReadLine, text: str) -> None:
-    """Write small text along the upper edge of the line; Pillow has the letters å, ä and ö."""
-    from PIL import Image, ImageDraw, ImageFont
-
-    first, second, _, fourth = _corners(line)
+    first, second, _, fourth = quad_of(line.shape)
     height = float(np.hypot(fourth[0] - first[0], fourth[1] - first[1]))
-    font = ImageFont.load_default(max(9.0, height * _TEXT_SHARE))
-    left, top, right, bottom = font.getbbox(text)
-    label = Image.new("L", (max(1, int(right)), max(1, int(bottom))), 0)
+    font = _font(max(_SMALLEST_PX, round(height * share)))
+    _, _, width, bottom = font.getbbox(text)
+    if width < 1 or bottom < 1:
+        return
+    label = Image.new("L", (int(width) + 1, int(bottom) + 1), 0)
     ImageDraw.Draw(label).text((0, 0), text, fill=255, font=font)
-    angle = -np.degrees(np.arctan2(second[1] - first[1], second[0] - first[0]))
+    angle = float(np.degrees(np.arctan2(second[1] - first[1], second[0] - first[0])))
     if abs(angle) > 1:
-        label = label.rotate(float(angle), expand=True)
-    x, y = (round(value) for value in first)
-    _paint(picture, np.asarray(label), max(0, x), max(0, y), _color(line))
-    del left, top
+        label = label.rotate(-angle, expand=True)
+    xs, ys = zip(*line.shape.points, strict=True)
+    _paint(picture, np.asarray(label), max(0, round(min(xs))), max(0, round(min(ys))), _color(line))
 
 
-def _corners(line: ReadLine) -> Sequence[tuple[float, float]]:
-    from nordocr_cli.writers.read_page import quad_of
+@cache
+def _font(size_px: int) -> "FreeTypeFont | ImageFont":
+    """A font of the system that has the Nordic letters, else Pillow's own, which draws others."""
+    from PIL import ImageFont
 
-    return quad_of(line.shape)
+    found = _nordic_font()
+    return found.font_variant(size=size_px) if found else ImageFont.load_default(size_px)
+
+
+@cache
+def _nordic_font() -> "FreeTypeFont | None":
+    from nordocr_cli.data.synth.fonts import label_font
+    from nordocr_cli.errors import UsageError
+
+    try:
+        return label_font(NORDIC, _SMALLEST_PX)
+    except UsageError:
+        return None
 
 
 def _paint(picture: Pixels, mask: Pixels, x: int, y: int, color: tuple[int, int, int]) -> None:

@@ -1,6 +1,6 @@
-"""PAGE-XML (2019-07-15): one page a file, or the pages of a document in one."""
+"""PAGE-XML (2019-07-15): a file a page."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
 from nordocr_cli.pages.outline import Outline
@@ -10,18 +10,9 @@ from nordocr_cli.writers.xml_text import attribute, content
 _NAMESPACE = "http://schema.primaresearch.org/PAGE/gts/pagecontent/2019-07-15"
 
 
-def write_page_xml(pages: Iterable[ReadPage]) -> Iterator[str]:
-    """Yield the file piece by piece. Its schema knows one page, as those of one image have; the
-    further pages of a document follow in the same form.
-    """
-    is_open = False
-    for count, page in enumerate(pages, start=1):
-        if not is_open:
-            is_open = True
-            yield _head()
-        yield from _page(count, page)
-    if is_open:
-        yield "</PcGts>\n"
+def page_xml(page: ReadPage) -> str:
+    """Return the file of one page."""
+    return "".join((_head(), *_page(page), "</PcGts>\n"))
 
 
 def _head() -> str:
@@ -35,7 +26,7 @@ def _head() -> str:
     )
 
 
-def _page(count: int, page: ReadPage) -> Iterator[str]:
+def _page(page: ReadPage) -> Iterator[str]:
     height, width = page.size
     resolution = ""
     if page.resolution is not None:
@@ -47,17 +38,17 @@ def _page(count: int, page: ReadPage) -> Iterator[str]:
     yield (f'<Page imageFilename={name} imageWidth="{width}" imageHeight="{height}"{resolution}>\n')
     paragraphs = page.paragraphs()
     if paragraphs:
-        yield f'<ReadingOrder><OrderedGroup id="order_{count}">'
+        yield '<ReadingOrder><OrderedGroup id="order">'
         for at in range(len(paragraphs)):
-            yield f'<RegionRefIndexed index="{at}" regionRef="region_{count}_{at + 1}"/>'
+            yield f'<RegionRefIndexed index="{at}" regionRef="region_{at + 1}"/>'
         yield "</OrderedGroup></ReadingOrder>\n"
     number = 0
     for block, lines in enumerate(paragraphs, start=1):
         around = Outline.of_box(box_around([line.box for line in lines]))
-        yield f'<TextRegion id="region_{count}_{block}">{_coordinates(around, page)}\n'
+        yield f'<TextRegion id="region_{block}">{_coordinates(around, page)}\n'
         for line in lines:
             number += 1
-            yield _line(f"line_{count}_{number}", line, page)
+            yield _line(f"line_{number}", line, page)
         yield "</TextRegion>\n"
     yield "</Page>\n"
 

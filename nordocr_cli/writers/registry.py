@@ -53,9 +53,9 @@ def _alto() -> Callable[..., Any]:
 
 
 def _page_xml() -> Callable[..., Any]:
-    from nordocr_cli.writers.page_xml import write_page_xml
+    from nordocr_cli.writers.page_xml import page_xml
 
-    return write_page_xml
+    return lambda pages: (page_xml(page) for page in pages)
 
 
 def _hocr() -> Callable[..., Any]:
@@ -84,7 +84,7 @@ FORMATS = {
         Format("jsonl", (".jsonl",), _tables("write_jsonl"), keeps_errors=True),
         Format("tsv", (".tsv",), _tables("write_tsv")),
         Format("alto", (".alto", ".alto.xml", ".xml"), _alto, of_one_document=True),
-        Format("page", (".page", ".page.xml"), _page_xml, of_one_document=True),
+        Format("page", (".page", ".page.xml"), _page_xml, is_one_file_a_page=True),
         Format("hocr", (".hocr", ".html", ".htm"), _hocr),
         Format("pdf", (".pdf",), _pdf, is_binary=True),
         Format("overlay", (".png",), _overlay, is_binary=True, is_one_file_a_page=True),

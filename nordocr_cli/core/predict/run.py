@@ -63,13 +63,13 @@ class Prediction:
             raise UsageError(f"--format {kind} is written to a file: give -o FILE")
         options = {"named": not self.single} if kind == "text" else {}
         pieces: Iterator[str] = form.write(self._pages_for(form), **options)
-        return pieces
+        return _require_one(pieces, kind) if form.is_one_file_a_page else pieces
 
     def save(self, kind: str, output: Path) -> list[Path]:
         """Write the result to a file in any format, which appears complete; return the files.
 
-        A format of pictures writes one file a page: NAME.png, or NAME-1.png, NAME-2.png and so on
-        when there are several. Raises what `write` does, and DataError for a full disk.
+        Some formats are one file a page: NAME.png, or NAME-1.png, NAME-2.png and so on when there
+        are several. Raises what `write` does, and DataError for a full disk.
         """
         form = require_format(kind)
         if form.is_one_file_a_page:
@@ -86,18 +86,32 @@ class Prediction:
     def _save_pages(self, form: Format, output: Path) -> list[Path]:
         saved: list[Path] = []
         for number, content in enumerate(form.write(self._pages_for(form)), start=1):
-            target = output.with_stem(f"{output.stem}-{number}") if number > 1 else output
+            target = _numbered(output, number) if number > 1 else output
             with replacing(target) as temporary:
-                temporary.write_bytes(content)
+                temporary.write_bytes(content.encode() if isinstance(content, str) else content)
             saved.append(target)
         if len(saved) > 1:
-            saved[0] = output.replace(output.with_stem(f"{output.stem}-1"))
+            saved[0] = output.replace(_numbered(output, 1))
         return saved
 
     def _pages_for(self, form: Format) -> Iterator[ReadPage]:
         if form.keeps_errors:
             return self.pages
         return (page for page in self.pages if not page.error)
+
+
+def _numbered(path: Path, number: int) -> Path:
+    """NAME-3.page.xml for NAME.page.xml and 3."""
+    stem, dot, suffixes = path.name.partition(".")
+    return path.with_name(f"{stem}-{number}{dot}{suffixes}")
+
+
+def _require_one(pieces: Iterator[str], kind: str) -> Iterator[str]:
+    """The only file. Raises UsageError at a second one."""
+    for number, piece in enumerate(pieces, start=1):
+        if number > 1:
+            raise UsageError(f"--format {kind} is a file a page: give -o FILE for several pages")
+        yield piece
 
 
 def predict(

@@ -1,0 +1,196 @@
+"""Pages from the file to the result: turned ones, blank ones, folders of them, doubtful ones."""
+
+import io
+import json
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw, ImageFont
+
+from nordocr_cli.core.predict.doubts import image_doubts, page_doubts
+from nordocr_cli.core.predict.inputs import resolve_layout
+from nordocr_cli.core.predict.run import open_reader, predict
+from nordocr_cli.data import documents
+from nordocr_cli.errors import DataError, GateMissed
+from nordocr_cli.limits import Limits
+from nordocr_cli.records import STDIN, Recognition
+
+TEXTS = ["Årsredovisning 2023", "Förvaltningsberättelse", "Styrelsens säte: Göteborg"]
+
+
+def page(*texts, size=(900, 700)):
+    """A gray page with one line of text for each of `texts`."""
+    image = Image.new("L", size, 255)
+    font = ImageFont.truetype("DejaVuSans.ttf", 34)
+    for at, text in enumerate(texts):
+        ImageDraw.Draw(image).text((80, 80 + 70 * at), text, font=font, fill=0)
+    return image
+
+
+@pytest.fixture(scope="module")
+def reader():
+    return open_reader(threads=1)
+
+
+def texts_of(prediction):
+    return [[line.reading.text for line in page.lines] for page in prediction]
+
+
+@pytest.mark.parametrize("quarter_turns", [0, 1, 2, 3])
+def test_boxes_are_in_the_pixels_of_the_page_as_it_lies(quarter_turns, reader, tmp_path):
+    turned = np.rot90(np.asarray(page(*TEXTS)), -quarter_turns)
+    Image.fromarray(turned).save(tmp_path / "a.png")
+    (read,) = reader.read([tmp_path / "a.png"])
+    assert [line.reading.text for line in read.lines] == TEXTS
+    assert read.quarter_turns == quarter_turns
+    for line in read.lines:
+        box = line.box
+        inside = turned[int(box.y) : int(box.bottom) + 1, int(box.x) : int(box.right) + 1]
+        assert (inside < 128).sum() > 500
+        assert 0 <= box.x < box.right <= read.size[1]
+        assert 0 <= box.y < box.bottom <= read.size[0]
+
+
+def test_text_at_the_edge_has_boxes_inside_the_page(reader, tmp_path):
+    pixels = np.asarray(page(*TEXTS))[86:, 82:]
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    (read,) = reader.read([tmp_path / "a.png"])
+    assert len(read.lines) == 3
+    for line in read.lines:
+        for x, y in line.shape.points:
+            assert 0 <= x <= read.size[1]
+            assert 0 <= y <= read.size[0]
+
+
+@pytest.mark.parametrize("kind", ["text", "json", "jsonl", "tsv", "alto", "page", "hocr", "pdf"])
+def test_blank_pages_are_results(kind, reader, tmp_path):
+    pages = [page(), page(*TEXTS), page()]
+    pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
+    prediction = reader.read([tmp_path / "a.tif"])
+    saved = prediction.save(kind, tmp_path / "out")
+    assert all(path.is_file() for path in saved)
+    assert (prediction.counts.pages, prediction.counts.failed) == (3, 0)
+    page().save(tmp_path / "b.png")
+    alone = reader.read([tmp_path / "b.png"])
+    assert alone.save(kind, tmp_path / "blank")[0].is_file()
+    alone.counts.require_all()
+    alone.counts.require_no_doubt()
+
+
+def test_a_folder_of_page_scans_is_read_as_pages(reader, tmp_path):
+    for name in ("1.png", "2.png"):
+        page(*TEXTS).save(tmp_path / name)
+    assert resolve_layout([tmp_path], "auto") == "page"
+    assert texts_of(reader.read([tmp_path])) == [TEXTS, TEXTS]
+    for at in range(3):
+        page(size=(600, 40)).save(tmp_path / f"line{at}.png")
+    assert resolve_layout([tmp_path], "auto") == "line"
+
+
+def test_standard_input_is_read(reader, tmp_path, monkeypatch):
+    buffer = io.BytesIO()
+    page(*TEXTS).save(buffer, "PNG")
+    documents._standard_input.cache_clear()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(buffer.getvalue())))
+    assert texts_of(reader.read([STDIN])) == [TEXTS]
+    documents._standard_input.cache_clear()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO()))
+    with pytest.raises(DataError, match="standard input is empty"):
+        reader.read([STDIN])
+    documents._standard_input.cache_clear()
+
+
+def test_fax_pages_are_read_in_their_shape(reader, tmp_path):
+    tall = page(*TEXTS, size=(900, 1000))
+    tall.resize((900, 500)).save(tmp_path / "fax.tif", dpi=(204, 102))
+    (read,) = reader.read([tmp_path / "fax.tif"])
+    assert [line.reading.text for line in read.lines] == TEXTS
+    assert read.size == (500, 900)
+    assert all(line.box.bottom <= 500 for line in read.lines)
+    first = read.lines[0].box
+    assert first.y == pytest.approx(42, abs=8)
+    assert first.width == pytest.approx(345, abs=40)
+
+
+def test_lines_without_text_are_empty(reader, tmp_path):
+    pixels = {name: np.full((40, 600), 255, dtype=np.uint8) for name in "abcde"}
+    pixels["b"][20:22] = 0  # a rule
+    pixels["c"][28:30, ::8] = 0  # dots
+    noise = np.random.default_rng(4)
+    pixels["d"][noise.random((40, 600)) < 0.01] = 0  # specks
+    pixels["e"][:, 100:102] = pixels["e"][:, 300:302] = pixels["e"][2:4] = pixels["e"][36:38] = 0
+    for name, values in pixels.items():
+        Image.fromarray(values).save(tmp_path / f"{name}.png")
+    read = texts_of(reader.read([tmp_path]))
+    assert read == [[""]] * 5
+
+
+def test_a_page_read_as_a_line_is_doubtful(reader, tmp_path, heard):
+    page(*TEXTS).save(tmp_path / "a.png")
+    lines = open_reader(layout="line", threads=1).read([tmp_path / "a.png"], progress=heard)
+    (read,) = lines
+    assert "looks like a page" in read.doubts[0]
+    assert "looks like a page, but was read as one line" in heard.warnings[0]
+    with pytest.raises(GateMissed, match="1 doubtful; the first: .*looks like a page"):
+        lines.counts.require_no_doubt()
+
+
+def test_doubts_say_why(tmp_path):
+    sure, unsure, empty = Recognition("a", 0.9), Recognition("b", 0.3), Recognition("")
+    assert page_doubts([sure, sure, unsure]) == ()
+    assert page_doubts([]) == ()
+    assert page_doubts([sure, unsure, empty]) == (
+        "2 of 3 lines are empty or have a confidence below 0.6",
+    )
+    assert page_doubts([sure], 0.4) == ("40% of the ink lies in no line",)
+    assert image_doubts(1000, 700)
+    assert not image_doubts(40, 700)
+
+
+def test_doubts_are_in_the_result(tiny_onnx, tmp_path, heard):
+    """An untrained network reads without confidence."""
+    page(*TEXTS).save(tmp_path / "a.png")
+    prediction = predict([tmp_path / "a.png"], str(tiny_onnx), threads=1, progress=heard)
+    result = json.loads("".join(prediction.write("json")))
+    assert "have a confidence below 0.6" in result["pages"][0]["doubts"][0]
+    assert result["doubtful_pages"] == 1
+    assert "a.png, page 1: 3 of 3 lines" in heard.warnings[0]
+
+
+def test_limits_reach_the_reader(tmp_path):
+    page(*TEXTS).save(tmp_path / "a.png")
+    with pytest.raises(DataError, match="above the limit of 1,000 for a page"):
+        list(predict([tmp_path / "a.png"], threads=1, limits=Limits(max_pixels=1000)))
+
+
+def test_a_page_of_photographs_is_a_result(reader, tmp_path):
+    noise = np.random.default_rng(5).integers(0, 255, (30, 24), dtype=np.uint8)
+    photo = Image.fromarray(noise).resize((960, 1200), Image.Resampling.BICUBIC)
+    photo.save(tmp_path / "a.png")
+    prediction = reader.read([tmp_path / "a.png"])
+    list(prediction)
+    assert (prediction.counts.pages, prediction.counts.failed) == (1, 0)
+
+
+def test_given_lines_are_cut_along_their_outline(reader, tmp_path):
+    angle = 3
+    straight = page(*TEXTS)
+    straight.rotate(-angle, Image.Resampling.BICUBIC, fillcolor=255).save(tmp_path / "a.png")
+    regions = [
+        {"bbox": [80, 76 + 70 * at, 620, 128 + 70 * at], "text": ""} for at in range(len(TEXTS))
+    ]
+    centre, turn = np.array([450, 350]), np.radians(angle)
+    matrix = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
+    for region in regions:
+        left, top, right, bottom = region["bbox"]
+        corners = np.array([(left, top), (right, top), (right, bottom), (left, bottom)])
+        moved = (corners - centre) @ matrix + centre
+        region["polygon"] = moved.tolist()
+        region["bbox"] = [*moved.min(axis=0).tolist(), *moved.max(axis=0).tolist()]
+    layout = tmp_path / "a.json"
+    layout.write_text(json.dumps({"pages": [{"page": 1, "regions": regions}]}))
+    assert texts_of(reader.read([tmp_path / "a.png"], regions=layout)) == [TEXTS]
+    as_boxes = open_reader(threads=1, crop="box").read([tmp_path / "a.png"], regions=layout)
+    (read,) = as_boxes
+    assert all(line.outline is None for line in read.lines)
