@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 
 from nordocr_cli.errors import DataError, UsageError, nearest
+from nordocr_cli.limits import read_text
 from nordocr_cli.rust_source import characters_of, find_constants, select
 
 BLANK = 0
@@ -44,6 +45,10 @@ def to_nfc(text: str) -> str:
 def describe_character(character: str) -> str:
     """Return e.g. `'á' (U+00E1 LATIN SMALL LETTER A WITH ACUTE)`."""
     return f"{character!r} (U+{ord(character):04X} {unicodedata.name(character, 'unnamed')})"
+
+
+# The largest charset of the field has 7,000 characters.
+_MAX_FILE_BYTES = 4 << 20
 
 
 @dataclass(frozen=True)
@@ -188,12 +193,7 @@ def load_charset(name_or_path: str) -> Charset:
         raise UsageError(
             f"unknown charset {name_or_path!r}: {nearest(name_or_path, list(CHARSETS))}"
         )
-    try:
-        text = path.read_text(encoding="utf-8-sig" if path.suffix == ".rs" else "utf-8")
-    except FileNotFoundError:
-        raise UsageError(f"no charset file {path}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read charset {path}: {error}") from error
+    text = read_text(path, "charset file", max_bytes=_MAX_FILE_BYTES)
     if path.suffix == ".rs":
         return from_rust_source(text, array or "CTC_CHARSET", str(path))
     return from_dict_text(text, str(path))

@@ -8,8 +8,8 @@ refuse all of them with a message, before memory or time is spent.
 - Pages and documents: `Limits.require_pixels` and `Limits.require_pages` check what a header
   claims.
 - Files: `require_regular_file`, `open_regular` and `read_regular` take regular files only.
-- JSON and TOML: `read_json` and `read_toml` read files; `parse_json` and `parse_toml` read text
-  that is already in memory and raise ValueError.
+- Text, JSON and TOML: `read_text`, `read_json` and `read_toml` read files; `parse_json` and
+  `parse_toml` read text that is already in memory and raise ValueError.
 """
 
 import json
@@ -33,6 +33,7 @@ MAX_DOCUMENT_PAGES = 10_000
 MAX_PAGE_SIDE = 65_500
 
 MAX_JSON_BYTES = 256 << 20
+MAX_TEXT_BYTES = 1 << 30
 MAX_TOML_BYTES = 1 << 20
 # Our own files nest at most 8 levels; ALTO and TrOCR configurations as JSON at most 12.
 MAX_DEPTH = 64
@@ -141,6 +142,25 @@ def read_regular(path: Path, max_bytes: int, what: str = "file") -> bytes:
             raise DataError(f"cannot read {shown_path(path)}: {_reason(error)}") from None
 
 
+def read_text(
+    path: Path,
+    what: str = "text file",
+    *,
+    error: type[NordocrError] = DataError,
+    max_bytes: int = MAX_TEXT_BYTES,
+) -> str:
+    """Return the text of a UTF-8 file without its byte order mark.
+
+    Raises UsageError when it is missing or not a regular file, `error` when it is too large or not
+    UTF-8.
+    """
+    content = _read(path, max_bytes, what, error)
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as problem:
+        raise error(f"cannot read {what} {shown_path(path)}: not UTF-8 ({problem})") from None
+
+
 def read_json(
     path: Path,
     what: str = "JSON file",
@@ -193,25 +213,30 @@ def read_toml(
         raise error(f"{shown_path(path)}: not valid TOML ({problem})") from None
 
 
-def parse_json(content: str | bytes) -> Any:
+def parse_json(content: str | bytes, *, allow_nan: bool = False, any_value: bool = False) -> Any:
     """Return the value of a JSON text.
 
     Raises ValueError when it is not JSON in UTF-8, nests deeper than MAX_DEPTH levels, holds a
     number beyond 64 bits, NaN or infinity (JSON has neither), or half a surrogate pair, which
-    cannot be written as UTF-8 again.
+    cannot be written as UTF-8 again. With `allow_nan` NaN and infinity are read, as Python and
+    NumPy write them. With `any_value` only the nesting is limited, for readers that check every
+    value and name the bad ones: longer integers become floats.
     """
     if isinstance(content, bytes):
         content = content.decode("utf-8-sig")
-    hooks: dict[str, Any] = {"parse_constant": _refuse_constant}
+    hooks: dict[str, Any] = {}
+    if not (allow_nan or any_value):
+        hooks["parse_constant"] = _refuse_constant
     if _LONG_NUMBER.search(content):
-        hooks |= {"parse_int": _integer, "parse_float": _finite}
+        hooks["parse_int"] = _integer_or_float if any_value else _integer
+        hooks["parse_float"] = float if any_value else _finite
     try:
         value = json.loads(content, **hooks)
     except RecursionError:
         raise ValueError(_too_deep()) from None
     if content.count("[") + content.count("{") > MAX_DEPTH:
         _require_depth(value)
-    if _SURROGATE_ESCAPE.search(content):
+    if not any_value and _SURROGATE_ESCAPE.search(content):
         _require_characters(value)
     return value
 
@@ -244,6 +269,10 @@ def _integer(digits: str) -> int:
     if not MIN_INTEGER <= value <= MAX_INTEGER:
         raise ValueError(f"the integer {_shortened(digits)} has more than 64 bits")
     return value
+
+
+def _integer_or_float(digits: str) -> int | float:
+    return int(digits) if len(digits) <= 19 else float(digits)
 
 
 def _finite(digits: str) -> float:

@@ -6,7 +6,6 @@ default. An unknown key is an error that names the file, the dotted key and the 
 """
 
 import os
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from nordocr_cli import __version__
 from nordocr_cli.charset import Charset, load_charset
 from nordocr_cli.errors import ArtifactError, NordocrError, UsageError, nearest
 from nordocr_cli.geometry import Geometry
+from nordocr_cli.limits import parse_toml, read_toml
 from nordocr_cli.settings import (
     MODEL_KINDS,
     Augment,
@@ -183,8 +183,8 @@ def parse_set(assignment: str) -> tuple[str, Any]:
             f"--set {assignment!r}: expected dotted.key=value, e.g. --set train.lr=3e-4"
         )
     try:
-        return key, tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        return key, parse_toml(f"value = {text}")["value"]
+    except ValueError:
         if text and not set(text) & set("\"'[]{}=\n"):
             return key, text
         raise UsageError(
@@ -237,12 +237,7 @@ def _read_with_parents(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{path}: not valid TOML: {error}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read profile {path}: {error}") from error
+    return read_toml(path, "profile")
 
 
 def _merge(into: dict[str, Any], table: Mapping[str, Any]) -> None:

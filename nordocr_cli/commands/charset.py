@@ -7,6 +7,7 @@ import typer
 
 from nordocr_cli import options
 from nordocr_cli.console import Console
+from nordocr_cli.limits import read_text
 
 app = typer.Typer(
     help="Show, write, check and compare character sets; move weights between them.",
@@ -120,7 +121,6 @@ def coverage(
     from collections import Counter
 
     from nordocr_cli.charset import LANGUAGE_CHARACTERS, load_charset, to_nfc
-    from nordocr_cli.errors import DataError
 
     console = Console(as_json=as_json)
     found = load_charset(name)
@@ -130,14 +130,11 @@ def coverage(
     }
     counts: Counter[str] = Counter()
     if text is not None:
-        try:
-            counts.update(
-                c
-                for c in to_nfc(text.read_text(encoding="utf-8"))
-                if c not in found.class_of and c not in "\r\n"
-            )
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"cannot read {text}: {error}") from error
+        counts.update(
+            character
+            for character in to_nfc(read_text(text))
+            if character not in found.class_of and character not in "\r\n"
+        )
     if as_json:
         console.json(
             {"charset": found.name, "missing": rows, "in_text": dict(counts.most_common())}

@@ -10,7 +10,6 @@ the document too.
 
 import csv
 import io
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +20,8 @@ from nordocr_cli.charset import to_nfc
 from nordocr_cli.compare.align import align
 from nordocr_cli.compare.reply import EMPTY
 from nordocr_cli.data.layouts.layout import box_from_json
-from nordocr_cli.errors import DataError, UsageError
+from nordocr_cli.errors import DataError
+from nordocr_cli.limits import parse_json, read_text
 from nordocr_cli.records import Box, Region
 
 TEXT = "text"
@@ -77,14 +77,7 @@ def read_decisions(path: Path) -> tuple[list[Decision], int]:
 
     Raises UsageError when there is no such file, DataError naming the row that is wrong.
     """
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except FileNotFoundError:
-        raise UsageError(f"no decisions {path}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(
-            f"cannot read {path}: {error}; save it as UTF-8 text, tab-separated"
-        ) from error
+    text = read_text(path, "decisions")
     if text.lstrip().startswith("{"):
         return _from_jsonl(text, path), 0
     rows = csv.reader(io.StringIO(text, newline=""), "excel-tab", strict=True)
@@ -122,7 +115,7 @@ def _from_jsonl(text: str, path: Path) -> list[Decision]:
             continue
         where = f"{path}:{number}"
         try:
-            row = json.loads(line)
+            row = parse_json(line)
             page, found = row["page"], row[TEXT]
             if not isinstance(page, int) or page < 1 or not isinstance(found, str):
                 raise TypeError

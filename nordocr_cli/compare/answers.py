@@ -13,6 +13,7 @@ from typing import Any
 from nordocr_cli.compare.reply import Answer, Reply, most_characters, read_reply
 from nordocr_cli.data.layouts.result_json import box_to_json
 from nordocr_cli.errors import DataError, UsageError
+from nordocr_cli.limits import MAX_TEXT_BYTES, read_regular
 from nordocr_cli.records import Box
 from nordocr_cli.runtime.protocols import Image
 
@@ -178,12 +179,9 @@ class AnswerFile:
 
     def _load(self) -> tuple[list[dict[str, Any]], bool]:
         """Return the whole records, and whether the last line was cut off."""
-        try:
-            content = self.path.read_bytes()
-        except FileNotFoundError:
+        if not self.path.exists():
             return [], False
-        except OSError as error:
-            raise DataError(f"cannot read {self.path}: {error.strerror or error}") from error
+        content = read_regular(self.path, MAX_TEXT_BYTES, "recording")
         *lines, rest = content.split(b"\n")
         found = [_record(line) for line in lines if line]
         self.damaged = found.count(None)
@@ -196,6 +194,8 @@ class AnswerFile:
 def _record(line: bytes) -> dict[str, Any] | None:
     """Return the record of a line that is as it was written, else None."""
     try:
+        # A reply may hold half a surrogate pair, which parse_json refuses; the checksum below says
+        # whether the line is one that this class wrote.
         record = json.loads(line)
         if record.pop("crc32") != _crc(record) or not isinstance(record["model"], str):
             return None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from nordocr_cli import atomic
 from nordocr_cli.core.eval.files import recorded_files
 from nordocr_cli.errors import DataError, UsageError
+from nordocr_cli.limits import read_json
 
 if TYPE_CHECKING:
     from nordocr_cli.metrics.report import Report
@@ -98,7 +99,7 @@ def _read(path: Path) -> Entry:
             f"no result {file}; make one with `nordocr eval MODEL LINES.lmdb -o {path}`"
         )
     try:
-        value = json.loads(file.read_text(encoding="utf-8"))
+        value = read_json(file, "result")
         if value["schema"] != SCHEMA:
             raise DataError(f"{file}: schema {value['schema']!r}; this nordocr reads {SCHEMA!r}")
         store, calibration = value["store"] or {}, value.get("calibration") or {}
@@ -110,7 +111,7 @@ def _read(path: Path) -> Entry:
             report=report_from_json(value["report"], str(file)),
             ece=calibration.get("ece"),
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
             f"{file} is not a result of `nordocr eval -o` ({type(error).__name__}: {error})"
         ) from error

@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from nordocr_cli.limits import parse_json
 from nordocr_cli.records import LineRow
 
 Pixels = NDArray[np.uint8]
@@ -116,7 +117,7 @@ def encode_row(row: LineRow) -> bytes:
 
 def decode_row(record: bytes) -> LineRow:
     """Return the row of a record. Raises ValueError when it is none."""
-    value = json.loads(record)
+    value = parse_json(record)
     extra = {key: item for key, item in value.items() if key not in _ROW_FIELDS}
     # to_json leaves empty fields out
     return LineRow(**{key: value.get(key, "") for key in _ROW_FIELDS}, extra=extra)

@@ -1,6 +1,5 @@
 """LMDBs as sources of line images: those of other programs, and our own line stores."""
 
-import json
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING
 from nordocr_cli.data.entry import Entry, make_entry
 from nordocr_cli.data.lmdb_file import HEADER_KEY, LmdbReader
 from nordocr_cli.errors import DataError
+from nordocr_cli.limits import parse_json
 
 if TYPE_CHECKING:
     from nordocr_cli.data.resize import Pixels
@@ -57,7 +57,7 @@ class LmdbSource:
     def _entry(self, number: int, key: str, where: str) -> Entry:
         row = self._reader.get(f"nordocr-row-{number:09d}")
         if row is not None:
-            return make_entry({"image": key} | json.loads(row), where, key)
+            return make_entry({"image": key} | parse_json(row), where, key)
         label = self._reader.get(f"label-{number:09d}")
         if label is None:
             raise ValueError(f"no label-{number:09d}, though num-samples is {self._lines}")

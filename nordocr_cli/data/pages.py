@@ -15,6 +15,7 @@ from nordocr_cli.data.layouts.funsd import is_funsd
 from nordocr_cli.data.layouts.layout import BadLines, Layout
 from nordocr_cli.data.layouts.readers import is_layout_xml, read_layout, sniff_layout
 from nordocr_cli.errors import DataError, UsageError
+from nordocr_cli.limits import MAX_JSON_BYTES, read_regular
 from nordocr_cli.pages.cut import cut_line, cut_size
 from nordocr_cli.pages.outline import outline_of
 from nordocr_cli.records import LineRow
@@ -246,7 +247,7 @@ def is_layout_json(path: Path) -> bool:
     it is to be named, not skipped.
     """
     try:
-        value = json.parse_json(path.read_bytes(), path)
-    except (OSError, DataError):
+        value = json.parse_json(read_regular(path, MAX_JSON_BYTES), path)
+    except (UsageError, DataError):
         return True
     return json.has_pages(value) or is_funsd(value)

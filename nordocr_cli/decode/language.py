@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from nordocr_cli.atomic import write_text
 from nordocr_cli.charset import Charset, to_nfc
 from nordocr_cli.errors import DataError, UsageError
+from nordocr_cli.limits import parse_json, read_text
 
 SCHEMA = "nordocr.char-lm/1"
 ORDER = 5
@@ -105,7 +106,7 @@ def read_char_lm(path: Path) -> CharLm:
             )
         return count_characters(text.splitlines())
     try:
-        value = json.loads(text)
+        value = parse_json(text)
         if value["schema"] != SCHEMA or not value["counts"]:
             raise ValueError(f"schema {value['schema']!r}, {len(value['counts'])} contexts")
         counts = {
@@ -135,12 +136,7 @@ def read_words(path: Path) -> frozenset[str]:
 
 
 def _read(path: Path, flag: str) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise UsageError(f"{flag}: no file {path}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{flag}: cannot read {path} ({error})") from error
+    return read_text(path, f"file of {flag}")
 
 
 class Beside:

@@ -13,6 +13,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from nordocr_cli import limits
 from nordocr_cli.deploy.consumer import DEFAULTS, KEYS, Setting, arch_named_in
 from nordocr_cli.errors import DataError, UsageError, nearest
 from nordocr_cli.rust_source import Constant, Token, find_constants, integer, tokens_of
@@ -62,12 +63,7 @@ def read_text(path: Path) -> str:
     """Return a text file's content. Raises UsageError when it is not there, DataError when it is
     not UTF-8 text.
     """
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise UsageError(f"no file {path}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read {path}: {error}") from error
+    return limits.read_text(path, "file")
 
 
 def read_presets(path: Path) -> list[Preset]:
@@ -109,8 +105,9 @@ def _json_preset(text: str, path: Path) -> list[Preset]:
         return value
 
     try:
+        limits.parse_json(text)  # refuses what the second reading, which keeps repeats, would not
         value = json.loads(text, object_pairs_hook=unique)
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise DataError(f"{path} is not readable JSON ({error})") from error
     if not isinstance(value, Mapping):
         raise DataError(f"{path}: expected one JSON object with keys such as recognize_engine_path")

@@ -9,7 +9,6 @@ last is one line; the last, `batch`, is a few of them together, padded to the wi
 proves its padding and that it decodes every line over its own frames.
 """
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -35,6 +34,7 @@ from nordocr_cli.deploy.onnx_file import golden_path, require_golden_name
 from nordocr_cli.deploy.parity import FP32_TOLERANCE, sixteen_bit_share
 from nordocr_cli.errors import ArtifactError, DataError, UsageError
 from nordocr_cli.geometry import NORMALIZATIONS
+from nordocr_cli.limits import read_json
 from nordocr_cli.records import Recognition
 
 # a Runner's run, see runtime/protocols.py
@@ -194,7 +194,7 @@ def check_golden(folder: Path, onnx: Path, *, name: str | None = None) -> int:
     """
     what = name or str(folder)
     try:
-        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        index = read_json(folder / INDEX, "index of golden lines")
         if index["schema"] != SCHEMA or index["model"]["sha256"] != sha256_of(onnx):
             raise ArtifactError(
                 f"{what} was made with another {onnx.name} (another sha256); {_AGAIN}"

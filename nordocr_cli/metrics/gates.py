@@ -4,12 +4,12 @@
 
 import operator
 import re
-import tomllib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from nordocr_cli.errors import UsageError, nearest
+from nordocr_cli.limits import read_toml
 from nordocr_cli.metrics.group import Group
 from nordocr_cli.metrics.report import GROUPINGS, UNNAMED, Report, build_report
 from nordocr_cli.metrics.significance import Comparison
@@ -138,10 +138,7 @@ def read_expectations(path: Path) -> list[Gate]:
 
     Raises UsageError naming the file and key.
     """
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f"cannot read expectations {path}: {error}") from error
+    table = read_toml(path, "file of expectations")
     if not table:
         raise UsageError(f"{path} asks for nothing; write e.g. cer = [0, 0.02]")
     gates = []

@@ -12,7 +12,6 @@ of another program.
 | `readings` | optional: what other decoders read, by name |
 """
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from typing import Any
 
 from nordocr_cli.atomic import sha256_of
 from nordocr_cli.errors import DataError, UsageError
+from nordocr_cli.limits import parse_json, read_json, read_text
 from nordocr_cli.records import LineResult, finite
 
 
@@ -51,7 +51,7 @@ def find_recorded(path: Path) -> Path:
     if path.suffix != ".json":
         return path
     try:
-        named = json.loads(path.read_text(encoding="utf-8"))["lines"]
+        named = read_json(path, "result")["lines"]
         lines, sha256 = path.parent / Path(named["file"]).name, named["sha256"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
@@ -71,10 +71,7 @@ def read_recorded(path: Path, subset_key: str = "subset") -> list[RecordedLine]:
     """
     recorded: list[RecordedLine] = []
     seen: dict[str, str] = {}
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read {path}: {error}") from error
+    lines = read_text(path, "recording").split("\n")
     for number, text in enumerate(lines, start=1):
         if not text.strip():
             continue
@@ -92,12 +89,9 @@ def read_recorded(path: Path, subset_key: str = "subset") -> list[RecordedLine]:
 
 def _parse(text: str, where: str, subset_key: str) -> RecordedLine:
     try:
-        value = json.loads(text)
+        value = parse_json(text, allow_nan=True)
         if not isinstance(value, dict):
             raise ValueError("not a JSON object")
-        if "\\u" in text:
-            # raises for half a surrogate pair, which no file can hold
-            json.dumps(value, ensure_ascii=False).encode()
         identity = value.get("id", value.get("image"))
         hypothesis = value.get("hypothesis", value.get("hyp"))
         reference = value.get("reference", value.get("ref"))

@@ -24,6 +24,7 @@ from uuid import uuid4
 from nordocr_cli import __version__
 from nordocr_cli.atomic import write_json, write_text
 from nordocr_cli.errors import ArtifactError, DataError, UsageError
+from nordocr_cli.limits import parse_json, read_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -261,7 +262,7 @@ def _hold(folder: Path) -> int | None:
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
     """Return the lines of a run's metrics.jsonl, those of its present session whole."""
-    return [json.loads(line) for line in _lines(folder / METRICS)]
+    return [parse_json(line) for line in _lines(folder / METRICS)]
 
 
 def _lines(metrics: Path) -> list[str]:
@@ -276,11 +277,11 @@ def _lines(metrics: Path) -> list[str]:
 def read_run(folder: Path) -> dict[str, Any]:
     """Read run.json. Raises ArtifactError when it is missing or damaged."""
     try:
-        facts = json.loads((folder / RUN).read_text(encoding="utf-8"))
+        facts = read_json(folder / RUN, "record of a run")
         if not isinstance(facts, dict):
             raise ValueError("not a JSON object")
         return facts
-    except (OSError, ValueError) as error:
+    except (UsageError, DataError, ValueError) as error:
         raise ArtifactError(
             f"{folder / RUN} is not readable ({error}); start a new run with --load {folder}"
         ) from error
@@ -333,7 +334,7 @@ def _git_state() -> dict[str, Any] | None:
 
 def _step_of(line: str) -> int:
     try:
-        return int(json.loads(line)["step"])
+        return int(parse_json(line)["step"])
     except (ValueError, KeyError, TypeError):
         return sys.maxsize  # a line that a kill cut short
 

@@ -108,7 +108,7 @@ def test_the_reports_export_is_read_too(tmp_path):
     [
         (b"a;b\n", "no column page, left"),
         (b"", "no column page"),
-        (b"\xff\xfe\x00", "save it as UTF-8"),
+        (b"\xff\xfe\x00", "not UTF-8"),
         (b"page\tleft\ttop\twidth\theight\ttext\n1\t2\n", r"t\.tsv:2: 2 cells under 6 columns"),
         (
             b"page\tleft\ttop\twidth\theight\ttext\nx\t1\t1\t1\t1\ty\n",

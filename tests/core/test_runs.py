@@ -191,7 +191,7 @@ def test_what_cannot_be_promoted_is_said_before_anything_is_read(runs, tiny_run,
     for run, expect, output, said in (
         (runs, targets, None, r"holds no run\.json"),
         (runs / "a", targets, runs / "a" / "x.safetensors", "would overwrite the input"),
-        (runs / "a", tmp_path / "nothing.toml", None, "cannot read expectations"),
+        (runs / "a", tmp_path / "nothing.toml", None, "no file of expectations"),
     ):
         with pytest.raises(UsageError, match=said):
             plan_promotion(run, expect, output)

@@ -112,7 +112,7 @@ def test_what_is_no_language(content, tmp_path):
         (tmp_path / name).write_text(content if name == "lm.json" else " \n\n")
         with pytest.raises(DataError, match="holds no"):
             reader(tmp_path / name)
-    with pytest.raises(UsageError, match="--char-lm: no file"):
+    with pytest.raises(UsageError, match="no file of --char-lm"):
         LanguageFiles(tmp_path / "none.txt").open(NORDIC)
     (tmp_path / "pickle.json").write_bytes(b"\x80\x04K\x01.")
     with pytest.raises(DataError, match="cannot read"):

@@ -56,7 +56,7 @@ def test_readings_of_another_program(tmp_path):
             [{"id": "a", "hyp": "x", "squash_ratio": float("nan")}],
             "squash_ratio must be a number above 0, not nan",
         ),
-        (['{"id": "a", "hyp": "\\ud800"}'], "surrogates not allowed"),
+        (['{"id": "a", "hyp": "\\ud800"}'], "half a surrogate pair"),
         ([], "holds no readings"),
     ],
 )

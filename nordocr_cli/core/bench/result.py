@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from nordocr_cli.errors import DataError, UsageError
+from nordocr_cli.limits import read_json
 
 SCHEMA = "nordocr.bench/1"
 
@@ -133,8 +134,8 @@ def read_bench(path: Path) -> BenchResult:
     if not path.is_file():
         raise UsageError(f"no bench result {path}")
     try:
-        return BenchResult.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError) as error:
+        return BenchResult.model_validate(read_json(path, "bench result"))
+    except ValidationError as error:
         problem = error.errors()[0] if isinstance(error, ValidationError) else None
         where = (
             ": ".join(filter(None, (".".join(map(str, problem["loc"])), problem["msg"])))

@@ -2,7 +2,6 @@
 earlier.
 """
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from nordocr_cli.artifact.contract import Contract
 from nordocr_cli.charset import CHARSETS, Charset
 from nordocr_cli.data.notes import squash_ratio
 from nordocr_cli.errors import DataError, UsageError, nearest
+from nordocr_cli.limits import parse_json, read_text
 from nordocr_cli.progress import Progress
 from nordocr_cli.records import LineResult, LineRow, finite
 
@@ -211,8 +211,8 @@ def recorded_alone(
     path = find_recorded(Path(model))
     recorded = read_recorded(path, subset_key or "subset")
     if subset_key and not any(line.result.subset for line in recorded):
-        written = path.read_text(encoding="utf-8-sig").split("\n")
-        require_key(subset_key, (json.loads(line) for line in written if line.strip()), path)
+        written = read_text(path, "recording").split("\n")
+        require_key(subset_key, (parse_json(line) for line in written if line.strip()), path)
     subset_key = subset_key or "subset"
     if without := [line.where for line in recorded if not line.has_reference]:
         raise DataError(

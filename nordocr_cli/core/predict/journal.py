@@ -12,6 +12,7 @@ import numpy as np
 
 from nordocr_cli.atomic import OutputLock, refuse_inputs, replacing, sha256_of, write_json
 from nordocr_cli.errors import DataError, Interrupted, UsageError
+from nordocr_cli.limits import parse_json, read_json
 from nordocr_cli.printable import shown_path
 from nordocr_cli.runtime.specs import parse_spec
 
@@ -99,8 +100,8 @@ class Journal:
 
     def _require_same(self, plan: Mapping[str, Any]) -> None:
         try:
-            before = json.loads(self._asked.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            before = read_json(self._asked)
+        except (UsageError, DataError) as error:
             raise DataError(
                 f"{self._asked} is not readable ({error}); delete it and {self.part.name}"
             ) from error
@@ -127,7 +128,7 @@ class Journal:
                 if not line.endswith(b"\n"):
                     break
                 try:
-                    record = json.loads(line)
+                    record = parse_json(line)
                     key = _key(record["image"])
                 except (ValueError, KeyError, TypeError, AttributeError) as error:
                     raise DataError(

@@ -38,6 +38,7 @@ from nordocr_cli.data.synth.render import (
 from nordocr_cli.data.synth.texts import Corpus, TextSource, read_corpus
 from nordocr_cli.errors import UsageError, nearest
 from nordocr_cli.geometry import Geometry, Resampler
+from nordocr_cli.limits import parse_json
 from nordocr_cli.progress import SILENT, Progress
 from nordocr_cli.records import LineRow
 
@@ -405,7 +406,7 @@ def _may_be_replaced(output: Path) -> bool:
         return not names
     try:
         with open(output / "manifest.jsonl", encoding="utf-8") as manifest:
-            return str(json.loads(manifest.readline())["id"]).startswith(_ID_PREFIX)
+            return str(parse_json(manifest.readline())["id"]).startswith(_ID_PREFIX)
     except (OSError, ValueError, KeyError, TypeError):
         return False
 

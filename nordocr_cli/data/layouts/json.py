@@ -8,11 +8,11 @@
 Both may give `polygon` and `baseline` as [[x, y], …].
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from nordocr_cli import limits
 from nordocr_cli.charset import to_nfc
 from nordocr_cli.data.layouts.layout import (
     BadLines,
@@ -36,8 +36,8 @@ def sniff(head: bytes) -> bool:
 def parse_json(content: bytes, path: Path) -> Any:
     """Parse a JSON file. Raises DataError when it is none."""
     try:
-        return json.loads(content.decode("utf-8-sig"))
-    except (ValueError, RecursionError) as error:
+        return limits.parse_json(content, any_value=True)
+    except ValueError as error:
         raise DataError(f"{path} is not readable JSON ({error})") from error
 
 

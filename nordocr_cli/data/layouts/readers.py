@@ -13,7 +13,8 @@ from pathlib import Path
 from nordocr_cli.data.layouts import alto, funsd, hocr, icdar, json, page, tsv
 from nordocr_cli.data.layouts.layout import BadLines, Layout
 from nordocr_cli.data.layouts.xml import name_of, parse_xml, root_name, starts_as_xml
-from nordocr_cli.errors import DataError, UsageError
+from nordocr_cli.errors import DataError
+from nordocr_cli.limits import MAX_JSON_BYTES, read_regular
 
 HEAD_BYTES = 4096  # in which a format shows itself
 _BOM = b"\xef\xbb\xbf"
@@ -68,12 +69,7 @@ def read_layout(path: Path, bad_lines: BadLines | None = None) -> Layout:
     with `bad_lines` such lines are left out of the layout and listed there. XML with a DTD is
     refused: its entities can grow without bounds and read other files.
     """
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        raise UsageError(f"no result or region file {path}") from None
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror or error}") from error
+    content = read_regular(path, MAX_JSON_BYTES, "result or region file")
     head = _head(content)
     for layout_format in FORMATS:
         if layout_format.sniff(head):

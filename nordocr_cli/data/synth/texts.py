@@ -26,6 +26,7 @@ from nordocr_cli.data.synth.receipts import receipt
 from nordocr_cli.data.synth.single_cells import single_cell
 from nordocr_cli.data.synth.vocabulary import NYNORSK_WORDS, VOCABULARIES, Vocabulary
 from nordocr_cli.errors import DataError
+from nordocr_cli.limits import read_text
 
 # Share of the lines by language; those without corpus and vocabulary are left out and the rest
 # scaled.
@@ -117,10 +118,7 @@ def read_corpus(folder: Path, charset: Charset) -> Corpus:
     corpus = Corpus()
     for file in files:
         language = file.name.partition(".")[0]
-        try:
-            lines = file.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"cannot read texts {file}: {error}") from error
+        lines = read_text(file, "texts").splitlines()
         phrases = corpus.phrases.setdefault(language, [])
         for line in lines:
             phrase = " ".join(to_nfc(line).split())

@@ -2,7 +2,6 @@
 before it is loaded.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from nordocr_cli.atomic import sha256_of
 from nordocr_cli.errors import ArtifactError, MissingBackendError, UsageError
 from nordocr_cli.geometry import NORMALIZATIONS, Geometry
+from nordocr_cli.limits import read_json
 from nordocr_cli.settings import TrocrModel
 
 WEIGHTS = "model.safetensors"
@@ -193,12 +193,9 @@ def _normalization(path: Path) -> str:
 
 
 def _json(path: Path, otherwise: str) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ArtifactError(f"{otherwise}: it has no {path.name}") from None
-    except (OSError, ValueError) as error:
-        raise ArtifactError(f"{path} is not readable JSON ({error})") from error
+    if not path.exists():
+        raise ArtifactError(f"{otherwise}: it has no {path.name}")
+    value = read_json(path, "JSON file", error=ArtifactError)
     if not isinstance(value, dict):
         raise ArtifactError(f"{path} is not readable JSON (no table)")
     return value
