@@ -1,17 +1,20 @@
 """`nordocr prep`: labelled line images to a line store."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from nordocr_cli import options
 from nordocr_cli.console import Console
 
+if TYPE_CHECKING:
+    from nordocr_cli.core.prep.run import PrepResult
+
 Policy = Literal["error", "skip"]
 _SOURCES = (
-    "Manifest (JSONL, TSV, CSV, labels.txt), pages with ALTO, PAGE or JSON, a folder of these, or"
-    " an LMDB."
+    "Label file (JSONL, TSV, CSV, JSON, text), pages with ALTO, PAGE, hOCR or JSON, images with"
+    " NAME.gt.txt, table (Parquet), LMDB, zip, tar, or a folder of these."
 )
 
 
@@ -36,17 +39,28 @@ def prep(
     ] = None,
     oov: Annotated[
         Literal["error", "skip", "map"],
-        typer.Option("--oov", help="Rows with characters outside the charset: fail, go on, map."),
+        typer.Option(
+            "--oov", help="Rows with characters outside the charset: fail, skip them, or map."
+        ),
     ] = "error",
     oov_map: Annotated[
         Path | None,
         typer.Option(
-            "--oov-map", metavar="FILE", help="For --oov map: lines of character, tab, replacement."
+            "--oov-map",
+            metavar="FILE|none",
+            help="For --oov map: lines of character, tab, replacement. `none` turns off the"
+            " default replacement of no-break spaces and zero-width characters.",
         ),
     ] = None,
     on_bad: Annotated[
-        Policy, typer.Option("--on-bad", help="Damaged rows and images: fail, or go on.")
+        Policy, typer.Option("--on-bad", help="Rows and images that cannot be used: fail, or skip.")
     ] = "error",
+    image_key: Annotated[
+        str, typer.Option("--image-key", metavar="NAME", help="Column that names the image.")
+    ] = "",
+    text_key: Annotated[
+        str, typer.Option("--text-key", metavar="NAME", help="Column that holds the text.")
+    ] = "",
     keep_empty: Annotated[
         bool,
         typer.Option(
@@ -77,7 +91,7 @@ def prep(
         ),
     ] = "local",
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from a run of this command that was stopped.")
+        bool, typer.Option("--resume", help="Continue an interrupted run of this command.")
     ] = False,
     as_json: options.Json = False,
     dry_run: options.DryRun = False,
@@ -88,26 +102,30 @@ def prep(
 
     Rows that cannot be used are never kept: they are counted, and listed with the reason in
     STORE.quarantine.jsonl. The store is complete without them; the exit code is 3 if there were
-    any, unless --oov skip or --on-bad skip lets them pass.
+    any, unless --oov skip or --on-bad skip accepts them.
 
     NAME becomes the subset of rows that have none; image names start from ROOT (of pages, also the
-    image file itself).
+    image file itself). docs/data.md lists everything that is read.
 
     Example: nordocr prep samples/lines legal=crops.csv:images -o lines.lmdb --profile svtrv2-1024
     """
     from nordocr_cli.core.prep import run as core
     from nordocr_cli.core.prep.lines import Selection
+    from nordocr_cli.data.labels.label_file import Columns
     from nordocr_cli.data.split import Split
     from nordocr_cli.errors import DataError
     from nordocr_cli.profile import load_profile
 
     console = Console(quiet=quiet, verbose=verbose, as_json=as_json)
     resolved = load_profile(profile, sets or ()).profile
+    columns = Columns(image_key, text_key)
+    turns_map_off = oov_map == Path("none")
     split = Split(val_split, folds, resolved.train.seed if seed is None else seed)
     if dry_run:
-        options.show_plan(
-            console, core.plan_prep(sources, output, resolved, split=split, progress=console)
+        plan = core.plan_prep(
+            sources, output, resolved, split=split, columns=columns, progress=console
         )
+        options.show_plan(console, plan)
         return
     result = core.prep(
         sources,
@@ -116,49 +134,47 @@ def prep(
         select=Selection(tuple(languages or ()), tuple(subsets or ()), keep_empty),
         split=split,
         oov=oov,
-        oov_map=oov_map,
+        oov_map=None if turns_map_off else oov_map,
+        default_map=not turns_map_off,
         on_bad=on_bad,
         drop_duplicates=drop_duplicates,
         threads=threads,
         engine=engine,
         resume=resume,
+        columns=columns,
         progress=console,
     )
     if as_json:
         console.json(result.to_json())
     else:
-        widths = result.widths
-        rows: list[tuple[str, object]] = [
-            ("read", result.read),
-            ("kept", result.kept),
-            *result.left_out.items(),
-        ]
-        rows += [
-            (f"in {store}", lines)
-            for store, lines in result.stores.items()
-            if len(result.stores) > 1
-        ]
-        told = {"taken over from the stopped run": result.resumed}
-        told |= {
-            "texts brought to NFC": result.renormalized,
-            "characters mapped": sum(result.mapped.values()),
-        }
-        told |= {"kept twice (same picture and text)": result.duplicates}
-        told |= {"contradicting (same picture, other text)": result.contradicting}
-        rows += [(what, count) for what, count in told.items() if count]
-        rows += [
-            (
-                "width px (min / median / p95 / max)",
-                f"{widths.min} / {widths.median} / {widths.p95} / {widths.max}",
-            )
-        ]
-        worst = f", the worst {result.worst_squash_ratio:.2f} times" if result.over_wide else ""
-        rows += [(f"too wide ({result.over_width})", f"{result.over_wide}{worst}")]
-        rows += [("seconds", f"{result.seconds:.1f}")]
-        console.table(f"prep → {output}", ("rows", "count"), rows, right=(1,))
+        console.table(f"prep → {output}", ("rows", "count"), _table(result), right=(1,))
     if result.problem:
         raise DataError(f"{output} holds {result.kept} lines, but {result.problem}")
     first, *others = result.stores
     train = [word for store in (others if folds else [first]) for word in ("--train", store)]
     val = ["--val", first if folds else others[0]] if others else []
     console.next("nordocr", "train", "--profile", profile, *train, *val)
+
+
+def _table(result: "PrepResult") -> list[tuple[str, object]]:
+    """The rows of the table that shows what prep did."""
+    rows: list[tuple[str, object]] = [("read", result.read), ("kept", result.kept)]
+    rows += result.left_out.items()
+    if len(result.stores) > 1:
+        rows += [(f"in {store}", lines) for store, lines in result.stores.items()]
+    counts = {
+        "resumed from the interrupted run": result.resumed,
+        "texts brought to NFC": result.renormalized,
+        "texts with spaces at their ends, removed": result.trimmed,
+        "characters mapped": sum(result.mapped.values()),
+        "kept twice (same picture and text)": result.duplicates,
+        "contradicting (same picture, other text)": result.contradicting,
+    }
+    rows += [(what, count) for what, count in counts.items() if count]
+    widths = result.widths
+    shown = f"{widths.min} / {widths.median} / {widths.p95} / {widths.max}"
+    rows.append(("width px (min / median / p95 / max)", shown))
+    worst = f", the worst {result.worst_squash_ratio:.2f} times" if result.over_wide else ""
+    rows.append((f"too wide ({result.over_width})", f"{result.over_wide}{worst}"))
+    rows.append(("seconds", f"{result.seconds:.1f}"))
+    return rows

@@ -65,7 +65,8 @@ class Entry:
     line on it when the image is a page; `renormalized` says that the text was not in NFC;
     `illegible` that somebody marked the line as one that cannot be read, which is no fault of the
     row; `is_named_by_file` that the row's `source` is a file's name, which other folders may hold
-    too; `part` numbers the source where several are read as one.
+    too; `trimmed` that its text had spaces at the ends; `part` numbers the source where several are
+    read as one.
     """
 
     where: str
@@ -76,6 +77,7 @@ class Entry:
     place: Place | None = None
     illegible: bool = False
     is_named_by_file: bool = False
+    trimmed: bool = False
     part: int = 0
 
 

@@ -34,6 +34,7 @@ IMAGE_SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"),
     *(".PNG", ".JPG", ".JPEG", ".TIF", ".TIFF", ".BMP", ".WEBP"),
 )
+_SEARCHED_FOLDERS = 1000
 _SAMPLE_ROWS = 200  # as many rows of a label file are tried to learn where its images are
 
 
@@ -124,14 +125,15 @@ class ImageFinder:
             raise problem
         return self._by_other_spelling(path)
 
-    def hint(self, missing: Sequence[str]) -> str:
-        """Say where images with these names lie, empty when they are nowhere below the root."""
-        wanted = {_parts(image)[-1] for image in missing if _parts(image)}
+    def elsewhere(self, missing: Sequence[str]) -> tuple[str, int]:
+        """Return the folder below the root that holds most files of these names, and how many; ""
+        and 0 when there is none.
+        """
+        names = {parts[-1] for image in missing if (parts := _parts(image))}
         found = Counter[str]()
-        for folder, _, files in islice(os.walk(self.root), 1000):
-            found[folder] += len(wanted.intersection(files))
-        folder, count = max(found.items(), key=lambda item: item[1], default=("", 0))
-        return folder if count else ""
+        for folder, _, files in islice(os.walk(self.root), _SEARCHED_FOLDERS):
+            found[folder] = len(names.intersection(files))
+        return max(found.items(), key=lambda item: item[1], default=("", 0))
 
     def _moved(self, image: str) -> str | None:
         """The path of an image that is not where it says, by the rule of its label file."""

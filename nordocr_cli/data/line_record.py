@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from nordocr_cli.data.fingerprint import cell_means, contrast, fingerprint
 from nordocr_cli.limits import parse_json
 from nordocr_cli.records import LineRow
 
@@ -30,13 +31,15 @@ _PNG_OPTIONS = (cv2.IMWRITE_PNG_COMPRESSION, 1)
 @dataclass(frozen=True)
 class EncodedLine:
     """A line image ready to be stored: the record (PPM, or PGM when it is gray), its SHA-256 and
-    CRC32, the width in pixels.
+    CRC32, the width in pixels; its fingerprint and contrast (see data/fingerprint.py).
     """
 
     record: bytes
     width: int
     pixels_sha256: bytes
     crc32: int
+    fingerprint: int
+    contrast: int
 
     @property
     def png(self) -> bytes:
@@ -58,7 +61,7 @@ def encode_line(image: Pixels) -> EncodedLine:
         image = image[:, :, 0]
     header = netpbm_header(height, width, image.ndim == 2)
     record = b"".join((header, np.ascontiguousarray(image).data))
-    return EncodedLine(record, width, hashlib.sha256(record).digest(), zlib.crc32(record))
+    return _encoded(record, image)
 
 
 def netpbm_header(height: int, width: int, is_gray: bool) -> bytes:
@@ -69,8 +72,18 @@ def netpbm_header(height: int, width: int, is_gray: bool) -> bytes:
 
 def encoded_line(record: bytes) -> EncodedLine:
     """Return a record as the line that it was. Raises ValueError when it is none."""
+    return _encoded(record, decode_netpbm(record))
+
+
+def _encoded(record: bytes, image: Pixels) -> EncodedLine:
+    cells = cell_means(image)
     return EncodedLine(
-        record, decode_netpbm(record).shape[1], hashlib.sha256(record).digest(), zlib.crc32(record)
+        record,
+        image.shape[1],
+        hashlib.sha256(record).digest(),
+        zlib.crc32(record),
+        fingerprint(cells),
+        contrast(cells),
     )
 
 

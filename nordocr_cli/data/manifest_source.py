@@ -57,6 +57,10 @@ class ManifestSource:
             return crop_size(entry.place)
         return image_size(self._image_bytes(entry), entry.key)
 
+    def images_elsewhere(self, missing: Sequence[str]) -> tuple[str, int]:
+        """Return the folder below the root with most of the missing images, and how many."""
+        return self._finder.elsewhere(missing)
+
     def close(self) -> None:
         """See Source."""
 

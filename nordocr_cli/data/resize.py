@@ -30,6 +30,7 @@ FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")
 # Pillow has one limit for all images; ours are checked from the header, before decoding.
 Image.MAX_IMAGE_PIXELS = None
 
+_HALF_VISIBLE, _BRIGHT = 127, 170  # of 255: alpha, and what is hardly seen on white
 _EXIF_ORIENTATION = 0x0112
 _PHOTOMETRIC, _MIN_IS_WHITE = 262, 0  # TIFF tag and its value for bilevel and gray paper at 0
 # The largest value of white that scanners write into wider pixels: 8, 10, 12, 14 and 16 bits.
@@ -216,8 +217,20 @@ def rgb_pixels(image: Image.Image) -> Pixels:
         return np.repeat((255 - gray if is_inverted else gray)[:, :, None], 3, axis=2)
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, (255, 255, 255, 255)), image)
+        image = Image.alpha_composite(Image.new("RGBA", image.size, _backdrop(image)), image)
     return np.asarray(image.convert("RGB")).copy()
+
+
+def _backdrop(image: Image.Image) -> tuple[int, int, int, int]:
+    """White, on which a transparent image is laid; black where its visible pixels are so bright
+    that nothing could be seen on white.
+    """
+    pixels = np.asarray(image)  # (h, w, 4)
+    visible = pixels[pixels[:, :, 3] > _HALF_VISIBLE][:, :3]
+    is_sparse = 0 < 2 * len(visible) < pixels.shape[0] * pixels.shape[1]
+    if is_sparse and visible.min() > _BRIGHT:
+        return (0, 0, 0, 255)
+    return (255, 255, 255, 255)
 
 
 def _gray_of_wide(values: NDArray[np.float64], mode: str) -> Pixels:

@@ -1,9 +1,9 @@
-"""Which store a line goes to: whole documents, and a picture never into two stores, so that nothing
-is measured on what was trained on.
+"""Which store a line goes to: complete documents, and a picture never into two stores, so that
+nothing is measured on what was trained on.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,12 @@ from typing import Any
 from nordocr_cli.errors import DataError, UsageError
 from nordocr_cli.records import LineRow
 
+NO_GROUPS: Mapping[str, str] = {}
+
 
 @dataclass(frozen=True)
 class Split:
-    """How the lines are parted into stores: a share for validation, or k folds, or neither (both
+    """How the lines are divided into stores: a share for validation, or k folds, or neither (both
     are 0).
     """
 
@@ -30,59 +32,85 @@ class Split:
             raise UsageError(f"--val-split {self.val_share} is not a share from 0 to below 1")
         if self.folds == 1 or (self.folds and self.val_share):
             raise UsageError(
-                "--folds takes a number from 2 on, and --val-split or --folds can be had, not both"
+                "--folds takes a number from 2 on, and only one of --val-split and --folds"
             )
         if self.folds:
             return [
                 output.with_name(f"{output.stem}_fold{k}{output.suffix}")
                 for k in range(1, self.folds + 1)
             ]
-        return (
-            [output, output.with_name(f"{output.stem}_val{output.suffix}")]
-            if self.val_share
-            else [output]
-        )
+        if self.val_share:
+            return [output, output.with_name(f"{output.stem}_val{output.suffix}")]
+        return [output]
 
-    def parts(self, lines_of: Mapping[str, int]) -> dict[str, int]:
-        """Return the part of each document that is not in the first."""
+    def parts(
+        self, lines_of: Mapping[str, int], groups: Mapping[str, str] = NO_GROUPS
+    ) -> dict[str, int]:
+        """Return the part of each document that is not in the first.
+
+        `lines_of` counts the lines of each document; `groups` names its language and subset, which
+        are represented in both stores where they have more than one document.
+        """
         if self.folds:
             return choose_folds(lines_of, self.folds, self.seed)
-        return (
-            dict.fromkeys(choose_documents(lines_of, self.val_share, self.seed), 1)
-            if self.val_share
-            else {}
-        )
+        if not self.val_share:
+            return {}
+        chosen = choose_documents(lines_of, self.val_share, self.seed, groups)
+        return dict.fromkeys(chosen, 1)
 
     def to_json(self) -> dict[str, Any]:
         """Return what a store records about it."""
-        kind = (
-            {"folds": self.folds}
-            if self.folds
-            else {"val_split": self.val_share}
-            if self.val_share
-            else {}
-        )
-        return kind | {"seed": self.seed} if kind else {}
+        if self.folds:
+            return {"folds": self.folds, "seed": self.seed}
+        if self.val_share:
+            return {"val_split": self.val_share, "seed": self.seed}
+        return {}
 
 
 def document_of(row: LineRow) -> str:
-    """Document that a line was cut from: `source` up to a colon (`d000:p1:r4`), the line itself
-    where it is not known.
+    """Document that a line was cut from: `source` up to a colon (`d000:p1:r4`), else what the row
+    has under `document`, else the line itself.
     """
-    return row.source.split(":")[0] or row.id
+    if row.source:
+        return row.source.split(":")[0]
+    return str(row.extra.get("document") or row.id)
 
 
-def choose_documents(lines_of: Mapping[str, int], share: float, seed: int) -> set[str]:
-    """Choose documents that hold about `share` of all lines, at least one and never all; the same
-    for the same seed.
+def group_of(row: LineRow) -> str:
+    """What a validation store should hold some of: the row's language and subset."""
+    return " ".join(part for part in (row.language, row.subset) if part)
 
-    `lines_of` counts the lines of each document. Raises DataError when there is only one document.
+
+def choose_documents(
+    lines_of: Mapping[str, int], share: float, seed: int, groups: Mapping[str, str] = NO_GROUPS
+) -> set[str]:
+    """Choose documents that hold about `share` of the lines of each group, at least one and never
+    all; the same for the same seed.
+
+    `lines_of` counts the lines of each document, `groups` names its group. Raises DataError when
+    there is only one document.
     """
     if len(lines_of) < 2:
         raise DataError(
             "all lines come from one document, so none can be set aside for validation; leave"
             " --val-split out"
         )
+    members: dict[str, dict[str, int]] = {}
+    for document, lines in lines_of.items():
+        members.setdefault(groups.get(document, ""), {})[document] = lines
+    if len(members) == 1:
+        return _choose(lines_of, share, seed, at_least_one=True)
+    chosen: set[str] = set()
+    for of_group in members.values():
+        if len(of_group) > 1:
+            chosen |= _choose(of_group, share, seed, at_least_one=False)
+    return chosen or _choose(lines_of, share, seed, at_least_one=True)
+
+
+def _choose(
+    lines_of: Mapping[str, int], share: float, seed: int, *, at_least_one: bool
+) -> set[str]:
+    """Choose documents with about `share` of the lines, never all of them."""
     order = _shuffled(lines_of, seed)
     missing = share * sum(lines_of.values())
     chosen: set[str] = set()
@@ -90,7 +118,15 @@ def choose_documents(lines_of: Mapping[str, int], share: float, seed: int) -> se
         if lines_of[document] < 2 * missing:  # brings the total nearer to the share
             chosen.add(document)
             missing -= lines_of[document]
-    return chosen or {min(order, key=lambda document: lines_of[document])}
+    if not chosen and at_least_one:
+        chosen = {min(order, key=lambda document: lines_of[document])}
+    return chosen
+
+
+def groups_missing(groups: Mapping[str, str], chosen: Collection[str]) -> list[str]:
+    """Return the groups of which no document is among the chosen ones."""
+    present = {groups[document] for document in chosen if document in groups}
+    return sorted(set(groups.values()) - present)
 
 
 def choose_folds(lines_of: Mapping[str, int], folds: int, seed: int) -> dict[str, int]:
@@ -124,7 +160,7 @@ class Placement:
     not in it go to part 0.
 
     The first line with a picture decides where that picture belongs: a later line of another
-    document that is in another part has to be left out, and one of no known document goes where its
+    document that is in another part is rejected, and one of no known document goes where its
     picture is.
     """
 
@@ -135,10 +171,16 @@ class Placement:
 
     def first_text(self, pixels_sha256: bytes) -> str | None:
         """Text of the first line that was placed with these pixels; None when there is none."""
-        return self._seen[pixels_sha256][1] if pixels_sha256 in self._seen else None
+        found = self._seen.get(pixels_sha256)
+        return found[1] if found else None
+
+    def part_of(self, row: LineRow) -> int:
+        """Return the part of a line's document."""
+        return self._part_of.get(document_of(row), 0)
 
     def place(self, row: LineRow, pixels_sha256: bytes) -> int | None:
         """Return the part for a line; None when its picture is in another part already."""
-        wanted = self._part_of.get(document_of(row), 0)
-        part, _ = self._seen.setdefault(pixels_sha256, (wanted, row.text))
-        return part if part == wanted or not row.source else None
+        of_document = self.part_of(row)
+        part, _ = self._seen.setdefault(pixels_sha256, (of_document, row.text))
+        is_free = not row.source and not row.extra.get("document")
+        return part if part == of_document or is_free else None

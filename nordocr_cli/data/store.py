@@ -10,6 +10,10 @@ and OpenOCR read.
 | `nordocr-header` | JSON: schema, geometry, charset, counts, content hash, how it was made |
 | `nordocr-widths` | little-endian int32 (n,): widths in pixels, so that bucketing decodes nothing |
 | `nordocr-crc32` | little-endian uint32 (n, 2): CRC32 of each image and of each row |
+| `nordocr-prints` | little-endian uint64 (n, 2): the first 8 bytes of the SHA-256 of each image,
+    and its fingerprint; not in older stores |
+| `nordocr-left-out` | the LineRows that the geometry or the charset could not hold, a JSON object
+    each on a line, compressed (zlib); not in older stores |
 
 The form of images and rows is line_record's. Schema 1 held PNGs; it is still read.
 """
@@ -21,6 +25,7 @@ import threading
 import zlib
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -48,6 +53,8 @@ from nordocr_cli.errors import DataError
 from nordocr_cli.geometry import Geometry
 from nordocr_cli.records import LineRow
 
+_PRINTS_KEY, _LEFT_OUT_KEY = "nordocr-prints", "nordocr-left-out"
+_MAX_LEFT_OUT_BYTES = 1 << 30
 _FIRST_MAP_BYTES = 16 << 20
 _LINES_PER_TRANSACTION = 100  # what is not yet committed stays in the cache
 
@@ -82,6 +89,8 @@ class LineStoreWriter(AbstractContextManager["LineStoreWriter"]):
         self.widths: list[int] = []
         self._ids: set[str] = set()
         self._crcs: list[tuple[int, int]] = []
+        self._prints: list[tuple[int, int]] = []
+        self._left_out: list[bytes] = []
         self._content = hashlib.sha256()
         self._pending: list[tuple[bytes, bytes]] = []
         refuse_to_replace(self.path)
@@ -138,6 +147,7 @@ class LineStoreWriter(AbstractContextManager["LineStoreWriter"]):
         self.widths.append(line.width)
         row_bytes = encode_row(row)
         self._crcs.append((line.crc32, zlib.crc32(row_bytes)))
+        self._prints.append((int.from_bytes(line.pixels_sha256[:8], "little"), line.fingerprint))
         self._content.update(line.pixels_sha256 + hashlib.sha256(row_bytes).digest())
         number = len(self.widths)
         self._pending += [
@@ -147,6 +157,12 @@ class LineStoreWriter(AbstractContextManager["LineStoreWriter"]):
         ]
         if number % _LINES_PER_TRANSACTION == 0:
             self.commit()
+
+    def leave_out(self, row: LineRow) -> None:
+        """Remember a row whose line the geometry or the charset cannot hold: evaluations count it
+        as a failure.
+        """
+        self._left_out.append(encode_row(row))
 
     def commit(self) -> None:
         """Write out the lines that were added: should the process be killed, they are in the
@@ -198,6 +214,8 @@ class LineStoreWriter(AbstractContextManager["LineStoreWriter"]):
             (b"num-samples", str(lines).encode()),
             (b"nordocr-widths", np.array(self.widths, dtype="<i4").tobytes()),
             (b"nordocr-crc32", np.array(self._crcs, dtype="<u4").reshape(-1, 2).tobytes()),
+            (_PRINTS_KEY.encode(), np.array(self._prints, dtype="<u8").reshape(-1, 2).tobytes()),
+            (_LEFT_OUT_KEY.encode(), zlib.compress(b"\n".join(self._left_out))),
             (
                 HEADER_KEY.encode(),
                 json.dumps(self.header.to_json(), ensure_ascii=False, allow_nan=False).encode(
@@ -362,6 +380,34 @@ class LineStore(AbstractContextManager["LineStore"]):
     def row(self, index: int) -> LineRow:
         """Return the row of line `index`."""
         return decode_row(self._record(index, "nordocr-row-", 1))
+
+    @cached_property
+    def left_out(self) -> tuple[LineRow, ...]:
+        """Rows that prep read, but whose lines the geometry or the charset could not hold; empty of
+        older stores. Raises DataError when the record is damaged.
+        """
+        value = self._reader.get(_LEFT_OUT_KEY)
+        if value is None:
+            return ()
+        try:
+            content = zlib.decompressobj().decompress(value, _MAX_LEFT_OUT_BYTES)
+            return tuple(decode_row(line) for line in content.split(b"\n") if line)
+        except (zlib.error, ValueError, TypeError) as error:
+            raise DataError(
+                f"{self.path}: {_LEFT_OUT_KEY!r} is damaged ({error}); make the store again"
+            ) from error
+
+    def prints(self) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+        """Return for each line a hash of its pixels and its fingerprint, uint64 (n,) each; of older
+        stores they are computed.
+        """
+        if self._reader.get(_PRINTS_KEY) is not None:
+            found = self._read_array(_PRINTS_KEY, "<u8", (len(self), 2))
+        else:
+            lines = (self.encoded(index) for index in range(len(self)))
+            pairs = [(int.from_bytes(x.pixels_sha256[:8], "little"), x.fingerprint) for x in lines]
+            found = np.array(pairs, dtype=np.uint64).reshape(-1, 2)
+        return found[:, 0], found[:, 1]
 
     def content_sha256(self, index: int) -> bytes:
         """Return what line `index` adds to the header's `content_sha256`, from the stored pixels

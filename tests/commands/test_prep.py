@@ -151,7 +151,7 @@ app.main()
     assert len(left) == 1
     if sent == signal.SIGINT:
         assert (
-            "stopped after 2 of 303 rows; the same command with --resume goes on from there"
+            "stopped after 2 of 303 rows; the same command with --resume continues from there"
             in done.stderr
         )
     assert nordocr("prep", some, "-o", output, "-p", "svtrv2-1024")[0] == 0

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from nordocr_cli.core.data import export
-from nordocr_cli.core.prep import lines as prep_lines
+from nordocr_cli.core.prep import engines as prep_engines
 from nordocr_cli.core.prep import run as prep_module
 from nordocr_cli.core.prep.lines import Selection
 from nordocr_cli.core.prep.run import plan_prep, prep
@@ -43,6 +43,11 @@ def corpus(folder: Path, rows: list[dict], pictures: int = 10_000) -> Path:
         lines.append(json.dumps({"image": f"{index}.png", "text": f"Rad {index}", **row}))
     (folder / "manifest.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return folder
+
+
+def speckled(height: int, width: int) -> np.ndarray:
+    """A picture with something to see all over it."""
+    return np.random.default_rng(width).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
 def store_rows(path: Path | str) -> list:
@@ -112,7 +117,7 @@ def test_labels_of_a_network_that_writes_tokens_need_no_frames(tmp_path: Path, h
         progress=heard,
     )
     assert (result.kept, result.left_out) == (2, {"too-long": 1})
-    assert "61 characters; model.max_label_length is 60" in heard.warnings[0]
+    assert "61 characters; model.max_label_length is 60" in result.problem
 
 
 def test_named_sources_give_subsets_and_ids(tmp_path: Path) -> None:
@@ -304,7 +309,7 @@ def test_a_store_of_ours_comes_through_unchanged(tmp_path: Path) -> None:
 def test_auto_over_width_goes_by_the_crops(tmp_path: Path, width: int, decision: str) -> None:
     source = corpus(tmp_path / "in", [{}, {}])
     for index in range(2):
-        cv2.imwrite(str(source / f"{index}.png"), np.full((32, width, 3), 255, np.uint8))
+        cv2.imwrite(str(source / f"{index}.png"), speckled(32, width))
     profile = load_profile(
         "svtrv2-1024", ["geometry.max_width=128", "geometry.over_width=auto"]
     ).profile
@@ -343,7 +348,7 @@ def test_a_users_key_is_not_read_as_preps(tmp_path: Path, own: dict) -> None:
 
 def test_what_prep_noted_comes_through_stores_and_exports(tmp_path: Path) -> None:
     source = corpus(tmp_path / "in", [{"text": "Já"}, {}])
-    cv2.imwrite(str(source / "0.png"), np.full((32, 250, 3), 200, np.uint8))
+    cv2.imwrite(str(source / "0.png"), speckled(32, 250))
     mapping = tmp_path / "map.tsv"
     mapping.write_text("á\ta\n", encoding="utf-8")
     narrow = load_profile("svtrv2-1024", ["geometry.max_width=200"]).profile
@@ -418,8 +423,8 @@ def test_the_auto_decision_reads_a_few_crops_ahead(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However many rows there are: only so many wait in memory."""
-    monkeypatch.setattr(prep_lines, "_AHEAD", 3)
-    monkeypatch.setattr(prep_lines, "_TOGETHER", 1)
+    monkeypatch.setattr(prep_engines, "_AHEAD", 3)
+    monkeypatch.setattr(prep_engines, "_TOGETHER", 1)
     read, ahead = [], []
 
     class Lines:

@@ -158,11 +158,11 @@ def test_what_was_begun_otherwise_is_not_gone_on_from(tmp_path: Path, source: Pa
     stop(source, output, "interrupted")
     result = run(source, output, resume=True, drop_duplicates=True, progress=heard)
     assert (result.resumed, len(heard.warnings)) == (0, 2)
-    assert "other sources or settings; begun anew" in heard.warnings[0]
+    assert "other sources or settings; starting over" in heard.warnings[0]
     assert not [name for name in os.listdir(output.parent) if name.startswith(".")]
     stop(source, output, "interrupted")
     assert run(source, output, progress=heard).resumed == 0
-    assert any("--resume would go on" in note for note in heard.notes)
+    assert any("use --resume to continue it" in note for note in heard.notes)
     run(source, output, resume=True, progress=heard)
     assert "there is no stopped run" in heard.warnings[-2]
 

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from nordocr_cli.core.prep.stats import LeftOut, Tally
+from nordocr_cli.core.prep.stats import LeftOut, PrepStats
 from nordocr_cli.data.entry import Place
 from nordocr_cli.data.formats import SourceSpec, open_source, parse_source
 from nordocr_cli.data.manifest import iterate_manifest
@@ -237,7 +237,7 @@ def test_a_page_whose_name_is_not_utf8_is_named(tmp_path: Path) -> None:
     (tmp_path / name).write_text(json.dumps({"pages": [page]}), encoding="utf-8")
     (entry,) = open_source(tmp_path).entries()
     assert "not UTF-8" in entry.problem
-    tally = Tally()
+    tally = PrepStats()
     tally.leave_out(LeftOut("bad-row", entry.problem), entry)
     listed = tally.write_list(tmp_path / "list.jsonl")
     assert json.loads(listed.read_bytes())["where"] == str(tmp_path / name)

@@ -1,8 +1,7 @@
 """prep: labelled line images → line store. Every row read is kept, or counted under the reason for
-which it is not.
+which it is rejected.
 """
 
-import hashlib
 import json
 import os
 import time
@@ -15,24 +14,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from nordocr_cli import __version__, atomic
-from nordocr_cli.core.prep.lines import (
-    Engine,
-    EngineName,
-    Outcome,
-    PreparedLine,
-    Ray,
-    Recipe,
-    Row,
-    Selection,
-    Threads,
-    in_order,
+from nordocr_cli.core.prep.engines import Engine, EngineName, Ray, Threads, in_order
+from nordocr_cli.core.prep.lines import Outcome, PreparedLine, Recipe, Row, Selection
+from nordocr_cli.core.prep.stats import (
+    NOT_IN_STORE,
+    LeftOut,
+    OovPolicy,
+    Policy,
+    PrepStats,
+    WidthStats,
 )
-from nordocr_cli.core.prep.stats import LeftOut, OovPolicy, Policy, Tally, WidthStats
 from nordocr_cli.data.entry import Entry
 from nordocr_cli.data.formats import Source, SourceSpec, open_source, parse_source
+from nordocr_cli.data.labels.label_file import NO_COLUMNS, Columns
 from nordocr_cli.data.lmdb_file import refuse_to_replace
-from nordocr_cli.data.oov import read_mapping
-from nordocr_cli.data.split import Placement, Split, document_of
+from nordocr_cli.data.manifest_lines import hash_of_files
+from nordocr_cli.data.manifest_source import ManifestSource
+from nordocr_cli.data.oov import default_mapping, read_mapping
+from nordocr_cli.data.pages import LAYOUT_FOLDERS
+from nordocr_cli.data.split import Placement, Split, document_of, group_of, groups_missing
 from nordocr_cli.errors import DataError, Interrupted, UsageError, nearest
 from nordocr_cli.geometry import Geometry
 from nordocr_cli.profile import Profile
@@ -57,7 +57,8 @@ class PrepResult:
     were not in NFC; `duplicates` of the kept lines have picture and text of an earlier one,
     `contradicting` its picture and another text. `over_wide` lines were squashed or cropped
     (`over_width` says which), the worst of them `worst_squash_ratio` times too wide: here, or in
-    the store that they come from; `oov` counts each character outside the charset in rows left out,
+    the store that they come from; `trimmed` texts had spaces at
+    their ends; `oov` counts each character outside the charset in rows left out,
     `mapped` in rows kept; `quarantine` lists the rows left out; `resumed` rows were taken over from
     a stopped run. `problem` is what the caller should fail with: rows that a policy "error" does
     not let pass. The stores are complete without them.
@@ -81,6 +82,7 @@ class PrepResult:
     resumed: int = 0
     quarantine: str | None = None
     problem: str | None = None
+    trimmed: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Return the result as plain JSON values."""
@@ -93,6 +95,7 @@ def plan_prep(
     profile: Profile,
     *,
     split: Split = Split(),
+    columns: Columns = NO_COLUMNS,
     progress: Progress = SILENT,
 ) -> dict[str, Any]:
     """Return what `prep` would do: each source with its kind and number of rows, the outputs,
@@ -100,13 +103,15 @@ def plan_prep(
 
     Reads no image and writes nothing; raises what `prep` would raise about sources and outputs.
     """
+    stores = split.stores(output)
     with ExitStack() as stack:
-        opened = _open_all(sources, split.stores(output), stack, progress)
+        opened = _open_all(sources, columns, stores, stack, progress)
         return {
             "sources": {
-                str(s.path): f"{s.kind}, {sum(1 for _ in s.entries())} rows" for _, s in opened
+                str(source.path): f"{source.kind}, {sum(1 for _ in source.entries())} rows"
+                for _, source in opened
             },
-            "stores": [str(store) for store in split.stores(output)],
+            "stores": [str(store) for store in stores],
             "quarantine": str(quarantine_path(output)),
             "charset": profile.charset,
             "geometry": profile.geometry.to_json(),
@@ -122,36 +127,71 @@ def prep(
     split: Split = Split(),
     oov: OovPolicy = "error",
     oov_map: Path | None = None,
+    default_map: bool = True,
     on_bad: Policy = "error",
     drop_duplicates: bool = False,
     threads: int | None = None,
     engine: EngineName = "local",
     resume: bool = False,
+    columns: Columns = NO_COLUMNS,
     progress: Progress = SILENT,
 ) -> PrepResult:
     """Read labelled line images and write the line store `output`.
 
-    Each image is decoded and scaled to the profile's geometry once; texts keep their spaces, in
-    NFC. Rows that cannot be used go to `OUTPUT.quarantine.jsonl` with the reason. `split` parts the
-    lines into several stores: by document, and a picture that is in one of them is left out of the
-    others. With several sources the ids get the source's name or number in front; rows without a
-    subset get the source's name as that.
+    Each image is decoded and scaled to the profile's geometry once; texts are in NFC, without
+    spaces at their ends. Rows that cannot be used go to `OUTPUT.quarantine.jsonl` with the reason.
+    `split` divides the lines into several stores: by document, and a picture that is in one of them
+    is left out of the others. With several sources the ids get the source's name or number in
+    front; rows without a subset get the source's name as that.
 
     `oov` and `on_bad` ("error" or "skip") only decide whether rows outside the charset, and rows
-    that are bad in themselves, end up in `PrepResult.problem`: neither keeps such a row. With `oov
-    = "map"` the characters in the file `oov_map` are replaced first; the row keeps its text as it
-    was read. With `engine = "ray"` the images are read on a Ray cluster, and the content is the
-    same. `resume` goes on from a run that was stopped, if its sources and settings were the same:
-    what that one had read is not read again, even where an image has changed since.
+    that are bad in themselves, end up in `PrepResult.problem`: neither keeps such a row. Characters
+    that look like a space or like nothing are replaced (`default_map`, see data/oov.py), and with
+    `oov = "map"` those in the file `oov_map`; the row keeps its text as it was read. With `engine =
+    "ray"` the images are read on a Ray cluster, and the content is the same. `resume` continues a
+    run that was stopped, if its sources and settings were the same: what that one had read is not
+    read again, even where an image has changed since. `columns` names the columns of image and
+    text.
 
     Raises UsageError for wrong sources or an output that would be overwritten, DataError when a
     source cannot be read or no line is left, MissingBackendError when Ray is missing, and
     Interrupted on Ctrl-C.
     """
-    from nordocr_cli.data.store import LineStoreWriter
-    from nordocr_cli.data.unfinished import Journal, find_unfinished
-
     began = time.monotonic()
+    _require_options(oov, oov_map, engine, threads, output)
+    charset = profile.load_charset()
+    mapping = default_mapping(charset) if default_map else {}
+    own_mapping = read_mapping(oov_map, charset) if oov_map else {}
+    run = _Run(profile, output, split, select, progress)
+    try:
+        with ExitStack() as stack:
+            run.open(sources, columns, stack)
+            pool = ThreadPoolExecutor(threads or os.cpu_count() or 1)
+            stack.callback(pool.shutdown, cancel_futures=True)
+            geometry, why = _decide_over_width(run.opened, select, profile.geometry, pool)
+            max_label_length = profile.model.label_limit
+            recipe = Recipe(select, charset, mapping | own_mapping, geometry, max_label_length)
+            runner: Engine = Threads([source for _, source in run.opened], pool)
+            if engine == "ray":
+                runner = Ray([spec for spec, _ in run.opened], stack, progress)
+            run.write(recipe, runner, why, own_mapping, drop_duplicates, resume, stack)
+            if empty := run.empty_stores():
+                raise DataError(run.stats.nothing_kept(empty, charset, oov))
+            run.count()
+    except KeyboardInterrupt:
+        if not run.stats.read:
+            raise
+        raise Interrupted(
+            f"stopped after {run.stats.read} of {run.total} rows; the same command with --resume"
+            " continues from there"
+        ) from None
+    return run.finish(geometry.over_width, oov, on_bad, time.monotonic() - began)
+
+
+def _require_options(
+    oov: OovPolicy, oov_map: Path | None, engine: EngineName, threads: int | None, output: Path
+) -> None:
+    """Raise UsageError for options that do not go together and an output that cannot be."""
     if (oov == "map") != (oov_map is not None):
         raise UsageError(
             "--oov map and --oov-map FILE belong together: the file says what each character"
@@ -159,108 +199,186 @@ def prep(
         )
     if engine == "ray" and threads is not None:
         raise UsageError("--threads belongs to --engine local; Ray has its own cores")
-    charset = profile.load_charset()
-    mapping = read_mapping(oov_map, charset) if oov_map else {}
     if quarantine_path(output).is_dir():
         raise UsageError(
             f"{quarantine_path(output)} is a folder; the list of rows left out belongs there: give"
             " another --output"
         )
-    tally, paths, resumed, total = Tally(), split.stores(output), 0, 0
-    try:
-        with ExitStack() as stack:
-            opened = _open_all(sources, paths, stack, progress)
-            total, lines_of = _survey(opened, select)
-            pool = ThreadPoolExecutor(threads or os.cpu_count() or 1)
-            stack.callback(pool.shutdown, cancel_futures=True)
-            geometry, why = _decide_over_width(opened, select, profile.geometry, pool)
-            recipe = Recipe(select, charset, mapping, geometry, profile.model.label_limit)
-            runner: Engine = (
-                Ray([spec for spec, _ in opened], stack, progress)
-                if engine == "ray"
-                else Threads([s for _, s in opened], pool)
+
+
+class _Run:
+    """The state of one run: its sources, stores and counts."""
+
+    def __init__(
+        self,
+        profile: Profile,
+        output: Path,
+        split: Split,
+        select: Selection,
+        progress: Progress,
+    ) -> None:
+        self.stats = PrepStats()
+        self.total = self.resumed = 0
+        self.opened: list[tuple[SourceSpec, Source]] = []
+        self._profile, self._output, self._split = profile, output, split
+        self._select, self._progress = select, progress
+        self._paths = split.stores(output)
+        self._writers: list[LineStoreWriter] = []
+        self._parts: dict[str, int] = {}
+
+    def open(self, sources: Sequence[str | Path], columns: Columns, stack: ExitStack) -> None:
+        """Open the sources and assign their documents to the stores."""
+        self.opened = _open_all(sources, columns, self._paths, stack, self._progress)
+        survey = _survey(self.opened, self._select)
+        self.total = survey.total
+        self._parts = self._split.parts(survey.lines_of, survey.group_of)
+        if self._split.val_share:
+            _warn_of_missing_groups(survey.group_of, self._parts, self._progress)
+
+    def write(
+        self,
+        recipe: Recipe,
+        runner: Engine,
+        why: str,
+        own_mapping: Mapping[str, str],
+        drop_duplicates: bool,
+        resume: bool,
+        stack: ExitStack,
+    ) -> None:
+        """Prepare every row, those of a stopped run first, and write the lines to the stores."""
+        from nordocr_cli.data.store import LineStoreWriter
+        from nordocr_cli.data.unfinished import Journal
+
+        made: dict[str, Any] = {
+            "profile": self._profile.name,
+            "sources": [_provenance(*opened) for opened in self.opened],
+            "over_width": why,
+        }
+        made |= self._split.to_json()
+        made |= {"oov_map": dict(own_mapping)} if own_mapping else {}
+        made_from = _made_from(made, recipe, drop_duplicates)
+        if stopped := _stopped_run(self._paths[0], made_from, resume, self._progress):
+            stack.enter_context(stopped)
+        folders = stack.enter_context(atomic.replacing_all(self._paths, keep_interrupted=True))
+        for path, folder in zip(self._paths, folders, strict=True):
+            writer = LineStoreWriter(
+                path, recipe.geometry, recipe.charset, made=made, folder=folder
             )
-            made: dict[str, Any] = {
-                "profile": profile.name,
-                "sources": [_provenance(*s) for s in opened],
-                "over_width": why,
+            self._writers.append(stack.enter_context(writer))
+        journal = stack.enter_context(Journal(folders, made_from))
+        stores = _Stores(
+            self._writers, Placement(self._parts), self.stats, journal, drop_duplicates
+        )
+        rows = _rows(self.opened)
+        self._progress.start("prep", self.total)
+        stack.callback(self._progress.finish)
+        if stopped is not None:
+            self._take_over(stopped, recipe, rows, stores)
+        for entry, outcome in runner.outcomes(recipe, rows):
+            stores.take(entry, outcome)
+            self._progress.advance()
+
+    def _take_over(
+        self, stopped: "Unfinished", recipe: Recipe, rows: Iterator[Row], stores: "_Stores"
+    ) -> None:
+        for entry, outcome in _outcomes_before(stopped, recipe, rows):
+            stores.take(entry, outcome)
+            self._progress.advance()
+        self.resumed = self.stats.read
+        self._progress.note(
+            f"{self.resumed} of {self.total} rows were done by the run that was stopped"
+        )
+
+    def empty_stores(self) -> list[Path]:
+        """Stores without a line."""
+        pairs = zip(self._paths, self._writers, strict=True)
+        return [path for path, writer in pairs if len(writer) == 0]
+
+    def count(self) -> None:
+        """Give the stores their counts."""
+        stats = self.stats
+        for writer in self._writers:
+            writer.counts = {
+                "read": stats.read,
+                "kept": len(stats.widths),
+                "over_wide": stats.over_wide,
+                **stats.left_out,
+                "duplicates": stats.duplicates,
+                "contradicting": stats.contradicting,
             }
-            made |= split.to_json() | ({"oov_map": dict(mapping)} if mapping else {})
-            made_from = _made_from(made, recipe, drop_duplicates)
-            if stopped := _stopped_run(paths[0], made_from, resume, progress):
-                stack.enter_context(stopped)
-            folders = stack.enter_context(atomic.replacing_all(paths, keep_interrupted=True))
-            writers = [
-                stack.enter_context(
-                    LineStoreWriter(path, geometry, charset, made=made, folder=folder)
-                )
-                for path, folder in zip(paths, folders, strict=True)
-            ]
-            journal = stack.enter_context(Journal(folders, made_from))
-            stores = _Stores(
-                writers, Placement(split.parts(lines_of)), tally, journal, drop_duplicates
-            )
-            rows = _rows(opened)
-            progress.start("prep", total)
-            stack.callback(progress.finish)
-            if stopped is not None:
-                for entry, outcome in _outcomes_before(stopped, recipe, rows):
-                    stores.take(entry, outcome)
-                    progress.advance()
-                resumed = tally.read
-                progress.note(f"{resumed} of {total} rows were done by the run that was stopped")
-            for entry, outcome in runner.outcomes(recipe, rows):
-                stores.take(entry, outcome)
-                progress.advance()
-            if empty := [
-                path for path, writer in zip(paths, writers, strict=True) if len(writer) == 0
-            ]:
-                raise DataError(tally.nothing_kept(empty, charset, oov))
-            for writer in writers:
-                writer.counts = {
-                    "read": tally.read,
-                    "kept": len(tally.widths),
-                    "over_wide": tally.over_wide,
-                    **tally.left_out,
-                }
-                writer.counts |= {
-                    "duplicates": tally.duplicates,
-                    "contradicting": tally.contradicting,
-                }
-    except KeyboardInterrupt:
-        if not tally.read:
-            raise
-        raise Interrupted(
-            f"stopped after {tally.read} of {total} rows; the same command with --resume goes on"
-            " from there"
-        ) from None
-    for run in find_unfinished(paths[0]):
-        run.remove()
-    # Only now have the stores their names: a run that fails leaves the old ones, and the list that
-    # belongs to them.
-    quarantine = tally.write_list(quarantine_path(output))
-    tally.say_what_stands_out(progress)
-    assert writers[0].header is not None
-    return PrepResult(
-        stores={str(path): len(writer) for path, writer in zip(paths, writers, strict=True)},
-        read=tally.read,
-        kept=len(tally.widths),
-        left_out=dict(tally.left_out),
-        widths=tally.width_stats(),
-        over_width=geometry.over_width,
-        over_wide=tally.over_wide,
-        worst_squash_ratio=round(tally.worst_ratio, 4),
-        renormalized=tally.renormalized,
-        content_sha256=writers[0].header.content_sha256,
-        seconds=round(time.monotonic() - began, 3),
-        duplicates=tally.duplicates,
-        contradicting=tally.contradicting,
-        oov=dict(tally.oov.most_common()),
-        mapped=dict(tally.mapped.most_common()),
-        resumed=resumed,
-        quarantine=str(quarantine) if quarantine else None,
-        problem=tally.problem(oov, on_bad, charset, quarantine),
-    )
+
+    def finish(self, over_width: str, oov: OovPolicy, on_bad: Policy, seconds: float) -> PrepResult:
+        """Write the list of rejected rows, warn, and return the result. Only now have the stores
+        their names: a run that fails leaves the old ones, and the list that belongs to them.
+        """
+        from nordocr_cli.data.unfinished import find_unfinished
+
+        for run in find_unfinished(self._paths[0]):
+            run.remove()
+        stats = self.stats
+        quarantine = stats.write_list(quarantine_path(self._output))
+        charset = self._profile.load_charset()
+        problem = stats.problem(oov, on_bad, charset, quarantine, self._hints())
+        stats.report(self._progress, _accepted(oov, on_bad))
+        first = self._writers[0].header
+        assert first is not None
+        pairs = zip(self._paths, self._writers, strict=True)
+        return PrepResult(
+            stores={str(path): len(writer) for path, writer in pairs},
+            read=stats.read,
+            kept=len(stats.widths),
+            left_out=dict(stats.left_out),
+            widths=stats.width_stats(),
+            over_width=over_width,
+            over_wide=stats.over_wide,
+            worst_squash_ratio=round(stats.worst_ratio, 4),
+            renormalized=stats.renormalized,
+            trimmed=stats.trimmed,
+            content_sha256=first.content_sha256,
+            seconds=round(seconds, 3),
+            duplicates=stats.duplicates,
+            contradicting=stats.contradicting,
+            oov=dict(stats.oov.most_common()),
+            mapped=dict(stats.mapped.most_common()),
+            resumed=self.resumed,
+            quarantine=str(quarantine) if quarantine else None,
+            problem=problem,
+        )
+
+    def _hints(self) -> list[str]:
+        """Where images lie that were not found, and how to say so."""
+        found: list[str] = []
+        if not self.stats.missing_images:
+            return found
+        for spec, source in self.opened:
+            if isinstance(source, ManifestSource):
+                folder, count = source.images_elsewhere(self.stats.missing_images)
+                if count:
+                    given = f"{spec.name}={spec.path}" if spec.name else str(spec.path)
+                    where = f"{given}:{folder}"
+                    found.append(f"{count} of the missing images lie in {folder}: give {where}")
+        return found
+
+
+def _accepted(oov: OovPolicy, on_bad: Policy) -> list[str]:
+    """Reasons that are warned of, as they are no error here."""
+    accepted = ["illegible"]
+    if oov == "skip":
+        accepted.append("oov")
+    if on_bad == "skip":
+        accepted += ["too-small", "taller-than-wide", "no-ink", "ctc-infeasible", "too-long"]
+    return accepted
+
+
+def _warn_of_missing_groups(
+    groups: Mapping[str, str], parts: Mapping[str, int], progress: Progress
+) -> None:
+    missing = [group for group in groups_missing(groups, parts) if group]
+    if missing:
+        progress.warn(
+            f"--val-split: no document of {', '.join(missing)} is in the validation store, as there"
+            " is only one of each, or they are too large for the share"
+        )
 
 
 class _Stores:
@@ -272,34 +390,32 @@ class _Stores:
         self,
         writers: "Sequence[LineStoreWriter]",
         placement: Placement,
-        tally: Tally,
+        stats: PrepStats,
         journal: "Journal",
         drop_duplicates: bool,
     ) -> None:
-        self._writers, self._placement, self._tally, self._journal = (
-            writers,
-            placement,
-            tally,
-            journal,
-        )
+        self._writers, self._placement = writers, placement
+        self._stats, self._journal = stats, journal
         self._drop_duplicates = drop_duplicates
 
     def take(self, entry: Entry, outcome: LeftOut | PreparedLine) -> None:
         """Keep a line, or count the reason for which it is not kept."""
         kept_out = self._keep(outcome, entry) if isinstance(outcome, PreparedLine) else outcome
         if kept_out is not None:
-            self._tally.leave_out(kept_out, entry)
+            self._stats.leave_out(kept_out, entry)
+            if kept_out.reason in NOT_IN_STORE and entry.row is not None:
+                self._writers[self._placement.part_of(entry.row)].leave_out(entry.row)
             self._journal.left_out(
                 {"reason": kept_out.reason, "problem": kept_out.problem, "oov": dict(kept_out.oov)}
             )
-        if self._tally.read % _ROWS_A_COMMIT == 0:
+        if self._stats.read % _ROWS_A_COMMIT == 0:
             # All of them, that of few lines too: a run that goes on can do so from the first line
             # that is not there.
             for writer in self._writers:
                 writer.commit()
 
     def _keep(self, line: PreparedLine, entry: Entry) -> LeftOut | None:
-        pixels, tally = line.encoded.pixels_sha256, self._tally
+        pixels, stats = line.encoded.pixels_sha256, self._stats
         first_text = self._placement.first_text(pixels)
         if self._drop_duplicates and first_text == line.row.text:
             return LeftOut("duplicate", "picture and text are those of an earlier row")
@@ -310,20 +426,20 @@ class _Stores:
                 "the same picture stands in another document, whose lines go to another store",
             )
         if first_text is not None:
-            tally.duplicates += first_text == line.row.text
+            stats.duplicates += first_text == line.row.text
             if first_text != line.row.text:
-                tally.contradict(
+                stats.contradict(
                     entry,
                     f"{line.row.text!r}, but an earlier row with this picture says {first_text!r}",
                 )
         self._writers[part].add_encoded(line.encoded, line.row)
         self._journal.kept(part, line.encoded)
-        tally.keep(line.row, line.encoded.width, entry)
+        stats.keep(line.row, line.encoded.width, entry)
         return None
 
 
 def _made_from(made: Mapping[str, Any], recipe: Recipe, drop_duplicates: bool) -> dict[str, Any]:
-    """All that a run's content depends on but the images, as JSON values."""
+    """Everything but the images that a run's content depends on, as JSON values."""
     chosen = {
         "select": asdict(recipe.select),
         "drop_duplicates": drop_duplicates,
@@ -340,23 +456,20 @@ def _made_from(made: Mapping[str, Any], recipe: Recipe, drop_duplicates: bool) -
 def _stopped_run(
     target: Path, made_from: Mapping[str, Any], resume: bool, progress: Progress
 ) -> "Unfinished | None":
-    """Return the run to go on from, and say what is not used."""
+    """Return the run to continue, and say what is not used."""
     from nordocr_cli.data.unfinished import find_unfinished
 
     runs = find_unfinished(target)
     alike = [run for run in runs if run.made_from == made_from]
     if not resume and alike:
         progress.note(
-            f"begun anew, though a run for {target} was stopped on its way; --resume would go on"
-            " from there"
+            f"starting over; an interrupted run for {target} exists, use --resume to continue it"
         )
     if resume and not alike:
-        other = (
-            "the one that was stopped had other sources or settings"
-            if runs
-            else "there is no stopped run"
-        )
-        progress.warn(f"nothing to go on from for {target}: {other}; begun anew")
+        reason = "there is no interrupted run"
+        if runs:
+            reason = "the interrupted run had other sources or settings"
+        progress.warn(f"nothing to resume for {target}: {reason}; starting over")
     return alike[0] if resume and alike else None
 
 
@@ -380,13 +493,17 @@ def quarantine_path(output: Path) -> Path:
 
 
 def _open_all(
-    sources: Sequence[str | Path], targets: Sequence[Path], stack: ExitStack, progress: Progress
+    sources: Sequence[str | Path],
+    columns: Columns,
+    targets: Sequence[Path],
+    stack: ExitStack,
+    progress: Progress,
 ) -> list[tuple[SourceSpec, Source]]:
     if not sources:
         raise UsageError(
             "no sources: give a manifest, a folder with one, pages with layouts, or an LMDB"
         )
-    specs = [parse_source(str(source)) for source in sources]
+    specs = [parse_source(str(source), columns) for source in sources]
     for target in targets:
         for spec in specs:
             if (
@@ -405,50 +522,105 @@ def _open_all(
 
 
 def _rows(sources: Sequence[tuple[SourceSpec, Source]]) -> Iterator[Row]:
-    """Yield every row of every source, with the id and subset that it has in the store."""
-    names = [spec.name for spec, _ in sources]
+    """Yield every row of every source, with the id, subset and document that it has in the
+    store.
+    """
+    specs = [spec for spec, _ in sources]
+    names = [spec.name for spec in specs]
+    documents = _document_prefixes(specs)
     for index, (spec, source) in enumerate(sources):
         number = index + 1
         while str(number) in names:  # a source may be named `2`
             number += len(sources)
         prefix = spec.name if names.count(spec.name) == 1 and spec.name else str(number)
+        prefix = prefix if len(sources) > 1 else ""
         for entry in source.entries():
-            if entry.row is not None and (len(sources) > 1 or spec.name):
-                row_id = f"{prefix}:{entry.row.id}" if len(sources) > 1 else entry.row.id
-                entry = replace(
-                    entry, row=replace(entry.row, id=row_id, subset=entry.row.subset or spec.name)
-                )
+            if entry.row is not None:
+                entry = _in_source(entry, spec, prefix, documents[index])
             yield index, entry
 
 
-def _survey(
-    sources: Sequence[tuple[SourceSpec, Source]], select: Selection
-) -> tuple[int, Counter[str]]:
-    """Return the number of rows, and the wanted lines of each document. Raises UsageError when a
-    filter fits no row.
+def _in_source(entry: Entry, spec: SourceSpec, prefix: str, document: str) -> Entry:
+    """The entry with the id, subset and document that it has among the rows of all sources."""
+    row = entry.row
+    assert row is not None
+    is_named_by_file = entry.is_named_by_file and row.source
+    if not prefix and not spec.name and not is_named_by_file:
+        return entry
+    return replace(
+        entry,
+        row=replace(
+            row,
+            id=f"{prefix}:{row.id}" if prefix else row.id,
+            subset=row.subset or spec.name,
+            source=f"{document}/{row.source}" if is_named_by_file else row.source,
+        ),
+    )
+
+
+def _document_prefixes(specs: Sequence[SourceSpec]) -> list[str]:
+    """What stands before the file names that documents are named by: the source's name, else its
+    folder, with as many folders above it as tell the sources apart.
     """
-    total, lines_of = 0, Counter[str]()
+    folders = []
+    for spec in specs:
+        path = spec.path.resolve()
+        folder = path if path.is_dir() else path.parent
+        folders.append([part for part in folder.parts[1:] if part not in LAYOUT_FOLDERS] or ["."])
+    depth = 1
+    longest = max(map(len, folders), default=1)
+    while depth < longest and _are_ambiguous(folders, depth):
+        depth += 1
+    return [
+        spec.name or "/".join(folder[-depth:]) for spec, folder in zip(specs, folders, strict=True)
+    ]
+
+
+def _are_ambiguous(folders: Sequence[Sequence[str]], depth: int) -> bool:
+    """Whether different folders have the same last `depth` names."""
+    different = {tuple(folder) for folder in folders}
+    return len({folder[-depth:] for folder in different}) < len(different)
+
+
+@dataclass
+class _Survey:
+    """What the rows are, before an image is read: their number, the lines of each document and its
+    group (see data/split.py).
+    """
+
+    total: int = 0
+    lines_of: Counter[str] = field(default_factory=Counter)
+    group_of: dict[str, str] = field(default_factory=dict)
+
+
+def _survey(sources: Sequence[tuple[SourceSpec, Source]], select: Selection) -> _Survey:
+    """Count the rows and the lines of each document. Raises UsageError when a filter accepts no
+    row.
+    """
+    found = _Survey()
     languages, subsets = Counter[str](), Counter[str]()
     for _, entry in _rows(sources):
-        total += 1
+        found.total += 1
         if entry.row is None:
             continue
         languages[entry.row.language] += 1
         subsets[entry.row.subset] += 1
         if select.left_out(entry.row) is None:
-            lines_of[document_of(entry.row)] += 1
-    if not total:
+            document = document_of(entry.row)
+            found.lines_of[document] += 1
+            found.group_of.setdefault(document, group_of(entry.row))
+    if not found.total:
         raise DataError(f"no rows in {', '.join(str(source.path) for _, source in sources)}")
-    for flag, wanted, there in (
-        ("--include-language", select.languages, languages),
-        ("--include-subset", select.subsets, subsets),
-    ):
-        if unknown := [name for name in wanted if name not in there]:
-            raise UsageError(
-                f"{flag} {unknown[0]!r} fits no row;"
-                f" {nearest(unknown[0], [name for name in there if name])}"
-            )
-    return total, lines_of
+    _require_known("--include-language", select.languages, languages)
+    _require_known("--include-subset", select.subsets, subsets)
+    return found
+
+
+def _require_known(flag: str, requested: Sequence[str], known: Mapping[str, int]) -> None:
+    unknown = [name for name in requested if name not in known]
+    if unknown:
+        names = [name for name in known if name]
+        raise UsageError(f"{flag} {unknown[0]!r} fits no row; {nearest(unknown[0], names)}")
 
 
 def _decide_over_width(
@@ -457,8 +629,8 @@ def _decide_over_width(
     geometry: Geometry,
     pool: ThreadPoolExecutor,
 ) -> tuple[Geometry, str]:
-    """Replace `over_width = "auto"` by what the crops' sizes speak for. Returns the geometry and
-    the reason in words.
+    """Replace `over_width = "auto"` by the choice that suits the crops' sizes. Returns the geometry
+    and the reason in words.
     """
     if geometry.over_width != "auto":
         return geometry, f"{geometry.over_width}, as the profile says"
@@ -480,9 +652,9 @@ def _decide_over_width(
     if not over_wide:
         return replace(geometry, over_width="squash"), "squash: auto, no crop is too wide"
     p95 = over_wide[int(0.95 * (len(over_wide) - 1))]
-    decision: Literal["squash", "center-crop"] = (
-        "squash" if p95 <= _AUTO_SQUASH_UP_TO else "center-crop"
-    )
+    decision: Literal["squash", "center-crop"] = "squash"
+    if p95 > _AUTO_SQUASH_UP_TO:
+        decision = "center-crop"
     why = (
         f"{decision}: auto, {len(over_wide)} of {crops} crops are too wide, 95 % of them up to"
         f" {p95:.2f} times"
@@ -491,13 +663,10 @@ def _decide_over_width(
 
 
 def _provenance(spec: SourceSpec, source: Source) -> dict[str, Any]:
-    hashes = [atomic.sha256_of(path) for path in source.files]
     return {
         "path": str(source.path),
         "kind": source.kind,
         **({"name": spec.name} if spec.name else {}),
         "bytes": sum(path.stat().st_size for path in source.files),
-        "sha256": (
-            hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
-        ),
+        "sha256": hash_of_files(tuple(source.files)),
     }

@@ -1,5 +1,5 @@
-"""What became of the rows that prep read: counts, the list of those left out, and what is to be
-said about them.
+"""What became of the rows that prep read: counts, the list of rejected rows, and the messages about
+them.
 """
 
 import json
@@ -11,6 +11,7 @@ from typing import Literal
 
 from nordocr_cli import atomic
 from nordocr_cli.charset import CHARSETS, Charset, describe_character
+from nordocr_cli.core.prep.charsets import profiles_by_charset
 from nordocr_cli.data.entry import Entry, has_surrogate
 from nordocr_cli.data.notes import mapped_characters, squash_ratio, was_cropped
 from nordocr_cli.progress import Progress
@@ -29,17 +30,35 @@ Reason = Literal[
     "oov",
     "missing-image",
     "unreadable-image",
+    "too-small",
+    "taller-than-wide",
+    "no-ink",
     "ctc-infeasible",
     "too-long",
     "duplicate",
     "in-other-store",
 ]
-# Reasons that the user asked for: counted, but not listed.
+# Reasons that the user requested: counted, but not listed.
 _FILTERED = ("other-language", "other-subset")
-# Reasons that a policy may object to; no row with another one is at fault.
-_BAD = ("bad-row", "empty-text", "missing-image", "unreadable-image")
+# Reasons that --on-bad decides about.
+_BAD = (
+    *("bad-row", "empty-text", "missing-image", "unreadable-image"),
+    *("too-small", "taller-than-wide", "no-ink", "ctc-infeasible", "too-long"),
+)
+# Reasons that lie with the geometry or the charset: evaluations of the store count these rows.
+NOT_IN_STORE = ("oov", "ctc-infeasible", "too-long")
 
+# What each reason is called in messages.
+_IN_WORDS = {
+    "too-small": "rows have an image too small to be read",
+    "taller-than-wide": "rows have an image taller than wide",
+    "no-ink": "rows have an image without ink, or with hardly any contrast",
+    "ctc-infeasible": "rows have more text than their width can hold (CTC)",
+    "too-long": "rows have more text than the network can write",
+    "illegible": "rows are marked as illegible",
+}
 _NAMED_ROWS = 3
+_KEPT_KEYS = 10_000
 
 
 @dataclass(frozen=True)
@@ -54,24 +73,24 @@ class WidthStats:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """Why a row is not in the store; `oov` counts the characters for which it is not, where it is
-    for those.
-    """
+    """Why a row is not in the store; `oov` counts the characters for which it is rejected."""
 
     reason: Reason
     problem: str
     oov: Mapping[str, int] = field(default_factory=dict)
 
 
-class Tally:
-    """Counts what became of the rows, and remembers those left out."""
+class PrepStats:
+    """Counts what became of the rows, and remembers the rejected ones."""
 
     def __init__(self) -> None:
         self.widths: list[int] = []
         self.left_out: Counter[str] = Counter()
         self.oov: Counter[str] = Counter()
         self.mapped: Counter[str] = Counter()
-        self.renormalized = self.over_wide = self.cropped = self.duplicates = self.contradicting = 0
+        self.missing_images: list[str] = []
+        self.renormalized = self.trimmed = self.over_wide = self.cropped = 0
+        self.duplicates = self.contradicting = 0
         self.worst_ratio = 1.0
         self._listed: list[str] = []
         self._first: dict[str, list[str]] = {}
@@ -85,34 +104,37 @@ class Tally:
         """Count a line that is in a store, `width` pixels wide."""
         self.widths.append(width)
         self.renormalized += entry.renormalized
-        if row.extra:  # where prep's notes are
+        self.trimmed += entry.trimmed
+        if row.extra:  # where prep's annotations are
             self.over_wide += squash_ratio(row) > 1
             self.cropped += was_cropped(row)
             self.worst_ratio = max(self.worst_ratio, squash_ratio(row))
             self.mapped.update(mapped_characters(row))
 
     def contradict(self, entry: Entry, problem: str) -> None:
-        """Count a kept line that says something else than an earlier one with the same picture."""
+        """Count a kept line with another text than an earlier one with the same picture."""
         self.contradicting += 1
         self._name("contradicting", entry, problem)
 
     def leave_out(self, left_out: LeftOut, entry: Entry) -> None:
-        """Count a row that is in no store, and list it unless the user did not want it."""
+        """Count a row that is in no store, and list it unless a filter rejected it."""
         self.left_out[left_out.reason] += 1
         if left_out.reason in _FILTERED:
             return
         self.oov.update(left_out.oov)
+        if left_out.reason == "missing-image" and len(self.missing_images) < _KEPT_KEYS:
+            self.missing_images.append(entry.key)
         self._name(left_out.reason, entry, left_out.problem)
-        row = entry.row.to_json() if entry.row else {}
         record = {
             "reason": left_out.reason,
             "problem": left_out.problem,
             "where": entry.where,
-            "row": row,
+            "row": entry.row.to_json() if entry.row else {},
         }
         listed = json.dumps(record, ensure_ascii=False)
-        # What is no character (in a file's name, say) can be written as an escape alone.
-        self._listed.append((json.dumps(record) if has_surrogate(listed) else listed) + "\n")
+        if has_surrogate(listed):  # what is no character can be written as an escape alone
+            listed = json.dumps(record)
+        self._listed.append(listed + "\n")
 
     def _name(self, what: str, entry: Entry, problem: str) -> None:
         """Remember the first few rows of a kind, to be named in a message."""
@@ -121,8 +143,8 @@ class Tally:
             named.append(f"{entry.where}: {problem}")
 
     def write_list(self, path: Path) -> Path | None:
-        """Write the rows left out to `path`, one JSON object a line; without any, remove an earlier
-        run's list.
+        """Write the rejected rows to `path`, one JSON object a line; without any, remove the list
+        of an earlier run.
         """
         if not self._listed:
             path.unlink(missing_ok=True)
@@ -141,10 +163,15 @@ class Tally:
         )
 
     def problem(
-        self, oov: OovPolicy, on_bad: Policy, charset: Charset, listed: Path | None
+        self,
+        oov: OovPolicy,
+        on_bad: Policy,
+        charset: Charset,
+        listed: Path | None,
+        hints: Sequence[str] = (),
     ) -> str | None:
-        """Say which rows the policies do not let pass, where the first stand, and how to go on;
-        None when all is well.
+        """Return which rows the policies do not accept, where the first are, and how to go on; None
+        when all is well. `hints` says where missing images are.
         """
         refused = (*(("oov",) if oov != "skip" else ()), *(_BAD if on_bad == "error" else ()))
         blocking = {reason: count for reason, count in self.left_out.items() if reason in refused}
@@ -153,51 +180,42 @@ class Tally:
         lines = [
             f"{sum(blocking.values())} of {self.read} rows were left out ({_counts(blocking)}):"
         ]
-        for reason in blocking:
-            lines += self._first[reason]
+        for reason, count in blocking.items():
+            lines += self._examples(reason, count)
+        lines += hints
+
         ways = []
         if "oov" in blocking:
-            shown = ", ".join(
-                f"{describe_character(c)} {count} times" for c, count in self.oov.most_common()
-            )
-            lines.append(
-                f"not in charset {charset.name!r}{' nor mapped' if oov == 'map' else ''}: {shown}"
-            )
-            wider = [
-                name
-                for name, other in CHARSETS.items()
-                if all(c in other.class_of for c in self.oov)
-            ]
-            mapping = "more lines in the --oov-map file" if oov == "map" else "--oov map"
-            ways.append(
-                " or ".join(["--oov skip", mapping] + [f"--set charset={name}" for name in wider])
-            )
+            lines.append(f"not in charset {charset.name!r}{_nor_mapped(oov)}: {self._shown_oov()}")
+            ways.append(" or ".join(self._ways_with_oov(oov)))
         if set(blocking) - {"oov"}:
             ways.append("--on-bad skip")
-        lines.append(
-            f"{f'all of them are in {listed}; ' if listed else ''}mend them, or go on with"
-            f" {' and '.join(ways)}"
-        )
+        where = f"all of them are in {listed}; " if listed else ""
+        lines.append(f"{where}fix them, or go on with {' and '.join(ways)}")
         return "\n".join(lines)
 
     def nothing_kept(self, stores: Sequence[Path], charset: Charset, oov: OovPolicy) -> str:
         """Say why there is no line for `stores`."""
-        # Whatever the policies let pass, here it is what is wrong.
-        problem = self.problem("map" if oov == "map" else "error", "error", charset, None)
+        # Whatever the policies accept, here it is what is wrong.
+        strict: OovPolicy = "map" if oov == "map" else "error"
+        problem = self.problem(strict, "error", charset, None)
         problem = problem or f"every row was left out ({_counts(self.left_out)})"
         return f"no line for {', '.join(map(str, stores))}, nothing was written: {problem}"
 
-    def say_what_stands_out(self, progress: Progress) -> None:
-        """Warn of lines that are kept, or left out without being at fault, and that the user may
-        not expect.
+    def report(self, progress: Progress, policies: Sequence[str]) -> None:
+        """Warn of lines that are kept, or left out by a policy, and that the user may not expect.
+
+        `policies` names the reasons that a policy has accepted or that need none.
         """
-        if count := self.left_out["ctc-infeasible"]:
-            shown = "; ".join(self._first["ctc-infeasible"])
-            progress.warn(f"{count} rows have more text than their width can hold (CTC): {shown}")
-        if count := self.left_out["too-long"]:
+        for reason, words in _IN_WORDS.items():
+            if (count := self.left_out[reason]) and reason in policies:
+                progress.warn(f"{count} {words}: {'; '.join(self._first[reason])}")
+        if self.oov and "oov" in policies:
+            ways = " or ".join(self._charsets_for_oov())
+            advice = f"; {ways} has them" if ways else ""
             progress.warn(
-                f"{count} rows have more text than the network can write:"
-                f" {'; '.join(self._first['too-long'])}"
+                f"{self.left_out['oov']} rows have characters outside the charset:"
+                f" {self._shown_oov()}{advice}"
             )
         if self.cropped:
             progress.warn(
@@ -205,13 +223,48 @@ class Tally:
                 " picture"
             )
         if self.contradicting:
-            shown = "; ".join(self._first["contradicting"])
             progress.warn(
-                f"{self.contradicting} rows say something else than an earlier row with the same"
-                f" picture: {shown}"
+                f"{self.contradicting} rows have another text than an earlier row with the same"
+                f" picture: {'; '.join(self._first['contradicting'])}"
             )
+        if self.mapped:
+            shown = ", ".join(
+                f"{describe_character(c)} {count} times" for c, count in self.mapped.most_common()
+            )
+            progress.note(f"characters replaced in the texts: {shown}")
+        if self.trimmed:
+            progress.note(f"{self.trimmed} texts had spaces at their ends, which were removed")
         if self.renormalized:
             progress.note(f"{self.renormalized} texts were not in NFC and are stored in NFC")
+
+    def _examples(self, reason: str, count: int) -> list[str]:
+        named = self._first[reason]
+        if count == len(named):
+            return named
+        return [*named, f"… and {count - len(named)} more {reason}"]
+
+    def _shown_oov(self) -> str:
+        return ", ".join(
+            f"{describe_character(c)} {count} times" for c, count in self.oov.most_common()
+        )
+
+    def _ways_with_oov(self, oov: OovPolicy) -> list[str]:
+        mapping = "more lines in the --oov-map file" if oov == "map" else "--oov map"
+        return ["--oov skip", mapping, *self._charsets_for_oov()]
+
+    def _charsets_for_oov(self) -> list[str]:
+        """The charsets that have every missing character, and the profiles that use them."""
+        found: list[str] = []
+        for name, other in CHARSETS.items():
+            if all(character in other.class_of for character in self.oov):
+                profiles = profiles_by_charset().get(name, ())
+                of = f" (as in profile {', '.join(profiles)})" if profiles else ""
+                found.append(f"--set charset={name}{of}")
+        return found
+
+
+def _nor_mapped(oov: OovPolicy) -> str:
+    return " nor mapped" if oov == "map" else ""
 
 
 def _counts(left_out: Mapping[str, int]) -> str:
