@@ -164,7 +164,7 @@ def test_what_was_begun_otherwise_is_not_gone_on_from(tmp_path: Path, source: Pa
     assert run(source, output, progress=heard).resumed == 0
     assert any("use --resume to continue it" in note for note in heard.notes)
     run(source, output, resume=True, progress=heard)
-    assert "there is no stopped run" in heard.warnings[-2]
+    assert "there is no interrupted run" in heard.warnings[-2]
 
 
 def test_what_of_a_stopped_run_is_damaged_is_read_again(tmp_path: Path, source: Path) -> None:

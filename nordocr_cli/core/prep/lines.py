@@ -3,9 +3,11 @@
 `prepare_shard` is all the work on images, and the same function on every engine (see engines.py).
 """
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from nordocr_cli.charset import Charset, describe_character
@@ -125,13 +127,18 @@ class Recipe:
         row = entry.row
         assert row is not None
         text = row.text
-        mapped = Counter(c for c in text if c in self.mapping)
-        if mapped:
+        if self._mapped_characters and self._mapped_characters.search(text):
+            mapped = Counter(c for c in text if c in self.mapping)
             row = note_mapped(row, replace_characters(text, self.mapping), mapped)
         trimmed = row.text.strip()
         if trimmed != row.text:
             return replace(entry, row=replace(row, text=trimmed), trimmed=True)
         return entry if row is entry.row else replace(entry, row=row)
+
+    @cached_property
+    def _mapped_characters(self) -> re.Pattern[str] | None:
+        """Finds the characters of the mapping: most texts have none, and this runs for each."""
+        return re.compile(f"[{re.escape(''.join(self.mapping))}]") if self.mapping else None
 
     def _problem_of_text(self, text: str) -> LeftOut | None:
         if missing := self.charset.missing(text):
