@@ -16,7 +16,7 @@ from nordocr_cli.core.prep import engines as prep_engines
 from nordocr_cli.core.prep import run as prep_module
 from nordocr_cli.core.prep.lines import Selection
 from nordocr_cli.core.prep.run import plan_prep, prep
-from nordocr_cli.data.batches import LineBatches
+from nordocr_cli.data.batches import BatchOptions, LineBatches
 from nordocr_cli.data.entry import Entry
 from nordocr_cli.data.formats import SourceSpec
 from nordocr_cli.data.resize import resize_line
@@ -63,7 +63,8 @@ def test_rows_without_text_are_kept_on_request_and_can_be_trained_on(tmp_path: P
     assert [row.text for row in store_rows(tmp_path / "x.lmdb")] == ["", "Å 1"]
     with LineStore(tmp_path / "x.lmdb") as store:
         charset, geometry = PROFILE.load_charset(), PROFILE.geometry
-        batches = LineBatches([store], charset, geometry, budget_px=100_000, workers=0)
+        options = BatchOptions(budget_px=100_000, workers=0)
+        batches = LineBatches([store], charset, geometry, options)
         batch = next(batches.epoch(0))
     assert sorted(batch.target_lengths.tolist()) == [0, 3]
 

@@ -30,8 +30,9 @@ _MINIMUM_HEIGHT_PX, _MINIMUM_WIDTH_PX = 6, 3
 _NARROWEST_CHARACTER = 0.15
 # Levels, of 255, between paper and ink: less is hardly seen.
 _MINIMUM_CONTRAST = 24
-# Between the averages of a line's 66 cells: specks raise less, a full stop raises more.
+# Levels between the averages of a line's cells.
 _MINIMUM_CELL_CONTRAST = 3
+_CELL_ROWS, _CELL_COLUMNS = 2, 33
 
 
 @dataclass(frozen=True)
@@ -178,14 +179,18 @@ class Recipe:
 
 
 def has_ink(line: "Pixels", cell_contrast: int) -> bool:
-    """Whether something can be seen on a scaled line; `cell_contrast` is that of its cells (see
-    data/fingerprint.py), which are as bright as each other on paper with specks.
+    """Whether something can be seen on a scaled line, uint8 (height, width[, 3]); `cell_contrast`
+    is that of its cells (see data/fingerprint.py), which is high for nearly all lines.
     """
-    if cell_contrast < _MINIMUM_CELL_CONTRAST:
-        return False
     if cell_contrast >= _MINIMUM_CONTRAST:
         return True
-    return int(line.max()) - int(line.min()) >= _MINIMUM_CONTRAST
+    if int(line.max()) - int(line.min()) < _MINIMUM_CONTRAST:
+        return False
+    import cv2
+
+    # Averages of all pixels: specks of dust hardly change them, a full stop does.
+    averages = cv2.resize(line, (_CELL_COLUMNS, _CELL_ROWS), interpolation=cv2.INTER_AREA)
+    return int(averages.max()) - int(averages.min()) >= _MINIMUM_CELL_CONTRAST
 
 
 def prepare_shard(sources: Sequence[Source], recipe: Recipe, rows: Sequence[Row]) -> list[Outcome]:
