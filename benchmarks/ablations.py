@@ -167,7 +167,7 @@ def difference(full: Path, other: Path) -> dict[str, Any]:
         "cer_interval": None if gap is None else [gap.low, gap.high],
         "lost": found.only_a_exact,
         "gained": found.only_b_exact,
-        "verdict": found.cer_verdict,
+        "verdict": found.verdict,
     }
 
 

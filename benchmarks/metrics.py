@@ -7,7 +7,7 @@
 | contestant | does |
 |---|---|
 | `jiwer` | `jiwer.cer` and `jiwer.wer` |
-| `plain` | exact matches, CER and WER of the canonical view |
+| `validation` | every metric of all lines together, as after an epoch of training |
 | `all` | what `nordocr eval` reports: three views, classes, flags, confusions, characters,
     calibration, groups with intervals |
 
@@ -19,7 +19,7 @@ import argparse
 import json
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
@@ -31,9 +31,10 @@ from corrupted import CAUSES, corrupt, sample_texts
 from nordocr_cli import atomic
 from nordocr_cli.metrics.calibration import calibrate
 from nordocr_cli.metrics.characters import score_characters
+from nordocr_cli.metrics.group import GroupedLines
 from nordocr_cli.metrics.report import report_of
 from nordocr_cli.metrics.score import score_lines
-from nordocr_cli.metrics.text import canonical, total_edits
+from nordocr_cli.metrics.text import canonical
 from nordocr_cli.records import LineResult
 from nordocr_cli.runtime.stopwatch import environment
 
@@ -74,22 +75,26 @@ def with_jiwer(results: list[LineResult]) -> tuple[float, float]:
     return jiwer.cer(references, readings), jiwer.wer(references, readings)
 
 
-def plain(results: list[LineResult]) -> tuple[float, float]:
-    """Exact matches, CER and WER."""
-    found = total_edits([r.reference for r in results], [r.hypothesis for r in results])
-    return found.edits / found.characters, found.word_edits / found.words
+def validation(results: list[LineResult]) -> tuple[float, float]:
+    """Every metric, without groups and intervals."""
+    rates = GroupedLines(score_lines(results)).total(intervals=False).rates
+    return _cer_and_wer(rates)
 
 
 def everything(results: list[LineResult]) -> tuple[float, float]:
     """All that eval reports."""
     scores = score_lines(results)
     report = report_of(scores)
-    score_characters([(score.wanted, score.read) for score in scores])
+    score_characters([(score.reference, score.hypothesis) for score in scores])
     calibrate((score.result.confidence, score.exact) for score in scores)
-    rates = report.total.rates()
-    assert rates["cer"] is not None
-    assert rates["wer"] is not None
-    return rates["cer"], rates["wer"]
+    return _cer_and_wer(report.total.rates)
+
+
+def _cer_and_wer(rates: Mapping[str, float | None]) -> tuple[float, float]:
+    cer, wer = rates["cer"], rates["wer"]
+    assert cer is not None
+    assert wer is not None
+    return cer, wer
 
 
 def main() -> None:
@@ -109,7 +114,7 @@ def main() -> None:
     results = lines(asked.pairs)
     contestants: dict[str, Callable[[list[LineResult]], tuple[float, float]]] = {
         "jiwer": with_jiwer,
-        "plain": plain,
+        "validation": validation,
         "all": everything,
     }
     clock: dict[str, list[float]] = {name: [] for name in contestants}
@@ -136,7 +141,7 @@ def main() -> None:
     of_jiwer = {
         what: {
             name: round(median(seconds[name]) / median(seconds["jiwer"]), 4)
-            for name in ("plain", "all")
+            for name in ("validation", "all")
         }
         for what, seconds in (("clock", clock), ("processor", processor))
     }
@@ -153,7 +158,7 @@ def main() -> None:
         "rounds": asked.rounds,
         "seconds": {"clock": clock, "processor": processor},
         "share_of_jiwer": of_jiwer,
-        "goals": {"plain": 0.1, "all": 0.5},
+        "goals": {"validation": 0.3, "all": 0.5},
     }
     print(json.dumps(of_jiwer, indent=2))
     full = (asked.pairs, asked.rounds) == (

@@ -22,6 +22,8 @@ from nordocr_cli import __version__
 from nordocr_cli.app import app
 from nordocr_cli.commands.completions import completion_script
 from nordocr_cli.core.bench.result import BenchResult
+from nordocr_cli.core.compare3way.result import Compare3wayFile
+from nordocr_cli.core.eval.result import EvalFile
 from nordocr_cli.help_text import GROUPS, build, summary
 from nordocr_cli.profile import Profile
 from nordocr_cli.variables import VARIABLES
@@ -52,6 +54,8 @@ def generated() -> dict[str, str]:
         "docs/environment.md": environment_page(),
         "docs/requirements.md": markdown(read_rows()),
         "docs/bench.schema.json": schema(BenchResult),
+        "docs/eval.schema.json": schema(EvalFile, "serialization"),
+        "docs/compare3way.schema.json": schema(Compare3wayFile, "serialization"),
         "profiles/schema.json": schema(Profile),
     }
     for shell, name in SHELLS.items():
@@ -59,9 +63,11 @@ def generated() -> dict[str, str]:
     return files
 
 
-def schema(model: Any) -> str:
-    """The JSON schema of a pydantic model."""
-    return json.dumps(model.model_json_schema(), ensure_ascii=False, indent=2) + "\n"
+def schema(model: Any, mode: str = "validation") -> str:
+    """The JSON schema of a pydantic model; `serialization` is what it writes, derived figures
+    included.
+    """
+    return json.dumps(model.model_json_schema(mode=mode), ensure_ascii=False, indent=2) + "\n"
 
 
 # Help

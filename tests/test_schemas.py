@@ -11,8 +11,9 @@ import pytest
 
 from nordocr_cli.core.bench.run import bench
 from nordocr_cli.core.compare3way.files import Outputs
+from nordocr_cli.core.compare3way.plan import ReferenceSource
 from nordocr_cli.core.compare3way.readings import Source
-from nordocr_cli.core.compare3way.run import Referee, compare3way
+from nordocr_cli.core.compare3way.run import compare3way
 from nordocr_cli.core.eval.run import evaluate
 
 ROOT = Path(__file__).parents[1]
@@ -102,7 +103,7 @@ def test_a_bench(tiny_onnx, tmp_path):
 def test_a_comparison(tmp_path):
     side = Source(result=TRUTH)
     outputs = Outputs(tmp_path / "two.json")
-    value = compare3way(TIFF, side, side, Referee(), outputs=outputs)
+    value = compare3way(TIFF, side, side, ReferenceSource(), outputs=outputs)
     assert assert_valid("compare3way", outputs.result)["outcomes"] == dict.fromkeys(
         value.verdict.outcomes, 0
     )
@@ -110,7 +111,11 @@ def test_a_comparison(tmp_path):
     answers = tmp_path / "vlm.jsonl"
     answers.touch()
     compare3way(
-        TIFF, side, side, Referee(truth=TRUTH, answers=answers, model="a model"), outputs=outputs
+        TIFF,
+        side,
+        side,
+        ReferenceSource(truth=TRUTH, answers=answers, model="a model"),
+        outputs=outputs,
     )
     value = assert_valid("compare3way", outputs.result)
     assert value["vlm_answers"]["status"] == {"unanswered": 448}

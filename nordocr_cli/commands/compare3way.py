@@ -1,7 +1,9 @@
-"""`nordocr compare3way`: two engines on a document, against ground truth, a VLM, or each other."""
+"""`nordocr compare3way`: two engines on a document, compared with ground truth, a VLM, a consensus
+or each other.
+"""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -9,7 +11,7 @@ from nordocr_cli import options
 from nordocr_cli.console import Console
 
 if TYPE_CHECKING:
-    from nordocr_cli.core.compare3way.run import Comparison
+    from nordocr_cli.core.compare3way.result import Compare3wayResult
 
 Text = typer.Option
 
@@ -54,12 +56,20 @@ def compare3way(
     truth: Annotated[
         Path | None, Text("--truth", metavar="FILE", help="Ground truth with regions.")
     ] = None,
+    third: Annotated[
+        str | None,
+        Text(
+            "--third",
+            metavar="RESULT|MODEL",
+            help="A third engine for a consensus, e.g. rapidocr or tesseract-best.",
+        ),
+    ] = None,
     reference: Annotated[
         str | None,
         Text(
             "--reference",
             metavar="truth|vlm|consensus|none",
-            help="What the readings are held against.",
+            help="What the readings are compared with.",
         ),
     ] = None,
     vlm_cache: Annotated[
@@ -96,7 +106,7 @@ def compare3way(
     ] = None,
     offline: Annotated[
         bool,
-        Text("--offline", help="Every answer must be in --vlm-cache; exit 3 names those missing."),
+        Text("--offline", help="Every answer must be in --vlm-cache; exit 3 names missing ones."),
     ] = False,
     workers: Annotated[
         int, Text("--workers", min=1, max=64, help="Questions asked at a time.")
@@ -124,65 +134,80 @@ def compare3way(
     quiet: options.Quiet = False,
     verbose: options.Verbose = 0,
 ) -> None:
-    """Compare two engines on a document, line by line, against ground truth or a vision-language
-    model's answers.
+    """Compare two engines on a document, line by line, with a reference.
 
-    An engine's readings come from a result file, or a model makes them now, on the lines of
-    --regions, --truth or the other result. Without --vlm-url nothing leaves this machine. Answers
-    are kept in --vlm-cache; a run that was stopped asks only the rest.
+    The reference is ground truth, a vision-language model, or the consensus of three readers. An
+    engine's readings come from a result file, or a model makes them now, on the lines of --regions,
+    --truth or another result. Without --vlm-url nothing leaves this machine. Answers are kept in
+    --vlm-cache, so an interrupted run asks only for the rest.
 
     Example: nordocr compare3way doc.tif --svtrv2 svtrv2_result.json --tess tess_result.json --truth
     doc.json -o out.json
     """
     from nordocr_cli.compare.vlm import endpoint
     from nordocr_cli.core.compare3way import readings as sources
-    from nordocr_cli.core.compare3way import run as core
     from nordocr_cli.core.compare3way.files import Outputs
+    from nordocr_cli.core.compare3way.plan import CompareRequest, ReferenceSource, plan
+    from nordocr_cli.core.compare3way.run import run
 
     console = Console(quiet=quiet, verbose=verbose, as_json=as_json)
-    first, second = sources.network_source(svtrv2), sources.tesseract_source(tess)
-    bounds: dict[str, Any] = {
-        "workers": workers,
-        "timeout_s": vlm_timeout,
-        "requests_per_s": vlm_rps,
-        "price": vlm_price,
-    }
-    bounds |= {"max_requests": vlm_max_requests, "allow_remote": vlm_allow_remote}
-    server = endpoint(vlm_url, vlm_model, vlm_key_env, **bounds) if vlm_url else None
-    if server and vlm_cache is None:
-        vlm_cache = (output.parent if output else Path()) / f"{document.stem}.vlm.jsonl"
-    referee = core.Referee(truth, vlm_cache, vlm_model, server, offline, reference, decided)
-    outputs, engines = Outputs(output, report, adjudicate), sources.parse_names(names)
-    if dry_run:
-        options.show_plan(
-            console, core.plan_compare3way(document, first, second, referee, outputs, regions)
+    server = None
+    if vlm_url:
+        server = endpoint(
+            vlm_url,
+            vlm_model,
+            vlm_key_env,
+            allow_remote=vlm_allow_remote,
+            workers=workers,
+            timeout_s=vlm_timeout,
+            requests_per_s=vlm_rps,
+            max_requests=vlm_max_requests,
+            price=vlm_price,
         )
-        return
-    comparison = core.compare3way(
-        document,
-        first,
-        second,
-        referee,
-        engines=engines,
-        regions=regions,
-        language=language,
-        threads=threads,
-        outputs=outputs,
-        crops=crops,
-        progress=console,
+        if vlm_cache is None:
+            folder = output.parent if output else Path()
+            vlm_cache = folder / f"{document.stem}.vlm.jsonl"
+    planned = plan(
+        CompareRequest(
+            document=document,
+            first=sources.network_source(svtrv2),
+            second=sources.tesseract_source(tess),
+            reference=ReferenceSource(
+                truth=truth,
+                answers=vlm_cache,
+                model=vlm_model,
+                server=server,
+                offline=offline,
+                kind=reference,
+                decided=decided,
+                third=sources.parse_source(third) if third else None,
+            ),
+            engines=sources.parse_names(names),
+            regions=regions,
+            language=language,
+            threads=threads,
+            outputs=Outputs(output, report, adjudicate),
+            crops=crops,
+        )
     )
+    if dry_run:
+        options.show_plan(console, planned.to_json())
+        return
+
+    comparison = run(planned, console)
     for path in comparison.written:
         console.note(f"wrote {path}")
     if as_json:
         console.json(comparison.to_json())
         return
     _show(console, document, comparison)
-    console.next(
-        *(("open", report) if report else ("the same with --report out.html shows the lines",))
-    )
+    if report:
+        console.next("open", report)
+    else:
+        console.next("the same with --report out.html shows the lines")
 
 
-def _show(console: Console, document: Path, comparison: "Comparison") -> None:
+def _show(console: Console, document: Path, comparison: "Compare3wayResult") -> None:
     from nordocr_cli.compare.page import result_tables
 
     verdict = comparison.verdict

@@ -1,4 +1,4 @@
-"""`nordocr eval`: score a recognizer, or a recording of one, on a line store."""
+"""`nordocr eval`: score a recognizer, or a recorded result, on a line store."""
 
 import sys
 from pathlib import Path
@@ -10,7 +10,11 @@ from nordocr_cli import options
 from nordocr_cli.console import Console
 
 if TYPE_CHECKING:
-    from nordocr_cli.core.eval.run import EvalResult
+    from collections.abc import Sequence
+
+    from nordocr_cli.core.eval.plan import EvalPlan
+    from nordocr_cli.core.eval.result import EvalResult
+    from nordocr_cli.metrics.gates import Gate
 
 
 def eval_(
@@ -22,15 +26,15 @@ def eval_(
     ],
     store: Annotated[
         Path | None,
-        typer.Argument(help="Line store, or manifest with crops. A recording can go without."),
+        typer.Argument(help="Line store, or manifest with crops. Optional for recorded results."),
     ] = None,
     output: options.OptionalOutput = None,
     report: Annotated[
         Path | None,
-        typer.Option(metavar="FILE.html", help="Write figures and wrong lines as a page."),
+        typer.Option(metavar="FILE.html", help="Write metrics and wrong lines as an HTML page."),
     ] = None,
     crops: Annotated[
-        int, typer.Option(min=0, help="How many of the worst lines have their picture in --report.")
+        int, typer.Option(min=0, help="Number of the worst lines with a picture in --report.")
     ] = 500,
     against: Annotated[
         Path | None,
@@ -42,7 +46,7 @@ def eval_(
     ] = None,
     expect: Annotated[
         Path | None,
-        typer.Option(metavar="FILE.toml", help="Exit 4 outside METRIC = [least, greatest]."),
+        typer.Option(metavar="FILE.toml", help="Exit 4 outside METRIC = [minimum, maximum]."),
     ] = None,
     by: Annotated[
         str,
@@ -50,9 +54,9 @@ def eval_(
             metavar="KEY", help="Row key to report by. Default: subset, else degradation."
         ),
     ] = "",
-    worst: Annotated[int, typer.Option(min=0, help="How many of the worst lines to show.")] = 5,
+    worst: Annotated[int, typer.Option(min=0, help="Number of the worst lines to show.")] = 5,
     resampler: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Resize a manifest's crops otherwise.")
+        str | None, typer.Option(metavar="NAME", help="Another way to resize a manifest's crops.")
     ] = None,
     decoder: Annotated[
         str, typer.Option(metavar="NAME[,NAME]", help="greedy, beam; of PARSeq ar, nar, ar+1, …")
@@ -70,21 +74,23 @@ def eval_(
     device: options.Device = "auto",
     threads: options.Threads = None,
     batch_size: Annotated[
-        int, typer.Option(min=1, help="Most lines handed to the recognizer at once.")
+        int, typer.Option(min=1, help="Maximum number of lines given to the recognizer at once.")
     ] = 256,
     as_json: options.Json = False,
     dry_run: options.DryRun = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = 0,
 ) -> None:
-    """Score a recognizer, or a recording of one, on a line store: CER, exact matches, error
-    classes, where and how sure.
+    """Score a recognizer, or a recorded result, on a line store.
+
+    Shows CER, exact lines, error classes, groups and confidence intervals.
 
     Example: nordocr eval runs/a val.lmdb -o runs/a/eval --report a.html --fail-if 'cer>2%'
     --against tesseract.jsonl
     """
-    from nordocr_cli.core.eval.run import evaluate, parse_resampler, plan_eval
-    from nordocr_cli.errors import GateMissed, UsageError
+    from nordocr_cli.core.eval.plan import EvalRequest, parse_resampler, plan
+    from nordocr_cli.core.eval.run import run
+    from nordocr_cli.errors import UsageError
     from nordocr_cli.metrics.gates import parse_gate, read_expectations
     from nordocr_cli.runtime.specs import AS_SERVED
 
@@ -93,60 +99,78 @@ def eval_(
         if decoder != "greedy" or resampler:
             raise UsageError("--as-served has its own decoder and resampler; leave those out")
         decoder = f"{AS_SERVED},greedy"
-    gates = [parse_gate(text) for text in fail_if or ()] + (
-        read_expectations(expect) if expect else []
+    gates = [parse_gate(text) for text in fail_if or ()]
+    if expect:
+        gates += read_expectations(expect)
+    planned = plan(
+        EvalRequest(
+            model=model,
+            store=store,
+            device=device,
+            threads=threads,
+            batch_size=batch_size,
+            subset_key=by,
+            against=against,
+            output=output,
+            page=report,
+            crops=crops,
+            resampler=parse_resampler(resampler) if resampler else None,
+            decoder=decoder,
+            check_batches=check_batches,
+            gates=gates,
+            command=sys.argv,
+        )
     )
     if dry_run:
-        options.show_plan(console, plan_eval(model, store, output, against, report))
+        options.show_plan(console, planned.to_json())
         return
-    result = evaluate(
-        model,
-        store,
-        device=device,
-        threads=threads,
-        batch_size=batch_size,
-        subset_key=by,
-        against=against,
-        output=output,
-        page=report,
-        crops=crops,
-        resampler=parse_resampler(resampler) if resampler else None,
-        decoder=decoder,
-        check_batches=check_batches,
-        gates=gates,
-        command=sys.argv,
-        progress=console,
-    )
+
+    result = run(planned, console)
     if as_json:
         console.json(result.to_json())
     else:
         _show(console, result, worst)
     for file in result.files:
         console.note(f"wrote {file}")
-    comparison = result.against.comparison if result.against else None
+    _require_gates(result, gates)
+    _show_next(console, result, planned)
+
+
+def _require_gates(result: "EvalResult", gates: "Sequence[Gate]") -> None:
+    """Raise GateMissed naming what failed."""
+    from nordocr_cli.errors import GateMissed
+
     if result.batches and result.batches.problem:
         raise GateMissed(result.batches.problem)
-    if missed := [problem for gate in gates if (problem := gate.missed(result.report, comparison))]:
-        raise GateMissed("quality gate missed: " + "; ".join(missed))
-    if result.model["kind"] == "model" and not model.endswith(".engine"):
-        console.next(
-            "nordocr",
-            *(("build-engine", "--arch", "sm120") if model.endswith(".onnx") else ("export",)),
-            model,
-        )
-    elif result.model["kind"] == "recorded" or output:
-        recorded = result.files[0] if output else model
-        console.next("nordocr", "eval", "MODEL", store or "LINES.lmdb", "--against", recorded)
+    comparison = result.against.comparison if result.against else None
+    missed = [gate.missed(result.report, comparison) for gate in gates]
+    problems = [problem for problem in missed if problem]
+    if problems:
+        raise GateMissed("quality gate missed: " + "; ".join(problems))
+
+
+def _show_next(console: Console, result: "EvalResult", planned: "EvalPlan") -> None:
+    request, kind = planned.request, planned.kind
+    model = request.model
+    if kind == "model" and model.endswith(".onnx"):
+        console.next("nordocr", "build-engine", "--arch", "sm120", model)
+    elif kind == "model" and not model.endswith(".engine"):
+        console.next("nordocr", "export", model)
+    elif kind == "recorded" or request.output:
+        recorded = result.files[0] if request.output else model
+        lines = request.store or "LINES.lmdb"
+        console.next("nordocr", "eval", "MODEL", lines, "--against", recorded)
     else:
-        console.next("nordocr", "eval", model, store, "-o", f"{model.partition(':')[0]}.json")
+        output = f"{model.partition(':')[0]}.json"
+        console.next("nordocr", "eval", model, request.store, "-o", output)
 
 
 def _show(console: Console, result: "EvalResult", worst: int) -> None:
     from nordocr_cli.metrics import tables
-    from nordocr_cli.metrics.score import worst as worst_of
-    from nordocr_cli.metrics.taxonomy import FAILURES, VERSION
+    from nordocr_cli.metrics.taxonomy import VERSION
 
-    report, where = result.report, result.store["path"] if result.store else result.model["path"]
+    report = result.report
+    where = result.store["path"] if result.store else result.model["path"]
     console.table(
         f"{result.model['name']} on {where}",
         ("", "count", "rate", "95 %"),
@@ -156,75 +180,94 @@ def _show(console: Console, result: "EvalResult", worst: int) -> None:
     console.note(tables.interval_note(report))
     if result.batches and not result.batches.problem:
         console.note(
-            f"{result.batches.lines} lines read alone, together, beside the widest and in random"
+            f"{result.batches.lines} lines read alone, together, next to the widest and in random"
             " batches: the same texts"
         )
     if result.matching:
-        console.note(
-            ", ".join(
-                f"{name.replace('_', ' ')} {count}" for name, count in result.matching.items()
-            )
-        )
-    meaning = ("class", "lines", "of failures", "actionable", "means")
+        counts = (f"{name.replace('_', ' ')} {n}" for name, n in result.matching.items())
+        console.note(", ".join(counts))
+
     console.table(
         f"errors (taxonomy {VERSION}, docs/taxonomy.md)",
-        meaning,
+        ("class", "lines", "of failures", "actionable", "means"),
         tables.classes(report),
         right=(1, 2),
     )
     console.note(f"flags: {tables.flags(report)}")
-    groups = tables.class_groups(report, result.subset_key)
-    for title, _, by_name in (("language", "", report.by_language), *groups):
+    _show_groups(console, result)
+    _show_characters(console, result)
+    _show_worst(console, result, worst)
+    _show_comparisons(console, result)
+
+
+def _show_groups(console: Console, result: "EvalResult") -> None:
+    from nordocr_cli.metrics import tables
+    from nordocr_cli.metrics.taxonomy import FAILURES
+
+    report = result.report
+    by_class = tables.class_groups(report, result.subset_key)
+    for title, _, by_name in (("language", "", report.by_language), *by_class):
         if by_name:
-            console.table(
-                f"by {title}",
-                (title, *tables.GROUP_HEADS),
-                tables.groups(by_name),
-                right=range(1, 9),
-            )
-    for title, _, by_name in groups:
-        heads = (title, "lines", *(c.value for c in FAILURES))
-        console.table(f"errors by {title}", heads, tables.classes_by(by_name), right=range(1, 8))
-    kinds = tables.characters(result.characters.kinds)
+            heads = (title, *tables.GROUP_HEADS)
+            console.table(f"by {title}", heads, tables.groups(by_name), right=range(1, 9))
+    for title, _, by_name in by_class:
+        columns = (title, "lines", *(c.value for c in FAILURES))
+        console.table(f"errors by {title}", columns, tables.classes_by(by_name), right=range(1, 8))
+
+
+def _show_characters(console: Console, result: "EvalResult") -> None:
+    from nordocr_cli.metrics import tables
+
     console.table(
         "by kind of character",
-        ("characters", "stand there", "precision", "recall", "F1"),
-        kinds,
+        ("characters", "occurrences", "precision", "recall", "F1"),
+        tables.characters(result.characters.kinds),
         right=range(1, 5),
     )
     if result.calibration:
         ece = tables.percent(result.calibration.ece, 1)
-        console.note(
-            f"Confidence: expected calibration error {ece}."
-            f" {tables.coverage_note(result.calibration)}"
-        )
+        coverage = tables.coverage_note(result.calibration)
+        console.note(f"Confidence: expected calibration error {ece}. {coverage}")
+    report = result.report
     for title, pairs in (
         ("most frequent", report.confusions),
         ("Nordic letters'", report.nordic_pairs),
     ):
         if pairs:
-            console.table(
-                f"{title} confusions",
-                ("wanted", "read", "times"),
-                tables.confusions(pairs[:10]),
-                right=(2,),
-            )
-    if worst and (lines := worst_of(result.scores, worst)):
+            heads = ("reference", "hypothesis", "times")
+            rows = tables.confusions(pairs[:10])
+            console.table(f"{title} confusions", heads, rows, right=(2,))
+
+
+def _show_worst(console: Console, result: "EvalResult", count: int) -> None:
+    from nordocr_cli.metrics import tables
+    from nordocr_cli.metrics.score import worst
+
+    lines = worst(result.scores, count)
+    if lines:
         console.table(
-            "worst lines (⟦wanted→read⟧)",
+            "worst lines (⟦reference→hypothesis⟧)",
             ("id", "class", "edits", "text"),
             tables.worst_lines(lines),
             right=(2,),
         )
+
+
+def _show_comparisons(console: Console, result: "EvalResult") -> None:
+    from nordocr_cli.metrics import tables
+
     if result.ablations:
         others = [(a.decoder, a.total, a.comparison, a.differing) for a in result.ablations]
-        rows = tables.ablations(result.model.get("decoder", "as recorded"), report.total, others)
-        console.table(
-            "the same lines by other decoders", tables.ABLATION_HEADS, rows, right=range(1, 8)
-        )
+        first = result.model.get("decoder", "as recorded")
+        rows = tables.ablations(first, result.report.total, others)
+        title = "the same lines by other decoders"
+        console.table(title, tables.ABLATION_HEADS, rows, right=range(1, 8))
     if result.against:
-        figures = ("", "other", "this", "difference", "verdict")
+        comparison = result.against.comparison
         console.table(
-            f"against {result.against.other}", figures, tables.comparison(result.against.comparison)
+            f"against {result.against.other}",
+            ("", "other", "this", "difference", "verdict"),
+            tables.comparison(comparison),
         )
-        console.note(tables.smallest_note(result.against.comparison))
+        console.note(tables.verdict_note(comparison))
+        console.note(tables.smallest_note(comparison))

@@ -13,14 +13,24 @@ def leaderboard(
     results: Annotated[
         list[Path], typer.Argument(metavar="RESULTS...", help="What `nordocr eval -o` wrote.")
     ],
+    bench: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--bench",
+            metavar="FILE.json",
+            help="Result of nordocr bench: adds lines/s. Repeatable.",
+        ),
+    ] = None,
     output: options.OptionalOutput = None,
     as_json: options.Json = False,
     dry_run: options.DryRun = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = 0,
 ) -> None:
-    """Rank evaluations by CER, as Markdown: one table for each line store, with intervals and the
-    languages.
+    """Rank evaluations by CER, as Markdown, one table for each line store.
+
+    The table has intervals, languages, the size of the model and, with --bench, its speed and the
+    exact lines per second.
 
     Example: nordocr leaderboard runs/a/eval runs/b/eval tesseract.json -o leaderboard.md
     """
@@ -33,7 +43,7 @@ def leaderboard(
             {"results": [str(path) for path in results], "writes": [str(output)] if output else []},
         )
         return
-    board = make(results, output)
+    board = make(results, output, bench or ())
     if as_json:
         console.json(board.to_json())
     else:

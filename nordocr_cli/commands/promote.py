@@ -65,7 +65,7 @@ def promote(
     if as_json:
         console.json(done.to_json())
     else:
-        figures = [(result.report.total.rates(), result.store or {}) for result in done.results]
+        figures = [(result.report.total.rates, result.store or {}) for result in done.results]
         rows = [
             *(
                 (

@@ -1,16 +1,17 @@
-"""What several readings of the same lines say about each other, without knowing what stands there.
+"""What several readings of the same lines tell about each other, without a reference.
 
 Letters name who agrees, in the order of the readers: AAB, the first two read the same and the third
-something else. Texts are compared as N() leaves them (and, beside it, without spaces).
+something else. Texts are compared in the canonical view, and also without spaces.
 """
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import combinations
 from math import sqrt
-from typing import Any
 
+from pydantic import Field, computed_field
+
+from nordocr_cli.metrics.result_model import ResultModel
 from nordocr_cli.metrics.text import VIEWS, canonical, rate
 
 MISSING = "missing"
@@ -42,85 +43,100 @@ def consensus(readings: Sequence[Reading]) -> str | None:
     return next((a for a, b in combinations(known, 2) if canonical(a) == canonical(b)), None)
 
 
-@dataclass(frozen=True)
-class Pair:
-    """Two readers by number: on how many `lines` both have a reading, and on how many of these it
-    is the `same`.
+class Pair(ResultModel):
+    """Two readers: on how many `lines` both have a reading, and on how many of these it is the
+    `same`.
     """
 
-    first: int
-    second: int
+    readers: tuple[str, str]
     lines: int
     same: int
 
 
-@dataclass(frozen=True)
-class Agreement:
-    """How often readers agree. `others` has for each of three readers: the lines on which the other
-    two agree, and on how many of these it reads the same. `triangulated` are estimates of each
-    reader's accuracy, see `estimate`.
+class WithTheOthers(ResultModel):
+    """One of three readers: the lines on which the other two agree, and on how many of these it
+    reads the same.
     """
 
-    readers: tuple[str, ...]
-    patterns: dict[str, dict[str, int]]  # view → pattern → lines
-    pairs: tuple[Pair, ...]
-    others: tuple[tuple[int, int], ...] = ()
-    triangulated: tuple[float | None, ...] = ()
+    reader: str
+    others_agree: int
+    same: int
 
-    def to_json(self) -> dict[str, Any]:
-        """Return counts first and rates derived from them as plain JSON."""
-        value: dict[str, Any] = {"readers": list(self.readers), "patterns": self.patterns}
-        value["pairs"] = [
-            {
-                "readers": [self.readers[p.first], self.readers[p.second]],
-                "lines": p.lines,
-                "same": p.same,
-            }
-            for p in self.pairs
-        ]
-        if self.others:
-            value["with_the_others"] = [
-                {"reader": name, "others_agree": lines, "same": same, "rate": rate(same, lines)}
-                for name, (lines, same) in zip(self.readers, self.others, strict=True)
-            ]
-            estimates = dict(zip(self.readers, self.triangulated, strict=True))
-            value["triangulated"] = {"accuracy": estimates, "assumption": ASSUMPTION}
-        return value
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def rate(self) -> float | None:
+        """The share on which it reads the same."""
+        return rate(self.same, self.others_agree)
+
+
+class Triangulated(ResultModel):
+    """Estimates of each reader's accuracy, see `estimate`."""
+
+    accuracy: dict[str, float | None]
+    assumption: str = ASSUMPTION
+
+
+class Agreement(ResultModel):
+    """How often readers agree; the last two only of three readers."""
+
+    readers: tuple[str, ...]
+    patterns: dict[str, dict[str, int]] = Field(description="view → pattern → lines")
+    pairs: tuple[Pair, ...]
+    with_the_others: tuple[WithTheOthers, ...] | None = None
+    triangulated: Triangulated | None = None
 
 
 def agreement(readers: Sequence[str], lines: Sequence[Sequence[Reading]]) -> Agreement:
     """Count the agreement of two or three `readers`; each of `lines` has one reading of each."""
-    kept = (*PATTERNS[len(readers)], MISSING)
+    kinds = (*PATTERNS[len(readers)], MISSING)
     patterns = {}
     for name in ("canonical", "squeezed"):
         counts = Counter(pattern(readings, VIEWS[name]) for readings in lines)
-        patterns[name] = {kind: counts[kind] for kind in kept}
-    whole = [[None if text is None else canonical(text) for text in readings] for readings in lines]
-    pairs = tuple(_pair(whole, a, b) for a, b in combinations(range(len(readers)), 2))
+        patterns[name] = {kind: counts[kind] for kind in kinds}
+
+    texts = [[None if text is None else canonical(text) for text in readings] for readings in lines]
+    pairs = []
+    for a, b in combinations(range(len(readers)), 2):
+        both, same = _agreeing(texts, a, b)
+        pairs.append(Pair(readers=(readers[a], readers[b]), lines=both, same=same))
+    found = Agreement(readers=tuple(readers), patterns=patterns, pairs=tuple(pairs))
     if len(readers) < 3:
-        return Agreement(tuple(readers), patterns, pairs)
-    others = []
-    for reader in range(3):
-        a, b = (side for side in range(3) if side != reader)
-        settled = [texts for texts in whole if None not in texts and texts[a] == texts[b]]
-        others.append((len(settled), sum(texts[reader] == texts[a] for texts in settled)))
-    return Agreement(tuple(readers), patterns, pairs, tuple(others), _triangulated(whole))
+        return found
+
+    accuracy = dict(zip(readers, _triangulated(texts), strict=True))
+    return found.model_copy(
+        update={
+            "with_the_others": tuple(
+                _with_the_others(texts, reader, name) for reader, name in enumerate(readers)
+            ),
+            "triangulated": Triangulated(accuracy=accuracy),
+        }
+    )
 
 
-def _pair(lines: Sequence[Sequence[Reading]], a: int, b: int) -> Pair:
-    both = [texts for texts in lines if texts[a] is not None and texts[b] is not None]
-    return Pair(a, b, len(both), sum(texts[a] == texts[b] for texts in both))
+def _with_the_others(texts: Sequence[Sequence[Reading]], reader: int, name: str) -> WithTheOthers:
+    a, b = (side for side in range(3) if side != reader)
+    agreed = [read for read in texts if None not in read and read[a] == read[b]]
+    same = sum(read[reader] == read[a] for read in agreed)
+    return WithTheOthers(reader=name, others_agree=len(agreed), same=same)
 
 
-def _triangulated(lines: Sequence[Sequence[Reading]]) -> tuple[float | None, ...]:
+def _agreeing(texts: Sequence[Sequence[Reading]], a: int, b: int) -> tuple[int, int]:
+    """Lines that both readers read, and on how many of these they read the same."""
+    both = [read for read in texts if read[a] is not None and read[b] is not None]
+    return len(both), sum(read[a] == read[b] for read in both)
+
+
+def _triangulated(texts: Sequence[Sequence[Reading]]) -> tuple[float | None, ...]:
     """Estimate each accuracy from the three rates of agreement, over the lines that all three have
     read.
     """
-    complete = [texts for texts in lines if None not in texts]
-    p12, p13, p23 = (
-        rate(pair.same, pair.lines) or 0.0
-        for pair in (_pair(complete, a, b) for a, b in ((0, 1), (0, 2), (1, 2)))
-    )
+    complete = [read for read in texts if None not in read]
+    rates = []
+    for a, b in ((0, 1), (0, 2), (1, 2)):
+        lines, same = _agreeing(complete, a, b)
+        rates.append(rate(same, lines) or 0.0)
+    p12, p13, p23 = rates
     return estimate(p12, p13, p23), estimate(p12, p23, p13), estimate(p13, p23, p12)
 
 

@@ -24,7 +24,7 @@ _ONE_LINE = 0.25
 
 
 @dataclass(frozen=True)
-class Group:
+class RegionGroup:
     """Regions of one line: `members[k]` are those of side k, left to right; empty where side k saw
     nothing there.
     """
@@ -52,7 +52,7 @@ class Group:
         return ":".join(str(len(side)) for side in self.members)
 
 
-def align(*sides: Sequence[Region]) -> list[Group]:
+def align(*sides: Sequence[Region]) -> list[RegionGroup]:
     """Group the regions of one page, as several readings (`sides`) have them. Every region is in
     exactly one group.
 
@@ -103,7 +103,9 @@ def align(*sides: Sequence[Region]) -> list[Group]:
         by_side: list[list[Region]] = [[] for _ in sides]
         for node in nodes:
             by_side[regions[node][0]].append(regions[node][1])
-        found.append(Group(tuple(tuple(sorted(side, key=lambda r: r.box.x)) for side in by_side)))
+        found.append(
+            RegionGroup(tuple(tuple(sorted(side, key=lambda r: r.box.x)) for side in by_side))
+        )
     return sorted(found, key=lambda group: (group.box.y, group.box.x))
 
 

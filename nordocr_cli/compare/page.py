@@ -6,11 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from nordocr_cli.compare.agreement import ASSUMPTION
-from nordocr_cli.compare.verdict import OUTCOMES, ComparedLine, Verdict
+from nordocr_cli.compare.verdict import OUTCOMES, ComparedLine, EngineScore, Verdict
 from nordocr_cli.data.layouts.result_json import box_to_json
 from nordocr_cli.metrics import tables
 from nordocr_cli.metrics.html_report import Figure, GalleryRow, Page, Table
-from nordocr_cli.metrics.significance import FEW_CLUSTERS, Comparison
 from nordocr_cli.metrics.text import rate
 
 # What is worth a look comes first: the lines on which the first engine loses, then those that both
@@ -28,135 +27,130 @@ def comparison_page(
     # Pictures are cut page by page, so that a page is decoded once.
     pictured = sorted(shown[:crops], key=lambda line: line.page_index)
     pngs = {id(line): picture(line) for line in pictured}
-    note = f"{len(shown):,} of {len(verdict.lines):,} lines are not the same for all."
-    note += f" Pictures: the first {crops:,}." if crops < len(shown) else ""
-    if verdict.scored and verdict.excluded:
-        note += " Where there is no reference, the first reading stands in its place."
+    title = f"{document}: {' and '.join(verdict.readers[:2])}"
+    note = ""
+    if verdict.third:
+        title += f", with {verdict.third}"
+        note = "Wherever the reference is another reader, figures are agreement with that reader."
     return Page(
-        title=f"{document}: {' and '.join(verdict.readers[:2])}"
-        + (f", beside {verdict.third}" if verdict.third else ""),
+        title=title,
         subtitle=verdict.reference,
         figures=_figures(verdict),
-        note=(
-            "Wherever the reference is another reader, figures are agreement with that reader."
-            if verdict.third
-            else ""
-        ),
+        note=note,
         sections=[replace(table, wide=len(table.columns) > 4) for table in result_tables(verdict)],
         gallery=[
             _row(line, number, verdict, pngs.get(id(line)))
             for number, line in enumerate(shown, start=1)
         ],
-        gallery_note=note,
-        footer=(
-            "The corrected.jsonl that this page saves can be given to compare3way with --decided."
-        ),
+        gallery_note=_gallery_note(verdict, len(shown), crops),
+        footer="Give the corrected.jsonl that this page saves to compare3way with --decided.",
         facet_labels={"class": "who is right"} if verdict.scored else {"class": "who agrees"},
     )
+
+
+def _gallery_note(verdict: Verdict, shown: int, crops: int) -> str:
+    note = f"{shown:,} of {len(verdict.lines):,} lines are not the same for all."
+    if crops < shown:
+        note += f" Pictures: the first {crops:,}."
+    if verdict.scored and verdict.excluded:
+        note += " Lines without a reference show the first reading instead."
+    return note
 
 
 def _rank(line: ComparedLine) -> tuple[int, int]:
     if line.reference is None:
         return 2, -sum(len(text or "") for text in line.readings)
-    return _ORDER[line.outcome], -max(edits.distance for edits in line.edits[:2])
+    return _ORDER[line.outcome], -max(line.distances[:2])
 
 
 def _figures(verdict: Verdict) -> list[Figure]:
-    figures = []
     if verdict.scored:
-        for score in verdict.scores:
-            share = tables.percent(rate(score.exact, score.lines), 1)
-            figures.append(
-                Figure(f"{score.engine}: exact", share, f"{score.exact:,} of {score.lines:,} lines")
-            )
-            figures.append(
-                Figure(
-                    f"{score.engine}: CER",
-                    tables.percent(score.cer_micro),
-                    f"{score.edits:,} edits",
-                )
-            )
-    else:
-        for pair in verdict.agreement.pairs:
-            names = " and ".join(verdict.readers[side] for side in (pair.first, pair.second))
-            figures.append(
-                Figure(
-                    f"{names}: same",
-                    tables.percent(rate(pair.same, pair.lines), 1),
-                    f"of {pair.lines:,} lines",
-                )
-            )
+        return [figure for score in verdict.scores for figure in _score_figures(score)]
+    figures = []
+    for pair in verdict.agreement.pairs:
+        share = tables.percent(rate(pair.same, pair.lines), 1)
+        label = f"{' and '.join(pair.readers)}: same"
+        figures.append(Figure(label, share, f"of {pair.lines:,} lines"))
     return figures
+
+
+def _score_figures(score: EngineScore) -> list[Figure]:
+    edits = score.metrics["cer"].numerator
+    return [
+        Figure(
+            f"{score.engine}: exact",
+            tables.metric_value(score, "exact"),
+            f"{score.exact:,} of {score.lines:,} lines",
+        ),
+        Figure(f"{score.engine}: CER", tables.metric_value(score, "cer"), f"{edits:,.0f} edits"),
+    ]
 
 
 def result_tables(verdict: Verdict) -> list[Table]:
     """Return the tables of a comparison, for a page or a terminal."""
-    first, second = verdict.engines
-    found = []
-    if verdict.scored:
+    found = _scored_tables(verdict) if verdict.scored else []
+    found.append(
+        Table(
+            title="who reads the same" if verdict.scored else verdict.reference,
+            columns=("", "who agrees", "lines", "lines without spaces"),
+            rows=verdict.agreement_table(),
+            right=(2, 3),
+            facet="agreement",
+        )
+    )
+    if verdict.third:
         found.append(
             Table(
-                verdict.reference,
-                ("", first, second, "gap", "actionable"),
-                verdict.table(),
-                (1, 2, 3),
+                title="without ground truth",
+                columns=("reader", "reads as the others where these agree", "estimated accuracy"),
+                rows=verdict.reader_table(),
+                right=(1, 2),
+                note=f"The estimate is the square root of P12·P13/P23: it holds {ASSUMPTION}.",
             )
-        )
-        if verdict.comparison:
-            heads = ("", first, second, "difference", f"{second} is")
-            found.append(
-                Table(
-                    "is it chance?",
-                    heads,
-                    tables.comparison(verdict.comparison),
-                    note=_resampled(verdict.comparison),
-                )
-            )
-        by_page = (
-            "page",
-            "lines",
-            "both right",
-            f"only {first}",
-            f"only {second}",
-            "both wrong",
-            "gap",
-            "left out",
-        )
-        found.append(Table("by page", by_page, verdict.page_table(), range(8), facet="page"))
-    patterns = ("", "who agrees", "lines", "spaces aside")
-    title = "who reads the same" if verdict.scored else verdict.reference
-    found.append(Table(title, patterns, verdict.agreement_table(), (2, 3), facet="agreement"))
-    if verdict.third:
-        readers = ("reader", "reads as the others where these agree", "estimated accuracy")
-        note = f"The estimate is the square root of P12·P13/P23: it holds {ASSUMPTION}."
-        found.append(
-            Table("without ground truth", readers, verdict.reader_table(), (1, 2), note=note)
         )
     if verdict.excluded and verdict.scored:
         left_out = [(reason, str(count)) for reason, count in verdict.excluded.items()]
         found.append(Table("left out of every figure", ("why", "lines"), left_out, (1,)))
     if verdict.uneven:
         shapes = [(shape, str(count)) for shape, count in verdict.uneven.items()]
-        found.append(
-            Table("lines that are not one region on each side", ("regions", "lines"), shapes, (1,))
-        )
+        title = "lines that are not one region on each side"
+        found.append(Table(title, ("regions", "lines"), shapes, (1,)))
     return found
 
 
-def _resampled(comparison: Comparison) -> str:
-    drawn = comparison.cer_difference
-    if drawn is None:
-        return "No interval: not one line has characters to be read."
-    if drawn.unit == "line":
-        return (
-            "The interval is a bootstrap by line: lines of one page share its scan, so it is"
-            " narrower than the truth."
+def _scored_tables(verdict: Verdict) -> list[Table]:
+    """The tables that need a reference."""
+    first, second = verdict.engines
+    heads = ("", first, second, "gap", "actionable")
+    found = [Table(verdict.reference, heads, verdict.table(), (1, 2, 3))]
+    if verdict.comparison:
+        found.append(
+            Table(
+                title="is it chance?",
+                columns=("", first, second, "difference", f"{second} is"),
+                rows=tables.comparison(verdict.comparison, unit="pages"),
+                note=tables.verdict_note(verdict.comparison, unit="pages"),
+            )
         )
-    few = "; few, so take it as rough" if drawn.units < FEW_CLUSTERS else ""
-    return (
-        f"The interval is a bootstrap by page ({drawn.units}{few}); McNemar's p takes the lines as"
-        " independent."
+    found.append(
+        Table(
+            title="right truncation by width",
+            columns=("width in px at height 32", "lines", first, second),
+            rows=verdict.truncation_table(),
+            right=(1, 2, 3),
+        )
     )
+    outcomes = ("both right", f"only {first}", f"only {second}", "both wrong")
+    found.append(
+        Table(
+            title="by page",
+            columns=("page", "lines", *outcomes, "gap", "left out"),
+            rows=verdict.page_table(),
+            right=range(8),
+            facet="page",
+        )
+    )
+    return found
 
 
 def _row(line: ComparedLine, number: int, verdict: Verdict, png: bytes | None) -> GalleryRow:

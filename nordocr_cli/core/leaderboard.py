@@ -9,26 +9,53 @@ from typing import TYPE_CHECKING, Any
 
 from nordocr_cli import atomic
 from nordocr_cli.core.eval.files import recorded_files
-from nordocr_cli.errors import DataError, UsageError
-from nordocr_cli.limits import read_json
+from nordocr_cli.core.eval.result import EvalFile, find_result_file, read_result
+from nordocr_cli.metrics.registry import BY_NAME
+from nordocr_cli.metrics.report import Report
+from nordocr_cli.metrics.significance import Interval
+from nordocr_cli.metrics.tables import percent, spread
+from nordocr_cli.metrics.text import visible
 
 if TYPE_CHECKING:
-    from nordocr_cli.metrics.report import Report
+    from nordocr_cli.core.bench.result import BenchResult, Row
+
+# The metrics of the table, in the order of its columns.
+COLUMNS = ("exact", "space_insensitive", "cer", "wer", "digits_exact", "amounts_exact")
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What a bench result says of the same model: lines per second on which machine, and the size
+    of its file in MB (None where the file is not there).
+    """
+
+    lines_per_s: float
+    device: str
+    size_mb: float | None
 
 
 @dataclass(frozen=True)
 class Entry:
     """One result: where it was read from, what was evaluated, and on which lines (`store` is a
-    name, "" where there was none; `lines_sha256` tells whether two results are of the same
-    lines).
+    name, "" where there was none; two results with the same `lines_sha256` are of the same lines).
     """
 
     path: str
     name: str
     store: str
     lines_sha256: str
-    report: "Report"
+    report: Report
     ece: float | None
+    size_mb: float | None = None
+    speed: Speed | None = None
+
+    @property
+    def efficiency(self) -> float | None:
+        """Exact lines per second: speed times the share of lines that are exact."""
+        exact = self.report.exact_rate
+        if self.speed is None or exact is None:
+            return None
+        return self.speed.lines_per_s * exact
 
     def to_json(self) -> dict[str, Any]:
         """Return the result and its main figures as plain JSON values."""
@@ -39,17 +66,20 @@ class Entry:
             "store": self.store,
             "lines_sha256": self.lines_sha256,
             "lines": report.total.lines,
-            "rates": report.total.rates(),
+            "rates": report.total.rates,
             "cer_by_language": {
-                name: group.rates()["cer"] for name, group in report.by_language.items()
+                name: group.value("cer") for name, group in report.by_language.items()
             },
             "ece": self.ece,
+            "size_mb": self.size_mb,
+            "lines_per_s": self.speed.lines_per_s if self.speed else None,
+            "exact_lines_per_s": self.efficiency,
         }
 
 
 @dataclass(frozen=True)
 class Leaderboard:
-    """Results in groups that read the same lines, each group from the lowest CER to the highest."""
+    """Results in groups of the same lines, each group from the lowest CER to the highest."""
 
     groups: tuple[tuple[Entry, ...], ...]
 
@@ -66,18 +96,26 @@ class Leaderboard:
         return "\n".join(_table(group) for group in self.groups)
 
 
-def leaderboard(results: Sequence[Path], output: Path | None = None) -> Leaderboard:
+def leaderboard(
+    results: Sequence[Path], output: Path | None = None, benches: Sequence[Path] = ()
+) -> Leaderboard:
     """Read results of `nordocr eval -o` (FILE.json or its folder) and rank them by CER; write the
-    Markdown to `output`.
+    Markdown to `output`. `benches` are results of `nordocr bench -o`: they add lines per second and
+    exact lines per second to the models that they timed (matched by the file's name).
 
     Results are only ranked against those on the same lines. Raises UsageError for a file that is
-    not there and for an output that is an input, DataError for a file that is not such a result.
+    not there and for an output that is an input, DataError for a file that is not such a result or
+    has another format.
     """
+    from nordocr_cli.core.bench.result import read_bench
+
     if output:
-        atomic.refuse_inputs(output, [file for path in results for file in recorded_files(path)])
-    entries = [_read(path) for path in results]
+        inputs = [file for path in results for file in recorded_files(path)]
+        atomic.refuse_inputs(output, [*inputs, *benches])
+    timed = [read_bench(path) for path in benches]
     groups: dict[str, list[Entry]] = {}
-    for entry in entries:
+    for path in results:
+        entry = _entry(path, timed)
         groups.setdefault(entry.lines_sha256, []).append(entry)
     board = Leaderboard(tuple(tuple(sorted(group, key=_cer)) for group in groups.values()))
     if output:
@@ -89,106 +127,109 @@ def _cer(entry: Entry) -> tuple[bool, float]:
     return entry.report.cer is None, entry.report.cer or 0.0
 
 
-def _read(path: Path) -> Entry:
-    from nordocr_cli.core.eval.run import SCHEMA
-    from nordocr_cli.metrics.report import report_from_json
-
-    file = path / "eval.json" if path.is_dir() else path
-    if not file.is_file():
-        raise UsageError(
-            f"no result {file}; make one with `nordocr eval MODEL LINES.lmdb -o {path}`"
-        )
-    try:
-        value = read_json(file, "result")
-        if value["schema"] != SCHEMA:
-            raise DataError(f"{file}: schema {value['schema']!r}; this nordocr reads {SCHEMA!r}")
-        store, calibration = value["store"] or {}, value.get("calibration") or {}
-        return Entry(
-            path=str(path),
-            name=_name(value["model"]),
-            store=Path(store["path"]).name if store else "",
-            lines_sha256=store["content_sha256"] if store else _hash_of_lines(file),
-            report=report_from_json(value["report"], str(file)),
-            ece=calibration.get("ece"),
-        )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(
-            f"{file} is not a result of `nordocr eval -o` ({type(error).__name__}: {error})"
-        ) from error
+def _entry(path: Path, timed: Sequence["BenchResult"]) -> Entry:
+    result = read_result(path)
+    store = result.store or {}
+    size_mb = _size_mb(result)
+    return Entry(
+        path=str(path),
+        name=_name(result),
+        store=Path(str(store["path"])).name if store else "",
+        lines_sha256=str(store.get("content_sha256") or _hash_of_lines(find_result_file(path))),
+        report=result.report,
+        ece=result.calibration.ece if result.calibration else None,
+        size_mb=size_mb,
+        speed=_speed(result, timed, size_mb),
+    )
 
 
 def _hash_of_lines(result: Path) -> str:
-    """Of a recording without a store: a hash of what its lines are called and of what stands
-    there.
-    """
+    """Of a recorded result without a store: a hash of the ids and references of its lines."""
     from nordocr_cli.metrics.recorded import find_recorded, read_recorded
 
-    lines = sorted(
-        (line.result.id, line.result.reference) for line in read_recorded(find_recorded(result))
-    )
+    recorded = read_recorded(find_recorded(result))
+    lines = sorted((line.result.id, line.result.reference) for line in recorded)
     return hashlib.sha256(json.dumps(lines).encode()).hexdigest()
 
 
-def _name(model: dict[str, Any]) -> str:
+def _name(result: EvalFile) -> str:
     """The folder of a run says more than best.safetensors."""
-    path = Path(model.get("path") or model["name"])
-    return (
-        path.parent.name
-        if path.name in ("best.safetensors", "last.safetensors", "lines.jsonl")
-        else str(model["name"])
-    )
+    path = Path(result.model.get("path") or result.model["name"])
+    if path.name in ("best.safetensors", "last.safetensors", "lines.jsonl"):
+        return path.parent.name
+    return str(result.model["name"])
+
+
+def _size_mb(result: EvalFile) -> float | None:
+    path = Path(str(result.model.get("path") or ""))
+    if result.model.get("kind") != "model" or not path.is_file():
+        return None
+    return path.stat().st_size / 1e6
+
+
+def _speed(result: EvalFile, timed: Sequence["BenchResult"], size_mb: float | None) -> Speed | None:
+    """The speed of the same model; of several bench results the last one."""
+    found: Speed | None = None
+    for bench in timed:
+        for row in bench.rows:
+            if _is_same_model(row, result):
+                found = Speed(row.lines_per_s, row.device, size_mb)
+    return found
+
+
+def _is_same_model(row: "Row", result: EvalFile) -> bool:
+    if result.model.get("kind") != "model":
+        return row.backend == result.model.get("kind")
+    path = Path(str(result.model.get("path")))
+    return row.name in (path.name, f"{path.parent.name}/{path.name}")
 
 
 def _table(group: Sequence[Entry]) -> str:
-    from nordocr_cli.metrics.tables import percent
-
     first = group[0]
     languages = sorted({name for entry in group for name in entry.report.by_language})
-    head = [
-        "",
-        "result",
-        "exact",
-        "95 %",
-        "spaces aside",
-        "CER",
-        "95 %",
-        "WER",
-        *(f"CER {name}" for name in languages),
-        "ECE",
-    ]
+    has_speed = any(entry.speed for entry in group)
+    head = ["", "result"]
+    for name in COLUMNS:
+        metric = BY_NAME[name]
+        head += [metric.title, "95 %"] if metric.interval else [metric.title]
+    head += [f"CER {name}" for name in languages] + ["ECE", "MB"]
+    if has_speed:
+        head += ["lines/s", "exact lines/s"]
+
     rows = []
     for rank, entry in enumerate(group, start=1):
-        report, rates = entry.report, entry.report.total.rates()
-        by_language = (report.by_language.get(name) for name in languages)
-        rows.append(
-            [
-                str(rank),
-                f"{entry.name} ({entry.path})",
-                percent(rates["exact"], 1),
-                _interval(report.exact_interval, 1),
-                percent(rates["space_insensitive"], 1),
-                percent(rates["cer"]),
-                _interval(report.cer_interval, 2),
-                percent(rates["wer"]),
-                *(
-                    percent(language.rates()["cer"]) if language else "–"
-                    for language in by_language
-                ),
-                percent(entry.ece, 1),
-            ]
-        )
+        row = [str(rank), f"{entry.name} ({entry.path})", *_metric_cells(entry.report)]
+        for name in languages:
+            language = entry.report.by_language.get(name)
+            row.append(percent(language.value("cer")) if language else "–")
+        row += [percent(entry.ece, 1), _number(entry.size_mb)]
+        if has_speed:
+            lines_per_s = entry.speed.lines_per_s if entry.speed else None
+            row += [_number(lines_per_s), _number(entry.efficiency)]
+        rows.append(row)
+
     where = f"`{_cell(first.store)}`" if first.store else "recorded lines"
     lines = [f"## {where}: {first.report.total.lines:,} lines", ""]
     lines += [_row(head), _row(["--:", ":--", *["--:"] * (len(head) - 2)]), *map(_row, rows)]
     return "\n".join(lines) + "\n"
 
 
-def _interval(interval: Any, digits: int) -> str:
-    return (
-        "–"
-        if interval is None
-        else f"{100 * interval.low:.{digits}f} – {100 * interval.high:.{digits}f}"
-    )
+def _metric_cells(report: Report) -> list[str]:
+    cells = []
+    for name in COLUMNS:
+        metric = BY_NAME[name]
+        cells.append(percent(report.total.value(name), metric.digits))
+        if metric.interval:
+            cells.append(_interval(report.total.intervals.get(name), metric.digits))
+    return cells
+
+
+def _interval(interval: Interval | None, digits: int) -> str:
+    return spread(interval, digits, unit="").strip() or "–"
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:,.1f}"
 
 
 def _row(cells: Sequence[str]) -> str:
@@ -199,12 +240,5 @@ def _cell(text: str) -> str:
     """A cell's text as Markdown shows it: no bar ends the cell, no tag starts, nothing turns the
     line around.
     """
-    from nordocr_cli.metrics.text import visible
-
-    return (
-        visible(text)
-        .replace("\\", "\\\\")
-        .replace("|", "\\|")
-        .replace("<", "&lt;")
-        .replace("`", "'")
-    )
+    shown = visible(text).replace("\\", "\\\\").replace("|", "\\|")
+    return shown.replace("<", "&lt;").replace("`", "'")

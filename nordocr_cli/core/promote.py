@@ -10,7 +10,8 @@ from typing import Any
 
 from nordocr_cli import __version__, atomic
 from nordocr_cli.artifact.shipped import find_weights
-from nordocr_cli.core.eval.run import EvalResult, evaluate
+from nordocr_cli.core.eval.result import EvalResult
+from nordocr_cli.core.eval.run import evaluate
 from nordocr_cli.errors import ArtifactError, DataError, GateMissed, UsageError
 from nordocr_cli.metrics.gates import Gate, read_expectations
 from nordocr_cli.progress import SILENT, Progress

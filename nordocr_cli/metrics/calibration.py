@@ -1,15 +1,17 @@
-"""What a recognizer's confidences are worth: do lines read with confidence 0.9 hold in nine of ten,
-and who may skip a check?
+"""What a recognizer's confidences are worth: are nine of ten lines read with confidence 0.9 right,
+and which lines may skip a check?
 
 A line counts as right when it is exact in the canonical view.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, computed_field, field_serializer
 
+from nordocr_cli.metrics.result_model import ResultModel
 from nordocr_cli.metrics.text import rate
 
 BINS = 10
@@ -17,8 +19,7 @@ RISKS = (0.005, 0.01, 0.02, 0.05)
 _CURVE_POINTS = 100
 
 
-@dataclass(frozen=True, slots=True)
-class Bin:
+class Bin(ResultModel):
     """The lines whose confidence lies in [low, high); the last bin holds 1.0 too."""
 
     low: float
@@ -27,20 +28,23 @@ class Bin:
     exact: int
     confidence_sum: float
 
+    @computed_field  # type: ignore[prop-decorator]
     @property
     def confidence(self) -> float | None:
         """Mean confidence: the share of right lines that the recognizer promises."""
         return rate(self.confidence_sum, self.lines)
 
+    @computed_field  # type: ignore[prop-decorator]
     @property
     def exact_rate(self) -> float | None:
         """The share of right lines that it delivers."""
         return rate(self.exact, self.lines)
 
 
-@dataclass(frozen=True, slots=True)
-class CoveragePoint:
-    """Taking only lines with at least `threshold` takes `lines` of them, `wrong` among these."""
+class CoveragePoint(ResultModel):
+    """Accepting only lines with at least `threshold` accepts `lines` of them, `wrong` among
+    these.
+    """
 
     threshold: float
     lines: int
@@ -48,27 +52,27 @@ class CoveragePoint:
 
     @property
     def risk(self) -> float:
-        """Share of wrong lines among those taken."""
+        """Share of wrong lines among those accepted."""
         return self.wrong / self.lines
 
 
-@dataclass(frozen=True)
-class Calibration:
+class Calibration(ResultModel):
     """Reliability bins and the coverage-risk curve of `lines` lines; `without` more have no
     confidence between 0 and 1.
 
     `curve` falls from the most confident lines to all of them; `coverage_at` gives for each of
-    RISKS the largest share of lines that can be taken with at most that share wrong; `aurc` is the
-    risk averaged over all coverages (lower is better).
+    RISKS the largest share of lines that can be accepted with at most that share wrong; `aurc` is
+    the risk averaged over all coverages (lower is better).
     """
 
     lines: int
-    without: int
+    without: int = Field(alias="without_confidence")
     bins: tuple[Bin, ...]
     curve: tuple[CoveragePoint, ...]
-    coverage_at: dict[float, float]
+    coverage_at: dict[float, float] = Field(alias="coverage_at_risk")
     aurc: float
 
+    @computed_field  # type: ignore[prop-decorator]
     @property
     def ece(self) -> float:
         """Expected calibration error: how far promise and delivery are apart, averaged over the
@@ -76,55 +80,69 @@ class Calibration:
         """
         return sum(abs(b.confidence_sum - b.exact) for b in self.bins) / self.lines
 
+    @field_serializer("coverage_at")
+    def _shares_by_risk(self, coverage_at: dict[float, float]) -> dict[str, float]:
+        return {f"{risk:g}": share for risk, share in coverage_at.items()}
+
     def to_json(self) -> dict[str, Any]:
         """Return everything as plain JSON values."""
-        names = ("low", "high", "lines", "exact", "confidence_sum", "confidence", "exact_rate")
-        return {
-            "lines": self.lines,
-            "without_confidence": self.without,
-            "ece": self.ece,
-            "aurc": self.aurc,
-            "coverage_at_risk": {f"{risk:g}": share for risk, share in self.coverage_at.items()},
-            "bins": [{name: getattr(b, name) for name in names} for b in self.bins],
-            "curve": [
-                {"threshold": p.threshold, "lines": p.lines, "wrong": p.wrong} for p in self.curve
-            ],
-        }
+        return self.model_dump(mode="json", by_alias=True)
 
 
 def calibrate(readings: Iterable[tuple[float | None, bool]]) -> Calibration | None:
     """Sum up (confidence, right) of lines; None when no line has a confidence between 0 and 1."""
     pairs = [(-1.0 if confidence is None else confidence, right) for confidence, right in readings]
     confidences = np.array([confidence for confidence, _ in pairs], np.float64)
-    # Tesseract says -1 for no word; NaN fails too
+    # Tesseract gives -1 for no word; NaN fails too.
     known = (confidences >= 0.0) & (confidences <= 1.0)
-    confidence, right = confidences[known], np.array([right for _, right in pairs], bool)[known]
+    confidence = confidences[known]
+    right = np.array([right for _, right in pairs], bool)[known]
     if not len(confidence):
         return None
-    member = np.minimum(BINS - 1, (confidence * BINS).astype(np.int64))
-    lines, exact, summed = (
-        np.bincount(member, weights, BINS) for weights in (None, right, confidence)
-    )
-    # Lines of one confidence are taken together or not at all: a point for each distinct one, from
-    # the highest.
-    order = np.argsort(-confidence, kind="stable")
-    last = np.flatnonzero(np.diff(confidence[order], append=-1.0))
-    taken, wrong = last + 1, np.cumsum(~right[order])[last]
+
+    threshold, taken, wrong = _accepted_by_threshold(confidence, right)
     risk = wrong / taken
     # At most _CURVE_POINTS of them are kept, evenly over the coverage, the last always among them.
     step = (taken * _CURVE_POINTS - 1) // taken[-1]
     kept = np.flatnonzero(np.diff(step, append=-1))
+    shares = {r: float(taken[risk <= r].max(initial=0)) / len(confidence) for r in RISKS}
     return Calibration(
         lines=len(confidence),
         without=len(pairs) - len(confidence),
-        bins=tuple(
-            Bin(i / BINS, (i + 1) / BINS, int(lines[i]), int(exact[i]), float(summed[i]))
-            for i in range(BINS)
-        ),
+        bins=_bins(confidence, right),
         curve=tuple(
-            CoveragePoint(float(confidence[order[last[i]]]), int(taken[i]), int(wrong[i]))
+            CoveragePoint(threshold=float(threshold[i]), lines=int(taken[i]), wrong=int(wrong[i]))
             for i in kept
         ),
-        coverage_at={r: float(taken[risk <= r].max(initial=0)) / len(confidence) for r in RISKS},
+        coverage_at=shares,
         aurc=float((np.diff(taken, prepend=0) * risk).sum()) / len(confidence),
     )
+
+
+def _bins(confidence: NDArray[np.float64], right: NDArray[np.bool_]) -> tuple[Bin, ...]:
+    member = np.minimum(BINS - 1, (confidence * BINS).astype(np.int64))
+    lines = np.bincount(member, minlength=BINS)
+    exact = np.bincount(member, right, BINS)
+    confidence_sum = np.bincount(member, confidence, BINS)
+    return tuple(
+        Bin(
+            low=i / BINS,
+            high=(i + 1) / BINS,
+            lines=int(lines[i]),
+            exact=int(exact[i]),
+            confidence_sum=float(confidence_sum[i]),
+        )
+        for i in range(BINS)
+    )
+
+
+def _accepted_by_threshold(
+    confidence: NDArray[np.float64], right: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
+    """Distinct confidences from the highest, how many lines have at least that much, and how many
+    of these are wrong. Lines of one confidence are accepted together or not at all.
+    """
+    order = np.argsort(-confidence, kind="stable")
+    last = np.flatnonzero(np.diff(confidence[order], append=-1.0))
+    wrong = np.cumsum(~right[order], dtype=np.int64)[last]
+    return confidence[order[last]], (last + 1).astype(np.int64), wrong

@@ -4,20 +4,21 @@ summed up by kind.
 
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pydantic import model_serializer, model_validator
+
+from nordocr_cli.metrics.result_model import ResultModel
 from nordocr_cli.metrics.text import confusions, count_characters, describe, rate
 
 NORDIC = frozenset("åäöæøðþÅÄÖÆØÐÞ")
 KINDS = ("digit", "A-Z", "a-z", "Nordic letter", "other letter", "punctuation", "space")
 
 
-@dataclass(frozen=True, slots=True)
-class CharacterScore:
+class CharacterScore(ResultModel):
     """A character, or a kind of them: `hits` stand there and were read, `missed` stand there and
-    were not, `invented` were read and do not stand there. A substitution is one missed and one
+    were not read, `invented` were read and do not stand there. A substitution is one missed and one
     invented.
     """
 
@@ -27,7 +28,7 @@ class CharacterScore:
     invented: int
 
     @property
-    def wanted(self) -> int:
+    def occurrences(self) -> int:
         """How often it stands in the references."""
         return self.hits + self.missed
 
@@ -39,7 +40,7 @@ class CharacterScore:
     @property
     def recall(self) -> float | None:
         """Of those that stand there, the share that was read."""
-        return rate(self.hits, self.wanted)
+        return rate(self.hits, self.occurrences)
 
     @property
     def f1(self) -> float | None:
@@ -48,28 +49,28 @@ class CharacterScore:
         """
         return rate(2 * self.hits, 2 * self.hits + self.missed + self.invented)
 
-    def to_json(self) -> dict[str, Any]:
-        """Return counts and rates, with the code point of a character."""
+    @model_validator(mode="before")
+    @classmethod
+    def _from_json(cls, value: Any) -> Any:
+        if isinstance(value, Mapping) and "name" not in value:
+            return {**value, "name": value.get("kind", value.get("char"))}
+        return value
+
+    @model_serializer
+    def _serialize(self) -> dict[str, Any]:
+        """Counts and rates, with the code point of a character."""
         name = describe(self.name) if len(self.name) == 1 else {"kind": self.name}
         counts = {"hits": self.hits, "missed": self.missed, "invented": self.invented}
         return {**name, **counts, "precision": self.precision, "recall": self.recall, "f1": self.f1}
 
 
-@dataclass(frozen=True)
-class CharacterReport:
+class CharacterReport(ResultModel):
     """The kinds that occur, in the order of KINDS, and each character, the one with the most
     mistakes first.
     """
 
     kinds: tuple[CharacterScore, ...]
     each: tuple[CharacterScore, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return everything as plain JSON values."""
-        return {
-            "kinds": [score.to_json() for score in self.kinds],
-            "each": [score.to_json() for score in self.each],
-        }
 
 
 def kind_of(character: str) -> str:
@@ -83,34 +84,49 @@ def kind_of(character: str) -> str:
         return "digit"
     if not category.startswith("L"):
         return "punctuation"
-    return "other letter" if not character.isascii() else "A-Z" if character.isupper() else "a-z"
+    if not character.isascii():
+        return "other letter"
+    return "A-Z" if character.isupper() else "a-z"
 
 
 def score_characters(pairs: Sequence[tuple[str, str]]) -> CharacterReport:
-    """Align (reference, reading) of lines, both canonical, and count."""
-    hits, missed, invented = (
-        count_characters(wanted for wanted, _ in pairs),
-        Counter[str](),
-        Counter[str](),
-    )
-    confused = Counter(
-        pair for wanted, read in pairs if wanted != read for pair in confusions(wanted, read)
-    )
-    for (wanted, read), times in confused.items():
-        missed[wanted] += times
-        invented[read] += times
+    """Align (reference, hypothesis) of lines, both canonical, and count."""
+    hits = count_characters(reference for reference, _ in pairs)
+    missed, invented = Counter[str](), Counter[str]()
+    for (expected, found), times in _confusions_of(pairs).items():
+        missed[expected] += times
+        invented[found] += times
     del missed[""], invented[""]  # nothing is no character
     hits -= missed
-    each = [CharacterScore(c, hits[c], missed[c], invented[c]) for c in hits | missed | invented]
+
+    each = [
+        CharacterScore(name=c, hits=hits[c], missed=missed[c], invented=invented[c])
+        for c in hits | missed | invented
+    ]
+    each.sort(key=lambda score: (-score.missed - score.invented, score.name))
+    return CharacterReport(kinds=_by_kind(each), each=tuple(each))
+
+
+def _confusions_of(pairs: Sequence[tuple[str, str]]) -> Counter[tuple[str, str]]:
+    counts = Counter[tuple[str, str]]()
+    for reference, hypothesis in pairs:
+        if reference != hypothesis:
+            counts.update(confusions(reference, hypothesis))
+    return counts
+
+
+def _by_kind(each: Sequence[CharacterScore]) -> tuple[CharacterScore, ...]:
     kinds = []
     for kind in KINDS:
         members = [score for score in each if kind_of(score.name) == kind]
-        if members:
-            sums = (
-                sum(getattr(score, field) for score in members)
-                for field in ("hits", "missed", "invented")
+        if not members:
+            continue
+        kinds.append(
+            CharacterScore(
+                name=kind,
+                hits=sum(score.hits for score in members),
+                missed=sum(score.missed for score in members),
+                invented=sum(score.invented for score in members),
             )
-            kinds.append(CharacterScore(kind, *sums))
-    return CharacterReport(
-        tuple(kinds), tuple(sorted(each, key=lambda s: (-s.missed - s.invented, s.name)))
-    )
+        )
+    return tuple(kinds)

@@ -1,5 +1,5 @@
-"""Quality gates: conditions under which an evaluation has failed, e.g. `cer>5%` or
-`language:is.exact<0.9`.
+"""Quality gates: conditions under which an evaluation has failed, e.g. `cer>5%`,
+`language:is.exact<0.9`, or relative to the champion `subset:fax.cer<=champion+0.3pp`.
 """
 
 import operator
@@ -7,28 +7,36 @@ import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from nordocr_cli.errors import UsageError, nearest
 from nordocr_cli.limits import read_toml
-from nordocr_cli.metrics.group import Group
+from nordocr_cli.metrics.group import Group, figures_of
+from nordocr_cli.metrics.registry import BY_NAME
 from nordocr_cli.metrics.report import GROUPINGS, UNNAMED, Report, build_report
 from nordocr_cli.metrics.significance import Comparison
 from nordocr_cli.records import LineResult
 
 _OPERATORS = {">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le}
+_NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?"
 _GATE = re.compile(
-    rf"\s*(?:(?P<kind>{'|'.join(GROUPINGS)}):(?P<group>.+)\.)?(?P<metric>[a-z_.]+)\s*(?P<sign>[<>]=?)\s*"
-    r"(?P<bound>[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)\s*(?P<percent>%)?\s*"
+    rf"\s*(?:(?P<kind>{'|'.join(GROUPINGS)}|letter):(?P<group>.+)\.)?(?P<metric>[a-z_.]+)\s*"
+    rf"(?P<sign>[<>]=?)\s*(?P<champion>champion)?\s*(?P<bound>{_NUMBER})?\s*(?P<unit>%|pp)?\s*"
 )
-# Differences to the other reading of `--against`: this minus the other, so more CER and less exact
+# Differences to the other result of `--against`: this minus the other, so more CER and less exact
 # are worse.
 AGAINST = ("against.cer", "against.exact")
+# Figures of a Nordic letter, e.g. `letter:å.recall`.
+LETTER_FIGURES = ("precision", "recall", "f1")
 
 
 @dataclass(frozen=True)
 class Gate:
-    """Fails when `metric` of the total, or of one group, stands in the relation `sign` to
-    `bound`.
+    """A condition on `metric` of the total, or of one group. With `relative` the bound is added to
+    the champion's value.
+
+    `required` is False for a condition under which the evaluation fails (`--fail-if 'cer>5%'`), and
+    True for one that must hold (`--gate 'cer<=champion+0.3pp'`).
     """
 
     text: str
@@ -37,19 +45,35 @@ class Gate:
     bound: float
     kind: str = ""
     group: str = ""
+    relative: bool = False
+    required: bool = False
 
     def missed(self, report: Report, against: Comparison | None = None) -> str | None:
         """Return what was found if it fails the gate, else None.
 
         A rate that does not exist (no line to count) fails too. Raises UsageError for a group that
-        is not in the report and for an `against.` metric without a comparison.
+        is not in the report, for an `against.` metric without a comparison, and for a gate relative
+        to a champion.
         """
-        found = self._value(report, against)
+        if self.relative:
+            raise UsageError(
+                f"gate {self.text!r} needs a champion: it is for nordocr promote --champion"
+            )
+        return self.judge(self._value(report, against), self.bound)
+
+    def judge(self, found: float | None, bound: float) -> str | None:
+        """Return what was found if `found` fails the gate with this bound, else None."""
         if found is None:
             return f"{self.text}: there is nothing to count"
-        return (
-            f"{self.text}: found {found:.6g}" if _OPERATORS[self.sign](found, self.bound) else None
-        )
+        holds = _OPERATORS[self.sign](found, bound)
+        if holds is self.required:
+            return None
+        limit = f", the limit is {bound:.6g}" if self.relative else ""
+        return f"{self.text}: found {found:.6g}{limit}"
+
+    def value_of(self, report: Report) -> float | None:
+        """Return the gate's figure in a report. Raises UsageError for a group that is not there."""
+        return self._value(report, None)
 
     def _value(self, report: Report, against: Comparison | None) -> float | None:
         if self.metric in AGAINST:
@@ -57,71 +81,73 @@ class Gate:
                 raise UsageError(
                     f"gate {self.text!r} compares two results: give the other one with --against"
                 )
-            if self.metric == "against.exact":
-                return (against.only_b_exact - against.only_a_exact) / against.lines
-            return (
-                None
-                if against.cer_a is None or against.cer_b is None
-                else against.cer_b - against.cer_a
-            )
+            return _difference(self.metric, against)
         if not self.kind:
-            return metrics_of(report.total)[self.metric]
+            return figures_of(report.total)[self.metric]
+
         groups = report.groups(self.kind)
         _require_group(self, groups)
-        return metrics_of(groups[self.group])[self.metric]
+        return figures_of(groups[self.group])[self.metric]
 
 
-def metrics_of(group: Group) -> dict[str, float | None]:
-    """Return every figure that a gate may name: the counts of classes and flags, and the rates."""
-    counts = {
-        "lines": group.lines,
-        "failures": group.failures,
-        "empty_references": group.empty_references,
-    }
-    return {**counts, **group.flags, **group.classes, **group.rates()}
+def _difference(metric: str, against: Comparison) -> float | None:
+    if metric == "against.exact":
+        return (against.only_b_exact - against.only_a_exact) / against.lines
+    if against.cer_a is None or against.cer_b is None:
+        return None
+    return against.cer_b - against.cer_a
 
 
-def parse_gate(text: str) -> Gate:
-    """Read `[language|subset|width|squash:NAME.]METRIC SIGN BOUND`, the bound with or without %.
-    Raises UsageError.
+def parse_gate(text: str, *, required: bool = False) -> Gate:
+    """Read `[language|subset|width|squash:NAME.]METRIC SIGN BOUND`, or `letter:å.recall SIGN
+    BOUND`. A bound is a number, with or without %, or `champion`, also with +0.3pp or -1%. Raises
+    UsageError.
     """
     match = _GATE.fullmatch(text)
-    if match is None:
+    if match is None or not (match["bound"] or match["champion"]):
         raise UsageError(
-            f"gate {text!r}: write e.g. 'cer>5%', 'exact<0.8' or 'language:is.cer>0.02'"
+            f"gate {text!r}: write e.g. 'cer>5%', 'exact<0.8', 'language:is.cer>0.02' or"
+            " 'subset:fax.cer<=champion+0.3pp'"
         )
-    return _checked(
-        Gate(
-            text=text.strip(),
-            metric=match["metric"],
-            sign=match["sign"],
-            bound=float(match["bound"]) / (100 if match["percent"] else 1),
-            kind=match["kind"] or "",
-            group=match["group"] or "",
+    if match["unit"] == "pp" and not match["champion"]:
+        raise UsageError(
+            f"gate {text!r}: pp (percentage points) are for a bound relative to the champion"
         )
+
+    scale = 100 if match["unit"] else 1
+    gate = Gate(
+        text=text.strip(),
+        metric=match["metric"],
+        sign=match["sign"],
+        bound=float(match["bound"] or 0) / scale,
+        kind=match["kind"] or "",
+        group=match["group"] or "",
+        relative=bool(match["champion"]),
+        required=required,
     )
+    _check_metric(gate)
+    return gate
 
 
 def require_countable(
     gates: Sequence[Gate], lines: Sequence[LineResult], *, compared: bool
 ) -> None:
-    """Say before `lines` are read what `Gate.missed` would say afterwards; `compared` when there is
-    an `--against`.
+    """Report before `lines` are read what `Gate.missed` would report afterwards; `compared` when
+    there is an `--against`.
 
     Raises UsageError for a language or subset that no line has, a band of widths or squash ratios
-    that there is not, and an `against.` metric without another result. A band in which no line lies
-    is known only after the reading.
+    that does not exist, and an `against.` metric without another result. A band in which no line
+    lies is known only after the reading.
     """
     for gate in gates:
         if gate.metric in AGAINST and not compared:
             raise UsageError(
                 f"gate {gate.text!r} compares two results: give the other one with --against"
             )
-        if gate.kind:
+        if gate.kind in GROUPINGS:
             bands = GROUPINGS[gate.kind][1]
-            _require_group(
-                gate, bands or sorted({getattr(line, gate.kind) or UNNAMED for line in lines})
-            )
+            present = sorted({getattr(line, gate.kind, "") or UNNAMED for line in lines})
+            _require_group(gate, bands or present)
 
 
 def _require_group(gate: Gate, known: Collection[str]) -> None:
@@ -133,44 +159,63 @@ def _require_group(gate: Gate, known: Collection[str]) -> None:
 
 
 def read_expectations(path: Path) -> list[Gate]:
-    """Read a TOML file of `METRIC = [least, greatest]` (a group as in a gate, quoted:
-    `"language:is.cer" = [0, 0.02]`).
+    """Read a TOML file of `METRIC = [minimum, maximum]` (a group as in a gate, quoted:
+    `"language:is.cer" = [0, 0.02]`), and conditions that must hold:
+    `gates = ["cer<=champion+0.1pp"]`.
 
     Raises UsageError naming the file and key.
     """
     table = read_toml(path, "file of expectations")
     if not table:
-        raise UsageError(f"{path} asks for nothing; write e.g. cer = [0, 0.02]")
-    gates = []
-    for key, bounds in table.items():
-        numbers = bounds if isinstance(bounds, list) else []
-        if len(numbers) != 2 or not all(
-            isinstance(n, int | float) and not isinstance(n, bool) for n in numbers
-        ):
-            raise UsageError(
-                f"{path}: {key} must be [least, greatest], e.g. {key} = [0.79, 0.81]; got"
-                f" {bounds!r}"
-            )
-        if not numbers[0] <= numbers[1]:
-            raise UsageError(f"{path}: {key} = {bounds} can never be met: write [least, greatest]")
-        for sign, bound in zip("<>", numbers, strict=True):
-            try:
-                gates.append(parse_gate(f"{key}{sign}{bound}"))
-            except UsageError as error:
-                raise UsageError(f"{path}: {error}") from None
+        raise UsageError(f"{path} has no gates; write e.g. cer = [0, 0.02]")
+
+    gates: list[Gate] = []
+    for key, value in table.items():
+        try:
+            gates += _listed_gates(value) if key == "gates" else _range_gates(key, value)
+        except UsageError as error:
+            raise UsageError(f"{path}: {error}") from None
     return gates
 
 
-def _checked(gate: Gate) -> Gate:
-    known = {**metrics_of(build_report([]).total), **dict.fromkeys(AGAINST, 0.0)}
+def _listed_gates(value: Any) -> list[Gate]:
+    if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+        raise UsageError(f"gates must be a list of texts, e.g. ['cer<=2%']; got {value!r}")
+    return [parse_gate(text, required=True) for text in value]
+
+
+def _range_gates(key: str, bounds: Any) -> list[Gate]:
+    numbers = bounds if isinstance(bounds, list) else []
+    if len(numbers) != 2 or not all(map(_is_number, numbers)):
+        raise UsageError(
+            f"{key} must be [minimum, maximum], e.g. {key} = [0.79, 0.81]; got {bounds!r}"
+        )
+    minimum, maximum = numbers
+    if not minimum <= maximum:
+        raise UsageError(f"{key} = {bounds} can never be met: write [minimum, maximum]")
+    return [parse_gate(f"{key}<{minimum}"), parse_gate(f"{key}>{maximum}")]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _check_metric(gate: Gate) -> None:
+    """Raise UsageError for an unknown metric, and for a share above 1."""
+    if gate.kind == "letter":
+        known: Collection[str] = LETTER_FIGURES
+    else:
+        known = [*figures_of(_empty_group()), *AGAINST]
     if gate.metric not in known:
         raise UsageError(
-            f"gate {gate.text!r}: unknown metric {gate.metric!r};"
-            f" {nearest(gate.metric, list(known))}"
+            f"gate {gate.text!r}: unknown metric {gate.metric!r}; {nearest(gate.metric, known)}"
         )
-    is_rate = gate.metric in build_report([]).total.rates() or gate.metric in AGAINST
-    if is_rate and abs(gate.bound) > 1 and "%" not in gate.text:
+    is_share = gate.metric in BY_NAME or gate.metric in AGAINST or gate.kind == "letter"
+    if is_share and abs(gate.bound) > 1 and "%" not in gate.text:
         raise UsageError(
             f"gate {gate.text!r}: {gate.metric} is a share (0…1); did you mean {gate.bound:g}%?"
         )
-    return gate
+
+
+def _empty_group() -> Group:
+    return build_report([]).total

@@ -1,29 +1,52 @@
-"""Counts over groups of lines, and the rates that follow from them: scored lines as columns of
-numbers, summed by group.
-"""
+"""A group of lines: counts, and every metric of the registry with what it is a ratio of."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from operator import attrgetter
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field, computed_field
+from pydantic.config import JsonDict
 
-from nordocr_cli.metrics.score import HEADLINE, LineScore, documents_of
-from nordocr_cli.metrics.significance import Draws, Interval, interval_from_json, ratio_interval
+from nordocr_cli.metrics.columns import EDITS, Column, LineColumns
+from nordocr_cli.metrics.registry import BY_NAME, METRICS
+from nordocr_cli.metrics.result_model import ResultModel
+from nordocr_cli.metrics.score import LineScore, documents_of
+from nordocr_cli.metrics.significance import Draws, Interval, ratio_interval
 from nordocr_cli.metrics.taxonomy import FLAGS, SPACE_KINDS, ErrorClass
-from nordocr_cli.metrics.text import DIGIT, VIEWS, rate
-
-_EDITS = ("substitutions", "insertions", "deletions", "reference_length", "hypothesis_length")
-_WORDS = ("word_edits", "reference_words")
-_MARKS = ("case_insensitive_exact", "lines_with_digits", "digits_exact", "readable")
-
-Column = NDArray[np.float64]  # (lines,)
+from nordocr_cli.metrics.text import VIEWS, rate
 
 
-@dataclass(frozen=True)
-class ViewScore:
+class MetricSums(ResultModel):
+    """A metric of a group: two sums over its lines. With the reduction `mean of lines` the
+    numerator is the sum of the lines' own ratios, and the denominator the number of lines.
+    """
+
+    numerator: float
+    denominator: float
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def value(self) -> float | None:
+        """The metric; None when there is nothing to divide by."""
+        return rate(self.numerator, self.denominator)
+
+
+def _rates_schema() -> JsonDict:
+    """The part of the JSON Schema that names every metric of the registry."""
+    properties: JsonDict = {}
+    for metric in METRICS:
+        known: JsonDict = {"type": "number", "minimum": 0}
+        if metric.direction == "higher is better":
+            known["maximum"] = 1
+        properties[metric.name] = {
+            "description": f"{metric.title}, of {metric.unit}, {metric.reduction};"
+            f" {metric.direction}",
+            "anyOf": [known, {"type": "null"}],
+        }
+    return {"properties": properties}
+
+
+class ViewCounts(ResultModel):
     """Counts of one view over a group's lines. Lines whose reference is empty in that view are in
     `exact` alone.
     """
@@ -34,308 +57,156 @@ class ViewScore:
     insertions: int
     deletions: int
     reference_characters: int
-    cer_sum: float  # sum of the lines' own character error rates
-    ned_sum: float  # sum of the lines' normalized edit distances
-
-    @property
-    def edits(self) -> int:
-        """Character edits in all."""
-        return self.substitutions + self.insertions + self.deletions
-
-    @property
-    def cer_micro(self) -> float | None:
-        """Edits over reference characters, of all lines together."""
-        return rate(self.edits, self.reference_characters)
-
-    @property
-    def cer_macro(self) -> float | None:
-        """Mean of the lines' own character error rates."""
-        return rate(self.cer_sum, self.lines)
 
 
-@dataclass(frozen=True)
-class Group:
-    """Counts over a group of lines, and the rates that follow from them (None where there is
-    nothing to divide by).
-
-    The intervals are of CER micro and of the exact share in the canonical view; None where none was
-    drawn.
+class Group(ResultModel):
+    """Counts over a group of lines and its metrics by name. `intervals` holds the bootstrap
+    intervals of the metrics that have one (None where none could be drawn).
     """
 
     lines: int
     empty_references: int
-    # characters read where the reference has none; in no error rate
+    # characters read where the reference has none; only the `…_jiwer` metrics count them
     empty_reference_insertions: int
-    views: Mapping[str, ViewScore]
-    word_edits: int
-    reference_words: int
-    case_insensitive_exact: int
-    lines_with_digits: int
-    # of the lines with digits in the reference, those whose digits in order are right
-    digits_exact: int
-    classes: Mapping[str, int]
-    space_kinds: Mapping[str, int]
-    flags: Mapping[str, int]
-    # neither oov_ref nor ctc_infeasible; None in reports of an earlier version
-    readable: int | None = None
-    cer_interval: Interval | None = None
-    exact_interval: Interval | None = None
+    metrics: dict[str, MetricSums]
+    views: dict[str, ViewCounts]
+    classes: dict[str, int]
+    space_kinds: dict[str, int]
+    flags: dict[str, int]
+    intervals: dict[str, Interval | None] = Field(default_factory=dict)
 
+    @computed_field  # type: ignore[prop-decorator]
     @property
     def exact(self) -> int:
         """Lines equal in the canonical view."""
-        return self.views["canonical"].exact
+        return self.classes[ErrorClass.EXACT.value]
 
-    @property
-    def space_insensitive(self) -> int:
-        """Lines equal once all spaces are taken out."""
-        return self.views["squeezed"].exact
-
+    @computed_field  # type: ignore[prop-decorator]
     @property
     def failures(self) -> int:
-        """Lines not exact."""
+        """Lines that are not exact."""
         return self.lines - self.exact
 
+    @computed_field(json_schema_extra=_rates_schema())  # type: ignore[prop-decorator]
+    @property
     def rates(self) -> dict[str, float | None]:
-        """Return every rate by name; these are the names that a quality gate may use."""
-        headline = self.views[HEADLINE]
-        return {
-            "exact": rate(self.exact, self.lines),
-            "space_insensitive": rate(self.space_insensitive, self.lines),
-            "case_insensitive": rate(self.case_insensitive_exact, self.lines),
-            "digits_exact": rate(self.digits_exact, self.lines_with_digits),
-            "cer": headline.cer_micro,
-            "cer_macro": headline.cer_macro,
-            "cer_raw": self.views["raw"].cer_micro,
-            "cer_squeezed": self.views["squeezed"].cer_micro,
-            "wer": rate(self.word_edits, self.reference_words),
-            "ned": rate(headline.ned_sum, self.lines),
-            "over_wide": rate(self.flags["over_wide"], self.lines),
-            # What a recognizer of this charset and stride could reach at best.
-            "exact_ceiling": None if self.readable is None else rate(self.readable, self.lines),
-        }
+        """The value of every metric by name."""
+        return {name: sums.value for name, sums in self.metrics.items()}
 
-    def to_json(self) -> dict[str, Any]:
-        """Return counts, rates and intervals as plain JSON values."""
-        counts = {
-            key: value
-            for key, value in vars(self).items()
-            if key not in ("cer_interval", "exact_interval")
-        }
-        return counts | {
-            "failures": self.failures,
-            "views": {name: dict(vars(view)) for name, view in self.views.items()},
-            "classes": dict(self.classes),
-            "space_kinds": dict(self.space_kinds),
-            "flags": dict(self.flags),
-            "rates": self.rates(),
-            "intervals": {
-                "cer": self.cer_interval.to_json() if self.cer_interval else None,
-                "exact": self.exact_interval.to_json() if self.exact_interval else None,
-            },
-        }
+    def value(self, name: str) -> float | None:
+        """Return the value of the metric `name`; None when there is nothing to divide by, or when
+        the group was written by a version without that metric.
+        """
+        sums = self.metrics.get(name)
+        return sums.value if sums else None
 
 
-def group_from_json(value: Mapping[str, Any]) -> Group:
-    """Rebuild a group. Raises KeyError, TypeError or ValueError when it is damaged."""
-    counts = Group.__dataclass_fields__.keys() - {
-        "views",
-        "readable",
-        "cer_interval",
-        "exact_interval",
-    }
-    fields = {key: value[key] for key in counts}
-    if missing := FLAGS.keys() - fields["flags"].keys():  # written by an earlier version
-        raise ValueError(f"no flag {min(missing)!r}")
-    intervals = value.get("intervals") or {}
-    return Group(
-        views={name: ViewScore(**view) for name, view in value["views"].items()},
-        readable=value.get("readable"),
-        cer_interval=interval_from_json(intervals.get("cer")),
-        exact_interval=interval_from_json(intervals.get("exact")),
-        **fields,
-    )
-
-
-class Columns:
-    """Scored lines as numbers: a column for each count, a row for each line, so that any grouping
-    is a few sums.
+class GroupedLines:
+    """Scored lines that can be summed by any grouping. The bootstrap samples are drawn once, so
+    that the intervals of all groups rest on the same samples.
     """
 
     def __init__(self, scores: Sequence[LineScore]) -> None:
-        self.lines = len(scores)
+        self.columns = LineColumns(scores)
         self._documents = documents_of(scores)
         self._draws: Draws | None = None
-        self.columns: dict[str, Column] = {name: np.zeros(self.lines) for name in _names()}
-        found = self.columns
-        wanted = [score.wanted for score in scores]
-        length = np.array(list(map(len, wanted)), np.float64)
-        spaces = np.array([text.count(" ") for text in wanted], np.float64)
-        lengths = {
-            "raw": np.array([len(score.result.reference) for score in scores], np.float64),
-            "canonical": length,
-            "squeezed": length - spaces,
-        }
-        for view in VIEWS:
-            found[f"{view}.reference_length"] = lengths[view]
-            found[f"{view}.hypothesis_length"] = lengths[view].copy()
-        found["reference_words"] = (spaces + 1) * (length > 0)
-        found["lines_with_digits"] = np.array(
-            [DIGIT.search(text) is not None for text in wanted], np.float64
-        )
-        found["digits_exact"] = found["lines_with_digits"].copy()
-        for name in ("case_insensitive_exact", "class.exact", "readable"):
-            found[name] += 1.0
-        # Most lines are exact and carry no flag: only the others have more to say.
-        self._fill(
-            [
-                (number, score)
-                for number, score in enumerate(scores)
-                if not score.exact or score.flags
-            ]
-        )
-        self._fill_raw(
-            [
-                (i, s)
-                for i, s in enumerate(scores)
-                if s.exact and s.edits["raw"] is not s.edits["canonical"]
-            ]
-        )
-        self._derive()
+        self._addends = {metric.name: metric.per_line(self.columns) for metric in METRICS}
 
-    def _fill(self, chosen: Sequence[tuple[int, LineScore]]) -> None:
-        number = np.array([index for index, _ in chosen], np.int64)
-        for view in VIEWS:
-            edits = [score.edits[view] for _, score in chosen]
-            for name in _EDITS:
-                self.columns[f"{view}.{name}"][number] = list(map(attrgetter(name), edits))
-        self.columns["word_edits"][number] = [score.words.distance for _, score in chosen]
-        equal = [score.exact or score.wanted.lower() == score.read.lower() for _, score in chosen]
-        self.columns["case_insensitive_exact"][number] = equal
-        self.columns["class.exact"][number] = [score.exact for _, score in chosen]
-        for index, score in chosen:
-            self.columns[f"class.{score.error_class.value}"][index] = 1.0
-            if score.space_kind:
-                self.columns[f"space.{score.space_kind}"][index] = 1.0
-            for flag in score.flags:
-                self.columns[f"flag.{flag}"][index] = 1.0
-        self.columns["digits_exact"] *= 1.0 - self.columns["flag.digit_error"]
-        self.columns["readable"] *= (1.0 - self.columns["flag.oov_ref"]) * (
-            1.0 - self.columns["flag.ctc_infeasible"]
-        )
-
-    def _fill_raw(self, chosen: Sequence[tuple[int, LineScore]]) -> None:
-        """Exact lines that were not written alike."""
-        number = np.array([index for index, _ in chosen], np.int64)
-        for name in _EDITS:
-            self.columns[f"raw.{name}"][number] = [
-                getattr(score.edits["raw"], name) for _, score in chosen
-            ]
-
-    def _derive(self) -> None:
-        """Add each line's rates; lines without a reference are in no sum but those of exact lines
-        and of NED.
-        """
-        found = self.columns
-        for view in VIEWS:
-            length, read = found[f"{view}.reference_length"], found[f"{view}.hypothesis_length"]
-            distance = sum(
-                (found[f"{view}.{kind}"] for kind in _EDITS[:3]), start=np.zeros(self.lines)
-            )
-            counted = (length > 0).astype(np.float64)
-            found[f"{view}.lines"] = counted
-            found[f"{view}.exact"] = (distance == 0).astype(np.float64)
-            found[f"{view}.cer"] = counted * distance / np.maximum(length, 1)
-            found[f"{view}.ned"] = distance / np.maximum(np.maximum(length, read), 1)
-            if view == HEADLINE:
-                found["empty"] = 1 - counted
-                found["empty_insertions"] = (1 - counted) * found[f"{view}.insertions"]
-                found["word_edits"] = counted * found["word_edits"]
-                found["counted_edits"] = counted * distance
-            for kind in _EDITS[:3]:
-                found[f"{view}.{kind}"] = counted * found[f"{view}.{kind}"]
+    def __len__(self) -> int:
+        return len(self.columns)
 
     def total(self, *, intervals: bool) -> Group:
         """Return all lines as one group."""
-        return (
-            self.groups([""] * self.lines, intervals=intervals)[""]
-            if self.lines
-            else _group(0, dict.fromkeys(self.columns, 0))
-        )
+        if len(self):
+            return self.groups([""] * len(self), intervals=intervals)[""]
+
+        nothing = dict.fromkeys(self.columns, 0.0)
+        return _group(nothing, {metric.name: (0.0, 0.0) for metric in METRICS}, {})
 
     def groups(self, names: Sequence[str], *, intervals: bool) -> dict[str, Group]:
         """Return the group of each name, in order of appearance; `names` has one for each line."""
+        if not len(self):
+            return {}
+
         numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
-        member = np.fromiter((numbers[name] for name in names), np.int64, self.lines)
+        member = np.fromiter((numbers[name] for name in names), np.int64, len(self))
         size = len(numbers)
-        sums = {name: np.bincount(member, column, size) for name, column in self.columns.items()}
-        counts = np.bincount(member, minlength=size)
-        found = {
-            name: _group(int(counts[k]), {key: float(value[k]) for key, value in sums.items()})
+
+        def summed(column: Column) -> Column:
+            return np.bincount(member, column, size).astype(np.float64)
+
+        counts = {name: summed(self.columns[name]) for name in self.columns}
+        sums = {
+            name: (summed(numerator), summed(denominator))
+            for name, (numerator, denominator) in self._addends.items()
+        }
+        drawn = self._intervals(member, size) if intervals else [{} for _ in numbers]
+        return {
+            name: _group(
+                {key: float(column[k]) for key, column in counts.items()},
+                {key: (float(top[k]), float(bottom[k])) for key, (top, bottom) in sums.items()},
+                drawn[k],
+            )
             for name, k in numbers.items()
         }
-        if not intervals or not self.lines:
-            return found
-        drawn = zip(found.items(), *self._intervals(member, size), strict=True)
-        return {
-            name: replace(group, cer_interval=cer, exact_interval=exact)
-            for (name, group), cer, exact in drawn
-        }
 
-    def _intervals(
-        self, member: NDArray[np.int64], size: int
-    ) -> tuple[list[Interval | None], list[Interval | None]]:
-        """The intervals of CER and of the exact share of each group; all are drawn together, from
-        the same resamples.
-        """
+    def _intervals(self, member: NDArray[np.int64], size: int) -> list[dict[str, Interval | None]]:
+        """The intervals of each group, by the name of the metric."""
         if self._draws is None:
-            self._draws = Draws(self.lines, self._documents)
-        wanted = ("counted_edits", f"{HEADLINE}.reference_length", "class.exact", "one")
-        one = {"one": np.ones(self.lines)}
-        edits, length, exact, lines = (
-            self._draws.sums((self.columns | one)[name], member, size) for name in wanted
-        )
-        units = [int(count) for count in self._draws.units_in(member, size)]
-        return (
-            [ratio_interval(edits[:, k], length[:, k], self._draws, units[k]) for k in range(size)],
-            [ratio_interval(exact[:, k], lines[:, k], self._draws, units[k]) for k in range(size)],
-        )
+            self._draws = Draws(len(self), self._documents)
+
+        draws = self._draws
+        units = [int(count) for count in draws.units_in(member, size)]
+        found: list[dict[str, Interval | None]] = [{} for _ in range(size)]
+        for metric in METRICS:
+            if not metric.interval:
+                continue
+            numerator, denominator = self._addends[metric.name]
+            top = draws.sums(numerator, member, size)  # (resamples, size)
+            bottom = draws.sums(denominator, member, size)
+            for k in range(size):
+                found[k][metric.name] = ratio_interval(top[:, k], bottom[:, k], draws, units[k])
+        return found
 
 
-def _names() -> Iterator[str]:
-    yield from (f"{view}.{name}" for view in VIEWS for name in _EDITS)
-    yield from (*_WORDS, *_MARKS)
-    yield from (f"class.{c.value}" for c in ErrorClass)
-    yield from (f"space.{kind}" for kind in SPACE_KINDS)
-    yield from (f"flag.{flag}" for flag in FLAGS)
-
-
-def _group(lines: int, sums: Mapping[str, float]) -> Group:
-    count = {name: round(value) for name, value in sums.items()}
+def _group(
+    counts: Mapping[str, float],
+    sums: Mapping[str, tuple[float, float]],
+    intervals: dict[str, Interval | None],
+) -> Group:
+    number = {name: round(value) for name, value in counts.items()}
+    lines = number["lines"]
     return Group(
         lines=lines,
-        empty_references=count["empty"],
-        empty_reference_insertions=count["empty_insertions"],
-        views={
-            view: ViewScore(
-                lines=count[f"{view}.lines"],
-                exact=count[f"{view}.exact"],
-                substitutions=count[f"{view}.substitutions"],
-                insertions=count[f"{view}.insertions"],
-                deletions=count[f"{view}.deletions"],
-                reference_characters=count[f"{view}.reference_length"],
-                cer_sum=sums[f"{view}.cer"],
-                ned_sum=sums[f"{view}.ned"],
-            )
-            for view in VIEWS
+        empty_references=lines - number["canonical.has_reference"],
+        empty_reference_insertions=number["canonical.all_edits"] - number["canonical.edits"],
+        metrics={
+            name: MetricSums(numerator=top, denominator=bottom)
+            for name, (top, bottom) in sums.items()
         },
-        word_edits=count["word_edits"],
-        reference_words=count["reference_words"],
-        case_insensitive_exact=count["case_insensitive_exact"],
-        lines_with_digits=count["lines_with_digits"],
-        digits_exact=count["digits_exact"],
-        classes={c.value: count[f"class.{c.value}"] for c in ErrorClass},
-        space_kinds={kind: count[f"space.{kind}"] for kind in SPACE_KINDS},
-        flags={flag: count[f"flag.{flag}"] for flag in FLAGS},
-        readable=count["readable"],
+        views={view: _view(view, number) for view in VIEWS},
+        classes={c.value: number[f"class.{c.value}"] for c in ErrorClass},
+        space_kinds={kind: number[f"space.{kind}"] for kind in SPACE_KINDS},
+        flags={flag: number[f"flag.{flag}"] for flag in FLAGS},
+        intervals=intervals,
     )
+
+
+def _view(view: str, number: Mapping[str, int]) -> ViewCounts:
+    return ViewCounts(
+        lines=number[f"{view}.has_reference"],
+        exact=number[f"{view}.exact"],
+        reference_characters=number[f"{view}.reference_length"],
+        **{kind: number[f"{view}.{kind}"] for kind in EDITS},
+    )
+
+
+def figures_of(group: Group) -> dict[str, float | None]:
+    """Return every figure that a gate may name: counts, classes, flags, and the metrics."""
+    counts = {
+        "lines": group.lines,
+        "failures": group.failures,
+        "empty_references": group.empty_references,
+    }
+    metrics = {name: group.value(name) for name in BY_NAME}
+    return {**counts, **group.flags, **group.classes, **metrics}

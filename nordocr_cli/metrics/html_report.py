@@ -73,7 +73,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class GalleryRow:
-    """One line of the gallery: what stands there, what was read (by name of the reader), and a PNG
+    """One line of the gallery: the reference, the hypotheses (by name of the reader), and a PNG
     of the crop if there is one.
 
     `facets` are what the gallery can be filtered by (name → values), `detail` a few words beside
@@ -192,19 +192,18 @@ def _row_to_json(row: GalleryRow) -> dict[str, Any]:
 
 
 def _pieces(reference: str, reading: str) -> list[list[str]]:
-    """The canonical texts in pieces: [equal], or [wanted, found] where they differ, spaces there as
-    ␣.
+    """The canonical texts in pieces: [equal], or [reference, hypothesis] where they differ, spaces
+    there as ␣.
     """
     a, b = canonical(reference), canonical(reading)
     pieces = []
     for op in Levenshtein.opcodes(a, b):
-        wanted, found = (
-            visible(a[op.src_start : op.src_end]),
-            visible(b[op.dest_start : op.dest_end]),
-        )
-        pieces.append(
-            [wanted] if op.tag == "equal" else [wanted.replace(" ", "␣"), found.replace(" ", "␣")]
-        )
+        expected = visible(a[op.src_start : op.src_end])
+        found = visible(b[op.dest_start : op.dest_end])
+        if op.tag == "equal":
+            pieces.append([expected])
+        else:
+            pieces.append([expected.replace(" ", "␣"), found.replace(" ", "␣")])
     return pieces
 
 
@@ -212,7 +211,7 @@ def gallery_rows(
     scores: Sequence[LineScore],
     *,
     reader: str = "reading",
-    crop_png: Callable[[int], bytes] | None = None,
+    crop_png: Callable[[int], bytes | None] | None = None,
     manifest: Callable[[int], Mapping[str, Any]] | None = None,
     crops: int = 0,
     lost: Sequence[str] = (),
@@ -271,123 +270,146 @@ def evaluation_page(
     """Put together the page of one evaluation. `against` is the other result's name and the
     comparison with it.
     """
-    total, rates = report.total, report.total.rates()
-    figures = [
+    sections: list[Table | Chart] = []
+    if against:
+        sections.append(_against_table(*against))
+    sections.append(_classes(report))
+    sections.append(
+        Table("All metrics", ("", "count", "rate", "95 %"), tables.headline(report), (1, 2, 3))
+    )
+    sections += _tables_by_group(report, subset_key)
+    if characters:
+        sections += _character_tables(characters)
+    sections += _confusion_tables(report)
+    if calibration:
+        sections += _calibration(calibration)
+
+    return Page(
+        title=title,
+        subtitle=subtitle,
+        figures=_headline_figures(report),
+        note=tables.interval_note(report),
+        sections=sections,
+        gallery=gallery,
+        gallery_note=_gallery_note(gallery, report.total.lines),
+        footer=footer,
+        facet_labels={"subset": subset_key},
+    )
+
+
+def _headline_figures(report: Report) -> list[Figure]:
+    total = report.total
+    squeezed, words = total.metrics["space_insensitive"], total.metrics["wer"]
+    return [
         Figure(
-            "read exactly", tables.percent(rates["exact"], 1), _interval(report.exact_interval, 1)
+            "read exactly", tables.metric_value(total, "exact"), _interval(report.exact_interval, 1)
         ),
         Figure(
-            "exact, spaces aside",
-            tables.percent(rates["space_insensitive"], 1),
-            f"{total.space_insensitive:,} lines",
+            "exact without spaces",
+            tables.metric_value(total, "space_insensitive"),
+            f"{squeezed.numerator:,.0f} lines",
         ),
         Figure(
-            "character error rate", tables.percent(rates["cer"]), _interval(report.cer_interval, 2)
+            "character error rate",
+            tables.metric_value(total, "cer"),
+            _interval(report.cer_interval, 2),
         ),
         Figure(
             "word error rate",
-            tables.percent(rates["wer"]),
-            f"{total.word_edits:,} of {total.reference_words:,} words",
+            tables.metric_value(total, "wer"),
+            f"{words.numerator:,.0f} of {words.denominator:,.0f} words",
         ),
     ]
-    sections: list[Table | Chart] = []
-    if against:
-        name, comparison = against
-        heads = ("", "other", "this", "difference", "verdict")
-        sections.append(
-            Table(
-                f"Against {name}",
-                heads,
-                tables.comparison(comparison),
-                note=tables.smallest_note(comparison) + ".",
-                wide=True,
-            )
-        )
-    sections += [
-        _classes(report),
-        Table("All figures", ("", "count", "rate", "95 %"), tables.headline(report), (1, 2, 3)),
-    ]
-    groups = tables.class_groups(report, subset_key)
-    for label, facet, by_name in (*groups, ("language", "language", report.by_language)):
-        if by_name:
-            sections.append(_group_table(f"By {label}", label, facet, by_name))
-    for label, facet, by_name in tables.class_groups(report, subset_key):
-        columns = (label, "lines", *(c.value.replace("_", " ") for c in FAILURES))
-        right = range(1, 2 + len(FAILURES))
-        sections.append(
-            Table(
-                f"Error classes by {label}", columns, tables.classes_by(by_name), right, facet=facet
-            )
-        )
-    if characters:
-        heads = ("characters", "stand there", "precision", "recall", "F1")
-        sections.append(
-            Table("By kind of character", heads, tables.characters(characters.kinds), range(1, 5))
-        )
-        weak = tables.characters(
-            [score for score in characters.each if score.missed + score.invented][:15]
-        )
-        sections.append(Table("Characters with the most mistakes", heads, weak, range(1, 5)))
-    for label, confusions in (
-        ("Most frequent confusions", report.confusions[:15]),
-        ("Nordic letters", report.nordic_pairs[:15]),
-    ):
-        if confusions:
-            most = max(c.count for c in confusions)
-            bars = [c.count / most for c in confusions]
-            sections.append(
-                Table(label, ("wanted", "read", "times"), tables.confusions(confusions), (2,), bars)
-            )
-    if calibration:
-        sections += _calibration(calibration)
-    pictures = sum(row.crop_png is not None for row in gallery)
-    note = f"{len(gallery):,} of {total.lines:,} lines are not exact, the worst first."
-    if pictures < len(gallery):
-        note += (
-            f" Pictures: the worst {pictures:,}."
-            if pictures
-            else " Without a line store there are no pictures."
-        )
-    return Page(
-        title,
-        subtitle,
-        figures,
-        tables.interval_note(report),
-        sections,
-        gallery,
-        note,
-        footer,
-        {"subset": subset_key},
+
+
+def _against_table(name: str, comparison: Comparison) -> Table:
+    notes = (tables.verdict_note(comparison), f"{tables.smallest_note(comparison)}.")
+    return Table(
+        title=f"Against {name}",
+        columns=("", "other", "this", "difference", "verdict"),
+        rows=tables.comparison(comparison),
+        note=" ".join(notes),
+        wide=True,
     )
+
+
+def _tables_by_group(report: Report, subset_key: str) -> list[Table]:
+    found = []
+    by_class = tables.class_groups(report, subset_key)
+    for label, facet, by_name in (*by_class, ("language", "language", report.by_language)):
+        if by_name:
+            found.append(_group_table(f"By {label}", label, facet, by_name))
+
+    classes = [c.value.replace("_", " ") for c in FAILURES]
+    for label, facet, by_name in by_class:
+        found.append(
+            Table(
+                title=f"Error classes by {label}",
+                columns=(label, "lines", *classes),
+                rows=tables.classes_by(by_name),
+                right=range(1, 2 + len(FAILURES)),
+                facet=facet,
+            )
+        )
+    return found
+
+
+def _character_tables(characters: CharacterReport) -> list[Table]:
+    heads = ("characters", "occurrences", "precision", "recall", "F1")
+    weakest = [score for score in characters.each if score.missed + score.invented][:15]
+    right = range(1, 5)
+    return [
+        Table("By kind of character", heads, tables.characters(characters.kinds), right),
+        Table("Characters with the most mistakes", heads, tables.characters(weakest), right),
+    ]
+
+
+def _confusion_tables(report: Report) -> list[Table]:
+    """Both tables' bars have one scale, so that they can be compared."""
+    frequent, nordic = report.confusions[:15], report.nordic_pairs[:15]
+    largest = max((c.count for c in (*frequent, *nordic)), default=1)
+    heads = ("reference", "hypothesis", "times")
+    found = []
+    for label, confusions in (("Most frequent confusions", frequent), ("Nordic letters", nordic)):
+        if confusions:
+            bars = [c.count / largest for c in confusions]
+            found.append(Table(label, heads, tables.confusions(confusions), (2,), bars))
+    return found
+
+
+def _gallery_note(gallery: Sequence[GalleryRow], lines: int) -> str:
+    pictures = sum(row.crop_png is not None for row in gallery)
+    note = f"{len(gallery):,} of {lines:,} lines are not exact, the worst first."
+    if pictures == len(gallery):
+        return note
+    if not pictures:
+        return f"{note} Without a line store there are no pictures."
+    return f"{note} Pictures: the worst {pictures:,}."
 
 
 def _interval(interval: Interval | None, digits: int) -> str:
-    return (
-        ""
-        if interval is None
-        else f"95 %: {100 * interval.low:.{digits}f} – {100 * interval.high:.{digits}f} %"
-    )
+    return f"95 %: {tables.spread(interval, digits)}" if interval else ""
 
 
 def _classes(report: Report) -> Table:
     total = report.total
-    most = max(1, *(total.classes[c.value] for c in FAILURES))
+    counts = [total.classes[c.value] for c in FAILURES]
     rows = [
         (
             c.value,
-            f"{(n := total.classes[c.value]):,}",
-            tables.percent(rate(n, total.failures), 1),
+            f"{count:,}",
+            tables.percent(rate(count, total.failures), 1),
             MEANING[c].definition,
         )
-        for c in FAILURES
+        for c, count in zip(FAILURES, counts, strict=True)
     ]
-    bars = [total.classes[c.value] / most for c in FAILURES]
+    largest = max(1, *counts)
     return Table(
         title="Errors by class",
         columns=("class", "lines", "of errors", "means"),
         rows=rows,
         right=(1, 2),
-        bars=bars,
+        bars=[count / largest for count in counts],
         facet="class",
         note=(
             f"Taxonomy {VERSION}: each wrong line has exactly one class. Flags:"
@@ -397,7 +419,7 @@ def _classes(report: Report) -> Table:
 
 
 def _group_table(title: str, label: str, facet: str, by_name: Mapping[str, Group]) -> Table:
-    cers = [group.rates()["cer"] or 0.0 for group in by_name.values()]
+    cers = [group.value("cer") or 0.0 for group in by_name.values()]
     bars = [cer / (max(cers) or 1) for cer in cers]
     return Table(
         title,
@@ -440,7 +462,7 @@ def _calibration(calibration: Calibration) -> list[Table | Chart]:
     )
     coverage = Chart(
         title="Coverage and risk",
-        x_label="share of lines taken, most confident first",
+        x_label="share of lines accepted, most confident first",
         y_label="wrong among them",
         points=[
             (

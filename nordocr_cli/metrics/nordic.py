@@ -1,10 +1,10 @@
-"""Letters that a recognizer of Nordic text takes for one another: å for a, ø for ö, ð for d, and æ
+"""Nordic letters that a recognizer confuses: å for a, ø for ö, ð for d, and æ
 for the two letters ae.
 """
 
 from collections.abc import Iterator, Sequence
 
-# replace, insert or delete; place in the reference, place in the reading
+# replace, insert or delete; index in the reference, index in the hypothesis
 Edit = tuple[str, int, int]
 
 # A substitution within a family is a confusion of Nordic letters. Case is another matter.
@@ -24,11 +24,11 @@ _TWO_FOR_ONE = ({"replace", "insert"}, {"replace", "delete"})
 def nordic_confusions(
     reference: str, hypothesis: str, edits: Sequence[Edit]
 ) -> Iterator[tuple[str, str]]:
-    """Yield (what stands there, what was read) for those of the edits that take Nordic letters for
+    """Yield (reference, hypothesis) for those of the edits that take Nordic letters for
     one another.
 
-    Two letters for one (þ read as th, or th as þ) are a replacement right beside an insertion, or
-    beside a deletion.
+    Two letters for one (þ read as th, or th as þ) are a replacement next to an insertion or a
+    deletion.
     """
     k = 0
     while k < len(edits):
@@ -36,9 +36,9 @@ def nordic_confusions(
         following = edits[k + 1] if k + 1 < len(edits) else edits[k]
         if _adjacent(edits[k], following) and {tag, following[0]} in _TWO_FOR_ONE:
             one, two = (1, 2) if "insert" in (tag, following[0]) else (2, 1)
-            wanted, found = reference[i : i + one], hypothesis[j : j + two]
-            if (wanted, found) in _WRITTEN_WITH_TWO or (found, wanted) in _WRITTEN_WITH_TWO:
-                yield wanted, found
+            expected, found = reference[i : i + one], hypothesis[j : j + two]
+            if (expected, found) in _WRITTEN_WITH_TWO or (found, expected) in _WRITTEN_WITH_TWO:
+                yield expected, found
                 k += 2
                 continue
         if tag == "replace" and _same_family(reference[i], hypothesis[j]):
@@ -50,5 +50,5 @@ def _adjacent(edit: Edit, following: Edit) -> bool:
     return following[1] - edit[1] <= 1 and following[2] - edit[2] <= 1
 
 
-def _same_family(wanted: str, found: str) -> bool:
-    return any(wanted in family and found in family for family in FAMILIES)
+def _same_family(expected: str, found: str) -> bool:
+    return any(expected in family and found in family for family in FAMILIES)

@@ -1,19 +1,21 @@
-"""From line results to a report: counts first, every rate derived from them, in total and by
-language, subset, width and squash.
+"""From line results to a report: counts first, every metric derived from them, in total and by
+language, subset, width and squash ratio.
 
 LineResult ─score_lines─▶ LineScore ─report_of─▶ Report ─to_json─▶ eval.json
 """
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError, computed_field, field_serializer, field_validator
 
 from nordocr_cli.charset import Charset
 from nordocr_cli.errors import DataError
 from nordocr_cli.metrics import taxonomy
-from nordocr_cli.metrics.group import Columns, Group, group_from_json
+from nordocr_cli.metrics.group import Group, GroupedLines
 from nordocr_cli.metrics.nordic import nordic_confusions
+from nordocr_cli.metrics.result_model import ResultModel
 from nordocr_cli.metrics.score import (
     HEADLINE,
     SQUASH_NAMES,
@@ -25,10 +27,10 @@ from nordocr_cli.metrics.score import (
 )
 from nordocr_cli.metrics.significance import Interval
 from nordocr_cli.metrics.taxonomy import FAILURES, FLAGS, MEANING
-from nordocr_cli.metrics.text import confusions, count_characters, describe, list_edits, rate
+from nordocr_cli.metrics.text import confusions, count_characters, describe, list_edits
 from nordocr_cli.records import LineResult
 
-SCHEMA = "nordocr.report/1"
+SCHEMA = "nordocr.report/2"
 TOP_CONFUSIONS = 30
 UNNAMED = "(none)"  # the group of lines without language or subset, where others have one
 
@@ -41,58 +43,90 @@ GROUPINGS: dict[str, tuple[Callable[[LineScore], str], Sequence[str]]] = {
 }
 
 
-@dataclass(frozen=True)
-class Confusion:
-    """`wanted` was read as `found` `count` times; "" is nothing. `of` is how often `wanted` stands
-    in the references.
+class Confusion(ResultModel):
+    """`reference` was read as `hypothesis` `count` times; "" is nothing. `of` is how often
+    `reference` stands in the references.
     """
 
-    wanted: str
-    found: str
+    reference: str
+    hypothesis: str
     count: int
     of: int | None = None
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the pair with code points."""
-        return {
-            "wanted": describe(self.wanted),
-            "found": describe(self.found),
-            "count": self.count,
-            "of": self.of,
-        }
+    @field_serializer("reference", "hypothesis")
+    def _describe(self, characters: str) -> dict[str, str | None]:
+        return describe(characters)
+
+    @field_validator("reference", "hypothesis", mode="before")
+    @classmethod
+    def _from_description(cls, value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            return value
+        return "" if value["code"] is None else value["char"]
 
 
-@dataclass(frozen=True)
-class Report:
+class Report(ResultModel):
     """What an evaluation found, in total and by group."""
 
+    schema_: Literal["nordocr.report/2"] = Field("nordocr.report/2", alias="schema")
     total: Group
-    by_language: Mapping[str, Group] = field(default_factory=dict)
-    by_subset: Mapping[str, Group] = field(default_factory=dict)
-    by_width: Mapping[str, Group] = field(default_factory=dict)
-    by_squash: Mapping[str, Group] = field(default_factory=dict)
+    by_language: dict[str, Group] = Field(default_factory=dict)
+    by_subset: dict[str, Group] = Field(default_factory=dict)
+    by_width: dict[str, Group] = Field(default_factory=dict)
+    by_squash: dict[str, Group] = Field(default_factory=dict)
     confusions: tuple[Confusion, ...] = ()
     nordic_pairs: tuple[Confusion, ...] = ()
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def headline_view(self) -> str:
+        """The view of every figure that names none."""
+        return HEADLINE
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def thresholds(self) -> dict[str, float]:
+        """The thresholds of the error classes."""
+        return taxonomy.thresholds()
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def classes(self) -> dict[str, dict[str, str]]:
+        """What each error class means."""
+        return {
+            c.value: {
+                "definition": MEANING[c].definition,
+                "actionable": MEANING[c].actionable,
+                "advice": MEANING[c].advice,
+            }
+            for c in FAILURES
+        }
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def flags(self) -> dict[str, str]:
+        """What each flag means."""
+        return dict(FLAGS)
 
     @property
     def cer(self) -> float | None:
         """The headline: CER micro in the canonical view; None when no line has a reference."""
-        return self.total.views[HEADLINE].cer_micro
+        return self.total.value("cer")
 
     @property
     def exact_rate(self) -> float | None:
         """Share of lines read exactly (canonical view); None when there are no lines."""
-        return rate(self.total.exact, self.total.lines)
+        return self.total.value("exact")
 
     @property
     def cer_interval(self) -> Interval | None:
         """The interval of the headline."""
-        return self.total.cer_interval
+        return self.total.intervals.get("cer")
 
     @property
     def exact_interval(self) -> Interval | None:
         """The interval of the exact share."""
-        return self.total.exact_interval
+        return self.total.intervals.get("exact")
 
     def groups(self, kind: str) -> Mapping[str, Group]:
         """Return the groups of one of GROUPINGS by name."""
@@ -105,27 +139,7 @@ class Report:
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as plain JSON values, without NaN or infinity."""
-        return {
-            "schema": SCHEMA,
-            "headline_view": HEADLINE,
-            "thresholds": taxonomy.thresholds(),
-            "classes": {
-                c.value: {
-                    "definition": MEANING[c].definition,
-                    "actionable": MEANING[c].actionable,
-                    "advice": MEANING[c].advice,
-                }
-                for c in FAILURES
-            },
-            "flags": dict(FLAGS),
-            "total": self.total.to_json(),
-            **{
-                f"by_{kind}": {name: group.to_json() for name, group in self.groups(kind).items()}
-                for kind in GROUPINGS
-            },
-            "confusions": [confusion.to_json() for confusion in self.confusions],
-            "nordic_pairs": [confusion.to_json() for confusion in self.nordic_pairs],
-        }
+        return self.model_dump(mode="json", by_alias=True)
 
 
 def build_report(
@@ -139,28 +153,39 @@ def build_report(
 
 def report_of(scores: Sequence[LineScore], *, intervals: bool = True) -> Report:
     """Sum up lines that are already scored."""
-    pairs, nordic = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
-    for score in scores:
-        if not score.exact:
-            edits = list_edits(score.wanted, score.read)
-            pairs.update(confusions(score.wanted, score.read, edits))
-            nordic.update(nordic_confusions(score.wanted, score.read, edits))
-    wanted = [score.wanted for score in scores]
-    occurrences = count_characters(wanted)
+    pairs, nordic = _count_confusions(scores)
+    references = [score.reference for score in scores]
+    occurrences = count_characters(references)
     # Of two letters, e.g. th that was read as þ: only for the few that were.
-    occurrences |= {
-        two: sum(text.count(two) for text in wanted) for two, _ in nordic if len(two) == 2
+    two_letters = [reference for reference, _ in nordic if len(reference) == 2]
+    occurrences |= {two: sum(text.count(two) for text in references) for two in two_letters}
+
+    lines = GroupedLines(scores)
+    by_kind = {
+        f"by_{kind}": _groups(lines, [key(score) for score in scores], order, intervals)
+        for kind, (key, order) in GROUPINGS.items()
     }
-    columns = Columns(scores)
     return Report(
-        total=columns.total(intervals=intervals),
-        **{
-            f"by_{kind}": _groups(columns, [key(score) for score in scores], order, intervals)
-            for kind, (key, order) in GROUPINGS.items()
-        },
+        total=lines.total(intervals=intervals),
+        **by_kind,
         confusions=_ranked(pairs, occurrences)[:TOP_CONFUSIONS],
         nordic_pairs=_ranked(nordic, occurrences),
     )
+
+
+Pairs = Counter[tuple[str, str]]
+
+
+def _count_confusions(scores: Sequence[LineScore]) -> tuple[Pairs, Pairs]:
+    """How often which characters were confused: all pairs, and those of Nordic letters."""
+    pairs, nordic = Pairs(), Pairs()
+    for score in scores:
+        if score.exact:
+            continue
+        edits = list_edits(score.reference, score.hypothesis)
+        pairs.update(confusions(score.reference, score.hypothesis, edits))
+        nordic.update(nordic_confusions(score.reference, score.hypothesis, edits))
+    return pairs, nordic
 
 
 def _ranked(
@@ -169,54 +194,45 @@ def _ranked(
     """The most frequent first."""
     ranked = sorted(pairs.items(), key=lambda item: (-item[1], item[0]))
     return tuple(
-        Confusion(wanted, found, n, occurrences[wanted] if wanted else None)
-        for (wanted, found), n in ranked
+        Confusion(
+            reference=reference,
+            hypothesis=hypothesis,
+            count=count,
+            of=occurrences[reference] if reference else None,
+        )
+        for (reference, hypothesis), count in ranked
     )
 
 
 def _groups(
-    columns: Columns, names: Sequence[str], order: Sequence[str], intervals: bool
+    lines: GroupedLines, names: Sequence[str], order: Sequence[str], intervals: bool
 ) -> dict[str, Group]:
     """Group lines by their names, in `order`, then by name; empty when no line has a name."""
     present = set(names)
     if present <= {""}:
         return {}
-    found = columns.groups(names, intervals=intervals)
-    ordered = [name for name in order if name in present] + sorted(present - set(order))
+
+    found = lines.groups(names, intervals=intervals)
+    known = [name for name in order if name in present]
+    ordered = known + sorted(present - set(order))
     return {name or UNNAMED: found[name] for name in ordered}
 
 
 def report_from_json(value: Any, what: str = "report") -> Report:
-    """Rebuild a report from `Report.to_json()`. Raises DataError naming `what` when it is damaged
-    or too new.
+    """Rebuild a report from `Report.to_json()`. Raises DataError naming `what` when it is damaged,
+    or of another version.
     """
-    try:
-        if value["schema"] != SCHEMA:
-            raise DataError(f"{what}: schema {value['schema']!r}; this nordocr reads {SCHEMA!r}")
-        total = value["total"]
-        # written by an earlier version, which drew them for the total alone
-        if "intervals" in value:
-            total = total | {"intervals": value["intervals"]}
-        return Report(
-            total=group_from_json(total),
-            **{
-                f"by_{kind}": {
-                    name: group_from_json(group)
-                    for name, group in value.get(f"by_{kind}", {}).items()
-                }
-                for kind in GROUPINGS
-            },
-            confusions=tuple(_confusion_from_json(row) for row in value["confusions"]),
-            nordic_pairs=tuple(_confusion_from_json(row) for row in value["nordic_pairs"]),
-        )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    schema = value.get("schema") if isinstance(value, Mapping) else None
+    if schema != SCHEMA:
         raise DataError(
-            f"{what} is not a report ({type(error).__name__}: {error}); run `nordocr eval` again"
+            f"{what}: the report has the format {schema!r}, this nordocr reads {SCHEMA!r}; score"
+            " its lines again: nordocr eval LINES.jsonl -o FOLDER"
+        )
+    try:
+        return Report.model_validate(value)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(map(str, problem["loc"]))
+        raise DataError(
+            f"{what} is not a report ({where}: {problem['msg']}); run `nordocr eval` again"
         ) from error
-
-
-def _confusion_from_json(row: Mapping[str, Any]) -> Confusion:
-    wanted, found = (
-        "" if side["code"] is None else str(side["char"]) for side in (row["wanted"], row["found"])
-    )
-    return Confusion(wanted, found, int(row["count"]), row["of"])

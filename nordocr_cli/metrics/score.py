@@ -1,4 +1,4 @@
-"""From line results to scored lines: class, flags and edits of each. Lines are taken many at once,
+"""From line results to scored lines: class, flags and edits of each. Lines are scored many at once,
 as most of them are exact.
 """
 
@@ -23,7 +23,7 @@ WIDTH_NAMES = (*(f"<={end}" for end in WIDTH_BANDS), f">{WIDTH_BANDS[-1]}", "unk
 SQUASH_BANDS = (1.0, 1.25, 1.5, 2.0)
 SQUASH_NAMES = ("fits", *(f"<={end:g}" for end in SQUASH_BANDS[1:]), f">{SQUASH_BANDS[-1]:g}")
 
-_AT_ONCE = 10_000
+_CHUNK = 10_000  # lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +33,8 @@ class LineScore:
     """
 
     result: LineResult
-    wanted: str
-    read: str
+    reference: str
+    hypothesis: str
     error_class: ErrorClass
     space_kind: str
     flags: tuple[str, ...]
@@ -47,11 +47,21 @@ class LineScore:
         return self.error_class is ErrorClass.EXACT
 
     @property
+    def same_in_raw(self) -> bool:
+        """Whether the raw view counts what the canonical view does."""
+        return self.edits["raw"] is self.edits[HEADLINE]
+
+    @property
     def has_reference(self) -> bool:
         """Whether the canonical reference has a character; only then the line has a character error
         rate.
         """
-        return bool(self.wanted)
+        return bool(self.reference)
+
+    @property
+    def edge_spaces(self) -> bool:
+        """Whether the hypothesis had spaces at an end; they are trimmed in every view."""
+        return trimmed(self.result.hypothesis) != self.result.hypothesis
 
     def to_json(self) -> dict[str, Any]:
         """Return the line result with class, flags and edits (canonical view) as one JSON
@@ -63,11 +73,14 @@ class LineScore:
             "space_kind": self.space_kind,
             "flags": list(self.flags),
         }
-        return (
-            self.result.to_json()
-            | {key: value for key, value in scored.items() if value}
-            | {"edits": edits.distance, "characters": edits.reference_length}
-        )
+        known = {key: value for key, value in scored.items() if value}
+        counts = {"edits": edits.distance, "characters": edits.reference_length}
+        return self.result.to_json() | known | counts
+
+
+def trimmed(hypothesis: str) -> str:
+    """Return a hypothesis without white space at its ends."""
+    return hypothesis.strip()
 
 
 def score_line(result: LineResult, charset: Charset | None = None) -> LineScore:
@@ -76,59 +89,65 @@ def score_line(result: LineResult, charset: Charset | None = None) -> LineScore:
 
 
 def score_lines(results: Sequence[LineResult], charset: Charset | None = None) -> list[LineScore]:
-    """Score lines. The flag oov_ref follows from `charset`, and where there is none from what the
-    result says of itself.
+    """Score lines. The flag oov_ref follows from `charset`, and without one from the result's own
+    `oov`.
     """
     scores: list[LineScore] = []
-    for start in range(0, len(results), _AT_ONCE):
-        part = results[start : start + _AT_ONCE]
-        wanted = canonical_all([result.reference for result in part])
-        read = canonical_all([result.hypothesis for result in part])
-        missing = set(charset.missing("".join(wanted))) if charset else set()
-        for result, r, h in zip(part, wanted, read, strict=True):
-            about_line = _flags_of_line(result, r, missing, charset)
-            if r == h:
-                edits, words = _equal(len(r), r.count(" ") if r else -1)
-                if result.reference != result.hypothesis or len(result.reference) != len(r):
-                    edits = {**edits, "raw": count_edits(result.reference, result.hypothesis)}
-                flags = about_line if r else ("empty_ref", *about_line)
-                scores.append(LineScore(result, r, h, ErrorClass.EXACT, "", flags, edits, words))
-            else:
-                scores.append(_score_failure(result, r, h, about_line))
+    for start in range(0, len(results), _CHUNK):
+        chunk = results[start : start + _CHUNK]
+        references = canonical_all([result.reference for result in chunk])
+        hypotheses = canonical_all([result.hypothesis for result in chunk])
+        missing = set(charset.missing("".join(references))) if charset else set()
+
+        for result, reference, hypothesis in zip(chunk, references, hypotheses, strict=True):
+            flags = _flags_of_line(result, reference, missing, charset)
+            score = _score_exact if reference == hypothesis else _score_failure
+            scores.append(score(result, reference, hypothesis, flags))
     return scores
 
 
-def _score_failure(result: LineResult, r: str, h: str, about_line: tuple[str, ...]) -> LineScore:
-    error_class, flags = judge(r, h)
-    edits = count_edits(r, h)
-    same = result.reference == r and result.hypothesis == h
+def _score_exact(
+    result: LineResult, reference: str, hypothesis: str, line_flags: tuple[str, ...]
+) -> LineScore:
+    edits, words = _edits_of_equal(len(reference), reference.count(" ") if reference else -1)
+    unchanged = len(result.reference) == len(reference)
+    if result.reference != result.hypothesis or not unchanged:
+        edits = {**edits, "raw": count_edits(result.reference, trimmed(result.hypothesis))}
+    flags = line_flags if reference else ("empty_ref", *line_flags)
+    return LineScore(result, reference, hypothesis, ErrorClass.EXACT, "", flags, edits, words)
+
+
+def _score_failure(
+    result: LineResult, reference: str, hypothesis: str, line_flags: tuple[str, ...]
+) -> LineScore:
+    error_class, text_flags = judge(reference, hypothesis)
+    canonical_edits = count_edits(reference, hypothesis)
+    raw_edits = canonical_edits
+    if result.reference != reference or result.hypothesis != hypothesis:
+        raw_edits = count_edits(result.reference, trimmed(result.hypothesis))
+    squeezed_edits = count_edits(reference.replace(" ", ""), hypothesis.replace(" ", ""))
+
+    is_space_only = error_class is ErrorClass.SPACE_ONLY
     return LineScore(
         result=result,
-        wanted=r,
-        read=h,
+        reference=reference,
+        hypothesis=hypothesis,
         error_class=error_class,
-        space_kind=space_kind(r, h) if error_class is ErrorClass.SPACE_ONLY else "",
-        flags=(*flags, *about_line),
-        edits={
-            "raw": edits if same else count_edits(result.reference, result.hypothesis),
-            "canonical": edits,
-            "squeezed": count_edits(r.replace(" ", ""), h.replace(" ", "")),
-        },
-        words=count_edits(r.split(), h.split()),
+        space_kind=space_kind(reference, hypothesis) if is_space_only else "",
+        flags=(*text_flags, *line_flags),
+        edits={"raw": raw_edits, "canonical": canonical_edits, "squeezed": squeezed_edits},
+        words=count_edits(reference.split(), hypothesis.split()),
     )
 
 
 @lru_cache(maxsize=8192)
-def _equal(length: int, spaces: int) -> tuple[Mapping[str, Edits], Edits]:
-    """The edits of two equal texts in each view, and in words; `spaces` is -1 for empty ones, which
-    have no word.
+def _edits_of_equal(length: int, spaces: int) -> tuple[Mapping[str, Edits], Edits]:
+    """The edits of two equal texts in each view, and in words; `spaces` is -1 for empty texts,
+    which have no word.
     """
     same = no_edits(length)
-    return {
-        "raw": same,
-        "canonical": same,
-        "squeezed": no_edits(length - max(0, spaces)),
-    }, no_edits(spaces + 1)
+    squeezed = no_edits(length - max(0, spaces))
+    return {"raw": same, "canonical": same, "squeezed": squeezed}, no_edits(spaces + 1)
 
 
 def _flags_of_line(
@@ -140,11 +159,8 @@ def _flags_of_line(
     if result.squash_ratio > 1.0:
         flags = (*flags, "over_wide")
     # No text needs more than twice its length.
-    if (
-        result.frames is not None
-        and result.frames < 2 * len(reference)
-        and frames_needed(reference) > result.frames
-    ):
+    few_frames = result.frames is not None and result.frames < 2 * len(reference)
+    if few_frames and frames_needed(reference) > (result.frames or 0):
         flags = (*flags, "ctc_infeasible")
     return flags
 
@@ -181,4 +197,5 @@ def worst(scores: Iterable[LineScore], count: int) -> list[LineScore]:
         edits = score.edits[HEADLINE]
         return edits.distance, edits.distance / max(1, edits.reference_length)
 
-    return sorted((score for score in scores if not score.exact), key=badness, reverse=True)[:count]
+    failures = (score for score in scores if not score.exact)
+    return sorted(failures, key=badness, reverse=True)[:count]

@@ -1,30 +1,46 @@
-"""How sure a figure is: bootstrap intervals, and exact tests for two readings of the same lines.
+"""How sure a figure is: bootstrap intervals, and whether two sets of hypotheses for the same lines
+differ.
 
-Lines of one document fail together, so whole documents are drawn where they are known. A bootstrap
-by line is too sure of itself; its interval says so in `unit`.
+Lines of one document share its paper, its scan and its fonts, so they fail together. Complete
+documents are therefore the unit of every interval and of every test. Where the documents are not
+known, lines stand in for them, and the result says so in `unit`.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import computed_field
+
+from nordocr_cli.metrics.result_model import ResultModel
+from nordocr_cli.metrics.text import rate
 
 RESAMPLES = 4000
-LEVEL = 0.95
+LEVEL = 0.95  # of intervals
+# A difference counts below this p. At the usual 0.05, one comparison in twenty of a recognizer with
+# itself would be an alarm.
+ALPHA = 0.01
 POWER = 0.8  # how often a gap of the smallest detectable size is shown
 SEED = 1
-FEW_CLUSTERS = 20  # an interval from fewer documents is a rough one
+FEW_DOCUMENTS = 20  # an interval from fewer documents is a rough one
+# With n documents no sign-flip test gives a p below 2 / 2^n: 7 documents never reach ALPHA.
+MIN_DOCUMENTS = 8
 
-MOST_UNITS = 1000
-_DRAWN_AT_ONCE = 250  # samples
+MAX_UNITS = 1000
+EXACT_UNITS = 14  # up to here all 2^n sign flips are tried
+SIGN_FLIPS = 20_000
+_CHUNK = 250  # resamples drawn at once
 _Z_LEVEL, _Z_POWER = NormalDist().inv_cdf((1 + LEVEL) / 2), NormalDist().inv_cdf(POWER)
 
+Verdict = Literal[
+    "better", "worse", "mixed", "no difference", "no difference shown", "too few documents"
+]
 
-@dataclass(frozen=True)
-class Interval:
+
+class Interval(ResultModel):
     """A bootstrap percentile interval. `unit` is what was drawn (`source` or `line`), `units` how
     many there are.
     """
@@ -36,23 +52,14 @@ class Interval:
     level: float = LEVEL
     resamples: int = RESAMPLES
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the interval as plain JSON values."""
-        return dict(vars(self))
-
-
-def interval_from_json(value: dict[str, Any] | None) -> Interval | None:
-    """Rebuild an interval; None stays None. Raises TypeError on missing or unknown keys."""
-    return None if value is None else Interval(**value)
-
 
 class Draws:
-    """RESAMPLES bootstrap samples of lines, or of clusters of lines where these are given (one name
-    a line).
+    """RESAMPLES bootstrap samples of lines, or of clusters of lines if these are given (one name a
+    line).
 
-    Every column that is asked for is summed over the same samples. With more than MOST_UNITS units,
-    these are first bundled at random into so many: sums over bundles vary as sums over units do
-    (their spread is right to 2 %), at a fraction of the work.
+    Every column is summed over the same samples. With more than MAX_UNITS units, these are first
+    bundled at random into so many: sums over bundles vary as sums over units do (their spread is
+    right to 2 %), at a fraction of the work.
     """
 
     def __init__(
@@ -62,36 +69,18 @@ class Draws:
         resamples: int = RESAMPLES,
         seed: int = SEED,
     ) -> None:
-        if clusters is not None and len(clusters) != lines:
-            raise ValueError(f"{len(clusters)} clusters for {lines} lines")
         self.unit = "line" if clusters is None else "source"
         self.resamples = resamples
-        if clusters is None:
-            self._member, self.units = np.arange(lines), lines
-        else:
-            number = {name: index for index, name in enumerate(sorted(set(clusters)))}
-            self._member, self.units = (
-                np.fromiter((number[name] for name in clusters), np.int64, lines),
-                len(number),
-            )
-        self._unit = self._member
+        self._unit, self.units = _number_units(lines, clusters)
         rng = np.random.default_rng(seed)
-        self._bundles = min(self.units, MOST_UNITS)
-        if self.units > MOST_UNITS:
-            self._member = (rng.permutation(self.units) % MOST_UNITS)[self._member]
-        # How often each bundle is in each sample.
+        self._member, self._bundles = _bundle(self._unit, self.units, rng)
+
+        # How often each bundle is in each sample: (resamples, bundles).
         self._weights = np.empty((resamples, self._bundles))
-        rows = np.arange(_DRAWN_AT_ONCE)[:, None] * self._bundles
-        for start in range(0, resamples if self._bundles else 0, _DRAWN_AT_ONCE):
-            drawn = rng.integers(
-                self._bundles,
-                size=(min(_DRAWN_AT_ONCE, resamples - start), self._bundles),
-                dtype=np.int32,
-            )
-            cells = (drawn + rows[: len(drawn)]).ravel()
-            self._weights[start : start + len(drawn)] = np.bincount(
-                cells, minlength=drawn.size
-            ).reshape(drawn.shape)
+        starts = range(0, resamples if self._bundles else 0, _CHUNK)
+        for start in starts:
+            size = min(_CHUNK, resamples - start)
+            self._weights[start : start + size] = _draw_counts(rng, size, self._bundles)
 
     def sums(
         self, column: NDArray[np.float64], member: NDArray[np.int64] | None = None, size: int = 1
@@ -102,12 +91,43 @@ class Draws:
         `member` (N,) is the group of each line; without it there is one group.
         """
         cell = self._member * size + (0 if member is None else member)
-        by_unit = np.bincount(cell, column, self._bundles * size).reshape(self._bundles, size)
-        return self._weights @ by_unit
+        by_bundle = np.bincount(cell, column, self._bundles * size)
+        return self._weights @ by_bundle.reshape(self._bundles, size)
 
     def units_in(self, member: NDArray[np.int64], size: int) -> NDArray[np.int64]:
         """Return how many units each of `size` groups has lines of, (size,)."""
         return np.bincount(np.unique(self._unit * size + member) % size, minlength=size)
+
+
+def _number_units(lines: int, clusters: Sequence[str] | None) -> tuple[NDArray[np.int64], int]:
+    """The number of each line's unit, (lines,), and how many units there are."""
+    if clusters is None:
+        return np.arange(lines), lines
+    if len(clusters) != lines:
+        raise ValueError(f"{len(clusters)} clusters for {lines} lines")
+
+    number = {name: index for index, name in enumerate(sorted(set(clusters)))}
+    return np.fromiter((number[name] for name in clusters), np.int64, lines), len(number)
+
+
+def _bundle(
+    unit: NDArray[np.int64], units: int, rng: np.random.Generator
+) -> tuple[NDArray[np.int64], int]:
+    """The bundle of each line, (lines,), and how many bundles there are: at most MAX_UNITS."""
+    if units <= MAX_UNITS:
+        return unit, units
+    bundle_of_unit = rng.permutation(units) % MAX_UNITS
+    return bundle_of_unit[unit], MAX_UNITS
+
+
+def _draw_counts(rng: np.random.Generator, size: int, bundles: int) -> NDArray[np.int64]:
+    """Draw `bundles` of the bundles with replacement, `size` times; return how often each was
+    drawn, (size, bundles).
+    """
+    drawn = rng.integers(bundles, size=(size, bundles), dtype=np.int32)
+    row_starts = np.arange(size)[:, None] * bundles
+    cells = (drawn + row_starts).ravel()
+    return np.bincount(cells, minlength=drawn.size).reshape(drawn.shape)
 
 
 def ratio_interval(
@@ -119,53 +139,87 @@ def ratio_interval(
     """Return the interval of a ratio of sums, both (resamples,), that are over `units` units (None:
     all).
 
-    None where there is never anything to divide by, and where there is one unit: nothing varies,
-    and nothing is known.
+    None if the denominator is always 0, and if there is one unit: nothing varies, and nothing is
+    known.
     """
     units = draws.units if units is None else units
     kept = denominator > 0
     if units < 2 or not kept.any():
         return None
-    low, high = np.quantile(numerator[kept] / denominator[kept], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Interval(float(low), float(high), draws.unit, units, resamples=draws.resamples)
 
-
-def mcnemar_exact(only_a: int, only_b: int) -> float:
-    """Return the two-sided exact p of McNemar's test: `only_a` lines are right in a alone, `only_b`
-    in b alone.
-    """
-    discordant = only_a + only_b
-    ways = tail = 1  # to choose k of the discordant lines, each from the one before; and their sum
-    for k in range(min(only_a, only_b)):
-        ways = ways * (discordant - k) // (k + 1)
-        tail += ways
-    return min(1.0, 2 * tail / 2**discordant)
-
-
-def smallest_exact_gap(lines: int, discordant: float) -> float:
-    """Return the smallest gap between two exact shares (0…1) that `lines` lines show with the power
-    POWER at LEVEL.
-
-    `discordant` is the share of lines that one of the two alone reads; it cannot be less than the
-    gap. From the sample size of McNemar's test, n = (z_level·√d + z_power·√(d - gap²))² / gap²
-    (Connor, Biometrics 43, 1987), solved for the gap. 1.0 when there are too few lines for any gap.
-    """
-
-    def enough(gap: float) -> bool:
-        d = max(discordant, gap)
-        return lines * gap**2 >= (_Z_LEVEL * d**0.5 + _Z_POWER * (d - gap**2) ** 0.5) ** 2
-
-    low, high = 0.0, 1.0
-    for _ in range(40):
-        middle = (low + high) / 2
-        low, high = (low, middle) if enough(middle) else (middle, high)
-    return high
+    tail = (1 - LEVEL) / 2
+    low, high = np.quantile(numerator[kept] / denominator[kept], [tail, 1 - tail])
+    return Interval(
+        low=float(low),
+        high=float(high),
+        unit=draws.unit,
+        units=units,
+        resamples=draws.resamples,
+    )
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """Two readings, a and b, of the same lines. Differences are b - a: a negative CER difference
-    means that b is better.
+class SignFlips:
+    """The outcome of a paired permutation test for several differences at once: the adjusted
+    two-sided p of each, and whether all sign flips were tried (`exact`) or a sample of them.
+    """
+
+    p: tuple[float, ...]
+    exact: bool
+
+
+def sign_flip_test(differences: NDArray[np.float64], seed: int = SEED) -> SignFlips:
+    """Test whether differences between two recognizers, (units, figures), are more than chance.
+
+    If both recognizers read alike, the two hypotheses of a document could be exchanged: the sign of
+    its difference is a coin toss. Each figure's statistic is |sum| over the square root of the sum
+    of squares, and its p is the share of sign flips in which the greatest statistic of any figure
+    reaches it (the maximum statistic of Westfall and Young 1993, which keeps the level for all
+    figures together).
+    """
+    scale = np.sqrt((differences**2).sum(axis=0))
+    varying = scale > 0
+    p = np.ones(differences.shape[1])
+    if not varying.any():
+        return SignFlips(tuple(p), exact=True)
+
+    changed = differences[np.any(differences != 0, axis=1)][:, varying] / scale[varying]
+    observed = np.abs(changed.sum(axis=0))
+    units = len(changed)
+    exact = units <= EXACT_UNITS
+    greatest = _flip_signs(changed, exact, seed)
+    # Sums of the same numbers in another order differ in the last digits.
+    reached = (greatest[:, None] >= observed - 1e-9).sum(axis=0)
+    if exact:
+        p[varying] = reached / len(greatest)
+    else:
+        p[varying] = (reached + 1) / (len(greatest) + 1)
+    return SignFlips(tuple(map(float, p)), exact)
+
+
+def _flip_signs(changed: NDArray[np.float64], exact: bool, seed: int) -> NDArray[np.float64]:
+    """The greatest statistic of each sign flip, (flips,)."""
+    units = len(changed)
+    if exact:
+        bits = np.arange(2**units)[:, None] >> np.arange(units) & 1  # (2^units, units)
+        return np.abs((1.0 - 2.0 * bits) @ changed).max(axis=1)
+
+    rng = np.random.default_rng(seed)
+    found = []
+    for start in range(0, SIGN_FLIPS, _CHUNK * 4):
+        size = min(_CHUNK * 4, SIGN_FLIPS - start)
+        signs = rng.integers(0, 2, size=(size, units), dtype=np.int8) * 2.0 - 1.0
+        found.append(np.abs(signs @ changed).max(axis=1))
+    return np.concatenate(found)
+
+
+class Comparison(ResultModel):
+    """Two sets of hypotheses, a and b, for the same lines. Differences are b - a: a negative CER
+    difference means that b is better.
+
+    `p_exact` and `p_cer` are the p values of one sign-flip test over `units` documents (or lines,
+    see `unit`), adjusted for being two. `documents_better` and `documents_worse` count those with
+    fewer or more edits in b.
     """
 
     lines: int
@@ -173,58 +227,61 @@ class Comparison:
     only_a_exact: int
     only_b_exact: int
     neither_exact: int
-    mcnemar_p: float
     cer_a: float | None
     cer_b: float | None
+    unit: Literal["source", "line"]
+    units: int
+    documents_better: int
+    documents_worse: int
+    p_exact: float
+    p_cer: float
+    test: Literal["exact sign flips", "sampled sign flips"]
+    alpha: float = ALPHA
+    exact_difference: Interval | None
     cer_difference: Interval | None
-    # share of the resamples in which b has the lower CER; ties count half
-    b_better_share: float | None
 
+    @computed_field  # type: ignore[prop-decorator]
     @property
-    def smallest_exact_gap(self) -> float:
-        """The smallest gap of the exact shares that so many lines would show; see
-        smallest_exact_gap.
+    def verdict(self) -> Verdict:
+        """Whether b is better than a: the one verdict of a comparison, from exact lines and CER
+        together.
         """
-        return smallest_exact_gap(
-            self.lines, (self.only_a_exact + self.only_b_exact) / max(1, self.lines)
-        )
+        identical = self.only_a_exact == self.only_b_exact == 0 and self.cer_a == self.cer_b
+        if identical and self.documents_better == self.documents_worse == 0:
+            return "no difference"
+        if self.units < MIN_DOCUMENTS:
+            return "too few documents"
 
-    @property
-    def smallest_cer_gap(self) -> float | None:
-        """The smallest CER difference that these lines would show with the power POWER: from the
-        spread of the resamples.
-        """
-        if self.cer_difference is None:
-            return None
-        standard_error = (self.cer_difference.high - self.cer_difference.low) / (2 * _Z_LEVEL)
-        return (_Z_LEVEL + _Z_POWER) * standard_error
-
-    @property
-    def exact_verdict(self) -> str:
-        """`better`, `worse` or `no difference shown` for b's exact matches, by McNemar at 5 %."""
-        if self.mcnemar_p >= 1 - LEVEL or self.only_a_exact == self.only_b_exact:
+        signs = set()
+        if self.p_exact < self.alpha:
+            signs.add(self.only_b_exact > self.only_a_exact)
+        if self.p_cer < self.alpha and self.cer_a is not None and self.cer_b is not None:
+            signs.add(self.cer_b < self.cer_a)
+        if not signs:
             return "no difference shown"
-        return "better" if self.only_b_exact > self.only_a_exact else "worse"
+        if len(signs) == 2:
+            return "mixed"
+        return "better" if True in signs else "worse"
 
+    @computed_field  # type: ignore[prop-decorator]
     @property
-    def cer_verdict(self) -> str:
-        """`better`, `worse` or `no difference shown` for b's CER, by the interval of the
-        difference.
+    def smallest_detectable(self) -> dict[str, float | None]:
+        """The smallest gaps of exact lines and of CER that these lines would show with the power
+        POWER, from the spread of the resamples; None where that is not known.
         """
-        if self.cer_difference is None or self.cer_difference.low <= 0 <= self.cer_difference.high:
-            return "no difference shown"
-        return "better" if self.cer_difference.high < 0 else "worse"
+        return {
+            "power": POWER,
+            "exact": _smallest_gap(self.exact_difference),
+            "cer": _smallest_gap(self.cer_difference),
+        }
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the comparison as plain JSON values."""
-        difference = self.cer_difference.to_json() if self.cer_difference else None
-        verdicts = {"exact_verdict": self.exact_verdict, "cer_verdict": self.cer_verdict}
-        smallest = {"power": POWER, "exact": self.smallest_exact_gap, "cer": self.smallest_cer_gap}
-        return (
-            dict(vars(self))
-            | {"cer_difference": difference, "smallest_detectable": smallest}
-            | verdicts
-        )
+
+def _smallest_gap(difference: Interval | None) -> float | None:
+    if difference is None:
+        return None
+    standard_error = (difference.high - difference.low) / (2 * _Z_LEVEL)
+    z_alpha = NormalDist().inv_cdf(1 - ALPHA / 2)
+    return (z_alpha + _Z_POWER) * standard_error
 
 
 def compare_pairs(
@@ -235,34 +292,51 @@ def compare_pairs(
     exact_b: Sequence[bool],
     clusters: Sequence[str] | None = None,
 ) -> Comparison:
-    """Compare two readings line by line. All sequences are N long; `lengths` are reference lengths
-    (0 = not in the CER).
+    """Compare two sets of hypotheses line by line. All sequences are N long; `lengths` are
+    reference lengths (0 = not in the CER), `clusters` the documents of the lines.
     """
-    pairs = list(zip(exact_a, exact_b, strict=True))
-    only_a, only_b = pairs.count((True, False)), pairs.count((False, True))
+    lines = len(lengths)
     length = np.asarray(lengths, np.float64)
     counted = length > 0
-    a, b = (
-        np.where(counted, edits_a, 0).astype(np.float64),
-        np.where(counted, edits_b, 0).astype(np.float64),
+    a = np.where(counted, edits_a, 0).astype(np.float64)
+    b = np.where(counted, edits_b, 0).astype(np.float64)
+    right_a, right_b = np.asarray(exact_a, bool), np.asarray(exact_b, bool)
+    gained = right_b.astype(np.float64) - right_a
+
+    unit, units = _number_units(lines, clusters)
+    by_unit = _sums_by_unit(unit, units, gained, b - a)  # (units, 2)
+    bundle, bundles = _bundle(unit, units, np.random.default_rng(SEED))
+    tested = sign_flip_test(_sums_by_unit(bundle, bundles, gained, b - a))
+    p_exact, p_cer = tested.p
+
+    draws = Draws(lines, clusters)
+    exact_difference = ratio_interval(
+        draws.sums(gained)[:, 0], draws.sums(np.ones(lines))[:, 0], draws
     )
-    characters = int(length.sum())
-    difference, better = None, None
-    if characters:
-        draws = Draws(len(pairs), clusters)
-        gap, drawn = draws.sums(b - a)[:, 0], draws.sums(length)[:, 0]
-        difference = ratio_interval(gap, drawn, draws)
-        gap = gap[drawn > 0]
-        better = float((gap < 0).mean() + (gap == 0).mean() / 2)
+    cer_difference = ratio_interval(draws.sums(b - a)[:, 0], draws.sums(length)[:, 0], draws)
+    characters = float(length.sum())
     return Comparison(
-        lines=len(pairs),
-        both_exact=pairs.count((True, True)),
-        only_a_exact=only_a,
-        only_b_exact=only_b,
-        neither_exact=pairs.count((False, False)),
-        mcnemar_p=mcnemar_exact(only_a, only_b),
-        cer_a=float(a.sum()) / characters if characters else None,
-        cer_b=float(b.sum()) / characters if characters else None,
-        cer_difference=difference,
-        b_better_share=better,
+        lines=lines,
+        both_exact=int((right_a & right_b).sum()),
+        only_a_exact=int((right_a & ~right_b).sum()),
+        only_b_exact=int((right_b & ~right_a).sum()),
+        neither_exact=int((~right_a & ~right_b).sum()),
+        cer_a=rate(float(a.sum()), characters),
+        cer_b=rate(float(b.sum()), characters),
+        unit="line" if clusters is None else "source",
+        units=units,
+        documents_better=int((by_unit[:, 1] < 0).sum()),
+        documents_worse=int((by_unit[:, 1] > 0).sum()),
+        p_exact=p_exact,
+        p_cer=p_cer,
+        test="exact sign flips" if tested.exact else "sampled sign flips",
+        exact_difference=exact_difference,
+        cer_difference=cer_difference,
     )
+
+
+def _sums_by_unit(
+    unit: NDArray[np.int64], units: int, *columns: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """The sum of each column over the lines of each unit, (units, columns)."""
+    return np.stack([np.bincount(unit, column, units) for column in columns], axis=1)

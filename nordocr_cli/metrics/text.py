@@ -51,8 +51,8 @@ def canonical(text: str) -> str:
 
 
 def canonical_all(texts: Sequence[str]) -> list[str]:
-    """Return N() of each text; far faster than one by one, as most texts are canonical and a long
-    string is told so at once.
+    """Return N() of each text. Far faster than one by one: most texts are canonical, and that is
+    checked once for all of them joined.
     """
     joined = _BETWEEN.join(texts)
     if unicodedata.is_normalized("NFC", joined) and not any(odd in joined for odd in _ODD):
@@ -72,7 +72,7 @@ VIEWS: dict[str, Callable[[str], str]] = {"raw": raw, "canonical": canonical, "s
 
 @dataclass(frozen=True, slots=True)
 class Edits:
-    """A least set of edits that turns a reference into a reading, and the lengths of both (in
+    """A minimal set of edits that turns a reference into a hypothesis, and the lengths of both (in
     characters or in words).
     """
 
@@ -95,9 +95,7 @@ def no_edits(length: int) -> Edits:
 
 
 def count_edits(reference: str | list[str], hypothesis: str | list[str]) -> Edits:
-    """Count the edits between two texts as they stand (characters), or between two lists of
-    words.
-    """
+    """Count the edits between two texts as given (characters), or between two lists of words."""
     lengths = len(reference), len(hypothesis)
     if reference == hypothesis:
         return no_edits(lengths[0])
@@ -105,40 +103,9 @@ def count_edits(reference: str | list[str], hypothesis: str | list[str]) -> Edit
     return Edits(tags.count("replace"), tags.count("insert"), tags.count("delete"), *lengths)
 
 
-@dataclass(frozen=True, slots=True)
-class TotalEdits:
-    """Over all lines, in the canonical view: lines read exactly, edits and their sums of reference
-    characters and words. Lines without a reference are in `exact` alone.
-    """
-
-    exact: int
-    edits: int
-    characters: int
-    word_edits: int
-    words: int
-
-
-def total_edits(references: Sequence[str], readings: Sequence[str]) -> TotalEdits:
-    """Count exact lines, character edits and word edits, and nothing else: ten times as fast as
-    whole reports are.
-    """
-    wanted, read = canonical_all(references), canonical_all(readings)
-    wrong = [(a, b) for a, b in zip(wanted, read, strict=True) if a != b]
-    counted = [pair for pair in wrong if pair[0]]
-    return TotalEdits(
-        exact=len(wanted) - len(wrong),
-        edits=sum(Levenshtein.distance(a, b) for a, b in counted),
-        characters=sum(map(len, wanted)),
-        word_edits=sum(
-            Levenshtein.distance(a.split(" "), b.split(" ") if b else []) for a, b in counted
-        ),
-        words=sum(text.count(" ") + 1 for text in wanted if text),
-    )
-
-
 def list_edits(reference: str, hypothesis: str) -> list[tuple[str, int, int]]:
-    """Return a least list of edits between two texts as they stand: (`replace`, `insert` or
-    `delete`, place in the reference, place in the reading), from left to right.
+    """Return a minimal list of edits between two texts as given: (`replace`, `insert` or `delete`,
+    index in the reference, index in the hypothesis), from left to right.
     """
     edits: list[Any] = Levenshtein.editops(reference, hypothesis).as_list()
     return edits
@@ -147,10 +114,11 @@ def list_edits(reference: str, hypothesis: str) -> list[tuple[str, int, int]]:
 def confusions(
     reference: str, hypothesis: str, edits: Iterable[tuple[str, int, int]] | None = None
 ) -> list[tuple[str, str]]:
-    """Return (what stands there, what was read) for each of the edits between two texts; "" is
+    """Return (reference, hypothesis) characters for each of the edits between two texts; "" is
     nothing (inserted, deleted).
     """
-    edits = list_edits(reference, hypothesis) if edits is None else edits
+    if edits is None:
+        edits = list_edits(reference, hypothesis)
     return [
         ("" if tag == "insert" else reference[i], "" if tag == "delete" else hypothesis[j])
         for tag, i, j in edits
@@ -165,7 +133,7 @@ def count_characters(texts: Iterable[str]) -> Counter[str]:
 
 
 def normalized_distance(reference: str, hypothesis: str) -> float:
-    """Return NED of two texts as they stand: their distance over the longer length, 0…1; 0.0 for
+    """Return NED of two texts as given: their distance over the longer length, 0…1; 0.0 for
     two empty texts.
     """
     longer = max(len(reference), len(hypothesis))
@@ -178,8 +146,8 @@ def rate(count: float, of: float) -> float | None:
 
 
 def marked_difference(reference: str, hypothesis: str) -> str:
-    """Return the canonical texts as one, e.g. `Summa k⟦o→0⟧rt sk⟦ulder→∅⟧`: wanted, arrow, found; ∅
-    is nothing.
+    """Return the canonical texts as one, e.g. `Summa k⟦o→0⟧rt sk⟦ulder→∅⟧`: reference, arrow,
+    hypothesis; ∅ is nothing.
 
     Spaces inside the marks are ␣, and characters that cannot be seen (controls, direction marks)
     are <U+XXXX>.
@@ -187,15 +155,17 @@ def marked_difference(reference: str, hypothesis: str) -> str:
     a, b = canonical(reference), canonical(hypothesis)
     parts = []
     for op in Levenshtein.opcodes(a, b):
-        wanted, found = (
-            visible(a[op.src_start : op.src_end]),
-            visible(b[op.dest_start : op.dest_end]),
-        )
+        expected = visible(a[op.src_start : op.src_end])
+        found = visible(b[op.dest_start : op.dest_end])
         if op.tag == "equal":
-            parts.append(wanted)
+            parts.append(expected)
         else:
-            parts.append(f"⟦{wanted.replace(' ', '␣') or '∅'}→{found.replace(' ', '␣') or '∅'}⟧")
+            parts.append(f"⟦{_marked(expected)}→{_marked(found)}⟧")
     return "".join(parts)
+
+
+def _marked(text: str) -> str:
+    return text.replace(" ", "␣") or "∅"
 
 
 def visible(text: str) -> str:
@@ -205,7 +175,7 @@ def visible(text: str) -> str:
     return "".join(c if c.isprintable() else f"<U+{ord(c):04X}>" for c in text)
 
 
-def describe(character: str) -> dict[str, Any]:
+def describe(character: str) -> dict[str, str | None]:
     """Return a character, or two, with code points for a report, e.g. {"char": "å", "code":
     "U+00E5"}; nothing is ε.
     """

@@ -12,6 +12,8 @@ from nordocr_cli.artifact.shipped import DEFAULT_MODEL, SHIPPED, find_weights
 from nordocr_cli.errors import UsageError, nearest
 
 Backend = Literal["torch", "onnxruntime", "tensorrt", "tesseract"]
+# Recognizers that are no network of this project, by name.
+PROGRAMS = ("tesseract", "tesseract-best", "rapidocr")
 AS_SERVED = "as-served"  # greedy, of batches as the Rust pipeline makes them
 DECODERS = ("greedy", "beam", "ar", "nar", AS_SERVED)
 _BACKEND_OF: dict[str, Backend] = {

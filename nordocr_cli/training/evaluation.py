@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rapidfuzz.distance import Levenshtein
 from torch import Tensor
 
 from nordocr_cli.charset import Charset
 from nordocr_cli.data.batches import LineBatches, normalize
-from nordocr_cli.metrics.score import score_line
+from nordocr_cli.metrics.group import GroupedLines
+from nordocr_cli.metrics.score import HEADLINE, score_line, score_lines
+from nordocr_cli.metrics.score import worst as worst_of
 from nordocr_cli.metrics.text import marked_difference, visible
 from nordocr_cli.models.base import LineNetwork
 from nordocr_cli.records import LineResult, LineRow, Recognition
@@ -110,22 +111,21 @@ def _scored(
     charset: Charset,
     seconds: float,
 ) -> Scores:
-    edits = [Levenshtein.distance(line.reference, line.hypothesis) for line in read]
-    characters = sum(len(line.reference) for line in read)
-    with_edits = [index for index in range(len(read)) if edits[index]]
-    with_edits.sort(key=lambda index: (-edits[index], read[index].id))
+    # The same scorer as in `nordocr eval`: the checkpoint with the lowest CER here has it there.
+    scores = score_lines(read, charset)
+    total = GroupedLines(scores).total(intervals=False)
     shown = samples[:: max(1, len(samples) // _SAMPLES_SHOWN)][:_SAMPLES_SHOWN]
     pictures = [sample.image.expand(3, -1, -1).permute(1, 2, 0).numpy() for sample in shown]
     pairs = [(read[index].reference, read[index].hypothesis) for index in store_order]
     return Scores(
-        lines=len(read),
-        cer=sum(edits) / max(characters, 1),
-        exact=edits.count(0) / len(read),
+        lines=total.lines,
+        cer=total.value("cer") or 0.0,
+        exact=total.value("exact") or 0.0,
         empty=sum(not line.hypothesis for line in read) / len(read),
         seconds=seconds,
         samples=tuple((sample.reference, sample.hypothesis) for sample in shown),
         pictures=tuple(pictures),
-        worst=tuple(read[index] for index in with_edits[:_WORST_KEPT]),
+        worst=tuple(score.result for score in worst_of(scores, _WORST_KEPT)),
         faults=faults_of(pairs, charset),
     )
 
@@ -136,12 +136,12 @@ def worst_table(step: int, worst: Sequence[LineResult]) -> str:
     """
     lines = ["step\tid\tclass\tedits\treference\thypothesis\tdifference"]
     for line in worst:
-        edits = Levenshtein.distance(line.reference, line.hypothesis)
+        score = score_line(line)
         columns = [
             str(step),
             visible(line.id),
-            score_line(line).error_class.value,
-            str(edits),
+            score.error_class.value,
+            str(score.edits[HEADLINE].distance),
             visible(line.reference),
             visible(line.hypothesis),
             marked_difference(line.reference, line.hypothesis),

@@ -67,9 +67,10 @@ def test_counts_by_hand():
     }
     assert [(pair.lines, pair.same) for pair in found.pairs] == [(6, 3), (6, 3), (7, 4)]
     # Where b and c agree (AAA twice, BAA): a has read the same twice.
-    assert found.others == ((3, 2), (3, 2), (3, 2))
+    others = [(row.others_agree, row.same) for row in found.with_the_others]
+    assert others == [(3, 2), (3, 2), (3, 2)]
     # Over the six lines that all three read, every pair agrees on three.
-    assert found.triangulated == pytest.approx((sqrt(0.5),) * 3)
+    assert list(found.triangulated.accuracy.values()) == pytest.approx([sqrt(0.5)] * 3)
 
 
 def test_the_estimate_finds_the_accuracy_of_independent_readers():
@@ -86,8 +87,8 @@ def test_the_estimate_finds_the_accuracy_of_independent_readers():
 def test_two_readers_have_no_estimate():
     found = agreement(("a", "b"), [("x", "x"), ("x", "y"), (None, "y")])
     assert found.patterns["canonical"] == {"AA": 1, "AB": 1, MISSING: 1}
-    assert "triangulated" not in found.to_json()
+    assert (found.with_the_others, found.triangulated) == (None, None)
 
 
 def test_no_lines():
-    assert agreement(("a", "b", "c"), []).triangulated == (None, None, None)
+    assert agreement(("a", "b", "c"), []).triangulated.accuracy == dict.fromkeys("abc")

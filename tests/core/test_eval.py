@@ -7,7 +7,8 @@ from PIL import Image
 
 from nordocr_cli.artifact.contract import Contract
 from nordocr_cli.charset import NORDIC, NORDIC_EXT
-from nordocr_cli.core.eval.run import evaluate, parse_resampler, plan_eval
+from nordocr_cli.core.eval.plan import EvalRequest, parse_resampler, plan
+from nordocr_cli.core.eval.run import evaluate
 from nordocr_cli.data.store import LineStoreWriter
 from nordocr_cli.errors import ArtifactError, DataError, UsageError
 from nordocr_cli.geometry import Geometry
@@ -24,6 +25,10 @@ LINES = [
     ("c", "Øre", "Øre", 24, "da", "d2:p1:r1"),
     ("d", "Ørenæs", "Orenæs", 48, "da", "d2:p2:r1"),
 ]
+
+
+def planned(model, store=None, **options):
+    return plan(EvalRequest(model, store, **options)).to_json()
 
 
 class Progress:
@@ -182,8 +187,8 @@ def test_what_a_recording_lacks_or_has_too_much_is_said(make_store, tmp_path):
     result = evaluate(record(tmp_path / "r.jsonl", *rows), make_store(), progress=progress)
     assert result.matching == {"matched": 3, "missing": 1, "extra": 1, "references_differ": 1}
     assert [w.partition("r.jsonl: ")[2] for w in progress.warnings] == [
-        "1 lines of the store have no reading and count as read empty, e.g. 'a'",
-        "1 readings belong to no line of the store and are left out, e.g. 'other.png'",
+        "1 lines of the store have no hypothesis and count as read empty, e.g. 'a'",
+        "1 hypotheses belong to no line of the store and are left out, e.g. 'other.png'",
         "1 lines have another reference in the recording; the store's is used, e.g. 'b'",
     ]
     assert result.report.total.lines == 4
@@ -254,7 +259,7 @@ def test_what_the_lines_say_is_all_that_a_report_needs(make_store, tmp_path):
     rows = [json.loads(line) | {"squash_ratio": 1.3, "flags": ["oov_ref"]} for line in lines]
     again = evaluate(record(tmp_path / "r.jsonl", *rows))
     assert again.report.total.flags["oov_ref"] == 4
-    assert again.report.total.rates()["exact_ceiling"] == 0
+    assert again.report.total.rates["exact_ceiling"] == 0
     assert list(again.report.by_squash) == ["<=1.5"]
     assert again.report.total.views == first.report.total.views
 
@@ -333,16 +338,16 @@ def test_another_resampler_is_only_warned_about(make_store, weights):
 
 def test_the_plan_says_what_would_be_done(make_store, tmp_path):
     store, recording = make_store(), record(tmp_path / "r.jsonl", *readings())
-    assert plan_eval("tesseract:swe", store)["kind"] == "tesseract"
-    plan = plan_eval(recording, None, tmp_path / "out.json")
-    assert (plan["kind"], plan["writes"]) == (
+    assert planned("tesseract:swe", store)["kind"] == "tesseract"
+    found = planned(recording, None, output=tmp_path / "out.json")
+    assert (found["kind"], found["writes"]) == (
         "recorded",
         [str(tmp_path / "out.json"), str(tmp_path / "out.lines.jsonl")],
     )
     with pytest.raises(UsageError, match="no recorded result"):
-        plan_eval(recording, None, against=tmp_path / "nowhere.json")
+        planned(recording, None, against=tmp_path / "nowhere.json")
     with pytest.raises(UsageError, match=r"a folder or FILE\.json"):
-        plan_eval(recording, None, tmp_path / "out.jsonl")
+        planned(recording, None, output=tmp_path / "out.jsonl")
 
 
 @pytest.mark.parametrize(
@@ -357,7 +362,7 @@ def test_the_plan_says_what_would_be_done(make_store, tmp_path):
 def test_what_is_not_there_is_a_usage_error(model, store, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError, match=message):
-        plan_eval(model, Path(store) if store else None)
+        planned(model, Path(store) if store else None)
 
 
 @pytest.fixture
@@ -408,7 +413,7 @@ def test_options_that_do_not_go_together(manifest, make_store, weights, tmp_path
         evaluate(str(weights()), make_store(), resampler="area")
     with pytest.raises(UsageError, match="for networks"):
         evaluate("scripted", manifest, recognizer=Scripted(), resampler="area")
-    with pytest.raises(UsageError, match="is read already"):
+    with pytest.raises(UsageError, match="is a recorded result"):
         evaluate(record(tmp_path / "r.jsonl", *readings()), make_store(), check_batches=True)
     with pytest.raises(
         UsageError, match="unknown resampler 'corner': did you mean 'corner-bilinear'"
@@ -463,10 +468,10 @@ def test_the_output_is_none_of_the_inputs(make_store, tiny_checkpoint, tmp_path)
     for output, page in ((store, None), (None, store / "data.mdb"), (None, tiny_checkpoint)):
         for model in (run, tiny_checkpoint):
             with pytest.raises(UsageError, match="would overwrite the input"):
-                plan_eval(str(model), store, output, page=page)
-    assert plan_eval(str(run), store, run / "eval")["writes"] == [
+                planned(str(model), store, output=output, page=page)
+    assert planned(str(run), store, output=run / "eval")["writes"] == [
         str(run / "eval" / n) for n in ("eval.json", "lines.jsonl")
     ]
     recording = record(tmp_path / "a.lines.jsonl", *readings())
     with pytest.raises(UsageError, match="would overwrite the input"):
-        plan_eval(recording, store, tmp_path / "a.json")
+        planned(recording, store, output=tmp_path / "a.json")

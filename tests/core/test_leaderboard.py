@@ -48,12 +48,12 @@ def test_the_lowest_cer_comes_first(result):
     board = leaderboard([worse, better / "eval.json"])
     assert [row["name"] for row in board.to_json()] == ["better.jsonl", "worse.jsonl"]
     head, _, first, second = board.to_markdown().splitlines()[2:]
-    assert "| CER da | CER sv | ECE |" in head
+    assert "| CER da | CER sv | ECE | MB |" in head
     assert first.startswith("| 1 | better.jsonl (")
     assert "| 66.7 % |" in first
     assert "| 5.00 % |" in first  # one edit of 20 characters
     assert second.startswith("| 2 | worse.jsonl (")
-    assert {line.count("|") for line in (head, first, second)} == {12}
+    assert {line.count("|") for line in (head, first, second)} == {15}
 
 
 def test_only_results_on_the_same_lines_are_ranked_together(result, tmp_path):
@@ -101,13 +101,14 @@ def test_what_is_no_result_is_refused(result, tmp_path):
     with pytest.raises(UsageError, match=r"no result .*nowhere"):
         leaderboard([tmp_path / "nowhere"])
     path = result("x")
-    (path / "eval.json").write_text('{"schema": "nordocr.eval/1"}', encoding="utf-8")
+    (path / "eval.json").write_text('{"schema": "nordocr.eval/2"}', encoding="utf-8")
     with pytest.raises(
-        DataError, match=r"is not a result of `nordocr eval -o` \(KeyError: 'store'\)"
+        DataError, match=r"is not a result of `nordocr eval -o` \(KeyError: 'report'\)"
     ):
         leaderboard([path])
-    (path / "eval.json").write_text('{"schema": "nordocr.eval/9"}', encoding="utf-8")
-    with pytest.raises(DataError, match="this nordocr reads"):
+    value = {"schema": "nordocr.eval/1", "report": {"schema": "nordocr.report/1"}}
+    (path / "eval.json").write_text(json.dumps(value), encoding="utf-8")
+    with pytest.raises(DataError, match="has the format 'nordocr.eval/1' .*score its lines again"):
         leaderboard([path])
 
 

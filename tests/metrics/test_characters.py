@@ -24,8 +24,8 @@ def test_kinds_sum_their_characters_and_the_worst_character_comes_first():
     found = score_characters([("Åre 12", "Are 13"), ("1,2", "1.3"), ("12", "12")])
     kinds = {score.name: score for score in found.kinds}
     assert list(kinds) == ["digit", "A-Z", "a-z", "Nordic letter", "punctuation", "space"]
-    assert (kinds["digit"].wanted, kinds["digit"].missed, kinds["digit"].invented) == (6, 2, 2)
-    assert (kinds["A-Z"].wanted, kinds["A-Z"].invented) == (0, 1)
+    assert (kinds["digit"].occurrences, kinds["digit"].missed, kinds["digit"].invented) == (6, 2, 2)
+    assert (kinds["A-Z"].occurrences, kinds["A-Z"].invented) == (0, 1)
     assert [score.name for score in found.each[:2]] == ["2", "3"]
     assert found.to_json()["each"][0]["code"] == "U+0032"
 
@@ -53,7 +53,7 @@ def test_kinds(character, kind):
 def test_counts_are_those_of_the_texts(pairs):
     found = score_characters(pairs)
     edits = [count_edits(a, b) for a, b in pairs]
-    assert sum(s.wanted for s in found.each) == sum(e.reference_length for e in edits)
+    assert sum(s.occurrences for s in found.each) == sum(e.reference_length for e in edits)
     assert sum(s.hits + s.invented for s in found.each) == sum(e.hypothesis_length for e in edits)
     assert sum(s.missed for s in found.each) == sum(e.substitutions + e.deletions for e in edits)
     assert min([s.hits for s in found.each], default=0) >= 0

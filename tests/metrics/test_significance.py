@@ -1,16 +1,17 @@
-from math import comb
+from itertools import product
 
 import numpy as np
 import pytest
 
 from nordocr_cli.metrics.significance import (
-    MOST_UNITS,
+    ALPHA,
+    MAX_UNITS,
+    MIN_DOCUMENTS,
     Draws,
+    Interval,
     compare_pairs,
-    interval_from_json,
-    mcnemar_exact,
     ratio_interval,
-    smallest_exact_gap,
+    sign_flip_test,
 )
 
 
@@ -32,7 +33,7 @@ def test_an_interval_holds_its_estimate_and_repeats():
     half = 1.96 * (estimate * (1 - estimate) / 400) ** 0.5
     assert first.high - first.low == pytest.approx(2 * half, rel=0.15)
     assert (first.unit, first.units) == ("line", 400)
-    assert interval_from_json(first.to_json()) == first
+    assert Interval.model_validate(first.to_json()) == first
 
 
 def test_lines_that_fail_together_widen_the_interval():
@@ -63,7 +64,7 @@ def test_sums_of_one_unit_do_not_vary_and_groups_share_the_samples():
 
 
 def test_many_lines_are_bundled_and_their_interval_stays():
-    lines = 5 * MOST_UNITS
+    lines = 5 * MAX_UNITS
     wrong = np.random.default_rng(1).random(lines) < 0.02
     found = intervals([(int(w), 1) for w in wrong])
     half = 1.96 * (wrong.mean() * (1 - wrong.mean()) / lines) ** 0.5
@@ -72,69 +73,105 @@ def test_many_lines_are_bundled_and_their_interval_stays():
     assert found.low < wrong.mean() < found.high
 
 
-@pytest.mark.parametrize(
-    ("lines", "points"), [(875, 3.7), (2_000, 2.4), (5_000, 1.5), (10_000, 1.1)]
-)
-def test_the_smallest_gap_that_can_be_shown(lines, points):
-    assert 100 * smallest_exact_gap(lines, 0.15) == pytest.approx(points, abs=0.06)
-    assert smallest_exact_gap(lines, 0.30) > smallest_exact_gap(lines, 0.15)
-
-
-def test_a_gap_of_that_size_is_found_as_often_as_promised():
-    lines, discordant = 1_000, 0.1
-    gap = smallest_exact_gap(lines, discordant)
-    rng = np.random.default_rng(2)
-    drawn = rng.multinomial(
-        lines, [(discordant - gap) / 2, (discordant + gap) / 2, 1 - discordant], size=400
+def compare(edits_a, edits_b, documents, length=20):
+    """Compare lines of `length` characters; a line without edits is exact."""
+    return compare_pairs(
+        edits_a,
+        edits_b,
+        [length] * len(edits_a),
+        [edits == 0 for edits in edits_a],
+        [edits == 0 for edits in edits_b],
+        documents,
     )
-    found = np.mean([mcnemar_exact(int(a), int(b)) < 0.05 for a, b, _ in drawn])
-    assert found == pytest.approx(0.8, abs=0.08)  # the exact test is a little shy
-    assert smallest_exact_gap(3, 0.0) == 1.0
 
 
-@pytest.mark.parametrize(("a", "b"), [(0, 0), (0, 5), (5, 0), (8, 20), (10, 10), (120, 88)])
-def test_mcnemar_is_the_two_sided_binomial(a, b):
-    n = a + b
-    extreme = abs(a - b)
-    expected = sum(comb(n, k) for k in range(n + 1) if abs(n - 2 * k) >= extreme) / 2**n
-    assert mcnemar_exact(a, b) == pytest.approx(min(1.0, expected))
+def test_few_documents_are_tested_exactly():
+    rng = np.random.default_rng(3)
+    differences = rng.integers(-3, 4, size=(9, 2)).astype(float)
+    scale = np.sqrt((differences**2).sum(axis=0))
+    observed = np.abs(differences.sum(axis=0)) / scale
+    greatest = [
+        np.abs(np.array(signs) @ differences / scale).max() for signs in product((1, -1), repeat=9)
+    ]
+    expected = [np.mean(np.array(greatest) >= value - 1e-9) for value in observed]
+    found = sign_flip_test(differences)
+    assert found.exact
+    assert found.p == pytest.approx(expected)
 
 
-def test_a_better_reading_is_found_better():
-    lengths = [20] * 300
-    a, b = (
-        [2 if i % 3 == 0 else 0 for i in range(300)],
-        [2 if i % 6 == 0 else 0 for i in range(300)],
-    )
-    found = compare_pairs(a, b, lengths, [e == 0 for e in a], [e == 0 for e in b])
-    assert (found.both_exact, found.only_a_exact, found.only_b_exact, found.neither_exact) == (
-        200,
-        0,
-        50,
-        50,
-    )
-    assert (found.cer_a, found.cer_b) == (200 / 6000, 100 / 6000)
-    assert (found.exact_verdict, found.cer_verdict) == ("better", "better")
-    assert found.b_better_share == 1.0
-    smallest = found.to_json()["smallest_detectable"]
-    assert smallest["exact"] == smallest_exact_gap(300, 50 / 300) < 50 / 300
-    assert 0 < smallest["cer"] < 100 / 6000
-    back = compare_pairs(b, a, lengths, [e == 0 for e in b], [e == 0 for e in a])
-    assert (back.exact_verdict, back.cer_verdict) == ("worse", "worse")
+def test_many_documents_are_sampled_and_the_p_repeats():
+    differences = np.random.default_rng(4).normal(0.15, 1, size=(200, 2))
+    first, again = sign_flip_test(differences), sign_flip_test(differences)
+    assert first == again
+    assert not first.exact
+    assert all(0 < p < 1 for p in first.p)
 
 
-def test_the_same_reading_shows_no_difference():
-    edits = [i % 4 for i in range(50)]
-    exact = [e == 0 for e in edits]
-    found = compare_pairs(edits, edits, [10] * 50, exact, exact)
-    assert (found.exact_verdict, found.cer_verdict) == (
-        "no difference shown",
-        "no difference shown",
-    )
-    assert (found.mcnemar_p, found.b_better_share) == (1.0, 0.5)
+def test_twenty_losses_in_one_document_of_five_show_nothing():
+    documents = [str(number) for number in range(5) for _ in range(40)]
+    a = [0] * 200
+    b = [1 if number < 20 else 0 for number in range(200)]
+    found = compare(a, b, documents)
+    assert (found.only_a_exact, found.p_exact, found.p_cer) == (20, 1.0, 1.0)
+    assert found.verdict == "too few documents"
+
+
+def test_repeating_each_line_changes_no_p():
+    rng = np.random.default_rng(5)
+    documents = [str(number // 10) for number in range(300)]
+    a, b = (rng.integers(0, 2, 300).tolist() for _ in range(2))
+    once = compare(a, b, documents)
+    tenfold = compare(a * 10, b * 10, documents * 10)
+    assert (tenfold.p_exact, tenfold.p_cer) == (once.p_exact, once.p_cer)
+
+
+def test_a_better_result_is_found_better_in_as_few_documents_as_can_show_it():
+    for count, verdicts in (
+        (MIN_DOCUMENTS, ("better", "worse")),
+        (MIN_DOCUMENTS - 1, ("too few documents",) * 2),
+    ):
+        documents = [str(number) for number in range(count) for _ in range(30)]
+        a = [2 if number % 3 == 0 else 0 for number in range(len(documents))]
+        b = [2 if number % 6 == 0 else 0 for number in range(len(documents))]
+        found, back = compare(a, b, documents), compare(b, a, documents)
+        assert (found.verdict, back.verdict) == verdicts
+        assert (found.documents_better, found.documents_worse) == (count, 0)
+        assert found.p_cer == pytest.approx(2 / 2**count)
+    assert 2 / 2**MIN_DOCUMENTS < ALPHA < 2 / 2 ** (MIN_DOCUMENTS - 1)
+
+
+def test_more_exact_lines_with_more_edits_are_mixed():
+    documents = [str(number) for number in range(30) for _ in range(10)]
+    a = [1 if number % 2 else 0 for number in range(300)]
+    b = [9 if number % 10 == 0 else 0 for number in range(300)]
+    assert compare(a, b, documents).verdict == "mixed"
+
+
+def test_the_same_result_shows_no_difference():
+    edits = [number % 4 for number in range(50)]
+    found = compare(edits, edits, [str(number) for number in range(50)])
+    assert (found.verdict, found.p_exact, found.p_cer) == ("no difference", 1.0, 1.0)
+    assert found.documents_better == found.documents_worse == 0
 
 
 def test_lines_without_a_reference_are_in_no_error_rate():
     found = compare_pairs([5], [0], [0], [False], [True])
     assert (found.cer_a, found.cer_b, found.cer_difference) == (None, None, None)
-    assert found.to_json()["cer_verdict"] == "no difference shown"
+
+
+def test_the_smallest_gap_is_shown_as_often_as_promised():
+    rng = np.random.default_rng(6)
+    documents = [str(number) for number in range(60) for _ in range(10)]
+    flat = rng.random(600) < 0.2
+    noise = compare(
+        flat.astype(int).tolist(), rng.permutation(flat).astype(int).tolist(), documents
+    )
+    gap = noise.smallest_detectable["exact"]
+    assert 0.03 < gap < 0.15
+    shown = 0
+    for _ in range(60):
+        a = rng.random(600) < 0.2
+        b = rng.random(600) < 0.2 - gap
+        verdict = compare(a.astype(int).tolist(), b.astype(int).tolist(), documents).verdict
+        shown += verdict == "better"
+    assert shown >= 0.6 * 60

@@ -17,7 +17,6 @@ from nordocr_cli.metrics.text import (
     normalized_distance,
     rate,
     squeezed,
-    total_edits,
 )
 
 
@@ -98,23 +97,6 @@ def test_jiwer_counts_the_same(pairs):
     assert rate(
         sum(e.distance for e in words), sum(e.reference_length for e in words)
     ) == pytest.approx(jiwer.wer(references, hypotheses))
-
-
-@given(st.lists(st.tuples(text, text), max_size=8))
-def test_totals_are_the_sums_of_the_lines(pairs):
-    found = total_edits([a for a, _ in pairs], [b for _, b in pairs])
-    counted = [(a, b) for a, b in pairs if canonical(a)]
-    characters = [count_edits(canonical(a), canonical(b)) for a, b in counted]
-    words = [word_edits(a, b) for a, b in counted]
-    assert found.exact == sum(canonical(a) == canonical(b) for a, b in pairs)
-    assert (found.edits, found.characters) == (
-        sum(e.distance for e in characters),
-        sum(e.reference_length for e in characters),
-    )
-    assert (found.word_edits, found.words) == (
-        sum(e.distance for e in words),
-        sum(e.reference_length for e in words),
-    )
 
 
 def test_nothing_divides_by_an_empty_reference():

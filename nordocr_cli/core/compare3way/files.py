@@ -28,13 +28,13 @@ class Outputs:
     def made(self, number: int) -> Path | None:
         """Where readings made now are kept, beside the result."""
         return (
-            self.result.with_name(f"{self.result.stem}.{('svtrv2', 'tess')[number]}.json")
+            self.result.with_name(f"{self.result.stem}.{('svtrv2', 'tess', 'third')[number]}.json")
             if self.result
             else None
         )
 
     def paths(self) -> tuple[Path, ...]:
-        """All that is written whole at the end."""
+        """The files that are written at the end."""
         return tuple(path for path in (self.result, self.report, self.open_lines) if path)
 
 

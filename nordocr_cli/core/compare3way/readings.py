@@ -2,6 +2,7 @@
 is named instead.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from nordocr_cli.data.layouts.readers import read_layout
 from nordocr_cli.errors import UsageError
 from nordocr_cli.progress import SILENT, Progress
 from nordocr_cli.records import Page, Region
-from nordocr_cli.runtime.specs import default_model, parse_spec
+from nordocr_cli.runtime.specs import PROGRAMS, default_model, parse_spec
 
 _MODELS = (".safetensors", ".onnx", ".engine")
 
@@ -33,11 +34,12 @@ class Source:
 
     def read_with(self) -> dict[str, str]:
         """Return what reads the document, for the result."""
+        if self.path or not str(self.model).startswith("tesseract"):
+            return {"read_with": str(self.model)}
+
         from nordocr_cli.runtime.backends.tesseract.engine import find_tesseract
 
-        return {"read_with": str(self.model)} | (
-            {} if self.path else {"version": find_tesseract().version}
-        )
+        return {"read_with": str(self.model), "version": find_tesseract().version}
 
     def __str__(self) -> str:
         return str(self.result) if self.result else f"read with {self.model}"
@@ -48,14 +50,13 @@ def parse_source(text: str) -> Source:
     file, or one that ships.
     """
     path = Path(text)
-    named = not path.exists() and (
-        text.partition(":")[0] == "tesseract" or text.startswith(DEFAULT_MODEL)
-    )
-    return (
-        Source(model=text)
-        if named or path.is_dir() or path.suffix in _MODELS
-        else Source(result=path)
-    )
+    name = text.partition(":")[0]
+    is_named = name in PROGRAMS or text.startswith(DEFAULT_MODEL)
+    if is_named and not path.exists():
+        return Source(model=text)
+    if path.is_dir() or path.suffix in _MODELS:
+        return Source(model=text)
+    return Source(result=path)
 
 
 def network_source(text: str | None) -> Source:
@@ -69,12 +70,12 @@ def tesseract_source(text: str | None) -> Source:
 
 
 def find_regions(
-    regions: Path | None, truth: Path | None, sources: tuple[Source, Source]
+    regions: Path | None, truth: Path | None, sources: Sequence[Source]
 ) -> Path | None:
-    """Return the file that says where the lines are, for an engine that reads now: given, or ground
-    truth, or the other's boxes.
+    """Return the file with the positions of the lines, for an engine that reads now: given, or
+    ground truth, or another engine's boxes.
 
-    None when both engines have results. Raises UsageError when no file knows any line.
+    None when all engines have results. Raises UsageError when no file knows any line.
     """
     if all(source.result for source in sources):
         return None

@@ -1,26 +1,38 @@
-"""Compare two engines' readings of a document, line by line, against ground truth, a VLM's answers,
-or only each other.
+"""Compare two engines' readings of a document, line by line, with ground truth, a VLM's answers, a
+consensus, or only with each other.
 """
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
-from nordocr_cli.atomic import refuse_inputs, sha256_of
+from nordocr_cli.atomic import sha256_of
 from nordocr_cli.compare.adjudication import Decision, match, read_decisions
 from nordocr_cli.compare.agreement import consensus
-from nordocr_cli.compare.align import Group, align
+from nordocr_cli.compare.align import RegionGroup, align
 from nordocr_cli.compare.answers import PROMPT, PROMPT_SHA256, AnswerFile
-from nordocr_cli.compare.verdict import OUTCOMES, ComparedLine, Verdict
-from nordocr_cli.compare.vlm import Endpoint
-from nordocr_cli.core.compare3way.files import Outputs, write_outputs
-from nordocr_cli.core.compare3way.readings import Source, count_lines, find_regions, readings
+from nordocr_cli.compare.verdict import ComparedLine, Verdict
+from nordocr_cli.core.compare3way.files import write_outputs
+from nordocr_cli.core.compare3way.plan import (
+    ComparePlan,
+    CompareRequest,
+    ReferenceSource,
+    plan,
+)
+from nordocr_cli.core.compare3way.readings import Source, readings
+from nordocr_cli.core.compare3way.result import (
+    Compare3wayResult,
+    Decided,
+    Missing,
+    VlmInput,
+)
 from nordocr_cli.core.compare3way.vlm import ask_missing, questions_of, with_answers
 from nordocr_cli.data.layouts.layout import Layout
 from nordocr_cli.data.layouts.readers import read_layout
 from nordocr_cli.data.layouts.result_json import write_result
-from nordocr_cli.errors import DataError, UsageError, nearest
+from nordocr_cli.errors import DataError
 from nordocr_cli.metrics.text import canonical, count_edits
 from nordocr_cli.progress import SILENT, Progress
 from nordocr_cli.records import Region
@@ -28,394 +40,285 @@ from nordocr_cli.records import Region
 if TYPE_CHECKING:
     from nordocr_cli.data.documents import Document
 
-ENGINES = ("SVTRv2", "Tesseract")
-Reference = Literal["truth", "vlm", "consensus", "none"]
-REFERENCES: tuple[str, ...] = get_args(Reference)
-
-
-@dataclass(frozen=True)
-class Referee:
-    """What the readings are held against: `truth` (a region file); a VLM, its recorded `answers`
-    and, where `server` is given, new ones, which are added to `answers`; what most of them read; or
-    nothing but each other.
-
-    `kind` is one of REFERENCES; left out, the strongest that there is. `offline` wants every answer
-    to be recorded. `decided` is a table of lines that a person has decided. Raises UsageError when
-    `kind` needs what is not given.
-    """
-
-    truth: Path | None = None
-    answers: Path | None = None
-    model: str | None = None
-    server: Endpoint | None = None
-    offline: bool = False
-    kind: str | None = None
-    decided: Path | None = None
-
-    def __post_init__(self) -> None:
-        if self.kind is not None and self.kind not in REFERENCES:
-            raise UsageError(f"--reference {self.kind!r}: {nearest(self.kind, REFERENCES)}")
-        if self.kind == "truth" and self.truth is None:
-            raise UsageError("--reference truth needs --truth REGIONS.json")
-        if self.kind in ("vlm", "consensus") and self.answers is None:
-            raise UsageError(
-                f"--reference {self.kind} needs a third reader: --vlm-cache ANSWERS.jsonl and/or"
-                " --vlm-url URL"
-            )
-        if self.offline and (self.answers is None or self.server is not None):
-            raise UsageError(
-                "--offline takes every answer from --vlm-cache ANSWERS.jsonl; leave --vlm-url out"
-            )
-
-    @property
-    def reference(self) -> str:
-        """The reference in force."""
-        return self.kind or ("truth" if self.truth else "vlm" if self.answers else "none")
-
-
-@dataclass(frozen=True)
-class Missing:
-    """Pages of the document (from 0) that an engine's result does not have, and the lines there
-    that another side has.
-    """
-
-    engine: str
-    pages: tuple[int, ...]
-    lines: int
-
-
-@dataclass(frozen=True)
-class Decided:
-    """What a person's decisions did: `lines` have one, `changed` of these say something else than
-    the reference did (`edits` characters of it), `new` had no reference; `open` rows were left
-    empty, `stray` ones are of no line here.
-    """
-
-    lines: int
-    changed: int
-    edits: int
-    new: int
-    open: int
-    stray: int
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """The verdict and what it was made from: each input file with its SHA-256, what the engines'
-    results lack, what a person decided, and the files written.
-    """
-
-    verdict: Verdict
-    inputs: dict[str, dict[str, str]]
-    missing: tuple[Missing, Missing]
-    decided: Decided | None = None
-    asked_with: dict[str, Any] | None = None
-    written: tuple[Path, ...] = field(default=(), compare=False)
-
-    def remarks(self) -> list[str]:
-        """Return what the tables do not say."""
-        verdict = self.verdict
-        outcomes = zip(
-            ("both right", *(f"only {name} right" for name in verdict.engines), "both wrong"),
-            OUTCOMES,
-            strict=True,
-        )
-        said = (
-            [", ".join(f"{name} {verdict.outcomes[o]}" for name, o in outcomes)]
-            if verdict.scored
-            else []
-        )
-        if score := verdict.third_score:
-            said.append(
-                f"{score.engine}: {score.exact} of the {score.lines} lines that it read are exact"
-            )
-        if decided := self.decided:
-            said.append(
-                f"decided by hand: {decided.lines} lines, {decided.changed} otherwise than before"
-                f" ({decided.edits} edits), {decided.new} that had none; {decided.open} rows still"
-                " open"
-            )
-        return said
-
-    def to_json(self) -> dict[str, Any]:
-        """Return everything as plain JSON. Nothing in it depends on when or in what order the VLM
-        answered.
-        """
-        value = self.verdict.to_json()
-        lines = value.pop("lines")
-        value |= {"missing": [asdict(engine) for engine in self.missing], "inputs": self.inputs}
-        value |= {"decided": asdict(self.decided) if self.decided else None, "vlm": self.asked_with}
-        return value | {"lines": lines}
-
-
-def plan_compare3way(
-    document: Path,
-    first: Source,
-    second: Source,
-    referee: Referee,
-    outputs: Outputs = Outputs(),
-    regions: Path | None = None,
-) -> dict[str, Any]:
-    """Return what `compare3way` would do; no page is decoded and nobody is asked.
-
-    Raises UsageError for a missing file and an output that is an input, DataError for readings or
-    regions that are damaged.
-    """
-    if not document.is_file():
-        raise UsageError(f"no document {document}")
-    if referee.answers and not referee.server and not referee.answers.is_file():
-        raise UsageError(f"no recorded answers {referee.answers}, and no --vlm-url to ask for them")
-    regions = find_regions(regions, referee.truth, (first, second))
-    plan: dict[str, Any] = {"document": str(document), "svtrv2": str(first), "tess": str(second)}
-    lines = {
-        "svtrv2": count_lines(first, document, regions),
-        "tess": count_lines(second, document, regions),
-    }
-    if referee.truth:
-        plan["truth"] = str(referee.truth)
-        lines["truth"] = read_layout(referee.truth).num_regions
-    if referee.decided:
-        plan["decided"] = str(referee.decided)
-        lines["decided"] = len(read_decisions(referee.decided)[0])
-    inputs = [
-        document,
-        first.path,
-        second.path,
-        regions,
-        referee.truth,
-        referee.answers,
-        referee.decided,
-    ]
-    made = [outputs.made(number) for number, source in enumerate((first, second)) if source.model]
-    written = [path for path in (*made, *outputs.paths()) if path]
-    for output in written:
-        refuse_inputs(output, filter(None, inputs))
-    if len({path.resolve() for path in outputs.paths()}) < len(outputs.paths()):
-        raise UsageError("-o, --report and --adjudicate name the same file; give each its own")
-    plan |= {"regions": str(regions)} if regions else {}
-    plan |= {"lines": lines, "reference": referee.reference}
-    if referee.answers:
-        server, recorded = referee.server, referee.answers
-        known = len(recorded.read_bytes().splitlines()) if recorded.is_file() else 0
-        plan |= {
-            "answers": str(recorded),
-            "answers_recorded": known,
-            "crops_about": max(lines.values()),
-        }
-        plan |= {"asks": f"{server.model} at {server.url}" if server else "nobody"}
-    return plan | {"writes": [str(path) for path in written]}
+_SIDES = ("first", "second", "third")
+_Groups = Sequence[tuple[int, RegionGroup]]
 
 
 def compare3way(
     document: Path,
     first: Source,
     second: Source,
-    referee: Referee,
+    reference: ReferenceSource,
     *,
-    engines: tuple[str, str] = ENGINES,
-    regions: Path | None = None,
-    language: str = "",
-    threads: int | None = None,
-    outputs: Outputs = Outputs(),
-    crops: int = 1000,
     progress: Progress = SILENT,
-) -> Comparison:
-    """Compare two engines' readings of `document`; write `outputs`. The report shows at most
-    `crops` pictures.
+    **options: Any,
+) -> Compare3wayResult:
+    """Plan and run a comparison; `options` are the other fields of CompareRequest. Raises what
+    `plan` and `run` raise.
+    """
+    return run(plan(CompareRequest(document, first, second, reference, **options)), progress)
 
-    Raises UsageError for a missing file, DataError for a damaged one, for readings of pages that
-    the document does not have, when not one line has the reference asked for, and with `offline`
-    when an answer is missing; and what `predict` and `vlm.ask` raise.
+
+def run(plan: ComparePlan, progress: Progress = SILENT) -> Compare3wayResult:
+    """Compare two engines' readings of a document, and write the outputs.
+
+    Raises DataError for a damaged file, for readings of pages that the document does not have, when
+    not one line has the requested reference, and with `offline` when an answer is missing; and what
+    `predict` and `vlm.ask` raise.
     """
     from nordocr_cli.data.documents import read_pages
 
-    plan_compare3way(document, first, second, referee, outputs, regions)
-    pages, sources = read_pages(document), (first, second)
-    pages.page(0)  # no image is told before anybody reads
-    where = find_regions(regions, referee.truth, sources)
-    inputs, written = {"document": document}, []
-    layouts: list[Layout] = []
-    for number, (side, source) in enumerate(zip(("first", "second"), sources, strict=True)):
-        layouts.append(readings(source, document, where, language, threads, progress))
-        if source.result:
-            inputs[side] = source.result
-        elif kept := outputs.made(number):
-            write_result(kept, layouts[-1].pages)
-            written.append(kept)
-        _require_pages(layouts[-1], pages, str(source))
-    if referee.truth:
-        layouts.append(read_layout(referee.truth))
-        inputs["truth"] = referee.truth
-        _require_pages(layouts[-1], pages, str(referee.truth))
-    indices = sorted({page.index for layout in layouts for page in layout.pages})
-    groups = [
-        (index, group)
-        for index in indices
-        for group in align(*(_regions(layout, index) for layout in layouts))
-    ]
+    request = plan.request
+    pages = read_pages(request.document)
+    pages.page(0)  # a document that is no image is refused before anybody reads
+    layouts, written = _read_layouts(plan, pages, progress)
+    groups = _align(layouts)
     if not groups:
         raise DataError("neither result has a line; there is nothing to compare")
 
-    missing = (
-        _missing(engines[0], layouts[0], groups, len(pages)),
-        _missing(engines[1], layouts[1], groups, len(pages)),
+    missing = tuple(
+        _missing(engine, layout, groups, len(pages))
+        for engine, layout in zip(request.engines, layouts, strict=False)
     )
-    for lacking, source in zip(missing, sources, strict=True):
-        if lacking.pages:
-            progress.warn(
-                f"{source}: {len(lacking.pages)} of {len(pages)} pages are not in it;"
-                f" {lacking.lines} lines there are not read by {lacking.engine}"
-            )
+    _warn_of_missing(missing, request, len(pages), progress)
+    lines = _compared_lines(groups, request)
+    third, vlm = _third_name(request), None
+    if request.reference.answers:
+        lines, third, vlm = _ask_vlm(lines, request, pages, progress)
     lines = [
-        ComparedLine(index, group.box, None, (group.text(0), group.text(1)), group.shape)
-        for index, group in groups
-    ]
-    third, asked_with = None, None
-    if referee.answers:
-        answers = AnswerFile(referee.answers, referee.model)
-        third = answers.model or "VLM"
-        third = f"{third} (VLM)" if third in engines else third
-        questions = list(questions_of(lines, pages))
-        asked = ask_missing(questions, answers, referee.server, referee.offline, progress)
-        lines = with_answers(lines, asked.answers, progress)
-        told, into, out = answers.tokens(questions)
-        asked_with = {
-            "model": third,
-            "prompt": PROMPT,
-            "prompt_sha256": PROMPT_SHA256,
-            "answers": str(referee.answers),
-        }
-        asked_with |= {
-            "answers_sha256": answers.digest(questions),
-            "tokens_in": into,
-            "tokens_out": out,
-            "tokens_told_by": told,
-        }
-    lines = [
-        _against(line, group, referee.reference)
+        _with_reference(line, group, request.reference.reference, len(request.sources))
         for line, (_, group) in zip(lines, groups, strict=True)
     ]
     decided = None
-    if referee.decided:
-        inputs["decided"] = referee.decided
-        lines, decided = _decide(lines, *read_decisions(referee.decided), progress)
-    if referee.reference != "none" and all(line.reference is None for line in lines):
-        raise DataError(
-            f"not one of {len(lines)} lines has a reference ({_reasons(lines)}); there is nothing"
-            " to compare"
-        )
-    verdict = Verdict(engines, _named(referee, (*engines, third), decided), tuple(lines), third)
-    hashes = {role: {"path": str(path), "sha256": sha256_of(path)} for role, path in inputs.items()}
-    hashes |= {
-        side: s.read_with() for side, s in zip(("first", "second"), sources, strict=True) if s.model
-    }
-    comparison = Comparison(
-        verdict, hashes, missing, decided, asked_with, (*written, *outputs.paths())
+    if request.reference.decided:
+        lines, decided = _decide(lines, *read_decisions(request.reference.decided), progress)
+    _require_a_reference(lines, request.reference)
+
+    name = _reference_name(request.reference, (*request.engines, third), decided)
+    verdict = Verdict(request.engines, name, tuple(lines), third)
+    result = Compare3wayResult(
+        verdict=verdict,
+        inputs=_inputs(request),
+        missing=missing,
+        decided=decided,
+        vlm=vlm,
+        written=(*written, *request.outputs.paths()),
     )
-    write_outputs(outputs, comparison.to_json(), verdict, document, pages, crops)
-    return comparison
+    write_outputs(
+        request.outputs, result.to_json(), verdict, request.document, pages, request.crops
+    )
+    return result
 
 
-def _against(line: ComparedLine, group: Group, reference: str) -> ComparedLine:
+def _read_layouts(
+    plan: ComparePlan, pages: "Document", progress: Progress
+) -> tuple[list[Layout], list[Path]]:
+    """The readings of every engine, then ground truth; and the files of readings made now."""
+    request = plan.request
+    layouts, written = [], []
+    for number, source in enumerate(request.sources):
+        layout = readings(
+            source, request.document, plan.regions, request.language, request.threads, progress
+        )
+        kept = request.outputs.made(number) if source.model else None
+        if kept:
+            write_result(kept, layout.pages)
+            written.append(kept)
+        _require_pages(layout, pages, str(source))
+        layouts.append(layout)
+
+    if truth := request.reference.truth:
+        layouts.append(read_layout(truth))
+        _require_pages(layouts[-1], pages, str(truth))
+    return layouts, written
+
+
+def _align(layouts: Sequence[Layout]) -> _Groups:
+    indices = sorted({page.index for layout in layouts for page in layout.pages})
+    groups = []
+    for index in indices:
+        sides = [_regions(layout, index) for layout in layouts]
+        groups += [(index, group) for group in align(*sides)]
+    return groups
+
+
+def _compared_lines(groups: _Groups, request: CompareRequest) -> list[ComparedLine]:
+    sides = range(len(request.sources))
+    return [
+        ComparedLine(
+            page_index=index,
+            box=group.box,
+            reference=None,
+            readings=tuple(group.text(side) for side in sides),
+            shape=group.shape,
+        )
+        for index, group in groups
+    ]
+
+
+def _third_name(request: CompareRequest) -> str | None:
+    third = request.reference.third
+    if third is None:
+        return None
+    name = third.model or (third.result.stem if third.result else "third")
+    return f"{name} (third)" if name in request.engines else name
+
+
+def _ask_vlm(
+    lines: Sequence[ComparedLine], request: CompareRequest, pages: "Document", progress: Progress
+) -> tuple[list[ComparedLine], str, VlmInput]:
+    """Add the VLM's readings to the lines; return them, the VLM's name and what it was asked."""
+    reference = request.reference
+    assert reference.answers is not None
+    answers = AnswerFile(reference.answers, reference.model)
+    name = answers.model or "VLM"
+    if name in request.engines:
+        name = f"{name} (VLM)"
+
+    questions = list(questions_of(lines, pages))
+    asked = ask_missing(questions, answers, reference.server, reference.offline, progress)
+    told, tokens_in, tokens_out = answers.tokens(questions)
+    vlm = VlmInput(
+        model=name,
+        prompt=PROMPT,
+        prompt_sha256=PROMPT_SHA256,
+        answers=str(reference.answers),
+        answers_sha256=answers.digest(questions),
+        tokens_in=tokens_in,
+        tokens_out=tokens_out,
+        tokens_told_by=told,
+    )
+    return with_answers(lines, asked.answers, progress), name, vlm
+
+
+def _with_reference(
+    line: ComparedLine, group: RegionGroup, kind: str, engines: int
+) -> ComparedLine:
     """Give the line its reference, or the reason why it has none."""
-    if reference == "truth":
+    if kind == "truth":
         # This compares how lines are read, not how they are found: a line that neither engine was
-        # given is left out, counted.
-        seen = group.members[0] or group.members[1]
-        excluded = (
-            "not in ground truth"
-            if not group.members[2]
-            else ""
-            if seen
-            else "given to neither engine"
-        )
-        return replace(line, reference=None if excluded else group.text(2), excluded=excluded)
-    if reference == "vlm":
+        # given is left out, and counted.
+        truth = engines  # the side after the engines
+        if not group.members[truth]:
+            return replace(line, excluded="not in ground truth")
+        if not group.members[0] and not group.members[1]:
+            return replace(line, excluded="given to neither engine")
+        return replace(line, reference=group.text(truth))
+    if kind == "vlm":
         assert line.vlm is not None
-        return replace(
-            line,
-            reference=line.readings[2],
-            excluded="" if line.readings[2] is not None else line.vlm[0],
-        )
-    if reference == "consensus":
+        reading = line.readings[2]
+        return replace(line, reference=reading, excluded="" if reading is not None else line.vlm[0])
+    if kind == "consensus":
         shared = consensus(line.readings)
-        return replace(
-            line, reference=shared, excluded="no two read the same" if shared is None else ""
-        )
+        excluded = "no two read the same" if shared is None else ""
+        return replace(line, reference=shared, excluded=excluded)
     return replace(line, excluded="no reference")
 
 
 def _decide(
     lines: Sequence[ComparedLine], decisions: Sequence[Decision], left_open: int, progress: Progress
 ) -> tuple[list[ComparedLine], Decided]:
-    """Put a person's decisions in the place of the reference."""
+    """Replace references by a person's decisions."""
     texts, stray = match(decisions, [(line.page_index, line.box) for line in lines])
     if stray:
         at = f"page {stray[0].page_index + 1}, x {stray[0].box.x:g}, y {stray[0].box.y:g}"
         progress.warn(
-            f"{len(stray)} decisions are of no single line here, the first at {at}; they are left"
-            " aside"
+            f"{len(stray)} decisions match no unique line here, the first at {at}; ignored"
         )
-    decided = [
-        (
-            replace(line, reference=texts[number], before=line.reference, excluded="", decided=True)
-            if number in texts
-            else line
+
+    decided = list(lines)
+    edits = []
+    for number, text in texts.items():
+        before = lines[number].reference
+        decided[number] = replace(
+            lines[number], reference=text, before=before, excluded="", decided=True
         )
-        for number, line in enumerate(lines)
-    ]
-    edits = [
-        count_edits(canonical(line.before), canonical(line.reference or "")).distance
-        for line in decided
-        if line.decided and line.before is not None
-    ]
-    changed = sum(distance > 0 for distance in edits)
+        if before is not None:
+            edits.append(count_edits(canonical(before), canonical(text)).distance)
     return decided, Decided(
-        len(texts), changed, sum(edits), len(texts) - len(edits), left_open, len(stray)
+        lines=len(texts),
+        changed=sum(distance > 0 for distance in edits),
+        edits=sum(edits),
+        new=len(texts) - len(edits),
+        open=left_open,
+        stray=len(stray),
     )
 
 
-def _named(referee: Referee, readers: tuple[str | None, ...], decided: Decided | None) -> str:
+def _require_a_reference(lines: Sequence[ComparedLine], reference: ReferenceSource) -> None:
+    if reference.reference == "none" or any(line.reference is not None for line in lines):
+        return
+    counts = Counter(line.excluded for line in lines if line.excluded)
+    reasons = ", ".join(f"{count} {reason}" for reason, count in counts.items())
+    raise DataError(
+        f"not one of {len(lines)} lines has a reference ({reasons}); there is nothing to compare"
+    )
+
+
+def _reference_name(
+    reference: ReferenceSource, readers: tuple[str | None, ...], decided: Decided | None
+) -> str:
     """What every table calls its reference."""
     names = [name for name in readers if name]
     first, second = names[:2]
+    truth = reference.truth.name if reference.truth else ""
     name = {
-        "truth": f"accuracy against ground truth ({referee.truth.name if referee.truth else ''})",
+        "truth": f"accuracy against ground truth ({truth})",
         "vlm": f"agreement with the VLM {names[-1]}, not accuracy",
         "consensus": (
             f"agreement with what two of {', '.join(names)} read, not accuracy: {first} and"
             f" {second} took part in it"
         ),
         "none": f"agreement of {first} and {second}, without a reference",
-    }[referee.reference]
+    }[reference.reference]
     if decided and decided.lines:
-        name += f"; {decided.lines} lines decided by hand ({decided.changed} otherwise than before)"
+        name += f"; {decided.lines} lines decided by hand ({decided.changed} changed)"
     return name
 
 
-def _reasons(lines: Sequence[ComparedLine]) -> str:
-    counts: dict[str, int] = {}
-    for line in lines:
-        if line.excluded:
-            counts[line.excluded] = counts.get(line.excluded, 0) + 1
-    return ", ".join(f"{count} {reason}" for reason, count in counts.items())
+def _inputs(request: CompareRequest) -> dict[str, dict[str, str]]:
+    """Every input: a file with its SHA-256, or the recognizer that read the document."""
+    files = {"document": request.document}
+    for side, source in zip(_SIDES, request.sources, strict=False):
+        if source.result:
+            files[side] = source.result
+    if request.reference.truth:
+        files["truth"] = request.reference.truth
+    if request.reference.decided:
+        files["decided"] = request.reference.decided
+
+    inputs = {role: {"path": str(path), "sha256": sha256_of(path)} for role, path in files.items()}
+    for side, source in zip(_SIDES, request.sources, strict=False):
+        if source.model:
+            inputs[side] = source.read_with()
+    return inputs
 
 
 def _regions(layout: Layout, index: int) -> tuple[Region, ...]:
     return next((page.regions for page in layout.pages if page.index == index), ())
 
 
-def _missing(
-    engine: str, layout: Layout, groups: Sequence[tuple[int, Group]], num_pages: int
-) -> Missing:
+def _missing(engine: str, layout: Layout, groups: _Groups, num_pages: int) -> Missing:
     pages = set(range(num_pages)) - {page.index for page in layout.pages}
-    return Missing(engine, tuple(sorted(pages)), sum(index in pages for index, _ in groups))
+    lines = sum(index in pages for index, _ in groups)
+    return Missing(engine=engine, pages=tuple(sorted(pages)), lines=lines)
+
+
+def _warn_of_missing(
+    missing: Sequence[Missing], request: CompareRequest, num_pages: int, progress: Progress
+) -> None:
+    for lacking, source in zip(missing, request.sources, strict=False):
+        if lacking.pages:
+            progress.warn(
+                f"{source}: {len(lacking.pages)} of {num_pages} pages are not in it;"
+                f" {lacking.lines} lines there are not read by {lacking.engine}"
+            )
 
 
 def _require_pages(layout: Layout, pages: "Document", name: str) -> None:
     beyond = [page.index for page in layout.pages if page.index >= len(pages)]
     if beyond:
         raise DataError(
-            f"{name}: page_index {beyond[0]}, but {pages.path} has {len(pages)} pages; is it"
-            " another document's?"
+            f"{name}: page_index {beyond[0]}, but {pages.path} has {len(pages)} pages; does it"
+            " belong to another document?"
         )

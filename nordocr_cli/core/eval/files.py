@@ -2,16 +2,17 @@
 
 import json
 import shlex
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nordocr_cli import atomic
-from nordocr_cli.core.eval.lines import open_lines
 from nordocr_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from nordocr_cli.core.eval.run import EvalResult
+    from nordocr_cli.core.eval.result import EvalResult
+    from nordocr_cli.metrics.html_report import GalleryRow
 
 
 def output_files(output: Path) -> tuple[Path, Path]:
@@ -34,14 +35,16 @@ def write_result(result: "EvalResult", output: Path) -> "EvalResult":
     """Write lines, then the report with their hash: a reader sees a pair that belongs together, or
     an error.
     """
+    from nordocr_cli.core.eval.result import LinesFile
+
     report_file, lines_file = output_files(output)
     rows = (
         json.dumps(score.to_json() | others, ensure_ascii=False, allow_nan=False) + "\n"
         for score, others in zip(result.scores, result.other_readings(), strict=True)
     )
     atomic.write_text(lines_file, "".join(rows))
-    named = {"file": lines_file.name, "sha256": atomic.sha256_of(lines_file)}
-    atomic.write_json(report_file, result.to_json() | {"lines": named})
+    named = LinesFile(file=lines_file.name, sha256=atomic.sha256_of(lines_file))
+    atomic.write_json(report_file, result.to_file(named).to_json())
     return replace(result, files=(str(report_file), str(lines_file)))
 
 
@@ -51,34 +54,18 @@ def write_page(
     """Write the HTML page; its pictures and manifest rows are those of the store, where there is
     one.
     """
-    from nordocr_cli.metrics.html_report import evaluation_page, gallery_rows, render_page
+    from nordocr_cli.metrics.html_report import evaluation_page, render_page
 
-    reader, lost = result.model["name"], result.against.lost if result.against else ()
-    if store_path is None:
-        rows = gallery_rows(result.scores, reader=reader, lost=lost)
-    else:
-        from nordocr_cli.data.line_record import encode_line
-
-        with open_lines(store_path, None, None) as lines:
-            rows = gallery_rows(
-                result.scores,
-                reader=reader,
-                crop_png=lambda i: encode_line(lines.image(i)).png,
-                manifest=lambda i: lines.row(i).to_json(),
-                crops=crops,
-                lost=lost,
-            )
+    reader, total = result.model["name"], result.report.total
+    where = f"{total.lines:,} recorded lines"
+    if store_path:
+        where = f"{total.lines:,} lines of {store_path}"
     languages = ", ".join(
         f"{name} {group.lines:,}" for name, group in result.report.by_language.items()
     )
-    where = (
-        f"{result.report.total.lines:,} lines of {store_path}"
-        if store_path
-        else f"{result.report.total.lines:,} recorded lines"
-    )
     content = evaluation_page(
         result.report,
-        rows,
+        _gallery(result, store_path, crops),
         title=f"{reader} on {store_path.name}" if store_path else reader,
         subtitle=f"{where} ({languages})" if languages else where,
         subset_key=result.subset_key,
@@ -89,3 +76,25 @@ def write_page(
     )
     atomic.write_text(page, render_page(content))
     return replace(result, files=(*result.files, str(page)))
+
+
+def _gallery(result: "EvalResult", store_path: Path | None, crops: int) -> "Sequence[GalleryRow]":
+    from nordocr_cli.core.eval.lines import open_lines
+    from nordocr_cli.data.line_record import encode_line
+    from nordocr_cli.metrics.html_report import gallery_rows
+
+    lost = result.against.lost if result.against else ()
+    reader = result.model["name"]
+    if store_path is None:
+        return gallery_rows(result.scores, reader=reader, lost=lost)
+
+    with open_lines(store_path, None, None) as lines:
+        stored = len(lines)
+        return gallery_rows(
+            result.scores,
+            reader=reader,
+            crop_png=lambda i: encode_line(lines.image(i)).png if i < stored else None,
+            manifest=lambda i: lines.row(i).to_json() if i < stored else {},
+            crops=crops,
+            lost=lost,
+        )

@@ -1,15 +1,14 @@
-"""The lines of an evaluation and what was read in them: by a recognizer now, or recorded
-earlier.
-"""
+"""The lines of an evaluation and their hypotheses: from a recognizer now, or recorded earlier."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nordocr_cli import atomic
 from nordocr_cli.artifact.contract import Contract
 from nordocr_cli.charset import CHARSETS, Charset
+from nordocr_cli.core.eval.result import BatchCheck
 from nordocr_cli.data.notes import squash_ratio
 from nordocr_cli.errors import DataError, UsageError, nearest
 from nordocr_cli.limits import parse_json, read_text
@@ -24,37 +23,6 @@ if TYPE_CHECKING:
     from nordocr_cli.runtime.protocols import Recognizer
 
 CHECKED_LINES = 100  # by check_batches
-
-
-@dataclass(frozen=True)
-class BatchCheck:
-    """Whether a line's text depends on its batch: of `lines` lines, the ids of those that read
-    differently than alone, by what they were batched with.
-    """
-
-    lines: int
-    differing: dict[str, tuple[str, ...]]
-
-    @property
-    def problem(self) -> str:
-        """What differs, in words; empty when nothing does."""
-        found = [
-            f"{len(ids)} {batched}, e.g. {ids[0]!r}"
-            for batched, ids in self.differing.items()
-            if ids
-        ]
-        return (
-            f"of {self.lines} lines, these read differently than alone: {'; '.join(found)}"
-            if found
-            else ""
-        )
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the check as plain JSON values."""
-        return {
-            "lines": self.lines,
-            "differing": {batched: list(ids) for batched, ids in self.differing.items()},
-        }
 
 
 def open_lines(
@@ -112,7 +80,7 @@ def require_key(key: str, rows: Iterable[Mapping[str, Any]], where: Path) -> Non
 def expected_line(
     row: LineRow, lines: "LineStore | ManifestLines", index: int, subset_key: str
 ) -> LineResult:
-    """The line as the store knows it, nothing read yet."""
+    """The line as the store has it, without a hypothesis."""
     return LineResult(
         id=row.id,
         reference=row.text,
@@ -182,10 +150,10 @@ def check_batch_invariance(
     found = batch_invariance(
         recognizer, [lines.image(i) for i in sample], [expected[i].language for i in sample]
     )
-    return BatchCheck(
-        count,
-        {name: tuple(expected[sample[k]].id for k in numbers) for name, numbers in found.items()},
-    )
+    differing = {
+        name: tuple(expected[sample[k]].id for k in numbers) for name, numbers in found.items()
+    }
+    return BatchCheck(lines=count, differing=differing)
 
 
 def _as_seen(result: LineResult, contract: Contract) -> LineResult:
@@ -203,8 +171,8 @@ def _as_seen(result: LineResult, contract: Contract) -> LineResult:
 def recorded_alone(
     model: str, subset_key: str
 ) -> tuple[dict[str, list[LineResult]], dict[str, Any], str]:
-    """Read a recording that holds the references; returns what each decoder read ("" the first),
-    what was read, and the key of the subsets.
+    """Read a recording that holds the references; returns the results of each decoder ("" the
+    first), what was read, and the key of the subsets.
     """
     from nordocr_cli.metrics.recorded import find_recorded, read_recorded
 
@@ -213,73 +181,47 @@ def recorded_alone(
     if subset_key and not any(line.result.subset for line in recorded):
         written = read_text(path, "recording").split("\n")
         require_key(subset_key, (parse_json(line) for line in written if line.strip()), path)
-    subset_key = subset_key or "subset"
-    if without := [line.where for line in recorded if not line.has_reference]:
+    without = [line.where for line in recorded if not line.has_reference]
+    if without:
         raise DataError(
             f"{without[0]} (and {len(without) - 1} more) has no reference; name the line store that"
             " has it"
         )
-    return (
-        _by_decoder(recorded, [line.result for line in recorded]),
-        _recorded_identity(path),
-        subset_key,
-    )
+    results = _by_decoder(recorded, [line.result for line in recorded])
+    return results, _recorded_identity(path), subset_key or "subset"
 
 
 def match_recorded(
     model: str, rows: Sequence[LineRow], expected: Sequence[LineResult], progress: Progress
 ) -> tuple[dict[str, list[LineResult]], dict[str, Any], dict[str, int]]:
-    """Put recorded readings beside the store's lines, by id or image. A line without a reading
-    counts as read empty.
+    """Match recorded hypotheses with the store's lines, by id or image. A line without one counts
+    as read empty.
 
-    Returns what each decoder read ("" the first), what was read, and how many lines matched.
+    Returns the results of each decoder ("" the first), what was read, and how many lines matched.
+    Raises DataError when a recorded line belongs to two lines of the store, or none to any.
     """
     from nordocr_cli.metrics.recorded import find_recorded, read_recorded
-    from nordocr_cli.metrics.text import canonical
 
     path = find_recorded(Path(model))
     recorded = read_recorded(path)
-    by_id = {line.result.id: line for line in recorded}
-    by_image = {line.image: line for line in recorded if line.image}
-    results: list[LineResult] = []
-    beside: list[RecordedLine | None] = []
-    used: dict[str, str] = {}
-    missing: list[str] = []
-    differ: list[str] = []
-    for row, line in zip(rows, expected, strict=True):
-        found: RecordedLine | None = (
-            by_id.get(row.id) or by_image.get(row.image) or by_id.get(row.image)
-        )
-        beside.append(found)
-        if found is None:
-            missing.append(row.id)
-            results.append(line)
-            continue
-        if other := used.get(found.where):
-            raise DataError(
-                f"{found.where} is the reading of both {other!r} and {row.id!r} of the store; its"
-                " ids must be unique"
-            )
-        used[found.where] = row.id
-        if found.has_reference and canonical(found.result.reference) != canonical(row.text):
-            differ.append(row.id)
-        results.append(
-            replace(
-                line,
-                hypothesis=found.result.hypothesis,
-                confidence=found.result.confidence,
-                frames=found.result.frames,
-            )
-        )
+    partners = _partners(recorded, rows)
+    results = [
+        _with_hypothesis(line, partner) for line, partner in zip(expected, partners, strict=True)
+    ]
+    used = {partner.where for partner in partners if partner}
     if not used:
         raise DataError(
             f"no line of {path} is in the store: its first is {recorded[0].result.id!r}, the"
             f" store's {rows[0].id!r}"
         )
+
+    pairs = list(zip(rows, partners, strict=True))
+    missing = [row.id for row, partner in pairs if partner is None]
     extra = [line.result.id for line in recorded if line.where not in used]
+    differ = [row.id for row, partner in pairs if partner and _has_other_text(partner, row)]
     for ids, what in (
-        (missing, "lines of the store have no reading and count as read empty"),
-        (extra, "readings belong to no line of the store and are left out"),
+        (missing, "lines of the store have no hypothesis and count as read empty"),
+        (extra, "hypotheses belong to no line of the store and are left out"),
         (differ, "lines have another reference in the recording; the store's is used"),
     ):
         if ids:
@@ -290,7 +232,46 @@ def match_recorded(
         "extra": len(extra),
         "references_differ": len(differ),
     }
-    return _by_decoder(beside, results), _recorded_identity(path), counts
+    return _by_decoder(partners, results), _recorded_identity(path), counts
+
+
+def _partners(
+    recorded: "Sequence[RecordedLine]", rows: Sequence[LineRow]
+) -> "list[RecordedLine | None]":
+    """The recorded line of each row of the store, None where there is none."""
+    by_id = {line.result.id: line for line in recorded}
+    by_image = {line.image: line for line in recorded if line.image}
+    used: dict[str, str] = {}
+    partners: list[RecordedLine | None] = []
+    for row in rows:
+        found = by_id.get(row.id) or by_image.get(row.image) or by_id.get(row.image)
+        partners.append(found)
+        if found is None:
+            continue
+        if other := used.get(found.where):
+            raise DataError(
+                f"{found.where} is the hypothesis of both {other!r} and {row.id!r} of the store;"
+                " its ids must be unique"
+            )
+        used[found.where] = row.id
+    return partners
+
+
+def _with_hypothesis(line: LineResult, partner: "RecordedLine | None") -> LineResult:
+    if partner is None:
+        return line
+    return replace(
+        line,
+        hypothesis=partner.result.hypothesis,
+        confidence=partner.result.confidence,
+        frames=partner.result.frames,
+    )
+
+
+def _has_other_text(partner: "RecordedLine", row: LineRow) -> bool:
+    from nordocr_cli.metrics.text import canonical
+
+    return partner.has_reference and canonical(partner.result.reference) != canonical(row.text)
 
 
 def _recorded_identity(path: Path) -> dict[str, Any]:
@@ -305,22 +286,14 @@ def _recorded_identity(path: Path) -> dict[str, Any]:
 def _by_decoder(
     recorded: "Sequence[RecordedLine | None]", results: list[LineResult]
 ) -> dict[str, list[LineResult]]:
-    """The results, and beside them those with the readings of every other decoder that was
-    recorded.
-    """
+    """The results, and those with the hypotheses of every other decoder that was recorded."""
     decoders = dict.fromkeys(name for line in recorded if line for name in line.readings)
-    others = {
-        name: [
-            replace(
-                result,
-                hypothesis=(
-                    line.readings.get(name, result.hypothesis) if line else result.hypothesis
-                ),
-            )
-            for line, result in zip(recorded, results, strict=True)
-        ]
-        for name in decoders
-    }
+    others: dict[str, list[LineResult]] = {}
+    for name in decoders:
+        others[name] = []
+        for line, result in zip(recorded, results, strict=True):
+            hypothesis = line.readings.get(name, result.hypothesis) if line else result.hypothesis
+            others[name].append(replace(result, hypothesis=hypothesis))
     return {"": results} | others
 
 
@@ -328,11 +301,10 @@ def identity(
     model: str, kind: str, recognizer: "Recognizer", contract: Contract | None
 ) -> dict[str, Any]:
     """Return what read the lines."""
-    from nordocr_cli.runtime.backends.tesseract.recognizer import TesseractRecognizer
-
     identity: dict[str, Any] = {"kind": kind, "name": recognizer.name}
-    if isinstance(recognizer, TesseractRecognizer):
-        return identity | recognizer.about()
+    about = getattr(recognizer, "about", None)
+    if about is not None:
+        identity |= about()
     if contract is not None:
         identity |= {
             "path": model,
