@@ -76,7 +76,8 @@ def compare3way(
         Path | None, Text("--vlm-cache", metavar="JSONL", help="Recorded answers of a VLM.")
     ] = None,
     vlm_url: Annotated[
-        str | None, Text("--vlm-url", metavar="URL", help="OpenAI-compatible server, up to /v1.")
+        str | None,
+        Text("--vlm-url", metavar="URL", help="OpenAI-compatible server, with or without /v1."),
     ] = None,
     vlm_model: Annotated[
         str | None, Text("--vlm-model", metavar="NAME", help="The model's name there.")
@@ -103,6 +104,14 @@ def compare3way(
     ] = None,
     vlm_price: Annotated[
         str | None, Text("--vlm-price", metavar="IN,OUT", help="Price of 1,000 tokens.")
+    ] = None,
+    vlm_param: Annotated[
+        list[str] | None,
+        Text(
+            "--vlm-param",
+            metavar="KEY=VALUE|none",
+            help="Change a request parameter, e.g. seed=none. Repeatable.",
+        ),
     ] = None,
     offline: Annotated[
         bool,
@@ -163,6 +172,7 @@ def compare3way(
             requests_per_s=vlm_rps,
             max_requests=vlm_max_requests,
             price=vlm_price,
+            params=vlm_param or (),
         )
         if vlm_cache is None:
             folder = output.parent if output else Path()

@@ -25,7 +25,10 @@ PROMPT = (
     " read."
 )
 PROMPT_SHA256 = hashlib.sha256(PROMPT.encode()).hexdigest()
-# What the server is asked for beside the prompt. Tokens are bounded by the crop's width: a model
+# Servers refuse pictures with a side under 28 or 32 px, the patches of Qwen-VL.
+MIN_SIDE_PX = 64
+_MAX_WIDTH_PX = 4096  # of an enlarged crop
+# The parameters of a request. Tokens are bounded by the crop's width: a model
 # that repeats itself would otherwise go on to its own limit. No letter takes more than a token or
 # two.
 _TOKENS_MORE, _TOKENS_PER_HEIGHT, _MOST_TOKENS = 32, 6, 1024
@@ -44,9 +47,7 @@ class Question:
 
     @property
     def params(self) -> dict[str, int]:
-        """What the server is asked for: no chance, and no more tokens than a line of this width can
-        have.
-        """
+        """The parameters of the request: no randomness, and no more tokens than such a line has."""
         tokens = _TOKENS_MORE + _TOKENS_PER_HEIGHT * -(-self.width // self.height)
         return {"temperature": 0, "seed": 1, "max_tokens": min(_MOST_TOKENS, tokens)}
 
@@ -62,12 +63,33 @@ class Question:
 
 
 def question(crop: Image, page_index: int, box: Box) -> Question:
-    """Make a question of a crop, uint8 (height, width, 3) RGB."""
+    """Make a question of a crop, uint8 (height, width, 3) RGB. What is sent is at least MIN_SIDE_PX
+    high and wide; hash and size are those of the crop itself.
+    """
     import cv2
 
-    _, png = cv2.imencode(".png", crop[..., ::-1])
+    _, png = cv2.imencode(".png", enlarged(crop)[..., ::-1])
     pixels = hashlib.sha256(repr(crop.shape).encode() + crop.tobytes()).hexdigest()
     return Question(png.tobytes(), pixels, crop.shape[0], crop.shape[1], page_index, box)
+
+
+def enlarged(crop: Image) -> Image:
+    """Return a crop of at least MIN_SIDE_PX a side, uint8 (height, width, 3): a low one enlarged,
+    as far as its width allows, then padded with white at the right and bottom.
+    """
+    import cv2
+
+    height, width = crop.shape[:2]
+    scale = min(MIN_SIDE_PX / height, max(1.0, _MAX_WIDTH_PX / width))
+    if scale > 1:
+        size = round(width * scale), max(1, round(height * scale))
+        crop = cv2.resize(crop, size, interpolation=cv2.INTER_CUBIC)
+        height, width = crop.shape[:2]
+    bottom, right = max(0, MIN_SIDE_PX - height), max(0, MIN_SIDE_PX - width)
+    if not bottom and not right:
+        return crop
+    white = (255, 255, 255)
+    return cv2.copyMakeBorder(crop, 0, bottom, 0, right, cv2.BORDER_CONSTANT, value=white)
 
 
 class AnswerFile:
@@ -95,6 +117,10 @@ class AnswerFile:
 
     def __contains__(self, asked: Question) -> bool:
         return asked.key(self.model) in self._replies
+
+    def has_any(self) -> bool:
+        """Whether this model has ever answered."""
+        return bool(self._replies)
 
     def get(self, asked: Question) -> Answer:
         """Return what the recorded reply says; `unanswered` when there is none."""

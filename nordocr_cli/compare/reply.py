@@ -1,9 +1,8 @@
-"""What a vision-language model said about one line crop, and whether that is a reading of one line.
+"""What a vision-language model answered about one line crop, and whether that is a reading of one
+line.
 
-Models add what nobody asked for: a code fence, "Here is the text:", their thoughts. Such wrappings
-are taken off by the rules below, and every answer says which rules it needed. Quotation marks
-around the whole line stay unless a lead-in stands before them: lines in quotation marks exist. What
-is no reading (a refusal, a loop, several lines) is `invalid`.
+Wrappings are removed by the rules of wrappings.py. What is no reading (a refusal, a loop, several
+lines) is `invalid`.
 """
 
 import re
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from nordocr_cli.charset import to_nfc
+from nordocr_cli.compare.wrappings import is_refusal, unwrap
 from nordocr_cli.limits import parse_json
 from nordocr_cli.printable import redacted
 
@@ -24,37 +24,32 @@ CHARACTERS_PER_HEIGHT = 6
 _CHARACTERS_MORE = 8
 # The consumer's comparison recorded its time-outs as if they were text.
 _RECORDED_TIMEOUT = "[VLM_TIMEOUT]"
+_SHOWN = 200  # characters of a server's own words in a message
 
-# unanswered: not recorded, and nobody was asked. unreadable: the model says that it cannot read a
-# part of the line.
+# unanswered: not recorded, and no server was asked. unreadable: the model reports that it cannot
+# read a part of the line. failed: the server refused the line or broke down on it.
 Status = Literal["ok", "timeout", "invalid", "failed", "unanswered", "unreadable"]
 
-_THOUGHTS = re.compile(r"\A\s*<think>.*?</think>\s*", re.DOTALL)
-_FENCE = re.compile(r"\A\s*```[A-Za-z]*\n(.*?)\n?```\s*\Z", re.DOTALL)
-_BACKTICKS = re.compile(r"\A\s*`([^`\n]+)`\s*\Z")
-_LEAD_IN = re.compile(
-    r"\A\s*(?:(?:sure|certainly|of course|okay|ok)\b[,.!:]*\s+)?"
-    r"(?:here(?:['’]s| is| are)\b[^:\n]{0,60}|the (?:\w+"
-    r" ){0,2}(?:text|line|transcription|image)\b[^:\n]{0,60}):\s*",
-    re.IGNORECASE,
-)
-_QUOTES = re.compile(r"""\A["'“”„«»](.*)["'“”„«»]\Z""", re.DOTALL)
-_REFUSAL = re.compile(
-    r"\A(?:i(?:['’]?m| am) (?:sorry|unable|not able)|sorry[,.]|i (?:cannot|can['’]?t|can"
-    r" not)\b|unable to\b|as an ai\b|"
-    r"unfortunately,? i\b|there is no (?:visible |legible |readable )?text\b)",
-    re.IGNORECASE,
-)
 # Four times the same words. Dot leaders, dashes and equal amounts in a table repeat too: a block
 # has three different letters.
 _REPEATED = re.compile(r"(.{4,}?)\1{3,}")
 _LETTERS_OF_A_BLOCK = 3
 
 
+class ServerError(Exception):
+    """A body that holds an error instead of a completion: what the server says, and the status that
+    it names (0: none).
+    """
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
+
+
 @dataclass(frozen=True)
 class Reply:
     """A chat completion as the server gave it: the text, why it ended, and the tokens that it
-    counted (None: not told).
+    counted (None: not reported).
     """
 
     content: str
@@ -62,11 +57,19 @@ class Reply:
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
 
+    @property
+    def is_cut(self) -> bool:
+        """Whether it was cut off, or holds nothing though nothing was filtered: a second try may
+        help.
+        """
+        is_empty = not unwrap(self.content)[0]
+        return self.finish_reason == "length" or (is_empty and self.finish_reason == "stop")
+
 
 @dataclass(frozen=True)
 class Answer:
     """The model's reading of one crop (NFC). Only `ok` has a text that may be compared; `rules`
-    took wrappings off it.
+    removed wrappings from it.
     """
 
     status: Status
@@ -75,27 +78,105 @@ class Answer:
     rules: tuple[str, ...] = ()
 
 
-def parse_completion(body: bytes) -> Reply:
-    """Read the body of a chat completion. Raises ValueError when it is something else, cut JSON
-    above all.
+def parse_completion(body: bytes, content_type: str = "") -> Reply:
+    """Read the body of a chat completion, or the events of a streamed one.
+
+    Raises ServerError for an error in it, ValueError when it is something else, cut JSON above all.
     """
+    text = body.decode("utf-8-sig", errors="replace")
+    if "event-stream" in content_type or text.startswith("data:"):
+        return _parse_events(text)
+    if text.lstrip()[:1] == "<":
+        raise ServerError(f"an HTML page instead of a completion: {_words_of_page(text)!r}", 403)
     try:
-        value = parse_json(body)
+        value = parse_json(text)
+        if "choices" not in value and (error := error_message(value)):
+            raise ServerError(error, _status_of(value))
         choice, usage = value["choices"][0], value.get("usage")
-        content = choice["message"]["content"]
-        if not isinstance(content, str):
-            raise TypeError
+        content = _content_of(choice["message"])
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
-        raise ValueError(
-            f"not a chat completion: {redacted(body.decode(errors='replace'))[:120]!r}"
-        ) from None
+        raise ValueError(f"not a chat completion: {redacted(text)[:120]!r}") from None
+
     finish = choice.get("finish_reason")
+    if choice["message"].get("refusal") and not content:
+        finish = "refusal"
+        content = str(choice["message"]["refusal"])
     return Reply(
         content,
         finish if isinstance(finish, str) else "",
         _count(usage, "prompt_tokens"),
         _count(usage, "completion_tokens"),
     )
+
+
+def _content_of(message: Mapping[str, Any]) -> str:
+    """The text of a message: a string, the text parts of a list, and "" for null, which a model
+    gives that had only thoughts.
+    """
+    content = message["content"]
+    if content is None:
+        return ""
+    if isinstance(content, list):
+        parts = [part.get("text") for part in content if isinstance(part, Mapping)]
+        return "".join(part for part in parts if isinstance(part, str))
+    if not isinstance(content, str):
+        raise TypeError(f"content is {type(content).__name__}")
+    return content
+
+
+def _parse_events(text: str) -> Reply:
+    """Join the pieces of a streamed completion."""
+    pieces, finish = [], ""
+    for line in text.splitlines():
+        data = line.removeprefix("data:").strip()
+        if not line.startswith("data:") or data == "[DONE]":
+            continue
+        try:
+            value = parse_json(data)
+            if error := error_message(value):
+                raise ServerError(error, _status_of(value))
+            choice = value["choices"][0]
+            delta = choice.get("delta") or choice.get("message") or {}
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError):
+            raise ValueError(f"not a streamed completion: {redacted(data)[:120]!r}") from None
+        if isinstance(delta.get("content"), str):
+            pieces.append(delta["content"])
+        if isinstance(choice.get("finish_reason"), str):
+            finish = choice["finish_reason"]
+    if not pieces and not finish:
+        raise ValueError(f"not a streamed completion: {redacted(text)[:120]!r}")
+    return Reply("".join(pieces), finish or "stop")
+
+
+def error_message(value: Any) -> str:
+    """Return what a server says is wrong, from the JSON of its error; "" when there is no error."""
+    if not isinstance(value, Mapping):
+        return ""
+    error = value.get("error", value.get("detail", value.get("message")))
+    if isinstance(error, Mapping):
+        error = error.get("message", error)
+    if isinstance(error, list):
+        error = "; ".join(_detail(item) for item in error)
+    return redacted(str(error))[:_SHOWN] if error else ""
+
+
+def _detail(item: Any) -> str:
+    """One entry of FastAPI's list of what is wrong with a request."""
+    if isinstance(item, Mapping) and "msg" in item:
+        where = ".".join(map(str, item.get("loc", ())))
+        return f"{where}: {item['msg']}"
+    return str(item)
+
+
+def _status_of(value: Mapping[str, Any]) -> int:
+    error = value.get("error")
+    code = error.get("code") if isinstance(error, Mapping) else value.get("code")
+    return code if isinstance(code, int) else 0
+
+
+def _words_of_page(text: str) -> str:
+    words = re.sub(r"<(script|style).*?</\1>|<[^>]*>", " ", text, flags=re.DOTALL | re.IGNORECASE)
+    return redacted(" ".join(words.split()))[:_SHOWN]
 
 
 def _count(usage: Any, key: str) -> int | None:
@@ -114,12 +195,17 @@ def read_reply(reply: Reply, limit: int) -> Answer:
     """Return the reading in `reply`, of at most `limit` characters, or why there is none."""
     if reply.content.strip() == _RECORDED_TIMEOUT:
         return Answer("timeout", reason="recorded as a time-out")
+    if reply.finish_reason == "content_filter":
+        return Answer("failed", reason="stopped by the server's content filter")
     if reply.finish_reason == "length":
         return Answer("invalid", reason="did not stop in time")
-    text, rules = _unwrapped(reply.content)
+    if reply.finish_reason == "refusal":
+        return Answer("invalid", reason=f"a refusal: {reply.content[:_SHOWN]}")
+
+    text, rules = unwrap(reply.content)
     if text == EMPTY:
         return Answer("ok", "", rules=rules)
-    reason = _wrong(text, limit)
+    reason = _why_no_reading(text, limit)
     if reason:
         return Answer("invalid", reason=reason, rules=rules)
     text = to_nfc(text)
@@ -128,37 +214,19 @@ def read_reply(reply: Reply, limit: int) -> Answer:
     return Answer("ok", text, rules=rules)
 
 
-def _unwrapped(content: str) -> tuple[str, tuple[str, ...]]:
-    """Take off the wrappings; return the text and the names of the rules that did something."""
-    text, rules = content, []
-    if found := _THOUGHTS.match(text):
-        text = text[found.end() :]
-        rules.append("thoughts")
-    if found := _LEAD_IN.match(text):
-        text = text[found.end() :].strip()
-        rules.append("lead-in")
-        if quoted := _QUOTES.match(text):
-            text = quoted[1]
-            rules.append("quotes after a lead-in")
-    for name, pattern in (("code fence", _FENCE), ("backticks", _BACKTICKS)):
-        if found := pattern.match(text):
-            text = found[1]
-            rules.append(name)
-    return text.strip(), tuple(rules)
-
-
-def _wrong(text: str, limit: int) -> str:
+def _why_no_reading(text: str, limit: int) -> str:
     """Why `text` is no reading of one line; empty when it may be one."""
     if not text:
         return "an empty answer"
-    if len(lines := text.splitlines()) > 1:
+    if text.startswith(("<think>", "◁think▷", "<|channel|>")):
+        return "thoughts without an answer"
+    lines = text.splitlines()
+    if len(lines) > 1:
         return f"{len(lines)} lines instead of one"
-    if _REFUSAL.match(text):
+    if is_refusal(text):
         return "a refusal"
-    if any(
-        len(set(filter(str.isalpha, found[1]))) >= _LETTERS_OF_A_BLOCK
-        for found in _REPEATED.finditer(text)
-    ):
+    repeats = (set(filter(str.isalpha, found[1])) for found in _REPEATED.finditer(text))
+    if any(len(letters) >= _LETTERS_OF_A_BLOCK for letters in repeats):
         return "the same words over and over"
     if len(text) > limit:
         return f"{len(text)} characters on a line that holds {limit}"

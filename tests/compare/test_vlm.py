@@ -6,18 +6,18 @@ import base64
 import json
 import threading
 import time
-from email.message import Message
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
 
-from nordocr_cli.compare.answers import AnswerFile, question
+from nordocr_cli.compare.answers import AnswerFile, enlarged, question
 from nordocr_cli.compare.reply import Answer
-from nordocr_cli.compare.vlm import Endpoint, _retry_after, ask, endpoint, estimate
+from nordocr_cli.compare.vlm import Endpoint, ask, endpoint, estimate
+from nordocr_cli.compare.vlm_client import retry_after
 from nordocr_cli.data.resize import decode_image
-from nordocr_cli.errors import MissingBackendError, UsageError
+from nordocr_cli.errors import MissingBackendError, NordocrError, UsageError
 from nordocr_cli.records import Box
 
 USAGE = {"prompt_tokens": 50, "completion_tokens": 4}
@@ -53,6 +53,8 @@ class Handler(BaseHTTPRequestHandler):
             fault = fault.pop(0) if fault else None
         if fault == "slow":
             time.sleep(1.2)
+        if "/v1/" not in self.path:
+            fault = 404
         if fault == "hang up":
             self.connection.close()
             return
@@ -61,11 +63,13 @@ class Handler(BaseHTTPRequestHandler):
             choice["finish_reason"] = "length"
         if fault == "lines":
             choice["message"]["content"] = "one\ntwo"
+        if fault == "nothing":
+            choice["message"]["content"] = None
         if fault == "empty":
             choice["message"]["content"] = "<EMPTY>"
         answer = (
-            b"<html>"
-            if fault == "html"
+            b"oops"
+            if fault == "no json"
             else json.dumps({"choices": [choice], "usage": USAGE}).encode()
         )
         if fault in (401, "echo"):  # some servers repeat the request that they refuse
@@ -173,34 +177,43 @@ def test_a_timeout_is_not_an_answer_and_is_asked_again_later(server, tmp_path):
         (["hang up"], Answer("ok", "line 5")),
         (["half an error"], Answer("ok", "line 5")),
         ([429, 500], Answer("failed", reason="HTTP 500")),
-        (["html", "html"], Answer("failed", reason="not a chat completion: '<html>'")),
+        (["no json", "no json"], Answer("failed", reason="not a chat completion: 'oops'")),
     ],
 )
-def test_faults(server, tmp_path, faults, answer):
+def test_a_fault_is_tried_again(server, tmp_path, faults, answer):
+    read(questions(6), AnswerFile(tmp_path / "a.jsonl", "reader"), asking(server))
     server.faults = {5: faults.copy()}
-    assert read(questions(5), AnswerFile(tmp_path / "a.jsonl", "reader"), asking(server)) == [
-        answer
-    ]
-    assert len(server.calls) == 2
+    answers = read(questions(5, 6), AnswerFile(tmp_path / "a.jsonl", "reader"), asking(server))
+    assert answers[0].status == answer.status
+    assert answers[0].text == answer.text
+    assert answers[0].reason.startswith(answer.reason)
+    assert server.calls == [6, 5, 5]
 
 
 @pytest.mark.parametrize(
-    ("fault", "answer"),
+    ("fault", "answer", "calls"),
     [
-        ("long", Answer("invalid", reason="did not stop in time")),
-        ("lines", Answer("invalid", reason="2 lines instead of one")),
-        ("empty", Answer("ok", "")),
+        ("long", Answer("invalid", reason="did not stop in time"), 3),
+        ("nothing", Answer("invalid", reason="an empty answer"), 3),
+        ("lines", Answer("invalid", reason="2 lines instead of one"), 1),
+        ("empty", Answer("ok", "", rules=()), 1),
     ],
 )
-def test_an_answer_that_is_no_reading_is_recorded_and_not_asked_for_again(
-    server, tmp_path, fault, answer
+def test_an_answer_that_is_no_reading_is_recorded_and_not_asked_for_by_a_later_run(
+    server, tmp_path, fault, answer, calls
 ):
-    server.faults = {5: [fault]}
+    server.faults = {5: [fault] * 3}
     for _ in range(2):
-        assert read(questions(5), AnswerFile(tmp_path / "a.jsonl", "reader"), asking(server)) == [
-            answer
-        ]
-    assert len(server.calls) == 1
+        file = AnswerFile(tmp_path / "a.jsonl", "reader")
+        assert read(questions(5), file, asking(server, tries=4)) == [answer]
+    assert len(server.calls) == calls
+
+
+def test_a_cut_answer_is_asked_for_again_with_more_tokens(server, tmp_path):
+    server.faults = {5: ["long"]}
+    file = AnswerFile(tmp_path / "a.jsonl", "reader")
+    assert read(questions(5), file, asking(server)) == [Answer("ok", "line 5")]
+    assert [body["max_tokens"] for _, _, body in server.requests] == [62, 4 * 62]
 
 
 @pytest.mark.parametrize("fault", [401, "echo"])
@@ -208,21 +221,89 @@ def test_a_key_that_the_server_repeats_is_left_out(server, tmp_path, fault):
     server.faults = {5: [fault]}
     recorded = tmp_path / "a.jsonl"
     asked = asking(server, key="sesame-open", tries=1)
-    try:
-        told = repr(read(questions(5), AnswerFile(recorded, "reader"), asked))
-    except UsageError as error:
-        told = str(error)
-    assert "Authorization" in told or "bad key" in told
+    with pytest.raises(NordocrError) as raised:
+        read(questions(5), AnswerFile(recorded, "reader"), asked)
+    told = str(raised.value)
+    assert "bad key" in told
     assert "sesame" not in told
     assert not recorded.exists() or "sesame" not in recorded.read_text()
 
 
-@pytest.mark.parametrize("code", [400, 401, 403, 404, 302])
-def test_a_refusal_ends_the_run(server, tmp_path, code):
-    server.faults = {5: [code]}
+@pytest.mark.parametrize("code", [401, 403, 302])
+def test_a_refusal_of_the_user_ends_the_run_at_once(server, tmp_path, code):
+    server.faults = {gray: [code] * 9 for gray in range(50)}
     with pytest.raises(UsageError, match=f"refuses: {code}"):
-        read(questions(5), AnswerFile(tmp_path / "a.jsonl", "reader"), asking(server))
-    assert server.calls == [5]
+        read(questions(*range(50)), AnswerFile(tmp_path / "a.jsonl", "reader"), asking(server))
+    assert len(server.calls) <= 4  # one of each worker
+
+
+def test_a_refused_line_is_failed_and_the_others_are_answered(server, tmp_path):
+    server.faults = {5: [400] * 9, 7: [422] * 9}
+    answers = read(questions(5, 6, 7), AnswerFile(tmp_path / "a.jsonl", "m"), asking(server))
+    assert [answer.status for answer in answers] == ["failed", "ok", "failed"]
+    assert answers[0].reason.startswith("HTTP 400")
+    assert sorted(server.calls) == [5, 6, 7]  # a refusal is not tried again
+    # A later run asks for the refused lines alone, and ends as well.
+    again = read(questions(5, 6, 7), AnswerFile(tmp_path / "a.jsonl", "m"), asking(server))
+    assert [answer.status for answer in again] == ["failed", "ok", "failed"]
+
+
+def test_a_server_that_refuses_every_line_ends_the_run_with_its_own_words(server, tmp_path):
+    server.faults = {gray: [400] * 9 for gray in range(3)}
+    with pytest.raises(UsageError, match="refuses: 400"):
+        read(questions(*range(3)), AnswerFile(tmp_path / "a.jsonl", "reader"), asking(server))
+
+
+def test_the_address_is_found_with_and_without_v1(server, tmp_path):
+    base = server.url.removesuffix("/v1")
+    for number, url in enumerate((server.url, base, f"{base}/api")):
+        file = AnswerFile(tmp_path / f"{number}.jsonl", "reader")
+        asked = Endpoint(url, "reader", tries=3, backoff_s=0.01)
+        assert read(questions(5), file, asked) == [Answer("ok", "line 5")]
+    plain = "/chat/completions"
+    paths = [path for path, _, _ in server.requests]
+    assert paths == [f"/v1{plain}", f"/v1{plain}", f"/api{plain}", f"/api/v1{plain}"]
+    assert Endpoint("http://h/api", "m").addresses == (
+        f"http://h/api{plain}",
+        f"http://h/api/v1{plain}",
+    )
+    assert Endpoint("http://h/v2", "m").addresses == (f"http://h/v2{plain}",)
+
+
+def test_parameters_can_be_changed_for_strict_servers(server, tmp_path):
+    params = {"seed": None, "max_tokens": None, "max_completion_tokens": "auto", "top_p": 0.5}
+    file = AnswerFile(tmp_path / "a.jsonl", "reader")
+    read(questions(5), file, asking(server, params=params))
+    body = server.requests[0][2]
+    assert "seed" not in body
+    assert "max_tokens" not in body
+    assert (body["max_completion_tokens"], body["top_p"]) == (62, 0.5)
+    found = endpoint("http://localhost", "m", params=["seed=none", "top_p=0.5", "a=b"])
+    assert found.params == {"seed": None, "top_p": 0.5, "a": "b"}
+    for wrong in ("seed", "=1", "model=other"):
+        with pytest.raises(UsageError, match="--vlm-param"):
+            endpoint("http://localhost", "m", params=[wrong])
+
+
+def test_crops_are_sent_with_at_least_64_pixels_a_side(server, tmp_path):
+    for height, width in ((8, 40), (20, 10), (100, 30), (10, 3000), (80, 200)):
+        crop = np.full((height, width, 3), 200, np.uint8)
+        sent = decode_image(question(crop, 0, Box(0, 0, width, height)).png, "sent")
+        assert min(sent.shape[:2]) >= 64
+        assert sent.shape[1] <= 4096
+    assert enlarged(np.zeros((80, 200, 3), np.uint8)).shape == (80, 200, 3)
+
+
+def test_an_unknown_host_is_said_once(tmp_path):
+    server = Endpoint("http://no-such-host.invalid/v1", "m")
+    with pytest.raises(MissingBackendError, match="no such host|no server answers"):
+        read(questions(5, 6), AnswerFile(tmp_path / "a.jsonl", "m"), server)
+
+
+def test_a_server_without_tls_is_said_once(server, tmp_path):
+    url = server.url.replace("http:", "https:")
+    with pytest.raises(MissingBackendError, match="no secure connection"):
+        read(questions(5, 6), AnswerFile(tmp_path / "a.jsonl", "m"), Endpoint(url, "m"))
 
 
 def test_no_server_is_a_missing_backend(server, tmp_path):
@@ -282,12 +363,24 @@ def test_requests_keep_their_distance(server, tmp_path):
     ],
 )
 def test_the_servers_wish_for_a_pause(header, low, high):
-    headers = Message()
+    headers = {}
     if header is not None:
         headers["Retry-After"] = (
             formatdate(time.time() + header, usegmt=True) if isinstance(header, float) else header
         )
-    assert low <= _retry_after(headers) <= high
+    assert low <= retry_after(headers) <= high
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"retry-after-ms": "200", "x-ratelimit-reset-requests": "9s"}, 0.2),
+        ({"x-ratelimit-reset-requests": "200ms"}, 0.2),
+        ({"x-ratelimit-reset-tokens": "1.5s", "x-ratelimit-reset-requests": "1m30s"}, 30),
+    ],
+)
+def test_rate_limits_name_their_reset(headers, seconds):
+    assert retry_after(headers) == pytest.approx(seconds)
 
 
 def test_an_estimate_rests_on_recorded_answers(server, tmp_path):

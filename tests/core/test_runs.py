@@ -196,7 +196,7 @@ def test_what_cannot_be_promoted_is_said_before_anything_is_read(runs, tiny_run,
         with pytest.raises(UsageError, match=said):
             plan_promotion(run, expect, output)
     targets.write_text("")
-    with pytest.raises(UsageError, match="asks for nothing"):
+    with pytest.raises(UsageError, match="has no gates"):
         plan_promotion(runs / "a", targets)
     targets.write_text("cer = [0, 0.02]\n")
     facts = json.loads((runs / "a" / "run.json").read_text())

@@ -1,10 +1,8 @@
-"""Is it slower than before? Runs vary, so a difference counts only when it is both unlikely by
-chance and large.
+"""Whether a bench is slower than an earlier one. Runs vary, so a difference counts only when it is
+both unlikely by chance and large.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
-from math import comb
 from pathlib import Path
 from statistics import mean, median, stdev
 from typing import Any
@@ -12,7 +10,7 @@ from typing import Any
 from nordocr_cli.core.bench.result import BenchResult, Verdict
 from nordocr_cli.errors import GateMissed, UsageError
 
-FEWEST_RUNS = 5
+MIN_RUNS = 5
 LEVEL = 0.05
 FLOOR = 0.05  # relative; smaller differences come from the machine
 SPREADS = 3.0  # … as do those below so many coefficients of variation of the baseline
@@ -22,10 +20,10 @@ _SAME_MACHINE = ("machine", "processor", "cores", "threads")
 def compare_runs(case: str, before: Sequence[float], now: Sequence[float]) -> Verdict:
     """Compare run medians of the same case, any unit of time: `slower` or `faster` iff
     Mann-Whitney's p is below LEVEL and the medians differ by FLOOR and by SPREADS coefficients of
-    variation of `before`; `inconclusive` with less than FEWEST_RUNS.
+    variation of `before`; `inconclusive` with less than MIN_RUNS.
     """
     change = median(now) / median(before) - 1
-    if min(len(before), len(now)) < FEWEST_RUNS:
+    if min(len(before), len(now)) < MIN_RUNS:
         return Verdict(case=case, verdict="inconclusive", change=change, p=None, threshold=FLOOR)
     threshold = max(FLOOR, SPREADS * stdev(before) / mean(before))
     p = mann_whitney(before, now)
@@ -40,25 +38,14 @@ def compare_runs(case: str, before: Sequence[float], now: Sequence[float]) -> Ve
 
 
 def mann_whitney(a: Sequence[float], b: Sequence[float]) -> float:
-    """Return the two-sided exact p of Mann-Whitney's U test (ties count half, and make it a little
-    shy).
+    """Return the two-sided p of Mann-Whitney's U test: exact, or from permutations if values are
+    tied.
     """
-    wins = sum((x > y) + (x == y) / 2 for x in a for y in b)
-    extreme = int(min(wins, len(a) * len(b) - wins) + 0.5)
-    below = sum(_orders(len(a), len(b), u) for u in range(extreme + 1))
-    return min(1.0, 2 * below / comb(len(a) + len(b), len(a)))
+    from scipy.stats import PermutationMethod, mannwhitneyu
 
-
-@lru_cache(maxsize=100_000)
-def _orders(m: int, n: int, u: int) -> int:
-    """In how many orders of m and n values there are u pairs in which the first kind is the
-    larger.
-    """
-    if u < 0 or u > m * n:
-        return 0
-    if m == 0 or n == 0:
-        return 1
-    return _orders(m - 1, n, u - n) + _orders(m, n - 1, u)
+    has_ties = len({*a, *b}) < len(a) + len(b)
+    method = PermutationMethod(n_resamples=9_999, rng=1) if has_ties else "exact"
+    return float(mannwhitneyu(a, b, alternative="two-sided", method=method).pvalue)
 
 
 def require_comparable(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from nordocr_cli.compare.answers import AnswerFile, Question
 from nordocr_cli.compare.reply import Answer
 from nordocr_cli.compare.verdict import ComparedLine
-from nordocr_cli.compare.vlm import Asked, Endpoint, ask, estimate
+from nordocr_cli.compare.vlm import Answers, Endpoint, ask, estimate
 from nordocr_cli.errors import DataError
 from nordocr_cli.progress import Progress
 
@@ -35,7 +35,7 @@ def ask_missing(
     server: Endpoint | None,
     offline: bool,
     progress: Progress,
-) -> Asked:
+) -> Answers:
     """Ask `server` for what `answers` has not recorded, and say what it takes before and after.
 
     Raises DataError when an answer is missing `offline`, and what `vlm.ask` raises.
