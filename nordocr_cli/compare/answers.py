@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from nordocr_cli.compare.reply import Answer, Reply, most_characters, read_reply
 from nordocr_cli.data.layouts.result_json import box_to_json
@@ -81,15 +81,16 @@ def enlarged(crop: Image) -> Image:
 
     height, width = crop.shape[:2]
     scale = min(MIN_SIDE_PX / height, max(1.0, _MAX_WIDTH_PX / width))
+    sent: Any = crop
     if scale > 1:
         size = round(width * scale), max(1, round(height * scale))
-        crop = cv2.resize(crop, size, interpolation=cv2.INTER_CUBIC)
-        height, width = crop.shape[:2]
+        sent = cv2.resize(crop, size, interpolation=cv2.INTER_CUBIC)
+        width, height = size
     bottom, right = max(0, MIN_SIDE_PX - height), max(0, MIN_SIDE_PX - width)
-    if not bottom and not right:
-        return crop
-    white = (255, 255, 255)
-    return cv2.copyMakeBorder(crop, 0, bottom, 0, right, cv2.BORDER_CONSTANT, value=white)
+    if bottom or right:
+        white = (255, 255, 255)
+        sent = cv2.copyMakeBorder(sent, 0, bottom, 0, right, cv2.BORDER_CONSTANT, value=white)
+    return cast(Image, sent)
 
 
 class AnswerFile:
