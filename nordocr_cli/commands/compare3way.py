@@ -153,7 +153,7 @@ def compare3way(
     Example: nordocr compare3way doc.tif --svtrv2 svtrv2_result.json --tess tess_result.json --truth
     doc.json -o out.json
     """
-    from nordocr_cli.compare.vlm import endpoint
+    from nordocr_cli.compare.endpoint import endpoint
     from nordocr_cli.core.compare3way import readings as sources
     from nordocr_cli.core.compare3way.files import Outputs
     from nordocr_cli.core.compare3way.plan import CompareRequest, ReferenceSource, plan

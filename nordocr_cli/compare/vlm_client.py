@@ -21,8 +21,8 @@ from typing import Any, Self
 import httpx
 
 from nordocr_cli.compare.answers import PROMPT, AnswerFile, Question
+from nordocr_cli.compare.endpoint import Endpoint
 from nordocr_cli.compare.reply import Answer, Reply, ServerError, error_message, parse_completion
-from nordocr_cli.compare.vlm import Endpoint
 from nordocr_cli.errors import MissingBackendError, NordocrError, UsageError
 from nordocr_cli.limits import parse_json
 from nordocr_cli.printable import redacted

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from nordocr_cli.compare.answers import AnswerFile, enlarged, question
+from nordocr_cli.compare.endpoint import Endpoint, endpoint
 from nordocr_cli.compare.reply import Answer
-from nordocr_cli.compare.vlm import Endpoint, ask, endpoint, estimate
+from nordocr_cli.compare.vlm import ask, estimate
 from nordocr_cli.compare.vlm_client import retry_after
 from nordocr_cli.data.resize import decode_image
 from nordocr_cli.errors import MissingBackendError, NordocrError, UsageError

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from nordocr_cli.compare.answers import AnswerFile, question
+from nordocr_cli.compare.endpoint import Endpoint
 from nordocr_cli.compare.reply import Reply, read_reply
-from nordocr_cli.compare.vlm import Endpoint, ask
+from nordocr_cli.compare.vlm import ask
 from nordocr_cli.data.resize import decode_image
 from nordocr_cli.errors import MissingBackendError, UsageError
 from nordocr_cli.records import Box

@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args
 
 from nordocr_cli.atomic import refuse_inputs
 from nordocr_cli.compare.adjudication import read_decisions
-from nordocr_cli.compare.vlm import Endpoint
+from nordocr_cli.compare.endpoint import Endpoint
 from nordocr_cli.core.compare3way.files import Outputs
 from nordocr_cli.core.compare3way.readings import Source, count_lines, find_regions
 from nordocr_cli.data.layouts.readers import read_layout

@@ -5,9 +5,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from nordocr_cli.compare.answers import AnswerFile, Question
+from nordocr_cli.compare.endpoint import Endpoint
 from nordocr_cli.compare.reply import Answer
 from nordocr_cli.compare.verdict import ComparedLine
-from nordocr_cli.compare.vlm import Answers, Endpoint, ask, estimate
+from nordocr_cli.compare.vlm import Answers, ask, estimate
 from nordocr_cli.errors import DataError
 from nordocr_cli.progress import Progress
 
