@@ -4,9 +4,10 @@ its own code.
     crop.png ──its preprocessing──▶ input.bin ──its engine──▶ logits.bin ──its decoding──▶ text
 
 Each step can be checked alone, because each one's right answer lies there. Tensors are raw, little
-endian, in C order; their types, shapes and everything else stand in golden.json. Every case but the
-last is one line; the last, `batch`, is a few of them together, padded to the widest: with it a host
-proves its padding and that it decodes every line over its own frames.
+endian, in C order; their types, shapes and everything else stand in golden.json. For a host without
+libraries for PNG and JSON the crops lie there as raw RGB too, the lines in golden.tsv. Every case
+but the last is one line; the last, `batch`, is a few of them together, padded to the widest: with
+it a host proves its padding and that it decodes every line over its own frames.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -149,6 +150,7 @@ def write_golden(
         temporary.mkdir()
         for number, (_, crop) in enumerate(crops):
             Image.fromarray(crop).save(temporary / f"{number:03d}.png")
+            (temporary / f"{number:03d}.rgb").write_bytes(np.ascontiguousarray(crop).tobytes())
         written, greatest = [], 0.0
         for name, members in cases.items():
             images, widths = pad_batch(
@@ -181,6 +183,7 @@ def write_golden(
                 }
             )
         write_json(temporary / INDEX, {**_head(onnx, contract, greatest), "cases": written})
+        _write_plain(temporary, contract, written)
         characters = check_golden(temporary, onnx, name=folder.name)
     return Golden(folder, len(crops), characters)
 
@@ -242,6 +245,25 @@ def _check_case(
         )
 
 
+def _write_plain(folder: Path, contract: Contract, cases: Sequence[Mapping[str, Any]]) -> None:
+    """Write what a host without a JSON or PNG library needs of the index: golden.tsv, one row a
+    line of each case, and charset.txt, one character a line. The crops lie there as raw RGB too.
+    """
+    geometry = contract.geometry
+    head = ("model", geometry.resampler, geometry.max_width, contract.temperature)
+    rows = ["\t".join(map(str, head)), "\t".join(_COLUMNS)]
+    for case in cases:
+        for line in case["lines"]:
+            crop = line["crop"].replace(".png", ".rgb")
+            size = (line["crop_height"], line["crop_width"])
+            confidence = f"{line['confidence']:.6f}"
+            rows.append("\t".join(map(str, (case["name"], crop, *size, confidence, line["text"]))))
+    (folder / "golden.tsv").write_text("\n".join(rows) + "\n", encoding="utf-8", newline="\n")
+    dictionary = contract.charset.to_dict_text()
+    (folder / "charset.txt").write_text(dictionary, encoding="utf-8", newline="\n")
+
+
+_COLUMNS = ("case", "crop", "crop_height", "crop_width", "confidence", "text")
 _SPANS = "[first, last + 1) frames of each character"
 
 
