@@ -71,6 +71,12 @@ def eval_(
     check_batches: Annotated[
         bool, typer.Option("--check-batches", help="Exit 4 if a line's text depends on its batch.")
     ] = False,
+    allow_leakage: Annotated[
+        bool,
+        typer.Option(
+            "--allow-leakage", help="Do not warn when lines were trained on by this run."
+        ),
+    ] = False,
     device: options.Device = "auto",
     threads: options.Threads = None,
     batch_size: Annotated[
@@ -118,6 +124,7 @@ def eval_(
             decoder=decoder,
             check_batches=check_batches,
             gates=gates,
+            allow_leakage=allow_leakage,
             command=sys.argv,
         )
     )

@@ -28,6 +28,12 @@ def promote(
     replace: Annotated[
         bool, typer.Option("--replace", help="Replace other weights of that name.")
     ] = False,
+    allow_leakage: Annotated[
+        bool,
+        typer.Option(
+            "--allow-leakage", help="Promote though the stores hold lines that were trained on."
+        ),
+    ] = False,
     device: options.Device = "auto",
     threads: options.Threads = None,
     as_json: options.Json = False,
@@ -57,6 +63,7 @@ def promote(
         on or (),
         against=against,
         replace=replace,
+        allow_leakage=allow_leakage,
         device=device,
         threads=threads,
         command=sys.argv,

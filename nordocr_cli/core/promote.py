@@ -12,6 +12,7 @@ from nordocr_cli import __version__, atomic
 from nordocr_cli.artifact.shipped import find_weights
 from nordocr_cli.core.eval.result import EvalResult
 from nordocr_cli.core.eval.run import evaluate
+from nordocr_cli.core.leakage import leakage_of_run
 from nordocr_cli.errors import ArtifactError, DataError, GateMissed, UsageError
 from nordocr_cli.metrics.gates import Gate, read_expectations
 from nordocr_cli.progress import SILENT, Progress
@@ -85,6 +86,7 @@ def promote(
     *,
     against: Path | None = None,
     replace: bool = False,
+    allow_leakage: bool = False,
     device: str = "auto",
     threads: int | None = None,
     command: Sequence[str] = (),
@@ -94,12 +96,21 @@ def promote(
     copy them to `output` when every gate of `expect` holds on each store: a file, a folder, or by
     default promoted/RUN.safetensors, and a record beside it.
 
-    Raises GateMissed naming each gate that was missed and what was found, and what `plan_promotion`
-    raises.
+    Raises GateMissed naming each gate that was missed and what was found, or when the stores hold
+    lines that the run has trained on (unless `allow_leakage`, which warns of them), and what
+    `plan_promotion` raises.
     """
     plan = plan_promotion(run, expect, output, stores, replace=replace)
     weights, target, gates = Path(plan["weights"]), _target(run, output), read_expectations(expect)
     sha256 = atomic.sha256_of(weights)
+    leakage = leakage_of_run(run, [Path(path) for path in plan["stores"]], progress)
+    if leakage and not allow_leakage:
+        raise GateMissed(
+            f"{run} is not promoted: {leakage}. Judge it by other lines with --on STORE, or give"
+            " --allow-leakage"
+        )
+    if leakage:
+        progress.warn(leakage)
     results = tuple(
         evaluate(
             str(weights),

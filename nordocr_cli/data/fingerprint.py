@@ -40,6 +40,6 @@ def contrast(cells: NDArray[np.uint8]) -> int:
     return int(brightest - darkest)
 
 
-def differing_bits(first: NDArray[np.uint64], second: NDArray[np.uint64]) -> NDArray[np.uint8]:
-    """Return in how many bits fingerprints differ, element by element."""
-    return np.bitwise_count(first ^ second)
+def differing_bits(prints: NDArray[np.uint64], other: int) -> NDArray[np.uint8]:
+    """Return in how many bits each of the fingerprints differs from another one."""
+    return np.asarray(np.bitwise_count(prints ^ np.uint64(other)), dtype=np.uint8)

@@ -163,12 +163,12 @@ def _open_file(spec: SourceSpec, progress: Progress) -> Source:
         return LayoutSource(path, [layout_beside(path)], spec.root or path)
     if path.name.endswith(GT_SUFFIX):
         return PairSource(path, [path], spec.root)
-    if _is_layout(path):
+    if is_layout(path):
         return LayoutSource(path, [path], spec.root)
     return ManifestSource(path, manifest_kind(path, spec.columns), spec.root, spec.columns)
 
 
-def _is_layout(path: Path) -> bool:
+def is_layout(path: Path) -> bool:
     """Whether a file is a layout and not a label file."""
     suffix = path.suffix.lower()
     if suffix == ".json":

@@ -15,6 +15,22 @@ if TYPE_CHECKING:
     from nordocr_cli.data.store import LineStore
 
 
+def is_line_store(path: Path) -> bool:
+    """Whether there is a line store of ours at `path`, or a damaged LMDB that may be one: the
+    store's reader names what is wrong.
+    """
+    if not (path / "data.mdb").is_file():
+        return False
+    try:
+        reader = LmdbReader(path)
+    except DataError:
+        return True
+    has_header = reader.get(HEADER_KEY) is not None
+    has_samples = reader.get("num-samples") is not None
+    reader.close()
+    return has_header or not has_samples
+
+
 class LmdbSource:
     """An LMDB with `num-samples`, `image-%09d`, `label-%09d` (1-based): other people's, and our own
     line stores.

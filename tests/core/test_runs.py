@@ -143,20 +143,20 @@ def test_a_run_is_promoted_when_every_gate_holds(runs, tmp_path):
     targets = tmp_path / "targets.toml"
     targets.write_text('lines = [12, 12]\n"language:sv.exact" = [0, 1]\n')
     target = tmp_path / "models" / "digits.safetensors"
-    done = promote(runs / "a", targets, target, threads=1, device="cpu")
+    done = promote(runs / "a", targets, target, allow_leakage=True, threads=1, device="cpu")
     assert sha256_of(target) == sha256_of(runs / "a" / "best.safetensors") == done.sha256
     assert read_contract(target).model["name"] == "svtrv2-nano"
     record = json.loads((tmp_path / "models" / "digits.promotion.json").read_text())
     assert record["results"][0]["report"]["total"]["lines"] == 12
     assert record["training"]["profile"]["train"]["lr"] == 1e-3
     # the same weights are no conflict
-    promote(runs / "a", targets, target, threads=1, device="cpu")
+    promote(runs / "a", targets, target, allow_leakage=True, threads=1, device="cpu")
     target.write_bytes(b"other weights")
     with pytest.raises(
         UsageError, match=r"holds other weights; name another -o, or give --replace"
     ):
         promote(runs / "a", targets, target)
-    promote(runs / "a", targets, target, replace=True, threads=1, device="cpu")
+    promote(runs / "a", targets, target, replace=True, allow_leakage=True, threads=1, device="cpu")
     assert sha256_of(target) == done.sha256
 
 
@@ -169,6 +169,7 @@ def test_a_missed_gate_is_exit_4_and_names_what_was_found(runs, tmp_path):
         tmp_path / "targets.toml",
         "-o",
         tmp_path / "out",
+        "--allow-leakage",
         "--device",
         "cpu",
     )
@@ -177,6 +178,14 @@ def test_a_missed_gate_is_exit_4_and_names_what_was_found(runs, tmp_path):
     assert "is not promoted: exact<0.99: found " in str(missed.exception)
     assert "cer>0.01: found " in str(missed.exception)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_run_judged_by_its_training_lines_is_not_promoted(runs, tmp_path):
+    targets = tmp_path / "targets.toml"
+    targets.write_text("lines = [12, 12]\n")
+    with pytest.raises(GateMissed, match=r"the training data has 12 exact copies.*--allow-leakage"):
+        promote(runs / "a", targets, tmp_path / "m.safetensors", threads=1, device="cpu")
+    assert not (tmp_path / "m.safetensors").exists()
 
 
 def test_what_cannot_be_promoted_is_said_before_anything_is_read(runs, tiny_run, tmp_path):

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 from nordocr_cli.artifact.probing import read_contract
 from nordocr_cli.core.eval.fit import require_fit
 from nordocr_cli.data.layouts.layout import Layout
-from nordocr_cli.data.layouts.readers import read_layout
+from nordocr_cli.data.regions import read_regions
 from nordocr_cli.errors import DataError
 from nordocr_cli.metrics.text import canonical
+from nordocr_cli.pages.cut import cut_line
+from nordocr_cli.pages.outline import outline_of
 from nordocr_cli.progress import Progress
 from nordocr_cli.records import Page, Recognition, Region
 from nordocr_cli.runtime.specs import parse_spec
@@ -72,10 +74,10 @@ def read_lines(
 def _cut_regions(
     document: Path, regions: Path | None, limit: int | None, progress: Progress
 ) -> Lines:
-    from nordocr_cli.data.documents import crop_box, read_pages
+    from nordocr_cli.data.documents import read_pages
 
     pages = read_pages(document)
-    layout = read_layout(regions) if regions else _find_regions(pages, progress)
+    layout = read_regions(regions, document) if regions else _find_regions(pages, progress)
     chosen = set(_spread(layout.num_regions, limit))
     number, crops, kept = 0, [], []
     sizes = layout.sizes or ((0, 0),) * len(layout.pages)
@@ -88,11 +90,16 @@ def _cut_regions(
         number += len(page.regions)
         if mine := tuple(region for i, region in numbered if i in chosen):
             image = pages.page(page.index, size if all(size) else None)
-            # Copies, so that not every page stays in memory.
-            crops += [crop_box(image, region.box).copy() for region in mine]
+            crops += [_cut(image, region) for region in mine]
             kept.append(Page(page.index, mine))
     texts = tuple(region.text for page in kept for region in page.regions)
     return Lines(str(document), crops, (layout.language,) * len(crops), texts, pages=tuple(kept))
+
+
+def _cut(page: "Image", region: Region) -> "Image":
+    """Cut a line along its outline. Returns a copy, so that not every page stays in memory."""
+    outline = outline_of(region.box, region.polygon, region.baseline)
+    return cut_line(page, outline).copy()
 
 
 def _find_regions(pages: "Document", progress: Progress) -> Layout:

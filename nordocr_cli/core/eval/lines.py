@@ -1,14 +1,17 @@
 """The lines of an evaluation and their hypotheses: from a recognizer now, or recorded earlier."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from nordocr_cli import atomic
 from nordocr_cli.artifact.contract import Contract
 from nordocr_cli.charset import CHARSETS, Charset
+from nordocr_cli.core.eval.outputs import is_output, read_output
 from nordocr_cli.core.eval.result import BatchCheck
+from nordocr_cli.data.lmdb_source import is_line_store
 from nordocr_cli.data.notes import squash_ratio
 from nordocr_cli.errors import DataError, UsageError, nearest
 from nordocr_cli.limits import parse_json, read_text
@@ -28,8 +31,8 @@ CHECKED_LINES = 100  # by check_batches
 def open_lines(
     path: Path, contract: Contract | None, resampler: "Resampler | None"
 ) -> "LineStore | ManifestLines":
-    """Open a line store, or a manifest whose crops are prepared as `contract` says."""
-    if path.is_dir():
+    """Open a line store, or any other source, whose crops are prepared as `contract` says."""
+    if is_line_store(path):
         if resampler:
             raise UsageError(
                 f"the lines of {path} are resized already; give the manifest with the original"
@@ -202,8 +205,10 @@ def match_recorded(
     """
     from nordocr_cli.metrics.recorded import find_recorded, read_recorded
 
-    path = find_recorded(Path(model))
-    recorded = read_recorded(path)
+    path = Path(model)
+    if not is_output(path):
+        path = find_recorded(path)
+    recorded = read_output(path) if is_output(path) else read_recorded(path)
     partners = _partners(recorded, rows)
     results = [
         _with_hypothesis(line, partner) for line, partner in zip(expected, partners, strict=True)
@@ -241,10 +246,12 @@ def _partners(
     """The recorded line of each row of the store, None where there is none."""
     by_id = {line.result.id: line for line in recorded}
     by_image = {line.image: line for line in recorded if line.image}
+    by_name = _by_file_name(recorded)
     used: dict[str, str] = {}
     partners: list[RecordedLine | None] = []
     for row in rows:
         found = by_id.get(row.id) or by_image.get(row.image) or by_id.get(row.image)
+        found = found or by_name.get(PurePath(row.image).name)
         partners.append(found)
         if found is None:
             continue
@@ -255,6 +262,19 @@ def _partners(
             )
         used[found.where] = row.id
     return partners
+
+
+def _by_file_name(recorded: "Sequence[RecordedLine]") -> "dict[str, RecordedLine]":
+    """Lines by the names of their images without folders, where no other line has that name:
+    `predict` writes the paths that it was given.
+    """
+    names = Counter(PurePath(line.image).name for line in recorded if line.image)
+    unique: dict[str, RecordedLine] = {}
+    for line in recorded:
+        name = PurePath(line.image).name
+        if line.image and names[name] == 1:
+            unique[name] = line
+    return unique
 
 
 def _with_hypothesis(line: LineResult, partner: "RecordedLine | None") -> LineResult:

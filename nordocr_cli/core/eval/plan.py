@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 from nordocr_cli import atomic
 from nordocr_cli.core.eval.files import output_files, recorded_files
+from nordocr_cli.core.eval.outputs import SUFFIXES
+from nordocr_cli.data.formats import parse_source
 from nordocr_cli.errors import UsageError, nearest
 from nordocr_cli.runtime.specs import parse_spec, require_options
 
@@ -36,6 +38,7 @@ class EvalRequest:
     alone and in other batches. `subset_key` names the row's key to report by; empty, it is
     `subset`, or `degradation` where no row has a subset. `output` (a folder, or FILE.json) gets the
     report and the lines; `page` (a file) the HTML page with pictures of the `crops` worst lines.
+    `allow_leakage` evaluates on lines that were trained on without a warning.
     """
 
     model: str
@@ -52,6 +55,7 @@ class EvalRequest:
     decoder: str = "greedy"
     check_batches: bool = False
     gates: "Sequence[Gate]" = ()
+    allow_leakage: bool = False
     command: Sequence[str] = ()
     recognizer: "Recognizer | None" = field(default=None, repr=False)
 
@@ -94,7 +98,7 @@ def plan(request: EvalRequest) -> EvalPlan:
             f"{request.model} needs a line store to read: nordocr eval {request.model} LINES.lmdb"
         )
     if store is not None and not store.exists():
-        raise UsageError(f"no line store {store}")
+        parse_source(str(store))  # LABELS:FOLDER, or nothing: that it says
     _require_options_fit(request, kind)
 
     writes: list[Path] = []
@@ -133,7 +137,7 @@ def _require_options_fit(request: EvalRequest, kind: Kind) -> None:
 def _kind_of(model: str) -> Kind:
     path = Path(model)
     is_result_folder = (path / "eval.json").is_file() and not (path / "best.safetensors").is_file()
-    if path.suffix in (".jsonl", ".json") or is_result_folder:
+    if path.suffix in (".jsonl", ".json", *SUFFIXES) or is_result_folder:
         if not path.exists():
             raise UsageError(f"no recorded result {path}")
         return "recorded"

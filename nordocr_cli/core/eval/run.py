@@ -27,6 +27,8 @@ from nordocr_cli.core.eval.lines import (
 )
 from nordocr_cli.core.eval.plan import EvalPlan, EvalRequest, plan
 from nordocr_cli.core.eval.result import BatchCheck, EvalResult
+from nordocr_cli.core.leakage import leakage_of_run, run_of
+from nordocr_cli.data.lmdb_source import is_line_store
 from nordocr_cli.errors import DataError
 from nordocr_cli.metrics.calibration import calibrate
 from nordocr_cli.metrics.characters import score_characters
@@ -105,6 +107,7 @@ def _read_store(plan: EvalPlan, store: Path, progress: Progress) -> Hypotheses:
         subset_key = _subset_key(request, rows, store)
         expected = [expected_line(row, lines, i, subset_key) for i, row in enumerate(rows)]
         _require_gates(request, expected)
+        _warn_of_leakage(plan, store, progress)
 
         if plan.kind == "recorded":
             results, about, matching = match_recorded(model, rows, expected, progress)
@@ -118,6 +121,15 @@ def _read_store(plan: EvalPlan, store: Path, progress: Progress) -> Hypotheses:
         found = _recognize(plan, model, contract, lines, expected, progress)
         charset = contract.charset if contract else known_charset(lines)
         return replace(found, subset_key=subset_key, charset=charset, store=store_identity(lines))
+
+
+def _warn_of_leakage(plan: EvalPlan, store: Path, progress: Progress) -> None:
+    """Warn when the run that the weights belong to has trained on lines of the store."""
+    run = run_of(Path(plan.request.model)) if plan.kind == "model" else None
+    if run is None or plan.request.allow_leakage or not is_line_store(store):
+        return
+    if found := leakage_of_run(run, [store], progress):
+        progress.warn(f"{found}: the result tells nothing about new lines (--allow-leakage)")
 
 
 def _subset_key(request: EvalRequest, rows: Sequence[LineRow], store: Path) -> str:

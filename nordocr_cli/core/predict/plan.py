@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from nordocr_cli.artifact.shipped import DEFAULT_MODEL
 from nordocr_cli.atomic import refuse_inputs
 from nordocr_cli.core.predict.inputs import ResolvedLayout, resolve_layout
-from nordocr_cli.data.layouts.readers import read_layout
+from nordocr_cli.data.regions import read_regions
 from nordocr_cli.decode.language import LanguageFiles
 from nordocr_cli.errors import UsageError, nearest
 from nordocr_cli.limits import Limits
@@ -138,7 +138,7 @@ def plan_predict(
     if output:
         refuse_inputs(output, filter(None, (*inputs, regions, Path(chosen.model_name))))
     if regions:
-        layout = read_layout(regions)
+        layout = read_regions(regions, inputs[0])
         return PredictPlan(tuple(inputs), chosen, spec, regions_file=regions, regions=layout)
     return PredictPlan(tuple(inputs), chosen, spec, layout=resolve_layout(inputs, chosen.layout))
 

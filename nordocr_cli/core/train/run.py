@@ -20,6 +20,7 @@ from nordocr_cli.core.train.setup import (
     with_fitting_batch,
 )
 from nordocr_cli.core.train.stores import TrainData, open_data
+from nordocr_cli.data.leakage import find_leakage
 from nordocr_cli.errors import NordocrError
 from nordocr_cli.profile import Profile, ResolvedProfile
 from nordocr_cli.progress import SILENT, Progress
@@ -96,7 +97,8 @@ def _run(
     plan = replace(plan, profile=profile)
 
     data = open_data(profile, request, device, stack, (context.rank, context.world_size))
-    _warn_of_same_store(data, request, progress)
+    if context.is_main and not request.overfit and not request.resume:
+        _warn_of_leakage(data, progress)
     start = start_training(profile, request, data, progress)
     if start.state and request.resume:
         require_unfinished(start.state, plan.limits, len(data.train), request.resume)
@@ -183,13 +185,20 @@ def _result(plan: TrainPlan, trainer: "Trainer") -> TrainResult:
     )
 
 
-def _warn_of_same_store(data: TrainData, request: TrainRequest, progress: Progress) -> None:
+def _warn_of_leakage(data: TrainData, progress: Progress) -> None:
+    """Warn when lines of --val are in --train too, as they are or nearly so."""
     train = set(data.identity["train_content_sha256"])
-    shared = train & set(data.identity["val_content_sha256"])
-    if shared and not request.overfit and not request.resume:
+    if train & set(data.identity["val_content_sha256"]):
         progress.warn(
             "--val holds a store of --train: its CER tells nothing about lines that were not"
             " trained on"
+        )
+        return
+    found = find_leakage(data.train.stores, data.val.stores)
+    if found.is_found:
+        progress.warn(
+            f"{found.describe('--val', '--train')}: the CER on such lines tells nothing about new"
+            " ones"
         )
 
 
