@@ -73,9 +73,7 @@ def eval_(
     ] = False,
     allow_leakage: Annotated[
         bool,
-        typer.Option(
-            "--allow-leakage", help="Do not warn when lines were trained on by this run."
-        ),
+        typer.Option("--allow-leakage", help="Do not warn when lines were trained on by this run."),
     ] = False,
     device: options.Device = "auto",
     threads: options.Threads = None,

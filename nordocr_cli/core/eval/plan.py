@@ -97,8 +97,8 @@ def plan(request: EvalRequest) -> EvalPlan:
         raise UsageError(
             f"{request.model} needs a line store to read: nordocr eval {request.model} LINES.lmdb"
         )
-    if store is not None and not store.exists():
-        parse_source(str(store))  # LABELS:FOLDER, or nothing: that it says
+    if store is not None:
+        _require_lines(store)
     _require_options_fit(request, kind)
 
     writes: list[Path] = []
@@ -119,6 +119,16 @@ def plan(request: EvalRequest) -> EvalPlan:
 
         find_recorded(request.against)
     return EvalPlan(request, kind, tuple(writes))
+
+
+def _require_lines(store: Path) -> None:
+    """Raise UsageError unless there is a line store or another source, as `PATH` or
+    `LABELS:FOLDER`.
+    """
+    try:
+        parse_source(str(store))
+    except UsageError as error:
+        raise UsageError(f"no line store {store}: {error}") from None
 
 
 def _require_options_fit(request: EvalRequest, kind: Kind) -> None:

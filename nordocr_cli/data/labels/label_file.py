@@ -60,7 +60,7 @@ class LabelFile:
         first = self.sample[0].lstrip()[:1] if self.sample else ""
         if first not in ("{", "["):
             return None
-        if len(self.sample) > 1 and self.is_json_lines():
+        if first == "{" and len(self.sample) > 1 and self.is_json_lines():
             return None
         try:
             return parse_json(read_regular(self.path, _MAX_JSON_BYTES, "label file"))
