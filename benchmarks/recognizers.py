@@ -1,14 +1,15 @@
 #!/usr/bin/env python3
 """Which recognizer reads which lines best: ours, Tesseract with small and large models, PP-OCR.
 
-    python benchmarks/recognizers.py samples/lines/manifest.jsonl
+    python benchmarks/recognizers.py rendered=samples/lines/manifest.jsonl
     python benchmarks/recognizers.py real/manifest.jsonl --old nordocr-1.safetensors \
         --tesseract-best tessdata -o benchmarks/results/recognizers-real.json
 
-Lines are grouped by the key `kind` of their rows (typewriter, print, receipt; `rendered` without
-one), and intervals are drawn by document. A row with `case: folded` has a label in capitals
-whatever the print is: both texts are compared in capitals. `figures` are the lines without a
-letter. Each recognizer reads one line after the other on one thread; rates are lines a second of
+Lines are grouped by the name before the manifest, or by the key `kind` of their rows (typewriter,
+print, receipt), and intervals are drawn by document. `in_nordic` are the lines that 126 classes can
+write, where the rows say so with a key of that name. A row with `case: folded` has a label in
+capitals whatever the print is: both texts are compared in capitals. `figures` are the lines without
+a letter. Each recognizer reads one line after the other on one thread; rates are lines a second of
 processor time, from decoded pixels to text, without opening models.
 
 | recognizer | needs |
@@ -65,25 +66,26 @@ class Line:
     kind: str
     document: str
     folded: bool
+    in_nordic: bool
 
 
-def read_lines(manifest: Path, only_nordic: bool) -> list[Line]:
-    """Read the rows of a JSONL manifest; `only_nordic` leaves out those that it says 126 classes
-    cannot write."""
-    lines = []
+def read_lines(named: str) -> list[Line]:
+    """Read the rows of `[KIND=]MANIFEST`, a JSONL manifest."""
+    kind, _, path = named.rpartition("=")
+    manifest = Path(path)
+    lines: list[Line] = []
     for number, written in enumerate(manifest.read_text(encoding="utf-8").splitlines()):
         row = json.loads(written)
-        if only_nordic and not row.get("in_nordic", True):
-            continue
         lines.append(
             Line(
-                id=f"{manifest.parent.name}:{number}",
+                id=f"{kind or manifest.parent.name}:{number}",
                 image=manifest.parent / row["image"],
                 text=row["text"],
                 language=row.get("language", ""),
-                kind=row.get("kind", "rendered"),
+                kind=kind or row.get("kind", ""),
                 document=row.get("document") or row.get("source", ""),
                 folded=row.get("case") == "folded",
+                in_nordic=row.get("in_nordic", True),
             )
         )
     return lines
@@ -208,8 +210,10 @@ def calibration_errors(results: Sequence[LineResult]) -> dict[str, float]:
     return found
 
 
-def summary(results: Sequence[LineResult]) -> dict[str, Any]:
-    """Figures of every kind, of the rendered lines in each language, and of figures alone."""
+def summary(results: Sequence[LineResult], writable: set[str]) -> dict[str, Any]:
+    """Figures of every kind, of the lines that 126 classes can write (ids `writable`), of the
+    rendered lines in each language, and of lines of figures alone.
+    """
     report = build_report(list(results))
     numbers = [
         line
@@ -220,6 +224,8 @@ def summary(results: Sequence[LineResult]) -> dict[str, Any]:
     rendered = [line for line in results if line.subset == "rendered"]
     found: dict[str, Any] = {}
     found["kinds"] = {name: figures(group) for name, group in report.by_subset.items()}
+    nordic = build_report([line for line in results if line.id in writable])
+    found["in_nordic"] = {name: figures(group) for name, group in nordic.by_subset.items()}
     found["calibration_error"] = calibration_errors(results)
     if rendered:
         languages = build_report(rendered).by_language
@@ -235,16 +241,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("manifests", nargs="+", type=Path, help="JSONL manifests of line images")
+    parser.add_argument("manifests", nargs="+", metavar="[KIND=]MANIFEST", help="JSONL manifests")
     parser.add_argument("--model", default="nordocr-default", help="our model")
     parser.add_argument("--old", help="another model of ours to compare with")
     parser.add_argument("--tesseract-best", type=Path, metavar="FOLDER")
     parser.add_argument("--only", nargs="+", help="names of the recognizers to run")
-    parser.add_argument("--only-nordic", action="store_true", help="rows with in_nordic alone")
     parser.add_argument("-o", "--output", type=Path)
     wanted = parser.parse_args()
     os.environ["OMP_THREAD_LIMIT"] = "1"
-    lines = [line for path in wanted.manifests for line in read_lines(path, wanted.only_nordic)]
+    lines = [line for named in wanted.manifests for line in read_lines(named)]
+    writable = {line.id for line in lines if line.in_nordic}
     contestants: dict[str, Callable[[], Read]] = {
         wanted.model: lambda: network(wanted.model),
         **({"old": lambda: network(wanted.old)} if wanted.old else {}),
@@ -261,22 +267,30 @@ def main() -> None:
         measured = json.loads(wanted.output.read_text(encoding="utf-8"))["recognizers"]
     for name in wanted.only or contestants:
         results, spent = read_all(contestants[name](), lines)
-        measured[name] = {"lines_a_cpu_second": round(len(lines) / spent, 1), **summary(results)}
+        measured[name] = {
+            "lines_a_cpu_second": round(len(lines) / spent, 1),
+            **summary(results, writable),
+        }
         for kind, row in measured[name]["kinds"].items():
             print(
                 f"{name:22s} {kind:12s} {row['lines']:5d} lines "
                 f" exact {row['exact_percent']:5.1f} %  CER {row['cer_percent']:5.2f} %",
                 flush=True,
             )
-    if wanted.output:
-        found = {
-            "measured": datetime.now(UTC).isoformat(timespec="seconds"),
-            "environment": environment(1),
-            "manifests": [f"{path.parent.name}/{path.name}" for path in wanted.manifests],
-            "only_nordic": wanted.only_nordic,
-            "recognizers": measured,
-        }
-        wanted.output.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        save(wanted.output, len(lines), measured)
+
+
+def save(output: Path | None, lines: int, measured: dict[str, Any]) -> None:
+    """Write what was measured so far."""
+    if output is None:
+        return
+    found = {
+        "measured": datetime.now(UTC).isoformat(timespec="seconds"),
+        "environment": environment(1),
+        "lines": lines,
+        "recognizers": measured,
+    }
+    output.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
