@@ -1,11 +1,14 @@
 """prep looks at pictures and texts: what cannot be right is left out by its name."""
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from nordocr_cli.core.prep.run import prep
@@ -213,3 +216,69 @@ def test_missing_images_are_told_where_they_are(tmp_path: Path) -> None:
     result = prep([folder], tmp_path / "o.lmdb", PROFILE)
     assert f"2 of the missing images lie in {folder / 'some' / 'crops'}" in result.problem
     assert f":{folder / 'some' / 'crops'}" in result.problem
+
+
+# What a row may be, and what becomes of it: `kept` or a reason.
+KINDS = {
+    "good": "kept",
+    "spaces": "kept",
+    "empty": "empty-text",
+    "foreign": "oov",
+    "gone": "missing-image",
+    "damaged": "unreadable-image",
+    "blank": "no-ink",
+    "long": "ctc-infeasible",
+    "turned": "taller-than-wide",
+}
+LABELS = {"spaces": "  Summa ", "empty": "", "foreign": "丁", "long": "x" * 300}
+
+
+def row_of(folder: Path, number: int, kind: str) -> tuple[str, str]:
+    """Write the image of a row of that kind; returns its name and text."""
+    name, text = f"{number}.png", LABELS.get(kind, f"Rad {number}")
+    pixels = {"blank": np.full((40, 300), 255, np.uint8), "turned": picture().T}.get(kind)
+    if kind == "damaged":
+        (folder / name).write_bytes(b"\x89PNG")
+    elif kind != "gone":
+        image = picture(f"Rad {number}") if pixels is None else np.ascontiguousarray(pixels)
+        Image.fromarray(image).save(folder / name)
+    return name, "Summa eget kapital" if kind == "turned" else text
+
+
+def as_form(folder: Path, form: str, rows: list[tuple[str, str]]) -> None:
+    values = [{"image": name, "text": text} for name, text in rows]
+    if form == "pairs":
+        for name, text in rows:
+            (folder / name.replace(".png", ".gt.txt")).write_text(text, encoding="utf-8")
+        return
+    file, content = {
+        "jsonl": ("manifest.jsonl", "\n".join(map(json.dumps, values))),
+        "array": ("labels.json", json.dumps(values)),
+        "map": ("labels.json", json.dumps(dict(rows))),
+        "tsv": ("labels.tsv", "\n".join(f"{name}\t{text}" for name, text in rows)),
+        "csv": ("labels.csv", "image,text\n" + "\n".join(f'{n},"{t}"' for n, t in rows)),
+    }[form]
+    (folder / file).write_text(content, encoding="utf-8")
+
+
+@pytest.mark.parametrize("form", ["jsonl", "array", "map", "tsv", "csv", "pairs"])
+@given(kinds=st.lists(st.sampled_from(sorted(KINDS)), min_size=1, max_size=12))
+@settings(max_examples=6, deadline=None)
+def test_every_row_is_kept_or_counted_in_every_form(
+    tmp_path_factory: pytest.TempPathFactory, form: str, kinds: list[str]
+) -> None:
+    folder = tmp_path_factory.mktemp(form)
+    kinds = ["good", *kinds]
+    as_form(folder, form, [row_of(folder, number, kind) for number, kind in enumerate(kinds)])
+    result = prep([folder], folder / "o.lmdb", PROFILE, oov="skip", on_bad="skip")
+    expected = Counter(KINDS[kind] for kind in kinds)
+    assert result.kept == expected.pop("kept")
+    assert Counter(result.left_out) == expected
+    assert result.read == result.kept + sum(result.left_out.values()) == len(kinds)
+
+
+def test_rows_of_a_named_source_can_be_grouped_by_it(tmp_path: Path) -> None:
+    one = folder_of(tmp_path / "one", [(picture(), "Summa")])
+    prep([f"legal={one}"], tmp_path / "o.lmdb", PROFILE)
+    with LineStore(tmp_path / "o.lmdb") as store:
+        assert store.row(0).to_json()["corpus"] == "legal"

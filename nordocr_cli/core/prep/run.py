@@ -553,6 +553,7 @@ def _in_source(entry: Entry, spec: SourceSpec, prefix: str, document: str) -> En
             row,
             id=f"{prefix}:{row.id}" if prefix else row.id,
             subset=row.subset or spec.name,
+            extra={"corpus": spec.name, **row.extra} if spec.name else row.extra,
             source=f"{document}/{row.source}" if is_named_by_file else row.source,
         ),
     )

@@ -58,6 +58,7 @@ _IN_WORDS = {
     "illegible": "rows are marked as illegible",
 }
 _NAMED_ROWS = 3
+_SHOWN_CHARACTERS = 12
 _KEPT_KEYS = 10_000
 
 
@@ -228,9 +229,7 @@ class PrepStats:
                 f" picture: {'; '.join(self._first['contradicting'])}"
             )
         if self.mapped:
-            shown = ", ".join(
-                f"{describe_character(c)} {count} times" for c, count in self.mapped.most_common()
-            )
+            shown = _shown_characters(self.mapped)
             progress.note(f"characters replaced in the texts: {shown}")
         if self.trimmed:
             progress.note(f"{self.trimmed} texts had spaces at their ends, which were removed")
@@ -244,9 +243,7 @@ class PrepStats:
         return [*named, f"… and {count - len(named)} more {reason}"]
 
     def _shown_oov(self) -> str:
-        return ", ".join(
-            f"{describe_character(c)} {count} times" for c, count in self.oov.most_common()
-        )
+        return _shown_characters(self.oov)
 
     def _ways_with_oov(self, oov: OovPolicy) -> list[str]:
         mapping = "more lines in the --oov-map file" if oov == "map" else "--oov map"
@@ -261,6 +258,16 @@ class PrepStats:
                 of = f" (as in profile {', '.join(profiles)})" if profiles else ""
                 found.append(f"--set charset={name}{of}")
         return found
+
+
+def _shown_characters(counts: Counter[str]) -> str:
+    """The most frequent characters with their counts, and how many others there are."""
+    shown = [
+        f"{describe_character(character)} {count} times"
+        for character, count in counts.most_common(_SHOWN_CHARACTERS)
+    ]
+    hidden = len(counts) - len(shown)
+    return ", ".join(shown) + (f" and {hidden} others" if hidden > 0 else "")
 
 
 def _nor_mapped(oov: OovPolicy) -> str:
