@@ -47,7 +47,10 @@ def stats(
 
 @app.command()
 def view(
-    store: Store,
+    store: Annotated[
+        Path,
+        typer.Argument(metavar="SOURCE", help="A line store, or anything else that prep reads."),
+    ],
     first: Annotated[
         int, typer.Option("--first", min=0, help="Index of the first line shown.")
     ] = 0,
@@ -58,7 +61,7 @@ def view(
     output: options.OptionalOutput = None,
     as_json: options.Json = False,
 ) -> None:
-    """Show some lines of a store; with -o also their images, as one PNG.
+    """Show some lines of a store or another source; with -o also their images, as one PNG.
 
     Example: nordocr data view lines.lmdb -n 10 -o lines.png
     """
@@ -75,7 +78,10 @@ def view(
     console.table(
         str(store), ("index", "id", "width", "language", "subset", "text"), rows, right=(0, 2)
     )
-    console.next("nordocr", "data", "verify", store)
+    if (store / "data.mdb").is_file():
+        console.next("nordocr", "data", "verify", store)
+    else:
+        console.next("nordocr", "prep", store, "-o", "lines.lmdb", "--profile", "PROFILE")
 
 
 @app.command()

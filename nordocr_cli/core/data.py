@@ -4,9 +4,9 @@ import hashlib
 import io
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,12 +18,14 @@ from nordocr_cli.errors import DataError, UsageError
 from nordocr_cli.geometry import Geometry, frames_needed, out_length
 from nordocr_cli.profile import profile_names
 from nordocr_cli.progress import SILENT, Progress
+from nordocr_cli.records import LineRow
 
 if TYPE_CHECKING:
-    from nordocr_cli.data.store import LineStore
+    from nordocr_cli.data.manifest_lines import ManifestLines
+    from nordocr_cli.data.store import LineStore, LineStoreWriter
 
 _WIDTH_BANDS = 8
-# Widths in pixels that profiles have as their greatest.
+# Widths in pixels that profiles have as their maximum.
 _USUAL_WIDTHS = (128, 320, 768, 1024, 1792)
 _BUCKET_SHARES = (0.25, 0.5, 0.75, 0.9, 1.0)
 _BUCKET_STEP_PX = 32
@@ -34,7 +36,7 @@ _LABEL_PX, _GAP_PX, _DESK, _LABEL_INK = 13, 5, (255, 236, 214), (160, 0, 0)
 
 @dataclass(frozen=True)
 class Fit:
-    """What a greatest width of `max_width` pixels would do to a store's lines: `squashed` of them
+    """What a maximum width of `max_width` pixels would do to a store's lines: `squashed` of them
     are wider than that, the worst by `worst_squash_ratio`, and `infeasible` have more text than its
     CTC frames can write.
     """
@@ -44,18 +46,34 @@ class Fit:
     worst_squash_ratio: float
     infeasible: int
 
+    def row(self) -> tuple[str, object]:
+        """Return the counts as a table's row."""
+        worst = f" (worst {self.worst_squash_ratio:.2f} times)" if self.squashed else ""
+        return (
+            f"at {self.max_width} px",
+            f"{self.squashed} squashed{worst}, {self.infeasible} infeasible (CTC)",
+        )
+
 
 @dataclass(frozen=True)
 class Ranges:
     """Suggested widths in pixels, from those of the lines: `buckets` to sort batches into (each
-    holds a quarter of the lines, the last two the widest tenths), and the least, tuned-for and
-    greatest width of an engine.
+    holds a quarter of the lines, the last two the widest tenths), and the minimum, optimal and
+    maximum width of an engine.
     """
 
     buckets: tuple[int, ...]
     engine_min: int
     engine_opt: int
     engine_max: int
+
+    def rows(self) -> list[tuple[str, object]]:
+        """Return the suggestions as a table's rows."""
+        engine = f"{self.engine_min} / {self.engine_opt} / {self.engine_max}"
+        return [
+            ("suggested buckets px", ", ".join(map(str, self.buckets))),
+            ("suggested engine px (min / opt / max)", engine),
+        ]
 
 
 @dataclass(frozen=True)
@@ -87,65 +105,43 @@ class StoreStats:
 
     def rows(self) -> list[tuple[str, object]]:
         """Return the statistics as a table's rows: what, and how many."""
-        header, ranges = self.header, self.ranges
+        header, geometry = self.header, self.header["geometry"]
         rows: list[tuple[str, object]] = [
             ("charset", header["charset"]["name"]),
             ("content sha256", header["content_sha256"]),
-        ]
-        rows += [
-            (
-                "geometry",
-                f"{header['geometry']['height']} x up to {header['geometry']['max_width']}",
-            )
-        ]
-        rows += [
+            ("geometry", f"{geometry['height']} x up to {geometry['max_width']}"),
             ("lines", header["lines"]),
-            ("too wide", f"{self.over_wide} ({header['geometry']['over_width']})"),
+            ("too wide", f"{self.over_wide} ({geometry['over_width']})"),
         ]
         rows += [(f"width {band} px", count) for band, count in self.width_bands.items()]
-        rows += [
-            (f"language {name or 'not given'}", count) for name, count in self.languages.items()
-        ]
-        rows += [(f"subset {name or 'not given'}", count) for name, count in self.subsets.items()]
-        rows += [
-            (
-                "px a character",
-                ", ".join(f"{name} {value:g}" for name, value in self.px_per_character.items()),
-            )
-        ]
-        for fit in self.fits:
-            worst = f" (worst {fit.worst_squash_ratio:.2f} times)" if fit.squashed else ""
-            rows += [
-                (
-                    f"at {fit.max_width} px",
-                    f"{fit.squashed} squashed{worst}, {fit.infeasible} infeasible (CTC)",
-                )
-            ]
-        rows += [
+        rows += _counted("language", self.languages) + _counted("subset", self.subsets)
+        shares = (f"{name} {value:g}" for name, value in self.px_per_character.items())
+        rows.append(("px a character", ", ".join(shares)))
+        rows += [fit.row() for fit in self.fits]
+        in_square = f"{self.pixel_waste.square:.1%} in a square of {SQUARE_PX} x {SQUARE_PX}"
+        rows.append(
             (
                 "wasted pixels, each line padded to the maximum width",
-                f"{self.pixel_waste.fixed:.1%} ({self.pixel_waste.square:.1%} in a square of"
-                f" {SQUARE_PX} x {SQUARE_PX})",
+                f"{self.pixel_waste.fixed:.1%} ({in_square})",
             )
-        ]
-        rows += [("suggested buckets px", ", ".join(map(str, ranges.buckets)))]
+        )
+        rows += self.ranges.rows()
         rows += [
-            (
-                "suggested engine px (min / opt / max)",
-                f"{ranges.engine_min} / {ranges.engine_opt} / {ranges.engine_max}",
-            )
+            (f"characters, {name or 'no language'}", _shown_characters(counts))
+            for name, counts in self.characters_by_language.items()
         ]
-        for name, counts in self.characters_by_language.items():
-            rare = ", ".join(
-                f"{c} {count}" for c, count in list(counts.items())[: -_RARE_CHARACTERS - 1 : -1]
-            )
-            rows += [
-                (
-                    f"characters, {name or 'no language'}",
-                    f"{sum(counts.values())}, {len(counts)} different; rarest {rare}",
-                )
-            ]
         return rows
+
+
+def _counted(what: str, counts: Mapping[str, int]) -> list[tuple[str, object]]:
+    return [(f"{what} {name or 'not given'}", count) for name, count in counts.items()]
+
+
+def _shown_characters(counts: Mapping[str, int]) -> str:
+    """How many characters there are, and the rarest; `counts` begins with the most frequent."""
+    rarest = list(counts.items())[: -_RARE_CHARACTERS - 1 : -1]
+    shown = ", ".join(f"{character} {count}" for character, count in rarest)
+    return f"{sum(counts.values())}, {len(counts)} different; rarest {shown}"
 
 
 @dataclass(frozen=True)
@@ -180,50 +176,59 @@ class VerifyResult:
         return asdict(self)
 
 
+@dataclass
+class _Survey:
+    """What is counted line by line."""
+
+    languages: Counter[str] = field(default_factory=Counter)
+    subsets: Counter[str] = field(default_factory=Counter)
+    characters: dict[str, Counter[str]] = field(default_factory=dict)
+    # width before squashing, characters, CTC frames that the text needs
+    lines: list[tuple[int, int, int]] = field(default_factory=list)
+    over_wide: int = 0
+
+    def add(self, row: LineRow, width: int) -> None:
+        """Count one line, `width` pixels wide in the store."""
+        self.languages[row.language] += 1
+        self.subsets[row.subset] += 1
+        self.characters.setdefault(row.language, Counter()).update(row.text)
+        ratio = squash_ratio(row)
+        self.over_wide += ratio > 1
+        self.lines.append((round(width * ratio), len(row.text), frames_needed(row.text)))
+
+
 def stats(path: Path, progress: Progress = SILENT) -> StoreStats:
     """Count what is in the line store at `path`. Raises DataError when it is damaged."""
     from nordocr_cli.data.store import LineStore
 
-    languages: Counter[str] = Counter()
-    subsets: Counter[str] = Counter()
-    characters: dict[str, Counter[str]] = {}
-    # width before squashing, characters, CTC frames that the text needs
-    lines: list[tuple[int, int, int]] = []
-    over_wide = 0
+    survey = _Survey()
     with LineStore(path) as store:
         progress.start("stats", len(store))
         for index in range(len(store)):
-            row = store.row(index)
-            languages[row.language] += 1
-            subsets[row.subset] += 1
-            characters.setdefault(row.language, Counter()).update(row.text)
-            ratio = squash_ratio(row)
-            over_wide += ratio > 1
-            lines.append(
-                (round(int(store.widths[index]) * ratio), len(row.text), frames_needed(row.text))
-            )
+            survey.add(store.row(index), int(store.widths[index]))
             progress.advance()
         progress.finish()
-        step = -(-store.header.geometry.max_width // _WIDTH_BANDS)
-        bands = Counter((int(width) - 1) // step for width in store.widths)
-        return StoreStats(
-            header=store.header.to_json(),
-            width_bands={
-                f"{band * step + 1}-{(band + 1) * step}": bands[band] for band in sorted(bands)
-            },
-            languages=dict(languages.most_common()),
-            subsets=dict(subsets.most_common()),
-            over_wide=over_wide,
-            px_per_character=_quantiles([width / length for width, length, _ in lines]),
-            fits=tuple(_fit(lines, width, store.header.geometry.stride) for width in _USUAL_WIDTHS),
-            ranges=_ranges([int(width) for width in store.widths]),
-            pixel_waste=_pixel_waste(lines, store.header.geometry),
-            characters=dict(sum(characters.values(), Counter[str]()).most_common()),
-            characters_by_language={
-                name: dict(found.most_common()) for name, found in characters.items()
-            },
-            natural_widths=dict(sorted(Counter(width for width, _, _ in lines).items())),
-        )
+        header, widths = store.header, [int(width) for width in store.widths]
+
+    lines, stride = survey.lines, header.geometry.stride
+    characters = sum(survey.characters.values(), Counter[str]())
+    natural_widths = Counter(width for width, _, _ in lines)
+    return StoreStats(
+        header=header.to_json(),
+        width_bands=_width_bands(widths, header.geometry.max_width),
+        languages=dict(survey.languages.most_common()),
+        subsets=dict(survey.subsets.most_common()),
+        over_wide=survey.over_wide,
+        px_per_character=_quantiles([width / length for width, length, _ in lines if length]),
+        fits=tuple(_fit(lines, width, stride) for width in _USUAL_WIDTHS),
+        ranges=_ranges(widths),
+        pixel_waste=_pixel_waste(lines, header.geometry),
+        characters=dict(characters.most_common()),
+        characters_by_language={
+            name: dict(found.most_common()) for name, found in survey.characters.items()
+        },
+        natural_widths=dict(sorted(natural_widths.items())),
+    )
 
 
 def _pixel_waste(lines: Sequence[tuple[int, int, int]], geometry: Geometry) -> PixelWaste:
@@ -231,8 +236,14 @@ def _pixel_waste(lines: Sequence[tuple[int, int, int]], geometry: Geometry) -> P
     return pixel_waste(widths, geometry.height, geometry)
 
 
+def _width_bands(widths: Sequence[int], max_width: int) -> dict[str, int]:
+    step = -(-max_width // _WIDTH_BANDS)
+    bands = Counter((width - 1) // step for width in widths)
+    return {f"{band * step + 1}-{(band + 1) * step}": bands[band] for band in sorted(bands)}
+
+
 def _quantiles(values: Sequence[float]) -> dict[str, float]:
-    ordered, last = sorted(values), len(values) - 1
+    ordered, last = sorted(values) or [0.0], max(0, len(values) - 1)
     shares = {"min": 0.0, "p05": 0.05, "median": 0.5, "p95": 0.95, "max": 1.0}
     return {name: round(ordered[int(share * last)], 2) for name, share in shares.items()}
 
@@ -280,36 +291,44 @@ def view(
     row_id: str | None = None,
     sheet: Path | None = None,
 ) -> list[ViewedLine]:
-    """Return `limit` lines from index `first` on, or the line with `row_id`; `sheet` gets their
-    images and labels, as PNG.
+    """Return `limit` lines from index `first` on, or the line with `row_id`, of a line store or of
+    any other source that prep reads; `sheet` gets their images and labels, as PNG.
 
     Raises UsageError when `sheet` lies in the store or no font of the system draws the labels,
-    DataError when the store is damaged or has no such line.
+    DataError when the source is damaged or has no such line.
     """
-    from nordocr_cli.data.store import LineStore
-
     if sheet is not None:
         atomic.refuse_inputs(sheet, [path])
-    with LineStore(path) as store:
+    with _open_lines(path) as lines:
+        chosen: Sequence[int] = range(first, min(first + limit, len(lines)))
         if row_id:
-            wanted: Sequence[int] = [
-                index for index in range(len(store)) if store.row(index).id == row_id
-            ]
-        else:
-            wanted = range(first, min(first + limit, len(store)))
-        if not wanted:
+            chosen = [index for index in range(len(lines)) if lines.row(index).id == row_id]
+        if not chosen:
             what = f"id {row_id!r}" if row_id else f"index {first}"
-            raise DataError(f"{path}: no line with {what} among its {len(store)} lines")
+            raise DataError(f"{path}: no line with {what} among its {len(lines)} lines")
         if sheet is not None:
-            _write_sheet(store, wanted, sheet)
-        rows = [(index, store.row(index)) for index in wanted]
+            _write_sheet(lines, chosen, sheet)
+        rows = [(index, lines.row(index)) for index in chosen]
         return [
-            ViewedLine(i, row.id, int(store.widths[i]), row.language, row.subset, row.text)
+            ViewedLine(i, row.id, int(lines.widths[i]), row.language, row.subset, row.text)
             for i, row in rows
         ]
 
 
-def _write_sheet(store: "LineStore", indices: Sequence[int], sheet: Path) -> None:
+def _open_lines(path: Path) -> "LineStore | ManifestLines":
+    """Open a line store, or the lines of another source as the usual geometry scales them."""
+    from nordocr_cli.data.lmdb_source import is_line_store
+
+    if is_line_store(path):
+        from nordocr_cli.data.store import LineStore
+
+        return LineStore(path)
+    from nordocr_cli.data.manifest_lines import ManifestLines
+
+    return ManifestLines(path, Geometry(over_width="squash"))
+
+
+def _write_sheet(store: "LineStore | ManifestLines", indices: Sequence[int], sheet: Path) -> None:
     """Draw the lines below each other, each under its index, text, id, language and subset."""
     import numpy as np
     from PIL import Image, ImageDraw
@@ -321,7 +340,7 @@ def _write_sheet(store: "LineStore", indices: Sequence[int], sheet: Path) -> Non
     texts = "".join(row.text + row.id + row.subset for _, row, _ in lines)
     drawable = "".join(sorted({c for c in to_nfc(texts) if c.isprintable()}))
     font = label_font(Charset("labels", drawable), _LABEL_PX)
-    height = store.header.geometry.height
+    height = max(image.shape[0] for *_, image in lines)
     row_px = height + _LABEL_PX + 3 * _GAP_PX
     captions = []
     for index, row, _ in lines:
@@ -349,8 +368,8 @@ def verify(path: Path, progress: Progress = SILENT) -> VerifyResult:
     """Read every record of a line store: checksums, image sizes, labels, and the hash over all of
     it.
 
-    Raises UsageError when there is none; what is damaged is returned, be it that the store cannot
-    be opened at all.
+    Raises UsageError when there is none; what is damaged is returned, even when the store cannot be
+    opened.
     """
     from nordocr_cli.data.store import LineStore
 
@@ -408,7 +427,7 @@ def merge(stores: Sequence[Path], output: Path, progress: Progress = SILENT) -> 
     `output`.
 
     Raises UsageError when `output` is one of them or something else stands there, DataError when
-    their charsets or geometries differ (the greatest width may), or when one is damaged.
+    their charsets or geometries differ (the maximum width may), or when one is damaged.
     """
     from nordocr_cli.data.store import LineStore, LineStoreWriter
     from nordocr_cli.data.store_header import CharsetId
@@ -419,38 +438,19 @@ def merge(stores: Sequence[Path], output: Path, progress: Progress = SILENT) -> 
         opened = [stack.enter_context(LineStore(path)) for path in stores]
         first = opened[0].header
         for store in opened[1:]:
-            if store.header.charset_sha256 != first.charset_sha256:
-                raise DataError(
-                    f"{store.path} is in charset {store.header.charset_name!r}, {stores[0]} in"
-                    f" {first.charset_name!r}"
-                )
-            if conflicts := store.header.geometry.conflicts(first.geometry, ignore=("max_width",)):
-                raise DataError(
-                    f"{store.path} and {stores[0]} differ in {'; '.join(conflicts)}; prepare them"
-                    " alike"
-                )
-        geometry = replace(
-            first.geometry, max_width=max(store.header.geometry.max_width for store in opened)
-        )
-        names = _distinct_names(stores)
+            _require_alike(opened[0], store)
+        widest = max(store.header.geometry.max_width for store in opened)
         ids = Counter(store.row(index).id for store in opened for index in range(len(store)))
         renamed = any(count > 1 for count in ids.values())
-        made = {
-            "merged": [
-                {"path": str(s.path), "lines": len(s), "content_sha256": s.header.content_sha256}
-                for s in opened
-            ]
-        }
+        made = {"merged": [_merged(store) for store in opened]}
         charset = CharsetId(first.charset_name, first.charset_sha256)
+        geometry = replace(first.geometry, max_width=widest)
         writer = stack.enter_context(LineStoreWriter(output, geometry, charset, made=made))
         progress.start("merge", sum(map(len, opened)))
-        different = set[tuple[bytes, str]]()
-        for name, store in zip(names, opened, strict=True):
-            for index in range(len(store)):
-                row, line = store.row(index), store.encoded(index)
-                different.add((line.pixels_sha256, row.text))
-                writer.add_encoded(line, replace(row, id=f"{name}:{row.id}") if renamed else row)
-                progress.advance()
+        different: set[tuple[bytes, str]] = set()
+        for name, store in zip(_distinct_names(stores), opened, strict=True):
+            prefix = f"{name}:" if renamed else ""
+            different |= _copy_lines(store, writer, prefix, progress)
         progress.finish()
     assert writer.header is not None
     return MergeResult(
@@ -462,13 +462,52 @@ def merge(stores: Sequence[Path], output: Path, progress: Progress = SILENT) -> 
     )
 
 
+def _require_alike(first: "LineStore", other: "LineStore") -> None:
+    """Raise DataError when two stores differ in charset or geometry."""
+    if other.header.charset_sha256 != first.header.charset_sha256:
+        raise DataError(
+            f"{other.path} is in charset {other.header.charset_name!r}, {first.path} in"
+            f" {first.header.charset_name!r}"
+        )
+    conflicts = other.header.geometry.conflicts(first.header.geometry, ignore=("max_width",))
+    if conflicts:
+        raise DataError(
+            f"{other.path} and {first.path} differ in {'; '.join(conflicts)}; prepare them alike"
+        )
+
+
+def _merged(store: "LineStore") -> dict[str, Any]:
+    """What a merged store records about one that it was made from."""
+    return {
+        "path": str(store.path),
+        "lines": len(store),
+        "content_sha256": store.header.content_sha256,
+    }
+
+
+def _copy_lines(
+    store: "LineStore", writer: "LineStoreWriter", prefix: str, progress: Progress
+) -> set[tuple[bytes, str]]:
+    """Copy all lines, and the rows that are in no store; `prefix` goes before each id. Returns
+    hash and text of each line.
+    """
+    different: set[tuple[bytes, str]] = set()
+    for index in range(len(store)):
+        row, line = store.row(index), store.encoded(index)
+        different.add((line.pixels_sha256, row.text))
+        writer.add_encoded(line, replace(row, id=prefix + row.id))
+        progress.advance()
+    for row in store.left_out:
+        writer.leave_out(replace(row, id=prefix + row.id))
+    return different
+
+
 def _distinct_names(stores: Sequence[Path]) -> list[str]:
+    """The stores' names, or their numbers where two have the same name."""
     stems = [path.stem for path in stores]
-    return (
-        stems
-        if len(set(stems)) == len(stems)
-        else [str(number) for number in range(1, len(stems) + 1)]
-    )
+    if len(set(stems)) == len(stems):
+        return stems
+    return [str(number) for number in range(1, len(stems) + 1)]
 
 
 @dataclass(frozen=True)
@@ -508,11 +547,8 @@ def export(path: Path, output: Path, progress: Progress = SILENT) -> ExportResul
             for index in range(len(store)):
                 row, name = store.row(index), f"images/{index + 1:09d}.png"
                 (folder / name).write_bytes(encode_png(store.image(index)))
-                row = replace(
-                    row,
-                    image=name,
-                    extra={**row.extra, **({"stored_image": row.image} if row.image else {})},
-                )
+                stored = {"stored_image": row.image} if row.image else {}
+                row = replace(row, image=name, extra={**row.extra, **stored})
                 manifest.write(json.dumps(row.to_json(), ensure_ascii=False) + "\n")
                 progress.advance()
         progress.finish()

@@ -174,3 +174,26 @@ def test_the_next_command_names_the_profile_of_the_store(tmp_path: Path) -> None
     ):
         done = CliRunner().invoke(app, ["data", *map(str, args)])
         assert said in done.stderr.splitlines()[-1]
+
+
+def test_lines_of_any_source_can_be_viewed(tmp_path: Path) -> None:
+    samples = Path(__file__).parents[2] / "samples" / "lines"
+    first, second = view(samples, limit=2, sheet=tmp_path / "sheet.png")
+    assert (first.index, second.id) == (0, "images/d00001.png")
+    assert (tmp_path / "sheet.png").stat().st_size > 1000
+
+
+def test_merged_stores_keep_the_rows_that_are_in_none(tmp_path: Path) -> None:
+    one, two = (write(tmp_path / f"{name}.lmdb", LINES) for name in "ab")
+    with LineStore(one) as store:
+        assert store.left_out == ()
+    rows = [LineRow("long", "x.png", "x" * 300)]
+    with (
+        LineStore(two) as store,
+        LineStoreWriter(tmp_path / "c.lmdb", store.header.geometry, NORDIC) as writer,
+    ):
+        writer.add_encoded(store.encoded(0), store.row(0))
+        writer.leave_out(rows[0])
+    merge([one, tmp_path / "c.lmdb"], tmp_path / "d.lmdb")
+    with LineStore(tmp_path / "d.lmdb") as store:
+        assert [row.text for row in store.left_out] == ["x" * 300]
