@@ -319,7 +319,7 @@ def _open_lines(path: Path) -> "LineStore | ManifestLines":
     """Open a line store, or the lines of another source as the usual geometry scales them."""
     from nordocr_cli.data.lmdb_source import is_line_store
 
-    if is_line_store(path):
+    if is_line_store(path) or not path.exists():
         from nordocr_cli.data.store import LineStore
 
         return LineStore(path)

@@ -1,5 +1,5 @@
 """Sources of labelled line images, recognized by looking: label files, pages with layouts, images
-with texts beside them, LMDBs, tables, archives, and folders of those.
+with texts next to them, LMDBs, tables, archives, and folders of those.
 
 prep, eval, bench, data and predict read every source through `open_source`.
 """
@@ -350,7 +350,7 @@ def _names_an_image(file: LabelFile, kind: ManifestKind) -> bool:
 
 
 def _other_label_files(chosen: Path) -> list[str]:
-    """What may be meant as well. Other tables (of fonts, of prices) lie beside manifests, and
+    """What may be meant as well. Other tables (of fonts, of prices) lie next to manifests, and
     prep's own lists.
     """
     return [

@@ -35,8 +35,8 @@ class LmdbSource:
     """An LMDB with `num-samples`, `image-%09d`, `label-%09d` (1-based): other people's, and our own
     line stores.
 
-    Of a store of ours the whole rows are read and the pixels checked against their checksums; other
-    LMDBs give encoded images and text alone, and the key as id.
+    Of our own stores the complete rows are read and the pixels checked against their checksums;
+    other LMDBs give encoded images and text alone, and the key as id.
     """
 
     kind = "lmdb"
@@ -99,8 +99,8 @@ class LmdbSource:
         return image_size(self._image_bytes(entry), entry.key)
 
     def _line_store(self) -> "LineStore":
-        """The same LMDB as a line store, opened when the first image is wanted: a dry run does
-        without its imports.
+        """The same LMDB as a line store, opened for the first image: a dry run does without its
+        imports.
         """
         from nordocr_cli.data.store import LineStore
 

@@ -1,4 +1,4 @@
-"""What prep notes in a row's `extra` about what it did to the line, and how that is read again.
+"""Annotations that prep writes to a row's `extra` about what it did to the line, and their readers.
 
 | keys | written for | values |
 |---|---|---|
@@ -8,7 +8,7 @@
     there; the text before |
 
 They travel with the row: through another prep, a merge, an export. A manifest that has these keys
-for something else is told so, instead of being read as if prep had written them.
+for something else is refused, instead of being read as if prep had written them.
 """
 
 import math

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 PAGE_SUFFIXES = (".tif", ".tiff", ".pdf", ".png", ".jpg", ".jpeg", ".bmp", ".webp")
 LAYOUT_SUFFIXES = (".xml", ".json", ".hocr", ".html")
-# Folders that programs put layouts into, beside or below their images: part of no document's name.
+# Folders that programs put layouts into, next to or below their images: part of no document's name.
 LAYOUT_FOLDERS = ("page", "alto", "PAGE", "ALTO", "xml", "hocr", "annotations", "box", "gt")
 # Pages are read one after the other; the threads of prep are at most on two at a time.
 _KEPT_PAGES = 3
@@ -79,7 +79,7 @@ class LayoutSource:
     """Layout files (see data/layouts/readers.py) and their page images.
 
     A page's image is looked for by the name that the layout gives, else by the layout's own; in
-    `root`, which may also be the image file itself, or beside the layout, one folder up (PAGE-XML
+    `root`, which may also be the image file itself, or next to the layout, one folder up (PAGE-XML
     often lies in `page/`), and in `images/` and the like there.
     """
 
@@ -233,9 +233,9 @@ def layout_beside(image: Path) -> Path:
     for folder in ("page", "alto"):
         if (found := image.parent / folder / f"{image.stem}.xml").is_file():
             return found
-    beside = image.with_suffix(".txt")
-    if beside.is_file() and icdar.sniff(beside.read_bytes()[:4096]):
-        return beside
+    text_file = image.with_suffix(".txt")
+    if text_file.is_file() and icdar.sniff(text_file.read_bytes()[:4096]):
+        return text_file
     raise UsageError(
         f"{image} is an image without a layout; put {image.stem}.json or .xml (ALTO, PAGE) next to"
         f" it, or give LAYOUT:{image}"

@@ -109,7 +109,7 @@ def find_pairs(folder: Path) -> list[Path]:
 
 
 def _is_text_of_line(file: Path) -> bool:
-    """Whether a file beside an image is the text of a line and no layout of a page."""
+    """Whether a file next to an image is the text of a line and no layout of a page."""
     if file.suffix == ".txt":
         return not is_layout_text(file)
     try:
@@ -136,5 +136,5 @@ def _only_line(text_file: Path) -> str:
     """The text of a file. Raises ValueError when it holds several lines."""
     lines = [text for _, line in lines_of(text_file) if (text := decoded(line)).strip()]
     if len(lines) > 1:
-        raise ValueError(f"{len(lines)} lines of text; beside the image of a line stands one")
+        raise ValueError(f"{len(lines)} lines of text; the image of a line has one")
     return lines[0] if lines else ""

@@ -67,9 +67,9 @@ class TableSource:
         """See Source."""
         for number, table in enumerate(self.tables):
             image_column, layout_column = self._names[number]
-            wanted = [name for name in _schema(table).names if name != image_column]
+            columns = [name for name in _schema(table).names if name != image_column]
             row_number = 0
-            for batch_number, batch in enumerate(_batches(table, wanted)):
+            for batch_number, batch in enumerate(_batches(table, columns)):
                 for index, row in enumerate(batch.to_pylist()):
                     row_number += 1
                     where = f"{table}: row {row_number}"
@@ -163,8 +163,8 @@ class TableSource:
         return content
 
     def _load_batch(self, number: int, batch: int) -> Any:
-        """The images of a batch. Batches are asked for nearly in order: the file is read on from
-        where it stands, and from its beginning only for one that came earlier.
+        """The images of a batch. Batches are requested nearly in order: the file is read further,
+        and from its beginning only for an earlier one.
         """
         table, at, following = self._reading
         if table != number or at > batch:
@@ -188,8 +188,8 @@ class TableSource:
         return decode_image(content or b"", f"row {index + 1}", max_pixels=MAX_PAGE_PIXELS)
 
 
-def _first(names: Sequence[str], wanted: Sequence[str]) -> str:
-    return next((name for name in wanted if name in names), "")
+def _first(names: Sequence[str], known: Sequence[str]) -> str:
+    return next((name for name in known if name in names), "")
 
 
 def _plain(row: Mapping[str, Any]) -> dict[str, Any]:

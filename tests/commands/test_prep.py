@@ -148,7 +148,7 @@ app.main()
     assert done.returncode == code, done.stderr
     assert (output / "data.mdb").read_bytes() == before
     left = [name for name in os.listdir(tmp_path) if name.startswith(".lines.lmdb.")]
-    assert len(left) == 1
+    assert len([name for name in left if not name.endswith(".lock")]) == 1
     if sent == signal.SIGINT:
         assert (
             "stopped after 2 of 303 rows; the same command with --resume continues from there"

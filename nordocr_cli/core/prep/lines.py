@@ -50,7 +50,7 @@ Outcome = tuple[Entry, LeftOut | PreparedLine]
 
 @dataclass(frozen=True)
 class Selection:
-    """Which rows are wanted: those of these languages and subsets; all where none are named.
+    """Which rows to take: those of these languages and subsets; all where none are named.
 
     `empty`: rows whose text is empty too. A network learns from them to read nothing where nothing
     is written.

@@ -118,65 +118,78 @@ def plan_prep(
         }
 
 
+@dataclass(frozen=True)
+class PrepOptions:
+    """How to prepare lines.
+
+    `select` filters rows by language and subset; `split` divides the lines into several stores: by
+    document, and a picture that is in one of them is left out of the others.
+
+    `oov` and `on_bad` ("error" or "skip") only decide whether rows outside the charset, and rows
+    that are bad in themselves, end up in `PrepResult.problem`: neither keeps such a row. Characters
+    that look like a space or like nothing are replaced (`default_map`, see data/oov.py), and with
+    `oov = "map"` those in the file `oov_map`; the row keeps its text as it was read.
+
+    With `engine = "ray"` the images are read on a Ray cluster, and the content is the same.
+    `resume` continues an interrupted run, if its sources and settings were the same: what that one
+    had read is not read again, even where an image has changed since. `columns` names the columns
+    of image and text.
+    """
+
+    select: Selection = field(default_factory=Selection)
+    split: Split = field(default_factory=Split)
+    oov: OovPolicy = "error"
+    oov_map: Path | None = None
+    default_map: bool = True
+    on_bad: Policy = "error"
+    drop_duplicates: bool = False
+    threads: int | None = None
+    engine: EngineName = "local"
+    resume: bool = False
+    columns: Columns = NO_COLUMNS
+
+
 def prep(
     sources: Sequence[str | Path],
     output: Path,
     profile: Profile,
     *,
-    select: Selection = Selection(),
-    split: Split = Split(),
-    oov: OovPolicy = "error",
-    oov_map: Path | None = None,
-    default_map: bool = True,
-    on_bad: Policy = "error",
-    drop_duplicates: bool = False,
-    threads: int | None = None,
-    engine: EngineName = "local",
-    resume: bool = False,
-    columns: Columns = NO_COLUMNS,
     progress: Progress = SILENT,
+    **options: Any,
 ) -> PrepResult:
-    """Read labelled line images and write the line store `output`.
+    """Read labelled line images and write the line store `output`; `options` are the fields of
+    PrepOptions.
 
     Each image is decoded and scaled to the profile's geometry once; texts are in NFC, without
     spaces at their ends. Rows that cannot be used go to `OUTPUT.quarantine.jsonl` with the reason.
-    `split` divides the lines into several stores: by document, and a picture that is in one of them
-    is left out of the others. With several sources the ids get the source's name or number in
-    front; rows without a subset get the source's name as that.
-
-    `oov` and `on_bad` ("error" or "skip") only decide whether rows outside the charset, and rows
-    that are bad in themselves, end up in `PrepResult.problem`: neither keeps such a row. Characters
-    that look like a space or like nothing are replaced (`default_map`, see data/oov.py), and with
-    `oov = "map"` those in the file `oov_map`; the row keeps its text as it was read. With `engine =
-    "ray"` the images are read on a Ray cluster, and the content is the same. `resume` continues a
-    run that was stopped, if its sources and settings were the same: what that one had read is not
-    read again, even where an image has changed since. `columns` names the columns of image and
-    text.
+    With several sources the ids get the source's name or number in front; rows without a subset get
+    the source's name as that.
 
     Raises UsageError for wrong sources or an output that would be overwritten, DataError when a
     source cannot be read or no line is left, MissingBackendError when Ray is missing, and
     Interrupted on Ctrl-C.
     """
     began = time.monotonic()
-    _require_options(oov, oov_map, engine, threads, output)
+    chosen = PrepOptions(**options)
+    _require_options(chosen, output)
     charset = profile.load_charset()
-    mapping = default_mapping(charset) if default_map else {}
-    own_mapping = read_mapping(oov_map, charset) if oov_map else {}
-    run = _Run(profile, output, split, select, progress)
+    mapping = default_mapping(charset) if chosen.default_map else {}
+    own_mapping = read_mapping(chosen.oov_map, charset) if chosen.oov_map else {}
+    run = _Run(profile, output, chosen, progress)
     try:
         with ExitStack() as stack:
-            run.open(sources, columns, stack)
-            pool = ThreadPoolExecutor(threads or os.cpu_count() or 1)
+            run.open(sources, stack)
+            pool = ThreadPoolExecutor(chosen.threads or os.cpu_count() or 1)
             stack.callback(pool.shutdown, cancel_futures=True)
-            geometry, why = _decide_over_width(run.opened, select, profile.geometry, pool)
-            max_label_length = profile.model.label_limit
-            recipe = Recipe(select, charset, mapping | own_mapping, geometry, max_label_length)
+            geometry, why = _decide_over_width(run.opened, chosen.select, profile.geometry, pool)
+            label_limit = profile.model.label_limit
+            recipe = Recipe(chosen.select, charset, mapping | own_mapping, geometry, label_limit)
             runner: Engine = Threads([source for _, source in run.opened], pool)
-            if engine == "ray":
+            if chosen.engine == "ray":
                 runner = Ray([spec for spec, _ in run.opened], stack, progress)
-            run.write(recipe, runner, why, own_mapping, drop_duplicates, resume, stack)
+            run.write(recipe, runner, why, own_mapping, stack)
             if empty := run.empty_stores():
-                raise DataError(run.stats.nothing_kept(empty, charset, oov))
+                raise DataError(run.stats.nothing_kept(empty, charset, chosen.oov))
             run.count()
     except KeyboardInterrupt:
         if not run.stats.read:
@@ -185,19 +198,17 @@ def prep(
             f"stopped after {run.stats.read} of {run.total} rows; the same command with --resume"
             " continues from there"
         ) from None
-    return run.finish(geometry.over_width, oov, on_bad, time.monotonic() - began)
+    return run.finish(geometry.over_width, time.monotonic() - began)
 
 
-def _require_options(
-    oov: OovPolicy, oov_map: Path | None, engine: EngineName, threads: int | None, output: Path
-) -> None:
+def _require_options(options: PrepOptions, output: Path) -> None:
     """Raise UsageError for options that do not go together and an output that cannot be."""
-    if (oov == "map") != (oov_map is not None):
+    if (options.oov == "map") != (options.oov_map is not None):
         raise UsageError(
             "--oov map and --oov-map FILE belong together: the file says what each character"
             " becomes"
         )
-    if engine == "ray" and threads is not None:
+    if options.engine == "ray" and options.threads is not None:
         raise UsageError("--threads belongs to --engine local; Ray has its own cores")
     if quarantine_path(output).is_dir():
         raise UsageError(
@@ -213,26 +224,26 @@ class _Run:
         self,
         profile: Profile,
         output: Path,
-        split: Split,
-        select: Selection,
+        options: PrepOptions,
         progress: Progress,
     ) -> None:
         self.stats = PrepStats()
         self.total = self.resumed = 0
         self.opened: list[tuple[SourceSpec, Source]] = []
-        self._profile, self._output, self._split = profile, output, split
-        self._select, self._progress = select, progress
-        self._paths = split.stores(output)
+        self._profile, self._output = profile, output
+        self._options, self._progress = options, progress
+        self._paths = options.split.stores(output)
         self._writers: list[LineStoreWriter] = []
         self._parts: dict[str, int] = {}
 
-    def open(self, sources: Sequence[str | Path], columns: Columns, stack: ExitStack) -> None:
+    def open(self, sources: Sequence[str | Path], stack: ExitStack) -> None:
         """Open the sources and assign their documents to the stores."""
-        self.opened = _open_all(sources, columns, self._paths, stack, self._progress)
-        survey = _survey(self.opened, self._select)
+        split = self._options.split
+        self.opened = _open_all(sources, self._options.columns, self._paths, stack, self._progress)
+        survey = _survey(self.opened, self._options.select)
         self.total = survey.total
-        self._parts = self._split.parts(survey.lines_of, survey.group_of)
-        if self._split.val_share:
+        self._parts = split.parts(survey.lines_of, survey.group_of)
+        if split.val_share:
             _warn_of_missing_groups(survey.group_of, self._parts, self._progress)
 
     def write(
@@ -241,8 +252,6 @@ class _Run:
         runner: Engine,
         why: str,
         own_mapping: Mapping[str, str],
-        drop_duplicates: bool,
-        resume: bool,
         stack: ExitStack,
     ) -> None:
         """Prepare every row, those of a stopped run first, and write the lines to the stores."""
@@ -254,9 +263,11 @@ class _Run:
             "sources": [_provenance(*opened) for opened in self.opened],
             "over_width": why,
         }
-        made |= self._split.to_json()
+        made |= self._options.split.to_json()
         made |= {"oov_map": dict(own_mapping)} if own_mapping else {}
+        drop_duplicates = self._options.drop_duplicates
         made_from = _made_from(made, recipe, drop_duplicates)
+        resume = self._options.resume
         if stopped := _stopped_run(self._paths[0], made_from, resume, self._progress):
             stack.enter_context(stopped)
         folders = stack.enter_context(atomic.replacing_all(self._paths, keep_interrupted=True))
@@ -307,7 +318,7 @@ class _Run:
                 "contradicting": stats.contradicting,
             }
 
-    def finish(self, over_width: str, oov: OovPolicy, on_bad: Policy, seconds: float) -> PrepResult:
+    def finish(self, over_width: str, seconds: float) -> PrepResult:
         """Write the list of rejected rows, warn, and return the result. Only now have the stores
         their names: a run that fails leaves the old ones, and the list that belongs to them.
         """
@@ -315,7 +326,7 @@ class _Run:
 
         for run in find_unfinished(self._paths[0]):
             run.remove()
-        stats = self.stats
+        stats, oov, on_bad = self.stats, self._options.oov, self._options.on_bad
         quarantine = stats.write_list(quarantine_path(self._output))
         charset = self._profile.load_charset()
         problem = stats.problem(oov, on_bad, charset, quarantine, self._hints())
@@ -409,8 +420,8 @@ class _Stores:
                 {"reason": kept_out.reason, "problem": kept_out.problem, "oov": dict(kept_out.oov)}
             )
         if self._stats.read % _ROWS_A_COMMIT == 0:
-            # All of them, that of few lines too: a run that goes on can do so from the first line
-            # that is not there.
+            # All of them, even a store of few lines: a resumed run continues from the first line
+            # that is missing.
             for writer in self._writers:
                 writer.commit()
 

@@ -192,7 +192,7 @@ class PrepStats:
         if set(blocking) - {"oov"}:
             ways.append("--on-bad skip")
         where = f"all of them are in {listed}; " if listed else ""
-        lines.append(f"{where}fix them, or go on with {' and '.join(ways)}")
+        lines.append(f"{where}fix them, or continue with {' and '.join(ways)}")
         return "\n".join(lines)
 
     def nothing_kept(self, stores: Sequence[Path], charset: Charset, oov: OovPolicy) -> str:

@@ -1,4 +1,4 @@
-"""A label file as its readers get it, and what they share: lines, and whole JSON files."""
+"""A label file as its readers get it, and what they share: lines, and JSON files."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

@@ -217,8 +217,8 @@ def _header(cells: Sequence[str], columns: Columns) -> list[str] | None:
     """The columns that a first row names; None when it is a row like the others."""
     names = [cell.strip().strip('"') for cell in cells]
     if columns.are_given:
-        wanted = [name for name in (columns.image, columns.text) if name]
-        if missing := [name for name in wanted if name not in names]:
+        requested = [name for name in (columns.image, columns.text) if name]
+        if missing := [name for name in requested if name not in names]:
             raise ValueError(f"no column {missing[0]!r}; there are {', '.join(names)}")
         return names
     lowered = [name.lower() for name in names]

@@ -147,7 +147,7 @@ def _polygon(line: Element) -> tuple[Point, ...]:
 
 
 def _baseline(line: Element) -> tuple[Point, ...]:
-    """Points of the baseline. ALTO before 4.1 gives one y for the whole line: no direction."""
+    """Points of the baseline. ALTO before 4.1 gives one y for a line: no direction."""
     written = line.get("BASELINE", "").split()
     if len(written) < 2:
         return ()

@@ -32,7 +32,7 @@ class LayoutFormat:
 
 
 def _read_json(content: bytes, path: Path, bad_lines: BadLines | None) -> Layout:
-    """Read one of the formats that are JSON, told apart by their keys."""
+    """Read one of the formats that are JSON, recognized by their keys."""
     value = json.parse_json(content, path)
     if funsd.is_funsd(value):
         return funsd.layout_from_funsd(value, path, bad_lines)
@@ -63,7 +63,7 @@ _XML_ROOTS = ("alto", "PcGts", "html")
 
 
 def read_layout(path: Path, bad_lines: BadLines | None = None) -> Layout:
-    """Read a layout in any of FORMATS, told apart by content. Text is brought to NFC.
+    """Read a layout in any of FORMATS, recognized by content. Text is brought to NFC.
 
     Raises UsageError when there is no such file, DataError naming the page and line that is wrong;
     with `bad_lines` such lines are left out of the layout and listed there. XML with a DTD is
