@@ -94,6 +94,7 @@ def _register() -> None:
         export,
         import_,
         leaderboard,
+        lineage,
         merge_lora,
         predict,
         prep,
@@ -132,6 +133,7 @@ def _register() -> None:
     app.command("export", rich_help_panel="Deploy")(export.export)
     app.command("build-engine", rich_help_panel="Deploy")(build_engine.build_engine)
     app.command("advise", rich_help_panel="Deploy")(advise.advise)
+    app.command("lineage", rich_help_panel="Deploy")(lineage.lineage)
     app.add_typer(contract.app, name="contract", cls=HelpGroup, rich_help_panel="Deploy")
     app.add_typer(consumer.app, name="consumer", cls=HelpGroup, rich_help_panel="Deploy")
 

@@ -103,7 +103,9 @@ def _write_stores(repository: Path, folder: Path, synthetic: int) -> None:
     )
     for name, lines, profile in stores:
         manifest = repository / "samples" / lines / "manifest.jsonl"
-        _nordocr(environment, "prep", manifest, "-o", folder / f"{name}.lmdb", "-p", profile)
+        target = folder / f"{name}.lmdb"
+        # the lines too long for parseq-32x128 are left out
+        _nordocr(environment, "prep", manifest, "-o", target, "-p", profile, "--on-bad", "skip")
     if synthetic:
         more = folder / "train.lmdb"
         shutil.rmtree(more)

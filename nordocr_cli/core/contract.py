@@ -2,6 +2,7 @@
 was made from which.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -16,6 +17,7 @@ from nordocr_cli.artifact.sealing import (
 from nordocr_cli.artifact.shipped import find_weights
 from nordocr_cli.atomic import refuse_inputs, replacing, sha256_of, write_json
 from nordocr_cli.charset import Charset, differences, load_charset
+from nordocr_cli.core.lineage import is_model, trace
 from nordocr_cli.deploy.onnx_file import OnnxFile, contract_path
 from nordocr_cli.errors import ArtifactError, UsageError, nearest
 from nordocr_cli.limits import read_json, require_regular_file
@@ -27,6 +29,8 @@ _CHARSET_SUFFIXES = (".txt", ".rs")
 # temperature, which changes confidences and no text.
 _OWN = ("precision", "temperature", "trained_widths", "profile")
 _TENSORS = ("input_type", "output_type")
+# Options of a network that matter in training only.
+_TRAINING_ONLY = ("model.drop_path", "model.dropout", "model.permutations")
 
 
 @dataclass(frozen=True)
@@ -219,7 +223,8 @@ def compare_contracts(a: Path, b: Path) -> Comparison:
     ]:
         one, other = mine.get(key, "not there"), theirs.get(key, "not there")
         if key != "charset" and one != other:
-            (own if key.split(".")[0] in _OWN else found).append(f"{key}: {one} / {other}")
+            is_own = key.split(".")[0] in _OWN or key in _TRAINING_ONLY
+            (own if is_own else found).append(f"{key}: {one} / {other}")
     lineage, broken = _lineage(left, right)
     if broken:
         found.append(f"parent_sha256: {lineage}")
@@ -242,15 +247,50 @@ def _lineage(a: Side, b: Side) -> tuple[str, bool]:
             return f"{child.path.name} was made from {parent.path.name}", False
     if parents[0] is not None and parents[0] == parents[1]:
         return "both were made from the same parent", False
+    ancestor = _shared_ancestor(a, b)
+    if ancestor:
+        return ancestor, False
     suffixes = {a.path.suffix: a, b.path.suffix: b}
-    for parent_suffix, child_suffix in ((".safetensors", ".onnx"), (".onnx", ".engine")):
-        if {parent_suffix, child_suffix} == set(suffixes):
-            child, parent = suffixes[child_suffix], suffixes[parent_suffix]
-            return (
-                (
-                    f"{child.path.name} was not made from {parent.path.name}, but from another"
-                    f" {parent_suffix} file"
-                ),
-                True,
-            )
-    return "neither was made from the other", False
+    if {".safetensors", ".onnx"} == set(suffixes):
+        made, origin = suffixes[".onnx"].path.name, suffixes[".safetensors"].path.name
+        return f"{made} was not made from {origin}, but from another .safetensors file", True
+    if {".onnx", ".engine"} == set(suffixes):
+        made, origin = suffixes[".engine"].path.name, suffixes[".onnx"].path.name
+        return f"{made} was not made from {origin}, but from another .onnx file", True
+    return (
+        f"neither {a.path.name} nor {b.path.name} was made from the other, nor both from one file;"
+        " `nordocr lineage` follows them over the files that lie between",
+        True,
+    )
+
+
+def _shared_ancestor(a: Side, b: Side) -> str:
+    """Say how two files descend from one another over the files next to them; "" when they do not.
+    An engine is made from an ONNX, which is made from weights.
+    """
+    files = [path for side in (a, b) for path in side.path.parent.iterdir()]
+    models = [path for path in dict.fromkeys(files) if is_model(path)]
+    known = trace(models, check_tensors=False)
+    parents = {
+        step.child.sha256: step.parent.sha256 for step in known.steps if step.role == "parent"
+    }
+    lines = [_ancestors(side, parents) for side in (a, b)]
+    shared = [sha256 for sha256 in lines[0] if sha256 in lines[1]]
+    if not shared:
+        return ""
+    for side, other, line in ((a, b, lines[0]), (b, a, lines[1])):
+        if other.sha256 in line:
+            steps = line.index(str(other.sha256))
+            return f"{side.path.name} was made from {other.path.name}, over {steps} steps"
+    return "both were made from the same weights"
+
+
+def _ancestors(side: Side, parents: Mapping[str, str]) -> list[str]:
+    """The hashes of a file and of what it was made from, nearest first."""
+    assert side.contract is not None
+    line = [str(side.sha256)]
+    following = side.contract.parent_sha256 or parents.get(line[0])
+    while following and following not in line:
+        line.append(following)
+        following = parents.get(following)
+    return line

@@ -38,7 +38,7 @@ def test_the_contract_travels_from_weights_to_engine(tiny_checkpoint, tiny_onnx,
         (tiny_onnx, half, "both were made from the same parent"),
         (tiny_onnx, tiny_onnx.with_name("model.contract.json"), "speak of the same bytes"),
         (engine, engine.with_name(engine.name + ".json"), "speak of the same bytes"),
-        (tiny_checkpoint, engine, "neither was made from the other"),
+        (tiny_checkpoint, engine, "was made from best.safetensors, over 2 steps"),
     ):
         found = compare_contracts(a, b)
         assert found.differences == ()
@@ -50,7 +50,9 @@ def test_the_contract_travels_from_weights_to_engine(tiny_checkpoint, tiny_onnx,
 def test_another_temperature_is_shown_and_no_difference(tiny_checkpoint, tmp_path):
     """It changes confidences and no text: calibrated weights still fit what was exported before."""
     state, contract = load_weights(tiny_checkpoint)
-    save_weights(tmp_path / "calibrated.safetensors", state, replace(contract, temperature=1.5))
+    parent = sha256_of(tiny_checkpoint)
+    calibrated = replace(contract, temperature=1.5, parent_sha256=parent)
+    save_weights(tmp_path / "calibrated.safetensors", state, calibrated)
     found = compare_contracts(tiny_checkpoint, tmp_path / "calibrated.safetensors")
     assert (found.differences, found.own) == ((), ("temperature: 1.0 / 1.5",))
 
@@ -147,3 +149,27 @@ def test_a_contract_is_given_to_a_model_that_has_none(
     with pytest.raises(UsageError, match="would overwrite the input"):
         attach_contract(tmp_path / "bare.onnx", tiny_checkpoint, tmp_path / "bare.onnx")
     assert not (tmp_path / "other.onnx").exists()
+
+
+def test_two_unrelated_runs_do_not_agree(tiny_checkpoint, tmp_path):
+    state, contract = load_weights(tiny_checkpoint)
+    for name, widths in (("a", (8, 900)), ("b", (8, 1000))):
+        folder = tmp_path / name
+        folder.mkdir()
+        alone = replace(contract, trained_widths=widths, parent_sha256=None)
+        save_weights(folder / "best.safetensors", state, alone)
+    found = compare_contracts(tmp_path / "a", tmp_path / "b")
+    assert "nordocr lineage" in found.differences[0]
+    assert found.to_json()["same"] is False
+
+
+def test_what_matters_in_training_only_is_no_difference(tiny_checkpoint, tmp_path):
+    state, contract = load_weights(tiny_checkpoint)
+    model = {**contract.model, "drop_path": 0.25}
+    parent = sha256_of(tiny_checkpoint)
+    for name, table in (("a", contract.model), ("b", model)):
+        path = tmp_path / f"{name}.safetensors"
+        save_weights(path, state, replace(contract, model=table, parent_sha256=parent))
+    found = compare_contracts(tmp_path / "a.safetensors", tmp_path / "b.safetensors")
+    assert found.differences == ()
+    assert "model.drop_path: 0.0 / 0.25" in found.own

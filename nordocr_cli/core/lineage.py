@@ -1,0 +1,235 @@
+"""Which file was made from which: checkpoint → weights → ONNX → engine → result → report, by hashes
+alone.
+
+Names and folders prove nothing. Weights, ONNX files and engines carry the SHA-256 of the file that
+they were made from; results and reports carry the hashes of what they read. A file is another's
+parent when its bytes have that hash.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nordocr_cli.artifact.probing import has_contract, read_contract
+from nordocr_cli.artifact.shipped import find_weights
+from nordocr_cli.atomic import sha256_of
+from nordocr_cli.errors import DataError, UsageError
+from nordocr_cli.runtime.backends.tensorrt.engine_file import read_sidecar
+
+_MODELS = (".safetensors", ".onnx", ".engine")
+_CHECKPOINTS = (".pth", ".pt", ".ckpt")
+_REPORTS = (".json", ".html")
+_SIDECARS = (".contract.json", ".engine.json")  # they repeat what the file next to them holds
+_MAX_REPORT_BYTES = 64 << 20
+_HASH = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
+
+
+@dataclass(frozen=True)
+class Link:
+    """That a file was made from, or speaks of, the bytes with this hash. `role` says as what, e.g.
+    `parent` or `model.sha256`.
+    """
+
+    role: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Node:
+    """One file. `problem` says what is broken about it, else ""."""
+
+    path: Path
+    kind: str
+    sha256: str
+    links: tuple[Link, ...] = ()
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One arrow: `child` was made from `parent`, or speaks of it (`role`)."""
+
+    parent: Node
+    child: Node
+    role: str
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """The files, what was made from what, and what is missing: parents whose bytes are nowhere."""
+
+    nodes: tuple[Node, ...]
+    steps: tuple[Step, ...]
+    missing: tuple[tuple[Node, Link], ...]
+
+    @property
+    def broken(self) -> list[str]:
+        """One sentence for each file that is not what it says."""
+        return [f"{node.path}: {node.problem}" for node in self.nodes if node.problem]
+
+    def lines(self) -> list[str]:
+        """Return the chains as an indented tree, roots first."""
+        children = {node.path for node in (step.child for step in self.steps)}
+        roots = [node for node in self.nodes if node.path not in children]
+        return [line for root in roots for line in self._tree(root, 0, ())]
+
+    def _tree(self, node: Node, depth: int, above: tuple[Path, ...]) -> Iterator[str]:
+        mark = f"  BROKEN: {node.problem}" if node.problem else ""
+        yield f"{'  ' * depth}{node.path} ({node.kind}, {node.sha256[:12]}){mark}"
+        if node.path in above:
+            return
+        for step in self.steps:
+            if step.parent.path == node.path:
+                yield from self._tree(step.child, depth + 1, (*above, node.path))
+
+    def missing_lines(self) -> list[str]:
+        """One sentence for each parent that was not found."""
+        return [
+            f"{node.path}: its {link.role} {link.sha256[:12]}… is none of the files given"
+            for node, link in self.missing
+        ]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return files, steps, and what is missing or broken as plain JSON values."""
+        return {
+            "files": [
+                {
+                    "path": str(node.path),
+                    "kind": node.kind,
+                    "sha256": node.sha256,
+                    "problem": node.problem,
+                }
+                for node in self.nodes
+            ],
+            "steps": [
+                {"parent": str(s.parent.path), "child": str(s.child.path), "role": s.role}
+                for s in self.steps
+            ],
+            "missing": [
+                {"path": str(node.path), "role": link.role, "sha256": link.sha256}
+                for node, link in self.missing
+            ],
+            "broken": self.broken,
+        }
+
+
+def trace(paths: Sequence[Path], *, check_tensors: bool = True) -> Lineage:
+    """Follow the files of `paths`, and those in the folders among them, from child to parent. With
+    `check_tensors` weights are read whole, to see damage that their contract does not show.
+
+    Raises UsageError when nothing is given, or a path is not there.
+    """
+    nodes = [_node(path, check_tensors) for path in dict.fromkeys(_files(paths))]
+    if not nodes:
+        raise UsageError("no weights, ONNX models, engines, results or reports there")
+    by_hash: dict[str, Node] = {}
+    for node in nodes:
+        by_hash.setdefault(node.sha256, node)
+    steps: list[Step] = []
+    missing: list[tuple[Node, Link]] = []
+    for node in nodes:
+        for link in node.links:
+            parent = by_hash.get(link.sha256)
+            if parent is not None and parent.path != node.path:
+                steps.append(Step(parent, node, link.role))
+            elif parent is None and _is_required(node, link):
+                missing.append((node, link))
+    return Lineage(tuple(nodes), _without_detours(steps), tuple(missing))
+
+
+def _is_required(node: Node, link: Link) -> bool:
+    """Whether a hash must be one of the files: a result also names charsets and line stores."""
+    return node.kind not in ("result", "report") or link.role.endswith("model.sha256")
+
+
+def _without_detours(steps: Iterable[Step]) -> tuple[Step, ...]:
+    """Leave out repeated arrows: a result may name one file several times."""
+    unique: dict[tuple[Path, Path], Step] = {}
+    for step in steps:
+        unique.setdefault((step.parent.path, step.child.path), step)
+    return tuple(unique.values())
+
+
+def _files(paths: Sequence[Path]) -> Iterator[Path]:
+    for path in paths:
+        if path.is_dir():
+            yield from sorted(found for found in path.iterdir() if is_artifact(found))
+            continue
+        yield find_weights(path)
+
+
+def is_model(path: Path) -> bool:
+    """Whether a file is weights, an ONNX model or an engine."""
+    return path.is_file() and path.suffix in _MODELS
+
+
+def is_artifact(path: Path) -> bool:
+    """Whether a file is something that `trace` follows."""
+    suffixes = (*_MODELS, *_CHECKPOINTS, *_REPORTS)
+    if not path.is_file() or path.suffix not in suffixes or path.name.endswith(_SIDECARS):
+        return False
+    return path.suffix != ".json" or bool(_links_of_text(path))
+
+
+def _node(path: Path, check_tensors: bool) -> Node:
+    sha256 = sha256_of(path)
+    kinds = {".safetensors": "weights", ".onnx": "ONNX", ".engine": "engine"}
+    if path.suffix in _CHECKPOINTS:
+        return Node(path, "checkpoint", sha256)
+    if path.suffix in kinds:
+        kind = kinds[path.suffix]
+        try:
+            return Node(path, kind, sha256, tuple(_links_of_model(path, check_tensors)))
+        except DataError as error:
+            return Node(path, kind, sha256, problem=str(error))
+    if path.suffix in _REPORTS:
+        kind = "result" if path.suffix == ".json" else "report"
+        return Node(path, kind, sha256, _links_of_text(path))
+    raise UsageError(
+        f"{path}: expected weights, an ONNX model, an engine, a checkpoint, a result (.json) or a"
+        " report (.html)"
+    )
+
+
+def _links_of_model(path: Path, check_tensors: bool) -> Iterator[Link]:
+    """The parent of weights, an ONNX model or an engine, after checking that the file is whole."""
+    if path.suffix == ".engine":
+        read_sidecar(path)  # checks that it belongs to these bytes
+    if path.suffix == ".safetensors" and not has_contract(path):
+        return
+    contract = read_contract(path)
+    if path.suffix == ".safetensors" and check_tensors:
+        from nordocr_cli.models.weights import load_weights
+
+        _, contract = load_weights(path)  # checks the digest over all tensors
+    parent = contract.parent_sha256
+    if parent is not None:
+        yield Link("parent", parent)
+
+
+def _links_of_text(path: Path) -> tuple[Link, ...]:
+    """The hashes in a result or report, with their keys where it is JSON."""
+    if path.stat().st_size > _MAX_REPORT_BYTES:
+        return ()
+    text = path.read_text(encoding="utf-8", errors="replace")
+    if path.suffix == ".json":
+        try:
+            return tuple(_hashes(json.loads(text), ""))
+        except (ValueError, RecursionError):
+            return ()
+    return tuple(Link("named", found) for found in dict.fromkeys(_HASH.findall(text)))
+
+
+def _hashes(value: Any, key: str) -> Iterator[Link]:
+    """Every SHA-256 in a JSON value, with its dotted key."""
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from _hashes(inner, f"{key}.{name}" if key else str(name))
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _hashes(inner, key)
+    elif isinstance(value, str) and _HASH.fullmatch(value):
+        yield Link(key, value)
