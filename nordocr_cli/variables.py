@@ -6,16 +6,17 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from nordocr_cli.errors import UsageError
-
 
 @dataclass(frozen=True)
 class Variable:
-    """An environment variable. `default` is what applies without it, in words."""
+    """An environment variable. `default` is what applies without it, in words; the value of a
+    secret is never shown.
+    """
 
     name: str
     meaning: str
     default: str
+    is_secret: bool = False
 
     def get(self) -> str | None:
         """Return the value, or None if the variable is unset or empty."""
@@ -30,7 +31,10 @@ CACHE = Variable(
     "NORDOCR_CACHE", "Folder of downloaded weights and public data sets.", "~/.cache/nordocr"
 )
 TOKEN = Variable(
-    "NORDOCR_TOKEN", "Token that `nordocr serve` requires from its clients.", "none on loopback"
+    "NORDOCR_TOKEN",
+    "Token that `nordocr serve` requires from its clients.",
+    "none on loopback",
+    is_secret=True,
 )
 
 VARIABLES = [PROFILES, THREADS, CACHE, TOKEN]
@@ -43,16 +47,3 @@ def cache_folder() -> Path:
         return Path(chosen).expanduser()
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(base).expanduser() / "nordocr"
-
-
-def threads_from_environment() -> int | None:
-    """Return NORDOCR_THREADS as a number, or None if it is unset.
-
-    Raises UsageError if it is not a positive integer.
-    """
-    value = THREADS.get()
-    if value is None:
-        return None
-    if not value.isdigit() or int(value) < 1:
-        raise UsageError(f"{THREADS.name}={value}: expected a whole number of at least 1")
-    return int(value)
