@@ -239,14 +239,27 @@ def with_texts(document: Document, texts: Mapping[tuple[int, int], str]) -> Docu
 
 def _page(page: "ReadPage") -> Page:
     height_px, width_px = page.size
-    lines = tuple(_line(line) for line in page.lines)
-    return Page(page.index, height_px, width_px, lines, page.error, page.doubts)
+    return Page(
+        index=page.index,
+        height_px=height_px,
+        width_px=width_px,
+        lines=tuple(_line(line) for line in page.lines),
+        error=page.error,
+        doubts=page.doubts,
+    )
 
 
 def _line(line: "ReadLine") -> Line:
-    words = tuple(Word(word.text, word.box, word.confidence) for word in line.words())
     reading = line.reading
-    return Line(reading.text, line.box, reading.confidence, words, reading.char_confidences)
+    return Line(
+        text=reading.text,
+        box=line.box,
+        confidence=reading.confidence,
+        words=tuple(Word(word.text, word.box, word.confidence) for word in line.words()),
+        char_confidences=reading.char_confidences,
+        outline=line.shape.points,
+        paragraph=line.paragraph,
+    )
 
 
 # Images from paths, bytes and arrays

@@ -8,6 +8,7 @@ python3 scripts/dev.py test     lint, types and every test
 python3 scripts/dev.py check    lint and types only
 python3 scripts/dev.py docs     write the generated files: docs/cli.md, completions/,
     profiles/schema.json
+python3 scripts/dev.py site     build the documentation into site/
 """
 
 import argparse
@@ -98,12 +99,19 @@ def docs() -> None:
     run(PYTHON, ROOT / "scripts" / "generate.py")
 
 
+def site() -> None:
+    """Build the documentation site into site/; a dead link ends it."""
+    install("rtx,dev")
+    run(PYTHON, "-m", "mkdocs", "build", "--strict", "--quiet")
+
+
 JOBS = {
     "venv": lambda: install("rtx,dev"),
     "demo": demo,
     "test": test,
     "check": check,
     "docs": docs,
+    "site": site,
 }
 
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Write the files that are made from the code: docs/cli.md, docs/nordocr.1, docs/environment.md,
-completions/ and the JSON schemas. A test compares their bytes with what the code makes.
+completions/, the JSON schemas and README's table of figures. A test compares their bytes with what
+the code makes.
 
 python3 scripts/generate.py            write what has changed
 python3 scripts/generate.py --check    only compare; exit 1 naming the stale files
@@ -15,7 +16,9 @@ from typing import Any
 
 os.environ.setdefault("COLUMNS", "100")  # the width at which help is laid out
 os.environ["TERM"] = "dumb"
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+from figures import peers_table
 from requirement_rows import markdown, read_rows
 
 from nordocr_cli import __version__
@@ -53,6 +56,7 @@ def generated() -> dict[str, str]:
         "docs/nordocr.1": man_page(),
         "docs/environment.md": environment_page(),
         "docs/requirements.md": markdown(read_rows()),
+        "README.md": readme(),
         "docs/bench.schema.json": schema(BenchResult),
         "docs/eval.schema.json": schema(EvalFile, "serialization"),
         "docs/compare3way.schema.json": schema(Compare3wayFile, "serialization"),
@@ -111,6 +115,15 @@ def environment_page() -> str:
     lines += ["", "## Exit codes", "", "| code | meaning |", "|---|---|"]
     lines += [f"| {code} | {meaning} |" for code, meaning in EXIT_CODES.items()]
     return "\n".join(lines) + "\n"
+
+
+def readme() -> str:
+    """README with its table of figures made anew from the saved results."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    begin, end = "<!-- generated: peers -->\n", "<!-- end -->"
+    before, _, rest = text.partition(begin)
+    _, _, after = rest.partition(end)
+    return f"{before}{begin}{peers_table()}\n{end}{after}"
 
 
 # The manual page

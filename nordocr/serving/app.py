@@ -61,7 +61,7 @@ class LineOut(BaseModel):
     text: str
     confidence: float | None
     box: BoxOut
-    outline: list[tuple[float, float]] = []
+    outline: list[tuple[float, float]]
     words: list[WordOut]
 
 

@@ -61,6 +61,7 @@ def test_a_page_has_lines_and_words_with_boxes_and_confidences(page):
     (first, _) = document.pages[0].lines
     assert (document.pages[0].height_px, document.pages[0].width_px) == (200, 500)
     assert first.box == nordocr.Box(10, 25, 300, 45)
+    assert first.outline == ((10, 25), (310, 25), (310, 70), (10, 70))
     assert 0.5 < first.confidence <= 1
     assert [word.text for word in first.words] == ["Summa", "123"]
     summa, number = (word.box for word in first.words)

@@ -84,7 +84,7 @@ def values(tab):
 def test_a_dropped_document_is_read_and_shown_with_boxes(tab, page):
     drop(tab, page[0])
     assert values(tab) == ["Summa 123", "Moms 456"]
-    assert tab.locator("#boxes rect").count() == 2
+    assert tab.locator("#boxes polygon").count() == 2
     assert tab.inner_text("#status") == "scan.png: 1 pages, 2 lines"
     assert image_width(tab) == 500
     assert tab.inner_text("#lines li:first-child .sure").isdigit()
@@ -115,9 +115,9 @@ def test_the_box_of_the_line_in_hand_is_marked_and_a_click_on_a_box_goes_to_its_
     assert image_width(tab) == 500
     tab.focus("#lines li:nth-child(2) input")
     assert tab.eval_on_selector_all(
-        "#boxes rect", "boxes => boxes.map((b) => b.classList.contains('current'))"
+        "#boxes polygon", "boxes => boxes.map((b) => b.classList.contains('current'))"
     ) == [False, True]
-    tab.locator("#boxes rect").first.click()
+    tab.locator("#boxes polygon").first.click()
     assert tab.evaluate("document.activeElement.getAttribute('aria-label')") == "Line 1"
 
 

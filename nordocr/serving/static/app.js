@@ -104,8 +104,8 @@ function drawBoxes(page) {
   const svg = byId("boxes");
   svg.setAttribute("viewBox", `0 0 ${page.width_px} ${page.height_px}`);
   const boxes = page.lines.map((line, index) => {
-    const box = document.createElementNS("http://www.w3.org/2000/svg", "rect");
-    for (const side of ["x", "y", "width", "height"]) box.setAttribute(side, line.box[side]);
+    const box = document.createElementNS("http://www.w3.org/2000/svg", "polygon");
+    box.setAttribute("points", line.outline.map((point) => point.join(",")).join(" "));
     box.classList.toggle("doubt", isDoubtful(line));
     box.addEventListener("click", () => inputs()[index].focus());
     return box;

@@ -1,0 +1,65 @@
+"""The tables of README and docs that follow from saved results."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).resolve().parent.parent / "benchmarks" / "results"
+
+
+def peers_table() -> str:
+    """How well the recognizer that ships reads, next to Tesseract, as a Markdown table."""
+    rows = [
+        ("448 damaged lines, four languages", "default-on-dev", "tesseract-on-dev"),
+        (
+            "63 lines with Icelandic accents and the like (`nordocr-default-ext`)",
+            "default-ext-on-foreign-dev",
+            "tesseract-on-foreign-dev",
+        ),
+    ]
+    lines = [
+        "| lines that no training has seen | nordocr | Tesseract 5.3 | in `benchmarks/results/` |",
+        "|---|---|---|---|",
+    ]
+    for what, ours, theirs in rows:
+        totals = [_load(name)["report"]["total"] for name in (ours, theirs)]
+        exact = " | ".join(_exact(total) for total in totals)
+        rates = " | ".join(_cer(total) for total in totals)
+        lines.append(f"| {what}: exact | {exact} | `{ours}.json`, `{theirs}.json` |")
+        lines.append(f"| the same: CER micro | {rates} | the same |")
+    lines += _real_lines()
+    return "\n".join(lines)
+
+
+def _real_lines() -> list[str]:
+    """Rows about real, not rendered, lines, if they have been measured."""
+    path = RESULTS / "recognizers-real.json"
+    if not path.is_file():
+        return []
+    recognizers = json.loads(path.read_text(encoding="utf-8"))["recognizers"]
+    ours, theirs = recognizers["nordocr-default"]["kinds"], recognizers["tesseract"]["kinds"]
+    rows = []
+    for kind in ours:
+        if kind not in theirs:
+            continue
+        cells = [f"{side[kind]['cer_percent']:.2f} %" for side in (ours, theirs)]
+        name = f"| real lines, {kind}: CER micro | {cells[0]} | {cells[1]} |"
+        rows.append(f"{name} `recognizers-real.json` |")
+    return rows
+
+
+def _load(name: str) -> Any:
+    return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def _exact(total: Any) -> str:
+    interval = total["intervals"]["exact"]
+    count = total["lines"] - total["failures"]
+    low, high = 100 * interval["low"], 100 * interval["high"]
+    return f"{count} ({100 * total['rates']['exact']:.1f} %, 95 %: {low:.1f} to {high:.1f})"
+
+
+def _cer(total: Any) -> str:
+    interval = total["intervals"]["cer"]
+    low, high = 100 * interval["low"], 100 * interval["high"]
+    return f"{100 * total['rates']['cer']:.2f} % ({low:.2f} to {high:.2f})"
