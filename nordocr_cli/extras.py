@@ -16,6 +16,7 @@ EXTRA_OF = {
     "onnxsim": "train",
     "tensorboard": "train",
     "matplotlib": "train",
+    "scipy": "train",
     "transformers": "trocr",
     "tokenizers": "trocr",
     "peft": "trocr",

@@ -331,7 +331,7 @@ def time_training(
 
     Raises what training raises, MissingBackendError without torch among them.
     """
-    from nordocr_cli.core.train.plan import TrainRequest
+    from nordocr_cli.core.train.request import TrainRequest
     from nordocr_cli.core.train.run import train
     from nordocr_cli.profile import load_profile
 
