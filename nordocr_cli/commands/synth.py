@@ -1,5 +1,6 @@
 """`nordocr synth`: render lines of Nordic business documents."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -75,6 +76,16 @@ def synth(
             "--preview", help="Write one PNG: every damage with its strength, and the first lines."
         ),
     ] = False,
+    max_characters: Annotated[
+        int | None,
+        typer.Option("--max-characters", min=1, help="Longest text of a line, in characters."),
+    ] = None,
+    texts_only: Annotated[
+        bool,
+        typer.Option(
+            "--texts-only", help="Write the texts alone to FILE.jsonl, to draw them yourself."
+        ),
+    ] = False,
     sets: options.Set = None,
     as_json: options.Json = False,
     dry_run: options.DryRun = False,
@@ -84,7 +95,7 @@ def synth(
     """Render lines of Nordic business documents, damaged as scans are, for training.
 
     OUTPUT is a line store when its name ends in .lmdb, else a folder of images with labels.tsv;
-    with --preview a PNG.
+    with --preview a PNG, with --texts-only a .jsonl file.
 
     Example: nordocr synth -o train.lmdb --count 100000 -p svtrv2-1024 --texts corpus/ --fonts
     fonts.tsv --workers 8
@@ -115,6 +126,18 @@ def synth(
         options.show_plan(console, plan)
         return
 
+    if texts_only:
+        from nordocr_cli.core.synth.texts_only import write_texts
+
+        written = write_texts(
+            output, charset, count, seed=seed, texts=texts, max_characters=max_characters
+        )
+        if as_json:
+            console.json({"output": str(output), "texts": written, "seed": seed})
+        else:
+            console.line(f"{output}: {written} texts")
+        return
+
     from nordocr_cli import atomic
     from nordocr_cli.core.synth.preview import preview
     from nordocr_cli.core.synth.run import RESAMPLERS, prepare_job, read_style, synthesize
@@ -131,6 +154,7 @@ def synth(
         resamplers=mix,
         progress=console,
     )
+    job = replace(job, max_characters=max_characters)
     for line in left_out:
         console.detail(f"left out: {line}")
     if sheet:

@@ -10,9 +10,13 @@ import cv2
 import numpy as np
 import pytest
 
+from nordocr_cli.charset import NORDIC
 from nordocr_cli.data.formats import open_source, parse_source
 from nordocr_cli.data.labels.label_file import Columns
+from nordocr_cli.data.store import LineStoreWriter
 from nordocr_cli.errors import DataError, UsageError
+from nordocr_cli.geometry import Geometry
+from nordocr_cli.records import LineRow
 
 TEXTS = ("Summa eget kapital", "1 234 567,89 kr", "Årsredovisning")
 PAGE = """<PcGts><Page imageFilename="{image}"><TextRegion><TextLine><Coords points="{points}"/>
@@ -518,3 +522,16 @@ def test_several_texts_of_one_line_are_refused(tmp_path: Path) -> None:
     assert "2 lines of text" in entry.problem
     with pytest.raises(UsageError, match="no such file"):
         parse_source(str(tmp_path / "b"))
+
+
+def test_folders_of_lmdbs_are_read_as_one(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        with LineStoreWriter(tmp_path / name / "lines.lmdb", Geometry(), NORDIC) as writer:
+            image = np.random.default_rng(1).integers(0, 256, (32, 80, 3), dtype=np.uint8)
+            writer.add(image, LineRow("a", "a.png", f"Rad {name}"))
+    source = open_source(tmp_path)
+    entries = list(source.entries())
+    assert [entry.row.id for entry in entries] == ["one/lines.lmdb/a", "two/lines.lmdb/a"]
+    assert [source.crop(entry).shape for entry in entries] == [(32, 80, 3)] * 2
+    source.close()

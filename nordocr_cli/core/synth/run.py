@@ -67,6 +67,7 @@ class Job:
     texts: Path | None = None
     style: Style = field(default_factory=Style)
     resamplers: Mapping[Resampler, float] | None = None
+    max_characters: int | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """What a worker gets: the corpus that was read, but not the sources drawn from it."""
@@ -91,6 +92,7 @@ class Job:
             "texts": str(self.texts) if self.texts else None,
             "style": asdict(self.style),
             "resamplers": dict(self.resamplers or {self.geometry.resampler: 1.0}),
+            **({"max_characters": self.max_characters} if self.max_characters else {}),
         }
 
     @cached_property
@@ -102,6 +104,7 @@ class Job:
     def source(self) -> TextSource:
         """Where the texts come from."""
         longest = round(self.geometry.max_width / self.geometry.height * _CHARACTERS_PER_HEIGHT)
+        longest = min(longest, self.max_characters or longest)
         return TextSource(self.charset, self.corpus.phrases, max(1, longest))
 
     @cached_property

@@ -1,0 +1,40 @@
+"""`nordocr synth --texts-only`: the texts alone, for authors who draw their own lines."""
+
+import json
+import random
+from pathlib import Path
+
+from nordocr_cli import atomic
+from nordocr_cli.charset import Charset
+from nordocr_cli.data.synth.texts import Corpus, TextSource, read_corpus
+from nordocr_cli.errors import UsageError
+
+# A line of a table or of running text is seldom longer.
+DEFAULT_MAX_CHARACTERS = 150
+
+
+def write_texts(
+    output: Path,
+    charset: Charset,
+    count: int,
+    *,
+    seed: int,
+    texts: Path | None = None,
+    max_characters: int | None = None,
+) -> int:
+    """Write `count` texts to `output`, a JSON object a line: `id`, `language`, `kind` (of text) and
+    `text`, at most `max_characters` long. Returns the number of texts.
+
+    Text `index` of `seed` is the same whatever `count` is. Raises UsageError unless `output` is a
+    .jsonl file.
+    """
+    if output.suffix != ".jsonl":
+        raise UsageError(f"{output}: --texts-only writes JSON Lines; give -o FILE.jsonl")
+    corpus = read_corpus(texts, charset) if texts else Corpus()
+    source = TextSource(charset, corpus.phrases, max_characters or DEFAULT_MAX_CHARACTERS)
+    with atomic.replacing(output) as temporary, temporary.open("w", encoding="utf-8") as file:
+        for index in range(count):
+            text = source.draw(random.Random(f"{seed}:{index}"))
+            row = {"id": f"text-{seed}-{index:07d}", "language": text.language, "kind": text.kind}
+            file.write(json.dumps(row | {"text": text.label}, ensure_ascii=False) + "\n")
+    return count
