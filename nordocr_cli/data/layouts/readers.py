@@ -16,7 +16,6 @@ from nordocr_cli.data.layouts.xml import name_of, parse_xml, root_name, starts_a
 from nordocr_cli.errors import DataError
 from nordocr_cli.limits import MAX_JSON_BYTES, read_regular
 
-_MAX_BYTES = 512 << 20
 HEAD_BYTES = 4096  # in which a format shows itself
 _BOM = b"\xef\xbb\xbf"
 
