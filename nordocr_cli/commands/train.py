@@ -56,6 +56,10 @@ def train(
             "--batch-size", metavar="auto|N", help="Lines a batch; auto: as many as fit the memory."
         ),
     ] = None,
+    allow_leakage: Annotated[
+        bool,
+        typer.Option("--allow-leakage", help="Do not warn when --val holds lines of --train."),
+    ] = False,
     max_train_samples: Annotated[
         int | None, typer.Option("--max-train-samples", min=1, help="Train on N lines only.")
     ] = None,
@@ -143,6 +147,7 @@ def train(
         save_fp16=save_fp16,
         wandb=wandb,
         batch_size=parse_batch_size(batch_size),
+        allow_leakage=allow_leakage,
     )
     if dry_run:
         options.show_plan(console, plan_train(resolved, request, console).to_json())

@@ -26,7 +26,8 @@ class TrainRequest:
     `overfit` trains on that many lines and is judged on them; `max_train_samples` trains on that
     many and `max_val_samples` evaluates on that many; `check` trains that many steps and judges how
     they went. `wandb` names a Weights & Biases project to log to as well. `batch_size` replaces the
-    profile's; "auto" takes what fits the memory.
+    profile's; "auto" takes what fits the memory. `allow_leakage` trains without a warning when
+    lines to validate on are among those to train on.
     """
 
     train: tuple[Path, ...] = ()
@@ -46,6 +47,7 @@ class TrainRequest:
     save_fp16: bool = False
     wandb: str = ""
     batch_size: int | Literal["auto"] | None = None
+    allow_leakage: bool = False
 
 
 def resolve_request(

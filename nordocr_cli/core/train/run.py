@@ -97,7 +97,8 @@ def _run(
     plan = replace(plan, profile=profile)
 
     data = open_data(profile, request, device, stack, (context.rank, context.world_size))
-    if context.is_main and not request.overfit and not request.resume:
+    is_judged_on_others = not (request.overfit or request.resume or request.allow_leakage)
+    if context.is_main and is_judged_on_others:
         _warn_of_leakage(data, progress)
     start = start_training(profile, request, data, progress)
     if start.state and request.resume:
