@@ -27,11 +27,11 @@ def test_near_copies_in_validation_are_warned_of(tiny_run, tiny_sets, tmp_path, 
     copies = noisy_copy(digits, tmp_path / "val.lmdb")
     profile = load_profile("svtrv2-nano", [*tiny_sets, "train.batch_size=4"])
     options = {"max_steps": 1, "threads": 1, "device": "cpu"}
-    train(profile, TrainRequest((digits,), (copies,), tmp_path / "a", **options), heard)
+    train(profile, TrainRequest((digits,), (copies,), tmp_path / "a", **options), progress=heard)
     assert "of 12 lines in --val, --train has 12 near copies" in " ".join(heard.warnings)
     heard.warnings.clear()
     allowed = TrainRequest((digits,), (copies,), tmp_path / "b", allow_leakage=True, **options)
-    train(profile, allowed, heard)
+    train(profile, allowed, progress=heard)
     assert "near copies" not in " ".join(heard.warnings)
 
 
