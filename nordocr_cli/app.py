@@ -19,6 +19,17 @@ no_ansi_from_ci()
 _INTERRUPTED = 130
 # Errors of a full or failing disk. Files are named where they are written, so an error of this kind
 # that reaches the boundary is about stdout.
+# Paths that this machine does not take, wherever they are used first.
+_CANNOT_USE = (
+    errno.ENAMETOOLONG,
+    errno.ELOOP,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.ENXIO,
+)
 _CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 app = typer.Typer(
@@ -219,6 +230,13 @@ def _report(console: Console, error: Exception) -> int | None:
         )
         _drop_stdout()
         sys.exit(DataError.exit_code)
+
+    if isinstance(error, OSError) and error.errno in _CANNOT_USE:
+        message = f"cannot use {error.filename}: {error.strerror}; give another path"
+        _fail(console, "data", message, DataError.exit_code)
+    if isinstance(error, MemoryError):
+        message = "not enough memory for this input; give a smaller one, or less at a time"
+        _fail(console, "data", message, DataError.exit_code)
 
     # What Typer makes of Ctrl-C at a prompt.
     if type(error).__name__ == "Abort":

@@ -107,6 +107,18 @@ def require_regular_file(path: Path, what: str = "file") -> None:
         )
 
 
+def require_regular_or_folder(path: Path) -> None:
+    """Raise UsageError when something is at `path` that is neither a regular file nor a folder."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise UsageError(
+            f"{shown_path(path)} is {kind_of_file(mode)}; give a regular file or a folder"
+        )
+
+
 def open_regular(path: Path, what: str = "file") -> BinaryIO:
     """Open a regular file for reading bytes. Raises UsageError as `require_regular_file` does.
 

@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal
 import typer
 
 from nordocr_cli.console import Console
+from nordocr_cli.errors import UsageError
+from nordocr_cli.limits import MAX_INTEGER
 from nordocr_cli.variables import PROFILES, THREADS
 
 # Completion of values
@@ -111,7 +113,21 @@ Set = Annotated[
 # Results
 # ----------------------------------------
 
-_OUTPUT_OPTION = typer.Option("--output", "-o", metavar="PATH", help="Where the result is written.")
+
+def _require_name(output: Path | None) -> Path | None:
+    """Refuse an output such as `/` or `.`, next to which no temporary file can have a name."""
+    if output is not None and not output.name:
+        raise UsageError(f"--output {str(output)!r} has no file name; give the name of a file")
+    return output
+
+
+_OUTPUT_OPTION = typer.Option(
+    "--output",
+    "-o",
+    metavar="PATH",
+    help="Where the result is written.",
+    callback=_require_name,
+)
 Output = Annotated[Path, _OUTPUT_OPTION]
 OptionalOutput = Annotated[Path | None, _OUTPUT_OPTION]
 Json = Annotated[
@@ -162,7 +178,10 @@ Decoder = Annotated[
     str,
     typer.Option("--decoder", metavar="NAME", help="greedy, beam; for PARSeq also ar, nar, ar+1."),
 ]
-Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Seed of everything random.")]
+Seed = Annotated[
+    int | None,
+    typer.Option("--seed", metavar="N", min=0, max=MAX_INTEGER, help="Seed of everything random."),
+]
 
 # Fixed sets of values, for `Annotated[Precision, typer.Option(...)]`
 # ----------------------------------------

@@ -403,7 +403,7 @@ class Train(Table):
     # Patterns on the names of what trains, e.g. ["adapter", "backbone.layer4"]; all else is frozen.
     # Empty = everything trains.
     trainable: tuple[str, ...] = ()
-    seed: int = Field(1, ge=0)
+    seed: int = Field(1, ge=0, le=2**63 - 1)
     eval_every: int = Field(1000, ge=1)
     save_every: int = Field(500, ge=1)
     log_every: int = Field(20, ge=1)

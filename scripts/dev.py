@@ -6,6 +6,7 @@ python3 scripts/dev.py venv     create .venv and install the pinned dependencies
 python3 scripts/dev.py demo     the whole chain on samples/, in demo/
 python3 scripts/dev.py test     lint, types and every test
 python3 scripts/dev.py check    lint and types only
+python3 scripts/dev.py campaign fault injections by the thousand (hours); docs/security.md's table
 python3 scripts/dev.py docs     write the generated files: docs/cli.md, completions/,
     profiles/schema.json
 python3 scripts/dev.py site     build the documentation into site/
@@ -105,6 +106,12 @@ def site() -> None:
     run(PYTHON, "-m", "mkdocs", "build", "--strict", "--quiet")
 
 
+def campaign() -> None:
+    """Inject faults by the thousand: hours. `scripts/campaign.py --scale 0.01` takes minutes."""
+    install("rtx,dev")
+    run(PYTHON, ROOT / "scripts" / "campaign.py", "--save")
+
+
 JOBS = {
     "venv": lambda: install("rtx,dev"),
     "demo": demo,
@@ -112,6 +119,7 @@ JOBS = {
     "check": check,
     "docs": docs,
     "site": site,
+    "campaign": campaign,
 }
 
 

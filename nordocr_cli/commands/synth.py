@@ -8,13 +8,16 @@ import typer
 
 from nordocr_cli import options
 from nordocr_cli.console import Console
+from nordocr_cli.limits import MAX_INTEGER
 
 
 def synth(
     output: options.Output,
     profile: options.Profile,
     count: Annotated[int, typer.Option("--count", "-n", min=1, help="How many lines.")] = 1000,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random.")] = 1,
+    seed: Annotated[
+        int, typer.Option("--seed", min=0, max=MAX_INTEGER, help="Seed of everything random.")
+    ] = 1,
     texts: Annotated[
         Path | None,
         typer.Option(

@@ -30,6 +30,7 @@ from nordocr_cli.data.pages import (
 from nordocr_cli.data.pairs import GT_SUFFIX, PairSource, find_pairs
 from nordocr_cli.data.tables import TABLE_SUFFIXES, TableSource
 from nordocr_cli.errors import DataError, UsageError
+from nordocr_cli.limits import require_regular_or_folder
 from nordocr_cli.progress import SILENT, Progress
 
 if TYPE_CHECKING:
@@ -117,6 +118,7 @@ def parse_source(text: str, columns: Columns = NO_COLUMNS) -> SourceSpec:
             if not root.exists():
                 raise UsageError(f"no folder {root} with the images of {path}")
             return SourceSpec(path, root, name, columns)
+    require_regular_or_folder(Path(rest))
     raise UsageError(f"no such file or folder: {rest}")
 
 
@@ -130,6 +132,7 @@ def open_source(spec: SourceSpec | Path, progress: Progress = SILENT) -> Source:
     if spec.path.is_file():
         return _open_file(spec, progress)
     if not spec.path.is_dir():
+        require_regular_or_folder(spec.path)
         raise UsageError(f"no such file or folder: {spec.path}")
     source = _open_folder(spec, progress)
     if source is not None:

@@ -250,8 +250,8 @@ def explain_not_finite(
         use_fp32 = f", or use --set train.precision=fp32 instead of {precision}"
     if offending:
         return (
-            f"every line of the batch does it: training has diverged; lower train.lr ({lr:g})"
-            f"{use_fp32}"
+            f"every line of the batch does it: training has diverged; start a new run with a lower"
+            f" train.lr ({lr:g}), from these weights with --load{use_fp32}"
         )
     return (
         f"no line does it alone: the gradients do; lower train.lr ({lr:g}) or train.grad_clip"

@@ -1,0 +1,155 @@
+#!/usr/bin/env python3
+"""A campaign of fault injections: thousands of damaged files, hostile inputs, kills and full disks,
+each of which must be refused with a message or change nothing.
+
+    python scripts/campaign.py                        every kind, all trials: several hours
+    python scripts/campaign.py --scale 0.01           one trial of a hundred: minutes
+    python scripts/campaign.py --kinds stores,bombs   only these
+    python scripts/campaign.py --minutes 20 --save    as far as the time allows, the saved result
+
+Same seed, same trials. With --save the result goes to benchmarks/results/campaign.json, and the
+table in docs/security.md is written from it. Linux only: it forks, kills and mounts.
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
+
+from faults import artifacts, commands, inputs  # noqa: E402
+from faults.trials import Kind, Tally, run_kind  # noqa: E402
+
+from nordocr_cli.atomic import write_json, write_text  # noqa: E402
+from nordocr_cli.runtime.stopwatch import environment  # noqa: E402
+
+KINDS: dict[str, Kind] = {
+    kind.name: kind for kind in (*artifacts.KINDS, *inputs.KINDS, *commands.KINDS)
+}
+RESULT = ROOT / "benchmarks" / "results" / "campaign.json"
+PAGE = ROOT / "docs" / "security.md"
+_LEAST_S = 10.0  # for each kind, however little time is left
+_BEGIN, _END = "<!-- campaign: begin -->", "<!-- campaign: end -->"
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--scale", type=float, default=1.0, help="share of the trials")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--kinds", default="", help=f"some of {', '.join(KINDS)}")
+    parser.add_argument("--minutes", type=float, help="stop after this time, shared by the kinds")
+    parser.add_argument("--save", action="store_true", help="write campaign.json and its table")
+    parser.add_argument("-o", "--output", type=Path, help="write the result to this file instead")
+    parser.add_argument(
+        "--table", action="store_true", help="write the table of the saved result, run nothing"
+    )
+    return parser.parse_args()
+
+
+def run_campaign(
+    kinds: list[Kind], scale: float, seed: int, minutes: float | None = None
+) -> list[Tally]:
+    """Run all kinds in turn and print a line for each. With `minutes` a kind gets its part of the
+    time that is left.
+    """
+    end = time.monotonic() + minutes * 60 if minutes else float("inf")
+    tallies = []
+    for number, kind in enumerate(kinds):
+        left = len(kinds) - number
+        most_s = max(_LEAST_S, (end - time.monotonic()) / left)
+        tally = run_kind(kind, max(1, round(kind.goal * scale)), seed, most_s)
+        tallies.append(tally)
+        print(_line(tally), flush=True)
+        for failure in tally.failures:
+            print(f"    {failure}", flush=True)
+    return tallies
+
+
+def _line(tally: Tally) -> str:
+    return (
+        f"{tally.name}: tried {tally.tried}, refused {tally.refused}, unchanged {tally.accepted},"
+        f" wrong {tally.wrong}, crashed {tally.crashed}, signals {tally.signals},"
+        f" hung {tally.hung} ({tally.seconds:.0f} s)"
+    )
+
+
+def to_result(tallies: list[Tally], options: argparse.Namespace) -> dict[str, object]:
+    """Return the campaign as plain JSON values."""
+    return {
+        "schema": "nordocr.campaign/1",
+        "seed": options.seed,
+        "scale": options.scale,
+        "minutes": options.minutes,
+        "when": datetime.now(UTC).isoformat(timespec="seconds"),
+        "environment": environment(1),
+        "kinds": [asdict(tally) for tally in tallies],
+    }
+
+
+def to_table(result: dict[str, object]) -> str:
+    """Return the table of docs/security.md."""
+    rows = [
+        "| kind of fault | tried | refused | harmless | wrong | crashed | signals | hung |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    counted = ("tried", "refused", "accepted", "wrong", "crashed", "signals", "hung")
+    kinds = result["kinds"]
+    assert isinstance(kinds, list)
+    rows += [
+        f"| {kind['title']} | " + " | ".join(f"{kind[name]:,}" for name in counted) + " |"
+        for kind in kinds
+    ]
+    totals = [sum(kind[name] for kind in kinds) for name in counted]
+    rows.append("| **all** | " + " | ".join(f"{total:,}" for total in totals) + " |")
+    goal = sum(kind["goal"] for kind in kinds)
+    note = (
+        f"Seed {result['seed']}, {str(result['when'])[:10]}; a full campaign has {goal:,} trials."
+    )
+    return "\n".join([*rows, "", note])
+
+
+def write_table() -> None:
+    """Put the table of the saved result into docs/security.md."""
+    text = PAGE.read_text(encoding="utf-8")
+    before, _, rest = text.partition(_BEGIN)
+    _, _, after = rest.partition(_END)
+    table = to_table(json.loads(RESULT.read_text(encoding="utf-8")))
+    write_text(PAGE, f"{before}{_BEGIN}\n{table}\n{_END}{after}")
+
+
+def main() -> None:
+    """Run the campaign; exit 1 when a trial ended badly."""
+    options = parse_arguments()
+    if options.table:
+        write_table()
+        return
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    names = [name for name in options.kinds.split(",") if name] or list(KINDS)
+    unknown = [name for name in names if name not in KINDS]
+    if unknown:
+        sys.exit(f"unknown kinds {', '.join(unknown)}; known: {', '.join(KINDS)}")
+    kinds = [KINDS[name] for name in names]
+    tallies = run_campaign(kinds, options.scale, options.seed, options.minutes)
+    result = to_result(tallies, options)
+    if options.output:
+        write_json(options.output, result)
+    if options.save:
+        write_json(RESULT, result)
+        write_table()
+    bad = sum(tally.bad for tally in tallies)
+    tried = sum(tally.tried for tally in tallies)
+    print(f"{tried:,} trials, {bad} bad")
+    sys.exit(bool(bad))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,174 @@
+"""Trials: one damaged input each, run in child processes so that a crash or a hang is counted and
+the next trial still runs.
+"""
+
+import os
+import random
+import select
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from nordocr_cli.errors import NordocrError
+
+Result = Literal["refused", "accepted"]
+Trial = Callable[[int, random.Random], Result]
+_NAMED_FAILURES = 5
+
+
+class WrongResult(Exception):
+    """The damaged input was taken, and what came of it is not what the undamaged one gives."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of fault. `prepare` makes what the trials need in a folder and returns the trial;
+    `goal` is the number of trials of a full campaign.
+    """
+
+    name: str
+    title: str
+    goal: int
+    prepare: Callable[[Path], Trial]
+    limit_s: float = 60.0
+
+
+@dataclass
+class Tally:
+    """What came of the trials of a kind. `failures` describes the first few bad ones."""
+
+    name: str
+    title: str
+    goal: int
+    tried: int = 0
+    refused: int = 0
+    accepted: int = 0
+    wrong: int = 0
+    crashed: int = 0
+    signals: int = 0
+    hung: int = 0
+    seconds: float = 0.0
+    failures: list[str] = field(default_factory=list)
+
+    @property
+    def bad(self) -> int:
+        """How many trials must not have ended as they did."""
+        return self.wrong + self.crashed + self.signals + self.hung
+
+    def add(self, number: int, outcome: str, detail: str = "") -> None:
+        """Count one trial."""
+        self.tried += 1
+        setattr(self, outcome, getattr(self, outcome) + 1)
+        if outcome not in ("refused", "accepted") and len(self.failures) < _NAMED_FAILURES:
+            self.failures.append(f"trial {number}: {outcome}: {detail}"[:600])
+
+
+def run_kind(kind: Kind, count: int, seed: int, most_s: float = float("inf")) -> Tally:
+    """Run `count` trials of a kind, or as many as `most_s` seconds allow, preparations aside."""
+    tally = Tally(kind.name, kind.title, kind.goal)
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix=f"nordocr-{kind.name}-") as folder:
+        trial = kind.prepare(Path(folder))
+        until = time.monotonic() + most_s
+        number = 0
+        while number < count and time.monotonic() < until:
+            number = _run_child(kind, trial, number, count, seed, tally, until)
+    tally.seconds = round(time.monotonic() - began, 1)
+    return tally
+
+
+def _run_child(
+    kind: Kind, trial: Trial, first: int, count: int, seed: int, tally: Tally, until: float
+) -> int:
+    """Run trials from `first` on in a child, until it ends, dies or hangs. Returns the number of
+    the next trial.
+    """
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reader)
+        _serve(trial, first, count, f"{seed}-{kind.name}", writer)
+
+    os.close(writer)
+    number = first
+    buffered = b""
+    try:
+        while number < count:
+            ready, _, _ = select.select([reader], [], [], kind.limit_s)
+            if not ready:
+                tally.add(number, "hung", f"no end after {kind.limit_s:g} s")
+                return number + 1
+            content = os.read(reader, 1 << 16)
+            if not content:
+                break
+            *lines, buffered = (buffered + content).split(b"\n")
+            for line in lines:
+                outcome, _, detail = line.decode("utf-8", "replace").partition(" ")
+                tally.add(number, outcome, detail)
+                number += 1
+            if time.monotonic() > until:
+                return number
+    finally:
+        os.kill(child, signal.SIGKILL)
+        status = os.waitpid(child, 0)[1]
+        os.close(reader)
+    if number < count:
+        # It ended by itself in the middle of a trial.
+        outcome = "signals" if os.WIFSIGNALED(status) else "crashed"
+        tally.add(number, outcome, f"the process ended with status {status}")
+        return number + 1
+    return number
+
+
+def _serve(trial: Trial, first: int, count: int, seed: str, writer: int) -> None:
+    """Run trials in the child and write one line for each. Never returns."""
+    try:
+        for number in range(first, count):
+            line = _outcome(trial, number, random.Random(f"{seed}-{number}"))
+            os.write(writer, line.replace("\n", " | ").encode("utf-8", "replace") + b"\n")
+        time.sleep(3600)  # the parent ends it, so that "ended by itself" always means a crash
+    except BaseException:  # noqa: BLE001 - reported, and the child ends
+        traceback.print_exc(file=sys.stderr)
+    finally:
+        os._exit(70)
+
+
+def _outcome(trial: Trial, number: int, rng: random.Random) -> str:
+    try:
+        return trial(number, rng)
+    except NordocrError:
+        return "refused"
+    except WrongResult as error:
+        return f"wrong {error}"
+    except BaseException as error:  # noqa: BLE001 - what a campaign looks for
+        where = traceback.format_exc().strip().splitlines()[-3:]
+        return f"crashed {type(error).__name__}: {error} ({' '.join(where)})"
+
+
+def flipped(content: bytes, rng: random.Random, bits: int = 1) -> bytes:
+    """`content` with some bits flipped."""
+    changed = bytearray(content)
+    for _ in range(bits):
+        changed[rng.randrange(len(changed))] ^= 1 << rng.randrange(8)
+    return bytes(changed)
+
+
+def damaged(content: bytes, rng: random.Random) -> bytes:
+    """`content` damaged in one of the ways in which disks and transfers damage files."""
+    at, length = rng.randrange(len(content)), rng.randrange(1, 64)
+    ways = (
+        lambda: flipped(content, rng),
+        lambda: flipped(content, rng, bits=rng.randrange(2, 40)),
+        lambda: content[:at],
+        lambda: content[:at] + content[at + length :],
+        lambda: content[:at] + rng.randbytes(length) + content[at:],
+        lambda: content[:at] + bytes(length) + content[at + length :],
+        lambda: content + content[:length],
+    )
+    return rng.choice(ways)()
