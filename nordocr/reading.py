@@ -81,8 +81,10 @@ class Reader:
         """
         pages: list[ReadPage] = []
         with _as_file(source, name) as (path, shown):
-            for page in self._predict(path, regions):
+            prediction = self._predict(path, regions)
+            for page in prediction:
                 pages.append(replace(page, source=shown, pixels=None))
+        prediction.counts.require_some()
         file = Path(source) if isinstance(source, (str, Path)) else None
         return Document(shown, tuple(_page(page) for page in pages), tuple(pages), file)
 

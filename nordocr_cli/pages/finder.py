@@ -25,6 +25,8 @@ Read = Callable[[Sequence[Pixels]], Sequence[Recognition]]  # reads cut lines
 _DETECTED_LETTER_PX = 7.0
 _MINIMUM_SCALE, _MAXIMUM_SCALE = 0.15, 2.0
 _MAXIMUM_DETECTED_PIXELS = 9_000_000
+# Larger pages, as of 600 dpi, are looked at smaller: A4 at 300 dpi has 9 million pixels.
+_MAXIMUM_LOOKED_AT, _WORTH_REDUCING = 10_000_000, 0.85
 # A box this many times as long as its other side tells which way its text runs, and how much it
 # slopes.
 _TELLS_TURN, _TELLS_SLOPE = 1.8, 4.0
@@ -160,6 +162,12 @@ class LineFinder:
         `read` reads cut lines, to tell a page from one that stands on its head and a dash from a
         speck; without it text is taken to read from left to right, or upwards where it is upright.
         """
+        factor = math.sqrt(_MAXIMUM_LOOKED_AT / (page.shape[0] * page.shape[1]))
+        if factor < _WORTH_REDUCING:
+            size = (round(page.shape[1] * factor), round(page.shape[0] * factor))
+            smaller = np.asarray(cv2.resize(page, size, interpolation=cv2.INTER_AREA), np.uint8)
+            return _enlarged(self.find(smaller, read), page.shape[1] / size[0])
+
         mask = ink_mask(gray_of(page))
         letters = letter_sizes(mask)
         if not len(letters):
@@ -205,6 +213,14 @@ class LineFinder:
             lines.append(replace(line, paragraph=paragraph))
         share = uncovered_share(letters, missed, letter_px)
         return PageLines(tuple(lines), quarter_turns, skew, share)
+
+
+def _enlarged(found: PageLines, factor: float) -> PageLines:
+    """The lines of a page that was looked at so many times smaller."""
+    lines = tuple(
+        replace(line, outline=line.outline.scaled(factor, factor)) for line in found.lines
+    )
+    return replace(found, lines=lines)
 
 
 def turned_letters(letters: NDArray[np.int32], width: int) -> NDArray[np.int32]:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 
 import nordocr_cli
+from nordocr_cli.printable import shown_path
 from nordocr_cli.records import Box
 from nordocr_cli.writers.read_page import ReadLine, ReadPage, Word, box_around
 from nordocr_cli.writers.xml_text import attribute, content
@@ -13,25 +14,25 @@ _SCHEMA = f"{_NAMESPACE} https://www.loc.gov/standards/alto/v4/alto-4-4.xsd"
 
 def write_alto(pages: Iterable[ReadPage]) -> Iterator[str]:
     """Yield the file piece by piece."""
-    is_open = False
+    count = 0
     for count, page in enumerate(pages, start=1):
-        if not is_open:
-            is_open = True
-            yield _head(page)
+        if count == 1:
+            yield _head(shown_path(page.source.name), _resolution(page))
         yield from _page(count, page)
-    if is_open:
-        yield "</Layout></alto>\n"
+    if not count:
+        yield _head("", "")  # not one page could be read
+    yield "</Layout></alto>\n"
 
 
-def _head(page: ReadPage) -> str:
+def _head(file_name: str, settings: str) -> str:
     return (
         '<?xml version="1.0" encoding="UTF-8"?>\n'
         f'<alto xmlns="{_NAMESPACE}" xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance"'
         f' xsi:schemaLocation="{_SCHEMA}">\n'
         "<Description><MeasurementUnit>pixel</MeasurementUnit>"
-        f"<sourceImageInformation><fileName>{content(page.source.name)}</fileName>"
+        f"<sourceImageInformation><fileName>{content(file_name)}</fileName>"
         "</sourceImageInformation>"
-        f'<Processing ID="ocr">{_resolution(page)}<processingSoftware>'
+        f'<Processing ID="ocr">{settings}<processingSoftware>'
         "<softwareName>nordocr</softwareName>"
         f"<softwareVersion>{nordocr_cli.__version__}</softwareVersion>"
         "</processingSoftware></Processing></Description>\n<Layout>\n"
@@ -48,10 +49,9 @@ def _resolution(page: ReadPage) -> str:
 
 def _page(count: int, page: ReadPage) -> Iterator[str]:
     height, width = page.size
-    rotation = f' ROTATION="{90 * page.quarter_turns}"' if page.quarter_turns else ""
     yield (
         f'<Page ID="page_{count}" PHYSICAL_IMG_NR="{(page.index or 0) + 1}" HEIGHT="{height}"'
-        f' WIDTH="{width}"{rotation}>\n'
+        f' WIDTH="{width}">\n'
         f'<PrintSpace HPOS="0" VPOS="0" WIDTH="{width}" HEIGHT="{height}">\n'
     )
     number = 0

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Iterator
 
 import nordocr_cli
+from nordocr_cli.printable import shown_path
 from nordocr_cli.records import Box
 from nordocr_cli.writers.read_page import ReadLine, ReadPage, box_around, quad_of
 from nordocr_cli.writers.xml_text import attribute, content
@@ -28,7 +29,7 @@ def write_hocr(pages: Iterable[ReadPage]) -> Iterator[str]:
 
 
 def _page(count: int, page: ReadPage) -> Iterator[str]:
-    image = str(page.source).replace('"', "%22")
+    image = shown_path(page.source).replace('"', "%22")
     height, width = page.size
     title = f'image "{image}"; bbox 0 0 {width} {height}; ppageno {page.index or 0}'
     if page.resolution is not None:

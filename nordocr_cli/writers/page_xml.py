@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
 from nordocr_cli.pages.outline import Outline
+from nordocr_cli.printable import shown_path
 from nordocr_cli.writers.read_page import ReadLine, ReadPage, Word, box_around
 from nordocr_cli.writers.xml_text import attribute, content
 
@@ -34,7 +35,7 @@ def _page(page: ReadPage) -> Iterator[str]:
             f' imageXResolution="{page.resolution.x_dpi:.2f}"'
             f' imageYResolution="{page.resolution.y_dpi:.2f}" imageResolutionUnit="PPI"'
         )
-    name = attribute(page.source.name)
+    name = attribute(shown_path(page.source.name))
     yield (f'<Page imageFilename={name} imageWidth="{width}" imageHeight="{height}"{resolution}>\n')
     paragraphs = page.paragraphs()
     if paragraphs:

@@ -91,8 +91,10 @@ def test_what_cannot_be_read_is_counted_and_the_rest_read(tiny_onnx, tmp_path, h
         "pages.tif",
     ]
     assert sum("text" in record for record in records) == 2
+    nothing = predict([tmp_path / "bad.png"], str(tiny_onnx), threads=1)
+    assert "".join(nothing.write("text")) == ""
     with pytest.raises(DataError, match="not one line of 1 could be read"):
-        written("text", [tmp_path / "bad.png"], str(tiny_onnx))
+        nothing.counts.require_all()
 
 
 def test_a_bad_page_and_a_bad_region_are_left_out(tiny_onnx, few, tmp_path, heard):

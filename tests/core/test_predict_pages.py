@@ -3,6 +3,7 @@
 import io
 import json
 import sys
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -161,7 +162,23 @@ def test_doubts_are_in_the_result(tiny_onnx, tmp_path, heard):
 def test_limits_reach_the_reader(tmp_path):
     page(*TEXTS).save(tmp_path / "a.png")
     with pytest.raises(DataError, match="above the limit of 1,000 for a page"):
-        list(predict([tmp_path / "a.png"], threads=1, limits=Limits(max_pixels=1000)))
+        prediction = predict([tmp_path / "a.png"], threads=1, limits=Limits(max_pixels=1000))
+        list(prediction)
+        prediction.counts.require_all()
+
+
+@pytest.mark.parametrize("kind", ["text", "json", "jsonl", "tsv", "alto", "page", "hocr", "pdf"])
+def test_nothing_readable_is_a_well_formed_result_and_an_error(kind, reader, tmp_path):
+    (tmp_path / "a.tif").write_bytes(b"II*\0")
+    prediction = reader.read([tmp_path / "a.tif"])
+    for path in prediction.save(kind, tmp_path / "out"):
+        content = path.read_bytes()
+        if kind == "json":
+            assert json.loads(content)["pages"][0]["error"]
+        if kind == "hocr":
+            ElementTree.fromstring(content)
+    with pytest.raises(DataError, match="not one line of 1 could be read"):
+        prediction.counts.require_all()
 
 
 def test_a_page_of_photographs_is_a_result(reader, tmp_path):

@@ -103,14 +103,16 @@ def _cut(page: "Image", region: Region) -> "Image":
 
 
 def _find_regions(pages: "Document", progress: Progress) -> Layout:
-    from nordocr_cli.runtime.backends.tesseract.recognizer import LineFinder
+    from nordocr_cli.pages.finder import LineFinder
 
-    progress.note(f"no regions of {pages.path} are given: Tesseract finds them")
+    progress.note(f"no regions of {pages.path} are given: the text detector finds them")
     finder = LineFinder()
-    found = (finder.find(pages.page(index)) for index in range(len(pages)))
-    return Layout(
-        tuple(Page(index, tuple(map(Region, boxes))) for index, boxes in enumerate(found))
-    )
+    found = []
+    for index in range(len(pages)):
+        outlines = [line.outline for line in finder.find(pages.page(index)).lines]
+        regions = tuple(Region(outline.box, polygon=outline.points) for outline in outlines)
+        found.append(Page(index, regions))
+    return Layout(tuple(found))
 
 
 def _spread(count: int, limit: int | None) -> list[int]:

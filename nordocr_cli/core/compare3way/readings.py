@@ -140,4 +140,5 @@ def readings(
             for line in page.lines
         )
         pages.append(Page(page.index, tuple(read)))
+    prediction.counts.require_some()
     return Layout(tuple(pages))

@@ -33,8 +33,16 @@ class Counts:
         self.first_doubt = self.first_doubt or reason
         self.progress.warn(f"{reason}; look at the result")
 
+    def require_some(self) -> None:
+        """Raise DataError when something was to be read and nothing could be."""
+        if self.failed and not self.read and not self.pages:
+            raise DataError(
+                f"not one line of {self.failed} could be read; the first: {self.first_failure}"
+            )
+
     def require_all(self) -> None:
         """Raise DataError when something could not be read."""
+        self.require_some()
         if self.failed:
             raise DataError(
                 f"{self.failed} of {self.failed + self.read} could not be read; the first:"

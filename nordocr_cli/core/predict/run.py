@@ -55,8 +55,8 @@ class Prediction:
     def write(self, kind: str) -> Iterator[str]:
         """Yield the result in one of the formats that are text, piece by piece.
 
-        Raises DataError at the end when not one line could be read. What could not be read is an
-        object with its `error` in json and jsonl, and left out elsewhere.
+        What could not be read is an object with its `error` in json and jsonl, and left out
+        elsewhere; `counts.require_all` raises for it afterwards.
         """
         form = require_format(kind)
         if form.is_binary:
@@ -69,7 +69,7 @@ class Prediction:
         """Write the result to a file in any format, which appears complete; return the files.
 
         Some formats are one file a page: NAME.png, or NAME-1.png, NAME-2.png and so on when there
-        are several. Raises what `write` does, and DataError for a full disk.
+        are several. Raises DataError for a full disk.
         """
         form = require_format(kind)
         if form.is_one_file_a_page:
@@ -190,7 +190,7 @@ class Reader:
         else:
             pages = self._read_pages(plan, counts)
         single = len(plan.inputs) == 1 and not plan.inputs[0].is_dir()
-        return Prediction(_or_fail(pages, counts), counts, single)
+        return Prediction(_until_done(pages, counts), counts, single)
 
     def _open_recognizer(self) -> "Recognizer":
         from nordocr_cli.runtime.recognizers import open_recognizer
@@ -335,14 +335,10 @@ def without_text(crop: "Image", reading: Recognition) -> Recognition:
     return replace(reading, text="", confidence=0.0, char_confidences=(), spans=())
 
 
-def _or_fail(pages: Iterator[ReadPage], counts: Counts) -> Iterator[ReadPage]:
-    """The pages; an error at the end when there were some and none of them could be read."""
+def _until_done(pages: Iterator[ReadPage], counts: Counts) -> Iterator[ReadPage]:
+    """The pages; then the progress ends."""
     yield from pages
     counts.progress.finish()
-    if counts.failed and not counts.read and not counts.pages:
-        raise DataError(
-            f"not one line of {counts.failed} could be read; the first: {counts.first_failure}"
-        )
 
 
 def _ahead(batches: "Iterator[Batch]") -> "Iterator[Batch]":
