@@ -73,7 +73,7 @@ def test_tsv_reads_back(tmp_path):
     (tmp_path / "layout").write_text(written("tsv", PAGES), encoding="utf-8")
     (page,) = read_layout(tmp_path / "layout").pages
     assert [(region.text, region.box, region.confidence) for region in page.regions] == [
-        (TEXT, LINE.box, 0.5),
+        (TEXT.replace("\x07", "<U+0007>"), LINE.box, 0.5),
         ("no places", Box(10.25, 80, 50, 30), None),
     ]
     rows = list(
@@ -120,7 +120,8 @@ def test_json_of_images():
 def test_text():
     assert written("text", IMAGES, named=True) == "dir/a.png\ta\ndir/b.png\tb\n"
     assert written("text", IMAGES[:1], named=False) == "a\n"
-    assert written("text", PAGES, named=True) == f"{TEXT}\nno places\n"
+    shown = TEXT.replace("\x07", "<U+0007>")
+    assert written("text", PAGES, named=True) == f"{shown}\nno places\n"
 
 
 @pytest.mark.parametrize("kind", [name for name in FORMATS if not FORMATS[name].is_binary])
