@@ -14,7 +14,7 @@ from nordocr_cli.atomic import require_utf8
 from nordocr_cli.data.archives import ARCHIVE_SUFFIXES, ArchiveSource, unpack
 from nordocr_cli.data.entry import Entry
 from nordocr_cli.data.labels.label_file import NO_COLUMNS, Columns, LabelFile
-from nordocr_cli.data.lmdb_source import LmdbSource
+from nordocr_cli.data.layouts.readers import sniff_layout
 from nordocr_cli.data.manifest import ManifestKind, find_form, iterate_manifest, manifest_kind
 from nordocr_cli.data.manifest_source import ManifestSource
 from nordocr_cli.data.pages import (
@@ -44,6 +44,7 @@ LABEL_FILES = (
     *("rec_gt.txt", "Label.txt", "labels.json", "label.json", "gt.json", "lines.txt"),
 )
 _LABEL_SUFFIXES = (".jsonl", ".tsv", ".csv", ".json", ".txt")
+_XML_LAYOUTS = ("alto", "page", "hocr", "xml")
 _QUARANTINE = ".quarantine.jsonl"
 # Files of other programs that are not read: their suffixes, what they are, and what to do.
 _FOREIGN = {
@@ -173,11 +174,14 @@ def _open_file(spec: SourceSpec, progress: Progress) -> Source:
 
 def is_layout(path: Path) -> bool:
     """Whether a file is a layout and not a label file."""
-    suffix = path.suffix.lower()
-    if suffix == ".json":
-        file = LabelFile(path, path.parent)
-        return is_layout_json(path) and find_form(file) is None
-    return suffix in LAYOUT_SUFFIXES or is_layout_text(path)
+    if path.suffix.lower() in LAYOUT_SUFFIXES and path.suffix.lower() != ".json":
+        return True
+    found = sniff_layout(path)
+    if found is None:
+        return False
+    if found.name == "json":
+        return find_form(LabelFile(path, path.parent)) is None and is_layout_json(path)
+    return found.name in _XML_LAYOUTS or is_layout_text(path)
 
 
 def _open_archive(spec: SourceSpec, progress: Progress) -> Source:
@@ -243,6 +247,8 @@ def _source_in(spec: SourceSpec, progress: Progress) -> Source | None:
     """The first kind of source that a folder itself holds, with a warning that names the others."""
     path, root, columns = spec.path, spec.root, spec.columns
     if (path / "data.mdb").is_file():
+        from nordocr_cli.data.lmdb_source import LmdbSource
+
         return LmdbSource(path)
     pairs = find_pairs(path)
     manifest = _label_file(path, columns, pairs)

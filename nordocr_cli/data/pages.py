@@ -16,7 +16,6 @@ from nordocr_cli.data.layouts.layout import BadLines, Layout
 from nordocr_cli.data.layouts.readers import is_layout_xml, read_layout, sniff_layout
 from nordocr_cli.errors import DataError, UsageError
 from nordocr_cli.limits import MAX_JSON_BYTES, read_regular
-from nordocr_cli.pages.cut import cut_line, cut_size
 from nordocr_cli.pages.outline import outline_of
 from nordocr_cli.records import LineRow
 
@@ -48,6 +47,8 @@ class PageImages:
         Raises FileNotFoundError when there is no such file, DataError when it has no such page or
         one of another size.
         """
+        from nordocr_cli.pages.cut import cut_line
+
         if not path.is_file():
             raise FileNotFoundError(path)
         try:
@@ -72,6 +73,8 @@ def _open_document(path: Path) -> "Document":
 
 def crop_size(place: Place) -> tuple[int, int]:
     """Return the (height, width) in pixels of the line at `place`, without reading the page."""
+    from nordocr_cli.pages.cut import cut_size
+
     return cut_size(place.outline)
 
 

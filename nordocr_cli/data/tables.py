@@ -26,7 +26,6 @@ from nordocr_cli.data.layouts.layout import BadLines, Layout
 from nordocr_cli.errors import DataError
 from nordocr_cli.extras import missing
 from nordocr_cli.limits import MAX_PAGE_PIXELS
-from nordocr_cli.pages.cut import cut_line, cut_size
 from nordocr_cli.pages.outline import outline_of
 from nordocr_cli.records import LineRow
 
@@ -87,6 +86,7 @@ class TableSource:
     def crop(self, entry: Entry) -> "Pixels":
         """See Source."""
         from nordocr_cli.data.resize import decode_image
+        from nordocr_cli.pages.cut import cut_line
 
         if entry.place is not None:
             with self._lock:
@@ -96,10 +96,11 @@ class TableSource:
 
     def crop_size(self, entry: Entry) -> tuple[int, int]:
         """See Source."""
+        from nordocr_cli.data.pages import crop_size
         from nordocr_cli.data.resize import image_size
 
         if entry.place is not None:
-            return cut_size(entry.place.outline)
+            return crop_size(entry.place)
         return image_size(self._image_bytes(entry.key), entry.where)
 
     def close(self) -> None:

@@ -12,7 +12,6 @@ from nordocr_cli.data.layouts.layout import Layout
 from nordocr_cli.data.regions import read_regions
 from nordocr_cli.errors import DataError
 from nordocr_cli.metrics.text import canonical
-from nordocr_cli.pages.cut import cut_line
 from nordocr_cli.pages.outline import outline_of
 from nordocr_cli.progress import Progress
 from nordocr_cli.records import Page, Recognition, Region
@@ -98,6 +97,8 @@ def _cut_regions(
 
 def _cut(page: "Image", region: Region) -> "Image":
     """Cut a line along its outline. Returns a copy, so that not every page stays in memory."""
+    from nordocr_cli.pages.cut import cut_line
+
     outline = outline_of(region.box, region.polygon, region.baseline)
     return cut_line(page, outline).copy()
 

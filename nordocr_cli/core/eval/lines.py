@@ -11,7 +11,6 @@ from nordocr_cli.artifact.contract import Contract
 from nordocr_cli.charset import CHARSETS, Charset
 from nordocr_cli.core.eval.outputs import is_output, read_output
 from nordocr_cli.core.eval.result import BatchCheck
-from nordocr_cli.data.lmdb_source import is_line_store
 from nordocr_cli.data.notes import squash_ratio
 from nordocr_cli.errors import DataError, UsageError, nearest
 from nordocr_cli.limits import parse_json, read_text
@@ -32,6 +31,8 @@ def open_lines(
     path: Path, contract: Contract | None, resampler: "Resampler | None"
 ) -> "LineStore | ManifestLines":
     """Open a line store, or any other source, whose crops are prepared as `contract` says."""
+    from nordocr_cli.data.lmdb_source import is_line_store
+
     if is_line_store(path):
         if resampler:
             raise UsageError(

@@ -27,8 +27,6 @@ from nordocr_cli.core.eval.lines import (
 )
 from nordocr_cli.core.eval.plan import EvalPlan, EvalRequest, plan
 from nordocr_cli.core.eval.result import BatchCheck, EvalResult
-from nordocr_cli.core.leakage import leakage_of_run, run_of
-from nordocr_cli.data.lmdb_source import is_line_store
 from nordocr_cli.errors import DataError
 from nordocr_cli.metrics.calibration import calibrate
 from nordocr_cli.metrics.characters import score_characters
@@ -125,6 +123,9 @@ def _read_store(plan: EvalPlan, store: Path, progress: Progress) -> Hypotheses:
 
 def _warn_of_leakage(plan: EvalPlan, store: Path, progress: Progress) -> None:
     """Warn when the run that the weights belong to has trained on lines of the store."""
+    from nordocr_cli.core.leakage import leakage_of_run, run_of
+    from nordocr_cli.data.lmdb_source import is_line_store
+
     run = run_of(Path(plan.request.model)) if plan.kind == "model" else None
     if run is None or plan.request.allow_leakage or not is_line_store(store):
         return

@@ -20,7 +20,6 @@ from nordocr_cli.core.train.setup import (
     with_fitting_batch,
 )
 from nordocr_cli.core.train.stores import TrainData, open_data
-from nordocr_cli.data.leakage import find_leakage
 from nordocr_cli.errors import NordocrError
 from nordocr_cli.profile import Profile, ResolvedProfile
 from nordocr_cli.progress import SILENT, Progress
@@ -195,6 +194,8 @@ def _warn_of_leakage(data: TrainData, progress: Progress) -> None:
             " trained on"
         )
         return
+    from nordocr_cli.data.leakage import find_leakage
+
     found = find_leakage(data.train.stores, data.val.stores)
     if found.is_found:
         progress.warn(
