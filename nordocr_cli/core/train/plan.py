@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nordocr_cli.artifact.contract import Contract
 from nordocr_cli.artifact.probing import read_contract
@@ -20,7 +20,6 @@ from nordocr_cli.core.train.request import (
     resolve_request,
     store_and_ratio,
 )
-from nordocr_cli.data.store import LineStore
 from nordocr_cli.errors import ArtifactError, DataError, UsageError
 from nordocr_cli.geometry import Geometry
 from nordocr_cli.models.registry import check_files
@@ -39,6 +38,9 @@ from nordocr_cli.training.runlog import (
     read_run,
 )
 from nordocr_cli.training.state import Limits, duration
+
+if TYPE_CHECKING:
+    from nordocr_cli.data.store import LineStore
 
 _PLAN_WIDTHS = (128, 320, 768, 1024, 1792)
 _FILES = (BEST, LAST, STATE, RUN, METRICS, CURVES, WORST, f"{BOARD}/")
@@ -253,10 +255,12 @@ def _checked_store(named: Path, charset: Charset, geometry: Geometry) -> StoreFa
         )
 
 
-def open_store(path: Path) -> LineStore:
+def open_store(path: Path) -> "LineStore":
     """Open a line store. Raises UsageError when there is none."""
     if not path.exists():
         raise UsageError(f"no line store {path}; make one with `nordocr prep` or `nordocr synth`")
+    from nordocr_cli.data.store import LineStore
+
     return LineStore(path)
 
 
