@@ -107,6 +107,7 @@ def _register() -> None:
         leaderboard,
         lineage,
         merge_lora,
+        models,
         predict,
         prep,
         profiles,
@@ -123,6 +124,7 @@ def _register() -> None:
     app.command("read", rich_help_panel="Read")(predict.predict)
     app.command("serve", rich_help_panel="Read")(serve.serve)
     app.command("watch", rich_help_panel="Read")(watch.watch)
+    app.add_typer(models.app, name="models", cls=HelpGroup, rich_help_panel="Read")
     app.command("predict", rich_help_panel="Read", short_help="The same as read.")(predict.predict)
 
     app.command("prep", rich_help_panel="Data")(prep.prep)

@@ -50,7 +50,9 @@ def complete_profile(incomplete: str) -> list[str]:
 
 def complete_model(incomplete: str) -> list[str]:
     """Complete a recognizer: a shipped name, tesseract, or the path of weights or a model."""
-    names = ("nordocr-default", "nordocr-default-ext", "tesseract")
+    from nordocr_cli.core.model_files import named_models
+
+    names = [*(model.name for model in named_models()), "tesseract"]
     return _starting_with(incomplete, names) + _entries(
         incomplete, (".safetensors", ".onnx", ".engine")
     )

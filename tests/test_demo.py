@@ -18,4 +18,4 @@ def test_reading_says_cer_and_exact(tmp_path, monkeypatch):
     report = build_report([LineResult("a", "Belopp", "Belopp"), LineResult("b", "Summa", "Sumna")])
     (tmp_path / "demo").mkdir()
     write_json(tmp_path / "demo" / "after.json", {"report": report.to_json()})
-    assert demo.reading("after.json") == "CER 9.09 %, exact 1 of 2 (50.0 %)"
+    assert demo.quality("after.json") == "CER 9.09 %, exact 1 of 2 (50.0 %)"

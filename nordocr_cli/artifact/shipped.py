@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from nordocr_cli.errors import UsageError, nearest
+from nordocr_cli.variables import cache_folder
 
 # The recognizers that ship with the package, and the one that is used where none is named.
 SHIPPED = Path(__file__).parents[1] / "weights"
@@ -11,10 +12,15 @@ _BEST = "best.safetensors"
 _MODEL_SUFFIXES = (".safetensors", ".onnx")
 
 
+def added_models_folder() -> Path:
+    """Return the folder of recognizers that `models get` added. It need not exist."""
+    return cache_folder() / "models"
+
+
 def find_weights(path: Path) -> Path:
     """Return the model file that `path` names: itself, `best.safetensors` of a run folder, or a
-    recognizer that ships with the package (`nordocr-default`, or with its suffix
-    `nordocr-default.onnx`). What exists at `path` goes first.
+    recognizer by name that ships with the package or was added with `models get`
+    (`nordocr-default`, or `nordocr-default.onnx`). What exists at `path` goes first.
 
     Raises UsageError when there is none.
     """
@@ -27,6 +33,9 @@ def find_weights(path: Path) -> Path:
         return _best_of_run(path)
     if exists:
         return path
+    added = _added(path) if is_bare_name else None
+    if added is not None:
+        return added
     if is_bare_name and path.name.startswith(DEFAULT_MODEL):
         return _shipped(path)
 
@@ -42,6 +51,13 @@ def _best_of_run(folder: Path) -> Path:
     if best.is_file():
         return best
     raise UsageError(f"{folder} holds no {_BEST}; is it the folder of a run?")
+
+
+def _added(name: Path) -> Path | None:
+    """The file of a recognizer in the cache folder; weights go before ONNX."""
+    endings = ("",) if name.suffix in _MODEL_SUFFIXES else _MODEL_SUFFIXES
+    candidates = [added_models_folder() / f"{name.name}{ending}" for ending in endings]
+    return next((file for file in candidates if file.is_file()), None)
 
 
 def _shipped(name: Path) -> Path:
