@@ -218,6 +218,10 @@ def rgb_pixels(image: Image.Image) -> Pixels:
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, _backdrop(image)), image)
+    if image.mode in ("1", "L"):
+        # Pillow's RGB takes four bytes a pixel on the way.
+        gray = np.asarray(image.convert("L"), dtype=np.uint8)
+        return np.asarray(cv2.cvtColor(gray, cv2.COLOR_GRAY2RGB), dtype=np.uint8)
     return np.asarray(image.convert("RGB")).copy()
 
 

@@ -286,6 +286,7 @@ class Reader:
                     continue
                 counts.pages += 1
                 yield read
+                del read, page, pixels  # before the next page is decoded
 
     def _read_images(self, files: Iterable[Path], counts: Counts) -> Iterator[ReadPage]:
         counts.progress.start("reading")
