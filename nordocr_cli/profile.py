@@ -310,6 +310,10 @@ def _explain(problem: Mapping[str, Any], location: list[str], table: Mapping[str
     tag = _model_name(table)
     dotted = ".".join(location) or "the profile"
     if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        named = _given_key(dotted, problem["input"])
+        counterpart = _counterpart(named)
+        if counterpart:
+            return f"unknown key {named!r}; here it is {counterpart}"
         return (
             f"unknown key {dotted!r};"
             f" {nearest(location[-1], sorted(_known_keys(location[:-1], tag)))}"
@@ -320,6 +324,42 @@ def _explain(problem: Mapping[str, Any], location: list[str], table: Mapping[str
         return f"{dotted} is missing"
     shown = "" if problem["type"] == "value_error" else f" (got {problem['input']!r})"
     return f"{dotted}: {problem['msg'].removeprefix('Value error, ')}{shown}"
+
+
+# Keys and flags of the programs that this one replaces, and what they are called here.
+_COUNTERPARTS = {
+    "data.transforms": "geometry.height and geometry.max_width",
+    "model.architecture_name": "model.name",
+    "model.architecture": "model.name",
+    "model.model_id": "model.pretrained",
+    "trainer.precision": "train.precision",
+    "trainer.max_epochs": "train.epochs",
+    "trainer.accumulate_grad_batches": "train.accumulate",
+    "trainer.gradient_clip_val": "train.grad_clip",
+    "trainer.devices": "the option --gpus of nordocr train",
+    "data.batch_size": "train.batch_size",
+    "batch_size": "train.batch_size",
+    "lora_rank": "model.lora_rank",
+    "trainer": "one of the keys of [train]",
+}
+
+
+def _given_key(dotted: str, value: Any) -> str:
+    """The first key that was given in an unknown table; the key itself where it is no table."""
+    if not isinstance(value, Mapping):
+        return dotted
+    leaves = flatten(value, f"{dotted}.")
+    return next(iter(leaves), dotted)
+
+
+def _counterpart(dotted: str) -> str:
+    """What a key of another program is called here; "" for an unknown one."""
+    parts = dotted.split(".")
+    for count in range(len(parts), 0, -1):
+        found = _COUNTERPARTS.get(".".join(parts[:count]))
+        if found:
+            return found
+    return ""
 
 
 def _known_keys(parents: Sequence[str], tag: str | None) -> set[str]:

@@ -210,3 +210,17 @@ def test_networks_of_the_svtr_family_have_the_pipelines_normalization(name):
     with pytest.raises(UsageError, match="--set: geometry.normalization is 'imagenet'.*symmetric"):
         load_profile(name, ["geometry.normalization=imagenet"])
     assert load_profile("mamba-320").profile.geometry.normalization == "imagenet"
+
+
+@pytest.mark.parametrize(
+    ("assignment", "here"),
+    [
+        ("data.transforms.train.resize=[32, 128]", "geometry.height and geometry.max_width"),
+        ("model.architecture_name=svtr", "model.name"),
+        ("trainer.precision=16-mixed", "train.precision"),
+        ("batch_size=256", "train.batch_size"),
+    ],
+)
+def test_keys_of_the_programs_that_this_one_replaces_name_their_counterpart(assignment, here):
+    with pytest.raises(UsageError, match=f"here it is {here}"):
+        load_profile("svtr-32x128", [assignment])

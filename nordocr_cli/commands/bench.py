@@ -1,5 +1,6 @@
 """`nordocr bench`: how fast recognizers read the same lines, side by side."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -128,6 +129,7 @@ def bench(
         external=external,
         baseline=baseline,
         plot=plot,
+        command=sys.argv,
         progress=console,
     )
     if as_json:

@@ -138,6 +138,10 @@ def compare3way(
     crops: Annotated[int, Text("--crops", min=0, help="Pictures in the report at most.")] = 1000,
     output: options.OptionalOutput = None,
     threads: options.Threads = None,
+    as_served: Annotated[
+        bool,
+        typer.Option("--as-served", help="Read with the first model as the Rust pipeline does."),
+    ] = False,
     as_json: options.Json = False,
     dry_run: options.DryRun = False,
     quiet: options.Quiet = False,
@@ -180,7 +184,7 @@ def compare3way(
     planned = plan(
         CompareRequest(
             document=document,
-            first=sources.network_source(svtrv2),
+            first=sources.network_source(svtrv2, as_served=as_served),
             second=sources.tesseract_source(tess),
             reference=ReferenceSource(
                 truth=truth,

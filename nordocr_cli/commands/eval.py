@@ -221,6 +221,7 @@ def _show_groups(console: Console, result: "EvalResult") -> None:
 
 
 def _show_characters(console: Console, result: "EvalResult") -> None:
+    from nordocr_cli.decode.probabilities import second_softmax_note
     from nordocr_cli.metrics import tables
 
     console.table(
@@ -233,6 +234,9 @@ def _show_characters(console: Console, result: "EvalResult") -> None:
         ece = tables.percent(result.calibration.ece, 1)
         coverage = tables.coverage_note(result.calibration)
         console.note(f"Confidence: expected calibration error {ece}. {coverage}")
+        softmax = second_softmax_note(score.result.confidence for score in result.scores)
+        if softmax:
+            console.warn(softmax)
     report = result.report
     for title, pairs in (
         ("most frequent", report.confusions),

@@ -28,6 +28,7 @@ class Opened:
     name: str
     load_s: float
     weights: str
+    sha256: str = ""  # of the model's own file
 
 
 def open_models(
@@ -60,9 +61,9 @@ def open_models(
     if not opened:
         raise MissingBackendError("none of the models can run here: " + "; ".join(skipped.values()))
     names = _names(specs, [recognizer.name for recognizer in opened])
-    return [
-        Opened(*found) for found in zip(opened, names, loads, _weights(specs, opened), strict=True)
-    ], skipped
+    weights, hashes = _weights(specs, opened), _hashes(specs)
+    found = zip(opened, names, loads, weights, hashes, strict=True)
+    return [Opened(*each) for each in found], skipped
 
 
 def _names(specs: Sequence[str], names: Sequence[str]) -> list[str]:
@@ -81,18 +82,22 @@ def _names(specs: Sequence[str], names: Sequence[str]) -> list[str]:
     return found
 
 
+def _hashes(specs: Sequence[str]) -> list[str]:
+    """The hash of each model's file; "" for a program."""
+    paths = [parse_spec(spec).path for spec in specs]
+    return [sha256_of(path) if path else "" for path in paths]
+
+
 def _weights(specs: Sequence[str], opened: "Sequence[Recognizer]") -> list[str]:
     """An engine was made from an ONNX model, which was made from weights: the hash at the beginning
     of that, or "".
     """
     from nordocr_cli.runtime.recognizers import RunnerRecognizer
 
-    files, made_from = [], {}
-    for spec, recognizer in zip(specs, opened, strict=True):
-        path = parse_spec(spec).path
-        files.append(sha256_of(path) if path else "")
+    files, made_from = _hashes(specs), {}
+    for sha256, recognizer in zip(files, opened, strict=True):
         if isinstance(recognizer, RunnerRecognizer) and recognizer.runner.backend != "torch":
-            made_from[files[-1]] = recognizer.runner.contract.parent_sha256
+            made_from[sha256] = recognizer.runner.contract.parent_sha256
     for place, sha256 in enumerate(files):
         while parent := made_from.get(sha256):
             sha256 = parent

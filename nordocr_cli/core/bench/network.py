@@ -106,15 +106,16 @@ def time_grid(
     ]
 
 
-def peak_gflops(device: str, threads: int | None) -> float:
-    """Return the best of a few fp32 matrix products on the device, in 1e9 operations a second: the
-    roof above a network.
+def peak_gflops(device: str, threads: int | None, precision: str = "fp32") -> float:
+    """Return the best of a few matrix products on the device in one number format (fp32, fp16 or
+    bf16), in 1e9 operations a second: the roof above a network of that format.
     """
     import torch
 
     if threads is not None:
         torch.set_num_threads(threads)
-    a = torch.ones(_PEAK_SIZE, _PEAK_SIZE, device=device)
+    dtype = {"fp16": torch.float16, "bf16": torch.bfloat16}.get(precision, torch.float32)
+    a = torch.ones(_PEAK_SIZE, _PEAK_SIZE, device=device, dtype=dtype)
     best = float("inf")
     for _ in range(_PEAK_TRIES):
         began = time.perf_counter()
@@ -122,6 +123,16 @@ def peak_gflops(device: str, threads: int | None) -> float:
         product[0, 0].item()  # waits for the device
         best = min(best, time.perf_counter() - began)
     return 2 * _PEAK_SIZE**3 / best / 1e9
+
+
+def share_of_peak(
+    achieved_gflops: float, peaks: Mapping[str, float], precision: str
+) -> float | None:
+    """Return the share of the peak of a network's number format; None where that has no measured
+    peak (int8). A network that is faster than the measured product has reached the peak.
+    """
+    peak = peaks.get(precision or "fp32")
+    return None if peak is None else min(1.0, achieved_gflops / peak)
 
 
 class Operations:

@@ -73,6 +73,10 @@ class Row(_Record):
         None, description="whether it is a form of the reference's weights, as the hashes tell"
     )
     exact: int | None = Field(description="lines that read as the truth")
+    compared: int | None = Field(
+        None, description="lines of the truth that exact is of, where the program reads others too"
+    )
+    sha256: str | None = Field(None, description="of the model's file")
 
 
 class Cell(_Record):
@@ -118,6 +122,10 @@ class BenchResult(_Record):
     peak_gflops: float | None = Field(
         None, description="of a matrix product on the same device and threads, fp32"
     )
+    peaks_gflops: dict[str, float] = Field(
+        default_factory=dict, description="the same in each number format that a network has"
+    )
+    command: tuple[str, ...] = ()
     skipped: dict[str, str]
     environment: dict[str, Any]
     written: tuple[str, ...] = ()

@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
 from statistics import median
@@ -139,6 +139,7 @@ def bench(
     external: str | None = None,
     baseline: Path | None = None,
     plot: Path | None = None,
+    command: Sequence[str] = (),
     progress: Progress = SILENT,
 ) -> BenchResult:
     """Time `models` (paths, `tesseract`) over the lines of a store, or over the regions of a
@@ -181,12 +182,12 @@ def bench(
         progress=progress,
     )
     reference = _reference(recognizers)
-    peak = _peak(recognizers, threads, progress)
+    peaks = _peaks(recognizers, threads, progress)
     rows = [
-        _row(source, model, opened[reference], first, lap, laps[reference], peak)
+        _row(source, model, opened[reference], first, lap, laps[reference], peaks)
         for model, first, lap in zip(opened, first_calls, laps, strict=True)
     ]
-    cells = _grid(opened, grid, rounds, peak, progress) if grid else []
+    cells = _grid(opened, grid, rounds, peaks, progress) if grid else []
     read = [pages_read(source.pages, lap.readings) for lap in laps] if source.pages else []
     if external is not None:
         assert document is not None
@@ -205,7 +206,9 @@ def bench(
         reference=opened[reference].name,
         rows=tuple(rows),
         grid=tuple(cells),
-        peak_gflops=peak,
+        peak_gflops=peaks.get("fp32"),
+        peaks_gflops=peaks,
+        command=tuple(command),
         skipped=skipped,
         environment=_environment(recognizers, threads),
         written=tuple(map(str, written)),
@@ -262,26 +265,27 @@ def _reference(recognizers: "Sequence[Recognizer]") -> int:
     return 0
 
 
-def _peak(
+def _peaks(
     recognizers: "Sequence[Recognizer]", threads: int | None, progress: Progress
-) -> float | None:
-    """The measured peak of the networks' device; None without a network or without torch."""
+) -> dict[str, float]:
+    """The measured peak of the networks' device in fp32 and in each format that a network computes
+    in; empty without a network or without torch.
+    """
     from nordocr_cli.runtime.recognizers import RunnerRecognizer
 
-    devices = [
-        str(getattr(r.runner, "device", "cpu"))
-        for r in recognizers
-        if isinstance(r, RunnerRecognizer)
-    ]
-    if not devices:
-        return None
+    runners = [r.runner for r in recognizers if isinstance(r, RunnerRecognizer)]
+    if not runners:
+        return {}
+    device = str(getattr(runners[0], "device", "cpu"))
+    formats = {"fp32"} | {str(getattr(runner, "precision", "fp32")) for runner in runners}
     try:
         from nordocr_cli.core.bench.network import peak_gflops
 
-        return peak_gflops(devices[0], threads)
+        measured = sorted(formats & {"fp32", "fp16", "bf16"})
+        return {name: peak_gflops(device, threads, name) for name in measured}
     except (ImportError, RuntimeError) as error:
         progress.warn(f"the machine's peak is not measured: {error}")
-        return None
+        return {}
 
 
 def _row(
@@ -291,13 +295,14 @@ def _row(
     first: float,
     lap: "Laps",
     measure: "Laps",
-    peak: float | None,
+    peaks: Mapping[str, float],
 ) -> Row:
     from nordocr_cli.core.bench.network import (
         Operations,
         by_stages,
         peak_memory_mb,
         reset_peak_memory,
+        share_of_peak,
     )
     from nordocr_cli.runtime.recognizers import RunnerRecognizer
 
@@ -314,10 +319,13 @@ def _row(
             "padding_waste": found.padding_waste,
             "peak_memory_mb": peak_memory_mb() if measurable else None,
         }
-        if peak is not None:
+        if peaks:
             operations = Operations(recognizer.runner)
             flops = sum(operations.of(*shape) for shape in found.shapes)
-            known |= {"flops": flops, "roofline_share": flops / found.stages.network / 1e9 / peak}
+            achieved = flops / found.stages.network / 1e9
+            precision = str(getattr(runner, "precision", ""))
+            share = share_of_peak(achieved, peaks, precision)
+            known |= {"flops": flops, "roofline_share": share}
     return Row(
         name=model.name,
         backend=str(getattr(runner or recognizer, "backend", "tesseract")),
@@ -338,6 +346,7 @@ def _row(
             a.text == b.text for a, b in zip(lap.readings, measure.readings, strict=True)
         ),
         same_weights=model.weights == reference.weights if runner else None,
+        sha256=model.sha256 or None,
         exact=exact_lines(source.texts, lap.readings),
         **known,
     )
@@ -361,6 +370,7 @@ def _external_row(found: External, source: Lines) -> Row:
         runs_s=found.runs_s,
         same_text=None,
         exact=exact_regions(source.pages, found.pages),
+        compared=sum(len(page.regions) for page in source.pages),
     )
 
 
@@ -383,10 +393,10 @@ def _grid(
     opened: Sequence[Opened],
     grid: tuple[Sequence[int], Sequence[int]],
     rounds: int,
-    peak: float | None,
+    peaks: Mapping[str, float],
     progress: Progress,
 ) -> list[Cell]:
-    from nordocr_cli.core.bench.network import Operations, time_grid
+    from nordocr_cli.core.bench.network import Operations, share_of_peak, time_grid
     from nordocr_cli.runtime.recognizers import RunnerRecognizer
 
     runners = {
@@ -395,12 +405,14 @@ def _grid(
     batches, widths = grid
     progress.note(f"timing {', '.join(runners)} at {len(batches) * len(widths)} shapes")
     cells = time_grid(runners, batches, widths, rounds)
-    if peak is None:
+    if not peaks:
         return cells
     # the networks take turns in the cells
     counted = cycle([Operations(runner) for runner in runners.values()])
     shares = [
-        operations.of(cell.batch, cell.width_px) / cell.median_ms / 1e6 / peak
+        share_of_peak(
+            operations.of(cell.batch, cell.width_px) / cell.median_ms / 1e6, peaks, cell.precision
+        )
         for cell, operations in zip(cells, counted, strict=False)
     ]
     return [

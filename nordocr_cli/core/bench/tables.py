@@ -54,7 +54,7 @@ def rows(result: BenchResult) -> list[Row]:
             _number(row.load_s, 2),
             _number(row.first_call_s, 2),
             "–" if row.same_text is None else f"{row.same_text}/{row.lines}",
-            "–" if row.exact is None else f"{row.exact}/{row.lines}",
+            "–" if row.exact is None else f"{row.exact}/{row.compared or row.lines}",
         )
         for row in result.rows
     ]

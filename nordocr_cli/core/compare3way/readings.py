@@ -3,7 +3,7 @@ is named instead.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nordocr_cli.artifact.shipped import DEFAULT_MODEL
@@ -13,7 +13,7 @@ from nordocr_cli.data.layouts.readers import read_layout
 from nordocr_cli.errors import UsageError
 from nordocr_cli.progress import SILENT, Progress
 from nordocr_cli.records import Page, Region
-from nordocr_cli.runtime.specs import PROGRAMS, default_model, parse_spec
+from nordocr_cli.runtime.specs import AS_SERVED, PROGRAMS, default_model, parse_spec
 
 _MODELS = (".safetensors", ".onnx", ".engine")
 
@@ -26,6 +26,7 @@ class Source:
 
     result: Path | None = None
     model: str | None = None
+    as_served: bool = False  # in batches as the Rust pipeline makes them
 
     @property
     def path(self) -> Path | None:
@@ -35,7 +36,7 @@ class Source:
     def read_with(self) -> dict[str, str]:
         """Return what reads the document, for the result."""
         if self.path or not str(self.model).startswith("tesseract"):
-            return {"read_with": str(self.model)}
+            return {"read_with": f"{self.model}{', as served' if self.as_served else ''}"}
 
         from nordocr_cli.runtime.backends.tesseract.engine import find_tesseract
 
@@ -59,9 +60,18 @@ def parse_source(text: str) -> Source:
     return Source(result=path)
 
 
-def network_source(text: str | None) -> Source:
-    """Return the first engine's source: the recognizer that ships where nothing is given."""
-    return parse_source(text) if text else Source(model=default_model())
+def network_source(text: str | None, *, as_served: bool = False) -> Source:
+    """Return the first engine's source: the recognizer that ships where nothing is given. With
+    `as_served` it reads as the Rust pipeline does. Raises UsageError for a result with `as_served`.
+    """
+    source = parse_source(text) if text else Source(model=default_model())
+    if not as_served:
+        return source
+    if source.model is None:
+        raise UsageError(
+            f"--as-served reads with a model; {text} is a result that was read already"
+        )
+    return replace(source, as_served=True)
 
 
 def tesseract_source(text: str | None) -> Source:
@@ -128,6 +138,7 @@ def readings(
         regions=regions,
         language=language,
         threads=threads,
+        decoder=AS_SERVED if source.as_served else "greedy",
         progress=progress,
     )
     pages = []
