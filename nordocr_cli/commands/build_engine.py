@@ -21,7 +21,10 @@ def _complete_arch(incomplete: str) -> list[str]:
 
 
 def _said(sidecar: Mapping[str, Any]) -> str:
-    return "run beside ONNX Runtime and equal" if sidecar["executed"] else "built, not executed"
+    origin = sidecar["onnx"]["name"]
+    if sidecar["executed"]:
+        return f"built from {origin}, run next to ONNX Runtime and equal"
+    return f"built from {origin}, not executed"
 
 
 def _pipeline_note(result: "EngineResult") -> str:

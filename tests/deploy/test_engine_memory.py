@@ -55,3 +55,14 @@ def test_the_largest_shape_that_fits_is_named(models):
         full.require_fit(ranges, "A", 0.51)
     with pytest.raises(UsageError, match="nothing fits"):
         half.require_fit(ranges, "A", 0.5)
+
+
+def test_the_assumption_and_what_it_costs_without_are_named(models):
+    full, half = models
+    fused, counted = half.at(64, 1792), full.at(64, 1792)
+    assert fused.unfused_bytes > 2 * fused.activation_bytes
+    assert "assuming that TensorRT fuses attention; without, about" in str(fused)
+    assert counted.unfused_bytes == counted.activation_bytes
+    assert "attention counted as not fused" in str(counted)
+    # the scores alone, of the widest attention: batch, heads, tokens squared, 2 bytes
+    assert half.at(64, 896).unfused_bytes < fused.unfused_bytes / 2

@@ -313,6 +313,11 @@ def _require_memory(plan: EnginePlan, onnx: OnnxFile, progress: Progress) -> Non
         progress.warn(str(error))
         return
     predicted = model.require_fit(plan.ranges.ranges, plan.card, plan.memory_gb)
+    if predicted.unfused_total_bytes > plan.memory_gb * 1e9:
+        progress.warn(
+            f"{plan.card} holds this engine only if TensorRT fuses attention"
+            f" ({predicted.assumption}); a lower --max is safe either way"
+        )
     progress.note(
         f"memory at the greatest shape, {predicted}; {plan.card} has {plan.memory_gb:g} GB"
     )

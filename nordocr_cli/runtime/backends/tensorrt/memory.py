@@ -2,13 +2,14 @@
 and where no card is.
 
 The prediction is the greatest sum of tensors that live at the same time when the nodes run in the
-file's order, at one shape. Attention's scores count in fp32 only: in 16 bits TensorRT fuses
-attention and never writes them down. Beside engines of TensorRT-RTX 1.7.1 for svtrv2-nano it said
+file's order, at one shape. Attention's scores count in fp32 only: in 16 bits TensorRT usually fuses
+attention and never writes them down. Where it finds no fused kernel it does: `unfused_bytes` says
+what that takes. Compared with engines of TensorRT-RTX 1.7.1 for svtrv2-nano it said
 1.08 times of what fp16 engines reserve (0.77 at 4x1792 px), 0.85 to 0.93 in fp32.
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,7 +30,9 @@ _CUDA_BYTES = 0.5e9  # what a process holds on a card before the first tensor
 @dataclass(frozen=True)
 class Memory:
     """What an engine takes at one shape: `activation_bytes` of an execution context,
-    `weights_bytes`, `io_bytes` of input and output.
+    `weights_bytes`, `io_bytes` of input and output. `unfused_bytes` are those of a context whose
+    attention writes its scores down, which a classic TensorRT does where it finds no fused kernel;
+    equal to `activation_bytes` where the prediction counts them already (fp32).
     """
 
     batch: int
@@ -37,17 +40,37 @@ class Memory:
     activation_bytes: int
     weights_bytes: int
     io_bytes: int
+    unfused_bytes: int = 0
 
     @property
     def total_bytes(self) -> float:
         """Everything, with the reserve, and what CUDA itself takes."""
-        return RESERVE * self.activation_bytes + self.weights_bytes + self.io_bytes + _CUDA_BYTES
+        return self._total(self.activation_bytes)
+
+    @property
+    def unfused_total_bytes(self) -> float:
+        """The same without fused attention."""
+        return self._total(max(self.unfused_bytes, self.activation_bytes))
+
+    def _total(self, context: int) -> float:
+        return RESERVE * context + self.weights_bytes + self.io_bytes + _CUDA_BYTES
+
+    @property
+    def assumption(self) -> str:
+        """What the prediction takes for granted."""
+        if self.unfused_bytes <= self.activation_bytes:
+            return "attention counted as not fused"
+        return (
+            "assuming that TensorRT fuses attention; without, about"
+            f" {self.unfused_bytes / 1e9:.2f} GB for the context,"
+            f" {self.unfused_total_bytes / 1e9:.1f} GB with the reserve"
+        )
 
     def __str__(self) -> str:
         return (
             f"{self.batch}x{self.width} px: about {self.activation_bytes / 1e9:.2f} GB for an"
             f" execution context, {self.weights_bytes / 1e9:.2f} GB weights; with a reserve"
-            f" {self.total_bytes / 1e9:.1f} GB"
+            f" {self.total_bytes / 1e9:.1f} GB ({self.assumption})"
         )
 
 
@@ -86,18 +109,26 @@ class MemoryModel:
         """Return the prediction for one shape."""
         sizes = self._sizes(batch, width)
         graph = self._model.graph
-        live, peak, alive = 0, 0, set()
-        for index, node in enumerate(graph.node):
+        inputs_outputs = sum(sizes[tensor.name] for tensor in (graph.input[0], graph.output[0]))
+        unfused = self._peak(sizes)
+        fused = self._peak(sizes | dict.fromkeys(self._fused, 0)) if self._fused else unfused
+        return Memory(batch, width, fused, self._weights, inputs_outputs, unfused)
+
+    def _peak(self, sizes: Mapping[str, int]) -> int:
+        """The greatest sum in bytes of tensors that live at the same time."""
+        live, peak = 0, 0
+        alive: set[str] = set()
+        for index, node in enumerate(self._model.graph.node):
             alive |= set(node.output)
             live += sum(sizes.get(name, 0) for name in node.output)
             peak = max(peak, live)
-            for name in {
+            last_read = {
                 name for name in node.input if name in alive and self._readers[name] == index
-            }:
+            }
+            for name in last_read:
                 live -= sizes.get(name, 0)
                 alive.discard(name)
-        inputs_outputs = sum(sizes[tensor.name] for tensor in (graph.input[0], graph.output[0]))
-        return Memory(batch, width, peak, self._weights, inputs_outputs)
+        return peak
 
     def most(self, ranges: Iterable[ShapeRange]) -> Memory:
         """Return the greatest prediction of the greatest shapes: one context serves every range of
@@ -149,7 +180,7 @@ class MemoryModel:
                 sizes[value.name] = self._bytes(
                     tensor.elem_type, [dimension.dim_value for dimension in tensor.shape.dim]
                 )
-        return sizes | dict.fromkeys(self._fused, 0)
+        return sizes
 
     def _bytes(self, kind: int, dims: Iterable[int]) -> int:
         import onnx
