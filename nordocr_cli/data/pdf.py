@@ -6,6 +6,7 @@ consumer scans.
 """
 
 import threading
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,11 @@ _SCAN_DPI = (72, 1200)
 # this mean difference.
 _SAME_PICTURE = 6.0
 _THUMBNAIL = 8
+# A compressed stream may stand for at most this much: drawings and text have a few MB, images four
+# bytes a pixel.
+_MOST_STREAM_BYTES = 32 << 20
+_BYTES_PER_PIXEL = 4
+_STREAM_HEAD_BYTES = 2000
 
 _LOCK = threading.RLock()  # PDFium is for one thread at a time, whatever the number of documents
 
@@ -38,6 +44,49 @@ _LOCK = threading.RLock()  # PDFium is for one thread at a time, whatever the nu
 def is_pdf(content: bytes) -> bool:
     """Whether a file's content is a PDF."""
     return b"%PDF-" in content[:_MARK_BYTES]
+
+
+def require_small_streams(content: bytes, where: str, limits: Limits) -> None:
+    """Raise DataError when a compressed stream of a PDF stands for more bytes than a page has.
+
+    PDFium decompresses a stream completely before it looks at it, and a stream of 1 KB may stand
+    for gigabytes. The streams are found as they are written; what is no Flate data is skipped.
+    """
+    most_pixel_bytes = _BYTES_PER_PIXEL * limits.max_pixels
+    end = 0
+    while True:
+        keyword = content.find(b"stream", end)
+        if keyword < 0:
+            return
+        end = keyword + len(b"stream")
+        if content[keyword - 3 : keyword] == b"end":
+            continue
+        head = content[max(0, keyword - _STREAM_HEAD_BYTES) : keyword].rpartition(b"obj")[2]
+        layers = head.count(b"FlateDecode") + head.count(b"/Fl ")
+        most = most_pixel_bytes if b"/Image" in head else _MOST_STREAM_BYTES
+        start = end + (2 if content[end : end + 2] == b"\r\n" else 1)
+        stop = content.find(b"endstream", start)
+        packed = content[start : stop if stop >= 0 else len(content)]
+        if layers and not _unpacks_within(packed, layers, most):
+            raise DataError(
+                f"{where}: a compressed stream stands for more than {most:,} bytes; print the"
+                " document to a new PDF first"
+            )
+
+
+def _unpacks_within(packed: bytes, layers: int, most: int) -> bool:
+    """Whether data that was packed by zlib `layers` times unpacks to at most `most` bytes. What is
+    no zlib data does.
+    """
+    for _ in range(layers):
+        unpacker = zlib.decompressobj()
+        try:
+            packed = unpacker.decompress(packed, most + 1)
+        except zlib.error:
+            return True
+        if len(packed) > most:
+            return False
+    return True
 
 
 class PdfPages:
@@ -55,6 +104,7 @@ class PdfPages:
                 f"{path}: PDF needs pypdfium2 ({error}); pip install pypdfium2"
             ) from error
         self._path, self._pdfium, self._limits = path, pypdfium2, limits or Limits()
+        require_small_streams(content, str(path), self._limits)
         with _LOCK:
             try:
                 self._document = pypdfium2.PdfDocument(content)

@@ -1,5 +1,6 @@
 import shutil
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from nordocr_cli.core.predict.inputs import find_images
 from nordocr_cli.core.prep.run import prep
 from nordocr_cli.data.documents import read_pages
 from nordocr_cli.data.formats import open_source, parse_source
+from nordocr_cli.data.pdf import PdfPages
 from nordocr_cli.errors import DataError, MissingBackendError, UsageError
 from nordocr_cli.profile import load_profile
 
@@ -185,3 +187,22 @@ def test_without_pypdfium2_the_install_line_is_told(
     ):
         with pytest.raises(MissingBackendError, match=r"pip install pypdfium2"):
             read()
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_a_stream_that_stands_for_gigabytes_is_refused_before_it_is_unpacked(tmp_path, layers):
+    packed = b"0 0 m " * 20_000_000
+    for _ in range(layers):
+        packed = zlib.compress(packed, 9)
+    filters = "/FlateDecode" * layers
+    head = f"<</Filter[{filters}]/Length {len(packed)}>>"
+    path = tmp_path / "bomb.pdf"
+    path.write_bytes(
+        b"%PDF-1.5\n1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj\n"
+        b"2 0 obj<</Type/Pages/Kids[3 0 R]/Count 1>>endobj\n"
+        b"3 0 obj<</Type/Page/Parent 2 0 R/MediaBox[0 0 200 50]/Contents 4 0 R>>endobj\n"
+        b"4 0 obj" + head.encode() + b"stream\n" + packed + b"\nendstream endobj\n"
+        b"trailer<</Root 1 0 R>>"
+    )
+    with pytest.raises(DataError, match="a compressed stream stands for more than"):
+        PdfPages(path.read_bytes(), path)
