@@ -77,6 +77,8 @@ class LineResult:
     squash_ratio: float = 1.0
     frames: int | None = None
     oov: bool | None = None
+    # True: its store could not hold the line, so no recognizer was given it
+    not_in_store: bool | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the result as one JSON object, unknown fields left out."""

@@ -37,7 +37,13 @@ TOKEN = Variable(
     is_secret=True,
 )
 
-VARIABLES = [PROFILES, THREADS, CACHE, TOKEN]
+TESSDATA_BEST = Variable(
+    "NORDOCR_TESSDATA_BEST",
+    "Folder with the models of tessdata_best, for `tesseract-best`.",
+    "tesseract-best is not available",
+)
+
+VARIABLES = [PROFILES, THREADS, CACHE, TOKEN, TESSDATA_BEST]
 
 
 def cache_folder() -> Path:

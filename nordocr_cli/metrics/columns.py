@@ -116,6 +116,7 @@ class LineColumns:
         self._columns["digits_exact"] *= 1.0 - self["flag.digit_error"]
         self._columns["readable"] *= 1.0 - self["flag.oov_ref"]
         self._columns["readable"] *= 1.0 - self["flag.ctc_infeasible"]
+        self._columns["readable"] *= 1.0 - self["flag.not_in_store"]
 
     def _set_raw(self, chosen: Sequence[tuple[int, LineScore]]) -> None:
         """Fill in exact lines whose texts as given differ."""

@@ -8,7 +8,7 @@ of another program.
 | `reference`, or `ref` | what stands there; only needed when no line store says so |
 | `confidence` (0…1), or `conf` (0…100) | optional |
 | `language`, `subset`, `source`, `width` (or `width32`), `squash_ratio`, `frames` | optional |
-| `flags` | optional; of these only `oov_ref` is taken over, all others follow from the texts |
+| `flags` | optional; only `oov_ref` and `not_in_store` are used, the others follow from the texts |
 | `readings` | optional: what other decoders read, by name |
 """
 
@@ -125,6 +125,7 @@ def _parse(text: str, where: str, subset_key: str) -> RecordedLine:
             squash_ratio=squash_ratio,
             frames=None if frames is None else int(frames),
             oov="oov_ref" in flags or None,
+            not_in_store="not_in_store" in flags or None,
         )
     except (ValueError, TypeError, OverflowError) as error:
         raise DataError(f"{where}: not a recorded reading: {error}") from error

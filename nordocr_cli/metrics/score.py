@@ -156,6 +156,8 @@ def _flags_of_line(
     flags: tuple[str, ...] = ()
     if (missing and not missing.isdisjoint(reference)) or (charset is None and result.oov):
         flags = ("oov_ref",)
+    if result.not_in_store:
+        flags = (*flags, "not_in_store")
     if result.squash_ratio > 1.0:
         flags = (*flags, "over_wide")
     # No text needs more than twice its length.

@@ -96,6 +96,9 @@ FLAGS: dict[str, str] = {
     "ctc_infeasible": (
         "the reference needs more CTC frames than the line has: it can never be read exactly"
     ),
+    "not_in_store": (
+        "the store could not hold the line (geometry or charset): it counts as read empty"
+    ),
 }
 
 

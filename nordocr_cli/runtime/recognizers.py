@@ -16,12 +16,13 @@ from nordocr_cli.decode.language import LanguageFiles
 from nordocr_cli.decode.probabilities import require_declared_activation
 from nordocr_cli.errors import UsageError
 from nordocr_cli.records import Recognition
+from nordocr_cli.runtime.backends.tesseract.engine import find_best_tesseract
 from nordocr_cli.runtime.backends.tesseract.recognizer import TesseractRecognizer
 from nordocr_cli.runtime.device import parse_device
 from nordocr_cli.runtime.padded import as_served, padded
 from nordocr_cli.runtime.protocols import Image, Recognizer, Runner
 from nordocr_cli.runtime.runners import open_runner
-from nordocr_cli.runtime.specs import AS_SERVED, parse_decoder, parse_spec, require_options
+from nordocr_cli.runtime.specs import AS_SERVED, Spec, parse_decoder, parse_spec, require_options
 
 # Widest padded batch: lines times batch width, in columns of pixels. 16 lines of 1024 px, or 64 of
 # 256.
@@ -141,7 +142,7 @@ def open_recognizer(
     if named.path is None:
         # beside a network in bench the device may be any; it only has to be one
         parse_device(device)
-        return TesseractRecognizer(named.languages, threads)
+        return _open_program(named, threads)
     if named.backend == "torch" and read_contract(named.path).decoding == "seq2seq":
         from nordocr_cli.runtime.backends.torch.trocr import TrocrRecognizer
 
@@ -172,6 +173,18 @@ def open_recognizer(
     return RunnerRecognizer(
         runner, decode=partial(decode_beam, beam_width=beam_width, language=language)
     )
+
+
+def _open_program(named: Spec, threads: int | None) -> Recognizer:
+    if named.backend == "rapidocr":
+        from nordocr_cli.runtime.backends.rapidocr.recognizer import RapidOcrRecognizer
+
+        return RapidOcrRecognizer(threads)
+    if named.best:
+        return TesseractRecognizer(
+            named.languages, threads, find_best_tesseract(), name="tesseract-best"
+        )
+    return TesseractRecognizer(named.languages, threads)
 
 
 def batch_invariance(

@@ -11,7 +11,7 @@ from typing import Literal, cast
 from nordocr_cli.artifact.shipped import DEFAULT_MODEL, SHIPPED, find_weights
 from nordocr_cli.errors import UsageError, nearest
 
-Backend = Literal["torch", "onnxruntime", "tensorrt", "tesseract"]
+Backend = Literal["torch", "onnxruntime", "tensorrt", "tesseract", "rapidocr"]
 # Recognizers that are no network of this project, by name.
 PROGRAMS = ("tesseract", "tesseract-best", "rapidocr")
 AS_SERVED = "as-served"  # greedy, of batches as the Rust pipeline makes them
@@ -40,28 +40,25 @@ def default_model(device: str = "auto", precision: str = "fp32") -> str:
 
 @dataclass(frozen=True)
 class Spec:
-    """A recognizer by name: the file of a network, or Tesseract with its `languages` (None: each
-    line's own).
+    """A recognizer by name: the file of a network, RapidOCR, or Tesseract with its `languages`
+    (None: each line's own) and its models (`best`: those of tessdata_best).
     """
 
     backend: Backend
     path: Path | None = None
     languages: str | None = None
+    best: bool = False
 
 
 def parse_spec(text: str | Path) -> Spec:
-    """Return what `tesseract`, `tesseract:swe+nor`, a run folder or a model file means.
+    """Return what `tesseract`, `tesseract-best:swe+nor`, `rapidocr`, a run folder or a model file
+    means.
 
     Raises UsageError when there is no such file, or one of another kind.
     """
     name, colon, languages = str(text).partition(":")
-    if name == "tesseract" and not Path(text).exists():
-        if colon and not languages:
-            raise UsageError(
-                "tesseract: names no language; write tesseract:swe+nor, or tesseract for each"
-                " line's own"
-            )
-        return Spec("tesseract", languages=languages or None)
+    if name in PROGRAMS and not Path(text).exists():
+        return _program_spec(name, languages if colon else None)
     path = _readable_form(find_weights(Path(text)))
     if path.suffix not in _BACKEND_OF:
         raise UsageError(f"{path}: expected a run folder or a file in {', '.join(_BACKEND_OF)}")
@@ -78,6 +75,18 @@ def _readable_form(path: Path) -> Path:
         return path
     exported = path.with_suffix(".onnx")
     return exported if exported.is_file() else path
+
+
+def _program_spec(name: str, languages: str | None) -> Spec:
+    if name == "rapidocr":
+        if languages is not None:
+            raise UsageError("rapidocr has one model for all languages; write rapidocr alone")
+        return Spec("rapidocr")
+    if languages == "":
+        raise UsageError(
+            f"{name}: names no language; write {name}:swe+nor, or {name} for each line's own"
+        )
+    return Spec("tesseract", languages=languages, best=name == "tesseract-best")
 
 
 @dataclass(frozen=True)
@@ -118,9 +127,10 @@ def require_options(
         raise UsageError(
             f"{spec.path or spec.backend}: --compile is an option of torch, for weights and runs"
         )
-    if decoder != "greedy" and spec.backend == "tesseract":
+    if decoder != "greedy" and spec.path is None:
         raise UsageError(
-            f"tesseract decodes by itself; --decoder {decoder} is for the project's own networks"
+            f"{spec.backend} decodes by itself; --decoder {decoder} is for the project's own"
+            " networks"
         )
     if writing and spec.backend != "torch":
         raise UsageError(

@@ -475,3 +475,17 @@ def test_the_output_is_none_of_the_inputs(make_store, tiny_checkpoint, tmp_path)
     recording = record(tmp_path / "a.lines.jsonl", *readings())
     with pytest.raises(UsageError, match="would overwrite the input"):
         planned(recording, store, output=tmp_path / "a.json")
+
+
+def test_lines_that_a_store_could_not_hold_count_as_read_empty(tmp_path):
+    with LineStoreWriter(tmp_path / "s.lmdb", GEOMETRY, NORDIC) as writer:
+        image = np.full((32, 40, 3), 10, np.uint8)
+        writer.add(image, LineRow(id="in", image="in.png", text="1 234", source="d1"))
+        writer.leave_out(LineRow(id="out", image="out.png", text="Bokslut", source="d2"))
+    heard = Progress()
+    result = evaluate("scripted", tmp_path / "s.lmdb", recognizer=Scripted(), progress=heard)
+    total = result.report.total
+    assert (total.lines, total.flags["not_in_store"], total.flags["empty_hyp"]) == (2, 1, 1)
+    assert total.metrics["cer"].denominator == len("1 234") + len("Bokslut")
+    assert total.value("exact_ceiling") == 0.5
+    assert "1 lines did not fit the store's geometry or charset" in heard.warnings[0]

@@ -97,6 +97,29 @@ def expected_line(
     )
 
 
+def left_out_rows(lines: "LineStore | ManifestLines") -> tuple[LineRow, ...]:
+    """Return the rows of the lines that a store could not hold; none of a manifest."""
+    from nordocr_cli.data.manifest_lines import ManifestLines
+
+    return () if isinstance(lines, ManifestLines) else lines.left_out
+
+
+def left_out_lines(lines: "LineStore | ManifestLines", subset_key: str) -> list[LineResult]:
+    """Return the lines that a store could not hold, with an empty hypothesis."""
+    return [
+        LineResult(
+            id=row.id,
+            reference=row.text,
+            hypothesis="",
+            language=row.language,
+            subset=str(row.to_json().get(subset_key, "")),
+            source=row.source,
+            not_in_store=True,
+        )
+        for row in left_out_rows(lines)
+    ]
+
+
 def known_charset(lines: "LineStore | ManifestLines") -> Charset | None:
     """Return the charset that a store was made for, None where there is no such."""
     from nordocr_cli.data.manifest_lines import ManifestLines

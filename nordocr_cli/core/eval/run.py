@@ -18,6 +18,8 @@ from nordocr_cli.core.eval.lines import (
     expected_line,
     identity,
     known_charset,
+    left_out_lines,
+    left_out_rows,
     match_recorded,
     open_lines,
     read_lines,
@@ -108,6 +110,10 @@ def _read_store(plan: EvalPlan, store: Path, progress: Progress) -> Hypotheses:
         _warn_of_leakage(plan, store, progress)
 
         if plan.kind == "recorded":
+            # A recording may have hypotheses for lines that this store could not hold.
+            rows += left_out_rows(lines)
+            left_out = left_out_lines(lines, subset_key)
+            expected += [replace(line, not_in_store=None) for line in left_out]
             results, about, matching = match_recorded(model, rows, expected, progress)
             charset = known_charset(lines)
             return Hypotheses(
@@ -117,6 +123,7 @@ def _read_store(plan: EvalPlan, store: Path, progress: Progress) -> Hypotheses:
         if contract is not None:
             require_fit(lines, contract, model, progress)
         found = _recognize(plan, model, contract, lines, expected, progress)
+        found = _with_left_out(found, lines, subset_key, progress)
         charset = contract.charset if contract else known_charset(lines)
         return replace(found, subset_key=subset_key, charset=charset, store=store_identity(lines))
 
@@ -131,6 +138,23 @@ def _warn_of_leakage(plan: EvalPlan, store: Path, progress: Progress) -> None:
         return
     if found := leakage_of_run(run, [store], progress):
         progress.warn(f"{found}: the result tells nothing about new lines (--allow-leakage)")
+
+
+def _with_left_out(
+    found: Hypotheses, lines: "LineStore | ManifestLines", subset_key: str, progress: Progress
+) -> Hypotheses:
+    """Add the lines that the store could not hold, as read empty: without them a geometry that
+    loses lines would look better than one that holds them.
+    """
+    left_out = left_out_lines(lines, subset_key)
+    if not left_out:
+        return found
+    progress.warn(
+        f"{lines.path}: {len(left_out)} lines did not fit the store's geometry or charset; they"
+        f" count as read empty, e.g. {left_out[0].id!r}"
+    )
+    results = {name: [*lines_of, *left_out] for name, lines_of in found.results.items()}
+    return replace(found, results=results)
 
 
 def _subset_key(request: EvalRequest, rows: Sequence[LineRow], store: Path) -> str:

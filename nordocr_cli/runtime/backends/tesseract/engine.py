@@ -21,11 +21,13 @@ import numpy as np
 
 from nordocr_cli.errors import DataError, MissingBackendError
 from nordocr_cli.runtime.protocols import Image
+from nordocr_cli.variables import TESSDATA_BEST
 
 # Short lists keep all processes busy to the end; longer ones save little start-up.
 _IMAGES_A_CALL = 24
 _DPI = 300
 _TIMEOUT_S = 300
+_DATA = ".traineddata"
 _MISSING = (
     "the program tesseract is not on PATH; Debian: apt-get install tesseract-ocr tesseract-ocr-swe"
     " tesseract-ocr-nor tesseract-ocr-dan tesseract-ocr-isl"
@@ -98,6 +100,31 @@ def find_tesseract(library: bool = True) -> Installed:
         ["tesseract", "--version"], capture_output=True, text=True, timeout=30, check=True
     )
     return Installed((done.stdout or done.stderr).split("\n")[0], frozenset(languages), data, False)
+
+
+def find_best_tesseract() -> Installed:
+    """Return Tesseract with the models of tessdata_best, the accurate and slow ones, from the
+    folder NORDOCR_TESSDATA_BEST. Raises MissingBackendError without tesserocr or the folder.
+    """
+    folder = TESSDATA_BEST.get()
+    if not folder:
+        raise MissingBackendError(
+            f"tesseract-best needs the models of tessdata_best: put swe.traineddata and others into"
+            f" a folder and set {TESSDATA_BEST.name} to it"
+        )
+    languages = {file.name.removesuffix(_DATA) for file in Path(folder).glob(f"*{_DATA}")}
+    if not languages:
+        raise MissingBackendError(
+            f"{TESSDATA_BEST.name}={folder}: no {_DATA} files there; it must be a folder of models"
+        )
+    tesserocr = _import_tesserocr()
+    if tesserocr is None:
+        raise MissingBackendError(
+            "tesseract-best needs Tesseract as a library: pip install 'nordocr-cli[tesserocr]'"
+        )
+    first_line = tesserocr.tesseract_version().split("\n")[0]
+    version = f"{first_line} (tesserocr {tesserocr.__version__}), tessdata_best"
+    return Installed(version, frozenset(languages), Path(folder), True)
 
 
 def _import_tesserocr() -> Any:

@@ -43,9 +43,10 @@ class TesseractRecognizer:
         languages: str | None = None,
         workers: int | None = None,
         installed: Installed | None = None,
+        name: str = "tesseract",
     ) -> None:
         self.languages = languages
-        self.name = f"tesseract:{languages}" if languages else "tesseract"
+        self.name = f"{name}:{languages}" if languages else name
         self.installed = installed or find_tesseract()
         self.engine = self.installed.engine
         self._workers = workers or os.cpu_count() or 1

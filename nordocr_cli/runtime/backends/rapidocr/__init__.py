@@ -1,0 +1,1 @@
+"""PP-OCR through the rapidocr wheel: a second opinion that needs no server."""
