@@ -100,6 +100,7 @@ def _register() -> None:
         contract_seal,
         data,
         data_fetch,
+        data_suspects,
         doctor,
         eval,
         export,
@@ -131,6 +132,7 @@ def _register() -> None:
     app.command("synth", rich_help_panel="Data")(synth.synth)
     data.app.command("sets")(data_fetch.sets)
     data.app.command("fetch")(data_fetch.fetch)
+    data.app.command("suspects")(data_suspects.suspects)
     app.add_typer(data.app, name="data", cls=HelpGroup, rich_help_panel="Data")
 
     app.command("train", rich_help_panel="Train")(train.train)

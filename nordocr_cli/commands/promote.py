@@ -1,21 +1,46 @@
-"""`nordocr promote`: give the best weights of a run their place, when they are good enough."""
+"""`nordocr promote`: replace the promoted weights by a run's best ones, if they are good enough."""
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from nordocr_cli import options
 from nordocr_cli.console import Console
 
+if TYPE_CHECKING:
+    from nordocr_cli.core.promote import Promotion
+
 
 def promote(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")],
-    expect: Annotated[
+    run: Annotated[
         Path,
-        typer.Option("--expect", metavar="FILE.toml", help="Gates: METRIC = [least, greatest]."),
+        typer.Argument(metavar="RUN", help="Folder of a run; with --verify a FILE.promotion.json."),
     ],
+    expect: Annotated[
+        Path | None,
+        typer.Option("--expect", metavar="FILE.toml", help="Gates: METRIC = [minimum, maximum]."),
+    ] = None,
+    gate: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--gate",
+            metavar="CONDITION",
+            help="Must hold, e.g. 'subset:fax.cer<=champion+0.3pp'. Repeatable.",
+        ),
+    ] = None,
+    champion: Annotated[
+        Path | None,
+        typer.Option(
+            "--champion",
+            metavar="PATH",
+            help="Weights or result to beat. Default: the weights at -o.",
+        ),
+    ] = None,
+    no_champion: Annotated[
+        bool, typer.Option("--no-champion", help="Replace the weights at -o without comparison.")
+    ] = False,
     output: options.OptionalOutput = None,
     on: Annotated[
         list[Path] | None,
@@ -34,6 +59,17 @@ def promote(
             "--allow-leakage", help="Promote though the stores hold lines that were trained on."
         ),
     ] = False,
+    sign_key_env: Annotated[
+        str | None,
+        typer.Option(
+            "--sign-key-env",
+            metavar="NAME",
+            help="Environment variable with the key that signs the record.",
+        ),
+    ] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Check the signature and weights of a record.")
+    ] = False,
     device: options.Device = "auto",
     threads: options.Threads = None,
     as_json: options.Json = False,
@@ -41,50 +77,79 @@ def promote(
     quiet: options.Quiet = False,
     verbose: options.Verbose = 0,
 ) -> None:
-    """Copy the best weights of a run to promoted/RUN.safetensors (or -o) when every gate holds;
-    else exit 4 with what missed.
+    """Copy the best weights of a run to promoted/RUN.safetensors (or -o) when every gate holds.
 
-    Beside them FILE.promotion.json keeps the gates, the evaluation and the run's own run.json.
+    Exit 4 names what was missed. Weights that would be replaced are the champion: both read the
+    same lines, and the new ones must not be worse, by document. FILE.promotion.json keeps the
+    gates, the evaluations and the run's run.json.
 
     Example: nordocr promote runs/a --expect targets.toml -o models/recognize.safetensors
     """
     from nordocr_cli.core import promote as core
 
     console = Console(quiet=quiet, verbose=verbose, as_json=as_json)
-    if dry_run:
-        options.show_plan(
-            console, core.plan_promotion(run, expect, output, on or (), replace=replace)
-        )
+    if verify:
+        _verify(console, run, sign_key_env)
         return
-    done = core.promote(
-        run,
-        expect,
-        output,
-        on or (),
-        against=against,
-        replace=replace,
-        allow_leakage=allow_leakage,
-        device=device,
-        threads=threads,
-        command=sys.argv,
-        progress=console,
+    planned = core.plan(
+        core.PromotionRequest(
+            run=run,
+            expect=expect,
+            output=output,
+            stores=on or (),
+            champion=champion,
+            no_champion=no_champion,
+            gates=gate or (),
+            against=against,
+            replace=replace,
+            allow_leakage=allow_leakage,
+            sign_key_env=sign_key_env,
+            device=device,
+            threads=threads,
+            command=sys.argv,
+        )
     )
+    if dry_run:
+        options.show_plan(console, planned.to_json())
+        return
+
+    done = core.run(planned, console)
     if as_json:
         console.json(done.to_json())
     else:
-        figures = [(result.report.total.rates, result.store or {}) for result in done.results]
-        rows = [
-            *(
-                (
-                    f"on {store.get('path', '')}",
-                    f"CER {rates['cer']:.2%}, exact {rates['exact']:.1%}",
-                )
-                for rates, store in figures
-            ),
-            # a gate's text says when it fails
-            *(("holds", gate.replace("<", " ≥ ").replace(">", " ≤ ")) for gate in done.gates),
-            ("weights", done.weights),
-            ("record", done.record),
-        ]
-        console.table(f"{run} promoted", ("what", "value"), rows)
+        _show(console, done)
     console.next("nordocr", "export", done.weights)
+
+
+def _verify(console: Console, record: Path, sign_key_env: str | None) -> None:
+    from nordocr_cli.core.signature import read_key, verify
+    from nordocr_cli.errors import UsageError
+
+    if sign_key_env is None:
+        raise UsageError("--verify needs --sign-key-env NAME, the variable with the key")
+    found = verify(record, read_key(sign_key_env))
+    if console.as_json:
+        console.json({"record": str(record), "sha256": found["sha256"], "verified": True})
+        return
+    console.line(f"{record}: the signature holds, and the weights are {found['sha256'][:12]}…")
+
+
+def _show(console: Console, done: "Promotion") -> None:
+    from nordocr_cli.core.champion import rows_of
+    from nordocr_cli.metrics.tables import metric_value
+
+    rows: list[tuple[object, object]] = []
+    for result in done.results:
+        total = result.report.total
+        figures = f"CER {metric_value(total, 'cer')}, exact {metric_value(total, 'exact')}"
+        rows.append((f"on {(result.store or {}).get('path', '')}", figures))
+    rows += [("gate", gate) for gate in done.gates]
+    rows += [("weights", done.weights), ("record", done.record)]
+    console.table(f"{done.run} promoted", ("what", "value"), rows)
+    for comparison in done.champion:
+        console.table(
+            f"against the champion {comparison.champion} on {comparison.store}",
+            ("", "champion", "new", "new is"),
+            rows_of(comparison),
+            right=(1, 2),
+        )

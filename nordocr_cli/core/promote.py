@@ -1,5 +1,5 @@
-"""promote: the best weights of a run get a place of their own, when they are as good as was asked
-for.
+"""promote: the best weights of a run replace the promoted ones, if every gate holds and they are
+not worse than the champion, the weights that they would replace.
 """
 
 import shutil
@@ -10,21 +10,80 @@ from typing import Any
 
 from nordocr_cli import __version__, atomic
 from nordocr_cli.artifact.shipped import find_weights
+from nordocr_cli.core.champion import ChampionComparison, Judged
 from nordocr_cli.core.eval.result import EvalResult
 from nordocr_cli.core.eval.run import evaluate
 from nordocr_cli.core.leakage import leakage_of_run
+from nordocr_cli.core.signature import read_key, sign
 from nordocr_cli.errors import ArtifactError, DataError, GateMissed, UsageError
-from nordocr_cli.metrics.gates import Gate, read_expectations
+from nordocr_cli.metrics.gates import Gate, parse_gate, read_expectations
 from nordocr_cli.progress import SILENT, Progress
 from nordocr_cli.training.runlog import BEST, RUN, read_run
 
 PROMOTED = Path("promoted")
+SCHEMA = "nordocr.promotion/2"
+
+
+@dataclass(frozen=True)
+class PromotionRequest:
+    """Which weights to promote, and by what to judge them.
+
+    `stores` are the lines (default: the validation stores of the run). `champion` is what the new
+    weights have to beat: weights, or a recorded result of the same lines; by default the weights at
+    `output`, if there are any. `gates` are conditions that must hold, in addition to those of the
+    file `expect`; they may be relative to the champion. `sign_key_env` names the environment
+    variable with the key of the record's signature.
+    """
+
+    run: Path
+    expect: Path | None = None
+    output: Path | None = None
+    stores: Sequence[Path] = ()
+    champion: Path | None = None
+    no_champion: bool = False
+    gates: Sequence[str] = ()
+    against: Path | None = None
+    replace: bool = False
+    allow_leakage: bool = False
+    sign_key_env: str | None = None
+    device: str = "auto"
+    threads: int | None = None
+    command: Sequence[str] = ()
+
+    @property
+    def target(self) -> Path:
+        """The file that gets the weights."""
+        return _target(self.run, self.output)
+
+
+@dataclass(frozen=True)
+class PromotionPlan:
+    """A request that was checked."""
+
+    request: PromotionRequest
+    weights: Path
+    stores: tuple[Path, ...]
+    champion: Path | None
+    gates: tuple[Gate, ...]
+    key: bytes | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the plan as plain JSON values."""
+        target = self.request.target
+        return {
+            "weights": str(self.weights),
+            "stores": [str(path) for path in self.stores],
+            "champion": str(self.champion) if self.champion else None,
+            "gates": [gate.text for gate in self.gates],
+            "signed": self.key is not None,
+            "writes": [str(target), str(_record(target))],
+        }
 
 
 @dataclass(frozen=True)
 class Promotion:
     """What was promoted: the weights and where they are now, their SHA-256, and what they were
-    judged by: the gates, and the evaluation on each store.
+    judged by: the gates, the evaluation on each store, and the comparisons with the champion.
     """
 
     run: Path
@@ -33,124 +92,184 @@ class Promotion:
     sha256: str
     gates: tuple[str, ...]
     results: tuple[EvalResult, ...]
+    champion: tuple[ChampionComparison, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the promotion as plain JSON values."""
         return {
+            "schema": SCHEMA,
             "nordocr": __version__,
             "run": str(self.run),
             "weights": str(self.weights),
             "sha256": self.sha256,
             "gates": list(self.gates),
+            "champion": [comparison.to_json() for comparison in self.champion],
             "results": [result.to_json() for result in self.results],
         }
 
 
-def plan_promotion(
-    run: Path,
-    expect: Path,
-    output: Path | None = None,
-    stores: Sequence[Path] = (),
-    *,
-    replace: bool = False,
-) -> dict[str, Any]:
-    """Return what `promote` would do; nothing is evaluated. Raises UsageError for what is missing
-    or in the way, ArtifactError for a damaged run.json, DataError for a validation store that has
-    changed since.
+def plan(request: PromotionRequest) -> PromotionPlan:
+    """Check a request; nothing is evaluated. Raises UsageError for what is missing or in the way,
+    ArtifactError for a damaged run.json, DataError for a validation store that has changed since.
     """
+    run, target = request.run, request.target
     if not (run / RUN).is_file():
         raise UsageError(
             f"{run} holds no {RUN}; name the folder of a run (`nordocr runs` lists them)"
         )
     weights = find_weights(run)
-    target = _target(run, output)
-    atomic.refuse_inputs(target, [run, expect])
-    gates = read_expectations(expect)
-    if target.exists() and not replace and atomic.sha256_of(target) != atomic.sha256_of(weights):
+    inputs = [run, *(path for path in (request.expect, request.champion) if path)]
+    if target not in inputs:
+        atomic.refuse_inputs(target, [path for path in inputs if path != target])
+    gates = [parse_gate(text, required=True) for text in request.gates]
+    if request.expect:
+        gates = [*read_expectations(request.expect), *gates]
+
+    holds_others = target.exists() and atomic.sha256_of(target) != atomic.sha256_of(weights)
+    if holds_others and not request.replace:
         raise UsageError(
             f"{target} is there and holds other weights; name another -o, or give --replace"
         )
-    return {
-        "weights": str(weights),
-        "stores": [str(path) for path in stores or _val_stores(run)],
-        "gates": [gate.text for gate in gates],
-        "writes": [str(target), str(_record(target))],
-    }
+    champion = _champion(request, holds_others)
+    relative = [gate.text for gate in gates if gate.relative]
+    if relative and champion is None:
+        raise UsageError(
+            f"gate {relative[0]!r} needs a champion, and {target} holds none: give --champion"
+        )
+    if not gates and champion is None:
+        raise UsageError("nothing to judge by: give --expect FILE.toml, --gate or --champion")
+    return PromotionPlan(
+        request=request,
+        weights=weights,
+        stores=tuple(request.stores or _val_stores(run)),
+        champion=champion,
+        gates=tuple(gates),
+        key=read_key(request.sign_key_env) if request.sign_key_env else None,
+    )
 
 
-def promote(
-    run: Path,
-    expect: Path,
-    output: Path | None = None,
-    stores: Sequence[Path] = (),
-    *,
-    against: Path | None = None,
-    replace: bool = False,
-    allow_leakage: bool = False,
-    device: str = "auto",
-    threads: int | None = None,
-    command: Sequence[str] = (),
-    progress: Progress = SILENT,
-) -> Promotion:
-    """Read `stores` (default: the validation stores of the run) with the best weights of `run`, and
-    copy them to `output` when every gate of `expect` holds on each store: a file, a folder, or by
-    default promoted/RUN.safetensors, and a record beside it.
+def _champion(request: PromotionRequest, target_holds_others: bool) -> Path | None:
+    if request.no_champion:
+        if request.champion:
+            raise UsageError("--champion and --no-champion contradict each other")
+        return None
+    if request.champion is None:
+        return request.target if target_holds_others else None
+    if not request.champion.exists():
+        raise UsageError(f"no champion {request.champion}")
+    return request.champion
+
+
+def run(plan: PromotionPlan, progress: Progress = SILENT) -> Promotion:
+    """Read the stores with the new weights and with the champion, and copy the new weights when
+    every gate holds on each store and none shows them to be worse than the champion.
 
     Raises GateMissed naming each gate that was missed and what was found, or when the stores hold
-    lines that the run has trained on (unless `allow_leakage`, which warns of them), and what
-    `plan_promotion` raises.
+    lines that the run has trained on (unless `allow_leakage`, which warns of them).
     """
-    plan = plan_promotion(run, expect, output, stores, replace=replace)
-    weights, target, gates = Path(plan["weights"]), _target(run, output), read_expectations(expect)
-    sha256 = atomic.sha256_of(weights)
-    leakage = leakage_of_run(run, [Path(path) for path in plan["stores"]], progress)
-    if leakage and not allow_leakage:
-        raise GateMissed(
-            f"{run} is not promoted: {leakage}. Judge it by other lines with --on STORE, or give"
-            " --allow-leakage"
-        )
-    if leakage:
-        progress.warn(leakage)
-    results = tuple(
-        evaluate(
-            str(weights),
-            Path(path),
-            device=device,
-            threads=threads,
-            against=against,
-            gates=gates,
-            command=command,
-            progress=progress,
-        )
-        for path in plan["stores"]
+    request = plan.request
+    sha256 = atomic.sha256_of(plan.weights)
+    _require_unseen_lines(plan, progress)
+    results = tuple(_evaluate(str(plan.weights), store, plan, progress) for store in plan.stores)
+    judged = _judge_champion(plan, results, progress)
+    comparisons = tuple(each.compare() for each in judged)
+    problems = _problems(plan, results, judged, comparisons)
+    if problems:
+        raise GateMissed(f"{request.run} is not promoted: " + "; ".join(problems))
+
+    _copy_weights(plan.weights, request.target, sha256)
+    promotion = Promotion(
+        run=request.run,
+        weights=request.target,
+        record=_record(request.target),
+        sha256=sha256,
+        gates=tuple(gate.text for gate in plan.gates),
+        results=results,
+        champion=comparisons,
     )
-    if missed := [
-        problem
-        for path, result in zip(plan["stores"], results, strict=True)
-        for problem in _missed(gates, path, result)
-    ]:
-        raise GateMissed(f"{run} is not promoted: " + "; ".join(missed))
+    record = promotion.to_json() | {"training": read_run(request.run)}
+    atomic.write_json(promotion.record, sign(record, plan.key) if plan.key else record)
+    return promotion
+
+
+def promote(run_folder: Path, *, progress: Progress = SILENT, **options: Any) -> Promotion:
+    """Plan and run a promotion; `options` are the other fields of PromotionRequest. Raises what
+    `plan` and `run` raise.
+    """
+    return run(plan(PromotionRequest(run_folder, **options)), progress)
+
+
+def _require_unseen_lines(plan: PromotionPlan, progress: Progress) -> None:
+    request = plan.request
+    leakage = leakage_of_run(request.run, list(plan.stores), progress)
+    if not leakage:
+        return
+    if not request.allow_leakage:
+        raise GateMissed(
+            f"{request.run} is not promoted: {leakage}. Judge it by other lines with --on STORE, or"
+            " give --allow-leakage"
+        )
+    progress.warn(leakage)
+
+
+def _evaluate(
+    model: str, store: Path, plan: PromotionPlan, progress: Progress, *, new: bool = True
+) -> EvalResult:
+    """Evaluate the new weights, or the champion, which is compared with nothing else."""
+    request = plan.request
+    return evaluate(
+        model,
+        store,
+        device=request.device,
+        threads=request.threads,
+        against=request.against if new else None,
+        gates=[gate for gate in plan.gates if new and gate.kind != "letter"],
+        allow_leakage=True,  # looked at before, for all stores
+        command=request.command,
+        progress=progress,
+    )
+
+
+def _judge_champion(
+    plan: PromotionPlan, results: Sequence[EvalResult], progress: Progress
+) -> list[Judged]:
+    if plan.champion is None:
+        return []
+    progress.note(f"reading the same lines with the champion {plan.champion}")
+    return [
+        Judged(store, result, _evaluate(str(plan.champion), store, plan, progress, new=False))
+        for store, result in zip(plan.stores, results, strict=True)
+    ]
+
+
+def _problems(
+    plan: PromotionPlan,
+    results: Sequence[EvalResult],
+    judged: Sequence[Judged],
+    comparisons: Sequence[ChampionComparison],
+) -> list[str]:
+    """Every gate that is missed, on every store, then where the champion is better."""
+    # Without a champion only gates with a bound of their own are left.
+    sides = judged or [
+        Judged(store, result, result) for store, result in zip(plan.stores, results, strict=True)
+    ]
+    found = [
+        f"{problem} on {side.store}"
+        for side in sides
+        for gate in plan.gates
+        if (problem := side.missed(gate))
+    ]
+    return found + [problem for each in comparisons if (problem := each.problem())]
+
+
+def _copy_weights(weights: Path, target: Path, sha256: str) -> None:
     with atomic.replacing(target) as temporary:
         shutil.copyfile(weights, temporary)
         if atomic.sha256_of(temporary) != sha256:
             raise ArtifactError(
-                f"{weights} changed while it was judged; is the run going on? Promote it when it is"
-                " finished"
+                f"{weights} changed while it was judged; is the run still training? Promote it when"
+                " it is finished"
             )
-    promotion = Promotion(
-        run, target, _record(target), sha256, tuple(gate.text for gate in gates), results
-    )
-    atomic.write_json(promotion.record, promotion.to_json() | {"training": read_run(run)})
-    return promotion
-
-
-def _missed(gates: Sequence[Gate], store: str, result: EvalResult) -> list[str]:
-    comparison = result.against.comparison if result.against else None
-    return [
-        f"{problem} on {store}"
-        for gate in gates
-        if (problem := gate.missed(result.report, comparison))
-    ]
 
 
 def _target(run: Path, output: Path | None) -> Path:
@@ -165,7 +284,7 @@ def _record(target: Path) -> Path:
 
 
 def _val_stores(run: Path) -> list[Path]:
-    """The validation stores that run.json names, as long as they hold what they held then."""
+    """The validation stores that run.json names, if they still hold what they held then."""
     from nordocr_cli.data.store import LineStore
 
     try:

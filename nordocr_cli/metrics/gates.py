@@ -71,9 +71,9 @@ class Gate:
         limit = f", the limit is {bound:.6g}" if self.relative else ""
         return f"{self.text}: found {found:.6g}{limit}"
 
-    def value_of(self, report: Report) -> float | None:
+    def value_of(self, report: Report, against: Comparison | None = None) -> float | None:
         """Return the gate's figure in a report. Raises UsageError for a group that is not there."""
-        return self._value(report, None)
+        return self._value(report, against)
 
     def _value(self, report: Report, against: Comparison | None) -> float | None:
         if self.metric in AGAINST:

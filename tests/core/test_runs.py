@@ -12,9 +12,13 @@ from nordocr_cli.app import app
 from nordocr_cli.artifact.probing import read_contract
 from nordocr_cli.atomic import sha256_of
 from nordocr_cli.core.clean import delete, find_waste
-from nordocr_cli.core.promote import plan_promotion, promote
+from nordocr_cli.core.promote import PromotionRequest, plan, promote
 from nordocr_cli.core.runs import differences_of, list_runs
+from nordocr_cli.core.signature import verify
 from nordocr_cli.errors import ArtifactError, DataError, GateMissed, UsageError
+
+# The lines of the tiny run are those that it was trained on.
+ALLOWED = {"allow_leakage": True, "threads": 1, "device": "cpu"}
 
 
 @pytest.fixture
@@ -143,20 +147,20 @@ def test_a_run_is_promoted_when_every_gate_holds(runs, tmp_path):
     targets = tmp_path / "targets.toml"
     targets.write_text('lines = [12, 12]\n"language:sv.exact" = [0, 1]\n')
     target = tmp_path / "models" / "digits.safetensors"
-    done = promote(runs / "a", targets, target, allow_leakage=True, threads=1, device="cpu")
+    done = promote(runs / "a", expect=targets, output=target, **ALLOWED)
     assert sha256_of(target) == sha256_of(runs / "a" / "best.safetensors") == done.sha256
     assert read_contract(target).model["name"] == "svtrv2-nano"
     record = json.loads((tmp_path / "models" / "digits.promotion.json").read_text())
     assert record["results"][0]["report"]["total"]["lines"] == 12
     assert record["training"]["profile"]["train"]["lr"] == 1e-3
     # the same weights are no conflict
-    promote(runs / "a", targets, target, allow_leakage=True, threads=1, device="cpu")
+    promote(runs / "a", expect=targets, output=target, **ALLOWED)
     target.write_bytes(b"other weights")
     with pytest.raises(
         UsageError, match=r"holds other weights; name another -o, or give --replace"
     ):
-        promote(runs / "a", targets, target)
-    promote(runs / "a", targets, target, replace=True, allow_leakage=True, threads=1, device="cpu")
+        promote(runs / "a", expect=targets, output=target)
+    promote(runs / "a", expect=targets, output=target, replace=True, no_champion=True, **ALLOWED)
     assert sha256_of(target) == done.sha256
 
 
@@ -184,29 +188,35 @@ def test_a_run_judged_by_its_training_lines_is_not_promoted(runs, tmp_path):
     targets = tmp_path / "targets.toml"
     targets.write_text("lines = [12, 12]\n")
     with pytest.raises(GateMissed, match=r"the training data has 12 exact copies.*--allow-leakage"):
-        promote(runs / "a", targets, tmp_path / "m.safetensors", threads=1, device="cpu")
+        promote(
+            runs / "a",
+            expect=targets,
+            output=tmp_path / "m.safetensors",
+            threads=1,
+            device="cpu",
+        )
     assert not (tmp_path / "m.safetensors").exists()
 
 
 def test_what_cannot_be_promoted_is_said_before_anything_is_read(runs, tiny_run, tmp_path):
     targets = tmp_path / "targets.toml"
     targets.write_text("cer = [0, 0.02]\n")
-    plan = plan_promotion(runs / "a", targets, tmp_path / "m")
-    assert plan["writes"] == [
+    planned = plan(PromotionRequest(runs / "a", targets, tmp_path / "m")).to_json()
+    assert planned["writes"] == [
         str(tmp_path / "m" / "a.safetensors"),
         str(tmp_path / "m" / "a.promotion.json"),
     ]
-    assert plan["stores"] == [str(tiny_run.parent / "digits.lmdb")]
+    assert planned["stores"] == [str(tiny_run.parent / "digits.lmdb")]
     for run, expect, output, said in (
         (runs, targets, None, r"holds no run\.json"),
         (runs / "a", targets, runs / "a" / "x.safetensors", "would overwrite the input"),
         (runs / "a", tmp_path / "nothing.toml", None, "no file of expectations"),
     ):
         with pytest.raises(UsageError, match=said):
-            plan_promotion(run, expect, output)
+            plan(PromotionRequest(run, expect, output))
     targets.write_text("")
     with pytest.raises(UsageError, match="has no gates"):
-        plan_promotion(runs / "a", targets)
+        plan(PromotionRequest(runs / "a", targets))
     targets.write_text("cer = [0, 0.02]\n")
     facts = json.loads((runs / "a" / "run.json").read_text())
     for val, kind, said in (
@@ -224,4 +234,50 @@ def test_what_cannot_be_promoted_is_said_before_anything_is_read(runs, tiny_run,
     ):
         (runs / "a" / "run.json").write_text(json.dumps(facts | {"val": val}))
         with pytest.raises(kind, match=said):
-            plan_promotion(runs / "a", targets)
+            plan(PromotionRequest(runs / "a", targets))
+
+
+RELATIVE = "cer<=champion+0.3pp"
+KEY = "0123456789abcdef-key"
+
+
+def test_a_gate_may_be_relative_to_the_champion(runs, tmp_path):
+    target = tmp_path / "m.safetensors"
+    first = promote(runs / "a", gates=["lines>=12"], output=target, **ALLOWED)
+    assert first.champion == ()
+    changed = runs / "a"
+    again = {"output": target} | ALLOWED
+    with pytest.raises(UsageError, match="needs a champion, and .* holds none"):
+        promote(changed, gates=[RELATIVE], **again)
+    perfect, poor = tmp_path / "perfect.jsonl", tmp_path / "poor.jsonl"
+    for path, text in ((perfect, "{}"), (poor, "{} and much else")):
+        rows = [{"id": f"line-{n}", "hyp": text.format(100 + n)} for n in range(12)]
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(GateMissed, match=r"cer<=champion\+0.3pp: found .*, the limit is 0.003"):
+        promote(changed, gates=[RELATIVE], champion=perfect, **again)
+    done = promote(changed, gates=[RELATIVE], champion=poor, **again)
+    (comparison,) = done.champion
+    assert comparison.total.unit == "line"  # these lines have no source document
+    assert comparison.total.cer_a == pytest.approx(14 / 3)
+
+
+def test_a_record_is_signed_and_checked(runs, tmp_path, monkeypatch):
+    monkeypatch.setenv("PROMOTION_KEY", KEY)
+    target = tmp_path / "m.safetensors"
+    options = {"gates": ["lines>=12"], "output": target} | ALLOWED
+    done = promote(runs / "a", sign_key_env="PROMOTION_KEY", **options)
+    assert verify(done.record, KEY.encode())["sha256"] == done.sha256
+    assert KEY not in done.record.read_text()
+    with pytest.raises(ArtifactError, match="signature does not hold"):
+        verify(done.record, b"another key of some length")
+    record = json.loads(done.record.read_text())
+    done.record.write_text(json.dumps(record | {"gates": []}))
+    with pytest.raises(ArtifactError, match="signature does not hold"):
+        verify(done.record, KEY.encode())
+    done.record.write_text(json.dumps(record))
+    monkeypatch.setenv("PROMOTION_KEY", "short")
+    with pytest.raises(UsageError, match="at least 16 characters"):
+        promote(runs / "a", sign_key_env="PROMOTION_KEY", **options)
+    target.write_bytes(b"other weights")
+    with pytest.raises(ArtifactError, match="are not the weights"):
+        verify(done.record, KEY.encode())

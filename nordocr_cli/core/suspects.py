@@ -1,0 +1,255 @@
+"""data suspects: lines of a store whose label and image disagree, the likeliest wrong labels first.
+
+A network of this project tells how much likelier its own text is than the label (the logarithm of
+the ratio, from the CTC forward algorithm): large for a wrong label that is printed clearly, small
+where the network itself is unsure. Other recognizers are judged by edits per character, weighted by
+their confidence. A second engine that reads what the first one reads, and not the label, adds to
+the suspicion.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nordocr_cli import atomic
+from nordocr_cli.charset import Charset
+from nordocr_cli.data.resize import pad_batch, resize_line
+from nordocr_cli.data.store import LineStore
+from nordocr_cli.decode.likelihood import ctc_log_likelihood, log_softmax
+from nordocr_cli.errors import DataError, UsageError
+from nordocr_cli.metrics.text import canonical, normalized_distance
+from nordocr_cli.progress import SILENT, Progress
+from nordocr_cli.records import LineRow, Recognition
+from nordocr_cli.runtime.specs import default_model
+
+if TYPE_CHECKING:
+    from nordocr_cli.runtime.protocols import Image, Recognizer
+    from nordocr_cli.runtime.recognizers import RunnerRecognizer
+
+# What an edit per character weighs next to a logarithm of likelihoods, where there is no network.
+_EDITS_WEIGHT = 50.0
+# Two engines that agree against the label: as much as a clearly printed letter.
+_AGREEMENT = 10.0
+_SHEET_LINES = 60
+
+
+@dataclass(frozen=True)
+class SuspectsRequest:
+    """Which store to look at, with which recognizers, and what to write: the manifest of the
+    `limit` most suspicious lines, and a picture of them (`sheet`, PNG).
+    """
+
+    store: Path
+    model: str | None = None
+    second: str | None = None
+    limit: int = 50
+    output: Path | None = None
+    sheet: Path | None = None
+    device: str = "auto"
+    threads: int | None = None
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """A line, what was read instead of its label, and how suspicious that is (0: not at all)."""
+
+    index: int
+    row: LineRow
+    hypothesis: str
+    confidence: float | None
+    suspicion: float
+    reasons: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the row with the suggestion; its `text` is the label, to be corrected."""
+        return self.row.to_json() | {
+            "suggestion": self.hypothesis,
+            "confidence": self.confidence,
+            "suspicion": round(self.suspicion, 3),
+            "reasons": list(self.reasons),
+        }
+
+
+@dataclass(frozen=True)
+class SuspectsResult:
+    """All lines by falling suspicion, and the files written."""
+
+    lines: int
+    suspects: tuple[Suspect, ...]
+    written: tuple[Path, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the result as plain JSON values."""
+        return {
+            "lines": self.lines,
+            "suspects": [suspect.to_json() for suspect in self.suspects],
+            "written": [str(path) for path in self.written],
+        }
+
+
+def plan(request: SuspectsRequest) -> dict[str, Any]:
+    """Check a request; nothing is read. Raises UsageError for what is missing and for an output
+    that is an input.
+    """
+    if not request.store.exists():
+        raise UsageError(f"no line store {request.store}")
+    writes = [path for path in (request.output, request.sheet) if path]
+    for path in writes:
+        atomic.refuse_inputs(path, [request.store])
+    return {
+        "store": str(request.store),
+        "model": request.model or default_model(request.device),
+        "second": request.second,
+        "writes": [str(path) for path in writes],
+    }
+
+
+def run(request: SuspectsRequest, progress: Progress = SILENT) -> SuspectsResult:
+    """Rank the lines of a store by how much their labels disagree with what is read.
+
+    Raises what `plan` and opening the recognizers raise, and DataError for a store without lines.
+    """
+    from nordocr_cli.runtime.recognizers import open_recognizer
+
+    planned = plan(request)
+    with LineStore(request.store) as store:
+        if not len(store):
+            raise DataError(f"{request.store} holds no lines")
+        rows = [store.row(index) for index in range(len(store))]
+        crops = [store.image(index) for index in range(len(store))]
+
+    first = open_recognizer(planned["model"], device=request.device, threads=request.threads)
+    readings, ratios = _read(first, crops, rows, progress)
+    second: list[str | None] = []
+    if request.second:
+        other = open_recognizer(request.second, device=request.device, threads=request.threads)
+        progress.note(f"reading {len(crops)} lines with {other.name}")
+        languages = [row.language for row in rows]
+        second = [reading.text for reading in other.recognize(crops, languages)]
+
+    suspects = [
+        _judge(
+            index, rows[index], readings[index], ratios[index], second[index] if second else None
+        )
+        for index in range(len(rows))
+    ]
+    suspects.sort(key=lambda suspect: (-suspect.suspicion, suspect.index))
+    shown = tuple(suspect for suspect in suspects if suspect.suspicion > 0)[: request.limit]
+    return SuspectsResult(len(rows), shown, tuple(_write(request, shown, crops)))
+
+
+def _read(
+    recognizer: "Recognizer", crops: "Sequence[Image]", rows: Sequence[LineRow], progress: Progress
+) -> tuple[list[Recognition], list[float | None]]:
+    """What is read in each line, and how much likelier that is than the label (None where the
+    recognizer does not tell).
+    """
+    from nordocr_cli.runtime.recognizers import RunnerRecognizer
+
+    progress.note(f"reading {len(crops)} lines with {recognizer.name}")
+    if not isinstance(recognizer, RunnerRecognizer) or not _tells_likelihoods(recognizer):
+        readings = recognizer.recognize(crops, [row.language for row in rows])
+        return list(readings), [None] * len(crops)
+
+    readings = [Recognition("")] * len(crops)
+    ratios: list[float | None] = [None] * len(crops)
+    for index, reading, log_probabilities in _outputs(recognizer, crops):
+        readings[index] = reading
+        charset = recognizer.runner.contract.charset
+        ratios[index] = _ratio(log_probabilities, reading.text, rows[index].text, charset)
+    return readings, ratios
+
+
+def _tells_likelihoods(recognizer: "RunnerRecognizer") -> bool:
+    contract = recognizer.runner.contract
+    return contract.decoding == "ctc" and contract.output_activation in ("logits", "softmax")
+
+
+def _outputs(
+    recognizer: "RunnerRecognizer", crops: "Sequence[Image]"
+) -> Iterator[tuple[int, Recognition, NDArray[np.float64]]]:
+    """Yield each line's number, reading and log-probabilities (T, C)."""
+    contract = recognizer.runner.contract
+    lines = [resize_line(crop, contract.geometry) for crop in crops]  # (height, w, 3) each
+    for width, members in recognizer.batches([line.shape[1] for line in lines]):
+        batch = [lines[index] for index in members]
+        images, widths = pad_batch(batch, contract.geometry, width)
+        outputs = recognizer.runner.run(images, widths)  # (N, T, C)
+        frames = np.array([contract.out_length(int(own)) for own in widths])
+        readings = recognizer.decode(
+            outputs, frames, contract.charset, contract.output_activation, contract.temperature
+        )
+        for number, index in enumerate(members):
+            output = outputs[number, : frames[number]]
+            if contract.output_activation == "logits":
+                log_probabilities = log_softmax(output, contract.temperature)
+            else:
+                log_probabilities = np.log(np.maximum(output, 1e-12))
+            yield index, readings[number], log_probabilities
+
+
+def _ratio(
+    log_probabilities: NDArray[np.float64], hypothesis: str, label: str, charset: Charset
+) -> float | None:
+    """ln P(hypothesis) - ln P(label), at least 0; None for a label that the charset cannot hold."""
+    if charset.missing(label):
+        return None
+    own = ctc_log_likelihood(log_probabilities, charset.encode(hypothesis))
+    wanted = ctc_log_likelihood(log_probabilities, charset.encode(label))
+    return max(0.0, own - wanted)
+
+
+def _judge(
+    index: int, row: LineRow, reading: Recognition, ratio: float | None, second: str | None
+) -> Suspect:
+    label, hypothesis = canonical(row.text), canonical(reading.text)
+    edits = normalized_distance(label, hypothesis)
+    reasons = []
+    if ratio is not None:
+        suspicion = ratio if edits else 0.0
+        reasons.append(f"e^{ratio:.0f} times likelier")
+    else:
+        confidence = 1.0 if reading.confidence is None else reading.confidence
+        suspicion = _EDITS_WEIGHT * edits * confidence
+        reasons.append(f"{100 * edits:.0f} % of the characters differ")
+    if second is not None and edits and canonical(second) == hypothesis:
+        suspicion += _AGREEMENT
+        reasons.append("two engines agree")
+    return Suspect(
+        index, row, reading.text, reading.confidence, suspicion, tuple(reasons) if edits else ()
+    )
+
+
+def _write(
+    request: SuspectsRequest, suspects: Sequence[Suspect], crops: "Sequence[Image]"
+) -> Iterator[Path]:
+    if request.output:
+        rows = (json.dumps(suspect.to_json(), ensure_ascii=False) for suspect in suspects)
+        atomic.write_text(request.output, "".join(f"{row}\n" for row in rows))
+        yield request.output
+    if request.sheet:
+        _write_sheet(request.sheet, suspects[:_SHEET_LINES], crops)
+        yield request.sheet
+
+
+def _write_sheet(path: Path, suspects: Sequence[Suspect], crops: "Sequence[Image]") -> None:
+    """Draw the lines under each other, each with what was read and its label."""
+    import cv2
+
+    from nordocr_cli.charset import NORDIC
+    from nordocr_cli.training.sample_sheet import sample_sheet, sheet_font
+
+    if not suspects:
+        raise DataError("no line is suspicious; there is nothing to draw")
+    images = [np.ascontiguousarray(crops[suspect.index]) for suspect in suspects]
+    pairs = [(suspect.row.text, suspect.hypothesis) for suspect in suspects]
+    sheet = sample_sheet(images, pairs, sheet_font(NORDIC))
+    encoded, png = cv2.imencode(".png", sheet[..., ::-1])
+    if not encoded:
+        raise DataError(f"cannot draw {path}")
+    atomic.write_bytes(path, png.tobytes())
