@@ -85,6 +85,7 @@ def _main(
 def _register() -> None:
     """Add every command under its topic; the order here is the order in the help."""
     from nordocr_cli.commands import (
+        adapt,
         advise,
         bench,
         build_engine,
@@ -104,6 +105,7 @@ def _register() -> None:
         doctor,
         eval,
         export,
+        finetune,
         import_,
         leaderboard,
         lineage,
@@ -136,6 +138,8 @@ def _register() -> None:
     app.add_typer(data.app, name="data", cls=HelpGroup, rich_help_panel="Data")
 
     app.command("train", rich_help_panel="Train")(train.train)
+    app.command("finetune", rich_help_panel="Train")(finetune.finetune)
+    app.command("adapt", rich_help_panel="Train")(adapt.adapt)
     app.command("recipe", rich_help_panel="Train")(recipe.recipe)
     app.command("runs", rich_help_panel="Train")(runs.runs)
     app.command("import", rich_help_panel="Train")(import_.import_)

@@ -3,7 +3,6 @@
 Options with a fixed set of values are `Literal` types, so that the parser checks and lists them.
 """
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,6 +10,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from nordocr_cli.console import Console
+from nordocr_cli.cores import usable_cores
 from nordocr_cli.errors import UsageError
 from nordocr_cli.limits import MAX_INTEGER
 from nordocr_cli.variables import PROFILES, THREADS
@@ -71,13 +71,6 @@ def complete_charset(incomplete: str) -> list[str]:
 
 # Checks of values
 # ----------------------------------------
-
-
-def usable_cores() -> int:
-    """Return the number of CPU cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _check_threads(threads: int | None) -> int | None:

@@ -32,6 +32,7 @@ CONTRACTS = {
     "artifact",
     "rust_source",
     "atomic",
+    "cores",
     "limits",
     "printable",
     "progress",

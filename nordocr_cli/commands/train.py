@@ -34,11 +34,11 @@ def train(
         bool,
         typer.Option(
             "--move-head",
-            help="--load weights of another charset too: the head's rows move by character.",
+            help="Let --load take weights of another charset: the head moves by character.",
         ),
     ] = False,
     resume: Annotated[
-        Path | None, typer.Option("--resume", metavar="RUN", help="Go on with a run, exactly.")
+        Path | None, typer.Option("--resume", metavar="RUN", help="Resume a run exactly.")
     ] = None,
     max_steps: Annotated[
         int | None, typer.Option("--max-steps", min=1, help="Steps of the run, instead of epochs.")
@@ -48,7 +48,7 @@ def train(
     ] = None,
     overfit: Annotated[
         int | None,
-        typer.Option("--overfit", min=1, metavar="N", help="Check: learn N lines by heart."),
+        typer.Option("--overfit", min=1, metavar="N", help="Check: memorize N lines."),
     ] = None,
     batch_size: Annotated[
         str | None,
@@ -66,14 +66,17 @@ def train(
     check: Annotated[
         int | None,
         typer.Option(
-            "--check", min=2, metavar="N", help="Train N steps (10, 300), show readings, and judge."
+            "--check",
+            min=2,
+            metavar="N",
+            help="Train N steps (10, 300), show readings, judge the trend.",
         ),
     ] = None,
     selftest_resume: Annotated[
         bool,
         typer.Option(
             "--selftest-resume",
-            help="Show that a stopped and resumed run computes the same losses, and end.",
+            help="Show that a stopped and resumed run computes the same losses, then end.",
         ),
     ] = False,
     preview_batch: Annotated[
@@ -81,7 +84,7 @@ def train(
         typer.Option(
             "--preview-batch",
             metavar="PNG",
-            help="Draw the first batches with their labels, and end.",
+            help="Draw the first batches with their labels, then end.",
         ),
     ] = None,
     lr_range: Annotated[
@@ -89,7 +92,7 @@ def train(
         typer.Option(
             "--lr-range",
             metavar="PNG",
-            help="Try rates from 1e-6 to 1, draw the losses, suggest train.lr, and end.",
+            help="Try rates from 1e-6 to 1, draw the losses, suggest train.lr, then end.",
         ),
     ] = None,
     save_fp16: Annotated[
@@ -111,9 +114,10 @@ def train(
     quiet: options.Quiet = False,
     verbose: options.Verbose = 0,
 ) -> None:
-    """Train on line stores; the best checkpoint by CER on --val, and the last, are kept.
+    """Train on line stores; the best checkpoint by CER on --val and the last one are kept.
 
-    Ctrl-C once finishes the step, saves and ends with 130; --resume RUN goes on from there.
+    Ctrl-C once finishes the step, saves and ends with 130; --resume RUN continues from there. For
+    lines of your own, `nordocr finetune` does all of it in one command.
 
     Example: nordocr train -p svtrv2-1024 --train train.lmdb --val val.lmdb
     """
@@ -181,4 +185,4 @@ def train(
         console.table(str(result.run_dir), ("what", "value"), result.rows())
     if result.verdict.startswith("failed"):
         raise GateMissed(f"check {result.verdict}")
-    console.next("nordocr", "eval", result.run_dir, val_stores[0] if val_stores else "STORE")
+    console.next("nordocr", "eval", result.run_dir, plan.request.val[0])

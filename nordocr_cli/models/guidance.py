@@ -1,10 +1,10 @@
 """SGM: guidance by context for the training of SVTRv2, after its paper; inference has no part of
 it.
 
-A character is to be found in the image from the five characters beside it: a learned token asks
+A character is to be found in the image from the five characters next to it: a learned token asks
 their embeddings what to look for, and the answer looks at the features. So the encoder, not only
-the CTC head behind it, learns what stands beside what. It reads both ways: from the five characters
-on the left to the next one, from the five on the right to the one before.
+the CTC head behind it, learns which characters follow each other. It reads both ways: from the five
+characters on the left to the next one, from the five on the right to the one before.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from nordocr_cli.models.kernels.attention import attention
 from nordocr_cli.models.masking import valid_keys
 from nordocr_cli.models.svtrv2 import SvtrV2, init_weights
 
-CTC_WEIGHT = 0.1  # of the CTC loss beside that of the guidance, as its authors train
+CTC_WEIGHT = 0.1  # of the CTC loss, added to that of the guidance, as its authors train
 _CONTEXT = 5  # characters
 _END = BLANK  # what stands before the first character and behind the last
 # a question that is none: behind the end of a shorter text, or a copy that was not made
@@ -45,7 +45,7 @@ def questions(targets: Tensor, lengths: Tensor, num_classes: int) -> Questions:
     `lengths` int64 (N,).
 
     A context of five real characters is asked twice, each time with one of them replaced by a
-    random one, so that the answer cannot be learnt by heart; one that touches the end of a text is
+    random one, so that the answer cannot be memorized; one that touches the end of a text is
     asked once, as it is.
     """
     left, right, device = num_classes, num_classes + 1, targets.device
@@ -107,7 +107,7 @@ class CrossAttention(nn.Module):
 
 
 class Guidance(AuxiliaryBranch):
-    """The branch: its loss beside the logits of the network that it guides."""
+    """The branch that guides SVTRv2; see the module."""
 
     def __init__(self, dim: int, num_classes: int) -> None:
         super().__init__()

@@ -126,7 +126,7 @@ def _peak(work: Callable[[], None]) -> int:
     """The most memory in bytes that this process has while it does `work`."""
     gc.collect()
     give_memory_back()  # what malloc keeps would hide what the work takes
-    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak begins anew
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # restarts the peak
     work()
     return _kib("/proc/self/status", "VmHWM") * 1024
 

@@ -1,5 +1,5 @@
-"""The state that a run goes on from: plain types and tensors, read with weights_only=True, its
-SHA-256 beside it.
+"""The state that a run is resumed from: plain types and tensors, read with weights_only=True, with
+its SHA-256 in a file next to it.
 """
 
 import io
@@ -16,7 +16,7 @@ from nordocr_cli.training.runlog import LAST, STATE, STATE_SHA256
 
 SCHEMA = 1
 
-# A resumed run may change these: they bear on what is written and how fast, not on what is learnt.
+# A resumed run may change these: they affect what is written and how fast, not what is learned.
 FREE_ON_RESUME = frozenset(
     {
         "data.num_workers",
@@ -35,13 +35,13 @@ def save_state(folder: Path, payload: Mapping[str, Any]) -> None:
     DataError on a full disk.
     """
     target = folder / STATE
-    # torch's own writer tells of a full disk as a RuntimeError about positions
+    # torch's own writer reports a full disk as a RuntimeError about positions
     content = io.BytesIO()
     torch.save({"schema": SCHEMA, **payload}, content)
     with replacing(target) as temporary:
         temporary.write_bytes(content.getbuffer())
-        # Both hashes stand in the sidecar while the file is renamed: whichever file a crash leaves,
-        # its hash is there. That of the old file is taken anew, for after such a crash it is not
+        # While the file is renamed, the sidecar holds both hashes: whichever file a crash leaves,
+        # its hash is there. The old file is hashed again, since after such a crash its hash is not
         # the first one recorded.
         hashes = [sha256_of(temporary), *([sha256_of(target)] if target.exists() else [])]
         write_text(folder / STATE_SHA256, "\n".join(hashes) + "\n")
@@ -52,16 +52,17 @@ def load_state(folder: Path) -> dict[str, Any]:
     schema.
     """
     path = folder / STATE
-    if not (recorded := _recorded(folder)):
+    recorded = _recorded(folder)
+    if not recorded:
         raise ArtifactError(
             f"{folder / STATE_SHA256} is missing or empty, without which a damaged {STATE} cannot"
-            f" be told from a whole one; copy it too (`sha256sum` of a {STATE} that you trust makes"
-            f" it), or start anew with --load {folder / LAST}"
+            f" be recognized; copy it too (`sha256sum` of a {STATE} that you trust creates it), or"
+            f" start a new run with --load {folder / LAST}"
         )
     if sha256_of(path) not in recorded:
         raise ArtifactError(
-            f"{path} does not match {STATE_SHA256}; the file is damaged. Start anew with --load"
-            f" {folder / LAST}"
+            f"{path} does not match {STATE_SHA256}; the file is damaged. Start a new run with"
+            f" --load {folder / LAST}"
         )
     state = torch.load(path, map_location="cpu", weights_only=True)
     if state.get("schema") != SCHEMA:
@@ -72,16 +73,16 @@ def load_state(folder: Path) -> dict[str, Any]:
     return dict(state)
 
 
-def require_same_run(saved: Mapping[str, Any], asked: Mapping[str, Any], folder: Path) -> None:
-    """Refuse to go on with another charset, geometry, data or profile. Raises UsageError naming
+def require_same_run(saved: Mapping[str, Any], requested: Mapping[str, Any], folder: Path) -> None:
+    """Refuse to resume with another charset, geometry, data or profile. Raises UsageError naming
     each field that differs.
     """
-    mine, theirs = flatten(saved), flatten(asked)
+    before, now = flatten(saved), flatten(requested)
     free = {f"profile.{key}" for key in FREE_ON_RESUME}
     differing = [
-        f"{key} is {mine.get(key)!r} there and {theirs.get(key)!r} now"
-        for key in sorted(mine.keys() | theirs.keys())
-        if key not in free and mine.get(key) != theirs.get(key)
+        f"{key} is {before.get(key)!r} there and {now.get(key)!r} now"
+        for key in sorted(before.keys() | now.keys())
+        if key not in free and before.get(key) != now.get(key)
     ]
     if differing:
         raise UsageError(

@@ -1,5 +1,5 @@
-"""curves.png: the course of a run as one picture, drawn from metrics.jsonl without any server.
-Needs matplotlib (the extra `plot`).
+"""curves.png: the progress of a run as one picture, drawn from metrics.jsonl without any server.
+Needs matplotlib.
 """
 
 import io
@@ -16,7 +16,7 @@ _BLUE, _RED, _GRAY = "#30638e", "#d1495b", "#8d99ae"
 
 
 def can_draw() -> bool:
-    """Whether matplotlib is there."""
+    """Return whether matplotlib is installed."""
     return find_spec("matplotlib") is not None
 
 
@@ -26,69 +26,81 @@ def draw_curves(folder: Path) -> Path | None:
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-    from matplotlib.ticker import LogLocator, NullFormatter
 
     rows = read_metrics(folder)
-    train, evals = ([row for row in rows if row["kind"] == kind] for kind in ("train", "eval"))
-    skipped = [row["step"] for row in rows if row["kind"] == "skipped"]
+    train = [row for row in rows if row["kind"] == "train"]
+    evals = [row for row in rows if row["kind"] == "eval"]
     if not (train or evals):
         return None
+    skipped = [row["step"] for row in rows if row["kind"] == "skipped"]
     figure = Figure(figsize=(11, 7))
     FigureCanvasAgg(figure)
     (loss, score), (rate, speed) = figure.subplots(2, 2)
-    loss.plot(*_points(train, "loss"), color=_BLUE, lw=1)
-    loss.set(title="loss, nats a character", yscale="log")
-    for step in skipped:
-        loss.axvline(step, color=_RED, lw=0.5)
-    if skipped:
-        loss.plot([], [], color=_RED, lw=0.5, label=f"{len(skipped)} skipped steps")
-        loss.legend(frameon=False)
-    score.plot(*_points(evals, "cer", 100), color=_RED, marker="o", ms=3, lw=1, label="CER %")
-    wrong = [row | {"wrong": 1 - row["exact"]} for row in evals if row.get("exact") is not None]
-    score.plot(
-        *_points(wrong, "wrong", 100),
-        color=_BLUE,
-        marker="o",
-        ms=3,
-        lw=1,
-        label="lines with an error %",
-    )
-    errors = any([*_points(evals, "cer")[1], *_points(wrong, "wrong")[1]])
-    # zeros alone have no logarithm
-    score.set(title="validation", yscale="log" if errors else "linear")
-    score.legend(frameon=False)
+    _draw_loss(loss, train, skipped)
+    _draw_scores(score, evals)
     rate.plot(*_points(train, "lr"), color=_BLUE, lw=1)
     rate.set(title="learning rate", ylim=(0, None))
-    speed.plot(*_points(train, "lines_per_s"), color=_BLUE, lw=1, label="lines a second")
-    speed.set(title="speed", ylim=(0, None))
-    waiting = speed.twinx()
-    waiting.plot(*_points(train, "data_wait", 100), color=_GRAY, lw=1)
-    waiting.set(ylim=(0, 100), ylabel="data wait %")
-    speed.plot([], [], color=_GRAY, lw=1, label="data wait %")
-    speed.legend(frameon=False)
+    _draw_speed(speed, train)
     for axes in (loss, score):
-        low, high = axes.get_ylim()
-        if axes.get_yscale() == "linear" or high < _LOG_FROM * low:
-            axes.set_yscale("linear")
-            continue
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.yaxis.set_major_formatter("{x:g}")
-        axes.yaxis.set_minor_formatter(NullFormatter())
+        _label_logarithm(axes)
     for axes in (loss, score, rate, speed):
         axes.set_xlabel("step")
         axes.grid(alpha=0.25)
-    best = min(
-        (row for row in evals if row.get("cer") is not None),
-        key=lambda row: row["cer"],
-        default=None,
-    )
-    told = f": best CER {best['cer']:.2%} at step {best['step']:,}" if best else ""
-    figure.suptitle((folder.resolve().name + told).replace("$", r"\$"))
+
+    scored = [row for row in evals if row.get("cer") is not None]
+    best = min(scored, key=lambda row: row["cer"], default=None)
+    caption = f": best CER {best['cer']:.2%} at step {best['step']:,}" if best else ""
+    figure.suptitle((folder.resolve().name + caption).replace("$", r"\$"))
     figure.subplots_adjust(left=0.08, right=0.93, bottom=0.08, top=0.9, wspace=0.25, hspace=0.35)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=100)
     write_bytes(folder / CURVES, buffer.getvalue())
     return folder / CURVES
+
+
+def _draw_loss(axes: Any, train: Sequence[dict[str, Any]], skipped: Sequence[int]) -> None:
+    axes.plot(*_points(train, "loss"), color=_BLUE, lw=1)
+    axes.set(title="loss, nats a character", yscale="log")
+    for step in skipped:
+        axes.axvline(step, color=_RED, lw=0.5)
+    if skipped:
+        axes.plot([], [], color=_RED, lw=0.5, label=f"{len(skipped)} skipped steps")
+        axes.legend(frameon=False)
+
+
+def _draw_scores(axes: Any, evals: Sequence[dict[str, Any]]) -> None:
+    style = {"marker": "o", "ms": 3, "lw": 1}
+    cer = _points(evals, "cer", 100)
+    judged = [row for row in evals if row.get("exact") is not None]
+    wrong = _points([row | {"wrong": 1 - row["exact"]} for row in judged], "wrong", 100)
+    axes.plot(*cer, color=_RED, label="CER %", **style)
+    axes.plot(*wrong, color=_BLUE, label="lines with an error %", **style)
+    has_errors = any([*cer[1], *wrong[1]])  # zeros alone have no logarithm
+    axes.set(title="validation", yscale="log" if has_errors else "linear")
+    axes.legend(frameon=False)
+
+
+def _draw_speed(axes: Any, train: Sequence[dict[str, Any]]) -> None:
+    axes.plot(*_points(train, "lines_per_s"), color=_BLUE, lw=1, label="lines/s")
+    axes.set(title="speed", ylim=(0, None))
+    waiting = axes.twinx()
+    waiting.plot(*_points(train, "data_wait", 100), color=_GRAY, lw=1)
+    waiting.set(ylim=(0, 100), ylabel="data wait %")
+    axes.plot([], [], color=_GRAY, lw=1, label="data wait %")
+    axes.legend(frameon=False)
+
+
+def _label_logarithm(axes: Any) -> None:
+    """Label a logarithmic axis with plain numbers; a narrow range becomes linear."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    low, high = axes.get_ylim()
+    if axes.get_yscale() == "linear" or high < _LOG_FROM * low:
+        axes.set_yscale("linear")
+        return
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _points(

@@ -40,7 +40,7 @@ from nordocr_cli.training.watchdogs import (
     SpeedWatch,
 )
 
-_TRIM_EVERY = 100  # steps
+_TRIM_EVERY = 25  # steps; malloc keeps several hundred MB in a hundred of them
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,5 @@
 """The learning-rate range test (L. N. Smith, "Cyclical Learning Rates", 2017): one step at each of
-ever greater rates, and what the losses say. The network is thrown away afterwards.
+a series of rising rates, and what the losses say. The network is not kept.
 """
 
 import io
@@ -16,15 +16,22 @@ from nordocr_cli.errors import DataError, MissingBackendError
 from nordocr_cli.training.curves import can_draw
 from nordocr_cli.training.step import Stepper
 
-# AdamW's rates: below nothing moves within the test, above nothing is learnt
+# AdamW's rates: below nothing moves within the test, above nothing is learned.
 LOWEST, HIGHEST = 1e-6, 1.0
-# steps on either side whose median is the smoothed loss: batches differ, some by a lot
+# Steps on either side whose median is the smoothed loss: batches differ, some by a lot.
 _NEIGHBOURS = 4
-_DIVERGED = 2.0  # times the least smoothed loss: the end of the test
-# the least smoothed loss as a share of the first: else nothing was learnt at any rate
-_FALLEN = 0.9
-# the rate by which so much of the fall is done is suggested: above it, little more is gained
+# The test ends early only when the smoothed loss is so many times the first one. A network that is
+# trained already has a small loss, whose noise must not end the test.
+_DIVERGED = 4.0
+# The minimum of the smoothed loss as a share of the first: below the lower one the network learned
+# from nearly nothing, above the higher one no rate lowered the loss.
+_LEARNED, _FALLEN = 0.6, 0.9
+# From nothing, the rate by which so much of the fall is done is suggested: above it, little more is
+# gained.
 _OF_THE_FALL = 0.9
+# A trained network hardly falls in a hundred steps; its peak is this much below the rate at which
+# the loss rises by a fifth.
+_RISEN, _BELOW_RISE = 1.2, 10.0
 
 
 @dataclass(frozen=True)
@@ -48,13 +55,20 @@ class Sweep:
 
     @property
     def suggested(self) -> float | None:
-        """A peak for the schedule: the least rate by which nearly all of the fall is done; None
-        where the loss did not fall.
+        """A peak for the schedule; None where no rate lowered the loss.
+
+        From nothing it is the lowest rate by which nearly all of the fall is done. For a trained
+        network, whose loss hardly falls, it is a tenth of the rate at which the loss rises.
         """
-        first, least = self.smoothed[0], self.smoothed.min()
-        if least >= _FALLEN * first:
+        first, minimum = self.smoothed[0], self.smoothed.min()
+        if minimum >= _LEARNED * first:
+            risen = np.flatnonzero(self.smoothed > _RISEN * first)
+            if len(risen):
+                return self.rates[int(risen[0])] / _BELOW_RISE
+        if minimum >= _FALLEN * first:
             return None
-        return self.rates[int(np.argmax(self.smoothed <= first - _OF_THE_FALL * (first - least)))]
+        done = self.smoothed <= first - _OF_THE_FALL * (first - minimum)
+        return self.rates[int(np.argmax(done))]
 
 
 def sweep(
@@ -63,9 +77,9 @@ def sweep(
     steps: int,
     each: Callable[[float, float], None],
 ) -> Sweep:
-    """Take `steps` steps at rates from 1e-6 to 1, each the same number of times the one before;
-    fewer when the loss has risen to twice its least or is not finite. `each` hears every step's
-    rate and loss. Raises DataError when the first step is not finite.
+    """Take `steps` steps at rates from 1e-6 to 1, each the same factor above the one before; fewer
+    when the loss has risen to four times its start or is not finite. `each` is called with every
+    step's rate and loss. Raises DataError when the first step is not finite.
     """
     rates: list[float] = []
     losses: list[float] = []
@@ -77,7 +91,7 @@ def sweep(
         rates.append(rate)
         losses.append(stepped.loss)
         smoothed = _medians(losses)
-        if smoothed[-_NEIGHBOURS - 1 :][0] > _DIVERGED * smoothed.min():
+        if smoothed[-_NEIGHBOURS - 1 :][0] > _DIVERGED * smoothed[0]:
             break
     if not rates:
         raise DataError(

@@ -1,8 +1,9 @@
-"""glibc's malloc in a training on a CPU: its settings, and returning memory to the kernel. No
-torch.
+"""Memory of a training on a CPU: the settings of glibc's malloc, returning memory to the kernel,
+and the cache of oneDNN. No torch.
 """
 
 import ctypes
+import os
 import sys
 
 _TUNABLES = (
@@ -10,6 +11,18 @@ _TUNABLES = (
     ":glibc.malloc.trim_threshold=17179869184"
     ":glibc.malloc.hugetlb=1"
 )
+
+
+# oneDNN keeps the compiled kernels of every shape that it has met, 1,024 of them unless told
+# otherwise. Batches of ever new widths fill that cache with kernels that are never used again.
+_PRIMITIVE_CACHE, _PRIMITIVES = "ONEDNN_PRIMITIVE_CACHE_CAPACITY", "256"
+
+
+def limit_primitive_cache() -> None:
+    """Bound oneDNN's cache of compiled kernels, unless the environment does. It must be called
+    before the first operation of torch.
+    """
+    os.environ.setdefault(_PRIMITIVE_CACHE, _PRIMITIVES)
 
 
 def malloc_tunables() -> dict[str, str]:

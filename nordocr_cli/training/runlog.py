@@ -51,7 +51,7 @@ _VERSIONS_OF = (
 
 
 class LogError(DataError):
-    """The log of a run cannot be written, a full disk above all."""
+    """The log of a run cannot be written, usually because the disk is full."""
 
 
 def new_run_folder(wanted: Path | None, profile_name: str) -> Path:
@@ -66,8 +66,8 @@ def new_run_folder(wanted: Path | None, profile_name: str) -> Path:
             raise UsageError(f"{wanted} is a file, not a folder; name another --run-dir")
         if wanted.is_dir() and any(wanted.iterdir()):
             raise UsageError(
-                f"{wanted} exists and is not empty; go on with --resume {wanted}, or name another"
-                " --run-dir"
+                f"{wanted} exists and is not empty; continue it with --resume {wanted}, or name"
+                " another --run-dir"
             )
         return _made(wanted)
     runs = Path("runs")
@@ -113,14 +113,14 @@ def require_run_folder(folder: Path) -> Path:
                 f"--resume {folder}: nothing was saved there yet; start it again, in another folder"
             )
         raise UsageError(
-            f"--resume {folder}: holds no {STATE}; it cannot go on. Start a new run with --load"
-            f" {folder}"
+            f"--resume {folder}: holds no {STATE}; it cannot be resumed. Start a new run with"
+            f" --load {folder}"
         )
     return folder
 
 
 class RunLog:
-    """The log of one run, opened anew by each session that works on it.
+    """The log of one run, opened again by each session that works on it.
 
     `facts` are what is known at the start (profile, data, device, …). Lines of metrics.jsonl after
     `step` are dropped: a session that was killed wrote them after its last saved state, and they
@@ -154,7 +154,7 @@ class RunLog:
         if metrics.exists():
             kept = [line for line in _lines(metrics) if _step_of(line) <= step]
             write_text(metrics, "".join(line + "\n" for line in kept))
-        with self._told():
+        with self._reporting_full_disk():
             self._metrics = open(metrics, "ab", buffering=0)  # noqa: SIM115 - closed in close()
             self._board = Board(folder / BOARD, purge_step=step + 1 if step else None)
         self._wandb: WandbBoard | None = None
@@ -172,7 +172,7 @@ class RunLog:
             kind,
             **{name: value if math.isfinite(value) else None for name, value in values.items()},
         )
-        with self._told():
+        with self._reporting_full_disk():
             for name, value in values.items():
                 self._board.scalar(f"{kind}/{name}", value, step)
         if self._wandb:
@@ -183,7 +183,7 @@ class RunLog:
         line = (
             json.dumps({"step": step, "kind": kind, **values}, ensure_ascii=False) + "\n"
         ).encode()
-        with self._told():
+        with self._reporting_full_disk():
             # what fits is written; the rest of a line would be the next one's start
             if self._metrics.write(line) != len(line):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -195,7 +195,7 @@ class RunLog:
         them.
         """
         table = "\n".join(f"    {reference}\n    {hypothesis}\n" for reference, hypothesis in pairs)
-        with self._told():
+        with self._reporting_full_disk():
             self._board.text("reference over hypothesis", table, step)
             self._board.image("lines and readings", sheet, step)
         if self._wandb:
@@ -209,7 +209,7 @@ class RunLog:
         ]
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def _reporting_full_disk(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
@@ -229,7 +229,7 @@ class RunLog:
         if self._wandb:
             self._wandb.close()
         self.facts["sessions"][-1]["ended"] = _now()
-        with suppress(DataError):  # a full disk has ended the run already, and that is what is told
+        with suppress(DataError):  # the full disk that ended the run is reported already
             write_json(self.folder / RUN, self.facts)
         if self._held is not None:
             os.close(self._held)
@@ -288,7 +288,7 @@ def read_run(folder: Path) -> dict[str, Any]:
 
 
 def environment() -> dict[str, Any]:
-    """Return what the figures of a run depend on beside its profile: code, versions, machine."""
+    """Return what the figures of a run depend on besides its profile: code, versions, machine."""
     return {
         "nordocr": __version__,
         "git": _git_state(),

@@ -88,13 +88,14 @@ def rate_text(rate: float) -> str:
 
 @dataclass(frozen=True)
 class WindowFigures:
-    """Figures between two reports: mean loss (NaN without a finite step), lines a second, and the
-    share of the time spent waiting for data.
+    """Figures between two reports: mean loss (NaN without a finite step), lines a second, the share
+    of the time spent waiting for data, and the CPU cores that this process got on average.
     """
 
     loss: float
     lines_per_s: float
     data_wait: float
+    cores: float
 
 
 class Window:
@@ -104,8 +105,8 @@ class Window:
         self._reset()
 
     def _reset(self) -> None:
-        self.began = time.monotonic()
-        self.waited_s = self.paused_s = 0.0
+        self.began, self.cpu_began = time.monotonic(), time.process_time()
+        self.waited_s = self.paused_s = self.paused_cpu_s = 0.0
         self.lines = 0
         self.losses: list[float] = []
 
@@ -117,14 +118,18 @@ class Window:
 
     def pause(self, work: Callable[[], None]) -> None:
         """Do `work` without counting its time."""
-        began = time.monotonic()
+        began, cpu_began = time.monotonic(), time.process_time()
         work()
         self.paused_s += time.monotonic() - began
+        self.paused_cpu_s += time.process_time() - cpu_began
 
     def close(self) -> WindowFigures:
         """Return the figures and begin the next window."""
         seconds = max(time.monotonic() - self.began - self.paused_s, 1e-9)
         loss = sum(self.losses) / len(self.losses) if self.losses else math.nan
-        figures = WindowFigures(loss, self.lines / seconds, self.waited_s / seconds)
+        cpu_s = time.process_time() - self.cpu_began - self.paused_cpu_s
+        figures = WindowFigures(
+            loss, self.lines / seconds, self.waited_s / seconds, cpu_s / seconds
+        )
         self._reset()
         return figures

@@ -1,4 +1,4 @@
-"""Weights & Biases beside TensorBoard, for those who ask for it with --wandb. Needs the extra
+"""Weights & Biases in addition to TensorBoard, with --wandb. Needs the extra
 `wandb`; `WANDB_MODE=offline` keeps everything in the run's folder until `wandb sync`.
 """
 

@@ -25,6 +25,7 @@ MAX_STEPS_WITH_ONE_ROW = 3  # steps that one row may make not finite
 _STEPS_TO_PROBE = 2
 _MAX_NAMED_ROWS = 3
 WAIT_SHARE_TO_WARN = 0.2
+_BUSY_SHARE = 0.6  # of the threads' cores: below it other programs take the rest
 _EMPTY_SHARE_TO_WARN = 0.9
 _REPORTS_TO_WARM_UP = 3  # before the use of the GPU is measured
 
@@ -124,14 +125,16 @@ class SkippedSteps:
 
 
 class SpeedWatch:
-    """Warns once of a run that waits for its data, and once of a GPU that is mostly idle."""
+    """Warns once of a run that waits for its data, once of a machine that other programs keep busy,
+    and once of a GPU that is mostly idle.
+    """
 
     def __init__(
         self, settings: Train, device: torch.device, workers: int, lines_per_batch: int
     ) -> None:
         self._settings, self._device = settings, device
         self._workers, self._lines_per_batch = workers, lines_per_batch
-        self._warned_of_waiting = self._measured_gpu = False
+        self._warned_of_waiting = self._warned_of_busy = self._measured_gpu = False
 
     def check(self, figures: WindowFigures, step: int, progress: Progress) -> None:
         """Look at the figures of one report."""
@@ -142,12 +145,29 @@ class SpeedWatch:
                 f"loader-bound: {figures.data_wait:.0%} of the time is spent waiting for data;"
                 f" raise data.num_workers ({self._workers}), or put the line store on a faster disk"
             )
+        self._check_cores(figures, step, progress)
         warm = step >= _REPORTS_TO_WARM_UP * self._settings.log_every
         if self._device.type == "cuda" and warm and not self._measured_gpu:
             self._measured_gpu = True
             advice = idle_gpu(self._device, self._lines_per_batch)
             if advice:
                 progress.warn(advice)
+
+    def _check_cores(self, figures: WindowFigures, step: int, progress: Progress) -> None:
+        """Several threads on cores that other programs use wait for each other at every operation:
+        one thread is faster then.
+        """
+        threads = torch.get_num_threads()
+        if self._device.type != "cpu" or threads < 2 or self._warned_of_busy:
+            return
+        waiting = figures.data_wait > WAIT_SHARE_TO_WARN
+        if waiting or step <= self._settings.log_every or figures.cores >= _BUSY_SHARE * threads:
+            return
+        self._warned_of_busy = True
+        progress.warn(
+            f"this machine is busy: {threads} threads get {figures.cores:.1f} cores. Fewer threads"
+            " are faster then; stop and resume with --threads 1"
+        )
 
 
 class ReadingWatch:

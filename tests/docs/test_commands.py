@@ -22,7 +22,18 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 NOT_INSTRUCTIONS = {"cli.md", "requirements.md"}
 # These train, serve, watch, install or need what is not here: a dry run where there is one.
 NOT_RUN = {"serve", "completions", "doctor", "promote", "runs", "clean", "recipe"}
-DRY = {"train", "bench", "compare3way", "build-engine", "export", "synth", "prep", "watch"}
+DRY = {
+    "train",
+    "finetune",
+    "adapt",
+    "bench",
+    "compare3way",
+    "build-engine",
+    "export",
+    "synth",
+    "prep",
+    "watch",
+}
 
 
 def commands_of(page):

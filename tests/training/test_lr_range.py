@@ -35,7 +35,20 @@ def test_the_rate_is_suggested_by_which_the_fall_is_done():
     found = swept(loss_at)
     assert found.rates[0] == pytest.approx(1e-6)
     assert 10**-2.3 < found.suggested < 10**-1.9
-    assert 0.1 < found.rates[-1] < 0.7  # it ends when the loss has doubled
+    assert found.rates[-1] == pytest.approx(1.0)  # it runs to its end
+
+
+def test_a_trained_network_gets_a_tenth_of_the_rate_at_which_its_loss_rises():
+    """Its loss is small and noisy: it must not end the test, nor suggest a rate that moves
+    nothing.
+    """
+
+    def loss_at(rate):
+        noise = 1 + 0.3 * np.sin(40 * np.log10(rate))
+        return float(noise * np.interp(np.log10(rate), [-6, -3, -2, 0], [0.1, 0.09, 0.14, 3]))
+
+    found = swept(loss_at)
+    assert 3e-4 < found.suggested < 3e-3
 
 
 def test_a_loss_that_is_not_finite_ends_the_test():

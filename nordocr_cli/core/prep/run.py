@@ -3,7 +3,6 @@ which it is rejected.
 """
 
 import json
-import os
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,6 +23,7 @@ from nordocr_cli.core.prep.stats import (
     PrepStats,
     WidthStats,
 )
+from nordocr_cli.cores import usable_cores
 from nordocr_cli.data.entry import Entry
 from nordocr_cli.data.formats import Source, SourceSpec, open_source, parse_source
 from nordocr_cli.data.labels.label_file import NO_COLUMNS, Columns
@@ -179,7 +179,7 @@ def prep(
     try:
         with ExitStack() as stack:
             run.open(sources, stack)
-            pool = ThreadPoolExecutor(chosen.threads or os.cpu_count() or 1)
+            pool = ThreadPoolExecutor(chosen.threads or usable_cores())
             stack.callback(pool.shutdown, cancel_futures=True)
             geometry, why = _decide_over_width(run.opened, chosen.select, profile.geometry, pool)
             label_limit = profile.model.label_limit

@@ -23,11 +23,14 @@ from nordocr_cli.core.train.setup import (
 )
 from nordocr_cli.core.train.stores import lines_per_batch, open_train
 from nordocr_cli.errors import UsageError
-from nordocr_cli.profile import ResolvedProfile
+from nordocr_cli.profile import Profile, ResolvedProfile
 from nordocr_cli.progress import SILENT, Progress
 
 if TYPE_CHECKING:
+    import torch
+
     from nordocr_cli.data.batches import Batch, LineBatches
+    from nordocr_cli.training.lr_range import Sweep
 
 LR_RANGE_STEPS = 100
 
@@ -64,13 +67,8 @@ def lr_range(
     Raises as `train` does, UsageError with --resume and where `output` is one of the stores,
     DataError when the very first step is not finite, and MissingBackendError without matplotlib.
     """
-    import torch
-
     from nordocr_cli.runtime.backends.torch.runner import choose_device
-    from nordocr_cli.training.distributed import DistributedContext
-    from nordocr_cli.training.freezing import freeze
-    from nordocr_cli.training.lr_range import draw_sweep, require_drawing, sweep
-    from nordocr_cli.training.step import Stepper
+    from nordocr_cli.training.lr_range import draw_sweep, require_drawing
 
     if request.resume:
         raise UsageError(
@@ -81,23 +79,52 @@ def lr_range(
     profile, request = resolve_request(resolved, request, progress)
     request = replace(request, train=train_stores(profile, request))
     atomic.refuse_inputs(output, [store_and_ratio(path)[0] for path in request.train])
-    device, charset = choose_device(request.device), profile.load_charset()
+    device = choose_device(request.device)
+    profile, found = _sweep(profile, request, device, progress)
+
+    lines = lines_per_batch(profile, device)
+    title = f"{profile.name}: {lines * profile.train.accumulate:,} lines a step"
+    atomic.write_bytes(output, draw_sweep(found, title))
+    if found.suggested is None:
+        verdict = (
+            "failed: no rate lowered the loss by a tenth; give it more steps (--max-steps), or look"
+            " at labels and widths"
+        )
+        return LrRange(output, found.rates, found.losses, found.least_at, None, verdict)
+
+    lr = float(f"{found.suggested / lr_scale(profile, lines):.1e}")
+    verdict = (
+        f"ok: {found.suggested:.1e} is the highest rate that is sure to help; try train.lr={lr:g}"
+        f" ({profile.train.lr:g} now)"
+    )
+    return LrRange(output, found.rates, found.losses, found.least_at, lr, verdict)
+
+
+def _sweep(
+    profile: Profile, request: TrainRequest, device: "torch.device", progress: Progress
+) -> "tuple[Profile, Sweep]":
+    """Take the steps; return the profile with the batch size that they had, and the losses."""
+    import torch
+
+    from nordocr_cli.training.distributed import DistributedContext
+    from nordocr_cli.training.freezing import freeze
+    from nordocr_cli.training.lr_range import sweep
+    from nordocr_cli.training.step import Stepper
+
     if request.threads:
         torch.set_num_threads(request.threads)
     precision = precision_of(profile, device, progress)
-    profile = with_fitting_batch(
-        profile, request, device, precision, DistributedContext(), progress
-    )
-    steps = request.max_steps or LR_RANGE_STEPS
+    alone = DistributedContext()
+    profile = with_fitting_batch(profile, request, device, precision, alone, progress)
+    charset, steps = profile.load_charset(), request.max_steps or LR_RANGE_STEPS
     with ExitStack() as stack:
         data = open_train(profile, request, device, stack)
         model = new_network(profile, request, charset, data.geometry, progress).model
         freeze(model, profile.train.trainable)
         branch = auxiliary_branch(profile, model, charset, progress)
         model = model.to(device=device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-        stepper = Stepper(
-            model, branch and branch.to(device), data.geometry, profile.train, device, precision
-        )
+        on_device = branch.to(device) if branch else None
+        stepper = Stepper(model, on_device, data.geometry, profile.train, device, precision)
         batches = _endless(data, profile.train.accumulate)
         stack.callback(batches.close)
         progress.start("lr range", steps, "steps")
@@ -108,23 +135,7 @@ def lr_range(
             steps,
             lambda rate, loss: progress.advance(1, lr=f"{rate:.1e}", loss=f"{loss:.2f}"),
         )
-    lines = lines_per_batch(profile, device)
-    atomic.write_bytes(
-        output,
-        draw_sweep(found, f"{profile.name}: {lines * profile.train.accumulate:,} lines a step"),
-    )
-    lr = found.suggested and float(f"{found.suggested / lr_scale(profile, lines):.1e}")
-    if lr is None:
-        verdict = (
-            "failed: no rate lowered the loss by a tenth; give it more steps (--max-steps), or look"
-            " at labels and widths"
-        )
-    else:
-        verdict = (
-            f"ok: at {found.suggested:.1e} nearly all of the fall is done; try train.lr={lr:g}"
-            f" ({profile.train.lr:g} now)"
-        )
-    return LrRange(output, found.rates, found.losses, found.least_at, lr, verdict)
+    return profile, found
 
 
 def _endless(data: "LineBatches", together: int) -> "Generator[list[Batch], None, None]":

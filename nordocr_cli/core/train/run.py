@@ -4,7 +4,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nordocr_cli.core.train.plan import TrainPlan, plan_train
 from nordocr_cli.core.train.request import TrainRequest, with_stores
@@ -26,6 +26,8 @@ from nordocr_cli.progress import SILENT, Progress
 from nordocr_cli.settings import Train
 
 if TYPE_CHECKING:
+    import torch
+
     from nordocr_cli.models.base import LineNetwork
     from nordocr_cli.training.distributed import DistributedContext
     from nordocr_cli.training.loop import Trainer
@@ -59,7 +61,9 @@ def run_train(
     DataError for data that does not fit, and MissingBackendError for a device that is not here.
     """
     from nordocr_cli.training.distributed import init_distributed
+    from nordocr_cli.training.malloc import limit_primitive_cache
 
+    limit_primitive_cache()
     context = init_distributed()
     progress = progress if context.is_main else SILENT
     plan = replace(plan, request=with_stores(plan.profile, plan.request))
@@ -76,24 +80,16 @@ def _run(
     stop: Callable[[], bool],
 ) -> TrainResult:
     """Everything that can be refused is refused before the run's folder is made."""
-    import torch
-
-    from nordocr_cli.runtime.backends.torch.runner import choose_device
     from nordocr_cli.training.disk_space import require_disk_space
     from nordocr_cli.training.loop import Trainer, TrainJob
-    from nordocr_cli.training.runlog import RunLog, new_run_folder
+    from nordocr_cli.training.runlog import RunLog
     from nordocr_cli.training.state import TrainState
-    from nordocr_cli.training.wandb_board import require_wandb
 
-    request = plan.request
-    device = choose_device(context.device(request.device))
-    if request.wandb:
-        require_wandb()
-    if request.threads:
-        torch.set_num_threads(request.threads)
+    device = _prepare_device(plan.request, context)
     precision = precision_of(plan.profile, device, progress)
-    profile = with_fitting_batch(plan.profile, request, device, precision, context, progress)
+    profile = with_fitting_batch(plan.profile, plan.request, device, precision, context, progress)
     plan = replace(plan, profile=profile)
+    request = plan.request
 
     data = open_data(profile, request, device, stack, (context.rank, context.world_size))
     is_judged_on_others = not (request.overfit or request.resume or request.allow_leakage)
@@ -105,25 +101,15 @@ def _run(
     target = request.resume or request.run_dir or Path()
     require_disk_space(target, start.model, averaged=profile.train.ema_decay > 0)
 
-    if request.resume:
-        folder = request.resume
-    else:
-        own = new_run_folder(request.run_dir, profile.name) if context.is_main else Path()
-        folder = context.broadcast(own)
+    folder = _run_folder(plan, context)
     state = TrainState(**start.state["position"]) if start.state else TrainState()
     facts = facts_at_start(plan, data, start, device, precision)
     log = RunLog(folder, facts, state.step, request.wandb) if context.is_main else None
     if log:
         stack.callback(log.close)
-    resumed = f", resuming after step {state.step:,}" if start.state else ""
-    progress.note(
-        f"{folder}: {profile.model.name} with {facts['parameters']:,} parameters on"
-        f" {facts['device']} ({precision}), {len(data.train):,} lines,"
-        f" {facts['padding_share']:.1%} padding{resumed}"
-    )
-    for line in start.freezing.lines() if start.freezing else ():
-        progress.note(line)
+    _report_start(folder, facts, data, start, state.step, progress)
 
+    lines = data.identity["lines_a_batch"]
     job = TrainJob(
         model=start.model,
         branch=auxiliary_branch(profile, start.model, data.charset, progress),
@@ -131,9 +117,7 @@ def _run(
         val=data.val,
         charset=data.charset,
         contract=start.contract,
-        settings=_with_scaled_lr(
-            profile, data.identity["lines_a_batch"], context.world_size, progress
-        ),
+        settings=_with_scaled_lr(profile, lines, context.world_size, progress),
         limits=plan.limits,
         device=device,
         precision=precision,
@@ -146,6 +130,56 @@ def _run(
     if log:
         log.update(result=result.to_json())
     return result
+
+
+def _prepare_device(request: TrainRequest, context: "DistributedContext") -> "torch.device":
+    """Return the device of this process, and set its threads: no more than it has cores."""
+    import torch
+
+    from nordocr_cli.cores import usable_cores
+    from nordocr_cli.runtime.backends.torch.runner import choose_device
+    from nordocr_cli.training.wandb_board import require_wandb
+
+    device = choose_device(context.device(request.device))
+    if request.wandb:
+        require_wandb()
+    if request.threads:
+        torch.set_num_threads(request.threads)
+    elif device.type == "cpu":
+        cores = max(1, usable_cores() // context.world_size)
+        torch.set_num_threads(min(torch.get_num_threads(), cores))
+    return device
+
+
+def _run_folder(plan: TrainPlan, context: "DistributedContext") -> Path:
+    """Return the folder of the run, which the main process makes for a new run."""
+    from nordocr_cli.training.runlog import new_run_folder
+
+    request = plan.request
+    if request.resume:
+        return request.resume
+    own = Path()
+    if context.is_main:
+        own = new_run_folder(request.run_dir, plan.profile.name)
+    return context.broadcast(own)
+
+
+def _report_start(
+    folder: Path,
+    facts: dict[str, Any],
+    data: TrainData,
+    start: TrainStart,
+    step: int,
+    progress: Progress,
+) -> None:
+    resumed = f", resuming after step {step:,}" if start.state else ""
+    progress.note(
+        f"{folder}: {start.model.options.name} with {facts['parameters']:,} parameters on"
+        f" {facts['device']} ({facts['precision']}), {len(data.train):,} lines,"
+        f" {facts['padding_share']:.1%} padding{resumed}"
+    )
+    for line in start.freezing.lines() if start.freezing else ():
+        progress.note(line)
 
 
 def _train(trainer: "Trainer", start: TrainStart) -> None:

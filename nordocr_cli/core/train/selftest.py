@@ -89,19 +89,24 @@ def selftest_resume(
         )
         losses, again = _losses(whole), _losses(stopped)
         device = "cpu" if read_run(whole)["device"] == "cpu" else "cuda"
-    difference = max(
-        (abs(a - b) / max(abs(a), 1e-9) for a, b in zip(losses, again, strict=False)), default=0.0
-    )
-    same = len(losses) == len(again) == steps and difference <= _TOLERANCE[device]
-    how = "the same, bit for bit" if difference == 0 else f"the same to {difference:.1e}"
-    verdict = (
-        f"ok: the losses of {steps} steps, stopped after {cut} and resumed, are {how}"
-        if same
-        else (
+    return _compared(steps, cut, losses, again, _TOLERANCE[device])
+
+
+def _compared(
+    steps: int, cut: int, losses: tuple[float, ...], again: tuple[float, ...], tolerance: float
+) -> ResumeTest:
+    pairs = zip(losses, again, strict=False)
+    differences = [abs(a - b) / max(abs(a), 1e-9) for a, b in pairs]
+    difference = max(differences, default=0.0)
+    same = len(losses) == len(again) == steps and difference <= tolerance
+    if same:
+        how = "the same, bit for bit" if difference == 0 else f"the same to {difference:.1e}"
+        verdict = f"ok: the losses of {steps} steps, stopped after {cut} and resumed, are {how}"
+    else:
+        verdict = (
             f"failed: {len(again)} of {steps} steps, losses differ by up to {difference:.1e}; with"
-            " --threads above 1 sums may come in another order, else this is a bug to report"
+            " --threads above 1 sums may come in another order, otherwise this is a bug to report"
         )
-    )
     return ResumeTest(cut, losses, again, difference, verdict)
 
 
@@ -117,9 +122,9 @@ def _threads_kept() -> Iterator[None]:
 
 
 def _after(steps: int) -> Callable[[], bool]:
-    """A stop that says so from the `steps + 1`-th time it is asked."""
-    asked = iter(range(steps))
-    return lambda: next(asked, None) is None
+    """Return a `stop` that returns true from its `steps + 1`-th call on."""
+    calls = iter(range(steps))
+    return lambda: next(calls, None) is None
 
 
 def _losses(folder: Path) -> tuple[float, ...]:

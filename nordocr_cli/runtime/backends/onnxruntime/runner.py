@@ -1,6 +1,5 @@
 """Running an exported network with ONNX Runtime."""
 
-import os
 from collections.abc import Collection, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from nordocr_cli.artifact.contract import InputType
 from nordocr_cli.artifact.probing import MAX_ONNX_BYTES, contract_of_onnx, read_contract
 from nordocr_cli.artifact.sealing import require_onnx_digest
+from nordocr_cli.cores import usable_cores
 from nordocr_cli.data.resize import network_input
 from nordocr_cli.deploy.onnx_file import INPUT_NAME
 from nordocr_cli.errors import ArtifactError, MissingBackendError
@@ -74,7 +74,7 @@ class OnnxRuntimeRunner:
             raise ArtifactError(
                 f"{path}: ONNX Runtime does not load it ({_first_line(error)}); export it again"
             ) from error
-        self.name, self._path, self._threads = path.name, path, threads or os.cpu_count() or 1
+        self.name, self._path, self._threads = path.name, path, threads or usable_cores()
         try:
             metadata = self._session.get_modelmeta().custom_metadata_map
         except UnicodeDecodeError as error:

@@ -1,12 +1,12 @@
 """Tesseract as a recognizer of lines, and as a finder of lines on pages."""
 
-import os
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from nordocr_cli.atomic import sha256_of
+from nordocr_cli.cores import usable_cores
 from nordocr_cli.errors import DataError, MissingBackendError, UsageError
 from nordocr_cli.records import Box, Recognition
 from nordocr_cli.runtime.backends.tesseract.engine import Installed, find_tesseract
@@ -49,7 +49,7 @@ class TesseractRecognizer:
         self.name = f"{name}:{languages}" if languages else name
         self.installed = installed or find_tesseract()
         self.engine = self.installed.engine
-        self._workers = workers or os.cpu_count() or 1
+        self._workers = workers or usable_cores()
         self._read_with: set[str] = set()
         require_languages(languages or DEFAULT_LANGUAGES, self.installed.languages)
 

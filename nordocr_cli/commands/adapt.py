@@ -1,0 +1,126 @@
+"""`nordocr adapt`: scans without labels → a better recognizer."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nordocr_cli import options
+from nordocr_cli.console import Console
+from nordocr_cli.errors import GateMissed
+
+
+def adapt(
+    scans: Annotated[
+        list[Path],
+        typer.Argument(help="Pages (TIFF, PDF, images), folders of them, or of line images."),
+    ],
+    run_dir: Annotated[
+        Path, typer.Option("--output", "-o", metavar="RUN", help="Folder of the run.")
+    ],
+    model: Annotated[
+        str,
+        typer.Option(
+            "--model",
+            "-m",
+            help="Recognizer to start from.",
+            autocompletion=options.complete_model,
+        ),
+    ] = "nordocr-default",
+    engine: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--engine",
+            metavar="ppocr|tesseract",
+            help="Engine to agree with. Default: all installed. Repeatable.",
+        ),
+    ] = None,
+    languages: Annotated[
+        str | None,
+        typer.Option("--languages", metavar="swe+nor", help="Languages of Tesseract."),
+    ] = None,
+    labelled: Annotated[
+        list[str] | None,
+        typer.Option("--labelled", metavar="DATA", help="A small labelled sample to judge by."),
+    ] = None,
+    answers: Annotated[
+        Path | None,
+        typer.Option("--answers", metavar="TSV", help="ask.tsv with the texts filled in."),
+    ] = None,
+    ask: Annotated[
+        int, typer.Option("--ask", min=0, help="Lines to write out for a person to read.")
+    ] = 50,
+    rounds: Annotated[
+        int, typer.Option("--rounds", min=1, max=5, help="Rounds of reading and training.")
+    ] = 1,
+    rendered: Annotated[
+        float, typer.Option("--rendered", min=0, max=0.95, help="Share of rendered lines.")
+    ] = 0.5,
+    minutes: Annotated[
+        float | None, typer.Option("--minutes", min=0.05, help="Train this long a round at most.")
+    ] = None,
+    max_steps: Annotated[
+        int | None, typer.Option("--max-steps", min=1, help="Steps of each round.")
+    ] = None,
+    device: options.Device = "auto",
+    threads: options.Threads = None,
+    seed: options.Seed = None,
+    as_json: options.Json = False,
+    dry_run: options.DryRun = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = 0,
+) -> None:
+    """Adapt a recognizer to scans without labels.
+
+    Finds the lines, reads them with our recognizer, PP-OCR and Tesseract, takes as labels what two
+    of them agree on, and fine-tunes on these. The guard set must not get worse (exit code 4). The
+    lines that no two engines agree on are written to RUN/ask.tsv for a person. The same command
+    continues after an interruption.
+
+    Example: nordocr adapt scans/ -o runs/adapted --minutes 20
+    """
+    from nordocr_cli.core.adapt.plan import AdaptRequest, plan_adapt
+    from nordocr_cli.core.adapt.run import run_adapt
+    from nordocr_cli.core.finetune.result import COLUMNS
+    from nordocr_cli.core.train.signals import stop_on_signals
+
+    console = Console(quiet=quiet, verbose=verbose, as_json=as_json)
+    request = AdaptRequest(
+        scans=tuple(scans),
+        run_dir=run_dir,
+        model=model,
+        engines=tuple(engine or ()),
+        languages=languages,
+        labelled=tuple(labelled or ()),
+        answers=answers,
+        ask=ask,
+        rounds=rounds,
+        rendered_share=rendered,
+        minutes=minutes,
+        max_steps=max_steps,
+        seed=seed if seed is not None else 1,
+        device=device,
+        threads=threads,
+    )
+    plan = plan_adapt(request)
+    if dry_run:
+        options.show_plan(console, plan.to_json())
+        return
+    with stop_on_signals(console) as stop:
+        result = run_adapt(plan, progress=console, stop=stop)
+    finetuned = result.finetuned
+    if as_json:
+        console.json(result.to_json())
+    else:
+        console.table(str(result.run_dir), ("what", "value"), result.rows())
+        console.table(
+            f"{finetuned.steps:,} steps in {finetuned.minutes:.1f} min",
+            COLUMNS,
+            [one.row() for one in finetuned.sets],
+            right=(1, 2, 3, 4, 5),
+        )
+        for path in finetuned.files:
+            console.line(str(path))
+    if finetuned.problem:
+        raise GateMissed(finetuned.problem)
+    console.next("nordocr", "predict", scans[0], "-m", finetuned.files[-1])

@@ -1,0 +1,1 @@
+"""`nordocr adapt`: from scans without labels to a better recognizer."""

@@ -1,0 +1,94 @@
+"""The engines whose agreement makes labels: our recognizer, and PP-OCR and Tesseract where they are
+installed.
+"""
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nordocr_cli.errors import MissingBackendError
+from nordocr_cli.extras import install_line
+from nordocr_cli.records import Recognition
+
+if TYPE_CHECKING:
+    from nordocr_cli.runtime.protocols import Image, Recognizer
+
+OWN, PPOCR, TESSERACT = "nordocr", "ppocr", "tesseract"
+
+
+def installed_engines(requested: Sequence[str] = ()) -> tuple[str, ...]:
+    """Return the engines besides our own that are requested and installed; all where none are
+    requested. Raises MissingBackendError when there is none: a single engine agrees with itself.
+    """
+    found = []
+    if find_spec("rapidocr") is not None:
+        found.append(PPOCR)
+    if _has_tesseract():
+        found.append(TESSERACT)
+    missing = [name for name in requested if name not in found]
+    if missing or not found:
+        what = ", ".join(missing) or "a second engine"
+        raise MissingBackendError(
+            f"adapt takes as labels what independent engines agree on, and {what} is not installed:"
+            f" {install_line('rapidocr')}, or install Tesseract (Debian: apt-get install"
+            " tesseract-ocr)"
+        )
+    return tuple(name for name in found if not requested or name in requested)
+
+
+def open_engine(
+    name: str, model: Path, languages: str | None, device: str, threads: int | None
+) -> "Recognizer":
+    """Open an engine: `model` is our recognizer, `languages` Tesseract's (e.g. swe+nor)."""
+    from nordocr_cli.runtime.recognizers import open_recognizer
+
+    if name == OWN:
+        return open_recognizer(model, device=device, threads=threads)
+    if name == TESSERACT:
+        spec = f"tesseract:{languages}" if languages else "tesseract"
+        return open_recognizer(spec, threads=threads)
+    return PpocrRecognizer(threads)
+
+
+class PpocrRecognizer:
+    """PP-OCR's line recognizer, from the wheel `rapidocr`; see Recognizer."""
+
+    backend = "onnxruntime"
+    name = "ppocr"
+
+    def __init__(self, threads: int | None = None) -> None:
+        from rapidocr import RapidOCR
+
+        self._engine: Any = RapidOCR(
+            params={
+                "EngineConfig.onnxruntime.intra_op_num_threads": threads or 1,
+                "EngineConfig.onnxruntime.inter_op_num_threads": 1,
+                "Global.text_score": 0.0,
+                "Global.log_level": "error",
+            }
+        )
+
+    def recognize(
+        self, crops: "Sequence[Image]", languages: Sequence[str] = ()
+    ) -> list[Recognition]:
+        """Read the crops; see Recognizer."""
+        readings = []
+        for crop in crops:
+            bgr = np.ascontiguousarray(crop[..., ::-1])
+            found = self._engine(bgr, use_det=False, use_cls=False, use_rec=True)
+            texts, scores = found.txts or ("",), found.scores or (0.0,)
+            readings.append(Recognition(texts[0], float(scores[0])))
+        return readings
+
+
+def _has_tesseract() -> bool:
+    from nordocr_cli.runtime.backends.tesseract.engine import find_tesseract
+
+    try:
+        find_tesseract()
+    except MissingBackendError:
+        return False
+    return True

@@ -1,0 +1,123 @@
+"""The lines of the scans: found on pages, or taken as they are, and written as images."""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nordocr_cli.atomic import write_bytes, write_text
+from nordocr_cli.core.predict.inputs import find_images, resolve_layout
+from nordocr_cli.data.formats import open_source, parse_source
+from nordocr_cli.data.line_record import encode_png
+from nordocr_cli.errors import DataError
+from nordocr_cli.progress import Progress
+
+if TYPE_CHECKING:
+    from nordocr_cli.runtime.protocols import Image
+
+LINES = "lines.jsonl"
+_MIN_HEIGHT_PX = 8  # lower pieces hold no letters
+_LABEL_SUFFIXES = (".jsonl", ".tsv", ".csv", ".lmdb")
+
+
+@dataclass(frozen=True)
+class FoundLine:
+    """A line image of the run, and the document that it was cut from."""
+
+    id: str
+    image: str  # relative to the run's folder of lines
+    document: str
+
+
+def write_lines(
+    scans: Sequence[Path], folder: Path, threads: int | None, progress: Progress
+) -> list[FoundLine]:
+    """Cut the lines out of the scans into `folder`/images and list them in lines.jsonl. A file of
+    labels names line images; its texts are not used.
+
+    Raises UsageError for scans that are not there, and DataError where they hold no text.
+    """
+    (folder / "images").mkdir(parents=True, exist_ok=True)
+    found: list[FoundLine] = []
+    progress.start("finding lines", None, "lines")
+    try:
+        for document, image in _images(scans, threads):
+            if image.shape[0] < _MIN_HEIGHT_PX:
+                continue
+            name = f"line-{len(found):06d}"
+            path = Path("images") / f"{name}.png"
+            write_bytes(folder / path, encode_png(image))
+            found.append(FoundLine(name, str(path), document))
+            progress.advance()
+    finally:
+        progress.finish()
+    if not found:
+        raise DataError(
+            f"no line of text was found in {len(scans)} scans; `nordocr predict SCAN --overlay"
+            " page.png` shows what is found on a page"
+        )
+    lines = (json.dumps(asdict(line), ensure_ascii=False) + "\n" for line in found)
+    write_text(folder / LINES, "".join(lines))
+    return found
+
+
+def read_lines(folder: Path) -> list[FoundLine]:
+    """Read the list that `write_lines` wrote."""
+    text = (folder / LINES).read_text(encoding="utf-8")
+    return [FoundLine(**json.loads(line)) for line in text.removesuffix("\n").split("\n")]
+
+
+def _images(scans: Sequence[Path], threads: int | None) -> "Iterator[tuple[str, Image]]":
+    """Yield (document, line image)."""
+    labelled = [path for path in scans if path.suffix.lower() in _LABEL_SUFFIXES]
+    others = [path for path in scans if path not in labelled]
+    for path in labelled:
+        yield from _of_labels(path)
+    if not others:
+        return
+    layout = resolve_layout(others, "auto")
+    if layout == "line":
+        yield from _of_line_images(others)
+    else:
+        yield from _of_pages(others, threads)
+
+
+def _of_labels(path: Path) -> "Iterator[tuple[str, Image]]":
+    from nordocr_cli.data.split import document_of
+
+    with closing(open_source(parse_source(str(path)))) as source:
+        for entry in source.entries():
+            if entry.row is None:
+                continue
+            try:
+                image = source.crop(entry)
+            except (DataError, FileNotFoundError):
+                continue  # a line that cannot be opened cannot be read either
+            yield document_of(entry.row), _rgb(image)
+
+
+def _of_line_images(paths: Sequence[Path]) -> "Iterator[tuple[str, Image]]":
+    from nordocr_cli.data.resize import read_image
+
+    for path in find_images(paths):
+        yield path.parent.name, read_image(path)
+
+
+def _of_pages(paths: Sequence[Path], threads: int | None) -> "Iterator[tuple[str, Image]]":
+    from nordocr_cli.data.documents import read_pages
+    from nordocr_cli.pages.cut import cut_line
+    from nordocr_cli.pages.finder import LineFinder
+
+    finder = LineFinder(threads)
+    for path in find_images(paths, "page"):
+        for page in read_pages(path):
+            for line in finder.find(page).lines:
+                yield path.stem, cut_line(page, line.outline)
+
+
+def _rgb(image: "Image") -> "Image":
+    import numpy as np
+
+    return np.repeat(image[:, :, None], 3, axis=2) if image.ndim == 2 else image

@@ -1,0 +1,63 @@
+"""The lines that a person should read: written as a table, and taken back."""
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+from nordocr_cli.atomic import write_text
+from nordocr_cli.charset import to_nfc
+from nordocr_cli.core.adapt.agreement import LineReadings
+from nordocr_cli.errors import DataError, UsageError
+
+_ID, _IMAGE, _TEXT = "id", "image", "text"
+# What a spreadsheet would compute gets an apostrophe in front.
+_COMPUTED = ("=", "+", "-", "@", "'")
+
+
+def write_questions(path: Path, lines: Sequence[LineReadings], count: int) -> int:
+    """Write the `count` lines that our recognizer was least sure of, among those on which no
+    engines agree, as tab-separated text with an empty column `text`; return how many.
+    """
+    unsure = sorted(lines, key=lambda line: line.confidence)[:count]
+    engines = list(unsure[0].texts) if unsure else []
+    written = io.StringIO()
+    writer = csv.writer(written, "excel-tab", lineterminator="\n")
+    writer.writerow([_ID, _IMAGE, *engines, _TEXT])
+    for line in unsure:
+        readings = [_cell(line.texts[engine]) for engine in engines]
+        writer.writerow([line.id, line.image, *readings, ""])
+    write_text(path, "\ufeff" + written.getvalue())
+    return len(unsure)
+
+
+def read_answers(path: Path) -> dict[str, str]:
+    """Return the texts that a person wrote, by line id; rows without text are left open.
+
+    Raises UsageError when there is no such file, and DataError naming the row that is wrong.
+    """
+    if not path.is_file():
+        raise UsageError(f"--answers {path}: no such file")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: save it as UTF-8 ({error})") from error
+    reader = csv.DictReader(io.StringIO(text), dialect="excel-tab")
+    if not {_ID, _TEXT} <= set(reader.fieldnames or ()):
+        raise DataError(f"{path}:1: the columns {_ID} and {_TEXT} are needed, separated by tabs")
+    answers: dict[str, str] = {}
+    for number, row in enumerate(reader, start=2):
+        written = (row[_TEXT] or "").strip()
+        if not written:
+            continue
+        if not row[_ID]:
+            raise DataError(f"{path}:{number}: a text without the id of its line")
+        if written.startswith("'") and written[1:2] in _COMPUTED:
+            written = written[1:]
+        answers[row[_ID]] = to_nfc(written)
+    return answers
+
+
+def _cell(text: str) -> str:
+    shown = " ".join(text.split())
+    return f"'{shown}" if shown.startswith(_COMPUTED) else shown

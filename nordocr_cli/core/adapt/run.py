@@ -1,0 +1,261 @@
+"""Running an adaptation: find lines, read them with every engine, take labels from agreement,
+fine-tune on them, and judge.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rapidfuzz.distance import Levenshtein
+
+from nordocr_cli.atomic import write_json, write_text
+from nordocr_cli.compare.agreement import agreement
+from nordocr_cli.core.adapt.agreement import Choice, LineReadings, choose_labels
+from nordocr_cli.core.adapt.engines import OWN, open_engine
+from nordocr_cli.core.adapt.lines import LINES, FoundLine, read_lines, write_lines
+from nordocr_cli.core.adapt.plan import AdaptPlan
+from nordocr_cli.core.adapt.questions import read_answers, write_questions
+from nordocr_cli.core.adapt.result import AdaptResult
+from nordocr_cli.core.finetune.plan import MIN_LINES, FinetuneRequest, plan_finetune
+from nordocr_cli.core.finetune.result import FinetuneResult
+from nordocr_cli.core.finetune.run import run_finetune
+from nordocr_cli.errors import DataError, Interrupted
+from nordocr_cli.metrics.text import canonical
+from nordocr_cli.progress import SILENT, Progress
+
+if TYPE_CHECKING:
+    from nordocr_cli.records import Recognition
+
+READINGS, LABELS, ASK, STATE = "readings.jsonl", "labels.jsonl", "ask.tsv", "adapt.json"
+_AT_ONCE = 64  # lines that an engine gets in one call
+
+
+def run_adapt(
+    plan: AdaptPlan,
+    *,
+    progress: Progress = SILENT,
+    stop: Callable[[], bool] = lambda: False,
+) -> AdaptResult:
+    """Adapt a recognizer to scans without labels. The same call continues after an interruption.
+
+    Raises DataError when no text is found or the engines agree on too few lines, and Interrupted
+    when `stop` returns true.
+    """
+    request, folder = plan.request, plan.request.run_dir
+    lines = _find_lines(plan, progress)
+    model = plan.weights
+    finetuned: FinetuneResult | None = None
+    choice: Choice | None = None
+    readings: list[LineReadings] = []
+    for number in range(1, request.rounds + 1):
+        _require_running(stop, folder)
+        readings = _read_all(plan, lines, model, number, progress, stop)
+        choice = choose_labels(readings, OWN, request.seed)
+        _write_labels(plan, choice, readings)
+        _report_choice(choice, len(lines), progress)
+        _require_enough(choice, lines)
+        finetuned = _finetune(plan, model, number, progress, stop)
+        if finetuned.problem:
+            break
+        model = finetuned.files[0]
+    assert finetuned is not None
+    assert choice is not None
+    asked = write_questions(folder / ASK, choice.open_lines, request.ask)
+    result = AdaptResult(
+        run_dir=folder,
+        lines=len(lines),
+        labels=len(choice.labels),
+        dropped=choice.dropped,
+        asked=asked,
+        ask_file=folder / ASK,
+        agreement=_agreement(plan.engines, readings),
+        estimated_cer=estimated_cer(readings),
+        shares=choice.shares,
+        drifting=choice.drifting,
+        finetuned=finetuned,
+    )
+    write_json(folder / STATE, result.to_json())
+    return result
+
+
+def estimated_cer(readings: Sequence[LineReadings]) -> float | None:
+    """Estimate the CER of our recognizer without labels: half of its mean distance to the other
+    engines, as if both sides made as many errors, and never the same ones. None without readings.
+    """
+    distance = characters = 0
+    for line in readings:
+        own = canonical(line.texts[OWN])
+        for engine, text in line.texts.items():
+            if engine != OWN:
+                other = canonical(text)
+                distance += Levenshtein.distance(own, other)
+                characters += max(len(own), len(other))
+    return distance / (2 * characters) if characters else None
+
+
+def _find_lines(plan: AdaptPlan, progress: Progress) -> list[FoundLine]:
+    folder = plan.request.run_dir / "lines"
+    if (folder / LINES).is_file():
+        progress.note("lines: already found")
+        return read_lines(folder)
+    return write_lines(plan.request.scans, folder, plan.request.threads, progress)
+
+
+def _read_all(
+    plan: AdaptPlan,
+    lines: Sequence[FoundLine],
+    model: Path,
+    number: int,
+    progress: Progress,
+    stop: Callable[[], bool],
+) -> list[LineReadings]:
+    """Read every line with every engine. Readings are kept in files, so that an interrupted run
+    does not read again; from the second round on only our recognizer has changed.
+    """
+    by_engine = {}
+    for engine in plan.engines:
+        _require_running(stop, plan.request.run_dir)
+        suffix = f"-{number}" if engine == OWN else ""
+        path = plan.request.run_dir / "readings" / f"{engine}{suffix}.jsonl"
+        if not path.is_file():
+            _read_with(plan, engine, model, lines, path, progress)
+        by_engine[engine] = _read_file(path)
+    found = []
+    for line in lines:
+        texts = {engine: by_engine[engine][line.id][0] for engine in plan.engines}
+        confidence = by_engine[OWN][line.id][1]
+        found.append(LineReadings(line.id, line.image, line.document, texts, confidence))
+    return found
+
+
+def _read_with(
+    plan: AdaptPlan,
+    engine: str,
+    model: Path,
+    lines: Sequence[FoundLine],
+    path: Path,
+    progress: Progress,
+) -> None:
+    from nordocr_cli.data.resize import read_image
+
+    request = plan.request
+    recognizer = open_engine(engine, model, request.languages, request.device, request.threads)
+    images = request.run_dir / "lines"
+    rows = []
+    progress.start(f"reading with {engine}", len(lines), "lines")
+    try:
+        for start in range(0, len(lines), _AT_ONCE):
+            part = lines[start : start + _AT_ONCE]
+            crops = [read_image(images / line.image) for line in part]
+            readings: Sequence[Recognition] = recognizer.recognize(crops)
+            for line, reading in zip(part, readings, strict=True):
+                row = {"id": line.id, "text": reading.text, "confidence": reading.confidence}
+                rows.append(json.dumps(row, ensure_ascii=False))
+            progress.advance(len(part))
+    finally:
+        progress.finish()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, "\n".join(rows) + "\n")
+
+
+def _read_file(path: Path) -> dict[str, tuple[str, float]]:
+    rows = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    found = {}
+    for text in rows:
+        row = json.loads(text)
+        found[row["id"]] = (str(row["text"]), float(row["confidence"] or 0.0))
+    return found
+
+
+def _write_labels(plan: AdaptPlan, choice: Choice, readings: Sequence[LineReadings]) -> None:
+    """Write the labels as a manifest; texts by a person replace what engines agree on."""
+    folder = plan.request.run_dir
+    answers = read_answers(plan.request.answers) if plan.request.answers else {}
+    texts = {label.line.id: label.text for label in choice.labels} | answers
+    rows = []
+    for line in readings:
+        text = texts.get(line.id)
+        if text:
+            row = {
+                "id": line.id,
+                "image": f"lines/{line.image}",
+                "text": text,
+                "source": line.document,
+            }
+            rows.append(json.dumps(row, ensure_ascii=False))
+    write_text(folder / LABELS, "\n".join(rows) + ("\n" if rows else ""))
+
+
+def _report_choice(choice: Choice, lines: int, progress: Progress) -> None:
+    progress.note(
+        f"{len(choice.labels):,} of {lines:,} lines have a label on which two engines agree"
+    )
+    if choice.drifting:
+        progress.warn(
+            f"{', '.join(choice.drifting)} are rarer in the labels than in the lines: engines do"
+            " not agree on them. The lines to read by a person help most there"
+        )
+
+
+def _require_enough(choice: Choice, lines: Sequence[FoundLine]) -> None:
+    if len(choice.labels) < MIN_LINES:
+        raise DataError(
+            f"the engines agree on {len(choice.labels)} of {len(lines)} lines, and {MIN_LINES} are"
+            " needed: these scans are too hard for them. Label some lines by hand and use `nordocr"
+            " finetune`"
+        )
+    documents = {label.line.document for label in choice.labels}
+    if len(documents) < 2:
+        raise DataError(
+            f"all {len(choice.labels)} labels come from one document, so that none can be held out"
+            " to judge by; add scans of another document"
+        )
+
+
+def _finetune(
+    plan: AdaptPlan,
+    model: Path,
+    number: int,
+    progress: Progress,
+    stop: Callable[[], bool],
+) -> FinetuneResult:
+    request = plan.request
+    # Texts by a person are a new start: the rounds before were trained without them.
+    name = f"answered-{number}" if request.answers else f"round-{number}"
+    finetune = FinetuneRequest(
+        data=(str(request.run_dir / LABELS),),
+        run_dir=request.run_dir / name,
+        model=str(model),
+        rendered_share=request.rendered_share,
+        minutes=request.minutes,
+        max_steps=request.max_steps,
+        seed=request.seed,
+        device=request.device,
+        threads=request.threads,
+        judged_by=request.labelled,
+        trust_labels=True,  # engines agree on them
+    )
+    try:
+        result = run_finetune(plan_finetune(finetune, progress), progress=progress, stop=stop)
+    except Interrupted:
+        raise Interrupted(_how_to_continue(request.run_dir)) from None
+    names = {"held-out": "held-out (agreed on)"}
+    sets = tuple(replace(one, name=names.get(one.name, one.name)) for one in result.sets)
+    return replace(result, sets=sets)
+
+
+def _agreement(engines: Sequence[str], readings: Sequence[LineReadings]) -> dict[str, Any]:
+    return agreement(
+        engines, [[line.texts[engine] for engine in engines] for line in readings]
+    ).to_json()
+
+
+def _require_running(stop: Callable[[], bool], folder: Path) -> None:
+    if stop():
+        raise Interrupted(_how_to_continue(folder))
+
+
+def _how_to_continue(folder: Path) -> str:
+    return f"interrupted; what is done is saved in {folder}. The same command continues"

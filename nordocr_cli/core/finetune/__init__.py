@@ -1,0 +1,1 @@
+"""`nordocr finetune`: from labelled lines to a better recognizer, in resumable stages."""

@@ -1,0 +1,94 @@
+"""The result of a fine-tuning: before and after on each set, and whether the recognizer may be
+used.
+"""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class SetResult:
+    """One set of lines read before and after. Rates are 0…1 (CER is None without characters);
+    `verdict` is that of the comparison by document, see `metrics.significance.Comparison`.
+    """
+
+    name: str
+    lines: int
+    cer_before: float | None
+    cer_after: float | None
+    exact_before: float | None
+    exact_after: float | None
+    verdict: str
+
+    def row(self) -> tuple[str, ...]:
+        """Return the cells of a table."""
+        return (
+            self.name,
+            f"{self.lines:,}",
+            _percent(self.cer_before),
+            _percent(self.cer_after),
+            _percent(self.exact_before),
+            _percent(self.exact_after),
+            self.verdict,
+        )
+
+    @property
+    def is_worse(self) -> bool:
+        """Whether the recognizer must not replace the one before: it is worse beyond chance, or has
+        a higher CER on too few documents to tell.
+        """
+        if self.verdict == "worse":
+            return True
+        if self.verdict != "too few documents" or self.cer_before is None:
+            return False
+        return self.cer_after is not None and self.cer_after > self.cer_before
+
+
+COLUMNS = ("lines of", "lines", "CER before", "after", "exact before", "after", "verdict")
+
+
+@dataclass(frozen=True)
+class FinetuneResult:
+    """A finished fine-tuning. `files` are the final models, empty where `accepted` is false: then
+    nothing has the final names. `problem` says why.
+    """
+
+    run_dir: Path
+    sets: tuple[SetResult, ...]
+    steps: int
+    minutes: float
+    temperature: float | None
+    files: tuple[Path, ...]
+    problem: str = ""
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the recognizer got its final names."""
+        return not self.problem
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the result as plain JSON values."""
+        return {
+            **asdict(self),
+            "run_dir": str(self.run_dir),
+            "sets": [asdict(one) for one in self.sets],
+            "files": [str(path) for path in self.files],
+            "accepted": self.accepted,
+        }
+
+
+def judge(sets: tuple[SetResult, ...]) -> str:
+    """Return why a recognizer must not replace the one before: "" when no set got worse."""
+    worse = [one for one in sets if one.is_worse]
+    if not worse:
+        return ""
+    names = " and ".join(one.name for one in worse)
+    return (
+        f"the recognizer reads {names} worse than before; nothing was written under the final"
+        " name. Look at the labels with `nordocr data view`, or raise --rendered"
+    )
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2%}"

@@ -1,0 +1,350 @@
+"""Running a fine-tuning: prepare, render, evaluate, train, evaluate again, calibrate, export.
+
+Each stage leaves files in the run's folder and an entry in finetune.json, so that the same command,
+or `--resume`, continues after an interruption.
+"""
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nordocr_cli.atomic import write_json
+from nordocr_cli.core.finetune.plan import (
+    VAL_SHARE,
+    FinetunePlan,
+    FinetuneRequest,
+    charset_of,
+)
+from nordocr_cli.core.finetune.result import FinetuneResult, SetResult, judge
+from nordocr_cli.errors import ArtifactError, DataError, Interrupted, UsageError
+from nordocr_cli.profile import ResolvedProfile
+from nordocr_cli.progress import SILENT, Progress
+
+if TYPE_CHECKING:
+    from nordocr_cli.core.eval.result import EvalResult
+
+STATE = "finetune.json"
+_SCHEMA = 1
+_GUARD_LINES = 300
+_GUARD_SEED = 990_001  # no training set is rendered with it
+# Before training, labels that fit the images give a lower CER than this even on hard scans.
+_MAX_CER_BEFORE = 0.8
+
+
+class FinetuneRun:
+    """The stages of one fine-tuning in its folder."""
+
+    def __init__(self, plan: FinetunePlan, progress: Progress, stop: Callable[[], bool]) -> None:
+        self.plan, self.request = plan, plan.request
+        self.progress, self.stop = progress, stop
+        self.folder = plan.request.run_dir
+        self.data = self.folder / "data"
+        self.own = self.data / "own.lmdb"
+        self.held_out = self.data / "own_val.lmdb"
+        self.rendered = self.data / "rendered.lmdb"
+        self.guard = self.data / "guard.lmdb"
+        self.labelled = self.data / "labelled.lmdb"
+        self.start = self.folder / "start.safetensors"
+        self.done = _read_state(self.folder)
+
+    def run(self) -> FinetuneResult:
+        """Run every stage that is not done yet, and return the result."""
+        self.data.mkdir(parents=True, exist_ok=True)
+        self._save_state()
+        self._stage("prepare", self._prepare)
+        self._stage("render", self._render)
+        self._stage("start", self._make_start)
+        self._stage("before", self._evaluate_before)
+        self._stage("train", self._train)
+        weights = self.folder / "train" / "last.safetensors"
+        sets = tuple(self._compare(name, store, weights) for name, store in self._judged().items())
+        problem = judge(sets)
+        temperature, files = (None, ()) if problem else self._finish(weights)
+        trained = self.done["train"]
+        result = FinetuneResult(
+            run_dir=self.folder,
+            sets=sets,
+            steps=trained["steps"],
+            minutes=trained["minutes"],
+            temperature=temperature,
+            files=files,
+            problem=problem,
+        )
+        self.done["result"] = result.to_json()
+        self._save_state()
+        return result
+
+    # stages
+    # ----------------------------------------
+
+    def _prepare(self) -> dict[str, Any]:
+        """Prepare the line stores, one's own lines split by document."""
+        from nordocr_cli.core.prep.run import prep
+        from nordocr_cli.data.split import Split
+
+        charset_of(self.plan)
+        profile, request = self.plan.profile, self.request
+        split = Split() if request.val else Split(val_share=VAL_SHARE, seed=request.seed)
+        for store in (self.own, self.held_out):
+            shutil.rmtree(store, ignore_errors=True)
+        result = prep(
+            request.data,
+            self.own,
+            profile,
+            split=split,
+            oov="skip",
+            on_bad="skip",
+            threads=request.threads,
+            progress=self.progress,
+        )
+        for sources, store in ((request.val, self.held_out), (request.judged_by, self.labelled)):
+            if sources:
+                shutil.rmtree(store, ignore_errors=True)
+                prep(
+                    sources,
+                    store,
+                    profile,
+                    oov="skip",
+                    on_bad="skip",
+                    threads=request.threads,
+                    progress=self.progress,
+                )
+        left_out = sum(result.left_out.values())
+        if left_out:
+            reasons = ", ".join(f"{count} {name}" for name, count in result.left_out.items())
+            self.progress.warn(f"{left_out} of {result.read} lines are left out: {reasons}")
+        return {"read": result.read, "kept": result.kept, "left_out": dict(result.left_out)}
+
+    def _render(self) -> dict[str, Any]:
+        """Render lines for training, so that nothing else is forgotten, and the guard set."""
+        from nordocr_cli.core.synth.run import RESAMPLERS, prepare_job, synthesize
+
+        charset, geometry = charset_of(self.plan), self.plan.profile.geometry
+        wanted = [(self.guard, _GUARD_SEED, _GUARD_LINES)]
+        if self.request.rendered_share:
+            wanted.append((self.rendered, self.request.seed, self.plan.rendered_lines))
+        job, _ = prepare_job(
+            geometry,
+            charset,
+            seed=self.request.seed,
+            fonts=Path(self.request.fonts) if self.request.fonts else None,
+            resamplers=RESAMPLERS,
+            progress=self.progress,
+        )
+        for store, seed, count in wanted:
+            shutil.rmtree(store, ignore_errors=True)
+            synthesize(store, replace(job, seed=seed), count, progress=self.progress)
+        return {"guard": _GUARD_LINES, "rendered": self.plan.rendered_lines}
+
+    def _make_start(self) -> dict[str, Any]:
+        """Write the weights to start from, with the head moved to the charset where it differs."""
+        from nordocr_cli.core.move_head import move_charset, plan_charset_move
+
+        self.start.unlink(missing_ok=True)
+        if self.plan.choice.charset.characters == self.plan.contract.charset.characters:
+            shutil.copyfile(self.plan.weights, self.start)
+            return {"head": "unchanged"}
+        named = self.plan.choice.name or str(self.folder / "charset.txt")
+        move = plan_charset_move(self.plan.weights, named, self.start)
+        move_charset(move)
+        self.progress.note(move.report.line())
+        return {"head": "moved", "new": self.plan.choice.new}
+
+    def _evaluate_before(self) -> dict[str, Any]:
+        """Read the held-out lines and the guard set with the recognizer as it is."""
+        found = {
+            name: self._read(self.start, store, self._file("before", name))
+            for name, store in self._judged().items()
+        }
+        held_out = found["held-out"]
+        cer = held_out.report.total.rates["cer"]
+        if cer is not None and cer > _MAX_CER_BEFORE and not self.request.trust_labels:
+            raise DataError(
+                f"before training the recognizer reads the held-out lines with a CER of {cer:.0%}:"
+                " the labels do not fit the images, or are in another script. Look at them with"
+                f" `nordocr data view {self.held_out} -o sheet.png`; --trust-labels trains anyway"
+            )
+        return {"cer": cer}
+
+    def _train(self) -> dict[str, Any]:
+        from nordocr_cli.core.train.request import TrainRequest
+        from nordocr_cli.core.train.run import train
+        from nordocr_cli.training.runlog import STATE as TRAIN_STATE
+
+        folder, request = self.folder / "train", self.request
+        if (folder / TRAIN_STATE).is_file():
+            resumed = TrainRequest(resume=folder, device=request.device, threads=request.threads)
+            result = train(None, resumed, progress=self.progress, stop=self.stop)
+        else:
+            shutil.rmtree(folder, ignore_errors=True)  # a run that saved nothing yet
+            fresh = TrainRequest(
+                train=self._mixture(),
+                val=(self.held_out,),
+                run_dir=folder,
+                load=self.start,
+                max_steps=self.plan.steps,
+                max_minutes=request.minutes,
+                device=request.device,
+                threads=request.threads,
+            )
+            resolved = ResolvedProfile(self.plan.profile, {}, folder)
+            result = train(resolved, fresh, progress=self.progress, stop=self.stop)
+        return {"steps": result.steps, "minutes": result.minutes}
+
+    def _mixture(self) -> tuple[Path, ...]:
+        """Name the stores to train on with their ratios."""
+        share = self.request.rendered_share
+        if not share:
+            return (self.own,)
+        return (
+            self.own.with_name(f"{self.own.name}={1 - share:g}"),
+            self.rendered.with_name(f"{self.rendered.name}={share:g}"),
+        )
+
+    def _compare(self, name: str, store: Path, weights: Path) -> SetResult:
+        """Read a set with the trained weights, and compare line by line with the readings from
+        before.
+        """
+        before = self._file("before", name)
+        after = self._read(weights, store, self._file("after", name), against=before)
+        assert after.against is not None
+        comparison = after.against.comparison
+        lines = max(1, comparison.lines)
+        both = comparison.both_exact
+        return SetResult(
+            name=name,
+            lines=comparison.lines,
+            cer_before=comparison.cer_a,
+            cer_after=comparison.cer_b,
+            exact_before=(both + comparison.only_a_exact) / lines,
+            exact_after=(both + comparison.only_b_exact) / lines,
+            verdict=comparison.verdict,
+        )
+
+    def _finish(self, weights: Path) -> tuple[float | None, tuple[Path, ...]]:
+        """Calibrate the confidence and export; the final names appear only here."""
+        from nordocr_cli.core.calibrate import calibrate_model, plan_calibration
+        from nordocr_cli.core.export.plan import ExportOptions, plan_export
+        from nordocr_cli.core.export.run import export
+
+        final = self.folder / "model.safetensors"
+        for old in (final, self.folder / "model.onnx", self.folder / "model.int8.onnx"):
+            old.unlink(missing_ok=True)
+        temperature = None
+        try:
+            calibrated = calibrate_model(
+                plan_calibration(weights, self.held_out, final),
+                device=self.request.device,
+                threads=self.request.threads,
+                progress=self.progress,
+            )
+            temperature = calibrated.temperature
+        except DataError as error:
+            self.progress.warn(f"the confidences are not calibrated: {error}")
+            shutil.copyfile(weights, final)
+        options = ExportOptions(
+            precision="fp32", int8=True, calibration=self.own, check_store=self.held_out
+        )
+        exported = export(plan_export(final, self.folder / "model.onnx", options), self.progress)
+        return temperature, (final, *(one.file.path for one in exported.files))
+
+    # helpers
+    # ----------------------------------------
+
+    def _judged(self) -> dict[str, Path]:
+        """Return the sets to judge by, by name."""
+        sets = {"held-out": self.held_out, "guard": self.guard}
+        if self.request.judged_by:
+            sets["labelled"] = self.labelled
+        return sets
+
+    def _stage(self, name: str, work: Callable[[], dict[str, Any]]) -> None:
+        if name in self.done:
+            self.progress.note(f"{name}: already done")
+            return
+        if self.stop():
+            raise Interrupted(
+                f"interrupted before the stage {name}. Resume with: nordocr finetune --resume"
+                f" {self.folder}"
+            )
+        try:
+            self.done[name] = work()
+        except Interrupted:
+            raise Interrupted(
+                f"interrupted in the stage {name}; what is done is saved. Resume with: nordocr"
+                f" finetune --resume {self.folder}"
+            ) from None
+        self._save_state()
+
+    def _save_state(self) -> None:
+        request = asdict(self.request) | {"run_dir": str(self.folder)}
+        write_json(self.folder / STATE, {"schema": _SCHEMA, "request": request, "done": self.done})
+
+    def _file(self, when: str, name: str) -> Path:
+        return self.folder / "eval" / f"{when}-{name}.json"
+
+    def _read(
+        self, weights: Path, store: Path, output: Path, against: Path | None = None
+    ) -> "EvalResult":
+        from nordocr_cli.core.eval.run import evaluate
+
+        output.parent.mkdir(parents=True, exist_ok=True)
+        return evaluate(
+            str(weights),
+            store,
+            device=self.request.device,
+            threads=self.request.threads,
+            output=output,
+            against=against,
+            progress=self.progress,
+        )
+
+
+def run_finetune(
+    plan: FinetunePlan,
+    *,
+    progress: Progress = SILENT,
+    stop: Callable[[], bool] = lambda: False,
+) -> FinetuneResult:
+    """Run a fine-tuning, or continue it where its folder holds one of the same request.
+
+    Raises UsageError for a folder that holds something else, DataError for labels that do not fit
+    the images, and Interrupted when `stop` returns true; then the same call continues.
+    """
+    folder = plan.request.run_dir
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / STATE).is_file():
+        raise UsageError(f"-o {folder} is not empty and holds no {STATE}; name a new folder")
+    return FinetuneRun(plan, progress, stop).run()
+
+
+def resumed_request(folder: Path) -> FinetuneRequest:
+    """Return the request of the fine-tuning in `folder`. Raises UsageError when there is none, and
+    ArtifactError when finetune.json is damaged.
+    """
+    file = folder / STATE
+    if not file.is_file():
+        raise UsageError(f"--resume {folder}: no {STATE} there; start with: nordocr finetune DATA")
+    try:
+        saved = json.loads(file.read_text(encoding="utf-8"))["request"]
+        for name in ("data", "val", "judged_by"):
+            saved[name] = tuple(saved[name])
+        return replace(FinetuneRequest(**saved), run_dir=folder)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(f"{file} is damaged ({error}); start again in a new folder") from error
+
+
+def _read_state(folder: Path) -> dict[str, Any]:
+    file = folder / STATE
+    if not file.is_file():
+        return {}
+    try:
+        done = json.loads(file.read_text(encoding="utf-8"))["done"]
+        if not isinstance(done, dict):
+            raise ValueError("`done` is no table")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(f"{file} is damaged ({error}); start again in a new folder") from error
+    done.pop("result", None)
+    return done

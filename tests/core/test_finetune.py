@@ -1,0 +1,140 @@
+"""finetune: labelled lines to a better recognizer, and every way in which the data may not do."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from nordocr_cli.charset import NORDIC, NORDIC_EXT
+from nordocr_cli.core.finetune import run as core
+from nordocr_cli.core.finetune.choices import choose_charset, choose_training
+from nordocr_cli.core.finetune.plan import FinetuneRequest, plan_finetune
+from nordocr_cli.core.finetune.result import SetResult, judge
+from nordocr_cli.core.finetune.run import resumed_request, run_finetune
+from nordocr_cli.errors import DataError, Interrupted, UsageError
+from nordocr_cli.profile import load_profile
+
+FONT_LIST = Path(__file__).parents[2] / "samples" / "train" / "fonts.tsv"
+
+
+def write_lines(folder, count=30, documents=3, text=lambda number: str(100 + number)):
+    """Digits that OpenCV writes, with a manifest."""
+    folder.mkdir(parents=True)
+    rows = []
+    for number in range(count):
+        image = np.full((32, 80), 255, np.uint8)
+        cv2.putText(image, str(100 + number), (4, 26), cv2.FONT_HERSHEY_SIMPLEX, 1, 0, 2)
+        cv2.imwrite(str(folder / f"{number}.png"), image)
+        row = {"id": f"line-{number}", "image": f"{number}.png", "text": text(number)}
+        rows.append(json.dumps(row | {"source": f"doc{number % documents}"}))
+    (folder / "manifest.jsonl").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    return str(folder)
+
+
+@pytest.fixture
+def few_rendered(monkeypatch):
+    monkeypatch.setattr(core, "_GUARD_LINES", 8)
+    monkeypatch.setattr("nordocr_cli.training.reporting.can_draw", lambda: False)
+
+
+def request_of(lines, tmp_path, model, **changes):
+    settings = {
+        "max_steps": 2,
+        "rendered_share": 0.0,
+        "threads": 1,
+        "device": "cpu",
+        "fonts": str(FONT_LIST),
+    } | changes
+    return FinetuneRequest((lines,), tmp_path / "run", str(model), **settings)
+
+
+def test_a_fine_tuning_stops_continues_and_leaves_its_models(
+    tmp_path, tiny_checkpoint, few_rendered
+):
+    lines = write_lines(tmp_path / "lines")
+    request = request_of(lines, tmp_path, tiny_checkpoint, trust_labels=True)
+    calls = iter(range(1000))
+    with pytest.raises(Interrupted, match=r"Resume with: nordocr finetune --resume"):
+        run_finetune(plan_finetune(request), stop=lambda: next(calls) >= 3)
+    assert set(json.loads((tmp_path / "run" / "finetune.json").read_text())["done"]) == {
+        "prepare",
+        "render",
+        "start",
+    }
+
+    resumed = resumed_request(tmp_path / "run")
+    assert resumed == request
+    result = run_finetune(plan_finetune(resumed))
+    assert result.steps == 2
+    assert [one.name for one in result.sets] == ["held-out", "guard"]
+    assert result.accepted == (not judge(result.sets))
+    if result.accepted:
+        assert (tmp_path / "run" / "model.onnx").is_file()
+    else:
+        assert not (tmp_path / "run" / "model.safetensors").exists()
+
+
+def test_labels_that_do_not_fit_the_images_end_before_training(
+    tmp_path, tiny_checkpoint, few_rendered
+):
+    lines = write_lines(tmp_path / "lines", text=lambda number: "Helt annan text")
+    with pytest.raises(DataError, match=r"do not fit the images.*--trust-labels"):
+        run_finetune(plan_finetune(request_of(lines, tmp_path, tiny_checkpoint)))
+    assert not (tmp_path / "run" / "train").exists()
+
+
+@pytest.mark.parametrize(
+    ("count", "documents", "text", "said"),
+    [
+        (10, 3, str, "10 usable labelled lines"),
+        (30, 1, str, "all 30 lines come from one document"),
+        (60, 3, lambda number: chr(0x4E00 + number), "another script"),
+    ],
+)
+def test_data_that_is_not_enough_is_refused_with_a_clear_word(
+    tmp_path, tiny_checkpoint, count, documents, text, said
+):
+    lines = write_lines(tmp_path / "lines", count, documents, text)
+    with pytest.raises(DataError, match=said):
+        plan_finetune(request_of(lines, tmp_path, tiny_checkpoint))
+
+
+def test_a_folder_of_something_else_is_not_written_to(tmp_path, tiny_checkpoint):
+    lines = write_lines(tmp_path / "lines")
+    plan = plan_finetune(request_of(lines, tmp_path, tiny_checkpoint))
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "notes.txt").write_text("mine")
+    with pytest.raises(UsageError, match=r"is not empty and holds no finetune\.json"):
+        run_finetune(plan)
+    with pytest.raises(UsageError, match=r"no finetune\.json there"):
+        resumed_request(tmp_path / "run")
+
+
+def test_the_charset_covers_the_labels():
+    assert choose_charset(NORDIC, {"a": 1}).name == "nordic"
+    assert choose_charset(NORDIC, {"a": 1, "þ": 2, "ý": 1}).name == NORDIC_EXT.name
+    own = choose_charset(NORDIC, {"Ω": 3})
+    assert (own.name, own.new) == ("", "Ω")
+    assert own.charset.characters == NORDIC.characters + "Ω"
+
+
+def test_length_and_rate_follow_the_amount_of_data():
+    profile = load_profile("default").profile
+    found = [choose_training(profile, lines, 0.5) for lines in (50, 200, 1000, 5000)]
+    steps = [steps for _, steps in found]
+    assert steps == sorted(steps)
+    assert found[0][0].lr < found[1][0].lr < profile.train.lr
+    assert {train.lr_batch for train, _ in found} == {profile.train.batch_size}
+
+
+def test_a_set_that_got_worse_is_named():
+    def one(name, verdict, after=0.1):
+        return SetResult(name, 10, 0.1, after, 0.5, 0.5, verdict)
+
+    same, few = "no difference shown", "too few documents"
+    assert judge((one("held-out", "better"), one("guard", same, 0.2))) == ""
+    assert judge((one("held-out", few, 0.1), one("guard", same))) == ""
+    assert "reads guard worse" in judge((one("held-out", "better"), one("guard", "worse")))
+    assert "reads held-out worse" in judge((one("held-out", few, 0.2), one("guard", same)))
