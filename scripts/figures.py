@@ -48,6 +48,39 @@ def _real_lines() -> list[str]:
     return rows
 
 
+def lines_table() -> str:
+    """How the recognizer that ships and Tesseract read, by language, damage and width."""
+    ours, theirs = (_load(name)["report"] for name in ("default-on-dev", "tesseract-on-dev"))
+    rows = [_group_row("**all**", ours["total"], theirs["total"])]
+    for kind in ("by_language", "by_subset"):
+        rows += [_group_row(name, ours[kind][name], theirs[kind][name]) for name in ours[kind]]
+    # Both read the same lines, but only a network's result tells how wide they are.
+    for name, group in ours["by_width"].items():
+        rows.append(f"| {name} px | {group['lines']} | {_figures(group)} | | |")
+    head = "| lines | n | nordocr-default exact | CER | Tesseract 5.3 exact | CER |"
+    return "\n".join([head, "|---|---|---|---|---|---|", *rows])
+
+
+def verdict_line() -> str:
+    """The comparison with Tesseract, tested by document, as one sentence."""
+    found = _load("default-on-dev")["against"]["comparison"]
+    return (
+        f"{found['only_b_exact']} lines gained, {found['only_a_exact']} lost; fewer edits in"
+        f" {found['documents_better']} of {found['units']} documents. A paired permutation test by"
+        f" document gives p = {found['p_exact']:.2g} for exact lines and {found['p_cer']:.2g} for"
+        f" CER, so nordocr is {found['verdict']} (p < {found['alpha']:g})."
+    )
+
+
+def _group_row(name: str, ours: Any, theirs: Any) -> str:
+    return f"| {name} | {ours['lines']} | {_figures(ours)} | {_figures(theirs)} |"
+
+
+def _figures(group: Any) -> str:
+    count = group["lines"] - group["failures"]
+    return f"{count} | {100 * group['rates']['cer']:.2f} %"
+
+
 def _load(name: str) -> Any:
     return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
 

@@ -18,7 +18,7 @@ os.environ.setdefault("COLUMNS", "100")  # the width at which help is laid out
 os.environ["TERM"] = "dumb"
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from figures import peers_table
+from figures import lines_table, peers_table, verdict_line
 from requirement_rows import markdown, read_rows
 
 from nordocr_cli import __version__
@@ -57,6 +57,7 @@ def generated() -> dict[str, str]:
         "docs/environment.md": environment_page(),
         "docs/requirements.md": markdown(read_rows()),
         "README.md": readme(),
+        "docs/recipe.md": recipe_page(),
         "docs/bench.schema.json": schema(BenchResult),
         "docs/eval.schema.json": schema(EvalFile, "serialization"),
         "docs/compare3way.schema.json": schema(Compare3wayFile, "serialization"),
@@ -118,12 +119,25 @@ def environment_page() -> str:
 
 
 def readme() -> str:
-    """README with its table of figures made anew from the saved results."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    begin, end = "<!-- generated: peers -->\n", "<!-- end -->"
-    before, _, rest = text.partition(begin)
-    _, _, after = rest.partition(end)
-    return f"{before}{begin}{peers_table()}\n{end}{after}"
+    """README with its table of figures made again from the saved results."""
+    return with_tables("README.md", {"peers": peers_table()})
+
+
+def recipe_page() -> str:
+    """docs/recipe.md with its figures made again from the saved results."""
+    return with_tables("docs/recipe.md", {"lines": lines_table(), "verdict": verdict_line()})
+
+
+def with_tables(page: str, tables: dict[str, str]) -> str:
+    """A page with new text between each `<!-- generated: NAME -->` and `<!-- end -->`."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for name, table in tables.items():
+        begin, end = f"<!-- generated: {name} -->\n", "<!-- end -->"
+        before, found, rest = text.partition(begin)
+        if not found:
+            raise ValueError(f"{page} has no place for the table {name!r}")
+        text = f"{before}{begin}{table}\n{end}{rest.partition(end)[2]}"
+    return text
 
 
 # The manual page
