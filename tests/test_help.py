@@ -69,7 +69,6 @@ def test_help_follows_columns_when_it_is_piped():
         (("profiles", "show", "no-such-profile", "--json"), 2, "usage"),
         (("bench", "--no-such-option", "--json"), 2, "usage"),
         (("charset", "check", "no-such-file.txt", "--json"), 2, "usage"),
-        (("charset", "coverage", "--text", "no-such-text.txt", "--json"), 3, "data"),
     ],
 )
 def test_a_failure_is_json_on_stdout_and_a_sentence_on_stderr(arguments, exit_code, kind):
