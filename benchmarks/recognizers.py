@@ -183,7 +183,7 @@ def read_all(read: Read, lines: Sequence[Line]) -> tuple[list[LineResult], float
 
 def figures(group: Group) -> dict[str, Any]:
     """The figures of a group of lines, rates in percent with their interval by document."""
-    exact, cer = group.exact_interval, group.cer_interval
+    exact, cer = group.intervals.get("exact"), group.intervals.get("cer")
     return {
         "lines": group.lines,
         "exact": group.exact,
@@ -191,7 +191,7 @@ def figures(group: Group) -> dict[str, Any]:
         "exact_interval": [round(100 * exact.low, 2), round(100 * exact.high, 2)]
         if exact
         else None,
-        "cer_percent": round(100 * (group.views["canonical"].cer_micro or 0.0), 3),
+        "cer_percent": round(100 * (group.value("cer") or 0.0), 3),
         "cer_interval": [round(100 * cer.low, 3), round(100 * cer.high, 3)] if cer else None,
     }
 
