@@ -110,9 +110,9 @@ def refuse_inputs(output: Path, inputs: Iterable[Path]) -> None:
     Refused are the file itself, whatever lies inside an LMDB, and the weights of a run folder,
     which may well hold results next to them.
     """
-    target = output.resolve()
+    target = _resolved(output)
     for path in inputs:
-        source = path.resolve()
+        source = _resolved(path)
         is_lmdb, is_folder = (source / "data.mdb").is_file(), source.is_dir()
 
         is_same = target == source and (is_lmdb or not is_folder)
@@ -120,6 +120,14 @@ def refuse_inputs(output: Path, inputs: Iterable[Path]) -> None:
         is_weights = is_folder and target.parent == source and target.suffix == ".safetensors"
         if is_same or is_inside or is_weights:
             raise UsageError(f"{output} would overwrite the input {path}; give another output")
+
+
+def _resolved(path: Path) -> Path:
+    """The path without links. Raises UsageError for links that lead to each other."""
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError) as error:  # Python 3.11 raises RuntimeError for a circle
+        raise UsageError(f"{path}: its link leads nowhere ({error}); give another path") from None
 
 
 def require_writable(target: Path) -> None:

@@ -7,8 +7,9 @@ each of which must be refused with a message or change nothing.
     python scripts/campaign.py --kinds stores,bombs   only these
     python scripts/campaign.py --minutes 20 --save    as far as the time allows, the saved result
 
-Same seed, same trials. With --save the result goes to benchmarks/results/campaign.json, and the
-table in docs/security.md is written from it. Linux only: it forks, kills and mounts.
+Same seed, same trials. With --save the result goes to benchmarks/results/campaign.json, where kinds
+that were not run keep their last counts, and the table in docs/security.md is written from it.
+Linux only: it forks, kills and mounts.
 """
 
 import argparse
@@ -16,9 +17,11 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
@@ -56,10 +59,14 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def run_campaign(
-    kinds: list[Kind], scale: float, seed: int, minutes: float | None = None
+    kinds: list[Kind],
+    scale: float,
+    seed: int,
+    minutes: float | None = None,
+    after_each: Callable[[list[Tally]], None] = lambda _: None,
 ) -> list[Tally]:
-    """Run all kinds in turn and print a line for each. With `minutes` a kind gets its part of the
-    time that is left.
+    """Run all kinds in turn, print a line for each and call `after_each` with those that are done.
+    With `minutes` a kind gets its part of the time that is left.
     """
     end = time.monotonic() + minutes * 60 if minutes else float("inf")
     tallies = []
@@ -71,6 +78,7 @@ def run_campaign(
         print(_line(tally), flush=True)
         for failure in tally.failures:
             print(f"    {failure}", flush=True)
+        after_each(tallies)
     return tallies
 
 
@@ -82,20 +90,21 @@ def _line(tally: Tally) -> str:
     )
 
 
-def to_result(tallies: list[Tally], options: argparse.Namespace) -> dict[str, object]:
-    """Return the campaign as plain JSON values."""
+def to_result(tallies: list[Tally], before: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Return the campaign as plain JSON values. Kinds that were not run now are taken from the
+    result `before`.
+    """
+    counted = {kind["name"]: kind for kind in (before or {}).get("kinds", [])}
+    counted |= {tally.name: asdict(tally) for tally in tallies}
     return {
         "schema": "nordocr.campaign/1",
-        "seed": options.seed,
-        "scale": options.scale,
-        "minutes": options.minutes,
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "environment": environment(1),
-        "kinds": [asdict(tally) for tally in tallies],
+        "kinds": [counted[name] for name in KINDS if name in counted],
     }
 
 
-def to_table(result: dict[str, object]) -> str:
+def to_table(result: dict[str, Any]) -> str:
     """Return the table of docs/security.md."""
     rows = [
         "| kind of fault | tried | refused | harmless | wrong | crashed | signals | hung |",
@@ -103,7 +112,6 @@ def to_table(result: dict[str, object]) -> str:
     ]
     counted = ("tried", "refused", "accepted", "wrong", "crashed", "signals", "hung")
     kinds = result["kinds"]
-    assert isinstance(kinds, list)
     rows += [
         f"| {kind['title']} | " + " | ".join(f"{kind[name]:,}" for name in counted) + " |"
         for kind in kinds
@@ -111,9 +119,7 @@ def to_table(result: dict[str, object]) -> str:
     totals = [sum(kind[name] for kind in kinds) for name in counted]
     rows.append("| **all** | " + " | ".join(f"{total:,}" for total in totals) + " |")
     goal = sum(kind["goal"] for kind in kinds)
-    note = (
-        f"Seed {result['seed']}, {str(result['when'])[:10]}; a full campaign has {goal:,} trials."
-    )
+    note = f"{str(result['when'])[:10]}; a full campaign has {goal:,} trials."
     return "\n".join([*rows, "", note])
 
 
@@ -138,13 +144,17 @@ def main() -> None:
     if unknown:
         sys.exit(f"unknown kinds {', '.join(unknown)}; known: {', '.join(KINDS)}")
     kinds = [KINDS[name] for name in names]
-    tallies = run_campaign(kinds, options.scale, options.seed, options.minutes)
-    result = to_result(tallies, options)
-    if options.output:
-        write_json(options.output, result)
-    if options.save:
-        write_json(RESULT, result)
-        write_table()
+    before = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.is_file() else None
+
+    def keep(done: list[Tally]) -> None:
+        """Write what is known so far: a campaign takes hours, and may be stopped."""
+        if options.output:
+            write_json(options.output, to_result(done))
+        if options.save:
+            write_json(RESULT, to_result(done, before))
+            write_table()
+
+    tallies = run_campaign(kinds, options.scale, options.seed, options.minutes, keep)
     bad = sum(tally.bad for tally in tallies)
     tried = sum(tally.tried for tally in tallies)
     print(f"{tried:,} trials, {bad} bad")

@@ -221,6 +221,8 @@ def test_a_link_stays_and_its_target_is_replaced(tmp_path):
     assert (dangling.is_symlink(), (folder / "made.txt").read_text()) == (True, "made")
     with pytest.raises(DataError, match=r"loop\.txt"):
         write_text(loop, "x")
+    with pytest.raises(UsageError, match="its link leads nowhere"):
+        refuse_inputs(loop, [])
 
 
 def test_a_socket_is_refused(tmp_path, monkeypatch):

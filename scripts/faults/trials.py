@@ -46,6 +46,7 @@ class Tally:
     name: str
     title: str
     goal: int
+    seed: int = 1
     tried: int = 0
     refused: int = 0
     accepted: int = 0
@@ -71,7 +72,7 @@ class Tally:
 
 def run_kind(kind: Kind, count: int, seed: int, most_s: float = float("inf")) -> Tally:
     """Run `count` trials of a kind, or as many as `most_s` seconds allow, preparations aside."""
-    tally = Tally(kind.name, kind.title, kind.goal)
+    tally = Tally(kind.name, kind.title, kind.goal, seed)
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix=f"nordocr-{kind.name}-") as folder:
         trial = kind.prepare(Path(folder))
