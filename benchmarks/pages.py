@@ -21,7 +21,6 @@ change little.
 import argparse
 import json
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -87,7 +86,7 @@ def main() -> None:
     if options.table:
         _write_table(json.loads(options.output.read_text(encoding="utf-8")))
         return
-    scans = [*sample_document(), *pages()][:: options.every]
+    scans = [*sample_document()[:: options.every], *pages(options.every)]
     result: dict[str, Any] = {
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
         "environment": environment(2),
@@ -199,32 +198,18 @@ def _measured(
 
     Memory is that of its largest process.
     """
-    target = folder / "stdout"
+    target, messages = folder / "stdout", folder / "stderr"
     began = time.perf_counter()
-    with target.open("wb") as file:
-        process = subprocess.Popen(
-            command, stdout=file, stderr=subprocess.PIPE, env=os.environ | env
-        )
-        _, errors = process.communicate(timeout=7200)
+    with target.open("wb") as output, messages.open("wb") as errors:
+        process = subprocess.Popen(command, stdout=output, stderr=errors, env=os.environ | env)
+        # The usage of this process and of those that it started.
+        _, status, usage = os.wait4(process.pid, 0)
     wall = time.perf_counter() - began
+    process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode not in (0, 3):
-        raise SystemExit(f"{command[0]} failed: {errors.decode()[-500:]}")
-    usage = _children_usage()
-    return target.read_text(encoding="utf-8"), (usage[0], wall, usage[1])
-
-
-_used = [0.0]
-
-
-def _children_usage() -> tuple[float, float]:
-    """Processor seconds of the child processes since the last call, and the largest one's memory.
-
-    The operating system keeps one maximum for all children: programs that need more run last.
-    """
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    total = usage.ru_utime + usage.ru_stime
-    spent, _used[0] = total - _used[0], total
-    return spent, usage.ru_maxrss / 1024
+        raise SystemExit(f"{command[0]} failed: {messages.read_text()[-500:]}")
+    spent = usage.ru_utime + usage.ru_stime
+    return target.read_text(encoding="utf-8"), (spent, wall, usage.ru_maxrss / 1024)
 
 
 def _by_page(output: str, count: int) -> list[list[str]]:
