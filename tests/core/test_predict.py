@@ -118,8 +118,12 @@ def test_regions_of_another_scan_are_refused(tiny_onnx, few, tmp_path):
         written("alto", [TIFF], str(tiny_onnx), regions=few), encoding="utf-8"
     )
     Image.fromarray(np.full((1000, 700), 255, np.uint8)).save(tmp_path / "small.png")
+    prediction = predict(
+        [tmp_path / "small.png"], str(tiny_onnx), regions=tmp_path / "layout", threads=1
+    )
+    assert "".join(prediction.write("text")) == ""
     with pytest.raises(DataError, match=r"is 1000 x 700 px .* found on \d+ x \d+ px: another scan"):
-        written("text", [tmp_path / "small.png"], str(tiny_onnx), regions=tmp_path / "layout")
+        prediction.counts.require_all()
 
 
 def test_a_large_folder_is_no_list_in_memory(tmp_path, monkeypatch):
