@@ -13,6 +13,7 @@ _AROUND_PX = 61
 # Connected areas of ink that may be letters: higher than specks, no rules and no pictures.
 _LETTER_MINIMUM_PX = 3
 _LETTER_MAXIMUM_SHARE = 1 / 12  # of the shorter side of the page
+_DASH_MINIMUM_PX, _DASH_ASPECT = 2, 16  # dashes are lower and longer
 _LETTER_ASPECT = 8  # one side over the other: touching letters are wide, "l" and "|" narrow
 # Dots of leaders, rules and specks are solid; letters have strokes.
 _SOLID = 0.7  # share of the box that is ink
@@ -52,7 +53,11 @@ def letter_sizes(mask: Pixels) -> NDArray[np.int32]:
         (height >= _LETTER_MINIMUM_PX) & (height <= maximum) & (width <= maximum * _LETTER_ASPECT)
     )
     right_shape = (width <= _LETTER_ASPECT * height) & (height <= _LETTER_ASPECT * width)
-    return stats[right_size & right_shape]
+    is_dash = (
+        (height >= _DASH_MINIMUM_PX) & (width >= 3 * height) & (width <= _DASH_ASPECT * height)
+    )
+    is_dash &= (width >= 2 * _LETTER_MINIMUM_PX) & (width <= maximum)
+    return stats[(right_size & right_shape) | is_dash]
 
 
 def letter_height(letters: NDArray[np.int32]) -> float:
