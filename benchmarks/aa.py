@@ -44,7 +44,9 @@ def readers() -> tuple[Read, Read]:
     """What reads 10 lines, and what reads 11, one line a call: all lines are copies of one, so that
     the work is in proportion.
     """
-    rows = map(json.loads, (SAMPLES / "manifest.jsonl").read_text(encoding="utf-8").splitlines())
+    rows = map(
+        json.loads, (SAMPLES / "manifest.jsonl").read_text(encoding="utf-8").splitlines()
+    )
     narrow = min(rows, key=lambda row: len(row["text"]))
     recognizer, crop = (
         open_recognizer(default_model(), device="cpu", threads=1),
@@ -94,7 +96,8 @@ def judged(
         "verdicts": dict(told),
         "share_told_apart": round((told["slower"] + told["faster"]) / count, 4),
         "change": {
-            f"{100 * share:g} %": round(changes[round(share * (count - 1))], 4) for share in at
+            f"{100 * share:g} %": round(changes[round(share * (count - 1))], 4)
+            for share in at
         },
     }
 
@@ -106,7 +109,10 @@ def main() -> None:
     )
     parser.add_argument("--comparisons", type=int, default=200)
     parser.add_argument(
-        "-o", "--output", type=Path, help="default: results/aa.json for a full run, else nothing"
+        "-o",
+        "--output",
+        type=Path,
+        help="default: results/aa.json for a full run, else nothing",
     )
     asked = parser.parse_args()
     ten, eleven = readers()
@@ -114,7 +120,9 @@ def main() -> None:
         ten()  # warm
     kinds = {
         "same, in turns": judged(in_turns, (ten, ten), asked.comparisons),
-        "same, one after the other": judged(one_after_the_other, (ten, ten), asked.comparisons),
+        "same, one after the other": judged(
+            one_after_the_other, (ten, ten), asked.comparisons
+        ),
         "slower by a tenth": judged(in_turns, (ten, eleven), asked.comparisons),
     }
     result = {
@@ -128,7 +136,9 @@ def main() -> None:
         "goals": {"most_alarms": MOST_ALARMS, "least_found": LEAST_FOUND},
     }
     print(json.dumps(result, indent=2))
-    if output := asked.output or (RESULTS / "aa.json" if asked.comparisons >= 200 else None):
+    if output := asked.output or (
+        RESULTS / "aa.json" if asked.comparisons >= 200 else None
+    ):
         atomic.write_json(output, result)
 
 

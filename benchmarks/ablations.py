@@ -56,7 +56,11 @@ VARIANTS: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
     "augmentation": ("nothing changed on the fly", (), _off(*AUGMENTATIONS)),
     "crop": ("no crop jitter on the fly", (), _off("crop")),
     "padding": ("no visible padding in training", (), _off("pad_right")),
-    "ema": ("the last weights instead of their average", (), ("--set", "train.ema_decay=0")),
+    "ema": (
+        "the last weights instead of their average",
+        (),
+        ("--set", "train.ema_decay=0"),
+    ),
 }
 # name: options of synth for the lines that every variant reads.
 READ: dict[str, tuple[str, ...]] = {
@@ -122,7 +126,9 @@ def write_padded(source: Path, target: Path) -> None:
                 line = lines.image(index)  # (height, w, 3)
                 writer.add(
                     np.pad(
-                        line, ((0, 0), (0, PADDING), (0, 0)), constant_values=geometry.pad_value
+                        line,
+                        ((0, 0), (0, PADDING), (0, 0)),
+                        constant_values=geometry.pad_value,
                     ),
                     lines.row(index),
                 )
@@ -150,7 +156,9 @@ def difference(full: Path, other: Path) -> dict[str, Any]:
     a, b = (
         [
             json.loads(line)
-            for line in path.with_suffix(".lines.jsonl").read_text(encoding="utf-8").splitlines()
+            for line in path.with_suffix(".lines.jsonl")
+            .read_text(encoding="utf-8")
+            .splitlines()
         ]
         for path in (full, other)
     )
@@ -163,7 +171,9 @@ def difference(full: Path, other: Path) -> dict[str, Any]:
     )
     gap = found.cer_difference
     return {
-        "cer": None if found.cer_a is None or found.cer_b is None else found.cer_b - found.cer_a,
+        "cer": None
+        if found.cer_a is None or found.cer_b is None
+        else found.cer_b - found.cer_a,
         "cer_interval": None if gap is None else [gap.low, gap.high],
         "lost": found.only_a_exact,
         "gained": found.only_b_exact,
@@ -185,7 +195,8 @@ def main() -> None:
     )
     parser.add_argument("--only", help="variants, comma-separated")
     parser.add_argument(
-        "--load", help="weights to begin with; from nothing it takes 30,000 lines to learn to read"
+        "--load",
+        help="weights to begin with; from nothing it takes 30,000 lines to learn to read",
     )
     parser.add_argument("--lr", default="1.5e-3")
     parser.add_argument("--threads", type=int, default=1)
@@ -217,7 +228,9 @@ def main() -> None:
         what, synth, train = VARIANTS[name]
         store, run = out / f"{name}.lmdb", out / name
         if synth and not store.exists():
-            made = overridden({"--texts": wanted.texts, "--fonts": str(train_fonts)}, synth, few)
+            made = overridden(
+                {"--texts": wanted.texts, "--fonts": str(train_fonts)}, synth, few
+            )
             nordocr(
                 "synth",
                 "-q",
@@ -235,7 +248,9 @@ def main() -> None:
         elif not synth:
             store = out / "full.lmdb"
             if not store.exists():
-                made = overridden({"--texts": wanted.texts, "--fonts": str(train_fonts)}, (), few)
+                made = overridden(
+                    {"--texts": wanted.texts, "--fonts": str(train_fonts)}, (), few
+                )
                 nordocr(
                     "synth",
                     "-q",
@@ -271,7 +286,13 @@ def main() -> None:
                     "--set",
                     "train.ema_decay=0.995",
                 ),
-                *("--set", f"train.lr={wanted.lr}", "--set", "train.eval_every=100000", *train),
+                *(
+                    "--set",
+                    f"train.lr={wanted.lr}",
+                    "--set",
+                    "train.eval_every=100000",
+                    *train,
+                ),
                 *(("--load", wanted.load) if wanted.load else ()),
             )
         rows[name] = {"without": what}
@@ -303,14 +324,17 @@ def main() -> None:
         ),
         "network": dict(load_profile("svtrv2-nano").profile.model),
         "lines": wanted.lines,
-        "began_with": atomic.sha256_of(find_weights(Path(wanted.load))) if wanted.load else None,
+        "began_with": atomic.sha256_of(find_weights(Path(wanted.load)))
+        if wanted.load
+        else None,
         "widest_px": WIDEST,
         "environment": environment(wanted.threads),
         "variants": rows,
     }
     if not wanted.only:
         atomic.write_text(
-            RESULTS / "ablations.json", json.dumps(saved, indent=1, ensure_ascii=False) + "\n"
+            RESULTS / "ablations.json",
+            json.dumps(saved, indent=1, ensure_ascii=False) + "\n",
         )
 
 

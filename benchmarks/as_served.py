@@ -98,7 +98,9 @@ def main() -> None:
             "model": atomic.sha256_of(model),
             "batch": wanted.batch,
         }
-        atomic.write_json(wanted.output, {**saved, "environment": environment(None), "rows": rows})
+        atomic.write_json(
+            wanted.output, {**saved, "environment": environment(None), "rows": rows}
+        )
 
 
 if __name__ == "__main__":

@@ -24,7 +24,14 @@ from nordocr_cli.metrics.text import count_edits, squeezed
 RESULTS = Path(__file__).parent / "results"
 
 MANIFEST = Path(__file__).parents[1] / "samples" / "lines" / "manifest.jsonl"
-CAUSES = ("space_only", "right_truncation", "leading_garbage", "trailing_garbage", "minor", "major")
+CAUSES = (
+    "space_only",
+    "right_truncation",
+    "leading_garbage",
+    "trailing_garbage",
+    "minor",
+    "major",
+)
 
 _ALIKE = {
     "å": "a",
@@ -73,7 +80,10 @@ def _once(text: str, cause: str, rng: random.Random) -> str:
             return _spaces(text, rng)
         case "right_truncation":
             return _ordinary(
-                text[: rng.randint(max(1, round(0.3 * length)), max(1, length - 2))].rstrip(), rng
+                text[
+                    : rng.randint(max(1, round(0.3 * length)), max(1, length - 2))
+                ].rstrip(),
+                rng,
             )
         case "leading_garbage":
             return _ends(rng) + _ordinary(text, rng)
@@ -95,11 +105,14 @@ def mistakes(text: str, count: int, rng: random.Random) -> str:
     """
     letters = list(text)
     for place in rng.sample(
-        [i for i, c in enumerate(letters) if c != " "], min(count, len(text.replace(" ", "")))
+        [i for i, c in enumerate(letters) if c != " "],
+        min(count, len(text.replace(" ", ""))),
     ):
         kind, was = rng.random(), letters[place]
         if kind < 0.7:
-            letters[place] = _ALIKE.get(was) or rng.choice([c for c in _LETTERS if c != was])
+            letters[place] = _ALIKE.get(was) or rng.choice(
+                [c for c in _LETTERS if c != was]
+            )
         else:
             letters[place] = "" if kind < 0.85 else was + rng.choice(_LETTERS)
     return "".join(letters)
@@ -163,9 +176,13 @@ def agreement(
     others for.
     """
     named = {
-        cause: Counter(str(judge(*pair)) for pair in of_cause) for cause, of_cause in pairs.items()
+        cause: Counter(str(judge(*pair)) for pair in of_cause)
+        for cause, of_cause in pairs.items()
     }
-    right, count = sum(named[cause][cause] for cause in named), sum(map(len, pairs.values()))
+    right, count = (
+        sum(named[cause][cause] for cause in named),
+        sum(map(len, pairs.values())),
+    )
     by_cause = {
         cause: {"right": named[cause][cause], "named": dict(named[cause].most_common())}
         for cause in named
@@ -199,7 +216,9 @@ def main() -> None:
         "plain": agreement(pairs, plain),
     }
     print(json.dumps(found, indent=2))
-    if output := asked.output or (RESULTS / "corrupted.json" if asked.each >= 3_000 else None):
+    if output := asked.output or (
+        RESULTS / "corrupted.json" if asked.each >= 3_000 else None
+    ):
         atomic.write_json(output, found)
 
 

@@ -76,7 +76,9 @@ def timed(contestants: Contestants, rounds: int) -> dict[str, dict[str, list[flo
             contestants[name]()
             seconds[name]["clock"].append(round(time.perf_counter() - began, 4))
             seconds[name]["processor"].append(round(sum(os.times()[:4]) - spent, 4))
-            print(f"round {number + 1}: {name} {seconds[name]['clock'][-1]:.3f} s", flush=True)
+            print(
+                f"round {number + 1}: {name} {seconds[name]['clock'][-1]:.3f} s", flush=True
+            )
     return seconds
 
 
@@ -150,7 +152,9 @@ def whole_paths(
     """Rates of the whole paths, and how many texts are those of the first reading and of the
     manifest.
     """
-    seconds: dict[str, dict[str, list[float]]] = defaultdict(lambda: {"clock": [], "processor": []})
+    seconds: dict[str, dict[str, list[float]]] = defaultdict(
+        lambda: {"clock": [], "processor": []}
+    )
     for _ in range(rounds):
         for name, of in timed({**readings, **peers}, 1).items():
             for kind, values in of.items():
@@ -165,7 +169,9 @@ def whole_paths(
         result[name]["same_text_as_torch_fp32"] = sum(
             first[file] == text for file, text in reading.texts.items()
         )
-        result[name]["exact"] = sum(truth[file] == text for file, text in reading.texts.items())
+        result[name]["exact"] = sum(
+            truth[file] == text for file, text in reading.texts.items()
+        )
     return result
 
 
@@ -188,18 +194,24 @@ def stages(model: Path, files: Sequence[Path], rounds: int) -> dict[str, Any]:
         lines = state["lines"]
         state["inputs"] = []
         for width, members in recognizer.batches([line.shape[1] for line in lines]):
-            images, widths = pad_batch([lines[i] for i in members], contract.geometry, width)
+            images, widths = pad_batch(
+                [lines[i] for i in members], contract.geometry, width
+            )
             frames = np.array([contract.geometry.out_length(int(w)) for w in widths])
             state["inputs"].append(
                 (network_input(images, contract.geometry, contract.input_type), frames)
             )
 
     def network() -> None:
-        state["outputs"] = [session.run(None, {name: pixels})[0] for pixels, _ in state["inputs"]]
+        state["outputs"] = [
+            session.run(None, {name: pixels})[0] for pixels, _ in state["inputs"]
+        ]
 
     def decode() -> None:
         for (_, frames), output in zip(state["inputs"], state["outputs"], strict=True):
-            list(decode_greedy(output, frames, contract.charset, contract.output_activation))
+            list(
+                decode_greedy(output, frames, contract.charset, contract.output_activation)
+            )
 
     steps: Contestants = {
         "read": read,
@@ -214,7 +226,9 @@ def stages(model: Path, files: Sequence[Path], rounds: int) -> dict[str, Any]:
             began = time.process_time()
             function()
             seconds[step].append(time.process_time() - began)
-    per_line = {step: 1000 * median(values) / len(files) for step, values in seconds.items()}
+    per_line = {
+        step: 1000 * median(values) / len(files) for step, values in seconds.items()
+    }
     around = sum(value for step, value in per_line.items() if step != "network")
     return {
         "model": model.name,
@@ -229,7 +243,9 @@ def bare_session(model: Path, threads: int) -> tuple[Any, str]:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = threads, 3
-    session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        str(model), options, providers=["CPUExecutionProvider"]
+    )
     return session, session.get_inputs()[0].name
 
 
@@ -292,7 +308,9 @@ def decoding(contract: Any, rounds: int) -> dict[str, Any]:
     rng = np.random.default_rng(0)
     lines, frames = DECODED
     classes = contract.charset.num_classes
-    spoken = rng.integers(0, classes, (lines, frames)) * (rng.random((lines, frames)) < 0.25)
+    spoken = rng.integers(0, classes, (lines, frames)) * (
+        rng.random((lines, frames)) < 0.25
+    )
     logits = rng.normal(0, 1, (lines, frames, classes)).astype(np.float32)
     np.put_along_axis(logits, spoken[:, :, None], 12, axis=2)
     two = np.stack([spoken, np.full((lines, frames), 0.9)], axis=2).astype(np.float32)
@@ -305,7 +323,8 @@ def decoding(contract: Any, rounds: int) -> dict[str, Any]:
     }
     contestants: Contestants = {"bare argmax": lambda: logits.argmax(axis=2)}
     contestants |= {
-        f"{name}: texts": lambda decode=decode: decode().texts for name, decode in decoders.items()
+        f"{name}: texts": lambda decode=decode: decode().texts
+        for name, decode in decoders.items()
     }
     contestants |= {
         f"{name}: and confidences": lambda decode=decode: decode().confidences
@@ -325,7 +344,9 @@ def decoding(contract: Any, rounds: int) -> dict[str, Any]:
     rate = {name: lines / median(values) for name, values in seconds.items()}
     return {
         "lines_per_s": {name: round(value) for name, value in rate.items()},
-        "full_logits_of_bare_argmax": round(rate["full logits: texts"] / rate["bare argmax"], 3),
+        "full_logits_of_bare_argmax": round(
+            rate["full logits: texts"] / rate["bare argmax"], 3
+        ),
         "in_graph_times_full_logits": round(
             rate["in-graph argmax: texts"] / rate["full logits: texts"], 2
         ),
@@ -359,7 +380,9 @@ def main() -> None:
         metavar="NAME=COMMAND",
         help="{images} is a file of paths",
     )
-    parser.add_argument("--lines", type=int, help="so many lines, evenly spread; default: all")
+    parser.add_argument(
+        "--lines", type=int, help="so many lines, evenly spread; default: all"
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument(
@@ -369,7 +392,9 @@ def main() -> None:
         help="default: results/inference.json for a full run, else nothing",
     )
     asked = parser.parse_args()
-    rows = [json.loads(line) for line in asked.manifest.read_text(encoding="utf-8").splitlines()]
+    rows = [
+        json.loads(line) for line in asked.manifest.read_text(encoding="utf-8").splitlines()
+    ]
     if asked.lines and asked.lines < len(rows):
         rows = [rows[i * len(rows) // asked.lines] for i in range(asked.lines)]
     files = [asked.manifest.parent / row["image"] for row in rows]

@@ -70,14 +70,22 @@ def measure(venv: Path, wheel: Path, python: str, extra: str) -> dict[str, Any]:
 
     requirement = f"{wheel}[{extra}]" if extra else str(wheel)
     began_s = time.monotonic()
-    install = [str(venv / "bin" / "pip"), "install", "--quiet", "--no-cache-dir", requirement]
+    install = [
+        str(venv / "bin" / "pip"),
+        "install",
+        "--quiet",
+        "--no-cache-dir",
+        requirement,
+    ]
     subprocess.run(install, check=True)
     install_s = time.monotonic() - began_s
 
     nordocr = venv / "bin" / "nordocr"
     image = sorted(LINE.glob("*.png"))[0]
     began_s = time.monotonic()
-    reading = subprocess.run([str(nordocr), "predict", "-q", str(image)], capture_output=True)
+    reading = subprocess.run(
+        [str(nordocr), "predict", "-q", str(image)], capture_output=True
+    )
     first_reading_s = time.monotonic() - began_s
     version = subprocess.run(
         [str(venv / "bin" / "python"), "-V"], capture_output=True, text=True, check=True
@@ -103,7 +111,9 @@ def size_bytes(folder: Path) -> int:
 def largest(venv: Path) -> dict[str, float]:
     """The largest packages in megabytes, without the compiled Python of pip's cache."""
     site = next(venv.glob("lib/python*/site-packages"))
-    sizes = {entry.name: size_bytes(entry) / 1e6 for entry in site.iterdir() if entry.is_dir()}
+    sizes = {
+        entry.name: size_bytes(entry) / 1e6 for entry in site.iterdir() if entry.is_dir()
+    }
     top = sorted(sizes, key=lambda name: -sizes[name])[:LARGEST]
     return {name: round(sizes[name], 1) for name in top}
 

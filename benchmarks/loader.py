@@ -130,7 +130,9 @@ def gather(widths: np.ndarray, channels: int, threads: int) -> Iterator[int]:
         return np.take(slab, indices, axis=0, out=buffer, mode="clip")
 
     with ThreadPoolExecutor(threads) as pool:
-        ahead = [pool.submit(fill, rng.integers(0, len(slab), lines)) for _ in range(threads)]
+        ahead = [
+            pool.submit(fill, rng.integers(0, len(slab), lines)) for _ in range(threads)
+        ]
         while True:
             ahead.append(pool.submit(fill, rng.integers(0, len(slab), lines)))
             buffer = ahead.pop(0).result()
@@ -141,7 +143,10 @@ def gather(widths: np.ndarray, channels: int, threads: int) -> Iterator[int]:
 def nordocr(store: LineStore) -> Iterator[int]:
     """What train reads from."""
     batches = LineBatches(
-        [store], NORDIC, GEOMETRY, BatchOptions(budget_px=BUDGET_PX, shuffle=True, workers=2)
+        [store],
+        NORDIC,
+        GEOMETRY,
+        BatchOptions(budget_px=BUDGET_PX, shuffle=True, workers=2),
     )
     epoch = 0
     while True:
@@ -172,7 +177,13 @@ class PeersDataset(Dataset[tuple[torch.Tensor, str]]):
         size = (int(self.widths[index]), 32)
         if image.size != size:
             image = image.resize(size, Image.Resampling.BICUBIC)
-        pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous().float().div_(255)
+        pixels = (
+            torch.from_numpy(np.array(image))
+            .permute(2, 0, 1)
+            .contiguous()
+            .float()
+            .div_(255)
+        )
         return pixels.sub_(0.5).div_(0.5), label
 
 
@@ -191,7 +202,8 @@ def peers(path: Path, widths: np.ndarray, workers: int) -> Iterator[int]:
     batches, start = [], 0
     while start < len(order):
         count = max(
-            1, BUDGET_PX // int(widths[order[min(start + BUDGET_PX // 1024, len(order) - 1)]])
+            1,
+            BUDGET_PX // int(widths[order[min(start + BUDGET_PX // 1024, len(order) - 1)]]),
         )
         batches.append(order[start : start + count].tolist())
         start += count
@@ -267,7 +279,10 @@ def probe(path: Path) -> None:
     before = anonymous_mb()
     with LineStore(path) as store:
         batches = LineBatches(
-            [store], NORDIC, GEOMETRY, BatchOptions(budget_px=BUDGET_PX, shuffle=True, workers=2)
+            [store],
+            NORDIC,
+            GEOMETRY,
+            BatchOptions(budget_px=BUDGET_PX, shuffle=True, workers=2),
         )
         rates = []
         for epoch in range(2):
@@ -292,7 +307,13 @@ def anonymous_mb() -> float:
     """
     status = Path("/proc/self/status").read_text(encoding="ascii")
     return (
-        int(next(line.split()[1] for line in status.splitlines() if line.startswith("RssAnon")))
+        int(
+            next(
+                line.split()[1]
+                for line in status.splitlines()
+                if line.startswith("RssAnon")
+            )
+        )
         / 1000
     )
 
@@ -301,29 +322,35 @@ def measure(folder: Path, kind: str, asked: argparse.Namespace) -> dict[str, Any
     """All contestants on one set of widths."""
     widths = widths_of(kind, asked.lines)
     stores = {
-        c: write_store(folder / f"{kind}-{c}.lmdb", widths, c == "gray") for c in ("rgb", "gray")
+        c: write_store(folder / f"{kind}-{c}.lmdb", widths, c == "gray")
+        for c in ("rgb", "gray")
     }
     others = {
         o: write_peers_lmdb(folder / f"{kind}-{o}", stores["rgb"], o == "original")
         for o in ("original", "resized")
     }
     with LineStore(stores["rgb"]) as rgb, LineStore(stores["gray"]) as gray:
-        contestants: dict[str, Callable[[], Iterator[int]]] = {"nordocr rgb": lambda: nordocr(rgb)}
+        contestants: dict[str, Callable[[], Iterator[int]]] = {
+            "nordocr rgb": lambda: nordocr(rgb)
+        }
         contestants["nordocr gray"] = lambda: nordocr(gray)
         for threads in (1, 2):
-            contestants[f"limit rgb {threads}"] = lambda threads=threads: gather(widths, 3, threads)
+            contestants[f"limit rgb {threads}"] = lambda threads=threads: gather(
+                widths, 3, threads
+            )
             contestants[f"limit gray {threads}"] = lambda threads=threads: gather(
                 widths, 1, threads
             )
         for name, path in others.items():
             for workers in (0, 2):
-                contestants[f"peers_{name} {workers}"] = lambda path=path, workers=workers: peers(
-                    path, widths, workers
+                contestants[f"peers_{name} {workers}"] = lambda path=path, workers=workers: (
+                    peers(path, widths, workers)
                 )
         found = timed(contestants, asked.rounds, asked.seconds)
     return {
         "clock": compared(
-            {name: [clock for clock, _ in values] for name, values in found.items()}, list(others)
+            {name: [clock for clock, _ in values] for name, values in found.items()},
+            list(others),
         ),
         # Worker processes are not counted, so the peers' two stand for themselves alone.
         "processor": compared(
@@ -345,7 +372,9 @@ def compared(rates: dict[str, list[float]], others: list[str]) -> dict[str, Any]
         short = name.rpartition(" ")[0] if name[-1].isdigit() else name
         best[short] = max(best.get(short, 0.0), median(values))
     return {
-        "lines_per_s": {name: [round(value) for value in values] for name, values in rates.items()},
+        "lines_per_s": {
+            name: [round(value) for value in values] for name, values in rates.items()
+        },
         "median_lines_per_s": {name: round(value) for name, value in best.items()},
         "median_batches_of_1024_per_s": {
             name: round(value / BATCH, 1) for name, value in best.items()
@@ -396,7 +425,8 @@ def main() -> None:
         ),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "environment": (
-            environment(torch.get_num_threads()) | {"usable_cores": len(os.sched_getaffinity(0))}
+            environment(torch.get_num_threads())
+            | {"usable_cores": len(os.sched_getaffinity(0))}
         ),
         "rounds": asked.rounds,
     }
@@ -407,7 +437,9 @@ def main() -> None:
     result["environment"]["load_average_after"] = environment(None)["load_average"]
     defaults = [parser.get_default(name) for name in ("lines", "rounds", "seconds")]
     if target := asked.output or (
-        RESULTS / "loader.json" if [asked.lines, asked.rounds, asked.seconds] == defaults else None
+        RESULTS / "loader.json"
+        if [asked.lines, asked.rounds, asked.seconds] == defaults
+        else None
     ):
         atomic.write_json(target, result)
         print(f"saved {target}")

@@ -55,7 +55,9 @@ def lines(count: int) -> list[LineResult]:
                 id=f"line {number}",
                 reference=text,
                 hypothesis=(
-                    canonical(corrupt(text, rng.choices(CAUSES, SHARES)[0], rng)) if wrong else text
+                    canonical(corrupt(text, rng.choices(CAUSES, SHARES)[0], rng))
+                    if wrong
+                    else text
                 ),
                 confidence=rng.betavariate(3, 2) if wrong else rng.betavariate(20, 1),
                 language=("sv", "no", "da", "is")[number % 4],
@@ -134,7 +136,9 @@ def main() -> None:
             )
     # The pairs are canonical already, so all three count the same.
     for name, figure in figures.items():
-        assert all(abs(a - b) < 1e-9 for a, b in zip(figure, figures["jiwer"], strict=True)), (
+        assert all(
+            abs(a - b) < 1e-9 for a, b in zip(figure, figures["jiwer"], strict=True)
+        ), (
             name,
             figures,
         )

@@ -129,14 +129,25 @@ def build(name: str, ours: bool, width: int) -> nn.Module:
         SvtrV2Model.model_validate({"name": kind, "size": size})
         if kind == "svtrv2"
         else SvtrModel.model_validate(
-            {"name": kind, "size": size, "local_window": (7, 11), "positions": (8, width // 4)}
+            {
+                "name": kind,
+                "size": size,
+                "local_window": (7, 11),
+                "positions": (8, width // 4),
+            }
         )
     )
     return build_model(model, CLASSES) if ours else openocr_network(model, CLASSES, width)
 
 
 def step_of(
-    name: str, ours: bool, width: int, mode: str, dtype: str, device: str, compiled: bool = False
+    name: str,
+    ours: bool,
+    width: int,
+    mode: str,
+    dtype: str,
+    device: str,
+    compiled: bool = False,
 ) -> Step:
     """What is timed, ready to be called again and again."""
     network = build(name, ours, width).to(device).train(mode == "train")
@@ -161,7 +172,9 @@ def step_of(
         with torch.autocast(device, dtype=kind, enabled=dtype != "fp32"):
             if name != "mamba":
                 return call(images)
-            return call(images, None) if ours else call(inputs_embeds=images).last_hidden_state
+            return (
+                call(images, None) if ours else call(inputs_embeds=images).last_hidden_state
+            )
 
     def train() -> None:
         assert optimizer is not None
@@ -186,7 +199,9 @@ def step_of(
 # ----------------------------------------
 
 
-def rate(step: Step, seconds: float, device: str, clock: Clock = time.perf_counter) -> float:
+def rate(
+    step: Step, seconds: float, device: str, clock: Clock = time.perf_counter
+) -> float:
     """Steps a second."""
     began, steps = clock(), 0
     while steps < 1 or clock() - began < seconds:
@@ -198,7 +213,12 @@ def rate(step: Step, seconds: float, device: str, clock: Clock = time.perf_count
 
 
 def side_by_side(
-    sides: dict[str, Side], name: str, width: int, mode: str, dtype: str, asked: argparse.Namespace
+    sides: dict[str, Side],
+    name: str,
+    width: int,
+    mode: str,
+    dtype: str,
+    asked: argparse.Namespace,
 ) -> dict[str, list[float]]:
     """Steps a second of each side, a value a round, the sides in turn, each in a process of its
     own.
@@ -209,7 +229,9 @@ def side_by_side(
     for key, side in sides.items():
         pipes[key], end = context.Pipe()
         worker = context.Process(
-            target=contestant, args=(end, side, name, width, mode, dtype, asked), daemon=True
+            target=contestant,
+            args=(end, side, name, width, mode, dtype, asked),
+            daemon=True,
         )
         with patch.dict("os.environ", malloc_tunables() if side.tuned else {}):
             worker.start()
@@ -247,7 +269,10 @@ def contestant(
     while (seconds := pipe.recv()) is not None:
         pipe.send(
             rate(
-                step, seconds, asked.device, time.process_time if asked.busy else time.perf_counter
+                step,
+                seconds,
+                asked.device,
+                time.process_time if asked.busy else time.perf_counter,
             )
         )
 
@@ -289,7 +314,10 @@ def status_kib(key: str) -> int:
 def matrix_peak(dtype: str) -> float:
     """FLOP/s of a large matrix product on the GPU: the best that can be had of it."""
     a = torch.randn(
-        8192, 8192, device="cuda", dtype={"fp32": torch.float32, "bf16": torch.bfloat16}[dtype]
+        8192,
+        8192,
+        device="cuda",
+        dtype={"fp32": torch.float32, "bf16": torch.bfloat16}[dtype],
     )
     return 2 * 8192**3 * rate(lambda: a @ a, 1.0, "cuda")
 
@@ -319,7 +347,10 @@ def measure(
     speed = images[as_run] / images["theirs"]
     measured = width >= MEMORY_WIDTH
     memory = (
-        {side: peak_mib(name, side, width, mode, dtype, asked) for side in ("ours", "theirs")}
+        {
+            side: peak_mib(name, side, width, mode, dtype, asked)
+            for side in ("ours", "theirs")
+        }
         if measured
         else {}
     )
@@ -383,18 +414,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--openocr", type=Path, help="a checkout of github.com/Topdu/OpenOCR")
+    parser.add_argument(
+        "--openocr", type=Path, help="a checkout of github.com/Topdu/OpenOCR"
+    )
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--widths", nargs="+", type=int, default=list(WIDTHS))
     parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES))
-    parser.add_argument("--dtypes", nargs="+", choices=["fp32", "bf16"], default=["fp32", "bf16"])
+    parser.add_argument(
+        "--dtypes", nargs="+", choices=["fp32", "bf16"], default=["fp32", "bf16"]
+    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument(
         "--seconds", type=float, default=1.0, help="how long a side runs in a round"
     )
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument(
-        "--device", choices=["cpu", "cuda"], default="cuda" if torch.cuda.is_available() else "cpu"
+        "--device",
+        choices=["cpu", "cuda"],
+        default="cuda" if torch.cuda.is_available() else "cpu",
     )
     parser.add_argument(
         "-o",
@@ -402,7 +439,9 @@ def main() -> None:
         type=Path,
         help="default: results/models.json for a full run, else nothing",
     )
-    parser.add_argument("--busy", action="store_true", help="count the CPU time of one thread")
+    parser.add_argument(
+        "--busy", action="store_true", help="count the CPU time of one thread"
+    )
     asked = parser.parse_args()
     if asked.rounds < 1:
         parser.error("--rounds: at least 1")

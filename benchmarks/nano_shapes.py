@@ -50,18 +50,30 @@ SHAPES: dict[str, dict[str, Any]] = {
     "2 rows, no attention": {"attention_rows": 2, "depths": (2, 3, 0)},
     "2 rows, six attention blocks": {"attention_rows": 2, "depths": (2, 3, 6)},
     "2 rows, blocks 1, 2, 2": {"attention_rows": 2, "depths": (1, 2, 2)},
-    "2 rows, half the channels": {"attention_rows": 2, "depths": (2, 3, 3), "dims": (24, 48, 96)},
+    "2 rows, half the channels": {
+        "attention_rows": 2,
+        "depths": (2, 3, 3),
+        "dims": (24, 48, 96),
+    },
     "2 rows, half as many channels again": {
         "attention_rows": 2,
         "depths": (2, 3, 3),
         "dims": (72, 144, 288),
     },
-    "2 rows, wider last stage": {"attention_rows": 2, "depths": (2, 3, 3), "dims": (48, 96, 256)},
+    "2 rows, wider last stage": {
+        "attention_rows": 2,
+        "depths": (2, 3, 3),
+        "dims": (48, 96, 256),
+    },
     "2 rows, depthwise 5x5": {"attention_rows": 2, "depths": (2, 3, 3), "group": 1},
     "2 rows, groups of 8": {"attention_rows": 2, "depths": (2, 3, 3), "group": 8},
     "2 rows, groups of 48": {"attention_rows": 2, "depths": (2, 3, 3), "group": 48},
 }
-SHORT_RUN = {"train.batch_size": 32, "train.ema_decay": 0.995, "train.eval_every": 1_000_000}
+SHORT_RUN = {
+    "train.batch_size": 32,
+    "train.ema_decay": 0.995,
+    "train.eval_every": 1_000_000,
+}
 TRAINED = (
     *("2 rows", "2 rows, blocks 1, 2, 2", "2 rows, half the channels"),
     *("1 row", "1 row, four attention blocks", "1 row, five attention blocks"),
@@ -117,7 +129,9 @@ def read_after_training(name: str, asked: argparse.Namespace) -> dict[str, Any]:
         )
         again = ("--resume", run) if (run / "state.pt").exists() else new
         nordocr("train", *again, "--threads", "1")
-        nordocr("eval", run / "last.safetensors", asked.read, "-o", result, "--threads", "1")
+        nordocr(
+            "eval", run / "last.safetensors", asked.read, "-o", result, "--threads", "1"
+        )
     run_record = json.loads((run / "run.json").read_text(encoding="utf-8"))
     total = json.loads(result.read_text(encoding="utf-8"))["report"]["total"]
     interval = total["intervals"]["cer"]
@@ -134,7 +148,9 @@ def options_of(shape: dict[str, Any]) -> list[str]:
     """The shape, and settings for a short run, as options of `nordocr train`."""
     values = {f"model.{key}": value for key, value in shape.items()} | SHORT_RUN
     return [
-        word for key, value in values.items() for word in ("--set", f"{key}={json.dumps(value)}")
+        word
+        for key, value in values.items()
+        for word in ("--set", f"{key}={json.dumps(value)}")
     ]
 
 
@@ -159,7 +175,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=0.4)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--busy", action="store_true", help="count the CPU time of one thread")
+    parser.add_argument(
+        "--busy", action="store_true", help="count the CPU time of one thread"
+    )
     parser.add_argument(
         "--train", type=Path, help="a line store: train the shapes of TRAINED on it"
     )
@@ -172,7 +190,9 @@ def main() -> None:
     given = [asked.train, asked.read, asked.runs]
     if any(given) and not all(given):
         parser.error("--train, --read and --runs go together")
-    reading = {name: read_after_training(name, asked) for name in TRAINED} if asked.train else {}
+    reading = (
+        {name: read_after_training(name, asked) for name in TRAINED} if asked.train else {}
+    )
     threads = 1 if asked.busy else asked.threads
     torch.set_num_threads(threads)
     networks = {name: build(shape) for name, shape in SHAPES.items()}

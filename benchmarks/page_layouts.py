@@ -56,7 +56,9 @@ class Sheet:
     lines: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.image = Image.new("L", tuple(round(side * self.dpi) for side in A4_INCHES), 255)
+        self.image = Image.new(
+            "L", tuple(round(side * self.dpi) for side in A4_INCHES), 255
+        )
         self.pen = ImageDraw.Draw(self.image)
 
     def px(self, points: float) -> int:
@@ -128,12 +130,16 @@ def two_columns(sheet: Sheet) -> None:
     sheet.write(sheet.rng.choice(SWEDISH.headings), 60, 50, 1.8)
     sheet.prose(60, 95, 225, 740)
     sheet.prose(310, 95, 225, 740)
-    sheet.write(f"{sheet.rng.choice(SWEDISH.companies)} sida {sheet.rng.randint(1, 90)}", 240, 780)
+    sheet.write(
+        f"{sheet.rng.choice(SWEDISH.companies)} sida {sheet.rng.randint(1, 90)}", 240, 780
+    )
 
 
 def three_columns(sheet: Sheet) -> None:
     """A newsletter of three narrow columns."""
-    sheet.write(f"Nyhetsbrev {sheet.rng.randint(1, 12)}/{sheet.rng.randint(2001, 2024)}", 60, 50, 2)
+    sheet.write(
+        f"Nyhetsbrev {sheet.rng.randint(1, 12)}/{sheet.rng.randint(2001, 2024)}", 60, 50, 2
+    )
     for left in (50, 222, 394):
         sheet.prose(left, 100, 155, 750)
 
@@ -162,19 +168,28 @@ def invoice(sheet: Sheet) -> None:
     y = 95.0
     for label in ("Fakturanummer", "Fakturadatum", "Kundnummer", "Er referens"):
         sheet.write(f"{label}:", 60, y)
-        sheet.write(rng.choice((digits(rng, 6), date(rng, SWEDISH), digits(rng, 4))), 180, y)
+        sheet.write(
+            rng.choice((digits(rng, 6), date(rng, SWEDISH), digits(rng, 4))), 180, y
+        )
         y += step
     y += step
     right_edges = (330, 400, 470, 535)
     sheet.rule(55, y - 4, 540, y - 4)
     sheet.write("Benämning", 60, y)
-    for text, right in zip(("Antal", "Enhet", "À-pris", "Belopp"), right_edges, strict=True):
+    for text, right in zip(
+        ("Antal", "Enhet", "À-pris", "Belopp"), right_edges, strict=True
+    ):
         sheet.write_right(text, right, y)
     y += step
     sheet.rule(55, y - 4, 540, y - 4)
     for _ in range(rng.randint(8, 18)):
         sheet.write(rng.choice(SWEDISH.items), 60, y)
-        cells = (digits(rng, 2), rng.choice(("st", "tim", "kg")), _number(rng), _number(rng))
+        cells = (
+            digits(rng, 2),
+            rng.choice(("st", "tim", "kg")),
+            _number(rng),
+            _number(rng),
+        )
         for text, right in zip(cells, right_edges, strict=True):
             sheet.write_right(text, right, y)
         y += step
@@ -243,7 +258,9 @@ def form(sheet: Sheet) -> None:
             sheet.write(label[: max(4, int((right - left) / 7))], left + 4, y + 3, 0.75)
         sheet.rule(540, y, 540, y + height)
         for left in (60, split):
-            value = rng.choice((digits(rng, 5), rng.choice(SWEDISH.places), date(rng, SWEDISH)))
+            value = rng.choice(
+                (digits(rng, 5), rng.choice(SWEDISH.places), date(rng, SWEDISH))
+            )
             sheet.write(value, left + 4, y + sheet.size_pt * 1.6)
         y += height
     sheet.rule(60, y, 540, y)
@@ -308,7 +325,9 @@ def gray(page: Gray, rng: np.random.Generator) -> Gray:
 def fax(page: Gray, rng: np.random.Generator) -> Gray:
     """204 x 98 dots an inch, bilevel."""
     height, width = page.shape
-    coarse = cv2.resize(page, (width, round(height * 98 / 204)), interpolation=cv2.INTER_AREA)
+    coarse = cv2.resize(
+        page, (width, round(height * 98 / 204)), interpolation=cv2.INTER_AREA
+    )
     return bilevel(coarse, rng)
 
 
@@ -321,7 +340,9 @@ def photograph(page: Gray, rng: np.random.Generator) -> Gray:
     seen = cv2.warpPerspective(page, transform, (width, height), borderValue=255)
     y, x = np.mgrid[0:height, 0:width]
     light = 0.72 + 0.25 * np.cos((x / width - 0.3) * 1.6) * np.cos((y / height - 0.4) * 1.4)
-    shown = (40 + cv2.GaussianBlur(seen, (0, 0), 1.0) * 0.8) * light + rng.normal(0, 6, page.shape)
+    shown = (40 + cv2.GaussianBlur(seen, (0, 0), 1.0) * 0.8) * light + rng.normal(
+        0, 6, page.shape
+    )
     _, data = cv2.imencode(".jpg", np.clip(shown, 0, 255).astype(np.uint8), [1, 75])
     return np.asarray(cv2.imdecode(data, cv2.IMREAD_GRAYSCALE), dtype=np.uint8)
 
@@ -399,7 +420,10 @@ def _with_specks(pixels: Gray, seed: int) -> Gray:
     rng = np.random.default_rng(seed)
     speckled = pixels.copy()
     count = pixels.size // 2500
-    xs, ys = rng.integers(0, pixels.shape[1], count), rng.integers(0, pixels.shape[0], count)
+    xs, ys = (
+        rng.integers(0, pixels.shape[1], count),
+        rng.integers(0, pixels.shape[0], count),
+    )
     sizes = rng.integers(1, 5, count)
     for x, y, size in zip(xs, ys, sizes, strict=True):
         speckled[y : y + size, x : x + size] = int(pixels.min())

@@ -117,9 +117,15 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--peers", type=Path, help="bin folder with ocrmypdf and rapidocr")
     parser.add_argument("--every", type=int, default=1, help="take every Nth page")
     parser.add_argument("--cases", type=Path, help="folder with pages-* folders of images")
-    parser.add_argument("--append", action="store_true", help="keep the runs of the saved file")
-    parser.add_argument("--table", action="store_true", help="write the table of docs/pages.md")
-    parser.add_argument("--note", default="", help="about the machine, saved with the result")
+    parser.add_argument(
+        "--append", action="store_true", help="keep the runs of the saved file"
+    )
+    parser.add_argument(
+        "--table", action="store_true", help="write the table of docs/pages.md"
+    )
+    parser.add_argument(
+        "--note", default="", help="about the machine, saved with the result"
+    )
     parser.add_argument("-o", "--output", type=Path, default=RESULT)
     options = parser.parse_args()
     options.engines = options.engines or ",".join(ENGINES if options.peers else ["nordocr"])
@@ -168,8 +174,23 @@ def read_ocrmypdf(files: Sequence[Path], peers: Path | None, folder: Path) -> Ru
     assert peers is not None
     pdf, text = folder / "in.pdf", folder / "text.txt"
     subprocess.run([peers / "img2pdf", *files, "-o", pdf], check=True, timeout=600)
-    command = [str(peers / "ocrmypdf"), "-l", LANGUAGES, "--rotate-pages", "--deskew", "-j", "2"]
-    command += ["--output-type", "pdf", "--sidecar", str(text), str(pdf), str(folder / "out.pdf")]
+    command = [
+        str(peers / "ocrmypdf"),
+        "-l",
+        LANGUAGES,
+        "--rotate-pages",
+        "--deskew",
+        "-j",
+        "2",
+    ]
+    command += [
+        "--output-type",
+        "pdf",
+        "--sidecar",
+        str(text),
+        str(pdf),
+        str(folder / "out.pdf"),
+    ]
     environment = {"PATH": f"{peers}:{os.environ['PATH']}", "OMP_THREAD_LIMIT": "1"}
     _, cost = _measured(command, folder, env=environment)
     return Run(_by_page(text.read_text(encoding="utf-8"), len(files)), *cost)
@@ -201,7 +222,9 @@ def _measured(
     target, messages = folder / "stdout", folder / "stderr"
     began = time.perf_counter()
     with target.open("wb") as output, messages.open("wb") as errors:
-        process = subprocess.Popen(command, stdout=output, stderr=errors, env=os.environ | env)
+        process = subprocess.Popen(
+            command, stdout=output, stderr=errors, env=os.environ | env
+        )
         # The usage of this process and of those that it started.
         _, status, usage = os.wait4(process.pid, 0)
     wall = time.perf_counter() - began
@@ -348,7 +371,10 @@ def _kinds(result: dict[str, Any]) -> list[str]:
         if run["engine"] == "nordocr":
             for kind, rates in run["kinds"].items():
                 found[kind].append(rates["found"])
-    rows = ["| kind of page, nordocr | found, mean over its conditions | worst |", "|---|---|---|"]
+    rows = [
+        "| kind of page, nordocr | found, mean over its conditions | worst |",
+        "|---|---|---|",
+    ]
     for kind, shares in sorted(found.items()):
         rows.append(f"| {kind} dpi | {sum(shares) / len(shares):.1%} | {min(shares):.1%} |")
     return rows

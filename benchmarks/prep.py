@@ -68,13 +68,15 @@ def write_lines(folder: Path, lines: int, channels: str) -> list[Path]:
             2,
         )
         image = np.clip(image + rng.normal(0, 4, image.shape), 0, 255).astype(np.uint8)
-        suffix, options = (".jpg", (cv2.IMWRITE_JPEG_QUALITY, 90)) if number % 2 else (".png", ())
+        suffix, options = (
+            (".jpg", (cv2.IMWRITE_JPEG_QUALITY, 90)) if number % 2 else (".png", ())
+        )
         encoded.append(
             (
                 suffix,
-                cv2.imencode(suffix, image[:, :, 1] if channels == "gray" else image, options)[
-                    1
-                ].tobytes(),
+                cv2.imencode(
+                    suffix, image[:, :, 1] if channels == "gray" else image, options
+                )[1].tobytes(),
             )
         )
     files, rows = [], []
@@ -103,9 +105,13 @@ def limit(files: Sequence[Path], workers: int) -> None:
     """Decode and scale, nothing else."""
 
     def one(file: Path) -> None:
-        image = cv2.imdecode(np.frombuffer(file.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
+        image = cv2.imdecode(
+            np.frombuffer(file.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED
+        )
         line = cv2.resize(
-            image, (line_width(image.shape[1], image.shape[0]), 32), interpolation=cv2.INTER_LINEAR
+            image,
+            (line_width(image.shape[1], image.shape[0]), 32),
+            interpolation=cv2.INTER_LINEAR,
         )
         if line.ndim == 3:
             cv2.cvtColor(line, cv2.COLOR_BGR2RGB)
@@ -146,7 +152,9 @@ def peers_script(files: Sequence[Path], target: Path) -> None:
     cache: dict[bytes, bytes] = {}
     for number, file in enumerate(files, start=1):
         image = Image.open(io.BytesIO(file.read_bytes())).convert("RGB")
-        image = image.resize((line_width(image.width, image.height), 32), Image.Resampling.BICUBIC)
+        image = image.resize(
+            (line_width(image.width, image.height), 32), Image.Resampling.BICUBIC
+        )
         buffer = io.BytesIO()
         image.save(buffer, "PNG")
         cache[b"image-%09d" % number] = buffer.getvalue()
@@ -176,7 +184,10 @@ def timed(
     names = list(contestants)
     for number in range(rounds):
         for name in names[number % len(names) :] + names[: number % len(names)]:
-            began, spent = time.perf_counter(), sum(os.times()[:4])  # its own and its children's
+            began, spent = (
+                time.perf_counter(),
+                sum(os.times()[:4]),
+            )  # its own and its children's
             contestants[name]()
             clock[name].append(round(time.perf_counter() - began, 3))
             processor[name].append(round(sum(os.times()[:4]) - spent, 3))
@@ -217,7 +228,10 @@ def main() -> None:
         help="where the files are written; default: the system's temporary folder",
     )
     parser.add_argument(
-        "-o", "--output", type=Path, help="default: results/prep.json for a full run, else nothing"
+        "-o",
+        "--output",
+        type=Path,
+        help="default: results/prep.json for a full run, else nothing",
     )
     asked = parser.parse_args()
     cv2.setNumThreads(1)
@@ -226,7 +240,8 @@ def main() -> None:
             f"prep, lines/s: {asked.lines} lines of {HEIGHT} x {WIDTH} px, JPEG and PNG in turn"
         ),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "environment": environment(asked.workers) | {"usable_cores": len(os.sched_getaffinity(0))},
+        "environment": environment(asked.workers)
+        | {"usable_cores": len(os.sched_getaffinity(0))},
         "rounds": asked.rounds,
         "sets": {},
     }

@@ -118,7 +118,9 @@ def tesseract(data: Path | None = None) -> Read:
             if name not in opened:
                 opened[name] = TesseractRecognizer(name, 1, installed)
             ids = [index for index, other in enumerate(languages) if other == language]
-            wanted = [_tall(crops[index]) if data is not None else crops[index] for index in ids]
+            wanted = [
+                _tall(crops[index]) if data is not None else crops[index] for index in ids
+            ]
             for index, reading in zip(ids, opened[name].recognize(wanted), strict=True):
                 readings[index] = reading.text, reading.confidence
         return readings
@@ -175,7 +177,13 @@ def read_all(read: Read, lines: Sequence[Line]) -> tuple[list[LineResult], float
             found = text.upper() if line.folded else text
             results.append(
                 LineResult(
-                    line.id, wanted, found, confidence, line.language, line.kind, line.document
+                    line.id,
+                    wanted,
+                    found,
+                    confidence,
+                    line.language,
+                    line.kind,
+                    line.document,
                 )
             )
     return results, spent
@@ -192,7 +200,9 @@ def figures(group: Group) -> dict[str, Any]:
         if exact
         else None,
         "cer_percent": round(100 * (group.value("cer") or 0.0), 3),
-        "cer_interval": [round(100 * cer.low, 3), round(100 * cer.high, 3)] if cer else None,
+        "cer_interval": [round(100 * cer.low, 3), round(100 * cer.high, 3)]
+        if cer
+        else None,
     }
 
 
@@ -229,7 +239,9 @@ def summary(results: Sequence[LineResult], writable: set[str]) -> dict[str, Any]
     found["calibration_error"] = calibration_errors(results)
     if rendered:
         languages = build_report(rendered).by_language
-        found["rendered_by_language"] = {name: figures(group) for name, group in languages.items()}
+        found["rendered_by_language"] = {
+            name: figures(group) for name, group in languages.items()
+        }
     if numbers:
         by_kind = build_report(numbers).by_subset
         found["figures"] = {name: figures(group) for name, group in by_kind.items()}
@@ -241,7 +253,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("manifests", nargs="+", metavar="[KIND=]MANIFEST", help="JSONL manifests")
+    parser.add_argument(
+        "manifests", nargs="+", metavar="[KIND=]MANIFEST", help="JSONL manifests"
+    )
     parser.add_argument("--model", default="nordocr-default", help="our model")
     parser.add_argument("--old", help="another model of ours to compare with")
     parser.add_argument("--tesseract-best", type=Path, metavar="FOLDER")

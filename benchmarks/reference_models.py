@@ -15,7 +15,9 @@ from nordocr_cli.settings import SvtrModel, SvtrV2Model
 _MIXERS = {"C": "Conv", "F": "FGlobal", "G": "Global"}
 
 
-def openocr_network(model: SvtrModel | SvtrV2Model, num_classes: int, width: int) -> nn.Module:
+def openocr_network(
+    model: SvtrModel | SvtrV2Model, num_classes: int, width: int
+) -> nn.Module:
     """Return OpenOCR's network of the same options, with fresh weights, in training mode; SVTR's
     takes lines of `width` alone.
 

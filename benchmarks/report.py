@@ -32,7 +32,9 @@ from nordocr_cli.runtime.stopwatch import environment
 RESULTS = Path(__file__).parent / "results"
 GOAL_S = 2.0
 CONTROLS = {"filtered": ("[data-facet=class]", "minor"), "searched": ("#search", "fakt")}
-FRAMES = "await new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)));"
+FRAMES = (
+    "await new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)));"
+)
 
 
 def page_of(count: int) -> tuple[str, int]:
@@ -43,7 +45,10 @@ def page_of(count: int) -> tuple[str, int]:
         [line for line in lines(6 * count) if line.reference != line.hypothesis][:count]
     )
     page = evaluation_page(
-        report_of(scores), gallery_rows(scores), title="many lines", subtitle=f"{count} lines"
+        report_of(scores),
+        gallery_rows(scores),
+        title="many lines",
+        subtitle=f"{count} lines",
     )
     return render_page(page), sum(score.error_class.value == "minor" for score in scores)
 

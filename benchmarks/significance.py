@@ -69,7 +69,12 @@ def compare(
 
 
 def trial(
-    count: int, documents: int, gain: float = 0.0, *, bad_scan: bool = False, by_line: bool = False
+    count: int,
+    documents: int,
+    gain: float = 0.0,
+    *,
+    bad_scan: bool = False,
+    by_line: bool = False,
 ) -> dict[str, Any]:
     """Compare `count` times; return the verdicts and the share that tells a difference."""
     rng = np.random.default_rng(1)
@@ -83,7 +88,11 @@ def trial(
             b[0] = np.maximum(b[0], 1)
         verdicts[compare(a, b, None if by_line else names).verdict] += 1
     told = verdicts["better"] + verdicts["worse"] + verdicts["mixed"]
-    return {"comparisons": count, "verdicts": dict(verdicts), "share_told": round(told / count, 4)}
+    return {
+        "comparisons": count,
+        "verdicts": dict(verdicts),
+        "share_told": round(told / count, 4),
+    }
 
 
 def seconds_for(lines: int) -> float:

@@ -59,7 +59,9 @@ def shares(job: Job, lines: range) -> dict[str, float]:
     """Share of the time of each stage; what is left is `rest`."""
     spent: dict[str, float] = defaultdict(float)
     originals = [
-        (owner, name, getattr(owner, name)) for places in STAGES.values() for owner, name in places
+        (owner, name, getattr(owner, name))
+        for places in STAGES.values()
+        for owner, name in places
     ]
 
     def clocked(function: Callable[..., Any], stage: str) -> Callable[..., Any]:
@@ -94,10 +96,17 @@ def main() -> None:
     parser.add_argument("--lines", type=int, default=3_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--profile", default="svtrv2-1024")
-    parser.add_argument("--fonts", type=Path, help="folder or list of fonts; default: the system's")
-    parser.add_argument("--texts", type=Path, help="folder of corpora; default: built-in texts")
     parser.add_argument(
-        "-o", "--output", type=Path, help="default: results/synth.json for a full run, else nothing"
+        "--fonts", type=Path, help="folder or list of fonts; default: the system's"
+    )
+    parser.add_argument(
+        "--texts", type=Path, help="folder of corpora; default: built-in texts"
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        help="default: results/synth.json for a full run, else nothing",
     )
     asked = parser.parse_args()
     cv2.setNumThreads(1)
@@ -125,7 +134,10 @@ def main() -> None:
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "environment": environment(1),
         "lines_a_round": asked.lines,
-        "lines_per_s": {"clock": round(median(clock), 1), "processor": round(median(processor), 1)},
+        "lines_per_s": {
+            "clock": round(median(clock), 1),
+            "processor": round(median(processor), 1),
+        },
         "rounds": {
             "clock": [round(rate, 1) for rate in clock],
             "processor": [round(rate, 1) for rate in processor],

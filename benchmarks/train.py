@@ -64,7 +64,11 @@ SETS = [
     "train.batch_by_arch={}",
 ]
 BARE = Augment(
-    **{name: 0.0 for name, field in Augment.model_fields.items() if field.annotation is float}
+    **{
+        name: 0.0
+        for name, field in Augment.model_fields.items()
+        if field.annotation is float
+    }
 )
 
 
@@ -108,7 +112,9 @@ def figures(rounds: list[tuple[int, float, float]], contestant: Any) -> dict[str
     """What the rounds of a contestant come to: (lines, seconds, seconds of waiting for data) of
     each.
     """
-    all_lines, all_seconds, all_waited = (sum(column) for column in zip(*rounds, strict=True))
+    all_lines, all_seconds, all_waited = (
+        sum(column) for column in zip(*rounds, strict=True)
+    )
     share = getattr(contestant, "padding_share", None)
     return {
         "lines_per_s": round(all_lines / all_seconds, 2),
@@ -124,7 +130,9 @@ def line_widths(lines: int) -> NDArray[np.int64]:
     return np.clip(spread // 4 * 4, 12, 1024).astype(np.int64)
 
 
-def contestants(profile: Profile, store: LineStore, device: torch.device) -> dict[str, Contestant]:
+def contestants(
+    profile: Profile, store: LineStore, device: torch.device
+) -> dict[str, Contestant]:
     """Ours and the padded one, each with a network and an optimizer of its own, alike in every
     weight.
     """
@@ -154,7 +162,9 @@ def contestants(profile: Profile, store: LineStore, device: torch.device) -> dic
             .to(device, memory_format=torch.channels_last)
             .train()
         )
-        stepper = Stepper(model, None, profile.geometry, settings, device, settings.precision)
+        stepper = Stepper(
+            model, None, profile.geometry, settings, device, settings.precision
+        )
         found[name] = Contestant(
             lambda batch, stepper=stepper: stepper.step(batch, LR),
             forever(batches),
@@ -184,19 +194,25 @@ def measure(
             profile.train.precision != "fp32",
         )
         charset, width = profile.load_charset(), profile.geometry.max_width
-        found["openocr"] = OpenOcr(asked.openocr, lmdb, folder, charset, budget, width, mixed)
+        found["openocr"] = OpenOcr(
+            asked.openocr, lmdb, folder, charset, budget, width, mixed
+        )
     rounds: dict[str, list[tuple[int, float, float]]] = {name: [] for name in found}
     try:
         for number in range(asked.rounds + 1):
             for name in sorted(found, reverse=bool(number % 2)):
-                taken = found[name].run(asked.seconds if number else min(asked.seconds, 5.0))
+                taken = found[name].run(
+                    asked.seconds if number else min(asked.seconds, 5.0)
+                )
                 if number:
                     rounds[name].append(taken)
                     print(f"round {number} {name}: {taken[0] / taken[1]:.1f} lines/s")
     finally:
         for contestant in found.values():
             contestant.close()
-    measured = {name: figures(rounds[name], contestant) for name, contestant in found.items()}
+    measured = {
+        name: figures(rounds[name], contestant) for name, contestant in found.items()
+    }
     ours = measured["bare"]["lines_per_s"]
     times = {
         f"bare_times_{name}": round(ours / measured[name]["lines_per_s"], 2)
@@ -212,7 +228,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--profile", default="svtrv2-1024")
-    parser.add_argument("--set", action="append", default=[], dest="sets", metavar="KEY=VALUE")
+    parser.add_argument(
+        "--set", action="append", default=[], dest="sets", metavar="KEY=VALUE"
+    )
     parser.add_argument(
         "--store",
         type=Path,
@@ -220,15 +238,24 @@ def main() -> None:
     )
     parser.add_argument("--lines", type=int, default=1000)
     parser.add_argument(
-        "--openocr", type=Path, metavar="FOLDER", help="a checkout of github.com/Topdu/OpenOCR"
+        "--openocr",
+        type=Path,
+        metavar="FOLDER",
+        help="a checkout of github.com/Topdu/OpenOCR",
     )
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument(
-        "--seconds", type=float, default=20.0, help="how long a contestant trains in a round"
+        "--seconds",
+        type=float,
+        default=20.0,
+        help="how long a contestant trains in a round",
     )
     parser.add_argument("--device", default="auto")
     parser.add_argument(
-        "-o", "--output", type=Path, help="default: results/train.json for a full run, else nothing"
+        "-o",
+        "--output",
+        type=Path,
+        help="default: results/train.json for a full run, else nothing",
     )
     asked = parser.parse_args()
     profile = load_profile(asked.profile, [*SETS, *asked.sets]).profile

@@ -114,10 +114,15 @@ class Handler(BaseHTTPRequestHandler):
         if fault == "time-out":
             time.sleep(self.server.timeout_s + 0.5)  # the asker has given up long before
         usage = {"prompt_tokens": 100, "completion_tokens": len(text) // 2 + 1}
-        choice = {"message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+        choice = {
+            "message": {"role": "assistant", "content": text},
+            "finish_reason": "stop",
+        }
         answer = json.dumps({"choices": [choice], "usage": usage}).encode()
         code = {"429": 429, "503": 503}.get(fault, 200)
-        answer = b"upstream connect error" if code == 503 else b"{}" if code == 429 else answer
+        answer = (
+            b"upstream connect error" if code == 503 else b"{}" if code == 429 else answer
+        )
         self.send_response(code)
         self.send_header("Content-Length", str(len(answer)))
         if code == 429:
@@ -135,7 +140,11 @@ class Handler(BaseHTTPRequestHandler):
         pixels, text = server.read(base64.b64decode(image))
         with server.lock:
             server.asked.append((time.monotonic(), pixels))
-            fault = server.random.choice(FAULTS) if server.random.random() < server.faults else ""
+            fault = (
+                server.random.choice(FAULTS)
+                if server.random.random() < server.faults
+                else ""
+            )
             if fault:
                 server.failed[fault] += 1
         return text, fault
@@ -169,7 +178,9 @@ def prepare(folder: Path, lines: int) -> dict[str, str]:
                     region.box.height + 2 * by,
                 )
                 pixels = pixels_of(crop_box(image, box))
-                if pixels not in texts and len(texts) < lines * (page.index + 1) // len(pages):
+                if pixels not in texts and len(texts) < lines * (page.index + 1) // len(
+                    pages
+                ):
                     texts[pixels] = region.text
                     regions.append(Region(box, region.text))
         grown.append(Page(page.index, tuple(regions)))
@@ -209,7 +220,11 @@ def asker(folder: Path, url: str, timeout_s: float) -> "subprocess.Popen[bytes]"
     with open(folder / "log.txt", "ab") as log:
         environment = os.environ | {"PYTHONPATH": str(ROOT)}
         return subprocess.Popen(
-            [str(word) for word in command], cwd=folder, stdout=log, stderr=log, env=environment
+            [str(word) for word in command],
+            cwd=folder,
+            stdout=log,
+            stderr=log,
+            env=environment,
         )
 
 
@@ -244,7 +259,11 @@ class Found:
 
 
 def serve(
-    texts: dict[str, str], faults: float, tesseract_share: float, timeout_s: float, seed: int
+    texts: dict[str, str],
+    faults: float,
+    tesseract_share: float,
+    timeout_s: float,
+    seed: int,
 ) -> Reader:
     """Start a reader."""
     reader = Reader(texts, faults, tesseract_share, timeout_s, seed)
@@ -282,7 +301,10 @@ def measure(
     on_disk: list[tuple[float, set[str]]] = []
     done = 0
     while done < kills:
-        before, wanted = len(reader.asked), chance.randint(1, max(1, 2 * lines // (kills + 1)))
+        before, wanted = (
+            len(reader.asked),
+            chance.randint(1, max(1, 2 * lines // (kills + 1))),
+        )
         process = asker(torn, url, timeout_s)
         while process.poll() is None and len(reader.asked) < before + wanted:
             time.sleep(0.002)
@@ -301,7 +323,10 @@ def measure(
     reader.shutdown()
 
     repeated = {
-        crop for at, crops in on_disk for when, crop in reader.asked if crop in crops and when > at
+        crop
+        for at, crops in on_disk
+        for when, crop in reader.asked
+        if crop in crops and when > at
     }
     clean = folder / "clean"
     clean.mkdir()

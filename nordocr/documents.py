@@ -87,7 +87,10 @@ class Document:
 
     def to_json(self) -> dict[str, Any]:
         """Return the document as plain JSON values."""
-        return {"source": str(self.source), "pages": [_page_to_json(page) for page in self.pages]}
+        return {
+            "source": str(self.source),
+            "pages": [_page_to_json(page) for page in self.pages],
+        }
 
     def corrected(self, texts: Mapping[tuple[int, int], str]) -> "Document":
         """Return the document with other texts on some lines: (page, line) → text, from 0.
@@ -121,7 +124,9 @@ def format_of(path: Path) -> str:
     form = format_of_file(path)
     if form is None:
         known = ", ".join(suffix for one in FORMATS.values() for suffix in one.suffixes)
-        raise UsageError(f"{path}: no format has this ending (known: {known}); name a format")
+        raise UsageError(
+            f"{path}: no format has this ending (known: {known}); name a format"
+        )
     return form.name
 
 
@@ -146,7 +151,11 @@ def _line_to_json(line: Line) -> dict[str, Any]:
         "box": _box_to_json(line.box),
         "outline": [list(point) for point in line.outline],
         "words": [
-            {"text": word.text, "confidence": word.confidence, "box": _box_to_json(word.box)}
+            {
+                "text": word.text,
+                "confidence": word.confidence,
+                "box": _box_to_json(word.box),
+            }
             for word in line.words
         ],
     }

@@ -48,7 +48,9 @@ def read(source: "Source", **options: Any) -> Document:
     Raises UsageError for an unknown option or model, DataError if nothing could be read. A single
     page that cannot be read is a `Page` with an `error`.
     """
-    of_reading = {name: options.pop(name) for name in ("regions", "name") if name in options}
+    of_reading = {
+        name: options.pop(name) for name in ("regions", "name") if name in options
+    }
     return Reader(**options).read(source, **of_reading)
 
 
@@ -150,7 +152,10 @@ class Recognizer:
         crops = [_pixels(image, number) for number, image in enumerate(images)]
         languages = [language or self._reader.options.language] * len(crops)
         readings = self._reader.recognizer.recognize(crops, languages)
-        return [without_text(crop, reading) for crop, reading in zip(crops, readings, strict=True)]
+        return [
+            without_text(crop, reading)
+            for crop, reading in zip(crops, readings, strict=True)
+        ]
 
 
 # Options whose values the API takes apart: a record of the core holds them.
@@ -173,7 +178,8 @@ def _open(model: str | Path | None, options: dict[str, Any]) -> "CoreReader":
             raise UsageError(f"unknown option {name!r}: {nearest(name, known)}")
 
     char_lm, lexicon = (
-        Path(options[name]) if options.get(name) else None for name in ("char_lm", "lexicon")
+        Path(options[name]) if options.get(name) else None
+        for name in ("char_lm", "lexicon")
     )
     weight = options.get("lm_weight")
     files = LanguageFiles(char_lm, lexicon, WEIGHT if weight is None else weight)
@@ -219,7 +225,9 @@ def _with_pixels(document: Document) -> "Iterator[ReadPage]":
 def with_texts(document: Document, texts: Mapping[tuple[int, int], str]) -> Document:
     """Return a document with other texts on some lines; see `Document.corrected`."""
     for page, line in texts:
-        if not 0 <= page < len(document.pages) or not 0 <= line < len(document.pages[page].lines):
+        if not 0 <= page < len(document.pages) or not 0 <= line < len(
+            document.pages[page].lines
+        ):
             raise UsageError(f"{document.source} has no line {line} on page {page}")
 
     pages = []

@@ -47,7 +47,9 @@ class Watcher:
         if not source.is_dir():
             raise UsageError(f"no folder {source}")
         if target.resolve() == source.resolve():
-            raise UsageError("the folder of results must be another one than the watched folder")
+            raise UsageError(
+                "the folder of results must be another one than the watched folder"
+            )
         self._reader, self._source, self._target = reader, source, target
         self._formats, self._progress = tuple(formats), progress
         self._seen: dict[Path, Signature] = {}
@@ -79,7 +81,9 @@ class Watcher:
         inside_target = self._target.resolve()
         found = []
         for path in sorted(self._source.rglob("*")):
-            hidden = any(part.startswith(".") for part in path.relative_to(self._source).parts)
+            hidden = any(
+                part.startswith(".") for part in path.relative_to(self._source).parts
+            )
             if hidden or path.suffix.lower() not in SUFFIXES:
                 continue
             if inside_target in path.resolve().parents or not path.is_file():

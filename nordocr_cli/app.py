@@ -9,7 +9,13 @@ from typing import Annotated, NoReturn
 import typer
 
 from nordocr_cli import __version__
-from nordocr_cli.console import Console, defer_json, flush_json, no_ansi_from_ci, utf8_streams
+from nordocr_cli.console import (
+    Console,
+    defer_json,
+    flush_json,
+    no_ansi_from_ci,
+    utf8_streams,
+)
 from nordocr_cli.errors import DataError, MissingBackendError, NordocrError, UsageError
 from nordocr_cli.extras import from_import_error
 from nordocr_cli.help_text import HELP_COLUMNS, HelpGroup, build
@@ -128,7 +134,9 @@ def _register() -> None:
     app.command("serve", rich_help_panel="Read")(serve.serve)
     app.command("watch", rich_help_panel="Read")(watch.watch)
     app.add_typer(models.app, name="models", cls=HelpGroup, rich_help_panel="Read")
-    app.command("predict", rich_help_panel="Read", short_help="The same as read.")(predict.predict)
+    app.command("predict", rich_help_panel="Read", short_help="The same as read.")(
+        predict.predict
+    )
 
     app.command("prep", rich_help_panel="Data")(prep.prep)
     app.command("synth", rich_help_panel="Data")(synth.synth)
@@ -167,7 +175,9 @@ def _register() -> None:
     app.command("doctor", rich_help_panel="Tools")(doctor.doctor)
     app.add_typer(profiles.app, name="profiles", cls=HelpGroup, rich_help_panel="Tools")
     app.add_typer(charset.app, name="charset", cls=HelpGroup, rich_help_panel="Tools")
-    app.add_typer(completions.app, name="completions", cls=HelpGroup, rich_help_panel="Tools")
+    app.add_typer(
+        completions.app, name="completions", cls=HelpGroup, rich_help_panel="Tools"
+    )
 
 
 _register()
@@ -182,7 +192,10 @@ def main() -> None:
     # `train` installs its own handler.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     # The values after `--` are arguments, also if one reads "--json".
-    options = sys.argv[1 : sys.argv.index("--")] if "--" in sys.argv else sys.argv[1:]
+    if "--" in sys.argv:
+        options = sys.argv[1 : sys.argv.index("--")]
+    else:
+        options = sys.argv[1:]
     console = Console(as_json="--json" in options)
     console.show_warnings()
     defer_json()
@@ -207,7 +220,12 @@ def main() -> None:
 
     # Typer also returns this number after Ctrl-C within a command.
     if code == _INTERRUPTED:
-        _fail(console, "interrupted", "interrupted; no half-written file is left", _INTERRUPTED)
+        _fail(
+            console,
+            "interrupted",
+            "interrupted; no half-written file is left",
+            _INTERRUPTED,
+        )
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -251,7 +269,9 @@ def _report(console: Console, error: Exception) -> int | None:
         return _INTERRUPTED
 
     if console.as_json:
-        flush_json({"code": "bug", "message": f"{type(error).__name__}: {error}", "hint": _BUG})
+        flush_json(
+            {"code": "bug", "message": f"{type(error).__name__}: {error}", "hint": _BUG}
+        )
     return None
 
 

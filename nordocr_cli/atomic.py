@@ -117,9 +117,13 @@ def refuse_inputs(output: Path, inputs: Iterable[Path]) -> None:
 
         is_same = target == source and (is_lmdb or not is_folder)
         is_inside = is_lmdb and source in target.parents
-        is_weights = is_folder and target.parent == source and target.suffix == ".safetensors"
+        is_weights = (
+            is_folder and target.parent == source and target.suffix == ".safetensors"
+        )
         if is_same or is_inside or is_weights:
-            raise UsageError(f"{output} would overwrite the input {path}; give another output")
+            raise UsageError(
+                f"{output} would overwrite the input {path}; give another output"
+            )
 
 
 def _resolved(path: Path) -> Path:
@@ -127,7 +131,9 @@ def _resolved(path: Path) -> Path:
     try:
         return path.resolve()
     except (OSError, RuntimeError) as error:  # Python 3.11 raises RuntimeError for a circle
-        raise UsageError(f"{path}: its link leads nowhere ({error}); give another path") from None
+        raise UsageError(
+            f"{path}: its link leads nowhere ({error}); give another path"
+        ) from None
 
 
 def require_writable(target: Path) -> None:
@@ -249,7 +255,9 @@ def write_json(target: Path, value: Any) -> None:
     """Write `value` as indented UTF-8 JSON, atomically. Raises ValueError on NaN and infinity: JSON
     has neither.
     """
-    write_text(target, json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
+    write_text(
+        target, json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
+    )
 
 
 def sha256_of(path: Path) -> str:
@@ -279,14 +287,18 @@ def _open_output(target: Path) -> _Output:
         folder = Path(tempfile.mkdtemp(prefix="nordocr-"))
         return _Output(target, folder / "output", is_stream=True, lock=None)
     if mode is not None and not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
-        raise UsageError(f"{target} is {kind_of_file(mode)}; give a file, a pipe or a device")
+        raise UsageError(
+            f"{target} is {kind_of_file(mode)}; give a file, a pipe or a device"
+        )
 
     path = target
     if target.is_symlink():
         try:
             path = target.resolve()
         except (OSError, RuntimeError) as error:  # a link that leads to itself
-            raise DataError(f"cannot write {target}: its link leads nowhere ({error})") from error
+            raise DataError(
+                f"cannot write {target}: its link leads nowhere ({error})"
+            ) from error
     temporary, lock = _reserve(path)
     return _Output(path, temporary, is_stream=False, lock=lock)
 
@@ -298,7 +310,9 @@ def _reserve(target: Path) -> tuple[Path, int | None]:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         _sweep(target)
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
+        handle, name = tempfile.mkstemp(
+            prefix=f".{target.name}.", suffix=".tmp", dir=target.parent
+        )
         os.close(handle)
         lock = _try_lock(_lock_of(Path(name)), create=True)
         os.unlink(name)
@@ -537,7 +551,9 @@ def _fsync_tree(path: Path) -> None:
 
 
 def _failure(names: str, error: OSError) -> str:
-    return f"cannot write {names}: {error.strerror or error}; the previous file is untouched"
+    return (
+        f"cannot write {names}: {error.strerror or error}; the previous file is untouched"
+    )
 
 
 def _no_room_for(target: Path, error: OSError) -> str:

@@ -44,7 +44,9 @@ def to_nfc(text: str) -> str:
 
 def describe_character(character: str) -> str:
     """Return e.g. `'á' (U+00E1 LATIN SMALL LETTER A WITH ACUTE)`."""
-    return f"{character!r} (U+{ord(character):04X} {unicodedata.name(character, 'unnamed')})"
+    return (
+        f"{character!r} (U+{ord(character):04X} {unicodedata.name(character, 'unnamed')})"
+    )
 
 
 # The largest charset of the field has 7,000 characters.
@@ -86,7 +88,9 @@ class Charset:
     @cached_property
     def class_of(self) -> dict[str, int]:
         """Map from character to class (1-based; 0 is the blank)."""
-        return {character: index for index, character in enumerate(self.characters, start=1)}
+        return {
+            character: index for index, character in enumerate(self.characters, start=1)
+        }
 
     @cached_property
     def sha256(self) -> str:
@@ -107,7 +111,9 @@ class Charset:
             return [self.class_of[character] for character in text]
         except KeyError:
             names = ", ".join(describe_character(c) for c in self.missing(text))
-            raise DataError(f"charset {self.name!r} has no {names} (text: {text!r})") from None
+            raise DataError(
+                f"charset {self.name!r} has no {names} (text: {text!r})"
+            ) from None
 
     def decode(self, classes: Iterable[int]) -> str:
         """Return the text of classes 1…C-1. CTC collapse is decode/ctc.py's job: a blank here is an
@@ -140,18 +146,19 @@ def from_dict_text(text: str, name: str) -> Charset:
         lines.pop()
     for number, line in enumerate(lines, start=1):
         if len(line) != 1:
-            what = (
-                "is empty (was the space stripped by an editor?)"
-                if line == ""
-                else f"holds {line!r}"
-            )
+            if line == "":
+                what = "is empty (was the space stripped by an editor?)"
+            else:
+                what = f"holds {line!r}"
             raise DataError(
                 f"{name}:{number}: {what}; a dictionary has exactly one character a line"
             )
     return Charset(name, "".join(lines))
 
 
-def from_rust_source(source: str, array: str = "CTC_CHARSET", file: str = "charset.rs") -> Charset:
+def from_rust_source(
+    source: str, array: str = "CTC_CHARSET", file: str = "charset.rs"
+) -> Charset:
     """Read the Rust constant `array` (`pub static NAME: &[char] = &['0', …];`) from `source`, as
     rustc would read it: see `rust_source`.
 
@@ -169,7 +176,12 @@ NORDIC = Charset("nordic", _NORDIC_CHARACTERS)
 # decisions).
 NORDIC_EXT = Charset(
     "nordic-ext",
-    _NORDIC_CHARACTERS + "ÁÉÍÓÚÝ" + "áéíóúý" + "ŠšŽž" + "ÀàÈèÊêËëÏïÒòÑñÇç" + "…•·½¼¾²³µ©®™†",
+    _NORDIC_CHARACTERS
+    + "ÁÉÍÓÚÝ"
+    + "áéíóúý"
+    + "ŠšŽž"
+    + "ÀàÈèÊêËëÏïÒòÑñÇç"
+    + "…•·½¼¾²³µ©®™†",
 )
 ALPHANUMERIC = Charset("alphanumeric", _DIGITS + _UPPER.lower() + _UPPER)
 
@@ -206,7 +218,9 @@ def differences(a: Charset, b: Charset) -> list[str]:
         left, right = a.characters[index : index + 1], b.characters[index : index + 1]
         if left != right:
             shown = [describe_character(c) if c else "nothing" for c in (left, right)]
-            lines.append(f"class {index + 1}: {a.name} has {shown[0]}, {b.name} has {shown[1]}")
+            lines.append(
+                f"class {index + 1}: {a.name} has {shown[0]}, {b.name} has {shown[1]}"
+            )
     return lines
 
 

@@ -59,7 +59,10 @@ class _PendingJson:
         """Write the waiting value with the error, if there is one of either."""
         document = self.value
         if error:
-            result = document if isinstance(document, dict) else {"result": document}
+            if isinstance(document, dict):
+                result = document
+            else:
+                result = {"result": document}
             document = {**(result if self.present else {}), "error": error}
         if self.present or error:
             _write_json(document)
@@ -91,7 +94,9 @@ def _columns() -> int | None:
     if sys.stdout.isatty():
         return None
     requested = os.environ.get("COLUMNS", "")
-    return int(requested) if _WIDTH.fullmatch(requested) else _COLUMNS_WITHOUT_TERMINAL
+    if _WIDTH.fullmatch(requested):
+        return int(requested)
+    return _COLUMNS_WITHOUT_TERMINAL
 
 
 class Console:
@@ -99,7 +104,9 @@ class Console:
     none.
     """
 
-    def __init__(self, *, quiet: bool = False, verbose: int = 0, as_json: bool = False) -> None:
+    def __init__(
+        self, *, quiet: bool = False, verbose: int = 0, as_json: bool = False
+    ) -> None:
         self.quiet, self.verbose, self.as_json = quiet, verbose, as_json
         # GITHUB_ACTIONS makes rich force colours into logs; decide by the stream alone.
         self.err = RichConsole(
@@ -141,11 +148,16 @@ class Console:
         shown literally.
         """
         table = Table(
-            title=_shown(title), title_justify="left", header_style="bold", title_style="bold"
+            title=_shown(title),
+            title_justify="left",
+            header_style="bold",
+            title_style="bold",
         )
         for index, column in enumerate(columns):
             table.add_column(
-                _shown(column), justify="right" if index in right else "left", overflow="fold"
+                _shown(column),
+                justify="right" if index in right else "left",
+                overflow="fold",
             )
         for row in rows:
             table.add_row(*(_shown(str(cell)) for cell in row))
@@ -162,7 +174,10 @@ class Console:
         words = [str(word) for word in command]
         text = words[0]
         if len(words) > 1:
-            text = subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
+            if os.name == "nt":
+                text = subprocess.list2cmdline(words)
+            else:
+                text = shlex.join(words)
         self.err.print(f"[dim]next:[/dim] {_shown(text)}")
 
     # Progress
@@ -198,7 +213,9 @@ class Console:
         extra = "  ".join(f"{key} {value}" for key, value in fields.items())
 
         if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=self._done, rate=rate, extra=_shown(extra))
+            self._bar.update(
+                self._task, completed=self._done, rate=rate, extra=_shown(extra)
+            )
             return
         if self.quiet or now_s - self._last_line_s < _PLAIN_LINE_EVERY_S:
             return

@@ -3,7 +3,9 @@
 import os
 from pathlib import Path
 
-_CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of version 2: "200000 100000", or "max 100000"
+_CGROUP_QUOTA = Path(
+    "/sys/fs/cgroup/cpu.max"
+)  # of version 2: "200000 100000", or "max 100000"
 
 
 def usable_cores(quota_file: Path = _CGROUP_QUOTA) -> int:
@@ -24,6 +26,8 @@ def _quota(file: Path) -> float | None:
     """Return the cores that the control group allows; None where it sets no limit."""
     try:
         limit, period = file.read_text(encoding="ascii").split()
-        return None if limit == "max" else int(limit) / int(period)
+        if limit == "max":
+            return None
+        return int(limit) / int(period)
     except (OSError, ValueError, ZeroDivisionError):
         return None  # no control group, or one of version 1

@@ -44,7 +44,9 @@ class Geometry:
 
     def __post_init__(self) -> None:
         if self.height < 8 or self.max_width < self.width_multiple:
-            raise ValueError(f"height {self.height} and max_width {self.max_width} are too small")
+            raise ValueError(
+                f"height {self.height} and max_width {self.max_width} are too small"
+            )
         if self.width_multiple % self.stride:
             raise ValueError(
                 f"width_multiple {self.width_multiple} must be a multiple of the stride"
@@ -81,7 +83,9 @@ class Geometry:
         if height <= 0 or width <= 0:
             raise ValueError(f"a crop of height {height} and width {width} has no pixels")
         rounded = (2 * width * self.height + height) // (2 * height)
-        return max(self.width_multiple, rounded // self.width_multiple * self.width_multiple)
+        return max(
+            self.width_multiple, rounded // self.width_multiple * self.width_multiple
+        )
 
     def line_width(self, height: int, width: int) -> int:
         """Width in [width_multiple, max_width] at which a (height, width) crop is stored."""

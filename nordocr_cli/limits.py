@@ -129,11 +129,15 @@ def open_regular(path: Path, what: str = "file") -> BinaryIO:
     try:
         descriptor = os.open(path, flags)
     except OSError as error:
-        raise UsageError(f"cannot open {what} {shown_path(path)}: {_reason(error)}") from None
+        raise UsageError(
+            f"cannot open {what} {shown_path(path)}: {_reason(error)}"
+        ) from None
     if stat.S_ISREG(os.fstat(descriptor).st_mode):
         return os.fdopen(descriptor, "rb")
     os.close(descriptor)
-    raise UsageError(f"{shown_path(path)} was replaced while it was opened; run the command again")
+    raise UsageError(
+        f"{shown_path(path)} was replaced while it was opened; run the command again"
+    )
 
 
 def read_regular(path: Path, max_bytes: int, what: str = "file") -> bytes:
@@ -170,7 +174,9 @@ def read_text(
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as problem:
-        raise error(f"cannot read {what} {shown_path(path)}: not UTF-8 ({problem})") from None
+        raise error(
+            f"cannot read {what} {shown_path(path)}: not UTF-8 ({problem})"
+        ) from None
 
 
 def read_json(
@@ -206,7 +212,9 @@ def read_json_lines(path: Path, what: str = "JSONL file") -> Iterator[tuple[int,
             try:
                 value = parse_json(line)
             except ValueError as problem:
-                raise DataError(f"{shown_path(path)}:{number}: not JSON ({problem})") from None
+                raise DataError(
+                    f"{shown_path(path)}:{number}: not JSON ({problem})"
+                ) from None
             yield number, value
 
 
@@ -225,7 +233,9 @@ def read_toml(
         raise error(f"{shown_path(path)}: not valid TOML ({problem})") from None
 
 
-def parse_json(content: str | bytes, *, allow_nan: bool = False, any_value: bool = False) -> Any:
+def parse_json(
+    content: str | bytes, *, allow_nan: bool = False, any_value: bool = False
+) -> Any:
     """Return the value of a JSON text.
 
     Raises ValueError when it is not JSON in UTF-8, nests deeper than MAX_DEPTH levels, holds a
@@ -284,7 +294,9 @@ def _integer(digits: str) -> int:
 
 
 def _integer_or_float(digits: str) -> int | float:
-    return int(digits) if len(digits) <= 19 else float(digits)
+    if len(digits) <= 19:
+        return int(digits)
+    return float(digits)
 
 
 def _finite(digits: str) -> float:
@@ -335,7 +347,9 @@ def _require_characters(value: Any) -> None:
     try:
         json.dumps(value, ensure_ascii=False).encode("utf-8")
     except UnicodeEncodeError:
-        raise ValueError("a string holds half a surrogate pair, which is no character") from None
+        raise ValueError(
+            "a string holds half a surrogate pair, which is no character"
+        ) from None
 
 
 def _too_deep() -> str:
@@ -343,7 +357,9 @@ def _too_deep() -> str:
 
 
 def _shortened(digits: str) -> str:
-    return digits if len(digits) <= 24 else f"{digits[:20]}… ({len(digits)} characters)"
+    if len(digits) <= 24:
+        return digits
+    return f"{digits[:20]}… ({len(digits)} characters)"
 
 
 def _reason(error: OSError | ValueError) -> str:

@@ -25,7 +25,10 @@ def _starting_with(incomplete: str, values: Iterable[str]) -> list[str]:
 
 def _entries(incomplete: str, suffixes: tuple[str, ...]) -> list[str]:
     """Return folders, and files with one of the suffixes, that continue a path being typed."""
-    folder = Path(incomplete).parent if Path(incomplete).name else Path(incomplete or ".")
+    if Path(incomplete).name:
+        folder = Path(incomplete).parent
+    else:
+        folder = Path(incomplete or ".")
     if incomplete.endswith("/"):
         folder = Path(incomplete)
     if not folder.is_dir():
@@ -112,7 +115,9 @@ Set = Annotated[
 def _require_name(output: Path | None) -> Path | None:
     """Refuse an output such as `/` or `.`, next to which no temporary file can have a name."""
     if output is not None and not output.name:
-        raise UsageError(f"--output {str(output)!r} has no file name; give the name of a file")
+        raise UsageError(
+            f"--output {str(output)!r} has no file name; give the name of a file"
+        )
     return output
 
 
@@ -129,7 +134,9 @@ Json = Annotated[
     bool, typer.Option("--json", help="Write the result, or the error, as JSON to stdout.")
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan; touch nothing.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only warnings and errors.")]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Print only warnings and errors.")
+]
 Verbose = Annotated[
     int, typer.Option("--verbose", "-v", count=True, help="Print more. Repeatable.")
 ]
@@ -167,15 +174,21 @@ Threads = Annotated[
 ]
 Bf16 = Annotated[
     bool,
-    typer.Option("--bf16", help="Compute in bf16 with torch: faster, logits differ by 0.01."),
+    typer.Option(
+        "--bf16", help="Compute in bf16 with torch: faster, logits differ by 0.01."
+    ),
 ]
 Decoder = Annotated[
     str,
-    typer.Option("--decoder", metavar="NAME", help="greedy, beam; for PARSeq also ar, nar, ar+1."),
+    typer.Option(
+        "--decoder", metavar="NAME", help="greedy, beam; for PARSeq also ar, nar, ar+1."
+    ),
 ]
 Seed = Annotated[
     int | None,
-    typer.Option("--seed", metavar="N", min=0, max=MAX_INTEGER, help="Seed of everything random."),
+    typer.Option(
+        "--seed", metavar="N", min=0, max=MAX_INTEGER, help="Seed of everything random."
+    ),
 ]
 
 # Fixed sets of values, for `Annotated[Precision, typer.Option(...)]`

@@ -23,7 +23,9 @@ _CONTROLS = (
     *range(0x2066, 0x206A),
 )
 _AS_CODES = {code: f"<U+{code:04X}>" for code in _CONTROLS}
-_AS_CODES_BUT_LINES = {code: name for code, name in _AS_CODES.items() if chr(code) not in "\t\n"}
+_AS_CODES_BUT_LINES = {
+    code: name for code, name in _AS_CODES.items() if chr(code) not in "\t\n"
+}
 # json.dumps escapes C0 controls itself.
 _AS_JSON_ESCAPES = {code: f"\\u{code:04x}" for code in _CONTROLS if code >= 127}
 _AUTHORIZATION = re.compile(
@@ -55,7 +57,9 @@ def json_text(value: Any, *, indent: int | None = None) -> str:
     """Return `value` as JSON that is readable and safe to print: letters as they are, all controls
     and marks of direction escaped. Raises ValueError on NaN and infinity.
     """
-    text = json.dumps(value, ensure_ascii=False, indent=indent, allow_nan=False, default=str)
+    text = json.dumps(
+        value, ensure_ascii=False, indent=indent, allow_nan=False, default=str
+    )
     # Outside strings JSON is ASCII, so an escape can only land in a string. A backslash that
     # stands for a byte is one more character of the string, and is escaped itself.
     return _encodable(text, backslash="\\\\").translate(_AS_JSON_ESCAPES)
@@ -87,4 +91,6 @@ def _encodable(text: str, backslash: str = "\\") -> str:
 
 def _byte_of(surrogate: str) -> str:
     code = ord(surrogate)
-    return f"x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else f"u{code:04x}"
+    if 0xDC80 <= code <= 0xDCFF:
+        return f"x{code - 0xDC00:02x}"
+    return f"u{code:04x}"

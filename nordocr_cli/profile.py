@@ -102,15 +102,18 @@ def profile_folders() -> list[Path]:
     """
     extra = os.environ.get("NORDOCR_PROFILES", "")
     package = Path(__file__).parent
-    shipped = (
-        package / "profiles" if (package / "profiles").is_dir() else package.parent / "profiles"
-    )
+    if (package / "profiles").is_dir():
+        shipped = package / "profiles"
+    else:
+        shipped = package.parent / "profiles"
     return [*(Path(p) for p in extra.split(os.pathsep) if p), shipped]
 
 
 def profile_names() -> list[str]:
     """Names of all profiles that can be given to `--profile`, sorted."""
-    return sorted({path.stem for folder in profile_folders() for path in folder.glob("*.toml")})
+    return sorted(
+        {path.stem for folder in profile_folders() for path in folder.glob("*.toml")}
+    )
 
 
 def find_profile(name_or_path: str) -> Path:
@@ -123,7 +126,9 @@ def find_profile(name_or_path: str) -> Path:
     for folder in profile_folders():
         if (folder / f"{name_or_path}.toml").is_file():
             return folder / f"{name_or_path}.toml"
-    raise UsageError(f"unknown profile {name_or_path!r}: {nearest(name_or_path, profile_names())}")
+    raise UsageError(
+        f"unknown profile {name_or_path!r}: {nearest(name_or_path, profile_names())}"
+    )
 
 
 def load_profile(
@@ -155,11 +160,15 @@ def load_profile(
         raise UsageError(
             f"{source if source in ('--set', 'flag') else path}: charset: {error}"
         ) from None
-    complete = {key: origins.get(key, "default") for key in flatten(profile_to_json(profile))}
+    complete = {
+        key: origins.get(key, "default") for key in flatten(profile_to_json(profile))
+    }
     return ResolvedProfile(profile, complete, path)
 
 
-def _require_normalization(profile: Profile, origins: Mapping[str, str], path: Path) -> None:
+def _require_normalization(
+    profile: Profile, origins: Mapping[str, str], path: Path
+) -> None:
     """Refuse to make an SVTR or SVTRv2 with another normalization: the pipeline that serves them
     computes v / 127.5 - 1, and such a model would read nonsense there. Imported networks carry
     their own normalization in their contract and do not come through here.
@@ -216,9 +225,14 @@ def _read_with_parents(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
         chain.append((current, table))
         parent = table.pop("extends", None)
         if parent is not None and not isinstance(parent, str):
-            raise UsageError(f"{current}: extends must be the name of a profile, not {parent!r}")
+            raise UsageError(
+                f"{current}: extends must be the name of a profile, not {parent!r}"
+            )
         beside = current.parent / f"{parent}.toml"
-        current = None if parent is None else beside if beside.is_file() else find_profile(parent)
+        if parent is None:
+            current = None
+        else:
+            current = beside if beside.is_file() else find_profile(parent)
     merged: dict[str, Any] = {}
     origins: dict[str, str] = {}
     for file, table in reversed(chain):
@@ -228,7 +242,9 @@ def _read_with_parents(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
         ).get("name"):
             merged.pop("model", None)
             origins = {
-                key: origin for key, origin in origins.items() if not key.startswith("model.")
+                key: origin
+                for key, origin in origins.items()
+                if not key.startswith("model.")
             }
         table.setdefault("description", "")
         _merge(merged, table)
@@ -258,7 +274,10 @@ def _put(table: dict[str, Any], dotted: str, value: Any, origin: str) -> None:
 
 
 def _mark(origins: dict[str, str], dotted: str, value: Any, origin: str) -> None:
-    keys = flatten(value, f"{dotted}.") if isinstance(value, Mapping) else [dotted]
+    if isinstance(value, Mapping):
+        keys = list(flatten(value, f"{dotted}."))
+    else:
+        keys = [dotted]
     origins |= dict.fromkeys(keys, origin)
 
 
@@ -292,7 +311,9 @@ def _asked(dotted: str, origins: Mapping[str, str]) -> str:
         for key, origin in origins.items()
         if key.startswith(f"{dotted}.") and origin in ("--set", "flag")
     ]
-    return f"{origins[given[0]]} {', '.join(given)}" if given else ""
+    if given:
+        return f"{origins[given[0]]} {', '.join(given)}"
+    return ""
 
 
 def _location(problem: Mapping[str, Any], table: Mapping[str, Any]) -> list[str]:
@@ -303,10 +324,14 @@ def _location(problem: Mapping[str, Any], table: Mapping[str, Any]) -> list[str]
 
 
 def _model_name(table: Mapping[str, Any]) -> str | None:
-    return table.get("model", {}).get("name") if isinstance(table.get("model"), Mapping) else None
+    if isinstance(table.get("model"), Mapping):
+        return table.get("model", {}).get("name")
+    return None
 
 
-def _explain(problem: Mapping[str, Any], location: list[str], table: Mapping[str, Any]) -> str:
+def _explain(
+    problem: Mapping[str, Any], location: list[str], table: Mapping[str, Any]
+) -> str:
     tag = _model_name(table)
     dotted = ".".join(location) or "the profile"
     if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
@@ -322,7 +347,10 @@ def _explain(problem: Mapping[str, Any], location: list[str], table: Mapping[str
         return f"model.name {tag!r}: {nearest(str(tag), list(MODEL_KINDS))}"
     if problem["type"] == "missing":
         return f"{dotted} is missing"
-    shown = "" if problem["type"] == "value_error" else f" (got {problem['input']!r})"
+    if problem["type"] == "value_error":
+        shown = ""
+    else:
+        shown = f" (got {problem['input']!r})"
     return f"{dotted}: {problem['msg'].removeprefix('Value error, ')}{shown}"
 
 
@@ -372,4 +400,6 @@ def _known_keys(parents: Sequence[str], tag: str | None) -> set[str]:
             kind = MODEL_KINDS.get(str(tag))
         else:
             kind = kind.model_fields[parent].annotation
-    return set(getattr(kind, "model_fields", None) or getattr(kind, "__dataclass_fields__", {}))
+    return set(
+        getattr(kind, "model_fields", None) or getattr(kind, "__dataclass_fields__", {})
+    )

@@ -90,7 +90,9 @@ class LineResult:
 
 def finite(confidence: float | None) -> float | None:
     """Return a confidence, and None for one that is no number (NaN, infinite): JSON has no such."""
-    return confidence if confidence is not None and math.isfinite(confidence) else None
+    if confidence is not None and math.isfinite(confidence):
+        return confidence
+    return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,7 +62,9 @@ class Token:
         return self.kind == "punct" and self.text in signs
 
     def __str__(self) -> str:
-        return repr(self.text) if self.kind in ("char", "byte", "string", "bytes") else self.text
+        if self.kind in ("char", "byte", "string", "bytes"):
+            return repr(self.text)
+        return self.text
 
 
 @dataclass(frozen=True)
@@ -143,7 +145,9 @@ def _token(found: re.Match[str], where: str, line: int) -> Token:
             named: Kind = name
             return Token(named, found[name], line)
     if found["punct"] in "'\"":
-        raise DataError(f"{where}: a {found['punct']} is not closed, or its escape is wrong")
+        raise DataError(
+            f"{where}: a {found['punct']} is not closed, or its escape is wrong"
+        )
     return Token("punct", found["punct"], line)
 
 
@@ -153,12 +157,18 @@ def _unescaped(text: str, where: str, *, in_string: bool) -> str:
     def value(found: re.Match[str]) -> str:
         if found["skip"] is not None and in_string:
             return ""
-        digits = found["unicode"] if found["unicode"] is not None else found["hex"]
+        if found["unicode"] is not None:
+            digits = found["unicode"]
+        else:
+            digits = found["hex"]
         if digits is None:
             if found["single"] in _ESCAPES:
                 return _ESCAPES[found["single"]]
             raise DataError(f"{where}: unknown escape {found[0]!r}")
-        hexadecimal = digits.replace("_", "") if found["unicode"] is not None else digits
+        if found["unicode"] is not None:
+            hexadecimal = digits.replace("_", "")
+        else:
+            hexadecimal = digits
         if not re.fullmatch("[0-9A-Fa-f]{1,6}", hexadecimal) or digits.startswith("_"):
             raise DataError(f"{where}: {found[0]!r} is not an escape of Rust")
         code = int(hexadecimal, 16)
@@ -254,7 +264,9 @@ class _Scanner:
         return index + 1
 
     def _at(self, index: int) -> Token | None:
-        return self.tokens[index] if index < len(self.tokens) else None
+        if index < len(self.tokens):
+            return self.tokens[index]
+        return None
 
     def _opens(self, index: int) -> bool:
         token = self._at(index)
@@ -284,7 +296,11 @@ class _Scanner:
     def _constant(self, index: int) -> int:
         """Read `static [mut] NAME: TYPE = VALUE;` and return the index behind it."""
         at = index + 1
-        if (token := self._at(at)) and token.kind == "ident" and token.text in ("mut", "ref"):
+        if (
+            (token := self._at(at))
+            and token.kind == "ident"
+            and token.text in ("mut", "ref")
+        ):
             at += 1
         name, colon = self._at(at), self._at(at + 1)
         generic = index > 0 and self.tokens[index - 1].is_sign("<", ",")
@@ -319,7 +335,10 @@ class _Scanner:
                 return index
             if token.is_sign(*_CLOSE):
                 return None
-            index = group_end(self.tokens, index) + 1 if token.is_sign(*_OPEN) else index + 1
+            if token.is_sign(*_OPEN):
+                index = group_end(self.tokens, index) + 1
+            else:
+                index = index + 1
         return None
 
 
@@ -340,19 +359,27 @@ def _predicate(tokens: Sequence[Token]) -> bool | None:
             return _all(parts)
         if word == "any":
             return _not(_all([_not(part) for part in parts]))
-        return _not(parts[0]) if word == "not" and parts else None
+        if word == "not" and parts:
+            return _not(parts[0])
+        return None
     known = {"test": False, "doc": False, "doctest": False, "true": True, "false": False}
-    return known.get(word) if len(tokens) == 1 else None
+    if len(tokens) == 1:
+        return known.get(word)
+    return None
 
 
 def _all(parts: Sequence[bool | None]) -> bool | None:
     if False in parts:
         return False
-    return None if None in parts else True
+    if None in parts:
+        return None
+    return True
 
 
 def _not(value: bool | None) -> bool | None:
-    return None if value is None else not value
+    if value is None:
+        return None
+    return not value
 
 
 def split(tokens: Sequence[Token], sign: str = ",") -> list[Sequence[Token]]:
@@ -390,12 +417,18 @@ def select(constants: Sequence[Constant], wanted: str, file: str) -> Constant:
         )
     if named and named[0].macro:
         raise named[0].error(
-            named[0].line, f"it stands in {named[0].macro}!(…), and macros are not expanded here"
+            named[0].line,
+            f"it stands in {named[0].macro}!(…), and macros are not expanded here",
         )
     if named:
-        raise named[0].error(named[0].line, "its #[cfg(...)] leaves it out of a normal build")
+        raise named[0].error(
+            named[0].line, "its #[cfg(...)] leaves it out of a normal build"
+        )
     names = sorted({each.name for each in constants if _holds_characters(each)})
-    hint = nearest(wanted, names) if names else "it declares no array of char"
+    if names:
+        hint = nearest(wanted, names)
+    else:
+        hint = "it declares no array of char"
     raise DataError(f"{file}: no constant {wanted!r}; {hint}")
 
 
@@ -428,11 +461,14 @@ def characters_of(constant: Constant, constants: Sequence[Constant]) -> str:
     characters = _Evaluator(constants, constant).value(value, 0)
     if value and not _is_name(value) and given != references and value[0].kind != "string":
         raise constant.error(
-            constant.line, f"its type has {references} '&' and its value {given}; rustc refuses it"
+            constant.line,
+            f"its type has {references} '&' and its value {given}; rustc refuses it",
         )
     is_text = bool(value) and (value[0].kind == "string" or value[0].text == "concat")
     if is_text != (kind == "str") and not _is_name(value):
-        raise constant.error(constant.line, f"it is declared as {kind}, and its value is not")
+        raise constant.error(
+            constant.line, f"it is declared as {kind}, and its value is not"
+        )
     expected = _length(length, constant, constants)
     if expected is not None and expected != len(characters):
         raise constant.error(
@@ -452,11 +488,15 @@ def _type_of(constant: Constant) -> tuple[int, str, Sequence[Token]]:
     if words == ["str"] and references:
         return 0, "str", ()
     if words[:2] == ["[", "char"] and words[-1] == "]":
-        length = core[3:-1] if len(core) > 3 and core[2].is_sign(";") else ()
+        if len(core) > 3 and core[2].is_sign(";"):
+            length = core[3:-1]
+        else:
+            length = ()
         return references, "char", length
     declared = "".join(token.text for token in constant.type)
     raise constant.error(
-        constant.line, f"it is a {declared}; expected &[char], [char; N], &[char; N] or &str"
+        constant.line,
+        f"it is a {declared}; expected &[char], [char; N], &[char; N] or &str",
     )
 
 
@@ -469,7 +509,9 @@ def _without_references(tokens: Sequence[Token]) -> Sequence[Token]:
 
 def _is_name(tokens: Sequence[Token]) -> bool:
     """Whether tokens are a path: `NAME`, `self::NAME`."""
-    return bool(tokens) and all(token.kind == "ident" or token.is_sign(":") for token in tokens)
+    return bool(tokens) and all(
+        token.kind == "ident" or token.is_sign(":") for token in tokens
+    )
 
 
 def _length(
@@ -527,7 +569,9 @@ class _Evaluator:
         if len(repeated) == 2:
             count = _length(repeated[1], self.of, self.constants)
             if count is None or count > _MAX_CHARACTERS:
-                raise self.of.error(tokens[0].line, "the number of repetitions cannot be evaluated")
+                raise self.of.error(
+                    tokens[0].line, "the number of repetitions cannot be evaluated"
+                )
             return self._element(repeated[0], depth) * count
         parts = split(tokens)
         if not parts[-1]:
@@ -548,7 +592,8 @@ class _Evaluator:
             active = _cfg(tokens[2:end])
             if active is None:
                 raise self.of.error(
-                    tokens[0].line, "a #[cfg(...)] decides whether this character is in the array"
+                    tokens[0].line,
+                    "a #[cfg(...)] decides whether this character is in the array",
                 )
             if active is False:
                 return ""
@@ -572,25 +617,37 @@ class _Evaluator:
             raise self.of.error(first.line, f"expected a char literal, found {first}")
         if len(tokens) > 1:
             following = tokens[1]
-            what = "a comma is missing before" if following.kind == "char" else "unexpected"
+            if following.kind == "char":
+                what = "a comma is missing before"
+            else:
+                what = "unexpected"
             raise self.of.error(following.line, f"{what} {following}")
         return first.text
 
     def _literal(self, tokens: Sequence[Token]) -> str:
         if len(tokens) == 1 and tokens[0].kind in ("string", "char"):
             return tokens[0].text
-        raise self.of.error(tokens[0].line, f"concat! of something else than literals: {tokens[0]}")
+        raise self.of.error(
+            tokens[0].line, f"concat! of something else than literals: {tokens[0]}"
+        )
 
     def _named(self, tokens: Sequence[Token], depth: int) -> Constant:
         if depth >= _MAX_REFERENCES:
             raise self.of.error(tokens[0].line, "constants refer to each other in a circle")
         name = tokens[-1].text
-        known = [each for each in self.constants if each.name == name and each.active is not False]
+        known = [
+            each
+            for each in self.constants
+            if each.name == name and each.active is not False
+        ]
         if len(known) > 1:
             near = [each for each in known if each.scope == self.of.scope]
             known = near if len(near) == 1 and len(tokens) == 1 else known
         if len(known) != 1 or known[0].macro:
-            times = f"declared {len(known)} times" if known else "not a constant of this file"
+            if known:
+                times = f"declared {len(known)} times"
+            else:
+                times = "not a constant of this file"
             raise self.of.error(
                 tokens[0].line, f"expected a char literal, found {name}, which is {times}"
             )

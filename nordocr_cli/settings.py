@@ -82,7 +82,9 @@ class ModelTable(Table):
         """Whether `train.guidance` works with this network."""
         return False
 
-    def check_profile(self, geometry: "Geometry", train: "Train", augment: "Augment") -> None:
+    def check_profile(
+        self, geometry: "Geometry", train: "Train", augment: "Augment"
+    ) -> None:
         """Check that the rest of the profile suits the network. Raises ValueError."""
         if train.guidance != "none" and not self.supports_guidance:
             raise ValueError(
@@ -99,7 +101,9 @@ class ModelTable(Table):
 
 def decoding_of(name: str) -> Decoding:
     """Return how the output of the network `name` is decoded; an unknown network counts as CTC."""
-    return MODEL_KINDS[name].decoding if name in MODEL_KINDS else "ctc"
+    if name in MODEL_KINDS:
+        return MODEL_KINDS[name].decoding
+    return "ctc"
 
 
 class _ByName:
@@ -169,12 +173,19 @@ class SvtrV2NanoModel(ModelTable):
 
     @model_validator(mode="after")
     def _divisible(self) -> "SvtrV2NanoModel":
-        if min(self.dims) <= 0 or self.dims[0] % 24 or self.dims[1] % 24 or self.dims[2] % 32:
+        if (
+            min(self.dims) <= 0
+            or self.dims[0] % 24
+            or self.dims[1] % 24
+            or self.dims[2] % 32
+        ):
             raise ValueError(
                 f"dims {list(self.dims)}: the first two must be multiples of 24, the third of 32"
             )
         if min(self.depths) < 0:
-            raise ValueError(f"depths {list(self.depths)}: a stage cannot have less than 0 blocks")
+            raise ValueError(
+                f"depths {list(self.depths)}: a stage cannot have less than 0 blocks"
+            )
         return self
 
 
@@ -201,7 +212,9 @@ class SvtrModel(ModelTable):
                 " to 33"
             )
         if min(self.positions) < 1:
-            raise ValueError(f"positions {list(self.positions)}: both numbers must be at least 1")
+            raise ValueError(
+                f"positions {list(self.positions)}: both numbers must be at least 1"
+            )
         return self
 
 
@@ -219,7 +232,9 @@ class MambaModel(ModelTable):
     # .bin); empty = random.
     backbone_weights: str = ""
     features: int = Field(512, ge=1)
-    adapter_rank: int = Field(64, ge=0)  # of the adapter after each block of layer1-4; 0 = none
+    adapter_rank: int = Field(
+        64, ge=0
+    )  # of the adapter after each block of layer1-4; 0 = none
     use_lora: bool = True  # on in_proj and x_proj of the Mamba blocks
     lora_rank: int = Field(16, ge=1)
     layers: int = Field(4, ge=1)
@@ -239,7 +254,12 @@ class ParseqModel(ModelTable):
 
     network: ClassVar[str] = "nordocr_cli.models.parseq.network:Parseq"
     decoding: ClassVar[Decoding] = "autoregressive"
-    training_only: ClassVar[tuple[str, ...]] = ("dropout", "permutations", "decode", "refine")
+    training_only: ClassVar[tuple[str, ...]] = (
+        "dropout",
+        "permutations",
+        "decode",
+        "refine",
+    )
     shapeless: ClassVar[tuple[str, ...]] = ("scale_positions",)
 
     name: Literal["parseq"]
@@ -254,7 +274,9 @@ class ParseqModel(ModelTable):
     refine: int = Field(2, ge=0)
     permutations: int = Field(6, ge=2)  # orders in which a batch's labels are learnt
     dropout: float = Field(0.1, ge=0, lt=1)
-    scale_positions: bool = False  # times the root of their size, which the authors do not do
+    scale_positions: bool = (
+        False  # times the root of their size, which the authors do not do
+    )
 
     @model_validator(mode="after")
     def _in_patches(self) -> Self:
@@ -270,7 +292,9 @@ class ParseqModel(ModelTable):
         """Characters of the longest label."""
         return self.max_label_length
 
-    def check_profile(self, geometry: "Geometry", train: "Train", augment: "Augment") -> None:
+    def check_profile(
+        self, geometry: "Geometry", train: "Train", augment: "Augment"
+    ) -> None:
         """Check input size and label length. Raises ValueError."""
         super().check_profile(geometry, train, augment)
         if (self.height, self.width) != (geometry.height, geometry.max_width):
@@ -320,7 +344,9 @@ class TrocrModel(ModelTable):
     # Patterns on the names of the linear layers that get an adapter, as in train.trainable:
     # `decoder.*.q_proj` is the decoder's.
     lora_target_modules: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "out_proj")
-    max_target_length: int = Field(256, ge=2)  # tokens of the longest label, its end counted
+    max_target_length: int = Field(
+        256, ge=2
+    )  # tokens of the longest label, its end counted
     # tokens that a reading has at most, beginning and end counted
     generation_max_length: int = Field(256, ge=2)
 
@@ -331,7 +357,9 @@ class TrocrModel(ModelTable):
         """
         return self.max_target_length - 1
 
-    def check_profile(self, geometry: "Geometry", train: "Train", augment: "Augment") -> None:
+    def check_profile(
+        self, geometry: "Geometry", train: "Train", augment: "Augment"
+    ) -> None:
         """Check what trains and that lines are not joined. Raises ValueError."""
         super().check_profile(geometry, train, augment)
         if self.lora_rank and train.trainable:
@@ -426,9 +454,15 @@ class Augment(Table):
     join: float = Field(0.15, ge=0, le=1)
     max_join_gap_px: int = Field(160, ge=8)
     squeeze: float = Field(0.3, ge=0, le=1)  # narrower or wider, up to 1.3 times
-    crop: float = Field(0.3, ge=0, le=1)  # a box a little too large or too small, on each side
-    neighbour: float = Field(0.05, ge=0, le=1)  # pieces of other lines at the edges, paper between
-    resample: float = Field(0.15, ge=0, le=1)  # another resolution and back, by other resamplers
+    crop: float = Field(
+        0.3, ge=0, le=1
+    )  # a box a little too large or too small, on each side
+    neighbour: float = Field(
+        0.05, ge=0, le=1
+    )  # pieces of other lines at the edges, paper between
+    resample: float = Field(
+        0.15, ge=0, le=1
+    )  # another resolution and back, by other resamplers
     blur: float = Field(0.1, ge=0, le=1)
     brightness: float = Field(0.2, ge=0, le=1)  # and contrast
     noise: float = Field(0.1, ge=0, le=1)
@@ -461,7 +495,9 @@ class ShapeRange(Table):
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         for side in ("batch", "width"):
-            least, best, most = (getattr(self, f"{end}_{side}") for end in ("min", "opt", "max"))
+            least, best, most = (
+                getattr(self, f"{end}_{side}") for end in ("min", "opt", "max")
+            )
             if not least <= best <= most:
                 raise ValueError(
                     f"min_{side} {least} ≤ opt_{side} {best} ≤ max_{side} {most} does not hold"
@@ -493,7 +529,10 @@ class Engine(ShapeRange):
     @model_validator(mode="after")
     def _bands_rise(self) -> Self:
         for narrow, wide in pairwise(self.bands):
-            if not narrow.max_width < wide.max_width or wide.min_width > narrow.max_width + 4:
+            if (
+                not narrow.max_width < wide.max_width
+                or wide.min_width > narrow.max_width + 4
+            ):
                 raise ValueError(
                     f"bands rise in width without a gap: after one up to {narrow.max_width} px"
                     f" comes one from at most {narrow.max_width + 4} px on, not {wide.min_width} to"

@@ -24,11 +24,17 @@ class Variable:
 
 
 PROFILES = Variable(
-    "NORDOCR_PROFILES", "Folder of your own profiles, searched first.", "shipped profiles only"
+    "NORDOCR_PROFILES",
+    "Folder of your own profiles, searched first.",
+    "shipped profiles only",
 )
-THREADS = Variable("NORDOCR_THREADS", "CPU threads, where --threads is not given.", "all cores")
+THREADS = Variable(
+    "NORDOCR_THREADS", "CPU threads, where --threads is not given.", "all cores"
+)
 CACHE = Variable(
-    "NORDOCR_CACHE", "Folder of downloaded weights and public data sets.", "~/.cache/nordocr"
+    "NORDOCR_CACHE",
+    "Folder of downloaded weights and public data sets.",
+    "~/.cache/nordocr",
 )
 TOKEN = Variable(
     "NORDOCR_TOKEN",

@@ -49,11 +49,19 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--scale", type=float, default=1.0, help="share of the trials")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--kinds", default="", help=f"some of {', '.join(KINDS)}")
-    parser.add_argument("--minutes", type=float, help="stop after this time, shared by the kinds")
-    parser.add_argument("--save", action="store_true", help="write campaign.json and its table")
-    parser.add_argument("-o", "--output", type=Path, help="write the result to this file instead")
     parser.add_argument(
-        "--table", action="store_true", help="write the table of the saved result, run nothing"
+        "--minutes", type=float, help="stop after this time, shared by the kinds"
+    )
+    parser.add_argument(
+        "--save", action="store_true", help="write campaign.json and its table"
+    )
+    parser.add_argument(
+        "-o", "--output", type=Path, help="write the result to this file instead"
+    )
+    parser.add_argument(
+        "--table",
+        action="store_true",
+        help="write the table of the saved result, run nothing",
     )
     return parser.parse_args()
 

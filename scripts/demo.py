@@ -33,7 +33,9 @@ def nordocr(*arguments: str, table: str = "") -> float:
     with open(ROOT / table, "wb") if table else nullcontext() as out:
         code = subprocess.call(command, cwd=ROOT, stdout=out)
     if code:
-        print(f"the demo stopped: nordocr {arguments[0]} ended with {code}", file=sys.stderr)
+        print(
+            f"the demo stopped: nordocr {arguments[0]} ended with {code}", file=sys.stderr
+        )
         sys.exit(code)
     return time.monotonic() - began_s
 
@@ -58,7 +60,9 @@ def quality(name: str) -> str:
 def read() -> float:
     """Read the document as a searchable PDF, and draw its pages with what was read."""
     seconds = nordocr("read", DOCUMENT, "-o", "demo/dev_doc.pdf")
-    return seconds + nordocr("read", DOCUMENT, "--format", "overlay", "-o", "demo/overlay.png")
+    return seconds + nordocr(
+        "read", DOCUMENT, "--format", "overlay", "-o", "demo/overlay.png"
+    )
 
 
 def prep() -> float:
@@ -66,7 +70,9 @@ def prep() -> float:
     profile = ("-p", "demo")
     seconds = nordocr("charset", "emit", "nordic", "-o", "demo/nordic_dict.txt")
     source = "samples/train/manifest.jsonl"
-    seconds += nordocr("prep", source, "-o", "demo/train.lmdb", *profile, "--val-split", "0.15")
+    seconds += nordocr(
+        "prep", source, "-o", "demo/train.lmdb", *profile, "--val-split", "0.15"
+    )
     return seconds + nordocr("prep", "samples/lines", "-o", "demo/scans.lmdb", *profile)
 
 
@@ -90,7 +96,9 @@ def train() -> float:
 def bench(engines: list[str]) -> float:
     """Time the recognizers on the document."""
     where = ("--doc", DOCUMENT, "--regions", REGIONS)
-    return nordocr("bench", *engines, *where, "--rounds", "1", "--bf16", "-o", "demo/bench.json")
+    return nordocr(
+        "bench", *engines, *where, "--rounds", "1", "--bf16", "-o", "demo/bench.json"
+    )
 
 
 def compare() -> float:

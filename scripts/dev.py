@@ -49,7 +49,9 @@ def install(extras: str) -> None:
             " scripts/dev.py …"
         )
     wanted = hashlib.sha256(
-        b"".join((ROOT / name).read_bytes() for name in ("pyproject.toml", "constraints.txt"))
+        b"".join(
+            (ROOT / name).read_bytes() for name in ("pyproject.toml", "constraints.txt")
+        )
     ).hexdigest()
     stamp = VENV / f".installed-{extras}"
     if stamp.is_file() and stamp.read_text() == wanted and PYTHON.is_file():

@@ -11,7 +11,11 @@ def on_config(config: Any) -> Any:
     """Return the configuration with a navigation that fits the files."""
     folder = Path(config["docs_dir"])
     named: set[str] = set()
-    nav = [entry for entry in (_existing(item, folder, named) for item in config["nav"]) if entry]
+    nav = [
+        entry
+        for entry in (_existing(item, folder, named) for item in config["nav"])
+        if entry
+    ]
     pages = {path.relative_to(folder).as_posix() for path in folder.rglob("*.md")}
     more = sorted(pages - named)
     if more:
@@ -28,5 +32,7 @@ def _existing(item: Any, folder: Path, named: set[str]) -> Any:
             return None
         named.add(value)
         return item
-    children = [child for child in (_existing(one, folder, named) for one in value) if child]
+    children = [
+        child for child in (_existing(one, folder, named) for one in value) if child
+    ]
     return {title: children} if children else None

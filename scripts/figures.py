@@ -37,7 +37,10 @@ def _real_lines() -> list[str]:
     if not path.is_file():
         return []
     recognizers = json.loads(path.read_text(encoding="utf-8"))["recognizers"]
-    ours, theirs = recognizers["nordocr-default"]["kinds"], recognizers["tesseract"]["kinds"]
+    ours, theirs = (
+        recognizers["nordocr-default"]["kinds"],
+        recognizers["tesseract"]["kinds"],
+    )
     rows = []
     for kind in ours:
         if kind not in theirs:
@@ -50,10 +53,14 @@ def _real_lines() -> list[str]:
 
 def lines_table() -> str:
     """How the recognizer that ships and Tesseract read, by language, damage and width."""
-    ours, theirs = (_load(name)["report"] for name in ("default-on-dev", "tesseract-on-dev"))
+    ours, theirs = (
+        _load(name)["report"] for name in ("default-on-dev", "tesseract-on-dev")
+    )
     rows = [_group_row("**all**", ours["total"], theirs["total"])]
     for kind in ("by_language", "by_subset"):
-        rows += [_group_row(name, ours[kind][name], theirs[kind][name]) for name in ours[kind]]
+        rows += [
+            _group_row(name, ours[kind][name], theirs[kind][name]) for name in ours[kind]
+        ]
     # Both read the same lines, but only a network's result tells how wide they are.
     for name, group in ours["by_width"].items():
         rows.append(f"| {name} px | {group['lines']} | {_figures(group)} | | |")

@@ -32,7 +32,11 @@ def worst(lines: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
     wrong = [line for line in lines if line["edits"]]
     return sorted(
         wrong,
-        key=lambda line: (-line["edits"], -line["edits"] / max(1, line["characters"]), line["id"]),
+        key=lambda line: (
+            -line["edits"],
+            -line["edits"] / max(1, line["characters"]),
+            line["id"],
+        ),
     )[:count]
 
 
@@ -48,7 +52,9 @@ def card(line: dict[str, Any], images: Path, font: Any) -> Image.Image:
     marked = textwrap.wrap(
         marked_difference(line["reference"], line["hypothesis"]), 150, drop_whitespace=False
     )
-    picture = Image.new("RGB", (WIDTH, crop.height + LINE * (len(marked) + 1) + 2 * MARGIN), PAPER)
+    picture = Image.new(
+        "RGB", (WIDTH, crop.height + LINE * (len(marked) + 1) + 2 * MARGIN), PAPER
+    )
     picture.paste(crop, (MARGIN, MARGIN))
     draw, y = ImageDraw.Draw(picture), MARGIN + crop.height + 4
     inside = False
@@ -57,7 +63,9 @@ def card(line: dict[str, Any], images: Path, font: Any) -> Image.Image:
         for piece in re.split("([⟦⟧])", row):
             inside = inside or piece == "⟦"
             # text faces lack these signs
-            shown = {"⟦": "[", "⟧": "]"}.get(piece, piece.replace("∅", "-").replace("␣", "_"))
+            shown = {"⟦": "[", "⟧": "]"}.get(
+                piece, piece.replace("∅", "-").replace("␣", "_")
+            )
             draw.text((x, y), shown, fill=WRONG if inside else INK, font=font)
             x += draw.textlength(shown, font=font)
             inside = inside and piece != "⟧"
@@ -79,9 +87,12 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--count", type=int, default=12)
     wanted = parser.parse_args()
-    lines = [json.loads(line) for line in wanted.lines.read_text(encoding="utf-8").splitlines()]
+    lines = [
+        json.loads(line) for line in wanted.lines.read_text(encoding="utf-8").splitlines()
+    ]
     cards = [
-        card(line, wanted.images, label_font(NORDIC, 14)) for line in worst(lines, wanted.count)
+        card(line, wanted.images, label_font(NORDIC, 14))
+        for line in worst(lines, wanted.count)
     ]
     sheet = Image.new("RGB", (WIDTH, sum(c.height for c in cards)), PAPER)
     y = 0

@@ -72,7 +72,9 @@ def schema(model: Any, mode: str = "validation") -> str:
     """The JSON schema of a pydantic model; `serialization` is what it writes, derived figures
     included.
     """
-    return json.dumps(model.model_json_schema(mode=mode), ensure_ascii=False, indent=2) + "\n"
+    return (
+        json.dumps(model.model_json_schema(mode=mode), ensure_ascii=False, indent=2) + "\n"
+    )
 
 
 # Help
@@ -125,7 +127,9 @@ def readme() -> str:
 
 def recipe_page() -> str:
     """docs/recipe.md with its figures made again from the saved results."""
-    return with_tables("docs/recipe.md", {"lines": lines_table(), "verdict": verdict_line()})
+    return with_tables(
+        "docs/recipe.md", {"lines": lines_table(), "verdict": verdict_line()}
+    )
 
 
 def with_tables(page: str, tables: dict[str, str]) -> str:
@@ -147,7 +151,10 @@ def with_tables(page: str, tables: dict[str, str]) -> str:
 def roff(text: str) -> str:
     """Escape text for a manual page."""
     escaped = text.replace("\\", "\\e").replace("-", "\\-")
-    lines = ["\\&" + line if line.startswith((".", "'")) else line for line in escaped.splitlines()]
+    lines = [
+        "\\&" + line if line.startswith((".", "'")) else line
+        for line in escaped.splitlines()
+    ]
     return "\n".join(lines)
 
 
@@ -162,7 +169,9 @@ def man_page() -> str:
         ".B nordocr",
         "COMMAND [ARGS]...",
         ".SH DESCRIPTION",
-        roff("Results go to stdout, everything else to stderr. Every command explains its options"),
+        roff(
+            "Results go to stdout, everything else to stderr. Every command explains its options"
+        ),
         roff("with -h."),
     ]
     for topic in GROUPS:
@@ -177,7 +186,11 @@ def man_page() -> str:
 
     parts.append(".SH ENVIRONMENT")
     for variable in VARIABLES:
-        parts += [".TP", f".B {variable.name}", roff(f"{variable.meaning} ({variable.default})")]
+        parts += [
+            ".TP",
+            f".B {variable.name}",
+            roff(f"{variable.meaning} ({variable.default})"),
+        ]
     parts.append(".SH EXIT STATUS")
     for code, meaning in EXIT_CODES.items():
         parts += [".TP", f".B {code}", roff(meaning)]

@@ -67,7 +67,9 @@ def licences_page() -> str:
 def _requirements(extra: str) -> list[str]:
     import tomllib
 
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))[
+        "project"
+    ]
     wanted = project["optional-dependencies"][extra] if extra else project["dependencies"]
     names = [_NAME.findall(text)[0] for text in wanted]
     return [name for name in names if name != "nordocr-cli"]
@@ -84,7 +86,9 @@ def _licence(name: str) -> str:
     if expression:
         return str(expression)
     classifiers = metadata.get_all("Classifier") or []
-    approved = [c.removeprefix(_LONG_CLASSIFIER) for c in classifiers if "OSI Approved ::" in c]
+    approved = [
+        c.removeprefix(_LONG_CLASSIFIER) for c in classifiers if "OSI Approved ::" in c
+    ]
     if approved:
         return ", ".join(approved)
     named = str(metadata.get("License") or "see the package").strip().split("\n")[0]

@@ -51,9 +51,13 @@ def main() -> None:
     pack_parser = commands.add_parser("pack", help="write the folder that travels")
     pack_parser.add_argument("folder", type=Path)
     pack_parser.add_argument("--wheels", action="store_true", help="download wheels too")
-    pack_parser.add_argument("--synth", type=int, default=0, metavar="N", help="synthetic lines")
+    pack_parser.add_argument(
+        "--synth", type=int, default=0, metavar="N", help="synthetic lines"
+    )
     run_parser = commands.add_parser("run", help="run the steps")
-    run_parser.add_argument("--folder", type=Path, default=HERE, help="default: this file's")
+    run_parser.add_argument(
+        "--folder", type=Path, default=HERE, help="default: this file's"
+    )
     run_parser.add_argument("-o", "--output", type=Path, default=Path("gpu-proof.json"))
     run_parser.add_argument("--device", default="auto")
     run_parser.add_argument("--minutes", type=float, default=14.0)
@@ -78,9 +82,14 @@ def pack(options: argparse.Namespace) -> int:
     if options.wheels:
         _download_wheels(folder)
     size = _megabytes(folder)
-    print(f"{folder}: {size:.1f} MB; on the GPU machine: python {folder.name}/on_gpu.py run")
+    print(
+        f"{folder}: {size:.1f} MB; on the GPU machine: python {folder.name}/on_gpu.py run"
+    )
     if size > LIMIT_MB:
-        print(f"that is more than {LIMIT_MB} MB; leave --wheels or --synth out", file=sys.stderr)
+        print(
+            f"that is more than {LIMIT_MB} MB; leave --wheels or --synth out",
+            file=sys.stderr,
+        )
         return 1
     return 0
 
@@ -105,7 +114,9 @@ def _write_stores(repository: Path, folder: Path, synthetic: int) -> None:
         manifest = repository / "samples" / lines / "manifest.jsonl"
         target = folder / f"{name}.lmdb"
         # the lines too long for parseq-32x128 are left out
-        _nordocr(environment, "prep", manifest, "-o", target, "-p", profile, "--on-bad", "skip")
+        _nordocr(
+            environment, "prep", manifest, "-o", target, "-p", profile, "--on-bad", "skip"
+        )
     if synthetic:
         more = folder / "train.lmdb"
         shutil.rmtree(more)
@@ -123,7 +134,16 @@ def _download_wheels(folder: Path) -> None:
     """
     wheels = folder / "wheels"
     loaded = folder / "downloaded"
-    command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", str(loaded)]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "-q",
+        "--no-deps",
+        "-d",
+        str(loaded),
+    ]
     for package in _LIBRARIES.values():
         subprocess.run([*command, package], check=False)
     wheels.mkdir()
@@ -177,10 +197,20 @@ def _environment(*paths: Path) -> dict[str, str]:
 
 def _install_missing(folder: Path, environment: dict[str, str]) -> None:
     """Install libraries that the machine lacks into the folder, from its wheels or the network."""
-    missing = [p for module, p in _LIBRARIES.items() if importlib.util.find_spec(module) is None]
+    missing = [
+        p for module, p in _LIBRARIES.items() if importlib.util.find_spec(module) is None
+    ]
     if not missing:
         return
-    command = [sys.executable, "-m", "pip", "install", "-q", "--target", str(folder / "site")]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "-q",
+        "--target",
+        str(folder / "site"),
+    ]
     wheels = folder / "wheels"
     if wheels.is_dir():
         command += ["--find-links", str(wheels), "--prefer-binary"]

@@ -52,7 +52,9 @@ def screenshot(reader: nordocr.Reader) -> None:
 
     with sync_playwright() as playwright:
         chromium = shutil.which("chromium")
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(
+            executable_path=chromium, args=["--no-sandbox"]
+        )
         tab = browser.new_page(viewport=SCREEN)
         tab.goto(f"http://127.0.0.1:{port}/")
         tab.set_input_files("#file", DOCUMENT)

@@ -80,7 +80,9 @@ def docstring_lines(tree: ast.Module) -> set[int]:
     """Return the numbers of the lines that docstrings take."""
     lines: set[int] = set()
     for node in ast.walk(tree):
-        if not isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+        if not isinstance(
+            node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+        ):
             continue
 
         first = node.body[0] if node.body else None
@@ -123,7 +125,9 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folders", nargs="*", type=Path, default=[ROOT / "nordocr_cli"])
     parser.add_argument("--check", action="store_true", help="exit 1 above a threshold")
-    parser.add_argument("--worst", type=int, default=0, help="functions to list, longest first")
+    parser.add_argument(
+        "--worst", type=int, default=0, help="functions to list, longest first"
+    )
     return parser.parse_args()
 
 
@@ -136,7 +140,9 @@ def main() -> int:
             measure(path, figures)
 
     summary = figures.summary()
-    print(f"{figures.files} files, {figures.lines} lines, {figures.code_lines} lines of code")
+    print(
+        f"{figures.files} files, {figures.lines} lines, {figures.code_lines} lines of code"
+    )
     for name, value in summary.items():
         print(f"{name:28} {value:8}   at most {THRESHOLDS[name]}")
 

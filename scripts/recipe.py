@@ -39,16 +39,39 @@ def arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--texts", required=True, type=Path, help="folder of LANGUAGE.NAME.txt, a phrase a line")
-    add("--fonts", required=True, type=Path, help="folder of fonts, or a list of them (TSV)")
-    add("--real", action="append", default=[], metavar="MANIFEST", help="real lines; repeatable")
+    add(
+        "--texts",
+        required=True,
+        type=Path,
+        help="folder of LANGUAGE.NAME.txt, a phrase a line",
+    )
+    add(
+        "--fonts", required=True, type=Path, help="folder of fonts, or a list of them (TSV)"
+    )
+    add(
+        "--real",
+        action="append",
+        default=[],
+        metavar="MANIFEST",
+        help="real lines; repeatable",
+    )
     add("-o", "--output", required=True, type=Path, help="folder of stores, run and models")
     add("--profile", default="default")
     add("--lines", type=int, default=500_000, help="lines to render (default: %(default)s)")
-    add("--epochs", type=int, default=1, help="how often each is seen (default: %(default)s)")
+    add(
+        "--epochs",
+        type=int,
+        default=1,
+        help="how often each is seen (default: %(default)s)",
+    )
     add("--minutes", type=float, help="train so long instead of --epochs")
     add("--load", help="begin with these weights, e.g. nordocr-default-ext")
-    add("--workers", type=int, default=2, help="processes that render (default: %(default)s)")
+    add(
+        "--workers",
+        type=int,
+        default=2,
+        help="processes that render (default: %(default)s)",
+    )
     return parser.parse_args()
 
 
@@ -61,7 +84,16 @@ def render(wanted: argparse.Namespace, profile: tuple[str, ...]) -> None:
             continue
         sources = ("--texts", wanted.texts, "--fonts", wanted.fonts)
         amount = ("--count", str(count), "--seed", str(seed), "--blank", str(BLANK_SHARE))
-        nordocr("synth", "-o", store, *amount, *sources, *profile, "--workers", str(wanted.workers))
+        nordocr(
+            "synth",
+            "-o",
+            store,
+            *amount,
+            *sources,
+            *profile,
+            "--workers",
+            str(wanted.workers),
+        )
 
 
 def prepare(wanted: argparse.Namespace, profile: tuple[str, ...]) -> Path:
@@ -90,7 +122,10 @@ def train(wanted: argparse.Namespace, profile: tuple[str, ...], val: Path) -> Pa
     load = ("--load", wanted.load, "--move-head") if wanted.load else ()
     stores: tuple[str | Path, ...] = ("--train", out / "train.lmdb")
     if wanted.real:
-        rendered, real = out / f"train.lmdb={1 - REAL_SHARE}", out / f"real.lmdb={REAL_SHARE}"
+        rendered, real = (
+            out / f"train.lmdb={1 - REAL_SHARE}",
+            out / f"real.lmdb={REAL_SHARE}",
+        )
         stores = ("--train", rendered, "--train", real)
     amount = ("--max-minutes", str(wanted.minutes)) if wanted.minutes else ()
     epochs = ("--set", f"train.epochs={wanted.epochs}")

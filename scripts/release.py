@@ -28,7 +28,9 @@ REQUIRED_FILES = (
 def main() -> None:
     """Run the steps; end with exit code 1 at the first that fails."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--python", default=sys.executable, help="Python of the empty environment.")
+    parser.add_argument(
+        "--python", default=sys.executable, help="Python of the empty environment."
+    )
     arguments = parser.parse_args()
 
     step("generated files are current")
@@ -63,14 +65,26 @@ def require_changelog_entry() -> None:
     """End the program unless CHANGELOG.md has a heading for the version."""
     source = (ROOT / "nordocr_cli" / "__init__.py").read_text(encoding="utf-8")
     version = re.findall(r'__version__ = "([^"]+)"', source)[0]
-    headings = re.findall(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text("utf-8"), flags=re.M)
+    headings = re.findall(
+        r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text("utf-8"), flags=re.M
+    )
     if version not in headings:
         sys.exit(f"CHANGELOG.md has no heading for {version}; it has {', '.join(headings)}")
 
 
 def build_wheel(folder: Path) -> Path:
     """Build the wheel and return its path."""
-    run(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(folder), str(ROOT))
+    run(
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "-q",
+        "--no-deps",
+        "-w",
+        str(folder),
+        str(ROOT),
+    )
     return next(folder.glob("*.whl"))
 
 
@@ -81,7 +95,9 @@ def require_files(wheel: Path) -> None:
     missing = [f for f in REQUIRED_FILES if not any(name.endswith(f) for name in names)]
     tests = [name for name in names if name.startswith("tests/")]
     if missing or tests:
-        sys.exit(f"{wheel.name}: missing {missing or 'nothing'}, tests {tests[:3] or 'none'}")
+        sys.exit(
+            f"{wheel.name}: missing {missing or 'nothing'}, tests {tests[:3] or 'none'}"
+        )
 
 
 def smoke_test(folder: Path, wheel: Path, python: str) -> None:

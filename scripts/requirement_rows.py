@@ -46,7 +46,9 @@ def read_rows() -> list[Row]:
 def markdown(rows: list[Row]) -> str:
     """Return docs/requirements.md."""
     counts = Counter(row.verdict for row in rows)
-    total = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS if counts[verdict])
+    total = ", ".join(
+        f"{counts[verdict]} {verdict}" for verdict in VERDICTS if counts[verdict]
+    )
     lines = [
         "# Requirements",
         "",

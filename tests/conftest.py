@@ -112,7 +112,9 @@ def tiny_checkpoint(tmp_path_factory):
         json.loads(json.dumps(table)),
         trained_widths=(8, 1792),
     )
-    save_weights(path, build_model(profile.model, charset.num_classes).state_dict(), contract)
+    save_weights(
+        path, build_model(profile.model, charset.num_classes).state_dict(), contract
+    )
     return path
 
 
@@ -166,7 +168,8 @@ def tiny_run(tmp_path_factory):
         "svtrv2-nano", [*TINY, "train.log_every=1", "train.batch_size=4", "train.lr=1e-3"]
     )
     return train(
-        profile, TrainRequest(stores, stores, folder / "a", max_steps=4, threads=1, device="cpu")
+        profile,
+        TrainRequest(stores, stores, folder / "a", max_steps=4, threads=1, device="cpu"),
     ).run_dir
 
 
@@ -199,7 +202,12 @@ def tiny_trocr(tmp_path_factory):
         pre_tokenizers.ByteLevel(add_prefix_space=False),
         decoders.ByteLevel(),
     )
-    special = {"bos_token": "<s>", "pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
+    special = {
+        "bos_token": "<s>",
+        "pad_token": "<pad>",
+        "eos_token": "</s>",
+        "unk_token": "<unk>",
+    }
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(
         vocab_size=280,
@@ -208,9 +216,9 @@ def tiny_trocr(tmp_path_factory):
         show_progress=False,
     )
     tokenizer.train_from_iterator(["Årsredovisning för räkenskapsåret"] * 4, trainer)
-    transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special).save_pretrained(
-        folder
-    )
+    transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, **special
+    ).save_pretrained(folder)
     sizes = {"num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
     encoder = transformers.ViTConfig(
         hidden_size=32, image_size=32, patch_size=8, initializer_range=0.1, **sizes
@@ -229,7 +237,9 @@ def tiny_trocr(tmp_path_factory):
         eos_token_id=2,
         decoder_start_token_id=2,
     )
-    config = transformers.VisionEncoderDecoderConfig.from_encoder_decoder_configs(encoder, decoder)
+    config = transformers.VisionEncoderDecoderConfig.from_encoder_decoder_configs(
+        encoder, decoder
+    )
     config.decoder.cross_attention_hidden_size = 32
     torch.manual_seed(1)
     transformers.VisionEncoderDecoderModel(config=config).save_pretrained(folder)

@@ -34,13 +34,20 @@ app.main()
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_command_says_so_and_ends_with_130(sent):
     process = subprocess.Popen(
-        [sys.executable, "-c", WAITING], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", WAITING],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     assert process.stdout.readline() == "at work\n"
     time.sleep(0.1)
     process.send_signal(sent)
     _, err = process.communicate(timeout=20)
-    assert (process.returncode, "interrupted" in err, "Traceback" in err) == (130, True, False)
+    assert (process.returncode, "interrupted" in err, "Traceback" in err) == (
+        130,
+        True,
+        False,
+    )
 
 
 def test_ctrl_c_while_the_program_loads_is_quiet():
@@ -60,10 +67,13 @@ main()
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX pipes")
 @pytest.mark.parametrize(
-    "command", [["charset", "emit", "nordic"], ["profiles", "list", "--json"], ["profiles", "list"]]
+    "command",
+    [["charset", "emit", "nordic"], ["profiles", "list", "--json"], ["profiles", "list"]],
 )
 def test_a_reader_that_went_away_is_no_error(command):
-    process = subprocess.Popen([*NORDOCR, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        [*NORDOCR, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
     process.stdout.close()
     err = process.stderr.read()
     process.stderr.close()
@@ -73,11 +83,18 @@ def test_a_reader_that_went_away_is_no_error(command):
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
 @pytest.mark.parametrize(
     "command",
-    [["charset", "emit", "nordic"], ["profiles", "list", "--json"], ["profiles", "list"], ["-h"]],
+    [
+        ["charset", "emit", "nordic"],
+        ["profiles", "list", "--json"],
+        ["profiles", "list"],
+        ["-h"],
+    ],
 )
 def test_a_full_disk_behind_stdout_is_said_in_one_line(command):
     with open("/dev/full", "w") as full:
-        done = subprocess.run([*NORDOCR, *command], stdout=full, stderr=subprocess.PIPE, text=True)
+        done = subprocess.run(
+            [*NORDOCR, *command], stdout=full, stderr=subprocess.PIPE, text=True
+        )
     assert done.returncode == 3
     said = (
         "error: cannot write the result to stdout: No space left on device; free some disk"
@@ -99,7 +116,8 @@ def test_a_label_cannot_talk_to_the_terminal(capsys):
     Console().warn("c\x1b[31m")
     captured = capsys.readouterr()
     assert all(
-        part in captured.out for part in ("a<U+001B>", "<U+202E>b", "[red]<U+001B>[2J", "next")
+        part in captured.out
+        for part in ("a<U+001B>", "<U+202E>b", "[red]<U+001B>[2J", "next")
     )
     assert captured.err == "warning: c<U+001B>[31m\n"
     assert "\x1b" not in captured.out

@@ -6,7 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from nordocr_cli.artifact.contract import Contract, contract_from_json, contract_from_metadata
+from nordocr_cli.artifact.contract import (
+    Contract,
+    contract_from_json,
+    contract_from_metadata,
+)
 from nordocr_cli.artifact.probing import read_contract
 from nordocr_cli.artifact.sealing import (
     JSON_DIGEST,
@@ -35,7 +39,8 @@ def test_round_trip_through_metadata():
 
 def test_another_charset_or_geometry_is_refused_by_name():
     with pytest.raises(
-        ArtifactError, match=r"charset mismatch: class 126: nordic-ext has 'Á'.* and 42 more"
+        ArtifactError,
+        match=r"charset mismatch: class 126: nordic-ext has 'Á'.* and 42 more",
     ):
         replace(CONTRACT, charset=NORDIC_EXT).require_readable_by(CONTRACT, "m")
     with pytest.raises(ArtifactError, match=r"geometry\.pad_value: 0 / 255"):
@@ -114,7 +119,9 @@ def test_values_that_make_no_sense_are_refused_whatever_the_digest_says(damage, 
 
 def test_one_flipped_bit_in_a_sidecar_is_refused(tmp_path):
     path = tmp_path / "m.engine.json"
-    write_sealed_json(path, {"schema": 2, "ranges": {"max": 64}, "contract": CONTRACT.to_json()})
+    write_sealed_json(
+        path, {"schema": 2, "ranges": {"max": 64}, "contract": CONTRACT.to_json()}
+    )
     original = path.read_bytes()
     value = json.loads(original)
     changed_bytes = bytearray(original)
@@ -161,7 +168,9 @@ def test_a_recognizer_that_ships_is_found_by_its_name(name):
 
 
 def test_an_unknown_recognizer_names_those_that_ship():
-    with pytest.raises(UsageError, match=r"nordocr-default-xyz.*nordocr-default\.safetensors"):
+    with pytest.raises(
+        UsageError, match=r"nordocr-default-xyz.*nordocr-default\.safetensors"
+    ):
         find_weights(Path("nordocr-default-xyz"))
 
 

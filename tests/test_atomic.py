@@ -44,7 +44,9 @@ def test_a_folder_replaces_a_folder(tmp_path):
     assert names(tmp_path) == ["store"]
 
 
-def test_an_old_folder_comes_back_when_the_new_one_cannot_take_its_place(tmp_path, monkeypatch):
+def test_an_old_folder_comes_back_when_the_new_one_cannot_take_its_place(
+    tmp_path, monkeypatch
+):
     target = tmp_path / "store"
     target.mkdir()
     (target / "data").write_text("old")
@@ -164,7 +166,9 @@ with replacing(Path(sys.argv[1])) as temporary:
 
 def test_what_a_killed_writer_left_goes_with_the_next_writer_and_not_before(tmp_path):
     target = tmp_path / "store"
-    writer = subprocess.Popen([sys.executable, "-c", KILLED, target], stdout=subprocess.PIPE)
+    writer = subprocess.Popen(
+        [sys.executable, "-c", KILLED, target], stdout=subprocess.PIPE
+    )
     writer.stdout.readline()
     with replacing(target) as temporary:
         temporary.mkdir()
@@ -211,7 +215,11 @@ def test_a_link_stays_and_its_target_is_replaced(tmp_path):
     folder = tmp_path / "elsewhere"
     folder.mkdir()
     (folder / "real.txt").write_text("old")
-    link, dangling, loop = tmp_path / "link.txt", tmp_path / "new.txt", tmp_path / "loop.txt"
+    link, dangling, loop = (
+        tmp_path / "link.txt",
+        tmp_path / "new.txt",
+        tmp_path / "loop.txt",
+    )
     link.symlink_to(folder / "real.txt")
     dangling.symlink_to(folder / "made.txt")
     loop.symlink_to(loop)

@@ -15,7 +15,9 @@ from faults.trials import Kind, WrongResult, run_kind
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it forks and kills")
 
 
-@pytest.mark.parametrize("kind", [*artifacts.KINDS, *inputs.KINDS], ids=lambda kind: kind.name)
+@pytest.mark.parametrize(
+    "kind", [*artifacts.KINDS, *inputs.KINDS], ids=lambda kind: kind.name
+)
 def test_no_damage_changes_a_result_or_ends_the_program(kind):
     tally = run_kind(kind, 6, seed=5)
     assert tally.tried == 6

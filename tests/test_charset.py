@@ -70,7 +70,9 @@ def test_nordic_has_the_documents_order():
 
 def test_the_hash_is_locked_and_is_that_of_the_dictionary_file():
     # One character off misreads everything: this hash changes only with a new charset name.
-    assert NORDIC.sha256 == "bc494fe069f151af7744a5a668e77547c93977d72024c371745671179714b470"
+    assert (
+        NORDIC.sha256 == "bc494fe069f151af7744a5a668e77547c93977d72024c371745671179714b470"
+    )
     assert hashlib.sha256(NORDIC.to_dict_text().encode()).hexdigest() == NORDIC.sha256
 
 
@@ -78,7 +80,12 @@ def test_nordic_ext_keeps_every_class_of_nordic_and_writes_icelandic():
     assert NORDIC_EXT.characters.startswith(NORDIC.characters)
     assert NORDIC.missing("kafé Ísland") == ["é", "Í"]
     for language, letters in LANGUAGE_CHARACTERS.items():
-        assert not NORDIC_EXT.missing("".join(letters)) or language not in ("sv", "da", "is", "fi")
+        assert not NORDIC_EXT.missing("".join(letters)) or language not in (
+            "sv",
+            "da",
+            "is",
+            "fi",
+        )
 
 
 def test_the_dictionary_keeps_the_space_line():
@@ -97,7 +104,9 @@ def test_a_stripped_space_line_is_named():
 
 
 def test_flattened_quotes_are_refused_as_duplicates():
-    flattened = NORDIC.characters.translate(str.maketrans("\u2018\u2019\u201c\u201d", "''\"\""))
+    flattened = NORDIC.characters.translate(
+        str.maketrans("\u2018\u2019\u201c\u201d", "''\"\"")
+    )
     with pytest.raises(DataError, match="curly quotes"):
         Charset("damaged", flattened)
 
@@ -110,7 +119,9 @@ def test_the_rust_array_is_read_by_name():
 
 
 def test_a_rust_array_with_something_else_in_it_names_the_line():
-    with pytest.raises(DataError, match=r"charset\.rs:10: .*expected a char literal, found OTHER"):
+    with pytest.raises(
+        DataError, match=r"charset\.rs:10: .*expected a char literal, found OTHER"
+    ):
         from_rust_source(RUST % "    'a',\n    OTHER,")
 
 

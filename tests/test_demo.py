@@ -15,7 +15,9 @@ def test_reading_says_cer_and_exact(tmp_path, monkeypatch):
     demo = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(demo)
     monkeypatch.setattr(demo, "ROOT", tmp_path)
-    report = build_report([LineResult("a", "Belopp", "Belopp"), LineResult("b", "Summa", "Sumna")])
+    report = build_report(
+        [LineResult("a", "Belopp", "Belopp"), LineResult("b", "Summa", "Sumna")]
+    )
     (tmp_path / "demo").mkdir()
     write_json(tmp_path / "demo" / "after.json", {"report": report.to_json()})
     assert demo.quality("after.json") == "CER 9.09 %, exact 1 of 2 (50.0 %)"

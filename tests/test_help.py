@@ -122,7 +122,10 @@ def test_threads_come_from_the_environment_where_the_option_is_not_given():
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_install_writes_the_script_that_show_prints(shell, tmp_path, monkeypatch):
-    folders = {"XDG_DATA_HOME": str(tmp_path / "data"), "XDG_CONFIG_HOME": str(tmp_path / "config")}
+    folders = {
+        "XDG_DATA_HOME": str(tmp_path / "data"),
+        "XDG_CONFIG_HOME": str(tmp_path / "config"),
+    }
     for name, folder in folders.items():
         monkeypatch.setenv(name, folder)
     done = run("completions", "install", shell, **folders)

@@ -55,7 +55,14 @@ TORCH_AT_TOP = (
     "runtime/backends/torch/",
     "deploy/onnx_export.py",
 )
-CONSOLE_ONLY = ("app.py", "options.py", "console.py", "help_text.py", "commands/", "__main__.py")
+CONSOLE_ONLY = (
+    "app.py",
+    "options.py",
+    "console.py",
+    "help_text.py",
+    "commands/",
+    "__main__.py",
+)
 
 
 def modules():
@@ -68,7 +75,11 @@ def imported(node):
         return [alias.name for alias in node.names]
     if isinstance(node, ast.ImportFrom):
         base = node.module or ""
-        return [f"{base}.{alias.name}" for alias in node.names] if base == "nordocr_cli" else [base]
+        return (
+            [f"{base}.{alias.name}" for alias in node.names]
+            if base == "nordocr_cli"
+            else [base]
+        )
     return []
 
 
@@ -129,7 +140,9 @@ def test_no_two_files_import_each_other_in_a_circle():
 
 
 def dotted_name(relative):
-    return "nordocr_cli." + relative.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+    return "nordocr_cli." + relative.removesuffix(".py").removesuffix("/__init__").replace(
+        "/", "."
+    )
 
 
 def imported_modules(node, names):

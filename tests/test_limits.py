@@ -74,7 +74,9 @@ def test_toml_that_later_code_cannot_handle_is_refused(text, problem):
 def test_messages_name_the_file_and_what_it_should_be(tmp_path):
     path = tmp_path / "model.contract.json"
     path.write_text(DEEP)
-    with pytest.raises(ArtifactError, match=r"model\.contract\.json: not a readable contract"):
+    with pytest.raises(
+        ArtifactError, match=r"model\.contract\.json: not a readable contract"
+    ):
         read_json(path, "contract", error=ArtifactError)
     profile = tmp_path / "p.toml"
     profile.write_text("a = " + DEEP)

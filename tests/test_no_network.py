@@ -35,7 +35,9 @@ def traced(home, *arguments):
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    calls = [line for line in log.read_text().splitlines() if re.search(r"\bAF_INET6?\b", line)]
+    calls = [
+        line for line in log.read_text().splitlines() if re.search(r"\bAF_INET6?\b", line)
+    ]
     return calls, done
 
 
@@ -43,7 +45,18 @@ def test_the_tracer_sees_an_internet_socket(tmp_path):
     log = tmp_path / "log"
     code = "import socket; socket.socket(socket.AF_INET).close()"
     subprocess.run(
-        ["strace", "-f", "-qq", "-e", "trace=network", "-o", log, sys.executable, "-c", code],
+        [
+            "strace",
+            "-f",
+            "-qq",
+            "-e",
+            "trace=network",
+            "-o",
+            log,
+            sys.executable,
+            "-c",
+            code,
+        ],
         check=True,
     )
     assert "AF_INET" in log.read_text()
@@ -64,7 +77,9 @@ def test_no_command_opens_an_internet_socket(command, tmp_path, tiny_run, tiny_c
     assert calls == []
     cached = [path for path in (home / ".cache").rglob("*") if path.is_file()]
     assert [path for path in cached if "onnxruntime" in str(path).lower()] == []
-    assert [path for path in cached if re.search(r"(?i)telemetry|device.?id", path.name)] == []
+    assert [
+        path for path in cached if re.search(r"(?i)telemetry|device.?id", path.name)
+    ] == []
 
 
 def test_the_switches_are_set_before_the_library_is_imported():
@@ -72,8 +87,14 @@ def test_the_switches_are_set_before_the_library_is_imported():
         "import sys, nordocr_cli, os; assert 'onnxruntime' not in sys.modules;"
         "print(os.environ['ORT_DISABLE_TELEMETRY'])"
     )
-    environment = {key: value for key, value in os.environ.items() if "TELEMETRY" not in key}
+    environment = {
+        key: value for key, value in os.environ.items() if "TELEMETRY" not in key
+    }
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=True,
     )
     assert done.stdout == "1\n"

@@ -35,7 +35,9 @@ def page(tmp_path_factory):
     pixels = np.full((1200, 900, 3), 255, np.uint8)
     for row in range(8):
         at = (60, 150 + 90 * row)
-        cv2.putText(pixels, "Summa 123 kronor", at, cv2.FONT_HERSHEY_SIMPLEX, 1.2, (0, 0, 0), 2)
+        cv2.putText(
+            pixels, "Summa 123 kronor", at, cv2.FONT_HERSHEY_SIMPLEX, 1.2, (0, 0, 0), 2
+        )
     path = tmp_path_factory.mktemp("plain") / "scan.png"
     cv2.imwrite(str(path), pixels)
     return path

@@ -39,7 +39,9 @@ def test_lines_keep_their_breaks():
     assert printable_lines("a\tb\nc\x1b") == "a\tb\nc<U+001B>"
 
 
-@pytest.mark.parametrize("text", ["\x9b2J", "\u202e", "a\x00b", "å✓\u2028", os.fsdecode(b"h\xe5r")])
+@pytest.mark.parametrize(
+    "text", ["\x9b2J", "\u202e", "a\x00b", "å✓\u2028", os.fsdecode(b"h\xe5r")]
+)
 def test_json_is_safe_to_print_and_reads_back(text):
     written = json_text({"id": text})
     assert not any(ord(letter) < 32 or 127 <= ord(letter) < 160 for letter in written)
@@ -55,8 +57,13 @@ def test_secrets_are_left_out_however_a_server_repeats_them():
         '{"headers": {"Authorization": "Bearer sk-se/same+1"}}',
     ):
         assert "same" not in redacted(text)
-    assert redacted("Authorization: Bearer abcdef, Host: x") == "Authorization: Bearer ***, Host: x"
-    assert redacted("'authorization': 'Basic dXNlcjpwYXNz'") == "'authorization': 'Basic ***'"
+    assert (
+        redacted("Authorization: Bearer abcdef, Host: x")
+        == "Authorization: Bearer ***, Host: x"
+    )
+    assert (
+        redacted("'authorization': 'Basic dXNlcjpwYXNz'") == "'authorization': 'Basic ***'"
+    )
     assert redacted("no authorization needed") == "no authorization needed"
 
 
@@ -68,7 +75,16 @@ def test_a_file_name_cannot_control_the_terminal_or_lose_the_result(form, tmp_pa
         Path(os.fsdecode(os.path.join(os.fsencode(tmp_path), name))).write_bytes(line)
     output = tmp_path / "out" / "result"
     shape = [form] if form.startswith("--") else ["--format", form]
-    command = [sys.executable, "-m", "nordocr_cli", "predict", tmp_path, "--layout", "line", *shape]
+    command = [
+        sys.executable,
+        "-m",
+        "nordocr_cli",
+        "predict",
+        tmp_path,
+        "--layout",
+        "line",
+        *shape,
+    ]
     done = subprocess.run([*command, "-o", output], capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
     written = output.read_bytes()

@@ -3,7 +3,13 @@
 import pytest
 
 from nordocr_cli.errors import UsageError
-from nordocr_cli.profile import flatten, load_profile, parse_set, profile_from_json, profile_names
+from nordocr_cli.profile import (
+    flatten,
+    load_profile,
+    parse_set,
+    profile_from_json,
+    profile_names,
+)
 
 # Every number that the users' documents state, by requirement.
 DOCUMENTED = {
@@ -131,14 +137,24 @@ def test_precedence_and_origins():
         ["train.lr=1e-3", "train.seed=5"],
         {"train.seed": 9, "data.train": ["a.lmdb"], "train.epochs": None},
     )
-    assert (found.profile.train.lr, found.profile.train.seed, found.profile.train.epochs) == (
+    assert (
+        found.profile.train.lr,
+        found.profile.train.seed,
+        found.profile.train.epochs,
+    ) == (
         1e-3,
         9,
         20,
     )
     origins = {
         k: found.origins[k]
-        for k in ("train.lr", "train.seed", "train.epochs", "geometry.pad_value", "train.grad_clip")
+        for k in (
+            "train.lr",
+            "train.seed",
+            "train.epochs",
+            "geometry.pad_value",
+            "train.grad_clip",
+        )
     }
     assert origins == {
         "train.lr": "--set",
@@ -192,7 +208,9 @@ def test_an_error_names_the_flag_or_file_that_the_value_came_from(tmp_path):
         load_profile("svtrv2-1024", ["train.lrr=1"])
     with pytest.raises(UsageError, match=r"^flag: train\.seed"):
         load_profile("svtrv2-1024", flags={"train.seed": -1})
-    (tmp_path / "mine.toml").write_text('extends = "base"\n[train]\nlrr = 1\n', encoding="utf-8")
+    (tmp_path / "mine.toml").write_text(
+        'extends = "base"\n[train]\nlrr = 1\n', encoding="utf-8"
+    )
     with pytest.raises(UsageError, match=r"mine\.toml: unknown key 'train\.lrr'"):
         load_profile(str(tmp_path / "mine.toml"))
 
@@ -207,7 +225,9 @@ def test_values_of_a_table_that_do_not_go_together_name_what_was_set():
 
 @pytest.mark.parametrize("name", ["svtr-32x128", "svtrv2-1024", "svtrv2-nano"])
 def test_networks_of_the_svtr_family_have_the_pipelines_normalization(name):
-    with pytest.raises(UsageError, match="--set: geometry.normalization is 'imagenet'.*symmetric"):
+    with pytest.raises(
+        UsageError, match="--set: geometry.normalization is 'imagenet'.*symmetric"
+    ):
         load_profile(name, ["geometry.normalization=imagenet"])
     assert load_profile("mamba-320").profile.geometry.normalization == "imagenet"
 
@@ -215,12 +235,17 @@ def test_networks_of_the_svtr_family_have_the_pipelines_normalization(name):
 @pytest.mark.parametrize(
     ("assignment", "here"),
     [
-        ("data.transforms.train.resize=[32, 128]", "geometry.height and geometry.max_width"),
+        (
+            "data.transforms.train.resize=[32, 128]",
+            "geometry.height and geometry.max_width",
+        ),
         ("model.architecture_name=svtr", "model.name"),
         ("trainer.precision=16-mixed", "train.precision"),
         ("batch_size=256", "train.batch_size"),
     ],
 )
-def test_keys_of_the_programs_that_this_one_replaces_name_their_counterpart(assignment, here):
+def test_keys_of_the_programs_that_this_one_replaces_name_their_counterpart(
+    assignment, here
+):
     with pytest.raises(UsageError, match=f"here it is {here}"):
         load_profile("svtr-32x128", [assignment])

@@ -24,18 +24,23 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(
-        CHROMIUM is None, reason="chromium is not installed (Debian: apt-get install chromium)"
+        CHROMIUM is None,
+        reason="chromium is not installed (Debian: apt-get install chromium)",
     ),
 ]
 
-EVIL = (
-    "</script><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
-)
+EVIL = "</script><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
 LINES = [
     LineResult("a", "Summa kr 1 234", "Summa kr 1234", 0.9, "sv", "clean", width=300),
     LineResult("b", "Øre", "Ore", 0.4, "da", "faded", width=900),
     LineResult(
-        "c", "Summa kortfristiga skulder", "Summa kortfristiga sk", 0.3, "sv", "clean", width=320
+        "c",
+        "Summa kortfristiga skulder",
+        "Summa kortfristiga sk",
+        0.3,
+        "sv",
+        "clean",
+        width=320,
     ),
     LineResult(f"d{EVIL}", f"Lön{EVIL}", f"Lon{EVIL}", 0.2, EVIL, "a\u202eb", width=1800),
     LineResult("e", "Ja", "Ja", 0.99, "sv", "clean", width=40),
@@ -78,7 +83,9 @@ def report(tmp_path_factory):
     )
     path = tmp_path_factory.mktemp("report") / "report.html"
     path.write_text(
-        render_page(evaluation_page(report_of(scores), rows, title="The title", subtitle=EVIL)),
+        render_page(
+            evaluation_page(report_of(scores), rows, title="The title", subtitle=EVIL)
+        ),
         encoding="utf-8",
     )
     return path
@@ -156,6 +163,11 @@ def test_accepted_readings_come_out_as_manifest_rows(opened):
     text = opened(accept=f"{order.index('b')}:0,{order.index('c')}:0,99:0,1:7")
     area = re.search(r'<textarea id="jsonl".*?>(.*?)</textarea>', text, re.DOTALL)[1]
     rows = {row["id"]: row for row in map(json.loads, area.splitlines())}
-    assert rows["b"] == {"id": "b", "image": "x.png", "corrected_from": "Øre", "text": "Ore"}
+    assert rows["b"] == {
+        "id": "b",
+        "image": "x.png",
+        "corrected_from": "Øre",
+        "text": "Ore",
+    }
     assert rows["c"]["text"] == "Summa kortfristiga sk"
     assert text.count("Accepted ✓") == 2 + 1  # the third is the word in the script

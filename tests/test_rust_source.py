@@ -12,7 +12,13 @@ from hypothesis import strategies as st
 
 from nordocr_cli.charset import Charset, from_rust_source, load_charset
 from nordocr_cli.errors import DataError
-from nordocr_cli.rust_source import characters_of, find_constants, integer, select, tokens_of
+from nordocr_cli.rust_source import (
+    characters_of,
+    find_constants,
+    integer,
+    select,
+    tokens_of,
+)
 
 NAME = "CTC_CHARSET"
 
@@ -180,7 +186,15 @@ def test_rustc_reads_the_same_characters(tmp_path):
 # What may stand between two tokens, each a trap for a reader that searches for text.
 NOISE = st.lists(
     st.sampled_from(
-        [" ", "\n", "\t", "// 'x', ] \" /*\n", "/* 'y', // ] \" */", "/* /* ' */ \" */", "/***/"]
+        [
+            " ",
+            "\n",
+            "\t",
+            "// 'x', ] \" /*\n",
+            "/* 'y', // ] \" */",
+            "/* /* ' */ \" */",
+            "/***/",
+        ]
     ),
     max_size=3,
 ).map("".join)
@@ -251,7 +265,14 @@ def test_any_scramble_of_rust_is_read_or_refused_in_a_sentence(text):
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("125", 125), ("1_792", 1792), ("448usize", 448), ("0x7D", 125), ("0b11_u8", 3), ("x", None)],
+    [
+        ("125", 125),
+        ("1_792", 1792),
+        ("448usize", 448),
+        ("0x7D", 125),
+        ("0b11_u8", 3),
+        ("x", None),
+    ],
 )
 def test_integers_of_rust(text, value):
     assert integer(text) == value

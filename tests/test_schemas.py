@@ -17,7 +17,10 @@ from nordocr_cli.core.compare3way.run import compare3way
 from nordocr_cli.core.eval.run import evaluate
 
 ROOT = Path(__file__).parents[1]
-TIFF, TRUTH = ROOT / "samples" / "doc" / "dev_doc.tif", ROOT / "samples" / "doc" / "dev_doc.json"
+TIFF, TRUTH = (
+    ROOT / "samples" / "doc" / "dev_doc.tif",
+    ROOT / "samples" / "doc" / "dev_doc.json",
+)
 SAVED = sorted((ROOT / "benchmarks" / "results").glob("*-on-*dev.json"))
 
 
@@ -29,7 +32,10 @@ def validator(name):
 
 def assert_valid(name, path):
     value = json.loads(Path(path).read_text(encoding="utf-8"))
-    told = [f"{error.json_path}: {error.message}" for error in validator(name).iter_errors(value)]
+    told = [
+        f"{error.json_path}: {error.message}"
+        for error in validator(name).iter_errors(value)
+    ]
     assert told == []
     # nothing that the schema does not explain
     assert set(value) <= set(validator(name).schema["properties"])
@@ -51,7 +57,14 @@ def test_an_evaluation(tmp_path):
             "width": 80,
             "readings": {"beam": "Ær 1 234"},
         },
-        {"id": "b", "ref": "", "hyp": "x", "conf": 0.9, "width": 40, "readings": {"beam": ""}},
+        {
+            "id": "b",
+            "ref": "",
+            "hyp": "x",
+            "conf": 0.9,
+            "width": 40,
+            "readings": {"beam": ""},
+        },
         {
             "id": "c",
             "ref": "Sum",

@@ -112,7 +112,9 @@ def prove(model: str, folder: Path) -> int:
             if text != line["text"] or abs(confidence - line["confidence"]) > 1e-3:
                 problems.append(f"decoding of {line['id']}: {text!r}, not {line['text']!r}")
         wrong += bool(problems)
-        print(f"{'ok' if not problems else 'WRONG'} {case['name']} {'; '.join(problems)}".rstrip())
+        print(
+            f"{'ok' if not problems else 'WRONG'} {case['name']} {'; '.join(problems)}".rstrip()
+        )
     print(f"{len(golden['cases'])} cases, {wrong} wrong")
     return wrong
 

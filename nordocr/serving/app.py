@@ -156,14 +156,19 @@ def create_app(reader: Reader, settings: ServeSettings) -> FastAPI:
     def stored(key: str) -> Stored:
         found = library.get(key)
         if found is None:
-            raise HTTPException(404, "no such document; the server keeps only the last ones")
+            raise HTTPException(
+                404, "no such document; the server keeps only the last ones"
+            )
         return found
 
     @app.get("/healthz")
     async def healthz() -> HealthOut:
         """Tell that the server is up."""
         return HealthOut(
-            status="ok", version=__version__, model=Path(reader.model).name, waiting=worker.jobs
+            status="ok",
+            version=__version__,
+            model=Path(reader.model).name,
+            waiting=worker.jobs,
         )
 
     @app.post("/read")
@@ -249,7 +254,11 @@ def _answer_errors(app: FastAPI) -> None:
 
 
 def _error(
-    status: int, code: str, message: str, hint: str = "", headers: dict[str, str] | None = None
+    status: int,
+    code: str,
+    message: str,
+    hint: str = "",
+    headers: dict[str, str] | None = None,
 ) -> JSONResponse:
     body = ErrorsOut(error=ErrorOut(code=code, message=message, hint=hint))
     return JSONResponse(body.model_dump(), status, headers)

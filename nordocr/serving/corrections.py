@@ -70,7 +70,9 @@ class CorrectionStore:
             for path, content in images.items():
                 write_bytes(path, content)
             merged = {**self._rows(), **rows}
-            text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in merged.values())
+            text = "".join(
+                json.dumps(row, ensure_ascii=False) + "\n" for row in merged.values()
+            )
             write_text(self.manifest, text)
         return len(merged)
 

@@ -53,7 +53,8 @@ class Guard:
             return
 
         headers = {
-            name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]
+            name.decode("latin-1"): value.decode("latin-1")
+            for name, value in scope["headers"]
         }
         refusal = self._refusal(scope, headers)
         if refusal is not None:
@@ -98,7 +99,9 @@ class Guard:
             if not answered:
                 await refuse(send, 413, "too-large", self._too_large())
 
-    def _refusal(self, scope: Message, headers: dict[str, str]) -> tuple[int, str, str] | None:
+    def _refusal(
+        self, scope: Message, headers: dict[str, str]
+    ) -> tuple[int, str, str] | None:
         """Return (status, code, message) for a request that is not let in."""
         host = _host_name(headers.get("host", ""))
         if self._settings.hosts and host not in self._settings.hosts:
@@ -110,7 +113,11 @@ class Guard:
             return 403, "origin", f"requests from {origin} are not accepted"
 
         if scope["path"] not in OPEN_PATHS and not self._has_token(scope, headers):
-            return 401, "token", "send the token: Authorization: Bearer TOKEN, or ?token=TOKEN"
+            return (
+                401,
+                "token",
+                "send the token: Authorization: Bearer TOKEN, or ?token=TOKEN",
+            )
 
         claimed = headers.get("content-length", "0")
         if not claimed.isdigit() or int(claimed) > self._settings.max_bytes:
@@ -119,7 +126,9 @@ class Guard:
 
     def _too_large(self) -> str:
         limit_mb = self._settings.max_bytes >> 20
-        return f"a document may have at most {limit_mb} MB; send fewer pages or a smaller scan"
+        return (
+            f"a document may have at most {limit_mb} MB; send fewer pages or a smaller scan"
+        )
 
     def _has_token(self, scope: Message, headers: dict[str, str]) -> bool:
         token = self._settings.token
@@ -155,7 +164,9 @@ def _host_name(host: str) -> str:
 
 
 def _as_bytes(headers: dict[str, str]) -> list[tuple[bytes, bytes]]:
-    return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+    return [
+        (name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()
+    ]
 
 
 async def refuse(send: Send, status: int, code: str, message: str) -> None:

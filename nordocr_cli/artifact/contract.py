@@ -68,7 +68,9 @@ class Contract:
     @property
     def output_channels(self) -> int:
         """How many numbers a frame of the output holds: one per class, or class and confidence."""
-        return 2 if self.output_activation == "argmax+confidence" else self.charset.num_classes
+        if self.output_activation == "argmax+confidence":
+            return 2
+        return self.charset.num_classes
 
     @property
     def decoding(self) -> Decoding:
@@ -94,7 +96,12 @@ class Contract:
         classes = self.charset.num_classes
         match self.decoding:
             case "autoregressive":
-                return {"end": 0, "begin": classes, "padding": classes + 1, "num_classes": classes}
+                return {
+                    "end": 0,
+                    "begin": classes,
+                    "padding": classes + 1,
+                    "num_classes": classes,
+                }
             case "seq2seq":
                 # The classes of labels; the output are tokens of the network's own tokenizer.
                 return {"num_classes": classes}
@@ -130,7 +137,9 @@ class Contract:
 
     def metadata_props(self) -> dict[str, str]:
         """Return the contract as ONNX `metadata_props`: one JSON value under `nordocr.contract`."""
-        return {METADATA_KEY: json.dumps(self.to_json(), ensure_ascii=False, sort_keys=True)}
+        return {
+            METADATA_KEY: json.dumps(self.to_json(), ensure_ascii=False, sort_keys=True)
+        }
 
     def require_readable_by(self, wanted: "Contract", what: str) -> None:
         """Refuse to use this artifact where `wanted` holds. Raises ArtifactError naming each
@@ -145,7 +154,9 @@ class Contract:
             rest = len(found) - _NAMED_DIFFERENCES
             more = f" and {rest} more" if rest > 0 else ""
             raise ArtifactError(f"{what}: charset mismatch: {shown}{more}")
-        conflicts = self.geometry.conflicts(wanted.geometry, ignore=("max_width", "over_width"))
+        conflicts = self.geometry.conflicts(
+            wanted.geometry, ignore=("max_width", "over_width")
+        )
         if conflicts:
             raise ArtifactError(
                 f"{what}: geometry mismatch (artifact / wanted): " + "; ".join(conflicts)
@@ -161,7 +172,14 @@ def contract_from_json(value: Any, what: str) -> Contract:
     require_sealed_json(value, f"the contract of {what}", SCHEMA)
     try:
         contract = _contract(value)
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError, DataError) as error:
+    except (
+        KeyError,
+        TypeError,
+        ValueError,
+        IndexError,
+        AttributeError,
+        DataError,
+    ) as error:
         raise ArtifactError(
             f"{what}: damaged contract ({type(error).__name__}: {error}); make the file again"
         ) from error
@@ -193,7 +211,9 @@ def _embedded(metadata: Mapping[str, str], what: str) -> Any:
     try:
         return parse_json(metadata[METADATA_KEY])
     except ValueError as error:
-        raise ArtifactError(f"{what}: damaged contract ({error}); make the file again") from error
+        raise ArtifactError(
+            f"{what}: damaged contract ({error}); make the file again"
+        ) from error
 
 
 def _contract(value: Mapping[str, Any]) -> Contract:
@@ -257,7 +277,9 @@ def _text_or_none(value: Any, name: str) -> str | None:
 
 def _require_integer(value: Any, name: str) -> None:
     if type(value) is not int or not 0 <= value <= _LARGEST_INTEGER:
-        raise ValueError(f"{name} is {value!r}, not a whole number from 0 to {_LARGEST_INTEGER:,}")
+        raise ValueError(
+            f"{name} is {value!r}, not a whole number from 0 to {_LARGEST_INTEGER:,}"
+        )
 
 
 def _require_one_of(value: Any, choices: Any, name: str) -> None:

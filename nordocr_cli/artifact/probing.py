@@ -60,7 +60,9 @@ def safetensors_metadata(path: Path) -> dict[str, str]:
             header = parse_json(file.read(length))
             return dict(header.get("__metadata__", {}))
         except (OSError, ValueError, AttributeError, TypeError) as error:
-            raise ArtifactError(f"{path} is not a readable weights file ({error})") from error
+            raise ArtifactError(
+                f"{path} is not a readable weights file ({error})"
+            ) from error
 
 
 def read_onnx(path: Path, what: str | None = None) -> "tuple[onnx.ModelProto, Contract]":
@@ -110,7 +112,9 @@ def contract_of_onnx(metadata: Mapping[str, str], has_digest: bool, what: str) -
     contract = contract_from_metadata(metadata, what)
     if not has_digest:
         if ONNX_DIGEST in metadata:
-            raise ArtifactError(f"{what} is damaged: its digest cannot be read; export it again")
+            raise ArtifactError(
+                f"{what} is damaged: its digest cannot be read; export it again"
+            )
         require_old(schema_of(metadata), SCHEMA, what)
     return contract
 

@@ -192,4 +192,6 @@ def _onnx_digest_at(content: bytes | mmap.mmap) -> int | None:
     field (0x12) and the length.
     """
     at = content.rfind(ONNX_DIGEST.encode() + bytes((0x12, _DIGEST_CHARACTERS)))
-    return None if at < 0 else at + len(ONNX_DIGEST) + 2
+    if at < 0:
+        return None
+    return at + len(ONNX_DIGEST) + 2

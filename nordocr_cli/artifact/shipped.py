@@ -64,7 +64,9 @@ def _shipped(name: Path) -> Path:
     file = SHIPPED / (name.name if name.suffix else f"{name.name}.safetensors")
     if file.is_file():
         return file
-    names = sorted(file.name for file in SHIPPED.iterdir() if file.suffix in _MODEL_SUFFIXES)
+    names = sorted(
+        file.name for file in SHIPPED.iterdir() if file.suffix in _MODEL_SUFFIXES
+    )
     raise UsageError(
         f"no recognizer {name.name!r} ships with nordocr; those that do: {', '.join(names)}"
     )

@@ -13,7 +13,9 @@ from nordocr_cli.errors import GateMissed
 def adapt(
     scans: Annotated[
         list[Path],
-        typer.Argument(help="Pages (TIFF, PDF, images), folders of them, or of line images."),
+        typer.Argument(
+            help="Pages (TIFF, PDF, images), folders of them, or of line images."
+        ),
     ],
     run_dir: Annotated[
         Path, typer.Option("--output", "-o", metavar="RUN", help="Folder of the run.")
@@ -41,7 +43,9 @@ def adapt(
     ] = None,
     labelled: Annotated[
         list[str] | None,
-        typer.Option("--labelled", metavar="DATA", help="A small labelled sample to judge by."),
+        typer.Option(
+            "--labelled", metavar="DATA", help="A small labelled sample to judge by."
+        ),
     ] = None,
     answers: Annotated[
         Path | None,
@@ -57,7 +61,8 @@ def adapt(
         float, typer.Option("--rendered", min=0, max=0.95, help="Share of rendered lines.")
     ] = 0.5,
     minutes: Annotated[
-        float | None, typer.Option("--minutes", min=0.05, help="Train this long a round at most.")
+        float | None,
+        typer.Option("--minutes", min=0.05, help="Train this long a round at most."),
     ] = None,
     max_steps: Annotated[
         int | None, typer.Option("--max-steps", min=1, help="Steps of each round.")

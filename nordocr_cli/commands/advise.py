@@ -12,17 +12,23 @@ from nordocr_cli.console import Console
 def advise(
     store: Annotated[
         Path,
-        typer.Argument(metavar="STORE", help="Line store, as wide and narrow as the lines served."),
+        typer.Argument(
+            metavar="STORE", help="Line store, as wide and narrow as the lines served."
+        ),
     ],
     profile: options.Profile = "svtrv2-1024",
     arch: Annotated[
         str, typer.Option(metavar="sm86|sm120|…", help="GPU whose batch sizes are taken.")
     ] = "sm120",
     bands: Annotated[
-        int, typer.Option(metavar="N", min=1, max=6, help="Ranges of width in one engine, at most.")
+        int,
+        typer.Option(
+            metavar="N", min=1, max=6, help="Ranges of width in one engine, at most."
+        ),
     ] = 3,
     model: Annotated[
-        Path | None, typer.Option(metavar="MODEL.onnx", help="Predict each range's memory for it.")
+        Path | None,
+        typer.Option(metavar="MODEL.onnx", help="Predict each range's memory for it."),
     ] = None,
     output: options.OptionalOutput = None,
     as_json: options.Json = False,
@@ -69,9 +75,13 @@ def advise(
             found.rows(),
             right=(1, 2, 3, 4, 5, 6),
         )
-        console.note(f"wrote {output}") if output else console.line(found.to_toml().rstrip())
+        console.note(f"wrote {output}") if output else console.line(
+            found.to_toml().rstrip()
+        )
     wanted = [
         f"--band={band.opt_batch}x{band.opt_width}:{band.max_batch}x{band.max_width}"
         for band in found.bands.ranges
     ]
-    console.next("nordocr", "build-engine", "--arch", found.arch, *wanted, model or "MODEL.onnx")
+    console.next(
+        "nordocr", "build-engine", "--arch", found.arch, *wanted, model or "MODEL.onnx"
+    )

@@ -25,7 +25,8 @@ def bench(
         ),
     ] = None,
     lines: Annotated[
-        Path | None, typer.Option("--lines", metavar="STORE", help="Read the lines of this store.")
+        Path | None,
+        typer.Option("--lines", metavar="STORE", help="Read the lines of this store."),
     ] = None,
     doc: Annotated[
         Path | None,
@@ -42,7 +43,8 @@ def bench(
     external: Annotated[
         str | None,
         typer.Option(
-            metavar="COMMAND", help="A program as one more engine; {page} is a page's image."
+            metavar="COMMAND",
+            help="A program as one more engine; {page} is a page's image.",
         ),
     ] = None,
     output: options.OptionalOutput = None,
@@ -52,18 +54,24 @@ def bench(
     single_lines: Annotated[
         int,
         typer.Option(
-            "--single-lines", min=1, help="Lines timed one by one, for p50, p90 (p99 from 1,000)."
+            "--single-lines",
+            min=1,
+            help="Lines timed one by one, for p50, p90 (p99 from 1,000).",
         ),
     ] = 32,
     limit: Annotated[
-        int | None, typer.Option("--limit", min=1, help="Read only so many lines, evenly spread.")
+        int | None,
+        typer.Option("--limit", min=1, help="Read only so many lines, evenly spread."),
     ] = None,
     grid: Annotated[
         str | None,
-        typer.Option(metavar="BATCHESxWIDTHS", help="Networks alone, e.g. 1,8,32x128,320,768."),
+        typer.Option(
+            metavar="BATCHESxWIDTHS", help="Networks alone, e.g. 1,8,32x128,320,768."
+        ),
     ] = None,
     baseline: Annotated[
-        Path | None, typer.Option(metavar="OLD.json", help="Exit 4 if a case is slower than there.")
+        Path | None,
+        typer.Option(metavar="OLD.json", help="Exit 4 if a case is slower than there."),
     ] = None,
     min_same: Annotated[
         float | None,
@@ -75,7 +83,8 @@ def bench(
         ),
     ] = None,
     plot: Annotated[
-        Path | None, typer.Option(metavar="FILE.png", help="Draw the result (needs matplotlib).")
+        Path | None,
+        typer.Option(metavar="FILE.png", help="Draw the result (needs matplotlib)."),
     ] = None,
     device: options.Device = "auto",
     threads: options.Threads = None,
@@ -139,9 +148,18 @@ def bench(
     require_gates(result, baseline, min_same, MIN_SAME)
     found = {Path(path).name: path for path in result.written}
     if {"svtrv2_result.json", "tess_result.json"} <= set(found):
-        sides = ("--svtrv2", found["svtrv2_result.json"], "--tess", found["tess_result.json"])
+        sides = (
+            "--svtrv2",
+            found["svtrv2_result.json"],
+            "--tess",
+            found["tess_result.json"],
+        )
         console.next(
-            "nordocr", "compare3way", doc or "", *sides, *(("--truth", regions) if regions else ())
+            "nordocr",
+            "compare3way",
+            doc or "",
+            *sides,
+            *(("--truth", regions) if regions else ()),
         )
     else:
         ran = next(model for model in chosen if model not in result.skipped)
@@ -168,7 +186,10 @@ def _show(console: Console, result: "BenchResult") -> None:
     )
     if parts := stages(result):
         console.table(
-            "one pass, stage by stage, and what it takes", STAGE_HEADS, parts, right=range(1, 10)
+            "one pass, stage by stage, and what it takes",
+            STAGE_HEADS,
+            parts,
+            right=range(1, 10),
         )
     if result.grid:
         console.table("networks alone", GRID_HEADS, grid(result), right=range(1, 7))
@@ -182,9 +203,10 @@ def _show(console: Console, result: "BenchResult") -> None:
         " are of single lines"
     )
     if version := result.environment["versions"].get("tesseract"):
-        startup = (
-            "" if "tesserocr" in version else ": its single lines include starting the program"
-        )
+        if "tesserocr" in version:
+            startup = ""
+        else:
+            startup = ": its single lines include starting the program"
         console.line(f"{version}{startup}")
     for path in result.written:
         console.line(f"readings: {path}")

@@ -45,7 +45,8 @@ def build_engine(
         ),
     ],
     model: Annotated[
-        Path | None, typer.Argument(metavar="MODEL.onnx", help="Default: where `export` puts it.")
+        Path | None,
+        typer.Argument(metavar="MODEL.onnx", help="Default: where `export` puts it."),
     ] = None,
     profile: options.OptionalProfile = None,
     sets: options.Set = None,
@@ -59,16 +60,21 @@ def build_engine(
         ),
     ] = None,
     backend: Annotated[
-        str, typer.Option(metavar="auto|rtx|tensorrt", help="rtx needs no GPU; tensorrt that GPU.")
+        str,
+        typer.Option(
+            metavar="auto|rtx|tensorrt", help="rtx needs no GPU; tensorrt that GPU."
+        ),
     ] = "auto",
     precision: Annotated[
-        str | None, typer.Option(metavar="fp32|fp16|bf16", help="Default: the profile's, fp16.")
+        str | None,
+        typer.Option(metavar="fp32|fp16|bf16", help="Default: the profile's, fp16."),
     ] = None,
     least: Annotated[
         str | None, typer.Option("--min", metavar="BxW", help="Least batch and width.")
     ] = None,
     usual: Annotated[
-        str | None, typer.Option("--opt", metavar="BxW", help="Batch and width to tune for.")
+        str | None,
+        typer.Option("--opt", metavar="BxW", help="Batch and width to tune for."),
     ] = None,
     most: Annotated[
         str | None, typer.Option("--max", metavar="BxW", help="Greatest batch and width.")
@@ -81,7 +87,8 @@ def build_engine(
         ),
     ] = None,
     one_engine: Annotated[
-        bool, typer.Option("--one-engine", help="Put all --arch into one engine (TensorRT-RTX).")
+        bool,
+        typer.Option("--one-engine", help="Put all --arch into one engine (TensorRT-RTX)."),
     ] = False,
     vram: Annotated[
         float | None,
@@ -97,18 +104,23 @@ def build_engine(
     cache_dir: Annotated[
         Path | None,
         typer.Option(
-            metavar="DIR", help="Keep engines here, and take one that was built of the same before."
+            metavar="DIR",
+            help="Keep engines here, and take one that was built of the same before.",
         ),
     ] = None,
     no_cache: Annotated[
-        bool, typer.Option("--no-cache", help="Build even if the same engine is there already.")
+        bool,
+        typer.Option("--no-cache", help="Build even if the same engine is there already."),
     ] = False,
     verify: Annotated[
-        bool, typer.Option("--verify", help="Run the engine beside ONNX Runtime; needs its GPU.")
+        bool,
+        typer.Option("--verify", help="Run the engine beside ONNX Runtime; needs its GPU."),
     ] = False,
     timing_cache: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Read and write tactic timings here (classic TensorRT)."),
+        typer.Option(
+            metavar="FILE", help="Read and write tactic timings here (classic TensorRT)."
+        ),
     ] = None,
     hardware_compat: Annotated[
         str,
@@ -126,11 +138,14 @@ def build_engine(
     memory_limit: Annotated[
         float | None,
         typer.Option(
-            metavar="GB", min=0.001, help="Most workspace that a layer may take while it runs."
+            metavar="GB",
+            min=0.001,
+            help="Most workspace that a layer may take while it runs.",
         ),
     ] = None,
     print_trtexec: Annotated[
-        bool, typer.Option("--print-trtexec", help="Print the trtexec command; build nothing.")
+        bool,
+        typer.Option("--print-trtexec", help="Print the trtexec command; build nothing."),
     ] = False,
     trt_version: Annotated[
         str, typer.Option(metavar="10|11", help="TensorRT for which trtexec is printed.")
@@ -171,7 +186,9 @@ def build_engine(
         progress=console,
     )
     if print_trtexec:
-        commands = {plan.arch_names: plan.trtexec(trt_version_of(trt_version)) for plan in plans}
+        commands = {
+            plan.arch_names: plan.trtexec(trt_version_of(trt_version)) for plan in plans
+        }
         console.json(commands) if as_json else console.line("\n\n".join(commands.values()))
         if trt_version == "10":
             console.note(
@@ -192,7 +209,9 @@ def build_engine(
         rows,
         right=(2, 5),
     )
-    rtx = next((result for result in results if result.plan.backend == "tensorrt-rtx"), None)
+    rtx = next(
+        (result for result in results if result.plan.backend == "tensorrt-rtx"), None
+    )
     if rtx is None:
         for result in results:
             console.note(_pipeline_note(result))

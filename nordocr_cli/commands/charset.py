@@ -74,9 +74,13 @@ def emit(name: Name = "nordic", output: options.OptionalOutput = None) -> None:
 def check(
     file: Annotated[
         Path,
-        typer.Argument(help="A dictionary file, the consumer's charset.rs, or any charset name."),
+        typer.Argument(
+            help="A dictionary file, the consumer's charset.rs, or any charset name."
+        ),
     ],
-    against: Annotated[str, typer.Option(help="The charset that it must equal.")] = "nordic",
+    against: Annotated[
+        str, typer.Option(help="The charset that it must equal.")
+    ] = "nordic",
     as_json: options.Json = False,
 ) -> None:
     """Compare a dictionary file or Rust array with a charset, class by class; exit 3 when they
@@ -92,7 +96,12 @@ def check(
     found = differences(theirs, ours)
     if as_json:
         console.json(
-            {"file": str(file), "against": ours.name, "same": not found, "differences": found}
+            {
+                "file": str(file),
+                "against": ours.name,
+                "same": not found,
+                "differences": found,
+            }
         )
     if found:
         shown = "\n  ".join(found[:20])
@@ -110,7 +119,9 @@ def coverage(
     name: Name = "nordic",
     text: Annotated[
         Path | None,
-        typer.Option("--text", help="Count what the charset cannot write in this UTF-8 text too."),
+        typer.Option(
+            "--text", help="Count what the charset cannot write in this UTF-8 text too."
+        ),
     ] = None,
     as_json: options.Json = False,
 ) -> None:

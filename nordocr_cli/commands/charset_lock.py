@@ -13,7 +13,9 @@ from nordocr_cli.errors import DataError, UsageError
 def lock(
     name: Annotated[
         str,
-        typer.Argument(metavar="NAME|FILE", help="Charset name, dictionary .txt or charset.rs."),
+        typer.Argument(
+            metavar="NAME|FILE", help="Charset name, dictionary .txt or charset.rs."
+        ),
     ] = "nordic",
     output: options.OptionalOutput = None,
     check: Annotated[
@@ -42,17 +44,25 @@ def lock(
     console = Console(as_json=as_json)
     if check is None:
         if output is None or files:
-            raise UsageError("give -o FILE to write a lock, or --check LOCK --file FILE to compare")
+            raise UsageError(
+                "give -o FILE to write a lock, or --check LOCK --file FILE to compare"
+            )
         charset = write_lock(name, output)
         if as_json:
-            console.json({"path": str(output), "charset": charset.name, "sha256": charset.sha256})
+            console.json(
+                {"path": str(output), "charset": charset.name, "sha256": charset.sha256}
+            )
             return
         console.note(f"{output}: {charset.num_classes} classes, sha256 {charset.sha256}")
-        console.next("nordocr", "charset", "lock", "--check", output, "--file", "charset.rs")
+        console.next(
+            "nordocr", "charset", "lock", "--check", output, "--file", "charset.rs"
+        )
         return
 
     if not files or output:
-        raise UsageError("--check compares files with a lock: give at least one --file, and no -o")
+        raise UsageError(
+            "--check compares files with a lock: give at least one --file, and no -o"
+        )
     checks = check_lock(check, files)
     if as_json:
         console.json({"lock": str(check), "files": [found.to_json() for found in checks]})

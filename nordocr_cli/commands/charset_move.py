@@ -12,11 +12,15 @@ from nordocr_cli.console import Console
 def move(
     weights: Annotated[
         Path,
-        typer.Argument(metavar="WEIGHTS|RUN", help="Weights (.safetensors) or a run's folder."),
+        typer.Argument(
+            metavar="WEIGHTS|RUN", help="Weights (.safetensors) or a run's folder."
+        ),
     ],
     to: Annotated[
         str,
-        typer.Option("--to", metavar="NAME|FILE", help="The charset that the new weights read."),
+        typer.Option(
+            "--to", metavar="NAME|FILE", help="The charset that the new weights read."
+        ),
     ],
     output: options.Output,
     new: Annotated[

@@ -15,7 +15,9 @@ def clean(
     root: Annotated[
         Path, typer.Argument(metavar="[ROOT]", help="Folder that holds the runs.")
     ] = Path("runs"),
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Delete without asking.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Delete without asking.")
+    ] = False,
     as_json: options.Json = False,
     dry_run: options.DryRun = False,
     quiet: options.Quiet = False,
@@ -37,7 +39,10 @@ def clean(
     if not as_json:
         rows = [(found.path, f"{found.size / 1e6:,.1f}", found.why) for found in waste]
         console.table(
-            f"{len(waste)} files in {root} can go: {size}", ("file", "MB", "why"), rows, right=(1,)
+            f"{len(waste)} files in {root} can go: {size}",
+            ("file", "MB", "why"),
+            rows,
+            right=(1,),
         )
     delete = bool(waste) and not dry_run and (yes or _agreed(console, len(waste)))
     if delete:

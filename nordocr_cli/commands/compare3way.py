@@ -47,11 +47,14 @@ def compare3way(
     regions: Annotated[
         Path | None,
         Text(
-            "--regions", metavar="FILE", help="Where the lines are, for an engine that reads now."
+            "--regions",
+            metavar="FILE",
+            help="Where the lines are, for an engine that reads now.",
         ),
     ] = None,
     language: Annotated[
-        str, Text("--language", help="Language of the lines, for Tesseract: sv, no, da, is.")
+        str,
+        Text("--language", help="Language of the lines, for Tesseract: sv, no, da, is."),
     ] = "",
     truth: Annotated[
         Path | None, Text("--truth", metavar="FILE", help="Ground truth with regions.")
@@ -77,7 +80,11 @@ def compare3way(
     ] = None,
     vlm_url: Annotated[
         str | None,
-        Text("--vlm-url", metavar="URL", help="OpenAI-compatible server, with or without /v1."),
+        Text(
+            "--vlm-url",
+            metavar="URL",
+            help="OpenAI-compatible server, with or without /v1.",
+        ),
     ] = None,
     vlm_model: Annotated[
         str | None, Text("--vlm-model", metavar="NAME", help="The model's name there.")
@@ -115,14 +122,21 @@ def compare3way(
     ] = None,
     offline: Annotated[
         bool,
-        Text("--offline", help="Every answer must be in --vlm-cache; exit 3 names missing ones."),
+        Text(
+            "--offline",
+            help="Every answer must be in --vlm-cache; exit 3 names missing ones.",
+        ),
     ] = False,
     workers: Annotated[
         int, Text("--workers", min=1, max=64, help="Questions asked at a time.")
     ] = 8,
     adjudicate: Annotated[
         Path | None,
-        Text("--adjudicate", metavar="TSV", help="Write the lines that a person should decide."),
+        Text(
+            "--adjudicate",
+            metavar="TSV",
+            help="Write the lines that a person should decide.",
+        ),
     ] = None,
     decided: Annotated[
         Path | None,
@@ -135,12 +149,16 @@ def compare3way(
     report: Annotated[
         Path | None, Text("--report", metavar="HTML", help="Write a report with the crops.")
     ] = None,
-    crops: Annotated[int, Text("--crops", min=0, help="Pictures in the report at most.")] = 1000,
+    crops: Annotated[
+        int, Text("--crops", min=0, help="Pictures in the report at most.")
+    ] = 1000,
     output: options.OptionalOutput = None,
     threads: options.Threads = None,
     as_served: Annotated[
         bool,
-        typer.Option("--as-served", help="Read with the first model as the Rust pipeline does."),
+        typer.Option(
+            "--as-served", help="Read with the first model as the Rust pipeline does."
+        ),
     ] = False,
     as_json: options.Json = False,
     dry_run: options.DryRun = False,
@@ -233,7 +251,8 @@ def _show(console: Console, document: Path, comparison: "Compare3wayResult") -> 
     for remark in comparison.remarks():
         console.line(remark)
     read = (
-        (line.page_index + 1, line.reference, *line.readings[:2]) for line in verdict.examples()
+        (line.page_index + 1, line.reference, *line.readings[:2])
+        for line in verdict.examples()
     )
     if shown := [tuple("∅" if text is None else text for text in row) for row in read]:
         console.table("examples", ("page", "reference", *verdict.engines), shown)

@@ -77,7 +77,9 @@ def completion_script(shell: str) -> str:
         prog_name="nordocr", complete_var="_NORDOCR_COMPLETE", shell=shell
     )
     script = script.strip() + "\n"
-    return script + _ZSH_FIRST_TAB if shell == "zsh" else script
+    if shell == "zsh":
+        return script + _ZSH_FIRST_TAB
+    return script
 
 
 def completion_path(shell: str) -> Path:
@@ -102,4 +104,6 @@ def _shell_of_user() -> Shell:
         return "zsh"
     if name == "fish":
         return "fish"
-    raise UsageError("cannot tell your shell from SHELL: name it, e.g. completions install bash")
+    raise UsageError(
+        "cannot tell your shell from SHELL: name it, e.g. completions install bash"
+    )

@@ -9,14 +9,17 @@ from nordocr_cli import options
 from nordocr_cli.console import Console
 
 app = typer.Typer(
-    help="Write and check the Rust pipeline's configuration for a model.", no_args_is_help=True
+    help="Write and check the Rust pipeline's configuration for a model.",
+    no_args_is_help=True,
 )
 Model = Annotated[
     Path, typer.Argument(metavar="MODEL", help="Engine, .onnx, .safetensors or run folder.")
 ]
 Arch = Annotated[
     str | None,
-    typer.Option("--arch", metavar="sm86|sm120|…", help="GPU. Default: the engine's, else sm120."),
+    typer.Option(
+        "--arch", metavar="sm86|sm120|…", help="GPU. Default: the engine's, else sm120."
+    ),
 ]
 
 
@@ -43,7 +46,9 @@ def config(
     from nordocr_cli.errors import UsageError
 
     if rust and (output or as_json):
-        raise UsageError("--rust prints lines to paste into config.rs; leave out -o and --json")
+        raise UsageError(
+            "--rust prints lines to paste into config.rs; leave out -o and --json"
+        )
     console = Console(quiet=quiet, as_json=as_json)
     found = consumer_config(model, arch, console)
     for note in pipeline_notes(read_contract(find_weights(model))):
@@ -59,7 +64,11 @@ def config(
     if as_json or not (rust or output) or dry_run:
         console.json(found.to_json())
     console.next(
-        "nordocr", "consumer", "check", output or "crates/nordocr-pipeline/src/config.rs", model
+        "nordocr",
+        "consumer",
+        "check",
+        output or "crates/nordocr-pipeline/src/config.rs",
+        model,
     )
 
 
@@ -75,12 +84,15 @@ def check(
     arch: Arch = None,
     preset: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="The preset of config.rs to check. Default: each."),
+        typer.Option(
+            metavar="NAME", help="The preset of config.rs to check. Default: each."
+        ),
     ] = None,
     charset: Annotated[
         str | None,
         typer.Option(
-            metavar="charset.rs", help="The pipeline's charset, where it is not nordic (125)."
+            metavar="charset.rs",
+            help="The pipeline's charset, where it is not nordic (125).",
         ),
     ] = None,
     as_json: options.Json = False,
@@ -97,7 +109,9 @@ def check(
     from nordocr_cli.core.consumer import check_consumer, require_agreement
 
     console = Console(quiet=quiet, as_json=as_json)
-    found = check_consumer(file, model, arch, preset=preset, charset=charset, progress=console)
+    found = check_consumer(
+        file, model, arch, preset=preset, charset=charset, progress=console
+    )
     if as_json:
         console.json(found.to_json())
     if len(found.presets) > 1 and not as_json:

@@ -14,9 +14,7 @@ app = typer.Typer(
     help="Show and compare what models, engines and charset files say of themselves.",
     no_args_is_help=True,
 )
-_KINDS = (
-    "A run, .safetensors, .onnx, .engine, the JSON beside it, a dictionary .txt or a charset.rs."
-)
+_KINDS = "A run, .safetensors, .onnx, .engine, its JSON, a dictionary .txt or a charset.rs."
 A = Annotated[Path, typer.Argument(metavar="A", help=_KINDS)]
 B = Annotated[Path, typer.Argument(metavar="B", help="Another one.")]
 
@@ -47,7 +45,9 @@ def show(file: A, as_json: options.Json = False, quiet: options.Quiet = False) -
     ]
     hidden = ("charset", "schema", "profile")
     rows += [
-        (key, str(value)) for key, value in side.fields().items() if key.split(".")[0] not in hidden
+        (key, str(value))
+        for key, value in side.fields().items()
+        if key.split(".")[0] not in hidden
     ]
     rows += [("parent_sha256", str(parent))] if side.contract else []
     console.table(str(side.path), ("field", "value"), rows)
@@ -74,12 +74,18 @@ def verify(a: A, b: B, as_json: options.Json = False, quiet: options.Quiet = Fal
         console.note(f"of its own: {line}")
     if found.differences:
         shown = "\n  ".join(found.differences[:40])
-        more = f"\n  and {len(found.differences) - 40} more" if len(found.differences) > 40 else ""
+        if len(found.differences) > 40:
+            more = f"\n  and {len(found.differences) - 40} more"
+        else:
+            more = ""
         raise ArtifactError(
             f"{a} and {b} differ in {len(found.differences)} points (A / B):\n  {shown}{more}"
         )
     if not as_json:
-        what = "fields" if found.a.contract and found.b.contract else "characters"
+        if found.a.contract and found.b.contract:
+            what = "fields"
+        else:
+            what = "characters"
         console.line(f"{a} and {b} agree in {found.compared} {what}; {found.lineage}")
     console.next("nordocr", "contract", "show", b)
 
@@ -92,7 +98,9 @@ def attach(
     contract: Annotated[
         Path,
         typer.Option(
-            "--contract", metavar="FILE", help="What has the contract: a run, model or its JSON."
+            "--contract",
+            metavar="FILE",
+            help="What has the contract: a run, model or its JSON.",
         ),
     ],
     output: options.Output,

@@ -13,7 +13,8 @@ def calibrate(
     model: Annotated[
         Path,
         typer.Argument(
-            metavar="MODEL|RUN", help="Weights, a run's folder, or an ONNX model with logits."
+            metavar="MODEL|RUN",
+            help="Weights, a run's folder, or an ONNX model with logits.",
         ),
     ],
     store: Annotated[
@@ -57,10 +58,13 @@ def calibrate(
             ("calibrated", found.temperature, found.after),
         )
         rows = [
-            (name, f"{at:g}", f"{side.ece:.2%}", f"{side.aurc:.2%}") for name, at, side in sides
+            (name, f"{at:g}", f"{side.ece:.2%}", f"{side.aurc:.2%}")
+            for name, at, side in sides
         ]
         columns = ("", "temperature", "calibration error", "wrong, averaged over coverages")
-        console.table(f"{output}, by {found.before.lines} lines", columns, rows, right=(1, 2, 3))
+        console.table(
+            f"{output}, by {found.before.lines} lines", columns, rows, right=(1, 2, 3)
+        )
         console.note(
             "calibrated: each half of the lines judged by the temperature that fits the other half"
         )

@@ -15,7 +15,8 @@ def seal(
     models: Annotated[
         list[Path],
         typer.Argument(
-            metavar="MODEL...", help="Weights, runs, ONNX models and engines; written in place."
+            metavar="MODEL...",
+            help="Weights, runs, ONNX models and engines; written in place.",
         ),
     ],
     as_json: options.Json = False,

@@ -10,7 +10,9 @@ import typer
 from nordocr_cli import options
 from nordocr_cli.console import Console
 
-app = typer.Typer(help="Look into line stores, check, join and unpack them.", no_args_is_help=True)
+app = typer.Typer(
+    help="Look into line stores, check, join and unpack them.", no_args_is_help=True
+)
 
 Store = Annotated[
     Path, typer.Argument(metavar="STORE", help="A line store that `nordocr prep` made.")
@@ -22,7 +24,9 @@ def stats(
     store: Store,
     plot: Annotated[
         Path | None,
-        typer.Option("--plot", metavar="PNG", help="Draw widths and characters (extra `plot`)."),
+        typer.Option(
+            "--plot", metavar="PNG", help="Draw widths and characters (extra `plot`)."
+        ),
     ] = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
@@ -49,12 +53,16 @@ def stats(
 def view(
     store: Annotated[
         Path,
-        typer.Argument(metavar="SOURCE", help="A line store, or anything else that prep reads."),
+        typer.Argument(
+            metavar="SOURCE", help="A line store, or anything else that prep reads."
+        ),
     ],
     first: Annotated[
         int, typer.Option("--first", min=0, help="Index of the first line shown.")
     ] = 0,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Number of lines.")] = 20,
+    limit: Annotated[
+        int, typer.Option("--limit", "-n", min=1, help="Number of lines.")
+    ] = 20,
     row_id: Annotated[
         str, typer.Option("--id", metavar="ID", help="Show the line with this id.")
     ] = "",
@@ -73,10 +81,14 @@ def view(
         console.json([line.to_json() for line in lines])
         return
     rows = [
-        (line.index, line.id, line.width, line.language, line.subset, line.text) for line in lines
+        (line.index, line.id, line.width, line.language, line.subset, line.text)
+        for line in lines
     ]
     console.table(
-        str(store), ("index", "id", "width", "language", "subset", "text"), rows, right=(0, 2)
+        str(store),
+        ("index", "id", "width", "language", "subset", "text"),
+        rows,
+        right=(0, 2),
     )
     if (store / "data.mdb").is_file():
         console.next("nordocr", "data", "verify", store)
@@ -85,7 +97,9 @@ def view(
 
 
 @app.command()
-def verify(store: Store, as_json: options.Json = False, quiet: options.Quiet = False) -> None:
+def verify(
+    store: Store, as_json: options.Json = False, quiet: options.Quiet = False
+) -> None:
     """Read every record of a store and check it; exit 3 naming the damaged ones.
 
     Example: nordocr data verify lines.lmdb
@@ -98,13 +112,20 @@ def verify(store: Store, as_json: options.Json = False, quiet: options.Quiet = F
     if as_json:
         console.json(result.to_json())
     if result.damaged:
-        more = f"\n… and {len(result.damaged) - 5} more" if len(result.damaged) > 5 else ""
+        if len(result.damaged) > 5:
+            more = f"\n… and {len(result.damaged) - 5} more"
+        else:
+            more = ""
         raise DataError(
-            "\n".join(result.damaged[:5]) + more + "\nmake the store again with `nordocr prep`"
+            "\n".join(result.damaged[:5])
+            + more
+            + "\nmake the store again with `nordocr prep`"
         )
     if not as_json:
         console.line(f"{store}: {result.lines} lines, all as they were written")
-    console.next("nordocr", "train", "--profile", result.profile or "PROFILE", "--train", store)
+    console.next(
+        "nordocr", "train", "--profile", result.profile or "PROFILE", "--train", store
+    )
 
 
 @app.command()
@@ -128,16 +149,16 @@ def merge(
     if as_json:
         console.json(result.to_json())
     else:
-        renamed = (
-            "; two stores had an id in common, so each id got its store's name in front"
-            if result.renamed
-            else ""
-        )
-        twice = (
-            f"; {result.duplicates} have picture and text of an earlier one"
-            if result.duplicates
-            else ""
-        )
+        if result.renamed:
+            renamed = (
+                "; two stores had an id in common, so each id got its store's name in front"
+            )
+        else:
+            renamed = ""
+        if result.duplicates:
+            twice = f"; {result.duplicates} have picture and text of an earlier one"
+        else:
+            twice = ""
         console.line(f"{result.output}: {result.lines} lines{renamed}{twice}")
     console.next("nordocr", "data", "stats", output)
 
@@ -162,5 +183,11 @@ def export(
     else:
         console.line(f"{result.manifest}: {result.lines} lines")
     console.next(
-        "nordocr", "prep", output, "-o", "again.lmdb", "--profile", result.profile or "PROFILE"
+        "nordocr",
+        "prep",
+        output,
+        "-o",
+        "again.lmdb",
+        "--profile",
+        result.profile or "PROFILE",
     )

@@ -21,7 +21,13 @@ def sets(as_json: options.Json = False) -> None:
         console.json([entry.to_json() for entry in entries])
         return
     rows = [
-        (entry.name, entry.languages, entry.licence, f"{entry.size_mb:g}", entry.description)
+        (
+            entry.name,
+            entry.languages,
+            entry.licence,
+            f"{entry.size_mb:g}",
+            entry.description,
+        )
         for entry in entries
     ]
     heads = ("name", "languages", "licence", "about MB", "description")
@@ -33,10 +39,14 @@ def fetch(
     name: Annotated[str, typer.Argument(metavar="NAME", help="See `nordocr data sets`.")],
     output: options.Output,
     url: Annotated[
-        str, typer.Option("--url", metavar="URL", help="A mirror, instead of the publisher.")
+        str,
+        typer.Option("--url", metavar="URL", help="A mirror, instead of the publisher."),
     ] = "",
     sha256: Annotated[
-        str, typer.Option("--sha256", metavar="HEX", help="The checksum that the file must have.")
+        str,
+        typer.Option(
+            "--sha256", metavar="HEX", help="The checksum that the file must have."
+        ),
     ] = "",
     token_env: Annotated[
         str,

@@ -15,19 +15,27 @@ def suspects(
     ],
     model: Annotated[
         str | None,
-        typer.Option("--model", "-m", metavar="NAME|PATH", help="Recognizer that reads the lines."),
+        typer.Option(
+            "--model", "-m", metavar="NAME|PATH", help="Recognizer that reads the lines."
+        ),
     ] = None,
     second: Annotated[
         str | None,
         typer.Option(
-            "--second", metavar="NAME|PATH", help="Second recognizer, e.g. tesseract or rapidocr."
+            "--second",
+            metavar="NAME|PATH",
+            help="Second recognizer, e.g. tesseract or rapidocr.",
         ),
     ] = None,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Number of lines.")] = 50,
+    limit: Annotated[
+        int, typer.Option("--limit", "-n", min=1, help="Number of lines.")
+    ] = 50,
     output: options.OptionalOutput = None,
     sheet: Annotated[
         Path | None,
-        typer.Option("--sheet", metavar="PNG", help="Write a picture of the lines and both texts."),
+        typer.Option(
+            "--sheet", metavar="PNG", help="Write a picture of the lines and both texts."
+        ),
     ] = None,
     device: options.Device = "auto",
     threads: options.Threads = None,
@@ -46,7 +54,9 @@ def suspects(
     from nordocr_cli.core import suspects as core
 
     console = Console(quiet=quiet, verbose=verbose, as_json=as_json)
-    request = core.SuspectsRequest(store, model, second, limit, output, sheet, device, threads)
+    request = core.SuspectsRequest(
+        store, model, second, limit, output, sheet, device, threads
+    )
     if dry_run:
         options.show_plan(console, core.plan(request))
         return

@@ -18,7 +18,9 @@ Job = Literal["read", "train", "export", "build-engine", "bench"]
 def doctor(
     job: Annotated[
         Job | None,
-        typer.Option("--require", help="Exit 5 with what is missing if this is not possible here."),
+        typer.Option(
+            "--require", help="Exit 5 with what is missing if this is not possible here."
+        ),
     ] = None,
     train: Annotated[
         bool, typer.Option("--train", help="Also time a few training steps, and advise.")
@@ -63,7 +65,11 @@ def doctor(
     console = Console(as_json=as_json)
     if gpu_proof is not None:
         plan = plan_proof(
-            gpu_proof, output or Path("gpu-proof.json"), device=device, minutes=minutes, tiny=tiny
+            gpu_proof,
+            output or Path("gpu-proof.json"),
+            device=device,
+            minutes=minutes,
+            tiny=tiny,
         )
         _prove(console, plan, as_json=as_json)
         return
@@ -86,7 +92,9 @@ def doctor(
 
 
 def _show(console: Console, findings: "list[Finding]") -> None:
-    rows = [(finding.mark, finding.what, finding.found, finding.advice) for finding in findings]
+    rows = [
+        (finding.mark, finding.what, finding.found, finding.advice) for finding in findings
+    ]
     console.table("nordocr doctor", ("", "what", "found", "advice"), rows)
 
 

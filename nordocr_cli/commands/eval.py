@@ -26,15 +26,20 @@ def eval_(
     ],
     store: Annotated[
         Path | None,
-        typer.Argument(help="Line store, or manifest with crops. Optional for recorded results."),
+        typer.Argument(
+            help="Line store, or manifest with crops. Optional for recorded results."
+        ),
     ] = None,
     output: options.OptionalOutput = None,
     report: Annotated[
         Path | None,
-        typer.Option(metavar="FILE.html", help="Write metrics and wrong lines as an HTML page."),
+        typer.Option(
+            metavar="FILE.html", help="Write metrics and wrong lines as an HTML page."
+        ),
     ] = None,
     crops: Annotated[
-        int, typer.Option(min=0, help="Number of the worst lines with a picture in --report.")
+        int,
+        typer.Option(min=0, help="Number of the worst lines with a picture in --report."),
     ] = 500,
     against: Annotated[
         Path | None,
@@ -46,7 +51,9 @@ def eval_(
     ] = None,
     expect: Annotated[
         Path | None,
-        typer.Option(metavar="FILE.toml", help="Exit 4 outside METRIC = [minimum, maximum]."),
+        typer.Option(
+            metavar="FILE.toml", help="Exit 4 outside METRIC = [minimum, maximum]."
+        ),
     ] = None,
     by: Annotated[
         str,
@@ -54,12 +61,18 @@ def eval_(
             metavar="KEY", help="Row key to report by. Default: subset, else degradation."
         ),
     ] = "",
-    worst: Annotated[int, typer.Option(min=0, help="Number of the worst lines to show.")] = 5,
+    worst: Annotated[
+        int, typer.Option(min=0, help="Number of the worst lines to show.")
+    ] = 5,
     resampler: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Another way to resize a manifest's crops.")
+        str | None,
+        typer.Option(metavar="NAME", help="Another way to resize a manifest's crops."),
     ] = None,
     decoder: Annotated[
-        str, typer.Option(metavar="NAME[,NAME]", help="greedy, beam; of PARSeq ar, nar, ar+1, …")
+        str,
+        typer.Option(
+            metavar="NAME[,NAME]", help="greedy, beam; of PARSeq ar, nar, ar+1, …"
+        ),
     ] = "greedy",
     as_served: Annotated[
         bool,
@@ -69,16 +82,24 @@ def eval_(
         ),
     ] = False,
     check_batches: Annotated[
-        bool, typer.Option("--check-batches", help="Exit 4 if a line's text depends on its batch.")
+        bool,
+        typer.Option(
+            "--check-batches", help="Exit 4 if a line's text depends on its batch."
+        ),
     ] = False,
     allow_leakage: Annotated[
         bool,
-        typer.Option("--allow-leakage", help="Do not warn when lines were trained on by this run."),
+        typer.Option(
+            "--allow-leakage", help="Do not warn when lines were trained on by this run."
+        ),
     ] = False,
     device: options.Device = "auto",
     threads: options.Threads = None,
     batch_size: Annotated[
-        int, typer.Option(min=1, help="Maximum number of lines given to the recognizer at once.")
+        int,
+        typer.Option(
+            min=1, help="Maximum number of lines given to the recognizer at once."
+        ),
     ] = 256,
     as_json: options.Json = False,
     dry_run: options.DryRun = False,
@@ -101,7 +122,9 @@ def eval_(
     console = Console(quiet=quiet, verbose=verbose, as_json=as_json)
     if as_served:
         if decoder != "greedy" or resampler:
-            raise UsageError("--as-served has its own decoder and resampler; leave those out")
+            raise UsageError(
+                "--as-served has its own decoder and resampler; leave those out"
+            )
         decoder = f"{AS_SERVED},greedy"
     gates = [parse_gate(text) for text in fail_if or ()]
     if expect:
@@ -217,7 +240,9 @@ def _show_groups(console: Console, result: "EvalResult") -> None:
             console.table(f"by {title}", heads, tables.groups(by_name), right=range(1, 9))
     for title, _, by_name in by_class:
         columns = (title, "lines", *(c.value for c in FAILURES))
-        console.table(f"errors by {title}", columns, tables.classes_by(by_name), right=range(1, 8))
+        console.table(
+            f"errors by {title}", columns, tables.classes_by(by_name), right=range(1, 8)
+        )
 
 
 def _show_characters(console: Console, result: "EvalResult") -> None:

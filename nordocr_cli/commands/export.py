@@ -54,7 +54,8 @@ def export(
         ),
     ] = None,
     simplify: Annotated[
-        bool | None, typer.Option("--simplify/--no-simplify", help="Run onnxsim. Default: on.")
+        bool | None,
+        typer.Option("--simplify/--no-simplify", help="Run onnxsim. Default: on."),
     ] = None,
     output_activation: Annotated[
         str | None,
@@ -75,7 +76,8 @@ def export(
         ),
     ] = "float",
     io: Annotated[
-        str, typer.Option(metavar="fp32|fp16", help="Format of the floats that go in and out.")
+        str,
+        typer.Option(metavar="fp32|fp16", help="Format of the floats that go in and out."),
     ] = "fp32",
     int8: Annotated[
         bool,
@@ -127,7 +129,8 @@ def export(
     golden_lines: Annotated[
         Path | None,
         typer.Option(
-            metavar="STORE|DIR", help="Take them from here. Default: drawn lines of many sizes."
+            metavar="STORE|DIR",
+            help="Take them from here. Default: drawn lines of many sizes.",
         ),
     ] = None,
     consumer_config: Annotated[
@@ -201,7 +204,9 @@ def export(
         return
     for exported in result.files:
         title = f"{exported.file.path} ({exported.file.size_bytes / 1e6:.1f} MB)"
-        console.table(title, ("", "check", "found"), [("✓", *check) for check in exported.checks])
+        console.table(
+            title, ("", "check", "found"), [("✓", *check) for check in exported.checks]
+        )
     if result.golden:
         console.line(
             f"{result.golden.folder}: {result.golden.lines} golden lines, read back and equal at"

@@ -18,7 +18,8 @@ def finetune(
         ),
     ] = None,
     run_dir: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="RUN", help="Folder of the run.")
+        Path | None,
+        typer.Option("--output", "-o", metavar="RUN", help="Folder of the run."),
     ] = None,
     model: Annotated[
         str,
@@ -32,7 +33,9 @@ def finetune(
     val: Annotated[
         list[str] | None,
         typer.Option(
-            "--val", metavar="DATA", help="Held-out lines. Default: a fifth of the documents."
+            "--val",
+            metavar="DATA",
+            help="Held-out lines. Default: a fifth of the documents.",
         ),
     ] = None,
     rendered: Annotated[
@@ -46,26 +49,33 @@ def finetune(
     ] = 0.5,
     fonts: Annotated[
         Path | None,
-        typer.Option("--fonts", help="Fonts of the rendered lines, as of synth. Default: system."),
+        typer.Option(
+            "--fonts", help="Fonts of the rendered lines, as of synth. Default: system."
+        ),
     ] = None,
     minutes: Annotated[
         float | None, typer.Option("--minutes", min=0.05, help="Train this long at most.")
     ] = None,
     max_steps: Annotated[
-        int | None, typer.Option("--max-steps", min=1, help="Steps, instead of the chosen number.")
+        int | None,
+        typer.Option("--max-steps", min=1, help="Steps, instead of the chosen number."),
     ] = None,
     lr: Annotated[
-        float | None, typer.Option("--lr", min=1e-7, help="Learning rate, instead of the chosen.")
+        float | None,
+        typer.Option("--lr", min=1e-7, help="Learning rate, instead of the chosen."),
     ] = None,
     trust_labels: Annotated[
         bool,
         typer.Option(
-            "--trust-labels", help="Train although the recognizer reads hardly any label so far."
+            "--trust-labels",
+            help="Train although the recognizer reads hardly any label so far.",
         ),
     ] = False,
     resume: Annotated[
         Path | None,
-        typer.Option("--resume", metavar="RUN", help="Continue an interrupted fine-tuning."),
+        typer.Option(
+            "--resume", metavar="RUN", help="Continue an interrupted fine-tuning."
+        ),
     ] = None,
     device: options.Device = "auto",
     threads: options.Threads = None,
@@ -91,11 +101,15 @@ def finetune(
     console = Console(quiet=quiet, verbose=verbose, as_json=as_json)
     if resume:
         if data or run_dir:
-            raise UsageError("--resume RUN continues with the data of its run; leave DATA and -o")
+            raise UsageError(
+                "--resume RUN continues with the data of its run; leave DATA and -o"
+            )
         request = resumed_request(resume)
     else:
         if not data or not run_dir:
-            raise UsageError("name labelled lines and a folder: nordocr finetune DATA -o RUN")
+            raise UsageError(
+                "name labelled lines and a folder: nordocr finetune DATA -o RUN"
+            )
         request = FinetuneRequest(
             data=tuple(data),
             run_dir=run_dir,

@@ -63,7 +63,10 @@ def import_(
         *((key, str(value)) for key, value in result.model.items()),
         ("classes", str(result.num_classes)),
         ("parameters", f"{result.parameters:,} in {result.tensors} tensors"),
-        *((f"left out: {what}", f"{count} tensors") for what, count in result.dropped.items()),
+        *(
+            (f"left out: {what}", f"{count} tensors")
+            for what, count in result.dropped.items()
+        ),
     ]
     console.table(str(output), ("what", "found"), rows)
     if plan.charset.sha256 == NORDIC.sha256:

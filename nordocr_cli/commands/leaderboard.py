@@ -11,7 +11,8 @@ from nordocr_cli.console import Console
 
 def leaderboard(
     results: Annotated[
-        list[Path], typer.Argument(metavar="RESULTS...", help="What `nordocr eval -o` wrote.")
+        list[Path],
+        typer.Argument(metavar="RESULTS...", help="What `nordocr eval -o` wrote."),
     ],
     bench: Annotated[
         list[Path] | None,
@@ -40,7 +41,10 @@ def leaderboard(
     if dry_run:
         options.show_plan(
             console,
-            {"results": [str(path) for path in results], "writes": [str(output)] if output else []},
+            {
+                "results": [str(path) for path in results],
+                "writes": [str(output)] if output else [],
+            },
         )
         return
     board = make(results, output, bench or ())
@@ -56,4 +60,6 @@ def leaderboard(
             " set can be compared"
         )
     best = board.groups[0][0]
-    console.next("nordocr", "eval", "MODEL", best.store or "LINES.lmdb", "--against", best.path)
+    console.next(
+        "nordocr", "eval", "MODEL", best.store or "LINES.lmdb", "--against", best.path
+    )

@@ -12,7 +12,9 @@ from nordocr_cli.console import Console
 def merge_lora(
     weights: Annotated[
         Path,
-        typer.Argument(metavar="WEIGHTS|RUN", help="A run of trocr-lora, or its best.safetensors."),
+        typer.Argument(
+            metavar="WEIGHTS|RUN", help="A run of trocr-lora, or its best.safetensors."
+        ),
     ],
     output: options.Output,
     as_json: options.Json = False,
@@ -43,5 +45,7 @@ def merge_lora(
             ("parameters", f"{result.parameters:,}"),
             ("logits differ by", f"{result.max_diff:.1e} at most"),
         ]
-        console.table(str(output), ("what", "found"), [*rows, ("files", ", ".join(result.files))])
+        console.table(
+            str(output), ("what", "found"), [*rows, ("files", ", ".join(result.files))]
+        )
     console.next("nordocr", "eval", output, "LINES.lmdb")

@@ -61,7 +61,8 @@ def get(
     sources: Annotated[
         list[Path],
         typer.Argument(
-            metavar="FILE|FOLDER", help="Model files, or a folder with parts and SHA256SUMS."
+            metavar="FILE|FOLDER",
+            help="Model files, or a folder with parts and SHA256SUMS.",
         ),
     ],
     as_json: options.Json = False,

@@ -57,36 +57,52 @@ FormatOption = Annotated[
     ),
 ]
 Resume = Annotated[
-    bool, typer.Option("--resume", help="Resume an interrupted --jsonl -o FILE of line images.")
+    bool,
+    typer.Option("--resume", help="Resume an interrupted --jsonl -o FILE of line images."),
 ]
 BeamWidth = Annotated[
     int | None,
-    typer.Option("--beam-width", min=1, help="Texts that --decoder beam keeps. Default: 10."),
+    typer.Option(
+        "--beam-width", min=1, help="Texts that --decoder beam keeps. Default: 10."
+    ),
 ]
 CharLm = Annotated[
     Path | None,
-    typer.Option("--char-lm", metavar="FILE", help="A text whose character n-grams help the beam."),
+    typer.Option(
+        "--char-lm", metavar="FILE", help="A text whose character n-grams help the beam."
+    ),
 ]
 Lexicon = Annotated[
     Path | None,
-    typer.Option("--lexicon", metavar="FILE", help="Words that the beam prefers, one a line."),
+    typer.Option(
+        "--lexicon", metavar="FILE", help="Words that the beam prefers, one a line."
+    ),
 ]
 LmWeight = Annotated[
     float | None,
-    typer.Option("--lm-weight", min=0, help="Weight of either next to the network. Default: 0.3."),
+    typer.Option(
+        "--lm-weight", min=0, help="Weight of either next to the network. Default: 0.3."
+    ),
 ]
 WideOption = Annotated[
     str,
     typer.Option(
-        "--wide", metavar="split|squash", help="What is done with lines wider than the model takes."
+        "--wide",
+        metavar="split|squash",
+        help="What is done with lines wider than the model takes.",
     ),
 ]
 Language = Annotated[
-    str, typer.Option("--language", help="Language of the lines, for Tesseract: sv, no, da, is.")
+    str,
+    typer.Option(
+        "--language", help="Language of the lines, for Tesseract: sv, no, da, is."
+    ),
 ]
 Compiled = Annotated[
     bool,
-    typer.Option("--compile", help="Let torch compile the network: for many lines, on a GPU."),
+    typer.Option(
+        "--compile", help="Let torch compile the network: for many lines, on a GPU."
+    ),
 ]
 AsJsonl = Annotated[
     bool, typer.Option("--jsonl", help="Write one JSON object a line of text to stdout.")
@@ -94,18 +110,23 @@ AsJsonl = Annotated[
 FailIfDoubtful = Annotated[
     bool,
     typer.Option(
-        "--fail-if-doubtful", help="Exit 4 when a page or an image is doubtful (see the warnings)."
+        "--fail-if-doubtful",
+        help="Exit 4 when a page or an image is doubtful (see the warnings).",
     ),
 ]
 MaxPixels = Annotated[
     int | None,
     typer.Option(
-        "--max-pixels", min=1, help="Height x width that a page may have. Default: 40 million."
+        "--max-pixels",
+        min=1,
+        help="Height x width that a page may have. Default: 40 million.",
     ),
 ]
 MaxPages = Annotated[
     int | None,
-    typer.Option("--max-pages", min=1, help="Pages that a document may have. Default: 10,000."),
+    typer.Option(
+        "--max-pages", min=1, help="Pages that a document may have. Default: 10,000."
+    ),
 ]
 
 
@@ -187,18 +208,24 @@ def predict(
     console.next(*_next_command(plan))
 
 
-def _format_name(kind: str | None, *, as_json: bool, as_jsonl: bool, output: Path | None) -> str:
+def _format_name(
+    kind: str | None, *, as_json: bool, as_jsonl: bool, output: Path | None
+) -> str:
     """The format that was requested, or that the suffix of the output stands for."""
     from nordocr_cli.writers.registry import format_of_file, require_format
 
     requested = {"json": as_json, "jsonl": as_jsonl, kind or "": kind is not None}
     names = sorted(name for name, is_given in requested.items() if is_given)
     if len(names) > 1:
-        raise UsageError(f"{' and '.join(names)} are formats of the same result; choose one")
+        raise UsageError(
+            f"{' and '.join(names)} are formats of the same result; choose one"
+        )
     if names:
         return require_format(names[0]).name
     of_file = format_of_file(output) if output else None
-    return of_file.name if of_file else "text"
+    if of_file:
+        return of_file.name
+    return "text"
 
 
 def _beam(
@@ -240,16 +267,26 @@ def _check_format(form: str, plan: Any, output: Path | None) -> None:
     if FORMATS[form].is_binary and not output:
         raise UsageError(f"--format {form} is written to a file: give -o FILE")
     if form == "json" and plan.layout in ("page", "tesseract") and not is_one_document:
-        raise UsageError("the JSON of pages describes one document; use --jsonl for several")
+        raise UsageError(
+            "the JSON of pages describes one document; use --jsonl for several"
+        )
 
 
 def _check_resume(resume: bool, form: str, plan: Any, output: Path | None) -> None:
     if resume and not (output and form == "jsonl" and plan.layout == "line"):
-        raise UsageError("--resume continues line images whose results go to --jsonl -o FILE")
+        raise UsageError(
+            "--resume continues line images whose results go to --jsonl -o FILE"
+        )
 
 
 def _write(
-    reader: Any, plan: Any, form: str, output: Path | None, *, resume: bool, console: Console
+    reader: Any,
+    plan: Any,
+    form: str,
+    output: Path | None,
+    *,
+    resume: bool,
+    console: Console,
 ) -> Any:
     """Read, write the result to where it belongs, and return the counts."""
     if output is None:
@@ -264,7 +301,9 @@ def _write(
     return prediction.counts
 
 
-def _write_journal(reader: Any, plan: Any, output: Path, *, resume: bool, console: Console) -> Any:
+def _write_journal(
+    reader: Any, plan: Any, output: Path, *, resume: bool, console: Console
+) -> Any:
     """Write JSON lines as they come, so that an interrupted command can be resumed."""
     from nordocr_cli.core.predict.journal import Journal
 
@@ -285,4 +324,12 @@ def _next_command(plan: Any) -> tuple[str, ...]:
         return "nordocr", "compare3way", "--help"
     if plan.layout == "line":
         return "nordocr", "eval", plan.options.model_name, "STORE"
-    return "nordocr", "predict", str(plan.inputs[0]), "--format", "overlay", "-o", "lines.png"
+    return (
+        "nordocr",
+        "predict",
+        str(plan.inputs[0]),
+        "--format",
+        "overlay",
+        "-o",
+        "lines.png",
+    )

@@ -19,7 +19,9 @@ _SOURCES = (
 
 
 def prep(
-    sources: Annotated[list[str], typer.Argument(metavar="[NAME=]SOURCE[:ROOT]...", help=_SOURCES)],
+    sources: Annotated[
+        list[str], typer.Argument(metavar="[NAME=]SOURCE[:ROOT]...", help=_SOURCES)
+    ],
     output: options.Output,
     profile: options.Profile,
     sets: options.Set = None,
@@ -34,13 +36,16 @@ def prep(
     subsets: Annotated[
         list[str] | None,
         typer.Option(
-            "--include-subset", metavar="NAME", help="Take only rows of this subset. Repeatable."
+            "--include-subset",
+            metavar="NAME",
+            help="Take only rows of this subset. Repeatable.",
         ),
     ] = None,
     oov: Annotated[
         Literal["error", "skip", "map"],
         typer.Option(
-            "--oov", help="Rows with characters outside the charset: fail, skip them, or map."
+            "--oov",
+            help="Rows with characters outside the charset: fail, skip them, or map.",
         ),
     ] = "error",
     oov_map: Annotated[
@@ -53,10 +58,14 @@ def prep(
         ),
     ] = None,
     on_bad: Annotated[
-        Policy, typer.Option("--on-bad", help="Rows and images that cannot be used: fail, or skip.")
+        Policy,
+        typer.Option(
+            "--on-bad", help="Rows and images that cannot be used: fail, or skip."
+        ),
     ] = "error",
     image_key: Annotated[
-        str, typer.Option("--image-key", metavar="NAME", help="Column that names the image.")
+        str,
+        typer.Option("--image-key", metavar="NAME", help="Column that names the image."),
     ] = "",
     text_key: Annotated[
         str, typer.Option("--text-key", metavar="NAME", help="Column that holds the text.")
@@ -70,11 +79,13 @@ def prep(
     drop_duplicates: Annotated[
         bool,
         typer.Option(
-            "--drop-duplicates", help="Leave out lines with picture and text of an earlier one."
+            "--drop-duplicates",
+            help="Leave out lines with picture and text of an earlier one.",
         ),
     ] = False,
     val_split: Annotated[
-        float, typer.Option("--val-split", help="Share of lines, by document, for NAME_val.lmdb.")
+        float,
+        typer.Option("--val-split", help="Share of lines, by document, for NAME_val.lmdb."),
     ] = 0.0,
     folds: Annotated[
         int,
@@ -87,7 +98,8 @@ def prep(
     engine: Annotated[
         Literal["local", "ray"],
         typer.Option(
-            "--engine", help="Read images in threads here, or on a Ray cluster (extra `ray`)."
+            "--engine",
+            help="Read images in threads here, or on a Ray cluster (extra `ray`).",
         ),
     ] = "local",
     resume: Annotated[
@@ -151,7 +163,9 @@ def prep(
     if result.problem:
         raise DataError(f"{output} holds {result.kept} lines, but {result.problem}")
     first, *others = result.stores
-    train = [word for store in (others if folds else [first]) for word in ("--train", store)]
+    train = [
+        word for store in (others if folds else [first]) for word in ("--train", store)
+    ]
     val = ["--val", first if folds else others[0]] if others else []
     console.next("nordocr", "train", "--profile", profile, *train, *val)
 
@@ -174,7 +188,10 @@ def _table(result: "PrepResult") -> list[tuple[str, object]]:
     widths = result.widths
     shown = f"{widths.min} / {widths.median} / {widths.p95} / {widths.max}"
     rows.append(("width px (min / median / p95 / max)", shown))
-    worst = f", the worst {result.worst_squash_ratio:.2f} times" if result.over_wide else ""
+    if result.over_wide:
+        worst = f", the worst {result.worst_squash_ratio:.2f} times"
+    else:
+        worst = ""
     rows.append((f"too wide ({result.over_width})", f"{result.over_wide}{worst}"))
     rows.append(("seconds", f"{result.seconds:.1f}"))
     return rows

@@ -23,7 +23,11 @@ def list_(as_json: options.Json = False) -> None:
     if as_json:
         console.json(
             [
-                {"name": p.profile.name, "description": p.profile.description, "path": str(p.path)}
+                {
+                    "name": p.profile.name,
+                    "description": p.profile.description,
+                    "path": str(p.path),
+                }
                 for p in profiles
             ]
         )
@@ -69,8 +73,13 @@ def show(
         document = {"profile": found.to_json(), "origins": dict(found.origins)}
         console.json(document | {"pixel_waste": waste.to_json()})
     elif resolved or sets:
-        rows = [(key, value, found.origins[key]) for key, value in flatten(found.to_json()).items()]
-        console.table(f"{found.profile.name} ({found.path})", ("key", "value", "from"), rows)
+        rows = [
+            (key, value, found.origins[key])
+            for key, value in flatten(found.to_json()).items()
+        ]
+        console.table(
+            f"{found.profile.name} ({found.path})", ("key", "value", "from"), rows
+        )
     else:
         console.line(found.path.read_text(encoding="utf-8").rstrip())
     if not as_json:
@@ -85,7 +94,8 @@ def show(
 @app.command()
 def check(
     names: Annotated[
-        list[str] | None, typer.Argument(help="Profiles by name or TOML file; all when left out.")
+        list[str] | None,
+        typer.Argument(help="Profiles by name or TOML file; all when left out."),
     ] = None,
     as_json: options.Json = False,
 ) -> None:

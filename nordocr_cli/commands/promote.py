@@ -16,11 +16,15 @@ if TYPE_CHECKING:
 def promote(
     run: Annotated[
         Path,
-        typer.Argument(metavar="RUN", help="Folder of a run; with --verify a FILE.promotion.json."),
+        typer.Argument(
+            metavar="RUN", help="Folder of a run; with --verify a FILE.promotion.json."
+        ),
     ],
     expect: Annotated[
         Path | None,
-        typer.Option("--expect", metavar="FILE.toml", help="Gates: METRIC = [minimum, maximum]."),
+        typer.Option(
+            "--expect", metavar="FILE.toml", help="Gates: METRIC = [minimum, maximum]."
+        ),
     ] = None,
     gate: Annotated[
         list[str] | None,
@@ -39,7 +43,8 @@ def promote(
         ),
     ] = None,
     no_champion: Annotated[
-        bool, typer.Option("--no-champion", help="Replace the weights at -o without comparison.")
+        bool,
+        typer.Option("--no-champion", help="Replace the weights at -o without comparison."),
     ] = False,
     output: options.OptionalOutput = None,
     on: Annotated[
@@ -56,7 +61,8 @@ def promote(
     allow_leakage: Annotated[
         bool,
         typer.Option(
-            "--allow-leakage", help="Promote though the stores hold lines that were trained on."
+            "--allow-leakage",
+            help="Promote though the stores hold lines that were trained on.",
         ),
     ] = False,
     sign_key_env: Annotated[
@@ -131,7 +137,9 @@ def _verify(console: Console, record: Path, sign_key_env: str | None) -> None:
     if console.as_json:
         console.json({"record": str(record), "sha256": found["sha256"], "verified": True})
         return
-    console.line(f"{record}: the signature holds, and the weights are {found['sha256'][:12]}…")
+    console.line(
+        f"{record}: the signature holds, and the weights are {found['sha256'][:12]}…"
+    )
 
 
 def _show(console: Console, done: "Promotion") -> None:

@@ -10,10 +10,14 @@ from nordocr_cli.console import Console
 
 
 def recipe(
-    file: Annotated[Path, typer.Argument(metavar="RECIPE.toml", help="The stages, in order.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="RECIPE.toml", help="The stages, in order.")
+    ],
     restart_from: Annotated[
         str,
-        typer.Option("--restart-from", metavar="STAGE", help="Run this stage and all later again."),
+        typer.Option(
+            "--restart-from", metavar="STAGE", help="Run this stage and all later again."
+        ),
     ] = "",
     as_json: options.Json = False,
     dry_run: options.DryRun = False,
@@ -37,7 +41,8 @@ def recipe(
             console.json(planned.to_json())
             return
         stages = [
-            (stage.stage.name, stage.decision, " ".join(stage.command)) for stage in planned.stages
+            (stage.stage.name, stage.decision, " ".join(stage.command))
+            for stage in planned.stages
         ]
         console.table(str(file), ("stage", "decision", "nordocr command"), stages)
         return
@@ -48,7 +53,10 @@ def recipe(
         console.json(document)
         return
     rows = [
-        (result.name, "done earlier" if result.exit_code is None else f"{result.seconds:.0f} s")
+        (
+            result.name,
+            "done earlier" if result.exit_code is None else f"{result.seconds:.0f} s",
+        )
         for result in results
     ]
     console.table(str(file), ("stage", "took"), rows, right=(1,))

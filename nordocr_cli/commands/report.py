@@ -21,7 +21,9 @@ def _group() -> None:
 def limitations(
     results: Annotated[
         list[Path],
-        typer.Argument(metavar="RESULT...", help="JSON files or folders of `nordocr eval`."),
+        typer.Argument(
+            metavar="RESULT...", help="JSON files or folders of `nordocr eval`."
+        ),
     ],
     output: options.OptionalOutput = None,
     as_json: options.Json = False,
@@ -40,5 +42,7 @@ def limitations(
     if output is None:
         console.line(to_markdown(found).rstrip())
         return
-    weak = sum(group.is_weak and not group.is_small for result in found for group in result.groups)
+    weak = sum(
+        group.is_weak and not group.is_small for result in found for group in result.groups
+    )
     console.note(f"{output}: {len(found)} results, {weak} weak groups")

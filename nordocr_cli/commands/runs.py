@@ -18,7 +18,9 @@ def runs(
     ] = Path("runs"),
     diff: Annotated[
         tuple[Path, Path] | None,
-        typer.Option("--diff", metavar="RUN RUN", help="What two runs were told differently."),
+        typer.Option(
+            "--diff", metavar="RUN RUN", help="What two runs were told differently."
+        ),
     ] = None,
     as_json: options.Json = False,
     dry_run: options.DryRun = False,
@@ -35,12 +37,15 @@ def runs(
     console = Console(quiet=quiet, verbose=verbose, as_json=as_json)
     if dry_run:
         options.show_plan(
-            console, {"reads": [str(path) for path in diff or core.find_runs(root)], "writes": []}
+            console,
+            {"reads": [str(path) for path in diff or core.find_runs(root)], "writes": []},
         )
     elif diff:
         found = core.differences_of(*diff)
         if as_json:
-            console.json([{"key": key, "one": one, "other": other} for key, one, other in found])
+            console.json(
+                [{"key": key, "one": one, "other": other} for key, one, other in found]
+            )
         elif found:
             console.table("told differently", ("key", *map(str, diff)), found)
         else:
@@ -52,7 +57,8 @@ def runs(
             console.json([run.to_json() for run in listed])
         else:
             rows = [
-                _row(run, root, len({other.val_sha256 for other in listed}) > 1) for run in listed
+                _row(run, root, len({other.val_sha256 for other in listed}) > 1)
+                for run in listed
             ]
             columns = (
                 "run",
@@ -67,7 +73,9 @@ def runs(
                 "started",
                 "code",
             )
-            console.table(f"{len(listed)} runs in {root}", columns, rows, right=(3, 4, 5, 6, 7))
+            console.table(
+                f"{len(listed)} runs in {root}", columns, rows, right=(3, 4, 5, 6, 7)
+            )
         for run in listed:
             if run.problem:
                 console.warn(f"{run.path}: {run.problem}")
@@ -97,4 +105,6 @@ def _row(run: "RunSummary", root: Path, several_stores: bool) -> tuple[object, .
 
 
 def _shown(value: float | None, form: str) -> str:
-    return "–" if value is None else format(value, form)
+    if value is None:
+        return "–"
+    return format(value, form)

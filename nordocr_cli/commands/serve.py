@@ -17,7 +17,10 @@ _TOKEN_CHARACTERS = re.compile(r"[A-Za-z0-9_-]{16,}")
 
 def serve(
     host: Annotated[
-        str, typer.Option(metavar="ADDRESS", help="Address to listen on. Beyond loopback a token.")
+        str,
+        typer.Option(
+            metavar="ADDRESS", help="Address to listen on. Beyond loopback a token."
+        ),
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8765,
     model: Annotated[
@@ -31,7 +34,8 @@ def serve(
         ),
     ] = None,
     corrections: Annotated[
-        Path, typer.Option(metavar="DIR", help="Where corrected lines are saved as a manifest.")
+        Path,
+        typer.Option(metavar="DIR", help="Where corrected lines are saved as a manifest."),
     ] = Path("corrections"),
     token: Annotated[
         str,
@@ -46,11 +50,14 @@ def serve(
         int, typer.Option("--max-mb", min=1, metavar="MB", help="Largest document.")
     ] = 50,
     max_pages: Annotated[
-        int, typer.Option("--max-pages", min=1, metavar="N", help="Most pages of a document.")
+        int,
+        typer.Option("--max-pages", min=1, metavar="N", help="Most pages of a document."),
     ] = 200,
     waiting: Annotated[
         int,
-        typer.Option("--queue", min=1, metavar="N", help="Most requests that wait; then 503."),
+        typer.Option(
+            "--queue", min=1, metavar="N", help="Most requests that wait; then 503."
+        ),
     ] = 256,
     device: options.Device = "auto",
     threads: options.Threads = None,
@@ -113,7 +120,9 @@ def serve(
     )
     shown_host = f"[{host}]" if ":" in host else host
     address = f"http://{shown_host}:{port}/" + (f"?token={token}" if token else "")
-    console.note(f"nordocr reads with {Path(reader.model).name}: {address}  (Ctrl-C ends it)")
+    console.note(
+        f"nordocr reads with {Path(reader.model).name}: {address}  (Ctrl-C ends it)"
+    )
     uvicorn.run(
         create_app(reader, settings),
         host=host,

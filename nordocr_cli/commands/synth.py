@@ -14,9 +14,12 @@ from nordocr_cli.limits import MAX_INTEGER
 def synth(
     output: options.Output,
     profile: options.Profile,
-    count: Annotated[int, typer.Option("--count", "-n", min=1, help="How many lines.")] = 1000,
+    count: Annotated[
+        int, typer.Option("--count", "-n", min=1, help="How many lines.")
+    ] = 1000,
     seed: Annotated[
-        int, typer.Option("--seed", min=0, max=MAX_INTEGER, help="Seed of everything random.")
+        int,
+        typer.Option("--seed", min=0, max=MAX_INTEGER, help="Seed of everything random."),
     ] = 1,
     texts: Annotated[
         Path | None,
@@ -29,7 +32,9 @@ def synth(
     fonts: Annotated[
         Path | None,
         typer.Option(
-            "--fonts", metavar="DIR|TSV", help="Folder or list of fonts. Default: the system's."
+            "--fonts",
+            metavar="DIR|TSV",
+            help="Folder or list of fonts. Default: the system's.",
         ),
     ] = None,
     look: Annotated[
@@ -44,7 +49,10 @@ def synth(
     blank: Annotated[
         float,
         typer.Option(
-            "--blank", min=0, max=1, help="Share of the lines without text, labelled as empty."
+            "--blank",
+            min=0,
+            max=1,
+            help="Share of the lines without text, labelled as empty.",
         ),
     ] = 0.0,
     damage: Annotated[
@@ -70,23 +78,28 @@ def synth(
         ),
     ] = 1.0,
     mix_resamplers: Annotated[
-        bool, typer.Option(help="Scale lines with several resamplers, not the profile's alone.")
+        bool,
+        typer.Option(help="Scale lines with several resamplers, not the profile's alone."),
     ] = True,
     workers: Annotated[int, typer.Option("--workers", min=1, help="Processes.")] = 2,
     sheet: Annotated[
         bool,
         typer.Option(
-            "--preview", help="Write one PNG: every damage with its strength, and the first lines."
+            "--preview",
+            help="Write one PNG: every damage with its strength, and the first lines.",
         ),
     ] = False,
     max_characters: Annotated[
         int | None,
-        typer.Option("--max-characters", min=1, help="Longest text of a line, in characters."),
+        typer.Option(
+            "--max-characters", min=1, help="Longest text of a line, in characters."
+        ),
     ] = None,
     texts_only: Annotated[
         bool,
         typer.Option(
-            "--texts-only", help="Write the texts alone to FILE.jsonl, to draw them yourself."
+            "--texts-only",
+            help="Write the texts alone to FILE.jsonl, to draw them yourself.",
         ),
     ] = False,
     sets: options.Set = None,
@@ -166,13 +179,19 @@ def synth(
             console.json({"output": str(output), "lines": count, "seed": seed})
         else:
             console.line(f"{output}: {count} lines")
-        console.next("nordocr", "synth", "-o", "lines.lmdb", "--count", 100000, "-p", profile)
+        console.next(
+            "nordocr", "synth", "-o", "lines.lmdb", "--count", 100000, "-p", profile
+        )
         return
-    result = synthesize(output, job, count, workers=workers, left_out=left_out, progress=console)
+    result = synthesize(
+        output, job, count, workers=workers, left_out=left_out, progress=console
+    )
     if as_json:
         console.json(result.to_json())
         return
-    rows = [(key, value) for key, value in result.to_json().items() if key != "fonts_left_out"]
+    rows = [
+        (key, value) for key, value in result.to_json().items() if key != "fonts_left_out"
+    ]
     console.table(
         "synth",
         ("what", "value"),

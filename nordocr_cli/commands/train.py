@@ -22,10 +22,12 @@ def train(
         ),
     ] = None,
     val_stores: Annotated[
-        list[Path] | None, typer.Option("--val", metavar="STORE", help="Line store. Repeatable.")
+        list[Path] | None,
+        typer.Option("--val", metavar="STORE", help="Line store. Repeatable."),
     ] = None,
     run_dir: Annotated[
-        Path | None, typer.Option("--run-dir", help="Folder of the run. Default: runs/PROFILE-N.")
+        Path | None,
+        typer.Option("--run-dir", help="Folder of the run. Default: runs/PROFILE-N."),
     ] = None,
     load: Annotated[
         Path | None, typer.Option("--load", help="Start a new run from these weights.")
@@ -41,10 +43,12 @@ def train(
         Path | None, typer.Option("--resume", metavar="RUN", help="Resume a run exactly.")
     ] = None,
     max_steps: Annotated[
-        int | None, typer.Option("--max-steps", min=1, help="Steps of the run, instead of epochs.")
+        int | None,
+        typer.Option("--max-steps", min=1, help="Steps of the run, instead of epochs."),
     ] = None,
     max_minutes: Annotated[
-        float | None, typer.Option("--max-minutes", min=0.01, help="Minutes, instead of epochs.")
+        float | None,
+        typer.Option("--max-minutes", min=0.01, help="Minutes, instead of epochs."),
     ] = None,
     overfit: Annotated[
         int | None,
@@ -53,15 +57,20 @@ def train(
     batch_size: Annotated[
         str | None,
         typer.Option(
-            "--batch-size", metavar="auto|N", help="Lines a batch; auto: as many as fit the memory."
+            "--batch-size",
+            metavar="auto|N",
+            help="Lines a batch; auto: as many as fit the memory.",
         ),
     ] = None,
     allow_leakage: Annotated[
         bool,
-        typer.Option("--allow-leakage", help="Do not warn when --val holds lines of --train."),
+        typer.Option(
+            "--allow-leakage", help="Do not warn when --val holds lines of --train."
+        ),
     ] = False,
     max_train_samples: Annotated[
-        int | None, typer.Option("--max-train-samples", min=1, help="Train on N lines only.")
+        int | None,
+        typer.Option("--max-train-samples", min=1, help="Train on N lines only."),
     ] = None,
     check: Annotated[
         int | None,
@@ -96,14 +105,17 @@ def train(
         ),
     ] = None,
     save_fp16: Annotated[
-        bool, typer.Option("--save-fp16", help="Also write best.fp16.safetensors, for shipping.")
+        bool,
+        typer.Option("--save-fp16", help="Also write best.fp16.safetensors, for shipping."),
     ] = False,
     wandb: Annotated[
         str, typer.Option("--wandb", metavar="PROJECT", help="Log to Weights & Biases too.")
     ] = "",
     gpus: Annotated[
         int | None,
-        typer.Option("--gpus", min=1, help="Train on N GPUs of this machine, one process each."),
+        typer.Option(
+            "--gpus", min=1, help="Train on N GPUs of this machine, one process each."
+        ),
     ] = None,
     device: options.Device = "auto",
     threads: options.Threads = None,
@@ -131,7 +143,10 @@ def train(
     # Of several processes that torchrun started, only the main one prints.
     first = is_main_process()
     console = Console(quiet=quiet or not first, verbose=verbose, as_json=as_json)
-    resolved = load_profile(profile, sets or (), {"train.seed": seed}) if profile else None
+    if profile:
+        resolved = load_profile(profile, sets or (), {"train.seed": seed})
+    else:
+        resolved = None
     if resolved is None and (sets or seed is not None):
         raise UsageError("--set and --seed change a profile; name it with --profile")
     request = TrainRequest(
@@ -164,7 +179,9 @@ def train(
         return
     if gpus:
         plan_train(resolved, request, console)  # refuses before processes start
-        train_processes.run_processes(console, gpus, device, resumable=bool(run_dir or resume))
+        train_processes.run_processes(
+            console, gpus, device, resumable=bool(run_dir or resume)
+        )
         return
     train_processes.restart_with_tuned_malloc(console, device)
     if selftest_resume:

@@ -24,7 +24,10 @@ def words_without(option: str) -> list[str]:
 
 
 def preview(
-    console: Console, resolved: "ResolvedProfile | None", request: "TrainRequest", output: Path
+    console: Console,
+    resolved: "ResolvedProfile | None",
+    request: "TrainRequest",
+    output: Path,
 ) -> None:
     """Draw the first batches."""
     from nordocr_cli.core.train.preview import preview_batch
@@ -34,12 +37,17 @@ def preview(
         console.json(result.to_json())
     else:
         padding = f"{result.padding_share:.1%} of an epoch's pixels are padding"
-        console.line(f"{output}: {result.samples} samples of {result.batches} batches; {padding}")
+        console.line(
+            f"{output}: {result.samples} samples of {result.batches} batches; {padding}"
+        )
     console.next("nordocr", *words_without("--preview-batch"))
 
 
 def try_rates(
-    console: Console, resolved: "ResolvedProfile | None", request: "TrainRequest", output: Path
+    console: Console,
+    resolved: "ResolvedProfile | None",
+    request: "TrainRequest",
+    output: Path,
 ) -> None:
     """Find a learning rate. Raises GateMissed when none lowers the loss."""
     from nordocr_cli.core.train.lr_range import lr_range
@@ -54,10 +62,14 @@ def try_rates(
         )
     if result.lr is None:
         raise GateMissed(f"learning-rate range test {result.verdict}")
-    console.next("nordocr", *words_without("--lr-range"), "--set", f"train.lr={result.lr:g}")
+    console.next(
+        "nordocr", *words_without("--lr-range"), "--set", f"train.lr={result.lr:g}"
+    )
 
 
-def selftest(console: Console, resolved: "ResolvedProfile | None", request: "TrainRequest") -> None:
+def selftest(
+    console: Console, resolved: "ResolvedProfile | None", request: "TrainRequest"
+) -> None:
     """Show that a resumed run computes what a run without a stop does. Raises GateMissed when it
     does not.
     """
@@ -74,7 +86,10 @@ def selftest(console: Console, resolved: "ResolvedProfile | None", request: "Tra
             )
         ]
         console.table(
-            "losses", ("step", "never stopped", "stopped and resumed", ""), rows, right=(0, 1, 2)
+            "losses",
+            ("step", "never stopped", "stopped and resumed", ""),
+            rows,
+            right=(0, 1, 2),
         )
         console.line(result.verdict)
     if result.verdict.startswith("failed"):

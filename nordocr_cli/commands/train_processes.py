@@ -45,9 +45,14 @@ def restart_with_tuned_malloc(console: Console, device: str) -> None:
     from nordocr_cli.training.malloc import malloc_tunables
 
     tunables = malloc_tunables()
-    on_gpu = device.startswith("cuda") or (device == "auto" and Path("/dev/nvidiactl").exists())
+    on_gpu = device.startswith("cuda") or (
+        device == "auto" and Path("/dev/nvidiactl").exists()
+    )
     main = getattr(sys.modules["__main__"], "__file__", "") or ""
-    ours = Path(main).name in ("nordocr", "nordocr-cli") or Path(main).parent.name == "nordocr_cli"
+    ours = (
+        Path(main).name in ("nordocr", "nordocr-cli")
+        or Path(main).parent.name == "nordocr_cli"
+    )
     if on_gpu or not ours or not tunables or "GLIBC_TUNABLES" in os.environ:
         return
     console.detail(
@@ -57,4 +62,6 @@ def restart_with_tuned_malloc(console: Console, device: str) -> None:
     sys.stderr.flush()
     # The very same command: a `-m` in place of the script would put the current folder, and what
     # lies in it, before our packages.
-    os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, **tunables})
+    os.execve(
+        sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, **tunables}
+    )

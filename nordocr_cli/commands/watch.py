@@ -36,10 +36,15 @@ def watch(
     ] = None,
     interval_s: Annotated[
         float,
-        typer.Option("--interval", metavar="SECONDS", min=0.1, help="Time between two looks."),
+        typer.Option(
+            "--interval", metavar="SECONDS", min=0.1, help="Time between two looks."
+        ),
     ] = 2.0,
     once: Annotated[
-        bool, typer.Option("--once", help="Read what is there and end; exit 3 if anything failed.")
+        bool,
+        typer.Option(
+            "--once", help="Read what is there and end; exit 3 if anything failed."
+        ),
     ] = False,
     language: Annotated[
         str, typer.Option("--language", help="Language of the lines, for Tesseract.")

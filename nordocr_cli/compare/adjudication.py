@@ -124,7 +124,9 @@ def _from_jsonl(text: str, path: Path) -> list[Decision]:
                 f'{where}: expected {{"page": 1, "bbox": …, "text": "…"}} as the report of'
                 " compare3way saves it"
             ) from None
-        decisions.append(Decision(page - 1, box_from_json(row.get("bbox"), where), to_nfc(found)))
+        decisions.append(
+            Decision(page - 1, box_from_json(row.get("bbox"), where), to_nfc(found))
+        )
     return decisions
 
 
@@ -149,7 +151,9 @@ def _decision(row: Mapping[str, str], where: str) -> Decision:
 
 def _cell(text: str) -> str:
     escaped = "".join(_ESCAPES.get(character, character) for character in text)
-    return f"'{escaped}" if escaped.startswith(_COMPUTED) else escaped
+    if escaped.startswith(_COMPUTED):
+        return f"'{escaped}"
+    return escaped
 
 
 def _text(cell: str) -> str:
@@ -172,7 +176,9 @@ def match(
     for page in sorted({decision.page_index for decision in decisions}):
         # The text carries the number through the alignment.
         ours = [
-            Region(box, str(number)) for number, (index, box) in enumerate(lines) if index == page
+            Region(box, str(number))
+            for number, (index, box) in enumerate(lines)
+            if index == page
         ]
         theirs = [
             Region(decision.box, str(n))

@@ -40,7 +40,9 @@ def consensus(readings: Sequence[Reading]) -> str | None:
     there is none.
     """
     known = [reading for reading in readings if reading is not None]
-    return next((a for a, b in combinations(known, 2) if canonical(a) == canonical(b)), None)
+    return next(
+        (a for a, b in combinations(known, 2) if canonical(a) == canonical(b)), None
+    )
 
 
 class Pair(ResultModel):
@@ -94,7 +96,10 @@ def agreement(readers: Sequence[str], lines: Sequence[Sequence[Reading]]) -> Agr
         counts = Counter(pattern(readings, VIEWS[name]) for readings in lines)
         patterns[name] = {kind: counts[kind] for kind in kinds}
 
-    texts = [[None if text is None else canonical(text) for text in readings] for readings in lines]
+    texts = [
+        [None if text is None else canonical(text) for text in readings]
+        for readings in lines
+    ]
     pairs = []
     for a, b in combinations(range(len(readers)), 2):
         both, same = _agreeing(texts, a, b)
@@ -114,7 +119,9 @@ def agreement(readers: Sequence[str], lines: Sequence[Sequence[Reading]]) -> Agr
     )
 
 
-def _with_the_others(texts: Sequence[Sequence[Reading]], reader: int, name: str) -> WithTheOthers:
+def _with_the_others(
+    texts: Sequence[Sequence[Reading]], reader: int, name: str
+) -> WithTheOthers:
     a, b = (side for side in range(3) if side != reader)
     agreed = [read for read in texts if None not in read and read[a] == read[b]]
     same = sum(read[reader] == read[a] for read in agreed)
@@ -148,4 +155,6 @@ def estimate(p_ab: float, p_ac: float, p_bc: float) -> float | None:
     p_b (as in Platanios, Blum and Mitchell, Estimating Accuracy from Unlabeled Data, 2014); the
     three products give p_a.
     """
-    return min(1.0, sqrt(p_ab * p_ac / p_bc)) if p_bc else None
+    if p_bc:
+        return min(1.0, sqrt(p_ab * p_ac / p_bc))
+    return None

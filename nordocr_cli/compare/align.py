@@ -42,9 +42,9 @@ class RegionGroup:
         """What side `side` read: its members' texts joined by one space; None when it saw nothing
         there.
         """
-        return (
-            " ".join(region.text for region in self.members[side]) if self.members[side] else None
-        )
+        if self.members[side]:
+            return " ".join(region.text for region in self.members[side])
+        return None
 
     @property
     def shape(self) -> str:
@@ -80,7 +80,9 @@ def align(*sides: Sequence[Region]) -> list[RegionGroup]:
     heights = [_height(region) for _, region in regions]
     tallest = MAX_MEDIAN_HEIGHTS * median(heights) if regions else 0.0
     open_nodes = [
-        node for node in range(len(regions)) if node not in settled and heights[node] <= tallest
+        node
+        for node in range(len(regions))
+        if node not in settled and heights[node] <= tallest
     ]
     pairs = [
         (a, b)
@@ -90,11 +92,14 @@ def align(*sides: Sequence[Region]) -> list[RegionGroup]:
     ]
     apart = {pair: _apart(regions[pair[0]][1], regions[pair[1]][1]) for pair in pairs}
     for a, b in sorted(
-        (pair for pair in pairs if apart[pair] is not None), key=lambda pair: apart[pair] or 0.0
+        (pair for pair in pairs if apart[pair] is not None),
+        key=lambda pair: apart[pair] or 0.0,
     ):
         first, second = group[a], group[b]
         if first != second and not any(
-            _stacked(regions[n], regions[m]) for n in members[first] for m in members[second]
+            _stacked(regions[n], regions[m])
+            for n in members[first]
+            for m in members[second]
         ):
             join(first, second)
 
@@ -104,7 +109,9 @@ def align(*sides: Sequence[Region]) -> list[RegionGroup]:
         for node in nodes:
             by_side[regions[node][0]].append(regions[node][1])
         found.append(
-            RegionGroup(tuple(tuple(sorted(side, key=lambda r: r.box.x)) for side in by_side))
+            RegionGroup(
+                tuple(tuple(sorted(side, key=lambda r: r.box.x)) for side in by_side)
+            )
         )
     return sorted(found, key=lambda group: (group.box.y, group.box.x))
 
@@ -145,9 +152,9 @@ def _shared_x(a: Region, b: Region) -> float | None:
     the narrower one.
     """
     left, right = max(a.box.x, b.box.x), min(a.box.right, b.box.right)
-    return (
-        (left + right) / 2 if right - left >= MIN_OVERLAP * min(a.box.width, b.box.width) else None
-    )
+    if right - left >= MIN_OVERLAP * min(a.box.width, b.box.width):
+        return (left + right) / 2
+    return None
 
 
 def _stacked(a: tuple[int, Region], b: tuple[int, Region]) -> bool:

@@ -89,7 +89,9 @@ def enlarged(crop: Image) -> Image:
     bottom, right = max(0, MIN_SIDE_PX - height), max(0, MIN_SIDE_PX - width)
     if bottom or right:
         white = (255, 255, 255)
-        sent = cv2.copyMakeBorder(sent, 0, bottom, 0, right, cv2.BORDER_CONSTANT, value=white)
+        sent = cv2.copyMakeBorder(
+            sent, 0, bottom, 0, right, cv2.BORDER_CONSTANT, value=white
+        )
     return cast(Image, sent)
 
 
@@ -114,7 +116,9 @@ class AnswerFile:
                 f"{path} holds answers of {', '.join(sorted(models))}; choose one with --vlm-model"
             )
         self.model = model or next(iter(models), "")
-        self._replies = {r["key"]: Reply(**r["reply"]) for r in records if r["model"] == self.model}
+        self._replies = {
+            r["key"]: Reply(**r["reply"]) for r in records if r["model"] == self.model
+        }
 
     def __contains__(self, asked: Question) -> bool:
         return asked.key(self.model) in self._replies
@@ -126,21 +130,18 @@ class AnswerFile:
     def get(self, asked: Question) -> Answer:
         """Return what the recorded reply says; `unanswered` when there is none."""
         reply = self._replies.get(asked.key(self.model))
-        return (
-            read_reply(reply, asked.most_characters)
-            if reply
-            else Answer("unanswered", reason=f"not in {self.path.name}")
-        )
+        if reply:
+            return read_reply(reply, asked.most_characters)
+        return Answer("unanswered", reason=f"not in {self.path.name}")
 
     def tokens(self, questions: Sequence[Question] | None = None) -> tuple[int, int, int]:
         """Return how many replies (to these questions; None: of this model) tell their tokens, and
         those in and out.
         """
-        replies = (
-            self._replies.values()
-            if questions is None
-            else [self._replies.get(q.key(self.model)) for q in questions]
-        )
+        if questions is None:
+            replies: list[Reply | None] = list(self._replies.values())
+        else:
+            replies = [self._replies.get(q.key(self.model)) for q in questions]
         told = [
             (r.prompt_tokens, r.completion_tokens or 0)
             for r in replies

@@ -59,7 +59,9 @@ class Endpoint:
         if last.startswith("v") and last[1:2].isdigit():
             return (plain,)
         versioned = f"{self.url}/v1{_COMPLETIONS}"
-        return (plain, versioned) if last else (versioned, plain)
+        if last:
+            return (plain, versioned)
+        return (versioned, plain)
 
     def params_of(self, question: Question) -> dict[str, Any]:
         """Return the request's parameters for a question."""
@@ -108,7 +110,9 @@ def endpoint(
             " --vlm-allow-remote allows it"
         )
     if key_env is not None and not os.environ.get(key_env):
-        raise UsageError(f"--vlm-key-env {key_env}: no such environment variable, or it is empty")
+        raise UsageError(
+            f"--vlm-key-env {key_env}: no such environment variable, or it is empty"
+        )
     return Endpoint(
         url=url.rstrip("/"),
         model=model,
@@ -150,7 +154,9 @@ def _parse_param(text: str) -> tuple[str, Any]:
             " max_completion_tokens=auto"
         )
     if key.strip() in ("model", "messages"):
-        raise UsageError(f"--vlm-param {text!r}: {key.strip()} is not a parameter to change")
+        raise UsageError(
+            f"--vlm-param {text!r}: {key.strip()} is not a parameter to change"
+        )
     if value.strip() == "none":
         return key.strip(), None
     try:

@@ -37,14 +37,18 @@ def comparison_page(
         subtitle=verdict.reference,
         figures=_figures(verdict),
         note=note,
-        sections=[replace(table, wide=len(table.columns) > 4) for table in result_tables(verdict)],
+        sections=[
+            replace(table, wide=len(table.columns) > 4) for table in result_tables(verdict)
+        ],
         gallery=[
             _row(line, number, verdict, pngs.get(id(line)))
             for number, line in enumerate(shown, start=1)
         ],
         gallery_note=_gallery_note(verdict, len(shown), crops),
         footer="Give the corrected.jsonl that this page saves to compare3way with --decided.",
-        facet_labels={"class": "who is right"} if verdict.scored else {"class": "who agrees"},
+        facet_labels={"class": "who is right"}
+        if verdict.scored
+        else {"class": "who agrees"},
     )
 
 
@@ -82,7 +86,9 @@ def _score_figures(score: EngineScore) -> list[Figure]:
             tables.metric_value(score, "exact"),
             f"{score.exact:,} of {score.lines:,} lines",
         ),
-        Figure(f"{score.engine}: CER", tables.metric_value(score, "cer"), f"{edits:,.0f} edits"),
+        Figure(
+            f"{score.engine}: CER", tables.metric_value(score, "cer"), f"{edits:,.0f} edits"
+        ),
     ]
 
 
@@ -102,7 +108,11 @@ def result_tables(verdict: Verdict) -> list[Table]:
         found.append(
             Table(
                 title="without ground truth",
-                columns=("reader", "reads as the others where these agree", "estimated accuracy"),
+                columns=(
+                    "reader",
+                    "reads as the others where these agree",
+                    "estimated accuracy",
+                ),
                 rows=verdict.reader_table(),
                 right=(1, 2),
                 note=f"The estimate is the square root of P12·P13/P23: it holds {ASSUMPTION}.",
@@ -153,7 +163,9 @@ def _scored_tables(verdict: Verdict) -> list[Table]:
     return found
 
 
-def _row(line: ComparedLine, number: int, verdict: Verdict, png: bytes | None) -> GalleryRow:
+def _row(
+    line: ComparedLine, number: int, verdict: Verdict, png: bytes | None
+) -> GalleryRow:
     named = dict(zip(verdict.readers, line.readings, strict=True))
     known = {name: text for name, text in named.items() if text is not None}
     absent = [name for name, text in named.items() if text is None]
@@ -167,7 +179,10 @@ def _row(line: ComparedLine, number: int, verdict: Verdict, png: bytes | None) -
         for side, name in enumerate(verdict.engines):
             facets[f"class of {name}"] = [line.classes[side].value]
     facets["note"] = _notes(line, absent)
-    reference = line.reference if line.reference is not None else next(iter(known.values()), "")
+    if line.reference is not None:
+        reference = line.reference
+    else:
+        reference = next(iter(known.values()), "")
     place = f"page {page}, x {line.box.x:g}, y {line.box.y:g}"
     return GalleryRow(
         id=place,
@@ -185,7 +200,11 @@ def _title(line: ComparedLine, verdict: Verdict) -> str:
         return line.excluded or "no reference"
     first, second = verdict.engines
     names = dict(
-        zip(OUTCOMES, ("both right", f"only {first}", f"only {second}", "both wrong"), strict=True)
+        zip(
+            OUTCOMES,
+            ("both right", f"only {first}", f"only {second}", "both wrong"),
+            strict=True,
+        )
     )
     return names[line.outcome]
 
@@ -194,6 +213,10 @@ def _notes(line: ComparedLine, absent: Sequence[str]) -> list[str]:
     notes = [f"no reading of {name}" for name in absent]
     notes += ["decided by hand"] if line.decided else []
     notes += (
-        [f"VLM: {line.vlm[1]}"] if line.vlm and line.vlm[1] and line.vlm[0] != "unanswered" else []
+        [f"VLM: {line.vlm[1]}"]
+        if line.vlm and line.vlm[1] and line.vlm[0] != "unanswered"
+        else []
     )
-    return notes + ([f"regions {line.shape}"] if set(line.shape.split(":")) != {"1"} else [])
+    return notes + (
+        [f"regions {line.shape}"] if set(line.shape.split(":")) != {"1"} else []
+    )

@@ -87,7 +87,9 @@ def parse_completion(body: bytes, content_type: str = "") -> Reply:
     if "event-stream" in content_type or text.startswith("data:"):
         return _parse_events(text)
     if text.lstrip()[:1] == "<":
-        raise ServerError(f"an HTML page instead of a completion: {_words_of_page(text)!r}", 403)
+        raise ServerError(
+            f"an HTML page instead of a completion: {_words_of_page(text)!r}", 403
+        )
     try:
         value = parse_json(text)
         if "choices" not in value and (error := error_message(value)):
@@ -138,7 +140,9 @@ def _parse_events(text: str) -> Reply:
             choice = value["choices"][0]
             delta = choice.get("delta") or choice.get("message") or {}
         except (ValueError, KeyError, IndexError, TypeError, AttributeError):
-            raise ValueError(f"not a streamed completion: {redacted(data)[:120]!r}") from None
+            raise ValueError(
+                f"not a streamed completion: {redacted(data)[:120]!r}"
+            ) from None
         if isinstance(delta.get("content"), str):
             pieces.append(delta["content"])
         if isinstance(choice.get("finish_reason"), str):
@@ -157,7 +161,9 @@ def error_message(value: Any) -> str:
         error = error.get("message", error)
     if isinstance(error, list):
         error = "; ".join(_detail(item) for item in error)
-    return redacted(str(error))[:_SHOWN] if error else ""
+    if error:
+        return redacted(str(error))[:_SHOWN]
+    return ""
 
 
 def _detail(item: Any) -> str:
@@ -170,18 +176,27 @@ def _detail(item: Any) -> str:
 
 def _status_of(value: Mapping[str, Any]) -> int:
     error = value.get("error")
-    code = error.get("code") if isinstance(error, Mapping) else value.get("code")
-    return code if isinstance(code, int) else 0
+    if isinstance(error, Mapping):
+        code = error.get("code")
+    else:
+        code = value.get("code")
+    if isinstance(code, int):
+        return code
+    return 0
 
 
 def _words_of_page(text: str) -> str:
-    words = re.sub(r"<(script|style).*?</\1>|<[^>]*>", " ", text, flags=re.DOTALL | re.IGNORECASE)
+    words = re.sub(
+        r"<(script|style).*?</\1>|<[^>]*>", " ", text, flags=re.DOTALL | re.IGNORECASE
+    )
     return redacted(" ".join(words.split()))[:_SHOWN]
 
 
 def _count(usage: Any, key: str) -> int | None:
     value = usage.get(key) if isinstance(usage, Mapping) else None
-    return value if isinstance(value, int) else None
+    if isinstance(value, int):
+        return value
+    return None
 
 
 def most_characters(height: int, width: int) -> int:

@@ -18,7 +18,13 @@ from nordocr_cli.data.layouts.result_json import box_to_json
 from nordocr_cli.metrics.group import Group, GroupedLines
 from nordocr_cli.metrics.registry import METRICS
 from nordocr_cli.metrics.result_model import ResultModel
-from nordocr_cli.metrics.score import HEADLINE, WIDTH_NAMES, LineScore, score_line, width_band
+from nordocr_cli.metrics.score import (
+    HEADLINE,
+    WIDTH_NAMES,
+    LineScore,
+    score_line,
+    width_band,
+)
 from nordocr_cli.metrics.significance import Comparison, compare_pairs
 from nordocr_cli.metrics.taxonomy import FAILURES, MEANING, ErrorClass, thresholds
 from nordocr_cli.metrics.text import canonical
@@ -58,7 +64,10 @@ class ComparedLine:
         return tuple(score_line(self._result(reading or "")) for reading in self.readings)
 
     def _result(self, reading: str) -> LineResult:
-        width_px = round(_HEIGHT * self.box.width / self.box.height) if self.box.height else None
+        if self.box.height:
+            width_px = round(_HEIGHT * self.box.width / self.box.height)
+        else:
+            width_px = None
         return LineResult("", self.reference or "", reading, width=width_px)
 
     @property
@@ -79,7 +88,9 @@ class ComparedLine:
             return OUTCOMES[0]
         if first:
             return OUTCOMES[1]
-        return OUTCOMES[2] if second else OUTCOMES[3]
+        if second:
+            return OUTCOMES[2]
+        return OUTCOMES[3]
 
     @property
     def settled(self) -> bool:
@@ -144,7 +155,9 @@ class VlmAnswers(ResultModel):
 class VerdictFile(ResultModel):
     """The part of a result file that a verdict makes."""
 
-    schema_: Literal["nordocr.compare3way/3"] = Field("nordocr.compare3way/3", alias="schema")
+    schema_: Literal["nordocr.compare3way/3"] = Field(
+        "nordocr.compare3way/3", alias="schema"
+    )
     reference: str = Field(description="what the readings were compared with")
     taxonomy: dict[str, float]
     engines: tuple[EngineScore, EngineScore]
@@ -152,12 +165,16 @@ class VerdictFile(ResultModel):
     truncation_by_width: tuple[dict[str, Any], ...] = Field(
         description="right truncations of both engines by width in px at height 32"
     )
-    paired: Comparison | None = Field(description="second engine compared with the first, by page")
+    paired: Comparison | None = Field(
+        description="second engine compared with the first, by page"
+    )
     outcomes: dict[str, int]
     excluded: dict[str, int]
     agreement: Agreement
     vlm_answers: VlmAnswers | None
-    shapes: dict[str, int] = Field(description="lines by how many regions each side had there")
+    shapes: dict[str, int] = Field(
+        description="lines by how many regions each side had there"
+    )
     pages: tuple[PageCounts, ...]
     lines: tuple[LineRecord, ...]
 
@@ -207,7 +224,9 @@ class Verdict:
         return compare_pairs(
             edits_a=[line.distances[0] for line in self.scored],
             edits_b=[line.distances[1] for line in self.scored],
-            lengths=[line.scores[0].edits[HEADLINE].reference_length for line in self.scored],
+            lengths=[
+                line.scores[0].edits[HEADLINE].reference_length for line in self.scored
+            ],
             exact_a=[line.scores[0].exact for line in self.scored],
             exact_b=[line.scores[1].exact for line in self.scored],
             clusters=[f"page {line.page_index}" for line in self.scored],
@@ -280,7 +299,9 @@ class Verdict:
         """Right truncations of both engines in each band of width that has lines."""
         found = []
         for name in WIDTH_NAMES:
-            here = [line for line in self.scored if width_band(line.scores[0].result) == name]
+            here = [
+                line for line in self.scored if width_band(line.scores[0].result) == name
+            ]
             if not here:
                 continue
             truncated = [
@@ -288,7 +309,9 @@ class Verdict:
                 for side in (0, 1)
             ]
             first, second = truncated
-            found.append({"width": name, "lines": len(here), "first": first, "second": second})
+            found.append(
+                {"width": name, "lines": len(here), "first": first, "second": second}
+            )
         return tuple(found)
 
     @cached_property
@@ -331,7 +354,12 @@ class Verdict:
         """
         found = self.agreement
         return [
-            (kind, self._who_agrees(kind), str(count), str(found.patterns["squeezed"][kind]))
+            (
+                kind,
+                self._who_agrees(kind),
+                str(count),
+                str(found.patterns["squeezed"][kind]),
+            )
             for kind, count in found.patterns["canonical"].items()
         ]
 
@@ -342,7 +370,9 @@ class Verdict:
         together = [name for name, letter in named if kind.count(letter) > 1]
         if not together:
             return "nobody"
-        return "all" if len(together) == len(kind) else " and ".join(together)
+        if len(together) == len(kind):
+            return "all"
+        return " and ".join(together)
 
     def reader_table(self) -> list[tuple[str, str, str]]:
         """Return a row (reader, agrees with the other two where these agree, estimate of its
@@ -351,8 +381,14 @@ class Verdict:
         found = self.agreement
         rows = []
         for row in found.with_the_others or ():
-            estimate = found.triangulated.accuracy[row.reader] if found.triangulated else None
-            accuracy = "–" if estimate is None else f"{100 * estimate:.1f} %"
+            if found.triangulated:
+                estimate = found.triangulated.accuracy[row.reader]
+            else:
+                estimate = None
+            if estimate is None:
+                accuracy = "–"
+            else:
+                accuracy = f"{100 * estimate:.1f} %"
             shared = f"{_count_and_share(row.same, row.others_agree)} of {row.others_agree}"
             rows.append((row.reader, shared, accuracy))
         return rows
@@ -420,7 +456,9 @@ def _line_record(line: ComparedLine) -> LineRecord:
 
 
 def _count_and_share(count: int, of: int) -> str:
-    return f"{count} ({100 * count / of:.1f} %)" if of else str(count)
+    if of:
+        return f"{count} ({100 * count / of:.1f} %)"
+    return str(count)
 
 
 def _metric_row(name: str, title: str, digits: int, a: Group, b: Group) -> TableRow:

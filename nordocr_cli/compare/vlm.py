@@ -34,7 +34,11 @@ def estimate(questions: Sequence[Question], answers: AnswerFile) -> tuple[int, i
     reported, tokens_in, tokens_out = answers.tokens()
     if reported:
         count = len(questions)
-        return round(count * tokens_in / reported), round(count * tokens_out / reported), True
+        return (
+            round(count * tokens_in / reported),
+            round(count * tokens_out / reported),
+            True,
+        )
     pictures = sum(85 + q.height * q.width // 750 + len(PROMPT) // 3 for q in questions)
     return pictures, sum(q.params["max_tokens"] for q in questions) // 2, False
 
@@ -54,7 +58,9 @@ def ask(
     cannot be reached or stops answering, UsageError when it refuses every line.
     """
     missing = {
-        question.key(answers.model): question for question in questions if question not in answers
+        question.key(answers.model): question
+        for question in questions
+        if question not in answers
     }
     if server is None or not missing:
         return Answers(tuple(answers.get(question) for question in questions))
@@ -65,7 +71,9 @@ def ask(
     with Client(server, answers) as client:
         progress.start("asking", len(missing))
         pool = ThreadPoolExecutor(server.workers)
-        futures = {pool.submit(client.ask, question): key for key, question in missing.items()}
+        futures = {
+            pool.submit(client.ask, question): key for key, question in missing.items()
+        }
         try:
             for future in as_completed(futures):
                 answer = future.result()
@@ -79,6 +87,7 @@ def ask(
         client.require_some_answer()
 
     found = (
-        failed.get(question.key(answers.model)) or answers.get(question) for question in questions
+        failed.get(question.key(answers.model)) or answers.get(question)
+        for question in questions
     )
     return Answers(tuple(found), client.requests, tuple(sorted(client.failures.items())))

@@ -22,7 +22,13 @@ import httpx
 
 from nordocr_cli.compare.answers import PROMPT, AnswerFile, Question
 from nordocr_cli.compare.endpoint import Endpoint
-from nordocr_cli.compare.reply import Answer, Reply, ServerError, error_message, parse_completion
+from nordocr_cli.compare.reply import (
+    Answer,
+    Reply,
+    ServerError,
+    error_message,
+    parse_completion,
+)
 from nordocr_cli.errors import MissingBackendError, NordocrError, UsageError
 from nordocr_cli.limits import parse_json
 from nordocr_cli.printable import redacted
@@ -120,7 +126,9 @@ class Client:
             # Full jitter: eight workers that failed together do not come back together.
             backoff_s = min(_MAX_BACKOFF_S, self.server.backoff_s * 2**attempt)
             is_last = attempt + 1 == self.server.tries
-            if not is_last and self.stop.wait(outcome.wait_s + random.uniform(0, backoff_s)):
+            if not is_last and self.stop.wait(
+                outcome.wait_s + random.uniform(0, backoff_s)
+            ):
                 return answer
 
         if cut is not None:
@@ -183,7 +191,10 @@ class Client:
         self, question: Question, address: int, more_tokens: int
     ) -> tuple[int, httpx.Headers, bytes]:
         server = self.server
-        headers = {"Authorization": f"Bearer {server.key}"} if server.key else {}
+        if server.key:
+            headers = {"Authorization": f"Bearer {server.key}"}
+        else:
+            headers = {}
         request = self._http.build_request(
             "POST",
             server.addresses[address],
@@ -199,12 +210,16 @@ class Client:
                 if len(body) > _MAX_BYTES:
                     raise ValueError(f"an answer of more than {_MAX_BYTES:,} bytes")
                 if time.monotonic() > deadline:
-                    raise httpx.ReadTimeout("the answer did not end in time", request=request)
+                    raise httpx.ReadTimeout(
+                        "the answer did not end in time", request=request
+                    )
             return response.status_code, response.headers, body
         finally:
             response.close()
 
-    def _judge(self, status: int, headers: httpx.Headers, body: bytes, address: int) -> Outcome:
+    def _judge(
+        self, status: int, headers: httpx.Headers, body: bytes, address: int
+    ) -> Outcome:
         """What a response means. Raises ValueError for one that is no completion."""
         if status < 300:
             try:
@@ -329,7 +344,10 @@ def _advice(words: str) -> str:
 
 def _body(question: Question, server: Endpoint, more_tokens: int) -> dict[str, Any]:
     image = "data:image/png;base64," + base64.b64encode(question.png).decode("ascii")
-    content = [{"type": "text", "text": PROMPT}, {"type": "image_url", "image_url": {"url": image}}]
+    content = [
+        {"type": "text", "text": PROMPT},
+        {"type": "image_url", "image_url": {"url": image}},
+    ]
     params = server.params_of(question)
     for key in _TOKEN_KEYS:
         if isinstance(params.get(key), int):
@@ -357,7 +375,10 @@ def _words(body: bytes) -> str:
     # A server may echo the request's headers, and with them the key.
     message = error_message(value)
     code = value.get("error", {}) if isinstance(value, Mapping) else {}
-    kind = code.get("code") or code.get("type") if isinstance(code, Mapping) else None
+    if isinstance(code, Mapping):
+        kind = code.get("code") or code.get("type")
+    else:
+        kind = None
     if isinstance(kind, str) and kind not in message:
         message = redacted(f"{message} ({kind})" if message else kind)
     return message or redacted(" ".join(text.split()))[:200]

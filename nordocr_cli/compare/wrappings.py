@@ -30,7 +30,16 @@ _LATEX_ESCAPE = re.compile(r"\\([%&_$#{}])")
 _QUOTES = re.compile(r'\A(?:"([^"]*)"|“([^”“"]*)”)\Z')
 _QUOTES_AFTER_LEAD_IN = re.compile(r"""\A["'“”„«»](.*)["'“”„«»]\Z""", re.DOTALL)
 _ENTITY = re.compile(r"&(?:amp|lt|gt|quot|apos|nbsp|#\d{2,5}|#x[0-9a-fA-F]{2,4});")
-_TEXT_KEYS = ("text", "transcription", "transcript", "answer", "content", "result", "ocr", "line")
+_TEXT_KEYS = (
+    "text",
+    "transcription",
+    "transcript",
+    "answer",
+    "content",
+    "result",
+    "ocr",
+    "line",
+)
 _MAX_LEAD_IN = 60  # characters between the words that announce a text and the colon
 
 _ENGLISH_LEAD_IN = (
@@ -93,12 +102,16 @@ def is_refusal(text: str) -> bool:
 def _thoughts(text: str) -> str | None:
     ends = [(text.rfind(mark), mark) for mark in _END_OF_THOUGHTS]
     position, mark = max(ends)
-    return text[position + len(mark) :] if position >= 0 else None
+    if position >= 0:
+        return text[position + len(mark) :]
+    return None
 
 
 def _final_channel(text: str) -> str | None:
     position = text.rfind(_FINAL_CHANNEL)
-    return text[position + len(_FINAL_CHANNEL) :] if position >= 0 else None
+    if position >= 0:
+        return text[position + len(_FINAL_CHANNEL) :]
+    return None
 
 
 def _special_tokens(text: str) -> str | None:
@@ -107,7 +120,9 @@ def _special_tokens(text: str) -> str | None:
 
 def _answer_tag(text: str) -> str | None:
     found = _TAG.match(text)
-    return found[2] if found else None
+    if found:
+        return found[2]
+    return None
 
 
 def _json_text(text: str) -> str | None:
@@ -118,18 +133,24 @@ def _json_text(text: str) -> str | None:
     except (ValueError, RecursionError):
         return None
     texts = [value[key] for key in _TEXT_KEYS if isinstance(value.get(key), str)]
-    return texts[0] if len(texts) == 1 else None
+    if len(texts) == 1:
+        return texts[0]
+    return None
 
 
 def _fence(text: str) -> str | None:
     """The text of the only fence; what stands around it is talk."""
     found = _FENCE.findall(text)
-    return found[0] if len(found) == 1 else None
+    if len(found) == 1:
+        return found[0]
+    return None
 
 
 def _backticks(text: str) -> str | None:
     found = _BACKTICKS.match(text)
-    return found[1] if found else None
+    if found:
+        return found[1]
+    return None
 
 
 def _lead_in(text: str) -> str | None:
@@ -138,12 +159,16 @@ def _lead_in(text: str) -> str | None:
         return None
     rest = text[found.end() :].strip()
     quoted = _QUOTES_AFTER_LEAD_IN.match(rest)
-    return quoted[1] if quoted else rest
+    if quoted:
+        return quoted[1]
+    return rest
 
 
 def _bold(text: str) -> str | None:
     found = _BOLD.match(text)
-    return found[2] if found else None
+    if found:
+        return found[2]
+    return None
 
 
 def _latex(text: str) -> str | None:
@@ -158,7 +183,9 @@ def _quotes(text: str) -> str | None:
     found = _QUOTES.match(text)
     if not found:
         return None
-    return found[1] if found[1] is not None else found[2]
+    if found[1] is not None:
+        return found[1]
+    return found[2]
 
 
 def _entities(text: str) -> str | None:

@@ -100,7 +100,9 @@ class Advice:
             (f"{len(self.bands.ranges)} bands", self.bands),
         ):
             memory = proposal.memory_bytes or (None,) * len(proposal.ranges)
-            for each, count, size in zip(proposal.ranges, proposal.lines, memory, strict=True):
+            for each, count, size in zip(
+                proposal.ranges, proposal.lines, memory, strict=True
+            ):
                 ends = [f"{batch}x{width}" for batch, width in each.ends().values()]
                 told = f"{size / 1e9:.2f} GB" if size is not None else "-"
                 rows.append((name, *ends, str(count), f"{proposal.padded:.1%}", told))
@@ -131,7 +133,9 @@ def advise(
     from nordocr_cli.data.store import LineStore
 
     if not 1 <= bands <= _MOST_BANDS:
-        raise UsageError(f"--bands {bands}: 1 to {_MOST_BANDS}; every band makes an engine larger")
+        raise UsageError(
+            f"--bands {bands}: 1 to {_MOST_BANDS}; every band makes an engine larger"
+        )
     chosen, target = load_profile(profile).profile, find_arch(arch)
     engine = chosen.engine.get(target.name)
     if engine is None:
@@ -169,7 +173,9 @@ def advise(
         arch=target.name,
         precision=engine.precision,
         lines=len(widths),
-        quantiles={f"p{100 * share:g}": int(np.quantile(widths, share)) for share in _SHARES},
+        quantiles={
+            f"p{100 * share:g}": int(np.quantile(widths, share)) for share in _SHARES
+        },
         single=found[0],
         bands=found[1],
     )
@@ -200,7 +206,10 @@ def _edges(widths: NDArray[np.int64], greatest: int, count: int) -> tuple[int, .
     cost = [below * np.array(edges)]  # with one band
     chosen: list[list[int]] = []
     for _ in range(count - 1):
-        best, before = cost[-1].copy(), list(range(len(edges)))  # before[j] == j: no further band
+        best, before = (
+            cost[-1].copy(),
+            list(range(len(edges))),
+        )  # before[j] == j: no further band
         for j in range(len(edges)):
             options = cost[-1][:j] + (below[j] - below[:j]) * edges[j]
             if j and options.min() < best[j]:
@@ -216,12 +225,20 @@ def _edges(widths: NDArray[np.int64], greatest: int, count: int) -> tuple[int, .
 
 
 def _proposal(
-    widths: NDArray[np.int64], edges: Sequence[int], columns: int, memory: MemoryModel | None
+    widths: NDArray[np.int64],
+    edges: Sequence[int],
+    columns: int,
+    memory: MemoryModel | None,
 ) -> Proposal:
     ranges, lines, computed, least = [], [], 0, _NARROWEST_PX
     for edge in edges:
-        inside = np.sort(widths[(widths <= edge) & ((widths >= least) | (least == _NARROWEST_PX))])
-        half = inside[np.searchsorted(inside.cumsum(), inside.sum() / 2)] if len(inside) else edge
+        inside = np.sort(
+            widths[(widths <= edge) & ((widths >= least) | (least == _NARROWEST_PX))]
+        )
+        if len(inside):
+            half = inside[np.searchsorted(inside.cumsum(), inside.sum() / 2)]
+        else:
+            half = edge
         most = max(1, min(_MOST_LINES, columns // edge))
         most = most // _BATCH_STEP * _BATCH_STEP or most
         usual = int(np.clip(-(-half // 4) * 4, least, edge))
@@ -230,9 +247,10 @@ def _proposal(
         lines.append(len(inside))
         computed += len(inside) * edge
         least = edge + 4
-    told = (
-        tuple(memory.at(each.max_batch, each.max_width).activation_bytes for each in ranges)
-        if memory
-        else None
-    )
+    if memory:
+        told = tuple(
+            memory.at(each.max_batch, each.max_width).activation_bytes for each in ranges
+        )
+    else:
+        told = None
     return Proposal(tuple(ranges), tuple(lines), 1 - int(widths.sum()) / computed, told)

@@ -70,7 +70,9 @@ class CalibratedModel:
         return {"output": str(self.output), "temperature": self.temperature, **sides}
 
 
-def plan_calibration(model: Path, store: Path, output: Path, lines: int = LINES) -> CalibrationPlan:
+def plan_calibration(
+    model: Path, store: Path, output: Path, lines: int = LINES
+) -> CalibrationPlan:
     """Read the contract of `model` and say what `calibrate_model` would do; no network is opened.
 
     Raises UsageError for what is not there, a file of another kind, a network whose output holds no
@@ -127,7 +129,11 @@ def calibrate_model(
         half, _fit(confidences[~half], right[~half]), _fit(confidences[half], right[half])
     )
     before, after = (
-        calibrate(zip(confidences[np.arange(len(right)), at].tolist(), right.tolist(), strict=True))
+        calibrate(
+            zip(
+                confidences[np.arange(len(right)), at].tolist(), right.tolist(), strict=True
+            )
+        )
         for at in (own, cross)
     )
     assert before is not None
@@ -146,14 +152,18 @@ def calibrate_model(
         from nordocr_cli.models.weights import load_weights, save_weights
 
         state, _ = load_weights(plan.model)
-        save_weights(plan.output, state, replace(contract, parent_sha256=sha256_of(plan.model)))
+        save_weights(
+            plan.output, state, replace(contract, parent_sha256=sha256_of(plan.model))
+        )
     return CalibratedModel(plan.output, temperature, before, after)
 
 
 def _fit(confidences: NDArray[np.float64], right: NDArray[np.bool_]) -> int:
     """The column of (L, K) confidences with the least log loss."""
     sure = np.clip(confidences, 1e-6, 1 - 1e-6)
-    return int(np.where(right[:, None], -np.log(sure), -np.log1p(-sure)).mean(axis=0).argmin())
+    return int(
+        np.where(right[:, None], -np.log(sure), -np.log1p(-sure)).mean(axis=0).argmin()
+    )
 
 
 def _read(
@@ -188,11 +198,15 @@ def _read(
             for index, reading in zip(
                 chunk, recognizer.recognize([lines.image(i) for i in chunk]), strict=True
             ):
-                results.append(LineResult(lines.row(index).id, lines.row(index).text, reading.text))
+                results.append(
+                    LineResult(lines.row(index).id, lines.row(index).text, reading.text)
+                )
                 found.append(reading.char_confidences)
             progress.advance(len(chunk))
         progress.finish()
-    return np.array(found), np.array([score.exact for score in score_lines(results, charset)])
+    return np.array(found), np.array(
+        [score.exact for score in score_lines(results, charset)]
+    )
 
 
 def _at_every_temperature(

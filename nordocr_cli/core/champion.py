@@ -66,7 +66,9 @@ class Judged:
     def compare(self) -> ChampionComparison:
         """Compare the lines that both have. Raises DataError when they have none in common."""
         before, after = self._partners()
-        groups = [group for kind in _GROUPED_BY for group in _compare_groups(kind, before, after)]
+        groups = [
+            group for kind in _GROUPED_BY for group in _compare_groups(kind, before, after)
+        ]
         letters = _compare_letters(self.champion.characters, self.challenger.characters)
         return ChampionComparison(
             champion=str(self.champion.model.get("path") or self.champion.model["name"]),
@@ -169,4 +171,6 @@ def _row(name: str, comparison: Comparison) -> tuple[str, str, str, str]:
 
 
 def _percent(share: float | None) -> str:
-    return "–" if share is None else f"{100 * share:.2f} %"
+    if share is None:
+        return "–"
+    return f"{100 * share:.2f} %"

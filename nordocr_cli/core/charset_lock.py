@@ -92,12 +92,16 @@ def check_lock(lock: Path, files: Sequence[Path]) -> tuple[LockCheck, ...]:
 def _compare(path: Path, locked: Charset) -> LockCheck:
     if not (path / "data.mdb").is_file():
         charset = read_side(path).charset
-        return LockCheck(path, charset.name, charset.sha256, tuple(differences(charset, locked)))
+        return LockCheck(
+            path, charset.name, charset.sha256, tuple(differences(charset, locked))
+        )
 
     # A store keeps the hash of its charset, not the characters.
     with LineStore(path) as store:
         name, sha256 = store.header.charset_name, store.header.charset_sha256
     if sha256 == locked.sha256:
         return LockCheck(path, name, sha256, ())
-    difference = f"prepared for charset {name!r}, sha256 {sha256}; the lock has {locked.sha256}"
+    difference = (
+        f"prepared for charset {name!r}, sha256 {sha256}; the lock has {locked.sha256}"
+    )
     return LockCheck(path, name, sha256, (difference,))

@@ -46,9 +46,12 @@ def find_waste(root: Path) -> list[Waste]:
     for run in runs:
         if is_finished(run):
             waste += [
-                _waste(run / name, "state of a finished run") for name in (STATE, STATE_SHA256)
+                _waste(run / name, "state of a finished run")
+                for name in (STATE, STATE_SHA256)
             ]
-            waste.append(_waste(run / LAST, "last weights of a finished run; its best ones stay"))
+            waste.append(
+                _waste(run / LAST, "last weights of a finished run; its best ones stay")
+            )
         waste += [
             _waste(path, "left by a writer that was killed")
             for path in sorted(run.iterdir())
@@ -58,9 +61,9 @@ def find_waste(root: Path) -> list[Waste]:
 
 
 def _waste(path: Path, why: str) -> Waste | None:
-    return (
-        Waste(path, why, path.lstat().st_size) if path.is_file() and not path.is_symlink() else None
-    )
+    if path.is_file() and not path.is_symlink():
+        return Waste(path, why, path.lstat().st_size)
+    return None
 
 
 def _is_stale(path: Path) -> bool:
@@ -85,6 +88,8 @@ def delete(root: Path, waste: list[Waste]) -> int:
         try:
             os.unlink(found.path)  # of a link, the link itself
         except OSError as error:
-            raise DataError(f"cannot delete {found.path}: {error.strerror or error}") from error
+            raise DataError(
+                f"cannot delete {found.path}: {error.strerror or error}"
+            ) from error
         freed += found.size
     return freed

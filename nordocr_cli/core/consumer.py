@@ -27,7 +27,10 @@ from nordocr_cli.deploy.onnx_file import default_onnx_path
 from nordocr_cli.errors import DataError, UsageError
 from nordocr_cli.profile import profile_from_json
 from nordocr_cli.progress import SILENT, Progress
-from nordocr_cli.runtime.backends.tensorrt.engine_file import default_engine_path, read_sidecar
+from nordocr_cli.runtime.backends.tensorrt.engine_file import (
+    default_engine_path,
+    read_sidecar,
+)
 from nordocr_cli.runtime.backends.tensorrt.gpu_arch import find_arch
 from nordocr_cli.rust_source import find_constants
 from nordocr_cli.settings import Engine
@@ -127,7 +130,9 @@ def _config_of(
 def _of_contract(
     contract: Contract, onnx: Path | None, arch: str | None, progress: Progress
 ) -> ConsumerConfig:
-    profile = profile_from_json(contract.profile, f"{onnx or 'the weights'}: embedded profile")
+    profile = profile_from_json(
+        contract.profile, f"{onnx or 'the weights'}: embedded profile"
+    )
     target = find_arch(arch or DEFAULT_ARCH)
     ranges = profile.engine.get(target.name)
     if ranges is None:
@@ -215,14 +220,21 @@ def check_consumer(
         return ConsumerCheck(file, len(theirs.characters), found, notes=notes)
     pipelines = load_charset(charset) if charset else NORDIC
     code = [f"{model}: {line}" for line in pipeline_conflicts(contract, pipelines)]
-    presets = theirs if preset is None else [select_preset(theirs, preset, file)]
+    if preset is None:
+        presets = theirs
+    else:
+        presets = [select_preset(theirs, preset, file)]
     strict = preset is not None or len(presets) == 1
     judge = _Judge(file, source, contract, arch, progress)
     verdicts = tuple(judge.verdict(each, strict=strict) for each in presets)
-    wrong = [reason for each in verdicts if each.verdict == "wrong" for reason in each.reasons]
+    wrong = [
+        reason for each in verdicts if each.verdict == "wrong" for reason in each.reasons
+    ]
     if not wrong and not any(each.verdict == "fits" for each in verdicts):
         wrong = [reason for each in verdicts for reason in each.reasons]
-    others = [f"{file}: not checked: {', '.join(each.others)}" for each in presets if each.others]
+    others = [
+        f"{file}: not checked: {', '.join(each.others)}" for each in presets if each.others
+    ]
     checked = sum(each.checked for each in verdicts)
     found = tuple(dict.fromkeys(code + wrong))
     return ConsumerCheck(file, checked, found, verdicts, (*notes, *dict.fromkeys(others)))
@@ -253,7 +265,9 @@ class _Judge:
             reasons += [f"{where}: {sentence}" for sentence in wrong]
         for setting in preset.unknown:
             hint = misspelt(setting.key)
-            reasons.append(f"{self.file}:{setting.line}: unknown key {setting.key!r}; {hint}")
+            reasons.append(
+                f"{self.file}:{setting.line}: unknown key {setting.key!r}; {hint}"
+            )
         verdict: Verdict = "wrong" if reasons else "fits"
         other = "" if strict else self._why_other(preset, config)
         if other:
@@ -271,9 +285,8 @@ class _Judge:
             return f"recognize_model: {network!r}; this model is {config.model}"
         engine = values.get("recognize_engine_path")
         if engine is not None and not config.is_loaded_by(str(engine)):
-            return (
-                f"recognize_engine_path: {engine!r}; this model's engine is {config.engine_path!r}"
-            )
+            expected = config.engine_path
+            return f"recognize_engine_path: {engine!r}; this model's engine is {expected!r}"
         named = arch_named_in(str(engine)) if engine is not None else None
         if named is not None and named != config.arch:
             return f"recognize_engine_path: {engine!r} is for {named}; requested: {config.arch}"

@@ -47,11 +47,10 @@ class Side:
 
     def to_json(self) -> dict[str, Any]:
         """Return the contract as plain JSON values, or of a charset file its classes."""
-        contract = (
-            self.contract.to_json()
-            if self.contract
-            else {"charset": {"characters": self.charset.characters}}
-        )
+        if self.contract:
+            contract = self.contract.to_json()
+        else:
+            contract = {"charset": {"characters": self.charset.characters}}
         return {"path": str(self.path), "sha256": self.sha256, **contract}
 
     def fields(self) -> dict[str, Any]:
@@ -60,7 +59,9 @@ class Side:
             return {}
         table = {**self.contract.to_json(), "charset": self.charset.sha256}
         del table["parent_sha256"], table[JSON_DIGEST]
-        if self.path.suffix == ".safetensors":  # weights alone have no tensors that go in and out
+        if (
+            self.path.suffix == ".safetensors"
+        ):  # weights alone have no tensors that go in and out
             del table["input_type"], table["output_type"]
         return flatten(table)
 
@@ -165,7 +166,9 @@ def _activation(text: str) -> OutputActivation:
     for known in get_args(OutputActivation):
         if text == known:
             return cast("OutputActivation", known)
-    raise UsageError(f"--output-activation {text!r}: {nearest(text, get_args(OutputActivation))}")
+    raise UsageError(
+        f"--output-activation {text!r}: {nearest(text, get_args(OutputActivation))}"
+    )
 
 
 def write_with_contract(
@@ -253,7 +256,10 @@ def _lineage(a: Side, b: Side) -> tuple[str, bool]:
     suffixes = {a.path.suffix: a, b.path.suffix: b}
     if {".safetensors", ".onnx"} == set(suffixes):
         made, origin = suffixes[".onnx"].path.name, suffixes[".safetensors"].path.name
-        return f"{made} was not made from {origin}, but from another .safetensors file", True
+        return (
+            f"{made} was not made from {origin}, but from another .safetensors file",
+            True,
+        )
     if {".onnx", ".engine"} == set(suffixes):
         made, origin = suffixes[".engine"].path.name, suffixes[".onnx"].path.name
         return f"{made} was not made from {origin}, but from another .onnx file", True
@@ -272,7 +278,9 @@ def _shared_ancestor(a: Side, b: Side) -> str:
     models = [path for path in dict.fromkeys(files) if is_model(path)]
     known = trace(models, check_tensors=False)
     parents = {
-        step.child.sha256: step.parent.sha256 for step in known.steps if step.role == "parent"
+        step.child.sha256: step.parent.sha256
+        for step in known.steps
+        if step.role == "parent"
     }
     lines = [_ancestors(side, parents) for side in (a, b)]
     shared = [sha256 for sha256 in lines[0] if sha256 in lines[1]]

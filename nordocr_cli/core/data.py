@@ -48,7 +48,10 @@ class Fit:
 
     def row(self) -> tuple[str, object]:
         """Return the counts as a table's row."""
-        worst = f" (worst {self.worst_squash_ratio:.2f} times)" if self.squashed else ""
+        if self.squashed:
+            worst = f" (worst {self.worst_squash_ratio:.2f} times)"
+        else:
+            worst = ""
         return (
             f"at {self.max_width} px",
             f"{self.squashed} squashed{worst}, {self.infeasible} infeasible (CTC)",
@@ -118,7 +121,9 @@ class StoreStats:
         shares = (f"{name} {value:g}" for name, value in self.px_per_character.items())
         rows.append(("px a character", ", ".join(shares)))
         rows += [fit.row() for fit in self.fits]
-        in_square = f"{self.pixel_waste.square:.1%} in a square of {SQUARE_PX} x {SQUARE_PX}"
+        in_square = (
+            f"{self.pixel_waste.square:.1%} in a square of {SQUARE_PX} x {SQUARE_PX}"
+        )
         rows.append(
             (
                 "wasted pixels, each line padded to the maximum width",
@@ -219,7 +224,9 @@ def stats(path: Path, progress: Progress = SILENT) -> StoreStats:
         languages=dict(survey.languages.most_common()),
         subsets=dict(survey.subsets.most_common()),
         over_wide=survey.over_wide,
-        px_per_character=_quantiles([width / length for width, length, _ in lines if length]),
+        px_per_character=_quantiles(
+            [width / length for width, length, _ in lines if length]
+        ),
         fits=tuple(_fit(lines, width, stride) for width in _USUAL_WIDTHS),
         ranges=_ranges(widths),
         pixel_waste=_pixel_waste(lines, header.geometry),
@@ -254,7 +261,10 @@ def _fit(lines: Sequence[tuple[int, int, int]], max_width: int, stride: int) -> 
         out_length(min(width, max_width), stride) < needed for width, _, needed in lines
     )
     return Fit(
-        max_width, len(squashed), round(max(squashed, default=max_width) / max_width, 4), infeasible
+        max_width,
+        len(squashed),
+        round(max(squashed, default=max_width) / max_width, 4),
+        infeasible,
     )
 
 
@@ -328,7 +338,9 @@ def _open_lines(path: Path) -> "LineStore | ManifestLines":
     return ManifestLines(path, Geometry(over_width="squash"))
 
 
-def _write_sheet(store: "LineStore | ManifestLines", indices: Sequence[int], sheet: Path) -> None:
+def _write_sheet(
+    store: "LineStore | ManifestLines", indices: Sequence[int], sheet: Path
+) -> None:
     """Draw the lines below each other, each under its index, text, id, language and subset."""
     import numpy as np
     from PIL import Image, ImageDraw
@@ -357,7 +369,8 @@ def _write_sheet(store: "LineStore | ManifestLines", indices: Sequence[int], she
         top = _GAP_PX + number * row_px
         draw.text((_GAP_PX, top), caption, fill=_LABEL_INK, font=font)
         page.paste(
-            Image.fromarray(np.ascontiguousarray(image)), (_GAP_PX, top + _LABEL_PX + _GAP_PX)
+            Image.fromarray(np.ascontiguousarray(image)),
+            (_GAP_PX, top + _LABEL_PX + _GAP_PX),
         )
     content = io.BytesIO()
     page.save(content, "PNG", optimize=True)
@@ -385,7 +398,9 @@ def verify(path: Path, progress: Progress = SILENT) -> VerifyResult:
             try:
                 content.update(store.content_sha256(index))
                 if store.label(index) != store.row(index).text:
-                    damaged.append(f"{path}: label-{index + 1:09d} is not the text of its row")
+                    damaged.append(
+                        f"{path}: label-{index + 1:09d} is not the text of its row"
+                    )
             except DataError as error:
                 damaged.append(str(error))
             except ValueError as error:
@@ -393,7 +408,9 @@ def verify(path: Path, progress: Progress = SILENT) -> VerifyResult:
             progress.advance()
         progress.finish()
         if not damaged and content.hexdigest() != store.header.content_sha256:
-            damaged.append(f"{path}: the content hash in the header does not fit the records")
+            damaged.append(
+                f"{path}: the content hash in the header does not fit the records"
+            )
         return VerifyResult(str(path), len(store), tuple(damaged), _profile_of(store))
 
 
@@ -402,7 +419,9 @@ def _profile_of(store: "LineStore") -> str | None:
     TOML file of one's own.
     """
     name = store.header.made.get("profile")
-    return name if name in profile_names() else None
+    if name in profile_names():
+        return name
+    return None
 
 
 @dataclass(frozen=True)
@@ -433,14 +452,18 @@ def merge(stores: Sequence[Path], output: Path, progress: Progress = SILENT) -> 
     from nordocr_cli.data.store_header import CharsetId
 
     if output.resolve() in [path.resolve() for path in stores]:
-        raise UsageError(f"{output} is one of the stores to be merged; give another --output")
+        raise UsageError(
+            f"{output} is one of the stores to be merged; give another --output"
+        )
     with ExitStack() as stack:
         opened = [stack.enter_context(LineStore(path)) for path in stores]
         first = opened[0].header
         for store in opened[1:]:
             _require_alike(opened[0], store)
         widest = max(store.header.geometry.max_width for store in opened)
-        ids = Counter(store.row(index).id for store in opened for index in range(len(store)))
+        ids = Counter(
+            store.row(index).id for store in opened for index in range(len(store))
+        )
         renamed = any(count > 1 for count in ids.values())
         made = {"merged": [_merged(store) for store in opened]}
         charset = CharsetId(first.charset_name, first.charset_sha256)
@@ -469,7 +492,9 @@ def _require_alike(first: "LineStore", other: "LineStore") -> None:
             f"{other.path} is in charset {other.header.charset_name!r}, {first.path} in"
             f" {first.header.charset_name!r}"
         )
-    conflicts = other.header.geometry.conflicts(first.header.geometry, ignore=("max_width",))
+    conflicts = other.header.geometry.conflicts(
+        first.header.geometry, ignore=("max_width",)
+    )
     if conflicts:
         raise DataError(
             f"{other.path} and {first.path} differ in {'; '.join(conflicts)}; prepare them alike"
@@ -539,11 +564,15 @@ def export(path: Path, output: Path, progress: Progress = SILENT) -> ExportResul
 
     atomic.refuse_inputs(output, [path])
     if output.is_file() or (output.is_dir() and any(output.iterdir())):
-        raise UsageError(f"{output} is there already; nothing was written: give a new folder")
+        raise UsageError(
+            f"{output} is there already; nothing was written: give a new folder"
+        )
     with LineStore(path) as store, atomic.replacing(output) as folder:
         (folder / "images").mkdir(parents=True)
         progress.start("export", len(store))
-        with open(folder / "manifest.jsonl", "w", encoding="utf-8", newline="\n") as manifest:
+        with open(
+            folder / "manifest.jsonl", "w", encoding="utf-8", newline="\n"
+        ) as manifest:
             for index in range(len(store)):
                 row, name = store.row(index), f"images/{index + 1:09d}.png"
                 (folder / name).write_bytes(encode_png(store.image(index)))

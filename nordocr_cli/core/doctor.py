@@ -48,7 +48,13 @@ _OTHERS = {"rapidocr": "a second baseline: pip install rapidocr"}
 
 # What each job of --require cannot do without.
 JOBS = {
-    "read": ("Python", "onnxruntime", "opencv-python-headless", "pypdfium2", "nordocr-default"),
+    "read": (
+        "Python",
+        "onnxruntime",
+        "opencv-python-headless",
+        "pypdfium2",
+        "nordocr-default",
+    ),
     "train": ("Python", "torch", "lmdb", "opencv-python-headless"),
     "export": ("Python", "torch", "onnx", "onnxsim", "onnxruntime"),
     "build-engine": ("Python", "onnx", "TensorRT"),
@@ -79,7 +85,9 @@ class Finding:
         """✓ fine, ✗ needed and missing, – optional and missing."""
         if self.ok:
             return "✓"
-        return "✗" if self.needed else "–"
+        if self.needed:
+            return "✗"
+        return "–"
 
     def to_json(self) -> dict[str, Any]:
         """Return the finding as plain JSON values."""
@@ -136,7 +144,10 @@ def _library(name: str, extra: str) -> Finding:
     needed = not extra
     if version is not None:
         return Finding(name, True, version, needed=needed)
-    advice = install_line(extra) if extra else "pip install --force-reinstall nordocr-cli"
+    if extra:
+        advice = install_line(extra)
+    else:
+        advice = "pip install --force-reinstall nordocr-cli"
     return Finding(name, False, "not installed", advice, needed)
 
 
@@ -150,7 +161,10 @@ def _other(name: str, advice: str) -> Finding:
 def _default_weights() -> Finding:
     files = sorted(path.name for path in SHIPPED.glob("nordocr-default*") if path.is_file())
     has_onnx = (SHIPPED / "nordocr-default.onnx").is_file()
-    advice = "" if has_onnx else "install the package again: its weights are missing"
+    if has_onnx:
+        advice = ""
+    else:
+        advice = "install the package again: its weights are missing"
     return Finding("nordocr-default", has_onnx, f"{len(files)} files", advice, needed=True)
 
 
@@ -180,7 +194,9 @@ def _first_line(command: list[str]) -> str | None:
     if shutil.which(command[0]) is None:
         return None
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=10, check=True
+        )
     except (OSError, subprocess.SubprocessError):
         return None
     return (done.stdout or done.stderr).strip().split("\n")[0]
@@ -197,7 +213,9 @@ def _tesseract() -> Finding:
         return Finding("Tesseract", False, "not on PATH", advice)
     missing = [language for language in LANGUAGES if language not in found.languages]
     if missing:
-        return Finding("Tesseract", False, f"{found.version}; no {' '.join(missing)}", advice)
+        return Finding(
+            "Tesseract", False, f"{found.version}; no {' '.join(missing)}", advice
+        )
     return Finding("Tesseract", True, f"{found.version} with {' '.join(LANGUAGES)}")
 
 
@@ -230,20 +248,27 @@ def _torch_for_a_gpu() -> list[Finding]:
 
 
 def _threads() -> Finding:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    cores = cores or 1
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     is_busy = load > cores
     advice = ""
     if is_busy:
-        advice = "other work runs here: times are longer, and --threads below the cores may help"
+        advice = (
+            "other work runs here: times are longer, and --threads below the cores may help"
+        )
     return Finding("CPU", not is_busy, f"{cores} cores, load {load:.1f}", advice)
 
 
 def _disk() -> Finding:
     free_gb = shutil.disk_usage(Path.cwd()).free / 1e9
     has_room = free_gb > _MIN_FREE_DISK_GB
-    advice = "" if has_room else f"stores and checkpoints need {_MIN_FREE_DISK_GB:.0f} GB or more"
+    if has_room:
+        advice = ""
+    else:
+        advice = f"stores and checkpoints need {_MIN_FREE_DISK_GB:.0f} GB or more"
     return Finding("free disk here", has_room, f"{free_gb:.1f} GB", advice)
 
 
@@ -265,8 +290,14 @@ def _names_on_path() -> list[Finding]:
         return [Finding("nordocr on PATH", False, "not on PATH", advice)]
 
     ours = found[0].resolve().parent in (mine, Path(sys.executable).parent.resolve())
-    others = f"; behind it: {', '.join(map(str, found[1:]))}" if len(found) > 1 else ""
-    advice = "" if ours else "another program comes first: use nordocr-cli for this one"
+    if len(found) > 1:
+        others = f"; behind it: {', '.join(map(str, found[1:]))}"
+    else:
+        others = ""
+    if ours:
+        advice = ""
+    else:
+        advice = "another program comes first: use nordocr-cli for this one"
     return [Finding("nordocr on PATH", ours, f"{found[0]}{others}", advice)]
 
 
@@ -387,7 +418,9 @@ def _rendered_lines(output: Path, profile: str) -> Path:
             text = f"Summa {generator.integers(10**3, 10**9)}"
             image = np.full((resolved.geometry.height, 24 * len(text), 3), 255, np.uint8)
             cv2.putText(image, text, (4, 24), cv2.FONT_HERSHEY_SIMPLEX, 0.9, (0, 0, 0), 2)
-            writer.add(image, LineRow(id=f"line-{number}", image="", text=text, language="sv"))
+            writer.add(
+                image, LineRow(id=f"line-{number}", image="", text=text, language="sv")
+            )
     return output
 
 
@@ -402,5 +435,7 @@ def _training_advice(device: str, precision: str, data_wait: float) -> tuple[str
             advice.append("--set train.precision=bf16 is about twice as fast on this GPU")
         advice.append("--batch-size auto takes the largest batch that fits the memory")
     else:
-        advice.append("no GPU is used: train networks above a few million parameters on one")
+        advice.append(
+            "no GPU is used: train networks above a few million parameters on one"
+        )
     return tuple(advice)

@@ -65,14 +65,18 @@ def plan_fetch(
         if not isinstance(value, dict) or value.get("schema") != SCHEMA:
             raise DataError(f"{plan.record} is no record of a fetched data set; delete it")
         recorded = str(value.get("sha256", ""))
-    return FetchPlan(public_set, plan.url, output, sha256 or public_set.sha256 or recorded, token)
+    return FetchPlan(
+        public_set, plan.url, output, sha256 or public_set.sha256 or recorded, token
+    )
 
 
 def fetch(plan: FetchPlan, progress: Progress = SILENT) -> dict[str, Any]:
     """Download, verify and unpack; return the record. Raises what `download` and `unpack` do."""
     name = plan.public_set.name
     archive = plan.output / plan.public_set.archive_name
-    sha256 = download(plan.url, archive, sha256=plan.sha256, token=plan.token, progress=progress)
+    sha256 = download(
+        plan.url, archive, sha256=plan.sha256, token=plan.token, progress=progress
+    )
     if not plan.sha256:
         progress.warn(
             f"{name}: the publisher names no checksum; {sha256} is recorded, and later downloads"

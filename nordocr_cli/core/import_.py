@@ -136,7 +136,10 @@ def plan_import(
     if sets and profile is None:
         raise UsageError("--set changes a profile; name it with --profile")
     flags = {"charset": charset}
-    resolved = load_profile(profile, sets, flags).profile if profile is not None else None
+    if profile is not None:
+        resolved = load_profile(profile, sets, flags).profile
+    else:
+        resolved = None
     named = resolved.charset if resolved else charset
     if named is None:
         raise UsageError(
@@ -176,7 +179,9 @@ def import_checkpoint(plan: ImportPlan, progress: Progress = SILENT) -> ImportRe
     _require_classes(plan, found)
     if found.window_from:
         height, width = getattr(found.model, "local_window", (0, 0))
-        progress.note(f"local attention of {height}x{width}, taken from {found.window_from}")
+        progress.note(
+            f"local attention of {height}x{width}, taken from {found.window_from}"
+        )
     profile = _profile(plan, found.model, progress)
     table = profile_to_json(profile)
     contract = Contract(
@@ -230,7 +235,9 @@ def _profile(plan: ImportPlan, model: Model, progress: Progress) -> Profile:
         ) from None
 
 
-def _require_network(plan: ImportPlan, profile: Profile, model: Model, progress: Progress) -> None:
+def _require_network(
+    plan: ImportPlan, profile: Profile, model: Model, progress: Progress
+) -> None:
     """Refuse a checkpoint of another network than the profile's. Raises ArtifactError naming each
     option with both values.
     """
@@ -244,12 +251,16 @@ def _require_network(plan: ImportPlan, profile: Profile, model: Model, progress:
     if not differing:
         return
     if plan.assumed and theirs["name"].startswith("svtr"):
-        progress.note(f"{plan.checkpoint}: {'; '.join(differing)}; the checkpoint's is used")
+        progress.note(
+            f"{plan.checkpoint}: {'; '.join(differing)}; the checkpoint's is used"
+        )
         return
     if theirs["name"] != ours["name"]:
         fix = f"name a profile of {theirs['name']} with --profile"
     else:
-        sets = (f"--set model.{key}={theirs[key]}" for key in keys if theirs[key] != ours[key])
+        sets = (
+            f"--set model.{key}={theirs[key]}" for key in keys if theirs[key] != ours[key]
+        )
         fix = "use " + " ".join(sets)
     raise ArtifactError(
         f"{plan.checkpoint} is not the network of profile {profile.name}: {'; '.join(differing)};"

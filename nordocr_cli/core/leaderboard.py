@@ -135,7 +135,9 @@ def _entry(path: Path, timed: Sequence["BenchResult"]) -> Entry:
         path=str(path),
         name=_name(result),
         store=Path(str(store["path"])).name if store else "",
-        lines_sha256=str(store.get("content_sha256") or _hash_of_lines(find_result_file(path))),
+        lines_sha256=str(
+            store.get("content_sha256") or _hash_of_lines(find_result_file(path))
+        ),
         report=result.report,
         ece=result.calibration.ece if result.calibration else None,
         size_mb=size_mb,
@@ -167,7 +169,9 @@ def _size_mb(result: EvalFile) -> float | None:
     return path.stat().st_size / 1e6
 
 
-def _speed(result: EvalFile, timed: Sequence["BenchResult"], size_mb: float | None) -> Speed | None:
+def _speed(
+    result: EvalFile, timed: Sequence["BenchResult"], size_mb: float | None
+) -> Speed | None:
     """The speed of the same model; of several bench results the last one."""
     found: Speed | None = None
     for bench in timed:
@@ -210,7 +214,11 @@ def _table(group: Sequence[Entry]) -> str:
 
     where = f"`{_cell(first.store)}`" if first.store else "recorded lines"
     lines = [f"## {where}: {first.report.total.lines:,} lines", ""]
-    lines += [_row(head), _row(["--:", ":--", *["--:"] * (len(head) - 2)]), *map(_row, rows)]
+    lines += [
+        _row(head),
+        _row(["--:", ":--", *["--:"] * (len(head) - 2)]),
+        *map(_row, rows),
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -229,7 +237,9 @@ def _interval(interval: Interval | None, digits: int) -> str:
 
 
 def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:,.1f}"
+    if value is None:
+        return "–"
+    return f"{value:,.1f}"
 
 
 def _row(cells: Sequence[str]) -> str:

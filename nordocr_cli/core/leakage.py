@@ -24,10 +24,14 @@ def leakage_of_run(run: Path, stores: Sequence[Path], progress: Progress) -> str
             try:
                 store = stack.enter_context(LineStore(path))
             except NordocrError:
-                progress.note(f"{path} is not there: its lines are not compared with those judged")
+                progress.note(
+                    f"{path} is not there: its lines are not compared with those judged"
+                )
                 continue
             if store.header.content_sha256 != content:
-                progress.note(f"{path} has changed since training: its lines are not compared")
+                progress.note(
+                    f"{path} has changed since training: its lines are not compared"
+                )
                 continue
             trained.append(store)
         if not trained:
@@ -42,12 +46,19 @@ def leakage_of_run(run: Path, stores: Sequence[Path], progress: Progress) -> str
 def run_of(model: Path) -> Path | None:
     """Return the folder of the run that weights belong to, None when they lie elsewhere."""
     folder = model if model.is_dir() else model.parent
-    return folder if (folder / RUN).is_file() else None
+    if (folder / RUN).is_file():
+        return folder
+    return None
 
 
 def _trained_on(run: Path) -> list[tuple[Path, str]]:
     """Paths and content hashes of the stores that a run has trained on."""
     try:
-        return [(Path(store["path"]), store["content_sha256"]) for store in read_run(run)["train"]]
+        return [
+            (Path(store["path"]), store["content_sha256"])
+            for store in read_run(run)["train"]
+        ]
     except (KeyError, TypeError) as error:
-        raise ArtifactError(f"{run / RUN} is damaged: no training stores ({error!r})") from error
+        raise ArtifactError(
+            f"{run / RUN} is damaged: no training stores ({error!r})"
+        ) from error

@@ -19,7 +19,11 @@ from nordocr_cli.limits import read_json
 FEW_LINES = 30
 # A group is called weak when its character error rate is this many times that of all lines.
 WEAK_FACTOR = 1.5
-_GROUPINGS = (("by_language", "language"), ("by_subset", "subset"), ("by_width", "width in px"))
+_GROUPINGS = (
+    ("by_language", "language"),
+    ("by_subset", "subset"),
+    ("by_width", "width in px"),
+)
 _CORRECT = "exact"
 
 
@@ -141,11 +145,15 @@ def _judge(file: Path, value: dict[str, Any]) -> Limitations:
     )
 
 
-def _finding(grouping: str, name: str, group: dict[str, Any], overall_cer: float) -> GroupFinding:
+def _finding(
+    grouping: str, name: str, group: dict[str, Any], overall_cer: float
+) -> GroupFinding:
     rates = group["rates"]
     cer = float(rates["cer"] or 0.0)
     failures = {
-        error: count for error, count in group["classes"].items() if error != _CORRECT and count
+        error: count
+        for error, count in group["classes"].items()
+        if error != _CORRECT and count
     }
     most_frequent_first = sorted(failures.items(), key=lambda item: -item[1])
     return GroupFinding(
@@ -163,7 +171,10 @@ def _finding(grouping: str, name: str, group: dict[str, Any], overall_cer: float
 def _pair_name(pair: dict[str, Any]) -> str:
     # Results written before the two sides were renamed say wanted and found.
     reference = pair["reference"] if "reference" in pair else pair["wanted"]
-    hypothesis = pair["hypothesis"] if "hypothesis" in pair else pair["found"]
+    if "hypothesis" in pair:
+        hypothesis = pair["hypothesis"]
+    else:
+        hypothesis = pair["found"]
     return f"{_character_name(reference)} read as {_character_name(hypothesis)}"
 
 
@@ -175,7 +186,9 @@ def _character_name(side: dict[str, Any]) -> str:
     return f"`{side['char']}`"
 
 
-def write_limitations(results: Sequence[Path], output: Path | None) -> tuple[Limitations, ...]:
+def write_limitations(
+    results: Sequence[Path], output: Path | None
+) -> tuple[Limitations, ...]:
     """Read the results, and write the page to `output` (Markdown) when one is given.
 
     Raises what `read_limitations` does, and UsageError when the output is one of the results.

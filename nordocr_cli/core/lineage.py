@@ -22,7 +22,10 @@ from nordocr_cli.runtime.backends.tensorrt.engine_file import read_sidecar
 _MODELS = (".safetensors", ".onnx", ".engine")
 _CHECKPOINTS = (".pth", ".pt", ".ckpt")
 _REPORTS = (".json", ".html")
-_SIDECARS = (".contract.json", ".engine.json")  # they repeat what the file next to them holds
+_SIDECARS = (
+    ".contract.json",
+    ".engine.json",
+)  # they repeat what the file next to them holds
 _MAX_REPORT_BYTES = 64 << 20
 _HASH = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
 

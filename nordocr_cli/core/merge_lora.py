@@ -27,7 +27,9 @@ _COPIED = (
     "preprocessor_config.json",
     "processor_config.json",
 )
-_TOLERANCE = 1e-3  # of a logit: adding products up before the input is multiplied rounds otherwise
+_TOLERANCE = (
+    1e-3  # of a logit: adding products up before the input is multiplied rounds otherwise
+)
 
 
 @dataclass(frozen=True)

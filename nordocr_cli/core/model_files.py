@@ -125,7 +125,9 @@ def _join(name: str, pieces: list[Path]) -> Path:
     sums = _checksums(pieces[0].parent / SUMS)
     is_in_parts = any(_PART.search(path.name) for path in pieces)
     if is_in_parts and name not in sums:
-        raise DataError(f"{pieces[0].parent / SUMS} does not name {name}: parts need a checksum")
+        raise DataError(
+            f"{pieces[0].parent / SUMS} does not name {name}: parts need a checksum"
+        )
 
     target = added_models_folder() / name
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -56,7 +56,13 @@ def plan_charset_move(weights: Path, to: str, output: Path, new_rows: str = "bas
         raise UsageError(f"{source} reads charset {charset.name!r} already")
     choice: NewRows = "base" if new_rows == "base" else "fresh"
     return Move(
-        source, output, to, charset, contract, choice, plan_move(contract.charset, charset, choice)
+        source,
+        output,
+        to,
+        charset,
+        contract,
+        choice,
+        plan_move(contract.charset, charset, choice),
     )
 
 
@@ -75,8 +81,14 @@ def move_charset(move: Move) -> None:
     state, _ = move_head(
         network.state_dict(), contract.charset, move.charset, type(network), move.new_rows
     )
-    profile = {**contract.profile, "charset": move.charset_named} if contract.profile else {}
+    if contract.profile:
+        profile = {**contract.profile, "charset": move.charset_named}
+    else:
+        profile = {}
     made = replace(
-        contract, charset=move.charset, profile=profile, parent_sha256=sha256_of(move.weights)
+        contract,
+        charset=move.charset,
+        profile=profile,
+        parent_sha256=sha256_of(move.weights),
     )
     save_weights(move.output, state, made)

@@ -36,7 +36,9 @@ class PixelWaste:
         return {name: round(share, 4) for name, share in asdict(self).items()}
 
 
-def pixel_waste(widths_px: Sequence[float], height_px: int, geometry: Geometry) -> PixelWaste:
+def pixel_waste(
+    widths_px: Sequence[float], height_px: int, geometry: Geometry
+) -> PixelWaste:
     """Return the wasted shares for lines `widths_px` wide at `height_px`.
 
     Raises ValueError when there are no widths.
@@ -49,7 +51,9 @@ def pixel_waste(widths_px: Sequence[float], height_px: int, geometry: Geometry) 
     fixed = 1 - float(used.mean()) / geometry.max_width
 
     aspect = np.asarray(widths_px, dtype=np.float64) / height_px
-    strip = np.minimum(aspect, 1 / aspect)  # share of a square that a line of this aspect covers
+    strip = np.minimum(
+        aspect, 1 / aspect
+    )  # share of a square that a line of this aspect covers
     square = 1 - float(strip.mean())
 
     squashed = float((widths > geometry.max_width).mean())

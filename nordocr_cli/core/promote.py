@@ -137,7 +137,9 @@ def plan(request: PromotionRequest) -> PromotionPlan:
             f"gate {relative[0]!r} needs a champion, and {target} holds none: give --champion"
         )
     if not gates and champion is None:
-        raise UsageError("nothing to judge by: give --expect FILE.toml, --gate or --champion")
+        raise UsageError(
+            "nothing to judge by: give --expect FILE.toml, --gate or --champion"
+        )
     return PromotionPlan(
         request=request,
         weights=weights,
@@ -154,7 +156,9 @@ def _champion(request: PromotionRequest, target_holds_others: bool) -> Path | No
             raise UsageError("--champion and --no-champion contradict each other")
         return None
     if request.champion is None:
-        return request.target if target_holds_others else None
+        if target_holds_others:
+            return request.target
+        return None
     if not request.champion.exists():
         raise UsageError(f"no champion {request.champion}")
     return request.champion
@@ -170,7 +174,9 @@ def run(plan: PromotionPlan, progress: Progress = SILENT) -> Promotion:
     request = plan.request
     sha256 = atomic.sha256_of(plan.weights)
     _require_unseen_lines(plan, progress)
-    results = tuple(_evaluate(str(plan.weights), store, plan, progress) for store in plan.stores)
+    results = tuple(
+        _evaluate(str(plan.weights), store, plan, progress) for store in plan.stores
+    )
     judged = _judge_champion(plan, results, progress)
     comparisons = tuple(each.compare() for each in judged)
     problems = _problems(plan, results, judged, comparisons)
@@ -237,7 +243,9 @@ def _judge_champion(
         return []
     progress.note(f"reading the same lines with the champion {plan.champion}")
     return [
-        Judged(store, result, _evaluate(str(plan.champion), store, plan, progress, new=False))
+        Judged(
+            store, result, _evaluate(str(plan.champion), store, plan, progress, new=False)
+        )
         for store, result in zip(plan.stores, results, strict=True)
     ]
 
@@ -251,7 +259,8 @@ def _problems(
     """Every gate that is missed, on every store, then where the champion is better."""
     # Without a champion only gates with a bound of their own are left.
     sides = judged or [
-        Judged(store, result, result) for store, result in zip(plan.stores, results, strict=True)
+        Judged(store, result, result)
+        for store, result in zip(plan.stores, results, strict=True)
     ]
     found = [
         f"{problem} on {side.store}"
@@ -276,7 +285,9 @@ def _target(run: Path, output: Path | None) -> Path:
     name = f"{run.resolve().name}.safetensors"
     if output is None:
         return PROMOTED / name
-    return output if output.suffix == ".safetensors" else output / name
+    if output.suffix == ".safetensors":
+        return output
+    return output / name
 
 
 def _record(target: Path) -> Path:
@@ -288,7 +299,9 @@ def _val_stores(run: Path) -> list[Path]:
     from nordocr_cli.data.store import LineStore
 
     try:
-        named = [(Path(store["path"]), store["content_sha256"]) for store in read_run(run)["val"]]
+        named = [
+            (Path(store["path"]), store["content_sha256"]) for store in read_run(run)["val"]
+        ]
     except (KeyError, TypeError) as error:
         raise ArtifactError(
             f"{run / RUN} is damaged: no validation stores ({error!r}); name the lines with --on"

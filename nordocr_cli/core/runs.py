@@ -75,7 +75,9 @@ def list_runs(root: Path) -> list[RunSummary]:
     problem.
     """
     return sorted(
-        (summarize(folder) for folder in find_runs(root)), key=lambda run: run.started, reverse=True
+        (summarize(folder) for folder in find_runs(root)),
+        key=lambda run: run.started,
+        reverse=True,
     )
 
 
@@ -84,7 +86,14 @@ def summarize(folder: Path) -> RunSummary:
     try:
         facts = read_run(folder)
         return _summary(folder, facts)
-    except (ArtifactError, KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
+    except (
+        ArtifactError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        IndexError,
+        ValueError,
+    ) as error:
         return RunSummary(folder, "damaged", problem=f"{type(error).__name__}: {error}")
 
 
@@ -125,7 +134,9 @@ def _state(folder: Path, facts: dict[str, Any]) -> str:
         and time.time() - metrics.stat().st_mtime < _ACTIVE_S
     ):
         return "running"
-    return "stopped" if (folder / STATE).is_file() else "ended"
+    if (folder / STATE).is_file():
+        return "stopped"
+    return "ended"
 
 
 def is_finished(folder: Path) -> bool:

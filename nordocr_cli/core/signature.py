@@ -28,7 +28,9 @@ def read_key(variable: str) -> bytes:
     """
     key = os.environ.get(variable, "")
     if not key:
-        raise UsageError(f"--sign-key-env {variable}: no such environment variable, or it is empty")
+        raise UsageError(
+            f"--sign-key-env {variable}: no such environment variable, or it is empty"
+        )
     hide(key)
     if len(key) < _MIN_KEY_CHARACTERS:
         raise UsageError(
@@ -41,7 +43,9 @@ def read_key(variable: str) -> bytes:
 def sign(record: Mapping[str, Any], key: bytes) -> dict[str, Any]:
     """Return the record with its signature."""
     unsigned = {name: value for name, value in record.items() if name != "signature"}
-    return unsigned | {"signature": {"algorithm": ALGORITHM, "value": _digest(unsigned, key)}}
+    return unsigned | {
+        "signature": {"algorithm": ALGORITHM, "value": _digest(unsigned, key)}
+    }
 
 
 def verify(path: Path, key: bytes) -> dict[str, Any]:
@@ -51,9 +55,14 @@ def verify(path: Path, key: bytes) -> dict[str, Any]:
     from nordocr_cli.atomic import sha256_of
 
     record: dict[str, Any] = read_json(path, "record of a promotion", error=ArtifactError)
-    signature = record.pop("signature", None) if isinstance(record, dict) else None
+    if isinstance(record, dict):
+        signature = record.pop("signature", None)
+    else:
+        signature = None
     if not isinstance(signature, dict) or signature.get("algorithm") != ALGORITHM:
-        raise ArtifactError(f"{path} is not signed with {ALGORITHM}; promote with --sign-key-env")
+        raise ArtifactError(
+            f"{path} is not signed with {ALGORITHM}; promote with --sign-key-env"
+        )
     if not hmac.compare_digest(str(signature.get("value")), _digest(record, key)):
         raise ArtifactError(
             f"{path}: the signature does not hold: the record was changed, or the key is another"
@@ -62,7 +71,9 @@ def verify(path: Path, key: bytes) -> dict[str, Any]:
     if not weights.is_file():
         raise ArtifactError(f"{path}: its weights {weights} are not there")
     if sha256_of(weights) != record.get("sha256"):
-        raise ArtifactError(f"{weights} are not the weights that {path.name} was written for")
+        raise ArtifactError(
+            f"{weights} are not the weights that {path.name} was written for"
+        )
     return record
 
 

@@ -123,18 +123,26 @@ def run(request: SuspectsRequest, progress: Progress = SILENT) -> SuspectsResult
         rows = [store.row(index) for index in range(len(store))]
         crops = [store.image(index) for index in range(len(store))]
 
-    first = open_recognizer(planned["model"], device=request.device, threads=request.threads)
+    first = open_recognizer(
+        planned["model"], device=request.device, threads=request.threads
+    )
     readings, ratios = _read(first, crops, rows, progress)
     second: list[str | None] = []
     if request.second:
-        other = open_recognizer(request.second, device=request.device, threads=request.threads)
+        other = open_recognizer(
+            request.second, device=request.device, threads=request.threads
+        )
         progress.note(f"reading {len(crops)} lines with {other.name}")
         languages = [row.language for row in rows]
         second = [reading.text for reading in other.recognize(crops, languages)]
 
     suspects = [
         _judge(
-            index, rows[index], readings[index], ratios[index], second[index] if second else None
+            index,
+            rows[index],
+            readings[index],
+            ratios[index],
+            second[index] if second else None,
         )
         for index in range(len(rows))
     ]
@@ -144,7 +152,10 @@ def run(request: SuspectsRequest, progress: Progress = SILENT) -> SuspectsResult
 
 
 def _read(
-    recognizer: "Recognizer", crops: "Sequence[Image]", rows: Sequence[LineRow], progress: Progress
+    recognizer: "Recognizer",
+    crops: "Sequence[Image]",
+    rows: Sequence[LineRow],
+    progress: Progress,
 ) -> tuple[list[Recognition], list[float | None]]:
     """What is read in each line, and how much likelier that is than the label (None where the
     recognizer does not tell).
@@ -167,7 +178,10 @@ def _read(
 
 def _tells_likelihoods(recognizer: "RunnerRecognizer") -> bool:
     contract = recognizer.runner.contract
-    return contract.decoding == "ctc" and contract.output_activation in ("logits", "softmax")
+    return contract.decoding == "ctc" and contract.output_activation in (
+        "logits",
+        "softmax",
+    )
 
 
 def _outputs(
@@ -182,7 +196,11 @@ def _outputs(
         outputs = recognizer.runner.run(images, widths)  # (N, T, C)
         frames = np.array([contract.out_length(int(own)) for own in widths])
         readings = recognizer.decode(
-            outputs, frames, contract.charset, contract.output_activation, contract.temperature
+            outputs,
+            frames,
+            contract.charset,
+            contract.output_activation,
+            contract.temperature,
         )
         for number, index in enumerate(members):
             output = outputs[number, : frames[number]]
@@ -214,14 +232,22 @@ def _judge(
         suspicion = ratio if edits else 0.0
         reasons.append(f"e^{ratio:.0f} times likelier")
     else:
-        confidence = 1.0 if reading.confidence is None else reading.confidence
+        if reading.confidence is None:
+            confidence = 1.0
+        else:
+            confidence = reading.confidence
         suspicion = _EDITS_WEIGHT * edits * confidence
         reasons.append(f"{100 * edits:.0f} % of the characters differ")
     if second is not None and edits and canonical(second) == hypothesis:
         suspicion += _AGREEMENT
         reasons.append("two engines agree")
     return Suspect(
-        index, row, reading.text, reading.confidence, suspicion, tuple(reasons) if edits else ()
+        index,
+        row,
+        reading.text,
+        reading.confidence,
+        suspicion,
+        tuple(reasons) if edits else (),
     )
 
 

@@ -74,11 +74,16 @@ def unpack(archive: Path) -> Path:
     """
     folder = Path(tempfile.mkdtemp(prefix="nordocr-"))
     try:
-        members = _tar_members(archive) if archive.suffix == ".tar" else _zip_members(archive)
+        if archive.suffix == ".tar":
+            members = _tar_members(archive)
+        else:
+            members = _zip_members(archive)
         total = 0
         for number, (name, content) in enumerate(members):
             if number >= _MAX_MEMBERS:
-                raise DataError(f"{archive}: more than {_MAX_MEMBERS:,} files; unpack it yourself")
+                raise DataError(
+                    f"{archive}: more than {_MAX_MEMBERS:,} files; unpack it yourself"
+                )
             target = folder / _safe_name(name, archive)
             target.parent.mkdir(parents=True, exist_ok=True)
             total += _copy(content, target, archive)
@@ -88,7 +93,9 @@ def unpack(archive: Path) -> Path:
                 )
     except (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError, RuntimeError) as error:
         shutil.rmtree(folder, ignore_errors=True)
-        raise DataError(f"{archive}: cannot be unpacked ({error}); copy the file again") from error
+        raise DataError(
+            f"{archive}: cannot be unpacked ({error}); copy the file again"
+        ) from error
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
@@ -111,7 +118,9 @@ def _tar_members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
                 continue
             content = file.extractfile(info) if info.isreg() else None
             if content is None:
-                raise DataError(f"{archive}: {info.name!r} is a link or a device, not a file")
+                raise DataError(
+                    f"{archive}: {info.name!r} is a link or a device, not a file"
+                )
             yield info.name, content
 
 

@@ -27,9 +27,14 @@ Line = NDArray[Any]
 
 _LEAST_GAP_PX = 8  # a narrower gap between joined lines might not read as a space
 _MOST_SQUEEZE = 1.3  # a line becomes this much narrower or wider
-_LEAST_FRAMES = 1.5  # a squeezed line keeps this many times the CTC frames that its label needs
+_LEAST_FRAMES = (
+    1.5  # a squeezed line keeps this many times the CTC frames that its label needs
+)
 _MOST_MARGIN_PX = 24  # paper that a loose box adds beside the line
-_BOX_ROWS = (-2, 4)  # rows that a wrong box takes away or adds above and below, at height 32
+_BOX_ROWS = (
+    -2,
+    4,
+)  # rows that a wrong box takes away or adds above and below, at height 32
 _INK_ROWS = 1  # of the rows taken away, so many may hold ink: a ring or a dot is higher
 _BOX_COLUMNS = 6  # columns, of paper only, that a tight box takes away at either end
 # of a neighbour's line, and paper between it and ours
@@ -66,7 +71,9 @@ def single_samples(lines: NDArray[np.int64], widths: NDArray[np.int64]) -> Sampl
     """Return samples of one line each, as they are stored; `widths` are theirs."""
     count = len(lines)
     zeros = np.zeros(count, dtype=np.int64)
-    return Samples(lines, zeros, np.arange(count + 1), np.zeros((count, 2), dtype=np.int64), widths)
+    return Samples(
+        lines, zeros, np.arange(count + 1), np.zeros((count, 2), dtype=np.int64), widths
+    )
 
 
 def draw_samples(
@@ -84,10 +91,17 @@ def draw_samples(
     says which may stand beside another with one space between the labels.
     """
     order = rng.permutation(len(lines))
-    lines, widths, frames, joinable = lines[order], widths[order], frames[order], joinable[order]
+    lines, widths, frames, joinable = (
+        lines[order],
+        widths[order],
+        frames[order],
+        joinable[order],
+    )
     gaps = np.exp(
         rng.uniform(
-            np.log(_LEAST_GAP_PX), np.log(max(_LEAST_GAP_PX, augment.max_join_gap_px)), len(lines)
+            np.log(_LEAST_GAP_PX),
+            np.log(max(_LEAST_GAP_PX, augment.max_join_gap_px)),
+            len(lines),
         )
     )
     gaps = gaps.astype(np.int64)
@@ -102,7 +116,9 @@ def draw_samples(
     count, step = len(natural), geometry.width_multiple
     factors = np.exp(rng.uniform(-np.log(_MOST_SQUEEZE), np.log(_MOST_SQUEEZE), count))
     factors[rng.random(count) >= augment.squeeze] = 1.0
-    least = np.minimum(natural, np.ceil(needed * geometry.stride * _LEAST_FRAMES).astype(np.int64))
+    least = np.minimum(
+        natural, np.ceil(needed * geometry.stride * _LEAST_FRAMES).astype(np.int64)
+    )
     scaled = np.minimum(
         np.maximum(np.rint(natural * factors).astype(np.int64), least), geometry.max_width
     )
@@ -184,7 +200,10 @@ def _join(parts: Sequence[Line], gaps: Sequence[int]) -> Line:
     """Parts side by side; the paper between two goes over from one's level to the other's."""
     pieces = [parts[0]]
     for before, gap, after in zip(parts, gaps, parts[1:], strict=False):
-        left, right = _paper(before[:, -_MOST_MARGIN_PX:]), _paper(after[:, :_MOST_MARGIN_PX])
+        left, right = (
+            _paper(before[:, -_MOST_MARGIN_PX:]),
+            _paper(after[:, :_MOST_MARGIN_PX]),
+        )
         ramp = np.linspace(left, right, gap).astype(np.uint8)  # (gap,) or (gap, 3)
         pieces += [np.broadcast_to(ramp, (before.shape[0], *ramp.shape)), after]
     return np.concatenate(pieces, axis=1)
@@ -210,7 +229,8 @@ def _box_error(line: Line, rng: np.random.Generator) -> Line:
     )
     cut = min(max(0, -top), free[0] + _INK_ROWS), min(max(0, -bottom), free[1] + _INK_ROWS)
     line = line[
-        cut[0] : line.shape[0] - cut[1], min(left, free[2]) : line.shape[1] - min(right, free[3])
+        cut[0] : line.shape[0] - cut[1],
+        min(left, free[2]) : line.shape[1] - min(right, free[3]),
     ]
     return _framed(line, (max(0, top), max(0, bottom), 0, 0), paper)
 
@@ -230,7 +250,9 @@ def _add_strips(line: Line, neighbour: Line, rng: np.random.Generator) -> Line:
         rows = int(rng.integers(*_STRIP_ROWS, endpoint=True))
         gap = int(rng.integers(*_STRIP_GAP_ROWS, endpoint=True))
         strip = neighbour[height - rows :] if above else neighbour[:rows]
-        line = _framed(line, (gap + rows, 0, 0, 0) if above else (0, gap + rows, 0, 0), paper)
+        line = _framed(
+            line, (gap + rows, 0, 0, 0) if above else (0, gap + rows, 0, 0), paper
+        )
         place = line[:rows] if above else line[-rows:]
         np.minimum(place, strip[:, columns], out=place)  # its ink, on our paper
     return line
@@ -252,7 +274,9 @@ def _add_margins(
             and neighbour.shape[1] > _SLIVER_PX
         ):
             at = int(rng.integers(neighbour.shape[1] - _SLIVER_PX))
-            np.minimum(line[:, begin], neighbour[:, at : at + _SLIVER_PX], out=line[:, begin])
+            np.minimum(
+                line[:, begin], neighbour[:, at : at + _SLIVER_PX], out=line[:, begin]
+            )
     return line
 
 
@@ -286,7 +310,10 @@ def _brightness(line: Line, rng: np.random.Generator) -> Line:
     contrast, shift = rng.uniform(0.7, 1.3), rng.uniform(-40, 40)
     return np.asarray(
         cv2.LUT(
-            line, np.clip((np.arange(256) - 128) * contrast + 128 + shift, 0, 255).astype(np.uint8)
+            line,
+            np.clip((np.arange(256) - 128) * contrast + 128 + shift, 0, 255).astype(
+                np.uint8
+            ),
         )
     )
 
@@ -299,7 +326,10 @@ def _noise(line: Line, rng: np.random.Generator) -> Line:
     window = field.take(range(top, top + height), axis=0, mode="wrap").take(
         range(left, left + width), axis=1, mode="wrap"
     )
-    window = window if line.ndim == 2 else np.repeat(window[:, :, None], 3, axis=2)
+    if line.ndim == 2:
+        window = window
+    else:
+        window = np.repeat(window[:, :, None], 3, axis=2)
     return np.asarray(
         cv2.addWeighted(
             line.astype(np.int16), 1.0, window, rng.uniform(2, 12) / 64, 0, dtype=cv2.CV_8U
@@ -311,27 +341,37 @@ def _noise(line: Line, rng: np.random.Generator) -> Line:
 def _noise_field() -> NDArray[np.int16]:
     """Normal noise, 64 to a standard deviation."""
     return (
-        np.random.default_rng(7).standard_normal((_NOISE_H, _NOISE_W), dtype=np.float32) * 64
+        np.random.default_rng(7).standard_normal((_NOISE_H, _NOISE_W), dtype=np.float32)
+        * 64
     ).astype(np.int16)
 
 
 def _threshold(line: Line, rng: np.random.Generator) -> Line:
     """Scanned with one bit a pixel at twice the height. Left alone where letters would be lost."""
     height, width = line.shape[:2]
-    gray = line if line.ndim == 2 else cv2.cvtColor(line, cv2.COLOR_RGB2GRAY)
+    if line.ndim == 2:
+        gray = line
+    else:
+        gray = cv2.cvtColor(line, cv2.COLOR_RGB2GRAY)
     large: Any = cv2.resize(gray, (2 * width, 2 * height), interpolation=cv2.INTER_CUBIC)
     level, _ = cv2.threshold(large, 0, 255, cv2.THRESH_BINARY | cv2.THRESH_OTSU)
     bits = cv2.threshold(large, level + rng.uniform(-20, 30), 255, cv2.THRESH_BINARY)[1]
-    result: Line = np.asarray(cv2.resize(bits, (width, height), interpolation=cv2.INTER_AREA))
+    result: Line = np.asarray(
+        cv2.resize(bits, (width, height), interpolation=cv2.INTER_AREA)
+    )
     had = (gray < int(_paper(gray)) - _INK_LEVELS).any(axis=0)  # (w,), columns with ink
     lost = had & (result > 255 - _INK_LEVELS).all(axis=0)
     if lost.sum() > _LOST_COLUMNS * had.sum() or result.mean() < 128:
         return line
-    return result if line.ndim == 2 else np.asarray(cv2.cvtColor(result, cv2.COLOR_GRAY2RGB))
+    if line.ndim == 2:
+        return result
+    return np.asarray(cv2.cvtColor(result, cv2.COLOR_GRAY2RGB))
 
 
 def _jpeg(line: Line, rng: np.random.Generator) -> Line:
-    done, data = cv2.imencode(".jpg", line, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(25, 90))])
+    done, data = cv2.imencode(
+        ".jpg", line, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(25, 90))]
+    )
     if not done:
         raise RuntimeError("OpenCV could not encode a JPEG")
     return np.asarray(

@@ -90,7 +90,8 @@ def normalize(images: Tensor, geometry: Geometry) -> Tensor:
     W) on the same device, channels last; white padding becomes exactly 1.0.
     """
     mean, scale = (
-        _constants(values, images.device) for values in NORMALIZATIONS[geometry.normalization]
+        _constants(values, images.device)
+        for values in NORMALIZATIONS[geometry.normalization]
     )
     normalized = (images.float() - mean) / scale  # (N, 3, H, W)
     return normalized.contiguous(memory_format=torch.channels_last)
@@ -222,7 +223,8 @@ class LineBatches:
             read_rows=lambda: tuple(self._row(int(index)) for index in lines),
             masked=plan.masked,
             shared_lines=len(lines) + sum(len(other.lines) for other in others),
-            shared_characters=len(targets) + sum(self._characters(other) for other in others),
+            shared_characters=len(targets)
+            + sum(self._characters(other) for other in others),
             counted=counted,
         )
 

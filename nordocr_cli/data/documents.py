@@ -13,7 +13,13 @@ from pathlib import Path
 from typing import overload
 
 from nordocr_cli.data.pdf import PdfPages, is_pdf
-from nordocr_cli.data.resize import Pixels, decode_image, image_size, read_image_bytes, rgb_pixels
+from nordocr_cli.data.resize import (
+    Pixels,
+    decode_image,
+    image_size,
+    read_image_bytes,
+    rgb_pixels,
+)
 from nordocr_cli.errors import DataError, UsageError
 from nordocr_cli.limits import Limits
 from nordocr_cli.pages.cut import crop_box
@@ -111,7 +117,10 @@ class Document(Sequence[Pixels]):
     def _tiff_page(self, number: int) -> Pixels:
         from PIL import Image as PillowImage
 
-        where = str(self.path) if len(self) == 1 else f"{self.path}, page {number + 1}"
+        if len(self) == 1:
+            where = str(self.path)
+        else:
+            where = f"{self.path}, page {number + 1}"
         try:
             # Opened again for each page: Pillow's images are lazy, and one that is shared between
             # threads mixes its pages.
@@ -121,8 +130,12 @@ class Document(Sequence[Pixels]):
                 return rgb_pixels(image)
         except DataError:
             raise
-        except Exception as error:  # a decoder fed with damaged bytes raises almost anything
-            raise DataError(f"{where}: damaged image ({error}); save the page again") from error
+        except (
+            Exception
+        ) as error:  # a decoder fed with damaged bytes raises almost anything
+            raise DataError(
+                f"{where}: damaged image ({error}); save the page again"
+            ) from error
 
 
 def read_pages(path: Path, limits: Limits | None = None) -> Document:
@@ -140,7 +153,9 @@ def read_content(path: Path, limits: Limits | None = None) -> bytes:
         return _standard_input()
     if not path.is_file():
         raise UsageError(f"no document {path}")
-    return read_image_bytes(path, max_pixels=max(_LEAST_CONTENT, (limits or Limits()).max_pixels))
+    return read_image_bytes(
+        path, max_pixels=max(_LEAST_CONTENT, (limits or Limits()).max_pixels)
+    )
 
 
 @cache
@@ -152,7 +167,9 @@ def _standard_input() -> bytes:
             f"standard input: more than {_MAXIMUM_PIPED >> 20} MB; save the document to a file"
         )
     if not content:
-        raise DataError("standard input is empty: pipe an image or a document into the command")
+        raise DataError(
+            "standard input is empty: pipe an image or a document into the command"
+        )
     return content
 
 
@@ -196,11 +213,15 @@ class _TiffForm:
 
     @property
     def entry_bytes(self) -> int:
-        return 20 if self.is_big else 12
+        if self.is_big:
+            return 20
+        return 12
 
     @property
     def value_offset(self) -> int:
-        return 12 if self.is_big else 8
+        if self.is_big:
+            return 12
+        return 8
 
 
 def _tiff_pages(content: bytes, path: Path, limits: Limits) -> tuple[list[int], str]:
@@ -248,7 +269,9 @@ def _tiff_directory(content: bytes, offset: int, form: _TiffForm) -> tuple[bool,
     """
     (entries,) = struct.unpack_from(form.count, content, offset)
     first = offset + struct.calcsize(form.count)
-    (following,) = struct.unpack_from(form.pointer, content, first + entries * form.entry_bytes)
+    (following,) = struct.unpack_from(
+        form.pointer, content, first + entries * form.entry_bytes
+    )
     is_page = True
     for number in range(min(entries, _SUBFILE_AMONG)):
         entry = first + number * form.entry_bytes

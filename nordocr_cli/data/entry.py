@@ -104,7 +104,9 @@ def make_entry(value: Mapping[str, Any], where: str, key: str | None = None) -> 
         if item is None:
             continue
         if not isinstance(item, str):
-            raise ValueError(f"{name!r} must be a string, not {type(item).__name__} {item!r}")
+            raise ValueError(
+                f"{name!r} must be a string, not {type(item).__name__} {item!r}"
+            )
         if has_surrogate(item):
             raise ValueError(
                 f"{name!r} holds half a surrogate pair, which is no character: {item!r}"
@@ -124,7 +126,10 @@ def make_entry(value: Mapping[str, Any], where: str, key: str | None = None) -> 
         **{**fields, "id": fields.get("id") or fields["image"], "text": text}, extra=extra
     )
     return Entry(
-        where, key if key is not None else row.image, row, renormalized=text != fields["text"]
+        where,
+        key if key is not None else row.image,
+        row,
+        renormalized=text != fields["text"],
     )
 
 
@@ -185,7 +190,9 @@ def place_in_row(value: Mapping[str, Any], where: str) -> Place | None:
     try:
         box = box_from_json(value["bbox"], where)
         polygon = points_from_json(value.get("polygon"))
-        return Place(index, outline_of(box, polygon, points_from_json(value.get("baseline"))))
+        return Place(
+            index, outline_of(box, polygon, points_from_json(value.get("baseline")))
+        )
     except DataError as error:
         raise ValueError(str(error).removeprefix(f"{where}: ")) from None
     except (KeyError, TypeError) as error:
@@ -232,8 +239,12 @@ def named_keys(
         if not theirs:
             continue
         if theirs not in value:
-            raise ValueError(f"no {theirs!r}; the row has {', '.join(map(str, names or value))}")
-        renamed = {key: item for key, item in renamed.items() if key != ours or ours == theirs}
+            raise ValueError(
+                f"no {theirs!r}; the row has {', '.join(map(str, names or value))}"
+            )
+        renamed = {
+            key: item for key, item in renamed.items() if key != ours or ours == theirs
+        }
         renamed[ours] = value[theirs]
         if theirs != ours:
             renamed.pop(theirs)

@@ -54,7 +54,9 @@ class BatchPlan:
 
     @property
     def _places(self) -> NDArray[np.int64]:
-        return ranges(self.samples.first[self.numbers], self.samples.first[self.numbers + 1])
+        return ranges(
+            self.samples.first[self.numbers], self.samples.first[self.numbers + 1]
+        )
 
 
 class EpochPlanner:
@@ -144,7 +146,8 @@ class EpochPlanner:
         if ratios is None:
             return members
         stores = [
-            members[(members >= begin) & (members < end)] for begin, end in pairwise(self.first)
+            members[(members >= begin) & (members < end)]
+            for begin, end in pairwise(self.first)
         ]
         weights = np.array(
             [ratio * (len(own) > 0) for ratio, own in zip(ratios, stores, strict=True)]
@@ -194,4 +197,6 @@ def ranges(starts: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.int
     lengths = ends - starts
     if (lengths == 1).all():
         return starts
-    return np.arange(int(lengths.sum())) + np.repeat(starts - np.cumsum(lengths) + lengths, lengths)
+    return np.arange(int(lengths.sum())) + np.repeat(
+        starts - np.cumsum(lengths) + lengths, lengths
+    )

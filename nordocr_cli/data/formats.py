@@ -15,7 +15,12 @@ from nordocr_cli.data.archives import ARCHIVE_SUFFIXES, ArchiveSource, unpack
 from nordocr_cli.data.entry import Entry
 from nordocr_cli.data.labels.label_file import NO_COLUMNS, Columns, LabelFile
 from nordocr_cli.data.layouts.readers import sniff_layout
-from nordocr_cli.data.manifest import ManifestKind, find_form, iterate_manifest, manifest_kind
+from nordocr_cli.data.manifest import (
+    ManifestKind,
+    find_form,
+    iterate_manifest,
+    manifest_kind,
+)
 from nordocr_cli.data.manifest_source import ManifestSource
 from nordocr_cli.data.pages import (
     LAYOUT_FOLDERS,
@@ -39,7 +44,14 @@ if TYPE_CHECKING:
 # Looked for in a folder, in this order; a folder must have one of them, or exactly one other label
 # file, or something else that is read.
 LABEL_FILES = (
-    *("manifest.jsonl", "labels.jsonl", "metadata.jsonl", "manifest.tsv", "labels.tsv", "gt.tsv"),
+    *(
+        "manifest.jsonl",
+        "labels.jsonl",
+        "metadata.jsonl",
+        "manifest.tsv",
+        "labels.tsv",
+        "gt.tsv",
+    ),
     *("manifest.csv", "labels.csv", "metadata.csv", "labels.txt", "label.txt", "gt.txt"),
     *("rec_gt.txt", "Label.txt", "labels.json", "label.json", "gt.json", "lines.txt"),
 )
@@ -57,7 +69,10 @@ _FOREIGN = {
     (".xlsx", ".xls", ".ods"): ("a spreadsheet", "save it as CSV"),
     (".rar", ".7z", ".tgz", ".gz", ".bz2", ".xz", ".zst"): ("an archive", "unpack it"),
     (".sqlite", ".db"): ("a database", "export its images and texts as files"),
-    (".tfrecord", ".tfrecords", ".record"): ("a TFRecord", "export its images and texts as files"),
+    (".tfrecord", ".tfrecords", ".record"): (
+        "a TFRecord",
+        "export its images and texts as files",
+    ),
 }
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 _MAX_DEPTH = 6  # of folders in folders
@@ -140,7 +155,9 @@ def open_source(spec: SourceSpec | Path, progress: Progress = SILENT) -> Source:
         return source
     if not any(spec.path.iterdir()):
         raise DataError(f"{spec.path} is empty")
-    foreign = next((path for path in sorted(spec.path.rglob("*")) if _foreign_kind(path)), None)
+    foreign = next(
+        (path for path in sorted(spec.path.rglob("*")) if _foreign_kind(path)), None
+    )
     if foreign is not None:
         raise DataError(_refusal(foreign))
     raise DataError(
@@ -209,7 +226,9 @@ def _foreign_kind(path: Path) -> tuple[str, str] | None:
     if suffix or not path.is_file():
         return None
     with path.open("rb") as file:
-        return ("HDF5", "export its images and texts") if file.read(8) == _HDF5_MAGIC else None
+        if file.read(8) == _HDF5_MAGIC:
+            return ("HDF5", "export its images and texts")
+        return None
 
 
 def _refusal(path: Path) -> str:
@@ -226,7 +245,9 @@ def _open_folder(spec: SourceSpec, progress: Progress) -> Source | None:
     sources = _sources_below(spec, progress, _MAX_DEPTH)
     if len(sources) > 1:
         return JoinedSource(spec.path, sources)
-    return sources[0] if sources else None
+    if sources:
+        return sources[0]
+    return None
 
 
 def _sources_below(spec: SourceSpec, progress: Progress, depth: int) -> list[Source]:
@@ -260,7 +281,9 @@ def _source_in(spec: SourceSpec, progress: Progress) -> Source | None:
 
     others = _other_label_files(manifest) if manifest else []
     if manifest is not None:
-        source: Source = ManifestSource(manifest, manifest_kind(manifest, columns), root, columns)
+        source: Source = ManifestSource(
+            manifest, manifest_kind(manifest, columns), root, columns
+        )
         others += _counted(layouts, path, "layouts") + _counted(pairs, path, "pairs")
     elif layouts:
         source = LayoutSource(path, layouts, root)
@@ -268,10 +291,15 @@ def _source_in(spec: SourceSpec, progress: Progress) -> Source | None:
     else:
         source = PairSource(path, pairs, root)
         if lonely := source.images_without_text():
-            progress.warn(f"{path}: {lonely} images have no text next to them and are not read")
+            progress.warn(
+                f"{path}: {lonely} images have no text next to them and are not read"
+            )
     others += _counted(tables, path, "tables") + _counted(archives, path, "archives")
     if others:
-        read = manifest.name if manifest else f"{len(source.files)} {source.kind}"
+        if manifest:
+            read = manifest.name
+        else:
+            read = f"{len(source.files)} {source.kind}"
         progress.warn(
             f"{path}: {read} is read; left aside: {', '.join(others)}. Name these as sources of"
             " their own to read them"
@@ -287,7 +315,9 @@ def _tables_or_archives(
     opened = [_open_archive(replace(spec, path=archive), progress) for archive in archives]
     if len(opened) > 1:
         return JoinedSource(spec.path, opened)
-    return opened[0] if opened else None
+    if opened:
+        return opened[0]
+    return None
 
 
 def _files_with(folder: Path, suffixes: Sequence[str]) -> list[Path]:
@@ -322,8 +352,12 @@ def _label_file(folder: Path, columns: Columns, pairs: Sequence[Path]) -> Path |
     ]
     if len(others) > 1:
         names = ", ".join(path.name for path in others)
-        raise UsageError(f"{folder} holds several label files ({names}); name the one meant")
-    return others[0] if others else None
+        raise UsageError(
+            f"{folder} holds several label files ({names}); name the one meant"
+        )
+    if others:
+        return others[0]
+    return None
 
 
 def _is_label_file(path: Path, columns: Columns) -> bool:
@@ -410,7 +444,10 @@ class JoinedSource:
 
     def _folder_name(self, path: Path) -> str:
         inside = path.relative_to(self.path)
-        parts = inside.parts[:-1] if path.is_file() and path.suffix != ".zip" else inside.parts
+        if path.is_file() and path.suffix != ".zip":
+            parts = inside.parts[:-1]
+        else:
+            parts = inside.parts
         return "/".join(name for name in parts if name not in LAYOUT_FOLDERS)
 
 

@@ -27,7 +27,9 @@ class PixelGatherer:
     (stores + 1,) is the global index of each store's first line.
     """
 
-    def __init__(self, stores: Sequence[LineStore], first: Indices, geometry: Geometry) -> None:
+    def __init__(
+        self, stores: Sequence[LineStore], first: Indices, geometry: Geometry
+    ) -> None:
         self.stores, self.first, self.geometry = tuple(stores), first, geometry
         self._buffers = Buffers()
         self._mapped: dict[Path, Tensor] = {}
@@ -69,7 +71,9 @@ class PixelGatherer:
         sources = self.gather(plan.lines, int(line_widths.max()))  # (lines, H, W, C)
         channels = sources.shape[3]
         flat = sources[..., 0] if channels == 1 else sources
-        parts = [source[:, :own] for source, own in zip(flat, line_widths.tolist(), strict=True)]
+        parts = [
+            source[:, :own] for source, own in zip(flat, line_widths.tolist(), strict=True)
+        ]
         gaps, samples = plan.gaps.tolist(), plan.samples
         shape = (len(plan.numbers), self.geometry.height, width, channels)
         images = self._buffers.take(shape)
@@ -80,7 +84,9 @@ class PixelGatherer:
             own = int(samples.widths[number])
             margins = tuple(samples.margins[number].tolist())
             neighbour = parts[rng.integers(len(parts))]
-            line = compose(parts[at:end], gaps[at:end], margins, own, neighbour, augment, rng)
+            line = compose(
+                parts[at:end], gaps[at:end], margins, own, neighbour, augment, rng
+            )
             images[slot, :, :own] = line[..., None] if line.ndim == 2 else line
             images[slot, :, own:] = self.geometry.pad_value
             at = end

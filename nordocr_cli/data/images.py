@@ -173,8 +173,13 @@ class ImageFinder:
 
 def _parts(image: str) -> list[str]:
     """Folders and name of an image path of any system; `..` and drives are dropped."""
-    parts = PureWindowsPath(image).parts if "\\" in image else PurePosixPath(image).parts
-    return [part for part in parts if part not in ("/", "\\", "..") and not part.endswith(":\\")]
+    if "\\" in image:
+        parts = PureWindowsPath(image).parts
+    else:
+        parts = PurePosixPath(image).parts
+    return [
+        part for part in parts if part not in ("/", "\\", "..") and not part.endswith(":\\")
+    ]
 
 
 def _inside(folder: Path, parts: Sequence[str]) -> str | None:

@@ -58,7 +58,10 @@ class Leakage:
             f"lines of {self.documents} documents that are in both": self.of_documents,
         }
         found = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
-        shown = f", e.g. {'; '.join(self.examples)}" if self.examples else ""
+        if self.examples:
+            shown = f", e.g. {'; '.join(self.examples)}"
+        else:
+            shown = ""
         return f"of {self.lines} lines in {tested}, {trained} has {found}{shown}"
 
 

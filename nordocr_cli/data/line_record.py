@@ -51,7 +51,11 @@ def encode_line(image: Pixels) -> EncodedLine:
     """Encode a uint8 (height, width, 3) RGB or (height, width) gray line, as one channel when it is
     gray. Safe in threads.
     """
-    if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,)):
+    if (
+        image.dtype != np.uint8
+        or image.ndim not in (2, 3)
+        or image.shape[2:] not in ((), (3,))
+    ):
         raise ValueError(
             f"a line image is uint8 (height, width, 3) or (height, width), not {image.dtype}"
             f" {image.shape}"
@@ -90,7 +94,9 @@ def _encoded(record: bytes, image: Pixels) -> EncodedLine:
 def encode_png(image: Pixels) -> bytes:
     """Encode a uint8 (height, width, 3) RGB or (height, width) gray image as PNG."""
     # cv2 writes BGR
-    ok, png = cv2.imencode(".png", image if image.ndim == 2 else image[:, :, ::-1], _PNG_OPTIONS)
+    ok, png = cv2.imencode(
+        ".png", image if image.ndim == 2 else image[:, :, ::-1], _PNG_OPTIONS
+    )
     if not ok:
         raise RuntimeError(f"PNG encoding failed for shape {image.shape}")
     return png.tobytes()
@@ -98,7 +104,9 @@ def encode_png(image: Pixels) -> bytes:
 
 def _is_gray(image: Pixels) -> bool:
     red, green, blue = image[..., 0], image[..., 1], image[..., 2]
-    if not np.array_equal(red[0], green[0]):  # most colour images show it in their first row
+    if not np.array_equal(
+        red[0], green[0]
+    ):  # most colour images show it in their first row
         return False
     return np.array_equal(red, green) and np.array_equal(green, blue)
 

@@ -47,10 +47,16 @@ class LmdbReader(AbstractContextManager["LmdbReader"]):
                 check_lmdb_tree(data)
                 try:
                     environment = lmdb.open(
-                        str(self.path), readonly=True, lock=False, readahead=False, meminit=False
+                        str(self.path),
+                        readonly=True,
+                        lock=False,
+                        readahead=False,
+                        meminit=False,
                     )
                 except lmdb.Error as error:
-                    raise DataError(f"{self.path}: cannot open the LMDB: {error}") from error
+                    raise DataError(
+                        f"{self.path}: cannot open the LMDB: {error}"
+                    ) from error
             self._shared[self._key] = (environment, readers + 1)
         self._environment: lmdb.Environment | None = environment
 
@@ -150,7 +156,10 @@ def refuse_to_replace(path: Path) -> None:
     if not path.exists() and not path.is_symlink():
         return
     problem = "is not a line store of nordocr"
-    if path.is_dir() and {child.name for child in path.iterdir()} <= {"data.mdb", "lock.mdb"}:
+    if path.is_dir() and {child.name for child in path.iterdir()} <= {
+        "data.mdb",
+        "lock.mdb",
+    }:
         try:
             with LmdbReader(path) as reader:
                 if reader.get(HEADER_KEY) is not None:

@@ -74,7 +74,10 @@ def check_lmdb_tree(data: Path) -> None:
     """
     meta = _newest_meta(data)
     assert meta is not None
-    with open(data, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+    with (
+        open(data, "rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
+    ):
         if problem := _problem_in_tree(mapped, meta):
             raise DataError(f"{data}: {problem}; {_AGAIN}")
 
@@ -84,16 +87,19 @@ def bytes_in_use(data: Path) -> int | None:
     none.
     """
     meta = _newest_meta(data)
-    return meta.pages * meta.page_bytes if meta else None
+    if meta:
+        return meta.pages * meta.page_bytes
+    return None
 
 
 def _newest_meta(data: Path) -> _Meta | None:
     found: list[_Meta] = []
     with open(data, "rb") as file:
         first = file.read(_META_BYTES)
-        page_bytes = (
-            struct.unpack_from(_ORDER + "I", first, 40)[0] if len(first) == _META_BYTES else 0
-        )
+        if len(first) == _META_BYTES:
+            page_bytes = struct.unpack_from(_ORDER + "I", first, 40)[0]
+        else:
+            page_bytes = 0
         for offset in (0, page_bytes):
             file.seek(offset)
             page = file.read(_META_BYTES)
@@ -106,7 +112,9 @@ def _newest_meta(data: Path) -> _Meta | None:
                     struct.unpack_from(_ORDER + "QQQ", page, 128),
                 )
                 found.append(_Meta(transaction, page_bytes, last_page + 1, flags, root))
-    return max(found) if found else None
+    if found:
+        return max(found)
+    return None
 
 
 def _problem_in_tree(mapped: mmap.mmap, meta: _Meta) -> str | None:
@@ -136,11 +144,15 @@ def _problem_in_tree(mapped: mmap.mmap, meta: _Meta) -> str | None:
             or nodes < (3 - flags)
         ):
             return f"page {number} is damaged"
-        for pointer in struct.unpack_from(f"{_ORDER}{nodes}H", mapped, start + _PAGE_HEADER):
+        for pointer in struct.unpack_from(
+            f"{_ORDER}{nodes}H", mapped, start + _PAGE_HEADER
+        ):
             key_at = pointer + _NODE_HEADER
             if pointer < lower or key_at > size:
                 return f"page {number} is damaged"
-            low, high, node_flags, key_bytes = node_header.unpack_from(mapped, start + pointer)
+            low, high, node_flags, key_bytes = node_header.unpack_from(
+                mapped, start + pointer
+            )
             value_at = key_at + key_bytes
             if flags == _BRANCH:
                 if value_at > size:

@@ -107,7 +107,9 @@ def iterate_manifest(
 
 def _line_name(where: str, path: Path) -> str:
     place = where.removeprefix(str(path)).lstrip(": ")
-    return f"line {place}" if place.isdecimal() else place
+    if place.isdecimal():
+        return f"line {place}"
+    return place
 
 
 def read_manifest(path: Path) -> list[LineRow]:

@@ -46,11 +46,16 @@ class ManifestLines(AbstractContextManager["ManifestLines"]):
         self._entries = self._usable_entries()
         self._rows = [_clean_row(entry) for entry in self._entries]
         sizes = [self._size(entry) for entry in self._entries]
-        measure = geometry.line_width if geometry else Geometry().natural_width
+        if geometry:
+            measure = geometry.line_width
+        else:
+            measure = Geometry().natural_width
         self.widths: NDArray[np.int32] = np.array(
             [measure(*size) for size in sizes], dtype=np.int32
         )
-        self._squash_ratios = [geometry.squash_ratio(*size) if geometry else 1.0 for size in sizes]
+        self._squash_ratios = [
+            geometry.squash_ratio(*size) if geometry else 1.0 for size in sizes
+        ]
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -71,7 +76,9 @@ class ManifestLines(AbstractContextManager["ManifestLines"]):
         crop = self.source.crop(self._entries[index])
         if crop.ndim == 2:
             crop = np.repeat(crop[:, :, None], 3, axis=2)
-        return resize_line(crop, self.geometry) if self.geometry else crop
+        if self.geometry:
+            return resize_line(crop, self.geometry)
+        return crop
 
     def row(self, index: int) -> LineRow:
         """Return the row of line `index`; `extra` says where the geometry squashes it, as in a line
@@ -101,7 +108,9 @@ class ManifestLines(AbstractContextManager["ManifestLines"]):
             if entry.row is None and not entry.illegible:
                 problems.append(f"{entry.where}: {entry.problem}")
                 continue
-            has_text = entry.row is not None and (entry.place is None or entry.row.text.strip())
+            has_text = entry.row is not None and (
+                entry.place is None or entry.row.text.strip()
+            )
             if has_text:
                 usable.append(entry)
             else:
@@ -120,13 +129,17 @@ class ManifestLines(AbstractContextManager["ManifestLines"]):
 
 
 def _spec(path: Path) -> SourceSpec:
-    return SourceSpec(path) if path.exists() else parse_source(str(path))
+    if path.exists():
+        return SourceSpec(path)
+    return parse_source(str(path))
 
 
 def _clean_row(entry: Entry) -> LineRow:
     assert entry.row is not None
     text = clean_text(entry.row.text, DEFAULT_MAPPING)
-    return entry.row if text == entry.row.text else replace(entry.row, text=text)
+    if text == entry.row.text:
+        return entry.row
+    return replace(entry.row, text=text)
 
 
 @lru_cache(maxsize=8)

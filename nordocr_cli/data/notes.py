@@ -69,7 +69,9 @@ def note_mapped(row: LineRow, text: str, characters: Mapping[str, int]) -> LineR
     stays.
     """
     counts = dict(Counter(mapped_characters(row)) + Counter(characters))
-    return replace(row, text=text, extra={"text_as_read": row.text, **row.extra, "mapped": counts})
+    return replace(
+        row, text=text, extra={"text_as_read": row.text, **row.extra, "mapped": counts}
+    )
 
 
 def squash_ratio(row: LineRow) -> float:

@@ -76,7 +76,9 @@ def _pairs(path: Path) -> Iterator[tuple[str, str, str]]:
     if path.suffix == ".json":
         value = read_json(path, "mapping file")
         if not isinstance(value, dict):
-            raise DataError(f"{path}: expected a JSON object of characters and replacements")
+            raise DataError(
+                f"{path}: expected a JSON object of characters and replacements"
+            )
         for left, right in value.items():
             yield f"{path}: {left!r}", _character(left), str(right)
         return
@@ -107,10 +109,14 @@ def _lines(path: Path) -> list[str]:
 
 def _character(text: str) -> str:
     found = _CODE_POINT.fullmatch(text)
-    return chr(int(found[1], 16)) if found else to_nfc(text)
+    if found:
+        return chr(int(found[1], 16))
+    return to_nfc(text)
 
 
-def _require_mapping(character: str, replacement: str, charset: Charset, where: str) -> None:
+def _require_mapping(
+    character: str, replacement: str, charset: Charset, where: str
+) -> None:
     if len(character) != 1:
         raise DataError(
             f"{where}: expected one character, one tab, its replacement; found {character!r}"

@@ -88,7 +88,9 @@ class LayoutSource:
 
     kind = "pages"
 
-    def __init__(self, path: Path, layouts: Sequence[Path], root: Path | None = None) -> None:
+    def __init__(
+        self, path: Path, layouts: Sequence[Path], root: Path | None = None
+    ) -> None:
         self.path, self.layouts, self.root = path, tuple(layouts), root
         self._images = PageImages()
 
@@ -128,7 +130,10 @@ class LayoutSource:
         document = self._document_name(path)
         for number, page in enumerate(layout.pages):
             image = self._image(path, layout.images[number] if layout.images else "")
-            size = layout.sizes[number] if layout.sizes and all(layout.sizes[number]) else None
+            if layout.sizes and all(layout.sizes[number]):
+                size = layout.sizes[number]
+            else:
+                size = None
             numbers = (line for line in count(1) if (page.index, line) not in bad_lines)
             for line, region in zip(numbers, page.regions, strict=False):
                 name = f"{document}:p{page.index + 1}:r{line}"
@@ -156,14 +161,20 @@ class LayoutSource:
     def _document_name(self, layout: Path) -> str:
         """A layout's path in the source without suffix and without folders of layouts."""
         base = self.path if self.path.is_dir() else layout.parent
-        inside = layout.relative_to(base) if layout.is_relative_to(base) else Path(layout.name)
+        if layout.is_relative_to(base):
+            inside = layout.relative_to(base)
+        else:
+            inside = Path(layout.name)
         folders = [name for name in inside.parent.parts if name not in LAYOUT_FOLDERS]
         return "/".join((*folders, layout.stem))
 
     def _image(self, layout: Path, named: str) -> Path:
         if self.root is not None and self.root.is_file():
             return self.root
-        around = [self.root] if self.root is not None else [layout.parent, layout.parent.parent]
+        if self.root is not None:
+            around = [self.root]
+        else:
+            around = [layout.parent, layout.parent.parent]
         folders = [*around, *(folder / name for folder in around for name in IMAGE_FOLDERS)]
         names = [named, PureWindowsPath(named).name] if named else []
         for folder in folders:
@@ -184,7 +195,9 @@ class LayoutSource:
 
 def _bad(layout: Path, problem: str) -> Entry:
     """An entry without a row; `problem` begins with the layout's name, as errors do."""
-    return Entry(str(layout), problem=problem.removeprefix(str(layout)).removeprefix(":").strip())
+    return Entry(
+        str(layout), problem=problem.removeprefix(str(layout)).removeprefix(":").strip()
+    )
 
 
 def find_layouts(folder: Path) -> list[Path]:

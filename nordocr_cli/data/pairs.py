@@ -101,7 +101,9 @@ def find_pairs(folder: Path) -> list[Path]:
     pairs: list[Path] = []
     for name in sorted(names):
         stem, _, suffix = name.rpartition(".")
-        if suffix not in ("txt", "json") or not any(stem + end in names for end in _VARIANTS):
+        if suffix not in ("txt", "json") or not any(
+            stem + end in names for end in _VARIANTS
+        ):
             continue
         if _is_text_of_line(folder / name):
             pairs.append(folder / name)
@@ -116,12 +118,16 @@ def _is_text_of_line(file: Path) -> bool:
         value = read_json(file, max_bytes=_MAX_JSON_BYTES)
     except DataError:
         return False
-    return isinstance(value, dict) and bool(TEXT_NAMES & value.keys()) and not has_pages(value)
+    return (
+        isinstance(value, dict) and bool(TEXT_NAMES & value.keys()) and not has_pages(value)
+    )
 
 
 def _stem(text_file: Path) -> str:
     name = text_file.name
-    return name.removesuffix(GT_SUFFIX) if name.endswith(GT_SUFFIX) else text_file.stem
+    if name.endswith(GT_SUFFIX):
+        return name.removesuffix(GT_SUFFIX)
+    return text_file.stem
 
 
 def _row(text_file: Path) -> dict[str, Any]:
@@ -137,4 +143,6 @@ def _only_line(text_file: Path) -> str:
     lines = [text for _, line in lines_of(text_file) if (text := decoded(line)).strip()]
     if len(lines) > 1:
         raise ValueError(f"{len(lines)} lines of text; the image of a line has one")
-    return lines[0] if lines else ""
+    if lines:
+        return lines[0]
+    return ""

@@ -38,7 +38,9 @@ _MOST_STREAM_BYTES = 32 << 20
 _BYTES_PER_PIXEL = 4
 _STREAM_HEAD_BYTES = 2000
 
-_LOCK = threading.RLock()  # PDFium is for one thread at a time, whatever the number of documents
+_LOCK = (
+    threading.RLock()
+)  # PDFium is for one thread at a time, whatever the number of documents
 
 
 def is_pdf(content: bytes) -> bool:
@@ -110,8 +112,13 @@ class PdfPages:
                 self._document = pypdfium2.PdfDocument(content)
             except pypdfium2.PdfiumError as error:
                 is_encrypted = "password" in str(error).lower()
-                fix = "save it without a password" if is_encrypted else "save it again"
-                raise DataError(f"{path}: the PDF cannot be opened ({error}); {fix}") from error
+                if is_encrypted:
+                    fix = "save it without a password"
+                else:
+                    fix = "save it again"
+                raise DataError(
+                    f"{path}: the PDF cannot be opened ({error}); {fix}"
+                ) from error
             self.count = len(self._document)
             self._limits.require_pages(self.count, str(path))
             self._document.init_forms()
@@ -134,7 +141,9 @@ class PdfPages:
                 if scan is not None and scan.get_px_size() == (width, height):
                     pixels = _rgb(scan.get_bitmap(), self._pdfium.raw)
                     small = (max(1, height // _THUMBNAIL), max(1, width // _THUMBNAIL))
-                    thumbnail = cv2.resize(pixels, small[::-1], interpolation=cv2.INTER_AREA)
+                    thumbnail = cv2.resize(
+                        pixels, small[::-1], interpolation=cv2.INTER_AREA
+                    )
                     # Stencils, masks and colour spaces of its own: what the page shows is not
                     # always what the image holds.
                     if (
@@ -159,7 +168,9 @@ class PdfPages:
                 return None  # decoding it raises
         if not (width > 0 and height > 0):
             return None
-        return Resolution(size[1] / width * _POINTS_PER_INCH, size[0] / height * _POINTS_PER_INCH)
+        return Resolution(
+            size[1] / width * _POINTS_PER_INCH, size[0] / height * _POINTS_PER_INCH
+        )
 
     def _scan(self, page: "pypdfium2.PdfPage", where: str) -> "pypdfium2.PdfImage | None":
         """The one upright image that a page consists of; None when it is no scan. Raises DataError
@@ -177,7 +188,9 @@ class PdfPages:
                 # Known before it is decoded.
                 self._limits.require_pixels(height, width, f"{where}: an image in it")
             else:
-                others += item.type != raw.FPDF_PAGEOBJ_FORM  # what a form holds is listed after it
+                others += (
+                    item.type != raw.FPDF_PAGEOBJ_FORM
+                )  # what a form holds is listed after it
         if len(images) != 1 or others or page.get_rotation():
             return None
         across, up_x, up_y, upright = images[0].get_matrix().get()[:4]
@@ -188,7 +201,9 @@ class PdfPages:
             _SCAN_SHARE <= share <= 1 / _SCAN_SHARE
             and abs(left) + abs(bottom) < (1 - _SCAN_SHARE) * page_height
         )
-        return images[0] if fits and across > 0 and upright > 0 and not up_x and not up_y else None
+        if fits and across > 0 and upright > 0 and not up_x and not up_y:
+            return images[0]
+        return None
 
     def _size(
         self, page: "pypdfium2.PdfPage", scan: "pypdfium2.PdfImage | None"
@@ -219,5 +234,6 @@ def _rgb(bitmap: "pypdfium2.PdfBitmap", raw: Any) -> Pixels:
     pixels = bitmap.to_numpy()
     gray = bitmap.format == raw.FPDFBitmap_Gray
     return np.asarray(
-        cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB) if gray else pixels[:, :, 2::-1], dtype=np.uint8
+        cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB) if gray else pixels[:, :, 2::-1],
+        dtype=np.uint8,
     ).copy()

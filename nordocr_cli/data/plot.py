@@ -27,11 +27,16 @@ def plot_png(
     FigureCanvasAgg(figure)
     widths, frequencies = figure.subplots(2, 1)
     widths.hist(
-        list(natural_widths), bins=64, weights=list(natural_widths.values()), color="#30638e"
+        list(natural_widths),
+        bins=64,
+        weights=list(natural_widths.values()),
+        color="#30638e",
     )
     widths.axvline(max_width, color="#d1495b", label=f"max_width {max_width}")
     widths.set(
-        xlabel="width before squashing, px at the store's height", ylabel="lines", title="Widths"
+        xlabel="width before squashing, px at the store's height",
+        ylabel="lines",
+        title="Widths",
     )
     widths.legend()
     shown = list(characters.items())[:_SHOWN_CHARACTERS]

@@ -55,7 +55,9 @@ def _layout(entries: list[Entry]) -> Layout:
         language = language or row.language
         region = Region(place.box, row.text)
         if not place.outline.is_upright_box:
-            region = replace(region, polygon=place.outline.points, baseline=place.outline.baseline)
+            region = replace(
+                region, polygon=place.outline.points, baseline=place.outline.baseline
+            )
         pages.setdefault(place.page, []).append(region)
     return Layout(
         tuple(Page(index, tuple(found)) for index, found in sorted(pages.items())), language

@@ -32,10 +32,17 @@ Image.MAX_IMAGE_PIXELS = None
 
 _HALF_VISIBLE, _BRIGHT = 127, 170  # of 255: alpha, and what is hardly seen on white
 _EXIF_ORIENTATION = 0x0112
-_PHOTOMETRIC, _MIN_IS_WHITE = 262, 0  # TIFF tag and its value for bilevel and gray paper at 0
+_PHOTOMETRIC, _MIN_IS_WHITE = (
+    262,
+    0,
+)  # TIFF tag and its value for bilevel and gray paper at 0
 # The largest value of white that scanners write into wider pixels: 8, 10, 12, 14 and 16 bits.
 _WHITES = (255, 1023, 4095, 16383, 65535)
-_CV2_INTERPOLATION = {"linear": cv2.INTER_LINEAR, "area": cv2.INTER_AREA, "cubic": cv2.INTER_CUBIC}
+_CV2_INTERPOLATION = {
+    "linear": cv2.INTER_LINEAR,
+    "area": cv2.INTER_AREA,
+    "cubic": cv2.INTER_CUBIC,
+}
 
 
 def decode_image(
@@ -56,7 +63,10 @@ def decode_image(
         if pixels is not None and pixels.dtype == np.uint8 and pixels.shape[:2] == size:
             if pixels.ndim == 2 and keep_gray:
                 return np.asarray(pixels, dtype=np.uint8)
-            wanted = cv2.COLOR_GRAY2RGB if pixels.ndim == 2 else cv2.COLOR_BGR2RGB
+            if pixels.ndim == 2:
+                wanted = cv2.COLOR_GRAY2RGB
+            else:
+                wanted = cv2.COLOR_BGR2RGB
             return np.asarray(cv2.cvtColor(pixels, wanted), dtype=np.uint8)
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
@@ -98,13 +108,11 @@ def _plain_size(data: bytes) -> tuple[int, int] | None:
     transparency, palettes, profiles, wrong checksums, missing ends.
     """
     try:
-        return (
-            _plain_png(data)
-            if data[:8] == b"\x89PNG\r\n\x1a\n"
-            else _plain_jpeg(data)
-            if data[:2] == b"\xff\xd8"
-            else None
-        )
+        if data[:8] == b"\x89PNG\r\n\x1a\n":
+            return _plain_png(data)
+        if data[:2] == b"\xff\xd8":
+            return _plain_jpeg(data)
+        return None
     except struct.error:
         return None
 
@@ -121,15 +129,16 @@ def _plain_png(data: bytes) -> tuple[int, int] | None:
             return None
         if kind == b"IHDR":
             width, height, depth, colors = struct.unpack_from(">IIBB", data, at + 8)
-            size = (
-                (height, width)
-                if (colors == 0 and depth <= 8) or (colors == 2 and depth == 8)
-                else None
-            )
+            if (colors == 0 and depth <= 8) or (colors == 2 and depth == 8):
+                size = (height, width)
+            else:
+                size = None
         elif kind not in (b"IDAT", b"IEND", b"pHYs", b"tEXt", b"tIME"):
             return None
         if kind == b"IEND":
-            return size if end == len(data) else None
+            if end == len(data):
+                return size
+            return None
         at = end
     return None
 
@@ -146,7 +155,10 @@ def _plain_jpeg(data: bytes) -> tuple[int, int] | None:
             return size
         if kind in (0xC0, 0xC1, 0xC2):
             depth, height, width, channels = struct.unpack_from(">BHHB", data, at + 4)
-            size = (height, width) if depth == 8 and channels in (1, 3) and height else None
+            if depth == 8 and channels in (1, 3) and height:
+                size = (height, width)
+            else:
+                size = None
         elif kind not in (0xC4, 0xDB, 0xDD, 0xE0, 0xFE):  # tables, restarts, JFIF, comment
             return None
         at += 2 + length
@@ -160,7 +172,9 @@ def image_size(data: bytes, what: str) -> tuple[int, int]:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
         width, height = image.size
         turned = image.getexif().get(_EXIF_ORIENTATION, 1) >= 5
-        return (width, height) if turned else (height, width)
+        if turned:
+            return (width, height)
+        return (height, width)
     except UnidentifiedImageError:
         raise DataError(f"{what}: not an image in {', '.join(FORMATS)}") from None
     except Exception as error:  # see decode_image
@@ -193,7 +207,9 @@ def read_image_bytes(path: Path | str, *, max_pixels: int = MAX_LINE_PIXELS) -> 
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such image file") from error
     except OSError as error:
-        raise DataError(f"{path}: cannot read the image: {error.strerror or error}") from error
+        raise DataError(
+            f"{path}: cannot read the image: {error.strerror or error}"
+        ) from error
 
 
 def _open_at_once(path: str, flags: int) -> int:
@@ -217,7 +233,9 @@ def rgb_pixels(image: Image.Image) -> Pixels:
         return np.repeat((255 - gray if is_inverted else gray)[:, :, None], 3, axis=2)
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, _backdrop(image)), image)
+        image = Image.alpha_composite(
+            Image.new("RGBA", image.size, _backdrop(image)), image
+        )
     if image.mode in ("1", "L"):
         # Pillow's RGB takes four bytes a pixel on the way.
         gray = np.asarray(image.convert("L"), dtype=np.uint8)
@@ -297,13 +315,18 @@ def _corner_bilinear(crop: Pixels, new_height: int, new_width: int) -> Pixels:
     no antialias, float64.
     """
     height, width = crop.shape[:2]
-    y, x = np.arange(new_height) * (height / new_height), np.arange(new_width) * (width / new_width)
+    y, x = (
+        np.arange(new_height) * (height / new_height),
+        np.arange(new_width) * (width / new_width),
+    )
     top, left = np.minimum(y.astype(int), height - 1), np.minimum(x.astype(int), width - 1)
     bottom, right = np.minimum(top + 1, height - 1), np.minimum(left + 1, width - 1)
     dy, dx = (y - top)[:, None, None], (x - left)[None, :, None]
     upper = crop[top].astype(np.float64)  # (new_height, w, 3)
     rows = upper + (crop[bottom] - upper) * dy  # (new_height, w, 3)
-    blended = rows[:, left] + (rows[:, right] - rows[:, left]) * dx  # (new_height, new_width, 3)
+    blended = (
+        rows[:, left] + (rows[:, right] - rows[:, left]) * dx
+    )  # (new_height, new_width, 3)
     return np.floor(blended + 0.5).astype(np.uint8)
 
 
@@ -323,9 +346,15 @@ def pad_batch(
     if width is None:
         width = int(widths.max())
     # (N, 3, H, W)
-    images = np.full((len(lines), 3, geometry.height, width), geometry.pad_value, dtype=np.uint8)
+    images = np.full(
+        (len(lines), 3, geometry.height, width), geometry.pad_value, dtype=np.uint8
+    )
     for image, line in zip(images, lines, strict=True):
-        if line.shape[0] != geometry.height or line.shape[1] > width or line.shape[2:] != (3,):
+        if (
+            line.shape[0] != geometry.height
+            or line.shape[1] > width
+            or line.shape[2:] != (3,)
+        ):
             raise ValueError(
                 f"a line of shape {line.shape} does not fit a batch of height {geometry.height} and"
                 f" width {width}"
@@ -349,4 +378,6 @@ def network_input(images: Pixels, geometry: Geometry, kind: InputType) -> NDArra
     """Return uint8 images (N, 3, height, W) as a deployed network takes them: normalized floats, or
     as they are.
     """
-    return images if kind == "uint8" else normalize(images, geometry).astype(kind, copy=False)
+    if kind == "uint8":
+        return images
+    return normalize(images, geometry).astype(kind, copy=False)

@@ -29,7 +29,9 @@ class Split:
         `lines_fold1.lmdb` and so on.
         """
         if not 0 <= self.val_share < 1:
-            raise UsageError(f"--val-split {self.val_share} is not a share from 0 to below 1")
+            raise UsageError(
+                f"--val-split {self.val_share} is not a share from 0 to below 1"
+            )
         if self.folds == 1 or (self.folds and self.val_share):
             raise UsageError(
                 "--folds takes a number from 2 on, and only one of --val-split and --folds"
@@ -82,7 +84,10 @@ def group_of(row: LineRow) -> str:
 
 
 def choose_documents(
-    lines_of: Mapping[str, int], share: float, seed: int, groups: Mapping[str, str] = NO_GROUPS
+    lines_of: Mapping[str, int],
+    share: float,
+    seed: int,
+    groups: Mapping[str, str] = NO_GROUPS,
 ) -> set[str]:
     """Choose documents that hold about `share` of the lines of each group, at least one and never
     all; the same for the same seed.
@@ -142,7 +147,9 @@ def choose_folds(lines_of: Mapping[str, int], folds: int, seed: int) -> dict[str
         )
     filled, part_of = [0] * folds, {}
     # The large ones first: a small one can still even out what they left uneven.
-    for document in sorted(_shuffled(lines_of, seed), key=lambda document: -lines_of[document]):
+    for document in sorted(
+        _shuffled(lines_of, seed), key=lambda document: -lines_of[document]
+    ):
         part = min(range(folds), key=lambda part: filled[part])
         part_of[document] = part
         filled[part] += lines_of[document]
@@ -151,7 +158,8 @@ def choose_folds(lines_of: Mapping[str, int], folds: int, seed: int) -> dict[str
 
 def _shuffled(documents: Mapping[str, int], seed: int) -> list[str]:
     return sorted(
-        documents, key=lambda document: hashlib.sha256(f"{seed}:{document}".encode()).digest()
+        documents,
+        key=lambda document: hashlib.sha256(f"{seed}:{document}".encode()).digest(),
     )
 
 
@@ -172,7 +180,9 @@ class Placement:
     def first_text(self, pixels_sha256: bytes) -> str | None:
         """Text of the first line that was placed with these pixels; None when there is none."""
         found = self._seen.get(pixels_sha256)
-        return found[1] if found else None
+        if found:
+            return found[1]
+        return None
 
     def part_of(self, row: LineRow) -> int:
         """Return the part of a line's document."""
@@ -183,4 +193,6 @@ class Placement:
         of_document = self.part_of(row)
         part, _ = self._seen.setdefault(pixels_sha256, (of_document, row.text))
         is_free = not row.source and not row.extra.get("document")
-        return part if part == of_document or is_free else None
+        if part == of_document or is_free:
+            return part
+        return None

@@ -147,7 +147,9 @@ class LineStoreWriter(AbstractContextManager["LineStoreWriter"]):
         self.widths.append(line.width)
         row_bytes = encode_row(row)
         self._crcs.append((line.crc32, zlib.crc32(row_bytes)))
-        self._prints.append((int.from_bytes(line.pixels_sha256[:8], "little"), line.fingerprint))
+        self._prints.append(
+            (int.from_bytes(line.pixels_sha256[:8], "little"), line.fingerprint)
+        )
         self._content.update(line.pixels_sha256 + hashlib.sha256(row_bytes).digest())
         number = len(self.widths)
         self._pending += [
@@ -179,7 +181,9 @@ class LineStoreWriter(AbstractContextManager["LineStoreWriter"]):
                 # that size on Windows.
                 self._environment.set_mapsize(self._environment.info()["map_size"] * 2)
             except lmdb.Error as error:
-                raise DataError(f"cannot write {self.path}: {error}; is the disk full?") from error
+                raise DataError(
+                    f"cannot write {self.path}: {error}; is the disk full?"
+                ) from error
 
     def __exit__(
         self,
@@ -214,13 +218,16 @@ class LineStoreWriter(AbstractContextManager["LineStoreWriter"]):
             (b"num-samples", str(lines).encode()),
             (b"nordocr-widths", np.array(self.widths, dtype="<i4").tobytes()),
             (b"nordocr-crc32", np.array(self._crcs, dtype="<u4").reshape(-1, 2).tobytes()),
-            (_PRINTS_KEY.encode(), np.array(self._prints, dtype="<u8").reshape(-1, 2).tobytes()),
+            (
+                _PRINTS_KEY.encode(),
+                np.array(self._prints, dtype="<u8").reshape(-1, 2).tobytes(),
+            ),
             (_LEFT_OUT_KEY.encode(), zlib.compress(b"\n".join(self._left_out))),
             (
                 HEADER_KEY.encode(),
-                json.dumps(self.header.to_json(), ensure_ascii=False, allow_nan=False).encode(
-                    "utf-8"
-                ),
+                json.dumps(
+                    self.header.to_json(), ensure_ascii=False, allow_nan=False
+                ).encode("utf-8"),
             ),
         ]
         self.commit()
@@ -279,7 +286,9 @@ class LineStore(AbstractContextManager["LineStore"]):
     def image(self, index: int) -> Pixels:
         """Return line `index` as uint8 (height, widths[index], 3) RGB, its checksum compared."""
         stored = self._stored(index)
-        return np.repeat(stored[:, :, None], 3, axis=2) if stored.ndim == 2 else stored.copy()
+        if stored.ndim == 2:
+            return np.repeat(stored[:, :, None], 3, axis=2)
+        return stored.copy()
 
     def images(
         self, indices: Sequence[int] | NDArray[np.int64], width: int | None = None
@@ -291,7 +300,10 @@ class LineStore(AbstractContextManager["LineStore"]):
         out. See `fill`.
         """
         indices = np.asarray(indices, dtype=np.int64)
-        width = int(self.widths[indices].max(initial=0)) if width is None else width
+        if width is None:
+            width = int(self.widths[indices].max(initial=0))
+        else:
+            width = width
         channels = 1 if self.are_gray(indices).all() else 3
         images = np.empty(
             (len(indices), self.header.geometry.height, width, channels), dtype=np.uint8
@@ -300,7 +312,11 @@ class LineStore(AbstractContextManager["LineStore"]):
         return images
 
     def fill(
-        self, images: Pixels, slots: NDArray[np.int64], indices: NDArray[np.int64], pad_value: int
+        self,
+        images: Pixels,
+        slots: NDArray[np.int64],
+        indices: NDArray[np.int64],
+        pad_value: int,
     ) -> None:
         """Write lines `indices` into `images[slots]`, padded on the right; `images` is uint8 (N,
         height, width, channels).
@@ -335,14 +351,20 @@ class LineStore(AbstractContextManager["LineStore"]):
         self.require_undamaged(indices)
         mapped, starts, _ = self.located()
         rows = zip(
-            slots.tolist(), starts[indices].tolist(), widths.tolist(), gray.tolist(), strict=True
+            slots.tolist(),
+            starts[indices].tolist(),
+            widths.tolist(),
+            gray.tolist(),
+            strict=True,
         )
         for slot, start, line_width, is_gray in rows:
             stored = 1 if is_gray else 3
             line = mapped[start : start + height * line_width * stored]
             if stored == channels:
                 flat = images[slot].reshape(height, width * channels)
-                flat[:, : line_width * channels] = line.reshape(height, line_width * channels)
+                flat[:, : line_width * channels] = line.reshape(
+                    height, line_width * channels
+                )
                 flat[:, line_width * channels :] = pad_value
             else:
                 images[slot, :, :line_width] = line.reshape(height, line_width, 1)
@@ -371,11 +393,9 @@ class LineStore(AbstractContextManager["LineStore"]):
 
     def are_gray(self, indices: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Return which of the lines `indices` are stored with one channel (of schema 1: none)."""
-        return (
-            np.zeros(len(indices), dtype=bool)
-            if self.header.schema == 1
-            else self.located()[2][indices]
-        )
+        if self.header.schema == 1:
+            return np.zeros(len(indices), dtype=bool)
+        return self.located()[2][indices]
 
     def row(self, index: int) -> LineRow:
         """Return the row of line `index`."""
@@ -405,7 +425,10 @@ class LineStore(AbstractContextManager["LineStore"]):
             found = self._read_array(_PRINTS_KEY, "<u8", (len(self), 2))
         else:
             lines = (self.encoded(index) for index in range(len(self)))
-            pairs = [(int.from_bytes(x.pixels_sha256[:8], "little"), x.fingerprint) for x in lines]
+            pairs = [
+                (int.from_bytes(x.pixels_sha256[:8], "little"), x.fingerprint)
+                for x in lines
+            ]
             found = np.array(pairs, dtype=np.uint64).reshape(-1, 2)
         return found[:, 0], found[:, 1]
 
@@ -435,7 +458,10 @@ class LineStore(AbstractContextManager["LineStore"]):
         """Line `index` as (h, w, 3) RGB or (h, w) gray, not to be written to."""
         record = self._record(index, "image-", 0)
         try:
-            stored = decode_netpbm(record) if self.header.schema > 1 else decode_png(record)
+            if self.header.schema > 1:
+                stored = decode_netpbm(record)
+            else:
+                stored = decode_png(record)
         except ValueError as error:
             raise DataError(
                 f"{self.path}: image-{index + 1:09d} is no line image ({error}); make the store"
@@ -475,7 +501,9 @@ class LineStore(AbstractContextManager["LineStore"]):
 
     def _number(self, index: int) -> int:
         if not 0 <= index < self.header.lines:
-            raise IndexError(f"{self.path} has lines 0…{self.header.lines - 1}, not {index}")
+            raise IndexError(
+                f"{self.path} has lines 0…{self.header.lines - 1}, not {index}"
+            )
         return index + 1
 
     def _get(self, key: str) -> bytes:

@@ -46,7 +46,9 @@ class StoreHeader:
             "counts": dict(self.counts),
             "made": dict(self.made),
         }
-        return sealed_json(value) if self.schema > 2 else value
+        if self.schema > 2:
+            return sealed_json(value)
+        return value
 
     @classmethod
     def from_json(cls, text: bytes, store: str) -> Self:

@@ -48,7 +48,9 @@ class TableSource:
 
     kind = "table"
 
-    def __init__(self, path: Path, tables: Sequence[Path], columns: Columns = NO_COLUMNS) -> None:
+    def __init__(
+        self, path: Path, tables: Sequence[Path], columns: Columns = NO_COLUMNS
+    ) -> None:
         self.path, self.tables, self._columns = path, tuple(tables), columns
         self._lock = threading.Lock()
         self._batches = lru_cache(maxsize=_KEPT_BATCHES)(self._load_batch)
@@ -137,7 +139,10 @@ class TableSource:
             yield Entry(where, key, problem=str(error).removeprefix(f"{where}: "))
             return
         for found in layout.pages[:1]:
-            size = layout.sizes[0] if layout.sizes and all(layout.sizes[0]) else None
+            if layout.sizes and all(layout.sizes[0]):
+                size = layout.sizes[0]
+            else:
+                size = None
             numbers = (line for line in count(1) if (found.index, line) not in bad_lines)
             for line, region in zip(numbers, found.regions, strict=False):
                 name = f"{number}:r{line}"
@@ -196,7 +201,9 @@ def _first(names: Sequence[str], known: Sequence[str]) -> str:
 def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
     """The values of a row that JSON has; others (dates, bytes) as text."""
     kinds = str | int | float | bool | list | dict | None
-    return {name: item if isinstance(item, kinds) else str(item) for name, item in row.items()}
+    return {
+        name: item if isinstance(item, kinds) else str(item) for name, item in row.items()
+    }
 
 
 def _layout_of(xml: str, where: str, bad_lines: BadLines) -> Layout:
@@ -228,11 +235,12 @@ def _batches(table: Path, columns: Sequence[str]) -> Iterator[Any]:
                 yield from file.iter_batches(_BATCH_ROWS, columns=list(columns))
             return
         with _open_arrow(table) as reader:
-            found = (
-                (reader.get_batch(index) for index in range(reader.num_record_batches))
-                if hasattr(reader, "num_record_batches")
-                else reader
-            )
+            if hasattr(reader, "num_record_batches"):
+                found = (
+                    reader.get_batch(index) for index in range(reader.num_record_batches)
+                )
+            else:
+                found = reader
             for batch in found:
                 yield batch.select(list(columns))
     except (arrow.ArrowException, OSError) as error:

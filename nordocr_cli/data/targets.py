@@ -81,7 +81,9 @@ def encode_labels(
                 classes = charset.encode(line.text)
                 needed[index] = frames_needed(classes)
                 frames = geometry.out_length(int(widths[index]))
-                problem = _length_problem(len(classes), int(needed[index]), frames, label_limit)
+                problem = _length_problem(
+                    len(classes), int(needed[index]), frames, label_limit
+                )
                 if problem:
                     problems.append(f"row {line.id!r} {problem}")
                 flat.extend(classes)
@@ -92,9 +94,13 @@ def encode_labels(
     return Labels(np.array(flat, dtype=np.int16), starts, needed, space)
 
 
-def _length_problem(characters: int, needed: int, frames: int, label_limit: int | None) -> str:
+def _length_problem(
+    characters: int, needed: int, frames: int, label_limit: int | None
+) -> str:
     if label_limit is None:
-        return f"needs {needed} CTC frames and has {frames}" if needed > frames else ""
+        if needed > frames:
+            return f"needs {needed} CTC frames and has {frames}"
+        return ""
     if characters > label_limit:
         return f"has {characters} characters, the network writes {label_limit}"
     return ""

@@ -43,7 +43,10 @@ class Journal(AbstractContextManager["Journal"]):
         self._path = folders[0] / RESUMABLE
         self._others = [folder / RESUMABLE_PART for folder in folders[1:]]
         self._lines = 0
-        self._head = {"made_from": made_from, "folders": [folder.name for folder in folders]}
+        self._head = {
+            "made_from": made_from,
+            "folders": [folder.name for folder in folders],
+        }
 
     def __enter__(self) -> Self:
         self._file = open(self._path, "w", encoding="utf-8", newline="\n")
@@ -97,7 +100,9 @@ class Unfinished(AbstractContextManager["Unfinished"]):
             with open(journal, encoding="utf-8") as file:
                 head = parse_json(file.readline())
             self.made_from: Mapping[str, Any] = head["made_from"]
-            self.folders = [journal.parent.parent / Path(name).name for name in head["folders"]]
+            self.folders = [
+                journal.parent.parent / Path(name).name for name in head["folders"]
+            ]
             self.size = journal.stat().st_size
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(f"{journal} cannot be read ({error!r})") from error
@@ -116,7 +121,9 @@ class Unfinished(AbstractContextManager["Unfinished"]):
         before what was not written completely.
         """
         try:
-            readers = [self._stack.enter_context(LmdbReader(folder)) for folder in self.folders]
+            readers = [
+                self._stack.enter_context(LmdbReader(folder)) for folder in self.folders
+            ]
         except DataError:
             return  # nothing was written yet
         counts = [0] * len(readers)

@@ -9,7 +9,12 @@ from numpy.typing import NDArray
 
 from nordocr_cli.artifact.contract import OutputActivation
 from nordocr_cli.charset import Charset
-from nordocr_cli.decode.ctc import best_and_peaks, decode_greedy, require_sane, require_shapes
+from nordocr_cli.decode.ctc import (
+    best_and_peaks,
+    decode_greedy,
+    require_sane,
+    require_shapes,
+)
 from nordocr_cli.records import Recognition
 from nordocr_cli.settings import Decoding
 
@@ -42,13 +47,20 @@ def decode_tokens(
     readings = []
     for classes, probabilities, read in zip(best, peaks, written, strict=True):
         confidences = probabilities[read].tolist()
-        confidence = float(np.exp(np.log(confidences).mean())) if confidences else 0.0
+        if confidences:
+            confidence = float(np.exp(np.log(confidences).mean()))
+        else:
+            confidence = 0.0
         readings.append(
-            Recognition(charset.decode(classes[read].tolist()), confidence, tuple(confidences))
+            Recognition(
+                charset.decode(classes[read].tolist()), confidence, tuple(confidences)
+            )
         )
     return readings
 
 
 def greedy_decoder(decoding: Decoding) -> Callable[..., Sequence[Recognition]]:
     """Return what reads the best classes of an output: `decode_greedy` or `decode_tokens`."""
-    return decode_tokens if decoding == "autoregressive" else decode_greedy
+    if decoding == "autoregressive":
+        return decode_tokens
+    return decode_greedy

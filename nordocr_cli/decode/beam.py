@@ -130,7 +130,9 @@ def beam_search(
         stay_character = np.where(last == BLANK, -np.inf, in_character + frame[last])
         grown = total[:, None] + frame  # (K, C)
         rows = np.arange(len(nodes))
-        grown[rows, last] = in_blank + frame[last]  # the same character again: only across a blank
+        grown[rows, last] = (
+            in_blank + frame[last]
+        )  # the same character again: only across a blank
         grown[:, BLANK] = -np.inf
         # A prefix that grows into another one of the beam adds to that one.
         position = {node: k for k, node in enumerate(nodes.tolist())}
@@ -143,13 +145,14 @@ def beam_search(
         if language:
             said = np.array([bonuses[node] for node in nodes.tolist()])  # (K,)
             # (K, C)
-            next_said = said[:, None] + [language.scores(texts[node]) for node in nodes.tolist()]
+            next_said = said[:, None] + [
+                language.scores(texts[node]) for node in nodes.tolist()
+            ]
             scores += np.concatenate([said, next_said.ravel()])
-        kept = (
-            np.argpartition(-scores, beam_width)[:beam_width]
-            if len(scores) > beam_width
-            else np.arange(len(scores))
-        )
+        if len(scores) > beam_width:
+            kept = np.argpartition(-scores, beam_width)[:beam_width]
+        else:
+            kept = np.arange(len(scores))
         kept = kept[scores[kept] > -np.inf]
         staying, growing = kept[kept < len(nodes)], kept[kept >= len(nodes)] - len(nodes)
         new = []

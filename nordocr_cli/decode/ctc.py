@@ -88,9 +88,9 @@ class Readings(Sequence[Recognition]):
         probability = self._peaks.ravel()[frames]  # (F,)
         if self._logits is not None:
             probability = _softmax_at(self._logits, frames, probability, self._temperature)
-        return (
-            np.maximum.reduceat(probability, starts) if len(starts) < len(frames) else probability
-        )
+        if len(starts) < len(frames):
+            return np.maximum.reduceat(probability, starts)
+        return probability
 
     @cached_property
     def _details(self) -> tuple[list[float], list[tuple[int, int]]]:
@@ -99,7 +99,9 @@ class Readings(Sequence[Recognition]):
         ends = np.append(starts[1:], len(frames))
         first = frames[starts] % self._classes.shape[1]
         last = first + (ends - starts)
-        return self._of_characters.tolist(), list(zip(first.tolist(), last.tolist(), strict=True))
+        return self._of_characters.tolist(), list(
+            zip(first.tolist(), last.tolist(), strict=True)
+        )
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -115,7 +117,9 @@ class Readings(Sequence[Recognition]):
         first = self._bounds[index if index >= 0 else len(self) + index]
         inside = slice(first, first + len(text))
         confidences, spans = self._details
-        return Recognition(text, confidence, tuple(confidences[inside]), tuple(spans[inside]))
+        return Recognition(
+            text, confidence, tuple(confidences[inside]), tuple(spans[inside])
+        )
 
 
 def decode_greedy(
@@ -160,11 +164,15 @@ def decode_greedy(
     begins = flat != BLANK
     begins[1:] &= flat[1:] != flat[:-1]  # a run begins where the class changes
     starts = np.flatnonzero(begins)  # (K,), K characters in the whole batch
-    code_points = np.frombuffer(("\0" + charset.characters).encode("utf-32-le"), dtype="<u4")
+    code_points = np.frombuffer(
+        ("\0" + charset.characters).encode("utf-32-le"), dtype="<u4"
+    )
     text = code_points[flat[starts]].tobytes().decode("utf-32-le")
     bounds = np.searchsorted(starts, np.arange(n + 1) * (length + 1)).tolist()
     texts = [text[first:last] for first, last in pairwise(bounds)]
-    return Readings(texts, classes, peaks, logits if activation == "logits" else None, temperature)
+    return Readings(
+        texts, classes, peaks, logits if activation == "logits" else None, temperature
+    )
 
 
 def _softmax_at(
@@ -236,7 +244,10 @@ def require_shapes(
     """Raise ArtifactError unless the output (N, T, C) fits the charset and the frame counts
     (N,).
     """
-    channels = 2 if activation == "argmax+confidence" else charset.num_classes
+    if activation == "argmax+confidence":
+        channels = 2
+    else:
+        channels = charset.num_classes
     if logits.ndim != 3 or logits.shape[2] != channels:
         wanted = f"(N, T, {channels})"
         raise ArtifactError(

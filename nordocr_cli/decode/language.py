@@ -71,7 +71,8 @@ class CharLm:
         write_text(
             path,
             json.dumps(
-                {"schema": SCHEMA, "order": self.order, "counts": self.counts}, ensure_ascii=False
+                {"schema": SCHEMA, "order": self.order, "counts": self.counts},
+                ensure_ascii=False,
             ),
         )
 
@@ -90,7 +91,9 @@ def count_characters(lines: Iterable[str], order: int = ORDER) -> CharLm:
                 counts[text[at - length : at]][text[at]] += 1
     if not counts:
         raise DataError("no text to count characters in")
-    return CharLm(order, {context: dict(followers) for context, followers in counts.items()})
+    return CharLm(
+        order, {context: dict(followers) for context, followers in counts.items()}
+    )
 
 
 def read_char_lm(path: Path) -> CharLm:
@@ -151,7 +154,12 @@ class Beside:
         words: frozenset[str] = frozenset(),
         weight: float = WEIGHT,
     ) -> None:
-        self._charset, self._ngrams, self._words, self._weight = charset, ngrams, words, weight
+        self._charset, self._ngrams, self._words, self._weight = (
+            charset,
+            ngrams,
+            words,
+            weight,
+        )
         self._by_context: dict[str, NDArray[np.float64]] = {}
         # (C,)
         self._ends_word = np.array(
@@ -162,7 +170,9 @@ class Beside:
         """The bonus of each class; see Language."""
         found = np.zeros(self._charset.num_classes)
         if self._ngrams:
-            found = found + self._ngram_scores((_BEGIN + prefix)[-max(1, self._ngrams.order - 1) :])
+            found = found + self._ngram_scores(
+                (_BEGIN + prefix)[-max(1, self._ngrams.order - 1) :]
+            )
         if bonus := self._word(prefix):
             found = found + bonus * self._ends_word
         return found
@@ -189,7 +199,9 @@ class Beside:
     def _word(self, prefix: str) -> float:
         """What a word of the list at the end of `prefix` is worth, the more the longer it is."""
         found = _WORD.search(prefix) if self._words else None
-        return self._weight * len(found[0]) if found and found[0].casefold() in self._words else 0.0
+        if found and found[0].casefold() in self._words:
+            return self._weight * len(found[0])
+        return 0.0
 
 
 @dataclass(frozen=True)
@@ -217,11 +229,16 @@ class LanguageFiles:
             return None
         ngrams = read_char_lm(self.char_lm) if self.char_lm else None
         return Beside(
-            charset, ngrams, read_words(self.lexicon) if self.lexicon else frozenset(), self.weight
+            charset,
+            ngrams,
+            read_words(self.lexicon) if self.lexicon else frozenset(),
+            self.weight,
         )
 
     def to_json(self) -> dict[str, Any]:
         """Return the files and the weight as plain JSON values; nothing without files."""
         files = {"char_lm": self.char_lm, "lexicon": self.lexicon}
         named: dict[str, Any] = {name: str(path) for name, path in files.items() if path}
-        return named | {"lm_weight": self.weight} if named else {}
+        if named:
+            return named | {"lm_weight": self.weight}
+        return {}

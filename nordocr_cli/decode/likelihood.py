@@ -12,7 +12,9 @@ from nordocr_cli.charset import BLANK
 _NEVER = -1e30  # the logarithm of 0, without the NaN that infinities make of differences
 
 
-def ctc_log_likelihood(log_probabilities: NDArray[np.floating], labels: Sequence[int]) -> float:
+def ctc_log_likelihood(
+    log_probabilities: NDArray[np.floating], labels: Sequence[int]
+) -> float:
     """Return ln P(labels) under log-probabilities (T, C); `labels` are classes without blanks.
 
     It is -1e30 or less for a text that needs more frames than there are.
@@ -38,7 +40,9 @@ def ctc_log_likelihood(log_probabilities: NDArray[np.floating], labels: Sequence
     return float(np.logaddexp.reduce(forward[-2:]))
 
 
-def log_softmax(logits: NDArray[np.floating], temperature: float = 1.0) -> NDArray[np.float64]:
+def log_softmax(
+    logits: NDArray[np.floating], temperature: float = 1.0
+) -> NDArray[np.float64]:
     """Return log-probabilities of logits (T, C)."""
     scaled = np.asarray(logits, np.float64) / temperature
     shifted = scaled - scaled.max(axis=1, keepdims=True)

@@ -170,7 +170,9 @@ class ConsumerConfig:
             self.precision.upper(),
             OVERRIDES.get(_generation(self.arch)),
         )
-        return {key: value for key, value in zip(KEYS, values, strict=True) if value is not None}
+        return {
+            key: value for key, value in zip(KEYS, values, strict=True) if value is not None
+        }
 
     def to_rust(self) -> str:
         """Return the lines for a preset of config.rs, with enums in a comment."""
@@ -193,7 +195,9 @@ class ConsumerConfig:
         """Yield what is wrong with one setting; `others` are all settings of the same preset."""
         needed = self.to_json().get(setting.key)
         value = setting.value
-        if isinstance(needed, int) and (not isinstance(value, int) or isinstance(value, bool)):
+        if isinstance(needed, int) and (
+            not isinstance(value, int) or isinstance(value, bool)
+        ):
             yield f"{value!r} is not a number; it must be {needed} here"
             return
         check = _CHECKS.get(setting.key)
@@ -204,7 +208,9 @@ class ConsumerConfig:
 _Check = Callable[[ConsumerConfig, Any, Mapping[str, Any]], Iterator[str]]
 
 
-def _check_engine(config: ConsumerConfig, value: Any, others: Mapping[str, Any]) -> Iterator[str]:
+def _check_engine(
+    config: ConsumerConfig, value: Any, others: Mapping[str, Any]
+) -> Iterator[str]:
     path = str(value)
     name = _file_name(path)
     arch = _ARCH.search(name)
@@ -216,19 +222,25 @@ def _check_engine(config: ConsumerConfig, value: Any, others: Mapping[str, Any])
         yield f"{path!r}; this model's engine is {config.engine_path!r}"
 
 
-def _check_batch(config: ConsumerConfig, value: int, others: Mapping[str, Any]) -> Iterator[str]:
+def _check_batch(
+    config: ConsumerConfig, value: int, others: Mapping[str, Any]
+) -> Iterator[str]:
     if value > config.max_batch:
         yield f"{value} lines at once; the engine takes {config.max_batch}"
     elif value < 1:
         yield f"{value} lines at once; use 1 to {config.max_batch}"
 
 
-def _check_height(config: ConsumerConfig, value: int, others: Mapping[str, Any]) -> Iterator[str]:
+def _check_height(
+    config: ConsumerConfig, value: int, others: Mapping[str, Any]
+) -> Iterator[str]:
     if value != config.height:
         yield f"{value} px; the model reads lines {config.height} px high"
 
 
-def _check_width(config: ConsumerConfig, value: int, others: Mapping[str, Any]) -> Iterator[str]:
+def _check_width(
+    config: ConsumerConfig, value: int, others: Mapping[str, Any]
+) -> Iterator[str]:
     if value % config.stride:
         yield (
             f"{value} px is no multiple of {config.stride}: every frame after the first line would"
@@ -242,7 +254,9 @@ def _check_width(config: ConsumerConfig, value: int, others: Mapping[str, Any]) 
         )
 
 
-def _check_frames(config: ConsumerConfig, value: int, others: Mapping[str, Any]) -> Iterator[str]:
+def _check_frames(
+    config: ConsumerConfig, value: int, others: Mapping[str, Any]
+) -> Iterator[str]:
     width = others.get("recognize_max_input_width", DEFAULTS["recognize_max_input_width"])
     if isinstance(width, int) and value * config.stride < width:
         needed = -(-width // config.stride)
@@ -251,7 +265,9 @@ def _check_frames(config: ConsumerConfig, value: int, others: Mapping[str, Any])
         )
 
 
-def _check_override(config: ConsumerConfig, value: Any, others: Mapping[str, Any]) -> Iterator[str]:
+def _check_override(
+    config: ConsumerConfig, value: Any, others: Mapping[str, Any]
+) -> Iterator[str]:
     if value is None:
         return
     known = {_squeezed(name): name for name in OVERRIDES.values()}
@@ -263,7 +279,9 @@ def _check_override(config: ConsumerConfig, value: Any, others: Mapping[str, Any
 
 
 def _check_name(key: str) -> _Check:
-    def check(config: ConsumerConfig, value: Any, others: Mapping[str, Any]) -> Iterator[str]:
+    def check(
+        config: ConsumerConfig, value: Any, others: Mapping[str, Any]
+    ) -> Iterator[str]:
         needed = config.to_json()[key]
         if _squeezed(value) != _squeezed(needed):
             yield f"{value!r}; it must be {needed!r}"
@@ -288,7 +306,9 @@ _ARCH = re.compile(r"sm_?(\d+)", re.IGNORECASE)
 def arch_named_in(text: str) -> str | None:
     """Return the architecture that a text names, e.g. `sm120`; None when it names none."""
     found = _ARCH.search(text)
-    return f"sm{found[1]}" if found else None
+    if found:
+        return f"sm{found[1]}"
+    return None
 
 
 def _file_name(path: str) -> str:

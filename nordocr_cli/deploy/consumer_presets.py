@@ -46,7 +46,9 @@ class Preset:
         """The GPU that the preset is for, by its engine's name or else its override; None when it
         names none.
         """
-        values = {s.key: str(s.value) for s in self.settings if s.line and s.value is not None}
+        values = {
+            s.key: str(s.value) for s in self.settings if s.line and s.value is not None
+        }
         engine = arch_named_in(values.get("recognize_engine_path", ""))
         return engine or arch_named_in(values.get("gpu_arch_override", ""))
 
@@ -73,9 +75,14 @@ def read_presets(path: Path) -> list[Preset]:
     setting of the recognizer.
     """
     text = read_text(path)
-    presets = _rust_presets(text, str(path)) if path.suffix == ".rs" else _json_preset(text, path)
+    if path.suffix == ".rs":
+        presets = _rust_presets(text, str(path))
+    else:
+        presets = _json_preset(text, path)
     if not any(preset.settings or preset.unknown for preset in presets):
-        raise DataError(f"{path} sets none of {', '.join(KEYS)}; is it the pipeline's config?")
+        raise DataError(
+            f"{path} sets none of {', '.join(KEYS)}; is it the pipeline's config?"
+        )
     return presets
 
 
@@ -105,15 +112,21 @@ def _json_preset(text: str, path: Path) -> list[Preset]:
         return value
 
     try:
-        limits.parse_json(text)  # refuses what the second reading, which keeps repeats, would not
+        limits.parse_json(
+            text
+        )  # refuses what the second reading, which keeps repeats, would not
         value = json.loads(text, object_pairs_hook=unique)
     except ValueError as error:
         raise DataError(f"{path} is not readable JSON ({error})") from error
     if not isinstance(value, Mapping):
-        raise DataError(f"{path}: expected one JSON object with keys such as recognize_engine_path")
+        raise DataError(
+            f"{path}: expected one JSON object with keys such as recognize_engine_path"
+        )
     if repeated:
         raise DataError(f"{path}: {repeated[0]} is set twice; keep one of them")
-    settings = [Setting(key, value[key], _line_of(text, key)) for key in KEYS if key in value]
+    settings = [
+        Setting(key, value[key], _line_of(text, key)) for key in KEYS if key in value
+    ]
     unknown = tuple(Setting(k, value[k], _line_of(text, k)) for k in value if k not in KEYS)
     if settings:
         missing = (key for key in DEFAULTS if key not in value)
@@ -229,10 +242,14 @@ class _Presets:
             return _Block("", line, declares=True)
         for keyword in ("fn", "const", "static", "let"):
             if keyword in words:
-                named = [name for name in words[words.index(keyword) + 1 :] if name != "mut"]
+                named = [
+                    name for name in words[words.index(keyword) + 1 :] if name != "mut"
+                ]
                 return _Block(named[0] if named else "", line)
         if _has_arrow(words):
-            pattern = [t for t in header[: words.index("=")] if t.kind in ("ident", "string")]
+            pattern = [
+                t for t in header[: words.index("=")] if t.kind in ("ident", "string")
+            ]
             return _Block(pattern[-1].text if pattern else "", line)
         outer = self.blocks[-1]
         return _Block(outer.name, outer.line if outer.name else line)
@@ -245,7 +262,10 @@ class _Presets:
         elif token.text == "let" and token.kind == "ident":
             statement = self._value(index + 1)
             equals = next((i for i, t in enumerate(statement) if t.is_sign("=")), None)
-            following = statement[equals + 1 :] if equals is not None else ()
+            if equals is not None:
+                following = statement[equals + 1 :]
+            else:
+                following = ()
             if following and following[0].text[:1].isupper():  # Self::production()
                 self._base(following)
         elif _is_key(token) and _assigns(rest):
@@ -309,7 +329,9 @@ def _has_arrow(words: Sequence[str]) -> bool:
     return any(pair == ("=", ">") for pair in itertools.pairwise(words))
 
 
-def _value_of(tokens: Sequence[Token], constants: Mapping[str, Constant], depth: int = 0) -> Any:
+def _value_of(
+    tokens: Sequence[Token], constants: Mapping[str, Constant], depth: int = 0
+) -> Any:
     """Return the value of an expression: a text, a number, an enum's variant, or None. Raises
     LookupError for one that would have to be computed.
     """

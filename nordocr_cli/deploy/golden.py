@@ -27,7 +27,13 @@ from nordocr_cli.artifact.probing import read_contract
 from nordocr_cli.atomic import replacing, sha256_of, write_json
 from nordocr_cli.charset import BLANK
 from nordocr_cli.data.documents import IMAGE_SUFFIXES
-from nordocr_cli.data.resize import Pixels, network_input, pad_batch, read_image, resize_line
+from nordocr_cli.data.resize import (
+    Pixels,
+    network_input,
+    pad_batch,
+    read_image,
+    resize_line,
+)
 from nordocr_cli.data.store import LineStore
 from nordocr_cli.decode.autoregressive import END, greedy_decoder
 from nordocr_cli.deploy.onnx_file import GOLDEN_INDEX as INDEX
@@ -71,7 +77,11 @@ class Golden:
 
     def to_json(self) -> dict[str, Any]:
         """Return the folder and its counts as plain JSON values."""
-        return {"folder": str(self.folder), "lines": self.lines, "characters": self.characters}
+        return {
+            "folder": str(self.folder),
+            "lines": self.lines,
+            "characters": self.characters,
+        }
 
 
 def golden_crops(
@@ -96,7 +106,9 @@ def golden_crops(
             ]
     if not source.is_dir():
         raise UsageError(f"{option} {source}: no line store and no folder of images")
-    files = sorted(path for path in source.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+    files = sorted(
+        path for path in source.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES
+    )
     if not files:
         raise UsageError(f"{option} {source} holds no images ({', '.join(IMAGE_SUFFIXES)})")
     return [
@@ -120,7 +132,14 @@ def _drawn(index: int) -> tuple[str, Pixels]:
     paper, ink = (250 - index % 20, 255, 245), (20, 20, 60)
     crop = np.full((height, 3 if index == 0 else width + 9, 3), paper, dtype=np.uint8)
     cv2.putText(
-        crop, text, (4, round(height * 0.72)), cv2.FONT_HERSHEY_SIMPLEX, scale, ink, 1, cv2.LINE_AA
+        crop,
+        text,
+        (4, round(height * 0.72)),
+        cv2.FONT_HERSHEY_SIMPLEX,
+        scale,
+        ink,
+        1,
+        cv2.LINE_AA,
     )
     return f"drawn-{index:03d}", crop
 
@@ -150,7 +169,9 @@ def write_golden(
         temporary.mkdir()
         for number, (_, crop) in enumerate(crops):
             Image.fromarray(crop).save(temporary / f"{number:03d}.png")
-            (temporary / f"{number:03d}.rgb").write_bytes(np.ascontiguousarray(crop).tobytes())
+            (temporary / f"{number:03d}.rgb").write_bytes(
+                np.ascontiguousarray(crop).tobytes()
+            )
         written, greatest = [], 0.0
         for name, members in cases.items():
             images, widths = pad_batch(
@@ -172,7 +193,10 @@ def write_golden(
                             **asdict(reading),
                         }
                         for number, width, reading in zip(
-                            members, widths.tolist(), _decode(logits, widths, contract), strict=True
+                            members,
+                            widths.tolist(),
+                            _decode(logits, widths, contract),
+                            strict=True,
                         )
                     ],
                     "input": _write_tensor(
@@ -203,7 +227,9 @@ def check_golden(folder: Path, onnx: Path, *, name: str | None = None) -> int:
                 f"{what} was made with another {onnx.name} (another sha256); {_AGAIN}"
             )
         contract = read_contract(onnx)
-        session = onnxruntime.InferenceSession(str(onnx), providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(
+            str(onnx), providers=["CPUExecutionProvider"]
+        )
         for case in index["cases"]:
             _check_case(folder, case, contract, session, f"{what}, case {case['name']}")
     except ArtifactError:
@@ -245,7 +271,9 @@ def _check_case(
         )
 
 
-def _write_plain(folder: Path, contract: Contract, cases: Sequence[Mapping[str, Any]]) -> None:
+def _write_plain(
+    folder: Path, contract: Contract, cases: Sequence[Mapping[str, Any]]
+) -> None:
     """Write what a host without a JSON or PNG library needs of the index: golden.tsv, one row a
     line of each case, and charset.txt, one character a line. The crops lie there as raw RGB too.
     """
@@ -257,8 +285,12 @@ def _write_plain(folder: Path, contract: Contract, cases: Sequence[Mapping[str, 
             crop = line["crop"].replace(".png", ".rgb")
             size = (line["crop_height"], line["crop_width"])
             confidence = f"{line['confidence']:.6f}"
-            rows.append("\t".join(map(str, (case["name"], crop, *size, confidence, line["text"]))))
-    (folder / "golden.tsv").write_text("\n".join(rows) + "\n", encoding="utf-8", newline="\n")
+            rows.append(
+                "\t".join(map(str, (case["name"], crop, *size, confidence, line["text"])))
+            )
+    (folder / "golden.tsv").write_text(
+        "\n".join(rows) + "\n", encoding="utf-8", newline="\n"
+    )
     dictionary = contract.charset.to_dict_text()
     (folder / "charset.txt").write_text(dictionary, encoding="utf-8", newline="\n")
 

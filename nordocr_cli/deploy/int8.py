@@ -71,7 +71,9 @@ def quantize(
         source, target = Path(folder) / "fp32.onnx", Path(folder) / "int8.onnx"
         onnx.save(model, source)
         warnings.simplefilter("ignore")
-        logging.disable(logging.WARNING)  # it advises a preparation that changes nothing here
+        logging.disable(
+            logging.WARNING
+        )  # it advises a preparation that changes nothing here
         try:
             quantize_dynamic(
                 source,

@@ -16,7 +16,9 @@ from nordocr_cli.errors import ArtifactError
 if TYPE_CHECKING:
     import onnx
 
-_WEIGHT_STEPS = 64  # 7 bits: with 8, sums of pairs overflow 16 bits on processors without VNNI
+_WEIGHT_STEPS = (
+    64  # 7 bits: with 8, sums of pairs overflow 16 bits on processors without VNNI
+)
 _LEVELS = 255  # of an activation, uint8
 _LEAST_CHANNELS = 8  # that a window of a convolution has
 _LEAST_RANGE = 1e-6  # below it a tensor holds zeros
@@ -136,7 +138,8 @@ def _quantized(
         return constants[-1].name
 
     options = {
-        attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute
+        attribute.name: helper.get_attribute_value(attribute)
+        for attribute in node.attribute
     }
     groups = options.get("group", 1)
     parts = groups if groups <= _MOST_GROUPS else 1
@@ -145,9 +148,13 @@ def _quantized(
     before = constant("in_scale", in_scale), constant("in_zero", in_zero)
     after = constant("out_scale", out_scale), constant("out_zero", out_zero)
     # (O,)
-    scale = np.maximum(np.abs(weight).reshape(len(weight), -1).max(1), 1e-12) / _WEIGHT_STEPS
+    scale = (
+        np.maximum(np.abs(weight).reshape(len(weight), -1).max(1), 1e-12) / _WEIGHT_STEPS
+    )
     small = np.rint(weight / scale[:, None, None, None]).astype(np.int8)
-    whole = np.clip(np.rint(bias / (in_scale * scale)), -(2**31) + 1, 2**31 - 129).astype(np.int32)
+    whole = np.clip(np.rint(bias / (in_scale * scale)), -(2**31) + 1, 2**31 - 129).astype(
+        np.int32
+    )
 
     yield helper.make_node("QuantizeLinear", [node.input[0], *before], [f"{node.name}/in"])
     pieces = [f"{node.name}/in"]
@@ -169,16 +176,25 @@ def _quantized(
         made.append(f"{node.name}/out{part}")
         product = [names["weight"], names["scale"], names["zero"], *after, names["bias"]]
         yield helper.make_node(
-            "QLinearConv", [piece, *before, *product], [made[-1]], f"{node.name}/{part}", **options
+            "QLinearConv",
+            [piece, *before, *product],
+            [made[-1]],
+            f"{node.name}/{part}",
+            **options,
         )
     if parts > 1:
         yield helper.make_node("Concat", made, [f"{node.name}/out"], axis=1)
     yield helper.make_node(
-        "DequantizeLinear", [f"{node.name}/out" if parts > 1 else made[0], *after], [node.output[0]]
+        "DequantizeLinear",
+        [f"{node.name}/out" if parts > 1 else made[0], *after],
+        [node.output[0]],
     )
 
 
 def _affine(of: Range) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
     """Scale and zero point of uint8 for a range that 0 is in."""
-    scale = (of[1] - of[0]) / _LEVELS if of[1] - of[0] > _LEAST_RANGE else 1.0
+    if of[1] - of[0] > _LEAST_RANGE:
+        scale = (of[1] - of[0]) / _LEVELS
+    else:
+        scale = 1.0
     return np.array(scale, np.float32), np.array(round(-of[0] / scale), np.uint8)

@@ -55,7 +55,9 @@ class Deployed(nn.Module):
     together: LoRA here, BatchNorm into the convolution before it by the exporter.
     """
 
-    def __init__(self, network: nn.Module, contract: Contract, for_ort: bool = False) -> None:
+    def __init__(
+        self, network: nn.Module, contract: Contract, for_ort: bool = False
+    ) -> None:
         super().__init__()
         self.dtype = _DTYPES[contract.precision]
         self.network = merge_lora(copy.deepcopy(network).eval()).to(self.dtype)
@@ -84,7 +86,9 @@ class Deployed(nn.Module):
                 confidence = self._probabilities(logits).max(dim=-1).values  # (N, T)
                 # (N, T, 2)
                 output = torch.stack([logits.argmax(dim=-1).float(), confidence], dim=-1)
-        return output.half() if self.contract.output_type == "float16" else output
+        if self.contract.output_type == "float16":
+            return output.half()
+        return output
 
     def _probabilities(self, logits: Tensor) -> Tensor:
         temperature = self.contract.temperature
@@ -106,7 +110,10 @@ def to_onnx(
         (_EXAMPLE_BATCH, 3, contract.geometry.height, _EXAMPLE_WIDTH_PX),
         dtype=getattr(torch, contract.input_type),
     )
-    output_axes = TOKEN_AXES if contract.decoding == "autoregressive" else OUTPUT_AXES
+    if contract.decoding == "autoregressive":
+        output_axes = TOKEN_AXES
+    else:
+        output_axes = OUTPUT_AXES
     buffer = io.BytesIO()
     with warnings.catch_warnings(), torch.no_grad():
         # That this exporter is deprecated is known; what a trace may freeze is what the parity
@@ -133,7 +140,9 @@ def to_onnx(
             ) from error
     model = onnx.load_model_from_string(buffer.getvalue())
     if contract.decoding == "autoregressive":  # the exporter does not always work it out
-        model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = contract.out_length(0)
+        model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = contract.out_length(
+            0
+        )
     if contract.precision == "bf16":
         model = onnx.version_converter.convert_version(model, BF16_OPSET)
     return model
@@ -143,7 +152,9 @@ def in_torch(network: nn.Module, contract: Contract) -> Run:
     """Return what computes in torch what a file with this contract computes: images uint8 (N, 3,
     height, W) → (N, T, C).
     """
-    deployed = Deployed(network, replace(contract, input_type="uint8", output_type="float32"))
+    deployed = Deployed(
+        network, replace(contract, input_type="uint8", output_type="float32")
+    )
 
     def run(images: NDArray[np.uint8]) -> NDArray[np.float32]:
         with torch.inference_mode():
@@ -155,4 +166,6 @@ def in_torch(network: nn.Module, contract: Contract) -> Run:
 
 def reference(network: nn.Module, contract: Contract) -> Run:
     """Return what every exported file must agree with: the network's logits in fp32."""
-    return in_torch(network, replace(contract, precision="fp32", output_activation="logits"))
+    return in_torch(
+        network, replace(contract, precision="fp32", output_activation="logits")
+    )

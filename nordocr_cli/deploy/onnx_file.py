@@ -62,7 +62,9 @@ class OnnxFile:
                 "name": INPUT_NAME,
                 "shape": ["batch", 3, contract.geometry.height, "width"],
                 "dtype": contract.input_type,
-                "holds": "pixels 0…255" if contract.input_type == "uint8" else "normalized pixels",
+                "holds": "pixels 0…255"
+                if contract.input_type == "uint8"
+                else "normalized pixels",
             },
             "output": {
                 "name": OUTPUT_NAME,
@@ -83,7 +85,11 @@ def default_onnx_path(profile: Profile) -> Path:
     """Where `export` writes and `build-engine` looks when no path is given, e.g.
     models/svtrv2-1024/recognize_svtrv2.onnx.
     """
-    return Path("models") / profile.name / f"recognize_{profile.model.name.replace('-', '_')}.onnx"
+    return (
+        Path("models")
+        / profile.name
+        / f"recognize_{profile.model.name.replace('-', '_')}.onnx"
+    )
 
 
 def golden_path(onnx: Path) -> Path:
@@ -94,7 +100,9 @@ def golden_path(onnx: Path) -> Path:
 def require_golden_name(folder: Path) -> None:
     """Raise UsageError when something else than golden lines has that name."""
     if folder.exists() and not (folder / GOLDEN_INDEX).is_file():
-        raise UsageError(f"{folder} is there and is no folder of golden lines; move it away")
+        raise UsageError(
+            f"{folder} is there and is no folder of golden lines; move it away"
+        )
 
 
 def contract_path(onnx: Path) -> Path:
@@ -104,7 +112,9 @@ def contract_path(onnx: Path) -> Path:
 
 def fp16_sibling(path: Path) -> Path:
     """Where the half-precision form of an ONNX file stands: model.fp16.onnx beside model.onnx."""
-    return path if path.name.endswith(".fp16.onnx") else path.with_name(f"{path.stem}.fp16.onnx")
+    if path.name.endswith(".fp16.onnx"):
+        return path
+    return path.with_name(f"{path.stem}.fp16.onnx")
 
 
 def int8_sibling(path: Path) -> Path:
@@ -149,7 +159,8 @@ def inspect_onnx(path: Path, *, name: str | None = None) -> OnnxFile:
     what = name or str(path)
     model, contract = _load(path, what)
     opset = next(
-        (entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0
+        (entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")),
+        0,
     )
     if opset not in _OPSETS:
         raise ArtifactError(
@@ -199,7 +210,9 @@ def _load(path: Path, what: str) -> "tuple[onnx.ModelProto, Contract]":
 
     model, contract = read_onnx(path, what)
     initializers = {tensor.name for tensor in model.graph.initializer}
-    inputs = [tensor.name for tensor in model.graph.input if tensor.name not in initializers]
+    inputs = [
+        tensor.name for tensor in model.graph.input if tensor.name not in initializers
+    ]
     outputs = [tensor.name for tensor in model.graph.output]
     if inputs != [INPUT_NAME] or outputs != [OUTPUT_NAME]:
         raise ArtifactError(
@@ -218,7 +231,16 @@ def _load(path: Path, what: str) -> "tuple[onnx.ModelProto, Contract]":
 
 # What changes the shape or type of a tensor and none of its values.
 _SHAPING = frozenset(
-    {"Transpose", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Cast", "Flatten", "Dropout"}
+    {
+        "Transpose",
+        "Reshape",
+        "Squeeze",
+        "Unsqueeze",
+        "Identity",
+        "Cast",
+        "Flatten",
+        "Dropout",
+    }
 )
 
 
@@ -258,7 +280,11 @@ def _full_check(model: "onnx.ModelProto", what: str) -> None:
 
     try:
         onnx.checker.check_model(model, full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError) as error:
+    except (
+        onnx.checker.ValidationError,
+        onnx.shape_inference.InferenceError,
+        ValueError,
+    ) as error:
         first_line = str(error).strip().splitlines()[0]
         raise ArtifactError(f"{what} fails ONNX's check: {first_line}. {_AGAIN}") from error
 
@@ -290,18 +316,17 @@ def weights_precision(model: "onnx.ModelProto", what: str) -> WeightsPrecision:
         if tensor.data_type in counts:
             values = onnx.numpy_helper.to_array(tensor)
             if not np.isfinite(values).all():
-                half = (
-                    " or too great for fp16" if tensor.data_type == onnx.TensorProto.FLOAT16 else ""
-                )
+                if tensor.data_type == onnx.TensorProto.FLOAT16:
+                    half = " or too great for fp16"
+                else:
+                    half = ""
                 raise ArtifactError(
                     f"{what}: weight {tensor.name!r} is NaN, infinite{half}; did training diverge?"
                 )
             counts[tensor.data_type] += values.size
-    return (
-        "int8"
-        if counts[onnx.TensorProto.INT8]
-        else kinds[max(counts, key=lambda kind: counts[kind])]
-    )
+    if counts[onnx.TensorProto.INT8]:
+        return "int8"
+    return kinds[max(counts, key=lambda kind: counts[kind])]
 
 
 def _check_tensor(
@@ -328,4 +353,6 @@ def _check_tensor(
         )
     kind = onnx.TensorProto.DataType.Name(tensor.type.tensor_type.elem_type)
     if kind != {"float32": "FLOAT", "float16": "FLOAT16", "uint8": "UINT8"}[dtype]:
-        raise ArtifactError(f"{what}: {tensor.name} is {kind}; its contract says {dtype}. {_AGAIN}")
+        raise ArtifactError(
+            f"{what}: {tensor.name} is {kind}; its contract says {dtype}. {_AGAIN}"
+        )

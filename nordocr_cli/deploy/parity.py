@@ -76,11 +76,9 @@ class Parity:
         none is decided.
         """
         decided = sum(point.decided for point in self.points)
-        return (
-            sum(point.agreement * point.decided for point in self.points) / decided
-            if decided
-            else 1.0
-        )
+        if decided:
+            return sum(point.agreement * point.decided for point in self.points) / decided
+        return 1.0
 
     def to_json(self) -> dict[str, Any]:
         """Return the points and the verdict's numbers as plain JSON values."""
@@ -100,7 +98,10 @@ def shapes_to_try(max_width: int) -> tuple[tuple[int, int], ...]:
     return tuple(
         sorted(
             pairs,
-            key=lambda pair: (not _always(*pair), pair[0] * pair[1] if not _always(*pair) else 0),
+            key=lambda pair: (
+                not _always(*pair),
+                pair[0] * pair[1] if not _always(*pair) else 0,
+            ),
         )
     )
 
@@ -142,16 +143,18 @@ def make_cases(
     progress.start("torch, fp32", total=len(planned), unit="shapes")
     for batch, width, content in planned:
         spent = time.monotonic() - began
-        if not _always(batch, width) and spent * (1 + batch * width / max(columns, 1)) > budget_s:
+        if (
+            not _always(batch, width)
+            and spent * (1 + batch * width / max(columns, 1)) > budget_s
+        ):
             left_out.append(f"{batch}x{width}")
             continue
         fill = {"white": 255, "black": 0}.get(content)
         size = (batch, 3, height, width)
-        images = (
-            random.integers(0, 256, size, dtype=np.uint8)
-            if fill is None
-            else np.full(size, fill, np.uint8)
-        )
+        if fill is None:
+            images = random.integers(0, 256, size, dtype=np.uint8)
+        else:
+            images = np.full(size, fill, np.uint8)
         cases.append(Case(images, np.asarray(network(images), dtype=np.float32), content))
         columns += batch * width
         progress.advance(shape=f"{batch}x{width}")
@@ -165,7 +168,12 @@ def make_cases(
 
 
 def check_parity(
-    run: Run, cases: Sequence[Case], contract: Contract, *, name: str, progress: Progress = SILENT
+    run: Run,
+    cases: Sequence[Case],
+    contract: Contract,
+    *,
+    name: str,
+    progress: Progress = SILENT,
 ) -> Parity:
     """Run a file, `name` in messages, over `cases` and compare; `run` gives what `contract` says of
     its output.
@@ -202,7 +210,9 @@ def open_file(path: Path, contract: Contract, what: str, threads: int = 0) -> Ru
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    options.log_severity_level = 3  # errors only: fp16 on a CPU warns at every node that is cast
+    options.log_severity_level = (
+        3  # errors only: fp16 on a CPU warns at every node that is cast
+    )
     try:
         session = onnxruntime.InferenceSession(
             str(path), options, providers=["CPUExecutionProvider"]
@@ -240,9 +250,9 @@ def best_classes(
     output: NDArray[np.floating[Any]], activation: OutputActivation
 ) -> NDArray[np.intp]:
     """Return the best class of each frame, (N, T), of a finite output (N, T, C)."""
-    return (
-        output[..., 0].astype(np.intp) if activation == "argmax+confidence" else output.argmax(-1)
-    )
+    if activation == "argmax+confidence":
+        return output[..., 0].astype(np.intp)
+    return output.argmax(-1)
 
 
 def _values(logits: NDArray[np.float32], contract: Contract) -> NDArray[np.float32]:
@@ -252,9 +262,13 @@ def _values(logits: NDArray[np.float32], contract: Contract) -> NDArray[np.float
     activation = contract.output_activation
     if activation == "logits":
         return logits
-    powers = np.exp((logits - logits.max(-1, keepdims=True)) / np.float32(contract.temperature))
+    powers = np.exp(
+        (logits - logits.max(-1, keepdims=True)) / np.float32(contract.temperature)
+    )
     probabilities: NDArray[np.float32] = powers / powers.sum(-1, keepdims=True)
-    return probabilities if activation == "softmax" else probabilities.max(-1)
+    if activation == "softmax":
+        return probabilities
+    return probabilities.max(-1)
 
 
 def _compare(run: Run, case: Case, contract: Contract, what: str) -> Point:
@@ -271,18 +285,24 @@ def _compare(run: Run, case: Case, contract: Contract, what: str) -> Point:
             f" {frames} frames were due: an axis was frozen to the example's size"
         )
     if not np.isfinite(got).all():
-        where = f"{batch}x{width} px" + (f" of {case.content}" if case.content != "noise" else "")
+        where = f"{batch}x{width} px" + (
+            f" of {case.content}" if case.content != "noise" else ""
+        )
         raise ArtifactError(
             f"{what}: NaN or infinity in the output at {where} (the network overflows in"
             f" {contract.precision})"
         )
     values = _values(wanted, contract)
     tolerance = _tolerance(contract, float(np.abs(values).max()))
-    second, best = np.moveaxis(np.partition(wanted, -2, axis=-1)[..., -2:], -1, 0)  # (N, T) each
+    second, best = np.moveaxis(
+        np.partition(wanted, -2, axis=-1)[..., -2:], -1, 0
+    )  # (N, T) each
     decided = best - second > _TIE * np.abs(wanted).max()
     same = best_classes(got, activation) == wanted.argmax(-1)  # (N, T)
     numbers = got[..., 1] if activation == "argmax+confidence" else got
-    differences = np.abs(numbers.astype(np.float32) - values).reshape(batch, -1).max(1)  # (N,)
+    differences = (
+        np.abs(numbers.astype(np.float32) - values).reshape(batch, -1).max(1)
+    )  # (N,)
     if contract.decoding == "autoregressive" and _rounding(contract) != "fp32":
         # A tie that rounding decides otherwise changes all that is written after it: such a line is
         # judged up to there.
@@ -291,7 +311,9 @@ def _compare(run: Run, case: Case, contract: Contract, what: str) -> Point:
     same = same[decided]
     agreement = float(same.mean()) if same.size else 1.0
     difference = float(differences.max(initial=0.0))
-    return Point(batch, width, int(same.size), difference, agreement, tolerance, case.content)
+    return Point(
+        batch, width, int(same.size), difference, agreement, tolerance, case.content
+    )
 
 
 def _rounding(contract: Contract) -> str:
@@ -299,16 +321,16 @@ def _rounding(contract: Contract) -> str:
     whatever it computes in.
     """
     sixteen_bit = "float16" in (contract.input_type, contract.output_type)
-    return "fp16" if contract.precision == "fp32" and sixteen_bit else contract.precision
+    if contract.precision == "fp32" and sixteen_bit:
+        return "fp16"
+    return contract.precision
 
 
 def _tolerance(contract: Contract, greatest: float) -> float:
     rounding = _rounding(contract)
-    return (
-        FP32_TOLERANCE
-        if rounding == "fp32"
-        else sixteen_bit_share(contract, rounding) * max(1.0, greatest)
-    )
+    if rounding == "fp32":
+        return FP32_TOLERANCE
+    return sixteen_bit_share(contract, rounding) * max(1.0, greatest)
 
 
 def sixteen_bit_share(contract: Contract, rounding: str) -> float:
@@ -316,7 +338,9 @@ def sixteen_bit_share(contract: Contract, rounding: str) -> float:
     reads its own text over, and a tie decided otherwise on the way stays in its numbers though the
     text is the same in the end: it gets bf16's share.
     """
-    return FP16_TOLERANCE if rounding == "fp16" and contract.decoding == "ctc" else BF16_TOLERANCE
+    if rounding == "fp16" and contract.decoding == "ctc":
+        return FP16_TOLERANCE
+    return BF16_TOLERANCE
 
 
 def _judge(parity: Parity, contract: Contract, what: str) -> None:

@@ -47,7 +47,9 @@ def simplify(model: "onnx.ModelProto") -> Simplified:
             f"onnxsim changed the axes {_axes(model)} to {_axes(simplified)}",
         )
     if after >= before:
-        return Simplified(model, before, after, False, f"onnxsim leaves {after} nodes of {before}")
+        return Simplified(
+            model, before, after, False, f"onnxsim leaves {after} nodes of {before}"
+        )
     return Simplified(simplified, before, after, True)
 
 

@@ -46,7 +46,9 @@ class StoreCheck:
     @property
     def cer(self) -> tuple[float, float]:
         """CER micro of the network and of the file, canonical view."""
-        return self.edits[0] / max(self.characters, 1), self.edits[1] / max(self.characters, 1)
+        return self.edits[0] / max(self.characters, 1), self.edits[1] / max(
+            self.characters, 1
+        )
 
     @property
     def cer_loss(self) -> float:
@@ -56,11 +58,16 @@ class StoreCheck:
     @property
     def speed_up(self) -> float | None:
         """How many times faster than the rival the file is."""
-        return self.rival_seconds / self.seconds if self.rival_seconds is not None else None
+        if self.rival_seconds is not None:
+            return self.rival_seconds / self.seconds
+        return None
 
     def __str__(self) -> str:
         before, after = self.cer
-        faster = f"; {self.speed_up:.2f} times as fast as fp32 here" if self.speed_up else ""
+        if self.speed_up:
+            faster = f"; {self.speed_up:.2f} times as fast as fp32 here"
+        else:
+            faster = ""
         return (
             f"{self.lines} lines: best class differs in {self.flips} of {self.frames} frames "
             f"({self.flips / max(self.frames, 1):.3%}), the text in {self.texts} lines; "
@@ -148,12 +155,19 @@ class StoreReference:
                     )
                 ]
                 yield _Batch(
-                    images, [store.row(line).text for line in lines], logits.argmax(-1), texts
+                    images,
+                    [store.row(line).text for line in lines],
+                    logits.argmax(-1),
+                    texts,
                 )
                 progress.advance(len(lines))
 
     def check(
-        self, run: Run, contract: Contract, rival: Run | None = None, progress: Progress = SILENT
+        self,
+        run: Run,
+        contract: Contract,
+        rival: Run | None = None,
+        progress: Progress = SILENT,
     ) -> StoreCheck:
         """Run a file over the lines, in turns with `rival`, whose output is not looked at. Raises
         ArtifactError when it fails.
@@ -164,7 +178,9 @@ class StoreReference:
             run, rival = _line_by_line(run), _line_by_line(rival) if rival else None
         lines = frames = flips = texts = characters = before = after = 0
         seconds = rival_seconds = 0.0
-        progress.start(f"ONNX Runtime, {contract.precision}, lines of the store", unit="lines")
+        progress.start(
+            f"ONNX Runtime, {contract.precision}, lines of the store", unit="lines"
+        )
         for warm in (run, rival):
             if warm and self._batches:
                 warm(self._batches[0].images)
@@ -177,7 +193,9 @@ class StoreReference:
             readings = greedy_decoder(contract.decoding)(
                 output, own, contract.charset, contract.output_activation
             )
-            flips += int((best_classes(output, contract.output_activation) != batch.classes).sum())
+            flips += int(
+                (best_classes(output, contract.output_activation) != batch.classes).sum()
+            )
             for label, old, new in zip(
                 map(canonical, batch.labels), batch.texts, readings, strict=True
             ):

@@ -91,7 +91,10 @@ class Calibration(ResultModel):
 
 def calibrate(readings: Iterable[tuple[float | None, bool]]) -> Calibration | None:
     """Sum up (confidence, right) of lines; None when no line has a confidence between 0 and 1."""
-    pairs = [(-1.0 if confidence is None else confidence, right) for confidence, right in readings]
+    pairs = [
+        (-1.0 if confidence is None else confidence, right)
+        for confidence, right in readings
+    ]
     confidences = np.array([confidence for confidence, _ in pairs], np.float64)
     # Tesseract gives -1 for no word; NaN fails too.
     known = (confidences >= 0.0) & (confidences <= 1.0)
@@ -111,7 +114,9 @@ def calibrate(readings: Iterable[tuple[float | None, bool]]) -> Calibration | No
         without=len(pairs) - len(confidence),
         bins=_bins(confidence, right),
         curve=tuple(
-            CoveragePoint(threshold=float(threshold[i]), lines=int(taken[i]), wrong=int(wrong[i]))
+            CoveragePoint(
+                threshold=float(threshold[i]), lines=int(taken[i]), wrong=int(wrong[i])
+            )
             for i in kept
         ),
         coverage_at=shares,

@@ -59,9 +59,18 @@ class CharacterScore(ResultModel):
     @model_serializer
     def _serialize(self) -> dict[str, Any]:
         """Counts and rates, with the code point of a character."""
-        name = describe(self.name) if len(self.name) == 1 else {"kind": self.name}
+        if len(self.name) == 1:
+            name = describe(self.name)
+        else:
+            name = {"kind": self.name}
         counts = {"hits": self.hits, "missed": self.missed, "invented": self.invented}
-        return {**name, **counts, "precision": self.precision, "recall": self.recall, "f1": self.f1}
+        return {
+            **name,
+            **counts,
+            "precision": self.precision,
+            "recall": self.recall,
+            "f1": self.f1,
+        }
 
 
 class CharacterReport(ResultModel):
@@ -86,7 +95,9 @@ def kind_of(character: str) -> str:
         return "punctuation"
     if not character.isascii():
         return "other letter"
-    return "A-Z" if character.isupper() else "a-z"
+    if character.isupper():
+        return "A-Z"
+    return "a-z"
 
 
 def score_characters(pairs: Sequence[tuple[str, str]]) -> CharacterReport:

@@ -36,14 +36,18 @@ class LineColumns:
 
     def __init__(self, scores: Sequence[LineScore]) -> None:
         self.scores = scores
-        self._columns: dict[str, Column] = {name: np.zeros(len(scores)) for name in _names()}
+        self._columns: dict[str, Column] = {
+            name: np.zeros(len(scores)) for name in _names()
+        }
         self._of_texts: dict[str, NDArray[np.float64]] = {}
 
         self._set_references()
         self._set_exact()
         # Most lines are exact and carry no flag: only the others have more to say.
         self._set_others([(i, s) for i, s in enumerate(scores) if not s.exact or s.flags])
-        self._set_raw([(i, s) for i, s in enumerate(scores) if s.exact and not s.same_in_raw])
+        self._set_raw(
+            [(i, s) for i, s in enumerate(scores) if s.exact and not s.same_in_raw]
+        )
         self._derive()
 
     def __len__(self) -> int:
@@ -91,7 +95,9 @@ class LineColumns:
         for name in ("case_insensitive_exact", "class.exact", "readable"):
             self._columns[name] = np.ones(len(self))
         self._columns["digits_exact"] = self["has_digits"].copy()
-        self._columns["edge_spaces"] = _float_array(score.edge_spaces for score in self.scores)
+        self._columns["edge_spaces"] = _float_array(
+            score.edge_spaces for score in self.scores
+        )
 
     def _set_others(self, chosen: Sequence[tuple[int, LineScore]]) -> None:
         rows = np.array([index for index, _ in chosen], np.int64)
@@ -100,7 +106,9 @@ class LineColumns:
             for name in (*EDITS, *_LENGTHS):
                 self._columns[f"{view}.{name}"][rows] = list(map(attrgetter(name), edits))
 
-        self._columns["all_word_edits"][rows] = [score.words.distance for _, score in chosen]
+        self._columns["all_word_edits"][rows] = [
+            score.words.distance for _, score in chosen
+        ]
         self._columns["class.exact"][rows] = [score.exact for _, score in chosen]
         self._columns["case_insensitive_exact"][rows] = [
             score.exact or score.reference.lower() == score.hypothesis.lower()
@@ -140,7 +148,9 @@ class LineColumns:
             for kind in EDITS:
                 self._columns[f"{view}.{kind}"] = has_reference * self[f"{view}.{kind}"]
 
-        self._columns["word_edits"] = self["canonical.has_reference"] * self["all_word_edits"]
+        self._columns["word_edits"] = (
+            self["canonical.has_reference"] * self["all_word_edits"]
+        )
 
 
 def _float_array(values: Iterable[float]) -> Column:

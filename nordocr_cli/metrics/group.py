@@ -98,7 +98,9 @@ class Group(ResultModel):
         the group was written by a version without that metric.
         """
         sums = self.metrics.get(name)
-        return sums.value if sums else None
+        if sums:
+            return sums.value
+        return None
 
 
 class GroupedLines:
@@ -140,17 +142,25 @@ class GroupedLines:
             name: (summed(numerator), summed(denominator))
             for name, (numerator, denominator) in self._addends.items()
         }
-        drawn = self._intervals(member, size) if intervals else [{} for _ in numbers]
+        if intervals:
+            drawn = self._intervals(member, size)
+        else:
+            drawn = [{} for _ in numbers]
         return {
             name: _group(
                 {key: float(column[k]) for key, column in counts.items()},
-                {key: (float(top[k]), float(bottom[k])) for key, (top, bottom) in sums.items()},
+                {
+                    key: (float(top[k]), float(bottom[k]))
+                    for key, (top, bottom) in sums.items()
+                },
                 drawn[k],
             )
             for name, k in numbers.items()
         }
 
-    def _intervals(self, member: NDArray[np.int64], size: int) -> list[dict[str, Interval | None]]:
+    def _intervals(
+        self, member: NDArray[np.int64], size: int
+    ) -> list[dict[str, Interval | None]]:
         """The intervals of each group, by the name of the metric."""
         if self._draws is None:
             self._draws = Draws(len(self), self._documents)
@@ -165,7 +175,9 @@ class GroupedLines:
             top = draws.sums(numerator, member, size)  # (resamples, size)
             bottom = draws.sums(denominator, member, size)
             for k in range(size):
-                found[k][metric.name] = ratio_interval(top[:, k], bottom[:, k], draws, units[k])
+                found[k][metric.name] = ratio_interval(
+                    top[:, k], bottom[:, k], draws, units[k]
+                )
         return found
 
 
@@ -179,7 +191,8 @@ def _group(
     return Group(
         lines=lines,
         empty_references=lines - number["canonical.has_reference"],
-        empty_reference_insertions=number["canonical.all_edits"] - number["canonical.edits"],
+        empty_reference_insertions=number["canonical.all_edits"]
+        - number["canonical.edits"],
         metrics={
             name: MetricSums(numerator=top, denominator=bottom)
             for name, (top, bottom) in sums.items()

@@ -119,7 +119,9 @@ def render_page(page: Page) -> str:
         # Every text that the template prints goes through here, so that no label can turn the page
         # around.
         finalize=lambda value: (
-            value if isinstance(value, Markup) or not isinstance(value, str) else visible(value)
+            value
+            if isinstance(value, Markup) or not isinstance(value, str)
+            else visible(value)
         ),
     )
     environment.filters |= {"csp_hash": _csp_hash, "visible": visible}
@@ -157,7 +159,8 @@ def _facets(gallery: Sequence[GalleryRow]) -> dict[str, dict[str, list[int]]]:
 def _natural(text: str) -> list[str | int]:
     """Sort <=320 before <=1024."""
     return [
-        int(part) if index % 2 else part for index, part in enumerate(re.split("([0-9]+)", text))
+        int(part) if index % 2 else part
+        for index, part in enumerate(re.split("([0-9]+)", text))
     ]
 
 
@@ -171,7 +174,9 @@ def _island(value: Any) -> str:
 
 def _csp_hash(content: str) -> str:
     return (
-        "'sha256-" + base64.b64encode(hashlib.sha256(str(content).encode()).digest()).decode() + "'"
+        "'sha256-"
+        + base64.b64encode(hashlib.sha256(str(content).encode()).digest()).decode()
+        + "'"
     )
 
 
@@ -230,7 +235,9 @@ def gallery_rows(
         edits = score.edits[HEADLINE].distance
         detail = [f"{edits} edit{'s' * (edits != 1)}"]
         detail += [] if result.width is None else [f"{result.width} px"]
-        detail += [] if result.confidence is None else [f"confidence {result.confidence:.2f}"]
+        detail += (
+            [] if result.confidence is None else [f"confidence {result.confidence:.2f}"]
+        )
         facets = {
             "class": [score.error_class.value],
             "subset": [result.subset],
@@ -249,7 +256,9 @@ def gallery_rows(
                 facets=facets,
                 detail=" · ".join(detail),
                 crop_png=crop_png(index) if crop_png and rank < crops else None,
-                manifest=manifest(index) if manifest else {"id": result.id, "image": result.id},
+                manifest=manifest(index)
+                if manifest
+                else {"id": result.id, "image": result.id},
             )
         )
     return rows
@@ -275,7 +284,9 @@ def evaluation_page(
         sections.append(_against_table(*against))
     sections.append(_classes(report))
     sections.append(
-        Table("All metrics", ("", "count", "rate", "95 %"), tables.headline(report), (1, 2, 3))
+        Table(
+            "All metrics", ("", "count", "rate", "95 %"), tables.headline(report), (1, 2, 3)
+        )
     )
     sections += _tables_by_group(report, subset_key)
     if characters:
@@ -302,7 +313,9 @@ def _headline_figures(report: Report) -> list[Figure]:
     squeezed, words = total.metrics["space_insensitive"], total.metrics["wer"]
     return [
         Figure(
-            "read exactly", tables.metric_value(total, "exact"), _interval(report.exact_interval, 1)
+            "read exactly",
+            tables.metric_value(total, "exact"),
+            _interval(report.exact_interval, 1),
         ),
         Figure(
             "exact without spaces",
@@ -360,7 +373,9 @@ def _character_tables(characters: CharacterReport) -> list[Table]:
     right = range(1, 5)
     return [
         Table("By kind of character", heads, tables.characters(characters.kinds), right),
-        Table("Characters with the most mistakes", heads, tables.characters(weakest), right),
+        Table(
+            "Characters with the most mistakes", heads, tables.characters(weakest), right
+        ),
     ]
 
 
@@ -370,7 +385,10 @@ def _confusion_tables(report: Report) -> list[Table]:
     largest = max((c.count for c in (*frequent, *nordic)), default=1)
     heads = ("reference", "hypothesis", "times")
     found = []
-    for label, confusions in (("Most frequent confusions", frequent), ("Nordic letters", nordic)):
+    for label, confusions in (
+        ("Most frequent confusions", frequent),
+        ("Nordic letters", nordic),
+    ):
         if confusions:
             bars = [c.count / largest for c in confusions]
             found.append(Table(label, heads, tables.confusions(confusions), (2,), bars))
@@ -388,7 +406,9 @@ def _gallery_note(gallery: Sequence[GalleryRow], lines: int) -> str:
 
 
 def _interval(interval: Interval | None, digits: int) -> str:
-    return f"95 %: {tables.spread(interval, digits)}" if interval else ""
+    if interval:
+        return f"95 %: {tables.spread(interval, digits)}"
+    return ""
 
 
 def _classes(report: Report) -> Table:
@@ -440,7 +460,10 @@ def _calibration(calibration: Calibration) -> list[Table | Chart]:
         if b.confidence is not None and b.exact_rate is not None
     ]
     largest = max(b.lines for b, _, _ in used)
-    without = f" {calibration.without:,} lines have no confidence." if calibration.without else ""
+    if calibration.without:
+        without = f" {calibration.without:,} lines have no confidence."
+    else:
+        without = ""
     reliability = Chart(
         title="Calibration",
         x_label="confidence",
@@ -481,4 +504,6 @@ def _calibration(calibration: Calibration) -> list[Table | Chart]:
 
 def _round_up(value: float) -> float:
     """The smallest of a few round shares that is not below `value`."""
-    return next((share for share in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5) if value <= share), 1.0)
+    return next(
+        (share for share in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5) if value <= share), 1.0
+    )

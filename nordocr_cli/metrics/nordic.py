@@ -37,7 +37,10 @@ def nordic_confusions(
         if _adjacent(edits[k], following) and {tag, following[0]} in _TWO_FOR_ONE:
             one, two = (1, 2) if "insert" in (tag, following[0]) else (2, 1)
             expected, found = reference[i : i + one], hypothesis[j : j + two]
-            if (expected, found) in _WRITTEN_WITH_TWO or (found, expected) in _WRITTEN_WITH_TWO:
+            if (expected, found) in _WRITTEN_WITH_TWO or (
+                found,
+                expected,
+            ) in _WRITTEN_WITH_TWO:
                 yield expected, found
                 k += 2
                 continue

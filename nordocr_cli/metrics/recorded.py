@@ -137,4 +137,6 @@ def _parse(text: str, where: str, subset_key: str) -> RecordedLine:
 def _confidence(value: Mapping[str, Any]) -> float | None:
     if value.get("confidence") is not None:
         return finite(float(value["confidence"]))
-    return None if value.get("conf") is None else finite(float(value["conf"]) / 100)
+    if value.get("conf") is None:
+        return None
+    return finite(float(value["conf"]) / 100)

@@ -114,7 +114,9 @@ METRICS: tuple[Metric, ...] = (
     ),
     _field_metric("amounts_exact", "amounts exact", "amount"),
     _field_metric("dates_exact", "dates exact", "date"),
-    _field_metric("organisation_numbers_exact", "organisation numbers exact", "organisation"),
+    _field_metric(
+        "organisation_numbers_exact", "organisation numbers exact", "organisation"
+    ),
     _field_metric("ibans_exact", "IBANs exact", "iban"),
     Metric(
         name="cer",

@@ -8,7 +8,13 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError, computed_field, field_serializer, field_validator
+from pydantic import (
+    Field,
+    ValidationError,
+    computed_field,
+    field_serializer,
+    field_validator,
+)
 
 from nordocr_cli.charset import Charset
 from nordocr_cli.errors import DataError
@@ -62,7 +68,9 @@ class Confusion(ResultModel):
     def _from_description(cls, value: Any) -> Any:
         if not isinstance(value, Mapping):
             return value
-        return "" if value["code"] is None else value["char"]
+        if value["code"] is None:
+            return ""
+        return value["char"]
 
 
 class Report(ResultModel):

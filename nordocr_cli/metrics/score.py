@@ -21,7 +21,11 @@ HEADLINE = "canonical"
 WIDTH_BANDS = (320, 768, 1024, 1792)
 WIDTH_NAMES = (*(f"<={end}" for end in WIDTH_BANDS), f">{WIDTH_BANDS[-1]}", "unknown")
 SQUASH_BANDS = (1.0, 1.25, 1.5, 2.0)
-SQUASH_NAMES = ("fits", *(f"<={end:g}" for end in SQUASH_BANDS[1:]), f">{SQUASH_BANDS[-1]:g}")
+SQUASH_NAMES = (
+    "fits",
+    *(f"<={end:g}" for end in SQUASH_BANDS[1:]),
+    f">{SQUASH_BANDS[-1]:g}",
+)
 
 _CHUNK = 10_000  # lines
 
@@ -88,7 +92,9 @@ def score_line(result: LineResult, charset: Charset | None = None) -> LineScore:
     return score_lines([result], charset)[0]
 
 
-def score_lines(results: Sequence[LineResult], charset: Charset | None = None) -> list[LineScore]:
+def score_lines(
+    results: Sequence[LineResult], charset: Charset | None = None
+) -> list[LineScore]:
     """Score lines. The flag oov_ref follows from `charset`, and without one from the result's own
     `oov`.
     """
@@ -97,11 +103,19 @@ def score_lines(results: Sequence[LineResult], charset: Charset | None = None) -
         chunk = results[start : start + _CHUNK]
         references = canonical_all([result.reference for result in chunk])
         hypotheses = canonical_all([result.hypothesis for result in chunk])
-        missing = set(charset.missing("".join(references))) if charset else set()
+        if charset:
+            missing = set(charset.missing("".join(references)))
+        else:
+            missing = set()
 
-        for result, reference, hypothesis in zip(chunk, references, hypotheses, strict=True):
+        for result, reference, hypothesis in zip(
+            chunk, references, hypotheses, strict=True
+        ):
             flags = _flags_of_line(result, reference, missing, charset)
-            score = _score_exact if reference == hypothesis else _score_failure
+            if reference == hypothesis:
+                score = _score_exact
+            else:
+                score = _score_failure
             scores.append(score(result, reference, hypothesis, flags))
     return scores
 
@@ -109,12 +123,16 @@ def score_lines(results: Sequence[LineResult], charset: Charset | None = None) -
 def _score_exact(
     result: LineResult, reference: str, hypothesis: str, line_flags: tuple[str, ...]
 ) -> LineScore:
-    edits, words = _edits_of_equal(len(reference), reference.count(" ") if reference else -1)
+    edits, words = _edits_of_equal(
+        len(reference), reference.count(" ") if reference else -1
+    )
     unchanged = len(result.reference) == len(reference)
     if result.reference != result.hypothesis or not unchanged:
         edits = {**edits, "raw": count_edits(result.reference, trimmed(result.hypothesis))}
     flags = line_flags if reference else ("empty_ref", *line_flags)
-    return LineScore(result, reference, hypothesis, ErrorClass.EXACT, "", flags, edits, words)
+    return LineScore(
+        result, reference, hypothesis, ErrorClass.EXACT, "", flags, edits, words
+    )
 
 
 def _score_failure(
@@ -187,7 +205,9 @@ def document_of(source: str) -> str:
 def documents_of(scores: Iterable[LineScore]) -> list[str] | None:
     """Return the source document of each line, None when one of them is not known."""
     documents = [document_of(score.result.source) for score in scores]
-    return documents if documents and all(documents) else None
+    if documents and all(documents):
+        return documents
+    return None
 
 
 def worst(scores: Iterable[LineScore], count: int) -> list[LineScore]:

@@ -83,7 +83,10 @@ class Draws:
             self._weights[start : start + size] = _draw_counts(rng, size, self._bundles)
 
     def sums(
-        self, column: NDArray[np.float64], member: NDArray[np.int64] | None = None, size: int = 1
+        self,
+        column: NDArray[np.float64],
+        member: NDArray[np.int64] | None = None,
+        size: int = 1,
     ) -> NDArray[np.float64]:
         """Return the sum of `column` (N,) over each sample, for each of `size` groups: (resamples,
         size).
@@ -99,7 +102,9 @@ class Draws:
         return np.bincount(np.unique(self._unit * size + member) % size, minlength=size)
 
 
-def _number_units(lines: int, clusters: Sequence[str] | None) -> tuple[NDArray[np.int64], int]:
+def _number_units(
+    lines: int, clusters: Sequence[str] | None
+) -> tuple[NDArray[np.int64], int]:
     """The number of each line's unit, (lines,), and how many units there are."""
     if clusters is None:
         return np.arange(lines), lines
@@ -197,7 +202,9 @@ def sign_flip_test(differences: NDArray[np.float64], seed: int = SEED) -> SignFl
     return SignFlips(tuple(map(float, p)), exact)
 
 
-def _flip_signs(changed: NDArray[np.float64], exact: bool, seed: int) -> NDArray[np.float64]:
+def _flip_signs(
+    changed: NDArray[np.float64], exact: bool, seed: int
+) -> NDArray[np.float64]:
     """The greatest statistic of each sign flip, (flips,)."""
     units = len(changed)
     if exact:
@@ -261,7 +268,9 @@ class Comparison(ResultModel):
             return "no difference shown"
         if len(signs) == 2:
             return "mixed"
-        return "better" if True in signs else "worse"
+        if True in signs:
+            return "better"
+        return "worse"
 
     @computed_field  # type: ignore[prop-decorator]
     @property
@@ -313,7 +322,9 @@ def compare_pairs(
     exact_difference = ratio_interval(
         draws.sums(gained)[:, 0], draws.sums(np.ones(lines))[:, 0], draws
     )
-    cer_difference = ratio_interval(draws.sums(b - a)[:, 0], draws.sums(length)[:, 0], draws)
+    cer_difference = ratio_interval(
+        draws.sums(b - a)[:, 0], draws.sums(length)[:, 0], draws
+    )
     characters = float(length.sum())
     return Comparison(
         lines=lines,

@@ -29,7 +29,9 @@ GROUP_METRICS = ("exact", "space_insensitive", "cer", "cer_macro", "wer")
 
 def percent(share: float | None, digits: int = 2) -> str:
     """Return e.g. `1.87 %`, and `–` where there is nothing to divide by."""
-    return "–" if share is None else f"{100 * share:.{digits}f} %"
+    if share is None:
+        return "–"
+    return f"{100 * share:.{digits}f} %"
 
 
 def _count_and_share(count: int, of: int) -> Row:
@@ -105,7 +107,10 @@ def interval_note(report: Report) -> str:
             "95 % intervals: bootstrap by line, as the source documents are not known; they are"
             " narrower than the truth"
         )
-    few = "; few, so take them as rough" if interval.units < FEW_DOCUMENTS else ""
+    if interval.units < FEW_DOCUMENTS:
+        few = "; few, so take them as rough"
+    else:
+        few = ""
     return f"95 % intervals: bootstrap by source document ({interval.units}{few})"
 
 
@@ -131,7 +136,10 @@ def classes(report: Report) -> list[Row]:
 def flags(report: Report) -> str:
     """Return the flags that occur and their numbers of lines as one line, most frequent first."""
     counts = [(count, flag) for flag, count in report.total.flags.items() if count]
-    return ", ".join(f"{flag} {count:,}" for count, flag in sorted(counts, reverse=True)) or "none"
+    return (
+        ", ".join(f"{flag} {count:,}" for count, flag in sorted(counts, reverse=True))
+        or "none"
+    )
 
 
 GROUP_HEADS = (
@@ -167,7 +175,9 @@ def groups(by_name: Mapping[str, Group]) -> list[Row]:
     return rows
 
 
-def class_groups(report: Report, subset_key: str) -> list[tuple[str, str, Mapping[str, Group]]]:
+def class_groups(
+    report: Report, subset_key: str
+) -> list[tuple[str, str, Mapping[str, Group]]]:
     """Return (title, kind of GROUPINGS, groups) of the tables that show every class by where a line
     belongs. Squash ratios are left out where all lines fit, or none was measured.
     """
@@ -200,7 +210,9 @@ def confusions(found: Sequence[Confusion]) -> list[Row]:
 
 
 def _quoted(characters: str) -> str:
-    return f"{characters!r} {code_points(characters)}" if characters else "ε"
+    if characters:
+        return f"{characters!r} {code_points(characters)}"
+    return "ε"
 
 
 def characters(scores: Sequence[CharacterScore]) -> list[Row]:
@@ -208,7 +220,10 @@ def characters(scores: Sequence[CharacterScore]) -> list[Row]:
     rows: list[Row] = []
     for score in scores:
         is_character = len(score.name) == 1
-        name = f"{score.name!r} U+{ord(score.name):04X}" if is_character else score.name
+        if is_character:
+            name = f"{score.name!r} U+{ord(score.name):04X}"
+        else:
+            name = score.name
         shares = (percent(share) for share in (score.precision, score.recall, score.f1))
         rows.append((name, f"{score.occurrences:,}", *shares))
     return rows
@@ -217,7 +232,8 @@ def characters(scores: Sequence[CharacterScore]) -> list[Row]:
 def coverage_note(found: Calibration) -> str:
     """Return one sentence: how many lines could be accepted unchecked."""
     kept = ", ".join(
-        f"{percent(share, 1)} at ≤ {100 * risk:g} %" for risk, share in found.coverage_at.items()
+        f"{percent(share, 1)} at ≤ {100 * risk:g} %"
+        for risk, share in found.coverage_at.items()
     )
     return f"Lines that can be accepted unchecked, by the share of wrong ones among them: {kept}."
 
@@ -228,7 +244,9 @@ def worst_lines(scores: Sequence[LineScore]) -> list[Row]:
     for score in scores:
         difference = marked_difference(score.result.reference, score.result.hypothesis)
         edits = str(score.edits[HEADLINE].distance)
-        rows.append((score.result.id, score.error_class.value, edits, _shortened(difference)))
+        rows.append(
+            (score.result.id, score.error_class.value, edits, _shortened(difference))
+        )
     return rows
 
 
@@ -290,7 +308,10 @@ def smallest_note(found: Comparison) -> str:
     gap = f"{100 * exact:.1f} pp of exact lines"
     if cer is not None:
         gap += f" and {100 * cer:.2f} pp of CER"
-    of = "lines" if found.unit == "line" else f"lines of {found.units} documents"
+    if found.unit == "line":
+        of = "lines"
+    else:
+        of = f"lines of {found.units} documents"
     return (
         f"{found.lines:,} {of} show differences from about {gap} on (in {100 * POWER:.0f} % of"
         " cases)"
@@ -335,7 +356,9 @@ def _cer_gap(found: Comparison) -> str:
         return "–"
     gap = f"{100 * (found.cer_b - found.cer_a):+.2f} pp"
     interval = spread(found.cer_difference, 2, "+", "pp")
-    return f"{gap} ({interval})" if interval else gap
+    if interval:
+        return f"{gap} ({interval})"
+    return gap
 
 
 def verdict_note(found: Comparison, unit: str = "documents") -> str:

@@ -139,7 +139,10 @@ def _class_of(r: str, h: str, a: str, b: str, distance: int) -> ErrorClass:
         # settles ties.
         edges = [
             (_edge_score(b, a, distance, r[-2:-1] == " "), ErrorClass.RIGHT_TRUNCATION),
-            (_edge_score(a[::-1], b[::-1], distance, h[1:2] == " "), ErrorClass.LEADING_GARBAGE),
+            (
+                _edge_score(a[::-1], b[::-1], distance, h[1:2] == " "),
+                ErrorClass.LEADING_GARBAGE,
+            ),
             (_edge_score(a, b, distance, h[-2:-1] == " "), ErrorClass.TRAILING_GARBAGE),
         ]
         qualified = [(score, edge) for score, edge in edges if score is not None]
@@ -164,7 +167,9 @@ def space_kind(reference: str, hypothesis: str) -> str:
         text[i - 1].isdigit() and text[i].isdigit()
         for i in _space_positions(r) ^ _space_positions(h)
     )
-    return "grouping" if all(between_digits) else "word_boundary"
+    if all(between_digits):
+        return "grouping"
+    return "word_boundary"
 
 
 def _flags_of(r: str, h: str, a: str, b: str, distance: int) -> tuple[str, ...]:
@@ -226,11 +231,15 @@ def _edge_score(whole_side: str, cut_side: str, distance: int, single: bool) -> 
     # A beginning of n characters costs at least |whole - n| edits. The best one leaves a gap only
     # if it costs less than the whole cut side does, and qualifies only with a share of n at most:
     # few have to be tried, most often none.
-    most = min(distance - 1, _floor_share(EDGE_MAX_RESIDUAL / (1 - EDGE_MAX_RESIDUAL), whole))
+    most = min(
+        distance - 1, _floor_share(EDGE_MAX_RESIDUAL / (1 - EDGE_MAX_RESIDUAL), whole)
+    )
     residual, matched = most + 1, 0
     for n in range(min(cut - 1, whole + most), max(0, whole - most) - 1, -1):
         if abs(whole - n) < residual:  # ties: the longest beginning
-            found = Levenshtein.distance(whole_side, cut_side[:n], score_cutoff=residual - 1)
+            found = Levenshtein.distance(
+                whole_side, cut_side[:n], score_cutoff=residual - 1
+            )
             if found < residual:
                 residual, matched = found, n
     gap = cut - matched
@@ -241,7 +250,9 @@ def _edge_score(whole_side: str, cut_side: str, distance: int, single: bool) -> 
         and (gap >= EDGE_MIN_GAP or single)
         and matched + 1e-9 >= EDGE_MIN_MATCHED * cut
     )
-    return gap - residual if qualifies else None
+    if qualifies:
+        return gap - residual
+    return None
 
 
 def _floor_share(share: float, length: int) -> int:
@@ -281,7 +292,17 @@ def _doubled(text: str, end: int) -> Iterator[str]:
 
 
 _STROKES = str.maketrans(
-    {"ø": "o", "Ø": "O", "ð": "d", "Ð": "D", "đ": "d", "æ": "ae", "Æ": "AE", "þ": "th", "Þ": "TH"}
+    {
+        "ø": "o",
+        "Ø": "O",
+        "ð": "d",
+        "Ð": "D",
+        "đ": "d",
+        "æ": "ae",
+        "Æ": "AE",
+        "þ": "th",
+        "Þ": "TH",
+    }
 )
 _ONE_QUOTE_ONE_DASH = str.maketrans(
     dict.fromkeys("\"'`´‘’‚‛“”„‟«»‹›′″", "'") | dict.fromkeys("-‐‑‒–—―−", "-"),

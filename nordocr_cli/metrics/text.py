@@ -67,7 +67,11 @@ def squeezed(text: str) -> str:
     return canonical(text).replace(" ", "")
 
 
-VIEWS: dict[str, Callable[[str], str]] = {"raw": raw, "canonical": canonical, "squeezed": squeezed}
+VIEWS: dict[str, Callable[[str], str]] = {
+    "raw": raw,
+    "canonical": canonical,
+    "squeezed": squeezed,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +104,9 @@ def count_edits(reference: str | list[str], hypothesis: str | list[str]) -> Edit
     if reference == hypothesis:
         return no_edits(lengths[0])
     tags = [edit[0] for edit in Levenshtein.editops(reference, hypothesis).as_list()]
-    return Edits(tags.count("replace"), tags.count("insert"), tags.count("delete"), *lengths)
+    return Edits(
+        tags.count("replace"), tags.count("insert"), tags.count("delete"), *lengths
+    )
 
 
 def list_edits(reference: str, hypothesis: str) -> list[tuple[str, int, int]]:
@@ -137,12 +143,16 @@ def normalized_distance(reference: str, hypothesis: str) -> float:
     two empty texts.
     """
     longer = max(len(reference), len(hypothesis))
-    return Levenshtein.distance(reference, hypothesis) / longer if longer else 0.0
+    if longer:
+        return Levenshtein.distance(reference, hypothesis) / longer
+    return 0.0
 
 
 def rate(count: float, of: float) -> float | None:
     """Return count / of, and None where there is nothing to divide by (never NaN)."""
-    return count / of if of else None
+    if of:
+        return count / of
+    return None
 
 
 def marked_difference(reference: str, hypothesis: str) -> str:

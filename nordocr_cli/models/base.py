@@ -60,7 +60,9 @@ class AuxiliaryBranch(nn.Module):
         """Compute what `loss_from` needs; arguments as of `LineNetwork.loss`."""
 
     @abstractmethod
-    def loss_from(self, part: Any, widths: Tensor, targets: Tensor, lengths: Tensor) -> Tensor:
+    def loss_from(
+        self, part: Any, widths: Tensor, targets: Tensor, lengths: Tensor
+    ) -> Tensor:
         """Return the loss (), in nats a character, of network and branch."""
 
 
@@ -124,13 +126,17 @@ class LineNetwork(nn.Module):
         """
         return self.loss(images, widths, targets, lengths, masked)
 
-    def loss_from(self, part: Any, widths: Tensor, targets: Tensor, lengths: Tensor) -> Tensor:
+    def loss_from(
+        self, part: Any, widths: Tensor, targets: Tensor, lengths: Tensor
+    ) -> Tensor:
         """Return the loss () from the result of `compiled_part`; computed in float32."""
         loss: Tensor = part
         return loss
 
     @abstractmethod
-    def read(self, images: Tensor, widths: Tensor, charset: Charset) -> Sequence[Recognition]:
+    def read(
+        self, images: Tensor, widths: Tensor, charset: Charset
+    ) -> Sequence[Recognition]:
         """Return what each line says by greedy decoding with padding masked: normalized images
         (N, 3, H, W), widths int64 (N,).
         """
@@ -213,11 +219,15 @@ class CtcNetwork(LineNetwork):
         logits: Tensor = self(images, widths if masked else None)
         return logits
 
-    def loss_from(self, part: Tensor, widths: Tensor, targets: Tensor, lengths: Tensor) -> Tensor:
+    def loss_from(
+        self, part: Tensor, widths: Tensor, targets: Tensor, lengths: Tensor
+    ) -> Tensor:
         """Return the CTC loss () of the logits `part` (N, T, C)."""
         return ctc_loss(part, frames_of(widths), targets, lengths)
 
-    def read(self, images: Tensor, widths: Tensor, charset: Charset) -> Sequence[Recognition]:
+    def read(
+        self, images: Tensor, widths: Tensor, charset: Charset
+    ) -> Sequence[Recognition]:
         """Return the best path of each line; see `LineNetwork.read`."""
         logits = self(images, widths).float().cpu().numpy()  # (N, T, C)
         return decode_greedy(logits, frames_of(widths).cpu().numpy(), charset)

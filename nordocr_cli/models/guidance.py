@@ -54,9 +54,9 @@ def questions(targets: Tensor, lengths: Tensor, num_classes: int) -> Questions:
     text = torch.full((len(lengths), longest), right, device=device)
     text[index[:-1] < lengths[:, None]] = targets  # (N, L), row after row
     # (N, L + 6, 5)
-    windows = F.pad(F.pad(text, (_CONTEXT, 0), value=left), (0, _CONTEXT), value=right).unfold(
-        1, _CONTEXT, 1
-    )
+    windows = F.pad(
+        F.pad(text, (_CONTEXT, 0), value=left), (0, _CONTEXT), value=right
+    ).unfold(1, _CONTEXT, 1)
     within = index <= lengths[:, None]  # (N, L + 1)
     following = F.pad(text, (0, 1), value=_END).masked_fill(index == lengths[:, None], _END)
     before = F.pad(text, (1, 0), value=_END)
@@ -102,7 +102,12 @@ class CrossAttention(nn.Module):
         """
         q = self.q(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (N, heads, L, d)
         # (N, heads, L', d) each
-        k, v = self.kv(seen).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        k, v = (
+            self.kv(seen)
+            .unflatten(-1, (2, self.heads, -1))
+            .permute(2, 0, 3, 1, 4)
+            .unbind(0)
+        )
         return self.proj(attention(q, k, v, keys).transpose(1, 2).flatten(2))
 
 
@@ -180,7 +185,9 @@ class Guidance(AuxiliaryBranch):
         logits, guided = part
         return CTC_WEIGHT * ctc_loss(logits, frames_of(widths), targets, lengths) + guided
 
-    def answer_loss(self, features: Tensor, valid: Tensor | None, asked: Questions) -> Tensor:
+    def answer_loss(
+        self, features: Tensor, valid: Tensor | None, asked: Questions
+    ) -> Tensor:
         """Return the mean cross entropy of the answers, float32 ()."""
         n, count, _ = asked.contexts.shape
         ways = asked.contexts.unflatten(1, (2, -1)).transpose(0, 1)  # (2, N, K / 2, 5)
@@ -197,8 +204,14 @@ class Guidance(AuxiliaryBranch):
         query = token + self.to_context(
             self.token_norm(token), self.context_norm(context), keys[:, None, None, :]
         )
-        query = query.unflatten(0, (2, n, -1)).transpose(0, 1).reshape(n, count, -1)  # (N, K, C)
+        query = (
+            query.unflatten(0, (2, n, -1)).transpose(0, 1).reshape(n, count, -1)
+        )  # (N, K, C)
         image = self.image_norm(features.flatten(1, 2))  # (N, H T, C)
-        found = self.to_image(self.query_norm(query), image, valid_keys(valid, features.shape[1]))
+        found = self.to_image(
+            self.query_norm(query), image, valid_keys(valid, features.shape[1])
+        )
         logits = self.classifier(self.answer_norm(found)).float()  # (N, K, classes)
-        return F.cross_entropy(logits.flatten(0, 1), asked.answers.flatten(), ignore_index=_IGNORED)
+        return F.cross_entropy(
+            logits.flatten(0, 1), asked.answers.flatten(), ignore_index=_IGNORED
+        )

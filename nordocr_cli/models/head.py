@@ -67,12 +67,19 @@ class HeadReport:
         return asdict(self)
 
 
-def plan_move(from_charset: Charset, to_charset: Charset, new_rows: NewRows = "base") -> HeadReport:
+def plan_move(
+    from_charset: Charset, to_charset: Charset, new_rows: NewRows = "base"
+) -> HeadReport:
     """Return what `move_head` would do with each character, without torch."""
     kept = "".join(c for c in to_charset.characters if c in from_charset.class_of)
     new = [c for c in to_charset.characters if c not in from_charset.class_of]
-    bases = {c: unicodedata.normalize("NFD", c)[0] for c in new} if new_rows == "base" else {}
-    from_base = tuple((c, base) for c, base in bases.items() if base in from_charset.class_of)
+    if new_rows == "base":
+        bases = {c: unicodedata.normalize("NFD", c)[0] for c in new}
+    else:
+        bases = {}
+    from_base = tuple(
+        (c, base) for c, base in bases.items() if base in from_charset.class_of
+    )
     return HeadReport(
         from_charset=from_charset.name,
         to_charset=to_charset.name,
@@ -127,7 +134,9 @@ def move_head(
         rows = torch.empty(classes, embedding.shape[1])
         rows = rows.normal_(std=float(embedding.std()), generator=generator).to(embedding)
         rows[to_rows] = embedding[from_rows]
-        special = embedding[len(weight) :]  # rows of what is no class, such as the beginning
+        special = embedding[
+            len(weight) :
+        ]  # rows of what is no class, such as the beginning
         moved[network.class_embedding] = torch.cat([rows, special])
     return moved, report
 

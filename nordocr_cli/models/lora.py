@@ -18,7 +18,9 @@ class LoraLinear(nn.Linear):
     zero.
     """
 
-    def __init__(self, in_features: int, out_features: int, rank: int, bias: bool = True) -> None:
+    def __init__(
+        self, in_features: int, out_features: int, rank: int, bias: bool = True
+    ) -> None:
         super().__init__(in_features, out_features, bias)
         self.lora_a = nn.Parameter(torch.empty(rank, in_features))
         self.lora_b = nn.Parameter(torch.zeros(out_features, rank))
@@ -26,7 +28,9 @@ class LoraLinear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (…, in_features) to (…, out_features)."""
-        return linear(x, self.weight, self.bias) + F.linear(F.linear(x, self.lora_a), self.lora_b)
+        return linear(x, self.weight, self.bias) + F.linear(
+            F.linear(x, self.lora_a), self.lora_b
+        )
 
     @torch.no_grad()
     def merged(self) -> nn.Linear:

@@ -41,9 +41,9 @@ class RMSNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (…, C) to (…, C)."""
         full = x.float()
-        return self.weight * (full * (full.square().mean(-1, keepdim=True) + _NORM_EPS).rsqrt()).to(
-            self.weight.dtype
-        )
+        return self.weight * (
+            full * (full.square().mean(-1, keepdim=True) + _NORM_EPS).rsqrt()
+        ).to(self.weight.dtype)
 
 
 class MambaMixer(nn.Module):
@@ -53,14 +53,22 @@ class MambaMixer(nn.Module):
 
     def __init__(self, model: MambaModel) -> None:
         super().__init__()
-        dim, inner, self.d_state = model.features, model.expand * model.features, model.d_state
+        dim, inner, self.d_state = (
+            model.features,
+            model.expand * model.features,
+            model.d_state,
+        )
         self.dt_rank = math.ceil(dim / 16)
         self.in_proj = _projection(dim, 2 * inner, model)
-        self.conv1d = nn.Conv1d(inner, inner, model.d_conv, groups=inner, padding=model.d_conv - 1)
+        self.conv1d = nn.Conv1d(
+            inner, inner, model.d_conv, groups=inner, padding=model.d_conv - 1
+        )
         self.x_proj = _projection(inner, self.dt_rank + 2 * self.d_state, model)
         self.dt_proj = nn.Linear(self.dt_rank, inner)
         # S4D-real: state s of every channel decays at rate s + 1.
-        self.A_log = nn.Parameter(torch.arange(1.0, self.d_state + 1).log().repeat(inner, 1))
+        self.A_log = nn.Parameter(
+            torch.arange(1.0, self.d_state + 1).log().repeat(inner, 1)
+        )
         self.D = nn.Parameter(torch.ones(inner))
         self.out_proj = Linear(inner, dim, bias=False)
         for parameter in (self.A_log, self.D, self.dt_proj.bias):
@@ -72,19 +80,27 @@ class MambaMixer(nn.Module):
         nn.init.uniform_(self.dt_proj.weight, -(self.dt_rank**-0.5), self.dt_rank**-0.5)
         low, high = (math.log(bound) for bound in _DELTA_RANGE)
         delta = torch.empty_like(self.dt_proj.bias).uniform_(low, high).exp()
-        self.dt_proj.bias.copy_(delta + (-(-delta).expm1()).log())  # the inverse of softplus
-        self.out_proj.weight.div_(math.sqrt(layers))  # the residual stream adds up over the layers
+        self.dt_proj.bias.copy_(
+            delta + (-(-delta).expm1()).log()
+        )  # the inverse of softplus
+        self.out_proj.weight.div_(
+            math.sqrt(layers)
+        )  # the residual stream adds up over the layers
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, L, C) to (N, L, C)."""
         length = x.shape[1]
         x, gate = self.in_proj(x).chunk(2, dim=-1)  # (N, L, D) each
         x = F.silu(self.conv1d(x.transpose(1, 2))[..., :length].transpose(1, 2))
-        delta, b, c = self.x_proj(x).split([self.dt_rank, self.d_state, self.d_state], dim=-1)
+        delta, b, c = self.x_proj(x).split(
+            [self.dt_rank, self.d_state, self.d_state], dim=-1
+        )
         # The bias outside of mixed precision: step sizes of 1e-3 are the softplus of -7, where
         # bfloat16 knows 3 digits.
         # (N, L, D)
-        delta = F.softplus(F.linear(delta, self.dt_proj.weight).float() + self.dt_proj.bias.float())
+        delta = F.softplus(
+            F.linear(delta, self.dt_proj.weight).float() + self.dt_proj.bias.float()
+        )
         y = selective_scan(x, delta, -self.A_log.float().exp(), b, c) + self.D.float() * x
         return self.out_proj(y.to(gate.dtype) * F.silu(gate))
 
@@ -137,7 +153,8 @@ class MambaEncoder(nn.Module):
             if found:
                 state[found[1]] = tensor
         blocks = 1 + max(
-            (int(name.split(".")[1]) for name in state if name.startswith("layers.")), default=-1
+            (int(name.split(".")[1]) for name in state if name.startswith("layers.")),
+            default=-1,
         )
         if blocks < len(self.layers):
             told = (
@@ -167,7 +184,10 @@ class MambaEncoder(nn.Module):
                 if n not in kept
             }
         require_fit(
-            self, chosen, f"{key}: {path}", f"Set model.{_sizes(state)}, which are the file's"
+            self,
+            chosen,
+            f"{key}: {path}",
+            f"Set model.{_sizes(state)}, which are the file's",
         )
         self.load_state_dict(chosen)
         return blocks
@@ -175,7 +195,10 @@ class MambaEncoder(nn.Module):
 
 def _sizes(state: Mapping[str, Tensor]) -> str:
     """The options of the blocks that a file's tensors tell."""
-    rates, kernel = state.get("layers.0.mixer.A_log"), state.get("layers.0.mixer.conv1d.weight")
+    rates, kernel = (
+        state.get("layers.0.mixer.A_log"),
+        state.get("layers.0.mixer.conv1d.weight"),
+    )
     features = state.get("layers.0.norm.weight")
     if rates is None or kernel is None or features is None:
         return "features, d_state, d_conv and expand"
@@ -230,7 +253,9 @@ class MambaOcr(CtcNetwork):
                 " train everything: --set 'train.trainable=[]'"
             )
         if self.options.pretrained:
-            blocks = self.mamba.load_pretrained(Path(self.options.pretrained), "model.pretrained")
+            blocks = self.mamba.load_pretrained(
+                Path(self.options.pretrained), "model.pretrained"
+            )
             progress.note(
                 f"mamba: the first {self.options.layers} of {blocks} blocks of"
                 f" {self.options.pretrained}"
@@ -254,7 +279,9 @@ class MambaOcr(CtcNetwork):
 def frames(width: int, widths: Tensor | None) -> Tensor | None:
     """Return the frames of each line, int64 (N,); None without widths."""
     valid = columns_by_stride(width, widths)[2]
-    return None if valid is None else valid.sum(dim=1)
+    if valid is None:
+        return None
+    return valid.sum(dim=1)
 
 
 def reverse(x: Tensor, lengths: Tensor | None) -> Tensor:

@@ -44,11 +44,15 @@ def zero_padding(x: Tensor, valid: Tensor | None) -> Tensor:
     """Return `x` (N, H, W, C) with the padding columns set to zero; `x` itself when `valid` is
     None.
     """
-    return x if valid is None else x * valid[:, None, :, None]
+    if valid is None:
+        return x
+    return x * valid[:, None, :, None]
 
 
 def valid_keys(valid: Tensor | None, rows: int) -> Tensor | None:
     """Return the mask of an attention over `rows` x W tokens in row order: bool (N, 1, 1, rows *
     W), true = attend.
     """
-    return None if valid is None else valid.repeat(1, rows)[:, None, None, :]
+    if valid is None:
+        return None
+    return valid.repeat(1, rows)[:, None, None, :]

@@ -60,13 +60,17 @@ class BasicBlock(nn.Module):
     `stride`.
     """
 
-    def __init__(self, channels: int, out_channels: int, stride: int, adapter_rank: int) -> None:
+    def __init__(
+        self, channels: int, out_channels: int, stride: int, adapter_rank: int
+    ) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(
             channels, out_channels, kernel_size=3, stride=(stride, 1), padding=1, bias=False
         )
         self.bn1 = nn.BatchNorm2d(out_channels)
-        self.conv2 = nn.Conv2d(out_channels, out_channels, kernel_size=3, padding=1, bias=False)
+        self.conv2 = nn.Conv2d(
+            out_channels, out_channels, kernel_size=3, padding=1, bias=False
+        )
         self.bn2 = nn.BatchNorm2d(out_channels)
         self.downsample = None
         if channels != out_channels:
@@ -82,7 +86,9 @@ class BasicBlock(nn.Module):
         mixed = masked(F.relu(self.bn1(self.conv1(x))), keep)
         mixed = self.bn2(self.conv2(mixed))
         x = F.relu(mixed + (x if self.downsample is None else self.downsample(x)))
-        return x if self.adapter is None else self.adapter(x)
+        if self.adapter is None:
+            return x
+        return self.adapter(x)
 
 
 class ResNet34(nn.Module):
@@ -90,7 +96,9 @@ class ResNet34(nn.Module):
 
     def __init__(self, adapter_rank: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(3, CHANNELS[0], kernel_size=7, stride=2, padding=3, bias=False)
+        self.conv1 = nn.Conv2d(
+            3, CHANNELS[0], kernel_size=7, stride=2, padding=3, bias=False
+        )
         self.bn1 = nn.BatchNorm2d(CHANNELS[0])
         self.layer1 = _layer(CHANNELS[0], CHANNELS[0], _DEPTHS[0], adapter_rank)
         self.layer2 = _layer(CHANNELS[0], CHANNELS[1], _DEPTHS[1], adapter_rank)
@@ -111,7 +119,9 @@ class ResNet34(nn.Module):
         x = F.relu(self.bn1(self.conv1(masked(images, keep1))))  # (N, 64, H/2, W/2)
         # After ReLU a zero never wins against a pixel of the line, so padding set to zero is no
         # padding.
-        x = F.max_pool2d(masked(x, keep2), kernel_size=3, stride=2, padding=1)  # (N, 64, H/4, T)
+        x = F.max_pool2d(
+            masked(x, keep2), kernel_size=3, stride=2, padding=1
+        )  # (N, 64, H/4, T)
         for layer in (self.layer1, self.layer2, self.layer3, self.layer4):
             for block in layer:
                 x = block(x, keep4)
@@ -148,12 +158,20 @@ def masked(x: Tensor, keep: Tensor | None) -> Tensor:
     """Return `x` (N, C, H, W) with the padding columns set to zero; `x` itself when `keep` is
     None.
     """
-    return x if keep is None else x * keep
+    if keep is None:
+        return x
+    return x * keep
 
 
-def _layer(channels: int, out_channels: int, depth: int, adapter_rank: int) -> nn.ModuleList:
+def _layer(
+    channels: int, out_channels: int, depth: int, adapter_rank: int
+) -> nn.ModuleList:
     blocks = [
-        BasicBlock(channels, out_channels, 2 if channels != out_channels else 1, adapter_rank)
+        BasicBlock(
+            channels, out_channels, 2 if channels != out_channels else 1, adapter_rank
+        )
     ]
-    blocks += [BasicBlock(out_channels, out_channels, 1, adapter_rank) for _ in range(depth - 1)]
+    blocks += [
+        BasicBlock(out_channels, out_channels, 1, adapter_rank) for _ in range(depth - 1)
+    ]
     return nn.ModuleList(blocks)

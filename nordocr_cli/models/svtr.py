@@ -61,7 +61,9 @@ class GlobalMixer(SelfAttention):
 
     def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
         """Map (N, H, W, C) to (N, H, W, C); `valid` is bool (N, W) or None."""
-        return super().forward(x.flatten(1, 2), valid_keys(valid, x.shape[1])).reshape(x.shape)
+        return (
+            super().forward(x.flatten(1, 2), valid_keys(valid, x.shape[1])).reshape(x.shape)
+        )
 
 
 class LocalMixer(SelfAttention):
@@ -79,7 +81,9 @@ class LocalMixer(SelfAttention):
         fill = (size - width % size) % size
         qkv = F.pad(self.qkv(x), (0, 0, 0, fill))  # (N, H, blocks size, 3 C)
         qkv = qkv.reshape(n, rows, -1, size, 3, self.heads, dim // self.heads)
-        q, k, v = qkv.permute(4, 0, 2, 5, 1, 3, 6).unbind(0)  # (N, blocks, heads, H, size, d) each
+        q, k, v = qkv.permute(4, 0, 2, 5, 1, 3, 6).unbind(
+            0
+        )  # (N, blocks, heads, H, size, d) each
         real = x.new_ones(1, width) if valid is None else valid.to(x.dtype)
         # (N or 1, blocks, 1, 1, size, 1)
         real = F.pad(real, (0, fill)).unflatten(1, (-1, size))[:, :, None, None, :, None]
@@ -99,7 +103,9 @@ class LocalMixer(SelfAttention):
         )
         # (N, blocks, heads, H, size, d)
         mixed = mixed.unflatten(2, (rows, size)).unflatten(0, (n, -1))
-        return self.proj(mixed.permute(0, 3, 1, 4, 2, 5).reshape(n, rows, -1, dim)[:, :, :width])
+        return self.proj(
+            mixed.permute(0, 3, 1, 4, 2, 5).reshape(n, rows, -1, dim)[:, :, :width]
+        )
 
 
 def with_neighbours(x: Tensor, reach: int) -> Tensor:
@@ -164,7 +170,9 @@ class SVTRBackbone(nn.Module):
         mixers = iter("L" * size.local + "G" * (sum(size.depths) - size.local))
         self.grid = model.positions  # [rows, columns]
         self.patch_embed = PatchEmbed(size.dims[0])
-        self.pos_embed = nn.Parameter(torch.empty(1, self.grid[0] * self.grid[1], size.dims[0]))
+        self.pos_embed = nn.Parameter(
+            torch.empty(1, self.grid[0] * self.grid[1], size.dims[0])
+        )
         self.pos_embed.no_decay = True  # type: ignore[attr-defined]
         self.blocks1 = _stage(size.dims[0], size.depths[0], mixers, window, rates)
         self.sub_sample1 = Downsample(size.dims[0], size.dims[1], stride=2)
@@ -182,7 +190,9 @@ class SVTRBackbone(nn.Module):
         """
         valid1, valid2, valid4 = columns_by_stride(images.shape[3], widths)
         x = images.permute(0, 2, 3, 1).contiguous()  # (N, H, W, 3)
-        x = convolve(self.patch_embed.proj[0], zero_padding(x, valid1))  # (N, H/2, W/2, C1/2)
+        x = convolve(
+            self.patch_embed.proj[0], zero_padding(x, valid1)
+        )  # (N, H/2, W/2, C1/2)
         x = convolve(self.patch_embed.proj[1], zero_padding(x, valid2))  # (N, H/4, T, C1)
         x = x + self.positions(x.shape[1], x.shape[2], valid4).to(x.dtype)
         for block in self.blocks1:
@@ -193,7 +203,9 @@ class SVTRBackbone(nn.Module):
         x = self.sub_sample2(x, valid4)  # (N, H/16, T, C3)
         for block in self.blocks3:
             x = block(x, valid4)
-        merged: Tensor = self.last_conv(self.norm(x).permute(0, 3, 1, 2))  # (N, out_channels, 1, T)
+        merged: Tensor = self.last_conv(
+            self.norm(x).permute(0, 3, 1, 2)
+        )  # (N, out_channels, 1, T)
         return merged
 
     def positions(self, rows: int, frames: int, valid: Tensor | None) -> Tensor:
@@ -204,7 +216,10 @@ class SVTRBackbone(nn.Module):
         # Without widths the line is as long as the map; counted from the index, so that an export
         # does not freeze it.
         # (1 or N, 1)
-        length = column[None, -1:] + 1 if valid is None else valid.sum(dim=1, keepdim=True)
+        if valid is None:
+            length = column[None, -1:] + 1
+        else:
+            length = valid.sum(dim=1, keepdim=True)
         # (grid columns, rows, C)
         grid = stretched(grid, row, row[None, -1:] + 1)[0].transpose(0, 1)
         return stretched(grid, column, length).transpose(1, 2)  # (1 or N, rows, T, C)
@@ -258,13 +273,19 @@ class Svtr(CtcNetwork):
 
 
 def _stage(
-    dim: int, depth: int, mixers: Iterator[str], window: tuple[int, int], rates: Iterator[float]
+    dim: int,
+    depth: int,
+    mixers: Iterator[str],
+    window: tuple[int, int],
+    rates: Iterator[float],
 ) -> nn.ModuleList:
     heads = dim // _HEAD
     return nn.ModuleList(
         Block(
             dim,
-            LocalMixer(dim, heads, window) if next(mixers) == "L" else GlobalMixer(dim, heads),
+            LocalMixer(dim, heads, window)
+            if next(mixers) == "L"
+            else GlobalMixer(dim, heads),
             next(rates),
         )
         for _ in range(depth)

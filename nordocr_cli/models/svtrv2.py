@@ -112,7 +112,9 @@ class Downsample(nn.Module):
 class Stage(nn.Module):
     """Blocks of one width of channels, and what leads to the next stage."""
 
-    def __init__(self, dim: int, blocks: list[nn.Module], downsample: Downsample | None) -> None:
+    def __init__(
+        self, dim: int, blocks: list[nn.Module], downsample: Downsample | None
+    ) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(blocks)
         self.downsample = downsample
@@ -121,7 +123,9 @@ class Stage(nn.Module):
         """Map (N, H, W, C) to (N, H', W, C')."""
         for block in self.blocks:
             x = block(x, valid)
-        return x if self.downsample is None else self.downsample(x, valid)
+        if self.downsample is None:
+            return x
+        return self.downsample(x, valid)
 
 
 class LastStage(nn.Module):
@@ -134,7 +138,9 @@ class LastStage(nn.Module):
     def forward(self, x: Tensor, valid: Tensor | None) -> Tensor:
         """Map (N, H, W, C) to (N, 1, W, C')."""
         return F.dropout(
-            F.hardswish(self.last_conv(x.mean(dim=1, keepdim=True))), _LAST_DROPOUT, self.training
+            F.hardswish(self.last_conv(x.mean(dim=1, keepdim=True))),
+            _LAST_DROPOUT,
+            self.training,
         )
 
 
@@ -169,24 +175,35 @@ class Encoder(nn.Module):
 
     def __init__(self, size: Size, drop_path: float, last_stage: bool) -> None:
         super().__init__()
-        rates = drop_rates(drop_path, sum(len(mixers.replace("F", "")) for mixers in size.stages))
+        rates = drop_rates(
+            drop_path, sum(len(mixers.replace("F", "")) for mixers in size.stages)
+        )
         self.pope = Stem(size.dims[0])
         self.stages = nn.ModuleList()
         for index, (dim, mixers) in enumerate(zip(size.dims, size.stages, strict=True)):
             # Only the second step down halves the height: 8 rows, 8 rows, 4 rows of a 32 px line.
-            down = Downsample(dim, size.dims[index + 1], stride=1 + index) if index < 2 else None
-            self.stages.append(Stage(dim, [_block(mixer, dim, rates) for mixer in mixers], down))
+            if index < 2:
+                down = Downsample(dim, size.dims[index + 1], stride=1 + index)
+            else:
+                down = None
+            self.stages.append(
+                Stage(dim, [_block(mixer, dim, rates) for mixer in mixers], down)
+            )
         if last_stage:
             self.stages.append(LastStage(size.dims[2]))
         self.apply(init_weights)
 
-    def forward(self, images: Tensor, widths: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    def forward(
+        self, images: Tensor, widths: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
         """Return features (N, H', T, C) and which frames belong to each line, bool (N, T), None
         without widths.
         """
         valid1, valid2, valid4 = columns_by_stride(images.shape[3], widths)
         x = images.permute(0, 2, 3, 1).contiguous()  # (N, H, W, 3)
-        x = convolve(self.pope.patch_embed[0], zero_padding(x, valid1))  # (N, H/2, W/2, C1/2)
+        x = convolve(
+            self.pope.patch_embed[0], zero_padding(x, valid1)
+        )  # (N, H/2, W/2, C1/2)
         x = convolve(self.pope.patch_embed[1], zero_padding(x, valid2))  # (N, H/4, T, C1)
         for stage in self.stages:
             x = stage(x, valid4)
@@ -228,10 +245,15 @@ class RctcHead(nn.Module):
         """
         rows = x.shape[1]
         # (N H, 1, 1, T)
-        keys = None if valid is None else valid_keys(valid.repeat_interleave(rows, dim=0), 1)
+        if valid is None:
+            keys = None
+        else:
+            keys = valid_keys(valid.repeat_interleave(rows, dim=0), 1)
         x = self.w_atten_block(x.flatten(0, 1), keys).reshape(x.shape)  # (N, H, T, C)
         k, v = self.fc_kv(x).chunk(2, dim=-1)  # (N, H, T, C) each
-        weights = (k @ self.char_token.transpose(1, 2)).softmax(dim=1)  # (N, H, T, 1), no scaling
+        weights = (k @ self.char_token.transpose(1, 2)).softmax(
+            dim=1
+        )  # (N, H, T, 1), no scaling
         return self.fc((weights * v).sum(dim=1))  # (N, T, classes)
 
 
@@ -258,7 +280,9 @@ class SvtrV2(CtcNetwork):
         self.dim = size.dims[2]
         plain = model.head == "ctc"
         self.encoder = Encoder(size, model.drop_path, last_stage=plain)
-        self.decoder = PlainHead(num_classes) if plain else RctcHead(size.dims[2], num_classes)
+        self.decoder = (
+            PlainHead(num_classes) if plain else RctcHead(size.dims[2], num_classes)
+        )
 
     def forward(self, images: Tensor, widths: Tensor | None = None) -> Tensor:
         """Return logits (N, T, C), T = ceil(W / 4), for normalized images (N, 3, H, W).
@@ -272,7 +296,9 @@ class SvtrV2(CtcNetwork):
 def _block(mixer: str, dim: int, rates: Iterator[float]) -> nn.Module:
     if mixer == "F":
         return Flatten()
-    return ConvBlock(dim, next(rates)) if mixer == "C" else GlobalBlock(dim, next(rates))
+    if mixer == "C":
+        return ConvBlock(dim, next(rates))
+    return GlobalBlock(dim, next(rates))
 
 
 def init_weights(module: nn.Module) -> None:

@@ -82,13 +82,21 @@ class SvtrV2Nano(CtcNetwork):
         rates = drop_rates(model.drop_path, sum(depths))
         self.stem1 = _stem(3, dims[0] // 2)
         self.stem2 = _stem(dims[0] // 2, dims[0])
-        self.stage1 = nn.ModuleList(ConvBlock(dims[0], next(rates)) for _ in range(depths[0]))
+        self.stage1 = nn.ModuleList(
+            ConvBlock(dims[0], next(rates)) for _ in range(depths[0])
+        )
         self.down1 = Downsample(dims[0], dims[1])
-        self.stage2 = nn.ModuleList(ConvBlock(dims[1], next(rates)) for _ in range(depths[1]))
+        self.stage2 = nn.ModuleList(
+            ConvBlock(dims[1], next(rates)) for _ in range(depths[1])
+        )
         self.down2 = Downsample(dims[1], dims[2], 4 // model.attention_rows)
-        self.stage3 = nn.ModuleList(AttentionBlock(dims[2], next(rates)) for _ in range(depths[2]))
+        self.stage3 = nn.ModuleList(
+            AttentionBlock(dims[2], next(rates)) for _ in range(depths[2])
+        )
         self.norm = nn.LayerNorm(dims[2])
-        self.row_score = nn.Linear(dims[2], 1, bias=False) if model.attention_rows > 1 else None
+        self.row_score = (
+            nn.Linear(dims[2], 1, bias=False) if model.attention_rows > 1 else None
+        )
         self.classifier = nn.Linear(dims[2], num_classes)
         self.apply(_init)
         if self.row_score is not None:
@@ -117,7 +125,10 @@ class SvtrV2Nano(CtcNetwork):
             x = block(x, keys)
         x = self.norm(x.unflatten(1, (rows, frames)))  # (N, R, T, C3)
         # (N, T, C3)
-        x = x[:, 0] if self.row_score is None else (x * self.row_score(x).softmax(dim=1)).sum(dim=1)
+        if self.row_score is None:
+            x = x[:, 0]
+        else:
+            x = (x * self.row_score(x).softmax(dim=1)).sum(dim=1)
         return self.classifier(x)  # (N, T, C)
 
 

@@ -15,7 +15,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from nordocr_cli.artifact.contract import SCHEMA, Contract, contract_from_metadata, schema_of
+from nordocr_cli.artifact.contract import (
+    SCHEMA,
+    Contract,
+    contract_from_metadata,
+    schema_of,
+)
 from nordocr_cli.artifact.sealing import (
     WEIGHTS_DIGEST,
     require_weights_digest,
@@ -98,7 +103,9 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], Contract]:
     found = weights_digest(_entries(state, path), metadata)
     require_weights_digest(found, metadata, schema_of(metadata), SCHEMA, path)
     _require_finite(state, str(path))
-    return {key: t.float() if t.is_floating_point() else t for key, t in state.items()}, contract
+    return {
+        key: t.float() if t.is_floating_point() else t for key, t in state.items()
+    }, contract
 
 
 def load_model(path: Path) -> tuple[LineNetwork, Contract]:
@@ -120,8 +127,12 @@ def load_model(path: Path) -> tuple[LineNetwork, Contract]:
         ) from None
     # fresh weights draw random numbers; loading must not change the caller's
     with torch.random.fork_rng(devices=[]):
-        network = build_model(model, contract.charset.num_classes, contract.charset, path.parent)
-    require_fit(network, state, str(path), "They do not fit the network that the file itself names")
+        network = build_model(
+            model, contract.charset.num_classes, contract.charset, path.parent
+        )
+    require_fit(
+        network, state, str(path), "They do not fit the network that the file itself names"
+    )
     network.load_state_dict(state)
     return network.eval(), contract
 
@@ -145,7 +156,9 @@ def _entries(
     for name, tensor in tensors.items():
         dtype = _DTYPES.get(tensor.dtype)
         if dtype is None:
-            raise ArtifactError(f"{path}: tensor {name} is {tensor.dtype}, which is not supported")
+            raise ArtifactError(
+                f"{path}: tensor {name} is {tensor.dtype}, which is not supported"
+            )
         yield name, dtype, list(tensor.shape), _bytes_of(tensor)
 
 

@@ -46,12 +46,13 @@ def cut_line(page: Pixels, outline: Outline, crop: Crop = "outline") -> Pixels:
         left, top, right, bottom = around
         window = page[top:bottom, left:right]
         moved = outline.moved(-left, -top)
-        cut = (
-            _cut_quad(window, moved)
-            if len(outline.points) == 4 and not outline.is_curved
-            else _cut_polygon(window, moved)
-        )
-    return np.repeat(cut[:, :, None], 3, axis=2) if cut.ndim == 2 else cut
+        if len(outline.points) == 4 and not outline.is_curved:
+            cut = _cut_quad(window, moved)
+        else:
+            cut = _cut_polygon(window, moved)
+    if cut.ndim == 2:
+        return np.repeat(cut[:, :, None], 3, axis=2)
+    return cut
 
 
 def crop_box(page: Pixels, box: Box) -> Pixels:
@@ -123,7 +124,11 @@ def _cut_quad(page: Pixels, outline: Outline) -> Pixels:
     # Corners are edges of pixels, OpenCV's coordinates their centres.
     transform = cv2.getPerspectiveTransform(corners - 0.5, target - 0.5)
     cut = cv2.warpPerspective(
-        page, transform, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        page,
+        transform,
+        (width, height),
+        flags=cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REPLICATE,
     )
     return np.asarray(cut, dtype=np.uint8)
 
@@ -148,14 +153,20 @@ def _cut_polygon(page: Pixels, outline: Outline) -> Pixels:
     if outline.baseline:
         baseline = np.asarray(outline.baseline, dtype=np.float64) @ frame - origin
         ascending = np.argsort(baseline[:, 0], kind="stable")
-        middle = np.interp(columns, baseline[ascending, 0], baseline[ascending, 1])  # (width,)
+        middle = np.interp(
+            columns, baseline[ascending, 0], baseline[ascending, 1]
+        )  # (width,)
     else:
-        middle = _middle_line(columns[has_ink], (top[has_ink] + bottom[has_ink]) / 2, columns)
+        middle = _middle_line(
+            columns[has_ink], (top[has_ink] + bottom[has_ink]) / 2, columns
+        )
 
     above = float((middle - top)[has_ink].max())
     below = float((bottom - middle)[has_ink].max())
     height = _side(above + below)
-    rows = np.arange(height)[:, None] - above + middle[None, :]  # (height, width), across the line
+    rows = (
+        np.arange(height)[:, None] - above + middle[None, :]
+    )  # (height, width), across the line
     steps = np.broadcast_to(columns[None, :], rows.shape)
 
     x = (steps + origin[0]) * along[0] + (rows + origin[1]) * across[0]

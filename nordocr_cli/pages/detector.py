@@ -24,9 +24,8 @@ Pixels = NDArray[np.uint8]
 # Values of PaddleOCR's and RapidOCR's post-processing for this network.
 MAP_THRESHOLD = 0.3  # a pixel of the map above it is text
 BOX_THRESHOLD = 0.5  # a box whose mean is below it is none
-UNCLIP_RATIO = (
-    1.6  # how far a box grows beyond the core that the network marks: area * ratio / perimeter
-)
+# How far a box grows beyond the core that the network marks: area * ratio / perimeter.
+UNCLIP_RATIO = 1.6
 
 _MODEL = Path(__file__).parent / "weights" / "ppocr-v6-small-det.onnx"
 _MULTIPLE = 32  # sides of the network's input
@@ -178,7 +177,9 @@ def boxes_from_map(probabilities: NDArray[np.float32]) -> list[TextBox]:
         (x, y), (width, height), angle = cv2.minAreaRect(contour)
         if min(width, height) < _MINIMUM_SIDE_PX:
             continue
-        corners = np.asarray(cv2.boxPoints(((x, y), (width, height), angle)), dtype=np.float32)
+        corners = np.asarray(
+            cv2.boxPoints(((x, y), (width, height), angle)), dtype=np.float32
+        )
         score = _mean_inside(probabilities, corners)
         if score < BOX_THRESHOLD:
             continue
@@ -190,8 +191,12 @@ def boxes_from_map(probabilities: NDArray[np.float32]) -> list[TextBox]:
 
 def _mean_inside(probabilities: NDArray[np.float32], corners: NDArray[np.float32]) -> float:
     height, width = probabilities.shape
-    left, top = np.clip(np.floor(corners.min(axis=0)).astype(int), 0, (width - 1, height - 1))
-    right, bottom = np.clip(np.ceil(corners.max(axis=0)).astype(int), 0, (width - 1, height - 1))
+    left, top = np.clip(
+        np.floor(corners.min(axis=0)).astype(int), 0, (width - 1, height - 1)
+    )
+    right, bottom = np.clip(
+        np.ceil(corners.max(axis=0)).astype(int), 0, (width - 1, height - 1)
+    )
     inside = np.zeros((bottom - top + 1, right - left + 1), dtype=np.uint8)
     cv2.fillPoly(inside, [(corners - (left, top)).astype(np.int32)], 1)
     return float(cv2.mean(probabilities[top : bottom + 1, left : right + 1], inside)[0])

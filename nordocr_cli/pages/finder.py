@@ -165,7 +165,9 @@ class LineFinder:
         factor = math.sqrt(_MAXIMUM_LOOKED_AT / (page.shape[0] * page.shape[1]))
         if factor < _WORTH_REDUCING:
             size = (round(page.shape[1] * factor), round(page.shape[0] * factor))
-            smaller = np.asarray(cv2.resize(page, size, interpolation=cv2.INTER_AREA), np.uint8)
+            smaller = np.asarray(
+                cv2.resize(page, size, interpolation=cv2.INTER_AREA), np.uint8
+            )
             return _enlarged(self.find(smaller, read), page.shape[1] / size[0])
 
         mask = ink_mask(gray_of(page))
@@ -190,7 +192,10 @@ class LineFinder:
         boxes = self._detector.detect(page, scale)
         is_upright_text = _runs_upright(boxes)
         quarter_turns = 3 if is_upright_text else 0
-        measured = turned_letters(letters, page.shape[1]) if is_upright_text else letters
+        if is_upright_text:
+            measured = turned_letters(letters, page.shape[1])
+        else:
+            measured = letters
         skew = refined_skew(measured, _skew(boxes))
         frame = _Frame(90 * quarter_turns + skew)
         pieces = [frame.piece(box) for box in boxes]
@@ -285,7 +290,9 @@ def _agreement(
     row_px = max(1.0, float(np.median(height)) / _ROWS_A_LETTER)
     scores = []
     for angle in np.radians(degrees):
-        rows = np.rint((y * math.cos(angle) - x * math.sin(angle)) / row_px).astype(np.int64)
+        rows = np.rint((y * math.cos(angle) - x * math.sin(angle)) / row_px).astype(
+            np.int64
+        )
         scores.append(float((np.bincount(rows - rows.min()).astype(np.float64) ** 2).sum()))
     return np.array(scores)
 
@@ -322,7 +329,9 @@ def refined_skew(letters: NDArray[np.int32], skew: float) -> float:
     return float(best.mean())
 
 
-def _is_upside_down(page: Pixels, frame: _Frame, pieces: Sequence[_Piece], read: Read) -> bool:
+def _is_upside_down(
+    page: Pixels, frame: _Frame, pieces: Sequence[_Piece], read: Read
+) -> bool:
     """Whether the text reads better the other way round."""
     along = [
         piece
@@ -343,13 +352,15 @@ def mean_confidence(readings: Sequence[Recognition]) -> float:
     0.0 for no readings.
     """
     weights = [max(1, len(reading.text)) for reading in readings]
-    sure = [reading.confidence or 0.0 if reading.text.strip() else 0.0 for reading in readings]
+    sure = [
+        reading.confidence or 0.0 if reading.text.strip() else 0.0 for reading in readings
+    ]
     total = sum(weights)
-    return (
-        sum(weight * value for weight, value in zip(weights, sure, strict=True)) / total
-        if total
-        else 0.0
-    )
+    if total:
+        return (
+            sum(weight * value for weight, value in zip(weights, sure, strict=True)) / total
+        )
+    return 0.0
 
 
 def _sorted_out(pieces: Sequence[_Piece]) -> tuple[list[_Piece], list[_Piece]]:
@@ -376,14 +387,18 @@ def _in_order(pieces: Sequence[_Piece], frame: _Frame) -> list[PageLine]:
     ]
 
 
-def _read_crosswise(page: Pixels, outline: Outline, score: float, read: Read | None) -> PageLine:
+def _read_crosswise(
+    page: Pixels, outline: Outline, score: float, read: Read | None
+) -> PageLine:
     """A line that runs across the others: upwards, or downwards where that reads better."""
     # Upwards the text begins at the lower end of the left side.
     upwards = Outline(outline.points[3:] + outline.points[:3])
     downwards = Outline(outline.points[1:] + outline.points[:1])
     if read is None:
         return PageLine(upwards, score, is_crosswise=True)
-    first, second = (mean_confidence(read([cut_line(page, way)])) for way in (upwards, downwards))
+    first, second = (
+        mean_confidence(read([cut_line(page, way)])) for way in (upwards, downwards)
+    )
     return PageLine(upwards if first >= second else downwards, score, is_crosswise=True)
 
 
@@ -425,7 +440,9 @@ def _rescued(
     if not len(missed):
         return []
     width, height = missed[:, 2], missed[:, 3]
-    is_letter = (height >= 0.8 * letter_px) & (height <= 3 * letter_px) & (width <= 3 * letter_px)
+    is_letter = (
+        (height >= 0.8 * letter_px) & (height <= 3 * letter_px) & (width <= 3 * letter_px)
+    )
     is_dash = (
         (width >= 0.4 * letter_px)
         & (width <= 2.5 * letter_px)
@@ -449,7 +466,9 @@ def _rescued(
         )
         pieces.append(frame.piece(replace(box, angle_degrees=frame.degrees)))
     readings = read([cut_line(page, frame.outline(piece)) for piece in pieces])
-    return [piece for piece, reading in zip(pieces, readings, strict=True) if _is_text(reading)]
+    return [
+        piece for piece, reading in zip(pieces, readings, strict=True) if _is_text(reading)
+    ]
 
 
 def _is_text(reading: Recognition) -> bool:
@@ -461,9 +480,12 @@ def _is_text(reading: Recognition) -> bool:
 def _level(piece: _Piece) -> _Piece:
     """A piece takes the slope of its page, unless it is long and clearly has its own."""
     has_its_own = (
-        piece.length > 2 * _TELLS_SLOPE * piece.height and abs(piece.slope) > _OWN_SLOPE_DEGREES
+        piece.length > 2 * _TELLS_SLOPE * piece.height
+        and abs(piece.slope) > _OWN_SLOPE_DEGREES
     )
-    return piece if has_its_own else replace(piece, slope=0.0)
+    if has_its_own:
+        return piece
+    return replace(piece, slope=0.0)
 
 
 def _fitted(piece: _Piece, frame: _Frame, mask: Pixels) -> _Piece:
@@ -563,10 +585,17 @@ def _union(left: _Piece, right: _Piece) -> _Piece:
         centre = np.array([piece.x, piece.y])
         a, b = float(centre @ along), float(centre @ across)
         ends.append(
-            (a - piece.length / 2, b - piece.height / 2, a + piece.length / 2, b + piece.height / 2)
+            (
+                a - piece.length / 2,
+                b - piece.height / 2,
+                a + piece.length / 2,
+                b + piece.height / 2,
+            )
         )
     (l0, t0, r0, b0), (l1, t1, r1, b1) = ends
     start, top, end, bottom = min(l0, l1), min(t0, t1), max(r0, r1), max(b0, b1)
     centre = along * (start + end) / 2 + across * (top + bottom) / 2
     score = (left.score * left.length + right.score * right.length) / weight
-    return _Piece(float(centre[0]), float(centre[1]), end - start, bottom - top, slope, score)
+    return _Piece(
+        float(centre[0]), float(centre[1]), end - start, bottom - top, slope, score
+    )

@@ -26,11 +26,9 @@ _QUANTILE = 0.25
 
 def gray_of(page: Pixels) -> Pixels:
     """Return uint8 (H, W) of a page, uint8 (H, W, 3) RGB or (H, W)."""
-    return (
-        page
-        if page.ndim == 2
-        else np.asarray(cv2.cvtColor(page, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
-    )
+    if page.ndim == 2:
+        return page
+    return np.asarray(cv2.cvtColor(page, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
 
 
 def ink_mask(gray: Pixels) -> Pixels:
@@ -50,7 +48,9 @@ def letter_sizes(mask: Pixels) -> NDArray[np.int32]:
     width, height = stats[:, cv2.CC_STAT_WIDTH], stats[:, cv2.CC_STAT_HEIGHT]
     maximum = max(_LETTER_MINIMUM_PX, min(mask.shape) * _LETTER_MAXIMUM_SHARE)
     right_size = (
-        (height >= _LETTER_MINIMUM_PX) & (height <= maximum) & (width <= maximum * _LETTER_ASPECT)
+        (height >= _LETTER_MINIMUM_PX)
+        & (height <= maximum)
+        & (width <= maximum * _LETTER_ASPECT)
     )
     right_shape = (width <= _LETTER_ASPECT * height) & (height <= _LETTER_ASPECT * width)
     is_dash = (
@@ -91,7 +91,9 @@ def has_letters(line: Pixels) -> bool:
     areas = np.asarray(stats[1:], dtype=np.int64)  # without the paper
     across, down, ink = areas[:, 2], areas[:, 3], areas[:, 4]
     is_high = down >= max(_LETTER_MINIMUM_PX, _LETTER_SHARE * height)
-    is_rule = (across > 4 * height) | (down > _RULE_ASPECT * across) | (across > 0.9 * width)
+    is_rule = (
+        (across > 4 * height) | (down > _RULE_ASPECT * across) | (across > 0.9 * width)
+    )
     is_panel = (ink > 0.9 * across * down) & (across > 2 * down)
     touches_all_edges = (down >= 0.95 * height) & (across > height)
     return bool((is_high & ~is_rule & ~is_panel & ~touches_all_edges).any())

@@ -70,9 +70,9 @@ def rows_of(spans: Sequence[Span]) -> list[list[int]]:
     """Return the numbers of `spans` that stand in one row, rows from top to bottom, each from left
     to right.
     """
-    edges = np.array([(s.left, s.top, s.right, s.bottom) for s in spans], dtype=np.float64).reshape(
-        -1, 4
-    )
+    edges = np.array(
+        [(s.left, s.top, s.right, s.bottom) for s in spans], dtype=np.float64
+    ).reshape(-1, 4)
     return _rows(edges, np.arange(len(edges)))
 
 
@@ -133,7 +133,10 @@ def _rows(edges: NDArray[np.float64], members: NDArray[np.int64]) -> list[list[i
 
 
 def _in_row(
-    edges: NDArray[np.float64], middles: NDArray[np.float64], row: Sequence[int], number: int
+    edges: NDArray[np.float64],
+    middles: NDArray[np.float64],
+    row: Sequence[int],
+    number: int,
 ) -> bool:
     """Whether a piece stands level with the last of a row, and over none of its pieces."""
     last = row[-1]
@@ -151,7 +154,9 @@ def _in_row(
 
 def _column_section(
     edges: NDArray[np.float64], members: NDArray[np.int64], height: float
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]] | None:
+) -> (
+    tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]] | None
+):
     """The largest part of `members` that a gutter splits into columns: the pieces above it, left,
     right and below it.
     """
@@ -177,7 +182,9 @@ def _column_section(
     return best
 
 
-def _gutters(edges: NDArray[np.float64], members: NDArray[np.int64], height: float) -> list[float]:
+def _gutters(
+    edges: NDArray[np.float64], members: NDArray[np.int64], height: float
+) -> list[float]:
     """Positions x at which white runs down between pieces: the middles of the gaps of rows, widest
     first.
     """
@@ -195,7 +202,10 @@ def _gutters(edges: NDArray[np.float64], members: NDArray[np.int64], height: flo
 
 
 def _are_columns(
-    edges: NDArray[np.float64], left: NDArray[np.int64], right: NDArray[np.int64], height: float
+    edges: NDArray[np.float64],
+    left: NDArray[np.int64],
+    right: NDArray[np.int64],
+    height: float,
 ) -> bool:
     """Whether the pieces left and right of a gutter are columns of text, not cells of a table.
 
@@ -215,18 +225,25 @@ def _are_columns(
     runs_full = all(_is_running_text(edges, side, height) for side in (left, right))
     if runs_full:
         return True
-    narrowest = min(float(np.median(edges[side, 2] - edges[side, 0])) for side in (left, right))
+    narrowest = min(
+        float(np.median(edges[side, 2] - edges[side, 0])) for side in (left, right)
+    )
     if narrowest < _NUMBER_HEIGHTS * height:
         return False
     if any(len(_rows(edges, side)) < _SINGLE_SHARE * len(side) for side in (left, right)):
         return False
     return (
-        max(_level_share(edges, left, right, height), _level_share(edges, right, left, height))
+        max(
+            _level_share(edges, left, right, height),
+            _level_share(edges, right, left, height),
+        )
         < _LEVEL_SHARE
     )
 
 
-def _is_running_text(edges: NDArray[np.float64], side: NDArray[np.int64], height: float) -> bool:
+def _is_running_text(
+    edges: NDArray[np.float64], side: NDArray[np.int64], height: float
+) -> bool:
     """Whether most pieces are long, and most fill the column that they stand in."""
     sample = edges[side[:: -(-len(side) // _SAMPLED_PIECES)]]  # (N, 4)
     left, right = sample[:, 0], sample[:, 2]
@@ -244,7 +261,10 @@ def _is_running_text(edges: NDArray[np.float64], side: NDArray[np.int64], height
 
 
 def _level_share(
-    edges: NDArray[np.float64], side: NDArray[np.int64], other: NDArray[np.int64], height: float
+    edges: NDArray[np.float64],
+    side: NDArray[np.int64],
+    other: NDArray[np.int64],
+    height: float,
 ) -> float:
     """Share of the lines of one side that stand level with a line of the other."""
     middles = (edges[:, 1] + edges[:, 3]) / 2
@@ -252,5 +272,7 @@ def _level_share(
     after = np.searchsorted(others, middles[side])
     following = others[np.minimum(after, len(others) - 1)]
     preceding = others[np.maximum(after - 1, 0)]
-    distance = np.minimum(np.abs(following - middles[side]), np.abs(preceding - middles[side]))
+    distance = np.minimum(
+        np.abs(following - middles[side]), np.abs(preceding - middles[side])
+    )
     return float((distance < _LEVEL_HEIGHTS * height).mean())

@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 
 from nordocr_cli.records import Box
 
-Crop = Literal["outline", "box"]  # how a line is cut: along its outline, or the box around it
+Crop = Literal[
+    "outline", "box"
+]  # how a line is cut: along its outline, or the box around it
 CROPS: tuple[Crop, ...] = ("outline", "box")
 Point = tuple[float, float]  # (x, y) in pixels of the page
 
@@ -46,7 +48,12 @@ class Outline:
     def of_box(cls, box: Box) -> "Outline":
         """Return the outline of an upright box."""
         return cls(
-            ((box.x, box.y), (box.right, box.y), (box.right, box.bottom), (box.x, box.bottom))
+            (
+                (box.x, box.y),
+                (box.right, box.y),
+                (box.right, box.bottom),
+                (box.x, box.bottom),
+            )
         )
 
     @classmethod
@@ -67,7 +74,9 @@ class Outline:
         return cls((first, second, third, fourth))
 
     @classmethod
-    def of_polygon(cls, points: Sequence[Point], baseline: Sequence[Point] = ()) -> "Outline":
+    def of_polygon(
+        cls, points: Sequence[Point], baseline: Sequence[Point] = ()
+    ) -> "Outline":
         """Return the outline of a polygon whose corners may begin anywhere, as PAGE-XML and ALTO
         write them.
 
@@ -148,18 +157,24 @@ class Outline:
     def scaled(self, x_factor: float, y_factor: float) -> "Outline":
         """Return the outline on a page scaled by these factors."""
         points = tuple((x * x_factor, y * y_factor) for x, y in self.points)
-        return Outline(points, tuple((x * x_factor, y * y_factor) for x, y in self.baseline))
+        return Outline(
+            points, tuple((x * x_factor, y * y_factor) for x, y in self.baseline)
+        )
 
     def clamped(self, height: int, width: int) -> "Outline":
         """Return the outline with its points inside a page of that size in pixels."""
 
         def inside(points: tuple[Point, ...]) -> tuple[Point, ...]:
-            return tuple((min(max(x, 0.0), width), min(max(y, 0.0), height)) for x, y in points)
+            return tuple(
+                (min(max(x, 0.0), width), min(max(y, 0.0), height)) for x, y in points
+            )
 
         return Outline(inside(self.points), inside(self.baseline))
 
 
-def outline_of(box: Box, polygon: Sequence[Point] = (), baseline: Sequence[Point] = ()) -> Outline:
+def outline_of(
+    box: Box, polygon: Sequence[Point] = (), baseline: Sequence[Point] = ()
+) -> Outline:
     """Return the outline of a line as a layout file gives it: its polygon where there is one, its
     box otherwise, each with the baseline if that is known.
     """
@@ -196,10 +211,14 @@ def _long_axis(points: NDArray[np.float64]) -> NDArray[np.float64]:
     along = max(sides, key=lambda side: float(np.linalg.norm(side))).astype(np.float64)
     is_upright = abs(along[1]) > abs(along[0])
     backwards = along[1] > 0 if is_upright else along[0] < 0
-    return -along if backwards else along
+    if backwards:
+        return -along
+    return along
 
 
-def _in_reading_order(corners: tuple[Point, ...], baseline: tuple[Point, ...]) -> tuple[Point, ...]:
+def _in_reading_order(
+    corners: tuple[Point, ...], baseline: tuple[Point, ...]
+) -> tuple[Point, ...]:
     """Four corners, clockwise from the top left of the text."""
     if _signed_area(corners) < 0:
         corners = corners[:1] + corners[:0:-1]
@@ -233,7 +252,8 @@ def _signed_area(corners: Sequence[Point]) -> float:
     """Twice the area; positive when the corners go clockwise on the page."""
     following = [*corners[1:], corners[0]]
     return sum(
-        x * next_y - next_x * y for (x, y), (next_x, next_y) in zip(corners, following, strict=True)
+        x * next_y - next_x * y
+        for (x, y), (next_x, next_y) in zip(corners, following, strict=True)
     )
 
 

@@ -16,7 +16,9 @@ class Device:
     index: int = 0
 
     def __str__(self) -> str:
-        return f"{self.kind}:{self.index}" if self.kind in ("cuda", "tensorrt") else self.kind
+        if self.kind in ("cuda", "tensorrt"):
+            return f"{self.kind}:{self.index}"
+        return self.kind
 
 
 def parse_device(text: str) -> Device:
@@ -30,7 +32,9 @@ def parse_device(text: str) -> Device:
             return Device("cpu")
         case ["cuda" | "tensorrt" as kind]:
             return Device(kind)
-        case ["cuda" | "tensorrt" as kind, number] if number.isascii() and number.isdecimal():
+        case ["cuda" | "tensorrt" as kind, number] if (
+            number.isascii() and number.isdecimal()
+        ):
             return Device(kind, int(number))
     raise UsageError(
         f"unknown device {text!r}; use auto, cpu, cuda or cuda:N, and for ONNX models tensorrt or"

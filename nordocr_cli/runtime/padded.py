@@ -52,7 +52,9 @@ class PaddedRecognizer:
         self.host_decoding = host_decoding
         self.name = runner.name
 
-    def recognize(self, crops: Sequence[Image], languages: Sequence[str] = ()) -> list[Recognition]:
+    def recognize(
+        self, crops: Sequence[Image], languages: Sequence[str] = ()
+    ) -> list[Recognition]:
         """Read the crops; see Recognizer. A line's text depends on the lines of its batch."""
         lines = [resize_line(crop, self.geometry) for crop in crops]  # (height, w, 3) each
         order = sorted(range(len(lines)), key=lambda index: lines[index].shape[1])
@@ -71,7 +73,9 @@ class PaddedRecognizer:
         frames = np.array([self.geometry.out_length(int(width)) for width in widths])
         return self._decode(logits, frames)
 
-    def _decode(self, logits: NDArray[np.float32], frames: NDArray[np.int64]) -> list[Recognition]:
+    def _decode(
+        self, logits: NDArray[np.float32], frames: NDArray[np.int64]
+    ) -> list[Recognition]:
         contract = self.runner.contract
         if not self.host_decoding:
             activation, temperature = contract.output_activation, contract.temperature

@@ -29,7 +29,9 @@ class Runner(Protocol):
         all.
         """
 
-    def run(self, images: NDArray[np.uint8], widths: NDArray[np.int64]) -> NDArray[np.float32]:
+    def run(
+        self, images: NDArray[np.uint8], widths: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
         """Return logits float32 (N, T, C), T = contract.out_length(W), for uint8 images (N, 3,
         height, W).
 
@@ -46,7 +48,9 @@ class Recognizer(Protocol):
 
     name: str
 
-    def recognize(self, crops: Sequence[Image], languages: Sequence[str] = ()) -> list[Recognition]:
+    def recognize(
+        self, crops: Sequence[Image], languages: Sequence[str] = ()
+    ) -> list[Recognition]:
         """Return one Recognition a crop, in order; a crop's text does not depend on the others.
 
         Crops are uint8 (height, width, 3) RGB of any size; a crop that has the geometry's height

@@ -22,7 +22,13 @@ from nordocr_cli.runtime.device import parse_device
 from nordocr_cli.runtime.padded import as_served, padded
 from nordocr_cli.runtime.protocols import Image, Recognizer, Runner
 from nordocr_cli.runtime.runners import open_runner
-from nordocr_cli.runtime.specs import AS_SERVED, Spec, parse_decoder, parse_spec, require_options
+from nordocr_cli.runtime.specs import (
+    AS_SERVED,
+    Spec,
+    parse_decoder,
+    parse_spec,
+    require_options,
+)
 
 # Widest padded batch: lines times batch width, in columns of pixels. 16 lines of 1024 px, or 64 of
 # 256.
@@ -51,10 +57,14 @@ class RunnerRecognizer:
         self.name = runner.name
         self._max_batch_columns = max_batch_columns
 
-    def recognize(self, crops: Sequence[Image], languages: Sequence[str] = ()) -> list[Recognition]:
+    def recognize(
+        self, crops: Sequence[Image], languages: Sequence[str] = ()
+    ) -> list[Recognition]:
         """Read the crops; see Recognizer. One network reads all languages."""
         contract = self.runner.contract
-        lines = [resize_line(crop, contract.geometry) for crop in crops]  # (height, w, 3) each
+        lines = [
+            resize_line(crop, contract.geometry) for crop in crops
+        ]  # (height, w, 3) each
         readings: list[Recognition] = [Recognition("")] * len(lines)
         batches = list(self.batches([line.shape[1] for line in lines]))
 
@@ -68,7 +78,11 @@ class RunnerRecognizer:
             frames = np.array([contract.out_length(int(w)) for w in widths])
             require_declared_activation(logits[0], int(frames[0]), contract, self.name)
             found = self.decode(
-                logits, frames, contract.charset, contract.output_activation, contract.temperature
+                logits,
+                frames,
+                contract.charset,
+                contract.output_activation,
+                contract.temperature,
             )
             for index, reading in zip(members, found, strict=True):
                 readings[index] = reading
@@ -104,7 +118,9 @@ class RunnerRecognizer:
         for index in sorted(range(len(widths)), key=lambda i: widths[i]):
             if batch:
                 full = (len(batch) + 1) * widths[index] > self._max_batch_columns
-                if full or (not self.runner.uses_widths and widths[batch[-1]] != widths[index]):
+                if full or (
+                    not self.runner.uses_widths and widths[batch[-1]] != widths[index]
+                ):
                     yield widths[batch[-1]], batch
                     batch = []
             batch.append(index)
@@ -205,12 +221,17 @@ def batch_invariance(
         return {"together": [], "widest": [], "random": []}
 
     batched = recognizer
-    if as_host and isinstance(recognizer, RunnerRecognizer) and _sees_padding(recognizer.runner):
+    if (
+        as_host
+        and isinstance(recognizer, RunnerRecognizer)
+        and _sees_padding(recognizer.runner)
+    ):
         batched = padded(recognizer.runner)
 
     def texts(numbers: Sequence[int]) -> list[str]:
         read = batched.recognize(
-            [crops[i] for i in numbers], [languages[i] for i in numbers] if languages else ()
+            [crops[i] for i in numbers],
+            [languages[i] for i in numbers] if languages else (),
         )
         return [reading.text for reading in read]
 
@@ -219,8 +240,12 @@ def batch_invariance(
     widest = max(everything, key=lambda i: crops[i].shape[1] / crops[i].shape[0])
     batches = {
         "together": [list(everything)],
-        "widest": [[*everything[at : at + _A_FEW], widest] for at in range(0, len(crops), _A_FEW)],
-        "random": [shuffled[at : at + 2 * _A_FEW] for at in range(0, len(crops), 2 * _A_FEW)],
+        "widest": [
+            [*everything[at : at + _A_FEW], widest] for at in range(0, len(crops), _A_FEW)
+        ],
+        "random": [
+            shuffled[at : at + 2 * _A_FEW] for at in range(0, len(crops), 2 * _A_FEW)
+        ],
     }
     alone = [texts([i])[0] for i in everything]
     return {

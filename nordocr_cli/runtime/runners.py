@@ -31,13 +31,17 @@ def open_runner(
     """
     spec = parse_spec(path)
     if spec.path is None:
-        raise UsageError("tesseract is a program of its own, no network that a backend runs")
+        raise UsageError(
+            "tesseract is a program of its own, no network that a backend runs"
+        )
     path = spec.path
     if backend not in BACKENDS:
         raise UsageError(f"unknown backend {backend!r}: {nearest(backend, BACKENDS)}")
     if backend not in ("auto", spec.backend):
         raise UsageError(f"{path} runs on {spec.backend}, not on {backend}")
-    parse_device(device)  # a misspelt one is named before minutes of loading, and for every backend
+    parse_device(
+        device
+    )  # a misspelt one is named before minutes of loading, and for every backend
     require_options(spec, precision, decoder, compiled)
     if spec.backend == "torch" and read_contract(path).decoding == "seq2seq":
         raise UsageError(
@@ -48,7 +52,9 @@ def open_runner(
         case "torch":
             from nordocr_cli.runtime.backends.torch.runner import TorchRunner
 
-            return TorchRunner(path, device, threads, precision, parse_decoder(decoder), compiled)
+            return TorchRunner(
+                path, device, threads, precision, parse_decoder(decoder), compiled
+            )
         case "onnxruntime":
             from nordocr_cli.runtime.backends.onnxruntime.runner import OnnxRuntimeRunner
 

@@ -30,11 +30,10 @@ def default_model(device: str = "auto", precision: str = "fp32") -> str:
     """
     if device.startswith("tensorrt"):
         return f"{DEFAULT_MODEL}.onnx"
-    forms = (
-        ()
-        if device.startswith("cuda") or precision != "fp32"
-        else (f"{DEFAULT_MODEL}.int8.onnx", f"{DEFAULT_MODEL}.onnx")
-    )
+    if device.startswith("cuda") or precision != "fp32":
+        forms: tuple[str, ...] = ()
+    else:
+        forms = (f"{DEFAULT_MODEL}.int8.onnx", f"{DEFAULT_MODEL}.onnx")
     return next((name for name in forms if (SHIPPED / name).is_file()), DEFAULT_MODEL)
 
 
@@ -61,7 +60,9 @@ def parse_spec(text: str | Path) -> Spec:
         return _program_spec(name, languages if colon else None)
     path = _readable_form(find_weights(Path(text)))
     if path.suffix not in _BACKEND_OF:
-        raise UsageError(f"{path}: expected a run folder or a file in {', '.join(_BACKEND_OF)}")
+        raise UsageError(
+            f"{path}: expected a run folder or a file in {', '.join(_BACKEND_OF)}"
+        )
     return Spec(_BACKEND_OF[path.suffix], path)
 
 
@@ -74,13 +75,17 @@ def _readable_form(path: Path) -> Path:
     if not ships_as_weights or importlib.util.find_spec("torch") is not None:
         return path
     exported = path.with_suffix(".onnx")
-    return exported if exported.is_file() else path
+    if exported.is_file():
+        return exported
+    return path
 
 
 def _program_spec(name: str, languages: str | None) -> Spec:
     if name == "rapidocr":
         if languages is not None:
-            raise UsageError("rapidocr has one model for all languages; write rapidocr alone")
+            raise UsageError(
+                "rapidocr has one model for all languages; write rapidocr alone"
+            )
         return Spec("rapidocr")
     if languages == "":
         raise UsageError(

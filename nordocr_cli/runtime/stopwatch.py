@@ -48,7 +48,9 @@ class Laps:
 
     def call_ms(self, share: float) -> float:
         """Milliseconds below which `share` (0…1) of all single calls stay (nearest rank)."""
-        return _nearest_rank([call for of_round in self.single_line_ms for call in of_round], share)
+        return _nearest_rank(
+            [call for of_round in self.single_line_ms for call in of_round], share
+        )
 
 
 def _nearest_rank(values: Sequence[float], share: float) -> float:
@@ -121,7 +123,11 @@ def _processor() -> str | None:
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
             return next(
-                (line.split(":", 1)[1].strip() for line in file if line.startswith("model name")),
+                (
+                    line.split(":", 1)[1].strip()
+                    for line in file
+                    if line.startswith("model name")
+                ),
                 None,
             )
     except OSError:

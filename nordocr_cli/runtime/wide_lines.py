@@ -39,7 +39,9 @@ class WideLines:
         self.name = recognizer.name
         self.geometry = recognizer.runner.contract.geometry
 
-    def recognize(self, crops: Sequence[Image], languages: Sequence[str] = ()) -> list[Recognition]:
+    def recognize(
+        self, crops: Sequence[Image], languages: Sequence[str] = ()
+    ) -> list[Recognition]:
         """Read the crops; a crop that fits is read as ever."""
         parts: list[Image] = []
         # of each crop: its first part, and where its windows start
@@ -51,7 +53,10 @@ class WideLines:
                 parts.append(crop)
                 continue
             line = resize_line(
-                crop, replace(self.geometry, max_width=self.geometry.natural_width(*crop.shape[:2]))
+                crop,
+                replace(
+                    self.geometry, max_width=self.geometry.natural_width(*crop.shape[:2])
+                ),
             )
             parts += [line[:, start : start + self.geometry.max_width] for start in starts]
         readings = self.recognizer.recognize(parts)
@@ -73,7 +78,10 @@ class WideLines:
         geometry = self.geometry
         if len(self._windows(height, width)) > 1:
             read_width = geometry.natural_width(height, width)
-        elif geometry.over_width == "center-crop" and geometry.squash_ratio(height, width) > 1:
+        elif (
+            geometry.over_width == "center-crop"
+            and geometry.squash_ratio(height, width) > 1
+        ):
             return ()
         else:
             read_width = geometry.line_width(height, width)
@@ -83,7 +91,9 @@ class WideLines:
         )
 
     def _windows(self, height: int, width: int) -> list[int]:
-        return window_starts(height, width, self.geometry) if self.split else [0]
+        if self.split:
+            return window_starts(height, width, self.geometry)
+        return [0]
 
     def _merge(self, readings: Sequence[Recognition], starts: Sequence[int]) -> Recognition:
         stride = self.geometry.stride
@@ -92,9 +102,14 @@ class WideLines:
             overlap = start // stride, (before + self.geometry.max_width) // stride
             merged = _join(merged, _characters(reading, start // stride), overlap)
         confidences = [confidence for _, confidence, _ in merged]
-        mean = float(np.exp(np.mean(np.log(np.maximum(confidences, 1e-12))))) if merged else 0.0
+        if merged:
+            mean = float(np.exp(np.mean(np.log(np.maximum(confidences, 1e-12)))))
+        else:
+            mean = 0.0
         text = "".join(character for character, _, _ in merged)
-        return Recognition(text, mean, tuple(confidences), tuple(span for _, _, span in merged))
+        return Recognition(
+            text, mean, tuple(confidences), tuple(span for _, _, span in merged)
+        )
 
 
 def window_starts(height: int, width: int, geometry: Geometry) -> list[int]:
@@ -111,9 +126,9 @@ def window_starts(height: int, width: int, geometry: Geometry) -> list[int]:
     count = -(-(natural - overlap) // (most - overlap))
     if natural <= most or count > MAX_WINDOWS:
         return [0]
-    return [(natural - most) * i // (count - 1) // stride * stride for i in range(count - 1)] + [
-        natural - most
-    ]
+    return [
+        (natural - most) * i // (count - 1) // stride * stride for i in range(count - 1)
+    ] + [natural - most]
 
 
 def _characters(reading: Recognition, offset: int) -> list[_Character]:
@@ -144,7 +159,10 @@ def _join(
     centre = (first + last) / 2
     best = np.flatnonzero(room == room.max())
     cut = float(candidates[best[np.abs(candidates[best] - centre).argmin()]])
-    head, tail = [c for c in left if _middle(c) < cut], [c for c in right if _middle(c) >= cut]
+    head, tail = (
+        [c for c in left if _middle(c) < cut],
+        [c for c in right if _middle(c) >= cut],
+    )
     # Both may have put the space of one gap on the same side of the cut, or on either: one gap, one
     # space.
     while head and head[-1][0] == " ":
@@ -152,5 +170,7 @@ def _join(
     while tail and tail[0][0] == " ":
         tail.pop(0)
     after, before = head[-1][2][1] if head else -1, tail[0][2][0] if tail else last + first
-    spaces = [c for c in (*left, *right) if c[0] == " " and after <= c[2][0] and c[2][1] <= before]
+    spaces = [
+        c for c in (*left, *right) if c[0] == " " and after <= c[2][0] and c[2][1] <= before
+    ]
     return head + (spaces[:1] if head and tail else []) + tail

@@ -38,7 +38,8 @@ def largest_batch(
     def step(lines: int) -> None:
         for width in sorted({width_px, geometry.max_width}):
             stepper.step(
-                [noise(max(1, lines * width_px // width), width, geometry, num_classes)], _LR
+                [noise(max(1, lines * width_px // width), width, geometry, num_classes)],
+                _LR,
             )
 
     found, how = (
@@ -118,7 +119,11 @@ def _measured(step: Callable[[int], None], most: int) -> tuple[int, str]:
     lines = int(_FILLED["cpu"] * free / a_line)
     return max(1, min(lines, most)), (
         f"{megabytes(int(a_line))} a line measured, {megabytes(free)} free"
-        + (f"; {lines} would fit, {most} are sensible for this data" if lines > most else "")
+        + (
+            f"; {lines} would fit, {most} are sensible for this data"
+            if lines > most
+            else ""
+        )
     )
 
 

@@ -29,7 +29,9 @@ class Board:
         self._writer = RecordWriter(self._file)
         self._add(Event(file_version="brain.Event:2"))
         if purge_step is not None:
-            self._add(Event(step=purge_step, session_log=SessionLog(status=SessionLog.START)))
+            self._add(
+                Event(step=purge_step, session_log=SessionLog(status=SessionLog.START))
+            )
 
     def scalar(self, name: str, value: float, step: int) -> None:
         """Add a point to the curve `name`."""

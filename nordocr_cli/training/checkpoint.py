@@ -73,7 +73,9 @@ def load_state(folder: Path) -> dict[str, Any]:
     return dict(state)
 
 
-def require_same_run(saved: Mapping[str, Any], requested: Mapping[str, Any], folder: Path) -> None:
+def require_same_run(
+    saved: Mapping[str, Any], requested: Mapping[str, Any], folder: Path
+) -> None:
     """Refuse to resume with another charset, geometry, data or profile. Raises UsageError naming
     each field that differs.
     """

@@ -49,9 +49,14 @@ def draw_curves(folder: Path) -> Path | None:
 
     scored = [row for row in evals if row.get("cer") is not None]
     best = min(scored, key=lambda row: row["cer"], default=None)
-    caption = f": best CER {best['cer']:.2%} at step {best['step']:,}" if best else ""
+    if best:
+        caption = f": best CER {best['cer']:.2%} at step {best['step']:,}"
+    else:
+        caption = ""
     figure.suptitle((folder.resolve().name + caption).replace("$", r"\$"))
-    figure.subplots_adjust(left=0.08, right=0.93, bottom=0.08, top=0.9, wspace=0.25, hspace=0.35)
+    figure.subplots_adjust(
+        left=0.08, right=0.93, bottom=0.08, top=0.9, wspace=0.25, hspace=0.35
+    )
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=100)
     write_bytes(folder / CURVES, buffer.getvalue())

@@ -31,7 +31,9 @@ _CONVERGED_SHARE = 0.5
 # A smaller fall than this in a few steps is rounding and the choice of lines.
 _FALLEN_SHARE = 0.99
 _SLOW_SHARE = 0.75  # a loss that keeps more than this share of its start is far too slow
-_RISEN_SHARE = 1.3  # a loss that was so much above its start at some time: the rate is too high
+_RISEN_SHARE = (
+    1.3  # a loss that was so much above its start at some time: the rate is too high
+)
 _PLATEAU_SHARE = 0.9
 REPEATED = "repeated characters"
 
@@ -134,7 +136,9 @@ def _fits_better(moved: Sequence[tuple[str, str]], own: Sequence[tuple[str, str]
 
 
 def _cer(pairs: Sequence[tuple[str, str]]) -> float:
-    edits = sum(Levenshtein.distance(reference, hypothesis) for reference, hypothesis in pairs)
+    edits = sum(
+        Levenshtein.distance(reference, hypothesis) for reference, hypothesis in pairs
+    )
     return edits / max(sum(len(reference) for reference, _ in pairs), 1)
 
 
@@ -182,7 +186,9 @@ def check_verdict(
         )
     if len(finite) < _CONVERGENCE_STEPS:
         repeated = faults.get(REPEATED)
-        return f"ok: {trend}; {repeated}" if repeated else f"ok: {trend}"
+        if repeated:
+            return f"ok: {trend}; {repeated}"
+        return f"ok: {trend}"
     if empty > _PLATEAU_SHARE:
         return (
             f"failed: {trend}, {empty:.0%} of the lines are read as nothing (the CTC blank"

@@ -69,11 +69,15 @@ class DistributedContext:
 
     def all_reduce_max(self, value: float) -> float:
         """Return the maximum of all processes' values."""
-        return value if self.world_size == 1 else self._all_reduce(value, dist.ReduceOp.MAX)
+        if self.world_size == 1:
+            return value
+        return self._all_reduce(value, dist.ReduceOp.MAX)
 
     def all_reduce_sum(self, value: float) -> float:
         """Return the sum of all processes' values."""
-        return value if self.world_size == 1 else self._all_reduce(value, dist.ReduceOp.SUM)
+        if self.world_size == 1:
+            return value
+        return self._all_reduce(value, dist.ReduceOp.SUM)
 
     def all_gather(self, value: T) -> list[T]:
         """Return all processes' values, by rank."""
@@ -96,7 +100,9 @@ class DistributedContext:
             dist.destroy_process_group()
 
     def _all_reduce(self, value: float, operation: Any) -> float:
-        cell = torch.tensor(value, dtype=torch.float64)  # on the CPU: does not wait for a GPU
+        cell = torch.tensor(
+            value, dtype=torch.float64
+        )  # on the CPU: does not wait for a GPU
         dist.all_reduce(cell, operation)
         return float(cell)
 
@@ -108,7 +114,9 @@ def init_distributed() -> DistributedContext:
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     if world_size == 1:
         return DistributedContext()
-    context = DistributedContext(int(os.environ["RANK"]), world_size, int(os.environ["LOCAL_RANK"]))
+    context = DistributedContext(
+        int(os.environ["RANK"]), world_size, int(os.environ["LOCAL_RANK"])
+    )
     cuda = torch.cuda.is_available()
     if cuda:
         torch.cuda.set_device(context.local_rank)

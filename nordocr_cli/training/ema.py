@@ -25,7 +25,9 @@ class Ema:
         weight = 1.0 - min(self.decay, (1 + step) / (10 + step))
         averaged: list[torch.Tensor] = []
         current: list[torch.Tensor] = []
-        pairs = zip(self.model.state_dict().values(), model.state_dict().values(), strict=True)
+        pairs = zip(
+            self.model.state_dict().values(), model.state_dict().values(), strict=True
+        )
         for own, other in pairs:
             if own.is_floating_point():
                 averaged.append(own)

@@ -11,7 +11,9 @@ from nordocr_cli.errors import UsageError
 
 # torchvision's ResNet in an nn.Sequential numbers its parts: 0-3 are the stem, 4-7 are layer1 to
 # layer4. Recipes that wrap it so name `backbone.7` for layer4.
-_SEQUENTIAL_NAMES = {f"backbone.{number + 3}": f"backbone.layer{number}" for number in range(1, 5)}
+_SEQUENTIAL_NAMES = {
+    f"backbone.{number + 3}": f"backbone.layer{number}" for number in range(1, 5)
+}
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,8 @@ class Freezing:
         total = f"trains {self.parameters:,} parameters ({share:.1%}); {self.frozen:,} are frozen"
         return [
             *shown,
-            total + (f", {self.norms} BatchNorms keep their statistics" if self.norms else ""),
+            total
+            + (f", {self.norms} BatchNorms keep their statistics" if self.norms else ""),
         ]
 
     def to_json(self) -> dict[str, Any]:
@@ -98,7 +101,12 @@ def freeze(network: nn.Module, patterns: Sequence[str]) -> Freezing | None:
             idle.append(repr(pattern))
         new = matched - trained
         rows.append(
-            Trained(shown, len(new), sum(named[name].numel() for name in new), len(matched - new))
+            Trained(
+                shown,
+                len(new),
+                sum(named[name].numel() for name in new),
+                len(matched - new),
+            )
         )
         trained |= matched
     if idle:
@@ -118,7 +126,9 @@ def freeze(network: nn.Module, patterns: Sequence[str]) -> Freezing | None:
     for norm in norms:
         norm.__class__ = FrozenBatchNorm2d
         norm.eval()
-    frozen = sum(parameter.numel() for name, parameter in named.items() if name not in trained)
+    frozen = sum(
+        parameter.numel() for name, parameter in named.items() if name not in trained
+    )
     return Freezing(tuple(rows), frozen, len(norms))
 
 

@@ -12,7 +12,10 @@ from collections.abc import Sequence
 from uuid import uuid4
 
 from torch.distributed.elastic.multiprocessing.api import SignalException
-from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
+from torch.distributed.elastic.multiprocessing.errors import (
+    ChildFailedError,
+    ProcessFailure,
+)
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from nordocr_cli.errors import (
@@ -33,7 +36,9 @@ _FINAL = {
 }
 
 
-def launch(command: Sequence[str], processes: int, restarts: int, progress: Progress) -> None:
+def launch(
+    command: Sequence[str], processes: int, restarts: int, progress: Progress
+) -> None:
     """Run `command` in `processes` processes; if one dies, restart all of them up to `restarts`
     times. Raises the error that a process ended with, and NordocrError when the restarts are used
     up.

@@ -113,7 +113,9 @@ class Trainer:
     @property
     def weights(self) -> LineNetwork:
         """The network that is evaluated and shipped: the averaged one, where there is one."""
-        return self.ema.model if self.ema else self.model
+        if self.ema:
+            return self.ema.model
+        return self.model
 
     @property
     def scores(self) -> Scores | None:
@@ -166,14 +168,18 @@ class Trainer:
             batches.close()
             self.progress.finish()
 
-    def _train_one_step(self, batches: Generator[list[Batch], None, None], done: float) -> None:
+    def _train_one_step(
+        self, batches: Generator[list[Batch], None, None], done: float
+    ) -> None:
         state, settings, window = self.state, self.job.settings, self.reporter.window
         began = time.monotonic()
         together = next(batches)
         window.waited_s += time.monotonic() - began
 
         scheduled = state.scheduled(done)
-        lr = settings.lr * learning_rate(settings.schedule, scheduled, settings.warmup_ratio)
+        lr = settings.lr * learning_rate(
+            settings.schedule, scheduled, settings.warmup_ratio
+        )
         result = self._step(together, lr)
         lines = sum(batch.shared_lines for batch in together)
         window.add(lines, result.loss)
@@ -281,7 +287,9 @@ class Trainer:
             state.best_exact = scores.exact
             save_weights(job.folder / BEST, self.weights.state_dict(), job.contract)
         self.reporter.evaluation(state, scores, best=best)
-        self._reading_watch.check(scores, state.step, self._local_share_done(), self.progress)
+        self._reading_watch.check(
+            scores, state.step, self._local_share_done(), self.progress
+        )
 
     # saving and restoring
     # ----------------------------------------
@@ -368,7 +376,9 @@ class Trainer:
 
     def _save_after_error(self) -> str:
         """After an error: save if possible; return what is saved, and how to continue."""
-        if self.context.world_size == 1:  # several processes would have to save at the same time
+        if (
+            self.context.world_size == 1
+        ):  # several processes would have to save at the same time
             with suppress(DataError):  # the full disk that is reported already
                 self.save()
         folder = self.job.folder

@@ -102,7 +102,9 @@ def sweep(
 
 
 def _medians(losses: Sequence[float]) -> NDArray[np.float64]:
-    around = [losses[max(0, at - _NEIGHBOURS) : at + _NEIGHBOURS + 1] for at in range(len(losses))]
+    around = [
+        losses[max(0, at - _NEIGHBOURS) : at + _NEIGHBOURS + 1] for at in range(len(losses))
+    ]
     return np.array([np.median(few) for few in around])
 
 
@@ -123,10 +125,14 @@ def draw_sweep(found: Sweep, title: str) -> bytes:
     FigureCanvasAgg(figure)
     axes: Any = figure.subplots()
     axes.plot(found.rates, found.losses, color="#8d99ae", lw=0.8, label="each step")
-    axes.plot(found.rates, found.smoothed, color="#30638e", lw=2, label="median of nine steps")
+    axes.plot(
+        found.rates, found.smoothed, color="#30638e", lw=2, label="median of nine steps"
+    )
     if found.suggested:
         axes.axvline(
-            found.suggested, color="#d1495b", label=f"suggested as the peak: {found.suggested:.1e}"
+            found.suggested,
+            color="#d1495b",
+            label=f"suggested as the peak: {found.suggested:.1e}",
         )
     axes.set(
         xscale="log",

@@ -52,7 +52,9 @@ class Reporter:
                 f"{CURVES} is not drawn: it needs matplotlib, pip install 'nordocr-cli[plot]'"
             )
 
-    def show(self, state: TrainState, done: float, lines: int, seconds_left: float | None) -> None:
+    def show(
+        self, state: TrainState, done: float, lines: int, seconds_left: float | None
+    ) -> None:
         """Update the progress line after a step of `lines` lines."""
         fields = {"step": f"{state.step:,}", "done": f"{done:.1%}"}
         if seconds_left is not None:
@@ -68,7 +70,10 @@ class Reporter:
         figures = self.window.close()
         if self.log is None:
             return figures
-        expected = {} if seconds_left is None else {"seconds_left": seconds_left}
+        if seconds_left is None:
+            expected = {}
+        else:
+            expected = {"seconds_left": seconds_left}
         self.log.scalars(
             state.step,
             "train",

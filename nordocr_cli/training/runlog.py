@@ -141,7 +141,9 @@ class RunLog:
             *earlier.get("sessions", []),
             {"started": _now(), "argv": sys.argv[1:], "from_step": step},
         ]
-        earlier.pop("result", None)  # it is there again when this session has come to the end
+        earlier.pop(
+            "result", None
+        )  # it is there again when this session has come to the end
         self.facts = {**earlier, **facts, "sessions": sessions}
         if wandb_project:
             self.facts["wandb"] = {
@@ -170,13 +172,18 @@ class RunLog:
         self.event(
             step,
             kind,
-            **{name: value if math.isfinite(value) else None for name, value in values.items()},
+            **{
+                name: value if math.isfinite(value) else None
+                for name, value in values.items()
+            },
         )
         with self._reporting_full_disk():
             for name, value in values.items():
                 self._board.scalar(f"{kind}/{name}", value, step)
         if self._wandb:
-            self._wandb.scalars(step, {f"{kind}/{name}": value for name, value in values.items()})
+            self._wandb.scalars(
+                step, {f"{kind}/{name}": value for name, value in values.items()}
+            )
 
     def event(self, step: int, kind: str, **values: Any) -> None:
         """Append one line to metrics.jsonl alone."""
@@ -194,7 +201,9 @@ class RunLog:
         """Show a few (reference, hypothesis) pairs in TensorBoard, and the `sample_sheet` of
         them.
         """
-        table = "\n".join(f"    {reference}\n    {hypothesis}\n" for reference, hypothesis in pairs)
+        table = "\n".join(
+            f"    {reference}\n    {hypothesis}\n" for reference, hypothesis in pairs
+        )
         with self._reporting_full_disk():
             self._board.text("reference over hypothesis", table, step)
             self._board.image("lines and readings", sheet, step)
@@ -205,7 +214,9 @@ class RunLog:
         """Return one figure of each report of training so far; NaN where it was not finite."""
         rows = read_metrics(self.folder)
         return [
-            math.nan if row[name] is None else row[name] for row in rows if row["kind"] == "train"
+            math.nan if row[name] is None else row[name]
+            for row in rows
+            if row["kind"] == "train"
         ]
 
     @contextmanager
@@ -267,11 +278,9 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
 
 def _lines(metrics: Path) -> list[str]:
     """The lines of metrics.jsonl. Only \\n ends a line: row ids may hold U+2028."""
-    return (
-        metrics.read_text(encoding="utf-8").removesuffix("\n").split("\n")
-        if metrics.stat().st_size
-        else []
-    )
+    if metrics.stat().st_size:
+        return metrics.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    return []
 
 
 def read_run(folder: Path) -> dict[str, Any]:
@@ -294,7 +303,9 @@ def environment() -> dict[str, Any]:
         "git": _git_state(),
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "versions": {name: metadata.version(name) for name in _VERSIONS_OF if _installed(name)},
+        "versions": {
+            name: metadata.version(name) for name in _VERSIONS_OF if _installed(name)
+        },
     }
 
 

@@ -56,4 +56,6 @@ def sample_sheet(
 
 def _rows(reference: str, hypothesis: str) -> list[tuple[str, tuple[int, int, int]]]:
     read = hypothesis or "(nothing)"
-    return [(read, _RIGHT)] if hypothesis == reference else [(read, _WRONG), (reference, _WANTED)]
+    if hypothesis == reference:
+        return [(read, _RIGHT)]
+    return [(read, _WRONG), (reference, _WANTED)]

@@ -15,7 +15,9 @@ _COSINE_END = 0.01
 
 def learning_rate(schedule: str, progress: float, warmup: float) -> float:
     """Return the learning rate as a share of its peak by the schedule "one-cycle" or "cosine"."""
-    return one_cycle(progress, warmup) if schedule == "one-cycle" else cosine(progress, warmup)
+    if schedule == "one-cycle":
+        return one_cycle(progress, warmup)
+    return cosine(progress, warmup)
 
 
 def cosine(progress: float, warmup: float) -> float:
@@ -66,7 +68,9 @@ def _split(
     for name, parameter in named:
         if parameter.requires_grad:
             keep = (
-                parameter.ndim < 2 or name.endswith("bias") or getattr(parameter, "no_decay", False)
+                parameter.ndim < 2
+                or name.endswith("bias")
+                or getattr(parameter, "no_decay", False)
             )
             (free if keep else decayed).append(parameter)
     return decayed, free

@@ -48,9 +48,13 @@ class TrainableModule(nn.Module):
         """Compute what `loss_from` needs; arguments as of `LineNetwork.loss`."""
         if self.branch is None:
             return self.model.compiled_part(images, widths, targets, lengths, masked)
-        return self.branch.compiled_part(self.model, images, widths, targets, lengths, masked)
+        return self.branch.compiled_part(
+            self.model, images, widths, targets, lengths, masked
+        )
 
-    def loss_from(self, part: Any, widths: Tensor, targets: Tensor, lengths: Tensor) -> Tensor:
+    def loss_from(
+        self, part: Any, widths: Tensor, targets: Tensor, lengths: Tensor
+    ) -> Tensor:
         """Return the loss (), in nats a character."""
         trained = self.model if self.branch is None else self.branch
         return trained.loss_from(part, widths, targets, lengths)
@@ -107,7 +111,9 @@ class Stepper:
         buffers = [buffer.clone() for buffer in self.model.buffers()]
         loss = self.backward(batches)
         self.scaler.unscale_(self.optimizer)
-        norm = nn.utils.clip_grad_norm_(self.parameters, self.settings.grad_clip or math.inf)
+        norm = nn.utils.clip_grad_norm_(
+            self.parameters, self.settings.grad_clip or math.inf
+        )
 
         values: Tensor = torch.stack([loss, norm.detach()])
         loss_value, norm_value = values.tolist()  # the only synchronization of a step

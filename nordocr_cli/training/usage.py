@@ -50,7 +50,9 @@ def gpu_busy(device: torch.device) -> float | None:
         "--format=csv,noheader,nounits",
     ]
     try:
-        found = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)
+        found = subprocess.run(
+            command, capture_output=True, text=True, timeout=5, check=True
+        )
         return float(found.stdout) / 100
     except (OSError, subprocess.SubprocessError, ValueError):
         return None
@@ -76,14 +78,18 @@ def larger_batch(lines: int, peak: int, total: int) -> int | None:
     that is not much more.
     """
     growth = min(_MAX_GROWTH, _FILLED * total / max(peak, 1))
-    return int(lines * growth) if growth >= _MIN_GROWTH else None
+    if growth >= _MIN_GROWTH:
+        return int(lines * growth)
+    return None
 
 
 def rate_text(rate: float) -> str:
     """Return a rate in digits that never show a slow one as 0: "1,240", "37", "6.1", "0.04"."""
     if rate >= 10:
         return f"{rate:,.0f}"
-    return f"{rate:.1f}" if rate >= 1 else f"{rate:.2g}"
+    if rate >= 1:
+        return f"{rate:.1f}"
+    return f"{rate:.2g}"
 
 
 @dataclass(frozen=True)
@@ -126,7 +132,10 @@ class Window:
     def close(self) -> WindowFigures:
         """Return the figures and begin the next window."""
         seconds = max(time.monotonic() - self.began - self.paused_s, 1e-9)
-        loss = sum(self.losses) / len(self.losses) if self.losses else math.nan
+        if self.losses:
+            loss = sum(self.losses) / len(self.losses)
+        else:
+            loss = math.nan
         cpu_s = time.process_time() - self.cpu_began - self.paused_cpu_s
         figures = WindowFigures(
             loss, self.lines / seconds, self.waited_s / seconds, cpu_s / seconds

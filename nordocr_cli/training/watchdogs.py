@@ -54,7 +54,9 @@ class SkippedSteps:
         self._stepper, self._log, self._progress = stepper, log, progress
         self._steps_with_row: Counter[str] = Counter()
 
-    def count(self, batches: Sequence[Batch], result: StepResult, state: TrainState) -> None:
+    def count(
+        self, batches: Sequence[Batch], result: StepResult, state: TrainState
+    ) -> None:
         """Record a skipped step. Raises NotFiniteError after ten in a row, or after three with the
         same line.
         """
@@ -82,7 +84,9 @@ class SkippedSteps:
 
         self._steps_with_row.update(found.offending)
         repeated = [
-            name for name in found.offending if self._steps_with_row[name] >= MAX_STEPS_WITH_ONE_ROW
+            name
+            for name in found.offending
+            if self._steps_with_row[name] >= MAX_STEPS_WITH_ONE_ROW
         ]
         if state.skipped_in_a_row < MAX_SKIPPED_IN_A_ROW and not repeated:
             return
@@ -103,7 +107,9 @@ class SkippedSteps:
             f"{times} were not finite, the last at step {state.step:,} (rows {rows}): {reason}"
         )
 
-    def _offending_lines(self, batches: Sequence[Batch], *, search: bool) -> _OffendingLines:
+    def _offending_lines(
+        self, batches: Sequence[Batch], *, search: bool
+    ) -> _OffendingLines:
         """Find the lines of a step, in all processes, whose own loss is not finite."""
         stepper = self._stepper
         row_ids = [row for batch in batches for row in batch.row_ids]
@@ -161,7 +167,11 @@ class SpeedWatch:
         if self._device.type != "cpu" or threads < 2 or self._warned_of_busy:
             return
         waiting = figures.data_wait > WAIT_SHARE_TO_WARN
-        if waiting or step <= self._settings.log_every or figures.cores >= _BUSY_SHARE * threads:
+        if (
+            waiting
+            or step <= self._settings.log_every
+            or figures.cores >= _BUSY_SHARE * threads
+        ):
             return
         self._warned_of_busy = True
         progress.warn(
@@ -198,4 +208,6 @@ class ReadingWatch:
 def _shortened(names: Sequence[str]) -> str:
     shown = ", ".join(names[:_MAX_NAMED_ROWS])
     more = len(names) - _MAX_NAMED_ROWS
-    return f"{shown} and {more} more" if more > 0 else shown
+    if more > 0:
+        return f"{shown} and {more} more"
+    return shown

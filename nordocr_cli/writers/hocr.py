@@ -49,7 +49,10 @@ def _page(count: int, page: ReadPage) -> Iterator[str]:
 def _line(line: ReadLine) -> str:
     words = []
     for word in line.words():
-        sure = "" if word.confidence is None else f"; x_wconf {round(100 * word.confidence)}"
+        if word.confidence is None:
+            sure = ""
+        else:
+            sure = f"; x_wconf {round(100 * word.confidence)}"
         title = f"{_box(word.box)}{sure}"
         words.append(f'<span class="ocrx_word" title="{title}">{content(word.text)}</span>')
     return f'<span class="ocr_line" title="{_line_title(line)}">{" ".join(words)}</span>\n'

@@ -30,7 +30,10 @@ def draw_overlay(page: ReadPage) -> Pixels:
     if page.pixels is None:
         raise ValueError(f"{page.source}: an overlay needs the page's pixels")
     pixels = page.pixels
-    left = pixels.copy() if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, axis=2)
+    if pixels.ndim == 3:
+        left = pixels.copy()
+    else:
+        left = np.repeat(pixels[:, :, None], 3, axis=2)
     right = np.full_like(left, 255)
     thickness = max(1, round(min(page.size) * _LINE_A_PAGE))
     for number, line in enumerate(page.lines, start=1):
@@ -55,7 +58,9 @@ def overlay_png(page: ReadPage) -> bytes:
 
 def _color(line: ReadLine) -> tuple[int, int, int]:
     confidence = line.reading.confidence
-    return _UNSURE if confidence is not None and confidence < _SURE_FROM else _SURE
+    if confidence is not None and confidence < _SURE_FROM:
+        return _UNSURE
+    return _SURE
 
 
 def _write(picture: Pixels, line: ReadLine, text: str, share: float) -> None:
@@ -74,7 +79,13 @@ def _write(picture: Pixels, line: ReadLine, text: str, share: float) -> None:
     if abs(angle) > 1:
         label = label.rotate(-angle, expand=True)
     xs, ys = zip(*line.shape.points, strict=True)
-    _paint(picture, np.asarray(label), max(0, round(min(xs))), max(0, round(min(ys))), _color(line))
+    _paint(
+        picture,
+        np.asarray(label),
+        max(0, round(min(xs))),
+        max(0, round(min(ys))),
+        _color(line),
+    )
 
 
 @cache
@@ -83,7 +94,9 @@ def _font(size_px: int) -> "FreeTypeFont | ImageFont":
     from PIL import ImageFont
 
     found = _nordic_font()
-    return found.font_variant(size=size_px) if found else ImageFont.load_default(size_px)
+    if found:
+        return found.font_variant(size=size_px)
+    return ImageFont.load_default(size_px)
 
 
 @cache
@@ -97,7 +110,11 @@ def _nordic_font() -> "FreeTypeFont | None":
         return None
 
 
-def _paint(picture: Pixels, mask: Pixels, x: int, y: int, color: tuple[int, int, int]) -> None:
+def _paint(
+    picture: Pixels, mask: Pixels, x: int, y: int, color: tuple[int, int, int]
+) -> None:
     part = picture[y : y + mask.shape[0], x : x + mask.shape[1]]
     share = mask[: part.shape[0], : part.shape[1], None].astype(np.float32) / 255
-    part[...] = (part * (1 - share) + np.array(color, dtype=np.float32) * share).astype(np.uint8)
+    part[...] = (part * (1 - share) + np.array(color, dtype=np.float32) * share).astype(
+        np.uint8
+    )

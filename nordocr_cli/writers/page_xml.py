@@ -36,7 +36,9 @@ def _page(page: ReadPage) -> Iterator[str]:
             f' imageYResolution="{page.resolution.y_dpi:.2f}" imageResolutionUnit="PPI"'
         )
     name = attribute(shown_path(page.source.name))
-    yield (f'<Page imageFilename={name} imageWidth="{width}" imageHeight="{height}"{resolution}>\n')
+    yield (
+        f'<Page imageFilename={name} imageWidth="{width}" imageHeight="{height}"{resolution}>\n'
+    )
     paragraphs = page.paragraphs()
     if paragraphs:
         yield '<ReadingOrder><OrderedGroup id="order">'
@@ -58,10 +60,13 @@ def _line(name: str, line: ReadLine, page: ReadPage) -> str:
     words = line.words()
     has_places = len(words) > 1 or bool(line.edges)
     inside = "".join(
-        _word(f"{name}_{at}", word, page) for at, word in enumerate(words if has_places else [], 1)
+        _word(f"{name}_{at}", word, page)
+        for at, word in enumerate(words if has_places else [], 1)
     )
     text = _text(line.reading.text, line.reading.confidence)
-    return f'<TextLine id="{name}">{_coordinates(line.shape, page)}{inside}{text}</TextLine>\n'
+    return (
+        f'<TextLine id="{name}">{_coordinates(line.shape, page)}{inside}{text}</TextLine>\n'
+    )
 
 
 def _word(name: str, word: Word, page: ReadPage) -> str:
@@ -70,7 +75,10 @@ def _word(name: str, word: Word, page: ReadPage) -> str:
 
 
 def _text(text: str, confidence: float | None) -> str:
-    sure = "" if confidence is None else f' conf="{min(1.0, max(0.0, confidence)):.3f}"'
+    if confidence is None:
+        sure = ""
+    else:
+        sure = f' conf="{min(1.0, max(0.0, confidence)):.3f}"'
     return f"<TextEquiv{sure}><Unicode>{content(text)}</Unicode></TextEquiv>"
 
 
@@ -79,6 +87,7 @@ def _coordinates(outline: Outline, page: ReadPage) -> str:
     height, width = page.size
     corners: Sequence[tuple[float, float]] = outline.points
     points = " ".join(
-        f"{min(max(round(x), 0), width)},{min(max(round(y), 0), height)}" for x, y in corners
+        f"{min(max(round(x), 0), width)},{min(max(round(y), 0), height)}"
+        for x, y in corners
     )
     return f'<Coords points="{points}"/>'

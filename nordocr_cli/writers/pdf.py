@@ -25,7 +25,9 @@ _BASELINE_SHARE = 0.2  # letters stand a fifth of the line's height above its lo
 _JPEG_QUALITY = 85
 _FONT_FILE = Path(__file__).with_name("glyphless.ttf")
 # Object numbers.
-_CATALOG, _PAGES, _FONT, _DESCENDANT, _DESCRIPTOR, _FONT_DATA, _TO_GLYPH, _TO_UNICODE = range(1, 9)
+_CATALOG, _PAGES, _FONT, _DESCENDANT, _DESCRIPTOR, _FONT_DATA, _TO_GLYPH, _TO_UNICODE = (
+    range(1, 9)
+)
 _FIRST_OF_PAGES = 9
 
 _UNICODE_MAP = b"""/CIDInit /ProcSet findresource begin
@@ -87,7 +89,9 @@ class _File:
     def trailer(self) -> bytes:
         """Return the end of the file."""
         count = max(self._offsets) + 1
-        rows = b"".join(b"%010d 00000 n \n" % self._offsets[number] for number in range(1, count))
+        rows = b"".join(
+            b"%010d 00000 n \n" % self._offsets[number] for number in range(1, count)
+        )
         return b"xref\n0 %d\n0000000000 65535 f \n%btrailer\n<</Size %d/Root %d 0 R>>\n" % (
             count,
             rows,
@@ -128,7 +132,10 @@ def _page_object(page: ReadPage, image: int, content: int) -> bytes:
     box = b"[0 0 %.2f %.2f]" % (width * across, height * down)
     resources = b"<</XObject<</P %d 0 R>>/Font<</F %d 0 R>>>>" % (image, _FONT)
     # A page that lies on its side is shown upright.
-    turn = b"/Rotate %d" % (-90 * page.quarter_turns % 360) if page.quarter_turns else b""
+    if page.quarter_turns:
+        turn = b"/Rotate %d" % (-90 * page.quarter_turns % 360)
+    else:
+        turn = b""
     return b"<</Type/Page/Parent %d 0 R/MediaBox%b%b/Resources%b/Contents %d 0 R>>" % (
         _PAGES,
         box,
@@ -156,7 +163,9 @@ def _content(page: ReadPage) -> bytes:
 
     for line in page.lines:
         for word in line.words():
-            first, second, _, fourth = (on_paper(corner) for corner in quad_of(word.outline))
+            first, second, _, fourth = (
+                on_paper(corner) for corner in quad_of(word.outline)
+            )
             parts.append(_word(word, first, second, fourth))
     return b"".join(parts) + b"ET\n"
 
@@ -176,7 +185,12 @@ def _word(word: Word, top_left: Point, top_right: Point, bottom_left: Point) -> 
     y = bottom_left[1] + _BASELINE_SHARE * size * up[1]
     stretch = 100 * length / (_LETTER_EM * size * len(units) / 2)
     place = b"%.4f %.4f %.4f %.4f %.2f %.2f Tm" % (*along, -along[1], along[0], x, y)
-    return b"/F %.2f Tf %.2f Tz %b <%b0020> Tj\n" % (size, stretch, place, units.hex().encode())
+    return b"/F %.2f Tf %.2f Tz %b <%b0020> Tj\n" % (
+        size,
+        stretch,
+        place,
+        units.hex().encode(),
+    )
 
 
 def _stream(entries: bytes, data: bytes, coding: bytes = b"FlateDecode") -> bytes:
@@ -209,4 +223,6 @@ def _as_gray(pixels: Pixels) -> Pixels | None:
     if pixels.ndim == 2:
         return pixels
     red, green, blue = (pixels[..., at] for at in range(3))
-    return red if (red == green).all() and (red == blue).all() else None
+    if (red == green).all() and (red == blue).all():
+        return red
+    return None

@@ -130,7 +130,12 @@ def quad_of(outline: Outline) -> tuple[Point, Point, Point, Point]:
         return float(x), float(y)
 
     left, right, top, bottom = starts.min(), starts.max(), tops.min(), tops.max()
-    return corner(left, top), corner(right, top), corner(right, bottom), corner(left, bottom)
+    return (
+        corner(left, top),
+        corner(right, top),
+        corner(right, bottom),
+        corner(left, bottom),
+    )
 
 
 def box_around(boxes: Sequence[Box]) -> Box:

@@ -108,4 +108,6 @@ def format_of_file(path: Path) -> Format | None:
         for suffix in form.suffixes
         if name.endswith(suffix)
     ]
-    return max(fitting, key=lambda found: found[0])[1] if fitting else None
+    if fitting:
+        return max(fitting, key=lambda found: found[0])[1]
+    return None

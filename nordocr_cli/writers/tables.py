@@ -12,7 +12,10 @@ from nordocr_cli.writers.read_page import ReadLine, ReadPage
 def write_text(pages: Iterable[ReadPage], *, named: bool = False) -> Iterator[str]:
     """One line of text a line; `named` puts the path of an image of one line and a tab before."""
     for page in pages:
-        name = f"{_cell(str(page.source))}\t" if named and page.index is None else ""
+        if named and page.index is None:
+            name = f"{_cell(str(page.source))}\t"
+        else:
+            name = ""
         for line in page.lines:
             yield f"{name}{printable(line.reading.text)}\n"
 
@@ -28,7 +31,10 @@ def write_json(pages: Iterable[ReadPage]) -> Iterator[str]:
         items = list(records(page)) if of_lines else [page_record(page)]
         doubtful += bool(page.doubts)
         for item in items:
-            before = ",\n" if closing else ("[\n" if of_lines else '{"pages": [\n')
+            if closing:
+                before = ",\n"
+            else:
+                before = "[\n" if of_lines else '{"pages": [\n'
             yield before + _dump(item, indent=None if of_lines else 1)
             closing = "\n]\n" if of_lines else "\n], "
     if closing.endswith(", "):
@@ -52,7 +58,10 @@ def write_tsv(pages: Iterable[ReadPage]) -> Iterator[str]:
         number = "" if page.index is None else page.index + 1
         for line in page.lines:
             box, reading = line.box, line.reading
-            sure = "" if reading.confidence is None else f"{reading.confidence:.4f}"
+            if reading.confidence is None:
+                sure = ""
+            else:
+                sure = f"{reading.confidence:.4f}"
             place = "\t".join(f"{edge:g}" for edge in (box.x, box.y, box.width, box.height))
             name = _cell(str(page.source))
             yield f"{name}\t{number}\t{place}\t{sure}\t{_cell(reading.text)}\n"
@@ -64,7 +73,11 @@ def page_record(page: ReadPage) -> dict[str, Any]:
     Keys that the pipeline does not know stand only where they say something: `polygon` of a line
     that is no upright box, `quarter_turns` of a page that was turned, `doubts` and `error`.
     """
-    known = [line.reading.confidence for line in page.lines if line.reading.confidence is not None]
+    known = [
+        line.reading.confidence
+        for line in page.lines
+        if line.reading.confidence is not None
+    ]
     record: dict[str, Any] = {
         "page_index": page.index,
         "text": "\n".join(line.reading.text for line in page.lines),
@@ -110,7 +123,9 @@ def records(page: ReadPage) -> Iterator[dict[str, Any]]:
         record["text"] = reading.text
         record["confidence"] = reading.confidence
         record["char_confidences"] = list(reading.char_confidences)
-        record["char_edges_px"] = [[round(left, 1), round(right, 1)] for left, right in line.edges]
+        record["char_edges_px"] = [
+            [round(left, 1), round(right, 1)] for left, right in line.edges
+        ]
         if page.doubts:
             record["doubts"] = list(page.doubts)
         yield record

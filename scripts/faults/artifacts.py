@@ -34,7 +34,9 @@ def tiny_weights(folder: Path) -> Path:
     table = json.loads(json.dumps(profile_to_json(profile)))
     torch.manual_seed(1)
     network = build_model(profile.model, NORDIC.num_classes)
-    contract = Contract(NORDIC, profile.geometry, table["model"], table, trained_widths=(8, 640))
+    contract = Contract(
+        NORDIC, profile.geometry, table["model"], table, trained_widths=(8, 640)
+    )
     save_weights(folder / "best.safetensors", network.state_dict(), contract)
     return folder / "best.safetensors"
 
@@ -250,7 +252,10 @@ def stores(folder: Path) -> Trial:
         (path / "data.mdb").write_bytes(damaged(content, rng))
         try:
             with LineStore(path) as store:
-                if store.header != header or [store.row(i) for i in range(len(store))] != rows:
+                if (
+                    store.header != header
+                    or [store.row(i) for i in range(len(store))] != rows
+                ):
                     raise WrongResult("other rows were read")
                 batch = store.images(range(len(store)))
                 for index, image in enumerate(images):

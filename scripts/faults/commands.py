@@ -113,7 +113,9 @@ def run(arguments: Sequence[object], log: Path, limit_s: float = _LIMIT_S) -> Fi
     return wait(start(arguments, log), log, limit_s)
 
 
-def require_ended_well(finished: Finished, shown: str, allowed: Sequence[int] = _ALLOWED) -> Result:
+def require_ended_well(
+    finished: Finished, shown: str, allowed: Sequence[int] = _ALLOWED
+) -> Result:
     """Turn the end of a command into the result of a trial. Raises for every bad end."""
     if finished.code is None:
         raise WrongResult(f"{shown}: no end after the time limit")
@@ -145,14 +147,19 @@ def _png(height: int, width: int, bits: int = 8) -> bytes:
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         checksum = zlib.crc32(kind + content)
-        return len(content).to_bytes(4, "big") + kind + content + checksum.to_bytes(4, "big")
+        return (
+            len(content).to_bytes(4, "big") + kind + content + checksum.to_bytes(4, "big")
+        )
 
     head = width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes([bits, 0, 0, 0, 0])
     packer = zlib.compressobj(9)
     row = b"\0" * (1 + width * bits // 8)
     packed = b"".join(packer.compress(row) for _ in range(height)) + packer.flush()
     return (
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", packed) + chunk(b"IEND", b"")
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", head)
+        + chunk(b"IDAT", packed)
+        + chunk(b"IEND", b"")
     )
 
 
@@ -330,7 +337,16 @@ def command_line(folder: Path) -> Trial:
         if word == "T":
             return rng.choice(_TEXTS)
         if word.startswith("O"):
-            names = ("out", "/dev/null", "folder.json", "loop", "/", "", "n" * 300, "a/b/out")
+            names = (
+                "out",
+                "/dev/null",
+                "folder.json",
+                "loop",
+                "/",
+                "",
+                "n" * 300,
+                "a/b/out",
+            )
             return folder / "pool" / (rng.choice(names) + word[1:])
         return folder / "pool" / word if "." in word and not word.startswith("-") else word
 
@@ -415,7 +431,9 @@ def _jobs(folder: Path, target: Path) -> list[_Job]:
         lines.mkdir()
         rows = []
         for number in range(40):
-            picture = np.random.default_rng(number).integers(0, 255, (32, 200, 3), dtype=np.uint8)
+            picture = np.random.default_rng(number).integers(
+                0, 255, (32, 200, 3), dtype=np.uint8
+            )
             cv2.imwrite(str(lines / f"{number}.png"), picture)
             rows.append(json.dumps({"image": f"{number}.png", "text": f"Rad {number}"}))
         (lines / "manifest.jsonl").write_text("\n".join(rows))
@@ -438,14 +456,20 @@ def _jobs(folder: Path, target: Path) -> list[_Job]:
     )
     return [
         _Job(
-            "prep", ("prep", lines, "-o", target / "o.lmdb", "-p", "svtrv2-nano"), target / "o.lmdb"
+            "prep",
+            ("prep", lines, "-o", target / "o.lmdb", "-p", "svtrv2-nano"),
+            target / "o.lmdb",
         ),
         _Job(
             "synth",
             ("synth", "-o", target / "s.lmdb", "--count", "12", "-p", "svtrv2-nano"),
             target / "s.lmdb",
         ),
-        _Job("train", (*train, "--run-dir", target / "run", "--device", "cpu"), target / "run"),
+        _Job(
+            "train",
+            (*train, "--run-dir", target / "run", "--device", "cpu"),
+            target / "run",
+        ),
         _Job(
             "export",
             ("export", weights, "--precision", "fp32", "-o", target / "m.onnx"),
@@ -522,13 +546,17 @@ def kills(folder: Path) -> Trial:
         clear()
         child = start(job.arguments, log)
         time.sleep(rng.uniform(0, seconds[job.name]))
-        os.killpg(child, signal.SIGKILL) if _in_own_group(child) else os.kill(child, signal.SIGKILL)
+        os.killpg(child, signal.SIGKILL) if _in_own_group(child) else os.kill(
+            child, signal.SIGKILL
+        )
         os.waitpid(child, 0)
         _require_complete(job.output)
         if job.name == "train":
             return "accepted"  # a run folder is resumed, not written again
 
-        require_ended_well(run(job.arguments, log), f"{job.name} after a kill", allowed=(0,))
+        require_ended_well(
+            run(job.arguments, log), f"{job.name} after a kill", allowed=(0,)
+        )
         _require_complete(job.output)
         left = [path.name for path in target.iterdir() if path.name.startswith(".")]
         if left:
@@ -557,7 +585,9 @@ def full_disk(folder: Path) -> Trial:
 
     def trial(number: int, rng: random.Random) -> Result:
         if not mounted:
-            raise WrongResult("no tmpfs could be mounted: run the campaign as root in a container")
+            raise WrongResult(
+                "no tmpfs could be mounted: run the campaign as root in a container"
+            )
         for path in target.iterdir():
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         status = os.statvfs(target)

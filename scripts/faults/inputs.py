@@ -87,7 +87,11 @@ def layouts(folder: Path) -> Trial:
         "a.hocr": '<html><body><div class="ocr_page" title="image a.png; bbox 0 0 900 700">'
         '<span class="ocr_line" title="bbox 10 10 200 40">Årsmöte</span></div></body></html>',
         "a.json": json.dumps(
-            {"pages": [{"page": 1, "regions": [{"bbox": [10, 10, 200, 30], "text": "Årsmöte"}]}]}
+            {
+                "pages": [
+                    {"page": 1, "regions": [{"bbox": [10, 10, 200, 30], "text": "Årsmöte"}]}
+                ]
+            }
         ),
     }
     names = list(contents)
@@ -125,7 +129,18 @@ def json_values(folder: Path) -> Trial:
 
 
 def _any_json(rng: random.Random, depth: int) -> Any:
-    keys = ("pages", "regions", "bbox", "text", "id", "hyp", "ref", "schema", "charset", "lines")
+    keys = (
+        "pages",
+        "regions",
+        "bbox",
+        "text",
+        "id",
+        "hyp",
+        "ref",
+        "schema",
+        "charset",
+        "lines",
+    )
     scalars = (None, True, 0, -1, 10**18, 1.5, "", "å", "\x00", "x" * 1000, 1e308)
     choice = rng.random()
     if depth == 0 or choice < 0.2:
@@ -144,7 +159,9 @@ def labels(_: Path) -> Trial:
 
     def page_of(texts: list[str]) -> str:
         results = [
-            LineResult(id=f"{n}{text}", reference=text, hypothesis=f"{text}x", language="sv")
+            LineResult(
+                id=f"{n}{text}", reference=text, hypothesis=f"{text}x", language="sv"
+            )
             for n, text in enumerate(texts)
         ]
         scores = [score_line(result) for result in results]
@@ -153,7 +170,9 @@ def labels(_: Path) -> Trial:
         return render_page(page)
 
     def trial(_: int, rng: random.Random) -> Result:
-        parts = ["".join(rng.choices(_HOSTILE_PARTS, k=rng.randrange(1, 5))) for _ in range(3)]
+        parts = [
+            "".join(rng.choices(_HOSTILE_PARTS, k=rng.randrange(1, 5))) for _ in range(3)
+        ]
         plain, hostile = _Elements(page_of(["a", "b", "c"])), _Elements(page_of(parts))
         if hostile.tags != plain.tags:
             raise WrongResult(f"the labels made elements: {hostile.tags} {plain.tags}")
@@ -230,9 +249,13 @@ def vlm_answers(folder: Path) -> Trial:
         server = started[0]
         server.rng = rng
         url = f"http://127.0.0.1:{server.server_port}/v1"
-        endpoint = Endpoint(url, "m", key="secret-of-the-test", tries=1, timeout_s=2.0, workers=1)
+        endpoint = Endpoint(
+            url, "m", key="secret-of-the-test", tries=1, timeout_s=2.0, workers=1
+        )
         question = Question(b"png", f"{number:064d}", 32, 200, 0, Box(0, 0, 200, 32))
-        (answer,) = ask([question], AnswerFile(folder / f"{number}.jsonl", "m"), endpoint).answers
+        (answer,) = ask(
+            [question], AnswerFile(folder / f"{number}.jsonl", "m"), endpoint
+        ).answers
         if "secret-of-the-test" in repr(answer):
             raise WrongResult("the key is in the answer")
         return "accepted" if answer.status == "ok" else "refused"

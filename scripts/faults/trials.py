@@ -133,7 +133,9 @@ def _serve(trial: Trial, first: int, count: int, seed: str, writer: int) -> None
         for number in range(first, count):
             line = _outcome(trial, number, random.Random(f"{seed}-{number}"))
             os.write(writer, line.replace("\n", " | ").encode("utf-8", "replace") + b"\n")
-        time.sleep(3600)  # the parent ends it, so that "ended by itself" always means a crash
+        time.sleep(
+            3600
+        )  # the parent ends it, so that "ended by itself" always means a crash
     except BaseException:  # noqa: BLE001 - reported, and the child ends
         traceback.print_exc(file=sys.stderr)
     finally:

@@ -12,7 +12,10 @@ import pytest
 import nordocr
 
 ROOT = Path(__file__).parents[2]
-TIFF, TRUTH = ROOT / "samples" / "doc" / "dev_doc.tif", ROOT / "samples" / "doc" / "dev_doc.json"
+TIFF, TRUTH = (
+    ROOT / "samples" / "doc" / "dev_doc.tif",
+    ROOT / "samples" / "doc" / "dev_doc.json",
+)
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +36,9 @@ def page(tmp_path_factory):
     pixels = np.full((200, 500, 3), 255, np.uint8)
     for row, text in enumerate(("Summa 123", "Moms 456")):
         at = (20, 60 + 80 * row)
-        cv2.putText(pixels, text, at, cv2.FONT_HERSHEY_SIMPLEX, 1.2, (0, 0, 0), 2, cv2.LINE_AA)
+        cv2.putText(
+            pixels, text, at, cv2.FONT_HERSHEY_SIMPLEX, 1.2, (0, 0, 0), 2, cv2.LINE_AA
+        )
     cv2.imwrite(str(folder / "page.png"), pixels)
     lines = [
         {"bbox": {"x": 10, "y": 25 + 80 * row, "width": 300, "height": 45}, "text": ""}
@@ -65,7 +70,9 @@ def test_a_page_has_lines_and_words_with_boxes_and_confidences(page):
     assert 0.5 < first.confidence <= 1
     assert [word.text for word in first.words] == ["Summa", "123"]
     summa, number = (word.box for word in first.words)
-    assert first.box.x <= summa.x < summa.right <= number.x < number.right <= first.box.right
+    assert (
+        first.box.x <= summa.x < summa.right <= number.x < number.right <= first.box.right
+    )
 
 
 def test_paths_bytes_and_arrays_read_alike(page):
@@ -117,10 +124,19 @@ def test_convert_writes_a_document_page_by_page(page, tmp_path):
 
 
 def test_line_images_read_as_the_command_reads_them(recognizer, line_files):
-    readings = recognizer.read([line_files[0], line_files[1].read_bytes(), str(line_files[2])])
+    readings = recognizer.read(
+        [line_files[0], line_files[1].read_bytes(), str(line_files[2])]
+    )
     options = ("--jsonl", "-m", "nordocr-default", "--threads", "1")
     done = subprocess.run(
-        [sys.executable, "-m", "nordocr_cli", "predict", *map(str, line_files[:3]), *options],
+        [
+            sys.executable,
+            "-m",
+            "nordocr_cli",
+            "predict",
+            *map(str, line_files[:3]),
+            *options,
+        ],
         capture_output=True,
         text=True,
     )
@@ -162,9 +178,26 @@ def test_every_option_of_the_command_exists_in_the_interface():
 
     options = {p.name for p in build(app).commands["read"].params if p.name != "inputs"}
     # How results are shown and where they go: Document.save and plain Python do that.
-    showing = {"kind", "output", "resume", "as_json", "as_jsonl", "dry_run", "quiet", "verbose"}
+    showing = {
+        "kind",
+        "output",
+        "resume",
+        "as_json",
+        "as_jsonl",
+        "dry_run",
+        "quiet",
+        "verbose",
+    }
     showing |= {"fail_if_doubtful"}
-    apart = {"char_lm", "lexicon", "lm_weight", "max_pixels", "max_pages", "regions", "bf16"}
+    apart = {
+        "char_lm",
+        "lexicon",
+        "lm_weight",
+        "max_pixels",
+        "max_pages",
+        "regions",
+        "bf16",
+    }
     assert options - showing - apart <= set(PredictOptions.__dataclass_fields__)
 
 

@@ -69,7 +69,9 @@ def test_a_new_watcher_reads_only_what_is_newer_than_its_results(folders, reader
     assert names(Watcher(reader, source, target).pass_over(settled=False)) == ["a.pdf"]
 
 
-def test_a_document_that_fails_leaves_a_note_and_is_tried_again_when_it_changes(folders, reader):
+def test_a_document_that_fails_leaves_a_note_and_is_tried_again_when_it_changes(
+    folders, reader
+):
     source, target = folders
     (source / "bad.pdf").write_bytes(b"1")
     (source / "good.pdf").write_bytes(b"1")
@@ -85,7 +87,9 @@ def test_a_document_that_fails_leaves_a_note_and_is_tried_again_when_it_changes(
     assert names(Watcher(reader, source, target).pass_over(settled=False)) == ["bad.pdf"]
 
 
-def test_hidden_files_other_kinds_and_the_results_themselves_are_left_alone(folders, reader):
+def test_hidden_files_other_kinds_and_the_results_themselves_are_left_alone(
+    folders, reader
+):
     source, _ = folders
     target = source / "results"
     for name in (".scan.pdf", "notes.docx", "a.pdf"):
@@ -110,11 +114,23 @@ def test_the_command_reads_what_is_there_and_tells_what_failed(folders):
     page = np.full((1200, 900, 3), 255, np.uint8)
     for row in range(8):
         at = (60, 150 + 90 * row)
-        cv2.putText(page, "Summa 123 kronor", at, cv2.FONT_HERSHEY_SIMPLEX, 1.2, (0, 0, 0), 2)
+        cv2.putText(
+            page, "Summa 123 kronor", at, cv2.FONT_HERSHEY_SIMPLEX, 1.2, (0, 0, 0), 2
+        )
     cv2.imwrite(str(source / "scan.png"), page)
     (source / "bad.png").write_bytes(b"no picture")
-    command = [sys.executable, "-m", "nordocr_cli", "watch", str(source), str(target), "--once"]
-    done = subprocess.run([*command, "--json", "--threads", "1"], capture_output=True, text=True)
+    command = [
+        sys.executable,
+        "-m",
+        "nordocr_cli",
+        "watch",
+        str(source),
+        str(target),
+        "--once",
+    ]
+    done = subprocess.run(
+        [*command, "--json", "--threads", "1"], capture_output=True, text=True
+    )
     assert done.returncode == 3, done.stderr
     result = json.loads(done.stdout)
     assert (result["read"], result["failed"]) == (1, 1)

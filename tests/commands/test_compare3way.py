@@ -33,7 +33,16 @@ def result(tmp_path):
 def test_the_table_names_its_reference_and_the_next_step(run, result, tmp_path):
     out_json = tmp_path / "out.json"
     code, out, err = run(
-        "compare3way", TIFF, "--svtrv2", result, "--tess", result, "--truth", TRUTH, "-o", out_json
+        "compare3way",
+        TIFF,
+        "--svtrv2",
+        result,
+        "--tess",
+        result,
+        "--truth",
+        TRUTH,
+        "-o",
+        out_json,
     )
     assert code == 0
     assert "accuracy against ground truth (dev_doc.json)" in out
@@ -74,7 +83,15 @@ def test_a_missing_result_needs_lines(run, result):
 
 def test_json_is_all_of_stdout(run, result):
     code, out, _ = run(
-        "compare3way", TIFF, "--svtrv2", result, "--tess", result, "--truth", TRUTH, "--json"
+        "compare3way",
+        TIFF,
+        "--svtrv2",
+        result,
+        "--tess",
+        result,
+        "--truth",
+        TRUTH,
+        "--json",
     )
     assert code == 0
     assert json.loads(out)["engines"][0]["metrics"]["exact"]["value"] == 1.0
@@ -104,7 +121,11 @@ def test_a_dry_run_touches_nothing(run, result, tmp_path, monkeypatch):
         ),
         (("--decided", "nowhere.tsv"), 2, "no decisions nowhere.tsv"),
         (("--vlm-url", "http://127.0.0.1:9/v1"), 2, "--vlm-model"),
-        (("--vlm-url", "http://127.0.0.1:9/v1", "--vlm-model", "m"), 5, "no server answers"),
+        (
+            ("--vlm-url", "http://127.0.0.1:9/v1", "--vlm-model", "m"),
+            5,
+            "no server answers",
+        ),
         (("--truth", "nowhere.json"), 2, "no result or region file nowhere.json"),
         (("--truth", TIFF), 3, "not readable JSON"),
     ],

@@ -22,7 +22,11 @@ MISSING = "missing"
         ((*BENCH, "--lines", MISSING), 2, "no line store missing"),
         ((*BENCH, "--doc", MISSING, "--regions", TRUTH), 2, "no document missing"),
         ((*BENCH, "--doc", TIFF, "--regions", TIFF), 3, "not readable"),
-        ((*BENCH, MISSING, "--doc", TIFF, "--regions", TRUTH), 2, "no file or run folder missing"),
+        (
+            (*BENCH, MISSING, "--doc", TIFF, "--regions", TRUTH),
+            2,
+            "no file or run folder missing",
+        ),
         (
             (*BENCH, "--doc", TIFF, "--regions", TRUTH, "--device", "banana"),
             2,
@@ -48,7 +52,11 @@ MISSING = "missing"
         ((*COMPARE, "--truth", MISSING), 2, "no result or region file"),
         ((*COMPARE, "--truth", TIFF), 3, "not readable"),
         ((*COMPARE, "--vlm-cache", MISSING), 2, "no recorded answers missing"),
-        (("compare3way", MISSING, *COMPARE[2:], "--truth", TRUTH), 2, "no document missing"),
+        (
+            ("compare3way", MISSING, *COMPARE[2:], "--truth", TRUTH),
+            2,
+            "no document missing",
+        ),
     ],
 )
 def test_what_cannot_be_done_is_not_planned(args, code, said, tmp_path, monkeypatch):
@@ -80,7 +88,10 @@ def test_what_does_not_help_is_said(options, said):
     [
         ((*BENCH, "--doc", TIFF, "--regions", TRUTH), ("lines_given", 448)),
         ((*PREDICT, "--regions", TRUTH), ("lines", 448)),
-        ((*COMPARE, "--truth", TRUTH), ("lines", {"svtrv2": 448, "tess": 448, "truth": 448})),
+        (
+            (*COMPARE, "--truth", TRUTH),
+            ("lines", {"svtrv2": 448, "tess": 448, "truth": 448}),
+        ),
     ],
 )
 def test_a_plan_counts_the_lines(args, lines, tmp_path, monkeypatch):

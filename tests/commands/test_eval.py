@@ -13,8 +13,22 @@ ROWS = [
         "width32": 300,
         "source": "d1",
     },
-    {"id": "b", "ref": "Øre", "hyp": "Ore", "language": "da", "width32": 900, "source": "d2"},
-    {"id": "c", "ref": "Lön", "hyp": "Lön", "language": "sv", "width32": 40, "source": "d2"},
+    {
+        "id": "b",
+        "ref": "Øre",
+        "hyp": "Ore",
+        "language": "da",
+        "width32": 900,
+        "source": "d2",
+    },
+    {
+        "id": "c",
+        "ref": "Lön",
+        "hyp": "Lön",
+        "language": "sv",
+        "width32": 40,
+        "source": "d2",
+    },
 ]
 
 

@@ -15,7 +15,9 @@ SAMPLES = Path(__file__).parents[2] / "samples" / "lines"
 
 def nordocr(*args: object, cwd: Path | None = None) -> tuple[int, str, str]:
     command = [sys.executable, "-m", "nordocr_cli", *map(str, args)]
-    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False, cwd=cwd)
+    done = subprocess.run(
+        command, capture_output=True, encoding="utf-8", check=False, cwd=cwd
+    )
     return done.returncode, done.stdout, done.stderr
 
 
@@ -41,7 +43,12 @@ def test_samples_become_a_store(tmp_path: Path) -> None:
     with LineStore(output) as store:
         assert len(store) == 303
         assert max(store.widths) == 1024
-        assert {store.row(index).language for index in range(303)} == {"sv", "no", "da", "is"}
+        assert {store.row(index).language for index in range(303)} == {
+            "sv",
+            "no",
+            "da",
+            "is",
+        }
     assert sorted(os.listdir(tmp_path)) == ["lines.lmdb"]
     code, out, _ = nordocr("data", "verify", output)
     assert (code, out) == (0, f"{output}: 303 lines, all as they were written\n")
@@ -108,9 +115,13 @@ def test_wrong_sources_and_outputs(
 ) -> None:
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "notes.md").write_text("mine")
-    assert nordocr("prep", some, "-o", "half.lmdb", "-p", "svtrv2-1024", cwd=tmp_path)[0] == 0
+    assert (
+        nordocr("prep", some, "-o", "half.lmdb", "-p", "svtrv2-1024", cwd=tmp_path)[0] == 0
+    )
     os.truncate(tmp_path / "half.lmdb" / "data.mdb", 3 * 4096)
-    found, out, err = nordocr("prep", source, "-o", output, "-p", "svtrv2-1024", cwd=tmp_path)
+    found, out, err = nordocr(
+        "prep", source, "-o", output, "-p", "svtrv2-1024", cwd=tmp_path
+    )
     assert (found, out) == (code, "")
     assert message in err
     assert "Traceback" not in err

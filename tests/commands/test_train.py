@@ -32,7 +32,9 @@ SETS = [
 SAVE_EVERY = 3
 
 
-@pytest.mark.skipif(not NORDOCR.exists(), reason="the package is not installed with its command")
+@pytest.mark.skipif(
+    not NORDOCR.exists(), reason="the package is not installed with its command"
+)
 @pytest.mark.skipif(sys.platform == "win32", reason="signals to a child process are POSIX")
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_signal_loses_little_and_resume_goes_on(tmp_path, sent):
@@ -42,8 +44,12 @@ def test_a_signal_loses_little_and_resume_goes_on(tmp_path, sent):
     with LineStoreWriter(tmp_path / "s.lmdb", Geometry(max_width=1792), NORDIC) as writer:
         for number in range(8):
             image = np.full((32, 64, 3), 255, np.uint8)
-            cv2.putText(image, str(10 + number), (4, 26), cv2.FONT_HERSHEY_SIMPLEX, 1, (0, 0, 0), 2)
-            writer.add(image, LineRow(id=str(number), image=f"{number}.png", text=str(10 + number)))
+            cv2.putText(
+                image, str(10 + number), (4, 26), cv2.FONT_HERSHEY_SIMPLEX, 1, (0, 0, 0), 2
+            )
+            writer.add(
+                image, LineRow(id=str(number), image=f"{number}.png", text=str(10 + number))
+            )
     # Whatever lies in the user's folder is not ours to import, in the process that is started anew
     # least of all.
     (tmp_path / "rich.py").write_text("raise SystemExit(77)")
@@ -61,7 +67,9 @@ def test_a_signal_loses_little_and_resume_goes_on(tmp_path, sent):
     ]
     command += ["--max-steps", "1000000", "--threads", "1", "--device", "cpu"]
     command += [
-        part for item in (*SETS, f"train.save_every={SAVE_EVERY}") for part in ("--set", item)
+        part
+        for item in (*SETS, f"train.save_every={SAVE_EVERY}")
+        for part in ("--set", item)
     ]
     process = subprocess.Popen(
         command,

@@ -7,7 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nordocr_cli.charset import to_nfc
-from nordocr_cli.compare.adjudication import Decision, OpenLine, match, read_decisions, to_tsv
+from nordocr_cli.compare.adjudication import (
+    Decision,
+    OpenLine,
+    match,
+    read_decisions,
+    to_tsv,
+)
 from nordocr_cli.errors import DataError, UsageError
 from nordocr_cli.records import Box
 
@@ -32,7 +38,9 @@ HOSTILE = [
 
 def filled(tsv, texts):
     """Fill the last column as a spreadsheet does: read by CSV's rules, written by CSV's rules."""
-    rows = list(csv.reader(io.StringIO(tsv.removeprefix("\ufeff"), newline=""), "excel-tab"))
+    rows = list(
+        csv.reader(io.StringIO(tsv.removeprefix("\ufeff"), newline=""), "excel-tab")
+    )
     for row, text in zip(rows[1:], texts, strict=True):
         row[-1] = text
     out = io.StringIO()
@@ -41,9 +49,22 @@ def filled(tsv, texts):
 
 
 def test_hostile_cells_stay_in_their_cells():
-    tsv = to_tsv([OpenLine(0, BOX, {"read by A": text, "reference": text}) for text in HOSTILE])
-    rows = list(csv.reader(io.StringIO(tsv.removeprefix("\ufeff"), newline=""), "excel-tab"))
-    assert rows[0] == ["page", "left", "top", "width", "height", "read by A", "reference", "text"]
+    tsv = to_tsv(
+        [OpenLine(0, BOX, {"read by A": text, "reference": text}) for text in HOSTILE]
+    )
+    rows = list(
+        csv.reader(io.StringIO(tsv.removeprefix("\ufeff"), newline=""), "excel-tab")
+    )
+    assert rows[0] == [
+        "page",
+        "left",
+        "top",
+        "width",
+        "height",
+        "read by A",
+        "reference",
+        "text",
+    ]
     assert {len(row) for row in rows} == {8}
     assert len(tsv.splitlines()) == len(rows) == len(HOSTILE) + 1
     for row in rows[1:]:
@@ -57,7 +78,9 @@ def test_a_cell_copied_over_says_the_same(tmp_path_factory, texts):
     tsv = to_tsv([OpenLine(n, BOX, {"read by A": text}) for n, text in enumerate(texts)])
     shown = [
         row[-2]
-        for row in csv.reader(io.StringIO(tsv.removeprefix("\ufeff"), newline=""), "excel-tab")
+        for row in csv.reader(
+            io.StringIO(tsv.removeprefix("\ufeff"), newline=""), "excel-tab"
+        )
     ][1:]
     path = tmp_path_factory.mktemp("t") / "t.tsv"
     path.write_text(filled(tsv, shown), encoding="utf-8", newline="")
@@ -73,7 +96,9 @@ def test_what_a_person_fills_in(tmp_path):
     path = tmp_path / "t.tsv"
     tsv = to_tsv([OpenLine(0, BOX, {"read by A": "x"})] * 5)
     path.write_text(
-        filled(tsv, ["-12 345", "<EMPTY>", "", "A\u030arets", "'-5"]), encoding="utf-8", newline=""
+        filled(tsv, ["-12 345", "<EMPTY>", "", "A\u030arets", "'-5"]),
+        encoding="utf-8",
+        newline="",
     )
     decisions, left_open = read_decisions(path)
     assert [decision.text for decision in decisions] == ["-12 345", "", "Årets", "-5"]
@@ -99,7 +124,9 @@ def test_the_reports_export_is_read_too(tmp_path):
         "corrected_from": "a\u2028\x85c",
         "text": "b",
     }
-    path.write_text(json.dumps(row, ensure_ascii=False) + "\n\n", encoding="utf-8", newline="")
+    path.write_text(
+        json.dumps(row, ensure_ascii=False) + "\n\n", encoding="utf-8", newline=""
+    )
     assert read_decisions(path) == ([Decision(1, Box(1, 2, 3, 4), "b")], 0)
 
 
@@ -109,14 +136,20 @@ def test_the_reports_export_is_read_too(tmp_path):
         (b"a;b\n", "no column page, left"),
         (b"", "no column page"),
         (b"\xff\xfe\x00", "not UTF-8"),
-        (b"page\tleft\ttop\twidth\theight\ttext\n1\t2\n", r"t\.tsv:2: 2 cells under 6 columns"),
+        (
+            b"page\tleft\ttop\twidth\theight\ttext\n1\t2\n",
+            r"t\.tsv:2: 2 cells under 6 columns",
+        ),
         (
             b"page\tleft\ttop\twidth\theight\ttext\nx\t1\t1\t1\t1\ty\n",
             r"t\.tsv:2: .* must stay as they were written",
         ),
         (b"page\tleft\ttop\twidth\theight\ttext\n0\t1\t1\t1\t1\ty\n", "pages count from 1"),
         (b"page\tleft\ttop\twidth\theight\ttext\n1\t1\t1\t0\t1\ty\n", "has no area"),
-        (b'page\tleft\ttop\twidth\theight\ttext\n1\t1\t1\t1\t1\t"y\n', "needs one at its end"),
+        (
+            b'page\tleft\ttop\twidth\theight\ttext\n1\t1\t1\t1\t1\t"y\n',
+            "needs one at its end",
+        ),
         (b'{"page": 1}\n', r't\.tsv:1: expected {"page": 1'),
     ],
 )

@@ -4,9 +4,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nordocr_cli.compare.agreement import MISSING, PATTERNS, agreement, consensus, estimate, pattern
+from nordocr_cli.compare.agreement import (
+    MISSING,
+    PATTERNS,
+    agreement,
+    consensus,
+    estimate,
+    pattern,
+)
 
-readings = st.lists(st.tuples(*[st.one_of(st.none(), st.text("ab ", max_size=2))] * 3), max_size=12)
+readings = st.lists(
+    st.tuples(*[st.one_of(st.none(), st.text("ab ", max_size=2))] * 3), max_size=12
+)
 
 
 @pytest.mark.parametrize(

@@ -141,7 +141,9 @@ def page(random, rows=24):
             for x in cells
         ]
         for cell in at:
-            kind = random.choices(["same", "split", "dropped", "only second"], [80, 8, 6, 6])[0]
+            kind = random.choices(
+                ["same", "split", "dropped", "only second"], [80, 8, 6, 6]
+            )[0]
             by = random.uniform(0, 16)
             group = set()
             if kind != "only second":
@@ -164,7 +166,9 @@ def test_made_up_pages_are_grouped_right():
     found_right = total = 0
     for seed in range(60):
         sides = page(random.Random(seed))
-        numbered = [[Region(r.box, str(n)) for n, r in enumerate(side)] for side in sides[:2]]
+        numbered = [
+            [Region(r.box, str(n)) for n, r in enumerate(side)] for side in sides[:2]
+        ]
         groups = align(*numbered)
         found = [
             frozenset((s, int(r.text)) for s, side in enumerate(g.members) for r in side)

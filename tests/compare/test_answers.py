@@ -47,7 +47,10 @@ def test_replies_come_back_as_they_were(tmp_path):
 
 
 def test_the_digest_is_of_the_replies_asked_for_in_any_order(tmp_path):
-    first, second = AnswerFile(tmp_path / "a.jsonl", "m"), AnswerFile(tmp_path / "b.jsonl", "m")
+    first, second = (
+        AnswerFile(tmp_path / "a.jsonl", "m"),
+        AnswerFile(tmp_path / "b.jsonl", "m"),
+    )
     for gray in (1, 2, 3):
         first.add(asked(gray), Reply(str(gray)))
     for gray in (2, 1):
@@ -79,7 +82,9 @@ def test_a_model_is_chosen_where_several_answered(tmp_path):
     path = tmp_path / "a.jsonl"
     for model in ("one", "two"):
         AnswerFile(path, model).add(asked(1), Reply(model))
-    with pytest.raises(UsageError, match="answers of one, two; choose one with --vlm-model"):
+    with pytest.raises(
+        UsageError, match="answers of one, two; choose one with --vlm-model"
+    ):
         AnswerFile(path)
     assert AnswerFile(path, "two").get(asked(1)).text == "two"
 
@@ -132,4 +137,8 @@ def test_a_killed_writer_leaves_whole_answers(tmp_path):
     again = AnswerFile(path)
     assert again.damaged == 1  # the cut line has its end now
     assert again.get(asked(9)).text == "after"
-    assert len([json.loads(line) for line in path.read_bytes().split(b"\n")[:lines]]) == lines > 0
+    assert (
+        len([json.loads(line) for line in path.read_bytes().split(b"\n")[:lines]])
+        == lines
+        > 0
+    )

@@ -24,20 +24,21 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(
-        CHROMIUM is None, reason="chromium is not installed (Debian: apt-get install chromium)"
+        CHROMIUM is None,
+        reason="chromium is not installed (Debian: apt-get install chromium)",
     ),
 ]
 
-EVIL = (
-    "</script><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
-)
+EVIL = "</script><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
 BOX = Box(1, 2, 300, 40)
 LINES = (
     ComparedLine(0, BOX, "Summa 1 234", ("Summa 1234", "Summa 1 234", "Summa 1 234")),
     ComparedLine(0, BOX, "Årets", ("Årets", "Arets", "Årets")),
     ComparedLine(1, BOX, "lika", ("lika", "lika", "lika")),
     ComparedLine(1, BOX, f"x{EVIL}", (f"y{EVIL}", None, f"x{EVIL}")),
-    ComparedLine(2, BOX, None, ("a", "b", None), excluded="timeout", vlm=("timeout", EVIL, ())),
+    ComparedLine(
+        2, BOX, None, ("a", "b", None), excluded="timeout", vlm=("timeout", EVIL, ())
+    ),
 )
 
 

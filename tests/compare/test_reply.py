@@ -2,7 +2,13 @@ import json
 
 import pytest
 
-from nordocr_cli.compare.reply import Answer, Reply, most_characters, parse_completion, read_reply
+from nordocr_cli.compare.reply import (
+    Answer,
+    Reply,
+    most_characters,
+    parse_completion,
+    read_reply,
+)
 
 
 def read(content, limit=200, **fields):
@@ -66,7 +72,9 @@ def test_what_is_no_reading(content, reason):
 
 
 def test_an_answer_that_did_not_stop_or_cannot_be_read_has_no_text():
-    assert read("Summa", finish_reason="length") == Answer("invalid", reason="did not stop in time")
+    assert read("Summa", finish_reason="length") == Answer(
+        "invalid", reason="did not stop in time"
+    )
     assert read("Su\ufffdma").status == "unreadable"
     assert read("[VLM_TIMEOUT]").status == "timeout"
 

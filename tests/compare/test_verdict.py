@@ -15,7 +15,9 @@ def line(reference, first, second, page=0, **fields):
 
 
 LINES = (
-    line("Summa kortfristiga skulder", "Summa kortfristiga sk", "Summa kortfristiga skulder"),
+    line(
+        "Summa kortfristiga skulder", "Summa kortfristiga sk", "Summa kortfristiga skulder"
+    ),
     line("7 811 518", "7811518", "7 811 518"),
     line("Årets resultat", "Årets  resultat ", "Arets resultat"),
     line("5", "S", None, page=1),
@@ -55,7 +57,12 @@ def test_what_is_read_on_empty_lines_is_a_failure_and_no_character_error():
 def test_classes_partition_the_failures_and_outcomes_the_lines():
     for s in VERDICT.scores:
         assert sum(s.classes[c.value] for c in FAILURES) == s.lines - s.exact
-    assert VERDICT.outcomes == {"both right": 0, "only first": 1, "only second": 2, "both wrong": 1}
+    assert VERDICT.outcomes == {
+        "both right": 0,
+        "only first": 1,
+        "only second": 2,
+        "both wrong": 1,
+    }
     assert sum(VERDICT.outcomes.values()) == len(VERDICT.scored) == 4
     assert VERDICT.excluded == {"timeout": 1}
 
@@ -103,9 +110,16 @@ THREE = (
 
 def test_three_readers_by_hand():
     lines = tuple(line(truth, *read) for truth, *read in THREE)
-    lines = tuple(replace(each, readings=read[1:]) for each, read in zip(lines, THREE, strict=True))
+    lines = tuple(
+        replace(each, readings=read[1:]) for each, read in zip(lines, THREE, strict=True)
+    )
     found = Verdict(("A", "B"), "accuracy", lines, third="V")
-    assert found.outcomes == {"both right": 2, "only first": 1, "only second": 1, "both wrong": 1}
+    assert found.outcomes == {
+        "both right": 2,
+        "only first": 1,
+        "only second": 1,
+        "both wrong": 1,
+    }
     assert (found.third_score.lines, found.third_score.exact) == (4, 4)
     # Digits: in three lines; A has read 1284 once, B's lost space is no lost digit.
     digits = [score.metrics["digits_exact"] for score in found.scores]
@@ -121,7 +135,11 @@ def test_three_readers_by_hand():
     assert found.agreement.patterns["squeezed"]["AAA"] == 2
     # One line for each alone, and one page: no difference can be shown.
     comparison = found.comparison
-    assert (comparison.only_a_exact, comparison.only_b_exact, comparison.p_exact) == (1, 1, 1.0)
+    assert (comparison.only_a_exact, comparison.only_b_exact, comparison.p_exact) == (
+        1,
+        1,
+        1.0,
+    )
     assert comparison.verdict == "too few documents"
     assert [each.settled for each in lines] == [True, False, False, False, False]
 
@@ -136,7 +154,9 @@ def test_json_keeps_the_reference_and_the_lines():
 
 
 def test_truncation_is_counted_by_the_width_of_a_line():
-    wide = ComparedLine(0, Box(0, 0, 1000, 40), "Summa kortfristiga skulder", ("Summa kort", "x"))
+    wide = ComparedLine(
+        0, Box(0, 0, 1000, 40), "Summa kortfristiga skulder", ("Summa kort", "x")
+    )
     narrow = ComparedLine(0, Box(0, 0, 100, 40), "Summa", ("Summa", "Summa"))
     rows = Verdict(("a", "b"), "r", (wide, narrow, narrow)).truncation_table()
     assert rows == [

@@ -74,7 +74,9 @@ class Handler(BaseHTTPRequestHandler):
             else json.dumps({"choices": [choice], "usage": USAGE}).encode()
         )
         if fault in (401, "echo"):  # some servers repeat the request that they refuse
-            answer = json.dumps({"error": "bad key", "headers": dict(self.headers)}).encode()
+            answer = json.dumps(
+                {"error": "bad key", "headers": dict(self.headers)}
+            ).encode()
         self.send_response(
             fault if isinstance(fault, int) else 500 if fault == "half an error" else 200
         )
@@ -137,7 +139,11 @@ def test_crops_that_are_the_same_are_asked_once(server, tmp_path):
 
 
 def test_what_is_sent(server, tmp_path):
-    read(questions(7), AnswerFile(tmp_path / "a.jsonl", "reader"), asking(server, key="sesame"))
+    read(
+        questions(7),
+        AnswerFile(tmp_path / "a.jsonl", "reader"),
+        asking(server, key="sesame"),
+    )
     ((path, headers, body),) = server.requests
     assert path == "/v1/chat/completions"
     assert headers["Authorization"] == "Bearer sesame"
@@ -161,7 +167,9 @@ def test_a_timeout_is_not_an_answer_and_is_asked_again_later(server, tmp_path):
     assert sorted(server.calls) == [10, 10, 20, 20, 30]
     assert (asked.requests, asked.failures) == (5, (("timeout", 3),))
     server.calls.clear()
-    assert [a.text for a in read(questions(10, 20, 30), AnswerFile(path), asking(server))] == [
+    assert [
+        a.text for a in read(questions(10, 20, 30), AnswerFile(path), asking(server))
+    ] == [
         "line 10",
         "line 20",
         "line 30",
@@ -184,7 +192,9 @@ def test_a_timeout_is_not_an_answer_and_is_asked_again_later(server, tmp_path):
 def test_a_fault_is_tried_again(server, tmp_path, faults, answer):
     read(questions(6), AnswerFile(tmp_path / "a.jsonl", "reader"), asking(server))
     server.faults = {5: faults.copy()}
-    answers = read(questions(5, 6), AnswerFile(tmp_path / "a.jsonl", "reader"), asking(server))
+    answers = read(
+        questions(5, 6), AnswerFile(tmp_path / "a.jsonl", "reader"), asking(server)
+    )
     assert answers[0].status == answer.status
     assert answers[0].text == answer.text
     assert answers[0].reason.startswith(answer.reason)
@@ -234,13 +244,19 @@ def test_a_key_that_the_server_repeats_is_left_out(server, tmp_path, fault):
 def test_a_refusal_of_the_user_ends_the_run_at_once(server, tmp_path, code):
     server.faults = {gray: [code] * 9 for gray in range(50)}
     with pytest.raises(UsageError, match=f"refuses: {code}"):
-        read(questions(*range(50)), AnswerFile(tmp_path / "a.jsonl", "reader"), asking(server))
+        read(
+            questions(*range(50)),
+            AnswerFile(tmp_path / "a.jsonl", "reader"),
+            asking(server),
+        )
     assert len(server.calls) <= 4  # one of each worker
 
 
 def test_a_refused_line_is_failed_and_the_others_are_answered(server, tmp_path):
     server.faults = {5: [400] * 9, 7: [422] * 9}
-    answers = read(questions(5, 6, 7), AnswerFile(tmp_path / "a.jsonl", "m"), asking(server))
+    answers = read(
+        questions(5, 6, 7), AnswerFile(tmp_path / "a.jsonl", "m"), asking(server)
+    )
     assert [answer.status for answer in answers] == ["failed", "ok", "failed"]
     assert answers[0].reason.startswith("HTTP 400")
     assert sorted(server.calls) == [5, 6, 7]  # a refusal is not tried again
@@ -252,7 +268,9 @@ def test_a_refused_line_is_failed_and_the_others_are_answered(server, tmp_path):
 def test_a_server_that_refuses_every_line_ends_the_run_with_its_own_words(server, tmp_path):
     server.faults = {gray: [400] * 9 for gray in range(3)}
     with pytest.raises(UsageError, match="refuses: 400"):
-        read(questions(*range(3)), AnswerFile(tmp_path / "a.jsonl", "reader"), asking(server))
+        read(
+            questions(*range(3)), AnswerFile(tmp_path / "a.jsonl", "reader"), asking(server)
+        )
 
 
 def test_the_address_is_found_with_and_without_v1(server, tmp_path):
@@ -272,7 +290,12 @@ def test_the_address_is_found_with_and_without_v1(server, tmp_path):
 
 
 def test_parameters_can_be_changed_for_strict_servers(server, tmp_path):
-    params = {"seed": None, "max_tokens": None, "max_completion_tokens": "auto", "top_p": 0.5}
+    params = {
+        "seed": None,
+        "max_tokens": None,
+        "max_completion_tokens": "auto",
+        "top_p": 0.5,
+    }
     file = AnswerFile(tmp_path / "a.jsonl", "reader")
     read(questions(5), file, asking(server, params=params))
     body = server.requests[0][2]
@@ -329,13 +352,16 @@ def test_a_server_that_only_fails_is_given_up(server, tmp_path):
 
 def test_requests_are_bounded(server, tmp_path):
     path = tmp_path / "a.jsonl"
-    first = read(questions(*range(10)), AnswerFile(path, "reader"), asking(server, max_requests=4))
+    first = read(
+        questions(*range(10)), AnswerFile(path, "reader"), asking(server, max_requests=4)
+    )
     assert [answer.status for answer in first].count("ok") == len(server.calls) == 4
     assert {answer.reason for answer in first if answer.status != "ok"} == {
         "--vlm-max-requests were used up"
     }
     assert [
-        answer.status for answer in read(questions(*range(10)), AnswerFile(path), asking(server))
+        answer.status
+        for answer in read(questions(*range(10)), AnswerFile(path), asking(server))
     ] == ["ok"] * 10
     assert len(server.calls) == 10
 
@@ -367,7 +393,9 @@ def test_the_servers_wish_for_a_pause(header, low, high):
     headers = {}
     if header is not None:
         headers["Retry-After"] = (
-            formatdate(time.time() + header, usegmt=True) if isinstance(header, float) else header
+            formatdate(time.time() + header, usegmt=True)
+            if isinstance(header, float)
+            else header
         )
     assert low <= retry_after(headers) <= high
 
@@ -416,7 +444,8 @@ def test_this_machine_needs_no_leave(host):
 
 
 @pytest.mark.parametrize(
-    "host", ["192.168.1.2", "api.example.com", "localhost.example.com", "[2001:db8::1]", "0.0.0.0"]
+    "host",
+    ["192.168.1.2", "api.example.com", "localhost.example.com", "[2001:db8::1]", "0.0.0.0"],
 )
 def test_another_machine_does(host):
     with pytest.raises(UsageError, match="--vlm-allow-remote allows it"):

@@ -79,7 +79,11 @@ WRAPPED = {
     "icelandic lead-in": lambda t: completion(f"Textinn á myndinni er: {t}"),
     "swedish transcription": lambda t: completion(f'Transkription: "{t}"'),
     "events": events,
-    "compressed": lambda t: (200, gzip.compress(plain_json(t)), {"Content-Encoding": "gzip"}),
+    "compressed": lambda t: (
+        200,
+        gzip.compress(plain_json(t)),
+        {"Content-Encoding": "gzip"},
+    ),
     "byte order mark": lambda t: (200, b"\xef\xbb\xbf" + plain_json(t), {}),
 }
 NO_READING = {
@@ -87,16 +91,28 @@ NO_READING = {
         completion(None, reasoning_content="The line reads Rad 1"),
         ("invalid", "an empty answer"),
     ),
-    "cut in its thoughts": (completion("<think>Let me", "length"), ("invalid", "did not stop")),
+    "cut in its thoughts": (
+        completion("<think>Let me", "length"),
+        ("invalid", "did not stop"),
+    ),
     "refusal": (completion("I'm sorry, I can't help with that."), ("invalid", "a refusal")),
     "refusal field": (completion(None, refusal="No."), ("invalid", "a refusal: No.")),
     "swedish refusal": (
         completion("Jag kan tyvärr inte läsa texten i bilden."),
         ("invalid", "a refusal"),
     ),
-    "norwegian refusal": (completion("Beklager, jeg ser ikke noe."), ("invalid", "a refusal")),
-    "danish refusal": (completion("Jeg kan desværre ikke læse den."), ("invalid", "a refusal")),
-    "icelandic refusal": (completion("Því miður get ég það ekki."), ("invalid", "a refusal")),
+    "norwegian refusal": (
+        completion("Beklager, jeg ser ikke noe."),
+        ("invalid", "a refusal"),
+    ),
+    "danish refusal": (
+        completion("Jeg kan desværre ikke læse den."),
+        ("invalid", "a refusal"),
+    ),
+    "icelandic refusal": (
+        completion("Því miður get ég það ekki."),
+        ("invalid", "a refusal"),
+    ),
     "content filter": (completion("", "content_filter"), ("failed", "content filter")),
 }
 ENDS = {
@@ -126,7 +142,9 @@ ENDS = {
         "422 body.seed: Extra inputs; try --vlm-param seed=none",
     ),
     "other token parameter": (
-        error(400, "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead."),
+        error(
+            400, "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead."
+        ),
         UsageError,
         "try --vlm-param max_tokens=none --vlm-param max_completion_tokens=auto",
     ),
@@ -176,7 +194,9 @@ def answers(tmp_path):
         crops = [np.full((12 + 20 * n, 90, 3), 10 * n, np.uint8) for n in range(LINES)]
         questions = [question(crop, 0, Box(0, 0, 90, 20)) for crop in crops]
         with Server(respond) as server:
-            thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+            thread = threading.Thread(
+                target=server.serve_forever, args=(0.01,), daemon=True
+            )
             thread.start()
             endpoint = Endpoint(
                 f"http://127.0.0.1:{server.server_port}/v1",
@@ -184,7 +204,9 @@ def answers(tmp_path):
                 **{"workers": 1, "tries": 3, "backoff_s": 0.001} | options,
             )
             try:
-                return ask(questions, AnswerFile(tmp_path / "a.jsonl", "m"), endpoint).answers
+                return ask(
+                    questions, AnswerFile(tmp_path / "a.jsonl", "m"), endpoint
+                ).answers
             finally:
                 server.shutdown()
                 thread.join()
@@ -229,7 +251,9 @@ def test_low_crops_are_enlarged_to_what_servers_take(answers, limit, status):
 def test_one_filtered_line_is_failed_and_the_rest_are_answered(answers):
     def filtering(text, number, _):
         if number == 2:
-            return error(400, "filtered by the content management policy", code="content_filter")
+            return error(
+                400, "filtered by the content management policy", code="content_filter"
+            )
         return completion(text)
 
     found = answers(filtering)
@@ -247,9 +271,9 @@ def test_a_rate_limit_is_waited_for(answers):
 
 
 def test_strict_servers_are_served_with_changed_parameters(answers):
-    assert [a.status for a in answers(lambda t, *_: completion(t), params={"seed": None})] == [
-        "ok"
-    ] * LINES
+    assert [
+        a.status for a in answers(lambda t, *_: completion(t), params={"seed": None})
+    ] == ["ok"] * LINES
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,9 @@ from nordocr_cli.errors import DataError, MissingBackendError, UsageError
 
 def line(number, own, ppocr, tesseract, confidence=0.9):
     texts = {"nordocr": own, "ppocr": ppocr, "tesseract": tesseract}
-    return LineReadings(f"line-{number}", f"{number}.png", f"doc{number % 2}", texts, confidence)
+    return LineReadings(
+        f"line-{number}", f"{number}.png", f"doc{number % 2}", texts, confidence
+    )
 
 
 def test_two_engines_make_a_label_with_our_spaces():
@@ -31,7 +33,9 @@ def test_two_engines_make_a_label_with_our_spaces():
 
 def test_a_class_that_engines_do_not_agree_on_keeps_its_share():
     plain = [line(n, f"rad {n}x", f"rad {n}x", "annat") for n in range(80)]
-    nordic = [line(100 + n, "åäö rad", "aao rad", "åäö rad" if n < 8 else "?") for n in range(20)]
+    nordic = [
+        line(100 + n, "åäö rad", "aao rad", "åäö rad" if n < 8 else "?") for n in range(20)
+    ]
     choice = choose_labels(plain + nordic, "nordocr")
     expected, found = choice.shares["å ä ö"]
     before = class_shares([one.texts["nordocr"] for one in plain + nordic[:8]])["å ä ö"]

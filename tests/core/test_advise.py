@@ -24,7 +24,9 @@ WIDTHS = [40] * 30 + [120] * 20 + [600] * 10 + [1700] * 3
 @pytest.fixture
 def store(tmp_path):
     def write(widths, **extra):
-        with LineStoreWriter(tmp_path / "lines.lmdb", Geometry(max_width=1792), NORDIC) as writer:
+        with LineStoreWriter(
+            tmp_path / "lines.lmdb", Geometry(max_width=1792), NORDIC
+        ) as writer:
             for number, width in enumerate(widths):
                 row = LineRow(str(number), "", "7", extra=extra if width == 1792 else {})
                 writer.add(np.full((32, width, 3), 255, np.uint8), row)
@@ -35,7 +37,8 @@ def store(tmp_path):
 
 @settings(max_examples=25, deadline=None)
 @given(
-    st.lists(st.integers(1, 64).map(lambda w: 4 * w), min_size=1, max_size=20), st.integers(1, 3)
+    st.lists(st.integers(1, 64).map(lambda w: 4 * w), min_size=1, max_size=20),
+    st.integers(1, 3),
 )
 def test_edges_give_the_least_padding(widths, count):
     greatest, edges = 256, range(32, 256, 32)
@@ -43,7 +46,9 @@ def test_edges_give_the_least_padding(widths, count):
     def padded(chosen):
         return sum(min(edge for edge in chosen if width <= edge) for width in widths)
 
-    best = min(padded((*few, greatest)) for n in range(count) for few in combinations(edges, n))
+    best = min(
+        padded((*few, greatest)) for n in range(count) for few in combinations(edges, n)
+    )
     found = _edges(np.array(widths), greatest, count)
     assert found[-1] == greatest
     assert len(found) <= count

@@ -18,7 +18,13 @@ from nordocr_cli.data.documents import read_pages
 from nordocr_cli.data.layouts.readers import read_layout
 from nordocr_cli.data.resize import read_image, resize_line
 from nordocr_cli.data.store import LineStoreWriter
-from nordocr_cli.errors import ArtifactError, DataError, GateMissed, MissingBackendError, UsageError
+from nordocr_cli.errors import (
+    ArtifactError,
+    DataError,
+    GateMissed,
+    MissingBackendError,
+    UsageError,
+)
 from nordocr_cli.geometry import Geometry
 from nordocr_cli.progress import SILENT
 from nordocr_cli.records import LineRow
@@ -36,20 +42,33 @@ def store(tiny_checkpoint, tmp_path):
     rows = [
         json.loads(line)
         for line in (
-            (SAMPLES / "lines" / "manifest.jsonl").read_text(encoding="utf-8").splitlines()[:12]
+            (SAMPLES / "lines" / "manifest.jsonl")
+            .read_text(encoding="utf-8")
+            .splitlines()[:12]
         )
     ]
-    with LineStoreWriter(tmp_path / "lines.lmdb", contract.geometry, contract.charset) as writer:
+    with LineStoreWriter(
+        tmp_path / "lines.lmdb", contract.geometry, contract.charset
+    ) as writer:
         for number, row in enumerate(rows):
-            line = resize_line(read_image(SAMPLES / "lines" / row["image"]), contract.geometry)
-            writer.add(line, LineRow(str(number), row["image"], row["text"], row["language"]))
+            line = resize_line(
+                read_image(SAMPLES / "lines" / row["image"]), contract.geometry
+            )
+            writer.add(
+                line, LineRow(str(number), row["image"], row["text"], row["language"])
+            )
     return tmp_path / "lines.lmdb"
 
 
 def test_a_store_is_timed_on_both_backends(store, tiny_checkpoint, tiny_onnx, tmp_path):
     models = [str(tiny_checkpoint), str(tiny_onnx)]
     result = bench(
-        models, lines=store, output=tmp_path / "bench.json", rounds=2, single_lines=4, threads=1
+        models,
+        lines=store,
+        output=tmp_path / "bench.json",
+        rounds=2,
+        single_lines=4,
+        threads=1,
     )
     assert [(row.backend, row.device, row.precision) for row in result.rows] == [
         ("torch", "cpu", "fp32"),
@@ -63,7 +82,12 @@ def test_a_store_is_timed_on_both_backends(store, tiny_checkpoint, tiny_onnx, tm
         assert row.latency_p50_ms <= row.latency_p90_ms
         assert row.latency_p99_ms is None  # of 8 calls it would say nothing
         assert (
-            min(row.stages_s.resize, row.stages_s.network, row.stages_s.decode, row.stages_s.read)
+            min(
+                row.stages_s.resize,
+                row.stages_s.network,
+                row.stages_s.decode,
+                row.stages_s.read,
+            )
             > 0
         )
         assert row.flops > 1e6
@@ -80,7 +104,9 @@ def test_a_store_is_timed_on_both_backends(store, tiny_checkpoint, tiny_onnx, tm
     assert [path.name for path in tmp_path.glob("*_result.json")] == []
 
 
-def test_a_document_leaves_results_in_the_consumers_shape(tiny_onnx, tiny_checkpoint, tmp_path):
+def test_a_document_leaves_results_in_the_consumers_shape(
+    tiny_onnx, tiny_checkpoint, tmp_path
+):
     result = bench(
         [str(tiny_onnx), str(tiny_checkpoint)],
         document=TIFF,
@@ -102,9 +128,13 @@ def test_a_document_leaves_results_in_the_consumers_shape(tiny_onnx, tiny_checkp
         [r.box for r in page.regions] for page in second.pages
     ]
     truth = {
-        (page.index, region.box) for page in read_layout(TRUTH).pages for region in page.regions
+        (page.index, region.box)
+        for page in read_layout(TRUTH).pages
+        for region in page.regions
     }
-    assert {(page.index, region.box) for page in first.pages for region in page.regions} <= truth
+    assert {
+        (page.index, region.box) for page in first.pages for region in page.regions
+    } <= truth
 
 
 def test_a_99th_percentile_is_told_from_enough_calls_on(store, tiny_onnx, monkeypatch):
@@ -112,7 +142,9 @@ def test_a_99th_percentile_is_told_from_enough_calls_on(store, tiny_onnx, monkey
 
     assert core.MANY_CALLS == 1000
     monkeypatch.setattr(core, "MANY_CALLS", 6)
-    (row,) = bench([str(tiny_onnx)], lines=store, limit=3, rounds=2, single_lines=3, threads=1).rows
+    (row,) = bench(
+        [str(tiny_onnx)], lines=store, limit=3, rounds=2, single_lines=3, threads=1
+    ).rows
     assert row.latency_p99_ms >= row.latency_p90_ms
 
 
@@ -120,7 +152,9 @@ def test_two_files_of_one_name_are_told_apart(store, tiny_checkpoint, tiny_onnx,
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         shutil.copy(tiny_checkpoint, tmp_path / name)
-    models = [str(tmp_path / name / tiny_checkpoint.name) for name in "ab"] + [str(tiny_onnx)] * 2
+    models = [str(tmp_path / name / tiny_checkpoint.name) for name in "ab"] + [
+        str(tiny_onnx)
+    ] * 2
     opened, skipped = open_models(models, "cpu", 1, "fp32", SILENT)
     names = [model.name for model in opened]
     assert names[:2] == ["a/best.safetensors", "b/best.safetensors"]
@@ -156,14 +190,19 @@ def test_lines_that_nobody_named_are_found(tiny_onnx, tmp_path, heard):
     assert len(found) == result.rows[0].lines
     # the heading
     assert any(
-        abs(region.box.x - 227) < 15 and abs(region.box.y - (213 - 150)) < 15 for region in found
+        abs(region.box.x - 227) < 15 and abs(region.box.y - (213 - 150)) < 15
+        for region in found
     )
 
 
-def test_other_weights_may_read_otherwise_unless_a_share_is_wanted(store, tiny_onnx, monkeypatch):
+def test_other_weights_may_read_otherwise_unless_a_share_is_wanted(
+    store, tiny_onnx, monkeypatch
+):
     from nordocr_cli.core.bench import run as core
 
-    found = bench([str(tiny_onnx)], lines=store, limit=2, rounds=1, single_lines=1, threads=1)
+    found = bench(
+        [str(tiny_onnx)], lines=store, limit=2, rounds=1, single_lines=1, threads=1
+    )
     other = found.rows[0].model_copy(
         update={"name": "other.onnx", "same_text": 0, "same_weights": False}
     )
@@ -186,12 +225,16 @@ def test_a_missed_gate_ends_with_4(wanted, store, tiny_onnx, tmp_path, monkeypat
     arguments = {"lines": store, "limit": 2, "rounds": 5, "single_lines": 1, "threads": 1}
     found = bench([str(tiny_onnx)], **arguments)
     row = found.rows[0]
-    fast = tuple(run / 100 * (1 + place / 1000) for place, run in enumerate([min(row.runs_s)] * 5))
+    fast = tuple(
+        run / 100 * (1 + place / 1000) for place, run in enumerate([min(row.runs_s)] * 5)
+    )
     if wanted == "slower":
         old = found.model_copy(update={"rows": (row.model_copy(update={"runs_s": fast}),)})
         atomic.write_json(tmp_path / "old.json", old.to_json())
     else:
-        wrong = found.model_copy(update={"rows": (row.model_copy(update={"same_text": 1}),)})
+        wrong = found.model_copy(
+            update={"rows": (row.model_copy(update={"same_text": 1}),)}
+        )
         monkeypatch.setattr(core, "bench", lambda *args, **kwargs: wrong)
     command = [
         "nordocr",
@@ -215,10 +258,14 @@ def test_a_missed_gate_ends_with_4(wanted, store, tiny_onnx, tmp_path, monkeypat
     ) in capsys.readouterr().err
 
 
-def test_networks_alone_at_every_shape_and_a_picture(store, tiny_checkpoint, tiny_onnx, tmp_path):
+def test_networks_alone_at_every_shape_and_a_picture(
+    store, tiny_checkpoint, tiny_onnx, tmp_path
+):
     models = [str(tiny_checkpoint), str(tiny_onnx)]
     arguments = {"lines": store, "limit": 2, "single_lines": 1, "threads": 1}
-    result = bench(models, rounds=2, grid=([1, 2], [32, 64]), plot=tmp_path / "b.png", **arguments)
+    result = bench(
+        models, rounds=2, grid=([1, 2], [32, 64]), plot=tmp_path / "b.png", **arguments
+    )
     shapes = [(cell.backend, cell.batch, cell.width_px) for cell in result.grid]
     assert len(set(shapes)) == len(shapes) == 8
     assert {cell.backend for cell in result.grid} == {"torch", "onnxruntime"}
@@ -298,7 +345,9 @@ def test_a_program_of_another_kind_reads_whole_pages(tiny_onnx, tmp_path):
         "single_lines": 1,
         "threads": 1,
     }
-    result = bench([str(tiny_onnx)], external=command, output=tmp_path / "b.json", **arguments)
+    result = bench(
+        [str(tiny_onnx)], external=command, output=tmp_path / "b.json", **arguments
+    )
     row = result.rows[-1]
     assert (row.backend, row.lines, row.exact, row.same_text, row.latency_p50_ms) == (
         "external",
@@ -344,7 +393,9 @@ def test_an_older_result_is_read():
     assert (old.rows[0].stages_s, old.grid) == (None, ())
 
 
-def test_a_missing_backend_is_skipped_and_said(store, tiny_onnx, monkeypatch, tmp_path, heard):
+def test_a_missing_backend_is_skipped_and_said(
+    store, tiny_onnx, monkeypatch, tmp_path, heard
+):
     monkeypatch.setenv("PATH", str(tmp_path))
     result = bench(
         [str(tiny_onnx), "tesseract"],
@@ -363,7 +414,9 @@ def test_a_missing_backend_is_skipped_and_said(store, tiny_onnx, monkeypatch, tm
         bench(["tesseract"], lines=store)
 
 
-def test_a_store_that_was_not_made_for_the_model_is_refused(tiny_onnx, tiny_checkpoint, tmp_path):
+def test_a_store_that_was_not_made_for_the_model_is_refused(
+    tiny_onnx, tiny_checkpoint, tmp_path
+):
     for number, (geometry, charset, said) in enumerate(
         [
             (Geometry(height=48), NORDIC, "height: 48 / 32"),
@@ -372,14 +425,20 @@ def test_a_store_that_was_not_made_for_the_model_is_refused(tiny_onnx, tiny_chec
     ):
         path = tmp_path / f"{number}.lmdb"
         with LineStoreWriter(path, geometry, charset) as writer:
-            writer.add(np.full((geometry.height, 64, 3), 255, np.uint8), LineRow("1", "1.png", "x"))
+            writer.add(
+                np.full((geometry.height, 64, 3), 255, np.uint8), LineRow("1", "1.png", "x")
+            )
         for model in (tiny_onnx, tiny_checkpoint):
             with pytest.raises(ArtifactError, match=said):
                 bench(["tesseract", str(model)], lines=path)
 
 
 def test_wrong_combinations(store, tiny_onnx, tmp_path):
-    for wrong in ({}, {"lines": store, "document": TIFF}, {"lines": store, "regions": TRUTH}):
+    for wrong in (
+        {},
+        {"lines": store, "document": TIFF},
+        {"lines": store, "regions": TRUTH},
+    ):
         with pytest.raises(UsageError, match="--lines STORE, or a document"):
             bench([str(tiny_onnx)], **wrong)
     (tmp_path / "empty.json").write_text('{"pages": []}')
@@ -394,4 +453,6 @@ def test_the_output_is_none_of_the_inputs(store, tiny_onnx, tmp_path):
     regions = tmp_path / "svtrv2_result.json"
     regions.write_bytes(TRUTH.read_bytes())
     with pytest.raises(UsageError, match="would overwrite the input"):
-        bench([str(tiny_onnx)], document=TIFF, regions=regions, output=tmp_path / "bench.json")
+        bench(
+            [str(tiny_onnx)], document=TIFF, regions=regions, output=tmp_path / "bench.json"
+        )

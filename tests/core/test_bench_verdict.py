@@ -29,7 +29,9 @@ def test_two_hundred_comparisons_of_a_model_with_itself():
 def test_a_slowdown_of_a_tenth_is_found():
     rng = np.random.default_rng(2)
     quiet = [
-        compare_runs("a", (100 * np.exp(rng.normal(0, 0.015, RUNS))).tolist(), measured(rng, 1.10))
+        compare_runs(
+            "a", (100 * np.exp(rng.normal(0, 0.015, RUNS))).tolist(), measured(rng, 1.10)
+        )
         for _ in range(100)
     ]
     assert sum(found.verdict == "slower" for found in quiet) >= 95
@@ -50,7 +52,9 @@ def test_few_runs_and_small_or_noisy_differences_prove_nothing():
 def test_a_busy_machine_is_told():
     def at(load):
         environment = {"cores": 2, "load_average": load and [load, 0, 0]}
-        return BenchResult(source="a", rounds=1, rows=(), skipped={}, environment=environment)
+        return BenchResult(
+            source="a", rounds=1, rows=(), skipped={}, environment=environment
+        )
 
     assert busy(at(2.1), at(1.0)) == busy(at(None), at(3.0)) == ""
     assert busy(at(9.5), at(2.0)) == "the baseline at a load of 9.5 on 2 cores"
@@ -70,5 +74,7 @@ def test_mann_whitney_counts_every_order(sizes):
     for chosen in list(combinations(range(m + n), m))[::7]:
         a, b = list(chosen), [place for place in range(m + n) if place not in chosen]
         u = sum(x > y for x in a for y in b)
-        expected = sum(min(s, m * n - s) <= min(u, m * n - u) for s in statistics) / len(statistics)
+        expected = sum(min(s, m * n - s) <= min(u, m * n - u) for s in statistics) / len(
+            statistics
+        )
         assert mann_whitney(a, b) == pytest.approx(min(1.0, expected))

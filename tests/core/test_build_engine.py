@@ -58,9 +58,14 @@ def test_one_engine_per_arch_with_its_sidecar(model, heard):
         contract = read_contract(result.plan.engine)
         assert contract.charset == read_contract(model).charset
         assert contract.parent_sha256 == side["onnx"]["sha256"]
-    assert heard.notes[::2] == [f"fp16: building from {model.with_name('model.fp16.onnx')}"] * 2
+    assert (
+        heard.notes[::2]
+        == [f"fp16: building from {model.with_name('model.fp16.onnx')}"] * 2
+    )
     assert all(
-        re.match(r"memory at the greatest shape, \d+x1792 px: about 0\.\d\d GB .* has \d+ GB", n)
+        re.match(
+            r"memory at the greatest shape, \d+x1792 px: about 0\.\d\d GB .* has \d+ GB", n
+        )
         for n in heard.notes[1::2]
     )
     assert heard.warnings == []
@@ -101,7 +106,9 @@ def test_fp32_without_its_fp16_form_says_the_command(model, heard):
 def test_an_fp16_form_of_other_weights_is_refused(model, tiny_checkpoint, tmp_path):
     state, contract = load_weights(tiny_checkpoint)
     save_weights(
-        tmp_path / "w.safetensors", {key: tensor * 1.01 for key, tensor in state.items()}, contract
+        tmp_path / "w.safetensors",
+        {key: tensor * 1.01 for key, tensor in state.items()},
+        contract,
     )
     export(
         plan_export(
@@ -118,7 +125,9 @@ def test_an_fp16_form_of_other_weights_is_refused(model, tiny_checkpoint, tmp_pa
         build_engine(plan)
 
 
-def test_an_fp16_form_of_the_same_weights_with_another_output_is_refused(model, tiny_checkpoint):
+def test_an_fp16_form_of_the_same_weights_with_another_output_is_refused(
+    model, tiny_checkpoint
+):
     other = model.with_name("model.fp16.onnx")
     export(
         plan_export(
@@ -129,13 +138,17 @@ def test_an_fp16_form_of_the_same_weights_with_another_output_is_refused(model, 
     )
     (plan,) = plan_engines(["sm86"], model)
     with pytest.raises(
-        ArtifactError, match=r"they differ in geometry, output activation\); export both again"
+        ArtifactError,
+        match=r"they differ in geometry, output activation\); export both again",
     ):
         build_engine(plan)
 
 
 def test_a_damaged_or_missing_model(tmp_path, heard):
-    for name, content in (("empty.onnx", b""), ("picture.onnx", b"\x89PNG\r\n\x1a\n" + bytes(99))):
+    for name, content in (
+        ("empty.onnx", b""),
+        ("picture.onnx", b"\x89PNG\r\n\x1a\n" + bytes(99)),
+    ):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(ArtifactError, match=rf"{name} is not a"):
             plan_engines(["sm86"], tmp_path / name)
@@ -207,13 +220,17 @@ def test_the_command_goes_by_what_the_model_holds_not_by_its_name(model):
     (plan,) = plan_engines(["sm86"], full, backend="tensorrt")
     assert "--fp16" in plan.trtexec().split()
     (plan,) = plan_engines(["sm86"], half, backend="tensorrt", precision="fp32")
-    with pytest.raises(UsageError, match=r"half\.onnx is fp16, and --precision fp32 was asked for"):
+    with pytest.raises(
+        UsageError, match=r"half\.onnx is fp16, and --precision fp32 was asked for"
+    ):
         plan.trtexec()
 
 
 def test_a_dry_run_needs_no_model(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    done = CliRunner().invoke(app, ["build-engine", "--arch", "sm120", "--dry-run", "--json"])
+    done = CliRunner().invoke(
+        app, ["build-engine", "--arch", "sm120", "--dry-run", "--json"]
+    )
     plan = json.loads(done.stdout)["sm120"]
     assert plan["onnx"] == "models/svtrv2-1024/recognize_svtrv2.onnx"
     assert plan["engine"] == "models/recognize_svtrv2_1024_sm120.rtx.engine"
@@ -228,7 +245,9 @@ def test_the_last_lines_name_the_command_for_classic_tensorrt(model):
     command = f"nordocr build-engine --backend tensorrt --arch sm120 {model}"
     assert done.stderr.splitlines()[-1] == f"next: {command}"
     (result,) = json.loads(
-        CliRunner().invoke(app, ["build-engine", "--arch", "sm120", str(model), "--json"]).stdout
+        CliRunner()
+        .invoke(app, ["build-engine", "--arch", "sm120", str(model), "--json"])
+        .stdout
     )
     assert result["classic_tensorrt"]["command"] == command
     assert "builds its own on its GPU" in result["classic_tensorrt"]["note"]
@@ -237,7 +256,9 @@ def test_the_last_lines_name_the_command_for_classic_tensorrt(model):
 BANDS = ("16x64:32x128", "4x1792")
 
 
-def test_bands_in_one_engine_for_two_cards_and_the_cache(model, tmp_path, heard, monkeypatch):
+def test_bands_in_one_engine_for_two_cards_and_the_cache(
+    model, tmp_path, heard, monkeypatch
+):
     ask = {"bands": BANDS, "one_engine": True, "cache": tmp_path / "cache"}
     (plan,) = plan_engines(["sm86", "sm120"], model, **ask)
     result = build_engine(plan, heard)
@@ -261,7 +282,9 @@ def test_bands_in_one_engine_for_two_cards_and_the_cache(model, tmp_path, heard,
     again = build_engine(plan, heard)
     assert again.found == plan.engine
     assert "nothing is built" in heard.notes[-1]
-    (elsewhere,) = plan_engines(["sm86", "sm120"], model, output=tmp_path / "o.rtx.engine", **ask)
+    (elsewhere,) = plan_engines(
+        ["sm86", "sm120"], model, output=tmp_path / "o.rtx.engine", **ask
+    )
     assert build_engine(elsewhere).found.parent == tmp_path / "cache"
     assert read_sidecar(elsewhere.engine)["engine"]["name"] == "o.rtx.engine"
     for different in (
@@ -281,10 +304,13 @@ def test_bands_in_one_engine_for_two_cards_and_the_cache(model, tmp_path, heard,
 
 def test_a_shape_beyond_the_card_is_refused_before_the_build(model, monkeypatch):
     monkeypatch.setattr("nordocr_cli.core.engine.run.build", None)
-    (plan,) = plan_engines(["rtx3090"], model, precision="fp32", shapes={"max": "20000x1792"})
+    (plan,) = plan_engines(
+        ["rtx3090"], model, precision="fp32", shapes={"max": "20000x1792"}
+    )
     assert (plan.card, plan.memory_gb) == ("RTX 3090", 24)
     with pytest.raises(
-        UsageError, match=r"does not fit RTX 3090 with 24 GB: .* is the largest batch that fits"
+        UsageError,
+        match=r"does not fit RTX 3090 with 24 GB: .* is the largest batch that fits",
     ):
         build_engine(plan)
     (plan,) = plan_engines(["sm120"], model, vram_gb=0.5)
@@ -307,7 +333,9 @@ def test_a_width_that_no_training_vouches_for(tiny_checkpoint, model, heard, tmp
         match=r"max width 1792 px: narrow\.onnx reads lines up to 128 px .*--max 64x128, or",
     ):
         plan_engines(["sm86"], narrow, precision="fp16")
-    (plan,) = plan_engines(["sm86"], narrow, precision="fp16", allow_wider=True, progress=heard)
+    (plan,) = plan_engines(
+        ["sm86"], narrow, precision="fp16", allow_wider=True, progress=heard
+    )
     assert any("trained width not known" in warning for warning in heard.warnings)
     with pytest.raises(UsageError, match=r"narrow\.onnx reads lines up to 128 px"):
         build_engine(replace(plan, allow_wider=False))
@@ -316,13 +344,16 @@ def test_a_width_that_no_training_vouches_for(tiny_checkpoint, model, heard, tmp
 
 def test_a_width_beyond_what_was_compared_is_refused(model):
     with pytest.raises(
-        UsageError, match=r"reads lines up to 1792 px and was compared with its network up to there"
+        UsageError,
+        match=r"reads lines up to 1792 px and was compared with its network up to there",
     ):
         plan_engines(["sm86"], model, shapes={"max": "64x4000"})
 
 
 def test_verify_needs_the_gpu(model, monkeypatch):
-    done = CliRunner().invoke(app, ["build-engine", "--arch", "sm86", str(model), "--verify"])
+    done = CliRunner().invoke(
+        app, ["build-engine", "--arch", "sm86", str(model), "--verify"]
+    )
     assert isinstance(done.exception, MissingBackendError)
     assert "no NVIDIA GPU answers here. Leave --verify out" in str(done.exception)
     assert not list(model.parent.glob("*.engine"))
@@ -334,8 +365,14 @@ def test_verify_needs_the_gpu(model, monkeypatch):
         ({"bands": ("64x768", "32x512", "4x1792")}, "min_width 772"),
         ({"bands": ("64x768",)}, "max width 768 px is below 1792"),
         ({"bands": ("64",)}, r"--band '64': expected BATCHxWIDTH"),
-        ({"bands": BANDS, "shapes": {"max": "64x1792"}}, "--band says the ranges by itself"),
-        ({"one_engine": True, "backend": "tensorrt"}, "builds for the one GPU that it runs on"),
+        (
+            {"bands": BANDS, "shapes": {"max": "64x1792"}},
+            "--band says the ranges by itself",
+        ),
+        (
+            {"one_engine": True, "backend": "tensorrt"},
+            "builds for the one GPU that it runs on",
+        ),
         (
             {"settings": Settings(version_compatible=True)},
             "--version-compatible is a setting of classic TensorRT",

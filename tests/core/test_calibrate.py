@@ -70,9 +70,9 @@ def test_a_calibrated_model_reads_the_same_and_promises_less(some_lines, tmp_pat
     assert contract == replace(before, temperature=found.temperature)
     image = [
         LINES
-        / json.loads((LINES / "manifest.jsonl").read_text(encoding="utf-8").splitlines()[0])[
-            "image"
-        ]
+        / json.loads(
+            (LINES / "manifest.jsonl").read_text(encoding="utf-8").splitlines()[0]
+        )["image"]
     ]
     (warm,), (cool,) = (
         [page.lines[0].reading for page in predict(image, str(model), device="cpu").pages]
@@ -90,7 +90,10 @@ def test_a_network_that_gives_probabilities_divides_by_itself(tiny_checkpoint, t
     check_parity(in_torch(network, contract), cases, contract, name="warm")
     with pytest.raises(ArtifactError, match="does not compute what the network computes"):
         check_parity(
-            in_torch(network, replace(contract, temperature=1.0)), cases, contract, name="cold"
+            in_torch(network, replace(contract, temperature=1.0)),
+            cases,
+            contract,
+            name="cold",
         )
     save_weights(tmp_path / "m.safetensors", network.state_dict(), contract)
     with pytest.raises(

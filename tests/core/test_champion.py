@@ -28,13 +28,17 @@ def judged(tmp_path):
                         {
                             "id": f"{document}-{number}",
                             "ref": text,
-                            "hyp": text.replace("å", "a") if is_lost(document, number) else text,
+                            "hyp": text.replace("å", "a")
+                            if is_lost(document, number)
+                            else text,
                             "subset": "fax" if number % 2 else "scan",
                             "source": f"d{document}:p:{number}",
                         }
                     )
             path = tmp_path / f"{name}.jsonl"
-            path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+            path.write_text(
+                "".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8"
+            )
             results.append(evaluate(str(path)))
         champion, challenger = results
         return Judged(Path("lines.lmdb"), challenger, champion)

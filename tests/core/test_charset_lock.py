@@ -63,7 +63,9 @@ def test_the_command_ends_with_3_when_a_file_differs(lock, tmp_path):
     rust = tmp_path / "charset.rs"
     rust.write_text(rust_source(NORDIC.characters[:-1]), encoding="utf-8")
 
-    result = CliRunner().invoke(app, ["charset", "lock", "--check", str(lock), "--file", str(rust)])
+    result = CliRunner().invoke(
+        app, ["charset", "lock", "--check", str(lock), "--file", str(rust)]
+    )
 
     assert isinstance(result.exception, DataError)
     assert "differs" in str(result.exception)

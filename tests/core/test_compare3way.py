@@ -50,7 +50,8 @@ def record(path, texts, model="reader-7b"):
         for region in page.regions:
             if (text := next(given, None)) is not None:
                 answers.add(
-                    question(crop_box(image, region.box), page.index, region.box), Reply(text)
+                    question(crop_box(image, region.box), page.index, region.box),
+                    Reply(text),
                 )
     return path
 
@@ -89,7 +90,9 @@ def test_against_ground_truth(results, tmp_path):
     assert a.lines - a.exact == 45
     assert b.unseen_lines == 1
     assert b.classes["major"] == 1
-    assert a.classes["right_truncation"] > 25  # short numbers lose too much to count as truncated
+    assert (
+        a.classes["right_truncation"] > 25
+    )  # short numbers lose too much to count as truncated
     assert comparison.written == (tmp_path / "out.json",)
     written = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
     assert written == json.loads(json.dumps(comparison.to_json()))
@@ -149,13 +152,19 @@ def test_truth_and_a_vlm(results, tmp_path, truth_texts):
     """With ground truth the VLM is a third reader, judged as the others are; it cannot read a
     dash.
     """
-    path = record(tmp_path / "answers.jsonl", [text.replace("–", "-") for text in truth_texts])
-    verdict = compare3way(TIFF, *results, ReferenceSource(truth=TRUTH, answers=path)).verdict
+    path = record(
+        tmp_path / "answers.jsonl", [text.replace("–", "-") for text in truth_texts]
+    )
+    verdict = compare3way(
+        TIFF, *results, ReferenceSource(truth=TRUTH, answers=path)
+    ).verdict
     wrong = sum("–" in text for text in truth_texts)
     assert wrong
     same = record(tmp_path / "same.jsonl", truth_texts, model="Tesseract")
     assert (
-        compare3way(TIFF, *results, ReferenceSource(truth=TRUTH, answers=same)).verdict.third
+        compare3way(
+            TIFF, *results, ReferenceSource(truth=TRUTH, answers=same)
+        ).verdict.third
         == "Tesseract (VLM)"
     )
     assert verdict.third_score.exact == 448 - wrong
@@ -173,7 +182,10 @@ def test_the_consensus_as_reference(results, tmp_path, truth_texts):
     counts = verdict.agreement.patterns["canonical"]
     # and the line that Tesseract missed
     assert verdict.excluded == {"no two read the same": counts["ABC"] + 1}
-    assert counts["AAA"] + counts["ABA"] + counts["BAA"] + counts["ABC"] + counts["missing"] == 448
+    assert (
+        counts["AAA"] + counts["ABA"] + counts["BAA"] + counts["ABC"] + counts["missing"]
+        == 448
+    )
 
 
 def test_without_a_reference_the_engines_are_held_against_each_other(results):
@@ -195,7 +207,9 @@ def test_offline_names_what_is_missing(results, tmp_path, truth_texts):
         compare3way(TIFF, *results, ReferenceSource(answers=path, offline=True))
 
 
-def test_a_replay_is_the_same_whatever_the_order_of_the_answers(results, tmp_path, truth_texts):
+def test_a_replay_is_the_same_whatever_the_order_of_the_answers(
+    results, tmp_path, truth_texts
+):
     path, outputs = record(tmp_path / "answers.jsonl", truth_texts), []
     for _ in range(2):
         compare3way(
@@ -230,7 +244,9 @@ def test_a_person_decides(results, tmp_path, heard, truth_texts):
         "text",
     ]
     assert len(rows) == sum(not line.settled for line in first.verdict.lines)
-    assert {0, 4} <= {number for number, line in enumerate(first.verdict.lines) if not line.settled}
+    assert {0, 4} <= {
+        number for number, line in enumerate(first.verdict.lines) if not line.settled
+    }
     rows[0] += truth_texts[0]
     rows[1] += truth_texts[4]
     assert first.verdict.lines[4].excluded == "unreadable"
@@ -269,12 +285,18 @@ def test_the_report(results, tmp_path, truth_texts):
     path = record(tmp_path / "answers.jsonl", truth_texts)
     report = tmp_path / "report.html"
     comparison = compare3way(
-        TIFF, *results, ReferenceSource(answers=path), outputs=Outputs(report=report), crops=3
+        TIFF,
+        *results,
+        ReferenceSource(answers=path),
+        outputs=Outputs(report=report),
+        crops=3,
     )
     text = report.read_text(encoding="utf-8")
     assert "agreement with the VLM reader-7b, not accuracy" in text
     rows = json.loads(
-        re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.DOTALL)[1]
+        re.search(
+            r'<script type="application/json" id="data">(.*?)</script>', text, re.DOTALL
+        )[1]
     )
     assert len(rows) == sum(not line.settled for line in comparison.verdict.lines)
     assert [bool(row["png"]) for row in rows[:5]] == [True] * 3 + [False] * 2
@@ -301,7 +323,9 @@ def test_missing_readings_are_made_on_the_spot(results, tmp_path, tiny_onnx, hea
     assert comparison.written == (made, outputs.result)
     assert comparison.inputs["second"] == {"read_with": str(tiny_onnx)}
     boxes = [[region.box for region in page.regions] for page in read_layout(made).pages]
-    assert boxes == [[region.box for region in page.regions] for page in read_layout(first).pages]
+    assert boxes == [
+        [region.box for region in page.regions] for page in read_layout(first).pages
+    ]
     again = compare3way(TIFF, first, made, ReferenceSource())
     assert again.verdict.lines == comparison.verdict.lines
 
@@ -325,14 +349,18 @@ def test_what_cannot_be_compared_is_refused(results, tmp_path):
     ):
         with pytest.raises(UsageError, match=message):
             ReferenceSource(**options)
-    with pytest.raises(UsageError, match=r"no recorded answers .*none\.jsonl, and no --vlm-url"):
+    with pytest.raises(
+        UsageError, match=r"no recorded answers .*none\.jsonl, and no --vlm-url"
+    ):
         compare3way(TIFF, first, second, ReferenceSource(answers=tmp_path / "none.jsonl"))
     (tmp_path / "none.jsonl").touch()
     with pytest.raises(
         DataError, match="not one of 448 lines has a reference \\(448 unanswered\\)"
     ):
         compare3way(TIFF, first, second, ReferenceSource(answers=tmp_path / "none.jsonl"))
-    other = altered(tmp_path / "other.json", lambda n, r: r, [Page(7, (Region(Box(0, 0, 9, 9)),))])
+    other = altered(
+        tmp_path / "other.json", lambda n, r: r, [Page(7, (Region(Box(0, 0, 9, 9)),))]
+    )
     with pytest.raises(DataError, match=r"other\.json: page_index 7, but .* has 5 pages"):
         compare3way(TIFF, first, other, ReferenceSource(truth=TRUTH))
     with pytest.raises(UsageError, match="no document"):
@@ -349,13 +377,21 @@ def test_the_output_is_none_of_the_inputs(results, tmp_path):
     for taken in (TIFF, *results):
         for outputs in (Outputs(taken), Outputs(report=taken), Outputs(open_lines=taken)):
             with pytest.raises(UsageError, match="would overwrite the input"):
-                plan(CompareRequest(TIFF, *sources, ReferenceSource(truth=TRUTH), outputs=outputs))
+                plan(
+                    CompareRequest(
+                        TIFF, *sources, ReferenceSource(truth=TRUTH), outputs=outputs
+                    )
+                )
     with pytest.raises(UsageError, match="would overwrite the input"):
-        compare3way(TIFF, *results, ReferenceSource(answers=answers), outputs=Outputs(answers))
+        compare3way(
+            TIFF, *results, ReferenceSource(answers=answers), outputs=Outputs(answers)
+        )
     with pytest.raises(UsageError, match="name the same file"):
         outputs = Outputs(tmp_path / "x", tmp_path / "x")
         plan(CompareRequest(TIFF, *sources, ReferenceSource(truth=TRUTH), outputs=outputs))
-    made = results[1].rename(tmp_path / "out.svtrv2.json")  # where readings made now would be kept
+    made = results[1].rename(
+        tmp_path / "out.svtrv2.json"
+    )  # where readings made now would be kept
     with pytest.raises(UsageError, match=r"out\.svtrv2\.json would overwrite the input"):
         engines = Source(model="tesseract"), Source(made)
         reference, outputs = ReferenceSource(truth=TRUTH), Outputs(tmp_path / "out.json")
@@ -367,7 +403,9 @@ def test_pages_that_a_result_lacks_are_said(tmp_path, heard):
     whole = altered(tmp_path / "a.json", lambda n, r: r)
     two = altered(tmp_path / "b.json", lambda n, r: r, pages[:2])
     lines = sum(len(page.regions) for page in pages[2:])
-    written = compare3way(TIFF, whole, two, ReferenceSource(truth=TRUTH), progress=heard).to_json()
+    written = compare3way(
+        TIFF, whole, two, ReferenceSource(truth=TRUTH), progress=heard
+    ).to_json()
     assert [(engine["pages"], engine["lines"]) for engine in written["missing"]] == [
         ([], 0),
         ([2, 3, 4], lines),
@@ -376,5 +414,7 @@ def test_pages_that_a_result_lacks_are_said(tmp_path, heard):
         f"{two}: 3 of 5 pages are not in it; {lines} lines there are not read by Tesseract"
     ]
     write_result(tmp_path / "none.json", [])
-    comparison = compare3way(TIFF, tmp_path / "none.json", whole, ReferenceSource(truth=TRUTH))
+    comparison = compare3way(
+        TIFF, tmp_path / "none.json", whole, ReferenceSource(truth=TRUTH)
+    )
     assert comparison.missing[0].lines == len(comparison.verdict.lines)

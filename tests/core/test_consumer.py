@@ -178,7 +178,11 @@ def test_comments_and_strings_of_rust_are_no_settings(tiny_onnx, tmp_path):
 @pytest.mark.parametrize(
     ("change", "field", "theirs"),
     [
-        ({"normalization": "imagenet"}, "geometry.normalization is imagenet", "v / 127.5 - 1"),
+        (
+            {"normalization": "imagenet"},
+            "geometry.normalization is imagenet",
+            "v / 127.5 - 1",
+        ),
         ({"pad_value": 0}, "geometry.pad_value is 0", "white, 255"),
         ({"pad_value": 128}, "geometry.pad_value is 128", "white, 255"),
         ({"resampler": "area"}, "geometry.resampler is area", "from the corner"),
@@ -192,7 +196,9 @@ def test_a_geometry_that_the_pipelines_code_does_not_have_is_refused(
 ):
     state, contract = load_weights(tiny_checkpoint)
     model = tmp_path / "w.safetensors"
-    save_weights(model, state, replace(contract, geometry=replace(contract.geometry, **change)))
+    save_weights(
+        model, state, replace(contract, geometry=replace(contract.geometry, **change))
+    )
     config = consumer_config(tiny_checkpoint, "sm120").to_json()
     found = disagreements(tmp_path, "config.json", json.dumps(config), model)
     assert [field in line and theirs in line for line in found].count(True) == 1
@@ -208,7 +214,9 @@ def test_another_network_is_never_written_as_svtrv2(network, tiny_checkpoint, tm
     lengths = {"max_label_length": 32, "generation_max_length": 64}
     named = {**contract.model, **lengths, "name": network}
     save_weights(model, state, replace(contract, model=named))
-    with pytest.raises(DataError, match=f"model.name is {network}; the pipeline runs SVTRv2"):
+    with pytest.raises(
+        DataError, match=f"model.name is {network}; the pipeline runs SVTRv2"
+    ):
         consumer_config(model)
 
 
@@ -239,7 +247,11 @@ def test_what_changes_confidences_alone_is_a_note(tiny_checkpoint, tmp_path):
 
 def test_unknown_keys_of_the_json_are_named(tiny_onnx, tmp_path):
     config = consumer_config(tiny_onnx, "sm120").to_json()
-    config |= {"recognize_max_bacth": 4, "recognise_model": "SVTRv2", "detect_engine_path": "d"}
+    config |= {
+        "recognize_max_bacth": 4,
+        "recognise_model": "SVTRv2",
+        "detect_engine_path": "d",
+    }
     text = json.dumps(config, indent=1)
     found = disagreements(tmp_path, "config.json", text, tiny_onnx)
     assert found == [
@@ -287,11 +299,15 @@ def test_each_wrong_value_is_named(change, said, tiny_onnx, tmp_path):
     )
     assert said in found[0]
     with pytest.raises(DataError, match="does not fit"):
-        require_agreement(check_consumer(tmp_path / "config.json", tiny_onnx, "sm120"), tiny_onnx)
+        require_agreement(
+            check_consumer(tmp_path / "config.json", tiny_onnx, "sm120"), tiny_onnx
+        )
 
 
 def test_what_is_not_set_is_what_the_pipeline_takes(tiny_onnx, tmp_path):
-    (found,) = disagreements(tmp_path, "config.json", '{"recognize_max_batch": 64}', tiny_onnx)
+    (found,) = disagreements(
+        tmp_path, "config.json", '{"recognize_max_batch": 64}', tiny_onnx
+    )
     assert (
         "recognize_engine_path is not set; the default: 'models/recognize_svtrv2_sm120.engine'"
         in found
@@ -307,7 +323,9 @@ def test_charset_files(tiny_onnx, tmp_path):
     )
     assert "'…' (U+2026" in found
     assert "nordic has '±'" in found
-    assert disagreements(tmp_path, "nordic_dict.txt", NORDIC.to_dict_text(), tiny_onnx) == []
+    assert (
+        disagreements(tmp_path, "nordic_dict.txt", NORDIC.to_dict_text(), tiny_onnx) == []
+    )
 
 
 def test_an_engine_says_its_own_ranges(engine, tmp_path):
@@ -318,7 +336,8 @@ def test_an_engine_says_its_own_ranges(engine, tmp_path):
     with pytest.raises(UsageError, match="is for sm86, not for --arch sm120"):
         consumer_config(engine("tensorrt", 1792), "sm120")
     with pytest.raises(
-        UsageError, match="which the pipeline cannot load; on its GPU host: nordocr build-engine"
+        UsageError,
+        match="which the pipeline cannot load; on its GPU host: nordocr build-engine",
     ):
         consumer_config(engine("tensorrt-rtx", 1792))
     with pytest.raises(UsageError, match="takes lines up to 512 px"):
@@ -341,9 +360,13 @@ def test_what_is_no_config(tiny_onnx, tmp_path):
         check_consumer(tmp_path / "a.yaml", tiny_onnx)
 
 
-@pytest.mark.parametrize("form", [{"input_type": "uint8"}, {"output_activation": "softmax"}])
+@pytest.mark.parametrize(
+    "form", [{"input_type": "uint8"}, {"output_activation": "softmax"}]
+)
 def test_a_form_that_the_pipeline_would_misread_is_refused(form, tiny_checkpoint, tmp_path):
     state, contract = load_weights(tiny_checkpoint)
     save_weights(tmp_path / "w.safetensors", state, replace(contract, **form))
-    with pytest.raises(DataError, match="the pipeline would misread .*\n.*: export for it with"):
+    with pytest.raises(
+        DataError, match="the pipeline would misread .*\n.*: export for it with"
+    ):
         consumer_config(tmp_path / "w.safetensors")

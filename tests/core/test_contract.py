@@ -100,11 +100,17 @@ def test_changed_bytes_are_noticed(tiny_onnx, engine, tmp_path):
     engine.write_bytes(b"vtrt" + bytes(99) + b"x")
     with pytest.raises(ArtifactError, match="another sha256"):
         read_side(engine)
-    with pytest.raises(ArtifactError, match=r"is not the file that .*engine\.json describes"):
+    with pytest.raises(
+        ArtifactError, match=r"is not the file that .*engine\.json describes"
+    ):
         read_side(engine.with_name(engine.name + ".json"))
-    value = json.loads(tiny_onnx.with_name("model.contract.json").read_text(encoding="utf-8"))
+    value = json.loads(
+        tiny_onnx.with_name("model.contract.json").read_text(encoding="utf-8")
+    )
     value["model"]["sha256"] = "0" * 64
-    write_sealed_json(tmp_path / "model.contract.json", value)  # elsewhere: nothing lies beside it
+    write_sealed_json(
+        tmp_path / "model.contract.json", value
+    )  # elsewhere: nothing lies beside it
     assert (
         compare_contracts(tmp_path / "model.contract.json", tiny_onnx).lineage
         == "both were made from the same parent"
@@ -132,7 +138,9 @@ def test_a_contract_is_given_to_a_model_that_has_none(
     bare = unsealed(tiny_onnx)
     del bare.metadata_props[:]
     (tmp_path / "bare.onnx").write_bytes(bare.SerializeToString())
-    with pytest.raises(ArtifactError, match=r"nordocr contract attach .*bare\.onnx --contract RUN"):
+    with pytest.raises(
+        ArtifactError, match=r"nordocr contract attach .*bare\.onnx --contract RUN"
+    ):
         read_contract(tmp_path / "bare.onnx")
     file = attach_contract(tmp_path / "bare.onnx", tiny_checkpoint, tmp_path / "new.onnx")
     assert file.contract == replace(read_contract(tiny_checkpoint), parent_sha256=None)
@@ -140,12 +148,17 @@ def test_a_contract_is_given_to_a_model_that_has_none(
     assert (tmp_path / "new.contract.json").is_file()
     with pytest.raises(ArtifactError, match="its contract says fp16, its weights are fp32"):
         attach_contract(
-            tmp_path / "bare.onnx", tiny_onnx.with_name("model.fp16.onnx"), tmp_path / "other.onnx"
+            tmp_path / "bare.onnx",
+            tiny_onnx.with_name("model.fp16.onnx"),
+            tmp_path / "other.onnx",
         )
     half = attach_contract(
         tiny_onnx.with_name("model.fp16.onnx"), tiny_checkpoint, tmp_path / "half.onnx"
     )
-    assert (half.contract.precision, read_contract(tiny_checkpoint).precision) == ("fp16", "fp32")
+    assert (half.contract.precision, read_contract(tiny_checkpoint).precision) == (
+        "fp16",
+        "fp32",
+    )
     with pytest.raises(UsageError, match="would overwrite the input"):
         attach_contract(tmp_path / "bare.onnx", tiny_checkpoint, tmp_path / "bare.onnx")
     assert not (tmp_path / "other.onnx").exists()

@@ -34,24 +34,39 @@ def write(
             )
             if index % 2:
                 image = np.repeat(image[:, :, :1], 3, axis=2)
-            extra = {"squash_ratio": width / 1024, "over_width": "squash"} if width > 1024 else {}
+            extra = (
+                {"squash_ratio": width / 1024, "over_width": "squash"}
+                if width > 1024
+                else {}
+            )
             writer.add(
                 image,
                 LineRow(
-                    f"{prefix}{index}", f"in/{index}.png", text, language, source="d1", extra=extra
+                    f"{prefix}{index}",
+                    f"in/{index}.png",
+                    text,
+                    language,
+                    source="d1",
+                    extra=extra,
                 ),
             )
     return path
 
 
-LINES = [(40, "abba", "sv"), (400, "x" * 30, "sv"), (1536, "Å" * 100, "da"), (128, "1 234,50", "")]
+LINES = [
+    (40, "abba", "sv"),
+    (400, "x" * 30, "sv"),
+    (1536, "Å" * 100, "da"),
+    (128, "1 234,50", ""),
+]
 
 
 def test_stats_say_what_other_widths_would_do(tmp_path: Path) -> None:
     found = stats(write(tmp_path / "a.lmdb", LINES))
     assert found.natural_widths == {40: 1, 128: 1, 400: 1, 1536: 1}
     fits = {
-        fit.max_width: (fit.squashed, fit.worst_squash_ratio, fit.infeasible) for fit in found.fits
+        fit.max_width: (fit.squashed, fit.worst_squash_ratio, fit.infeasible)
+        for fit in found.fits
     }
     # At 128 px 32 frames: too few for 30 x's with blanks between (59), and for the 100 Å's (199),
     # as are the 80 of 320 px.
@@ -67,7 +82,10 @@ def test_stats_say_what_other_widths_would_do(tmp_path: Path) -> None:
     assert (found.ranges.engine_min, found.ranges.engine_max) == (40, 1024)
     assert found.ranges.buckets == (64, 128, 416, 1024)
     assert all(width % 32 == 0 for width in found.ranges.buckets)
-    assert ("at 768 px", "1 squashed (worst 2.00 times), 1 infeasible (CTC)") in found.rows()
+    assert (
+        "at 768 px",
+        "1 squashed (worst 2.00 times), 1 infeasible (CTC)",
+    ) in found.rows()
     assert json.loads(json.dumps(found.to_json()))["fits"][0]["infeasible"] == 2
 
 
@@ -85,7 +103,11 @@ def test_merged_lines_are_the_lines(tmp_path: Path) -> None:
     result = merge([a, b], tmp_path / "c.lmdb")
     assert (result.lines, result.renamed) == (6, False)
     assert verify(tmp_path / "c.lmdb").damaged == ()
-    with LineStore(tmp_path / "c.lmdb") as merged, LineStore(a) as first, LineStore(b) as second:
+    with (
+        LineStore(tmp_path / "c.lmdb") as merged,
+        LineStore(a) as first,
+        LineStore(b) as second,
+    ):
         assert merged.header.geometry.max_width == 1792
         assert merged.header.content_sha256 == result.content_sha256
         for index, (store, local) in enumerate(
@@ -119,7 +141,9 @@ def test_an_export_is_a_source_of_the_same_lines(tmp_path: Path) -> None:
     a = write(tmp_path / "a.lmdb", [line for line in LINES if line[0] <= 1024])
     result = export(a, tmp_path / "out")
     assert result.lines == 3
-    again = prep([tmp_path / "out"], tmp_path / "b.lmdb", load_profile("svtrv2-1024").profile)
+    again = prep(
+        [tmp_path / "out"], tmp_path / "b.lmdb", load_profile("svtrv2-1024").profile
+    )
     assert again.kept == 3
     with LineStore(a) as store, LineStore(tmp_path / "b.lmdb") as other:
         for index in range(3):
@@ -169,7 +193,10 @@ def test_the_next_command_names_the_profile_of_the_store(tmp_path: Path) -> None
     bare = write(tmp_path / "bare.lmdb", LINES)  # does not say for which it was made
     for args, said in (
         (["verify", tmp_path / "nano.lmdb"], "--profile svtrv2-nano --train"),
-        (["export", tmp_path / "nano.lmdb", "-o", tmp_path / "out"], "--profile svtrv2-nano"),
+        (
+            ["export", tmp_path / "nano.lmdb", "-o", tmp_path / "out"],
+            "--profile svtrv2-nano",
+        ),
         (["verify", bare], "--profile PROFILE --train"),
     ):
         done = CliRunner().invoke(app, ["data", *map(str, args)])

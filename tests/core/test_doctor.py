@@ -42,7 +42,9 @@ def test_a_missing_extra_is_optional_and_names_its_install_line(monkeypatch):
         ("build-engine", "tensorrt-rtx", "TensorRT"),
     ],
 )
-def test_a_job_that_is_not_possible_ends_with_what_fixes_it(monkeypatch, job, missing, named):
+def test_a_job_that_is_not_possible_ends_with_what_fixes_it(
+    monkeypatch, job, missing, named
+):
     without(monkeypatch, missing, "tensorrt")
     with pytest.raises(MissingBackendError, match=named) as raised:
         require(job, diagnose())
@@ -66,9 +68,15 @@ def test_clone_and_wheel_have_install_lines_of_their_own(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize(
     ("folder", "advice"),
-    [("/opt/trt/", "trailing slash"), ("C:\\trt", "forward slashes"), ("/nowhere", "no such")],
+    [
+        ("/opt/trt/", "trailing slash"),
+        ("C:\\trt", "forward slashes"),
+        ("/nowhere", "no such"),
+    ],
 )
-def test_values_of_tensorrt_lib_dir_that_fail_silently_are_named(monkeypatch, folder, advice):
+def test_values_of_tensorrt_lib_dir_that_fail_silently_are_named(
+    monkeypatch, folder, advice
+):
     monkeypatch.setenv("TENSORRT_LIB_DIR", folder)
     assert advice in found("TENSORRT_LIB_DIR").advice
 
@@ -96,7 +104,9 @@ def test_torch_for_cuda_without_a_gpu_and_the_reverse(monkeypatch):
     monkeypatch.setattr(doctor, "_gpu", lambda: Finding("NVIDIA GPU", False, "none"))
     (large,) = doctor._torch_for_a_gpu()
     assert "gigabytes smaller" in large.advice
-    monkeypatch.setattr(doctor, "_installed", lambda n: "2.13+cpu" if n == "torch" else None)
+    monkeypatch.setattr(
+        doctor, "_installed", lambda n: "2.13+cpu" if n == "torch" else None
+    )
     monkeypatch.setattr(doctor, "_gpu", lambda: Finding("NVIDIA GPU", True, "L40S"))
     (slow,) = doctor._torch_for_a_gpu()
     assert not slow.ok

@@ -94,7 +94,8 @@ def record(path, *rows):
 
 def readings():
     return [
-        {"image": f"i/{i}.png", "ref": text, "hyp": read, "conf": 90} for i, text, read, *_ in LINES
+        {"image": f"i/{i}.png", "ref": text, "hyp": read, "conf": 90}
+        for i, text, read, *_ in LINES
     ]
 
 
@@ -122,7 +123,9 @@ def weights(tmp_path):
 
 def test_lines_are_read_narrow_first_and_reported_in_store_order(make_store):
     reader, progress = Scripted(), Progress()
-    result = evaluate("scripted", make_store(), batch_size=3, recognizer=reader, progress=progress)
+    result = evaluate(
+        "scripted", make_store(), batch_size=3, recognizer=reader, progress=progress
+    )
     assert reader.calls == [([24, 40, 48], ["da", "sv", "da"]), ([256], ["sv"])]
     assert [(s.result.id, s.error_class.value) for s in result.scores] == [
         ("a", "right_truncation"),
@@ -131,14 +134,24 @@ def test_lines_are_read_narrow_first_and_reported_in_store_order(make_store):
         ("d", "minor"),
     ]
     assert progress.done == 4
-    assert (result.subset_key, list(result.report.by_subset)) == ("degradation", ["clean", "faded"])
-    assert (result.report.cer_interval.unit, result.report.cer_interval.units) == ("source", 2)
+    assert (result.subset_key, list(result.report.by_subset)) == (
+        "degradation",
+        ["clean", "faded"],
+    )
+    assert (result.report.cer_interval.unit, result.report.cer_interval.units) == (
+        "source",
+        2,
+    )
     assert result.store["content_sha256"]
 
 
 def test_any_key_of_the_rows_can_be_the_subset(make_store):
-    result = evaluate("scripted", make_store(kind="row"), subset_key="kind", recognizer=Scripted())
-    assert {name: group.lines for name, group in result.report.by_subset.items()} == {"row": 4}
+    result = evaluate(
+        "scripted", make_store(kind="row"), subset_key="kind", recognizer=Scripted()
+    )
+    assert {name: group.lines for name, group in result.report.by_subset.items()} == {
+        "row": 4
+    }
 
 
 def test_a_key_that_no_row_has_is_no_subset(make_store, tmp_path):
@@ -153,16 +166,25 @@ def test_a_key_that_no_row_has_is_no_subset(make_store, tmp_path):
         evaluate(str(record(tmp_path / "r.jsonl", *readings())), subset_key="colour")
 
 
-def test_a_gate_on_a_subset_that_is_not_there_is_refused_before_the_lines_are_read(make_store):
+def test_a_gate_on_a_subset_that_is_not_there_is_refused_before_the_lines_are_read(
+    make_store,
+):
     reader = Scripted()
-    with pytest.raises(UsageError, match="no subset 'cleen' in this result; did you mean 'clean'"):
+    with pytest.raises(
+        UsageError, match="no subset 'cleen' in this result; did you mean 'clean'"
+    ):
         evaluate(
-            "scripted", make_store(), recognizer=reader, gates=[parse_gate("subset:cleen.cer>5%")]
+            "scripted",
+            make_store(),
+            recognizer=reader,
+            gates=[parse_gate("subset:cleen.cer>5%")],
         )
     assert reader.calls == []
 
 
-def test_every_decoder_is_looked_at_before_the_first_one_reads(make_store, tiny_onnx, monkeypatch):
+def test_every_decoder_is_looked_at_before_the_first_one_reads(
+    make_store, tiny_onnx, monkeypatch
+):
     def never(*_, **__):
         raise AssertionError("opened")
 
@@ -176,7 +198,12 @@ def test_a_recording_is_scored_like_the_reader_itself(make_store, tmp_path):
     recording = record(tmp_path / "r.jsonl", *reversed(readings()))
     result = evaluate(recording, store)
     assert result.report == evaluate("scripted", store, recognizer=Scripted()).report
-    assert result.matching == {"matched": 4, "missing": 0, "extra": 0, "references_differ": 0}
+    assert result.matching == {
+        "matched": 4,
+        "missing": 0,
+        "extra": 0,
+        "references_differ": 0,
+    }
     assert evaluate(recording).report.total.classes == result.report.total.classes
 
 
@@ -185,7 +212,12 @@ def test_what_a_recording_lacks_or_has_too_much_is_said(make_store, tmp_path):
     rows[0]["ref"] = "1 235"
     progress = Progress()
     result = evaluate(record(tmp_path / "r.jsonl", *rows), make_store(), progress=progress)
-    assert result.matching == {"matched": 3, "missing": 1, "extra": 1, "references_differ": 1}
+    assert result.matching == {
+        "matched": 3,
+        "missing": 1,
+        "extra": 1,
+        "references_differ": 1,
+    }
     assert [w.partition("r.jsonl: ")[2] for w in progress.warnings] == [
         "1 lines of the store have no hypothesis and count as read empty, e.g. 'a'",
         "1 hypotheses belong to no line of the store and are left out, e.g. 'other.png'",
@@ -207,7 +239,9 @@ def test_a_recording_of_other_lines_is_refused(make_store, tmp_path):
 
 def test_the_result_is_written_and_read_again(make_store, tmp_path):
     store, recording = make_store(), record(tmp_path / "r.jsonl", *readings())
-    result = evaluate(recording, store, output=tmp_path / "out", command=("nordocr", "eval"))
+    result = evaluate(
+        recording, store, output=tmp_path / "out", command=("nordocr", "eval")
+    )
     assert result.files == (
         str(tmp_path / "out" / "eval.json"),
         str(tmp_path / "out" / "lines.jsonl"),
@@ -230,14 +264,21 @@ def test_decoders_are_compared_over_the_same_lines(make_store, weights, tmp_path
         str(weights()), make_store(), output=tmp_path / "e", against=None, **arguments
     )
     (beam,) = result.ablations
-    assert (result.model["decoder"], beam.decoder, beam.total.lines, beam.comparison.lines) == (
+    assert (
+        result.model["decoder"],
+        beam.decoder,
+        beam.total.lines,
+        beam.comparison.lines,
+    ) == (
         "greedy",
         "beam",
         4,
         4,
     )
     alone = evaluate(str(weights()), make_store(), device="cpu", threads=1, decoder="beam")
-    assert tuple(score.result.hypothesis for score in alone.scores) == result.readings["beam"]
+    assert (
+        tuple(score.result.hypothesis for score in alone.scores) == result.readings["beam"]
+    )
     assert alone.report.total == beam.total
     assert beam.differing == sum(
         a.result.hypothesis != b
@@ -256,7 +297,9 @@ def test_what_the_lines_say_is_all_that_a_report_needs(make_store, tmp_path):
     first = evaluate("scripted", store, recognizer=Scripted(), output=tmp_path / "e")
     lines = (tmp_path / "e" / "lines.jsonl").read_text(encoding="utf-8").splitlines()
     # As if the charset had no a and the lines had been squashed.
-    rows = [json.loads(line) | {"squash_ratio": 1.3, "flags": ["oov_ref"]} for line in lines]
+    rows = [
+        json.loads(line) | {"squash_ratio": 1.3, "flags": ["oov_ref"]} for line in lines
+    ]
     again = evaluate(record(tmp_path / "r.jsonl", *rows))
     assert again.report.total.flags["oov_ref"] == 4
     assert again.report.total.rates["exact_ceiling"] == 0
@@ -265,7 +308,9 @@ def test_what_the_lines_say_is_all_that_a_report_needs(make_store, tmp_path):
 
 
 def test_a_file_gets_its_lines_beside_it(make_store, tmp_path):
-    result = evaluate("scripted", make_store(), recognizer=Scripted(), output=tmp_path / "x.json")
+    result = evaluate(
+        "scripted", make_store(), recognizer=Scripted(), output=tmp_path / "x.json"
+    )
     assert result.files == (str(tmp_path / "x.json"), str(tmp_path / "x.lines.jsonl"))
     (tmp_path / "x.lines.jsonl").write_text(
         '{"id": "a", "hyp": "x", "ref": "x"}\n', encoding="utf-8"
@@ -278,9 +323,15 @@ def test_two_results_are_compared_line_by_line(make_store, tmp_path):
     rows = readings()[:3]
     rows[0]["hyp"], rows[2]["hyp"], rows[1]["ref"] = rows[0]["ref"], "Ore", "another"
     progress = Progress()
-    other = record(tmp_path / "other.jsonl", *[row | {"id": row["image"][2]} for row in rows])
+    other = record(
+        tmp_path / "other.jsonl", *[row | {"id": row["image"][2]} for row in rows]
+    )
     result = evaluate(
-        "scripted", make_store(), recognizer=Scripted(), against=Path(other), progress=progress
+        "scripted",
+        make_store(),
+        recognizer=Scripted(),
+        against=Path(other),
+        progress=progress,
     )
     against = result.against
     assert (against.gained, against.lost) == (("c",), ("a",))
@@ -301,13 +352,20 @@ def test_a_network_is_read_with_its_contract(make_store, weights):
     path = weights(Geometry(max_width=128), trained_widths=(16, 128))
     progress = Progress()
     result = evaluate(
-        str(path.parent), make_store(squash_ratio=1.5), device="cpu", threads=1, progress=progress
+        str(path.parent),
+        make_store(squash_ratio=1.5),
+        device="cpu",
+        threads=1,
+        progress=progress,
     )
     assert (result.model["kind"], result.model["path"]) == ("model", str(path))
     assert result.model["contract"]["charset"]["sha256"] == NORDIC.sha256
     assert [s.result.frames for s in result.scores] == [32, 10, 6, 12]
     # Squashed by prep from 384 to 256 px, and by the network from there to 128.
-    assert (result.scores[0].result.width, result.scores[0].result.squash_ratio) == (128, 3.0)
+    assert (result.scores[0].result.width, result.scores[0].result.squash_ratio) == (
+        128,
+        3.0,
+    )
     assert list(result.report.by_width) == ["<=320", "<=768"]
     assert (
         "geometry.max_width: 256 / 128; 1 lines are wider than 128 px and squashed once more"
@@ -390,10 +448,16 @@ def test_a_manifest_is_read_with_the_networks_own_geometry(manifest, weights):
     ]
     assert result.store["content_sha256"]
     assert result.store["geometry"]["resampler"] == "linear"
-    otherwise = evaluate(str(path), manifest, device="cpu", threads=1, resampler="corner-bilinear")
+    otherwise = evaluate(
+        str(path), manifest, device="cpu", threads=1, resampler="corner-bilinear"
+    )
     assert otherwise.store["geometry"]["resampler"] == "corner-bilinear"
-    confidences = [[s.result.confidence for s in found.scores] for found in (result, otherwise)]
-    assert confidences[0] != confidences[1]  # of noise, another resampler makes another picture
+    confidences = [
+        [s.result.confidence for s in found.scores] for found in (result, otherwise)
+    ]
+    assert (
+        confidences[0] != confidences[1]
+    )  # of noise, another resampler makes another picture
 
 
 def test_a_recognizer_without_a_contract_gets_the_crops_as_they_are(manifest):
@@ -404,7 +468,12 @@ def test_a_recognizer_without_a_contract_gets_the_crops_as_they_are(manifest):
             return [Recognition("x".join(map(str, crop.shape[:2]))) for crop in crops]
 
     result = evaluate("sizes", manifest, recognizer=Sizes())
-    assert [s.result.hypothesis for s in result.scores] == ["48x384", "48x60", "48x36", "48x72"]
+    assert [s.result.hypothesis for s in result.scores] == [
+        "48x384",
+        "48x60",
+        "48x36",
+        "48x72",
+    ]
     assert [s.result.width for s in result.scores] == [256, 40, 24, 48]
 
 
@@ -414,7 +483,9 @@ def test_options_that_do_not_go_together(manifest, make_store, weights, tmp_path
     with pytest.raises(UsageError, match="for networks"):
         evaluate("scripted", manifest, recognizer=Scripted(), resampler="area")
     with pytest.raises(UsageError, match="is a recorded result"):
-        evaluate(record(tmp_path / "r.jsonl", *readings()), make_store(), check_batches=True)
+        evaluate(
+            record(tmp_path / "r.jsonl", *readings()), make_store(), check_batches=True
+        )
     with pytest.raises(
         UsageError, match="unknown resampler 'corner': did you mean 'corner-bilinear'"
     ):
@@ -431,9 +502,13 @@ def test_a_reader_that_looks_at_its_neighbours_is_found_out(make_store):
                 for r, c in zip(read, crops, strict=True)
             ]
 
-    right = evaluate("scripted", make_store(), recognizer=Scripted(), check_batches=True).batches
+    right = evaluate(
+        "scripted", make_store(), recognizer=Scripted(), check_batches=True
+    ).batches
     assert (right.lines, right.problem) == (4, "")
-    wrong = evaluate("scripted", make_store(), recognizer=Neighbourly(), check_batches=True).batches
+    wrong = evaluate(
+        "scripted", make_store(), recognizer=Neighbourly(), check_batches=True
+    ).batches
     assert wrong.differing == {"together": ("b",), "widest": ("b",), "random": ("b",)}
     assert wrong.problem.startswith(
         "of 4 lines, these read differently than alone: 1 together, e.g. 'b'; 1 widest"
@@ -442,7 +517,11 @@ def test_a_reader_that_looks_at_its_neighbours_is_found_out(make_store):
 
 def test_the_page_shows_the_stores_pictures_and_exports_its_rows(make_store, tmp_path):
     result = evaluate(
-        "scripted", make_store(), recognizer=Scripted(), page=tmp_path / "report.html", crops=1
+        "scripted",
+        make_store(),
+        recognizer=Scripted(),
+        page=tmp_path / "report.html",
+        crops=1,
     )
     assert result.files == (str(tmp_path / "report.html"),)
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
@@ -465,7 +544,11 @@ def test_the_page_shows_the_stores_pictures_and_exports_its_rows(make_store, tmp
 
 def test_the_output_is_none_of_the_inputs(make_store, tiny_checkpoint, tmp_path):
     store, run = make_store(), tiny_checkpoint.parent
-    for output, page in ((store, None), (None, store / "data.mdb"), (None, tiny_checkpoint)):
+    for output, page in (
+        (store, None),
+        (None, store / "data.mdb"),
+        (None, tiny_checkpoint),
+    ):
         for model in (run, tiny_checkpoint):
             with pytest.raises(UsageError, match="would overwrite the input"):
                 planned(str(model), store, output=output, page=page)
@@ -483,7 +566,9 @@ def test_lines_that_a_store_could_not_hold_count_as_read_empty(tmp_path):
         writer.add(image, LineRow(id="in", image="in.png", text="1 234", source="d1"))
         writer.leave_out(LineRow(id="out", image="out.png", text="Bokslut", source="d2"))
     heard = Progress()
-    result = evaluate("scripted", tmp_path / "s.lmdb", recognizer=Scripted(), progress=heard)
+    result = evaluate(
+        "scripted", tmp_path / "s.lmdb", recognizer=Scripted(), progress=heard
+    )
     total = result.report.total
     assert (total.lines, total.flags["not_in_store"], total.flags["empty_hyp"]) == (2, 1, 1)
     assert total.metrics["cer"].denominator == len("1 234") + len("Bokslut")

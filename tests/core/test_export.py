@@ -31,7 +31,12 @@ def test_both_forms_are_written(tiny_checkpoint, tiny_onnx):
     """001-38: names, dynamic axes and a true opset 17, in one file each; beside the fp32 model its
     fp16 form for engines.
     """
-    models = ["model.contract.json", "model.fp16.contract.json", "model.fp16.onnx", "model.onnx"]
+    models = [
+        "model.contract.json",
+        "model.fp16.contract.json",
+        "model.fp16.onnx",
+        "model.onnx",
+    ]
     assert sorted(p.name for p in tiny_onnx.parent.glob("model*")) == models
     for name, precision in (("model.onnx", "fp32"), ("model.fp16.onnx", "fp16")):
         model = onnx.load(tiny_onnx.with_name(name))
@@ -40,7 +45,10 @@ def test_both_forms_are_written(tiny_checkpoint, tiny_onnx):
             t.name: [d.dim_param or d.dim_value for d in t.type.tensor_type.shape.dim]
             for t in (*model.graph.input, *model.graph.output)
         }
-        assert shapes == {"input": ["batch", 3, 32, "width"], "output": ["batch", "seq_len", 126]}
+        assert shapes == {
+            "input": ["batch", 3, 32, "width"],
+            "output": ["batch", "seq_len", 126],
+        }
         contract = read_contract(tiny_onnx.with_name(name))
         assert (contract.precision, contract.output_activation) == (precision, "logits")
         assert contract.parent_sha256 == sha256_of(tiny_checkpoint)
@@ -80,7 +88,9 @@ def test_softmax_is_said_and_done(tiny_checkpoint, tmp_path):
     export(plan)
     assert read_contract(tmp_path / "m.onnx").output_activation == "softmax"
     assert read_contract(tmp_path / "m.onnx").geometry.max_width == 128
-    session = onnxruntime.InferenceSession(tmp_path / "m.onnx", providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        tmp_path / "m.onnx", providers=["CPUExecutionProvider"]
+    )
     (out,) = session.run(None, {"input": np.zeros((1, 3, 32, 64), np.float32)})
     assert out.dtype == np.float32
     np.testing.assert_allclose(out.sum(-1), 1, atol=1e-3)
@@ -91,13 +101,18 @@ def test_a_failed_parity_leaves_nothing(tiny_checkpoint, tmp_path, monkeypatch):
     monkeypatch.setattr(parity, "FP32_TOLERANCE", 1e-12)
     for name in ("new.onnx", "old.onnx"):
         plan = plan_export(
-            tiny_checkpoint, tmp_path / name, ExportOptions(precision="fp32", simplify=False)
+            tiny_checkpoint,
+            tmp_path / name,
+            ExportOptions(precision="fp32", simplify=False),
         )
         with pytest.raises(
-            ArtifactError, match=rf"{name}: does not compute .* at \d+x\d+ px .*nothing was written"
+            ArtifactError,
+            match=rf"{name}: does not compute .* at \d+x\d+ px .*nothing was written",
         ):
             export(replace(plan, shapes=SMALL))
-    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == {"old.onnx": b"as it was"}
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == {
+        "old.onnx": b"as it was"
+    }
 
 
 def test_a_simplified_graph_that_computes_something_else_is_dropped(
@@ -116,7 +131,9 @@ def test_a_simplified_graph_that_computes_something_else_is_dropped(
         return simplified, ok
 
     monkeypatch.setattr(onnxsim, "simplify", spoils)
-    plan = plan_export(tiny_checkpoint, tmp_path / "m.onnx", ExportOptions(precision="fp32"))
+    plan = plan_export(
+        tiny_checkpoint, tmp_path / "m.onnx", ExportOptions(precision="fp32")
+    )
     (exported,) = export(replace(plan, shapes=SMALL), heard).files
     assert exported.file.nodes == exported.nodes_before
     assert exported.parity.worst.max_diff < 1e-4
@@ -155,7 +172,10 @@ def test_what_cannot_be_planned(tiny_checkpoint, tiny_onnx, tmp_path):
         ({"precision": "fp8"}, "fp32, fp16, bf16"),
         ({"precision": "int8"}, "--int8 writes that form beside fp32"),
         ({"precision": "bf16", "opset": 17}, "bf16 files are opset 22"),
-        ({"input_type": "uint16"}, "--input 'uint16': float or uint8; did you mean 'uint8'"),
+        (
+            {"input_type": "uint16"},
+            "--input 'uint16': float or uint8; did you mean 'uint8'",
+        ),
         ({"io": "int8"}, "--io 'int8': fp32 or fp16"),
         ({"int8": True, "precision": "bf16"}, "--int8 is made of the fp32 file"),
         (
@@ -199,7 +219,9 @@ def test_the_output_is_not_the_checkpoint(tiny_checkpoint, tmp_path):
 def store(tiny_checkpoint, tmp_path):
     """Twelve drawn lines of many widths."""
     contract = read_contract(tiny_checkpoint)
-    with LineStoreWriter(tmp_path / "lines.lmdb", contract.geometry, contract.charset) as writer:
+    with LineStoreWriter(
+        tmp_path / "lines.lmdb", contract.geometry, contract.charset
+    ) as writer:
         for name, crop in golden_crops(13):
             if name != "drawn-001":  # as wide as the network takes
                 writer.add(resize_line(crop, contract.geometry), LineRow(name, "", "7 811"))
@@ -230,7 +252,8 @@ def test_int8_is_measured_on_lines(tiny_checkpoint, store, tmp_path):
     assert check.speed_up > 0
     assert 0 < check.flips < check.frames / 2  # untrained weights: near ties everywhere
     with pytest.raises(
-        GateMissed, match=r"m\.int8\.onnx: CER .* becomes .*--max-cer-loss.*nothing was written"
+        GateMissed,
+        match=r"m\.int8\.onnx: CER .* becomes .*--max-cer-loss.*nothing was written",
     ):
         replace(check, edits=(0, 40)).require(0.005, "m.int8.onnx")
     replace(check, edits=(40, 40)).require(0.0, "m.int8.onnx")
@@ -241,7 +264,9 @@ def test_int8_convolutions_need_lines(tiny_checkpoint, tmp_path, heard):
         tiny_checkpoint, tmp_path / "m.onnx", ExportOptions(precision="fp32", int8=True)
     )
     quantized = export(replace(plan, shapes=SMALL), heard).files[1]
-    assert "QLinearConv" not in {node.op_type for node in onnx.load(quantized.file.path).graph.node}
+    assert "QLinearConv" not in {
+        node.op_type for node in onnx.load(quantized.file.path).graph.node
+    }
     assert any("its convolutions stay fp32; --calibration" in note for note in heard.notes)
     with pytest.raises(
         UsageError, match="--calibration .*none: no line store and no folder of images"
@@ -270,7 +295,9 @@ def test_a_file_that_reads_worse_than_allowed_gets_no_name(
 
 def test_bf16_is_opset_22(tiny_checkpoint, tmp_path):
     plan = plan_export(
-        tiny_checkpoint, tmp_path / "m.onnx", ExportOptions(precision="bf16", input_type="uint8")
+        tiny_checkpoint,
+        tmp_path / "m.onnx",
+        ExportOptions(precision="bf16", input_type="uint8"),
     )
     (exported,) = export(replace(plan, shapes=SMALL)).files
     assert (exported.file.opset, exported.file.precision) == (22, "bf16")
@@ -278,7 +305,9 @@ def test_bf16_is_opset_22(tiny_checkpoint, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["m.contract.json", "m.onnx"]
 
 
-def test_what_would_fail_after_the_export_fails_before_it(tiny_checkpoint, tmp_path, monkeypatch):
+def test_what_would_fail_after_the_export_fails_before_it(
+    tiny_checkpoint, tmp_path, monkeypatch
+):
     """Minutes of work must not be lost to a folder, a missing file or a format that the pipeline
     does not take.
     """
@@ -300,7 +329,9 @@ def test_what_would_fail_after_the_export_fails_before_it(tiny_checkpoint, tmp_p
             plan_export(tiny_checkpoint, onnx, ExportOptions(**flags))
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(DataError, match="sets none of"):
-        plan_export(tiny_checkpoint, onnx, ExportOptions(check_consumer=tmp_path / "config.json"))
+        plan_export(
+            tiny_checkpoint, onnx, ExportOptions(check_consumer=tmp_path / "config.json")
+        )
     monkeypatch.setattr(
         "nordocr_cli.models.weights.load_model", lambda _: pytest.fail("the work began")
     )

@@ -93,7 +93,9 @@ def test_an_interrupted_download_continues(mirror, tmp_path):
     assert found == hashlib.sha256(mirror.content).hexdigest()
 
 
-def test_the_token_is_read_from_the_environment_and_is_not_shown(mirror, tmp_path, monkeypatch):
+def test_the_token_is_read_from_the_environment_and_is_not_shown(
+    mirror, tmp_path, monkeypatch
+):
     monkeypatch.setenv("MIRROR_TOKEN", "secret-value")
     plan = plan_fetch("tapuscorpus", tmp_path, url=mirror.url, token_env="MIRROR_TOKEN")
 

@@ -54,7 +54,9 @@ def test_every_branch_for_gpus_has_a_step_that_runs_it():
     found = {}
     for path in sorted(PACKAGE.rglob("*.py")):
         name = path.relative_to(PACKAGE).as_posix()
-        lines = [f"{name}:{number}" for number, code in code_lines(path) if BRANCH.search(code)]
+        lines = [
+            f"{name}:{number}" for number, code in code_lines(path) if BRANCH.search(code)
+        ]
         if lines and name not in NO_BRANCH:
             found[name] = lines
     without = {name: lines for name, lines in found.items() if name not in BRANCHES}
@@ -80,7 +82,16 @@ def run_pack(pack, output, *arguments):
     repository.
     """
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    command = [sys.executable, pack / "on_gpu.py", "run", "--tiny", "--device", "cpu", "-o", output]
+    command = [
+        sys.executable,
+        pack / "on_gpu.py",
+        "run",
+        "--tiny",
+        "--device",
+        "cpu",
+        "-o",
+        output,
+    ]
     return subprocess.run(
         [*map(str, command), *arguments],
         capture_output=True,
@@ -128,7 +139,9 @@ def stepped(pack, tmp_path, monkeypatch):
             return started([sys.executable, "-c", program], **options)
 
         monkeypatch.setattr(proof_run.subprocess, "Popen", start)
-        return proof_run.ProofPlan(plan.folder, plan.output, steps, "cpu", minutes, tiny=False)
+        return proof_run.ProofPlan(
+            plan.folder, plan.output, steps, "cpu", minutes, tiny=False
+        )
 
     return make
 
@@ -148,7 +161,9 @@ def test_a_step_that_hangs_is_ended_and_the_next_one_runs(stepped):
 
 def test_a_step_that_dies_says_so_and_what_was_done_is_kept(stepped):
     seen = "import json, pathlib; p = pathlib.Path(FILE).parent.with_suffix('.json')"
-    dies = f"{seen}; assert json.loads(p.read_text())['steps'][0]['name'] == 'writes'; 1 / 0"
+    dies = (
+        f"{seen}; assert json.loads(p.read_text())['steps'][0]['name'] == 'writes'; 1 / 0"
+    )
     result = run_proof(stepped({"writes": WRITES, "dies": dies}))
     assert [step["status"] for step in result.value["steps"]] == ["ok", "failed"]
     assert "ZeroDivisionError" in result.value["steps"][1]["reason"]

@@ -26,7 +26,9 @@ def result(tmp_path):
             }
             for i, (text, language) in TEXTS.items()
         ]
-        recording.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        recording.write_text(
+            "".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8"
+        )
         evaluate(str(recording), output=tmp_path / name)
         return tmp_path / name
 
@@ -108,7 +110,9 @@ def test_what_is_no_result_is_refused(result, tmp_path):
         leaderboard([path])
     value = {"schema": "nordocr.eval/1", "report": {"schema": "nordocr.report/1"}}
     (path / "eval.json").write_text(json.dumps(value), encoding="utf-8")
-    with pytest.raises(DataError, match="has the format 'nordocr.eval/1' .*score its lines again"):
+    with pytest.raises(
+        DataError, match="has the format 'nordocr.eval/1' .*score its lines again"
+    ):
         leaderboard([path])
 
 
@@ -124,4 +128,6 @@ def test_the_command(result):
     done = subprocess.run(arguments, capture_output=True, encoding="utf-8", check=True)
     assert done.stdout.startswith("## `lines.lmdb`: 3 lines")
     assert "2 different sets of lines" in done.stderr
-    assert done.stderr.splitlines()[-1].startswith("next: nordocr eval MODEL lines.lmdb --against")
+    assert done.stderr.splitlines()[-1].startswith(
+        "next: nordocr eval MODEL lines.lmdb --against"
+    )

@@ -13,7 +13,10 @@ from nordocr_cli.profile import load_profile
 def noisy_copy(store, path):
     """The lines of a store with a little noise, under other ids."""
     random = np.random.default_rng(0)
-    with LineStore(store) as lines, LineStoreWriter(path, lines.header.geometry, NORDIC) as writer:
+    with (
+        LineStore(store) as lines,
+        LineStoreWriter(path, lines.header.geometry, NORDIC) as writer,
+    ):
         for index in range(len(lines)):
             row, image = lines.row(index), lines.image(index)
             noise = random.normal(0, 4, image.shape)
@@ -22,15 +25,23 @@ def noisy_copy(store, path):
     return path
 
 
-def test_near_copies_in_validation_are_warned_of(tiny_run, tiny_sets, tmp_path, heard) -> None:
+def test_near_copies_in_validation_are_warned_of(
+    tiny_run, tiny_sets, tmp_path, heard
+) -> None:
     digits = tiny_run.parent / "digits.lmdb"
     copies = noisy_copy(digits, tmp_path / "val.lmdb")
     profile = load_profile("svtrv2-nano", [*tiny_sets, "train.batch_size=4"])
     options = {"max_steps": 1, "threads": 1, "device": "cpu"}
-    train(profile, TrainRequest((digits,), (copies,), tmp_path / "a", **options), progress=heard)
+    train(
+        profile,
+        TrainRequest((digits,), (copies,), tmp_path / "a", **options),
+        progress=heard,
+    )
     assert "of 12 lines in --val, --train has 12 near copies" in " ".join(heard.warnings)
     heard.warnings.clear()
-    allowed = TrainRequest((digits,), (copies,), tmp_path / "b", allow_leakage=True, **options)
+    allowed = TrainRequest(
+        (digits,), (copies,), tmp_path / "b", allow_leakage=True, **options
+    )
     train(profile, allowed, progress=heard)
     assert "near copies" not in " ".join(heard.warnings)
 

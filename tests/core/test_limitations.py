@@ -20,9 +20,17 @@ def result(tmp_path):
             {"id": f"sv{number}", "ref": text, "hyp": text, "language": "sv", "source": "a"}
         )
         rows.append(
-            {"id": f"da{number}", "ref": text, "hyp": text[:9], "language": "da", "source": "b"}
+            {
+                "id": f"da{number}",
+                "ref": text,
+                "hyp": text[:9],
+                "language": "da",
+                "source": "b",
+            }
         )
-    rows.append({"id": "is0", "ref": "Alls", "hyp": "Alls", "language": "is", "source": "c"})
+    rows.append(
+        {"id": "is0", "ref": "Alls", "hyp": "Alls", "language": "is", "source": "c"}
+    )
     recording.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     evaluate(str(recording), output=tmp_path / "result")
     return tmp_path / "result"

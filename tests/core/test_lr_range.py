@@ -31,7 +31,9 @@ def test_a_rate_is_found_drawn_and_kept_for_the_lines_that_lr_is_meant_for(asked
     assert cv2.imread(str(tmp_path / "lr.png")).shape == (600, 1000, 3)
     assert list(tmp_path.iterdir()) == [tmp_path / "lr.png"]
     again = lr_range(
-        load_profile("svtrv2-nano", [*sets, "train.lr_batch=16"]), request, tmp_path / "again.png"
+        load_profile("svtrv2-nano", [*sets, "train.lr_batch=16"]),
+        request,
+        tmp_path / "again.png",
     )
     # the rates of the steps are the same; what lr has to be for them is twice as much
     assert again.losses == found.losses

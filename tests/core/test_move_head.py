@@ -18,7 +18,9 @@ from nordocr_cli.models.weights import load_model, load_weights, save_weights
 @pytest.fixture
 def half(tiny_checkpoint, tmp_path):
     """The tiny network's weights in half precision, moved to nordic-ext."""
-    move_charset(plan_charset_move(tiny_checkpoint, "nordic-ext", tmp_path / "ext.safetensors"))
+    move_charset(
+        plan_charset_move(tiny_checkpoint, "nordic-ext", tmp_path / "ext.safetensors")
+    )
     state, contract = load_weights(tmp_path / "ext.safetensors")
     save_weights(
         tmp_path / "half.safetensors",
@@ -35,7 +37,10 @@ def test_a_charset_is_cut_down(half, tiny_checkpoint, tmp_path):
     )
     assert done.exit_code == 0
     head = json.loads(done.stdout)["head"]
-    assert (head["kept"], head["dropped"]) == (NORDIC.characters, NORDIC_EXT.characters[125:])
+    assert (head["kept"], head["dropped"]) == (
+        NORDIC.characters,
+        NORDIC_EXT.characters[125:],
+    )
     contract = read_contract(output)
     assert (contract.charset, contract.precision) == (NORDIC, "fp16")
     assert contract.profile["charset"] == "nordic"
@@ -75,17 +80,23 @@ def test_a_dry_run_writes_nothing(tiny_checkpoint, tmp_path):
         ("nordic-ext", "", "base", UsageError, "would overwrite the input"),
     ],
 )
-def test_what_cannot_be_moved_is_refused(tiny_checkpoint, tmp_path, to, output, new, error, said):
+def test_what_cannot_be_moved_is_refused(
+    tiny_checkpoint, tmp_path, to, output, new, error, said
+):
     target = tmp_path / output if output else tiny_checkpoint
     with pytest.raises(error, match=said):
         plan_charset_move(tiny_checkpoint, to, target, new)
 
 
-def test_weights_that_do_not_fit_their_contract_are_not_passed_on(tiny_checkpoint, tmp_path):
+def test_weights_that_do_not_fit_their_contract_are_not_passed_on(
+    tiny_checkpoint, tmp_path
+):
     state, contract = load_weights(tiny_checkpoint)
     del state["norm.weight"]
     save_weights(tmp_path / "a.safetensors", state, contract)
-    plan = plan_charset_move(tmp_path / "a.safetensors", "nordic-ext", tmp_path / "b.safetensors")
+    plan = plan_charset_move(
+        tmp_path / "a.safetensors", "nordic-ext", tmp_path / "b.safetensors"
+    )
     with pytest.raises(ArtifactError, match=r"1 missing: norm\.weight"):
         move_charset(plan)
     assert not (tmp_path / "b.safetensors").exists()

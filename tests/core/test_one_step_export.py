@@ -27,7 +27,9 @@ def checkpoint(tmp_path_factory):
     torch.manual_seed(3)
     network = build_model(SvtrV2Model(name="svtrv2", size="tiny"), NORDIC.num_classes)
     path = tmp_path_factory.mktemp("foreign") / "best_model.pth"
-    torch.save({"state_dict": network.state_dict(), "epoch": 20, "metrics": {"acc": 0.9}}, path)
+    torch.save(
+        {"state_dict": network.state_dict(), "epoch": 20, "metrics": {"acc": 0.9}}, path
+    )
     return path
 
 
@@ -41,15 +43,19 @@ def run(*arguments):
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
-def test_the_guides_export_command_writes_the_guides_files(checkpoint, tmp_path, monkeypatch):
+def test_the_guides_export_command_writes_the_guides_files(
+    checkpoint, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "best_model.pth").write_bytes(checkpoint.read_bytes())
-    guide = (
-        "export --checkpoint best_model.pth --output recognize_svtrv2_1024.onnx --max-width 1024"
-    )
+    guide = "export --checkpoint best_model.pth --output recognize_svtrv2_1024.onnx --max-width 1024"
     result = run(*guide.split())
     assert result.exit_code == 0, result.output
-    names = ["recognize_svtrv2_1024", "recognize_svtrv2_1024_sim", "recognize_svtrv2_1024.fp16"]
+    names = [
+        "recognize_svtrv2_1024",
+        "recognize_svtrv2_1024_sim",
+        "recognize_svtrv2_1024.fp16",
+    ]
     for name in names:
         assert (tmp_path / f"{name}.onnx").is_file()
         assert (tmp_path / f"{name}.contract.json").is_file()
@@ -60,10 +66,14 @@ def test_the_guides_export_command_writes_the_guides_files(checkpoint, tmp_path,
         assert read_contract(tmp_path / f"{name}.onnx").parent_sha256 == sha256_of(weights)
     assert read_contract(weights).parent_sha256 == sha256_of(tmp_path / "best_model.pth")
     assert "assuming svtrv2-1024 with charset nordic" in result.output
-    assert "model.size is tiny, the profile's base; the checkpoint's is used" in result.output
+    assert (
+        "model.size is tiny, the profile's base; the checkpoint's is used" in result.output
+    )
 
 
-def test_the_guides_engine_commands_follow_from_the_export(checkpoint, tmp_path, monkeypatch):
+def test_the_guides_engine_commands_follow_from_the_export(
+    checkpoint, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     charset = write_rust(tmp_path / "charset.rs")
     arguments = ("-p", "svtrv2-1024", "--set", *TINY, "--charset", charset)
@@ -73,7 +83,10 @@ def test_the_guides_engine_commands_follow_from_the_export(checkpoint, tmp_path,
     assert contract.trained_widths == (4, 1024)
     assert contract.charset.sha256 == NORDIC.sha256
     profile = profile_from_json(contract.profile, "the file")
-    assert (profile.engine["sm86"].max_batch, profile.engine["sm120"].max_batch) == (64, 128)
+    assert (profile.engine["sm86"].max_batch, profile.engine["sm120"].max_batch) == (
+        64,
+        128,
+    )
     for arch, batches in (
         ("sm86", "32x3x32x768 64x3x32x1792"),
         ("sm120", "64x3x32x768 128x3x32x1792"),
@@ -83,7 +96,9 @@ def test_the_guides_engine_commands_follow_from_the_export(checkpoint, tmp_path,
         )
         assert printed.exit_code == 0, printed.output
         assert f"--saveEngine=recognize_svtrv2_1024_{arch}.engine" in printed.output
-        assert all(f":{shape}" in printed.output for shape in ("1x3x32x32", *batches.split()))
+        assert all(
+            f":{shape}" in printed.output for shape in ("1x3x32x32", *batches.split())
+        )
     assert run("consumer", "config", "recognize_svtrv2_1024.onnx").exit_code == 0
     assert run("consumer", "check", charset, "recognize_svtrv2_1024.onnx").exit_code == 0
 
@@ -113,7 +128,9 @@ def test_another_network_than_the_profiles_is_refused(checkpoint, tmp_path):
 
 
 def test_other_classes_than_the_charsets_are_refused(checkpoint, tmp_path):
-    result = run("export", checkpoint, "--charset", "alphanumeric", "-o", tmp_path / "m.onnx")
+    result = run(
+        "export", checkpoint, "--charset", "alphanumeric", "-o", tmp_path / "m.onnx"
+    )
     assert isinstance(result.exception, ArtifactError)
     assert "has 126 classes, charset 'alphanumeric' 63" in str(result.exception)
     assert list(tmp_path.iterdir()) == []
@@ -130,12 +147,16 @@ def test_a_checkpoint_with_code_is_refused(tmp_path):
         import_checkpoint(plan.imports)
 
 
-def test_what_describes_a_foreign_checkpoint_is_refused_for_our_own(tiny_checkpoint, tmp_path):
+def test_what_describes_a_foreign_checkpoint_is_refused_for_our_own(
+    tiny_checkpoint, tmp_path
+):
     for options, flag in (
         (ExportOptions(profile="svtrv2-1024"), "--profile"),
         (ExportOptions(charset="nordic"), "--charset"),
     ):
-        with pytest.raises(UsageError, match=f"{flag} describes another program's checkpoint"):
+        with pytest.raises(
+            UsageError, match=f"{flag} describes another program's checkpoint"
+        ):
             plan_export(tiny_checkpoint, tmp_path / "m.onnx", options)
     with pytest.raises(UsageError, match="leave --no-simplify"):
         plan_export(

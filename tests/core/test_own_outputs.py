@@ -40,7 +40,9 @@ def pages(truth) -> list[ReadPage]:
             page.index,
             (3508, 2480),
             tuple(
-                ReadLine(region.box, Recognition(region.text, 0.9, (0.9,) * len(region.text)))
+                ReadLine(
+                    region.box, Recognition(region.text, 0.9, (0.9,) * len(region.text))
+                )
                 for region in page.regions
             ),
         )
@@ -57,7 +59,9 @@ def test_a_read_document_comes_back(tmp_path: Path, pages, truth, name: str) -> 
     written = write(name, pages, tmp_path / f"dev_doc.{suffix}")
     count = len(pages)
     expected = [
-        " ".join(region.text.split()) for page in truth.pages[:count] for region in page.regions
+        " ".join(region.text.split())
+        for page in truth.pages[:count]
+        for region in page.regions
     ]
 
     regions = read_regions(written, DOCUMENT)
@@ -98,5 +102,7 @@ def test_regions_of_another_document_are_refused(tmp_path: Path) -> None:
     labels = "".join(f"{name}\t{json.dumps(line)}\n" for name in ("a.png", "b.png"))
     (tmp_path / "Label.txt").write_text(labels, encoding="utf-8")
     assert read_regions(tmp_path / "Label.txt", Path("b.png")).num_regions == 1
-    with pytest.raises(DataError, match=r"no region of c\.png; it has those of a\.png, b\.png"):
+    with pytest.raises(
+        DataError, match=r"no region of c\.png; it has those of a\.png, b\.png"
+    ):
         read_regions(tmp_path / "Label.txt", Path("c.png"))

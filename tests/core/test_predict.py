@@ -27,7 +27,9 @@ IMAGES = sorted((SAMPLES / "lines" / "images").iterdir())[:3]
 def few(tmp_path):
     """Four regions on each of the first two pages."""
     truth = json.loads(TRUTH.read_text(encoding="utf-8"))
-    truth["pages"] = [page | {"regions": page["regions"][:4]} for page in truth["pages"][:2]]
+    truth["pages"] = [
+        page | {"regions": page["regions"][:4]} for page in truth["pages"][:2]
+    ]
     (tmp_path / "few.json").write_text(json.dumps(truth))
     return tmp_path / "few.json"
 
@@ -43,18 +45,25 @@ def test_images_and_folders_are_read_in_order(tiny_onnx, tmp_path):
     one_by_one = json.loads(written("json", IMAGES, str(tiny_onnx)))
     folder = json.loads(written("json", [tmp_path], str(tiny_onnx)))
     assert [record["image"] for record in one_by_one] == [str(path) for path in IMAGES]
-    assert [record["text"] for record in folder] == [record["text"] for record in one_by_one]
+    assert [record["text"] for record in folder] == [
+        record["text"] for record in one_by_one
+    ]
     for record, path in zip(one_by_one, IMAGES, strict=True):
         width = Image.open(path).width
         assert (
-            len(record["char_edges_px"]) == len(record["char_confidences"]) == len(record["text"])
+            len(record["char_edges_px"])
+            == len(record["char_confidences"])
+            == len(record["text"])
         )
         assert all(0 <= left < right <= width for left, right in record["char_edges_px"])
 
 
 def test_pages_come_in_the_consumers_shape(tiny_onnx, few, tmp_path):
     (tmp_path / "out.json").write_text(written("json", [TIFF], str(tiny_onnx), regions=few))
-    assert [len(page.regions) for page in read_layout(tmp_path / "out.json").pages] == [4, 4]
+    assert [len(page.regions) for page in read_layout(tmp_path / "out.json").pages] == [
+        4,
+        4,
+    ]
     records = [
         json.loads(line)
         for line in written("jsonl", [TIFF], str(tiny_onnx), regions=few).splitlines()
@@ -84,7 +93,8 @@ def test_what_cannot_be_read_is_counted_and_the_rest_read(tiny_onnx, tmp_path, h
     with pytest.raises(DataError, match=r"2 of 4 could not be read; the first: .*bad\.png"):
         prediction.counts.require_all()
     records = [
-        json.loads(line) for line in written("jsonl", [tmp_path], str(tiny_onnx)).splitlines()
+        json.loads(line)
+        for line in written("jsonl", [tmp_path], str(tiny_onnx)).splitlines()
     ]
     assert [Path(record["image"]).name for record in records if "error" in record] == [
         "bad.png",
@@ -104,9 +114,14 @@ def test_a_bad_page_and_a_bad_region_are_left_out(tiny_onnx, few, tmp_path, hear
     few.write_text(json.dumps(truth))
     prediction = predict([TIFF], str(tiny_onnx), regions=few, threads=1, progress=heard)
     (tmp_path / "out.json").write_text("".join(prediction.write("json")))
-    assert [len(page.regions) for page in read_layout(tmp_path / "out.json").pages] == [3, 4, 0]
+    assert [len(page.regions) for page in read_layout(tmp_path / "out.json").pages] == [
+        3,
+        4,
+        0,
+    ]
     assert (
-        "page_index 8, but" in json.loads((tmp_path / "out.json").read_text())["pages"][2]["error"]
+        "page_index 8, but"
+        in json.loads((tmp_path / "out.json").read_text())["pages"][2]["error"]
     )
     assert "page 1: a box at x 90000" in heard.warnings[0]
     assert "page_index 8, but" in heard.warnings[-1]
@@ -122,7 +137,9 @@ def test_regions_of_another_scan_are_refused(tiny_onnx, few, tmp_path):
         [tmp_path / "small.png"], str(tiny_onnx), regions=tmp_path / "layout", threads=1
     )
     assert "".join(prediction.write("text")) == ""
-    with pytest.raises(DataError, match=r"is 1000 x 700 px .* found on \d+ x \d+ px: another scan"):
+    with pytest.raises(
+        DataError, match=r"is 1000 x 700 px .* found on \d+ x \d+ px: another scan"
+    ):
         prediction.counts.require_all()
 
 
@@ -147,7 +164,8 @@ def test_a_large_folder_is_no_list_in_memory(tmp_path, monkeypatch):
 
 def test_decoders_and_wide_lines(tiny_onnx, tmp_path):
     wide = np.concatenate(
-        [np.asarray(Image.open(path).convert("RGB").resize((1200, 40))) for path in IMAGES], axis=1
+        [np.asarray(Image.open(path).convert("RGB").resize((1200, 40))) for path in IMAGES],
+        axis=1,
     )
     Image.fromarray(wide).save(tmp_path / "wide.png")
     split, squashed, beam = (
@@ -176,7 +194,9 @@ def test_wrong_inputs(tiny_onnx, tmp_path):
         predict([tmp_path], str(tiny_onnx))
     with pytest.raises(UsageError, match="has 5 pages; say where the lines are"):
         predict([TIFF], str(tiny_onnx), layout="line")
-    with pytest.raises(UsageError, match=r"dev_doc.tif looks like a page, .*png like a line"):
+    with pytest.raises(
+        UsageError, match=r"dev_doc.tif looks like a page, .*png like a line"
+    ):
         predict([TIFF, IMAGES[0]], str(tiny_onnx))
     with pytest.raises(UsageError, match="--layout 'pages': .*'page'"):
         predict([TIFF], str(tiny_onnx), layout="pages")
@@ -222,7 +242,8 @@ def test_a_stopped_run_goes_on(tiny_onnx, tmp_path, monkeypatch):
 
     stopped = Journal(output, plan, resume=False)
     with pytest.raises(
-        Interrupted, match=r"\.out\.jsonl\.part holds what was read, the same command with --resume"
+        Interrupted,
+        match=r"\.out\.jsonl\.part holds what was read, the same command with --resume",
     ):
         stopped.write(stop_after(whole[:3], whole[3][:20]))
     assert not output.exists()
@@ -233,7 +254,9 @@ def test_a_stopped_run_goes_on(tiny_onnx, tmp_path, monkeypatch):
 
     with (
         monkeypatch.context() as patch,
-        pytest.raises(UsageError, match="begun with model_sha256 '[0-9a-f]+', now it is 'other'"),
+        pytest.raises(
+            UsageError, match="begun with model_sha256 '[0-9a-f]+', now it is 'other'"
+        ),
     ):
         patch.setattr(journal_module, "sha256_of", lambda path: "other")
         Journal(output, plan, resume=True)
@@ -249,8 +272,12 @@ def test_a_stopped_run_goes_on(tiny_onnx, tmp_path, monkeypatch):
         "bad.png",
         IMAGES[2].name,
     ]
-    journal.write(predict([tmp_path], str(tiny_onnx), threads=1, done=journal).write("jsonl"))
-    assert sorted(output.read_text(encoding="utf-8").splitlines(keepends=True)) == sorted(whole)
+    journal.write(
+        predict([tmp_path], str(tiny_onnx), threads=1, done=journal).write("jsonl")
+    )
+    assert sorted(output.read_text(encoding="utf-8").splitlines(keepends=True)) == sorted(
+        whole
+    )
     assert not list(tmp_path.glob(".out*"))
 
 
@@ -303,7 +330,9 @@ def test_a_damaged_journal_is_named(tmp_path):
     stopped = Journal(tmp_path / "out.jsonl", plan, resume=False)
     stopped.release()
     stopped.part.write_text("not json\n")
-    with pytest.raises(DataError, match=r"out\.jsonl\.part:1: not a line that predict wrote"):
+    with pytest.raises(
+        DataError, match=r"out\.jsonl\.part:1: not a line that predict wrote"
+    ):
         Journal(tmp_path / "out.jsonl", plan, resume=True)
     stopped.discard()
     assert not list(tmp_path.iterdir())
@@ -340,7 +369,9 @@ def page_png(tmp_path):
     return tmp_path / "page.png"
 
 
-@pytest.mark.parametrize("layout", ["page", pytest.param("tesseract", marks=pytest.mark.tesseract)])
+@pytest.mark.parametrize(
+    "layout", ["page", pytest.param("tesseract", marks=pytest.mark.tesseract)]
+)
 def test_pages_without_regions(layout, page_png, tmp_path):
     prediction = predict([page_png], layout=layout, threads=1)
     prediction.save("json", tmp_path / "out.json")
@@ -351,7 +382,9 @@ def test_pages_without_regions(layout, page_png, tmp_path):
     words = Counter(word for text in texts for word in text.split())
     expected = Counter(word for text in inside for word in text.split() if len(word) > 4)
     assert (words & expected).total() >= 0.6 * expected.total()  # some lines are cut off
-    assert all(20 < region.box.height < 150 and region.box.width > 20 for region in found.regions)
+    assert all(
+        20 < region.box.height < 150 and region.box.width > 20 for region in found.regions
+    )
 
 
 def test_a_link_to_nothing_is_an_image_that_cannot_be_read(tmp_path):

@@ -64,7 +64,9 @@ def test_text_at_the_edge_has_boxes_inside_the_page(reader, tmp_path):
             assert 0 <= y <= read.size[0]
 
 
-@pytest.mark.parametrize("kind", ["text", "json", "jsonl", "tsv", "alto", "page", "hocr", "pdf"])
+@pytest.mark.parametrize(
+    "kind", ["text", "json", "jsonl", "tsv", "alto", "page", "hocr", "pdf"]
+)
 def test_blank_pages_are_results(kind, reader, tmp_path):
     pages = [page(), page(*TEXTS), page()]
     pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
@@ -120,7 +122,9 @@ def test_lines_without_text_are_empty(reader, tmp_path):
     pixels["c"][28:30, ::8] = 0  # dots
     noise = np.random.default_rng(4)
     pixels["d"][noise.random((40, 600)) < 0.01] = 0  # specks
-    pixels["e"][:, 100:102] = pixels["e"][:, 300:302] = pixels["e"][2:4] = pixels["e"][36:38] = 0
+    pixels["e"][:, 100:102] = pixels["e"][:, 300:302] = pixels["e"][2:4] = pixels["e"][
+        36:38
+    ] = 0
     for name, values in pixels.items():
         Image.fromarray(values).save(tmp_path / f"{name}.png")
     read = texts_of(reader.read([tmp_path]))
@@ -162,12 +166,16 @@ def test_doubts_are_in_the_result(tiny_onnx, tmp_path, heard):
 def test_limits_reach_the_reader(tmp_path):
     page(*TEXTS).save(tmp_path / "a.png")
     with pytest.raises(DataError, match="above the limit of 1,000 for a page"):
-        prediction = predict([tmp_path / "a.png"], threads=1, limits=Limits(max_pixels=1000))
+        prediction = predict(
+            [tmp_path / "a.png"], threads=1, limits=Limits(max_pixels=1000)
+        )
         list(prediction)
         prediction.counts.require_all()
 
 
-@pytest.mark.parametrize("kind", ["text", "json", "jsonl", "tsv", "alto", "page", "hocr", "pdf"])
+@pytest.mark.parametrize(
+    "kind", ["text", "json", "jsonl", "tsv", "alto", "page", "hocr", "pdf"]
+)
 def test_nothing_readable_is_a_well_formed_result_and_an_error(kind, reader, tmp_path):
     (tmp_path / "a.tif").write_bytes(b"II*\0")
     prediction = reader.read([tmp_path / "a.tif"])
@@ -193,9 +201,12 @@ def test_a_page_of_photographs_is_a_result(reader, tmp_path):
 def test_given_lines_are_cut_along_their_outline(reader, tmp_path):
     angle = 3
     straight = page(*TEXTS)
-    straight.rotate(-angle, Image.Resampling.BICUBIC, fillcolor=255).save(tmp_path / "a.png")
+    straight.rotate(-angle, Image.Resampling.BICUBIC, fillcolor=255).save(
+        tmp_path / "a.png"
+    )
     regions = [
-        {"bbox": [80, 76 + 70 * at, 620, 128 + 70 * at], "text": ""} for at in range(len(TEXTS))
+        {"bbox": [80, 76 + 70 * at, 620, 128 + 70 * at], "text": ""}
+        for at in range(len(TEXTS))
     ]
     centre, turn = np.array([450, 350]), np.radians(angle)
     matrix = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])

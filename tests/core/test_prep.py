@@ -38,7 +38,9 @@ def corpus(folder: Path, rows: list[dict], pictures: int = 10_000) -> Path:
     lines = []
     for index, row in enumerate(rows):
         picture = row.pop("picture", index % pictures)
-        image = np.random.default_rng(picture).integers(0, 256, (32, 200, 3), dtype=np.uint8)
+        image = np.random.default_rng(picture).integers(
+            0, 256, (32, 200, 3), dtype=np.uint8
+        )
         cv2.imwrite(str(folder / f"{index}.png"), image)
         lines.append(json.dumps({"image": f"{index}.png", "text": f"Rad {index}", **row}))
     (folder / "manifest.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -55,10 +57,14 @@ def store_rows(path: Path | str) -> list:
         return [store.row(index) for index in range(len(store))]
 
 
-def test_rows_without_text_are_kept_on_request_and_can_be_trained_on(tmp_path: Path) -> None:
+def test_rows_without_text_are_kept_on_request_and_can_be_trained_on(
+    tmp_path: Path,
+) -> None:
     source = corpus(tmp_path / "in", [{"text": ""}, {"text": "Å 1"}, {"text": "  "}])
     selection = Selection(empty=True)
-    result = prep([str(source)], tmp_path / "x.lmdb", PROFILE, select=selection, on_bad="skip")
+    result = prep(
+        [str(source)], tmp_path / "x.lmdb", PROFILE, select=selection, on_bad="skip"
+    )
     assert result.kept == 2
     assert [row.text for row in store_rows(tmp_path / "x.lmdb")] == ["", "Å 1"]
     with LineStore(tmp_path / "x.lmdb") as store:
@@ -108,9 +114,15 @@ def test_every_row_is_kept_or_named(tmp_path: Path) -> None:
     assert "--on-bad skip" in strict.problem
 
 
-def test_labels_of_a_network_that_writes_tokens_need_no_frames(tmp_path: Path, heard) -> None:
-    source = corpus(tmp_path / "in", [{"text": "x"}, {"text": "x" * 60}, {"text": "x" * 61}])
-    assert prep([source], tmp_path / "frames.lmdb", PROFILE).left_out == {"ctc-infeasible": 2}
+def test_labels_of_a_network_that_writes_tokens_need_no_frames(
+    tmp_path: Path, heard
+) -> None:
+    source = corpus(
+        tmp_path / "in", [{"text": "x"}, {"text": "x" * 60}, {"text": "x" * 61}]
+    )
+    assert prep([source], tmp_path / "frames.lmdb", PROFILE).left_out == {
+        "ctc-infeasible": 2
+    }
     result = prep(
         [source],
         tmp_path / "o.lmdb",
@@ -129,7 +141,10 @@ def test_named_sources_give_subsets_and_ids(tmp_path: Path) -> None:
     assert found == [("legal:0.png", "legal"), ("legal:1.png", "own"), ("2:0.png", "")]
     assert result.duplicates == 1
     with LineStore(tmp_path / "o.lmdb") as store:
-        assert [source.get("name") for source in store.header.made["sources"]] == ["legal", None]
+        assert [source.get("name") for source in store.header.made["sources"]] == [
+            "legal",
+            None,
+        ]
     prep([f"legal={a}"], tmp_path / "p.lmdb", PROFILE)
     assert [row.id for row in store_rows(tmp_path / "p.lmdb")] == ["0.png", "1.png"]
 
@@ -149,7 +164,9 @@ def test_filters_are_counted_reasons(tmp_path: Path) -> None:
         {"other-subset": 1, "other-language": 1},
         None,
     )
-    with pytest.raises(UsageError, match="--include-language 'sw' fits no row; did you mean 'sv'"):
+    with pytest.raises(
+        UsageError, match="--include-language 'sw' fits no row; did you mean 'sv'"
+    ):
         prep([source], tmp_path / "o.lmdb", PROFILE, select=Selection(("sw",)))
     with pytest.raises(DataError, match="3 other-language, 1 other-subset"):
         prep([source], tmp_path / "p.lmdb", PROFILE, select=Selection(("da",), ("b",)))
@@ -180,7 +197,8 @@ def test_duplicates_are_counted_and_dropped_when_asked(tmp_path: Path, heard) ->
     result = prep([source], tmp_path / "o.lmdb", PROFILE, progress=heard)
     assert (result.kept, result.duplicates, result.contradicting) == (4, 1, 1)
     assert any(
-        "says 'b'" in warning and "manifest.jsonl:4" in warning for warning in heard.warnings
+        "says 'b'" in warning and "manifest.jsonl:4" in warning
+        for warning in heard.warnings
     )
     result = prep([source], tmp_path / "o.lmdb", PROFILE, drop_duplicates=True)
     assert (result.kept, result.left_out, result.duplicates) == (3, {"duplicate": 1}, 0)
@@ -191,7 +209,10 @@ def test_no_document_and_no_picture_on_two_sides(tmp_path: Path, split: Split) -
     # Every document shares pictures with the others.
     rows = [{"source": f"d{index % 6}:p1:r{index}"} for index in range(60)]
     result = prep(
-        [corpus(tmp_path / "in", rows, pictures=47)], tmp_path / "o.lmdb", PROFILE, split=split
+        [corpus(tmp_path / "in", rows, pictures=47)],
+        tmp_path / "o.lmdb",
+        PROFILE,
+        split=split,
     )
     assert len(result.stores) == (3 if split.folds else 2)
     assert result.kept + result.left_out["in-other-store"] == result.read == 60
@@ -245,7 +266,10 @@ def test_what_is_in_the_way_of_the_list_is_said_before_the_work(tmp_path: Path) 
 
 def test_the_plan_writes_nothing(tmp_path: Path) -> None:
     plan = plan_prep(
-        [SAMPLES / "lines", SAMPLES / "doc"], tmp_path / "o.lmdb", PROFILE, split=Split(folds=2)
+        [SAMPLES / "lines", SAMPLES / "doc"],
+        tmp_path / "o.lmdb",
+        PROFILE,
+        split=Split(folds=2),
     )
     assert [text.split(",")[0] for text in plan["sources"].values()] == ["jsonl", "pages"]
     assert [Path(path).name for path in plan["stores"]] == ["o_fold1.lmdb", "o_fold2.lmdb"]
@@ -274,7 +298,11 @@ def test_a_foreign_lmdb_is_read(tmp_path: Path) -> None:
             transaction.put(b"label-%09d" % number, f"Tårta {number}".encode())
     environment.close()
     result = prep([source], tmp_path / "o.lmdb", PROFILE, on_bad="skip")
-    assert (result.read, result.kept, result.left_out) == (4, 2, {"bad-row": 1, "missing-image": 1})
+    assert (result.read, result.kept, result.left_out) == (
+        4,
+        2,
+        {"bad-row": 1, "missing-image": 1},
+    )
     with LineStore(tmp_path / "o.lmdb") as store:
         assert [store.row(index).text for index in range(2)] == ["Tårta 1", "Tårta 2"]
         assert store.image(0).shape == (32, 148, 3)
@@ -283,7 +311,8 @@ def test_a_foreign_lmdb_is_read(tmp_path: Path) -> None:
 
 def test_a_store_of_ours_comes_through_unchanged(tmp_path: Path) -> None:
     source = corpus(
-        tmp_path / "in", [{"language": "sv", "source": "d1"}, {"language": "da", "place": "p1"}]
+        tmp_path / "in",
+        [{"language": "sv", "source": "d1"}, {"language": "da", "place": "p1"}],
     )
     first = prep([source], tmp_path / "a.lmdb", PROFILE)
     again = prep([tmp_path / "a.lmdb"], tmp_path / "b.lmdb", PROFILE)
@@ -297,7 +326,9 @@ def test_a_store_of_ours_comes_through_unchanged(tmp_path: Path) -> None:
     assert damaged.left_out == {"unreadable-image": 1}
     assert "image-000000002 is damaged" in damaged.problem
     with LineStore(tmp_path / "a.lmdb") as store:
-        row = json.dumps(store.row(0).to_json(), ensure_ascii=False, sort_keys=True).encode()
+        row = json.dumps(
+            store.row(0).to_json(), ensure_ascii=False, sort_keys=True
+        ).encode()
     data[data.index(row) + row.index(b'"text": "') + 9] ^= 1  # a text of other letters
     (tmp_path / "a.lmdb" / "data.mdb").write_bytes(data)
     with pytest.raises(DataError, match="nordocr-row-000000001 is damaged"):
@@ -307,7 +338,9 @@ def test_a_store_of_ours_comes_through_unchanged(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("width", "decision"), [(100, "squash"), (220, "squash"), (600, "center-crop")]
 )
-def test_auto_over_width_goes_by_the_crops(tmp_path: Path, width: int, decision: str) -> None:
+def test_auto_over_width_goes_by_the_crops(
+    tmp_path: Path, width: int, decision: str
+) -> None:
     source = corpus(tmp_path / "in", [{}, {}])
     for index in range(2):
         cv2.imwrite(str(source / f"{index}.png"), speckled(32, width))
@@ -364,8 +397,16 @@ def test_what_prep_noted_comes_through_stores_and_exports(tmp_path: Path) -> Non
     export(tmp_path / "a.lmdb", tmp_path / "exported")
     for again in ("a.lmdb", "exported"):
         second = prep([tmp_path / again], tmp_path / "b.lmdb", narrow)
-        assert (second.over_wide, second.worst_squash_ratio, second.mapped) == (1, 1.24, {"á": 1})
-        assert (first.over_wide, first.worst_squash_ratio, first.mapped) == (1, 1.24, {"á": 1})
+        assert (second.over_wide, second.worst_squash_ratio, second.mapped) == (
+            1,
+            1.24,
+            {"á": 1},
+        )
+        assert (first.over_wide, first.worst_squash_ratio, first.mapped) == (
+            1,
+            1.24,
+            {"á": 1},
+        )
     narrower = load_profile(
         "svtrv2-1024", ["geometry.max_width=100", "geometry.over_width=center-crop"]
     ).profile
@@ -376,7 +417,11 @@ def test_what_prep_noted_comes_through_stores_and_exports(tmp_path: Path) -> Non
 def test_numbers_of_sources_make_room_for_names(tmp_path: Path) -> None:
     a, b, c = (corpus(tmp_path / name, [{}]) for name in "abc")
     prep([f"2={a}", b, f"5={c}"], tmp_path / "o.lmdb", PROFILE)
-    assert [row.id for row in store_rows(tmp_path / "o.lmdb")] == ["2:0.png", "8:0.png", "5:0.png"]
+    assert [row.id for row in store_rows(tmp_path / "o.lmdb")] == [
+        "2:0.png",
+        "8:0.png",
+        "5:0.png",
+    ]
 
 
 @pytest.mark.parametrize("failing", ["o.lmdb", "o_val.lmdb"])
@@ -384,7 +429,9 @@ def test_stores_get_their_names_together(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
 ) -> None:
     rows = [{"source": f"d{index}"} for index in range(4)] + [{"text": "丁"}]
-    old = prep([corpus(tmp_path / "old", rows)], tmp_path / "o.lmdb", PROFILE, split=Split(0.5))
+    old = prep(
+        [corpus(tmp_path / "old", rows)], tmp_path / "o.lmdb", PROFILE, split=Split(0.5)
+    )
     before = {path: (path / "data.mdb").read_bytes() for path in map(Path, old.stores)}
     listed = Path(old.quarantine).read_text(encoding="utf-8")
     rename = os.replace
@@ -408,7 +455,9 @@ def test_stores_get_their_names_together(
 
 
 def test_a_run_without_a_line_leaves_the_old_list(tmp_path: Path) -> None:
-    old = prep([corpus(tmp_path / "old", [{}, {"text": "丁"}])], tmp_path / "o.lmdb", PROFILE)
+    old = prep(
+        [corpus(tmp_path / "old", [{}, {"text": "丁"}])], tmp_path / "o.lmdb", PROFILE
+    )
     before = Path(old.quarantine).read_bytes()
     with pytest.raises(DataError, match="nothing was written") as caught:
         prep(

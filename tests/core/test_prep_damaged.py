@@ -54,13 +54,18 @@ DAMAGE = {
     "png-bits": lambda i, rng: flipped(encoded("PNG", i), rng, 8),
     "jpeg-bits": lambda i, rng: flipped(encoded("JPEG", i), rng),
     "tiff-bits": lambda i, rng: flipped(encoded("TIFF", i), rng),
-    "bmp-head": lambda i, rng: flipped(encoded("BMP", i)[:54], rng) + encoded("BMP", i)[54:],
+    "bmp-head": lambda i, rng: (
+        flipped(encoded("BMP", i)[:54], rng) + encoded("BMP", i)[54:]
+    ),
     "bomb": lambda i, rng: claiming(
         encoded("PNG", i), *rng.choices([5_000, 70_000, 2**31 - 1], k=2)
     ),
-    "no-size": lambda i, rng: claiming(encoded("PNG", i), *rng.choice([(0, 32), (160, 0), (0, 0)])),
+    "no-size": lambda i, rng: claiming(
+        encoded("PNG", i), *rng.choice([(0, 32), (160, 0), (0, 0)])
+    ),
     "other-file": lambda i, rng: (
-        rng.choice([b"", b"GIF89a", b"%PDF-1.7", b"<svg/>", b"\0"]) + bytes(rng.randrange(9))
+        rng.choice([b"", b"GIF89a", b"%PDF-1.7", b"<svg/>", b"\0"])
+        + bytes(rng.randrange(9))
     ),
     "noise": lambda i, rng: (
         rng.choice([b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0", b"II*\0"])
@@ -81,7 +86,9 @@ def test_300_damaged_images_are_kept_or_named(tmp_path: Path) -> None:
             rows.append({"image": name, "text": "Rad"})
         (tmp_path / f"good-{kind}.png").write_bytes(encoded("PNG", 100 + len(rows)))
         rows.append({"image": f"good-{kind}.png", "text": "Rad"})
-    (tmp_path / "manifest.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    (tmp_path / "manifest.jsonl").write_text(
+        "\n".join(map(json.dumps, rows)), encoding="utf-8"
+    )
     store = tmp_path / "o.lmdb"
     command = [
         sys.executable,

@@ -87,15 +87,21 @@ def lines(folder: Path, seed: int) -> None:
     folder.mkdir()
     rows = []
     for index in range(24):
-        image = np.random.default_rng((seed, index)).integers(0, 256, (32, 120, 3), dtype=np.uint8)
+        image = np.random.default_rng((seed, index)).integers(
+            0, 256, (32, 120, 3), dtype=np.uint8
+        )
         cv2.imwrite(str(folder / f"{index}.png"), image)
         rows.append(
-            json.dumps({"image": f"{index}.png", "text": f"Rad {index}", "source": f"d{index % 6}"})
+            json.dumps(
+                {"image": f"{index}.png", "text": f"Rad {index}", "source": f"d{index % 6}"}
+            )
         )
     (folder / "manifest.jsonl").write_text("\n".join(rows), encoding="utf-8")
 
 
-def test_killed_at_any_moment_the_old_stores_or_the_new_ones_are_there(tmp_path: Path) -> None:
+def test_killed_at_any_moment_the_old_stores_or_the_new_ones_are_there(
+    tmp_path: Path,
+) -> None:
     lines(tmp_path / "a", 1)
     lines(tmp_path / "b", 2)
     command = [sys.executable, "-c", PROGRAM, tmp_path, str(MOMENTS)]

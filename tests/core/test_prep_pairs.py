@@ -55,8 +55,12 @@ def texts(store: Path) -> list[str]:
     ],
     ids=["white", "black", "nearly-black", "turned", "flat", "one-pixel"],
 )
-def test_pictures_that_cannot_be_read_are_left_out_by_name(tmp_path: Path, pixels, reason) -> None:
-    source = folder_of(tmp_path / "in", [(picture(), "Summa"), (pixels, "Summa eget kapital")])
+def test_pictures_that_cannot_be_read_are_left_out_by_name(
+    tmp_path: Path, pixels, reason
+) -> None:
+    source = folder_of(
+        tmp_path / "in", [(picture(), "Summa"), (pixels, "Summa eget kapital")]
+    )
     result = prep([source], tmp_path / "o.lmdb", PROFILE)
     assert (result.kept, result.left_out) == (1, {reason: 1})
     assert f"1 {reason}" in result.problem
@@ -81,7 +85,9 @@ def test_narrow_letters_are_not_taken_for_a_turned_line(tmp_path: Path) -> None:
     assert prep([source], tmp_path / "o.lmdb", PROFILE).kept == 2
 
 
-@pytest.mark.parametrize("kind", ["float", "twelve-bits", "32-bits", "white-on-transparent"])
+@pytest.mark.parametrize(
+    "kind", ["float", "twelve-bits", "32-bits", "white-on-transparent"]
+)
 def test_pictures_of_other_kinds_are_seen(tmp_path: Path, kind: str) -> None:
     pixels = picture()
     made = {
@@ -99,8 +105,14 @@ def test_pictures_of_other_kinds_are_seen(tmp_path: Path, kind: str) -> None:
 
 
 def test_spaces_at_the_ends_are_removed_and_counted(tmp_path: Path, heard) -> None:
-    rows = [(picture(), "  Summa"), (picture("Kr"), "1 234 kr \u00a0"), (picture("Ja"), "a  b")]
-    result = prep([folder_of(tmp_path / "in", rows)], tmp_path / "o.lmdb", PROFILE, progress=heard)
+    rows = [
+        (picture(), "  Summa"),
+        (picture("Kr"), "1 234 kr \u00a0"),
+        (picture("Ja"), "a  b"),
+    ]
+    result = prep(
+        [folder_of(tmp_path / "in", rows)], tmp_path / "o.lmdb", PROFILE, progress=heard
+    )
     assert texts(tmp_path / "o.lmdb") == ["Summa", "1 234 kr", "a  b"]
     assert result.trimmed == 2
     assert "2 texts had spaces at their ends" in " ".join(heard.notes)
@@ -121,7 +133,9 @@ def test_characters_that_nobody_sees_have_a_default_mapping(tmp_path: Path, hear
     assert texts(tmp_path / "o.lmdb") == [*labels.values(), "Ja"]
     assert result.mapped["\u00ad"] == 1
     assert "U+00A0" in " ".join(heard.notes)
-    off = prep([source], tmp_path / "o.lmdb", PROFILE, default_map=False, oov="skip", on_bad="skip")
+    off = prep(
+        [source], tmp_path / "o.lmdb", PROFILE, default_map=False, oov="skip", on_bad="skip"
+    )
     assert off.left_out == {"oov": 5}
 
 
@@ -149,7 +163,10 @@ def test_what_the_geometry_cannot_hold_stays_known_to_the_store(tmp_path: Path) 
     assert result.left_out == {"ctc-infeasible": 1, "oov": 1}
     with LineStore(tmp_path / "o.lmdb") as store:
         assert [row.text for row in store.left_out] == ["x" * 200, "y 丁"]
-    assert "1 ctc-infeasible" in prep([source], tmp_path / "o.lmdb", PROFILE, oov="skip").problem
+    assert (
+        "1 ctc-infeasible"
+        in prep([source], tmp_path / "o.lmdb", PROFILE, oov="skip").problem
+    )
 
 
 PAGE = (
@@ -167,8 +184,12 @@ def books(root: Path, places: list[str]) -> list[Path]:
     return [root / place / "page" for place in places]
 
 
-@pytest.mark.parametrize("places", [["bok1", "bok2", "bok3"], ["a/scan", "b/scan", "c/scan"]])
-def test_pages_of_one_name_are_of_as_many_documents(tmp_path: Path, places: list[str]) -> None:
+@pytest.mark.parametrize(
+    "places", [["bok1", "bok2", "bok3"], ["a/scan", "b/scan", "c/scan"]]
+)
+def test_pages_of_one_name_are_of_as_many_documents(
+    tmp_path: Path, places: list[str]
+) -> None:
     sources = books(tmp_path, places)
     result = prep(sources, tmp_path / "o.lmdb", PROFILE, split=Split(0.3))
     assert sorted(result.stores.values()) == [1, 2]
@@ -269,7 +290,9 @@ def test_every_row_is_kept_or_counted_in_every_form(
 ) -> None:
     folder = tmp_path_factory.mktemp(form)
     kinds = ["good", *kinds]
-    as_form(folder, form, [row_of(folder, number, kind) for number, kind in enumerate(kinds)])
+    as_form(
+        folder, form, [row_of(folder, number, kind) for number, kind in enumerate(kinds)]
+    )
     result = prep([folder], folder / "o.lmdb", PROFILE, oov="skip", on_bad="skip")
     expected = Counter(KINDS[kind] for kind in kinds)
     assert result.kept == expected.pop("kept")

@@ -28,11 +28,15 @@ def lines(folder: Path) -> str:
     rows = []
     for index in range(200):
         if index % 19:
-            picture = np.random.default_rng(index).integers(0, 256, (64, 240, 3), dtype=np.uint8)
+            picture = np.random.default_rng(index).integers(
+                0, 256, (64, 240, 3), dtype=np.uint8
+            )
             cv2.imwrite(str(folder / f"{index}.png"), picture)
         text = "丁" if index % 23 == 5 else f"Rad {index}"
         rows.append({"image": f"{index}.png", "text": text, "source": f"d{index % 10}"})
-    (folder / "manifest.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    (folder / "manifest.jsonl").write_text(
+        "\n".join(map(json.dumps, rows)), encoding="utf-8"
+    )
     return folder.name
 
 
@@ -55,7 +59,12 @@ def test_two_nodes_make_the_same_stores(
         cluster.add_node(num_cpus=1)
         monkeypatch.setenv("RAY_ADDRESS", cluster.address)
         spread = prep(
-            sources, Path("ray/o.lmdb"), PROFILE, split=Split(0.3), engine="ray", progress=heard
+            sources,
+            Path("ray/o.lmdb"),
+            PROFILE,
+            split=Split(0.3),
+            engine="ray",
+            progress=heard,
         )
     finally:
         cluster.shutdown()

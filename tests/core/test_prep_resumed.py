@@ -36,8 +36,12 @@ def source(tmp_path: Path) -> Path:
             0, 256, (32, 1100 if index % 50 == 1 else 120, 3), dtype=np.uint8
         )
         cv2.imwrite(str(folder / f"{index}.png"), picture)
-        text = "a丁b" if index % 23 == 5 else "Já" if index % 7 == 3 else f"Rad {index % 187}"
-        rows.append({"image": f"{index}.png", "text": text, "source": f"d{index % 10}:r{index}"})
+        text = (
+            "a丁b" if index % 23 == 5 else "Já" if index % 7 == 3 else f"Rad {index % 187}"
+        )
+        rows.append(
+            {"image": f"{index}.png", "text": text, "source": f"d{index % 10}:r{index}"}
+        )
         if index % 31 == 2:
             (folder / f"{index}.png").write_bytes(b"damaged")
         if index % 37 == 2:
@@ -80,7 +84,9 @@ def run(source: Path, output: Path, **options: object) -> PrepResult:
 def stop(source: Path, output: Path, how: str, **options: object) -> None:
     """A run that is stopped before its last rows."""
     if how == "interrupted":
-        with pytest.raises(Interrupted, match=rf"after {STOP_AT} of {ROWS + 1} rows; .*--resume"):
+        with pytest.raises(
+            Interrupted, match=rf"after {STOP_AT} of {ROWS + 1} rows; .*--resume"
+        ):
             run(source, output, progress=Stopping(how), **options)
         return
     child = os.fork()
@@ -105,7 +111,9 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="fork and SIGKILL")
-@pytest.mark.parametrize(("how", "drop_duplicates"), [("killed", False), ("interrupted", True)])
+@pytest.mark.parametrize(
+    ("how", "drop_duplicates"), [("killed", False), ("interrupted", True)]
+)
 def test_a_stopped_run_goes_on(
     tmp_path: Path, source: Path, decoded: list[str], heard, how: str, drop_duplicates: bool
 ) -> None:
@@ -115,7 +123,13 @@ def test_a_stopped_run_goes_on(
     assert (
         min(
             whole.left_out[reason]
-            for reason in ("oov", "missing-image", "unreadable-image", "in-other-store", "bad-row")
+            for reason in (
+                "oov",
+                "missing-image",
+                "unreadable-image",
+                "in-other-store",
+                "bad-row",
+            )
         )
         > 0
     )
@@ -124,7 +138,9 @@ def test_a_stopped_run_goes_on(
     for left in output.parent.iterdir():
         os.utime(left, (0, 0))  # as old as what is swept away
     decoded.clear()
-    resumed = run(source, output, resume=True, drop_duplicates=drop_duplicates, progress=heard)
+    resumed = run(
+        source, output, resume=True, drop_duplicates=drop_duplicates, progress=heard
+    )
     assert resumed.resumed >= 100
     assert len(decoded) <= ROWS - resumed.resumed
     assert (
@@ -141,7 +157,11 @@ def test_a_stopped_run_goes_on(
         "resumed": 0,
     }
     assert replace(resumed, **there) == replace(whole, seconds=0.0)
-    assert sorted(os.listdir(output.parent)) == ["o.lmdb", "o.lmdb.quarantine.jsonl", "o_val.lmdb"]
+    assert sorted(os.listdir(output.parent)) == [
+        "o.lmdb",
+        "o.lmdb.quarantine.jsonl",
+        "o_val.lmdb",
+    ]
 
 
 def test_a_stopped_run_is_found_whatever_its_name_and_left_alone_by_others(
@@ -153,7 +173,9 @@ def test_a_stopped_run_is_found_whatever_its_name_and_left_alone_by_others(
     assert run(source, output, resume=True, progress=heard).resumed >= 100
 
 
-def test_what_was_begun_otherwise_is_not_gone_on_from(tmp_path: Path, source: Path, heard) -> None:
+def test_what_was_begun_otherwise_is_not_gone_on_from(
+    tmp_path: Path, source: Path, heard
+) -> None:
     output = tmp_path / "out" / "o.lmdb"
     stop(source, output, "interrupted")
     result = run(source, output, resume=True, drop_duplicates=True, progress=heard)
@@ -167,7 +189,9 @@ def test_what_was_begun_otherwise_is_not_gone_on_from(tmp_path: Path, source: Pa
     assert "there is no interrupted run" in heard.warnings[-2]
 
 
-def test_what_of_a_stopped_run_is_damaged_is_read_again(tmp_path: Path, source: Path) -> None:
+def test_what_of_a_stopped_run_is_damaged_is_read_again(
+    tmp_path: Path, source: Path
+) -> None:
     output = tmp_path / "out" / "o.lmdb"
     whole = run(source, tmp_path / "whole" / "o.lmdb")
     stop(source, output, "interrupted")

@@ -66,7 +66,9 @@ def test_a_stage_whose_result_is_gone_runs_again(tmp_path):
     assert decisions(plan(recipe)) == ["done", "run", "run"]
 
 
-def test_a_failed_stage_ends_the_recipe_with_its_exit_code_and_keeps_what_was_done(tmp_path):
+def test_a_failed_stage_ends_the_recipe_with_its_exit_code_and_keeps_what_was_done(
+    tmp_path,
+):
     recipe = write(tmp_path, LOCK, ("wrong", "charset show no-such-charset"), EMIT)
 
     with pytest.raises(StageFailed, match="stage 'wrong' ended with exit code 2") as failed:

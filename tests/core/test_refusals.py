@@ -74,7 +74,12 @@ def stores(name):
     ("arguments", "code", "wrong", "mend"),
     [
         # the profile
-        ((*GOOD, "--set", "train.lrr=1e-3"), 2, "unknown key 'train.lrr'", "did you mean 'lr'"),
+        (
+            (*GOOD, "--set", "train.lrr=1e-3"),
+            2,
+            "unknown key 'train.lrr'",
+            "did you mean 'lr'",
+        ),
         (
             (*GOOD, "--set", "train.warmup_ratio=2"),
             2,
@@ -89,11 +94,21 @@ def stores(name):
             "classifier",
         ),
         # the data
-        (stores("nowhere.lmdb"), 2, "no line store nowhere.lmdb", "make one with `nordocr prep`"),
+        (
+            stores("nowhere.lmdb"),
+            2,
+            "no line store nowhere.lmdb",
+            "make one with `nordocr prep`",
+        ),
         (stores("damaged.lmdb"), 3, "damaged.lmdb", "prep"),
         (stores("few.lmdb"), 3, "few.lmdb.*charset", "prep"),
         (stores("tall.lmdb"), 3, "tall.lmdb.*height", "prep"),
-        (stores("crowded.lmdb"), 3, "'line-0' needs 28 CTC frames and has 5", "prepare again"),
+        (
+            stores("crowded.lmdb"),
+            3,
+            "'line-0' needs 28 CTC frames and has 5",
+            "prepare again",
+        ),
         # the checkpoint
         ((*GOOD, "--load", "flipped"), 3, "best.safetensors", "again|another"),
         (

@@ -71,7 +71,9 @@ def test_a_run_that_writes_is_running_and_a_killed_one_is_stopped(runs):
 
 
 def test_two_runs_are_compared_by_what_they_were_told(runs):
-    assert differences_of(runs / "a", runs / "deep" / "b") == [("profile.train.lr", 1e-3, 2e-3)]
+    assert differences_of(runs / "a", runs / "deep" / "b") == [
+        ("profile.train.lr", 1e-3, 2e-3)
+    ]
     assert differences_of(runs / "a", runs / "a") == []
     with pytest.raises(UsageError, match=r"holds no run\.json"):
         differences_of(runs / "a", runs)
@@ -84,7 +86,9 @@ def test_runs_as_table_and_json(runs):
     assert "stopped" in table.output
     listed = json.loads(invoke("runs", runs, "--json").stdout)
     assert {run["state"] for run in listed} == {"finished", "stopped"}
-    told = json.loads(invoke("runs", "--diff", runs / "a", runs / "deep" / "b", "--json").stdout)
+    told = json.loads(
+        invoke("runs", "--diff", runs / "a", runs / "deep" / "b", "--json").stdout
+    )
     assert told == [{"key": "profile.train.lr", "one": 0.001, "other": 0.002}]
     assert "no folder" in str(invoke("runs", runs / "nowhere").exception)
 
@@ -135,7 +139,9 @@ def test_clean_asks(runs):
     refused = invoke("clean", runs)
     assert "Give --yes" in str(refused.exception)
     assert (runs / "a" / "state.pt").exists()
-    assert json.loads(invoke("clean", runs, "--dry-run", "--json").stdout)["deleted"] is False
+    assert (
+        json.loads(invoke("clean", runs, "--dry-run", "--json").stdout)["deleted"] is False
+    )
     assert (runs / "a" / "state.pt").exists()
     done = json.loads(invoke("clean", runs, "--yes", "--json").stdout)
     assert done["deleted"] is True
@@ -160,7 +166,9 @@ def test_a_run_is_promoted_when_every_gate_holds(runs, tmp_path):
         UsageError, match=r"holds other weights; name another -o, or give --replace"
     ):
         promote(runs / "a", expect=targets, output=target)
-    promote(runs / "a", expect=targets, output=target, replace=True, no_champion=True, **ALLOWED)
+    promote(
+        runs / "a", expect=targets, output=target, replace=True, no_champion=True, **ALLOWED
+    )
     assert sha256_of(target) == done.sha256
 
 
@@ -187,7 +195,9 @@ def test_a_missed_gate_is_exit_4_and_names_what_was_found(runs, tmp_path):
 def test_a_run_judged_by_its_training_lines_is_not_promoted(runs, tmp_path):
     targets = tmp_path / "targets.toml"
     targets.write_text("lines = [12, 12]\n")
-    with pytest.raises(GateMissed, match=r"the training data has 12 exact copies.*--allow-leakage"):
+    with pytest.raises(
+        GateMissed, match=r"the training data has 12 exact copies.*--allow-leakage"
+    ):
         promote(
             runs / "a",
             expect=targets,
@@ -253,7 +263,9 @@ def test_a_gate_may_be_relative_to_the_champion(runs, tmp_path):
     for path, text in ((perfect, "{}"), (poor, "{} and much else")):
         rows = [{"id": f"line-{n}", "hyp": text.format(100 + n)} for n in range(12)]
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    with pytest.raises(GateMissed, match=r"cer<=champion\+0.3pp: found .*, the limit is 0.003"):
+    with pytest.raises(
+        GateMissed, match=r"cer<=champion\+0.3pp: found .*, the limit is 0.003"
+    ):
         promote(changed, gates=[RELATIVE], champion=perfect, **again)
     done = promote(changed, gates=[RELATIVE], champion=poor, **again)
     (comparison,) = done.champion

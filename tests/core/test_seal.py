@@ -63,7 +63,9 @@ def test_values_stay_and_parents_are_recognized(older, tiny_onnx):
         new_state, new_contract = load_weights(weights)
         after = open_runner(model, threads=1).run(images, np.array([64]))
     assert all(torch.equal(state[key], new_state[key]) for key in state)
-    assert replace(new_contract, parent_sha256=None) == replace(contract, parent_sha256=None)
+    assert replace(new_contract, parent_sha256=None) == replace(
+        contract, parent_sha256=None
+    )
     assert np.array_equal(before, after)
     assert compare_contracts(weights, model).lineage == "a.onnx was made from a.safetensors"
 

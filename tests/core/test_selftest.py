@@ -14,7 +14,9 @@ def asked(tiny_run, tiny_sets, monkeypatch):
     monkeypatch.setattr("nordocr_cli.training.reporting.can_draw", lambda: False)
     threads, stores = torch.get_num_threads(), (tiny_run.parent / "digits.lmdb",)
     yield (
-        load_profile("svtrv2-nano", [*tiny_sets, "train.batch_size=4", "model.drop_path=0.2"]),
+        load_profile(
+            "svtrv2-nano", [*tiny_sets, "train.batch_size=4", "model.drop_path=0.2"]
+        ),
         TrainRequest(stores, stores),
     )
     torch.set_num_threads(threads)
@@ -47,8 +49,12 @@ def test_the_self_test_makes_its_own_runs(asked, tiny_run):
         selftest_resume(None, asked[1])
 
 
-@pytest.mark.parametrize(("lr", "verdict"), [("3e-3", "ok: loss "), ("1e-12", "failed: loss ")])
-def test_a_short_run_is_judged_and_its_readings_shown(asked, tiny_sets, tmp_path, lr, verdict):
+@pytest.mark.parametrize(
+    ("lr", "verdict"), [("3e-3", "ok: loss "), ("1e-12", "failed: loss ")]
+)
+def test_a_short_run_is_judged_and_its_readings_shown(
+    asked, tiny_sets, tmp_path, lr, verdict
+):
     sets = [
         *tiny_sets,
         "train.batch_size=16",

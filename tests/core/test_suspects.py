@@ -67,7 +67,9 @@ def planted(tmp_path_factory):
         for number in range(total):
             row = rows[number]
             image = resize_line(read_image(SAMPLES / row["image"]), geometry)
-            image = np.clip(image + noise.normal(0, 4, image.shape), 0, 255).astype(np.uint8)
+            image = np.clip(image + noise.normal(0, 4, image.shape), 0, 255).astype(
+                np.uint8
+            )
             text = row["text"]
             if number in wrong:
                 text = KINDS[wrong.index(number) % len(KINDS)](text, rng, texts)
@@ -93,7 +95,9 @@ def test_a_second_engine_that_agrees_raises_the_suspicion(planted):
     path, _, _ = planted
     alone = run(SuspectsRequest(path, limit=3, threads=1))
     both = run(SuspectsRequest(path, second="nordocr-default", limit=3, threads=1))
-    assert both.suspects[0].suspicion == pytest.approx(alone.suspects[0].suspicion + 10, abs=0.5)
+    assert both.suspects[0].suspicion == pytest.approx(
+        alone.suspects[0].suspicion + 10, abs=0.5
+    )
     assert "two engines agree" in both.suspects[0].reasons
 
 
@@ -112,7 +116,9 @@ def test_the_likelihood_adds_up_every_alignment():
     for labels in ([], [1], [1, 2], [1, 1], [2, 1, 2]):
         total = 0.0
         for path in np.ndindex(3, 3, 3, 3):
-            collapsed = [c for n, c in enumerate(path) if c and (n == 0 or c != path[n - 1])]
+            collapsed = [
+                c for n, c in enumerate(path) if c and (n == 0 or c != path[n - 1])
+            ]
             if collapsed == labels:
                 total += np.prod([probability[t, c] for t, c in enumerate(path)])
         assert np.exp(ctc_log_likelihood(frames, labels)) == pytest.approx(total)

@@ -22,7 +22,9 @@ GEOMETRY = Geometry(max_width=512)
 @pytest.fixture(scope="module")
 def job() -> Job:
     try:
-        return prepare_job(GEOMETRY, NORDIC, seed=11, fonts=FONT_LIST, resamplers=RESAMPLERS)[0]
+        return prepare_job(
+            GEOMETRY, NORDIC, seed=11, fonts=FONT_LIST, resamplers=RESAMPLERS
+        )[0]
     except DataError:
         pytest.skip(
             "neither DejaVu nor Liberation is installed (apt-get install fonts-dejavu"
@@ -30,10 +32,13 @@ def job() -> Job:
         )
 
 
-def test_a_store_is_the_same_whatever_the_number_of_workers(job: Job, tmp_path: Path) -> None:
+def test_a_store_is_the_same_whatever_the_number_of_workers(
+    job: Job, tmp_path: Path
+) -> None:
     count = 200  # more than one chunk
     results = [
-        synthesize(tmp_path / f"{workers}.lmdb", job, count, workers=workers) for workers in (1, 2)
+        synthesize(tmp_path / f"{workers}.lmdb", job, count, workers=workers)
+        for workers in (1, 2)
     ]
     with LineStore(results[0].output) as one, LineStore(results[1].output) as two:
         assert one.header.content_sha256 == two.header.content_sha256
@@ -55,10 +60,14 @@ def test_a_store_is_the_same_whatever_the_number_of_workers(job: Job, tmp_path: 
 
 def test_another_seed_gives_other_lines(job: Job) -> None:
     other = Job(12, job.geometry, job.charset, job.faces)
-    assert [job.line(i)[1].text for i in range(5)] != [other.line(i)[1].text for i in range(5)]
+    assert [job.line(i)[1].text for i in range(5)] != [
+        other.line(i)[1].text for i in range(5)
+    ]
 
 
-def test_a_folder_has_images_labels_and_a_manifest_that_agree(job: Job, tmp_path: Path) -> None:
+def test_a_folder_has_images_labels_and_a_manifest_that_agree(
+    job: Job, tmp_path: Path
+) -> None:
     folder = tmp_path / "lines"
     synthesize(folder, job, 12)
     rows = [
@@ -106,7 +115,9 @@ def test_a_folder_of_labelled_lines_is_not_replaced(job: Job, tmp_path: Path) ->
 
 
 def test_nothing_is_left_when_rendering_fails(job: Job, tmp_path: Path) -> None:
-    poor = Job(1, job.geometry, job.charset, (replace(job.faces[0], characters=frozenset("q")),))
+    poor = Job(
+        1, job.geometry, job.charset, (replace(job.faces[0], characters=frozenset("q")),)
+    )
     with pytest.raises(DataError, match="--fonts"):
         synthesize(tmp_path / "x.lmdb", poor, 5)
     assert list(tmp_path.iterdir()) == []
@@ -126,7 +137,9 @@ def test_a_preview_shows_every_line_at_the_height_of_the_geometry(job: Job) -> N
     assert sheet.shape[1] > 1200
 
 
-def test_a_row_and_the_header_are_enough_to_draw_the_line_again(job: Job, tmp_path: Path) -> None:
+def test_a_row_and_the_header_are_enough_to_draw_the_line_again(
+    job: Job, tmp_path: Path
+) -> None:
     with LineStore(synthesize(tmp_path / "o.lmdb", job, 12).output) as store:
         made, row = store.header.made, store.row(7)
         seed, index = (int(number) for number in row.id.split("-")[1:])
@@ -148,7 +161,11 @@ def test_a_row_and_the_header_are_enough_to_draw_the_line_again(job: Job, tmp_pa
 def test_one_damage_can_be_had_more_often_or_never() -> None:
     style = read_style(1.0, ["fax=2", "clean"], ["blur=0", "rules=2", "neighbours=9"])
     assert (style.recipes, style.often) == ({"fax": 2.0, "clean": 1.0}, {"blur": 0.0})
-    assert (style.rules, style.neighbours, style.pen) == (2 * Style().rules, 1.0, Style().pen)
+    assert (style.rules, style.neighbours, style.pen) == (
+        2 * Style().rules,
+        1.0,
+        Style().pen,
+    )
     for wrong, said in {
         "blurr=1": "blur",
         "blur": "NAME=FACTOR",
@@ -165,7 +182,9 @@ def test_a_damage_that_is_never_done_is_not_done(job: Job) -> None:
     )
     one_bit = replace(
         job,
-        style=read_style(1.0, ["jpeg"], ["jpeg=0", "blur=0", "grain=0", "sharpen=0", "inverse=0"]),
+        style=read_style(
+            1.0, ["jpeg"], ["jpeg=0", "blur=0", "grain=0", "sharpen=0", "inverse=0"]
+        ),
     )
     # What is not thresholded and not damaged keeps its gray edges and nothing else: its paper has
     # one value.

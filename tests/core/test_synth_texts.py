@@ -24,7 +24,16 @@ def test_texts_alone_are_written_as_long_as_requested(tmp_path):
 
 
 def test_the_command_writes_texts_without_fonts(tmp_path):
-    arguments = ["synth", "-o", str(tmp_path / "t.jsonl"), "-n", "3", "-p", "demo", "--texts-only"]
+    arguments = [
+        "synth",
+        "-o",
+        str(tmp_path / "t.jsonl"),
+        "-n",
+        "3",
+        "-p",
+        "demo",
+        "--texts-only",
+    ]
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, done.output
     assert len((tmp_path / "t.jsonl").read_text(encoding="utf-8").splitlines()) == 3

@@ -51,7 +51,9 @@ SETS = [
 ]
 
 AS_STORED = [
-    f"augment.{name}=0" for name, field in Augment.model_fields.items() if field.annotation is float
+    f"augment.{name}=0"
+    for name, field in Augment.model_fields.items()
+    if field.annotation is float
 ]
 
 
@@ -60,7 +62,9 @@ def write_store(path, texts, max_width=160, charset=NORDIC):
         for number, text in enumerate(texts):
             image = np.full((32, 24 * len(text) + 8, 3), 255, np.uint8)
             cv2.putText(image, text, (4, 26), cv2.FONT_HERSHEY_SIMPLEX, 1, (0, 0, 0), 2)
-            writer.add(image, LineRow(id=f"line-{number}", image=f"{number}.png", text=text))
+            writer.add(
+                image, LineRow(id=f"line-{number}", image=f"{number}.png", text=text)
+            )
     return path
 
 
@@ -110,7 +114,9 @@ def finished(store, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "whole"
     return core.train(
         profile(),
-        TrainRequest(train=(store,), val=(store,), run_dir=folder, max_steps=12, device="cpu"),
+        TrainRequest(
+            train=(store,), val=(store,), run_dir=folder, max_steps=12, device="cpu"
+        ),
     )
 
 
@@ -146,10 +152,14 @@ def test_a_run_leaves_what_other_commands_read(finished, store):
     assert run["origins"]["train.lr"] == "--set"
     assert run["result"]["best_cer"] == finished.best_cer == run["best"]["cer"]
     assert run["environment"]["versions"]["torch"] == torch.__version__
-    kinds = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    kinds = [
+        json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()
+    ]
     assert [k["step"] for k in kinds if k["kind"] == "train"] == [2, 4, 6, 8, 10, 12]
     assert [k["step"] for k in kinds if k["kind"] == "eval"] == [5, 10, 12]
-    assert all(k["loss"] > 0 and 0 <= k["data_wait"] <= 1 for k in kinds if k["kind"] == "train")
+    assert all(
+        k["loss"] > 0 and 0 <= k["data_wait"] <= 1 for k in kinds if k["kind"] == "train"
+    )
     sheets = {
         event.step: value.image
         for event in events_of(folder)
@@ -157,7 +167,9 @@ def test_a_run_leaves_what_other_commands_read(finished, store):
         if value.HasField("image")
     }
     assert sorted(sheets) == [5, 10, 12]
-    sheet = cv2.imdecode(np.frombuffer(sheets[12].encoded_image_string, np.uint8), cv2.IMREAD_COLOR)
+    sheet = cv2.imdecode(
+        np.frombuffer(sheets[12].encoded_image_string, np.uint8), cv2.IMREAD_COLOR
+    )
     assert sheet.shape[0] > 32
     assert (sheet < 64).any()  # ink
 
@@ -185,7 +197,9 @@ def test_resume_goes_on_exactly(finished, store, tmp_path):
     assert torch.equal(one["rng"]["cpu"], other["rng"]["cpu"])
     for key in one["optimizer"]["state"]:
         assert all(
-            torch.equal(one["optimizer"]["state"][key][k], other["optimizer"]["state"][key][k])
+            torch.equal(
+                one["optimizer"]["state"][key][k], other["optimizer"]["state"][key][k]
+            )
             for k in ("exp_avg", "step")
         )
     steps = [
@@ -193,13 +207,17 @@ def test_resume_goes_on_exactly(finished, store, tmp_path):
         for line in (result.run_dir / "metrics.jsonl").read_text().splitlines()
     ]
     assert steps == sorted(steps)
-    assert [session["from_step"] for session in read_run(result.run_dir)["sessions"]][:2] == [0, 4]
+    assert [session["from_step"] for session in read_run(result.run_dir)["sessions"]][
+        :2
+    ] == [0, 4]
 
 
 def test_resume_refuses_another_run(finished, store, tmp_path):
     other = write_store(tmp_path / "other.lmdb", ["12", "34"])
     resume = TrainRequest(resume=finished.run_dir, device="cpu")
-    with pytest.raises(UsageError, match=r"profile\.train\.lr is 0\.003 there and 0\.002 now"):
+    with pytest.raises(
+        UsageError, match=r"profile\.train\.lr is 0\.003 there and 0\.002 now"
+    ):
         core.train(profile("train.lr=2e-3"), resume)
     with pytest.raises(UsageError, match="train_content_sha256"):
         core.train(None, replace(resume, train=(other,)))
@@ -219,7 +237,9 @@ def test_resume_refuses_a_damaged_state(finished, tmp_path):
     with pytest.raises(ArtifactError, match="damaged"):
         core.train(None, TrainRequest(resume=copy, device="cpu"))
     (copy / "state.pt.sha256").unlink()
-    with pytest.raises(ArtifactError, match=r"state\.pt\.sha256 is missing.*copy it too.*--load"):
+    with pytest.raises(
+        ArtifactError, match=r"state\.pt\.sha256 is missing.*copy it too.*--load"
+    ):
         core.train(None, TrainRequest(resume=copy, device="cpu"))
 
 
@@ -252,11 +272,15 @@ def test_load_starts_a_new_run_from_weights(finished, store, tmp_path):
             replace(request, run_dir=tmp_path / "x", load=tmp_path / "nothing.safetensors"),
         )
     with pytest.raises(ArtifactError, match="model options"):
-        core.train(profile("model.dims=[24, 48, 96]"), replace(request, run_dir=tmp_path / "x"))
+        core.train(
+            profile("model.dims=[24, 48, 96]"), replace(request, run_dir=tmp_path / "x")
+        )
     assert not (tmp_path / "x").exists()  # nothing is made before everything is checked
 
 
-def test_load_says_which_options_the_weights_were_trained_with(finished, store, tmp_path, heard):
+def test_load_says_which_options_the_weights_were_trained_with(
+    finished, store, tmp_path, heard
+):
     request = TrainRequest(
         train=(store,),
         val=(store,),
@@ -271,7 +295,8 @@ def test_load_says_which_options_the_weights_were_trained_with(finished, store, 
     ):
         core.train(profile("model.dims=[24, 48, 96]"), request)
     geometry = [
-        f"geometry.{key}={value}" for key, value in (("max_width", 1792), ("pad_value", 255))
+        f"geometry.{key}={value}"
+        for key, value in (("max_width", 1792), ("pad_value", 255))
     ]
     other = load_profile("svtrv2-1024", geometry)
     for start in (plan_train, core.train):
@@ -280,7 +305,9 @@ def test_load_says_which_options_the_weights_were_trained_with(finished, store, 
             match="They are of svtrv2-nano, the profile is for svtrv2: take a profile",
         ):
             start(other, request)
-    with pytest.raises(ArtifactError, match=r"charset mismatch: 45 classes differ.*--move-head"):
+    with pytest.raises(
+        ArtifactError, match=r"charset mismatch: 45 classes differ.*--move-head"
+    ):
         plan_train(profile("charset=nordic-ext"), request)
     assert plan_train(
         profile("charset=nordic-ext"), replace(request, move_head=True, train=(), val=())
@@ -290,7 +317,12 @@ def test_load_says_which_options_the_weights_were_trained_with(finished, store, 
 
 def test_weights_that_are_older_than_an_option_were_trained_with_its_default():
     # no attention_rows
-    older = {"name": "svtrv2-nano", "dims": [48, 96, 192], "depths": [2, 3, 3], "drop_path": 0.1}
+    older = {
+        "name": "svtrv2-nano",
+        "dims": [48, 96, 192],
+        "depths": [2, 3, 3],
+        "drop_path": 0.1,
+    }
     told = other_options(older, load_profile("svtrv2-nano").profile.model)
     assert (
         told
@@ -298,13 +330,17 @@ def test_weights_that_are_older_than_an_option_were_trained_with_its_default():
     )
 
 
-def test_weights_for_another_window_of_the_same_shape_are_not_taken_without_a_word(tmp_path, heard):
+def test_weights_for_another_window_of_the_same_shape_are_not_taken_without_a_word(
+    tmp_path, heard
+):
     """The shapes of SVTR's weights say nothing of the window of its attention."""
     small = ["geometry.max_width=64", "geometry.pad_value=255"]
     trained = load_profile("svtr-32x128", small).profile
     table = profile_to_json(trained)
     contract = Contract(trained.load_charset(), trained.geometry, table["model"], table)
-    save_weights(tmp_path / "w.safetensors", build_model(trained.model, 126).state_dict(), contract)
+    save_weights(
+        tmp_path / "w.safetensors", build_model(trained.model, 126).state_dict(), contract
+    )
     for window, warnings in (("[7, 7]", 0), ("[7, 11]", 1)):
         heard.warnings.clear()
         now = load_profile("svtr-32x128", [*small, f"model.local_window={window}"]).profile
@@ -328,18 +364,24 @@ def test_load_moves_the_head_of_another_charset_only_when_asked(finished, tmp_pa
         device="cpu",
     )
     wide = profile("charset=nordic-ext", "train.lr=1e-9", "train.ema_decay=0")
-    with pytest.raises(ArtifactError, match=r"charset mismatch: 45 classes differ.*--move-head"):
+    with pytest.raises(
+        ArtifactError, match=r"charset mismatch: 45 classes differ.*--move-head"
+    ):
         core.train(wide, request)
     with pytest.raises(UsageError, match="give --load"):
         plan_train(wide, replace(request, load=None, move_head=True))
     result = core.train(wide, replace(request, move_head=True), progress=heard)
-    assert any("head moved from charset nordic to nordic-ext" in note for note in heard.notes)
+    assert any(
+        "head moved from charset nordic to nordic-ext" in note for note in heard.notes
+    )
     assert read_run(result.run_dir)["head"]["from_base"][0] == ["Á", "A"]
     started, tuned = (
         weights_of(finished.run_dir / "best.safetensors"),
         weights_of(result.run_dir / "last.safetensors"),
     )
-    assert torch.allclose(tuned["classifier.weight"][:126], started["classifier.weight"], atol=1e-6)
+    assert torch.allclose(
+        tuned["classifier.weight"][:126], started["classifier.weight"], atol=1e-6
+    )
     assert read_contract(result.run_dir / "last.safetensors").charset.name == "nordic-ext"
 
 
@@ -355,24 +397,32 @@ def test_guidance_trains_resumes_and_ships_nothing(store, tmp_path, heard):
         "svtrv2-1024",
         [*sets, "geometry.max_width=160", "train.batch_width_px=100", "train.log_every=1"],
     )
-    request = TrainRequest(train=(store,), val=(store,), max_steps=2, overfit=2, device="cpu")
+    request = TrainRequest(
+        train=(store,), val=(store,), max_steps=2, overfit=2, device="cpu"
+    )
     whole = core.train(guided, replace(request, run_dir=tmp_path / "whole"), progress=heard)
     assert any(note.startswith("guided by context: ") for note in heard.notes)
     with pytest.raises(Interrupted):
         core.train(guided, replace(request, run_dir=tmp_path / "cut"), stop=stop_after(1))
     resumed = core.train(None, TrainRequest(resume=tmp_path / "cut", device="cpu"))
-    one, other = (weights_of(result.run_dir / "last.safetensors") for result in (whole, resumed))
+    one, other = (
+        weights_of(result.run_dir / "last.safetensors") for result in (whole, resumed)
+    )
     assert all(torch.equal(one[key], other[key]) for key in one)
     network, _ = load_model(whole.run_dir / "last.safetensors")
     assert one.keys() == network.state_dict().keys()
-    assert load_state(whole.run_dir)["guidance"]["classifier.bias"].abs().max() > 0  # it was zero
+    assert (
+        load_state(whole.run_dir)["guidance"]["classifier.bias"].abs().max() > 0
+    )  # it was zero
 
 
 def test_a_run_folder_is_never_overwritten(finished, store):
     with pytest.raises(UsageError, match="not empty"):
         core.train(
             profile(),
-            TrainRequest(train=(store,), val=(store,), run_dir=finished.run_dir, device="cpu"),
+            TrainRequest(
+                train=(store,), val=(store,), run_dir=finished.run_dir, device="cpu"
+            ),
         )
 
 
@@ -422,7 +472,9 @@ def test_epochs_end_a_run_when_nothing_else_does(store, tmp_path):
     assert result.lines == 2 * 24
 
 
-def test_a_loss_that_is_not_finite_stops_after_ten_steps(store, tmp_path, heard, monkeypatch):
+def test_a_loss_that_is_not_finite_stops_after_ten_steps(
+    store, tmp_path, heard, monkeypatch
+):
     monkeypatch.setattr(base, "ctc_loss", lambda logits, *rest: logits.sum() * float("nan"))
     request = TrainRequest(
         train=(store,), val=(store,), run_dir=tmp_path / "n", max_steps=50, device="cpu"
@@ -430,7 +482,8 @@ def test_a_loss_that_is_not_finite_stops_after_ten_steps(store, tmp_path, heard,
     with pytest.raises(DataError, match=r"10 steps in a row.*line-\d+"):
         core.train(profile("train.eval_every=100"), request, progress=heard)
     events = [
-        json.loads(line) for line in (tmp_path / "n" / "metrics.jsonl").read_text().splitlines()
+        json.loads(line)
+        for line in (tmp_path / "n" / "metrics.jsonl").read_text().splitlines()
     ]
     skipped = [event for event in events if event["kind"] == "skipped"]
     assert len(skipped) == 10
@@ -470,13 +523,17 @@ def test_a_line_that_spoils_steps_is_found_and_named(store, tmp_path, heard, bui
     ):
         core.train(
             profile(
-                "train.eval_every=1000", "train.mask_share=1", "train.batch_size=8", *AS_STORED
+                "train.eval_every=1000",
+                "train.mask_share=1",
+                "train.batch_size=8",
+                *AS_STORED,
             ),
             request,
             progress=heard,
         )
     events = [
-        json.loads(line) for line in (tmp_path / "n" / "metrics.jsonl").read_text().splitlines()
+        json.loads(line)
+        for line in (tmp_path / "n" / "metrics.jsonl").read_text().splitlines()
     ]
     skipped = [event for event in events if event["kind"] == "skipped"]
     assert skipped
@@ -505,7 +562,9 @@ def test_a_disk_without_room_is_refused_before_a_folder_is_made(
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/dev/full is Linux'")
 @pytest.mark.parametrize("full", ["metrics", "board"])
-def test_a_log_on_a_full_disk_ends_the_run_with_its_state_saved(store, tmp_path, monkeypatch, full):
+def test_a_log_on_a_full_disk_ends_the_run_with_its_state_saved(
+    store, tmp_path, monkeypatch, full
+):
     log = runlog.RunLog
 
     def opened(*arguments):
@@ -542,7 +601,15 @@ def test_curves_and_worst_lines_are_left_to_be_seen(store, tmp_path, monkeypatch
     header, *rows = [
         line.split("\t") for line in (tmp_path / "c" / "worst.tsv").read_text().splitlines()
     ]
-    assert header == ["step", "id", "class", "edits", "reference", "hypothesis", "difference"]
+    assert header == [
+        "step",
+        "id",
+        "class",
+        "edits",
+        "reference",
+        "hypothesis",
+        "difference",
+    ]
     edits = [int(row[3]) for row in rows]
     assert edits == sorted(edits, reverse=True)
     assert edits[-1] > 0
@@ -595,7 +662,9 @@ def fp16(monkeypatch):
 
 def test_fp16_steps_that_the_scaler_skips_count(store, tmp_path, heard, fp16, monkeypatch):
     # loss 0, every gradient NaN
-    monkeypatch.setattr(base, "ctc_loss", lambda logits, *_: (logits.float() * 0).sqrt().sum())
+    monkeypatch.setattr(
+        base, "ctc_loss", lambda logits, *_: (logits.float() * 0).sqrt().sum()
+    )
     request = TrainRequest(
         train=(store,), val=(store,), run_dir=tmp_path / "n", max_steps=30, device="cpu"
     )
@@ -607,7 +676,9 @@ def test_fp16_steps_that_the_scaler_skips_count(store, tmp_path, heard, fp16, mo
 
 
 def test_fp16_lowers_its_scale_and_learns(store, tmp_path, heard, fp16, monkeypatch):
-    monkeypatch.setattr(torch.amp, "GradScaler", partial(torch.amp.GradScaler, init_scale=2.0**30))
+    monkeypatch.setattr(
+        torch.amp, "GradScaler", partial(torch.amp.GradScaler, init_scale=2.0**30)
+    )
     request = TrainRequest(
         train=(store,), val=(store,), run_dir=tmp_path / "s", max_steps=40, device="cpu"
     )
@@ -647,7 +718,9 @@ def test_another_length_of_a_resumed_run_is_told(store, tmp_path, heard):
         UsageError, match=r"is finished.*Start a longer one from its weights: --load"
     ):
         core.train(
-            None, TrainRequest(resume=tmp_path / "l", max_steps=4, device="cpu"), progress=heard
+            None,
+            TrainRequest(resume=tmp_path / "l", max_steps=4, device="cpu"),
+            progress=heard,
         )
     assert "to last max_steps 2, and now max_steps 4" in heard.warnings[0]
 
@@ -659,7 +732,9 @@ def test_another_length_stretches_what_is_left_of_the_learning_rate(store, tmp_p
     every_step = profile("train.log_every=1", "train.eval_every=1000")
     with pytest.raises(Interrupted):
         core.train(every_step, request, stop=stop_after(6))
-    with pytest.raises(Interrupted):  # after its tenth step, and to be gone on with as it is now
+    with pytest.raises(
+        Interrupted
+    ):  # after its tenth step, and to be gone on with as it is now
         core.train(
             None,
             TrainRequest(resume=tmp_path / "l", max_steps=24, device="cpu"),
@@ -667,7 +742,8 @@ def test_another_length_stretches_what_is_left_of_the_learning_rate(store, tmp_p
         )
     core.train(None, TrainRequest(resume=tmp_path / "l", device="cpu"))
     lines = [
-        json.loads(line) for line in (tmp_path / "l" / "metrics.jsonl").read_text().splitlines()
+        json.loads(line)
+        for line in (tmp_path / "l" / "metrics.jsonl").read_text().splitlines()
     ]
     rates = [line["lr"] for line in lines if line["kind"] == "train"]
     assert len(rates) == 24
@@ -687,7 +763,14 @@ def test_waiting_for_data_is_told_once(store, tmp_path, heard, monkeypatch):
     monkeypatch.setattr(watchdogs, "WAIT_SHARE_TO_WARN", -1.0)
     core.train(profile(), replace(request, run_dir=tmp_path / "w2"), progress=heard)
     assert (
-        len([w for w in heard.warnings if "waiting for data" in w and "data.num_workers" in w]) == 1
+        len(
+            [
+                w
+                for w in heard.warnings
+                if "waiting for data" in w and "data.num_workers" in w
+            ]
+        )
+        == 1
     )
 
 
@@ -779,27 +862,34 @@ def test_what_a_loaded_network_had_learnt_is_remembered_also_by_a_resumed_run(
 
 def test_only_what_the_profile_lets_train_moves(store, tmp_path, heard):
     only = profile("train.trainable=['classifier', 'stage3']", "train.mask_share=1.0")
-    request = TrainRequest(train=(store,), val=(store,), run_dir=tmp_path / "run", max_steps=3)
+    request = TrainRequest(
+        train=(store,), val=(store,), run_dir=tmp_path / "run", max_steps=3
+    )
     core.train(only, request, progress=heard)
     torch.manual_seed(only.profile.train.seed)
     fresh, (trained, _) = (
         build_model(only.profile.model, 126).state_dict(),
         load_weights(tmp_path / "run" / "last.safetensors"),
     )
-    moved = {key.split(".")[0] for key in fresh if not torch.equal(fresh[key], trained[key])}
+    moved = {
+        key.split(".")[0] for key in fresh if not torch.equal(fresh[key], trained[key])
+    }
     assert moved == {"classifier", "stage3"}
     assert any("are frozen" in note for note in heard.notes)
     rows = read_run(tmp_path / "run")["freezing"]["rows"]
     assert [row["pattern"] for row in rows] == ["classifier", "stage3"]
     with pytest.raises(UsageError, match="'classifer' matches no parameter"):
         core.train(
-            profile("train.trainable=['classifer']"), replace(request, run_dir=tmp_path / "other")
+            profile("train.trainable=['classifer']"),
+            replace(request, run_dir=tmp_path / "other"),
         )
     assert not (tmp_path / "other").exists()
 
 
 def test_a_run_of_a_version_that_knew_fewer_keys_goes_on(store, tmp_path):
-    request = TrainRequest(train=(store,), val=(store,), run_dir=tmp_path / "run", max_steps=2)
+    request = TrainRequest(
+        train=(store,), val=(store,), run_dir=tmp_path / "run", max_steps=2
+    )
     with pytest.raises(Interrupted):
         core.train(profile(), request, stop=stop_after(1))
     state = load_state(tmp_path / "run")
@@ -810,13 +900,19 @@ def test_a_run_of_a_version_that_knew_fewer_keys_goes_on(store, tmp_path):
 
 def test_a_trial_on_some_lines_is_judged_on_all_of_val(store, tmp_path):
     request = TrainRequest(
-        train=(store,), val=(store,), run_dir=tmp_path / "t", max_train_samples=6, device="cpu"
+        train=(store,),
+        val=(store,),
+        run_dir=tmp_path / "t",
+        max_train_samples=6,
+        device="cpu",
     )
     result = core.train(profile("train.epochs=2"), request)
     assert result.lines == 2 * 6
     assert core.train(None, TrainRequest(resume=tmp_path / "t", device="cpu")).lines == 12
     with pytest.raises(UsageError, match="max_train_samples is 6 there and 7 now"):
-        core.train(None, TrainRequest(resume=tmp_path / "t", max_train_samples=7, device="cpu"))
+        core.train(
+            None, TrainRequest(resume=tmp_path / "t", max_train_samples=7, device="cpu")
+        )
 
 
 def test_batches_of_a_size_that_was_asked_for_keep_the_learning_rate_meant_for_the_profiles(

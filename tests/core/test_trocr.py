@@ -44,7 +44,9 @@ def store(tmp_path_factory):
         for number, text in enumerate(TEXTS):
             writer.add(
                 line(text),
-                LineRow(id=f"line-{number}", image=f"{number}.png", text=text, language="sv"),
+                LineRow(
+                    id=f"line-{number}", image=f"{number}.png", text=text, language="sv"
+                ),
             )
     return path
 
@@ -86,7 +88,9 @@ def learnt(tiny_trocr, store, tmp_path_factory):
     adapters alone.
     """
     folder = tmp_path_factory.mktemp("trocr-learnt") / "a"
-    request = TrainRequest((store,), (), folder, overfit=8, max_steps=130, threads=1, device="cpu")
+    request = TrainRequest(
+        (store,), (), folder, overfit=8, max_steps=130, threads=1, device="cpu"
+    )
     profile = profile_of(
         tiny_trocr, "model.lora_rank=0", "train.lr=2e-3", "train.checkpointing=false"
     )
@@ -162,7 +166,9 @@ def test_the_adapters_apart_are_read_by_peft(run, tiny_trocr):
 
 
 @pytest.mark.parametrize("which", ["run", "learnt"])
-def test_merged_the_folder_reads_the_same_here_and_in_transformers(request, which, tmp_path, heard):
+def test_merged_the_folder_reads_the_same_here_and_in_transformers(
+    request, which, tmp_path, heard
+):
     import torch
     from transformers import AutoTokenizer, VisionEncoderDecoderModel
 
@@ -176,7 +182,8 @@ def test_merged_the_folder_reads_the_same_here_and_in_transformers(request, whic
     } <= set(result.files)
     assert result.max_diff < 1e-5
     before, after = (
-        open_recognizer(path, device="cpu", threads=1) for path in (source, tmp_path / "merged")
+        open_recognizer(path, device="cpu", threads=1)
+        for path in (source, tmp_path / "merged")
     )
     crops = list(map(line, TEXTS))
     for one, other in zip(before.recognize(crops), after.recognize(crops), strict=True):
@@ -211,7 +218,13 @@ def test_a_run_goes_on_and_starts_another_on_the_same_network_only(
     copied = shutil.copytree(run.run_dir, tmp_path / "a")
     assert train(None, TrainRequest(resume=copied, max_steps=3, device="cpu")).steps == 3
     request = TrainRequest(
-        (store,), (store,), tmp_path / "b", load=copied, max_steps=1, threads=1, device="cpu"
+        (store,),
+        (store,),
+        tmp_path / "b",
+        load=copied,
+        max_steps=1,
+        threads=1,
+        device="cpu",
     )
     assert train(profile_of(tiny_trocr), request).steps == 1
     other = shutil.copytree(tiny_trocr, tmp_path / "other")
@@ -237,7 +250,8 @@ def test_a_moved_folder_is_found_beside_the_weights(run, tiny_trocr, tmp_path):
     gone = {**contract.model, "pretrained": "/gone/trocr"}
     save_weights(tmp_path / "best.safetensors", state, replace(contract, model=gone))
     with pytest.raises(
-        UsageError, match=rf"no folder /gone/trocr.*or a link to it, at {tmp_path}/pretrained"
+        UsageError,
+        match=rf"no folder /gone/trocr.*or a link to it, at {tmp_path}/pretrained",
     ):
         load_model(tmp_path)
     shutil.copytree(tiny_trocr, tmp_path / "pretrained")
@@ -247,14 +261,23 @@ def test_a_moved_folder_is_found_beside_the_weights(run, tiny_trocr, tmp_path):
 def test_labels_that_cannot_be_written_and_lines_that_are_crushed(
     tiny_trocr, store, tmp_path, heard
 ):
-    request = TrainRequest((store,), (store,), tmp_path / "a", max_steps=1, threads=1, device="cpu")
-    with pytest.raises(DataError, match=r"row 'line-1' has 2 characters, the network writes 1"):
+    request = TrainRequest(
+        (store,), (store,), tmp_path / "a", max_steps=1, threads=1, device="cpu"
+    )
+    with pytest.raises(
+        DataError, match=r"row 'line-1' has 2 characters, the network writes 1"
+    ):
         train(profile_of(tiny_trocr, "model.max_target_length=2"), request)
     signs = tmp_path / "signs.lmdb"
     with LineStoreWriter(signs, Geometry(max_width=160), NORDIC) as writer:
         writer.add(line("1"), LineRow(id="euro", image="euro.png", text="€€"))
-    with pytest.raises(DataError, match=r"row 'euro' needs 7 tokens, model.max_target_length is 6"):
-        train(profile_of(tiny_trocr, "model.max_target_length=6"), replace(request, train=(signs,)))
+    with pytest.raises(
+        DataError, match=r"row 'euro' needs 7 tokens, model.max_target_length is 6"
+    ):
+        train(
+            profile_of(tiny_trocr, "model.max_target_length=6"),
+            replace(request, train=(signs,)),
+        )
     long = tmp_path / "long.lmdb"
     with LineStoreWriter(long, Geometry(max_width=160), NORDIC) as writer:
         writer.add(line("123456"), LineRow(id="long", image="long.png", text="123456"))
@@ -272,14 +295,18 @@ def test_a_dry_run_judges_the_folder_without_torch(tiny_trocr, tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "bert"}', encoding="utf-8")
     with pytest.raises(ArtifactError, match="holds another network"):
         plan_train(profile_of(tmp_path), TrainRequest())
-    with pytest.raises(UsageError, match="generation_max_length 65 is beyond the 64 positions"):
+    with pytest.raises(
+        UsageError, match="generation_max_length 65 is beyond the 64 positions"
+    ):
         plan_train(profile_of(tiny_trocr, "model.generation_max_length=65"), TrainRequest())
     planned = plan_train(profile_of(tiny_trocr), TrainRequest()).to_json()
     assert planned["lines_a_batch"] == {"any": {"2048 px": 8}}
 
 
 def test_what_it_cannot_do_is_refused(run, tiny_run, tmp_path):
-    with pytest.raises(UsageError, match=r"no ONNX file or engine here. `nordocr merge-lora"):
+    with pytest.raises(
+        UsageError, match=r"no ONNX file or engine here. `nordocr merge-lora"
+    ):
         plan_export(run.run_dir)
     with pytest.raises(UsageError, match="generates its text"):
         open_runner(run.run_dir / "best.safetensors")
@@ -295,6 +322,8 @@ def test_a_batch_holds_as_many_lines_whatever_their_width(store):
     """
     with LineStore(store) as opened:
         for line_px, counts in ((None, [3, 3, 2]), (100, [2, 2, 2, 2])):
-            settings = BatchOptions(budget_px=200, line_px=line_px, workers=0, label_limit=9)
+            settings = BatchOptions(
+                budget_px=200, line_px=line_px, workers=0, label_limit=9
+            )
             batches = LineBatches([opened], NORDIC, Geometry(max_width=160), settings)
             assert [len(batch) for batch in batches.epoch(0)] == counts

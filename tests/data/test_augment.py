@@ -4,7 +4,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nordocr_cli.data.augment import _CHANCES, _add_strips, _box_error, compose, draw_samples
+from nordocr_cli.data.augment import (
+    _CHANCES,
+    _add_strips,
+    _box_error,
+    compose,
+    draw_samples,
+)
 from nordocr_cli.geometry import Geometry
 from nordocr_cli.settings import Augment
 
@@ -33,7 +39,9 @@ def ink(line):
     seed=st.integers(0, 999),
     chance=st.sampled_from([0.0, 0.5, 1.0]),
 )
-def test_samples_use_every_line_once_and_leave_room_for_their_labels(widths, density, seed, chance):
+def test_samples_use_every_line_once_and_leave_room_for_their_labels(
+    widths, density, seed, chance
+):
     widths = np.array(widths) * 4
     frames = np.maximum(1, (widths // 4 * density).astype(np.int64))
     joinable = np.arange(len(widths)) % 3 != 0
@@ -75,11 +83,20 @@ def test_joining_and_squeezing_are_as_frequent_as_asked():
 @pytest.mark.parametrize("colours", [False, True])
 @pytest.mark.parametrize("name", _CHANCES)
 def test_each_change_keeps_the_shape_changes_pixels_and_spares_its_input(name, colours):
-    line, neighbour = written("Ågren, 12", colours=colours), written("granne", colours=colours)
+    line, neighbour = (
+        written("Ågren, 12", colours=colours),
+        written("granne", colours=colours),
+    )
     before, changed = line.copy(), 0
     for seed in range(20):
         result = compose(
-            [line], [0], (0, 0), 200, neighbour, only(**{name: 1}), np.random.default_rng(seed)
+            [line],
+            [0],
+            (0, 0),
+            200,
+            neighbour,
+            only(**{name: 1}),
+            np.random.default_rng(seed),
         )
         assert result.shape == line.shape
         assert result.dtype == np.uint8
@@ -98,7 +115,9 @@ def test_nothing_changes_without_a_chance():
 
 def test_a_joined_sample_shows_its_parts_and_paper_between():
     left, right = written("ett", 80, paper=250), written("två", 100, paper=200)
-    joined = compose([left, right], [20, 0], (0, 0), 200, left, OFF, np.random.default_rng(0))
+    joined = compose(
+        [left, right], [20, 0], (0, 0), 200, left, OFF, np.random.default_rng(0)
+    )
     assert np.array_equal(joined[:, :80], left)
     assert np.array_equal(joined[:, 100:], right)
     gap = joined[0, 80:100].astype(int)

@@ -38,7 +38,9 @@ def write_store(path, lines, geometry=GEOMETRY, seed=0):
     with LineStoreWriter(path, geometry, NORDIC) as writer:
         for number, (width, text) in enumerate(lines):
             image = rng.integers(0, 200, (geometry.height, width, 3), dtype=np.uint8)
-            writer.add(image, LineRow(id=f"{path.stem}-{number}", image=f"{number}.png", text=text))
+            writer.add(
+                image, LineRow(id=f"{path.stem}-{number}", image=f"{number}.png", text=text)
+            )
     return LineStore(path)
 
 
@@ -83,14 +85,21 @@ def test_order_and_pixels_are_a_function_of_seed_and_epoch(stores):
     def epoch(number, start=0, workers=2, seed=3):
         augment = Augment(**dict.fromkeys(CHANGES, 0.5), pad_right=0.5)
         batches = batches_of(
-            stores, seed=seed, shuffle=True, augment=augment, mask_share=0.5, workers=workers
+            stores,
+            seed=seed,
+            shuffle=True,
+            augment=augment,
+            mask_share=0.5,
+            workers=workers,
         )
         return list(batches.epoch(number, start))
 
     once = epoch(4)
     for again, first in ((epoch(4, workers=0), once), (epoch(4, start=5), once[5:])):
         assert [b.row_ids for b in again] == [b.row_ids for b in first]
-        assert all(torch.equal(a.images, b.images) for a, b in zip(again, first, strict=True))
+        assert all(
+            torch.equal(a.images, b.images) for a, b in zip(again, first, strict=True)
+        )
     assert [b.row_ids for b in epoch(5)] != [b.row_ids for b in once]
     assert [b.row_ids for b in epoch(4, seed=2)] != [b.row_ids for b in once]
 
@@ -110,11 +119,15 @@ def test_a_batch_holds_its_lines_and_white_beside_them(stores):
         for slot, row_id in enumerate(batch.row_ids):
             image, text = by_id[row_id]
             width = int(batch.widths[slot])
-            assert np.array_equal(batch.images[slot, :, :, :width].permute(1, 2, 0).numpy(), image)
+            assert np.array_equal(
+                batch.images[slot, :, :, :width].permute(1, 2, 0).numpy(), image
+            )
             assert (pixels[slot, :, :, width:] == 1.0).all()
             assert NORDIC.decode(targets[slot].tolist()) == batch.texts[slot] == text
             seen += 1
-        assert np.array_equal(pixels.numpy(), resize.normalize(batch.images.numpy(), GEOMETRY))
+        assert np.array_equal(
+            pixels.numpy(), resize.normalize(batch.images.numpy(), GEOMETRY)
+        )
     assert seen == 60
 
 
@@ -143,7 +156,9 @@ def test_augmented_samples_say_what_their_lines_say(stores):
             assert frames_needed(target.tolist()) <= GEOMETRY.out_length(own)
             assert (batch.images[slot, :, :, own:] == 255).all()
         assert rows == []
-    assert sorted(texts) == sorted(store.row(i).text for store in stores for i in range(len(store)))
+    assert sorted(texts) == sorted(
+        store.row(i).text for store in stores for i in range(len(store))
+    )
     assert joined >= 5
 
 
@@ -157,7 +172,8 @@ def test_a_label_that_cannot_fit_is_named(tmp_path):
         tmp_path / "bad.lmdb", [(40, "kort"), (16, "alltför lång"), (8, "oo")]
     ) as store:
         with pytest.raises(
-            DataError, match=r"'bad-1' needs 13 CTC frames and has 4; row 'bad-2' needs 3 .* has 2"
+            DataError,
+            match=r"'bad-1' needs 13 CTC frames and has 4; row 'bad-2' needs 3 .* has 2",
         ):
             batches_of([store])
         assert len(batches_of([store], only=[0])) == 1  # what is not used is not judged
@@ -177,9 +193,9 @@ def test_gray_lines_stay_one_channel_until_they_are_normalized(tmp_path, stores)
     with LineStoreWriter(tmp_path / "gray.lmdb", GEOMETRY, NORDIC) as writer:
         for number in range(20):
             writer.add(
-                rng.integers(0, 256, (32, 4 * (8 + number), 3), dtype=np.uint8)[:, :, :1].repeat(
-                    3, 2
-                ),
+                rng.integers(0, 256, (32, 4 * (8 + number), 3), dtype=np.uint8)[
+                    :, :, :1
+                ].repeat(3, 2),
                 LineRow(str(number), "", "x"),
             )
     with LineStore(tmp_path / "gray.lmdb") as gray:
@@ -194,7 +210,9 @@ def test_gray_lines_stay_one_channel_until_they_are_normalized(tmp_path, stores)
         mixed = batches_of([stores[0], gray], budget_px=100_000)
         for batch in mixed.epoch(0):
             assert batch.images.shape[1] == 3
-            for row, image, width in zip(batch.rows, batch.images, batch.widths, strict=True):
+            for row, image, width in zip(
+                batch.rows, batch.images, batch.widths, strict=True
+            ):
                 store = gray if row.id.isdigit() else stores[0]
                 index = int(row.id.split("-")[-1])
                 np.testing.assert_array_equal(
@@ -221,12 +239,15 @@ def test_memory_is_used_again_but_never_while_a_batch_holds_it(stores):
         for row, image, width in zip(batch.rows, batch.images, batch.widths, strict=True):
             store = stores[0] if row.id.startswith("a-") else stores[1]
             assert np.array_equal(
-                image[:, :, :width].permute(1, 2, 0).numpy(), store.image(int(row.id.split("-")[1]))
+                image[:, :, :width].permute(1, 2, 0).numpy(),
+                store.image(int(row.id.split("-")[1])),
             )
 
 
 def test_ratios_mix_stores_and_use_each_line_equally_often(stores):
-    batches = batches_of(stores, shuffle=True, ratios=[1.0, 3.0], seed=5)  # of 37 and 23 lines
+    batches = batches_of(
+        stores, shuffle=True, ratios=[1.0, 3.0], seed=5
+    )  # of 37 and 23 lines
     seen = Counter()
     for epoch in range(12):
         lines = [int(i) for plan in batches.plan(epoch) for i in plan.lines]

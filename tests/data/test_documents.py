@@ -57,7 +57,12 @@ def test_big_endian_and_bigtiff_are_counted(tmp_path):
     ]
     entries = b"".join(struct.pack(">HHIHH", tag, 3, 1, value, 0) for tag, value in tags)
     (tmp_path / "motorola.tif").write_bytes(
-        b"MM\0*" + struct.pack(">I", 10) + b"\x63\0" + struct.pack(">H", 9) + entries + bytes(4)
+        b"MM\0*"
+        + struct.pack(">I", 10)
+        + b"\x63\0"
+        + struct.pack(">H", 9)
+        + entries
+        + bytes(4)
     )
     pages = read_pages(tmp_path / "motorola.tif")
     assert len(pages) == 1
@@ -153,7 +158,11 @@ def test_sixteen_bits_may_be_the_other_way_round(tmp_path):
 
 
 def test_a_thumbnail_is_no_page(tmp_path):
-    pages = [Image.new("L", (10, 5), 7), Image.new("L", (40, 20), 99), Image.new("L", (40, 20), 3)]
+    pages = [
+        Image.new("L", (10, 5), 7),
+        Image.new("L", (40, 20), 99),
+        Image.new("L", (40, 20), 3),
+    ]
     buffer = io.BytesIO()
     with TiffImagePlugin.AppendingTiffWriter(buffer, new=True) as writer:
         for page in pages:
@@ -203,7 +212,9 @@ def test_limits_are_checked_before_decoding(tmp_path):
     with pytest.raises(DataError, match="page 1: 20 x 40 pixels .* above the limit of 700"):
         read_pages(tmp_path / "three.tif", Limits(max_pixels=700))[0]
     Image.new("L", (9000, 9000), 255).save(tmp_path / "large.png")
-    with pytest.raises(DataError, match=r"9,000 x 9,000 pixels .* raise --max-pixels to 81000000"):
+    with pytest.raises(
+        DataError, match=r"9,000 x 9,000 pixels .* raise --max-pixels to 81000000"
+    ):
         read_pages(tmp_path / "large.png")[0]
 
 

@@ -31,7 +31,9 @@ def write(path: Path, *lines: str) -> Path:
 
 def png(path: Path, height: int, width: int) -> np.ndarray:
     path.parent.mkdir(parents=True, exist_ok=True)
-    image = np.random.default_rng(height).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    image = np.random.default_rng(height).integers(
+        0, 256, (height, width, 3), dtype=np.uint8
+    )
     cv2.imwrite(str(path), image[:, :, ::-1])
     return image
 
@@ -42,12 +44,20 @@ def test_csv_by_header_by_position_and_with_semicolons(tmp_path: Path) -> None:
     assert rows(csv) == [("a.png", '1,5 "m"'), ("b.png", " x ")]
     assert [e.row.language for e in iterate_manifest(csv)] == ["sv", ""]
     assert rows(write(csv, "text;id;image", "1 234,50;k1;a.png")) == [("a.png", "1 234,50")]
-    assert rows(write(csv, "a.png;Hej, du", "b.png;")) == [("a.png", "Hej, du"), ("b.png", "")]
+    assert rows(write(csv, "a.png;Hej, du", "b.png;")) == [
+        ("a.png", "Hej, du"),
+        ("b.png", ""),
+    ]
 
 
 def test_csv_names_the_line_that_is_wrong(tmp_path: Path) -> None:
     csv = write(
-        tmp_path / "x.csv", "image,text", 'a.png,"on two', 'lines"', "b.png,x,y", "c.png,good"
+        tmp_path / "x.csv",
+        "image,text",
+        'a.png,"on two',
+        'lines"',
+        "b.png,x,y",
+        "c.png,good",
     )
     found = rows(csv)
     assert [where for where, _ in found] == ["2", "3", "4", "c.png"]
@@ -58,7 +68,10 @@ def test_csv_names_the_line_that_is_wrong(tmp_path: Path) -> None:
 
 def test_paddle_labels_of_lines(tmp_path: Path) -> None:
     file = write(
-        tmp_path / "rec_gt.txt", "a.png\tHej [x]", '["b.png", "c d.png"]\tå\t{}', '["e.png]\tx'
+        tmp_path / "rec_gt.txt",
+        "a.png\tHej [x]",
+        '["b.png", "c d.png"]\tå\t{}',
+        '["e.png]\tx',
     )
     found = rows(file)
     assert found[:3] == [("a.png", "Hej [x]"), ("b.png", "å\t{}"), ("c d.png", "å\t{}")]
@@ -74,17 +87,30 @@ def test_paddle_labels_of_pages(tmp_path: Path) -> None:
             "points": [[10, 20], [110, 22], [110, 50], [10, 48]],
             "difficult": False,
         },
-        {"transcription": "###", "points": [[0, 0], [5, 0], [5, 5], [0, 5]], "difficult": True},
+        {
+            "transcription": "###",
+            "points": [[0, 0], [5, 0], [5, 5], [0, 5]],
+            "difficult": True,
+        },
         {"transcription": "no area", "points": [[0, 0], [5, 0]]},
         {"transcription": "no number", "points": [[0, 0], [10**400, 0], [5, 5]]},
     ]
     write(
-        tmp_path / "Label.txt", "p/1.png\t" + json.dumps(regions), "p/2.png\t[]", "p/1.png\tplain"
+        tmp_path / "Label.txt",
+        "p/1.png\t" + json.dumps(regions),
+        "p/2.png\t[]",
+        "p/1.png\tplain",
     )
     source = open_source(tmp_path)
     good, illegible, flat, huge, broken = source.entries()
-    assert (source.kind, good.row.text, good.row.source) == ("paddle", "Räkning", "p/1.png:r1")
-    assert good.place == Place(0, Outline.of_quad([(10, 20), (110, 22), (110, 50), (10, 48)]))
+    assert (source.kind, good.row.text, good.row.source) == (
+        "paddle",
+        "Räkning",
+        "p/1.png:r1",
+    )
+    assert good.place == Place(
+        0, Outline.of_quad([(10, 20), (110, 22), (110, 50), (10, 48)])
+    )
     assert source.crop(good).shape[:2] == source.crop_size(good) == (28, 100)
     assert illegible.illegible
     assert (illegible.row, flat.row, huge.row, broken.row) == (None, None, None, None)
@@ -112,7 +138,9 @@ def test_paddle_labels_name_images_from_the_folder_above(tmp_path: Path) -> None
         [{"transcription": "Räkning", "points": [[10, 20], [110, 20], [110, 50], [10, 50]]}]
     )
     label = write(
-        tmp_path / "train" / "Label.txt", f"train/1.png\t{regions}", f"train/gone.png\t{regions}"
+        tmp_path / "train" / "Label.txt",
+        f"train/1.png\t{regions}",
+        f"train/gone.png\t{regions}",
     )
     for spec in (label.parent, label, f"{label}:{tmp_path}", f"{label}:{label.parent}"):
         source = open_source(parse_source(str(spec)))
@@ -137,15 +165,21 @@ def test_page_xml_beside_images_and_in_its_own_folder(tmp_path: Path) -> None:
         "d": "small.png",
         "scan 1": "",
     }.items():
-        write(tmp_path / "page" / f"{name}.xml", PAGE.format(image=image, text=f"Rad {name}"))
+        write(
+            tmp_path / "page" / f"{name}.xml", PAGE.format(image=image, text=f"Rad {name}")
+        )
     write(tmp_path / "page" / "e.xml", "<PcGts>")
     source = open_source(tmp_path)
-    found = {(entry.row.text if entry.row else "broken"): entry for entry in source.entries()}
+    found = {
+        (entry.row.text if entry.row else "broken"): entry for entry in source.entries()
+    }
     for name in ("Rad a", "Rad b", "Rad scan 1"):
         np.testing.assert_array_equal(source.crop(found[name]), page[20:50, 10:110])
     with pytest.raises(FileNotFoundError, match=r"gone\.png"):
         source.crop(found["Rad c"])
-    with pytest.raises(DataError, match=r"50 x 100 px, but its layout was made for 100 x 200"):
+    with pytest.raises(
+        DataError, match=r"50 x 100 px, but its layout was made for 100 x 200"
+    ):
         source.crop(found["Rad d"])
     assert found["broken"].where.endswith("e.xml")
     assert found["broken"].problem.startswith("is not readable XML")
@@ -156,13 +190,19 @@ def test_named_sources(tmp_path: Path) -> None:
     odd = write(tmp_path / "a=b:c.tsv", "a.png\tx")
     images = tmp_path / "images"
     image = png(images / "a.png", 20, 40)
-    assert parse_source(f"legal={manifest}:{images}") == SourceSpec(manifest, images, "legal")
+    assert parse_source(f"legal={manifest}:{images}") == SourceSpec(
+        manifest, images, "legal"
+    )
     assert parse_source(f"{manifest}:{images}") == SourceSpec(manifest, images)
     assert parse_source(f"legal={manifest}") == SourceSpec(manifest, None, "legal")
     assert parse_source(str(odd)) == SourceSpec(odd)
     source = open_source(parse_source(f"legal={manifest}:{images}"))
     np.testing.assert_array_equal(source.crop(next(iter(source.entries()))), image)
-    for wrong in (f"{manifest}:{tmp_path}/nowhere", f"x={tmp_path}/nowhere.jsonl", "nowhere"):
+    for wrong in (
+        f"{manifest}:{tmp_path}/nowhere",
+        f"x={tmp_path}/nowhere.jsonl",
+        "nowhere",
+    ):
         with pytest.raises(UsageError, match="nowhere"):
             parse_source(wrong)
 
@@ -213,8 +253,14 @@ def test_hocr_beside_its_page_is_read_and_its_bad_line_named(tmp_path: Path) -> 
 
 
 def test_a_bad_line_of_a_layout_is_named_and_the_rest_read(tmp_path: Path) -> None:
-    lines = [{"bbox": [0, 10 * k, 90, 10 * k + (k != 1) * 9], "text": f"Rad {k}"} for k in range(3)]
-    lines += [{"bbox": [0, 0, 10**400, 9], "text": "x"}, {"bbox": [0, 0, 90, 9], "text": "\ud800"}]
+    lines = [
+        {"bbox": [0, 10 * k, 90, 10 * k + (k != 1) * 9], "text": f"Rad {k}"}
+        for k in range(3)
+    ]
+    lines += [
+        {"bbox": [0, 0, 10**400, 9], "text": "x"},
+        {"bbox": [0, 0, 90, 9], "text": "\ud800"},
+    ]
     (tmp_path / "a.json").write_text(
         json.dumps({"pages": [{"page": 1, "regions": lines}]}), encoding="utf-8"
     )
@@ -222,7 +268,9 @@ def test_a_bad_line_of_a_layout_is_named_and_the_rest_read(tmp_path: Path) -> No
     (tmp_path / "prices.json").write_text("[1, 2]", encoding="utf-8")
     entries = list(open_source(tmp_path).entries())
     assert [entry.row.id for entry in entries if entry.row] == ["a:p1:r1", "a:p1:r3"]
-    problems = [(Path(entry.where).name, entry.problem) for entry in entries if not entry.row]
+    problems = [
+        (Path(entry.where).name, entry.problem) for entry in entries if not entry.row
+    ]
     assert [where for where, _ in problems] == ["a.json", "a.json", "a.json", "b.json"]
     no_character, no_area, no_number, no_json = (problem for _, problem in problems)
     assert no_character.startswith("page 1, line 5: text '\\ud800'")

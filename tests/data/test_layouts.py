@@ -60,7 +60,10 @@ def test_page_xml(tmp_path: Path) -> None:
     )
     expected = Layout((Page(0, lines),), "sv", ("p1.png",), ((600, 800),))
     assert layout(tmp_path, PAGE) == expected
-    assert layout(tmp_path, '<?xml version="1.0" encoding="UTF-16"?>' + PAGE, "utf-16") == expected
+    assert (
+        layout(tmp_path, '<?xml version="1.0" encoding="UTF-16"?>' + PAGE, "utf-16")
+        == expected
+    )
     assert layout(tmp_path, "\ufeff" + PAGE) == expected
 
 
@@ -121,7 +124,10 @@ def test_languages_have_one_name(written, code):
 def test_lines_that_are_wrong_can_be_told_and_left_out(tmp_path: Path) -> None:
     bad: dict[tuple[int, int], str] = {}
     for content, what in (
-        (ALTO.replace('HPOS="10" VPOS="20"', 'HPOS="x" VPOS="20"'), "damaged line: ValueError"),
+        (
+            ALTO.replace('HPOS="10" VPOS="20"', 'HPOS="x" VPOS="20"'),
+            "damaged line: ValueError",
+        ),
         (
             PAGE.replace('points="10,20 200,24 200,60 10,58"', ""),
             "line 1 ('a'): the line has no position",
@@ -185,7 +191,11 @@ def test_alto_keeps_outlines(tmp_path: Path, points: str) -> None:
 def test_text_files_of_icdar(tmp_path: Path, line: str, text: str, corners: int) -> None:
     illegible = "1,1,9,1,9,9,1,9,###\n" if corners else '1 1 9 9 "###"\n'
     (region,) = layout(tmp_path, f"\ufeff{line}\r\n{illegible}").pages[0].regions
-    assert (region.text, region.box, len(region.polygon)) == (text, Box(10, 20, 190, 40), corners)
+    assert (region.text, region.box, len(region.polygon)) == (
+        text,
+        Box(10, 20, 190, 40),
+        corners,
+    )
 
 
 def test_entities_of_funsd_are_parted_into_lines(tmp_path: Path) -> None:

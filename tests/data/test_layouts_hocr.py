@@ -75,7 +75,10 @@ def test_tsv(tmp_path: Path) -> None:
         (HOCR.replace("bbox 10 20 310 60;", ""), "page 1, line 'l1': no bbox"),
         (HOCR.replace("bbox 10 20 310 60;", "bbox 10 20 10 60;"), "no area"),
         (TESSERACT_TSV.replace("300\t40", "300\tx"), "layout:3: expected numbers"),
-        (TESSERACT_TSV.replace("4\t1\t1\t1\t1\t0", "3\t1\t1\t1\t1\t0"), "a line before its words"),
+        (
+            TESSERACT_TSV.replace("4\t1\t1\t1\t1\t0", "3\t1\t1\t1\t1\t0"),
+            "a line before its words",
+        ),
         (TESSERACT_TSV.split("\n", 1)[0], "no line of a page"),
         (OURS + "b.tif\t2\t10\t20\t300\t40\t0.7\tx\n", "several images"),
     ],
@@ -100,7 +103,11 @@ def test_what_is_wrong_is_named(tmp_path: Path, content: str, message: str) -> N
             [(0, 2)],
             "layout: page 1, line 2",
         ),
-        (TESSERACT_TSV.replace("300\t40", "300\tx"), [(0, 1)], "layout:3: expected numbers"),
+        (
+            TESSERACT_TSV.replace("300\t40", "300\tx"),
+            [(0, 1)],
+            "layout:3: expected numbers",
+        ),
         (TESSERACT_TSV.replace("90.5", "sure"), [(0, 1)], "layout:4: expected numbers"),
         (TESSERACT_TSV.replace("300\t40", "0\t40"), [(0, 1)], "layout:3: "),
         (
@@ -117,7 +124,11 @@ def test_a_bad_line_is_left_out_and_told(
 ) -> None:
     whole = read(
         tmp_path,
-        HOCR if content.startswith("<") else OURS if content.startswith("image") else TESSERACT_TSV,
+        HOCR
+        if content.startswith("<")
+        else OURS
+        if content.startswith("image")
+        else TESSERACT_TSV,
     )
     (tmp_path / "layout").write_text(content, encoding="utf-8")
     found: dict[tuple[int, int], str] = {}

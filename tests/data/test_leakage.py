@@ -23,10 +23,14 @@ def picture(text: str) -> np.ndarray:
     return pixels
 
 
-TEXTS = [f"Rad {number} om {number * number} kr och {number % 7} till" for number in range(40)]
+TEXTS = [
+    f"Rad {number} om {number * number} kr och {number % 7} till" for number in range(40)
+]
 
 
-def write(path: Path, lines: list[tuple[np.ndarray, str]], prefix: str, source: str = "") -> Path:
+def write(
+    path: Path, lines: list[tuple[np.ndarray, str]], prefix: str, source: str = ""
+) -> Path:
     with LineStoreWriter(path, GEOMETRY, NORDIC) as writer:
         for number, (pixels, text) in enumerate(lines):
             row = LineRow(f"{prefix}{number}", f"{number}.png", text, source=source)
@@ -42,7 +46,9 @@ def leakage(trained: Path, tested: Path):
 COPIES = {
     "exact": lambda pixels: pixels,
     "noise": lambda p: np.clip(p + RNG.normal(0, 6, p.shape), 0, 255).astype(np.uint8),
-    "jpeg": lambda p: cv2.imdecode(cv2.imencode(".jpg", p, (cv2.IMWRITE_JPEG_QUALITY, 40))[1], 1),
+    "jpeg": lambda p: cv2.imdecode(
+        cv2.imencode(".jpg", p, (cv2.IMWRITE_JPEG_QUALITY, 40))[1], 1
+    ),
     "recrop": lambda p: np.ascontiguousarray(p[2:-2, 4:-4]),
     "rescale": lambda p: cv2.resize(p, None, fx=0.7, fy=0.7, interpolation=cv2.INTER_AREA),
 }
@@ -59,7 +65,9 @@ def test_copies_are_found_whatever_was_done_to_them(tmp_path: Path, copy: str) -
 
 
 def test_other_lines_are_no_copies(tmp_path: Path) -> None:
-    trained = write(tmp_path / "a.lmdb", [(picture(text), text) for text in TEXTS[:20]], "t")
+    trained = write(
+        tmp_path / "a.lmdb", [(picture(text), text) for text in TEXTS[:20]], "t"
+    )
     tested = write(tmp_path / "b.lmdb", [(picture(text), text) for text in TEXTS[20:]], "v")
     assert not leakage(trained, tested).is_found
 

@@ -63,7 +63,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for key in range(KEYS):
             transaction.put(b"small-%04d" % key, rng.randbytes(rng.randrange(300)))
             if key % 10 == 0:
-                transaction.put(b"large-%04d" % key, rng.randbytes(rng.randrange(2_100, 9_000)))
+                transaction.put(
+                    b"large-%04d" % key, rng.randbytes(rng.randrange(2_100, 9_000))
+                )
     return path
 
 

@@ -14,7 +14,13 @@ from nordocr_cli.records import LineRow
 def test_jsonl_keeps_every_key(tmp_path: Path) -> None:
     file = tmp_path / "manifest.jsonl"
     rows = [
-        {"image": "a.png", "text": "Å", "language": "sv", "dpi": 300, "params": {"angle": 1.5}},
+        {
+            "image": "a.png",
+            "text": "Å",
+            "language": "sv",
+            "dpi": 300,
+            "params": {"angle": 1.5},
+        },
         {
             "image": "b.png",
             "text": "x",
@@ -43,22 +49,35 @@ def test_a_field_that_is_null_does_not_hide_the_label(tmp_path: Path) -> None:
     )
     (row,) = read_manifest(file)
     assert row == LineRow("a.png", "a.png", "hej", extra={"label": "kept"})
-    assert row.to_json() == {"id": "a.png", "image": "a.png", "text": "hej", "label": "kept"}
+    assert row.to_json() == {
+        "id": "a.png",
+        "image": "a.png",
+        "text": "hej",
+        "label": "kept",
+    }
     meddling = LineRow(
-        "a", "a.png", "hej", extra={"text": None, "image": "b.png", "language": "sv", "dpi": 300}
+        "a",
+        "a.png",
+        "hej",
+        extra={"text": None, "image": "b.png", "language": "sv", "dpi": 300},
     )
     assert meddling.to_json() == {"id": "a", "image": "a.png", "text": "hej", "dpi": 300}
 
 
 # Texts that quote, brace and tab as they like, but end no line and fill it.
-TEXTS = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1).filter(str.strip)
+TEXTS = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1).filter(
+    str.strip
+)
 
 
 @given(
-    text=TEXTS, tail=st.sampled_from(["", "\t", '\t"quoted"', "\t{x: [1]}", "\\n", "\u2028y", "'"])
+    text=TEXTS,
+    tail=st.sampled_from(["", "\t", '\t"quoted"', "\t{x: [1]}", "\\n", "\u2028y", "'"]),
 )
 @settings(max_examples=60, deadline=None)
-def test_tsv_text_is_opaque(tmp_path_factory: pytest.TempPathFactory, text: str, tail: str) -> None:
+def test_tsv_text_is_opaque(
+    tmp_path_factory: pytest.TempPathFactory, text: str, tail: str
+) -> None:
     from nordocr_cli.charset import to_nfc
 
     file = tmp_path_factory.mktemp("tsv") / "labels.tsv"
@@ -103,7 +122,9 @@ def test_kinds_are_told_by_looking(tmp_path: Path) -> None:
         (b'{"image": "good.png", "text": "again"}', "already that of line 1"),
     ],
 )
-def test_a_bad_line_is_named_and_the_rest_read(tmp_path: Path, line: bytes, problem: str) -> None:
+def test_a_bad_line_is_named_and_the_rest_read(
+    tmp_path: Path, line: bytes, problem: str
+) -> None:
     file = tmp_path / "manifest.jsonl"
     good = b'{"image": "good.png", "text": "x"}\n'
     file.write_bytes(good + line + b"\n" + good.replace(b"good", b"last"))
@@ -122,7 +143,9 @@ def test_a_list_of_images_that_is_nested_without_end_is_a_bad_row(tmp_path: Path
 
 
 @pytest.mark.parametrize("name", ["manifest.tsv", "labels.txt", "Label.txt"])
-def test_the_kind_is_told_though_the_first_line_is_damaged(tmp_path: Path, name: str) -> None:
+def test_the_kind_is_told_though_the_first_line_is_damaged(
+    tmp_path: Path, name: str
+) -> None:
     regions = '[{"transcription": "x", "points": [[0, 0], [9, 0], [9, 9]]}]'
     good = {
         "manifest.tsv": "{}.png\tx",

@@ -9,7 +9,9 @@ from nordocr_cli.errors import DataError, UsageError
 
 def test_a_mapping_file(tmp_path: Path) -> None:
     file = tmp_path / "map.tsv"
-    file.write_text("# accents\ná\ta\ne\u0301\te\nU+2026\t...\n\n•\t\n#\n", encoding="utf-8")
+    file.write_text(
+        "# accents\ná\ta\ne\u0301\te\nU+2026\t...\n\n•\t\n#\n", encoding="utf-8"
+    )
     mapping = read_mapping(file, NORDIC)
     assert mapping == {"á": "a", "é": "e", "…": "...", "•": ""}
     assert replace_characters("• Så, é… á", mapping) == " Så, e... a"

@@ -129,7 +129,9 @@ class TestPdf:
 
     def test_pages_with_a_layout_become_lines(self, tmp_path: Path) -> None:
         tiff = read_pages(SAMPLES / "dev_doc.tif")
-        scan(tmp_path / "dev_doc.pdf", *(Image.fromarray(page).convert("1") for page in tiff))
+        scan(
+            tmp_path / "dev_doc.pdf", *(Image.fromarray(page).convert("1") for page in tiff)
+        )
         shutil.copy(SAMPLES / "dev_doc.json", tmp_path)
         profile = load_profile("svtrv2-1024").profile
         result = prep([tmp_path / "dev_doc.pdf"], tmp_path / "pdf.lmdb", profile)
@@ -138,7 +140,9 @@ class TestPdf:
         assert entries[0].key.endswith(".pdf")
         last = list(open_source(parse_source(str(SAMPLES))).entries())[-1]
         crop = open_source(parse_source(str(tmp_path))).crop(entries[-1])
-        np.testing.assert_array_equal(crop, open_source(parse_source(str(SAMPLES))).crop(last))
+        np.testing.assert_array_equal(
+            crop, open_source(parse_source(str(SAMPLES))).crop(last)
+        )
 
     def test_alto_says_how_large_the_page_is(self, tmp_path: Path) -> None:
         drawn(tmp_path / "bar.pdf")
@@ -154,7 +158,11 @@ class TestPdf:
     def test_what_is_damaged_locked_or_too_large_is_named(self, tmp_path: Path) -> None:
         whole = scan(tmp_path / "a.pdf", noise(50, 60, "L")).read_bytes()
         broken = tmp_path / "broken.pdf"
-        for content in (b"%PDF-1.7", b"%PDF-1.4\ntrailer<</Root 1 0 R>>", whole[: len(whole) // 3]):
+        for content in (
+            b"%PDF-1.7",
+            b"%PDF-1.4\ntrailer<</Root 1 0 R>>",
+            whole[: len(whole) // 3],
+        ):
             broken.write_bytes(content)
             with pytest.raises(DataError, match=r"broken\.pdf"):
                 read_pages(broken)[0]
@@ -163,7 +171,9 @@ class TestPdf:
         with pytest.raises(DataError, match="above the limit of 40,000,000 for a page"):
             read_pages(tmp_path / "a.pdf").page(0, (50_000, 50_000))
         (tmp_path / "bomb.pdf").write_bytes(
-            whole.replace(b"/Width 60", b"/Width 60000").replace(b"/Height 50", b"/Height 50000")
+            whole.replace(b"/Width 60", b"/Width 60000").replace(
+                b"/Height 50", b"/Height 50000"
+            )
         )
         with pytest.raises(DataError, match="50,000 x 60,000 pixels"):
             read_pages(tmp_path / "bomb.pdf")[0]
@@ -190,7 +200,9 @@ def test_without_pypdfium2_the_install_line_is_told(
 
 
 @pytest.mark.parametrize("layers", [1, 2])
-def test_a_stream_that_stands_for_gigabytes_is_refused_before_it_is_unpacked(tmp_path, layers):
+def test_a_stream_that_stands_for_gigabytes_is_refused_before_it_is_unpacked(
+    tmp_path, layers
+):
     packed = b"0 0 m " * 20_000_000
     for _ in range(layers):
         packed = zlib.compress(packed, 9)

@@ -40,7 +40,9 @@ def test_decodes_colour_exactly() -> None:
         np.testing.assert_array_equal(
             decode_image(encoded(Image.fromarray(pixels), format), "x"), pixels
         )
-    assert decode_image(encoded(Image.fromarray(pixels), "WEBP", lossless=True), "x").shape == (
+    assert decode_image(
+        encoded(Image.fromarray(pixels), "WEBP", lossless=True), "x"
+    ).shape == (
         9,
         13,
         3,
@@ -66,15 +68,24 @@ def test_lays_transparency_on_white() -> None:
     rgba = np.zeros((2, 3, 4), dtype=np.uint8)
     rgba[:, 0, 3] = 255
     rgba[:, 1, 3] = 128
-    assert decode_image(encoded(Image.fromarray(rgba)), "x")[0, :, 0].tolist() == [0, 127, 255]
+    assert decode_image(encoded(Image.fromarray(rgba)), "x")[0, :, 0].tolist() == [
+        0,
+        127,
+        255,
+    ]
     palette = Image.fromarray(np.array([[0, 255]], dtype=np.uint8)).convert("P")
-    assert decode_image(encoded(palette, transparency=0), "x")[0, :, 0].tolist() == [255, 255]
+    assert decode_image(encoded(palette, transparency=0), "x")[0, :, 0].tolist() == [
+        255,
+        255,
+    ]
 
 
 def test_scales_16_bit() -> None:
     values = np.array([[0, 128, 257, 32896, 65535]], dtype=np.uint16)
     for format in ("PNG", "TIFF"):
-        assert decode_image(encoded(Image.fromarray(values), format), "x")[0, :, 0].tolist() == [
+        assert decode_image(encoded(Image.fromarray(values), format), "x")[
+            0, :, 0
+        ].tolist() == [
             0,
             0,
             1,
@@ -110,7 +121,9 @@ def test_refuses_what_is_no_whole_image() -> None:
             decode_image(data, what)
     frames = [Image.fromarray(noise(8, 8, seed)) for seed in range(3)]
     with pytest.raises(DataError, match="3 images"):
-        decode_image(encoded(frames[0], "TIFF", save_all=True, append_images=frames[1:]), "x")
+        decode_image(
+            encoded(frames[0], "TIFF", save_all=True, append_images=frames[1:]), "x"
+        )
 
 
 def test_refuses_a_pixel_bomb_before_decoding() -> None:
@@ -160,7 +173,9 @@ def test_linear_is_cv2s_and_area_and_cubic_differ() -> None:
     crop = noise(64, 401)
     expected = cv2.resize(crop, (200, 32), interpolation=cv2.INTER_LINEAR)
     np.testing.assert_array_equal(resize_line(crop, GEOMETRY), expected)
-    area, cubic = (resize_line(crop, Geometry(resampler=name)) for name in ("area", "cubic"))
+    area, cubic = (
+        resize_line(crop, Geometry(resampler=name)) for name in ("area", "cubic")
+    )
     assert not np.array_equal(area, expected)
     assert not np.array_equal(cubic, area)
 

@@ -50,7 +50,9 @@ def test_ground_truth_counts_its_pages_from_one():
 
 def test_text_is_composed(tmp_path):
     (tmp_path / "nfd.json").write_text(
-        json.dumps({"pages": [{"page": 1, "regions": [{"bbox": [0, 0, 1, 1], "text": "a\u030a"}]}]})
+        json.dumps(
+            {"pages": [{"page": 1, "regions": [{"bbox": [0, 0, 1, 1], "text": "a\u030a"}]}]}
+        )
     )
     assert read_layout(tmp_path / "nfd.json").pages[0].regions[0].text == "å"
 
@@ -65,7 +67,10 @@ def test_text_is_composed(tmp_path):
             '{"pages": [{"page_index": 0, "lines": []}, {"page_index": 0, "lines": []}]}',
             "two pages have the same index",
         ),
-        ('{"pages": [{"page_index": 0, "lines": [{"bbox": [1, 2, 3]}]}]}', "page 1, line 1: bbox"),
+        (
+            '{"pages": [{"page_index": 0, "lines": [{"bbox": [1, 2, 3]}]}]}',
+            "page 1, line 1: bbox",
+        ),
         ('{"pages": [{"page_index": 0, "lines": [{"bbox": [0, 0, 9, 0]}]}]}', "no area"),
         (
             (

@@ -24,7 +24,9 @@ PAGE = """<PcGts><Page imageFilename="{image}"><TextRegion><TextLine><Coords poi
 
 
 def picture(number: int, height: int = 20, width: int = 60) -> bytes:
-    pixels = np.random.default_rng(number).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    pixels = np.random.default_rng(number).integers(
+        0, 256, (height, width, 3), dtype=np.uint8
+    )
     return cv2.imencode(".png", pixels)[1].tobytes()
 
 
@@ -91,7 +93,10 @@ def images_above(folder: Path) -> None:
 
 
 def up_and_into_images(folder: Path) -> None:
-    put(folder / "labels" / "labels.txt", lines(images(folder / "images"), prefix="../images/"))
+    put(
+        folder / "labels" / "labels.txt",
+        lines(images(folder / "images"), prefix="../images/"),
+    )
 
 
 def symlinked_folder(folder: Path) -> None:
@@ -127,7 +132,10 @@ def bars(folder: Path) -> None:
 
 def icdar_words(folder: Path) -> None:
     rows = zip(images(folder, "word_{}.png"), TEXTS, strict=True)
-    put(folder / "gt.txt", "\ufeff" + "\r\n".join(f'{name}, "{text}"' for name, text in rows))
+    put(
+        folder / "gt.txt",
+        "\ufeff" + "\r\n".join(f'{name}, "{text}"' for name, text in rows),
+    )
 
 
 def names_with_spaces(folder: Path) -> None:
@@ -144,7 +152,9 @@ def imagefolder(folder: Path) -> None:
 
 def imagefolder_splits(folder: Path) -> None:
     names = images(folder / "train")
-    rows = [{"file_name": name, "text": text} for name, text in zip(names, TEXTS, strict=True)]
+    rows = [
+        {"file_name": name, "text": text} for name, text in zip(names, TEXTS, strict=True)
+    ]
     for split, chosen in {"train": rows[:2], "test": rows[2:]}.items():
         put(folder / split / "metadata.jsonl", "\n".join(map(json.dumps, chosen)))
     (folder / "train" / names[2]).rename(folder / "test" / names[2])
@@ -166,7 +176,9 @@ def map_of_objects(folder: Path) -> None:
 
 def mmocr(folder: Path) -> None:
     rows = zip(images(folder / "imgs"), TEXTS, strict=True)
-    items = [{"img_path": f"imgs/{name}", "instances": [{"text": text}]} for name, text in rows]
+    items = [
+        {"img_path": f"imgs/{name}", "instances": [{"text": text}]} for name, text in rows
+    ]
     put(
         folder / "textrecog_train.json",
         {"metainfo": {"task_name": "textrecog"}, "data_list": items},
@@ -207,7 +219,12 @@ def zipped(folder: Path) -> None:
 
 def own_jsonl(folder: Path) -> None:
     rows = [
-        {"image": str(folder / name), "text": text, "confidence": 0.9, "char_confidences": []}
+        {
+            "image": str(folder / name),
+            "text": text,
+            "confidence": 0.9,
+            "char_confidences": [],
+        }
         for name, text in zip(images(folder), TEXTS, strict=True)
     ]
     put(folder / "read.jsonl", "\n".join(map(json.dumps, rows)))
@@ -215,7 +232,10 @@ def own_jsonl(folder: Path) -> None:
 
 def own_json(folder: Path) -> None:
     rows = zip(images(folder), TEXTS, strict=True)
-    put(folder / "read.json", [{"image": str(folder / name), "text": text} for name, text in rows])
+    put(
+        folder / "read.json",
+        [{"image": str(folder / name), "text": text} for name, text in rows],
+    )
 
 
 def own_tsv(folder: Path) -> None:
@@ -245,7 +265,9 @@ def test_line_images_are_found_with_their_texts(tmp_path: Path, build) -> None:
         read = {entry.row.text: source.crop(entry) for entry in entries}
         assert sorted(read) == sorted(TEXTS)
         for number, text in enumerate(TEXTS):
-            expected = cv2.imdecode(np.frombuffer(picture(number), np.uint8), cv2.IMREAD_COLOR_RGB)
+            expected = cv2.imdecode(
+                np.frombuffer(picture(number), np.uint8), cv2.IMREAD_COLOR_RGB
+            )
             np.testing.assert_array_equal(read[text], expected)
             size = source.crop_size(next(e for e in entries if e.row.text == text))
             assert size == expected.shape[:2]
@@ -267,9 +289,13 @@ def scan(folder: Path, name: str = "0001.png") -> None:
 
 def transkribus(folder: Path) -> None:
     scan(folder)
-    put(folder / "page" / "0001.xml", PAGE.format(image="0001.png", points=POINTS, text="Rad"))
     put(
-        folder / "mets.xml", '<?xml version="1.0"?><ns3:mets xmlns:ns3="http://www.loc.gov/METS/"/>'
+        folder / "page" / "0001.xml",
+        PAGE.format(image="0001.png", points=POINTS, text="Rad"),
+    )
+    put(
+        folder / "mets.xml",
+        '<?xml version="1.0"?><ns3:mets xmlns:ns3="http://www.loc.gov/METS/"/>',
     )
     put(folder / "metadata.xml", "<trpDocMetadata/>")
 
@@ -355,13 +381,19 @@ def label_studio(folder: Path) -> None:
         {"id": "a", "type": "textarea", "value": {**shape, "text": ["Rad"]}, **sizes},
     ]
     address = "/data/upload/1/0123abcd-0001.png"
-    put(folder / "export.json", [{"data": {"ocr": address}, "annotations": [{"result": result}]}])
+    put(
+        folder / "export.json",
+        [{"data": {"ocr": address}, "annotations": [{"result": result}]}],
+    )
 
 
 def label_studio_minimal(folder: Path) -> None:
     scan(folder)
     shape = {"x": 5, "y": 20, "width": 50, "height": 30, "original_width": 200}
-    task = {"ocr": "/data/local-files/?d=0001.png", "bbox": [{**shape, "original_height": 100}]}
+    task = {
+        "ocr": "/data/local-files/?d=0001.png",
+        "bbox": [{**shape, "original_height": 100}],
+    }
     put(folder / "export.json", [{**task, "transcription": "Rad"}])
 
 
@@ -402,7 +434,9 @@ def test_lines_of_pages_are_cut_with_their_texts(tmp_path: Path, build) -> None:
         entry, *others = source.entries()
         assert (entry.problem, entry.row.text) == ("", "Rad")
         assert all(other.illegible for other in others)
-        page = cv2.imdecode(np.frombuffer(picture(7, 100, 200), np.uint8), cv2.IMREAD_COLOR_RGB)
+        page = cv2.imdecode(
+            np.frombuffer(picture(7, 100, 200), np.uint8), cv2.IMREAD_COLOR_RGB
+        )
         np.testing.assert_array_equal(source.crop(entry), page[20:50, 10:110])
         assert source.crop_size(entry) == (30, 100)
     finally:
@@ -436,7 +470,10 @@ def test_tables_of_hugging_face(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     pyarrow.parquet.write_table(table, tmp_path / "data" / "train-00000-of-00001.parquet")
     stream = tmp_path / "data-00000-of-00001.arrow"
-    with arrow.OSFile(str(stream), "wb") as file, arrow.ipc.new_stream(file, table.schema) as out:
+    with (
+        arrow.OSFile(str(stream), "wb") as file,
+        arrow.ipc.new_stream(file, table.schema) as out,
+    ):
         out.write_table(table)
     for path in (tmp_path / "data", tmp_path / "data-00000-of-00001.arrow"):
         source = open_source(path)

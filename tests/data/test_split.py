@@ -34,7 +34,9 @@ def test_folds_are_of_like_size(lines_of: dict[str, int], folds: int) -> None:
         return
     part_of = choose_folds(lines_of, folds, 1)
     assert part_of.keys() == lines_of.keys()
-    sizes = [sum(n for d, n in lines_of.items() if part_of[d] == part) for part in range(folds)]
+    sizes = [
+        sum(n for d, n in lines_of.items() if part_of[d] == part) for part in range(folds)
+    ]
     assert min(sizes) > 0
     assert max(sizes) - min(sizes) <= max(lines_of.values())
 
@@ -46,13 +48,20 @@ def test_one_document_cannot_be_split() -> None:
 
 def line(document: str, text: str = "x") -> LineRow:
     return LineRow(
-        f"{document}-{text}", "a.png", text, source=f"{document}:p1:r1" if document != "?" else ""
+        f"{document}-{text}",
+        "a.png",
+        text,
+        source=f"{document}:p1:r1" if document != "?" else "",
     )
 
 
-@given(st.lists(st.tuples(st.sampled_from("ABC?"), st.integers(0, 3)), min_size=1, max_size=40))
+@given(
+    st.lists(st.tuples(st.sampled_from("ABC?"), st.integers(0, 3)), min_size=1, max_size=40)
+)
 @settings(max_examples=60, deadline=None)
-def test_a_picture_is_in_one_store_and_so_is_a_document(lines: list[tuple[str, int]]) -> None:
+def test_a_picture_is_in_one_store_and_so_is_a_document(
+    lines: list[tuple[str, int]],
+) -> None:
     placement = Placement({"B": 1, "C": 2})
     pictures: dict[int, set[int]] = {}
     documents: dict[str, set[int]] = {}

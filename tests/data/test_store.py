@@ -76,7 +76,10 @@ def test_round_trip(path: Path) -> None:
     with LineStore(path) as store:
         assert len(store) == 30
         assert store.header.geometry == GEOMETRY
-        assert (store.header.charset_name, store.header.charset_sha256) == ("nordic", NORDIC.sha256)
+        assert (store.header.charset_name, store.header.charset_sha256) == (
+            "nordic",
+            NORDIC.sha256,
+        )
         assert store.header.counts == {"read": 30, "kept": 30}
         assert store.header.made == {"profile": "test"}
         assert store.widths.dtype == np.int32
@@ -109,7 +112,8 @@ def test_a_foreign_reader_reads_it(path: Path) -> None:
                 cv2.imdecode(data, cv2.IMREAD_COLOR)[:, :, ::-1], line(number - 1)
             )
         gray = cv2.imdecode(
-            np.frombuffer(transaction.get(b"image-000000001"), dtype=np.uint8), cv2.IMREAD_UNCHANGED
+            np.frombuffer(transaction.get(b"image-000000001"), dtype=np.uint8),
+            cv2.IMREAD_UNCHANGED,
         )
         assert gray.ndim == 2
     environment.close()
@@ -123,7 +127,9 @@ def test_many_lines_at_once(path: Path) -> None:
             images = store.images(indices, width=160 if indices == gray else None)
             assert images.shape[3] == (1 if set(indices) <= set(gray) else 3)
             assert images.shape[2] == (
-                160 if indices == gray else max((int(store.widths[i]) for i in indices), default=0)
+                160
+                if indices == gray
+                else max((int(store.widths[i]) for i in indices), default=0)
             )
             for image, index in zip(images, indices, strict=True):
                 width = int(store.widths[index])
@@ -197,7 +203,9 @@ def test_damaged_pixels_are_named_when_many_lines_are_read(
 def test_a_line_is_checked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     checked = []
     monkeypatch.setattr(
-        store_module.zlib, "crc32", lambda record: checked.append(len(record)) or zlib_crc32(record)
+        store_module.zlib,
+        "crc32",
+        lambda record: checked.append(len(record)) or zlib_crc32(record),
     )
     with LineStore(write(tmp_path / "a.lmdb", 3)) as store:
         checked.clear()
@@ -218,7 +226,9 @@ def test_a_changed_header_is_refused(tmp_path: Path, value: tuple[str, int]) -> 
         LineStore(path)
 
 
-def test_content_hash_is_of_the_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_content_hash_is_of_the_content(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def content(path: Path) -> str:
         with LineStore(path) as store:
             return store.header.content_sha256
@@ -239,7 +249,10 @@ def test_the_map_grows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_failed_or_repeated_write(path: Path, tmp_path: Path) -> None:
     before = (path / "data.mdb").read_bytes()
-    with pytest.raises(KeyboardInterrupt), LineStoreWriter(path, GEOMETRY, NORDIC) as writer:
+    with (
+        pytest.raises(KeyboardInterrupt),
+        LineStoreWriter(path, GEOMETRY, NORDIC) as writer,
+    ):
         writer.add(line(0), row(0))
         raise KeyboardInterrupt
     assert (path / "data.mdb").read_bytes() == before
@@ -361,7 +374,11 @@ def test_threads_second_openings_pickles_and_forks(path: Path) -> None:
             assert copy.row(4) == row(4)
         child = os.fork()
         if child == 0:
-            os._exit(0 if store.row(7) == row(7) and np.array_equal(store.image(7), line(7)) else 1)
+            os._exit(
+                0
+                if store.row(7) == row(7) and np.array_equal(store.image(7), line(7))
+                else 1
+            )
         assert os.waitpid(child, 0)[1] == 0
         np.testing.assert_array_equal(store.image(1), line(1))
     with pytest.raises(ValueError, match="closed"):

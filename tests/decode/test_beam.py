@@ -41,7 +41,10 @@ def scores_of(shape, seed, spread):
 
 
 cases = st.tuples(
-    st.integers(1, 6), st.integers(2, 4), st.integers(0, 2**31), st.sampled_from([0.3, 1.0, 3.0])
+    st.integers(1, 6),
+    st.integers(2, 4),
+    st.integers(0, 2**31),
+    st.sampled_from([0.3, 1.0, 3.0]),
 )
 
 
@@ -67,7 +70,9 @@ def test_a_narrow_beam_never_promises_too_much(case, beam_width):
     assert 1 <= len(found) <= beam_width
     assert len({text for text, _ in found}) == len(found)
     assert all(score <= wanted[text] + 1e-9 for text, score in found)
-    assert [score for _, score in found] == sorted((score for _, score in found), reverse=True)
+    assert [score for _, score in found] == sorted(
+        (score for _, score in found), reverse=True
+    )
 
 
 def test_the_textbook_case_where_greedy_is_wrong():
@@ -81,7 +86,9 @@ def test_the_textbook_case_where_greedy_is_wrong():
 
 @settings(max_examples=30, deadline=None)
 @given(
-    st.lists(st.lists(st.integers(0, 125), min_size=1, max_size=40), min_size=1, max_size=4),
+    st.lists(
+        st.lists(st.integers(0, 125), min_size=1, max_size=40), min_size=1, max_size=4
+    ),
     st.integers(0, 1000),
 )
 def test_peaked_logits_read_as_greedy_reads_them(paths, seed):
@@ -91,7 +98,9 @@ def test_peaked_logits_read_as_greedy_reads_them(paths, seed):
         line[np.arange(len(path)), path] += 14
     frames = np.array([len(path) for path in paths])
     for greedy, beam in zip(
-        decode_greedy(logits, frames, NORDIC), decode_beam(logits, frames, NORDIC), strict=True
+        decode_greedy(logits, frames, NORDIC),
+        decode_beam(logits, frames, NORDIC),
+        strict=True,
     ):
         assert beam.text == greedy.text
         assert beam.spans == greedy.spans
@@ -101,18 +110,26 @@ def test_peaked_logits_read_as_greedy_reads_them(paths, seed):
 
 @settings(max_examples=40, deadline=None)
 @given(
-    st.integers(1, 6), st.lists(st.integers(1, 2), min_size=1, max_size=3), st.integers(0, 2**31)
+    st.integers(1, 6),
+    st.lists(st.integers(1, 2), min_size=1, max_size=3),
+    st.integers(0, 2**31),
 )
 def test_spans_are_those_of_the_best_path(length, classes, seed):
     log_probs = log_softmax(scores_of((length, 3), seed, 2.0))
-    paths = [path for path in product(range(3), repeat=length) if collapse(path) == tuple(classes)]
+    paths = [
+        path
+        for path in product(range(3), repeat=length)
+        if collapse(path) == tuple(classes)
+    ]
     if not paths:
         with pytest.raises(ValueError, match="cannot write"):
             best_path_spans(log_probs, tuple(classes))
         return
     best = max(paths, key=lambda path: log_probs[range(length), path].sum())
     at = [list(group) for c, group in groupby(range(length), key=lambda t: best[t]) if c]
-    assert best_path_spans(log_probs, tuple(classes)) == [(group[0], group[-1] + 1) for group in at]
+    assert best_path_spans(log_probs, tuple(classes)) == [
+        (group[0], group[-1] + 1) for group in at
+    ]
 
 
 def test_each_line_is_read_over_its_own_frames():
@@ -120,7 +137,8 @@ def test_each_line_is_read_over_its_own_frames():
     frames = np.array([12, 5, 0])
     together = decode_beam(logits, frames, AB)
     assert [
-        decode_beam(logits[i : i + 1, :n], np.array([n]), AB)[0] for i, n in enumerate(frames)
+        decode_beam(logits[i : i + 1, :n], np.array([n]), AB)[0]
+        for i, n in enumerate(frames)
     ] == together
     assert (together[2].text, together[2].confidence) == ("", 0.0)
     logits[1, 8] = np.nan  # padding may hold anything

@@ -11,7 +11,9 @@ ABC = Charset("abc", "abc")
 
 
 def one_hot(classes, score=10.0, num_classes=4):
-    return np.float32(score) * np.eye(num_classes, dtype=np.float32)[list(classes)]  # (T, C)
+    return (
+        np.float32(score) * np.eye(num_classes, dtype=np.float32)[list(classes)]
+    )  # (T, C)
 
 
 def reference(logits, charset):
@@ -52,7 +54,9 @@ def test_equals_the_plain_reference(data, n, length, activation):
     logits = np.random.default_rng(seed).normal(size=(n, length, 4)).astype(np.float32) * 3
     exponentials = np.exp(logits)
     given_output = (
-        logits if activation == "logits" else exponentials / exponentials.sum(axis=2, keepdims=True)
+        logits
+        if activation == "logits"
+        else exponentials / exponentials.sum(axis=2, keepdims=True)
     )
     found = decode_greedy(given_output, frames, ABC, activation)
     assert len(found) == n
@@ -74,7 +78,10 @@ def test_a_line_in_a_batch_reads_as_alone():
     logits = random.normal(size=(32, 200, 126)).astype(np.float32)
     batch = decode_greedy(logits, frames, NORDIC)
     for i, count in enumerate(frames):
-        assert batch[i] == decode_greedy(logits[i : i + 1, :count], frames[i : i + 1], NORDIC)[0]
+        assert (
+            batch[i]
+            == decode_greedy(logits[i : i + 1, :count], frames[i : i + 1], NORDIC)[0]
+        )
     assert any(
         batch[i].text != decode_greedy(logits[i : i + 1], np.array([200]), NORDIC)[0].text
         for i in range(32)
@@ -111,7 +118,9 @@ def test_by_hand():
     assert found.text == "aabc"
     assert found.spans == ((0, 2), (3, 4), (4, 6), (8, 9))
     assert found.char_confidences == pytest.approx([np.e**10 / (np.e**10 + 3)] * 4)
-    assert all(isinstance(value, float) for value in (found.confidence, *found.char_confidences))
+    assert all(
+        isinstance(value, float) for value in (found.confidence, *found.char_confidences)
+    )
 
 
 def test_a_run_does_not_reach_into_the_next_line():
@@ -139,7 +148,10 @@ def test_one_frame():
 
 def test_large_logits_do_not_overflow():
     line = one_hot([1, 2], 60000.0) - 30000
-    assert decode_greedy(line[None].astype(np.float16), np.array([2]), ABC)[0].confidence == 1.0
+    assert (
+        decode_greedy(line[None].astype(np.float16), np.array([2]), ABC)[0].confidence
+        == 1.0
+    )
 
 
 def test_minus_infinity_marks_a_class_that_cannot_be():
@@ -153,7 +165,8 @@ def test_broken_output_is_an_error_in_a_line_and_nothing_in_padding(value):
     lines[1, 2, 0] = value
     assert decode_greedy(lines, np.array([3, 2]), ABC)[1].text == "ab"
     with pytest.raises(
-        ArtifactError, match=r"line 1, frame 2 .* diverged \(lower train\.lr\), or fp16 overflowed"
+        ArtifactError,
+        match=r"line 1, frame 2 .* diverged \(lower train\.lr\), or fp16 overflowed",
     ):
         decode_greedy(lines, np.array([3, 3]), ABC)
 

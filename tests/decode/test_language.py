@@ -31,12 +31,16 @@ def unsure(right, other, share=0.45):
     logits[0, 1::2, 0] = 9
     for at, (a, b) in enumerate(zip(right, other, strict=True)):
         logits[0, 2 * at, NORDIC.class_of[b]] = 9
-        logits[0, 2 * at, NORDIC.class_of[a]] = 9 if a == b else 9 + np.log(share / (1 - share))
+        logits[0, 2 * at, NORDIC.class_of[a]] = (
+            9 if a == b else 9 + np.log(share / (1 - share))
+        )
     return logits
 
 
 def read(logits, language=None):
-    return decode_beam(logits, np.array([logits.shape[1]]), NORDIC, language=language)[0].text
+    return decode_beam(logits, np.array([logits.shape[1]]), NORDIC, language=language)[
+        0
+    ].text
 
 
 @pytest.mark.parametrize(
@@ -48,7 +52,9 @@ def read(logits, language=None):
         ("kvartal", "kvarta1"),
     ],
 )
-def test_ngrams_and_words_decide_between_readings_that_are_nearly_as_likely(right, other, tmp_path):
+def test_ngrams_and_words_decide_between_readings_that_are_nearly_as_likely(
+    right, other, tmp_path
+):
     logits = unsure(right, other)
     assert read(logits) == other
     assert read(logits, Beside(NORDIC, count_characters(CORPUS))) == right
@@ -63,13 +69,15 @@ def test_what_the_network_is_sure_of_stays():
     assert read(logits, Beside(NORDIC, count_characters(CORPUS))) == "Omsåttning"
     amount = unsure("7 811 518,00", "7 811 518,00")
     assert (
-        read(amount, Beside(NORDIC, count_characters(CORPUS), frozenset({"och"}))) == "7 811 518,00"
+        read(amount, Beside(NORDIC, count_characters(CORPUS), frozenset({"och"})))
+        == "7 811 518,00"
     )
 
 
 def test_a_beam_with_a_language_that_says_nothing_is_the_beam_without():
     logits = (
-        np.random.default_rng(2).normal(size=(3, 20, NORDIC.num_classes)).astype(np.float32) * 3
+        np.random.default_rng(2).normal(size=(3, 20, NORDIC.num_classes)).astype(np.float32)
+        * 3
     )
     frames = np.array([20, 20, 9])
     assert decode_beam(logits, frames, NORDIC) == decode_beam(
@@ -105,7 +113,8 @@ def test_it_is_kept_as_json(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", ["", "[]", "{}", '{"schema": "other/1", "counts": {"": {"a": 1}}}', '{"schema": 1']
+    "content",
+    ["", "[]", "{}", '{"schema": "other/1", "counts": {"": {"a": 1}}}', '{"schema": 1'],
 )
 def test_what_is_no_language(content, tmp_path):
     for name, reader in (("lm.json", read_char_lm), ("words.txt", read_words)):

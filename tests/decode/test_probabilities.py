@@ -59,7 +59,8 @@ def test_softmaxes_of_a_graph_are_counted(operators, count):
         nodes.append(helper.make_node(operator, inputs, [output], **attributes))
         name = output
     value = [
-        helper.make_tensor_value_info(each, TensorProto.FLOAT, None) for each in ("input", "output")
+        helper.make_tensor_value_info(each, TensorProto.FLOAT, None)
+        for each in ("input", "output")
     ]
     graph = helper.make_graph(nodes, "g", value[:1], value[1:])
     assert softmaxes_before_output(onnx.helper.make_model(graph)) == count

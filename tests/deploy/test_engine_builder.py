@@ -10,7 +10,11 @@ from nordocr_cli.deploy.onnx_file import fp16_sibling
 from nordocr_cli.errors import ArtifactError, Interrupted, MissingBackendError, UsageError
 from nordocr_cli.progress import Silent
 from nordocr_cli.runtime.backends.tensorrt import builder as engine_builder
-from nordocr_cli.runtime.backends.tensorrt.builder import build, choose_backend, require_backend
+from nordocr_cli.runtime.backends.tensorrt.builder import (
+    build,
+    choose_backend,
+    require_backend,
+)
 from nordocr_cli.runtime.backends.tensorrt.engine_file import parse_header
 from nordocr_cli.runtime.backends.tensorrt.gpu_arch import find_arch
 from nordocr_cli.settings import Engine
@@ -36,7 +40,10 @@ def test_a_real_engine(tiny_onnx, arch):
 def test_memory_follows_the_greatest_shape(tiny_onnx):
     small, large = (
         build(
-            trt, fp16_sibling(tiny_onnx), Engine(opt_batch=n, max_batch=n), [find_arch("sm86")]
+            trt,
+            fp16_sibling(tiny_onnx),
+            Engine(opt_batch=n, max_batch=n),
+            [find_arch("sm86")],
         ).activation_bytes
         for n in (8, 64)
     )
@@ -93,7 +100,9 @@ def test_backends(monkeypatch):
 
 
 def test_hopper_is_no_rtx_target():
-    with pytest.raises(UsageError, match=r"cannot build for H100.*--backend tensorrt --arch sm90"):
+    with pytest.raises(
+        UsageError, match=r"cannot build for H100.*--backend tensorrt --arch sm90"
+    ):
         choose_backend("rtx", find_arch("h100"))
     assert choose_backend("tensorrt", find_arch("h100")) == "tensorrt"
     with pytest.raises(UsageError, match="did you mean 'tensorrt'"):

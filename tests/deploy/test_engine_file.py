@@ -67,14 +67,24 @@ def test_another_release_is_refused(engine):
 
 def test_an_unknown_layout_is_not_guessed_at(engine):
     header = check_header(
-        engine(rtx_engine(layout=3) + b"more"), "m.engine", "tensorrt-rtx", "1.7.1.116", SM86
+        engine(rtx_engine(layout=3) + b"more"),
+        "m.engine",
+        "tensorrt-rtx",
+        "1.7.1.116",
+        SM86,
     )
     assert (header.size_bytes, header.arches) == (None, None)
 
 
 def test_classic_header_tells_only_the_version():
-    header = parse_header(b"ftrt" + bytes(20) + bytes([10, 16, 1, 11]) + bytes(36), "m.engine")
-    assert (header.backend, header.version, header.size_bytes) == ("tensorrt", "10.16.1.11", None)
+    header = parse_header(
+        b"ftrt" + bytes(20) + bytes([10, 16, 1, 11]) + bytes(36), "m.engine"
+    )
+    assert (header.backend, header.version, header.size_bytes) == (
+        "tensorrt",
+        "10.16.1.11",
+        None,
+    )
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,10 @@ def test_prediction_beside_a_real_engine(tiny_onnx, models):
         ShapeRange(min_width=132, opt_batch=8, max_batch=8, opt_width=512, max_width=512),
     )
     built = build(
-        trt, fp16_sibling(tiny_onnx), Engine(bands=bands), [find_arch("sm86"), find_arch("sm120")]
+        trt,
+        fp16_sibling(tiny_onnx),
+        Engine(bands=bands),
+        [find_arch("sm86"), find_arch("sm120")],
     )
     predicted = models[1].most(bands)
     # told for the narrow band, not for the last one

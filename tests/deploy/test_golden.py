@@ -9,7 +9,13 @@ from nordocr_cli.charset import NORDIC
 from nordocr_cli.core.export.plan import ExportOptions, plan_export
 from nordocr_cli.core.export.run import export
 from nordocr_cli.data.store import LineStoreWriter
-from nordocr_cli.deploy.golden import INDEX, check_golden, golden_crops, golden_path, write_golden
+from nordocr_cli.deploy.golden import (
+    INDEX,
+    check_golden,
+    golden_crops,
+    golden_path,
+    write_golden,
+)
 from nordocr_cli.errors import ArtifactError, UsageError
 from nordocr_cli.geometry import Geometry
 from nordocr_cli.records import LineRow
@@ -24,7 +30,9 @@ def write(onnx, crops, folder):
 
 @pytest.fixture(scope="module")
 def golden(tiny_onnx, tmp_path_factory):
-    return write(tiny_onnx, golden_crops(8), tmp_path_factory.mktemp("golden") / "m.golden").folder
+    return write(
+        tiny_onnx, golden_crops(8), tmp_path_factory.mktemp("golden") / "m.golden"
+    ).folder
 
 
 def load(folder):
@@ -51,7 +59,9 @@ def test_every_step_lies_there_for_a_host_that_knows_only_the_index(golden):
             assert np.allclose(levels, levels.round(), atol=1e-3)
             best = scores[: line["line_width"] // 4].argmax(-1)
             classes = [
-                c for before, c in zip([0, *best[:-1]], best, strict=True) if c not in (before, 0)
+                c
+                for before, c in zip([0, *best[:-1]], best, strict=True)
+                if c not in (before, 0)
             ]
             assert "".join(characters[c - 1] for c in classes) == line["text"]
             assert len(line["spans"]) == len(line["char_confidences"]) == len(line["text"])
@@ -71,8 +81,12 @@ def test_lines_of_a_store_and_of_a_folder(tiny_onnx, tmp_path):
     geometry = Geometry(max_width=1792)
     with LineStoreWriter(tmp_path / "s.lmdb", geometry, NORDIC) as writer:
         for number, width in enumerate((64, 8, 32)):
-            writer.add(np.full((32, width, 3), 200, np.uint8), LineRow(f"l{number}", "", "a"))
-    assert [(name, crop.shape[1]) for name, crop in golden_crops(2, tmp_path / "s.lmdb")] == [
+            writer.add(
+                np.full((32, width, 3), 200, np.uint8), LineRow(f"l{number}", "", "a")
+            )
+    assert [
+        (name, crop.shape[1]) for name, crop in golden_crops(2, tmp_path / "s.lmdb")
+    ] == [
         ("l1", 8),
         ("l0", 64),
     ]
@@ -131,7 +145,9 @@ def test_export_writes_them_beside_the_model(tiny_checkpoint, tmp_path):
     result = export(plan)
     assert result.golden.folder == golden_path(tmp_path / "m.onnx") == tmp_path / "m.golden"
     assert result.to_json()["golden"]["lines"] == 3
-    assert check_golden(tmp_path / "m.golden", tmp_path / "m.onnx") == result.golden.characters
+    assert (
+        check_golden(tmp_path / "m.golden", tmp_path / "m.onnx") == result.golden.characters
+    )
     with pytest.raises(UsageError, match="--golden N says how many"):
         plan_export(tiny_checkpoint, options=ExportOptions(golden_lines=IMAGES))
 

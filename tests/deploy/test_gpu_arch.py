@@ -25,7 +25,8 @@ def test_every_spelling_of_the_a6000(text):
 
 def test_production_card_and_neighbours():
     assert {
-        find_arch(t).name for t in ("sm_120", "12.0", "rtx-pro-6000", "RTX 6000 PRO", "5090")
+        find_arch(t).name
+        for t in ("sm_120", "12.0", "rtx-pro-6000", "RTX 6000 PRO", "5090")
     } == {"sm120"}
     assert find_arch("12.1").name == "sm121"
     assert find_arch("rtx-6000-ada").name == "sm89"
@@ -50,5 +51,7 @@ def test_lists_keep_order_and_drop_doubles():
 
 def test_rtx_targets_are_those_of_the_library():
     trt = pytest.importorskip("tensorrt_rtx")
-    library = {name.lower() for name in trt.ComputeCapability.__members__ if name.startswith("SM")}
+    library = {
+        name.lower() for name in trt.ComputeCapability.__members__ if name.startswith("SM")
+    }
     assert {arch.name for arch in ARCHES if arch.rtx_bit is not None} == library

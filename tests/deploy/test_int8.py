@@ -60,7 +60,9 @@ def test_a_network_in_int8_is_near_the_network(graph, lines):
         model.CopyFrom(graph)
         quantized = quantize(model, calibration, "m.int8.onnx")
         got = [run(quantized, line) for line in lines]
-        error = max(np.abs(a - b).max() / np.abs(b).max() for a, b in zip(got, wanted, strict=True))
+        error = max(
+            np.abs(a - b).max() / np.abs(b).max() for a, b in zip(got, wanted, strict=True)
+        )
         assert 0 < error < 0.1
 
 
@@ -69,14 +71,23 @@ def convolution(channels, groups, name="c"):
     weight = rng.normal(0, 1, (channels, channels // groups, 3, 3)).astype(np.float32)
     bias = rng.normal(0, 1, channels).astype(np.float32)
     node = helper.make_node(
-        "Conv", ["x", "w", "b"], ["y"], name, group=groups, pads=[1, 1, 1, 1], strides=[2, 1]
+        "Conv",
+        ["x", "w", "b"],
+        ["y"],
+        name,
+        group=groups,
+        pads=[1, 1, 1, 1],
+        strides=[2, 1],
     )
     x, y = (
-        helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, channels, None, None]) for n in "xy"
+        helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, channels, None, None])
+        for n in "xy"
     )
     constants = [numpy_helper.from_array(weight, "w"), numpy_helper.from_array(bias, "b")]
     graph = helper.make_graph([node], "g", [x], [y], constants)
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8
+    )
 
 
 @pytest.mark.parametrize(
@@ -87,7 +98,9 @@ def test_a_convolution_in_int8_is_near_the_convolution(channels, groups, convolu
     value = rng.normal(1, 2, (1, channels, 8, 12)).astype(np.float32)
     wanted = run(model, value)
     assert quantize_convolutions(model, [value]) == 1
-    assert operators(model).count("QLinearConv") == convolutions  # many groups stay together
+    assert (
+        operators(model).count("QLinearConv") == convolutions
+    )  # many groups stay together
     assert {tensor.name for tensor in model.graph.initializer} <= {
         name for node in model.graph.node for name in node.input
     }

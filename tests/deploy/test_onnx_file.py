@@ -14,7 +14,11 @@ from nordocr_cli.runtime.runners import open_runner
 
 def test_a_sound_file(tiny_onnx):
     file = inspect_onnx(tiny_onnx)
-    assert (file.opset, file.precision, file.contract.charset.name) == (17, "fp32", "nordic")
+    assert (file.opset, file.precision, file.contract.charset.name) == (
+        17,
+        "fp32",
+        "nordic",
+    )
     assert inspect_onnx(fp16_sibling(tiny_onnx)).precision == "fp16"
     assert not list(tiny_onnx.parent.glob("*.data"))
 
@@ -26,7 +30,9 @@ def test_default_path_is_the_guides():
     )
 
 
-@pytest.mark.parametrize("content", [b"", b"\x89PNG\r\n\x1a\n" + bytes(64), b"not a model at all"])
+@pytest.mark.parametrize(
+    "content", [b"", b"\x89PNG\r\n\x1a\n" + bytes(64), b"not a model at all"]
+)
 def test_not_onnx(tmp_path, content):
     path = tmp_path / "model.onnx"
     path.write_bytes(content)

@@ -9,7 +9,13 @@ from nordocr_cli.artifact.contract import Contract
 from nordocr_cli.charset import NORDIC
 from nordocr_cli.deploy.bf16 import fp32_twin
 from nordocr_cli.deploy.onnx_export import in_torch, reference, to_onnx
-from nordocr_cli.deploy.parity import Point, check_parity, make_cases, open_file, shapes_to_try
+from nordocr_cli.deploy.parity import (
+    Point,
+    check_parity,
+    make_cases,
+    open_file,
+    shapes_to_try,
+)
 from nordocr_cli.errors import ArtifactError
 from nordocr_cli.geometry import Geometry
 
@@ -38,7 +44,9 @@ def compare(tmp_path, exported, original, contract=CONTRACT, shapes=((1, 32), (2
     path = tmp_path / "model.onnx"
     path.write_bytes(to_onnx(exported, contract, 17).SerializeToString())
     cases = make_cases(reference(original, contract), 32, shapes)
-    return check_parity(open_file(path, contract, "model.onnx"), cases, contract, name="model.onnx")
+    return check_parity(
+        open_file(path, contract, "model.onnx"), cases, contract, name="model.onnx"
+    )
 
 
 def test_equal_networks(tmp_path):
@@ -64,7 +72,9 @@ def test_a_small_difference_is_refused(tmp_path):
 def test_a_frozen_width_is_refused(tmp_path):
     """The trace keeps 64 frames of a 256 px example: shorter lines pass, longer ones are cut."""
     compare(tmp_path, Columns(frozen=True), Columns(), shapes=((1, 32), (1, 128)))
-    with pytest.raises(ArtifactError, match=r"at 1x320 px the file gives \(1, 64, 126\).*frozen"):
+    with pytest.raises(
+        ArtifactError, match=r"at 1x320 px the file gives \(1, 64, 126\).*frozen"
+    ):
         compare(tmp_path, Columns(frozen=True), Columns(), shapes=((1, 32), (1, 320)))
 
 
@@ -126,13 +136,16 @@ def test_every_width_at_every_batch_size_while_there_is_time(heard):
     assert len(make_cases(network, 32, shapes, progress=heard)) == len(shapes) + 4
     assert not heard.notes
     tried = make_cases(network, 32, shapes, budget_s=0, progress=heard)
-    assert len(tried) == 3 * 3 + 3 + 4  # batches to 320 px, the wider widths alone, white and black
+    assert (
+        len(tried) == 3 * 3 + 3 + 4
+    )  # batches to 320 px, the wider widths alone, white and black
     assert "2x768, 2x1024, 2x1792, 5x768, 5x1024, 5x1792 px left out" in heard.notes[0]
 
 
 @pytest.mark.parametrize("activation", ["logits", "softmax", "argmax+confidence"])
 @pytest.mark.parametrize(
-    ("pixels", "floats"), [("float32", "float32"), ("uint8", "float32"), ("float16", "float16")]
+    ("pixels", "floats"),
+    [("float32", "float32"), ("uint8", "float32"), ("float16", "float16")],
 )
 def test_every_form_of_input_and_output(tmp_path, activation, pixels, floats):
     contract = replace(

@@ -17,7 +17,9 @@ from nordocr_cli.runtime.backends.tensorrt.builder import Settings, build, requi
 from nordocr_cli.runtime.backends.tensorrt.gpu_arch import find_arch
 from nordocr_cli.settings import Engine, ShapeRange
 
-RECORDED = json.loads((Path(__file__).parent / "tensorrt_names.json").read_text(encoding="utf-8"))
+RECORDED = json.loads(
+    (Path(__file__).parent / "tensorrt_names.json").read_text(encoding="utf-8")
+)
 PLAN = b"ftrt" + bytes(60)
 
 

@@ -31,7 +31,9 @@ def test_tensorrt_11_takes_precision_from_the_onnx():
 
 def test_a_half_precision_file_stays_as_it_is_on_tensorrt_10():
     """Whatever it is called."""
-    command = trtexec_command(Path("half.onnx"), Path("m.engine"), Engine(), 32, "10", "fp16")
+    command = trtexec_command(
+        Path("half.onnx"), Path("m.engine"), Engine(), 32, "10", "fp16"
+    )
     assert "--stronglyTyped" in command
     assert "--fp16 " not in command
     assert "--onnx=half.onnx" in trtexec_command(

@@ -52,7 +52,9 @@ def all_commands():
         for line in commands_of(page):
             words = shlex.split(line, comments=True)
             if words[:1] == ["nordocr"]:
-                found.append(pytest.param(words[1:], id=f"{page.stem}: {' '.join(words[1:])}"))
+                found.append(
+                    pytest.param(words[1:], id=f"{page.stem}: {' '.join(words[1:])}")
+                )
     return found
 
 
@@ -77,7 +79,9 @@ def folder(tmp_path_factory):
     for name in ("scan.json", "svtrv2_result.json", "tess_result.json"):
         (made / name).write_text(regions, encoding="utf-8")
 
-    sources = (ROOT / "samples" / "train" / "manifest.jsonl").read_text("utf-8").splitlines()
+    sources = (
+        (ROOT / "samples" / "train" / "manifest.jsonl").read_text("utf-8").splitlines()
+    )
     for name in ("lines", "corrections"):
         (made / name / "images").mkdir(parents=True)
         rows = [json.loads(row) for row in sources[:200]]

@@ -20,7 +20,16 @@ ROOT = Path(__file__).parents[2]
 
 def test_the_site_builds_without_dead_links_and_asks_no_other_host(tmp_path):
     pytest.importorskip("material")
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "-d", str(tmp_path)]
+    command = [
+        sys.executable,
+        "-m",
+        "mkdocs",
+        "build",
+        "--strict",
+        "--quiet",
+        "-d",
+        str(tmp_path),
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     front = (tmp_path / "index.html").read_text(encoding="utf-8")
@@ -32,11 +41,15 @@ def test_readme_is_short_and_its_links_lead_somewhere():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert len(text.splitlines()) < 120
     targets = re.findall(r"\]\(([^)#]+)", text)
-    assert [t for t in targets if not t.startswith("http") and not (ROOT / t).exists()] == []
+    assert [
+        t for t in targets if not t.startswith("http") and not (ROOT / t).exists()
+    ] == []
 
 
 def test_every_direct_dependency_has_a_licence_in_the_list():
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))[
+        "project"
+    ]
     names = {re.findall(r"^[A-Za-z0-9_.-]+", text)[0] for text in project["dependencies"]}
     listed = (ROOT / "docs" / "licences.md").read_text(encoding="utf-8")
     assert {name for name in names if f"| {name} |" not in listed} == set()
@@ -78,7 +91,9 @@ def test_the_commands_of_a_pipeline_exist(name):
 def test_a_container_is_lean_and_runs_as_an_ordinary_user(path):
     text = path.read_text(encoding="utf-8")
     joined = text.replace("\\\n", " ")
-    instructions = [line.split(maxsplit=1) for line in joined.splitlines() if line[:1].isupper()]
+    instructions = [
+        line.split(maxsplit=1) for line in joined.splitlines() if line[:1].isupper()
+    ]
     kinds = [kind for kind, _ in instructions]
     assert kinds[0] == "FROM"
     assert ":" in instructions[0][1]  # a fixed version

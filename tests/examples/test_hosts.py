@@ -49,7 +49,9 @@ def rust_host(tmp_path_factory):
         (folder / name).symlink_to(found)
     flags = ("-L", folder, "-l", "onnxruntime", "-C", f"link-arg=-Wl,-rpath,{folder}")
     program = folder / "prove"
-    compiled = run("rustc", "--edition", "2021", "-O", HOSTS / "prove.rs", "-o", program, *flags)
+    compiled = run(
+        "rustc", "--edition", "2021", "-O", HOSTS / "prove.rs", "-o", program, *flags
+    )
     assert compiled.returncode == 0, compiled.stderr
     assert not compiled.stderr, "the example compiles without warnings"
     return program

@@ -46,7 +46,9 @@ def test_the_compiled_network_reads_the_same(crops):
 
 
 def test_bf16_reads_nearly_the_same(crops):
-    full, half = (texts(WEIGHTS, crops, device="cuda", precision=p) for p in ("fp32", "bf16"))
+    full, half = (
+        texts(WEIGHTS, crops, device="cuda", precision=p) for p in ("fp32", "bf16")
+    )
     same = np.mean([a == b for a, b in zip(full, half, strict=True)])
     assert same >= 0.9
 

@@ -17,7 +17,12 @@ def test_bins_hold_promise_and_delivery():
     last, third = found.bins[-1], found.bins[2]
     assert (last.lines, last.exact, last.exact_rate) == (3, 2, 2 / 3)
     assert last.confidence == pytest.approx(2.9 / 3)
-    assert (third.low, third.lines, third.confidence, third.exact_rate) == (0.2, 1, 0.2, 1.0)
+    assert (third.low, third.lines, third.confidence, third.exact_rate) == (
+        0.2,
+        1,
+        0.2,
+        1.0,
+    )
     # |2.9 - 2| of three lines and |0.2 - 1| of one.
     assert found.ece == pytest.approx((0.9 + 0.8) / 4)
 
@@ -38,7 +43,9 @@ def test_lines_of_one_confidence_are_taken_together():
 
 
 def test_how_many_lines_need_no_check():
-    found = calibrate([(0.9, True)] * 99 + [(0.8, False), (0.7, True), (0.6, False), (0.5, False)])
+    found = calibrate(
+        [(0.9, True)] * 99 + [(0.8, False), (0.7, True), (0.6, False), (0.5, False)]
+    )
     assert found.coverage_at[0.005] == 99 / 103
     assert found.coverage_at[0.01] == 101 / 103  # one wrong of 101 is under a hundredth
     assert found.coverage_at[0.05] == 1.0
@@ -47,7 +54,10 @@ def test_how_many_lines_need_no_check():
 
 def test_without_confidences_there_is_nothing_to_say():
     assert calibrate([]) is None
-    assert calibrate([(None, True), (-0.01, False), (1.01, True), (float("nan"), True)]) is None
+    assert (
+        calibrate([(None, True), (-0.01, False), (1.01, True), (float("nan"), True)])
+        is None
+    )
 
 
 @given(st.lists(st.tuples(confidences, st.booleans()), max_size=300))
@@ -55,7 +65,9 @@ def test_without_confidences_there_is_nothing_to_say():
 def test_every_line_is_in_one_bin_and_the_curve_ends_with_all(readings):
     found = calibrate(readings)
     known = [
-        right for confidence, right in readings if confidence is not None and 0 <= confidence <= 1
+        right
+        for confidence, right in readings
+        if confidence is not None and 0 <= confidence <= 1
     ]
     if not known:
         assert found is None

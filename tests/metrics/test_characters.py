@@ -12,7 +12,8 @@ texts = st.text(alphabet="aåÅ1 .é\u0301½", max_size=10).map(canonical)
 
 def test_a_substitution_is_one_missed_and_one_invented():
     found = {
-        score.name: score for score in score_characters([("år 2 024", "ar 2024"), ("å", "å")]).each
+        score.name: score
+        for score in score_characters([("år 2 024", "ar 2024"), ("å", "å")]).each
     }
     assert (found["å"].hits, found["å"].missed, found["å"].invented) == (1, 1, 0)
     assert (found["å"].precision, found["å"].recall, found["å"].f1) == (1.0, 0.5, 2 / 3)
@@ -24,7 +25,11 @@ def test_kinds_sum_their_characters_and_the_worst_character_comes_first():
     found = score_characters([("Åre 12", "Are 13"), ("1,2", "1.3"), ("12", "12")])
     kinds = {score.name: score for score in found.kinds}
     assert list(kinds) == ["digit", "A-Z", "a-z", "Nordic letter", "punctuation", "space"]
-    assert (kinds["digit"].occurrences, kinds["digit"].missed, kinds["digit"].invented) == (6, 2, 2)
+    assert (kinds["digit"].occurrences, kinds["digit"].missed, kinds["digit"].invented) == (
+        6,
+        2,
+        2,
+    )
     assert (kinds["A-Z"].occurrences, kinds["A-Z"].invented) == (0, 1)
     assert [score.name for score in found.each[:2]] == ["2", "3"]
     assert found.to_json()["each"][0]["code"] == "U+0032"
@@ -54,8 +59,12 @@ def test_counts_are_those_of_the_texts(pairs):
     found = score_characters(pairs)
     edits = [count_edits(a, b) for a, b in pairs]
     assert sum(s.occurrences for s in found.each) == sum(e.reference_length for e in edits)
-    assert sum(s.hits + s.invented for s in found.each) == sum(e.hypothesis_length for e in edits)
-    assert sum(s.missed for s in found.each) == sum(e.substitutions + e.deletions for e in edits)
+    assert sum(s.hits + s.invented for s in found.each) == sum(
+        e.hypothesis_length for e in edits
+    )
+    assert sum(s.missed for s in found.each) == sum(
+        e.substitutions + e.deletions for e in edits
+    )
     assert min([s.hits for s in found.each], default=0) >= 0
     assert all(
         sum(getattr(s, f) for s in found.each) == sum(getattr(s, f) for s in found.kinds)

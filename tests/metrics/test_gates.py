@@ -25,7 +25,10 @@ REPORT = build_report(
             "subset:v1.2 noisy.cer>1e-3",
             Gate("subset:v1.2 noisy.cer>1e-3", "cer", ">", 0.001, "subset", "v1.2 noisy"),
         ),
-        ("width:<=320.exact<.5", Gate("width:<=320.exact<.5", "exact", "<", 0.5, "width", "<=320")),
+        (
+            "width:<=320.exact<.5",
+            Gate("width:<=320.exact<.5", "exact", "<", 0.5, "width", "<=320"),
+        ),
         ("against.cer>0.5%", Gate("against.cer>0.5%", "against.cer", ">", 0.005)),
     ],
 )
@@ -72,7 +75,9 @@ def test_a_group_that_is_not_there_is_an_error():
 
 def test_a_regression_can_be_a_gate():
     against = compare_pairs([0, 0], [1, 0], [10, 10], [True, True], [False, True])
-    assert parse_gate("against.cer>1%").missed(REPORT, against) == "against.cer>1%: found 0.05"
+    assert (
+        parse_gate("against.cer>1%").missed(REPORT, against) == "against.cer>1%: found 0.05"
+    )
     assert parse_gate("against.exact<-60%").missed(REPORT, against) is None
     with pytest.raises(UsageError, match="--against"):
         parse_gate("against.cer>1%").missed(REPORT)
@@ -81,7 +86,8 @@ def test_a_regression_can_be_a_gate():
 def test_expectations(tmp_path):
     file = tmp_path / "expect.toml"
     file.write_text(
-        'minor = [0, 0]\nexact = [0.6, 0.7]\n"language:sv.cer" = [0, 0.08]\n', encoding="utf-8"
+        'minor = [0, 0]\nexact = [0.6, 0.7]\n"language:sv.cer" = [0, 0.08]\n',
+        encoding="utf-8",
     )
     missed = [gate.missed(REPORT) for gate in read_expectations(file)]
     assert [problem for problem in missed if problem] == ["minor>0: found 1"]

@@ -168,7 +168,8 @@ def test_the_gallery_holds_the_wrong_lines_worst_first_with_the_pictures_of_the_
     }
     assert found.gallery[1].detail == "1 edit · 900 px · confidence 0.40"
     assert (
-        found.gallery_note == "3 of 4 lines are not exact, the worst first. Pictures: the worst 2."
+        found.gallery_note
+        == "3 of 4 lines are not exact, the worst first. Pictures: the worst 2."
     )
     rows = data_of(render_page(found))
     assert [bool(row["png"]) for row in rows] == [True, True, False]
@@ -198,7 +199,9 @@ def test_the_page_shows_every_part():
 def test_nothing_read_and_everything_right_are_pages_too():
     for lines in ([], [LINES[2]]):
         scores = [score_line(line) for line in lines]
-        found = evaluation_page(report_of(scores), gallery_rows(scores), title="t", subtitle="s")
+        found = evaluation_page(
+            report_of(scores), gallery_rows(scores), title="t", subtitle="s"
+        )
         assert data_of(render_page(found)) == []
 
 

@@ -25,7 +25,14 @@ def test_our_own_lines_come_back(tmp_path):
 
 def test_readings_of_another_program(tmp_path):
     rows = (
-        {"image": "i/1.png", "ref": "ab", "hyp": "", "conf": 91, "width32": 40, "kind": "row"},
+        {
+            "image": "i/1.png",
+            "ref": "ab",
+            "hyp": "",
+            "conf": 91,
+            "width32": 40,
+            "kind": "row",
+        },
         {"id": "2", "hypothesis": "x"},
     )
     first, second = read_recorded(write(tmp_path / "t.jsonl", rows[0], "", rows[1]), "kind")

@@ -18,7 +18,9 @@ DOCS = Path(__file__).parents[2] / "docs"
 LINES = (
     LineResult("a", "Summa 1 234,50 kr", "Summa 1 234,50 kr "),
     LineResult("b", "Org.nr 556677-8899, 2024-12-31", "Org.nr 556677-8890, 2024-12-31"),
-    LineResult("c", "IBAN SE35 5000 0000 0549 1000 0003", "IBAN SE35 5000 0000 0549 1000 0003"),
+    LineResult(
+        "c", "IBAN SE35 5000 0000 0549 1000 0003", "IBAN SE35 5000 0000 0549 1000 0003"
+    ),
     LineResult("d", "", "xx"),
 )
 
@@ -34,13 +36,16 @@ def test_a_metric_is_in_the_report_the_gates_and_the_schemas(metric):
         schema = json.loads((DOCS / f"{name}.schema.json").read_text(encoding="utf-8"))
         group = schema["$defs"]["Group" if name == "eval" else "EngineScore"]
         assert (
-            metric.title in group["properties"]["rates"]["properties"][metric.name]["description"]
+            metric.title
+            in group["properties"]["rates"]["properties"][metric.name]["description"]
         )
 
 
 def test_a_metric_that_is_no_detail_is_in_the_tables_of_eval_and_compare3way():
     compared = tuple(
-        ComparedLine(0, Box(0, 0, 100, 20), line.reference, (line.hypothesis, line.hypothesis))
+        ComparedLine(
+            0, Box(0, 0, 100, 20), line.reference, (line.hypothesis, line.hypothesis)
+        )
         for line in LINES
     )
     shown = {row[0] for row in Verdict(("a", "b"), "r", compared).table()}
@@ -94,7 +99,9 @@ def test_fields_are_found(kind, text, found):
 
 
 def test_edge_spaces_are_trimmed_and_counted():
-    report = build_report([LineResult("a", "x", " x"), LineResult("b", "x", "x")], intervals=False)
+    report = build_report(
+        [LineResult("a", "x", " x"), LineResult("b", "x", "x")], intervals=False
+    )
     assert report.total.rates["cer_raw"] == 0
     assert report.total.rates["edge_spaces"] == 0.5
 

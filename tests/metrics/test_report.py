@@ -7,7 +7,13 @@ from hypothesis import strategies as st
 from nordocr_cli.charset import NORDIC
 from nordocr_cli.errors import DataError
 from nordocr_cli.metrics.report import GROUPINGS, build_report, report_from_json
-from nordocr_cli.metrics.score import document_of, score_line, score_lines, width_band, worst
+from nordocr_cli.metrics.score import (
+    document_of,
+    score_line,
+    score_lines,
+    width_band,
+    worst,
+)
 from nordocr_cli.metrics.tables import worst_lines
 from nordocr_cli.metrics.taxonomy import FAILURES, classify
 from nordocr_cli.metrics.text import canonical, count_edits, squeezed
@@ -75,7 +81,11 @@ def test_counts_come_first_and_rates_follow():
     words, digits = total.metrics["wer"], total.metrics["digits_exact"]
     assert (words.numerator, words.denominator) == (1 + 3 + 2 + 1, 10)
     assert (digits.numerator, digits.denominator) == (1, 1)
-    assert (total.flags["over_wide"], total.flags["ctc_infeasible"], total.flags["empty_hyp"]) == (
+    assert (
+        total.flags["over_wide"],
+        total.flags["ctc_infeasible"],
+        total.flags["empty_hyp"],
+    ) == (
         1,
         1,
         1,
@@ -202,7 +212,9 @@ def test_the_classes_partition_the_failures(lines):
             == sum(group.space_kinds.values())
             == group.metrics["space_insensitive"].numerator - group.exact
         )
-        assert group.metrics["exact_ceiling"].numerator <= group.lines - group.flags["oov_ref"]
+        assert (
+            group.metrics["exact_ceiling"].numerator <= group.lines - group.flags["oov_ref"]
+        )
     for kind in GROUPINGS:
         assert not report.groups(kind) or sum(
             group.lines for group in report.groups(kind).values()
@@ -221,7 +233,9 @@ def test_a_damaged_report_is_refused():
     with pytest.raises(DataError, match=r"format 'nordocr\.report/1', this nordocr reads"):
         report_from_json(value | {"schema": "nordocr.report/1"})
     without_total = {key: part for key, part in value.items() if key != "total"}
-    with pytest.raises(DataError, match=r"eval.json is not a report \(total: Field required"):
+    with pytest.raises(
+        DataError, match=r"eval.json is not a report \(total: Field required"
+    ):
         report_from_json(without_total, "eval.json")
     with pytest.raises(DataError, match="report has the format None"):
         report_from_json([])
@@ -243,13 +257,17 @@ def test_lines_are_scored_together_as_alone(lines):
             squeezed(score.result.reference), squeezed(score.result.hypothesis)
         )
         assert score.words == count_edits(score.reference.split(), score.hypothesis.split())
-        assert score.error_class is classify(score.result.reference, score.result.hypothesis)
+        assert score.error_class is classify(
+            score.result.reference, score.result.hypothesis
+        )
 
 
 def test_a_result_says_itself_what_is_outside_the_charset():
     assert score_line(line("Já", "Ja", oov=True)).flags == ("diacritic_only", "oov_ref")
     assert score_line(line("Ja", "Ja", oov=True), NORDIC).flags == ()
-    report = build_report([line("Já", "Ja", oov=True), line("Ja", "Ja"), line("aa", "a", frames=2)])
+    report = build_report(
+        [line("Já", "Ja", oov=True), line("Ja", "Ja"), line("aa", "a", frames=2)]
+    )
     assert report.total.rates["exact_ceiling"] == 1 / 3
 
 
@@ -260,7 +278,9 @@ def test_the_worst_lines_come_first():
         "",
     ]
     assert len(worst(scores, 99)) == 5
-    long, short = worst_lines([score_line(line("x" * 20_000, "y")), score_line(line("x", "y"))])
+    long, short = worst_lines(
+        [score_line(line("x" * 20_000, "y")), score_line(line("x", "y"))]
+    )
     assert len(long[3]) < 600
     assert long[3].endswith("more characters)")
     assert short[3] == "⟦x→y⟧"

@@ -37,8 +37,12 @@ def test_an_interval_holds_its_estimate_and_repeats():
 
 
 def test_lines_that_fail_together_widen_the_interval():
-    columns = [(10 if document < 3 else 0, 100) for document in range(18) for _ in range(20)]
-    assert intervals([(1, 2), (0, 2)], ["one", "one"]) is None  # of one document nothing is known
+    columns = [
+        (10 if document < 3 else 0, 100) for document in range(18) for _ in range(20)
+    ]
+    assert (
+        intervals([(1, 2), (0, 2)], ["one", "one"]) is None
+    )  # of one document nothing is known
     documents = [str(document) for document in range(18) for _ in range(20)]
     by_line = intervals(columns)
     by_document = intervals(columns, documents)
@@ -54,7 +58,10 @@ def test_nothing_to_divide_has_no_interval():
 def test_sums_of_one_unit_do_not_vary_and_groups_share_the_samples():
     draws = Draws(3, ["same", "same", "same"], resamples=5)
     assert draws.units == 1
-    assert draws.sums(np.array([1.0, 3.0, 5.0]), np.array([0, 1, 0]), 2).tolist() == [[6, 3]] * 5
+    assert (
+        draws.sums(np.array([1.0, 3.0, 5.0]), np.array([0, 1, 0]), 2).tolist()
+        == [[6, 3]] * 5
+    )
     draws = Draws(4, resamples=50)
     one, group = np.ones(4), np.array([0, 1, 1, 0])
     assert draws.sums(one)[:, 0].tolist() == [4] * 50
@@ -91,7 +98,8 @@ def test_few_documents_are_tested_exactly():
     scale = np.sqrt((differences**2).sum(axis=0))
     observed = np.abs(differences.sum(axis=0)) / scale
     greatest = [
-        np.abs(np.array(signs) @ differences / scale).max() for signs in product((1, -1), repeat=9)
+        np.abs(np.array(signs) @ differences / scale).max()
+        for signs in product((1, -1), repeat=9)
     ]
     expected = [np.mean(np.array(greatest) >= value - 1e-9) for value in observed]
     found = sign_flip_test(differences)

@@ -77,7 +77,9 @@ def test_worked_examples(reference, hypothesis, expected):
 )
 def test_kinds_of_space_only(reference, hypothesis, expected):
     assert classify(reference, hypothesis) is ErrorClass.SPACE_ONLY
-    assert space_kind(reference, hypothesis) == space_kind(hypothesis, reference) == expected
+    assert (
+        space_kind(reference, hypothesis) == space_kind(hypothesis, reference) == expected
+    )
     assert expected in SPACE_KINDS
 
 
@@ -112,7 +114,9 @@ def test_flags(reference, hypothesis, flags):
 def test_every_pair_has_one_class(reference, hypothesis):
     found = classify(reference, hypothesis)
     assert (found is ErrorClass.EXACT) == (canonical(reference) == canonical(hypothesis))
-    space_only = squeezed(reference) == squeezed(hypothesis) and found is not ErrorClass.EXACT
+    space_only = (
+        squeezed(reference) == squeezed(hypothesis) and found is not ErrorClass.EXACT
+    )
     assert (found is ErrorClass.SPACE_ONLY) == space_only
     assert found in (ErrorClass.EXACT, *FAILURES)
 
@@ -129,7 +133,8 @@ def test_how_a_text_is_written_down_does_not_matter(reference, hypothesis):
 
 
 @given(
-    st.text(alphabet="abcdefghåäö 0123456789", min_size=8, max_size=40).map(canonical), st.data()
+    st.text(alphabet="abcdefghåäö 0123456789", min_size=8, max_size=40).map(canonical),
+    st.data(),
 )
 @settings(max_examples=300)
 def test_a_cut_of_two_or_more_characters_is_a_right_truncation(reference, data):
@@ -139,7 +144,9 @@ def test_a_cut_of_two_or_more_characters_is_a_right_truncation(reference, data):
     assume(kept >= 0.3 * len(letters) and kept >= 1 and len(letters) - kept >= 2)
     # Cut the text after `kept` characters, spaces not counted.
     cut = next(
-        end for end in range(len(reference) + 1) if len(reference[:end].replace(" ", "")) == kept
+        end
+        for end in range(len(reference) + 1)
+        if len(reference[:end].replace(" ", "")) == kept
     )
     assert classify(reference, reference[:cut]) is ErrorClass.RIGHT_TRUNCATION
 
@@ -166,4 +173,6 @@ def test_eighteen_thousand_readings_of_known_cause():
     found = corrupted.agreement(corrupted.readings(3_000), classify)
     assert found["readings"] == 18_000
     assert found["share"] >= 0.93, found
-    assert min(cause["right"] for cause in found["by_cause"].values()) >= 0.80 * 3_000, found
+    assert min(cause["right"] for cause in found["by_cause"].values()) >= 0.80 * 3_000, (
+        found
+    )

@@ -26,7 +26,9 @@ def word_edits(a, b):
 
 SPACES = "\t\n\u00a0\u2007\u2009\u202f\u3000"
 INVISIBLE = "\u200b\u200c\u200d\u2060\ufeff\u00ad"
-text = st.text(alphabet="aåäöÆøð §°1203.,–-  " + SPACES + INVISIBLE + "\u0301\u030a", max_size=30)
+text = st.text(
+    alphabet="aåäöÆøð §°1203.,–-  " + SPACES + INVISIBLE + "\u0301\u030a", max_size=30
+)
 
 
 @pytest.mark.parametrize("space", SPACES)
@@ -40,7 +42,9 @@ def test_every_character_that_is_changed_is_seen_in_many_texts():
         for c in map(chr, range(0x11000))
         if canonical(f"x{c}x") != f"x{c}x" and not 0xD800 <= ord(c) < 0xE000
     ]
-    assert [canonical_all([f"x{c}x"]) for c in changed] == [[canonical(f"x{c}x")] for c in changed]
+    assert [canonical_all([f"x{c}x"]) for c in changed] == [
+        [canonical(f"x{c}x")] for c in changed
+    ]
 
 
 @pytest.mark.parametrize("invisible", INVISIBLE)
@@ -83,7 +87,9 @@ def test_edits_are_consistent(a, b):
 
 @given(
     st.lists(
-        st.tuples(text.map(canonical).filter(bool), text.map(canonical)), min_size=1, max_size=8
+        st.tuples(text.map(canonical).filter(bool), text.map(canonical)),
+        min_size=1,
+        max_size=8,
     )
 )
 @settings(max_examples=150)

@@ -24,7 +24,9 @@ def mask(kind, length):
     added = torch.linspace(-1, 1, length)
     return {
         "none": None,
-        "bool": (torch.arange(length) < torch.tensor([[length], [7], [12]]))[:, None, None, :],
+        "bool": (torch.arange(length) < torch.tensor([[length], [7], [12]]))[
+            :, None, None, :
+        ],
         "added": added[None, None, None],
         "of each query": (added * added[:, None])[None, None],
         "of each query of a line": (
@@ -39,11 +41,14 @@ def mask(kind, length):
 @pytest.mark.parametrize("form", FORMS)
 def test_every_form_means_the_same(form, kind, monkeypatch):
     """On a CPU in bfloat16 other paths run than in float32; gradients included."""
-    for name, value in zip(("_LEAST_SCORES", "_KEPT_TOKENS", "_PIECE"), FORMS[form], strict=True):
+    for name, value in zip(
+        ("_LEAST_SCORES", "_KEPT_TOKENS", "_PIECE"), FORMS[form], strict=True
+    ):
         monkeypatch.setattr(module, name, value)
     generator = torch.Generator().manual_seed(5)
     coarse = [
-        torch.randn(3, 3, 20, 32, generator=generator).bfloat16().requires_grad_() for _ in range(3)
+        torch.randn(3, 3, 20, 32, generator=generator).bfloat16().requires_grad_()
+        for _ in range(3)
     ]
     exact = [t.detach().float().requires_grad_() for t in coarse]
     keys = mask(kind, 20)

@@ -27,7 +27,9 @@ NETWORKS = {
     "svtrv2 rctc": SvtrV2Model(name="svtrv2", size="tiny", drop_path=0),
     "svtrv2 ctc": SvtrV2Model(name="svtrv2", size="tiny", head="ctc", drop_path=0),
     "svtr": SvtrModel(name="svtr", size="tiny", drop_path=0),
-    "mamba": MambaModel(name="mamba", layers=1, features=64, adapter_rank=4, use_lora=False),
+    "mamba": MambaModel(
+        name="mamba", layers=1, features=64, adapter_rank=4, use_lora=False
+    ),
 }
 EIGHT = ["10", "29", "3", "47", "56", "60", "7", "81"]
 
@@ -67,7 +69,9 @@ def test_a_line_alone_is_the_line_in_any_batch(network):
     with torch.no_grad():
         together = network(images, widths)
         for line, width in enumerate(widths.tolist()):
-            alone = network(images[line : line + 1, :, :, :width], widths[line : line + 1])[0]
+            alone = network(images[line : line + 1, :, :, :width], widths[line : line + 1])[
+                0
+            ]
             assert torch.allclose(together[line, : out_length(width)], alone, atol=2e-5)
         plain = network(images[3:])[0]
     assert torch.allclose(together[3], plain, atol=2e-5)
@@ -82,7 +86,9 @@ def test_the_loss_reaches_every_parameter(network):
     network.eval()
     # An adapter begins as a nought of two factors, of which only the one that is nought has a
     # gradient.
-    silent = [name for name, p in network.named_parameters() if p.grad is None or not p.grad.any()]
+    silent = [
+        name for name, p in network.named_parameters() if p.grad is None or not p.grad.any()
+    ]
     assert [name for name in silent if "adapter" not in name] == []
 
 
@@ -123,7 +129,8 @@ def test_eight_lines_are_learnt_by_heart(little):
         if step % 10 == 9:
             with torch.no_grad():
                 said = [
-                    r.text for r in decode_greedy(network(images).numpy(), frames.numpy(), NORDIC)
+                    r.text
+                    for r in decode_greedy(network(images).numpy(), frames.numpy(), NORDIC)
                 ]
             if said == EIGHT:
                 break
@@ -145,7 +152,8 @@ def test_what_is_exported_computes_the_same(little, tmp_path):
     shapes = ((1, 4), (3, 60), (2, 132), (1, 768))
     exported = export(
         replace(
-            plan_export(tmp_path, tmp_path / "m.onnx", ExportOptions(simplify=False)), shapes=shapes
+            plan_export(tmp_path, tmp_path / "m.onnx", ExportOptions(simplify=False)),
+            shapes=shapes,
         )
     )
     assert exported.files[0].parity.worst.max_diff < 1e-4

@@ -17,7 +17,9 @@ def test_nats_a_character_by_hand():
     1/16 each.
     """
     logits = torch.zeros(2, 2, 4)
-    loss = ctc_loss(logits, torch.tensor([1, 2]), torch.tensor([1, 2]), torch.tensor([1, 1]))
+    loss = ctc_loss(
+        logits, torch.tensor([1, 2]), torch.tensor([1, 2]), torch.tensor([1, 1])
+    )
     assert math.isclose(loss.item(), (math.log(4) + math.log(16 / 3)) / 2, rel_tol=1e-6)
 
 
@@ -41,7 +43,9 @@ def test_frames_after_a_line_s_own_count_for_nothing():
 def test_the_sum_over_a_batch_is_the_sum_of_its_lines():
     torch.manual_seed(0)
     logits, frames = torch.randn(2, 9, 6), torch.tensor([9, 5])
-    together = ctc_loss(logits, frames, torch.tensor([1, 2, 3, 4]), torch.tensor([3, 1])) * 4
+    together = (
+        ctc_loss(logits, frames, torch.tensor([1, 2, 3, 4]), torch.tensor([3, 1])) * 4
+    )
     first = ctc_loss(logits[:1], frames[:1], torch.tensor([1, 2, 3]), torch.tensor([3])) * 3
     second = ctc_loss(logits[1:, :5], frames[1:], torch.tensor([4]), torch.tensor([1]))
     assert torch.allclose(together, first + second, atol=1e-5)

@@ -24,7 +24,11 @@ class Code:
     [
         STATE,
         {"state_dict": STATE, "epoch": 3, "optimizer": None},
-        {"model": {"state_dict": {f"module.{name}": tensor for name, tensor in STATE.items()}}},
+        {
+            "model": {
+                "state_dict": {f"module.{name}": tensor for name, tensor in STATE.items()}
+            }
+        },
         {"model_state_dict": STATE},
         {
             "state_dict": STATE,
@@ -55,7 +59,9 @@ def test_the_tensors_under_whatever_wraps_them(content, tmp_path):
         ([1, 2], "holds a list"),
     ],
 )
-def test_what_is_no_weights_file_is_named_and_nothing_runs(content, said, tmp_path, monkeypatch):
+def test_what_is_no_weights_file_is_named_and_nothing_runs(
+    content, said, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     torch.save(content, tmp_path / "w.pth")
     with pytest.raises(ArtifactError, match=said):

@@ -61,7 +61,9 @@ def test_full_contexts_are_asked_twice_with_one_character_replaced():
         (before, lambda i: text[i : i + 5]),
     ):
         answer_of = (
-            (lambda i: (text + "·")[i]) if half is following else (lambda i: ("·" + text)[i])
+            (lambda i: (text + "·")[i])
+            if half is following
+            else (lambda i: ("·" + text)[i])
         )
         places = range(5, 11) if half is following else range(6)
         wanted = sorted((context_of(i), answer_of(i)) for i in places for _ in range(2))
@@ -147,13 +149,17 @@ THEIRS = {
 }
 
 
-@pytest.mark.skipif(not OPENOCR, reason="NORDOCR_OPENOCR names no checkout of Topdu/OpenOCR")
+@pytest.mark.skipif(
+    not OPENOCR, reason="NORDOCR_OPENOCR names no checkout of Topdu/OpenOCR"
+)
 def test_the_loss_is_the_authors(monkeypatch):
     monkeypatch.syspath_prepend(OPENOCR)
     from openrec.modeling.decoders.smtr_decoder import SMTRDecoder
 
     torch.manual_seed(8)
-    theirs = SMTRDecoder(in_channels=64, out_channels=129, num_layer=1, ds=True, sub_str_len=5)
+    theirs = SMTRDecoder(
+        in_channels=64, out_channels=129, num_layer=1, ds=True, sub_str_len=5
+    )
     ours = Guidance(64, 126)
     with torch.no_grad():
         for parameter in theirs.parameters():
@@ -165,7 +171,9 @@ def test_the_loss_is_the_authors(monkeypatch):
                 state[mine + name.removeprefix(prefix)] = tensor
     named = theirs.state_dict()
     state["tokens"] = torch.cat([named["next_token"], named["pre_token"]])[:, 0]
-    state["prompts"] = torch.cat([named["prompt_next_embed"], named["prompt_pre_embed"]])[:, 0]
+    state["prompts"] = torch.cat([named["prompt_next_embed"], named["prompt_pre_embed"]])[
+        :, 0
+    ]
     ours.load_state_dict(state)
     found = questions(*batch(TEXTS), 126)
     features = torch.randn(3, 4, 10, 64)  # (N, H, T, C)

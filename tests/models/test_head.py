@@ -47,7 +47,9 @@ def test_rows_move_by_character():
     )
     assert after["classifier.weight"][DCB_A.class_of["Š"]].abs().max() <= 64**-0.5
     assert all(
-        after[key] is tensor for key, tensor in before.items() if not key.startswith("classifier.")
+        after[key] is tensor
+        for key, tensor in before.items()
+        if not key.startswith("classifier.")
     )
 
 
@@ -88,11 +90,15 @@ def test_half_precision_stays():
     after, report = move_head(half, NORDIC_EXT, NORDIC, SvtrV2Nano)
     assert {tensor.dtype for tensor in after.values()} == {torch.float16}
     assert report.dropped == NORDIC_EXT.characters[len(NORDIC.characters) :]
-    assert torch.equal(after["classifier.weight"], half["classifier.weight"][: NORDIC.num_classes])
+    assert torch.equal(
+        after["classifier.weight"], half["classifier.weight"][: NORDIC.num_classes]
+    )
 
 
 def test_other_weights_are_refused():
-    with pytest.raises(ArtifactError, match=r"no linear head of 126 classes \(classifier\)"):
+    with pytest.raises(
+        ArtifactError, match=r"no linear head of 126 classes \(classifier\)"
+    ):
         move_head(state_of(ABC), NORDIC, NORDIC_EXT, SvtrV2Nano)
 
 
@@ -108,7 +114,9 @@ def test_untrained_a_moved_head_reads_as_before():
     wide.load_state_dict(moved)
     for path in sorted((SAMPLES / "lines" / "images").glob("*.png"))[:6]:
         line = resize_line(read_image(path), contract.geometry)
-        image = torch.from_numpy(normalize(line.transpose(2, 0, 1)[None], contract.geometry))
+        image = torch.from_numpy(
+            normalize(line.transpose(2, 0, 1)[None], contract.geometry)
+        )
         with torch.no_grad():
             logits, before = wide(image).numpy(), network(image).numpy()
         frames = np.array([logits.shape[1]])

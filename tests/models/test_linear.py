@@ -30,12 +30,17 @@ def test_onednn_gives_torchs_numbers_and_gradients(shape, bias):
     # the second has no strides
     for grad in (torch.randn(ours.shape), torch.ones(()).expand(ours.shape)):
         pairs = zip(
-            *(torch.autograd.grad(y, parameters, grad, retain_graph=True) for y in (ours, theirs)),
+            *(
+                torch.autograd.grad(y, parameters, grad, retain_graph=True)
+                for y in (ours, theirs)
+            ),
             strict=True,
         )
         assert all(torch.allclose(a, b, atol=1e-5) for a, b in pairs)
     with torch.no_grad():
-        assert torch.allclose(linear_gelu(x, layer.weight, layer.bias), F.gelu(theirs), atol=1e-6)
+        assert torch.allclose(
+            linear_gelu(x, layer.weight, layer.bias), F.gelu(theirs), atol=1e-6
+        )
 
 
 @pytest.mark.parametrize("bias", [False, True])
@@ -48,7 +53,9 @@ def test_gelu_in_bfloat16(bias):
     with torch.no_grad():
         wanted = F.gelu(F.linear(x, layer.weight, layer.bias))
         with torch.autocast("cpu", torch.bfloat16):
-            mixed = [linear_gelu(value, layer.weight, layer.bias) for value in (x, x.bfloat16())]
+            mixed = [
+                linear_gelu(value, layer.weight, layer.bias) for value in (x, x.bfloat16())
+            ]
     with torch.autocast("cpu", torch.bfloat16):
         mixed.append(linear_gelu(x, layer.weight, layer.bias))
     assert mixed[2].requires_grad
@@ -68,7 +75,9 @@ def test_its_gradient_has_a_gradient():
     for y in (layer(x), F.linear(x, layer.weight, layer.bias)):
         first = torch.autograd.grad(y.pow(2).sum(), parameters, create_graph=True)
         twice.append(torch.autograd.grad(sum(g.pow(2).sum() for g in first), parameters))
-    assert all(torch.allclose(a, b, rtol=1e-4, atol=1e-4) for a, b in zip(*twice, strict=True))
+    assert all(
+        torch.allclose(a, b, rtol=1e-4, atol=1e-4) for a, b in zip(*twice, strict=True)
+    )
 
 
 def test_a_frozen_layer_passes_the_gradient_on():

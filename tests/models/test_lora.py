@@ -7,8 +7,12 @@ from nordocr_cli.models.lora import LoraLinear, merge_lora
 def test_begins_as_the_plain_layer():
     torch.manual_seed(0)
     layer, x = LoraLinear(6, 5, rank=2), torch.randn(3, 6)
-    assert torch.allclose(layer(x), nn.functional.linear(x, layer.weight, layer.bias), atol=1e-6)
-    assert {name: tuple(p.shape) for name, p in layer.named_parameters() if "lora" in name} == {
+    assert torch.allclose(
+        layer(x), nn.functional.linear(x, layer.weight, layer.bias), atol=1e-6
+    )
+    assert {
+        name: tuple(p.shape) for name, p in layer.named_parameters() if "lora" in name
+    } == {
         "lora_a": (2, 6),
         "lora_b": (5, 2),
     }

@@ -43,7 +43,8 @@ def options(**more):
 def build(**more):
     return build_model(
         options(
-            **{"features": 32, "layers": 2, "d_state": 8, "adapter_rank": 4, "lora_rank": 4} | more
+            **{"features": 32, "layers": 2, "d_state": 8, "adapter_rank": 4, "lora_rank": 4}
+            | more
         ),
         126,
     )
@@ -131,7 +132,12 @@ def test_the_profiles_network():
     profile = load_profile("mamba-320").profile
     network = build_model(profile.model, profile.load_charset().num_classes).eval()
     with torch.no_grad():
-        assert network.features(torch.zeros(1, 3, 32, 320)).shape == (1, 512, 1, 80)  # 004-05
+        assert network.features(torch.zeros(1, 3, 32, 320)).shape == (
+            1,
+            512,
+            1,
+            80,
+        )  # 004-05
         assert network(torch.zeros(1, 3, 32, 320)).shape == (1, 80, 126)
 
 
@@ -139,7 +145,10 @@ def test_the_profiles_network():
 @pytest.mark.parametrize("padding", [1.0, 7.0])
 def test_does_not_see_padding(network, widths, padding):
     images = (
-        torch.rand(len(widths), 3, 32, max(widths), generator=torch.Generator().manual_seed(2)) * 2
+        torch.rand(
+            len(widths), 3, 32, max(widths), generator=torch.Generator().manual_seed(2)
+        )
+        * 2
         - 1
     )
     for i, width in enumerate(widths):
@@ -183,7 +192,9 @@ def test_gradients_reach_every_parameter(network, widths, bf16):
     awake = build(layers=1)
     awake.load_state_dict(network.state_dict())
     with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-        logits = awake(torch.randn(2, 3, 32, 64), None if widths is None else torch.tensor(widths))
+        logits = awake(
+            torch.randn(2, 3, 32, 64), None if widths is None else torch.tensor(widths)
+        )
     logits.float().log_softmax(2)[..., ::7].sum().backward()
     idle = [
         key
@@ -198,7 +209,11 @@ def test_adapters_and_lora_begin_as_nothing():
     tuned = build().eval()
     plain = build(adapter_rank=0, use_lora=False).eval()
     plain.load_state_dict(
-        {k: v for k, v in tuned.state_dict().items() if "adapter" not in k and "lora" not in k}
+        {
+            k: v
+            for k, v in tuned.state_dict().items()
+            if "adapter" not in k and "lora" not in k
+        }
     )
     with torch.no_grad():
         assert torch.equal(tuned(torch.ones(1, 3, 32, 40)), plain(torch.ones(1, 3, 32, 40)))
@@ -220,9 +235,13 @@ def test_learns_eight_lines():
         )
         optimizer.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_([p for p in network.parameters() if p.requires_grad], 2.0)
+        torch.nn.utils.clip_grad_norm_(
+            [p for p in network.parameters() if p.requires_grad], 2.0
+        )
         optimizer.step()
-    assert loss < 1  # a character: 4.8 is chance among all classes, 2.8 among those that occur
+    assert (
+        loss < 1
+    )  # a character: 4.8 is chance among all classes, 2.8 among those that occur
 
 
 def test_round_trip_and_export(tmp_path, monkeypatch):
@@ -234,7 +253,9 @@ def test_round_trip_and_export(tmp_path, monkeypatch):
     monkeypatch.setattr(resnet, "CHANNELS", channels)
     monkeypatch.setattr(mamba, "CHANNELS", channels)
     network = awake()
-    profile = load_profile("mamba-320").profile.model_copy(update={"model": network.options})
+    profile = load_profile("mamba-320").profile.model_copy(
+        update={"model": network.options}
+    )
     table = profile_to_json(profile)
     save_weights(
         tmp_path / "best.safetensors",
@@ -255,7 +276,9 @@ def test_round_trip_and_export(tmp_path, monkeypatch):
     assert half.file.precision == "fp16"
     with torch.no_grad():
         before = network(torch.ones(1, 3, 32, 40))
-        assert torch.allclose(merge_lora(loaded)(torch.ones(1, 3, 32, 40)), before, atol=1e-5)
+        assert torch.allclose(
+            merge_lora(loaded)(torch.ones(1, 3, 32, 40)), before, atol=1e-5
+        )
 
 
 def backbone_state(naming):
@@ -267,7 +290,10 @@ def backbone_state(naming):
         if not key.endswith("tracked")
     }
     if naming == "torchvision":
-        return ours | {"fc.weight": torch.zeros(1000, 512), "fc.bias": torch.zeros(1000)}, ours
+        return ours | {
+            "fc.weight": torch.zeros(1000, 512),
+            "fc.bias": torch.zeros(1000),
+        }, ours
     keys = [key for key in GOLDEN["resnet34_keys"] if not key.endswith("tracked")]
     short = {"convolution": "conv1", "normalization": "bn1"}
     named = {}
@@ -290,11 +316,14 @@ def backbone_state(naming):
 def test_imagenet_weights_load(naming, suffix, tmp_path, heard):
     state, ours = backbone_state(naming)
     path = tmp_path / f"resnet34{suffix}"
-    save_file(state, path) if suffix == ".safetensors" else torch.save({"state_dict": state}, path)
+    save_file(state, path) if suffix == ".safetensors" else torch.save(
+        {"state_dict": state}, path
+    )
     network = build(backbone_weights=str(path))
     network.load_pretrained(heard)
     assert all(
-        torch.equal(network.backbone.state_dict()[key], tensor) for key, tensor in ours.items()
+        torch.equal(network.backbone.state_dict()[key], tensor)
+        for key, tensor in ours.items()
     )
     assert "resnet34" in heard.notes[0]
     assert not heard.warnings
@@ -307,9 +336,12 @@ def test_random_weights_are_never_silent(heard):
 
 def test_mamba_weights_load(filled, tmp_path, heard):
     """The first blocks of a file that has more; the reading from right to left begins as a copy."""
-    theirs = filled(MambaEncoder(options(features=32, layers=3, d_state=8, **PLAIN))).state_dict()
+    theirs = filled(
+        MambaEncoder(options(features=32, layers=3, d_state=8, **PLAIN))
+    ).state_dict()
     save_file(
-        {f"backbone.{k}": t for k, t in theirs.items()} | {"lm_head.weight": torch.zeros(9, 32)},
+        {f"backbone.{k}": t for k, t in theirs.items()}
+        | {"lm_head.weight": torch.zeros(9, 32)},
         tmp_path / "m.safetensors",
     )
     network = build(pretrained=str(tmp_path / "m.safetensors"))
@@ -319,7 +351,8 @@ def test_mamba_weights_load(filled, tmp_path, heard):
         for key in ("in_proj.weight", "A_log", "conv1d.bias"):
             for mixer in ("mixer", "mixer_reverse"):
                 assert torch.equal(
-                    state[f"layers.{index}.{mixer}.{key}"], theirs[f"layers.{index}.mixer.{key}"]
+                    state[f"layers.{index}.{mixer}.{key}"],
+                    theirs[f"layers.{index}.mixer.{key}"],
                 )
     assert state["norm_f.weight"].eq(1).all()
     assert "first 2 of 3 blocks" in heard.notes[0]
@@ -329,7 +362,8 @@ def test_mamba_weights_load(filled, tmp_path, heard):
     ):
         build(pretrained=str(tmp_path / "m.safetensors"), d_state=16).load_pretrained(heard)
     with pytest.raises(
-        ArtifactError, match=r"has 3 Mamba blocks, model\.layers asks for 4: --set model\.layers=3"
+        ArtifactError,
+        match=r"has 3 Mamba blocks, model\.layers asks for 4: --set model\.layers=3",
     ):
         build(pretrained=str(tmp_path / "m.safetensors"), layers=4).load_pretrained(heard)
     save_file({"conv1.weight": torch.zeros(1)}, tmp_path / "r.safetensors")
@@ -345,13 +379,17 @@ def test_random_blocks_that_are_frozen_are_never_silent(patterns, warnings, hear
     network = build()
     freeze(network, patterns)
     network.warn_of_frozen(heard)
-    assert [warning for warning in heard.warnings if "stay RANDOM" in warning] == heard.warnings
+    assert [
+        warning for warning in heard.warnings if "stay RANDOM" in warning
+    ] == heard.warnings
     assert len(heard.warnings) == warnings
 
 
 def test_the_names_are_transformers():
     own = MambaEncoder(options(features=32, layers=2, **PLAIN)).state_dict()
-    assert set(own) == {key for key in GOLDEN["mamba_keys"] if not key.startswith("embeddings")}
+    assert set(own) == {
+        key for key in GOLDEN["mamba_keys"] if not key.startswith("embeddings")
+    }
 
 
 class Code:

@@ -53,7 +53,10 @@ def assert_alone_equals_batched(network, widths, padding):
         for i, width in enumerate(widths):
             alone = network(images[i : i + 1, :, :, :width])
             assert torch.allclose(batched[i, : lengths[i]], alone[0], atol=1e-4)
-            assert texts[i].text == decode_greedy(alone.numpy(), lengths[i : i + 1], NORDIC)[0].text
+            assert (
+                texts[i].text
+                == decode_greedy(alone.numpy(), lengths[i : i + 1], NORDIC)[0].text
+            )
 
 
 @settings(max_examples=8, deadline=None, derandomize=True)
@@ -126,7 +129,14 @@ def test_gradients_reach_every_parameter(name, widths, bf16):
 def test_masks_by_hand():
     valid = valid_columns(halve(torch.tensor([5, 2])), 3)
     assert valid.tolist() == [[True, True, True], [True, False, False]]
-    assert valid_keys(valid, 2)[1, 0, 0].tolist() == [True, False, False, True, False, False]
+    assert valid_keys(valid, 2)[1, 0, 0].tolist() == [
+        True,
+        False,
+        False,
+        True,
+        False,
+        False,
+    ]
     assert zero_padding(torch.ones(2, 1, 3, 1), valid)[:, 0, :, 0].tolist() == [
         [1, 1, 1],
         [1, 0, 0],

@@ -77,7 +77,9 @@ def toy(tmp_path, monkeypatch):
 
 def test_a_toy_network_trains_exports_and_is_evaluated(toy, tiny_run, tmp_path):
     stores = (tiny_run.parent / "digits.lmdb",)
-    request = TrainRequest(stores, stores, tmp_path / "run", max_steps=2, threads=1, device="cpu")
+    request = TrainRequest(
+        stores, stores, tmp_path / "run", max_steps=2, threads=1, device="cpu"
+    )
     run = train(toy, request)
     assert run.steps == 2
 

@@ -34,7 +34,10 @@ TINY = SvtrV2Model(name="svtrv2", size="tiny")
 
 def openocr_mask(rows, columns, window):
     """The buffer of a local mixer, (1, 1, L, L): 0 where a position may look, else -inf."""
-    row, column = torch.arange(rows).repeat_interleave(columns), torch.arange(columns).repeat(rows)
+    row, column = (
+        torch.arange(rows).repeat_interleave(columns),
+        torch.arange(columns).repeat(rows),
+    )
     seen = ((row[:, None] - row).abs() <= window[0] // 2) & (
         (column[:, None] - column).abs() <= window[1] // 2
     )
@@ -90,7 +93,11 @@ def test_every_form_of_a_checkpoint(tiny, form, dropped, tmp_path, image):
     result = import_checkpoint(
         plan_import(tmp_path / "best.pth", "nordic", tmp_path / "a.safetensors")
     )
-    assert (result.dropped, result.parameters, result.num_classes) == (dropped, 5_136_222, 126)
+    assert (result.dropped, result.parameters, result.num_classes) == (
+        dropped,
+        5_136_222,
+        126,
+    )
     network, contract = load_model(tmp_path / "a.safetensors")
     assert (contract.charset, contract.model) == (NORDIC, TINY.model_dump(mode="json"))
     with torch.no_grad():
@@ -110,7 +117,9 @@ def test_an_imported_svtrv2_gives_the_authors_logits(size, tmp_path, filled, ima
     )
     with torch.no_grad():
         assert torch.allclose(
-            load_model(tmp_path / "a.safetensors")[0](image(64))[0, ::3, :6], wanted, atol=2e-5
+            load_model(tmp_path / "a.safetensors")[0](image(64))[0, ::3, :6],
+            wanted,
+            atol=2e-5,
         )
 
 
@@ -133,17 +142,24 @@ def test_svtr_masks_tell_the_window_and_are_left_out(window, tmp_path, heard):
     network = build_model(SvtrModel(name="svtr", positions=(8, 25), out_channels=192), 63)
     state = dict(network.state_dict())
     if window:
-        state |= {f"encoder.blocks1.{i}.mixer.mask": openocr_mask(8, 25, window) for i in range(3)}
+        state |= {
+            f"encoder.blocks1.{i}.mixer.mask": openocr_mask(8, 25, window) for i in range(3)
+        }
     torch.save({"state_dict": state}, tmp_path / "best.pth")
     result = import_checkpoint(
-        plan_import(tmp_path / "best.pth", "alphanumeric", tmp_path / "a.safetensors"), heard
+        plan_import(tmp_path / "best.pth", "alphanumeric", tmp_path / "a.safetensors"),
+        heard,
     )
     assert result.dropped == ({"mask buffers": 3} if window else {})
     assert result.model["local_window"] == list(window or (7, 11))
     assert result.model["positions"] == [8, 25]
     assert heard.notes == [
         f"local attention of 7x{window[1] if window else 11}, taken from "
-        + ("the mask buffers" if window else "the paper: the checkpoint has no masks that tell")
+        + (
+            "the mask buffers"
+            if window
+            else "the paper: the checkpoint has no masks that tell"
+        )
     ]
     assert read_contract(tmp_path / "a.safetensors").charset == ALPHANUMERIC
 
@@ -195,7 +211,10 @@ def spoilt(state, change):
         ),
         (
             lambda s: s.update(
-                {"decoder.fc.weight": torch.zeros(63, 256), "decoder.fc.bias": torch.zeros(63)}
+                {
+                    "decoder.fc.weight": torch.zeros(63, 256),
+                    "decoder.fc.bias": torch.zeros(63),
+                }
             ),
             "has 63 classes",
         ),
@@ -230,7 +249,9 @@ def test_wrong_input(tmp_path):
         with pytest.raises(UsageError, match=said):
             plan_import(tmp_path / checkpoint, "nordic", tmp_path / output)
     with pytest.raises(ArtifactError, match=r"a\.pth"):
-        import_checkpoint(plan_import(tmp_path / "a.pth", "nordic", tmp_path / "x.safetensors"))
+        import_checkpoint(
+            plan_import(tmp_path / "a.pth", "nordic", tmp_path / "x.safetensors")
+        )
 
 
 def test_command(tiny, tmp_path):
@@ -251,7 +272,9 @@ def test_command(tiny, tmp_path):
     assert "5,136,222 in 180 tensors" in done.stdout
 
 
-@pytest.mark.skipif(not OPENOCR, reason="NORDOCR_OPENOCR names no checkout of Topdu/OpenOCR")
+@pytest.mark.skipif(
+    not OPENOCR, reason="NORDOCR_OPENOCR names no checkout of Topdu/OpenOCR"
+)
 @pytest.mark.parametrize(
     "model",
     [
@@ -259,10 +282,18 @@ def test_command(tiny, tmp_path):
         SvtrV2Model(name="svtrv2", size="base"),
         SvtrV2Model(name="svtrv2", size="base", head="ctc"),
         SvtrModel(
-            name="svtr", size="tiny", local_window=(7, 11), positions=(8, 32), out_channels=192
+            name="svtr",
+            size="tiny",
+            local_window=(7, 11),
+            positions=(8, 32),
+            out_channels=192,
         ),
         SvtrModel(
-            name="svtr", size="base", local_window=(7, 7), positions=(8, 32), out_channels=256
+            name="svtr",
+            size="base",
+            local_window=(7, 7),
+            positions=(8, 32),
+            out_channels=256,
         ),
     ],
     ids=lambda model: f"{model.name}-{model.size}-{getattr(model, 'head', '')}",

@@ -62,7 +62,10 @@ def network():
 
 
 def pixels(count, width, seed=1):
-    return torch.rand(count, 3, 32, width, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+    return (
+        torch.rand(count, 3, 32, width, generator=torch.Generator().manual_seed(seed)) * 2
+        - 1
+    )
 
 
 @pytest.mark.parametrize(("classes", "options", "wanted"), PARAMETERS)
@@ -106,9 +109,10 @@ def test_names_and_shapes_are_those_of_the_released_weights():
         )
     for attention in ("self_attn", "cross_attn"):
         name = f"decoder.layers.0.{attention}"
-        wanted |= {f"{name}.in_proj_weight": (1152, 384), f"{name}.in_proj_bias": (1152,)} | linear(
-            f"{name}.out_proj", 384, 384
-        )
+        wanted |= {
+            f"{name}.in_proj_weight": (1152, 384),
+            f"{name}.in_proj_bias": (1152,),
+        } | linear(f"{name}.out_proj", 384, 384)
     for name in ("norm1", "norm2", "norm_q", "norm_c"):
         wanted |= norm(f"decoder.layers.0.{name}")
     assert found == wanted
@@ -122,7 +126,10 @@ def test_classes_of_embedding_head_and_charset_belong_together(network):
     assert network.text_embed.embedding.num_embeddings == 128
     with pytest.raises(ArtifactError, match="another charset"):
         require_fit(
-            network, build(95, **SMALL).state_dict(), "other.safetensors", "Take those of PARSeq"
+            network,
+            build(95, **SMALL).state_dict(),
+            "other.safetensors",
+            "Take those of PARSeq",
         )
     contract = Contract(
         NORDIC,
@@ -172,7 +179,8 @@ def test_encoder_block_is_torch_s_layer(network):
 
     def mine(key):
         return next(
-            (key.replace(theirs, own) for theirs, own in names.items() if theirs in key), key
+            (key.replace(theirs, own) for theirs, own in names.items() if theirs in key),
+            key,
         )
 
     layer.load_state_dict({key: ours[mine(key)] for key in layer.state_dict()})
@@ -206,7 +214,9 @@ def test_loss_of_all_orders_is_that_of_one_after_the_other(network):
                 given, memory, network.pos_queries[:, :6], additive(mask), hidden
             )
             asked = wanted != 127
-            total += nn.functional.cross_entropy(logits[asked], wanted[asked], reduction="sum")
+            total += nn.functional.cross_entropy(
+                logits[asked], wanted[asked], reduction="sum"
+            )
             count += int(asked.sum())
     assert count == 2 * 9 + 4 * 7
     assert math.isclose(float(found), float(total / count), rel_tol=1e-5)
@@ -219,11 +229,15 @@ def test_a_position_never_sees_its_own_answer(network):
     given = torch.tensor([[126, 5, 6, 7, 8]])
     for mask in order_masks(draw_orders(4, 6)):
         with torch.no_grad():
-            before = network._decode(given, memory, network.pos_queries[:, :5], additive(mask))
+            before = network._decode(
+                given, memory, network.pos_queries[:, :5], additive(mask)
+            )
             for place in range(1, 5):
                 other = given.clone()
                 other[0, place] = 99
-                after = network._decode(other, memory, network.pos_queries[:, :5], additive(mask))
+                after = network._decode(
+                    other, memory, network.pos_queries[:, :5], additive(mask)
+                )
                 assert torch.equal(before[0, place - 1], after[0, place - 1])
                 assert torch.equal(before[0][mask[:, place]], after[0][mask[:, place]])
                 assert mask[:, place].all() or not torch.equal(before, after)
@@ -234,7 +248,8 @@ def test_positions_are_not_scaled_unless_asked(scaled):
     """002-14: the reference adds them as they are."""
     network = build(**SMALL, scale_positions=scaled)
     assert torch.allclose(
-        network._positions(3), network.pos_queries[:, :3] * (math.sqrt(192) if scaled else 1.0)
+        network._positions(3),
+        network.pos_queries[:, :3] * (math.sqrt(192) if scaled else 1.0),
     )
 
 
@@ -254,14 +269,19 @@ def test_stretching_is_cv2_s():
     padded = torch.nn.functional.pad(
         torch.from_numpy(line).permute(2, 0, 1)[None], (0, 7), value=9.0
     )
-    for found in (stretched(padded[..., :13], None, 40), stretched(padded, torch.tensor([13]), 40)):
+    for found in (
+        stretched(padded[..., :13], None, 40),
+        stretched(padded, torch.tensor([13]), 40),
+    ):
         assert np.allclose(found[0].permute(1, 2, 0).numpy(), wanted, atol=1e-5)
 
 
 @pytest.mark.parametrize("decode", ["nar", "ar"])
 @pytest.mark.parametrize("padding", [1.0, 7.0])
 def test_a_line_reads_in_any_batch_as_alone(network, decode, padding, monkeypatch):
-    monkeypatch.setattr(network, "options", network.options.model_copy(update={"decode": decode}))
+    monkeypatch.setattr(
+        network, "options", network.options.model_copy(update={"decode": decode})
+    )
     widths, images = [4, 17, 40], pixels(3, 40)
     for i, width in enumerate(widths):
         images[i, :, :, width:] = padding
@@ -334,7 +354,9 @@ def saved(network, folder, **sets):
         "parseq-32x384",
         [
             *(
-                f"model.{key}={value!r}" if isinstance(value, str) else f"model.{key}={value}"
+                f"model.{key}={value!r}"
+                if isinstance(value, str)
+                else f"model.{key}={value}"
                 for key, value in SMALL.items()
             ),
             "geometry.max_width=16",
@@ -363,7 +385,8 @@ def first_margins(network, crops):
     """By how much the end is behind the best character at the first position of each crop."""
     with torch.no_grad():
         images = [
-            torch.from_numpy(crop / 127.5 - 1).float().permute(2, 0, 1)[None] for crop in crops
+            torch.from_numpy(crop / 127.5 - 1).float().permute(2, 0, 1)[None]
+            for crop in crops
         ]
         logits = torch.cat([network(image)[:, 0] for image in images])  # (crops, C)
     return logits[:, 1:].max(-1).values - logits[:, 0]
@@ -380,16 +403,24 @@ def test_export_writes_as_many_positions_for_every_image(network, tmp_path, deco
     ]
     if decode == "ar":
         network = copy.deepcopy(network)
-        network.options = network.options.model_copy(update={"decode": decode, "refine": refine})
-        crops.append(np.full((32, 16, 3), 127, np.uint8))  # zeros, as the example of the trace
+        network.options = network.options.model_copy(
+            update={"decode": decode, "refine": refine}
+        )
+        crops.append(
+            np.full((32, 16, 3), 127, np.uint8)
+        )  # zeros, as the example of the trace
         network.head.bias.data[0] += first_margins(network, crops).median() + 1e-3
         behind = first_margins(network, crops)
         assert behind.min() < 0 < behind.max()  # some lines end at once, others do not
     folder = saved(network, tmp_path, decode=decode, refine=refine)
-    plan = replace(plan_export(folder, tmp_path / "m.onnx"), shapes=((1, 4), (2, 8), (5, 16)))
+    plan = replace(
+        plan_export(folder, tmp_path / "m.onnx"), shapes=((1, 4), (2, 8), (5, 16))
+    )
     exported = export(plan)
     assert {file.file.precision for file in exported.files} == {"fp32", "fp16"}
-    assert all(file.file.opset == 17 and "→" in file.simplification for file in exported.files)
+    assert all(
+        file.file.opset == 17 and "→" in file.simplification for file in exported.files
+    )
     assert exported.files[0].parity.worst.max_diff < 1e-4
     by_torch, by_onnx = (
         open_recognizer(path, device="cpu").recognize(crops)
@@ -397,7 +428,11 @@ def test_export_writes_as_many_positions_for_every_image(network, tmp_path, deco
     )
     assert [reading.text for reading in by_onnx] == [reading.text for reading in by_torch]
     assert (
-        onnx.load(tmp_path / "m.onnx").graph.output[0].type.tensor_type.shape.dim[1].dim_value == 6
+        onnx.load(tmp_path / "m.onnx")
+        .graph.output[0]
+        .type.tensor_type.shape.dim[1]
+        .dim_value
+        == 6
     )
 
 
@@ -412,7 +447,10 @@ def test_saved_weights_write_as_they_are_asked_to(network, tmp_path):
     """
     folder, crops = (
         saved(network, tmp_path),
-        [np.random.RandomState(seed).randint(0, 256, (32, 16, 3), np.uint8) for seed in range(9)],
+        [
+            np.random.RandomState(seed).randint(0, 256, (32, 16, 3), np.uint8)
+            for seed in range(9)
+        ],
     )
     found = {}
     for decoder, order, refine in (
@@ -426,17 +464,22 @@ def test_saved_weights_write_as_they_are_asked_to(network, tmp_path):
         with torch.inference_mode():
             classes = (
                 built(
-                    torch.stack([torch.from_numpy(c).permute(2, 0, 1) / 127.5 - 1 for c in crops])
+                    torch.stack(
+                        [torch.from_numpy(c).permute(2, 0, 1) / 127.5 - 1 for c in crops]
+                    )
                 )
                 .argmax(-1)
                 .tolist()
             )
         wanted = [
-            "".join(NORDIC.decode(row[: row.index(0)] if 0 in row else row)) for row in classes
+            "".join(NORDIC.decode(row[: row.index(0)] if 0 in row else row))
+            for row in classes
         ]
         found[decoder] = [
             reading.text
-            for reading in open_recognizer(folder, device="cpu", decoder=decoder).recognize(crops)
+            for reading in open_recognizer(folder, device="cpu", decoder=decoder).recognize(
+                crops
+            )
         ]
         assert found[decoder] == wanted
     assert len({tuple(texts) for texts in found.values()}) == 4
@@ -446,7 +489,8 @@ def test_saved_weights_write_as_they_are_asked_to(network, tmp_path):
 
 def test_ways_of_writing_are_only_for_weights_of_parseq(tiny_checkpoint, tiny_onnx):
     with pytest.raises(
-        UsageError, match=r"ar and nar are decoding modes of PARSeq, and this is svtrv2-nano"
+        UsageError,
+        match=r"ar and nar are decoding modes of PARSeq, and this is svtrv2-nano",
     ):
         open_recognizer(tiny_checkpoint, device="cpu", decoder="ar")
     with pytest.raises(

@@ -27,7 +27,9 @@ def tiny():
 
 def imported(state, folder, charset="alphanumeric"):
     torch.save(state, folder / "parseq.pt")
-    return import_checkpoint(plan_import(folder / "parseq.pt", charset, folder / "a.safetensors"))
+    return import_checkpoint(
+        plan_import(folder / "parseq.pt", charset, folder / "a.safetensors")
+    )
 
 
 @pytest.mark.parametrize("prefix", ["", "model.", "module.model.", "model._orig_mod."])
@@ -37,7 +39,10 @@ def test_every_form_of_a_checkpoint(tiny, prefix, tmp_path):
     result = imported({"state_dict": state, "epoch": 3} if prefix else state, tmp_path)
     assert result.tensors == 175
     network, contract = load_model(tmp_path / "a.safetensors")
-    assert (contract.charset, contract.model) == (ALPHANUMERIC, SMALL.model_dump(mode="json"))
+    assert (contract.charset, contract.model) == (
+        ALPHANUMERIC,
+        SMALL.model_dump(mode="json"),
+    )
     assert contract.geometry.max_width == 16
     line = torch.rand(1, 3, 32, 12) * 2 - 1
     with torch.no_grad():
@@ -75,7 +80,10 @@ def test_what_is_read_moves_with_what_is_written(tiny):
     before, other = tiny.state_dict(), Charset("other", "zaá½")
     after, report = move_head(before, ALPHANUMERIC, other, Parseq)
     assert (report.kept, report.from_base, report.fresh) == ("za", (("á", "a"),), "½")
-    read, reads = before["text_embed.embedding.weight"], after["text_embed.embedding.weight"]
+    read, reads = (
+        before["text_embed.embedding.weight"],
+        after["text_embed.embedding.weight"],
+    )
     assert after["head.weight"].shape[0] == 5
     assert reads.shape[0] == 7
     a = ALPHANUMERIC.class_of["a"]
@@ -90,7 +98,14 @@ def test_the_commands(tiny, tmp_path):
     weights, moved = tmp_path / "a.safetensors", tmp_path / "nordic.safetensors"
     done = CliRunner().invoke(
         app,
-        ["import", str(tmp_path / "parseq.pt"), "--charset", "alphanumeric", "-o", str(weights)],
+        [
+            "import",
+            str(tmp_path / "parseq.pt"),
+            "--charset",
+            "alphanumeric",
+            "-o",
+            str(weights),
+        ],
     )
     assert done.exit_code == 0
     assert "175 tensors" in done.stdout

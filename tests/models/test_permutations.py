@@ -22,7 +22,9 @@ def test_a_label_is_read_from_its_beginning_and_predicted_to_its_end():
     assert tokens.tolist() == [[126, 7, 8, 9, 0], [126, 3, 0, 127, 127]]
     assert tokens[:, :-1][0].tolist() == [126, 7, 8, 9]
     assert tokens[:, 1:][0].tolist() == [7, 8, 9, 0]
-    assert to_tokens(torch.tensor([], dtype=torch.int64), torch.tensor([0]), 5).tolist() == [[5, 0]]
+    assert to_tokens(
+        torch.tensor([], dtype=torch.int64), torch.tensor([0]), 5
+    ).tolist() == [[5, 0]]
 
 
 def test_left_to_right_and_back():
@@ -71,7 +73,9 @@ def test_short_labels_never_have_an_order_twice(characters):
     for seed in range(60):
         torch.manual_seed(seed)
         drawn = [tuple(order[1:-1]) for order in draw_orders(characters, 6).tolist()]
-        drawn[1] = drawn[0][::-1]  # the second ends with begin's neighbour, not with the end
+        drawn[1] = drawn[0][
+            ::-1
+        ]  # the second ends with begin's neighbour, not with the end
         assert len(set(drawn)) == 6
         seen.update(drawn)
     assert seen == set(itertools.permutations(range(1, characters + 1)))

@@ -39,7 +39,10 @@ def svtr(size, window, width, channels):
 
 
 NETWORKS = {
-    f"svtrv2 {size} {head} {width}": (SvtrV2Model(name="svtrv2", size=size, head=head), width)
+    f"svtrv2 {size} {head} {width}": (
+        SvtrV2Model(name="svtrv2", size=size, head=head),
+        width,
+    )
     for size, head, width in (
         ("tiny", "rctc", 64),
         ("tiny", "rctc", 131),
@@ -50,7 +53,10 @@ NETWORKS = {
         ("base", "ctc", 64),
     )
 } | {
-    f"svtr {size} {window[0]}x{window[1]} {width}": (svtr(size, window, width, channels), width)
+    f"svtr {size} {window[0]}x{window[1]} {width}": (
+        svtr(size, window, width, channels),
+        width,
+    )
     for size, window, width, channels in (
         ("tiny", (7, 11), 128, 192),
         ("tiny", (7, 7), 200, 192),
@@ -113,14 +119,19 @@ def answer_of(loss, features):
     """What is recorded of a guidance loss: itself, and how it depends on some of the features."""
     (slope,) = torch.autograd.grad(loss, features)
     # numbers of one size
-    return [[float(loss.detach())], (slope[:, :, ::EVERY, :CLASSES].flatten() * 1e4).tolist()]
+    return [
+        [float(loss.detach())],
+        (slope[:, :, ::EVERY, :CLASSES].flatten() * 1e4).tolist(),
+    ]
 
 
 @pytest.mark.parametrize("case", NETWORKS)
 def test_logits_are_those_recorded_of_the_authors_code(case, recorded, filled, image):
     model, width = NETWORKS[case]
     with torch.no_grad():
-        require_same(kept(filled(build_model(model, 126)).eval()(image(width))), recorded[case])
+        require_same(
+            kept(filled(build_model(model, 126)).eval()(image(width))), recorded[case]
+        )
 
 
 def test_the_guidance_loss_is_that_recorded_of_the_authors_code(recorded, filled, asked):
@@ -135,8 +146,12 @@ def test_the_guidance_loss_is_that_recorded_of_the_authors_code(recorded, filled
         require_same(found, wanted)
 
 
-@pytest.mark.skipif(not OPENOCR, reason="NORDOCR_OPENOCR names no checkout of Topdu/OpenOCR")
-def test_the_authors_code_says_what_is_recorded(recorded, filled, image, asked, monkeypatch):
+@pytest.mark.skipif(
+    not OPENOCR, reason="NORDOCR_OPENOCR names no checkout of Topdu/OpenOCR"
+)
+def test_the_authors_code_says_what_is_recorded(
+    recorded, filled, image, asked, monkeypatch
+):
     monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
     monkeypatch.syspath_prepend(OPENOCR)
     from openrec.modeling.decoders.smtr_decoder import SMTRDecoder
@@ -147,12 +162,18 @@ def test_the_authors_code_says_what_is_recorded(recorded, filled, image, asked, 
         theirs = openocr_network(model, 126, width).eval()
         with torch.no_grad():
             masks = {
-                name: t for name, t in theirs.state_dict().items() if name.endswith("mixer.mask")
+                name: t
+                for name, t in theirs.state_dict().items()
+                if name.endswith("mixer.mask")
             }
-            theirs.load_state_dict(dict(filled(build_model(model, 126)).state_dict()) | masks)
+            theirs.load_state_dict(
+                dict(filled(build_model(model, 126)).state_dict()) | masks
+            )
             theirs.decoder.train()  # in evaluation it gives probabilities
             answers[case] = kept(theirs(image(width)))
-    theirs = SMTRDecoder(in_channels=64, out_channels=129, num_layer=1, ds=True, sub_str_len=5)
+    theirs = SMTRDecoder(
+        in_channels=64, out_channels=129, num_layer=1, ds=True, sub_str_len=5
+    )
     with torch.no_grad():
         theirs.load_state_dict(guidance_state(filled(Guidance(64, 126))))
     features, questions = asked
@@ -163,7 +184,8 @@ def test_the_authors_code_says_what_is_recorded(recorded, filled, image, asked, 
     count = torch.tensor([next_subs.shape[1]])
     ignored = [label.masked_fill(label == -100, 128) for label in (next_label, pre_label)]
     loss = theirs.train()(
-        features.flatten(1, 2), [None, next_subs, ignored[0], count, pre_subs, ignored[1], count]
+        features.flatten(1, 2),
+        [None, next_subs, ignored[0], count, pre_subs, ignored[1], count],
     )[0]["loss"]
     answers[GUIDANCE] = answer_of(loss, features)
     if RECORD:
@@ -191,5 +213,7 @@ def guidance_state(ours):
         if part in THEIRS:
             state[f"{THEIRS[part]}.{rest}"] = tensor
     state["next_token"], state["pre_token"] = ours.tokens[:, None, None].unbind()
-    state["prompt_next_embed"], state["prompt_pre_embed"] = ours.prompts[:, None, None].unbind()
+    state["prompt_next_embed"], state["prompt_pre_embed"] = ours.prompts[
+        :, None, None
+    ].unbind()
     return state

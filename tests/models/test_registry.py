@@ -12,7 +12,9 @@ from nordocr_cli.settings import SvtrV2NanoModel
 def test_every_shipped_profile_builds(name):
     profile = load_profile(name).profile
     network = build_model(profile.model, profile.load_charset().num_classes)
-    contract = Contract(profile.load_charset(), profile.geometry, profile.model.model_dump())
+    contract = Contract(
+        profile.load_charset(), profile.geometry, profile.model.model_dump()
+    )
     assert network.training
     with torch.no_grad():
         shape = network.eval()(torch.zeros(1, 3, 32, 12)).shape

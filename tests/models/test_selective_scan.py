@@ -95,7 +95,9 @@ def test_computes_in_float32_whatever_it_is_given(dtype):
     y.sum().backward()
     assert y.dtype == torch.float32
     assert torch.equal(y, selective_scan(*(value.detach().float() for value in values)))
-    assert all(value.grad.dtype == dtype and value.grad.isfinite().all() for value in values)
+    assert all(
+        value.grad.dtype == dtype and value.grad.isfinite().all() for value in values
+    )
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.trace:DeprecationWarning")
@@ -107,7 +109,9 @@ def test_a_trace_takes_any_length():
     ]
     for length in (1, 16, 33, 256):
         values = arguments(1, length)
-        torch.testing.assert_close(traces[0](*values), reference(*values), rtol=0, atol=1e-12)
+        torch.testing.assert_close(
+            traces[0](*values), reference(*values), rtol=0, atol=1e-12
+        )
     kinds = [[node.kind() for node in trace.graph.nodes()] for trace in traces]
     assert kinds[0] == kinds[1]
     assert not {"prim::Loop", "prim::PythonOp"} & set(kinds[0])
@@ -115,7 +119,9 @@ def test_a_trace_takes_any_length():
 
 def test_the_chunked_form_takes_its_longest_and_refuses_longer_ones():
     values = arguments(1, MAX_CHUNKED_LENGTH, channels=1, states=1)
-    torch.testing.assert_close(chunked_scan(*values), selective_scan(*values), rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        chunked_scan(*values), selective_scan(*values), rtol=0, atol=1e-12
+    )
     with pytest.raises(ValueError, match="at most 4096 steps, not 4097"):
         chunked_scan(*arguments(1, MAX_CHUNKED_LENGTH + 1, channels=1, states=1))
     assert MambaModel.max_export_width_px == 4 * MAX_CHUNKED_LENGTH
@@ -152,7 +158,9 @@ def forget_kernel():
     mamba_ssm_kernel.cache_clear()
 
 
-def test_a_faked_mamba_ssm_is_called_as_its_interface_is_recorded(monkeypatch, forget_kernel):
+def test_a_faked_mamba_ssm_is_called_as_its_interface_is_recorded(
+    monkeypatch, forget_kernel
+):
     """selective_scan_fn(u, delta, A, B, C): u and delta (N, D, L), A (D, S), B and C (N, S, L),
     result (N, D, L).
     """

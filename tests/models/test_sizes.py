@@ -11,7 +11,13 @@ import torch
 from nordocr_cli.geometry import out_length
 from nordocr_cli.models.registry import build_model
 from nordocr_cli.profile import load_profile
-from nordocr_cli.settings import MambaModel, ParseqModel, SvtrModel, SvtrV2Model, SvtrV2NanoModel
+from nordocr_cli.settings import (
+    MambaModel,
+    ParseqModel,
+    SvtrModel,
+    SvtrV2Model,
+    SvtrV2NanoModel,
+)
 
 SIZES = {
     "svtrv2-nano": (SvtrV2NanoModel(name="svtrv2-nano"), 2_070_870),
@@ -70,7 +76,9 @@ def test_the_loss_reaches_every_parameter_and_padding_no_line(name):
             if tensor.ndim > 1:
                 tensor.normal_(std=tensor[0].numel() ** -0.5, generator=generator)
             elif tensor.is_floating_point():
-                scale = key.endswith("running_var") or ("norm" in key and key.endswith("weight"))
+                scale = key.endswith("running_var") or (
+                    "norm" in key and key.endswith("weight")
+                )
                 tensor.normal_(mean=float(scale), std=0.1, generator=generator)
     lines, widths = torch.randn(2, 3, 32, 24, generator=generator), torch.tensor([24, 10])
     network(lines, widths).log_softmax(2)[..., ::7].sum().backward()

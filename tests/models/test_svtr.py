@@ -91,7 +91,11 @@ def test_features_of_the_document():
 def test_frames_at_any_width(network):
     with torch.no_grad():
         for width in (1, 2, 3, 4, 5, 63, 64, 65, 128, 1022, 1792):
-            assert network(torch.zeros(1, 3, 32, width)).shape == (1, out_length(width), 126)
+            assert network(torch.zeros(1, 3, 32, width)).shape == (
+                1,
+                out_length(width),
+                126,
+            )
         assert network(torch.zeros(1, 3, 48, 64)).shape == (1, 16, 126)
 
 
@@ -101,7 +105,9 @@ def test_merging():
     by_hand = torch.einsum("oc,ncw->now", merging.weight[:, :, 0, 0], x.mean(2))
     merged = merging.eval()(x)
     assert merged.shape == (2, 5, 1, 7)
-    assert torch.allclose(merged[:, :, 0], torch.nn.functional.hardswish(by_hand), atol=1e-6)
+    assert torch.allclose(
+        merged[:, :, 0], torch.nn.functional.hardswish(by_hand), atol=1e-6
+    )
     assert not torch.equal(merging.train()(x), merged)  # dropout
 
 
@@ -131,7 +137,10 @@ def test_nothing_is_stored_but_weights_and_statistics(network):
 
 
 def test_positions_of_narrow_and_wide_lines():
-    grid, index = torch.arange(4.0)[:, None, None] * 10, torch.arange(8)  # positions 0, 10, 20, 30
+    grid, index = (
+        torch.arange(4.0)[:, None, None] * 10,
+        torch.arange(8),
+    )  # positions 0, 10, 20, 30
     read = stretched(grid, index, torch.tensor([[3], [4], [8]]))[:, :, 0, 0]
     assert read[0, :3].tolist() == [0, 10, 20]
     assert read[1, :4].tolist() == [0, 10, 20, 30]
@@ -142,7 +151,10 @@ def test_positions_of_narrow_and_wide_lines():
 @pytest.mark.parametrize("padding", [1.0, 7.0])
 def test_does_not_see_padding(network, widths, padding):
     images = (
-        torch.rand(len(widths), 3, 32, max(widths), generator=torch.Generator().manual_seed(2)) * 2
+        torch.rand(
+            len(widths), 3, 32, max(widths), generator=torch.Generator().manual_seed(2)
+        )
+        * 2
         - 1
     )
     for i, width in enumerate(widths):
@@ -190,7 +202,9 @@ def test_learns_eight_lines(shallow):
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 2.0)
         optimizer.step()
-    assert loss < 1  # a character: 4.8 is chance among all classes, 3.2 among those that occur
+    assert (
+        loss < 1
+    )  # a character: 4.8 is chance among all classes, 3.2 among those that occur
 
 
 def test_round_trip_and_export(shallow, tmp_path):
@@ -209,7 +223,9 @@ def test_round_trip_and_export(shallow, tmp_path):
         torch.equal(loaded.state_dict()[key], tensor)
         for key, tensor in network.state_dict().items()
     )
-    plan = replace(plan_export(tmp_path, tmp_path / "m.onnx"), shapes=((1, 32), (3, 128), (1, 300)))
+    plan = replace(
+        plan_export(tmp_path, tmp_path / "m.onnx"), shapes=((1, 32), (3, 128), (1, 300))
+    )
     exported = export(plan)
     assert [
         file.parity.worst.max_diff < 1e-4

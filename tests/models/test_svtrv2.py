@@ -25,11 +25,15 @@ def test_number_of_parameters(size):
 
 
 def test_keys_and_shapes_are_the_authors():
-    rows = (line.split("\t") for line in (GOLDEN / "svtrv2-base-keys.txt").read_text().splitlines())
+    rows = (
+        line.split("\t")
+        for line in (GOLDEN / "svtrv2-base-keys.txt").read_text().splitlines()
+    )
     wanted = {key: (shape, dtype) for key, shape, dtype in rows}
     state = build("base").state_dict()
     assert {
-        k: (str(tuple(t.shape)), str(t.dtype).removeprefix("torch.")) for k, t in state.items()
+        k: (str(tuple(t.shape)), str(t.dtype).removeprefix("torch."))
+        for k, t in state.items()
     } == wanted
 
 

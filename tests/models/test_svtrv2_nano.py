@@ -26,7 +26,11 @@ def test_frames_at_any_width(rows):
     network = build(attention_rows=rows).eval()
     with torch.no_grad():
         for width in [*range(1, 20), 127, 1022]:
-            assert network(torch.zeros(2, 3, 32, width)).shape == (2, out_length(width), 126)
+            assert network(torch.zeros(2, 3, 32, width)).shape == (
+                2,
+                out_length(width),
+                126,
+            )
 
 
 def test_learns_at_the_rate_of_its_profile():
@@ -50,7 +54,9 @@ def test_learns_at_the_rate_of_its_profile():
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 2.0)
         optimizer.step()
-    assert loss < 1  # a character: 4.8 is chance among all classes, 3.4 among those that occur
+    assert (
+        loss < 1
+    )  # a character: 4.8 is chance among all classes, 3.4 among those that occur
 
 
 def test_every_row_counts_where_attention_runs_on_one():

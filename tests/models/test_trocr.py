@@ -63,7 +63,11 @@ def test_a_label_begins_with_the_end_token_and_ends_with_it(tiny_trocr):
     network = build(tiny_trocr)
     given, wanted = network.shifted(TEXTS)
     start, pad, end = network.pieces.start, network.pieces.pad, network.pieces.end
-    assert (start, pad, end) == (2, 1, 2)  # not <s>, 0: the released networks begin with </s>
+    assert (start, pad, end) == (
+        2,
+        1,
+        2,
+    )  # not <s>, 0: the released networks begin with </s>
     first = network.pieces.encode(TEXTS)[0]
     assert wanted[0].tolist() == first
     assert first[-1] == end
@@ -78,7 +82,9 @@ def test_the_loss_is_transformers_own(tiny_trocr, images):
     network = build(tiny_trocr).eval()
     squares = stretched(*images, (32, 32))
     theirs = network.network(pixel_values=squares, labels=network.shifted(TEXTS)[1]).loss
-    assert network.loss(*images, *targets()).item() == pytest.approx(theirs.item(), rel=1e-5)
+    assert network.loss(*images, *targets()).item() == pytest.approx(
+        theirs.item(), rel=1e-5
+    )
 
 
 @pytest.mark.parametrize("width", [20, 33, 100])
@@ -107,14 +113,17 @@ def test_neither_padding_nor_neighbours_change_a_line(tiny_trocr, images):
     assert together.confidence == pytest.approx(alone.confidence, rel=1e-4)
     tokens = network.shifted(("abc", "abc"))[0]
     torch.testing.assert_close(
-        network(pixels, widths, tokens)[1:], network(pixels[1:, :, :, :48], None, tokens[1:])
+        network(pixels, widths, tokens)[1:],
+        network(pixels[1:, :, :, :48], None, tokens[1:]),
     )
 
 
 def test_the_table_counts_each_layer_once(tiny_trocr):
     plain = build(tiny_trocr, lora_rank=0).network
     model = table(
-        tiny_trocr, lora_rank=4, lora_target_modules=["decoder.*.q_proj", "q_proj", "out_proj"]
+        tiny_trocr,
+        lora_rank=4,
+        lora_target_modules=["decoder.*.q_proj", "q_proj", "out_proj"],
     )
     rows, names = match_layers(plain, model)
     assert [(row.encoder, row.decoder) for row in rows] == [(0, 4), (2, 0), (0, 4)]
@@ -180,14 +189,24 @@ def batch(images, texts=TEXTS):
 
 def test_training_changes_the_adapters_alone_and_the_loss_falls(tiny_trocr, images):
     network = build(
-        tiny_trocr, lora_rank=8, lora_dropout=0.0, lora_target_modules=["encoder", "decoder"]
+        tiny_trocr,
+        lora_rank=8,
+        lora_dropout=0.0,
+        lora_target_modules=["encoder", "decoder"],
     ).train()
     before = {name: parameter.clone() for name, parameter in network.named_parameters()}
     stepper = Stepper(
-        network, None, Geometry(), Train(lr=0.02, weight_decay=0.0), torch.device("cpu"), "fp32"
+        network,
+        None,
+        Geometry(),
+        Train(lr=0.02, weight_decay=0.0),
+        torch.device("cpu"),
+        "fp32",
     )
     losses = [stepper.step([batch(images)], 0.02).loss for _ in range(30)]
-    assert losses[-1] < 0.92 * losses[0]  # the frozen head of a random network allows no more
+    assert (
+        losses[-1] < 0.92 * losses[0]
+    )  # the frozen head of a random network allows no more
     changed = {
         name
         for name, parameter in network.named_parameters()
@@ -221,7 +240,9 @@ def test_merged_it_computes_the_same(tiny_trocr):
     assert difference(network, untouched) > 0.01
 
 
-def test_a_reading_is_the_best_token_each_time_and_its_confidence_their_mean(tiny_trocr, images):
+def test_a_reading_is_the_best_token_each_time_and_its_confidence_their_mean(
+    tiny_trocr, images
+):
     network = stirred(build(tiny_trocr, generation_max_length=8)).eval()
     tokens, chances = [network.pieces.start], []
     with torch.no_grad():
@@ -267,7 +288,12 @@ def test_a_beam_is_scored_as_transformers_scores_it(tiny_trocr, images):
 def test_the_folders_own_settings_for_generation_are_not_used(tiny_trocr, images, tmp_path):
     folder = shutil.copytree(tiny_trocr, tmp_path / "trocr")
     settings = json.loads((folder / "generation_config.json").read_text())
-    settings |= {"no_repeat_ngram_size": 2, "max_length": 5, "num_beams": 3, "length_penalty": 2.0}
+    settings |= {
+        "no_repeat_ngram_size": 2,
+        "max_length": 5,
+        "num_beams": 3,
+        "length_penalty": 2.0,
+    }
     (folder / "generation_config.json").write_text(json.dumps(settings))
     assert build(folder).eval().read(*images) == build(tiny_trocr).eval().read(*images)
 
@@ -281,7 +307,9 @@ def test_what_is_loaded_is_said(tiny_trocr, heard):
     assert not heard.warnings
 
 
-def test_characters_that_the_tokenizer_loses_are_counted_and_named(tiny_trocr, tmp_path, heard):
+def test_characters_that_the_tokenizer_loses_are_counted_and_named(
+    tiny_trocr, tmp_path, heard
+):
     from tokenizers import Tokenizer, decoders, models, normalizers
     from transformers import PreTrainedTokenizerFast
 
@@ -292,7 +320,12 @@ def test_characters_that_the_tokenizer_loses_are_counted_and_named(tiny_trocr, t
     }
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[], unk_token="<unk>"))
     tokenizer.normalizer, tokenizer.decoder = normalizers.NFKC(), decoders.Fuse()
-    special = {"bos_token": "<s>", "pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
+    special = {
+        "bos_token": "<s>",
+        "pad_token": "<pad>",
+        "eos_token": "</s>",
+        "unk_token": "<unk>",
+    }
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special).save_pretrained(folder)
     network = build(folder)
     network.load_pretrained(heard)
@@ -346,7 +379,10 @@ def damaged(folder, tmp_path, how):
     ("how", "says"),
     [
         ("no config", "no config.json"),
-        ("no weights", "pytorch_model.bin is a pickle, which can run code, and is not read"),
+        (
+            "no weights",
+            "pytorch_model.bin is a pickle, which can run code, and is not read",
+        ),
         ("bert", r"holds another network \('bert'\)"),
         ("donut", r"another network \('donut-swin with trocr'\)"),
         ("tensor missing", r"26 tensors are missing, e.g. decoder.model.decoder.layers.2"),
@@ -371,7 +407,9 @@ def test_what_is_not_there_is_refused(tiny_trocr):
         build("/nowhere")
     with pytest.raises(UsageError, match="is empty"):
         build("")
-    with pytest.raises(MissingBackendError, match=r"hf download nobody/nothing --local-dir trocr"):
+    with pytest.raises(
+        MissingBackendError, match=r"hf download nobody/nothing --local-dir trocr"
+    ):
         build("nobody/nothing")
     with pytest.raises(ArtifactError, match="another pretrained network"):
         build(tiny_trocr, pretrained_sha256="0" * 64)
@@ -392,7 +430,9 @@ def test_another_normalization_is_refused(tiny_trocr):
 @pytest.mark.parametrize("library", ["transformers", "peft"])
 def test_without_the_extra_the_install_line_is_said(tiny_trocr, monkeypatch, library):
     monkeypatch.setitem(sys.modules, library, None)
-    with pytest.raises(MissingBackendError, match=r"pip install 'nordocr-cli\[trocr\]'") as caught:
+    with pytest.raises(
+        MissingBackendError, match=r"pip install 'nordocr-cli\[trocr\]'"
+    ) as caught:
         build(tiny_trocr)
     assert caught.value.exit_code == 5
 

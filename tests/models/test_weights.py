@@ -18,7 +18,9 @@ from nordocr_cli.models.weights import load_model, load_weights, save_weights
 from nordocr_cli.settings import SvtrV2NanoModel
 
 MODEL = SvtrV2NanoModel(name="svtrv2-nano")
-CONTRACT = Contract(NORDIC, Geometry(), MODEL.model_dump(mode="json"), trained_widths=(8, 640))
+CONTRACT = Contract(
+    NORDIC, Geometry(), MODEL.model_dump(mode="json"), trained_widths=(8, 640)
+)
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +39,9 @@ def test_round_trip_is_exact(network, state, tmp_path):
     loaded, contract = load_model(tmp_path / "a.safetensors")
     assert contract == CONTRACT == read_contract(tmp_path / "a.safetensors")
     assert not loaded.training
-    assert all(torch.equal(loaded.state_dict()[key], tensor) for key, tensor in state.items())
+    assert all(
+        torch.equal(loaded.state_dict()[key], tensor) for key, tensor in state.items()
+    )
     assert all(p.requires_grad for p in loaded.parameters())
 
 
@@ -66,10 +70,13 @@ def test_loading_draws_no_random_numbers(state, tmp_path):
 
 
 def test_channels_last_tensors_are_stored(state, tmp_path):
-    state["stem1.0.weight"] = state["stem1.0.weight"].contiguous(memory_format=torch.channels_last)
+    state["stem1.0.weight"] = state["stem1.0.weight"].contiguous(
+        memory_format=torch.channels_last
+    )
     save_weights(tmp_path / "a.safetensors", state, CONTRACT)
     assert torch.equal(
-        load_weights(tmp_path / "a.safetensors")[0]["stem1.0.weight"], state["stem1.0.weight"]
+        load_weights(tmp_path / "a.safetensors")[0]["stem1.0.weight"],
+        state["stem1.0.weight"],
     )
 
 
@@ -84,7 +91,9 @@ def spoil(state, key, value):
 def test_weights_that_are_not_finite_are_not_written(state, tmp_path, value, precision):
     spoil(state, "classifier.weight", value)
     with pytest.raises(ArtifactError, match=r"classifier\.weight"):
-        save_weights(tmp_path / "a.safetensors", state, replace(CONTRACT, precision=precision))
+        save_weights(
+            tmp_path / "a.safetensors", state, replace(CONTRACT, precision=precision)
+        )
     assert list(tmp_path.iterdir()) == []
 
 
@@ -101,7 +110,9 @@ def test_weights_that_are_not_finite_are_not_loaded(state, tmp_path):
 
 def test_other_keys_are_named(state, tmp_path):
     tensor = state.pop("norm.weight")
-    save_weights(tmp_path / "a.safetensors", {**state, "encoder.norm.weight": tensor}, CONTRACT)
+    save_weights(
+        tmp_path / "a.safetensors", {**state, "encoder.norm.weight": tensor}, CONTRACT
+    )
     with pytest.raises(
         ArtifactError, match=r"1 missing: norm\.weight; 1 unknown: encoder\.norm\.weight"
     ):
@@ -111,7 +122,8 @@ def test_other_keys_are_named(state, tmp_path):
 def test_another_charset_is_named(state, tmp_path):
     save_weights(tmp_path / "a.safetensors", state, replace(CONTRACT, charset=ALPHANUMERIC))
     with pytest.raises(
-        ArtifactError, match=r"another charset: classifier\.weight \(126, 192\), not \(63, 192\)"
+        ArtifactError,
+        match=r"another charset: classifier\.weight \(126, 192\), not \(63, 192\)",
     ):
         load_model(tmp_path / "a.safetensors")
 

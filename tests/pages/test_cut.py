@@ -26,7 +26,9 @@ def overlap(one, other):
     from nordocr_cli.data.resize import resize_line  # noqa: F401 # the cuts are compared as read
 
     height, width = other.shape[:2]
-    one = np.asarray(Image.fromarray(one).resize((width, height), Image.Resampling.BILINEAR))
+    one = np.asarray(
+        Image.fromarray(one).resize((width, height), Image.Resampling.BILINEAR)
+    )
     return (ink(one) & ink(other)).sum() / (ink(one) | ink(other)).sum()
 
 
@@ -35,7 +37,9 @@ def corners(box, degrees, centre):
     left, top, right, bottom = box
     angle = np.radians(degrees)
     turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
-    points = np.array([(left, top), (right, top), (right, bottom), (left, bottom)], dtype=float)
+    points = np.array(
+        [(left, top), (right, top), (right, bottom), (left, bottom)], dtype=float
+    )
     return [tuple(point) for point in (points - centre) @ turn + centre]
 
 
@@ -55,7 +59,9 @@ def test_a_quad_of_an_upright_box_cuts_its_pixels(page):
 @pytest.mark.parametrize("degrees", [-5, -2, 2, 5, 30, 90, 180, 270])
 def test_a_turned_quad_is_cut_as_the_upright_line(degrees, draw_line):
     drawn, box, centre = draw_line(0)
-    upright = cut_line(drawn, Outline.of_box(Box(box[0], box[1], box[2] - box[0], box[3] - box[1])))
+    upright = cut_line(
+        drawn, Outline.of_box(Box(box[0], box[1], box[2] - box[0], box[3] - box[1]))
+    )
     turned, _, _ = draw_line(degrees)
     line = cut_line(turned, Outline.of_quad(corners(box, degrees, centre)))
     assert abs(line.shape[0] - upright.shape[0]) <= 1
@@ -84,9 +90,13 @@ def test_corners_may_begin_anywhere_and_run_either_way_where_a_baseline_tells(dr
     expected = cut_line(page, Outline.of_quad(quad))
     for shift in range(4):
         shifted = quad[shift:] + quad[:shift]
-        assert np.array_equal(cut_line(page, Outline.of_polygon(shifted, baseline)), expected)
+        assert np.array_equal(
+            cut_line(page, Outline.of_polygon(shifted, baseline)), expected
+        )
         backwards = shifted[::-1]
-        assert np.array_equal(cut_line(page, Outline.of_polygon(backwards, baseline)), expected)
+        assert np.array_equal(
+            cut_line(page, Outline.of_polygon(backwards, baseline)), expected
+        )
 
 
 def test_a_tall_polygon_reads_along_its_baseline(draw_line):
@@ -206,4 +216,7 @@ def test_a_layouts_line_is_cut_along_its_polygon_or_its_box():
     assert outline_of(box).is_upright_box
     assert outline_of(box, baseline=[(12, 42), (100, 43)]).is_upright_box
     assert not outline_of(box, baseline=[(12, 30), (100, 45)]).is_upright_box
-    assert outline_of(box, [(10, 20), (110, 25), (110, 50), (10, 45)]).points[1] == (110, 25)
+    assert outline_of(box, [(10, 20), (110, 25), (110, 50), (10, 45)]).points[1] == (
+        110,
+        25,
+    )

@@ -11,7 +11,9 @@ from .conftest import LETTER, draw, turned
 
 def texts_of(page, finder, read):
     found = finder.find(page, read)
-    return [r.text for r in read([cut_line(page, line.outline) for line in found.lines])], found
+    return [
+        r.text for r in read([cut_line(page, line.outline) for line in found.lines])
+    ], found
 
 
 def share_found(truth, texts):
@@ -33,7 +35,11 @@ def test_a_page_is_read_in_order_however_it_was_turned(letter, finder, read, deg
 
 
 def test_columns_are_not_joined_and_read_one_after_the_other(finder, read):
-    left = ["Styrelsen har under året haft", "sju protokollförda möten", "och behandlat frågor om"]
+    left = [
+        "Styrelsen har under året haft",
+        "sju protokollförda möten",
+        "och behandlat frågor om",
+    ]
     right = [
         "Revisorn har granskat bokslut",
         "och funnit det i god ordning",
@@ -48,7 +54,11 @@ def test_columns_are_not_joined_and_read_one_after_the_other(finder, read):
 
 
 def test_a_table_with_rules_is_read_by_rows(finder, read):
-    rows = [("Nettoomsättning", "12 450"), ("Rörelsekostnader", "-9 120"), ("Finansnetto", "-45")]
+    rows = [
+        ("Nettoomsättning", "12 450"),
+        ("Rörelsekostnader", "-9 120"),
+        ("Finansnetto", "-45"),
+    ]
     page = draw(
         {label: (140, 160 + 80 * at) for at, (label, _) in enumerate(rows)}
         | {number: (800, 160 + 80 * at) for at, (_, number) in enumerate(rows)}
@@ -64,7 +74,10 @@ def test_a_table_with_rules_is_read_by_rows(finder, read):
 
 def test_single_characters_are_kept(finder, read):
     page = draw(
-        {text: (150, 150 + 90 * at) for at, text in enumerate(["Kapitel ett", "7", "Ö", "0"])}
+        {
+            text: (150, 150 + 90 * at)
+            for at, text in enumerate(["Kapitel ett", "7", "Ö", "0"])
+        }
     )
     texts, _ = texts_of(page.pixels, finder, read)
     assert texts[0] == "Kapitel ett"

@@ -42,7 +42,8 @@ def test_three_columns_below_a_title_and_above_a_footer():
 
 def test_rows_of_a_table_are_read_from_left_to_right():
     rows = [
-        [(100, 45 * at, 480), (900, 45 * at + 2, 1000), (1200, 45 * at, 1310)] for at in range(8)
+        [(100, 45 * at, 480), (900, 45 * at + 2, 1000), (1200, 45 * at, 1310)]
+        for at in range(8)
     ]
     pieces = spans(*(cell for row in rows for cell in row))
     assert shuffled_order(pieces) == list(range(24))
@@ -70,7 +71,10 @@ def test_pieces_of_one_row_stand_level():
 
 def test_a_page_of_ten_thousand_lines_is_ordered():
     pieces = spans(
-        *((100 + 700 * (at % 4), 12 * (at // 4), 700 + 700 * (at % 4)) for at in range(10_000)),
+        *(
+            (100 + 700 * (at % 4), 12 * (at // 4), 700 + 700 * (at % 4))
+            for at in range(10_000)
+        ),
         height=9,
     )
     assert sorted(reading_order(pieces)) == list(range(10_000))

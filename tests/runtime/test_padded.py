@@ -31,7 +31,9 @@ class Recorder:
     def run(self, images, widths):
         self.given.append((images, widths))
         frames = images.shape[3] // 4
-        logits = np.zeros((len(images), frames, self.contract.charset.num_classes), np.float32)
+        logits = np.zeros(
+            (len(images), frames, self.contract.charset.num_classes), np.float32
+        )
         logits[:, :, 0] = 9
         for frame, character in enumerate(" a "):
             logits[:, frame, 0] = 0
@@ -88,7 +90,8 @@ def test_the_batch_size_is_that_of_the_models_engine():
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("normalization", "imagenet"), ("pad_value", 0), ("resampler", "cubic")]
+    ("field", "value"),
+    [("normalization", "imagenet"), ("pad_value", 0), ("resampler", "cubic")],
 )
 def test_what_the_host_does_otherwise_is_refused(field, value):
     with pytest.raises(DataError, match=f"geometry.{field} is {value}"):

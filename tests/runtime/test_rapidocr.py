@@ -22,7 +22,9 @@ DOC = SAMPLES / "doc"
 @pytest.fixture(scope="module")
 def few_lines(tmp_path_factory):
     """A manifest of five sample lines."""
-    rows = (SAMPLES / "lines" / "manifest.jsonl").read_text(encoding="utf-8").splitlines()[:5]
+    rows = (
+        (SAMPLES / "lines" / "manifest.jsonl").read_text(encoding="utf-8").splitlines()[:5]
+    )
     folder = tmp_path_factory.mktemp("few")
     values = [json.loads(row) for row in rows]
     for value in values:
@@ -44,7 +46,9 @@ def test_rapidocr_is_evaluated_as_any_recognizer(few_lines):
 
 
 @pytest.mark.tesseract
-def test_the_best_models_of_tesseract_are_those_of_a_folder(few_lines, monkeypatch, tmp_path):
+def test_the_best_models_of_tesseract_are_those_of_a_folder(
+    few_lines, monkeypatch, tmp_path
+):
     pytest.importorskip("tesserocr")
     monkeypatch.delenv("NORDOCR_TESSDATA_BEST", raising=False)
     with pytest.raises(MissingBackendError, match="set NORDOCR_TESSDATA_BEST"):

@@ -35,7 +35,10 @@ def crops():
     """Lines of very different widths, one of them prepared, one far too wide."""
     files = sorted(LINES.iterdir())[:24]
     prepared = np.full((32, 64, 3), 200, np.uint8)
-    return [read_image(file) for file in files] + [prepared, np.full((20, 4000, 3), 230, np.uint8)]
+    return [read_image(file) for file in files] + [
+        prepared,
+        np.full((20, 4000, 3), 230, np.uint8),
+    ]
 
 
 widths = st.lists(st.integers(1, 448).map(lambda n: 4 * n), min_size=1, max_size=60)
@@ -92,7 +95,9 @@ def test_wrong_specs_are_usage_errors(tmp_path):
 
 
 def test_lanes_read_what_one_call_after_another_reads(crops, tiny_onnx):
-    alone, side_by_side = (open_recognizer(tiny_onnx, threads=threads) for threads in (1, 2))
+    alone, side_by_side = (
+        open_recognizer(tiny_onnx, threads=threads) for threads in (1, 2)
+    )
     assert (len(alone.runner.lanes), len(side_by_side.runner.lanes)) == (0, 2)
     assert side_by_side.recognize(crops) == alone.recognize(crops)
 

@@ -23,7 +23,9 @@ from nordocr_cli.runtime.runners import open_runner
 
 def batch(*line_widths):
     rng = np.random.default_rng(5)
-    images = rng.integers(0, 256, (len(line_widths), 3, 32, max(line_widths)), dtype=np.uint8)
+    images = rng.integers(
+        0, 256, (len(line_widths), 3, 32, max(line_widths)), dtype=np.uint8
+    )
     for image, width in zip(images, line_widths, strict=True):
         image[:, :, width:] = 255
     return images, np.array(line_widths, dtype=np.int64)
@@ -147,7 +149,10 @@ def test_other_forms_of_a_file_read_the_same(kind, tiny_checkpoint, tmp_path):
         assert runner.run(images, widths).shape == (2, 24, 2)
         with pytest.raises(UsageError, match="a beam needs all"):
             decode_beam(
-                runner.run(images, widths), frames, charset, runner.contract.output_activation
+                runner.run(images, widths),
+                frames,
+                charset,
+                runner.contract.output_activation,
             )
         with pytest.raises(ArtifactError, match=r"says class -1\.0 at line 0, frame 0"):
             decode_greedy(np.full((1, 24, 2), -1), frames[:1], charset, "argmax+confidence")
@@ -157,7 +162,9 @@ def test_an_int8_model_reads_a_line_the_same_in_any_batch(tiny_checkpoint, tmp_p
     export(
         replace(
             plan_export(
-                tiny_checkpoint, tmp_path / "m.onnx", ExportOptions(precision="fp32", int8=True)
+                tiny_checkpoint,
+                tmp_path / "m.onnx",
+                ExportOptions(precision="fp32", int8=True),
             ),
             shapes=((1, 32), (2, 128)),
         )
@@ -198,14 +205,20 @@ class FakeSessions:
             assert not enable_fallback
             self.asked.append(providers)
             gpu = next(
-                (p[1]["device_id"] for p in providers if p[0] == "CUDAExecutionProvider"), None
+                (p[1]["device_id"] for p in providers if p[0] == "CUDAExecutionProvider"),
+                None,
             )
             if gpu is not None and self.gpus is not None and int(gpu) >= self.gpus:
                 raise RuntimeError("CUDA failure 101: invalid device ordinal\nstack")
             opened = real(path, options, providers=["CPUExecutionProvider"])
             if gpu is not None and self.gpus is not None:
-                opened.get_providers = lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"]
-                opened.get_provider_options = lambda: {"CUDAExecutionProvider": {"device_id": gpu}}
+                opened.get_providers = lambda: [
+                    "CUDAExecutionProvider",
+                    "CPUExecutionProvider",
+                ]
+                opened.get_provider_options = lambda: {
+                    "CUDAExecutionProvider": {"device_id": gpu}
+                }
             return opened
 
         monkeypatch.setattr(onnxruntime, "InferenceSession", session)
@@ -219,7 +232,8 @@ class FakeSessions:
 def test_onnx_runtime_gets_the_gpu_that_was_asked_for(tiny_onnx, monkeypatch):
     sessions = FakeSessions(monkeypatch, gpus=4)
     assert [
-        open_runner(tiny_onnx, device=name).device for name in ("cuda:3", "cuda", "auto", "cpu")
+        open_runner(tiny_onnx, device=name).device
+        for name in ("cuda:3", "cuda", "auto", "cpu")
     ] == [
         "cuda:3",
         "cuda:0",
@@ -248,7 +262,9 @@ def test_onnx_runtime_without_a_gpu_that_works_does_not_take_the_cpu_instead(
     assert open_runner(tiny_onnx, device="auto").device == "cpu"
 
 
-def test_the_tensorrt_provider_is_told_the_shapes_and_where_its_engines_go(tiny_onnx, monkeypatch):
+def test_the_tensorrt_provider_is_told_the_shapes_and_where_its_engines_go(
+    tiny_onnx, monkeypatch
+):
     """Recorded: the names of its options are those of ONNX Runtime's documentation; no such
     provider runs here.
     """
@@ -292,7 +308,9 @@ def test_the_tensorrt_provider_is_told_the_shapes_and_where_its_engines_go(tiny_
         "trt_timing_cache_path": str(tiny_onnx.with_suffix(".tensorrt")),
     }
     loads = False
-    with pytest.raises(MissingBackendError, match="TensorRT provider does not load on tensorrt:0"):
+    with pytest.raises(
+        MissingBackendError, match="TensorRT provider does not load on tensorrt:0"
+    ):
         open_runner(tiny_onnx, device="tensorrt")
 
 
@@ -303,19 +321,24 @@ def test_a_compiled_network_sees_few_shapes_and_says_the_same(
 
     def compile_(model, mode, dynamic):
         assert (mode, dynamic) == ("default", False)
-        return lambda pixels, widths: shapes.append(tuple(pixels.shape)) or model(pixels, widths)
+        return lambda pixels, widths: (
+            shapes.append(tuple(pixels.shape)) or model(pixels, widths)
+        )
 
     monkeypatch.setattr(torch, "compile", compile_)
     images = np.random.default_rng(0).integers(0, 256, (3, 3, 32, 132), dtype=np.uint8)
     widths = np.array([132, 100, 60])
     plain, compiled = (
-        open_runner(tiny_checkpoint, device="cpu", compiled=choice) for choice in (False, True)
+        open_runner(tiny_checkpoint, device="cpu", compiled=choice)
+        for choice in (False, True)
     )
     found, wanted = compiled.run(images, widths), plain.run(images, widths)
     assert shapes == [(4, 3, 32, 256)]
     assert found.shape == wanted.shape
     for line, width in enumerate(widths):
-        assert found[line, : width // 4] == pytest.approx(wanted[line, : width // 4], abs=1e-4)
+        assert found[line, : width // 4] == pytest.approx(
+            wanted[line, : width // 4], abs=1e-4
+        )
     with pytest.raises(UsageError, match="--compile is an option of torch"):
         open_runner(tiny_onnx, compiled=True)
 
@@ -326,7 +349,9 @@ def engine(tiny_onnx, tmp_path):
     path = tmp_path / "model_sm120.rtx.engine"
     shutil.copy(tiny_onnx, path)
     contract = next(
-        json.loads(p.value) for p in onnx.load(tiny_onnx).metadata_props if p.key == METADATA_KEY
+        json.loads(p.value)
+        for p in onnx.load(tiny_onnx).metadata_props
+        if p.key == METADATA_KEY
     )
     sidecar = {
         "schema": SIDECAR_SCHEMA,

@@ -88,7 +88,11 @@ def installed(request):
 def test_a_crop_reads_alone_as_among_others(installed):
     crops = [crop for crop, _, _ in sample_lines(1)]
     recognizer = TesseractRecognizer("swe", 3, installed)
-    assert batch_invariance(recognizer, crops) == {"together": [], "widest": [], "random": []}
+    assert batch_invariance(recognizer, crops) == {
+        "together": [],
+        "widest": [],
+        "random": [],
+    }
     told = recognizer.about()
     assert ("tesserocr" in told["version"]) == installed.has_library
     assert list(told["traineddata_sha256"]) == ["swe"]
@@ -103,9 +107,9 @@ def test_the_library_reads_as_the_program_does():
         for library in (True, False)
     )
     # Two versions of Tesseract: of dev's 448 lines they read 418 alike.
-    assert sum(a.text == b.text for a, b in zip(by_library, by_program, strict=True)) >= 0.8 * len(
-        crops
-    )
+    assert sum(
+        a.text == b.text for a, b in zip(by_library, by_program, strict=True)
+    ) >= 0.8 * len(crops)
     alike = [
         (a.confidence, b.confidence)
         for a, b in zip(by_library, by_program, strict=True)
@@ -134,14 +138,16 @@ def test_a_crop_that_cannot_be_read_is_told(installed):
         recognizer.recognize([np.full((40, 33_000, 3), 255, np.uint8)])
     crop, _, text = sample_lines(1)[0]
     assert [
-        reading.text for reading in recognizer.recognize([np.zeros((1, 1, 3), np.uint8), crop])
+        reading.text
+        for reading in recognizer.recognize([np.zeros((1, 1, 3), np.uint8), crop])
     ][1] == text
 
 
 @pytest.mark.tesseract
 def test_languages_that_are_not_there_are_named():
     with pytest.raises(
-        MissingBackendError, match=r"no language xyz; Debian: apt-get install tesseract-ocr-xyz"
+        MissingBackendError,
+        match=r"no language xyz; Debian: apt-get install tesseract-ocr-xyz",
     ):
         open_recognizer("tesseract:swe+xyz")
     crop = sample_lines(1)[0][0]

@@ -80,7 +80,9 @@ class Driver:
     cuMemcpyDtoHAsync_v2 = cuMemcpyHtoDAsync_v2
 
     def cuGetErrorString(self, code, text):
-        text._obj.value = {OUT_OF_MEMORY: b"out of memory", 101: b"invalid device ordinal"}[code]
+        text._obj.value = {OUT_OF_MEMORY: b"out of memory", 101: b"invalid device ordinal"}[
+            code
+        ]
 
 
 class FakeContext:
@@ -207,9 +209,9 @@ def test_the_fake_has_only_names_that_tensorrt_has():
     }
     fakes |= {FakeEngine: trt.ICudaEngine}
     for fake, real in fakes.items():
-        assert {name for name in vars(fake) if not name.startswith("_")} - {"content"} <= set(
-            dir(real)
-        )
+        assert {name for name in vars(fake) if not name.startswith("_")} - {
+            "content"
+        } <= set(dir(real))
     assert {"num_io_tensors", "num_optimization_profiles"} <= set(dir(trt.ICudaEngine))
     assert "cuda_graph_strategy" in dir(trt.IRuntimeConfig)
     assert hasattr(trt.CudaGraphStrategy, "WHOLE_GRAPH_CAPTURE")
@@ -251,12 +253,18 @@ def engine(tiny_onnx, tmp_path):
         (3, 128, [(3, 3, 32, 128)]),
         # in as many pieces as the range's greatest batch asks for
         (6, 256, [(4, 3, 32, 256), (2, 3, 32, 256)]),
-        (1, 12, [(1, 3, 32, 32)]),  # narrower than any range: padded, its frames cut off again
+        (
+            1,
+            12,
+            [(1, 3, 32, 32)],
+        ),  # narrower than any range: padded, its frames cut off again
         (1, 320, [(2, 3, 32, 320)]),  # the wide range takes no single line
     ],
 )
 def test_an_engine_says_what_onnx_runtime_says(engine, tiny_onnx, gpu, batch, width, ran):
-    images = np.random.default_rng(0).integers(0, 256, (batch, 3, 32, width), dtype=np.uint8)
+    images = np.random.default_rng(0).integers(
+        0, 256, (batch, 3, 32, width), dtype=np.uint8
+    )
     runner = open_runner(engine)
     found = runner.run(images, np.full(batch, width))
     assert found.shape == (batch, width // 4, 126)
@@ -293,9 +301,13 @@ def test_compiled_kernels_and_graphs_of_rtx(engine, gpu, monkeypatch):
 
 
 def test_what_keeps_an_engine_from_running(engine, gpu, monkeypatch):
-    with pytest.raises(UsageError, match=r"runs on its GPU \(sm120\); on a CPU use the \.onnx"):
+    with pytest.raises(
+        UsageError, match=r"runs on its GPU \(sm120\); on a CPU use the \.onnx"
+    ):
         open_runner(engine, device="cpu")
-    with pytest.raises(MissingBackendError, match=r"cuDeviceGet: invalid device ordinal \(101\)"):
+    with pytest.raises(
+        MissingBackendError, match=r"cuDeviceGet: invalid device ordinal \(101\)"
+    ):
         open_runner(engine, device="cuda:3")
     for library, error, said in (
         (
@@ -346,7 +358,11 @@ def test_code_in_an_engine_is_run_only_when_the_user_allows_it(engine, gpu, comp
     code is allowed.
     """
     sidecar = engine.with_name(engine.name + ".json")
-    settings = {"hardware": "none", "version_compatible": compatible, "memory_limit_gb": None}
+    settings = {
+        "hardware": "none",
+        "version_compatible": compatible,
+        "memory_limit_gb": None,
+    }
     write_sealed_json(sidecar, json.loads(sidecar.read_text()) | {"settings": settings})
     if compatible:
         with pytest.raises(UsageError, match="--allow-engine-code"):
@@ -417,7 +433,9 @@ def test_verify_runs_the_engine_beside_onnx_runtime(engine, tiny_onnx, gpu, monk
     done = core._verified(result, inspect_onnx(tiny_onnx), core.SILENT)
     assert done.side["executed"] is True
     assert done.side["verification"]["worst"]["max_diff"] < 1e-3
-    assert json.loads(engine.with_name(engine.name + ".json").read_text())["executed"] is True
+    assert (
+        json.loads(engine.with_name(engine.name + ".json").read_text())["executed"] is True
+    )
     monkeypatch.setattr(FakeContext, "get_tensor_shape", lambda self, name: (1, 1, 126))
     with pytest.raises(ArtifactError, match=r"gives \(1, 1, 126\) for an input of"):
         core._verified(result, inspect_onnx(tiny_onnx), core.SILENT)

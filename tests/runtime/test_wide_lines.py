@@ -58,7 +58,10 @@ def reader(geometry):
 @given(st.integers(1, 200), st.integers(1, 6000), st.sampled_from([64, 128, 512, 1024]))
 def test_windows_cover_the_line_and_overlap(height, width, max_width):
     geometry = Geometry(max_width=max_width)
-    starts, natural = window_starts(height, width, geometry), geometry.natural_width(height, width)
+    starts, natural = (
+        window_starts(height, width, geometry),
+        geometry.natural_width(height, width),
+    )
     if natural <= max_width or len(starts) == 1:
         assert starts == [0]
         return
@@ -80,7 +83,9 @@ def test_a_line_of_any_width_is_read_whole(text, max_width):
     assert len(reading.spans) == len(reading.char_confidences) == len(text)
     assert list(reading.spans) == sorted(reading.spans)
     edges = reader(Geometry(max_width=max_width)).edges(32, CELL * len(text), reading)
-    assert all(i * CELL <= left < right <= (i + 1) * CELL for i, (left, right) in enumerate(edges))
+    assert all(
+        i * CELL <= left < right <= (i + 1) * CELL for i, (left, right) in enumerate(edges)
+    )
 
 
 class Scripted(WideLines):

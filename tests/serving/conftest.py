@@ -30,7 +30,9 @@ def page(tmp_path_factory):
     pixels = np.full((200, 500, 3), 255, np.uint8)
     for row, text in enumerate(TEXTS):
         at = (20, 60 + 80 * row)
-        cv2.putText(pixels, text, at, cv2.FONT_HERSHEY_SIMPLEX, 1.2, (0, 0, 0), 2, cv2.LINE_AA)
+        cv2.putText(
+            pixels, text, at, cv2.FONT_HERSHEY_SIMPLEX, 1.2, (0, 0, 0), 2, cv2.LINE_AA
+        )
     cv2.imwrite(str(folder / "page.png"), pixels)
     lines = [
         {"bbox": {"x": 10, "y": 25 + 80 * row, "width": 300, "height": 45}, "text": ""}

@@ -16,7 +16,8 @@ playwright_api = pytest.importorskip("playwright.sync_api")
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(
-        CHROMIUM is None, reason="chromium is not installed (Debian: apt-get install chromium)"
+        CHROMIUM is None,
+        reason="chromium is not installed (Debian: apt-get install chromium)",
     ),
 ]
 
@@ -74,7 +75,9 @@ def drop(tab, path, name="scan.png"):
 
 def image_width(tab):
     """Width in pixels of the page's picture, once it is there."""
-    return tab.eval_on_selector("#image", "image => image.decode().then(() => image.naturalWidth)")
+    return tab.eval_on_selector(
+        "#image", "image => image.decode().then(() => image.naturalWidth)"
+    )
 
 
 def values(tab):
@@ -110,7 +113,9 @@ def test_lines_are_corrected_and_saved_by_keyboard_alone(tab, page, settings):
     assert [row.text for row in rows] == ["Summa 128"]
 
 
-def test_the_box_of_the_line_in_hand_is_marked_and_a_click_on_a_box_goes_to_its_line(tab, page):
+def test_the_box_of_the_line_in_hand_is_marked_and_a_click_on_a_box_goes_to_its_line(
+    tab, page
+):
     drop(tab, page[0])
     assert image_width(tab) == 500
     tab.focus("#lines li:nth-child(2) input")
@@ -142,12 +147,16 @@ def test_a_file_is_downloaded_with_the_corrections(tab, page, tmp_path, format, 
     assert "123" not in text
 
 
-def test_a_document_that_cannot_be_read_is_named_and_the_page_goes_on(browser, address, page):
+def test_a_document_that_cannot_be_read_is_named_and_the_page_goes_on(
+    browser, address, page
+):
     tab = browser.new_page()
     tab.goto(address)
     tab.evaluate(DROP, ["evil<img src=x>.png", base64.b64encode(b"no picture").decode()])
     tab.wait_for_selector("#status.error")
-    assert tab.inner_text("#status").startswith("evil<img src=x>.png: these bytes are no PDF")
+    assert tab.inner_text("#status").startswith(
+        "evil<img src=x>.png: these bytes are no PDF"
+    )
     drop(tab, page[0])
     assert len(values(tab)) == 2
     tab.close()
@@ -177,7 +186,9 @@ def test_pages_turn_with_keys_and_buttons(tab, page, tmp_path, reader, monkeypat
 def test_it_fits_every_screen_and_can_be_read_in_light_and_dark(
     browser, address, page, width, scheme
 ):
-    context = browser.new_context(viewport={"width": width, "height": 700}, color_scheme=scheme)
+    context = browser.new_context(
+        viewport={"width": width, "height": 700}, color_scheme=scheme
+    )
     tab = context.new_page()
     tab.goto(address)
     drop(tab, page[0])

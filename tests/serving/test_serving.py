@@ -98,7 +98,9 @@ def test_what_is_no_document_is_refused_with_a_sentence(client):
     answer = client.post("/read", files={"file": ("x.pdf", b"hello, world")})
     assert answer.status_code == 422
     assert "no PDF" in answer.json()["error"]["message"]
-    damaged = client.post("/read", files={"file": ("x.png", b"\x89PNG\r\n\x1a\n" + bytes(100))})
+    damaged = client.post(
+        "/read", files={"file": ("x.png", b"\x89PNG\r\n\x1a\n" + bytes(100))}
+    )
     assert (damaged.status_code, damaged.json()["error"]["code"]) == (422, "data")
     assert client.post("/read", files={"wrong": ("x.png", b"")}).status_code == 422
 
@@ -124,7 +126,9 @@ def test_limits_of_pages_hold(serve, page, tmp_path):
     for _ in range(3):
         pages.new_page(100, 100)
     pages.save(tmp_path / "three.pdf")
-    address = serve(ServeSettings(corrections=tmp_path), nordocr.Reader(threads=1, max_pages=2))
+    address = serve(
+        ServeSettings(corrections=tmp_path), nordocr.Reader(threads=1, max_pages=2)
+    )
     answer = httpx.post(
         f"{address}/read", files={"file": ("t.pdf", (tmp_path / "three.pdf").read_bytes())}
     )
@@ -136,7 +140,9 @@ def test_old_documents_are_forgotten_and_their_files_with_them(serve, page, tmp_
     address = serve(settings)
     keys = []
     for _ in range(3):
-        answer = httpx.post(f"{address}/read", files={"file": ("x.png", page[0].read_bytes())})
+        answer = httpx.post(
+            f"{address}/read", files={"file": ("x.png", page[0].read_bytes())}
+        )
         keys.append(answer.json()["id"])
     codes = [httpx.get(f"{address}/documents/{k}/pages/0.png").status_code for k in keys]
     assert codes == [404, 200, 200]
@@ -149,7 +155,9 @@ def test_old_documents_are_forgotten_and_their_files_with_them(serve, page, tmp_
 def test_a_foreign_host_or_origin_is_refused(client):
     foreign = client.get("/healthz", headers={"host": "evil.example"})
     assert (foreign.status_code, foreign.json()["error"]["code"]) == (421, "host")
-    posted = client.post("/read", headers={"origin": "http://evil.example"}, files={"file": b""})
+    posted = client.post(
+        "/read", headers={"origin": "http://evil.example"}, files={"file": b""}
+    )
     assert (posted.status_code, posted.json()["error"]["code"]) == (403, "origin")
 
 
@@ -158,8 +166,14 @@ def test_a_token_is_needed_where_one_is_set(serve, tmp_path):
     address = serve(settings)
     assert httpx.get(f"{address}/healthz").status_code == 200
     assert httpx.get(f"{address}/").status_code == 401
-    assert httpx.get(f"{address}/", headers={"authorization": "Bearer wrong"}).status_code == 401
-    assert httpx.get(f"{address}/", headers={"authorization": f"Bearer {TOKEN}"}).status_code == 200
+    assert (
+        httpx.get(f"{address}/", headers={"authorization": "Bearer wrong"}).status_code
+        == 401
+    )
+    assert (
+        httpx.get(f"{address}/", headers={"authorization": f"Bearer {TOKEN}"}).status_code
+        == 200
+    )
     entered = httpx.get(f"{address}/?token={TOKEN}")
     assert "HttpOnly" in entered.headers["set-cookie"]
     cookies = {COOKIE: TOKEN}
@@ -191,7 +205,9 @@ def resident_mb():
         return int(file.read().split()[1]) * resource.getpagesize() / 1e6
 
 
-def test_200_parallel_requests_are_all_answered_and_memory_stays_bounded(serve, page, tmp_path):
+def test_200_parallel_requests_are_all_answered_and_memory_stays_bounded(
+    serve, page, tmp_path
+):
     address = serve(ServeSettings(corrections=tmp_path, waiting=256, kept=8))
     content = page[0].read_bytes()
     with httpx.Client(base_url=address, timeout=300) as warm:

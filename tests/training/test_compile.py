@@ -30,7 +30,9 @@ def test_the_networks_are_one_graph_with_a_mask_and_one_without(monkeypatch):
     the only one.
     """
     compiled = torch.compile
-    monkeypatch.setattr(torch, "compile", lambda network, **_: compiled(network, backend="eager"))
+    monkeypatch.setattr(
+        torch, "compile", lambda network, **_: compiled(network, backend="eager")
+    )
     torch.compiler.reset()
     counters.clear()
     small = [
@@ -41,7 +43,9 @@ def test_the_networks_are_one_graph_with_a_mask_and_one_without(monkeypatch):
     ]
     profile = load_profile("svtrv2-nano", small).profile
     network = build_model(profile.model, 126).train()
-    made = Stepper(network, None, profile.geometry, profile.train, torch.device("cpu"), "fp32")
+    made = Stepper(
+        network, None, profile.geometry, profile.train, torch.device("cpu"), "fp32"
+    )
     for lines, width, masked in (
         (3, 64, True),
         (2, 96, True),
@@ -49,7 +53,9 @@ def test_the_networks_are_one_graph_with_a_mask_and_one_without(monkeypatch):
         (3, 88, False),
         (2, 104, False),
     ):
-        made.step([replace(noise(lines, width, profile.geometry, 126), masked=masked)], 1e-3)
+        made.step(
+            [replace(noise(lines, width, profile.geometry, 126), masked=masked)], 1e-3
+        )
     assert counters["stats"]["unique_graphs"] == 2
     assert not counters["graph_break"]
 
@@ -61,7 +67,9 @@ def losses(compiled):
     torch.manual_seed(1)
     network = Small().to(memory_format=torch.channels_last)
     made, found = (
-        Stepper(network, None, profile.geometry, profile.train, torch.device("cpu"), "fp32"),
+        Stepper(
+            network, None, profile.geometry, profile.train, torch.device("cpu"), "fp32"
+        ),
         [],
     )
     for lines, width in ((3, 64), (2, 96), (4, 40), (5, 80)):
@@ -70,11 +78,15 @@ def losses(compiled):
     return found
 
 
-@pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler on a CPU")
+@pytest.mark.skipif(
+    not shutil.which("g++"), reason="torch.compile needs a C++ compiler on a CPU"
+)
 def test_a_compiled_network_learns_the_same_and_is_compiled_once_for_all_sizes():
     torch.compiler.reset()
     counters.clear()
     plain = losses("false")
     assert losses("true") == pytest.approx(plain, rel=1e-4)
     assert counters["stats"]["unique_graphs"] == 1
-    assert losses("'reduce-overhead'") == pytest.approx(plain, rel=1e-4)  # without a GPU the same
+    assert losses("'reduce-overhead'") == pytest.approx(
+        plain, rel=1e-4
+    )  # without a GPU the same

@@ -7,7 +7,13 @@ import pytest
 
 from nordocr_cli.errors import UsageError
 from nordocr_cli.training.curves import draw_curves
-from nordocr_cli.training.runlog import CURVES, METRICS, RunLog, new_run_folder, read_metrics
+from nordocr_cli.training.runlog import (
+    CURVES,
+    METRICS,
+    RunLog,
+    new_run_folder,
+    read_metrics,
+)
 
 pytest.importorskip("matplotlib")
 
@@ -63,7 +69,14 @@ def test_a_logged_step_is_drawn(tmp_path):
 
 def test_a_run_that_reads_all_lines_right_is_drawn_without_a_warning(tmp_path):
     """Zeros alone have no place on the logarithmic axis of the errors."""
-    row = {"step": 20, "kind": "eval", "cer": 0.0, "exact": 1.0, "empty": 0.0, "seconds": 1.0}
+    row = {
+        "step": 20,
+        "kind": "eval",
+        "cer": 0.0,
+        "exact": 1.0,
+        "empty": 0.0,
+        "seconds": 1.0,
+    }
     (tmp_path / METRICS).write_text(json.dumps(row) + "\n")
     with warnings.catch_warnings():
         warnings.simplefilter("error")

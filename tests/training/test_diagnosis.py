@@ -18,7 +18,9 @@ TEXTS = [f"{words} {'kr' * number}" for number in range(3) for words in WORDS]
 
 def moved(text, offset):
     characters = NORDIC.characters
-    return "".join(characters[(characters.index(c) + offset) % len(characters)] for c in text)
+    return "".join(
+        characters[(characters.index(c) + offset) % len(characters)] for c in text
+    )
 
 
 @pytest.mark.parametrize(
@@ -29,8 +31,16 @@ def moved(text, offset):
             "repeated characters",
             "24 of 24 readings repeat one character or two, e.g. 'eeeeeeee'",
         ),
-        (lambda i: "1-B-B-B-B" + TEXTS[i], "repeated characters", "24 of 24 readings repeat"),
-        (lambda i: "Sum", "one reading", "24 of 24 lines are read as 'Sum' whatever they show"),
+        (
+            lambda i: "1-B-B-B-B" + TEXTS[i],
+            "repeated characters",
+            "24 of 24 readings repeat",
+        ),
+        (
+            lambda i: "Sum",
+            "one reading",
+            "24 of 24 lines are read as 'Sum' whatever they show",
+        ),
         (lambda i: TEXTS[(i + 1) % 24], "shifted labels", "the line after (CER 0% there"),
         (lambda i: TEXTS[i - 1], "shifted labels", "the line before (CER 0% there"),
         (lambda i: moved(TEXTS[i], 1), "shifted classes", "moved by -1 (CER 0% there"),
@@ -70,7 +80,12 @@ def test_other_readings_are_no_such_fault(read):
             "failed: loss 5.00 → 7.00 in 5 steps, it does not fall",
         ),
         ([5.0, 5.0, 4.99, 4.99, 4.99], 0.0, {}, "it does not fall"),
-        ([5.0, float("nan"), 4.0], 0.0, {}, "failed: the loss of 1 of 3 steps is not finite"),
+        (
+            [5.0, float("nan"), 4.0],
+            0.0,
+            {},
+            "failed: the loss of 1 of 3 steps is not finite",
+        ),
         ([8.0 - 0.02 * step for step in range(300)], 0.95, {}, "plateau"),
         (
             [8.0 - 0.02 * step for step in range(300)],
@@ -78,7 +93,12 @@ def test_other_readings_are_no_such_fault(read):
             {"one reading": "all read alike"},
             "but all read alike",
         ),
-        ([8.0 - 0.02 * step for step in range(300)], 0.1, {}, "ok: loss 7.41 → 2.61 in 300 steps"),
+        (
+            [8.0 - 0.02 * step for step in range(300)],
+            0.1,
+            {},
+            "ok: loss 7.41 → 2.61 in 300 steps",
+        ),
         (
             [8.0 - 0.002 * step for step in range(300)],
             0.1,

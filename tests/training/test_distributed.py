@@ -45,7 +45,9 @@ def store(tmp_path_factory):
             text = "".join(map(str, rng.integers(0, 10, rng.integers(1, 6))))
             image = np.full((32, 24 * len(text) + 8, 3), 255, np.uint8)
             cv2.putText(image, text, (4, 26), cv2.FONT_HERSHEY_SIMPLEX, 1, (0, 0, 0), 2)
-            writer.add(image, LineRow(id=f"line-{number}", image=f"{number}.png", text=text))
+            writer.add(
+                image, LineRow(id=f"line-{number}", image=f"{number}.png", text=text)
+            )
     return path
 
 
@@ -54,7 +56,10 @@ def said(store, tmp_path_factory):
     """What two processes say that compare gradients, train, and train again, when one dies once;
     and the folder of their runs.
     """
-    folder, script = tmp_path_factory.mktemp("runs"), Path(__file__).with_name("two_processes.py")
+    folder, script = (
+        tmp_path_factory.mktemp("runs"),
+        Path(__file__).with_name("two_processes.py"),
+    )
     command = [
         sys.executable,
         "-m",

@@ -45,7 +45,8 @@ def test_patterns_match_whole_parts(network):
     table = freeze(network, ["*.norm.weight", "0.conv"])
     assert [(row.tensors, row.parameters) for row in table.rows] == [(2, 6), (1, 9)]
     with pytest.raises(
-        UsageError, match=r"'adapt', 'backbone\.7' matches no parameter.*0\.adapter, 0\.conv"
+        UsageError,
+        match=r"'adapt', 'backbone\.7' matches no parameter.*0\.adapter, 0\.conv",
     ):
         freeze(network, ["adapt", "norm", "backbone.7"])
 
@@ -71,7 +72,9 @@ def test_without_patterns_everything_trains(network):
 
 
 def test_a_number_of_a_wrapped_resnet_means_its_layer():
-    network = nn.ModuleDict({"backbone": nn.ModuleDict({"layer3": Block(), "layer4": Block()})})
+    network = nn.ModuleDict(
+        {"backbone": nn.ModuleDict({"layer3": Block(), "layer4": Block()})}
+    )
 
     table = freeze(network, ["backbone.7"])
 

@@ -20,7 +20,10 @@ def swept(loss_at, steps=100):
         return StepResult(loss, 1.0, bool(np.isfinite(loss)))
 
     found = sweep(
-        SimpleNamespace(step=step), repeat([]), steps, lambda rate, loss: heard.append((rate, loss))
+        SimpleNamespace(step=step),
+        repeat([]),
+        steps,
+        lambda rate, loss: heard.append((rate, loss)),
     )
     assert heard == list(zip(found.rates, found.losses, strict=True))
     return found
@@ -45,14 +48,18 @@ def test_a_trained_network_gets_a_tenth_of_the_rate_at_which_its_loss_rises():
 
     def loss_at(rate):
         noise = 1 + 0.3 * np.sin(40 * np.log10(rate))
-        return float(noise * np.interp(np.log10(rate), [-6, -3, -2, 0], [0.1, 0.09, 0.14, 3]))
+        return float(
+            noise * np.interp(np.log10(rate), [-6, -3, -2, 0], [0.1, 0.09, 0.14, 3])
+        )
 
     found = swept(loss_at)
     assert 3e-4 < found.suggested < 3e-3
 
 
 def test_a_loss_that_is_not_finite_ends_the_test():
-    found = swept(lambda rate: 10 - 5 * min(1, rate / 1e-3) if rate < 0.02 else float("nan"))
+    found = swept(
+        lambda rate: 10 - 5 * min(1, rate / 1e-3) if rate < 0.02 else float("nan")
+    )
     assert found.rates[-1] < 0.02
     assert found.suggested == pytest.approx(1e-3, rel=0.3)
     with pytest.raises(DataError, match="--check 10"):

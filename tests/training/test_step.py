@@ -67,7 +67,9 @@ def test_batches_of_a_step_weigh_by_their_characters(batches):
     )
     for got, one, other in zip(whole, *parts, strict=True):
         assert torch.allclose(
-            got, shares[0] * one + shares[1] * other, atol=1e-4 * float(got.abs().max() + 1e-6)
+            got,
+            shares[0] * one + shares[1] * other,
+            atol=1e-4 * float(got.abs().max() + 1e-6),
         )
 
 

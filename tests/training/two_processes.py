@@ -33,7 +33,13 @@ def gradients(profile, path):
         torch.manual_seed(1)
         model = build_model(profile.model, NORDIC.num_classes)
         made = Stepper(
-            model, None, profile.geometry, profile.train, torch.device("cpu"), "fp32", context
+            model,
+            None,
+            profile.geometry,
+            profile.train,
+            torch.device("cpu"),
+            "fp32",
+            context,
         )
         model.eval()  # BatchNorm would see the lines of its own process only; on GPUs it sees all
         return made
@@ -45,12 +51,16 @@ def gradients(profile, path):
         shares = []
         for rank in (0, 1):
             own = replace(options, share=(rank, 2))
-            shares.append(list(LineBatches([store], NORDIC, profile.geometry, own).epoch(0)))
+            shares.append(
+                list(LineBatches([store], NORDIC, profile.geometry, own).epoch(0))
+            )
     filled = [number for number, batch in enumerate(shares[1]) if not batch.counted]
     assert len(filled) == 1
     together, alone = stepper(context), stepper()
     for number in (0, *filled):
-        losses = context.all_gather(float(together.backward([shares[context.rank][number]])))
+        losses = context.all_gather(
+            float(together.backward([shares[context.rank][number]]))
+        )
         whole = [share[number] for share in shares if share[number].counted]
         for batch in whole:  # to one process, only its own characters are there
             object.__setattr__(batch, "shared_characters", int(batch.target_lengths.sum()))
@@ -78,7 +88,9 @@ def run(resolved, path, folder, dies):
             os._exit(1)
         return False
 
-    request = TrainRequest(train=(path,), val=(path,), run_dir=folder, max_steps=6, device="cpu")
+    request = TrainRequest(
+        train=(path,), val=(path,), run_dir=folder, max_steps=6, device="cpu"
+    )
     result = train(resolved, request, stop=stop)
     sys.stdout.write(
         f"process {os.environ['RANK']}: {result.steps} steps, {len(result.files)} files\n"
@@ -89,6 +101,13 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     store, folder, *sets = sys.argv[1:]
     if not restarts():
-        gradients(load_profile("svtrv2-nano", [*sets, "model.drop_path=0"]).profile, Path(store))
-        run(load_profile("svtrv2-nano", sets), Path(store), Path(folder) / "whole", dies=False)
+        gradients(
+            load_profile("svtrv2-nano", [*sets, "model.drop_path=0"]).profile, Path(store)
+        )
+        run(
+            load_profile("svtrv2-nano", sets),
+            Path(store),
+            Path(folder) / "whole",
+            dies=False,
+        )
     run(load_profile("svtrv2-nano", sets), Path(store), Path(folder) / "died", dies=True)

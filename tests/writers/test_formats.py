@@ -77,7 +77,9 @@ def test_tsv_reads_back(tmp_path):
         ("no places", Box(10.25, 80, 50, 30), None),
     ]
     rows = list(
-        csv.DictReader(io.StringIO(written("tsv", IMAGES)), delimiter="\t", quoting=csv.QUOTE_NONE)
+        csv.DictReader(
+            io.StringIO(written("tsv", IMAGES)), delimiter="\t", quoting=csv.QUOTE_NONE
+        )
     )
     assert [(row["image"], row["page"], row["text"]) for row in rows] == [
         ("dir/a.png", "", "a"),

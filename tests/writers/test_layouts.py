@@ -44,7 +44,9 @@ def test_words_of_a_sloping_line_lie_along_it(sloping_page):
     first, second = sloping_page.lines[1].words()
     assert (first.text, second.text) == ("Första", "raden")
     assert first.box.y < second.box.y
-    assert second.outline.points[1] == pytest.approx(sloping_page.lines[1].outline.points[1])
+    assert second.outline.points[1] == pytest.approx(
+        sloping_page.lines[1].outline.points[1]
+    )
     upwards = sloping_page.lines[3].words()[0]
     assert upwards.box.height == pytest.approx(200, abs=1)
 
@@ -74,7 +76,9 @@ def test_alto_and_page_group_paragraphs(sloping_page):
     assert element.get("imageXResolution") == "200.00"
 
 
-@pytest.mark.parametrize("kind", ["text", "json", "jsonl", "tsv", "alto", "page", "hocr", "pdf"])
+@pytest.mark.parametrize(
+    "kind", ["text", "json", "jsonl", "tsv", "alto", "page", "hocr", "pdf"]
+)
 def test_a_page_without_text_is_a_valid_result(kind, sloping_page, tmp_path):
     blank = replace(sloping_page, lines=())
     prediction = Prediction(iter([blank]), Counts(), True)
@@ -105,7 +109,16 @@ def test_a_turned_page_is_shown_upright(sloping_page):
 @pytest.mark.skipif(not shutil.which("gs"), reason="needs Ghostscript")
 def test_the_text_survives_ghostscript(sloping_page, tmp_path):
     (tmp_path / "a.pdf").write_bytes(b"".join(FORMATS["pdf"].write([sloping_page])))
-    command = ["gs", "-q", "-dBATCH", "-dNOPAUSE", "-sDEVICE=pdfwrite", "-o", "b.pdf", "a.pdf"]
+    command = [
+        "gs",
+        "-q",
+        "-dBATCH",
+        "-dNOPAUSE",
+        "-sDEVICE=pdfwrite",
+        "-o",
+        "b.pdf",
+        "a.pdf",
+    ]
     subprocess.run(command, cwd=tmp_path, check=True, timeout=60)
     (sheet,) = pypdfium2.PdfDocument(tmp_path / "b.pdf")
     words = sheet.get_textpage().get_text_range().split()
@@ -128,7 +141,10 @@ def test_several_pages_of_a_file_a_page_become_several_files(sloping_page, tmp_p
     pages = [replace(sloping_page, index=index) for index in range(2)]
     saved = Prediction(iter(pages), Counts(), True).save("page", tmp_path / "x.page.xml")
     assert [path.name for path in saved] == ["x-1.page.xml", "x-2.page.xml"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["x-1.page.xml", "x-2.page.xml"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "x-1.page.xml",
+        "x-2.page.xml",
+    ]
     with pytest.raises(UsageError, match="a file a page: give -o FILE"):
         list(Prediction(iter(pages), Counts(), True).write("page"))
 

@@ -16,7 +16,9 @@ WATCHED: dict[str, str] = {
     "other accents": "áàâãéèêëíìîïóòôõúùûüýÿçñÁÀÂÃÉÈÊËÍÌÎÏÓÒÔÕÚÙÛÜÝÇÑþðÞÐ",
     "digits": "0123456789",
 }
-_MAX_DRIFT = 0.8  # the share of a class among labels may fall to this part of that in all lines
+_MAX_DRIFT = (
+    0.8  # the share of a class among labels may fall to this part of that in all lines
+)
 _MAX_DROPPED = 0.5  # of the labels, to bring a class back to its share
 _MIN_CHARACTERS = 2  # shorter readings agree by chance
 
@@ -113,7 +115,9 @@ def _agreed(line: LineReadings, own: str) -> Label | None:
     return Label(line, canonical(line.texts[source]), tuple(engines))
 
 
-def _balanced(labels: Sequence[Label], expected: Mapping[str, float], seed: int) -> list[Label]:
+def _balanced(
+    labels: Sequence[Label], expected: Mapping[str, float], seed: int
+) -> list[Label]:
     """Drop labels without the characters of a class that has become too rare among them, at random,
     up to half of all labels.
     """
@@ -127,7 +131,9 @@ def _balanced(labels: Sequence[Label], expected: Mapping[str, float], seed: int)
 
     for name, characters in WATCHED.items():
         wanted = _MAX_DRIFT * expected[name]
-        without = [index for index in order if not set(labels[index].text) & set(characters)]
+        without = [
+            index for index in order if not set(labels[index].text) & set(characters)
+        ]
         while wanted and without and len(labels) - len(dropped) > minimum:
             if class_shares([label.text for label in kept()])[name] >= wanted:
                 break

@@ -120,4 +120,6 @@ def _of_pages(paths: Sequence[Path], threads: int | None) -> "Iterator[tuple[str
 def _rgb(image: "Image") -> "Image":
     import numpy as np
 
-    return np.repeat(image[:, :, None], 3, axis=2) if image.ndim == 2 else image
+    if image.ndim == 2:
+        return np.repeat(image[:, :, None], 3, axis=2)
+    return image

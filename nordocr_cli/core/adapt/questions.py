@@ -44,7 +44,9 @@ def read_answers(path: Path) -> dict[str, str]:
         raise DataError(f"{path}: save it as UTF-8 ({error})") from error
     reader = csv.DictReader(io.StringIO(text), dialect="excel-tab")
     if not {_ID, _TEXT} <= set(reader.fieldnames or ()):
-        raise DataError(f"{path}:1: the columns {_ID} and {_TEXT} are needed, separated by tabs")
+        raise DataError(
+            f"{path}:1: the columns {_ID} and {_TEXT} are needed, separated by tabs"
+        )
     answers: dict[str, str] = {}
     for number, row in enumerate(reader, start=2):
         written = (row[_TEXT] or "").strip()
@@ -60,4 +62,6 @@ def read_answers(path: Path) -> dict[str, str]:
 
 def _cell(text: str) -> str:
     shown = " ".join(text.split())
-    return f"'{shown}" if shown.startswith(_COMPUTED) else shown
+    if shown.startswith(_COMPUTED):
+        return f"'{shown}"
+    return shown

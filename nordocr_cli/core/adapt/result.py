@@ -49,12 +49,19 @@ class AdaptResult:
         share = self.labels / max(1, self.lines)
         rows = [
             ("lines found", f"{self.lines:,}"),
-            ("labels by agreement", f"{self.labels:,} ({share:.0%}), {self.dropped} left out"),
+            (
+                "labels by agreement",
+                f"{self.labels:,} ({share:.0%}), {self.dropped} left out",
+            ),
             ("lines to read by a person", f"{self.asked} in {self.ask_file}"),
         ]
         if self.estimated_cer is not None:
-            rows.append(("CER before, estimated without labels", f"{self.estimated_cer:.1%}"))
+            rows.append(
+                ("CER before, estimated without labels", f"{self.estimated_cer:.1%}")
+            )
         for name, (expected, found) in self.shares.items():
             if expected:
-                rows.append((f"share of {name}", f"{expected:.2%} read, {found:.2%} in labels"))
+                rows.append(
+                    (f"share of {name}", f"{expected:.2%} read, {found:.2%} in labels")
+                )
         return rows

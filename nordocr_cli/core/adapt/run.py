@@ -92,7 +92,9 @@ def estimated_cer(readings: Sequence[LineReadings]) -> float | None:
                 other = canonical(text)
                 distance += Levenshtein.distance(own, other)
                 characters += max(len(own), len(other))
-    return distance / (2 * characters) if characters else None
+    if characters:
+        return distance / (2 * characters)
+    return None
 
 
 def _find_lines(plan: AdaptPlan, progress: Progress) -> list[FoundLine]:
@@ -141,7 +143,9 @@ def _read_with(
     from nordocr_cli.data.resize import read_image
 
     request = plan.request
-    recognizer = open_engine(engine, model, request.languages, request.device, request.threads)
+    recognizer = open_engine(
+        engine, model, request.languages, request.device, request.threads
+    )
     images = request.run_dir / "lines"
     rows = []
     progress.start(f"reading with {engine}", len(lines), "lines")
@@ -151,7 +155,11 @@ def _read_with(
             crops = [read_image(images / line.image) for line in part]
             readings: Sequence[Recognition] = recognizer.recognize(crops)
             for line, reading in zip(part, readings, strict=True):
-                row = {"id": line.id, "text": reading.text, "confidence": reading.confidence}
+                row = {
+                    "id": line.id,
+                    "text": reading.text,
+                    "confidence": reading.confidence,
+                }
                 rows.append(json.dumps(row, ensure_ascii=False))
             progress.advance(len(part))
     finally:
@@ -169,10 +177,15 @@ def _read_file(path: Path) -> dict[str, tuple[str, float]]:
     return found
 
 
-def _write_labels(plan: AdaptPlan, choice: Choice, readings: Sequence[LineReadings]) -> None:
+def _write_labels(
+    plan: AdaptPlan, choice: Choice, readings: Sequence[LineReadings]
+) -> None:
     """Write the labels as a manifest; texts by a person replace what engines agree on."""
     folder = plan.request.run_dir
-    answers = read_answers(plan.request.answers) if plan.request.answers else {}
+    if plan.request.answers:
+        answers = read_answers(plan.request.answers)
+    else:
+        answers = {}
     texts = {label.line.id: label.text for label in choice.labels} | answers
     rows = []
     for line in readings:
@@ -238,7 +251,9 @@ def _finetune(
         trust_labels=True,  # engines agree on them
     )
     try:
-        result = run_finetune(plan_finetune(finetune, progress), progress=progress, stop=stop)
+        result = run_finetune(
+            plan_finetune(finetune, progress), progress=progress, stop=stop
+        )
     except Interrupted:
         raise Interrupted(_how_to_continue(request.run_dir)) from None
     names = {"held-out": "held-out (agreed on)"}

@@ -74,7 +74,8 @@ def run_external(command: str, document: Path, rounds: int) -> External:
         for _ in range(rounds):
             began = time.perf_counter()
             printed = [
-                _run(name, [word.replace(PAGE, str(file)) for word in words]) for file in files
+                _run(name, [word.replace(PAGE, str(file)) for word in words])
+                for file in files
             ]
             runs.append(time.perf_counter() - began)
         for index, text in enumerate(printed):
@@ -84,7 +85,9 @@ def run_external(command: str, document: Path, rounds: int) -> External:
                 found = read_layout(result)
             except DataError as error:
                 told = str(error).replace(str(result), "its output")
-                raise DataError(f"{name} printed no result for page {index + 1}: {told}") from error
+                raise DataError(
+                    f"{name} printed no result for page {index + 1}: {told}"
+                ) from error
             regions = tuple(region for page in found.pages for region in page.regions)
             pages.append(Page(index, regions))
     return External(name, tuple(pages), tuple(runs))
@@ -94,9 +97,13 @@ def _run(name: str, words: list[str]) -> bytes:
     try:
         done = subprocess.run(words, capture_output=True, timeout=_PATIENCE_S, check=False)
     except OSError as error:
-        raise MissingBackendError(f"--external: {words[0]} does not start ({error})") from error
+        raise MissingBackendError(
+            f"--external: {words[0]} does not start ({error})"
+        ) from error
     except subprocess.TimeoutExpired:
-        raise DataError(f"{name} did not end within {_PATIENCE_S} s: {shlex.join(words)}") from None
+        raise DataError(
+            f"{name} did not end within {_PATIENCE_S} s: {shlex.join(words)}"
+        ) from None
     if done.returncode:
         said = done.stderr.decode(errors="replace").strip().splitlines()
         raise DataError(
@@ -114,7 +121,11 @@ def exact_regions(truth: tuple[Page, ...], read: tuple[Page, ...]) -> int | None
         return None
     by_index = {page.index: page.regions for page in read}
     groups = [
-        group for page in truth for group in align(page.regions, by_index.get(page.index, ()))
+        group
+        for page in truth
+        for group in align(page.regions, by_index.get(page.index, ()))
     ]
     texts = [(group.text(0), group.text(1)) for group in groups]
-    return sum(a is not None and b is not None and canonical(a) == canonical(b) for a, b in texts)
+    return sum(
+        a is not None and b is not None and canonical(a) == canonical(b) for a, b in texts
+    )

@@ -76,7 +76,10 @@ def _cut_regions(
     from nordocr_cli.data.documents import read_pages
 
     pages = read_pages(document)
-    layout = read_regions(regions, document) if regions else _find_regions(pages, progress)
+    if regions:
+        layout = read_regions(regions, document)
+    else:
+        layout = _find_regions(pages, progress)
     chosen = set(_spread(layout.num_regions, limit))
     number, crops, kept = 0, [], []
     sizes = layout.sizes or ((0, 0),) * len(layout.pages)
@@ -92,7 +95,9 @@ def _cut_regions(
             crops += [_cut(image, region) for region in mine]
             kept.append(Page(page.index, mine))
     texts = tuple(region.text for page in kept for region in page.regions)
-    return Lines(str(document), crops, (layout.language,) * len(crops), texts, pages=tuple(kept))
+    return Lines(
+        str(document), crops, (layout.language,) * len(crops), texts, pages=tuple(kept)
+    )
 
 
 def _cut(page: "Image", region: Region) -> "Image":
@@ -137,7 +142,10 @@ def pages_read(pages: Sequence[Page], readings: Sequence[Recognition]) -> list[P
     """The same boxes with what was read in them."""
     arriving = iter(readings)
     return [
-        Page(page.index, tuple(_region_read(region, next(arriving)) for region in page.regions))
+        Page(
+            page.index,
+            tuple(_region_read(region, next(arriving)) for region in page.regions),
+        )
         for page in pages
     ]
 

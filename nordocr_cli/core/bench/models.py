@@ -49,8 +49,13 @@ def open_models(
     for spec in models:
         began = time.perf_counter()
         try:
-            fits = precision if parse_spec(spec).backend == "torch" else "fp32"
-            opened.append(open_recognizer(spec, device=device, threads=threads, precision=fits))
+            if parse_spec(spec).backend == "torch":
+                fits = precision
+            else:
+                fits = "fp32"
+            opened.append(
+                open_recognizer(spec, device=device, threads=threads, precision=fits)
+            )
             loads.append(time.perf_counter() - began)
             specs.append(spec)
         except MissingBackendError as error:
@@ -59,7 +64,9 @@ def open_models(
             progress.warn(f"{spec} is left out: {error}")
             skipped[spec] = str(error)
     if not opened:
-        raise MissingBackendError("none of the models can run here: " + "; ".join(skipped.values()))
+        raise MissingBackendError(
+            "none of the models can run here: " + "; ".join(skipped.values())
+        )
     names = _names(specs, [recognizer.name for recognizer in opened])
     weights, hashes = _weights(specs, opened), _hashes(specs)
     found = zip(opened, names, loads, weights, hashes, strict=True)
@@ -96,7 +103,10 @@ def _weights(specs: Sequence[str], opened: "Sequence[Recognizer]") -> list[str]:
 
     files, made_from = _hashes(specs), {}
     for sha256, recognizer in zip(files, opened, strict=True):
-        if isinstance(recognizer, RunnerRecognizer) and recognizer.runner.backend != "torch":
+        if (
+            isinstance(recognizer, RunnerRecognizer)
+            and recognizer.runner.backend != "torch"
+        ):
             made_from[sha256] = recognizer.runner.contract.parent_sha256
     for place, sha256 in enumerate(files):
         while parent := made_from.get(sha256):

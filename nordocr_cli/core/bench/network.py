@@ -30,7 +30,9 @@ class Pass:
     shapes: tuple[tuple[int, int], ...]
 
 
-def by_stages(recognizer: "RunnerRecognizer", crops: "Sequence[Image]", read_s: float) -> Pass:
+def by_stages(
+    recognizer: "RunnerRecognizer", crops: "Sequence[Image]", read_s: float
+) -> Pass:
     """Read the crops as the recognizer does, and time each stage by itself."""
     contract, clock = recognizer.runner.contract, time.perf_counter
     began = clock()
@@ -41,14 +43,20 @@ def by_stages(recognizer: "RunnerRecognizer", crops: "Sequence[Image]", read_s: 
     widths = [line.shape[1] for line in lines]
     for width, members in recognizer.batches(widths):
         began = clock()
-        images, own = pad_batch([lines[index] for index in members], contract.geometry, width)
+        images, own = pad_batch(
+            [lines[index] for index in members], contract.geometry, width
+        )
         padded = clock()
         logits = recognizer.runner.run(images, own)  # (N, T, C)
         ran = clock()
         frames = np.array([contract.out_length(int(w)) for w in own])
         list(
             recognizer.decode(
-                logits, frames, contract.charset, contract.output_activation, contract.temperature
+                logits,
+                frames,
+                contract.charset,
+                contract.output_activation,
+                contract.temperature,
             )
         )
         resize, network, decode = (
@@ -59,7 +67,9 @@ def by_stages(recognizer: "RunnerRecognizer", crops: "Sequence[Image]", read_s: 
         shapes.append((len(members), width))
     waste = sum(count * width for count, width in shapes) / sum(widths) - 1
     return Pass(
-        Stages(read=read_s, resize=resize, network=network, decode=decode), waste, tuple(shapes)
+        Stages(read=read_s, resize=resize, network=network, decode=decode),
+        waste,
+        tuple(shapes),
     )
 
 
@@ -74,7 +84,9 @@ def time_grid(
     of them.
     """
     rng = np.random.default_rng(0)
-    cells = [(name, batch, width) for width in widths for batch in batches for name in runners]
+    cells = [
+        (name, batch, width) for width in widths for batch in batches for name in runners
+    ]
     runs: list[list[float]] = [[] for _ in cells]
     for number in range(rounds + 1):  # the first one warms up
         for (name, batch, width), found in zip(cells, runs, strict=True):
@@ -132,7 +144,9 @@ def share_of_peak(
     peak (int8). A network that is faster than the measured product has reached the peak.
     """
     peak = peaks.get(precision or "fp32")
-    return None if peak is None else min(1.0, achieved_gflops / peak)
+    if peak is None:
+        return None
+    return min(1.0, achieved_gflops / peak)
 
 
 class Operations:
@@ -166,7 +180,8 @@ class Operations:
             # written out it is counted.
             with sdpa_kernel(SDPBackend.MATH), counter, torch.inference_mode():
                 self._model(
-                    torch.zeros(1, 3, self._contract.geometry.height, width), torch.tensor([width])
+                    torch.zeros(1, 3, self._contract.geometry.height, width),
+                    torch.tensor([width]),
                 )
             self._counted[width] = float(counter.get_total_flops())
         return batch * self._counted[width]
@@ -191,4 +206,6 @@ def peak_memory_mb() -> float | None:
         lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     except OSError:
         return None
-    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:")), None)
+    return next(
+        (int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:")), None
+    )

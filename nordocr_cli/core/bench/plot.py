@@ -20,20 +20,30 @@ def draw(result: BenchResult, path: Path) -> None:
     figure, axes = pyplot.subplots(
         1, count, figsize=(6.4 * count, 1.6 + 0.6 * max(4, len(result.rows))), squeeze=False
     )
-    names = [" ".join(filter(None, (row.name, row.backend, row.precision))) for row in result.rows]
+    names = [
+        " ".join(filter(None, (row.name, row.backend, row.precision)))
+        for row in result.rows
+    ]
     left = axes[0, 0]
     left.barh(names, [row.lines_per_s for row in result.rows], color="#2f5aa8")
     for place, row in enumerate(result.rows):
         left.plot(
-            [row.lines / run for run in row.runs_s], [place] * len(row.runs_s), "|", color="#22242a"
+            [row.lines / run for run in row.runs_s],
+            [place] * len(row.runs_s),
+            "|",
+            color="#22242a",
         )
     left.invert_yaxis()
     left.set_xlabel("lines a second; a mark for each run")
     left.set_title(Path(result.source).name)
     if result.grid:
         right = axes[0, 1]
-        for key in dict.fromkeys((cell.name, cell.backend, cell.batch) for cell in result.grid):
-            cells = [cell for cell in result.grid if (cell.name, cell.backend, cell.batch) == key]
+        for key in dict.fromkeys(
+            (cell.name, cell.backend, cell.batch) for cell in result.grid
+        ):
+            cells = [
+                cell for cell in result.grid if (cell.name, cell.backend, cell.batch) == key
+            ]
             right.plot(
                 [c.width_px for c in cells],
                 [c.lines_per_s for c in cells],

@@ -38,8 +38,12 @@ class Row(_Record):
     load_s: float
     first_call_s: float | None = None
     lines: int
-    lines_per_s: float = Field(description="median over the rounds, all lines handed over at once")
-    pages_per_s: float | None = Field(None, description="of a document, reading its pages included")
+    lines_per_s: float = Field(
+        description="median over the rounds, all lines handed over at once"
+    )
+    pages_per_s: float | None = Field(
+        None, description="of a document, reading its pages included"
+    )
     latency_p50_ms: float | None = Field(
         description="of single lines, resize and decoding included; a line counts with its median"
     )
@@ -48,7 +52,9 @@ class Row(_Record):
     latency_p99_ms: float | None = Field(
         None, description="over all single calls, from 1,000 of them on"
     )
-    runs_s: tuple[float, ...] = Field(description="seconds for all lines, one value a round")
+    runs_s: tuple[float, ...] = Field(
+        description="seconds for all lines, one value a round"
+    )
     single_runs_ms: tuple[float, ...] = Field(
         (), description="median of the single lines, one value a round"
     )
@@ -70,11 +76,13 @@ class Row(_Record):
     )
     same_text: int | None = Field(description="lines that read as with the reference")
     same_weights: bool | None = Field(
-        None, description="whether it is a form of the reference's weights, as the hashes tell"
+        None,
+        description="whether it is a form of the reference's weights, as the hashes tell",
     )
     exact: int | None = Field(description="lines that read as the truth")
     compared: int | None = Field(
-        None, description="lines of the truth that exact is of, where the program reads others too"
+        None,
+        description="lines of the truth that exact is of, where the program reads others too",
     )
     sha256: str | None = Field(None, description="of the model's file")
 
@@ -123,7 +131,8 @@ class BenchResult(_Record):
         None, description="of a matrix product on the same device and threads, fp32"
     )
     peaks_gflops: dict[str, float] = Field(
-        default_factory=dict, description="the same in each number format that a network has"
+        default_factory=dict,
+        description="the same in each number format that a network has",
     )
     command: tuple[str, ...] = ()
     skipped: dict[str, str]
@@ -144,10 +153,16 @@ def read_bench(path: Path) -> BenchResult:
     try:
         return BenchResult.model_validate(read_json(path, "bench result"))
     except ValidationError as error:
-        problem = error.errors()[0] if isinstance(error, ValidationError) else None
-        where = (
-            ": ".join(filter(None, (".".join(map(str, problem["loc"])), problem["msg"])))
-            if problem
-            else str(error)
-        )
-        raise DataError(f"{path} is not a result of `nordocr bench -o` ({where})") from error
+        if isinstance(error, ValidationError):
+            problem = error.errors()[0]
+        else:
+            problem = None
+        if problem:
+            where = ": ".join(
+                filter(None, (".".join(map(str, problem["loc"])), problem["msg"]))
+            )
+        else:
+            where = str(error)
+        raise DataError(
+            f"{path} is not a result of `nordocr bench -o` ({where})"
+        ) from error

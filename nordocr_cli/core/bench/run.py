@@ -51,7 +51,9 @@ def sort_out(
         raise UsageError(f"one document at a time, not {', '.join(map(str, documents))}")
     models = [name for name in names if Path(name).suffix.lower() not in DOCUMENTS]
     if not models and not documents:
-        raise UsageError("name a model: nordocr bench runs/a model.onnx tesseract --lines STORE")
+        raise UsageError(
+            "name a model: nordocr bench runs/a model.onnx tesseract --lines STORE"
+        )
     found = documents[0] if documents else None
     if found and not regions and (beside := found.with_suffix(".json")).is_file():
         regions = beside
@@ -61,7 +63,9 @@ def sort_out(
 def parse_grid(text: str) -> tuple[list[int], list[int]]:
     """Return batch sizes and widths of `1,8,32x128,320`. Raises UsageError."""
     try:
-        batches, widths = ([int(number) for number in side.split(",")] for side in text.split("x"))
+        batches, widths = (
+            [int(number) for number in side.split(",")] for side in text.split("x")
+        )
     except ValueError:
         raise UsageError(
             f"grid {text!r}: write batch sizes, x, widths in px, e.g. 1,8,32x128,320,768"
@@ -96,11 +100,10 @@ def plan_bench(
     parse_device(device)
     command = parse_command(external) if external is not None else None
     inputs = [*map(Path, models), *filter(None, (lines, document, regions, baseline))]
-    results = (
-        [output.with_name(name) for name in (NETWORK_RESULT, TESSERACT_RESULT)]
-        if document and output
-        else []
-    )
+    if document and output:
+        results = [output.with_name(name) for name in (NETWORK_RESULT, TESSERACT_RESULT)]
+    else:
+        results = []
     for path in filter(None, (output, plot, *results)):
         refuse_inputs(path, inputs)
     plan: dict[str, Any] = {
@@ -117,7 +120,10 @@ def plan_bench(
     assert document is not None
     if not document.is_file():
         raise UsageError(f"no document {document}")
-    plan |= {"doc": str(document), "regions": str(regions) if regions else "found by Tesseract"}
+    plan |= {
+        "doc": str(document),
+        "regions": str(regions) if regions else "found by Tesseract",
+    }
     plan |= {"lines_given": read_layout(regions).num_regions} if regions else {}
     return plan | ({"external": command} if command else {})
 
@@ -166,7 +172,9 @@ def bench(
         require_program(external)
     before = read_bench(baseline) if baseline else None
     if before:
-        require_comparable(before, environment(threads), str(lines or document), str(baseline))
+        require_comparable(
+            before, environment(threads), str(lines or document), str(baseline)
+        )
     source = read_lines(models, lines, document, regions, limit, progress)
     opened, skipped = open_models(models, device, threads, precision, progress)
     recognizers = [model.recognizer for model in opened]
@@ -188,7 +196,10 @@ def bench(
         for model, first, lap in zip(opened, first_calls, laps, strict=True)
     ]
     cells = _grid(opened, grid, rounds, peaks, progress) if grid else []
-    read = [pages_read(source.pages, lap.readings) for lap in laps] if source.pages else []
+    if source.pages:
+        read = [pages_read(source.pages, lap.readings) for lap in laps]
+    else:
+        read = []
     if external is not None:
         assert document is not None
         progress.note(f"reading {document} with {external}")
@@ -232,7 +243,9 @@ def bench(
     return result
 
 
-def _environment(recognizers: "Sequence[Recognizer]", threads: int | None) -> dict[str, Any]:
+def _environment(
+    recognizers: "Sequence[Recognizer]", threads: int | None
+) -> dict[str, Any]:
     from nordocr_cli.runtime.backends.tesseract.recognizer import TesseractRecognizer
     from nordocr_cli.runtime.stopwatch import environment
 
@@ -307,7 +320,10 @@ def _row(
     from nordocr_cli.runtime.recognizers import RunnerRecognizer
 
     recognizer = model.recognizer
-    runner = recognizer.runner if isinstance(recognizer, RunnerRecognizer) else None
+    if isinstance(recognizer, RunnerRecognizer):
+        runner = recognizer.runner
+    else:
+        runner = None
     median_s, count = median(lap.all_lines_s), len(source.crops)
     calls = sum(map(len, lap.single_line_ms))
     known: dict[str, Any] = {}
@@ -335,7 +351,9 @@ def _row(
         first_call_s=first,
         lines=count,
         lines_per_s=count / median_s,
-        pages_per_s=len(source.pages) / (median_s + source.read_s) if source.pages else None,
+        pages_per_s=len(source.pages) / (median_s + source.read_s)
+        if source.pages
+        else None,
         latency_p50_ms=lap.latency_ms(0.50),
         latency_p90_ms=lap.latency_ms(0.90),
         latency_p95_ms=lap.latency_ms(0.95),
@@ -378,7 +396,9 @@ def _require_widths(recognizers: "Sequence[Recognizer]", widths: Sequence[int]) 
     from nordocr_cli.runtime.recognizers import RunnerRecognizer
 
     found = [
-        r.runner.contract.geometry.max_width for r in recognizers if isinstance(r, RunnerRecognizer)
+        r.runner.contract.geometry.max_width
+        for r in recognizers
+        if isinstance(r, RunnerRecognizer)
     ]
     if not found:
         raise UsageError("grid: it times networks alone, and none was named")
@@ -400,7 +420,9 @@ def _grid(
     from nordocr_cli.runtime.recognizers import RunnerRecognizer
 
     runners = {
-        m.name: m.recognizer.runner for m in opened if isinstance(m.recognizer, RunnerRecognizer)
+        m.name: m.recognizer.runner
+        for m in opened
+        if isinstance(m.recognizer, RunnerRecognizer)
     }
     batches, widths = grid
     progress.note(f"timing {', '.join(runners)} at {len(batches) * len(widths)} shapes")
@@ -411,7 +433,9 @@ def _grid(
     counted = cycle([Operations(runner) for runner in runners.values()])
     shares = [
         share_of_peak(
-            operations.of(cell.batch, cell.width_px) / cell.median_ms / 1e6, peaks, cell.precision
+            operations.of(cell.batch, cell.width_px) / cell.median_ms / 1e6,
+            peaks,
+            cell.precision,
         )
         for cell, operations in zip(cells, counted, strict=False)
     ]
@@ -436,7 +460,13 @@ def _result_names(rows: Sequence[Row]) -> list[str]:
     """
     names: list[str] = []
     for number, row in enumerate(rows, start=1):
-        wanted = TESSERACT_RESULT if row.backend == "tesseract" else NETWORK_RESULT
-        name = wanted if wanted not in names else f"{re.sub('[:/ ]', '_', row.name)}_result.json"
+        if row.backend == "tesseract":
+            wanted = TESSERACT_RESULT
+        else:
+            wanted = NETWORK_RESULT
+        if wanted not in names:
+            name = wanted
+        else:
+            name = f"{re.sub('[:/ ]', '_', row.name)}_result.json"
         names.append(name if name not in names else f"{number}_{name}")
     return names

@@ -33,7 +33,9 @@ VERDICT_HEADS = ("case", "change", "counts from", "p", "verdict")
 
 
 def _number(value: float | None, digits: int = 1, unit: str = "") -> str:
-    return "–" if value is None else f"{value:,.{digits}f}{unit}"
+    if value is None:
+        return "–"
+    return f"{value:,.{digits}f}{unit}"
 
 
 def _percent(value: float | None) -> str:

@@ -24,13 +24,17 @@ def compare_runs(case: str, before: Sequence[float], now: Sequence[float]) -> Ve
     """
     change = median(now) / median(before) - 1
     if min(len(before), len(now)) < MIN_RUNS:
-        return Verdict(case=case, verdict="inconclusive", change=change, p=None, threshold=FLOOR)
+        return Verdict(
+            case=case, verdict="inconclusive", change=change, p=None, threshold=FLOOR
+        )
     threshold = max(FLOOR, SPREADS * stdev(before) / mean(before))
     p = mann_whitney(before, now)
     differs = p < LEVEL and abs(change) >= threshold
     return Verdict(
         case=case,
-        verdict=("slower" if change > 0 else "faster") if differs else "no difference shown",
+        verdict=("slower" if change > 0 else "faster")
+        if differs
+        else "no difference shown",
         change=change,
         p=p,
         threshold=threshold,
@@ -44,7 +48,10 @@ def mann_whitney(a: Sequence[float], b: Sequence[float]) -> float:
     from scipy.stats import PermutationMethod, mannwhitneyu
 
     has_ties = len({*a, *b}) < len(a) + len(b)
-    method = PermutationMethod(n_resamples=9_999, rng=1) if has_ties else "exact"
+    if has_ties:
+        method = PermutationMethod(n_resamples=9_999, rng=1)
+    else:
+        method = "exact"
     return float(mannwhitneyu(a, b, alternative="two-sided", method=method).pvalue)
 
 
@@ -64,7 +71,9 @@ def require_comparable(
         raise UsageError(f"not comparable: {path} read {before.source}, this {source}")
 
 
-def compare_results(before: BenchResult, now: BenchResult, path: str) -> tuple[Verdict, ...]:
+def compare_results(
+    before: BenchResult, now: BenchResult, path: str
+) -> tuple[Verdict, ...]:
     """Compare every case that both results have. Raises what require_comparable raises, and
     UsageError when they have no case in common.
     """

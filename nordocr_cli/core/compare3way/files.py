@@ -27,11 +27,11 @@ class Outputs:
 
     def made(self, number: int) -> Path | None:
         """Where readings made now are kept, beside the result."""
-        return (
-            self.result.with_name(f"{self.result.stem}.{('svtrv2', 'tess', 'third')[number]}.json")
-            if self.result
-            else None
-        )
+        if self.result:
+            return self.result.with_name(
+                f"{self.result.stem}.{('svtrv2', 'tess', 'third')[number]}.json"
+            )
+        return None
 
     def paths(self) -> tuple[Path, ...]:
         """The files that are written at the end."""
@@ -54,7 +54,9 @@ def write_outputs(
     if outputs.open_lines:
         write_text(
             outputs.open_lines,
-            to_tsv([_open_line(line, verdict) for line in verdict.lines if not line.settled]),
+            to_tsv(
+                [_open_line(line, verdict) for line in verdict.lines if not line.settled]
+            ),
         )
     if outputs.report:
         from nordocr_cli.compare.page import comparison_page
@@ -66,7 +68,8 @@ def write_outputs(
 
 def _open_line(line: ComparedLine, verdict: Verdict) -> OpenLine:
     shown = {
-        f"read by {name}": text for name, text in zip(verdict.readers, line.readings, strict=True)
+        f"read by {name}": text
+        for name, text in zip(verdict.readers, line.readings, strict=True)
     }
     shown["reference"] = line.reference
     return OpenLine(
@@ -87,6 +90,8 @@ def _pictures(verdict: Verdict, pages: "Document") -> Callable[[ComparedLine], b
         if line.page_index not in held:
             held.clear()
             held[line.page_index] = pages[line.page_index]
-        return question(crop_box(held[line.page_index], line.box), line.page_index, line.box).png
+        return question(
+            crop_box(held[line.page_index], line.box), line.page_index, line.box
+        ).png
 
     return picture

@@ -69,7 +69,9 @@ class ReferenceSource:
             return "truth"
         if self.answers:
             return "vlm"
-        return "consensus" if self.third else "none"
+        if self.third:
+            return "consensus"
+        return "none"
 
 
 @dataclass(frozen=True)
@@ -151,11 +153,16 @@ def plan(request: CompareRequest) -> ComparePlan:
     writes = _writes(request)
     _require_new_files(request, regions, writes)
     if len({path.resolve() for path in outputs.paths()}) < len(outputs.paths()):
-        raise UsageError("-o, --report and --adjudicate name the same file; give each its own")
+        raise UsageError(
+            "-o, --report and --adjudicate name the same file; give each its own"
+        )
 
     recorded = None
     if answers:
-        recorded = len(answers.read_bytes().splitlines()) if answers.is_file() else 0
+        if answers.is_file():
+            recorded = len(answers.read_bytes().splitlines())
+        else:
+            recorded = 0
     return ComparePlan(request, regions, _count_lines(request, regions), recorded, writes)
 
 

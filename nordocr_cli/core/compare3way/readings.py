@@ -43,7 +43,9 @@ class Source:
         return {"read_with": str(self.model), "version": find_tesseract().version}
 
     def __str__(self) -> str:
-        return str(self.result) if self.result else f"read with {self.model}"
+        if self.result:
+            return str(self.result)
+        return f"read with {self.model}"
 
 
 def parse_source(text: str) -> Source:
@@ -76,7 +78,9 @@ def network_source(text: str | None, *, as_served: bool = False) -> Source:
 
 def tesseract_source(text: str | None) -> Source:
     """Return the second engine's source: Tesseract itself where no file is given."""
-    return parse_source(text) if text else Source(model="tesseract")
+    if text:
+        return parse_source(text)
+    return Source(model="tesseract")
 
 
 def find_regions(
@@ -89,7 +93,11 @@ def find_regions(
     """
     if all(source.result for source in sources):
         return None
-    found = regions or truth or next((source.result for source in sources if source.result), None)
+    found = (
+        regions
+        or truth
+        or next((source.result for source in sources if source.result), None)
+    )
     if found is None:
         raise UsageError(
             "where are the lines? Give --regions FILE (JSON, ALTO, PAGE, hOCR or TSV), or one"
@@ -146,7 +154,10 @@ def readings(
         assert page.index is not None
         read = (
             Region(
-                line.box, line.reading.text, line.reading.confidence, line.reading.char_confidences
+                line.box,
+                line.reading.text,
+                line.reading.confidence,
+                line.reading.char_confidences,
             )
             for line in page.lines
         )

@@ -84,9 +84,16 @@ class Compare3wayResult:
         verdict, found = self.verdict, []
         if verdict.scored:
             first, second = verdict.engines
-            names = ("both right", f"only {first} right", f"only {second} right", "both wrong")
+            names = (
+                "both right",
+                f"only {first} right",
+                f"only {second} right",
+                "both wrong",
+            )
             counts = zip(names, OUTCOMES, strict=True)
-            found.append(", ".join(f"{name} {verdict.outcomes[key]}" for name, key in counts))
+            found.append(
+                ", ".join(f"{name} {verdict.outcomes[key]}" for name, key in counts)
+            )
         if score := verdict.third_score:
             found.append(
                 f"{score.engine}: {score.exact} of the {score.lines} lines that it read are exact"

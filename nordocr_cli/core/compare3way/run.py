@@ -56,7 +56,9 @@ def compare3way(
     """Plan and run a comparison; `options` are the other fields of CompareRequest. Raises what
     `plan` and `run` raise.
     """
-    return run(plan(CompareRequest(document, first, second, reference, **options)), progress)
+    return run(
+        plan(CompareRequest(document, first, second, reference, **options)), progress
+    )
 
 
 def run(plan: ComparePlan, progress: Progress = SILENT) -> Compare3wayResult:
@@ -91,7 +93,9 @@ def run(plan: ComparePlan, progress: Progress = SILENT) -> Compare3wayResult:
     ]
     decided = None
     if request.reference.decided:
-        lines, decided = _decide(lines, *read_decisions(request.reference.decided), progress)
+        lines, decided = _decide(
+            lines, *read_decisions(request.reference.decided), progress
+        )
     _require_a_reference(lines, request.reference)
 
     name = _reference_name(request.reference, (*request.engines, third), decided)
@@ -118,7 +122,12 @@ def _read_layouts(
     layouts, written = [], []
     for number, source in enumerate(request.sources):
         layout = readings(
-            source, request.document, plan.regions, request.language, request.threads, progress
+            source,
+            request.document,
+            plan.regions,
+            request.language,
+            request.threads,
+            progress,
         )
         kept = request.outputs.made(number) if source.model else None
         if kept:
@@ -161,11 +170,16 @@ def _third_name(request: CompareRequest) -> str | None:
     if third is None:
         return None
     name = third.model or (third.result.stem if third.result else "third")
-    return f"{name} (third)" if name in request.engines else name
+    if name in request.engines:
+        return f"{name} (third)"
+    return name
 
 
 def _ask_vlm(
-    lines: Sequence[ComparedLine], request: CompareRequest, pages: "Document", progress: Progress
+    lines: Sequence[ComparedLine],
+    request: CompareRequest,
+    pages: "Document",
+    progress: Progress,
 ) -> tuple[list[ComparedLine], str, VlmInput]:
     """Add the VLM's readings to the lines; return them, the VLM's name and what it was asked."""
     reference = request.reference
@@ -207,7 +221,9 @@ def _with_reference(
     if kind == "vlm":
         assert line.vlm is not None
         reading = line.readings[2]
-        return replace(line, reference=reading, excluded="" if reading is not None else line.vlm[0])
+        return replace(
+            line, reference=reading, excluded="" if reading is not None else line.vlm[0]
+        )
     if kind == "consensus":
         shared = consensus(line.readings)
         excluded = "no two read the same" if shared is None else ""
@@ -216,7 +232,10 @@ def _with_reference(
 
 
 def _decide(
-    lines: Sequence[ComparedLine], decisions: Sequence[Decision], left_open: int, progress: Progress
+    lines: Sequence[ComparedLine],
+    decisions: Sequence[Decision],
+    left_open: int,
+    progress: Progress,
 ) -> tuple[list[ComparedLine], Decided]:
     """Replace references by a person's decisions."""
     texts, stray = match(decisions, [(line.page_index, line.box) for line in lines])
@@ -287,7 +306,9 @@ def _inputs(request: CompareRequest) -> dict[str, dict[str, str]]:
     if request.reference.decided:
         files["decided"] = request.reference.decided
 
-    inputs = {role: {"path": str(path), "sha256": sha256_of(path)} for role, path in files.items()}
+    inputs = {
+        role: {"path": str(path), "sha256": sha256_of(path)} for role, path in files.items()
+    }
     for side, source in zip(_SIDES, request.sources, strict=False):
         if source.model:
             inputs[side] = source.read_with()

@@ -50,14 +50,21 @@ def ask_missing(
         q for q in {q.key(answers.model): q for q in questions}.values() if q not in answers
     ]
     if offline and unanswered:
-        places = [f"page {q.page_index + 1} at x {q.box.x:g}, y {q.box.y:g}" for q in unanswered]
+        places = [
+            f"page {q.page_index + 1} at x {q.box.x:g}, y {q.box.y:g}" for q in unanswered
+        ]
         listed = "; ".join(places[:10]) + (
             f"; and {len(places) - 10} more" if len(places) > 10 else ""
         )
-        raise DataError(f"{answers.path} lacks the answers for {len(places)} lines: {listed}")
+        raise DataError(
+            f"{answers.path} lacks the answers for {len(places)} lines: {listed}"
+        )
     if server and unanswered:
         into, out, counted = estimate(unanswered, answers)
-        basis = "as the recorded answers took" if counted else "a guess, until answers tell"
+        if counted:
+            basis = "as the recorded answers took"
+        else:
+            basis = "a guess, until answers tell"
         progress.note(
             f"sending {len(unanswered)} line crops to {server.url}"
             f" ({len(questions) - len(unanswered)} already answered): about {into:,} tokens in and"
@@ -75,11 +82,11 @@ def ask_missing(
 
 
 def _cost(server: Endpoint, into: int, out: int) -> str:
-    return (
-        f", which costs {(into * server.price[0] + out * server.price[1]) / 1000:.2f}"
-        if server.price
-        else ""
-    )
+    if server.price:
+        return (
+            f", which costs {(into * server.price[0] + out * server.price[1]) / 1000:.2f}"
+        )
+    return ""
 
 
 def with_answers(

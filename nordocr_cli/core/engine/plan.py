@@ -17,7 +17,11 @@ from nordocr_cli.geometry import Geometry
 from nordocr_cli.profile import Profile, load_profile, profile_from_json
 from nordocr_cli.progress import SILENT, Progress
 from nordocr_cli.runtime.backends.tensorrt.builder import Settings, choose_backend
-from nordocr_cli.runtime.backends.tensorrt.engine_file import Backend, default_engine_path, suffix
+from nordocr_cli.runtime.backends.tensorrt.engine_file import (
+    Backend,
+    default_engine_path,
+    suffix,
+)
 from nordocr_cli.runtime.backends.tensorrt.gpu_arch import GpuArch, card_of, parse_arches
 from nordocr_cli.runtime.backends.tensorrt.trtexec import TrtVersion, trtexec_command
 from nordocr_cli.settings import Engine
@@ -126,12 +130,14 @@ def plan_engines(
     damaged ONNX.
     """
     targets = parse_arches(arches)
-    contract = _contract_of(onnx) if onnx is not None and profile is None and not sets else None
-    chosen = (
-        profile_from_json(contract.profile, f"{onnx}: embedded profile")
-        if contract
-        else load_profile(profile or DEFAULT_PROFILE, sets).profile
-    )
+    if onnx is not None and profile is None and not sets:
+        contract = _contract_of(onnx)
+    else:
+        contract = None
+    if contract:
+        chosen = profile_from_json(contract.profile, f"{onnx}: embedded profile")
+    else:
+        chosen = load_profile(profile or DEFAULT_PROFILE, sets).profile
     if onnx is not None and contract is None and profile is None and not sets:
         progress.warn(
             f"{onnx} is not there, so its profile is not known: {DEFAULT_PROFILE} is assumed"
@@ -205,7 +211,9 @@ def _common(found: Sequence[Engine]) -> Engine:
     UsageError for other bands.
     """
     first = found[0]
-    if any((each.bands, each.precision) != (first.bands, first.precision) for each in found):
+    if any(
+        (each.bands, each.precision) != (first.bands, first.precision) for each in found
+    ):
         raise UsageError(
             "--one-engine: the profile has other bands or another precision by GPU; say --band and"
             " --precision"
@@ -227,7 +235,9 @@ def trt_version_of(text: str) -> TrtVersion:
     raise UsageError(f"--trt-version {text!r}: 10 or 11")
 
 
-def require_width(plan: EnginePlan, contract: Contract, progress: Progress = SILENT) -> None:
+def require_width(
+    plan: EnginePlan, contract: Contract, progress: Progress = SILENT
+) -> None:
     """Warn of widths that training never saw, and refuse those for which nothing vouches: beyond
     what the export has compared with the network (its own greatest width and those of its profile's
     engines), or, trained width not known, beyond its own.
@@ -240,14 +250,16 @@ def require_width(plan: EnginePlan, contract: Contract, progress: Progress = SIL
     if trained:
         profile = profile_from_json(contract.profile, f"{plan.onnx}: embedded profile")
         known = max(
-            known, trained[1], *(engine.widest.max_width for engine in profile.engine.values()), 0
+            known,
+            trained[1],
+            *(engine.widest.max_width for engine in profile.engine.values()),
+            0,
         )
     if greatest > known and not plan.allow_wider:
-        why = (
-            "was compared with its network up to there"
-            if trained
-            else "does not say to what width it was trained"
-        )
+        if trained:
+            why = "was compared with its network up to there"
+        else:
+            why = "does not say to what width it was trained"
         raise UsageError(
             f"max width {greatest} px: {plan.onnx.name} reads lines up to {known} px and {why}. Use"
             f" --max {plan.ranges.widest.max_batch}x{known}, or --allow-wider when you have"
@@ -280,7 +292,9 @@ def _weights_of(onnx: Path) -> WeightsPrecision:
     """The precision of a file's weights: as its contract says, else as its name does."""
     if onnx.is_file():
         return cast("WeightsPrecision", read_contract(onnx).precision)
-    return "fp16" if onnx == fp16_sibling(onnx) else "fp32"
+    if onnx == fp16_sibling(onnx):
+        return "fp16"
+    return "fp32"
 
 
 def _ranges(
@@ -305,7 +319,9 @@ def _ranges(
     values = table.model_dump()
     given = {end: text for end, text in shapes.items() if text is not None}
     if given and bands:
-        raise UsageError("--band says the ranges by itself; leave out --min, --opt and --max")
+        raise UsageError(
+            "--band says the ranges by itself; leave out --min, --opt and --max"
+        )
     if given:
         values["bands"] = ()
     for end, text in given.items():
@@ -376,7 +392,9 @@ def _engine_path(
     backend: Backend,
     count: int,
 ) -> Path:
-    usual = default_engine_path(onnx, profile, "+".join(arch.name for arch in arches), backend)
+    usual = default_engine_path(
+        onnx, profile, "+".join(arch.name for arch in arches), backend
+    )
     if output is None:
         return usual
     if output.suffix != ".engine":

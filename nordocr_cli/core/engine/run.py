@@ -32,7 +32,9 @@ from nordocr_cli.runtime.backends.tensorrt.engine_file import (
 from nordocr_cli.runtime.backends.tensorrt.gpu_arch import local_arch
 from nordocr_cli.runtime.backends.tensorrt.memory import MemoryModel
 
-CLASSIC_NOTE = "a host on classic TensorRT, as the Rust pipeline is, builds its own on its GPU"
+CLASSIC_NOTE = (
+    "a host on classic TensorRT, as the Rust pipeline is, builds its own on its GPU"
+)
 _WIDE_PX = 768  # from here on unfused fp32 attention takes gigabytes
 
 
@@ -50,7 +52,10 @@ class EngineResult:
         """Return the result as plain JSON values: the sidecar's content, and where both files
         are.
         """
-        paths = {"path": str(self.plan.engine), "sidecar": str(sidecar_path(self.plan.engine))}
+        paths = {
+            "path": str(self.plan.engine),
+            "sidecar": str(sidecar_path(self.plan.engine)),
+        }
         more = {
             "consumer_config": self.consumer_config(),
             "classic_tensorrt": self.classic_tensorrt(),
@@ -85,7 +90,9 @@ class EngineResult:
 
     def pipeline_conflicts(self) -> list[str]:
         """Return what the Rust pipeline would misread of this engine's model."""
-        return pipeline_conflicts(contract_from_json(self.side["contract"], self.plan.engine.name))
+        return pipeline_conflicts(
+            contract_from_json(self.side["contract"], self.plan.engine.name)
+        )
 
     def consumer_config(self) -> dict[str, Any] | None:
         """Return the keys of the Rust pipeline's `--config` JSON that name this engine; None for an
@@ -114,7 +121,10 @@ class EngineResult:
             ", ".join(f"{b}x{w}" for b, w in band.ends().values())
             for band in self.plan.ranges.ranges
         )
-        reserved = f"{memory / 1e9:.2f} GB" if memory is not None else "not told"
+        if memory is not None:
+            reserved = f"{memory / 1e9:.2f} GB"
+        else:
+            reserved = "not told"
         gpus = ", ".join(map(str, self.plan.arches))
         return (
             str(self.plan.engine),
@@ -137,7 +147,11 @@ def _sidecar(
     widest = plan.ranges.widest.ends()
     return {
         "schema": SIDECAR_SCHEMA,
-        "engine": {"name": plan.engine.name, "sha256": sha256, "size_bytes": len(built.plan)},
+        "engine": {
+            "name": plan.engine.name,
+            "sha256": sha256,
+            "size_bytes": len(built.plan),
+        },
         "onnx": {"name": onnx.path.name, "sha256": onnx.sha256, "opset": onnx.opset},
         "arch": plan.arch.name,
         "arches": [arch.name for arch in plan.arches],
@@ -149,7 +163,9 @@ def _sidecar(
             "gpu": ", ".join(map(str, plan.arches)),
         },
         "precision": onnx.precision,
-        "ranges": _ends(widest | {"min": plan.ranges.ranges[0].ends()["min"]}, plan.geometry),
+        "ranges": _ends(
+            widest | {"min": plan.ranges.ranges[0].ends()["min"]}, plan.geometry
+        ),
         "bands": bands,
         **{
             side: [{**vars(t), "shape": list(t.shape)} for t in infos]
@@ -169,7 +185,9 @@ def _sidecar(
     }
 
 
-def _ends(ends: Mapping[str, tuple[int, int]], geometry: Geometry) -> dict[str, dict[str, int]]:
+def _ends(
+    ends: Mapping[str, tuple[int, int]], geometry: Geometry
+) -> dict[str, dict[str, int]]:
     return {
         end: {"batch": batch, "height": geometry.height, "width": width}
         for end, (batch, width) in ends.items()
@@ -188,7 +206,9 @@ def build_engine(plan: EnginePlan, progress: Progress = SILENT) -> EngineResult:
         _require_gpu(plan)
     trt = require_backend(plan.backend, plan.arch)
     onnx = _find_onnx(plan, progress)
-    if plan.verify and (onnx.contract.output_activation != "logits" or onnx.precision == "bf16"):
+    if plan.verify and (
+        onnx.contract.output_activation != "logits" or onnx.precision == "bf16"
+    ):
         raise UsageError(
             "--verify compares logits with ONNX Runtime, which does not run bf16; export fp16 or"
             " fp32 with logits"
@@ -239,11 +259,15 @@ def build_engine(plan: EnginePlan, progress: Progress = SILENT) -> EngineResult:
                     " back"
                 )
             sha256 = sha256_of(temporary)
-        result = EngineResult(plan, _sidecar(plan, onnx, built, trt.__version__, sha256, key))
+        result = EngineResult(
+            plan, _sidecar(plan, onnx, built, trt.__version__, sha256, key)
+        )
         write_sealed_json(sidecar_path(plan.engine), result.sidecar())
         if plan.cache:
             keep_engine(plan.engine, plan.cache, key)
-    return _verified(result, onnx, progress) if plan.verify else result
+    if plan.verify:
+        return _verified(result, onnx, progress)
+    return result
 
 
 def _taken(plan: EnginePlan, path: Path, sidecar: Mapping[str, Any]) -> EngineResult:
@@ -258,7 +282,10 @@ def _taken(plan: EnginePlan, path: Path, sidecar: Mapping[str, Any]) -> EngineRe
 def _require_gpu(plan: EnginePlan) -> None:
     here = local_arch()
     if here not in plan.arches:
-        found = f"this machine's is {here.name}" if here else "no NVIDIA GPU answers here"
+        if here:
+            found = f"this machine's is {here.name}"
+        else:
+            found = "no NVIDIA GPU answers here"
         raise MissingBackendError(
             f"--verify runs the engine, which needs {plan.arch_names}; {found}. Leave --verify out"
             " and build, then run `nordocr build-engine --verify` with the same flags on that host"
@@ -294,9 +321,10 @@ def _verified(result: EngineResult, onnx: OnnxFile, progress: Progress) -> Engin
         return runner.run(images, np.full(len(images), images.shape[3]))
 
     # TF32 rounds too
-    rounding = (
-        onnx.contract if onnx.precision == "fp16" else replace(onnx.contract, output_type="float16")
-    )
+    if onnx.precision == "fp16":
+        rounding = onnx.contract
+    else:
+        rounding = replace(onnx.contract, output_type="float16")
     parity = check_parity(run, cases, rounding, name=plan.engine.name, progress=progress)
     side = {**result.side, "executed": True, "verification": parity.to_json()}
     write_sealed_json(sidecar_path(plan.engine), side)
@@ -330,7 +358,9 @@ def _find_onnx(plan: EnginePlan, progress: Progress) -> OnnxFile:
     """
     path, wanted, sibling = plan.onnx, plan.ranges.precision, fp16_sibling(plan.onnx)
     if not path.is_file() and not (wanted == "fp16" and sibling.is_file()):
-        raise UsageError(f"no ONNX model {path}; make it with `nordocr export RUN -o {path}`")
+        raise UsageError(
+            f"no ONNX model {path}; make it with `nordocr export RUN -o {path}`"
+        )
     given = inspect_onnx(path) if path.is_file() else None
     if given and given.precision == wanted:
         return given
@@ -341,7 +371,9 @@ def _find_onnx(plan: EnginePlan, progress: Progress) -> OnnxFile:
         )
     if wanted != "fp16":
         found, other = (
-            (f"is {given.precision}", given.precision) if given else ("is not there", "fp16")
+            (f"is {given.precision}", given.precision)
+            if given
+            else ("is not there", "fp16")
         )
         raise ArtifactError(
             f"{path} {found} and --precision {wanted} was asked for, and an engine takes its"

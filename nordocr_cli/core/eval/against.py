@@ -23,7 +23,8 @@ def compare_decoders(
     order.
     """
     differing = sum(
-        a.result.hypothesis != b.result.hypothesis for a, b in zip(first, other, strict=True)
+        a.result.hypothesis != b.result.hypothesis
+        for a, b in zip(first, other, strict=True)
     )
     return Ablation(
         decoder=decoder,
@@ -55,11 +56,15 @@ def compare_with(other: Path, scores: Sequence[LineScore], progress: Progress) -
     here = {score.result.id for score in scores}
 
     partners = [score for score in scores if score.result.id in recorded]
-    differ = [score for score in partners if _other_reference(score, recorded[score.result.id])]
+    differ = [
+        score for score in partners if _other_reference(score, recorded[score.result.id])
+    ]
     left_out = {score.result.id for score in differ}
     partners = [score for score in partners if score.result.id not in left_out]
     if not partners:
-        raise DataError(f"{path} and this result have no line in common (by id and reference)")
+        raise DataError(
+            f"{path} and this result have no line in common (by id and reference)"
+        )
 
     others = score_lines(
         [

@@ -28,7 +28,9 @@ def output_files(output: Path) -> tuple[Path, Path]:
 
 def recorded_files(path: Path) -> tuple[Path, ...]:
     """The files that a recorded result may be: what was named, and the pair that eval writes."""
-    return (path,) if path.suffix == ".jsonl" else (path, *output_files(path))
+    if path.suffix == ".jsonl":
+        return (path,)
+    return (path, *output_files(path))
 
 
 def write_result(result: "EvalResult", output: Path) -> "EvalResult":
@@ -71,14 +73,20 @@ def write_page(
         subset_key=result.subset_key,
         characters=result.characters,
         calibration=result.calibration,
-        against=(result.against.other, result.against.comparison) if result.against else None,
-        footer=f"Made by: {' '.join(map(shlex.quote, result.command))}" if result.command else "",
+        against=(result.against.other, result.against.comparison)
+        if result.against
+        else None,
+        footer=f"Made by: {' '.join(map(shlex.quote, result.command))}"
+        if result.command
+        else "",
     )
     atomic.write_text(page, render_page(content))
     return replace(result, files=(*result.files, str(page)))
 
 
-def _gallery(result: "EvalResult", store_path: Path | None, crops: int) -> "Sequence[GalleryRow]":
+def _gallery(
+    result: "EvalResult", store_path: Path | None, crops: int
+) -> "Sequence[GalleryRow]":
     from nordocr_cli.core.eval.lines import open_lines
     from nordocr_cli.data.line_record import encode_line
     from nordocr_cli.metrics.html_report import gallery_rows

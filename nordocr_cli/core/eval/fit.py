@@ -48,7 +48,9 @@ def _require_store_fit(
             f" {lines.path} was made for {header.charset_name!r} ({header.charset_sha256[:12]}…);"
             " make a store with `nordocr prep` and the model's profile"
         )
-    conflicts = header.geometry.conflicts(contract.geometry, ignore=(*_ONLY_WARNED, *_NETWORKS_OWN))
+    conflicts = header.geometry.conflicts(
+        contract.geometry, ignore=(*_ONLY_WARNED, *_NETWORKS_OWN)
+    )
     if conflicts:
         raise ArtifactError(
             f"{lines.path} does not fit {model} (store / model): {'; '.join(conflicts)}; make a"
@@ -60,10 +62,14 @@ def _require_store_fit(
     if warned:
         limit = contract.geometry.max_width
         narrowed = int((lines.widths > limit).sum())
-        done = "cropped" if contract.geometry.over_width == "center-crop" else "squashed"
-        again = (
-            f"; {narrowed} lines are wider than {limit} px and {done} once more" if narrowed else ""
-        )
+        if contract.geometry.over_width == "center-crop":
+            done = "cropped"
+        else:
+            done = "squashed"
+        if narrowed:
+            again = f"; {narrowed} lines are wider than {limit} px and {done} once more"
+        else:
+            again = ""
         progress.warn(
             f"{lines.path} was made otherwise than {model} was trained (store / model):"
             f" {'; '.join(warned)}{again}"

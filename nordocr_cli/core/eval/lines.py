@@ -45,7 +45,9 @@ def open_lines(
     from nordocr_cli.data.manifest_lines import ManifestLines
 
     if resampler and contract is None:
-        raise UsageError("--resampler is for networks; this recognizer gets the crops as they are")
+        raise UsageError(
+            "--resampler is for networks; this recognizer gets the crops as they are"
+        )
     geometry = contract.geometry if contract else None
     return ManifestLines(
         path, replace(geometry, resampler=resampler) if geometry and resampler else geometry
@@ -66,7 +68,9 @@ def store_identity(lines: "LineStore | ManifestLines") -> dict[str, Any]:
 
 def choose_subset_key(rows: Sequence[LineRow]) -> str:
     """Return `subset`, or `degradation` where no row has a subset."""
-    if not any(row.subset for row in rows) and any("degradation" in row.extra for row in rows):
+    if not any(row.subset for row in rows) and any(
+        "degradation" in row.extra for row in rows
+    ):
         return "degradation"
     return "subset"
 
@@ -78,7 +82,9 @@ def require_key(key: str, rows: Iterable[Mapping[str, Any]], where: Path) -> Non
         if row.get(key):
             return
         known |= {name for name, value in row.items() if value}
-    raise UsageError(f"--by {key!r}: no line of {where} has it; {nearest(key, known - {key})}")
+    raise UsageError(
+        f"--by {key!r}: no line of {where} has it; {nearest(key, known - {key})}"
+    )
 
 
 def expected_line(
@@ -101,7 +107,9 @@ def left_out_rows(lines: "LineStore | ManifestLines") -> tuple[LineRow, ...]:
     """Return the rows of the lines that a store could not hold; none of a manifest."""
     from nordocr_cli.data.manifest_lines import ManifestLines
 
-    return () if isinstance(lines, ManifestLines) else lines.left_out
+    if isinstance(lines, ManifestLines):
+        return ()
+    return lines.left_out
 
 
 def left_out_lines(lines: "LineStore | ManifestLines", subset_key: str) -> list[LineResult]:
@@ -127,7 +135,9 @@ def known_charset(lines: "LineStore | ManifestLines") -> Charset | None:
     if isinstance(lines, ManifestLines):
         return None
     known = CHARSETS.get(lines.header.charset_name)
-    return known if known and known.sha256 == lines.header.charset_sha256 else None
+    if known and known.sha256 == lines.header.charset_sha256:
+        return known
+    return None
 
 
 def read_lines(
@@ -152,7 +162,9 @@ def read_lines(
             )
             for index, reading in zip(chunk, readings, strict=True):
                 read = replace(
-                    expected[index], hypothesis=reading.text, confidence=finite(reading.confidence)
+                    expected[index],
+                    hypothesis=reading.text,
+                    confidence=finite(reading.confidence),
                 )
                 results[index] = read if contract is None else _as_seen(read, contract)
             progress.advance(len(chunk))
@@ -178,7 +190,8 @@ def check_batch_invariance(
         recognizer, [lines.image(i) for i in sample], [expected[i].language for i in sample]
     )
     differing = {
-        name: tuple(expected[sample[k]].id for k in numbers) for name, numbers in found.items()
+        name: tuple(expected[sample[k]].id for k in numbers)
+        for name, numbers in found.items()
     }
     return BatchCheck(lines=count, differing=differing)
 
@@ -189,7 +202,10 @@ def _as_seen(result: LineResult, contract: Contract) -> LineResult:
     """
     stored = result.width or 0
     seen = min(stored, contract.geometry.max_width)
-    frames = contract.out_length(seen) if contract.decoding == "ctc" else None
+    if contract.decoding == "ctc":
+        frames = contract.out_length(seen)
+    else:
+        frames = None
     return replace(
         result, width=seen, squash_ratio=result.squash_ratio * stored / seen, frames=frames
     )
@@ -207,7 +223,9 @@ def recorded_alone(
     recorded = read_recorded(path, subset_key or "subset")
     if subset_key and not any(line.result.subset for line in recorded):
         written = read_text(path, "recording").split("\n")
-        require_key(subset_key, (parse_json(line) for line in written if line.strip()), path)
+        require_key(
+            subset_key, (parse_json(line) for line in written if line.strip()), path
+        )
     without = [line.where for line in recorded if not line.has_reference]
     if without:
         raise DataError(
@@ -235,7 +253,8 @@ def match_recorded(
     recorded = read_output(path) if is_output(path) else read_recorded(path)
     partners = _partners(recorded, rows)
     results = [
-        _with_hypothesis(line, partner) for line, partner in zip(expected, partners, strict=True)
+        _with_hypothesis(line, partner)
+        for line, partner in zip(expected, partners, strict=True)
     ]
     used = {partner.where for partner in partners if partner}
     if not used:
@@ -254,7 +273,9 @@ def match_recorded(
         (differ, "lines have another reference in the recording; the store's is used"),
     ):
         if ids:
-            progress.warn(f"{path}: {len(ids)} {what}, e.g. {', '.join(map(repr, ids[:3]))}")
+            progress.warn(
+                f"{path}: {len(ids)} {what}, e.g. {', '.join(map(repr, ids[:3]))}"
+            )
     counts = {
         "matched": len(used),
         "missing": len(missing),
@@ -315,7 +336,9 @@ def _with_hypothesis(line: LineResult, partner: "RecordedLine | None") -> LineRe
 def _has_other_text(partner: "RecordedLine", row: LineRow) -> bool:
     from nordocr_cli.metrics.text import canonical
 
-    return partner.has_reference and canonical(partner.result.reference) != canonical(row.text)
+    return partner.has_reference and canonical(partner.result.reference) != canonical(
+        row.text
+    )
 
 
 def _recorded_identity(path: Path) -> dict[str, Any]:
@@ -336,7 +359,10 @@ def _by_decoder(
     for name in decoders:
         others[name] = []
         for line, result in zip(recorded, results, strict=True):
-            hypothesis = line.readings.get(name, result.hypothesis) if line else result.hypothesis
+            if line:
+                hypothesis = line.readings.get(name, result.hypothesis)
+            else:
+                hypothesis = result.hypothesis
             others[name].append(replace(result, hypothesis=hypothesis))
     return {"": results} | others
 

@@ -82,4 +82,8 @@ def _is_jsonl_of_texts(path: Path) -> bool:
         value = json.loads(line)
     except (ValueError, RecursionError):
         return False
-    return isinstance(value, dict) and "text" in value and not {"hypothesis", "hyp"} & value.keys()
+    return (
+        isinstance(value, dict)
+        and "text" in value
+        and not {"hypothesis", "hyp"} & value.keys()
+    )

@@ -146,13 +146,17 @@ def _require_options_fit(request: EvalRequest, kind: Kind) -> None:
 
 def _kind_of(model: str) -> Kind:
     path = Path(model)
-    is_result_folder = (path / "eval.json").is_file() and not (path / "best.safetensors").is_file()
+    is_result_folder = (path / "eval.json").is_file() and not (
+        path / "best.safetensors"
+    ).is_file()
     if path.suffix in (".jsonl", ".json", *SUFFIXES) or is_result_folder:
         if not path.exists():
             raise UsageError(f"no recorded result {path}")
         return "recorded"
     spec = parse_spec(model)
-    return "model" if spec.path else cast(Kind, spec.backend)
+    if spec.path:
+        return "model"
+    return cast(Kind, spec.backend)
 
 
 def parse_resampler(name: str) -> "Resampler":
@@ -160,5 +164,7 @@ def parse_resampler(name: str) -> "Resampler":
     from nordocr_cli.geometry import Resampler
 
     if name not in get_args(Resampler):
-        raise UsageError(f"unknown resampler {name!r}: {nearest(name, get_args(Resampler))}")
+        raise UsageError(
+            f"unknown resampler {name!r}: {nearest(name, get_args(Resampler))}"
+        )
     return cast("Resampler", name)

@@ -66,7 +66,9 @@ class BatchCheck(ResultModel):
         ]
         if not found:
             return ""
-        return f"of {self.lines} lines, these read differently than alone: {'; '.join(found)}"
+        return (
+            f"of {self.lines} lines, these read differently than alone: {'; '.join(found)}"
+        )
 
 
 class LinesFile(ResultModel):
@@ -85,7 +87,9 @@ class EvalFile(ResultModel):
     model: dict[str, Any] = Field(
         description="what read the lines: kind, name, and where known path, sha256, contract"
     )
-    store: dict[str, Any] | None = Field(description="what was read: path, content_sha256, …")
+    store: dict[str, Any] | None = Field(
+        description="what was read: path, content_sha256, …"
+    )
     subset_key: str = Field(description="the row's key behind by_subset")
     matching: dict[str, int] | None = Field(
         None, description="of a recording: matched, missing, extra, references_differ"

@@ -117,7 +117,12 @@ def _read_store(plan: EvalPlan, store: Path, progress: Progress) -> Hypotheses:
             results, about, matching = match_recorded(model, rows, expected, progress)
             charset = known_charset(lines)
             return Hypotheses(
-                results, about, subset_key, charset, store_identity(lines), matching=matching
+                results,
+                about,
+                subset_key,
+                charset,
+                store_identity(lines),
+                matching=matching,
             )
 
         if contract is not None:
@@ -125,7 +130,9 @@ def _read_store(plan: EvalPlan, store: Path, progress: Progress) -> Hypotheses:
         found = _recognize(plan, model, contract, lines, expected, progress)
         found = _with_left_out(found, lines, subset_key, progress)
         charset = contract.charset if contract else known_charset(lines)
-        return replace(found, subset_key=subset_key, charset=charset, store=store_identity(lines))
+        return replace(
+            found, subset_key=subset_key, charset=charset, store=store_identity(lines)
+        )
 
 
 def _warn_of_leakage(plan: EvalPlan, store: Path, progress: Progress) -> None:
@@ -137,11 +144,16 @@ def _warn_of_leakage(plan: EvalPlan, store: Path, progress: Progress) -> None:
     if run is None or plan.request.allow_leakage or not is_line_store(store):
         return
     if found := leakage_of_run(run, [store], progress):
-        progress.warn(f"{found}: the result tells nothing about new lines (--allow-leakage)")
+        progress.warn(
+            f"{found}: the result tells nothing about new lines (--allow-leakage)"
+        )
 
 
 def _with_left_out(
-    found: Hypotheses, lines: "LineStore | ManifestLines", subset_key: str, progress: Progress
+    found: Hypotheses,
+    lines: "LineStore | ManifestLines",
+    subset_key: str,
+    progress: Progress,
 ) -> Hypotheses:
     """Add the lines that the store could not hold, as read empty: without them a geometry that
     loses lines would look better than one that holds them.
@@ -176,7 +188,9 @@ def _recognize(
     request = plan.request
     first, *others = request.decoders
     recognizer = request.recognizer or _open(request, model, first)
-    results = {"": read_lines(recognizer, lines, expected, contract, request.batch_size, progress)}
+    results = {
+        "": read_lines(recognizer, lines, expected, contract, request.batch_size, progress)
+    }
     about = identity(model, plan.kind, recognizer, contract) | {"decoder": first}
     batches = None
     if request.check_batches:
@@ -193,7 +207,9 @@ def _recognize(
 def _open(request: EvalRequest, model: str, decoder: str) -> "Recognizer":
     from nordocr_cli.runtime.recognizers import open_recognizer
 
-    return open_recognizer(model, device=request.device, threads=request.threads, decoder=decoder)
+    return open_recognizer(
+        model, device=request.device, threads=request.threads, decoder=decoder
+    )
 
 
 def _score(found: Hypotheses, request: EvalRequest, progress: Progress) -> EvalResult:
@@ -203,14 +219,19 @@ def _score(found: Hypotheses, request: EvalRequest, progress: Progress) -> EvalR
     }
     scores = scored.pop("")
     ablations = [compare_decoders(name, scores, others) for name, others in scored.items()]
-    against = compare_with(request.against, scores, progress) if request.against else None
+    if request.against:
+        against = compare_with(request.against, scores, progress)
+    else:
+        against = None
     return EvalResult(
         report=report_of(scores),
         scores=scores,
         model=found.model,
         store=found.store,
         subset_key=found.subset_key,
-        characters=score_characters([(score.reference, score.hypothesis) for score in scores]),
+        characters=score_characters(
+            [(score.reference, score.hypothesis) for score in scores]
+        ),
         matching=found.matching,
         against=against,
         ablations=tuple(ablations),

@@ -94,12 +94,16 @@ class ExportPlan:
     check_consumer: Path | None = None  # a file of the pipeline that is to agree
     # lines that set the ranges of int8 convolutions, which stay fp32 without
     calibration: Path | None = None
-    imports: ImportPlan | None = None  # another program's checkpoint, which becomes `weights`
+    imports: ImportPlan | None = (
+        None  # another program's checkpoint, which becomes `weights`
+    )
     simplified_copy: Path | None = None  # a second name of the simplified fp32 file
 
     def opset_of(self, precision: str) -> int:
         """The opset of one file."""
-        return BF16_OPSET if precision == "bf16" else self.opset
+        if precision == "bf16":
+            return BF16_OPSET
+        return self.opset
 
     def to_json(self) -> dict[str, Any]:
         """Return the plan as plain JSON values."""
@@ -135,7 +139,10 @@ def input_words(contract: Contract) -> str:
 
 def output_words(contract: Contract) -> str:
     """The output in words."""
-    positions = contract.out_length(0) if contract.decoding == "autoregressive" else "seq_len"
+    if contract.decoding == "autoregressive":
+        positions = str(contract.out_length(0))
+    else:
+        positions = "seq_len"
     return (
         f"output [batch, {positions}, {contract.output_channels}] {contract.output_type}"
         f" {contract.output_activation}"
@@ -168,7 +175,10 @@ def plan_export(
         options.io,
     )
     outputs = _outputs(profile, output, options.precision, options.int8)
-    simplify = profile.export.simplify if options.simplify is None else options.simplify
+    if options.simplify is None:
+        simplify = profile.export.simplify
+    else:
+        simplify = options.simplify
     _require_side_files(options, outputs, weights, contract)
     return ExportPlan(
         weights=weights,
@@ -186,7 +196,9 @@ def plan_export(
         check_consumer=options.check_consumer,
         calibration=options.calibration,
         imports=imports,
-        simplified_copy=_simplified_copy(options, outputs, simplify, foreign=imports is not None),
+        simplified_copy=_simplified_copy(
+            options, outputs, simplify, foreign=imports is not None
+        ),
     )
 
 
@@ -195,7 +207,11 @@ def _plan_import(
 ) -> ImportPlan | None:
     """Plan the import of another program's checkpoint; None for weights of nordocr."""
     if not is_foreign(checkpoint):
-        given = {"--profile": options.profile, "--set": options.sets, "--charset": options.charset}
+        given = {
+            "--profile": options.profile,
+            "--set": options.sets,
+            "--charset": options.charset,
+        }
         named = [flag for flag, value in given.items() if value]
         if named:
             raise UsageError(
@@ -329,7 +345,9 @@ def _simplified_copy(
     return simplified_sibling(outputs["fp32"])
 
 
-def _with_tensors(contract: Contract, activation: str, input_type: str, io: str) -> Contract:
+def _with_tensors(
+    contract: Contract, activation: str, input_type: str, io: str
+) -> Contract:
     """Put what goes in and out into the contract. Raises UsageError for another name, and where
     fp16 cannot count the classes.
     """
@@ -339,8 +357,12 @@ def _with_tensors(contract: Contract, activation: str, input_type: str, io: str)
         ("--io", io, ("fp32", "fp16")),
     ):
         if value not in choices:
-            raise UsageError(f"{flag} {value!r}: {' or '.join(choices)}; {nearest(value, choices)}")
-    activations: dict[str, OutputActivation] = {name: name for name in get_args(OutputActivation)}
+            raise UsageError(
+                f"{flag} {value!r}: {' or '.join(choices)}; {nearest(value, choices)}"
+            )
+    activations: dict[str, OutputActivation] = {
+        name: name for name in get_args(OutputActivation)
+    }
     floats: OutputType = "float16" if io == "fp16" else "float32"
     pixels: InputType = "uint8" if input_type == "uint8" else floats
     if (
@@ -353,7 +375,10 @@ def _with_tensors(contract: Contract, activation: str, input_type: str, io: str)
             f" {contract.charset.num_classes} classes"
         )
     return replace(
-        contract, output_activation=activations[activation], input_type=pixels, output_type=floats
+        contract,
+        output_activation=activations[activation],
+        input_type=pixels,
+        output_type=floats,
     )
 
 
@@ -362,7 +387,10 @@ def _outputs(
 ) -> dict[str, Path]:
     path = output or default_onnx_path(profile)
     if precision not in (None, *PRECISIONS):
-        more = "; --int8 writes that form beside fp32" if precision == "int8" else ""
+        if precision == "int8":
+            more = "; --int8 writes that form beside fp32"
+        else:
+            more = ""
         raise UsageError(
             f"--precision {precision!r}: an ONNX file is {', '.join(PRECISIONS)}{more}"
         )
@@ -383,6 +411,11 @@ def _outputs(
         return {"fp16": path if output else fp16_sibling(path)}
     if chosen == "bf16":
         return {"bf16": path if output else path.with_suffix(".bf16.onnx")}
-    engines_want_half = any(engine.precision == "fp16" for engine in profile.engine.values())
-    half = {} if precision or not engines_want_half else {"fp16": fp16_sibling(path)}
+    engines_want_half = any(
+        engine.precision == "fp16" for engine in profile.engine.values()
+    )
+    if precision or not engines_want_half:
+        half = {}
+    else:
+        half = {"fp16": fp16_sibling(path)}
     return {"fp32": path, **half, **quantized}

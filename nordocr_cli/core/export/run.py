@@ -42,8 +42,14 @@ def export(plan: ExportPlan, progress: Progress = SILENT) -> ExportResult:
     written = (*plan.outputs.values(), plan.consumer_config, plan.simplified_copy)
     for path in filter(None, written):
         require_writable(path)
-    calibration = calibration_inputs(plan.calibration, plan.contract) if plan.calibration else []
-    crops = golden_crops(plan.golden, plan.golden_lines) if plan.golden else []
+    if plan.calibration:
+        calibration = calibration_inputs(plan.calibration, plan.contract)
+    else:
+        calibration = []
+    if plan.golden:
+        crops = golden_crops(plan.golden, plan.golden_lines)
+    else:
+        crops = []
     plan = _imported(plan, progress)
     _warn_of_width(plan.contract, progress)
     network, _ = load_model(plan.weights)
@@ -91,7 +97,9 @@ def _write_golden(onnx: Path, crops: Sequence[tuple[str, Any]]) -> "Golden":
     return write_golden(onnx, open_runner(onnx, device="cpu").run, crops)
 
 
-def _copy_simplified(plan: ExportPlan, fp32: ExportedFile, progress: Progress) -> Path | None:
+def _copy_simplified(
+    plan: ExportPlan, fp32: ExportedFile, progress: Progress
+) -> Path | None:
     """Give the simplified file its second name, if it was kept."""
     target = plan.simplified_copy
     if target is None:
@@ -138,10 +146,16 @@ class _Exporter:
         self.lines: StoreReference | None = None
         if plan.check_store:
             self.lines = StoreReference(
-                plan.check_store, in_fp32, plan.contract, limit=plan.check_lines, progress=progress
+                plan.check_store,
+                in_fp32,
+                plan.contract,
+                limit=plan.check_lines,
+                progress=progress,
             )
         height = self.contract.geometry.height
-        self.cases: list[Case] = list(make_cases(in_fp32, height, plan.shapes, progress=progress))
+        self.cases: list[Case] = list(
+            make_cases(in_fp32, height, plan.shapes, progress=progress)
+        )
 
     def file(self, path: Path, precision: str) -> ExportedFile:
         """Write one file in fp32, fp16 or bf16. The simplified graph is taken when it passes every
@@ -152,24 +166,40 @@ class _Exporter:
         contract = replace(self.contract, precision=precision)
         self.progress.start(f"export {precision}", unit="files")
         graph = to_onnx(self.network, contract, self.plan.opset)
-        in_bf16 = in_torch(self.network, contract) if precision == "bf16" else None
-        arithmetic = self._parity(in_bf16, contract, f"{path.name} (torch)") if in_bf16 else None
+        if precision == "bf16":
+            in_bf16 = in_torch(self.network, contract)
+        else:
+            in_bf16 = None
+        if in_bf16:
+            arithmetic = self._parity(in_bf16, contract, f"{path.name} (torch)")
+        else:
+            arithmetic = None
         with replacing(path) as temporary:
             form, file, run, parity = self._first_that_passes(
                 self._forms(graph, contract, path.name), temporary, contract, path.name
             )
             on_store = None
             if self.lines:
-                on_store = self.lines.check(in_bf16 or run, contract, progress=self.progress)
+                on_store = self.lines.check(
+                    in_bf16 or run, contract, progress=self.progress
+                )
                 on_store.require(self.plan.max_cer_loss / 100, path.name)
         file = replace(file, path=path)
         write_json(contract_path(path), file.sidecar())
         nodes = len(graph.graph.node)
         return ExportedFile(
-            file, nodes, form.words, parity, arithmetic, on_store, simplified=form.simplified
+            file,
+            nodes,
+            form.words,
+            parity,
+            arithmetic,
+            on_store,
+            simplified=form.simplified,
         )
 
-    def _forms(self, graph: "onnx.ModelProto", contract: Contract, name: str) -> list[_Form]:
+    def _forms(
+        self, graph: "onnx.ModelProto", contract: Contract, name: str
+    ) -> list[_Form]:
         """The forms of a graph that may be written, the preferred one first."""
         if not self.plan.simplify:
             return [_Form(graph, "not requested")]
@@ -177,7 +207,9 @@ class _Exporter:
             words = "left out: it computes constants, and ONNX Runtime has no bf16"
             return [_Form(graph, words)]
         simplified = simplify(graph)
-        words = simplified.reason or f"{len(graph.graph.node)} → {simplified.nodes_after} nodes"
+        words = (
+            simplified.reason or f"{len(graph.graph.node)} → {simplified.nodes_after} nodes"
+        )
         if not simplified.kept:
             self.progress.warn(f"{name}: {words}; the graph is kept as exported")
             return [_Form(graph, words)]

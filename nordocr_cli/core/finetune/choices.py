@@ -59,7 +59,9 @@ def choose_charset(own: Charset, characters: Mapping[str, int]) -> CharsetChoice
     return CharsetChoice(Charset("finetuned", own.characters + new), "", new)
 
 
-def choose_training(profile: Profile, lines: int, rendered_share: float) -> tuple[Train, int]:
+def choose_training(
+    profile: Profile, lines: int, rendered_share: float
+) -> tuple[Train, int]:
     """Return the training settings and the number of steps for `lines` lines of one's own, when the
     share `rendered_share` of each step is rendered lines.
     """

@@ -97,7 +97,8 @@ class FinetunePlan:
                 "lines": facts.lines,
                 "unusable": facts.unusable,
                 "documents": facts.documents,
-                "held_out": list(request.val) or f"{VAL_SHARE:.0%} of the lines, by document",
+                "held_out": list(request.val)
+                or f"{VAL_SHARE:.0%} of the lines, by document",
             },
             "start": str(self.weights),
             "charset": {
@@ -115,7 +116,12 @@ class FinetunePlan:
                 "memory_on_cpu": f"about {_CPU_MEMORY_GB} GB",
             },
             "run_dir": str(request.run_dir),
-            "files": ["model.safetensors", "model.onnx", "model.int8.onnx", "finetune.json"],
+            "files": [
+                "model.safetensors",
+                "model.onnx",
+                "model.int8.onnx",
+                "finetune.json",
+            ],
         }
 
 
@@ -127,7 +133,9 @@ def plan_finetune(request: FinetuneRequest, progress: Progress = SILENT) -> Fine
     labels in another script.
     """
     if not 0 <= request.rendered_share < 1:
-        raise UsageError(f"--rendered {request.rendered_share}: give a share from 0 to below 1")
+        raise UsageError(
+            f"--rendered {request.rendered_share}: give a share from 0 to below 1"
+        )
     facts = read_facts(request.data, progress)
     if facts.lines < MIN_LINES:
         raise DataError(
@@ -152,7 +160,10 @@ def plan_finetune(request: FinetuneRequest, progress: Progress = SILENT) -> Fine
             " `nordocr train --profile NAME --load`"
         )
     base = profile_from_json(contract.profile, str(weights))
-    own_lines = facts.lines if request.val else int(facts.lines * (1 - VAL_SHARE))
+    if request.val:
+        own_lines = facts.lines
+    else:
+        own_lines = int(facts.lines * (1 - VAL_SHARE))
     train, steps = choose_training(base, own_lines, request.rendered_share)
     changed: dict[str, Any] = {"seed": request.seed}
     if request.lr:
@@ -182,7 +193,9 @@ def _start(model: str, characters: Counter[str]) -> tuple[Path, Contract]:
     """
     weights = find_weights(Path(model))
     if weights.suffix != ".safetensors":
-        raise UsageError(f"--model {model}: fine-tuning starts from weights, not {weights.suffix}")
+        raise UsageError(
+            f"--model {model}: fine-tuning starts from weights, not {weights.suffix}"
+        )
     contract = read_contract(weights)
     if model != DEFAULT_MODEL:
         return weights, contract

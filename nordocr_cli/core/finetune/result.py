@@ -91,4 +91,6 @@ def judge(sets: tuple[SetResult, ...]) -> str:
 
 
 def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2%}"
+    if value is None:
+        return "-"
+    return f"{value:.2%}"

@@ -37,7 +37,9 @@ _MAX_CER_BEFORE = 0.8
 class FinetuneRun:
     """The stages of one fine-tuning in its folder."""
 
-    def __init__(self, plan: FinetunePlan, progress: Progress, stop: Callable[[], bool]) -> None:
+    def __init__(
+        self, plan: FinetunePlan, progress: Progress, stop: Callable[[], bool]
+    ) -> None:
         self.plan, self.request = plan, plan.request
         self.progress, self.stop = progress, stop
         self.folder = plan.request.run_dir
@@ -60,7 +62,9 @@ class FinetuneRun:
         self._stage("before", self._evaluate_before)
         self._stage("train", self._train)
         weights = self.folder / "train" / "last.safetensors"
-        sets = tuple(self._compare(name, store, weights) for name, store in self._judged().items())
+        sets = tuple(
+            self._compare(name, store, weights) for name, store in self._judged().items()
+        )
         problem = judge(sets)
         temperature, files = (None, ()) if problem else self._finish(weights)
         trained = self.done["train"]
@@ -87,7 +91,10 @@ class FinetuneRun:
 
         charset_of(self.plan)
         profile, request = self.plan.profile, self.request
-        split = Split() if request.val else Split(val_share=VAL_SHARE, seed=request.seed)
+        if request.val:
+            split = Split()
+        else:
+            split = Split(val_share=VAL_SHARE, seed=request.seed)
         for store in (self.own, self.held_out):
             shutil.rmtree(store, ignore_errors=True)
         result = prep(
@@ -100,7 +107,10 @@ class FinetuneRun:
             threads=request.threads,
             progress=self.progress,
         )
-        for sources, store in ((request.val, self.held_out), (request.judged_by, self.labelled)):
+        for sources, store in (
+            (request.val, self.held_out),
+            (request.judged_by, self.labelled),
+        ):
             if sources:
                 shutil.rmtree(store, ignore_errors=True)
                 prep(
@@ -114,7 +124,9 @@ class FinetuneRun:
                 )
         left_out = sum(result.left_out.values())
         if left_out:
-            reasons = ", ".join(f"{count} {name}" for name, count in result.left_out.items())
+            reasons = ", ".join(
+                f"{count} {name}" for name, count in result.left_out.items()
+            )
             self.progress.warn(f"{left_out} of {result.read} lines are left out: {reasons}")
         return {"read": result.read, "kept": result.kept, "left_out": dict(result.left_out)}
 
@@ -176,7 +188,9 @@ class FinetuneRun:
 
         folder, request = self.folder / "train", self.request
         if (folder / TRAIN_STATE).is_file():
-            resumed = TrainRequest(resume=folder, device=request.device, threads=request.threads)
+            resumed = TrainRequest(
+                resume=folder, device=request.device, threads=request.threads
+            )
             result = train(None, resumed, progress=self.progress, stop=self.stop)
         else:
             shutil.rmtree(folder, ignore_errors=True)  # a run that saved nothing yet
@@ -248,7 +262,9 @@ class FinetuneRun:
         options = ExportOptions(
             precision="fp32", int8=True, calibration=self.own, check_store=self.held_out
         )
-        exported = export(plan_export(final, self.folder / "model.onnx", options), self.progress)
+        exported = export(
+            plan_export(final, self.folder / "model.onnx", options), self.progress
+        )
         return temperature, (final, *(one.file.path for one in exported.files))
 
     # helpers
@@ -281,7 +297,9 @@ class FinetuneRun:
 
     def _save_state(self) -> None:
         request = asdict(self.request) | {"run_dir": str(self.folder)}
-        write_json(self.folder / STATE, {"schema": _SCHEMA, "request": request, "done": self.done})
+        write_json(
+            self.folder / STATE, {"schema": _SCHEMA, "request": request, "done": self.done}
+        )
 
     def _file(self, when: str, name: str) -> Path:
         return self.folder / "eval" / f"{when}-{name}.json"
@@ -316,7 +334,9 @@ def run_finetune(
     """
     folder = plan.request.run_dir
     if folder.is_dir() and any(folder.iterdir()) and not (folder / STATE).is_file():
-        raise UsageError(f"-o {folder} is not empty and holds no {STATE}; name a new folder")
+        raise UsageError(
+            f"-o {folder} is not empty and holds no {STATE}; name a new folder"
+        )
     return FinetuneRun(plan, progress, stop).run()
 
 
@@ -326,14 +346,18 @@ def resumed_request(folder: Path) -> FinetuneRequest:
     """
     file = folder / STATE
     if not file.is_file():
-        raise UsageError(f"--resume {folder}: no {STATE} there; start with: nordocr finetune DATA")
+        raise UsageError(
+            f"--resume {folder}: no {STATE} there; start with: nordocr finetune DATA"
+        )
     try:
         saved = json.loads(file.read_text(encoding="utf-8"))["request"]
         for name in ("data", "val", "judged_by"):
             saved[name] = tuple(saved[name])
         return replace(FinetuneRequest(**saved), run_dir=folder)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ArtifactError(f"{file} is damaged ({error}); start again in a new folder") from error
+        raise ArtifactError(
+            f"{file} is damaged ({error}); start again in a new folder"
+        ) from error
 
 
 def _read_state(folder: Path) -> dict[str, Any]:
@@ -345,6 +369,8 @@ def _read_state(folder: Path) -> dict[str, Any]:
         if not isinstance(done, dict):
             raise ValueError("`done` is no table")
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ArtifactError(f"{file} is damaged ({error}); start again in a new folder") from error
+        raise ArtifactError(
+            f"{file} is damaged ({error}); start again in a new folder"
+        ) from error
     done.pop("result", None)
     return done

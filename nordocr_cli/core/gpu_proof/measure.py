@@ -106,7 +106,9 @@ def compare_networks(device: "torch.device") -> Iterator[dict[str, Any]]:
         torch.manual_seed(1)
         images = torch.randn(3, 3, profile.geometry.height, width)
         widths = torch.tensor([width, width // 2, width // 4])
-        here, there = (_outputs(profile, place, images, widths) for place in ("cpu", device))
+        here, there = (
+            _outputs(profile, place, images, widths) for place in ("cpu", device)
+        )
         difference = [
             float((a - b).abs().max() / a.abs().max().clamp(min=1e-6))
             for a, b in zip(here, there, strict=True)
@@ -120,7 +122,10 @@ def compare_networks(device: "torch.device") -> Iterator[dict[str, Any]]:
 
 
 def _outputs(
-    profile: Profile, place: "torch.device | str", images: "torch.Tensor", widths: "torch.Tensor"
+    profile: Profile,
+    place: "torch.device | str",
+    images: "torch.Tensor",
+    widths: "torch.Tensor",
 ) -> "tuple[torch.Tensor, torch.Tensor]":
     """Logits, and the gradient of their mean square by the first weight, both on the CPU."""
 

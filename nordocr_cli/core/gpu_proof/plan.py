@@ -31,21 +31,39 @@ STEPS: tuple[Step, ...] = (
     Step("environment", "device, versions, and the peak of matrix products", 60),
     Step("networks", "every network on the device computes what it does on the CPU", 90),
     Step("gpu_tests", "the tests that need a GPU", 60, ("pytest",)),
-    Step("train_losses", "losses in bf16, fp16, compiled and with CUDA graphs as on the CPU", 180),
-    Step("train_speed", "lines a second, share of the peak, data wait, memory, batch auto", 150),
+    Step(
+        "train_losses",
+        "losses in bf16, fp16, compiled and with CUDA graphs as on the CPU",
+        180,
+    ),
+    Step(
+        "train_speed",
+        "lines a second, share of the peak, data wait, memory, batch auto",
+        150,
+    ),
     Step("loader", "batches a second that the loader feeds to the device", 30),
     Step("resume", "a stopped and resumed run computes the same losses", 60),
     Step("torchrun", "training as torchrun starts it, with one process", 60),
     Step("parseq", "PARSeq trains and reads", 60),
     Step("export", "ONNX in fp32 and fp16, equal to torch", 120, ("onnxruntime",)),
     Step("inference", "lines a second with torch, compiled, and ONNX Runtime", 120),
-    Step("accuracy", "exact lines on dev in fp32, bf16, fp16 and int8", 90, ("onnxruntime",)),
     Step(
-        "tensorrt", "a classic engine: built, compared with ONNX Runtime", 150, ("tensorrt",), True
+        "accuracy", "exact lines on dev in fp32, bf16, fp16 and int8", 90, ("onnxruntime",)
+    ),
+    Step(
+        "tensorrt",
+        "a classic engine: built, compared with ONNX Runtime",
+        150,
+        ("tensorrt",),
+        True,
     ),
     Step("tensorrt_rtx", "an engine of TensorRT-RTX, run", 90, ("tensorrt_rtx",), True),
     Step("data_rates", "lines a second of prep and synth", 40),
-    Step("recipe", "svtrv2-1024 trained with the time left, against the shipped recognizer", 600),
+    Step(
+        "recipe",
+        "svtrv2-1024 trained with the time left, against the shipped recognizer",
+        600,
+    ),
 )
 
 # Every file of the package with a branch for GPUs, and the steps that run it. A test compares this
@@ -102,7 +120,8 @@ class ProofPlan:
             "minutes": self.minutes,
             "tiny": self.tiny,
             "steps": {
-                step.name: {"what": step.what, "limit_s": step.limit_s} for step in self.steps
+                step.name: {"what": step.what, "limit_s": step.limit_s}
+                for step in self.steps
             },
         }
 
@@ -125,6 +144,8 @@ def plan_proof(
             raise UsageError(f"unknown step {name!r}: {nearest(name, known)}")
     for store in (STORE, DEV, SHORT):
         if not (folder / store / "data.mdb").is_file():
-            raise UsageError(f"{folder} holds no {store}; make it with scripts/on_gpu.py pack")
+            raise UsageError(
+                f"{folder} holds no {store}; make it with scripts/on_gpu.py pack"
+            )
     steps = tuple(step for step in STEPS if not only or step.name in only)
     return ProofPlan(folder, output, steps, device, minutes, tiny)

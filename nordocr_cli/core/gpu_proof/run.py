@@ -115,7 +115,9 @@ def _entry(
     }
 
 
-def _in_process(name: str, scene: Mapping[str, Any], limit: float, file: Path) -> dict[str, Any]:
+def _in_process(
+    name: str, scene: Mapping[str, Any], limit: float, file: Path
+) -> dict[str, Any]:
     """Run a step in a process of its own, ended with all its children at the limit."""
     write_json(file, {"scene": scene})
     command = [sys.executable, "-m", "nordocr_cli.core.gpu_proof.worker", name, str(file)]
@@ -162,7 +164,11 @@ def targets(steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
             _at(speed, "compiled", "share_of_peak"),
             _TRAIN_COMPILED,
         ),
-        ("training share of peak, eager", _at(speed, "eager", "share_of_peak"), _TRAIN_EAGER),
+        (
+            "training share of peak, eager",
+            _at(speed, "eager", "share_of_peak"),
+            _TRAIN_EAGER,
+        ),
         ("loader batches a second", _at(known, "loader", "batches_per_s"), _LOADER),
         ("inference fp16 share of peak", _grid_share(known), _INFERENCE),
         ("engine's texts as ONNX Runtime's", _same_texts(known), _SAME_TEXTS),
@@ -172,14 +178,18 @@ def targets(steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
         for what, value, least in rows
     ]
     waiting = None if wait is None else wait < _DATA_WAIT
-    found.append({"what": "data wait", "measured": wait, "below": _DATA_WAIT, "met": waiting})
+    found.append(
+        {"what": "data wait", "measured": wait, "below": _DATA_WAIT, "met": waiting}
+    )
     beats = _at(known, "recipe", "beats_the_shipped")
     found.append({"what": "svtrv2-1024 beats the shipped recognizer on dev", "met": beats})
     return found
 
 
 def _met(value: float | None, least: float) -> bool | None:
-    return None if value is None else value >= least
+    if value is None:
+        return None
+    return value >= least
 
 
 def _at(value: Any, *keys: str) -> Any:

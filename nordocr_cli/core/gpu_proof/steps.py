@@ -75,10 +75,17 @@ class Scene:
         done = subprocess.run(command, capture_output=True, text=True, env=environment)
         if done.returncode:
             lines = done.stderr.strip().splitlines()[-_SHOWN_LINES:]
-            raise StepFailed(f"exit {done.returncode} of {' '.join(command)}: {' | '.join(lines)}")
-        start = done.stdout.find("{") if "{" in done.stdout else len(done.stdout)
+            raise StepFailed(
+                f"exit {done.returncode} of {' '.join(command)}: {' | '.join(lines)}"
+            )
+        if "{" in done.stdout:
+            start = done.stdout.find("{")
+        else:
+            start = len(done.stdout)
         text = done.stdout[min(start, done.stdout.find("[") % (len(done.stdout) + 1)) :]
-        return json.loads(text) if text.strip() else None
+        if text.strip():
+            return json.loads(text)
+        return None
 
 
 def environment(scene: Scene) -> dict[str, Any]:
@@ -91,7 +98,9 @@ def environment(scene: Scene) -> dict[str, Any]:
     return {
         "device": describe(device),
         "machine": machine(None),
-        "usable_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
+        "usable_cores": len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else None,
         "peak_tflops": matrix_peaks(device, size),
         "trtexec": shutil.which("trtexec"),
     }
@@ -121,12 +130,21 @@ def gpu_tests(scene: Scene) -> dict[str, Any]:
     return {"summary": summary[0]}
 
 
-def _train(scene: Scene, run: str, *more: object, cpu: bool = False) -> list[dict[str, Any]]:
+def _train(
+    scene: Scene, run: str, *more: object, cpu: bool = False
+) -> list[dict[str, Any]]:
     """Train and return the run's metrics. Steps are logged one by one."""
     folder = scene.work / run
     shutil.rmtree(folder, ignore_errors=True)
     arguments: list[object] = ["train", *scene.profile, "--train", scene.store(STORE)]
-    arguments += ["--val", scene.store(DEV), "--run-dir", folder, "--set", "train.log_every=1"]
+    arguments += [
+        "--val",
+        scene.store(DEV),
+        "--run-dir",
+        folder,
+        "--set",
+        "train.log_every=1",
+    ]
     arguments += ["--set", "train.eval_every=100000", "--set", "train.batch_by_arch={}"]
     scene.nordocr(*arguments, *more, cpu=cpu)
     lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
@@ -137,7 +155,15 @@ _PLAIN = (  # the same batches and drops on every device
     *("--set", "model.drop_path=0.0", "--set", "data.num_workers=0"),
     *(
         flag
-        for name in ("join", "squeeze", "crop", "neighbour", "resample", "blur", "brightness")
+        for name in (
+            "join",
+            "squeeze",
+            "crop",
+            "neighbour",
+            "resample",
+            "blur",
+            "brightness",
+        )
         for flag in ("--set", f"augment.{name}=0.0")
     ),
     *(
@@ -163,7 +189,9 @@ def train_losses(scene: Scene) -> dict[str, Any]:
         "bf16 compiled": ("train.precision=bf16", "train.compile=true"),
         "bf16 graphs": ("train.precision=bf16", 'train.compile="reduce-overhead"'),
     }
-    if scene.on_cpu:  # a CPU has no 16-bit scaler and no graphs; compiling takes minutes there
+    if (
+        scene.on_cpu
+    ):  # a CPU has no 16-bit scaler and no graphs; compiling takes minutes there
         forms = {name: forms[name] for name in ("fp32", "bf16")}
     found: dict[str, Any] = {}
     for name, sets in forms.items():
@@ -181,7 +209,9 @@ def train_losses(scene: Scene) -> dict[str, Any]:
             "difference": round(difference, 5),
             "agrees": difference <= _LOSS_TOLERANCE[name.split()[0]],
         }
-    wrong = [name for name, each in found.items() if not (each.get("agrees") and each["finite"])]
+    wrong = [
+        name for name, each in found.items() if not (each.get("agrees") and each["finite"])
+    ]
     result = {"reference": reference, "forms": found}
     if wrong:
         raise StepFailed(f"not as on the CPU: {', '.join(wrong)}: {json.dumps(result)}")
@@ -220,7 +250,9 @@ def train_speed(scene: Scene) -> dict[str, Any]:
     return found
 
 
-def _share_of_peak(scene: Scene, lines_per_s: float, precision: str = "bf16") -> float | None:
+def _share_of_peak(
+    scene: Scene, lines_per_s: float, precision: str = "bf16"
+) -> float | None:
     """The share of the measured matrix peak that so many lines of the store's mean width are."""
     import numpy as np
 
@@ -261,7 +293,9 @@ def loader(scene: Scene) -> dict[str, Any]:
             workers=profile.data.num_workers,
             pin=device.type == "cuda",
         )
-        stores = [store] * (1 if scene.tiny else 40)  # enough lines for batches of full size
+        stores = [store] * (
+            1 if scene.tiny else 40
+        )  # enough lines for batches of full size
         batches = LineBatches(stores, profile.load_charset(), profile.geometry, options)
         count = moved = 0
         began = time.monotonic()
@@ -285,7 +319,14 @@ def loader(scene: Scene) -> dict[str, Any]:
 def resume(scene: Scene) -> dict[str, Any]:
     """A stopped and resumed run computes the same losses."""
     small = ("--set", "train.batch_size=8", "--max-train-samples", "64")
-    arguments = ("train", *scene.profile, "--train", scene.store(STORE), "--val", scene.store(DEV))
+    arguments = (
+        "train",
+        *scene.profile,
+        "--train",
+        scene.store(STORE),
+        "--val",
+        scene.store(DEV),
+    )
     found = scene.nordocr(*arguments, *small, "--selftest-resume")
     return {"selftest": found}
 
@@ -294,9 +335,22 @@ def torchrun(scene: Scene) -> dict[str, Any]:
     """Training as torchrun starts it, with one process."""
     folder = scene.work / "torchrun"
     shutil.rmtree(folder, ignore_errors=True)
-    launcher = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=1")
+    launcher = (
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node=1",
+    )
     command = [*launcher, "-m", "nordocr_cli", "train", *scene.profile]
-    command += ["--train", scene.store(STORE), "--val", scene.store(DEV), "--max-steps", "3"]
+    command += [
+        "--train",
+        scene.store(STORE),
+        "--val",
+        scene.store(DEV),
+        "--max-steps",
+        "3",
+    ]
     command += [
         "--set",
         "train.batch_size=8",
@@ -315,7 +369,14 @@ def parseq(scene: Scene) -> dict[str, Any]:
     shutil.rmtree(folder, ignore_errors=True)
     small = ("--set", "train.batch_size=8", "--max-steps", "3", "--max-train-samples", "64")
     profile = ("-p", SHORT_PROFILE, "--set", "model.size=tiny")
-    arguments = ("train", *profile, "--train", scene.store(SHORT), "--val", scene.store(SHORT))
+    arguments = (
+        "train",
+        *profile,
+        "--train",
+        scene.store(SHORT),
+        "--val",
+        scene.store(SHORT),
+    )
     trained = scene.nordocr(*arguments, *small, "--run-dir", folder)
     return {"lines_per_s": trained["lines_per_s"], "best_cer": trained["best_cer"]}
 
@@ -340,7 +401,12 @@ def _trained(scene: Scene) -> Path:
 def inference(scene: Scene) -> dict[str, Any]:
     """Lines a second of the trained network with each backend, and at batch 64 x 768 px."""
     run, onnx = _trained(scene), scene.work / "model.onnx"
-    limit = ("--limit", "16" if scene.tiny else "300", "--rounds", "1" if scene.tiny else "3")
+    limit = (
+        "--limit",
+        "16" if scene.tiny else "300",
+        "--rounds",
+        "1" if scene.tiny else "3",
+    )
     grid = ("--grid", "2x128" if scene.tiny else "64x768")
     common = ("--lines", scene.store(DEV), *limit, "--single-lines", "4", "--min-same", "0")
     found: dict[str, dict[str, Any]] = {}
@@ -350,7 +416,11 @@ def inference(scene: Scene) -> dict[str, Any]:
         "onnxruntime": (onnx, "--device", scene.device),
     }
     if onnx.with_name("model.fp16.onnx").is_file() and not scene.on_cpu:
-        forms["onnxruntime fp16"] = (onnx.with_name("model.fp16.onnx"), "--device", scene.device)
+        forms["onnxruntime fp16"] = (
+            onnx.with_name("model.fp16.onnx"),
+            "--device",
+            scene.device,
+        )
     for name, arguments in forms.items():
         if not Path(str(arguments[0])).exists():
             continue
@@ -395,7 +465,9 @@ def accuracy(scene: Scene) -> dict[str, Any]:
         ("fp16", half, scene.device),
         ("int8", "nordocr-default.int8.onnx", "cpu"),
     ):
-        report = scene.nordocr("eval", model, scene.store(DEV), "--device", device)["report"]
+        report = scene.nordocr("eval", model, scene.store(DEV), "--device", device)[
+            "report"
+        ]
         found[name] = report["total"]
     return found
 
@@ -423,7 +495,13 @@ def _engine(scene: Scene, backend: str) -> dict[str, Any]:
     )  # fmt: skip
     engine = built[0]["path"]
     bench = scene.nordocr(
-        "bench", scene.work / "model.onnx", engine, "--lines", scene.store(DEV), "--min-same", "0"
+        "bench",
+        scene.work / "model.onnx",
+        engine,
+        "--lines",
+        scene.store(DEV),
+        "--min-same",
+        "0",
     )
     return {"engine": built[0], "rows": bench["rows"]}
 
@@ -464,9 +542,18 @@ def recipe(scene: Scene) -> dict[str, Any]:
         flags += ["--set", "train.batch_size=8", "--max-train-samples", "64"]
     else:
         flags += ["--batch-size", "auto"]
-    arguments = ("train", *scene.profile, "--train", scene.store(STORE), "--val", scene.store(DEV))
+    arguments = (
+        "train",
+        *scene.profile,
+        "--train",
+        scene.store(STORE),
+        "--val",
+        scene.store(DEV),
+    )
     trained = scene.nordocr(*arguments, *flags)
-    shipped = scene.nordocr("eval", "nordocr-default", scene.store(DEV), "--device", scene.device)
+    shipped = scene.nordocr(
+        "eval", "nordocr-default", scene.store(DEV), "--device", scene.device
+    )
     cer = shipped["report"]["total"]["rates"]["cer"]
     return {
         "minutes": round(minutes, 2),

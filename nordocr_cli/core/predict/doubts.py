@@ -13,7 +13,9 @@ _MOST = 0.5
 _UNCOVERED_SHARE = 0.25
 
 
-def page_doubts(readings: Sequence[Recognition], uncovered_share: float = 0.0) -> tuple[str, ...]:
+def page_doubts(
+    readings: Sequence[Recognition], uncovered_share: float = 0.0
+) -> tuple[str, ...]:
     """Return why the readings of a page's lines may be wrong, in words; empty when nothing speaks
     against them.
     """

@@ -32,17 +32,24 @@ def resolve_layout(inputs: Sequence[Path], layout: str) -> ResolvedLayout:
     if layout == "line":
         return "line"
     if layout != "auto":
-        return "page" if layout == "page" else "tesseract"
+        if layout == "page":
+            return "page"
+        return "tesseract"
     first: dict[bool, Path] = {}
     for path in inputs:
-        is_page = _holds_pages(path) if path.is_dir() else looks_like_page(path)
+        if path.is_dir():
+            is_page = _holds_pages(path)
+        else:
+            is_page = looks_like_page(path)
         first.setdefault(is_page, path)
     if len(first) > 1:
         raise UsageError(
             f"{first[True]} looks like a page, {first[False]} like a line or a folder of them:"
             " give --layout page or --layout line"
         )
-    return "page" if True in first else "line"
+    if True in first:
+        return "page"
+    return "line"
 
 
 def looks_like_page(path: Path) -> bool:
@@ -95,7 +102,9 @@ def find_images(
             raise UsageError(f"no image or folder {path}")
         elif layout == "line":
             require_one_page(path, UsageError, limits)
-    return chain.from_iterable(_in_order(path) if path.is_dir() else [path] for path in inputs)
+    return chain.from_iterable(
+        _in_order(path) if path.is_dir() else [path] for path in inputs
+    )
 
 
 def require_one_page(

@@ -107,7 +107,9 @@ class Journal:
             ) from error
         wanted = json.loads(json.dumps(_with_hashes(plan)))
         if differ := [
-            name for name in sorted({*before, *wanted}) if before.get(name) != wanted.get(name)
+            name
+            for name in sorted({*before, *wanted})
+            if before.get(name) != wanted.get(name)
         ]:
             name = differ[0]
             raise UsageError(
@@ -150,7 +152,10 @@ def _with_hashes(plan: Mapping[str, Any]) -> dict[str, Any]:
         "model": model,
         **{name: Path(plan[name]) for name in ("char_lm", "lexicon") if name in plan},
     }
-    return {**plan, **{f"{name}_sha256": sha256_of(path) for name, path in files.items() if path}}
+    return {
+        **plan,
+        **{f"{name}_sha256": sha256_of(path) for name, path in files.items() if path},
+    }
 
 
 def _key(image: str) -> np.uint64:

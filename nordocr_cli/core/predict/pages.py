@@ -21,10 +21,14 @@ if TYPE_CHECKING:
     from nordocr_cli.data.documents import Document
     from nordocr_cli.data.layouts.layout import Layout
     from nordocr_cli.pages.finder import LineFinder
-    from nordocr_cli.runtime.backends.tesseract.recognizer import LineFinder as TesseractFinder
+    from nordocr_cli.runtime.backends.tesseract.recognizer import (
+        LineFinder as TesseractFinder,
+    )
     from nordocr_cli.runtime.protocols import Recognizer
 
-_LINES_AT_A_TIME = 256  # cut out of a page at once: a page of ten thousand lines is no problem
+_LINES_AT_A_TIME = (
+    256  # cut out of a page at once: a page of ten thousand lines is no problem
+)
 # Pages whose dots are less square than this are scaled before their lines are found: fax pages.
 _SQUARE = 1.1
 
@@ -55,7 +59,9 @@ class PageOf:
 class PageReader:
     """Reads lines of pages with a recognizer. Lines that cannot be cut are counted in `counts`."""
 
-    def __init__(self, recognizer: "Recognizer", language: str, crop: Crop, counts: Counts) -> None:
+    def __init__(
+        self, recognizer: "Recognizer", language: str, crop: Crop, counts: Counts
+    ) -> None:
         self._recognizer, self._language = recognizer, language
         self._crop, self._counts = crop, counts
 
@@ -66,7 +72,10 @@ class PageReader:
     def read_given(self, page: PageOf, places: Iterable[Place]) -> ReadPage:
         """Read lines that somebody else found; all of them are kept."""
         lines = list(self._read(page, places))
-        doubts = page_doubts([line.reading for line in lines]) if lines else ()
+        if lines:
+            doubts = page_doubts([line.reading for line in lines])
+        else:
+            doubts = ()
         return self._done(page, lines, doubts)
 
     def read_found(self, page: PageOf, finder: "LineFinder | TesseractFinder") -> ReadPage:
@@ -97,7 +106,9 @@ class PageReader:
                 try:
                     cut.append((place, cut_line(page.pixels, place.outline, self._crop)))
                 except DataError as error:
-                    self._counts.fail(DataError(f"{page.source}, page {page.index + 1}: {error}"))
+                    self._counts.fail(
+                        DataError(f"{page.source}, page {page.index + 1}: {error}")
+                    )
             readings = self.recognize([crop for _, crop in cut])
             for (place, crop), reading in zip(cut, readings, strict=True):
                 yield self._line(place, crop, reading, page.size)
@@ -114,7 +125,9 @@ class PageReader:
         shown = None if upright else outline
         return ReadLine(outline.box, reading, edges, shown, place.paragraph)
 
-    def _done(self, page: PageOf, lines: Sequence[ReadLine], doubts: tuple[str, ...]) -> ReadPage:
+    def _done(
+        self, page: PageOf, lines: Sequence[ReadLine], doubts: tuple[str, ...]
+    ) -> ReadPage:
         self._counts.read += len(lines)
         if doubts:
             self._counts.doubt(f"{page.source}, page {page.index + 1}: {'; '.join(doubts)}")
@@ -156,14 +169,18 @@ def squared(page: PageOf) -> tuple[PageOf, float, float]:
         return page, 1.0, 1.0
     height, width = page.size
     size = (round(width * x_factor), round(height * y_factor))
-    pixels = np.asarray(cv2.resize(page.pixels, size, interpolation=cv2.INTER_CUBIC), np.uint8)
+    pixels = np.asarray(
+        cv2.resize(page.pixels, size, interpolation=cv2.INTER_CUBIC), np.uint8
+    )
     return replace(page, pixels=pixels), size[0] / width, size[1] / height
 
 
 def _scaled(line: ReadLine, x_factor: float, y_factor: float) -> ReadLine:
     """The line on the page before it was squared."""
     box = line.box
-    moved = Box(box.x * x_factor, box.y * y_factor, box.width * x_factor, box.height * y_factor)
+    moved = Box(
+        box.x * x_factor, box.y * y_factor, box.width * x_factor, box.height * y_factor
+    )
     if line.outline is None:
         edges = tuple((left * x_factor, right * x_factor) for left, right in line.edges)
         return replace(line, box=moved, edges=edges)
@@ -174,7 +191,11 @@ def _scaled(line: ReadLine, x_factor: float, y_factor: float) -> ReadLine:
 
 
 def read_document(
-    document: "Document", layout: "Layout", regions: Path, reader: PageReader, counts: Counts
+    document: "Document",
+    layout: "Layout",
+    regions: Path,
+    reader: PageReader,
+    counts: Counts,
 ) -> Iterator[ReadPage]:
     """Yield the pages of `document` with the lines that `layout`, read from `regions`, gives."""
     counts.progress.start("reading", total=layout.num_regions)

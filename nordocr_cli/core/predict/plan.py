@@ -52,7 +52,9 @@ class PredictOptions:
         """The model, or the one that ships, in its fastest form for the device."""
         if self.model:
             return self.model
-        return DEFAULT_MODEL if self.compiled else default_model(self.device, self.precision)
+        if self.compiled:
+            return DEFAULT_MODEL
+        return default_model(self.device, self.precision)
 
     def check(self) -> Spec:
         """Return what the model is. Raises UsageError for options that do not go together."""
@@ -103,7 +105,9 @@ class PredictPlan:
     @property
     def num_regions(self) -> int:
         """Number of given lines."""
-        return self.regions.num_regions if self.regions else 0
+        if self.regions:
+            return self.regions.num_regions
+        return 0
 
     def to_json(self) -> dict[str, Any]:
         """Return the plan as plain JSON values."""
@@ -139,13 +143,19 @@ def plan_predict(
         refuse_inputs(output, filter(None, (*inputs, regions, Path(chosen.model_name))))
     if regions:
         layout = read_regions(regions, inputs[0])
-        return PredictPlan(tuple(inputs), chosen, spec, regions_file=regions, regions=layout)
-    return PredictPlan(tuple(inputs), chosen, spec, layout=resolve_layout(inputs, chosen.layout))
+        return PredictPlan(
+            tuple(inputs), chosen, spec, regions_file=regions, regions=layout
+        )
+    return PredictPlan(
+        tuple(inputs), chosen, spec, layout=resolve_layout(inputs, chosen.layout)
+    )
 
 
 def _check_regions(inputs: Sequence[Path], options: PredictOptions) -> None:
     if len(inputs) != 1:
-        raise UsageError(f"--regions belongs to one document, {len(inputs)} inputs were given")
+        raise UsageError(
+            f"--regions belongs to one document, {len(inputs)} inputs were given"
+        )
     if options.layout != "auto":
         raise UsageError(
             "--regions says where the lines are, --layout how they are found; give one of them"

@@ -28,10 +28,20 @@ from nordocr_cli.writers.registry import FORMATS, Format, require_format
 
 if TYPE_CHECKING:
     from nordocr_cli.pages.finder import LineFinder
-    from nordocr_cli.runtime.backends.tesseract.recognizer import LineFinder as TesseractFinder
+    from nordocr_cli.runtime.backends.tesseract.recognizer import (
+        LineFinder as TesseractFinder,
+    )
     from nordocr_cli.runtime.protocols import Image, Recognizer
 
-__all__ = ["FORMATS", "Counts", "Prediction", "Reader", "open_reader", "plan_predict", "predict"]
+__all__ = [
+    "FORMATS",
+    "Counts",
+    "Prediction",
+    "Reader",
+    "open_reader",
+    "plan_predict",
+    "predict",
+]
 
 Batch = list[tuple[Path, "Image | DataError"]]  # images, or why one cannot be read
 
@@ -63,7 +73,9 @@ class Prediction:
             raise UsageError(f"--format {kind} is written to a file: give -o FILE")
         options = {"named": not self.single} if kind == "text" else {}
         pieces: Iterator[str] = form.write(self._pages_for(form), **options)
-        return _require_one(pieces, kind) if form.is_one_file_a_page else pieces
+        if form.is_one_file_a_page:
+            return _require_one(pieces, kind)
+        return pieces
 
     def save(self, kind: str, output: Path) -> list[Path]:
         """Write the result to a file in any format, which appears complete; return the files.
@@ -88,7 +100,9 @@ class Prediction:
         for number, content in enumerate(form.write(self._pages_for(form)), start=1):
             target = _numbered(output, number) if number > 1 else output
             with replacing(target) as temporary:
-                temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+                temporary.write_bytes(
+                    content.encode() if isinstance(content, str) else content
+                )
             saved.append(target)
         if len(saved) > 1:
             saved[0] = output.replace(_numbered(output, 1))
@@ -110,7 +124,9 @@ def _require_one(pieces: Iterator[str], kind: str) -> Iterator[str]:
     """The only file. Raises UsageError at a second one."""
     for number, piece in enumerate(pieces, start=1):
         if number > 1:
-            raise UsageError(f"--format {kind} is a file a page: give -o FILE for several pages")
+            raise UsageError(
+                f"--format {kind} is a file a page: give -o FILE for several pages"
+            )
         yield piece
 
 
@@ -168,7 +184,9 @@ class Reader:
         progress: Progress | None = None,
     ) -> Prediction:
         """Return what reads `inputs`; see `predict`."""
-        given = {name: getattr(self.options, name) for name in self.options.__dataclass_fields__}
+        given = {
+            name: getattr(self.options, name) for name in self.options.__dataclass_fields__
+        }
         model = given.pop("model")
         plan = plan_predict(inputs, model, regions=regions, **given)
         return self.run(plan, done=done, progress=progress)
@@ -245,7 +263,10 @@ class Reader:
         document = read_pages(plan.inputs[0], self.options.limits)
         # Other programs write "swe", "Swedish" or their own default: a name that no recognizer
         # here knows is none.
-        known = plan.regions.language if plan.regions.language in LANGUAGES else ""
+        if plan.regions.language in LANGUAGES:
+            known = plan.regions.language
+        else:
+            known = ""
         reader = self._page_reader(self.options.language or known, counts)
         return read_document(document, plan.regions, plan.regions_file, reader, counts)
 
@@ -253,7 +274,11 @@ class Reader:
         """Find and read the lines of pages."""
         files = find_images(plan.inputs, "page", self.options.limits)
         # Before minutes of reading.
-        finder = self.tesseract_finder if plan.layout == "tesseract" else self.finder
+        finder: LineFinder | TesseractFinder
+        if plan.layout == "tesseract":
+            finder = self.tesseract_finder
+        else:
+            finder = self.finder
         reader = self._page_reader(self.options.language, counts)
         return self._find_and_read(files, finder, reader, counts)
 

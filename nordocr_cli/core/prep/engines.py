@@ -101,7 +101,9 @@ class Ray:
     cluster at RAY_ADDRESS.
     """
 
-    def __init__(self, specs: Sequence[SourceSpec], stack: ExitStack, progress: Progress) -> None:
+    def __init__(
+        self, specs: Sequence[SourceSpec], stack: ExitStack, progress: Progress
+    ) -> None:
         try:
             import ray
             import ray.data
@@ -112,7 +114,11 @@ class Ray:
             # a cluster that we start reports to nobody
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
             try:
-                ray.init(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
+                ray.init(
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                    include_dashboard=False,
+                )
             except ConnectionError as error:
                 raise UsageError(
                     f"no Ray cluster answers at RAY_ADDRESS={os.environ.get('RAY_ADDRESS')}:"
@@ -142,7 +148,9 @@ class Ray:
             data = self._ray.data.from_items(shards, override_num_blocks=len(shards))
             for found in data.map(elsewhere, fn_args=(shared,)).iter_rows():
                 shards_of[found["node"]] += 1
-                yield from pickle.loads(found["outcomes"])  # what our own function has pickled
+                yield from pickle.loads(
+                    found["outcomes"]
+                )  # what our own function has pickled
         cores = int(self._ray.cluster_resources().get("CPU", 1))
         self._progress.note(
             f"Ray Data: {shards_of.total()} shards on {len(shards_of)} nodes with {cores} cores"
@@ -158,7 +166,10 @@ def _shard_elsewhere(item: Mapping[str, bytes], shared: Any) -> dict[str, Any]:
     folder, specs, recipe = ray.get(shared)
     os.chdir(folder)  # so that relative paths, and what messages make of them, are the same
     outcomes = prepare_shard(_opened_here(specs), recipe, pickle.loads(item["shard"]))
-    return {"node": ray.get_runtime_context().get_node_id(), "outcomes": pickle.dumps(outcomes)}
+    return {
+        "node": ray.get_runtime_context().get_node_id(),
+        "outcomes": pickle.dumps(outcomes),
+    }
 
 
 @lru_cache(maxsize=1)

@@ -134,19 +134,25 @@ class Recipe:
         trimmed = row.text.strip()
         if trimmed != row.text:
             return replace(entry, row=replace(row, text=trimmed), trimmed=True)
-        return entry if row is entry.row else replace(entry, row=row)
+        if row is entry.row:
+            return entry
+        return replace(entry, row=row)
 
     @cached_property
     def _mapped_characters(self) -> re.Pattern[str] | None:
         """Finds the characters of the mapping: most texts have none, and this runs for each."""
-        return re.compile(f"[{re.escape(''.join(self.mapping))}]") if self.mapping else None
+        if self.mapping:
+            return re.compile(f"[{re.escape(''.join(self.mapping))}]")
+        return None
 
     def _problem_of_text(self, text: str) -> LeftOut | None:
         if missing := self.charset.missing(text):
             names = ", ".join(map(describe_character, missing))
             count = Counter(c for c in text if c in missing)
             return LeftOut(
-                "oov", f"charset {self.charset.name!r} has no {names} (text: {text!r})", count
+                "oov",
+                f"charset {self.charset.name!r} has no {names} (text: {text!r})",
+                count,
             )
         if self.max_label_length is not None and len(text) > self.max_label_length:
             return LeftOut(
@@ -193,7 +199,9 @@ def has_ink(line: "Pixels", cell_contrast: int) -> bool:
     return int(averages.max()) - int(averages.min()) >= _MINIMUM_CELL_CONTRAST
 
 
-def prepare_shard(sources: Sequence[Source], recipe: Recipe, rows: Sequence[Row]) -> list[Outcome]:
+def prepare_shard(
+    sources: Sequence[Source], recipe: Recipe, rows: Sequence[Row]
+) -> list[Outcome]:
     """Return what became of some rows, in their order."""
     outcomes: list[Outcome] = []
     for number, entry in rows:

@@ -174,16 +174,23 @@ def prep(
     _require_options(chosen, output)
     charset = profile.load_charset()
     mapping = default_mapping(charset) if chosen.default_map else {}
-    own_mapping = read_mapping(chosen.oov_map, charset) if chosen.oov_map else {}
+    if chosen.oov_map:
+        own_mapping = read_mapping(chosen.oov_map, charset)
+    else:
+        own_mapping = {}
     run = _Run(profile, output, chosen, progress)
     try:
         with ExitStack() as stack:
             run.open(sources, stack)
             pool = ThreadPoolExecutor(chosen.threads or usable_cores())
             stack.callback(pool.shutdown, cancel_futures=True)
-            geometry, why = _decide_over_width(run.opened, chosen.select, profile.geometry, pool)
+            geometry, why = _decide_over_width(
+                run.opened, chosen.select, profile.geometry, pool
+            )
             label_limit = profile.model.label_limit
-            recipe = Recipe(chosen.select, charset, mapping | own_mapping, geometry, label_limit)
+            recipe = Recipe(
+                chosen.select, charset, mapping | own_mapping, geometry, label_limit
+            )
             runner: Engine = Threads([source for _, source in run.opened], pool)
             if chosen.engine == "ray":
                 runner = Ray([spec for spec, _ in run.opened], stack, progress)
@@ -239,7 +246,9 @@ class _Run:
     def open(self, sources: Sequence[str | Path], stack: ExitStack) -> None:
         """Open the sources and assign their documents to the stores."""
         split = self._options.split
-        self.opened = _open_all(sources, self._options.columns, self._paths, stack, self._progress)
+        self.opened = _open_all(
+            sources, self._options.columns, self._paths, stack, self._progress
+        )
         survey = _survey(self.opened, self._options.select)
         self.total = survey.total
         self._parts = split.parts(survey.lines_of, survey.group_of)
@@ -270,7 +279,9 @@ class _Run:
         resume = self._options.resume
         if stopped := _stopped_run(self._paths[0], made_from, resume, self._progress):
             stack.enter_context(stopped)
-        folders = stack.enter_context(atomic.replacing_all(self._paths, keep_interrupted=True))
+        folders = stack.enter_context(
+            atomic.replacing_all(self._paths, keep_interrupted=True)
+        )
         for path, folder in zip(self._paths, folders, strict=True):
             writer = LineStoreWriter(
                 path, recipe.geometry, recipe.charset, made=made, folder=folder
@@ -365,9 +376,14 @@ class _Run:
             if isinstance(source, ManifestSource):
                 folder, count = source.images_elsewhere(self.stats.missing_images)
                 if count:
-                    given = f"{spec.name}={spec.path}" if spec.name else str(spec.path)
+                    if spec.name:
+                        given = f"{spec.name}={spec.path}"
+                    else:
+                        given = str(spec.path)
                     where = f"{given}:{folder}"
-                    found.append(f"{count} of the missing images lie in {folder}: give {where}")
+                    found.append(
+                        f"{count} of the missing images lie in {folder}: give {where}"
+                    )
         return found
 
 
@@ -377,7 +393,13 @@ def _accepted(oov: OovPolicy, on_bad: Policy) -> list[str]:
     if oov == "skip":
         accepted.append("oov")
     if on_bad == "skip":
-        accepted += ["too-small", "taller-than-wide", "no-ink", "ctc-infeasible", "too-long"]
+        accepted += [
+            "too-small",
+            "taller-than-wide",
+            "no-ink",
+            "ctc-infeasible",
+            "too-long",
+        ]
     return accepted
 
 
@@ -411,13 +433,20 @@ class _Stores:
 
     def take(self, entry: Entry, outcome: LeftOut | PreparedLine) -> None:
         """Keep a line, or count the reason for which it is not kept."""
-        kept_out = self._keep(outcome, entry) if isinstance(outcome, PreparedLine) else outcome
+        if isinstance(outcome, PreparedLine):
+            kept_out = self._keep(outcome, entry)
+        else:
+            kept_out = outcome
         if kept_out is not None:
             self._stats.leave_out(kept_out, entry)
             if kept_out.reason in NOT_IN_STORE and entry.row is not None:
                 self._writers[self._placement.part_of(entry.row)].leave_out(entry.row)
             self._journal.left_out(
-                {"reason": kept_out.reason, "problem": kept_out.problem, "oov": dict(kept_out.oov)}
+                {
+                    "reason": kept_out.reason,
+                    "problem": kept_out.problem,
+                    "oov": dict(kept_out.oov),
+                }
             )
         if self._stats.read % _ROWS_A_COMMIT == 0:
             # All of them, even a store of few lines: a resumed run continues from the first line
@@ -449,7 +478,9 @@ class _Stores:
         return None
 
 
-def _made_from(made: Mapping[str, Any], recipe: Recipe, drop_duplicates: bool) -> dict[str, Any]:
+def _made_from(
+    made: Mapping[str, Any], recipe: Recipe, drop_duplicates: bool
+) -> dict[str, Any]:
     """Everything but the images that a run's content depends on, as JSON values."""
     chosen = {
         "select": asdict(recipe.select),
@@ -458,7 +489,9 @@ def _made_from(made: Mapping[str, Any], recipe: Recipe, drop_duplicates: bool) -
     }
     chosen |= {"charset": recipe.charset.sha256, "geometry": recipe.geometry.to_json()}
     chosen |= (
-        {} if recipe.max_label_length is None else {"max_label_length": recipe.max_label_length}
+        {}
+        if recipe.max_label_length is None
+        else {"max_label_length": recipe.max_label_length}
     )
     found: dict[str, Any] = json.loads(json.dumps({**made, **chosen}))
     return found
@@ -481,7 +514,9 @@ def _stopped_run(
         if runs:
             reason = "the interrupted run had other sources or settings"
         progress.warn(f"nothing to resume for {target}: {reason}; starting over")
-    return alike[0] if resume and alike else None
+    if resume and alike:
+        return alike[0]
+    return None
 
 
 def _outcomes_before(
@@ -495,7 +530,10 @@ def _outcomes_before(
         if isinstance(checked, LeftOut):
             yield entry, checked
         else:
-            yield checked, LeftOut(**noted) if isinstance(noted, Mapping) else PreparedLine(*noted)
+            yield (
+                checked,
+                LeftOut(**noted) if isinstance(noted, Mapping) else PreparedLine(*noted),
+            )
 
 
 def quarantine_path(output: Path) -> Path:
@@ -543,7 +581,10 @@ def _rows(sources: Sequence[tuple[SourceSpec, Source]]) -> Iterator[Row]:
         number = index + 1
         while str(number) in names:  # a source may be named `2`
             number += len(sources)
-        prefix = spec.name if names.count(spec.name) == 1 and spec.name else str(number)
+        if names.count(spec.name) == 1 and spec.name:
+            prefix = spec.name
+        else:
+            prefix = str(number)
         prefix = prefix if len(sources) > 1 else ""
         for entry in source.entries():
             if entry.row is not None:
@@ -578,13 +619,16 @@ def _document_prefixes(specs: Sequence[SourceSpec]) -> list[str]:
     for spec in specs:
         path = spec.path.resolve()
         folder = path if path.is_dir() else path.parent
-        folders.append([part for part in folder.parts[1:] if part not in LAYOUT_FOLDERS] or ["."])
+        folders.append(
+            [part for part in folder.parts[1:] if part not in LAYOUT_FOLDERS] or ["."]
+        )
     depth = 1
     longest = max(map(len, folders), default=1)
     while depth < longest and _are_ambiguous(folders, depth):
         depth += 1
     return [
-        spec.name or "/".join(folder[-depth:]) for spec, folder in zip(specs, folders, strict=True)
+        spec.name or "/".join(folder[-depth:])
+        for spec, folder in zip(specs, folders, strict=True)
     ]
 
 
@@ -622,7 +666,9 @@ def _survey(sources: Sequence[tuple[SourceSpec, Source]], select: Selection) -> 
             found.lines_of[document] += 1
             found.group_of.setdefault(document, group_of(entry.row))
     if not found.total:
-        raise DataError(f"no rows in {', '.join(str(source.path) for _, source in sources)}")
+        raise DataError(
+            f"no rows in {', '.join(str(source.path) for _, source in sources)}"
+        )
     _require_known("--include-language", select.languages, languages)
     _require_known("--include-subset", select.subsets, subsets)
     return found
@@ -654,7 +700,9 @@ def _decide_over_width(
         except (DataError, FileNotFoundError):
             return 1.0  # named when its turn comes to be read
 
-    wanted = (row for row in _rows(sources) if row[1].row and not select.left_out(row[1].row))
+    wanted = (
+        row for row in _rows(sources) if row[1].row and not select.left_out(row[1].row)
+    )
     crops, over_wide = 0, list[float]()
     for found in in_order(pool, ratio, wanted):
         crops += 1

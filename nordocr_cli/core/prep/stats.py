@@ -174,8 +174,13 @@ class PrepStats:
         """Return which rows the policies do not accept, where the first are, and how to go on; None
         when all is well. `hints` says where missing images are.
         """
-        refused = (*(("oov",) if oov != "skip" else ()), *(_BAD if on_bad == "error" else ()))
-        blocking = {reason: count for reason, count in self.left_out.items() if reason in refused}
+        refused = (
+            *(("oov",) if oov != "skip" else ()),
+            *(_BAD if on_bad == "error" else ()),
+        )
+        blocking = {
+            reason: count for reason, count in self.left_out.items() if reason in refused
+        }
         if not blocking:
             return None
         lines = [
@@ -187,7 +192,9 @@ class PrepStats:
 
         ways = []
         if "oov" in blocking:
-            lines.append(f"not in charset {charset.name!r}{_nor_mapped(oov)}: {self._shown_oov()}")
+            lines.append(
+                f"not in charset {charset.name!r}{_nor_mapped(oov)}: {self._shown_oov()}"
+            )
             ways.append(" or ".join(self._ways_with_oov(oov)))
         if set(blocking) - {"oov"}:
             ways.append("--on-bad skip")
@@ -232,9 +239,13 @@ class PrepStats:
             shown = _shown_characters(self.mapped)
             progress.note(f"characters replaced in the texts: {shown}")
         if self.trimmed:
-            progress.note(f"{self.trimmed} texts had spaces at their ends, which were removed")
+            progress.note(
+                f"{self.trimmed} texts had spaces at their ends, which were removed"
+            )
         if self.renormalized:
-            progress.note(f"{self.renormalized} texts were not in NFC and are stored in NFC")
+            progress.note(
+                f"{self.renormalized} texts were not in NFC and are stored in NFC"
+            )
 
     def _examples(self, reason: str, count: int) -> list[str]:
         named = self._first[reason]
@@ -246,7 +257,10 @@ class PrepStats:
         return _shown_characters(self.oov)
 
     def _ways_with_oov(self, oov: OovPolicy) -> list[str]:
-        mapping = "more lines in the --oov-map file" if oov == "map" else "--oov map"
+        if oov == "map":
+            mapping = "more lines in the --oov-map file"
+        else:
+            mapping = "--oov map"
         return ["--oov skip", mapping, *self._charsets_for_oov()]
 
     def _charsets_for_oov(self) -> list[str]:
@@ -255,7 +269,10 @@ class PrepStats:
         for name, other in CHARSETS.items():
             if all(character in other.class_of for character in self.oov):
                 profiles = profiles_by_charset().get(name, ())
-                of = f" (as in profile {', '.join(profiles)})" if profiles else ""
+                if profiles:
+                    of = f" (as in profile {', '.join(profiles)})"
+                else:
+                    of = ""
                 found.append(f"--set charset={name}{of}")
         return found
 
@@ -271,7 +288,9 @@ def _shown_characters(counts: Counter[str]) -> str:
 
 
 def _nor_mapped(oov: OovPolicy) -> str:
-    return " nor mapped" if oov == "map" else ""
+    if oov == "map":
+        return " nor mapped"
+    return ""
 
 
 def _counts(left_out: Mapping[str, int]) -> str:

@@ -151,7 +151,9 @@ def _require_names(path: Path, names: Sequence[str], restart_from: str) -> None:
     if repeated:
         raise UsageError(f"{path}: several stages are named {sorted(repeated)[0]!r}")
     if restart_from and restart_from not in names:
-        raise UsageError(f"{path} has no stage {restart_from!r}; its stages are {', '.join(names)}")
+        raise UsageError(
+            f"{path} has no stage {restart_from!r}; its stages are {', '.join(names)}"
+        )
 
 
 def _plan_stage(
@@ -162,11 +164,16 @@ def _plan_stage(
     fingerprint = hashlib.sha256(content.encode("utf-8")).hexdigest()
     creates = tuple(Path(_filled(path, output)) for path in stage.creates)
 
-    is_done = finished.get(stage.name) == fingerprint and all(path.exists() for path in creates)
+    is_done = finished.get(stage.name) == fingerprint and all(
+        path.exists() for path in creates
+    )
     if is_done and not is_changed:
         return PlannedStage(stage, "done", command, fingerprint, creates)
 
-    marker = Path(_filled(stage.resume_if, output)) if stage.resume_if else None
+    if stage.resume_if:
+        marker = Path(_filled(stage.resume_if, output))
+    else:
+        marker = None
     if stage.resume and marker is not None and marker.exists() and not is_done:
         resumed = _command(stage, stage.resume, output)
         return PlannedStage(stage, "resume", resumed, fingerprint, creates)
@@ -200,5 +207,7 @@ def _read_state(path: Path) -> dict[str, str]:
     state = read_json(path, "state of a recipe")
     stages = state.get("stages") if isinstance(state, dict) else None
     if not isinstance(stages, dict) or state.get("schema") != STATE_SCHEMA:
-        raise DataError(f"{path} is not the state of a recipe; delete it to run every stage again")
+        raise DataError(
+            f"{path} is not the state of a recipe; delete it to run every stage again"
+        )
     return {str(name): str(value) for name, value in stages.items()}

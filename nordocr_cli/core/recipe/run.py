@@ -85,7 +85,9 @@ def _run_stage(planned: PlannedStage, prints_to_stderr: bool) -> StageResult:
 def _require_success(planned: PlannedStage, result: StageResult) -> None:
     name = planned.stage.name
     if result.exit_code == _INTERRUPTED:
-        raise Interrupted(f"interrupted in stage {name!r}; the same command continues from there")
+        raise Interrupted(
+            f"interrupted in stage {name!r}; the same command continues from there"
+        )
     if result.exit_code:
         raise StageFailed(
             f"stage {name!r} ended with exit code {result.exit_code}; fix what it reports and run"

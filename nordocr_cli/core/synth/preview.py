@@ -58,13 +58,20 @@ class _OneText:
 def _sample(job: Job, style: Style, seed: str) -> RenderedLine:
     """The sample text drawn with `style`, in a plain face."""
     text = Text(
-        (_SAMPLE if not job.charset.missing(_SAMPLE) else job.source.draw(random.Random(0)).label,),
+        (
+            _SAMPLE
+            if not job.charset.missing(_SAMPLE)
+            else job.source.draw(random.Random(0)).label,
+        ),
         "sv",
         "sample",
     )
-    able = [face for face in job.faces if set(text.label) - {" "} <= face.characters] or job.faces
+    able = [
+        face for face in job.faces if set(text.label) - {" "} <= face.characters
+    ] or job.faces
     plainest = min(
-        able, key=lambda face: (face.category != "sans", "regular" not in face.style.lower())
+        able,
+        key=lambda face: (face.category != "sans", "regular" not in face.style.lower()),
     )
     fonts = FontPicker([plainest])
     return render_line(random.Random(seed), _OneText(text), fonts, job.geometry, style)  # type: ignore[arg-type]
@@ -78,7 +85,9 @@ def _bare(**changes: float) -> Style:
         if isinstance(getattr(Style(), field.name), float)
     }
     look = {"office": 1.0}
-    return Style(recipes={"clean": 1.0}, looks=look, **{**nothing, "strength": 1.0, **changes})
+    return Style(
+        recipes={"clean": 1.0}, looks=look, **{**nothing, "strength": 1.0, **changes}
+    )
 
 
 def _operations(job: Job) -> list[Row]:
@@ -88,10 +97,15 @@ def _operations(job: Job) -> list[Row]:
         row = []
         for strength in (low, (low + high) / 2, high):
             before = 255 - clean if on_ink else clean
-            after = operation(before, strength, random.Random(f"preview {operation.__name__}"))
+            after = operation(
+                before, strength, random.Random(f"preview {operation.__name__}")
+            )
             after = 255 - after if on_ink else after
             row.append(
-                (f"{operation.__name__} {strength:.3g}", np.repeat(after[:, :, None], 3, axis=2))
+                (
+                    f"{operation.__name__} {strength:.3g}",
+                    np.repeat(after[:, :, None], 3, axis=2),
+                )
             )
         rows.append(row)
     return rows
@@ -119,7 +133,8 @@ def _kinds(job: Job) -> list[tuple[str, list[Row]]]:
 
 def _three(job: Job, name: str, style: Style) -> Row:
     return [
-        (name, _sample(job, style, f"preview {name} {number}").crop) for number in range(_COLUMNS)
+        (name, _sample(job, style, f"preview {name} {number}").crop)
+        for number in range(_COLUMNS)
     ]
 
 
@@ -156,9 +171,15 @@ def _drawn(parts: Sequence[tuple[str, Sequence[Row]]], job: Job) -> bytes:
         )
         for title, rows in parts
     ]
-    widest = max(picture.shape[1] for _, rows in scaled for row in rows for _, picture in row)
+    widest = max(
+        picture.shape[1] for _, rows in scaled for row in rows for _, picture in row
+    )
     beside = max(
-        picture.shape[1] for _, rows in scaled for row in rows if len(row) > 1 for _, picture in row
+        picture.shape[1]
+        for _, rows in scaled
+        for row in rows
+        if len(row) > 1
+        for _, picture in row
     )
     column_px = min(beside + _MARGIN, _MOST_COLUMN_PX)
     row_px = height + _ROW_GAP
@@ -172,8 +193,13 @@ def _drawn(parts: Sequence[tuple[str, Sequence[Row]]], job: Job) -> bytes:
             for column, (caption, picture) in enumerate(row):
                 x = _MARGIN + column * column_px
                 draw.text((x, y), caption, fill=_LABEL_INK, font=font)
-                wide = picture if len(row) == 1 else picture[:, : column_px - _MARGIN]
-                sheet.paste(Image.fromarray(np.ascontiguousarray(wide)), (x, y + _LABEL_PX + 4))
+                if len(row) == 1:
+                    wide = picture
+                else:
+                    wide = picture[:, : column_px - _MARGIN]
+                sheet.paste(
+                    Image.fromarray(np.ascontiguousarray(wide)), (x, y + _LABEL_PX + 4)
+                )
             y += row_px
     buffer = io.BytesIO()
     sheet.save(buffer, "PNG", optimize=True)

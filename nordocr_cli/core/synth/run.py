@@ -51,7 +51,9 @@ RESAMPLERS: Mapping[Resampler, float] = {
 }
 
 _CHUNK_LINES = 128
-_CHARACTERS_PER_HEIGHT = 3.2  # narrow letters: a line as wide as `height` holds about this many
+_CHARACTERS_PER_HEIGHT = (
+    3.2  # narrow letters: a line as wide as `height` holds about this many
+)
 _IMAGES_PER_FOLDER = 1000
 _ID_PREFIX = "synth-"  # of a row's id: by it a folder that synth has written is known
 
@@ -72,7 +74,9 @@ class Job:
     def __getstate__(self) -> dict[str, Any]:
         """What a worker gets: the corpus that was read, but not the sources drawn from it."""
         return {
-            key: value for key, value in self.__dict__.items() if key not in ("source", "fonts")
+            key: value
+            for key, value in self.__dict__.items()
+            if key not in ("source", "fonts")
         }
 
     def to_json(self) -> dict[str, Any]:
@@ -98,12 +102,16 @@ class Job:
     @cached_property
     def corpus(self) -> Corpus:
         """The corpus read from `texts`, empty without one."""
-        return read_corpus(self.texts, self.charset) if self.texts else Corpus()
+        if self.texts:
+            return read_corpus(self.texts, self.charset)
+        return Corpus()
 
     @cached_property
     def source(self) -> TextSource:
         """Where the texts come from."""
-        longest = round(self.geometry.max_width / self.geometry.height * _CHARACTERS_PER_HEIGHT)
+        longest = round(
+            self.geometry.max_width / self.geometry.height * _CHARACTERS_PER_HEIGHT
+        )
         longest = min(longest, self.max_characters or longest)
         return TextSource(self.charset, self.corpus.phrases, max(1, longest))
 
@@ -150,11 +158,10 @@ class Job:
     def image_line(self, index: int) -> tuple[EncodedLine, LineRow]:
         """Render line `index` as a PNG of the crop itself."""
         drawn, row = self.line(index)
-        folder = (
-            f"images/{index // _IMAGES_PER_FOLDER:03d}/"
-            if index >= _IMAGES_PER_FOLDER
-            else "images/"
-        )
+        if index >= _IMAGES_PER_FOLDER:
+            folder = f"images/{index // _IMAGES_PER_FOLDER:03d}/"
+        else:
+            folder = "images/"
         return encode_line(drawn.crop), replace(row, image=f"{folder}{row.id}.png")
 
 
@@ -275,9 +282,9 @@ def prepare_job(
         f"{len(faces)} font faces"
         + (f", {len(left_out)} files left out (-v or --json says why)" if left_out else "")
     )
-    return Job(seed, geometry, charset, tuple(faces), texts, style or Style(), resamplers), tuple(
-        left_out
-    )
+    return Job(
+        seed, geometry, charset, tuple(faces), texts, style or Style(), resamplers
+    ), tuple(left_out)
 
 
 def synthesize(
@@ -300,9 +307,10 @@ def synthesize(
     tally = _Tally()
     # Read here too: a bad corpus is said at once, not by a worker, and its counts go into the
     # result.
-    corpus = (
-        {k: getattr(job.corpus, k) for k in ("read", "kept", "cut", "dropped")} if job.texts else {}
-    )
+    if job.texts:
+        corpus = {k: getattr(job.corpus, k) for k in ("read", "kept", "cut", "dropped")}
+    else:
+        corpus = {}
     as_store = output.suffix == ".lmdb"
     lines = _render_in_order(job, count, workers, as_store=as_store)
     progress.start(f"rendering {output.name}", count)
@@ -363,9 +371,10 @@ class _Tally:
 
     def least_seen(self, charset: Charset) -> dict[str, int]:
         return dict(
-            sorted(((c, self.characters[c]) for c in charset.characters), key=lambda item: item[1])[
-                :10
-            ]
+            sorted(
+                ((c, self.characters[c]) for c in charset.characters),
+                key=lambda item: item[1],
+            )[:10]
         )
 
 
@@ -385,7 +394,9 @@ def _write_folder(
         folder.mkdir()
         with (
             open(folder / "labels.tsv", "w", encoding="utf-8", newline="\n") as labels,
-            open(folder / "manifest.jsonl", "w", encoding="utf-8", newline="\n") as manifest,
+            open(
+                folder / "manifest.jsonl", "w", encoding="utf-8", newline="\n"
+            ) as manifest,
         ):
             for encoded, row in lines:
                 image = folder / row.image
@@ -426,7 +437,9 @@ def _start_worker(job: Job) -> None:
     _job = job
 
 
-def _render_chunk(start: int, stop: int, as_store: bool) -> list[tuple[EncodedLine, LineRow]]:
+def _render_chunk(
+    start: int, stop: int, as_store: bool
+) -> list[tuple[EncodedLine, LineRow]]:
     assert _job is not None
     render = _job.stored_line if as_store else _job.image_line
     return [render(index) for index in range(start, stop)]
@@ -451,7 +464,9 @@ def _render_in_order(
     try:
         for start in range(0, count, _CHUNK_LINES):
             ahead.append(
-                pool.submit(_render_chunk, start, min(count, start + _CHUNK_LINES), as_store)
+                pool.submit(
+                    _render_chunk, start, min(count, start + _CHUNK_LINES), as_store
+                )
             )
             if len(ahead) > 2 * workers:
                 yield from ahead.popleft().result()

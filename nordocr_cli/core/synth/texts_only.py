@@ -32,9 +32,16 @@ def write_texts(
         raise UsageError(f"{output}: --texts-only writes JSON Lines; give -o FILE.jsonl")
     corpus = read_corpus(texts, charset) if texts else Corpus()
     source = TextSource(charset, corpus.phrases, max_characters or DEFAULT_MAX_CHARACTERS)
-    with atomic.replacing(output) as temporary, temporary.open("w", encoding="utf-8") as file:
+    with (
+        atomic.replacing(output) as temporary,
+        temporary.open("w", encoding="utf-8") as file,
+    ):
         for index in range(count):
             text = source.draw(random.Random(f"{seed}:{index}"))
-            row = {"id": f"text-{seed}-{index:07d}", "language": text.language, "kind": text.kind}
+            row = {
+                "id": f"text-{seed}-{index:07d}",
+                "language": text.language,
+                "kind": text.kind,
+            }
             file.write(json.dumps(row | {"text": text.label}, ensure_ascii=False) + "\n")
     return count

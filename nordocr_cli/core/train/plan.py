@@ -67,7 +67,9 @@ class StoreFacts:
             "widest_px": self.widest_px,
             "content_sha256": self.content_sha256[:12],
         }
-        return facts if self.ratio is None else {**facts, "ratio": self.ratio}
+        if self.ratio is None:
+            return facts
+        return {**facts, "ratio": self.ratio}
 
 
 @dataclass(frozen=True)
@@ -108,10 +110,16 @@ class TrainPlan:
 
     def to_json(self) -> dict[str, Any]:
         """Return the plan as plain JSON values."""
-        request, settings, geometry = self.request, self.profile.train, self.profile.geometry
+        request, settings, geometry = (
+            self.request,
+            self.profile.train,
+            self.profile.geometry,
+        )
         charset = self.charset
         train: dict[str, Any] = {
-            "stores": _described(self.train, "--train STORE (or data.train in the profile)"),
+            "stores": _described(
+                self.train, "--train STORE (or data.train in the profile)"
+            ),
             "val": _described(self.val, "--val STORE (or data.val in the profile)"),
         }
         if request.max_train_samples:
@@ -139,7 +147,9 @@ class TrainPlan:
             "train": train,
             "lines_a_batch": self._lines_per_batch(),
             "run_dir": str(
-                request.resume or request.run_dir or Path("runs") / f"{self.profile.name}-<n>"
+                request.resume
+                or request.run_dir
+                or Path("runs") / f"{self.profile.name}-<n>"
             ),
             "files": list(_FILES),
         }
@@ -156,7 +166,8 @@ class TrainPlan:
         by_arch = {"any": settings.batch_size, **settings.batch_by_arch}
         return {
             arch: {
-                f"{width} px": max(1, lines * settings.batch_width_px // width) for width in widths
+                f"{width} px": max(1, lines * settings.batch_width_px // width)
+                for width in widths
             }
             for arch, lines in by_arch.items()
         }
@@ -183,7 +194,9 @@ class TrainPlan:
             mean_px = sum(store.pixels for store in self.train) / lines
             budget_px = settings.batch_size * settings.batch_width_px * settings.accumulate
             return self.limits.max_steps * budget_px / mean_px
-        return float(min(lines, self.request.max_train_samples or lines) * self.limits.epochs)
+        return float(
+            min(lines, self.request.max_train_samples or lines) * self.limits.epochs
+        )
 
 
 def plan_train(
@@ -209,7 +222,10 @@ def plan_train(
         _check_weights(request, profile, charset)
 
     train = request.train or tuple(map(Path, profile.data.train))
-    val = train if request.overfit else request.val or tuple(map(Path, profile.data.val))
+    if request.overfit:
+        val = train
+    else:
+        val = request.val or tuple(map(Path, profile.data.val))
     return TrainPlan(
         profile=profile,
         request=replace(request, train=train, val=val),
@@ -258,7 +274,9 @@ def _checked_store(named: Path, charset: Charset, geometry: Geometry) -> StoreFa
 def open_store(path: Path) -> "LineStore":
     """Open a line store. Raises UsageError when there is none."""
     if not path.exists():
-        raise UsageError(f"no line store {path}; make one with `nordocr prep` or `nordocr synth`")
+        raise UsageError(
+            f"no line store {path}; make one with `nordocr prep` or `nordocr synth`"
+        )
     from nordocr_cli.data.store import LineStore
 
     return LineStore(path)
@@ -273,7 +291,10 @@ def _start(request: TrainRequest) -> str:
         return f"where {request.resume} stopped"
     if not request.load:
         return "fresh weights"
-    moved = ", the head moved to the profile's charset" if request.move_head else ""
+    if request.move_head:
+        moved = ", the head moved to the profile's charset"
+    else:
+        moved = ""
     return f"weights of {request.load}{moved}"
 
 
@@ -336,7 +357,10 @@ def _for_overfit(profile: Profile) -> Profile:
     train = profile.train.model_copy(
         update={"ema_decay": 0.0, "weight_decay": 0.0, "mask_share": 1.0}
     )
-    drops = {"drop_path": 0.0} if hasattr(profile.model, "drop_path") else {}
+    if hasattr(profile.model, "drop_path"):
+        drops = {"drop_path": 0.0}
+    else:
+        drops = {}
     model = profile.model.model_copy(update=drops)
     return profile.model_copy(update={"train": train, "model": model})
 

@@ -93,8 +93,14 @@ def _sheet(batches: "list[Batch]", charset: "Charset", font: Any) -> "Image.Imag
     )
     draw, y = ImageDraw.Draw(sheet), 0
     for number, batch in enumerate(batches):
-        padding = "padding masked" if batch.masked else "padding unmasked, as in serving"
-        joined = f", {batch.lines} lines" if batch.lines > len(batch) else ""
+        if batch.masked:
+            padding = "padding masked"
+        else:
+            padding = "padding unmasked, as in serving"
+        if batch.lines > len(batch):
+            joined = f", {batch.lines} lines"
+        else:
+            joined = ""
         title = (
             f"batch {number}: {len(batch)} samples{joined}, {height} x {batch.images.shape[3]} px,"
             f" {padding}"
@@ -109,7 +115,12 @@ def _sheet(batches: "list[Batch]", charset: "Charset", font: Any) -> "Image.Imag
             sheet.paste(Image.fromarray(pixels), (_MARGIN, y))
             if batch.masked and width < pixels.shape[1]:
                 draw.line(
-                    (_MARGIN + width, y + height, _MARGIN + pixels.shape[1] - 1, y + height),
+                    (
+                        _MARGIN + width,
+                        y + height,
+                        _MARGIN + pixels.shape[1] - 1,
+                        y + height,
+                    ),
                     fill=_PADDING_INK,
                 )
             draw.text(

@@ -98,11 +98,16 @@ def _refuse_with_resume(request: TrainRequest) -> None:
             "--resume continues a run, --load starts a new one from weights; give one of them"
         )
     if request.run_dir:
-        raise UsageError("--resume writes into the run that it continues; leave --run-dir out")
+        raise UsageError(
+            "--resume writes into the run that it continues; leave --run-dir out"
+        )
 
 
 def _resumed_run(
-    resolved: ResolvedProfile | None, request: TrainRequest, folder: Path, progress: Progress
+    resolved: ResolvedProfile | None,
+    request: TrainRequest,
+    folder: Path,
+    progress: Progress,
 ) -> tuple[Profile, TrainRequest]:
     file, facts = folder / RUN, read_run(require_run_folder(folder))
     saved = _saved_request(facts.get("request"), file)
@@ -120,7 +125,9 @@ def _resumed_run(
     elif isinstance(facts.get("profile"), dict):
         profile = profile_from_json(facts["profile"], str(file))
     else:
-        raise ArtifactError(f"{file} is damaged: it holds no profile; name it with --profile")
+        raise ArtifactError(
+            f"{file} is damaged: it holds no profile; name it with --profile"
+        )
 
     before, now = (length(one, profile.train.epochs) for one in (saved, complete))
     if before != now:
@@ -143,7 +150,8 @@ def _saved_request(saved: Any, file: Path) -> TrainRequest:
             max_steps=saved["max_steps"] and int(saved["max_steps"]),
             max_minutes=saved["max_minutes"] and float(saved["max_minutes"]),
             overfit=saved["overfit"] and int(saved["overfit"]),
-            max_train_samples=saved.get("max_train_samples") and int(saved["max_train_samples"]),
+            max_train_samples=saved.get("max_train_samples")
+            and int(saved["max_train_samples"]),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ArtifactError(
@@ -166,7 +174,12 @@ def after_restart(request: TrainRequest) -> TrainRequest:
     if not (request.run_dir / STATE).is_file():
         return request
     return replace(
-        request, resume=request.run_dir, run_dir=None, load=None, move_head=False, batch_size=None
+        request,
+        resume=request.run_dir,
+        run_dir=None,
+        load=None,
+        move_head=False,
+        batch_size=None,
     )
 
 
@@ -176,7 +189,9 @@ def length(request: TrainRequest, epochs: int) -> dict[str, Any]:
     given = {key: value for key, value in limits.items() if value}
     if given:
         return given
-    return {"max_steps": OVERFIT_STEPS} if request.overfit else {"epochs": epochs}
+    if request.overfit:
+        return {"max_steps": OVERFIT_STEPS}
+    return {"epochs": epochs}
 
 
 def _in_words(length: dict[str, Any]) -> str:
@@ -216,7 +231,10 @@ def with_stores(profile: Profile, request: TrainRequest) -> TrainRequest:
     there are none at all.
     """
     train = train_stores(profile, request)
-    val = train if request.overfit else request.val or tuple(map(Path, profile.data.val))
+    if request.overfit:
+        val = train
+    else:
+        val = request.val or tuple(map(Path, profile.data.val))
     if not val:
         raise UsageError(
             f"no data: give --val STORE (the best checkpoint is chosen on it); {_MAKERS}"

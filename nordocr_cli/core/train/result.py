@@ -36,7 +36,10 @@ class TrainResult:
     def rows(self) -> list[tuple[str, str]]:
         """Return the result as (name, value) pairs for a table."""
         skipped = f" ({self.skipped} skipped)" if self.skipped else ""
-        speed = f"{self.lines_per_s:,.0f}" if self.lines_per_s >= 10 else f"{self.lines_per_s:.2g}"
+        if self.lines_per_s >= 10:
+            speed = f"{self.lines_per_s:,.0f}"
+        else:
+            speed = f"{self.lines_per_s:.2g}"
         rows = [
             ("steps", f"{self.steps:,}{skipped}"),
             ("lines seen", f"{self.lines:,} in {self.minutes:.1f} min, {speed} lines/s"),

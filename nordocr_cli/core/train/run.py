@@ -87,7 +87,9 @@ def _run(
 
     device = _prepare_device(plan.request, context)
     precision = precision_of(plan.profile, device, progress)
-    profile = with_fitting_batch(plan.profile, plan.request, device, precision, context, progress)
+    profile = with_fitting_batch(
+        plan.profile, plan.request, device, precision, context, progress
+    )
     plan = replace(plan, profile=profile)
     request = plan.request
 
@@ -102,9 +104,15 @@ def _run(
     require_disk_space(target, start.model, averaged=profile.train.ema_decay > 0)
 
     folder = _run_folder(plan, context)
-    state = TrainState(**start.state["position"]) if start.state else TrainState()
+    if start.state:
+        state = TrainState(**start.state["position"])
+    else:
+        state = TrainState()
     facts = facts_at_start(plan, data, start, device, precision)
-    log = RunLog(folder, facts, state.step, request.wandb) if context.is_main else None
+    if context.is_main:
+        log = RunLog(folder, facts, state.step, request.wandb)
+    else:
+        log = None
     if log:
         stack.callback(log.close)
     _report_start(folder, facts, data, start, state.step, progress)
@@ -192,7 +200,9 @@ def _train(trainer: "Trainer", start: TrainStart) -> None:
         trainer.run()
     except RuntimeError as error:
         if context.world_size > 1 and is_lost_connection(error):
-            raise NordocrError(f"process {context.rank} lost the others: {error}") from error
+            raise NordocrError(
+                f"process {context.rank} lost the others: {error}"
+            ) from error
         raise
 
 

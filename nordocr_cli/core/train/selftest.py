@@ -61,7 +61,9 @@ def selftest_resume(
     settings = resolved.profile.train.model_copy(
         update={"log_every": 1, "eval_every": steps + 1, "save_every": steps + 1}
     )
-    logged = replace(resolved, profile=resolved.profile.model_copy(update={"train": settings}))
+    logged = replace(
+        resolved, profile=resolved.profile.model_copy(update={"train": settings})
+    )
     short = replace(
         request,
         max_steps=steps,
@@ -74,7 +76,9 @@ def selftest_resume(
         whole, stopped = Path(name) / "whole", Path(name) / "stopped"
         train(logged, replace(short, run_dir=whole), progress=progress)
         try:
-            train(logged, replace(short, run_dir=stopped), progress=progress, stop=_after(cut))
+            train(
+                logged, replace(short, run_dir=stopped), progress=progress, stop=_after(cut)
+            )
         except Interrupted:
             progress.note(f"stopped after step {cut}, as planned; resuming")
         train(
@@ -93,15 +97,24 @@ def selftest_resume(
 
 
 def _compared(
-    steps: int, cut: int, losses: tuple[float, ...], again: tuple[float, ...], tolerance: float
+    steps: int,
+    cut: int,
+    losses: tuple[float, ...],
+    again: tuple[float, ...],
+    tolerance: float,
 ) -> ResumeTest:
     pairs = zip(losses, again, strict=False)
     differences = [abs(a - b) / max(abs(a), 1e-9) for a, b in pairs]
     difference = max(differences, default=0.0)
     same = len(losses) == len(again) == steps and difference <= tolerance
     if same:
-        how = "the same, bit for bit" if difference == 0 else f"the same to {difference:.1e}"
-        verdict = f"ok: the losses of {steps} steps, stopped after {cut} and resumed, are {how}"
+        if difference == 0:
+            how = "the same, bit for bit"
+        else:
+            how = f"the same to {difference:.1e}"
+        verdict = (
+            f"ok: the losses of {steps} steps, stopped after {cut} and resumed, are {how}"
+        )
     else:
         verdict = (
             f"failed: {len(again)} of {steps} steps, losses differ by up to {difference:.1e}; with"

@@ -140,13 +140,17 @@ def new_network(
         found = replace(found, charset=charset)
         progress.note(head.line())
     found.require_readable_by(Contract(charset, geometry, {}), str(request.load))
-    require_fit(model, weights, str(request.load), other_options(found.model, profile.model))
+    require_fit(
+        model, weights, str(request.load), other_options(found.model, profile.model)
+    )
     _warn_of_shapeless(found, profile, request.load, progress)
     model.load_state_dict(weights)
     return NewNetwork(model, found, head)
 
 
-def _warn_of_shapeless(found: Contract, profile: Profile, load: Path, progress: Progress) -> None:
+def _warn_of_shapeless(
+    found: Contract, profile: Profile, load: Path, progress: Progress
+) -> None:
     """Warn of options that changed although the weights' shapes do not show it."""
     now = profile.model.model_dump(mode="json")
     for key in profile.model.shapeless:
@@ -217,7 +221,9 @@ def lr_scale(profile: Profile, lines_per_batch: int, processes: int = 1) -> floa
     return math.sqrt(own_lines * processes / (profile.train.lr_batch or own_lines))
 
 
-def require_unfinished(state: dict[str, Any], limits: "Limits", lines: int, folder: Path) -> None:
+def require_unfinished(
+    state: dict[str, Any], limits: "Limits", lines: int, folder: Path
+) -> None:
     """Refuse another length for a run that has reached its end: its learning rate is nearly zero,
     and would stay so. Raises UsageError.
     """
@@ -232,7 +238,11 @@ def require_unfinished(state: dict[str, Any], limits: "Limits", lines: int, fold
 
 
 def facts_at_start(
-    plan: TrainPlan, data: TrainData, start: TrainStart, device: "torch.device", precision: str
+    plan: TrainPlan,
+    data: TrainData,
+    start: TrainStart,
+    device: "torch.device",
+    precision: str,
 ) -> dict[str, Any]:
     """Return what run.json records at the start of a run."""
     import torch
@@ -242,7 +252,9 @@ def facts_at_start(
     request = plan.request
     facts: dict[str, Any] = {
         "environment": environment(),
-        "device": str(device) if device.type == "cpu" else torch.cuda.get_device_name(device),
+        "device": str(device)
+        if device.type == "cpu"
+        else torch.cuda.get_device_name(device),
         "threads": torch.get_num_threads(),
         "precision": precision,
         "parameters": sum(parameter.numel() for parameter in start.model.parameters()),
@@ -262,7 +274,10 @@ def facts_at_start(
     if start.freezing:
         facts["freezing"] = start.freezing.to_json()
     if request.load:
-        facts["loaded"] = {"path": str(request.load), "sha256": start.contract.parent_sha256}
+        facts["loaded"] = {
+            "path": str(request.load),
+            "sha256": start.contract.parent_sha256,
+        }
     if start.head:
         facts["head"] = start.head.to_json()
     own_facts = start.model.facts()

@@ -20,7 +20,9 @@ def stop_on_signals(progress: Progress) -> Iterator[Callable[[], bool]]:
         signal.signal(number, before[signal.Signals(number)])
         progress.note("stopping after this step; press Ctrl-C again to stop now")
 
-    before = {kind: signal.signal(kind, request_stop) for kind in (signal.SIGINT, signal.SIGTERM)}
+    before = {
+        kind: signal.signal(kind, request_stop) for kind in (signal.SIGINT, signal.SIGTERM)
+    }
     try:
         yield requested.is_set
     finally:

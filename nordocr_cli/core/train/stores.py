@@ -113,7 +113,11 @@ def open_train(
 
 
 def fit_batch(
-    profile: Profile, request: TrainRequest, device: "torch.device", precision: str, processes: int
+    profile: Profile,
+    request: TrainRequest,
+    device: "torch.device",
+    precision: str,
+    processes: int,
 ) -> tuple[int, str]:
     """Return how many lines a batch of this network may have on this device, and how that was
     measured; never so many that an epoch has fewer than 50 steps. Raises as `largest_batch` does,

@@ -9,7 +9,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from nordocr_cli.data.entry import TEXT_NAMES, Entry, place_of_box, place_of_points, region_entry
+from nordocr_cli.data.entry import (
+    TEXT_NAMES,
+    Entry,
+    place_of_box,
+    place_of_points,
+    region_entry,
+)
 from nordocr_cli.data.labels.label_file import LabelFile, bad_entry, is_mapping_with
 
 _TEXT_KEYS = ("utf8_string", *sorted(TEXT_NAMES - {"utf8_string"}))
@@ -20,7 +26,9 @@ _ILLEGIBLE = (".", "###", "")
 def sniff(file: LabelFile) -> bool:
     """Whether it has images and annotations."""
     value = file.json
-    return is_mapping_with(value, "imgs", "anns") or is_mapping_with(value, "images", "annotations")
+    return is_mapping_with(value, "imgs", "anns") or is_mapping_with(
+        value, "images", "annotations"
+    )
 
 
 def read(file: LabelFile) -> Iterator[Entry]:
@@ -28,7 +36,10 @@ def read(file: LabelFile) -> Iterator[Entry]:
     value = file.json
     images = _by_id(value.get("imgs") or value.get("images"))
     annotations = value.get("anns") or value.get("annotations")
-    listed = annotations.values() if isinstance(annotations, dict) else annotations or []
+    if isinstance(annotations, dict):
+        listed = list(annotations.values())
+    else:
+        listed = annotations or []
     for number, annotation in enumerate(listed, start=1):
         where = f"{file.path}: annotation {number}"
         try:
@@ -40,7 +51,9 @@ def read(file: LabelFile) -> Iterator[Entry]:
 def _by_id(images: Any) -> dict[str, Mapping[str, Any]]:
     if isinstance(images, dict):
         return {str(name): image for name, image in images.items()}
-    return {str(image.get("id")): image for image in images or [] if isinstance(image, dict)}
+    return {
+        str(image.get("id")): image for image in images or [] if isinstance(image, dict)
+    }
 
 
 def _entry(
@@ -73,7 +86,9 @@ def _text(annotation: Mapping[str, Any]) -> Any:
 
 
 def _place(annotation: Mapping[str, Any]) -> Any:
-    polygon = annotation.get("mask") or annotation.get("points") or annotation.get("segmentation")
+    polygon = (
+        annotation.get("mask") or annotation.get("points") or annotation.get("segmentation")
+    )
     if isinstance(polygon, list) and polygon and isinstance(polygon[0], list):
         polygon = polygon[0] if len(polygon[0]) > 2 else polygon
     if isinstance(polygon, list) and len(polygon) > 4:

@@ -11,7 +11,9 @@ from collections.abc import Iterator
 from nordocr_cli.data.entry import Entry, make_entry
 from nordocr_cli.data.labels.label_file import LabelFile, bad_entry, text_lines
 
-_LINE = re.compile(r"([a-z]\d\d-\d{3}[a-z]*(?:-\d\d){1,2}) (ok|err) -?\d+ (?:-?\d+ ){4,5}(.+)")
+_LINE = re.compile(
+    r"([a-z]\d\d-\d{3}[a-z]*(?:-\d\d){1,2}) (ok|err) -?\d+ (?:-?\d+ ){4,5}(.+)"
+)
 _WORD_PARTS = 4  # form, page, line and word
 
 
@@ -29,7 +31,9 @@ def read(file: LabelFile) -> Iterator[Entry]:
             continue
         found = None if problem else _LINE.fullmatch(text.rstrip())
         if found is None:
-            yield bad_entry(where, problem or f"expected a line of IAM; found {text[:60]!r}")
+            yield bad_entry(
+                where, problem or f"expected a line of IAM; found {text[:60]!r}"
+            )
             continue
         name, segmentation, label = found.groups()
         parts = name.split("-")

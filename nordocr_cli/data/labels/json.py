@@ -102,7 +102,9 @@ def _instance_entry(
     value = {"image": image, "text": text, "number": number}
     entry = region_entry(value, place_of_points(points), where)
     if instance.get("ignore"):
-        return replace(entry, row=None, illegible=True, problem=f"instance {number} is ignored")
+        return replace(
+            entry, row=None, illegible=True, problem=f"instance {number} is ignored"
+        )
     return entry
 
 

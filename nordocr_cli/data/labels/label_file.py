@@ -47,7 +47,10 @@ class LabelFile:
         """
         found: list[str] = []
         for _, line in lines_of(self.path):
-            text = "" if b"\0" in line else line.decode("utf-8", errors="replace").strip(" \r\n")
+            if b"\0" in line:
+                text = ""
+            else:
+                text = line.decode("utf-8", errors="replace").strip(" \r\n")
             if text.strip():
                 found.append(text)
             if len(found) == _SAMPLE_LINES:

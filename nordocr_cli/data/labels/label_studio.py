@@ -27,7 +27,9 @@ def sniff(file: LabelFile) -> bool:
     task = value[0]
     if is_mapping_with(task, "data", "annotations"):
         return True
-    return is_mapping_with(task, "transcription") and isinstance(task["transcription"], list | str)
+    return is_mapping_with(task, "transcription") and isinstance(
+        task["transcription"], list | str
+    )
 
 
 def read(file: LabelFile) -> Iterator[Entry]:
@@ -85,14 +87,20 @@ def _regions(task: Mapping[str, Any]) -> list[tuple[Mapping[str, Any], str]]:
             shape, texts = found.setdefault(str(item.get("id")), ({}, []))
             value = dict(item.get("value") or {})
             texts += _texts(value.pop("text", None))
-            sizes = {key: item[key] for key in ("original_width", "original_height") if key in item}
+            sizes = {
+                key: item[key]
+                for key in ("original_width", "original_height")
+                if key in item
+            }
             shape |= value | sizes
     return [(shape, " ".join(texts)) for shape, texts in found.values() if texts]
 
 
 def _from_minimal(task: Mapping[str, Any]) -> list[tuple[Mapping[str, Any], str]]:
     texts = _texts(task.get("transcription"))
-    shapes: list[Any] = next((task[key] for key in _SHAPES if isinstance(task.get(key), list)), [])
+    shapes: list[Any] = next(
+        (task[key] for key in _SHAPES if isinstance(task.get(key), list)), []
+    )
     if len(texts) != len(shapes):
         raise ValueError(f"{len(shapes)} boxes, but {len(texts)} transcriptions")
     return list(zip(shapes, texts, strict=True))
@@ -101,14 +109,21 @@ def _from_minimal(task: Mapping[str, Any]) -> list[tuple[Mapping[str, Any], str]
 def _texts(value: Any) -> list[str]:
     if value is None:
         return []
-    return [value] if isinstance(value, str) else [str(text) for text in value]
+    if isinstance(value, str):
+        return [value]
+    return [str(text) for text in value]
 
 
 def _place(shape: Mapping[str, Any]) -> Place:
     """Where a shape is. Raises ValueError or KeyError for one without a size or position."""
     if "original_width" not in shape:
-        raise ValueError("no original_width and original_height; export the regions with them")
-    page_width, page_height = float(shape["original_width"]), float(shape["original_height"])
+        raise ValueError(
+            "no original_width and original_height; export the regions with them"
+        )
+    page_width, page_height = (
+        float(shape["original_width"]),
+        float(shape["original_height"]),
+    )
     if points := shape.get("points"):
         corners = [(x * page_width / 100, y * page_height / 100) for x, y in points]
         return place_of_points(corners, (round(page_height), round(page_width)))

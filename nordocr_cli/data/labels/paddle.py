@@ -48,7 +48,9 @@ def _regions(line: str) -> list[Mapping[str, Any]] | None:
     except ValueError:
         # Numbers too long for JSON of others are still Paddle's: the region is refused later.
         return _with_odd_numbers(label)
-    return found if _are_regions(found) else None
+    if _are_regions(found):
+        return found
+    return None
 
 
 def _with_odd_numbers(label: str) -> list[Mapping[str, Any]] | None:
@@ -58,7 +60,9 @@ def _with_odd_numbers(label: str) -> list[Mapping[str, Any]] | None:
         found = json.loads(label)
     except (ValueError, RecursionError):
         return None
-    return found if _are_regions(found) else None
+    if _are_regions(found):
+        return found
+    return None
 
 
 def _are_regions(found: Any) -> bool:

@@ -86,7 +86,11 @@ def read_labels(file: LabelFile) -> Iterator[Entry]:
         if problem:
             yield bad_entry(where, problem)
             continue
-        if number == 0 and separator != " " and _header(text.split(separator), file.columns):
+        if (
+            number == 0
+            and separator != " "
+            and _header(text.split(separator), file.columns)
+        ):
             continue
         try:
             yield make_entry(_label_row(text, separator), where)
@@ -99,14 +103,20 @@ def _entry(value: Mapping[str, Any], where: str) -> Entry:
     if value.get("page") and all(value.get(name) for name in _BOX_COLUMNS):
         return row_entry(_placed(value), where)
     if all(name in value for name in _BOX_COLUMNS):
-        value = {name: cell for name, cell in value.items() if name not in ("page", *_BOX_COLUMNS)}
+        value = {
+            name: cell
+            for name, cell in value.items()
+            if name not in ("page", *_BOX_COLUMNS)
+        }
     return make_entry(value, where)
 
 
 def _placed(value: Mapping[str, Any]) -> Mapping[str, Any]:
     """A row of `predict`'s table as its JSON writes it. Raises ValueError."""
     x, y, width, height = (float(value[name]) for name in _BOX_COLUMNS)
-    rest = {name: cell for name, cell in value.items() if name not in ("page", *_BOX_COLUMNS)}
+    rest = {
+        name: cell for name, cell in value.items() if name not in ("page", *_BOX_COLUMNS)
+    }
     box = {"x": x, "y": y, "width": width, "height": height}
     return {**rest, "page_index": int(value["page"]) - 1, "bbox": box}
 
@@ -115,7 +125,9 @@ def _placed(value: Mapping[str, Any]) -> Mapping[str, Any]:
 # ----------------------------------------
 
 
-def _tsv_row(text: str, header: Sequence[str] | None, columns: Columns) -> Mapping[str, Any]:
+def _tsv_row(
+    text: str, header: Sequence[str] | None, columns: Columns
+) -> Mapping[str, Any]:
     if header is None:
         image, found, label = text.partition("\t")
         if not found:
@@ -134,7 +146,9 @@ def _each_image(value: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     try:
         images = json.loads(image)
     except json.JSONDecodeError as error:
-        raise ValueError(f"the image looks like a JSON list, but is none: {error.msg}") from None
+        raise ValueError(
+            f"the image looks like a JSON list, but is none: {error.msg}"
+        ) from None
     except RecursionError:
         raise ValueError("the image's JSON is nested too deeply") from None
     return [{**value, "image": each} for each in images]
@@ -146,8 +160,12 @@ def _each_image(value: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 def _separator(sample: Sequence[str]) -> str:
     """What stands between image and text in most lines: a space, comma, semicolon or bar."""
-    found = Counter(match[2].strip() or " " for line in sample if (match := _LABEL.match(line)))
-    return found.most_common(1)[0][0] if found else " "
+    found = Counter(
+        match[2].strip() or " " for line in sample if (match := _LABEL.match(line))
+    )
+    if found:
+        return found.most_common(1)[0][0]
+    return " "
 
 
 def _label_row(text: str, separator: str) -> Mapping[str, Any]:
@@ -224,7 +242,9 @@ def _header(cells: Sequence[str], columns: Columns) -> list[str] | None:
     lowered = [name.lower() for name in names]
     has_both = TEXT_NAMES & set(lowered) and IMAGE_NAMES & set(lowered)
     is_row = any(_IMAGE.fullmatch(name) for name in names)
-    return lowered if has_both and not is_row else None
+    if has_both and not is_row:
+        return lowered
+    return None
 
 
 def _named_cells(
@@ -236,5 +256,7 @@ def _named_cells(
         )
     keep = TEXT_NAMES | {columns.text}
     # An empty cell is a value that is not known, but for the text.
-    named = {name: cell for name, cell in zip(header, cells, strict=True) if cell or name in keep}
+    named = {
+        name: cell for name, cell in zip(header, cells, strict=True) if cell or name in keep
+    }
     return named_keys(named, columns.image, columns.text, header)

@@ -38,7 +38,9 @@ def sniff(head: bytes) -> bool:
 def read(content: bytes, path: Path, bad_lines: BadLines | None = None) -> Layout:
     """Read an ALTO file. Raises DataError naming what is wrong; see `read_layout`."""
     root = parse_xml(content, path)
-    unit = next((element.text or "" for element in descendants(root, "MeasurementUnit")), "pixel")
+    unit = next(
+        (element.text or "" for element in descendants(root, "MeasurementUnit")), "pixel"
+    )
     if unit.strip() != "pixel":
         raise DataError(
             f"{path}: positions in {unit.strip()}; export the ALTO with MeasurementUnit pixel"
@@ -47,11 +49,15 @@ def read(content: bytes, path: Path, bad_lines: BadLines | None = None) -> Layou
     if not pages:
         raise DataError(f"{path}: the alto file has no Page")
 
-    image = next((element.text or "" for element in descendants(root, "fileName")), "").strip()
+    image = next(
+        (element.text or "" for element in descendants(root, "fileName")), ""
+    ).strip()
     order = ReadingOrder(root, "REF")
     try:
         regions = [
-            read_regions(_lines(page, order), _line, f"{path}: page {index + 1}", index, bad_lines)
+            read_regions(
+                _lines(page, order), _line, f"{path}: page {index + 1}", index, bad_lines
+            )
             for index, page in enumerate(pages)
         ]
         sizes = tuple(_size(page) for page in pages)

@@ -26,7 +26,10 @@ def layout_from_funsd(value: Any, path: Path, bad_lines: BadLines | None = None)
         try:
             regions += _lines(entity, where)
         except (KeyError, TypeError, AttributeError, DataError) as error:
-            problem = str(error) if isinstance(error, DataError) else f"{where}: {error!r}"
+            if isinstance(error, DataError):
+                problem = str(error)
+            else:
+                problem = f"{where}: {error!r}"
             if bad_lines is None:
                 raise DataError(problem) from None
             bad_lines[0, len(regions) + len(bad_lines) + 1] = problem
@@ -40,7 +43,9 @@ def _lines(entity: Mapping[str, Any], where: str) -> list[Region]:
         if str(word["text"]).strip()
     ]
     if not words:
-        return [Region(box_from_json(entity["box"], where), to_nfc(str(entity["text"]).strip()))]
+        return [
+            Region(box_from_json(entity["box"], where), to_nfc(str(entity["text"]).strip()))
+        ]
     return [_line(row, where) for row in _rows(words)]
 
 
@@ -57,5 +62,7 @@ def _rows(words: Sequence[tuple[Box, str]]) -> list[list[tuple[Box, str]]]:
 
 
 def _line(row: Sequence[tuple[Box, str]], where: str) -> Region:
-    corners = [corner for box, _ in row for corner in ((box.x, box.y), (box.right, box.bottom))]
+    corners = [
+        corner for box, _ in row for corner in ((box.x, box.y), (box.right, box.bottom))
+    ]
     return Region(box_around(corners, where), to_nfc(" ".join(text for _, text in row)))

@@ -17,7 +17,9 @@ from nordocr_cli.data.layouts.xml import starts_as_xml
 from nordocr_cli.errors import DataError
 from nordocr_cli.records import Box, Page, Region
 
-_HOCR_LINES = frozenset({"ocr_line", "ocrx_line", "ocr_header", "ocr_caption", "ocr_textfloat"})
+_HOCR_LINES = frozenset(
+    {"ocr_line", "ocrx_line", "ocr_header", "ocr_caption", "ocr_textfloat"}
+)
 _HOCR_BOX = re.compile(r"\bbbox((?:\s+-?[\d.]+){4})")
 _HOCR_POLYGON = re.compile(r"\bpoly((?:\s+-?[\d.]+){6,})")
 _HOCR_BASELINE = re.compile(r"\bbaseline\s+(-?[\d.]+)\s+(-?[\d.]+)\s*(?:;|$)")
@@ -102,7 +104,10 @@ class _Hocr(HTMLParser):
         role = ""
         if "ocr_page" in kinds:
             image = re.search(r'image\s+(?:"([^"]*)"|\'([^\']*)\')', title)
-            box = self._box(title, f"page {len(self.pages) + 1}") if "bbox" in title else None
+            if "bbox" in title:
+                box = self._box(title, f"page {len(self.pages) + 1}")
+            else:
+                box = None
             size = (round(box.bottom), round(box.right)) if box else (0, 0)
             self.pages.append(((image[1] or image[2] or "") if image else "", size, []))
         elif kinds & _HOCR_LINES and self.pages:
@@ -157,7 +162,9 @@ class _Hocr(HTMLParser):
         found = _HOCR_BOX.search(title)
         if found is None:
             raise DataError(f"{self.path}: {what}: no bbox in its title {title!r}")
-        return box_from_json([float(edge) for edge in found[1].split()], f"{self.path}: {what}")
+        return box_from_json(
+            [float(edge) for edge in found[1].split()], f"{self.path}: {what}"
+        )
 
 
 def read(content: bytes, path: Path, bad_lines: BadLines | None = None) -> Layout:

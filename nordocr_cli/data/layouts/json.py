@@ -54,9 +54,12 @@ def layout_from_json(value: Any, path: Path, bad_lines: BadLines | None = None) 
             " writes it"
         )
     pages = [
-        _page(page, path, number, bad_lines) for number, page in enumerate(value["pages"], start=1)
+        _page(page, path, number, bad_lines)
+        for number, page in enumerate(value["pages"], start=1)
     ]
-    return Layout(pages_by_index(pages, path), language_code(str(value.get("language") or "")))
+    return Layout(
+        pages_by_index(pages, path), language_code(str(value.get("language") or ""))
+    )
 
 
 def _page(value: Any, path: Path, number: int, bad_lines: BadLines | None) -> Page:
@@ -77,7 +80,9 @@ def _page_index(value: Mapping[str, Any]) -> Any:
     if "page_index" in value:
         return value["page_index"]
     number = value.get("page")
-    return number - 1 if isinstance(number, int) else None
+    if isinstance(number, int):
+        return number - 1
+    return None
 
 
 def _region(value: Any, where: str) -> Region:

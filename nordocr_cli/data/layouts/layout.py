@@ -61,7 +61,9 @@ class Layout:
 def language_code(name: str) -> str:
     """Return `sv` for `Swedish`, `swe` or `sv-SE`; an unknown language comes back as it is."""
     lowered = name.strip().lower()
-    return _CODES.get(lowered) or _CODES.get(lowered.replace("_", "-").split("-")[0], name.strip())
+    return _CODES.get(lowered) or _CODES.get(
+        lowered.replace("_", "-").split("-")[0], name.strip()
+    )
 
 
 def read_regions(
@@ -98,7 +100,9 @@ def box_from_json(value: Any, where: str) -> Box:
     """Read `{x, y, width, height}` or `[x0, y0, x1, y1]`. Raises DataError naming `where`."""
     try:
         if isinstance(value, Mapping):
-            x, y, width, height = (float(value[key]) for key in ("x", "y", "width", "height"))
+            x, y, width, height = (
+                float(value[key]) for key in ("x", "y", "width", "height")
+            )
         else:
             x, y, right, bottom = (float(edge) for edge in value)
             width, height = right - x, bottom - y
@@ -135,4 +139,6 @@ def points_from_json(value: Any) -> tuple[Point, ...]:
 
 def outline_of(points: Sequence[Point]) -> tuple[Point, ...]:
     """Return a line's corners: two points or fewer are no outline."""
-    return tuple(points) if len(points) > 2 else ()
+    if len(points) > 2:
+        return tuple(points)
+    return ()

@@ -79,7 +79,10 @@ def _lines(page: Element) -> list[Element]:
 
 
 def _collect_blocks(
-    element: Element, order: ReadingOrder, rank: int, blocks: list[tuple[int, list[Element]]]
+    element: Element,
+    order: ReadingOrder,
+    rank: int,
+    blocks: list[tuple[int, list[Element]]],
 ) -> None:
     """Add each element that holds lines, with its rank; what has none takes that of its parent."""
     rank = order.rank(element.get("id", ""), rank)
@@ -101,8 +104,12 @@ def _by_index(lines: list[Element]) -> list[Element]:
 
 def _line(line: Element, where: str) -> Region:
     where = f"{where} ({line.get('id', '')!r})"
-    points = tuple(point for coords in children(line, "Coords") for point in _points(coords))
-    baseline = tuple(point for found in children(line, "Baseline") for point in _points(found))
+    points = tuple(
+        point for coords in children(line, "Coords") for point in _points(coords)
+    )
+    baseline = tuple(
+        point for found in children(line, "Baseline") for point in _points(found)
+    )
     text, confidence = _text(line)
     if text is None:  # no text of its own: that of its words, in their order
         words = [_text(word)[0] for word in children(line, "Word")]
@@ -134,5 +141,8 @@ def _text(element: Element) -> tuple[str | None, float | None]:
         return None, None
     first = equivalents[0]
     text = next(("".join(unicode.itertext()) for unicode in children(first, "Unicode")), "")
-    confidence = float(first.attrib["conf"]) if "conf" in first.attrib else None
+    if "conf" in first.attrib:
+        confidence = float(first.attrib["conf"])
+    else:
+        confidence = None
     return text, confidence

@@ -43,7 +43,9 @@ def _read_foreign_xml(content: bytes, path: Path, bad_lines: BadLines | None) ->
     """Refuse XML of another kind by its name. Always raises DataError."""
     root = parse_xml(content, path)
     if "abbyy" in root.tag.lower():
-        raise DataError(f"{path}: ABBYY FineReader XML is not read; export ALTO from FineReader")
+        raise DataError(
+            f"{path}: ABBYY FineReader XML is not read; export ALTO from FineReader"
+        )
     raise DataError(
         f"{path}: the XML's root is <{name_of(root)}>, neither <alto> nor <PcGts> (PAGE)"
     )

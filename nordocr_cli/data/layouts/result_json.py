@@ -49,5 +49,7 @@ def _line_to_json(region: Region) -> dict[str, Any]:
     }
     # The consumer leaves the key out where there are none.
     return line | (
-        {"char_confidences": list(region.char_confidences)} if region.char_confidences else {}
+        {"char_confidences": list(region.char_confidences)}
+        if region.char_confidences
+        else {}
     )

@@ -53,7 +53,9 @@ class _Table:
         level = int(row.get("level", _LINE_LEVEL))
         line_level = _WORD_LEVEL if self.by_word else _LINE_LEVEL
         if level == _LINE_LEVEL:
-            x, y, width, height = (float(row[key]) for key in ("left", "top", "width", "height"))
+            x, y, width, height = (
+                float(row[key]) for key in ("left", "top", "width", "height")
+            )
             self._last.box = box_from_json([x, y, x + width, y + height], where)
         if level != line_level:
             return
@@ -96,10 +98,11 @@ def read(content: bytes, path: Path, bad_lines: BadLines | None = None) -> Layou
         try:
             table.add(row, where)
         except (KeyError, IndexError, ValueError, DataError) as error:
-            expected = (
-                f"{where}: expected numbers under {', '.join(header)}, and a line before its words"
+            problem = (
+                f"{where}: needs numbers under {', '.join(header)}, and lines before words"
             )
-            problem = str(error) if isinstance(error, DataError) else expected
+            if isinstance(error, DataError):
+                problem = str(error)
             if bad_lines is None:
                 raise DataError(problem) from None
             table.damage(problem, bad_lines)
@@ -121,10 +124,14 @@ def _cells(content: bytes, path: Path) -> list[list[str]]:
     return [line.split("\t") for line in text.split("\n") if line]
 
 
-def _require_one_image(header: Sequence[str], rows: Sequence[Sequence[str]], path: Path) -> None:
+def _require_one_image(
+    header: Sequence[str], rows: Sequence[Sequence[str]], path: Path
+) -> None:
     if "image" not in header:
         return
     column = header.index("image")
     images = {cells[column] for cells in rows if column < len(cells)}
     if len(images) > 1:
-        raise DataError(f"{path}: its rows are of several images; a layout is of one document")
+        raise DataError(
+            f"{path}: its rows are of several images; a layout is of one document"
+        )

@@ -54,13 +54,17 @@ def root_name(head: bytes) -> str:
             text = text.partition("-->")[2]
         elif not text.startswith(("?", "!")):
             name = text.split(">")[0].split("/")[0].split()
-            return name[0].rpartition(":")[2] if name else ""
+            if name:
+                return name[0].rpartition(":")[2]
+            return ""
     return ""
 
 
 def name_of(element: Element) -> str:
     """Tag without namespace: ALTO 2, 3, 4 and PAGE of all years differ in it alone."""
-    return element.tag.rpartition("}")[2] if isinstance(element.tag, str) else ""
+    if isinstance(element.tag, str):
+        return element.tag.rpartition("}")[2]
+    return ""
 
 
 def children(element: Element, *names: str) -> Iterator[Element]:
@@ -120,4 +124,6 @@ class ReadingOrder:
 
 def _position(element: Element) -> int:
     index = element.get("index", "")
-    return int(index) if index.isdecimal() else 0
+    if index.isdecimal():
+        return int(index)
+    return 0

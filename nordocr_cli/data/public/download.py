@@ -43,7 +43,9 @@ def download(
         headers["Authorization"] = f"Bearer {token}"
     try:
         with (
-            httpx.Client(follow_redirects=True, timeout=_TIMEOUT_S, trust_env=False) as client,
+            httpx.Client(
+                follow_redirects=True, timeout=_TIMEOUT_S, trust_env=False
+            ) as client,
             client.stream("GET", url, headers=headers) as response,
         ):
             _require_success(url, response.status_code)
@@ -53,7 +55,13 @@ def download(
             total = length + received if is_continued else length
             _require_size(url, total, maximum_bytes)
             progress.start("download", total // _CHUNK_BYTES or None, "MiB")
-            _write(response.iter_bytes(_CHUNK_BYTES), part, is_continued, maximum_bytes, progress)
+            _write(
+                response.iter_bytes(_CHUNK_BYTES),
+                part,
+                is_continued,
+                maximum_bytes,
+                progress,
+            )
     except httpx.HTTPError as error:
         raise DataError(
             f"cannot download {url}: {type(error).__name__} {error}; what arrived is kept, the same"
@@ -78,13 +86,18 @@ def _require_address(url: str) -> None:
     is_local = parts.hostname in ("127.0.0.1", "localhost", "::1")
     if parts.scheme == "https" or (parts.scheme == "http" and is_local):
         return
-    raise UsageError(f"{url}: only https addresses are fetched (http from this machine alone)")
+    raise UsageError(
+        f"{url}: only https addresses are fetched (http from this machine alone)"
+    )
 
 
 def _require_success(url: str, status: int) -> None:
     if status in (200, _PARTIAL):
         return
-    hint = "; give a token with --token-env NAME" if status in (401, 403) else ""
+    if status in (401, 403):
+        hint = "; give a token with --token-env NAME"
+    else:
+        hint = ""
     raise DataError(f"{url}: the server answered {status}{hint}")
 
 

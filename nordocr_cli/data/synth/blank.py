@@ -50,7 +50,9 @@ def _grid(rng: random.Random, ink: Gray, em_px: float) -> None:
     """The rules of a table around and between its cells."""
     height, width = ink.shape
     thick, level = max(1, round(em_px * rng.uniform(0.02, 0.09))), rng.randint(120, 255)
-    for y in rng.sample((rng.randint(0, 3), height - 1 - rng.randint(0, 3)), rng.randint(1, 2)):
+    for y in rng.sample(
+        (rng.randint(0, 3), height - 1 - rng.randint(0, 3)), rng.randint(1, 2)
+    ):
         cv2.line(ink, (0, y), (width - 1, y), level, thick)
     for _ in range(rng.randint(1, max(1, min(6, width // (3 * height))))):
         x = rng.randrange(width)
@@ -69,7 +71,9 @@ def _border(rng: random.Random, ink: Gray, em_px: float) -> None:
         ink[-rng.randint(1, height // 3) :] = level
     elif width > 3 * height:
         ink[:, : rng.randint(1, height // 2)] = level
-    ink[:] = cv2.GaussianBlur(ink, (0, 0), rng.uniform(0.3, 4)) if rng.random() < 0.4 else ink
+    ink[:] = (
+        cv2.GaussianBlur(ink, (0, 0), rng.uniform(0.3, 4)) if rng.random() < 0.4 else ink
+    )
 
 
 def _dotted(rng: random.Random, ink: Gray, em_px: float) -> None:
@@ -96,7 +100,9 @@ def _specks(rng: random.Random, ink: Gray, em_px: float) -> None:
     height, width = ink.shape
     draws = np.random.default_rng(rng.getrandbits(32))
     count = max(3, round(height * width * rng.uniform(0.0005, 0.02)))
-    ink[draws.integers(0, height, count), draws.integers(0, width, count)] = rng.randint(120, 255)
+    ink[draws.integers(0, height, count), draws.integers(0, width, count)] = rng.randint(
+        120, 255
+    )
 
 
 _MARKS = (_rule, _rule, _grid, _border, _dotted, _screened, _specks)

@@ -42,7 +42,9 @@ def _cloud_field() -> Gray:
         .astype(np.float32)
     )
     smooth = cv2.resize(
-        cv2.GaussianBlur(coarse, (0, 0), 0.8), (_NOISE_W, _NOISE_H), interpolation=cv2.INTER_CUBIC
+        cv2.GaussianBlur(coarse, (0, 0), 0.8),
+        (_NOISE_W, _NOISE_H),
+        interpolation=cv2.INTER_CUBIC,
     )
     return np.clip(smooth, 0, 255).astype(np.uint8)
 
@@ -52,7 +54,10 @@ def _window(field: NDArray, shape: tuple[int, int], rng: random.Random) -> NDArr
     height, width = shape
     if height > _NOISE_H or width > _NOISE_W:
         field = np.tile(field, (-(-height // _NOISE_H), -(-width // _NOISE_W)))
-    top, left = rng.randint(0, field.shape[0] - height), rng.randint(0, field.shape[1] - width)
+    top, left = (
+        rng.randint(0, field.shape[0] - height),
+        rng.randint(0, field.shape[1] - width),
+    )
     return field[top : top + height, left : left + width]
 
 
@@ -73,9 +78,9 @@ def ink_gain(ink: Gray, strength: float, rng: random.Random) -> Gray:
 def uneven_ink(ink: Gray, strength: float, rng: random.Random) -> Gray:
     """Let the ink fade in patches, as a worn ribbon or toner does; 1 takes up to all of it away."""
     clouds = _window(_cloud_field(), ink.shape, rng)
-    curve = np.clip(255 - strength * 1.6 * np.maximum(np.arange(256) - 100, 0), 0, 255).astype(
-        np.uint8
-    )
+    curve = np.clip(
+        255 - strength * 1.6 * np.maximum(np.arange(256) - 100, 0), 0, 255
+    ).astype(np.uint8)
     return cv2.multiply(ink, cv2.LUT(clouds, curve), scale=1 / 255)
 
 
@@ -112,9 +117,13 @@ def breaks(ink: Gray, strength: float, rng: random.Random) -> Gray:
     that lose their ink.
     """
     grains = cv2.GaussianBlur(
-        _window(_noise_field(), ink.shape, rng).astype(np.float32), (0, 0), rng.uniform(0.8, 1.6)
+        _window(_noise_field(), ink.shape, rng).astype(np.float32),
+        (0, 0),
+        rng.uniform(0.8, 1.6),
     )
-    limit = float(np.quantile(grains[:, :: max(1, grains.shape[1] // 256)], 1 - min(0.5, strength)))
+    limit = float(
+        np.quantile(grains[:, :: max(1, grains.shape[1] // 256)], 1 - min(0.5, strength))
+    )
     soft = np.clip((limit - grains) * 24 + 128, 0, 255).astype(np.uint8)
     return cv2.multiply(ink, soft, scale=1 / 255)
 
@@ -193,7 +202,9 @@ def shade(page: Gray, strength: float, rng: random.Random) -> Gray:
 def grain(page: Gray, strength: float, rng: random.Random) -> Gray:
     """Sensor noise; strength is its standard deviation in gray levels."""
     noise = _window(_noise_field(), page.shape, rng).astype(np.int16)
-    return cv2.addWeighted(page.astype(np.int16), 1.0, noise, strength / 32, 0, dtype=cv2.CV_8U)
+    return cv2.addWeighted(
+        page.astype(np.int16), 1.0, noise, strength / 32, 0, dtype=cv2.CV_8U
+    )
 
 
 def stains(page: Gray, strength: float, rng: random.Random) -> Gray:
@@ -223,7 +234,9 @@ def sharpen(page: Gray, strength: float, rng: random.Random) -> Gray:
     """Unsharp mask, as scanners' own software applies it; strength is the weight of the detail that
     is added.
     """
-    return cv2.addWeighted(page, 1 + strength, cv2.GaussianBlur(page, (0, 0), 1.2), -strength, 0)
+    return cv2.addWeighted(
+        page, 1 + strength, cv2.GaussianBlur(page, (0, 0), 1.2), -strength, 0
+    )
 
 
 def screen(page: Gray, strength: float, rng: random.Random) -> Gray:
@@ -234,10 +247,14 @@ def screen(page: Gray, strength: float, rng: random.Random) -> Gray:
     pitch = rng.choice((3, 4, 4, 5, 6))
     side = max(1, round(pitch * math.sqrt(strength)))
     tile = np.full((2 * pitch, 2 * pitch), 255, np.uint8)
-    tile[:side, :side] = tile[pitch : pitch + side, pitch : pitch + side] = rng.randint(0, 120)
+    tile[:side, :side] = tile[pitch : pitch + side, pitch : pitch + side] = rng.randint(
+        0, 120
+    )
     if rng.random() < 0.5:  # a straight grid instead of a diagonal one
         tile[:side, pitch : pitch + side] = tile[pitch : pitch + side, :side] = tile[0, 0]
-    dots_there = np.tile(tile, (-(-height // len(tile)), -(-width // len(tile))))[:height, :width]
+    dots_there = np.tile(tile, (-(-height // len(tile)), -(-width // len(tile))))[
+        :height, :width
+    ]
     return cv2.min(page, dots_there)
 
 
@@ -246,7 +263,9 @@ def motion(page: Gray, strength: float, rng: random.Random) -> Gray:
     length = max(2, round(strength))
     # Not cv2.blur: OpenCV 5.0.0 writes black for white at the right end where the kernel is two
     # pixels.
-    kernel = np.full((1, length) if rng.random() < 0.5 else (length, 1), 1 / length, np.float32)
+    kernel = np.full(
+        (1, length) if rng.random() < 0.5 else (length, 1), 1 / length, np.float32
+    )
     return cv2.filter2D(page, -1, kernel)
 
 
@@ -302,7 +321,9 @@ def speckle(page: Gray, strength: float, rng: random.Random) -> Gray:
     pepper: Gray = (field > min(126, limit)).astype(np.uint8)
     salt = field < -min(126, limit)
     if rng.random() < 0.5:
-        pepper = cv2.dilate(pepper, np.ones((rng.randint(1, 2), rng.randint(1, 2)), np.uint8))
+        pepper = cv2.dilate(
+            pepper, np.ones((rng.randint(1, 2), rng.randint(1, 2)), np.uint8)
+        )
     return np.where(
         pepper > 0, np.uint8(rng.randint(0, 60)), np.where(salt, np.uint8(255), page)
     ).astype(np.uint8)
@@ -325,10 +346,12 @@ def g4_speckle(page: Gray, strength: float, rng: random.Random) -> Gray:
     page[y, x] = level
     for down, right, share in ((0, 1, 0.4), (1, 0, 0.4), (1, 1, 0.15)):
         there = draws.random(count) < share
-        page[np.minimum(y[there] + down, height - 1), np.minimum(x[there] + right, width - 1)] = (
-            level[there]
-        )
-    edge = np.flatnonzero(cv2.morphologyEx(page, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)))
+        page[
+            np.minimum(y[there] + down, height - 1), np.minimum(x[there] + right, width - 1)
+        ] = level[there]
+    edge = np.flatnonzero(
+        cv2.morphologyEx(page, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))
+    )
     flipped = edge[draws.random(len(edge)) < min(0.25, strength / 60)]
     page.reshape(-1)[flipped] = np.where(
         page.reshape(-1)[flipped] > (black + white) // 2, black, white
@@ -349,7 +372,9 @@ def dirt(page: Gray, strength: float, rng: random.Random) -> Gray:
         if draw < 0.75:
             cv2.circle(page, (x, y), rng.choice((0, 0, 1, 1, 2)), level, -1)
         elif draw < 0.95:
-            cv2.line(page, (x, y), (x + rng.randint(-12, 12), y + rng.randint(-6, 6)), level, 1)
+            cv2.line(
+                page, (x, y), (x + rng.randint(-12, 12), y + rng.randint(-6, 6)), level, 1
+            )
         else:
             cv2.line(page, (x, 0), (x + rng.randint(-2, 2), height), 255 - level, 1)
     return page
@@ -625,7 +650,11 @@ RECIPES: Mapping[str, Recipe] = {
         (95, 175),
         (10, 70),
         0.6,
-        (Step(clog, 0.2, 1.5, 3), Step(ink_gain, 0.7, -0.2, 1.5), Step(uneven_ink, 0.4, 0.1, 0.5)),
+        (
+            Step(clog, 0.2, 1.5, 3),
+            Step(ink_gain, 0.7, -0.2, 1.5),
+            Step(uneven_ink, 0.4, 0.1, 0.5),
+        ),
         (
             Step(stains, 0.5, 4, 30),
             Step(shade, 0.5, 5, 40),

@@ -58,11 +58,10 @@ class AmountStyle:
                 case sign:
                     text = sign + text
         if self.currency:
-            text = (
-                f"{self.currency} {text}"
-                if self.currency in ("€", "EUR", "NOK", "DKK", "kr.") and rng.random() < 0.5
-                else f"{text} {self.currency}"
-            )
+            if self.currency in ("€", "EUR", "NOK", "DKK", "kr.") and rng.random() < 0.5:
+                text = f"{self.currency} {text}"
+            else:
+                text = f"{text} {self.currency}"
         return text.replace(" :-", ":-").replace(" ,-", ",-")
 
 
@@ -160,15 +159,16 @@ def organisation_number(rng: random.Random, v: Vocabulary) -> str:
 
 def iban(rng: random.Random, v: Vocabulary) -> str:
     """An IBAN-like number in groups of four, or without the spaces."""
-    country, length = {"sv": ("SE", 22), "no": ("NO", 13), "da": ("DK", 16), "is": ("IS", 24)}[
-        v.language
-    ]
+    country, length = {
+        "sv": ("SE", 22),
+        "no": ("NO", 13),
+        "da": ("DK", 16),
+        "is": ("IS", 24),
+    }[v.language]
     number = country + digits(rng, length)
-    return (
-        " ".join(number[i : i + 4] for i in range(0, len(number), 4))
-        if rng.random() < 0.8
-        else number
-    )
+    if rng.random() < 0.8:
+        return " ".join(number[i : i + 4] for i in range(0, len(number), 4))
+    return number
 
 
 def phone(rng: random.Random, v: Vocabulary) -> str:
@@ -231,11 +231,9 @@ def number(rng: random.Random, v: Vocabulary) -> str:
     if draw < 0.83:
         return phone(rng, v)
     if draw < 0.87:
-        return (
-            f"{digits(rng, rng.randint(3, 4))}-{digits(rng, 4)}"
-            if rng.random() < 0.5
-            else f"{digits(rng, 4)} {digits(rng, 2)} {digits(rng, 5)}"
-        )
+        if rng.random() < 0.5:
+            return f"{digits(rng, rng.randint(3, 4))}-{digits(rng, 4)}"
+        return f"{digits(rng, 4)} {digits(rng, 2)} {digits(rng, 5)}"
     if draw < 0.90:
         return rng.choice(
             (

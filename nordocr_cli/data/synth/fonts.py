@@ -87,7 +87,10 @@ def open_shaped_font(path: str, index: int, instance: str = "") -> ImageFont.Fre
     Where Pillow was built without libraqm it is `open_font`'s: kerning from the old table, no
     ligatures.
     """
-    layout = ImageFont.Layout.RAQM if features.check("raqm") else ImageFont.Layout.BASIC
+    if features.check("raqm"):
+        layout = ImageFont.Layout.RAQM
+    else:
+        layout = ImageFont.Layout.BASIC
     return _opened(path, index, instance, layout)
 
 
@@ -114,7 +117,11 @@ def system_font_folders() -> list[Path]:
             home / "AppData/Local/Microsoft/Windows/Fonts",
         ]
     elif sys.platform == "darwin":
-        folders = [Path("/System/Library/Fonts"), Path("/Library/Fonts"), home / "Library/Fonts"]
+        folders = [
+            Path("/System/Library/Fonts"),
+            Path("/Library/Fonts"),
+            home / "Library/Fonts",
+        ]
     else:
         folders = [
             Path(p)
@@ -139,7 +146,10 @@ def find_faces(source: Path | None, charset: Charset) -> tuple[list[FontFace], l
     """
     if source is not None and not source.exists():
         raise UsageError(f"--fonts {source}: no such folder or file")
-    listed = _read_tsv(source) if source is not None and source.is_file() else None
+    if source is not None and source.is_file():
+        listed = _read_tsv(source)
+    else:
+        listed = None
     if listed is not None:
         files = _locate(listed)
     else:
@@ -149,7 +159,9 @@ def find_faces(source: Path | None, charset: Charset) -> tuple[list[FontFace], l
     left_out: list[str] = []
     found_first: dict[bytes, str] = {}
     for path, row in files.items():
-        for where, inspected in _inspect_file(path, row, charset, trusted=listed is not None):
+        for where, inspected in _inspect_file(
+            path, row, charset, trusted=listed is not None
+        ):
             if isinstance(inspected, str):
                 left_out.append(f"{where}: {inspected}")
                 continue
@@ -220,10 +232,13 @@ class FontPicker:
     def __init__(self, faces: Sequence[FontFace]) -> None:
         by_category: dict[str, dict[str, list[FontFace]]] = {}
         for face in faces:
-            by_category.setdefault(face.category, {}).setdefault(face.family, []).append(face)
+            by_category.setdefault(face.category, {}).setdefault(face.family, []).append(
+                face
+            )
         self._families = {
             category: [
-                (faces, [_style_weight(face) for face in faces]) for faces in families.values()
+                (faces, [_style_weight(face) for face in faces])
+                for faces in families.values()
             ]
             for category, families in by_category.items()
         }
@@ -279,9 +294,10 @@ def _locate(rows: Sequence[dict[str, str]]) -> dict[str, dict[str, str]]:
         on_system.setdefault(found.name, str(found))
     located: dict[str, dict[str, str]] = {}
     for row in rows:
-        path = (
-            row["file"] if Path(row["file"]).is_file() else on_system.get(row["file"], row["file"])
-        )
+        if Path(row["file"]).is_file():
+            path = row["file"]
+        else:
+            path = on_system.get(row["file"], row["file"])
         located.setdefault(path, row)
     return located
 
@@ -331,7 +347,13 @@ def _instances(font: ImageFont.FreeTypeFont) -> list[str]:
 
 
 def _inspect(
-    path: str, index: int, instance: str, row: dict[str, str], charset: Charset, *, trusted: bool
+    path: str,
+    index: int,
+    instance: str,
+    row: dict[str, str],
+    charset: Charset,
+    *,
+    trusted: bool,
 ) -> _Inspected:
     try:
         font = open_font(path, index, instance)
@@ -345,7 +367,7 @@ def _inspect(
         return "symbols or small capitals, by its name"
     if agreement < LEAST_AGREEMENT:
         return (
-            f"draws no letters: {agreement:.0%} of A-Z, a-z and 0-9 look like those of other faces"
+            f"draws no letters: {agreement:.0%} of A-Z, a-z and 0-9 look like other faces"
         )
     characters = _drawn_characters(pictures, charset)
     if missing := set(LETTERS) & set(charset.characters) - characters:
@@ -421,5 +443,7 @@ def _category(name: str) -> str:
         ("serif", ("serif", "roman", "times", "georgia", "garamond", "book", "slab")),
     ):
         if any(word in name.replace("sans serif", "sans") for word in words):
-            return category if not (category == "serif" and "sans" in name) else "sans"
+            if not (category == "serif" and "sans" in name):
+                return category
+            return "sans"
     return "sans"

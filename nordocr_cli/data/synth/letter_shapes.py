@@ -24,8 +24,14 @@ LEAST_AGREEMENT = 0.2
 
 # Letters whose shapes differ by size or by little else once they fill the same square.
 _ALIKE = ("oO0", "iIl1j", "Cc", "Ss5", "Vv", "Ww", "Xx", "Zz2", "Uu", "Kk", "Pp")
-_SLANTS = (0.0, 0.15, 0.3)  # columns by which a row moves, per row: italics are set upright first
-_LEAST_ASPECT = 3  # narrower shapes get white on both sides, so that an l does not fill the square
+_SLANTS = (
+    0.0,
+    0.15,
+    0.3,
+)  # columns by which a row moves, per row: italics are set upright first
+_LEAST_ASPECT = (
+    3  # narrower shapes get white on both sides, so that an l does not fill the square
+)
 
 Shapes = NDArray[np.float32]
 
@@ -60,9 +66,14 @@ def letter_agreement(font: ImageFont.FreeTypeFont) -> float:
 
 
 def _agreement(font: ImageFont.FreeTypeFont, known: Shapes, slant: float) -> float:
-    drawn = _standardized(np.stack([letter_shape(font, letter, slant) for letter in LETTERS]))
+    drawn = _standardized(
+        np.stack([letter_shape(font, letter, slant) for letter in LETTERS])
+    )
     nearest = (drawn @ known.T).argmax(axis=1)
-    agreed = [_family(LETTERS[found]) == _family(LETTERS[own]) for own, found in enumerate(nearest)]
+    agreed = [
+        _family(LETTERS[found]) == _family(LETTERS[own])
+        for own, found in enumerate(nearest)
+    ]
     return sum(agreed) / len(LETTERS)
 
 

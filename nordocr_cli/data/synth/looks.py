@@ -12,7 +12,13 @@ from nordocr_cli.data.synth.texts import KIND_WEIGHTS
 # How a line is cut from its page: tight to its ink, to the font's box, with a margin, a little too
 # tight, or as a plain box that holds what stands above and below too.
 _CROPS = {"ink": 0.47, "font": 0.36, "margin": 0.12, "cut": 0.05}
-_CROPS_WITH_NEIGHBOURS = {"ink": 0.35, "font": 0.25, "margin": 0.12, "cut": 0.03, "box": 0.25}
+_CROPS_WITH_NEIGHBOURS = {
+    "ink": 0.35,
+    "font": 0.25,
+    "margin": 0.12,
+    "cut": 0.03,
+    "box": 0.25,
+}
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,17 @@ _TOP_LEVEL = {"sv": "se", "no": "no", "da": "dk", "is": "is"}
 
 def address(rng: random.Random, v: Vocabulary) -> str:
     """An e-mail address, a URL, a path, or something else that programs write."""
-    first = rng.choice((*v.people, "info", "faktura", "post", "order")).lower().translate(_ASCII)
-    domain = rng.choice(v.companies).lower().translate(_ASCII).replace(".", rng.choice(("", "-")))
+    first = (
+        rng.choice((*v.people, "info", "faktura", "post", "order"))
+        .lower()
+        .translate(_ASCII)
+    )
+    domain = (
+        rng.choice(v.companies)
+        .lower()
+        .translate(_ASCII)
+        .replace(".", rng.choice(("", "-")))
+    )
     draw = rng.random()
     if draw < 0.55:
         mark = rng.choice((".", ".", "_", "-"))
@@ -51,9 +60,10 @@ def address(rng: random.Random, v: Vocabulary) -> str:
 def labelled(rng: random.Random, v: Vocabulary) -> tuple[str, ...]:
     """`Label: value`, in one cell or with a gap between."""
     label = rng.choice(v.labels)
-    value = (
-        number(rng, v) if rng.random() < 0.75 else rng.choice((*v.people, *v.companies, *v.places))
-    )
+    if rng.random() < 0.75:
+        value = number(rng, v)
+    else:
+        value = rng.choice((*v.people, *v.companies, *v.places))
     colon = rng.choice((":", ":", "", " :"))
     if rng.random() < 0.4:
         return (label + colon.strip(), value)
@@ -67,11 +77,10 @@ def business(rng: random.Random, v: Vocabulary) -> tuple[str, ...]:
         return (address(rng, v),)
     if draw < 0.45:
         street = f"{rng.choice(v.streets)} {rng.randint(1, 199)}{rng.choice(('', '', ' B', 'A'))}"
-        town = (
-            f"{digits(rng, 3)} {digits(rng, 2)} {rng.choice(v.places)}"
-            if v.language == "sv"
-            else f"{digits(rng, 3 if v is ICELANDIC else 4)} {rng.choice(v.places)}"
-        )
+        if v.language == "sv":
+            town = f"{digits(rng, 3)} {digits(rng, 2)} {rng.choice(v.places)}"
+        else:
+            town = f"{digits(rng, 3 if v is ICELANDIC else 4)} {rng.choice(v.places)}"
         return (rng.choice((street, town, f"{street}, {town}")),)
     if draw < 0.65:
         return (f"{rng.choice(v.companies)} {rng.choice(v.forms)}",)

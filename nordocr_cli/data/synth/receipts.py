@@ -101,8 +101,36 @@ _UNITS = (
     "M",
     "CM",
 )
-_SIZES = ("1", "2", "5", "6", "10", "12", "25", "50", "100", "200", "250", "330", "500", "750")
-_MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
+_SIZES = (
+    "1",
+    "2",
+    "5",
+    "6",
+    "10",
+    "12",
+    "25",
+    "50",
+    "100",
+    "200",
+    "250",
+    "330",
+    "500",
+    "750",
+)
+_MONTHS = (
+    "JAN",
+    "FEB",
+    "MAR",
+    "APR",
+    "MAY",
+    "JUN",
+    "JUL",
+    "AUG",
+    "SEP",
+    "OCT",
+    "NOV",
+    "DEC",
+)
 
 
 def receipt(rng: random.Random, v: Vocabulary) -> tuple[str, ...]:
@@ -122,7 +150,8 @@ def _titled(cell: str) -> str:
     theirs.
     """
     return " ".join(
-        word.capitalize() if word.isalpha() and len(word) > 2 else word for word in cell.split(" ")
+        word.capitalize() if word.isalpha() and len(word) > 2 else word
+        for word in cell.split(" ")
     )
 
 
@@ -139,7 +168,10 @@ def _money(rng: random.Random) -> str:
 
 
 def _price(rng: random.Random) -> tuple[str, ...]:
-    text = rng.choice(_CURRENCY) + _money(rng) if rng.random() < 0.3 else _money(rng)
+    if rng.random() < 0.3:
+        text = rng.choice(_CURRENCY) + _money(rng)
+    else:
+        text = _money(rng)
     text = rng.choices(("0.00", text, f"-{text}", f"({text})"), (6, 84, 7, 3))[0]
     ending = rng.choices(
         ("", " SR", " ZRL", " T", " S", " Z", "*", " A", " kr", "-"),
@@ -157,16 +189,17 @@ def _goods(rng: random.Random) -> str:
     if rng.random() < 0.4:
         words.append(rng.choice(_SIZES) + rng.choice(("", "", ".5")) + rng.choice(_UNITS))
     text = " ".join(words)
-    return text[: rng.randint(8, 24)].strip() if rng.random() < 0.25 else text
+    if rng.random() < 0.25:
+        return text[: rng.randint(8, 24)].strip()
+    return text
 
 
 def _item(rng: random.Random) -> tuple[str, ...]:
     text = _goods(rng)
     draw = rng.random()
     if draw < 0.2:
-        text = (
-            f"{digits(rng, rng.choice((3, 4, 5, 6, 12, 13)))}{rng.choice((' ', '-', ' - '))}{text}"
-        )
+        number = digits(rng, rng.choice((3, 4, 5, 6, 12, 13)))
+        text = f"{number}{rng.choice((' ', '-', ' - '))}{text}"
     elif draw < 0.35:
         text = f"{rng.randint(1, 12)}{rng.choice((' ', ' x ', ' X ', '. ', ') '))}{text}"
     if rng.random() < 0.3:
@@ -180,7 +213,9 @@ def _total(rng: random.Random) -> tuple[str, ...]:
         label += rng.choice((" RM", " (RM)", " ($)", " EUR", " (SEK)", " NOK", " DKK"))
     if rng.random() < 0.35:
         label += rng.choice((":", " :"))
-    return (label, *_price(rng)) if rng.random() < 0.45 else (label,)
+    if rng.random() < 0.45:
+        return (label, *_price(rng))
+    return (label,)
 
 
 def _head(rng: random.Random) -> tuple[str, ...]:
@@ -234,7 +269,9 @@ def _address(rng: random.Random) -> tuple[str, ...]:
                 f"LOT {rng.randint(1, 999)}",
             )
         )
-        return (f"{number}{rng.choice((', ', ',', ' '))}{place}{rng.choice((',', '', '.'))}",)
+        return (
+            f"{number}{rng.choice((', ', ',', ' '))}{place}{rng.choice((',', '', '.'))}",
+        )
     return (f"{digits(rng, 5)} {place}{rng.choice((',', '', '.'))}",)
 
 
@@ -284,7 +321,9 @@ def _date(rng: random.Random) -> str:
             f"{month}/{day}/{year}",
         )
     )
-    return f"{text} {_time(rng)}" if rng.random() < 0.3 else text
+    if rng.random() < 0.3:
+        return f"{text} {_time(rng)}"
+    return text
 
 
 def _time(rng: random.Random) -> str:

@@ -37,9 +37,8 @@ _SIDE_EM = 0.7
 _LEAST_CORRELATION = 0.6
 _LEAST_LOCAL_INK = 0.35
 _LEAST_CONTRAST = 45  # gray levels between paper and ink
-_BLANK_BESIDE = (
-    0.4  # share of the lines with show-through that have a stretch of blank page beside them
-)
+# Share of the lines with show-through that have a stretch of blank page next to them.
+_BLANK_BESIDE = 0.4
 _MOST_BLANK_EM = 9.0
 _MOST_SQUASH = 1.05  # a crop wider than the network reads would lose its proportions
 _NEEDS_INK = ("threshold_otsu", "threshold_adaptive")
@@ -79,9 +78,13 @@ class Style:
     columns: float = 0.02  # probability that a sliver of the next column stands at an end
     rules: float = 0.08  # probability of a table rule or underline
     pen: float = 0.015  # probability of a pen stroke across
-    curl: float = 0.06  # probability of a line that is not straight, as near the spine of a book
+    curl: float = (
+        0.06  # probability of a line that is not straight, as near the spine of a book
+    )
     inverse: float = 0.01  # probability of light text on dark ground
-    blank: float = 0.0  # probability of a box in which nothing is written, with an empty text
+    blank: float = (
+        0.0  # probability of a box in which nothing is written, with an empty text
+    )
     # probability of letters set on a coarse grid, with uneven gaps between and within words
     coarse: float = 0.2
 
@@ -119,7 +122,9 @@ def render_line(
         if face is None:
             continue
         if face.caps_only:
-            text = Text(tuple(cell.upper() for cell in text.cells), text.language, text.kind)
+            text = Text(
+                tuple(cell.upper() for cell in text.cells), text.language, text.kind
+            )
             if not set(text.label) - {" "} <= face.characters:
                 continue
         rendered = _render(rng, text, face, geometry, style, look)
@@ -132,7 +137,12 @@ def render_line(
 
 
 def _render(
-    rng: random.Random, text: Text, face: FontFace, geometry: Geometry, style: Style, look: Look
+    rng: random.Random,
+    text: Text,
+    face: FontFace,
+    geometry: Geometry,
+    style: Style,
+    look: Look,
 ) -> RenderedLine | None:
     """Draw `text` once; None when nothing of it fits or can be read."""
     font = open_face(face)
@@ -144,11 +154,10 @@ def _render(
     points = round(rng.uniform(low, high) * 2) / 2
     em_px = points * dpi / 72
     narrowest, widest, share = look.stretch
-    stretch = (
-        math.exp(rng.uniform(math.log(narrowest), math.log(widest)))
-        if rng.random() < share
-        else 1.0
-    )
+    if rng.random() < share:
+        stretch = math.exp(rng.uniform(math.log(narrowest), math.log(widest)))
+    else:
+        stretch = 1.0
     angle = _angle(rng, recipe)
 
     drawn = _draw_cells(rng, face, text, geometry, stretch, style)
@@ -163,14 +172,20 @@ def _render(
     if name == "showthrough" and rng.random() < _BLANK_BESIDE:
         own, beside = _with_blank(rng, own, em_px, geometry)
     others = _surroundings(rng, own, em_px, style, look)
-    slivers = _slivers(rng, own, em_px) if rng.random() < style.columns else None
+    if rng.random() < style.columns:
+        slivers = _slivers(rng, own, em_px)
+    else:
+        slivers = None
     if slivers is not None:
         others = slivers if others is None else cv2.max(others, slivers)
     if rng.random() < style.curl:
         bend = _bend(rng, own.shape, em_px)
         own, others = bend(own), bend(others) if others is not None else None
     if angle:
-        own, others = _rotated(own, angle), _rotated(others, angle) if others is not None else None
+        own, others = (
+            _rotated(own, angle),
+            _rotated(others, angle) if others is not None else None,
+        )
     box = _crop_box(rng, own, font, em_px, scale_y, angle, look.crops)
     if box is None:
         return None
@@ -193,11 +208,15 @@ def _render(
     if name == "showthrough":
         page = _show_through(rng, page, own)
     for step in recipe.page_steps:
-        page = step.apply(page, rng, em_px, style.strength * style.often.get(step.name, 1.0))
+        page = step.apply(
+            page, rng, em_px, style.strength * style.often.get(step.name, 1.0)
+        )
     crop = page[top:bottom, left:right]
     if not _is_legible(crop, own[top:bottom, left:right], em_px):
         return None
-    if frames_needed(text.label) > geometry.out_length(geometry.line_width(*crop.shape[:2])):
+    if frames_needed(text.label) > geometry.out_length(
+        geometry.line_width(*crop.shape[:2])
+    ):
         return None  # CTC could not write it
     if rng.random() < style.inverse:
         crop = 255 - crop
@@ -209,7 +228,9 @@ def _render(
         "crop": crop_mode,
         "kind": text.kind,
     }
-    return RenderedLine(cv2.cvtColor(np.ascontiguousarray(crop), cv2.COLOR_GRAY2RGB), text, made)
+    return RenderedLine(
+        cv2.cvtColor(np.ascontiguousarray(crop), cv2.COLOR_GRAY2RGB), text, made
+    )
 
 
 # Drawing
@@ -217,7 +238,12 @@ def _render(
 
 
 def _draw_cells(
-    rng: random.Random, face: FontFace, text: Text, geometry: Geometry, stretch: float, style: Style
+    rng: random.Random,
+    face: FontFace,
+    text: Text,
+    geometry: Geometry,
+    stretch: float,
+    style: Style,
 ) -> tuple[Text, Gray] | None:
     """Draw the cells at EM_PX pixels an em; return the text that was drawn and its ink, uint8 (h,
     w).
@@ -265,12 +291,16 @@ def _room(face: FontFace, label: str, geometry: Geometry, stretch: float) -> flo
     `label`.
     """
     reaches = [
-        _letter_reach(face.path, face.index, face.instance, letter) for letter in set(label) - {" "}
+        _letter_reach(face.path, face.index, face.instance, letter)
+        for letter in set(label) - {" "}
     ]
     height = max((below for _, below in reaches), default=0) - min(
         (above for above, _ in reaches), default=0
     )
-    return geometry.max_width / geometry.height * max(height, 0.5 * EM_PX) / stretch - 0.1 * EM_PX
+    return (
+        geometry.max_width / geometry.height * max(height, 0.5 * EM_PX) / stretch
+        - 0.1 * EM_PX
+    )
 
 
 @lru_cache(maxsize=200_000)
@@ -283,18 +313,18 @@ def _letter_reach(path: str, index: int, instance: str, letter: str) -> tuple[fl
 def _scaled(ink: Gray, scale_x: float, scale_y: float) -> Gray:
     height, width = ink.shape
     size = max(2, round(width * scale_x)), max(2, round(height * scale_y))
-    return cv2.resize(ink, size, interpolation=cv2.INTER_AREA if scale_y < 1 else cv2.INTER_LINEAR)
+    return cv2.resize(
+        ink, size, interpolation=cv2.INTER_AREA if scale_y < 1 else cv2.INTER_LINEAR
+    )
 
 
 def _angle(rng: random.Random, recipe: Recipe) -> float:
     """Skew in degrees: what is left after deskewing, now and then a page that was not deskewed."""
     if not recipe.skew_deg:
         return 0.0
-    return (
-        rng.uniform(-2.3, 2.3)
-        if rng.random() < 0.15
-        else max(-0.6, min(0.6, rng.gauss(0, recipe.skew_deg / 2)))
-    )
+    if rng.random() < 0.15:
+        return rng.uniform(-2.3, 2.3)
+    return max(-0.6, min(0.6, rng.gauss(0, recipe.skew_deg / 2)))
 
 
 def _rotated(ink: Gray, angle: float) -> Gray:
@@ -306,7 +336,9 @@ def _rotated(ink: Gray, angle: float) -> Gray:
     return cv2.warpAffine(ink, matrix, (width, tall), flags=cv2.INTER_LINEAR)
 
 
-def _bend(rng: random.Random, shape: tuple[int, int], em_px: float) -> Callable[[Gray], Gray]:
+def _bend(
+    rng: random.Random, shape: tuple[int, int], em_px: float
+) -> Callable[[Gray], Gray]:
     """Return what bends an image uint8 (h, w): columns move up and down along a slow wave, up to an
     eighth of an em.
     """
@@ -335,7 +367,10 @@ def _slivers(rng: random.Random, own: Gray, em_px: float) -> Gray:
         if ends in (end, "both"):
             thick = max(1, round(rng.uniform(0.1, 0.25) * em_px))
             at = rng.randrange(max(1, width - thick))
-            there = slice(0, thick) if end == "left" else slice(width - thick, width)
+            if end == "left":
+                there = slice(0, thick)
+            else:
+                there = slice(width - thick, width)
             slivers[:, there] = own[:, at : at + thick]
     return slivers
 
@@ -369,15 +404,26 @@ def _surroundings(
         thick = max(1, round(em_px * rng.uniform(0.02, 0.07)))
         level = rng.randint(120, 255)
         at = rng.choice(
-            (baseline + rng.uniform(0.06, 0.35) * em_px, baseline - rng.uniform(0.85, 1.1) * em_px)
+            (
+                baseline + rng.uniform(0.06, 0.35) * em_px,
+                baseline - rng.uniform(0.85, 1.1) * em_px,
+            )
         )
-        left, right = (0, width) if rng.random() < 0.6 else sorted(rng.sample(range(width), 2))
+        left, right = (
+            (0, width) if rng.random() < 0.6 else sorted(rng.sample(range(width), 2))
+        )
         cv2.line(others, (left, round(at)), (right, round(at)), level, thick)
         if rng.random() < 0.3:  # the upright rules of a table, beside the text
-            for x in (rng.uniform(0.1, 0.45) * em_px, width - rng.uniform(0.1, 0.45) * em_px):
+            for x in (
+                rng.uniform(0.1, 0.45) * em_px,
+                width - rng.uniform(0.1, 0.45) * em_px,
+            ):
                 cv2.line(others, (round(x), 0), (round(x), height), level, thick)
     if pen:
-        points = [(rng.uniform(0, width), rng.uniform(0, height)) for _ in range(rng.randint(2, 4))]
+        points = [
+            (rng.uniform(0, width), rng.uniform(0, height))
+            for _ in range(rng.randint(2, 4))
+        ]
         thick = max(1, round(em_px * rng.uniform(0.03, 0.06)))
         cv2.polylines(
             others,
@@ -411,7 +457,10 @@ def _render_blank(rng: random.Random, geometry: Geometry, style: Style) -> Rende
     """A box in which nothing is written: paper, specks, rules, grids, shadows, the other side's
     text.
     """
-    recipes = LOOKS["office"].recipes if style.recipes is None else style.recipes
+    if style.recipes is None:
+        recipes = LOOKS["office"].recipes
+    else:
+        recipes = style.recipes
     name = rng.choices(list(recipes), list(recipes.values()))[0]
     recipe, em_px = RECIPES[name], rng.uniform(14, 46)
     ink = blank_page(rng, em_px, geometry)
@@ -434,7 +483,9 @@ def _render_blank(rng: random.Random, geometry: Geometry, style: Style) -> Rende
         "look": "blank",
     }
     return RenderedLine(
-        cv2.cvtColor(np.ascontiguousarray(page), cv2.COLOR_GRAY2RGB), Text((), "", "blank"), made
+        cv2.cvtColor(np.ascontiguousarray(page), cv2.COLOR_GRAY2RGB),
+        Text((), "", "blank"),
+        made,
     )
 
 
@@ -457,7 +508,9 @@ def _show_through(rng: random.Random, page: Gray, own: Gray) -> Gray:
         [[1, 0, rng.uniform(-0.5, 0.5) * width], [0, 1, rng.uniform(-0.6, 0.6) * height]],
         dtype=np.float32,
     )
-    other_side = cv2.warpAffine(other_side, shift, (width, height), borderMode=cv2.BORDER_WRAP)
+    other_side = cv2.warpAffine(
+        other_side, shift, (width, height), borderMode=cv2.BORDER_WRAP
+    )
     return cv2.subtract(page, cv2.convertScaleAbs(other_side, alpha=rng.uniform(0.06, 0.3)))
 
 
@@ -516,16 +569,26 @@ def _crop_box(
         ascent, descent = font.getmetrics()
         middle = height / 2 + (_ABOVE_EM - _BELOW_EM) / 2 * em_px  # the baseline
         up, down = (
-            min(a, 1.25 * EM_PX) * scale_y * rng.uniform(0.9, 1.05) for a in (ascent, descent)
+            min(a, 1.25 * EM_PX) * scale_y * rng.uniform(0.9, 1.05)
+            for a in (ascent, descent)
         )
-        drift = abs(math.tan(math.radians(angle))) * width / 2 if angle else 0.0
-        top, bottom = min(top, middle - up - drift * 0.6), max(bottom, middle + down + drift * 0.6)
+        if angle:
+            drift = abs(math.tan(math.radians(angle))) * width / 2
+        else:
+            drift = 0.0
+        top, bottom = (
+            min(top, middle - up - drift * 0.6),
+            max(bottom, middle + down + drift * 0.6),
+        )
     reach = _REACH_EM[mode]
     size = em_px
     top -= rng.uniform(*reach) * size
     bottom += rng.uniform(*reach) * size
     # At the ends boxes are cut wider than above and below; nothing may be cut off a letter there.
-    ends = (0.0, 0.45) if mode in ("font", "margin") or rng.random() < 0.5 else (-0.02, 0.12)
+    if mode in ("font", "margin") or rng.random() < 0.5:
+        ends = (0.0, 0.45)
+    else:
+        ends = (-0.02, 0.12)
     left -= rng.uniform(*ends) * size
     right += rng.uniform(*ends) * size
     box = (
@@ -534,7 +597,9 @@ def _crop_box(
         max(0, round(left)),
         min(width, round(right)),
     )
-    return (mode, box) if box[1] - box[0] >= 4 and box[3] - box[2] >= 2 else None
+    if box[1] - box[0] >= 4 and box[3] - box[2] >= 2:
+        return (mode, box)
+    return None
 
 
 def recipe_weights(choices: Sequence[str]) -> dict[str, float]:
@@ -547,7 +612,9 @@ def look_weights(choices: Sequence[str]) -> dict[str, float]:
     return _weights("--look", "look", choices, list(LOOKS))
 
 
-def _weights(option: str, what: str, choices: Sequence[str], known: list[str]) -> dict[str, float]:
+def _weights(
+    option: str, what: str, choices: Sequence[str], known: list[str]
+) -> dict[str, float]:
     """Weights by name; a bare name has weight 1."""
     weights: dict[str, float] = {}
     for choice in choices:

@@ -51,21 +51,23 @@ class Setting:
             * EM_PX
         )
         word_gap = (
-            rng.choices((0.0, rng.uniform(-0.06, 0.12), rng.uniform(0.0, 0.35)), (0.7, 0.15, 0.15))[
-                0
-            ]
+            rng.choices(
+                (0.0, rng.uniform(-0.06, 0.12), rng.uniform(0.0, 0.35)), (0.7, 0.15, 0.15)
+            )[0]
             * EM_PX
         )
         fixed = face.category in ("typewriter", "mono")
         if not fixed and rng.random() < coarse:
             return cls(face, advances=_on_grid(rng, face, sorted({*"".join(cells), " "})))
-        strike = (
-            rng
-            if fixed and rng.random() < (0.85 if face.category == "typewriter" else 0.4)
-            else None
-        )
+        if fixed and rng.random() < (0.85 if face.category == "typewriter" else 0.4):
+            strike = rng
+        else:
+            strike = None
         # Programs set about half of what they print with ligatures, nearly all of it with kerning.
-        shaping = None if fixed else _LIGATURES if rng.random() < 0.5 else _NO_LIGATURES
+        if fixed:
+            shaping = None
+        else:
+            shaping = _LIGATURES if rng.random() < 0.5 else _NO_LIGATURES
         loose = None
         if strike and rng.random() < 0.6:
             letters = sorted(set("".join(cells)))
@@ -105,7 +107,10 @@ class Setting:
                     )
                     force = self.strike.randint(140, 255)
                 if self.loose:
-                    aside, height = aside + self.loose[letter][0], height + self.loose[letter][1]
+                    aside, height = (
+                        aside + self.loose[letter][0],
+                        height + self.loose[letter][1],
+                    )
                 draw.text((x + aside, y + height), letter, force, font=font, anchor="ls")
                 x += self._letter(letter) + self.spacing
             x += space
@@ -120,7 +125,9 @@ class Setting:
         return opened(self.face.path, self.face.index, self.face.instance)
 
     def _letter(self, letter: str) -> float:
-        return self.advances[letter] if self.advances else letter_advance(self.face, letter)
+        if self.advances:
+            return self.advances[letter]
+        return letter_advance(self.face, letter)
 
 
 def letter_advance(face: FontFace, letter: str) -> float:
@@ -133,12 +140,17 @@ def _letter_advance(path: str, index: int, instance: str, letter: str) -> float:
     return open_font(path, index, instance).getlength(letter)
 
 
-def _on_grid(rng: random.Random, face: FontFace, letters: Sequence[str]) -> dict[str, float]:
+def _on_grid(
+    rng: random.Random, face: FontFace, letters: Sequence[str]
+) -> dict[str, float]:
     """Widths in whole steps of 9 to 22 an em. Hinting may round a letter's either way, but the same
     way each time.
     """
     step = EM_PX / rng.randint(9, 22)
     return {
-        letter: max(1, round(letter_advance(face, letter) / step + rng.uniform(-0.35, 0.35))) * step
+        letter: max(
+            1, round(letter_advance(face, letter) / step + rng.uniform(-0.35, 0.35))
+        )
+        * step
         for letter in letters
     }

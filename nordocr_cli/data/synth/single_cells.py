@@ -34,7 +34,17 @@ _MIXED = (
 
 def single_cell(rng: random.Random, v: Vocabulary) -> str:
     """Return the text of one cell."""
-    makers = (_figure, _zero, _dash, _short_number, _signed, _code, _mixed, _letter, _amount)
+    makers = (
+        _figure,
+        _zero,
+        _dash,
+        _short_number,
+        _signed,
+        _code,
+        _mixed,
+        _letter,
+        _amount,
+    )
     return rng.choices(makers, (22, 12, 6, 14, 10, 8, 8, 6, 14))[0](rng, v)
 
 
@@ -87,7 +97,9 @@ def _signed(rng: random.Random, v: Vocabulary) -> str:
 
 
 def _code(rng: random.Random, v: Vocabulary) -> str:
-    return rng.choice((code(rng), digits(rng, rng.randint(5, 14)), percent(rng), date(rng, v)))
+    return rng.choice(
+        (code(rng), digits(rng, rng.randint(5, 14)), percent(rng), date(rng, v))
+    )
 
 
 def _mixed(rng: random.Random, v: Vocabulary) -> str:

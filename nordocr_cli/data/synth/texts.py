@@ -30,7 +30,13 @@ from nordocr_cli.limits import read_text
 
 # Share of the lines by language; those without corpus and vocabulary are left out and the rest
 # scaled.
-LANGUAGE_WEIGHTS: dict[str, float] = {"sv": 0.46, "no": 0.18, "nn": 0.04, "da": 0.18, "is": 0.14}
+LANGUAGE_WEIGHTS: dict[str, float] = {
+    "sv": 0.46,
+    "no": 0.18,
+    "nn": 0.04,
+    "da": 0.18,
+    "is": 0.14,
+}
 
 # Languages of which there is a corpus but no vocabulary of business words: running text and phrases
 # alone.
@@ -126,7 +132,9 @@ def read_corpus(folder: Path, charset: Charset) -> Corpus:
                 continue
             corpus.read += 1
             pieces = [
-                piece for piece in (p.strip() for p in foreign.split(phrase)) if len(piece) > 1
+                piece
+                for piece in (p.strip() for p in foreign.split(phrase))
+                if len(piece) > 1
             ]
             if pieces == [phrase]:
                 corpus.kept += 1
@@ -135,7 +143,9 @@ def read_corpus(folder: Path, charset: Charset) -> Corpus:
             else:
                 corpus.dropped += 1
             phrases.extend(pieces)
-    corpus.phrases = {language: phrases for language, phrases in corpus.phrases.items() if phrases}
+    corpus.phrases = {
+        language: phrases for language, phrases in corpus.phrases.items() if phrases
+    }
     return corpus
 
 
@@ -164,7 +174,9 @@ class TextSource:
         self._foreign = re.compile(rf"[^{re.escape(charset.characters)}]")
         # Common small letters need no help.
         self._rare = [c for c in charset.characters if c not in "abdefghiklmnoprstuvy "]
-        self._generators: dict[str, Callable[[random.Random, str, Vocabulary], tuple[str, ...]]] = {
+        self._generators: dict[
+            str, Callable[[random.Random, str, Vocabulary], tuple[str, ...]]
+        ] = {
             "running": self._running,
             "phrase": self._phrase,
             "row": self._row,
@@ -180,7 +192,10 @@ class TextSource:
         }
 
     def draw(
-        self, rng: random.Random, kinds: Mapping[str, float] | None = None, foreign: float = 1.0
+        self,
+        rng: random.Random,
+        kinds: Mapping[str, float] | None = None,
+        foreign: float = 1.0,
     ) -> Text:
         """Return one line. `kinds` are weights of the kinds of text, by default an office's;
         `foreign` multiplies how often languages without a vocabulary come. A text with a character
@@ -190,7 +205,9 @@ class TextSource:
         for _ in range(100):
             kind = rng.choices(list(kinds), list(kinds.values()))[0]
             language = self._draw_language(rng, foreign if kind in _FOREIGN_KINDS else 0.0)
-            vocabulary = VOCABULARIES.get({"nn": "no"}.get(language, language), VOCABULARIES["sv"])
+            vocabulary = VOCABULARIES.get(
+                {"nn": "no"}.get(language, language), VOCABULARIES["sv"]
+            )
             cells = self._generators[kind](rng, language, vocabulary)
             cells = self._fit(cells if kind == "receipt" else vary_case(rng, cells))
             if cells and not self._foreign.search(" ".join(cells)):
@@ -202,7 +219,8 @@ class TextSource:
 
     def _draw_language(self, rng: random.Random, foreign: float) -> str:
         weights = [
-            LANGUAGE_WEIGHTS.get(language, FOREIGN_WEIGHT * foreign) for language in self._known
+            LANGUAGE_WEIGHTS.get(language, FOREIGN_WEIGHT * foreign)
+            for language in self._known
         ]
         return rng.choices(self._known, weights)[0]
 
@@ -237,9 +255,10 @@ class TextSource:
         # A third of the lines of running text are full lines of a page, the rest anything down to
         # one word.
         full = rng.random() < 0.36
-        length = (
-            rng.randint(60, 170) if full else int(math.exp(rng.uniform(math.log(6), math.log(90))))
-        )
+        if full:
+            length = rng.randint(60, 170)
+        else:
+            length = int(math.exp(rng.uniform(math.log(6), math.log(90))))
         length = min(length, self.max_characters)
         text = self._words(rng, language, vocabulary)
         while len(text) < length:
@@ -260,8 +279,12 @@ class TextSource:
                 text = f"{head} {tail[: rng.randint(2, len(tail) - 2)]}-".strip()
         return (quote_or_number(rng, text, vocabulary),)
 
-    def _phrase(self, rng: random.Random, language: str, vocabulary: Vocabulary) -> tuple[str, ...]:
-        if self.phrases.get(language) and (language not in LANGUAGE_WEIGHTS or rng.random() < 0.5):
+    def _phrase(
+        self, rng: random.Random, language: str, vocabulary: Vocabulary
+    ) -> tuple[str, ...]:
+        if self.phrases.get(language) and (
+            language not in LANGUAGE_WEIGHTS or rng.random() < 0.5
+        ):
             words = self._words(rng, language, vocabulary).split(" ")
             start = rng.randrange(len(words))
             return (" ".join(words[start : start + rng.randint(1, 4)]),)
@@ -271,13 +294,17 @@ class TextSource:
         )
         return (rng.choice(pool),)
 
-    def _row(self, rng: random.Random, language: str, vocabulary: Vocabulary) -> tuple[str, ...]:
+    def _row(
+        self, rng: random.Random, language: str, vocabulary: Vocabulary
+    ) -> tuple[str, ...]:
         v, draw = vocabulary, rng.random()
         if draw < 0.4:  # account line
             if rng.random() < 0.7:
                 name = rng.choice(v.accounts)
             else:
-                name = self._words(rng, language, v)[: rng.randint(12, 50)].rpartition(" ")[0]
+                name = self._words(rng, language, v)[: rng.randint(12, 50)].rpartition(" ")[
+                    0
+                ]
             cells = [name or rng.choice(v.accounts)]
             if rng.random() < 0.25:
                 cells.insert(0, str(rng.randint(1000, 8999)))
@@ -288,11 +315,10 @@ class TextSource:
             return tuple(cells)
         if draw < 0.7:  # invoice line
             style = AmountStyle.draw(rng, v)
-            item = (
-                rng.choice(v.items)
-                if rng.random() < 0.8
-                else self._words(rng, language, v)[:30].rpartition(" ")[0]
-            )
+            if rng.random() < 0.8:
+                item = rng.choice(v.items)
+            else:
+                item = self._words(rng, language, v)[:30].rpartition(" ")[0]
             cells = [item or rng.choice(v.items)]
             if rng.random() < 0.6:
                 cells.insert(0, code(rng))
@@ -322,8 +348,13 @@ class TextSource:
             return tuple(rng.sample(v.labels, rng.randint(2, 6)))
         return tuple(number(rng, v) for _ in range(rng.randint(2, 6)))
 
-    def _pairs(self, rng: random.Random, language: str, vocabulary: Vocabulary) -> tuple[str, ...]:
-        words = NYNORSK_WORDS if language == "nn" and rng.random() < 0.5 else vocabulary.pairs
+    def _pairs(
+        self, rng: random.Random, language: str, vocabulary: Vocabulary
+    ) -> tuple[str, ...]:
+        if language == "nn" and rng.random() < 0.5:
+            words = NYNORSK_WORDS
+        else:
+            words = vocabulary.pairs
         return (" ".join(rng.choice(words) for _ in range(rng.randint(1, 6))),)
 
     def _swapped(
@@ -334,7 +365,9 @@ class TextSource:
         """
         words = self._words(rng, language, vocabulary).split(" ")
         start = rng.randrange(len(words))
-        return (" ".join(_swap(rng, word) for word in words[start : start + rng.randint(1, 8)]),)
+        return (
+            " ".join(_swap(rng, word) for word in words[start : start + rng.randint(1, 8)]),
+        )
 
     def _rare_characters(
         self, rng: random.Random, language: str, vocabulary: Vocabulary
@@ -354,7 +387,9 @@ class TextSource:
                 figures = str(rng.randint(0, 99999))
                 words.append(rare + figures if rng.random() < 0.5 else figures + rare)
             elif draw < 0.8:
-                words.append("".join(rng.choice(self._rare) for _ in range(rng.randint(1, 8))))
+                words.append(
+                    "".join(rng.choice(self._rare) for _ in range(rng.randint(1, 8)))
+                )
             else:
                 words.append(rare)
         return (" ".join(words),)
@@ -367,5 +402,7 @@ def _swap(rng: random.Random, word: str) -> str:
         return word
     letters, group = rng.choice(found)
     return word.replace(
-        letters, rng.choice([other for other in group if other != letters]), rng.randint(1, 2)
+        letters,
+        rng.choice([other for other in group if other != letters]),
+        rng.randint(1, 2),
     )

@@ -9,7 +9,9 @@ from nordocr_cli.errors import ArtifactError
 _NAMED = 3  # differing keys that an error names
 
 
-def require_fit(network: nn.Module, state: Mapping[str, Tensor], what: str, mend: str) -> None:
+def require_fit(
+    network: nn.Module, state: Mapping[str, Tensor], what: str, mend: str
+) -> None:
     """Check that `state` has exactly the keys and shapes of `network`. Raises ArtifactError naming
     the first that differ, and `mend`, a sentence on what to do.
     """
@@ -29,7 +31,10 @@ def require_fit(network: nn.Module, state: Mapping[str, Tensor], what: str, mend
         shapes = _first([f"{key} {found[key]}, not {wanted[key]}" for key in differing])
         # only the number of classes differs
         classes = all(found[key][1:] == wanted[key][1:] for key in differing)
-        hint = "made for another charset" if classes else "made for other model options"
+        if classes:
+            hint = "made for another charset"
+        else:
+            hint = "made for other model options"
         raise ArtifactError(f"{what}: these weights were {hint}: {shapes}. {mend}")
 
 

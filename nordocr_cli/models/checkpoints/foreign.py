@@ -66,11 +66,10 @@ def read_tensors(path: Path, key: str) -> dict[str, Tensor]:
             )
     except pickle.UnpicklingError as error:
         carried = re.search(r"(?:GLOBAL|function|class) ([\w.]+)", str(error))
-        what = (
-            f"it carries {carried[1]}, which"
-            if carried
-            else "it is damaged, or holds more than tensors, which"
-        )
+        if carried:
+            what = f"it carries {carried[1]}, which"
+        else:
+            what = "it is damaged, or holds more than tensors, which"
         raise ArtifactError(
             f"{key}: {path} is refused: {what} could run code; ask for its state_dict as"
             " .safetensors, or make it where you trust the file"
@@ -83,9 +82,16 @@ def read_tensors(path: Path, key: str) -> dict[str, Tensor]:
             f"({type(error).__name__}: {said})"
         ) from error
     if not isinstance(loaded, Mapping):
-        raise ArtifactError(f"{key}: {path} holds a {type(loaded).__name__}, not tensors by name")
+        raise ArtifactError(
+            f"{key}: {path} holds a {type(loaded).__name__}, not tensors by name"
+        )
     while inner := next(
-        (loaded[wrapper] for wrapper in _WRAPPERS if isinstance(loaded.get(wrapper), Mapping)), None
+        (
+            loaded[wrapper]
+            for wrapper in _WRAPPERS
+            if isinstance(loaded.get(wrapper), Mapping)
+        ),
+        None,
     ):
         loaded = inner
     tensors = {

@@ -43,7 +43,9 @@ def read_openocr(tensors: Mapping[str, Tensor], path: Path) -> Imported:
     window_from = ""
     model: SvtrModel | SvtrV2Model
     if "encoder.pos_embed" in renamed:
-        window, columns, window_from = _window(tensors, renamed["encoder.pos_embed"].shape[1], path)
+        window, columns, window_from = _window(
+            tensors, renamed["encoder.pos_embed"].shape[1], path
+        )
         model = SvtrModel(
             name="svtr",
             size=_svtr_size(renamed, path),
@@ -59,11 +61,19 @@ def read_openocr(tensors: Mapping[str, Tensor], path: Path) -> Imported:
                 f"{path}: an SVTRv2 of {dim} channels; tiny, small and base have"
                 f" {', '.join(map(str, sizes))}"
             )
-        head = "ctc" if "encoder.stages.3.last_conv.weight" in renamed else "rctc"
-        model = SvtrV2Model.model_validate({"name": "svtrv2", "size": sizes[dim], "head": head})
+        if "encoder.stages.3.last_conv.weight" in renamed:
+            head = "ctc"
+        else:
+            head = "rctc"
+        model = SvtrV2Model.model_validate(
+            {"name": "svtrv2", "size": sizes[dim], "head": head}
+        )
     with torch.device("meta"):
         require_fit(
-            build_model(model, classes), renamed, f"{path} as {model.name} {model.size}", _MEND
+            build_model(model, classes),
+            renamed,
+            f"{path} as {model.name} {model.size}",
+            _MEND,
         )
     return Imported(model, renamed, classes, dropped, window_from)
 
@@ -143,7 +153,10 @@ def _window(
         columns_seen = int((~seen).float().argmax())
         rows_seen = int(seen.sum()) // columns_seen
         following = seen[columns_seen:].float()
-        columns = columns_seen + int(following.argmax()) if rows_seen > 1 else positions
+        if rows_seen > 1:
+            columns = columns_seen + int(following.argmax())
+        else:
+            columns = positions
         if columns * _ROWS != positions:
             raise ArtifactError(
                 f"{path} was trained on lines of {4 * positions // columns}x{4 * columns} pixels;"
@@ -155,4 +168,8 @@ def _window(
             f"{path}: {positions} learned positions are not {_ROWS} rows, those of a height of 32"
             " pixels"
         )
-    return _PAPER_WINDOW, positions // _ROWS, "the paper: the checkpoint has no masks that tell"
+    return (
+        _PAPER_WINDOW,
+        positions // _ROWS,
+        "the paper: the checkpoint has no masks that tell",
+    )

@@ -31,7 +31,9 @@ def attention(q: Tensor, k: Tensor, v: Tensor, keys: Tensor | None) -> Tensor:
     None.
     """
     if _in_pieces(q, k):
-        y: Tensor = _InPieces.apply(q, k, v, None if keys is None else _added(keys, q.dtype))
+        y: Tensor = _InPieces.apply(
+            q, k, v, None if keys is None else _added(keys, q.dtype)
+        )
         return y
     if (
         q.dtype == torch.bfloat16
@@ -40,7 +42,9 @@ def attention(q: Tensor, k: Tensor, v: Tensor, keys: Tensor | None) -> Tensor:
         and k.shape[2] <= _KEPT_TOKENS
     ):
         scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)  # (N, heads, L, L')
-        return (scores if keys is None else scores + _added(keys, q.dtype)).softmax(dim=-1) @ v
+        return (scores if keys is None else scores + _added(keys, q.dtype)).softmax(
+            dim=-1
+        ) @ v
     return F.scaled_dot_product_attention(q, k, v, attn_mask=keys)
 
 
@@ -57,11 +61,9 @@ def _in_pieces(q: Tensor, k: Tensor) -> bool:
 
 def _added(keys: Tensor, kind: torch.dtype) -> Tensor:
     """What a mask adds to the scores: nothing, or minus infinity."""
-    return (
-        torch.zeros_like(keys, dtype=kind).masked_fill(~keys, float("-inf"))
-        if keys.dtype == torch.bool
-        else keys
-    )
+    if keys.dtype == torch.bool:
+        return torch.zeros_like(keys, dtype=kind).masked_fill(~keys, float("-inf"))
+    return keys
 
 
 class _InPieces(torch.autograd.Function):
@@ -72,7 +74,9 @@ class _InPieces(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, added: Tensor | None) -> Tensor:
         (n, heads, length, dim), keys = q.shape, k.shape[2]
-        q = torch.mul(q, dim**-0.5, out=q.new_empty(q.shape)).flatten(0, 1)  # (N heads, L, d)
+        q = torch.mul(q, dim**-0.5, out=q.new_empty(q.shape)).flatten(
+            0, 1
+        )  # (N heads, L, d)
         # (N heads, L', d), contiguous too
         k, v, y = k.flatten(0, 1), v.flatten(0, 1), torch.empty_like(q)
         keep = any(ctx.needs_input_grad) and keys <= _KEPT_TOKENS
@@ -90,11 +94,18 @@ class _InPieces(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         q, k, v, added, kept = ctx.saved_tensors
         (n, heads, length, dim), keys = grad.shape, k.shape[1]
-        grad_q, grad_k, grad_v = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
+        grad_q, grad_k, grad_v = (
+            torch.empty_like(q),
+            torch.empty_like(k),
+            torch.empty_like(v),
+        )
         grad = grad.flatten(0, 1)  # (N heads, L, d)
         for lines, piece in _pieces(n, heads, length * keys):
             # (P, L, L')
-            shares = _shares(q[piece], k[piece], added, lines) if kept is None else kept[piece]
+            if kept is None:
+                shares = _shares(q[piece], k[piece], added, lines)
+            else:
+                shares = kept[piece]
             of_scores = torch.ops.aten._softmax_backward_data(
                 grad[piece] @ v[piece].mT, shares, -1, q.dtype
             )

@@ -42,7 +42,10 @@ def linear_gelu(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
             return _product(x, weight, bias, "gelu")
         if _in_bfloat16(x, weight):
             return _product(
-                x.bfloat16(), weight.bfloat16(), None if bias is None else bias.bfloat16(), "gelu"
+                x.bfloat16(),
+                weight.bfloat16(),
+                None if bias is None else bias.bfloat16(),
+                "gelu",
             )
     return F.gelu(linear(x, weight, bias))
 
@@ -65,11 +68,10 @@ def on_onednn(x: Tensor, weight: Tensor) -> bool:
 def _in_bfloat16(x: Tensor, weight: Tensor) -> bool:
     """Whether torch is about to multiply the two in bfloat16 on a CPU whose oneDNN does."""
     if torch.is_autocast_enabled("cpu"):
-        kinds = (
-            {torch.get_autocast_dtype("cpu")}
-            if {x.dtype, weight.dtype} <= {torch.float32, torch.bfloat16}
-            else set()
-        )
+        if {x.dtype, weight.dtype} <= {torch.float32, torch.bfloat16}:
+            kinds = {torch.get_autocast_dtype("cpu")}
+        else:
+            kinds = set()
     else:
         kinds = {x.dtype, weight.dtype}
     return (
@@ -94,8 +96,13 @@ class _OneDnnLinear(torch.autograd.Function):
         return _product(x, weight, bias)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        (x, weight), (wants_x, wants_weight, wants_bias) = ctx.saved_tensors, ctx.needs_input_grad
+    def backward(
+        ctx: Any, grad: Tensor
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        (x, weight), (wants_x, wants_weight, wants_bias) = (
+            ctx.saved_tensors,
+            ctx.needs_input_grad,
+        )
         rows = grad.reshape(-1, grad.shape[-1])  # (M, out_features)
         return (
             _OneDnnLinear.apply(grad, weight.t(), None) if wants_x else None,
@@ -129,7 +136,9 @@ def _has_onednn() -> bool:
     if not (torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()):
         return False
     try:
-        one = torch.ones(1, 2, device="cpu")  # whatever device a network is just being built on
+        one = torch.ones(
+            1, 2, device="cpu"
+        )  # whatever device a network is just being built on
         return _product(one, one).item() == 2
     except (AttributeError, RuntimeError, TypeError) as error:
         warnings.warn(

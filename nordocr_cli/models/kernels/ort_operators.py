@@ -48,9 +48,9 @@ class _MultiHeadAttention(torch.autograd.Function):
 
     @staticmethod
     def symbolic(graph: Any, q: Any, k: Any, v: Any, heads: int) -> Any:
-        return graph.op(f"{DOMAIN}::MultiHeadAttention", q, k, v, num_heads_i=heads).setType(
-            q.type()
-        )
+        return graph.op(
+            f"{DOMAIN}::MultiHeadAttention", q, k, v, num_heads_i=heads
+        ).setType(q.type())
 
 
 class _GeluOperator(torch.autograd.Function):

@@ -27,9 +27,13 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-STRETCH = 16  # steps between the states that training on a CPU keeps: of 8 to 32 none was faster
+STRETCH = (
+    16  # steps between the states that training on a CPU keeps: of 8 to 32 none was faster
+)
 CHUNK = 16  # steps that the chunked form runs one after the other
-_DOUBLINGS = 8  # of the carries: the chunked form takes sequences of up to 16 * 2 ** 8 steps
+_DOUBLINGS = (
+    8  # of the carries: the chunked form takes sequences of up to 16 * 2 ** 8 steps
+)
 MAX_CHUNKED_LENGTH = CHUNK * 2**_DOUBLINGS
 
 
@@ -47,10 +51,14 @@ def selective_scan(x: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor) ->
         if not _steps(x) and kind == torch.float32 and (kernel := mamba_ssm_kernel()):
             # It has the channels before the steps: (N, D, L), (N, S, L).
             return kernel(
-                *(t.mT.contiguous() for t in (x, delta)), a, *(t.mT.contiguous() for t in (b, c))
+                *(t.mT.contiguous() for t in (x, delta)),
+                a,
+                *(t.mT.contiguous() for t in (b, c)),
             ).mT
         # (L, N, …)
-        x, delta, b, c = (tensor.transpose(0, 1).contiguous() for tensor in (x, delta, b, c))
+        x, delta, b, c = (
+            tensor.transpose(0, 1).contiguous() for tensor in (x, delta, b, c)
+        )
         y: Tensor = (_StepByStep if _steps(x) else _Associative).apply(x, delta, a, b, c)
         return y.transpose(0, 1)
 
@@ -64,7 +72,10 @@ def mamba_ssm_kernel() -> Callable[..., Tensor] | None:
     a warning, once.
     """
     try:
-        from mamba_ssm.ops.selective_scan_interface import selective_scan_cuda, selective_scan_fn
+        from mamba_ssm.ops.selective_scan_interface import (
+            selective_scan_cuda,
+            selective_scan_fn,
+        )
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("mamba_ssm"):
             return None
@@ -90,7 +101,9 @@ class _StepByStep(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor
+    ) -> Tensor:
         parts = _stretches(x)
         # the state that each stretch begins with
         before = x.new_empty(len(parts), x.shape[1], *a.shape)
@@ -109,12 +122,18 @@ class _StepByStep(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         x, delta, a, b, c, before = ctx.saved_tensors
-        grad_x, grad_delta, grad_b, grad_c = (torch.empty_like(value) for value in (x, delta, b, c))
+        grad_x, grad_delta, grad_b, grad_c = (
+            torch.empty_like(value) for value in (x, delta, b, c)
+        )
         grad_a, rooms = torch.zeros_like(a), [_room(x, before) for _ in range(3)]
         # what the steps behind a stretch make of the gradient of its last state
         onward = torch.zeros_like(before[0])
         for index, part in reversed(list(enumerate(_stretches(x)))):
-            drive, outer, outputs = delta[part] * x[part], grad_y[part][..., None], c[part, :, None]
+            drive, outer, outputs = (
+                delta[part] * x[part],
+                grad_y[part][..., None],
+                c[part, :, None],
+            )
             decays = _decays(delta[part], a, rooms[0])  # (K, N, D, S), as are the next two
             states, grads = (room[: len(decays)] for room in rooms[1:])
             _run(states, decays, before[index], drive, b[part])
@@ -129,7 +148,9 @@ class _StepByStep(torch.autograd.Function):
             exponents[1:].mul_(states[:-1])
             exponents[0].mul_(before[index])
             torch.mul(grad_drive, delta[part], out=grad_x[part])
-            grad_delta[part] = torch.mul(exponents, a, out=grads).sum(-1) + grad_drive * x[part]
+            grad_delta[part] = (
+                torch.mul(exponents, a, out=grads).sum(-1) + grad_drive * x[part]
+            )
             grad_a += exponents.mul_(delta[part][..., None]).sum((0, 1))
         return grad_x, grad_delta, grad_a, grad_b, grad_c
 
@@ -148,7 +169,9 @@ def _run(states: Tensor, decays: Tensor, before: Tensor, drive: Tensor, b: Tenso
     `before` (N, D, S).
     """
     for t in range(len(decays)):
-        torch.mul(decays[t], before, out=states[t]).addcmul_(drive[t][..., None], b[t, :, None])
+        torch.mul(decays[t], before, out=states[t]).addcmul_(
+            drive[t][..., None], b[t, :, None]
+        )
         before = states[t]
 
 
@@ -158,7 +181,9 @@ class _Associative(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor
+    ) -> Tensor:
         # (L, N, D, S)
         states = _on_gpu()(_decays(delta, a), (delta * x)[..., None] * b[:, :, None])
         ctx.save_for_backward(x, delta, a, b, c, states)
@@ -223,7 +248,9 @@ def _decays(delta: Tensor, a: Tensor, room: Tensor | None = None) -> Tensor:
     """Return exp(delta A), (K, …, D, S) for `delta` (K, …, D), in the first K of `room` where that
     is given.
     """
-    return torch.mul(delta[..., None], a, out=None if room is None else room[: len(delta)]).exp_()
+    return torch.mul(
+        delta[..., None], a, out=None if room is None else room[: len(delta)]
+    ).exp_()
 
 
 def chunked_scan(x: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
@@ -236,7 +263,9 @@ def chunked_scan(x: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor) -> T
     length = x.shape[1]
     # a graph's length is not known; export checks it
     if torch._C._get_tracing_state() is None and length > MAX_CHUNKED_LENGTH:
-        raise ValueError(f"the chunked scan takes at most {MAX_CHUNKED_LENGTH} steps, not {length}")
+        raise ValueError(
+            f"the chunked scan takes at most {MAX_CHUNKED_LENGTH} steps, not {length}"
+        )
     fill = (CHUNK - length % CHUNK) % CHUNK  # steps of delta 0: they change no state
     delta, drive, b, c = (
         F.pad(tensor, (0, 0, 0, fill)).unflatten(1, (-1, CHUNK))

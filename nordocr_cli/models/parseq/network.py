@@ -69,15 +69,23 @@ class Parseq(LineNetwork):
         self.text_embed = TokenEmbedding(num_classes + 2, size.dim)
         self.pos_queries = nn.Parameter(torch.empty(1, self.positions, size.dim))
         self.dropout = nn.Dropout(model.dropout)
-        self.register_buffer("causal", additive(causal_mask(self.positions)), persistent=False)
-        self.register_buffer("cloze", additive(cloze_mask(self.positions)), persistent=False)
+        self.register_buffer(
+            "causal", additive(causal_mask(self.positions)), persistent=False
+        )
+        self.register_buffer(
+            "cloze", additive(cloze_mask(self.positions)), persistent=False
+        )
         self.register_buffer(
             "behind", torch.ones(self.positions, self.positions).triu(), persistent=False
         )
         self.apply(_init)
         for parameter in (self.pos_queries, self.encoder.pos_embed):
             nn.init.trunc_normal_(parameter, std=0.02)
-        for learned in (self.pos_queries, self.encoder.pos_embed, self.text_embed.embedding.weight):
+        for learned in (
+            self.pos_queries,
+            self.encoder.pos_embed,
+            self.text_embed.embedding.weight,
+        ):
             learned.no_decay = True  # type: ignore[attr-defined]
 
     def forward(self, images: Tensor, widths: Tensor | None = None) -> Tensor:
@@ -85,9 +93,10 @@ class Parseq(LineNetwork):
         `widths`.
         """
         memory = self.encode(images, widths)
-        logits = (
-            self._left_to_right(memory) if self.options.decode == "ar" else self._at_once(memory)
-        )
+        if self.options.decode == "ar":
+            logits = self._left_to_right(memory)
+        else:
+            logits = self._at_once(memory)
         for _ in range(self.options.refine):
             logits = self._refined(logits, memory)
         return logits
@@ -101,7 +110,9 @@ class Parseq(LineNetwork):
         """
         return self.encoder(stretched(images, widths, self.options.width))
 
-    def read(self, images: Tensor, widths: Tensor, charset: Charset) -> Sequence[Recognition]:
+    def read(
+        self, images: Tensor, widths: Tensor, charset: Charset
+    ) -> Sequence[Recognition]:
         """Return what each line says; see `LineNetwork.read`."""
         logits = self(images, widths).float().cpu().numpy()  # (N, T + 1, C)
         positions = torch.full_like(widths, logits.shape[1]).cpu().numpy()  # (N,)
@@ -136,16 +147,23 @@ class Parseq(LineNetwork):
         finished = (given == END) | (given == self.num_classes + 1)  # (N, L)
         queries = self._positions(length).repeat(1, count, 1)  # (1, K L, dim)
         # (N, K L, C)
-        logits = self._decode(given, memory, queries, masks.flatten(0, 1), additive(finished))
+        logits = self._decode(
+            given, memory, queries, masks.flatten(0, 1), additive(finished)
+        )
         without_end = wanted.masked_fill(wanted == END, self.num_classes + 1)
         # (N, K, L)
         answers = torch.stack([wanted if k < 2 else without_end for k in range(count)], 1)
         return F.cross_entropy(
-            logits.float().flatten(0, 1), answers.flatten(), ignore_index=self.num_classes + 1
+            logits.float().flatten(0, 1),
+            answers.flatten(),
+            ignore_index=self.num_classes + 1,
         )
 
     def _positions(self, length: int) -> Tensor:
-        scale = math.sqrt(self.pos_queries.shape[-1]) if self.options.scale_positions else 1.0
+        if self.options.scale_positions:
+            scale = math.sqrt(self.pos_queries.shape[-1])
+        else:
+            scale = 1.0
         return self.pos_queries[:, :length] * scale
 
     def _decode(
@@ -162,10 +180,15 @@ class Parseq(LineNetwork):
         `mask` (Q, L) and `padding` (N, L) are added to the scores.
         """
         embedded = self.text_embed(tokens)  # (N, L, dim)
-        behind_begin = embedded[:, 1:] + self._positions(self.positions)[:, : tokens.shape[1] - 1]
+        behind_begin = (
+            embedded[:, 1:] + self._positions(self.positions)[:, : tokens.shape[1] - 1]
+        )
         content = self.dropout(torch.cat([embedded[:, :1], behind_begin], 1))
         # (1 or N, 1, Q, L)
-        mask = mask[None, None] if padding is None else mask[None, None] + padding[:, None, None]
+        if padding is None:
+            mask = mask[None, None]
+        else:
+            mask = mask[None, None] + padding[:, None, None]
         return self.head(
             self.decoder(
                 self.dropout(queries.expand(tokens.shape[0], -1, -1)), content, memory, mask
@@ -180,7 +203,10 @@ class Parseq(LineNetwork):
     def _at_once(self, memory: Tensor) -> Tensor:
         """Every position by itself, from the beginning alone."""
         return self._decode(
-            self._begin(memory), memory, self._positions(self.positions), self.causal[:, :1] * 0
+            self._begin(memory),
+            memory,
+            self._positions(self.positions),
+            self.causal[:, :1] * 0,
         )
 
     def _left_to_right(self, memory: Tensor) -> Tensor:
@@ -194,12 +220,17 @@ class Parseq(LineNetwork):
         logits: list[Tensor] = []
         ended = torch.zeros_like(tokens[0])  # (N, 1), 1 behind the end
         # (N, 1, C)
-        end = F.one_hot(torch.zeros_like(ended), self.num_classes).to(memory.dtype) * _CERTAIN
+        end = (
+            F.one_hot(torch.zeros_like(ended), self.num_classes).to(memory.dtype) * _CERTAIN
+        )
         queries = self._positions(self.positions)
         for i in range(self.positions):
             # (N, 1, C)
             step = self._decode(
-                torch.cat(tokens, 1), memory, queries[:, i : i + 1], self.causal[i : i + 1, : i + 1]
+                torch.cat(tokens, 1),
+                memory,
+                queries[:, i : i + 1],
+                self.causal[i : i + 1, : i + 1],
             )
             alive = (1 - ended)[..., None].to(step.dtype)
             logits.append(step * alive + end.to(step.dtype) * (1 - alive))
@@ -207,17 +238,25 @@ class Parseq(LineNetwork):
             ended = torch.maximum(ended, (tokens[-1] == END).long())
             if not torch.jit._trace.is_tracing() and bool(ended.all()):
                 break
-        return torch.cat([*logits, *[end.to(logits[0].dtype)] * (self.positions - len(logits))], 1)
+        return torch.cat(
+            [*logits, *[end.to(logits[0].dtype)] * (self.positions - len(logits))], 1
+        )
 
     def _refined(self, logits: Tensor, memory: Tensor) -> Tensor:
         """Every position again, from all that was written but its own token and what stands at or
         behind the end.
         """
-        tokens = torch.cat([self._begin(memory), logits[:, :-1].argmax(-1)], 1)  # (N, T + 1)
+        tokens = torch.cat(
+            [self._begin(memory), logits[:, :-1].argmax(-1)], 1
+        )  # (N, T + 1)
         # (N, T + 1): ends up to here, as a sum that every graph has
         ends = (tokens == END).to(self.behind.dtype) @ self.behind
         return self._decode(
-            tokens, memory, self._positions(self.positions), self.cloze, additive(ends.clamp(max=1))
+            tokens,
+            memory,
+            self._positions(self.positions),
+            self.cloze,
+            additive(ends.clamp(max=1)),
         )
 
 
@@ -226,12 +265,16 @@ def stretched(images: Tensor, widths: Tensor | None, width: int) -> Tensor:
     linear between the centres of columns, as cv2.INTER_LINEAR enlarges.
     """
     columns = torch.arange(images.shape[3], device=images.device)  # (W,)
-    own = columns.new_full((1,), 1) * images.shape[3] if widths is None else widths  # (1,) or (N,)
+    own = (
+        columns.new_full((1,), 1) * images.shape[3] if widths is None else widths
+    )  # (1,) or (N,)
     own = own.float()[:, None]
     # (N, width): where each column is taken from
     at = (torch.arange(width, device=images.device) + 0.5) * (own / width) - 0.5
     at = torch.minimum(at.clamp(min=0), own - 1)
-    share = (1 - (columns[None, :, None] - at[:, None, :]).abs()).clamp(min=0)  # (N, W, width)
+    share = (1 - (columns[None, :, None] - at[:, None, :]).abs()).clamp(
+        min=0
+    )  # (N, W, width)
     return images @ share[:, None].to(images.dtype)
 
 
@@ -308,7 +351,10 @@ class Mlp(nn.Module):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.fc1, self.fc2 = nn.Linear(dim, _MLP_RATIO * dim), nn.Linear(_MLP_RATIO * dim, dim)
+        self.fc1, self.fc2 = (
+            nn.Linear(dim, _MLP_RATIO * dim),
+            nn.Linear(_MLP_RATIO * dim, dim),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (…, dim) to (…, dim)."""
@@ -323,7 +369,9 @@ class Decoder(nn.Module):
         self.layers = nn.ModuleList([DecoderLayer(size.dim, size.decoder_heads, dropout)])
         self.norm = nn.LayerNorm(size.dim)
 
-    def forward(self, queries: Tensor, content: Tensor, memory: Tensor, mask: Tensor) -> Tensor:
+    def forward(
+        self, queries: Tensor, content: Tensor, memory: Tensor, mask: Tensor
+    ) -> Tensor:
         """Map queries (N, Q, dim) over content (N, L, dim) and memory (N, M, dim) to (N, Q,
         dim).
         """
@@ -345,16 +393,24 @@ class DecoderLayer(nn.Module):
             nn.Linear(dim, _MLP_RATIO * dim),
             nn.Linear(_MLP_RATIO * dim, dim),
         )
-        self.norm1, self.norm2, self.norm_q, self.norm_c = (nn.LayerNorm(dim) for _ in range(4))
+        self.norm1, self.norm2, self.norm_q, self.norm_c = (
+            nn.LayerNorm(dim) for _ in range(4)
+        )
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, queries: Tensor, content: Tensor, memory: Tensor, mask: Tensor) -> Tensor:
+    def forward(
+        self, queries: Tensor, content: Tensor, memory: Tensor, mask: Tensor
+    ) -> Tensor:
         """Map queries (N, Q, dim) to (N, Q, dim); `mask`, (1 or N, 1, Q, L), is added to the scores
         over the content.
         """
-        x = queries + self.dropout(self.self_attn(self.norm_q(queries), self.norm_c(content), mask))
+        x = queries + self.dropout(
+            self.self_attn(self.norm_q(queries), self.norm_c(content), mask)
+        )
         x = x + self.dropout(self.cross_attn(self.norm1(x), memory))
-        return x + self.dropout(self.linear2(self.dropout(F.gelu(self.linear1(self.norm2(x))))))
+        return x + self.dropout(
+            self.linear2(self.dropout(F.gelu(self.linear1(self.norm2(x)))))
+        )
 
 
 class Attention(nn.Module):
@@ -370,22 +426,26 @@ class Attention(nn.Module):
         self.out_proj = nn.Linear(dim, dim)
         nn.init.xavier_uniform_(self.in_proj_weight)
 
-    def forward(self, queries: Tensor, content: Tensor, mask: Tensor | None = None) -> Tensor:
+    def forward(
+        self, queries: Tensor, content: Tensor, mask: Tensor | None = None
+    ) -> Tensor:
         """Map queries (N, Q, dim) over content (N, L, dim) to (N, Q, dim); `mask` is added to the
         scores.
         """
         dim = queries.shape[-1]
         query = F.linear(queries, self.in_proj_weight[:dim], self.in_proj_bias[:dim])
-        key, value = F.linear(content, self.in_proj_weight[dim:], self.in_proj_bias[dim:]).chunk(
-            2, -1
-        )
+        key, value = F.linear(
+            content, self.in_proj_weight[dim:], self.in_proj_bias[dim:]
+        ).chunk(2, -1)
         # (N, heads, Q or L, dim / heads)
         q, k, v = (_split(part, self.heads) for part in (query, key, value))
         added, dropped = (
             None if mask is None else mask.to(q.dtype),
             self.p if self.training else 0.0,
         )
-        mixed = F.scaled_dot_product_attention(q, k, v, added, dropped, scale=q.shape[-1] ** -0.5)
+        mixed = F.scaled_dot_product_attention(
+            q, k, v, added, dropped, scale=q.shape[-1] ** -0.5
+        )
         return self.out_proj(mixed.transpose(1, 2).flatten(2))
 
 

@@ -28,7 +28,10 @@ def to_tokens(targets: Tensor, lengths: Tensor, num_classes: int) -> Tensor:
     """
     longest = int(lengths.max())
     tokens = torch.full(
-        (len(lengths), longest + 2), num_classes + 1, dtype=torch.int64, device=targets.device
+        (len(lengths), longest + 2),
+        num_classes + 1,
+        dtype=torch.int64,
+        device=targets.device,
     )
     tokens[:, 0] = num_classes
     place = torch.arange(longest, device=targets.device) < lengths[:, None]  # (N, longest)
@@ -50,14 +53,16 @@ def draw_orders(characters: int, count: int) -> Tensor:
     forward = torch.arange(characters)[None]
     if characters < 5:
         every = torch.tensor(list(itertools.permutations(range(characters))))
-        pool = every[list(_FOUR)] if characters == 4 else every[: len(every) // 2]
+        if characters == 4:
+            pool = every[list(_FOUR)]
+        else:
+            pool = every[: len(every) // 2]
         drawn = pool[1:][torch.randperm(len(pool) - 1)[: pairs - 1]]
     else:
-        drawn = (
-            torch.stack([torch.randperm(characters) for _ in range(pairs - 1)])
-            if pairs > 1
-            else forward[:0]
-        )
+        if pairs > 1:
+            drawn = torch.stack([torch.randperm(characters) for _ in range(pairs - 1)])
+        else:
+            drawn = forward[:0]
     half = torch.cat([forward, drawn])  # (pairs, characters)
     both = torch.stack([half, half.flip(-1)], 1).flatten(0, 1)  # (K, characters)
     ends = both.new_zeros(len(both), 1)

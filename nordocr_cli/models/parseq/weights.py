@@ -66,5 +66,7 @@ def read_parseq(tensors: Mapping[str, Tensor], path: Path) -> Imported:
     )
     state = {name: tensor.float() for name, tensor in tensors.items()}
     with torch.device("meta"):
-        require_fit(build_model(model, classes), state, f"{path} as parseq {model.size}", _MEND)
+        require_fit(
+            build_model(model, classes), state, f"{path} as parseq {model.size}", _MEND
+        )
     return Imported(model, state, classes, {})

@@ -44,7 +44,9 @@ def save_adapter(folder: Path, state: Mapping[str, Tensor], contract: Contract) 
     if contract.model.get("name") != "trocr" or not tensors:
         return False
     model = TrocrModel.model_validate(dict(contract.model))
-    layers = sorted({name.split(".lora_")[0].removeprefix("base_model.model.") for name in tensors})
+    layers = sorted(
+        {name.split(".lora_")[0].removeprefix("base_model.model.") for name in tensors}
+    )
     settings = lora_config(model, layers)
     settings.base_model_name_or_path, settings.inference_mode = model.pretrained, True
     # in their order; peft keeps a set, which is written in another one each time

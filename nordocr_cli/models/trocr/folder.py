@@ -85,8 +85,16 @@ def find_folder(model: TrocrModel, beside: Path | None = None) -> Path:
     if beside is not None and (beside / "pretrained").is_dir():
         return beside / "pretrained"
     owner, slash, name = model.pretrained.partition("/")
-    if named.exists() or not (owner and slash and name) or "/" in name or owner in (".", "..", "~"):
-        there = f"; put the folder, or a link to it, at {beside / 'pretrained'}" if beside else ""
+    if (
+        named.exists()
+        or not (owner and slash and name)
+        or "/" in name
+        or owner in (".", "..", "~")
+    ):
+        if beside:
+            there = f"; put the folder, or a link to it, at {beside / 'pretrained'}"
+        else:
+            there = ""
         raise UsageError(
             f"{_KEY}: no folder {named}, and no name on the hub either"
             f" (microsoft/trocr-base-printed is one){there}"
@@ -146,15 +154,25 @@ def read_folder(path: Path) -> TrocrFolder:
     config = _json(path / "config.json", f"{_KEY}: {path} is no folder of transformers")
     encoder, decoder = config.get("encoder") or {}, config.get("decoder") or {}
     kinds = config.get("model_type"), encoder.get("model_type"), decoder.get("model_type")
-    if kinds[0] != "vision-encoder-decoder" or kinds[1] not in _ENCODERS or kinds[2] != "trocr":
-        holds = kinds[0] if kinds[0] != "vision-encoder-decoder" else f"{kinds[1]} with {kinds[2]}"
+    if (
+        kinds[0] != "vision-encoder-decoder"
+        or kinds[1] not in _ENCODERS
+        or kinds[2] != "trocr"
+    ):
+        if kinds[0] != "vision-encoder-decoder":
+            holds = kinds[0]
+        else:
+            holds = f"{kinds[1]} with {kinds[2]}"
         raise ArtifactError(
             f"{_KEY}: {path} holds another network ({holds!r}); a TrOCR is a vision-encoder-decoder"
             f" of {' or '.join(_ENCODERS)} with trocr"
         )
     if not (path / WEIGHTS).is_file():
         pickles = sorted(file.name for file in path.glob("*.bin"))
-        why = f": {pickles[0]} is a pickle, which can run code, and is not read" if pickles else ""
+        if pickles:
+            why = f": {pickles[0]} is a pickle, which can run code, and is not read"
+        else:
+            why = ""
         raise ArtifactError(
             f"{_KEY}: {path} has no {WEIGHTS}{why}. Ask for it as safetensors, or make it where you"
             " trust the file:"
@@ -176,9 +194,14 @@ def _normalization(path: Path) -> str:
     here.
     """
     whole = path / "processor_config.json"
-    settings = _json(whole, "").get("image_processor") if whole.is_file() else None
+    if whole.is_file():
+        settings = _json(whole, "").get("image_processor")
+    else:
+        settings = None
     file = path / "preprocessor_config.json"
-    settings = settings or _json(file, f"{_KEY}: {path} says not how its images are prepared")
+    settings = settings or _json(
+        file, f"{_KEY}: {path} says not how its images are prepared"
+    )
     mean, std = settings.get("image_mean"), settings.get("image_std")
     for name, (wanted_mean, wanted_scale) in NORMALIZATIONS.items():
         wanted = [value / 255 for value in (*wanted_mean, *wanted_scale)]

@@ -37,7 +37,9 @@ from nordocr_cli.records import LineRow, Recognition
 from nordocr_cli.settings import TrocrModel
 
 _IGNORED = -100  # a label that no loss counts
-_MIN_CHARACTER_PX = 8  # half a patch of the encoder: two narrower characters share one patch
+_MIN_CHARACTER_PX = (
+    8  # half a patch of the encoder: two narrower characters share one patch
+)
 # shares its weights with the embeddings of the tokens: an adapter there could not be merged
 _HEAD = "output_projection"
 
@@ -72,10 +74,14 @@ class TrOcr(LineNetwork):
     ) -> Self:
         """Build the network. Raises ValueError without the charset of the labels."""
         if charset is None:
-            raise ValueError("TrOCR has a tokenizer of its own: give the charset of its labels")
+            raise ValueError(
+                "TrOCR has a tokenizer of its own: give the charset of its labels"
+            )
         return cls(options, charset, weights_folder)
 
-    def __init__(self, model: TrocrModel, charset: Charset, beside: Path | None = None) -> None:
+    def __init__(
+        self, model: TrocrModel, charset: Charset, beside: Path | None = None
+    ) -> None:
         """`beside` is the folder of the weights file that is to be loaded. Raises what finding,
         judging and loading the pretrained network raise; nothing is left to chance.
         """
@@ -98,7 +104,9 @@ class TrOcr(LineNetwork):
         self.network = network
         # Parameters once each: the head of the decoder may be its embeddings by another name.
         own = {
-            name for name, _ in self.named_parameters() if "lora_" in name or not model.lora_rank
+            name
+            for name, _ in self.named_parameters()
+            if "lora_" in name or not model.lora_rank
         }
         self.own: frozenset[str] = frozenset(own if model.pretrained else ())
         self.register_state_dict_post_hook(_only_own)
@@ -112,7 +120,9 @@ class TrOcr(LineNetwork):
         encoder's input.
         """
         squares = stretched(images, widths, self.folder.image_size)
-        return self.network(pixel_values=squares, decoder_input_ids=tokens, use_cache=False).logits
+        return self.network(
+            pixel_values=squares, decoder_input_ids=tokens, use_cache=False
+        ).logits
 
     def loss(
         self,
@@ -129,7 +139,9 @@ class TrOcr(LineNetwork):
             self.charset.decode(classes.tolist())
             for classes in targets.cpu().split(lengths.tolist())
         ]
-        given, wanted = (side.to(images.device) for side in self.shifted(texts))  # (N, L) each
+        given, wanted = (
+            side.to(images.device) for side in self.shifted(texts)
+        )  # (N, L) each
         logits = self(images, widths, given)  # (N, L, V)
         return F.cross_entropy(
             logits.float().flatten(0, 1), wanted.flatten(), ignore_index=_IGNORED
@@ -167,7 +179,9 @@ class TrOcr(LineNetwork):
         from transformers.modeling_outputs import BaseModelOutput
 
         squares = stretched(images, widths, self.folder.image_size)
-        memory = self.network.get_encoder()(pixel_values=squares).last_hidden_state  # (N, M, dim)
+        memory = self.network.get_encoder()(
+            pixel_values=squares
+        ).last_hidden_state  # (N, M, dim)
         settings = GenerationConfig(
             max_length=self.options.generation_max_length,
             num_beams=beam_width,
@@ -193,7 +207,9 @@ class TrOcr(LineNetwork):
             encoder_outputs=(memory,), decoder_input_ids=given, use_cache=False
         ).logits
         # (N, L - 1)
-        chosen = logits.gather(2, wanted[..., None])[..., 0].float() - logits.float().logsumexp(2)
+        chosen = logits.gather(2, wanted[..., None])[
+            ..., 0
+        ].float() - logits.float().logsumexp(2)
         # 1 behind the first end
         ended = (wanted == self.pieces.end).cumsum(1) - (wanted == self.pieces.end).long()
         read = (ended == 0).float()
@@ -211,14 +227,11 @@ class TrOcr(LineNetwork):
         """Return why a label cannot be learnt as it stands, "" when it can."""
         count = len(self.pieces.encode([text])[0])
         if count > self.options.max_target_length:
-            return (
-                f"needs {count} tokens, model.max_target_length is {self.options.max_target_length}"
-            )
-        return (
-            ""
-            if self.pieces.comes_back(text)
-            else f"cannot be written by the tokenizer, which makes {text!r} something else"
-        )
+            limit = self.options.max_target_length
+            return f"needs {count} tokens, model.max_target_length is {limit}"
+        if self.pieces.comes_back(text):
+            return ""
+        return f"cannot be written by the tokenizer, which makes {text!r} something else"
 
     def label_problems(self, rows: Iterable[LineRow], progress: Progress) -> list[str]:
         """Return one sentence for each label that is too long in tokens or that the tokenizer
@@ -269,7 +282,11 @@ class TrOcr(LineNetwork):
         return {
             "folder": str(self.folder.path),
             "sha256": self.options.pretrained_sha256,
-            "tokens": {"start": self.pieces.start, "pad": self.pieces.pad, "end": self.pieces.end},
+            "tokens": {
+                "start": self.pieces.start,
+                "pad": self.pieces.pad,
+                "end": self.pieces.end,
+            },
             "unwritable": self.pieces.unwritable(self.charset),
             "adapted": [asdict(row) for row in self.adapted],
         }
@@ -315,14 +332,18 @@ class TrOcr(LineNetwork):
     ) -> list[Path]:
         """Write the adapters as peft reads them, where there are any."""
         written = save_adapter(folder / ADAPTER, state, contract)
-        return [folder / ADAPTER] if written else []
+        if written:
+            return [folder / ADAPTER]
+        return []
 
     def merged(self) -> nn.Module:
         """Return a copy as a plain VisionEncoderDecoderModel, the adapters added to the weights
         that they adapt.
         """
         network: Any = copy.deepcopy(self.network)
-        return network.merge_and_unload(safe_merge=True) if self.adapted else network
+        if self.adapted:
+            return network.merge_and_unload(safe_merge=True)
+        return network
 
 
 def require_trocr(network: LineNetwork) -> TrOcr:
@@ -363,10 +384,15 @@ def stretched(images: Tensor, widths: Tensor | None, size: tuple[int, int]) -> T
     _, _, height, columns = images.shape
     # bf16 has 8 bits for a sum of 256 gray levels
     with torch.autocast(images.device.type, enabled=False):
-        own = torch.full((1,), columns, device=images.device) if widths is None else widths
+        if widths is None:
+            own = torch.full((1,), columns, device=images.device)
+        else:
+            own = widths
         across = _shares(own.float(), columns, size[1])  # (1 or N, W, width)
         # (1, H, height)
-        down = _shares(torch.full((1,), float(height), device=images.device), height, size[0])
+        down = _shares(
+            torch.full((1,), float(height), device=images.device), height, size[0]
+        )
         return down[0].T @ (images.float() @ across[:, None])  # (N, 3, height, width)
 
 
@@ -376,14 +402,18 @@ def _shares(own: Tensor, pixels: int, size: int) -> Tensor:
     """
     scale = (own / size)[:, None, None]  # (N, 1, 1)
     centres = (torch.arange(size, device=own.device) + 0.5) * scale  # (N, 1, size)
-    places = (torch.arange(pixels, device=own.device) + 0.5)[None, :, None]  # (1, pixels, 1)
+    places = (torch.arange(pixels, device=own.device) + 0.5)[
+        None, :, None
+    ]  # (1, pixels, 1)
     weight = (1 - (places - centres).abs() / scale.clamp(min=1)).clamp(min=0) * (
         places < own[:, None, None]
     )
     return weight / weight.sum(1, keepdim=True)
 
 
-def match_layers(network: nn.Module, model: TrocrModel) -> tuple[tuple[Adapted, ...], list[str]]:
+def match_layers(
+    network: nn.Module, model: TrocrModel
+) -> tuple[tuple[Adapted, ...], list[str]]:
     """Return what each of the target patterns matches, and the names of all the layers that they
     match.
 
@@ -402,7 +432,8 @@ def match_layers(network: nn.Module, model: TrocrModel) -> tuple[tuple[Adapted, 
             idle.append(repr(pattern))
         new = [name for name in matched if name not in names]
         parameters = sum(
-            model.lora_rank * (linear[name].in_features + linear[name].out_features) for name in new
+            model.lora_rank * (linear[name].in_features + linear[name].out_features)
+            for name in new
         )
         encoder = sum(name.startswith("encoder.") for name in new)
         rows.append(Adapted(pattern, encoder, len(new) - encoder, parameters))
@@ -410,7 +441,9 @@ def match_layers(network: nn.Module, model: TrocrModel) -> tuple[tuple[Adapted, 
     if idle:
         parts = {
             side: ", ".join(
-                sorted({name.rpartition(".")[2] for name in linear if name.startswith(side)})
+                sorted(
+                    {name.rpartition(".")[2] for name in linear if name.startswith(side)}
+                )
             )
             for side in ("encoder", "decoder")
         }
@@ -482,7 +515,9 @@ def _with_adapters(network: Any, model: TrocrModel, names: Sequence[str]) -> Any
         return get_peft_model(network, lora_config(model, names))
 
 
-def _only_own(module: nn.Module, state: dict[str, Tensor], prefix: str, _metadata: Any) -> None:
+def _only_own(
+    module: nn.Module, state: dict[str, Tensor], prefix: str, _metadata: Any
+) -> None:
     """Leave out of a state dict what the pretrained folder holds."""
     assert isinstance(module, TrOcr)
     for name in [

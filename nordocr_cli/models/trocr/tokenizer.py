@@ -51,13 +51,12 @@ class Pieces:
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the token ids of each text, its end among them."""
-        ids = (
-            self._tokenizer(list(texts), add_special_tokens=False, return_attention_mask=False)[
-                "input_ids"
-            ]
-            if texts
-            else []
-        )
+        if texts:
+            ids = self._tokenizer(
+                list(texts), add_special_tokens=False, return_attention_mask=False
+            )["input_ids"]
+        else:
+            ids = []
         return [[*own, self.end] for own in ids]
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -80,7 +79,9 @@ class Pieces:
         """Return how much of `charset` can be written, in words."""
         lost, count = self.unwritable(charset), len(charset.characters)
         if not lost:
-            return f"its tokenizer writes all {count} characters of charset {charset.name!r}"
+            return (
+                f"its tokenizer writes all {count} characters of charset {charset.name!r}"
+            )
         named = ", ".join(map(describe_character, lost[:_MOST_NAMED])) + (
             " …" if len(lost) > _MOST_NAMED else ""
         )
@@ -96,5 +97,6 @@ def _given(network: Any, name: str) -> Any:
     """
     places = (network.generation_config, network.config, network.config.decoder)
     return next(
-        (value for place in places if (value := getattr(place, name, None)) is not None), None
+        (value for place in places if (value := getattr(place, name, None)) is not None),
+        None,
     )

@@ -72,7 +72,9 @@ def test_more_strength_is_more_damage() -> None:
     page = _page(60, 2000)
 
     def change(operation, strength: float) -> float:
-        return float(np.abs(operation(page, strength, random.Random(3)).astype(int) - page).mean())
+        return float(
+            np.abs(operation(page, strength, random.Random(3)).astype(int) - page).mean()
+        )
 
     assert change(damage.jpeg, 12) > change(damage.jpeg, 90)
     ranges = (
@@ -99,7 +101,9 @@ def test_motion_leaves_white_paper_white(length: int) -> None:
     for width in (96, 100, 237, 511):
         for seed in range(4):
             assert (
-                damage.motion(np.full((40, width), 255, np.uint8), length, random.Random(seed))
+                damage.motion(
+                    np.full((40, width), 255, np.uint8), length, random.Random(seed)
+                )
                 == 255
             ).all()
 

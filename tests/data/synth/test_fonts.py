@@ -73,7 +73,9 @@ def test_files_that_are_no_fonts_are_left_out_and_named(
     assert "broken.ttf" in left_out[0]
 
 
-def test_a_list_names_fonts_that_are_not_here(tmp_path: Path, faces: list[FontFace]) -> None:
+def test_a_list_names_fonts_that_are_not_here(
+    tmp_path: Path, faces: list[FontFace]
+) -> None:
     listed = tmp_path / "fonts.tsv"
     listed.write_text(
         f"category\tpackage\tfile\nmono\t\t{faces[0].path}\nsans\tfonts-nowhere\tNowhere.ttf\n",
@@ -118,7 +120,9 @@ def test_a_face_that_draws_other_signs_than_its_letters_is_refused(
     assert "draws no letters" in left_out[0]
 
 
-def test_a_face_with_two_digits_alike_is_refused(tmp_path: Path, faces: list[FontFace]) -> None:
+def test_a_face_with_two_digits_alike_is_refused(
+    tmp_path: Path, faces: list[FontFace]
+) -> None:
     _with_other_letters(faces[0].path, tmp_path / "digits.ttf", {"7": "1"})
     shutil.copy(faces[1].path, tmp_path / "good.ttf")
     _, left_out = find_faces(tmp_path, NORDIC)
@@ -132,7 +136,9 @@ def test_a_ring_that_is_not_drawn_is_no_ring(tmp_path: Path, faces: list[FontFac
     assert "a" in found[0].characters
 
 
-def test_the_same_face_in_two_files_counts_once(tmp_path: Path, faces: list[FontFace]) -> None:
+def test_the_same_face_in_two_files_counts_once(
+    tmp_path: Path, faces: list[FontFace]
+) -> None:
     shutil.copy(faces[0].path, tmp_path / "one.ttf")
     shutil.copy(faces[0].path, tmp_path / "two.ttf")
     found, left_out = find_faces(tmp_path, NORDIC)

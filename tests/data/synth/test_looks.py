@@ -28,11 +28,14 @@ def test_looks_weigh_one_and_name_what_there_is() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(LOOKS))
-def test_a_look_draws_its_own_kinds_of_text_and_damage(faces: list[FontFace], name: str) -> None:
+def test_a_look_draws_its_own_kinds_of_text_and_damage(
+    faces: list[FontFace], name: str
+) -> None:
     style = Style(looks={name: 1.0})
     texts, fonts = TextSource(NORDIC), FontPicker(faces)
     lines = [
-        render_line(random.Random(f"1:{index}"), texts, fonts, WIDE, style) for index in range(12)
+        render_line(random.Random(f"1:{index}"), texts, fonts, WIDE, style)
+        for index in range(12)
     ]
     assert {line.made["look"] for line in lines} == {name}
     assert {line.text.kind for line in lines} <= set(LOOKS[name].kinds)
@@ -58,7 +61,9 @@ def test_a_blank_page_has_no_mark_of_the_size_of_a_dash() -> None:
 
 
 def test_receipts_hold_prices_labels_and_mostly_capitals() -> None:
-    lines = [" ".join(receipt(random.Random(seed), VOCABULARIES["sv"])) for seed in range(600)]
+    lines = [
+        " ".join(receipt(random.Random(seed), VOCABULARIES["sv"])) for seed in range(600)
+    ]
     lettered = [line for line in lines if any(letter.isalpha() for letter in line)]
     assert sum(line == line.upper() for line in lettered) > 0.55 * len(lettered)
     assert sum(any(digit.isdigit() for digit in line) for line in lines) > 250
@@ -66,7 +71,9 @@ def test_receipts_hold_prices_labels_and_mostly_capitals() -> None:
 
 
 def test_single_cells_are_mostly_figures_and_hold_what_looks_alike() -> None:
-    cells = Counter(single_cell(random.Random(seed), VOCABULARIES["da"]) for seed in range(3000))
+    cells = Counter(
+        single_cell(random.Random(seed), VOCABULARIES["da"]) for seed in range(3000)
+    )
     assert cells["0"] > 100
     assert {"O", "l", "-", "–", "5", "8"} <= set(cells)
     figures = sum(count for cell, count in cells.items() if any(c.isdigit() for c in cell))
@@ -74,7 +81,9 @@ def test_single_cells_are_mostly_figures_and_hold_what_looks_alike() -> None:
 
 
 def test_texts_of_other_languages_come_more_often_where_a_look_wants_them() -> None:
-    source = TextSource(NORDIC, {"sv": ["en mening om banken"], "de": ["ein Satz über die Bank"]})
+    source = TextSource(
+        NORDIC, {"sv": ["en mening om banken"], "de": ["ein Satz über die Bank"]}
+    )
 
     def share(foreign: float) -> float:
         kinds = {"running": 1.0}
@@ -86,15 +95,21 @@ def test_texts_of_other_languages_come_more_often_where_a_look_wants_them() -> N
 
 
 def test_show_through_may_stand_beside_the_text_alone(faces: list[FontFace]) -> None:
-    style = Style(looks={"office": 1.0}, recipes={"showthrough": 1.0}, neighbours=0, rules=0)
+    style = Style(
+        looks={"office": 1.0}, recipes={"showthrough": 1.0}, neighbours=0, rules=0
+    )
     source = TextSource(NORDIC, max_characters=12)
     ends = []
     for index in range(60):
-        line = render_line(random.Random(f"7:{index}"), source, FontPicker(faces), WIDE, style)
+        line = render_line(
+            random.Random(f"7:{index}"), source, FontPicker(faces), WIDE, style
+        )
         dark = line.crop[..., 0] < np.median(line.crop) - 60
         columns = np.flatnonzero(dark.any(axis=0))
         ends.append((dark.shape[1] - columns[-1]) / dark.shape[0] if len(columns) else 0)
-    assert sum(end > 2 for end in ends) > 5, "blank page that is more than two lines high wide"
+    assert sum(end > 2 for end in ends) > 5, (
+        "blank page that is more than two lines high wide"
+    )
 
 
 def test_look_weights_are_read_and_checked() -> None:
@@ -108,8 +123,12 @@ def test_a_letter_of_a_bent_type_bar_stands_off_its_place_every_time(
 ) -> None:
     from nordocr_cli.data.synth.setting import Setting
 
-    mono = replace(next(face for face in faces if face.category == "mono"), category="typewriter")
-    settings = [Setting.draw(random.Random(seed), mono, ("aba",), 0.0) for seed in range(40)]
+    mono = replace(
+        next(face for face in faces if face.category == "mono"), category="typewriter"
+    )
+    settings = [
+        Setting.draw(random.Random(seed), mono, ("aba",), 0.0) for seed in range(40)
+    ]
     bent = [setting for setting in settings if setting.loose]
     assert 5 < len(bent) < 35
     assert all(set(setting.loose or {}) == set("ab") for setting in bent)

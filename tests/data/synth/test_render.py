@@ -74,16 +74,22 @@ def test_lines_fit_the_profile_and_hold_ink_and_gray_pixels(
 
 
 @pytest.mark.parametrize("name", sorted(RECIPES))
-def test_every_damage_leaves_lines_that_can_be_read(faces: list[FontFace], name: str) -> None:
+def test_every_damage_leaves_lines_that_can_be_read(
+    faces: list[FontFace], name: str
+) -> None:
     style = Style(recipes={name: 1.0})
     lines = [
-        render_line(random.Random(f"2:{index}"), TextSource(NORDIC), FontPicker(faces), WIDE, style)
+        render_line(
+            random.Random(f"2:{index}"), TextSource(NORDIC), FontPicker(faces), WIDE, style
+        )
         for index in range(8)
     ]
     assert {line.made["damage"] for line in lines} == {name}
 
 
-def test_the_gap_between_cells_is_wider_than_the_one_between_words(faces: list[FontFace]) -> None:
+def test_the_gap_between_cells_is_wider_than_the_one_between_words(
+    faces: list[FontFace],
+) -> None:
     def longest_gap(*cells: str) -> float:
         line = render_line(
             random.Random("4:1"), _Says(*cells), FontPicker(faces[:1]), WIDE, _clean()
@@ -100,7 +106,11 @@ def test_the_gap_between_cells_is_wider_than_the_one_between_words(faces: list[F
 def test_what_does_not_fit_leaves_the_label_too(faces: list[FontFace]) -> None:
     numbers = "ett två tre fyra fem sex sju åtta"
     line = render_line(
-        random.Random("5:1"), _Says(numbers), FontPicker(faces), Geometry(max_width=128), _clean()
+        random.Random("5:1"),
+        _Says(numbers),
+        FontPicker(faces),
+        Geometry(max_width=128),
+        _clean(),
     )
     assert numbers.startswith(line.text.label)
     assert 0 < len(line.text.label) < 20
@@ -152,7 +162,9 @@ def test_a_bent_line_rises_and_falls_by_a_part_of_a_letter() -> None:
     assert 1 < middle.max() - middle.min() <= 2 * 0.13 * 40
 
 
-@pytest.mark.skipif(not features.check("raqm"), reason="this Pillow was built without libraqm")
+@pytest.mark.skipif(
+    not features.check("raqm"), reason="this Pillow was built without libraqm"
+)
 def test_kerning_and_ligatures_are_those_of_the_font(faces: list[FontFace]) -> None:
     path = next(face.path for face in faces if face.category in ("sans", "serif"))
     plain, shaped = open_font(path, 0), open_shaped_font(path, 0)

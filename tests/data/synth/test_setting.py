@@ -19,14 +19,18 @@ def test_a_coarse_grid_moves_each_letter_by_the_same_step_all_along_the_line(
     assert setting.advances is not None
     assert set(setting.advances) == set("livslängd 8805")
     step = min(
-        abs(a - b) for a in setting.advances.values() for b in setting.advances.values() if a != b
+        abs(a - b)
+        for a in setting.advances.values()
+        for b in setting.advances.values()
+        if a != b
     )
     assert EM_PX / 22 <= step <= EM_PX / 9
     for letter, advance in setting.advances.items():
         assert abs(advance - letter_advance(face, letter)) < EM_PX / 9
     assert setting.length("ss") == 2 * setting.length("s")
     assert any(
-        advance != letter_advance(face, letter) for letter, advance in setting.advances.items()
+        advance != letter_advance(face, letter)
+        for letter, advance in setting.advances.items()
     )
 
 
@@ -41,7 +45,9 @@ def test_typewriters_have_no_coarse_grid(faces: list[FontFace]) -> None:
 @pytest.mark.parametrize("seed", range(8))
 def test_ink_ends_where_the_length_says(faces: list[FontFace], seed: int) -> None:
     """Letters are drawn where `length` counts them: the renderer sizes its image by it."""
-    setting = Setting.draw(random.Random(seed), _sans(faces), ("Årets resultat",), coarse=0.5)
+    setting = Setting.draw(
+        random.Random(seed), _sans(faces), ("Årets resultat",), coarse=0.5
+    )
     image = Image.new("L", (1200, 120))
     setting.put(ImageDraw.Draw(image), 20, 80, "Årets resultat")
     box = image.getbbox()

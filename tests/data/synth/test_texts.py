@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 from nordocr_cli.charset import ALPHANUMERIC, NORDIC, Charset
 from nordocr_cli.data.synth import figures
 from nordocr_cli.data.synth.texts import TextSource, read_corpus
-from nordocr_cli.data.synth.vocabulary import DANISH, ICELANDIC, NORWEGIAN, SWEDISH, VOCABULARIES
+from nordocr_cli.data.synth.vocabulary import (
+    DANISH,
+    ICELANDIC,
+    NORWEGIAN,
+    SWEDISH,
+    VOCABULARIES,
+)
 from nordocr_cli.errors import DataError
 
 
@@ -35,7 +41,9 @@ def test_a_text_depends_on_its_generator_alone() -> None:
 
 def test_every_character_is_written_without_any_corpus() -> None:
     source = TextSource(NORDIC)
-    seen = Counter(c for seed in range(6000) for c in source.draw(random.Random(seed)).label)
+    seen = Counter(
+        c for seed in range(6000) for c in source.draw(random.Random(seed)).label
+    )
     rarest = min(NORDIC.characters, key=lambda c: seen[c])
     assert seen[rarest] >= 5, f"{rarest!r} only {seen[rarest]} times in 6000 lines"
 
@@ -66,7 +74,8 @@ def test_all_languages_kinds_and_rows_with_several_cells_come_up() -> None:
 def test_a_charset_without_space_and_punctuation_gets_words_it_can_write() -> None:
     source = TextSource(ALPHANUMERIC)
     assert all(
-        not ALPHANUMERIC.missing(source.draw(random.Random(seed)).label) for seed in range(50)
+        not ALPHANUMERIC.missing(source.draw(random.Random(seed)).label)
+        for seed in range(50)
     )
 
 
@@ -79,7 +88,9 @@ def test_a_corpus_is_cut_at_words_outside_the_charset_and_counted(tmp_path) -> N
     (tmp_path / "sv.a.txt").write_text(
         "Alla har rätt.\n\n  Två\u00a0 blanksteg \n", encoding="utf-8"
     )
-    (tmp_path / "is.b.txt").write_text("Það er ekki á sínum stað í dag\nÍ á ó\n", encoding="utf-8")
+    (tmp_path / "is.b.txt").write_text(
+        "Það er ekki á sínum stað í dag\nÍ á ó\n", encoding="utf-8"
+    )
     (tmp_path / "SOURCES.md").write_text("not a corpus", encoding="utf-8")
     corpus = read_corpus(tmp_path, NORDIC)
     assert corpus.phrases["sv"] == ["Alla har rätt.", "Två blanksteg"]
@@ -111,7 +122,10 @@ def test_figures_are_written_as_the_country_writes_them(
     vocabulary, amount: str, organisation: str
 ) -> None:
     rngs = [random.Random(seed) for seed in range(300)]
-    assert sum(bool(re.fullmatch(amount, figures.amount(rng, vocabulary))) for rng in rngs) > 20
+    assert (
+        sum(bool(re.fullmatch(amount, figures.amount(rng, vocabulary))) for rng in rngs)
+        > 20
+    )
     assert (
         sum(
             bool(re.fullmatch(organisation, figures.organisation_number(rng, vocabulary)))
@@ -119,5 +133,7 @@ def test_figures_are_written_as_the_country_writes_them(
         )
         > 40
     )
-    assert all(re.fullmatch(r"[A-Z]{2}[\d ]+", figures.iban(rng, vocabulary)) for rng in rngs)
+    assert all(
+        re.fullmatch(r"[A-Z]{2}[\d ]+", figures.iban(rng, vocabulary)) for rng in rngs
+    )
     assert all(re.fullmatch(r"-?\d+(,\d+)? ?%", figures.percent(rng)) for rng in rngs)

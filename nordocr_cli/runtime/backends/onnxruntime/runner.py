@@ -53,7 +53,9 @@ class OnnxRuntimeRunner:
     backend = "onnxruntime"
     uses_widths = False
 
-    def __init__(self, path: Path, device: str = "auto", threads: int | None = None) -> None:
+    def __init__(
+        self, path: Path, device: str = "auto", threads: int | None = None
+    ) -> None:
         try:
             import onnxruntime
         except ImportError as error:
@@ -69,7 +71,9 @@ class OnnxRuntimeRunner:
         content = read_regular(path, MAX_ONNX_BYTES, "ONNX model")
         has_digest = require_onnx_digest(content, str(path))
         try:
-            self._session = _open_session(path, content if has_digest else path, options, asked)
+            self._session = _open_session(
+                path, content if has_digest else path, options, asked
+            )
         except _errors() as error:
             raise ArtifactError(
                 f"{path}: ONNX Runtime does not load it ({_first_line(error)}); export it again"
@@ -96,7 +100,10 @@ class OnnxRuntimeRunner:
                 f"{path}: its input is {self._input_type}, its contract says"
                 f" {self.contract.input_type}"
             )
-        if len(self._input.shape) != 4 or list(self._input.shape[1:3]) != [3, geometry.height]:
+        if len(self._input.shape) != 4 or list(self._input.shape[1:3]) != [
+            3,
+            geometry.height,
+        ]:
             raise ArtifactError(
                 f"{path}: input {self._input.shape} is not its contract's (batch, 3,"
                 f" {geometry.height}, width)"
@@ -121,7 +128,9 @@ class OnnxRuntimeRunner:
             return ()
         return (OnnxRuntimeRunner(self._path, "cpu", threads=1),) * self._threads
 
-    def run(self, images: NDArray[np.uint8], widths: NDArray[np.int64]) -> NDArray[np.float32]:
+    def run(
+        self, images: NDArray[np.uint8], widths: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
         """Return the output float32 (N, T, C); see Runner. Raises ArtifactError when the model has
         a fixed size that differs.
         """
@@ -136,8 +145,13 @@ class OnnxRuntimeRunner:
                     f"{self.name} has a fixed {axis} of {fixed}, asked for {given}; export it with"
                     " dynamic axes"
                 )
-        pixels = network_input(images, self.contract.geometry, self._input_type)  # (N, 3, H, W)
-        parts = np.split(pixels, len(pixels)) if self.precision == "int8" else [pixels]
+        pixels = network_input(
+            images, self.contract.geometry, self._input_type
+        )  # (N, 3, H, W)
+        if self.precision == "int8":
+            parts = np.split(pixels, len(pixels))
+        else:
+            parts = [pixels]
         try:
             # (N, T, C)
             logits = np.concatenate(
@@ -228,13 +242,15 @@ def tensorrt_options(path: Path, index: int) -> dict[str, str]:
     (microsoft/onnxruntime#13559), and a folder for what was built.
     """
     contract = read_contract(path)
-    profile = (
-        profile_from_json(contract.profile, f"{path}: embedded profile")
-        if contract.profile
-        else None
-    )
+    if contract.profile:
+        profile = profile_from_json(contract.profile, f"{path}: embedded profile")
+    else:
+        profile = None
     here = local_arch()
-    ranges = profile.engine.get(here.name, Engine()) if profile and here else Engine()
+    if profile and here:
+        ranges = profile.engine.get(here.name, Engine())
+    else:
+        ranges = Engine()
     ends = ranges.widest.ends() | {"min": ranges.ranges[0].ends()["min"]}
     shapes = {
         end: f"{INPUT_NAME}:{batch}x3x{contract.geometry.height}x{width}"
@@ -258,7 +274,9 @@ def _device_of(session: Any) -> Device:
     first = session.get_providers()[0]
     if first not in kinds:
         return Device("cpu")
-    return Device(kinds[first], int(session.get_provider_options()[first].get("device_id", 0)))
+    return Device(
+        kinds[first], int(session.get_provider_options()[first].get("device_id", 0))
+    )
 
 
 def _first_line(error: Exception) -> str:

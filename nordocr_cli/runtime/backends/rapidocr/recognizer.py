@@ -32,7 +32,9 @@ class RapidOcrRecognizer:
         self._model = find_model()
         self._engine = _open_engine(threads)
 
-    def recognize(self, crops: Sequence[Image], languages: Sequence[str] = ()) -> list[Recognition]:
+    def recognize(
+        self, crops: Sequence[Image], languages: Sequence[str] = ()
+    ) -> list[Recognition]:
         """Read the crops; see Recognizer."""
         return [self._read(crop) for crop in crops]
 

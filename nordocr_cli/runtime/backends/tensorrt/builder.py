@@ -19,7 +19,13 @@ from types import ModuleType
 from typing import Any
 
 from nordocr_cli.atomic import write_bytes
-from nordocr_cli.errors import ArtifactError, Interrupted, MissingBackendError, UsageError, nearest
+from nordocr_cli.errors import (
+    ArtifactError,
+    Interrupted,
+    MissingBackendError,
+    UsageError,
+    nearest,
+)
 from nordocr_cli.progress import SILENT, Progress
 from nordocr_cli.runtime.backends.tensorrt.engine_file import INSTALL, MODULES, Backend
 from nordocr_cli.runtime.backends.tensorrt.gpu_arch import ARCHES, GpuArch, local_arch
@@ -75,12 +81,16 @@ def choose_backend(asked: str, arch: GpuArch) -> Backend:
     }
     if asked == "auto":
         backend: Backend = (
-            "tensorrt" if _installed("tensorrt") and local_arch() == arch else "tensorrt-rtx"
+            "tensorrt"
+            if _installed("tensorrt") and local_arch() == arch
+            else "tensorrt-rtx"
         )
     elif asked in backends:
         backend = backends[asked]
     else:
-        raise UsageError(f"unknown --backend {asked!r}: {nearest(asked, ['auto', *backends])}")
+        raise UsageError(
+            f"unknown --backend {asked!r}: {nearest(asked, ['auto', *backends])}"
+        )
     if backend == "tensorrt-rtx" and arch.rtx_bit is None:
         targets = " ".join(a.name for a in ARCHES if a.rtx_bit is not None)
         raise UsageError(
@@ -96,9 +106,14 @@ def require_backend(backend: Backend, arch: GpuArch) -> ModuleType:
     release is missing.
     """
     if not _installed(backend):
-        raise MissingBackendError(f"{MODULES[backend]} is not installed: {INSTALL[backend]}")
+        raise MissingBackendError(
+            f"{MODULES[backend]} is not installed: {INSTALL[backend]}"
+        )
     if backend == "tensorrt" and (here := local_arch()) != arch:
-        found = f"this machine's is {here}" if here else "no NVIDIA driver answers on this machine"
+        if here:
+            found = f"this machine's is {here}"
+        else:
+            found = "no NVIDIA driver answers on this machine"
         raise MissingBackendError(
             f"classic TensorRT tunes an engine on the GPU it will run on, {arch}; {found}. "
             "Run this on that host, or use --backend rtx where the run time is TensorRT-RTX"
@@ -199,11 +214,15 @@ def build(
         raise MissingBackendError(
             f"TensorRT {trt.__version__} finds no usable NVIDIA GPU{log.reason(': ')}"
         ) from error
-    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    network = builder.create_network(
+        1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
+    )
     parser = trt.OnnxParser(network, log)
     if not parser.parse_from_file(str(onnx)):
         log.errors += [parser.get_error(index).desc() for index in range(parser.num_errors)]
-        raise ArtifactError(f"TensorRT {trt.__version__} cannot read {onnx}{log.reason(': ')}")
+        raise ArtifactError(
+            f"TensorRT {trt.__version__} cannot read {onnx}{log.reason(': ')}"
+        )
     if network.num_inputs != 1 or network.num_outputs != 1:
         raise ArtifactError(
             f"{onnx}: parsed into {network.num_inputs} inputs and {network.num_outputs} outputs;"
@@ -215,7 +234,9 @@ def build(
     if hasattr(config, "set_compute_capability"):  # TensorRT-RTX
         config.num_compute_capabilities = len(arches)
         for index, arch in enumerate(arches):
-            config.set_compute_capability(getattr(trt.ComputeCapability, arch.name.upper()), index)
+            config.set_compute_capability(
+                getattr(trt.ComputeCapability, arch.name.upper()), index
+            )
     _apply(trt, config, settings or Settings(), progress)
     names = "+".join(arch.name for arch in arches)
     cancel = threading.Event()
@@ -232,7 +253,9 @@ def build(
             f"TensorRT {trt.__version__} cannot build {onnx} for {names}{log.reason(': ')}"
         )
     if settings and settings.timing_cache:
-        write_bytes(settings.timing_cache, bytes(memoryview(config.get_timing_cache().serialize())))
+        write_bytes(
+            settings.timing_cache, bytes(memoryview(config.get_timing_cache().serialize()))
+        )
     return Built(
         plan=bytes(memoryview(plan)),
         inputs=(_describe(network.get_input(0)),),
@@ -266,7 +289,9 @@ def _apply(trt: ModuleType, config: Any, settings: Settings, progress: Progress)
         path = settings.timing_cache
         known = path.read_bytes() if path.is_file() else b""
         if not config.set_timing_cache(config.create_timing_cache(known), False):
-            progress.warn(f"{path} is a timing cache of another GPU or release; it is made anew")
+            progress.warn(
+                f"{path} is a timing cache of another GPU or release; it is made anew"
+            )
             config.set_timing_cache(config.create_timing_cache(b""), False)
 
 
@@ -325,9 +350,13 @@ def recorder(trt: ModuleType) -> Any:
             """The distinct errors so far, without the noise unless there is nothing else, after
             `before`.
             """
-            lines = list(dict.fromkeys(" ".join(message.split()) for message in self.errors))
+            lines = list(
+                dict.fromkeys(" ".join(message.split()) for message in self.errors)
+            )
             telling = [line for line in lines if not _NOISE.search(line)] or lines
-            return before + " | ".join(telling) if telling else ""
+            if telling:
+                return before + " | ".join(telling)
+            return ""
 
     return Recorder()
 
@@ -341,7 +370,9 @@ def _monitor(trt: ModuleType, progress: Progress, cancel: threading.Event) -> An
         def __init__(self) -> None:
             trt.IProgressMonitor.__init__(self)
 
-        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
+        def phase_start(
+            self, phase_name: str, parent_phase: str | None, num_steps: int
+        ) -> None:
             """Begin a phase; counted by its steps."""
 
         def step_complete(self, phase_name: str, step: int) -> bool:

@@ -13,7 +13,10 @@ from nordocr_cli.errors import MissingBackendError
 
 _LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 _OUT_OF_MEMORY = 2
-_CAPABILITY = (75, 76)  # the attributes of a device that hold the major and the minor number
+_CAPABILITY = (
+    75,
+    76,
+)  # the attributes of a device that hold the major and the minor number
 
 
 class Cuda:
@@ -100,12 +103,13 @@ class Cuda:
             text = ctypes.c_char_p()
             self._driver.cuGetErrorString(code, ctypes.byref(text))
             why = (text.value or b"").decode(errors="replace") or "unknown"
-            help_ = (
-                "; read fewer lines at once, or build the engine with a lower --max"
-                if code == _OUT_OF_MEMORY
-                else ""
+            if code == _OUT_OF_MEMORY:
+                help_ = "; read fewer lines at once, or build the engine with a lower --max"
+            else:
+                help_ = ""
+            raise MissingBackendError(
+                f"the NVIDIA driver says to {name}: {why} ({code}){help_}"
             )
-            raise MissingBackendError(f"the NVIDIA driver says to {name}: {why} ({code}){help_}")
 
 
 class GpuBuffer:

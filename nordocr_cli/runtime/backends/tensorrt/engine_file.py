@@ -65,7 +65,9 @@ def parse_header(data: bytes, what: str) -> EngineHeader:
     if backend == "tensorrt" or int.from_bytes(data[8:16], "little") != _RTX_LAYOUT:
         return EngineHeader(backend, version, None, None)
     mask = int.from_bytes(data[32:36], "little")
-    arches = tuple(arch.name for arch in ARCHES if arch.rtx_bit is not None and arch.rtx_bit & mask)
+    arches = tuple(
+        arch.name for arch in ARCHES if arch.rtx_bit is not None and arch.rtx_bit & mask
+    )
     return EngineHeader(backend, version, int.from_bytes(data[16:24], "little"), arches)
 
 

@@ -37,7 +37,9 @@ class GpuArch:
 # TensorRT 10 is the oldest that the engine builder is written for; Blackwell came with 10.8 (its
 # release notes).
 ARCHES: tuple[GpuArch, ...] = (
-    GpuArch("sm75", (7, 5), "Turing", ("Quadro RTX 8000", "T4", "RTX 2080"), 48, 1, (10, 0)),
+    GpuArch(
+        "sm75", (7, 5), "Turing", ("Quadro RTX 8000", "T4", "RTX 2080"), 48, 1, (10, 0)
+    ),
     GpuArch("sm80", (8, 0), "Ampere", ("A100",), 80, 2, (10, 0)),
     GpuArch("sm86", (8, 6), "Ampere", ("RTX A6000", "A40", "RTX 3090"), 48, 4, (10, 0)),
     GpuArch("sm89", (8, 9), "Ada", ("RTX 6000 Ada", "L40S", "RTX 4090"), 48, 8, (10, 0)),
@@ -49,7 +51,14 @@ ARCHES: tuple[GpuArch, ...] = (
 
 
 # GB of a card's memory, where it is another than that of its architecture's first card.
-_CARD_GB = {"T4": 16, "RTX 2080": 8, "RTX 3090": 24, "RTX 4090": 24, "H200": 141, "RTX 5090": 32}
+_CARD_GB = {
+    "T4": 16,
+    "RTX 2080": 8,
+    "RTX 3090": 24,
+    "RTX 4090": 24,
+    "H200": 141,
+    "RTX 5090": 32,
+}
 
 
 def card_of(text: str) -> tuple[str, int] | None:
@@ -65,9 +74,9 @@ def card_of(text: str) -> tuple[str, int] | None:
 
 
 def _squeeze(text: str) -> str:
-    return "".join(character for character in text.lower() if character.isalnum()).removeprefix(
-        "nvidia"
-    )
+    return "".join(
+        character for character in text.lower() if character.isalnum()
+    ).removeprefix("nvidia")
 
 
 def _spellings() -> dict[str, list[GpuArch]]:
@@ -75,7 +84,9 @@ def _spellings() -> dict[str, list[GpuArch]]:
     meanings: dict[str, list[GpuArch]] = {}
     for arch in ARCHES:
         names = {arch.name, str(arch.number), arch.generation, *arch.gpus}
-        names |= {gpu.split(" ", 1)[1] for gpu in arch.gpus if gpu.startswith(("RTX ", "Quadro "))}
+        names |= {
+            gpu.split(" ", 1)[1] for gpu in arch.gpus if gpu.startswith(("RTX ", "Quadro "))
+        }
         for spelling in {_squeeze(name) for name in names}:
             meanings.setdefault(spelling, []).append(arch)
     meanings["rtxpro6000blackwell"] = meanings["rtx6000pro"] = meanings["rtxpro6000"]
@@ -128,8 +139,12 @@ def local_arch() -> GpuArch | None:
         return None
     command = ["nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=10, check=True
+        )
     except (OSError, subprocess.SubprocessError):
         return None
     major, _, minor = (done.stdout.split() or [""])[0].partition(".")
-    return arch_of((int(major), int(minor))) if major.isdecimal() and minor.isdecimal() else None
+    if major.isdecimal() and minor.isdecimal():
+        return arch_of((int(major), int(minor)))
+    return None

@@ -97,7 +97,8 @@ class MemoryModel:
                     " predicted"
                 )
         self._weights = sum(
-            self._bytes(tensor.data_type, tensor.dims) for tensor in self._model.graph.initializer
+            self._bytes(tensor.data_type, tensor.dims)
+            for tensor in self._model.graph.initializer
         )
         half = self._bf16 or onnx.TensorProto.FLOAT16 in kinds
         self._fused = _attention_scores(self._model) if half else set()
@@ -109,9 +110,14 @@ class MemoryModel:
         """Return the prediction for one shape."""
         sizes = self._sizes(batch, width)
         graph = self._model.graph
-        inputs_outputs = sum(sizes[tensor.name] for tensor in (graph.input[0], graph.output[0]))
+        inputs_outputs = sum(
+            sizes[tensor.name] for tensor in (graph.input[0], graph.output[0])
+        )
         unfused = self._peak(sizes)
-        fused = self._peak(sizes | dict.fromkeys(self._fused, 0)) if self._fused else unfused
+        if self._fused:
+            fused = self._peak(sizes | dict.fromkeys(self._fused, 0))
+        else:
+            fused = unfused
         return Memory(batch, width, fused, self._weights, inputs_outputs, unfused)
 
     def _peak(self, sizes: Mapping[str, int]) -> int:
@@ -123,7 +129,9 @@ class MemoryModel:
             live += sum(sizes.get(name, 0) for name in node.output)
             peak = max(peak, live)
             last_read = {
-                name for name in node.input if name in alive and self._readers[name] == index
+                name
+                for name in node.input
+                if name in alive and self._readers[name] == index
             }
             for name in last_read:
                 live -= sizes.get(name, 0)
@@ -139,20 +147,27 @@ class MemoryModel:
             key=lambda memory: memory.total_bytes,
         )
 
-    def require_fit(self, ranges: Sequence[ShapeRange], card: str, memory_gb: float) -> Memory:
+    def require_fit(
+        self, ranges: Sequence[ShapeRange], card: str, memory_gb: float
+    ) -> Memory:
         """Return `most`. Raises UsageError naming the largest shapes that fit when it does not fit
         a card of `memory_gb`.
         """
         memory = self.most(ranges)
         if memory.total_bytes > memory_gb * 1e9:
-            batch = self._largest(memory.batch, lambda size: self.at(size, memory.width), memory_gb)
+            batch = self._largest(
+                memory.batch, lambda size: self.at(size, memory.width), memory_gb
+            )
             if batch:
                 advice = f"--max {batch}x{memory.width} is the largest batch that fits"
             else:
                 width = 4 * self._largest(
                     memory.width // 4, lambda size: self.at(1, 4 * size), memory_gb
                 )
-                advice = f"one line fits up to {width} px" if width else "nothing fits"
+                if width:
+                    advice = f"one line fits up to {width} px"
+                else:
+                    advice = "nothing fits"
             raise UsageError(
                 f"the engine's greatest shape does not fit {card} with {memory_gb:g} GB: {memory}."
                 f" {advice}; fp16 takes far less than fp32, several --band take less than one"
@@ -167,7 +182,9 @@ class MemoryModel:
         while high - low > 1:
             middle = (low + high) // 2
             low, high = (
-                (middle, high) if predict(middle).total_bytes <= memory_gb * 1e9 else (low, middle)
+                (middle, high)
+                if predict(middle).total_bytes <= memory_gb * 1e9
+                else (low, middle)
             )
         return low
 
@@ -178,7 +195,8 @@ class MemoryModel:
             tensor = value.type.tensor_type
             if all(dimension.HasField("dim_value") for dimension in tensor.shape.dim):
                 sizes[value.name] = self._bytes(
-                    tensor.elem_type, [dimension.dim_value for dimension in tensor.shape.dim]
+                    tensor.elem_type,
+                    [dimension.dim_value for dimension in tensor.shape.dim],
                 )
         return sizes
 
@@ -186,7 +204,9 @@ class MemoryModel:
         import onnx
 
         size = int(onnx.helper.tensor_dtype_to_np_dtype(kind).itemsize)
-        return math.prod(dims) * (2 if self._bf16 and kind == onnx.TensorProto.FLOAT else size)
+        return math.prod(dims) * (
+            2 if self._bf16 and kind == onnx.TensorProto.FLOAT else size
+        )
 
     @staticmethod
     def _complete(graph: "onnx.GraphProto") -> bool:

@@ -39,7 +39,11 @@ from nordocr_cli.runtime.device import parse_device
 from nordocr_cli.runtime.protocols import Runner
 
 _AMPERE = (8, 0)
-_DTYPES = {"float32": "FLOAT", "float16": "HALF", "uint8": "UINT8"}  # numpy's names and TensorRT's
+_DTYPES = {
+    "float32": "FLOAT",
+    "float16": "HALF",
+    "uint8": "UINT8",
+}  # numpy's names and TensorRT's
 
 
 @dataclass(frozen=True)
@@ -84,7 +88,9 @@ def verify_engine(path: Path) -> VerifiedEngine:
         case "tensorrt-rtx" | "tensorrt" as backend:
             pass
         case unknown:
-            raise ArtifactError(f"{what}: unknown backend {unknown!r}; build the engine again")
+            raise ArtifactError(
+                f"{what}: unknown backend {unknown!r}; build the engine again"
+            )
     settings = value.get("settings") or {}
     hardware = str(settings.get("hardware", "none"))
     version_compatible = bool(settings.get("version_compatible"))
@@ -126,10 +132,14 @@ def open_engine(path: Path, device: str = "auto") -> "EngineRunner":
         raise MissingBackendError(
             f"{path}, built for {engine.arch}, is intact but cannot run: {error}"
         ) from None
-    here = arch_of(cuda.capability)  # of the GPU asked for: a machine may have several kinds
+    here = arch_of(
+        cuda.capability
+    )  # of the GPU asked for: a machine may have several kinds
     if here is None:
         found = "this GPU's compute capability is {}.{}".format(*cuda.capability)
-        raise MissingBackendError(f"{path} is built for {engine.arch}; {found}: use the .onnx")
+        raise MissingBackendError(
+            f"{path} is built for {engine.arch}; {found}: use the .onnx"
+        )
     if not engine.runs_on(here):
         raise MissingBackendError(
             f"{path} is built for {engine.arch}, this GPU is {here.name}: build it with --arch"
@@ -168,7 +178,9 @@ class EngineRunner:
         self._input_memory, self._output_memory = GpuBuffer(cuda), GpuBuffer(cuda)
         self._runtime = library.Runtime(self._log)
         if engine.version_compatible:
-            self._runtime.engine_host_code_allowed = True  # open_engine has checked the permission
+            self._runtime.engine_host_code_allowed = (
+                True  # open_engine has checked the permission
+            )
         self._engine = self._runtime.deserialize_cuda_engine(engine.content)
         if self._engine is None:
             raise ArtifactError(
@@ -190,13 +202,17 @@ class EngineRunner:
                 " full?"
             )
 
-    def run(self, images: NDArray[np.uint8], widths: NDArray[np.int64]) -> NDArray[np.float32]:
+    def run(
+        self, images: NDArray[np.uint8], widths: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
         """Return the output float32 (N, T, C); see Runner. Raises ArtifactError for lines wider
         than any range takes, and when the engine fails.
         """
         require_batch(images, widths, self.contract.geometry, self.name)
         width, frames = images.shape[3], self.contract.out_length(images.shape[3])
-        chosen = next((k for k, (_, most) in enumerate(self._ranges) if width <= most[3]), None)
+        chosen = next(
+            (k for k, (_, most) in enumerate(self._ranges) if width <= most[3]), None
+        )
         if chosen is None:
             widest = self._ranges[-1][1][3]
             raise ArtifactError(
@@ -261,7 +277,9 @@ class EngineRunner:
         engine, contract = self._engine, self.contract
         names = [engine.get_tensor_name(k) for k in range(engine.num_io_tensors)]
         inputs = [
-            name for name in names if engine.get_tensor_mode(name) == library.TensorIOMode.INPUT
+            name
+            for name in names
+            if engine.get_tensor_mode(name) == library.TensorIOMode.INPUT
         ]
         outputs = [name for name in names if name not in inputs]
         found = [
@@ -272,7 +290,10 @@ class EngineRunner:
             f"{name} {_DTYPES[kind]}"
             for name, kind in zip((*inputs, *outputs), self._types(), strict=False)
         ]
-        height = tuple(engine.get_tensor_shape(inputs[0]))[2:3] if inputs else ()
+        if inputs:
+            height = tuple(engine.get_tensor_shape(inputs[0]))[2:3]
+        else:
+            height = ()
         if (
             len(inputs) != 1
             or len(outputs) != 1
@@ -295,7 +316,8 @@ class EngineRunner:
         ranges = []
         for k in range(self._engine.num_optimization_profiles):
             least, _, most = (
-                tuple(shape) for shape in self._engine.get_tensor_profile_shape(self._input, k)
+                tuple(shape)
+                for shape in self._engine.get_tensor_profile_shape(self._input, k)
             )
             ranges.append((least, most))
         return ranges

@@ -50,7 +50,9 @@ class Installed:
     @property
     def engine(self) -> "Engine":
         """What runs it."""
-        return LibraryEngine(self.data) if self.has_library and self.data else ProgramEngine()
+        if self.has_library and self.data:
+            return LibraryEngine(self.data)
+        return ProgramEngine()
 
 
 class Engine(Protocol):
@@ -58,7 +60,9 @@ class Engine(Protocol):
 
     starts_a_program: bool  # for every call
 
-    def tsv(self, images: Sequence[Image], languages: str, psm: int, workers: int = 1) -> list[str]:
+    def tsv(
+        self, images: Sequence[Image], languages: str, psm: int, workers: int = 1
+    ) -> list[str]:
         """Return what Tesseract says of the images, uint8 (height, width, 3), as rows of its TSV
         that number them from 1 within each text. `psm` is its page segmentation mode. Raises
         DataError when Tesseract fails.
@@ -78,11 +82,16 @@ def find_tesseract(library: bool = True) -> Installed:
             )
         data: Path | None = Path(prefix)
         languages = {
-            file.name.removesuffix(".traineddata") for file in Path(prefix).glob("*.traineddata")
+            file.name.removesuffix(".traineddata")
+            for file in Path(prefix).glob("*.traineddata")
         }
     else:
         done = subprocess.run(
-            ["tesseract", "--list-langs"], capture_output=True, text=True, timeout=30, check=False
+            ["tesseract", "--list-langs"],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
         )
         if done.returncode:
             raise MissingBackendError(
@@ -92,14 +101,15 @@ def find_tesseract(library: bool = True) -> Installed:
         told = re.search(r'"(.+)"', first)
         data, languages = Path(told[1]) if told else None, set(names) - {""}
     if tesserocr is not None and data is not None:
-        version = (
-            f"{tesserocr.tesseract_version().split(chr(10))[0]} (tesserocr {tesserocr.__version__})"
-        )
+        library = tesserocr.tesseract_version().split("\n")[0]
+        version = f"{library} (tesserocr {tesserocr.__version__})"
         return Installed(version, frozenset(languages), data, True)
     done = subprocess.run(
         ["tesseract", "--version"], capture_output=True, text=True, timeout=30, check=True
     )
-    return Installed((done.stdout or done.stderr).split("\n")[0], frozenset(languages), data, False)
+    return Installed(
+        (done.stdout or done.stderr).split("\n")[0], frozenset(languages), data, False
+    )
 
 
 def find_best_tesseract() -> Installed:
@@ -149,7 +159,9 @@ class LibraryEngine:
         self._data = data
         self._idle: dict[tuple[str, int], list[Any]] = {}
 
-    def tsv(self, images: Sequence[Image], languages: str, psm: int, workers: int = 1) -> list[str]:
+    def tsv(
+        self, images: Sequence[Image], languages: str, psm: int, workers: int = 1
+    ) -> list[str]:
         """Read one image a text; see Engine."""
         if len(images) == 1 or workers == 1:
             return [self._tsv(image, languages, psm) for image in images]
@@ -164,7 +176,9 @@ class LibraryEngine:
             api = self._open(languages, psm)
         height, width = image.shape[:2]
         try:
-            api.SetImageBytes(np.ascontiguousarray(image).tobytes(), width, height, 3, 3 * width)
+            api.SetImageBytes(
+                np.ascontiguousarray(image).tobytes(), width, height, 3, 3 * width
+            )
             api.SetSourceResolution(_DPI)
             read = api.Recognize()
             tsv: str = api.GetTSVText(0)
@@ -190,7 +204,9 @@ class LibraryEngine:
             raise MissingBackendError(
                 f"tesserocr cannot load {languages} from {self._data}: {error}"
             ) from error
-        api.SetVariable("debug_file", os.devnull)  # else it writes remarks on tiny images to stderr
+        api.SetVariable(
+            "debug_file", os.devnull
+        )  # else it writes remarks on tiny images to stderr
         return api
 
 
@@ -201,21 +217,32 @@ class ProgramEngine:
 
     starts_a_program = True
 
-    def tsv(self, images: Sequence[Image], languages: str, psm: int, workers: int = 1) -> list[str]:
+    def tsv(
+        self, images: Sequence[Image], languages: str, psm: int, workers: int = 1
+    ) -> list[str]:
         """Read up to 24 images a text; see Engine."""
         # as many calls as keep every process busy
         size = max(1, min(_IMAGES_A_CALL, -(-len(images) // workers)))
-        lists = [range(at, min(at + size, len(images))) for at in range(0, len(images), size)]
+        lists = [
+            range(at, min(at + size, len(images))) for at in range(0, len(images), size)
+        ]
         with (
             tempfile.TemporaryDirectory(prefix="nordocr-tesseract-") as folder,
             ThreadPoolExecutor(workers) as pool,
         ):
             return list(
-                pool.map(lambda ids: self._tsv(images, ids, languages, psm, Path(folder)), lists)
+                pool.map(
+                    lambda ids: self._tsv(images, ids, languages, psm, Path(folder)), lists
+                )
             )
 
     def _tsv(
-        self, images: Sequence[Image], ids: Sequence[int], languages: str, psm: int, folder: Path
+        self,
+        images: Sequence[Image],
+        ids: Sequence[int],
+        languages: str,
+        psm: int,
+        folder: Path,
     ) -> str:
         import cv2
 
@@ -239,7 +266,9 @@ class ProgramEngine:
             str(_DPI),
             "tsv",
         ]
-        tsv = _run(command, "".join(f"{file}\n" for file in files).encode(), f"{len(files)} images")
+        tsv = _run(
+            command, "".join(f"{file}\n" for file in files).encode(), f"{len(files)} images"
+        )
         for file in files:
             file.unlink()
         return tsv

@@ -53,7 +53,9 @@ class TesseractRecognizer:
         self._read_with: set[str] = set()
         require_languages(languages or DEFAULT_LANGUAGES, self.installed.languages)
 
-    def recognize(self, crops: Sequence[Image], languages: Sequence[str] = ()) -> list[Recognition]:
+    def recognize(
+        self, crops: Sequence[Image], languages: Sequence[str] = ()
+    ) -> list[Recognition]:
         """Read the crops; see Recognizer. Raises UsageError for a language that Tesseract has no
         name for.
         """
@@ -79,11 +81,13 @@ class TesseractRecognizer:
         language's data.
         """
         data = self.installed.data
-        hashes = (
-            {name: sha256_of(data / f"{name}.traineddata") for name in sorted(self._read_with)}
-            if data
-            else None
-        )
+        if data:
+            hashes = {
+                name: sha256_of(data / f"{name}.traineddata")
+                for name in sorted(self._read_with)
+            }
+        else:
+            hashes = None
         return {
             "version": self.installed.version,
             "psm": _LINE,
@@ -105,7 +109,9 @@ class TesseractRecognizer:
 
 def _with_border(crop: Image) -> Image:
     return np.pad(
-        crop, ((_BORDER_PX, _BORDER_PX), (_BORDER_PX, _BORDER_PX), (0, 0)), constant_values=255
+        crop,
+        ((_BORDER_PX, _BORDER_PX), (_BORDER_PX, _BORDER_PX), (0, 0)),
+        constant_values=255,
     )
 
 
@@ -131,7 +137,10 @@ class LineFinder:
                 f"Tesseract has no name for language {language!r}; it has one for"
                 f" {', '.join(LANGUAGES)}"
             )
-        self._languages, installed = LANGUAGES.get(language, DEFAULT_LANGUAGES), find_tesseract()
+        self._languages, installed = (
+            LANGUAGES.get(language, DEFAULT_LANGUAGES),
+            find_tesseract(),
+        )
         require_languages(self._languages, installed.languages)
         self._engine = installed.engine
 
@@ -156,7 +165,9 @@ def parse_lines(tsv: str) -> list[Box]:
         if cells[0] == "4":
             left, top, width, height = map(int, cells[6:10])
             margin = max(2, height // 10)
-            boxes[line] = Box(left - margin, top - margin, width + 2 * margin, height + 2 * margin)
+            boxes[line] = Box(
+                left - margin, top - margin, width + 2 * margin, height + 2 * margin
+            )
         elif cells[0] == "5" and cells[11].strip():
             said.add(line)
     return [box for line, box in boxes.items() if line in said]
@@ -197,7 +208,8 @@ def _rows(tsv: str) -> Iterator[list[str]]:
 
 def _join(words: Sequence[tuple[str, float]]) -> Recognition:
     letters = sum(len(word) for word, _ in words)
-    confidence = (
-        sum(len(word) * confidence for word, confidence in words) / letters if letters else 0.0
-    )
+    if letters:
+        confidence = sum(len(word) * confidence for word, confidence in words) / letters
+    else:
+        confidence = 0.0
     return Recognition(" ".join(word for word, _ in words), confidence)

@@ -53,27 +53,40 @@ class TorchRunner:
         self._model: Callable[..., torch.Tensor] = model.to(self.device)
         self._compiled = compiled
         if compiled:
-            mode = "reduce-overhead" if self.device.type == "cuda" else "default"
+            if self.device.type == "cuda":
+                mode = "reduce-overhead"
+            else:
+                mode = "default"
             self._model = torch.compile(self._model, mode=mode, dynamic=False)
         self.name, self.precision = path.name, precision
 
-    def run(self, images: NDArray[np.uint8], widths: NDArray[np.int64]) -> NDArray[np.float32]:
+    def run(
+        self, images: NDArray[np.uint8], widths: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
         """Return logits float32 (N, T, C); see Runner."""
         require_batch(images, widths, self.contract.geometry, self.name)
         if self._compiled:
             lines, frames = len(images), self.contract.out_length(images.shape[3])
-            return self._run(*_rounded(images, widths, self.contract.geometry))[:lines, :frames]
+            return self._run(*_rounded(images, widths, self.contract.geometry))[
+                :lines, :frames
+            ]
         return self._run(images, widths)
 
-    def _run(self, images: NDArray[np.uint8], widths: NDArray[np.int64]) -> NDArray[np.float32]:
+    def _run(
+        self, images: NDArray[np.uint8], widths: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
         bf16 = self.precision == "bf16"
         autocast: AbstractContextManager[object] = (
             torch.autocast(self.device.type, torch.bfloat16) if bf16 else nullcontext()
         )
         with torch.inference_mode(), autocast:
             # (N, 3, H, W)
-            pixels = normalize(torch.from_numpy(images).to(self.device), self.contract.geometry)
-            logits = self._model(pixels, torch.from_numpy(widths).to(self.device))  # (N, T, C)
+            pixels = normalize(
+                torch.from_numpy(images).to(self.device), self.contract.geometry
+            )
+            logits = self._model(
+                pixels, torch.from_numpy(widths).to(self.device)
+            )  # (N, T, C)
             return np.asarray(logits.float().cpu().numpy(), dtype=np.float32)
 
 

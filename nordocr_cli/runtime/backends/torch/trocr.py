@@ -43,7 +43,9 @@ class TrocrRecognizer:
         self._model = require_trocr(model).to(self.device)
         self.name, self.precision, self.beam_width = path.name, precision, beam_width
 
-    def recognize(self, crops: Sequence[Image], languages: Sequence[str] = ()) -> list[Recognition]:
+    def recognize(
+        self, crops: Sequence[Image], languages: Sequence[str] = ()
+    ) -> list[Recognition]:
         """Read the crops; see Recognizer. Lines of like width, hence of like length, are generated
         together.
         """
