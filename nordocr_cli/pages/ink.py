@@ -54,7 +54,9 @@ def letter_sizes(mask: Pixels) -> NDArray[np.int32]:
     )
     right_shape = (width <= _LETTER_ASPECT * height) & (height <= _LETTER_ASPECT * width)
     is_dash = (
-        (height >= _DASH_MINIMUM_PX) & (width >= 3 * height) & (width <= _DASH_ASPECT * height)
+        (height >= _DASH_MINIMUM_PX)
+        & (width >= 3 * height)
+        & (width <= _DASH_ASPECT * height)
     )
     is_dash &= (width >= 2 * _LETTER_MINIMUM_PX) & (width <= maximum)
     return stats[(right_size & right_shape) | is_dash]

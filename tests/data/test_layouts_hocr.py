@@ -77,7 +77,7 @@ def test_tsv(tmp_path: Path) -> None:
         (TESSERACT_TSV.replace("300\t40", "300\tx"), "layout:3: expected numbers"),
         (
             TESSERACT_TSV.replace("4\t1\t1\t1\t1\t0", "3\t1\t1\t1\t1\t0"),
-            "a line before its words",
+            "lines before words",
         ),
         (TESSERACT_TSV.split("\n", 1)[0], "no line of a page"),
         (OURS + "b.tif\t2\t10\t20\t300\t40\t0.7\tx\n", "several images"),
