@@ -162,10 +162,10 @@ def read_nordocr(files: Sequence[Path], _peers: Path | None, folder: Path) -> Ru
 
 
 def read_tesseract(files: Sequence[Path], _peers: Path | None, folder: Path) -> Run:
-    """The program tesseract with its own layout analysis."""
+    """The program tesseract with its own layout analysis; its second thread mostly waits."""
     (folder / "list.txt").write_text("".join(f"{file}\n" for file in files))
     command = ["tesseract", str(folder / "list.txt"), "-", "-l", LANGUAGES, "--psm", "3"]
-    output, cost = _measured(command, folder, env={"OMP_THREAD_LIMIT": "2"})
+    output, cost = _measured(command, folder, env={"OMP_THREAD_LIMIT": "1"})
     return Run(_by_page(output, len(files)), *cost)
 
 
