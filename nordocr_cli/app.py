@@ -90,43 +90,20 @@ def _main(
 
 def _register() -> None:
     """Add every command under its topic; the order here is the order in the help."""
+    _register_read()
+    _register_data()
+    _register_training()
+    _register_deployment()
+    _register_comparison()
+    _register_tools()
+
+
+def _register_read() -> None:
+    """Commands that read pages and lines."""
     from nordocr_cli.commands import (
-        adapt,
-        advise,
-        bench,
-        build_engine,
-        charset,
-        charset_lock,
-        charset_move,
-        clean,
-        compare3way,
-        completions,
-        consumer,
-        contract,
-        contract_calibrate,
-        contract_seal,
-        data,
-        data_fetch,
-        data_suspects,
-        doctor,
-        eval,
-        export,
-        finetune,
-        import_,
-        leaderboard,
-        lineage,
-        merge_lora,
         models,
         predict,
-        prep,
-        profiles,
-        promote,
-        recipe,
-        report,
-        runs,
         serve,
-        synth,
-        train,
         watch,
     )
 
@@ -138,12 +115,38 @@ def _register() -> None:
         predict.predict
     )
 
+
+def _register_data() -> None:
+    """Commands that prepare data."""
+    from nordocr_cli.commands import (
+        data,
+        data_fetch,
+        data_suspects,
+        prep,
+        synth,
+    )
+
     app.command("prep", rich_help_panel="Data")(prep.prep)
     app.command("synth", rich_help_panel="Data")(synth.synth)
     data.app.command("sets")(data_fetch.sets)
     data.app.command("fetch")(data_fetch.fetch)
     data.app.command("suspects")(data_suspects.suspects)
     app.add_typer(data.app, name="data", cls=HelpGroup, rich_help_panel="Data")
+
+
+def _register_training() -> None:
+    """Commands that train, and manage runs."""
+    from nordocr_cli.commands import (
+        adapt,
+        clean,
+        finetune,
+        import_,
+        merge_lora,
+        promote,
+        recipe,
+        runs,
+        train,
+    )
 
     app.command("train", rich_help_panel="Train")(train.train)
     app.command("finetune", rich_help_panel="Train")(finetune.finetune)
@@ -155,6 +158,20 @@ def _register() -> None:
     app.command("promote", rich_help_panel="Train")(promote.promote)
     app.command("clean", rich_help_panel="Train")(clean.clean)
 
+
+def _register_deployment() -> None:
+    """Commands that export and build."""
+    from nordocr_cli.commands import (
+        advise,
+        build_engine,
+        consumer,
+        contract,
+        contract_calibrate,
+        contract_seal,
+        export,
+        lineage,
+    )
+
     contract.app.command("calibrate")(contract_calibrate.calibrate)
     contract.app.command("seal")(contract_seal.seal)
     app.command("export", rich_help_panel="Deploy")(export.export)
@@ -164,11 +181,34 @@ def _register() -> None:
     app.add_typer(contract.app, name="contract", cls=HelpGroup, rich_help_panel="Deploy")
     app.add_typer(consumer.app, name="consumer", cls=HelpGroup, rich_help_panel="Deploy")
 
+
+def _register_comparison() -> None:
+    """Commands that score and compare."""
+    from nordocr_cli.commands import (
+        bench,
+        compare3way,
+        eval,
+        leaderboard,
+        report,
+    )
+
     app.command("eval", rich_help_panel="Compare")(eval.eval_)
     app.command("bench", rich_help_panel="Compare")(bench.bench)
     app.command("compare3way", rich_help_panel="Compare")(compare3way.compare3way)
     app.command("leaderboard", rich_help_panel="Compare")(leaderboard.leaderboard)
     app.add_typer(report.app, name="report", cls=HelpGroup, rich_help_panel="Compare")
+
+
+def _register_tools() -> None:
+    """Everything else."""
+    from nordocr_cli.commands import (
+        charset,
+        charset_lock,
+        charset_move,
+        completions,
+        doctor,
+        profiles,
+    )
 
     charset.app.command("move")(charset_move.move)
     charset.app.command("lock")(charset_lock.lock)

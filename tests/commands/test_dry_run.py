@@ -48,7 +48,7 @@ MISSING = "missing"
         ((*PREDICT, TIFF, "--json"), 2, "describes one document"),
         ((*PREDICT, "--layout", "pages"), 2, "--layout 'pages'"),
         (("predict", TIFF, "-m", TRUTH), 2, "expected a run folder or a file in"),
-        ((*COMPARE, "--reference", "vlm"), 2, "needs a third reader"),
+        ((*COMPARE, "--reference", "vlm"), 2, "needs a VLM"),
         ((*COMPARE, "--truth", MISSING), 2, "no result or region file"),
         ((*COMPARE, "--truth", TIFF), 3, "not readable"),
         ((*COMPARE, "--vlm-cache", MISSING), 2, "no recorded answers missing"),

@@ -185,7 +185,7 @@ def test_lines_that_nobody_named_are_found(tiny_onnx, tmp_path, heard):
         output=tmp_path / "b.json",
         progress=heard,
     )
-    assert "Tesseract finds them" in heard.notes[0]
+    assert "the text detector finds them" in heard.notes[0]
     found = read_layout(Path(result.written[0])).pages[0].regions
     assert len(found) == result.rows[0].lines
     # the heading

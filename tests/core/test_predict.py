@@ -316,7 +316,8 @@ def test_a_damaged_page_costs_no_other_page(tiny_onnx, tmp_path, monkeypatch):
 
 def test_two_processes_do_not_mix_their_lines(tiny_onnx, tmp_path):
     shutil.copy(IMAGES[0], tmp_path)
-    output, plan = tmp_path / "out.jsonl", plan_predict([tmp_path], str(tiny_onnx))
+    output = tmp_path / "out.jsonl"
+    plan = plan_predict([tmp_path], str(tiny_onnx)).to_json()
     first = Journal(output, plan, resume=False)
     with pytest.raises(UsageError, match=r"another process is writing .*out\.jsonl"):
         Journal(output, plan, resume=True)

@@ -117,7 +117,7 @@ def stores(name):
             "model options",
             r"--set .model\.dims=",
         ),
-        (("--resume", "flipped"), 3, "is damaged", "Start anew with --load"),
+        (("--resume", "flipped"), 3, "is damaged", "Start a new run with"),
         (("--resume", "unproved"), 3, "sha256 is missing", "copy it too"),
         (("--resume", "stateless"), 2, "holds no state.pt", "Start a new run with --load"),
         (

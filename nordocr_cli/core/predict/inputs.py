@@ -110,13 +110,19 @@ def find_images(
 def require_one_page(
     path: Path, error: type[UsageError] | type[DataError], limits: Limits | None = None
 ) -> None:
-    """Raise `error` when `path` is a PDF or a TIFF of several pages."""
+    """Raise `error` when `path` is a PDF or a TIFF of several pages.
+
+    A damaged file passes: reading it names the damage, and the other files are read.
+    """
     from nordocr_cli.data.documents import read_pages
 
     suffix = path.suffix.lower()
     if suffix not in (".tif", ".tiff", ".pdf"):
         return
-    count = len(read_pages(path, limits))
+    try:
+        count = len(read_pages(path, limits))
+    except DataError:
+        return
     if count > 1 or suffix == ".pdf":
         pages = f"{count} page{'s' if count > 1 else ''}"
         raise error(

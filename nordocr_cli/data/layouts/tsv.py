@@ -98,9 +98,8 @@ def read(content: bytes, path: Path, bad_lines: BadLines | None = None) -> Layou
         try:
             table.add(row, where)
         except (KeyError, IndexError, ValueError, DataError) as error:
-            problem = (
-                f"{where}: needs numbers under {', '.join(header)}, and lines before words"
-            )
+            columns = ", ".join(header)
+            problem = f"{where}: expected numbers under {columns}, and lines before words"
             if isinstance(error, DataError):
                 problem = str(error)
             if bad_lines is None:
