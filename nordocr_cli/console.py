@@ -67,6 +67,8 @@ class _PendingJson:
         if self.present or error:
             _write_json(document)
         self.value, self.present = None, False
+        # The next result of this process belongs to another call, which may not flush.
+        self.deferred = False
 
 
 _PENDING = _PendingJson()
