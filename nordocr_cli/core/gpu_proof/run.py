@@ -212,9 +212,16 @@ def _grid_share(known: Mapping[str, Any]) -> float | None:
 
 
 def _same_texts(known: Mapping[str, Any]) -> float | None:
+    """Share of lines, 0 to 1, on which an engine reads as the bench's reference does."""
     for name in ("tensorrt", "tensorrt_rtx"):
         for row in _at(known, name, "rows") or ():
             if str(row.get("backend", "")).startswith("tensorrt"):
-                share: float | None = row.get("same_as_reference")
-                return share
+                return _share_of_texts(row)
     return None
+
+
+def _share_of_texts(row: Mapping[str, Any]) -> float | None:
+    same, lines = row.get("same_text"), row.get("lines")
+    if same is None or not lines:
+        return None
+    return float(same) / float(lines)
