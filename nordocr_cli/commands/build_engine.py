@@ -1,7 +1,7 @@
 """`nordocr build-engine`: ONNX → TensorRT engines."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -161,7 +161,6 @@ def build_engine(
     Example: nordocr build-engine --arch sm86,sm120 recognize_svtrv2_1024.onnx
     """
     from nordocr_cli.core.engine.plan import plan_engines, trt_version_of
-    from nordocr_cli.core.engine.run import CLASSIC_NOTE
     from nordocr_cli.core.engine.run import build_engine as run
     from nordocr_cli.runtime.backends.tensorrt.builder import Settings
 
@@ -209,6 +208,13 @@ def build_engine(
         rows,
         right=(2, 5),
     )
+    _print_next_steps(console, results)
+
+
+def _print_next_steps(console: Console, results: Sequence["EngineResult"]) -> None:
+    """Say where the engines run, and name the commands that come next."""
+    from nordocr_cli.core.engine.run import CLASSIC_NOTE
+
     rtx = next(
         (result for result in results if result.plan.backend == "tensorrt-rtx"), None
     )

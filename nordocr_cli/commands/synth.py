@@ -143,15 +143,15 @@ def synth(
         return
 
     if texts_only:
-        from nordocr_cli.core.synth.texts_only import write_texts
-
-        written = write_texts(
-            output, charset, count, seed=seed, texts=texts, max_characters=max_characters
+        _write_texts(
+            console,
+            output,
+            count,
+            seed,
+            charset=charset,
+            texts=texts,
+            max_characters=max_characters,
         )
-        if as_json:
-            console.json({"output": str(output), "texts": written, "seed": seed})
-        else:
-            console.line(f"{output}: {written} texts")
         return
 
     from nordocr_cli import atomic
@@ -175,13 +175,7 @@ def synth(
         console.detail(f"left out: {line}")
     if sheet:
         atomic.write_bytes(output, preview(job, count))
-        if as_json:
-            console.json({"output": str(output), "lines": count, "seed": seed})
-        else:
-            console.line(f"{output}: {count} lines")
-        console.next(
-            "nordocr", "synth", "-o", "lines.lmdb", "--count", 100000, "-p", profile
-        )
+        _print_sheet(console, output, count, seed, profile)
         return
     result = synthesize(
         output, job, count, workers=workers, left_out=left_out, progress=console
@@ -189,20 +183,46 @@ def synth(
     if as_json:
         console.json(result.to_json())
         return
-    rows = [
-        (key, value) for key, value in result.to_json().items() if key != "fonts_left_out"
-    ]
-    console.table(
-        "synth",
-        ("what", "value"),
-        [
-            (k, ", ".join(f"{a} {b}" for a, b in v.items()) if isinstance(v, dict) else v)
-            for k, v in rows
-        ],
-    )
-    is_store = output.suffix == ".lmdb"
-    train, prep = (
-        ("train", "-p", profile, "--train", output, "--val", "VAL.lmdb"),
-        ("prep", output, "-o", "lines.lmdb", "-p", profile),
-    )
-    console.next("nordocr", *(train if is_store else prep))
+    _print_result(console, result.to_json())
+    if output.suffix == ".lmdb":
+        console.next(
+            "nordocr", "train", "-p", profile, "--train", output, "--val", "VAL.lmdb"
+        )
+    else:
+        console.next("nordocr", "prep", output, "-o", "lines.lmdb", "-p", profile)
+
+
+def _write_texts(
+    console: Console, output: Path, count: int, seed: int, **texts: Any
+) -> None:
+    """Write the texts alone, without pictures."""
+    from nordocr_cli.core.synth.texts_only import write_texts
+
+    written = write_texts(output, count=count, seed=seed, **texts)
+    if console.as_json:
+        console.json({"output": str(output), "texts": written, "seed": seed})
+        return
+    console.line(f"{output}: {written} texts")
+
+
+def _print_sheet(
+    console: Console, output: Path, count: int, seed: int, profile: str
+) -> None:
+    """Report the sheet of samples that --preview wrote."""
+    if console.as_json:
+        console.json({"output": str(output), "lines": count, "seed": seed})
+    else:
+        console.line(f"{output}: {count} lines")
+    console.next("nordocr", "synth", "-o", "lines.lmdb", "--count", 100000, "-p", profile)
+
+
+def _print_result(console: Console, result: dict[str, Any]) -> None:
+    """Print what was rendered; a figure by name becomes one cell."""
+    rows = []
+    for key, value in result.items():
+        if key == "fonts_left_out":
+            continue
+        if isinstance(value, dict):
+            value = ", ".join(f"{name} {count}" for name, count in value.items())
+        rows.append((key, value))
+    console.table("synth", ("what", "value"), rows)

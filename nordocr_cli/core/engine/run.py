@@ -214,59 +214,83 @@ def build_engine(plan: EnginePlan, progress: Progress = SILENT) -> EngineResult:
             " fp32 with logits"
         )
     require_width(plan, onnx.contract)
-    if onnx.precision == "fp32" and plan.ranges.widest.max_width >= _WIDE_PX:
-        widest = plan.ranges.widest
-        progress.warn(
-            "fp32 attention is not fused: its memory grows with the square of the width, at"
-            f" {widest.max_batch}x{widest.max_width} px beyond most cards. fp16 engines are what"
-            " the profiles ask for"
-        )
+    _warn_of_fp32(plan, onnx, progress)
     _require_memory(plan, onnx, progress)
-    key = cache_key(
-        {
-            "onnx": onnx.sha256,
-            "contract": onnx.contract.to_json(),
-            "arches": [arch.name for arch in plan.arches],
-            "backend": plan.backend,
-            "version": trt.__version__,
-            "ranges": [band.ends() for band in plan.ranges.ranges],
-            "precision": onnx.precision,
-            "settings": plan.settings.to_json(),
-        }
-    )
-    if plan.reuse and (hit := find_engine(plan.engine, plan.cache, key, progress)):
+
+    key = _cache_key(plan, onnx, trt.__version__)
+    hit = find_engine(plan.engine, plan.cache, key, progress) if plan.reuse else None
+    if hit:
         result = _taken(plan, *hit)
         progress.note(
             f"cache: {hit[0]} was built of the same model with the same TensorRT and ranges;"
             " nothing is built"
         )
     else:
-        built = build(trt, onnx.path, plan.ranges, plan.arches, progress, plan.settings)
-        if built.activation_bytes and built.activation_bytes > plan.memory_gb * 1e9:
-            reserved = f"{built.activation_bytes / 1e9:.0f} GB"
-            progress.warn(
-                f"an execution context reserves {reserved}, more than {plan.card} has: lower --max"
-            )
-        with replacing(plan.engine) as temporary:
-            temporary.write_bytes(built.plan)
-            for arch in plan.arches:
-                header = check_header(
-                    temporary, plan.engine.name, plan.backend, trt.__version__, arch
-                )
-            if plan.backend == "tensorrt-rtx" and header.arches is None:
-                progress.warn(
-                    f"{plan.engine.name}: unknown header layout; its size and GPU could not be read"
-                    " back"
-                )
-            sha256 = sha256_of(temporary)
-        result = EngineResult(
-            plan, _sidecar(plan, onnx, built, trt.__version__, sha256, key)
-        )
-        write_sealed_json(sidecar_path(plan.engine), result.sidecar())
-        if plan.cache:
-            keep_engine(plan.engine, plan.cache, key)
+        result = _built(plan, onnx, trt, key, progress)
+
     if plan.verify:
         return _verified(result, onnx, progress)
+    return result
+
+
+def _warn_of_fp32(plan: EnginePlan, onnx: OnnxFile, progress: Progress) -> None:
+    widest = plan.ranges.widest
+    if onnx.precision != "fp32" or widest.max_width < _WIDE_PX:
+        return
+    progress.warn(
+        "fp32 attention is not fused: its memory grows with the square of the width, at"
+        f" {widest.max_batch}x{widest.max_width} px beyond most cards. fp16 engines are what"
+        " the profiles ask for"
+    )
+
+
+def _cache_key(plan: EnginePlan, onnx: OnnxFile, version: str) -> str:
+    """The key of everything that decides what the engine is."""
+    return cache_key(
+        {
+            "onnx": onnx.sha256,
+            "contract": onnx.contract.to_json(),
+            "arches": [arch.name for arch in plan.arches],
+            "backend": plan.backend,
+            "version": version,
+            "ranges": [band.ends() for band in plan.ranges.ranges],
+            "precision": onnx.precision,
+            "settings": plan.settings.to_json(),
+        }
+    )
+
+
+def _built(
+    plan: EnginePlan, onnx: OnnxFile, trt: Any, key: str, progress: Progress
+) -> EngineResult:
+    """Build the engine, read its header back, write it with its sidecar, and keep it in the
+    cache.
+    """
+    built = build(trt, onnx.path, plan.ranges, plan.arches, progress, plan.settings)
+    if built.activation_bytes and built.activation_bytes > plan.memory_gb * 1e9:
+        reserved = f"{built.activation_bytes / 1e9:.0f} GB"
+        progress.warn(
+            f"an execution context reserves {reserved}, more than {plan.card} has: lower --max"
+        )
+
+    with replacing(plan.engine) as temporary:
+        temporary.write_bytes(built.plan)
+        for arch in plan.arches:
+            header = check_header(
+                temporary, plan.engine.name, plan.backend, trt.__version__, arch
+            )
+        if plan.backend == "tensorrt-rtx" and header.arches is None:
+            progress.warn(
+                f"{plan.engine.name}: unknown header layout; its size and GPU could not be read"
+                " back"
+            )
+        sha256 = sha256_of(temporary)
+
+    sidecar = _sidecar(plan, onnx, built, trt.__version__, sha256, key)
+    result = EngineResult(plan, sidecar)
+    write_sealed_json(sidecar_path(plan.engine), result.sidecar())
+    if plan.cache:
+        keep_engine(plan.engine, plan.cache, key)
     return result
 
 
