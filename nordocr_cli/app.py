@@ -14,6 +14,7 @@ from nordocr_cli.console import (
     defer_json,
     flush_json,
     no_ansi_from_ci,
+    stop_deferring_json,
     utf8_streams,
 )
 from nordocr_cli.errors import DataError, MissingBackendError, NordocrError, UsageError
@@ -239,6 +240,14 @@ def main() -> None:
     console = Console(as_json="--json" in options)
     console.show_warnings()
     defer_json()
+    try:
+        _run(console)
+    finally:
+        stop_deferring_json()
+
+
+def _run(console: Console) -> NoReturn:
+    """Run the command, show its error, and end the process."""
     try:
         # standalone_mode=False lets exceptions through to this boundary.
         code = build(app)(standalone_mode=False, prog_name="nordocr")

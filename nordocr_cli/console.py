@@ -67,8 +67,6 @@ class _PendingJson:
         if self.present or error:
             _write_json(document)
         self.value, self.present = None, False
-        # The next result of this process belongs to another call, which may not flush.
-        self.deferred = False
 
 
 _PENDING = _PendingJson()
@@ -77,6 +75,12 @@ _PENDING = _PendingJson()
 def defer_json() -> None:
     """Hold JSON results back until `flush_json`, which the caller promises to call."""
     _PENDING.deferred = True
+
+
+def stop_deferring_json() -> None:
+    """Write JSON results at once again; a result that was never flushed is dropped."""
+    _PENDING.deferred = False
+    _PENDING.value, _PENDING.present = None, False
 
 
 def flush_json(error: dict[str, Any] | None = None) -> None:
