@@ -37,7 +37,9 @@ def runs(tiny_run, tmp_path):
 
 
 def invoke(*arguments, **more):
-    return CliRunner().invoke(app, [*map(str, arguments)], **more)
+    # The width of the table; pytest-xdist narrows it.
+    wide = {"COLUMNS": "120"}
+    return CliRunner().invoke(app, [*map(str, arguments)], env=wide, **more)
 
 
 def test_runs_are_listed_with_their_state(runs):

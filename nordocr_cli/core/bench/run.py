@@ -122,7 +122,7 @@ def plan_bench(
         raise UsageError(f"no document {document}")
     plan |= {
         "doc": str(document),
-        "regions": str(regions) if regions else "found by Tesseract",
+        "regions": str(regions) if regions else "found by the line finder",
     }
     plan |= {"lines_given": read_layout(regions).num_regions} if regions else {}
     return plan | ({"external": command} if command else {})
