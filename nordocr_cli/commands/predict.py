@@ -320,16 +320,10 @@ def _write_journal(
 
 
 def _next_command(plan: Any) -> tuple[str, ...]:
+    """A command that runs as it stands: another form of the same result."""
+    document = str(plan.inputs[0])
     if plan.regions is not None:
-        return "nordocr", "compare3way", "--help"
+        return "nordocr", "read", document, "--regions", str(plan.regions), "-o", "read.pdf"
     if plan.layout == "line":
-        return "nordocr", "eval", plan.options.model_name, "STORE"
-    return (
-        "nordocr",
-        "predict",
-        str(plan.inputs[0]),
-        "--format",
-        "overlay",
-        "-o",
-        "lines.png",
-    )
+        return "nordocr", "read", document, "--jsonl", "-o", "lines.jsonl"
+    return "nordocr", "read", document, "-o", "lines.png"

@@ -182,7 +182,7 @@ def test_nothing_readable_is_a_well_formed_result_and_an_error(kind, reader, tmp
     for path in prediction.save(kind, tmp_path / "out"):
         content = path.read_bytes()
         if kind == "json":
-            assert json.loads(content)[0]["error"]
+            assert json.loads(content)["pages"][0]["error"]
         if kind == "hocr":
             ElementTree.fromstring(content)
     with pytest.raises(DataError, match="not one line of 1 could be read"):

@@ -2,6 +2,7 @@
 
 import io
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
@@ -54,7 +55,8 @@ def resolve_layout(inputs: Sequence[Path], layout: str) -> ResolvedLayout:
 
 def looks_like_page(path: Path) -> bool:
     """Return whether the header of a file is that of a page: a PDF, a TIFF of several pages, or an
-    image as high as one. A damaged file is no page.
+    image as high as one. A damaged file is no page, except a TIFF: the reader of documents says
+    where it is cut off, and reads the pages before that.
     """
     from PIL import Image
 
@@ -67,12 +69,14 @@ def looks_like_page(path: Path) -> bool:
         head = read_content(path) if path == STDIN else _head(path)
         if is_pdf(head):
             return True
-        with Image.open(io.BytesIO(head) if path == STDIN else path) as image:
+        source = io.BytesIO(head) if path == STDIN else path
+        # Reading the file names its damage; here a warning would come without its name.
+        with warnings.catch_warnings(action="ignore"), Image.open(source) as image:
             (width, height), pages = image.size, getattr(image, "n_frames", 1)
     except (DataError, UsageError):
         raise
     except Exception:  # noqa: BLE001 # damaged: reading it says how
-        return False
+        return path.suffix.lower() in (".tif", ".tiff")
     return pages > 1 or is_page_size(height, width)
 
 
