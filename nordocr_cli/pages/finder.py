@@ -306,6 +306,8 @@ def _runs_upright(boxes: Sequence[TextBox]) -> bool:
 
 def _skew(boxes: Sequence[TextBox]) -> float:
     """The slope of the page in degrees: the median of its long boxes', weighed by their length."""
+    if not boxes:
+        return 0.0
     sides = np.array([(box.width, box.height, box.angle_degrees) for box in boxes])
     longer, shorter = sides[:, :2].max(axis=1), np.maximum(1.0, sides[:, :2].min(axis=1))
     tells = longer > _TELLS_SLOPE * shorter

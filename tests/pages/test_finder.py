@@ -110,6 +110,27 @@ def test_blank_pages_have_no_lines(finder, read):
     assert finder.find(specks, read).lines == ()
 
 
+def test_ink_in_which_the_detector_finds_no_text_has_no_lines(finder, read):
+    generator = np.random.default_rng(11)
+    page = np.full((1200, 900), 255, dtype=np.uint8)
+    for _ in range(12):
+        row, column = generator.integers(20, 1180), generator.integers(20, 880)
+        size = generator.integers(3, 5)
+        page[row : row + size, column : column + size] = 0
+
+    assert finder.find(page, read).lines == ()
+
+
+@pytest.mark.parametrize(
+    "shape", [(1, 1), (1, 4000), (4000, 1), (3, 3), (40, 2000), (2000, 40), (64, 64)]
+)
+def test_a_page_of_any_shape_is_a_result(finder, read, shape):
+    noise = np.random.default_rng(5).integers(0, 256, shape, dtype=np.uint8)
+
+    for page in (noise, np.where(noise > 250, 0, 255).astype(np.uint8), 255 - noise // 2):
+        finder.find(page, read)
+
+
 def test_without_a_recognizer_pages_are_found_too(letter, finder):
     found = finder.find(letter.pixels)
     assert len(found.lines) == len(LETTER)
