@@ -587,17 +587,10 @@ class _Evaluator:
 
     def _element(self, tokens: Sequence[Token], depth: int) -> str:
         """Return one character, or "" where an attribute leaves the element out."""
-        while len(tokens) > 1 and tokens[0].is_sign("#"):
-            end = group_end(tokens, 1)
-            active = _cfg(tokens[2:end])
-            if active is None:
-                raise self.of.error(
-                    tokens[0].line,
-                    "a #[cfg(...)] decides whether this character is in the array",
-                )
-            if active is False:
-                return ""
-            tokens = tokens[end + 1 :]
+        left = self._after_attributes(tokens)
+        if left is None:
+            return ""
+        tokens = left
         while len(tokens) > 2 and tokens[0].is_sign("(") and tokens[-1].is_sign(")"):
             tokens = tokens[1:-1]
         if not tokens:
@@ -613,16 +606,34 @@ class _Evaluator:
             code = integer(first.text)
             if code is not None and code < 256:
                 return chr(code)
+        return self._char(tokens)
+
+    def _after_attributes(self, tokens: Sequence[Token]) -> Sequence[Token] | None:
+        """Return the tokens after the attributes, None where one leaves the element out."""
+        while len(tokens) > 1 and tokens[0].is_sign("#"):
+            end = group_end(tokens, 1)
+            active = _cfg(tokens[2:end])
+            if active is None:
+                raise self.of.error(
+                    tokens[0].line,
+                    "a #[cfg(...)] decides whether this character is in the array",
+                )
+            if active is False:
+                return None
+            tokens = tokens[end + 1 :]
+        return tokens
+
+    def _char(self, tokens: Sequence[Token]) -> str:
+        """Return the character of a char literal that stands alone."""
+        first = tokens[0]
         if first.kind != "char":
             raise self.of.error(first.line, f"expected a char literal, found {first}")
-        if len(tokens) > 1:
-            following = tokens[1]
-            if following.kind == "char":
-                what = "a comma is missing before"
-            else:
-                what = "unexpected"
-            raise self.of.error(following.line, f"{what} {following}")
-        return first.text
+        if len(tokens) == 1:
+            return first.text
+
+        following = tokens[1]
+        what = "a comma is missing before" if following.kind == "char" else "unexpected"
+        raise self.of.error(following.line, f"{what} {following}")
 
     def _literal(self, tokens: Sequence[Token]) -> str:
         if len(tokens) == 1 and tokens[0].kind in ("string", "char"):

@@ -76,11 +76,12 @@ def install(extras: str) -> None:
 
 
 def check() -> None:
-    """Lint, format and types."""
+    """Lint, format, types and the figures of readability."""
     install("rtx,dev")
     run(PYTHON, "-m", "ruff", "check", ".")
     run(PYTHON, "-m", "ruff", "format", "--check", ".")
     run(PYTHON, "-m", "mypy")
+    run(PYTHON, ROOT / "scripts" / "readability.py", "--check")
 
 
 def test() -> None:

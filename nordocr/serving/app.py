@@ -132,7 +132,6 @@ def create_app(reader: Reader, settings: ServeSettings) -> FastAPI:
     """Return the application for an ASGI server; `reader` is used by one thread at a time."""
     library, worker = Library(settings.kept), Worker(settings.waiting)
     images = Worker(settings.waiting)  # pages can be looked at while others are read
-    store = CorrectionStore(settings.corrections)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -152,14 +151,6 @@ def create_app(reader: Reader, settings: ServeSettings) -> FastAPI:
     )
     app.add_middleware(Guard, settings=settings)
     _answer_errors(app)
-
-    def stored(key: str) -> Stored:
-        found = library.get(key)
-        if found is None:
-            raise HTTPException(
-                404, "no such document; the server keeps only the last ones"
-            )
-        return found
 
     @app.get("/healthz")
     async def healthz() -> HealthOut:
@@ -187,6 +178,30 @@ def create_app(reader: Reader, settings: ServeSettings) -> FastAPI:
             library.forget(path)
             raise
         return DocumentOut(**{**kept.document.to_json(), "id": kept.key, "source": name})
+
+    _add_documents(app, library, images, CorrectionStore(settings.corrections))
+
+    @app.get("/", include_in_schema=False, response_class=FileResponse)
+    async def index() -> FileResponse:
+        """Return the page."""
+        return FileResponse(_STATIC / "index.html", media_type="text/html; charset=utf-8")
+
+    app.mount("/static", StaticFiles(directory=_STATIC), name="static")
+    return app
+
+
+def _add_documents(
+    app: FastAPI, library: Library, images: Worker, store: CorrectionStore
+) -> None:
+    """Add what can be done with a document that was read: look at pages, download, correct."""
+
+    def stored(key: str) -> Stored:
+        found = library.get(key)
+        if found is None:
+            raise HTTPException(
+                404, "no such document; the server keeps only the last ones"
+            )
+        return found
 
     @app.get("/documents/{key}/pages/{index}.png", response_class=Response)
     async def page(key: str, index: int) -> Response:
@@ -225,14 +240,6 @@ def create_app(reader: Reader, settings: ServeSettings) -> FastAPI:
             raise UsageError("no line was corrected or confirmed")
         rows = await images.run(lambda: store.save(document, corrected))
         return SavedOut(manifest=str(store.manifest), rows=rows)
-
-    @app.get("/", include_in_schema=False, response_class=FileResponse)
-    async def index() -> FileResponse:
-        """Return the page."""
-        return FileResponse(_STATIC / "index.html", media_type="text/html; charset=utf-8")
-
-    app.mount("/static", StaticFiles(directory=_STATIC), name="static")
-    return app
 
 
 def _answer_errors(app: FastAPI) -> None:

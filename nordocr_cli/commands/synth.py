@@ -1,14 +1,18 @@
 """`nordocr synth`: render lines of Nordic business documents."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from nordocr_cli import options
 from nordocr_cli.console import Console
 from nordocr_cli.limits import MAX_INTEGER
+
+if TYPE_CHECKING:
+    from nordocr_cli.core.synth.run import Job
 
 
 def synth(
@@ -124,7 +128,7 @@ def synth(
     if dry_run:
         plan: dict[str, Any] = {
             "output": str(output),
-            "form": "sheet" if sheet else "store" if output.suffix == ".lmdb" else "folder",
+            "form": _form(output, sheet),
             "count": count,
             "seed": seed,
             "texts": str(texts or "built in"),
@@ -156,7 +160,7 @@ def synth(
 
     from nordocr_cli import atomic
     from nordocr_cli.core.synth.preview import preview
-    from nordocr_cli.core.synth.run import RESAMPLERS, prepare_job, read_style, synthesize
+    from nordocr_cli.core.synth.run import RESAMPLERS, prepare_job, read_style
 
     style = read_style(strength, damage or (), often or (), look or (), blank)
     mix = RESAMPLERS if mix_resamplers else None
@@ -177,19 +181,44 @@ def synth(
         atomic.write_bytes(output, preview(job, count))
         _print_sheet(console, output, count, seed, profile)
         return
+    _render(console, output, job, count, workers, left_out, profile)
+
+
+def _form(output: Path, sheet: bool) -> str:
+    """Return what is written: a preview sheet, a line store, or a folder of images."""
+    if sheet:
+        return "sheet"
+    if output.suffix == ".lmdb":
+        return "store"
+    return "folder"
+
+
+def _render(
+    console: Console,
+    output: Path,
+    job: "Job",
+    count: int,
+    workers: int,
+    left_out: Sequence[str],
+    profile: str,
+) -> None:
+    """Render `count` lines, print what was made and the next command."""
+    from nordocr_cli.core.synth.run import synthesize
+
     result = synthesize(
         output, job, count, workers=workers, left_out=left_out, progress=console
     )
-    if as_json:
+    if console.as_json:
         console.json(result.to_json())
         return
+
     _print_result(console, result.to_json())
     if output.suffix == ".lmdb":
         console.next(
             "nordocr", "train", "-p", profile, "--train", output, "--val", "VAL.lmdb"
         )
-    else:
-        console.next("nordocr", "prep", output, "-o", "lines.lmdb", "-p", profile)
+        return
+    console.next("nordocr", "prep", output, "-o", "lines.lmdb", "-p", profile)
 
 
 def _write_texts(

@@ -1,7 +1,7 @@
 """`nordocr train`: train a recognizer."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -9,6 +9,10 @@ from nordocr_cli import options
 from nordocr_cli.commands import train_checks, train_processes
 from nordocr_cli.console import Console
 from nordocr_cli.errors import GateMissed, NordocrError, UsageError
+
+if TYPE_CHECKING:
+    from nordocr_cli.core.train.request import TrainRequest
+    from nordocr_cli.profile import ResolvedProfile
 
 
 def train(
@@ -135,8 +139,6 @@ def train(
     """
     from nordocr_cli.core.train.plan import plan_train
     from nordocr_cli.core.train.request import TrainRequest, parse_batch_size
-    from nordocr_cli.core.train.run import run_train
-    from nordocr_cli.core.train.signals import stop_on_signals
     from nordocr_cli.profile import load_profile
     from nordocr_cli.training.launcher_env import is_main_process
 
@@ -187,6 +189,21 @@ def train(
     if selftest_resume:
         train_checks.selftest(console, resolved, request)
         return
+    _train_and_report(console, resolved, request, is_main=first)
+
+
+def _train_and_report(
+    console: Console,
+    resolved: "ResolvedProfile | None",
+    request: "TrainRequest",
+    *,
+    is_main: bool,
+) -> None:
+    """Train, and let the main process print the result."""
+    from nordocr_cli.core.train.plan import plan_train
+    from nordocr_cli.core.train.run import run_train
+    from nordocr_cli.core.train.signals import stop_on_signals
+
     try:
         plan = plan_train(resolved, request, console)
         with stop_on_signals(console) as stop:
@@ -194,9 +211,10 @@ def train(
     except NordocrError as error:
         train_processes.end_if_launcher_reports(error)
         raise
-    if not first:
+
+    if not is_main:
         return
-    if as_json:
+    if console.as_json:
         console.json(result.to_json())
     else:
         console.table(str(result.run_dir), ("what", "value"), result.rows())

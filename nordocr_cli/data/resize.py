@@ -58,29 +58,12 @@ def decode_image(
     """
     if not data:
         raise DataError(f"{what}: the file is empty")
-    if (size := _plain_size(data)) is not None and size[0] * size[1] <= max_pixels:
-        pixels = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
-        if pixels is not None and pixels.dtype == np.uint8 and pixels.shape[:2] == size:
-            if pixels.ndim == 2 and keep_gray:
-                return np.asarray(pixels, dtype=np.uint8)
-            if pixels.ndim == 2:
-                wanted = cv2.COLOR_GRAY2RGB
-            else:
-                wanted = cv2.COLOR_BGR2RGB
-            return np.asarray(cv2.cvtColor(pixels, wanted), dtype=np.uint8)
+    plain = _decode_plain(data, max_pixels, keep_gray)
+    if plain is not None:
+        return plain
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
-        width, height = image.size
-        if width * height > max_pixels:
-            raise DataError(
-                f"{what}: {height} x {width} pixels are more than the limit of"
-                f" {max_pixels / 1e6:.0f} megapixels"
-                + (" for one line" if max_pixels == MAX_LINE_PIXELS else "")
-            )
-        frames = getattr(image, "n_frames", 1)
-        # The further images of an MPO are the same picture for other screens.
-        if frames > 1 and image.format != "MPO":
-            raise DataError(f"{what}: holds {frames} images; one was expected")
+        _require_one_small_image(image, what, max_pixels)
         if image.format == "PNG":
             # Loading a PNG skips the checksums of its pixel chunks; a damaged one would come back
             # as other pixels.
@@ -97,6 +80,39 @@ def decode_image(
         raise DataError(f"{what}: not an image in {', '.join(FORMATS)}") from None
     except Exception as error:  # a decoder fed with damaged bytes raises almost anything
         raise DataError(f"{what}: damaged image: {error}") from error
+
+
+def _decode_plain(data: bytes, max_pixels: int, keep_gray: bool) -> Pixels | None:
+    """Decode an image that OpenCV reads as Pillow does; None for any other."""
+    size = _plain_size(data)
+    if size is None or size[0] * size[1] > max_pixels:
+        return None
+
+    pixels = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None or pixels.dtype != np.uint8 or pixels.shape[:2] != size:
+        return None
+
+    is_gray = pixels.ndim == 2
+    if is_gray and keep_gray:
+        return np.asarray(pixels, dtype=np.uint8)
+    conversion = cv2.COLOR_GRAY2RGB if is_gray else cv2.COLOR_BGR2RGB
+    return np.asarray(cv2.cvtColor(pixels, conversion), dtype=np.uint8)
+
+
+def _require_one_small_image(image: Image.Image, what: str, max_pixels: int) -> None:
+    """Raise DataError for more pixels than the limit, and for a file of several images."""
+    width, height = image.size
+    if width * height > max_pixels:
+        of_a_line = " for one line" if max_pixels == MAX_LINE_PIXELS else ""
+        raise DataError(
+            f"{what}: {height} x {width} pixels are more than the limit of"
+            f" {max_pixels / 1e6:.0f} megapixels{of_a_line}"
+        )
+
+    frames = getattr(image, "n_frames", 1)
+    # The further images of an MPO are the same picture for other screens.
+    if frames > 1 and image.format != "MPO":
+        raise DataError(f"{what}: holds {frames} images; one was expected")
 
 
 def _plain_size(data: bytes) -> tuple[int, int] | None:

@@ -24,6 +24,7 @@ from nordocr_cli.data.layouts.readers import read_layout
 from nordocr_cli.data.layouts.result_json import write_result
 from nordocr_cli.errors import MissingBackendError, UsageError
 from nordocr_cli.progress import SILENT, Progress
+from nordocr_cli.records import Page
 from nordocr_cli.runtime.device import parse_device
 from nordocr_cli.runtime.specs import parse_spec
 
@@ -149,7 +150,7 @@ def bench(
     progress: Progress = SILENT,
 ) -> BenchResult:
     """Time `models` (paths, `tesseract`) over the lines of a store, or over the regions of a
-    document, which Tesseract finds where they are not given.
+    document; where no regions are given, the line finder finds them.
 
     All lines at once, in their real widths (offline), then a sample one by one (single), then, with
     `grid` (batch sizes, widths in px), the networks alone at every shape. A model whose backend is
@@ -165,21 +166,22 @@ def bench(
     from nordocr_cli.runtime.stopwatch import environment, time_side_by_side
 
     plan_bench(models, lines, document, regions, device, output, external, baseline, plot)
-    # What cannot go well is said before anything is timed.
+    # Report what cannot work before anything is timed.
     if plot:
         _require_matplotlib()
     if external is not None:
         require_program(external)
     before = read_bench(baseline) if baseline else None
     if before:
-        require_comparable(
-            before, environment(threads), str(lines or document), str(baseline)
-        )
+        measured = str(lines or document)
+        require_comparable(before, environment(threads), measured, str(baseline))
+
     source = read_lines(models, lines, document, regions, limit, progress)
     opened, skipped = open_models(models, device, threads, precision, progress)
     recognizers = [model.recognizer for model in opened]
     if grid:
         _require_widths(recognizers, grid[1])
+
     first_calls = [_seconds(recognizer, source) for recognizer in recognizers]
     laps = time_side_by_side(
         recognizers,
@@ -196,21 +198,16 @@ def bench(
         for model, first, lap in zip(opened, first_calls, laps, strict=True)
     ]
     cells = _grid(opened, grid, rounds, peaks, progress) if grid else []
+
+    readings: list[list[Page]] = []
     if source.pages:
-        read = [pages_read(source.pages, lap.readings) for lap in laps]
-    else:
-        read = []
-    if external is not None:
-        assert document is not None
+        readings = [list(pages_read(source.pages, lap.readings)) for lap in laps]
+    if external is not None and document is not None:
         progress.note(f"reading {document} with {external}")
         found = run_external(external, document, rounds)
         rows.append(_external_row(found, source))
-        read.append(list(found.pages))
-    written = []
-    if output:
-        for name, pages in zip(_result_names(rows), read, strict=False):
-            written.append(output.parent / name)
-            write_result(written[-1], pages)
+        readings.append(list(found.pages))
+
     result = BenchResult(
         source=source.source,
         rounds=rounds,
@@ -222,25 +219,51 @@ def bench(
         command=tuple(command),
         skipped=skipped,
         environment=_environment(recognizers, threads),
-        written=tuple(map(str, written)),
+        written=_write_readings(output, rows, readings),
     )
-    if output:
-        write_json(output, result.to_json())
+    # Minutes of timing are kept whatever the comparison meets.
+    _write(result, output)
     if before:
-        verdicts = compare_results(before, result, str(baseline))
-        if told := busy(before, result):
-            progress.warn(
-                f"measured {told}: other work was going on, which can look like a difference;"
-                " measure again without it"
-            )
-        result = result.model_copy(update={"baseline": str(baseline), "verdicts": verdicts})
-        if output:
-            write_json(output, result.to_json())
+        result = _compared(before, result, str(baseline), progress)
+        _write(result, output)
     if plot:
         from nordocr_cli.core.bench.plot import draw
 
         draw(result, plot)
     return result
+
+
+def _write_readings(
+    output: Path | None, rows: Sequence[Row], readings: Sequence[Sequence[Page]]
+) -> tuple[str, ...]:
+    """Write what each recognizer read of the document next to `output`; return the names."""
+    if output is None:
+        return ()
+    written = []
+    for name, pages in zip(_result_names(rows), readings, strict=False):
+        path = output.parent / name
+        write_result(path, pages)
+        written.append(str(path))
+    return tuple(written)
+
+
+def _compared(
+    before: BenchResult, result: BenchResult, baseline: str, progress: Progress
+) -> BenchResult:
+    """Add the verdicts against an earlier result; warn when either was measured under load."""
+    verdicts = compare_results(before, result, baseline)
+    load = busy(before, result)
+    if load:
+        progress.warn(
+            f"measured {load}: other work was going on, which can look like a difference;"
+            " measure again without it"
+        )
+    return result.model_copy(update={"baseline": baseline, "verdicts": verdicts})
+
+
+def _write(result: BenchResult, output: Path | None) -> None:
+    if output:
+        write_json(output, result.to_json())
 
 
 def _environment(

@@ -10,7 +10,7 @@ import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import cv2
@@ -149,15 +149,9 @@ def _render(
     recipes = look.recipes if style.recipes is None else style.recipes
     name = rng.choices(list(recipes), list(recipes.values()))[0]
     recipe = RECIPES[name]
-    dpi = rng.choices([dpi for dpi, _ in _DPI], [weight for _, weight in _DPI])[0]
-    low, high, _ = rng.choices(_POINTS, [weight for *_, weight in _POINTS])[0]
-    points = round(rng.uniform(low, high) * 2) / 2
+    dpi, points = _size(rng)
     em_px = points * dpi / 72
-    narrowest, widest, share = look.stretch
-    if rng.random() < share:
-        stretch = math.exp(rng.uniform(math.log(narrowest), math.log(widest)))
-    else:
-        stretch = 1.0
+    stretch = _stretch(rng, look)
     angle = _angle(rng, recipe)
 
     drawn = _draw_cells(rng, face, text, geometry, stretch, style)
@@ -166,26 +160,21 @@ def _render(
     text, ink = drawn
 
     scale_y = em_px / EM_PX
-    scale_x = scale_y * stretch
-    own = _scaled(ink, scale_x, scale_y)
+    own = _scaled(ink, scale_y * stretch, scale_y)
     beside = 0
     if name == "showthrough" and rng.random() < _BLANK_BESIDE:
         own, beside = _with_blank(rng, own, em_px, geometry)
     others = _surroundings(rng, own, em_px, style, look)
-    if rng.random() < style.columns:
-        slivers = _slivers(rng, own, em_px)
-    else:
-        slivers = None
+    slivers = _slivers(rng, own, em_px) if rng.random() < style.columns else None
     if slivers is not None:
         others = slivers if others is None else cv2.max(others, slivers)
     if rng.random() < style.curl:
         bend = _bend(rng, own.shape, em_px)
-        own, others = bend(own), bend(others) if others is not None else None
+        own, others = bend(own), _applied(bend, others)
     if angle:
-        own, others = (
-            _rotated(own, angle),
-            _rotated(others, angle) if others is not None else None,
-        )
+        turn = partial(_rotated, angle=angle)
+        own, others = turn(own), _applied(turn, others)
+
     box = _crop_box(rng, own, font, em_px, scale_y, angle, look.crops)
     if box is None:
         return None
@@ -193,30 +182,14 @@ def _render(
     left, right = max(0, left + min(beside, 0)), min(own.shape[1], right + max(beside, 0))
     if geometry.squash_ratio(bottom - top, right - left) > _MOST_SQUASH:
         return None
-    if slivers is not None:
-        left, right = (
-            0 if slivers[:, 0].any() else left,
-            own.shape[1] if slivers[:, -1].any() else right,
-        )
+    left, right = _with_slivers(left, right, slivers)
 
-    ink_page = own if others is None else cv2.max(own, others)
-    for step in recipe.ink_steps:
-        ink_page = step.apply(
-            ink_page, rng, em_px, style.strength * style.often.get(step.name, 1.0)
-        )
-    page = _on_paper(rng, ink_page, recipe)
-    if name == "showthrough":
-        page = _show_through(rng, page, own)
-    for step in recipe.page_steps:
-        page = step.apply(
-            page, rng, em_px, style.strength * style.often.get(step.name, 1.0)
-        )
+    page = _damaged_page(rng, own, others, name, em_px, style)
     crop = page[top:bottom, left:right]
     if not _is_legible(crop, own[top:bottom, left:right], em_px):
         return None
-    if frames_needed(text.label) > geometry.out_length(
-        geometry.line_width(*crop.shape[:2])
-    ):
+    frames = geometry.out_length(geometry.line_width(*crop.shape[:2]))
+    if frames_needed(text.label) > frames:
         return None  # CTC could not write it
     if rng.random() < style.inverse:
         crop = 255 - crop
@@ -228,9 +201,63 @@ def _render(
         "crop": crop_mode,
         "kind": text.kind,
     }
-    return RenderedLine(
-        cv2.cvtColor(np.ascontiguousarray(crop), cv2.COLOR_GRAY2RGB), text, made
-    )
+    pixels = cv2.cvtColor(np.ascontiguousarray(crop), cv2.COLOR_GRAY2RGB)
+    return RenderedLine(pixels, text, made)
+
+
+def _size(rng: random.Random) -> tuple[int, float]:
+    """A resolution in dpi, and a size of the letters in points."""
+    dpi = rng.choices([dpi for dpi, _ in _DPI], [weight for _, weight in _DPI])[0]
+    low, high, _ = rng.choices(_POINTS, [weight for *_, weight in _POINTS])[0]
+    return dpi, round(rng.uniform(low, high) * 2) / 2
+
+
+def _stretch(rng: random.Random, look: Look) -> float:
+    """How much wider than drawn the letters are."""
+    narrowest, widest, share = look.stretch
+    if rng.random() >= share:
+        return 1.0
+    return math.exp(rng.uniform(math.log(narrowest), math.log(widest)))
+
+
+def _with_slivers(left: int, right: int, slivers: Gray | None) -> tuple[int, int]:
+    """The sides of the crop, moved to the page's edges where a neighbouring column shows."""
+    if slivers is None:
+        return left, right
+    if slivers[:, 0].any():
+        left = 0
+    if slivers[:, -1].any():
+        right = slivers.shape[1]
+    return left, right
+
+
+def _applied(change: Callable[[Gray], Gray], ink: Gray | None) -> Gray | None:
+    if ink is None:
+        return None
+    return change(ink)
+
+
+def _damaged_page(
+    rng: random.Random,
+    own: Gray,
+    others: Gray | None,
+    name: str,
+    em_px: float,
+    style: Style,
+) -> Gray:
+    """Put the ink of a line and of what surrounds it on paper, with the damage `name`."""
+    recipe = RECIPES[name]
+    ink = own if others is None else cv2.max(own, others)
+    for step in recipe.ink_steps:
+        strength = style.strength * style.often.get(step.name, 1.0)
+        ink = step.apply(ink, rng, em_px, strength)
+    page = _on_paper(rng, ink, recipe)
+    if name == "showthrough":
+        page = _show_through(rng, page, own)
+    for step in recipe.page_steps:
+        strength = style.strength * style.often.get(step.name, 1.0)
+        page = step.apply(page, rng, em_px, strength)
+    return page
 
 
 # Drawing

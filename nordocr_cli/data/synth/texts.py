@@ -297,56 +297,72 @@ class TextSource:
     def _row(
         self, rng: random.Random, language: str, vocabulary: Vocabulary
     ) -> tuple[str, ...]:
-        v, draw = vocabulary, rng.random()
-        if draw < 0.4:  # account line
-            if rng.random() < 0.7:
-                name = rng.choice(v.accounts)
-            else:
-                name = self._words(rng, language, v)[: rng.randint(12, 50)].rpartition(" ")[
-                    0
-                ]
-            cells = [name or rng.choice(v.accounts)]
-            if rng.random() < 0.25:
-                cells.insert(0, str(rng.randint(1000, 8999)))
-            if rng.random() < 0.3:
-                cells.append(str(rng.randint(1, 30)))
-            style = AmountStyle.draw(rng, v)
-            cells += [style.write(rng) for _ in range(rng.choice((1, 2, 2, 3, 4)))]
-            return tuple(cells)
-        if draw < 0.7:  # invoice line
-            style = AmountStyle.draw(rng, v)
-            if rng.random() < 0.8:
-                item = rng.choice(v.items)
-            else:
-                item = self._words(rng, language, v)[:30].rpartition(" ")[0]
-            cells = [item or rng.choice(v.items)]
-            if rng.random() < 0.6:
-                cells.insert(0, code(rng))
-            if rng.random() < 0.3:
-                cells.insert(rng.randrange(2), date(rng, v))
-            quantity = f"{rng.randint(1, 200)}{rng.choice(('', ',5', ',25', ',00'))}"
-            cells += (
-                [f"{quantity} {rng.choice(v.units)}"]
-                if rng.random() < 0.6
-                else [quantity, rng.choice(v.units)]
-            )
-            cells.append(style.write(rng))
-            if rng.random() < 0.4:
-                cells.append(percent(rng))
-            cells.append(style.write(rng))
-            return tuple(cells)
-        if draw < 0.85:  # bank line
-            style = AmountStyle.draw(rng, v)
-            cells = [
-                date(rng, v),
-                rng.choice((*v.companies, *v.people, *v.labels)),
-                style.write(rng),
-                style.write(rng),
-            ]
-            return tuple(cells[: rng.randint(2, 4)])
+        draw = rng.random()
+        if draw < 0.4:
+            return self._account_row(rng, language, vocabulary)
+        if draw < 0.7:
+            return self._invoice_row(rng, language, vocabulary)
+        if draw < 0.85:
+            return self._bank_row(rng, vocabulary)
         if draw < 0.93:  # header row
-            return tuple(rng.sample(v.labels, rng.randint(2, 6)))
-        return tuple(number(rng, v) for _ in range(rng.randint(2, 6)))
+            return tuple(rng.sample(vocabulary.labels, rng.randint(2, 6)))
+        return tuple(number(rng, vocabulary) for _ in range(rng.randint(2, 6)))
+
+    def _account_row(
+        self, rng: random.Random, language: str, vocabulary: Vocabulary
+    ) -> tuple[str, ...]:
+        """An account, perhaps its number and a note, and amounts of some years."""
+        if rng.random() < 0.7:
+            name = rng.choice(vocabulary.accounts)
+        else:
+            words = self._words(rng, language, vocabulary)[: rng.randint(12, 50)]
+            name = words.rpartition(" ")[0]
+        cells = [name or rng.choice(vocabulary.accounts)]
+        if rng.random() < 0.25:
+            cells.insert(0, str(rng.randint(1000, 8999)))
+        if rng.random() < 0.3:
+            cells.append(str(rng.randint(1, 30)))
+        style = AmountStyle.draw(rng, vocabulary)
+        cells += [style.write(rng) for _ in range(rng.choice((1, 2, 2, 3, 4)))]
+        return tuple(cells)
+
+    def _invoice_row(
+        self, rng: random.Random, language: str, vocabulary: Vocabulary
+    ) -> tuple[str, ...]:
+        """An article with quantity, price, perhaps a rate, and amount."""
+        style = AmountStyle.draw(rng, vocabulary)
+        if rng.random() < 0.8:
+            item = rng.choice(vocabulary.items)
+        else:
+            item = self._words(rng, language, vocabulary)[:30].rpartition(" ")[0]
+        cells = [item or rng.choice(vocabulary.items)]
+        if rng.random() < 0.6:
+            cells.insert(0, code(rng))
+        if rng.random() < 0.3:
+            cells.insert(rng.randrange(2), date(rng, vocabulary))
+
+        quantity = f"{rng.randint(1, 200)}{rng.choice(('', ',5', ',25', ',00'))}"
+        if rng.random() < 0.6:
+            cells.append(f"{quantity} {rng.choice(vocabulary.units)}")
+        else:
+            cells += [quantity, rng.choice(vocabulary.units)]
+        cells.append(style.write(rng))
+        if rng.random() < 0.4:
+            cells.append(percent(rng))
+        cells.append(style.write(rng))
+        return tuple(cells)
+
+    def _bank_row(self, rng: random.Random, vocabulary: Vocabulary) -> tuple[str, ...]:
+        """A date, a party or purpose, and one or two amounts."""
+        style = AmountStyle.draw(rng, vocabulary)
+        parties = (*vocabulary.companies, *vocabulary.people, *vocabulary.labels)
+        cells = [
+            date(rng, vocabulary),
+            rng.choice(parties),
+            style.write(rng),
+            style.write(rng),
+        ]
+        return tuple(cells[: rng.randint(2, 4)])
 
     def _pairs(
         self, rng: random.Random, language: str, vocabulary: Vocabulary
