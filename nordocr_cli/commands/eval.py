@@ -93,6 +93,14 @@ def eval_(
             "--allow-leakage", help="Do not warn when lines were trained on by this run."
         ),
     ] = False,
+    metric_tokenizer: Annotated[
+        Path | None,
+        typer.Option(
+            "--metric-tokenizer",
+            metavar="PATH",
+            help="tokenizer.json, or its folder: adds token accuracy and precision.",
+        ),
+    ] = None,
     device: options.Device = "auto",
     threads: options.Threads = None,
     batch_size: Annotated[
@@ -146,6 +154,7 @@ def eval_(
             check_batches=check_batches,
             gates=gates,
             allow_leakage=allow_leakage,
+            metric_tokenizer=metric_tokenizer,
             command=sys.argv,
         )
     )
@@ -262,6 +271,13 @@ def _show_characters(console: Console, result: "EvalResult") -> None:
         softmax = second_softmax_note(score.result.confidence for score in result.scores)
         if softmax:
             console.warn(softmax)
+    if result.tokens:
+        console.table(
+            f"tokens of {result.tokens.tokenizer}",
+            ("", *tables.TOKEN_HEADS),
+            tables.tokens(result.tokens),
+            right=range(1, 7),
+        )
     report = result.report
     for title, pairs in (
         ("most frequent", report.confusions),

@@ -22,6 +22,14 @@ def leaderboard(
             help="Result of nordocr bench: adds lines/s. Repeatable.",
         ),
     ] = None,
+    baseline: Annotated[
+        Path | None,
+        typer.Option(
+            "--baseline",
+            metavar="RESULT",
+            help="The result whose efficiency is 1. Default: the best with a speed.",
+        ),
+    ] = None,
     output: options.OptionalOutput = None,
     as_json: options.Json = False,
     dry_run: options.DryRun = False,
@@ -30,8 +38,9 @@ def leaderboard(
 ) -> None:
     """Rank evaluations by CER, as Markdown, one table for each line store.
 
-    The table has intervals, languages, the size of the model and, with --bench, its speed and the
-    exact lines per second.
+    The table has intervals, languages, the size of the model and, with --bench, its speed, the
+    exact lines per second and the efficiency: exact lines per second and megabyte, relative to the
+    baseline.
 
     Example: nordocr leaderboard runs/a/eval runs/b/eval tesseract.json -o leaderboard.md
     """
@@ -47,7 +56,7 @@ def leaderboard(
             },
         )
         return
-    board = make(results, output, bench or ())
+    board = make(results, output, bench or (), baseline)
     if as_json:
         console.json(board.to_json())
     else:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from nordocr_cli import atomic
 from nordocr_cli.core.eval.files import recorded_files
 from nordocr_cli.core.eval.result import EvalFile, find_result_file, read_result
+from nordocr_cli.errors import UsageError
 from nordocr_cli.metrics.registry import BY_NAME
 from nordocr_cli.metrics.report import Report
 from nordocr_cli.metrics.significance import Interval
@@ -50,12 +51,21 @@ class Entry:
     speed: Speed | None = None
 
     @property
-    def efficiency(self) -> float | None:
-        """Exact lines per second: speed times the share of lines that are exact."""
+    def exact_lines_per_s(self) -> float | None:
+        """Speed times the share of lines that are exact."""
         exact = self.report.exact_rate
         if self.speed is None or exact is None:
             return None
         return self.speed.lines_per_s * exact
+
+    @property
+    def yield_per_cost(self) -> float | None:
+        """Exact lines per second and megabyte of the model; None where one of them is unknown or
+        zero.
+        """
+        if not self.exact_lines_per_s or not self.size_mb:
+            return None
+        return self.exact_lines_per_s / self.size_mb
 
     def to_json(self) -> dict[str, Any]:
         """Return the result and its main figures as plain JSON values."""
@@ -73,38 +83,62 @@ class Entry:
             "ece": self.ece,
             "size_mb": self.size_mb,
             "lines_per_s": self.speed.lines_per_s if self.speed else None,
-            "exact_lines_per_s": self.efficiency,
+            "exact_lines_per_s": self.exact_lines_per_s,
         }
 
 
 @dataclass(frozen=True)
 class Leaderboard:
-    """Results in groups of the same lines, each group from the lowest CER to the highest."""
+    """Results in groups of the same lines, each group from the lowest CER to the highest.
+
+    `baseline` is the path of the result that efficiency is measured against; a group without it
+    uses its first entry that has a speed and a size.
+    """
 
     groups: tuple[tuple[Entry, ...], ...]
+    baseline: str = ""
+
+    def efficiency(self, entry: Entry, group: Sequence[Entry]) -> float | None:
+        """Return the efficiency score of an entry: its exact lines per second and megabyte,
+        divided by the baseline's. 1 is the baseline; 2 reads twice as many lines exactly for the
+        same time and size. None where speed or size of either is unknown.
+        """
+        known = [other for other in group if other.yield_per_cost]
+        named = [other for other in known if other.path == self.baseline]
+        if not known or entry.yield_per_cost is None:
+            return None
+        reference = (named or known)[0].yield_per_cost
+        assert reference is not None
+        return entry.yield_per_cost / reference
 
     def to_json(self) -> list[dict[str, Any]]:
-        """Return the entries in order, each with its rank within the results on the same lines."""
+        """Return the entries in order, each with its rank within the results on the same lines and
+        its efficiency.
+        """
         return [
-            entry.to_json() | {"rank": rank}
+            entry.to_json() | {"rank": rank, "efficiency": self.efficiency(entry, group)}
             for group in self.groups
             for rank, entry in enumerate(group, start=1)
         ]
 
     def to_markdown(self) -> str:
         """Return one table for each group."""
-        return "\n".join(_table(group) for group in self.groups)
+        return "\n".join(_table(group, self) for group in self.groups)
 
 
 def leaderboard(
-    results: Sequence[Path], output: Path | None = None, benches: Sequence[Path] = ()
+    results: Sequence[Path],
+    output: Path | None = None,
+    benches: Sequence[Path] = (),
+    baseline: Path | None = None,
 ) -> Leaderboard:
     """Read results of `nordocr eval -o` (FILE.json or its folder) and rank them by CER; write the
     Markdown to `output`. `benches` are results of `nordocr bench -o`: they add lines per second and
-    exact lines per second to the models that they timed (matched by the file's name).
+    exact lines per second to the models that they timed (matched by the file's name), and the
+    efficiency against `baseline`, one of the results; without it, against the first of a table.
 
     Results are only ranked against those on the same lines. Raises UsageError for a file that is
-    not there and for an output that is an input, DataError for a file that is not such a result or
+    not there, for an output that is an input and for a baseline that is no result, DataError for a file that is not such a result or
     has another format.
     """
     from nordocr_cli.core.bench.result import read_bench
@@ -112,12 +146,17 @@ def leaderboard(
     if output:
         inputs = [file for path in results for file in recorded_files(path)]
         atomic.refuse_inputs(output, [*inputs, *benches])
+    if baseline and str(baseline) not in map(str, results):
+        raise UsageError(f"--baseline {baseline} is not one of the results")
     timed = [read_bench(path) for path in benches]
     groups: dict[str, list[Entry]] = {}
     for path in results:
         entry = _entry(path, timed)
         groups.setdefault(entry.lines_sha256, []).append(entry)
-    board = Leaderboard(tuple(tuple(sorted(group, key=_cer)) for group in groups.values()))
+    board = Leaderboard(
+        groups=tuple(tuple(sorted(group, key=_cer)) for group in groups.values()),
+        baseline=str(baseline) if baseline else "",
+    )
     if output:
         atomic.write_text(output, board.to_markdown())
     return board
@@ -188,7 +227,7 @@ def _is_same_model(row: "Row", result: EvalFile) -> bool:
     return row.name in (path.name, f"{path.parent.name}/{path.name}")
 
 
-def _table(group: Sequence[Entry]) -> str:
+def _table(group: Sequence[Entry], board: Leaderboard) -> str:
     first = group[0]
     languages = sorted({name for entry in group for name in entry.report.by_language})
     has_speed = any(entry.speed for entry in group)
@@ -198,7 +237,7 @@ def _table(group: Sequence[Entry]) -> str:
         head += [metric.title, "95 %"] if metric.interval else [metric.title]
     head += [f"CER {name}" for name in languages] + ["ECE", "MB"]
     if has_speed:
-        head += ["lines/s", "exact lines/s"]
+        head += ["lines/s", "exact lines/s", "efficiency"]
 
     rows = []
     for rank, entry in enumerate(group, start=1):
@@ -209,7 +248,9 @@ def _table(group: Sequence[Entry]) -> str:
         row += [percent(entry.ece, 1), _number(entry.size_mb)]
         if has_speed:
             lines_per_s = entry.speed.lines_per_s if entry.speed else None
-            row += [_number(lines_per_s), _number(entry.efficiency)]
+            efficiency = board.efficiency(entry, group)
+            row += [_number(lines_per_s), _number(entry.exact_lines_per_s)]
+            row.append("–" if efficiency is None else f"{efficiency:.2f}")
         rows.append(row)
 
     where = f"`{_cell(first.store)}`" if first.store else "recorded lines"

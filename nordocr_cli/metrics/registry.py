@@ -52,6 +52,12 @@ def _column(name: str) -> LineValue:
     return lambda lines: lines[name]
 
 
+def _hits(lines: LineColumns) -> Column:
+    """Characters of the references that were read: neither replaced nor missing."""
+    missed = lines["canonical.substitutions"] + lines["canonical.deletions"]
+    return lines["canonical.reference_length"] - missed
+
+
 def _field_metric(name: str, title: str, kind: str) -> Metric:
     """The share of a kind of field that is read exactly."""
     place, size = KINDS.index(kind), len(KINDS)
@@ -161,6 +167,24 @@ METRICS: tuple[Metric, ...] = (
         denominator=_CHARACTERS,
         unit="characters",
         direction="lower is better",
+        detail=True,
+    ),
+    Metric(
+        name="character_accuracy",
+        title="character accuracy",
+        numerator=_hits,
+        denominator=_CHARACTERS,
+        unit="characters of the references",
+        direction="higher is better",
+        detail=True,
+    ),
+    Metric(
+        name="character_precision",
+        title="character precision",
+        numerator=_hits,
+        denominator=_column("canonical.hypothesis_length"),
+        unit="characters of the hypotheses",
+        direction="higher is better",
         detail=True,
     ),
     Metric(

@@ -18,6 +18,7 @@ from nordocr_cli.metrics.significance import (
 )
 from nordocr_cli.metrics.taxonomy import FAILURES, MEANING, SPACE_KINDS, ErrorClass
 from nordocr_cli.metrics.text import code_points, marked_difference, rate
+from nordocr_cli.metrics.tokens import TokenReport
 
 Row = tuple[str, ...]
 _LONGEST_SHOWN = 500  # characters of a line on the terminal
@@ -187,6 +188,29 @@ def class_groups(
         (title, kind, by_name)
         for title, kind, by_name in found
         if by_name and not (kind == "squash" and list(by_name) == ["fits"])
+    ]
+
+
+TOKEN_HEADS = ("lines", "exact", "tokens", "accuracy", "precision", "error rate")
+
+
+def tokens(report: TokenReport) -> list[Row]:
+    """Return (group, then the columns TOKEN_HEADS): all lines, languages, subsets."""
+    groups = {"all": report.total, **report.by_language}
+    groups |= {
+        name: group for name, group in report.by_subset.items() if name not in groups
+    }
+    return [
+        (
+            name,
+            f"{group.lines:,}",
+            f"{group.exact:,}",
+            f"{group.reference_tokens:,}",
+            percent(group.accuracy),
+            percent(group.precision),
+            percent(group.error_rate),
+        )
+        for name, group in groups.items()
     ]
 
 

@@ -98,8 +98,12 @@ def no_edits(length: int) -> Edits:
     return Edits(0, 0, 0, length, length)
 
 
-def count_edits(reference: str | list[str], hypothesis: str | list[str]) -> Edits:
-    """Count the edits between two texts as given (characters), or between two lists of words."""
+def count_edits(
+    reference: str | list[str] | list[int], hypothesis: str | list[str] | list[int]
+) -> Edits:
+    """Count the edits between two texts as given (characters), or between two lists of words or
+    token ids.
+    """
     lengths = len(reference), len(hypothesis)
     if reference == hypothesis:
         return no_edits(lengths[0])

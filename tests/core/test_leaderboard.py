@@ -4,6 +4,7 @@ import sys
 
 import pytest
 
+from nordocr_cli.core.bench.result import BenchResult, Row
 from nordocr_cli.core.eval.run import evaluate
 from nordocr_cli.core.leaderboard import leaderboard
 from nordocr_cli.errors import DataError, UsageError
@@ -131,3 +132,56 @@ def test_the_command(result):
     assert done.stderr.splitlines()[-1].startswith(
         "next: nordocr eval MODEL lines.lmdb --against"
     )
+
+
+def benched(path, **lines_per_s):
+    """Write a bench result with a row for each model."""
+    rows = [
+        Row(
+            name=f"{name}.onnx",
+            backend="onnxruntime",
+            device="cpu",
+            precision="fp32",
+            load_s=0.1,
+            lines=3,
+            lines_per_s=speed,
+            latency_p50_ms=1.0,
+            runs_s=(1.0,),
+            same_text=3,
+            exact=3,
+        )
+        for name, speed in lines_per_s.items()
+    ]
+    bench = BenchResult(
+        source="lines.lmdb", rounds=1, rows=tuple(rows), skipped={}, environment={}
+    )
+    path.write_text(json.dumps(bench.to_json()), encoding="utf-8")
+    return path
+
+
+def test_efficiency_is_exact_lines_for_time_and_size_against_a_baseline(result, tmp_path):
+    paths = []
+    for name, megabytes in (("large", 10), ("small", 2), ("untimed", 1)):
+        model = tmp_path / f"{name}.onnx"
+        model.write_bytes(bytes(megabytes * 1_000_000))
+        found = result(name, b="Ore") if name == "small" else result(name)
+        about = {"kind": "model", "name": model.name, "path": str(model)}
+        paths.append(on_store(found, "aa", about))
+    bench = benched(tmp_path / "bench.json", large=100.0, small=150.0)
+
+    board = leaderboard(paths, benches=[bench])
+
+    # large: 100 lines/s, all exact, 10 MB; small: 150 lines/s, two of three exact, 2 MB
+    rows = {row["name"]: row for row in board.to_json()}
+    assert rows["large.onnx"]["efficiency"] == 1
+    assert rows["small.onnx"]["efficiency"] == pytest.approx((150 * 2 / 3 / 2) / (100 / 10))
+    assert rows["untimed.onnx"]["efficiency"] is None
+    assert "| exact lines/s | efficiency |" in board.to_markdown()
+    against_small = leaderboard(paths, benches=[bench], baseline=paths[1])
+    assert [row["efficiency"] for row in against_small.to_json()] == [
+        pytest.approx(1 / 5),
+        None,
+        1,
+    ]
+    with pytest.raises(UsageError, match="--baseline"):
+        leaderboard(paths[:1], benches=[bench], baseline=paths[1])

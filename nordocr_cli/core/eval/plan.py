@@ -38,7 +38,8 @@ class EvalRequest:
     alone and in other batches. `subset_key` names the row's key to report by; empty, it is
     `subset`, or `degradation` where no row has a subset. `output` (a folder, or FILE.json) gets the
     report and the lines; `page` (a file) the HTML page with pictures of the `crops` worst lines.
-    `allow_leakage` evaluates on lines that were trained on without a warning.
+    `allow_leakage` evaluates on lines that were trained on without a warning. `metric_tokenizer`, a
+    tokenizer.json or the folder of one, adds token metrics.
     """
 
     model: str
@@ -56,6 +57,7 @@ class EvalRequest:
     check_batches: bool = False
     gates: "Sequence[Gate]" = ()
     allow_leakage: bool = False
+    metric_tokenizer: Path | None = None
     command: Sequence[str] = ()
     recognizer: "Recognizer | None" = field(default=None, repr=False)
 
@@ -81,6 +83,9 @@ class EvalPlan:
             "kind": self.kind,
             "store": str(request.store) if request.store else None,
             "against": str(request.against) if request.against else None,
+            "metric_tokenizer": (
+                str(request.metric_tokenizer) if request.metric_tokenizer else None
+            ),
             "writes": [str(file) for file in self.writes],
         }
 
@@ -100,6 +105,10 @@ def plan(request: EvalRequest) -> EvalPlan:
     if store is not None:
         _require_lines(store)
     _require_options_fit(request, kind)
+    if request.metric_tokenizer:
+        from nordocr_cli.metrics.tokens import find_tokenizer
+
+        find_tokenizer(request.metric_tokenizer)
 
     writes: list[Path] = []
     if request.output:

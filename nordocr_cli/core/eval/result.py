@@ -18,6 +18,7 @@ from nordocr_cli.metrics.report import Report
 from nordocr_cli.metrics.result_model import ResultModel
 from nordocr_cli.metrics.score import LineScore
 from nordocr_cli.metrics.significance import Comparison
+from nordocr_cli.metrics.tokens import TokenReport
 
 SCHEMA = "nordocr.eval/2"
 
@@ -99,6 +100,7 @@ class EvalFile(ResultModel):
     calibration: Calibration | None = Field(
         None, description="null where no line has a confidence between 0 and 1"
     )
+    tokens: TokenReport | None = Field(None, description="only with --metric-tokenizer")
     against: Against | None = None
     ablations: tuple[Ablation, ...] = ()
     batch_check: BatchCheck | None = None
@@ -129,6 +131,7 @@ class EvalResult:
     readings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     batches: BatchCheck | None = None
     calibration: Calibration | None = None  # None where no line has a confidence
+    tokens: TokenReport | None = None
     command: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
 
@@ -143,6 +146,7 @@ class EvalResult:
             report=self.report,
             characters=self.characters,
             calibration=self.calibration,
+            tokens=self.tokens,
             against=self.against,
             ablations=self.ablations,
             batch_check=self.batches,

@@ -35,6 +35,7 @@ from nordocr_cli.metrics.characters import score_characters
 from nordocr_cli.metrics.gates import require_countable
 from nordocr_cli.metrics.report import report_of
 from nordocr_cli.metrics.score import score_lines
+from nordocr_cli.metrics.tokens import find_tokenizer, token_report
 from nordocr_cli.progress import SILENT, Progress
 from nordocr_cli.records import LineResult, LineRow
 
@@ -223,6 +224,10 @@ def _score(found: Hypotheses, request: EvalRequest, progress: Progress) -> EvalR
         against = compare_with(request.against, scores, progress)
     else:
         against = None
+    if request.metric_tokenizer:
+        tokens = token_report(find_tokenizer(request.metric_tokenizer), scores)
+    else:
+        tokens = None
     return EvalResult(
         report=report_of(scores),
         scores=scores,
@@ -240,6 +245,7 @@ def _score(found: Hypotheses, request: EvalRequest, progress: Progress) -> EvalR
             for name, others in scored.items()
         },
         batches=found.batches,
+        tokens=tokens,
         calibration=calibrate((score.result.confidence, score.exact) for score in scores),
         command=tuple(request.command),
     )
