@@ -20,7 +20,7 @@ EXTRA_OF = {
     "transformers": "trocr",
     "tokenizers": "trocr",
     "peft": "trocr",
-    "bitsandbytes": "trocr",
+    "bitsandbytes": "quantized",
     "mamba_ssm": "mamba",
     "tensorrt_rtx": "rtx",
     "tensorrt": "tensorrt",

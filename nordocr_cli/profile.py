@@ -1,8 +1,9 @@
 """Profiles: one TOML file that says everything about a recognizer, and where each of its values
 came from.
 
-Precedence, highest first: flag, `--set dotted.key=value`, the profile, the profile it extends,
-default. An unknown key is an error that names the file, the dotted key and the nearest known key.
+Precedence, highest first: flag, `--set dotted.key=value`, environment variable, the profile, the
+profile it extends, default. An unknown key is an error that names the file, the dotted key and the
+nearest known key.
 """
 
 import os
@@ -28,8 +29,11 @@ from nordocr_cli.settings import (
     Table,
     Train,
 )
+from nordocr_cli.variables import VARIABLES, Variable
 
 _MAX_EXTENDS = 8
+# Origins that are no file.
+_GIVEN = ("--set", "flag", *(variable.name for variable in VARIABLES))
 
 
 class Profile(Table):
@@ -68,7 +72,9 @@ class Profile(Table):
 
 @dataclass(frozen=True)
 class ResolvedProfile:
-    """A profile with the origin (`default`, a file's name, `--set`, `flag`) of each dotted key."""
+    """A profile with the origin (`default`, a file's name, a variable's name, `--set`, `flag`) of
+    each dotted key.
+    """
 
     profile: Profile
     origins: Mapping[str, str]
@@ -132,17 +138,25 @@ def find_profile(name_or_path: str) -> Path:
 
 
 def load_profile(
-    name_or_path: str, sets: Sequence[str] = (), flags: Mapping[str, Any] | None = None
+    name_or_path: str,
+    sets: Sequence[str] = (),
+    flags: Mapping[str, Any] | None = None,
+    variables: Mapping[str, Variable] | None = None,
 ) -> ResolvedProfile:
     """Read, merge and validate a profile.
 
     `sets` are `dotted.key=value` with the value typed as TOML (a bare word is taken as a string);
-    `flags` are dotted keys that command line flags set, None meaning not given. Raises UsageError
-    naming file, dotted key and the nearest known key.
+    `flags` are dotted keys that command line flags set, None meaning not given. `variables` are
+    dotted keys that environment variables set, where those are set. Raises UsageError naming file,
+    dotted key and the nearest known key.
     """
     path = find_profile(name_or_path)
     table, origins = _read_with_parents(path)
     table.setdefault("name", path.stem)
+    for key, variable in (variables or {}).items():
+        if found := variable.get():
+            _put(table, key, found, variable.name)
+            _mark(origins, key, found, variable.name)
     for assignment in sets:
         key, value = parse_set(assignment)
         _put(table, key, value, "--set")
@@ -158,7 +172,7 @@ def load_profile(
     except UsageError as error:
         source = origins.get("charset")
         raise UsageError(
-            f"{source if source in ('--set', 'flag') else path}: charset: {error}"
+            f"{source if source in _GIVEN else path}: charset: {error}"
         ) from None
     complete = {
         key: origins.get(key, "default") for key in flatten(profile_to_json(profile))
@@ -301,15 +315,16 @@ def _validate(
 
 
 def _asked(dotted: str, origins: Mapping[str, str]) -> str:
-    """Where on the command line a key came from, or what was given there of a table whose values do
-    not go together; else "".
+    """Where on the command line or in the environment a key came from, or what was given there of
+    a table whose values do not go together; else "".
     """
-    if (origin := origins.get(dotted, "")) in ("--set", "flag"):
+    origin = origins.get(dotted, "")
+    if origin in _GIVEN:
         return origin
     given = [
         key
         for key, origin in origins.items()
-        if key.startswith(f"{dotted}.") and origin in ("--set", "flag")
+        if key.startswith(f"{dotted}.") and origin in _GIVEN
     ]
     if given:
         return f"{origins[given[0]]} {', '.join(given)}"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 # (TrOCR); there is no output of fixed shape.
 Decoding = Literal["ctc", "autoregressive", "seq2seq"]
 Precision = Literal["fp32", "fp16", "bf16"]
-# The names that Lightning users type (000-19), and ours.
+# The names that Lightning users type, and ours.
 _PRECISION_ALIASES = {
     "32": "fp32",
     "32-true": "fp32",
@@ -81,6 +81,16 @@ class ModelTable(Table):
     def supports_guidance(self) -> bool:
         """Whether `train.guidance` works with this network."""
         return False
+
+    @property
+    def required_device(self) -> str:
+        """The kind of device that training needs, "" for any; `required_by` says why."""
+        return ""
+
+    @property
+    def required_by(self) -> str:
+        """The option that needs `required_device`, and the reason."""
+        return ""
 
     def check_profile(
         self, geometry: "Geometry", train: "Train", augment: "Augment"
@@ -327,7 +337,11 @@ class TrocrModel(ModelTable):
 
     network: ClassVar[str] = "nordocr_cli.models.trocr.network:TrOcr"
     decoding: ClassVar[Decoding] = "seq2seq"
-    training_only: ClassVar[tuple[str, ...]] = ("pretrained", "pretrained_sha256")
+    training_only: ClassVar[tuple[str, ...]] = (
+        "pretrained",
+        "pretrained_sha256",
+        "load_in",
+    )
     fixed_input_size: ClassVar[bool] = True
     file_check: ClassVar[str] = "nordocr_cli.models.trocr.folder:require_files"
 
@@ -337,6 +351,10 @@ class TrocrModel(ModelTable):
     pretrained: str = ""
     # of its model.safetensors; another file is refused. Training writes it into the weights.
     pretrained_sha256: str = ""
+    # How the frozen pretrained weights are held while the adapters train: quantized by
+    # bitsandbytes they take a quarter (8bit) or an eighth (4bit, NF4) of the memory. CUDA only.
+    # Weights that are read, merged or exported later always use the full precision.
+    load_in: Literal["fp32", "8bit", "4bit"] = "fp32"
     lora_rank: int = Field(8, ge=0)  # 0 = no LoRA, everything trains
     # what the adapters compute is multiplied by lora_alpha / lora_rank
     lora_alpha: int = Field(16, ge=1)
@@ -357,11 +375,29 @@ class TrocrModel(ModelTable):
         """
         return self.max_target_length - 1
 
+    @property
+    def required_device(self) -> str:
+        """CUDA where the pretrained weights are quantized."""
+        return "" if self.load_in == "fp32" else "cuda"
+
+    @property
+    def required_by(self) -> str:
+        """Why CUDA is needed."""
+        return (
+            f"model.load_in = {self.load_in!r} saves memory of a GPU through bitsandbytes' CUDA"
+            " kernels; train with model.load_in=fp32 elsewhere"
+        )
+
     def check_profile(
         self, geometry: "Geometry", train: "Train", augment: "Augment"
     ) -> None:
         """Check what trains and that lines are not joined. Raises ValueError."""
         super().check_profile(geometry, train, augment)
+        if self.load_in != "fp32" and not self.lora_rank:
+            raise ValueError(
+                f"model.load_in = {self.load_in!r} needs model.lora_rank above 0: quantized weights"
+                " cannot train, only adapters next to them"
+            )
         if self.lora_rank and train.trainable:
             raise ValueError(
                 "train.trainable must be empty with model.lora_rank above 0: only the adapters"
@@ -410,7 +446,7 @@ class Train(Table):
     # many pixels.
     batch_size: int = Field(256, ge=1)
     batch_width_px: int = Field(320, ge=4)
-    # Batch size by GPU (001-33), used instead of batch_size on that card.
+    # Batch size by GPU, used instead of batch_size on that card.
     batch_by_arch: dict[str, int] = Field(default_factory=dict)
     # batches a step, one after the other: a larger step in the same memory
     accumulate: int = Field(1, ge=1)

@@ -49,7 +49,52 @@ TESSDATA_BEST = Variable(
     "tesseract-best is not available",
 )
 
-VARIABLES = [PROFILES, THREADS, CACHE, TOKEN, TESSDATA_BEST]
+# Stand in for options of `train` and `prep` that are not given; `--dry-run` shows which did.
+RUN_NAME = Variable(
+    "RUN_NAME",
+    "Name of the run: `train` writes to runs/NAME, where --run-dir is not given.",
+    "runs/PROFILE-N",
+)
+TRAIN_DATASETS = Variable(
+    "TRAIN_DATASETS",
+    "Line stores of `train`, comma-separated, each STORE or STORE=RATIO, where --train is not"
+    " given.",
+    "data.train of the profile",
+)
+INCLUDE_LANGUAGES = Variable(
+    "INCLUDE_LANGUAGES",
+    "Languages that `prep` takes, comma-separated, where --include-language is not given.",
+    "all languages",
+)
+PRECISION = Variable(
+    "PRECISION",
+    "train.precision of `train` (fp32, fp16, bf16, 16-mixed); --set wins over it.",
+    "that of the profile",
+)
+RESUME_FROM = Variable(
+    "RESUME_FROM",
+    "Run folder, or a file in it, that `train` resumes, where none of --resume, --load and"
+    " --run-dir is given.",
+    "a new run",
+)
+
+VARIABLES = [
+    PROFILES,
+    THREADS,
+    CACHE,
+    TOKEN,
+    TESSDATA_BEST,
+    RUN_NAME,
+    TRAIN_DATASETS,
+    INCLUDE_LANGUAGES,
+    PRECISION,
+    RESUME_FROM,
+]
+
+
+def listed(variable: Variable) -> list[str]:
+    """Return the comma-separated values of a variable, none where it is unset."""
+    return [part.strip() for part in (variable.get() or "").split(",") if part.strip()]
 
 
 def cache_folder() -> Path:

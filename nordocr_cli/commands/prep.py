@@ -127,17 +127,24 @@ def prep(
     from nordocr_cli.data.split import Split
     from nordocr_cli.errors import DataError
     from nordocr_cli.profile import load_profile
+    from nordocr_cli.variables import INCLUDE_LANGUAGES, listed
 
     console = Console(quiet=quiet, verbose=verbose, as_json=as_json)
     resolved = load_profile(profile, sets or ()).profile
     columns = Columns(image_key, text_key)
     turns_map_off = oov_map == Path("none")
     split = Split(val_split, folds, resolved.train.seed if seed is None else seed)
+    from_environment = {}
+    if not languages and listed(INCLUDE_LANGUAGES):
+        languages = listed(INCLUDE_LANGUAGES)
+        shown = f"{', '.join(languages)} (from {INCLUDE_LANGUAGES.name})"
+        from_environment = {"--include-language": shown}
+        console.note(f"--include-language: {shown}")
     if dry_run:
         plan = core.plan_prep(
             sources, output, resolved, split=split, columns=columns, progress=console
         )
-        options.show_plan(console, plan)
+        options.show_plan(console, {**plan, "from_environment": from_environment})
         return
     result = core.prep(
         sources,

@@ -137,6 +137,11 @@ def train(
 
     Example: nordocr train -p svtrv2-1024 --train train.lmdb --val val.lmdb
     """
+    from nordocr_cli.core.train.environment import (
+        PROFILE_VARIABLES,
+        apply_environment,
+        profile_values_used,
+    )
     from nordocr_cli.core.train.plan import plan_train
     from nordocr_cli.core.train.request import TrainRequest, parse_batch_size
     from nordocr_cli.profile import load_profile
@@ -146,7 +151,9 @@ def train(
     first = is_main_process()
     console = Console(quiet=quiet or not first, verbose=verbose, as_json=as_json)
     if profile:
-        resolved = load_profile(profile, sets or (), {"train.seed": seed})
+        resolved = load_profile(
+            profile, sets or (), {"train.seed": seed}, variables=PROFILE_VARIABLES
+        )
     else:
         resolved = None
     if resolved is None and (sets or seed is not None):
@@ -170,8 +177,14 @@ def train(
         batch_size=parse_batch_size(batch_size),
         allow_leakage=allow_leakage,
     )
+    request, used = apply_environment(request)
+    if resolved:
+        used |= profile_values_used(resolved)
+    for option, value in used.items():
+        console.note(f"{option}: {value}")
     if dry_run:
-        options.show_plan(console, plan_train(resolved, request, console).to_json())
+        plan_facts = plan_train(resolved, request, console).to_json()
+        options.show_plan(console, {**plan_facts, "from_environment": used})
         return
     if preview_batch:
         train_checks.preview(console, resolved, request, preview_batch)
@@ -182,7 +195,7 @@ def train(
     if gpus:
         plan_train(resolved, request, console)  # refuses before processes start
         train_processes.run_processes(
-            console, gpus, device, resumable=bool(run_dir or resume)
+            console, gpus, device, resumable=bool(request.run_dir or request.resume)
         )
         return
     train_processes.restart_with_tuned_malloc(console, device)

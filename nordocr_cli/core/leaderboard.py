@@ -138,8 +138,8 @@ def leaderboard(
     efficiency against `baseline`, one of the results; without it, against the first of a table.
 
     Results are only ranked against those on the same lines. Raises UsageError for a file that is
-    not there, for an output that is an input and for a baseline that is no result, DataError for a file that is not such a result or
-    has another format.
+    not there, for an output that is an input and for a baseline that is no result, DataError for a
+    file that is not such a result or has another format.
     """
     from nordocr_cli.core.bench.result import read_bench
 

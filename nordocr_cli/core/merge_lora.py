@@ -129,6 +129,7 @@ def merge(plan: MergePlan, progress: Progress = SILENT) -> MergeResult:
             "pretrained": "",
             "pretrained_sha256": sha256_of(temporary / WEIGHTS),
             "lora_rank": 0,
+            "load_in": "fp32",
         }
         whole = replace(
             contract, model=table, parent_sha256=sha256_of(plan.weights), precision="fp32"

@@ -12,6 +12,8 @@ from PIL import Image
 from torch.nn import functional as F
 
 from nordocr_cli.charset import NORDIC
+from nordocr_cli.core.train.plan import plan_train
+from nordocr_cli.core.train.request import TrainRequest
 from nordocr_cli.data.batches import Batch
 from nordocr_cli.errors import ArtifactError, MissingBackendError, UsageError
 from nordocr_cli.geometry import Geometry
@@ -449,3 +451,74 @@ def test_without_the_extra_the_install_line_is_said(tiny_trocr, monkeypatch, lib
 def test_profiles_that_cannot_be_are_refused(change, says):
     with pytest.raises(UsageError, match=says):
         load_profile("trocr-lora", [change])
+
+
+@pytest.fixture
+def with_cuda(monkeypatch):
+    """Let quantized networks be built here: bitsandbytes has CPU kernels for tests like these."""
+    pytest.importorskip("bitsandbytes")
+    monkeypatch.setattr(
+        "nordocr_cli.models.trocr.network.require_quantization", lambda _: None
+    )
+
+
+@pytest.mark.parametrize(("load_in", "bytes_each"), [("8bit", 1.0), ("4bit", 0.5)])
+def test_quantized_weights_stay_and_the_adapters_on_them_learn(
+    tiny_trocr, images, with_cuda, load_in, bytes_each
+):
+    network = build(tiny_trocr, load_in=load_in, lora_rank=4, lora_dropout=0.0).train()
+    frozen = {
+        name: parameter.data.clone()
+        for name, parameter in network.named_parameters()
+        if not parameter.requires_grad
+    }
+    packed = dict(network.named_parameters())[
+        "network.base_model.model.decoder.model.decoder.layers.0.fc1.weight"
+    ]
+    assert packed.numel() * packed.element_size() == 64 * 32 * bytes_each
+    plain = build(tiny_trocr, lora_rank=4)
+    assert network.lines() == plain.lines()  # parameters are counted, not their bytes
+    stepper = Stepper(
+        network,
+        None,
+        Geometry(),
+        Train(lr=0.02, weight_decay=0.0),
+        torch.device("cpu"),
+        "fp32",
+    )
+
+    losses = [stepper.step([batch(images)], 0.02).loss for _ in range(20)]
+
+    assert losses[-1] < 0.97 * losses[0]
+    after = dict(network.named_parameters())
+    assert all(torch.equal(after[name].data, before) for name, before in frozen.items())
+    assert all(".lora_" in name for name in network.state_dict())
+
+
+def test_adapters_of_a_quantized_training_are_read_in_full_precision(
+    tiny_trocr, images, with_cuda
+):
+    trained = stirred(build(tiny_trocr, load_in="4bit"))
+    reader = build_model(trained.options, NORDIC.num_classes, NORDIC, tiny_trocr)
+
+    reader.load_state_dict(trained.state_dict())
+
+    full = build(tiny_trocr)
+    full.load_state_dict(trained.state_dict())
+    tokens = full.shifted(TEXTS)[0]
+    with torch.no_grad():
+        assert torch.equal(reader.eval()(*images, tokens), full.eval()(*images, tokens))
+
+
+def test_quantized_weights_are_refused_without_cuda_and_without_adapters(tiny_trocr):
+    if torch.cuda.is_available():
+        pytest.skip("there is a CUDA device")
+    with pytest.raises(MissingBackendError, match=r"no CUDA device.*load_in=fp32"):
+        build(tiny_trocr, load_in="4bit")
+    resolved = load_profile(
+        "trocr-lora", ["model.load_in=8bit", "model.pretrained=microsoft/trocr-x"]
+    )
+    with pytest.raises(UsageError, match=r"--device cpu: model\.load_in = '8bit'"):
+        plan_train(resolved, TrainRequest(device="cpu"))
+    with pytest.raises(UsageError, match="needs model.lora_rank above 0"):
+        load_profile("trocr-lora", ["model.load_in=4bit", "model.lora_rank=0"])

@@ -27,7 +27,7 @@ from nordocr_cli.runtime.backends.tensorrt.trtexec import TrtVersion, trtexec_co
 from nordocr_cli.settings import Engine
 
 DEFAULT_PROFILE = "svtrv2-1024"
-_NARROWEST_PX = 32  # the guide's least width (001-40): narrower lines are padded to it
+_NARROWEST_PX = 32  # the guide's least width: narrower lines are padded to it
 
 
 @dataclass(frozen=True)

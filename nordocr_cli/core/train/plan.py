@@ -218,6 +218,7 @@ def plan_train(
         profile = _for_check(profile)
     charset = profile.load_charset()
     check_files(profile.model, profile.geometry, fresh=not request.load)
+    _check_device(profile.model, request.device)
     if request.load:
         _check_weights(request, profile, charset)
 
@@ -235,6 +236,13 @@ def plan_train(
         train=tuple(_checked_store(path, charset, profile.geometry) for path in train),
         val=tuple(_checked_store(path, charset, profile.geometry) for path in val),
     )
+
+
+def _check_device(model: ModelTable, device: str) -> None:
+    """Refuse a named device on which the network cannot train. `auto` is decided when it starts."""
+    kind = device.partition(":")[0]
+    if model.required_device and kind not in ("auto", model.required_device):
+        raise UsageError(f"--device {device}: {model.required_by}")
 
 
 def _check_weights(request: TrainRequest, profile: Profile, charset: Charset) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from nordocr_cli.atomic import sha256_of
 from nordocr_cli.errors import ArtifactError, MissingBackendError, UsageError
+from nordocr_cli.extras import missing
 from nordocr_cli.geometry import NORMALIZATIONS, Geometry
 from nordocr_cli.limits import read_json
 from nordocr_cli.settings import TrocrModel
@@ -145,6 +146,20 @@ def require_extra() -> None:
         ) from error
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()  # what matters is checked, and said by us
+
+
+def require_quantization(model: TrocrModel) -> None:
+    """Raise MissingBackendError where the pretrained weights cannot be quantized: without CUDA, or
+    without bitsandbytes.
+    """
+    import torch
+
+    if not torch.cuda.is_available():
+        raise MissingBackendError(f"no CUDA device here: {model.required_by}")
+    try:
+        import bitsandbytes  # noqa: F401
+    except ImportError as error:
+        raise missing("bitsandbytes", f"model.load_in = {model.load_in!r}") from error
 
 
 def read_folder(path: Path) -> TrocrFolder:

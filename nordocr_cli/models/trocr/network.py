@@ -30,6 +30,7 @@ from nordocr_cli.models.trocr.folder import (
     find_folder,
     read_folder,
     require_extra,
+    require_quantization,
 )
 from nordocr_cli.models.trocr.tokenizer import Pieces
 from nordocr_cli.progress import Progress
@@ -94,7 +95,11 @@ class TrOcr(LineNetwork):
             found["pretrained"] = str(Path(model.pretrained).resolve())
         self.options = model.model_copy(update=found)
         self.charset = charset
-        network = _load(self.folder.path)
+        # `beside` is given where weights are read: their base is then in full precision.
+        load_in = "fp32" if beside else model.load_in
+        if load_in != "fp32":
+            require_quantization(model)
+        network = _load(self.folder.path, load_in)
         self.pieces = Pieces(self.folder.path, network, self.folder.vocabulary)
         _set_tokens(network, self.pieces)
         self.adapted: tuple[Adapted, ...] = ()
@@ -262,7 +267,7 @@ class TrOcr(LineNetwork):
     def lines(self) -> list[str]:
         """Return what trains and what is frozen, line by line."""
         trained = sum(p.numel() for p in self.parameters() if p.requires_grad)
-        frozen = sum(p.numel() for p in self.parameters()) - trained
+        frozen = self._size() - trained
         width = max((len(row.pattern) for row in self.adapted), default=0)
         rows = [
             f"LoRA {row.pattern:{width}} {row.encoder:>4} layers of the encoder, {row.decoder:>4}"
@@ -276,6 +281,12 @@ class TrOcr(LineNetwork):
                 " are frozen"
             ),
         ]
+
+    def _size(self) -> int:
+        """Number of parameters; quantized ones are packed, so peft counts them."""
+        if self.adapted:
+            return int(self.network.get_nb_trainable_parameters()[1])
+        return sum(p.numel() for p in self.parameters())
 
     def facts(self) -> dict[str, Any]:
         """Return what the pretrained network is and what adapts it as plain JSON values."""
@@ -454,9 +465,9 @@ def match_layers(
     return tuple(rows), names
 
 
-def _load(folder: Path) -> Any:
-    """The network of a folder, in fp32. Raises ArtifactError for weights that are damaged or not
-    those of its config.json: what has no weights would be random.
+def _load(folder: Path, load_in: str = "fp32") -> Any:
+    """The network of a folder, in fp32 or with quantized linear layers. Raises ArtifactError for
+    weights that are damaged or not those of its config.json: what has no weights would be random.
     """
     from transformers import VisionEncoderDecoderModel
 
@@ -468,6 +479,7 @@ def _load(folder: Path) -> Any:
             use_safetensors=True,
             dtype=torch.float32,
             local_files_only=True,
+            **_quantization(load_in),
         )
     # configuration and weights that do not go together raise almost anything
     except Exception as error:
@@ -491,6 +503,31 @@ def _load(folder: Path) -> Any:
     ]:
         raise ArtifactError(f"{folder / WEIGHTS}: {'; '.join(problems)}")
     return network
+
+
+def _quantization(load_in: str) -> dict[str, Any]:
+    """The arguments of from_pretrained that quantize the linear layers, none for fp32. The head
+    shares its weights with the embeddings and stays as it is.
+    """
+    if load_in == "fp32":
+        return {}
+    from transformers import BitsAndBytesConfig
+
+    if load_in == "8bit":
+        config = BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=[_HEAD])
+    else:
+        config = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=torch.bfloat16,
+            llm_int8_skip_modules=[_HEAD],
+        )
+    if torch.cuda.is_available():
+        device: int | str = torch.cuda.current_device()
+    else:
+        device = "cpu"
+    return {"quantization_config": config, "device_map": {"": device}}
 
 
 def _set_tokens(network: Any, pieces: Pieces) -> None:
