@@ -56,6 +56,17 @@ for path in sys.argv[1:]:
     print(json.dumps(list(read.txts or ())))
 """
 
+# Writes the processor seconds, the seconds and the peak of memory in kB as the last line of stderr.
+STARTER = """
+import os, resource, subprocess, sys, time
+began = time.perf_counter()
+code = subprocess.run(sys.argv[1:]).returncode
+seconds = time.perf_counter() - began
+usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+print("\\n", usage.ru_utime + usage.ru_stime, seconds, usage.ru_maxrss, file=sys.stderr)
+sys.exit(code)
+"""
+
 
 @dataclass
 class Run:
@@ -87,19 +98,14 @@ def main() -> None:
         _write_table(json.loads(options.output.read_text(encoding="utf-8")))
         return
     scans = [*sample_document()[:: options.every], *pages(options.every)]
-    result: dict[str, Any] = {
-        "made": datetime.now(UTC).isoformat(timespec="seconds"),
-        "environment": environment(2),
-        "note": options.note,
-        "pages": len(scans),
-        "runs": [],
-    }
-    if options.output.exists() and options.append:
-        result["runs"] = json.loads(options.output.read_text(encoding="utf-8"))["runs"]
+    result = _begun(options, len(scans))
     for condition in options.conditions.split(","):
+        missing = _missing(result, condition, options.engines.split(","))
+        if not missing:
+            continue
         with tempfile.TemporaryDirectory(prefix="nordocr-pages-") as folder:
             files = _write_pages(scans, condition, Path(folder))
-            for engine in options.engines.split(","):
+            for engine in missing:
                 run = ENGINES[engine](files, options.peers, Path(folder))
                 row = _scored(engine, condition, scans, run)
                 result["runs"].append(row)
@@ -110,6 +116,31 @@ def main() -> None:
         atomic.write_json(options.output, result)
 
 
+def _begun(options: argparse.Namespace, pages_count: int) -> dict[str, Any]:
+    """Return the result to add to: with --append the saved one, if it is of as many pages."""
+    result: dict[str, Any] = {
+        "made": datetime.now(UTC).isoformat(timespec="seconds"),
+        "environment": environment(2),
+        "note": options.note,
+        "pages": pages_count,
+        "runs": [],
+    }
+    if not (options.append and options.output.exists()):
+        return result
+    saved = json.loads(options.output.read_text(encoding="utf-8"))
+    if saved["pages"] != pages_count:
+        raise SystemExit(f"{options.output} is of {saved['pages']} pages, not {pages_count}")
+    result["runs"] = saved["runs"]
+    result["note"] = options.note or saved["note"]
+    return result
+
+
+def _missing(result: dict[str, Any], condition: str, engines: Sequence[str]) -> list[str]:
+    """Return the programs that have not read the pages under this condition yet."""
+    done = {run["engine"] for run in result["runs"] if run["condition"] == condition}
+    return [engine for engine in engines if engine not in done]
+
+
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--conditions", default=",".join(CONDITIONS))
@@ -118,7 +149,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--every", type=int, default=1, help="take every Nth page")
     parser.add_argument("--cases", type=Path, help="folder with pages-* folders of images")
     parser.add_argument(
-        "--append", action="store_true", help="keep the runs of the saved file"
+        "--append",
+        action="store_true",
+        help="keep the runs of the saved file and measure what is missing",
     )
     parser.add_argument(
         "--table", action="store_true", help="write the table of docs/pages.md"
@@ -217,22 +250,20 @@ def _measured(
 ) -> tuple[str, tuple[float, float, float]]:
     """Run a program; return its output, and its processor seconds, seconds and peak memory in MB.
 
-    Memory is that of its largest process.
+    Memory is that of its largest process. A small process starts the program: a new process counts
+    the memory of the one that it was started from as its own peak.
     """
     target, messages = folder / "stdout", folder / "stderr"
-    began = time.perf_counter()
+    starter = [sys.executable, "-S", "-c", STARTER, *map(str, command)]
     with target.open("wb") as output, messages.open("wb") as errors:
-        process = subprocess.Popen(
-            command, stdout=output, stderr=errors, env=os.environ | env
+        done = subprocess.run(
+            starter, stdout=output, stderr=errors, env=os.environ | env, check=False
         )
-        # The usage of this process and of those that it started.
-        _, status, usage = os.wait4(process.pid, 0)
-    wall = time.perf_counter() - began
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode not in (0, 3):
-        raise SystemExit(f"{command[0]} failed: {messages.read_text()[-500:]}")
-    spent = usage.ru_utime + usage.ru_stime
-    return target.read_text(encoding="utf-8"), (spent, wall, usage.ru_maxrss / 1024)
+    said = messages.read_text(encoding="utf-8", errors="replace")
+    if done.returncode not in (0, 3):
+        raise SystemExit(f"{command[0]} failed: {said[-500:]}")
+    cpu, wall, peak_kb = map(float, said.splitlines()[-1].split())
+    return target.read_text(encoding="utf-8"), (cpu, wall, peak_kb / 1024)
 
 
 def _by_page(output: str, count: int) -> list[list[str]]:
