@@ -129,7 +129,9 @@ def _begun(options: argparse.Namespace, pages_count: int) -> dict[str, Any]:
         return result
     saved = json.loads(options.output.read_text(encoding="utf-8"))
     if saved["pages"] != pages_count:
-        raise SystemExit(f"{options.output} is of {saved['pages']} pages, not {pages_count}")
+        raise SystemExit(
+            f"{options.output} is of {saved['pages']} pages, not {pages_count}"
+        )
     result["runs"] = saved["runs"]
     result["note"] = options.note or saved["note"]
     return result

@@ -53,6 +53,15 @@ _KINDS = (
 )
 
 
+def require_sides(height: int, width: int, where: str) -> None:
+    """Raise DataError when a side in pixels is longer than decoders and warps take."""
+    if max(height, width) > MAX_PAGE_SIDE:
+        raise DataError(
+            f"{where}: {height:,} x {width:,} pixels (height x width); a side may have at most"
+            f" {MAX_PAGE_SIDE:,}: cut or scale the image"
+        )
+
+
 @dataclass(frozen=True)
 class Limits:
     """What one document may have at most. `max_pixels` is height x width of one page."""
@@ -62,11 +71,7 @@ class Limits:
 
     def require_pixels(self, height: int, width: int, where: str) -> None:
         """Raise DataError when a page that claims this size in pixels is too large."""
-        if max(height, width) > MAX_PAGE_SIDE:
-            raise DataError(
-                f"{where}: {height:,} x {width:,} pixels (height x width); a side may have at most"
-                f" {MAX_PAGE_SIDE:,}: cut or scale the image"
-            )
+        require_sides(height, width, where)
         pixels = height * width
         if pixels > self.max_pixels:
             raise DataError(

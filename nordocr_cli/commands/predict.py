@@ -197,8 +197,10 @@ def predict(
         options.show_plan(console, plan.to_json() | written)
         return
 
+    from nordocr_cli.core.predict.memory import return_large_blocks
     from nordocr_cli.core.predict.run import Reader
 
+    return_large_blocks()
     counts = _write(
         Reader(plan.options, console), plan, form, output, resume=resume, console=console
     )

@@ -44,7 +44,8 @@ _SCREEN_DPI, _LARGEST_SCREEN_PAGE_INCHES = 96.1, 17.0
 
 
 class Document(Sequence[Pixels]):
-    """The pages of a file, uint8 (height, width, 3) RGB, decoded one at a time on request.
+    """The pages of a file, uint8 (height, width, 3) RGB, decoded one at a time on request; with
+    `keep_gray` pages without colour may come back as (height, width), a third of the memory.
 
     Thumbnails and masks in a TIFF are no pages; of a photograph in MPO the first image is one. Of a
     TIFF that was cut off between its pages the last one stands for what is missing: requesting it
@@ -53,8 +54,10 @@ class Document(Sequence[Pixels]):
     it.
     """
 
-    def __init__(self, path: Path, limits: Limits | None = None) -> None:
-        self.path, self._limits = Path(path), limits or Limits()
+    def __init__(
+        self, path: Path, limits: Limits | None = None, *, keep_gray: bool = False
+    ) -> None:
+        self.path, self._limits, self._keep_gray = Path(path), limits or Limits(), keep_gray
         self._bytes = read_content(self.path, self._limits)
         self.cut = ""  # why there is no last page
         self._pdf: PdfPages | None = None
@@ -96,7 +99,12 @@ class Document(Sequence[Pixels]):
         what = str(self.path)
         if self._bytes:
             self._limits.require_pixels(*image_size(self._bytes, what), what)
-        return decode_image(self._bytes, what, max_pixels=self._limits.max_pixels)
+        return decode_image(
+            self._bytes,
+            what,
+            max_pixels=self._limits.max_pixels,
+            keep_gray=self._keep_gray,
+        )
 
     def resolution(self, index: int, size: tuple[int, int]) -> Resolution | None:
         """Return the dots per inch of page `index` (from 0), decoded `size` (height, width) pixels
@@ -127,7 +135,7 @@ class Document(Sequence[Pixels]):
             with PillowImage.open(io.BytesIO(self._bytes), formats=("TIFF",)) as image:
                 image.seek(self._frames[number])
                 self._limits.require_pixels(image.height, image.width, where)
-                return rgb_pixels(image)
+                return rgb_pixels(image, keep_gray=self._keep_gray)
         except DataError:
             raise
         except (
@@ -138,9 +146,11 @@ class Document(Sequence[Pixels]):
             ) from error
 
 
-def read_pages(path: Path, limits: Limits | None = None) -> Document:
+def read_pages(
+    path: Path, limits: Limits | None = None, *, keep_gray: bool = False
+) -> Document:
     """Return the pages of a TIFF, PDF or image file, `-` for standard input; see Document."""
-    return Document(path, limits)
+    return Document(path, limits, keep_gray=keep_gray)
 
 
 def read_content(path: Path, limits: Limits | None = None) -> bytes:

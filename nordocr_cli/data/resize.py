@@ -21,6 +21,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from nordocr_cli.artifact.contract import InputType
 from nordocr_cli.errors import DataError, UsageError
 from nordocr_cli.geometry import NORMALIZATIONS, Geometry
+from nordocr_cli.limits import MAX_PAGE_SIDE, require_sides
 
 Pixels = NDArray[np.uint8]
 
@@ -69,7 +70,7 @@ def decode_image(
             # as other pixels.
             image.verify()
             image = Image.open(io.BytesIO(data), formats=FORMATS)
-        return rgb_pixels(image)
+        return rgb_pixels(image, keep_gray=keep_gray)
     except DataError:
         raise
     except Image.DecompressionBombError:  # Pillow's own limit, met while it opens the image
@@ -85,7 +86,7 @@ def decode_image(
 def _decode_plain(data: bytes, max_pixels: int, keep_gray: bool) -> Pixels | None:
     """Decode an image that OpenCV reads as Pillow does; None for any other."""
     size = _plain_size(data)
-    if size is None or size[0] * size[1] > max_pixels:
+    if size is None or size[0] * size[1] > max_pixels or max(size) > MAX_PAGE_SIDE:
         return None
 
     pixels = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
@@ -100,8 +101,11 @@ def _decode_plain(data: bytes, max_pixels: int, keep_gray: bool) -> Pixels | Non
 
 
 def _require_one_small_image(image: Image.Image, what: str, max_pixels: int) -> None:
-    """Raise DataError for more pixels than the limit, and for a file of several images."""
+    """Raise DataError for more pixels or a longer side than the limits, and for a file of several
+    images.
+    """
     width, height = image.size
+    require_sides(height, width, what)
     if width * height > max_pixels:
         of_a_line = " for one line" if max_pixels == MAX_LINE_PIXELS else ""
         raise DataError(
@@ -233,7 +237,7 @@ def _open_at_once(path: str, flags: int) -> int:
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
-def rgb_pixels(image: Image.Image) -> Pixels:
+def rgb_pixels(image: Image.Image, *, keep_gray: bool = False) -> Pixels:
     """Return an opened Pillow image (its current frame) as uint8 (height, width, 3) RGB; see
     `decode_image` for the rules.
 
@@ -246,7 +250,7 @@ def rgb_pixels(image: Image.Image) -> Pixels:
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I") or image.mode == "F":
         gray = _gray_of_wide(np.asarray(image, dtype=np.float64), image.mode)
-        return np.repeat((255 - gray if is_inverted else gray)[:, :, None], 3, axis=2)
+        return _shown(255 - gray if is_inverted else gray, keep_gray)
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         image = image.convert("RGBA")
         image = Image.alpha_composite(
@@ -255,8 +259,15 @@ def rgb_pixels(image: Image.Image) -> Pixels:
     if image.mode in ("1", "L"):
         # Pillow's RGB takes four bytes a pixel on the way.
         gray = np.asarray(image.convert("L"), dtype=np.uint8)
-        return np.asarray(cv2.cvtColor(gray, cv2.COLOR_GRAY2RGB), dtype=np.uint8)
+        return _shown(gray, keep_gray)
     return np.asarray(image.convert("RGB")).copy()
+
+
+def _shown(gray: Pixels, keep_gray: bool) -> Pixels:
+    """Gray pixels (height, width) as they are, or as RGB (height, width, 3)."""
+    if keep_gray:
+        return gray
+    return np.asarray(cv2.cvtColor(gray, cv2.COLOR_GRAY2RGB), dtype=np.uint8)
 
 
 def _backdrop(image: Image.Image) -> tuple[int, int, int, int]:

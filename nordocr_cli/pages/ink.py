@@ -63,8 +63,8 @@ def letter_sizes(mask: Pixels) -> NDArray[np.int32]:
 
 
 def letter_height(letters: NDArray[np.int32]) -> float:
-    """Return the height in pixels of the smaller letters among areas (N, 5) of `letter_sizes`:
-    close to an x-height. 0.0 for none.
+    """Return the height in pixels of the smaller letters among areas (N, 5) of `letter_sizes` on a
+    page that does not lie on its side: close to an x-height. 0.0 for none.
 
     Weighed by ink, so that specks do not count.
     """
@@ -73,9 +73,8 @@ def letter_height(letters: NDArray[np.int32]) -> float:
     fill = letters[:, 4] / (letters[:, 2] * letters[:, 3])
     if (fill < _SOLID).any():
         letters = letters[fill < _SOLID]
-    # The smaller side: the same for a page that lies on its side.
-    sizes = np.minimum(letters[:, 2], letters[:, 3])
-    heights = np.where(letters[:, 3] <= 3 * sizes, letters[:, 3], sizes)
+    # Not the smaller side: fax pages lose thin strokes, and their letters are rows of stems.
+    heights = letters[:, 3]
     order = np.argsort(heights)
     ink = np.cumsum(letters[order, 4])
     return float(heights[order][np.searchsorted(ink, _QUANTILE * ink[-1])])

@@ -19,8 +19,9 @@ class Format:
     """A format of results. `open_writer` returns the function that writes it.
 
     A binary format is written to a file only. `of_one_document` says that a file describes one
-    image or document, `keeps_errors` that it has a place for what could not be read, and
-    `is_one_file_a_page` that each page becomes a file of its own.
+    image or document, `keeps_errors` that it has a place for what could not be read,
+    `is_one_file_a_page` that each page becomes a file of its own, and `draws_pages` that it needs
+    the pixels of the pages.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Format:
     of_one_document: bool = False
     keeps_errors: bool = False
     is_one_file_a_page: bool = False
+    draws_pages: bool = False
 
     def write(self, pages: Iterable[ReadPage], **options: Any) -> Any:
         """Yield the file piece by piece, str or bytes."""
@@ -86,8 +88,15 @@ FORMATS = {
         Format("alto", (".alto", ".alto.xml", ".xml"), _alto, of_one_document=True),
         Format("page", (".page", ".page.xml"), _page_xml, is_one_file_a_page=True),
         Format("hocr", (".hocr", ".html", ".htm"), _hocr),
-        Format("pdf", (".pdf",), _pdf, is_binary=True),
-        Format("overlay", (".png",), _overlay, is_binary=True, is_one_file_a_page=True),
+        Format("pdf", (".pdf",), _pdf, is_binary=True, draws_pages=True),
+        Format(
+            "overlay",
+            (".png",),
+            _overlay,
+            is_binary=True,
+            is_one_file_a_page=True,
+            draws_pages=True,
+        ),
     )
 }
 

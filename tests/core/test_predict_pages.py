@@ -3,6 +3,8 @@
 import io
 import json
 import sys
+import weakref
+from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
@@ -11,11 +13,12 @@ from PIL import Image, ImageDraw, ImageFont
 
 from nordocr_cli.core.predict.doubts import image_doubts, page_doubts
 from nordocr_cli.core.predict.inputs import resolve_layout
-from nordocr_cli.core.predict.run import open_reader, predict
+from nordocr_cli.core.predict.run import Counts, Prediction, open_reader, predict
 from nordocr_cli.data import documents
 from nordocr_cli.errors import DataError, GateMissed
 from nordocr_cli.limits import Limits
 from nordocr_cli.records import STDIN, Recognition
+from nordocr_cli.writers.read_page import ReadPage
 
 TEXTS = ["Årsredovisning 2023", "Förvaltningsberättelse", "Styrelsens säte: Göteborg"]
 
@@ -222,3 +225,20 @@ def test_given_lines_are_cut_along_their_outline(reader, tmp_path):
     as_boxes = open_reader(threads=1, crop="box").read([tmp_path / "a.png"], regions=layout)
     (read,) = as_boxes
     assert all(line.outline is None for line in read.lines)
+
+
+def test_a_page_that_was_written_is_not_held_while_the_next_is_decoded():
+    earlier = []
+
+    def pages():
+        for index in range(3):
+            assert not [pixels for pixels in earlier if pixels() is not None]
+            pixels = np.zeros((8, 8), dtype=np.uint8)
+            earlier.append(weakref.ref(pixels))
+            read = ReadPage(Path("a.tif"), index, (8, 8), (), pixels)
+            del pixels
+            yield read
+            del read
+
+    list(Prediction(pages(), Counts(), single=True).write("tsv"))
+    assert len(earlier) == 3

@@ -76,6 +76,21 @@ def test_an_image_is_a_document_of_one_page(tmp_path):
     assert page.min() == 255  # transparent is white
 
 
+def test_pages_without_colour_may_be_kept_gray(tmp_path):
+    gray, color = Image.new("L", (40, 30), 200), Image.new("RGB", (40, 30), (255, 0, 0))
+    gray.save(tmp_path / "a.tif", save_all=True, append_images=[gray.convert("1"), color])
+    gray.save(tmp_path / "gray.png")
+    pages = [
+        *read_pages(tmp_path / "a.tif", keep_gray=True),
+        *read_pages(tmp_path / "gray.png", keep_gray=True),
+    ]
+    shown = [*read_pages(tmp_path / "a.tif"), *read_pages(tmp_path / "gray.png")]
+    assert [page.shape for page in pages] == [(30, 40), (30, 40), (30, 40, 3), (30, 40)]
+    for kept, rgb in zip(pages, shown, strict=True):
+        assert rgb.shape == (30, 40, 3)
+        assert (rgb == (kept if kept.ndim == 3 else kept[:, :, None])).all()
+
+
 def test_a_cut_off_tiff_has_its_whole_pages_and_says_what_is_missing(tmp_path):
     whole = SAMPLE.read_bytes()
     (tmp_path / "half.tif").write_bytes(whole[: len(whole) // 2])

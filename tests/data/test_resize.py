@@ -147,6 +147,14 @@ def test_refuses_a_pixel_bomb_before_decoding() -> None:
             decode_image(bomb, "bomb.png")
 
 
+@pytest.mark.parametrize("size", [(2_000_000, 2), (1, 70_000)])
+def test_refuses_a_side_that_no_decoder_takes(size) -> None:
+    buffer = io.BytesIO()
+    Image.new("L", size).save(buffer, "PNG")
+    with pytest.raises(DataError, match="a side may have at most 65,500"):
+        decode_image(buffer.getvalue(), "long.png")
+
+
 def test_read_image_names_the_file(tmp_path) -> None:
     with pytest.raises(DataError, match="nowhere.png"):
         read_image(tmp_path / "nowhere.png")

@@ -5,6 +5,7 @@ import pytest
 
 from nordocr_cli.pages.cut import cut_line
 from nordocr_cli.pages.finder import detection_scale
+from nordocr_cli.pages.ink import ink_mask, letter_height, letter_sizes
 
 from .conftest import LETTER, draw, turned
 
@@ -141,3 +142,14 @@ def test_small_print_is_looked_at_larger():
     assert detection_scale(10, 1_000_000) > detection_scale(20, 1_000_000)
     assert detection_scale(0.0, 1_000_000) <= 2
     assert detection_scale(3, 100_000_000) ** 2 * 100_000_000 <= 9_000_001
+
+
+def test_letters_that_lost_their_thin_strokes_have_their_height():
+    """A fax of 98 dots an inch down loses the serifs and bars of small letters: stems are left."""
+    sheet = np.full((400, 1200), 255, dtype=np.uint8)
+    for line in range(6):
+        for stem in range(80):
+            left, top = 40 + 14 * stem, 30 + 60 * line
+            sheet[top : top + 16 - stem % 2, left : left + 4] = 0
+            sheet[top + 3 : top + 6, left] = 255  # ragged, not solid
+    assert letter_height(letter_sizes(ink_mask(sheet))) >= 15

@@ -109,9 +109,20 @@ class Prediction:
         return saved
 
     def _pages_for(self, form: Format) -> Iterator[ReadPage]:
+        pages = self.pages
+        if not form.draws_pages:
+            pages = _without_pixels(pages)
         if form.keeps_errors:
-            return self.pages
-        return (page for page in self.pages if not page.error)
+            return pages
+        return (page for page in pages if not page.error)
+
+
+def _without_pixels(pages: Iterator[ReadPage]) -> Iterator[ReadPage]:
+    """The pages without their pixels, so that none is held while the next one is decoded."""
+    for page in pages:
+        light = replace(page, pixels=None)
+        del page
+        yield light
 
 
 def _numbered(path: Path, number: int) -> Path:
@@ -294,7 +305,8 @@ class Reader:
         counts.progress.start("reading")
         for path in files:
             try:
-                document = read_pages(path, self.options.limits)
+                # Gray: a page at 600 dpi takes 35 MB instead of 105.
+                document = read_pages(path, self.options.limits, keep_gray=True)
             except DataError as error:
                 counts.fail(error)
                 yield ReadPage(path, 0, (0, 0), (), error=str(error))
