@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Any
 
 from nordocr_cli.errors import DataError, UsageError
-from nordocr_cli.limits import kind_of_file
+from nordocr_cli.limits import kind_of_file, require_regular_or_folder
 
 # A temporary of an older nordocr has no lock file: its writer counts as dead when it is this old.
 _STALE_AFTER_S = 3600.0
@@ -261,7 +261,12 @@ def write_json(target: Path, value: Any) -> None:
 
 
 def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file in hex. Raises DataError when it cannot be read."""
+    """Return the SHA-256 of a file in hex.
+
+    Raises DataError when it cannot be read, UsageError when it is a pipe or a device, which may
+    never end.
+    """
+    require_regular_or_folder(path)
     try:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

@@ -77,12 +77,13 @@ def delete(root: Path, waste: list[Waste]) -> int:
     now, through a link, stops everything. Raises DataError for that and for a file that cannot be
     deleted.
     """
-    home, freed = root.resolve(), 0
+    home, freed = Path(os.path.realpath(root)), 0
     for found in waste:
         folder = found.path.parent
-        if not folder.resolve().is_relative_to(home):
+        real_folder = Path(os.path.realpath(folder))
+        if not real_folder.is_relative_to(home):
             raise DataError(
-                f"{found.path} leads out of {root} ({folder.resolve()}): nothing more is deleted;"
+                f"{found.path} leads out of {root} ({real_folder}): nothing more is deleted;"
                 " look at that link"
             )
         try:

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -451,7 +452,8 @@ def merge(stores: Sequence[Path], output: Path, progress: Progress = SILENT) -> 
     from nordocr_cli.data.store import LineStore, LineStoreWriter
     from nordocr_cli.data.store_header import CharsetId
 
-    if output.resolve() in [path.resolve() for path in stores]:
+    target = os.path.realpath(output)
+    if target in [os.path.realpath(path) for path in stores]:
         raise UsageError(
             f"{output} is one of the stores to be merged; give another --output"
         )

@@ -11,6 +11,7 @@ from typing import Any
 from nordocr_cli.artifact.shipped import SHIPPED, added_models_folder
 from nordocr_cli.atomic import replacing, sha256_of
 from nordocr_cli.errors import DataError, UsageError, nearest
+from nordocr_cli.limits import read_text, require_regular_or_folder
 
 SUMS = "SHA256SUMS"
 _SUFFIXES = (".safetensors", ".int8.onnx", ".onnx")
@@ -111,7 +112,10 @@ def _pieces(source: Path) -> dict[str, list[Path]]:
     """Return the files of a source by the name of the model file that they make."""
     if not source.exists():
         raise UsageError(f"no file or folder {source}")
-    files = sorted(source.iterdir()) if source.is_dir() else [source]
+    require_regular_or_folder(source)
+    files = [source]
+    if source.is_dir():
+        files = sorted(path for path in source.iterdir() if path.is_file())
     pieces: dict[str, list[Path]] = {}
     for path in files:
         name = _PART.sub("", path.name)
@@ -152,7 +156,9 @@ def _checksums(path: Path) -> dict[str, str]:
     if not path.is_file():
         return {}
     sums = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(
+        read_text(path, "list of checksums").splitlines(), start=1
+    ):
         match = _SUM_LINE.match(line)
         if match is None:
             raise DataError(f"{path}:{number}: expected a SHA-256 and a file name")

@@ -2,6 +2,7 @@
 not worse than the champion, the weights that they would replace.
 """
 
+import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -282,7 +283,7 @@ def _copy_weights(weights: Path, target: Path, sha256: str) -> None:
 
 
 def _target(run: Path, output: Path | None) -> Path:
-    name = f"{run.resolve().name}.safetensors"
+    name = f"{Path(os.path.realpath(run)).name}.safetensors"
     if output is None:
         return PROMOTED / name
     if output.suffix == ".safetensors":

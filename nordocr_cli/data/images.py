@@ -159,7 +159,7 @@ class ImageFinder:
         return None
 
     def _folders(self, *, is_named_from_here: bool) -> list[Path]:
-        root = self.root.resolve()
+        root = Path(os.path.realpath(self.root))
         folders = [] if is_named_from_here else [root]
         folders += [root / name for name in IMAGE_FOLDERS]
         folders += [root.parent / name for name in IMAGE_FOLDERS]

@@ -22,6 +22,10 @@ Trial = Callable[[int, random.Random], Result]
 _NAMED_FAILURES = 5
 
 
+class TimedOut(BaseException):
+    """A trial takes too long. Not an Exception, so that what is tried does not handle it."""
+
+
 class WrongResult(Exception):
     """The damaged input was taken, and what came of it is not what the undamaged one gives."""
 
@@ -94,7 +98,7 @@ def _run_child(
     child = os.fork()
     if child == 0:
         os.close(reader)
-        _serve(trial, first, count, f"{seed}-{kind.name}", writer)
+        _serve(kind, trial, range(first, count), f"{seed}-{kind.name}", writer)
 
     os.close(writer)
     number = first
@@ -127,11 +131,15 @@ def _run_child(
     return number
 
 
-def _serve(trial: Trial, first: int, count: int, seed: str, writer: int) -> None:
+def _serve(kind: Kind, trial: Trial, numbers: range, seed: str, writer: int) -> None:
     """Run trials in the child and write one line for each. Never returns."""
+    signal.signal(signal.SIGALRM, _stop_trial)
     try:
-        for number in range(first, count):
+        for number in numbers:
+            # Earlier than the parent, which ends the child: this way the place is known.
+            signal.setitimer(signal.ITIMER_REAL, 0.9 * kind.limit_s)
             line = _outcome(trial, number, random.Random(f"{seed}-{number}"))
+            signal.setitimer(signal.ITIMER_REAL, 0)
             os.write(writer, line.replace("\n", " | ").encode("utf-8", "replace") + b"\n")
         time.sleep(
             3600
@@ -142,6 +150,10 @@ def _serve(trial: Trial, first: int, count: int, seed: str, writer: int) -> None
         os._exit(70)
 
 
+def _stop_trial(*_: object) -> None:
+    raise TimedOut("no end")
+
+
 def _outcome(trial: Trial, number: int, rng: random.Random) -> str:
     try:
         return trial(number, rng)
@@ -149,6 +161,10 @@ def _outcome(trial: Trial, number: int, rng: random.Random) -> str:
         return "refused"
     except WrongResult as error:
         return f"wrong {error}"
+    except TimedOut as error:
+        return (
+            f"hung {error} ({' '.join(traceback.format_exc().strip().splitlines()[-5:])})"
+        )
     except BaseException as error:  # noqa: BLE001 - what a campaign looks for
         where = traceback.format_exc().strip().splitlines()[-3:]
         return f"crashed {type(error).__name__}: {error} ({' '.join(where)})"

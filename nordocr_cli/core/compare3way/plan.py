@@ -1,5 +1,6 @@
 """What a comparison will do: the request, checked before a page is decoded."""
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -152,7 +153,7 @@ def plan(request: CompareRequest) -> ComparePlan:
     regions = find_regions(request.regions, reference.truth, request.sources)
     writes = _writes(request)
     _require_new_files(request, regions, writes)
-    if len({path.resolve() for path in outputs.paths()}) < len(outputs.paths()):
+    if len({os.path.realpath(path) for path in outputs.paths()}) < len(outputs.paths()):
         raise UsageError(
             "-o, --report and --adjudicate name the same file; give each its own"
         )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from nordocr_cli.errors import DataError, UsageError, nearest
-from nordocr_cli.limits import Limits
+from nordocr_cli.limits import Limits, require_regular_or_folder
 from nordocr_cli.records import STDIN
 
 Layout = Literal["auto", "line", "page", "tesseract"]
@@ -136,6 +136,7 @@ def require_one_page(
 
 
 def _head(path: Path) -> bytes:
+    require_regular_or_folder(path)
     with path.open("rb") as file:
         return file.read(_HEADER_BYTES)
 

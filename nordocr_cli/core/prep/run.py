@@ -3,6 +3,7 @@ which it is rejected.
 """
 
 import json
+import os
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -555,10 +556,8 @@ def _open_all(
     specs = [parse_source(str(source), columns) for source in sources]
     for target in targets:
         for spec in specs:
-            if (
-                target.resolve() == spec.path.resolve()
-                or target.resolve() in spec.path.resolve().parents
-            ):
+            written, read = (Path(os.path.realpath(path)) for path in (target, spec.path))
+            if written == read or written in read.parents:
                 raise UsageError(
                     f"{target} would replace the source {spec.path}; give another --output"
                 )
@@ -617,7 +616,7 @@ def _document_prefixes(specs: Sequence[SourceSpec]) -> list[str]:
     """
     folders = []
     for spec in specs:
-        path = spec.path.resolve()
+        path = Path(os.path.realpath(spec.path))
         folder = path if path.is_dir() else path.parent
         folders.append(
             [part for part in folder.parts[1:] if part not in LAYOUT_FOLDERS] or ["."]

@@ -8,7 +8,7 @@ from typing import Any
 
 from nordocr_cli.data.entry import IMAGE_NAMES, TEXT_NAMES, Entry
 from nordocr_cli.errors import DataError
-from nordocr_cli.limits import parse_json, read_regular
+from nordocr_cli.limits import parse_json, read_regular, require_regular_or_folder
 
 _MAX_LINE_BYTES = 1 << 20
 _MAX_JSON_BYTES = 1 << 30
@@ -89,6 +89,7 @@ def lines_of(path: Path) -> Iterator[tuple[int, bytes]]:
     Only \\n and \\r\\n end a line: U+2028 and similar characters are text. Raises DataError when
     the file cannot be read or is UTF-16.
     """
+    require_regular_or_folder(path)
     try:
         with open(path, "rb") as file:
             number = 0

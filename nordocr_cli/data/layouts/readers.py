@@ -14,7 +14,7 @@ from nordocr_cli.data.layouts import alto, funsd, hocr, icdar, json, page, tsv
 from nordocr_cli.data.layouts.layout import BadLines, Layout
 from nordocr_cli.data.layouts.xml import name_of, parse_xml, root_name, starts_as_xml
 from nordocr_cli.errors import DataError
-from nordocr_cli.limits import MAX_JSON_BYTES, read_regular
+from nordocr_cli.limits import MAX_JSON_BYTES, read_regular, require_regular_or_folder
 
 HEAD_BYTES = 4096  # in which a format shows itself
 _BOM = b"\xef\xbb\xbf"
@@ -81,6 +81,7 @@ def read_layout(path: Path, bad_lines: BadLines | None = None) -> Layout:
 
 def sniff_layout(path: Path) -> LayoutFormat | None:
     """Return the format of a file by its first bytes, None when it is in none of them."""
+    require_regular_or_folder(path)
     try:
         with path.open("rb") as file:
             head = _head(file.read(HEAD_BYTES))
@@ -91,6 +92,7 @@ def sniff_layout(path: Path) -> LayoutFormat | None:
 
 def is_layout_xml(path: Path) -> bool:
     """Whether an XML file holds pages. A damaged one may have: it has to be named, not skipped."""
+    require_regular_or_folder(path)
     with path.open("rb") as file:
         head = _head(file.read(HEAD_BYTES))
     root = root_name(head) if starts_as_xml(head) else ""

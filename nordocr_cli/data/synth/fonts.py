@@ -22,6 +22,7 @@ from PIL import ImageFont, features
 from nordocr_cli.charset import Charset
 from nordocr_cli.data.synth.letter_shapes import LEAST_AGREEMENT, LETTERS, letter_agreement
 from nordocr_cli.errors import DataError, UsageError
+from nordocr_cli.limits import require_regular_or_folder
 
 # Lines are drawn at this size (pixels an em) and scaled to the size on the page: no hinting shows,
 # and each face is opened once.
@@ -266,6 +267,7 @@ class FontPicker:
 
 
 def _read_tsv(path: Path) -> list[dict[str, str]]:
+    require_regular_or_folder(path)
     try:
         with open(path, encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file, delimiter="\t"))

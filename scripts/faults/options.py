@@ -1,0 +1,304 @@
+"""Every command with generated arguments and options: never a traceback, a signal or a hang.
+
+The command lines come from the command tree itself, so that a new command or option is tried
+without a change here. They run in one process after the other, without a new interpreter or fork
+for each: a few hundredths of a second instead of seconds. Nothing is done over a network, and the
+home folder is a temporary one.
+"""
+
+import gc
+import io
+import os
+import random
+import re
+import resource
+import shutil
+import sys
+import traceback
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from .artifacts import line_store, tiny_onnx
+from .commands import _ADDRESS_SPACE, _ALLOWED, _TEXTS, _preload, hostile_files
+from .trials import Kind, Result, TimedOut, Trial, WrongResult
+
+_GOOD_SHARE = 0.5  # of the values, so that some command lines get far
+_OUTPUTS = (
+    *(
+        "output",
+        "run_dir",
+        "report",
+        "plot",
+        "sheet",
+        "target",
+        "lr_range",
+        "preview_batch",
+    ),
+    *(
+        "corrections",
+        "cache_dir",
+        "timing_cache",
+        "consumer_config",
+        "vlm_cache",
+        "answers",
+    ),
+    "adjudicate",
+)
+_OUTPUT_NAMES = (
+    "out",
+    "out.lmdb",
+    "out.onnx",
+    "out.json",
+    "/dev/null",
+    "folder.json",
+    "loop",
+)
+_OUTPUT_NAMES += ("", "n" * 300, "a/b/out", "\x1b[2J")
+# Values that ask for much work are valid: a campaign does not wait for them.
+_WORK = ("count", "rounds", "minutes", "max_minutes", "max_steps", "check", "overfit")
+_WORK += (
+    "interval_s",
+    "golden",
+    "check_lines",
+    "single_lines",
+    "lines",
+    "ask",
+    "worst",
+    "crops",
+)
+_SMALL = ("-1", "0", "1", "2", "x", "")
+_NUMBERS = (
+    "7",
+    "1.5",
+    "nan",
+    "inf",
+    "-0",
+    "1e400",
+    "1" + "0" * 22,
+    str(2**63),
+    "1_000",
+    "٣",
+)
+# Such a command would not end by itself, or would reach out.
+_ALWAYS = {
+    "serve": ("--dry-run",),
+    "watch": ("--once",),
+    "data fetch": ("--dry-run",),
+    "train": ("--max-steps", "1"),
+    "finetune": ("--max-steps", "1", "--minutes", "0.1"),
+    "adapt": ("--max-steps", "1", "--minutes", "0.1", "--rounds", "1"),
+    "synth": ("--count", "2"),
+    "bench": ("--rounds", "1"),
+}
+_NEVER = ("engine_code", "gpus", "wandb", "vlm_url", "train", "on_train")
+# Good values of options that are texts, so that what comes after them is reached.
+_WORDS = {
+    "profile": ("svtrv2-nano", "mamba-320", "trocr-lora", "svtr-32x128"),
+    "device": ("cpu", "cuda", "cpu:0", "auto"),
+    "layout": ("line", "page", "auto"),
+    "decoder": ("greedy", "beam", "as-served"),
+    "precision": ("fp32", "int8", "fp16"),
+    "language": ("sv", "is", "deu"),
+    "languages": ("sv", "is"),
+    "by": ("language", "subset", "width", "corpus", "language,subset"),
+    "fail_if": ("cer>0.5", "exact<0.1"),
+    "gate": ("cer<=0.5", "exact>=0.1"),
+    "charset": ("nordic", "nordic-ext"),
+    "name": ("nordic", "svtrv2-nano", "nordocr-default", "tapuscorpus"),
+    "to": ("nordic-ext",),
+    "sets": ("train.lr=3e-4", "geometry.max_width=320", "model.dims=[24, 48, 64]"),
+    "arch": ("sm86", "sm120"),
+    "kind": ("scan", "print"),
+    "wide": ("tiles", "squash", "auto"),
+    "batch_size": ("auto", "4"),
+    "image_key": ("image", "bild"),
+    "text_key": ("text", "rad"),
+}
+
+
+def leaves(
+    command: Any, path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Yield (words, command) for every command below `command`."""
+    children = getattr(command, "commands", None)
+    if children is None:
+        yield path, command
+        return
+    for name, child in children.items():
+        yield from leaves(child, (*path, name))
+
+
+class Generator:
+    """Makes command lines from the command tree, with files of `good` and `hostile`."""
+
+    def __init__(
+        self, good: Sequence[Path], hostile: Sequence[Path], outputs: Path
+    ) -> None:
+        from nordocr_cli.app import app
+        from nordocr_cli.help_text import build
+
+        self.commands = list(leaves(build(app)))
+        self.good, self.hostile, self.outputs = list(good), list(hostile), outputs
+
+    def line(self, number: int, rng: random.Random) -> list[str]:
+        """Return the words of one command line."""
+        path, command = self.commands[number % len(self.commands)]
+        words = [*path, *_ALWAYS.get(" ".join(path), ())]
+        options = []
+        for parameter in command.params:
+            if parameter.name in _NEVER:
+                continue
+            if parameter.param_type_name == "argument":
+                words += self._argument(parameter, rng)
+            elif parameter.required or rng.random() < 2.5 / len(command.params):
+                options += self._option(parameter, rng)
+        if rng.random() < 0.1:
+            options.append("--json")
+        return words + options
+
+    def _argument(self, parameter: Any, rng: random.Random) -> list[str]:
+        if not parameter.required and rng.random() < 0.5:
+            return []
+        count = 1 if parameter.nargs == 1 else rng.choice((1, 1, 2))
+        return [self._value(parameter, rng) for _ in range(count)]
+
+    def _option(self, parameter: Any, rng: random.Random) -> list[str]:
+        name = rng.choice(parameter.opts + parameter.secondary_opts)
+        if parameter.is_flag or parameter.count:
+            return [name]
+        return [
+            name,
+            *(self._value(parameter, rng) for _ in range(max(1, parameter.nargs))),
+        ]
+
+    def _value(self, parameter: Any, rng: random.Random) -> str:
+        good = rng.random() < _GOOD_SHARE
+        described = parameter.type_descriptor
+        if described.is_choice:
+            return str(rng.choice(described.choices)) if good else rng.choice(_TEXTS)
+
+        kind = parameter.bare_type()
+        if parameter.name in _OUTPUTS:
+            return str(self.outputs / rng.choice(_OUTPUT_NAMES))
+        if "Path" in kind:
+            return self._file(good, rng)
+        if kind in ("int", "float"):
+            return rng.choice(_SMALL if parameter.name in _WORK else _SMALL + _NUMBERS)
+        if good and parameter.name in _WORDS:
+            return rng.choice(_WORDS[parameter.name])
+        if good:
+            return self._file(rng.random() < _GOOD_SHARE, rng)
+        return rng.choice((*_TEXTS, f"name={self._file(good, rng)}", self._file(good, rng)))
+
+    def _file(self, good: bool, rng: random.Random) -> str:
+        return os.fsdecode(rng.choice(self.good if good else self.hostile))
+
+
+def good_files(folder: Path) -> list[Path]:
+    """Make files that the commands read: models, stores, lines, results."""
+    folder.mkdir()
+    shutil.copy(tiny_onnx(folder), folder / "copy.onnx")
+    line_store(folder / "lines.lmdb", 4)
+    (folder / "result.jsonl").write_text(
+        '{"id": "line-0", "ref": "Rad 0", "hyp": "Rad 0"}\n'
+    )
+    (folder / "texts.txt").write_text("Summa kassaflöde 1 234,50\n")
+    return sorted(folder.iterdir())
+
+
+def generated(folder: Path) -> Trial:
+    """One generated command line after the other, in this process."""
+    _preload()
+    _import_everything()
+    gc.freeze()
+    pool, outputs, log = folder / "pool", folder / "outputs", folder / "log"
+    hostile = hostile_files(pool)
+    readable = ("line.png", "line.gt.txt", "labels.tsv", "good.lmdb", "pages.tif")
+    good = good_files(folder / "good") + [pool / name for name in readable]
+    generator = Generator(good, hostile, outputs)
+    ready: list[bool] = []
+
+    def trial(number: int, rng: random.Random) -> Result:
+        if not ready:
+            _isolate(folder / "home", log)
+            ready.append(True)
+        shutil.rmtree(outputs, ignore_errors=True)
+        (outputs / "folder.json").mkdir(parents=True)
+        (outputs / "loop").symlink_to(outputs / "loop")
+        os.chdir(outputs)
+        words = generator.line(number, rng)
+        code, said = _call(words, log)
+        if code not in _ALLOWED:
+            shown = " ".join(map(repr, words))
+            raise WrongResult(f"{shown}: exit code {code}: {said[-400:]}")
+        return "accepted" if code == 0 else "refused"
+
+    return trial
+
+
+def _import_everything() -> None:
+    """Import what commands import on their way, once for all trials."""
+    import importlib
+    import pkgutil
+
+    import nordocr_cli
+
+    optional = re.compile(r"\.(__main__|tensorrt|wandb_board|worker)")
+    for module in pkgutil.walk_packages(nordocr_cli.__path__, "nordocr_cli."):
+        if not optional.search(module.name):
+            importlib.import_module(module.name)
+
+
+def _isolate(home: Path, log: Path) -> None:
+    """Give this process a home folder of its own, limits, and a file for what it prints."""
+    home.mkdir(exist_ok=True)
+    os.environ.update(
+        HOME=str(home), XDG_CACHE_HOME=str(home), NORDOCR_CACHE=str(home / "cache")
+    )
+    resource.setrlimit(resource.RLIMIT_AS, (_ADDRESS_SPACE, _ADDRESS_SPACE))
+    empty = os.open(os.devnull, os.O_RDONLY)
+    output = os.open(log, os.O_RDWR | os.O_CREAT | os.O_APPEND)
+    os.dup2(empty, 0)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+
+
+def _call(words: Sequence[str], log: Path) -> tuple[int | None, str]:
+    """Run one command line. Returns its exit code (1 after an unexpected exception) and what it
+    printed.
+    """
+    from nordocr_cli.app import main
+
+    os.truncate(log, 0)
+    sys.argv = ["nordocr", *words]
+    sys.stdout = io.TextIOWrapper(io.FileIO(1, "w", closefd=False), encoding="utf-8")
+    sys.stderr = io.TextIOWrapper(io.FileIO(2, "w", closefd=False), encoding="utf-8")
+    show_warning = warnings.showwarning
+    try:
+        main()
+        code: int | None = 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(bool(end.code))
+    except TimedOut:
+        raise TimedOut(f"no end of {' '.join(map(repr, words))}") from None
+    except BaseException:  # noqa: BLE001 - what the campaign looks for
+        traceback.print_exc()
+        code = 1
+    finally:
+        warnings.showwarning = show_warning
+        sys.stdout.flush()
+        sys.stderr.flush()
+    return code, log.read_bytes()[-3000:].decode("utf-8", "replace")
+
+
+KINDS = (
+    Kind(
+        "options",
+        "generated command lines of every command",
+        5000,
+        generated,
+        limit_s=40.0,
+    ),
+)
