@@ -85,8 +85,6 @@ def run_campaign(
         tally = run_kind(kind, max(1, round(kind.goal * scale)), seed, most_s)
         tallies.append(tally)
         print(_line(tally), flush=True)
-        for failure in tally.failures:
-            print(f"    {failure}", flush=True)
         after_each(tallies)
     return tallies
 

@@ -70,8 +70,12 @@ class Tally:
         """Count one trial."""
         self.tried += 1
         setattr(self, outcome, getattr(self, outcome) + 1)
-        if outcome not in ("refused", "accepted") and len(self.failures) < _NAMED_FAILURES:
-            self.failures.append(f"trial {number}: {outcome}: {detail}"[:600])
+        if outcome in ("refused", "accepted"):
+            return
+        failure = f"trial {number}: {outcome}: {detail}"
+        print(f"    {failure[:2000]}", flush=True)
+        if len(self.failures) < _NAMED_FAILURES:
+            self.failures.append(failure[:600])
 
 
 def run_kind(kind: Kind, count: int, seed: int, most_s: float = float("inf")) -> Tally:
