@@ -9,14 +9,14 @@ import os
 import stat
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from nordocr_cli.artifact.contract import InputType
 from nordocr_cli.errors import DataError, UsageError
@@ -33,6 +33,9 @@ Image.MAX_IMAGE_PIXELS = None
 
 _HALF_VISIBLE, _BRIGHT = 127, 170  # of 255: alpha, and what is hardly seen on white
 _EXIF_ORIENTATION = 0x0112
+_TRANSPARENT_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
+# What is converted at a time.
+_BAND_PIXELS = 1 << 22
 _PHOTOMETRIC, _MIN_IS_WHITE = (
     262,
     0,
@@ -191,8 +194,13 @@ def image_size(data: bytes, what: str) -> tuple[int, int]:
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
         width, height = image.size
-        turned = image.getexif().get(_EXIF_ORIENTATION, 1) >= 5
-        if turned:
+        # Pillow decodes a complete PNG to look for EXIF data behind its pixels, and gives the size
+        # of a TIFF upright.
+        is_plain_png = image.format == "PNG" and b"eXIf" not in data
+        may_be_turned = image.format != "TIFF" and (
+            not is_plain_png or "exif" in image.info
+        )
+        if may_be_turned and image.getexif().get(_EXIF_ORIENTATION, 1) >= 5:
             return (width, height)
         return (height, width)
     except UnidentifiedImageError:
@@ -247,56 +255,126 @@ def rgb_pixels(image: Image.Image, *, keep_gray: bool = False) -> Pixels:
     image.load()
     # Pillow turns round one and eight bits, and leaves wider pixels as they are.
     is_inverted = getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == _MIN_IS_WHITE
-    image = ImageOps.exif_transpose(image)
+    orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
     if image.mode.startswith("I") or image.mode == "F":
-        gray = _gray_of_wide(np.asarray(image, dtype=np.float64), image.mode)
-        return _shown(255 - gray if is_inverted else gray, keep_gray)
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(
-            Image.new("RGBA", image.size, _backdrop(image)), image
-        )
+        pixels = _gray_of_wide(image, is_inverted)
+    elif image.mode in _TRANSPARENT_MODES or "transparency" in image.info:
+        pixels = _rgb_of_transparent(image)
+    else:
+        pixels = _in_bands(image, _opaque_pixels)
+
+    pixels = _turned_upright(pixels, orientation)
+    if pixels.ndim == 2 and not keep_gray:
+        return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB), dtype=np.uint8)
+    return pixels
+
+
+def _bands(image: Image.Image) -> Iterator[Image.Image]:
+    """Yield an image from top to bottom in parts of a few megapixels, so that what a conversion
+    needs on the way does not grow with the page. A small image comes in one part, itself.
+    """
+    rows = max(1, _BAND_PIXELS // image.width)
+    if rows >= image.height:
+        yield image
+        return
+    for top in range(0, image.height, rows):
+        bottom = min(image.height, top + rows)
+        yield image.crop((0, top, image.width, bottom))
+
+
+def _in_bands(image: Image.Image, convert: Callable[[Image.Image], Pixels]) -> Pixels:
+    """Convert an image band by band to what `convert` gives: uint8 (height, width), or with a third
+    axis of 3.
+    """
+    pixels: Pixels | None = None
+    top = 0
+    for band in _bands(image):
+        converted = convert(band)
+        if band is image:
+            return converted
+        if pixels is None:
+            shape = (image.height, image.width, *converted.shape[2:])
+            pixels = np.empty(shape, dtype=np.uint8)
+        pixels[top : top + band.height] = converted
+        top += band.height
+    assert pixels is not None
+    return pixels
+
+
+def _opaque_pixels(image: Image.Image) -> Pixels:
+    """Gray (height, width) of a gray image, RGB (height, width, 3) of any other."""
     if image.mode in ("1", "L"):
         # Pillow's RGB takes four bytes a pixel on the way.
-        gray = np.asarray(image.convert("L"), dtype=np.uint8)
-        return _shown(gray, keep_gray)
+        return np.asarray(image.convert("L"), dtype=np.uint8)
     return np.asarray(image.convert("RGB")).copy()
 
 
-def _shown(gray: Pixels, keep_gray: bool) -> Pixels:
-    """Gray pixels (height, width) as they are, or as RGB (height, width, 3)."""
-    if keep_gray:
-        return gray
-    return np.asarray(cv2.cvtColor(gray, cv2.COLOR_GRAY2RGB), dtype=np.uint8)
-
-
-def _backdrop(image: Image.Image) -> tuple[int, int, int, int]:
-    """White, on which a transparent image is laid; black where its visible pixels are so bright
-    that nothing could be seen on white.
+def _rgb_of_transparent(image: Image.Image) -> Pixels:
+    """Lay a transparent image on white, or on black where its visible pixels are so bright that
+    nothing could be seen on white.
     """
-    pixels = np.asarray(image)  # (h, w, 4)
-    visible = pixels[pixels[:, :, 3] > _HALF_VISIBLE][:, :3]
-    is_sparse = 0 < 2 * len(visible) < pixels.shape[0] * pixels.shape[1]
-    if is_sparse and visible.min() > _BRIGHT:
-        return (0, 0, 0, 255)
-    return (255, 255, 255, 255)
+    visible, darkest = 0, 255
+    for band in _bands(image):
+        pixels = np.asarray(band.convert("RGBA"))  # (h, w, 4)
+        colours = pixels[pixels[:, :, 3] > _HALF_VISIBLE][:, :3]
+        visible += len(colours)
+        darkest = min(darkest, int(colours.min(initial=255)))
+    is_sparse = 0 < 2 * visible < image.height * image.width
+    backdrop = (255, 255, 255, 255)
+    if is_sparse and darkest > _BRIGHT:
+        backdrop = (0, 0, 0, 255)
+
+    def composed(band: Image.Image) -> Pixels:
+        paper = Image.new("RGBA", band.size, backdrop)
+        laid = Image.alpha_composite(paper, band.convert("RGBA"))
+        return np.asarray(laid.convert("RGB")).copy()
+
+    return _in_bands(image, composed)
 
 
-def _gray_of_wide(values: NDArray[np.float64], mode: str) -> Pixels:
-    """Scale pixels (height, width) of more than 8 bits, or floats, to uint8.
+def _gray_of_wide(image: Image.Image, is_inverted: bool) -> Pixels:
+    """Scale pixels of more than 8 bits, or floats, to uint8 (height, width).
 
     What value is white is not in the file: it is the smallest of the usual ones that holds all
     pixels, as paper is bright. Raises ValueError where there is none.
     """
-    lowest, highest = float(values.min()), float(values.max())
-    if not (lowest >= 0 and highest <= _WHITES[-1]):  # NaN fails too
+    lowest, highest = np.inf, -np.inf
+    for band in _bands(image):
+        values = np.asarray(band, dtype=np.float64)
+        # Unlike min() these let NaN through, which is refused below.
+        lowest = float(np.minimum(lowest, values.min()))
+        highest = float(np.maximum(highest, values.max()))
+    if not (lowest >= 0 and highest <= _WHITES[-1]):
         raise ValueError(
-            f"pixels of mode {mode} from {lowest:g} to {highest:g} have no known white; convert"
-            " the image to 8 or 16 bits a channel"
+            f"pixels of mode {image.mode} from {lowest:g} to {highest:g} have no known white;"
+            " convert the image to 8 or 16 bits a channel"
         )
-    whites = (1.0, *_WHITES) if mode == "F" else _WHITES
+    whites = (1.0, *_WHITES) if image.mode == "F" else _WHITES
     white = next(value for value in whites if highest <= value)
-    return np.floor(values * (255 / white) + 0.5).astype(np.uint8)
+
+    def scaled(band: Image.Image) -> Pixels:
+        values = np.asarray(band, dtype=np.float64)
+        gray = np.floor(values * (255 / white) + 0.5).astype(np.uint8)
+        if is_inverted:
+            return 255 - gray
+        return gray
+
+    return _in_bands(image, scaled)
+
+
+def _turned_upright(pixels: Pixels, orientation: int) -> Pixels:
+    """Return pixels (height, width) or (height, width, 3) upright, given the orientation of their
+    EXIF data.
+    """
+    if orientation not in range(2, 9):
+        return pixels
+    if orientation >= 5:
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    return np.ascontiguousarray(pixels)
 
 
 def resize_line(crop: Pixels, geometry: Geometry) -> Pixels:

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageOps
 
+from nordocr_cli.data import resize
 from nordocr_cli.data.resize import (
     _plain_size,
     decode_image,
@@ -100,6 +101,47 @@ def test_applies_exif_orientation() -> None:
     data = encoded(Image.fromarray(noise(8, 24)), "PNG", exif=exif)
     assert decode_image(data, "x").shape == (24, 8, 3)
     assert image_size(data, "x") == (24, 8)
+
+
+def test_a_size_is_known_without_decoding() -> None:
+    data = encoded(Image.fromarray(noise(8, 24)))
+    pixels = data.index(b"IDAT")
+    assert image_size(data[: pixels + 10], "cut off in its pixels") == (8, 24)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("format", ["PNG", "TIFF", "JPEG", "WEBP"])
+def test_every_orientation_is_turned_upright(orientation: int, format: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image = Image.fromarray(noise(8, 24))
+    options = {"exif": exif, "lossless": True} if format == "WEBP" else {"exif": exif}
+    data = encoded(image, format, **options)
+    stored = Image.open(io.BytesIO(encoded(image, format, **{**options, "exif": b""})))
+    stored.getexif()[0x0112] = orientation
+    upright = np.asarray(ImageOps.exif_transpose(stored).convert("RGB"))
+    assert np.array_equal(decode_image(data, "x"), upright)
+    assert image_size(data, "x") == upright.shape[:2]
+
+
+@pytest.mark.parametrize(
+    "mode", ["1", "L", "P", "RGB", "RGBA", "LA", "CMYK", "I;16", "I", "F"]
+)
+def test_large_images_are_converted_in_bands(mode: str, monkeypatch) -> None:
+    image = Image.fromarray(noise(37, 61))
+    if mode in ("I;16", "I", "F"):
+        kind = {"I;16": np.uint16, "I": np.int32, "F": np.float32}[mode]
+        image = Image.fromarray(np.asarray(image.convert("L")).astype(kind) * 16)
+    elif mode == "RGBA":
+        image.putalpha(Image.fromarray(noise(37, 61, seed=1)[:, :, 0]))
+    else:
+        image = image.convert(mode)
+    data = encoded(image, "TIFF")
+    at_once = decode_image(data, "x")
+    gray_at_once = decode_image(data, "x", keep_gray=True)
+    monkeypatch.setattr(resize, "_BAND_PIXELS", 500)
+    assert np.array_equal(decode_image(data, "x"), at_once)
+    assert np.array_equal(decode_image(data, "x", keep_gray=True), gray_at_once)
 
 
 def test_refuses_what_is_no_whole_image() -> None:
