@@ -15,13 +15,13 @@ import sys
 import tempfile
 import time
 from datetime import UTC, datetime
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 LINE = ROOT / "samples" / "lines" / "images"
 INSTALLS = ("", "train")
-LARGEST = 8
 
 
 def main() -> None:
@@ -43,11 +43,12 @@ def main() -> None:
         result = {
             "schema": "nordocr.installs/1",
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "command": " ".join(["python3", *sys.argv]),
             "machine": {
                 "system": platform.platform(),
                 "cores": os.cpu_count(),
                 "load_average": list(os.getloadavg()),
-                "note": "the machine was busy: times are upper bounds, sizes are exact",
+                "note": "on a busy machine times are upper bounds; sizes are exact",
             },
             "wheel_bytes": wheel.stat().st_size,
             "rows": rows,
@@ -67,6 +68,7 @@ def measure(venv: Path, wheel: Path, python: str, extra: str) -> dict[str, Any]:
     shutil.rmtree(venv, ignore_errors=True)
     subprocess.run([python, "-m", "venv", str(venv)], check=True)
     before_bytes = size_bytes(venv)
+    before_bytecode_mb = size_bytes(venv, ".pyc") / 1e6
 
     requirement = f"{wheel}[{extra}]" if extra else str(wheel)
     began_s = time.monotonic()
@@ -94,28 +96,46 @@ def measure(venv: Path, wheel: Path, python: str, extra: str) -> dict[str, Any]:
         "python": version.stdout.split()[-1],
         "extra": extra or "none: reading",
         "installed_mb": round((size_bytes(venv) - before_bytes) / 1e6, 1),
+        "of_it_bytecode_mb": round(size_bytes(venv, ".pyc") / 1e6 - before_bytecode_mb, 1),
         "install_s": round(install_s, 1),
         "first_reading_s": round(first_reading_s, 2),
         "reads": reading.returncode == 0 and bool(reading.stdout.strip()),
         "has_torch": any(venv.glob("lib/python*/site-packages/torch")),
         "has_man_page": (venv / "share" / "man" / "man1" / "nordocr.1").is_file(),
-        "largest_mb": largest(venv),
+        "distributions_mb": distributions_mb(venv),
+        "weights_mb": weights_mb(venv),
     }
 
 
-def size_bytes(folder: Path) -> int:
-    """Bytes of the files below a folder, links not followed."""
-    return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file())
+def size_bytes(folder: Path, suffix: str = "") -> int:
+    """Bytes of the files below a folder whose names end with `suffix`, links not followed."""
+    files = (path for path in folder.rglob(f"*{suffix}") if path.is_file())
+    return sum(path.lstat().st_size for path in files)
 
 
-def largest(venv: Path) -> dict[str, float]:
-    """The largest packages in megabytes, without the compiled Python of pip's cache."""
-    site = next(venv.glob("lib/python*/site-packages"))
-    sizes = {
-        entry.name: size_bytes(entry) / 1e6 for entry in site.iterdir() if entry.is_dir()
-    }
-    top = sorted(sizes, key=lambda name: -sizes[name])[:LARGEST]
-    return {name: round(sizes[name], 1) for name in top}
+def distributions_mb(venv: Path) -> dict[str, float]:
+    """Megabytes of each installed distribution without bytecode, the largest first; those below
+    1 MB together.
+    """
+    (site,) = venv.glob("lib/python*/site-packages")
+    sizes: dict[str, float] = {}
+    for distribution in metadata.distributions(path=[str(site)]):
+        files = [Path(str(file.locate())) for file in distribution.files or ()]
+        kept = [path for path in files if path.suffix != ".pyc" and path.is_file()]
+        sizes[distribution.name] = sum(path.stat().st_size for path in kept) / 1e6
+    large = {name: size for name, size in sizes.items() if size >= 1 and name != "pip"}
+    shown = {name: round(large[name], 1) for name in sorted(large, key=lambda n: -large[n])}
+    rest = sum(sizes.values()) - sum(large.values()) - sizes.get("pip", 0.0)
+    return {**shown, "all others": round(rest, 1)}
+
+
+def weights_mb(venv: Path) -> dict[str, float]:
+    """Megabytes of each recognizer and model file of the wheel."""
+    (package,) = venv.glob("lib/python*/site-packages/nordocr_cli")
+    files = [
+        path for path in package.rglob("*") if path.suffix in (".onnx", ".safetensors")
+    ]
+    return {path.name: round(path.stat().st_size / 1e6, 1) for path in sorted(files)}
 
 
 if __name__ == "__main__":

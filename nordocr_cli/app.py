@@ -79,9 +79,9 @@ def _main(
     them.
 
     \b
-    Read a scan:     nordocr predict scan.tif
-    Train your own:  nordocr prep LINES -o lines.lmdb -p svtrv2-1024
-                     nordocr train -p svtrv2-1024 --train lines.lmdb
+    Read a scan:          nordocr read scan.pdf
+    Learn your own lines: nordocr finetune LINES -o better
+    What is missing here: nordocr doctor
     """
     if allow_engine_code:
         from nordocr_cli.runtime.backends.tensorrt.engine_file import ENGINE_CODE_ALLOWED

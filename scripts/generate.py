@@ -19,6 +19,7 @@ os.environ["TERM"] = "dumb"
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from figures import lines_table, peers_table, verdict_line
+from json_schemas import output_schema
 from requirement_rows import markdown, read_rows
 
 from nordocr_cli import __version__
@@ -60,6 +61,7 @@ def generated() -> dict[str, str]:
         "docs/recipe.md": recipe_page(),
         "docs/bench.schema.json": schema(BenchResult),
         "docs/eval.schema.json": schema(EvalFile, "serialization"),
+        "docs/output.schema.json": json_document(output_schema()),
         "docs/compare3way.schema.json": schema(Compare3wayFile, "serialization"),
         "profiles/schema.json": schema(Profile),
     }
@@ -72,9 +74,12 @@ def schema(model: Any, mode: str = "validation") -> str:
     """The JSON schema of a pydantic model; `serialization` is what it writes, derived figures
     included.
     """
-    return (
-        json.dumps(model.model_json_schema(mode=mode), ensure_ascii=False, indent=2) + "\n"
-    )
+    return json_document(model.model_json_schema(mode=mode))
+
+
+def json_document(value: Any) -> str:
+    """A JSON value as the text of a file."""
+    return json.dumps(value, ensure_ascii=False, indent=2) + "\n"
 
 
 # Help

@@ -3,6 +3,7 @@
 import json
 import os
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +13,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 from nordocr_cli.artifact.contract import Contract
 from nordocr_cli.profile import load_profile, profile_to_json
 from nordocr_cli.progress import Silent
+
+DOCS = Path(__file__).parents[1] / "docs"
 
 
 def pytest_runtest_setup(item):
@@ -41,6 +44,21 @@ class Heard(Silent):
 
     def warn(self, message):
         self.warnings.append(message)
+
+
+@pytest.fixture(scope="session")
+def valid_output():
+    """A function (command, value): hold what a command prints with --json against its schema."""
+    jsonschema = pytest.importorskip("jsonschema")
+    schema = json.loads((DOCS / "output.schema.json").read_text(encoding="utf-8"))
+
+    def check(command, value):
+        part = {"$ref": f"#/$defs/commands/{command}", "$defs": schema["$defs"]}
+        plain = json.loads(json.dumps(value))
+        errors = jsonschema.Draft202012Validator(part).iter_errors(plain)
+        assert [f"{error.json_path}: {error.message}"[:400] for error in errors] == []
+
+    return check
 
 
 @pytest.fixture

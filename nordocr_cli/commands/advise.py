@@ -36,8 +36,9 @@ def advise(
     quiet: options.Quiet = False,
     verbose: options.Verbose = 0,
 ) -> None:
-    """Propose an engine's batch sizes and widths from the real widths: a table, and TOML for the
-    profile (with -o: a file).
+    """Propose an engine's batch sizes and widths from the widths of your lines.
+
+    Prints a table and the TOML for the profile; -o writes the TOML.
 
     Example: nordocr advise lines.lmdb -p svtrv2-1024 --arch sm86
     """

@@ -37,7 +37,7 @@ def bench(
         typer.Option(
             "--regions",
             metavar="JSON",
-            help="Regions of --doc. Default: DOC.json beside it, else Tesseract finds them.",
+            help="Regions of --doc. Default: DOC.json next to it, else Tesseract finds them.",
         ),
     ] = None,
     external: Annotated[
@@ -96,7 +96,7 @@ def bench(
 ) -> None:
     """Time recognizers side by side over the same lines, and count the lines that they read alike.
 
-    With a document and -o, the readings are written beside OUTPUT for compare3way:
+    With a document and -o, the readings are written next to OUTPUT for compare3way:
     svtrv2_result.json, tess_result.json. Without a model, a document is read by nordocr-default and
     tesseract.
 
@@ -110,7 +110,7 @@ def bench(
     chosen, doc, regions = core.sort_out(models or [], doc, regions)
     shapes = core.parse_grid(grid) if grid else None
     if dry_run:
-        asked = {
+        requested = {
             "output": str(output) if output else None,
             "limit": limit,
             "threads": threads,
@@ -119,7 +119,7 @@ def bench(
         plan = core.plan_bench(
             chosen, lines, doc, regions, device, output, external, baseline, plot
         )
-        plan |= {key: value for key, value in asked.items() if value is not None}
+        plan |= {key: value for key, value in requested.items() if value is not None}
         options.show_plan(console, plan | {"rounds": rounds, "single_lines": single_lines})
         return
     result = core.bench(

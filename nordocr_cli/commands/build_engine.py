@@ -56,7 +56,7 @@ def build_engine(
             "--output",
             "-o",
             metavar="PATH",
-            help="Folder, or with one --arch an .engine. Default: beside the model.",
+            help="Folder, or with one --arch an .engine. Default: next to the model.",
         ),
     ] = None,
     backend: Annotated[
@@ -114,7 +114,9 @@ def build_engine(
     ] = False,
     verify: Annotated[
         bool,
-        typer.Option("--verify", help="Run the engine beside ONNX Runtime; needs its GPU."),
+        typer.Option(
+            "--verify", help="Compare the engine with ONNX Runtime; needs its GPU."
+        ),
     ] = False,
     timing_cache: Annotated[
         Path | None,

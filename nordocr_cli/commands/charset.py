@@ -1,13 +1,16 @@
 """`nordocr charset show|emit|check|coverage`: the classes of a recognizer."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from nordocr_cli import options
 from nordocr_cli.console import Console
 from nordocr_cli.limits import read_text
+
+if TYPE_CHECKING:
+    from nordocr_cli.charset import Charset
 
 app = typer.Typer(
     help="Show, write, check and compare character sets; move weights between them.",
@@ -33,14 +36,7 @@ def show(name: Name = "nordic", as_json: options.Json = False) -> None:
     console = Console(as_json=as_json)
     found = load_charset(name)
     if as_json:
-        console.json(
-            {
-                "name": found.name,
-                "num_classes": found.num_classes,
-                "sha256": found.sha256,
-                "characters": found.characters,
-            }
-        )
+        console.json(_facts(found))
         return
     console.line(
         f"{found.name}: {found.num_classes} classes (blank 0, characters"
@@ -50,8 +46,21 @@ def show(name: Name = "nordic", as_json: options.Json = False) -> None:
         console.line(f"{start + 1:4d}  {found.characters[start : start + 32]}")
 
 
+def _facts(charset: "Charset") -> dict[str, Any]:
+    return {
+        "name": charset.name,
+        "num_classes": charset.num_classes,
+        "sha256": charset.sha256,
+        "characters": charset.characters,
+    }
+
+
 @app.command()
-def emit(name: Name = "nordic", output: options.OptionalOutput = None) -> None:
+def emit(
+    name: Name = "nordic",
+    output: options.OptionalOutput = None,
+    as_json: options.Json = False,
+) -> None:
     """Write a charset as a dictionary file, one character a line; `sha256sum` of it is the
     charset's hash.
 
@@ -60,12 +69,16 @@ def emit(name: Name = "nordic", output: options.OptionalOutput = None) -> None:
     from nordocr_cli.atomic import write_text
     from nordocr_cli.charset import load_charset
 
-    console = Console()
+    console = Console(as_json=as_json)
     found = load_charset(name)
+    if output is not None:
+        write_text(output, found.to_dict_text())
+    if as_json:
+        console.json({"path": str(output) if output else None, **_facts(found)})
+        return
     if output is None:
         typer.echo(found.to_dict_text(), nl=False)
         return
-    write_text(output, found.to_dict_text())
     console.note(f"{output}: {len(found.characters)} characters, sha256 {found.sha256}")
     console.next("nordocr", "charset", "check", output)
 

@@ -23,8 +23,7 @@ def clean(
     quiet: options.Quiet = False,
     verbose: options.Verbose = 0,
 ) -> None:
-    """List what the runs below ROOT can do without, ask, and delete it: states and last weights of
-    finished runs, temporaries.
+    """List and delete what finished runs no longer need: states, last weights, temporaries.
 
     Best weights, logs and runs that are not finished stay. Links are not followed; nothing outside
     ROOT is touched.

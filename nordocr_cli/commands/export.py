@@ -41,7 +41,7 @@ def export(
         str | None,
         typer.Option(
             metavar="fp32|fp16|bf16",
-            help="Format of the weights. Default: fp32, and fp16 beside it for engines.",
+            help="Format of the weights. Default: fp32, and fp16 next to it for engines.",
         ),
     ] = None,
     opset: Annotated[

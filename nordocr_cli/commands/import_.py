@@ -40,8 +40,7 @@ def import_(
     quiet: options.Quiet = False,
     verbose: options.Verbose = 0,
 ) -> None:
-    """Read a checkpoint of OpenOCR's SVTR or SVTRv2, or of PARSeq, and write it as weights that
-    every command takes.
+    """Import a checkpoint of OpenOCR's SVTR or SVTRv2, or of PARSeq.
 
     Nothing in the checkpoint is executed. `charset move` then moves the head to another charset.
 

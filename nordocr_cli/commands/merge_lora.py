@@ -22,7 +22,7 @@ def merge_lora(
     quiet: options.Quiet = False,
     verbose: options.Verbose = 0,
 ) -> None:
-    """Add a TrOCR's adapters to the weights that they adapt and write it as one folder.
+    """Merge a TrOCR's adapters into its weights, and write one folder.
 
     transformers reads the folder, and so does every command here that reads lines. What is written
     is proved to compute the same. A run's adapters on their own, as peft reads them, lie in its

@@ -1,4 +1,4 @@
-"""`nordocr runs`: the training runs of a folder beside each other."""
+"""`nordocr runs`: the training runs of a folder, and how two of them differ."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,7 +19,9 @@ def runs(
     diff: Annotated[
         tuple[Path, Path] | None,
         typer.Option(
-            "--diff", metavar="RUN RUN", help="What two runs were told differently."
+            "--diff",
+            metavar="RUN RUN",
+            help="Show how the configurations of two runs differ.",
         ),
     ] = None,
     as_json: options.Json = False,
@@ -27,8 +29,7 @@ def runs(
     quiet: options.Quiet = False,
     verbose: options.Verbose = 0,
 ) -> None:
-    """List the runs below ROOT, the latest first, with their best CER; or what two of them were
-    told differently.
+    """List the runs below ROOT with their best CER, or show how two configurations differ.
 
     Example: nordocr runs --diff runs/a runs/b
     """
@@ -47,9 +48,9 @@ def runs(
                 [{"key": key, "one": one, "other": other} for key, one, other in found]
             )
         elif found:
-            console.table("told differently", ("key", *map(str, diff)), found)
+            console.table("differences", ("key", *map(str, diff)), found)
         else:
-            console.line("the two runs were told the same")
+            console.line("the two runs have the same configuration")
         console.next("nordocr", "runs", root)
     else:
         listed = core.list_runs(root)

@@ -1,6 +1,4 @@
-"""runs: the training runs of a folder beside each other, and what two of them were told
-differently.
-"""
+"""runs: the training runs of a folder, and how the configurations of two of them differ."""
 
 import time
 from collections.abc import Iterator
@@ -145,11 +143,11 @@ def is_finished(folder: Path) -> bool:
 
 
 def differences_of(one: Path, other: Path) -> list[tuple[str, Any, Any]]:
-    """Return (dotted key, value in `one`, value in `other`) of all that two runs were told
-    differently: profile, stores, length, device, code. Raises UsageError when a folder holds no
-    run, ArtifactError for a damaged run.json.
+    """Return (dotted key, value in `one`, value in `other`) for each key in which the
+    configurations of two runs differ: profile, stores, length, device, code. Raises UsageError
+    when a folder holds no run, ArtifactError for a damaged run.json.
     """
-    first, second = (_told(folder) for folder in (one, other))
+    first, second = (_configuration(folder) for folder in (one, other))
     return [
         (key, first.get(key, _MISSING), second.get(key, _MISSING))
         for key in sorted(first.keys() | second.keys())
@@ -157,21 +155,21 @@ def differences_of(one: Path, other: Path) -> list[tuple[str, Any, Any]]:
     ]
 
 
-def _told(folder: Path) -> dict[str, Any]:
+def _configuration(folder: Path) -> dict[str, Any]:
     if not (folder / RUN).is_file():
         raise UsageError(f"{folder} holds no {RUN}; is it the folder of a run?")
     facts = read_run(folder)
     names = ("profile", "request", "device", "precision", "threads", "loaded")
-    told = {name: facts[name] for name in names if name in facts}
+    given = {name: facts[name] for name in names if name in facts}
     for role in ("train", "val"):
-        told[f"{role}_lines"] = [
+        given[f"{role}_lines"] = [
             f"{store['lines']:,} lines, {store['content_sha256'][:12]}"
             for store in facts.get(role, ())
         ]
     environment = facts.get("environment") or {}
-    told["code"] = {
+    given["code"] = {
         "nordocr": environment.get("nordocr"),
         "git": environment.get("git") or {},
         **environment.get("versions", {}),
     }
-    return flatten(told)
+    return flatten(given)

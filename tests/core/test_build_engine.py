@@ -32,9 +32,10 @@ def model(tiny_onnx, tmp_path):
     return tmp_path / "model.onnx"
 
 
-def test_one_engine_per_arch_with_its_sidecar(model, heard):
+def test_one_engine_per_arch_with_its_sidecar(model, heard, valid_output):
     plans = plan_engines(["sm_86,12.0"], model)
     results = [build_engine(plan, heard) for plan in plans]
+    valid_output("build-engine", [result.to_json() for result in results])
     assert [r.plan.engine.name for r in results] == [
         "model_sm86.rtx.engine",
         "model_sm120.rtx.engine",

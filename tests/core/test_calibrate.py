@@ -55,7 +55,9 @@ def some_lines(tmp_path_factory):
     return path
 
 
-def test_a_calibrated_model_reads_the_same_and_promises_less(some_lines, tmp_path):
+def test_a_calibrated_model_reads_the_same_and_promises_less(
+    some_lines, tmp_path, valid_output
+):
     found = calibrate_model(
         plan_calibration(Path("nordocr-default.onnx"), some_lines, tmp_path / "cool.onnx"),
         threads=1,
@@ -63,6 +65,7 @@ def test_a_calibrated_model_reads_the_same_and_promises_less(some_lines, tmp_pat
     assert found.temperature > 1
     assert found.after.ece < found.before.ece
     assert found.to_json()["before"]["lines"] == 60
+    valid_output("contract calibrate", found.to_json())
     contract, before = (
         read_contract(tmp_path / "cool.onnx"),
         read_contract(find_weights(Path("nordocr-default.onnx"))),

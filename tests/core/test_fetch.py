@@ -61,10 +61,11 @@ def mirror():
     server.server_close()
 
 
-def test_a_set_is_downloaded_verified_unpacked_and_recorded(mirror, tmp_path):
+def test_a_set_is_downloaded_verified_unpacked_and_recorded(mirror, tmp_path, valid_output):
     plan = plan_fetch("tapuscorpus", tmp_path, url=mirror.url)
 
     record = fetch(plan)
+    valid_output("data fetch", record)
 
     text = tmp_path / "tapuscorpus" / "set" / "lines" / "a.gt.txt"
     assert text.read_text(encoding="utf-8") == "Årsredovisning"

@@ -51,7 +51,7 @@ def request_of(lines, tmp_path, model, **changes):
 
 
 def test_a_fine_tuning_stops_continues_and_leaves_its_models(
-    tmp_path, tiny_checkpoint, few_rendered
+    tmp_path, tiny_checkpoint, few_rendered, valid_output
 ):
     lines = write_lines(tmp_path / "lines")
     request = request_of(lines, tmp_path, tiny_checkpoint, trust_labels=True)
@@ -67,6 +67,7 @@ def test_a_fine_tuning_stops_continues_and_leaves_its_models(
     resumed = resumed_request(tmp_path / "run")
     assert resumed == request
     result = run_finetune(plan_finetune(resumed))
+    valid_output("finetune", result.to_json())
     assert result.steps == 2
     assert [one.name for one in result.sets] == ["held-out", "guard"]
     assert result.accepted == (not judge(result.sets))

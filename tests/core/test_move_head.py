@@ -16,11 +16,11 @@ from nordocr_cli.models.weights import load_model, load_weights, save_weights
 
 
 @pytest.fixture
-def half(tiny_checkpoint, tmp_path):
+def half(tiny_checkpoint, tmp_path, valid_output):
     """The tiny network's weights in half precision, moved to nordic-ext."""
-    move_charset(
-        plan_charset_move(tiny_checkpoint, "nordic-ext", tmp_path / "ext.safetensors")
-    )
+    move = plan_charset_move(tiny_checkpoint, "nordic-ext", tmp_path / "ext.safetensors")
+    valid_output("charset move", move.to_json())
+    move_charset(move)
     state, contract = load_weights(tmp_path / "ext.safetensors")
     save_weights(
         tmp_path / "half.safetensors",

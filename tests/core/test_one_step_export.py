@@ -103,11 +103,13 @@ def test_the_guides_engine_commands_follow_from_the_export(
     assert run("consumer", "check", charset, "recognize_svtrv2_1024.onnx").exit_code == 0
 
 
-def test_import_with_a_profile_keeps_its_engines(checkpoint, tmp_path):
+def test_import_with_a_profile_keeps_its_engines(checkpoint, tmp_path, valid_output):
     plan = plan_import(
         checkpoint, None, tmp_path / "w.safetensors", profile="svtrv2-768", sets=TINY
     )
-    contract = import_checkpoint(plan).contract
+    imported = import_checkpoint(plan)
+    valid_output("import", imported.to_json())
+    contract = imported.contract
     profile = profile_from_json(contract.profile, "the file")
     assert profile.engine["sm120"].max_batch == 128
     assert contract.geometry.max_width == 768

@@ -36,13 +36,17 @@ def decisions(planned):
     return [stage.decision for stage in planned.stages]
 
 
-def test_every_stage_runs_once_and_the_second_call_has_nothing_to_do(tmp_path):
+def test_every_stage_runs_once_and_the_second_call_has_nothing_to_do(
+    tmp_path, valid_output
+):
     recipe = write(tmp_path, LOCK, EMIT, CHECK)
 
     results = run(plan(recipe))
     again = plan(recipe)
 
     assert [result.exit_code for result in results] == [0, 0, 0]
+    printed = again.to_json() | {"results": [result.to_json() for result in results]}
+    valid_output("recipe", printed)
     assert decisions(again) == ["done", "done", "done"]
     report = (tmp_path / "work" / "recipe-report.md").read_text(encoding="utf-8")
     assert report.count("- [x]") == 3

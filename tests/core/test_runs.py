@@ -151,11 +151,12 @@ def test_clean_asks(runs):
     assert not (runs / "a" / "state.pt").exists()
 
 
-def test_a_run_is_promoted_when_every_gate_holds(runs, tmp_path):
+def test_a_run_is_promoted_when_every_gate_holds(runs, tmp_path, valid_output):
     targets = tmp_path / "targets.toml"
     targets.write_text('lines = [12, 12]\n"language:sv.exact" = [0, 1]\n')
     target = tmp_path / "models" / "digits.safetensors"
     done = promote(runs / "a", expect=targets, output=target, **ALLOWED)
+    valid_output("promote", done.to_json())
     assert sha256_of(target) == sha256_of(runs / "a" / "best.safetensors") == done.sha256
     assert read_contract(target).model["name"] == "svtrv2-nano"
     record = json.loads((tmp_path / "models" / "digits.promotion.json").read_text())

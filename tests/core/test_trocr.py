@@ -167,13 +167,14 @@ def test_the_adapters_apart_are_read_by_peft(run, tiny_trocr):
 
 @pytest.mark.parametrize("which", ["run", "learnt"])
 def test_merged_the_folder_reads_the_same_here_and_in_transformers(
-    request, which, tmp_path, heard
+    request, which, tmp_path, heard, valid_output
 ):
     import torch
     from transformers import AutoTokenizer, VisionEncoderDecoderModel
 
     source = request.getfixturevalue(which).run_dir
     result = merge(plan_merge(source, tmp_path / "merged"), heard)
+    valid_output("merge-lora", result.to_json())
     assert {
         "best.safetensors",
         "config.json",

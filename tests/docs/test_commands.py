@@ -1,17 +1,23 @@
-"""Every command that README and the documentation show is run: as it stands, or as a dry run where
-it would train, build or serve. Commands are those of `sh` blocks and of lines beginning with `$`.
+"""Every command of README and the documentation is run by a shell: the `sh` blocks and the lines
+beginning with `$` of a page, in order, in a folder that holds `samples/` and nothing else.
+
+HTML comments directly above a block, which readers do not see, say what is different here:
+
+    <!-- before: COMMANDS -->            what the page supposes to be there
+    <!-- run as (REASON): COMMANDS -->   a shorter form of the same commands is run instead
+    <!-- not run (REASON) -->            nothing is run; the commands and options still exist
 """
 
-import json
+import os
 import re
 import shlex
 import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
-from typer.testing import CliRunner
 
 from nordocr_cli.app import app
 from nordocr_cli.help_text import build
@@ -20,95 +26,70 @@ ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 # Generated from the help, or no instructions.
 NOT_INSTRUCTIONS = {"cli.md", "requirements.md"}
-# These train, serve, watch, install or need what is not here: a dry run where there is one.
-NOT_RUN = {"serve", "completions", "doctor", "promote", "runs", "clean", "recipe"}
-DRY = {
-    "train",
-    "finetune",
-    "adapt",
-    "bench",
-    "compare3way",
-    "build-engine",
-    "export",
-    "synth",
-    "prep",
-    "watch",
-}
+_BLOCK = re.compile(
+    r"(?P<comments>(?:^<!-- .*?-->\n)*)"
+    r"(?:^```sh\n(?P<fenced>.*?)^```$|^    \$ (?P<prompt>[^\n]*)$)",
+    flags=re.DOTALL | re.MULTILINE,
+)
+_COMMENT = re.compile(
+    r"<!-- (?P<kind>before|run as|not run)(?: \((?P<reason>[^)]+)\))?:?\s*(?P<text>.*?)\s*-->",
+    flags=re.DOTALL,
+)
+_TIME_LIMIT_S = 900
 
 
-def commands_of(page):
-    """Yield the nordocr commands of a page, comments and prompts taken off."""
-    text = page.read_text(encoding="utf-8")
-    for block in re.findall(r"```sh\n(.*?)```", text, flags=re.DOTALL):
-        yield from block.splitlines()
-    yield from re.findall(r"^    \$ (.*)$", text, flags=re.MULTILINE)
+@dataclass(frozen=True)
+class Block:
+    """Commands that a page shows, what is run for them ("" for nothing), and before them."""
+
+    shown: str
+    run: str
+    before: str
+    reason: str
 
 
-def all_commands():
-    found = []
-    for page in PAGES:
-        if page.name in NOT_INSTRUCTIONS:
-            continue
-        for line in commands_of(page):
-            words = shlex.split(line, comments=True)
-            if words[:1] == ["nordocr"]:
-                found.append(
-                    pytest.param(words[1:], id=f"{page.stem}: {' '.join(words[1:])}")
-                )
-    return found
+def blocks_of(page):
+    for found in _BLOCK.finditer(page.read_text(encoding="utf-8")):
+        shown = found["fenced"] or found["prompt"]
+        comments = [
+            match.groupdict() for match in _COMMENT.finditer(found["comments"] or "")
+        ]
+        run, before, reason = shown, "", ""
+        for comment in comments:
+            reason = comment["reason"] or reason
+            if comment["kind"] == "before":
+                before = comment["text"]
+            elif comment["kind"] == "run as":
+                run = comment["text"]
+            else:
+                run = ""
+        yield Block(shown, run, before, reason)
 
 
-@pytest.fixture(scope="session")
-def folder(tmp_path_factory):
-    """A folder with every file that the documents name."""
-    made = tmp_path_factory.mktemp("docs")
-    (made / "samples").symlink_to(ROOT / "samples")
-    page = np.full((600, 900), 255, np.uint8)
-    for row in range(4):
-        at = (60, 120 + 90 * row)
-        cv2.putText(page, "Summa 123 kronor", at, cv2.FONT_HERSHEY_SIMPLEX, 1.2, 0, 2)
-    cv2.imwrite(str(made / "scan.tif"), page)
-    from PIL import Image
-
-    Image.fromarray(page).save(made / "scan.pdf")
-    lines = [
-        {"bbox": {"x": 50, "y": 80 + 90 * row, "width": 420, "height": 60}, "text": "Summa"}
-        for row in range(4)
-    ]
-    regions = json.dumps({"pages": [{"page_index": 0, "lines": lines}]})
-    for name in ("scan.json", "svtrv2_result.json", "tess_result.json"):
-        (made / name).write_text(regions, encoding="utf-8")
-
-    sources = (
-        (ROOT / "samples" / "train" / "manifest.jsonl").read_text("utf-8").splitlines()
-    )
-    for name in ("lines", "corrections"):
-        (made / name / "images").mkdir(parents=True)
-        rows = [json.loads(row) for row in sources[:200]]
-        for row in rows:
-            image = ROOT / "samples" / "train" / row["image"]
-            shutil.copy(image, made / name / "images" / image.name)
-            row["image"] = f"images/{image.name}"
-        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        (made / name / "manifest.jsonl").write_text(text, encoding="utf-8")
-    (made / "scans").mkdir()
-    (made / "out").mkdir()
-    run = CliRunner().invoke
-    prep = [
-        "prep",
-        str(made / "lines" / "manifest.jsonl"),
-        "-p",
-        "svtrv2-nano",
-        "--val-split",
-        "0.3",
-    ]
-    done = run(app, [*prep, "-o", str(made / "train.lmdb")])
-    assert done.exit_code == 0, done.output
-    return made
+def pages_with_commands():
+    pages = [page for page in PAGES if page.name not in NOT_INSTRUCTIONS]
+    return [pytest.param(page, id=page.stem) for page in pages if list(blocks_of(page))]
 
 
-@pytest.mark.parametrize("words", all_commands())
-def test_the_command_exists_with_these_options(words):
+def nordocr_commands(text):
+    """The words of each nordocr command, without variables before it and a `&` behind it."""
+    joined = text.replace("\\\n", " ")
+    for line in re.split(r"[\n;]|&&|&", joined):
+        words = shlex.split(line, comments=True)
+        while words and re.match(r"[A-Z_]+=", words[0]):
+            words = words[1:]
+        if words[:1] == ["nordocr"]:
+            yield words[1:]
+
+
+@pytest.mark.parametrize("page", pages_with_commands())
+def test_commands_and_options_exist(page):
+    for block in blocks_of(page):
+        for words in nordocr_commands(block.shown):
+            require_known(words)
+
+
+def require_known(words):
     command = build(app)
     while hasattr(command, "commands"):
         name, *words = words
@@ -119,30 +100,59 @@ def test_the_command_exists_with_these_options(words):
     assert used - known - {"-h", "--help"} == set()
 
 
-def runnable():
-    return [
-        parameter
-        for parameter in all_commands()
-        if parameter.values[0] and parameter.values[0][0] not in NOT_RUN
-    ]
+@pytest.mark.parametrize("page", pages_with_commands())
+def test_what_is_run_otherwise_says_why_and_is_the_same_command(page):
+    for block in blocks_of(page):
+        if block.run == block.shown:
+            continue
+        assert block.reason, f"no reason why this is not run as it stands: {block.shown}"
+        if block.run:
+            shown = [words[0] for words in nordocr_commands(block.shown)]
+            run = [words[0] for words in nordocr_commands(block.run)]
+            assert [name for name in run if name in shown] == shown, block.shown
 
 
-@pytest.mark.parametrize("words", runnable())
-def test_the_command_runs(words, folder, monkeypatch):
-    monkeypatch.chdir(folder)
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    words = [word for word in words if word != "--resume"]
-    if words[0] in DRY and "--dry-run" not in words:
-        words = [*words, "--dry-run"]
-    if needs_what_an_earlier_command_makes(words, folder):
-        pytest.skip("reads the result of a command that is only run dry here")
-    done = CliRunner().invoke(app, words)
-    assert done.exit_code == 0, f"{done.output}\n{done.exception!r}"
+@pytest.fixture
+def shell(tmp_path):
+    """A function that runs commands in a folder with the samples, `nordocr` being this one."""
+    folder, programs = tmp_path / "empty", tmp_path / "bin"
+    folder.mkdir()
+    programs.mkdir()
+    shutil.copytree(ROOT / "samples", folder / "samples")
+    nordocr = programs / "nordocr"
+    nordocr.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m nordocr_cli "$@"\n')
+    nordocr.chmod(0o755)
+    path = f"{programs}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = {
+        **{
+            key: value
+            for key, value in os.environ.items()
+            if not key.startswith("NORDOCR_")
+        },
+        "PATH": path,
+        "PYTHONPATH": str(ROOT),
+        "OMP_NUM_THREADS": "1",
+        "NORDOCR_THREADS": "1",
+    }
+
+    def run(commands):
+        return subprocess.run(
+            ["sh", "-e", "-c", commands],
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            encoding="utf-8",
+            timeout=_TIME_LIMIT_S,
+        )
+
+    return run
 
 
-def needs_what_an_earlier_command_makes(words, folder):
-    """Runs, models and results that training and evaluation would have left."""
-    made_elsewhere = ("runs/a", "model.onnx", "before.json", "promoted")
-    return any(word.startswith(made_elsewhere) for word in words) and not any(
-        (folder / word).exists() for word in words if word.startswith(made_elsewhere)
-    )
+@pytest.mark.skipif(sys.platform == "win32", reason="the documents show a POSIX shell")
+@pytest.mark.tesseract
+@pytest.mark.parametrize("page", pages_with_commands())
+def test_the_commands_of_a_page_run(page, shell):
+    for block in blocks_of(page):
+        for commands in (block.before, block.run):
+            done = shell(commands)
+            assert done.returncode == 0, f"{commands}\n{done.stdout}\n{done.stderr}"

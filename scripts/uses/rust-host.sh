@@ -1,0 +1,16 @@
+# Hosting in Rust
+# A team serves the recognizer from Rust and wants to know that both compute the same.
+nordocr export nordocr-default -o recognize.onnx --golden 8
+nordocr contract show recognize.onnx | head -20
+nordocr contract verify nordocr-default recognize.onnx
+# What the pipeline's configuration must say for this model, and whether it does.
+nordocr consumer config recognize.onnx --arch sm120 -o config.json && cat config.json
+nordocr consumer check config.json recognize.onnx
+# A wrong value is named.
+sed 's/"recognize_max_input_width": [0-9]*/"recognize_max_input_width": 64/' config.json > wrong.json
+#!expect 3
+nordocr consumer check wrong.json recognize.onnx
+# The charset as the host compiles it, locked in CI.
+nordocr charset emit nordic -o charset.txt && nordocr charset lock nordic -o charset.lock.json && nordocr charset lock --check charset.lock.json --file charset.txt --file recognize.onnx
+# The host in Rust reads the golden lines without this package and without crates.
+ls recognize*golden*; rustc -O $CLONE/examples/host/host.rs -o host 2>&1 | tail -3; ls -l host
