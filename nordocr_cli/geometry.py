@@ -28,6 +28,9 @@ NORMALIZATIONS: dict[str, tuple[tuple[float, float, float], tuple[float, float, 
 class Geometry:
     """The input contract of a line recognizer. Widths and heights are in pixels. Raises ValueError
     on impossible values.
+
+    With `tighten` a crop is cut down to its text before it is scaled: see data/text_band.py. Hosts
+    that cut lines by themselves do not do that, so it is off for the networks that they run.
     """
 
     # Read by pydantic when a Geometry stands in a profile: an unknown key is an error there.
@@ -41,6 +44,7 @@ class Geometry:
     over_width: OverWidth = "squash"
     resampler: Resampler = "linear"
     normalization: Normalization = "symmetric"
+    tighten: bool = False
 
     def __post_init__(self) -> None:
         if self.height < 8 or self.max_width < self.width_multiple:
@@ -103,7 +107,7 @@ class Geometry:
         """Return `field: mine / theirs` for every field that differs, those in `ignore` left
         out.
         """
-        mine, theirs = self.to_json(), other.to_json()
+        mine, theirs = asdict(self), asdict(other)
         return [
             f"geometry.{k}: {v} / {theirs[k]}"
             for k, v in mine.items()
@@ -111,8 +115,13 @@ class Geometry:
         ]
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields as plain JSON values."""
-        return asdict(self)
+        """Return the fields as plain JSON values; `tighten` only where it is on, so that contracts
+        and stores from before it read and hash as they did.
+        """
+        values = asdict(self)
+        if not self.tighten:
+            del values["tighten"]
+        return values
 
 
 def out_length(width: int, stride: int = CTC_STRIDE) -> int:

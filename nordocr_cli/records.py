@@ -49,13 +49,15 @@ class Recognition:
 
     `confidence` is the geometric mean of `char_confidences` (0…1; 0.0 for an empty reading, None
     where an engine gives none); `spans` are the [first, last + 1) CTC frames of each character.
-    Both tuples are as long as `text`, or empty where an engine has no such figures.
+    Both tuples are as long as `text`, or empty where an engine has no such figures. `read_height`
+    is the height in px of the part of the crop that was read; None stands for all of it.
     """
 
     text: str
     confidence: float | None = None
     char_confidences: tuple[float, ...] = ()
     spans: tuple[tuple[int, int], ...] = ()
+    read_height: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

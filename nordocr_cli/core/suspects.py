@@ -20,6 +20,7 @@ from nordocr_cli import atomic
 from nordocr_cli.charset import Charset
 from nordocr_cli.data.resize import pad_batch, resize_line
 from nordocr_cli.data.store import LineStore
+from nordocr_cli.data.text_band import tightened
 from nordocr_cli.decode.likelihood import ctc_log_likelihood, log_softmax
 from nordocr_cli.errors import DataError, UsageError
 from nordocr_cli.metrics.text import canonical, normalized_distance
@@ -189,7 +190,9 @@ def _outputs(
 ) -> Iterator[tuple[int, Recognition, NDArray[np.float64]]]:
     """Yield each line's number, reading and log-probabilities (T, C)."""
     contract = recognizer.runner.contract
-    lines = [resize_line(crop, contract.geometry) for crop in crops]  # (height, w, 3) each
+    geometry = contract.geometry
+    tight = [tightened(crop, geometry) for crop in crops]
+    lines = [resize_line(crop, geometry) for crop in tight]  # (height, w, 3) each
     for width, members in recognizer.batches([line.shape[1] for line in lines]):
         batch = [lines[index] for index in members]
         images, widths = pad_batch(batch, contract.geometry, width)

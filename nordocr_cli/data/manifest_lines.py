@@ -19,6 +19,7 @@ from nordocr_cli.data.formats import Source, SourceSpec, open_source, parse_sour
 from nordocr_cli.data.notes import squash_ratio
 from nordocr_cli.data.oov import DEFAULT_MAPPING, clean_text
 from nordocr_cli.data.resize import resize_line
+from nordocr_cli.data.text_band import tightened
 from nordocr_cli.errors import DataError
 from nordocr_cli.geometry import Geometry
 from nordocr_cli.records import LineRow
@@ -77,7 +78,7 @@ class ManifestLines(AbstractContextManager["ManifestLines"]):
         if crop.ndim == 2:
             crop = np.repeat(crop[:, :, None], 3, axis=2)
         if self.geometry:
-            return resize_line(crop, self.geometry)
+            return resize_line(tightened(crop, self.geometry), self.geometry)
         return crop
 
     def row(self, index: int) -> LineRow:
@@ -122,7 +123,13 @@ class ManifestLines(AbstractContextManager["ManifestLines"]):
         return usable
 
     def _size(self, entry: Entry) -> tuple[int, int]:
+        """Return the height and width of the crop as the geometry scales it; tightening shows only
+        when the crop is decoded.
+        """
         try:
+            if self.geometry and self.geometry.tighten:
+                height, width = tightened(self.source.crop(entry), self.geometry).shape[:2]
+                return height, width
             return self.source.crop_size(entry)
         except FileNotFoundError as error:
             raise DataError(f"{error}: no such image file ({entry.where})") from None

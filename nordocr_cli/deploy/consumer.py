@@ -122,6 +122,11 @@ def pipeline_notes(contract: Contract) -> list[str]:
             f"geometry.resampler is {resampler}, the pipeline's is corner-bilinear; `nordocr eval"
             " --as-served` counts the texts that change"
         )
+    if contract.geometry.tighten:
+        notes.append(
+            "geometry.tighten is on, the pipeline scales crops as they are; `nordocr eval"
+            " --as-served` counts the texts that change"
+        )
     if contract.temperature != 1.0:
         notes.append(
             f"temperature is {contract.temperature:g}; the pipeline divides by none, so its"

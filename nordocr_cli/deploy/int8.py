@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 
 from nordocr_cli.artifact.contract import Contract
 from nordocr_cli.data.resize import network_input, pad_batch, resize_line
+from nordocr_cli.data.text_band import tightened
 from nordocr_cli.deploy.golden import golden_crops
 from nordocr_cli.deploy.int8_convolutions import quantize_convolutions
 from nordocr_cli.errors import ArtifactError
@@ -49,7 +50,8 @@ def calibration_inputs(source: Path, contract: Contract) -> list[NDArray[Any]]:
     """
     geometry = contract.geometry
     crops = golden_crops(_CALIBRATION_LINES, source, option="--calibration")
-    images = (pad_batch([resize_line(crop, geometry)], geometry)[0] for _, crop in crops)
+    tight = (tightened(crop, geometry) for _, crop in crops)
+    images = (pad_batch([resize_line(crop, geometry)], geometry)[0] for crop in tight)
     return [network_input(image, geometry, contract.input_type) for image in images]
 
 

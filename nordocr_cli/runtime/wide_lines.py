@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from nordocr_cli.data.resize import resize_line
+from nordocr_cli.data.text_band import tightened
 from nordocr_cli.geometry import Geometry
 from nordocr_cli.records import Recognition
 from nordocr_cli.runtime.protocols import Image
@@ -42,7 +43,15 @@ class WideLines:
     def recognize(
         self, crops: Sequence[Image], languages: Sequence[str] = ()
     ) -> list[Recognition]:
-        """Read the crops; a crop that fits is read as ever."""
+        """Read the crops: tightened where the contract says so, wide ones in windows."""
+        tight = [tightened(crop, self.geometry) for crop in crops]
+        readings = self._read(tight)
+        return [
+            reading if part is crop else replace(reading, read_height=part.shape[0])
+            for reading, part, crop in zip(readings, tight, crops, strict=True)
+        ]
+
+    def _read(self, crops: Sequence[Image]) -> list[Recognition]:
         parts: list[Image] = []
         # of each crop: its first part, and where its windows start
         plan: list[tuple[int, list[int]]] = []
@@ -76,6 +85,7 @@ class WideLines:
         empty where only the middle of the crop was read.
         """
         geometry = self.geometry
+        height = reading.read_height or height
         if len(self._windows(height, width)) > 1:
             read_width = geometry.natural_width(height, width)
         elif (

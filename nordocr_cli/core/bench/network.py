@@ -13,6 +13,7 @@ import numpy as np
 
 from nordocr_cli.core.bench.result import Cell, Stages
 from nordocr_cli.data.resize import pad_batch, resize_line
+from nordocr_cli.data.text_band import tightened
 
 if TYPE_CHECKING:
     from nordocr_cli.runtime.protocols import Image, Runner
@@ -36,7 +37,8 @@ def by_stages(
     """Read the crops as the recognizer does, and time each stage by itself."""
     contract, clock = recognizer.runner.contract, time.perf_counter
     began = clock()
-    lines = [resize_line(crop, contract.geometry) for crop in crops]
+    geometry = contract.geometry
+    lines = [resize_line(tightened(crop, geometry), geometry) for crop in crops]
     resize = clock() - began
     network = decode = 0.0
     shapes = []

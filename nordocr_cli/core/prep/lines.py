@@ -102,6 +102,7 @@ class Recipe:
         """Read, scale and encode the image of a checked entry."""
         from nordocr_cli.data.line_record import encode_line
         from nordocr_cli.data.resize import resize_line
+        from nordocr_cli.data.text_band import tightened
 
         row, geometry = entry.row, self.geometry
         assert row is not None
@@ -111,6 +112,7 @@ class Recipe:
             return LeftOut("missing-image", f"no image {error}")
         except DataError as error:
             return LeftOut("unreadable-image", str(error))
+        crop = tightened(crop, geometry)
         height, width = crop.shape[:2]
         if problem := self._problem_of_size(row.text, height, width):
             return problem

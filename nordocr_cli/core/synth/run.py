@@ -36,6 +36,7 @@ from nordocr_cli.data.synth.render import (
     render_line,
 )
 from nordocr_cli.data.synth.texts import Corpus, TextSource, read_corpus
+from nordocr_cli.data.text_band import tightened
 from nordocr_cli.errors import UsageError, nearest
 from nordocr_cli.geometry import Geometry, Resampler
 from nordocr_cli.limits import parse_json
@@ -152,7 +153,8 @@ class Job:
         resampler = random.Random(f"{self.seed}:{index}:resampler").choices(
             list(mix), list(mix.values())
         )[0]
-        image = resize_line(drawn.crop, replace(self.geometry, resampler=resampler))
+        crop = tightened(drawn.crop, self.geometry)
+        image = resize_line(crop, replace(self.geometry, resampler=resampler))
         return encode_line(image), replace(row, extra={**row.extra, "resampler": resampler})
 
     def image_line(self, index: int) -> tuple[EncodedLine, LineRow]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from nordocr_cli.data.resize import pad_batch, resize_line
+from nordocr_cli.data.text_band import tightened
 from nordocr_cli.records import Recognition
 from nordocr_cli.runtime.protocols import Image
 
@@ -54,7 +55,8 @@ class TrocrRecognizer:
         from nordocr_cli.data.batches import normalize
 
         geometry, readings = self.contract.geometry, [Recognition("")] * len(crops)
-        lines = [resize_line(crop, geometry) for crop in crops]  # (height, w, 3) each
+        tight = [tightened(crop, geometry) for crop in crops]
+        lines = [resize_line(crop, geometry) for crop in tight]  # (height, w, 3) each
         order = sorted(range(len(lines)), key=lambda index: lines[index].shape[1])
         together = max(1, _LINES // self.beam_width)
         bf16 = self.precision == "bf16"

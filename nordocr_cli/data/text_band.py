@@ -1,0 +1,194 @@
+"""Cut a line crop down to its text: straightened, without the rest of the lines above and below.
+
+Crops that are the bounding boxes of polygons or baselines, as HTR datasets and layout files give
+them, are often twice as high as their text and sloped. Scaled to the network's height, such text is
+half as large as the text of a tight crop. `tighten` finds the band of rows that the lower-case
+letters fill, and cuts above and below it where the rows are quiet.
+
+Only numpy and OpenCV; a crop in which no band is found comes back as it is.
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from nordocr_cli.data.resize import Pixels
+from nordocr_cli.geometry import Geometry
+
+# Rows are measured on a copy of at most this height, in pixels: enough to see a band.
+_MEASURED_HEIGHT = 48
+_MINIMUM_HEIGHT, _MINIMUM_WIDTH = 12, 8  # px; smaller crops are left alone
+
+# Slopes are rises per pixel of width; 0.06 is 3.4 degrees.
+_MAXIMUM_SLOPE = 0.06
+_SLOPES = 21
+_SLOPE_GAIN = 1.03  # the rows' concentration that a slope must gain over none
+_SLOPED_FROM = 4  # width over height: a shorter crop shows no slope
+
+_NOISE = 0.5  # of the mean difference between neighbours: taken for paper
+_BAND = 0.45  # of the strongest row: rows above it belong to the band
+_QUIET = 0.25  # of the strongest row: a cut may lie in rows below it
+_SMALLEST_BAND, _LARGEST_BAND = 0.12, 0.6  # of the crop's height
+_WORTH = 0.92  # of the crop's height: a cut that leaves more is not made
+_CENTRE_WIDTH = 0.4  # of the height: how far from the middle the crop's own line may lie
+
+# Distances from the band, in heights of the band: nearest, wanted and farthest cut. Above lie
+# ascenders and accents, below descenders.
+_ABOVE = (0.5, 0.9, 1.3)
+_BELOW = (0.3, 0.6, 0.9)
+
+
+@dataclass(frozen=True)
+class TextBand:
+    """Where the text of a crop lies: rows `top` to `bottom` (px, bottom excluded) after a vertical
+    shear by `slope` (rise per px of width, about the middle column).
+    """
+
+    top: int
+    bottom: int
+    slope: float
+
+
+def tighten(crop: Pixels) -> Pixels:
+    """Return the part of a uint8 (h, w) or (h, w, 3) crop that holds its text, straightened.
+
+    The result has the crop's width and at most its height. The crop itself comes back when it is
+    tight already or when no band of text is found.
+    """
+    band = find_band(crop)
+    if band is None:
+        return crop
+    straight = _sheared(crop, band.slope) if band.slope else crop
+    return straight[band.top : band.bottom]
+
+
+def tightened(crop: Pixels, geometry: Geometry) -> Pixels:
+    """Return a crop as `geometry` asks for it before it is scaled: tightened or as it is.
+
+    A crop that has the network's height already counts as a prepared line and is left alone, as
+    resize_line leaves it: so a line of a store is never cut twice.
+    """
+    if not geometry.tighten or crop.shape[0] == geometry.height:
+        return crop
+    return tighten(crop)
+
+
+def find_band(crop: Pixels) -> TextBand | None:
+    """Return the band of text of a crop, or None when there is nothing to cut or to straighten."""
+    height, width = crop.shape[:2]
+    if height < _MINIMUM_HEIGHT or width < _MINIMUM_WIDTH:
+        return None
+    edges = _edges(crop)  # (h', w')
+    slope = _slope(edges)
+    if slope:
+        edges = _edges(_sheared(crop, slope))
+    rows = _row_strengths(edges)  # (h',)
+    cut = _cut(rows)
+    if cut is None:
+        return TextBand(0, height, slope) if slope else None
+    scale = height / len(rows)
+    return TextBand(round(cut[0] * scale), round(cut[1] * scale), slope)
+
+
+def _edges(crop: Pixels) -> NDArray[np.float32]:
+    """Return the differences between horizontal neighbours, (h', w') with h' of at most
+    _MEASURED_HEIGHT: strong on the strokes of letters, weak on paper, rules and shadows.
+    """
+    gray = crop if crop.ndim == 2 else cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)
+    height, width = gray.shape
+    if height > _MEASURED_HEIGHT:
+        width = max(_MINIMUM_WIDTH, round(width * _MEASURED_HEIGHT / height))
+        gray = cv2.resize(gray, (width, _MEASURED_HEIGHT), interpolation=cv2.INTER_AREA)
+    smooth = cv2.blur(gray, (3, 3))
+    edges = cv2.absdiff(smooth[:, 1:], smooth[:, :-1]).astype(np.float32)
+    noise = _NOISE * float(edges.mean())
+    return np.maximum(edges - noise, 0)
+
+
+def _row_strengths(edges: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return how much text each row shows, (h',), smoothed over three rows, 0 for paper."""
+    rows = edges.sum(axis=1)
+    smooth = cv2.blur(rows.reshape(-1, 1), (1, 3), borderType=cv2.BORDER_REPLICATE).ravel()
+    paper = np.partition(smooth, len(smooth) // 20)[len(smooth) // 20]
+    return np.asarray(smooth - paper, dtype=np.float32)
+
+
+def _slope(edges: NDArray[np.float32]) -> float:
+    """Return the slope at which the rows are the most concentrated, 0.0 without a clear one.
+
+    The crop is summed in blocks about a line height wide; each candidate shifts the blocks.
+    """
+    height, width = edges.shape
+    if width < _SLOPED_FROM * height:
+        return 0.0
+    count = min(40, round(width / height))
+    blocks = cv2.resize(edges, (count, height), interpolation=cv2.INTER_AREA)  # (h', count)
+    centres = (np.arange(count) + 0.5) * (width / count) - width / 2  # (count,)
+    largest = min(_MAXIMUM_SLOPE, 0.8 * height / width)
+    slopes = np.linspace(-largest, largest, _SLOPES)  # (slopes,)
+    shifts = np.rint(slopes[:, None] * centres).astype(int)  # (slopes, count)
+    sources = np.arange(height)[None, :, None] + shifts[:, None, :]  # (slopes, h', count)
+    inside = (sources >= 0) & (sources < height)
+    values = blocks[np.clip(sources, 0, height - 1), np.arange(count)] * inside
+    concentration = (values.sum(axis=2) ** 2).sum(axis=1)  # (slopes,)
+    best = int(concentration.argmax())
+    if concentration[best] <= _SLOPE_GAIN * concentration[_SLOPES // 2]:
+        return 0.0
+    return float(slopes[best])
+
+
+def _sheared(crop: Pixels, slope: float) -> Pixels:
+    """Return the crop with its columns shifted so that a line of `slope` becomes level."""
+    height, width = crop.shape[:2]
+    matrix = np.array([[1, 0, 0], [slope, 1, -slope * width / 2]], dtype=np.float32)
+    return np.asarray(
+        cv2.warpAffine(
+            crop,
+            matrix,
+            (width, height),
+            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+            borderMode=cv2.BORDER_REPLICATE,
+        ),
+        dtype=np.uint8,
+    )
+
+
+def _cut(rows: NDArray[np.float32]) -> tuple[int, int] | None:
+    """Return the first and the last row (excluded) of what is kept, None when nothing is cut."""
+    height = len(rows)
+    offsets = (np.arange(height) + 0.5) / height - 0.5
+    own = rows * np.exp(-((offsets / _CENTRE_WIDTH) ** 2))  # neighbours' lines count less
+    peak = int(own.argmax())
+    strongest = float(rows[peak])
+    if strongest <= 0:
+        return None
+
+    weak = np.flatnonzero(rows < _BAND * strongest)
+    above, below = weak[weak < peak], weak[weak > peak]
+    top = int(above[-1]) + 1 if len(above) else 0
+    bottom = int(below[0]) if len(below) else height
+    band = bottom - top
+    if not _SMALLEST_BAND * height <= band <= _LARGEST_BAND * height:
+        return None
+
+    quiet = np.flatnonzero(rows <= _QUIET * strongest)
+    first = _nearest(quiet, *(top - share * band for share in _ABOVE))
+    last = _nearest(quiet, *(bottom + share * band for share in _BELOW))
+    start = 0 if first is None else first
+    end = height if last is None else last + 1
+    if end - start > _WORTH * height:
+        return None
+    return start, end
+
+
+def _nearest(
+    quiet: NDArray[np.intp], nearest: float, wanted: float, farthest: float
+) -> int | None:
+    """Return the quiet row closest to `wanted` between `nearest` and `farthest`, or None."""
+    low, high = sorted((round(nearest), round(farthest)))
+    inside = quiet[(quiet >= low) & (quiet <= high)]
+    if not len(inside):
+        return None
+    return int(inside[np.abs(inside - wanted).argmin()])
