@@ -175,9 +175,14 @@ class LibraryEngine:
         except IndexError:
             api = self._open(languages, psm)
         height, width = image.shape[:2]
+        channels = 1 if image.ndim == 2 else 3
         try:
             api.SetImageBytes(
-                np.ascontiguousarray(image).tobytes(), width, height, 3, 3 * width
+                np.ascontiguousarray(image).tobytes(),
+                width,
+                height,
+                channels,
+                channels * width,
             )
             api.SetSourceResolution(_DPI)
             read = api.Recognize()
@@ -248,9 +253,9 @@ class ProgramEngine:
 
         files = [folder / f"{index}.png" for index in ids]
         for file, index in zip(files, ids, strict=True):
-            _, encoded = cv2.imencode(
-                ".png", images[index][..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 1]
-            )
+            image = images[index]
+            pixels = image if image.ndim == 2 else image[..., ::-1]
+            _, encoded = cv2.imencode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, 1])
             file.write_bytes(encoded.tobytes())
         command = [
             "tesseract",
