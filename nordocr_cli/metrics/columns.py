@@ -68,9 +68,10 @@ class LineColumns:
         """
         if name not in self._of_texts:
             found = np.zeros((len(self), size))
-            for index in np.flatnonzero(self["has_digits"]).tolist():
-                line = self.scores[index]
-                found[index] = score(line.reference, line.hypothesis)
+            with_digits = np.flatnonzero(self["has_digits"])
+            lines = [self.scores[index] for index in with_digits.tolist()]
+            counts = [score(line.reference, line.hypothesis) for line in lines]
+            found[with_digits] = np.array(counts).reshape(len(lines), size)
             self._of_texts[name] = found
         return self._of_texts[name]
 

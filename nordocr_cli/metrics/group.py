@@ -15,6 +15,8 @@ from nordocr_cli.metrics.significance import Draws, Interval, ratio_interval
 from nordocr_cli.metrics.taxonomy import FLAGS, SPACE_KINDS, ErrorClass
 from nordocr_cli.metrics.text import VIEWS, rate
 
+_SPARSE = 0.3  # share of rows that are not 0 below which only they are summed
+
 
 class MetricSums(ResultModel):
     """A metric of a group: two sums over its lines. With the reduction `mean of lines` the
@@ -103,6 +105,25 @@ class Group(ResultModel):
         return None
 
 
+class _Addends:
+    """A column that is summed by group again and again. Of one that is mostly 0, as errors are, the
+    other rows are kept.
+    """
+
+    def __init__(self, column: Column) -> None:
+        rows = np.flatnonzero(column)
+        self._rows: NDArray[np.int64] | None = None
+        self._values = column
+        if len(rows) < _SPARSE * len(column):
+            self._rows, self._values = rows, column[rows]
+
+    def by_group(self, member: NDArray[np.int64], size: int) -> Column:
+        """Return the sum over the lines of each of `size` groups, (size,)."""
+        if self._rows is not None:
+            member = member[self._rows]
+        return np.bincount(member, self._values, size).astype(np.float64)
+
+
 class GroupedLines:
     """Scored lines that can be summed by any grouping. The bootstrap samples are drawn once, so
     that the intervals of all groups rest on the same samples.
@@ -113,6 +134,11 @@ class GroupedLines:
         self._documents = documents_of(scores)
         self._draws: Draws | None = None
         self._addends = {metric.name: metric.per_line(self.columns) for metric in METRICS}
+        self._counts = {name: _Addends(self.columns[name]) for name in self.columns}
+        self._sums = {
+            name: (_Addends(numerator), _Addends(denominator))
+            for name, (numerator, denominator) in self._addends.items()
+        }
 
     def __len__(self) -> int:
         return len(self.columns)
@@ -134,13 +160,12 @@ class GroupedLines:
         member = np.fromiter((numbers[name] for name in names), np.int64, len(self))
         size = len(numbers)
 
-        def summed(column: Column) -> Column:
-            return np.bincount(member, column, size).astype(np.float64)
-
-        counts = {name: summed(self.columns[name]) for name in self.columns}
+        counts = {
+            name: column.by_group(member, size) for name, column in self._counts.items()
+        }
         sums = {
-            name: (summed(numerator), summed(denominator))
-            for name, (numerator, denominator) in self._addends.items()
+            name: (numerator.by_group(member, size), denominator.by_group(member, size))
+            for name, (numerator, denominator) in self._sums.items()
         }
         if intervals:
             drawn = self._intervals(member, size)

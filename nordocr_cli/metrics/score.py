@@ -143,7 +143,11 @@ def _score_failure(
     raw_edits = canonical_edits
     if result.reference != reference or result.hypothesis != hypothesis:
         raw_edits = count_edits(result.reference, trimmed(result.hypothesis))
-    squeezed_edits = count_edits(reference.replace(" ", ""), hypothesis.replace(" ", ""))
+    squeezed_edits = canonical_edits
+    if " " in reference or " " in hypothesis:
+        squeezed_edits = count_edits(
+            reference.replace(" ", ""), hypothesis.replace(" ", "")
+        )
 
     is_space_only = error_class is ErrorClass.SPACE_ONLY
     return LineScore(

@@ -134,7 +134,10 @@ def judge(r: str, h: str) -> tuple[ErrorClass, tuple[str, ...]]:
 
 
 def _class_of(r: str, h: str, a: str, b: str, distance: int) -> ErrorClass:
-    if a and b:
+    may_have_edge = _leaves_gap(len(b), len(a), distance) or _leaves_gap(
+        len(a), len(b), distance
+    )
+    if a and b and may_have_edge:
         # (gap - residual edits, class); max() keeps the first of equals, so the order written here
         # settles ties.
         edges = [
@@ -181,7 +184,7 @@ def _flags_of(r: str, h: str, a: str, b: str, distance: int) -> tuple[str, ...]:
     middles = middle_a + middle_b
     plain = middles.isalnum()  # then there is no punctuation, no quote and no dash
     found = []
-    if DIGIT.findall(middle_a) != DIGIT.findall(middle_b):
+    if DIGIT.search(middles) and DIGIT.findall(middle_a) != DIGIT.findall(middle_b):
         found.append("digit_error")
     if a.lower() == b.lower():
         found.append("case_only")
@@ -197,7 +200,8 @@ def _flags_of(r: str, h: str, a: str, b: str, distance: int) -> tuple[str, ...]:
         _ONE_QUOTE_ONE_DASH
     ):
         found.append("quote_dash_only")
-    if a and b and _edge_score(b[::-1], a[::-1], distance, r[1:2] == " ") is not None:
+    may_be_cut = a and b and _leaves_gap(len(b), len(a), distance)
+    if may_be_cut and _edge_score(b[::-1], a[::-1], distance, r[1:2] == " ") is not None:
         found.append("left_truncation")
     if not h:
         found.append("empty_hyp")
@@ -220,14 +224,21 @@ def _doubles_anew(a: str, b: str, start: int, end: int) -> bool:
     )
 
 
+def _leaves_gap(whole: int, cut: int, distance: int) -> bool:
+    """Whether a text of `cut` characters can have a free edge next to one of `whole` characters
+    that is read completely: for most lines it cannot.
+    """
+    return cut >= whole - distance + 2
+
+
 def _edge_score(whole_side: str, cut_side: str, distance: int, single: bool) -> int | None:
     """Match all of `whole_side` with a beginning of `cut_side`; return gap - residual edits if the
     rest of `cut_side` (the gap) qualifies as a free edge, else None. `distance` is that of the
     whole texts, `single` says that the last token of `cut_side` is one character.
     """
     whole, cut = len(whole_side), len(cut_side)
-    if cut < whole - distance + 2:
-        return None  # as the next lines would find, for most lines
+    if not _leaves_gap(whole, cut, distance):
+        return None
     # A beginning of n characters costs at least |whole - n| edits. The best one leaves a gap only
     # if it costs less than the whole cut side does, and qualifies only with a share of n at most:
     # few have to be tried, most often none.
