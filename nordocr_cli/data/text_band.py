@@ -31,6 +31,10 @@ _NOISE = 0.5  # of the mean difference between neighbours: taken for paper
 _BAND = 0.45  # of the strongest row: rows above it belong to the band
 _QUIET = 0.25  # of the strongest row: a cut may lie in rows below it
 _SMALLEST_BAND, _LARGEST_BAND = 0.12, 0.6  # of the crop's height
+_VALLEY = 0.6  # of the strongest row: the gap to a neighbour's line whose letters touch
+_BEYOND = 1.3  # times the valley: how strong the neighbour behind it is
+_SHORT = 3  # width over height: in a shorter crop, a gap may lie within its few letters,
+_SHORT_LOSS = 0.04  # so no more than this share of its strength is cut off
 _WORTH = 0.92  # of the crop's height: a cut that leaves more is not made
 _CENTRE_WIDTH = 0.4  # of the height: how far from the middle the crop's own line may lie
 
@@ -86,6 +90,8 @@ def find_band(crop: Pixels) -> TextBand | None:
         edges = _edges(_sheared(crop, slope))
     rows = _row_strengths(edges)  # (h',)
     cut = _cut(rows)
+    if cut and width < _SHORT * height and _share_outside(rows, cut) > _SHORT_LOSS:
+        cut = None
     if cut is None:
         return TextBand(0, height, slope) if slope else None
     scale = height / len(rows)
@@ -166,29 +172,51 @@ def _cut(rows: NDArray[np.float32]) -> tuple[int, int] | None:
         return None
 
     weak = np.flatnonzero(rows < _BAND * strongest)
-    above, below = weak[weak < peak], weak[weak > peak]
-    top = int(above[-1]) + 1 if len(above) else 0
-    bottom = int(below[0]) if len(below) else height
+    weak_above, weak_below = weak[weak < peak], weak[weak > peak]
+    top = int(weak_above[-1]) + 1 if len(weak_above) else 0
+    bottom = int(weak_below[0]) if len(weak_below) else height
     band = bottom - top
     if not _SMALLEST_BAND * height <= band <= _LARGEST_BAND * height:
         return None
 
-    quiet = np.flatnonzero(rows <= _QUIET * strongest)
-    first = _nearest(quiet, *(top - share * band for share in _ABOVE))
-    last = _nearest(quiet, *(bottom + share * band for share in _BELOW))
-    start = 0 if first is None else first
-    end = height if last is None else last + 1
+    # Distances count from the last row of the band, upwards in the reversed rows.
+    above = _gap(rows[:top][::-1], strongest, *(share * band for share in _ABOVE))
+    below = _gap(rows[bottom:], strongest, *(share * band for share in _BELOW))
+    start = 0 if above is None else top - 1 - above
+    end = height if below is None else bottom + below + 1
     if end - start > _WORTH * height:
         return None
     return start, end
 
 
-def _nearest(
-    quiet: NDArray[np.intp], nearest: float, wanted: float, farthest: float
+def _gap(
+    rows: NDArray[np.float32],
+    strongest: float,
+    nearest: float,
+    wanted: float,
+    farthest: float,
 ) -> int | None:
-    """Return the quiet row closest to `wanted` between `nearest` and `farthest`, or None."""
-    low, high = sorted((round(nearest), round(farthest)))
-    inside = quiet[(quiet >= low) & (quiet <= high)]
-    if not len(inside):
+    """Return the row at which a cut does no harm, in rows away from the band, or None.
+
+    The quiet row closest to `wanted` is taken. Where letters touch those of a neighbouring line, no
+    row is quiet: then the weakest one, if the neighbour's line is seen behind it.
+    """
+    low, high = round(nearest), round(farthest)
+    reach = rows[low : high + 1]
+    if not len(reach):
         return None
-    return int(inside[np.abs(inside - wanted).argmin()])
+    quiet = np.flatnonzero(reach <= _QUIET * strongest)
+    if len(quiet):
+        return low + int(quiet[np.abs(quiet + low - wanted).argmin()])
+    valley = int(reach.argmin())
+    beyond = rows[low + valley :]
+    if reach[valley] <= _VALLEY * strongest and beyond.max() >= _BEYOND * reach[valley]:
+        return low + valley
+    return None
+
+
+def _share_outside(rows: NDArray[np.float32], cut: tuple[int, int]) -> float:
+    """Return the share of the rows' strength that lies outside the cut."""
+    positive = np.maximum(rows, 0)
+    inside = float(positive[cut[0] : cut[1]].sum())
+    return 1 - inside / float(positive.sum())
