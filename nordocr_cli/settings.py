@@ -17,6 +17,16 @@ if TYPE_CHECKING:
 # (TrOCR); there is no output of fixed shape.
 Decoding = Literal["ctc", "autoregressive", "seq2seq"]
 Precision = Literal["fp32", "fp16", "bf16"]
+# Names of metrics/registry.py.
+BestMetric = Literal[
+    "cer",
+    "cer_macro",
+    "wer",
+    "exact",
+    "space_insensitive",
+    "character_accuracy",
+    "digits_exact",
+]
 # The names that Lightning users type, and ours.
 _PRECISION_ALIASES = {
     "32": "fp32",
@@ -468,6 +478,8 @@ class Train(Table):
     # Empty = everything trains.
     trainable: tuple[str, ...] = ()
     seed: int = Field(1, ge=0, le=2**63 - 1)
+    # What the best checkpoint is chosen by on the validation lines; CER decides between equals.
+    best_metric: BestMetric = "cer"
     eval_every: int = Field(1000, ge=1)
     save_every: int = Field(500, ge=1)
     log_every: int = Field(20, ge=1)

@@ -93,7 +93,7 @@ def test() -> None:
 
 def demo() -> None:
     """The main job from line images to engines, on the samples."""
-    install("rtx")
+    install("train,rtx")
     run(PYTHON, ROOT / "scripts" / "demo.py")
 
 

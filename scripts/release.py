@@ -6,6 +6,7 @@ python3 scripts/release.py [--python python3.12]
 
 import argparse
 import hashlib
+import os
 import re
 import subprocess
 import sys
@@ -53,9 +54,20 @@ def step(what: str) -> None:
     print(f"== {what}", flush=True)
 
 
-def run(*command: str) -> str:
-    """Run a command and return its stdout; end the program when it fails."""
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+def run(*command: str, in_clone: bool = True) -> str:
+    """Run a command and return its stdout; end the program when it fails. `in_clone`: with this
+    clone's package; otherwise in a folder without one, where only what is installed is found.
+    """
+    environment = {
+        name: value for name, value in os.environ.items() if name != "PYTHONPATH"
+    }
+    folder = Path(tempfile.gettempdir())
+    if in_clone:
+        environment["PYTHONPATH"] = str(ROOT)
+        folder = ROOT
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True
+    )
     if done.returncode:
         sys.exit(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
     return done.stdout
@@ -107,12 +119,16 @@ def smoke_test(folder: Path, wheel: Path, python: str) -> None:
     else:
         run(python, "-m", "venv", str(folder))
     scripts = folder / ("Scripts" if sys.platform == "win32" else "bin")
-    run(str(scripts / "python"), "-m", "pip", "install", "-q", str(wheel))
-    print(run(str(scripts / "nordocr"), "--version").strip())
-    run(str(scripts / "nordocr"), "doctor", "--require", "read")
+
+    def installed(program: str, *arguments: str) -> str:
+        return run(str(scripts / program), *arguments, in_clone=False).strip()
+
+    installed("python", "-m", "pip", "install", "-q", str(wheel))
+    print(installed("nordocr", "--version"))
+    installed("nordocr", "doctor", "--require", "read")
     line = next((ROOT / "samples" / "lines" / "images").glob("*.png"))
-    print("reads:", run(str(scripts / "nordocr"), "read", "-q", str(line)).strip())
-    run(str(scripts / "python"), "-c", "import nordocr; nordocr.Reader()")
+    print("reads:", installed("nordocr", "read", "-q", str(line)))
+    installed("python", "-c", "import nordocr; nordocr.Reader()")
 
 
 if __name__ == "__main__":

@@ -58,6 +58,19 @@ def test_no_option_shows_the_name_of_a_python_type():
     assert "--rounds N" in run("bench", "-h").stdout
 
 
+def test_an_option_has_the_same_short_form_and_names_in_every_command():
+    names = {}
+    for _, command in commands(build(app)):
+        for parameter in command.params:
+            if parameter.param_type_name == "option":
+                for name in (name for name in parameter.opts if name.startswith("--")):
+                    names.setdefault(name, set()).add(tuple(sorted(parameter.opts)))
+
+    unlike = {name: found for name, found in names.items() if len(found) > 1}
+    # `--limit` counts lines of a result with -n, and lines that bench times without
+    assert set(unlike) <= {"--limit", "--profile", "--model"}
+
+
 def test_help_follows_columns_when_it_is_piped():
     assert max(map(len, run("bench", "-h", COLUMNS="60").stdout.splitlines())) <= 60
     assert max(map(len, run("profiles", "list", COLUMNS="72").stdout.splitlines())) <= 72

@@ -25,6 +25,7 @@ def adapt(
         typer.Option(
             "--model",
             "-m",
+            metavar="NAME|PATH",
             help="Recognizer to start from.",
             autocompletion=options.complete_model,
         ),
@@ -62,7 +63,9 @@ def adapt(
     ] = 0.5,
     minutes: Annotated[
         float | None,
-        typer.Option("--minutes", min=0.05, help="Train this long a round at most."),
+        typer.Option(
+            "--max-minutes", "--minutes", min=0.05, help="Train this long a round at most."
+        ),
     ] = None,
     max_steps: Annotated[
         int | None, typer.Option("--max-steps", min=1, help="Steps of each round.")
@@ -128,4 +131,4 @@ def adapt(
             console.line(str(path))
     if finetuned.problem:
         raise GateMissed(finetuned.problem)
-    console.next("nordocr", "predict", scans[0], "-m", finetuned.files[-1])
+    console.next("nordocr", "read", scans[0], "-m", finetuned.files[-1])

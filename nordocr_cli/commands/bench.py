@@ -36,7 +36,7 @@ def bench(
         Path | None,
         typer.Option(
             "--regions",
-            metavar="JSON",
+            metavar="FILE",
             help="Regions of --doc. Default: DOC.json next to it, else Tesseract finds them.",
         ),
     ] = None,

@@ -54,7 +54,11 @@ def compare3way(
     ] = None,
     language: Annotated[
         str,
-        Text("--language", help="Language of the lines, for Tesseract: sv, no, da, is."),
+        Text(
+            "--language",
+            metavar="LANG",
+            help="Language of the lines, for Tesseract: sv, no, da, is.",
+        ),
     ] = "",
     truth: Annotated[
         Path | None, Text("--truth", metavar="FILE", help="Ground truth with regions.")
@@ -147,7 +151,8 @@ def compare3way(
         ),
     ] = None,
     report: Annotated[
-        Path | None, Text("--report", metavar="HTML", help="Write a report with the crops.")
+        Path | None,
+        Text("--report", metavar="FILE.html", help="Write a report with the crops."),
     ] = None,
     crops: Annotated[
         int, Text("--crops", min=0, help="Pictures in the report at most.")

@@ -25,7 +25,7 @@ def stats(
     plot: Annotated[
         Path | None,
         typer.Option(
-            "--plot", metavar="PNG", help="Draw widths and characters (extra `plot`)."
+            "--plot", metavar="FILE.png", help="Draw widths and characters (extra `train`)."
         ),
     ] = None,
     as_json: options.Json = False,

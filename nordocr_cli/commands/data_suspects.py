@@ -34,7 +34,9 @@ def suspects(
     sheet: Annotated[
         Path | None,
         typer.Option(
-            "--sheet", metavar="PNG", help="Write a picture of the lines and both texts."
+            "--sheet",
+            metavar="FILE.png",
+            help="Write a picture of the lines and both texts.",
         ),
     ] = None,
     device: options.Device = "auto",

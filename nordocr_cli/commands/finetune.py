@@ -26,6 +26,7 @@ def finetune(
         typer.Option(
             "--model",
             "-m",
+            metavar="NAME|PATH",
             help="Recognizer to start from.",
             autocompletion=options.complete_model,
         ),
@@ -54,7 +55,10 @@ def finetune(
         ),
     ] = None,
     minutes: Annotated[
-        float | None, typer.Option("--minutes", min=0.05, help="Train this long at most.")
+        float | None,
+        typer.Option(
+            "--max-minutes", "--minutes", min=0.05, help="Train this long at most."
+        ),
     ] = None,
     max_steps: Annotated[
         int | None,
@@ -144,4 +148,4 @@ def finetune(
             console.line(str(path))
     if result.problem:
         raise GateMissed(result.problem)
-    console.next("nordocr", "predict", "SCAN", "-m", result.files[-1])
+    console.next("nordocr", "read", "SCAN", "-m", result.files[-1])

@@ -21,6 +21,7 @@ Model = Annotated[
     typer.Option(
         "--model",
         "-m",
+        metavar="NAME|PATH",
         help="Run folder, .safetensors, .onnx, or tesseract[:swe]. Default: the one that ships.",
     ),
 ]
@@ -95,7 +96,9 @@ WideOption = Annotated[
 Language = Annotated[
     str,
     typer.Option(
-        "--language", help="Language of the lines, for Tesseract: sv, no, da, is."
+        "--language",
+        metavar="LANG",
+        help="Language of the lines, for Tesseract: sv, no, da, is.",
     ),
 ]
 Compiled = Annotated[

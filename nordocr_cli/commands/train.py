@@ -52,7 +52,9 @@ def train(
     ] = None,
     max_minutes: Annotated[
         float | None,
-        typer.Option("--max-minutes", min=0.01, help="Minutes, instead of epochs."),
+        typer.Option(
+            "--max-minutes", "--minutes", min=0.01, help="Minutes, instead of epochs."
+        ),
     ] = None,
     overfit: Annotated[
         int | None,
@@ -96,7 +98,7 @@ def train(
         Path | None,
         typer.Option(
             "--preview-batch",
-            metavar="PNG",
+            metavar="FILE.png",
             help="Draw the first batches with their labels, then end.",
         ),
     ] = None,
@@ -104,7 +106,7 @@ def train(
         Path | None,
         typer.Option(
             "--lr-range",
-            metavar="PNG",
+            metavar="FILE.png",
             help="Try rates from 1e-6 to 1, draw the losses, suggest train.lr, then end.",
         ),
     ] = None,

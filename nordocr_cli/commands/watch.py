@@ -47,7 +47,10 @@ def watch(
         ),
     ] = False,
     language: Annotated[
-        str, typer.Option("--language", help="Language of the lines, for Tesseract.")
+        str,
+        typer.Option(
+            "--language", metavar="LANG", help="Language of the lines, for Tesseract."
+        ),
     ] = "",
     device: options.Device = "auto",
     threads: options.Threads = None,

@@ -1,5 +1,6 @@
 """Reading the validation lines during training: the figures, and the lines with the most errors."""
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -14,6 +15,7 @@ from torch import Tensor
 from nordocr_cli.charset import Charset
 from nordocr_cli.data.batches import LineBatches, normalize
 from nordocr_cli.metrics.group import GroupedLines
+from nordocr_cli.metrics.registry import BY_NAME
 from nordocr_cli.metrics.score import HEADLINE, score_line, score_lines
 from nordocr_cli.metrics.score import worst as worst_of
 from nordocr_cli.metrics.text import marked_difference, visible
@@ -30,7 +32,8 @@ class Scores:
     """An evaluation: `cer` is micro (all edits over all reference characters), `exact` the share of
     lines read exactly, `empty` the share of lines read as nothing; `samples` are a few (reference,
     hypothesis) and `pictures` their lines, uint8 (H, w, 3), `worst` the lines with the most edits,
-    `faults` what the readings show to be wrong with labels or network.
+    `faults` what the readings show to be wrong with labels or network, `rates` every metric of the
+    registry by name.
     """
 
     lines: int
@@ -42,6 +45,18 @@ class Scores:
     pictures: tuple[NDArray[np.uint8], ...] = ()
     worst: tuple[LineResult, ...] = ()
     faults: Mapping[str, str] = field(default_factory=dict)
+    rates: Mapping[str, float | None] = field(default_factory=dict)
+
+    def cost(self, metric: str) -> float:
+        """Return the value of a metric so that lower is better; infinite where the lines have
+        nothing that it counts.
+        """
+        value = self.rates.get(metric)
+        if value is None:
+            return math.inf
+        if BY_NAME[metric].direction == "higher is better":
+            return -value
+        return value
 
 
 @torch.inference_mode()
@@ -127,6 +142,7 @@ def _scored(
         pictures=tuple(pictures),
         worst=tuple(score.result for score in worst_of(scores, _WORST_KEPT)),
         faults=faults_of(pairs, charset),
+        rates=total.rates,
     )
 
 

@@ -4,6 +4,7 @@ What it reports is in reporting.py, what it watches in watchdogs.py, how far it 
 one optimizer step in step.py.
 """
 
+import math
 import time
 from collections.abc import Callable, Generator
 from contextlib import closing, suppress
@@ -280,9 +281,12 @@ class Trainer:
         if scores is None:
             return  # a stop was requested
         state.evaluated_step = state.step
-        best = (scores.cer, -scores.exact) < (state.best_cer, -state.best_exact)
+        cost = scores.cost(job.settings.best_metric)
+        before = (self._best_cost(), state.best_cer, -state.best_exact)
+        best = (cost, scores.cer, -scores.exact) < before
         if best:
             state.best_step = state.step
+            state.best_cost = cost
             state.best_cer = scores.cer
             state.best_exact = scores.exact
             save_weights(job.folder / BEST, self.weights.state_dict(), job.contract)
@@ -290,6 +294,13 @@ class Trainer:
         self._reading_watch.check(
             scores, state.step, self._local_share_done(), self.progress
         )
+
+    def _best_cost(self) -> float:
+        """The cost of the best evaluation; runs of older versions know its CER alone."""
+        state = self.state
+        if math.isinf(state.best_cost) and self.job.settings.best_metric == "cer":
+            return state.best_cer
+        return state.best_cost
 
     # saving and restoring
     # ----------------------------------------

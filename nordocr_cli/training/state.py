@@ -9,7 +9,8 @@ class TrainState:
     """How far a run is.
 
     `batch` counts the finished batches of the present `epoch`; `elapsed_s` is wall-clock seconds of
-    all sessions together; `best_step` is the step of the best evaluation, -1 before the first.
+    all sessions together; `best_step` is the step of the best evaluation, -1 before the first, and
+    `best_cost` its value of `train.best_metric`, negative where a higher value is better.
 
     When a resumed run gets another length, the rest of the learning-rate schedule is stretched over
     the rest of the run: from the share `stretched_from` of the run on, the schedule continues from
@@ -27,6 +28,7 @@ class TrainState:
     best_step: int = -1
     best_cer: float = float("inf")
     best_exact: float = 0.0
+    best_cost: float = float("inf")
     stretched_from: float = 0.0
     stretched_at: float = 0.0
 

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import sys
+import time
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
@@ -22,6 +23,7 @@ from nordocr_cli.core.train import stores as train_data
 from nordocr_cli.core.train.plan import other_options, plan_train
 from nordocr_cli.core.train.request import TrainRequest
 from nordocr_cli.core.train.setup import new_network
+from nordocr_cli.data.batches import LineBatches
 from nordocr_cli.data.store import LineStore, LineStoreWriter
 from nordocr_cli.errors import ArtifactError, DataError, Interrupted, UsageError
 from nordocr_cli.geometry import Geometry
@@ -34,6 +36,7 @@ from nordocr_cli.settings import Augment
 from nordocr_cli.training import disk_space as room
 from nordocr_cli.training import reporting, runlog, watchdogs
 from nordocr_cli.training.checkpoint import load_state, save_state
+from nordocr_cli.training.evaluation import evaluate
 from nordocr_cli.training.runlog import new_run_folder, read_run
 
 SETS = [
@@ -772,6 +775,63 @@ def test_waiting_for_data_is_told_once(store, tmp_path, heard, monkeypatch):
         )
         == 1
     )
+
+
+def test_a_plan_expects_the_time_at_the_speed_of_an_earlier_run(store, finished, tmp_path):
+    request = TrainRequest(train=(store,), val=(store,), max_steps=100)
+    beside = replace(request, run_dir=finished.run_dir.parent / "next")
+    alone = replace(request, run_dir=tmp_path / "next")
+
+    expected = plan_train(profile(), beside).to_json()["train"]["time"]
+
+    assert re.fullmatch(r"about .+, at the [\d.]+ lines/s of .*whole", expected)
+    assert "not known" in plan_train(profile(), alone).to_json()["train"]["time"]
+
+
+def test_a_slow_loader_is_told(store, tmp_path, heard, monkeypatch):
+    load = LineBatches._load
+
+    def slow(*arguments):
+        time.sleep(0.7)
+        return load(*arguments)
+
+    monkeypatch.setattr(LineBatches, "_load", slow)
+    request = TrainRequest(
+        train=(store,), val=(store,), run_dir=tmp_path / "w", max_steps=8, device="cpu"
+    )
+    core.train(profile("data.num_workers=0"), request, progress=heard)
+    assert any("waiting for data" in warning for warning in heard.warnings)
+
+
+@pytest.mark.parametrize(
+    ("metric", "best_step"), [("cer", 4), ("exact", 2), ("character_accuracy", 6)]
+)
+def test_the_best_checkpoint_is_chosen_by_the_metric(
+    store, tmp_path, monkeypatch, metric, best_step
+):
+    """Of three evaluations each is the best by another metric."""
+    figures = [
+        {"cer": 0.3, "exact": 0.9, "character_accuracy": 0.7},
+        {"cer": 0.1, "exact": 0.5, "character_accuracy": 0.8},
+        {"cer": 0.2, "exact": 0.4, "character_accuracy": 0.9},
+    ]
+    evaluations = iter(figures)
+
+    def evaluated(*arguments):
+        rates = next(evaluations)
+        found = evaluate(*arguments)
+        return replace(found, cer=rates["cer"], exact=rates["exact"], rates=rates)
+
+    monkeypatch.setattr("nordocr_cli.training.loop.evaluate", evaluated)
+    request = TrainRequest(
+        train=(store,), val=(store,), run_dir=tmp_path / metric, max_steps=6, device="cpu"
+    )
+    sets = (f"train.best_metric={metric}", "train.eval_every=2")
+
+    result = core.train(profile(*sets), request)
+
+    assert result.best_step == best_step
+    assert result.best_cer == figures[best_step // 2 - 1]["cer"]
 
 
 def test_a_gpu_gets_the_batch_size_of_its_architecture(monkeypatch):

@@ -35,7 +35,7 @@ _COMMENT = re.compile(
     r"<!-- (?P<kind>before|run as|not run)(?: \((?P<reason>[^)]+)\))?:?\s*(?P<text>.*?)\s*-->",
     flags=re.DOTALL,
 )
-_TIME_LIMIT_S = 900
+_TIME_LIMIT_S = 1800
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,15 @@
 from typing import TYPE_CHECKING
 
 from nordocr_cli.artifact.contract import Contract
+from nordocr_cli.artifact.probing import read_contract
+from nordocr_cli.artifact.shipped import SHIPPED
 from nordocr_cli.errors import ArtifactError
 from nordocr_cli.progress import Progress
 
 if TYPE_CHECKING:
     from nordocr_cli.data.manifest_lines import ManifestLines
     from nordocr_cli.data.store import LineStore
+    from nordocr_cli.data.store_header import StoreHeader
 
 # What may differ between a store and the network that reads it: the network pads and normalizes by
 # itself, and widths and resampling change how well a line can be read, not what it says.
@@ -38,6 +41,14 @@ def require_fit(
         )
 
 
+def _other_reader(header: "StoreHeader") -> str:
+    """Name a recognizer that ships and writes the store's charset, if there is one."""
+    for file in sorted(SHIPPED.glob("*.safetensors")):
+        if read_contract(file).charset.sha256 == header.charset_sha256:
+            return f", or take {file.stem}, which writes {header.charset_name!r}"
+    return ""
+
+
 def _require_store_fit(
     lines: "LineStore", contract: Contract, model: str, progress: Progress
 ) -> None:
@@ -46,7 +57,7 @@ def _require_store_fit(
         raise ArtifactError(
             f"{model} writes charset {contract.charset.name!r} ({contract.charset.sha256[:12]}…),"
             f" {lines.path} was made for {header.charset_name!r} ({header.charset_sha256[:12]}…);"
-            " make a store with `nordocr prep` and the model's profile"
+            f" make a store with `nordocr prep` and the model's profile{_other_reader(header)}"
         )
     conflicts = header.geometry.conflicts(
         contract.geometry, ignore=(*_ONLY_WARNED, *_NETWORKS_OWN)
