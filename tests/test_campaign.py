@@ -49,7 +49,7 @@ def test_every_bad_end_is_counted(tmp_path):
 
         return trial
 
-    tally = run_kind(Kind("self", "", 5, prepare, limit_s=1), 5, seed=1)
+    tally = run_kind(Kind("self", "", 5, prepare, limit_s=4), 5, seed=1)
     counted = (tally.wrong, tally.crashed, tally.signals, tally.hung, tally.accepted)
     assert counted == (1, 1, 1, 1, 1)
     assert "KeyError" in tally.failures[1]

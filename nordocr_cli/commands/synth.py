@@ -99,6 +99,28 @@ def synth(
             "--max-characters", min=1, help="Longest text of a line, in characters."
         ),
     ] = None,
+    min_characters: Annotated[
+        int,
+        typer.Option(
+            "--min-characters", min=1, help="Shortest text of a line, in characters."
+        ),
+    ] = 1,
+    coloured: Annotated[
+        float,
+        typer.Option(
+            "--coloured", min=0, max=1, help="Share of the lines on coloured paper."
+        ),
+    ] = 0.0,
+    max_skew: Annotated[
+        float | None,
+        typer.Option(
+            "--max-skew",
+            min=0,
+            max=10,
+            metavar="DEGREES",
+            help="Turn each line by up to so much, to either side. Default: as on scans.",
+        ),
+    ] = None,
     texts_only: Annotated[
         bool,
         typer.Option(
@@ -140,6 +162,9 @@ def synth(
             "strength": strength,
             "mix_resamplers": mix_resamplers,
             "workers": workers,
+            "characters": [min_characters, max_characters],
+            "coloured": coloured,
+            "max_skew_deg": max_skew,
             "charset": charset.name,
             "geometry": geometry.to_json(),
         }
@@ -155,6 +180,7 @@ def synth(
             charset=charset,
             texts=texts,
             max_characters=max_characters,
+            min_characters=min_characters,
         )
         return
 
@@ -163,6 +189,7 @@ def synth(
     from nordocr_cli.core.synth.run import RESAMPLERS, prepare_job, read_style
 
     style = read_style(strength, damage or (), often or (), look or (), blank)
+    style = replace(style, coloured=coloured, max_skew_deg=max_skew)
     mix = RESAMPLERS if mix_resamplers else None
     job, left_out = prepare_job(
         geometry,
@@ -174,7 +201,7 @@ def synth(
         resamplers=mix,
         progress=console,
     )
-    job = replace(job, max_characters=max_characters)
+    job = replace(job, max_characters=max_characters, min_characters=min_characters)
     for line in left_out:
         console.detail(f"left out: {line}")
     if sheet:

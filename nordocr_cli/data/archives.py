@@ -74,7 +74,7 @@ def unpack(archive: Path) -> Path:
     """
     folder = Path(tempfile.mkdtemp(prefix="nordocr-"))
     try:
-        if archive.suffix == ".tar":
+        if archive.suffix.lower() == ".tar":
             members = _tar_members(archive)
         else:
             members = _zip_members(archive)

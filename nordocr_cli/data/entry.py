@@ -103,15 +103,7 @@ def make_entry(value: Mapping[str, Any], where: str, key: str | None = None) -> 
             continue
         if item is None:
             continue
-        if not isinstance(item, str):
-            raise ValueError(
-                f"{name!r} must be a string, not {type(item).__name__} {item!r}"
-            )
-        if has_surrogate(item):
-            raise ValueError(
-                f"{name!r} holds half a surrogate pair, which is no character: {item!r}"
-            )
-        fields[name] = item
+        fields[name] = _string(name, written, item)
     for name in ("image", "text"):
         if name not in fields:
             raise ValueError(_missing(name, value))
@@ -215,6 +207,45 @@ def _check_extra(extra: Mapping[str, Any]) -> None:
         )
 
 
+def _string(name: str, written: str, item: Any) -> str:
+    """The value of our key `name`, which the row calls `written`. Raises ValueError."""
+    if name == "image" and isinstance(item, dict):
+        item = item.get("path") or item.get("file_name") or item
+    if name == "text" and written == "ground_truth":
+        item = _text_of_donut(item)
+    if not isinstance(item, str):
+        raise ValueError(_not_a_string(name, written, item))
+    if has_surrogate(item):
+        raise ValueError(
+            f"{name!r} holds half a surrogate pair, which is no character: {item!r}"
+        )
+    return item
+
+
+def _not_a_string(name: str, written: str, item: Any) -> str:
+    problem = f"{name!r} must be a string, not {type(item).__name__} {item!r:.80}"
+    if name in ("image", "text") and isinstance(item, dict) and item:
+        problem += (
+            f"; name the key inside, such as --{name}-key {written}.{next(iter(item))}"
+        )
+    return problem
+
+
+def _text_of_donut(item: Any) -> Any:
+    """The text of a `ground_truth` as Donut's data sets write it, JSON within JSON; anything else
+    as it is. Raises ValueError when it holds fields instead of a text.
+    """
+    if not isinstance(item, str) or not item.startswith('{"gt_parse'):
+        return item
+    try:
+        text = json.loads(item)["gt_parse"]["text_sequence"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise ValueError(
+            "'ground_truth' is JSON of Donut without a text_sequence; only texts of lines are read"
+        ) from None
+    return text
+
+
 def _missing(name: str, value: Mapping[str, Any]) -> str:
     keys = ", ".join(map(str, value)) or "no keys"
     return f"no {name!r}; the row has {keys}"
@@ -223,6 +254,16 @@ def _missing(name: str, value: Mapping[str, Any]) -> str:
 def _other_name(name: str, value: Mapping[str, Any]) -> str | None:
     """The key under which `value` holds `name` as other tools call it."""
     return next((key for key in OTHER_NAMES[name] if value.get(key) is not None), None)
+
+
+def _at(value: Mapping[str, Any], key: str) -> Any:
+    """The value under a dotted key, as in `image.path`; None when there is none."""
+    found: Any = value
+    for part in key.split("."):
+        if not isinstance(found, Mapping) or part not in found:
+            return None
+        found = found[part]
+    return found
 
 
 def named_keys(
@@ -237,6 +278,9 @@ def named_keys(
     renamed = dict(value)
     for ours, theirs in (("image", image_key), ("text", text_key)):
         if not theirs:
+            continue
+        if theirs not in value and (found := _at(value, theirs)) is not None:
+            renamed[ours] = found
             continue
         if theirs not in value:
             raise ValueError(

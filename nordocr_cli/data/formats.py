@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from nordocr_cli.atomic import require_utf8
 from nordocr_cli.data.archives import ARCHIVE_SUFFIXES, ArchiveSource, unpack
 from nordocr_cli.data.entry import Entry
+from nordocr_cli.data.images import is_of_macos
 from nordocr_cli.data.labels.label_file import NO_COLUMNS, Columns, LabelFile
 from nordocr_cli.data.layouts.readers import sniff_layout
 from nordocr_cli.data.manifest import (
@@ -32,7 +33,7 @@ from nordocr_cli.data.pages import (
     is_layout_text,
     layout_beside,
 )
-from nordocr_cli.data.pairs import GT_SUFFIX, PairSource, find_pairs
+from nordocr_cli.data.pairs import PairSource, find_pairs, is_marked_text
 from nordocr_cli.data.tables import TABLE_SUFFIXES, TableSource
 from nordocr_cli.errors import DataError, UsageError
 from nordocr_cli.limits import require_regular_or_folder
@@ -74,6 +75,14 @@ _FOREIGN = {
         "export its images and texts as files",
     ),
 }
+# Annotations of other tools, by what stands in the first kilobytes.
+_ANNOTATIONS = {
+    "a labelme file": (b'"shapes"', b'"points"'),
+    "a project of the VGG Image Annotator": (b'"_via_img_metadata"',),
+    "an XML export of CVAT": (b"<annotations>", b"<image "),
+    "Pascal VOC": (b"<annotation>", b"<object>"),
+}
+_ANNOTATION_HEAD_BYTES = 1 << 16
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 _MAX_DEPTH = 6  # of folders in folders
 
@@ -155,11 +164,16 @@ def open_source(spec: SourceSpec | Path, progress: Progress = SILENT) -> Source:
         return source
     if not any(spec.path.iterdir()):
         raise DataError(f"{spec.path} is empty")
-    foreign = next(
-        (path for path in sorted(spec.path.rglob("*")) if _foreign_kind(path)), None
-    )
+    inside = sorted(spec.path.rglob("*"))
+    foreign = next((path for path in inside if _foreign_kind(path)), None)
     if foreign is not None:
         raise DataError(_refusal(foreign))
+    named = [path for path in inside if path.suffix.lower() in _LABEL_SUFFIXES]
+    if named:
+        raise DataError(
+            f"{named[0]} is in no form that is read; docs/data.md lists the forms. A JSON array of"
+            ' {"image": …, "text": …} or a CSV with a header always is'
+        )
     raise DataError(
         f"{spec.path} holds no label file ({', '.join(LABEL_FILES)}), no layouts (ALTO, PAGE, hOCR,"
         " JSON), no images with NAME.gt.txt, no tables (Parquet, Arrow) and no LMDB (data.mdb)"
@@ -182,7 +196,7 @@ def _open_file(spec: SourceSpec, progress: Progress) -> Source:
         raise DataError(_refusal(path))
     if suffix in PAGE_SUFFIXES:
         return LayoutSource(path, [layout_beside(path)], spec.root or path)
-    if path.name.endswith(GT_SUFFIX):
+    if is_marked_text(path.name):
         return PairSource(path, [path], spec.root)
     if is_layout(path):
         return LayoutSource(path, [path], spec.root)
@@ -223,12 +237,24 @@ def _foreign_kind(path: Path) -> tuple[str, str] | None:
     for suffixes, kind in _FOREIGN.items():
         if suffix in suffixes and path.is_file():
             return kind
+    if suffix in (".json", ".xml") and path.is_file():
+        return _annotation_kind(path)
     if suffix or not path.is_file():
         return None
     with path.open("rb") as file:
         if file.read(8) == _HDF5_MAGIC:
             return ("HDF5", "export its images and texts")
         return None
+
+
+def _annotation_kind(path: Path) -> tuple[str, str] | None:
+    """What a JSON or XML file of another annotation tool is, by its first bytes."""
+    with path.open("rb") as file:
+        head = file.read(_ANNOTATION_HEAD_BYTES)
+    for kind, marks in _ANNOTATIONS.items():
+        if all(mark in head for mark in marks):
+            return (kind, "export it as COCO, with a text for each annotation")
+    return None
 
 
 def _refusal(path: Path) -> str:
@@ -324,7 +350,10 @@ def _files_with(folder: Path, suffixes: Sequence[str]) -> list[Path]:
     return sorted(
         child
         for child in folder.iterdir()
-        if child.suffix.lower() in suffixes and child.is_file() and child.stat().st_size
+        if child.suffix.lower() in suffixes
+        and not is_of_macos(child.name)
+        and child.is_file()
+        and child.stat().st_size
     )
 
 
@@ -369,7 +398,10 @@ def _is_label_file(path: Path, columns: Columns) -> bool:
 
 def _is_meant(path: Path, columns: Columns) -> bool:
     """Whether a file with any name is a label file, and not one of prep's own lists."""
-    if path.name.endswith((_QUARANTINE, GT_SUFFIX)) or path.parent.name in LAYOUT_FOLDERS:
+    if path.name.endswith(_QUARANTINE) or is_marked_text(path.name):
+        return False
+    # Annotations of COCO lie in a folder of this name; layouts are recognized elsewhere.
+    if path.parent.name in LAYOUT_FOLDERS and path.suffix != ".json":
         return False
     if path.suffix in (".jsonl", ".tsv", ".csv"):
         return _is_label_file(path, columns)

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from urllib.parse import unquote
 
 from nordocr_cli.errors import DataError
 
@@ -29,7 +30,10 @@ _WINDOWS_DEVICE = re.compile(
     r"(?:CON|PRN|AUX|NUL|COM[1-9]|LPT[1-9]) *(?:\..*)?", re.IGNORECASE | re.DOTALL
 )
 # Where datasets keep their images, as seen from the label file.
-IMAGE_FOLDERS = ("images", "img", "imgs", "image", "train_images", "lines")
+IMAGE_FOLDERS = (
+    *("images", "img", "imgs", "image", "train_images", "lines"),
+    *("train2014", "val2014", "train2017", "val2017", "test2017"),
+)
 IMAGE_SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"),
     *(".PNG", ".JPG", ".JPEG", ".TIF", ".TIFF", ".BMP", ".WEBP"),
@@ -95,6 +99,13 @@ def _real_folder(folder: str) -> str:
     return os.path.realpath(folder)
 
 
+def is_of_macos(name: str) -> bool:
+    """Whether a file is what macOS writes next to each file of a foreign disk or archive: its
+    attributes, under the file's own suffix.
+    """
+    return name.startswith("._")
+
+
 class ImageFinder:
     """Finds the images of one label file; see the module. May be shared by threads.
 
@@ -123,6 +134,8 @@ class ImageFinder:
             return moved
         if problem is not None:
             raise problem
+        if "%" in image and (found := self._by_address(image)):
+            return found
         return self._by_other_spelling(path)
 
     def elsewhere(self, missing: Sequence[str]) -> tuple[str, int]:
@@ -164,6 +177,14 @@ class ImageFinder:
         folders += [root / name for name in IMAGE_FOLDERS]
         folders += [root.parent / name for name in IMAGE_FOLDERS]
         return folders
+
+    def _by_address(self, image: str) -> str | None:
+        """The image whose name is written as in an address, with %20 for a space."""
+        try:
+            path = resolve_image(self.root, unquote(image))
+        except DataError:
+            return None
+        return path if os.path.exists(path) else None
 
     def _by_other_spelling(self, path: str) -> str:
         """The same path in the letter case and Unicode form of what is on the disk."""

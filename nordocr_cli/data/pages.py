@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from nordocr_cli.charset import to_nfc
 from nordocr_cli.data.entry import Entry, Place, has_surrogate
-from nordocr_cli.data.images import IMAGE_FOLDERS, resolve_image
+from nordocr_cli.data.images import IMAGE_FOLDERS, is_of_macos, resolve_image
 from nordocr_cli.data.layouts import icdar, json
 from nordocr_cli.data.layouts.funsd import is_funsd
 from nordocr_cli.data.layouts.layout import BadLines, Layout
@@ -213,7 +213,11 @@ def find_layouts(folder: Path) -> list[Path]:
 
 
 def _layouts_in(folder: Path) -> list[Path]:
-    files = sorted(child for child in folder.iterdir() if child.is_file())
+    files = sorted(
+        child
+        for child in folder.iterdir()
+        if child.is_file() and not is_of_macos(child.name)
+    )
     by_suffix = {
         suffix: [path for path in files if path.suffix.lower() == suffix]
         for suffix in (".xml", ".hocr", ".html", ".json", ".txt", ".tsv")

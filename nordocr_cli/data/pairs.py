@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nordocr_cli.data.entry import IMAGE_NAMES, TEXT_NAMES, Entry, make_entry
-from nordocr_cli.data.images import IMAGE_SUFFIXES, resolve_image
+from nordocr_cli.data.images import IMAGE_SUFFIXES, is_of_macos, resolve_image
 from nordocr_cli.data.labels.label_file import decoded, lines_of
 from nordocr_cli.data.layouts.json import has_pages
 from nordocr_cli.data.pages import is_layout_text
@@ -90,12 +90,21 @@ class PairSource:
         return read_image_bytes(path)
 
 
+def is_marked_text(name: str) -> bool:
+    """Whether a file is named as the text of a line, in any letter case."""
+    return name.lower().endswith(GT_SUFFIX)
+
+
 def find_pairs(folder: Path) -> list[Path]:
     """Return the text files of a folder's pairs: its `*.gt.txt`, else each `NAME.txt` or
     `NAME.json` with an image NAME.
     """
-    names = {child.name for child in folder.iterdir() if child.is_file()}
-    marked = sorted(name for name in names if name.endswith(GT_SUFFIX))
+    names = {
+        child.name
+        for child in folder.iterdir()
+        if child.is_file() and not is_of_macos(child.name)
+    }
+    marked = sorted(name for name in names if is_marked_text(name))
     if marked:
         return [folder / name for name in marked]
     pairs: list[Path] = []
@@ -125,14 +134,14 @@ def _is_text_of_line(file: Path) -> bool:
 
 def _stem(text_file: Path) -> str:
     name = text_file.name
-    if name.endswith(GT_SUFFIX):
-        return name.removesuffix(GT_SUFFIX)
+    if is_marked_text(name):
+        return name[: -len(GT_SUFFIX)]
     return text_file.stem
 
 
 def _row(text_file: Path) -> dict[str, Any]:
     """The row that a file gives, but for its image. Raises ValueError or DataError."""
-    if text_file.suffix == ".txt":
+    if text_file.suffix.lower() == ".txt":
         return {"text": _only_line(text_file)}
     value = read_json(text_file, max_bytes=_MAX_JSON_BYTES)
     return {key: item for key, item in value.items() if key not in (*IMAGE_NAMES, "id")}

@@ -20,6 +20,7 @@ from nordocr_cli.data.entry import (
     make_entry,
     named_keys,
 )
+from nordocr_cli.data.images import resolve_image
 from nordocr_cli.data.labels.label_file import NO_COLUMNS, Columns
 from nordocr_cli.data.layouts import alto, page
 from nordocr_cli.data.layouts.layout import BadLines, Layout
@@ -111,7 +112,7 @@ class TableSource:
     def _column_names(self, table: Path) -> tuple[str, str]:
         """The columns of the image and of the layout (empty where rows are lines)."""
         names = _schema(table).names
-        image = self._columns.image or _first(names, ("image", *sorted(IMAGE_NAMES)))
+        image = self._columns.image or _first(names, ("image", "im", *sorted(IMAGE_NAMES)))
         layout = _first(names, _LAYOUT_COLUMNS)
         text = self._columns.text or _first(names, sorted(TEXT_NAMES))
         if not image or image not in names or not (layout or text):
@@ -163,7 +164,9 @@ class TableSource:
             value = self._batches(number, batch)[index].as_py()
         content = value.get("bytes") if isinstance(value, dict) else value
         if isinstance(value, dict) and content is None:
-            raise FileNotFoundError(f"no bytes of {value.get('path')!r} in the table")
+            content = value.get("path")
+        if isinstance(content, str):
+            return _bytes_beside(self.tables[number], content)
         if not isinstance(content, bytes):
             raise DataError(f"the image is {type(content).__name__}, not bytes")
         return content
@@ -194,6 +197,16 @@ class TableSource:
         return decode_image(content or b"", f"row {index + 1}", max_pixels=MAX_PAGE_PIXELS)
 
 
+def _bytes_beside(table: Path, image: str) -> bytes:
+    """The bytes of an image that a table names, in the table's folder."""
+    from nordocr_cli.data.resize import read_image_bytes
+
+    path = resolve_image(table.parent, image)
+    if not Path(path).is_file():
+        raise FileNotFoundError(path)
+    return read_image_bytes(path)
+
+
 def _first(names: Sequence[str], known: Sequence[str]) -> str:
     return next((name for name in known if name in names), "")
 
@@ -221,7 +234,7 @@ def _schema(table: Path) -> Any:
         if table.suffix == ".parquet":
             return arrow.parquet.read_schema(table)
         with _open_arrow(table) as reader:
-            return reader.schema
+            return _flat_schema(reader.schema)
     except (arrow.ArrowException, OSError) as error:
         raise DataError(f"{table}: damaged table: {error}") from error
 
@@ -242,9 +255,27 @@ def _batches(table: Path, columns: Sequence[str]) -> Iterator[Any]:
             else:
                 found = reader
             for batch in found:
-                yield batch.select(list(columns))
+                yield _flat(batch).select(list(columns))
     except (arrow.ArrowException, OSError) as error:
         raise DataError(f"{table}: damaged table: {error}") from error
+
+
+def _flat_schema(schema: Any) -> Any:
+    """The columns of a table; those inside of its only column, as kraken compiles data sets."""
+    arrow = _import_pyarrow()
+    if len(schema) == 1 and arrow.types.is_struct(schema.field(0).type):
+        struct = schema.field(0).type
+        return arrow.schema([struct.field(index) for index in range(struct.num_fields)])
+    return schema
+
+
+def _flat(batch: Any) -> Any:
+    """The rows of a batch under the columns of `_flat_schema`."""
+    arrow = _import_pyarrow()
+    schema = _flat_schema(batch.schema)
+    if schema is batch.schema:
+        return batch
+    return arrow.RecordBatch.from_arrays(batch.column(0).flatten(), schema=schema)
 
 
 def _open_arrow(table: Path) -> Any:

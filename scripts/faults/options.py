@@ -20,11 +20,24 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
+import matplotlib
+import numpy as np
+
 from .artifacts import line_store, tiny_onnx
-from .commands import _ADDRESS_SPACE, _ALLOWED, _TEXTS, _preload, hostile_files
+from .commands import (
+    _ADDRESS_SPACE,
+    _ALLOWED,
+    _TEXTS,
+    _preload,
+    _tiff_pages,
+    hostile_files,
+    run,
+)
 from .trials import Kind, Result, TimedOut, Trial, WrongResult
 
-_GOOD_SHARE = 0.5  # of the values, so that some command lines get far
+# Of the values of a command line: some are all good, so that they get far; some nearly so.
+_BAD_SHARES = (0.0, 0.15, 0.15, 0.5)
 _OUTPUTS = (
     *(
         "output",
@@ -89,7 +102,8 @@ _ALWAYS = {
     "train": ("--max-steps", "1"),
     "finetune": ("--max-steps", "1", "--minutes", "0.1"),
     "adapt": ("--max-steps", "1", "--minutes", "0.1", "--rounds", "1"),
-    "synth": ("--count", "2"),
+    # With fonts of its own: the first search of a home folder looks at all of the machine.
+    "synth": ("--count", "2", "--fonts", "GOOD/fonts"),
     "bench": ("--rounds", "1"),
 }
 _NEVER = ("engine_code", "gpus", "wandb", "vlm_url", "train", "on_train")
@@ -116,6 +130,30 @@ _WORDS = {
     "image_key": ("image", "bild"),
     "text_key": ("text", "rad"),
 }
+# Good files of parameters, by what they are called; others get any file.
+_MODELS = ("best.safetensors", "model.onnx")
+_STORES = ("lines.lmdb", "good.lmdb")
+_PICTURES = ("line.png", "page.png", "pages.tif")
+_LINES = ("labels.tsv", "good.lmdb", "result.jsonl", "read.json", "read.xml")
+_FILES = {
+    **dict.fromkeys(
+        ("model", "weights", "checkpoint", "load", "models", "champion"), _MODELS
+    ),
+    **dict.fromkeys(("a", "b", "artifacts", "run"), _MODELS),
+    **dict.fromkeys(
+        ("store", "stores", "train_stores", "val_stores", "lines", "on"), _STORES
+    ),
+    **dict.fromkeys(("calibration", "check_store", "golden_lines", "against"), _STORES),
+    **dict.fromkeys(("inputs", "document", "doc", "scans", "source"), _PICTURES),
+    **dict.fromkeys(("sources", "data", "val", "labelled"), _LINES),
+    **dict.fromkeys(
+        ("regions", "svtrv2", "tess", "third", "truth"), ("read.json", "read.xml")
+    ),
+    **dict.fromkeys(("results", "baseline"), ("eval/result.json", "read.json")),
+    **dict.fromkeys(("texts", "text", "lexicon", "char_lm"), ("texts.txt",)),
+    "contract": ("model.contract.json",),
+    "fonts": ("fonts",),
+}
 
 
 def leaves(
@@ -140,12 +178,16 @@ class Generator:
         from nordocr_cli.help_text import build
 
         self.commands = list(leaves(build(app)))
-        self.good, self.hostile, self.outputs = list(good), list(hostile), outputs
+        self.folder, self.good = good, sorted(good.iterdir())
+        self.hostile, self.outputs = list(hostile), outputs
+        self.bad_share = 0.0
 
     def line(self, number: int, rng: random.Random) -> list[str]:
         """Return the words of one command line."""
         path, command = self.commands[number % len(self.commands)]
-        words = [*path, *_ALWAYS.get(" ".join(path), ())]
+        self.bad_share = rng.choice(_BAD_SHARES)
+        always = _ALWAYS.get(" ".join(path), ())
+        words = [*path, *(word.replace("GOOD", str(self.folder)) for word in always)]
         options = []
         for parameter in command.params:
             if parameter.name in _NEVER:
@@ -174,7 +216,7 @@ class Generator:
         ]
 
     def _value(self, parameter: Any, rng: random.Random) -> str:
-        good = rng.random() < _GOOD_SHARE
+        good = rng.random() >= self.bad_share
         described = parameter.type_descriptor
         if described.is_choice:
             return str(rng.choice(described.choices)) if good else rng.choice(_TEXTS)
@@ -182,6 +224,8 @@ class Generator:
         kind = parameter.bare_type()
         if parameter.name in _OUTPUTS:
             return str(self.outputs / rng.choice(_OUTPUT_NAMES))
+        if good and parameter.name in _FILES:
+            return str(self.folder / rng.choice(_FILES[parameter.name]))
         if "Path" in kind:
             return self._file(good, rng)
         if kind in ("int", "float"):
@@ -189,23 +233,38 @@ class Generator:
         if good and parameter.name in _WORDS:
             return rng.choice(_WORDS[parameter.name])
         if good:
-            return self._file(rng.random() < _GOOD_SHARE, rng)
+            return self._file(good, rng)
         return rng.choice((*_TEXTS, f"name={self._file(good, rng)}", self._file(good, rng)))
 
     def _file(self, good: bool, rng: random.Random) -> str:
         return os.fsdecode(rng.choice(self.good if good else self.hostile))
 
 
-def good_files(folder: Path) -> list[Path]:
-    """Make files that the commands read: models, stores, lines, results."""
+def make_good_files(folder: Path, log: Path) -> None:
+    """Make files that the commands read: models, stores, lines, a page, results."""
     folder.mkdir()
-    shutil.copy(tiny_onnx(folder), folder / "copy.onnx")
+    model = tiny_onnx(folder)
     line_store(folder / "lines.lmdb", 4)
+    line_store(folder / "good.lmdb", 3)
     (folder / "result.jsonl").write_text(
         '{"id": "line-0", "ref": "Rad 0", "hyp": "Rad 0"}\n'
     )
     (folder / "texts.txt").write_text("Summa kassaflöde 1 234,50\n")
-    return sorted(folder.iterdir())
+    (folder / "labels.tsv").write_text("line.png\tRad 12\n")
+    (folder / "pages.tif").write_bytes(_tiff_pages(3))
+    (folder / "fonts").mkdir()
+    font = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
+    shutil.copy(font, folder / "fonts")
+    page = np.full((500, 400, 3), 255, np.uint8)
+    for top in (60, 120):
+        where = (20, top)
+        cv2.putText(page, "Rad 12", where, cv2.FONT_HERSHEY_SIMPLEX, 1.2, (0, 0, 0), 2)
+    cv2.imwrite(str(folder / "page.png"), page)
+    cv2.imwrite(str(folder / "line.png"), page[25:70, 10:200])
+    for form, name in (("json", "read.json"), ("page", "read.xml")):
+        words = ["read", folder / "page.png", "--layout", "page", "--model", model]
+        run([*words, "--format", form, "-o", folder / name], log)
+    run(["eval", model, folder / "lines.lmdb", "-o", folder / "eval"], log)
 
 
 def generated(folder: Path) -> Trial:
@@ -214,10 +273,8 @@ def generated(folder: Path) -> Trial:
     _import_everything()
     gc.freeze()
     pool, outputs, log = folder / "pool", folder / "outputs", folder / "log"
-    hostile = hostile_files(pool)
-    readable = ("line.png", "line.gt.txt", "labels.tsv", "good.lmdb", "pages.tif")
-    good = good_files(folder / "good") + [pool / name for name in readable]
-    generator = Generator(good, hostile, outputs)
+    make_good_files(folder / "good", log)
+    generator = Generator(folder / "good", hostile_files(pool), outputs)
     ready: list[bool] = []
 
     def trial(number: int, rng: random.Random) -> Result:
@@ -242,6 +299,9 @@ def _import_everything() -> None:
     """Import what commands import on their way, once for all trials."""
     import importlib
     import pkgutil
+
+    # It reads all fonts of the machine when it is first imported for a home folder.
+    import matplotlib.font_manager  # noqa: F401
 
     import nordocr_cli
 
@@ -299,6 +359,6 @@ KINDS = (
         "generated command lines of every command",
         5000,
         generated,
-        limit_s=40.0,
+        limit_s=240.0,
     ),
 )

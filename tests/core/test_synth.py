@@ -191,3 +191,25 @@ def test_a_damage_that_is_never_done_is_not_done(job: Job) -> None:
     crop = one_bit.line(3)[0].crop
     assert (crop == np.bincount(crop.reshape(-1)).argmax()).mean() > 0.4
     assert set(np.unique(never.line(3)[0].crop)) == {0, 255}
+
+
+def test_lines_can_be_coloured_turned_and_long(job: Job) -> None:
+    style = Style(coloured=1.0, max_skew_deg=5.0)
+    changed = replace(job, style=style, min_characters=12)
+    lines = [changed.line(index) for index in range(12)]
+    for drawn, row in lines:
+        assert drawn.crop.shape[2] == 3
+        assert len(row.text) >= 12
+    channels = [drawn.crop.astype(int) for drawn, _ in lines]
+    coloured = [np.abs(crop[..., 0] - crop[..., 2]).max() > 10 for crop in channels]
+    assert sum(coloured) >= 10
+    # What is light stays light, and the ink stays darker than its paper.
+    assert all(np.ptp(crop.mean(axis=2)) > 30 for crop in channels)
+    heights = [drawn.crop.shape[0] / drawn.crop.shape[1] for drawn, _ in lines]
+    straight = replace(job, style=Style(max_skew_deg=0.0), min_characters=12)
+    upright = [straight.line(index)[0].crop.shape for index in range(12)]
+    assert np.mean(heights) > 1.2 * np.mean(
+        [height / width for height, width, _ in upright]
+    )
+    with pytest.raises(UsageError, match="--min-characters 500"):
+        replace(job, min_characters=500).line(0)

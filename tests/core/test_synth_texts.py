@@ -23,6 +23,16 @@ def test_texts_alone_are_written_as_long_as_requested(tmp_path):
         write_texts(tmp_path / "texts.lmdb", NORDIC, 1, seed=3)
 
 
+def test_texts_have_a_shortest_length(tmp_path):
+    file = tmp_path / "texts.jsonl"
+    write_texts(file, NORDIC, 30, seed=3, min_characters=40, max_characters=60)
+    rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    lengths = [len(row["text"]) for row in rows]
+    assert 40 <= min(lengths) <= max(lengths) <= 60
+    with pytest.raises(UsageError, match="--min-characters 9 is above --max-characters 8"):
+        write_texts(file, NORDIC, 1, seed=3, min_characters=9, max_characters=8)
+
+
 def test_the_command_writes_texts_without_fonts(tmp_path):
     arguments = [
         "synth",

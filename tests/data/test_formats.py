@@ -60,9 +60,9 @@ def test_csv_names_the_line_that_is_wrong(tmp_path: Path) -> None:
         "c.png,good",
     )
     found = rows(csv)
-    assert [where for where, _ in found] == ["2", "3", "4", "c.png"]
-    assert "not CSV" in found[0][1]
-    assert "3 columns instead of 2" in found[2][1]
+    assert [where for where, _ in found] == ["2", "4", "c.png"]
+    assert "2 lines of text" in found[0][1]
+    assert "3 columns instead of 2" in found[1][1]
     assert "no header" in rows(write(csv, "a,b,c"))[0][1]
 
 

@@ -245,7 +245,73 @@ def own_tsv(folder: Path) -> None:
     put(folder / "read.tsv", header + body)
 
 
+def csv_of_a_spreadsheet(folder: Path) -> None:
+    rows = zip(images(folder), TEXTS, strict=True)
+    cells = (f'{name};"first\r\nsecond; line";"{text}"\r\n' for name, text in rows)
+    put(folder / "labels.csv", "\ufeffimage;comment;text\r\n" + "".join(cells))
+
+
+def tsv_in_quotes(folder: Path) -> None:
+    rows = zip(images(folder), TEXTS, strict=True)
+    cells = "".join(f'"{name}"\t"{text}"\n' for name, text in rows)
+    put(folder / "labels.tsv", "image\ttext\n" + cells)
+
+
+def names_as_addresses(folder: Path) -> None:
+    images(folder, "rad {}.png")
+    put(folder / "labels.tsv", lines([f"rad%20{number}.png" for number in range(3)]))
+
+
+def upper_case_names(folder: Path) -> None:
+    for name, text in zip(images(folder, "{}.TIF"), TEXTS, strict=True):
+        put(folder / name.replace(".TIF", ".GT.TXT"), text)
+
+
+def copied_from_macos(folder: Path) -> None:
+    tesstrain(folder)
+    for number in range(3):
+        for suffix in (".png", ".gt.txt"):
+            put(folder / f"._{number}{suffix}", b"\0\5\x16\7Mac OS X")
+
+
+def donut(folder: Path) -> None:
+    rows = [
+        {
+            "file_name": name,
+            "ground_truth": json.dumps({"gt_parse": {"text_sequence": text}}),
+        }
+        for name, text in zip(images(folder / "train"), TEXTS, strict=True)
+    ]
+    put(folder / "train" / "metadata.jsonl", "\n".join(map(json.dumps, rows)))
+
+
+def zip_of_zips(folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
+    with zipfile.ZipFile(folder / "all.zip", "w") as outer:
+        for number, text in enumerate(TEXTS):
+            part = io.BytesIO()
+            with zipfile.ZipFile(part, "w") as inner:
+                inner.writestr(f"p{number}/{number}.png", picture(number))
+                inner.writestr(f"p{number}/{number}.gt.txt", text)
+            outer.writestr(f"part{number}.zip", part.getvalue())
+
+
+def tar_with_long_names(folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
+    with tarfile.open(folder / "SET.TAR", "w", format=tarfile.GNU_FORMAT) as file:
+        for number, text in enumerate(TEXTS):
+            for suffix, content in {
+                "png": picture(number),
+                "gt.txt": text.encode(),
+            }.items():
+                info = tarfile.TarInfo(f"{'a' * 90}/{'b' * 90}/a\u030a{number}.{suffix}")
+                info.size = len(content)
+                file.addfile(info, io.BytesIO(content))
+
+
 LINE_FORMS = [
+    csv_of_a_spreadsheet, tsv_in_quotes, names_as_addresses, upper_case_names,
+    copied_from_macos, donut, zip_of_zips, tar_with_long_names,
     tesstrain, ocropus_tree, text_beside_image, backslashes, absolute_paths,
     paths_of_another_machine, named_from_the_folder_above, images_above, up_and_into_images,
     symlinked_folder, other_letter_case, decomposed_names, header_of_another_tool, more_columns,
@@ -351,6 +417,52 @@ def coco_lists(folder: Path) -> None:
     )
 
 
+def coco_folders(folder: Path) -> None:
+    scan(folder / "train2017")
+    annotation = {"id": 5, "image_id": 1, "bbox": [10, 20, 100, 30], "text": "Rad"}
+    content = {
+        "images": [{"id": 1, "file_name": "0001.png"}],
+        "annotations": [annotation],
+    }
+    put(folder / "annotations" / "instances_train2017.json", content)
+
+
+def cvat(folder: Path) -> None:
+    scan(folder)
+    annotation = {"id": 5, "image_id": 1, "bbox": [10, 20, 100, 30], "segmentation": []}
+    attributes = {"text": "Rad", "rotation": 360.0}
+    content = {
+        "images": [{"id": 1, "file_name": "0001.png"}],
+        "annotations": [{**annotation, "attributes": attributes}],
+    }
+    put(folder / "instances_default.json", content)
+
+
+def ocropus_hocr(folder: Path) -> None:
+    scan(folder)
+    put(
+        folder / "book.html",
+        "<!DOCTYPE html><html><body><div class='ocr_page' title='file 0001.png'>"
+        "<SPAN CLASS='ocr_line' TITLE='bbox 10 20 110 50'>Rad</SPAN><br/></div></body></html>",
+    )
+
+
+def page_2010(folder: Path) -> None:
+    scan(folder)
+    corners = "".join(f'<Point x="{x}" y="{y}"/>' for x, y in CORNERS)
+    namespace = "http://schema.primaresearch.org/PAGE/gts/pagecontent/2010-03-19"
+    layout = PAGE.format(image="0001.png", points=POINTS, text="Rad")
+    layout = layout.replace(f'<Coords points="{POINTS}"/>', f"<Coords>{corners}</Coords>")
+    put(folder / "0001.xml", layout.replace("<PcGts>", f'<PcGts xmlns="{namespace}">'))
+
+
+def ocr_d_workspace(folder: Path) -> None:
+    scan(folder / "OCR-D-IMG", "FILE_0001.png")
+    put(folder / "mets.xml", '<mets:mets xmlns:mets="http://www.loc.gov/METS/"/>')
+    layout = PAGE.format(image="OCR-D-IMG/FILE_0001.png", points=POINTS, text="Rad")
+    put(folder / "OCR-D-GT-SEG-LINE" / "FILE_0001.xml", layout)
+
+
 def icdar_2015(folder: Path) -> None:
     scan(folder / "images", "img_1.png")
     numbers = ",".join(str(number) for corner in CORNERS for number in corner)
@@ -419,6 +531,7 @@ def own_pages_tsv(folder: Path) -> None:
 
 
 PAGE_FORMS = [
+    coco_folders, cvat, ocropus_hocr, page_2010, ocr_d_workspace,
     transkribus, escriptorium_zip, htr_united, paddle_pages, coco_text, coco_lists, icdar_2015,
     sroie, funsd, label_studio, label_studio_minimal, mmocr_spotting, own_pages_jsonl,
     own_pages_tsv,
@@ -494,6 +607,83 @@ def test_page_images_with_layouts_in_a_table(tmp_path: Path) -> None:
     source = open_source(tmp_path / "pages.parquet")
     (entry,) = source.entries()
     assert (entry.row.text, source.crop(entry).shape) == ("Rad", (30, 100, 3))
+
+
+def test_a_table_names_images_next_to_it(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    pq = pytest.importorskip("pyarrow.parquet")
+    names = images(tmp_path)
+    table = pa.table({"file_name": names, "text": list(TEXTS)})
+    pq.write_table(table, tmp_path / "metadata.parquet")
+    source = open_source(tmp_path)
+    entries = list(source.entries())
+    assert [entry.row.text for entry in entries] == list(TEXTS)
+    assert source.crop(entries[2]).shape == (20, 60, 3)
+    outside = pa.table({"file_name": ["../secret.png"], "text": ["a"]})
+    pq.write_table(outside, tmp_path / "metadata.parquet")
+    source = open_source(tmp_path)
+    with pytest.raises(DataError, match="leaves"):
+        source.crop(next(iter(source.entries())))
+
+
+def test_data_sets_compiled_by_kraken(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    rows = [{"text": text, "im": picture(number)} for number, text in enumerate(TEXTS)]
+    table = pa.table({"lines": pa.array(rows)})
+    file = tmp_path / "dataset.arrow"
+    with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+    source = open_source(tmp_path)
+    entries = list(source.entries())
+    assert [entry.row.text for entry in entries] == list(TEXTS)
+    assert source.crop(entries[1]).shape == (20, 60, 3)
+
+
+def test_keys_within_keys_can_be_named(tmp_path: Path) -> None:
+    rows = [
+        {"image": {"path": name}, "text": {"value": text}}
+        for name, text in zip(images(tmp_path), TEXTS, strict=True)
+    ]
+    file = put(tmp_path / "data.jsonl", "\n".join(map(json.dumps, rows)))
+    entry = next(iter(open_source(file).entries()))
+    assert "--text-key text.value" in entry.problem
+    named = open_source(parse_source(str(file), Columns("", "text.value")))
+    assert [entry.row.text for entry in named.entries()] == list(TEXTS)
+
+
+def test_turned_boxes_are_cut_along_their_turn(tmp_path: Path) -> None:
+    scan(tmp_path)
+    annotation = {"id": 5, "image_id": 1, "bbox": [60, 35, 80, 20], "text": "Rad"}
+    content = {"images": [{"id": 1, "file_name": "0001.png"}], "annotations": [annotation]}
+    annotation["attributes"] = {"rotation": 180}
+    file = put(tmp_path / "labels.json", content)
+    source = open_source(file)
+    (entry,) = source.entries()
+    page = cv2.imdecode(np.frombuffer(picture(7, 100, 200), np.uint8), cv2.IMREAD_COLOR_RGB)
+    upside_down = page[35:55, 60:140][::-1, ::-1].astype(int)
+    difference = np.abs(source.crop(entry).astype(int) - upside_down)
+    assert difference.mean() < 2
+
+    annotation["bbox"] = [60, 35, 80, 20, 0.5]
+    (entry,) = open_source(put(tmp_path / "labels.json", content)).entries()
+    assert "5 numbers" in entry.problem
+
+
+@pytest.mark.parametrize(
+    "content", [{"shapes": [{"points": []}]}, {"_via_img_metadata": {}}, {"unknown": [1]}]
+)
+def test_json_that_is_not_read_is_named(tmp_path: Path, content) -> None:
+    put(tmp_path / "0001.json", content)
+    with pytest.raises(DataError, match=r"0001\.json is (a labelme|a project|in no form)"):
+        open_source(tmp_path)
+
+
+def test_an_open_quote_spoils_one_row_of_a_csv(tmp_path: Path) -> None:
+    names = images(tmp_path)
+    file = put(tmp_path / "labels.csv", f'image,text\n{names[0]},"open\n{names[1]},b\n')
+    first, second = open_source(file).entries()
+    assert "closes" in first.problem
+    assert second.row.text == "b"
 
 
 def test_a_mixed_folder_names_what_it_left_aside(tmp_path: Path, heard) -> None:

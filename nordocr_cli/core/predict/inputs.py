@@ -150,10 +150,13 @@ def _holds_pages(folder: Path) -> bool:
 
 def _images_in(folder: Path) -> Iterator[Path]:
     from nordocr_cli.data.documents import IMAGE_SUFFIXES
+    from nordocr_cli.data.images import is_of_macos
 
     with os.scandir(folder) as entries:
         for entry in entries:
-            is_named_so = entry.name.lower().endswith(IMAGE_SUFFIXES)
+            is_named_so = entry.name.lower().endswith(IMAGE_SUFFIXES) and not is_of_macos(
+                entry.name
+            )
             # A link to nothing is an image that cannot be read, which reading it says.
             if is_named_so and (entry.is_file() or not os.path.exists(entry)):
                 yield folder / entry.name

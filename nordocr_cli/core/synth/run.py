@@ -71,6 +71,7 @@ class Job:
     style: Style = field(default_factory=Style)
     resamplers: Mapping[Resampler, float] | None = None
     max_characters: int | None = None
+    min_characters: int = 1
 
     def __getstate__(self) -> dict[str, Any]:
         """What a worker gets: the corpus that was read, but not the sources drawn from it."""
@@ -98,6 +99,7 @@ class Job:
             "style": asdict(self.style),
             "resamplers": dict(self.resamplers or {self.geometry.resampler: 1.0}),
             **({"max_characters": self.max_characters} if self.max_characters else {}),
+            **({"min_characters": self.min_characters} if self.min_characters > 1 else {}),
         }
 
     @cached_property
@@ -114,7 +116,15 @@ class Job:
             self.geometry.max_width / self.geometry.height * _CHARACTERS_PER_HEIGHT
         )
         longest = min(longest, self.max_characters or longest)
-        return TextSource(self.charset, self.corpus.phrases, max(1, longest))
+        if self.min_characters > longest:
+            raise UsageError(
+                f"--min-characters {self.min_characters}: a line of at most"
+                f" {self.geometry.max_width} px holds about {longest} characters; give a smaller"
+                " minimum, or a wider profile"
+            )
+        return TextSource(
+            self.charset, self.corpus.phrases, max(1, longest), self.min_characters
+        )
 
     @cached_property
     def fonts(self) -> FontPicker:

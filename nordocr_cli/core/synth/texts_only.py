@@ -21,17 +21,23 @@ def write_texts(
     seed: int,
     texts: Path | None = None,
     max_characters: int | None = None,
+    min_characters: int = 1,
 ) -> int:
     """Write `count` texts to `output`, a JSON object a line: `id`, `language`, `kind` (of text) and
-    `text`, at most `max_characters` long. Returns the number of texts.
+    `text` of `min_characters` to `max_characters`. Returns the number of texts.
 
     Text `index` of `seed` is the same whatever `count` is. Raises UsageError unless `output` is a
-    .jsonl file.
+    .jsonl file and the maximum is not below the minimum.
     """
     if output.suffix != ".jsonl":
         raise UsageError(f"{output}: --texts-only writes JSON Lines; give -o FILE.jsonl")
     corpus = read_corpus(texts, charset) if texts else Corpus()
-    source = TextSource(charset, corpus.phrases, max_characters or DEFAULT_MAX_CHARACTERS)
+    longest = max_characters or max(DEFAULT_MAX_CHARACTERS, 2 * min_characters)
+    if longest < min_characters:
+        raise UsageError(
+            f"--min-characters {min_characters} is above --max-characters {longest}"
+        )
+    source = TextSource(charset, corpus.phrases, longest, min_characters)
     with (
         atomic.replacing(output) as temporary,
         temporary.open("w", encoding="utf-8") as file,

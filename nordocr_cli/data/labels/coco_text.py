@@ -5,6 +5,7 @@ COCO-Text has maps `imgs` and `anns`, COCO lists `images` and `annotations`. The
 `segmentation`.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -68,12 +69,15 @@ def _entry(
     name = next((annotation[key] for key in ("id", "ann_id") if key in annotation), number)
     text = _text(annotation)
     place = _place(annotation)
-    value = {"image": image.get("file_name"), "text": text, "number": name}
+    value = {"image": image.get("file_name"), "text": text or "", "number": name}
     if language := annotation.get("language"):
         value["language"] = {"english": "en"}.get(str(language), "")
     if text in _ILLEGIBLE or annotation.get("legibility") == "illegible":
         problem = f"annotation {name} is marked as illegible"
         return Entry(where, str(value["image"]), problem=problem, illegible=True)
+    if text is None:
+        keys = ", ".join(map(str, annotation))
+        raise ValueError(f"annotation {name} has no text; its keys are {keys}")
     return replace(region_entry(value, place, where), where=where)
 
 
@@ -82,7 +86,7 @@ def _text(annotation: Mapping[str, Any]) -> Any:
     for key in _TEXT_KEYS:
         if described.get(key) is not None:
             return described[key]
-    return ""
+    return None
 
 
 def _place(annotation: Mapping[str, Any]) -> Any:
@@ -93,5 +97,33 @@ def _place(annotation: Mapping[str, Any]) -> Any:
         polygon = polygon[0] if len(polygon[0]) > 2 else polygon
     if isinstance(polygon, list) and len(polygon) > 4:
         return place_of_points(polygon)
-    x, y, width, height = (float(edge) for edge in annotation["bbox"])
-    return place_of_box(x, y, width, height)
+    edges = [float(edge) for edge in annotation["bbox"]]
+    if len(edges) != 4:
+        raise ValueError(
+            f"bbox has {len(edges)} numbers instead of 4; export a rotated box with its corners"
+            " as `segmentation`"
+        )
+    x, y, width, height = edges
+    rotation = float((annotation.get("attributes") or {}).get("rotation") or 0)
+    if rotation % 360 == 0:
+        return place_of_box(x, y, width, height)
+    return place_of_points(_rotated_corners(x, y, width, height, rotation))
+
+
+def _rotated_corners(
+    x: float, y: float, width: float, height: float, degrees: float
+) -> list[tuple[float, float]]:
+    """The corners of a box that is turned clockwise about its centre, as CVAT exports it."""
+    turned = math.radians(degrees)
+    cosine, sine = math.cos(turned), math.sin(turned)
+    centre_x, centre_y = x + width / 2, y + height / 2
+    corners = []
+    for side, level in ((-1, -1), (1, -1), (1, 1), (-1, 1)):
+        across, down = side * width / 2, level * height / 2
+        corners.append(
+            (
+                centre_x + across * cosine - down * sine,
+                centre_y + across * sine + down * cosine,
+            )
+        )
+    return corners

@@ -15,8 +15,9 @@ on that page.
 import csv
 import json
 import re
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from nordocr_cli.data.entry import IMAGE_NAMES, TEXT_NAMES, Entry, make_entry, named_keys
@@ -27,6 +28,9 @@ _SUFFIXES = "png|jpe?g|tiff?|bmp|webp|gif|jp2"
 # `my image.png`, then what parts it from the text.
 _LABEL = re.compile(rf"(.+?\.(?:{_SUFFIXES}))(\s*[,;|]|\s)\s?(.*)", re.IGNORECASE)
 _IMAGE = re.compile(rf".*\.(?:{_SUFFIXES})", re.IGNORECASE)
+# Where and what a line is, and why it is none; as `text_lines` gives them.
+_Line = tuple[str, str, str]
+_MAXIMUM_ROW_LINES = 50
 _BOX_COLUMNS = ("left", "top", "width", "height")
 
 
@@ -49,18 +53,43 @@ def is_labels(file: LabelFile) -> bool:
 
 
 def read_csv(file: LabelFile) -> Iterator[Entry]:
-    """Yield an entry per row of a CSV."""
+    """Yield an entry per row of a CSV. A quoted cell may hold line breaks."""
     table = _Csv(file.columns)
-    for where, text, problem in text_lines(file.path):
+    lines = _Lines(text_lines(file.path))
+    for where, text, problem in lines:
         if problem:
             yield bad_entry(where, problem)
             continue
         try:
-            value = table.row(text)
+            value = _csv_row(table, text, lines)
             if value is not None:
+                _require_one_line(value)
                 yield _entry(value, where)
         except ValueError as error:
             yield bad_entry(where, error)
+
+
+def _csv_row(table: "_Csv", text: str, lines: "_Lines") -> Mapping[str, Any] | None:
+    """The row that begins with the line `text`, and goes on in `lines` while a quote is open. Lines
+    that do not belong to it are put back. Raises ValueError.
+    """
+    taken: list[_Line] = []
+    try:
+        return table.row(text)
+    except _OpenQuoteError as error:
+        problem = error
+    for line in islice(lines, _MAXIMUM_ROW_LINES):
+        taken.append(line)
+        if line[2]:
+            break
+        try:
+            return table.row("\n".join([text, *(each for _, each, _ in taken)]))
+        except _OpenQuoteError:
+            continue
+        except ValueError:
+            break
+    lines.put_back(taken)
+    raise problem
 
 
 def read_tsv(file: LabelFile) -> Iterator[Entry]:
@@ -135,6 +164,9 @@ def _tsv_row(
         return {"image": image, "text": label}
     # Further tabs belong to the text where that is the last column.
     cells = text.split("\t", len(header) - 1)
+    if all(len(cell) > 1 and cell[0] == cell[-1] == '"' for cell in cells):
+        # Written with every cell in quotes, as some spreadsheets do.
+        cells = [cell[1:-1].replace('""', '"') for cell in cells]
     return _named_cells(header, cells, columns)
 
 
@@ -189,8 +221,41 @@ def _label_row(text: str, separator: str) -> Mapping[str, Any]:
 # ----------------------------------------
 
 
+class _Lines:
+    """The lines of a file; some that were taken can be put back."""
+
+    def __init__(self, lines: Iterator[_Line]) -> None:
+        self._lines = lines
+        self._returned: deque[_Line] = deque()
+
+    def __iter__(self) -> Iterator[_Line]:
+        return self
+
+    def __next__(self) -> _Line:
+        if self._returned:
+            return self._returned.popleft()
+        return next(self._lines)
+
+    def put_back(self, lines: Sequence[_Line]) -> None:
+        """Let these come next, in their order."""
+        self._returned.extendleft(reversed(lines))
+
+
+def _require_one_line(row: Mapping[str, Any]) -> None:
+    """Raise ValueError for a text with a line break in it."""
+    names = (name for name in ("text", *sorted(TEXT_NAMES)) if row.get(name))
+    text = str(row.get(next(names, "text"), ""))
+    if "\n" in text.strip():
+        count = len(text.strip().splitlines())
+        raise ValueError(f"{count} lines of text; the image of a line has one")
+
+
+class _OpenQuoteError(ValueError):
+    """A CSV's line ends within a quoted cell, which may go on in the next one."""
+
+
 class _Csv:
-    """Reads a CSV line by line; a text line holds no line break, so neither does a row."""
+    """Reads a CSV row by row."""
 
     def __init__(self, columns: Columns) -> None:
         self._columns = columns
@@ -220,10 +285,15 @@ class _Csv:
 
     def _cells(self, line: str) -> list[str]:
         try:
-            return next(csv.reader([line], delimiter=self._delimiter, strict=True))
+            rows = csv.reader(
+                line.splitlines(keepends=True), delimiter=self._delimiter, strict=True
+            )
+            return next(rows)
         except csv.Error as error:
-            raise ValueError(
-                f"not CSV: {error}; a row stands on one line, and a quote within quotes is doubled"
+            kind = _OpenQuoteError if "unexpected end" in str(error) else ValueError
+            raise kind(
+                f"not CSV: {error}; a quote that opens a cell closes it, and one within quotes is"
+                " doubled"
             ) from None
 
 

@@ -23,6 +23,8 @@ _HOCR_LINES = frozenset(
 _HOCR_BOX = re.compile(r"\bbbox((?:\s+-?[\d.]+){4})")
 _HOCR_POLYGON = re.compile(r"\bpoly((?:\s+-?[\d.]+){6,})")
 _HOCR_BASELINE = re.compile(r"\bbaseline\s+(-?[\d.]+)\s+(-?[\d.]+)\s*(?:;|$)")
+# Tesseract writes `image "NAME"`, OCRopus `file NAME`.
+_HOCR_IMAGE = re.compile(r"""\b(?:image|file)\s+(?:"([^"]*)"|'([^']*)'|([^\s;"']+))""")
 _VOID_TAGS = frozenset({"br", "hr", "img", "input", "link", "meta", "wbr"})
 
 
@@ -103,13 +105,15 @@ class _Hocr(HTMLParser):
             self.language = self.language or given.get("lang", "")
         role = ""
         if "ocr_page" in kinds:
-            image = re.search(r'image\s+(?:"([^"]*)"|\'([^\']*)\')', title)
+            image = _HOCR_IMAGE.search(title)
             if "bbox" in title:
                 box = self._box(title, f"page {len(self.pages) + 1}")
             else:
                 box = None
             size = (round(box.bottom), round(box.right)) if box else (0, 0)
-            self.pages.append(((image[1] or image[2] or "") if image else "", size, []))
+            self.pages.append(
+                (next(filter(None, image.groups()), "") if image else "", size, [])
+            )
         elif kinds & _HOCR_LINES and self.pages:
             role = "line"
             lines = self.pages[-1][2]

@@ -6,6 +6,7 @@ to the ink, to the font's box, or with a margin. Everything follows from the ran
 line, so a line depends on (seed, index) alone.
 """
 
+import colorsys
 import math
 import random
 from collections.abc import Callable, Mapping, Sequence
@@ -61,6 +62,9 @@ _REACH_EM = {
 }
 
 
+_COLOURED_INK = 0.3  # of the lines on coloured paper
+
+
 @dataclass(frozen=True)
 class Style:
     """What may vary from line to line. `strength` scales the probability of every damage; `recipes`
@@ -85,14 +89,17 @@ class Style:
     blank: float = (
         0.0  # probability of a box in which nothing is written, with an empty text
     )
+    coloured: float = 0.0  # probability of coloured paper, and of coloured ink on it
+    # lines are turned by up to so many degrees; None: by as much as pages of the scan are
+    max_skew_deg: float | None = None
     # probability of letters set on a coarse grid, with uneven gaps between and within words
     coarse: float = 0.2
 
 
 @dataclass(frozen=True, slots=True)
 class RenderedLine:
-    """A line's crop, uint8 (h, w, 3) RGB with three equal channels, its text, and how it was
-    made.
+    """A line's crop, uint8 (h, w, 3) RGB, its text, and how it was made. The three channels are
+    equal unless the paper is coloured.
     """
 
     crop: NDArray[Any]
@@ -129,6 +136,8 @@ def render_line(
                 continue
         rendered = _render(rng, text, face, geometry, style, look)
         if rendered is not None:
+            if style.coloured and rng.random() < style.coloured:
+                rendered = replace(rendered, crop=_on_coloured_paper(rng, rendered.crop))
             return replace(rendered, made={**rendered.made, "look": name})
     raise DataError(
         "100 texts in a row could not be drawn: the fonts lack too many characters of the charset;"
@@ -152,7 +161,7 @@ def _render(
     dpi, points = _size(rng)
     em_px = points * dpi / 72
     stretch = _stretch(rng, look)
-    angle = _angle(rng, recipe)
+    angle = _angle(rng, recipe, style.max_skew_deg)
 
     drawn = _draw_cells(rng, face, text, geometry, stretch, style)
     if drawn is None:
@@ -345,8 +354,31 @@ def _scaled(ink: Gray, scale_x: float, scale_y: float) -> Gray:
     )
 
 
-def _angle(rng: random.Random, recipe: Recipe) -> float:
-    """Skew in degrees: what is left after deskewing, now and then a page that was not deskewed."""
+def _on_coloured_paper(rng: random.Random, crop: NDArray[Any]) -> NDArray[Any]:
+    """Map gray levels of a crop (h, w, 3) from black to a dark ink, and from white to a bright
+    paper.
+    """
+    hue = rng.random()
+    paper = np.array(
+        colorsys.hsv_to_rgb(hue, rng.uniform(0.05, 0.4), rng.uniform(0.8, 1.0))
+    )
+    ink = np.zeros(3)
+    if rng.random() < _COLOURED_INK:
+        ink_hue = rng.random()
+        ink = np.array(
+            colorsys.hsv_to_rgb(ink_hue, rng.uniform(0.5, 1.0), rng.uniform(0.1, 0.3))
+        )
+    gray = crop[:, :, :1].astype(np.float32) / 255  # (h, w, 1)
+    colours = ink + (paper - ink) * gray  # (h, w, 3)
+    return np.asarray(np.round(255 * colours), dtype=np.uint8)
+
+
+def _angle(rng: random.Random, recipe: Recipe, maximum: float | None) -> float:
+    """Skew in degrees: what is left after deskewing, now and then a page that was not deskewed; or
+    any up to `maximum`.
+    """
+    if maximum is not None:
+        return rng.uniform(-maximum, maximum)
     if not recipe.skew_deg:
         return 0.0
     if rng.random() < 0.15:

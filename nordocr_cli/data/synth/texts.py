@@ -149,8 +149,12 @@ def read_corpus(folder: Path, charset: Charset) -> Corpus:
     return corpus
 
 
+# Long texts are rare among those of some kinds.
+_TRIED_TEXTS = 1000
+
+
 class TextSource:
-    """Draws line texts. `max_characters` bounds a line's length, so that its width fits the
+    """Draws line texts of `min_characters` to `max_characters`, so that a line's width fits the
     profile's `max_width`.
 
     The text depends on the given random generator alone, never on earlier calls.
@@ -161,8 +165,10 @@ class TextSource:
         charset: Charset,
         phrases: Mapping[str, Sequence[str]] | None = None,
         max_characters: int = 150,
+        min_characters: int = 1,
     ) -> None:
         self.charset = charset
+        self.min_characters = min_characters
         self.phrases = dict(phrases or {})
         self.max_characters = max_characters
         known = [
@@ -202,7 +208,7 @@ class TextSource:
         outside the charset is drawn anew.
         """
         kinds = KIND_WEIGHTS if kinds is None else kinds
-        for _ in range(100):
+        for _ in range(_TRIED_TEXTS):
             kind = rng.choices(list(kinds), list(kinds.values()))[0]
             language = self._draw_language(rng, foreign if kind in _FOREIGN_KINDS else 0.0)
             vocabulary = VOCABULARIES.get(
@@ -210,12 +216,13 @@ class TextSource:
             )
             cells = self._generators[kind](rng, language, vocabulary)
             cells = self._fit(cells if kind == "receipt" else vary_case(rng, cells))
-            if cells and not self._foreign.search(" ".join(cells)):
+            label = " ".join(cells)
+            if len(label) >= self.min_characters and not self._foreign.search(label):
                 return Text(cells, language, kind)
-        raise DataError(
-            f"charset {self.charset.name!r} can hardly write any line: 100 texts in a row had"
-            " characters outside it"
-        )
+        reason = f"had characters outside of charset {self.charset.name!r}"
+        if self.min_characters > 1:
+            reason += f" or fewer than {self.min_characters} characters"
+        raise DataError(f"no line can be written: {_TRIED_TEXTS} texts in a row {reason}")
 
     def _draw_language(self, rng: random.Random, foreign: float) -> str:
         weights = [
