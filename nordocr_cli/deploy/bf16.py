@@ -1,4 +1,4 @@
-"""bf16 files where nothing runs them: ONNX Runtime has no convolution in bf16 on a CPU."""
+"""Checking bf16 files on a CPU, where ONNX Runtime has no convolution in bf16."""
 
 from typing import TYPE_CHECKING
 
@@ -7,11 +7,9 @@ if TYPE_CHECKING:
 
 
 def fp32_twin(model: "onnx.ModelProto") -> "onnx.ModelProto":
-    """Return the same graph with float32 for bf16 everywhere: the weights as bf16 rounded them,
-    which float32 holds exactly.
-
-    Run by ONNX Runtime it proves the graph and its weights; what bf16 arithmetic adds is torch's to
-    say.
+    """Return the same graph with float32 instead of bf16 everywhere. The weights stay as bf16
+    rounded them, which float32 holds exactly. Run by ONNX Runtime, it proves the graph and its
+    weights; the effect of bf16 arithmetic is measured with torch.
     """
     import numpy as np
     import onnx
@@ -29,5 +27,5 @@ def fp32_twin(model: "onnx.ModelProto") -> "onnx.ModelProto":
         if tensor.data_type == bf16:
             values = onnx.numpy_helper.to_array(tensor).astype(np.float32)
             tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
-    del twin.graph.value_info[:]  # they say bf16; ONNX Runtime infers them again
+    del twin.graph.value_info[:]  # they declare bf16; ONNX Runtime infers them again
     return twin

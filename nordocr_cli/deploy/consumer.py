@@ -1,8 +1,7 @@
-"""What the Rust pipeline expects of a model, and the settings that make it load one.
-
-Some of it is code there and cannot be configured: `pipeline_conflicts` names what a model does
-otherwise. The rest are the keys of its `--config` JSON and of
-`crates/nordocr-pipeline/src/config.rs`: `ConsumerConfig` writes and checks them.
+"""What the Rust pipeline expects of a model, and the settings that make it load one. A part is code
+there and cannot be configured: `pipeline_conflicts` names where a model differs from it. The rest
+are the keys of its `--config` JSON and of `crates/nordocr-pipeline/src/config.rs`: `ConsumerConfig`
+writes and checks them.
 """
 
 import json
@@ -27,7 +26,7 @@ KEYS = (
     "gpu_arch_override",
 )
 MODEL = "SVTRv2"  # the pipeline's name for the network whose output it decodes by CTC
-# The pipeline knows one name a GPU generation; for other GPUs it finds out by itself.
+# The pipeline has one name per GPU generation; it detects other GPUs by itself.
 OVERRIDES = {8: "sm_80", 12: "sm_120"}
 # The pipeline's values for keys that are not set.
 DEFAULTS: Mapping[str, Any] = {
@@ -36,7 +35,7 @@ DEFAULTS: Mapping[str, Any] = {
     "recognize_max_seq_len": 448,
 }
 
-_RETRAIN = "train again with --set {key}={value}, or keep this model away from the pipeline"
+_RETRAIN = "train again with --set {key}={value}, or do not use this model in the pipeline"
 _NETWORKS = ("svtrv2", "svtrv2-nano")
 # geometry field → the values that suit the pipeline, and what the pipeline does
 _GEOMETRY: Mapping[str, tuple[tuple[Any, ...], str]] = {
@@ -44,18 +43,17 @@ _GEOMETRY: Mapping[str, tuple[tuple[Any, ...], str]] = {
     "pad_value": ((255,), "pads with white, 255"),
     "stride": ((CTC_STRIDE,), f"takes one frame for every {CTC_STRIDE} pixels"),
     "width_multiple": ((CTC_STRIDE,), f"rounds widths down to a multiple of {CTC_STRIDE}"),
-    "over_width": (("squash", "auto"), "squashes lines that are too wide"),
-    # Trained on linear, served with corner-bilinear is how the pipeline's models are made; see
+    "over_width": (("squash", "auto"), "squeezes lines that are too wide"),
+    # The pipeline's models are trained with linear and served with corner-bilinear; see
     # pipeline_notes.
     "resampler": (("corner-bilinear", "linear"), "resamples bilinearly from the corner"),
 }
 
 
 def pipeline_conflicts(contract: Contract, charset: Charset = NORDIC) -> list[str]:
-    """Return one sentence for each thing that the pipeline's code does otherwise than this model
-    needs: field, both values, and the step that fixes it. `charset` is the pipeline's array.
-
-    Empty when the pipeline reads the model right.
+    """Return one sentence for each point where the pipeline's code differs from what this model
+    needs: field, both values, and the step that fixes it. `charset` is the pipeline's array. Empty
+    when the pipeline reads the model correctly.
     """
     found: list[str] = []
     network = str(contract.model.get("name"))
@@ -75,7 +73,7 @@ def pipeline_conflicts(contract: Contract, charset: Charset = NORDIC) -> list[st
 
 
 def geometry_conflicts(contract: Contract) -> list[str]:
-    """Return one sentence for each rule of preprocessing in which pipeline and model differ."""
+    """Return one sentence for each preprocessing rule in which pipeline and model differ."""
     values = contract.geometry.to_json()
     found = []
     for field, (suitable, does) in _GEOMETRY.items():
@@ -95,8 +93,8 @@ def _tensor_conflicts(contract: Contract) -> list[str]:
         )
     if contract.output_activation != "logits":
         found.append(
-            f"output_activation is {contract.output_activation}; the pipeline takes the softmax"
-            " itself, of probabilities a second time: export for it with --output-activation logits"
+            f"output_activation is {contract.output_activation}; the pipeline applies the softmax"
+            f" itself, which would be a second one: export for it with --output-activation logits"
         )
     return found
 
@@ -114,7 +112,7 @@ def _charset_conflicts(ours: Charset, theirs: Charset) -> list[str]:
 
 
 def pipeline_notes(contract: Contract) -> list[str]:
-    """Return what the pipeline does otherwise that changes confidences, or texts a little."""
+    """Return the differences to the pipeline that change only confidences, or few texts."""
     notes = []
     resampler = contract.geometry.resampler
     if resampler != "corner-bilinear":
@@ -129,16 +127,16 @@ def pipeline_notes(contract: Contract) -> list[str]:
         )
     if contract.temperature != 1.0:
         notes.append(
-            f"temperature is {contract.temperature:g}; the pipeline divides by none, so its"
-            " confidences are the uncalibrated ones"
+            f"temperature is {contract.temperature:g}; the pipeline applies no temperature, so"
+            f" its confidences are not calibrated"
         )
     return notes
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One `key: value` of a config file; `line` counts from 1, and is None for a value that the
-    pipeline takes by default.
+    """One `key: value` of a config file; `line` counts from 1 and is None for a default value of
+    the pipeline.
     """
 
     key: str
@@ -149,8 +147,8 @@ class Setting:
 @dataclass(frozen=True)
 class ConsumerConfig:
     """The pipeline's settings for one engine. `arch` is e.g. `sm120`; `max_batch` and `max_width`
-    (pixels) are the maximum that the engine takes, `line_width` the widest line that the network
-    was made for, `stride` pixels a frame.
+    (pixels) are the maximum of the engine, `line_width` is the widest line that the network was
+    made for, `stride` is the number of pixels per frame.
     """
 
     engine_path: str
@@ -180,7 +178,7 @@ class ConsumerConfig:
         }
 
     def to_rust(self) -> str:
-        """Return the lines for a preset of config.rs, with enums in a comment."""
+        """Return the lines for a preset of config.rs, with the enums in a comment."""
         values = self.to_json()
         enum_keys = ("recognize_model", "precision", "gpu_arch_override")
         enums = [str(values.pop(key)) for key in enum_keys if key in values]
@@ -193,7 +191,7 @@ class ConsumerConfig:
         return "\n".join(lines) + "\n"
 
     def is_loaded_by(self, engine_path: str) -> bool:
-        """Whether a preset with this engine path is for the model, on whatever GPU."""
+        """Return whether a preset with this engine path is for the model, on any GPU."""
         return _engine_stem(engine_path) == _engine_stem(self.engine_path)
 
     def disagreements(self, setting: Setting, others: Mapping[str, Any]) -> Iterator[str]:
@@ -231,7 +229,7 @@ def _check_batch(
     config: ConsumerConfig, value: int, others: Mapping[str, Any]
 ) -> Iterator[str]:
     if value > config.max_batch:
-        yield f"{value} lines at once; the engine takes {config.max_batch}"
+        yield f"{value} lines at once; the engine accepts {config.max_batch}"
     elif value < 1:
         yield f"{value} lines at once; use 1 to {config.max_batch}"
 
@@ -248,14 +246,15 @@ def _check_width(
 ) -> Iterator[str]:
     if value % config.stride:
         yield (
-            f"{value} px is no multiple of {config.stride}: every frame after the first line would"
+            f"{value} px is not a multiple of {config.stride}: every frame after the first line"
+            f" would"
             " shift"
         )
     if value > config.max_width:
-        yield f"{value} px; the engine takes {config.max_width}"
+        yield f"{value} px; the engine accepts {config.max_width}"
     elif value < config.line_width:
         yield (
-            f"{value} px: wider lines are squashed, though the model reads {config.line_width} px"
+            f"{value} px: wider lines are squeezed, although the model reads {config.line_width} px"
         )
 
 
@@ -278,7 +277,7 @@ def _check_override(
     known = {_squeezed(name): name for name in OVERRIDES.values()}
     name = known.get(_squeezed(value))
     if name is None:
-        yield f"{value!r}; the pipeline knows {' and '.join(OVERRIDES.values())}"
+        yield f"{value!r}; the pipeline supports {' and '.join(OVERRIDES.values())}"
     elif name != OVERRIDES.get(_generation(config.arch)):
         yield f"{value!r}; the engine is for {config.arch}"
 
@@ -309,7 +308,7 @@ _ARCH = re.compile(r"sm_?(\d+)", re.IGNORECASE)
 
 
 def arch_named_in(text: str) -> str | None:
-    """Return the architecture that a text names, e.g. `sm120`; None when it names none."""
+    """Return the architecture in a text, e.g. `sm120`; None without one."""
     found = _ARCH.search(text)
     if found:
         return f"sm{found[1]}"
@@ -321,16 +320,18 @@ def _file_name(path: str) -> str:
 
 
 def _engine_stem(path: str) -> str:
-    """A file name without its architecture and suffix: `recognize_svtrv2_1024`."""
+    """Return a file name without its architecture and suffix: `recognize_svtrv2_1024`."""
     name = _file_name(path).removesuffix(".engine").removesuffix(".rtx")
     return re.sub(r"_sm_?\d+(\+sm_?\d+)*$", "", name, flags=re.IGNORECASE)
 
 
 def _squeezed(value: Any) -> str:
-    """A name without case and underscores: an enum's `Sm120` is the JSON's `sm_120`."""
+    """Return a name in lower case without underscores: the enum's `Sm120` is the JSON's
+    `sm_120`.
+    """
     return str(value).lower().replace("_", "")
 
 
 def _generation(arch: str) -> int:
-    """Major compute capability: 12 of sm120."""
+    """Return the major compute capability: 12 for sm120."""
     return int(re.sub("[^0-9]", "", arch)) // 10

@@ -1,8 +1,8 @@
 """Reading the Rust pipeline's settings: its `--config` JSON, and the presets of a `config.rs`.
 
-A config.rs holds several presets (a function, constant or match arm each), one struct literal or a
-few assignments, which may build on another preset (`..Self::production()`). Its source is split
-into tokens by `rust_source`, so comments and strings never count as settings.
+A config.rs holds several presets: functions, constants or match arms. Each is one struct literal or
+a few assignments and may build on another preset (`..Self::production()`). `rust_source` splits the
+source into tokens, so comments and strings never count as settings.
 """
 
 import itertools
@@ -24,10 +24,9 @@ _MAX_BASES = 8
 
 @dataclass(frozen=True)
 class Preset:
-    """The recognizer's settings of one preset, or of a whole JSON file (named "").
-
-    `unknown` are keys that look like the recognizer's and are none; `others` are the keys of the
-    rest of the pipeline, and settings whose value is computed, which are not checked.
+    """The recognizer's settings in one preset, or in a complete JSON file (named ""). `unknown` are
+    keys that look like the recognizer's but do not exist. `others` are the keys of the rest of the
+    pipeline and settings with a computed value, which are not checked.
     """
 
     name: str
@@ -43,9 +42,7 @@ class Preset:
 
     @property
     def arch(self) -> str | None:
-        """The GPU that the preset is for, by its engine's name or else its override; None when it
-        names none.
-        """
+        """The GPU of the preset, from its engine's name or else its override; None without both."""
         values = {
             s.key: str(s.value) for s in self.settings if s.line and s.value is not None
         }
@@ -54,7 +51,7 @@ class Preset:
 
 
 def misspelt(key: str) -> str:
-    """Return what an unknown key should probably be; "" where it is another part's key."""
+    """Return the key that was probably meant by an unknown key; "" for a key of another part."""
     close = get_close_matches(key, KEYS, n=1, cutoff=0.8)
     if key.startswith(_PREFIX) or close:
         return nearest(key, KEYS)
@@ -62,8 +59,8 @@ def misspelt(key: str) -> str:
 
 
 def read_text(path: Path) -> str:
-    """Return a text file's content. Raises UsageError when it is not there, DataError when it is
-    not UTF-8 text.
+    """Return the content of a text file. Raises UsageError when it does not exist, DataError when
+    it is not UTF-8 text.
     """
     return limits.read_text(path, "file")
 
@@ -71,7 +68,7 @@ def read_text(path: Path) -> str:
 def read_presets(path: Path) -> list[Preset]:
     """Return the presets of a config.rs, or the one of a config JSON, defaults included.
 
-    Raises UsageError when there is no such file, DataError when it is not readable or holds no
+    Raises UsageError when the file does not exist, DataError when it is unreadable or holds no
     setting of the recognizer.
     """
     text = read_text(path)
@@ -114,7 +111,7 @@ def _json_preset(text: str, path: Path) -> list[Preset]:
     try:
         limits.parse_json(
             text
-        )  # refuses what the second reading, which keeps repeats, would not
+        )  # rejects what the second parsing, which keeps repeated keys, would accept
         value = json.loads(text, object_pairs_hook=unique)
     except ValueError as error:
         raise DataError(f"{path} is not readable JSON ({error})") from error
@@ -137,7 +134,7 @@ def _json_preset(text: str, path: Path) -> list[Preset]:
 
 
 def _line_of(text: str, key: str) -> int:
-    """The line on which a JSON key stands; 1 where it is written with escapes."""
+    """Return the line of a JSON key; 1 when the key is written with escapes."""
     at = text.find(json.dumps(key, ensure_ascii=False))
     return text.count("\n", 0, max(at, 0)) + 1
 
@@ -147,8 +144,8 @@ def _line_of(text: str, key: str) -> int:
 
 @dataclass
 class _Block:
-    """The braces around some tokens: which preset they belong to, and whether they declare a type
-    instead of giving values.
+    """A pair of braces: which preset it belongs to, and whether it declares a type instead of
+    giving values.
     """
 
     name: str
@@ -158,7 +155,7 @@ class _Block:
 
 @dataclass
 class _Draft:
-    """A preset while its file is read; `base` is the preset that it builds on."""
+    """A preset while its file is parsed; `base` is the preset that it builds on."""
 
     name: str
     line: int
@@ -188,7 +185,7 @@ def _rust_presets(source: str, file: str) -> list[Preset]:
 
 
 def _with_base(draft: _Draft, by_name: Mapping[str, _Draft]) -> list[Setting]:
-    """The settings of a preset and those that it takes over from the ones it builds on."""
+    """Return the settings of a preset, including those inherited from its bases."""
     values = {setting.key: setting for setting in draft.settings}
     base = draft.base
     for _ in range(_MAX_BASES):
@@ -205,7 +202,7 @@ def _with_base(draft: _Draft, by_name: Mapping[str, _Draft]) -> list[Setting]:
 
 
 class _Presets:
-    """One walk through the tokens of a config.rs."""
+    """A single pass over the tokens of a config.rs."""
 
     def __init__(self, tokens: Sequence[Token], constants: Mapping[str, Constant]) -> None:
         self.tokens, self.constants = tokens, constants
@@ -236,7 +233,7 @@ class _Presets:
             self._read(index)
 
     def _block(self, header: Sequence[Token], line: int) -> _Block:
-        """Return the block that a `{` opens, by what stands before it."""
+        """Return the block that a `{` opens, from the tokens before it."""
         words = [token.text for token in header if token.kind != "lifetime"]
         if {"struct", "enum", "trait", "union"} & set(words):
             return _Block("", line, declares=True)
@@ -255,7 +252,7 @@ class _Presets:
         return _Block(outer.name, outer.line if outer.name else line)
 
     def _read(self, index: int) -> None:
-        """Read the setting or the base preset that begins at `index`, if one does."""
+        """Read the setting or the base preset that begins at `index`, if there is one."""
         token, rest = self.tokens[index], self.tokens[index + 1 : index + 4]
         if token.is_sign(".") and rest and rest[0].is_sign("."):
             self._base(self._value(index + 2))
@@ -272,7 +269,7 @@ class _Presets:
             self._setting(token, self._value(index + 2))
 
     def _value(self, start: int) -> Sequence[Token]:
-        """The tokens up to the end of a field or statement."""
+        """Return the tokens up to the end of a field or statement."""
         depth, end = 0, start
         while end < len(self.tokens):
             token = self.tokens[end]
@@ -284,8 +281,8 @@ class _Presets:
         return self.tokens[start:end]
 
     def _draft(self, key: str = "") -> _Draft:
-        """The preset of this block. Lines outside braces have no name: there a repeated key begins
-        the next preset, and so does a repeated key in a second struct literal of one function.
+        """Return the preset of this block. Lines outside braces have no name: there a repeated key
+        begins the next preset. So does a repeated key in a second struct literal of one function.
         """
         block = self.blocks[-1]
         same = [d for d in self.drafts if (d.name, d.line) == (block.name, block.line)]
@@ -319,7 +316,7 @@ def _is_key(token: Token) -> bool:
 
 
 def _assigns(following: Sequence[Token]) -> bool:
-    """Whether `: value` or `= value` follows a name, and neither `::` nor `==`."""
+    """Return whether `: value` or `= value` follows a name, but not `::` or `==`."""
     if len(following) < 2 or not following[0].is_sign(":", "="):
         return False
     return not following[1].is_sign(":", "=")
@@ -333,7 +330,7 @@ def _value_of(
     tokens: Sequence[Token], constants: Mapping[str, Constant], depth: int = 0
 ) -> Any:
     """Return the value of an expression: a text, a number, an enum's variant, or None. Raises
-    LookupError for one that would have to be computed.
+    LookupError for an expression that would have to be computed.
     """
     words = [token.text for token in tokens]
     strings = [token.text for token in tokens if token.kind == "string"]
@@ -357,6 +354,6 @@ def _value_of(
 
 
 def _path(tokens: Sequence[Token]) -> Iterator[str]:
-    """The names of `A::B::C`; nothing for another expression."""
+    """Return the names in `A::B::C`; an empty result for another expression."""
     if all(token.kind == "ident" or token.is_sign(":") for token in tokens):
         yield from (token.text for token in tokens if token.kind == "ident")

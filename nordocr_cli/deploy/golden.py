@@ -3,11 +3,11 @@ its own code.
 
     crop.png ──its preprocessing──▶ input.bin ──its engine──▶ logits.bin ──its decoding──▶ text
 
-Each step can be checked alone, because each one's right answer lies there. Tensors are raw, little
-endian, in C order; their types, shapes and everything else stand in golden.json. For a host without
-libraries for PNG and JSON the crops lie there as raw RGB too, the lines in golden.tsv. Every case
-but the last is one line; the last, `batch`, is a few of them together, padded to the widest: with
-it a host proves its padding and that it decodes every line over its own frames.
+Each step can be checked alone, because the folder holds its correct result. Tensors are raw, little
+endian, in C order; golden.json holds their types, shapes and everything else. For a host without
+libraries for PNG and JSON the folder also holds the crops as raw RGB and the lines in golden.tsv.
+Every case but the last is one line. The last, `batch`, holds several of them, padded to the widest:
+with it a host proves its padding, and that it decodes every line over its own frames.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -48,11 +48,11 @@ from nordocr_cli.records import Recognition
 Run = Callable[[NDArray[np.uint8], NDArray[np.int64]], NDArray[np.float32]]
 
 SCHEMA = 1
-_BATCH_LINES = 4  # narrow and wide ones
+_BATCH_LINES = 4  # narrow and wide lines
 _AGAIN = "export with --golden again"
 _OPTION = "--golden-lines"
 _SAME_MACHINE = 1e-5  # two sessions of one ONNX Runtime differ by less
-# Heights in pixels of the drawn crops: enlarged, as they are, and shrunk by whole and broken
+# Heights in pixels of the drawn crops: to enlarge, to keep, and to shrink by integer and fractional
 # factors.
 _DRAWN_HEIGHTS = (40, 32, 57, 24, 64, 81)
 _DRAWN_TEXTS = (
@@ -67,8 +67,8 @@ _DRAWN_TEXTS = (
 
 @dataclass(frozen=True)
 class Golden:
-    """A folder that was written and checked: how many lines it holds, and how many characters were
-    read on them.
+    """A folder that was written and checked, with its number of lines and of recognized
+    characters.
     """
 
     folder: Path
@@ -87,13 +87,11 @@ class Golden:
 def golden_crops(
     count: int, source: Path | None = None, option: str = _OPTION
 ) -> list[tuple[str, Pixels]]:
-    """Return `count` crops uint8 (h, w, 3) with their names: of a line store (spread over its
-    widths), of a folder of images (spread over their names), or drawn here, of many sizes, the
-    first one three pixels wide and the second far too wide.
-
-    A store's lines have the network's height already and say nothing about resampling; originals
-    do. Raises UsageError naming `option` when there are no lines, DataError when one cannot be
-    read.
+    """Return `count` crops uint8 (h, w, 3) with their names. They come from a line store (spread
+    over its widths), from a folder of images (spread over their names), or are drawn here in many
+    sizes, the first one three pixels wide and the second far too wide. A store's lines already have
+    the network's height and do not test resampling; original images do. Raises UsageError naming
+    `option` when there are no lines, DataError when one cannot be read.
     """
     if source is None:
         return [_drawn(index) for index in range(count)]
@@ -124,7 +122,9 @@ def _spread(items: NDArray[np.integer], count: int, option: str) -> NDArray[np.i
 
 
 def _drawn(index: int) -> tuple[str, Pixels]:
-    """Letter a line with OpenCV's built-in strokes: no font file, the same pixels everywhere."""
+    """Draw a line of text with OpenCV's built-in strokes: no font file, the same pixels on every
+    machine.
+    """
     height = _DRAWN_HEIGHTS[index % len(_DRAWN_HEIGHTS)]
     text = f"{_DRAWN_TEXTS[index % len(_DRAWN_TEXTS)]} {index}" * (24 if index == 1 else 1)
     scale = height / 40
@@ -147,12 +147,10 @@ def _drawn(index: int) -> tuple[str, Pixels]:
 def write_golden(
     onnx: Path, run: Run, crops: Sequence[tuple[str, Pixels]], folder: Path | None = None
 ) -> Golden:
-    """Take `crops` through preprocessing, `run` (which runs the ONNX model) and decoding, write
-    every step, read it all back and check it.
-
-    The folder gets its name only when the check passes; an older golden folder of that name is
-    replaced. Raises UsageError when the name is taken by something else, ArtifactError when the
-    check fails.
+    """Run `crops` through preprocessing, `run` (which runs the ONNX model) and decoding, write
+    every step, read everything back and check it. The folder gets its name only when the check
+    passes. An older golden folder of that name is replaced. Raises UsageError when the name is
+    taken by something else, ArtifactError when the check fails.
     """
     folder = folder or golden_path(onnx)
     require_golden_name(folder)
@@ -172,13 +170,13 @@ def write_golden(
             (temporary / f"{number:03d}.rgb").write_bytes(
                 np.ascontiguousarray(crop).tobytes()
             )
-        written, greatest = [], 0.0
+        written, max_logit = [], 0.0
         for name, members in cases.items():
             images, widths = pad_batch(
                 [resize_line(crops[number][1], geometry) for number in members], geometry
             )
             logits = run(images, widths)  # (N, T, C)
-            greatest = max(greatest, float(np.abs(logits).max()))
+            max_logit = max(max_logit, float(np.abs(logits).max()))
             written.append(
                 {
                     "name": name,
@@ -206,18 +204,18 @@ def write_golden(
                     "logits": _write_tensor(temporary / f"{name}.logits.bin", logits),
                 }
             )
-        write_json(temporary / INDEX, {**_head(onnx, contract, greatest), "cases": written})
+        write_json(
+            temporary / INDEX, {**_head(onnx, contract, max_logit), "cases": written}
+        )
         _write_plain(temporary, contract, written)
         characters = check_golden(temporary, onnx, name=folder.name)
     return Golden(folder, len(crops), characters)
 
 
 def check_golden(folder: Path, onnx: Path, *, name: str | None = None) -> int:
-    """Read a golden folder back and do every step again with a bare ONNX Runtime session; return
-    the characters read.
-
-    `name` stands in messages for `folder`. Raises ArtifactError naming the case and the step that
-    does not give what is written there, or the file that is missing.
+    """Read a golden folder back and repeat every step with a plain ONNX Runtime session. Return the
+    number of recognized characters. Messages show `name` for `folder`. Raises ArtifactError naming
+    the case and the step whose result differs from the file, or the file that is missing.
     """
     what = name or str(folder)
     try:
@@ -253,7 +251,7 @@ def _check_case(
     images, widths = pad_batch([resize_line(crop, geometry) for crop in crops], geometry)
     if not np.array_equal(network_input(images, geometry, contract.input_type), pixels):
         raise ArtifactError(
-            f"{where}: preprocessing the crops does not give the input that is written there;"
+            f"{where}: preprocessing the crops does not give the input in the file;"
             f" {_AGAIN}"
         )
     (got,) = session.run(None, {session.get_inputs()[0].name: pixels})  # (N, T, C)
@@ -262,20 +260,21 @@ def _check_case(
         1.0, float(np.abs(logits).max())
     ):
         raise ArtifactError(
-            f"{where}: the model does not give the logits that are written there; {_AGAIN}"
+            f"{where}: the model does not give the logits in the file; {_AGAIN}"
         )
     texts = [reading.text for reading in _decode(logits, widths, contract)]
     if texts != [line["text"] for line in case["lines"]]:
         raise ArtifactError(
-            f"{where}: decoding the logits does not give the text that is written there; {_AGAIN}"
+            f"{where}: decoding the logits does not give the text in the file; {_AGAIN}"
         )
 
 
 def _write_plain(
     folder: Path, contract: Contract, cases: Sequence[Mapping[str, Any]]
 ) -> None:
-    """Write what a host without a JSON or PNG library needs of the index: golden.tsv, one row a
-    line of each case, and charset.txt, one character a line. The crops lie there as raw RGB too.
+    """Write the index for a host without a JSON or PNG library: golden.tsv, with one row per line
+    of each case, and charset.txt, with one character per line. The crops are written as raw RGB as
+    well.
     """
     geometry = contract.geometry
     head = ("model", geometry.resampler, geometry.max_width, contract.temperature)
@@ -299,10 +298,8 @@ _COLUMNS = ("case", "crop", "crop_height", "crop_width", "confidence", "text")
 _SPANS = "[first, last + 1) frames of each character"
 
 
-def _head(onnx: Path, contract: Contract, greatest: float) -> dict[str, Any]:
-    """Everything of the index but the cases. The tolerances are those within which a host's result
-    is right.
-    """
+def _head(onnx: Path, contract: Contract, max_logit: float) -> dict[str, Any]:
+    """Return the index without its cases. A host's result is correct within the tolerances."""
     mean, scale = NORMALIZATIONS[contract.geometry.normalization]
     return {
         "schema": SCHEMA,
@@ -331,10 +328,10 @@ def _head(onnx: Path, contract: Contract, greatest: float) -> dict[str, Any]:
             "temperature": contract.temperature,
         },
         "tolerance": {
-            # One gray level, where a host rounds another way.
+            # One gray level, for a host that rounds differently.
             "input": 1 if contract.input_type == "uint8" else round(1.01 / min(scale), 5),
             "logits_fp32": FP32_TOLERANCE,
-            "logits_fp16": sixteen_bit_share(contract, "fp16") * max(1.0, greatest),
+            "logits_fp16": sixteen_bit_share(contract, "fp16") * max(1.0, max_logit),
         },
     }
 

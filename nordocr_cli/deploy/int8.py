@@ -1,11 +1,9 @@
 """int8 for ONNX Runtime: products with constant matrices, and convolutions, in 8 bits; everything
-between in float32.
-
-The range of what goes into a matrix product is measured while it runs, over the whole input tensor:
-so a file gives a line the same text only when it is fed line by line, as RunnerRecognizer does. The
-ranges of convolutions are those that lines for calibration have; without such lines they stay in
-float32. nordocr-default, one Zen 5 core, 112 lines of dev each alone, in turns, beside its fp32
-file (the texts are of all 448; 390 exact in fp32):
+between in float32. The input range of a matrix product is measured while it runs, over the complete
+input tensor. A file therefore gives a line the same text only when it runs line by line, as in
+RunnerRecognizer. The ranges of convolutions come from calibration lines; without such lines
+convolutions stay in float32. nordocr-default, one Zen 5 core, 112 lines of dev, each alone, in
+turns with its fp32 file (the texts are of all 448; 390 exact in fp32):
 
 | form | times as fast | other texts | exact |
 |---|---|---|---|
@@ -14,8 +12,8 @@ file (the texts are of all 448; 390 exact in fp32):
 | and convolutions, their groups written out | 1.6 | 8 | 394 |
 | and attention and GELU as ONNX Runtime's own operators | 1.8 | 7 | 393 |
 
-Calibrated ranges of matrix products changed 10 of 152 texts of an earlier network where measured
-ones changed 4, and were no faster.
+Calibrated ranges of matrix products changed 10 of 152 texts of an earlier network, measured ranges
+4, and calibrated ones were no faster.
 
 Weights have 7 bits: with 8, the sums of pairs overflow 16 bits on processors without VNNI.
 """
@@ -43,10 +41,8 @@ _CALIBRATION_LINES = 64
 
 
 def calibration_inputs(source: Path, contract: Contract) -> list[NDArray[Any]]:
-    """Read lines of a store or a folder of images, spread over its widths or names: inputs of the
-    network, (1, 3, H, W) each.
-
-    Raises what golden_crops does.
+    """Read lines of a store (spread over its widths) or of a folder of images (spread over its
+    names) as inputs of the network, (1, 3, H, W) each. Raises what golden_crops raises.
     """
     geometry = contract.geometry
     crops = golden_crops(_CALIBRATION_LINES, source, option="--calibration")
@@ -59,8 +55,8 @@ def quantize(
     model: "onnx.ModelProto", lines: Sequence[NDArray[Any]], what: str
 ) -> "onnx.ModelProto":
     """Return the int8 form of the fp32 graph `model`, weights symmetric and per output channel.
-    `lines`, inputs of the network (1, 3, H, W), set the ranges of the convolutions, which stay fp32
-    without them; `what` names the file in messages.
+    `lines`, inputs of the network (1, 3, H, W), determine the ranges of the convolutions, which
+    stay fp32 without them. `what` names the file in messages.
 
     Raises ArtifactError when ONNX Runtime cannot quantize it.
     """
@@ -75,7 +71,7 @@ def quantize(
         warnings.simplefilter("ignore")
         logging.disable(
             logging.WARNING
-        )  # it advises a preparation that changes nothing here
+        )  # it recommends a preparation that changes nothing here
         try:
             quantize_dynamic(
                 source,

@@ -1,8 +1,8 @@
 """Convolutions in 8 bits, for ONNX Runtime: constant weights, ranges measured on lines beforehand.
 
-ONNX Runtime runs a dense QLinearConv straight from the picture, a grouped one through a copy of
-every window: on one Zen 5 core 48 channels in two groups, 5 x 5, take 300 us grouped and 166 us as
-two dense ones side by side. So groups are written out.
+ONNX Runtime runs a dense QLinearConv directly on the image, a grouped one through a copy of every
+window. On one Zen 5 core, 48 channels in two groups, 5 x 5, take 300 us grouped and 166 us as two
+dense convolutions. Groups are therefore written as separate dense convolutions.
 """
 
 from collections.abc import Iterable, Iterator
@@ -20,26 +20,26 @@ _WEIGHT_STEPS = (
     64  # 7 bits: with 8, sums of pairs overflow 16 bits on processors without VNNI
 )
 _LEVELS = 255  # of an activation, uint8
-_LEAST_CHANNELS = 8  # that a window of a convolution has
-_LEAST_RANGE = 1e-6  # below it a tensor holds zeros
-_MOST_GROUPS = 8  # written out; a depthwise convolution has a kernel of its own
+_MIN_CHANNELS = 8  # in a window of a convolution
+_MIN_RANGE = 1e-6  # a tensor with a smaller range holds zeros
+# Groups up to this number are separated. ONNX Runtime has a special kernel for depthwise
+# convolutions.
+_MAX_GROUPS = 8
 
 Range = tuple[float, float]
 
 
 def quantize_convolutions(model: "onnx.ModelProto", lines: Iterable[NDArray[Any]]) -> int:
-    """Put the convolutions of `model` into int8, all but those of few input channels: the picture's
-    own is no slower in fp32.
-
-    `lines` are inputs of the network, (1, 3, H, W) each; what goes into and comes out of a
-    convolution is given the range that it has on them. Returns how many were changed. Raises
-    ArtifactError when the graph does not run.
+    """Convert the convolutions of `model` to int8, except those with few input channels, which are
+    as fast in fp32. `lines` are inputs of the network, (1, 3, H, W) each. They determine the ranges
+    of the inputs and outputs of convolutions. Return the number of changed convolutions. Raises
+    ArtifactError when the graph cannot be run.
     """
     from onnx import numpy_helper
 
     graph = model.graph
     constants = {tensor.name: tensor for tensor in graph.initializer}
-    # the exporter keeps one of several equal constants and gives the others its value
+    # the exporter keeps one of several equal constants and lets the others refer to it
     for node in graph.node:
         if node.op_type == "Identity" and node.input[0] in constants:
             constants[node.output[0]] = constants[node.input[0]]
@@ -48,7 +48,7 @@ def quantize_convolutions(model: "onnx.ModelProto", lines: Iterable[NDArray[Any]
         for node in graph.node
         if node.op_type == "Conv"
         and all(name in constants for name in node.input[1:])
-        and constants[node.input[1]].dims[1] >= _LEAST_CHANNELS
+        and constants[node.input[1]].dims[1] >= _MIN_CHANNELS
     ]
     if not chosen:
         return 0
@@ -79,8 +79,8 @@ def quantize_convolutions(model: "onnx.ModelProto", lines: Iterable[NDArray[Any]
 def _measure(
     model: "onnx.ModelProto", names: set[str], lines: Iterable[NDArray[Any]]
 ) -> dict[str, Range]:
-    """Least and greatest value of each named tensor over the lines, 0 always among them: it is what
-    a convolution pads with.
+    """Return the minimum and maximum value of each named tensor over the lines. The range always
+    includes 0, with which a convolution pads.
     """
     import onnx
     import onnxruntime
@@ -93,7 +93,7 @@ def _measure(
     )
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    least, greatest = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0.0)
+    minimum, maximum = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0.0)
     try:
         session = onnxruntime.InferenceSession(
             watched.SerializeToString(), options, providers=["CPUExecutionProvider"]
@@ -104,9 +104,9 @@ def _measure(
                 session.run(sorted(names), {model.graph.input[0].name: line}),
                 strict=True,
             ):
-                least[name], greatest[name] = (
-                    min(least[name], float(value.min())),
-                    max(greatest[name], float(value.max())),
+                minimum[name], maximum[name] = (
+                    min(minimum[name], float(value.min())),
+                    max(maximum[name], float(value.max())),
                 )
     except (
         state.Fail,
@@ -118,7 +118,7 @@ def _measure(
         raise ArtifactError(
             f"int8: ONNX Runtime cannot run the network in fp32: {str(error).splitlines()[0]}"
         ) from error
-    return {name: (least[name], greatest[name]) for name in names}
+    return {name: (minimum[name], maximum[name]) for name in names}
 
 
 def _quantized(
@@ -128,8 +128,8 @@ def _quantized(
     ranges: dict[str, Range],
     constants: Any,
 ) -> "Iterator[onnx.NodeProto]":
-    """Yield what takes the place of a convolution (O, I / groups, kh, kw); its constants go to
-    `constants`.
+    """Yield the nodes that replace a convolution (O, I / groups, kh, kw). Their constants are added
+    to `constants`.
     """
     from onnx import helper, numpy_helper
 
@@ -142,7 +142,7 @@ def _quantized(
         for attribute in node.attribute
     }
     groups = options.get("group", 1)
-    parts = groups if groups <= _MOST_GROUPS else 1
+    parts = groups if groups <= _MAX_GROUPS else 1
     in_scale, in_zero = _affine(ranges[node.input[0]])
     out_scale, out_zero = _affine(ranges[node.output[0]])
     before = constant("in_scale", in_scale), constant("in_zero", in_zero)
@@ -152,9 +152,9 @@ def _quantized(
         np.maximum(np.abs(weight).reshape(len(weight), -1).max(1), 1e-12) / _WEIGHT_STEPS
     )
     small = np.rint(weight / scale[:, None, None, None]).astype(np.int8)
-    whole = np.clip(np.rint(bias / (in_scale * scale)), -(2**31) + 1, 2**31 - 129).astype(
-        np.int32
-    )
+    rounded_bias = np.clip(
+        np.rint(bias / (in_scale * scale)), -(2**31) + 1, 2**31 - 129
+    ).astype(np.int32)
 
     yield helper.make_node("QuantizeLinear", [node.input[0], *before], [f"{node.name}/in"])
     pieces = [f"{node.name}/in"]
@@ -164,7 +164,9 @@ def _quantized(
     options["group"] = groups // parts
     made = []
     for part, (piece, w, s, b) in enumerate(
-        zip(pieces, *(np.split(v, parts) for v in (small, scale, whole)), strict=True)
+        zip(
+            pieces, *(np.split(v, parts) for v in (small, scale, rounded_bias)), strict=True
+        )
     ):
         values = (
             ("weight", w),
@@ -192,8 +194,8 @@ def _quantized(
 
 
 def _affine(of: Range) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    """Scale and zero point of uint8 for a range that 0 is in."""
-    if of[1] - of[0] > _LEAST_RANGE:
+    """Return scale and zero point of uint8 for a range that includes 0."""
+    if of[1] - of[0] > _MIN_RANGE:
         scale = (of[1] - of[0]) / _LEVELS
     else:
         scale = 1.0

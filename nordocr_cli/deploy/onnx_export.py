@@ -1,9 +1,9 @@
 """Network → ONNX, through torch's TorchScript exporter.
 
-torch's newer exporter (dynamo) answers `opset_version=17` with opset 18, names the output axis by
-an expression, moves the weights to a second file and prints to stdout; the older one gives what is
-asked, in one file. Whatever a trace can get wrong - a size frozen to the example's - is caught
-afterwards by `deploy.onnx_file` and `deploy.parity`.
+torch's newer exporter (dynamo) writes opset 18 for `opset_version=17`, names the output axis by an
+expression, moves the weights to a second file and prints to stdout. The older one writes the
+requested opset, in one file. The typical fault of a trace, a size frozen to that of the example, is
+detected afterwards by `deploy.onnx_file` and `deploy.parity`.
 """
 
 import copy
@@ -35,24 +35,25 @@ from nordocr_cli.models.lora import merge_lora
 if TYPE_CHECKING:
     import onnx
 
-# Batch and width of the traced example: an axis of size 1 would be taken for one to broadcast.
+# Batch and width of the traced example. An axis of size 1 would be treated as one to broadcast.
 _EXAMPLE_BATCH, _EXAMPLE_WIDTH_PX = 2, 256
 
 
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-# ONNX's convolutions take bf16 from here on; the exporter stops before, so its file is converted.
+# ONNX's convolutions support bf16 from this opset on. The exporter's highest opset is lower, so its
+# file is converted.
 BF16_OPSET = 22
 
 
 class Deployed(nn.Module):
-    """A recognizer as it is deployed: images in, one tensor out, no widths, so padding is seen as
-    pixels.
+    """A recognizer as it is deployed: images in, one tensor out. It gets no widths, so padding is
+    seen as pixels.
 
     Weights and arithmetic have the contract's precision between an input and an output of the
     contract's types: TensorRT-RTX and TensorRT 11 take precision from the ONNX alone. Pixels are
-    normalized, and probabilities taken, in float32; what a network itself keeps in float32 (the
-    sums in its norms, Mamba's scan) stays so. What trains in two parts and serves as one is melted
-    together: LoRA here, BatchNorm into the convolution before it by the exporter.
+    normalized, and probabilities computed, in float32. Parts that a network itself keeps in float32
+    (the sums in its norms, Mamba's scan) stay in float32. Parts that are separate only in training
+    are fused: LoRA here, BatchNorm into the convolution before it by the exporter.
     """
 
     def __init__(
@@ -98,11 +99,9 @@ class Deployed(nn.Module):
 def to_onnx(
     network: nn.Module, contract: Contract, opset: int, for_ort: bool = False
 ) -> "onnx.ModelProto":
-    """Export `network` as `contract` says (precision, types, activation, height); `for_ort` with
-    operators of ONNX Runtime's own.
-
-    A bf16 file is of BF16_OPSET, whatever `opset` says. Raises ArtifactError when the network
-    cannot be exported.
+    """Export `network` as `contract` defines (precision, types, activation, height); with `for_ort`
+    it uses operators that only ONNX Runtime has. A bf16 file always has BF16_OPSET, not `opset`.
+    Raises ArtifactError when the network cannot be exported.
     """
     import onnx
 
@@ -116,8 +115,8 @@ def to_onnx(
         output_axes = OUTPUT_AXES
     buffer = io.BytesIO()
     with warnings.catch_warnings(), torch.no_grad():
-        # That this exporter is deprecated is known; what a trace may freeze is what the parity
-        # check looks for.
+        # The deprecation of this exporter is known, and the parity check looks for everything that
+        # a trace may freeze.
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.simplefilter("ignore", TracerWarning)
         warnings.filterwarnings("ignore", "Exporting aten::|Constant folding", UserWarning)
@@ -139,7 +138,7 @@ def to_onnx(
                 f"cannot export {contract.model.get('name')} to opset {opset}: {reason}"
             ) from error
     model = onnx.load_model_from_string(buffer.getvalue())
-    if contract.decoding == "autoregressive":  # the exporter does not always work it out
+    if contract.decoding == "autoregressive":  # the exporter does not always infer it
         model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = contract.out_length(
             0
         )
@@ -149,8 +148,8 @@ def to_onnx(
 
 
 def in_torch(network: nn.Module, contract: Contract) -> Run:
-    """Return what computes in torch what a file with this contract computes: images uint8 (N, 3,
-    height, W) → (N, T, C).
+    """Return a function that computes in torch the output of a file with this contract: images
+    uint8 (N, 3, height, W) → (N, T, C).
     """
     deployed = Deployed(
         network, replace(contract, input_type="uint8", output_type="float32")
@@ -165,7 +164,9 @@ def in_torch(network: nn.Module, contract: Contract) -> Run:
 
 
 def reference(network: nn.Module, contract: Contract) -> Run:
-    """Return what every exported file must agree with: the network's logits in fp32."""
+    """Return the function with which every exported file must agree: the network's logits
+    in fp32.
+    """
     return in_torch(
         network, replace(contract, precision="fp32", output_activation="logits")
     )

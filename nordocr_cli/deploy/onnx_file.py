@@ -1,8 +1,6 @@
-"""Looking into an ONNX file: everything that must hold of it and that neither its checker nor
-TensorRT looks at.
-
-TensorRT takes an empty file for a network without inputs, builds NaN weights silently and accepts
-any opset; so `inspect_onnx` is asked after every export and before every engine.
+"""Checks of an ONNX file that neither ONNX's checker nor TensorRT makes. TensorRT treats an empty
+file as a network without inputs, builds NaN weights silently and accepts any opset. `inspect_onnx`
+therefore runs after every export and before every engine.
 """
 
 from dataclasses import dataclass
@@ -22,10 +20,11 @@ if TYPE_CHECKING:
 INPUT_NAME, OUTPUT_NAME = "input", "output"
 GOLDEN_INDEX = "golden.json"
 INPUT_AXES, OUTPUT_AXES = {0: "batch", 3: "width"}, {0: "batch", 1: "seq_len"}
-# of the output of a network that writes tokens: as many positions whatever the width
+# axes of the output of an autoregressive network, whose number of positions does not depend on the
+# width
 TOKEN_AXES = {0: "batch"}
-# What the parsers of TensorRT 10, 11 and RTX document; beyond it they accept a file without
-# looking.
+# The opsets that the parsers of TensorRT 10, 11 and RTX document. They accept files of other opsets
+# unchecked.
 _OPSETS = range(17, 24)
 WeightsPrecision = Literal["fp32", "fp16", "bf16", "int8"]
 _DATA_DEPENDENT = frozenset({"Loop", "If", "Scan"})
@@ -33,7 +32,7 @@ _DATA_DEPENDENT = frozenset({"Loop", "If", "Scan"})
 
 @dataclass(frozen=True)
 class OnnxFile:
-    """An ONNX model that passed every check of `inspect_onnx`. `precision` is that of its
+    """An ONNX model that passed every check of `inspect_onnx`. `precision` is the format of its
     weights.
     """
 
@@ -46,7 +45,7 @@ class OnnxFile:
     contract: Contract
 
     def sidecar(self) -> dict[str, Any]:
-        """Return what the JSON beside the model says, for a host that does not parse ONNX
+        """Return the content of the JSON next to the model, for a host that does not parse ONNX
         metadata.
         """
         contract, tokens = self.contract, self.contract.decoding == "autoregressive"
@@ -82,7 +81,7 @@ class OnnxFile:
 
 
 def default_onnx_path(profile: Profile) -> Path:
-    """Where `export` writes and `build-engine` looks when no path is given, e.g.
+    """Return the default path of `export` and `build-engine`, e.g.
     models/svtrv2-1024/recognize_svtrv2.onnx.
     """
     return (
@@ -93,44 +92,45 @@ def default_onnx_path(profile: Profile) -> Path:
 
 
 def golden_path(onnx: Path) -> Path:
-    """The folder beside an ONNX model that holds its golden lines: model.golden."""
+    """Return the folder next to an ONNX model that holds its golden lines: model.golden."""
     return onnx.with_suffix(".golden")
 
 
 def require_golden_name(folder: Path) -> None:
-    """Raise UsageError when something else than golden lines has that name."""
+    """Raise UsageError when something other than golden lines has this name."""
     if folder.exists() and not (folder / GOLDEN_INDEX).is_file():
         raise UsageError(
-            f"{folder} is there and is no folder of golden lines; move it away"
+            f"{folder} exists and is not a folder of golden lines; move it away"
         )
 
 
 def contract_path(onnx: Path) -> Path:
-    """The JSON beside an ONNX model that repeats its contract: model.contract.json."""
+    """Return the JSON next to an ONNX model that repeats its contract: model.contract.json."""
     return onnx.with_suffix(".contract.json")
 
 
 def fp16_sibling(path: Path) -> Path:
-    """Where the half-precision form of an ONNX file stands: model.fp16.onnx beside model.onnx."""
+    """Return the path of the half-precision form of an ONNX file: model.fp16.onnx next to
+    model.onnx.
+    """
     if path.name.endswith(".fp16.onnx"):
         return path
     return path.with_name(f"{path.stem}.fp16.onnx")
 
 
 def int8_sibling(path: Path) -> Path:
-    """Where the int8 form of an ONNX file stands: model.int8.onnx beside model.onnx."""
+    """Return the path of the int8 form of an ONNX file: model.int8.onnx next to model.onnx."""
     return path.with_name(f"{path.stem}.int8.onnx")
 
 
 def simplified_sibling(path: Path) -> Path:
-    """The guide's name for the simplified form of an ONNX file: model_sim.onnx."""
+    """Return the guide's name for the simplified form of an ONNX file: model_sim.onnx."""
     return path.with_name(f"{path.stem}_sim.onnx")
 
 
 def file_bytes(model: "onnx.ModelProto", contract: Contract, what: str) -> bytes:
     """Return an ONNX model as one file that holds its contract and the hash of its own bytes.
-
-    Raises ArtifactError when it is greater than the 2 GB that one file (a protobuf) can have.
+    Raises ArtifactError when it is larger than 2 GB, the limit of one protobuf file.
     """
     import onnx
     from google.protobuf.message import EncodeError
@@ -142,19 +142,17 @@ def file_bytes(model: "onnx.ModelProto", contract: Contract, what: str) -> bytes
     except (EncodeError, ValueError) as error:
         size = model.ByteSize()
         raise ArtifactError(
-            f"{what}: {size / 1e9:.1f} GB do not go into one ONNX file, which ends at 2 GB"
+            f"{what}: {size / 1e9:.1f} GB are too large for one ONNX file; the limit is 2 GB"
             f" ({error})"
         ) from error
 
 
 def inspect_onnx(path: Path, *, name: str | None = None) -> OnnxFile:
-    """Check an exported model and say what it holds. `name` stands in messages for `path`.
-
-    Checked: readable and whole, ONNX's own full check, opset, one input [batch, 3, height, width]
-    and one output [batch, seq_len, channels] of the contract's types with those axes still symbolic
-    (for tokens seq_len is a number), no data-dependent control flow, external data present, finite
-    weights, and a contract that says the same. Raises ArtifactError naming the first thing that
-    does not hold.
+    """Check an exported model and return what it holds. Messages show `name` for `path`. Checked:
+    readable and complete, ONNX's own full check, opset, one input [batch, 3, height, width] and one
+    output [batch, seq_len, channels] of the contract's types with those axes still symbolic (for
+    tokens seq_len is a number), no data-dependent control flow, external data present, finite
+    weights, and a contract that agrees. Raises ArtifactError naming the first check that fails.
     """
     what = name or str(path)
     model, contract = _load(path, what)
@@ -188,7 +186,8 @@ def inspect_onnx(path: Path, *, name: str | None = None) -> OnnxFile:
     precision = weights_precision(model, what)
     if contract.precision != precision:
         raise ArtifactError(
-            f"{what}: its contract says {contract.precision}, its weights are {precision}. {_AGAIN}"
+            f"{what}: the precision in its contract is {contract.precision}, its weights are"
+            f" {precision}. {_AGAIN}"
         )
     return OnnxFile(
         path,
@@ -223,13 +222,13 @@ def _load(path: Path, what: str) -> "tuple[onnx.ModelProto, Contract]":
         onnx.load_external_data_for_model(model, str(path.parent))
     except (OSError, ValueError, onnx.checker.ValidationError) as error:
         raise ArtifactError(
-            f"{what}: its external data is missing or cut ({error}); put it back beside the file."
+            f"{what}: its external data is missing or cut ({error}); put it back next to the file."
             f" {_AGAIN}"
         ) from error
     return model, contract
 
 
-# What changes the shape or type of a tensor and none of its values.
+# Operators that change the shape or type of a tensor, but none of its values.
 _SHAPING = frozenset(
     {
         "Transpose",
@@ -245,8 +244,8 @@ _SHAPING = frozenset(
 
 
 def softmaxes_before_output(model: "onnx.ModelProto") -> int:
-    """Return how many softmaxes in a row the output has gone through, with nothing but changes of
-    shape between them.
+    """Return the number of consecutive softmaxes before the output, with only changes of shape
+    between them.
     """
     producers = {name: node for node in model.graph.node for name in node.output}
     name, count = model.graph.output[0].name, 0
@@ -260,7 +259,7 @@ def softmaxes_before_output(model: "onnx.ModelProto") -> int:
 
 
 def _check_activation(model: "onnx.ModelProto", contract: Contract, what: str) -> None:
-    """Refuse a second softmax, and one that the contract does not mention."""
+    """Reject a second softmax, and one that the contract does not mention."""
     count = softmaxes_before_output(model)
     if count > 1:
         raise ArtifactError(
@@ -269,8 +268,9 @@ def _check_activation(model: "onnx.ModelProto", contract: Contract, what: str) -
         )
     if count and contract.output_activation == "logits":
         raise ArtifactError(
-            f"{what}: output_activation is logits in its contract, and its graph ends in a Softmax;"
-            " a host would take another. Export logits, or attach the contract again with"
+            f"{what}: output_activation is logits in its contract, but its graph ends in a"
+            f" Softmax; a host would apply a second one. Export logits, or attach the contract"
+            f" again with"
             " --output-activation softmax"
         )
 
@@ -290,8 +290,8 @@ def _full_check(model: "onnx.ModelProto", what: str) -> None:
 
 
 def weights_precision(model: "onnx.ModelProto", what: str) -> WeightsPrecision:
-    """Say in which format most weights are; int8 where there are any, as convolutions may stay fp32
-    beside them.
+    """Return the format of most weights. It is int8 as soon as some weights are, since convolutions
+    may stay fp32 in such a file.
 
     Raises ArtifactError naming a tensor that holds NaN or infinity.
     """
@@ -317,7 +317,7 @@ def weights_precision(model: "onnx.ModelProto", what: str) -> WeightsPrecision:
             values = onnx.numpy_helper.to_array(tensor)
             if not np.isfinite(values).all():
                 if tensor.data_type == onnx.TensorProto.FLOAT16:
-                    half = " or too great for fp16"
+                    half = " or too large for fp16"
                 else:
                     half = ""
                 raise ArtifactError(
@@ -336,7 +336,7 @@ def _check_tensor(
     dtype: str,
     what: str,
 ) -> None:
-    """Compare a graph input's or output's type, sizes and axis names; None in `shape` is an axis
+    """Compare the type, sizes and axis names of a graph input or output. None in `shape` is an axis
     named in `axes`.
     """
     import onnx
@@ -345,14 +345,14 @@ def _check_tensor(
     found = tuple(
         d.dim_param or (d.dim_value if d.HasField("dim_value") else "?") for d in dimensions
     )
-    wanted = tuple(axes.get(index, size) for index, size in enumerate(shape))
-    if found != wanted:
-        shown = [" x ".join(map(str, side)) for side in (found, wanted)]
+    expected = tuple(axes.get(index, size) for index, size in enumerate(shape))
+    if found != expected:
+        shown = [" x ".join(map(str, side)) for side in (found, expected)]
         raise ArtifactError(
             f"{what}: {tensor.name} is [{shown[0]}]; it must be [{shown[1]}]. {_AGAIN}"
         )
     kind = onnx.TensorProto.DataType.Name(tensor.type.tensor_type.elem_type)
     if kind != {"float32": "FLOAT", "float16": "FLOAT16", "uint8": "UINT8"}[dtype]:
         raise ArtifactError(
-            f"{what}: {tensor.name} is {kind}; its contract says {dtype}. {_AGAIN}"
+            f"{what}: {tensor.name} is {kind}, in its contract {dtype}. {_AGAIN}"
         )

@@ -1,5 +1,5 @@
-"""Parity: does the exported file, run by ONNX Runtime, say what the network says, at many widths
-and batch sizes.
+"""Parity: whether the exported file, run by ONNX Runtime, gives the output of the network, at many
+widths and batch sizes.
 """
 
 import time
@@ -15,19 +15,18 @@ from nordocr_cli.artifact.contract import Contract, OutputActivation
 from nordocr_cli.errors import ArtifactError
 from nordocr_cli.progress import SILENT, Progress
 
-# Seen on SVTRv2-B: fp32 differs by 2e-6. Numbers of 16 bits round to a share of the value (fp16:
-# 1e-3 in the end; bf16, with three bits less, eight times that), so their bound grows with the
-# logits.
+# Seen on SVTRv2-B: fp32 differs by 2e-6. Numbers of 16 bits round relative to the value (fp16: 1e-3
+# in the end; bf16, with three bits less, eight times that), so their bound grows with the logits.
 FP32_TOLERANCE = 1e-4
 FP16_TOLERANCE = 2e-2
 BF16_TOLERANCE = 1.6e-1
 # Share of the decided frames in which file and network must have the same best class.
 AGREEMENT = {"fp32": 1.0, "fp16": 0.995, "bf16": 0.98}
-# A frame whose best class leads by less than this share of the greatest output has no best class to
-# agree on.
+# A frame whose best class leads by less than this share of the maximum output is not compared: its
+# best class is undecided.
 _TIE = 5e-3
 _WIDTHS = (32, 128, 320, 768, 1024, 1792)
-# tried in any case; wider lines in batches cost seconds, and are tried while there is time
+# always tried; batches of wider lines take seconds and are tried within the time limit
 _BATCHED_UP_TO_PX = 320
 _BATCHES = (1, 2, 5)
 _SEED = 17
@@ -39,10 +38,10 @@ Run = Callable[[NDArray[np.uint8]], NDArray[np.floating[Any]]]
 
 @dataclass(frozen=True)
 class Point:
-    """How far file and network are apart at one input shape. `max_diff` is absolute; `decided` the
-    number of frames in which the network has a clear best class, `agreement` the share of them in
-    which the file has the same; `tolerance` what was allowed there; `content` the pixels: noise,
-    white or black.
+    """The difference between file and network at one input shape. `max_diff` is absolute. `decided`
+    is the number of frames in which the network has a clear best class, `agreement` the share of
+    them in which the file has the same. `tolerance` is the allowed difference; `content` names the
+    pixels: noise, white or black.
     """
 
     batch: int
@@ -61,19 +60,19 @@ class Point:
 
 @dataclass(frozen=True)
 class Parity:
-    """All points tried."""
+    """All tested points."""
 
     points: tuple[Point, ...]
 
     @property
     def worst(self) -> Point:
-        """The point with the greatest difference in relation to what was allowed there."""
+        """The point with the maximum difference relative to its tolerance."""
         return max(self.points, key=lambda point: point.max_diff / point.tolerance)
 
     @property
     def agreement(self) -> float:
-        """Share of all decided frames in which file and network have the same best class; 1 where
-        none is decided.
+        """The share of all decided frames in which file and network have the same best class; 1
+        when none is decided.
         """
         decided = sum(point.decided for point in self.points)
         if decided:
@@ -90,8 +89,8 @@ class Parity:
 
 
 def shapes_to_try(max_width: int) -> tuple[tuple[int, int], ...]:
-    """Return the (batch, width) pairs to try for lines up to `max_width` pixels: those that are
-    tried in any case, then the wide batches, the cheapest first.
+    """Return the (batch, width) pairs to try for lines up to `max_width` pixels: first those that
+    are always tried, then the wide batches, the cheapest first.
     """
     widths = sorted({width for width in _WIDTHS if width < max_width} | {max_width})
     pairs = [(batch, width) for width in widths for batch in _BATCHES]
@@ -117,7 +116,7 @@ class Case:
     """
 
     images: NDArray[np.uint8]
-    wanted: NDArray[np.float32]
+    reference: NDArray[np.float32]
     content: str = "noise"
 
 
@@ -129,10 +128,9 @@ def make_cases(
     budget_s: float = BUDGET_S,
     progress: Progress = SILENT,
 ) -> list[Case]:
-    """Run `network` over noise at each (batch, width), and over white and black at the least and
-    the greatest width; one list serves every file exported from that network.
-
-    Wide batches that would take the network past `budget_s` seconds are left out, which is said.
+    """Run `network` over noise at each (batch, width), and over white and black at the minimum and
+    the maximum width. One list serves every file exported from that network. Wide batches that
+    would exceed `budget_s` seconds are skipped with a note.
     """
     random = np.random.default_rng(_SEED)
     ends = sorted({min(width for _, width in shapes), max(width for _, width in shapes)})
@@ -161,7 +159,7 @@ def make_cases(
     progress.finish()
     if left_out:
         progress.note(
-            f"parity: {', '.join(left_out)} px left out, they would take the network more than"
+            f"parity: {', '.join(left_out)} px skipped, they would take the network more than"
             f" {budget_s:.0f} s"
         )
     return cases
@@ -175,15 +173,14 @@ def check_parity(
     name: str,
     progress: Progress = SILENT,
 ) -> Parity:
-    """Run a file, `name` in messages, over `cases` and compare; `run` gives what `contract` says of
-    its output.
-
-    Raises ArtifactError naming the worst shape when one fails: another number of frames, a value
-    that is not finite, a difference beyond the tolerance (fp32: 1e-4; fp16: 2e-2, bf16: 0.16 of the
-    greatest logit) or another best class in more of the decided frames than the precision excuses
-    (fp32: none; fp16 0.5 %; bf16 2 %). Of int8 only frames and finiteness are judged: it is made
-    for lines, and noise is none. Of a network of tokens in 16 bits, differences are judged in lines
-    of equal text alone, and 2 % of other best classes are excused, see `sixteen_bit_share`.
+    """Run a file, `name` in messages, over `cases` and compare. `run` returns the output that
+    `contract` describes. Raises ArtifactError naming the worst shape when one fails: another number
+    of frames, a value that is not finite, a difference beyond the tolerance (fp32: 1e-4; fp16:
+    2e-2, bf16: 0.16 of the maximum logit) or another best class in more of the decided frames than
+    the precision allows (fp32: none; fp16 0.5 %; bf16 2 %). For int8 only frames and finiteness are
+    checked, since it is calibrated for lines, not for noise. For an autoregressive network in 16
+    bits, differences are checked only in lines of equal text, and 2 % of other best classes are
+    allowed, see `sixteen_bit_share`.
     """
     points = []
     progress.start(f"ONNX Runtime, {contract.precision}", total=len(cases), unit="shapes")
@@ -198,10 +195,9 @@ def check_parity(
 
 
 def open_file(path: Path, contract: Contract, what: str, threads: int = 0) -> Run:
-    """Return what runs an ONNX file in ONNX Runtime on the CPU (`threads` 0: all cores), unlike a
-    Runner without any check of its contract.
-
-    Raises ArtifactError when it does not load; what it returns raises ArtifactError when it fails.
+    """Return a function that runs an ONNX file in ONNX Runtime on the CPU (`threads` 0: all cores).
+    Unlike a Runner it does not check the contract. Raises ArtifactError when the file cannot be
+    loaded; the function raises ArtifactError when it fails.
     """
     import onnxruntime
     from onnxruntime.capi import onnxruntime_pybind11_state as state
@@ -225,7 +221,7 @@ def open_file(path: Path, contract: Contract, what: str, threads: int = 0) -> Ru
         state.InvalidProtobuf,
     ) as error:
         raise ArtifactError(
-            f"{what}: ONNX Runtime does not load it: {str(error).splitlines()[0]}"
+            f"{what}: ONNX Runtime cannot load it: {str(error).splitlines()[0]}"
         ) from error
 
     def run(images: NDArray[np.uint8]) -> NDArray[np.floating[Any]]:
@@ -256,8 +252,8 @@ def best_classes(
 
 
 def _values(logits: NDArray[np.float32], contract: Contract) -> NDArray[np.float32]:
-    """What a file's numbers are compared with: logits, probabilities, or the probability of the
-    best class.
+    """Return the values with which a file's output is compared: logits, probabilities, or the
+    probability of the best class.
     """
     activation = contract.output_activation
     if activation == "logits":
@@ -272,17 +268,18 @@ def _values(logits: NDArray[np.float32], contract: Contract) -> NDArray[np.float
 
 
 def _compare(run: Run, case: Case, contract: Contract, what: str) -> Point:
-    images, wanted, activation = case.images, case.wanted, contract.output_activation
+    images, reference, activation = case.images, case.reference, contract.output_activation
     batch, width = images.shape[0], images.shape[3]
     got = run(images)  # (N, T, C)
     frames = contract.out_length(width)
-    if got.shape != (batch, frames, contract.output_channels) or wanted.shape[:2] != (
+    if got.shape != (batch, frames, contract.output_channels) or reference.shape[:2] != (
         batch,
         frames,
     ):
         raise ArtifactError(
-            f"{what}: at {batch}x{width} px the file gives {got.shape}, the network {wanted.shape};"
-            f" {frames} frames were due: an axis was frozen to the example's size"
+            f"{what}: at {batch}x{width} px the file gives {got.shape}, the network"
+            f" {reference.shape};"
+            f" {frames} frames were expected: an axis was frozen to the example's size"
         )
     if not np.isfinite(got).all():
         where = f"{batch}x{width} px" + (
@@ -292,20 +289,20 @@ def _compare(run: Run, case: Case, contract: Contract, what: str) -> Point:
             f"{what}: NaN or infinity in the output at {where} (the network overflows in"
             f" {contract.precision})"
         )
-    values = _values(wanted, contract)
+    values = _values(reference, contract)
     tolerance = _tolerance(contract, float(np.abs(values).max()))
     second, best = np.moveaxis(
-        np.partition(wanted, -2, axis=-1)[..., -2:], -1, 0
+        np.partition(reference, -2, axis=-1)[..., -2:], -1, 0
     )  # (N, T) each
-    decided = best - second > _TIE * np.abs(wanted).max()
-    same = best_classes(got, activation) == wanted.argmax(-1)  # (N, T)
+    decided = best - second > _TIE * np.abs(reference).max()
+    same = best_classes(got, activation) == reference.argmax(-1)  # (N, T)
     numbers = got[..., 1] if activation == "argmax+confidence" else got
     differences = (
         np.abs(numbers.astype(np.float32) - values).reshape(batch, -1).max(1)
     )  # (N,)
     if contract.decoding == "autoregressive" and _rounding(contract) != "fp32":
-        # A tie that rounding decides otherwise changes all that is written after it: such a line is
-        # judged up to there.
+        # When rounding decides a tie differently, all later tokens may change: such a line is
+        # compared up to there.
         differences = differences[same.all(1)]
         decided &= ~np.maximum.accumulate(~same & ~decided, axis=1)
     same = same[decided]
@@ -317,8 +314,8 @@ def _compare(run: Run, case: Case, contract: Contract, what: str) -> Point:
 
 
 def _rounding(contract: Contract) -> str:
-    """The coarsest number format between input and output: a file with fp16 tensors rounds,
-    whatever it computes in.
+    """Return the coarsest number format between input and output: a file with fp16 tensors rounds,
+    even if it computes in another format.
     """
     sixteen_bit = "float16" in (contract.input_type, contract.output_type)
     if contract.precision == "fp32" and sixteen_bit:
@@ -326,17 +323,17 @@ def _rounding(contract: Contract) -> str:
     return contract.precision
 
 
-def _tolerance(contract: Contract, greatest: float) -> float:
+def _tolerance(contract: Contract, max_logit: float) -> float:
     rounding = _rounding(contract)
     if rounding == "fp32":
         return FP32_TOLERANCE
-    return sixteen_bit_share(contract, rounding) * max(1.0, greatest)
+    return sixteen_bit_share(contract, rounding) * max(1.0, max_logit)
 
 
 def sixteen_bit_share(contract: Contract, rounding: str) -> float:
-    """The share of the greatest logit by which a file of 16 bits may differ. A network of tokens
-    reads its own text over, and a tie decided otherwise on the way stays in its numbers though the
-    text is the same in the end: it gets bf16's share.
+    """Return the share of the maximum logit by which a file of 16 bits may differ. An
+    autoregressive network refines its own text. A tie that is decided differently in between
+    changes its logits, even if the final text is the same: it gets bf16's share.
     """
     if rounding == "fp16" and contract.decoding == "ctc":
         return FP16_TOLERANCE
@@ -347,16 +344,17 @@ def _judge(parity: Parity, contract: Contract, what: str) -> None:
     worst, precision = parity.worst, contract.precision
     if not worst.max_diff < worst.tolerance:
         raise ArtifactError(
-            f"{what}: does not compute what the network computes: differs by {worst.max_diff:.2g}"
+            f"{what}: does not compute the same as the network: differs by {worst.max_diff:.2g}"
             f" at {worst} ({worst.tolerance:.2g} allowed in {precision}); nothing was written"
         )
     rounding = _rounding(contract)
-    wanted = AGREEMENT[
+    required = AGREEMENT[
         "bf16" if rounding == "fp16" and contract.decoding == "autoregressive" else rounding
     ]
-    if parity.agreement < wanted:
-        least = min(parity.points, key=lambda point: point.agreement)
+    if parity.agreement < required:
+        worst_point = min(parity.points, key=lambda point: point.agreement)
         raise ArtifactError(
             f"{what}: the best class differs in {1 - parity.agreement:.2%} of the decided frames,"
-            f" most at {least} ({1 - wanted:.1%} allowed in {precision}); nothing was written"
+            f" most at {worst_point} ({1 - required:.1%} allowed in {precision}); nothing was"
+            f" written"
         )

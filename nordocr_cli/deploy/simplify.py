@@ -1,4 +1,4 @@
-"""Running onnxsim over a graph, and keeping its result only where it is one."""
+"""Running onnxsim over a graph, and keeping its result only when it is an improvement."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Simplified:
-    """A graph after onnxsim. `kept` is False where the graph as it came is the better one, and
+    """A graph after onnxsim. `kept` is False when the original graph is the better one, and
     `reason` says why.
     """
 
@@ -21,11 +21,9 @@ class Simplified:
 
 
 def simplify(model: "onnx.ModelProto") -> Simplified:
-    """Simplify `model`, or return it as it came when onnxsim fails, freezes an axis, or leaves more
-    nodes than there were.
-
-    What the result computes is not judged here: the caller runs the same checks and parity over it
-    as over any export.
+    """Simplify `model`, or return the original when onnxsim fails, freezes an axis, or does not
+    reduce the number of nodes. The result's output is not checked here: the caller runs the same
+    checks and parity over it as over any export.
     """
     import onnxsim
 
@@ -35,7 +33,7 @@ def simplify(model: "onnx.ModelProto") -> Simplified:
     except Exception as error:  # noqa: BLE001 - onnxsim raises whatever its C++ side throws; the caller shows the reason
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         return Simplified(model, before, before, False, f"onnxsim failed: {reason}")
-    # shapes between nodes, of which it gets some wrong; whoever needs them infers them
+    # onnxsim writes wrong shapes between some nodes; code that needs them infers them
     del simplified.graph.value_info[:]
     after = len(simplified.graph.node)
     if _axes(simplified) != _axes(model):

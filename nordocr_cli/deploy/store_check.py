@@ -1,4 +1,4 @@
-"""What an exported file makes of real lines, beside the network that it was exported from: frames,
+"""An exported file on real lines compared with the network that it was exported from: frames,
 texts, errors, time.
 """
 
@@ -27,10 +27,10 @@ _SEED = 4
 
 @dataclass(frozen=True)
 class StoreCheck:
-    """A file and its network over `lines` lines of a store: `flips` of `frames` frames have another
-    best class, `texts` lines another text; `edits` against the labels, of the network's readings
-    and of the file's; `seconds` of the file, and of the file that it is compared with in time (both
-    in turns over the same batches), if there is one.
+    """A file and its network over `lines` lines of a store. `flips` of `frames` frames have another
+    best class, `texts` lines another text. `edits` are those of the network's and of the file's
+    hypotheses against the labels. `seconds` are the times of the file and, if there is one, of the
+    baseline file (both in turns over the same batches).
     """
 
     store: str
@@ -41,25 +41,25 @@ class StoreCheck:
     characters: int
     edits: tuple[int, int]
     seconds: float
-    rival_seconds: float | None = None
+    baseline_seconds: float | None = None
 
     @property
     def cer(self) -> tuple[float, float]:
-        """CER micro of the network and of the file, canonical view."""
+        """The micro CER of the network and of the file, canonical view."""
         return self.edits[0] / max(self.characters, 1), self.edits[1] / max(
             self.characters, 1
         )
 
     @property
     def cer_loss(self) -> float:
-        """How much greater the file's CER is."""
+        """The CER of the file minus that of the network."""
         return self.cer[1] - self.cer[0]
 
     @property
     def speed_up(self) -> float | None:
-        """How many times faster than the rival the file is."""
-        if self.rival_seconds is not None:
-            return self.rival_seconds / self.seconds
+        """How many times faster the file is than the baseline file."""
+        if self.baseline_seconds is not None:
+            return self.baseline_seconds / self.seconds
         return None
 
     def __str__(self) -> str:
@@ -85,13 +85,13 @@ class StoreCheck:
             "speed_up": self.speed_up,
         }
 
-    def require(self, most: float, name: str) -> None:
-        """Raise GateMissed when the file's CER is more than `most` above the network's."""
-        if self.cer_loss > most:
+    def require(self, maximum: float, name: str) -> None:
+        """Raise GateMissed when the file's CER is more than `maximum` above the network's."""
+        if self.cer_loss > maximum:
             raise GateMissed(
                 f"{name}: CER {self.cer[0]:.3%} becomes {self.cer[1]:.3%} on {self.store},"
-                f" {100 * most:g} points more at most were allowed (--max-cer-loss); {self.texts}"
-                f" of {self.lines} lines read differently; nothing was written"
+                f" {100 * maximum:g} points more are allowed (--max-cer-loss); {self.texts} of"
+                f" {self.lines} lines have another text; nothing was written"
             )
 
 
@@ -108,7 +108,7 @@ class _Batch:
 
 
 class StoreReference:
-    """Lines of a store and what the network makes of them; made once for all files of an export."""
+    """Lines of a store with the network's output, computed once for all files of an export."""
 
     def __init__(
         self,
@@ -119,7 +119,7 @@ class StoreReference:
         limit: int = CHECK_LINES,
         progress: Progress = SILENT,
     ) -> None:
-        """Take up to `limit` lines drawn from the store. `network` gives logits.
+        """Draw up to `limit` lines from the store. `network` returns logits.
 
         Raises DataError when the store is damaged or another charset's.
         """
@@ -166,27 +166,29 @@ class StoreReference:
         self,
         run: Run,
         contract: Contract,
-        rival: Run | None = None,
+        baseline: Run | None = None,
         progress: Progress = SILENT,
     ) -> StoreCheck:
-        """Run a file over the lines, in turns with `rival`, whose output is not looked at. Raises
-        ArtifactError when it fails.
-
-        An int8 file and its rival get one line at a time, as OnnxRuntimeRunner gives them.
+        """Run a file over the lines, in turns with `baseline`, whose output is ignored. Raises
+        ArtifactError when it fails. An int8 file and its baseline get one line at a time, as
+        OnnxRuntimeRunner passes them.
         """
         if contract.precision == "int8":
-            run, rival = _line_by_line(run), _line_by_line(rival) if rival else None
+            run, baseline = (
+                _line_by_line(run),
+                _line_by_line(baseline) if baseline else None,
+            )
         lines = frames = flips = texts = characters = before = after = 0
-        seconds = rival_seconds = 0.0
+        seconds = baseline_seconds = 0.0
         progress.start(
             f"ONNX Runtime, {contract.precision}, lines of the store", unit="lines"
         )
-        for warm in (run, rival):
+        for warm in (run, baseline):
             if warm and self._batches:
                 warm(self._batches[0].images)
         for batch in self._batches:
-            if rival:
-                rival_seconds += _timed(rival, batch.images)[0]
+            if baseline:
+                baseline_seconds += _timed(baseline, batch.images)[0]
             spent, output = _timed(run, batch.images)
             seconds += spent
             own = np.full(len(batch.labels), output.shape[1])
@@ -215,7 +217,7 @@ class StoreReference:
             characters,
             (before, after),
             seconds,
-            rival_seconds if rival else None,
+            baseline_seconds if baseline else None,
         )
 
 

@@ -1,4 +1,4 @@
-"""The checks that every backend makes of a batch before a network reads it."""
+"""The checks that every backend runs on a batch before a network reads it."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,10 +9,9 @@ from nordocr_cli.geometry import Geometry
 def require_batch(
     images: NDArray[np.uint8], widths: NDArray[np.int64], geometry: Geometry, what: str
 ) -> None:
-    """Check what goes into a network: uint8 images (N, 3, height, W) and their widths (N,).
-
-    Raises ValueError naming `what` and the number that is wrong: a width that is no multiple of the
-    stride shifts the frames of a whole batch, and nothing else would notice.
+    """Check the input of a network: uint8 images (N, 3, height, W) and their widths (N,). Raises
+    ValueError naming `what` and the wrong number. A width that is not a multiple of the stride
+    shifts the frames of the complete batch, which no other check detects.
     """
     if (
         images.dtype != np.uint8

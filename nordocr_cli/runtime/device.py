@@ -1,4 +1,4 @@
-"""The name of a device, read once for every backend; torch-free."""
+"""The name of a device, parsed in one place for every backend, without torch."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,8 +8,8 @@ from nordocr_cli.errors import UsageError
 
 @dataclass(frozen=True)
 class Device:
-    """Where a network is asked to run. `auto` means a GPU where one works, else the CPU; `index` is
-    which GPU. `tensorrt` is a GPU through ONNX Runtime's TensorRT provider.
+    """The requested device. `auto` means a GPU where one works, else the CPU; `index` is the number
+    of the GPU. `tensorrt` is a GPU through ONNX Runtime's TensorRT provider.
     """
 
     kind: Literal["auto", "cpu", "cuda", "tensorrt"]

@@ -1,9 +1,9 @@
-"""Reading lines as a host does that pads each batch to its widest line.
+"""Reading lines as a host that pads each batch to its widest line.
 
 `RunnerRecognizer` reads a line so that its text never depends on its neighbours. The Rust pipeline
-does not: it resamples otherwise, sorts lines by width, cuts them into batches and pads each with
-white, which a network without a mask sees as paper. `as_served` reads exactly so, which shows what
-a model is worth there.
+does not: it uses another resampler, sorts lines by width, cuts them into batches and pads each with
+white, which a network without a mask sees as paper. `as_served` reads exactly like that, which
+shows how accurate a model is in the pipeline.
 """
 
 from collections.abc import Sequence
@@ -23,16 +23,15 @@ from nordocr_cli.records import Recognition
 from nordocr_cli.runtime.protocols import Image, Runner
 
 HOST_RESAMPLER: Resampler = "corner-bilinear"
-HOST_BATCH = 64  # lines, where the model's profile names no engine
-HOST_GPU = "sm120"  # the production machine, whose engine sets batch and width
+HOST_BATCH = 64  # lines per batch when the model's profile names no engine
+HOST_GPU = "sm120"  # the production machine, whose engine determines batch and width
 
 
 class PaddedRecognizer:
-    """A network whose lines are padded to the widest of their batch; see Recognizer.
-
-    Lines are sorted by width and cut into batches of `max_batch`. The padding is seen as pixels, by
-    a network with a mask too: the host gives no widths. With `host_decoding` the softmax is taken
-    of whatever comes out, without a temperature, and spaces at both ends are stripped.
+    """A network whose lines are padded to the widest of their batch; see Recognizer. Lines are
+    sorted by width and cut into batches of `max_batch`. Even a network with a mask sees the padding
+    as pixels, since the host passes no widths. With `host_decoding` the softmax is applied to the
+    output without a temperature, and spaces at both ends are stripped.
     """
 
     def __init__(
@@ -87,12 +86,10 @@ class PaddedRecognizer:
 
 
 def as_served(runner: Runner, max_batch: int | None = None) -> PaddedRecognizer:
-    """Return what reads lines as the Rust pipeline does: its resampler, white padding to the
-    batch's width, batches of `max_batch` lines (default: the engine's of the model's profile),
-    item_width / 4 frames and its confidence.
-
-    Raises DataError for a geometry that the pipeline does not have, UsageError for a network that
-    it cannot decode.
+    """Return a recognizer that reads lines as the Rust pipeline does: its resampler, white padding
+    to the batch's width, batches of `max_batch` lines (default: that of the engine in the model's
+    profile), item_width / 4 frames and its confidence. Raises DataError for a geometry that the
+    pipeline does not support, UsageError for a network that it cannot decode.
     """
     contract = runner.contract
     conflicts = geometry_conflicts(contract)
@@ -100,7 +97,7 @@ def as_served(runner: Runner, max_batch: int | None = None) -> PaddedRecognizer:
         raise DataError(f"{runner.name} cannot be served: " + "; ".join(conflicts))
     if contract.output_activation == "argmax+confidence":
         raise UsageError(
-            f"{runner.name} gives class and confidence; the host takes a softmax of logits"
+            f"{runner.name} outputs class and confidence; the host needs logits for its softmax"
         )
     profile = profile_from_json(contract.profile, f"{runner.name}: embedded profile")
     engine = profile.engine.get(HOST_GPU)
@@ -112,12 +109,14 @@ def as_served(runner: Runner, max_batch: int | None = None) -> PaddedRecognizer:
 
 
 def padded(runner: Runner) -> PaddedRecognizer:
-    """Return what reads lines in padded batches of any size, and else as the contract says."""
+    """Return a recognizer that reads lines in padded batches of any size and otherwise follows the
+    contract.
+    """
     return PaddedRecognizer(runner, runner.contract.geometry, max_batch=1 << 16)
 
 
 def _stripped(reading: Recognition) -> Recognition:
-    """Without spaces at both ends; the line's confidence stays that of all characters."""
+    """Strip spaces at both ends. The line's confidence stays that of all characters."""
     text = reading.text
     first = len(text) - len(text.lstrip(" "))
     last = len(text.rstrip(" "))

@@ -1,5 +1,5 @@
-"""The two seams for everything that recognizes: Runner (tensor in, logits out) and Recognizer
-(crops in, text out).
+"""The two interfaces of everything that recognizes text: Runner (tensor in, logits out) and
+Recognizer (crops in, text out).
 """
 
 from collections.abc import Sequence
@@ -25,8 +25,8 @@ class Runner(Protocol):
 
     @property
     def lanes(self) -> Sequence["Runner"]:
-        """The same network for batches side by side, one core each; empty where one call fills them
-        all.
+        """The same network once per core, for batches in parallel; empty when one call uses all
+        cores.
         """
 
     def run(
@@ -36,14 +36,14 @@ class Runner(Protocol):
         height, W).
 
         Row i is an image `widths[i]` pixels wide, padded on the right with the geometry's pad
-        value. C is the contract's `output_channels`, and what they hold its `output_activation`:
+        value. C is the contract's `output_channels`. They hold what its `output_activation` names:
         logits, probabilities, or class and confidence.
         """
 
 
 class Recognizer(Protocol):
-    """Whatever reads line crops: a runner with preprocessing and decoding, Tesseract, a VLM. What
-    eval compares.
+    """Anything that reads line crops: a runner with preprocessing and decoding, Tesseract, a VLM.
+    eval compares recognizers.
     """
 
     name: str
@@ -51,10 +51,10 @@ class Recognizer(Protocol):
     def recognize(
         self, crops: Sequence[Image], languages: Sequence[str] = ()
     ) -> list[Recognition]:
-        """Return one Recognition a crop, in order; a crop's text does not depend on the others.
+        """Return one Recognition per crop, in order. A crop's text does not depend on the others.
 
         Crops are uint8 (height, width, 3) RGB of any size; a crop that has the geometry's height
         and an allowed width (as the line store keeps them) is not resized again. `languages` is
         empty or gives each crop's language (`sv`, `no`, …, `` where not known); engines with one
-        network for all languages take no notice of it.
+        network for all languages ignore it.
         """

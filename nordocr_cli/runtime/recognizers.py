@@ -30,20 +30,20 @@ from nordocr_cli.runtime.specs import (
     require_options,
 )
 
-# Widest padded batch: lines times batch width, in columns of pixels. 16 lines of 1024 px, or 64 of
-# 256.
+# Maximum size of a padded batch: lines times batch width, in columns of pixels. 16 lines of 1024
+# px, or 64 of 256.
 MAX_BATCH_COLUMNS = 16_384
-_A_FEW = 7  # with one of 1792 px they still make one batch
+_A_FEW = 7  # a batch with one line of 1792 px still holds this many
 
-# decode_greedy, or whatever takes and gives the same
+# decode_greedy, or a function with the same signature
 Decoder = Callable[..., Sequence[Recognition]]
 
 
 class RunnerRecognizer:
     """A network with the preprocessing and decoding of its contract; see Recognizer.
 
-    A line's text never depends on its neighbours: a runner that masks padding gets lines of like
-    width together, one that does not gets lines of the same width.
+    A line's text never depends on its neighbours. A runner that masks padding receives lines of
+    similar width together; one that does not receives lines of exactly the same width.
     """
 
     def __init__(
@@ -74,7 +74,8 @@ class RunnerRecognizer:
                 [lines[index] for index in members], contract.geometry, width
             )
             logits = runner.run(images, widths)  # (N, T, C)
-            # Each line is decoded over its own frames only: those of the padding hold garbage.
+            # Each line is decoded over its own frames only, since the frames of the padding are
+            # meaningless.
             frames = np.array([contract.out_length(int(w)) for w in widths])
             require_declared_activation(logits[0], int(frames[0]), contract, self.name)
             found = self.decode(
@@ -89,7 +90,7 @@ class RunnerRecognizer:
 
         if len(batches) > 1 and (lanes := self.runner.lanes):
             with ThreadPoolExecutor(len(lanes)) as pool:
-                # Wide ones first: a long line that begins last would leave the other cores idle.
+                # Wide lines first: a wide line that starts last would leave the other cores idle.
                 done = [
                     pool.submit(read, batch, lanes[i % len(lanes)])
                     for i, batch in enumerate(reversed(batches))
@@ -97,7 +98,7 @@ class RunnerRecognizer:
                 try:
                     for future in done:
                         future.result()
-                finally:  # stopped, or one failed: what has not begun does not begin
+                finally:  # interrupted, or one failed: cancel what has not started
                     pool.shutdown(wait=False, cancel_futures=True)
         else:
             for batch in batches:
@@ -106,13 +107,11 @@ class RunnerRecognizer:
 
     def batches(self, widths: Sequence[int]) -> Iterator[tuple[int, list[int]]]:
         """Yield (batch width, line numbers) for lines of the given widths in pixels, narrow ones
-        first.
-
-        A network without a mask sees padding as pixels, and every column of it changes what
-        attention makes of the line: so such a line is never padded and only shares a batch with
-        lines of its very width. On a CPU that costs nothing (303 lines: 10.5 s, padded to multiples
-        of 64 px 12.0 s), and it reads as the masked network does: 303 of 303 texts the same, 24
-        when padded.
+        first. A network without a mask sees padding as pixels, and every column of padding changes
+        the result of attention. Its lines are therefore never padded and share a batch only with
+        lines of exactly the same width. On a CPU that costs nothing (303 lines: 10.5 s, padded to
+        multiples of 64 px 12.0 s). It gives the texts of the masked network: 303 of 303 are the
+        same, 24 when padded.
         """
         batch: list[int] = []
         for index in sorted(range(len(widths)), key=lambda i: widths[i]):
@@ -140,13 +139,13 @@ def open_recognizer(
     compiled: bool = False,
     lm: LanguageFiles | None = None,
 ) -> Recognizer:
-    """Open what `spec` names: `tesseract`, `tesseract:swe+nor`, or the path of a model (see
-    open_runner).
+    """Open the recognizer that `spec` names: `tesseract`, `tesseract:swe+nor`, or the path of a
+    model (see open_runner).
 
-    `decoder` is `greedy`, `beam` for a search that keeps `beam_width` texts (CTC's prefixes, or
-    TrOCR's own), or how PARSeq writes: `ar`, `nar`, `ar+1` (see parse_decoder); `compiled` lets
-    torch compile the network; `lm` helps CTC's beam with what it knows of the language. Raises
-    UsageError for a decoder that there is not, or not for this model, and what open_runner and
+    `decoder` is `greedy`; `beam` for a search that keeps `beam_width` texts (CTC's prefixes, or
+    TrOCR's own); or PARSeq's decoding mode: `ar`, `nar`, `ar+1` (see parse_decoder). `compiled`
+    lets torch compile the network. `lm` is a language model for CTC's beam. Raises UsageError for
+    an unknown decoder or one that this model does not have, and what open_runner and
     TesseractRecognizer raise.
     """
     if beam_width < 1:
@@ -156,7 +155,7 @@ def open_recognizer(
     named = parse_spec(spec)
     require_options(named, precision, decoder, compiled)
     if named.path is None:
-        # beside a network in bench the device may be any; it only has to be one
+        # in bench the device is meant for the networks; here it only has to be valid
         parse_device(device)
         return _open_program(named, threads)
     if named.backend == "torch" and read_contract(named.path).decoding == "seq2seq":
@@ -169,8 +168,8 @@ def open_recognizer(
             )
         if compiled or lm:
             raise UsageError(
-                f"{named.path} is a TrOCR, which is not compiled here, and has a language model of"
-                " its own"
+                f"{named.path} is a TrOCR; --compile and --lm are not for it: it has a language"
+                f" model of its own"
             )
         return TrocrRecognizer(
             named.path, device, threads, precision, beam_width if decoder == "beam" else 1
@@ -178,8 +177,7 @@ def open_recognizer(
     runner = open_runner(named.path, backend, device, threads, precision, decoder, compiled)
     if decoder == "beam" and runner.contract.decoding != "ctc":
         raise UsageError(
-            f"{runner.name} writes its text token by token; --decoder beam adds up the paths of"
-            " CTC: leave it out"
+            f"{runner.name} is autoregressive; --decoder beam is for CTC networks: leave it out"
         )
     if decoder == AS_SERVED:
         return as_served(runner)
@@ -211,11 +209,10 @@ def batch_invariance(
     *,
     as_host: bool = True,
 ) -> dict[str, list[int]]:
-    """Return the numbers of the crops that read differently than alone: all `together`, next to the
-    `widest`, and in `random` batches. Empty lists are right.
-
-    With `as_host` a network without a mask, such as an ONNX model, is read as a host feeds it: each
-    batch padded to its widest line. Our own reading never pads it, so it shows no difference.
+    """Return the numbers of the crops whose text differs from reading them alone: all `together`,
+    next to the `widest`, and in `random` batches. Empty lists mean no difference. With `as_host` a
+    network without a mask, such as an ONNX model, is run as a host runs it: each batch is padded to
+    its widest line. RunnerRecognizer never pads such a network, so it shows no difference.
     """
     if not crops:
         return {"together": [], "widest": [], "random": []}

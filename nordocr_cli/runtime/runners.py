@@ -25,14 +25,15 @@ def open_runner(
     (TensorRT).
 
     `device` is `auto`, `cpu`, `cuda` or `cuda:N`; `threads` are CPU threads (None: all cores);
-    `precision` is that of torch's arithmetic; `decoder` says how PARSeq writes (see parse_decoder);
-    `compiled` lets torch compile the network. Raises UsageError for a file of another kind,
-    ArtifactError for one that is damaged, MissingBackendError when backend or device is not here.
+    `precision` is that of torch's arithmetic; `decoder` is PARSeq's decoding mode (see
+    parse_decoder); `compiled` lets torch compile the network. Raises UsageError for a file of
+    another kind, ArtifactError for a damaged file, MissingBackendError when the backend or the
+    device is missing.
     """
     spec = parse_spec(path)
     if spec.path is None:
         raise UsageError(
-            "tesseract is a program of its own, no network that a backend runs"
+            "tesseract is a separate program, not a network that a backend runs"
         )
     path = spec.path
     if backend not in BACKENDS:
@@ -41,7 +42,7 @@ def open_runner(
         raise UsageError(f"{path} runs on {spec.backend}, not on {backend}")
     parse_device(
         device
-    )  # a misspelt one is named before minutes of loading, and for every backend
+    )  # a misspelt decoder is reported before minutes of loading, and for every backend
     require_options(spec, precision, decoder, compiled)
     if spec.backend == "torch" and read_contract(path).decoding == "seq2seq":
         raise UsageError(

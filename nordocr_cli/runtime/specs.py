@@ -1,5 +1,5 @@
-"""What recognizers are called on the command line: understood and looked for without opening them,
-so imports stay light.
+"""The names of recognizers on the command line, parsed and located without opening them, so that
+imports stay light.
 """
 
 import importlib.util
@@ -12,9 +12,9 @@ from nordocr_cli.artifact.shipped import DEFAULT_MODEL, SHIPPED, find_weights
 from nordocr_cli.errors import UsageError, nearest
 
 Backend = Literal["torch", "onnxruntime", "tensorrt", "tesseract", "rapidocr"]
-# Recognizers that are no network of this project, by name.
+# Recognizers by name that are not networks of this project.
 PROGRAMS = ("tesseract", "tesseract-best", "rapidocr")
-AS_SERVED = "as-served"  # greedy, of batches as the Rust pipeline makes them
+AS_SERVED = "as-served"  # greedy, over batches as the Rust pipeline builds them
 DECODERS = ("greedy", "beam", "ar", "nar", AS_SERVED)
 _BACKEND_OF: dict[str, Backend] = {
     ".safetensors": "torch",
@@ -24,9 +24,9 @@ _BACKEND_OF: dict[str, Backend] = {
 
 
 def default_model(device: str = "auto", precision: str = "fp32") -> str:
-    """Return the name of the recognizer that ships, in the form that is fastest on `device`: on a
-    CPU ONNX Runtime reads more lines a second than torch, and the int8 form more than the fp32 one;
-    docs/recipe.md says how often their texts differ.
+    """Return the name of the shipped recognizer in the form that is fastest on `device`. On a CPU
+    ONNX Runtime reads more lines per second than torch, and the int8 form more than the fp32 form;
+    docs/recipe.md shows how often their texts differ.
     """
     if device.startswith("tensorrt"):
         return f"{DEFAULT_MODEL}.onnx"
@@ -50,10 +50,8 @@ class Spec:
 
 
 def parse_spec(text: str | Path) -> Spec:
-    """Return what `tesseract`, `tesseract-best:swe+nor`, `rapidocr`, a run folder or a model file
-    means.
-
-    Raises UsageError when there is no such file, or one of another kind.
+    """Parse `tesseract`, `tesseract-best:swe+nor`, `rapidocr`, a run folder or a model file. Raises
+    UsageError when the file does not exist or is of another kind.
     """
     name, colon, languages = str(text).partition(":")
     if name in PROGRAMS and not Path(text).exists():
@@ -67,7 +65,7 @@ def parse_spec(text: str | Path) -> Spec:
 
 
 def _readable_form(path: Path) -> Path:
-    """Return the ONNX form of weights that ship where torch is not installed, else `path`.
+    """Return the ONNX form of shipped weights when torch is not installed, else `path`.
 
     Both forms are the same fp32 network; export proved their outputs equal.
     """
@@ -89,15 +87,15 @@ def _program_spec(name: str, languages: str | None) -> Spec:
         return Spec("rapidocr")
     if languages == "":
         raise UsageError(
-            f"{name}: names no language; write {name}:swe+nor, or {name} for each line's own"
+            f"{name}: no language given; write {name}:swe+nor, or {name} for each line's own"
         )
     return Spec("tesseract", languages=languages, best=name == "tesseract-best")
 
 
 @dataclass(frozen=True)
 class Writing:
-    """How PARSeq writes a line: left to right (`ar`) or all at once (`nar`), and how often it then
-    reads its text over.
+    """PARSeq's decoding mode: autoregressive (`ar`) or parallel (`nar`), and the number of
+    refinement passes.
     """
 
     order: Literal["ar", "nar"]
@@ -105,7 +103,7 @@ class Writing:
 
 
 def parse_decoder(text: str) -> Writing | None:
-    """Return what `ar`, `nar`, `ar+1` or `nar+2` means, None for `greedy`, `beam` and `as-served`.
+    """Parse `ar`, `nar`, `ar+1` or `nar+2`; return None for `greedy`, `beam` and `as-served`.
     Raises UsageError for anything else.
     """
     if found := re.fullmatch(r"(ar|nar)(?:\+([1-9]))?", text):
@@ -118,15 +116,15 @@ def parse_decoder(text: str) -> Writing | None:
 def require_options(
     spec: Spec, precision: str = "fp32", decoder: str = "greedy", compiled: bool = False
 ) -> None:
-    """Raise UsageError for an unknown decoder, and for an option that `spec` does not have: torch
-    alone computes in bf16 and lets PARSeq write otherwise than in training, and Tesseract decodes
-    by itself.
+    """Raise UsageError for an unknown decoder, and for an option that `spec` does not have. Only
+    torch computes in bf16 and can change PARSeq's decoding mode, and Tesseract has its own
+    decoding.
     """
     writing = parse_decoder(decoder)
     if precision != "fp32" and spec.backend != "torch":
         raise UsageError(
             f"{spec.path or spec.backend}: {precision} arithmetic is an option of torch;"
-            f" {spec.backend} computes as the file says"
+            f" for {spec.backend} the file determines the precision"
         )
     if compiled and spec.backend != "torch":
         raise UsageError(
@@ -134,11 +132,12 @@ def require_options(
         )
     if decoder != "greedy" and spec.path is None:
         raise UsageError(
-            f"{spec.backend} decodes by itself; --decoder {decoder} is for the project's own"
+            f"{spec.backend} has its own decoding; --decoder {decoder} is for the project's own"
             " networks"
         )
     if writing and spec.backend != "torch":
         raise UsageError(
-            f"{spec.path} writes as it was exported; --decoder {decoder} is for a run or its"
+            f"the decoding mode of {spec.path} was fixed at export; --decoder {decoder} is for a"
+            f" run or its"
             " .safetensors"
         )

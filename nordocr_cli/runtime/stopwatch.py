@@ -1,7 +1,7 @@
 """Timing recognizers side by side.
 
-Timed one after another on a busy machine, the same network differs from itself by half; so every
-round visits every recognizer, and medians over rounds are compared, never means or best runs.
+Timed one after another on a busy machine, the same network differs from itself by half. Every round
+therefore visits every recognizer, and medians over rounds are compared, never means or best runs.
 """
 
 import math
@@ -30,8 +30,8 @@ _VERSIONS_OF = (
 
 @dataclass
 class Laps:
-    """What was measured of one recognizer: seconds for all lines, one value a round; milliseconds
-    of single lines, a list a round, in the order of the sample; and what it read.
+    """The measurements of one recognizer: seconds for all lines, one value per round; milliseconds
+    of single lines, one list per round, in the order of the sample; and the texts that it read.
     """
 
     all_lines_s: list[float] = field(default_factory=list)
@@ -39,15 +39,15 @@ class Laps:
     readings: list[Recognition] = field(default_factory=list)
 
     def latency_ms(self, share: float) -> float:
-        """Milliseconds below which `share` (0…1) of the sampled lines stay (nearest rank); a line
-        counts with its median.
+        """Return the milliseconds below which `share` (0…1) of the sampled lines are (nearest
+        rank). Each line counts with its median.
         """
         return _nearest_rank(
             [median(of_line) for of_line in zip(*self.single_line_ms, strict=True)], share
         )
 
     def call_ms(self, share: float) -> float:
-        """Milliseconds below which `share` (0…1) of all single calls stay (nearest rank)."""
+        """Return the milliseconds below which `share` (0…1) of all calls are (nearest rank)."""
         return _nearest_rank(
             [call for of_round in self.single_line_ms for call in of_round], share
         )
@@ -66,11 +66,9 @@ def time_side_by_side(
     single_lines: int,
     progress: Progress = SILENT,
 ) -> list[Laps]:
-    """Time recognizers over the same crops: each round, each of them reads all crops at once, then
-    a sample one by one.
-
-    Before the first round each reads the sample once, untimed: first calls build kernels and fill
-    caches.
+    """Time recognizers over the same crops. In each round, each of them reads all crops at once,
+    then a sample one by one. Before the first round each reads the sample once, untimed, since
+    first calls build kernels and fill caches.
     """
     step = max(1, len(crops) // max(1, single_lines))
     sample = range(0, len(crops), step)[:single_lines]
@@ -96,8 +94,8 @@ def time_side_by_side(
 
 
 def environment(threads: int | None) -> dict[str, Any]:
-    """Return where a measurement was taken: processor, cores, threads asked for, load, versions.
-    Unknown is None.
+    """Return where a measurement was taken: processor, cores, requested threads, load, versions. An
+    unknown value is None.
     """
     load = os.getloadavg() if hasattr(os, "getloadavg") else None
     return {

@@ -1,8 +1,8 @@
-"""Lines wider than a network takes: cut into windows that overlap, read, and merged where both
-readings have nothing.
+"""Lines wider than a network accepts are cut into overlapping windows, read, and merged at a place
+where neither hypothesis has a character.
 
-Squashing such a line, as training and the contract do, makes its letters narrower than any that the
-network has seen.
+Squeezing such a line into the network's width, as training and the contract do, makes its letters
+narrower than any that the network has seen.
 """
 
 from collections.abc import Sequence
@@ -17,25 +17,26 @@ from nordocr_cli.records import Recognition
 from nordocr_cli.runtime.protocols import Image
 from nordocr_cli.runtime.recognizers import RunnerRecognizer
 
-# at the network's height; a dozen letters, and a gap between two words nearly always
+# at the network's height: a dozen letters, nearly always with a gap between two words
 OVERLAP_PX = 256
-MAX_WINDOWS = 64  # beyond it a "line" is a ruler or a border: squash it
+MAX_WINDOWS = 64  # a wider "line" is a ruler or a border, and is squeezed
 
-# what, confidence, [first, last + 1) frames of the whole line
+# character, confidence, [first, last + 1) frames of the complete line
 _Character = tuple[str, float, tuple[int, int]]
 
 
 class WideLines:
     """A recognizer that reads lines of any width with a network of limited width; see Recognizer.
 
-    Spans of a line that was cut count the frames of the line scaled to the network's height, not
-    squashed; `edges` knows. With `split=False`, and for a network that writes tokens, nothing is
-    cut, and over-wide lines are squashed as the contract says.
+    The spans of a cut line count frames of the line scaled to the network's height, not squeezed;
+    `edges` takes this into account. With `split=False`, and for an autoregressive network, nothing
+    is cut, and lines that are too wide are squeezed as the contract defines.
     """
 
     def __init__(self, recognizer: RunnerRecognizer, *, split: bool = True) -> None:
         self.recognizer = recognizer
-        # Windows are joined by the places of their characters, and a network of tokens knows none.
+        # Windows are joined by the positions of their characters, which an autoregressive network
+        # does not give.
         self.split = split and recognizer.runner.contract.decoding == "ctc"
         self.name = recognizer.name
         self.geometry = recognizer.runner.contract.geometry
@@ -43,7 +44,7 @@ class WideLines:
     def recognize(
         self, crops: Sequence[Image], languages: Sequence[str] = ()
     ) -> list[Recognition]:
-        """Read the crops: tightened where the contract says so, wide ones in windows."""
+        """Read the crops: tightened if the contract requires it, wide ones in windows."""
         tight = [tightened(crop, self.geometry) for crop in crops]
         readings = self._read(tight)
         return [
@@ -53,7 +54,7 @@ class WideLines:
 
     def _read(self, crops: Sequence[Image]) -> list[Recognition]:
         parts: list[Image] = []
-        # of each crop: its first part, and where its windows start
+        # for each crop: the number of its first part, and where its windows start
         plan: list[tuple[int, list[int]]] = []
         for crop in crops:
             starts = self._windows(crop.shape[0], crop.shape[1])
@@ -82,7 +83,7 @@ class WideLines:
         self, height: int, width: int, reading: Recognition
     ) -> tuple[tuple[float, float], ...]:
         """Return the left and right edge of each character in pixels of its (height, width) crop;
-        empty where only the middle of the crop was read.
+        empty when only the middle of the crop was read.
         """
         geometry = self.geometry
         height = reading.read_height or height
@@ -95,7 +96,7 @@ class WideLines:
             return ()
         else:
             read_width = geometry.line_width(height, width)
-        step = geometry.stride * width / read_width  # pixels of the crop a frame
+        step = geometry.stride * width / read_width  # pixels of the crop per frame
         return tuple(
             (first * step, min(float(width), last * step)) for first, last in reading.spans
         )
@@ -124,21 +125,22 @@ class WideLines:
 
 def window_starts(height: int, width: int, geometry: Geometry) -> list[int]:
     """Return where the windows of a (height, width) crop begin, in pixels of the line at the
-    geometry's height: multiples of the stride, `[0]` for a crop that fits or is absurdly wide. Each
-    window is max_width wide; neighbours overlap.
+    geometry's height. The values are multiples of the stride; `[0]` for a crop that fits or is
+    absurdly wide. Each window is max_width wide, and neighbours overlap.
     """
-    natural, most, stride = (
+    natural, max_width, stride = (
         geometry.natural_width(height, width),
         geometry.max_width,
         geometry.stride,
     )
-    overlap = min(OVERLAP_PX, most // 2)
-    count = -(-(natural - overlap) // (most - overlap))
-    if natural <= most or count > MAX_WINDOWS:
+    overlap = min(OVERLAP_PX, max_width // 2)
+    count = -(-(natural - overlap) // (max_width - overlap))
+    if natural <= max_width or count > MAX_WINDOWS:
         return [0]
     return [
-        (natural - most) * i // (count - 1) // stride * stride for i in range(count - 1)
-    ] + [natural - most]
+        (natural - max_width) * i // (count - 1) // stride * stride
+        for i in range(count - 1)
+    ] + [natural - max_width]
 
 
 def _characters(reading: Recognition, offset: int) -> list[_Character]:
@@ -154,17 +156,15 @@ def _middle(character: _Character) -> float:
 def _join(
     left: list[_Character], right: list[_Character], overlap: tuple[int, int]
 ) -> list[_Character]:
-    """Join two readings of a line that share the frames of `overlap`, at the frame farthest from
-    any character of either.
-
-    Only the middle half of the overlap is looked at: at their edges both windows cut letters in
-    two.
+    """Join two hypotheses of a line that share the frames of `overlap`, at the frame farthest from
+    any character of either. Only the middle half of the overlap is considered, since at their edges
+    both windows cut letters in two.
     """
     first, last = overlap
     quarter = (last - first) // 4
     candidates = np.arange(first + quarter, last - quarter + 1)
     middles = np.array([_middle(character) for character in (*left, *right)] or [-np.inf])
-    # frames to the nearest character of either reading
+    # frames to the nearest character of either hypothesis
     room = np.abs(candidates[:, None] - middles).min(axis=1)
     centre = (first + last) / 2
     best = np.flatnonzero(room == room.max())
@@ -173,7 +173,7 @@ def _join(
         [c for c in left if _middle(c) < cut],
         [c for c in right if _middle(c) >= cut],
     )
-    # Both may have put the space of one gap on the same side of the cut, or on either: one gap, one
+    # Each window may have placed the space of the gap before or after the cut. One gap gives one
     # space.
     while head and head[-1][0] == " ":
         head.pop()

@@ -34,7 +34,7 @@ MISSING = "missing"
         ),
         ((*PREDICT, "--regions", MISSING), 2, "no result or region file"),
         ((*PREDICT, "--bf16"), 2, "option of torch"),
-        ((*PREDICT, "--decoder", "beam"), 2, "tesseract decodes by itself"),
+        ((*PREDICT, "--decoder", "beam"), 2, "tesseract has its own decoding"),
         ((*PREDICT, "--beam-width", "5"), 2, "requires --decoder beam"),
         ((*PREDICT, "--lm-weight", "0.5"), 2, "requires --char-lm or --lexicon"),
         ((*PREDICT, MISSING), 2, "no image or folder missing"),

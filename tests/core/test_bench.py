@@ -215,7 +215,7 @@ def test_other_weights_may_read_otherwise_unless_a_share_is_wanted(
     assert CliRunner().invoke(app.app, command).exit_code == 0
     missed = CliRunner().invoke(app.app, [*command, "--min-same", "0.5"]).exception
     assert isinstance(missed, GateMissed)
-    assert "other.onnx (onnxruntime) reads 0 of 2 lines so" in str(missed)
+    assert "other.onnx (onnxruntime) agrees on 0 of 2 lines" in str(missed)
 
 
 @pytest.mark.parametrize("wanted", ["slower", "other texts"])
@@ -254,7 +254,7 @@ def test_a_missed_gate_ends_with_4(wanted, store, tiny_onnx, tmp_path, monkeypat
         app.main()
     assert ended.value.code == 4
     assert (
-        "slower than" if wanted == "slower" else "reads 1 of 2 lines so"
+        "slower than" if wanted == "slower" else "agrees on 1 of 2 lines"
     ) in capsys.readouterr().err
 
 
@@ -315,7 +315,7 @@ def test_what_cannot_go_well_is_said_before_anything_is_timed(
         bench([str(tiny_onnx)], baseline=old, **arguments | {"threads": 2})
     with pytest.raises(UsageError, match="multiples of 4"):
         bench([str(tiny_onnx)], grid=([1], [33]), **arguments)
-    with pytest.raises(UsageError, match="it times networks alone"):
+    with pytest.raises(UsageError, match="--grid times networks alone"):
         bench(["tesseract"], grid=([1], [32]), **arguments)
     pages = {"document": TIFF, "regions": TRUTH}
     with pytest.raises(MissingBackendError, match="no-such-program does not start"):
@@ -361,7 +361,7 @@ def test_a_program_of_another_kind_reads_whole_pages(tiny_onnx, tmp_path):
     assert [page.index for page in written.pages] == [0, 1, 2, 3, 4]
     assert written.pages[3].regions[0].text == "x"
     for wrong, error, said in (
-        ("program --all", UsageError, "names no {page}"),
+        ("program --all", UsageError, "contains no {page}"),
         ("no-such-program {page}", MissingBackendError, "does not start"),
         (f"{sys.executable} {script} {{page}}", DataError, "ended with 1 .AssertionError"),
         (
@@ -409,7 +409,7 @@ def test_a_missing_backend_is_skipped_and_said(
     assert [row.backend for row in result.rows] == ["onnxruntime"]
     assert result.rows[0].lines == 3
     assert "apt-get install" in result.skipped["tesseract"]
-    assert "tesseract is left out" in heard.warnings[0]
+    assert "tesseract is skipped" in heard.warnings[0]
     with pytest.raises(MissingBackendError, match="apt-get"):
         bench(["tesseract"], lines=store)
 

@@ -65,7 +65,7 @@ def test_one_engine_per_arch_with_its_sidecar(model, heard, valid_output):
     )
     assert all(
         re.match(
-            r"memory at the greatest shape, \d+x1792 px: about 0\.\d\d GB .* has \d+ GB", n
+            r"memory at the maximum shape, \d+x1792 px: about 0\.\d\d GB .* has \d+ GB", n
         )
         for n in heard.notes[1::2]
     )
@@ -222,7 +222,7 @@ def test_the_command_goes_by_what_the_model_holds_not_by_its_name(model):
     assert "--fp16" in plan.trtexec().split()
     (plan,) = plan_engines(["sm86"], half, backend="tensorrt", precision="fp32")
     with pytest.raises(
-        UsageError, match=r"half\.onnx is fp16, and --precision fp32 was asked for"
+        UsageError, match=r"half\.onnx is fp16, but --precision fp32 was requested"
     ):
         plan.trtexec()
 
@@ -251,7 +251,7 @@ def test_the_last_lines_name_the_command_for_classic_tensorrt(model):
         .stdout
     )
     assert result["classic_tensorrt"]["command"] == command
-    assert "builds its own on its GPU" in result["classic_tensorrt"]["note"]
+    assert "builds its own engine on its GPU" in result["classic_tensorrt"]["note"]
 
 
 BANDS = ("16x64:32x128", "4x1792")
@@ -337,7 +337,7 @@ def test_a_width_that_no_training_vouches_for(tiny_checkpoint, model, heard, tmp
     (plan,) = plan_engines(
         ["sm86"], narrow, precision="fp16", allow_wider=True, progress=heard
     )
-    assert any("trained width not known" in warning for warning in heard.warnings)
+    assert any("trained width unknown" in warning for warning in heard.warnings)
     with pytest.raises(UsageError, match=r"narrow\.onnx reads lines up to 128 px"):
         build_engine(replace(plan, allow_wider=False))
     build_engine(plan)
@@ -356,7 +356,9 @@ def test_verify_needs_the_gpu(model, monkeypatch):
         app, ["build-engine", "--arch", "sm86", str(model), "--verify"]
     )
     assert isinstance(done.exception, MissingBackendError)
-    assert "no NVIDIA GPU answers here. Leave --verify out" in str(done.exception)
+    assert "this machine has no working NVIDIA GPU. Leave --verify out" in str(
+        done.exception
+    )
     assert not list(model.parent.glob("*.engine"))
 
 
@@ -368,7 +370,7 @@ def test_verify_needs_the_gpu(model, monkeypatch):
         ({"bands": ("64",)}, r"--band '64': expected BATCHxWIDTH"),
         (
             {"bands": BANDS, "shapes": {"max": "64x1792"}},
-            "--band says the ranges by itself",
+            "--band defines the ranges",
         ),
         (
             {"one_engine": True, "backend": "tensorrt"},

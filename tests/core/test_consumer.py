@@ -119,7 +119,7 @@ def test_each_preset_is_judged_for_its_own_gpu(tiny_onnx, tmp_path):
     )
     assert disagreements(tmp_path, "config.rs", wrong, tiny_onnx) == [
         ":15: recognize_max_seq_len: 256 frames cover 1024 px; a line of 1792 px needs 448",
-        ":23: recognize_max_batch: 256 lines at once; the engine takes 128",
+        ":23: recognize_max_batch: 256 lines at once; the engine accepts 128",
         ":26: gpu_arch_override: 'sm_80'; the engine is for sm120",
     ]
 
@@ -152,7 +152,7 @@ def test_presets_for_other_gpus_networks_and_engines_are_listed_and_do_not_fail(
     }
     (narrow,) = [each for each in found.presets if each.name == "narrow"]
     assert narrow.reasons == found.disagreements
-    assert "768 px: wider lines are squashed" in narrow.reasons[0]
+    assert "768 px: wider lines are squeezed" in narrow.reasons[0]
     assert check_consumer(path, tiny_onnx, preset="dev").disagreements == ()
     (wrong,) = check_consumer(path, tiny_onnx, preset="parseq").disagreements
     assert "'Parseq'; it must be 'SVTRv2'" in wrong
@@ -282,9 +282,9 @@ def test_a_config_that_mentions_the_charset_is_a_config(tiny_onnx, tmp_path):
             "TensorRT-RTX, which the pipeline cannot load",
         ),
         ({"recognize_input_height": 48}, "48 px; the model reads lines 32 px high"),
-        ({"recognize_max_input_width": 1790}, "no multiple of 4"),
-        ({"recognize_max_input_width": 2048}, "the engine takes 1792"),
-        ({"recognize_max_input_width": 768}, "wider lines are squashed"),
+        ({"recognize_max_input_width": 1790}, "not a multiple of 4"),
+        ({"recognize_max_input_width": 2048}, "the engine accepts 1792"),
+        ({"recognize_max_input_width": 768}, "wider lines are squeezed"),
         ({"recognize_max_batch": "64"}, "'64' is not a number"),
         ({"precision": "FP32"}, "must be 'FP16'"),
         ({"gpu_arch_override": "sm_86"}, "the pipeline knows sm_80 and sm_120"),

@@ -146,7 +146,9 @@ def test_a_contract_is_given_to_a_model_that_has_none(
     assert file.contract == replace(read_contract(tiny_checkpoint), parent_sha256=None)
     assert read_contract(tmp_path / "new.onnx") == file.contract
     assert (tmp_path / "new.contract.json").is_file()
-    with pytest.raises(ArtifactError, match="its contract says fp16, its weights are fp32"):
+    with pytest.raises(
+        ArtifactError, match="in its contract is fp16, its weights are fp32"
+    ):
         attach_contract(
             tmp_path / "bare.onnx",
             tiny_onnx.with_name("model.fp16.onnx"),

@@ -150,7 +150,7 @@ def test_weights_beyond_fp16_are_refused(tiny_checkpoint, tmp_path):
         tmp_path / "m.onnx",
         ExportOptions(precision="fp16", simplify=False),
     )
-    with pytest.raises(ArtifactError, match="too great for fp16"):
+    with pytest.raises(ArtifactError, match="too large for fp16"):
         export(replace(plan, shapes=SMALL))
     assert not (tmp_path / "m.onnx").exists()
 
@@ -171,16 +171,16 @@ def test_what_cannot_be_planned(tiny_checkpoint, tiny_onnx, tmp_path):
     for flags, said in (
         ({"precision": "fp8"}, "fp32, fp16, bf16"),
         ({"precision": "int8"}, "--int8 writes that form beside fp32"),
-        ({"precision": "bf16", "opset": 17}, "bf16 files are opset 22"),
+        ({"precision": "bf16", "opset": 17}, "bf16 files need opset 22"),
         (
             {"input_type": "uint16"},
             "--input 'uint16': float or uint8; did you mean 'uint8'",
         ),
         ({"io": "int8"}, "--io 'int8': fp32 or fp16"),
-        ({"int8": True, "precision": "bf16"}, "--int8 is made of the fp32 file"),
+        ({"int8": True, "precision": "bf16"}, "--int8 is made from the fp32 file"),
         (
             {"calibration": Path("lines")},
-            "--calibration gives lines to the convolutions of an int8 file; --int8 asks for one",
+            "--calibration gives lines for the convolutions of an int8 file; --int8 requests one",
         ),
         ({"opset": 23}, "opset 23"),
         ({"output_activation": "sigmoid"}, "logits or softmax or argmax"),
@@ -283,7 +283,7 @@ def test_a_file_that_reads_worse_than_allowed_gets_no_name(
         ExportOptions(precision="fp32", check_store=store, check_lines=6, simplify=False),
     )
     monkeypatch.setattr(StoreCheck, "cer_loss", 0.02)
-    with pytest.raises(GateMissed, match="0.5 points more at most"):
+    with pytest.raises(GateMissed, match="0.5 points more are allowed"):
         export(replace(plan, shapes=SMALL))
     assert not list(tmp_path.glob("m*"))
     monkeypatch.setattr(StoreCheck, "cer_loss", 0.0)
@@ -314,9 +314,9 @@ def test_what_would_fail_after_the_export_fails_before_it(
     onnx = tmp_path / "out" / "m.onnx"
     (tmp_path / "out" / "m.golden").mkdir(parents=True)
     for flags, match in (
-        ({"golden": 2}, "is no folder of golden lines"),
-        ({"consumer_config": onnx}, "the config is a file of its own"),
-        ({"consumer_config": tmp_path}, "the config is a file of its own"),
+        ({"golden": 2}, "is not a folder of golden lines"),
+        ({"consumer_config": onnx}, "give a separate file"),
+        ({"consumer_config": tmp_path}, "give a separate file"),
         ({"consumer_config": tiny_checkpoint}, "would overwrite the input"),
         (
             {"consumer_config": tmp_path / "c.json", "input_type": "uint8"},

@@ -46,7 +46,7 @@ def test_rtx_header(engine):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (rtx_engine()[:-1], "cut or padded: 127 bytes, its header says 128"),
+        (rtx_engine()[:-1], "cut or padded: 127 bytes, 128 by its header"),
         (rtx_engine() + b"\0", "cut or padded"),
         (rtx_engine(mask=4), "built for sm86, not for sm120"),
         (rtx_engine().replace(b"vtrt", b"ftrt"), "is of tensorrt 1.7.1.116"),

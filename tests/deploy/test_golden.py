@@ -148,13 +148,13 @@ def test_export_writes_them_beside_the_model(tiny_checkpoint, tmp_path):
     assert (
         check_golden(tmp_path / "m.golden", tmp_path / "m.onnx") == result.golden.characters
     )
-    with pytest.raises(UsageError, match="--golden N says how many"):
+    with pytest.raises(UsageError, match="--golden N requests them"):
         plan_export(tiny_checkpoint, options=ExportOptions(golden_lines=IMAGES))
 
 
 def test_another_folder_of_that_name_is_left_alone(tiny_onnx, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
-    with pytest.raises(UsageError, match="no folder of golden lines"):
+    with pytest.raises(UsageError, match="not a folder of golden lines"):
         write(tiny_onnx, golden_crops(1), tmp_path / "mine")
     assert (tmp_path / "mine" / "thesis.txt").exists()

@@ -108,11 +108,11 @@ def _loop(model):
         (_input_dim(3, dim_param="batch"), "batch x 3 x 32 x batch"),
         (_renamed, "inputs .'image'."),
         (_opset, "opset 99"),
-        (_half_input, "input is FLOAT16; its contract says float32"),
+        (_half_input, "input is FLOAT16, in its contract float32"),
         (_loop, "has If nodes"),
         (_without_contract, "no nordocr contract"),
         (_broken_edge, "fails ONNX's check"),
-        (_contract_of_fp16, "its contract says fp16, its weights are fp32"),
+        (_contract_of_fp16, "the precision in its contract is fp16, its weights are fp32"),
     ],
 )
 def test_what_tensorrt_would_not_notice(tmp_path, tiny_onnx, unsealed, change, said):

@@ -196,7 +196,7 @@ def test_several_ranges_of_classic_tensorrt():
 
 REFUSALS = [
     ("parse", "no op Foo"),
-    ("shapes", "refuses the shapes"),
+    ("shapes", "rejects the shapes"),
     ("build", "no implementation"),
 ]
 
@@ -233,5 +233,7 @@ def test_the_fake_is_strict():
 def test_sm120_needs_a_recent_release():
     trt, _ = fake_tensorrt("10.3")
     require_release(trt, "tensorrt", find_arch("sm86"))
-    with pytest.raises(MissingBackendError, match=r"does not know sm120 .*10\.8 or newer"):
+    with pytest.raises(
+        MissingBackendError, match=r"does not support sm120 .*10\.8 or newer"
+    ):
         require_release(trt, "tensorrt", find_arch("sm120"))

@@ -494,10 +494,10 @@ def test_ways_of_writing_are_only_for_weights_of_parseq(tiny_checkpoint, tiny_on
     ):
         open_recognizer(tiny_checkpoint, device="cpu", decoder="ar")
     with pytest.raises(
-        UsageError, match=r"writes as it was exported; --decoder nar\+2 is for a run"
+        UsageError, match=r"was fixed at export; --decoder nar\+2 is for a run"
     ):
         open_recognizer(tiny_onnx, device="cpu", decoder="nar+2")
-    with pytest.raises(UsageError, match="tesseract decodes by itself"):
+    with pytest.raises(UsageError, match="tesseract has its own decoding"):
         open_recognizer("tesseract", decoder="ar")
 
 

@@ -68,9 +68,9 @@ def test_names_of_programs():
     assert parse_spec("tesseract-best:swe").best
     with pytest.raises(UsageError, match="one model for all languages"):
         parse_spec("rapidocr:swe")
-    with pytest.raises(UsageError, match="names no language"):
+    with pytest.raises(UsageError, match="no language given"):
         parse_spec("tesseract-best:")
-    with pytest.raises(UsageError, match="decodes by itself"):
+    with pytest.raises(UsageError, match="has its own decoding"):
         require_options(parse_spec("rapidocr"), decoder="beam")
 
 

@@ -90,7 +90,7 @@ def test_wrong_specs_are_usage_errors(tmp_path):
     (tmp_path / "model.pth").touch()
     with pytest.raises(UsageError, match=r"\.safetensors, \.onnx, \.engine"):
         open_recognizer(tmp_path / "model.pth")
-    with pytest.raises(UsageError, match="names no language"):
+    with pytest.raises(UsageError, match="no language given"):
         open_recognizer("tesseract:")
 
 

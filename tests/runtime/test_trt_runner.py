@@ -279,7 +279,7 @@ def test_a_line_too_wide_is_refused(engine, gpu):
     runner = open_runner(engine)
     with pytest.raises(
         ArtifactError,
-        match="takes lines up to 1792 px, asked for 2000; build it with a greater --max",
+        match="accepts lines up to 1792 px, requested: 2000; build it with a greater --max",
     ):
         runner.run(np.zeros((1, 3, 32, 2000), np.uint8), np.array([2000]))
 
@@ -313,12 +313,12 @@ def test_what_keeps_an_engine_from_running(engine, gpu, monkeypatch):
         (
             fake_library("1.8.0.1")[0],
             MissingBackendError,
-            r"under tensorrt-rtx 1\.7\.1\.116, here is 1\.8\.0\.1: build it",
+            r"under tensorrt-rtx 1\.7\.1\.116, this machine has 1\.8\.0\.1: build it",
         ),
         (
             fake_library(takes=False)[0],
             ArtifactError,
-            "does not take it: IRuntime::deserializeCudaEngine: wrong device",
+            "rejects it: IRuntime::deserializeCudaEngine: wrong device",
         ),
     ):
         monkeypatch.setattr(
@@ -385,7 +385,7 @@ def test_an_engine_of_other_tensors_is_refused(engine, gpu, monkeypatch):
     monkeypatch.setattr(FakeEngine, "get_tensor_dtype", lambda self, name: "DataType.HALF")
     with pytest.raises(
         ArtifactError,
-        match="has input HALF, output HALF; its contract says input FLOAT, output FLOAT",
+        match="has input HALF, output HALF; its contract has input FLOAT, output FLOAT",
     ):
         open_runner(engine)
 

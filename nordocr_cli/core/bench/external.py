@@ -1,5 +1,5 @@
-"""A program of another kind as one more engine: it gets a page image and prints the consumer's
-result JSON.
+"""Any other program as one more engine: it receives a page image and prints the consumer's result
+JSON.
 """
 
 import shlex
@@ -22,7 +22,7 @@ _PATIENCE_S = 600
 
 @dataclass(frozen=True)
 class External:
-    """What a program read: its pages, and seconds for all of them, one value a round."""
+    """The pages that a program read, and the seconds for all of them, one value per round."""
 
     name: str
     pages: tuple[Page, ...]
@@ -30,21 +30,22 @@ class External:
 
 
 def parse_command(command: str) -> list[str]:
-    """Return the words of a command with `{page}` in it. Raises UsageError."""
+    """Split a command that contains `{page}` into its words. Raises UsageError."""
     try:
         words = shlex.split(command)
     except ValueError as error:
         raise UsageError(f"--external {command!r}: {error}") from None
     if not any(PAGE in word for word in words):
         raise UsageError(
-            f"--external {command!r} names no {PAGE}; write e.g. 'nordocr process {PAGE} --format"
+            f"--external {command!r} contains no {PAGE}; write e.g. 'nordocr process {PAGE}"
+            f" --format"
             " json'"
         )
     return words
 
 
 def require_program(command: str) -> None:
-    """Raise MissingBackendError when there is no such program."""
+    """Raise MissingBackendError when the program does not exist."""
     if shutil.which(program := parse_command(command)[0]) is None:
         raise MissingBackendError(
             f"--external: {program} does not start: no such program on PATH, or it may not be"
@@ -53,11 +54,9 @@ def require_program(command: str) -> None:
 
 
 def run_external(command: str, document: Path, rounds: int) -> External:
-    """Run `command` on every page of a document, `rounds` times; a page is a PNG whose path takes
-    the place of `{page}`.
-
-    Raises MissingBackendError when there is no such program, DataError when it fails or prints no
-    result.
+    """Run `command` on every page of a document, `rounds` times. Each page is written as a PNG, and
+    its path replaces `{page}`. Raises MissingBackendError when there is no such program, DataError
+    when it fails or prints no result.
     """
     import cv2
 
@@ -84,9 +83,9 @@ def run_external(command: str, document: Path, rounds: int) -> External:
             try:
                 found = read_layout(result)
             except DataError as error:
-                told = str(error).replace(str(result), "its output")
+                message = str(error).replace(str(result), "its output")
                 raise DataError(
-                    f"{name} printed no result for page {index + 1}: {told}"
+                    f"{name} printed no result for page {index + 1}: {message}"
                 ) from error
             regions = tuple(region for page in found.pages for region in page.regions)
             pages.append(Page(index, regions))
@@ -105,17 +104,17 @@ def _run(name: str, words: list[str]) -> bytes:
             f"{name} did not end within {_PATIENCE_S} s: {shlex.join(words)}"
         ) from None
     if done.returncode:
-        said = done.stderr.decode(errors="replace").strip().splitlines()
+        stderr_lines = done.stderr.decode(errors="replace").strip().splitlines()
+        last_line = stderr_lines[-1] if stderr_lines else "no message"
         raise DataError(
-            f"{name} ended with {done.returncode} ({said[-1] if said else 'it said nothing'}):"
-            f" {shlex.join(words)}"
+            f"{name} ended with {done.returncode} ({last_line}): {shlex.join(words)}"
         )
     return done.stdout
 
 
 def exact_regions(truth: tuple[Page, ...], read: tuple[Page, ...]) -> int | None:
-    """Return how many regions of the truth were read exactly, regions matched by how they overlap;
-    None without texts.
+    """Return how many regions of the reference were read exactly; None without texts. Regions are
+    matched by their overlap.
     """
     if not any(region.text for page in truth for region in page.regions):
         return None

@@ -1,4 +1,4 @@
-"""The lines that bench reads: of a store, or of a document's regions."""
+"""The lines that bench reads, from a store or from the regions of a document."""
 
 import time
 from collections.abc import Sequence
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Lines:
-    """Crops to read, uint8 (height, width, 3) RGB each, with their languages and true texts (``
-    where not known).
+    """Crops to read, uint8 (height, width, 3) RGB each, with their languages and reference texts
+    (`` where not known).
     """
 
     source: str
@@ -44,8 +44,8 @@ def read_lines(
     limit: int | None,
     progress: Progress,
 ) -> Lines:
-    """Read the lines of a store that was made for `models`, or the regions of a document, which
-    Tesseract finds where they are None; `limit` of them, evenly spread.
+    """Read the lines of a store that was made for `models`, or the regions of a document. Tesseract
+    finds the regions when they are None. With `limit`, that many lines are taken, evenly spread.
     """
     began = time.perf_counter()
     if lines:
@@ -122,14 +122,14 @@ def _find_regions(pages: "Document", progress: Progress) -> Layout:
 
 
 def _spread(count: int, limit: int | None) -> list[int]:
-    """`limit` of `count` numbers, evenly spread; all when there is no limit."""
+    """Return `limit` of `count` numbers, evenly spread; all of them without a limit."""
     if limit is None or limit >= count:
         return list(range(count))
     return [i * count // limit for i in range(limit)]
 
 
 def exact_lines(texts: Sequence[str], readings: Sequence[Recognition]) -> int | None:
-    """How many lines read as the truth; None where that is not known."""
+    """How many lines match the reference text; None where that is not known."""
     if not any(texts):
         return None
     return sum(
@@ -139,7 +139,7 @@ def exact_lines(texts: Sequence[str], readings: Sequence[Recognition]) -> int | 
 
 
 def pages_read(pages: Sequence[Page], readings: Sequence[Recognition]) -> list[Page]:
-    """The same boxes with what was read in them."""
+    """The same boxes with the text that was read in them."""
     arriving = iter(readings)
     return [
         Page(

@@ -1,5 +1,5 @@
-"""The recognizers of a bench: opened, told apart, and which of them are forms of the same
-weights.
+"""The recognizers of a bench: opening them, giving them distinct names, and finding out which of
+them are forms of the same weights.
 """
 
 import time
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Opened:
-    """A recognizer, what it is called beside the others, and the seconds that opening it took.
-    `weights` is the hash of the weights that it was made from, as far back as the other models and
-    its contract tell; "" for Tesseract.
+    """A recognizer, its name in the results, and the seconds that opening it took. `weights` is the
+    hash of the weights that it was made from, as far as its contract and the other models show; ""
+    for Tesseract.
     """
 
     recognizer: "Recognizer"
@@ -38,8 +38,8 @@ def open_models(
     precision: Literal["fp32", "bf16"],
     progress: Progress,
 ) -> tuple[list[Opened], dict[str, str]]:
-    """Open the models, and return with them why others were left out, by what they were asked for
-    as.
+    """Open the models. Also return why others were skipped, by the name under which they were
+    requested.
 
     Raises MissingBackendError when none can run here, and what opening them raises.
     """
@@ -61,7 +61,7 @@ def open_models(
         except MissingBackendError as error:
             if len(models) == 1:
                 raise
-            progress.warn(f"{spec} is left out: {error}")
+            progress.warn(f"{spec} is skipped: {error}")
             skipped[spec] = str(error)
     if not opened:
         raise MissingBackendError(
@@ -74,8 +74,8 @@ def open_models(
 
 
 def _names(specs: Sequence[str], names: Sequence[str]) -> list[str]:
-    """The names; where one stands twice (best.safetensors of two runs), with its folder, and
-    numbered where that is no help.
+    """Return the names. A name that occurs twice (best.safetensors of two runs) gets its folder, or
+    a number where the folders are equal too.
     """
     found: list[str] = []
     for spec, name in zip(specs, names, strict=True):
@@ -90,14 +90,14 @@ def _names(specs: Sequence[str], names: Sequence[str]) -> list[str]:
 
 
 def _hashes(specs: Sequence[str]) -> list[str]:
-    """The hash of each model's file; "" for a program."""
+    """Return the hash of each model's file; "" for a program."""
     paths = [parse_spec(spec).path for spec in specs]
     return [sha256_of(path) if path else "" for path in paths]
 
 
 def _weights(specs: Sequence[str], opened: "Sequence[Recognizer]") -> list[str]:
-    """An engine was made from an ONNX model, which was made from weights: the hash at the beginning
-    of that, or "".
+    """Follow an engine to its ONNX model and on to its weights. Return the hash at the start of
+    this chain, or "".
     """
     from nordocr_cli.runtime.recognizers import RunnerRecognizer
 

@@ -1,5 +1,5 @@
-"""What bench measures of a network beside its pace: its stages, its padding, its memory, and its
-share of the machine's peak.
+"""What bench measures of a network besides its speed: stages, padding, memory, and the share of the
+machine's peak.
 """
 
 import time
@@ -24,7 +24,7 @@ _PEAK_SIZE, _PEAK_TRIES = 1024, 12
 
 @dataclass(frozen=True)
 class Pass:
-    """One pass over all lines, stage by stage; `shapes` are (lines, width in px) of the batches."""
+    """One pass over all lines, stage by stage. `shapes` are (lines, width in px) of the batches."""
 
     stages: Stages
     padding_waste: float
@@ -34,7 +34,7 @@ class Pass:
 def by_stages(
     recognizer: "RunnerRecognizer", crops: "Sequence[Image]", read_s: float
 ) -> Pass:
-    """Read the crops as the recognizer does, and time each stage by itself."""
+    """Read the crops as the recognizer does, and time each stage separately."""
     contract, clock = recognizer.runner.contract, time.perf_counter
     began = clock()
     geometry = contract.geometry
@@ -82,8 +82,8 @@ def time_grid(
     rounds: int,
     calls: int = 3,
 ) -> list[Cell]:
-    """Time every network (by name) at every batch size and width, in turns: each round visits all
-    of them.
+    """Time every network (by name) at every batch size and width. They take turns: each round
+    visits all of them.
     """
     rng = np.random.default_rng(0)
     cells = [
@@ -121,8 +121,9 @@ def time_grid(
 
 
 def peak_gflops(device: str, threads: int | None, precision: str = "fp32") -> float:
-    """Return the best of a few matrix products on the device in one number format (fp32, fp16 or
-    bf16), in 1e9 operations a second: the roof above a network of that format.
+    """Return the speed of the fastest of a few matrix products on the device in one number format
+    (fp32, fp16 or bf16), in 1e9 operations per second. It is the upper bound for a network of that
+    format.
     """
     import torch
 
@@ -152,9 +153,9 @@ def share_of_peak(
 
 
 class Operations:
-    """Counts the floating-point operations of a network's matrix products and convolutions (a
-    multiplication and an addition are two) by shape, on weights in torch; an exported network has
-    those of the same architecture, which its contract names.
+    """Counts the floating-point operations of a network's matrix products and convolutions by
+    shape, on weights in torch. A multiplication and an addition count as two. An exported network
+    has the counts of the architecture that its contract names.
     """
 
     def __init__(self, runner: "Runner") -> None:
@@ -178,8 +179,8 @@ class Operations:
 
         if width not in self._counted:
             counter = FlopCounterMode(display=False)
-            # The CPU's fused attention is unknown to the counter, which would take it for nothing:
-            # written out it is counted.
+            # The counter does not support the CPU's fused attention and would count 0 for it. The
+            # attention is therefore computed in separate operations.
             with sdpa_kernel(SDPBackend.MATH), counter, torch.inference_mode():
                 self._model(
                     torch.zeros(1, 3, self._contract.geometry.height, width),
@@ -190,8 +191,8 @@ class Operations:
 
 
 def reset_peak_memory() -> bool:
-    """Forget the largest resident memory so far; False where the system cannot (it is Linux that
-    can).
+    """Reset the system's record of peak resident memory. Return False where the system cannot (only
+    Linux can).
     """
     try:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")

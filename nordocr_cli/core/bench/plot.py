@@ -1,4 +1,4 @@
-"""A picture of a bench: lines a second of each recognizer with every run, and milliseconds over
+"""A plot of a bench: lines per second of each recognizer with every run, and milliseconds over
 width for the grid.
 """
 
@@ -34,7 +34,7 @@ def draw(result: BenchResult, path: Path) -> None:
             color="#22242a",
         )
     left.invert_yaxis()
-    left.set_xlabel("lines a second; a mark for each run")
+    left.set_xlabel("lines per second; one mark per run")
     left.set_title(Path(result.source).name)
     if result.grid:
         right = axes[0, 1]
@@ -50,7 +50,7 @@ def draw(result: BenchResult, path: Path) -> None:
                 "o-",
                 label=f"{key[1]} {key[0]}, batch {key[2]}",
             )
-        right.set(xlabel="width in px", ylabel="lines a second, network alone")
+        right.set(xlabel="width in px", ylabel="lines per second, network alone")
         right.legend(fontsize="small")
     figure.tight_layout()
     picture = io.BytesIO()

@@ -1,4 +1,4 @@
-"""What bench writes, as its JSON Schema (docs/bench.schema.json) says. Fields are only ever added:
+"""The result of bench; docs/bench.schema.json is its JSON Schema. Fields are only added, so that
 older files stay readable.
 """
 
@@ -29,7 +29,9 @@ class Stages(_Record):
 
 
 class Row(_Record):
-    """One recognizer over all lines (offline) and over single lines. Unknown is null, never 0."""
+    """One recognizer over all lines (offline) and over single lines. An unknown value is null,
+    never 0.
+    """
 
     name: str
     backend: str
@@ -103,8 +105,8 @@ class Cell(_Record):
 
 
 class Verdict(_Record):
-    """One case beside the same one of the baseline; `change` is the relative change of the median
-    time (positive: slower).
+    """One case compared with the same case of the baseline. `change` is the relative change of the
+    median time (positive: slower).
     """
 
     case: str
@@ -115,7 +117,7 @@ class Verdict(_Record):
 
 
 class BenchResult(_Record):
-    """The recognizers in the order asked for, the grid, what was skipped and why, and where it was
+    """The recognizers in the requested order, the grid, what was skipped and why, and where it was
     measured.
     """
 
@@ -147,7 +149,9 @@ class BenchResult(_Record):
 
 
 def read_bench(path: Path) -> BenchResult:
-    """Read a result. Raises UsageError when it is not there, DataError when it is none."""
+    """Read a result. Raises UsageError when the file does not exist, DataError when it is not a
+    bench result.
+    """
     if not path.is_file():
         raise UsageError(f"no bench result {path}")
     try:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from nordocr_cli.runtime.stopwatch import Laps
 
 NETWORK_RESULT, TESSERACT_RESULT = "svtrv2_result.json", "tess_result.json"
-MANY_CALLS = 1000  # single calls from which a 99th percentile says something
+MANY_CALLS = 1000  # from this many single calls on, a 99th percentile is meaningful
 DOCUMENTS = (".tif", ".tiff", ".pdf")
 DEFAULT_MODELS = ("nordocr-default", "tesseract")
 
@@ -41,9 +41,9 @@ DEFAULT_MODELS = ("nordocr-default", "tesseract")
 def sort_out(
     names: Sequence[str], document: Path | None, regions: Path | None
 ) -> tuple[list[str], Path | None, Path | None]:
-    """Return models, document and regions: a document may stand among the models, its regions in
-    the JSON file beside it; alone it is read by DEFAULT_MODELS. Raises UsageError for two documents
-    and for no model at all.
+    """Return models, document and regions. A document may be among the models, and its regions may
+    be in the JSON file of the same name in its folder. DEFAULT_MODELS read a document given without
+    a model. Raises UsageError for two documents and without any model.
     """
     documents = [Path(name) for name in names if Path(name).suffix.lower() in DOCUMENTS] + (
         [document] if document else []
@@ -56,8 +56,10 @@ def sort_out(
             "name a model: nordocr bench runs/a model.onnx tesseract --lines STORE"
         )
     found = documents[0] if documents else None
-    if found and not regions and (beside := found.with_suffix(".json")).is_file():
-        regions = beside
+    if found and not regions:
+        same_name = found.with_suffix(".json")
+        if same_name.is_file():
+            regions = same_name
     return models or list(DEFAULT_MODELS), found, regions
 
 
@@ -87,10 +89,10 @@ def plan_bench(
     baseline: Path | None = None,
     plot: Path | None = None,
 ) -> dict[str, Any]:
-    """Return what `bench` would do; no image and no network is opened.
+    """Return what `bench` would do. No image and no network is opened.
 
-    Raises UsageError for a wrong combination, an unknown device, a model or file that is not there,
-    and an output that is an input, DataError for damaged regions.
+    Raises UsageError for options that do not go together, an unknown device, a missing model or
+    file, and an output that is also an input; DataError for damaged regions.
     """
     if (lines is None) == (document is None) or (regions and not document):
         raise UsageError(
@@ -150,18 +152,18 @@ def bench(
     progress: Progress = SILENT,
 ) -> BenchResult:
     """Time `models` (paths, `tesseract`) over the lines of a store, or over the regions of a
-    document; where no regions are given, the line finder finds them.
+    document. Without regions, the line finder finds them.
 
-    All lines at once, in their real widths (offline), then a sample one by one (single), then, with
-    `grid` (batch sizes, widths in px), the networks alone at every shape. A model whose backend is
-    missing is skipped with a warning, unless it is the only one. Of a document, each recognizer's
-    readings are written beside `output` in the consumer's shape: svtrv2_result.json for the first
-    network, tess_result.json for Tesseract; `external` is a command with `{page}` in it that reads
-    whole pages. `limit` takes so many lines, evenly spread. With `baseline`, an earlier result,
-    each case is compared with its like there. `plot` gets a picture. Raises what plan_bench raises,
-    ArtifactError for a store that was not made for a model, MissingBackendError when no model can
-    run here, UsageError for a baseline of another machine, and what reading lines and models
-    raises.
+    All lines are read at once, in their real widths (offline), then a sample one by one (single).
+    With `grid` (batch sizes, widths in px), the networks alone are then timed at every shape. A
+    model whose backend is missing is skipped with a warning, unless it is the only one. For a
+    document, the texts of each recognizer are written next to `output` in the consumer's format:
+    svtrv2_result.json for the first network, tess_result.json for Tesseract. `external` is a
+    command with `{page}` in it that reads complete pages. `limit` is the number of lines to take,
+    evenly spread. With `baseline`, an earlier result, each case is compared with the same case
+    there. `plot` is the path of a picture to write. Raises what plan_bench raises, ArtifactError
+    for a store that was not made for a model, MissingBackendError when no model can run here,
+    UsageError for a baseline of another machine, and what reading lines and models raises.
     """
     from nordocr_cli.runtime.stopwatch import environment, time_side_by_side
 
@@ -221,7 +223,7 @@ def bench(
         environment=_environment(recognizers, threads),
         written=_write_readings(output, rows, readings),
     )
-    # Minutes of timing are kept whatever the comparison meets.
+    # The result is saved first: minutes of timing are not lost when the comparison fails.
     _write(result, output)
     if before:
         result = _compared(before, result, str(baseline), progress)
@@ -255,8 +257,8 @@ def _compared(
     load = busy(before, result)
     if load:
         progress.warn(
-            f"measured {load}: other work was going on, which can look like a difference;"
-            " measure again without it"
+            f"measured {load}: other programs were running, which can look like a difference;"
+            f" measure again without them"
         )
     return result.model_copy(update={"baseline": baseline, "verdicts": verdicts})
 
@@ -272,23 +274,23 @@ def _environment(
     from nordocr_cli.runtime.backends.tesseract.recognizer import TesseractRecognizer
     from nordocr_cli.runtime.stopwatch import environment
 
-    told = environment(threads)
+    measured_on = environment(threads)
     for recognizer in recognizers:
         if isinstance(recognizer, TesseractRecognizer):
-            told["versions"]["tesseract"] = recognizer.installed.version
-    return told
+            measured_on["versions"]["tesseract"] = recognizer.installed.version
+    return measured_on
 
 
 def _seconds(recognizer: "Recognizer", source: Lines) -> float:
-    """How long the first call takes: kernels are built, memory is taken."""
+    """Return the seconds of the first call, which builds kernels and allocates memory."""
     began = time.perf_counter()
     recognizer.recognize(source.crops[:1], source.languages[:1])
     return time.perf_counter() - began
 
 
 def _reference(recognizers: "Sequence[Recognizer]") -> int:
-    """The number of the recognizer whose texts are the measure: the first network in fp32, else the
-    first of all.
+    """Return the number of the recognizer with which the texts are compared: the first network in
+    fp32, else the first of all.
     """
     from nordocr_cli.runtime.recognizers import RunnerRecognizer
 
@@ -304,8 +306,8 @@ def _reference(recognizers: "Sequence[Recognizer]") -> int:
 def _peaks(
     recognizers: "Sequence[Recognizer]", threads: int | None, progress: Progress
 ) -> dict[str, float]:
-    """The measured peak of the networks' device in fp32 and in each format that a network computes
-    in; empty without a network or without torch.
+    """Return the measured peak of the networks' device in fp32 and in each format that a network
+    computes in; empty without a network or without torch.
     """
     from nordocr_cli.runtime.recognizers import RunnerRecognizer
 
@@ -394,8 +396,8 @@ def _row(
 
 
 def _external_row(found: External, source: Lines) -> Row:
-    """A program that finds its own lines: their number is its own, and the truth's lines are
-    matched by where they are.
+    """Return the row of a program that finds its own lines. Their number may differ from the
+    reference, whose lines are matched by position.
     """
     middle, count = median(found.runs_s), sum(len(page.regions) for page in found.pages)
     return Row(
@@ -424,7 +426,7 @@ def _require_widths(recognizers: "Sequence[Recognizer]", widths: Sequence[int]) 
         if isinstance(r, RunnerRecognizer)
     ]
     if not found:
-        raise UsageError("grid: it times networks alone, and none was named")
+        raise UsageError("--grid times networks alone; add a network to the models")
     if odd := [width for width in widths if width % 4 or width > max(found)]:
         raise UsageError(
             f"grid: widths must be multiples of 4 up to {max(found)} px, not"
@@ -478,17 +480,17 @@ def _require_matplotlib() -> None:
 
 
 def _result_names(rows: Sequence[Row]) -> list[str]:
-    """File names as compare3way's examples and the consumer's scripts have them; further models are
-    named by their file.
+    """Return the file names that compare3way's examples and the consumer's scripts use. Further
+    models are named after their file.
     """
     names: list[str] = []
     for number, row in enumerate(rows, start=1):
         if row.backend == "tesseract":
-            wanted = TESSERACT_RESULT
+            usual_name = TESSERACT_RESULT
         else:
-            wanted = NETWORK_RESULT
-        if wanted not in names:
-            name = wanted
+            usual_name = NETWORK_RESULT
+        if usual_name not in names:
+            name = usual_name
         else:
             name = f"{re.sub('[:/ ]', '_', row.name)}_result.json"
         names.append(name if name not in names else f"{number}_{name}")

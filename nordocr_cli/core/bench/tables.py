@@ -1,4 +1,4 @@
-"""Rows of the tables that show a bench: plain strings."""
+"""Rows of the tables that show a bench, as plain strings."""
 
 from nordocr_cli.core.bench.result import BenchResult
 
@@ -43,7 +43,7 @@ def _percent(value: float | None) -> str:
 
 
 def rows(result: BenchResult) -> list[Row]:
-    """Return what ROW_HEADS says of each recognizer."""
+    """Return one row per recognizer; ROW_HEADS names the columns."""
     return [
         (
             row.name,
@@ -63,7 +63,7 @@ def rows(result: BenchResult) -> list[Row]:
 
 
 def stages(result: BenchResult) -> list[Row]:
-    """Return what STAGE_HEADS says of each network."""
+    """Return one row per network; STAGE_HEADS names the columns."""
     return [
         (
             f"{row.name} {row.backend}",
@@ -88,7 +88,7 @@ def stages(result: BenchResult) -> list[Row]:
 
 
 def grid(result: BenchResult) -> list[Row]:
-    """Return what GRID_HEADS says of each shape."""
+    """Return one row per shape; GRID_HEADS names the columns."""
     return [
         (
             f"{cell.name} {cell.backend}",
@@ -104,7 +104,7 @@ def grid(result: BenchResult) -> list[Row]:
 
 
 def verdicts(result: BenchResult) -> list[Row]:
-    """Return what VERDICT_HEADS says of each case that the baseline has too."""
+    """Return one row per case that the baseline has too; VERDICT_HEADS names the columns."""
     return [
         (
             v.case,

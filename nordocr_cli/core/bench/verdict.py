@@ -1,5 +1,5 @@
 """Whether a bench is slower than an earlier one. Runs vary, so a difference counts only when it is
-both unlikely by chance and large.
+large and unlikely to be chance.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,14 +13,14 @@ from nordocr_cli.errors import GateMissed, UsageError
 MIN_RUNS = 5
 LEVEL = 0.05
 FLOOR = 0.05  # relative; smaller differences come from the machine
-SPREADS = 3.0  # … as do those below so many coefficients of variation of the baseline
+SPREADS = 3.0  # so do differences below this many coefficients of variation of the baseline
 _SAME_MACHINE = ("machine", "processor", "cores", "threads")
 
 
 def compare_runs(case: str, before: Sequence[float], now: Sequence[float]) -> Verdict:
-    """Compare run medians of the same case, any unit of time: `slower` or `faster` iff
-    Mann-Whitney's p is below LEVEL and the medians differ by FLOOR and by SPREADS coefficients of
-    variation of `before`; `inconclusive` with less than MIN_RUNS.
+    """Compare the run medians of the same case, in any unit of time. The verdict is `slower` or
+    `faster` iff Mann-Whitney's p is below LEVEL and the medians differ by FLOOR and by SPREADS
+    coefficients of variation of `before`. It is `inconclusive` with fewer than MIN_RUNS.
     """
     change = median(now) / median(before) - 1
     if min(len(before), len(now)) < MIN_RUNS:
@@ -91,24 +91,22 @@ def compare_results(
 
 
 def busy(before: BenchResult, now: BenchResult) -> str:
-    """Return which of the results was measured on a machine that had more to do than the bench
-    itself, in words; "" for neither.
-
-    At a load of 10 on two cores, 7 of 200 comparisons of a recognizer with itself, one side after
-    the other, told a difference.
+    """Describe which of the results was measured while other programs loaded the machine; "" for
+    neither. At a load of 10 on two cores, 7 of 200 comparisons of a recognizer with itself, one
+    side after the other, showed a difference.
     """
-    told = [
+    loaded = [
         f"{name} at a load of {load[0]:g} on {cores} cores"
         for name, result in (("the baseline", before), ("this", now))
         if (load := result.environment.get("load_average"))
         and (cores := result.environment.get("cores"))
         and load[0] > cores + 1
     ]
-    return " and ".join(told)
+    return " and ".join(loaded)
 
 
 def _cases(result: BenchResult) -> Iterator[tuple[str, tuple[float, ...]]]:
-    """Each case's name and its runs."""
+    """Yield the name and the runs of each case."""
     for row in result.rows:
         of_row = f"{row.name} {row.backend} {row.precision}".strip()
         yield f"{of_row}, {row.lines} lines at once", row.runs_s
@@ -124,9 +122,9 @@ def _cases(result: BenchResult) -> Iterator[tuple[str, tuple[float, ...]]]:
 def require_gates(
     result: BenchResult, baseline: Path | None, min_same: float | None, usual: float
 ) -> None:
-    """Raise GateMissed when a case is slower than in `baseline`, or a network reads a smaller share
-    of the lines as the reference does: less than `min_same`, or where that is None less than
-    `usual` for forms of the reference's own weights.
+    """Raise GateMissed when a case is slower than in `baseline`, or when a network agrees with the
+    reference on too few lines. The minimum share is `min_same`; where that is None, it is `usual`,
+    for forms of the reference's own weights only.
     """
     if slower := [
         f"{v.case} ({100 * v.change:+.1f} %, p = {v.p:.3g})"
@@ -142,8 +140,8 @@ def require_gates(
     if min_same is None:
         networks, min_same = [row for row in networks if row.same_weights], usual
     if odd := [row for row in networks if (row.same_text or 0) < min_same * row.lines]:
-        said = "; ".join(
-            f"{row.name} ({row.backend}) reads {row.same_text} of {row.lines} lines so"
+        agreement = "; ".join(
+            f"{row.name} ({row.backend}) agrees on {row.same_text} of {row.lines} lines"
             for row in odd
         )
-        raise GateMissed(f"not the texts of {result.reference}: {said}")
+        raise GateMissed(f"other texts than {result.reference}: {agreement}")

@@ -1,4 +1,4 @@
-"""What build-engine will do: architectures, shape ranges, cards and paths, resolved without
+"""The plan of build-engine: architectures, shape ranges, cards and paths, resolved without
 TensorRT.
 """
 
@@ -27,14 +27,14 @@ from nordocr_cli.runtime.backends.tensorrt.trtexec import TrtVersion, trtexec_co
 from nordocr_cli.settings import Engine
 
 DEFAULT_PROFILE = "svtrv2-1024"
-_NARROWEST_PX = 32  # the guide's least width: narrower lines are padded to it
+_NARROWEST_PX = 32  # the guide's minimum width: narrower lines are padded to it
 
 
 @dataclass(frozen=True)
 class EnginePlan:
-    """One engine to build, for `arches` (several only with TensorRT-RTX). `ranges` holds batch and
-    width at their least, usual and greatest, by band where it has several, and the precision;
-    `card` and its `memory_gb` what the greatest shape must fit.
+    """One engine to build, for `arches` (several only with TensorRT-RTX). `ranges` holds the
+    minimum, optimum and maximum of batch and width, by band if there are several, and the
+    precision. The maximum shape must fit `card` with its `memory_gb`.
     """
 
     arches: tuple[GpuArch, ...]
@@ -48,10 +48,10 @@ class EnginePlan:
     memory_gb: float
     settings: Settings
     cache: Path | None = None  # a folder of engines
-    reuse: bool = True  # take an engine that is there already
+    reuse: bool = True  # use an existing engine
     verify: bool = False
     allow_wider: bool = False
-    # of `onnx`, by its contract; by its name where it is not there
+    # of `onnx`, from its contract; from its name when it does not exist
     weights: WeightsPrecision = "fp32"
 
     @property
@@ -66,18 +66,19 @@ class EnginePlan:
 
     def trtexec(self, version: TrtVersion = "10") -> str:
         """Return the trtexec command that builds this engine with classic TensorRT on a host with
-        that GPU. Raises UsageError when the ONNX is of another precision, which no flag makes of
-        it.
+        that GPU. Raises UsageError when the ONNX has another precision, which no flag converts.
         """
         classic = self.engine.with_name(
             self.engine.name.removesuffix(suffix("tensorrt-rtx")) + suffix("tensorrt")
         )
         target = classic if self.backend == "tensorrt-rtx" else self.engine
-        wanted, weights = self.ranges.precision, self.weights
-        if weights not in ("fp32", wanted) or (weights == "fp32" and wanted == "bf16"):
+        requested, weights = self.ranges.precision, self.weights
+        if weights not in ("fp32", requested) or (
+            weights == "fp32" and requested == "bf16"
+        ):
             raise UsageError(
-                f"{self.onnx} is {weights}, and --precision {wanted} was asked for: give the"
-                f" {wanted} model"
+                f"{self.onnx} is {weights}, but --precision {requested} was requested: give the"
+                f" {requested} model"
             )
         return trtexec_command(
             self.onnx, target, self.ranges, self.geometry.height, version, weights
@@ -120,14 +121,12 @@ def plan_engines(
     allow_wider: bool = False,
     progress: Progress = SILENT,
 ) -> tuple[EnginePlan, ...]:
-    """Resolve what will be built, without TensorRT. The ONNX need not exist yet.
-
-    The shape ranges are those of `profile`, else of the profile that the ONNX carries, else of
-    svtrv2-1024; `shapes` overrides them with `BxW` texts under min, opt and max, `bands` with
-    several ranges (see `_parse_bands`). `one_engine` puts all architectures into one file. `output`
-    is a folder, or for one engine its path. Raises UsageError for an unknown architecture, profile,
-    backend, an impossible range or a width that the model does not read, ArtifactError for a
-    damaged ONNX.
+    """Resolve what will be built, without TensorRT. The ONNX need not exist yet. The shape ranges
+    are those of `profile`, else of the profile in the ONNX, else of svtrv2-1024. `shapes` overrides
+    them with `BxW` texts under min, opt and max, `bands` with several ranges (see `_parse_bands`).
+    `one_engine` builds one file for all architectures. `output` is a folder, or for one engine its
+    path. Raises UsageError for an unknown architecture, profile or backend, for an impossible range
+    and for a width that the model cannot read, ArtifactError for a damaged ONNX.
     """
     targets = parse_arches(arches)
     if onnx is not None and profile is None and not sets:
@@ -140,7 +139,7 @@ def plan_engines(
         chosen = load_profile(profile or DEFAULT_PROFILE, sets).profile
     if onnx is not None and contract is None and profile is None and not sets:
         progress.warn(
-            f"{onnx} is not there, so its profile is not known: {DEFAULT_PROFILE} is assumed"
+            f"{onnx} does not exist, so its profile is unknown: {DEFAULT_PROFILE} is assumed"
         )
     path = onnx or default_onnx_path(chosen)
     there = contract or _contract_of(path)
@@ -189,14 +188,16 @@ def plan_engines(
 
 
 def _card(
-    group: Sequence[GpuArch], asked: Sequence[str], vram_gb: float | None
+    group: Sequence[GpuArch], requested: Sequence[str], vram_gb: float | None
 ) -> tuple[str, float]:
-    """The smallest card that the engine must fit, and its memory in GB: --vram's, the one that
-    --arch names, the first of the architecture.
+    """Return the smallest card that the engine must fit, and its memory in GB: that of --vram, else
+    the card that --arch names, else the first of the architecture.
     """
     if vram_gb is not None:
         return "a card", vram_gb
-    named = [card for text in asked for name in text.split(",") if (card := card_of(name))]
+    named = [
+        card for text in requested for name in text.split(",") if (card := card_of(name))
+    ]
     cards = [card for card in named for arch in group if card[0] in arch.gpus]
     cards += [
         (arch.gpus[0], arch.memory_gb)
@@ -207,8 +208,8 @@ def _card(
 
 
 def _common(found: Sequence[Engine]) -> Engine:
-    """The ranges that hold on every card of one engine: the least of the greatest batches. Raises
-    UsageError for other bands.
+    """Return the ranges that fit every card of one engine: the minimum of the maximum batches.
+    Raises UsageError when the bands differ.
     """
     first = found[0]
     if any(
@@ -218,11 +219,11 @@ def _common(found: Sequence[Engine]) -> Engine:
             "--one-engine: the profile has other bands or another precision by GPU; say --band and"
             " --precision"
         )
-    least = {
+    smallest_batches = {
         side: min(getattr(each, side) for each in found)
         for side in ("opt_batch", "max_batch", "max_width", "opt_width")
     }
-    return first.model_copy(update=least)
+    return first.model_copy(update=smallest_batches)
 
 
 def trt_version_of(text: str) -> TrtVersion:
@@ -238,11 +239,11 @@ def trt_version_of(text: str) -> TrtVersion:
 def require_width(
     plan: EnginePlan, contract: Contract, progress: Progress = SILENT
 ) -> None:
-    """Warn of widths that training never saw, and refuse those for which nothing vouches: beyond
-    what the export has compared with the network (its own greatest width and those of its profile's
-    engines), or, trained width not known, beyond its own.
+    """Warn of widths that did not occur in training, and reject untested ones: those beyond what
+    the export compared with the network (its own maximum width and those of its profile's engines),
+    or, with an unknown trained width, beyond its own.
     """
-    greatest, trained, known = (
+    max_width, trained, known = (
         plan.ranges.widest.max_width,
         contract.trained_widths,
         contract.geometry.max_width,
@@ -255,24 +256,26 @@ def require_width(
             *(engine.widest.max_width for engine in profile.engine.values()),
             0,
         )
-    if greatest > known and not plan.allow_wider:
+    if max_width > known and not plan.allow_wider:
         if trained:
             why = "was compared with its network up to there"
         else:
-            why = "does not say to what width it was trained"
+            why = "holds no trained width"
         raise UsageError(
-            f"max width {greatest} px: {plan.onnx.name} reads lines up to {known} px and {why}. Use"
+            f"max width {max_width} px: {plan.onnx.name} reads lines up to {known} px and {why}."
+            f" Use"
             f" --max {plan.ranges.widest.max_batch}x{known}, or --allow-wider when you have"
             " evaluated wider lines"
         )
-    if trained and greatest > trained[1]:
+    if trained and max_width > trained[1]:
         progress.warn(
-            f"trained on lines up to {trained[1]} px, served up to {greatest} px: evaluate by width"
+            f"trained on lines up to {trained[1]} px, served up to {max_width} px: evaluate by"
+            f" width"
             " band"
         )
-    elif greatest > known:
+    elif max_width > known:
         progress.warn(
-            f"served up to {greatest} px, made for {known} px, trained width not known: evaluate by"
+            f"served up to {max_width} px, made for {known} px, trained width unknown: evaluate by"
             " width band"
         )
 
@@ -289,7 +292,7 @@ def _contract_of(onnx: Path) -> Contract | None:
 
 
 def _weights_of(onnx: Path) -> WeightsPrecision:
-    """The precision of a file's weights: as its contract says, else as its name does."""
+    """Return the precision of a file's weights, from its contract, else from its name."""
     if onnx.is_file():
         return cast("WeightsPrecision", read_contract(onnx).precision)
     if onnx == fp16_sibling(onnx):
@@ -306,8 +309,8 @@ def _ranges(
     geometry: Geometry,
     progress: Progress,
 ) -> Engine:
-    """The profile's ranges for `arch` with the flags over them. Raises UsageError naming what is
-    impossible.
+    """Return the profile's ranges for `arch`, overridden by the flags. Raises UsageError naming
+    what is impossible.
     """
     table = profile.engine.get(arch.name)
     if table is None:
@@ -319,9 +322,7 @@ def _ranges(
     values = table.model_dump()
     given = {end: text for end, text in shapes.items() if text is not None}
     if given and bands:
-        raise UsageError(
-            "--band says the ranges by itself; leave out --min, --opt and --max"
-        )
+        raise UsageError("--band defines the ranges; leave out --min, --opt and --max")
     if given:
         values["bands"] = ()
     for end, text in given.items():
@@ -338,38 +339,39 @@ def _ranges(
         raise UsageError(
             f"{arch.name}: {where and where + ': '}{problem['msg'].removeprefix('Value error, ')}"
         ) from None
-    least, most = ranges.ranges[0].min_width, ranges.widest
-    if least < _NARROWEST_PX:
+    min_width, widest = ranges.ranges[0].min_width, ranges.widest
+    if min_width < _NARROWEST_PX:
         raise UsageError(
-            f"{arch.name}: min width {least} px is below {_NARROWEST_PX}, the narrowest that is"
+            f"{arch.name}: min width {min_width} px is below {_NARROWEST_PX}, the narrowest that is"
             " served"
         )
-    if most.max_width < geometry.max_width:
+    if widest.max_width < geometry.max_width:
         raise UsageError(
-            f"{arch.name}: max width {most.max_width} px is below {geometry.max_width}, the widest"
+            f"{arch.name}: max width {widest.max_width} px is below {geometry.max_width}, the"
+            f" widest"
             " line that this model is given; wider ones would fail. Use --max"
-            f" {most.max_batch}x{geometry.max_width}, or export with --max-width"
+            f" {widest.max_batch}x{geometry.max_width}, or export with --max-width"
         )
     return ranges
 
 
 def _parse_bands(texts: Sequence[str]) -> list[dict[str, int]]:
     """Return the ranges of `--band MAX` or `--band OPT:MAX`, each BATCHxWIDTH, e.g.
-    `64x200:256x256`. A band begins behind the narrower one; OPT is MAX when left out. Raises
+    `64x200:256x256`. A band begins where the narrower one ends. Without OPT it is MAX. Raises
     UsageError.
     """
     bands: list[dict[str, int]] = []
     for text in texts:
-        usual, colon, greatest = text.rpartition(":")
-        batch, width = _parse_shape("--band", greatest)
+        usual, colon, maximum = text.rpartition(":")
+        batch, width = _parse_shape("--band", maximum)
         opt_batch, opt_width = _parse_shape("--band", usual) if colon else (batch, width)
-        least = bands[-1]["max_width"] + 4 if bands else _NARROWEST_PX
+        min_width = bands[-1]["max_width"] + 4 if bands else _NARROWEST_PX
         bands.append(
             {
                 "min_batch": 1,
                 "opt_batch": opt_batch,
                 "max_batch": batch,
-                "min_width": least,
+                "min_width": min_width,
                 "opt_width": opt_width,
                 "max_width": width,
             }

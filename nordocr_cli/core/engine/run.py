@@ -1,5 +1,5 @@
-"""ONNX → one engine per GPU architecture, or one for several, each with a sidecar that says what it
-is.
+"""ONNX → one engine per GPU architecture, or one for several, each with a sidecar that describes
+it.
 """
 
 import platform
@@ -33,15 +33,15 @@ from nordocr_cli.runtime.backends.tensorrt.gpu_arch import local_arch
 from nordocr_cli.runtime.backends.tensorrt.memory import MemoryModel
 
 CLASSIC_NOTE = (
-    "a host on classic TensorRT, as the Rust pipeline is, builds its own on its GPU"
+    "a host on classic TensorRT, such as the Rust pipeline, builds its own engine on its GPU"
 )
-_WIDE_PX = 768  # from here on unfused fp32 attention takes gigabytes
+_WIDE_PX = 768  # from this width on unfused fp32 attention needs gigabytes
 
 
 @dataclass(frozen=True)
 class EngineResult:
-    """One engine as it lies there: `side` is its sidecar's content; `found` the file that it was
-    taken from, None when it was built now.
+    """One engine with its sidecar's content `side`. `found` is the existing file that was used,
+    None when the engine was built now.
     """
 
     plan: EnginePlan
@@ -49,8 +49,8 @@ class EngineResult:
     found: Path | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return the result as plain JSON values: the sidecar's content, and where both files
-        are.
+        """Return the result as plain JSON values: the sidecar's content and the paths of both
+        files.
         """
         paths = {
             "path": str(self.plan.engine),
@@ -64,15 +64,15 @@ class EngineResult:
 
     @property
     def version(self) -> str:
-        """The release that built the engine, and under which it runs."""
+        """The TensorRT release that built the engine and that runs it."""
         return str(self.side["version"])
 
     def sidecar(self) -> dict[str, Any]:
-        """Return what the JSON beside the engine says."""
+        """Return the content of the JSON next to the engine."""
         return dict(self.side)
 
     def classic_tensorrt(self) -> dict[str, str] | None:
-        """Return what a host on classic TensorRT does instead, and the command; None where this
+        """Return the instruction and the command for a host on classic TensorRT; None when this
         engine is a classic one.
         """
         if self.plan.backend == "tensorrt":
@@ -89,14 +89,14 @@ class EngineResult:
         return {"note": CLASSIC_NOTE, "command": shlex.join(command)}
 
     def pipeline_conflicts(self) -> list[str]:
-        """Return what the Rust pipeline would misread of this engine's model."""
+        """Return what the Rust pipeline would interpret wrongly in this engine's model."""
         return pipeline_conflicts(
             contract_from_json(self.side["contract"], self.plan.engine.name)
         )
 
     def consumer_config(self) -> dict[str, Any] | None:
         """Return the keys of the Rust pipeline's `--config` JSON that name this engine; None for an
-        engine that it cannot load (TensorRT-RTX) or would misread.
+        engine that it cannot load (TensorRT-RTX) or would interpret wrongly.
         """
         if self.plan.backend != "tensorrt" or self.pipeline_conflicts():
             return None
@@ -124,7 +124,7 @@ class EngineResult:
         if memory is not None:
             reserved = f"{memory / 1e9:.2f} GB"
         else:
-            reserved = "not told"
+            reserved = "not reported"
         gpus = ", ".join(map(str, self.plan.arches))
         return (
             str(self.plan.engine),
@@ -139,8 +139,8 @@ class EngineResult:
 def _sidecar(
     plan: EnginePlan, onnx: OnnxFile, built: Built, version: str, sha256: str, key: str
 ) -> dict[str, Any]:
-    """What the JSON beside an engine says. `ranges` is what holds at every width, `bands` each
-    range of its own.
+    """The content of the JSON next to an engine. `ranges` covers every width, `bands` holds each
+    range separately.
     """
     tensors = {"inputs": built.inputs, "outputs": built.outputs}
     bands = [_ends(band.ends(), plan.geometry) for band in plan.ranges.ranges]
@@ -178,7 +178,7 @@ def _sidecar(
         "nordocr": nordocr_cli.__version__,
         "settings": plan.settings.to_json(),
         "warnings": list(built.warnings),
-        # --verify on a host with the GPU makes it true; bench and eval there are the proof
+        # --verify on a host with the GPU sets it to true; bench and eval there give the proof
         "executed": False,
         "cache_key": key,
         "contract": replace(onnx.contract, parent_sha256=onnx.sha256).to_json(),
@@ -195,12 +195,12 @@ def _ends(
 
 
 def build_engine(plan: EnginePlan, progress: Progress = SILENT) -> EngineResult:
-    """Build one engine and its sidecar, or find it built already; neither name exists before the
+    """Build one engine and its sidecar, or find them already built. Neither file appears before the
     header was read back.
 
     Raises MissingBackendError when the backend (with `verify`: the GPU) is missing, UsageError when
-    the greatest shape does not fit the card, ArtifactError when the ONNX or the build fails a
-    check, Interrupted.
+    the maximum shape does not fit the card, ArtifactError when the ONNX or the build fails a check,
+    Interrupted.
     """
     if plan.verify:
         _require_gpu(plan)
@@ -210,7 +210,7 @@ def build_engine(plan: EnginePlan, progress: Progress = SILENT) -> EngineResult:
         onnx.contract.output_activation != "logits" or onnx.precision == "bf16"
     ):
         raise UsageError(
-            "--verify compares logits with ONNX Runtime, which does not run bf16; export fp16 or"
+            "--verify compares logits with ONNX Runtime, which cannot run bf16; export fp16 or"
             " fp32 with logits"
         )
     require_width(plan, onnx.contract)
@@ -222,8 +222,8 @@ def build_engine(plan: EnginePlan, progress: Progress = SILENT) -> EngineResult:
     if hit:
         result = _taken(plan, *hit)
         progress.note(
-            f"cache: {hit[0]} was built of the same model with the same TensorRT and ranges;"
-            " nothing is built"
+            f"cache: {hit[0]} was built from the same model with the same TensorRT and ranges;"
+            f" nothing is built"
         )
     else:
         result = _built(plan, onnx, trt, key, progress)
@@ -239,13 +239,13 @@ def _warn_of_fp32(plan: EnginePlan, onnx: OnnxFile, progress: Progress) -> None:
         return
     progress.warn(
         "fp32 attention is not fused: its memory grows with the square of the width, at"
-        f" {widest.max_batch}x{widest.max_width} px beyond most cards. fp16 engines are what"
-        " the profiles ask for"
+        f" {widest.max_batch}x{widest.max_width} px beyond most cards. The profiles use fp16"
+        f" engines"
     )
 
 
 def _cache_key(plan: EnginePlan, onnx: OnnxFile, version: str) -> str:
-    """The key of everything that decides what the engine is."""
+    """Return the key of everything that determines the engine."""
     return cache_key(
         {
             "onnx": onnx.sha256,
@@ -295,7 +295,7 @@ def _built(
 
 
 def _taken(plan: EnginePlan, path: Path, sidecar: Mapping[str, Any]) -> EngineResult:
-    """Put an engine of the cache where the plan wants it, under its name."""
+    """Copy an engine from the cache to the path and name of the plan."""
     side = {**sidecar, "engine": {**sidecar["engine"], "name": plan.engine.name}}
     if path != plan.engine:
         write_bytes(plan.engine, read_engine(path)[0])
@@ -309,7 +309,7 @@ def _require_gpu(plan: EnginePlan) -> None:
         if here:
             found = f"this machine's is {here.name}"
         else:
-            found = "no NVIDIA GPU answers here"
+            found = "this machine has no working NVIDIA GPU"
         raise MissingBackendError(
             f"--verify runs the engine, which needs {plan.arch_names}; {found}. Leave --verify out"
             " and build, then run `nordocr build-engine --verify` with the same flags on that host"
@@ -317,10 +317,9 @@ def _require_gpu(plan: EnginePlan) -> None:
 
 
 def _verified(result: EngineResult, onnx: OnnxFile, progress: Progress) -> EngineResult:
-    """Run the engine beside ONNX Runtime at the ends of its ranges and write into the sidecar what
-    was found.
-
-    Raises ArtifactError naming the worst shape when they differ by more than the precision excuses.
+    """Compare the engine with ONNX Runtime at the ends of its ranges and write the result into the
+    sidecar. Raises ArtifactError naming the worst shape when they differ by more than the precision
+    allows.
     """
     from nordocr_cli.deploy.parity import check_parity, make_cases, open_file
     from nordocr_cli.runtime.runners import open_runner
@@ -356,8 +355,8 @@ def _verified(result: EngineResult, onnx: OnnxFile, progress: Progress) -> Engin
 
 
 def _require_memory(plan: EnginePlan, onnx: OnnxFile, progress: Progress) -> None:
-    """Say what the greatest shape will take. Raises UsageError where that is more than the card
-    has.
+    """Report the memory that the maximum shape will need. Raises UsageError when that is more than
+    the card has.
     """
     try:
         model = MemoryModel(onnx.path)
@@ -371,49 +370,48 @@ def _require_memory(plan: EnginePlan, onnx: OnnxFile, progress: Progress) -> Non
             f" ({predicted.assumption}); a lower --max is safe either way"
         )
     progress.note(
-        f"memory at the greatest shape, {predicted}; {plan.card} has {plan.memory_gb:g} GB"
+        f"memory at the maximum shape, {predicted}; {plan.card} has {plan.memory_gb:g} GB"
     )
 
 
 def _find_onnx(plan: EnginePlan, progress: Progress) -> OnnxFile:
-    """Return the checked file to build from: the one given, or its fp16 form beside it. Strongly
-    typed networks take their precision from the ONNX, so an fp32 file never gives an fp16
-    engine.
+    """Return the checked file to build from: the given one, or its fp16 form next to it. Strongly
+    typed networks take their precision from the ONNX, so an fp32 file never gives an fp16 engine.
     """
-    path, wanted, sibling = plan.onnx, plan.ranges.precision, fp16_sibling(plan.onnx)
-    if not path.is_file() and not (wanted == "fp16" and sibling.is_file()):
+    path, requested, sibling = plan.onnx, plan.ranges.precision, fp16_sibling(plan.onnx)
+    if not path.is_file() and not (requested == "fp16" and sibling.is_file()):
         raise UsageError(
             f"no ONNX model {path}; make it with `nordocr export RUN -o {path}`"
         )
     given = inspect_onnx(path) if path.is_file() else None
-    if given and given.precision == wanted:
+    if given and given.precision == requested:
         return given
     if given and given.precision == "int8":
         raise ArtifactError(
             f"{path} is int8 for ONNX Runtime; engines are built from the fp32 or fp16 form of the"
             " same weights"
         )
-    if wanted != "fp16":
+    if requested != "fp16":
         found, other = (
             (f"is {given.precision}", given.precision)
             if given
-            else ("is not there", "fp16")
+            else ("does not exist", "fp16")
         )
         raise ArtifactError(
-            f"{path} {found} and --precision {wanted} was asked for, and an engine takes its"
-            f" precision from the ONNX: give the {wanted} model (nordocr export RUN --precision"
-            f" {wanted}), or say --precision {other}"
+            f"{path} {found}, but --precision {requested} was requested, and an engine takes its"
+            f" precision from the ONNX: give the {requested} model (nordocr export RUN --precision"
+            f" {requested}), or use --precision {other}"
         )
     if not sibling.is_file() or sibling == path:
         raise ArtifactError(
-            f"{path} is fp32, and an engine takes its precision from the ONNX. Export the fp16 form"
-            f" beside it: nordocr export RUN --precision fp16 -o {sibling} (or build with"
+            f"{path} is fp32, and an engine takes its precision from the ONNX. Export the fp16"
+            f" form next to it: nordocr export RUN --precision fp16 -o {sibling} (or build with"
             " --precision fp32)"
         )
     half = inspect_onnx(sibling)
     if half.precision != "fp16":
         raise ArtifactError(
-            f"{sibling} is named fp16 and is {half.precision}; export it again with --precision"
+            f"{sibling} is named fp16 but is {half.precision}; export it again with --precision"
             " fp16"
         )
     if given and (differ := _differences(half.contract, given.contract)):
@@ -426,10 +424,10 @@ def _find_onnx(plan: EnginePlan, progress: Progress) -> OnnxFile:
 
 
 def _differences(half: Contract, full: Contract) -> str:
-    """Name the entries in which two contracts differ, the precision aside."""
-    found, wanted = half.to_json(), full.to_json()
+    """Return the entries in which two contracts differ, except the precision."""
+    ours, other = half.to_json(), full.to_json()
     own = ("precision", JSON_DIGEST)
-    differing = [key for key in found if key not in own and found[key] != wanted[key]]
+    differing = [key for key in ours if key not in own and ours[key] != other[key]]
     return ", ".join(
         {"parent_sha256": "weights", "output_activation": "output activation"}.get(key, key)
         for key in differing

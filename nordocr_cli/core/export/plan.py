@@ -1,6 +1,4 @@
-"""What `export` will do, resolved without torch: files, their formats and what is checked of
-them.
-"""
+"""The plan of `export`, resolved without torch: files, their formats and their checks."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -30,22 +28,21 @@ EXPORTER_OPSETS = range(17, 21)
 BF16_OPSET = 22  # of bf16 files: ONNX's convolutions take bf16 from here on
 PRECISIONS = ("fp32", "fp16", "bf16")
 DEFAULT_PROFILE = "svtrv2-1024"  # of another program's checkpoint
-_FP16_CLASSES = 2048  # above it fp16 has no number for every class
+_FP16_CLASSES = 2048  # above it fp16 cannot represent every class number
 MAX_CER_LOSS = 0.5  # percentage points
 
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """What may be requested of an export; None means what the profile of the weights says.
+    """The options of an export; None means the value in the profile of the weights. Without
+    `precision` the profile's is written. When an engine of the profile needs fp16, the form
+    `….fp16.onnx` is written next to an fp32 file, since an engine takes its precision from the
+    ONNX. `input_type` is `float` or `uint8`, `io` (fp32 or fp16) the format of float inputs and
+    outputs. `int8` also requests `….int8.onnx`; its convolutions are int8 only with the lines in
+    `calibration`. `max_cer_loss` is in percentage points.
 
-    Without `precision` the profile's is written, and next to an fp32 file its fp16 form
-    `….fp16.onnx` where an engine of the profile needs fp16: an engine takes its precision from the
-    ONNX. `input_type` is `float` or `uint8`, `io` (fp32 or fp16) the format of floats that go in
-    and out; `int8` requests `….int8.onnx` too, `calibration` holds lines that its convolutions need
-    to be in int8 as well; `max_cer_loss` is in percentage points.
-
-    `profile`, `sets` and `charset` describe another program's checkpoint, which is imported first;
-    `simplified_copy` writes the simplified model under the name NAME_sim.onnx too (None: of such a
+    `profile`, `sets` and `charset` describe another program's checkpoint, which is imported first.
+    `simplified_copy` also writes the simplified model as NAME_sim.onnx (None: only for such a
     checkpoint).
     """
 
@@ -73,9 +70,9 @@ class ExportOptions:
 
 @dataclass(frozen=True)
 class ExportPlan:
-    """What an export will do: one file per entry of `outputs` (precision → path). `contract` has
-    the types and activation of the files; `check_store` is the line store on which files are
-    compared with the network.
+    """A checked export: one file per entry of `outputs` (precision → path). `contract` has the
+    types and activation of the files. On the line store `check_store` the files are compared with
+    the network.
     """
 
     weights: Path
@@ -84,20 +81,18 @@ class ExportPlan:
     opset: int
     simplify: bool
     shapes: tuple[tuple[int, int], ...]
-    # lines that prove a host's preprocessing and decoding, of `golden_lines` or drawn
+    # number of lines that prove a host's preprocessing and decoding, from `golden_lines` or drawn
     golden: int = 0
     golden_lines: Path | None = None
     check_store: Path | None = None
     check_lines: int = 500
     max_cer_loss: float = MAX_CER_LOSS
     consumer_config: Path | None = None  # the Rust pipeline's config to write
-    check_consumer: Path | None = None  # a file of the pipeline that is to agree
-    # lines that set the ranges of int8 convolutions, which stay fp32 without
+    check_consumer: Path | None = None  # a file of the pipeline that must agree
+    # lines for the ranges of int8 convolutions, which stay fp32 without them
     calibration: Path | None = None
-    imports: ImportPlan | None = (
-        None  # another program's checkpoint, which becomes `weights`
-    )
-    simplified_copy: Path | None = None  # a second name of the simplified fp32 file
+    imports: ImportPlan | None = None  # another program's checkpoint, imported as `weights`
+    simplified_copy: Path | None = None  # path of a copy of the simplified fp32 file
 
     def opset_of(self, precision: str) -> int:
         """The opset of one file."""
@@ -152,8 +147,8 @@ def output_words(contract: Contract) -> str:
 def plan_export(
     checkpoint: Path, output: Path | None = None, options: ExportOptions | None = None
 ) -> ExportPlan:
-    """Resolve what an export will do; imports no torch. `checkpoint` is a run, its weights, or
-    another program's checkpoint, which will be imported next to `output`.
+    """Plan an export; imports no torch. `checkpoint` is a run, its weights, or another program's
+    checkpoint, which will be imported next to `output`.
 
     Raises UsageError for options that do not go together, ArtifactError for damaged weights.
     """
@@ -205,7 +200,7 @@ def plan_export(
 def _plan_import(
     checkpoint: Path, output: Path | None, options: ExportOptions
 ) -> ImportPlan | None:
-    """Plan the import of another program's checkpoint; None for weights of nordocr."""
+    """Plan the import of another program's checkpoint; return None for weights of nordocr."""
     if not is_foreign(checkpoint):
         given = {
             "--profile": options.profile,
@@ -265,8 +260,8 @@ def _opset(profile: Profile, options: ExportOptions) -> int:
     if options.precision == "bf16":
         if requested not in (None, BF16_OPSET):
             raise UsageError(
-                f"--opset {requested}: bf16 files are opset {BF16_OPSET}, before it ONNX has no"
-                " convolution in bf16"
+                f"--opset {requested}: bf16 files need opset {BF16_OPSET}; earlier opsets have no"
+                f" convolution in bf16"
             )
         return profile.export.opset
     opset = profile.export.opset if requested is None else requested
@@ -279,7 +274,9 @@ def _opset(profile: Profile, options: ExportOptions) -> int:
 
 
 def _widest(profile: Profile, contract: Contract) -> int:
-    """The widest line in pixels that the file must read: the model's own or an engine's."""
+    """Return the widest line in pixels that the file must read: that of the model or of an
+    engine.
+    """
     engines = (engine.max_width for engine in profile.engine.values())
     widest = max(contract.geometry.max_width, *engines, 0)
     limit_px = profile.model.max_export_width_px
@@ -294,16 +291,16 @@ def _widest(profile: Profile, contract: Contract) -> int:
 def _require_side_files(
     options: ExportOptions, outputs: Mapping[str, Path], weights: Path, contract: Contract
 ) -> None:
-    """Refuse, before minutes of work, files that cannot be read or written. Raises UsageError, and
-    DataError for a model that the pipeline would misread.
+    """Reject, before minutes of work, files that cannot be read or written. Raises UsageError, and
+    DataError for a model that the pipeline would interpret wrongly.
     """
     if options.golden_lines is not None and not options.golden:
         raise UsageError(
-            "--golden-lines says where golden lines come from; --golden N says how many"
+            "--golden-lines gives the source of golden lines; --golden N requests them"
         )
     if options.calibration is not None and not options.int8:
         raise UsageError(
-            "--calibration gives lines to the convolutions of an int8 file; --int8 asks for one"
+            "--calibration gives lines for the convolutions of an int8 file; --int8 requests one"
         )
     store = options.check_store
     if store and not (store / "data.mdb").is_file():
@@ -316,7 +313,7 @@ def _require_side_files(
         config_of(contract, onnx)
         if config in outputs.values() or config.is_dir():
             raise UsageError(
-                f"--consumer-config {config}: the config is a file of its own, e.g. config.json"
+                f"--consumer-config {config}: give a separate file, e.g. config.json"
             )
     if options.check_consumer:
         require_consumer_file(options.check_consumer)
@@ -348,8 +345,8 @@ def _simplified_copy(
 def _with_tensors(
     contract: Contract, activation: str, input_type: str, io: str
 ) -> Contract:
-    """Put what goes in and out into the contract. Raises UsageError for another name, and where
-    fp16 cannot count the classes.
+    """Return the contract with the types of input and output. Raises UsageError for an unknown
+    name, and when fp16 cannot represent every class number.
     """
     for flag, value, choices in (
         ("--output-activation", activation, get_args(OutputActivation)),
@@ -371,7 +368,7 @@ def _with_tensors(
         and contract.charset.num_classes > _FP16_CLASSES
     ):
         raise UsageError(
-            f"--io fp16: its numbers are whole up to {_FP16_CLASSES}, there are"
+            f"--io fp16: it represents class numbers up to {_FP16_CLASSES}, there are"
             f" {contract.charset.num_classes} classes"
         )
     return replace(
@@ -388,7 +385,7 @@ def _outputs(
     path = output or default_onnx_path(profile)
     if precision not in (None, *PRECISIONS):
         if precision == "int8":
-            more = "; --int8 writes that form beside fp32"
+            more = "; --int8 writes that form next to fp32"
         else:
             more = ""
         raise UsageError(
@@ -397,14 +394,14 @@ def _outputs(
     named_half = fp16_sibling(path) == path
     if named_half and precision not in (None, "fp16"):
         raise UsageError(
-            f"--output {path} is the name of an fp16 file, and --precision {precision} was"
+            f"--output {path} is the name of an fp16 file, but --precision {precision} was"
             " requested"
         )
     chosen = precision or ("fp16" if named_half else profile.export.precision)
     if int8 and chosen != "fp32":
         raise UsageError(
-            f"--int8 is made of the fp32 file, and {chosen} was requested; leave --precision out or"
-            " say fp32"
+            f"--int8 is made from the fp32 file, but {chosen} was requested; leave --precision"
+            f" out or use fp32"
         )
     quantized = {"int8": int8_sibling(path)} if int8 else {}
     if chosen == "fp16":

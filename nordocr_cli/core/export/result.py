@@ -1,4 +1,4 @@
-"""What an export wrote, and what was checked of it."""
+"""The result of an export: the files and their checks."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ExportedFile:
-    """One ONNX file as written, and what was checked of it. `simplification` says in words what
-    onnxsim did; `arithmetic` is the parity of torch's own bf16, which ONNX Runtime cannot run;
-    `on_store` what the file makes of real lines.
+    """One written ONNX file and its checks. `simplification` describes what onnxsim did.
+    `arithmetic` is the parity of torch's own bf16, which ONNX Runtime cannot run. `on_store` is the
+    comparison on real lines.
     """
 
     file: OnnxFile
@@ -30,7 +30,7 @@ class ExportedFile:
 
     @property
     def checks(self) -> list[tuple[str, str]]:
-        """The checks that this file passed, each with what was found."""
+        """Return the checks that this file passed, each with its finding."""
         file, contract = self.file, self.file.contract
         aside = contract_path(file.path).name
         rows = [
@@ -58,8 +58,8 @@ class ExportedFile:
                 (
                     "shapes",
                     (
-                        f"{len(self.parity.points)} shapes run, frames right and finite, white and"
-                        " black too"
+                        f"{len(self.parity.points)} shapes run, frames correct and finite, white"
+                        f" and black too"
                     ),
                 )
             )
@@ -104,7 +104,7 @@ def _parity_words(parity: Parity) -> str:
 
 @dataclass(frozen=True)
 class ExportResult:
-    """What an export wrote."""
+    """The result of an export."""
 
     weights: Path
     parameters: int

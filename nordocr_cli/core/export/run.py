@@ -1,4 +1,6 @@
-"""Trained weights → ONNX files that are proved to compute the same before they get their name."""
+"""Trained weights → ONNX files. A file gets its name only after it was proved to compute
+the same.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -28,17 +30,16 @@ if TYPE_CHECKING:
 
 def export(plan: ExportPlan, progress: Progress = SILENT) -> ExportResult:
     """Export, check and compare each file of `plan`; only a file that passes gets its name. Another
-    program's checkpoint is imported first. Golden lines are of the first file.
-
-    Raises ArtifactError naming the check, or the worst shape, that failed, GateMissed where a file
-    reads a store worse than the plan allows, and DataError, when all is written, where a file of
-    the pipeline does not fit.
+    program's checkpoint is imported first. Golden lines belong to the first file. Raises
+    ArtifactError naming the failed check or the worst shape, and GateMissed when a file reads a
+    store worse than the plan allows. Raises DataError after all files are written when a file of
+    the pipeline does not match.
     """
     from nordocr_cli.deploy.golden import golden_crops
     from nordocr_cli.deploy.int8 import calibration_inputs
     from nordocr_cli.models.weights import load_model
 
-    # Whatever can fail at once fails before minutes of work.
+    # What can be checked quickly is checked before minutes of work.
     written = (*plan.outputs.values(), plan.consumer_config, plan.simplified_copy)
     for path in filter(None, written):
         require_writable(path)
@@ -68,7 +69,9 @@ def export(plan: ExportPlan, progress: Progress = SILENT) -> ExportResult:
 
 
 def _imported(plan: ExportPlan, progress: Progress) -> ExportPlan:
-    """Import another program's checkpoint; the plan then has the contract of what was found."""
+    """Import another program's checkpoint. Return the plan with the contract of the imported
+    weights.
+    """
     if plan.imports is None:
         return plan
     result = import_checkpoint(plan.imports, progress)
@@ -100,7 +103,7 @@ def _write_golden(onnx: Path, crops: Sequence[tuple[str, Any]]) -> "Golden":
 def _copy_simplified(
     plan: ExportPlan, fp32: ExportedFile, progress: Progress
 ) -> Path | None:
-    """Give the simplified file its second name, if it was kept."""
+    """Write the copy of the simplified file, if the simplified form was kept."""
     target = plan.simplified_copy
     if target is None:
         return None
@@ -124,7 +127,7 @@ def _consumer_files(plan: ExportPlan, onnx: Path, progress: Progress) -> None:
 
 @dataclass(frozen=True)
 class _Form:
-    """One form of a graph, and how it came about in words."""
+    """One form of a graph, and how it was made, in words."""
 
     graph: "onnx.ModelProto"
     words: str
@@ -132,7 +135,7 @@ class _Form:
 
 
 class _Exporter:
-    """Writes the files of one network. What each must agree with is computed once: `cases` are
+    """Writes the files of one network. The values for comparison are computed once: `cases` are
     images with the network's logits, `lines` those of the check store.
     """
 
@@ -158,7 +161,7 @@ class _Exporter:
         )
 
     def file(self, path: Path, precision: str) -> ExportedFile:
-        """Write one file in fp32, fp16 or bf16. The simplified graph is taken when it passes every
+        """Write one file in fp32, fp16 or bf16. The simplified graph is used when it passes every
         check, else the graph as exported.
         """
         from nordocr_cli.deploy.onnx_export import in_torch, to_onnx
@@ -200,11 +203,11 @@ class _Exporter:
     def _forms(
         self, graph: "onnx.ModelProto", contract: Contract, name: str
     ) -> list[_Form]:
-        """The forms of a graph that may be written, the preferred one first."""
+        """Return the forms of a graph that may be written, the preferred one first."""
         if not self.plan.simplify:
             return [_Form(graph, "not requested")]
         if contract.precision == "bf16":
-            words = "left out: it computes constants, and ONNX Runtime has no bf16"
+            words = "skipped: it computes constants, and ONNX Runtime has no bf16"
             return [_Form(graph, words)]
         simplified = simplify(graph)
         words = (
@@ -248,9 +251,9 @@ class _Exporter:
     def int8_file(
         self, path: Path, fp32: OnnxFile, calibration: Sequence[NDArray[Any]]
     ) -> ExportedFile:
-        """Write the int8 form of the network, made of ONNX Runtime's own operators and not
-        simplified: onnxsim's forms of matrix products cost time there. What it costs, and how much
-        faster it is than the fp32 file, is measured on the check store.
+        """Write the int8 form of the network, with ONNX Runtime's own operators. It is not
+        simplified, since onnxsim's forms of matrix products are slower there. Its loss of accuracy
+        and its speed compared with the fp32 file are measured on the check store.
         """
         from nordocr_cli.deploy.int8 import quantize
         from nordocr_cli.deploy.onnx_export import to_onnx
@@ -261,15 +264,15 @@ class _Exporter:
         nodes = len(graph.graph.node)
         if not calibration and any(node.op_type == "Conv" for node in graph.graph.node):
             self.progress.note(
-                f"{path.name}: its convolutions stay fp32; --calibration STORE|DIR gives the lines"
-                " that their ranges need"
+                f"{path.name}: its convolutions stay fp32; --calibration STORE|DIR gives the"
+                f" lines that determine their ranges"
             )
         quantized = quantize(graph, calibration, path.name)
         contract = replace(self.contract, precision="int8")
         with replacing(path) as temporary:
             temporary.write_bytes(file_bytes(quantized, contract, path.name))
             file = inspect_onnx(temporary, name=path.name)
-            # with one thread, as predict runs a line
+            # with one thread per line, as in predict
             run = open_file(temporary, contract, path.name, threads=1)
             baseline = open_file(fp32.path, contract, path.name, threads=1)
             parity = self._parity(run, contract, path.name)
@@ -289,13 +292,13 @@ class _Exporter:
             )
         file = replace(file, path=path)
         write_json(contract_path(path), file.sidecar())
-        words = "left out: this file is of operators of ONNX Runtime's own"
+        words = "skipped: this file has operators that only ONNX Runtime supports"
         return ExportedFile(file, nodes, words, parity, on_store=on_store)
 
 
 def _open(temporary: Path, model: "onnx.ModelProto", contract: Contract, what: str) -> Run:
-    """Return what runs a written file; for a bf16 file its twin in fp32, which ONNX Runtime can
-    run.
+    """Return a function that runs a written file. For a bf16 file it runs the same graph in fp32,
+    which ONNX Runtime supports.
     """
     if contract.precision != "bf16":
         return open_file(temporary, contract, what)

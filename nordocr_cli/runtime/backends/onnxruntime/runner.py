@@ -38,16 +38,14 @@ _INPUTS: dict[str, InputType] = {
 
 class OnnxRuntimeRunner:
     """An ONNX model in ONNX Runtime; see Runner. It takes no widths: padding is seen as white
-    pixels.
-
-    The lines of a batch are run one by one through an int8 model, which rounds by the range of all
-    that it is given: so a line's logits do not depend on its neighbours. On a CPU that costs
-    nothing.
+    pixels. An int8 model runs the lines of a batch one by one. It rounds by the range of its
+    complete input, so in a batch a line's logits would depend on its neighbours. On a CPU that
+    costs nothing.
 
     Raises ArtifactError when the file is damaged, carries no contract, or has other inputs and
-    outputs than its contract says, and MissingBackendError when a GPU was asked for and is not what
-    ONNX Runtime got. With the TensorRT provider, engines of the shapes that the model's profile
-    names are built at the first call and kept in `MODEL.tensorrt/`.
+    outputs than its contract, and MissingBackendError when ONNX Runtime cannot use the requested
+    GPU. With the TensorRT provider, engines of the shapes in the model's profile are built at the
+    first call and kept in `MODEL.tensorrt/`.
     """
 
     backend = "onnxruntime"
@@ -65,18 +63,18 @@ class OnnxRuntimeRunner:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # errors only
         options.intra_op_num_threads = threads or 0  # 0: all cores
-        asked = parse_device(device)
-        # The bytes that were checked are the bytes that are loaded. A model without a digest may
-        # keep its weights in another file, which ONNX Runtime finds by the path.
+        requested = parse_device(device)
+        # Exactly the checked bytes are loaded. A model without a digest may keep its weights in
+        # another file, which ONNX Runtime finds by the path.
         content = read_regular(path, MAX_ONNX_BYTES, "ONNX model")
         has_digest = require_onnx_digest(content, str(path))
         try:
             self._session = _open_session(
-                path, content if has_digest else path, options, asked
+                path, content if has_digest else path, options, requested
             )
         except _errors() as error:
             raise ArtifactError(
-                f"{path}: ONNX Runtime does not load it ({_first_line(error)}); export it again"
+                f"{path}: ONNX Runtime cannot load it ({_first_line(error)}); export it again"
             ) from error
         self.name, self._path, self._threads = path.name, path, threads or usable_cores()
         try:
@@ -97,7 +95,7 @@ class OnnxRuntimeRunner:
             and self._input_type != self.contract.input_type
         ):
             raise ArtifactError(
-                f"{path}: its input is {self._input_type}, its contract says"
+                f"{path}: its input is {self._input_type}, in its contract"
                 f" {self.contract.input_type}"
             )
         if len(self._input.shape) != 4 or list(self._input.shape[1:3]) != [
@@ -105,24 +103,23 @@ class OnnxRuntimeRunner:
             geometry.height,
         ]:
             raise ArtifactError(
-                f"{path}: input {self._input.shape} is not its contract's (batch, 3,"
+                f"{path}: input {self._input.shape} does not match its contract: (batch, 3,"
                 f" {geometry.height}, width)"
             )
         if len(output.shape) != 3 or (
             isinstance(output.shape[2], int) and output.shape[2] != channels
         ):
             raise ArtifactError(
-                f"{path}: output {output.shape} is not its contract's (batch, frames, {channels})"
+                f"{path}: output {output.shape} does not match its contract: (batch, frames,"
+                f" {channels})"
             )
 
     @cached_property
     def lanes(self) -> "Sequence[OnnxRuntimeRunner]":
-        """One session of one thread, as many times as there are cores to use: it may be called from
-        several threads at once.
-
-        Lines of one batch shared between two cores cost 8 % more processor time than two batches on
-        a core each (448 lines, mean width 578 px), and the second core waits for the first wherever
-        an operator is not split.
+        """One session of one thread, listed once per core: several threads may call it at the same
+        time. One batch on two cores costs 8 % more processor time than two batches on one core each
+        (448 lines, mean width 578 px), and the second core waits for the first whenever an operator
+        is not split.
         """
         if self._threads == 1 or self.device != "cpu":
             return ()
@@ -132,7 +129,7 @@ class OnnxRuntimeRunner:
         self, images: NDArray[np.uint8], widths: NDArray[np.int64]
     ) -> NDArray[np.float32]:
         """Return the output float32 (N, T, C); see Runner. Raises ArtifactError when the model has
-        a fixed size that differs.
+        a different fixed size.
         """
         require_batch(images, widths, self.contract.geometry, self.name)
         batch, _, _, width = self._input.shape
@@ -142,8 +139,8 @@ class OnnxRuntimeRunner:
         ):
             if isinstance(fixed, int) and fixed != given:
                 raise ArtifactError(
-                    f"{self.name} has a fixed {axis} of {fixed}, asked for {given}; export it with"
-                    " dynamic axes"
+                    f"{self.name} has a fixed {axis} of {fixed}, requested: {given}; export it"
+                    f" with dynamic axes"
                 )
         pixels = network_input(
             images, self.contract.geometry, self._input_type
@@ -165,8 +162,8 @@ class OnnxRuntimeRunner:
         frames = self.contract.out_length(images.shape[3])
         if logits.shape[:2] != (len(images), frames):
             raise ArtifactError(
-                f"{self.name} gives {logits.shape[1]} frames at width {images.shape[3]}; {frames}"
-                " were due"
+                f"{self.name} gives {logits.shape[1]} frames at width {images.shape[3]}; expected"
+                f" {frames}"
             )
         return np.asarray(logits, dtype=np.float32)
 
@@ -181,10 +178,10 @@ def _only(values: list[Any], what: str, types: Collection[str], path: Path) -> A
     return values[0]
 
 
-def _open_session(path: Path, model: bytes | Path, options: Any, asked: Device) -> Any:
-    """Open a session of `model`, bytes or the path of a file, on the requested device.
-
-    ONNX Runtime's own fallback is off: it would take another GPU, or the CPU, and say so on stdout.
+def _open_session(path: Path, model: bytes | Path, options: Any, requested: Device) -> Any:
+    """Open a session of `model`, bytes or the path of a file, on the requested device. ONNX
+    Runtime's own fallback is off, since it would use another GPU or the CPU and report that on
+    stdout only.
     """
     import onnxruntime
 
@@ -196,50 +193,50 @@ def _open_session(path: Path, model: bytes | Path, options: Any, asked: Device) 
         )
 
     available = onnxruntime.get_available_providers()
-    if asked.kind == "tensorrt":
+    if requested.kind == "tensorrt":
         if _TENSORRT not in available:
             raise MissingBackendError(
                 f"this ONNX Runtime has no TensorRT provider; {_INSTALL} on a GPU host, or --device"
                 " cuda"
             )
         opened = session(
-            (_TENSORRT, tensorrt_options(path, asked.index)),
-            (_CUDA, {"device_id": str(asked.index)}),
+            (_TENSORRT, tensorrt_options(path, requested.index)),
+            (_CUDA, {"device_id": str(requested.index)}),
         )
-        # it opens the session without it and raises nothing
+        # ONNX Runtime opens the session without the provider and raises nothing
         if opened.get_providers()[0] != _TENSORRT:
             raise MissingBackendError(
-                f"ONNX Runtime's TensorRT provider does not load on {asked}: pip install -e"
+                f"ONNX Runtime's TensorRT provider cannot be loaded on {requested}: pip install -e"
                 " '.[tensorrt]', or --device cuda"
             )
         return opened
     has_cuda = _CUDA in available
-    if asked.kind == "cuda" and not has_cuda:
+    if requested.kind == "cuda" and not has_cuda:
         raise MissingBackendError(
-            f"no GPU {asked}: this ONNX Runtime has no CUDA; {_INSTALL} on a GPU host, or"
+            f"no GPU {requested}: this ONNX Runtime has no CUDA; {_INSTALL} on a GPU host, or"
             " --device cpu"
         )
-    if asked.kind == "cpu" or not has_cuda:
+    if requested.kind == "cpu" or not has_cuda:
         return session()
-    # then it opens the session without them and raises nothing
-    problem = "its CUDA libraries do not load"
+    # ONNX Runtime then opens the session without CUDA and raises nothing
+    problem = "its CUDA libraries cannot be loaded"
     try:
-        opened = session((_CUDA, {"device_id": str(asked.index)}))
-        if asked.kind == "auto" or _device_of(opened) == asked:
+        opened = session((_CUDA, {"device_id": str(requested.index)}))
+        if requested.kind == "auto" or _device_of(opened) == requested:
             return opened
-    except RuntimeError as error:  # the libraries load and this GPU does not answer
-        if asked.kind == "auto":
+    except RuntimeError as error:  # the libraries load, but this GPU does not respond
+        if requested.kind == "auto":
             return session()
         problem = _first_line(error)
     raise MissingBackendError(
-        f"no GPU {asked} for ONNX Runtime: {problem}; {_INSTALL} on a GPU host, or --device cpu"
+        f"no GPU {requested} for ONNX Runtime: {problem}; {_INSTALL} on a GPU host, or --device cpu"
     )
 
 
 def tensorrt_options(path: Path, index: int) -> dict[str, str]:
-    """Return what ONNX Runtime's TensorRT provider is told: the shapes of the model's profile, so
+    """Return the options of ONNX Runtime's TensorRT provider: the shapes of the model's profile, so
     that no engine is built again for a line that is wider than those before it
-    (microsoft/onnxruntime#13559), and a folder for what was built.
+    (microsoft/onnxruntime#13559), and a folder for the engines.
     """
     contract = read_contract(path)
     if contract.profile:
@@ -284,7 +281,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _errors() -> tuple[type[Exception], ...]:
-    """What ONNX Runtime raises; it has no common base of its own."""
+    """Return the exceptions of ONNX Runtime, which have no common base class of their own."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
     names = (

@@ -1,7 +1,6 @@
-"""PP-OCR's recognizer of lines, with the model that the rapidocr wheel holds.
-
-It is one model for many languages, trained by others on other data: its mistakes differ from those
-of this project's networks and of Tesseract, which a consensus needs.
+"""PP-OCR's line recognizer, with the model from the rapidocr wheel. It is one model for many
+languages, trained by others on other data. Its errors differ from those of this project's networks
+and of Tesseract, which makes it useful for a consensus.
 """
 
 from collections.abc import Sequence
@@ -39,7 +38,7 @@ class RapidOcrRecognizer:
         return [self._read(crop) for crop in crops]
 
     def about(self) -> dict[str, Any]:
-        """Return what read the crops, for results: version, model and its hash."""
+        """Return what to record in results about the program: version, model and its hash."""
         return {
             "version": f"rapidocr {version('rapidocr')}",
             "model": self._model.name,
@@ -79,7 +78,8 @@ def _open_engine(threads: int | None) -> Any:
     return RapidOCR(
         params={
             "Global.log_level": "error",
-            "Global.text_score": 0.0,  # unsure readings too: what to trust is decided elsewhere
+            # Keep results of low confidence too: the caller decides what to trust.
+            "Global.text_score": 0.0,
             "EngineConfig.onnxruntime.intra_op_num_threads": threads or -1,
         }
     )

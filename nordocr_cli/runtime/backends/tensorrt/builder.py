@@ -1,8 +1,7 @@
 """ONNX → TensorRT engine: one function body for TensorRT-RTX and for classic TensorRT 10 and 11.
-
-The library comes in as an argument. Networks are strongly typed everywhere, so precision is what
-the ONNX says; the only branch is that RTX is told which GPU to build for, while classic TensorRT
-builds for the one it runs on.
+The library is passed as an argument. Networks are strongly typed everywhere, so the ONNX alone
+determines the precision. The only branch: RTX is given the GPU to build for, while classic TensorRT
+builds for the GPU it runs on.
 """
 
 import importlib
@@ -31,8 +30,8 @@ from nordocr_cli.runtime.backends.tensorrt.engine_file import INSTALL, MODULES, 
 from nordocr_cli.runtime.backends.tensorrt.gpu_arch import ARCHES, GpuArch, local_arch
 from nordocr_cli.settings import Engine, ShapeRange
 
-# Without a driver TensorRT-RTX ends every complaint with this; it needs no driver, so it is never
-# the reason.
+# Without a driver TensorRT-RTX ends every error message with this. It needs no driver, so this is
+# never the reason.
 _NOISE = re.compile(
     r"catchCudaError|CUDA driver version is insufficient|CUDA initialization failure|Error reading"
     r" CUDA GPU"
@@ -42,7 +41,7 @@ _MEMORY = re.compile(r"Total (Activation|Weights) Memory: (\d+) bytes")
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """An input or output of a network: name, data type, and its shape with the names of the dynamic
+    """An input or output of a network: name, data type, and shape with the names of the dynamic
     axes.
     """
 
@@ -53,8 +52,8 @@ class TensorInfo:
 
 @dataclass(frozen=True)
 class Built:
-    """A serialized engine and what the builder said. `activation_bytes` is what an execution
-    context reserves on the GPU.
+    """A serialized engine and what the builder reported. `activation_bytes` is the memory that an
+    execution context reserves on the GPU.
     """
 
     plan: bytes
@@ -66,12 +65,11 @@ class Built:
     seconds: float
 
 
-def choose_backend(asked: str, arch: GpuArch) -> Backend:
-    """Return the backend for `arch`: classic TensorRT where it is installed beside exactly that
-    GPU, else TensorRT-RTX.
-
-    `asked` is auto, rtx or tensorrt. Raises UsageError when the backend cannot build for `arch`,
-    and MissingBackendError with the install line when it is not installed; nothing is imported.
+def choose_backend(requested: str, arch: GpuArch) -> Backend:
+    """Return the backend for `arch`: classic TensorRT on a machine with exactly that GPU and this
+    library, else TensorRT-RTX. `requested` is auto, rtx or tensorrt. Raises UsageError when the
+    backend cannot build for `arch`, and MissingBackendError with the install line when it is not
+    installed; nothing is imported.
     """
     backends: dict[str, Backend] = {
         "rtx": "tensorrt-rtx",
@@ -79,17 +77,17 @@ def choose_backend(asked: str, arch: GpuArch) -> Backend:
         "tensorrt": "tensorrt",
         "trt": "tensorrt",
     }
-    if asked == "auto":
+    if requested == "auto":
         backend: Backend = (
             "tensorrt"
             if _installed("tensorrt") and local_arch() == arch
             else "tensorrt-rtx"
         )
-    elif asked in backends:
-        backend = backends[asked]
+    elif requested in backends:
+        backend = backends[requested]
     else:
         raise UsageError(
-            f"unknown --backend {asked!r}: {nearest(asked, ['auto', *backends])}"
+            f"unknown --backend {requested!r}: {nearest(requested, ['auto', *backends])}"
         )
     if backend == "tensorrt-rtx" and arch.rtx_bit is None:
         targets = " ".join(a.name for a in ARCHES if a.rtx_bit is not None)
@@ -113,7 +111,7 @@ def require_backend(backend: Backend, arch: GpuArch) -> ModuleType:
         if here:
             found = f"this machine's is {here}"
         else:
-            found = "no NVIDIA driver answers on this machine"
+            found = "this machine has no working NVIDIA driver"
         raise MissingBackendError(
             f"classic TensorRT tunes an engine on the GPU it will run on, {arch}; {found}. "
             "Run this on that host, or use --backend rtx where the run time is TensorRT-RTX"
@@ -122,20 +120,20 @@ def require_backend(backend: Backend, arch: GpuArch) -> ModuleType:
         library = importlib.import_module(MODULES[backend])
     except (ImportError, OSError) as error:
         raise MissingBackendError(
-            f"{MODULES[backend]} does not load ({error}): {INSTALL[backend]}"
+            f"{MODULES[backend]} cannot be loaded ({error}): {INSTALL[backend]}"
         ) from error
     require_release(library, backend, arch)
     return library
 
 
 def require_release(library: ModuleType, backend: Backend, arch: GpuArch) -> None:
-    """Raises MissingBackendError when a classic TensorRT is older than what `arch` needs."""
+    """Raise MissingBackendError when classic TensorRT is too old for `arch`."""
     release = tuple(int(part) for part in library.__version__.split(".")[:2])
     if backend == "tensorrt" and release < arch.min_tensorrt:
         needed = ".".join(map(str, arch.min_tensorrt))
         raise MissingBackendError(
-            f"TensorRT {library.__version__} does not know {arch.name} ({arch.gpus[0]}); it takes"
-            f" {needed} or newer: "
+            f"TensorRT {library.__version__} does not support {arch.name} ({arch.gpus[0]}); that"
+            f" needs {needed} or newer: "
             f'pip install -U "tensorrt>={needed}"'
         )
 
@@ -146,9 +144,9 @@ def _installed(backend: Backend) -> bool:
 
 @dataclass(frozen=True)
 class Settings:
-    """What else the builder is told. `timing_cache` (a file that is read and written), `hardware`
-    (a name of HARDWARE) and `version_compatible` exist in classic TensorRT only; `memory_limit_gb`
-    bounds the workspace of a layer.
+    """Further settings of the builder. `timing_cache` (a file that is read and written), `hardware`
+    (a name of HARDWARE) and `version_compatible` exist in classic TensorRT only. `memory_limit_gb`
+    limits the workspace of a layer.
     """
 
     timing_cache: Path | None = None
@@ -157,20 +155,20 @@ class Settings:
     memory_limit_gb: float | None = None
 
     def require_classic(self, backend: Backend) -> None:
-        """Raise UsageError for another name of `hardware`, and for a setting that TensorRT-RTX does
-        not have.
+        """Raise UsageError for an unknown `hardware`, and for a setting that TensorRT-RTX does not
+        have.
         """
         if self.hardware not in HARDWARE:
             raise UsageError(
                 f"--hardware-compat {self.hardware!r}: {nearest(self.hardware, HARDWARE)}"
             )
-        asked = {
+        settings = {
             "--timing-cache": self.timing_cache,
             "--hardware-compat": self.hardware != "none",
             "--version-compatible": self.version_compatible,
         }
         if backend == "tensorrt-rtx" and (
-            flags := [flag for flag, given in asked.items() if given]
+            flags := [flag for flag, given in settings.items() if given]
         ):
             raise UsageError(
                 f"{flags[0]} is a setting of classic TensorRT; TensorRT-RTX compiles on the GPU"
@@ -178,8 +176,8 @@ class Settings:
             )
 
     def to_json(self) -> dict[str, Any]:
-        """Return what the engine depends on as plain JSON values; a timing cache only saves
-        time.
+        """Return the settings that the engine depends on as plain JSON values. The timing cache is
+        not among them: it only saves time.
         """
         return {
             "hardware": self.hardware,
@@ -188,7 +186,7 @@ class Settings:
         }
 
 
-# What --hardware-compat may say, and TensorRT's names for it.
+# The values of --hardware-compat and TensorRT's names for them.
 HARDWARE = {"none": "NONE", "ampere+": "AMPERE_PLUS", "same-cc": "SAME_COMPUTE_CAPABILITY"}
 
 
@@ -204,13 +202,13 @@ def build(
     of `engine`; for several `arches` at once with TensorRT-RTX.
 
     Ctrl-C cancels the build; a second one ends the process. Raises ArtifactError with TensorRT's
-    own reason when it refuses, MissingBackendError without a usable GPU (classic only), and
+    own reason when it fails, MissingBackendError without a usable GPU (classic only), and
     Interrupted.
     """
     log = recorder(trt)
     try:
         builder = trt.Builder(log)
-    except TypeError as error:  # what the bindings make of a null builder
+    except TypeError as error:  # the bindings raise this for a null builder
         raise MissingBackendError(
             f"TensorRT {trt.__version__} finds no usable NVIDIA GPU{log.reason(': ')}"
         ) from error
@@ -226,7 +224,7 @@ def build(
     if network.num_inputs != 1 or network.num_outputs != 1:
         raise ArtifactError(
             f"{onnx}: parsed into {network.num_inputs} inputs and {network.num_outputs} outputs;"
-            " one each is due"
+            f" expected one each"
         )
     config = builder.create_builder_config()
     for each in engine.ranges:
@@ -268,8 +266,8 @@ def build(
 
 
 def _apply(trt: ModuleType, config: Any, settings: Settings, progress: Progress) -> None:
-    """Tell the builder the settings. Raises MissingBackendError for one that this release does not
-    have.
+    """Apply the settings to the builder. Raises MissingBackendError for a setting that this release
+    does not have.
     """
     if settings.memory_limit_gb is not None:
         config.set_memory_pool_limit(
@@ -290,7 +288,7 @@ def _apply(trt: ModuleType, config: Any, settings: Settings, progress: Progress)
         known = path.read_bytes() if path.is_file() else b""
         if not config.set_timing_cache(config.create_timing_cache(known), False):
             progress.warn(
-                f"{path} is a timing cache of another GPU or release; it is made anew"
+                f"{path} is a timing cache of another GPU or release; it is replaced"
             )
             config.set_timing_cache(config.create_timing_cache(b""), False)
 
@@ -298,8 +296,8 @@ def _apply(trt: ModuleType, config: Any, settings: Settings, progress: Progress)
 def _set_shapes(
     builder: Any, config: Any, tensor: Any, ranges: ShapeRange, onnx: Path, log: Any
 ) -> None:
-    """Give the input's dynamic axes a range, each by its own name: batch sizes never reach the
-    width axis.
+    """Set the range of the input's dynamic axes, each by its own name, so that batch sizes never
+    reach the width axis.
     """
     ends = []
     for batch, width in ranges.ends().values():
@@ -313,7 +311,7 @@ def _set_shapes(
     shape_range = builder.create_optimization_profile()
     shape_range.set_shape(tensor.name, *ends)
     if config.add_optimization_profile(shape_range) < 0:
-        raise ArtifactError(f"{onnx}: TensorRT refuses the shapes {ends}{log.reason(': ')}")
+        raise ArtifactError(f"{onnx}: TensorRT rejects the shapes {ends}{log.reason(': ')}")
 
 
 def _describe(tensor: Any) -> TensorInfo:
@@ -325,8 +323,8 @@ def _describe(tensor: Any) -> TensorInfo:
 
 
 def recorder(trt: ModuleType) -> Any:
-    """Return a logger that keeps errors, warnings and the memory figures. It must not raise:
-    TensorRT swallows that.
+    """Return a logger that keeps errors, warnings and the memory figures. It must not raise, since
+    TensorRT discards exceptions.
     """
     severity = trt.ILogger.Severity
 
@@ -343,26 +341,26 @@ def recorder(trt: ModuleType) -> Any:
             elif level == severity.WARNING:
                 self.warnings.append(message)
             elif found := _MEMORY.search(message):
-                # told for each shape range
+                # reported for each shape range
                 self.memory[found[1]] = max(self.memory.get(found[1], 0), int(found[2]))
 
         def reason(self, before: str) -> str:
-            """The distinct errors so far, without the noise unless there is nothing else, after
-            `before`.
+            """Return the distinct errors so far after the prefix `before`; "" without any. The
+            noise is shown only when there is nothing else.
             """
             lines = list(
                 dict.fromkeys(" ".join(message.split()) for message in self.errors)
             )
-            telling = [line for line in lines if not _NOISE.search(line)] or lines
-            if telling:
-                return before + " | ".join(telling)
+            shown = [line for line in lines if not _NOISE.search(line)] or lines
+            if shown:
+                return before + " | ".join(shown)
             return ""
 
     return Recorder()
 
 
 def _monitor(trt: ModuleType, progress: Progress, cancel: threading.Event) -> Any:
-    """Return a progress monitor; answering False in `step_complete` is the only way to stop a
+    """Return a progress monitor. Returning False in `step_complete` is the only way to stop a
     build.
     """
 
@@ -387,8 +385,8 @@ def _monitor(trt: ModuleType, progress: Progress, cancel: threading.Event) -> An
 
 @contextmanager
 def _ctrl_c_sets(cancel: threading.Event) -> Iterator[None]:
-    """Let the first Ctrl-C set `cancel` and the second end the process: inside a build
-    KeyboardInterrupt would be lost.
+    """Let the first Ctrl-C set `cancel` and the second end the process, since TensorRT discards a
+    KeyboardInterrupt raised during a build.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

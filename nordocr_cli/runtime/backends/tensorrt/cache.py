@@ -1,5 +1,5 @@
-"""Engines that need no second build: the one that is there already, and those of a cache folder, by
-everything they depend on.
+"""Engines that need no second build: the existing one, and those of a cache folder. The key covers
+everything that an engine depends on.
 """
 
 import hashlib
@@ -28,10 +28,9 @@ def cache_key(depends_on: Mapping[str, Any]) -> str:
 def find_engine(
     engine: Path, folder: Path | None, key: str, progress: Progress
 ) -> tuple[Path, dict[str, Any]] | None:
-    """Return an engine with this key and its sidecar: at `engine`, or in the cache `folder`; None
-    when it has to be built.
-
-    One whose bytes are not its sidecar's is no hit, and that is said.
+    """Return an engine with this key and its sidecar, from `engine` or from the cache `folder`;
+    None when it has to be built. An engine whose bytes do not match its sidecar is not used, with a
+    warning.
     """
     for path in (engine, *([_cached(folder, key)] if folder else ())):
         if not path.is_file() or not sidecar_path(path).is_file():
@@ -39,7 +38,7 @@ def find_engine(
         try:
             sidecar = read_sidecar(path)
         except ArtifactError as error:
-            progress.warn(f"not taken from the cache: {error}")
+            progress.warn(f"not used from the cache: {error}")
             continue
         if sidecar.get("cache_key") == key:
             return path, sidecar

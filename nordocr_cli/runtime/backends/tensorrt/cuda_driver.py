@@ -1,6 +1,5 @@
-"""The few calls of the CUDA driver that an engine needs: a context, a stream, memory, copies. The
-driver is on every host with an NVIDIA GPU, so that a deployment host needs neither torch nor a CUDA
-package.
+"""The few calls of the CUDA driver that an engine needs: a context, a stream, memory, copies. Every
+host with an NVIDIA GPU has the driver, so a deployment host needs neither torch nor a CUDA package.
 """
 
 import ctypes
@@ -48,12 +47,12 @@ class Cuda:
 
     @property
     def stream(self) -> int:
-        """The stream's handle, as TensorRT takes it."""
+        """The handle of the stream, as TensorRT expects it."""
         return int(self._stream.value or 0)
 
     def enter(self) -> None:
-        """Make the context current in this thread: what another thread opened does not hold
-        here.
+        """Make the context current in this thread. A context is current only in the thread that set
+        it.
         """
         self._call("cuCtxSetCurrent", self._context)
 
@@ -64,7 +63,7 @@ class Cuda:
         return int(address.value)
 
     def free(self, address: int) -> None:
-        """Give memory back."""
+        """Free memory on the GPU."""
         self._call("cuMemFree_v2", ctypes.c_uint64(address))
 
     def to_device(self, address: int, values: NDArray[Any]) -> None:
@@ -79,8 +78,8 @@ class Cuda:
         )
 
     def to_host(self, address: int, values: NDArray[Any]) -> None:
-        """Copy from the GPU into a contiguous array and wait for everything that was asked of the
-        stream.
+        """Copy from the GPU into a contiguous array and wait until the stream has finished all its
+        work.
         """
         assert values.flags.c_contiguous
         size = ctypes.c_size_t(values.nbytes)
@@ -113,17 +112,17 @@ class Cuda:
 
 
 class GpuBuffer:
-    """Memory on the GPU that grows when more is asked for, and never shrinks."""
+    """Memory on the GPU that grows on request and never shrinks."""
 
     def __init__(self, cuda: Cuda) -> None:
         self._cuda, self._size, self._address = cuda, 0, 0
 
     def reserve(self, size: int) -> int:
-        """Return the address of at least `size` bytes; what was there is lost when it grows."""
+        """Return the address of at least `size` bytes. Growing loses the content."""
         if size > self._size:
             if self._address:
                 self._cuda.free(self._address)
-                # so that nothing writes there when there is no room for the greater one
+                # so that nothing writes there when the larger block cannot be allocated
                 self._size = self._address = 0
             self._address, self._size = self._cuda.allocate(size), size
         return self._address

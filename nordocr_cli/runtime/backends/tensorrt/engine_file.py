@@ -1,9 +1,7 @@
-"""Engine files: what they are called, what their first 64 bytes say, and the JSON sidecar that says
-the rest.
-
-An engine cannot be opened without the GPU that it was built for, and a prefix with metadata would
-make it unreadable for trtexec and C++; so everything that a loader must know stands in
-`ENGINE.json` beside it, and the header is read by hand.
+"""Engine files: their names, their 64-byte header, and the JSON sidecar with everything else. An
+engine cannot be opened without the GPU that it was built for, and a prefix with metadata would make
+it unreadable for trtexec and C++. Everything that a loader needs is therefore in `ENGINE.json` next
+to it, and the header is parsed here.
 """
 
 import hashlib
@@ -30,21 +28,21 @@ INSTALL: dict[Backend, str] = {
 }
 HEADER_BYTES = 64
 MAX_ENGINE_BYTES = 8 << 30
-# Whether engines may run the host code that version-compatible ones carry. The command line sets it
-# with `--allow-engine-code`; a program that imports the package sets it around open_runner.
+# Whether version-compatible engines may run the host code that they contain. The command line sets
+# this with `--allow-engine-code`; a program that imports the package sets it around open_runner.
 ENGINE_CODE_ALLOWED: ContextVar[bool] = ContextVar("engine_code_allowed", default=False)
 _MAGICS: dict[bytes, Backend] = {b"vtrt": "tensorrt-rtx", b"ftrt": "tensorrt"}
 _SUFFIXES: dict[Backend, str] = {"tensorrt-rtx": ".rtx.engine", "tensorrt": ".engine"}
 # NVIDIA documents magic and version of classic engines (trtexec --getPlanVersionOnly). RTX's layout
-# was read off thirteen engines of 1.7.1 that differed in size and target; it calls itself 2, and
-# another number is not guessed at.
+# was derived from thirteen engines of 1.7.1 that differed in size and target. Its layout number is
+# 2; engines with another number are not interpreted.
 _RTX_LAYOUT = 2
 
 
 @dataclass(frozen=True)
 class EngineHeader:
-    """What an engine's header says. `size_bytes` and `arches` are None where the layout does not
-    tell.
+    """The content of an engine's header. `size_bytes` and `arches` are None where the layout does
+    not hold them.
     """
 
     backend: Backend
@@ -54,7 +52,9 @@ class EngineHeader:
 
 
 def parse_header(data: bytes, what: str) -> EngineHeader:
-    """Read the first 64 bytes of an engine. Raises ArtifactError when they are no engine's."""
+    """Read the first 64 bytes of an engine. Raises ArtifactError when they are not the header of an
+    engine.
+    """
     backend = _MAGICS.get(data[:4])
     if backend is None or len(data) < HEADER_BYTES:
         raise ArtifactError(
@@ -85,7 +85,7 @@ def check_header(
     size = path.stat().st_size
     if header.size_bytes is not None and header.size_bytes != size:
         raise ArtifactError(
-            f"{what} is cut or padded: {size} bytes, its header says {header.size_bytes}; build it"
+            f"{what} is cut or padded: {size} bytes, {header.size_bytes} by its header; build it"
             " again"
         )
     found: tuple[object, ...] = (header.backend, header.version)
@@ -102,13 +102,13 @@ def check_header(
 
 
 def suffix(backend: Backend) -> str:
-    """`.rtx.engine`, so that nobody feeds an RTX engine to nvinfer, or `.engine`."""
+    """Return `.rtx.engine`, so that nobody loads an RTX engine with nvinfer, or `.engine`."""
     return _SUFFIXES[backend]
 
 
 def default_engine_path(onnx: Path, profile: Profile, arch: str, backend: Backend) -> Path:
-    """Where an engine is written: beside its ONNX as NAME_sm86.engine (`arch` may be `sm86+sm120`);
-    for the profile's default ONNX in the folder above, as the guide lays it out:
+    """Return where an engine is written: next to its ONNX as NAME_sm86.engine (`arch` may be
+    `sm86+sm120`). For the profile's default ONNX it is the parent folder, as in the guide:
     models/svtrv2-1024/recognize_svtrv2.onnx gives models/recognize_svtrv2_1024_sm86.engine.
     """
     if onnx == default_onnx_path(profile):
@@ -122,7 +122,7 @@ def default_engine_path(onnx: Path, profile: Profile, arch: str, backend: Backen
 
 
 def sidecar_path(engine: Path) -> Path:
-    """`ENGINE.json`, beside the engine."""
+    """Return `ENGINE.json`, next to the engine."""
     return Path(f"{engine}.json")
 
 
@@ -136,9 +136,10 @@ def read_sidecar(engine: Path) -> dict[str, Any]:
 def read_engine(engine: Path) -> tuple[bytes, dict[str, Any]]:
     """Return the bytes of an engine and its sidecar after checking both digests.
 
-    The bytes are read once: what is returned is what was checked, even when another process
-    replaces the file meanwhile. Raises UsageError when there is no such regular file, ArtifactError
-    when the sidecar is missing, either file is damaged, or the sidecar describes another engine.
+    The bytes are read once: the returned bytes are the checked ones, even when another process
+    replaces the file in the meantime. Raises UsageError when there is no such regular file,
+    ArtifactError when the sidecar is missing, either file is damaged, or the sidecar describes
+    another engine.
     """
     path = sidecar_path(engine)
     if not path.is_file():
@@ -148,7 +149,7 @@ def read_engine(engine: Path) -> tuple[bytes, dict[str, Any]]:
         expected = str(value["engine"]["sha256"])
     except (KeyError, TypeError) as error:
         raise ArtifactError(
-            f"{path} names no sha256 of its engine ({error!r}); build the engine again"
+            f"{path} holds no sha256 of its engine ({error!r}); build the engine again"
         ) from None
 
     content = read_regular(engine, MAX_ENGINE_BYTES, "engine")

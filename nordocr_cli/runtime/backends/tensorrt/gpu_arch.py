@@ -1,6 +1,4 @@
-"""GPU architectures: the names that people type for them, and which TensorRT can build for
-which.
-"""
+"""GPU architectures: the accepted names, and which TensorRT can build for which architecture."""
 
 import shutil
 import subprocess
@@ -50,7 +48,7 @@ ARCHES: tuple[GpuArch, ...] = (
 )
 
 
-# GB of a card's memory, where it is another than that of its architecture's first card.
+# GB of memory of the cards that differ from the first card of their architecture.
 _CARD_GB = {
     "T4": 16,
     "RTX 2080": 8,
@@ -62,13 +60,13 @@ _CARD_GB = {
 
 
 def card_of(text: str) -> tuple[str, int] | None:
-    """Return the card that `text` names and its memory in GB, e.g. ("RTX 3090", 24) of "rtx3090";
+    """Return the card that `text` names and its memory in GB, e.g. ("RTX 3090", 24) for "rtx3090";
     None for a capability or a generation.
     """
-    wanted = _squeeze(text)
+    name = _squeeze(text)
     for arch in ARCHES:
         for card in arch.gpus:
-            if wanted in (_squeeze(card), _squeeze(card.split(" ", 1)[-1])):
+            if name in (_squeeze(card), _squeeze(card.split(" ", 1)[-1])):
                 return card, _CARD_GB.get(card, arch.memory_gb)
     return None
 
@@ -80,7 +78,9 @@ def _squeeze(text: str) -> str:
 
 
 def _spellings() -> dict[str, list[GpuArch]]:
-    """Every accepted spelling, squeezed to its letters and digits, and what it may mean."""
+    """Return every accepted spelling, reduced to letters and digits, with the architectures that it
+    may mean.
+    """
     meanings: dict[str, list[GpuArch]] = {}
     for arch in ARCHES:
         names = {arch.name, str(arch.number), arch.generation, *arch.gpus}

@@ -1,11 +1,10 @@
-"""How much memory an engine will take on a card, from the ONNX alone: before minutes of building,
-and where no card is.
-
-The prediction is the greatest sum of tensors that live at the same time when the nodes run in the
-file's order, at one shape. Attention's scores count in fp32 only: in 16 bits TensorRT usually fuses
-attention and never writes them down. Where it finds no fused kernel it does: `unfused_bytes` says
-what that takes. Compared with engines of TensorRT-RTX 1.7.1 for svtrv2-nano it said
-1.08 times of what fp16 engines reserve (0.77 at 4x1792 px), 0.85 to 0.93 in fp32.
+"""How much memory an engine will need on a card, predicted from the ONNX alone: before minutes of
+building, and on machines without a card. The prediction is the maximum sum of tensors that exist at
+the same time when the nodes run in the file's order, at one shape. Attention scores count in fp32
+only: in 16 bits TensorRT usually fuses attention and never stores them. Without a fused kernel it
+stores them too; `unfused_bytes` holds this size. For engines of TensorRT-RTX 1.7.1 for svtrv2-nano
+the prediction was 1.08 times the memory that fp16 engines reserve (0.77 at 4x1792 px), 0.85 to 0.93
+in fp32.
 """
 
 import math
@@ -24,15 +23,15 @@ if TYPE_CHECKING:
 
 RESERVE = 1.25  # the prediction may be too small by this factor
 _TRIED_WIDTH_PX = 256
-_CUDA_BYTES = 0.5e9  # what a process holds on a card before the first tensor
+_CUDA_BYTES = 0.5e9  # memory that a process holds on a card before the first tensor
 
 
 @dataclass(frozen=True)
 class Memory:
-    """What an engine takes at one shape: `activation_bytes` of an execution context,
+    """The memory of an engine at one shape: `activation_bytes` of an execution context,
     `weights_bytes`, `io_bytes` of input and output. `unfused_bytes` are those of a context whose
-    attention writes its scores down, which a classic TensorRT does where it finds no fused kernel;
-    equal to `activation_bytes` where the prediction counts them already (fp32).
+    attention stores its scores, as classic TensorRT does when it has no fused kernel; equal to
+    `activation_bytes` where the prediction counts the scores anyway (fp32).
     """
 
     batch: int
@@ -44,7 +43,7 @@ class Memory:
 
     @property
     def total_bytes(self) -> float:
-        """Everything, with the reserve, and what CUDA itself takes."""
+        """The total with the reserve and CUDA's own memory."""
         return self._total(self.activation_bytes)
 
     @property
@@ -57,7 +56,7 @@ class Memory:
 
     @property
     def assumption(self) -> str:
-        """What the prediction takes for granted."""
+        """The assumption of the prediction about attention, in words."""
         if self.unfused_bytes <= self.activation_bytes:
             return "attention counted as not fused"
         return (
@@ -75,9 +74,8 @@ class Memory:
 
 
 class MemoryModel:
-    """Predicts the memory of a checked ONNX file's engines at any shape.
-
-    Raises ArtifactError when the shapes between its nodes cannot be told.
+    """Predicts the memory of engines built from a checked ONNX file at any shape. Raises
+    ArtifactError when the shapes between its nodes cannot be inferred.
     """
 
     def __init__(self, path: Path) -> None:
@@ -85,7 +83,7 @@ class MemoryModel:
 
         self._model = onnx.load(path)
         kinds = {tensor.data_type for tensor in self._model.graph.initializer}
-        # onnxsim cannot run bf16: the graph is looked at in fp32, and its floats count 2 bytes.
+        # onnxsim cannot run bf16, so the graph is analysed in fp32, and its floats count 2 bytes.
         self._bf16 = onnx.TensorProto.BFLOAT16 in kinds
         if self._bf16:
             self._model = fp32_twin(self._model)
@@ -93,7 +91,7 @@ class MemoryModel:
             self._model = simplify(self._model).model
             if not self._complete(self._inferred(1, _TRIED_WIDTH_PX)):
                 raise ArtifactError(
-                    f"{path}: the shapes between its nodes cannot be told, so its memory is not"
+                    f"{path}: the shapes between its nodes cannot be inferred, so its memory is not"
                     " predicted"
                 )
         self._weights = sum(
@@ -121,7 +119,7 @@ class MemoryModel:
         return Memory(batch, width, fused, self._weights, inputs_outputs, unfused)
 
     def _peak(self, sizes: Mapping[str, int]) -> int:
-        """The greatest sum in bytes of tensors that live at the same time."""
+        """Return the maximum sum in bytes of tensors that exist at the same time."""
         live, peak = 0, 0
         alive: set[str] = set()
         for index, node in enumerate(self._model.graph.node):
@@ -138,8 +136,8 @@ class MemoryModel:
                 alive.discard(name)
         return peak
 
-    def most(self, ranges: Iterable[ShapeRange]) -> Memory:
-        """Return the greatest prediction of the greatest shapes: one context serves every range of
+    def maximum(self, ranges: Iterable[ShapeRange]) -> Memory:
+        """Return the maximum prediction over the maximum shapes: one context serves every range of
         an engine.
         """
         return max(
@@ -150,10 +148,10 @@ class MemoryModel:
     def require_fit(
         self, ranges: Sequence[ShapeRange], card: str, memory_gb: float
     ) -> Memory:
-        """Return `most`. Raises UsageError naming the largest shapes that fit when it does not fit
-        a card of `memory_gb`.
+        """Return `maximum`. Raises UsageError when it does not fit a card of `memory_gb`,
+        naming the largest shapes that fit.
         """
-        memory = self.most(ranges)
+        memory = self.maximum(ranges)
         if memory.total_bytes > memory_gb * 1e9:
             batch = self._largest(
                 memory.batch, lambda size: self.at(size, memory.width), memory_gb
@@ -169,16 +167,16 @@ class MemoryModel:
                 else:
                     advice = "nothing fits"
             raise UsageError(
-                f"the engine's greatest shape does not fit {card} with {memory_gb:g} GB: {memory}."
-                f" {advice}; fp16 takes far less than fp32, several --band take less than one"
-                " range, --vram GB names another card"
+                f"the engine's maximum shape does not fit {card} with {memory_gb:g} GB: {memory}."
+                f" {advice}; fp16 needs far less than fp32, several --band need less than one"
+                f" range, --vram GB names another card"
             )
         return memory
 
     @staticmethod
-    def _largest(most: int, predict: Callable[[int], Memory], memory_gb: float) -> int:
-        """The greatest number below `most` that fits; 0 when none does."""
-        low, high = 0, most  # fits, does not
+    def _largest(limit: int, predict: Callable[[int], Memory], memory_gb: float) -> int:
+        """Return the largest number below `limit` that fits; 0 when none does."""
+        low, high = 0, limit  # fits, does not
         while high - low > 1:
             middle = (low + high) // 2
             low, high = (
@@ -189,7 +187,7 @@ class MemoryModel:
         return low
 
     def _sizes(self, batch: int, width: int) -> dict[str, int]:
-        """Bytes of every tensor between nodes whose shape can be told."""
+        """Return the bytes of every tensor between nodes whose shape can be inferred."""
         inferred, sizes = self._inferred(batch, width), {}
         for value in (*inferred.value_info, *inferred.input, *inferred.output):
             tensor = value.type.tensor_type
@@ -210,14 +208,16 @@ class MemoryModel:
 
     @staticmethod
     def _complete(graph: "onnx.GraphProto") -> bool:
-        """Whether the output's shape could be told, and with it what leads there."""
+        """Return whether the output's shape could be inferred, and with it all shapes that lead
+        there.
+        """
         return all(
             dimension.HasField("dim_value")
             for dimension in graph.output[0].type.tensor_type.shape.dim
         )
 
     def _inferred(self, batch: int, width: int) -> "onnx.GraphProto":
-        """The graph with the shapes between its nodes for one input."""
+        """Return the graph with the shapes between its nodes for one input."""
         import onnx
 
         model = onnx.ModelProto()
@@ -233,8 +233,8 @@ class MemoryModel:
 
 
 def _attention_scores(model: "onnx.ModelProto") -> set[str]:
-    """Tensors between the two products of each attention: product of queries and keys, … , softmax,
-    product with the values.
+    """Return the tensors between the two products of each attention: product of queries and keys,
+    …, softmax, product with the values.
     """
     producers = {name: node for node in model.graph.node for name in node.output}
     into_products = {

@@ -1,9 +1,7 @@
-"""Running TensorRT engines, classic ones and those of TensorRT-RTX, which have the same run-time
-interface.
-
+"""Running engines of classic TensorRT and of TensorRT-RTX, which have the same run-time interface.
 Tested against recorded API behaviour only: no GPU of ours has run it yet. `nordocr build-engine
---verify` on the GPU's host compares what an engine says with ONNX Runtime; do that before you trust
-one.
+--verify` on the GPU's host compares an engine's output with ONNX Runtime; do that before you trust
+an engine.
 """
 
 import atexit
@@ -48,9 +46,9 @@ _DTYPES = {
 
 @dataclass(frozen=True)
 class VerifiedEngine:
-    """An engine whose bytes are those that its sidecar was written for; `arch` is the GPU's name,
-    e.g. `sm120`, or several as `sm86+sm120`. `hardware` and `version_compatible` are what it was
-    built to run on beyond them (classic TensorRT).
+    """An engine whose bytes match its sidecar. `arch` is the name of the GPU architecture, e.g.
+    `sm120`, or several as `sm86+sm120`. `hardware` and `version_compatible` name the further GPUs
+    and releases that it was built for (classic TensorRT).
     """
 
     path: Path
@@ -73,11 +71,9 @@ class VerifiedEngine:
 
 
 def verify_engine(path: Path) -> VerifiedEngine:
-    """Check that an engine has its sidecar, a contract, and the bytes that the sidecar was written
-    for.
-
-    An engine is a program: nothing of it is used before its hash is right. Raises UsageError when
-    there is no such file and ArtifactError naming what does not hold.
+    """Check that an engine has a sidecar and a contract, and that its bytes match the sidecar. An
+    engine is a program: nothing of it is used before its hash was checked. Raises UsageError when
+    the file does not exist and ArtifactError naming the check that failed.
     """
     if not path.is_file():
         raise UsageError(f"no engine {path}")
@@ -112,7 +108,7 @@ def open_engine(path: Path, device: str = "auto") -> "EngineRunner":
     library or a GPU is missing, when this GPU needs another engine, and when the library is of
     another release than the engine.
     """
-    engine, asked = verify_engine(path), parse_device(device)
+    engine, requested = verify_engine(path), parse_device(device)
     if importlib.util.find_spec(MODULES[engine.backend]) is None:
         raise MissingBackendError(
             f"{path} needs {engine.backend} {engine.version}: {INSTALL[engine.backend]}"
@@ -122,19 +118,19 @@ def open_engine(path: Path, device: str = "auto") -> "EngineRunner":
             f"{path} is version-compatible: it carries host code of its TensorRT release, which"
             " would run here. If you trust whoever built it: nordocr --allow-engine-code COMMAND …"
         )
-    if asked.kind == "cpu":
+    if requested.kind == "cpu":
         raise UsageError(
             f"{path} is an engine and runs on its GPU ({engine.arch}); on a CPU use the .onnx"
         )
     try:
-        cuda = Cuda(asked.index)
+        cuda = Cuda(requested.index)
     except MissingBackendError as error:
         raise MissingBackendError(
             f"{path}, built for {engine.arch}, is intact but cannot run: {error}"
         ) from None
     here = arch_of(
         cuda.capability
-    )  # of the GPU asked for: a machine may have several kinds
+    )  # that of the requested GPU: a machine may have several kinds
     if here is None:
         found = "this GPU's compute capability is {}.{}".format(*cuda.capability)
         raise MissingBackendError(
@@ -148,23 +144,23 @@ def open_engine(path: Path, device: str = "auto") -> "EngineRunner":
     library = importlib.import_module(MODULES[engine.backend])
     if library.__version__ != engine.version and not engine.version_compatible:
         raise MissingBackendError(
-            f"{path} runs under {engine.backend} {engine.version}, here is {library.__version__}:"
-            f" build it again here, or pip install {MODULES[engine.backend]}=={engine.version}"
+            f"{path} runs under {engine.backend} {engine.version}; this machine has"
+            f" {library.__version__}: build it again here, or pip install"
+            f" {MODULES[engine.backend]}=={engine.version}"
         )
     return EngineRunner(engine, library, cuda)
 
 
 class EngineRunner:
-    """An engine on its GPU; see Runner. It takes no widths: padding is seen as white pixels.
+    """An engine on its GPU; see Runner. It takes no widths: padding is seen as white pixels. A
+    batch runs in the narrowest shape range of the engine that accepts its width, split by the
+    maximum batch of that range. Images narrower than the range are padded with white, and the
+    frames of this padding are removed from the output.
 
-    A batch goes through the narrowest of the engine's shape ranges that takes its width, in as many
-    pieces as that range's greatest batch makes of it; what is narrower than the range is padded
-    with white and its frames cut off again.
-
-    TensorRT-RTX compiles kernels when a shape is first seen: they are kept in `ENGINE.cache` beside
-    the engine (where that folder can be written to), and each shape's launches are captured as a
-    CUDA graph. Raises ArtifactError when TensorRT does not take the engine, or it has other inputs
-    and outputs than its contract says.
+    TensorRT-RTX compiles kernels when a shape is first seen. They are kept in `ENGINE.cache` next
+    to the engine (if that folder is writable), and each shape's launches are captured as a CUDA
+    graph. Raises ArtifactError when TensorRT rejects the engine, or when the inputs and outputs
+    differ from its contract.
     """
 
     uses_widths = False
@@ -184,8 +180,8 @@ class EngineRunner:
         self._engine = self._runtime.deserialize_cuda_engine(engine.content)
         if self._engine is None:
             raise ArtifactError(
-                f"{engine.path}: {engine.backend} does not take it{self._log.reason(': ')}; build"
-                " it again here"
+                f"{engine.path}: {engine.backend} rejects it{self._log.reason(': ')}; build it"
+                f" again here"
             )
         self._input, self._output = self._tensors(library)
         self._ranges = self._shape_ranges()
@@ -206,18 +202,18 @@ class EngineRunner:
         self, images: NDArray[np.uint8], widths: NDArray[np.int64]
     ) -> NDArray[np.float32]:
         """Return the output float32 (N, T, C); see Runner. Raises ArtifactError for lines wider
-        than any range takes, and when the engine fails.
+        than every range, and when the engine fails.
         """
         require_batch(images, widths, self.contract.geometry, self.name)
         width, frames = images.shape[3], self.contract.out_length(images.shape[3])
         chosen = next(
-            (k for k, (_, most) in enumerate(self._ranges) if width <= most[3]), None
+            (k for k, (_, maximum) in enumerate(self._ranges) if width <= maximum[3]), None
         )
         if chosen is None:
             widest = self._ranges[-1][1][3]
             raise ArtifactError(
-                f"{self.name} takes lines up to {widest} px, asked for {width}; build it with a"
-                " greater --max"
+                f"{self.name} accepts lines up to {widest} px, requested: {width}; build it with"
+                f" a greater --max"
             )
         self._cuda.enter()
         if chosen != self._chosen:
@@ -226,18 +222,18 @@ class EngineRunner:
                 f"range {chosen}",
             )
             self._chosen = chosen
-        least, most = self._ranges[chosen]
+        minimum, maximum = self._ranges[chosen]
         outputs = []
-        for start in range(0, len(images), most[0]):
-            part = images[start : start + most[0]]
-            size = (max(len(part), least[0]), 3, part.shape[2], max(width, least[3]))
+        for start in range(0, len(images), maximum[0]):
+            part = images[start : start + maximum[0]]
+            size = (max(len(part), minimum[0]), 3, part.shape[2], max(width, minimum[3]))
             padded = np.full(size, self.contract.geometry.pad_value, np.uint8)
             padded[: len(part), :, :, :width] = part
             outputs.append(self._execute(padded)[: len(part), :frames])
         return np.concatenate(outputs).astype(np.float32, copy=False)
 
     def _execute(self, images: NDArray[np.uint8]) -> NDArray[Any]:
-        """Run one batch whose shape the chosen range takes."""
+        """Run one batch whose shape is within the chosen range."""
         # (N, 3, H, W)
         pixels = np.ascontiguousarray(
             network_input(images, self.contract.geometry, self.contract.input_type)
@@ -245,14 +241,14 @@ class EngineRunner:
         where = f"an input of {'x'.join(map(str, pixels.shape))}"
         self._require(self._context.set_input_shape(self._input, pixels.shape), where)
         shape = tuple(self._context.get_tensor_shape(self._output))
-        wanted = (
+        expected = (
             len(images),
             self.contract.out_length(images.shape[3]),
             self.contract.output_channels,
         )
-        if shape != wanted:
+        if shape != expected:
             raise ArtifactError(
-                f"{self.name} gives {shape} for {where}; its contract says {wanted}"
+                f"{self.name} gives {shape} for {where}; its contract has {expected}"
             )
         output = np.empty(shape, dtype=self.contract.output_type)
         source, target = (
@@ -271,7 +267,7 @@ class EngineRunner:
             raise ArtifactError(f"{self.name} fails on {where}{self._log.reason(': ')}")
 
     def _tensors(self, library: ModuleType) -> tuple[str, str]:
-        """Return the names of input and output, after comparing their types and the input's height
+        """Return the names of input and output after comparing their types and the input's height
         with the contract.
         """
         engine, contract = self._engine, self.contract
@@ -286,7 +282,7 @@ class EngineRunner:
             f"{name} {str(engine.get_tensor_dtype(name)).rpartition('.')[2]}"
             for name in (*inputs, *outputs)
         ]
-        wanted = [
+        expected = [
             f"{name} {_DTYPES[kind]}"
             for name, kind in zip((*inputs, *outputs), self._types(), strict=False)
         ]
@@ -297,12 +293,12 @@ class EngineRunner:
         if (
             len(inputs) != 1
             or len(outputs) != 1
-            or found != wanted
+            or found != expected
             or height != (contract.geometry.height,)
         ):
             raise ArtifactError(
-                f"{self.name} has {', '.join(found) or 'no tensors'}; its contract says"
-                f" {', '.join(wanted)}"
+                f"{self.name} has {', '.join(found) or 'no tensors'}; its contract has"
+                f" {', '.join(expected)}"
             )
         return inputs[0], outputs[0]
 
@@ -310,27 +306,25 @@ class EngineRunner:
         return self.contract.input_type, self.contract.output_type
 
     def _shape_ranges(self) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
-        """The least and the greatest input (N, 3, H, W) of each range, narrow ones first as they
-        were built.
+        """Return the minimum and the maximum input (N, 3, H, W) of each range, narrow ones first as
+        they were built.
         """
         ranges = []
         for k in range(self._engine.num_optimization_profiles):
-            least, _, most = (
+            minimum, _, maximum = (
                 tuple(shape)
                 for shape in self._engine.get_tensor_profile_shape(self._input, k)
             )
-            ranges.append((least, most))
+            ranges.append((minimum, maximum))
         return ranges
 
     def _rtx_config(self, library: ModuleType, cache_file: Path) -> Any:
-        """TensorRT-RTX's run-time settings: CUDA graphs, and the kernels that were compiled
-        before.
-        """
+        """Return TensorRT-RTX's settings: CUDA graphs, and the kernels compiled earlier."""
         config = self._engine.create_runtime_config()
         config.cuda_graph_strategy = library.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
         cache = config.create_runtime_cache()
         if cache_file.is_file():
-            # of another GPU or release: it stays empty, and is written anew
+            # kernels of another GPU or release: the cache stays empty and is rewritten
             cache.deserialize(cache_file.read_bytes())
         if os.access(cache_file.parent, os.W_OK):
             atexit.register(_keep_cache, cache, cache_file)
@@ -339,7 +333,7 @@ class EngineRunner:
 
 
 def _keep_cache(cache: Any, path: Path) -> None:
-    """Write the compiled kernels of an engine when the program ends, if there are new ones."""
+    """Write the compiled kernels of an engine at the end of the program if there are new ones."""
     content = bytes(memoryview(cache.serialize()))
     if content and not (path.is_file() and path.read_bytes() == content):
         write_bytes(path, content)

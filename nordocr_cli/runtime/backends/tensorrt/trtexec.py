@@ -18,12 +18,11 @@ def trtexec_command(
     version: TrtVersion = "10",
     weights: WeightsPrecision = "fp32",
 ) -> str:
-    """Return the command, one flag a line, for classic TensorRT 10 or 11; `weights` is the
-    precision of those in `onnx`.
-
-    An ONNX of another precision than fp32 is built as it is: TensorRT 10 needs `--stronglyTyped`
-    for that. An fp32 file for which fp16 is asked becomes so by `--fp16`; TensorRT 11 has no such
-    flag, and the half-precision ONNX beside it is named instead.
+    """Return the command, one flag per line, for classic TensorRT 10 or 11. `weights` is the
+    precision of the weights in `onnx`. An ONNX of another precision than fp32 is built as it is;
+    TensorRT 10 needs `--stronglyTyped` for that. For an fp32 file and an fp16 engine TensorRT 10
+    gets `--fp16`. TensorRT 11 has no such flag, so the half-precision ONNX next to it is named
+    instead.
     """
     halved = weights == "fp32" and ranges.precision == "fp16"
     model = fp16_sibling(onnx) if halved and version == "11" else onnx

@@ -1,9 +1,10 @@
 """The two ways to run Tesseract: its library in this process (tesserocr), or its program.
 
 The library keeps a language loaded and reads a line in three quarters of the program's time. Its
-wheel brings a Tesseract of its own, whose texts differ now and then from those of the installed
-program (5.5.4 and 5.3.0: 30 of 448 lines, as many right with either), so a result names the version
-that read. Language data is that of the installed program, or of $TESSDATA_PREFIX.
+wheel contains its own version of Tesseract, whose texts sometimes differ from those of the
+installed program (5.5.4 and 5.3.0: 30 of 448 lines, as many right with either). A result therefore
+names the version that was used. Language data is that of the installed program, or of
+$TESSDATA_PREFIX.
 """
 
 import os
@@ -36,10 +37,8 @@ _MISSING = (
 
 @dataclass(frozen=True)
 class Installed:
-    """The Tesseract of this machine: its `version` and way, the `languages` that it has, and the
-    folder of their `data`.
-
-    `data` is None for a program too old to tell it (before 5).
+    """The Tesseract of this machine: its `version` and kind, its `languages`, and the folder of
+    their `data`. `data` is None for a program that is too old to print it (before 5).
     """
 
     version: str
@@ -63,15 +62,15 @@ class Engine(Protocol):
     def tsv(
         self, images: Sequence[Image], languages: str, psm: int, workers: int = 1
     ) -> list[str]:
-        """Return what Tesseract says of the images, uint8 (height, width, 3), as rows of its TSV
-        that number them from 1 within each text. `psm` is its page segmentation mode. Raises
-        DataError when Tesseract fails.
+        """Return Tesseract's output for the images, uint8 (height, width, 3), as texts in its TSV
+        format. The pages of each text are numbered from 1. `psm` is the page segmentation mode.
+        Raises DataError when Tesseract fails.
         """
 
 
 def find_tesseract(library: bool = True) -> Installed:
-    """Look at what is installed; tesserocr goes first, unless `library` is False. Raises
-    MissingBackendError without any.
+    """Find the installed Tesseract. tesserocr is preferred, unless `library` is False. Raises
+    MissingBackendError when neither is installed.
     """
     tesserocr = _import_tesserocr() if library else None
     prefix = os.environ.get("TESSDATA_PREFIX")
@@ -98,8 +97,8 @@ def find_tesseract(library: bool = True) -> Installed:
                 f"tesseract --list-langs failed: {done.stderr.strip()[-200:]}; install it again"
             )
         first, *names = done.stdout.split("\n")
-        told = re.search(r'"(.+)"', first)
-        data, languages = Path(told[1]) if told else None, set(names) - {""}
+        quoted = re.search(r'"(.+)"', first)
+        data, languages = Path(quoted[1]) if quoted else None, set(names) - {""}
     if tesserocr is not None and data is not None:
         library = tesserocr.tesseract_version().split("\n")[0]
         version = f"{library} (tesserocr {tesserocr.__version__})"
@@ -113,8 +112,8 @@ def find_tesseract(library: bool = True) -> Installed:
 
 
 def find_best_tesseract() -> Installed:
-    """Return Tesseract with the models of tessdata_best, the accurate and slow ones, from the
-    folder NORDOCR_TESSDATA_BEST. Raises MissingBackendError without tesserocr or the folder.
+    """Return Tesseract with the accurate and slow models of tessdata_best, from the folder
+    NORDOCR_TESSDATA_BEST. Raises MissingBackendError without tesserocr or the folder.
     """
     folder = TESSDATA_BEST.get()
     if not folder:
@@ -146,11 +145,10 @@ def _import_tesserocr() -> Any:
 
 
 class LibraryEngine:
-    """Tesseract in this process. Calls release the GIL, so several images are read at a time.
-
-    An API object reads one image at a time and knows the languages that it was made for: idle ones
-    are kept by these, and each worker takes one. It keeps nothing of an image, so a text is the
-    same alone and among others.
+    """Tesseract in this process. Calls release the GIL, so several images are read at a time. An
+    API object reads one image at a time, in the languages that it was made for. Idle objects are
+    kept by language, and each worker takes one. An object keeps no data of an image, so the other
+    images never change a text.
     """
 
     starts_a_program = False
@@ -195,7 +193,7 @@ class LibraryEngine:
             raise DataError(
                 f"tesseract failed on an image of {height} x {width} px (height x width)"
             )
-        idle.append(api)  # not after a failure: who knows what it keeps
+        idle.append(api)  # not after a failure, when its state is unknown
         return tsv
 
     def _open(self, languages: str, psm: int) -> Any:
@@ -211,13 +209,13 @@ class LibraryEngine:
             ) from error
         api.SetVariable(
             "debug_file", os.devnull
-        )  # else it writes remarks on tiny images to stderr
+        )  # otherwise it writes warnings about tiny images to stderr
         return api
 
 
 class ProgramEngine:
-    """Tesseract's program: one process reads many images. One image a call costs about 100 ms, most
-    of it start-up; a list costs about 25 ms a line.
+    """Tesseract's program: one process reads many images. A call with one image costs about 100 ms,
+    most of it start-up; a call with a list costs about 25 ms per line.
     """
 
     starts_a_program = True
@@ -226,7 +224,7 @@ class ProgramEngine:
         self, images: Sequence[Image], languages: str, psm: int, workers: int = 1
     ) -> list[str]:
         """Read up to 24 images a text; see Engine."""
-        # as many calls as keep every process busy
+        # enough calls to keep every process busy
         size = max(1, min(_IMAGES_A_CALL, -(-len(images) // workers)))
         lists = [
             range(at, min(at + size, len(images))) for at in range(0, len(images), size)
@@ -280,8 +278,8 @@ class ProgramEngine:
 
 
 def _run(command: list[str], data: bytes, what: str) -> str:
-    # Its OpenMP threads cost more than they bring on line crops: 0.9 s a page instead of 2-4 s with
-    # this limit.
+    # Its OpenMP threads slow it down on line crops: with this limit a page takes 0.9 s instead of
+    # 2-4 s.
     environment = {**os.environ, "OMP_THREAD_LIMIT": "1"}
     try:
         done = subprocess.run(

@@ -1,4 +1,4 @@
-"""Tesseract as a recognizer of lines, and as a finder of lines on pages."""
+"""Tesseract as a line recognizer, and as a line finder for pages."""
 
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
@@ -34,8 +34,8 @@ class TesseractRecognizer:
 
     `languages` is what `tesseract -l` takes, e.g. `swe+nor`; None means the language of each crop,
     or all four Nordic ones where it is not known. `workers` crops are read at a time, by default
-    one a core. `installed` is what find_tesseract found. Raises MissingBackendError when Tesseract
-    or a language is not installed.
+    one per core. `installed` is the result of find_tesseract. Raises MissingBackendError when
+    Tesseract or a language is not installed.
     """
 
     def __init__(
@@ -77,8 +77,8 @@ class TesseractRecognizer:
         return readings
 
     def about(self) -> dict[str, Any]:
-        """Return what read the crops so far, for results: version, mode, and the hash of each
-        language's data.
+        """Return what to record in results about the program that read the crops so far: version,
+        mode, and the hash of each language's data.
         """
         data = self.installed.data
         if data:
@@ -153,11 +153,9 @@ class LineFinder:
 
 
 def parse_lines(tsv: str) -> list[Box]:
-    """Return the boxes of the lines in Tesseract's TSV of one page, those without a word left out:
-    they are rules and pictures.
-
-    A box is a little higher than Tesseract's, which cuts at the ink: networks are trained on lines
-    with some paper around.
+    """Return the boxes of the lines in Tesseract's TSV of one page. Lines without a word are
+    ignored: they are rules and pictures. A box is a little taller than Tesseract's, which ends at
+    the ink, since networks are trained on lines with some paper around them.
     """
     boxes, said = {}, set()
     for cells in _rows(tsv):
@@ -174,11 +172,11 @@ def parse_lines(tsv: str) -> list[Box]:
 
 
 def parse_tsv(texts: Sequence[str], images: int) -> list[Recognition]:
-    """Turn Tesseract's TSV of `images` single-line images, in one or more `texts`, into their
-    readings.
+    """Parse Tesseract's TSV of `images` single-line images, in one or more `texts`, into
+    recognitions.
 
     Words are joined by one space; the confidence is the mean of the words' (0…1), weighted by their
-    lengths. Raises DataError when Tesseract left an image out.
+    lengths. Raises DataError when Tesseract skipped an image.
     """
     lines: list[list[tuple[str, float]]] = []
     for tsv in texts:
@@ -190,15 +188,16 @@ def parse_tsv(texts: Sequence[str], images: int) -> list[Recognition]:
         lines += (of_pages[page] for page in sorted(of_pages))
     if len(lines) != images:
         raise DataError(
-            f"tesseract answered for {len(lines)} of {images} crops; run it by hand on one of them"
+            f"tesseract gave a result for {len(lines)} of {images} crops; run it by hand on one"
+            f" of them"
             " to see why"
         )
     return [_join(line) for line in lines]
 
 
 def _rows(tsv: str) -> Iterator[list[str]]:
-    """Yield the cells of each row but the heads: level, page, block, paragraph, line, word, left,
-    top, width, height, confidence and text.
+    """Yield the cells of each row except the header: level, page, block, paragraph, line, word,
+    left, top, width, height, confidence and text.
     """
     for row in tsv.split("\n"):
         cells = row.split("\t")

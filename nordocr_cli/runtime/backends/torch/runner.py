@@ -22,13 +22,12 @@ _COMPILED_PX = 128
 
 
 class TorchRunner:
-    """A network in torch; see Runner. The padding of a batch is masked, so a line's logits are its
-    own.
-
-    `writing` has PARSeq write so, not as its profile says. Raises UsageError for another network.
-    `precision` bf16 runs under autocast: about 3 times as fast on CPUs with AMX, with logits that
-    differ by up to 0.01. `compiled` lets torch compile the network, on a GPU into CUDA graphs: some
-    twenty seconds for each shape, so batches are padded to few of them.
+    """A network in torch; see Runner. The padding of a batch is masked, so a line's logits do not
+    depend on the other lines. `writing` replaces the decoding mode of a PARSeq's profile;
+    UsageError is raised for another network. `precision` bf16 runs under autocast: about 3 times as
+    fast on CPUs with AMX, with logits that differ by up to 0.01. `compiled` lets torch compile the
+    network, on a GPU into CUDA graphs. That takes about twenty seconds for each shape, so batches
+    are padded to a few shapes.
     """
 
     backend = "torch"
@@ -93,8 +92,8 @@ class TorchRunner:
 def _rounded(
     images: NDArray[np.uint8], widths: NDArray[np.int64], geometry: Geometry
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Pad a batch to the next power of two of lines and the next multiple of _COMPILED_PX pixels,
-    which the widths mask.
+    """Pad a batch to the next power of two of lines and the next multiple of _COMPILED_PX pixels.
+    The widths mask this padding.
     """
     lines, width = (
         1 << (len(images) - 1).bit_length(),
@@ -108,21 +107,22 @@ def _rounded(
 def choose_device(device: str) -> torch.device:
     """Return the torch device that `auto`, `cpu`, `cuda` or `cuda:N` means here.
 
-    Raises UsageError for another name and MissingBackendError when the GPU is not there.
+    Raises UsageError for another name and MissingBackendError when the GPU is missing.
     """
     if parse_device(device).kind == "tensorrt":
         raise UsageError(
             f"--device {device} is a provider of ONNX Runtime; torch takes cpu, cuda or cuda:N"
         )
-    asked, gpus = (
+    requested, gpus = (
         parse_device(device),
         torch.cuda.device_count() if torch.cuda.is_available() else 0,
     )
-    if asked.kind == "cpu" or (asked.kind == "auto" and not gpus):
+    if requested.kind == "cpu" or (requested.kind == "auto" and not gpus):
         return torch.device("cpu")
-    if asked.index >= gpus:
+    if requested.index >= gpus:
         raise MissingBackendError(
-            f"no GPU {asked}: torch {torch.__version__} sees {gpus}; use --device cpu, or install"
-            " its CUDA build: pip install --index-url https://download.pytorch.org/whl/cu128 torch"
+            f"no GPU {requested}: torch {torch.__version__} sees {gpus}; use --device cpu, or"
+            " install its CUDA build:"
+            " pip install --index-url https://download.pytorch.org/whl/cu128 torch"
         )
-    return torch.device("cuda", asked.index)
+    return torch.device("cuda", requested.index)

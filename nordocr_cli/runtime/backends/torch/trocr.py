@@ -1,4 +1,4 @@
-"""Reading lines with a TrOCR: a recognizer of its own, as it has no logits of fixed shape."""
+"""Reading lines with a TrOCR. It has its own recognizer, since it has no logits of fixed shape."""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -10,7 +10,7 @@ from nordocr_cli.data.text_band import tightened
 from nordocr_cli.records import Recognition
 from nordocr_cli.runtime.protocols import Image
 
-_LINES = 16  # read together, times the width of the beam
+_LINES = 16  # lines read together, times the width of the beam
 
 
 class TrocrRecognizer:
@@ -28,8 +28,8 @@ class TrocrRecognizer:
         precision: Literal["fp32", "bf16"] = "fp32",
         beam_width: int = 1,
     ) -> None:
-        """Load the weights and the pretrained network that they name; raises what load_model
-        does.
+        """Load the weights and the pretrained network that they name. Raises what load_model
+        raises.
         """
         import torch
 
@@ -47,8 +47,8 @@ class TrocrRecognizer:
     def recognize(
         self, crops: Sequence[Image], languages: Sequence[str] = ()
     ) -> list[Recognition]:
-        """Read the crops; see Recognizer. Lines of like width, hence of like length, are generated
-        together.
+        """Read the crops; see Recognizer. Lines of similar width, and thus of similar length, are
+        generated together.
         """
         import torch
 
