@@ -33,7 +33,7 @@ from nordocr_cli.runtime.backends.tensorrt.gpu_arch import local_arch
 from nordocr_cli.runtime.backends.tensorrt.memory import MemoryModel
 
 CLASSIC_NOTE = (
-    "a host on classic TensorRT, such as the Rust pipeline, builds its own engine on its GPU"
+    "a host on classic TensorRT (the Rust pipeline is one) builds its own engine on its GPU"
 )
 _WIDE_PX = 768  # from this width on unfused fp32 attention needs gigabytes
 
