@@ -43,7 +43,7 @@ def main() -> None:
         result = {
             "schema": "nordocr.installs/1",
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "command": " ".join(["python3", *sys.argv]),
+            "command": command_of(arguments),
             "machine": {
                 "system": platform.platform(),
                 "cores": os.cpu_count(),
@@ -54,6 +54,14 @@ def main() -> None:
             "rows": rows,
         }
     arguments.output.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+
+
+def command_of(arguments: argparse.Namespace) -> str:
+    """The command without this machine's folders."""
+    pythons = [f"--python {Path(python).name}" for python in arguments.python or []]
+    extras = [f"--extra '{extra}'" for extra in arguments.extra or []]
+    output = f"-o {arguments.output.name}"
+    return " ".join(["python3 benchmarks/installs.py", *pythons, *extras, output])
 
 
 def build_wheel(folder: Path) -> Path:
@@ -86,7 +94,7 @@ def measure(venv: Path, wheel: Path, python: str, extra: str) -> dict[str, Any]:
     image = sorted(LINE.glob("*.png"))[0]
     began_s = time.monotonic()
     reading = subprocess.run(
-        [str(nordocr), "predict", "-q", str(image)], capture_output=True
+        [str(nordocr), "read", "-q", str(image)], capture_output=True, text=True
     )
     first_reading_s = time.monotonic() - began_s
     version = subprocess.run(
@@ -100,6 +108,7 @@ def measure(venv: Path, wheel: Path, python: str, extra: str) -> dict[str, Any]:
         "install_s": round(install_s, 1),
         "first_reading_s": round(first_reading_s, 2),
         "reads": reading.returncode == 0 and bool(reading.stdout.strip()),
+        "problem": reading.stderr[-400:] if reading.returncode else "",
         "has_torch": any(venv.glob("lib/python*/site-packages/torch")),
         "has_man_page": (venv / "share" / "man" / "man1" / "nordocr.1").is_file(),
         "distributions_mb": distributions_mb(venv),
