@@ -2,8 +2,8 @@
 # An engineer has cropped lines with their texts: images and a table. The environment has `nordocr-cli[train]`.
 cp -r $CLONE/samples/train lines && head -120 $CLONE/samples/train/labels.tsv > lines/labels.tsv && head -2 lines/labels.tsv
 # Before anything: do the labels fit, and how well are they read today?
-nordocr prep lines/labels.tsv -o check.lmdb -p svtrv2-nano && nordocr data stats check.lmdb
-nordocr eval nordocr-default check.lmdb
+nordocr prep lines/labels.tsv -o check.lmdb -p default && nordocr data stats check.lmdb
+nordocr eval nordocr-default lines/labels.tsv
 # The complete fine-tuning, kept short.
 nordocr finetune lines/labels.tsv -o mine --minutes 1 --dry-run
 nordocr finetune lines/labels.tsv -o mine --minutes 1

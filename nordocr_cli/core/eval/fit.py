@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 # itself, and widths and resampling change how well a line can be read, not what it says.
 _ONLY_WARNED = ("max_width", "over_width", "resampler")
 _NETWORKS_OWN = ("pad_value", "normalization")
+_ADVICE = (
+    "make a store with the model's profile, or name the lines' manifest, which is prepared as the"
+    " model needs"
+)
 
 
 def require_fit(
@@ -57,15 +61,15 @@ def _require_store_fit(
         raise ArtifactError(
             f"{model} writes charset {contract.charset.name!r} ({contract.charset.sha256[:12]}…),"
             f" {lines.path} was made for {header.charset_name!r} ({header.charset_sha256[:12]}…);"
-            f" make a store with `nordocr prep` and the model's profile{_other_reader(header)}"
+            f" {_ADVICE}{_other_reader(header)}"
         )
     conflicts = header.geometry.conflicts(
         contract.geometry, ignore=(*_ONLY_WARNED, *_NETWORKS_OWN)
     )
     if conflicts:
         raise ArtifactError(
-            f"{lines.path} does not fit {model} (store / model): {'; '.join(conflicts)}; make a"
-            " store with the model's profile"
+            f"{lines.path} does not fit {model} (store / model): {'; '.join(conflicts)};"
+            f" {_ADVICE}"
         )
     warned = header.geometry.conflicts(
         contract.geometry, ignore=("height", "width_multiple", "stride", *_NETWORKS_OWN)
