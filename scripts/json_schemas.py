@@ -498,11 +498,19 @@ class ContractComparison(TypedDict):
     lineage: str
 
 
+class LineConfidence(TypedDict):
+    """1 / (1 + (S / nats)^power) of a line's surprise S, in nats."""
+
+    nats: float
+    power: float
+
+
 class Calibrated(TypedDict):
-    """Weights with a temperature, and calibration before and after."""
+    """Weights with a temperature and a curve, and calibration before and after."""
 
     output: str
     temperature: float
+    line_confidence: LineConfidence
     before: Calibration
     after: Calibration
 

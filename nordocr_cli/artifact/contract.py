@@ -10,7 +10,7 @@ Schema 2 (current) requires that digest. Schema 1 had none: it is accepted with 
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, get_args
 
 from nordocr_cli.artifact.sealing import require_sealed_json, sealed_json
@@ -40,6 +40,34 @@ _NAMED_DIFFERENCES = 3
 
 
 @dataclass(frozen=True)
+class LineConfidence:
+    """The share of lines that are exact, by the surprise S of a line: minus the sum of the natural
+    logarithms of its characters' confidences, in nats.
+
+    confidence = 1 / (1 + (S / nats)^power): half of the lines with S = `nats` are exact. It is the
+    logistic regression of exactness on ln S (Platt 1999, of another score), so it falls with S and
+    the order of lines of one length stays. Raises ValueError for values that are not above 0.
+    """
+
+    nats: float
+    power: float
+
+    def __post_init__(self) -> None:
+        if not (0 < self.nats < math.inf and 0 < self.power < math.inf):
+            raise ValueError(
+                f"line_confidence has nats {self.nats:g} and power {self.power:g}; both must be"
+                " above 0"
+            )
+
+    def of(self, mean: float, characters: int) -> float:
+        """Return the confidence of a line of `characters` characters whose confidences have the
+        geometric mean `mean`, in (0, 1].
+        """
+        surprise = -characters * math.log(min(1.0, mean))
+        return 1 / (1 + (surprise / self.nats) ** self.power)
+
+
+@dataclass(frozen=True)
 class Contract:
     """What must be known to feed an artifact and to read its output.
 
@@ -51,6 +79,8 @@ class Contract:
     - `input_type`, `output_type`: those of a deployed network's tensors; weights say float32
     - `temperature`: logits are divided by it before they become probabilities; a network whose
       output are probabilities has done so already
+    - `line_confidence`: how often a line is exact, given its characters' confidences; None where
+      that was not fitted
     """
 
     charset: Charset
@@ -64,6 +94,7 @@ class Contract:
     input_type: InputType = "float32"
     output_type: OutputType = "float32"
     temperature: float = 1.0
+    line_confidence: LineConfidence | None = None
 
     @property
     def output_channels(self) -> int:
@@ -133,6 +164,8 @@ class Contract:
             "temperature": self.temperature,
             "profile": dict(self.profile),
         }
+        if self.line_confidence is not None:
+            value["line_confidence"] = asdict(self.line_confidence)
         return sealed_json(value)
 
     def metadata_props(self) -> dict[str, str]:
@@ -244,11 +277,18 @@ def _contract(value: Mapping[str, Any]) -> Contract:
         input_type=input_type,
         output_type=output_type,
         temperature=temperature,
+        line_confidence=_line_confidence(value.get("line_confidence")),
     )
     option = _LENGTH_OPTION.get(contract.decoding)
     if option is not None:
         _require_integer(contract.model[option], f"model.{option}")
     return contract
+
+
+def _line_confidence(value: Mapping[str, Any] | None) -> LineConfidence | None:
+    if value is None:
+        return None
+    return LineConfidence(nats=float(value["nats"]), power=float(value["power"]))
 
 
 def _geometry(value: Mapping[str, Any]) -> Geometry:

@@ -34,11 +34,11 @@ def calibrate(
     quiet: options.Quiet = False,
     verbose: options.Verbose = 0,
 ) -> None:
-    """Fit the temperature at which a network's confidences say how often its lines are right, and
-    write the model with it.
+    """Fit the confidences of a network so that they tell how often its lines are exact, and write
+    the model with them.
 
     Of lines with confidence 0.9, nine in ten should be right. The texts stay as they are; exports
-    of calibrated weights inherit the temperature. Take lines that the network was not trained on.
+    of calibrated weights inherit the calibration. Take lines that the network was not trained on.
 
     Example: nordocr contract calibrate runs/svtrv2-1024 val.lmdb -o calibrated.safetensors
     """
@@ -66,7 +66,8 @@ def calibrate(
             f"{output}, by {found.before.lines} lines", columns, rows, right=(1, 2, 3)
         )
         console.note(
-            "calibrated: each half of the lines judged by the temperature that fits the other half"
+            "calibrated: each half of the lines judged by what fits the other half. A line is as"
+            f" likely exact as not at {found.line_confidence.nats:.2f} nats"
         )
     if output.suffix == ".safetensors":
         console.next("nordocr", "export", output)

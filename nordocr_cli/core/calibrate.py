@@ -1,16 +1,18 @@
-"""contract calibrate: the temperature at which a network's confidences say how often its lines are
-right.
+"""contract calibrate: confidences that tell how often lines are exact.
+
+Two things are fitted together: the temperature of the characters' probabilities, and the curve from
+a line's characters to the share of such lines that are exact (LineConfidence).
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nordocr_cli.artifact.contract import Contract
+from nordocr_cli.artifact.contract import Contract, LineConfidence
 from nordocr_cli.artifact.probing import read_contract
 from nordocr_cli.artifact.shipped import find_weights
 from nordocr_cli.atomic import refuse_inputs, sha256_of
@@ -55,19 +57,25 @@ class CalibrationPlan:
 
 @dataclass(frozen=True)
 class CalibratedModel:
-    """What was found. `before` is the calibration at the model's own temperature, `after` at the
-    fitted one, each half of the lines judged by the temperature that fits the other half.
+    """What was found. `before` is the calibration of the model as it was, `after` that of the
+    fitted one, each half of the lines judged by what fits the other half.
     """
 
     output: Path
     temperature: float
+    line_confidence: LineConfidence
     before: "Calibration"
     after: "Calibration"
 
     def to_json(self) -> dict[str, Any]:
         """Return the result as plain JSON values."""
         sides = {"before": self.before.to_json(), "after": self.after.to_json()}
-        return {"output": str(self.output), "temperature": self.temperature, **sides}
+        return {
+            "output": str(self.output),
+            "temperature": self.temperature,
+            "line_confidence": asdict(self.line_confidence),
+            **sides,
+        }
 
 
 def plan_calibration(
@@ -105,9 +113,9 @@ def calibrate_model(
     threads: int | None = None,
     progress: Progress = SILENT,
 ) -> CalibratedModel:
-    """Read the lines, take the temperature at which the confidences predict best which lines are
-    right (log loss, Guo et al. 2017), and write the model with it in its contract; nothing else of
-    it changes, and no greedy reading does.
+    """Read the lines, fit temperature and curve so that the confidences predict best which lines
+    are exact (log loss; temperature: Guo et al. 2017), and write the model with both in its
+    contract; nothing else of it changes, and no greedy reading does.
 
     Raises ArtifactError when the network does not fit the store, DataError when there are too few
     lines, or none is read wrong: then any confidence below 1 would be too low, and nothing can be
@@ -115,63 +123,141 @@ def calibrate_model(
     """
     from nordocr_cli.metrics.calibration import calibrate
 
-    confidences, right = _read(plan, device, threads, progress)  # (L, K) and (L,)
+    lines = _read(plan, device, threads, progress)
+    right = lines.right
     if right.all() or not right.any():
         every = "right" if right.all() else "wrong"
         raise DataError(
-            f"{plan.store}: all {len(right)} lines are read {every}; a temperature is fitted on"
+            f"{plan.store}: all {len(right)} lines are read {every}; confidences are fitted on"
             " lines of both kinds"
         )
-    own = int(np.abs(TEMPERATURES - plan.contract.temperature).argmin())
-    half = np.arange(len(right)) % 2 == 0
-    # (L,)
-    cross = np.where(
-        half, _fit(confidences[~half], right[~half]), _fit(confidences[half], right[half])
+    fitted = _fit(lines)
+    before = calibrate(
+        zip(_confidences_of(lines, plan.contract), right.tolist(), strict=True)
     )
-    before, after = (
-        calibrate(
-            zip(
-                confidences[np.arange(len(right)), at].tolist(), right.tolist(), strict=True
-            )
-        )
-        for at in (own, cross)
-    )
+    after = calibrate(zip(_cross_fitted(lines), right.tolist(), strict=True))
     assert before is not None
     assert after is not None
-    best = _fit(confidences, right)
-    temperature = round(float(TEMPERATURES[best]), 3)
-    if best in (0, len(TEMPERATURES) - 1):
+
+    temperature = round(float(TEMPERATURES[fitted.column]), 3)
+    if fitted.column in (0, len(TEMPERATURES) - 1):
         progress.warn(
             f"the temperature is at the end of what is tried, {temperature:g}: do these lines"
             " resemble those it reads?"
         )
-    contract = replace(plan.contract, temperature=temperature)
+    contract = replace(plan.contract, temperature=temperature, line_confidence=fitted.curve)
+    _write(plan, contract)
+    return CalibratedModel(plan.output, temperature, fitted.curve, before, after)
+
+
+def _write(plan: CalibrationPlan, contract: Contract) -> None:
     if plan.model.suffix == ".onnx":
         write_with_contract(plan.model, contract, plan.output)
-    else:
-        from nordocr_cli.models.weights import load_weights, save_weights
+        return
+    from nordocr_cli.models.weights import load_weights, save_weights
 
-        state, _ = load_weights(plan.model)
-        save_weights(
-            plan.output, state, replace(contract, parent_sha256=sha256_of(plan.model))
-        )
-    return CalibratedModel(plan.output, temperature, before, after)
+    state, _ = load_weights(plan.model)
+    save_weights(plan.output, state, replace(contract, parent_sha256=sha256_of(plan.model)))
 
 
-def _fit(confidences: NDArray[np.float64], right: NDArray[np.bool_]) -> int:
-    """The column of (L, K) confidences with the least log loss."""
-    sure = np.clip(confidences, 1e-6, 1 - 1e-6)
-    return int(
-        np.where(right[:, None], -np.log(sure), -np.log1p(-sure)).mean(axis=0).argmin()
+@dataclass(frozen=True)
+class _Lines:
+    """L lines as they were read: the geometric mean of their characters' confidences at each of K
+    temperatures (L, K), the characters of each (L,), and whether it is exact (L,).
+    """
+
+    means: NDArray[np.float64]
+    characters: NDArray[np.int64]
+    right: NDArray[np.bool_]
+
+    def surprises(self) -> NDArray[np.float64]:
+        """Return S of each line at each temperature, (L, K), in nats."""
+        logs: NDArray[np.float64] = np.log(np.clip(self.means, 1e-9, 1 - 1e-9))
+        return -logs * self.characters[:, None]
+
+    def part(self, chosen: NDArray[np.bool_]) -> "_Lines":
+        """Return some of the lines."""
+        return _Lines(self.means[chosen], self.characters[chosen], self.right[chosen])
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """The column of the temperature, and the curve fitted at it."""
+
+    column: int
+    curve: LineConfidence
+    loss: float
+
+
+def _fit(lines: _Lines) -> _Fit:
+    """Return the temperature and the curve with the least log loss. Lines read as empty have no
+    characters and take no part.
+    """
+    written = lines.characters > 0
+    surprises = np.log(lines.part(written).surprises())  # (l, K)
+    right = lines.right[written]
+    fits = [
+        _curve(surprises[:, column], right, column) for column in range(surprises.shape[1])
+    ]
+    return min(fits, key=lambda fit: fit.loss)
+
+
+def _curve(
+    log_surprise: NDArray[np.float64], right: NDArray[np.bool_], column: int
+) -> _Fit:
+    """Return the logistic regression of `right` on the logarithm of the surprise, both (l,)."""
+    from scipy.optimize import minimize
+
+    sign = np.where(right, 1.0, -1.0)
+
+    def loss(weights: NDArray[np.float64]) -> float:
+        log_nats, log_power = weights
+        odds = np.exp(log_power) * (log_nats - log_surprise)  # log odds of being exact
+        return float(np.logaddexp(0, -sign * odds).mean())
+
+    found = minimize(loss, np.array([float(np.median(log_surprise)), 0.0]))
+    log_nats, log_power = np.clip(found.x, -12, 12)
+    curve = LineConfidence(
+        nats=round(float(np.exp(log_nats)), 6), power=round(float(np.exp(log_power)), 6)
     )
+    return _Fit(column, curve, float(found.fun))
+
+
+def _confidences_of(lines: _Lines, contract: Contract) -> list[float]:
+    """Return what the model says of each line as it is."""
+    column = int(np.abs(TEMPERATURES - contract.temperature).argmin())
+    means = lines.means[:, column].tolist()
+    curve = contract.line_confidence
+    if curve is None:
+        return list(means)
+    return _applied(curve, means, lines.characters)
+
+
+def _cross_fitted(lines: _Lines) -> list[float]:
+    """Return the confidence of each line by what was fitted on the other half of the lines."""
+    even = np.arange(len(lines.right)) % 2 == 0
+    confidences = np.zeros(len(lines.right))
+    for half in (even, ~even):
+        fit = _fit(lines.part(~half))
+        own = lines.part(half)
+        means = own.means[:, fit.column].tolist()
+        confidences[half] = _applied(fit.curve, means, own.characters)
+    return list(confidences.tolist())
+
+
+def _applied(
+    curve: LineConfidence, means: Sequence[float], characters: NDArray[np.int64]
+) -> list[float]:
+    return [
+        curve.of(mean, count) if mean else 0.0
+        for mean, count in zip(means, characters.tolist(), strict=True)
+    ]
 
 
 def _read(
     plan: CalibrationPlan, device: str, threads: int | None, progress: Progress
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Read the lines once; return each one's confidence at every temperature, (L, K), and whether
-    it is right, (L,).
-    """
+) -> _Lines:
+    """Read the lines once, at every temperature."""
     from nordocr_cli.decode.autoregressive import greedy_decoder
     from nordocr_cli.metrics.score import score_lines
     from nordocr_cli.runtime.recognizers import RunnerRecognizer
@@ -204,9 +290,9 @@ def _read(
                 found.append(reading.char_confidences)
             progress.advance(len(chunk))
         progress.finish()
-    return np.array(found), np.array(
-        [score.exact for score in score_lines(results, charset)]
-    )
+    right = np.array([score.exact for score in score_lines(results, charset)])
+    characters = np.array([len(result.hypothesis) for result in results])
+    return _Lines(np.array(found), characters, right)
 
 
 def _at_every_temperature(

@@ -27,7 +27,7 @@ from nordocr_cli.runtime.backends.tensorrt.engine_file import read_sidecar
 _CHARSET_SUFFIXES = (".txt", ".rs")
 # What each file may have of its own: fp16 weights beside fp32 ones, another learning rate, another
 # temperature, which changes confidences and no text.
-_OWN = ("precision", "temperature", "trained_widths", "profile")
+_OWN = ("precision", "temperature", "line_confidence", "trained_widths", "profile")
 _TENSORS = ("input_type", "output_type")
 # Options of a network that matter in training only.
 _TRAINING_ONLY = ("model.drop_path", "model.dropout", "model.permutations")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -10,6 +11,7 @@ import numpy as np
 
 from nordocr_cli.artifact.probing import read_contract
 from nordocr_cli.data.resize import pad_batch, resize_line
+from nordocr_cli.data.text_band import tightened
 from nordocr_cli.decode.autoregressive import greedy_decoder
 from nordocr_cli.decode.beam import BEAM_WIDTH, decode_beam
 from nordocr_cli.decode.language import LanguageFiles
@@ -62,9 +64,8 @@ class RunnerRecognizer:
     ) -> list[Recognition]:
         """Read the crops; see Recognizer. One network reads all languages."""
         contract = self.runner.contract
-        lines = [
-            resize_line(crop, contract.geometry) for crop in crops
-        ]  # (height, w, 3) each
+        tight = [tightened(crop, contract.geometry) for crop in crops]
+        lines = [resize_line(crop, contract.geometry) for crop in tight]  # (height, w, 3)
         readings: list[Recognition] = [Recognition("")] * len(lines)
         batches = list(self.batches([line.shape[1] for line in lines]))
 
@@ -86,7 +87,7 @@ class RunnerRecognizer:
                 contract.temperature,
             )
             for index, reading in zip(members, found, strict=True):
-                readings[index] = reading
+                readings[index] = self.calibrated(reading)
 
         if len(batches) > 1 and (lanes := self.runner.lanes):
             with ThreadPoolExecutor(len(lanes)) as pool:
@@ -104,6 +105,15 @@ class RunnerRecognizer:
             for batch in batches:
                 read(batch, self.runner)
         return readings
+
+    def calibrated(self, reading: Recognition) -> Recognition:
+        """Return a reading whose confidence is how often such a line is exact, where the contract
+        holds what was fitted; else the reading as decoded.
+        """
+        curve = self.runner.contract.line_confidence
+        if curve is None or not reading.confidence:
+            return reading
+        return replace(reading, confidence=curve.of(reading.confidence, len(reading.text)))
 
     def batches(self, widths: Sequence[int]) -> Iterator[tuple[int, list[int]]]:
         """Yield (batch width, line numbers) for lines of the given widths in pixels, narrow ones

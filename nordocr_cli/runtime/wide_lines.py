@@ -60,7 +60,8 @@ class WideLines:
             starts = self._windows(crop.shape[0], crop.shape[1])
             plan.append((len(parts), starts))
             if len(starts) == 1:
-                parts.append(crop)
+                # At the network's height it is a prepared line, which is not tightened again.
+                parts.append(resize_line(crop, self.geometry))
                 continue
             line = resize_line(
                 crop,
@@ -113,14 +114,14 @@ class WideLines:
             overlap = start // stride, (before + self.geometry.max_width) // stride
             merged = _join(merged, _characters(reading, start // stride), overlap)
         confidences = [confidence for _, confidence, _ in merged]
+        mean = 0.0
         if merged:
             mean = float(np.exp(np.mean(np.log(np.maximum(confidences, 1e-12)))))
-        else:
-            mean = 0.0
         text = "".join(character for character, _, _ in merged)
-        return Recognition(
+        reading = Recognition(
             text, mean, tuple(confidences), tuple(span for _, _, span in merged)
         )
+        return self.recognizer.calibrated(reading)
 
 
 def window_starts(height: int, width: int, geometry: Geometry) -> list[int]:

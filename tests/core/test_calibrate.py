@@ -6,36 +6,83 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from nordocr_cli.artifact.contract import LineConfidence
 from nordocr_cli.artifact.probing import read_contract
 from nordocr_cli.artifact.shipped import find_weights
 from nordocr_cli.charset import Charset
-from nordocr_cli.core.calibrate import TEMPERATURES, _fit, calibrate_model, plan_calibration
+from nordocr_cli.core.calibrate import (
+    TEMPERATURES,
+    _fit,
+    _Lines,
+    calibrate_model,
+    plan_calibration,
+)
 from nordocr_cli.core.predict.run import predict
 from nordocr_cli.decode.ctc import decode_greedy
 from nordocr_cli.deploy.onnx_export import in_torch, reference
 from nordocr_cli.deploy.parity import check_parity, make_cases
 from nordocr_cli.errors import ArtifactError, DataError, UsageError
+from nordocr_cli.metrics.calibration import calibrate
 from nordocr_cli.models.weights import load_model, save_weights
 
 LINES = Path(__file__).parents[2] / "samples" / "lines"
 
 
-def test_the_temperature_that_made_the_truth_is_found():
-    """Lines of one character each, right as often as their probabilities at temperature 2 say."""
+def test_the_curve_that_made_the_truth_is_found():
+    """Lines that are exact as often as a known curve says of their surprise."""
     random = np.random.default_rng(0)
-    logits = np.zeros((1500, 1, 5), np.float32)
-    logits[:, 0, 1:] = random.normal(size=(1500, 4)) * 4
-    logits[:, 0, 0] = -50  # never a blank
-    frames, charset = np.ones(1500, np.int64), Charset("abcd", "abcd")
-    confidences = np.array(
+    truth = LineConfidence(nats=0.8, power=1.3)
+    characters = random.integers(1, 80, 4000)
+    means = np.exp(-random.exponential(1.5, 4000) / characters)
+    exact = [
+        truth.of(*line) for line in zip(means.tolist(), characters.tolist(), strict=True)
+    ]
+    right = random.random(4000) < np.array(exact)
+
+    found = _fit(_Lines(means[:, None], characters, right)).curve
+    assert found.nats == pytest.approx(truth.nats, rel=0.15)
+    assert found.power == pytest.approx(truth.power, rel=0.15)
+
+
+def test_confidences_fitted_on_some_lines_hold_on_others():
+    """Lines of several characters, each right as often as its probability at temperature 2 says."""
+    random = np.random.default_rng(0)
+    count, length = 3000, 12
+    logits = np.zeros((count, length * 2, 5), np.float32)
+    logits[:, ::2, 1:] = random.normal(size=(count, length, 4)) * 9
+    logits[:, ::2, 0] = -50  # characters, and blanks between them
+    logits[:, 1::2, 0] = 50
+    frames, charset = np.full(count, length * 2), Charset("abcd", "abcd")
+    means = np.array(
         [
             decode_greedy(logits, frames, charset, temperature=t).confidences
             for t in TEMPERATURES.tolist()
         ]
     ).T
-    at_two = decode_greedy(logits, frames, charset, temperature=2.0).confidences
-    right = random.random(1500) < np.array(at_two)
-    assert TEMPERATURES[_fit(confidences, right)] == pytest.approx(2.0, rel=0.2)
+    at_two = np.array(decode_greedy(logits, frames, charset, temperature=2.0).confidences)
+    right = random.random(count) < at_two**length
+    lines = _Lines(means, np.full(count, length), right)
+
+    even = np.arange(count) % 2 == 0
+    fit = _fit(lines.part(even))
+    other = lines.part(~even)
+    promised = [fit.curve.of(mean, length) for mean in other.means[:, fit.column].tolist()]
+    found = calibrate(zip(promised, other.right.tolist(), strict=True))
+    assert found.ece < 0.04
+
+
+@pytest.mark.parametrize("wrong", [(0.0, 1.0), (1.0, -1.0), (float("nan"), 1.0)])
+def test_a_curve_that_cannot_be_is_refused(wrong):
+    with pytest.raises(ValueError, match="must be above 0"):
+        LineConfidence(*wrong)
+
+
+def test_a_curve_falls_with_length_and_stays_in_its_range():
+    curve = LineConfidence(nats=0.5, power=1.2)
+    falling = [curve.of(0.97, characters) for characters in (1, 5, 20, 80)]
+    assert falling == sorted(falling, reverse=True)
+    assert curve.of(1.0, 40) == 1.0
+    assert 0 < curve.of(1e-9, 200) < 0.01
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +109,6 @@ def test_a_calibrated_model_reads_the_same_and_promises_less(
         plan_calibration(Path("nordocr-default.onnx"), some_lines, tmp_path / "cool.onnx"),
         threads=1,
     )
-    assert found.temperature > 1
     assert found.after.ece < found.before.ece
     assert found.to_json()["before"]["lines"] == 60
     valid_output("contract calibrate", found.to_json())
@@ -70,7 +116,9 @@ def test_a_calibrated_model_reads_the_same_and_promises_less(
         read_contract(tmp_path / "cool.onnx"),
         read_contract(find_weights(Path("nordocr-default.onnx"))),
     )
-    assert contract == replace(before, temperature=found.temperature)
+    assert contract == replace(
+        before, temperature=found.temperature, line_confidence=found.line_confidence
+    )
     image = [
         LINES
         / json.loads(
@@ -123,7 +171,7 @@ def test_what_cannot_be_calibrated(tiny_checkpoint, tiny_onnx, some_lines, tmp_p
     with pytest.raises(DataError, match="9 lines are too few"):
         calibrate_model(plan_calibration(tiny_onnx, few, tmp_path / "n.onnx"))
     with pytest.raises(
-        DataError, match="are read wrong; a temperature is fitted on lines of both kinds"
+        DataError, match="are read wrong; confidences are fitted on lines of both kinds"
     ):
         calibrate_model(plan_calibration(tiny_onnx, some_lines, tmp_path / "n.onnx"))
     assert not (tmp_path / "n.onnx").exists()
