@@ -6,10 +6,11 @@ each of which must be refused with a message or change nothing.
     python scripts/campaign.py --scale 0.01           one trial of a hundred: minutes
     python scripts/campaign.py --kinds stores,bombs   only these
     python scripts/campaign.py --minutes 20 --save    as far as the time allows, the saved result
+    python scripts/campaign.py --resume --save        the trials after those of the saved result
 
-Same seed, same trials. With --save the result goes to benchmarks/results/campaign.json, where kinds
-that were not run keep their last counts, and the table in docs/security.md is written from it.
-Linux only: it forks, kills and mounts.
+Same seed, same trials. The counts are written every minute. With --save they go to
+benchmarks/results/campaign.json, where kinds that were not run keep their last counts, and the
+table in docs/security.md is written from it. Linux only: it forks, kills and mounts.
 """
 
 import argparse
@@ -57,6 +58,9 @@ def parse_arguments() -> argparse.Namespace:
         "--save", action="store_true", help="write campaign.json and its table"
     )
     parser.add_argument(
+        "--resume", action="store_true", help="go on from the counts that were written"
+    )
+    parser.add_argument(
         "-o", "--output", type=Path, help="write the result to this file instead"
     )
     parser.add_argument(
@@ -72,20 +76,28 @@ def run_campaign(
     scale: float,
     seed: int,
     minutes: float | None = None,
-    after_each: Callable[[list[Tally]], None] = lambda _: None,
+    before: dict[str, Tally] | None = None,
+    keep: Callable[[list[Tally]], None] = lambda _: None,
 ) -> list[Tally]:
-    """Run all kinds in turn, print a line for each and call `after_each` with those that are done.
-    With `minutes` a kind gets its part of the time that is left.
+    """Run all kinds in turn, print a line for each, and call `keep` with the counts now and then.
+    With `minutes` a kind gets its part of the time that is left; `before` are counts to go on from.
     """
     end = time.monotonic() + minutes * 60 if minutes else float("inf")
-    tallies = []
+    tallies: list[Tally] = []
     for number, kind in enumerate(kinds):
         left = len(kinds) - number
         most_s = max(_LEAST_S, (end - time.monotonic()) / left)
-        tally = run_kind(kind, max(1, round(kind.goal * scale)), seed, most_s)
+        done = tuple(tallies)
+        tally = run_kind(
+            kind,
+            max(1, round(kind.goal * scale)),
+            seed,
+            most_s,
+            before=(before or {}).get(kind.name),
+            report=lambda tally, done=done: keep([*done, tally]),
+        )
         tallies.append(tally)
         print(_line(tally), flush=True)
-        after_each(tallies)
     return tallies
 
 
@@ -152,6 +164,13 @@ def main() -> None:
         sys.exit(f"unknown kinds {', '.join(unknown)}; known: {', '.join(KINDS)}")
     kinds = [KINDS[name] for name in names]
     before = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.is_file() else None
+    saved = before
+    if options.output and options.output.is_file():
+        saved = json.loads(options.output.read_text(encoding="utf-8"))
+    counted = {}
+    if options.resume and saved:
+        found = [Tally(**kind) for kind in saved["kinds"]]
+        counted = {tally.name: tally for tally in found if tally.seed == options.seed}
 
     def keep(done: list[Tally]) -> None:
         """Write what is known so far: a campaign takes hours, and may be stopped."""
@@ -161,7 +180,9 @@ def main() -> None:
             write_json(RESULT, to_result(done, before))
             write_table()
 
-    tallies = run_campaign(kinds, options.scale, options.seed, options.minutes, keep)
+    tallies = run_campaign(
+        kinds, options.scale, options.seed, options.minutes, counted, keep
+    )
     bad = sum(tally.bad for tally in tallies)
     tried = sum(tally.tried for tally in tallies)
     print(f"{tried:,} trials, {bad} bad")

@@ -155,6 +155,9 @@ class LayoutSource:
                     place=Place(page.index if is_one_file else 0, outline, size),
                     is_named_by_file=True,
                 )
+        for number in layout.illegible:
+            problem = f"line {number} is marked as illegible"
+            yield Entry(f"{path}:{number}", problem=problem, illegible=True)
         for problem in bad_lines.values():
             yield _bad(path, problem)
 

@@ -6,11 +6,9 @@ for each: a few hundredths of a second instead of seconds. Nothing is done over 
 home folder is a temporary one.
 """
 
-import gc
 import io
 import os
 import random
-import re
 import resource
 import shutil
 import sys
@@ -270,8 +268,6 @@ def make_good_files(folder: Path, log: Path) -> None:
 def generated(folder: Path) -> Trial:
     """One generated command line after the other, in this process."""
     _preload()
-    _import_everything()
-    gc.freeze()
     pool, outputs, log = folder / "pool", folder / "outputs", folder / "log"
     make_good_files(folder / "good", log)
     generator = Generator(folder / "good", hostile_files(pool), outputs)
@@ -293,22 +289,6 @@ def generated(folder: Path) -> Trial:
         return "accepted" if code == 0 else "refused"
 
     return trial
-
-
-def _import_everything() -> None:
-    """Import what commands import on their way, once for all trials."""
-    import importlib
-    import pkgutil
-
-    # It reads all fonts of the machine when it is first imported for a home folder.
-    import matplotlib.font_manager  # noqa: F401
-
-    import nordocr_cli
-
-    optional = re.compile(r"\.(__main__|tensorrt|wandb_board|worker)")
-    for module in pkgutil.walk_packages(nordocr_cli.__path__, "nordocr_cli."):
-        if not optional.search(module.name):
-            importlib.import_module(module.name)
 
 
 def _isolate(home: Path, log: Path) -> None:

@@ -20,6 +20,7 @@ from nordocr_cli.errors import NordocrError
 Result = Literal["refused", "accepted"]
 Trial = Callable[[int, random.Random], Result]
 _NAMED_FAILURES = 5
+_REPORT_S = 60.0  # between two reports of the counts
 
 
 class TimedOut(BaseException):
@@ -78,61 +79,68 @@ class Tally:
             self.failures.append(failure[:600])
 
 
-def run_kind(kind: Kind, count: int, seed: int, most_s: float = float("inf")) -> Tally:
-    """Run `count` trials of a kind, or as many as `most_s` seconds allow, preparations aside."""
-    tally = Tally(kind.name, kind.title, kind.goal, seed)
-    began = time.monotonic()
+def run_kind(
+    kind: Kind,
+    count: int,
+    seed: int,
+    most_s: float = float("inf"),
+    *,
+    before: Tally | None = None,
+    report: Callable[[Tally], None] = lambda _: None,
+) -> Tally:
+    """Run the trials of a kind up to number `count`, or as many as `most_s` seconds allow,
+    preparations aside. With `before` the trials after those go on from it. `report` gets the counts
+    so far now and then, and at the end.
+    """
+    tally = before or Tally(kind.name, kind.title, kind.goal, seed)
+    tally.title, tally.goal = kind.title, kind.goal
+    spent_s, began = tally.seconds, time.monotonic()
+    if tally.tried >= count:
+        return tally
     with tempfile.TemporaryDirectory(prefix=f"nordocr-{kind.name}-") as folder:
         trial = kind.prepare(Path(folder))
         until = time.monotonic() + most_s
-        number = 0
-        while number < count and time.monotonic() < until:
-            number = _run_child(kind, trial, number, count, seed, tally, until)
-    tally.seconds = round(time.monotonic() - began, 1)
+        while tally.tried < count and time.monotonic() < until:
+            _run_child(kind, trial, count, tally, min(until, time.monotonic() + _REPORT_S))
+            tally.seconds = round(spent_s + time.monotonic() - began, 1)
+            report(tally)
     return tally
 
 
-def _run_child(
-    kind: Kind, trial: Trial, first: int, count: int, seed: int, tally: Tally, until: float
-) -> int:
-    """Run trials from `first` on in a child, until it ends, dies or hangs. Returns the number of
-    the next trial.
-    """
+def _run_child(kind: Kind, trial: Trial, count: int, tally: Tally, until: float) -> None:
+    """Run trials from the first that is not counted on in a child, until it ends, dies or hangs."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(reader)
-        _serve(kind, trial, range(first, count), f"{seed}-{kind.name}", writer)
+        numbers = range(tally.tried, count)
+        _serve(kind, trial, numbers, f"{tally.seed}-{kind.name}", writer)
 
     os.close(writer)
-    number = first
     buffered = b""
     try:
-        while number < count:
+        while tally.tried < count:
             ready, _, _ = select.select([reader], [], [], kind.limit_s)
             if not ready:
-                tally.add(number, "hung", f"no end after {kind.limit_s:g} s")
-                return number + 1
+                tally.add(tally.tried, "hung", f"no end after {kind.limit_s:g} s")
+                return
             content = os.read(reader, 1 << 16)
             if not content:
                 break
             *lines, buffered = (buffered + content).split(b"\n")
             for line in lines:
                 outcome, _, detail = line.decode("utf-8", "replace").partition(" ")
-                tally.add(number, outcome, detail)
-                number += 1
+                tally.add(tally.tried, outcome, detail)
             if time.monotonic() > until:
-                return number
+                return
     finally:
         os.kill(child, signal.SIGKILL)
         status = os.waitpid(child, 0)[1]
         os.close(reader)
-    if number < count:
+    if tally.tried < count:
         # It ended by itself in the middle of a trial.
         outcome = "signals" if os.WIFSIGNALED(status) else "crashed"
-        tally.add(number, outcome, f"the process ended with status {status}")
-        return number + 1
-    return number
+        tally.add(tally.tried, outcome, f"the process ended with status {status}")
 
 
 def _serve(kind: Kind, trial: Trial, numbers: range, seed: str, writer: int) -> None:

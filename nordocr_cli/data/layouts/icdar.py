@@ -43,6 +43,7 @@ def sniff(head: bytes) -> bool:
 def read(content: bytes, path: Path, bad_lines: BadLines | None = None) -> Layout:
     """Read the regions of one image. Raises DataError naming file:line; see `read_layout`."""
     regions: list[Region] = []
+    illegible: list[int] = []
     for number, line in enumerate(_decoded(content, path).split("\n"), start=1):
         if not line.strip():
             continue
@@ -53,9 +54,11 @@ def read(content: bytes, path: Path, bad_lines: BadLines | None = None) -> Layou
                 raise
             bad_lines[0, number] = str(error)
             continue
-        if region.text not in ILLEGIBLE_TEXTS:
+        if region.text in ILLEGIBLE_TEXTS:
+            illegible.append(number)
+        else:
             regions.append(region)
-    return Layout((Page(0, tuple(regions)),))
+    return Layout((Page(0, tuple(regions)),), illegible=tuple(illegible))
 
 
 def _decoded(content: bytes, path: Path) -> str:

@@ -44,13 +44,15 @@ class Layout:
 
     `images` names each page's image file as the layout does, and `sizes` holds each page's (height,
     width) in pixels; both are empty where the format does not say, and otherwise as long as
-    `pages`.
+    `pages`. `illegible` are numbers of lines of the file that somebody marked as such; they are on
+    no page.
     """
 
     pages: tuple[Page, ...]
     language: str = ""
     images: tuple[str, ...] = ()
     sizes: tuple[tuple[int, int], ...] = ()
+    illegible: tuple[int, ...] = ()
 
     @property
     def num_regions(self) -> int:
