@@ -53,19 +53,23 @@ def openocr_network(
     else:
         shape = svtr.SIZES[model.size]
         blocks = sum(shape.depths)
+        local = "Conv" if shape.convolves else "Local"
         config["Encoder"] = {
             "name": "SVTRNet",
             "img_size": [32, width],
             "out_char_num": width // 4,
+            "feature2d": model.head == "rctc",
             "out_channels": model.out_channels,
             "patch_merging": "Conv",
             "embed_dim": list(shape.dims),
             "depth": list(shape.depths),
             "num_heads": [dim // 32 for dim in shape.dims],
-            "mixer": ["Local"] * shape.local + ["Global"] * (blocks - shape.local),
-            "local_mixer": [list(model.local_window)] * 3,
-            "last_stage": True,
-            "prenorm": False,
+            "mixer": [local] * shape.local + ["Global"] * (blocks - shape.local),
+            "local_mixer": [[5, 5] if shape.convolves else list(model.local_window)] * 3,
+            "last_stage": model.head == "ctc",
+            "prenorm": shape.convolves,  # their name for norms behind the residual sums
         }
+        if model.head == "rctc":
+            config["Decoder"]["name"] = "RCTCDecoder"
     network: nn.Module = BaseRecognizer(config)
     return network

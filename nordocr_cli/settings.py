@@ -217,8 +217,11 @@ class SvtrModel(ModelTable):
     shapeless: ClassVar[tuple[str, ...]] = ("local_window",)
 
     name: Literal["svtr"]
-    size: Literal["tiny", "small", "base", "large"] = "tiny"
+    # base-conv: OpenOCR's base, whose local blocks convolve and whose norms come last
+    size: Literal["tiny", "small", "base", "large", "base-conv"] = "tiny"
     local_window: tuple[int, int] = (7, 7)  # [height, width]; the paper's is 7x11
+    # ctc: the mean of the rows is classified. rctc: rows are rearranged by attention before.
+    head: Literal["ctc", "rctc"] = "ctc"
     # [rows, columns] of the learned positions: those of a 32x128 input. A wider one stretches them.
     positions: tuple[int, int] = (8, 32)
     out_channels: int = Field(256, ge=1)

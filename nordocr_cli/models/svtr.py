@@ -14,7 +14,6 @@ what it computes:
 As in our other networks padding can be masked, and the output is logits.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -26,7 +25,7 @@ from nordocr_cli.models.kernels.attention import attention
 from nordocr_cli.models.layers import DropPath, Mlp, SelfAttention, convolve, drop_rates
 from nordocr_cli.models.masking import columns_by_stride, valid_keys, zero_padding
 from nordocr_cli.models.merging import SVTRMerging
-from nordocr_cli.models.svtrv2 import Downsample, StemLayer, init_weights
+from nordocr_cli.models.svtrv2 import Downsample, RctcHead, StemLayer, init_weights
 from nordocr_cli.settings import SvtrModel
 
 _HEAD = 32  # channels of an attention head
@@ -40,12 +39,14 @@ _BLOCK_COLUMNS = 16  # of local attention: 16 columns look at 16 + width of the 
 @dataclass(frozen=True)
 class Size:
     """Channels and blocks of the three stages; the first `local` blocks mix locally, the others
-    globally.
+    globally. The local blocks of `convolves` mix by a convolution, not by attention; all blocks of
+    such a network are post-norm, and it has no norm behind them.
     """
 
     dims: tuple[int, int, int]
     depths: tuple[int, int, int]
     local: int
+    convolves: bool = False
 
 
 SIZES = {
@@ -53,7 +54,10 @@ SIZES = {
     "small": Size((96, 192, 256), (3, 6, 6), 8),
     "base": Size((128, 256, 384), (3, 6, 9), 8),
     "large": Size((192, 256, 512), (3, 9, 9), 10),
+    # OpenOCR's svtr_base_ctc and svtr_base_rctc, whose configuration says `prenorm: True`
+    "base-conv": Size((128, 256, 384), (6, 6, 6), 8, convolves=True),
 }
+_CONV_KERNEL = 5
 
 
 class GlobalMixer(SelfAttention):
@@ -108,6 +112,20 @@ class LocalMixer(SelfAttention):
         )
 
 
+class ConvMixer(nn.Module):
+    """One grouped 5x5 convolution over the map."""
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+        self.local_mixer = nn.Conv2d(
+            dim, dim, _CONV_KERNEL, padding=_CONV_KERNEL // 2, groups=heads
+        )
+
+    def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
+        """Map (N, H, W, C) to (N, H, W, C); `valid` is bool (N, W) or None."""
+        return convolve(self.local_mixer, zero_padding(x, valid))
+
+
 def with_neighbours(x: Tensor, reach: int) -> Tensor:
     """Give each block of columns the `reach` columns before and after it, zeros at the ends of the
     line.
@@ -152,6 +170,15 @@ class Block(nn.Module):
         return x + self.drop_path(self.mlp(self.norm2(x)))
 
 
+class PostNormBlock(Block):
+    """The same with its norms behind the residual sums."""
+
+    def forward(self, x: Tensor, valid: Tensor | None) -> Tensor:
+        """Map (N, H, W, C) to (N, H, W, C); `valid` is bool (N, W) or None."""
+        x = self.norm1(x + self.drop_path(self.mixer(x, valid)))
+        return self.norm2(x + self.drop_path(self.mlp(x)))
+
+
 class PatchEmbed(nn.Module):
     """Two stem layers: image to features at a quarter of its height and width."""
 
@@ -161,32 +188,57 @@ class PatchEmbed(nn.Module):
 
 
 class SVTRBackbone(nn.Module):
-    """Stem, positions, three stages of heights H/4, H/8 and H/16, and the merging to height 1."""
+    """Stem, positions, three stages of heights H/4, H/8 and H/16, and for the CTC head the merging
+    to height 1.
+    """
 
     def __init__(self, model: SvtrModel) -> None:
         super().__init__()
         size, window = SIZES[model.size], model.local_window
         rates = drop_rates(model.drop_path, sum(size.depths))
-        mixers = iter("L" * size.local + "G" * (sum(size.depths) - size.local))
+        local = "C" if size.convolves else "L"
+        mixers = iter(local * size.local + "G" * (sum(size.depths) - size.local))
         self.grid = model.positions  # [rows, columns]
         self.patch_embed = PatchEmbed(size.dims[0])
         self.pos_embed = nn.Parameter(
             torch.empty(1, self.grid[0] * self.grid[1], size.dims[0])
         )
         self.pos_embed.no_decay = True  # type: ignore[attr-defined]
-        self.blocks1 = _stage(size.dims[0], size.depths[0], mixers, window, rates)
+        block = PostNormBlock if size.convolves else Block
+
+        def stage(index: int) -> nn.ModuleList:
+            dim, depth = size.dims[index], size.depths[index]
+            return nn.ModuleList(
+                block(dim, _mixer(next(mixers), dim, window), next(rates))
+                for _ in range(depth)
+            )
+
+        self.blocks1 = stage(0)
         self.sub_sample1 = Downsample(size.dims[0], size.dims[1], stride=2)
-        self.blocks2 = _stage(size.dims[1], size.depths[1], mixers, window, rates)
+        self.blocks2 = stage(1)
         self.sub_sample2 = Downsample(size.dims[1], size.dims[2], stride=2)
-        self.blocks3 = _stage(size.dims[2], size.depths[2], mixers, window, rates)
-        self.norm = nn.LayerNorm(size.dims[2], eps=_EPS)
-        self.last_conv = SVTRMerging(size.dims[2], model.out_channels)
+        self.blocks3 = stage(2)
+        if not size.convolves:
+            self.norm = nn.LayerNorm(size.dims[2], eps=_EPS)
+        if model.head == "ctc":
+            self.last_conv = SVTRMerging(size.dims[2], model.out_channels)
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
         self.apply(init_weights)
 
     def forward(self, images: Tensor, widths: Tensor | None = None) -> Tensor:
-        """Return features (N, out_channels, 1, T), T = ceil(W / 4), for normalized images (N, 3, H,
-        W).
+        """Return merged features (N, out_channels, 1, T), T = ceil(W / 4), for normalized images
+        (N, 3, H, W).
+        """
+        merged: Tensor = self.last_conv(
+            self.features(images, widths)[0].permute(0, 3, 1, 2)
+        )
+        return merged
+
+    def features(
+        self, images: Tensor, widths: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return features (N, H/16, T, C) for normalized images (N, 3, H, W), and which frames
+        belong to each line, bool (N, T), None without widths.
         """
         valid1, valid2, valid4 = columns_by_stride(images.shape[3], widths)
         x = images.permute(0, 2, 3, 1).contiguous()  # (N, H, W, 3)
@@ -203,10 +255,9 @@ class SVTRBackbone(nn.Module):
         x = self.sub_sample2(x, valid4)  # (N, H/16, T, C3)
         for block in self.blocks3:
             x = block(x, valid4)
-        merged: Tensor = self.last_conv(
-            self.norm(x).permute(0, 3, 1, 2)
-        )  # (N, out_channels, 1, T)
-        return merged
+        if hasattr(self, "norm"):
+            x = self.norm(x)
+        return x, valid4
 
     def positions(self, rows: int, frames: int, valid: Tensor | None) -> Tensor:
         """Return the position of each token of the map, (N or 1, rows, frames, C)."""
@@ -254,14 +305,19 @@ class CtcHead(nn.Module):
 
 
 class Svtr(CtcNetwork):
-    """Backbone and CTC head."""
+    """Backbone and CTC or RCTC head."""
 
     classifier_name = "decoder.fc"
 
     def __init__(self, model: SvtrModel, num_classes: int) -> None:
         super().__init__(model)
         self.encoder = SVTRBackbone(model)
-        self.decoder = CtcHead(model.out_channels, num_classes)
+        self.keeps_rows = model.head == "rctc"
+        self.decoder: nn.Module
+        if self.keeps_rows:
+            self.decoder = RctcHead(SIZES[model.size].dims[2], num_classes)
+        else:
+            self.decoder = CtcHead(model.out_channels, num_classes)
 
     def forward(self, images: Tensor, widths: Tensor | None = None) -> Tensor:
         """Return logits (N, T, C), T = ceil(W / 4), for normalized images (N, 3, H, W).
@@ -269,24 +325,18 @@ class Svtr(CtcNetwork):
         `widths` int64 (N,), 1…W, are the pixels of each line without its padding; given, padding
         changes nothing.
         """
-        return self.decoder(self.encoder(images, widths))
+        if self.keeps_rows:
+            logits: Tensor = self.decoder(*self.encoder.features(images, widths))
+            return logits
+        logits = self.decoder(self.encoder(images, widths))
+        return logits
 
 
-def _stage(
-    dim: int,
-    depth: int,
-    mixers: Iterator[str],
-    window: tuple[int, int],
-    rates: Iterator[float],
-) -> nn.ModuleList:
+def _mixer(kind: str, dim: int, window: tuple[int, int]) -> nn.Module:
+    """The mixer of a block: L local attention, C convolution, G global attention."""
     heads = dim // _HEAD
-    return nn.ModuleList(
-        Block(
-            dim,
-            LocalMixer(dim, heads, window)
-            if next(mixers) == "L"
-            else GlobalMixer(dim, heads),
-            next(rates),
-        )
-        for _ in range(depth)
-    )
+    if kind == "C":
+        return ConvMixer(dim, heads)
+    if kind == "L":
+        return LocalMixer(dim, heads, window)
+    return GlobalMixer(dim, heads)

@@ -75,10 +75,13 @@ def _tried(step: Callable[[int], None], most: int) -> tuple[int, str]:
         try:
             step(lines)
         except torch.cuda.OutOfMemoryError:
+            full = True  # freed below: here the error still holds the tensors of the step
+        else:
+            full = False
+        if full:
             gc.collect()
             torch.cuda.empty_cache()
-            return False
-        return True
+        return not full
 
     fitting, failing = 0, most + 1
     lines = min(8, most)

@@ -29,11 +29,13 @@ _groups = count()
 class DistributedContext:
     """This process among the `world_size` processes that train together: its number `rank`, and its
     number on this machine `local_rank`. Every collective operation must be called by all processes.
+    `in_group` is true where torchrun started the process, also if it is the only one.
     """
 
     rank: int = 0
     world_size: int = 1
     local_rank: int = 0
+    in_group: bool = False
 
     @property
     def is_main(self) -> bool:
@@ -44,9 +46,11 @@ class DistributedContext:
         """Return the device that this process takes when the user requested `requested`. Raises
         UsageError when all processes would take the same GPU.
         """
-        if self.world_size == 1 or requested == "cpu" or not torch.cuda.is_available():
+        if not self.in_group or requested == "cpu" or not torch.cuda.is_available():
             return requested
         if ":" in requested:
+            if self.world_size == 1:
+                return requested
             raise UsageError(
                 f"--device {requested}: {self.world_size} processes train together, each on its own"
                 " GPU; use --device cuda"
@@ -57,7 +61,7 @@ class DistributedContext:
         """Return the network with its gradients averaged over the processes; on GPUs, BatchNorm
         uses the lines of all processes.
         """
-        if self.world_size == 1:
+        if not self.in_group:
             return network
         has_frozen_norms = any(isinstance(m, FrozenBatchNorm2d) for m in network.modules())
         if device.type == "cuda" and not has_frozen_norms:
@@ -96,7 +100,7 @@ class DistributedContext:
 
     def close(self) -> None:
         """Leave the process group."""
-        if self.world_size > 1:
+        if self.in_group:
             dist.destroy_process_group()
 
     def _all_reduce(self, value: float, operation: Any) -> float:
@@ -109,13 +113,14 @@ class DistributedContext:
 
 def init_distributed() -> DistributedContext:
     """Join the processes that torchrun started; without torchrun, return a context of one process.
-    Raises UsageError when the processes cannot connect.
+    A single process under torchrun joins too: it computes as each of several does. Raises
+    UsageError when the processes cannot connect.
     """
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
-    if world_size == 1:
+    if world_size == 1 and "TORCHELASTIC_RUN_ID" not in os.environ:
         return DistributedContext()
     context = DistributedContext(
-        int(os.environ["RANK"]), world_size, int(os.environ["LOCAL_RANK"])
+        int(os.environ["RANK"]), world_size, int(os.environ["LOCAL_RANK"]), in_group=True
     )
     cuda = torch.cuda.is_available()
     if cuda:

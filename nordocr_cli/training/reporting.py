@@ -19,7 +19,13 @@ from nordocr_cli.training.evaluation import Scores, worst_table
 from nordocr_cli.training.runlog import CURVES, WORST, RunLog
 from nordocr_cli.training.sample_sheet import sample_sheet, sheet_font
 from nordocr_cli.training.state import TrainState, duration
-from nordocr_cli.training.usage import Window, WindowFigures, memory_shown, rate_text
+from nordocr_cli.training.usage import (
+    Window,
+    WindowFigures,
+    gpu_memory,
+    memory_shown,
+    rate_text,
+)
 
 _WORST_SHOWN, _MAX_DIFFERENCE = 3, 100  # lines, characters
 _DRAW_EVERY_S = 60.0
@@ -74,6 +80,8 @@ class Reporter:
             expected = {}
         else:
             expected = {"seconds_left": seconds_left}
+        if self.device.type == "cuda":
+            expected["memory_gb"] = round(gpu_memory(self.device)[0] / 1e9, 3)
         self.log.scalars(
             state.step,
             "train",

@@ -137,6 +137,32 @@ def test_plain_head(tmp_path):
     )
 
 
+@pytest.mark.parametrize(
+    ("head", "parameters"), [("ctc", 18_098_494), ("rctc", 20_085_694)]
+)
+def test_an_imported_svtr_base_of_convolutions_gives_the_authors_logits(
+    head, parameters, tmp_path, filled, image
+):
+    """OpenOCR's svtr_base_ctc.yml and svtr_base_rctc.yml; no weights of theirs are at hand, so the
+    keys and the logits are those recorded of their code with weights that any program can make.
+    """
+    model = SvtrModel(name="svtr", size="base-conv", head=head)
+    state = filled(build_model(model, 126)).state_dict()
+    convolution = "encoder.blocks2.1.mixer.local_mixer.weight"
+    assert state[convolution].shape == (256, 32, 5, 5)
+    assert "encoder.norm.weight" not in state
+    torch.save(wrapped(dict(state)), tmp_path / "best.pth")
+    result = import_checkpoint(
+        plan_import(tmp_path / "best.pth", "nordic", tmp_path / "a.safetensors")
+    )
+    assert (result.model, result.parameters) == (model.model_dump(mode="json"), parameters)
+    recorded = json.loads((GOLDEN / "openocr.json").read_text())
+    wanted = torch.tensor(recorded[f"svtr base-conv {head} 128"])
+    with torch.no_grad():
+        found = load_model(tmp_path / "a.safetensors")[0](image(128))[0, ::3, :6]
+    assert torch.allclose(found, wanted, atol=2e-5)
+
+
 @pytest.mark.parametrize("window", [(7, 7), (7, 11), None])
 def test_svtr_masks_tell_the_window_and_are_left_out(window, tmp_path, heard):
     network = build_model(SvtrModel(name="svtr", positions=(8, 25), out_channels=192), 63)
@@ -193,7 +219,19 @@ def spoilt(state, change):
             r"convolutions of \(5, 5\)",
         ),
         (lambda s: s.update({"transform.x": torch.zeros(1)}), "rectifier"),
-        (lambda s: s.update({"encoder.pos_embed": torch.zeros(1, 200, 64)}), "post-norm"),
+        (
+            lambda s: s.update({"encoder.pos_embed": torch.zeros(1, 200, 64)}),
+            "local attention without a last norm",
+        ),
+        (
+            lambda s: s.update(
+                {
+                    "encoder.pos_embed": torch.zeros(1, 256, 64),
+                    "encoder.blocks1.0.mixer.local_mixer.weight": torch.zeros(64, 32, 3, 3),
+                }
+            ),
+            r"convolutions of \(3, 3\), not by the 5x5",
+        ),
         (lambda s: s.pop("decoder.char_token"), r"1 missing: decoder\.char_token"),
         (
             lambda s: s.pop("decoder.fc.weight"),
@@ -295,6 +333,8 @@ def test_command(tiny, tmp_path):
             positions=(8, 32),
             out_channels=256,
         ),
+        SvtrModel(name="svtr", size="base-conv"),
+        SvtrModel(name="svtr", size="base-conv", head="rctc"),
     ],
     ids=lambda model: f"{model.name}-{model.size}-{getattr(model, 'head', '')}",
 )

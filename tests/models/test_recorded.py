@@ -65,6 +65,11 @@ NETWORKS = {
         ("large", (7, 11), 160, 384),
     )
 }
+# OpenOCR's svtr_base_ctc and svtr_base_rctc
+NETWORKS |= {
+    f"svtr base-conv {head} 128": (SvtrModel(name="svtr", size="base-conv", head=head), 128)
+    for head in ("ctc", "rctc")
+}
 GUIDANCE = "guidance"
 
 # Our names of the branch's tensors, and the authors'.

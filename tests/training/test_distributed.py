@@ -121,10 +121,10 @@ def test_alone_there_is_nobody_to_ask(monkeypatch):
 
 def test_each_process_takes_its_own_gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert DistributedContext(3, 4, 3).device("auto") == "cuda:3"
-    assert DistributedContext(3, 4, 3).device("cpu") == "cpu"
+    assert DistributedContext(3, 4, 3, in_group=True).device("auto") == "cuda:3"
+    assert DistributedContext(3, 4, 3, in_group=True).device("cpu") == "cpu"
     with pytest.raises(UsageError, match="each on its own GPU"):
-        DistributedContext(3, 4, 3).device("cuda:0")
+        DistributedContext(3, 4, 3, in_group=True).device("cuda:0")
 
 
 def run_sh(tmp_path, heard, *lines):

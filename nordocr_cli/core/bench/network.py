@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from nordocr_cli.runtime.protocols import Image, Runner
     from nordocr_cli.runtime.recognizers import RunnerRecognizer
 
-_PEAK_SIZE, _PEAK_TRIES = 1024, 12
+# Of the matrices whose product is timed. A GPU computes a product of 1,024 rows faster than it can
+# be started, so that the peak would come out far too low.
+_PEAK_SIZES = {"cpu": 1024, "cuda": 8192}
+_PEAK_TRIES = 12
 
 
 @dataclass(frozen=True)
@@ -130,14 +133,16 @@ def peak_gflops(device: str, threads: int | None, precision: str = "fp32") -> fl
     if threads is not None:
         torch.set_num_threads(threads)
     dtype = {"fp16": torch.float16, "bf16": torch.bfloat16}.get(precision, torch.float32)
-    a = torch.ones(_PEAK_SIZE, _PEAK_SIZE, device=device, dtype=dtype)
+    size = _PEAK_SIZES[torch.device(device).type]
+    # Random values: a GPU multiplies ones with less power, hence faster.
+    a = torch.randn(size, size, device=device).to(dtype)
     best = float("inf")
     for _ in range(_PEAK_TRIES):
         began = time.perf_counter()
         product = a @ a
         product[0, 0].item()  # waits for the device
         best = min(best, time.perf_counter() - began)
-    return 2 * _PEAK_SIZE**3 / best / 1e9
+    return 2 * size**3 / best / 1e9
 
 
 def share_of_peak(

@@ -1,9 +1,9 @@
-"""What the proof measures with torch directly: the peak of matrix products, and networks on the
-device against the CPU. Torch is imported inside functions.
+"""What the proof measures with torch directly: the peak of matrix products, networks and scans on
+the device against the CPU, and the pace of the network alone. Torch is imported inside functions.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -25,7 +25,12 @@ _NETWORKS = {
     "mamba-320": ("model.layers=2",),
     "parseq-32x128": ("model.size=tiny",),
 }
-_FP32_TOLERANCE = 2e-3  # of logits, relative to their greatest; TF32 is off by default
+_FP32_TOLERANCE = 2e-3  # of logits and gradients, relative to their greatest
+_SCAN_TOLERANCE = (
+    1e-4  # of a scan in float32 against float64, relative to its greatest value
+)
+_SCAN_LENGTHS = (1, 80, 257)  # steps; mamba-320 has 80
+_CALLS = 10  # of a network, timed together
 
 
 def choose(device: str) -> "torch.device":
@@ -45,16 +50,20 @@ def matrix_peaks(device: "torch.device", size: int) -> dict[str, float]:
         ("fp16", torch.float16),
         ("bf16", torch.bfloat16),
     ):
-        a = torch.ones(size, size, device=device, dtype=dtype)
-        best = float("inf")
-        for _ in range(_TRIES):
-            synchronize(device)
-            began = time.perf_counter()
-            _ = a @ a
-            synchronize(device)
-            best = min(best, time.perf_counter() - began)
-        peaks[name] = round(2 * size**3 / best / 1e12, 3)
+        # Random values: a GPU multiplies ones with less power, hence faster.
+        a = torch.randn(size, size, device=device).to(dtype)
+        seconds = min(_timed(lambda a=a: a @ a, device) for _ in range(_TRIES))  # type: ignore[misc]
+        peaks[name] = round(2 * size**3 / seconds / 1e12, 3)
     return peaks
+
+
+def _timed(work: Callable[[], object], device: "torch.device") -> float:
+    """Return the seconds that `work` takes until the device has done it."""
+    synchronize(device)
+    began = time.perf_counter()
+    work()
+    synchronize(device)
+    return time.perf_counter() - began
 
 
 def synchronize(device: "torch.device") -> None:
@@ -96,9 +105,13 @@ def forward_flops(profile: Profile, width: int) -> float:
 
 def compare_networks(device: "torch.device") -> Iterator[dict[str, Any]]:
     """Yield for each network how far its logits and gradients on `device` are from the CPU's,
-    relative to the greatest, over lines of different widths with a mask.
+    relative to the greatest, over lines of different widths with a mask; TF32 is off.
     """
     import torch
+
+    torch.backends.cudnn.allow_tf32 = (
+        False  # convolutions; of products it is off by default
+    )
 
     for name, sets in _NETWORKS.items():
         profile = load_profile(name, sets).profile
@@ -136,6 +149,124 @@ def _outputs(
     gradients = (p.grad for p in network.parameters() if p.grad is not None)
     gradient = next(gradients)
     return frames.detach().float().cpu(), gradient.detach().float().cpu()
+
+
+def compare_scans(device: "torch.device") -> Iterator[dict[str, Any]]:
+    """Yield for each form of Mamba's scan, and each length, how far its result and its gradients on
+    `device` are from the step-by-step form in float64 on the CPU, relative to their greatest.
+    """
+    import torch
+
+    for length in _SCAN_LENGTHS:
+        torch.manual_seed(length)
+        n, channels, states = 2, 8, 16
+        inputs = (
+            torch.randn(n, length, channels),
+            torch.rand(n, length, channels) * 0.1 + 1e-3,
+            -torch.rand(channels, states) * states - 0.1,
+            torch.randn(n, length, states),
+            torch.randn(n, length, states),
+        )
+        forms = _scan_forms(device)
+        reference = _scanned(
+            forms["step by step"], inputs, torch.device("cpu"), double=True
+        )
+        for name, form in forms.items():
+            found = _scanned(form, inputs, device)
+            differences = [
+                float((a - b).abs().max() / b.abs().max().clamp(min=1e-6))
+                for a, b in zip(found, reference, strict=True)
+            ]
+            yield {
+                "scan": name,
+                "steps": length,
+                "difference": max(differences),
+                "equal": max(differences) <= _SCAN_TOLERANCE,
+            }
+
+
+def _scan_forms(device: "torch.device") -> dict[str, Callable[..., Any]]:
+    """Every form of the scan that this machine has, over tensors (N, L, ...)."""
+    from nordocr_cli.models.kernels import selective_scan as scans
+
+    forms: dict[str, Callable[..., Any]] = {
+        "step by step": scans.step_by_step_scan,
+        "chunked": scans.chunked_scan,
+        "selective_scan": scans.selective_scan,  # the form that this device takes
+    }
+    if device.type == "cuda":  # a CPU would compile it for minutes
+        forms["associative"] = scans.all_at_once_scan
+    return forms
+
+
+def _scanned(
+    form: Callable[..., Any],
+    inputs: "tuple[torch.Tensor, ...]",
+    device: "torch.device",
+    *,
+    double: bool = False,
+) -> "list[torch.Tensor]":
+    """The result and the gradients of its squared mean by all inputs, float64 on the CPU."""
+    import torch
+
+    dtype = torch.float64 if double else torch.float32
+    leaves = [tensor.to(device, dtype, copy=True).requires_grad_() for tensor in inputs]
+    y = form(*leaves)
+    gradients = torch.autograd.grad(y.square().mean(), leaves)
+    return [tensor.detach().double().cpu() for tensor in (y, *gradients)]
+
+
+def network_pace(
+    profile: Profile, device: "torch.device", batch: int, width: int, *, compiled: bool
+) -> Iterator[tuple[str, float]]:
+    """Yield (form, lines a second) of the profile's network alone, its input on the device
+    already, in 16-bit formats; `compiled` adds the compiled form with CUDA graphs.
+    """
+    import torch
+
+    network = _network(profile).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    shape = (batch, 3, profile.geometry.height, width)
+    images = torch.rand(shape, device=device).contiguous(memory_format=torch.channels_last)
+    widths = torch.full((batch,), width, device=device)
+
+    def in_format(model: Callable[..., Any], dtype: "torch.dtype") -> float:
+        def call() -> None:
+            with torch.inference_mode(), torch.autocast(device.type, dtype):
+                model(images, widths)
+
+        for _ in range(3):  # kernels are chosen, graphs captured
+            call()
+
+        def calls() -> None:
+            for _ in range(_CALLS):
+                call()
+
+        return batch * _CALLS / _timed(calls, device)
+
+    yield "bf16", in_format(network, torch.bfloat16)
+    if device.type == "cuda":
+        yield "fp16", in_format(network, torch.float16)
+    if compiled:
+        faster = torch.compile(network, mode="reduce-overhead", dynamic=False)
+        yield "fp16 compiled", in_format(faster, torch.float16)
+
+
+def batch_in_little_memory(profile: Profile, device: "torch.device") -> dict[str, Any]:
+    """Let the batch search run into the end of the memory: of a GPU a small share is allowed."""
+    import torch
+
+    from nordocr_cli.models.registry import build_model
+    from nordocr_cli.training.batch_fit import largest_batch
+    from nordocr_cli.training.step import Stepper
+
+    if device.type == "cuda":
+        torch.cuda.set_per_process_memory_fraction(0.08, device)
+    charset = profile.load_charset()
+    model = build_model(profile.model, charset.num_classes, charset).to(device).train()
+    stepper = Stepper(model, None, profile.geometry, profile.train, device, "bf16")
+    most = 4096 if device.type == "cuda" else 16
+    lines, how = largest_batch(stepper, profile.geometry, charset.num_classes, most)
+    return {"lines": lines, "how": how}
 
 
 def _network(profile: Profile) -> "nn.Module":

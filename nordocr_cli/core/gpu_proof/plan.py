@@ -1,23 +1,25 @@
-"""The steps of the proof, in order, each with a time limit, what it needs, and the GPU branches of
-the package that it runs.
-"""
+"""The steps of the proof, in order, each with a time limit and what it needs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nordocr_cli.cores import usable_cores
 from nordocr_cli.errors import UsageError, nearest
 
 # line stores of the folder that travels; SHORT has lines of at most 128 px
 STORE, DEV, SHORT = "train.lmdb", "dev.lmdb", "short.lmdb"
-DEFAULT_MINUTES = 14.0
+# A command on a lent GPU machine may run ten minutes; the last half minute writes the results.
+DEFAULT_MINUTES = 9.5
+_CORES_A_STEP = 4
 
 
 @dataclass(frozen=True)
 class Step:
     """One step. `limit_s` are seconds at full scale; `needs` are modules without which it is
-    skipped, `gpu_only` says that a CPU cannot run it.
+    skipped, `gpu_only` says that a CPU cannot run it. A step that times nothing need not run
+    `alone`: those that follow each other run at the same time where there are cores for it.
     """
 
     name: str
@@ -25,40 +27,52 @@ class Step:
     limit_s: int
     needs: tuple[str, ...] = ()
     gpu_only: bool = False
+    alone: bool = True
 
 
 STEPS: tuple[Step, ...] = (
-    Step("environment", "device, versions, and the peak of matrix products", 60),
-    Step("networks", "every network on the device computes what it does on the CPU", 90),
-    Step("gpu_tests", "the tests that need a GPU", 60, ("pytest",)),
-    Step(
-        "train_losses",
-        "losses in bf16, fp16, compiled and with CUDA graphs as on the CPU",
-        180,
-    ),
+    Step("environment", "device, versions, and the peak of matrix products", 40),
+    Step("data_rates", "lines a second of prep and synth", 60),
     Step(
         "train_speed",
         "lines a second, share of the peak, data wait, memory, batch auto",
-        150,
+        180,
     ),
     Step("loader", "batches a second that the loader feeds to the device", 30),
-    Step("resume", "a stopped and resumed run computes the same losses", 60),
-    Step("torchrun", "training as torchrun starts it, with one process", 60),
-    Step("parseq", "PARSeq trains and reads", 60),
-    Step("export", "ONNX in fp32 and fp16, equal to torch", 120, ("onnxruntime",)),
+    Step(
+        "networks", "networks and scans compute what they do on the CPU", 120, alone=False
+    ),
+    Step(
+        "train_losses",
+        "losses in bf16, fp16, compiled and with CUDA graphs as on the CPU",
+        240,
+        alone=False,
+    ),
+    Step("batch_memory", "the batch search at a memory that is too small", 90, alone=False),
+    Step("gpu_tests", "the tests that need a GPU", 120, ("pytest",), alone=False),
+    Step("export", "ONNX in fp32 and fp16, equal to torch", 150, ("onnx",), alone=False),
+    Step("resume", "a stopped and resumed run computes the same losses", 90, alone=False),
+    Step("torchrun", "training as torchrun starts it, with one process", 60, alone=False),
+    Step("doctor", "a few training steps timed by doctor --train", 60, alone=False),
+    Step("parseq", "PARSeq trains and reads", 90, alone=False),
     Step("inference", "lines a second with torch, compiled, and ONNX Runtime", 120),
     Step(
         "accuracy", "exact lines on dev in fp32, bf16, fp16 and int8", 90, ("onnxruntime",)
     ),
     Step(
         "tensorrt",
-        "a classic engine: built, compared with ONNX Runtime",
+        "a classic engine: built, compared with ONNX Runtime, trtexec",
         150,
         ("tensorrt",),
-        True,
+        gpu_only=True,
     ),
-    Step("tensorrt_rtx", "an engine of TensorRT-RTX, run", 90, ("tensorrt_rtx",), True),
-    Step("data_rates", "lines a second of prep and synth", 40),
+    Step(
+        "tensorrt_rtx",
+        "an engine of TensorRT-RTX, run",
+        90,
+        ("tensorrt_rtx",),
+        gpu_only=True,
+    ),
     Step(
         "recipe",
         "svtrv2-1024 trained with the time left, against the shipped recognizer",
@@ -66,37 +80,13 @@ STEPS: tuple[Step, ...] = (
     ),
 )
 
-# Every file of the package with a branch for GPUs, and the steps that run it. A test compares this
-# with the source.
-BRANCHES: Mapping[str, tuple[str, ...]] = {
-    "core/bench/network.py": ("inference",),
-    "core/train/run.py": ("train_losses",),
-    "core/train/setup.py": ("train_losses", "recipe"),
-    "core/train/stores.py": ("train_speed", "recipe"),
-    "data/batches.py": ("loader", "train_speed"),
-    "models/kernels/selective_scan.py": ("networks",),
-    "models/kernels/linear.py": ("networks",),
-    "runtime/backends/onnxruntime/runner.py": ("inference", "accuracy"),
-    "runtime/backends/torch/runner.py": ("inference", "accuracy"),
-    "runtime/backends/torch/trocr.py": ("gpu_tests",),
-    "runtime/backends/tensorrt/runner.py": ("tensorrt", "tensorrt_rtx"),
-    "runtime/backends/tensorrt/cuda_driver.py": ("tensorrt", "tensorrt_rtx"),
-    "training/batch_fit.py": ("train_speed",),
-    "training/checkpoint.py": ("resume",),
-    "training/distributed.py": ("torchrun",),
-    "training/loop.py": ("train_losses", "train_speed"),
-    "training/schedule.py": ("train_losses",),
-    "training/step.py": ("train_losses", "train_speed"),
-    "training/watchdogs.py": ("train_losses",),
-    "training/usage.py": ("train_speed", "recipe"),
-}
-
 
 @dataclass(frozen=True)
 class ProofPlan:
     """What will run. `folder` holds the line stores; `output` is the JSON that grows step by step,
     `work` the folder of runs and files next to it. `tiny` scales every step down to seconds on a
-    CPU, through the same code.
+    CPU, through the same code. `at_once` steps that time nothing run at the same time. With
+    `resume`, steps that ended well according to `output` do not run again.
     """
 
     folder: Path
@@ -105,6 +95,8 @@ class ProofPlan:
     device: str
     minutes: float
     tiny: bool
+    at_once: int = 1
+    resume: bool = False
 
     @property
     def work(self) -> Path:
@@ -119,6 +111,8 @@ class ProofPlan:
             "device": self.device,
             "minutes": self.minutes,
             "tiny": self.tiny,
+            "at_once": self.at_once,
+            "resume": self.resume,
             "steps": {
                 step.name: {"what": step.what, "limit_s": step.limit_s}
                 for step in self.steps
@@ -134,9 +128,12 @@ def plan_proof(
     minutes: float = DEFAULT_MINUTES,
     tiny: bool = False,
     only: Sequence[str] = (),
+    at_once: int | None = None,
+    resume: bool = False,
 ) -> ProofPlan:
-    """Resolve what will run. `only` names steps. Raises UsageError for an unknown step, and for a
-    folder without line stores.
+    """Resolve what will run. `only` names steps; `at_once` is by default one step for every four
+    cores on a GPU, and one on a CPU. Raises UsageError for an unknown step, and for a folder
+    without line stores.
     """
     known = [step.name for step in STEPS]
     for name in only:
@@ -148,4 +145,6 @@ def plan_proof(
                 f"{folder} holds no {store}; make it with scripts/on_gpu.py pack"
             )
     steps = tuple(step for step in STEPS if not only or step.name in only)
-    return ProofPlan(folder, output, steps, device, minutes, tiny)
+    if at_once is None:
+        at_once = 1 if tiny or device == "cpu" else max(1, usable_cores() // _CORES_A_STEP)
+    return ProofPlan(folder, output, steps, device, minutes, tiny, at_once, resume)

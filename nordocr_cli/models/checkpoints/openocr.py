@@ -18,6 +18,7 @@ from nordocr_cli.models.checkpoints.foreign import Imported
 from nordocr_cli.models.registry import build_model
 from nordocr_cli.settings import SvtrModel, SvtrV2Model
 
+_SVTR_CONVOLUTION = "encoder.blocks1.0.mixer.local_mixer.weight"
 _ROWS = 8  # of SVTR's learned positions at our height of 32 pixels
 _MEND = "Only networks as OpenOCR publishes them are read"
 # [height, width] of SVTR's local attention where the checkpoint holds no masks that tell it
@@ -43,16 +44,7 @@ def read_openocr(tensors: Mapping[str, Tensor], path: Path) -> Imported:
     window_from = ""
     model: SvtrModel | SvtrV2Model
     if "encoder.pos_embed" in renamed:
-        window, columns, window_from = _window(
-            tensors, renamed["encoder.pos_embed"].shape[1], path
-        )
-        model = SvtrModel(
-            name="svtr",
-            size=_svtr_size(renamed, path),
-            local_window=window,
-            positions=(_ROWS, columns),
-            out_channels=_rows(renamed, "encoder.last_conv.weight", path),
-        )
+        model, window_from = _svtr(tensors, renamed, path)
     else:
         dim = _rows(renamed, "encoder.pope.patch_embed.1.conv.weight", path)
         sizes = {size.dims[0]: name for name, size in svtrv2.SIZES.items()}
@@ -76,6 +68,25 @@ def read_openocr(tensors: Mapping[str, Tensor], path: Path) -> Imported:
             _MEND,
         )
     return Imported(model, renamed, classes, dropped, window_from)
+
+
+def _svtr(
+    tensors: Mapping[str, Tensor], renamed: Mapping[str, Tensor], path: Path
+) -> tuple[SvtrModel, str]:
+    """Return the SVTR that a checkpoint holds, and where its window was read ("": it has none)."""
+    positions = renamed["encoder.pos_embed"].shape[1]
+    found: dict[str, Any] = {"name": "svtr", "size": _svtr_size(renamed, path)}
+    if "decoder.char_token" in renamed:
+        found["head"] = "rctc"
+    else:
+        found["out_channels"] = _rows(renamed, "encoder.last_conv.weight", path)
+    window_from = ""
+    if svtr.SIZES[found["size"]].convolves:
+        columns = _columns(positions, path)
+    else:
+        found["local_window"], columns, window_from = _window(tensors, positions, path)
+    found["positions"] = (_ROWS, columns)
+    return SvtrModel.model_validate(found), window_from
 
 
 def _refuse_lookalikes(tensors: Mapping[str, Tensor], path: Path) -> None:
@@ -102,10 +113,18 @@ def _refuse_lookalikes(tensors: Mapping[str, Tensor], path: Path) -> None:
             f"{path} straightens its input first (transform.*, a TPS/STN rectifier); only networks"
             " without are read"
         )
-    if "encoder.pos_embed" in tensors and "encoder.norm.weight" not in tensors:
+    convolution = tensors.get(_SVTR_CONVOLUTION)
+    if convolution is not None and tuple(convolution.shape[2:]) != (5, 5):
         raise ArtifactError(
-            f"{path} is a post-norm SVTR (no encoder.norm); OpenOCR's `prenorm: False` networks are"
-            " read"
+            f"{path} mixes by convolutions of {tuple(convolution.shape[2:])}, not by the 5x5 ones"
+            " of OpenOCR's svtr_base_ctc and svtr_base_rctc"
+        )
+    is_svtr = "encoder.pos_embed" in tensors
+    if is_svtr and convolution is None and "encoder.norm.weight" not in tensors:
+        raise ArtifactError(
+            f"{path} is an SVTR of local attention without a last norm (no encoder.norm, OpenOCR's"
+            " `prenorm: True`); of those, the ones that convolve are read: svtr_base_ctc and"
+            " svtr_base_rctc"
         )
 
 
@@ -163,13 +182,15 @@ def _window(
                 " nordocr's are 32 pixels high"
             )
         return (2 * rows_seen - 1, 2 * columns_seen - 1), columns, "the mask buffers"
+    columns = _columns(positions, path)
+    return _PAPER_WINDOW, columns, "the paper: the checkpoint has no masks that tell"
+
+
+def _columns(positions: int, path: Path) -> int:
+    """The columns of learned positions of our height. Raises ArtifactError for another height."""
     if positions % _ROWS:
         raise ArtifactError(
             f"{path}: {positions} learned positions are not {_ROWS} rows, those of a height of 32"
             " pixels"
         )
-    return (
-        _PAPER_WINDOW,
-        positions // _ROWS,
-        "the paper: the checkpoint has no masks that tell",
-    )
+    return positions // _ROWS

@@ -55,12 +55,26 @@ def selective_scan(x: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor) ->
                 a,
                 *(t.mT.contiguous() for t in (b, c)),
             ).mT
-        # (L, N, …)
-        x, delta, b, c = (
-            tensor.transpose(0, 1).contiguous() for tensor in (x, delta, b, c)
-        )
-        y: Tensor = (_StepByStep if _steps(x) else _Associative).apply(x, delta, a, b, c)
-        return y.transpose(0, 1)
+        if _steps(x):
+            return step_by_step_scan(x, delta, a, b, c)
+        return all_at_once_scan(x, delta, a, b, c)
+
+
+def step_by_step_scan(x: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
+    """The scan as a loop over the steps; arguments and result as in `selective_scan`."""
+    y: Tensor = _StepByStep.apply(*_steps_first(x, delta), a, *_steps_first(b, c))
+    return y.transpose(0, 1)
+
+
+def all_at_once_scan(x: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
+    """The scan by torch's associative scan; arguments and result as in `selective_scan`."""
+    y: Tensor = _Associative.apply(*_steps_first(x, delta), a, *_steps_first(b, c))
+    return y.transpose(0, 1)
+
+
+def _steps_first(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """Turn (N, L, …) into (L, N, …)."""
+    return tuple(tensor.transpose(0, 1).contiguous() for tensor in tensors)
 
 
 @cache
