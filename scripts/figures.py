@@ -79,6 +79,46 @@ def verdict_line() -> str:
     )
 
 
+def executed_table() -> str:
+    """What of the GPU proof has run on a CPU and on a GPU, from its saved results."""
+    from nordocr_cli.core.gpu_proof.plan import STEPS
+
+    saved = [_saved("gpu-proof-cpu"), _saved("gpu-proof")]
+    lines = ["| part | on a CPU, tiny | on a GPU |", "|---|---|---|"]
+    for step in STEPS:
+        cells = [_step_cell(result, step.name) for result in saved]
+        lines.append(f"| {step.what} | {' | '.join(cells)} |")
+    gpu = saved[1]
+    if gpu is None:
+        lines += ["", "No GPU has run this version yet."]
+        return "\n".join(lines)
+    device = gpu["steps"][0].get("result", {}).get("device", {}).get("name", "a GPU")
+    run = sum(status == "run" for status in gpu["branches"].values())
+    branches = f"{run} of {len(gpu['branches'])} branches for GPUs"
+    lines += [
+        "",
+        f"On {device}, {gpu['began'][:10]}, nordocr {gpu['nordocr']}: {branches}.",
+    ]
+    return "\n".join(lines)
+
+
+def _saved(name: str) -> Any:
+    """A result that may not have been measured yet."""
+    path = RESULTS / f"{name}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def _step_cell(result: Any, name: str) -> str:
+    steps = {step["name"]: step for step in result["steps"]} if result else {}
+    if name not in steps:
+        return "not executed"
+    step = steps[name]
+    if step["status"] == "ok":
+        return "executed"
+    reason = str(step["reason"]).replace("|", "/")
+    return f"{step['status']}: {reason[:60]}"
+
+
 def _group_row(name: str, ours: Any, theirs: Any) -> str:
     return f"| {name} | {ours['lines']} | {_figures(ours)} | {_figures(theirs)} |"
 

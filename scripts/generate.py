@@ -18,7 +18,7 @@ os.environ.setdefault("COLUMNS", "100")  # the width at which help is laid out
 os.environ["TERM"] = "dumb"
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from figures import lines_table, peers_table, verdict_line
+from figures import executed_table, lines_table, peers_table, verdict_line
 from json_schemas import output_schema
 from requirement_rows import markdown, read_rows
 
@@ -127,7 +127,7 @@ def environment_page() -> str:
 
 def readme() -> str:
     """README with its table of figures made again from the saved results."""
-    return with_tables("README.md", {"peers": peers_table()})
+    return with_tables("README.md", {"peers": peers_table(), "executed": executed_table()})
 
 
 def recipe_page() -> str:

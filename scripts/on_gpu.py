@@ -30,11 +30,6 @@ _TESTS = ("tests/gpu", "tests/conftest.py")
 _LEFT_OUT = ("__pycache__", "*.pyc", "nordocr-default-ext*")
 # Faces of this machine that the synthetic lines of the proof are drawn in, where it has them.
 _FONTS = ("DejaVuSans.ttf", "LiberationSans-Regular.ttf", "LiberationSerif-Regular.ttf")
-    "DejaVu*Sans.ttf",
-    "DejaVuSerif.ttf",
-    "LiberationSans-*.ttf",
-    "LiberationSerif-*.ttf",
-)
 _FONT_FOLDERS = (Path("/usr/share/fonts"), Path("/usr/local/share/fonts"))
 # Import names of what the steps need, and their packages. torch is the machine's own.
 _LIBRARIES = {

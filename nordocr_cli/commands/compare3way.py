@@ -2,6 +2,7 @@
 or each other.
 """
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -225,6 +226,7 @@ def compare3way(
             threads=threads,
             outputs=Outputs(output, report, adjudicate),
             crops=crops,
+            command=tuple(sys.argv),
         )
     )
     if dry_run:

@@ -46,9 +46,15 @@ def doctor(
     device: options.Device = "auto",
     minutes: Annotated[
         float, typer.Option(min=0.1, help="Time for --gpu-proof, all steps together.")
-    ] = 14.0,
+    ] = 9.5,
     tiny: Annotated[
         bool, typer.Option("--tiny", help="Scale --gpu-proof down, to try it on a CPU.")
+    ] = False,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume", help="Keep the steps of --gpu-proof that ended well in --output."
+        ),
     ] = False,
     as_json: options.Json = False,
 ) -> None:
@@ -70,6 +76,7 @@ def doctor(
             device=device,
             minutes=minutes,
             tiny=tiny,
+            resume=resume,
         )
         _prove(console, plan, as_json=as_json)
         return

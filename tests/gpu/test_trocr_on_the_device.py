@@ -52,3 +52,26 @@ def test_trocr_reads_the_same_alone_and_together_on_the_device(weights, device):
     readings = open_recognizer(weights, device=device).recognize(crops)
 
     assert [reading.text for reading in readings] == alone
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no NVIDIA GPU answers")
+@pytest.mark.parametrize("bits", ["8bit", "4bit"])
+def test_adapters_of_a_quantized_trocr_get_finite_gradients(tiny_trocr, bits):
+    pytest.importorskip("bitsandbytes")
+    sets = [f"model.pretrained={tiny_trocr}", f"model.load_in={bits}"]
+    sets += ["model.max_target_length=32", "model.generation_max_length=16"]
+    profile = load_profile("trocr-lora", sets).profile
+    network = build_model(profile.model, NORDIC.num_classes, NORDIC).train().to("cuda")
+    images = torch.rand(2, 3, profile.geometry.height, 256, device="cuda")
+    widths = torch.tensor([256, 128], device="cuda")
+    targets = torch.tensor([11, 12, 13, 14, 15], device="cuda")
+
+    with torch.autocast("cuda", dtype=torch.bfloat16):
+        loss = network.loss(images, widths, targets, torch.tensor([3, 2], device="cuda"))
+    loss.backward()
+
+    gradients = [p.grad for p in network.parameters() if p.grad is not None]
+    assert torch.isfinite(loss)
+    assert gradients
+    assert all(torch.isfinite(gradient).all() for gradient in gradients)

@@ -89,6 +89,7 @@ class CompareRequest:
     threads: int | None = None
     outputs: Outputs = field(default_factory=Outputs)
     crops: int = CROPS
+    command: tuple[str, ...] = ()  # the command line, which the result carries
 
     @property
     def sources(self) -> tuple[Source, ...]:

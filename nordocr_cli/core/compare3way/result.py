@@ -56,6 +56,7 @@ class Compare3wayFile(VerdictFile):
 
     missing: tuple[Missing, ...]
     inputs: dict[str, dict[str, str]] = Field(description="each input with its SHA-256")
+    command: tuple[str, ...] = Field((), description="the command line that made this file")
     decided: Decided | None
     vlm: VlmInput | None
 
@@ -78,6 +79,7 @@ class Compare3wayResult:
     decided: Decided | None = None
     vlm: VlmInput | None = None
     written: tuple[Path, ...] = field(default=(), compare=False)
+    command: tuple[str, ...] = field(default=(), compare=False)
 
     def remarks(self) -> list[str]:
         """Return what the tables do not show."""
@@ -112,6 +114,7 @@ class Compare3wayResult:
             **dict(self.verdict.to_file()),
             missing=self.missing,
             inputs=self.inputs,
+            command=self.command,
             decided=self.decided,
             vlm=self.vlm,
         )

@@ -103,6 +103,7 @@ def run(plan: ComparePlan, progress: Progress = SILENT) -> Compare3wayResult:
     result = Compare3wayResult(
         verdict=verdict,
         inputs=_inputs(request),
+        command=request.command,
         missing=missing,
         decided=decided,
         vlm=vlm,

@@ -44,6 +44,11 @@ models/kernels/selective_scan.py
     _steps: x.device.type != 'cuda'  <- networks
     associative: decays.is_cuda  <- networks
     associative: pointwise  <- networks
+models/trocr/folder.py
+    require_quantization: torch.cuda.is_available  <- gpu_tests
+models/trocr/network.py
+    _quantization: torch.cuda.current_device  <- gpu_tests
+    _quantization: torch.cuda.is_available  <- gpu_tests
 runtime/backends/onnxruntime/runner.py
     OnnxRuntimeRunner.lanes: self.device != 'cpu'  <- inference, accuracy
     _open_session: asked.kind == 'cpu'  <- inference, accuracy
