@@ -294,6 +294,9 @@ def _report(console: Console, error: Exception) -> int | None:
         code = exit_code or UsageError.exit_code
         if not console.as_json:
             show()
+            counterpart = _counterpart_option(error)
+            if counterpart:
+                console.error(counterpart)
             sys.exit(code)
         message = getattr(error, "message", None) or str(error)
         _fail(console, "usage", message, code, _usage_hint(error))
@@ -355,7 +358,30 @@ def _hint(error: NordocrError) -> str:
     return ""
 
 
+# Options of the programs that this one replaces, and what says the same here.
+_COUNTERPARTS = {
+    "--model-id": "--set model.pretrained=NAME of the profile trocr-lora",
+    "--lora-rank": "--set model.lora_rank=N",
+    "--train-dataset": "--train STORE, from nordocr prep",
+    "--val-dataset": "--val STORE, from nordocr prep",
+    "--learning-rate": "--set train.lr=X",
+    "--output-dir": "--run-dir DIR",
+    "--checkpoint-path": "the argument MODEL",
+}
+
+
+def _counterpart_option(error: Exception) -> str:
+    """What an option of another program is called here; "" for any other error."""
+    name = str(getattr(error, "option_name", ""))
+    if name not in _COUNTERPARTS:
+        return ""
+    return f"{name} is another program's option; here it is {_COUNTERPARTS[name]}"
+
+
 def _usage_hint(error: Exception) -> str:
+    counterpart = _counterpart_option(error)
+    if counterpart:
+        return counterpart
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "nordocr"
     return f"{path} -h lists the options"

@@ -282,8 +282,12 @@ def _put(table: dict[str, Any], dotted: str, value: Any, origin: str) -> None:
     *parents, last = dotted.split(".")
     for parent in parents:
         table = table.setdefault(parent, {})
-        if not isinstance(table, dict):
-            raise UsageError(f"{origin} {dotted}: {parent!r} is a value, not a table")
+        if isinstance(table, dict):
+            continue
+        counterpart = _counterpart(dotted)
+        if counterpart:
+            raise UsageError(f"{origin} {dotted}: unknown key; here it is {counterpart}")
+        raise UsageError(f"{origin} {dotted}: {parent!r} is a value, not a table")
     table[last] = value
 
 
@@ -383,6 +387,7 @@ _COUNTERPARTS = {
     "data.batch_size": "train.batch_size",
     "batch_size": "train.batch_size",
     "lora_rank": "model.lora_rank",
+    "experiment.name": "experiment",
     "trainer": "one of the keys of [train]",
 }
 

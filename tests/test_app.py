@@ -130,3 +130,13 @@ def test_damaged_onnx_metadata_is_named(tiny_onnx, tmp_path):
     broken.write_bytes(data[:at] + b"\xff" + data[at + 1 :])
     with pytest.raises(ArtifactError, match=r"broken\.onnx is damaged"):
         read_contract(broken)
+
+
+@pytest.mark.parametrize(
+    ("option", "here"),
+    [("--model-id", "model.pretrained"), ("--lora-rank", "model.lora_rank")],
+)
+def test_an_option_of_another_program_names_its_counterpart(option, here):
+    done = subprocess.run([*NORDOCR, "train", option, "8"], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert f"{option} is another program's option; here it is --set {here}=" in done.stderr

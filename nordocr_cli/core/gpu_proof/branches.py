@@ -51,9 +51,9 @@ models/trocr/network.py
     _quantization: torch.cuda.is_available  <- gpu_tests
 runtime/backends/onnxruntime/runner.py
     OnnxRuntimeRunner.lanes: self.device != 'cpu'  <- inference, accuracy
-    _open_session: asked.kind == 'cpu'  <- inference, accuracy
-    _open_session: asked.kind == 'cuda'  <- inference, accuracy
-    _open_session: asked.kind == 'tensorrt'  <- inference
+    _open_session: requested.kind == 'cpu'  <- inference, accuracy
+    _open_session: requested.kind == 'cuda'  <- inference, accuracy
+    _open_session: requested.kind == 'tensorrt'  <- inference
     module: CUDAExecutionProvider  <- inference, accuracy
     module: TensorrtExecutionProvider  <- inference
 runtime/backends/tensorrt/builder.py
@@ -69,11 +69,11 @@ runtime/backends/tensorrt/runner.py
     EngineRunner._execute: self._context.execute_async_v3  <- tensorrt, tensorrt_rtx
     EngineRunner._rtx_config: config.cuda_graph_strategy  <- tensorrt_rtx
     EngineRunner.run: self._context.set_optimization_profile_async  <- tensorrt, tensorrt_rtx
-    open_engine: asked.kind == 'cpu'  <- tensorrt, tensorrt_rtx
+    open_engine: requested.kind == 'cpu'  <- tensorrt, tensorrt_rtx
 runtime/backends/torch/runner.py
     TorchRunner.__init__: reduce-overhead  <- inference, gpu_tests
     TorchRunner.__init__: self.device.type == 'cuda'  <- inference, gpu_tests
-    choose_device: asked.kind == 'cpu'  <- inference, gpu_tests
+    choose_device: requested.kind == 'cpu'  <- inference, gpu_tests
     choose_device: parse_device(device).kind == 'tensorrt'  <- inference, gpu_tests
     choose_device: torch.cuda.device_count  <- inference, gpu_tests
     choose_device: torch.cuda.is_available  <- inference, gpu_tests
