@@ -41,6 +41,12 @@ def eval_(
         int,
         typer.Option(min=0, help="Number of the worst lines with a picture in --report."),
     ] = 500,
+    overlay: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="Write a picture of each page that has a wrong line."
+        ),
+    ] = None,
     against: Annotated[
         Path | None,
         typer.Option(metavar="PATH", help="Another result to compare with, line by line."),
@@ -148,6 +154,7 @@ def eval_(
             against=against,
             output=output,
             page=report,
+            overlay=overlay,
             crops=crops,
             resampler=parse_resampler(resampler) if resampler else None,
             decoder=decoder,

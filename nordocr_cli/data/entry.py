@@ -139,9 +139,11 @@ def region_entry(value: Mapping[str, Any], place: Place, where: str) -> Entry:
     return replace(entry, place=place, is_named_by_file="source" not in row)
 
 
-def place_of_points(points: Any, page_size: tuple[int, int] | None = None) -> Place:
+def place_of_points(
+    points: Any, page_size: tuple[int, int] | None = None, text: str = ""
+) -> Place:
     """Return the place of a polygon on an image's only page; four points are read as a
-    quadrilateral from the top left corner of the text.
+    quadrilateral from the top left corner of the text; see Outline.of_quad for `text`.
 
     Raises ValueError when it is no polygon or has no area.
     """
@@ -153,7 +155,7 @@ def place_of_points(points: Any, page_size: tuple[int, int] | None = None) -> Pl
     except DataError:
         raise ValueError(f"no area in points {points!r}") from None
     if len(corners) == 4:
-        return Place(0, Outline.of_quad(corners), page_size)
+        return Place(0, Outline.of_quad(corners, text), page_size)
     if len(corners) < 3:
         return Place(0, Outline.of_box(box_around(corners, "region")), page_size)
     return Place(0, Outline.of_polygon(corners), page_size)
@@ -182,8 +184,9 @@ def place_in_row(value: Mapping[str, Any], where: str) -> Place | None:
     try:
         box = box_from_json(value["bbox"], where)
         polygon = points_from_json(value.get("polygon"))
+        baseline = points_from_json(value.get("baseline"))
         return Place(
-            index, outline_of(box, polygon, points_from_json(value.get("baseline")))
+            index, outline_of(box, polygon, baseline, str(value.get("text") or ""))
         )
     except DataError as error:
         raise ValueError(str(error).removeprefix(f"{where}: ")) from None

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nordocr_cli.atomic import sha256_of
-from nordocr_cli.data.entry import Entry
+from nordocr_cli.data.entry import Entry, Place
 from nordocr_cli.data.formats import Source, SourceSpec, open_source, parse_source
 from nordocr_cli.data.notes import squash_ratio
 from nordocr_cli.data.oov import DEFAULT_MAPPING, clean_text
@@ -22,7 +22,9 @@ from nordocr_cli.data.resize import resize_line
 from nordocr_cli.data.text_band import tightened
 from nordocr_cli.errors import DataError
 from nordocr_cli.geometry import Geometry
-from nordocr_cli.records import LineRow
+from nordocr_cli.limits import MAX_PAGE_SIDE
+from nordocr_cli.pages.outline import Outline
+from nordocr_cli.records import Box, LineRow
 
 _SHOWN_PROBLEMS = 5
 
@@ -80,6 +82,28 @@ class ManifestLines(AbstractContextManager["ManifestLines"]):
         if self.geometry:
             return resize_line(tightened(crop, self.geometry), self.geometry)
         return crop
+
+    def place(self, index: int) -> Place | None:
+        """Return where line `index` stands on its page; None for an image of the line itself."""
+        return self._entries[index].place
+
+    def image_name(self, index: int) -> str:
+        """Return what names the image that holds line `index`: a path, or a key of the source."""
+        return self._entries[index].key
+
+    def page(self, index: int) -> NDArray[np.uint8]:
+        """Return the page of line `index` as uint8 (height, width, 3) RGB. Raises ValueError for an
+        image of the line itself.
+        """
+        entry = self._entries[index]
+        if entry.place is None:
+            raise ValueError(f"{entry.where}: the line does not stand on a page")
+        all_of_it = Outline.of_box(
+            Box(0, 0, MAX_PAGE_SIDE, MAX_PAGE_SIDE)
+        )  # cut at its edges
+        return self.source.crop(
+            replace(entry, place=replace(entry.place, outline=all_of_it))
+        )
 
     def row(self, index: int) -> LineRow:
         """Return the row of line `index`; `extra` says where the geometry squashes it, as in a line

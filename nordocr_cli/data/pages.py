@@ -147,7 +147,9 @@ class LayoutSource:
                     )
                     continue
                 row = LineRow(name, image.name, text, layout.language, source=name)
-                outline = outline_of(region.box, region.polygon, region.baseline)
+                outline = outline_of(
+                    region.box, region.polygon, region.baseline, region.text
+                )
                 yield Entry(
                     f"{path}: page {page.index + 1}, line {line}",
                     str(image),

@@ -147,7 +147,9 @@ class TableSource:
             numbers = (line for line in count(1) if (found.index, line) not in bad_lines)
             for line, region in zip(numbers, found.regions, strict=False):
                 name = f"{number}:r{line}"
-                outline = outline_of(region.box, region.polygon, region.baseline)
+                outline = outline_of(
+                    region.box, region.polygon, region.baseline, region.text
+                )
                 yield Entry(
                     f"{where}, line {line}",
                     key,

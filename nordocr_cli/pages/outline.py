@@ -23,6 +23,9 @@ Point = tuple[float, float]  # (x, y) in pixels of the page
 
 # PaddleOCR turns a quadrilateral this many times as high as wide by a quarter before it is read.
 _TALL = 1.5
+# Digits and letters that stand alone are as high: with so few characters nothing is turned, and
+# where the text is unknown only what is higher still.
+_STANDS_ALONE, _SURELY_TALL = 2, 2.5
 # A baseline that leaves the straight line between its ends by more than this share of the line's
 # height is curved.
 _CURVED_SHARE = 0.08
@@ -57,11 +60,12 @@ class Outline:
         )
 
     @classmethod
-    def of_quad(cls, points: Sequence[Point]) -> "Outline":
+    def of_quad(cls, points: Sequence[Point], text: str = "") -> "Outline":
         """Return the outline of four corners whose first is the top left of the text, as PaddleOCR
         writes them.
 
-        As in PaddleOCR, one that is much higher than wide holds text that reads upwards. Raises
+        As in PaddleOCR, one that is much higher than wide holds text that reads upwards, unless it
+        may be a character or two: by its `text`, "" where that is unknown, by its shape. Raises
         ValueError unless there are four points.
         """
         if len(points) != 4:
@@ -69,7 +73,9 @@ class Outline:
         first, second, third, fourth = points
         width = max(math.dist(first, second), math.dist(fourth, third))
         height = max(math.dist(first, fourth), math.dist(second, third))
-        if height >= _TALL * width:
+        if height >= _TALL * width and not _may_stand_alone(
+            height / max(width, 1e-9), text
+        ):
             return cls((fourth, first, second, third))
         return cls((first, second, third, fourth))
 
@@ -173,15 +179,53 @@ class Outline:
 
 
 def outline_of(
-    box: Box, polygon: Sequence[Point] = (), baseline: Sequence[Point] = ()
+    box: Box,
+    polygon: Sequence[Point] = (),
+    baseline: Sequence[Point] = (),
+    text: str = "",
 ) -> Outline:
     """Return the outline of a line as a layout file gives it: its polygon where there is one, its
     box otherwise, each with the baseline if that is known.
+
+    A box alone is read from left to right, however high it is: the consumer cuts its pixels. A
+    quadrilateral that is higher than wide holds text that was turned by a quarter, unless it may
+    be a character or two: by its `text`, "" where that is unknown, by its shape.
     """
-    if len(polygon) >= 3:
-        return Outline.of_polygon(polygon, baseline)
-    corners = Outline.of_box(box).points
-    return Outline.of_polygon(corners, baseline)
+    corners = tuple(polygon) if len(polygon) >= 3 else Outline.of_box(box).points
+    if len(baseline) >= 2:
+        return Outline.of_polygon(corners, baseline)
+    if len(polygon) < 3:
+        return Outline.of_box(box)
+    outline = Outline.of_polygon(corners)
+    if len(corners) != 4:
+        return outline
+    first, second, third, _ = outline.points
+    aspect = math.dist(first, second) / max(math.dist(second, third), 1e-9)
+    if _may_stand_alone(aspect, text):
+        return Outline(_level(outline.points))
+    return outline
+
+
+def _may_stand_alone(aspect: float, text: str) -> bool:
+    """Whether a quadrilateral `aspect` times as high as wide may hold one or two upright
+    characters.
+    """
+    if text.strip():
+        return len(text.strip()) <= _STANDS_ALONE
+    return aspect < _SURELY_TALL
+
+
+def _level(corners: tuple[Point, ...]) -> tuple[Point, ...]:
+    """Four corners, clockwise, from the one at which the side begins that runs most to the
+    right.
+    """
+    start = max(range(4), key=lambda at: _steps_right(corners, at))
+    return corners[start:] + corners[:start]
+
+
+def _steps_right(corners: tuple[Point, ...], at: int) -> float:
+    dx, dy = _side(corners, at)
+    return float(dx) / (math.hypot(dx, dy) or 1.0)
 
 
 def direction(outline: Outline) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -220,3 +220,23 @@ def test_a_layouts_line_is_cut_along_its_polygon_or_its_box():
         110,
         25,
     )
+
+
+@pytest.mark.parametrize("text", ["7", "", "10"])
+@pytest.mark.parametrize("slope", [0.0, 0.6])
+def test_a_character_that_stands_alone_is_not_turned(text, slope):
+    corners = [(10, 20), (29, 20 + slope), (29 - slope, 50), (10 - slope, 50)]
+    box = Box(9, 20, 20, 30)
+    assert outline_of(box, text=text).is_upright_box
+    for outline in (outline_of(box, corners, text=text), Outline.of_quad(corners, "7")):
+        assert abs(outline.angle_degrees) < 3
+    height, width = cut_size(outline_of(box, corners, text=text))
+    assert height > width
+
+
+def test_a_high_box_alone_is_cut_as_it_is_and_a_high_polygon_turned():
+    box = Box(10, 20, 30, 300)
+    corners = [(10, 20), (40, 20), (40, 320), (10, 320)]
+    assert outline_of(box, text="Bankgiro 123-4567").is_upright_box
+    for text in ("", "Bankgiro 123-4567"):
+        assert abs(outline_of(box, corners, text=text).angle_degrees) == 90

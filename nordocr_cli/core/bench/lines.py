@@ -104,7 +104,7 @@ def _cut(page: "Image", region: Region) -> "Image":
     """Cut a line along its outline. Returns a copy, so that not every page stays in memory."""
     from nordocr_cli.pages.cut import cut_line
 
-    outline = outline_of(region.box, region.polygon, region.baseline)
+    outline = outline_of(region.box, region.polygon, region.baseline, region.text)
     return cut_line(page, outline).copy()
 
 

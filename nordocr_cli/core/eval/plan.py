@@ -37,7 +37,8 @@ class EvalRequest:
     sorted by width, at most `batch_size` at once; with `check_batches`, a sample of them again,
     alone and in other batches. `subset_key` names the row's key to report by; empty, it is
     `subset`, or `degradation` where no row has a subset. `output` (a folder, or FILE.json) gets the
-    report and the lines; `page` (a file) the HTML page with pictures of the `crops` worst lines.
+    report and the lines; `page` (a file) the HTML page with pictures of the `crops` worst lines;
+    `overlay` (a folder) a picture of each page that has a wrong line, where lines stand on pages.
     `allow_leakage` evaluates on lines that were trained on without a warning. `metric_tokenizer`, a
     tokenizer.json or the folder of one, adds token metrics.
     """
@@ -51,6 +52,7 @@ class EvalRequest:
     against: Path | None = None
     output: Path | None = None
     page: Path | None = None
+    overlay: Path | None = None
     crops: int = CROPS
     resampler: "Resampler | None" = None
     decoder: str = "greedy"
@@ -105,6 +107,10 @@ def plan(request: EvalRequest) -> EvalPlan:
     if store is not None:
         _require_lines(store)
     _require_options_fit(request, kind)
+    if request.overlay:
+        from nordocr_cli.core.eval.overlay import require_pages
+
+        require_pages(store)
     if request.metric_tokenizer:
         from nordocr_cli.metrics.tokens import find_tokenizer
 

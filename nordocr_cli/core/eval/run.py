@@ -78,6 +78,10 @@ def run(plan: EvalPlan, progress: Progress = SILENT) -> EvalResult:
         result = write_result(result, request.output)
     if request.page:
         result = write_page(result, request.store, request.page, request.crops)
+    if request.overlay and request.store:
+        from nordocr_cli.core.eval.overlay import write_overlays
+
+        result = write_overlays(result, request.store, request.overlay)
     return result
 
 

@@ -209,7 +209,7 @@ def read_document(
             continue
         resolution = document.resolution(page.index, pixels.shape[:2])
         places = [
-            Place(outline_of(region.box, region.polygon, region.baseline))
+            Place(outline_of(region.box, region.polygon, region.baseline, region.text))
             for region in page.regions
         ]
         found = PageOf(document.path, page.index, pixels, resolution)

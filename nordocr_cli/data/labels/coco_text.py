@@ -96,7 +96,7 @@ def _place(annotation: Mapping[str, Any]) -> Any:
     if isinstance(polygon, list) and polygon and isinstance(polygon[0], list):
         polygon = polygon[0] if len(polygon[0]) > 2 else polygon
     if isinstance(polygon, list) and len(polygon) > 4:
-        return place_of_points(polygon)
+        return place_of_points(polygon, text=str(_text(annotation)))
     edges = [float(edge) for edge in annotation["bbox"]]
     if len(edges) != 4:
         raise ValueError(

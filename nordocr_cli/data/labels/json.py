@@ -100,7 +100,7 @@ def _instance_entry(
         name = image if len(item["instances"]) == 1 else f"{image}:{number}"
         return make_entry({"id": name, "image": image, "text": text}, where)
     value = {"image": image, "text": text, "number": number}
-    entry = region_entry(value, place_of_points(points), where)
+    entry = region_entry(value, place_of_points(points, text=str(text or "")), where)
     if instance.get("ignore"):
         return replace(
             entry, row=None, illegible=True, problem=f"instance {number} is ignored"

@@ -74,7 +74,7 @@ def _are_regions(found: Any) -> bool:
 
 def _entry(image: str, number: int, region: Mapping[str, Any], where: str) -> Entry:
     try:
-        place = place_of_points(region["points"])
+        place = place_of_points(region["points"], text=str(region["transcription"]))
         value = {"image": image, "text": region["transcription"], "number": number}
         entry = region_entry(value, place, where)
     except ValueError as error:
