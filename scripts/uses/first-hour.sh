@@ -3,7 +3,7 @@
 nordocr --version
 nordocr | head -40
 nordocr doctor
-python -c "from PIL import Image; Image.open('$CLONE/samples/doc/dev_doc.tif').save('scan.tif')" && nordocr read scan.tif | head -5
+python -c "from PIL import Image; page = Image.open('$CLONE/samples/doc/dev_doc.tif'); page.crop((0, 0, page.width, page.height // 6)).save('scan.tif')" && nordocr read scan.tif
 # In Python.
 python -c "import nordocr; d = nordocr.read('scan.tif'); print(len(d.pages), 'pages,', len(d.lines), 'lines;', d.lines[0])"
 # What else is there?
@@ -12,7 +12,7 @@ nordocr profiles list
 nordocr charset coverage nordic
 # What a plain install cannot do says what it lacks.
 #!expect 5
-nordocr train -p svtrv2-nano --train lines.lmdb --val lines.lmdb
+nordocr export nordocr-default -o model.onnx
 #!expect 5
 nordocr serve
 # Mistakes.
@@ -24,5 +24,5 @@ nordocr read scan.tif --formt text
 nordocr read
 #!expect 3
 printf 'II*\0damaged' > damaged.tif; nordocr read damaged.tif
-#!expect 3
+#!expect 2
 nordocr eval nordocr-default scan.tif

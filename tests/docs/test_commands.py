@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from transcript import read_steps
 
 from nordocr_cli.app import app
 from nordocr_cli.help_text import build
@@ -75,6 +76,8 @@ def nordocr_commands(text):
     """The words of each nordocr command, without variables before it and a `&` behind it."""
     joined = text.replace("\\\n", " ")
     for line in re.split(r"[\n;]|&&|&", joined):
+        if not re.match(r"\s*(?:[A-Z_]+=\S*\s+)*nordocr\b", line):
+            continue
         words = shlex.split(line, comments=True)
         while words and re.match(r"[A-Z_]+=", words[0]):
             words = words[1:]
@@ -89,9 +92,22 @@ def test_commands_and_options_exist(page):
             require_known(words)
 
 
+@pytest.mark.parametrize(
+    "use", sorted((ROOT / "scripts" / "uses").glob("*.sh")), ids=lambda path: path.stem
+)
+def test_the_commands_of_a_transcribed_use_exist(use):
+    """A command that is to end with exit code 2 may be a mistake on purpose."""
+    title, steps = read_steps(use)
+    assert title
+    for step in steps:
+        if step.exit_code != 2:
+            for words in nordocr_commands(step.command.replace("|", ";")):
+                require_known(words)
+
+
 def require_known(words):
     command = build(app)
-    while hasattr(command, "commands"):
+    while hasattr(command, "commands") and words and not words[0].startswith("-"):
         name, *words = words
         command = command.commands[name]
     known = {option for parameter in command.params for option in parameter.opts}
