@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
+import matplotlib
 import numpy as np
 
 from .artifacts import line_store, tiny_onnx, tiny_weights
@@ -33,7 +34,7 @@ from .trials import Kind, Result, Trial, WrongResult
 
 ROOT = Path(__file__).resolve().parents[2]
 _ALLOWED = (0, 2, 3, 4, 5)
-_LIMIT_S = 300.0
+_LIMIT_S = 900.0  # by the clock: a busy machine is no fault
 _BOMB_LIMIT_S = 20.0
 _BOMB_STOPPED_AFTER_S = 350.0  # by the clock, on a busy machine
 _BOMB_LIMIT_MB = 300
@@ -451,6 +452,8 @@ class _Job:
 def _jobs(folder: Path, target: Path) -> list[_Job]:
     """The commands that write something, each with its inputs made in `folder`."""
     lines = folder / "lines"
+    # One family: the fonts of a machine take long to look at.
+    fonts = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
     hostile = [folder / "best.safetensors", folder / "model.onnx"]
     if not lines.exists():
         lines.mkdir()
@@ -488,7 +491,10 @@ def _jobs(folder: Path, target: Path) -> list[_Job]:
         ),
         _Job(
             "synth",
-            ("synth", "-o", target / "s.lmdb", "--count", "12", "-p", "svtrv2-nano"),
+            (
+                *("synth", "-o", target / "s.lmdb", "--count", "12", "-p", "svtrv2-nano"),
+                *("--fonts", fonts, "--workers", "1"),
+            ),
             target / "s.lmdb",
         ),
         _Job(
@@ -583,8 +589,9 @@ def kills(folder: Path) -> Trial:
     seconds: dict[str, float] = {}
 
     def clear() -> None:
-        shutil.rmtree(target)
-        target.mkdir()
+        # A killed command may have left processes that still write.
+        shutil.rmtree(target, ignore_errors=True)
+        target.mkdir(exist_ok=True)
 
     def trial(number: int, rng: random.Random) -> Result:
         job = jobs[number % len(jobs)]
@@ -710,9 +717,9 @@ def two_at_once(folder: Path) -> Trial:
 
 
 KINDS = (
-    Kind("commands", "commands with hostile files and options", 5000, command_line, 400),
+    Kind("commands", "commands with hostile files and options", 5000, command_line, 1000),
     Kind("bombs", "bombs and special files, within 300 MB and 20 s", 60, bombs, 400),
-    Kind("kills", "commands killed at any moment, then run again", 800, kills, 1000),
-    Kind("disk", "commands on a full disk", 300, full_disk, 400),
-    Kind("two", "two processes with one output", 50, two_at_once, 700),
+    Kind("kills", "commands killed at any moment, then run again", 800, kills, 3000),
+    Kind("disk", "commands on a full disk", 300, full_disk, 1000),
+    Kind("two", "two processes with one output", 50, two_at_once, 2000),
 )
