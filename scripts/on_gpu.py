@@ -41,7 +41,6 @@ _LIBRARIES = {
     "numpy": "numpy",
     "PIL": "pillow",
     "onnx": "onnx",
-    "onnxsim": "onnxsim",
     "onnxruntime": "onnxruntime",
     "cv2": "opencv-python-headless",
     "httpx": "httpx",

@@ -1,5 +1,6 @@
 """The steps of the proof that export and read: ONNX, backends, formats, engines."""
 
+import importlib.util
 import shlex
 import shutil
 import subprocess
@@ -17,8 +18,15 @@ _SHOWN_CHARACTERS = 2000
 def export(scene: Scene) -> dict[str, Any]:
     """ONNX in fp32 and fp16, equal to torch; of the network that the training steps left."""
     target = scene.work / "model.onnx"
-    found = scene.nordocr("export", _trained(scene), "-o", target)
+    found = scene.nordocr("export", _trained(scene), "-o", target, *_simplification())
     return {"files": [file["path"] for file in found["files"]], "weights": found["weights"]}
+
+
+def _simplification() -> tuple[str, ...]:
+    """Leave onnxsim out where it is not installed: its wheel is too large for the folder."""
+    if importlib.util.find_spec("onnxsim") is None:
+        return ("--no-simplify",)
+    return ()
 
 
 def _trained(scene: Scene) -> Path:
@@ -135,7 +143,8 @@ def draw_lines(folder: Path, count: int = 6) -> None:
 def accuracy(scene: Scene) -> dict[str, Any]:
     """Exact lines of the shipped recognizer on dev in each format."""
     half = scene.work / "default.onnx"
-    scene.nordocr("export", "nordocr-default", "-o", half, "--precision", "fp16")
+    fp16 = ("--precision", "fp16", *_simplification())
+    scene.nordocr("export", "nordocr-default", "-o", half, *fp16)
     device = ("--device", scene.device)
     forms: Mapping[str, tuple[object, ...]] = {
         "torch fp32": ("nordocr-default", *device),
