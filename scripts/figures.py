@@ -51,6 +51,138 @@ def _real_lines() -> list[str]:
     return rows
 
 
+def finetune_table() -> str:
+    """What `finetune` gained on real scans by the number of labelled lines."""
+    lines = [
+        "| labelled lines | training | judged lines of the other half | CER | relative | exact |"
+        " verdict |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for arm in _arms("finetune"):
+        lines.append(f"| {arm['lines']:,} | {_training(arm)} | {_gain(arm)} |")
+    return "\n".join(lines)
+
+
+def adapt_table() -> str:
+    """What `adapt` gained on the same scans without labels, by the number of lines."""
+    lines = [
+        "| lines without labels | labels by agreement | training |"
+        " judged lines of the other half | CER | relative | exact | verdict |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for arm in _arms("adapt"):
+        if "sets" not in arm:
+            lines.append(f"| {arm['lines']:,} | refused: {arm['message']} | | | | | | |")
+            continue
+        labels = f"{arm['labels']['taken']:,}, CER {arm['labels']['cer_of_labels']:.2%}"
+        lines.append(f"| {arm['lines']:,} | {labels} | {_training(arm)} | {_gain(arm)} |")
+    return "\n".join(lines)
+
+
+def estimate_table() -> str:
+    """The error rate that adapt estimates without labels, and the true one."""
+    lines = [
+        "| lines | read with | CER estimated without labels | true CER | PP-OCR | Tesseract |",
+        "|---|---|---|---|---|---|",
+    ]
+    # A trial of more rounds continues one of fewer: the last one of a size holds them all.
+    last = {arm["lines"]: arm for arm in _arms("adapt")}
+    for arm in last.values():
+        labels = arm.get("labels", {})
+        engines = labels.get("cer_of_engines", {})
+        for number, rates in enumerate(labels.get("cer_by_round", {}).values()):
+            weights = (
+                "the weights at the start" if number == 0 else f"those of round {number}"
+            )
+            cells = [
+                f"{arm['lines']:,}",
+                weights,
+                _rate(rates["estimated"]),
+                _rate(rates["true"]),
+                _rate(engines["ppocr"]),
+                _rate(engines["tesseract"]),
+            ]
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _arms(command: str) -> list[Any]:
+    """The trials of a command, most lines last."""
+    found = [one for one in _load("finetune")["arms"] if one["arm"].startswith(command)]
+    return sorted(found, key=lambda one: one["lines"])
+
+
+def _training(arm: Any) -> str:
+    """The steps of each training of a trial, and the time of all."""
+    steps = " + ".join(f"{one['steps']:,}" for one in arm["trained"])
+    minutes = sum(one["minutes"] for one in arm["trained"])
+    return f"{steps} steps, {minutes:.0f} min"
+
+
+def lr_table() -> str:
+    """What `--lr-range` suggested, and how a grid of rates did."""
+    lines = [
+        "| task | suggested | result | best rate of the grid | result | noise | judged by |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for task in _load("lr-range")["tasks"]:
+        by = task["judged_by"]
+        best = min(one[by] for one in task["grid"])
+        own = task.get("with_suggested")
+        cells = [
+            task["task"],
+            f"{task['suggested']:.1e}" if own else "none",
+            f"{own[by]:.4f}" if own else "-",
+            f"{task['best']:.1e}",
+            f"{best:.4f}",
+            f"{task['noise']:.4f}",
+            {"cer": "CER", "loss": "training loss"}[by],
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def others_table() -> str:
+    """What the trials with all lines cost elsewhere."""
+    names = {
+        "print": "print, 19th and 20th century",
+        "documents": "rendered business documents",
+    }
+    lines = ["| trial | lines of | lines | CER | verdict |", "|---|---|---|---|---|"]
+    for arm in (*_arms("finetune"), *_arms("adapt")):
+        for name, what in names.items():
+            found = arm.get("sets", {}).get(name)
+            if not found:
+                continue
+            before, after = found["before"], found["after"]
+            rates = f"{_rate(before['cer'])} → {_rate(after['cer'])}"
+            verdict = after["comparison"]["verdict"]
+            lines.append(
+                f"| `{arm['arm']}` | {what} | {before['lines']:,} | {rates} | {verdict} |"
+            )
+    return "\n".join(lines)
+
+
+def _gain(arm: Any) -> str:
+    """The cells that say what a trial gained."""
+    judged = arm["sets"]["judge"]
+    before, after = judged["before"], judged["after"]
+    cells = [
+        f"{before['lines']:,}",
+        f"{_rate(before['cer'])} → {_rate(after['cer'])}",
+        f"{after['cer'] / before['cer'] - 1:+.0%}",
+        f"{before['exact']:.1%} → {after['exact']:.1%}",
+        after["comparison"]["verdict"],
+    ]
+    return " | ".join(cells)
+
+
+def _rate(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value * 100:.2f} %"
+
+
 def lines_table() -> str:
     """How the recognizer that ships and Tesseract read, by language, damage and width."""
     ours, theirs = (

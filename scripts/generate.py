@@ -18,7 +18,17 @@ os.environ.setdefault("COLUMNS", "100")  # the width at which help is laid out
 os.environ["TERM"] = "dumb"
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from figures import executed_table, lines_table, peers_table, verdict_line
+from figures import (
+    adapt_table,
+    estimate_table,
+    executed_table,
+    finetune_table,
+    lines_table,
+    lr_table,
+    others_table,
+    peers_table,
+    verdict_line,
+)
 from json_schemas import output_schema
 from requirement_rows import markdown, read_rows
 
@@ -59,6 +69,13 @@ def generated() -> dict[str, str]:
         "docs/requirements.md": markdown(read_rows()),
         "README.md": readme(),
         "docs/recipe.md": recipe_page(),
+        "docs/finetune.md": with_tables(
+            "docs/finetune.md", {"finetune": finetune_table(), "others": others_table()}
+        ),
+        "docs/train.md": with_tables("docs/train.md", {"lr-range": lr_table()}),
+        "docs/adapt.md": with_tables(
+            "docs/adapt.md", {"adapt": adapt_table(), "estimate": estimate_table()}
+        ),
         "docs/bench.schema.json": schema(BenchResult),
         "docs/eval.schema.json": schema(EvalFile, "serialization"),
         "docs/output.schema.json": json_document(output_schema()),

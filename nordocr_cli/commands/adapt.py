@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from nordocr_cli import options
+from nordocr_cli.commands.train_processes import restart_with_tuned_malloc
 from nordocr_cli.console import Console
 from nordocr_cli.errors import GateMissed
 
@@ -114,6 +115,7 @@ def adapt(
     if dry_run:
         options.show_plan(console, plan.to_json())
         return
+    restart_with_tuned_malloc(console, device)
     with stop_on_signals(console) as stop:
         result = run_adapt(plan, progress=console, stop=stop)
     finetuned = result.finetuned
@@ -131,4 +133,5 @@ def adapt(
             console.line(str(path))
     if finetuned.problem:
         raise GateMissed(finetuned.problem)
-    console.next("nordocr", "read", scans[0], "-m", finetuned.files[-1])
+    lines = result.run_dir / "lines" / "images"
+    console.next("nordocr", "predict", lines, "-m", finetuned.files[-1], "--layout", "line")

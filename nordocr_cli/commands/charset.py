@@ -80,7 +80,7 @@ def emit(
         typer.echo(found.to_dict_text(), nl=False)
         return
     console.note(f"{output}: {len(found.characters)} characters, sha256 {found.sha256}")
-    console.next("nordocr", "charset", "check", output)
+    console.next("nordocr", "charset", "check", output, "--against", name)
 
 
 @app.command()

@@ -124,7 +124,8 @@ def verify(
     if not as_json:
         console.line(f"{store}: {result.lines} lines, all as they were written")
     console.next(
-        "nordocr", "train", "--profile", result.profile or "PROFILE", "--train", store
+        *("nordocr", "train", "--profile", result.profile or "PROFILE"),
+        *("--train", store, "--val", "VAL.lmdb"),
     )
 
 

@@ -146,6 +146,7 @@ def export(
             help="Report settings of the pipeline's file that do not match; exit 3.",
         ),
     ] = None,
+    threads: options.Threads = None,
     as_json: options.Json = False,
     dry_run: options.DryRun = False,
     quiet: options.Quiet = False,
@@ -188,6 +189,7 @@ def export(
         sets=tuple(sets or ()),
         charset=charset,
         simplified_copy=simplified_copy,
+        threads=threads,
     )
     plan = plan_export(source, output, requested)
     if plan.imports and plan.imports.assumed:

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from nordocr_cli import options
+from nordocr_cli.commands.train_processes import restart_with_tuned_malloc
 from nordocr_cli.console import Console
 from nordocr_cli.errors import GateMissed, UsageError
 
@@ -37,6 +38,14 @@ def finetune(
             "--val",
             metavar="DATA",
             help="Held-out lines. Default: a fifth of the documents.",
+        ),
+    ] = None,
+    guard: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--guard",
+            metavar="DATA",
+            help="More labelled lines that must not be read worse, next to rendered ones.",
         ),
     ] = None,
     rendered: Annotated[
@@ -119,6 +128,7 @@ def finetune(
             run_dir=run_dir,
             model=model,
             val=tuple(val or ()),
+            judged_by=tuple(guard or ()),
             rendered_share=rendered,
             minutes=minutes,
             max_steps=max_steps,
@@ -133,6 +143,7 @@ def finetune(
     if dry_run:
         options.show_plan(console, plan.to_json())
         return
+    restart_with_tuned_malloc(console, request.device)
     with stop_on_signals(console) as stop:
         result = run_finetune(plan, progress=console, stop=stop)
     if as_json:
@@ -148,4 +159,6 @@ def finetune(
             console.line(str(path))
     if result.problem:
         raise GateMissed(result.problem)
-    console.next("nordocr", "read", "SCAN", "-m", result.files[-1])
+    held_out = result.run_dir / "data" / "own_val.lmdb"
+    before = result.run_dir / "eval" / "before-held-out.json"
+    console.next("nordocr", "eval", result.files[-1], held_out, "--against", before)

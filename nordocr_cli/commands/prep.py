@@ -11,6 +11,9 @@ from nordocr_cli.console import Console
 if TYPE_CHECKING:
     from nordocr_cli.core.prep.run import PrepResult
 
+# The profile of the recognizer that ships. A store for it goes on from its weights, unless it holds
+# as many lines as a training from nothing needs.
+_OF_SHIPPED, _FEW_LINES = "default", 100_000
 Policy = Literal["error", "skip"]
 _SOURCES = (
     "Label file (JSONL, TSV, CSV, JSON, text), pages with ALTO, PAGE, hOCR or JSON, images with"
@@ -173,8 +176,16 @@ def prep(
     train = [
         word for store in (others if folds else [first]) for word in ("--train", store)
     ]
-    val = ["--val", first if folds else others[0]] if others else []
-    console.next("nordocr", "train", "--profile", profile, *train, *val)
+    val = first if folds else "VAL.lmdb"
+    if others and not folds:
+        val = others[0]
+    if profile == _OF_SHIPPED and result.kept < _FEW_LINES:
+        from nordocr_cli.artifact.shipped import DEFAULT_MODEL
+
+        start = ["--profile", "finetune", "--load", f"{DEFAULT_MODEL}-ext"]
+    else:
+        start = ["--profile", profile]
+    console.next("nordocr", "train", *start, *train, "--val", val)
 
 
 def _table(result: "PrepResult") -> list[tuple[str, object]]:

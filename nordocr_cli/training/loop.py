@@ -185,7 +185,7 @@ class Trainer:
         lines = sum(batch.shared_lines for batch in together)
         window.add(lines, result.loss)
 
-        left = self._seconds_left(done)
+        left = self._seconds_left()
         if state.step % settings.log_every == 0:
             figures = self.reporter.report(state, lr, result.norm, left)
             if self.context.is_main:
@@ -248,7 +248,9 @@ class Trainer:
         """Return the finished share of the run. The processes' clocks differ; the latest counts."""
         return self.context.all_reduce_max(self._local_share_done())
 
-    def _seconds_left(self, done: float) -> float | None:
+    def _seconds_left(self) -> float | None:
+        # The share is taken now: that from before the step would not hold the step's own time.
+        done = self._local_share_done()
         return seconds_left(self._done_before, done, time.monotonic() - self._session_start)
 
     def _stop_requested(self) -> bool:

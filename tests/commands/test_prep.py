@@ -87,7 +87,7 @@ def test_bad_rows_exit_3_and_the_rest_is_kept(some: Path, tmp_path: Path) -> Non
     assert code == 0
     assert (
         err.strip().splitlines()[-1]
-        == f"next: nordocr train --profile svtrv2-1024 --train {output}"
+        == f"next: nordocr train --profile svtrv2-1024 --train {output} --val VAL.lmdb"
     )
 
 

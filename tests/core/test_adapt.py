@@ -2,10 +2,13 @@
 
 import pytest
 
+from nordocr_cli.core.adapt import run
 from nordocr_cli.core.adapt.agreement import LineReadings, choose_labels, class_shares
-from nordocr_cli.core.adapt.plan import AdaptRequest, plan_adapt
+from nordocr_cli.core.adapt.plan import AdaptPlan, AdaptRequest, plan_adapt
 from nordocr_cli.core.adapt.questions import read_answers, write_questions
 from nordocr_cli.core.adapt.run import estimated_cer
+from nordocr_cli.core.adapt.voting import vote
+from nordocr_cli.core.finetune.result import FinetuneResult
 from nordocr_cli.errors import DataError, MissingBackendError, UsageError
 
 
@@ -24,17 +27,50 @@ def test_two_engines_make_a_label_with_our_spaces():
         line(3, "", "", ""),
     ]
     choice = choose_labels(lines, "nordocr")
-    assert [(label.text, label.votes) for label in choice.labels] == [
-        ("Summa 1 234", ("nordocr", "ppocr")),
-        ("Lager", ("ppocr", "tesseract")),
+    assert [(label.text, label.complete) for label in choice.labels] == [
+        ("Summa 1 234", True),
+        ("Lager", True),
     ]
     assert [one.id for one in choice.open_lines] == ["line-1", "line-3"]
 
 
-def test_a_class_that_engines_do_not_agree_on_keeps_its_share():
+@pytest.mark.parametrize(
+    ("own", "ppocr", "tesseract", "text"),
+    [
+        ("Orna av den 3 maj", "Om av den 3 maj", "Orna av den 8 maj", "Orna av den 3 maj"),
+        ("der 4. Kontror", "den 4.Kontor", "den 4. Kontonr", "den 4. Kontor"),
+        ("den 4. Kontor", "den 4.Kontor", "xxxxxxxxxxxxxxx", "den 4. Kontor"),
+        ("Tal 13", "Tal 18", "Tal 15", None),  # nobody confirms a last digit
+        ("ab cde fgh", "abXcde fgh", "abXcde fgh", "abXcde fgh"),
+        ("abcd efgh", "abcdX efgh", "abcdY efgh", None),  # both say that one is missing
+        ("1", "1", "1", None),  # short readings agree by chance
+    ],
+)
+def test_each_character_of_a_label_is_confirmed_by_another_engine(
+    own, ppocr, tesseract, text
+):
+    texts = {"nordocr": own, "ppocr": ppocr, "tesseract": tesseract}
+    assert vote(texts, "nordocr").text == text
+
+
+def test_spaces_are_voted_on_by_all_engines():
+    texts = {"nordocr": "enrad här", "ppocr": "en rad här", "tesseract": "en rad här"}
+    assert vote(texts, "nordocr").text == "en rad här"
+    texts = {"nordocr": "en rad här", "ppocr": "enradhär", "tesseract": ""}
+    assert vote(texts, "nordocr").text == "en rad här"
+
+
+def test_two_engines_alone_must_read_the_same():
+    assert vote({"nordocr": "en rad", "ppocr": "enrad"}, "nordocr").text == "en rad"
+    assert vote({"nordocr": "en rad", "ppocr": "enrod"}, "nordocr").text is None
+
+
+def test_a_class_that_engines_agree_on_less_keeps_its_share():
     plain = [line(n, f"rad {n}x", f"rad {n}x", "annat") for n in range(80)]
+    # Each å ä ö is confirmed, but of few lines everything is.
     nordic = [
-        line(100 + n, "åäö rad", "aao rad", "åäö rad" if n < 8 else "?") for n in range(20)
+        line(100 + n, "åäö rad", "åäö rod", "åäö rad" if n < 8 else "åäö rid")
+        for n in range(20)
     ]
     choice = choose_labels(plain + nordic, "nordocr")
     expected, found = choice.shares["å ä ö"]
@@ -46,9 +82,30 @@ def test_a_class_that_engines_do_not_agree_on_keeps_its_share():
     assert choose_labels(plain + nordic, "nordocr") == choice
 
 
-def test_a_class_that_is_lost_is_named():
-    lines = [line(n, "år", "ar", "ar") for n in range(40)]
-    assert choose_labels(lines, "nordocr").drifting == ("å ä ö",)
+def test_a_class_that_engines_agree_on_more_keeps_its_share():
+    words = [
+        line(
+            n,
+            f"ordx {chr(97 + n % 26)}",
+            "ordy",
+            "ordz" if n % 2 else "ordx " + chr(97 + n % 26),
+        )
+        for n in range(60)
+    ]
+    numbers = [line(100 + n, f"{1000 + n}", f"{1000 + n}", "") for n in range(20)]
+    choice = choose_labels(words + numbers, "nordocr")
+    expected, found = choice.shares["digits"]
+    unbalanced = [one.texts["nordocr"] for one in words[::2] + numbers]
+    assert class_shares(unbalanced)["digits"] > 1.25 * expected
+    assert found < class_shares(unbalanced)["digits"]
+    assert choice.dropped > 0
+
+
+def test_a_class_that_no_other_engine_reads_is_named_and_costs_no_label():
+    lines = [line(n, f"år {n}", f"ar {n}", f"ar {n}") for n in range(10, 50)]
+    choice = choose_labels(lines, "nordocr")
+    assert choice.unconfirmed == ("å ä ö",)
+    assert choice.dropped == 0
 
 
 def test_the_lines_for_a_person_come_back(tmp_path):
@@ -70,8 +127,11 @@ def test_the_lines_for_a_person_come_back(tmp_path):
 
 
 def test_disagreement_estimates_the_error_rate():
-    lines = [line(0, "abcdefghij", "abcdefghij", "abcdefghiX")]
-    assert estimated_cer(lines) == pytest.approx(1 / 40)
+    # Our recognizer has one error of ten, PP-OCR none, Tesseract two elsewhere.
+    lines = [line(0, "abcdefghiX", "abcdefghij", "XXcdefghij")]
+    assert estimated_cer(lines) == pytest.approx(0.1)
+    two = [LineReadings("a", "a.png", "doc", {"nordocr": "abcdX", "ppocr": "abcde"}, 1.0)]
+    assert estimated_cer(two) == pytest.approx(0.1)
     assert estimated_cer([]) is None
 
 
@@ -82,3 +142,24 @@ def test_what_is_not_there_is_named(tmp_path, monkeypatch, tiny_checkpoint):
     monkeypatch.setattr("nordocr_cli.core.adapt.engines._has_tesseract", lambda: False)
     with pytest.raises(MissingBackendError, match="a second engine is not installed"):
         plan_adapt(AdaptRequest((tmp_path,), tmp_path / "run", str(tiny_checkpoint)))
+
+
+def test_a_later_round_that_is_worse_leaves_the_recognizer_of_the_round_before(
+    tmp_path, monkeypatch, heard
+):
+    def finished(problem):
+        files = () if problem else (tmp_path / "model.safetensors",)
+        return FinetuneResult(tmp_path, (), 1, 0.1, None, files, problem)
+
+    lines = [line(n, f"rad {n}", f"rad {n}", "") for n in range(10, 40)]
+    results = iter([finished(""), finished("reads held-out worse")])
+    monkeypatch.setattr(run, "_find_lines", lambda *given: lines)
+    monkeypatch.setattr(run, "_read_all", lambda *given: lines)
+    monkeypatch.setattr(run, "_finetune", lambda *given: next(results))
+    request = AdaptRequest((), tmp_path / "run", rounds=2)
+    plan = AdaptPlan(request, tmp_path / "start", ("nordocr", "ppocr", "tesseract"))
+    result = run.run_adapt(plan, progress=heard)
+    assert result.finetuned.accepted
+    assert (
+        "round 2 is left out, and the recognizer of round 1 is kept" in heard.warnings[-1]
+    )

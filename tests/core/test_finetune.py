@@ -139,3 +139,10 @@ def test_a_set_that_got_worse_is_named():
     assert judge((one("held-out", few, 0.1), one("guard", same))) == ""
     assert "reads guard worse" in judge((one("held-out", "better"), one("guard", "worse")))
     assert "reads held-out worse" in judge((one("held-out", few, 0.2), one("guard", same)))
+    # Labels that are readings of engines hold errors: only a clear verdict counts.
+    unclear = (one("held-out", few, 0.2), one("guard", same))
+    assert judge(unclear, certain_labels=False) == ""
+    clear = (one("held-out", "worse"), one("guard", same))
+    assert "reads held-out worse" in judge(clear, certain_labels=False)
+    guard = (one("held-out", "better"), one("guard", few, 0.2))
+    assert "reads guard worse" in judge(guard, certain_labels=False)

@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import cv2
 import numpy as np
 
 from nordocr_cli.errors import MissingBackendError
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from nordocr_cli.runtime.protocols import Image, Recognizer
 
 OWN, PPOCR, TESSERACT = "nordocr", "ppocr", "tesseract"
+_TESSERACT_HEIGHT_PX = 64
 
 
 def installed_engines(requested: Sequence[str] = ()) -> tuple[str, ...]:
@@ -49,8 +51,24 @@ def open_engine(
         return open_recognizer(model, device=device, threads=threads)
     if name == TESSERACT:
         spec = f"tesseract:{languages}" if languages else "tesseract"
-        return open_recognizer(spec, threads=threads)
+        return EnlargingRecognizer(open_recognizer(spec, threads=threads))
     return PpocrRecognizer(threads)
+
+
+class EnlargingRecognizer:
+    """Gives a recognizer low crops enlarged to 64 px: Tesseract is made for print at 300 dpi, and
+    reads lines of 40 px better when they are enlarged. See Recognizer.
+    """
+
+    def __init__(self, recognizer: "Recognizer") -> None:
+        self._recognizer = recognizer
+        self.name = recognizer.name
+
+    def recognize(
+        self, crops: "Sequence[Image]", languages: Sequence[str] = ()
+    ) -> list[Recognition]:
+        """Read the crops; see Recognizer."""
+        return self._recognizer.recognize([_enlarged(crop) for crop in crops], languages)
 
 
 class PpocrRecognizer:
@@ -82,6 +100,14 @@ class PpocrRecognizer:
             texts, scores = found.txts or ("",), found.scores or (0.0,)
             readings.append(Recognition(texts[0], float(scores[0])))
         return readings
+
+
+def _enlarged(crop: "Image") -> "Image":
+    height, width = crop.shape[:2]
+    if height >= _TESSERACT_HEIGHT_PX:
+        return crop
+    size = max(1, round(width * _TESSERACT_HEIGHT_PX / height)), _TESSERACT_HEIGHT_PX
+    return np.asarray(cv2.resize(crop, size, interpolation=cv2.INTER_CUBIC))
 
 
 def _has_tesseract() -> bool:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 LINES = "lines.jsonl"
 _MIN_HEIGHT_PX = 8  # lower pieces hold no letters
-_LABEL_SUFFIXES = (".jsonl", ".tsv", ".csv", ".lmdb")
+LABEL_SUFFIXES = (".jsonl", ".tsv", ".csv", ".lmdb")
 
 
 @dataclass(frozen=True)
@@ -71,17 +71,32 @@ def read_lines(folder: Path) -> list[FoundLine]:
 
 def _images(scans: Sequence[Path], threads: int | None) -> "Iterator[tuple[str, Image]]":
     """Yield (document, line image)."""
-    labelled = [path for path in scans if path.suffix.lower() in _LABEL_SUFFIXES]
+    labelled = [path for path in scans if path.suffix.lower() in LABEL_SUFFIXES]
     others = [path for path in scans if path not in labelled]
     for path in labelled:
         yield from _of_labels(path)
     if not others:
         return
+    others = [folder for path in others for folder in _folders_with_images(path)]
     layout = resolve_layout(others, "auto")
     if layout == "line":
         yield from _of_line_images(others)
     else:
         yield from _of_pages(others, threads)
+
+
+def _folders_with_images(path: Path) -> list[Path]:
+    """Return the folders in and below `path` that hold images, by name; `path` itself where it is a
+    file, or where there are none.
+    """
+    from nordocr_cli.data.documents import IMAGE_SUFFIXES
+
+    if not path.is_dir():
+        return [path]
+    folders = {
+        file.parent for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES
+    }
+    return sorted(folders) or [path]
 
 
 def _of_labels(path: Path) -> "Iterator[tuple[str, Image]]":
@@ -111,10 +126,13 @@ def _of_pages(paths: Sequence[Path], threads: int | None) -> "Iterator[tuple[str
     from nordocr_cli.pages.finder import LineFinder
 
     finder = LineFinder(threads)
-    for path in find_images(paths, "page"):
-        for page in read_pages(path):
+    files = list(find_images(paths, "page"))
+    for path in files:
+        for number, page in enumerate(read_pages(path), start=1):
+            # Of a single document pages are held out, of several documents.
+            document = f"{path.stem}:{number}" if len(files) == 1 else path.stem
             for line in finder.find(page).lines:
-                yield path.stem, cut_line(page, line.outline)
+                yield document, cut_line(page, line.outline)
 
 
 def _rgb(image: "Image") -> "Image":

@@ -54,7 +54,7 @@ class AdaptPlan:
             "rendered_share": request.rendered_share,
             "stages": ["lines", "readings", "labels", *(["finetune"] * request.rounds)],
             "run_dir": str(request.run_dir),
-            "files": ["lines/", "readings.jsonl", "labels.jsonl", "ask.tsv", "round-N/"],
+            "files": ["lines/", "readings/", "labels.jsonl", "ask.tsv", "round-N/"],
         }
 
 

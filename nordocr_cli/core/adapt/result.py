@@ -11,9 +11,10 @@ from nordocr_cli.core.finetune.result import FinetuneResult
 @dataclass(frozen=True)
 class AdaptResult:
     """What came of the scans: `lines` found, `labels` taken from agreement, `asked` lines for a
-    person in `ask_file`. `estimated_cer` is the CER of our recognizer before, estimated without
-    labels; `shares` gives each watched character class's share in all lines and in the labels. The
-    last round's `finetuned` is the judgement.
+    person in `ask_file`. `estimated_cer` is the CER of our recognizer before each round, estimated
+    without labels; `shares` gives each watched character class's share in all lines and in the
+    labels; of the classes `unconfirmed` other engines confirm hardly any. The last round's
+    `finetuned` is the judgement.
     """
 
     run_dir: Path
@@ -23,9 +24,10 @@ class AdaptResult:
     asked: int
     ask_file: Path
     agreement: Mapping[str, Any]
-    estimated_cer: float | None
+    estimated_cer: tuple[float | None, ...]
     shares: Mapping[str, tuple[float, float]]
     drifting: tuple[str, ...]
+    unconfirmed: tuple[str, ...]
     finetuned: FinetuneResult
 
     def to_json(self) -> dict[str, Any]:
@@ -38,9 +40,10 @@ class AdaptResult:
             "asked": self.asked,
             "ask_file": str(self.ask_file),
             "agreement": dict(self.agreement),
-            "estimated_cer": self.estimated_cer,
+            "estimated_cer": list(self.estimated_cer),
             "shares": {name: list(pair) for name, pair in self.shares.items()},
             "drifting": list(self.drifting),
+            "unconfirmed": list(self.unconfirmed),
             "finetune": self.finetuned.to_json(),
         }
 
@@ -55,10 +58,10 @@ class AdaptResult:
             ),
             ("lines to read by a person", f"{self.asked} in {self.ask_file}"),
         ]
-        if self.estimated_cer is not None:
-            rows.append(
-                ("CER before, estimated without labels", f"{self.estimated_cer:.1%}")
-            )
+        for number, estimated in enumerate(self.estimated_cer, start=1):
+            if estimated is not None:
+                what = f"CER before round {number}, estimated without labels"
+                rows.append((what, f"{estimated:.1%}"))
         for name, (expected, found) in self.shares.items():
             if expected:
                 rows.append(

@@ -5,12 +5,13 @@ fine-tune on them, and judge.
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rapidfuzz.distance import Levenshtein
 
-from nordocr_cli.atomic import write_json, write_text
+from nordocr_cli.atomic import write_bytes, write_json, write_text
 from nordocr_cli.compare.agreement import agreement
 from nordocr_cli.core.adapt.agreement import Choice, LineReadings, choose_labels
 from nordocr_cli.core.adapt.engines import OWN, open_engine
@@ -21,14 +22,16 @@ from nordocr_cli.core.adapt.result import AdaptResult
 from nordocr_cli.core.finetune.plan import MIN_LINES, FinetuneRequest, plan_finetune
 from nordocr_cli.core.finetune.result import FinetuneResult
 from nordocr_cli.core.finetune.run import run_finetune
-from nordocr_cli.errors import DataError, Interrupted
+from nordocr_cli.errors import ArtifactError, DataError, Interrupted, UsageError
 from nordocr_cli.metrics.text import canonical
 from nordocr_cli.progress import SILENT, Progress
 
 if TYPE_CHECKING:
     from nordocr_cli.records import Recognition
 
-READINGS, LABELS, ASK, STATE = "readings.jsonl", "labels.jsonl", "ask.tsv", "adapt.json"
+LABELS, ASK, STATE, REQUEST = "labels.jsonl", "ask.tsv", "adapt.json", "request.json"
+# Agreement is a weak judge, so that fewer of the labels are held out than in a fine-tuning.
+_VAL_SHARE = 0.1
 _AT_ONCE = 64  # lines that an engine gets in one call
 
 
@@ -43,20 +46,33 @@ def run_adapt(
     Raises DataError when no text is found or the engines agree on too few lines, and Interrupted
     when `stop` returns true.
     """
+    from nordocr_cli.training.malloc import limit_primitive_cache
+
+    limit_primitive_cache()  # before the first reading opens torch
     request, folder = plan.request, plan.request.run_dir
+    _claim_folder(plan)
     lines = _find_lines(plan, progress)
     model = plan.weights
     finetuned: FinetuneResult | None = None
     choice: Choice | None = None
     readings: list[LineReadings] = []
+    estimates: list[float | None] = []
     for number in range(1, request.rounds + 1):
         _require_running(stop, folder)
         readings = _read_all(plan, lines, model, number, progress, stop)
+        estimates.append(estimated_cer(readings))
         choice = choose_labels(readings, OWN, request.seed)
         _write_labels(plan, choice, readings)
         _report_choice(choice, len(lines), progress)
         _require_enough(choice, lines)
-        finetuned = _finetune(plan, model, number, progress, stop)
+        result_of_round = _finetune(plan, model, number, progress, stop)
+        if result_of_round.problem and finetuned is not None:
+            progress.warn(
+                f"round {number} is left out, and the recognizer of round {number - 1} is kept:"
+                f" {result_of_round.problem}"
+            )
+            break
+        finetuned = result_of_round
         if finetuned.problem:
             break
         model = finetuned.files[0]
@@ -71,9 +87,10 @@ def run_adapt(
         asked=asked,
         ask_file=folder / ASK,
         agreement=_agreement(plan.engines, readings),
-        estimated_cer=estimated_cer(readings),
+        estimated_cer=tuple(estimates),
         shares=choice.shares,
         drifting=choice.drifting,
+        unconfirmed=choice.unconfirmed,
         finetuned=finetuned,
     )
     write_json(folder / STATE, result.to_json())
@@ -81,20 +98,68 @@ def run_adapt(
 
 
 def estimated_cer(readings: Sequence[LineReadings]) -> float | None:
-    """Estimate the CER of our recognizer without labels: half of its mean distance to the other
-    engines, as if both sides made as many errors, and never the same ones. None without readings.
+    """Estimate the CER of our recognizer without labels, from its distances to the other engines,
+    as if no two made the same error. None without readings.
+
+    With such engines a distance is the sum of two error rates, so that three engines give three
+    sums, hence each rate (J. E. Gray, D. W. Allan, "A method for estimating the frequency stability
+    of an individual oscillator", 1974: the three-cornered hat). With one other engine half of the
+    distance is taken, as if both made as many errors.
     """
-    distance = characters = 0
+    if not readings:
+        return None
+    others = [engine for engine in readings[0].texts if engine != OWN]
+    to_own = [_distance(readings, OWN, other) for other in others]
+    if len(others) < 2:
+        return sum(to_own) / (2 * max(1, len(others)))
+    between = [_distance(readings, one, two) for one, two in combinations(others, 2)]
+    estimated = sum(to_own) / len(to_own) - sum(between) / len(between) / 2
+    return max(0.0, estimated)
+
+
+def _distance(readings: Sequence[LineReadings], one: str, other: str) -> float:
+    """Return the edits between the readings of two engines, a character of the longer reading."""
+    edits = characters = 0
     for line in readings:
-        own = canonical(line.texts[OWN])
-        for engine, text in line.texts.items():
-            if engine != OWN:
-                other = canonical(text)
-                distance += Levenshtein.distance(own, other)
-                characters += max(len(own), len(other))
-    if characters:
-        return distance / (2 * characters)
-    return None
+        first, second = canonical(line.texts[one]), canonical(line.texts[other])
+        edits += Levenshtein.distance(first, second)
+        characters += max(len(first), len(second))
+    return edits / max(1, characters)
+
+
+def _claim_folder(plan: AdaptPlan) -> None:
+    """Write down whose folder it is. Raises UsageError when it holds another adaptation, whose
+    lines and readings would be mixed with these, or something else.
+    """
+    request, folder = plan.request, plan.request.run_dir
+    own = {
+        "scans": [str(path) for path in request.scans],
+        "model": str(plan.weights),
+        "engines": list(plan.engines),
+        "languages": request.languages,
+    }
+    file = folder / REQUEST
+    if not file.is_file():
+        has_lines = (folder / "lines" / LINES).is_file()
+        if folder.is_dir() and any(folder.iterdir()) and not has_lines:
+            raise UsageError(
+                f"-o {folder} is not empty and holds no {REQUEST}; name a new folder"
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(file, own)
+        return
+    try:
+        before = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ArtifactError(
+            f"{file} is damaged ({error}); start again in a new folder"
+        ) from error
+    changed = [name for name, value in own.items() if before.get(name) != value]
+    if changed:
+        raise UsageError(
+            f"-o {folder} holds an adaptation with other {', '.join(changed)}; name a new folder,"
+            " or repeat its command"
+        )
 
 
 def _find_lines(plan: AdaptPlan, progress: Progress) -> list[FoundLine]:
@@ -122,7 +187,7 @@ def _read_all(
         suffix = f"-{number}" if engine == OWN else ""
         path = plan.request.run_dir / "readings" / f"{engine}{suffix}.jsonl"
         if not path.is_file():
-            _read_with(plan, engine, model, lines, path, progress)
+            _read_with(plan, engine, model, lines, path, progress, stop)
         by_engine[engine] = _read_file(path)
     found = []
     for line in lines:
@@ -139,33 +204,55 @@ def _read_with(
     lines: Sequence[FoundLine],
     path: Path,
     progress: Progress,
+    stop: Callable[[], bool],
 ) -> None:
+    """Read the lines with one engine into `path`. What is read so far is in `path`.part, from which
+    an interrupted reading continues.
+    """
     from nordocr_cli.data.resize import read_image
 
     request = plan.request
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part_file = path.with_suffix(".part")
+    done = _complete_rows(part_file)
     recognizer = open_engine(
         engine, model, request.languages, request.device, request.threads
     )
     images = request.run_dir / "lines"
-    rows = []
     progress.start(f"reading with {engine}", len(lines), "lines")
+    progress.advance(done)
     try:
-        for start in range(0, len(lines), _AT_ONCE):
+        for start in range(done, len(lines), _AT_ONCE):
+            _require_running(stop, request.run_dir)
             part = lines[start : start + _AT_ONCE]
             crops = [read_image(images / line.image) for line in part]
             readings: Sequence[Recognition] = recognizer.recognize(crops)
+            rows = []
             for line, reading in zip(part, readings, strict=True):
                 row = {
                     "id": line.id,
                     "text": reading.text,
                     "confidence": reading.confidence,
                 }
-                rows.append(json.dumps(row, ensure_ascii=False))
+                rows.append(json.dumps(row, ensure_ascii=False) + "\n")
+            with part_file.open("a", encoding="utf-8") as file:
+                file.write("".join(rows))
             progress.advance(len(part))
     finally:
         progress.finish()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, "\n".join(rows) + "\n")
+    part_file.replace(path)
+
+
+def _complete_rows(part_file: Path) -> int:
+    """Return the number of rows in the file of an interrupted reading, and cut off what follows the
+    last complete one.
+    """
+    if not part_file.is_file():
+        return 0
+    written = part_file.read_bytes()
+    complete = written[: written.rfind(b"\n") + 1]
+    write_bytes(part_file, complete)
+    return complete.count(b"\n")
 
 
 def _read_file(path: Path) -> dict[str, tuple[str, float]]:
@@ -203,12 +290,18 @@ def _write_labels(
 
 def _report_choice(choice: Choice, lines: int, progress: Progress) -> None:
     progress.note(
-        f"{len(choice.labels):,} of {lines:,} lines have a label on which two engines agree"
+        f"{len(choice.labels):,} of {lines:,} lines have a label: two engines read each character"
     )
     if choice.drifting:
         progress.warn(
-            f"{', '.join(choice.drifting)} are rarer in the labels than in the lines: engines do"
-            " not agree on them. The lines to read by a person help most there"
+            f"the share of {', '.join(choice.drifting)} in the labels differs from that in the"
+            " lines. The lines to read by a person help most there"
+        )
+    if choice.unconfirmed:
+        progress.warn(
+            f"no other engine confirms most of the {', '.join(choice.unconfirmed)} that our"
+            " recognizer reads: it invents them, or the others cannot read them (--languages names"
+            " Tesseract's)"
         )
 
 
@@ -248,7 +341,9 @@ def _finetune(
         device=request.device,
         threads=request.threads,
         judged_by=request.labelled,
+        val_share=_VAL_SHARE,
         trust_labels=True,  # engines agree on them
+        certain_labels=False,
     )
     try:
         result = run_finetune(

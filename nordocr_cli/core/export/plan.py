@@ -66,6 +66,7 @@ class ExportOptions:
     sets: tuple[str, ...] = field(default=())
     charset: str | None = None
     simplified_copy: bool | None = None
+    threads: int | None = None  # of torch and ONNX Runtime; None: all cores
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,7 @@ class ExportPlan:
     calibration: Path | None = None
     imports: ImportPlan | None = None  # another program's checkpoint, imported as `weights`
     simplified_copy: Path | None = None  # path of a copy of the simplified fp32 file
+    threads: int | None = None  # of torch and ONNX Runtime; None: all cores
 
     def opset_of(self, precision: str) -> int:
         """The opset of one file."""
@@ -116,6 +118,7 @@ class ExportPlan:
             "input": input_words(contract),
             "output": output_words(contract),
             "parity_shapes": [f"{batch}x{width}" for batch, width in self.shapes],
+            "threads": self.threads,
             "calibration": str(self.calibration) if self.calibration else None,
             "golden": self.golden,
             "golden_lines": str(self.golden_lines) if self.golden_lines else None,
@@ -194,6 +197,7 @@ def plan_export(
         simplified_copy=_simplified_copy(
             options, outputs, simplify, foreign=imports is not None
         ),
+        threads=options.threads,
     )
 
 

@@ -35,6 +35,8 @@ def export(plan: ExportPlan, progress: Progress = SILENT) -> ExportResult:
     store worse than the plan allows. Raises DataError after all files are written when a file of
     the pipeline does not match.
     """
+    import torch
+
     from nordocr_cli.deploy.golden import golden_crops
     from nordocr_cli.deploy.int8 import calibration_inputs
     from nordocr_cli.models.weights import load_model
@@ -54,6 +56,8 @@ def export(plan: ExportPlan, progress: Progress = SILENT) -> ExportResult:
     plan = _imported(plan, progress)
     _warn_of_width(plan.contract, progress)
     network, _ = load_model(plan.weights)
+    if plan.threads:
+        torch.set_num_threads(plan.threads)
     exporter = _Exporter(plan, network, progress)
     files: list[ExportedFile] = []
     for precision, path in plan.outputs.items():
@@ -230,7 +234,7 @@ class _Exporter:
             try:
                 file = inspect_onnx(temporary, name=name)
                 self._require_opset(file, contract, name)
-                run = _open(temporary, form.graph, contract, name)
+                run = _open(temporary, form.graph, contract, name, self.plan.threads or 0)
                 return form, file, run, self._parity(run, contract, name)
             except ArtifactError as error:
                 if number == len(forms):
@@ -296,17 +300,19 @@ class _Exporter:
         return ExportedFile(file, nodes, words, parity, on_store=on_store)
 
 
-def _open(temporary: Path, model: "onnx.ModelProto", contract: Contract, what: str) -> Run:
+def _open(
+    temporary: Path, model: "onnx.ModelProto", contract: Contract, what: str, threads: int
+) -> Run:
     """Return a function that runs a written file. For a bf16 file it runs the same graph in fp32,
     which ONNX Runtime supports.
     """
     if contract.precision != "bf16":
-        return open_file(temporary, contract, what)
+        return open_file(temporary, contract, what, threads)
     from nordocr_cli.deploy.bf16 import fp32_twin
 
     twin = temporary.with_suffix(".twin")
     try:
         twin.write_bytes(fp32_twin(model).SerializeToString())
-        return open_file(twin, contract, what)
+        return open_file(twin, contract, what, threads)
     finally:
         twin.unlink(missing_ok=True)

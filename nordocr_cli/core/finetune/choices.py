@@ -71,7 +71,7 @@ def choose_training(
     steps = max(_MIN_STEPS, math.ceil(lines_seen / _BATCH_SIZE))
     share = _LR_SHARE_OF_FEW if lines < _FEW_LINES else _LR_SHARE
     update = {
-        "lr": train.lr * share,
+        "lr": float(f"{train.lr * share:.3g}"),
         "lr_batch": train.lr_batch or train.batch_size * train.accumulate,
         "batch_size": _BATCH_SIZE,
         "batch_by_arch": {},

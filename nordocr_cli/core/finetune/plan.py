@@ -47,7 +47,9 @@ class FinetuneRequest:
     device: str = "auto"
     threads: int | None = None
     trust_labels: bool = False
+    certain_labels: bool = True  # false: readings on which engines agree
     judged_by: tuple[str, ...] = ()
+    val_share: float = VAL_SHARE  # of the lines, held out where `val` names none
     fonts: str | None = None  # of the rendered lines; None: the system's
 
 
@@ -98,7 +100,7 @@ class FinetunePlan:
                 "unusable": facts.unusable,
                 "documents": facts.documents,
                 "held_out": list(request.val)
-                or f"{VAL_SHARE:.0%} of the lines, by document",
+                or f"{request.val_share:.0%} of the lines, by document",
             },
             "start": str(self.weights),
             "charset": {
@@ -163,7 +165,7 @@ def plan_finetune(request: FinetuneRequest, progress: Progress = SILENT) -> Fine
     if request.val:
         own_lines = facts.lines
     else:
-        own_lines = int(facts.lines * (1 - VAL_SHARE))
+        own_lines = int(facts.lines * (1 - request.val_share))
     train, steps = choose_training(base, own_lines, request.rendered_share)
     changed: dict[str, Any] = {"seed": request.seed}
     if request.lr:

@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+HELD_OUT = "held-out"
+
 
 @dataclass(frozen=True)
 class SetResult:
@@ -67,6 +69,19 @@ class FinetuneResult:
         """Whether the recognizer got its final names."""
         return not self.problem
 
+    @staticmethod
+    def from_json(saved: dict[str, Any]) -> "FinetuneResult":
+        """Return the result that `to_json` made. Raises KeyError and TypeError for other values."""
+        return FinetuneResult(
+            run_dir=Path(saved["run_dir"]),
+            sets=tuple(SetResult(**one) for one in saved["sets"]),
+            steps=saved["steps"],
+            minutes=saved["minutes"],
+            temperature=saved["temperature"],
+            files=tuple(Path(file) for file in saved["files"]),
+            problem=saved["problem"],
+        )
+
     def to_json(self) -> dict[str, Any]:
         """Return the result as plain JSON values."""
         return {
@@ -78,9 +93,17 @@ class FinetuneResult:
         }
 
 
-def judge(sets: tuple[SetResult, ...]) -> str:
-    """Return why a recognizer must not replace the one before: "" when no set got worse."""
-    worse = [one for one in sets if one.is_worse]
+def judge(sets: tuple[SetResult, ...], certain_labels: bool = True) -> str:
+    """Return why a recognizer must not replace the one before: "" when no set got worse.
+
+    Without `certain_labels` the held-out lines count only where they are worse beyond chance: their
+    labels are readings of engines, with errors that a better recognizer no longer makes.
+    """
+    worse = []
+    for one in sets:
+        is_certain = certain_labels or one.name != HELD_OUT
+        if one.verdict == "worse" or (is_certain and one.is_worse):
+            worse.append(one)
     if not worse:
         return ""
     names = " and ".join(one.name for one in worse)

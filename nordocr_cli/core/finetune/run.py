@@ -13,13 +13,18 @@ from typing import TYPE_CHECKING, Any
 
 from nordocr_cli.atomic import write_json
 from nordocr_cli.core.finetune.plan import (
-    VAL_SHARE,
     FinetunePlan,
     FinetuneRequest,
     charset_of,
 )
-from nordocr_cli.core.finetune.result import FinetuneResult, SetResult, judge
-from nordocr_cli.errors import ArtifactError, DataError, Interrupted, UsageError
+from nordocr_cli.core.finetune.result import HELD_OUT, FinetuneResult, SetResult, judge
+from nordocr_cli.errors import (
+    ArtifactError,
+    DataError,
+    GateMissed,
+    Interrupted,
+    UsageError,
+)
 from nordocr_cli.profile import ResolvedProfile
 from nordocr_cli.progress import SILENT, Progress
 
@@ -29,6 +34,7 @@ if TYPE_CHECKING:
 STATE = "finetune.json"
 _SCHEMA = 1
 _GUARD_LINES = 300
+_CHECK_LINES = 200  # held-out lines on which the exported files are compared
 _GUARD_SEED = 990_001  # no training set is rendered with it
 # Before training, labels that fit the images give a lower CER than this even on hard scans.
 _MAX_CER_BEFORE = 0.8
@@ -54,6 +60,10 @@ class FinetuneRun:
 
     def run(self) -> FinetuneResult:
         """Run every stage that is not done yet, and return the result."""
+        finished = self._finished()
+        if finished is not None:
+            self.progress.note(f"{self.folder}: already finished")
+            return finished
         self.data.mkdir(parents=True, exist_ok=True)
         self._save_state()
         self._stage("prepare", self._prepare)
@@ -65,7 +75,7 @@ class FinetuneRun:
         sets = tuple(
             self._compare(name, store, weights) for name, store in self._judged().items()
         )
-        problem = judge(sets)
+        problem = judge(sets, self.request.certain_labels)
         temperature, files = (None, ()) if problem else self._finish(weights)
         trained = self.done["train"]
         result = FinetuneResult(
@@ -94,7 +104,7 @@ class FinetuneRun:
         if request.val:
             split = Split()
         else:
-            split = Split(val_share=VAL_SHARE, seed=request.seed)
+            split = Split(val_share=request.val_share, seed=request.seed)
         for store in (self.own, self.held_out):
             shutil.rmtree(store, ignore_errors=True)
         result = prep(
@@ -171,7 +181,7 @@ class FinetuneRun:
             name: self._read(self.start, store, self._file("before", name))
             for name, store in self._judged().items()
         }
-        held_out = found["held-out"]
+        held_out = found[HELD_OUT]
         cer = held_out.report.total.rates["cer"]
         if cer is not None and cer > _MAX_CER_BEFORE and not self.request.trust_labels:
             raise DataError(
@@ -260,19 +270,39 @@ class FinetuneRun:
             self.progress.warn(f"the confidences are not calibrated: {error}")
             shutil.copyfile(weights, final)
         options = ExportOptions(
-            precision="fp32", int8=True, calibration=self.own, check_store=self.held_out
+            precision="fp32",
+            int8=True,
+            calibration=self.own,
+            check_store=self.held_out,
+            check_lines=_CHECK_LINES,
+            threads=self.request.threads,
         )
-        exported = export(
-            plan_export(final, self.folder / "model.onnx", options), self.progress
-        )
+        onnx = self.folder / "model.onnx"
+        try:
+            exported = export(plan_export(final, onnx, options), self.progress)
+        except GateMissed as error:
+            self.progress.warn(f"no int8 model: {error}")
+            options = replace(options, int8=False, calibration=None)
+            exported = export(plan_export(final, onnx, options), self.progress)
         return temperature, (final, *(one.file.path for one in exported.files))
+
+    def _finished(self) -> FinetuneResult | None:
+        """Return the result of a run that has ended, None where it has not or a file is gone."""
+        saved = self.done.pop("result", None)
+        if saved is None:
+            return None
+        result = FinetuneResult.from_json(saved)
+        if all(file.is_file() for file in result.files):
+            self.done["result"] = saved
+            return result
+        return None
 
     # helpers
     # ----------------------------------------
 
     def _judged(self) -> dict[str, Path]:
         """Return the sets to judge by, by name."""
-        sets = {"held-out": self.held_out, "guard": self.guard}
+        sets = {HELD_OUT: self.held_out, "guard": self.guard}
         if self.request.judged_by:
             sets["labelled"] = self.labelled
         return sets
@@ -317,6 +347,8 @@ class FinetuneRun:
             threads=self.request.threads,
             output=output,
             against=against,
+            # Short texts are in the guard set and among the rendered lines; documents are apart.
+            allow_leakage=store == self.guard,
             progress=self.progress,
         )
 
@@ -332,6 +364,9 @@ def run_finetune(
     Raises UsageError for a folder that holds something else, DataError for labels that do not fit
     the images, and Interrupted when `stop` returns true; then the same call continues.
     """
+    from nordocr_cli.training.malloc import limit_primitive_cache
+
+    limit_primitive_cache()  # before the first evaluation opens torch
     folder = plan.request.run_dir
     if folder.is_dir() and any(folder.iterdir()) and not (folder / STATE).is_file():
         raise UsageError(
@@ -372,5 +407,4 @@ def _read_state(folder: Path) -> dict[str, Any]:
         raise ArtifactError(
             f"{file} is damaged ({error}); start again in a new folder"
         ) from error
-    done.pop("result", None)
     return done

@@ -1,0 +1,228 @@
+#!/usr/bin/env python3
+"""Is the rate that `train --lr-range` suggests a good one?
+
+    python benchmarks/lr_range.py --work work --real LINES.jsonl -m WEIGHTS
+        three tasks, a range test and a grid of short trainings each; the saved result
+
+The tasks: real lines for weights that have seen none, rendered lines for the shipped weights (both
+judged by the CER on held-out lines of the same kind), and a small network from nothing (judged by
+the training loss of the last steps, since it reads nothing yet). Lines are narrow and trainings
+short, so that it ends within half an hour of one core. The suggestion is good where it is within a
+factor of three of the best rate of the grid, or where no rate of the grid is better than it by more
+than the noise of two trainings with other seeds.
+"""
+
+import argparse
+import json
+import random
+import shutil
+import statistics
+import subprocess
+import sys
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from nordocr_cli import atomic
+from nordocr_cli.artifact.shipped import find_weights
+from nordocr_cli.core.train.lr_range import LrRange, lr_range
+from nordocr_cli.core.train.request import TrainRequest
+from nordocr_cli.core.train.run import train
+from nordocr_cli.profile import ResolvedProfile, load_profile
+from nordocr_cli.runtime.stopwatch import environment
+
+RESULTS = Path(__file__).parent / "results" / "lr-range.json"
+SAMPLES = Path(__file__).parents[1] / "samples"
+NORDOCR = (sys.executable, "-m", "nordocr_cli")
+GRID = (1e-4, 4e-4, 1.6e-3, 6.4e-3)
+BATCH = 8
+WIDEST_PX = 320  # at height 32
+FACTOR = 3.0
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task: the line stores, what the network starts from, and `--set` values."""
+
+    name: str
+    train: Path
+    val: Path
+    load: Path | None
+    sets: tuple[str, ...]
+
+
+def call(*words: object) -> str:
+    """Run a command of nordocr; return its stdout."""
+    command = [*NORDOCR, *map(str, words)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, encoding="utf-8", check=False)
+    if done.returncode not in (0, 4):
+        raise SystemExit(f"{' '.join(command)} ended with {done.returncode}")
+    return done.stdout
+
+
+def real_stores(manifest: Path, work: Path, profile: str) -> tuple[Path, Path]:
+    """Prepare stores of narrow real lines, 600 to train on and 200 of other documents."""
+    rows = [json.loads(line) for line in manifest.read_text(encoding="utf-8").splitlines()]
+    narrow = [row for row in rows if 60 <= row["width32"] <= WIDEST_PX]
+    documents = sorted({row["source"] for row in narrow})
+    random.Random(1).shuffle(documents)
+    held_out = set(documents[: len(documents) // 3])
+    parts = {
+        "real": [row for row in narrow if row["source"] not in held_out][:400],
+        "real-val": [row for row in narrow if row["source"] in held_out][:100],
+    }
+    return prepared(parts, manifest.parent, work, profile)
+
+
+def rendered_stores(work: Path, profile: str) -> tuple[Path, Path]:
+    """Render narrow lines."""
+    for name, count, seed in (("rendered", 400, 5), ("rendered-val", 100, 6)):
+        if not (work / f"{name}.lmdb").is_dir():
+            call(
+                *("synth", "-o", work / f"{name}.lmdb", "-n", count, "-p", profile),
+                *("--fonts", SAMPLES / "train" / "fonts.tsv", "--seed", seed),
+                *("--max-characters", 30),
+            )
+    return work / "rendered.lmdb", work / "rendered-val.lmdb"
+
+
+def prepared(
+    parts: dict[str, list[dict[str, Any]]], images: Path, work: Path, profile: str
+) -> tuple[Path, Path]:
+    """Write rows as line stores of the charset nordic-ext."""
+    stores = []
+    for name, rows in parts.items():
+        manifest = work / f"{name}.jsonl"
+        atomic.write_text(manifest, "".join(json.dumps(row) + "\n" for row in rows))
+        store = work / f"{name}.lmdb"
+        if not store.is_dir():
+            call(
+                *("prep", f"{manifest}:{images}", "-o", store, "-p", profile),
+                *("--oov", "skip", "--on-bad", "skip"),
+            )
+        stores.append(store)
+    return stores[0], stores[1]
+
+
+def profile_of(task: Task, *sets: str) -> ResolvedProfile:
+    """Return the profile of a task."""
+    return load_profile("default", [f"train.batch_size={BATCH}", *task.sets, *sets])
+
+
+def suggestion(task: Task, work: Path, steps: int) -> LrRange:
+    """Run the range test."""
+    request = TrainRequest(
+        (task.train,),
+        (task.val,),
+        None,
+        load=task.load,
+        max_steps=steps,
+        threads=1,
+        device="cpu",
+    )
+    return lr_range(profile_of(task), request, work / f"{task.name}.png")
+
+
+def trained(task: Task, work: Path, lr: float, steps: int, seed: int) -> dict[str, float]:
+    """Train with a rate; return the last CER and the loss of the last third of the steps."""
+    run_dir = work / f"run-{task.name}-{lr:g}-{seed}"
+    shutil.rmtree(run_dir, ignore_errors=True)
+    profile = profile_of(
+        task,
+        f"train.lr={lr:g}",
+        f"train.seed={seed}",
+        "train.log_every=1",
+        f"train.eval_every={steps}",
+        "train.ema_decay=0.9",
+        "train.save_every=1000",
+    )
+    request = TrainRequest(
+        (task.train,),
+        (task.val,),
+        run_dir,
+        load=task.load,
+        max_steps=steps,
+        threads=1,
+        device="cpu",
+    )
+    train(profile, request)
+    rows = [
+        json.loads(line)
+        for line in (run_dir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
+    losses = [row["loss"] for row in rows if row["kind"] == "train"]
+    cers = [row["cer"] for row in rows if row["kind"] == "eval"]
+    shutil.rmtree(run_dir)
+    last_third = losses[-(len(losses) // 3) :]
+    print(f"{task.name}: lr {lr:g}, CER {cers[-1]:.4f}", flush=True)
+    return {"lr": lr, "seed": seed, "cer": cers[-1], "loss": statistics.mean(last_third)}
+
+
+def measure(task: Task, work: Path, steps: int, range_steps: int) -> dict[str, Any]:
+    """Run the range test and the grid of one task."""
+    found = suggestion(task, work, range_steps)
+    judged_by = "cer" if task.load else "loss"
+    grid = [trained(task, work, lr, steps, 1) for lr in GRID]
+    best = min(grid, key=lambda one: one[judged_by])
+    again = trained(task, work, best["lr"], steps, 2)
+    record: dict[str, Any] = {
+        "task": task.name,
+        "judged_by": judged_by,
+        "suggested": found.lr,
+        "verdict": found.verdict,
+        "range": {"rates": list(found.rates), "losses": list(found.losses)},
+        "grid": grid,
+        "best": best["lr"],
+        "noise": abs(best[judged_by] - again[judged_by]),
+    }
+    if found.lr:
+        own = trained(task, work, found.lr, steps, 1)
+        record["with_suggested"] = own
+        record["ratio"] = found.lr / best["lr"]
+        record["within_factor_3"] = 1 / FACTOR <= record["ratio"] <= FACTOR
+        record["no_worse_than_noise"] = own[judged_by] - best[judged_by] <= record["noise"]
+    return record
+
+
+def main() -> None:
+    """Read the command line and measure."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--real", type=Path, required=True, help="manifest of real lines")
+    parser.add_argument(
+        "-m", "--model", type=Path, required=True, help="weights that have seen none"
+    )
+    parser.add_argument("--steps", type=int, default=25)
+    parser.add_argument("--range-steps", type=int, default=50)
+    parser.add_argument("-o", "--output", type=Path, default=RESULTS)
+    options = parser.parse_args()
+    work: Path = options.work
+    work.mkdir(parents=True, exist_ok=True)
+    real = real_stores(options.real, work, "default")
+    rendered = rendered_stores(work, "default")
+    small = ("model.dims=[24, 48, 64]", "model.depths=[1, 1, 1]")
+    tasks = (
+        Task("real lines", *real, options.model, ()),
+        Task("rendered lines", *rendered, find_weights(Path("nordocr-default-ext")), ()),
+        Task("from nothing", *rendered, None, small),
+    )
+    result: dict[str, Any] = {
+        "schema": "nordocr.benchmark.lr-range/1",
+        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "environment": environment(1),
+        "steps": options.steps,
+        "lines_a_step": BATCH,
+        "tasks": [],
+    }
+    for task in tasks:
+        result["tasks"].append(measure(task, work, options.steps, options.range_steps))
+        atomic.write_text(
+            options.output, json.dumps(result, indent=1, ensure_ascii=False) + "\n"
+        )
+
+
+if __name__ == "__main__":
+    main()
