@@ -1,14 +1,14 @@
 """Geometry: how a crop becomes a (height, width) input, and how many CTC frames that input gives.
 
-This module is the only home of these numbers; prep, training, evaluation, export and the runners
-all ask it.
+These numbers are defined only here; prep, training, evaluation, export and the runners all use this
+module.
 """
 
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any, ClassVar, Literal, get_args
 
-# `auto` stands in profiles only: prep decides from the crop statistics and writes the decision into
+# `auto` occurs in profiles only: prep decides from the crop statistics and writes the decision into
 # the store.
 OverWidth = Literal["squash", "center-crop", "auto"]
 Resampler = Literal["linear", "area", "cubic", "corner-bilinear"]
@@ -29,11 +29,11 @@ class Geometry:
     """The input contract of a line recognizer. Widths and heights are in pixels. Raises ValueError
     on impossible values.
 
-    With `tighten` a crop is cut down to its text before it is scaled: see data/text_band.py. Hosts
-    that cut lines by themselves do not do that, so it is off for the networks that they run.
+    With `tighten` a crop is cut to its text before it is scaled: see data/text_band.py. Hosts that
+    cut lines themselves do not do that, so it is off for the networks that they run.
     """
 
-    # Read by pydantic when a Geometry stands in a profile: an unknown key is an error there.
+    # Used by pydantic for a Geometry in a profile: an unknown key is an error there.
     __pydantic_config__: ClassVar = {"extra": "forbid"}
 
     height: int = 32
@@ -96,7 +96,7 @@ class Geometry:
         return min(self.natural_width(height, width), self.max_width)
 
     def squash_ratio(self, height: int, width: int) -> float:
-        """How many times a crop is wider than `max_width` allows; 1.0 when it fits."""
+        """Return how many times wider a crop is than `max_width`; 1.0 when it fits."""
         return max(1.0, self.natural_width(height, width) / self.max_width)
 
     def out_length(self, width: int) -> int:
@@ -104,9 +104,7 @@ class Geometry:
         return out_length(width, self.stride)
 
     def conflicts(self, other: "Geometry", *, ignore: tuple[str, ...] = ()) -> list[str]:
-        """Return `field: mine / theirs` for every field that differs, those in `ignore` left
-        out.
-        """
+        """Return `field: mine / theirs` for every field that differs, except those in `ignore`."""
         mine, theirs = asdict(self), asdict(other)
         return [
             f"geometry.{k}: {v} / {theirs[k]}"
@@ -115,8 +113,8 @@ class Geometry:
         ]
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields as plain JSON values; `tighten` only where it is on, so that contracts
-        and stores from before it read and hash as they did.
+        """Return the fields as plain JSON values. `tighten` is included only when it is on, so that
+        older contracts and stores keep their content and hash.
         """
         values = asdict(self)
         if not self.tighten:
@@ -132,7 +130,7 @@ def out_length(width: int, stride: int = CTC_STRIDE) -> int:
 
 
 def frames_needed(classes: "list[int] | tuple[int, ...] | str") -> int:
-    """Least number of frames in which CTC can write a sequence: its length plus one blank between
-    equal neighbours.
+    """Return the minimum number of frames in which CTC can write a sequence: its length plus one
+    blank between equal neighbours.
     """
     return len(classes) + sum(1 for a, b in pairwise(classes) if a == b)

@@ -1,5 +1,4 @@
-"""Profiles: one TOML file that says everything about a recognizer, and where each of its values
-came from.
+"""Profiles: one TOML file that defines everything about a recognizer, and the origin of each value.
 
 Precedence, highest first: flag, `--set dotted.key=value`, environment variable, the profile, the
 profile it extends, default. An unknown key is an error that names the file, the dotted key and the
@@ -32,7 +31,7 @@ from nordocr_cli.settings import (
 from nordocr_cli.variables import VARIABLES, Variable
 
 _MAX_EXTENDS = 8
-# Origins that are no file.
+# Origins other than files.
 _GIVEN = ("--set", "flag", *(variable.name for variable in VARIABLES))
 
 
@@ -66,7 +65,9 @@ class Profile(Table):
         return self
 
     def load_charset(self) -> Charset:
-        """Return the charset. Raises UsageError or DataError when it is not there or not one."""
+        """Return the charset. Raises UsageError or DataError when the file is missing or is not a
+        charset.
+        """
         return load_charset(self.charset)
 
 
@@ -98,13 +99,14 @@ def profile_from_json(value: Mapping[str, Any], what: str) -> Profile:
         return _validate(dict(value), what)
     except UsageError as error:
         raise ArtifactError(
-            f"{error}\nwritten by a newer nordocr, or by hand? Update nordocr ({__version__} here)"
+            f"{error}\nwas it written by a newer nordocr, or by hand? Update nordocr (this is"
+            f" {__version__})"
         ) from None
 
 
 def profile_folders() -> list[Path]:
-    """Folders in which a profile is looked up by name, first hit wins: `NORDOCR_PROFILES`, then the
-    shipped ones.
+    """Return the folders in which a profile is looked up by name, in this order:
+    `NORDOCR_PROFILES`, then the shipped ones.
     """
     extra = os.environ.get("NORDOCR_PROFILES", "")
     package = Path(__file__).parent
@@ -116,7 +118,7 @@ def profile_folders() -> list[Path]:
 
 
 def profile_names() -> list[str]:
-    """Names of all profiles that can be given to `--profile`, sorted."""
+    """Return the names of all profiles for `--profile`, sorted."""
     return sorted(
         {path.stem for folder in profile_folders() for path in folder.glob("*.toml")}
     )
@@ -145,10 +147,10 @@ def load_profile(
 ) -> ResolvedProfile:
     """Read, merge and validate a profile.
 
-    `sets` are `dotted.key=value` with the value typed as TOML (a bare word is taken as a string);
-    `flags` are dotted keys that command line flags set, None meaning not given. `variables` are
-    dotted keys that environment variables set, where those are set. Raises UsageError naming file,
-    dotted key and the nearest known key.
+    `sets` are `dotted.key=value` with a TOML value (a bare word is a string). `flags` are dotted
+    keys with the values of command line options; None means not given. `variables` are dotted keys
+    with the values of environment variables that are set. Raises UsageError naming file, dotted key
+    and the nearest known key.
     """
     path = find_profile(name_or_path)
     table, origins = _read_with_parents(path)
@@ -183,9 +185,9 @@ def load_profile(
 def _require_normalization(
     profile: Profile, origins: Mapping[str, str], path: Path
 ) -> None:
-    """Refuse to make an SVTR or SVTRv2 with another normalization: the pipeline that serves them
-    computes v / 127.5 - 1, and such a model would read nonsense there. Imported networks carry
-    their own normalization in their contract and do not come through here.
+    """Reject another normalization for an SVTR or SVTRv2: the pipeline that serves them computes v
+    / 127.5 - 1, and such a model would output nonsense there. Imported networks carry their own
+    normalization in their contract and are not checked here.
     """
     normalization = profile.geometry.normalization
     if normalization == "symmetric" or not profile.model.name.startswith("svtr"):
@@ -198,7 +200,7 @@ def _require_normalization(
 
 
 def parse_set(assignment: str) -> tuple[str, Any]:
-    """Split `dotted.key=value`. Raises UsageError when there is no `=` or no key."""
+    """Split `dotted.key=value`. Raises UsageError when `=` or the key is missing."""
     key, equals, text = assignment.partition("=")
     key, text = key.strip(), text.strip()
     if not equals or not key:
@@ -233,7 +235,7 @@ def _read_with_parents(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
         if any(current == seen for seen, _ in chain) or len(chain) == _MAX_EXTENDS:
             names = " → ".join(p.stem for p, _ in chain)
             raise UsageError(
-                f"{path}: `extends` goes round in a circle or too deep: {names} → {current.stem}"
+                f"{path}: `extends` is circular or too deep: {names} → {current.stem}"
             )
         table = _read_toml(current)
         chain.append((current, table))
@@ -250,7 +252,7 @@ def _read_with_parents(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
     merged: dict[str, Any] = {}
     origins: dict[str, str] = {}
     for file, table in reversed(chain):
-        # A network of another name shares no options with the one it replaces.
+        # A network of another name shares no options with the network that it replaces.
         if "name" in table.get("model", {}) and table["model"]["name"] != merged.get(
             "model", {}
         ).get("name"):
@@ -302,8 +304,8 @@ def _mark(origins: dict[str, str], dotted: str, value: Any, origin: str) -> None
 def _validate(
     table: dict[str, Any], where: str, origins: Mapping[str, str] | None = None
 ) -> Profile:
-    """Validate a merged table. Errors name `where`, or the `--set` or flag that a wrong value came
-    from.
+    """Validate a merged table. Errors name `where`, or the `--set` or option that gave a wrong
+    value.
     """
     try:
         return Profile.model_validate(table)
@@ -319,8 +321,8 @@ def _validate(
 
 
 def _asked(dotted: str, origins: Mapping[str, str]) -> str:
-    """Where on the command line or in the environment a key came from, or what was given there of
-    a table whose values do not go together; else "".
+    """Return which part of the command line or which variable set a key. For a table whose values
+    do not go together, return all that were set there; else "".
     """
     origin = origins.get(dotted, "")
     if origin in _GIVEN:
@@ -338,7 +340,7 @@ def _asked(dotted: str, origins: Mapping[str, str]) -> str:
 def _location(problem: Mapping[str, Any], table: Mapping[str, Any]) -> list[str]:
     location = [str(part) for part in problem["loc"]]
     if len(location) > 1 and location[0] == "model" and location[1] == _model_name(table):
-        del location[1]  # pydantic puts the union's tag into the path
+        del location[1]  # pydantic adds the union's tag to the path
     return location
 
 
@@ -357,7 +359,7 @@ def _explain(
         named = _given_key(dotted, problem["input"])
         counterpart = _counterpart(named)
         if counterpart:
-            return f"unknown key {named!r}; here it is {counterpart}"
+            return f"unknown key {named!r}; use {counterpart}"
         return (
             f"unknown key {dotted!r};"
             f" {nearest(location[-1], sorted(_known_keys(location[:-1], tag)))}"
@@ -373,7 +375,7 @@ def _explain(
     return f"{dotted}: {problem['msg'].removeprefix('Value error, ')}{shown}"
 
 
-# Keys and flags of the programs that this one replaces, and what they are called here.
+# Keys and options of the programs that nordocr replaces, and their names here.
 _COUNTERPARTS = {
     "data.transforms": "geometry.height and geometry.max_width",
     "model.architecture_name": "model.name",
@@ -393,7 +395,9 @@ _COUNTERPARTS = {
 
 
 def _given_key(dotted: str, value: Any) -> str:
-    """The first key that was given in an unknown table; the key itself where it is no table."""
+    """Return the first key that was given in an unknown table; the key itself when it is not a
+    table.
+    """
     if not isinstance(value, Mapping):
         return dotted
     leaves = flatten(value, f"{dotted}.")
@@ -401,7 +405,7 @@ def _given_key(dotted: str, value: Any) -> str:
 
 
 def _counterpart(dotted: str) -> str:
-    """What a key of another program is called here; "" for an unknown one."""
+    """Return the name of another program's key here; "" for an unknown key."""
     parts = dotted.split(".")
     for count in range(len(parts), 0, -1):
         found = _COUNTERPARTS.get(".".join(parts[:count]))
@@ -411,7 +415,7 @@ def _counterpart(dotted: str) -> str:
 
 
 def _known_keys(parents: Sequence[str], tag: str | None) -> set[str]:
-    """Keys that the table at `parents` may hold."""
+    """Return the keys that the table at `parents` may hold."""
     kind: Any = Profile
     for parent in parents:
         if get_origin(kind) is dict:

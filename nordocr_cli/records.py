@@ -1,7 +1,7 @@
-"""The records that travel between the parts: torch-free, frozen, with their JSON forms.
+"""The records that the parts exchange: torch-free, frozen, with their JSON forms.
 
-files ─▶ LineRow ─▶ line store ─▶ logits ─▶ Recognition ─▶ LineResult ─▶ report
-document ─▶ Region / Page (the consumer's result JSON)
+files ─▶ LineRow ─▶ line store ─▶ logits ─▶ Recognition ─▶ LineResult ─▶ report document ─▶ Region /
+Page (the consumer's result JSON)
 """
 
 import math
@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-STDIN = Path("-")  # as an input: what is piped into the program
+STDIN = Path("-")  # as an input: standard input
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class LineRow:
         """Return the row as one flat JSON object, empty fields left out."""
         names = ("id", "image", "text", "language", "subset", "split", "source")
         row = {name: value for name in names if (value := getattr(self, name)) != ""}
-        # `extra` never speaks for the row's own fields, not for an empty one either.
+        # `extra` never replaces a field of the row, not even an empty one.
         return {
             "text": self.text,
             **row,
@@ -45,12 +45,12 @@ class LineRow:
 
 @dataclass(frozen=True, slots=True)
 class Recognition:
-    """What a recognizer read on one line.
+    """The text that a recognizer read on one line.
 
-    `confidence` is the geometric mean of `char_confidences` (0…1; 0.0 for an empty reading, None
-    where an engine gives none); `spans` are the [first, last + 1) CTC frames of each character.
-    Both tuples are as long as `text`, or empty where an engine has no such figures. `read_height`
-    is the height in px of the part of the crop that was read; None stands for all of it.
+    `confidence` is the geometric mean of `char_confidences` (0…1; 0.0 for an empty text, None where
+    an engine gives none). `spans` are the [first, last + 1) CTC frames of each character. Both
+    tuples are as long as `text`, or empty where an engine has no such values. `read_height` is the
+    height in px of the part of the crop that was read; None means the complete crop.
     """
 
     text: str
@@ -62,10 +62,10 @@ class Recognition:
 
 @dataclass(frozen=True, slots=True)
 class LineResult:
-    """One line as eval saw it. `width` is the stored width in pixels at the geometry's height,
-    `squash_ratio` how many times the crop was too wide, whether it was squashed or cropped (1.0 =
-    fits), `frames` the number of CTC frames it had (None where not known); `oov` says that the
-    reference holds characters outside the recognizer's charset (None where that is not known).
+    """One line in an evaluation. `width` is the stored width in pixels at the geometry's height.
+    `squash_ratio` is how many times the crop was too wide, whether it was squeezed or cropped (1.0
+    = fits). `frames` is its number of CTC frames (None where not known). `oov` means that the
+    reference holds characters outside the recognizer's charset (None where not known).
     """
 
     id: str
@@ -79,7 +79,7 @@ class LineResult:
     squash_ratio: float = 1.0
     frames: int | None = None
     oov: bool | None = None
-    # True: its store could not hold the line, so no recognizer was given it
+    # True: the line did not fit its store, so no recognizer read it
     not_in_store: bool | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -91,7 +91,7 @@ class LineResult:
 
 
 def finite(confidence: float | None) -> float | None:
-    """Return a confidence, and None for one that is no number (NaN, infinite): JSON has no such."""
+    """Return a confidence, or None when it is NaN or infinite, which JSON does not have."""
     if confidence is not None and math.isfinite(confidence):
         return confidence
     return None
@@ -119,11 +119,11 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """One text line on a page: where it is and, when somebody has read it, what it says.
+    """One text line on a page: its position and, when it was read, its text.
 
-    `polygon` holds the corners (x, y) of a line whose outline is known, `baseline` the points on
-    which its letters stand, in reading direction; both are empty where unknown. `box` is the
-    upright box around the line.
+    `polygon` holds the corners (x, y) of a line whose outline is known, `baseline` the points under
+    its letters, in reading direction; both are empty when unknown. `box` is the axis-parallel box
+    around the line.
     """
 
     box: Box

@@ -546,12 +546,13 @@ class ShapeRange(Table):
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         for side in ("batch", "width"):
-            least, best, most = (
+            minimum, optimum, maximum = (
                 getattr(self, f"{end}_{side}") for end in ("min", "opt", "max")
             )
-            if not least <= best <= most:
+            if not minimum <= optimum <= maximum:
                 raise ValueError(
-                    f"min_{side} {least} ≤ opt_{side} {best} ≤ max_{side} {most} does not hold"
+                    f"min_{side} {minimum} ≤ opt_{side} {optimum} ≤ max_{side} {maximum}"
+                    " does not hold"
                 )
         for end in ("min", "opt", "max"):
             if getattr(self, f"{end}_width") % 4:

@@ -248,5 +248,5 @@ def test_networks_of_the_svtr_family_have_the_pipelines_normalization(name):
 def test_keys_of_the_programs_that_this_one_replaces_name_their_counterpart(
     assignment, here
 ):
-    with pytest.raises(UsageError, match=f"here it is {here}"):
+    with pytest.raises(UsageError, match=f"use {here}"):
         load_profile("svtr-32x128", [assignment])

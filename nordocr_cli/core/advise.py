@@ -19,19 +19,19 @@ from nordocr_cli.settings import Engine, ShapeRange
 
 DEFAULT_PROFILE = "svtrv2-1024"
 BANDS = 3
-_MOST_BANDS = 6
+_MAX_BANDS = 6
 _NARROWEST_PX = 32
 _STEP_PX = 32  # edges of bands are multiples of it
 _BATCH_STEP = 8
-_MOST_LINES = 512  # in a batch of the narrowest band
+_MAX_LINES = 512  # in a batch of the narrowest band
 _SHARES = (0.05, 0.5, 0.9, 0.99, 1.0)
 
 
 @dataclass(frozen=True)
 class Proposal:
-    """A range or bands: the `padded` share of all computed columns that is padding when every line
-    is padded to its range's greatest width, lines in each range, and the greatest predicted memory
-    in bytes (None without a model).
+    """One range or several bands. `padded` is the share of padding in all computed columns when
+    every line is padded to the maximum width of its range. Also the number of lines in each range,
+    and the maximum predicted memory in bytes (None without a model).
     """
 
     ranges: tuple[ShapeRange, ...]
@@ -52,7 +52,7 @@ class Proposal:
 
 @dataclass(frozen=True)
 class Advice:
-    """What a store's widths say about engines: `quantiles` of the widths in pixels, one range for
+    """Engine ranges for the widths of a store: `quantiles` of the widths in pixels, one range for
     all lines, and `bands`.
     """
 
@@ -91,8 +91,8 @@ class Advice:
         return "\n".join(lines) + "\n"
 
     def rows(self) -> list[tuple[str, ...]]:
-        """Return one row a range: what it belongs to, min, opt, max as batch x width, lines,
-        padding, memory.
+        """Return one row per range: its proposal, min, opt, max as batch x width, lines, padding,
+        memory.
         """
         rows = []
         for name, proposal in (
@@ -104,8 +104,8 @@ class Advice:
                 proposal.ranges, proposal.lines, memory, strict=True
             ):
                 ends = [f"{batch}x{width}" for batch, width in each.ends().values()]
-                told = f"{size / 1e9:.2f} GB" if size is not None else "-"
-                rows.append((name, *ends, str(count), f"{proposal.padded:.1%}", told))
+                memory = f"{size / 1e9:.2f} GB" if size is not None else "-"
+                rows.append((name, *ends, str(count), f"{proposal.padded:.1%}", memory))
         return rows
 
 
@@ -123,18 +123,18 @@ def advise(
 ) -> Advice:
     """Propose shape ranges for the lines of a store.
 
-    The greatest batch of the profile's engine for `arch` says how many columns of pixels a batch
-    may hold; narrower bands get more lines, as many as hold the same. Edges are those that give the
-    least padding when lines are padded to their band's greatest width; the tuned-for width is where
-    half of a band's pixels lie in narrower lines, as time goes with pixels. With `model` (ONNX) the
-    memory of each greatest shape is predicted. Raises UsageError and DataError.
+    The maximum batch of the profile's engine for `arch` determines how many columns of pixels a
+    batch may hold. Narrower bands get more lines, with the same number of columns. The edges give
+    the minimum padding when lines are padded to the maximum width of their band. The optimum width
+    divides the pixels of a band in halves, since time is proportional to pixels. With `model`
+    (ONNX) the memory of each maximum shape is predicted. Raises UsageError and DataError.
     """
     from nordocr_cli.data.notes import squash_ratio
     from nordocr_cli.data.store import LineStore
 
-    if not 1 <= bands <= _MOST_BANDS:
+    if not 1 <= bands <= _MAX_BANDS:
         raise UsageError(
-            f"--bands {bands}: 1 to {_MOST_BANDS}; every band makes an engine larger"
+            f"--bands {bands}: 1 to {_MAX_BANDS}; every band makes an engine larger"
         )
     chosen, target = load_profile(profile).profile, find_arch(arch)
     engine = chosen.engine.get(target.name)
@@ -150,11 +150,11 @@ def advise(
         widths = np.asarray(store.widths, dtype=np.int64)
         at_limit = np.flatnonzero(widths == store.header.geometry.max_width)
         squashed = sum(squash_ratio(store.row(int(line))) > 1 for line in at_limit)
-    greatest = max(chosen.geometry.max_width, int(widths.max()))
+    max_width = max(chosen.geometry.max_width, int(widths.max()))
     if squashed:
         progress.warn(
-            f"{squashed} lines were wider than the {widths.max()} px of the store: how wide they"
-            " were is not counted"
+            f"{squashed} lines were wider than the {widths.max()} px of the store: their real"
+            f" width is not counted"
         )
     if widths.max() > chosen.geometry.max_width:
         wider = int((widths > chosen.geometry.max_width).sum())
@@ -166,7 +166,7 @@ def advise(
     memory = MemoryModel(model) if model else None
     found = [
         _proposal(widths, edges, columns, memory)
-        for edges in ((greatest,), _edges(widths, greatest, bands))
+        for edges in ((max_width,), _edges(widths, max_width, bands))
     ]
     advice = Advice(
         store=path,
@@ -179,14 +179,14 @@ def advise(
         single=found[0],
         bands=found[1],
     )
-    # what is printed is what a profile takes
+    # print the values in the form that a profile accepts
     Engine.model_validate(tomllib.loads(advice.to_toml())["engine"][target.name])
     return advice
 
 
 def write_advice(advice: Advice, output: Path) -> None:
     """Write the TOML table, atomically. Raises UsageError for a name that does not end in .toml or
-    lies in the store.
+    is inside the store.
     """
     if output.suffix != ".toml":
         raise UsageError(f"--output {output}: the table for a profile is a .toml file")
@@ -194,14 +194,12 @@ def write_advice(advice: Advice, output: Path) -> None:
     write_text(output, advice.to_toml())
 
 
-def _edges(widths: NDArray[np.int64], greatest: int, count: int) -> tuple[int, ...]:
-    """The greatest widths of up to `count` bands that give the least sum of padded widths; the last
-    is `greatest`.
-
-    Dynamic programming over multiples of 32 px: cost[j] of the lines up to edge j is the least
-    cost[i] + lines between × edge j.
+def _edges(widths: NDArray[np.int64], max_width: int, count: int) -> tuple[int, ...]:
+    """Return the maximum widths of up to `count` bands with the minimum sum of padded widths; the
+    last is `max_width`. Dynamic programming over multiples of 32 px: cost[j] of the lines up to
+    edge j is the minimum of cost[i] + lines between × edge j.
     """
-    edges = sorted({*range(_NARROWEST_PX, greatest, _STEP_PX), greatest})
+    edges = sorted({*range(_NARROWEST_PX, max_width, _STEP_PX), max_width})
     below = np.searchsorted(np.sort(widths), edges, side="right")  # lines up to each edge
     cost = [below * np.array(edges)]  # with one band
     chosen: list[list[int]] = []
@@ -216,7 +214,7 @@ def _edges(widths: NDArray[np.int64], greatest: int, count: int) -> tuple[int, .
                 best[j], before[j] = options.min(), int(options.argmin())
         cost.append(best)
         chosen.append(before)
-    found, at = [greatest], len(edges) - 1
+    found, at = [max_width], len(edges) - 1
     for before in reversed(chosen):
         if before[at] != at:
             at = before[at]
@@ -230,27 +228,35 @@ def _proposal(
     columns: int,
     memory: MemoryModel | None,
 ) -> Proposal:
-    ranges, lines, computed, least = [], [], 0, _NARROWEST_PX
+    ranges, lines, computed, min_width = [], [], 0, _NARROWEST_PX
     for edge in edges:
         inside = np.sort(
-            widths[(widths <= edge) & ((widths >= least) | (least == _NARROWEST_PX))]
+            widths[
+                (widths <= edge) & ((widths >= min_width) | (min_width == _NARROWEST_PX))
+            ]
         )
         if len(inside):
             half = inside[np.searchsorted(inside.cumsum(), inside.sum() / 2)]
         else:
             half = edge
-        most = max(1, min(_MOST_LINES, columns // edge))
-        most = most // _BATCH_STEP * _BATCH_STEP or most
-        usual = int(np.clip(-(-half // 4) * 4, least, edge))
-        sizes = {"min_batch": 1, "opt_batch": max(1, most // 2), "max_batch": most}
-        ranges.append(ShapeRange(**sizes, min_width=least, opt_width=usual, max_width=edge))
+        max_batch = max(1, min(_MAX_LINES, columns // edge))
+        max_batch = max_batch // _BATCH_STEP * _BATCH_STEP or max_batch
+        usual = int(np.clip(-(-half // 4) * 4, min_width, edge))
+        sizes = {
+            "min_batch": 1,
+            "opt_batch": max(1, max_batch // 2),
+            "max_batch": max_batch,
+        }
+        ranges.append(
+            ShapeRange(**sizes, min_width=min_width, opt_width=usual, max_width=edge)
+        )
         lines.append(len(inside))
         computed += len(inside) * edge
-        least = edge + 4
+        min_width = edge + 4
     if memory:
-        told = tuple(
+        memories = tuple(
             memory.at(each.max_batch, each.max_width).activation_bytes for each in ranges
         )
     else:
-        told = None
-    return Proposal(tuple(ranges), tuple(lines), 1 - int(widths.sum()) / computed, told)
+        memories = None
+    return Proposal(tuple(ranges), tuple(lines), 1 - int(widths.sum()) / computed, memories)

@@ -1,5 +1,5 @@
-"""What two artifacts say of themselves, side by side: charset, geometry, network, output, and which
-was made from which.
+"""The contracts of two artifacts side by side: charset, geometry, network, output, and which was
+made from which.
 """
 
 from collections.abc import Mapping
@@ -25,8 +25,8 @@ from nordocr_cli.profile import flatten
 from nordocr_cli.runtime.backends.tensorrt.engine_file import read_sidecar
 
 _CHARSET_SUFFIXES = (".txt", ".rs")
-# What each file may have of its own: fp16 weights beside fp32 ones, another learning rate, another
-# temperature, which changes confidences and no text.
+# Entries that may differ between files: precision (fp16 and fp32 weights), learning rate, and
+# temperature, which changes confidences but no text.
 _OWN = ("precision", "temperature", "line_confidence", "trained_widths", "profile")
 _TENSORS = ("input_type", "output_type")
 # Options of a network that matter in training only.
@@ -35,9 +35,9 @@ _TRAINING_ONLY = ("model.drop_path", "model.dropout", "model.permutations")
 
 @dataclass(frozen=True)
 class Side:
-    """One artifact. `contract` is None for a dictionary or charset.rs, which holds only classes;
-    `sha256` is that of the artifact's bytes (of the model that a contract JSON describes), None
-    where there is none.
+    """One artifact. `contract` is None for a dictionary or charset.rs, which holds only classes.
+    `sha256` is the hash of the artifact's bytes (for a contract JSON, of the model that it
+    describes), None without one.
     """
 
     path: Path
@@ -46,7 +46,7 @@ class Side:
     sha256: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return the contract as plain JSON values, or of a charset file its classes."""
+        """Return the contract as plain JSON values; for a charset file, its classes."""
         if self.contract:
             contract = self.contract.to_json()
         else:
@@ -54,23 +54,21 @@ class Side:
         return {"path": str(self.path), "sha256": self.sha256, **contract}
 
     def fields(self) -> dict[str, Any]:
-        """Return the fields by dotted key, the charset as one hash and the parent left out."""
+        """Return the fields by dotted key, with the charset as one hash and without the parent."""
         if self.contract is None:
             return {}
         table = {**self.contract.to_json(), "charset": self.charset.sha256}
         del table["parent_sha256"], table[JSON_DIGEST]
-        if (
-            self.path.suffix == ".safetensors"
-        ):  # weights alone have no tensors that go in and out
+        if self.path.suffix == ".safetensors":  # weights have no input and output tensors
             del table["input_type"], table["output_type"]
         return flatten(table)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What two artifacts disagree on. `differences` would break whoever takes one for the other;
-    `own` is what either may have of its own (precision, temperature, trained widths, the rest of
-    the profile); `lineage` says in words which was made from which.
+    """The differences between two artifacts. With `differences` one cannot replace the other. `own`
+    are entries that may differ (precision, temperature, trained widths, the rest of the profile).
+    `lineage` describes which was made from which.
     """
 
     a: Side
@@ -94,11 +92,10 @@ class Comparison:
 
 
 def read_side(path: Path) -> Side:
-    """Read what `path` says of itself: weights, a run folder, an ONNX model, an engine, the JSON
-    beside either, a dictionary (.txt) or a charset.rs. The network is not loaded.
-
-    Raises UsageError when there is no such file, ArtifactError when it carries no contract, is
-    damaged, or is not the file that the JSON beside it describes.
+    """Read the contract of `path`: weights, a run folder, an ONNX model, an engine, the JSON next
+    to either, a dictionary (.txt) or a charset.rs. The network is not loaded. Raises UsageError
+    when the file does not exist, ArtifactError when it carries no contract, is damaged, or is not
+    the file that the JSON next to it describes.
     """
     if path.suffix in _CHARSET_SUFFIXES:
         return Side(path, load_charset(str(path)))
@@ -116,16 +113,16 @@ def _described(path: Path) -> Side:
     value = read_json(path, "description of a model", error=ArtifactError)
     try:
         described = value.get("model") or value["engine"]
-        beside, sha256 = path.with_name(described["name"]), str(described["sha256"])
+        model, sha256 = path.with_name(described["name"]), str(described["sha256"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ArtifactError(
             f"{path} describes no model ({type(error).__name__}: {error}); give the JSON that"
             " export or build-engine writes"
         ) from error
     require_sealed_json(value, str(path), SIDECAR_SCHEMA)
-    if beside.is_file() and sha256_of(beside) != sha256:
+    if model.is_file() and sha256_of(model) != sha256:
         raise ArtifactError(
-            f"{beside} is not the file that {path.name} describes (another sha256); make it again"
+            f"{model} is not the file that {path.name} describes (another sha256); make it again"
         )
     contract = contract_from_json(value.get("contract"), str(path))
     return Side(path, contract.charset, contract, sha256)
@@ -135,12 +132,10 @@ def attach_contract(
     model: Path, source: Path, output: Path, activation: str | None = None
 ) -> OnnxFile:
     """Write the ONNX `model` with the contract of `source` (any artifact that has one, or the JSON
-    beside it) to `output`.
-
-    Input and output types, output activation and precision must be as the contract says, but that
-    of `source` weights says how they are kept, nothing of the model's; the result passes every
-    check of an export but parity, as the weights are not known. Raises UsageError and
-    ArtifactError.
+    next to it) to `output`. Input and output types, output activation and precision must agree with
+    the contract. The precision of `source` weights is not compared: it describes how they are
+    stored, not the model. The result passes every check of an export except parity, since the
+    weights are not known. Raises UsageError and ArtifactError.
     """
     if model.suffix != ".onnx" or output.suffix != ".onnx":
         raise UsageError("a contract is put into an ONNX model: MODEL.onnx -o NEW.onnx")
@@ -175,9 +170,8 @@ def write_with_contract(
     model: Path, contract: Contract, output: Path, own_precision: bool = False
 ) -> OnnxFile:
     """Write the network of an ONNX `model` with another contract to `output`, and the contract's
-    JSON beside it; with `own_precision` the contract gets that of the model's weights.
-
-    Raises ArtifactError when the model is no ONNX or does not fit the contract, DataError when the
+    JSON next to it. With `own_precision` the contract gets the precision of the model's weights.
+    Raises ArtifactError when the model is not ONNX or does not fit the contract, DataError when the
     disk is full.
     """
     import onnx
@@ -201,8 +195,8 @@ def write_with_contract(
 
 
 def compare_contracts(a: Path, b: Path) -> Comparison:
-    """Compare two artifacts field by field; charsets class by class. Raises what `read_side`
-    raises, UsageError for a file that is compared with itself.
+    """Compare two artifacts field by field, and charsets class by class. Raises what `read_side`
+    raises, and UsageError for a file that is compared with itself.
     """
     if a.exists() and b.exists() and a.samefile(b):
         raise UsageError(f"{a} and {b} are the same file")
@@ -237,14 +231,14 @@ def compare_contracts(a: Path, b: Path) -> Comparison:
 
 
 def _lineage(a: Side, b: Side) -> tuple[str, bool]:
-    """Say which was made from which, and whether that is a fault: an ONNX beside weights that it
-    was not exported from.
+    """Describe which file was made from which, and whether that is a fault: an ONNX and weights
+    that it was not exported from.
     """
     assert a.contract is not None
     assert b.contract is not None
     parents = a.contract.parent_sha256, b.contract.parent_sha256
     if a.sha256 == b.sha256:
-        return f"{a.path.name} and {b.path.name} speak of the same bytes", False
+        return f"{a.path.name} and {b.path.name} describe the same bytes", False
     for child, parent, named in ((b, a, parents[1]), (a, b, parents[0])):
         if named == parent.sha256:
             return f"{child.path.name} was made from {parent.path.name}", False
@@ -264,15 +258,15 @@ def _lineage(a: Side, b: Side) -> tuple[str, bool]:
         made, origin = suffixes[".engine"].path.name, suffixes[".onnx"].path.name
         return f"{made} was not made from {origin}, but from another .onnx file", True
     return (
-        f"neither {a.path.name} nor {b.path.name} was made from the other, nor both from one file;"
-        " `nordocr lineage` follows them over the files that lie between",
+        f"neither {a.path.name} nor {b.path.name} was made from the other, nor both from one"
+        f" file; `nordocr lineage` follows them through the files in between",
         True,
     )
 
 
 def _shared_ancestor(a: Side, b: Side) -> str:
-    """Say how two files descend from one another over the files next to them; "" when they do not.
-    An engine is made from an ONNX, which is made from weights.
+    """Describe how one file descends from the other through the files next to them; "" when it does
+    not. An engine is made from an ONNX, which is made from weights.
     """
     files = [path for side in (a, b) for path in side.path.parent.iterdir()]
     models = [path for path in dict.fromkeys(files) if is_model(path)]
@@ -294,7 +288,7 @@ def _shared_ancestor(a: Side, b: Side) -> str:
 
 
 def _ancestors(side: Side, parents: Mapping[str, str]) -> list[str]:
-    """The hashes of a file and of what it was made from, nearest first."""
+    """Return the hashes of a file and of its origins, nearest first."""
     assert side.contract is not None
     line = [str(side.sha256)]
     following = side.contract.parent_sha256 or parents.get(line[0])

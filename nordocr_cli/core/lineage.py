@@ -25,15 +25,15 @@ _REPORTS = (".json", ".html")
 _SIDECARS = (
     ".contract.json",
     ".engine.json",
-)  # they repeat what the file next to them holds
+)  # they repeat the content of the file next to them
 _MAX_REPORT_BYTES = 64 << 20
 _HASH = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
 
 
 @dataclass(frozen=True)
 class Link:
-    """That a file was made from, or speaks of, the bytes with this hash. `role` says as what, e.g.
-    `parent` or `model.sha256`.
+    """A reference of a file to the bytes with this hash: it was made from them or mentions them.
+    `role` is the kind of reference, e.g. `parent` or `model.sha256`.
     """
 
     role: str
@@ -42,7 +42,7 @@ class Link:
 
 @dataclass(frozen=True)
 class Node:
-    """One file. `problem` says what is broken about it, else ""."""
+    """One file. `problem` describes what is wrong with it, else ""."""
 
     path: Path
     kind: str
@@ -53,7 +53,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Step:
-    """One arrow: `child` was made from `parent`, or speaks of it (`role`)."""
+    """One arrow: `child` was made from `parent`, or mentions it (`role`)."""
 
     parent: Node
     child: Node
@@ -62,7 +62,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Lineage:
-    """The files, what was made from what, and what is missing: parents whose bytes are nowhere."""
+    """The files, their origins, and what is missing: parents whose bytes were not found."""
 
     nodes: tuple[Node, ...]
     steps: tuple[Step, ...]
@@ -70,7 +70,7 @@ class Lineage:
 
     @property
     def broken(self) -> list[str]:
-        """One sentence for each file that is not what it says."""
+        """Return one sentence for each broken file."""
         return [f"{node.path}: {node.problem}" for node in self.nodes if node.problem]
 
     def lines(self) -> list[str]:
@@ -89,9 +89,9 @@ class Lineage:
                 yield from self._tree(step.child, depth + 1, (*above, node.path))
 
     def missing_lines(self) -> list[str]:
-        """One sentence for each parent that was not found."""
+        """Return one sentence for each parent that was not found."""
         return [
-            f"{node.path}: its {link.role} {link.sha256[:12]}… is none of the files given"
+            f"{node.path}: its {link.role} {link.sha256[:12]}… is not among the given files"
             for node, link in self.missing
         ]
 
@@ -121,9 +121,8 @@ class Lineage:
 
 def trace(paths: Sequence[Path], *, check_tensors: bool = True) -> Lineage:
     """Follow the files of `paths`, and those in the folders among them, from child to parent. With
-    `check_tensors` weights are read whole, to see damage that their contract does not show.
-
-    Raises UsageError when nothing is given, or a path is not there.
+    `check_tensors` the weights are read completely, to find damage that their contract does not
+    show. Raises UsageError when nothing is given, or a path does not exist.
     """
     nodes = [_node(path, check_tensors) for path in dict.fromkeys(_files(paths))]
     if not nodes:
@@ -144,12 +143,14 @@ def trace(paths: Sequence[Path], *, check_tensors: bool = True) -> Lineage:
 
 
 def _is_required(node: Node, link: Link) -> bool:
-    """Whether a hash must be one of the files: a result also names charsets and line stores."""
+    """Return whether a hash must belong to one of the files. A result also names charsets and line
+    stores.
+    """
     return node.kind not in ("result", "report") or link.role.endswith("model.sha256")
 
 
 def _without_detours(steps: Iterable[Step]) -> tuple[Step, ...]:
-    """Leave out repeated arrows: a result may name one file several times."""
+    """Remove repeated arrows: a result may name one file several times."""
     unique: dict[tuple[Path, Path], Step] = {}
     for step in steps:
         unique.setdefault((step.parent.path, step.child.path), step)
@@ -165,12 +166,12 @@ def _files(paths: Sequence[Path]) -> Iterator[Path]:
 
 
 def is_model(path: Path) -> bool:
-    """Whether a file is weights, an ONNX model or an engine."""
+    """Return whether a file is weights, an ONNX model or an engine."""
     return path.is_file() and path.suffix in _MODELS
 
 
 def is_artifact(path: Path) -> bool:
-    """Whether a file is something that `trace` follows."""
+    """Return whether `trace` follows this kind of file."""
     suffixes = (*_MODELS, *_CHECKPOINTS, *_REPORTS)
     if not path.is_file() or path.suffix not in suffixes or path.name.endswith(_SIDECARS):
         return False
@@ -198,7 +199,9 @@ def _node(path: Path, check_tensors: bool) -> Node:
 
 
 def _links_of_model(path: Path, check_tensors: bool) -> Iterator[Link]:
-    """The parent of weights, an ONNX model or an engine, after checking that the file is whole."""
+    """Return the parent of weights, an ONNX model or an engine after checking that the file is
+    complete.
+    """
     if path.suffix == ".engine":
         read_sidecar(path)  # checks that it belongs to these bytes
     if path.suffix == ".safetensors" and not has_contract(path):
@@ -214,7 +217,7 @@ def _links_of_model(path: Path, check_tensors: bool) -> Iterator[Link]:
 
 
 def _links_of_text(path: Path) -> tuple[Link, ...]:
-    """The hashes in a result or report, with their keys where it is JSON."""
+    """Return the hashes in a result or report, with their keys if it is JSON."""
     if path.stat().st_size > _MAX_REPORT_BYTES:
         return ()
     text = path.read_text(encoding="utf-8", errors="replace")
@@ -227,7 +230,7 @@ def _links_of_text(path: Path) -> tuple[Link, ...]:
 
 
 def _hashes(value: Any, key: str) -> Iterator[Link]:
-    """Every SHA-256 in a JSON value, with its dotted key."""
+    """Yield every SHA-256 in a JSON value with its dotted key."""
     if isinstance(value, Mapping):
         for name, inner in value.items():
             yield from _hashes(inner, f"{key}.{name}" if key else str(name))

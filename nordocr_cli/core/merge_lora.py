@@ -1,5 +1,5 @@
-"""merge-lora: a fine-tuned TrOCR as one folder that transformers reads, its adapters added to the
-weights that they adapt.
+"""merge-lora: a fine-tuned TrOCR as one folder that transformers can load, with the adapters merged
+into the weights.
 """
 
 import shutil
@@ -14,8 +14,8 @@ from nordocr_cli.atomic import refuse_inputs, replacing, sha256_of
 from nordocr_cli.errors import ArtifactError, UsageError
 from nordocr_cli.progress import SILENT, Progress
 
-# Of the pretrained folder: how text becomes tokens and pictures pixels. What the network is, is
-# written anew.
+# Copied from the pretrained folder: tokenizer and image processor. The files of the network itself
+# are written by transformers.
 _COPIED = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -27,14 +27,13 @@ _COPIED = (
     "preprocessor_config.json",
     "processor_config.json",
 )
-_TOLERANCE = (
-    1e-3  # of a logit: adding products up before the input is multiplied rounds otherwise
-)
+# Maximum difference of a logit: merged weights round differently from separate adapters.
+_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True)
 class MergePlan:
-    """Weights of a TrOCR and the folder that is to be written."""
+    """Weights of a TrOCR and the folder to write."""
 
     weights: Path
     contract: Contract
@@ -53,8 +52,8 @@ class MergePlan:
 
 @dataclass(frozen=True)
 class MergeResult:
-    """What was written; `max_diff` is the greatest difference of a logit between the merged network
-    and the one with adapters.
+    """The written folder. `max_diff` is the maximum difference of a logit between the merged
+    network and the one with adapters.
     """
 
     output: Path
@@ -75,8 +74,8 @@ class MergeResult:
 def plan_merge(weights: Path, output: Path) -> MergePlan:
     """Return what `merge` would do, without torch.
 
-    Raises UsageError for weights of another network, for those that are merged already, and for an
-    output that is there.
+    Raises UsageError for weights of another network, for weights that are already merged, and for
+    an output that exists.
     """
     source = find_weights(weights)
     contract = read_contract(source)
@@ -84,23 +83,21 @@ def plan_merge(weights: Path, output: Path) -> MergePlan:
         name = contract.model.get("name")
         more = ""
         if contract.model.get("use_lora"):
-            more = "; `nordocr export` merges its adapters by itself"
+            more = "; `nordocr export` merges its adapters automatically"
         raise UsageError(f"{source} is a {name}, and merge-lora is for trocr{more}")
     if not contract.model["pretrained"]:
-        raise UsageError(f"{source} is merged already")
+        raise UsageError(f"{source} is already merged")
     refuse_inputs(output, [source])
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise UsageError(f"-o {output} is there already; give a new folder")
+        raise UsageError(f"-o {output} already exists; give a new folder")
     return MergePlan(source, contract, output)
 
 
 def merge(plan: MergePlan, progress: Progress = SILENT) -> MergeResult:
-    """Write the folder; it appears whole, and only if the merged network computes what the one with
-    adapters does.
-
-    Beside transformers' files it holds a `best.safetensors`, which has the contract and no tensors:
-    so every command that reads lines takes the folder. Raises ArtifactError for weights that do not
-    fit, and when the two compute otherwise.
+    """Write the folder. It appears only when complete, and only if the merged network computes the
+    same as the one with adapters. Besides transformers' files it holds a `best.safetensors` with
+    the contract and without tensors, so that every command that reads lines accepts the folder.
+    Raises ArtifactError for weights that do not fit, and when the results differ.
     """
     from nordocr_cli.models.trocr.folder import WEIGHTS
     from nordocr_cli.models.trocr.network import difference, require_trocr
@@ -113,13 +110,13 @@ def merge(plan: MergePlan, progress: Progress = SILENT) -> MergeResult:
     found = difference(model, merged)
     if not found <= _TOLERANCE:
         raise ArtifactError(
-            f"{plan.weights}: merged it computes otherwise, a logit differs by {found:.1e}; nothing"
-            " was written"
+            f"{plan.weights}: the merged network computes something else, a logit differs by"
+            f" {found:.1e}; nothing was written"
         )
     with replacing(plan.output) as temporary:
         temporary.mkdir()
         merged.save_pretrained(temporary)
-        # transformers keeps the weights for their owner alone
+        # transformers makes the weights readable for their owner only
         shutil.copymode(temporary / "config.json", temporary / WEIGHTS)
         for name in _COPIED:
             if (model.folder.path / name).is_file():
@@ -131,10 +128,10 @@ def merge(plan: MergePlan, progress: Progress = SILENT) -> MergeResult:
             "lora_rank": 0,
             "load_in": "fp32",
         }
-        whole = replace(
+        merged_contract = replace(
             contract, model=table, parent_sha256=sha256_of(plan.weights), precision="fp32"
         )
-        save_weights(temporary / BEST, {}, whole)
+        save_weights(temporary / BEST, {}, merged_contract)
         files = tuple(sorted(path.name for path in temporary.iterdir()))
     parameters = sum(weight.numel() for weight in merged.parameters())
     progress.note(f"merged: logits differ by {found:.1e} at most from those with adapters")

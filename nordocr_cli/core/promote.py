@@ -1,5 +1,5 @@
-"""promote: the best weights of a run replace the promoted ones, if every gate holds and they are
-not worse than the champion, the weights that they would replace.
+"""promote: the best weights of a run replace the promoted weights (the champion) if every gate
+holds and they are not worse.
 """
 
 import os
@@ -27,13 +27,12 @@ SCHEMA = "nordocr.promotion/2"
 
 @dataclass(frozen=True)
 class PromotionRequest:
-    """Which weights to promote, and by what to judge them.
-
-    `stores` are the lines (default: the validation stores of the run). `champion` is what the new
-    weights have to beat: weights, or a recorded result of the same lines; by default the weights at
-    `output`, if there are any. `gates` are conditions that must hold, in addition to those of the
-    file `expect`; they may be relative to the champion. `sign_key_env` names the environment
-    variable with the key of the record's signature.
+    """Which weights to promote, and how to evaluate them. `stores` are the lines (default: the
+    validation stores of the run). The new weights are compared with `champion`: weights, or a
+    recorded result of the same lines; by default the weights at `output`, if there are any. `gates`
+    are conditions that must hold, in addition to those of the file `expect`. They may be relative
+    to the champion. `sign_key_env` names the environment variable with the key of the record's
+    signature.
     """
 
     run: Path
@@ -83,8 +82,8 @@ class PromotionPlan:
 
 @dataclass(frozen=True)
 class Promotion:
-    """What was promoted: the weights and where they are now, their SHA-256, and what they were
-    judged by: the gates, the evaluation on each store, and the comparisons with the champion.
+    """The result of a promotion: the weights and their new path, their SHA-256, the gates, the
+    evaluation on each store, and the comparisons with the champion.
     """
 
     run: Path
@@ -110,8 +109,9 @@ class Promotion:
 
 
 def plan(request: PromotionRequest) -> PromotionPlan:
-    """Check a request; nothing is evaluated. Raises UsageError for what is missing or in the way,
-    ArtifactError for a damaged run.json, DataError for a validation store that has changed since.
+    """Check a request; nothing is evaluated. Raises UsageError for missing or existing files,
+    ArtifactError for a damaged run.json, DataError for a validation store that has changed since
+    training.
     """
     run, target = request.run, request.target
     if not (run / RUN).is_file():
@@ -129,7 +129,7 @@ def plan(request: PromotionRequest) -> PromotionPlan:
     holds_others = target.exists() and atomic.sha256_of(target) != atomic.sha256_of(weights)
     if holds_others and not request.replace:
         raise UsageError(
-            f"{target} is there and holds other weights; name another -o, or give --replace"
+            f"{target} exists and holds other weights; give another -o, or --replace"
         )
     champion = _champion(request, holds_others)
     relative = [gate.text for gate in gates if gate.relative]
@@ -139,7 +139,7 @@ def plan(request: PromotionRequest) -> PromotionPlan:
         )
     if not gates and champion is None:
         raise UsageError(
-            "nothing to judge by: give --expect FILE.toml, --gate or --champion"
+            "no condition to check: give --expect FILE.toml, --gate or --champion"
         )
     return PromotionPlan(
         request=request,
@@ -166,11 +166,10 @@ def _champion(request: PromotionRequest, target_holds_others: bool) -> Path | No
 
 
 def run(plan: PromotionPlan, progress: Progress = SILENT) -> Promotion:
-    """Read the stores with the new weights and with the champion, and copy the new weights when
-    every gate holds on each store and none shows them to be worse than the champion.
-
-    Raises GateMissed naming each gate that was missed and what was found, or when the stores hold
-    lines that the run has trained on (unless `allow_leakage`, which warns of them).
+    """Read the stores with the new weights and with the champion. Copy the new weights when every
+    gate holds on each store and they are worse than the champion on none. Raises GateMissed naming
+    each missed gate with the value found, or when the stores hold lines on which the run was
+    trained (with `allow_leakage`, a warning).
     """
     request = plan.request
     sha256 = atomic.sha256_of(plan.weights)
@@ -213,8 +212,8 @@ def _require_unseen_lines(plan: PromotionPlan, progress: Progress) -> None:
         return
     if not request.allow_leakage:
         raise GateMissed(
-            f"{request.run} is not promoted: {leakage}. Judge it by other lines with --on STORE, or"
-            " give --allow-leakage"
+            f"{request.run} is not promoted: {leakage}. Evaluate it on other lines with --on"
+            f" STORE, or give --allow-leakage"
         )
     progress.warn(leakage)
 
@@ -222,7 +221,7 @@ def _require_unseen_lines(plan: PromotionPlan, progress: Progress) -> None:
 def _evaluate(
     model: str, store: Path, plan: PromotionPlan, progress: Progress, *, new: bool = True
 ) -> EvalResult:
-    """Evaluate the new weights, or the champion, which is compared with nothing else."""
+    """Evaluate the new weights, or the champion, which has no champion of its own."""
     request = plan.request
     return evaluate(
         model,
@@ -231,7 +230,7 @@ def _evaluate(
         threads=request.threads,
         against=request.against if new else None,
         gates=[gate for gate in plan.gates if new and gate.kind != "letter"],
-        allow_leakage=True,  # looked at before, for all stores
+        allow_leakage=True,  # checked before for all stores
         command=request.command,
         progress=progress,
     )
@@ -257,8 +256,8 @@ def _problems(
     judged: Sequence[Judged],
     comparisons: Sequence[ChampionComparison],
 ) -> list[str]:
-    """Every gate that is missed, on every store, then where the champion is better."""
-    # Without a champion only gates with a bound of their own are left.
+    """Return every missed gate on every store, then the stores where the champion is better."""
+    # Without a champion only absolute gates remain.
     sides = judged or [
         Judged(store, result, result)
         for store, result in zip(plan.stores, results, strict=True)
@@ -277,8 +276,8 @@ def _copy_weights(weights: Path, target: Path, sha256: str) -> None:
         shutil.copyfile(weights, temporary)
         if atomic.sha256_of(temporary) != sha256:
             raise ArtifactError(
-                f"{weights} changed while it was judged; is the run still training? Promote it when"
-                " it is finished"
+                f"{weights} changed during the evaluation; is the run still training? Promote it"
+                f" when it is finished"
             )
 
 
@@ -296,7 +295,9 @@ def _record(target: Path) -> Path:
 
 
 def _val_stores(run: Path) -> list[Path]:
-    """The validation stores that run.json names, if they still hold what they held then."""
+    """Return the validation stores of run.json after checking that their content has not
+    changed.
+    """
     from nordocr_cli.data.store import LineStore
 
     try:
@@ -311,13 +312,14 @@ def _val_stores(run: Path) -> list[Path]:
     for path, content in named:
         if not path.exists():
             raise UsageError(
-                f"{path}, on which {run / BEST} was chosen, is not there; name the lines with --on"
+                f"{path}, on which {run / BEST} was chosen, does not exist; name the lines with"
+                f" --on"
                 " STORE"
             )
         with LineStore(path) as store:
             if store.header.content_sha256 != content:
                 raise DataError(
-                    f"{path} is not what it was when {run} was trained; name the lines to judge by"
-                    " with --on STORE"
+                    f"{path} has changed since {run} was trained; name the lines to evaluate with"
+                    f" --on STORE"
                 )
     return [path for path, _ in named]

@@ -10,16 +10,18 @@ from nordocr_cli.errors import ArtifactError, UsageError
 from nordocr_cli.profile import flatten
 from nordocr_cli.training.runlog import BEST, METRICS, RUN, STATE, read_run
 
-_ACTIVE_S = 120.0  # metrics.jsonl written so lately: the run is going on
+_ACTIVE_S = (
+    120.0  # metrics.jsonl was written at most this long ago: the run is still going on
+)
 _MISSING = "–"
 
 
 @dataclass(frozen=True)
 class RunSummary:
     """One run. `state` is finished, running, stopped (it can be resumed), ended (it cannot) or
-    damaged; rates are 0…1 and None before the first evaluation; `val` names the validation stores,
-    `val_sha256` their content: only runs that agree in it can be compared. `problem` says why a run
-    cannot be read.
+    damaged; rates are 0…1 and None before the first evaluation. `val` names the validation stores
+    and `val_sha256` their content: only runs with the same content can be compared. `problem` says
+    why a run cannot be read.
     """
 
     path: Path
@@ -46,10 +48,8 @@ class RunSummary:
 
 
 def find_runs(root: Path) -> list[Path]:
-    """Return the run folders in `root`, or `root` itself when it is one, sorted by name; links are
-    not followed.
-
-    Raises UsageError when there is no such folder.
+    """Return the run folders in `root`, or `root` itself when it is one, sorted by name. Links are
+    not followed. Raises UsageError when the folder does not exist.
     """
     if not root.is_dir():
         raise UsageError(
@@ -69,8 +69,8 @@ def _walk(folder: Path) -> Iterator[Path]:
 
 
 def list_runs(root: Path) -> list[RunSummary]:
-    """Return the runs in `root`, the latest first. A damaged run.json is one of them, with its
-    problem.
+    """Return the runs in `root`, the latest first. A run with a damaged run.json is included, with
+    its problem.
     """
     return sorted(
         (summarize(folder) for folder in find_runs(root)),
@@ -80,7 +80,7 @@ def list_runs(root: Path) -> list[RunSummary]:
 
 
 def summarize(folder: Path) -> RunSummary:
-    """Return what run.json and the files of one run say."""
+    """Summarize one run from run.json and its other files."""
     try:
         facts = read_run(folder)
         return _summary(folder, facts)
@@ -138,7 +138,7 @@ def _state(folder: Path, facts: dict[str, Any]) -> str:
 
 
 def is_finished(folder: Path) -> bool:
-    """Whether the run came to its end and has its best weights."""
+    """Return whether the run finished and has its best weights."""
     return summarize(folder).state == "finished" and (folder / BEST).is_file()
 
 

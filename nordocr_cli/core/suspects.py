@@ -1,10 +1,10 @@
 """data suspects: lines of a store whose label and image disagree, the likeliest wrong labels first.
 
-A network of this project tells how much likelier its own text is than the label (the logarithm of
-the ratio, from the CTC forward algorithm): large for a wrong label that is printed clearly, small
-where the network itself is unsure. Other recognizers are judged by edits per character, weighted by
-their confidence. A second engine that reads what the first one reads, and not the label, adds to
-the suspicion.
+For a network of this project the score is how much likelier its own text is than the label (the
+logarithm of the ratio, from the CTC forward algorithm). It is large for a wrong label of a clearly
+printed line, and small where the network itself is unsure. For other recognizers it is the edits
+per character, weighted by their confidence. A second engine that agrees with the first one, and not
+with the label, increases the score.
 """
 
 import json
@@ -32,17 +32,17 @@ if TYPE_CHECKING:
     from nordocr_cli.runtime.protocols import Image, Recognizer
     from nordocr_cli.runtime.recognizers import RunnerRecognizer
 
-# What an edit per character weighs next to a logarithm of likelihoods, where there is no network.
+# The weight of an edit per character, on the scale of the log-likelihood ratio, without a network.
 _EDITS_WEIGHT = 50.0
-# Two engines that agree against the label: as much as a clearly printed letter.
+# Two engines that agree against the label count as much as one clearly printed letter.
 _AGREEMENT = 10.0
 _SHEET_LINES = 60
 
 
 @dataclass(frozen=True)
 class SuspectsRequest:
-    """Which store to look at, with which recognizers, and what to write: the manifest of the
-    `limit` most suspicious lines, and a picture of them (`sheet`, PNG).
+    """The store to check, the recognizers, and the files to write: the manifest of the `limit` most
+    suspicious lines, and a picture of them (`sheet`, PNG).
     """
 
     store: Path
@@ -57,7 +57,7 @@ class SuspectsRequest:
 
 @dataclass(frozen=True)
 class Suspect:
-    """A line, what was read instead of its label, and how suspicious that is (0: not at all)."""
+    """A line, the hypothesis that differs from its label, and its score (0: not suspicious)."""
 
     index: int
     row: LineRow
@@ -67,7 +67,7 @@ class Suspect:
     reasons: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """Return the row with the suggestion; its `text` is the label, to be corrected."""
+        """Return the row with the suggestion. Its `text` is the label, to be corrected."""
         return self.row.to_json() | {
             "suggestion": self.hypothesis,
             "confidence": self.confidence,
@@ -78,7 +78,7 @@ class Suspect:
 
 @dataclass(frozen=True)
 class SuspectsResult:
-    """All lines by falling suspicion, and the files written."""
+    """All lines by descending score, and the written files."""
 
     lines: int
     suspects: tuple[Suspect, ...]
@@ -94,8 +94,8 @@ class SuspectsResult:
 
 
 def plan(request: SuspectsRequest) -> dict[str, Any]:
-    """Check a request; nothing is read. Raises UsageError for what is missing and for an output
-    that is an input.
+    """Check a request; nothing is read. Raises UsageError for missing files and for an output that
+    is also an input.
     """
     if not request.store.exists():
         raise UsageError(f"no line store {request.store}")
@@ -111,7 +111,7 @@ def plan(request: SuspectsRequest) -> dict[str, Any]:
 
 
 def run(request: SuspectsRequest, progress: Progress = SILENT) -> SuspectsResult:
-    """Rank the lines of a store by how much their labels disagree with what is read.
+    """Rank the lines of a store by how much their labels disagree with the hypotheses.
 
     Raises what `plan` and opening the recognizers raise, and DataError for a store without lines.
     """
@@ -158,8 +158,8 @@ def _read(
     rows: Sequence[LineRow],
     progress: Progress,
 ) -> tuple[list[Recognition], list[float | None]]:
-    """What is read in each line, and how much likelier that is than the label (None where the
-    recognizer does not tell).
+    """Return the hypothesis for each line, and how much likelier it is than the label (None when
+    the recognizer gives no likelihood).
     """
     from nordocr_cli.runtime.recognizers import RunnerRecognizer
 
@@ -188,7 +188,7 @@ def _tells_likelihoods(recognizer: "RunnerRecognizer") -> bool:
 def _outputs(
     recognizer: "RunnerRecognizer", crops: "Sequence[Image]"
 ) -> Iterator[tuple[int, Recognition, NDArray[np.float64]]]:
-    """Yield each line's number, reading and log-probabilities (T, C)."""
+    """Yield the number, hypothesis and log-probabilities (T, C) of each line."""
     contract = recognizer.runner.contract
     geometry = contract.geometry
     tight = [tightened(crop, geometry) for crop in crops]
@@ -217,12 +217,14 @@ def _outputs(
 def _ratio(
     log_probabilities: NDArray[np.float64], hypothesis: str, label: str, charset: Charset
 ) -> float | None:
-    """ln P(hypothesis) - ln P(label), at least 0; None for a label that the charset cannot hold."""
+    """Return ln P(hypothesis) - ln P(label), at least 0; None for a label with characters outside
+    the charset.
+    """
     if charset.missing(label):
         return None
     own = ctc_log_likelihood(log_probabilities, charset.encode(hypothesis))
-    wanted = ctc_log_likelihood(log_probabilities, charset.encode(label))
-    return max(0.0, own - wanted)
+    of_label = ctc_log_likelihood(log_probabilities, charset.encode(label))
+    return max(0.0, own - of_label)
 
 
 def _judge(
@@ -267,7 +269,7 @@ def _write(
 
 
 def _write_sheet(path: Path, suspects: Sequence[Suspect], crops: "Sequence[Image]") -> None:
-    """Draw the lines under each other, each with what was read and its label."""
+    """Draw the lines below each other, each with its hypothesis and its label."""
     import cv2
 
     from nordocr_cli.charset import NORDIC

@@ -1,13 +1,9 @@
-"""What a training line may look like each time it is shown: joined, squeezed, cropped a little
-wrong, scanned once more.
-
-Two steps. `draw_samples` decides for a whole epoch what changes widths and labels, before batches
-are cut: which lines are joined, how wide each sample becomes. `compose` makes one sample's pixels
-of its lines. Both draw from the generator that they are given and from nothing else, so an epoch is
-a function of its seed.
-
-A label stays true: no letter is cut off, a sample keeps the CTC frames its label needs, and none
-grows beyond the widest input.
+"""Augmentation of training lines: joined, squeezed, cropped with small errors, scanned again. There
+are two steps. `draw_samples` decides for a complete epoch what changes widths and labels, before
+batches are formed: which lines are joined, and how wide each sample becomes. `compose` makes the
+pixels of one sample from its lines. Both use only the generator passed to them, so an epoch is a
+function of its seed. A label stays correct: no letter is cut off, a sample keeps the CTC frames
+that its label needs, and none becomes wider than the maximum input.
 """
 
 from collections.abc import Sequence
@@ -22,28 +18,28 @@ from numpy.typing import NDArray
 from nordocr_cli.geometry import Geometry
 from nordocr_cli.settings import Augment
 
-# uint8 (h, w) gray or (h, w, 3); OpenCV's own types say no more than "an array"
+# uint8 (h, w) gray or (h, w, 3); OpenCV's own types are just "an array"
 Line = NDArray[Any]
 
-_LEAST_GAP_PX = 8  # a narrower gap between joined lines might not read as a space
-_MOST_SQUEEZE = 1.3  # a line becomes this much narrower or wider
-_LEAST_FRAMES = (
-    1.5  # a squeezed line keeps this many times the CTC frames that its label needs
-)
-_MOST_MARGIN_PX = 24  # paper that a loose box adds beside the line
+_MIN_GAP_PX = 8  # a narrower gap between joined lines might not look like a space
+_MAX_SQUEEZE = 1.3  # range of the factor by which a line becomes narrower or wider
+# Minimum CTC frames of a squeezed line, as a multiple of those that its label needs.
+_MIN_FRAMES = 1.5
+_MAX_MARGIN_PX = 24  # paper that a loose box adds at the left and right of the line
 _BOX_ROWS = (
     -2,
     4,
-)  # rows that a wrong box takes away or adds above and below, at height 32
-_INK_ROWS = 1  # of the rows taken away, so many may hold ink: a ring or a dot is higher
-_BOX_COLUMNS = 6  # columns, of paper only, that a tight box takes away at either end
-# of a neighbour's line, and paper between it and ours
+)  # rows that a wrong box removes or adds above and below, at height 32
+_INK_ROWS = 1  # how many of the removed rows may hold ink: a ring or a dot is taller
+_BOX_COLUMNS = 6  # columns, of paper only, that a tight box removes at either end
+# rows of a neighbouring line, and paper between it and ours
 _STRIP_ROWS, _STRIP_GAP_ROWS = (1, 4), (1, 3)
-# of a neighbour's column at either end, and paper between it and ours
+# columns of a neighbour at either end, and paper between it and ours
 _SLIVER_PX, _SLIVER_GAP_PX = 2, 12
-_INK_LEVELS = 48  # a pixel this far from the paper is ink
-_LOST_COLUMNS = 0.05  # a threshold that loses more of the columns with ink is not applied
-# the paper's level is taken from every third row and about 64 columns
+_INK_LEVELS = 48  # a pixel that differs from the paper by more than this is ink
+# A threshold that erases a larger share of the columns with ink is not applied.
+_LOST_COLUMNS = 0.05
+# the level of the paper is sampled from every third row and about 64 columns
 _PAPER_ROWS, _PAPER_COLUMNS = 3, 64
 _NOISE_H, _NOISE_W = 128, 4096
 _SHRINKING = (cv2.INTER_AREA, cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_NEAREST)
@@ -52,8 +48,8 @@ _SMOOTH = (cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_LANCZOS4, cv2.INTER_AREA
 
 @dataclass(frozen=True)
 class Samples:
-    """What an epoch shows. Sample i is lines[first[i]:first[i + 1]] from left to right; all lengths
-    are in pixels.
+    """The samples of an epoch. Sample i is lines[first[i]:first[i + 1]] from left to right. All
+    lengths are in pixels.
     """
 
     lines: NDArray[np.int64]  # (L,), indices of lines
@@ -68,7 +64,7 @@ class Samples:
 
 
 def single_samples(lines: NDArray[np.int64], widths: NDArray[np.int64]) -> Samples:
-    """Return samples of one line each, as they are stored; `widths` are theirs."""
+    """Return samples of one line each, as they are stored. `widths` are those of the lines."""
     count = len(lines)
     zeros = np.zeros(count, dtype=np.int64)
     return Samples(
@@ -85,10 +81,9 @@ def draw_samples(
     augment: Augment,
     rng: np.random.Generator,
 ) -> Samples:
-    """Draw what an epoch makes of `lines`, each of them used once.
-
-    `widths` are the lines' in pixels, `frames` the CTC frames that their labels need, `joinable`
-    says which may stand beside another with one space between the labels.
+    """Draw the samples of an epoch from `lines`, each of them used once. `widths` are those of the
+    lines in pixels, `frames` the CTC frames that their labels need. `joinable` marks the lines that
+    may be joined with another, with one space between the labels.
     """
     order = rng.permutation(len(lines))
     lines, widths, frames, joinable = (
@@ -99,8 +94,8 @@ def draw_samples(
     )
     gaps = np.exp(
         rng.uniform(
-            np.log(_LEAST_GAP_PX),
-            np.log(max(_LEAST_GAP_PX, augment.max_join_gap_px)),
+            np.log(_MIN_GAP_PX),
+            np.log(max(_MIN_GAP_PX, augment.max_join_gap_px)),
             len(lines),
         )
     )
@@ -112,40 +107,41 @@ def draw_samples(
     gaps[ends] = 0
     first = np.append(np.flatnonzero(begins), len(lines))
     natural = np.add.reduceat(widths + gaps, first[:-1])  # (S,)
-    needed = np.add.reduceat(frames + ~ends, first[:-1])  # (S,), the spaces counted
+    needed = np.add.reduceat(frames + ~ends, first[:-1])  # (S,), including the spaces
     count, step = len(natural), geometry.width_multiple
-    factors = np.exp(rng.uniform(-np.log(_MOST_SQUEEZE), np.log(_MOST_SQUEEZE), count))
+    factors = np.exp(rng.uniform(-np.log(_MAX_SQUEEZE), np.log(_MAX_SQUEEZE), count))
     factors[rng.random(count) >= augment.squeeze] = 1.0
-    least = np.minimum(
-        natural, np.ceil(needed * geometry.stride * _LEAST_FRAMES).astype(np.int64)
+    min_widths = np.minimum(
+        natural, np.ceil(needed * geometry.stride * _MIN_FRAMES).astype(np.int64)
     )
     scaled = np.minimum(
-        np.maximum(np.rint(natural * factors).astype(np.int64), least), geometry.max_width
+        np.maximum(np.rint(natural * factors).astype(np.int64), min_widths),
+        geometry.max_width,
     )
-    # Mostly narrow margins; they make the width a multiple again, and none are added where they
-    # would not fit.
-    margins = (rng.random((count, 2)) ** 2 * (_MOST_MARGIN_PX + 1)).astype(np.int64)
+    # Margins are mostly narrow and make the width a multiple again. None are added where they would
+    # not fit.
+    margins = (rng.random((count, 2)) ** 2 * (_MAX_MARGIN_PX + 1)).astype(np.int64)
     margins[rng.random(count) >= augment.crop] = 0
     margins[scaled + margins.sum(1) + step - 1 > geometry.max_width] = 0
-    margins[:, 1] += -(scaled + margins.sum(1)) % step  # max_width is a multiple itself
+    margins[:, 1] += -(scaled + margins.sum(1)) % step  # max_width is itself a multiple
     return Samples(lines, gaps, first, margins, scaled + margins.sum(1))
 
 
 def _joined(
-    wanted: NDArray[np.bool_],
+    requested: NDArray[np.bool_],
     widths: NDArray[np.int64],
     gaps: NDArray[np.int64],
     joinable: NDArray[np.bool_],
-    most: int,
+    max_width: int,
 ) -> NDArray[np.bool_]:
-    """Where a sample begins, when each `wanted` line takes the next one along as long as both fit
-    `most` pixels.
+    """Return where samples begin. Each line in `requested` is joined with the next one if both fit
+    in `max_width` pixels.
     """
     begins = np.ones(len(widths), dtype=bool)
     so_far = widths.tolist()
-    for index in np.flatnonzero(wanted[:-1] & joinable[:-1] & joinable[1:]).tolist():
+    for index in np.flatnonzero(requested[:-1] & joinable[:-1] & joinable[1:]).tolist():
         width = so_far[index] + int(gaps[index]) + so_far[index + 1]
-        if width <= most:
+        if width <= max_width:
             so_far[index + 1], begins[index + 1] = width, False
     return begins
 
@@ -159,10 +155,9 @@ def compose(
     augment: Augment,
     rng: np.random.Generator,
 ) -> Line:
-    """Return a sample's pixels, `width` wide and as high as its `parts`, which are not written to.
-
-    `gaps` are pixels of paper after each part but the last, `neighbour` is any other line, pieces
-    of which may show at the edges.
+    """Return the pixels of a sample, `width` wide and as high as its `parts`, which are not
+    changed. `gaps` are pixels of paper after each part but the last. `neighbour` is any other line,
+    parts of which may appear at the edges.
     """
     chances = dict(zip(_CHANCES, rng.random(len(_CHANCES)), strict=True))
     line = _join(parts, gaps) if len(parts) > 1 else parts[0]
@@ -187,8 +182,8 @@ def compose(
 
 
 def _paper(pixels: Line) -> NDArray[np.uint8]:
-    """The paper's level, () or (3,): what more than half of the pixels of some text have, or are
-    darker than.
+    """Return the level of the paper, () or (3,): the median of the sampled pixels, since most
+    pixels of a line are paper.
     """
     few = pixels[::_PAPER_ROWS, :: 1 + pixels.shape[1] // _PAPER_COLUMNS]
     few = few.reshape(-1, *few.shape[2:])
@@ -197,12 +192,14 @@ def _paper(pixels: Line) -> NDArray[np.uint8]:
 
 
 def _join(parts: Sequence[Line], gaps: Sequence[int]) -> Line:
-    """Parts side by side; the paper between two goes over from one's level to the other's."""
+    """Return the parts side by side. The paper between two changes gradually from one level to the
+    other.
+    """
     pieces = [parts[0]]
     for before, gap, after in zip(parts, gaps, parts[1:], strict=False):
         left, right = (
-            _paper(before[:, -_MOST_MARGIN_PX:]),
-            _paper(after[:, :_MOST_MARGIN_PX]),
+            _paper(before[:, -_MAX_MARGIN_PX:]),
+            _paper(after[:, :_MAX_MARGIN_PX]),
         )
         ramp = np.linspace(left, right, gap).astype(np.uint8)  # (gap,) or (gap, 3)
         pieces += [np.broadcast_to(ramp, (before.shape[0], *ramp.shape)), after]
@@ -210,8 +207,8 @@ def _join(parts: Sequence[Line], gaps: Sequence[int]) -> Line:
 
 
 def _box_error(line: Line, rng: np.random.Generator) -> Line:
-    """The line as a box that is a little too large or too small has it. Ink is lost from one row
-    above and below at most.
+    """Return the line in a box that is a little too large or too small. At most one row of ink is
+    lost above and below.
     """
     paper = _paper(line)
     ink = np.abs(line.astype(np.int16) - paper) > _INK_LEVELS
@@ -236,13 +233,15 @@ def _box_error(line: Line, rng: np.random.Generator) -> Line:
 
 
 def _framed(line: Line, sides: tuple[int, int, int, int], paper: NDArray[np.uint8]) -> Line:
-    """The line with paper above, below, left and right of it."""
+    """Return the line with paper above, below, left and right of it."""
     level = tuple(map(int, np.atleast_1d(paper)))
     return np.asarray(cv2.copyMakeBorder(line, *sides, cv2.BORDER_CONSTANT, value=level))
 
 
 def _add_strips(line: Line, neighbour: Line, rng: np.random.Generator) -> Line:
-    """The line with a few rows of another one above it, below it, or both, paper between them."""
+    """Return the line with a few rows of another one above it, below it, or both, with paper
+    between them.
+    """
     height, width = neighbour.shape[:2]
     columns = (np.arange(line.shape[1]) + rng.integers(width)) % width
     paper = _paper(line)
@@ -261,12 +260,12 @@ def _add_strips(line: Line, neighbour: Line, rng: np.random.Generator) -> Line:
 def _add_margins(
     line: Line, margins: tuple[int, int], neighbour: Line | None, rng: np.random.Generator
 ) -> Line:
-    """The line with paper on the left and right, and at the far end of a wide margin a sliver of a
-    neighbour.
+    """Return the line with paper on the left and right, and with a sliver of a neighbour at the far
+    end of a wide margin.
     """
     left, right = margins
-    line = _framed(line, (0, 0, left, 0), _paper(line[:, :_MOST_MARGIN_PX]))
-    line = _framed(line, (0, 0, 0, right), _paper(line[:, -_MOST_MARGIN_PX:]))
+    line = _framed(line, (0, 0, left, 0), _paper(line[:, :_MAX_MARGIN_PX]))
+    line = _framed(line, (0, 0, 0, right), _paper(line[:, -_MAX_MARGIN_PX:]))
     for margin, begin in (left, slice(None, _SLIVER_PX)), (right, slice(-_SLIVER_PX, None)):
         if (
             neighbour is not None
@@ -294,7 +293,7 @@ def _resize(
 
 
 def _resample(line: Line, rng: np.random.Generator) -> Line:
-    """Scanned or scaled at another resolution, and scaled back by another resampler."""
+    """Scan or scale at another resolution, and scale back with another resampler."""
     height, width = line.shape[:2]
     factor = rng.uniform(0.7, 2.0)
     other = max(4, round(height * factor)), max(4, round(width * factor))
@@ -319,7 +318,7 @@ def _brightness(line: Line, rng: np.random.Generator) -> Line:
 
 
 def _noise(line: Line, rng: np.random.Generator) -> Line:
-    """Gray noise: a window, at a random place, of a field that is made once."""
+    """Add gray noise: a window, at a random place, of a field that is computed once."""
     height, width = line.shape[:2]
     field = _noise_field()
     top, left = rng.integers(_NOISE_H), rng.integers(_NOISE_W)
@@ -339,7 +338,7 @@ def _noise(line: Line, rng: np.random.Generator) -> Line:
 
 @lru_cache(maxsize=1)
 def _noise_field() -> NDArray[np.int16]:
-    """Normal noise, 64 to a standard deviation."""
+    """Return normal noise in units of 1/64 standard deviation."""
     return (
         np.random.default_rng(7).standard_normal((_NOISE_H, _NOISE_W), dtype=np.float32)
         * 64
@@ -347,7 +346,9 @@ def _noise_field() -> NDArray[np.int16]:
 
 
 def _threshold(line: Line, rng: np.random.Generator) -> Line:
-    """Scanned with one bit a pixel at twice the height. Left alone where letters would be lost."""
+    """Scan with one bit per pixel at twice the height. The line stays unchanged where letters would
+    be lost.
+    """
     height, width = line.shape[:2]
     if line.ndim == 2:
         gray = line
@@ -379,7 +380,7 @@ def _jpeg(line: Line, rng: np.random.Generator) -> Line:
     )
 
 
-# In the order of a scanner; each by its name in the profile's [augment].
+# In the order of a scanner, by their names in the profile's [augment].
 _CHANGES = {
     "resample": _resample,
     "blur": _blur,

@@ -1,8 +1,8 @@
 """A line as bytes: its pixels as a binary PPM, or PGM when it is gray, and its row as JSON.
 
-Pixels are stored as they are, in a form that Pillow and OpenCV open: a PNG is half as large, but
-takes 20 times as long to write and 30 times as long to read, and a training run reads each line
-many times.
+Pixels are stored uncompressed, in a format that Pillow and OpenCV open. A PNG is half as large, but
+takes 20 times as long to write and 30 times as long to read, and training reads each line many
+times.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ Pixels = NDArray[np.uint8]
 _ROW_FIELDS = ("id", "image", "text", "language", "subset", "split", "source")
 _NETPBM = re.compile(rb"P([56])\n(\d+) (\d+)\n255\n")
 _JSON = json.JSONEncoder(ensure_ascii=False, sort_keys=True)
-# Level 1: a line takes 0.1 ms to encode instead of 1.5, and is a tenth larger.
+# Level 1: a line takes 0.1 ms to encode instead of 1.5 ms and is a tenth larger.
 _PNG_OPTIONS = (cv2.IMWRITE_PNG_COMPRESSION, 1)
 
 
@@ -43,7 +43,7 @@ class EncodedLine:
 
     @property
     def png(self) -> bytes:
-        """The line as PNG, for files."""
+        """Return the line as PNG, for files."""
         return encode_png(decode_netpbm(self.record))
 
 
@@ -69,13 +69,13 @@ def encode_line(image: Pixels) -> EncodedLine:
 
 
 def netpbm_header(height: int, width: int, is_gray: bool) -> bytes:
-    """Return the header of a line's record: PGM when it is gray, else PPM; then pixels follow."""
+    """Return the header of a line's record, before the pixels: PGM when it is gray, else PPM."""
     kind = 5 if is_gray else 6
     return b"P%d\n%d %d\n255\n" % (kind, width, height)
 
 
 def encoded_line(record: bytes) -> EncodedLine:
-    """Return a record as the line that it was. Raises ValueError when it is none."""
+    """Parse a record into its line. Raises ValueError when it is not a record."""
     return _encoded(record, decode_netpbm(record))
 
 
@@ -106,13 +106,13 @@ def _is_gray(image: Pixels) -> bool:
     red, green, blue = image[..., 0], image[..., 1], image[..., 2]
     if not np.array_equal(
         red[0], green[0]
-    ):  # most colour images show it in their first row
+    ):  # most colour images already have colour in their first row
         return False
     return np.array_equal(red, green) and np.array_equal(green, blue)
 
 
 def decode_png(record: bytes) -> Pixels:
-    """Pixels of a record of schema 1. Raises ValueError when it is no image."""
+    """Return the pixels of a record of schema 1. Raises ValueError when it is not an image."""
     stored = cv2.imdecode(np.frombuffer(record, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
     if stored is None:
         raise ValueError("not a PNG")
@@ -120,8 +120,8 @@ def decode_png(record: bytes) -> Pixels:
 
 
 def decode_netpbm(record: bytes) -> Pixels:
-    """Pixels of a record of ours, (h, w, 3) RGB or (h, w), not to be written to. Raises ValueError
-    when it is none.
+    """Return the pixels of a PPM or PGM record, (h, w, 3) RGB or (h, w), read-only. Raises
+    ValueError for anything else.
     """
     header = _NETPBM.match(record)
     if header is None:
@@ -137,7 +137,7 @@ def encode_row(row: LineRow) -> bytes:
 
 
 def decode_row(record: bytes) -> LineRow:
-    """Return the row of a record. Raises ValueError when it is none."""
+    """Return the row of a record. Raises ValueError when it is not one."""
     value = parse_json(record)
     extra = {key: item for key, item in value.items() if key not in _ROW_FIELDS}
     # to_json leaves empty fields out

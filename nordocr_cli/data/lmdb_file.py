@@ -1,4 +1,4 @@
-"""LMDB files as files: checked before they are mapped, opened once a process, never replaced by
+"""LMDB files: checked before they are mapped, opened once per process, never replaced by
 accident.
 """
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-# The key by which a line store of ours is told from other people's LMDBs.
+# The key that distinguishes a line store of nordocr from other LMDBs.
 HEADER_KEY = "nordocr-header"
 
 
@@ -28,10 +28,11 @@ class LmdbReader(AbstractContextManager["LmdbReader"]):
     """Reads an LMDB folder by key; safe with several threads and across fork. Raises DataError when
     it is damaged.
 
-    LMDB refuses to open a file twice in one process, so readers of one file share its environment.
+    LMDB does not open a file twice in one process, so readers of one file share its environment.
     """
 
-    _shared: dict[tuple[int, int], tuple[lmdb.Environment, int]] = {}  # noqa: RUF012  (device, inode) → environment, readers
+    # (device, inode) → environment, readers
+    _shared: dict[tuple[int, int], tuple[lmdb.Environment, int]] = {}  # noqa: RUF012
     _lock = threading.Lock()
 
     def __init__(self, path: Path) -> None:
@@ -67,7 +68,7 @@ class LmdbReader(AbstractContextManager["LmdbReader"]):
         self.close()
 
     def get(self, key: str) -> bytes | None:
-        """Return the value of `key`, None when it is not there."""
+        """Return the value of `key`, None when it is missing."""
         self.require_open()
         assert self._environment is not None
         try:
@@ -79,12 +80,10 @@ class LmdbReader(AbstractContextManager["LmdbReader"]):
     def locate(
         self, keys: Iterable[bytes]
     ) -> "tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]":
-        """Return LMDB's mapping of the file as uint8 (bytes,), and for each key where in it its
-        value begins and how long it is.
-
-        Good as long as this reader is open and nothing writes to the file: a store that was made is
-        never written to, and one that replaces it is another file. Raises DataError naming a key
-        that is not there.
+        """Return LMDB's mapping of the file as uint8 (bytes,), and the offset and length of each
+        key's value in it. It is valid while this reader is open and nothing writes to the file: a
+        finished store is never changed, and a store that replaces it is another file. Raises
+        DataError naming a key that is missing.
         """
         import numpy as np
 
@@ -121,7 +120,7 @@ class LmdbReader(AbstractContextManager["LmdbReader"]):
             raise ValueError(f"{self.path} is closed")
 
     def close(self) -> None:
-        """Let go of the environment; the last reader closes it."""
+        """Release the environment; the last reader closes it."""
         with self._lock:
             if self._environment is None:
                 return
@@ -134,8 +133,8 @@ class LmdbReader(AbstractContextManager["LmdbReader"]):
 
 
 class _Mapped:
-    """Lets numpy see a part of a reader's mapping, and keeps the reader as long as an array looks
-    at it.
+    """Gives numpy a part of a reader's mapping, and keeps the reader open as long as an array uses
+    it.
     """
 
     def __init__(self, reader: LmdbReader, address: int, size: int) -> None:
@@ -149,8 +148,8 @@ class _Mapped:
 
 
 def refuse_to_replace(path: Path) -> None:
-    """Raise UsageError when something stands at `path` that is not a line store of ours: it would
-    be deleted.
+    """Raise UsageError when `path` exists and is not a line store of nordocr: it would be
+    deleted.
     """
     require_utf8(path)
     if not path.exists() and not path.is_symlink():

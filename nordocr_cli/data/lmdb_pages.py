@@ -1,5 +1,4 @@
-"""LMDB's file format, as far as it takes to tell a whole file from one that would kill whoever maps
-it.
+"""The part of LMDB's file format that is needed to find damage that would end the process.
 
 LMDB maps its file and believes it: a read behind the end of a truncated file, or at an address that
 a damaged page names, ends the process (SIGBUS, or an assertion). So the file is checked before LMDB
@@ -136,7 +135,7 @@ def _problem_in_tree(mapped: mmap.mmap, meta: _Meta) -> str | None:
         start = number * size
         own_number, _, flags, lower, upper = header.unpack_from(mapped, start)
         nodes = (lower - _PAGE_HEADER) // 2
-        # LMDB takes for granted that a branch has two children at least.
+        # LMDB assumes that a branch has at least two children.
         if (
             own_number != number
             or flags not in (_BRANCH, _LEAF)

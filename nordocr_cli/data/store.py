@@ -56,20 +56,20 @@ from nordocr_cli.records import LineRow
 _PRINTS_KEY, _LEFT_OUT_KEY = "nordocr-prints", "nordocr-left-out"
 _MAX_LEFT_OUT_BYTES = 1 << 30
 _FIRST_MAP_BYTES = 16 << 20
-_LINES_PER_TRANSACTION = 100  # what is not yet committed stays in the cache
+_LINES_PER_TRANSACTION = 100  # lines that are not committed yet stay in the cache
 
 
 class LineStoreWriter(AbstractContextManager["LineStoreWriter"]):
-    """Writes a line store beside `path` and renames it to `path` when the `with` block ends well;
-    else leaves nothing.
+    """Writes a line store in the folder of `path` and renames it to `path` when the `with` block
+    succeeds. Otherwise nothing is left.
 
         with LineStoreWriter(Path("lines.lmdb"), geometry, charset) as writer:
             writer.add(image, row)
 
-    An existing line store at `path` is replaced; anything else there is refused with UsageError.
-    `counts` and `made` may be set until the block ends; `header` is there afterwards. With `folder`
-    the store is built there, and the caller renames it: so several stores get their names together
-    (atomic.replacing_all). Raises DataError when the disk is full.
+    An existing line store at `path` is replaced; anything else there is rejected with UsageError.
+    `counts` and `made` may be set until the block ends; `header` is available afterwards. With
+    `folder` the store is built there and the caller renames it, so that several stores get their
+    names together (atomic.replacing_all). Raises DataError when the disk is full.
     """
 
     def __init__(
@@ -106,8 +106,8 @@ class LineStoreWriter(AbstractContextManager["LineStoreWriter"]):
                 map_size=_FIRST_MAP_BYTES,
                 sync=False,
                 metasync=False,
-                # The folder is this writer's alone. A lock file is mapped into memory, and mapping
-                # one on a full disk ends the process with SIGBUS.
+                # Only this writer uses the folder, so no lock file is needed. A lock file is mapped
+                # into memory, and mapping one on a full disk ends the process with SIGBUS.
                 lock=False,
             )
         except lmdb.Error as error:
@@ -130,10 +130,8 @@ class LineStoreWriter(AbstractContextManager["LineStoreWriter"]):
         self.add_encoded(encode_line(image), row)
 
     def add_encoded(self, line: EncodedLine, row: LineRow) -> None:
-        """Append one line that `encode_line` has encoded (in another thread, say).
-
-        Raises ValueError for a width that the geometry does not allow and for an id that is already
-        there.
+        """Append one line that `encode_line` has encoded, for example in another thread. Raises
+        ValueError for a width that the geometry does not allow and for an id that already exists.
         """
         geometry = self.geometry
         if not 0 < line.width <= geometry.max_width or line.width % geometry.width_multiple:
@@ -161,14 +159,14 @@ class LineStoreWriter(AbstractContextManager["LineStoreWriter"]):
             self.commit()
 
     def leave_out(self, row: LineRow) -> None:
-        """Remember a row whose line the geometry or the charset cannot hold: evaluations count it
-        as a failure.
+        """Record a row whose line does not fit the geometry or the charset. Evaluations count it as
+        a failure.
         """
         self._left_out.append(encode_row(row))
 
     def commit(self) -> None:
-        """Write out the lines that were added: should the process be killed, they are in the
-        unfinished store.
+        """Write the added lines to disk. If the process is killed, they are in the unfinished
+        store.
         """
         while self._pending:
             try:
@@ -177,7 +175,7 @@ class LineStoreWriter(AbstractContextManager["LineStoreWriter"]):
                         transaction.put(key, value)
                 self._pending.clear()
             except lmdb.MapFullError:
-                # The transaction is undone; a map that started at its final size would be a file of
+                # The transaction is undone. A map that started at its final size would be a file of
                 # that size on Windows.
                 self._environment.set_mapsize(self._environment.info()["map_size"] * 2)
             except lmdb.Error as error:
@@ -234,8 +232,8 @@ class LineStoreWriter(AbstractContextManager["LineStoreWriter"]):
 
 
 def _trim(folder: Path) -> None:
-    """Cut the data file to the pages in use (on Windows it is as large as the map) and take the
-    lock file away.
+    """Cut the data file to the pages in use (on Windows it is as large as the map) and delete the
+    lock file.
     """
     data = folder / "data.mdb"
     if needed := bytes_in_use(data):
@@ -268,7 +266,7 @@ class LineStore(AbstractContextManager["LineStore"]):
             raise
 
     def __reduce__(self) -> tuple[type["LineStore"], tuple[Path]]:
-        return LineStore, (self.path,)  # opened anew in the other process
+        return LineStore, (self.path,)  # opened again in the other process
 
     def __enter__(self) -> Self:
         return self
@@ -284,7 +282,9 @@ class LineStore(AbstractContextManager["LineStore"]):
         self._reader.close()
 
     def image(self, index: int) -> Pixels:
-        """Return line `index` as uint8 (height, widths[index], 3) RGB, its checksum compared."""
+        """Return line `index` as uint8 (height, widths[index], 3) RGB after checking its
+        checksum.
+        """
         stored = self._stored(index)
         if stored.ndim == 2:
             return np.repeat(stored[:, :, None], 3, axis=2)
@@ -296,8 +296,8 @@ class LineStore(AbstractContextManager["LineStore"]):
         """Return several lines as uint8 (N, height, width, channels), padded on the right with the
         geometry's pad value.
 
-        `channels` is 1 when all the lines are gray, else 3; `width` is the widest line's when left
-        out. See `fill`.
+        `channels` is 1 when all the lines are gray, else 3. The default of `width` is that of the
+        widest line. See `fill`.
         """
         indices = np.asarray(indices, dtype=np.int64)
         if width is None:
@@ -324,8 +324,8 @@ class LineStore(AbstractContextManager["LineStore"]):
         Far faster than `image`, as the pixels are copied from the mapped file. The checksum of a
         line is compared when it is read for the first time (see `require_undamaged`).
 
-        Raises DataError for a damaged line, ValueError when a line is wider than the images, or has
-        colour and they have one channel, and IndexError for an index that is not there.
+        Raises DataError for a damaged line, ValueError when a line is wider than the images or has
+        colour while they have one channel, and IndexError for an index out of range.
         """
         if not len(indices):
             return
@@ -403,8 +403,8 @@ class LineStore(AbstractContextManager["LineStore"]):
 
     @cached_property
     def left_out(self) -> tuple[LineRow, ...]:
-        """Rows that prep read, but whose lines the geometry or the charset could not hold; empty of
-        older stores. Raises DataError when the record is damaged.
+        """Return the rows that prep read but whose lines did not fit the geometry or the charset;
+        empty for older stores. Raises DataError when the record is damaged.
         """
         value = self._reader.get(_LEFT_OUT_KEY)
         if value is None:
@@ -418,8 +418,8 @@ class LineStore(AbstractContextManager["LineStore"]):
             ) from error
 
     def prints(self) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
-        """Return for each line a hash of its pixels and its fingerprint, uint64 (n,) each; of older
-        stores they are computed.
+        """Return for each line a hash of its pixels and its fingerprint, uint64 (n,) each. For
+        older stores they are computed.
         """
         if self._reader.get(_PRINTS_KEY) is not None:
             found = self._read_array(_PRINTS_KEY, "<u8", (len(self), 2))
@@ -433,8 +433,8 @@ class LineStore(AbstractContextManager["LineStore"]):
         return found[:, 0], found[:, 1]
 
     def content_sha256(self, index: int) -> bytes:
-        """Return what line `index` adds to the header's `content_sha256`, from the stored pixels
-        and row.
+        """Return the bytes that line `index` adds to the header's `content_sha256`, from the stored
+        pixels and row.
         """
         row_bytes = self._record(index, "nordocr-row-", 1)
         return self.encoded(index).pixels_sha256 + hashlib.sha256(row_bytes).digest()
@@ -455,7 +455,7 @@ class LineStore(AbstractContextManager["LineStore"]):
             ) from error
 
     def _stored(self, index: int) -> Pixels:
-        """Line `index` as (h, w, 3) RGB or (h, w) gray, not to be written to."""
+        """Return line `index` as (h, w, 3) RGB or (h, w) gray, read-only."""
         record = self._record(index, "image-", 0)
         try:
             if self.header.schema > 1:
@@ -464,7 +464,7 @@ class LineStore(AbstractContextManager["LineStore"]):
                 stored = decode_png(record)
         except ValueError as error:
             raise DataError(
-                f"{self.path}: image-{index + 1:09d} is no line image ({error}); make the store"
+                f"{self.path}: image-{index + 1:09d} is not a line image ({error}); make the store"
                 " again"
             ) from None
         expected = (self.header.geometry.height, int(self.widths[index]))
@@ -476,8 +476,8 @@ class LineStore(AbstractContextManager["LineStore"]):
         return stored
 
     def located(self) -> tuple[Pixels, NDArray[np.int64], NDArray[np.bool_]]:
-        """Return the mapped file (bytes,), where in it the pixels of each line begin, and which
-        lines are gray. Found once, and good while the store is open. Not for stores of schema 1.
+        """Return the mapped file (bytes,), the offset of each line's pixels in it, and which lines
+        are gray. Computed once and valid while the store is open. Not for stores of schema 1.
         """
         with self._lock:
             if self._located is None:
@@ -527,7 +527,7 @@ class LineStore(AbstractContextManager["LineStore"]):
         text = self._reader.get(HEADER_KEY)
         if text is None:
             raise DataError(
-                f"{self.path}: an LMDB, but not a line store; make one of it: nordocr prep"
+                f"{self.path}: an LMDB, but not a line store; make one from it: nordocr prep"
                 f" {self.path} -o NEW.lmdb"
             )
         return StoreHeader.from_json(text, str(self.path))

@@ -1,5 +1,5 @@
-"""What a line store says about itself: geometry, charset, counts, a hash of its content, and how it
-came about.
+"""The header of a line store: geometry, charset, counts, a hash of its content, and how it was
+made.
 """
 
 from collections.abc import Mapping
@@ -18,12 +18,11 @@ SCHEMA = 3
 
 @dataclass(frozen=True)
 class StoreHeader:
-    """What a line store says about itself.
-
-    `counts` holds at least `read` and `kept` of the run that made it (a validation store's are
-    those of both stores), and one entry for each reason for which a row was left out;
-    `content_sha256` hashes rows and pixels in order, so that it is the same on every machine;
-    `made` says how the store came about (sources, profile, the over-width decision).
+    """The header of a line store. `counts` holds at least `read` and `kept` from prep (in a
+    validation store they count both stores), and one entry for each reason for which rows were
+    rejected. `content_sha256` is a hash of rows and pixels in order, so that it is the same on
+    every machine. `made` records how the store was made (sources, profile, the decision for lines
+    that are too wide).
     """
 
     geometry: Geometry
@@ -83,7 +82,7 @@ class StoreHeader:
             ) from error
 
     def require_charset(self, charset: Charset, what: str) -> None:
-        """Refuse labels that were checked against another charset. Raises DataError naming both."""
+        """Reject labels that were checked against another charset. Raises DataError naming both."""
         if charset.sha256 != self.charset_sha256:
             raise DataError(
                 f"{what}: made for charset {self.charset_name!r} ({self.charset_sha256[:12]}…), not"
@@ -92,11 +91,9 @@ class StoreHeader:
             )
 
     def require_geometry(self, geometry: Geometry, what: str) -> None:
-        """Refuse pixels that were prepared otherwise. Raises DataError naming each field that
-        differs.
-
-        The store's lines may be narrower than `geometry.max_width` allows; the over-width decision
-        is the store's own.
+        """Reject pixels that were prepared with another geometry. Raises DataError naming each
+        field that differs. The store's lines may be narrower than `geometry.max_width` allows, and
+        the decision for lines that are too wide may differ.
         """
         conflicts = self.geometry.conflicts(
             geometry, ignore=("max_width", "over_width", "normalization", "pad_value")
@@ -107,7 +104,8 @@ class StoreHeader:
             )
         if conflicts:
             raise DataError(
-                f"{what}: geometry mismatch (store / wanted): {'; '.join(conflicts)}; make it again"
+                f"{what}: geometry mismatch (store / requested): {'; '.join(conflicts)}; make it"
+                f" again"
                 " with prep"
             )
 
@@ -119,7 +117,9 @@ def _require_digest(value: Mapping[str, Any]) -> None:
 
 @dataclass(frozen=True)
 class CharsetId:
-    """A charset as a store's header names it, where only that is known."""
+    """The name and hash of a charset as in the header of a store, when nothing else of it
+    is known.
+    """
 
     name: str
     sha256: str

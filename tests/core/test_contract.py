@@ -36,8 +36,8 @@ def test_the_contract_travels_from_weights_to_engine(tiny_checkpoint, tiny_onnx,
         (tiny_onnx, tiny_checkpoint, "model.onnx was made from best.safetensors"),
         (tiny_onnx, engine, "m_sm120.rtx.engine was made from model.onnx"),
         (tiny_onnx, half, "both were made from the same parent"),
-        (tiny_onnx, tiny_onnx.with_name("model.contract.json"), "speak of the same bytes"),
-        (engine, engine.with_name(engine.name + ".json"), "speak of the same bytes"),
+        (tiny_onnx, tiny_onnx.with_name("model.contract.json"), "describe the same bytes"),
+        (engine, engine.with_name(engine.name + ".json"), "describe the same bytes"),
         (tiny_checkpoint, engine, "was made from best.safetensors, over 2 steps"),
     ):
         found = compare_contracts(a, b)

@@ -166,7 +166,7 @@ def test_a_run_is_promoted_when_every_gate_holds(runs, tmp_path, valid_output):
     promote(runs / "a", expect=targets, output=target, **ALLOWED)
     target.write_bytes(b"other weights")
     with pytest.raises(
-        UsageError, match=r"holds other weights; name another -o, or give --replace"
+        UsageError, match=r"holds other weights; give another -o, or --replace"
     ):
         promote(runs / "a", expect=targets, output=target)
     promote(
@@ -236,12 +236,12 @@ def test_what_cannot_be_promoted_is_said_before_anything_is_read(runs, tiny_run,
         (
             [{**facts["val"][0], "content_sha256": "0"}],
             DataError,
-            "is not what it was .*--on STORE",
+            "has changed since .*--on STORE",
         ),
         (
             [{**facts["val"][0], "path": "gone.lmdb"}],
             UsageError,
-            "gone.lmdb, on which .* is not there.*--on STORE",
+            "gone.lmdb, on which .* does not exist.*--on STORE",
         ),
         (None, ArtifactError, "no validation stores"),
     ):

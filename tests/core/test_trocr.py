@@ -203,9 +203,9 @@ def test_merged_the_folder_reads_the_same_here_and_in_transformers(
             )
             == TEXTS[1]
         )
-    with pytest.raises(UsageError, match="merged already"):
+    with pytest.raises(UsageError, match="already merged"):
         plan_merge(tmp_path / "merged", tmp_path / "again")
-    with pytest.raises(UsageError, match="is there already"):
+    with pytest.raises(UsageError, match="already exists"):
         plan_merge(source, tmp_path / "merged")
 
 
