@@ -104,8 +104,8 @@ class Advice:
                 proposal.ranges, proposal.lines, memory, strict=True
             ):
                 ends = [f"{batch}x{width}" for batch, width in each.ends().values()]
-                memory = f"{size / 1e9:.2f} GB" if size is not None else "-"
-                rows.append((name, *ends, str(count), f"{proposal.padded:.1%}", memory))
+                size_gb = f"{size / 1e9:.2f} GB" if size is not None else "-"
+                rows.append((name, *ends, str(count), f"{proposal.padded:.1%}", size_gb))
         return rows
 
 
