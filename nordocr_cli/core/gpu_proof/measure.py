@@ -53,7 +53,7 @@ def matrix_peaks(device: "torch.device", size: int) -> dict[str, float]:
         # Random values: a GPU multiplies ones with less power, hence faster.
         a = torch.randn(size, size, device=device).to(dtype)
         seconds = min(_timed(lambda a=a: a @ a, device) for _ in range(_TRIES))  # type: ignore[misc]
-        peaks[name] = round(2 * size**3 / seconds / 1e12, 3)
+        peaks[name] = round(2 * size**3 / seconds / 1e12, 6)
     return peaks
 
 
