@@ -5,7 +5,8 @@ OCRmyPDF and RapidOCR.
     python benchmarks/pages.py --peers VENV/bin            everything, hours on a busy machine
     python benchmarks/pages.py --conditions upright,+2     some conditions, nordocr alone
     python benchmarks/pages.py --every 6 --peers VENV/bin  every sixth page
-    python benchmarks/pages.py --table                     docs/pages.md from the saved result
+
+scripts/generate.py makes the tables of docs/pages.md from the saved result.
 
 Pages: samples/doc, 42 pages that benchmarks/page_layouts.py lays out, and folders of page images
 with `--cases FOLDER` (read by nordocr only, without a truth: lines, doubts and seconds). VENV holds
@@ -43,8 +44,6 @@ from nordocr_cli.runtime.stopwatch import environment
 
 ROOT = Path(__file__).parents[1]
 RESULT = Path(__file__).parent / "results" / "pages.json"
-PAGE = ROOT / "docs" / "pages.md"
-BEGIN, END = "<!-- begin: benchmarks/pages.py --table -->", "<!-- end -->"
 LANGUAGES = "swe+nor+dan+isl"
 RAPIDOCR = """
 import json, logging, sys
@@ -94,9 +93,6 @@ def sample_document() -> list[Scan]:
 def main() -> None:
     """Measure, print a table, save the result."""
     options = _options()
-    if options.table:
-        _write_table(json.loads(options.output.read_text(encoding="utf-8")))
-        return
     scans = [*sample_document()[:: options.every], *pages(options.every)]
     result = _begun(options, len(scans))
     for condition in options.conditions.split(","):
@@ -154,9 +150,6 @@ def _options() -> argparse.Namespace:
         "--append",
         action="store_true",
         help="keep the runs of the saved file and measure what is missing",
-    )
-    parser.add_argument(
-        "--table", action="store_true", help="write the table of docs/pages.md"
     )
     parser.add_argument(
         "--note", default="", help="about the machine, saved with the result"
@@ -370,46 +363,6 @@ def _cases(folder: Path) -> list[dict[str, Any]]:
                 "cpu_s": round(time.process_time() - began, 2),
             }
         )
-    return rows
-
-
-def _write_table(result: dict[str, Any]) -> None:
-    """Put the saved result into docs/pages.md, between its marks."""
-    before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
-    _, _, after = rest.partition(END)
-    text = f"{before}{BEGIN}\n{_table(result)}\n{END}{after}"
-    PAGE.write_text(text, encoding="utf-8")
-
-
-def _table(result: dict[str, Any]) -> str:
-    """The runs as a table in Markdown, and what was measured on what."""
-    rows = [
-        "| program | page lies | pages | found | precision | order | cpu s a page | memory MB |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for run in sorted(result["runs"], key=lambda run: CONDITIONS.index(run["condition"])):
-        shares = " | ".join(f"{run[name]:.1%}" for name in ("found", "precision", "order"))
-        cost = f"{run['cpu_s_per_page']:.1f} | {run['peak_mb']}"
-        rows.append(
-            f"| {run['engine']} | {run['condition']} | {run['pages']} | {shares} | {cost} |"
-        )
-    kinds = _kinds(result)
-    return "\n".join([result["note"], "", *rows, "", *kinds])
-
-
-def _kinds(result: dict[str, Any]) -> list[str]:
-    """Shares found by nordocr by kind of page, over all conditions."""
-    found: dict[str, list[float]] = defaultdict(list)
-    for run in result["runs"]:
-        if run["engine"] == "nordocr":
-            for kind, rates in run["kinds"].items():
-                found[kind].append(rates["found"])
-    rows = [
-        "| kind of page, nordocr | found, mean over its conditions | worst |",
-        "|---|---|---|",
-    ]
-    for kind, shares in sorted(found.items()):
-        rows.append(f"| {kind} dpi | {sum(shares) / len(shares):.1%} | {min(shares):.1%} |")
     return rows
 
 

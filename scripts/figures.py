@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from pages_table import pages_table
+
 RESULTS = Path(__file__).resolve().parent.parent / "benchmarks" / "results"
 
 
@@ -249,6 +251,65 @@ def _step_cell(result: Any, name: str) -> str:
         return "executed"
     reason = str(step["reason"]).replace("|", "/")
     return f"{step['status']}: {reason[:60]}"
+
+
+def pages_tables() -> str:
+    """How pages are read, next to other programs."""
+    return pages_table(_load("pages"))
+
+
+def figures_table() -> str:
+    """Speed next to named baselines, as a Markdown table."""
+    reading = _load("inference")["paths"]
+    prepared = {
+        name: found["clock"]["lines_per_s"] for name, found in _load("prep")["sets"].items()
+    }
+    metrics, report = _load("metrics"), _load("report")
+    report_name = report["what"].removesuffix(", seconds")
+    share = metrics["share_of_jiwer"]["processor"]["all"]
+    sides = ("nordocr", "limit", "peers")
+    rates = {
+        side: " and ".join(f"{prepared[kind][side]:,.0f}" for kind in ("rgb", "gray"))
+        for side in sides
+    }
+    ours = ", ".join(
+        f"{reading[f'onnxruntime {precision}']['lines_per_s']:.0f} ({precision})"
+        for precision in ("int8", "fp32")
+    )
+    theirs = ", ".join(
+        f"{found['lines_per_s']:.0f} ({name})"
+        for name, found in reading.items()
+        if name.startswith("tesseract")
+    )
+    rows = [
+        (
+            "reading lines, files to text on two cores, lines a second",
+            ours,
+            theirs,
+            "inference",
+        ),
+        (
+            "prep, 20,000 JPEG and PNG lines, a second: RGB and gray",
+            rates["nordocr"],
+            f"OpenCV's decode and resize alone {rates['limit']}; a PIL script as others use"
+            f" {rates['peers']}",
+            "prep",
+        ),
+        (
+            metrics["what"].partition(",")[0],
+            f"{share:.2f} of the time",
+            "jiwer's CER and WER alone 1",
+            "metrics",
+        ),
+        (
+            report["what"].removesuffix(", seconds"),
+            f"{report['report_s']['opened']} s",
+            "",
+            "report",
+        ),
+    ]
+    head = ["| what | nordocr | compared with | saved in |", "|---|---|---|---|"]
+    return "\n".join([*head, *(f"| {a} | {b} | {c} | `{d}.json` |" for a, b, c, d in rows)])
 
 
 def _group_row(name: str, ours: Any, theirs: Any) -> str:

@@ -26,6 +26,8 @@ from figures import (
     lines_table,
     lr_table,
     others_table,
+    figures_table,
+    pages_tables,
     peers_table,
     verdict_line,
 )
@@ -76,6 +78,8 @@ def generated() -> dict[str, str]:
         "docs/adapt.md": with_tables(
             "docs/adapt.md", {"adapt": adapt_table(), "estimate": estimate_table()}
         ),
+        "docs/pages.md": with_tables("docs/pages.md", {"pages": pages_tables()}),
+        "docs/figures.md": with_tables("docs/figures.md", {"figures": figures_table()}),
         "docs/bench.schema.json": schema(BenchResult),
         "docs/eval.schema.json": schema(EvalFile, "serialization"),
         "docs/output.schema.json": json_document(output_schema()),
