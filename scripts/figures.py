@@ -258,6 +258,17 @@ def pages_tables() -> str:
     return pages_table(_load("pages"))
 
 
+def consensus_table() -> str:
+    """How often the text that two recognizers share is wrong, as a Markdown table."""
+    found = _load("consensus")
+    rows = [
+        f"| {name} | {pair['share']:.0%} | {pair['wrong']:.1%} | {pair['cer']:.2%} |"
+        for name, pair in found["agreed"].items()
+    ]
+    head = "| who agrees | on lines | of these wrong | CER |"
+    return "\n".join([head, "|---|---|---|---|", *rows])
+
+
 def figures_table() -> str:
     """Speed next to named baselines, as a Markdown table."""
     reading = _load("inference")["paths"]
@@ -302,7 +313,7 @@ def figures_table() -> str:
             "metrics",
         ),
         (
-            report["what"].removesuffix(", seconds"),
+            report_name,
             f"{report['report_s']['opened']} s",
             "",
             "report",

@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from figures import (
     adapt_table,
     estimate_table,
+    consensus_table,
     executed_table,
     finetune_table,
     lines_table,
@@ -79,6 +80,7 @@ def generated() -> dict[str, str]:
             "docs/adapt.md", {"adapt": adapt_table(), "estimate": estimate_table()}
         ),
         "docs/pages.md": with_tables("docs/pages.md", {"pages": pages_tables()}),
+        "docs/compare.md": with_tables("docs/compare.md", {"consensus": consensus_table()}),
         "docs/figures.md": with_tables("docs/figures.md", {"figures": figures_table()}),
         "docs/bench.schema.json": schema(BenchResult),
         "docs/eval.schema.json": schema(EvalFile, "serialization"),
