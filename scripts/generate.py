@@ -20,14 +20,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from figures import (
     adapt_table,
-    estimate_table,
     consensus_table,
+    estimate_table,
     executed_table,
+    figures_table,
     finetune_table,
     lines_table,
     lr_table,
     others_table,
-    figures_table,
     pages_tables,
     peers_table,
     verdict_line,
