@@ -33,6 +33,7 @@ _QUIET = 0.25  # of the strongest row: a cut may lie in rows below it
 _SMALLEST_BAND, _LARGEST_BAND = 0.12, 0.6  # of the crop's height
 _VALLEY = 0.6  # of the strongest row: the gap to a neighbour's line whose letters touch
 _BEYOND = 1.3  # times the valley: how strong the neighbour behind it is
+_GAP_DARKNESS = 0.4  # of the band's darkest row: a cut may lie in rows below it
 _SHORT = 3  # width over height: in a shorter crop, a gap may lie within its few letters,
 _SHORT_LOSS = 0.04  # so no more than this share of its strength is cut off
 _WORTH = 0.92  # of the crop's height: a cut that leaves more is not made
@@ -86,10 +87,11 @@ def find_band(crop: Pixels) -> TextBand | None:
         return None
     edges = _edges(crop)  # (h', w')
     slope = _slope(edges)
+    level = _sheared(crop, slope) if slope else crop
     if slope:
-        edges = _edges(_sheared(crop, slope))
+        edges = _edges(level)
     rows = _row_strengths(edges)  # (h',)
-    cut = _cut(rows)
+    cut = _cut(rows, _dark_rows(level))
     if cut and width < _SHORT * height and _share_outside(rows, cut) > _SHORT_LOSS:
         cut = None
     if cut is None:
@@ -98,16 +100,21 @@ def find_band(crop: Pixels) -> TextBand | None:
     return TextBand(round(cut[0] * scale), round(cut[1] * scale), slope)
 
 
-def _edges(crop: Pixels) -> NDArray[np.float32]:
-    """Return the differences between horizontal neighbours, (h', w') with h' of at most
-    _MEASURED_HEIGHT: strong on the strokes of letters, weak on paper, rules and shadows.
-    """
+def _measured(crop: Pixels) -> Pixels:
+    """Return the gray crop at a height of at most _MEASURED_HEIGHT, (h', w')."""
     gray = crop if crop.ndim == 2 else cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)
     height, width = gray.shape
     if height > _MEASURED_HEIGHT:
         width = max(_MINIMUM_WIDTH, round(width * _MEASURED_HEIGHT / height))
         gray = cv2.resize(gray, (width, _MEASURED_HEIGHT), interpolation=cv2.INTER_AREA)
-    smooth = cv2.blur(gray, (3, 3))
+    return np.asarray(gray, dtype=np.uint8)
+
+
+def _edges(crop: Pixels) -> NDArray[np.float32]:
+    """Return the differences between horizontal neighbours, (h', w') with h' of at most
+    _MEASURED_HEIGHT: strong on the strokes of letters, weak on paper, rules and shadows.
+    """
+    smooth = cv2.blur(_measured(crop), (3, 3))
     edges = cv2.absdiff(smooth[:, 1:], smooth[:, :-1]).astype(np.float32)
     noise = _NOISE * float(edges.mean())
     return np.maximum(edges - noise, 0)
@@ -119,6 +126,13 @@ def _row_strengths(edges: NDArray[np.float32]) -> NDArray[np.float32]:
     smooth = cv2.blur(rows.reshape(-1, 1), (1, 3), borderType=cv2.BORDER_REPLICATE).ravel()
     paper = np.partition(smooth, len(smooth) // 20)[len(smooth) // 20]
     return np.asarray(smooth - paper, dtype=np.float32)
+
+
+def _dark_rows(crop: Pixels) -> NDArray[np.float32]:
+    """Return the dark pixels of each row, (h',), as Otsu's threshold divides dark from light."""
+    gray = _measured(crop)
+    _, dark = cv2.threshold(gray, 0, 1, cv2.THRESH_BINARY_INV | cv2.THRESH_OTSU)
+    return np.asarray(dark.sum(axis=1), dtype=np.float32)
 
 
 def _slope(edges: NDArray[np.float32]) -> float:
@@ -161,8 +175,12 @@ def _sheared(crop: Pixels, slope: float) -> Pixels:
     )
 
 
-def _cut(rows: NDArray[np.float32]) -> tuple[int, int] | None:
-    """Return the first and the last row (excluded) of what is kept, None when nothing is cut."""
+def _cut(rows: NDArray[np.float32], dark: NDArray[np.float32]) -> tuple[int, int] | None:
+    """Return the first and the last row (excluded) of what is kept, None when nothing is cut.
+
+    `rows` and `dark` (h',) are the strength and the dark pixels of each row. A row through the
+    waists of figures is weak too, but as dark as others: no cut is made there.
+    """
     height = len(rows)
     offsets = (np.arange(height) + 0.5) / height - 0.5
     own = rows * np.exp(-((offsets / _CENTRE_WIDTH) ** 2))  # neighbours' lines count less
@@ -182,8 +200,13 @@ def _cut(rows: NDArray[np.float32]) -> tuple[int, int] | None:
     # Distances count from the last row of the band, upwards in the reversed rows.
     above = _gap(rows[:top][::-1], strongest, *(share * band for share in _ABOVE))
     below = _gap(rows[bottom:], strongest, *(share * band for share in _BELOW))
+    darkest = float(dark[top:bottom].max())
     start = 0 if above is None else top - 1 - above
     end = height if below is None else bottom + below + 1
+    if dark[start] > _GAP_DARKNESS * darkest:
+        start = 0
+    if dark[end - 1] > _GAP_DARKNESS * darkest:
+        end = height
     if end - start > _WORTH * height:
         return None
     return start, end

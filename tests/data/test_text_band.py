@@ -154,3 +154,17 @@ def test_lines_of_a_manifest_have_the_widths_that_they_announce(tmp_path: Path) 
     with plain, tight:
         assert tight.widths[0] == tight.image(0).shape[1]
         assert tight.widths[0] > 1.2 * plain.widths[0]
+
+
+@pytest.mark.parametrize(
+    "text", ["3 228 736", "-2 486 721", "38 238", "83 271", "8 689", "0"]
+)
+def test_the_waist_of_figures_is_no_gap(text: str) -> None:
+    page = Image.new("L", (240, 60), 255)
+    ImageDraw.Draw(page).text((4, 10), text, font=ImageFont.load_default(size=36), fill=0)
+    pixels = np.asarray(page)
+    rows, columns = np.flatnonzero((pixels < 128).any(axis=1)), pixels.min(axis=0) < 128
+    crop = pixels[rows[0] : rows[-1] + 1, : np.flatnonzero(columns)[-1] + 3]
+
+    tight = tighten(crop)
+    assert (tight < 128).sum() >= 0.98 * (crop < 128).sum()
