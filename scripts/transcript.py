@@ -118,7 +118,12 @@ def shortened(output: str, folder: Path, venv: Path) -> list[str]:
     """The lines of an output without this machine's paths, cut in the middle where there are
     many.
     """
-    for path, name in ((folder, "."), (venv, "venv"), (ROOT, "nordocr")):
+    for path, name in (
+        (folder, "."),
+        (venv, "venv"),
+        (ROOT, "nordocr"),
+        (Path.home(), "~"),
+    ):
         output = output.replace(str(path), name)
     output = re.sub(r"/tmp/[\w.-]+", "/tmp/…", output)
     lines = [line[:SHOWN_COLUMNS].rstrip() for line in output.rstrip().splitlines()]

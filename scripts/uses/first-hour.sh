@@ -3,7 +3,7 @@
 nordocr --version
 nordocr | head -40
 nordocr doctor
-python -c "from PIL import Image; page = Image.open('$CLONE/samples/doc/dev_doc.tif'); page.crop((0, 0, page.width, page.height // 6)).save('scan.tif')" && nordocr read scan.tif
+python -c "from PIL import Image; page = Image.open('$CLONE/samples/doc/dev_doc.tif').convert('L'); page.paste(255, (0, page.height // 6, page.width, page.height)); page.save('scan.tif', compression='tiff_lzw')" && nordocr read scan.tif
 # In Python.
 python -c "import nordocr; d = nordocr.read('scan.tif'); print(len(d.pages), 'pages,', len(d.lines), 'lines;', d.lines[0])"
 # What else is there?

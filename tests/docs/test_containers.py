@@ -82,8 +82,13 @@ class Machine:
         return re.sub(r"(?<![\w/.])/(tmp|opt|var|data)\b", rf"{self.root}/\1", text)
 
     def environment(self, folder):
-        """Let a virtual environment find the libraries that are installed here."""
+        """Let a virtual environment find the libraries that are installed here. Its own setuptools,
+        which Python 3.12 no longer brings, would stand before the newer one that torch needs.
+        """
         packages = next(folder.glob("lib/python*/site-packages"))
+        for old in [*packages.glob("setuptools*"), *packages.glob("_distutils_hack")]:
+            shutil.rmtree(old)
+        (packages / "distutils-precedence.pth").unlink(missing_ok=True)
         found = sysconfig.get_path("purelib")
         (packages / "installed-here.pth").write_text(f"{found}\n", encoding="utf-8")
 
