@@ -313,7 +313,7 @@ def test_what_keeps_an_engine_from_running(engine, gpu, monkeypatch):
         (
             fake_library("1.8.0.1")[0],
             MissingBackendError,
-            r"under tensorrt-rtx 1\.7\.1\.116, this machine has 1\.8\.0\.1: build it",
+            r"under tensorrt-rtx 1\.7\.1\.116; this machine has 1\.8\.0\.1: build it",
         ),
         (
             fake_library(takes=False)[0],
