@@ -1,4 +1,4 @@
-"""How the core tells whoever runs it how far it is. The core knows this protocol; the console
+"""How the core reports its progress to its caller. The core uses this protocol; the console
 implements it.
 """
 
@@ -14,7 +14,7 @@ class Progress(Protocol):
         """Begin a task of `total` units (None = not known)."""
 
     def advance(self, units: int = 1, **fields: str) -> None:
-        """Add `units` done; `fields` are shown beside the bar, e.g. `loss="0.41"`."""
+        """Add `units` done; `fields` are shown next to the bar, e.g. `loss="0.41"`."""
 
     def finish(self) -> None:
         """End the task."""
@@ -27,7 +27,7 @@ class Progress(Protocol):
 
 
 class Silent:
-    """A Progress that says nothing: the default of every core function."""
+    """A Progress that shows nothing: the default of every core function."""
 
     def start(self, label: str, total: int | None = None, unit: str = "lines") -> None:
         """Ignore."""

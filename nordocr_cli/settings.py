@@ -295,7 +295,7 @@ class ParseqModel(ModelTable):
     # again `refine` times.
     decode: Literal["nar", "ar"] = "nar"
     refine: int = Field(2, ge=0)
-    permutations: int = Field(6, ge=2)  # orders in which a batch's labels are learnt
+    permutations: int = Field(6, ge=2)  # orders in which a batch's labels are learned
     dropout: float = Field(0.1, ge=0, lt=1)
     scale_positions: bool = (
         False  # times the root of their size, which the authors do not do
@@ -469,12 +469,11 @@ class Train(Table):
     # CUDA graphs, one for each size of batch: for networks so small that a GPU waits for its
     # launches.
     compile: bool | Literal["reduce-overhead"] = False
-    # Share of the steps in which the network is told the widths and masks the padding; in the
-    # others it meets the white padding of serving, which an exported model without a mask has to
-    # live with.
+    # Share of the steps in which the network gets the widths and masks the padding; in the others
+    # it sees the white padding of serving, which an exported model without a mask has to live with.
     mask_share: float = Field(0.5, ge=0, le=1)
     ema_decay: float = Field(0.0, ge=0, lt=1)
-    # smtr: SVTRv2 also learns to find each character from the five beside it (the paper's SGM);
+    # smtr: SVTRv2 also learns to find each character from the five next to it (the paper's SGM);
     # nothing of it is saved to ship.
     guidance: Literal["none", "smtr"] = "none"
     # Patterns on the names of what trains, e.g. ["adapter", "backbone.layer4"]; all else is frozen.

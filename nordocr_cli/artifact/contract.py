@@ -29,7 +29,7 @@ OutputType = Literal["float32", "float16"]
 
 SCHEMA = 2
 METADATA_KEY = "nordocr.contract"
-# The model option that says how many positions the output of a decoding has.
+# The model option with the number of positions in the output of a decoding.
 _LENGTH_OPTION: dict[Decoding, str] = {
     "autoregressive": "max_label_length",
     "seq2seq": "generation_max_length",

@@ -39,8 +39,8 @@ def end_if_launcher_reports(error: NordocrError) -> None:
 
 
 def restart_with_tuned_malloc(console: Console, device: str) -> None:
-    """Start this process anew with glibc's malloc tuned, which can only be done before it starts;
-    on a GPU it gains nothing.
+    """Restart this process with glibc's malloc tuned, which can only be done before it starts; on a
+    GPU it gains nothing.
     """
     from nordocr_cli.training.malloc import malloc_tunables
 

@@ -3,9 +3,9 @@
 Tab-separated, as spreadsheets read and write it: CSV quoting, a byte order mark (Excel takes the
 file for something else without), tabs, line ends and backslashes inside a cell as backslash
 escapes, and an apostrophe before what a spreadsheet would compute (`=1+1`, `-12 345`). The person
-fills the column `text`: what stands there, `<EMPTY>` where nothing does; an empty cell leaves the
-line open. Boxes say which line a row is about, so the decisions hold for other engines' readings of
-the document too.
+fills the column `text`: the printed text, or `<EMPTY>` when there is none; an empty cell leaves the
+line open. The boxes identify the line of a row, so the decisions also apply to other engines'
+results for the document.
 """
 
 import csv
@@ -34,7 +34,7 @@ _ESCAPED = re.compile(r"\\(.)")
 
 @dataclass(frozen=True)
 class OpenLine:
-    """A line to decide: where it stands (page from 0), and what may help, by column."""
+    """A line to decide: its position (page from 0), and what may help, by column."""
 
     page_index: int
     box: Box
@@ -43,7 +43,7 @@ class OpenLine:
 
 @dataclass(frozen=True)
 class Decision:
-    """What a person found on a line; `text` is "" where nothing stands."""
+    """What a person found on a line; `text` is "" when nothing is printed."""
 
     page_index: int
     box: Box

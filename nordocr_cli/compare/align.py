@@ -2,11 +2,11 @@
 
 IoU is the wrong measure for lines: a detector's padding of 16 px halves it. Two lines are joined
 when they overlap by at least half of the smaller height and half of the smaller width; what hangs
-together is one group. So three cells that one engine sees stand beside the one row that another
-sees. Of a skewed line with a known outline the height counts where both lines are, not that of the
-box around it, which reaches into its neighbours. Where only such boxes are known the nearest are
-joined first, and a group never takes in two lines of one side that stand above each other: on a
-page that is turned by a degree everything would else hang together.
+together is one group. Three cells of one engine are thus compared with the one row of another. Of a
+skewed line with a known outline the height counts where both lines are, not that of the box around
+it, which reaches into its neighbours. Where only such boxes are known the nearest are joined first,
+and a group never takes in two lines of one side that stand above each other: on a page that is
+turned by a degree everything would else hang together.
 """
 
 from collections import Counter
@@ -117,8 +117,8 @@ def align(*sides: Sequence[Region]) -> list[RegionGroup]:
 
 
 def _same_boxes(regions: Sequence[tuple[int, Region]]) -> Iterable[list[int]]:
-    """Numbers of the regions with the same box, one of each side; a box that stands twice on a side
-    meets its own twin.
+    """Return the numbers of the regions with the same box, one of each side. Boxes that occur twice
+    on a side are paired one by one.
     """
     same: dict[tuple[tuple[int, ...], int], list[int]] = {}
     seen: Counter[tuple[int, tuple[int, ...]]] = Counter()

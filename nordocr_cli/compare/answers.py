@@ -36,7 +36,7 @@ _TOKENS_MORE, _TOKENS_PER_HEIGHT, _MOST_TOKENS = 32, 6, 1024
 
 @dataclass(frozen=True)
 class Question:
-    """One line crop as PNG, its pixels' hash and size, and where it stands in the document."""
+    """One line crop as PNG, its pixels' hash and size, and its place in the document."""
 
     png: bytes
     crop_sha256: str
@@ -47,7 +47,9 @@ class Question:
 
     @property
     def params(self) -> dict[str, int]:
-        """The parameters of the request: no randomness, and no more tokens than such a line has."""
+        """The parameters of the request: no randomness, and no more tokens than such a line can
+        have.
+        """
         tokens = _TOKENS_MORE + _TOKENS_PER_HEIGHT * -(-self.width // self.height)
         return {"temperature": 0, "seed": 1, "max_tokens": min(_MOST_TOKENS, tokens)}
 
@@ -57,7 +59,7 @@ class Question:
         return most_characters(self.height, self.width)
 
     def key(self, model: str) -> str:
-        """What an answer holds for: these pixels, this model, prompt and parameters."""
+        """The key of an answer: these pixels, this model, prompt and parameters."""
         asked = [self.crop_sha256, model, PROMPT_SHA256, self.params]
         return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
@@ -100,9 +102,9 @@ class AnswerFile:
     to.
 
     Each is one write to a file opened for appending, so that neither threads nor a kill mix two of
-    them. What a killed writer left of a line, and lines that are damaged, are passed over
-    (`damaged` counts them) and asked again. Raises DataError for a file that holds no answer at
-    all, UsageError when several models have answered and none is chosen.
+    them. What a killed writer left of a line, and lines that are damaged, are skipped (`damaged`
+    counts them) and requested again. Raises DataError for a file that holds no answer at all,
+    UsageError when several models have answered and none is chosen.
     """
 
     def __init__(self, path: Path, model: str | None = None) -> None:
@@ -128,15 +130,15 @@ class AnswerFile:
         return bool(self._replies)
 
     def get(self, asked: Question) -> Answer:
-        """Return what the recorded reply says; `unanswered` when there is none."""
+        """Return the recorded answer; `unanswered` when there is none."""
         reply = self._replies.get(asked.key(self.model))
         if reply:
             return read_reply(reply, asked.most_characters)
         return Answer("unanswered", reason=f"not in {self.path.name}")
 
     def tokens(self, questions: Sequence[Question] | None = None) -> tuple[int, int, int]:
-        """Return how many replies (to these questions; None: of this model) tell their tokens, and
-        those in and out.
+        """Return how many replies (to these questions; None: of this model) report their tokens,
+        and the numbers of tokens in and out.
         """
         if questions is None:
             replies: list[Reply | None] = list(self._replies.values())
@@ -189,7 +191,8 @@ class AnswerFile:
                     0o666,
                 )
                 try:
-                    # A line that was cut off is ended first, so that this one stands alone.
+                    # A line that was cut off is ended first, so that this record starts on a new
+                    # line.
                     whole = b"\n" + line if self._cut else line
                     self._cut = os.write(descriptor, whole) != len(whole)
                 finally:
@@ -200,13 +203,14 @@ class AnswerFile:
             ) from error
         if self._cut:
             raise DataError(
-                f"cannot write {self.path}: no room for the whole answer; the answers so far are"
+                f"cannot write {self.path}: no disk space for the complete answer; the answers so"
+                f" far are"
                 " kept"
             )
         self._replies[str(record["key"])] = reply
 
     def _load(self) -> tuple[list[dict[str, Any]], bool]:
-        """Return the whole records, and whether the last line was cut off."""
+        """Return the complete records, and whether the last line was cut off."""
         if not self.path.exists():
             return [], False
         content = read_regular(self.path, MAX_TEXT_BYTES, "recording")
@@ -220,7 +224,7 @@ class AnswerFile:
 
 
 def _record(line: bytes) -> dict[str, Any] | None:
-    """Return the record of a line that is as it was written, else None."""
+    """Return the record of an undamaged line, else None."""
     try:
         # A reply may hold half a surrogate pair, which parse_json refuses; the checksum below says
         # whether the line is one that this class wrote.

@@ -1,4 +1,4 @@
-"""The server of a vision-language model: where it is and how it is asked.
+"""The server of a vision-language model: its address and its request parameters.
 
 No network is touched without a URL. Only line crops are sent, to that host alone; a host other than
 this machine must be allowed by a flag.
@@ -25,8 +25,8 @@ _TOKEN_LIMIT = "auto"  # as a value of --vlm-param: the limit that max_tokens wo
 
 @dataclass(frozen=True)
 class Endpoint:
-    """An OpenAI-compatible server: `url` with or without `/v1`, the model's name, and how it is
-    asked.
+    """An OpenAI-compatible server: `url` with or without `/v1`, the model's name, and the request
+    parameters.
 
     `tries` a line, `timeout_s` each; at most `requests_per_s` and `max_requests` in all (None: no
     bound); `price` is what 1,000 tokens in and out cost. `params` change the request: a value
@@ -101,9 +101,7 @@ def endpoint(
             " names"
         )
     if not model:
-        raise UsageError(
-            "--vlm-url needs --vlm-model, the name under which the server knows the model"
-        )
+        raise UsageError("--vlm-url needs --vlm-model, the name of the model on the server")
     if not _is_this_machine(parts.hostname) and not allow_remote:
         raise UsageError(
             f"{parts.hostname} is another machine: the document's lines would be sent there;"

@@ -26,8 +26,8 @@ _CHARACTERS_MORE = 8
 _RECORDED_TIMEOUT = "[VLM_TIMEOUT]"
 _SHOWN = 200  # characters of a server's own words in a message
 
-# unanswered: not recorded, and no server was asked. unreadable: the model reports that it cannot
-# read a part of the line. failed: the server refused the line or broke down on it.
+# unanswered: not recorded, and no server was configured. unreadable: the model reports that it
+# cannot read a part of the line. failed: the server refused the line or broke down on it.
 Status = Literal["ok", "timeout", "invalid", "failed", "unanswered", "unreadable"]
 
 # Four times the same words. Dot leaders, dashes and equal amounts in a table repeat too: a block
@@ -37,8 +37,8 @@ _LETTERS_OF_A_BLOCK = 3
 
 
 class ServerError(Exception):
-    """A body that holds an error instead of a completion: what the server says, and the status that
-    it names (0: none).
+    """A body that holds an error instead of a completion: the server's message and its status (0:
+    none).
     """
 
     def __init__(self, message: str, status: int = 0) -> None:
@@ -153,7 +153,7 @@ def _parse_events(text: str) -> Reply:
 
 
 def error_message(value: Any) -> str:
-    """Return what a server says is wrong, from the JSON of its error; "" when there is no error."""
+    """Return the message in the JSON of a server's error; "" when there is no error."""
     if not isinstance(value, Mapping):
         return ""
     error = value.get("error", value.get("detail", value.get("message")))

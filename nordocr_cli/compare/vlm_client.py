@@ -41,7 +41,7 @@ _MAX_BYTES = 4_000_000
 _RETRIED = (408, 409, 425, 429)
 # Every line would get the same answer, whatever is in it.
 _SAME_FOR_ALL = (401, 403, 404, 405, 407)
-# A cut or empty reply is asked for again with more tokens: a model may have spent them on thoughts.
+# A cut or empty reply is requested again with more tokens: a model may have spent them on thoughts.
 _CUT_TRIES, _MORE_TOKENS, _MAX_TOKENS = 3, 4, 8192
 _QUOTA = re.compile(r"insufficient_quota|quota|billing|credit|payment", re.IGNORECASE)
 _TOKEN_KEYS = ("max_tokens", "max_completion_tokens")
@@ -51,7 +51,7 @@ _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one request brought: a reply, or the answer that stands for its failure.
+    """The result of one request: a reply, or the answer that represents its failure.
 
     `retry` asks to try again after `wait_s` seconds; `refused` means that the server understood and
     declined.
@@ -95,8 +95,8 @@ class Client:
         self._http.close()
 
     def ask(self, question: Question) -> Answer | None:
-        """Record the server's reply and return None, or return the answer that stands for its
-        failure. Raises what ends the run, for the other threads too.
+        """Record the server's reply and return None, or return the answer that represents its
+        failure. Raises errors that end the run, for the other threads too.
         """
         try:
             return self._ask(question)
@@ -366,7 +366,7 @@ def _causes(error: BaseException | None) -> Any:
 
 
 def _words(body: bytes) -> str:
-    """What a server says in the body of an error."""
+    """Return the server's message in the body of an error."""
     text = body[:_MAX_BYTES].decode("utf-8-sig", errors="replace")
     try:
         value = parse_json(text)

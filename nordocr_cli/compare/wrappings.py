@@ -1,8 +1,8 @@
 """What vision-language models add around a transcription, and how it is removed.
 
 Each rule has a name, and every answer records which rules it needed. Rules are applied in order,
-until none of them changes anything. Nordic quotation marks (”…”, »…«) around the whole line stay:
-lines in quotation marks exist, and models use the straight or English ones.
+until none of them changes anything. Nordic quotation marks (”…”, »…«) around the complete line
+stay: lines in quotation marks exist, and models use the straight or English ones.
 """
 
 import html
@@ -139,7 +139,7 @@ def _json_text(text: str) -> str | None:
 
 
 def _fence(text: str) -> str | None:
-    """The text of the only fence; what stands around it is talk."""
+    """Return the text of the only fence; the text around it is commentary."""
     found = _FENCE.findall(text)
     if len(found) == 1:
         return found[0]

@@ -27,7 +27,7 @@ _NOT_TORCH = (".pdparams", ".pdmodel", ".onnx")
 class ImportPlan:
     """A checkpoint, the charset that it was trained with (as named, and read), and where the
     weights go. `profile` is the one that the weights will carry; without it a bare one of the
-    network. `assumed` says that nobody named it, so that the network found may be another.
+    network. `assumed` means that nobody named it, so that the network found may be another.
     """
 
     checkpoint: Path

@@ -1,7 +1,7 @@
 """report limitations: what a recognizer reads badly, from saved results of `nordocr eval`.
 
 The page is for people who decide whether to use a model: for each language, subset and width it
-says how many lines were read, how many were wrong, what the errors look like, and where there are
+shows how many lines were read, how many were wrong, what the errors look like, and where there are
 too few lines to tell. Every figure comes from the result files that the page names.
 """
 
@@ -15,7 +15,7 @@ from nordocr_cli.core.eval.files import recorded_files
 from nordocr_cli.errors import DataError
 from nordocr_cli.limits import read_json
 
-# With fewer lines an error rate says little about other lines of the kind.
+# With fewer lines an error rate is too uncertain for other lines of the kind.
 FEW_LINES = 30
 # A group is called weak when its character error rate is this many times that of all lines.
 WEAK_FACTOR = 1.5

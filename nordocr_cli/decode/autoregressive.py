@@ -1,5 +1,5 @@
-"""Reading the output of a network that writes its text token by token: the best class of each
-position up to the first end.
+"""Decoding the output of an autoregressive network: the best class of each position up to the first
+end.
 """
 
 from collections.abc import Callable, Sequence
@@ -28,12 +28,10 @@ def decode_tokens(
     activation: OutputActivation = "logits",
     temperature: float = 1.0,
 ) -> list[Recognition]:
-    """Return what each line of a batch says: takes and raises what `decode_greedy` does, positions
-    standing for frames.
-
-    A character's confidence is its probability; a line's is the geometric mean of them, 0.0 for an
-    empty reading. What stands at the first end or behind it is not read. There are no spans: a
-    position of the text is no place in the image.
+    """Return the text of each line of a batch. Arguments and errors are those of `decode_greedy`,
+    with positions instead of frames. A character's confidence is its probability; a line's is the
+    geometric mean of them, 0.0 for an empty text. The first end and everything after it are
+    ignored. There are no spans, since a position in the text is not a place in the image.
     """
     logits = np.asarray(logits, dtype=np.float32)
     require_shapes(logits, frames, charset, activation)
@@ -60,7 +58,7 @@ def decode_tokens(
 
 
 def greedy_decoder(decoding: Decoding) -> Callable[..., Sequence[Recognition]]:
-    """Return what reads the best classes of an output: `decode_greedy` or `decode_tokens`."""
+    """Return the decoder for the best classes of an output: `decode_greedy` or `decode_tokens`."""
     if decoding == "autoregressive":
         return decode_tokens
     return decode_greedy

@@ -1,8 +1,6 @@
-"""CTC prefix beam search: the most probable text, where greedy decoding takes the most probable
-path.
-
-Many paths write the same text; a beam adds their probabilities up. All arithmetic is in logarithms,
-float64, so that a line of hundreds of frames does not underflow.
+"""CTC prefix beam search: the most probable text, while greedy decoding takes the most probable
+path. Many paths give the same text; a beam sums their probabilities. All arithmetic is in
+logarithms, float64, so that a line of hundreds of frames does not underflow.
 """
 
 import numpy as np
@@ -32,15 +30,15 @@ def decode_beam(
     """Return the most probable text of each line of a batch, keeping `beam_width` texts from frame
     to frame.
 
-    Takes, gives and raises what `decode_greedy` does, and UsageError for an output of best classes
-    only. A text found by adding up paths has no spans of its own: they are those of its most
-    probable path. `temperature` is for confidences alone; `language` puts in a word on what is a
-    text.
+    Arguments, results and errors are those of `decode_greedy`; UsageError is also raised for an
+    output of best classes only. A text that sums several paths has no spans of its own; they are
+    those of its most probable path. `temperature` affects only confidences. `language` adds the
+    scores of a language model.
     """
     if activation == "argmax+confidence":
         raise UsageError(
-            "this model gives only the best class of each frame, and a beam needs all: export it"
-            " with logits"
+            "this model gives only the best class of each frame, but a beam needs all classes:"
+            " export it with logits"
         )
     logits = np.asarray(logits, dtype=np.float32)
     frames = np.asarray(frames)
@@ -117,16 +115,16 @@ def beam_search(
     # node again.
     children: dict[tuple[int, int], int] = {}
     parents, ends = [-1], [BLANK]
-    # of each node: its text, and what the language has said of it; not kept without one
+    # of each node: its text and the scores of the language model; not kept without one
     texts, bonuses = [""], [0.0]
     nodes = np.zeros(1, dtype=np.int64)  # (K,) the prefixes in the beam
-    # (K,) log probability of its paths by what they end in
+    # (K,) log probability of its paths, by their ending
     in_blank, in_character = np.zeros(1), np.full(1, -np.inf)
     for frame in log_probs:  # (C,)
         last = np.array([ends[node] for node in nodes.tolist()])  # (K,)
         total = np.logaddexp(in_blank, in_character)
         stay_blank = total + frame[BLANK]
-        # the last character goes on
+        # the last character continues
         stay_character = np.where(last == BLANK, -np.inf, in_character + frame[last])
         grown = total[:, None] + frame  # (K, C)
         rows = np.arange(len(nodes))

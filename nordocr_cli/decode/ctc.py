@@ -1,8 +1,8 @@
 """Greedy CTC decoding: the best class of each frame, repeats collapsed, blanks dropped.
 
-Every line is read over its own frames only. Frames that belong to the batch's padding may say
-anything and never become text: reading the whole batch's length once put garbage behind 91 lines of
-one document.
+Every line is decoded over its own frames only. The output at the batch's padding is arbitrary and
+never becomes text: decoding the full length of the batch once appended garbage to 91 lines of one
+document.
 """
 
 from collections.abc import Sequence
@@ -22,9 +22,9 @@ _BLOCK_FRAMES = 512
 
 
 class Readings(Sequence[Recognition]):
-    """What the N lines of a batch say. The texts are there; confidences are computed for the whole
-    batch when the first of them is asked for, and a line's Recognition, with its spans, when that
-    line is.
+    """The decoded texts of the N lines of a batch. Confidences are computed for the complete batch
+    when the first of them is requested. A line's Recognition, with its spans, is computed when that
+    line is requested.
     """
 
     def __init__(
@@ -35,9 +35,9 @@ class Readings(Sequence[Recognition]):
         logits: NDArray[np.float32] | None = None,
         temperature: float = 1.0,
     ) -> None:
-        """`classes` (N, T + 1) are those of the frames, blank wherever nothing is said and at the
-        end of each line; `peaks` (N, T) the output at the best class of each frame, and `logits`
-        (N, T, C) the output, None where it is probabilities.
+        """`classes` (N, T + 1) are those of the frames, blank in the padding and at the end of each
+        line. `peaks` (N, T) is the output at the best class of each frame. `logits` (N, T, C) is
+        the output, None when it holds probabilities.
         """
         self.texts = texts
         self._classes, self._peaks, self._logits, self._temperature = (
@@ -49,8 +49,8 @@ class Readings(Sequence[Recognition]):
 
     @cached_property
     def confidences(self) -> list[float]:
-        """The confidence of each line: the geometric mean of its characters', 0.0 for an empty
-        reading.
+        """The confidence of each line: the geometric mean over its characters, 0.0 for an empty
+        text.
         """
         counts = np.diff(self._bounds)
         line_of = np.repeat(np.arange(len(counts)), counts)
@@ -61,14 +61,14 @@ class Readings(Sequence[Recognition]):
 
     @cached_property
     def _bounds(self) -> list[int]:
-        """Where the characters of each line begin among those of the batch, and where the last ones
-        end.
+        """The index of each line's first character among those of the batch, and the end of the
+        last line.
         """
         return [0, *accumulate(map(len, self.texts))]
 
     @cached_property
     def _spoken(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """The F frames that say something, counted through the flat classes, and which of them
+        """The F frames that are not blank, as indices into the flat classes, and which of them
         begin one of the K runs.
         """
         flat = self._classes.ravel()
@@ -79,7 +79,7 @@ class Readings(Sequence[Recognition]):
 
     @cached_property
     def _of_characters(self) -> NDArray[np.float32]:
-        """The confidence of each character of the batch (K,): the greatest probability among the
+        """The confidence of each character of the batch (K,): the maximum probability among the
         frames of its run.
         """
         frames, starts = self._spoken
@@ -129,18 +129,16 @@ def decode_greedy(
     activation: OutputActivation = "logits",
     temperature: float = 1.0,
 ) -> Readings:
-    """Return what each line of a batch says.
-
-    `logits` are float (N, T, C); `frames` int (N,), the number of frames that belong to each line,
-    0…T: out_length of its own width. With `activation="softmax"` they are probabilities already and
-    are taken as they are; with `argmax+confidence` they are (N, T, 2), each frame's best class and
-    its probability. Logits are divided by `temperature` before they become probabilities; no text
-    depends on it.
+    """Return the text of each line of a batch. `logits` are float (N, T, C). `frames` int (N,) is
+    the number of frames that belong to each line, 0…T: out_length of its own width. With
+    `activation="softmax"` the values are probabilities and used unchanged. With `argmax+confidence`
+    they are (N, T, 2), each frame's best class and its probability. Logits are divided by
+    `temperature` before they become probabilities; no text depends on it.
 
     A character's confidence is the highest softmax probability among the frames of its run: CTC
-    spikes, and how long a run lingers says little. A line's confidence is the geometric mean of
-    them, 0.0 for an empty reading. Spans are [first, last + 1) frames. The output must stay as it
-    is until the last confidence was asked for. Raises ArtifactError when the shapes do not fit the
+    outputs spikes, and the length of a run means little. A line's confidence is the geometric mean
+    of them, 0.0 for an empty text. Spans are [first, last + 1) frames. The output must not change
+    until the last confidence was requested. Raises ArtifactError when the shapes do not fit the
     charset or each other, when a line's own frames hold NaN or infinity, and when declared
     probabilities lie outside 0…1.
     """
@@ -152,8 +150,8 @@ def decode_greedy(
     own = np.arange(length) < frames[:, None]  # (N, T)
     require_sane(peaks, own, activation)
 
-    # One row of frames, a blank behind each line, so that no run reaches into the next line;
-    # padding says nothing.
+    # One row of frames with a blank after each line, so that no run continues in the next line.
+    # Padding counts as blank.
     classes = np.zeros(
         (n, length + 1), dtype=np.uint16 if charset.num_classes < 1 << 16 else np.uint32
     )
@@ -163,7 +161,7 @@ def decode_greedy(
     flat = classes.ravel()  # (N (T + 1),)
     begins = flat != BLANK
     begins[1:] &= flat[1:] != flat[:-1]  # a run begins where the class changes
-    starts = np.flatnonzero(begins)  # (K,), K characters in the whole batch
+    starts = np.flatnonzero(begins)  # (K,), K characters in the complete batch
     code_points = np.frombuffer(
         ("\0" + charset.characters).encode("utf-32-le"), dtype="<u4"
     )
@@ -206,7 +204,7 @@ def best_and_peaks(
     frame holds one.
     """
     if activation == "argmax+confidence":
-        # beside each other: every step is faster
+        # contiguous memory makes every step faster
         return _classes(logits[:, :, 0].copy(), charset), logits[:, :, 1].copy()
     n, length, channels = logits.shape
     at = logits.argmax(axis=2)  # (N, T)
@@ -223,14 +221,14 @@ def _classes(numbers: NDArray[np.float32], charset: Charset) -> NDArray[np.integ
     """
     with np.errstate(invalid="ignore"):  # NaN becomes some number, which is not the NaN
         classes = numbers.astype(np.int32)
-    # negative ones are great as unsigned
+    # negative ones are large as unsigned
     wrong = (classes != numbers) | (classes.view(np.uint32) >= charset.num_classes)
     if wrong.any():
         line, frame = np.argwhere(wrong)[0].tolist()
         raise ArtifactError(
-            f"the output says class {numbers[line, frame]} at line {line}, frame {frame} of a"
+            f"the output holds class {numbers[line, frame]} at line {line}, frame {frame} of a"
             f" batch; charset {charset.name!r} has 0…{charset.num_classes - 1}: does the contract"
-            " say what the model gives?"
+            f" match the model's output?"
         )
     return classes
 
@@ -264,8 +262,8 @@ def require_shapes(
 def require_sane(
     peaks: NDArray[np.float32], own: NDArray[np.bool_], activation: OutputActivation
 ) -> None:
-    """Raise ArtifactError unless the greatest output of each own frame, (N, T), is finite and may
-    be what it is said to be.
+    """Raise ArtifactError unless the maximum output of each line's own frames, (N, T), is finite
+    and agrees with the activation.
     """
     finite = np.isfinite(peaks)
     if not finite.all() and (bad := own & ~finite).any():
@@ -277,6 +275,6 @@ def require_sane(
     # 1.001: fp16 rounds
     if activation != "logits" and (own & ((peaks <= 0) | (peaks > 1.001))).any():
         raise ArtifactError(
-            "the contract says that this model gives probabilities, but its output goes outside"
-            " 0…1; export it again with output_activation logits"
+            "this model's output is probabilities according to its contract, but values are"
+            " outside 0…1; export it again with output_activation logits"
         )

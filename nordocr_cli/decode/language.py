@@ -1,8 +1,6 @@
-"""What a language says of the next character, for the beam: n-grams of characters, and a list of
-words.
-
-Both are made from plain text and kept as plain text (JSON, or one word a line): nothing of them is
-ever executed.
+"""Language model of the beam for the next character: n-grams of characters, and a list of words.
+Both are made from plain text and stored as plain text (JSON, or one word per line). Nothing in them
+is ever executed.
 """
 
 import json
@@ -24,26 +22,26 @@ from nordocr_cli.limits import parse_json, read_text
 
 SCHEMA = "nordocr.char-lm/1"
 ORDER = 5
-# of what a language says beside what the network says; which is best depends on the lines, see
+# weight of the language model relative to the network; the best value depends on the lines, see
 # --lm-weight
 WEIGHT = 0.3
-_BEGIN = "\n"  # stands before the first character of a line
+_BEGIN = "\n"  # precedes the first character of a line
 _WORD = re.compile(r"[^\W\d_]+$")
 
 
 class Language(Protocol):
-    """What the beam asks: natural logarithms that are added to a prefix's score."""
+    """The interface of the beam: natural logarithms that are added to the score of a prefix."""
 
     def scores(self, prefix: str) -> NDArray[np.float64]:
-        """The bonus of each class (C,) as what follows `prefix`; that of the blank is 0."""
+        """Return the bonus of each class (C,) after `prefix`; that of the blank is 0."""
 
     def end(self, prefix: str) -> float:
-        """The bonus of `prefix` as a whole line."""
+        """Return the bonus of `prefix` as a complete line."""
 
 
 @dataclass(frozen=True)
 class CharLm:
-    """Character n-grams: `counts` says how often each character followed each context of up to
+    """Character n-grams: `counts` holds how often each character followed each context of up to
     `order` - 1 characters.
     """
 
@@ -82,7 +80,7 @@ def count_characters(lines: Iterable[str], order: int = ORDER) -> CharLm:
     there is no text.
     """
     if order < 1:
-        raise UsageError(f"an order of {order} counts nothing; the usual one is {ORDER}")
+        raise UsageError(f"an order of {order} is too small; the usual one is {ORDER}")
     counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for line in lines:
         text = _BEGIN + to_nfc(line.strip())
@@ -119,13 +117,13 @@ def read_char_lm(path: Path) -> CharLm:
         return CharLm(int(value["order"]), counts)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
-            f"{path} holds no character n-grams ({type(error).__name__}: {error}); make it of a"
-            " text again"
+            f"{path} holds no character n-grams ({type(error).__name__}: {error}); make it from a"
+            f" text again"
         ) from error
 
 
 def read_words(path: Path) -> frozenset[str]:
-    """Read a word list, one word a line (what stands behind a tab or a slash is left out). Raises
+    """Read a word list with one word per line (the part after a tab or a slash is ignored). Raises
     UsageError and DataError.
     """
     words = (
@@ -134,7 +132,7 @@ def read_words(path: Path) -> frozenset[str]:
     )
     found = frozenset(to_nfc(word).casefold() for word in words if word)
     if not found:
-        raise DataError(f"{path} holds no words; a lexicon has one word a line")
+        raise DataError(f"{path} holds no words; a lexicon has one word per line")
     return found
 
 
@@ -143,8 +141,8 @@ def _read(path: Path, flag: str) -> str:
 
 
 class Beside:
-    """A Language of n-grams and words, either or both, of one charset; scores are kept by what they
-    depend on.
+    """A Language of n-grams, words, or both, for one charset. Scores are cached by the part of the
+    prefix that they depend on.
     """
 
     def __init__(
@@ -178,7 +176,7 @@ class Beside:
         return found
 
     def end(self, prefix: str) -> float:
-        """The bonus of a whole line; see Language."""
+        """Return the bonus of a complete line; see Language."""
         return self._word(prefix)
 
     def _ngram_scores(self, context: str) -> NDArray[np.float64]:
@@ -189,15 +187,15 @@ class Beside:
                 self._ngrams.probability(context, character, size)
                 for character in self._charset.characters
             ]
-            # In relation to a language that prefers nothing, so that long texts are not punished
-            # for being long.
+            # Relative to a uniform language model, so that long texts are not penalized for their
+            # length.
             self._by_context[context] = self._weight * np.array(
                 [0.0, *(math.log(share * size) for share in shares)]
             )
         return self._by_context[context]
 
     def _word(self, prefix: str) -> float:
-        """What a word of the list at the end of `prefix` is worth, the more the longer it is."""
+        """Return the bonus of a listed word at the end of `prefix`; longer words get more."""
         found = _WORD.search(prefix) if self._words else None
         if found and found[0].casefold() in self._words:
             return self._weight * len(found[0])
@@ -206,8 +204,8 @@ class Beside:
 
 @dataclass(frozen=True)
 class LanguageFiles:
-    """Where a language comes from: a text or saved n-grams, a word list, and how much they weigh
-    beside the network.
+    """The files of a language model: a text or saved n-grams, a word list, and their weight
+    relative to the network.
     """
 
     char_lm: Path | None = None
@@ -218,7 +216,7 @@ class LanguageFiles:
         return bool(self.char_lm or self.lexicon)
 
     def require(self) -> None:
-        """Raise UsageError when a file is not there."""
+        """Raise UsageError when a file does not exist."""
         for flag, path in (("--char-lm", self.char_lm), ("--lexicon", self.lexicon)):
             if path and not path.is_file():
                 raise UsageError(f"{flag}: no file {path}")

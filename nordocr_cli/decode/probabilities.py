@@ -1,8 +1,7 @@
-"""Telling logits from probabilities, and one softmax from two, by what a network gives.
-
-A network exported by other programs may end in a softmax that its contract does not mention. The
-text stays right, but whoever takes the softmax of its output gets confidences that cannot exceed
-e / (e + C - 1): 0.0213 for 126 classes.
+"""Distinguishing logits from probabilities, and one softmax from two, by the output of a network. A
+network exported by other programs may end in a softmax that its contract does not mention. The text
+stays correct, but a second softmax gives confidences of at most e / (e + C - 1): 0.0213 for 126
+classes.
 """
 
 import math
@@ -15,16 +14,16 @@ from nordocr_cli.artifact.contract import Contract
 from nordocr_cli.errors import ArtifactError
 
 _SUM_TOLERANCE = 2e-3  # fp16 rounds each of 126 addends
-_FEW = 20  # confidences from which on their maximum says something
+_FEW = 20  # minimum number of confidences for a meaningful maximum
 
 
 def second_softmax_ceiling(num_classes: int) -> float:
-    """Return the greatest number that the softmax of probabilities can be: e / (e + C - 1)."""
+    """Return the maximum value of a softmax over probabilities: e / (e + C - 1)."""
     return math.e / (math.e + num_classes - 1)
 
 
 def are_probabilities(output: NDArray[np.floating]) -> bool:
-    """Whether each frame of `output`, float (T, C), holds values from 0 to 1 that sum to 1.
+    """Return whether each frame of `output`, float (T, C), holds values from 0 to 1 that sum to 1.
 
     One-hot frames do not count: they are how examples write logits.
     """
@@ -52,13 +51,15 @@ def require_declared_activation(
 
 
 def second_softmax_note(confidences: Iterable[float | None], num_classes: int = 126) -> str:
-    """Return what recorded line confidences tell of a second softmax; "" when they may be right."""
+    """Return a warning when recorded line confidences show a second softmax; "" when they may be
+    right.
+    """
     known = [value for value in confidences if value]
     ceiling = second_softmax_ceiling(num_classes)
     if len(known) < _FEW or max(known) > ceiling * 1.01:
         return ""
     return (
-        f"no confidence exceeds {max(known):.4f}, the most that a softmax of probabilities over"
-        f" {num_classes} classes can give ({ceiling:.4f}): the network was exported with its"
-        " softmax and the host took another; export logits. The texts are not affected"
+        f"no confidence exceeds {max(known):.4f}, the maximum of a softmax over probabilities of"
+        f" {num_classes} classes ({ceiling:.4f}): the network was exported with its softmax and"
+        f" the host applied a second one; export logits. The texts are not affected"
     )

@@ -110,7 +110,7 @@ class LineNetwork(nn.Module):
 
         `images` are normalized (N, 3, H, W), `widths` int64 (N,) pixels of each line, `targets`
         int64 (sum of lengths,) classes of all labels one after the other, `lengths` int64 (N,).
-        `masked` says whether padding is masked; without, a CTC network sees it as white paper.
+        `masked` is whether padding is masked; if not, a CTC network sees it as white paper.
         """
 
     def compiled_part(
@@ -137,7 +137,7 @@ class LineNetwork(nn.Module):
     def read(
         self, images: Tensor, widths: Tensor, charset: Charset
     ) -> Sequence[Recognition]:
-        """Return what each line says by greedy decoding with padding masked: normalized images
+        """Return the text of each line by greedy decoding with masked padding: normalized images
         (N, 3, H, W), widths int64 (N,).
         """
 

@@ -21,7 +21,7 @@ from nordocr_cli.models.svtrv2 import SvtrV2, init_weights
 
 CTC_WEIGHT = 0.1  # of the CTC loss, added to that of the guidance, as its authors train
 _CONTEXT = 5  # characters
-_END = BLANK  # what stands before the first character and behind the last
+_END = BLANK  # the context before the first character and after the last
 # a question that is none: behind the end of a shorter text, or a copy that was not made
 _IGNORED = -100
 _CONTEXT_HEAD = 32  # channels of a head that reads the context
@@ -44,9 +44,9 @@ def questions(targets: Tensor, lengths: Tensor, num_classes: int) -> Questions:
     """Return every question about the texts of a batch: `targets` int64 (sum of lengths,),
     `lengths` int64 (N,).
 
-    A context of five real characters is asked twice, each time with one of them replaced by a
-    random one, so that the answer cannot be memorized; one that touches the end of a text is
-    asked once, as it is.
+    A context of five real characters is used twice, each time with one of them replaced by a random
+    one, so that the answer cannot be memorized; one that touches the end of a text is asked once,
+    as it is.
     """
     left, right, device = num_classes, num_classes + 1, targets.device
     longest = int(lengths.max())
@@ -76,7 +76,7 @@ def questions(targets: Tensor, lengths: Tensor, num_classes: int) -> Questions:
 
 
 def _one_replaced(context: Tensor, where: Tensor, num_classes: int) -> Tensor:
-    """Replace one character of each context (N, K, 5) by a random one where bool (N, K) says so."""
+    """Replace one character of each context (N, K, 5) by a random one where bool (N, K) is true."""
     place = torch.randint(_CONTEXT, where.shape, device=context.device)  # (N, K)
     # (N, K, 5)
     replaced = (torch.arange(_CONTEXT, device=context.device) == place[..., None]) & where[

@@ -1,6 +1,6 @@
 """mamba-320: ResNet34 features, a Mamba encoder along the line, a linear CTC classifier.
 
-A Mamba block reads from left to right and knows nothing of what comes; CTC has to place a character
+A Mamba block reads from left to right without access to what follows; CTC has to place a character
 where it ends, so by default each block also reads the line from right to left with weights of its
 own. Names under `mamba.layers` follow transformers' MambaModel (Mamba-1), so that the blocks of
 state-spaces/mamba-…-hf load.
@@ -96,7 +96,7 @@ class MambaMixer(nn.Module):
             [self.dt_rank, self.d_state, self.d_state], dim=-1
         )
         # The bias outside of mixed precision: step sizes of 1e-3 are the softplus of -7, where
-        # bfloat16 knows 3 digits.
+        # bfloat16 has 3 digits.
         # (N, L, D)
         delta = F.softplus(
             F.linear(delta, self.dt_proj.weight).float() + self.dt_proj.bias.float()

@@ -3,7 +3,7 @@
 
 Names of modules follow the authors' state_dict, so that their checkpoints load unchanged; base with
 126 classes has 19,767,486 parameters, with the plain head 17,780,286. Blocks are post-norm, there
-is no positional embedding (zero padding of the convolutions tells the position), and the width is
+is no positional embedding (zero padding of the convolutions gives the position), and the width is
 free. Unlike the authors' code, the output is logits in evaluation too, and padding can be masked.
 """
 

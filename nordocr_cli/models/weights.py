@@ -1,5 +1,5 @@
-"""Weights files: `.safetensors` whose header carries the contract, so that a file says by itself
-what it reads.
+"""Weights files: `.safetensors` whose header carries the contract, so that a file describes by
+itself what it reads.
 
 A file that does not fit is refused by name - tensor, shape, charset - and never loaded in part.
 """

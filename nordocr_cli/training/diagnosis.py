@@ -1,5 +1,5 @@
 """What a training that goes wrong shows: in the readings, in the losses, in a batch that is not
-finite. Each finding is a sentence that says what to look at.
+finite. Each finding is a sentence that names what to check.
 """
 
 import math

@@ -81,9 +81,9 @@ def freeze(network: nn.Module, patterns: Sequence[str]) -> Freezing | None:
 
     A pattern is a run of whole parts of a dotted name, anywhere in it, `*` standing for anything:
     `adapter`, `backbone.layer4`, `mamba.*.lora_*`. `backbone.4` to `backbone.7` are understood as
-    `backbone.layer1` to `backbone.layer4`, and the table says so. A BatchNorm without a parameter
-    that trains keeps its statistics. Raises UsageError naming each pattern that matches nothing
-    and what there is to match.
+    `backbone.layer1` to `backbone.layer4`, and the table shows this. A BatchNorm without a
+    parameter that trains keeps its statistics. Raises UsageError naming each pattern that matches
+    nothing and what there is to match.
     """
     if not patterns:
         return None

@@ -2,7 +2,7 @@
 
 The processes are started with `elastic_launch`, the function behind the torchrun command. Calling
 it directly keeps what the command loses: each error is printed once, in this program's words, and
-the exit code tells what kind of error it was.
+the exit code is the kind of error.
 """
 
 import logging

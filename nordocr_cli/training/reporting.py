@@ -29,7 +29,7 @@ from nordocr_cli.training.usage import (
 
 _WORST_SHOWN, _MAX_DIFFERENCE = 3, 100  # lines, characters
 _DRAW_EVERY_S = 60.0
-_SHOW_END_FROM_S = 600.0  # a run that lasts longer says at which time it will end
+_SHOW_END_FROM_S = 600.0  # a longer run shows the time at which it will end
 
 
 class Reporter:

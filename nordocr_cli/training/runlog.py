@@ -1,5 +1,4 @@
-"""The folder of a run, and what it leaves there to be read: run.json, metrics.jsonl, worst.tsv,
-TensorBoard, W&B.
+"""The folder of a run and the files in it: run.json, metrics.jsonl, worst.tsv, TensorBoard, W&B.
 
 `best.safetensors` and `last.safetensors` carry the contract and are what every other command reads;
 `state.pt` is for `--resume` alone. No torch at module level: a plan names these files too.
@@ -272,7 +271,7 @@ def _hold(folder: Path) -> int | None:
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """Return the lines of a run's metrics.jsonl, those of its present session whole."""
+    """Return the lines of a run's metrics.jsonl, those of its current session completely."""
     return [parse_json(line) for line in _lines(folder / METRICS)]
 
 
@@ -297,7 +296,7 @@ def read_run(folder: Path) -> dict[str, Any]:
 
 
 def environment() -> dict[str, Any]:
-    """Return what the figures of a run depend on besides its profile: code, versions, machine."""
+    """Return what the results of a run depend on besides its profile: code, versions, machine."""
     return {
         "nordocr": __version__,
         "git": _git_state(),

@@ -15,7 +15,7 @@ _DESK, _RIGHT, _WRONG, _WANTED = (255, 236, 214), (0, 110, 40), (170, 0, 0), (90
 
 
 def sheet_font(charset: Charset) -> ImageFont.FreeTypeFont | None:
-    """Return a font of the system for the sheet; None where no font draws the whole charset."""
+    """Return a font of the system for the sheet; None where no font draws the complete charset."""
     try:
         return label_font(charset, _TEXT_PX)
     except UsageError:

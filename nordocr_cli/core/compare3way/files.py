@@ -26,7 +26,7 @@ class Outputs:
     open_lines: Path | None = None
 
     def made(self, number: int) -> Path | None:
-        """Where readings made now are kept, beside the result."""
+        """The files of readings made now, next to the result."""
         if self.result:
             return self.result.with_name(
                 f"{self.result.stem}.{('svtrv2', 'tess', 'third')[number]}.json"
@@ -46,7 +46,7 @@ def write_outputs(
     pages: "Document",
     crops: int,
 ) -> None:
-    """Write what was asked for: `result` as JSON, the table of open lines, the report with at most
+    """Write the requested files: `result` as JSON, the table of open lines, the report with at most
     `crops` pictures.
     """
     if outputs.result:

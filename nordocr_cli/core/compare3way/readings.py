@@ -89,7 +89,7 @@ def find_regions(
     """Return the file with the positions of the lines, for an engine that reads now: given, or
     ground truth, or another engine's boxes.
 
-    None when all engines have results. Raises UsageError when no file knows any line.
+    None when all engines have results. Raises UsageError when no file holds any line.
     """
     if all(source.result for source in sources):
         return None

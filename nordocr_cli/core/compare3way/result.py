@@ -37,7 +37,7 @@ class Decided(ResultModel):
 
 
 class VlmInput(ResultModel):
-    """What the VLM was asked, and the tokens that its answers report."""
+    """The requests to the VLM, and the tokens that its answers report."""
 
     model: str
     prompt: str

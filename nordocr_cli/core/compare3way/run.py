@@ -182,7 +182,7 @@ def _ask_vlm(
     pages: "Document",
     progress: Progress,
 ) -> tuple[list[ComparedLine], str, VlmInput]:
-    """Add the VLM's readings to the lines; return them, the VLM's name and what it was asked."""
+    """Add the VLM's readings to the lines; return them, the VLM's name and the requests."""
     reference = request.reference
     assert reference.answers is not None
     answers = AnswerFile(reference.answers, reference.model)

@@ -43,7 +43,7 @@ def ask_missing(
     """
     if answers.damaged:
         progress.note(
-            f"{answers.path}: {answers.damaged} lines in it are no whole answers and are passed"
+            f"{answers.path}: {answers.damaged} lines in it are not complete answers and are passed"
             " over"
         )
     unanswered = [
@@ -92,7 +92,7 @@ def _cost(server: Endpoint, into: int, out: int) -> str:
 def with_answers(
     lines: Sequence[ComparedLine], answers: Sequence[Answer], progress: Progress
 ) -> list[ComparedLine]:
-    """Put the VLM's readings beside the engines', and warn of the lines that it has none of."""
+    """Add the VLM's readings to those of the engines, and warn of lines without one."""
     read = []
     for line, answer in zip(lines, answers, strict=True):
         text = answer.text if answer.status == "ok" else None

@@ -43,7 +43,7 @@ from nordocr_cli.limits import parse_json
 from nordocr_cli.progress import SILENT, Progress
 from nordocr_cli.records import LineRow
 
-# Training meets the resamplers that serving and other preparations use, the profile's most often.
+# Training sees the resamplers that serving and other preparations use, the profile's most often.
 RESAMPLERS: Mapping[Resampler, float] = {
     "linear": 0.55,
     "area": 0.2,
@@ -61,7 +61,7 @@ _ID_PREFIX = "synth-"  # of a row's id: by it a folder that synth has written is
 
 @dataclass(frozen=True)
 class Job:
-    """Everything that a line depends on beside its index. Sent to the workers whole."""
+    """Everything that a line depends on besides its index. Sent to the workers as one object."""
 
     seed: int
     geometry: Geometry
@@ -292,7 +292,7 @@ def prepare_job(
     faces, left_out = find_faces(fonts, charset)
     progress.note(
         f"{len(faces)} font faces"
-        + (f", {len(left_out)} files left out (-v or --json says why)" if left_out else "")
+        + (f", {len(left_out)} files left out (-v or --json shows why)" if left_out else "")
     )
     return Job(
         seed, geometry, charset, tuple(faces), texts, style or Style(), resamplers
@@ -312,8 +312,8 @@ def synthesize(
     folder.
 
     The folder holds images/*.png (crops as cut from the page), labels.tsv and manifest.jsonl.
-    Either is written beside `output` and renamed. Raises UsageError when something else stands at
-    `output`.
+    Either is written in the folder of `output` and renamed. Raises UsageError when something else
+    exists at `output`.
     """
     began = monotonic()
     tally = _Tally()

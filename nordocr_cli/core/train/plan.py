@@ -48,7 +48,7 @@ _FILES = (BEST, LAST, STATE, RUN, METRICS, CURVES, WORST, f"{BOARD}/")
 
 @dataclass(frozen=True)
 class StoreFacts:
-    """What a plan knows of a line store; `ratio` is its share in the mixture, where one is given.
+    """What a plan records of a line store; `ratio` is its share in the mixture, where one is given.
     `pixels` is the sum of its lines' widths.
     """
 
@@ -321,7 +321,7 @@ def _earlier_speed(runs: Path, model: ModelTable) -> tuple[float, str]:
             if profile["model"] == table and result["lines_per_s"] > 0:
                 return float(result["lines_per_s"]), str(file.parent)
         except (ArtifactError, DataError, KeyError, TypeError):
-            continue  # a damaged or unfinished run tells no speed
+            continue  # a damaged or unfinished run gives no speed
     return 0.0, ""
 
 

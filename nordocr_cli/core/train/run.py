@@ -234,7 +234,7 @@ def _warn_of_leakage(data: TrainData, progress: Progress) -> None:
     train = set(data.identity["train_content_sha256"])
     if train & set(data.identity["val_content_sha256"]):
         progress.warn(
-            "--val holds a store of --train: its CER tells nothing about lines that were not"
+            "--val holds a store of --train: its CER means nothing for lines that were not"
             " trained on"
         )
         return
@@ -243,7 +243,7 @@ def _warn_of_leakage(data: TrainData, progress: Progress) -> None:
     found = find_leakage(data.train.stores, data.val.stores)
     if found.is_found:
         progress.warn(
-            f"{found.describe('--val', '--train')}: the CER on such lines tells nothing about new"
+            f"{found.describe('--val', '--train')}: the CER on such lines means nothing for new"
             " ones"
         )
 

@@ -212,8 +212,8 @@ def label_font(charset: Charset, size_px: int) -> ImageFont.FreeTypeFont:
 
 
 def _style_weight(face: FontFace) -> float:
-    """How often a face is met beside the upright regular one of its family: a family's many cuts
-    must not outweigh it.
+    """How often a face occurs compared with the upright regular one of its family: a family's many
+    cuts must not outweigh it.
     """
     style, weight = face.style.lower(), 1.0
     if "italic" in style or "oblique" in style:
@@ -331,7 +331,7 @@ def _inspect_file(
 
 
 def _faces_in(path: str) -> int:
-    """How many faces a file holds: 1, or what a collection's header says."""
+    """Return the number of faces in a file: 1, or the number in a collection's header."""
     with open(path, "rb") as file:
         header = file.read(12)
     if header[:4] != b"ttcf" or len(header) < 12:

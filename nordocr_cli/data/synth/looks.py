@@ -10,7 +10,7 @@ from nordocr_cli.data.synth.fonts import CATEGORY_WEIGHTS
 from nordocr_cli.data.synth.texts import KIND_WEIGHTS
 
 # How a line is cut from its page: tight to its ink, to the font's box, with a margin, a little too
-# tight, or as a plain box that holds what stands above and below too.
+# tight, or as a plain box that also holds parts of the lines above and below.
 _CROPS = {"ink": 0.47, "font": 0.36, "margin": 0.12, "cut": 0.05}
 _CROPS_WITH_NEIGHBOURS = {
     "ink": 0.35,

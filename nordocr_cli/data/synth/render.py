@@ -33,7 +33,7 @@ from nordocr_cli.geometry import Geometry, frames_needed
 _ABOVE_EM, _BELOW_EM = 1.5, 1.0
 _SIDE_EM = 0.7
 
-# A line whose picture shows less of its ink is drawn anew: nobody could read it, and its label
+# A line whose picture shows less of its ink is drawn again: nobody could read it, and its label
 # would teach guessing.
 _LEAST_CORRELATION = 0.6
 _LEAST_LOCAL_INK = 0.35
@@ -79,7 +79,7 @@ class Style:
     # operation → factor of its probability in every recipe
     often: Mapping[str, float] = field(default_factory=dict)
     neighbours: float = 0.3  # probability of a line above, and of one below
-    columns: float = 0.02  # probability that a sliver of the next column stands at an end
+    columns: float = 0.02  # probability of a sliver of the next column at an end
     rules: float = 0.08  # probability of a table rule or underline
     pen: float = 0.015  # probability of a pen stroke across
     curl: float = (
@@ -472,7 +472,7 @@ def _surroundings(
             (0, width) if rng.random() < 0.6 else sorted(rng.sample(range(width), 2))
         )
         cv2.line(others, (left, round(at)), (right, round(at)), level, thick)
-        if rng.random() < 0.3:  # the upright rules of a table, beside the text
+        if rng.random() < 0.3:  # the upright rules of a table, next to the text
             for x in (
                 rng.uniform(0.1, 0.45) * em_px,
                 width - rng.uniform(0.1, 0.45) * em_px,

@@ -1,4 +1,4 @@
-"""What stands alone in a cell of a table: one figure, a dash, a short code, an amount in brackets.
+"""Texts that fill a table cell alone: one figure, a dash, a short code, an amount in brackets.
 
 A reader of lines has no words around such a cell to tell 0 from O or 1 from l by: the shape alone
 decides, and figures are far more often met than the letters that look like them.

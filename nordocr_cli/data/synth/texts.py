@@ -205,7 +205,7 @@ class TextSource:
     ) -> Text:
         """Return one line. `kinds` are weights of the kinds of text, by default an office's;
         `foreign` multiplies how often languages without a vocabulary come. A text with a character
-        outside the charset is drawn anew.
+        outside the charset is drawn again.
         """
         kinds = KIND_WEIGHTS if kinds is None else kinds
         for _ in range(_TRIED_TEXTS):

@@ -113,7 +113,7 @@ class Parseq(LineNetwork):
     def read(
         self, images: Tensor, widths: Tensor, charset: Charset
     ) -> Sequence[Recognition]:
-        """Return what each line says; see `LineNetwork.read`."""
+        """Return the text of each line; see `LineNetwork.read`."""
         logits = self(images, widths).float().cpu().numpy()  # (N, T + 1, C)
         positions = torch.full_like(widths, logits.shape[1]).cpu().numpy()  # (N,)
         return decode_tokens(logits, positions, charset)
@@ -133,7 +133,7 @@ class Parseq(LineNetwork):
         """Return the loss (), in nats a token, over several orders of the batch's labels; see
         `LineNetwork.loss`. Padding is always masked.
 
-        Every order counts by the tokens that it predicts; the end is learnt in the first two only.
+        Every order counts by the tokens that it predicts; the end is learned in the first two only.
         As the decoder has one layer, its content does not depend on the order: all orders are
         queries of one pass.
         """

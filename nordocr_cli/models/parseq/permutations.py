@@ -1,5 +1,5 @@
 """The tables of permutation language modelling (Bautista and Atienza 2022, arXiv 2207.06966):
-orders in which a label is learnt, who may look at whom in each, and labels as tokens.
+orders in which a label is learned, the attention mask of each, and labels as tokens.
 
 Tokens: 0 ends a line, 1…C are the charset's characters (as in CTC, where 0 is the blank), C + 1
 begins, C + 2 pads. A network predicts 0…C only. Token i of a label is predicted at position i from

@@ -34,7 +34,7 @@ class TrocrFolder:
     normalization: str
 
     def require_lengths(self, model: TrocrModel) -> None:
-        """Raise UsageError when the profile wants longer texts than the decoder has positions."""
+        """Raise UsageError when the profile's texts are longer than the decoder's positions."""
         for key in ("max_target_length", "generation_max_length"):
             if (asked := getattr(model, key)) > self.positions:
                 raise UsageError(
@@ -215,7 +215,7 @@ def _normalization(path: Path) -> str:
         settings = None
     file = path / "preprocessor_config.json"
     settings = settings or _json(
-        file, f"{_KEY}: {path} says not how its images are prepared"
+        file, f"{_KEY}: {path} does not define how its images are prepared"
     )
     mean, std = settings.get("image_mean"), settings.get("image_std")
     for name, (wanted_mean, wanted_scale) in NORMALIZATIONS.items():

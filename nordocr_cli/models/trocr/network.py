@@ -172,13 +172,13 @@ class TrOcr(LineNetwork):
         charset: Charset | None = None,
         beam_width: int = 1,
     ) -> list[Recognition]:
-        """Return what each line of a batch says: by the best token each time, or with a beam by the
-        best of so many texts.
+        """Return the text of each line of a batch: by the best token each time, or with a beam by
+        the best of so many texts.
 
         The confidence is the geometric mean of the tokens' probabilities, the end's among them.
         Characters have none of their own, as a token writes several. The text comes from the
-        tokenizer, so `charset` is not used. Nothing of the folder's own
-        settings for generation is used: its penalties on repeats would damage numbers.
+        tokenizer, so `charset` is not used. Nothing of the folder's own settings for generation is
+        used: its penalties on repeats would damage numbers.
         """
         from transformers import GenerationConfig
         from transformers.modeling_outputs import BaseModelOutput
@@ -229,7 +229,7 @@ class TrOcr(LineNetwork):
         ]
 
     def label_problem(self, text: str) -> str:
-        """Return why a label cannot be learnt as it stands, "" when it can."""
+        """Return why a label cannot be learned unchanged, "" when it can."""
         count = len(self.pieces.encode([text])[0])
         if count > self.options.max_target_length:
             limit = self.options.max_target_length
@@ -428,7 +428,7 @@ def match_layers(
     """Return what each of the target patterns matches, and the names of all the layers that they
     match.
 
-    A pattern is a run of whole parts of a layer's dotted name, `*` standing for anything. Raises
+    A pattern is a run of whole parts of a layer's dotted name, `*` matches anything. Raises
     UsageError naming each pattern that matches no linear layer and what there is to match.
     """
     linear = {
