@@ -288,7 +288,7 @@ def _put(table: dict[str, Any], dotted: str, value: Any, origin: str) -> None:
             continue
         counterpart = _counterpart(dotted)
         if counterpart:
-            raise UsageError(f"{origin} {dotted}: unknown key; here it is {counterpart}")
+            raise UsageError(f"{origin} {dotted}: unknown key; use {counterpart}")
         raise UsageError(f"{origin} {dotted}: {parent!r} is a value, not a table")
     table[last] = value
 

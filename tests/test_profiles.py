@@ -240,7 +240,7 @@ def test_networks_of_the_svtr_family_have_the_pipelines_normalization(name):
             "geometry.height and geometry.max_width",
         ),
         ("model.architecture_name=svtr", "model.name"),
-        ("experiment.name=svtr_pilot", "here it is experiment"),
+        ("experiment.name=svtr_pilot", "experiment"),
         ("trainer.precision=16-mixed", "train.precision"),
         ("batch_size=256", "train.batch_size"),
     ],
