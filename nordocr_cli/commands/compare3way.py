@@ -239,14 +239,16 @@ def compare3way(
     if as_json:
         console.json(comparison.to_json())
         return
-    _show(console, document, comparison)
-    if report:
-        console.next("open", report)
-    else:
-        console.next("the same with --report out.html shows the lines")
+    _show(console, document, comparison, report)
 
 
-def _show(console: Console, document: Path, comparison: "Compare3wayResult") -> None:
+def _show(
+    console: Console,
+    document: Path,
+    comparison: "Compare3wayResult",
+    report: Path | None,
+) -> None:
+    """Print the tables, the remarks, some lines and the next step."""
     from nordocr_cli.compare.page import result_tables
 
     verdict = comparison.verdict
@@ -263,3 +265,7 @@ def _show(console: Console, document: Path, comparison: "Compare3wayResult") -> 
     )
     if shown := [tuple("∅" if text is None else text for text in row) for row in read]:
         console.table("examples", ("page", "reference", *verdict.engines), shown)
+    if report:
+        console.next("open", report)
+        return
+    console.next("the same with --report out.html shows the lines")

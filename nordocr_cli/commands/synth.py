@@ -155,10 +155,8 @@ def synth(
             "seed": seed,
             "texts": str(texts or "built in"),
             "fonts": str(fonts or "the system's"),
-            "look": list(look or ["all"]),
+            **_choices(look, damage, often),
             "blank": blank,
-            "damage": list(damage or ["all"]),
-            "often": list(often or []),
             "strength": strength,
             "mix_resamplers": mix_resamplers,
             "workers": workers,
@@ -202,13 +200,23 @@ def synth(
         progress=console,
     )
     job = replace(job, max_characters=max_characters, min_characters=min_characters)
-    for line in left_out:
-        console.detail(f"left out: {line}")
+    _tell_left_out(console, left_out)
     if sheet:
         atomic.write_bytes(output, preview(job, count))
         _print_sheet(console, output, count, seed, profile)
         return
     _render(console, output, job, count, workers, left_out, profile)
+
+
+def _choices(
+    look: list[str] | None, damage: list[str] | None, often: list[str] | None
+) -> dict[str, list[str]]:
+    """Return what was chosen of looks and damages, for --dry-run."""
+    return {
+        "look": list(look or ["all"]),
+        "damage": list(damage or ["all"]),
+        "often": list(often or []),
+    }
 
 
 def _form(output: Path, sheet: bool) -> str:
@@ -218,6 +226,12 @@ def _form(output: Path, sheet: bool) -> str:
     if output.suffix == ".lmdb":
         return "store"
     return "folder"
+
+
+def _tell_left_out(console: Console, left_out: Sequence[str]) -> None:
+    """Print the fonts that are not used and why, with -v."""
+    for line in left_out:
+        console.detail(f"left out: {line}")
 
 
 def _render(

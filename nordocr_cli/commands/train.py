@@ -142,7 +142,6 @@ def train(
     from nordocr_cli.core.train.environment import (
         PROFILE_VARIABLES,
         apply_environment,
-        profile_values_used,
     )
     from nordocr_cli.core.train.plan import plan_train
     from nordocr_cli.core.train.request import TrainRequest, parse_batch_size
@@ -180,10 +179,7 @@ def train(
         allow_leakage=allow_leakage,
     )
     request, used = apply_environment(request)
-    if resolved:
-        used |= profile_values_used(resolved)
-    for option, value in used.items():
-        console.note(f"{option}: {value}")
+    used = _tell_variables(console, resolved, used)
     if dry_run:
         plan_facts = plan_train(resolved, request, console).to_json()
         options.show_plan(console, {**plan_facts, "from_environment": used})
@@ -205,6 +201,19 @@ def train(
         train_checks.selftest(console, resolved, request)
         return
     _train_and_report(console, resolved, request, is_main=first)
+
+
+def _tell_variables(
+    console: Console, resolved: "ResolvedProfile | None", used: dict[str, str]
+) -> dict[str, str]:
+    """Print which environment variables stand in for options; return all of them."""
+    from nordocr_cli.core.train.environment import profile_values_used
+
+    if resolved:
+        used = used | profile_values_used(resolved)
+    for option, value in used.items():
+        console.note(f"{option}: {value}")
+    return used
 
 
 def _train_and_report(
