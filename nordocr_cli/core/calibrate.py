@@ -18,7 +18,7 @@ from nordocr_cli.artifact.shipped import find_weights
 from nordocr_cli.atomic import refuse_inputs, sha256_of
 from nordocr_cli.core.contract import write_with_contract
 from nordocr_cli.core.eval.fit import require_fit
-from nordocr_cli.core.eval.lines import known_charset, open_lines
+from nordocr_cli.core.eval.lines import known_charset, line_image, open_lines
 from nordocr_cli.errors import DataError, UsageError
 from nordocr_cli.progress import SILENT, Progress
 from nordocr_cli.records import LineResult, Recognition
@@ -282,7 +282,9 @@ def _read(
         for start in range(0, count, _LINES_AT_A_TIME):
             chunk = order[start : start + _LINES_AT_A_TIME]
             for index, reading in zip(
-                chunk, recognizer.recognize([lines.image(i) for i in chunk]), strict=True
+                chunk,
+                recognizer.recognize([line_image(lines, i, plan.contract) for i in chunk]),
+                strict=True,
             ):
                 results.append(
                     LineResult(lines.row(index).id, lines.row(index).text, reading.text)

@@ -122,8 +122,8 @@ def pipeline_notes(contract: Contract) -> list[str]:
         )
     if contract.geometry.tighten:
         notes.append(
-            "geometry.tighten is on, the pipeline scales crops as they are; `nordocr eval"
-            " --as-served` counts the texts that change"
+            "geometry.tighten is on, the pipeline scales crops as they are: loose crops are read"
+            " worse there"
         )
     if contract.temperature != 1.0:
         notes.append(

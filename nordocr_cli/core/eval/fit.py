@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from nordocr_cli.data.store_header import StoreHeader
 
 # What may differ between a store and the network that reads it: the network pads and normalizes by
-# itself, and widths and resampling change how well a line can be read, not what it says.
-_ONLY_WARNED = ("max_width", "over_width", "resampler")
+# itself, and widths and resampling change how well a line can be read, not what it says. Lines
+# that a store holds as they were are tightened when they are read.
+_ONLY_WARNED = ("max_width", "over_width", "resampler", "tighten")
 _NETWORKS_OWN = ("pad_value", "normalization")
 _ADVICE = (
     "make a store with the model's profile, or name the lines' manifest, which is prepared as the"

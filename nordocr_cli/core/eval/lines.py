@@ -19,6 +19,7 @@ from nordocr_cli.records import LineResult, LineRow, finite
 
 if TYPE_CHECKING:
     from nordocr_cli.data.manifest_lines import ManifestLines
+    from nordocr_cli.data.resize import Pixels
     from nordocr_cli.data.store import LineStore
     from nordocr_cli.geometry import Resampler
     from nordocr_cli.metrics.recorded import RecordedLine
@@ -158,7 +159,8 @@ def read_lines(
         for start in range(0, len(order), batch_size):
             chunk = order[start : start + batch_size]
             readings = recognizer.recognize(
-                [lines.image(i) for i in chunk], [expected[i].language for i in chunk]
+                [line_image(lines, i, contract) for i in chunk],
+                [expected[i].language for i in chunk],
             )
             for index, reading in zip(chunk, readings, strict=True):
                 read = replace(
@@ -171,6 +173,24 @@ def read_lines(
     finally:
         progress.finish()
     return results
+
+
+def line_image(
+    lines: "LineStore | ManifestLines", index: int, contract: Contract | None
+) -> "Pixels":
+    """Return a line as the network of `contract` reads it, uint8 (height, width, 3): a line that a
+    store holds as it was is tightened for a network that was trained on tight ones.
+    """
+    from nordocr_cli.data.resize import resize_line
+    from nordocr_cli.data.store import LineStore
+    from nordocr_cli.data.text_band import tighten
+
+    image = lines.image(index)
+    if contract is None or not contract.geometry.tighten:
+        return image
+    if not isinstance(lines, LineStore) or lines.header.geometry.tighten:
+        return image
+    return resize_line(tighten(image), contract.geometry)
 
 
 def check_batch_invariance(

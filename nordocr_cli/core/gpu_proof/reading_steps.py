@@ -4,6 +4,7 @@ import importlib.util
 import shlex
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -113,10 +114,12 @@ def _predicted(scene: Scene, run: Path) -> dict[str, Any]:
     def texts(name: str, *more: str) -> list[str]:
         output = scene.work / f"read-{name}"
         shutil.rmtree(output, ignore_errors=True)
-        scene.nordocr(
+        command: list[object] = [
+            sys.executable, "-m", "nordocr_cli",
             "predict", document, "-m", run, "--layout", "line", "--device", scene.device,
-            "--format", "txt", "-o", output, *more,
-        )  # fmt: skip
+            "--format", "text", "-o", output, *more,
+        ]  # fmt: skip
+        scene.run([str(part) for part in command])  # texts and --json exclude each other
         files = sorted(output.rglob("*.txt")) if output.is_dir() else [output]
         return [file.read_text(encoding="utf-8") for file in files]
 
