@@ -12,10 +12,15 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image, ImageDraw, ImageFont
 
+from nordocr_cli.artifact.contract import Contract
+from nordocr_cli.charset import load_charset
+from nordocr_cli.core.eval.lines import line_image
 from nordocr_cli.data.manifest_lines import ManifestLines
 from nordocr_cli.data.resize import resize_line
+from nordocr_cli.data.store import LineStore, LineStoreWriter
 from nordocr_cli.data.text_band import find_band, tighten, tightened
 from nordocr_cli.geometry import Geometry
+from nordocr_cli.records import LineRow
 
 FONT_PX = 24
 PITCH_PX = 34  # from baseline to baseline
@@ -168,3 +173,28 @@ def test_the_waist_of_figures_is_no_gap(text: str) -> None:
 
     tight = tighten(crop)
     assert (tight < 128).sum() >= 0.98 * (crop < 128).sum()
+
+
+def test_lines_of_a_store_are_tightened_for_a_network_of_tight_lines(
+    tmp_path: Path,
+) -> None:
+    plain, tight = Geometry(), Geometry(tighten=True)
+    charset = load_charset("nordic")
+    for geometry in (plain, tight):
+        with LineStoreWriter(
+            tmp_path / f"{geometry.tighten}.lmdb", geometry, charset
+        ) as writer:
+            line = resize_line(tightened(between_neighbours(), geometry), geometry)
+            writer.add(
+                line, LineRow(id="a", image="a.png", text="Årsregnskap för 1938 gäller")
+            )
+    network = Contract(charset, tight, {"name": "svtrv2-nano"})
+
+    with LineStore(tmp_path / "False.lmdb") as store:
+        read = line_image(store, 0, network)
+        assert read.shape[0] == 32
+        assert read.shape[1] > 1.2 * store.image(0).shape[1]
+        as_stored = Contract(charset, plain, {"name": "svtrv2-nano"})
+        assert np.array_equal(line_image(store, 0, as_stored), store.image(0))
+    with LineStore(tmp_path / "True.lmdb") as store:
+        assert np.array_equal(line_image(store, 0, network), store.image(0))
