@@ -57,7 +57,7 @@ STEPS: tuple[Step, ...] = (
     Step("parseq", "PARSeq trains and reads", 90, alone=False),
     Step("inference", "lines a second with torch, compiled, and ONNX Runtime", 120),
     Step(
-        "accuracy", "exact lines on dev in fp32, bf16, fp16 and int8", 90, ("onnxruntime",)
+        "accuracy", "exact lines on dev in fp32, fp16 and int8", 90, ("onnxruntime",)
     ),
     Step(
         "tensorrt",

@@ -151,7 +151,6 @@ def accuracy(scene: Scene) -> dict[str, Any]:
     device = ("--device", scene.device)
     forms: Mapping[str, tuple[object, ...]] = {
         "torch fp32": ("nordocr-default", *device),
-        "torch bf16": ("nordocr-default", *device, "--bf16"),
         "ONNX fp32": ("nordocr-default.onnx", *device),
         "ONNX fp16": (half, *device),
         "ONNX fp16 on the CPU": (half, "--device", "cpu"),
