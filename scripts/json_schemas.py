@@ -32,7 +32,6 @@ from nordocr_cli.core.train.lr_range import LrRange
 from nordocr_cli.core.train.preview import PreviewResult
 from nordocr_cli.core.train.result import TrainResult
 from nordocr_cli.core.train.selftest import ResumeTest
-from nordocr_cli.data.public.catalogue import PublicSet
 from nordocr_cli.deploy.parity import Point
 from nordocr_cli.metrics.calibration import Calibration
 from nordocr_cli.models.head import HeadReport
@@ -296,6 +295,21 @@ class Fetched(TypedDict):
     bytes: int
     files: int
     folder: str
+
+
+class ListedSet(TypedDict):
+    """A public data set and the command that fetches it."""
+
+    name: str
+    description: str
+    languages: str
+    licence: str
+    size_mb: float
+    homepage: str
+    url: str
+    sha256: str
+    use: str
+    command: str
 
 
 class Suspects(TypedDict):
@@ -718,7 +732,7 @@ OUTPUTS: dict[str, Any] = {
     "data verify": VerifyResult,
     "data merge": DataMerge,
     "data export": DataExport,
-    "data sets": list[PublicSet],
+    "data sets": list[ListedSet],
     "data fetch": Fetched,
     "data suspects": Suspects,
     "train": TrainResult | PreviewResult | LrRange | ResumeTest,

@@ -80,7 +80,7 @@ CHAIN = [
     "data merge digits.lmdb digits.lmdb -o both.lmdb",
     "data export digits.lmdb -o exported",
     "data sets",
-    "data suspects run digits.lmdb",
+    "data suspects digits.lmdb -m run",
     "runs .",
     "runs --diff run run",
     "clean . --yes",

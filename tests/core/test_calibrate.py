@@ -139,7 +139,7 @@ def test_a_network_that_gives_probabilities_divides_by_itself(tiny_checkpoint, t
     contract = replace(contract, temperature=3.0, output_activation="argmax+confidence")
     cases = make_cases(reference(network, contract), 32, [(2, 64)])
     check_parity(in_torch(network, contract), cases, contract, name="warm")
-    with pytest.raises(ArtifactError, match="does not compute what the network computes"):
+    with pytest.raises(ArtifactError, match="does not compute the same as the network"):
         check_parity(
             in_torch(network, replace(contract, temperature=1.0)),
             cases,

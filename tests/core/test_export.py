@@ -170,7 +170,7 @@ def test_wider_than_trained_is_warned_of(tiny_checkpoint, tmp_path, heard):
 def test_what_cannot_be_planned(tiny_checkpoint, tiny_onnx, tmp_path):
     for flags, said in (
         ({"precision": "fp8"}, "fp32, fp16, bf16"),
-        ({"precision": "int8"}, "--int8 writes that form beside fp32"),
+        ({"precision": "int8"}, "--int8 writes that form next to fp32"),
         ({"precision": "bf16", "opset": 17}, "bf16 files need opset 22"),
         (
             {"input_type": "uint16"},

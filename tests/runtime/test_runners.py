@@ -154,7 +154,7 @@ def test_other_forms_of_a_file_read_the_same(kind, tiny_checkpoint, tmp_path):
                 charset,
                 runner.contract.output_activation,
             )
-        with pytest.raises(ArtifactError, match=r"says class -1\.0 at line 0, frame 0"):
+        with pytest.raises(ArtifactError, match=r"holds class -1\.0 at line 0, frame 0"):
             decode_greedy(np.full((1, 24, 2), -1), frames[:1], charset, "argmax+confidence")
 
 

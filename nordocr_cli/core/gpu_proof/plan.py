@@ -56,9 +56,7 @@ STEPS: tuple[Step, ...] = (
     Step("doctor", "a few training steps timed by doctor --train", 60, alone=False),
     Step("parseq", "PARSeq trains and reads", 90, alone=False),
     Step("inference", "lines a second with torch, compiled, and ONNX Runtime", 120),
-    Step(
-        "accuracy", "exact lines on dev in fp32, fp16 and int8", 90, ("onnxruntime",)
-    ),
+    Step("accuracy", "exact lines on dev in fp32, fp16 and int8", 90, ("onnxruntime",)),
     Step(
         "tensorrt",
         "a classic engine: built, compared with ONNX Runtime, trtexec",

@@ -217,7 +217,9 @@ class TextSource:
             cells = self._generators[kind](rng, language, vocabulary)
             cells = self._fit(cells if kind == "receipt" else vary_case(rng, cells))
             label = " ".join(cells)
-            if len(label) >= self.min_characters and not self._foreign.search(label):
+            if len(label.strip()) >= self.min_characters and not self._foreign.search(
+                label
+            ):
                 return Text(cells, language, kind)
         reason = f"had characters outside of charset {self.charset.name!r}"
         if self.min_characters > 1:
