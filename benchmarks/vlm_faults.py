@@ -30,6 +30,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -287,6 +288,15 @@ def recorded(path: Path) -> set[str]:
     return crops
 
 
+def _without_command(path: Path) -> dict[str, Any] | None:
+    """Return a result but for its command, which names other files; None where there is none."""
+    if not path.exists():
+        return None
+    result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    result.pop("command", None)
+    return result
+
+
 def measure(
     folder: Path,
     lines: int,
@@ -347,10 +357,7 @@ def measure(
     perfect = serve(texts, 0.0, tesseract_share, timeout_s, seed)
     asker(clean, f"http://127.0.0.1:{perfect.server_port}/v1", timeout_s).wait()
     perfect.shutdown()
-    outputs = [
-        path.read_bytes() if path.exists() else b""
-        for path in (torn / "out.json", clean / "out.json")
-    ]
+    outputs = [_without_command(path) for path in (torn / "out.json", clean / "out.json")]
     asked = Counter(crop for _, crop in reader.asked)
     return Found(
         lines=lines,
@@ -362,7 +369,7 @@ def measure(
         repeated=len(repeated),
         asked_again_in_flight=asked.total() - len(asked) - reader.failed.total(),
         most_in_flight=reader.most_in_flight,
-        same_result=outputs[0] == outputs[1] != b"",
+        same_result=outputs[0] is not None and outputs[0] == outputs[1],
         damaged_lines=AnswerFile(answers).damaged,
         seconds=round(time.monotonic() - began, 1),
     )
