@@ -37,6 +37,7 @@ _LENGTH_OPTION: dict[Decoding, str] = {
 # No width, height or length of a line comes near it.
 _LARGEST_INTEGER = 1_000_000
 _NAMED_DIFFERENCES = 3
+_LARGEST_LOG_ODDS = 700.0  # beyond it the exponential overflows
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,10 @@ class LineConfidence:
         geometric mean `mean`, in (0, 1].
         """
         surprise = -characters * math.log(min(1.0, mean))
-        return 1 / (1 + (surprise / self.nats) ** self.power)
+        if surprise <= 0:
+            return 1.0
+        odds = self.power * math.log(surprise / self.nats)  # log odds of an error
+        return 1 / (1 + math.exp(min(odds, _LARGEST_LOG_ODDS)))
 
 
 @dataclass(frozen=True)

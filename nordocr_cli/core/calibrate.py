@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 TEMPERATURES = np.geomspace(0.25, 8, 121)  # 3 % apart; 1 is among them
 LINES = 2000
 _FEWEST_LINES = 50
+_STEEPEST = 5.0  # of ln nats and ln power; real networks have a power of about 1
 _LINES_AT_A_TIME = 256
 
 
@@ -216,7 +217,8 @@ def _curve(
         return float(np.logaddexp(0, -sign * odds).mean())
 
     found = minimize(loss, np.array([float(np.median(log_surprise)), 0.0]))
-    log_nats, log_power = np.clip(found.x, -12, 12)
+    # Few lines may be separated completely: the steepest curve would then have no bound.
+    log_nats, log_power = np.clip(found.x, -_STEEPEST, _STEEPEST)
     curve = LineConfidence(
         nats=round(float(np.exp(log_nats)), 6), power=round(float(np.exp(log_power)), 6)
     )

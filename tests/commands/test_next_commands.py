@@ -37,7 +37,9 @@ TRAIN = (
 
 COMMANDS: dict[str, tuple[str, ...]] = {
     "prep": ("prep", "lines", "-o", "mine.lmdb", "-p", "svtrv2-nano"),
-    "prep default": ("prep", "lines", "-o", "mine.lmdb", "-p", "default"),
+    "prep default": (
+        *("prep", "lines", "-o", "mine.lmdb", "-p", "default", "--val-split", "0.3"),
+    ),
     "prep split": (
         *("prep", "lines", "-o", "mine.lmdb", "-p", "svtrv2-nano", "--val-split", "0.3"),
     ),

@@ -83,6 +83,7 @@ def test_a_curve_falls_with_length_and_stays_in_its_range():
     assert falling == sorted(falling, reverse=True)
     assert curve.of(1.0, 40) == 1.0
     assert 0 < curve.of(1e-9, 200) < 0.01
+    assert 0 <= LineConfidence(nats=1e-3, power=140.0).of(1e-9, 200) < 1e-9
 
 
 @pytest.fixture(scope="module")
