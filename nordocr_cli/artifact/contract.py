@@ -182,8 +182,8 @@ class Contract:
         """Refuse to use this artifact where `wanted` holds. Raises ArtifactError naming each
         difference.
 
-        Maximum widths and the rule for lines that are too wide may differ: they limit what a
-        network is given, not what its classes and pixels mean.
+        Maximum widths, the rule for lines that are too wide and tightening may differ: they decide
+        what part of a crop a network is given, not what its classes and pixels mean.
         """
         found = differences(self.charset, wanted.charset)
         if found:
@@ -192,7 +192,7 @@ class Contract:
             more = f" and {rest} more" if rest > 0 else ""
             raise ArtifactError(f"{what}: charset mismatch: {shown}{more}")
         conflicts = self.geometry.conflicts(
-            wanted.geometry, ignore=("max_width", "over_width")
+            wanted.geometry, ignore=("max_width", "over_width", "tighten")
         )
         if conflicts:
             raise ArtifactError(
