@@ -200,7 +200,7 @@ def synth(
         progress=console,
     )
     job = replace(job, max_characters=max_characters, min_characters=min_characters)
-    _tell_left_out(console, left_out)
+    _print_left_out(console, left_out)
     if sheet:
         atomic.write_bytes(output, preview(job, count))
         _print_sheet(console, output, count, seed, profile)
@@ -228,7 +228,7 @@ def _form(output: Path, sheet: bool) -> str:
     return "folder"
 
 
-def _tell_left_out(console: Console, left_out: Sequence[str]) -> None:
+def _print_left_out(console: Console, left_out: Sequence[str]) -> None:
     """Print the fonts that are not used and why, with -v."""
     for line in left_out:
         console.detail(f"left out: {line}")

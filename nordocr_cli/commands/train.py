@@ -179,7 +179,7 @@ def train(
         allow_leakage=allow_leakage,
     )
     request, used = apply_environment(request)
-    used = _tell_variables(console, resolved, used)
+    used = _print_variables(console, resolved, used)
     if dry_run:
         plan_facts = plan_train(resolved, request, console).to_json()
         options.show_plan(console, {**plan_facts, "from_environment": used})
@@ -203,7 +203,7 @@ def train(
     _train_and_report(console, resolved, request, is_main=first)
 
 
-def _tell_variables(
+def _print_variables(
     console: Console, resolved: "ResolvedProfile | None", used: dict[str, str]
 ) -> dict[str, str]:
     """Print which environment variables stand in for options; return all of them."""

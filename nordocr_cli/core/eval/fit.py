@@ -87,6 +87,6 @@ def _require_store_fit(
         else:
             again = ""
         progress.warn(
-            f"{lines.path} was made otherwise than {model} was trained (store / model):"
-            f" {'; '.join(warned)}{again}"
+            f"{lines.path} was prepared with other settings than the lines that {model} was trained"
+            f" on (store / model): {'; '.join(warned)}{again}"
         )
