@@ -35,6 +35,7 @@ MAX_PAGE_SIDE = 65_500
 MAX_JSON_BYTES = 256 << 20
 MAX_TEXT_BYTES = 1 << 30
 MAX_TOML_BYTES = 1 << 20
+HEAD_BYTES = 4096  # of a file, by which its format is recognized
 # Our own files nest at most 8 levels; ALTO and TrOCR configurations as JSON at most 12.
 MAX_DEPTH = 64
 # NumPy, LMDB and TOML end at 64 bits.
@@ -161,6 +162,19 @@ def read_regular(path: Path, max_bytes: int, what: str = "file") -> bytes:
             return file.read(max_bytes)
         except OSError as error:
             raise DataError(f"cannot read {shown_path(path)}: {_reason(error)}") from None
+
+
+def read_head(path: Path) -> bytes:
+    """Return the first bytes of a file, by which its format is recognized.
+
+    Raises UsageError when it is no regular file, DataError when it cannot be read.
+    """
+    require_regular_or_folder(path)
+    try:
+        with path.open("rb") as file:
+            return file.read(HEAD_BYTES)
+    except OSError as error:
+        raise DataError(f"cannot read {shown_path(path)}: {_reason(error)}") from error
 
 
 def read_text(

@@ -327,8 +327,9 @@ def _write_journal(
 def _next_command(plan: Any) -> tuple[str, ...]:
     """A command that runs as it stands: another form of the same result."""
     document = str(plan.inputs[0])
-    if plan.regions is not None:
-        return "nordocr", "read", document, "--regions", str(plan.regions), "-o", "read.pdf"
+    if plan.regions_file is not None:
+        regions = str(plan.regions_file)
+        return "nordocr", "read", document, "--regions", regions, "-o", "read.pdf"
     if plan.layout == "line":
         return "nordocr", "read", document, "--jsonl", "-o", "lines.jsonl"
     return "nordocr", "read", document, "-o", "lines.png"

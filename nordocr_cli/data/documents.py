@@ -46,6 +46,7 @@ _SCREEN_DPI, _LARGEST_SCREEN_PAGE_INCHES = 96.1, 17.0
 class Document(Sequence[Pixels]):
     """The pages of a file, uint8 (height, width, 3) RGB, decoded one at a time on request; with
     `keep_gray` pages without colour may come back as (height, width), a third of the memory.
+    `content` holds the bytes of the file where they were read before.
 
     Thumbnails and masks in a TIFF are no pages; of a photograph in MPO the first image is one. Of a
     TIFF that was cut off between its pages the last one stands for what is missing: requesting it
@@ -55,10 +56,17 @@ class Document(Sequence[Pixels]):
     """
 
     def __init__(
-        self, path: Path, limits: Limits | None = None, *, keep_gray: bool = False
+        self,
+        path: Path,
+        limits: Limits | None = None,
+        *,
+        keep_gray: bool = False,
+        content: bytes | None = None,
     ) -> None:
         self.path, self._limits, self._keep_gray = Path(path), limits or Limits(), keep_gray
-        self._bytes = read_content(self.path, self._limits)
+        if content is None:
+            content = read_content(self.path, self._limits)
+        self._bytes = content
         self.cut = ""  # why there is no last page
         self._pdf: PdfPages | None = None
         self._frames: list[int] = []  # of each page of a TIFF its number among all images
@@ -147,10 +155,14 @@ class Document(Sequence[Pixels]):
 
 
 def read_pages(
-    path: Path, limits: Limits | None = None, *, keep_gray: bool = False
+    path: Path,
+    limits: Limits | None = None,
+    *,
+    keep_gray: bool = False,
+    content: bytes | None = None,
 ) -> Document:
     """Return the pages of a TIFF, PDF or image file, `-` for standard input; see Document."""
-    return Document(path, limits, keep_gray=keep_gray)
+    return Document(path, limits, keep_gray=keep_gray, content=content)
 
 
 def read_content(path: Path, limits: Limits | None = None) -> bytes:

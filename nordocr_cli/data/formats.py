@@ -15,7 +15,7 @@ from nordocr_cli.data.archives import ARCHIVE_SUFFIXES, ArchiveSource, unpack
 from nordocr_cli.data.entry import Entry
 from nordocr_cli.data.images import is_of_macos
 from nordocr_cli.data.labels.label_file import NO_COLUMNS, Columns, LabelFile
-from nordocr_cli.data.layouts.readers import sniff_layout
+from nordocr_cli.data.layouts.readers import format_of_head
 from nordocr_cli.data.manifest import (
     ManifestKind,
     find_form,
@@ -28,9 +28,11 @@ from nordocr_cli.data.pages import (
     LAYOUT_SUFFIXES,
     PAGE_SUFFIXES,
     LayoutSource,
+    begins_as_layout_text,
     find_layouts,
     is_layout_json,
     is_layout_text,
+    is_layout_value,
     layout_beside,
 )
 from nordocr_cli.data.pairs import PairSource, find_pairs, is_marked_text
@@ -198,21 +200,40 @@ def _open_file(spec: SourceSpec, progress: Progress) -> Source:
         return LayoutSource(path, [layout_beside(path)], spec.root or path)
     if is_marked_text(path.name):
         return PairSource(path, [path], spec.root)
-    if is_layout(path):
+    if is_layout(LabelFile(path, path.parent)):
         return LayoutSource(path, [path], spec.root)
     return ManifestSource(path, manifest_kind(path, spec.columns), spec.root, spec.columns)
 
 
-def is_layout(path: Path) -> bool:
+def is_layout(file: LabelFile) -> bool:
     """Whether a file is a layout and not a label file."""
-    if path.suffix.lower() in LAYOUT_SUFFIXES and path.suffix.lower() != ".json":
+    suffix = file.path.suffix.lower()
+    if suffix in LAYOUT_SUFFIXES and suffix != ".json":
         return True
-    found = sniff_layout(path)
+    found = format_of_head(file.head)
     if found is None:
         return False
     if found.name == "json":
-        return find_form(LabelFile(path, path.parent)) is None and is_layout_json(path)
-    return found.name in _XML_LAYOUTS or is_layout_text(path)
+        return find_form(file) is None and _is_layout_json(file)
+    return found.name in _XML_LAYOUTS or begins_as_layout_text(file.head)
+
+
+def is_label_file(file: LabelFile) -> bool:
+    """Whether a file, whose bytes were read, is a label file by its suffix and its content."""
+    suffix = file.path.suffix.lower()
+    if suffix not in _LABEL_SUFFIXES or is_marked_text(file.path.name):
+        return False
+    head = (file.content or b"")[:_ANNOTATION_HEAD_BYTES]
+    if suffix == ".json" and _annotation_kind(head):
+        return False
+    return find_form(file) is not None
+
+
+def _is_layout_json(file: LabelFile) -> bool:
+    if file.json is None:
+        # Damaged, or with values that only the reader of layouts names.
+        return is_layout_json(file.path)
+    return is_layout_value(file.json)
 
 
 def _open_archive(spec: SourceSpec, progress: Progress) -> Source:
@@ -238,7 +259,8 @@ def _foreign_kind(path: Path) -> tuple[str, str] | None:
         if suffix in suffixes and path.is_file():
             return kind
     if suffix in (".json", ".xml") and path.is_file():
-        return _annotation_kind(path)
+        with path.open("rb") as file:
+            return _annotation_kind(file.read(_ANNOTATION_HEAD_BYTES))
     if suffix or not path.is_file():
         return None
     with path.open("rb") as file:
@@ -247,10 +269,8 @@ def _foreign_kind(path: Path) -> tuple[str, str] | None:
         return None
 
 
-def _annotation_kind(path: Path) -> tuple[str, str] | None:
+def _annotation_kind(head: bytes) -> tuple[str, str] | None:
     """What a JSON or XML file of another annotation tool is, by its first bytes."""
-    with path.open("rb") as file:
-        head = file.read(_ANNOTATION_HEAD_BYTES)
     for kind, marks in _ANNOTATIONS.items():
         if all(mark in head for mark in marks):
             return (kind, "export it as COCO, with a text for each annotation")

@@ -68,14 +68,17 @@ def manifest_kind(path: Path, columns: Columns = NO_COLUMNS) -> ManifestKind:
 
     Raises DataError when it is not UTF-8 text, is empty, or has no form that is known.
     """
-    file = LabelFile(path, path.parent, columns)
+    return _require_form(LabelFile(path, path.parent, columns)).name
+
+
+def _require_form(file: LabelFile) -> LabelForm:
     form = find_form(file)
     if form is not None:
-        return form.name
+        return form
     if not file.sample:
-        raise DataError(f"{path}: no line of text in it, so it is no manifest")
+        raise DataError(f"{file.path}: no line of text in it, so it is no manifest")
     raise DataError(
-        f"{path}: JSON without images and texts; a label file has one JSON object a line (JSON"
+        f"{file.path}: JSON without images and texts; a label file has one JSON object a line (JSON"
         ' Lines), or is an array of {"image": …, "text": …} or a map of image names to texts'
     )
 
@@ -90,15 +93,23 @@ def iterate_manifest(
 
     A row with the id of an earlier one is a problem: each line is named by its id.
     """
-    form = _FORM_OF[kind or manifest_kind(path, columns)]
+    file = LabelFile(path, root or path.parent, columns)
+    yield from iterate_entries(file, kind)
+
+
+def iterate_entries(file: LabelFile, kind: ManifestKind | None = None) -> Iterator[Entry]:
+    """Yield an Entry for each row of a label file; see `iterate_manifest`."""
+    form = _FORM_OF[kind] if kind else _require_form(file)
     seen: dict[str, str] = {}
-    for entry in form.read(LabelFile(path, root or path.parent, columns)):
+    for entry in form.read(file):
         if entry.row is None:
             yield entry
             continue
         first = seen.get(entry.row.id)
         if first is not None:
-            problem = f"id {entry.row.id!r} is already that of {_line_name(first, path)}"
+            problem = (
+                f"id {entry.row.id!r} is already that of {_line_name(first, file.path)}"
+            )
             yield Entry(entry.where, entry.key, problem=problem)
             continue
         seen[entry.row.id] = entry.where

@@ -13,9 +13,9 @@ from nordocr_cli.data.images import IMAGE_FOLDERS, is_of_macos, resolve_image
 from nordocr_cli.data.layouts import icdar, json
 from nordocr_cli.data.layouts.funsd import is_funsd
 from nordocr_cli.data.layouts.layout import BadLines, Layout
-from nordocr_cli.data.layouts.readers import is_layout_xml, read_layout, sniff_layout
+from nordocr_cli.data.layouts.readers import format_of_head, is_layout_xml, read_layout
 from nordocr_cli.errors import DataError, UsageError
-from nordocr_cli.limits import MAX_JSON_BYTES, read_regular
+from nordocr_cli.limits import MAX_JSON_BYTES, read_head, read_regular
 from nordocr_cli.pages.outline import outline_of
 from nordocr_cli.records import LineRow
 
@@ -239,13 +239,17 @@ def _layouts_in(folder: Path) -> list[Path]:
 
 def is_layout_text(path: Path) -> bool:
     """Whether a text file gives coordinates and texts of one image."""
-    found = sniff_layout(path)
-    return found is not None and found.name in ("icdar", "tsv") and not _names_images(path)
+    return begins_as_layout_text(read_head(path))
 
 
-def _names_images(path: Path) -> bool:
-    with path.open("rb") as file:
-        return b"image" in file.readline(4096).split(b"\t")
+def begins_as_layout_text(head: bytes) -> bool:
+    """Whether a text file that begins so gives coordinates and texts of one image."""
+    found = format_of_head(head)
+    if found is None or found.name not in ("icdar", "tsv"):
+        return False
+    header = head.split(b"\n", 1)[0].rstrip(b"\r")
+    names_images = b"image" in header.split(b"\t")
+    return not names_images
 
 
 def layout_beside(image: Path) -> Path:
@@ -275,4 +279,9 @@ def is_layout_json(path: Path) -> bool:
         value = json.parse_json(read_regular(path, MAX_JSON_BYTES), path)
     except (UsageError, DataError):
         return True
+    return is_layout_value(value)
+
+
+def is_layout_value(value: object) -> bool:
+    """Whether parsed JSON has pages, or a form of FUNSD."""
     return json.has_pages(value) or is_funsd(value)

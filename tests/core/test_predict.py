@@ -224,7 +224,7 @@ def test_a_large_folder_is_read_as_it_is_listed(tiny_onnx, tmp_path, monkeypatch
     for number in range(1000):
         (tmp_path / "lines" / f"{number:04}.png").hardlink_to(tmp_path / "line.png")
     opened = []
-    monkeypatch.setattr(core, "require_one_page", lambda path, error: opened.append(path))
+    monkeypatch.setattr(core, "require_one_page", lambda path, *rest: opened.append(path))
     prediction = predict([tmp_path / "lines"], str(tiny_onnx), threads=1)
     next(prediction.pages)
     assert len(opened) <= 64 + 256

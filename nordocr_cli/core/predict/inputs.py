@@ -1,6 +1,5 @@
 """What `predict` was given: images of one line, folders, documents whose lines have to be found."""
 
-import io
 import os
 import warnings
 from collections.abc import Iterator, Sequence
@@ -8,8 +7,9 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Literal, get_args
 
+from nordocr_cli.core.predict.contents import Contents
 from nordocr_cli.errors import DataError, UsageError, nearest
-from nordocr_cli.limits import Limits, require_regular_or_folder
+from nordocr_cli.limits import Limits
 from nordocr_cli.records import STDIN
 
 Layout = Literal["auto", "line", "page", "tesseract"]
@@ -22,11 +22,14 @@ _SAMPLED = 16  # images of a folder whose headers tell whether it holds pages
 _HEADER_BYTES = 1 << 20
 
 
-def resolve_layout(inputs: Sequence[Path], layout: str) -> ResolvedLayout:
+def resolve_layout(
+    inputs: Sequence[Path], layout: str, contents: Contents | None = None
+) -> ResolvedLayout:
     """Return what `inputs` are. `auto` takes PDFs, TIFFs of several pages and high images for
     pages, and a folder for pages when most of its first images are.
 
-    Only headers are read. Raises UsageError for another name, and for pages and lines in one call.
+    Nothing is decoded; files that were looked at are kept in `contents`. Raises UsageError for
+    another name, and for pages and lines in one call.
     """
     if layout not in get_args(Layout):
         raise UsageError(f"--layout {layout!r}: {nearest(layout, get_args(Layout))}")
@@ -36,12 +39,13 @@ def resolve_layout(inputs: Sequence[Path], layout: str) -> ResolvedLayout:
         if layout == "page":
             return "page"
         return "tesseract"
+    contents = contents or Contents()
     first: dict[bool, Path] = {}
     for path in inputs:
         if path.is_dir():
-            is_page = _holds_pages(path)
+            is_page = _holds_pages(path, contents)
         else:
-            is_page = looks_like_page(path)
+            is_page = looks_like_page(path, contents)
         first.setdefault(is_page, path)
     if len(first) > 1:
         raise UsageError(
@@ -53,26 +57,26 @@ def resolve_layout(inputs: Sequence[Path], layout: str) -> ResolvedLayout:
     return "line"
 
 
-def looks_like_page(path: Path) -> bool:
+def looks_like_page(path: Path, contents: Contents) -> bool:
     """Return whether the header of a file is that of a page: a PDF, a TIFF of several pages, or an
     image as high as one. A damaged file is no page, except a TIFF: the reader of documents says
     where it is cut off, and reads the pages before that.
     """
     from PIL import Image
 
-    from nordocr_cli.data.documents import read_content
     from nordocr_cli.data.pdf import is_pdf
 
     if path.suffix.lower() == ".pdf":
         return True
     try:
-        head = read_content(path) if path == STDIN else _head(path)
-        if is_pdf(head):
-            return True
-        source = io.BytesIO(head) if path == STDIN else path
-        # Reading the file names its damage; here a warning would come without its name.
-        with warnings.catch_warnings(action="ignore"), Image.open(source) as image:
-            (width, height), pages = image.size, getattr(image, "n_frames", 1)
+        with contents.look(path) as file:
+            if is_pdf(file.read(_HEADER_BYTES)):
+                return True
+            file.seek(0)
+            # Reading the file names its damage; here a warning would come without its name.
+            with warnings.catch_warnings(action="ignore"), Image.open(file) as image:
+                width, height = image.size
+                pages = getattr(image, "n_frames", 1)
     except (DataError, UsageError):
         raise
     except Exception:  # noqa: BLE001 # damaged: reading it says how
@@ -86,7 +90,10 @@ def is_page_size(height: int, width: int) -> bool:
 
 
 def find_images(
-    inputs: Sequence[Path], layout: ResolvedLayout = "line", limits: Limits | None = None
+    inputs: Sequence[Path],
+    layout: ResolvedLayout = "line",
+    limits: Limits | None = None,
+    contents: Contents | None = None,
 ) -> Iterator[Path]:
     """Yield the image files that `inputs` mean; a folder means the images in it, by name up to
     10,000 of them.
@@ -96,6 +103,7 @@ def find_images(
     """
     from nordocr_cli.data.documents import IMAGE_SUFFIXES
 
+    contents = contents or Contents(limits)
     for path in inputs:
         if path == STDIN:
             continue
@@ -105,16 +113,20 @@ def find_images(
         elif not path.is_file():
             raise UsageError(f"no image or folder {path}")
         elif layout == "line":
-            require_one_page(path, UsageError, limits)
+            with contents.look(path) as file:
+                require_one_page(path, file.read(), UsageError, limits)
     return chain.from_iterable(
         _in_order(path) if path.is_dir() else [path] for path in inputs
     )
 
 
 def require_one_page(
-    path: Path, error: type[UsageError] | type[DataError], limits: Limits | None = None
+    path: Path,
+    content: bytes,
+    error: type[UsageError] | type[DataError],
+    limits: Limits | None = None,
 ) -> None:
-    """Raise `error` when `path` is a PDF or a TIFF of several pages.
+    """Raise `error` when `path`, whose bytes are `content`, is a PDF or a TIFF of several pages.
 
     A damaged file passes: reading it names the damage, and the other files are read.
     """
@@ -124,7 +136,7 @@ def require_one_page(
     if suffix not in (".tif", ".tiff", ".pdf"):
         return
     try:
-        count = len(read_pages(path, limits))
+        count = len(read_pages(path, limits, content=content))
     except DataError:
         return
     if count > 1 or suffix == ".pdf":
@@ -135,16 +147,10 @@ def require_one_page(
         )
 
 
-def _head(path: Path) -> bytes:
-    require_regular_or_folder(path)
-    with path.open("rb") as file:
-        return file.read(_HEADER_BYTES)
-
-
-def _holds_pages(folder: Path) -> bool:
+def _holds_pages(folder: Path, contents: Contents) -> bool:
     """Whether most of the first images of a folder look like pages."""
     sample = list(islice(_images_in(folder), _SAMPLED))
-    pages = sum(looks_like_page(path) for path in sample if path.is_file())
+    pages = sum(looks_like_page(path, contents) for path in sample if path.is_file())
     return pages > len(sample) / 2
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from nordocr_cli.artifact.shipped import DEFAULT_MODEL
 from nordocr_cli.atomic import refuse_inputs
+from nordocr_cli.core.predict.contents import Contents
 from nordocr_cli.core.predict.inputs import ResolvedLayout, resolve_layout
 from nordocr_cli.data.regions import read_regions
 from nordocr_cli.decode.language import LanguageFiles
@@ -91,8 +92,9 @@ class PredictOptions:
 
 @dataclass(frozen=True)
 class PredictPlan:
-    """What `predict` would do. `regions` are the given lines of the one input; without them
-    `layout` says how they are found.
+    """What `predict` would do. `regions` are the given lines of the one input, read from
+    `regions_file`; without them `layout` says how they are found. `contents` holds the files that
+    planning looked at.
     """
 
     inputs: tuple[Path, ...]
@@ -101,6 +103,7 @@ class PredictPlan:
     layout: ResolvedLayout | None = None
     regions_file: Path | None = None
     regions: "Layout | None" = None
+    contents: Contents = field(default_factory=Contents, compare=False, repr=False)
 
     @property
     def num_regions(self) -> int:
@@ -128,7 +131,8 @@ def plan_predict(
     output: Path | None = None,
     **options: Any,
 ) -> PredictPlan:
-    """Return what `predict` would do; no network is opened, and of images the headers only.
+    """Return what `predict` would do; no network is opened and no image decoded.
+
     `options` are those of PredictOptions.
 
     Raises UsageError for options that do not go together, an unknown name, what is not there, and
@@ -146,9 +150,9 @@ def plan_predict(
         return PredictPlan(
             tuple(inputs), chosen, spec, regions_file=regions, regions=layout
         )
-    return PredictPlan(
-        tuple(inputs), chosen, spec, layout=resolve_layout(inputs, chosen.layout)
-    )
+    contents = Contents(chosen.limits)
+    found = resolve_layout(inputs, chosen.layout, contents)
+    return PredictPlan(tuple(inputs), chosen, spec, layout=found, contents=contents)
 
 
 def _check_regions(inputs: Sequence[Path], options: PredictOptions) -> None:

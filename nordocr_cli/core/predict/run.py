@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nordocr_cli.atomic import replacing
+from nordocr_cli.core.predict.contents import Contents
 from nordocr_cli.core.predict.counts import Counts
 from nordocr_cli.core.predict.doubts import MINIMUM_CONFIDENCE, image_doubts
 from nordocr_cli.core.predict.inputs import find_images, require_one_page
@@ -214,8 +215,9 @@ class Reader:
         if plan.regions is not None:
             pages = self._read_regions(plan, counts)
         elif plan.layout == "line":
-            files = find_images(plan.inputs, "line", self.options.limits)
-            pages = self._read_images((file for file in files if file not in done), counts)
+            files = find_images(plan.inputs, "line", self.options.limits, plan.contents)
+            remaining = (file for file in files if file not in done)
+            pages = self._read_images(remaining, plan.contents, counts)
         else:
             pages = self._read_pages(plan, counts)
         single = len(plan.inputs) == 1 and not plan.inputs[0].is_dir()
@@ -291,11 +293,12 @@ class Reader:
         else:
             finder = self.finder
         reader = self._page_reader(self.options.language, counts)
-        return self._find_and_read(files, finder, reader, counts)
+        return self._find_and_read(files, plan.contents, finder, reader, counts)
 
     def _find_and_read(
         self,
         files: Iterable[Path],
+        contents: Contents,
         finder: "LineFinder | TesseractFinder",
         reader: PageReader,
         counts: Counts,
@@ -306,7 +309,12 @@ class Reader:
         for path in files:
             try:
                 # Gray: a page at 600 dpi takes 35 MB instead of 105.
-                document = read_pages(path, self.options.limits, keep_gray=True)
+                document = read_pages(
+                    path,
+                    self.options.limits,
+                    keep_gray=True,
+                    content=contents.take(path),
+                )
             except DataError as error:
                 counts.fail(error)
                 yield ReadPage(path, 0, (0, 0), (), error=str(error))
@@ -325,10 +333,12 @@ class Reader:
                 yield read
                 del read, page, pixels  # before the next page is decoded
 
-    def _read_images(self, files: Iterable[Path], counts: Counts) -> Iterator[ReadPage]:
+    def _read_images(
+        self, files: Iterable[Path], contents: Contents, counts: Counts
+    ) -> Iterator[ReadPage]:
         counts.progress.start("reading")
         recognizer, language = self.recognizer, self.options.language
-        for batch in _ahead(_batches(files)):
+        for batch in _ahead(_batches(files, contents)):
             crops = [crop for _, crop in batch if not isinstance(crop, DataError)]
             readings = iter(recognizer.recognize(crops, [language] * len(crops)))
             for path, crop in batch:
@@ -388,7 +398,7 @@ def _ahead(batches: "Iterator[Batch]") -> "Iterator[Batch]":
             yield batch
 
 
-def _batches(files: Iterable[Path]) -> "Iterator[Batch]":
+def _batches(files: Iterable[Path], contents: Contents) -> "Iterator[Batch]":
     """Yield images, or why one cannot be read, as many at a time as a batch sorted by width wants
     and memory holds; few the first time, so that the network begins at once.
     """
@@ -396,8 +406,7 @@ def _batches(files: Iterable[Path]) -> "Iterator[Batch]":
     pixels, most = 0, _FIRST_LINES
     for path in files:
         try:
-            require_one_page(path, DataError)
-            crop = _read_line_image(path)
+            crop = _read_line_image(path, contents)
             batch.append((path, crop))
             pixels += crop.shape[0] * crop.shape[1]
         except DataError as error:
@@ -409,10 +418,14 @@ def _batches(files: Iterable[Path]) -> "Iterator[Batch]":
         yield batch
 
 
-def _read_line_image(path: Path) -> "Image":
+def _read_line_image(path: Path, contents: Contents) -> "Image":
     from nordocr_cli.data.documents import read_content
-    from nordocr_cli.data.resize import decode_image, read_image
+    from nordocr_cli.data.resize import decode_image, read_image_bytes
 
     if path == STDIN:
         return decode_image(read_content(path), "standard input")
-    return read_image(path)
+    content = contents.take(path)
+    if content is None:
+        content = read_image_bytes(path)
+    require_one_page(path, content, DataError)
+    return decode_image(content, str(path))

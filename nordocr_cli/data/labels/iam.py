@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 
 from nordocr_cli.data.entry import Entry, make_entry
-from nordocr_cli.data.labels.label_file import LabelFile, bad_entry, text_lines
+from nordocr_cli.data.labels.label_file import LabelFile, bad_entry
 
 _LINE = re.compile(
     r"([a-z]\d\d-\d{3}[a-z]*(?:-\d\d){1,2}) (ok|err) -?\d+ (?:-?\d+ ){4,5}(.+)"
@@ -26,7 +26,7 @@ def sniff(file: LabelFile) -> bool:
 
 def read(file: LabelFile) -> Iterator[Entry]:
     """Yield an entry per line; its document is the form."""
-    for where, text, problem in text_lines(file.path):
+    for where, text, problem in file.text_lines():
         if not problem and text.startswith("#"):
             continue
         found = None if problem else _LINE.fullmatch(text.rstrip())

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from nordocr_cli.data.entry import Entry, make_entry, named_keys, place_in_row
-from nordocr_cli.data.labels.label_file import LabelFile, bad_entry, text_lines
+from nordocr_cli.data.labels.label_file import LabelFile, bad_entry
 
 
 def sniff(file: LabelFile) -> bool:
@@ -20,7 +20,7 @@ def sniff(file: LabelFile) -> bool:
 
 def read(file: LabelFile) -> Iterator[Entry]:
     """Yield an entry per line that is not blank; of MMOCR's lines one per instance."""
-    for where, text, problem in text_lines(file.path):
+    for where, text, problem in file.text_lines():
         if problem:
             yield bad_entry(where, problem)
             continue

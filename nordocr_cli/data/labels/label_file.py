@@ -1,14 +1,21 @@
 """A label file as its readers get it, and what they share: lines, and JSON files."""
 
+import io
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from nordocr_cli.data.entry import IMAGE_NAMES, TEXT_NAMES, Entry
 from nordocr_cli.errors import DataError
-from nordocr_cli.limits import parse_json, read_regular, require_regular_or_folder
+from nordocr_cli.limits import (
+    HEAD_BYTES,
+    parse_json,
+    read_head,
+    read_regular,
+    require_regular_or_folder,
+)
 
 _MAX_LINE_BYTES = 1 << 20
 _MAX_JSON_BYTES = 1 << 30
@@ -33,11 +40,23 @@ NO_COLUMNS = Columns()
 
 @dataclass(frozen=True)
 class LabelFile:
-    """A label file; `root` is the folder that its image names start from."""
+    """A label file; `root` is the folder that its image names start from.
+
+    `content` holds the bytes of a small file that were read before; without it the file is read
+    line by line, whenever its lines are needed.
+    """
 
     path: Path
     root: Path
     columns: Columns = NO_COLUMNS
+    content: bytes | None = None
+
+    @cached_property
+    def head(self) -> bytes:
+        """The first bytes. Raises DataError when the file cannot be read."""
+        if self.content is not None:
+            return self.content[:HEAD_BYTES]
+        return read_head(self.path)
 
     @cached_property
     def sample(self) -> tuple[str, ...]:
@@ -46,7 +65,7 @@ class LabelFile:
         Raises DataError when the file cannot be read or is UTF-16.
         """
         found: list[str] = []
-        for _, line in lines_of(self.path):
+        for _, line in self.lines():
             if b"\0" in line:
                 text = ""
             else:
@@ -66,9 +85,35 @@ class LabelFile:
         if first == "{" and len(self.sample) > 1 and self.is_json_lines():
             return None
         try:
-            return parse_json(read_regular(self.path, _MAX_JSON_BYTES, "label file"))
+            return parse_json(self._all_bytes())
         except ValueError:
             return None
+
+    def lines(self) -> Iterator[tuple[int, bytes]]:
+        """Yield (line number from 1, line); see `lines_of`."""
+        if self.content is None:
+            yield from lines_of(self.path)
+        else:
+            yield from _lines_in(io.BytesIO(self.content), self.path)
+
+    def text_lines(self) -> Iterator[tuple[str, str, str]]:
+        """Yield (file:line, text, problem) of each line that is not blank; one of the last two is
+        empty.
+        """
+        for number, line in self.lines():
+            where = f"{self.path}:{number}"
+            try:
+                text = decoded(line)
+            except ValueError as error:
+                yield where, "", str(error)
+                continue
+            if text.strip():
+                yield where, text, ""
+
+    def _all_bytes(self) -> bytes:
+        if self.content is not None:
+            return self.content
+        return read_regular(self.path, _MAX_JSON_BYTES, "label file")
 
     def is_json_lines(self) -> bool:
         """Whether one of the first lines is a JSON object with an image or a text."""
@@ -92,20 +137,24 @@ def lines_of(path: Path) -> Iterator[tuple[int, bytes]]:
     require_regular_or_folder(path)
     try:
         with open(path, "rb") as file:
-            number = 0
-            while line := file.readline(_MAX_LINE_BYTES):
-                number += 1
-                if number == 1:
-                    if line.startswith((b"\xff\xfe", b"\xfe\xff")):
-                        raise DataError(f"{path}: the file is UTF-16; save it as UTF-8")
-                    line = line.removeprefix(b"\xef\xbb\xbf")
-                rest = line
-                while len(rest) >= _MAX_LINE_BYTES and not rest.endswith(b"\n"):
-                    # Of a line that is too long only the beginning is kept.
-                    rest = file.readline(_MAX_LINE_BYTES)
-                yield number, line.removesuffix(b"\n").removesuffix(b"\r")
+            yield from _lines_in(file, path)
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def _lines_in(file: BinaryIO, path: Path) -> Iterator[tuple[int, bytes]]:
+    number = 0
+    while line := file.readline(_MAX_LINE_BYTES):
+        number += 1
+        if number == 1:
+            if line.startswith((b"\xff\xfe", b"\xfe\xff")):
+                raise DataError(f"{path}: the file is UTF-16; save it as UTF-8")
+            line = line.removeprefix(b"\xef\xbb\xbf")
+        rest = line
+        while len(rest) >= _MAX_LINE_BYTES and not rest.endswith(b"\n"):
+            # Of a line that is too long only the beginning is kept.
+            rest = file.readline(_MAX_LINE_BYTES)
+        yield number, line.removesuffix(b"\n").removesuffix(b"\r")
 
 
 def decoded(line: bytes) -> str:
@@ -121,21 +170,6 @@ def decoded(line: bytes) -> str:
             f"byte {line[error.start]:#04x} at column {error.start + 1} is not UTF-8; save it as"
             " UTF-8"
         ) from None
-
-
-def text_lines(path: Path) -> Iterator[tuple[str, str, str]]:
-    """Yield (file:line, text, problem) of each line that is not blank; one of the last two is
-    empty.
-    """
-    for number, line in lines_of(path):
-        where = f"{path}:{number}"
-        try:
-            text = decoded(line)
-        except ValueError as error:
-            yield where, "", str(error)
-            continue
-        if text.strip():
-            yield where, text, ""
 
 
 def bad_entry(where: str, error: Exception | str, key: str = "") -> Entry:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from nordocr_cli.data.entry import Entry, place_of_points, region_entry
-from nordocr_cli.data.labels.label_file import LabelFile, bad_entry, text_lines
+from nordocr_cli.data.labels.label_file import LabelFile, bad_entry
 from nordocr_cli.limits import parse_json
 
 
@@ -19,7 +19,7 @@ def sniff(file: LabelFile) -> bool:
 
 def read(file: LabelFile) -> Iterator[Entry]:
     """Yield an entry per region, and one per line that is of another form."""
-    for where, text, problem in text_lines(file.path):
+    for where, text, problem in file.text_lines():
         if problem:
             yield bad_entry(where, problem)
             continue

@@ -22,13 +22,13 @@ from typing import Any
 
 from nordocr_cli.data.entry import IMAGE_NAMES, TEXT_NAMES, Entry, make_entry, named_keys
 from nordocr_cli.data.labels.jsonl import row_entry
-from nordocr_cli.data.labels.label_file import Columns, LabelFile, bad_entry, text_lines
+from nordocr_cli.data.labels.label_file import Columns, LabelFile, bad_entry
 
 _SUFFIXES = "png|jpe?g|tiff?|bmp|webp|gif|jp2"
 # `my image.png`, then what parts it from the text.
 _LABEL = re.compile(rf"(.+?\.(?:{_SUFFIXES}))(\s*[,;|]|\s)\s?(.*)", re.IGNORECASE)
 _IMAGE = re.compile(rf".*\.(?:{_SUFFIXES})", re.IGNORECASE)
-# Where and what a line is, and why it is none; as `text_lines` gives them.
+# Where and what a line is, and why it is none; as `LabelFile.text_lines` gives them.
 _Line = tuple[str, str, str]
 _MAXIMUM_ROW_LINES = 50
 _BOX_COLUMNS = ("left", "top", "width", "height")
@@ -55,7 +55,7 @@ def is_labels(file: LabelFile) -> bool:
 def read_csv(file: LabelFile) -> Iterator[Entry]:
     """Yield an entry per row of a CSV. A quoted cell may hold line breaks."""
     table = _Csv(file.columns)
-    lines = _Lines(text_lines(file.path))
+    lines = _Lines(file.text_lines())
     for where, text, problem in lines:
         if problem:
             yield bad_entry(where, problem)
@@ -95,7 +95,7 @@ def _csv_row(table: "_Csv", text: str, lines: "_Lines") -> Mapping[str, Any] | N
 def read_tsv(file: LabelFile) -> Iterator[Entry]:
     """Yield an entry per row of a TSV; several where a row names several images of one text."""
     header: list[str] | None = None
-    for number, (where, text, problem) in enumerate(text_lines(file.path)):
+    for number, (where, text, problem) in enumerate(file.text_lines()):
         if problem:
             yield bad_entry(where, problem)
             continue
@@ -111,7 +111,7 @@ def read_tsv(file: LabelFile) -> Iterator[Entry]:
 def read_labels(file: LabelFile) -> Iterator[Entry]:
     """Yield an entry per line of image, separator, text."""
     separator = _separator(file.sample)
-    for number, (where, text, problem) in enumerate(text_lines(file.path)):
+    for number, (where, text, problem) in enumerate(file.text_lines()):
         if problem:
             yield bad_entry(where, problem)
             continue

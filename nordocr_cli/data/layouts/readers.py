@@ -14,9 +14,8 @@ from nordocr_cli.data.layouts import alto, funsd, hocr, icdar, json, page, tsv
 from nordocr_cli.data.layouts.layout import BadLines, Layout
 from nordocr_cli.data.layouts.xml import name_of, parse_xml, root_name, starts_as_xml
 from nordocr_cli.errors import DataError
-from nordocr_cli.limits import MAX_JSON_BYTES, read_regular, require_regular_or_folder
+from nordocr_cli.limits import HEAD_BYTES, MAX_JSON_BYTES, read_head, read_regular
 
-HEAD_BYTES = 4096  # in which a format shows itself
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -72,32 +71,29 @@ def read_layout(path: Path, bad_lines: BadLines | None = None) -> Layout:
     refused: its entities can grow without bounds and read other files.
     """
     content = read_regular(path, MAX_JSON_BYTES, "result or region file")
-    head = _head(content)
-    for layout_format in FORMATS:
-        if layout_format.sniff(head):
-            return layout_format.read(content, path, bad_lines)
-    return _read_json(content, path, bad_lines)
+    return parse_layout(content, path, bad_lines)
 
 
-def sniff_layout(path: Path) -> LayoutFormat | None:
+def parse_layout(content: bytes, path: Path, bad_lines: BadLines | None = None) -> Layout:
+    """Read a layout from the bytes of the file `path`; see `read_layout`."""
+    found = format_of_head(content)
+    if found is None:
+        return _read_json(content, path, bad_lines)
+    return found.read(content, path, bad_lines)
+
+
+def format_of_head(head: bytes) -> LayoutFormat | None:
     """Return the format of a file by its first bytes, None when it is in none of them."""
-    require_regular_or_folder(path)
-    try:
-        with path.open("rb") as file:
-            head = _head(file.read(HEAD_BYTES))
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror or error}") from error
-    return next((found for found in FORMATS if found.sniff(head)), None)
+    beginning = _without_mark(head)
+    return next((found for found in FORMATS if found.sniff(beginning)), None)
 
 
 def is_layout_xml(path: Path) -> bool:
     """Whether an XML file holds pages. A damaged one may have: it has to be named, not skipped."""
-    require_regular_or_folder(path)
-    with path.open("rb") as file:
-        head = _head(file.read(HEAD_BYTES))
+    head = _without_mark(read_head(path))
     root = root_name(head) if starts_as_xml(head) else ""
     return not root or root.lower() in map(str.lower, _XML_ROOTS)
 
 
-def _head(content: bytes) -> bytes:
-    return content[:HEAD_BYTES].removeprefix(_BOM).lstrip()
+def _without_mark(head: bytes) -> bytes:
+    return head[:HEAD_BYTES].removeprefix(_BOM).lstrip()

@@ -1,0 +1,158 @@
+"""predict opens each of its inputs once, decodes each page once and parses the contract once."""
+
+import json
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from PIL import Image, ImageDraw
+from typer.testing import CliRunner
+
+from nordocr_cli.app import app
+from nordocr_cli.artifact import contract
+from nordocr_cli.data.documents import Document
+
+PAGES, LINES = 3, 2
+
+
+class OpenedFiles:
+    """Counts the files that this process opens while `counting` is true, by path."""
+
+    def __init__(self):
+        self.counting = False
+        self.times = Counter()
+        self._of_io = None
+        # Python cannot remove an audit hook, so this one is switched off instead.
+        sys.addaudithook(self._on_event)
+
+    def _on_event(self, event, arguments):
+        if not self.counting or event != "open":
+            return
+        path, mode, _ = arguments
+        if not isinstance(path, str | Path):
+            return
+        # `open(path, opener=…)` causes two events: its own, then that of `os.open`.
+        is_second_event = mode is None and path == self._of_io
+        self._of_io = path if mode is not None else None
+        if not is_second_event:
+            self.times[Path(path).absolute()] += 1
+
+    def of(self, *paths):
+        return {path.name: self.times[path.absolute()] for path in paths}
+
+
+@pytest.fixture(scope="module")
+def files_opened():
+    return OpenedFiles()
+
+
+@pytest.fixture
+def opened(files_opened):
+    files_opened.times.clear()
+    files_opened.counting = True
+    yield files_opened
+    files_opened.counting = False
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """How often each page was decoded (by its index) and a contract was parsed."""
+    counted = Counter()
+    decode, parse = Document.page, contract._contract
+
+    def counting_decode(document, index, *rest):
+        counted["page", index] += 1
+        return decode(document, index, *rest)
+
+    def counting_parse(value):
+        counted["contract"] += 1
+        return parse(value)
+
+    monkeypatch.setattr(Document, "page", counting_decode)
+    monkeypatch.setattr(contract, "_contract", counting_parse)
+    return counted
+
+
+def page_image(lines=LINES):
+    image = Image.new("L", (400, 500), 255)
+    for number in range(lines):
+        ImageDraw.Draw(image).text((45, 50 + 60 * number), "Summa 1 250,00", fill=0)
+    return image
+
+
+@pytest.fixture
+def document(tmp_path):
+    """A TIFF of several pages with lines of text."""
+    images = [page_image() for _ in range(PAGES)]
+    path = tmp_path / "pages.tif"
+    images[0].save(path, save_all=True, append_images=images[1:])
+    return path
+
+
+def boxes():
+    return [[40, 40 + 60 * number, 240, 70 + 60 * number] for number in range(LINES)]
+
+
+def as_layout(folder):
+    regions = [{"bbox": box, "text": ""} for box in boxes()]
+    pages = [{"page": index + 1, "regions": regions} for index in range(PAGES)]
+    path = folder / "regions.json"
+    path.write_text(json.dumps({"pages": pages}))
+    return path
+
+
+def as_json_lines(folder):
+    """As `predict --jsonl` writes them."""
+    path = folder / "lines.jsonl"
+    rows = [
+        {"image": "pages.tif", "page_index": index, "bbox": box, "text": "a"}
+        for index in range(PAGES)
+        for box in boxes()
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def run(command):
+    done = CliRunner().invoke(app, [*map(str, command), "--threads", "1"])
+    assert done.exit_code == 0, done.output
+
+
+@pytest.mark.parametrize("write_regions", [as_layout, as_json_lines])
+def test_a_document_and_its_regions_are_opened_once(
+    write_regions, document, tiny_onnx, tmp_path, opened, calls
+):
+    regions = write_regions(tmp_path)
+    opened.times.clear()
+    output = tmp_path / "out.json"
+
+    run(["predict", document, "--regions", regions, "--model", tiny_onnx, "-o", output])
+
+    result = json.loads(output.read_text())
+    assert [len(page["lines"]) for page in result["pages"]] == [LINES] * PAGES
+    inputs = (document, regions, Path(tiny_onnx))
+    assert opened.of(*inputs) == {path.name: 1 for path in inputs}
+    assert calls == {("page", index): 1 for index in range(PAGES)} | {"contract": 1}
+
+
+def test_a_document_whose_lines_are_found_is_opened_once(
+    document, tiny_onnx, tmp_path, opened, calls
+):
+    output = tmp_path / "out.json"
+
+    run(["predict", document, "--model", tiny_onnx, "-o", output])
+
+    assert opened.of(document, Path(tiny_onnx)) == {document.name: 1, "model.onnx": 1}
+    assert calls == {("page", index): 1 for index in range(PAGES)} | {"contract": 1}
+
+
+def test_images_of_lines_are_opened_once(tiny_onnx, tmp_path, opened):
+    images = [tmp_path / f"{number}.tif" for number in range(4)]
+    for path in images:
+        page_image(lines=1).crop((0, 40, 400, 80)).save(path)
+    opened.times.clear()
+
+    run(["predict", *images, "--model", tiny_onnx, "-o", tmp_path / "out.jsonl"])
+
+    assert opened.of(*images) == {path.name: 1 for path in images}
