@@ -44,9 +44,14 @@ class LineColumns:
         self._set_references()
         self._set_exact()
         # Most lines are exact and carry no flag: only the others have more to say.
-        self._set_others([(i, s) for i, s in enumerate(scores) if not s.exact or s.flags])
+        failures = {i for i, score in enumerate(scores) if not score.exact}
+        self._set_others([(i, s) for i, s in enumerate(scores) if i in failures or s.flags])
         self._set_raw(
-            [(i, s) for i, s in enumerate(scores) if s.exact and not s.same_in_raw]
+            [
+                (i, s)
+                for i, s in enumerate(scores)
+                if i not in failures and not s.same_in_raw
+            ]
         )
         self._derive()
 
@@ -60,18 +65,21 @@ class LineColumns:
         return iter(self._columns)
 
     def of_texts(
-        self, name: str, score: Callable[[str, str], Sequence[float]], size: int
+        self, name: str, score: Callable[[list[str], list[str]], NDArray[np.float64]]
     ) -> NDArray[np.float64]:
-        """Return the `size` values that `score` gives for (reference, hypothesis) of each line that
-        has a digit in its reference, and zeros for the others: (lines, size). They are computed
-        once for a `name`.
+        """Return what `score` gives for the references and hypotheses of the lines that have a
+        digit in their reference, and zeros for the others: (lines, values). It is computed once
+        for a `name`.
         """
         if name not in self._of_texts:
-            found = np.zeros((len(self), size))
             with_digits = np.flatnonzero(self["has_digits"])
             lines = [self.scores[index] for index in with_digits.tolist()]
-            counts = [score(line.reference, line.hypothesis) for line in lines]
-            found[with_digits] = np.array(counts).reshape(len(lines), size)
+            references = [line.reference for line in lines]
+            hypotheses = [line.hypothesis for line in lines]
+
+            values = score(references, hypotheses)
+            found = np.zeros((len(self), values.shape[1]))
+            found[with_digits] = values
             self._of_texts[name] = found
         return self._of_texts[name]
 
@@ -96,8 +104,10 @@ class LineColumns:
         for name in ("case_insensitive_exact", "class.exact", "readable"):
             self._columns[name] = np.ones(len(self))
         self._columns["digits_exact"] = self["has_digits"].copy()
+        # A canonical hypothesis has no spaces at its ends.
         self._columns["edge_spaces"] = _float_array(
-            score.edge_spaces for score in self.scores
+            score.result.hypothesis != score.hypothesis and score.edge_spaces
+            for score in self.scores
         )
 
     def _set_others(self, chosen: Sequence[tuple[int, LineScore]]) -> None:

@@ -7,8 +7,14 @@ exactly.
 
 import re
 from collections import Counter
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
+
+import numpy as np
+from numpy.typing import NDArray
 
 KINDS = ("amount", "date", "organisation", "iban")
+_NUMBER = {kind: number for number, kind in enumerate(KINDS)}
 
 _IBAN = r"\b(?:SE|NO|DK|IS|FI|FO|GL)\d{2}(?: ?[0-9A-Z]{4}){2,6}(?: ?[0-9A-Z]{1,3})?\b"
 # Sweden 556677-8899, Norway 987 654 321 (also NO … MVA), Denmark 12345678, Iceland 590169-7579.
@@ -40,34 +46,56 @@ _FIELD = re.compile(
 )
 
 
-def find_fields(text: str) -> list[tuple[str, str]]:
-    """Return (one of KINDS, text) of the fields in a line, from left to right."""
-    return [_named(match) for match in _FIELD.finditer(text)]
+Field = tuple[int, str, str]  # number of the line, one of KINDS, text
+_LINE_END = "\n"  # no canonical text holds it, and no field reaches over it
 
 
-def _named(match: re.Match[str]) -> tuple[str, str]:
-    kind = match.lastgroup or ""
-    return kind, match["number"] or match[0]
+def find_fields(texts: Sequence[str]) -> list[Field]:
+    """Return the fields of lines, from left to right. The texts are canonical.
 
-
-def count_fields(reference: str, hypothesis: str) -> list[int]:
-    """Return how many fields of each of KINDS the hypothesis has exactly, then how many the
-    reference has; both texts are canonical.
+    All lines are searched as one text, which is much faster than one by one.
     """
-    expected = find_fields(reference)
-    if not expected:
-        return _NO_FIELDS
-
-    counts = _by_kind(expected)
-    if reference == hypothesis:
-        return counts + counts
-    exact = Counter(expected) & Counter(find_fields(hypothesis))
-    return _by_kind(list(exact.elements())) + counts
-
-
-def _by_kind(fields: list[tuple[str, str]]) -> list[int]:
-    kinds = [kind for kind, _ in fields]
-    return [kinds.count(kind) for kind in KINDS]
+    ends = list(accumulate(len(text) + len(_LINE_END) for text in texts))
+    found = []
+    line = 0
+    for match in _FIELD.finditer(_LINE_END.join(texts)):
+        while match.start() >= ends[line]:
+            line += 1
+        kind = match.lastgroup or ""
+        found.append((line, kind, match["number"] or match[0]))
+    return found
 
 
-_NO_FIELDS = [0] * (2 * len(KINDS))
+def count_fields(
+    references: Sequence[str], hypotheses: Sequence[str]
+) -> NDArray[np.float64]:
+    """Return how many fields of each of KINDS a hypothesis has exactly, then how many its reference
+    has: (lines, 2 · kinds). The texts are canonical.
+    """
+    expected = find_fields(references)
+
+    # Only hypotheses that differ can lack a field.
+    changed = {
+        number
+        for number, (reference, hypothesis) in enumerate(
+            zip(references, hypotheses, strict=True)
+        )
+        if reference != hypothesis
+    }
+    expected_there = [field for field in expected if field[0] in changed]
+    found_there = find_fields(
+        [text if number in changed else "" for number, text in enumerate(hypotheses)]
+    )
+    missed = Counter(expected_there) - Counter(found_there)
+
+    expected_counts = _by_kind(expected, len(references))
+    missed_counts = _by_kind(missed.elements(), len(references))
+    return np.hstack([expected_counts - missed_counts, expected_counts])
+
+
+def _by_kind(fields: Iterable[Field], lines: int) -> NDArray[np.float64]:
+    """How many fields of each kind each line has, (lines, kinds)."""
+    size = len(KINDS)
+    cells = [line * size + _NUMBER[kind] for line, kind, _ in fields]
+    counts = np.bincount(np.array(cells, np.int64), minlength=lines * size)
+    return counts.reshape(lines, size).astype(np.float64)

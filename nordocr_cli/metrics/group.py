@@ -192,17 +192,19 @@ class GroupedLines:
 
         draws = self._draws
         units = [int(count) for count in draws.units_in(member, size)]
+        names = [metric.name for metric in METRICS if metric.interval]
+        numerators = [self._addends[name][0] for name in names]
+        denominators = [self._addends[name][1] for name in names]
+        sums = draws.sums_of(
+            numerators + denominators, member, size
+        )  # (resamples, size) each
+
+        tops, bottoms = sums[: len(names)], sums[len(names) :]
+
         found: list[dict[str, Interval | None]] = [{} for _ in range(size)]
-        for metric in METRICS:
-            if not metric.interval:
-                continue
-            numerator, denominator = self._addends[metric.name]
-            top = draws.sums(numerator, member, size)  # (resamples, size)
-            bottom = draws.sums(denominator, member, size)
-            for k in range(size):
-                found[k][metric.name] = ratio_interval(
-                    top[:, k], bottom[:, k], draws, units[k]
-                )
+        for k in range(size):
+            for name, top, bottom in zip(names, tops, bottoms, strict=True):
+                found[k][name] = ratio_interval(top[:, k], bottom[:, k], draws, units[k])
         return found
 
 

@@ -10,6 +10,11 @@ Edit = tuple[str, int, int]
 # A substitution within a family is a confusion of Nordic letters. Case is another matter.
 _LOWER_FAMILIES = ("aåäáàæ", "oöøóò", "eéèêæ", "uüúù", "iíì", "yýÿ", "dð", "pþ")
 FAMILIES = (*_LOWER_FAMILIES, *(family.upper() for family in _LOWER_FAMILIES))
+# A letter and the members of all its families: æ is in those of a and of e.
+_RELATIVES = {
+    letter: "".join(family for family in FAMILIES if letter in family)
+    for letter in "".join(FAMILIES)
+}
 # Letters that are also written with two.
 _LOWER_PAIRS = {"æ": "ae", "ä": "ae", "å": "aa", "ø": "oe", "ö": "oe", "þ": "th", "ð": "dh"}
 _WRITTEN_WITH_TWO = {
@@ -54,4 +59,4 @@ def _adjacent(edit: Edit, following: Edit) -> bool:
 
 
 def _same_family(expected: str, found: str) -> bool:
-    return any(expected in family and found in family for family in FAMILIES)
+    return found in _RELATIVES.get(expected, "")

@@ -63,7 +63,7 @@ def _field_metric(name: str, title: str, kind: str) -> Metric:
     place, size = KINDS.index(kind), len(KINDS)
 
     def counts(lines: LineColumns) -> NDArray[np.float64]:
-        return lines.of_texts("fields", count_fields, 2 * size)
+        return lines.of_texts("fields", count_fields)
 
     return Metric(
         name=name,

@@ -93,9 +93,23 @@ class Draws:
 
         `member` (N,) is the group of each line; without it there is one group.
         """
+        return self.sums_of([column], member, size)[0]
+
+    def sums_of(
+        self,
+        columns: Sequence[NDArray[np.float64]],
+        member: NDArray[np.int64] | None = None,
+        size: int = 1,
+    ) -> list[NDArray[np.float64]]:
+        """Return what `sums` returns for each of the columns, from one product of matrices."""
         cell = self._member * size + (0 if member is None else member)
-        by_bundle = np.bincount(cell, column, self._bundles * size)
-        return self._weights @ by_bundle.reshape(self._bundles, size)
+        cells = self._bundles * size
+        by_bundle = [
+            np.bincount(cell, column, cells).reshape(self._bundles, size)
+            for column in columns
+        ]
+        sums = self._weights @ np.hstack(by_bundle)  # (resamples, columns · size)
+        return np.split(sums, len(columns), axis=1)
 
     def units_in(self, member: NDArray[np.int64], size: int) -> NDArray[np.int64]:
         """Return how many units each of `size` groups has lines of, (size,)."""

@@ -9,6 +9,7 @@ import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import accumulate
 from typing import Any
 
 from rapidfuzz.distance import Levenshtein, Postfix, Prefix
@@ -160,11 +161,10 @@ def _class_of(r: str, h: str, a: str, b: str, distance: int) -> ErrorClass:
     return ErrorClass.MAJOR
 
 
-def space_kind(reference: str, hypothesis: str) -> str:
-    """Return the kind of a space_only pair: `grouping` if every space that differs stands between
-    two digits, else `word_boundary`.
+def space_kind(r: str, h: str) -> str:
+    """Return the kind of a space_only pair of canonical texts: `grouping` if every space that
+    differs stands between two digits, else `word_boundary`.
     """
-    r, h = canonical(reference), canonical(hypothesis)
     text = r.replace(" ", "")
     between_digits = (
         text[i - 1].isdigit() and text[i].isdigit()
@@ -273,13 +273,8 @@ def _floor_share(share: float, length: int) -> int:
 
 def _space_positions(text: str) -> set[int]:
     """Indices, in the text without spaces, of the characters that follow a space."""
-    positions, characters = set(), 0
-    for character in text:
-        if character == " ":
-            positions.add(characters)
-        else:
-            characters += 1
-    return positions
+    lengths = map(len, text.split(" ")[:-1])
+    return set(accumulate(lengths))
 
 
 _LONGEST_RUN = 64

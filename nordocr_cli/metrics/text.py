@@ -107,6 +107,15 @@ def count_edits(
     lengths = len(reference), len(hypothesis)
     if reference == hypothesis:
         return no_edits(lengths[0])
+
+    # Insertions minus deletions is the difference of the lengths. If at most one edit more was
+    # needed, it is a substitution, and no edits have to be listed.
+    distance = Levenshtein.distance(reference, hypothesis)
+    longer_by = lengths[1] - lengths[0]
+    substitutions = distance - abs(longer_by)
+    if substitutions < 2:
+        return Edits(substitutions, max(0, longer_by), max(0, -longer_by), *lengths)
+
     tags = [edit[0] for edit in Levenshtein.editops(reference, hypothesis).as_list()]
     return Edits(
         tags.count("replace"), tags.count("insert"), tags.count("delete"), *lengths

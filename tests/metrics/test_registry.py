@@ -95,7 +95,7 @@ def test_fields_of_a_business_document_are_scored_on_their_own():
     ],
 )
 def test_fields_are_found(kind, text, found):
-    assert [field for name, field in find_fields(text) if name == kind] == found
+    assert [field for _, name, field in find_fields([text]) if name == kind] == found
 
 
 def test_edge_spaces_are_trimmed_and_counted():
@@ -114,3 +114,16 @@ def test_empty_references_count_as_in_jiwer_too():
     assert rates["cer_jiwer"] == pytest.approx(jiwer.cer(references, hypotheses))
     assert rates["wer_jiwer"] == pytest.approx(jiwer.wer(references, hypotheses))
     assert rates["cer"] == 3 / 10
+
+
+def test_fields_of_many_lines_are_those_of_each_line():
+    texts = ["Summa 1 234,50", "", "12", "345 kr", "2024-12-31 og 99,50", "5"]
+    each = [
+        (number, kind, text)
+        for number, line in enumerate(texts)
+        for _, kind, text in find_fields([line])
+    ]
+
+    assert find_fields(texts) == each
+    assert find_fields([]) == []
+    assert len(each) == 4

@@ -13,6 +13,7 @@ from nordocr_cli.metrics.text import (
     confusions,
     count_characters,
     count_edits,
+    list_edits,
     marked_difference,
     normalized_distance,
     rate,
@@ -122,3 +123,14 @@ def test_nothing_divides_by_an_empty_reference():
 )
 def test_differences_can_be_seen(reference, hypothesis, shown):
     assert marked_difference(reference, hypothesis) == shown
+
+
+@given(st.text("ab ", max_size=7), st.text("ab ", max_size=7))
+def test_edits_are_counted_as_the_list_of_edits_has_them(reference, hypothesis):
+    tags = [tag for tag, _, _ in list_edits(reference, hypothesis)]
+
+    edits = count_edits(reference, hypothesis)
+
+    assert edits.substitutions == tags.count("replace")
+    assert edits.insertions == tags.count("insert")
+    assert edits.deletions == tags.count("delete")
