@@ -136,6 +136,22 @@ def _resolved(path: Path) -> Path:
         ) from None
 
 
+def is_stream(target: Path) -> bool:
+    """Whether an output is a device or a pipe, which is written to and never replaced."""
+    try:
+        mode = target.stat().st_mode
+    except OSError:
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)
+
+
+def without_link(target: Path) -> Path:
+    """Return the file that an output names: the target of a symbolic link, else the path itself.
+    Raises UsageError for links that lead to each other.
+    """
+    return _resolved(target) if target.is_symlink() else target
+
+
 def require_writable(target: Path) -> None:
     """Raise DataError when no file can be written next to `target`, or under its name because a
     folder has it, UsageError when it is a socket or a block device.

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from nordocr_cli import options
+from nordocr_cli.atomic import is_stream
 from nordocr_cli.console import Console
 from nordocr_cli.errors import UsageError
 
@@ -282,6 +283,10 @@ def _check_resume(resume: bool, form: str, plan: Any, output: Path | None) -> No
         raise UsageError(
             "--resume continues line images whose results go to --jsonl -o FILE"
         )
+    if resume and output and is_stream(output):
+        raise UsageError(
+            f"--resume continues an interrupted file; {output} is a device or a pipe"
+        )
 
 
 def _write(
@@ -298,7 +303,7 @@ def _write(
         prediction = reader.run(plan)
         sys.stdout.writelines(prediction.write(form))
         return prediction.counts
-    if form == "jsonl" and plan.layout == "line":
+    if form == "jsonl" and plan.layout == "line" and not is_stream(output):
         return _write_journal(reader, plan, output, resume=resume, console=console)
     prediction = reader.run(plan)
     for path in prediction.save(form, output):

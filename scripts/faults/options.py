@@ -6,14 +6,9 @@ for each: a few hundredths of a second instead of seconds. Nothing is done over 
 home folder is a temporary one.
 """
 
-import io
 import os
 import random
-import resource
 import shutil
-import sys
-import traceback
-import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,16 +18,9 @@ import matplotlib
 import numpy as np
 
 from .artifacts import line_store, tiny_onnx
-from .commands import (
-    _ADDRESS_SPACE,
-    _ALLOWED,
-    _TEXTS,
-    _preload,
-    _tiff_pages,
-    hostile_files,
-    run,
-)
-from .trials import Kind, Result, TimedOut, Trial, WrongResult
+from .commands import _TEXTS, _preload, _tiff_pages, hostile_files, run
+from .trials import Kind, Result, Trial
+from .warm import call, isolate, make_device, require_device
 
 # Of the values of a command line: some are all good, so that they get far; some nearly so.
 _BAD_SHARES = (0.0, 0.15, 0.15, 0.5)
@@ -62,7 +50,7 @@ _OUTPUT_NAMES = (
     "out.lmdb",
     "out.onnx",
     "out.json",
-    "/dev/null",
+    "device",
     "folder.json",
     "loop",
 )
@@ -105,6 +93,7 @@ _ALWAYS = {
     "bench": ("--rounds", "1"),
 }
 _NEVER = ("engine_code", "gpus", "wandb", "vlm_url", "train", "on_train")
+_NEVER += ("compile",)  # a compiler works for a minute; nothing of it comes from a user
 # Good values of options that are texts, so that what comes after them is reached.
 _WORDS = {
     "profile": ("svtrv2-nano", "mamba-320", "trocr-lora", "svtr-32x128"),
@@ -275,62 +264,20 @@ def generated(folder: Path) -> Trial:
 
     def trial(number: int, rng: random.Random) -> Result:
         if not ready:
-            _isolate(folder / "home", log)
+            isolate(folder / "home", log)
             ready.append(True)
         shutil.rmtree(outputs, ignore_errors=True)
         (outputs / "folder.json").mkdir(parents=True)
         (outputs / "loop").symlink_to(outputs / "loop")
+        has_device = make_device(outputs / "device")
         os.chdir(outputs)
         words = generator.line(number, rng)
-        code, said = _call(words, log)
-        if code not in _ALLOWED:
-            shown = " ".join(map(repr, words))
-            raise WrongResult(f"{shown}: exit code {code}: {said[-400:]}")
-        return "accepted" if code == 0 else "refused"
+        result = call(words, log)
+        if has_device:
+            require_device(outputs / "device", words)
+        return result
 
     return trial
-
-
-def _isolate(home: Path, log: Path) -> None:
-    """Give this process a home folder of its own, limits, and a file for what it prints."""
-    home.mkdir(exist_ok=True)
-    os.environ.update(
-        HOME=str(home), XDG_CACHE_HOME=str(home), NORDOCR_CACHE=str(home / "cache")
-    )
-    resource.setrlimit(resource.RLIMIT_AS, (_ADDRESS_SPACE, _ADDRESS_SPACE))
-    empty = os.open(os.devnull, os.O_RDONLY)
-    output = os.open(log, os.O_RDWR | os.O_CREAT | os.O_APPEND)
-    os.dup2(empty, 0)
-    os.dup2(output, 1)
-    os.dup2(output, 2)
-
-
-def _call(words: Sequence[str], log: Path) -> tuple[int | None, str]:
-    """Run one command line. Returns its exit code (1 after an unexpected exception) and what it
-    printed.
-    """
-    from nordocr_cli.app import main
-
-    os.truncate(log, 0)
-    sys.argv = ["nordocr", *words]
-    sys.stdout = io.TextIOWrapper(io.FileIO(1, "w", closefd=False), encoding="utf-8")
-    sys.stderr = io.TextIOWrapper(io.FileIO(2, "w", closefd=False), encoding="utf-8")
-    show_warning = warnings.showwarning
-    try:
-        main()
-        code: int | None = 0
-    except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else int(bool(end.code))
-    except TimedOut:
-        raise TimedOut(f"no end of {' '.join(map(repr, words))}") from None
-    except BaseException:  # noqa: BLE001 - what the campaign looks for
-        traceback.print_exc()
-        code = 1
-    finally:
-        warnings.showwarning = show_warning
-        sys.stdout.flush()
-        sys.stderr.flush()
-    return code, log.read_bytes()[-3000:].decode("utf-8", "replace")
 
 
 KINDS = (

@@ -2,6 +2,9 @@
 
 import io
 import json
+import os
+import stat
+import subprocess
 import sys
 import weakref
 from pathlib import Path
@@ -10,15 +13,18 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
+from typer.testing import CliRunner
 
+from nordocr_cli.app import app
 from nordocr_cli.core.predict.doubts import image_doubts, page_doubts
 from nordocr_cli.core.predict.inputs import resolve_layout
 from nordocr_cli.core.predict.run import Counts, Prediction, open_reader, predict
 from nordocr_cli.data import documents
-from nordocr_cli.errors import DataError, GateMissed
+from nordocr_cli.errors import DataError, GateMissed, UsageError
 from nordocr_cli.limits import Limits
 from nordocr_cli.records import STDIN, Recognition
 from nordocr_cli.writers.read_page import ReadPage
+from nordocr_cli.writers.registry import FORMATS
 
 TEXTS = ["Årsredovisning 2023", "Förvaltningsberättelse", "Styrelsens säte: Göteborg"]
 
@@ -242,3 +248,45 @@ def test_a_page_that_was_written_is_not_held_while_the_next_is_decoded():
 
     list(Prediction(pages(), Counts(), single=True).write("tsv"))
     assert len(earlier) == 3
+
+
+def make_device(path):
+    """A device of the test's own: root can replace /dev/null."""
+    try:
+        os.mknod(path, stat.S_IFCHR | 0o666, os.makedev(1, 3))
+        path.write_bytes(b"x")
+    except OSError:
+        pytest.skip("this user may not make a device")
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_device_is_written_to_and_never_replaced(form, tmp_path):
+    device = tmp_path / "null"
+    make_device(device)
+    document = page(TEXTS[0], size=(700, 200))
+    document.save(tmp_path / "a.tif", save_all=True, append_images=[document])
+    words = ["read", str(tmp_path / "a.tif"), "--layout", "page", "--format", form]
+    done = CliRunner().invoke(app, [*words, "-o", str(device)])
+    refused = isinstance(done.exception, UsageError)  # a device has no second file
+    assert refused == FORMATS[form].is_one_file_a_page, done.exception
+    assert device.is_char_device()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.tif", "null"]
+
+
+def test_json_lines_go_through_a_pipe_and_to_the_target_of_a_link(tmp_path):
+    page("Rad 12", size=(400, 60)).crop((60, 0, 400, 60)).save(tmp_path / "a.png")
+    (tmp_path / "real.jsonl").write_text("old")
+    (tmp_path / "link.jsonl").symlink_to(tmp_path / "real.jsonl")
+    os.mkfifo(tmp_path / "pipe")
+    make_device(tmp_path / "null")
+    words = ["read", str(tmp_path / "a.png"), "--layout", "line", "--jsonl", "-o"]
+    with subprocess.Popen(["cat", tmp_path / "pipe"], stdout=subprocess.PIPE) as reader:
+        for name in ("pipe", "null", "link.jsonl"):
+            assert CliRunner().invoke(app, [*words, str(tmp_path / name)]).exit_code == 0
+        through = reader.communicate(timeout=60)[0]
+    assert json.loads(through)["image"] == str(tmp_path / "a.png")
+    assert (tmp_path / "null").is_char_device()
+    assert (tmp_path / "link.jsonl").is_symlink()
+    assert json.loads((tmp_path / "real.jsonl").read_text()) == json.loads(through)
+    refused = CliRunner().invoke(app, [*words, str(tmp_path / "pipe"), "--resume"])
+    assert "is a device or a pipe" in str(refused.exception)

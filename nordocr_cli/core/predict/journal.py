@@ -1,5 +1,5 @@
-"""Results written as they come, beside their final name, so that a reading of many files that was
-stopped goes on.
+"""Results written as they come, next to their final name, so that an interrupted command that
+reads many files can be resumed.
 """
 
 import json
@@ -10,7 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from nordocr_cli.atomic import OutputLock, refuse_inputs, replacing, sha256_of, write_json
+from nordocr_cli.atomic import (
+    OutputLock,
+    refuse_inputs,
+    replacing,
+    sha256_of,
+    without_link,
+    write_json,
+)
 from nordocr_cli.errors import DataError, Interrupted, UsageError
 from nordocr_cli.limits import parse_json, read_json
 from nordocr_cli.printable import shown_path
@@ -18,25 +25,23 @@ from nordocr_cli.runtime.specs import parse_spec
 
 
 class Journal:
-    """JSON lines on their way to `target`: `.NAME.part`, and beside it what they were asked for,
-    `.NAME.part.json`.
+    """JSON lines on their way to `target`: `.NAME.part`, and next to it the options of the command,
+    `.NAME.part.json`. The target of a symbolic link is replaced, not the link.
 
-    `image in journal` says which images need no reading; a million of them are eight bytes each in
-    memory. Those that could not be read are tried again.
+    `image in journal` says which images are done; each takes eight bytes of memory. Images that
+    could not be read are tried again.
 
-    Raises UsageError when another process is writing `target`, when an interrupted run is there and
-    `resume` was not given or it was made with other options, and DataError when its files are
-    damaged.
+    Raises UsageError when another process is writing `target`, when an interrupted command left its
+    files and `resume` was not given or its options differ, DataError when its files are damaged.
     """
 
     def __init__(self, target: Path, plan: Mapping[str, Any], *, resume: bool) -> None:
+        target = without_link(target)
         self.target = target
-        self.part, self._asked = (
-            target.with_name(f".{target.name}.part"),
-            target.with_name(f".{target.name}.part.json"),
-        )
+        self.part = target.with_name(f".{target.name}.part")
+        self._options = target.with_name(f".{target.name}.part.json")
         refuse_inputs(target, [Path(name) for name in plan["inputs"]])
-        self.read = 0  # lines that a stopped run has read
+        self.read = 0  # lines that the interrupted command has read
         self._done = np.empty(0, np.uint64)
         self._lock = OutputLock(target)
         try:
@@ -49,7 +54,7 @@ class Journal:
         target = self.target
         if not self.part.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
-            write_json(self._asked, _with_hashes(plan))
+            write_json(self._options, _with_hashes(plan))
         elif not resume:
             raise UsageError(
                 f"{self.part} holds lines of a run that was stopped: add --resume to go on, or"
@@ -74,7 +79,7 @@ class Journal:
                     file.write(line)
                     file.flush()
             self.part.replace(self.target)
-            self._asked.unlink(missing_ok=True)
+            self._options.unlink(missing_ok=True)
         except KeyboardInterrupt:
             raise Interrupted(
                 f"interrupted; {self.part} holds what was read, the same command with --resume"
@@ -95,15 +100,15 @@ class Journal:
     def discard(self) -> None:
         """Forget what was written: nothing of it was read."""
         self.part.unlink(missing_ok=True)
-        self._asked.unlink(missing_ok=True)
+        self._options.unlink(missing_ok=True)
         self._lock.release()
 
     def _require_same(self, plan: Mapping[str, Any]) -> None:
         try:
-            before = read_json(self._asked)
+            before = read_json(self._options)
         except (UsageError, DataError) as error:
             raise DataError(
-                f"{self._asked} is not readable ({error}); delete it and {self.part.name}"
+                f"{self._options} is not readable ({error}); delete it and {self.part.name}"
             ) from error
         wanted = json.loads(json.dumps(_with_hashes(plan)))
         if differ := [

@@ -9,7 +9,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nordocr_cli.atomic import replacing
+from nordocr_cli.atomic import is_stream, replacing
 from nordocr_cli.core.predict.contents import Contents
 from nordocr_cli.core.predict.counts import Counts
 from nordocr_cli.core.predict.doubts import MINIMUM_CONFIDENCE, image_doubts
@@ -98,7 +98,10 @@ class Prediction:
 
     def _save_pages(self, form: Format, output: Path) -> list[Path]:
         saved: list[Path] = []
-        for number, content in enumerate(form.write(self._pages_for(form)), start=1):
+        pieces = form.write(self._pages_for(form))
+        if is_stream(output):  # it has no second file
+            pieces = _require_one(pieces, form.name)
+        for number, content in enumerate(pieces, start=1):
             target = _numbered(output, number) if number > 1 else output
             with replacing(target) as temporary:
                 temporary.write_bytes(

@@ -20,6 +20,7 @@ from nordocr_cli.limits import (
 _MAX_LINE_BYTES = 1 << 20
 _MAX_JSON_BYTES = 1 << 30
 _SAMPLE_LINES = 20
+_MAX_BLANK_LINES = 100_000  # before the first line with text
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class LabelFile:
                 text = line.decode("utf-8", errors="replace").strip(" \r\n")
             if text.strip():
                 found.append(text)
-            if len(found) == _SAMPLE_LINES:
+            if len(found) == _SAMPLE_LINES or number - len(found) > _MAX_BLANK_LINES:
                 break
         return tuple(found)
 
@@ -132,7 +133,7 @@ def lines_of(path: Path) -> Iterator[tuple[int, bytes]]:
     """Yield (line number from 1, line without its end; of a longer line its first MiB).
 
     Only \\n and \\r\\n end a line: U+2028 and similar characters are text. Raises DataError when
-    the file cannot be read or is UTF-16.
+    the file cannot be read, is UTF-16, or has a line over 1 GiB.
     """
     require_regular_or_folder(path)
     try:
