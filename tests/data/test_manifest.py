@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nordocr_cli.data.images import resolve_image
+from nordocr_cli.data.labels.label_file import LabelFile
 from nordocr_cli.data.manifest import iterate_manifest, read_manifest
 from nordocr_cli.errors import DataError
 from nordocr_cli.records import LineRow
@@ -208,3 +209,14 @@ def test_paths_stay_inside_the_root(tmp_path: Path) -> None:
     inside = ["images/a.png", "in.png", "./images/å b.png", "images/.hidden", "a..b.png"]
     for image in (*inside, "away/linked folder.png"):
         assert Path(resolve_image(root, image)) == root / image
+
+
+def test_an_endless_line_or_endless_blank_lines_end(tmp_path):
+    sparse = tmp_path / "sparse.json"
+    with sparse.open("wb") as file:
+        file.truncate(60 << 30)
+    with pytest.raises(DataError, match=r"sparse\.json:1: the line is over 1 GiB long"):
+        LabelFile(sparse, tmp_path).sample  # noqa: B018 - reading it is what is tested
+    blank = tmp_path / "blank.txt"
+    blank.write_bytes(b"\n" * 300_000 + b"a.png\tRad 1\n")
+    assert LabelFile(blank, tmp_path).sample == ()

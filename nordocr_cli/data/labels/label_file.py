@@ -61,12 +61,13 @@ class LabelFile:
 
     @cached_property
     def sample(self) -> tuple[str, ...]:
-        """The first lines that are not blank, without their ends; damaged ones are left out.
+        """The first lines that are not blank, without their ends; damaged ones are left out. Empty
+        when the file begins with 100,000 blank lines.
 
-        Raises DataError when the file cannot be read or is UTF-16.
+        Raises DataError when the file cannot be read, is UTF-16, or has a line over 1 GiB.
         """
         found: list[str] = []
-        for _, line in self.lines():
+        for number, line in self.lines():
             if b"\0" in line:
                 text = ""
             else:
@@ -151,10 +152,14 @@ def _lines_in(file: BinaryIO, path: Path) -> Iterator[tuple[int, bytes]]:
             if line.startswith((b"\xff\xfe", b"\xfe\xff")):
                 raise DataError(f"{path}: the file is UTF-16; save it as UTF-8")
             line = line.removeprefix(b"\xef\xbb\xbf")
-        rest = line
+        rest, begin = line, file.tell()
         while len(rest) >= _MAX_LINE_BYTES and not rest.endswith(b"\n"):
             # Of a line that is too long only the beginning is kept.
             rest = file.readline(_MAX_LINE_BYTES)
+            if file.tell() - begin > _MAX_JSON_BYTES:
+                raise DataError(
+                    f"{path}:{number}: the line is over 1 GiB long; this is not a label file"
+                )
         yield number, line.removesuffix(b"\n").removesuffix(b"\r")
 
 
