@@ -40,6 +40,20 @@ def bench(
             help="Regions of --doc. Default: DOC.json next to it, else Tesseract finds them.",
         ),
     ] = None,
+    widths: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="STORE|FILE",
+            help="Time networks on lines of such widths: a store, a JSON file of `data stats`, or"
+            " a table `width count`.",
+        ),
+    ] = None,
+    lines_per_page: Annotated[
+        float | None,
+        typer.Option(
+            min=0.1, metavar="N", help="Lines on a page, for the pages/s to expect."
+        ),
+    ] = None,
     external: Annotated[
         str | None,
         typer.Option(
@@ -114,10 +128,21 @@ def bench(
             "output": str(output) if output else None,
             "limit": limit,
             "threads": threads,
+            "lines_per_page": lines_per_page,
             "grid": shapes,
         }
         plan = core.plan_bench(
-            chosen, lines, doc, regions, device, output, external, baseline, plot
+            chosen,
+            lines,
+            doc,
+            regions,
+            device,
+            output,
+            external,
+            baseline,
+            plot,
+            widths,
+            lines_per_page,
         )
         plan |= {key: value for key, value in requested.items() if value is not None}
         options.show_plan(console, plan | {"rounds": rounds, "single_lines": single_lines})
@@ -127,6 +152,8 @@ def bench(
         lines=lines,
         document=doc,
         regions=regions,
+        widths=widths,
+        lines_per_page=lines_per_page,
         output=output,
         device=device,
         threads=threads,
@@ -208,5 +235,10 @@ def _show(console: Console, result: "BenchResult") -> None:
         else:
             startup = ": its single lines include starting the program"
         console.line(f"{version}{startup}")
+    if result.lines_per_page is not None:
+        console.line(
+            f"pages/s: to expect with {result.lines_per_page:g} lines a page, without reading the"
+            " pages and finding their lines"
+        )
     for path in result.written:
         console.line(f"readings: {path}")

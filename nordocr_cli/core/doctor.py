@@ -42,9 +42,8 @@ _LIBRARIES = {
     "transformers": "trocr",
     "peft": "trocr",
     "tesserocr": "tesserocr",
+    "rapidocr": "rapidocr",
 }
-# Optional recognizers and baselines that have no extra of their own here.
-_OTHERS = {"rapidocr": "a second baseline: pip install rapidocr"}
 
 # What each job of --require cannot do without.
 JOBS = {
@@ -98,7 +97,6 @@ def diagnose() -> list[Finding]:
     """Look at the machine. Nothing is changed, nothing is sent, and torch is not imported."""
     findings = [_python()]
     findings += [_library(name, extra) for name, extra in _LIBRARIES.items()]
-    findings += [_other(name, advice) for name, advice in _OTHERS.items()]
     findings += [_default_weights(), _tensorrt(), *_two_onnxruntimes()]
     findings += [_tesseract(), _gpu(), *_torch_for_a_gpu(), _threads(), _disk()]
     findings += [*_names_on_path(), *_tensorrt_lib_dir(), *_variables(), _telemetry()]
@@ -149,13 +147,6 @@ def _library(name: str, extra: str) -> Finding:
     else:
         advice = "pip install --force-reinstall nordocr-cli"
     return Finding(name, False, "not installed", advice, needed)
-
-
-def _other(name: str, advice: str) -> Finding:
-    version = _installed(name)
-    if version is None:
-        return Finding(name, False, "not installed", advice)
-    return Finding(name, True, version)
 
 
 def _default_weights() -> Finding:

@@ -3,7 +3,7 @@
 import io
 from collections.abc import Mapping
 
-from nordocr_cli.errors import MissingBackendError
+from nordocr_cli.extras import missing
 
 _SHOWN_CHARACTERS = 130
 
@@ -20,9 +20,7 @@ def plot_png(
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise MissingBackendError(
-            f"--plot needs matplotlib ({error}); pip install 'nordocr-cli[plot]'"
-        ) from error
+        raise missing("matplotlib", "--plot") from error
     figure = Figure(figsize=(14, 8), layout="constrained")
     FigureCanvasAgg(figure)
     widths, frequencies = figure.subplots(2, 1)

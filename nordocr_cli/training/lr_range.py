@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nordocr_cli.data.batches import Batch
-from nordocr_cli.errors import DataError, MissingBackendError
+from nordocr_cli.errors import DataError
+from nordocr_cli.extras import missing
 from nordocr_cli.training.curves import can_draw
 from nordocr_cli.training.step import Stepper
 
@@ -111,9 +112,7 @@ def _medians(losses: Sequence[float]) -> NDArray[np.float64]:
 def require_drawing() -> None:
     """Raise MissingBackendError without matplotlib, before the steps are taken."""
     if not can_draw():
-        raise MissingBackendError(
-            "--lr-range draws its picture with matplotlib; pip install 'nordocr-cli[plot]'"
-        )
+        raise missing("matplotlib", "--lr-range")
 
 
 def draw_sweep(found: Sweep, title: str) -> bytes:

@@ -12,6 +12,7 @@ from PIL import ImageFont
 
 from nordocr_cli.atomic import write_text
 from nordocr_cli.charset import Charset
+from nordocr_cli.extras import install_line
 from nordocr_cli.metrics.text import marked_difference
 from nordocr_cli.progress import Progress
 from nordocr_cli.training.curves import can_draw, draw_curves
@@ -55,7 +56,7 @@ class Reporter:
         self._font: ImageFont.FreeTypeFont | None = None
         if not can_draw():
             progress.note(
-                f"{CURVES} is not drawn: it needs matplotlib, pip install 'nordocr-cli[plot]'"
+                f"{CURVES} is not drawn: it needs matplotlib, {install_line('train')}"
             )
 
     def show(

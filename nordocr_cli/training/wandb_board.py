@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nordocr_cli.errors import DataError, MissingBackendError
+from nordocr_cli.errors import DataError
+from nordocr_cli.extras import missing
 
 
 def require_wandb() -> None:
@@ -14,9 +15,7 @@ def require_wandb() -> None:
     try:
         import wandb  # noqa: F401
     except ImportError as error:
-        raise MissingBackendError(
-            f"--wandb needs wandb ({error}); pip install 'nordocr-cli[wandb]'"
-        ) from error
+        raise missing("wandb", "--wandb") from error
 
 
 class WandbBoard:

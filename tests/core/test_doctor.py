@@ -2,13 +2,18 @@
 
 import importlib.metadata
 import json
+import re
+import tomllib
+from pathlib import Path
 
 import pytest
 
+from nordocr_cli import extras
 from nordocr_cli.core import doctor
 from nordocr_cli.core.doctor import JOBS, Finding, diagnose, require, time_training
 from nordocr_cli.errors import MissingBackendError, UsageError
 
+ROOT = Path(__file__).parents[2]
 REAL_VERSION = importlib.metadata.version
 
 
@@ -59,11 +64,22 @@ def test_every_job_asks_for_things_that_are_looked_at():
 
 
 def test_clone_and_wheel_have_install_lines_of_their_own(monkeypatch, tmp_path):
-    from nordocr_cli import extras
-
     assert extras.install_line("train") == "pip install -e '.[train]'"
     monkeypatch.setattr(extras, "_PACKAGE", tmp_path / "site-packages" / "nordocr_cli")
     assert extras.install_line("train") == "pip install 'nordocr-cli[train]'"
+
+
+def test_install_lines_name_extras_that_exist():
+    source = "\n".join(
+        path.read_text(encoding="utf-8")
+        for path in Path(extras.__file__).parent.rglob("*.py")
+    )
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    known = set(project["project"]["optional-dependencies"])
+    named = set(re.findall(r"install_line\([\"'](\w+)[\"']\)", source))
+    assert named | set(extras.EXTRA_OF.values()) <= known
+    # An install line that is written by hand is wrong in a clone or in an installed package.
+    assert set(re.findall(r"nordocr-cli\[(\w+)\]", source)) == set()
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Lines:
     """Crops to read, uint8 (height, width, 3) RGB each, with their languages and reference texts
-    (`` where not known).
+    (`` where not known). `readable` is false for lines of random pixels, which only take time.
     """
 
     source: str
@@ -34,6 +34,7 @@ class Lines:
     texts: tuple[str, ...]
     read_s: float = 0.0  # seconds for reading all of them
     pages: tuple[Page, ...] = ()  # where the crops were cut out of a document
+    readable: bool = True
 
 
 def read_lines(

@@ -46,6 +46,13 @@ class Row(_Record):
     pages_per_s: float | None = Field(
         None, description="of a document, reading its pages included"
     )
+    expected_pages_per_s: float | None = Field(
+        None,
+        description="lines_per_s over the lines of a page; without reading pages and finding lines",
+    )
+    chars_per_s: float | None = Field(
+        None, description="characters that were read, at lines_per_s"
+    )
     latency_p50_ms: float | None = Field(
         description="of single lines, resize and decoding included; a line counts with its median"
     )
@@ -76,7 +83,9 @@ class Row(_Record):
     roofline_share: float | None = Field(
         None, description="operations a second in the network over the measured peak"
     )
-    same_text: int | None = Field(description="lines that read as with the reference")
+    same_text: int | None = Field(
+        description="lines that read as with the reference; null for lines of random pixels"
+    )
     same_weights: bool | None = Field(
         None,
         description="whether it is a form of the reference's weights, as the hashes tell",
@@ -123,6 +132,9 @@ class BenchResult(_Record):
 
     schema_: Literal["nordocr.bench/1"] = Field("nordocr.bench/1", alias="schema")
     source: str
+    lines_per_page: float | None = Field(
+        None, description="as requested, for expected_pages_per_s"
+    )
     rounds: int
     reference: str | None = Field(
         None, description="the recognizer whose texts the others are compared with"

@@ -20,9 +20,11 @@ from nordocr_cli.core.bench.lines import Lines, exact_lines, pages_read, read_li
 from nordocr_cli.core.bench.models import Opened, open_models
 from nordocr_cli.core.bench.result import BenchResult, Cell, Row, read_bench
 from nordocr_cli.core.bench.verdict import busy, compare_results, require_comparable
+from nordocr_cli.core.bench.widths import draw_lines, read_widths, require_ctc_networks
 from nordocr_cli.data.layouts.readers import read_layout
 from nordocr_cli.data.layouts.result_json import write_result
-from nordocr_cli.errors import MissingBackendError, UsageError
+from nordocr_cli.errors import UsageError
+from nordocr_cli.extras import missing
 from nordocr_cli.progress import SILENT, Progress
 from nordocr_cli.records import Page
 from nordocr_cli.runtime.device import parse_device
@@ -88,21 +90,29 @@ def plan_bench(
     external: str | None = None,
     baseline: Path | None = None,
     plot: Path | None = None,
+    widths: Path | None = None,
+    lines_per_page: float | None = None,
 ) -> dict[str, Any]:
     """Return what `bench` would do. No image and no network is opened.
 
     Raises UsageError for options that do not go together, an unknown device, a missing model or
-    file, and an output that is also an input; DataError for damaged regions.
+    file, and an output that is also an input; DataError for damaged regions and widths.
     """
-    if (lines is None) == (document is None) or (regions and not document):
+    sources = [source for source in (lines, document, widths) if source is not None]
+    if len(sources) != 1 or (regions and not document):
         raise UsageError(
-            "give --lines STORE, or a document, with --regions JSON where its lines are known"
+            "give --lines STORE, --widths TABLE, or a document, with --regions JSON where its lines"
+            " are known"
         )
     if external is not None and document is None:
         raise UsageError("--external reads pages: give --doc PAGES")
+    if lines_per_page is not None and document is not None:
+        raise UsageError(
+            "--lines-per-page is for --lines and --widths; a document has its pages"
+        )
     parse_device(device)
     command = parse_command(external) if external is not None else None
-    inputs = [*map(Path, models), *filter(None, (lines, document, regions, baseline))]
+    inputs = [*map(Path, models), *filter(None, (*sources, regions, baseline))]
     if document and output:
         results = [output.with_name(name) for name in (NETWORK_RESULT, TESSERACT_RESULT)]
     else:
@@ -120,6 +130,12 @@ def plan_bench(
         if not lines.exists():
             raise UsageError(f"no line store {lines}")
         return plan | {"lines": str(lines)}
+    if widths:
+        require_ctc_networks(models)
+        return plan | {
+            "widths": str(widths),
+            "lines_counted": sum(read_widths(widths).values()),
+        }
     assert document is not None
     if not document.is_file():
         raise UsageError(f"no document {document}")
@@ -137,6 +153,8 @@ def bench(
     lines: Path | None = None,
     document: Path | None = None,
     regions: Path | None = None,
+    widths: Path | None = None,
+    lines_per_page: float | None = None,
     output: Path | None = None,
     device: str = "auto",
     threads: int | None = None,
@@ -152,7 +170,9 @@ def bench(
     progress: Progress = SILENT,
 ) -> BenchResult:
     """Time `models` (paths, `tesseract`) over the lines of a store, or over the regions of a
-    document. Without regions, the line finder finds them.
+    document. Without regions, the line finder finds them. With `widths` (see read_widths), networks
+    are timed over lines of random pixels with such widths; the texts are not compared.
+    `lines_per_page` gives the pages per second to expect.
 
     All lines are read at once, in their real widths (offline), then a sample one by one (single).
     With `grid` (batch sizes, widths in px), the networks alone are then timed at every shape. A
@@ -167,7 +187,19 @@ def bench(
     """
     from nordocr_cli.runtime.stopwatch import environment, time_side_by_side
 
-    plan_bench(models, lines, document, regions, device, output, external, baseline, plot)
+    plan_bench(
+        models,
+        lines,
+        document,
+        regions,
+        device,
+        output,
+        external,
+        baseline,
+        plot,
+        widths,
+        lines_per_page,
+    )
     # Report what cannot work before anything is timed.
     if plot:
         _require_matplotlib()
@@ -175,10 +207,13 @@ def bench(
         require_program(external)
     before = read_bench(baseline) if baseline else None
     if before:
-        measured = str(lines or document)
+        measured = f"widths of {widths}" if widths else str(lines or document)
         require_comparable(before, environment(threads), measured, str(baseline))
 
-    source = read_lines(models, lines, document, regions, limit, progress)
+    if widths:
+        source = draw_lines(models, widths, limit)
+    else:
+        source = read_lines(models, lines, document, regions, limit, progress)
     opened, skipped = open_models(models, device, threads, precision, progress)
     recognizers = [model.recognizer for model in opened]
     if grid:
@@ -196,7 +231,10 @@ def bench(
     reference = _reference(recognizers)
     peaks = _peaks(recognizers, threads, progress)
     rows = [
-        _row(source, model, opened[reference], first, lap, laps[reference], peaks)
+        _with_pages(
+            _row(source, model, opened[reference], first, lap, laps[reference], peaks),
+            lines_per_page,
+        )
         for model, first, lap in zip(opened, first_calls, laps, strict=True)
     ]
     cells = _grid(opened, grid, rounds, peaks, progress) if grid else []
@@ -212,6 +250,7 @@ def bench(
 
     result = BenchResult(
         source=source.source,
+        lines_per_page=lines_per_page,
         rounds=rounds,
         reference=opened[reference].name,
         rows=tuple(rows),
@@ -367,6 +406,9 @@ def _row(
             precision = str(getattr(runner, "precision", ""))
             share = share_of_peak(achieved, peaks, precision)
             known |= {"flops": flops, "roofline_share": share}
+    characters = sum(len(reading.text) for reading in lap.readings)
+    pairs = zip(lap.readings, measure.readings, strict=True)
+    same_text = sum(reading.text == reference.text for reading, reference in pairs)
     return Row(
         name=model.name,
         backend=str(getattr(runner or recognizer, "backend", "tesseract")),
@@ -385,14 +427,20 @@ def _row(
         latency_p99_ms=lap.call_ms(0.99) if calls >= MANY_CALLS else None,
         runs_s=tuple(lap.all_lines_s),
         single_runs_ms=tuple(median(of_round) for of_round in lap.single_line_ms),
-        same_text=sum(
-            a.text == b.text for a, b in zip(lap.readings, measure.readings, strict=True)
-        ),
+        chars_per_s=characters / median_s if source.readable else None,
+        same_text=same_text if source.readable else None,
         same_weights=model.weights == reference.weights if runner else None,
         sha256=model.sha256 or None,
         exact=exact_lines(source.texts, lap.readings),
         **known,
     )
+
+
+def _with_pages(row: Row, lines_per_page: float | None) -> Row:
+    """Add the pages per second to expect of documents with so many lines on a page."""
+    if lines_per_page is None:
+        return row
+    return row.model_copy(update={"expected_pages_per_s": row.lines_per_s / lines_per_page})
 
 
 def _external_row(found: External, source: Lines) -> Row:
@@ -474,9 +522,7 @@ def _require_matplotlib() -> None:
     try:
         import matplotlib  # noqa: F401
     except ImportError as error:
-        raise MissingBackendError(
-            f"--plot needs matplotlib ({error}): pip install -e '.[plot]'"
-        ) from error
+        raise missing("matplotlib", "--plot") from error
 
 
 def _result_names(rows: Sequence[Row]) -> list[str]:

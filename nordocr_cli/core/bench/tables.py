@@ -49,7 +49,7 @@ def rows(result: BenchResult) -> list[Row]:
             row.name,
             " ".join(filter(None, (row.backend, row.precision, row.device))),
             _number(row.lines_per_s),
-            _number(row.pages_per_s, 2),
+            _number(row.pages_per_s or row.expected_pages_per_s, 2),
             _number(row.latency_p50_ms),
             _number(row.latency_p90_ms),
             _number(row.latency_p99_ms),

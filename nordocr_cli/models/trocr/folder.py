@@ -8,7 +8,7 @@ from typing import Any
 
 from nordocr_cli.atomic import sha256_of
 from nordocr_cli.errors import ArtifactError, MissingBackendError, UsageError
-from nordocr_cli.extras import missing
+from nordocr_cli.extras import install_line, missing
 from nordocr_cli.geometry import NORMALIZATIONS, Geometry
 from nordocr_cli.limits import read_json
 from nordocr_cli.settings import TrocrModel
@@ -142,7 +142,7 @@ def require_extra() -> None:
         import transformers
     except ImportError as error:
         raise MissingBackendError(
-            f"TrOCR needs transformers and peft ({error}): pip install 'nordocr-cli[trocr]'"
+            f"TrOCR needs transformers and peft ({error}): {install_line('trocr')}"
         ) from error
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()  # what matters is checked, and said by us

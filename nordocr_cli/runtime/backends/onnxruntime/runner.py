@@ -15,6 +15,7 @@ from nordocr_cli.cores import usable_cores
 from nordocr_cli.data.resize import network_input
 from nordocr_cli.deploy.onnx_file import INPUT_NAME
 from nordocr_cli.errors import ArtifactError, MissingBackendError
+from nordocr_cli.extras import install_line
 from nordocr_cli.limits import read_regular
 from nordocr_cli.profile import profile_from_json
 from nordocr_cli.runtime.backends.tensorrt.gpu_arch import local_arch
@@ -27,7 +28,7 @@ _CPU, _CUDA, _TENSORRT = (
     "CUDAExecutionProvider",
     "TensorrtExecutionProvider",
 )
-_INSTALL = "pip uninstall onnxruntime && pip install -e '.[gpu]'"
+_INSTALL = f"pip uninstall onnxruntime && {install_line('gpu')}"
 _FLOATS = ("tensor(float)", "tensor(float16)")
 _INPUTS: dict[str, InputType] = {
     "tensor(float)": "float32",
@@ -206,8 +207,8 @@ def _open_session(path: Path, model: bytes | Path, options: Any, requested: Devi
         # ONNX Runtime opens the session without the provider and raises nothing
         if opened.get_providers()[0] != _TENSORRT:
             raise MissingBackendError(
-                f"ONNX Runtime's TensorRT provider cannot be loaded on {requested}: pip install -e"
-                " '.[tensorrt]', or --device cuda"
+                f"ONNX Runtime's TensorRT provider cannot be loaded on {requested}:"
+                f" {install_line('tensorrt')}, or --device cuda"
             )
         return opened
     has_cuda = _CUDA in available

@@ -10,6 +10,7 @@ from typing import Any
 
 from nordocr_cli.atomic import sha256_of
 from nordocr_cli.errors import MissingBackendError
+from nordocr_cli.extras import missing
 from nordocr_cli.records import Recognition, finite
 from nordocr_cli.runtime.protocols import Image
 
@@ -59,9 +60,7 @@ def find_model() -> Path:
     try:
         import rapidocr
     except ImportError as error:
-        raise MissingBackendError(
-            f"rapidocr is not installed ({error}): pip install 'nordocr-cli[rapidocr]'"
-        ) from error
+        raise missing("rapidocr", "the recognizer rapidocr") from error
 
     folder = Path(str(rapidocr.__file__)).parent / "models"
     models = sorted(folder.glob(_MODELS))

@@ -14,6 +14,7 @@ from nordocr_cli.artifact.probing import SIDECAR_SCHEMA
 from nordocr_cli.artifact.sealing import read_sealed_json
 from nordocr_cli.deploy.onnx_file import default_onnx_path
 from nordocr_cli.errors import ArtifactError
+from nordocr_cli.extras import install_line
 from nordocr_cli.limits import read_regular
 from nordocr_cli.profile import Profile
 from nordocr_cli.runtime.backends.tensorrt.gpu_arch import ARCHES, GpuArch
@@ -23,8 +24,8 @@ Backend = Literal["tensorrt-rtx", "tensorrt"]
 # Each backend's Python module and what installs it.
 MODULES: dict[Backend, str] = {"tensorrt-rtx": "tensorrt_rtx", "tensorrt": "tensorrt"}
 INSTALL: dict[Backend, str] = {
-    "tensorrt-rtx": "pip install -e '.[rtx]' (builds for sm75 to sm121 without a GPU)",
-    "tensorrt": "pip install -e '.[tensorrt]' on the GPU host (it downloads from pypi.nvidia.com)",
+    "tensorrt-rtx": f"{install_line('rtx')} (builds for sm75 to sm121 without a GPU)",
+    "tensorrt": f"{install_line('tensorrt')} on the GPU host (it downloads from pypi.nvidia.com)",
 }
 HEADER_BYTES = 64
 MAX_ENGINE_BYTES = 8 << 30

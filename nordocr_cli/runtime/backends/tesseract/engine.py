@@ -21,6 +21,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from nordocr_cli.errors import DataError, MissingBackendError
+from nordocr_cli.extras import install_line
 from nordocr_cli.runtime.protocols import Image
 from nordocr_cli.variables import TESSDATA_BEST
 
@@ -129,7 +130,7 @@ def find_best_tesseract() -> Installed:
     tesserocr = _import_tesserocr()
     if tesserocr is None:
         raise MissingBackendError(
-            "tesseract-best needs Tesseract as a library: pip install 'nordocr-cli[tesserocr]'"
+            f"tesseract-best needs Tesseract as a library: {install_line('tesserocr')}"
         )
     first_line = tesserocr.tesseract_version().split("\n")[0]
     version = f"{first_line} (tesserocr {tesserocr.__version__}), tessdata_best"
