@@ -224,8 +224,8 @@ def _print_next_steps(console: Console, results: Sequence["EngineResult"]) -> No
         for result in results:
             console.note(_pipeline_note(result))
         console.next(
-            "nordocr process page.png --format json --config config.json   (the pipeline's own"
-            " program)"
+            "run the Rust pipeline with it: nordocr process page.png --format json --config"
+            " config.json"
         )
         return
     console.note(

@@ -53,4 +53,4 @@ def move(
         title = f"{plan.weights} ({report.from_charset}) → {output} ({report.to_charset})"
         console.table(title, ("rows", "characters"), plan.report.rows())
     if not dry_run:
-        console.next(f"nordocr contract show {output}")
+        console.next("nordocr", "contract", "show", output)

@@ -127,5 +127,5 @@ def check(
         what = "settings" if found.presets else "characters"
         console.line(f"{file} fits {model}: {found.checked} {what} checked")
     console.next(
-        "nordocr process page.png --format json --config config.json   (the pipeline's own program)"
+        "run the Rust pipeline with it: nordocr process page.png --format json --config config.json"
     )

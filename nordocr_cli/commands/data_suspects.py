@@ -85,6 +85,8 @@ def suspects(
         right=(1,),
     )
     if output:
-        console.next("nordocr", "prep", output, "-o", "corrected.lmdb")
+        profile = found.profile or "PROFILE"
+        corrected = f"{output}:{found.root or 'IMAGES'}"
+        console.next("nordocr", "prep", corrected, "-o", "corrected.lmdb", "-p", profile)
     else:
         console.next("nordocr", "data", "suspects", store, "-o", "suspects.jsonl")

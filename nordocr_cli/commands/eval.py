@@ -196,7 +196,11 @@ def _require_gates(result: "EvalResult", gates: "Sequence[Gate]") -> None:
 def _show_next(console: Console, result: "EvalResult", planned: "EvalPlan") -> None:
     request, kind = planned.request, planned.kind
     model = request.model
-    if kind == "model" and model.endswith(".onnx"):
+    contract = result.model.get("contract") or {}
+    if contract.get("precision") == "int8":
+        # For ONNX Runtime on a CPU: no engine is built from it.
+        console.next("nordocr", "bench", model, "--lines", request.store)
+    elif kind == "model" and model.endswith(".onnx"):
         console.next("nordocr", "build-engine", "--arch", "sm120", model)
     elif kind == "model" and not model.endswith(".engine"):
         console.next("nordocr", "export", model)

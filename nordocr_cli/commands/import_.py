@@ -71,4 +71,7 @@ def import_(
     if plan.charset.sha256 == NORDIC.sha256:
         console.next("nordocr", "export", output)
     else:
-        console.next(f"nordocr charset move {output} --to nordic -o nordic.safetensors")
+        console.next(
+            *("nordocr", "charset", "move", output),
+            *("--to", "nordic", "-o", "nordic.safetensors"),
+        )

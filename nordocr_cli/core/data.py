@@ -412,12 +412,12 @@ def verify(path: Path, progress: Progress = SILENT) -> VerifyResult:
             damaged.append(
                 f"{path}: the content hash in the header does not fit the records"
             )
-        return VerifyResult(str(path), len(store), tuple(damaged), _profile_of(store))
+        return VerifyResult(str(path), len(store), tuple(damaged), profile_of(store))
 
 
-def _profile_of(store: "LineStore") -> str | None:
-    """The profile that a store was prepared for; None where it does not say, or where that was a
-    TOML file of one's own.
+def profile_of(store: "LineStore") -> str | None:
+    """Return the shipped profile that a store was prepared for; None where the store does not say,
+    or where the profile was the user's own TOML file.
     """
     name = store.header.made.get("profile")
     if name in profile_names():
@@ -584,5 +584,5 @@ def export(path: Path, output: Path, progress: Progress = SILENT) -> ExportResul
                 progress.advance()
         progress.finish()
         return ExportResult(
-            str(output), str(output / "manifest.jsonl"), len(store), _profile_of(store)
+            str(output), str(output / "manifest.jsonl"), len(store), profile_of(store)
         )

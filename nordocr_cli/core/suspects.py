@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from nordocr_cli import atomic
 from nordocr_cli.charset import Charset
+from nordocr_cli.core.data import profile_of
 from nordocr_cli.data.resize import pad_batch, resize_line
 from nordocr_cli.data.store import LineStore
 from nordocr_cli.data.text_band import tightened
@@ -78,11 +79,17 @@ class Suspect:
 
 @dataclass(frozen=True)
 class SuspectsResult:
-    """All lines by descending score, and the written files."""
+    """All lines by descending score, and the written files.
+
+    `profile` is the one that the store was prepared for, `root` the folder that the names of its
+    images start from; both are None where that is not known.
+    """
 
     lines: int
     suspects: tuple[Suspect, ...]
     written: tuple[Path, ...] = ()
+    profile: str | None = None
+    root: Path | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the result as plain JSON values."""
@@ -123,6 +130,8 @@ def run(request: SuspectsRequest, progress: Progress = SILENT) -> SuspectsResult
             raise DataError(f"{request.store} holds no lines")
         rows = [store.row(index) for index in range(len(store))]
         crops = [store.image(index) for index in range(len(store))]
+        profile = profile_of(store)
+        root = _root_of(store, rows[0])
 
     first = open_recognizer(
         planned["model"], device=request.device, threads=request.threads
@@ -149,7 +158,19 @@ def run(request: SuspectsRequest, progress: Progress = SILENT) -> SuspectsResult
     ]
     suspects.sort(key=lambda suspect: (-suspect.suspicion, suspect.index))
     shown = tuple(suspect for suspect in suspects if suspect.suspicion > 0)[: request.limit]
-    return SuspectsResult(len(rows), shown, tuple(_write(request, shown, crops)))
+    written = tuple(_write(request, shown, crops))
+    return SuspectsResult(len(rows), shown, written, profile, root)
+
+
+def _root_of(store: LineStore, row: LineRow) -> Path | None:
+    """The folder of the only label file that a store was made from, if its images are there."""
+    sources: list[dict[str, str]] = store.header.made.get("sources") or []
+    if len(sources) != 1:
+        return None
+    folder = Path(sources[0]["path"]).parent
+    if (folder / row.image).is_file():
+        return folder
+    return None
 
 
 def _read(

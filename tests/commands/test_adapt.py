@@ -1,6 +1,7 @@
 """adapt as a user calls it, with the engines that are installed."""
 
 import json
+import shlex
 import shutil
 
 import cv2
@@ -97,6 +98,10 @@ def test_lines_on_which_two_engines_agree_become_labels(tmp_path, adapt):
     assert (tmp_path / "run" / "round-1" / "model.onnx").is_file()
     saved = json.loads((tmp_path / "run" / "adapt.json").read_text())
     assert len(saved["estimated_cer"]) == 1
+    last = done.stderr.strip().splitlines()[-1]
+    words = shlex.split(last.removeprefix("next: nordocr "))
+    following = CliRunner().invoke(app, words)
+    assert following.exit_code == 0, (words, following.output)
 
     # The folder is of these scans: others would be mixed with them.
     shutil.copytree(tmp_path / "scans" / "one", tmp_path / "others" / "three")

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from nordocr_cli.artifact.contract import Contract
 from nordocr_cli.artifact.probing import read_contract
 from nordocr_cli.deploy.onnx_file import WeightsPrecision, default_onnx_path, fp16_sibling
-from nordocr_cli.errors import UsageError
+from nordocr_cli.errors import ArtifactError, UsageError
 from nordocr_cli.geometry import Geometry
 from nordocr_cli.profile import Profile, load_profile, profile_from_json
 from nordocr_cli.progress import SILENT, Progress
@@ -287,8 +287,19 @@ def _contract_of(onnx: Path) -> Contract | None:
         )
     for path in (onnx, fp16_sibling(onnx)):
         if path.is_file():
-            return read_contract(path)
+            contract = read_contract(path)
+            require_engine_weights(path, contract.precision)
+            return contract
     return None
+
+
+def require_engine_weights(onnx: Path, precision: str) -> None:
+    """Raise ArtifactError when no engine can be built from weights of that precision."""
+    if precision == "int8":
+        raise ArtifactError(
+            f"{onnx} is int8 for ONNX Runtime; engines are built from the fp32 or fp16 form of the"
+            " same weights"
+        )
 
 
 def _weights_of(onnx: Path) -> WeightsPrecision:

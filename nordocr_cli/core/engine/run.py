@@ -16,7 +16,7 @@ from nordocr_cli.artifact.contract import Contract, contract_from_json
 from nordocr_cli.artifact.probing import SIDECAR_SCHEMA
 from nordocr_cli.artifact.sealing import JSON_DIGEST, write_sealed_json
 from nordocr_cli.atomic import replacing, sha256_of, write_bytes
-from nordocr_cli.core.engine.plan import EnginePlan, require_width
+from nordocr_cli.core.engine.plan import EnginePlan, require_engine_weights, require_width
 from nordocr_cli.deploy.consumer import ConsumerConfig, pipeline_conflicts
 from nordocr_cli.deploy.onnx_file import OnnxFile, fp16_sibling, inspect_onnx
 from nordocr_cli.errors import ArtifactError, MissingBackendError, UsageError
@@ -386,11 +386,8 @@ def _find_onnx(plan: EnginePlan, progress: Progress) -> OnnxFile:
     given = inspect_onnx(path) if path.is_file() else None
     if given and given.precision == requested:
         return given
-    if given and given.precision == "int8":
-        raise ArtifactError(
-            f"{path} is int8 for ONNX Runtime; engines are built from the fp32 or fp16 form of the"
-            " same weights"
-        )
+    if given:
+        require_engine_weights(path, given.precision)
     if requested != "fp16":
         found, other = (
             (f"is {given.precision}", given.precision)
