@@ -20,6 +20,11 @@ _SOLID = 0.7  # share of the box that is ink
 # In a cut line, letters reach this share of its height; what is higher by this factor than wide is
 # a rule.
 _LETTER_SHARE, _RULE_ASPECT = 0.25, 12
+# Rows of text in an image: letters are at least this high (of the image, and in pixels), and the
+# middles of two rows this many letter heights apart; a row has so many letters, and this share of
+# the letters of the longest row.
+_ROW_LETTER_SHARE, _ROW_LETTER_PX = 0.04, 6
+_BETWEEN_ROWS, _ROW_LETTERS, _ROW_SHARE = 0.7, 3, 0.2
 # Small print counts too: a quarter of the ink of letters is in letters of this height or less.
 _QUANTILE = 0.25
 
@@ -98,3 +103,29 @@ def has_letters(line: Pixels) -> bool:
     is_panel = (ink > 0.9 * across * down) & (across > 2 * down)
     touches_all_edges = (down >= 0.95 * height) & (across > height)
     return bool((is_high & ~is_rule & ~is_panel & ~touches_all_edges).any())
+
+
+def text_rows(image: Pixels) -> int:
+    """Return how many rows of text an image shows, uint8 (height, width, 3) or (height, width),
+    dark on light or light on dark; what its upper and lower edge cut off does not count.
+    """
+    gray = gray_of(image)
+    if np.median(gray) < 128:
+        gray = 255 - gray
+    height = gray.shape[0]
+    _, _, stats, _ = cv2.connectedComponentsWithStats(ink_mask(gray), connectivity=8)
+    areas = np.asarray(stats[1:], dtype=np.int64)  # without the paper
+    top, across, down = areas[:, 1], areas[:, 2], areas[:, 3]
+    is_high = down >= max(_ROW_LETTER_PX, _ROW_LETTER_SHARE * height)
+    is_letter = (across <= _LETTER_ASPECT * down) & (down <= _LETTER_ASPECT * across)
+    is_inside = (top > 0) & (top + down < height)
+    letters = areas[is_high & is_letter & is_inside]
+    if not len(letters):
+        return 0
+
+    letter_px = letter_height(letters.astype(np.int32))
+    letters = letters[letters[:, 3] >= 0.7 * letter_px]  # without dots and commas
+    middles = np.sort(letters[:, 1] + letters[:, 3] / 2)
+    ends = np.flatnonzero(np.diff(middles) > _BETWEEN_ROWS * letter_px) + 1
+    counts = np.diff([0, *ends.tolist(), len(middles)])
+    return int((counts >= max(_ROW_LETTERS, _ROW_SHARE * counts.max())).sum())

@@ -158,8 +158,24 @@ def test_doubts_say_why(tmp_path):
         "2 of 3 lines are empty or have a confidence below 0.6",
     )
     assert page_doubts([sure], 0.4) == ("40% of the ink lies in no line",)
-    assert image_doubts(1000, 700)
-    assert not image_doubts(40, 700)
+    blank, strip = (
+        np.full((1000, 700, 3), 255, np.uint8),
+        np.asarray(page(*TEXTS).convert("RGB")),
+    )
+    assert "looks like a page" in image_doubts(blank, sure)[0]
+    assert not image_doubts(blank[:40], sure)
+    assert "3 lines of text were read as one" in image_doubts(strip[60:290], unsure)[0]
+
+
+@pytest.mark.parametrize("scale", [0.5, 1.0, 2.5])
+@pytest.mark.parametrize("rows", [1, 2, 4])
+def test_a_strip_of_several_lines_is_read_as_a_page(rows, scale, tmp_path):
+    """Whatever its height: a page is not only what is 400 px high."""
+    text = "Årets resultat enligt fastställd balansräkning uppgår till 1 234 567,89 kr"
+    strip = page(*[text] * rows, size=(1500, 100 + 70 * rows))
+    size = round(strip.width * scale), round(strip.height * scale)
+    strip.resize(size, Image.Resampling.LANCZOS).save(tmp_path / "a.png")
+    assert resolve_layout([tmp_path / "a.png"], "auto") == ("line" if rows == 1 else "page")
 
 
 def test_doubts_are_in_the_result(tiny_onnx, tmp_path, heard):

@@ -4,6 +4,9 @@ code.
 
 from collections.abc import Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from nordocr_cli.records import Recognition
 
 MINIMUM_CONFIDENCE = 0.6
@@ -31,14 +34,23 @@ def page_doubts(
     return tuple(doubts)
 
 
-def image_doubts(height: int, width: int) -> tuple[str, ...]:
-    """Return why an image of that size in pixels, read as one line, may be none."""
-    from nordocr_cli.core.predict.inputs import is_page_size
+def image_doubts(image: NDArray[np.uint8], reading: Recognition) -> tuple[str, ...]:
+    """Return why an image, uint8 (height, width, 3), read as one line, may not be one. The rows of
+    text are counted in high images and where the reading is unsure.
+    """
+    from nordocr_cli.core.predict.inputs import ROWS_HEIGHT_PX, is_page_size
+    from nordocr_cli.pages.ink import text_rows
 
-    if not is_page_size(height, width):
-        return ()
+    height, width = image.shape[:2]
     size = f"{height} x {width} px (height x width)"
-    return (f"{size} looks like a page, but was read as one line: use --layout page",)
+    if is_page_size(height, width):
+        return (f"{size} looks like a page, but was read as one line: use --layout page",)
+    if height < ROWS_HEIGHT_PX and not is_unsure(reading):
+        return ()
+    rows = text_rows(image)
+    if rows < 2:
+        return ()
+    return (f"{rows} lines of text were read as one line: use --layout page",)
 
 
 def is_unsure(reading: Recognition) -> bool:

@@ -18,6 +18,9 @@ ResolvedLayout = Literal["line", "page", "tesseract"]
 _SORTED_UP_TO = 10_000  # images of a folder; a larger folder is read in its own order
 # An image at least so high, and less than so many times as wide, is no line.
 _PAGE_HEIGHT_PX, _PAGE_ASPECT = 400, 4
+# A wider image from this height up, as of several lines of a page, is decoded to count its rows of
+# text, unless that takes much memory.
+ROWS_HEIGHT_PX, _ROWS_PIXELS = 120, 25_000_000
 _SAMPLED = 16  # images of a folder whose headers tell whether it holds pages
 _HEADER_BYTES = 1 << 20
 
@@ -26,9 +29,10 @@ def resolve_layout(
     inputs: Sequence[Path], layout: str, contents: Contents | None = None
 ) -> ResolvedLayout:
     """Return what `inputs` are. `auto` takes PDFs, TIFFs of several pages and high images for
-    pages, and a folder for pages when most of its first images are.
+    pages, and a folder for pages when most of its first images are. High images are pages, and
+    others that show several rows of text.
 
-    Nothing is decoded; files that were looked at are kept in `contents`. Raises UsageError for
+    Files that were looked at are kept in `contents`. Raises UsageError for
     another name, and for pages and lines in one call.
     """
     if layout not in get_args(Layout):
@@ -58,9 +62,9 @@ def resolve_layout(
 
 
 def looks_like_page(path: Path, contents: Contents) -> bool:
-    """Return whether the header of a file is that of a page: a PDF, a TIFF of several pages, or an
-    image as high as one. A damaged file is no page, except a TIFF: the reader of documents says
-    where it is cut off, and reads the pages before that.
+    """Return whether a file is a page: a PDF, a TIFF of several pages, an image as high as a page,
+    or one with several rows of text. A damaged file is no page, except a TIFF: the reader of
+    documents says where it is cut off, and reads the pages before that.
     """
     from PIL import Image
 
@@ -81,7 +85,24 @@ def looks_like_page(path: Path, contents: Contents) -> bool:
         raise
     except Exception:  # noqa: BLE001 # damaged: reading it says how
         return path.suffix.lower() in (".tif", ".tiff")
-    return pages > 1 or is_page_size(height, width)
+    if pages > 1 or is_page_size(height, width):
+        return True
+    return height >= ROWS_HEIGHT_PX and _shows_rows(path, contents, height * width)
+
+
+def _shows_rows(path: Path, contents: Contents, pixels: int) -> bool:
+    """Whether an image of so many pixels shows several rows of text; a damaged one does not."""
+    from nordocr_cli.data.resize import decode_image
+    from nordocr_cli.pages.ink import text_rows
+
+    if pixels > _ROWS_PIXELS:
+        return False
+    try:
+        with contents.look(path) as file:
+            image = decode_image(file.read(), str(path))
+    except DataError:
+        return False  # reading it names the damage
+    return text_rows(image) > 1
 
 
 def is_page_size(height: int, width: int) -> bool:

@@ -359,7 +359,7 @@ class Reader:
         """The result of an image of one line."""
         reading = without_text(crop, reading)
         height, width = crop.shape[:2]
-        doubts = image_doubts(height, width)
+        doubts = image_doubts(crop, reading)
         if doubts:
             counts.doubt(f"{path}: {doubts[0]}")
         edges = character_edges(self.recognizer, crop, reading)
