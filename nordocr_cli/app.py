@@ -8,7 +8,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from nordocr_cli import __version__
+from nordocr_cli import __version__, counterparts
 from nordocr_cli.console import (
     Console,
     defer_json,
@@ -358,24 +358,12 @@ def _hint(error: NordocrError) -> str:
     return ""
 
 
-# Options of the programs that this one replaces, and what says the same here.
-_COUNTERPARTS = {
-    "--model-id": "--set model.pretrained=NAME of the profile trocr-lora",
-    "--lora-rank": "--set model.lora_rank=N",
-    "--train-dataset": "--train STORE, from nordocr prep",
-    "--val-dataset": "--val STORE, from nordocr prep",
-    "--learning-rate": "--set train.lr=X",
-    "--output-dir": "--run-dir DIR",
-    "--checkpoint-path": "the argument MODEL",
-}
-
-
 def _counterpart_option(error: Exception) -> str:
     """What an option of another program is called here; "" for any other error."""
     name = str(getattr(error, "option_name", ""))
-    if name not in _COUNTERPARTS:
+    if name not in counterparts.OPTIONS:
         return ""
-    return f"{name} is another program's option; here it is {_COUNTERPARTS[name]}"
+    return f"{name} is another program's option; here it is {counterparts.OPTIONS[name]}"
 
 
 def _usage_hint(error: Exception) -> str:

@@ -15,6 +15,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from nordocr_cli import __version__
 from nordocr_cli.charset import Charset, load_charset
+from nordocr_cli.counterparts import key_here
 from nordocr_cli.errors import ArtifactError, NordocrError, UsageError, nearest
 from nordocr_cli.geometry import Geometry
 from nordocr_cli.limits import parse_toml, read_toml
@@ -286,7 +287,7 @@ def _put(table: dict[str, Any], dotted: str, value: Any, origin: str) -> None:
         table = table.setdefault(parent, {})
         if isinstance(table, dict):
             continue
-        counterpart = _counterpart(dotted)
+        counterpart = key_here(dotted)
         if counterpart:
             raise UsageError(f"{origin} {dotted}: unknown key; use {counterpart}")
         raise UsageError(f"{origin} {dotted}: {parent!r} is a value, not a table")
@@ -357,13 +358,18 @@ def _explain(
     dotted = ".".join(location) or "the profile"
     if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         named = _given_key(dotted, problem["input"])
-        counterpart = _counterpart(named)
+        counterpart = key_here(named)
         if counterpart:
             return f"unknown key {named!r}; use {counterpart}"
         return (
             f"unknown key {dotted!r};"
             f" {nearest(location[-1], sorted(_known_keys(location[:-1], tag)))}"
         )
+    if problem["type"].endswith("_type") and isinstance(problem["input"], Mapping):
+        named = _given_key(dotted, problem["input"])
+        counterpart = key_here(named)
+        if counterpart:
+            return f"unknown key {named!r}; use {counterpart}"
     if problem["type"] in ("union_tag_invalid", "union_tag_not_found"):
         return f"model.name {tag!r}: {nearest(str(tag), list(MODEL_KINDS))}"
     if problem["type"] == "missing":
@@ -375,25 +381,6 @@ def _explain(
     return f"{dotted}: {problem['msg'].removeprefix('Value error, ')}{shown}"
 
 
-# Keys and options of the programs that nordocr replaces, and their names here.
-_COUNTERPARTS = {
-    "data.transforms": "geometry.height and geometry.max_width",
-    "model.architecture_name": "model.name",
-    "model.architecture": "model.name",
-    "model.model_id": "model.pretrained",
-    "trainer.precision": "train.precision",
-    "trainer.max_epochs": "train.epochs",
-    "trainer.accumulate_grad_batches": "train.accumulate",
-    "trainer.gradient_clip_val": "train.grad_clip",
-    "trainer.devices": "the option --gpus of nordocr train",
-    "data.batch_size": "train.batch_size",
-    "batch_size": "train.batch_size",
-    "lora_rank": "model.lora_rank",
-    "experiment.name": "experiment",
-    "trainer": "one of the keys of [train]",
-}
-
-
 def _given_key(dotted: str, value: Any) -> str:
     """Return the first key that was given in an unknown table; the key itself when it is not a
     table.
@@ -402,16 +389,6 @@ def _given_key(dotted: str, value: Any) -> str:
         return dotted
     leaves = flatten(value, f"{dotted}.")
     return next(iter(leaves), dotted)
-
-
-def _counterpart(dotted: str) -> str:
-    """Return the name of another program's key here; "" for an unknown key."""
-    parts = dotted.split(".")
-    for count in range(len(parts), 0, -1):
-        found = _COUNTERPARTS.get(".".join(parts[:count]))
-        if found:
-            return found
-    return ""
 
 
 def _known_keys(parents: Sequence[str], tag: str | None) -> set[str]:

@@ -36,6 +36,7 @@ CONTRACTS = {
     "limits",
     "printable",
     "progress",
+    "counterparts",
     "extras",
     "variables",
 }

@@ -1,7 +1,7 @@
 """The Rust pipeline's configuration for a model: written, and an existing one checked."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -213,7 +213,10 @@ def check_consumer(
     contract = read_contract(source)
     notes = tuple(pipeline_notes(contract))
     if isinstance(theirs, Charset):
-        classes = [f"{file}: {line}" for line in differences(theirs, contract.charset)]
+        ours = contract.charset
+        if ours.name == theirs.name:
+            ours = replace(ours, name=f"the model's {ours.name}")
+        classes = [f"{file}: {line}" for line in differences(theirs, ours)]
         # the charset was compared class by class
         code = pipeline_conflicts(contract, contract.charset)
         found = tuple(classes + [f"{model}: {line}" for line in code])
@@ -294,10 +297,11 @@ class _Judge:
 
 
 def require_consumer_file(file: Path) -> Charset | list[Preset]:
-    """Return the charset of a charset.rs or dictionary, or the presets of a config. Raises what
-    check_consumer raises.
+    """Return the charset of a charset.rs (also charset.rs#LINE) or dictionary, or the presets of a
+    config. Raises what check_consumer raises.
     """
-    if file.suffix == ".txt" or _declares_charset(file):
+    names_an_array = ".rs#" in file.name
+    if names_an_array or file.suffix == ".txt" or _declares_charset(file):
         return load_charset(str(file))
     if file.suffix not in (".json", ".rs"):
         raise UsageError(

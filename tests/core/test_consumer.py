@@ -7,6 +7,7 @@ from nordocr_cli.artifact.probing import read_contract
 from nordocr_cli.artifact.sealing import write_sealed_json
 from nordocr_cli.atomic import sha256_of
 from nordocr_cli.charset import NORDIC, Charset
+from nordocr_cli.core import consumer
 from nordocr_cli.core.consumer import (
     check_consumer,
     consumer_config,
@@ -326,6 +327,33 @@ def test_charset_files(tiny_onnx, tmp_path):
     assert (
         disagreements(tmp_path, "nordic_dict.txt", NORDIC.to_dict_text(), tiny_onnx) == []
     )
+
+
+def test_one_of_several_arrays_is_chosen_by_its_line(tiny_onnx, tmp_path):
+    characters = ", ".join(f"'\\u{{{ord(c):x}}}'" for c in NORDIC.characters)
+    rust = (
+        "mod old { pub static CTC_CHARSET: &[char] = &['a']; }\n"
+        f"mod new {{ pub static CTC_CHARSET: &[char] = &[{characters}]; }}"
+    )
+    (tmp_path / "charset.rs").write_text(rust, encoding="utf-8")
+    with pytest.raises(DataError, match=r"charset\.rs#1 or .*charset\.rs#2"):
+        check_consumer(tmp_path / "charset.rs", tiny_onnx)
+    assert check_consumer(tmp_path / "charset.rs#2", tiny_onnx).disagreements == ()
+    assert check_consumer(tmp_path / "charset.rs#1", tiny_onnx).disagreements
+
+
+def test_a_file_and_a_model_with_charsets_of_one_name_are_named_apart(
+    tiny_onnx, tmp_path, monkeypatch
+):
+    contract = read_contract(tiny_onnx)
+    of_rust = replace(contract.charset, name="rust:CTC_CHARSET")
+    monkeypatch.setattr(
+        consumer, "read_contract", lambda path: replace(contract, charset=of_rust)
+    )
+    rust = "pub static CTC_CHARSET: &[char] = &['a'];"
+    found = disagreements(tmp_path, "charset.rs", rust, tiny_onnx)
+    assert "rust:CTC_CHARSET has 'a'" in found[0]
+    assert "the model's rust:CTC_CHARSET has '0'" in found[0]
 
 
 def test_an_engine_says_its_own_ranges(engine, tmp_path):
