@@ -181,7 +181,9 @@ Bf16 = Annotated[
 Decoder = Annotated[
     str,
     typer.Option(
-        "--decoder", metavar="NAME", help="greedy, beam; for PARSeq also ar, nar, ar+1."
+        "--decoder",
+        metavar="NAME",
+        help="auto (as the contract says), greedy, language, beam; PARSeq: ar, nar, ar+1.",
     ),
 ]
 Seed = Annotated[

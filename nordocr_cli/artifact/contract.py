@@ -85,6 +85,8 @@ class Contract:
       output are probabilities has done so already
     - `line_confidence`: how often a line is exact, given its characters' confidences; None where
       that was not fitted
+    - `language_model`: the name of the shipped language model that this network is read with (see
+      decode/rescoring.py); None for plain greedy decoding
     """
 
     charset: Charset
@@ -99,6 +101,7 @@ class Contract:
     output_type: OutputType = "float32"
     temperature: float = 1.0
     line_confidence: LineConfidence | None = None
+    language_model: str | None = None
 
     @property
     def output_channels(self) -> int:
@@ -170,6 +173,8 @@ class Contract:
         }
         if self.line_confidence is not None:
             value["line_confidence"] = asdict(self.line_confidence)
+        if self.language_model is not None:
+            value["language_model"] = self.language_model
         return sealed_json(value)
 
     def metadata_props(self) -> dict[str, str]:
@@ -282,6 +287,7 @@ def _contract(value: Mapping[str, Any]) -> Contract:
         output_type=output_type,
         temperature=temperature,
         line_confidence=_line_confidence(value.get("line_confidence")),
+        language_model=_text_or_none(value.get("language_model"), "language_model"),
     )
     option = _LENGTH_OPTION.get(contract.decoding)
     if option is not None:

@@ -27,6 +27,13 @@ def calibrate(
     lines: Annotated[
         int, typer.Option(metavar="N", min=1, help="Lines that are taken, evenly spread.")
     ] = 2000,
+    language_model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|none",
+            help="Language model to read with from now on, e.g. nordic. Default: no change.",
+        ),
+    ] = None,
     device: options.Device = "auto",
     threads: options.Threads = None,
     as_json: options.Json = False,
@@ -37,15 +44,16 @@ def calibrate(
     """Fit the confidences of a network so that they tell how often its lines are exact, and write
     the model with them.
 
-    Of lines with confidence 0.9, nine in ten should be right. The texts stay as they are; exports
-    of calibrated weights inherit the calibration. Take lines that the network was not trained on.
+    Of lines with confidence 0.9, nine in ten should be right. Without --language-model the texts
+    stay as they are; exports of calibrated weights inherit the calibration. Take lines that the
+    network was not trained on.
 
     Example: nordocr contract calibrate runs/svtrv2-1024 val.lmdb -o calibrated.safetensors
     """
     from nordocr_cli.core.calibrate import calibrate_model, plan_calibration
 
     console = Console(quiet=quiet, verbose=verbose, as_json=as_json)
-    plan = plan_calibration(model, store, output, lines)
+    plan = plan_calibration(model, store, output, lines, language_model)
     if dry_run:
         options.show_plan(console, plan.to_json())
         return

@@ -77,9 +77,10 @@ def eval_(
     decoder: Annotated[
         str,
         typer.Option(
-            metavar="NAME[,NAME]", help="greedy, beam; of PARSeq ar, nar, ar+1, …"
+            metavar="NAME[,NAME]",
+            help="auto (as the contract says), greedy, language, beam; PARSeq: ar, nar, ar+1.",
         ),
-    ] = "greedy",
+    ] = "auto",
     as_served: Annotated[
         bool,
         typer.Option(
@@ -135,7 +136,7 @@ def eval_(
 
     console = Console(quiet=quiet, verbose=verbose, as_json=as_json)
     if as_served:
-        if decoder != "greedy" or resampler:
+        if decoder != "auto" or resampler:
             raise UsageError(
                 "--as-served has its own decoder and resampler; leave those out"
             )

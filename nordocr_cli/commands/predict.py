@@ -143,7 +143,7 @@ def predict(
     kind: FormatOption = None,
     output: options.OptionalOutput = None,
     resume: Resume = False,
-    decoder: options.Decoder = "greedy",
+    decoder: options.Decoder = "auto",
     beam_width: BeamWidth = None,
     char_lm: CharLm = None,
     lexicon: Lexicon = None,

@@ -170,6 +170,8 @@ def synth(
         return
 
     if texts_only:
+        from nordocr_cli.data.synth.render import look_weights
+
         _write_texts(
             console,
             output,
@@ -179,6 +181,7 @@ def synth(
             texts=texts,
             max_characters=max_characters,
             min_characters=min_characters,
+            looks=look_weights(look or ()),
         )
         return
 

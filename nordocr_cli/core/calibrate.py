@@ -80,12 +80,19 @@ class CalibratedModel:
 
 
 def plan_calibration(
-    model: Path, store: Path, output: Path, lines: int = LINES
+    model: Path,
+    store: Path,
+    output: Path,
+    lines: int = LINES,
+    language_model: str | None = None,
 ) -> CalibrationPlan:
     """Read the contract of `model` and say what `calibrate_model` would do; no network is opened.
+    `language_model` is the name of one that ships, which the model is read with from now on, or
+    `none`; None keeps what the contract says.
 
-    Raises UsageError for what is not there, a file of another kind, a network whose output holds no
-    logits any more, and an output that is an input or of another kind than the model.
+    Raises ArtifactError for a language model that does not ship, UsageError for what is not there,
+    a file of another kind, a network whose output holds no logits any more, and an output that is
+    an input or of another kind than the model.
     """
     source = find_weights(model)
     if source.suffix not in (".safetensors", ".onnx"):
@@ -104,7 +111,25 @@ def plan_calibration(
     if not store.exists():
         raise UsageError(f"no line store {store}")
     refuse_inputs(output, [source, store])
+    if language_model is not None:
+        contract = replace(
+            contract, language_model=_language_model(language_model, contract)
+        )
     return CalibrationPlan(source, store, output, contract, lines)
+
+
+def _language_model(name: str, contract: Contract) -> str | None:
+    """The name of a language model, None for `none`."""
+    from nordocr_cli.decode.rescoring import shipped_language_model
+
+    if name == "none":
+        return None
+    if contract.decoding != "ctc":
+        raise UsageError(
+            f"--language-model is for CTC networks, not for {contract.decoding}"
+        )
+    shipped_language_model(name, contract.charset)  # it must exist
+    return name
 
 
 def calibrate_model(
@@ -260,15 +285,17 @@ def _read(
     plan: CalibrationPlan, device: str, threads: int | None, progress: Progress
 ) -> _Lines:
     """Read the lines once, at every temperature."""
-    from nordocr_cli.decode.autoregressive import greedy_decoder
     from nordocr_cli.metrics.score import score_lines
-    from nordocr_cli.runtime.recognizers import RunnerRecognizer
+    from nordocr_cli.runtime.recognizers import RunnerRecognizer, contract_decoder
     from nordocr_cli.runtime.runners import open_runner
 
     runner = open_runner(plan.model, device=device, threads=threads)
-    recognizer = RunnerRecognizer(
-        runner, decode=_at_every_temperature(greedy_decoder(plan.contract.decoding))
-    )
+    decode = contract_decoder(plan.contract)
+    if plan.contract.language_model is None:
+        graded = _at_every_temperature(decode)
+    else:
+        graded = _regraded_at_every_temperature(decode)
+    recognizer = RunnerRecognizer(runner, decode=graded)
     with open_lines(plan.store, plan.contract, None) as lines:
         require_fit(lines, plan.contract, str(plan.model), progress)
         count = min(plan.lines, len(lines))
@@ -317,6 +344,33 @@ def _at_every_temperature(
         return [
             Recognition(text, None, tuple(line))
             for text, line in zip(texts, zip(*by_temperature, strict=True), strict=True)
+        ]
+
+    return graded
+
+
+def _regraded_at_every_temperature(
+    decode: Callable[..., Sequence[Recognition]],
+) -> Callable[..., list[Recognition]]:
+    """As `_at_every_temperature`, for a decoder that takes longer than its confidences: it decodes
+    once.
+    """
+    from nordocr_cli.decode.rescoring import regraded
+
+    def graded(
+        logits: Any, frames: Any, charset: Any, activation: Any, _: float
+    ) -> list[Recognition]:
+        readings = decode(logits, frames, charset, activation)
+        return [
+            Recognition(
+                reading.text,
+                None,
+                tuple(
+                    regraded(reading, line[:length], charset, t).confidence or 0.0
+                    for t in TEMPERATURES.tolist()
+                ),
+            )
+            for reading, line, length in zip(readings, logits, frames, strict=True)
         ]
 
     return graded

@@ -25,9 +25,16 @@ from nordocr_cli.profile import flatten
 from nordocr_cli.runtime.backends.tensorrt.engine_file import read_sidecar
 
 _CHARSET_SUFFIXES = (".txt", ".rs")
-# Entries that may differ between files: precision (fp16 and fp32 weights), learning rate, and
-# temperature, which changes confidences but no text.
-_OWN = ("precision", "temperature", "line_confidence", "trained_widths", "profile")
+# Entries that may differ between files: precision (fp16 and fp32 weights), learning rate, how the
+# output is decoded, and temperature, which changes confidences but no text.
+_OWN = (
+    "precision",
+    "temperature",
+    "line_confidence",
+    "language_model",
+    "trained_widths",
+    "profile",
+)
 _TENSORS = ("input_type", "output_type")
 # Options of a network that matter in training only.
 _TRAINING_ONLY = ("model.drop_path", "model.dropout", "model.permutations")

@@ -6,7 +6,7 @@ white, which a network without a mask sees as paper. `as_served` reads exactly l
 shows how accurate a model is in the pipeline.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -21,6 +21,9 @@ from nordocr_cli.geometry import Geometry, Resampler
 from nordocr_cli.profile import profile_from_json
 from nordocr_cli.records import Recognition
 from nordocr_cli.runtime.protocols import Image, Runner
+
+# decode_greedy, or a function with the same signature
+Decoder = Callable[..., Sequence[Recognition]]
 
 HOST_RESAMPLER: Resampler = "corner-bilinear"
 HOST_BATCH = 64  # lines per batch when the model's profile names no engine
@@ -41,6 +44,7 @@ class PaddedRecognizer:
         max_batch: int,
         *,
         host_decoding: bool = False,
+        decode: Decoder = decode_greedy,
     ) -> None:
         if runner.contract.decoding != "ctc":
             raise UsageError(
@@ -49,6 +53,7 @@ class PaddedRecognizer:
             )
         self.runner, self.geometry, self.max_batch = runner, geometry, max_batch
         self.host_decoding = host_decoding
+        self.decode = decode
         self.name = runner.name
 
     def recognize(
@@ -78,7 +83,7 @@ class PaddedRecognizer:
         contract = self.runner.contract
         if not self.host_decoding:
             activation, temperature = contract.output_activation, contract.temperature
-            found = decode_greedy(logits, frames, contract.charset, activation, temperature)
+            found = self.decode(logits, frames, contract.charset, activation, temperature)
             return list(found)
         require_declared_activation(logits[0], int(frames[0]), contract, self.name)
         found = decode_greedy(logits, frames, contract.charset, "logits")
@@ -108,11 +113,12 @@ def as_served(runner: Runner, max_batch: int | None = None) -> PaddedRecognizer:
     return PaddedRecognizer(runner, geometry, batch, host_decoding=True)
 
 
-def padded(runner: Runner) -> PaddedRecognizer:
+def padded(runner: Runner, decode: Decoder = decode_greedy) -> PaddedRecognizer:
     """Return a recognizer that reads lines in padded batches of any size and otherwise follows the
     contract.
     """
-    return PaddedRecognizer(runner, runner.contract.geometry, max_batch=1 << 16)
+    geometry = runner.contract.geometry
+    return PaddedRecognizer(runner, geometry, max_batch=1 << 16, decode=decode)
 
 
 def _stripped(reading: Recognition) -> Recognition:

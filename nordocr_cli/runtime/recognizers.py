@@ -1,6 +1,6 @@
 """Recognizers: line crops in, text out."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 
+from nordocr_cli.artifact.contract import Contract
 from nordocr_cli.artifact.probing import read_contract
 from nordocr_cli.data.resize import pad_batch, resize_line
 from nordocr_cli.data.text_band import tightened
@@ -16,29 +17,34 @@ from nordocr_cli.decode.autoregressive import greedy_decoder
 from nordocr_cli.decode.beam import BEAM_WIDTH, decode_beam
 from nordocr_cli.decode.language import LanguageFiles
 from nordocr_cli.decode.probabilities import require_declared_activation
+from nordocr_cli.decode.rescoring import (
+    DEFAULT_LANGUAGE_MODEL,
+    decode_with_language,
+    shipped_language_model,
+)
 from nordocr_cli.errors import UsageError
 from nordocr_cli.records import Recognition
 from nordocr_cli.runtime.backends.tesseract.engine import find_best_tesseract
 from nordocr_cli.runtime.backends.tesseract.recognizer import TesseractRecognizer
 from nordocr_cli.runtime.device import parse_device
-from nordocr_cli.runtime.padded import as_served, padded
+from nordocr_cli.runtime.padded import Decoder, as_served, padded
 from nordocr_cli.runtime.protocols import Image, Recognizer, Runner
 from nordocr_cli.runtime.runners import open_runner
 from nordocr_cli.runtime.specs import (
     AS_SERVED,
+    AUTO,
+    LANGUAGE,
     Spec,
     parse_decoder,
     parse_spec,
     require_options,
+    resolved_decoder,
 )
 
 # Maximum size of a padded batch: lines times batch width, in columns of pixels. 16 lines of 1024
 # px, or 64 of 256.
 MAX_BATCH_COLUMNS = 16_384
 _A_FEW = 7  # a batch with one line of 1792 px still holds this many
-
-# decode_greedy, or a function with the same signature
-Decoder = Callable[..., Sequence[Recognition]]
 
 
 class RunnerRecognizer:
@@ -144,7 +150,7 @@ def open_recognizer(
     device: str = "auto",
     threads: int | None = None,
     precision: Literal["fp32", "bf16"] = "fp32",
-    decoder: str = "greedy",
+    decoder: str = AUTO,
     beam_width: int = BEAM_WIDTH,
     compiled: bool = False,
     lm: LanguageFiles | None = None,
@@ -152,11 +158,12 @@ def open_recognizer(
     """Open the recognizer that `spec` names: `tesseract`, `tesseract:swe+nor`, or the path of a
     model (see open_runner).
 
-    `decoder` is `greedy`; `beam` for a search that keeps `beam_width` texts (CTC's prefixes, or
-    TrOCR's own); or PARSeq's decoding mode: `ar`, `nar`, `ar+1` (see parse_decoder). `compiled`
-    lets torch compile the network. `lm` is a language model for CTC's beam. Raises UsageError for
-    an unknown decoder or one that this model does not have, and what open_runner and
-    TesseractRecognizer raise.
+    `decoder` is `auto`, which reads with the language model that the contract names, else
+    greedily; `greedy`; `language` for the language model where the contract names none; `beam` for
+    a search that keeps `beam_width` texts (CTC's prefixes, or TrOCR's own); or PARSeq's decoding
+    mode: `ar`, `nar`, `ar+1` (see parse_decoder). `compiled` lets torch compile the network. `lm`
+    is a language model for CTC's beam. Raises UsageError for an unknown decoder or one that this
+    model does not have, and what open_runner and TesseractRecognizer raise.
     """
     if beam_width < 1:
         raise UsageError(
@@ -185,18 +192,33 @@ def open_recognizer(
             named.path, device, threads, precision, beam_width if decoder == "beam" else 1
         )
     runner = open_runner(named.path, backend, device, threads, precision, decoder, compiled)
-    if decoder == "beam" and runner.contract.decoding != "ctc":
+    if decoder in ("beam", LANGUAGE) and runner.contract.decoding != "ctc":
         raise UsageError(
-            f"{runner.name} is autoregressive; --decoder beam is for CTC networks: leave it out"
+            f"{runner.name} is autoregressive; --decoder {decoder} is for CTC networks: leave it"
+            " out"
         )
     if decoder == AS_SERVED:
         return as_served(runner)
     if decoder != "beam":
-        return RunnerRecognizer(runner)
+        return RunnerRecognizer(runner, decode=contract_decoder(runner.contract, decoder))
     language = lm.open(runner.contract.charset) if lm else None
     return RunnerRecognizer(
         runner, decode=partial(decode_beam, beam_width=beam_width, language=language)
     )
+
+
+def contract_decoder(contract: Contract, decoder: str = AUTO) -> Decoder:
+    """Return what decodes a network's output with `auto`, `greedy` or `language` (see
+    resolved_decoder). Where the contract names no language model, `language` takes the one that
+    ships.
+
+    Raises ArtifactError for a name that this version does not have.
+    """
+    if resolved_decoder(decoder, contract) != LANGUAGE:
+        return greedy_decoder(contract.decoding)
+    name = contract.language_model or DEFAULT_LANGUAGE_MODEL
+    language = shipped_language_model(name, contract.charset)
+    return partial(decode_with_language, language=language)
 
 
 def _open_program(named: Spec, threads: int | None) -> Recognizer:
@@ -233,7 +255,7 @@ def batch_invariance(
         and isinstance(recognizer, RunnerRecognizer)
         and _sees_padding(recognizer.runner)
     ):
-        batched = padded(recognizer.runner)
+        batched = padded(recognizer.runner, recognizer.decode)
 
     def texts(numbers: Sequence[int]) -> list[str]:
         read = batched.recognize(

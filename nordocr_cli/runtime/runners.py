@@ -7,7 +7,7 @@ from nordocr_cli.artifact.probing import read_contract
 from nordocr_cli.errors import UsageError, nearest
 from nordocr_cli.runtime.device import parse_device
 from nordocr_cli.runtime.protocols import Runner
-from nordocr_cli.runtime.specs import parse_decoder, parse_spec, require_options
+from nordocr_cli.runtime.specs import AUTO, parse_decoder, parse_spec, require_options
 
 BACKENDS = ("auto", "torch", "onnxruntime", "tensorrt")
 
@@ -18,7 +18,7 @@ def open_runner(
     device: str = "auto",
     threads: int | None = None,
     precision: Literal["fp32", "bf16"] = "fp32",
-    decoder: str = "greedy",
+    decoder: str = AUTO,
     compiled: bool = False,
 ) -> Runner:
     """Open a weights file or run folder (torch), an ONNX file (ONNX Runtime) or an engine

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast
 
+from nordocr_cli.artifact.contract import Contract
 from nordocr_cli.artifact.shipped import DEFAULT_MODEL, SHIPPED, find_weights
 from nordocr_cli.errors import UsageError, nearest
 
@@ -15,7 +16,9 @@ Backend = Literal["torch", "onnxruntime", "tensorrt", "tesseract", "rapidocr"]
 # Recognizers by name that are not networks of this project.
 PROGRAMS = ("tesseract", "tesseract-best", "rapidocr")
 AS_SERVED = "as-served"  # greedy, over batches as the Rust pipeline builds them
-DECODERS = ("greedy", "beam", "ar", "nar", AS_SERVED)
+AUTO = "auto"  # with the language model that the contract names, else greedy
+LANGUAGE = "language"  # greedy, corrected by a language model where the network is in doubt
+DECODERS = (AUTO, "greedy", LANGUAGE, "beam", "ar", "nar", AS_SERVED)
 _BACKEND_OF: dict[str, Backend] = {
     ".safetensors": "torch",
     ".onnx": "onnxruntime",
@@ -103,18 +106,31 @@ class Writing:
 
 
 def parse_decoder(text: str) -> Writing | None:
-    """Parse `ar`, `nar`, `ar+1` or `nar+2`; return None for `greedy`, `beam` and `as-served`.
+    """Parse `ar`, `nar`, `ar+1` or `nar+2`; return None for the decoders of CTC networks.
     Raises UsageError for anything else.
     """
     if found := re.fullmatch(r"(ar|nar)(?:\+([1-9]))?", text):
         return Writing(cast(Literal["ar", "nar"], found[1]), int(found[2] or 0))
-    if text not in ("greedy", "beam", AS_SERVED):
+    if text not in DECODERS:
         raise UsageError(f"unknown decoder {text!r}: {nearest(text, DECODERS)}")
     return None
 
 
+def resolved_decoder(decoder: str, contract: Contract | None) -> str:
+    """Return the decoder that `auto` stands for: `language` where the contract names a language
+    model, else `greedy`; any other decoder as it is. `contract` is None for a program.
+    """
+    if decoder != AUTO:
+        return decoder
+    if contract is None or contract.language_model is None:
+        return "greedy"
+    if contract.decoding != "ctc" or contract.output_activation == "argmax+confidence":
+        return "greedy"  # a language model needs all classes of each frame
+    return LANGUAGE
+
+
 def require_options(
-    spec: Spec, precision: str = "fp32", decoder: str = "greedy", compiled: bool = False
+    spec: Spec, precision: str = "fp32", decoder: str = AUTO, compiled: bool = False
 ) -> None:
     """Raise UsageError for an unknown decoder, and for an option that `spec` does not have. Only
     torch computes in bf16 and can change PARSeq's decoding mode, and Tesseract has its own
@@ -130,7 +146,7 @@ def require_options(
         raise UsageError(
             f"{spec.path or spec.backend}: --compile is an option of torch, for weights and runs"
         )
-    if decoder != "greedy" and spec.path is None:
+    if decoder not in (AUTO, "greedy") and spec.path is None:
         raise UsageError(
             f"{spec.backend} has its own decoding; --decoder {decoder} is for the project's own"
             " networks"

@@ -99,7 +99,7 @@ _WORDS = {
     "profile": ("svtrv2-nano", "mamba-320", "trocr-lora", "svtr-32x128"),
     "device": ("cpu", "cuda", "cpu:0", "auto"),
     "layout": ("line", "page", "auto"),
-    "decoder": ("greedy", "beam", "as-served"),
+    "decoder": ("auto", "greedy", "language", "beam", "as-served"),
     "precision": ("fp32", "int8", "fp16"),
     "language": ("sv", "is", "deu"),
     "languages": ("sv", "is"),

@@ -47,3 +47,11 @@ def test_the_command_writes_texts_without_fonts(tmp_path):
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, done.output
     assert len((tmp_path / "t.jsonl").read_text(encoding="utf-8").splitlines()) == 3
+
+
+def test_texts_are_those_of_the_chosen_look(tmp_path):
+    file = tmp_path / "receipts.jsonl"
+    write_texts(file, NORDIC, 40, seed=3, looks={"receipt": 1.0})
+    rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    assert {row["look"] for row in rows} == {"receipt"}
+    assert {row["kind"] for row in rows} <= {"receipt", "number", "cell"}

@@ -13,7 +13,7 @@ from nordocr_cli.data.layouts.readers import read_layout
 from nordocr_cli.errors import UsageError
 from nordocr_cli.progress import SILENT, Progress
 from nordocr_cli.records import Page, Region
-from nordocr_cli.runtime.specs import AS_SERVED, PROGRAMS, default_model, parse_spec
+from nordocr_cli.runtime.specs import AS_SERVED, AUTO, PROGRAMS, default_model, parse_spec
 
 _MODELS = (".safetensors", ".onnx", ".engine")
 
@@ -146,7 +146,7 @@ def readings(
         regions=regions,
         language=language,
         threads=threads,
-        decoder=AS_SERVED if source.as_served else "greedy",
+        decoder=AS_SERVED if source.as_served else AUTO,
         progress=progress,
     )
     pages = []

@@ -11,7 +11,7 @@ from nordocr_cli.core.eval.files import output_files, recorded_files
 from nordocr_cli.core.eval.outputs import SUFFIXES
 from nordocr_cli.data.formats import parse_source
 from nordocr_cli.errors import UsageError, nearest
-from nordocr_cli.runtime.specs import parse_spec, require_options
+from nordocr_cli.runtime.specs import AUTO, parse_spec, require_options
 
 if TYPE_CHECKING:
     from nordocr_cli.geometry import Resampler
@@ -55,7 +55,7 @@ class EvalRequest:
     overlay: Path | None = None
     crops: int = CROPS
     resampler: "Resampler | None" = None
-    decoder: str = "greedy"
+    decoder: str = AUTO
     check_batches: bool = False
     gates: "Sequence[Gate]" = ()
     allow_leakage: bool = False
@@ -152,7 +152,11 @@ def _require_options_fit(request: EvalRequest, kind: Kind) -> None:
             for decoder in request.decoders:
                 require_options(parse_spec(request.model), "fp32", decoder, False)
         return
-    if request.resampler or request.check_batches or request.decoder != "greedy":
+    if (
+        request.resampler
+        or request.check_batches
+        or request.decoder not in (AUTO, "greedy")
+    ):
         raise UsageError(
             f"{request.model} is a recorded result: --resampler, --decoder and --check-batches need"
             " a recognizer"

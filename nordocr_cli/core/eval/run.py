@@ -38,6 +38,7 @@ from nordocr_cli.metrics.score import score_lines
 from nordocr_cli.metrics.tokens import find_tokenizer, token_report
 from nordocr_cli.progress import SILENT, Progress
 from nordocr_cli.records import LineResult, LineRow
+from nordocr_cli.runtime.specs import resolved_decoder
 
 if TYPE_CHECKING:
     from nordocr_cli.data.manifest_lines import ManifestLines
@@ -196,7 +197,9 @@ def _recognize(
     results = {
         "": read_lines(recognizer, lines, expected, contract, request.batch_size, progress)
     }
-    about = identity(model, plan.kind, recognizer, contract) | {"decoder": first}
+    about = identity(model, plan.kind, recognizer, contract) | {
+        "decoder": resolved_decoder(first, contract)
+    }
     batches = None
     if request.check_batches:
         batches = check_batch_invariance(recognizer, lines, expected, progress)

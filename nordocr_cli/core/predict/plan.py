@@ -16,7 +16,7 @@ from nordocr_cli.limits import Limits
 from nordocr_cli.pages.outline import CROPS, Crop
 from nordocr_cli.records import STDIN
 from nordocr_cli.runtime.device import parse_device
-from nordocr_cli.runtime.specs import Spec, default_model, parse_spec, require_options
+from nordocr_cli.runtime.specs import AUTO, Spec, default_model, parse_spec, require_options
 
 if TYPE_CHECKING:
     from nordocr_cli.data.layouts.layout import Layout
@@ -41,7 +41,7 @@ class PredictOptions:
     threads: int | None = None
     precision: Literal["fp32", "bf16"] = "fp32"
     language: str = ""
-    decoder: str = "greedy"
+    decoder: str = AUTO
     beam_width: int = 10
     wide: str = "split"
     compiled: bool = False

@@ -2,10 +2,12 @@
 
 import json
 import random
+from collections.abc import Mapping
 from pathlib import Path
 
 from nordocr_cli import atomic
 from nordocr_cli.charset import Charset
+from nordocr_cli.data.synth.looks import LOOKS
 from nordocr_cli.data.synth.texts import Corpus, TextSource, read_corpus
 from nordocr_cli.errors import UsageError
 
@@ -22,9 +24,11 @@ def write_texts(
     texts: Path | None = None,
     max_characters: int | None = None,
     min_characters: int = 1,
+    looks: Mapping[str, float] | None = None,
 ) -> int:
-    """Write `count` texts to `output`, a JSON object a line: `id`, `language`, `kind` (of text) and
-    `text` of `min_characters` to `max_characters`. Returns the number of texts.
+    """Write `count` texts to `output`, a JSON object a line: `id`, `language`, `kind` (of text),
+    `look` and `text` of `min_characters` to `max_characters`. `looks` are weights of the sorts of
+    paper whose texts are written, by default those of rendered lines. Returns the number of texts.
 
     Text `index` of `seed` is the same whatever `count` is. Raises UsageError unless `output` is a
     .jsonl file and the maximum is not below the minimum.
@@ -38,16 +42,20 @@ def write_texts(
             f"--min-characters {min_characters} is above --max-characters {longest}"
         )
     source = TextSource(charset, corpus.phrases, longest, min_characters)
+    weights = looks or {name: look.weight for name, look in LOOKS.items()}
     with (
         atomic.replacing(output) as temporary,
         temporary.open("w", encoding="utf-8") as file,
     ):
         for index in range(count):
-            text = source.draw(random.Random(f"{seed}:{index}"))
+            rng = random.Random(f"{seed}:{index}")
+            name = rng.choices(list(weights), list(weights.values()))[0]
+            text = source.draw(rng, LOOKS[name].kinds, LOOKS[name].foreign)
             row = {
                 "id": f"text-{seed}-{index:07d}",
                 "language": text.language,
                 "kind": text.kind,
+                "look": name,
             }
             file.write(json.dumps(row | {"text": text.label}, ensure_ascii=False) + "\n")
     return count

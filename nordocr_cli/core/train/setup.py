@@ -100,6 +100,7 @@ def _new(
         profile=profile_to_json(profile),
         trained_widths=(min(seen), max(seen)),
         parent_sha256=sha256_of(find_weights(request.load)) if request.load else None,
+        language_model=made.loaded.language_model if made.loaded else None,
     )
     freezing = freeze(model, profile.train.trainable)
     if not request.load:

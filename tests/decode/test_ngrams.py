@@ -1,0 +1,99 @@
+"""Packed character n-grams: probabilities, digits, files."""
+
+import math
+
+import numpy as np
+import pytest
+
+from nordocr_cli.artifact.shipped import SHIPPED
+from nordocr_cli.decode.language import count_characters
+from nordocr_cli.decode.ngrams import END, count_ngrams, read_ngrams
+from nordocr_cli.errors import ArtifactError, DataError, UsageError
+
+ALPHABET = " ablåm0."
+LINES = ["alla mål", "alla bal", "mål 0.", "all"]
+
+
+@pytest.fixture
+def ngrams():
+    return count_ngrams(LINES, ALPHABET, (1, 1, 1))
+
+
+def context_of(ngrams, text):
+    context = ngrams.beginning
+    for character in text:
+        context = ngrams.extended(context, ngrams.number_of(character))
+    return context
+
+
+def probability(ngrams, context, character):
+    number = END if character == "" else ngrams.number_of(character)
+    return math.exp(ngrams.score(context_of(ngrams, context), number)) / len(
+        ngrams.alphabet
+    )
+
+
+def test_probabilities_are_those_of_witten_and_bell_counted_in_plain_dictionaries(ngrams):
+    plain = count_characters([line + "\x00" for line in LINES], order=3)
+    for context in ("", "a", "al", "må", "mål", "l "):
+        for character in "ablm ":
+            expected = plain.probability("\n" + context, character, len(ALPHABET))
+            # Logarithms are stored in steps of a twelfth.
+            assert probability(ngrams, context, character) == pytest.approx(
+                expected, rel=0.1
+            )
+
+
+def test_the_followers_of_a_context_share_about_one(ngrams):
+    total = sum(probability(ngrams, "al", character) for character in [*ALPHABET, ""])
+    assert 0.8 < total < 1.1
+
+
+def test_no_digit_is_more_likely_than_another():
+    ngrams = count_ngrams(["år 2019", "år 2019", "år 2018"], " år0", (1, 1, 1, 1))
+    after = context_of(ngrams, "år 201")
+    scores = {ngrams.score(after, ngrams.number_of(digit)) for digit in "0123456789"}
+    assert len(scores) == 1
+    assert scores.pop() > ngrams.score(after, ngrams.number_of("r"))
+
+
+def test_a_model_comes_back_from_its_file_as_it_was(ngrams, tmp_path):
+    ngrams.save(tmp_path / "m.npz")
+    again = read_ngrams(tmp_path / "m.npz")
+    assert again.alphabet == ngrams.alphabet
+    for level, same in zip(ngrams.levels, again.levels, strict=True):
+        np.testing.assert_array_equal(level.keys, same.keys)
+        np.testing.assert_array_equal(level.log_probability, same.log_probability)
+        np.testing.assert_array_equal(level.backoff, same.backoff)
+
+
+def test_damaged_files_and_wrong_counts_are_refused(ngrams, tmp_path):
+    file = tmp_path / "m.npz"
+    ngrams.save(file)
+    whole = file.read_bytes()
+    for content in (b"", b"text", whole[: len(whole) // 2], whole[:-100]):
+        file.write_bytes(content)
+        with pytest.raises(ArtifactError, match=r"m\.npz"):
+            read_ngrams(file)
+    with pytest.raises(UsageError, match="no language model"):
+        read_ngrams(tmp_path / "missing.npz")
+    with pytest.raises(UsageError, match="must rise"):
+        count_ngrams(LINES, ALPHABET, (2, 1))
+    with pytest.raises(DataError, match="no text"):
+        count_ngrams([], ALPHABET, (1,))
+
+
+def test_the_shipped_model_prefers_nordic_words():
+    ngrams = read_ngrams(SHIPPED / "nordic.ngrams.npz")
+
+    def total(text):
+        context, score = ngrams.beginning, 0.0
+        for number in [*map(ngrams.number_of, text), END]:
+            score += ngrams.score(context, number)
+            context = ngrams.extended(context, number) if number else context
+        return score
+
+    assert total("årsredovisning") > total("arsredovisning")
+    assert total("Kapitalandel") > total("Kapit alandel")
+    assert total("regnskapsåret") > total("regrskapsåret")
+    assert total("43300") > total("433O0")

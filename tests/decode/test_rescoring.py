@@ -1,0 +1,102 @@
+"""Greedy decoding corrected by a language model where the network is in doubt."""
+
+import math
+
+import numpy as np
+import pytest
+
+from nordocr_cli.charset import Charset
+from nordocr_cli.decode.ctc import decode_greedy
+from nordocr_cli.decode.ngrams import count_ngrams
+from nordocr_cli.decode.rescoring import LanguageModel, decode_with_language, regraded
+from nordocr_cli.errors import ArtifactError, UsageError
+
+CHARSET = Charset("small", " aålmO0")
+NGRAMS = count_ngrams(["mål", "mål", "lam", "allmål 000"], CHARSET.characters, (1, 1, 1))
+LANGUAGE = LanguageModel(NGRAMS, CHARSET, weight=1.0)
+
+
+def line_of(*frames):
+    """Logits (1, T, C) of one line: each frame a dictionary of probabilities, `_` the blank; the
+    rest share what is left.
+    """
+    logits = np.full((1, len(frames), CHARSET.num_classes), math.log(1e-6), np.float32)
+    for at, frame in enumerate(frames):
+        for character, probability in frame.items():
+            number = 0 if character == "_" else CHARSET.encode(character)[0]
+            logits[0, at, number] = math.log(probability)
+    return logits
+
+
+def read(logits, **options):
+    frames = np.array([logits.shape[1]])
+    options = {"language": LANGUAGE} | options
+    return decode_with_language(logits, frames, CHARSET, **options)[0]
+
+
+def test_a_doubtful_letter_is_replaced_by_the_likelier_word():
+    logits = line_of({"m": 0.99}, {"a": 0.55, "å": 0.44}, {"l": 0.99})
+    assert decode_greedy(logits, np.array([3]), CHARSET)[0].text == "mal"
+    reading = read(logits)
+    assert reading.text == "mål"
+    assert reading.spans == ((0, 1), (1, 2), (2, 3))
+    assert reading.char_confidences[1] == pytest.approx(0.44, abs=0.01)
+
+
+def test_a_letter_that_the_network_is_sure_of_stays():
+    logits = line_of({"m": 0.99}, {"a": 0.995, "å": 0.004}, {"l": 0.99})
+    assert read(logits).text == "mal"
+
+
+def test_a_doubtful_space_goes_and_a_missing_letter_comes():
+    spaced = line_of({"m": 0.99}, {" ": 0.6, "_": 0.39}, {"å": 0.99}, {"l": 0.99})
+    assert read(spaced).text == "mål"
+    missing = line_of({"m": 0.99}, {"_": 0.6, "å": 0.39}, {"l": 0.99})
+    assert read(missing).text == "mål"
+
+
+def test_digits_are_never_exchanged_and_letters_among_them_are():
+    logits = line_of({" ": 0.99}, {"0": 0.99}, {"_": 0.99}, {"O": 0.6, "0": 0.39})
+    assert read(logits).text == " 00"
+
+
+def test_a_line_without_doubt_is_read_as_greedy_decoding_reads_it():
+    logits = line_of({"m": 0.99}, {"_": 0.99}, {"a": 0.99}, {"a": 0.99}, {"_": 0.99})
+    greedy = decode_greedy(logits, np.array([5]), CHARSET)[0]
+    assert read(logits) == greedy
+
+
+def test_a_letter_next_to_its_like_is_not_doubled_without_a_blank():
+    logits = line_of({"l": 0.99}, {"_": 0.6, "l": 0.39}, {"a": 0.99})
+    assert read(logits).text == "la"
+
+
+def test_only_the_frames_of_the_line_are_read():
+    logits = line_of({"m": 0.99}, {"a": 0.55, "å": 0.44}, {"l": 0.99})
+    logits = np.concatenate([logits, line_of({"O": 0.99}, {"0": 0.5, "O": 0.5})], axis=1)
+    found = decode_with_language(logits, np.array([3]), CHARSET, language=LANGUAGE)
+    assert found[0].text == "mål"
+
+
+def test_probabilities_are_read_like_logits():
+    logits = line_of({"m": 0.99}, {"a": 0.55, "å": 0.44}, {"l": 0.99})
+    reading = read(np.exp(logits), activation="softmax")
+    assert reading.text == "mål"
+    assert reading.char_confidences[1] == pytest.approx(0.44, abs=0.01)
+
+
+def test_confidences_at_another_temperature_are_those_of_decoding_at_it():
+    logits = line_of({"m": 0.9, "l": 0.1}, {"a": 0.55, "å": 0.44}, {"l": 0.99})
+    warm = read(logits, temperature=2.0)
+    again = regraded(read(logits), logits[0], CHARSET, 2.0)
+    assert again.text == warm.text
+    assert again.confidence == pytest.approx(warm.confidence)
+
+
+def test_best_classes_alone_and_broken_numbers_are_refused():
+    with pytest.raises(UsageError, match="needs all"):
+        read(np.zeros((1, 2, 2), np.float32), activation="argmax+confidence")
+    logits = line_of({"m": 0.99}, {"a": 0.99})
+    logits[0, 0] = np.nan
+    with pytest.raises(ArtifactError, match="NaN"):
+        read(logits)
