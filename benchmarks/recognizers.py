@@ -15,6 +15,7 @@ processor time, from decoded pixels to text, without opening models.
 | recognizer | needs |
 |---|---|
 | nordocr-default, and --old | nothing |
+| greedy: nordocr-default without its language model | nothing |
 | tesseract | the program or its library, with the language of every line |
 | tesseract-best | --tesseract-best FOLDER of traineddata files; lines are scaled to 48 px |
 | ppocr | `pip install rapidocr` (and onnxruntime): its wheel holds PP-OCRv6 small |
@@ -91,9 +92,9 @@ def read_lines(named: str) -> list[Line]:
     return lines
 
 
-def network(model: str) -> Read:
+def network(model: str, decoder: str = "auto") -> Read:
     """Return what reads lines with one of our models."""
-    recognizer = open_recognizer(model, device="cpu", threads=1)
+    recognizer = open_recognizer(model, device="cpu", threads=1, decoder=decoder)
 
     def read(crops: Sequence[Image], languages: Sequence[str]) -> list[Reading]:
         found = recognizer.recognize(crops, languages)
@@ -267,6 +268,7 @@ def main() -> None:
     writable = {line.id for line in lines if line.in_nordic}
     contestants: dict[str, Callable[[], Read]] = {
         wanted.model: lambda: network(wanted.model),
+        "greedy": lambda: network(wanted.model, "greedy"),
         **({"old": lambda: network(wanted.old)} if wanted.old else {}),
         "tesseract": tesseract,
         **(
