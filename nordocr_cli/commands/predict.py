@@ -71,7 +71,9 @@ BeamWidth = Annotated[
 CharLm = Annotated[
     Path | None,
     typer.Option(
-        "--char-lm", metavar="FILE", help="A text whose character n-grams help the beam."
+        "--char-lm",
+        metavar="FILE",
+        help="A text for --decoder language or beam: it tells which characters are likely.",
     ),
 ]
 Lexicon = Annotated[

@@ -120,7 +120,7 @@ def plan_calibration(
 
 def _language_model(name: str, contract: Contract) -> str | None:
     """The name of a language model, None for `none`."""
-    from nordocr_cli.decode.rescoring import shipped_language_model
+    from nordocr_cli.decode.language import shipped_language_model
 
     if name == "none":
         return None

@@ -1,32 +1,101 @@
-"""Language model of the beam for the next character: n-grams of characters, and a list of words.
-Both are made from plain text and stored as plain text (JSON, or one word per line). Nothing in them
-is ever executed.
+"""Language models that help decoding: character n-grams, and a list of words for the beam.
+
+N-grams ship with the package, or are counted in a text of one's own; words are a file with one a
+line. Nothing in them is ever executed.
 """
 
-import json
-import math
 import re
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nordocr_cli.atomic import write_text
+from nordocr_cli.artifact.shipped import SHIPPED
 from nordocr_cli.charset import Charset, to_nfc
-from nordocr_cli.errors import DataError, UsageError
-from nordocr_cli.limits import parse_json, read_text
+from nordocr_cli.decode.ngrams import (
+    END,
+    LARGEST_ORDER,
+    CharacterNgrams,
+    count_ngrams,
+    read_ngrams,
+)
+from nordocr_cli.errors import ArtifactError, DataError, UsageError
+from nordocr_cli.limits import read_text
 
-SCHEMA = "nordocr.char-lm/1"
-ORDER = 5
-# weight of the language model relative to the network; the best value depends on the lines, see
-# --lm-weight
-WEIGHT = 0.3
-_BEGIN = "\n"  # precedes the first character of a line
+# The language model that ships; the file is NAME.ngrams.npz.
+SHIPPED_MODEL = "nordic"
+_SUFFIX = ".ngrams.npz"
+
+# Weight of a language model relative to the network, chosen on development lines (docs/recipe.md).
+WEIGHT = 0.25
+
+ORDER = 5  # of the n-grams that are counted in a text of one's own
 _WORD = re.compile(r"[^\W\d_]+$")
+
+
+class LanguageModel:
+    """Character n-grams in the classes of one charset, times a weight."""
+
+    def __init__(
+        self, ngrams: CharacterNgrams, charset: Charset, weight: float = WEIGHT
+    ) -> None:
+        self._ngrams, self._weight = ngrams, weight
+        self._numbers = [END, *(ngrams.number_of(c) for c in charset.characters)]
+
+    @property
+    def beginning(self) -> int:
+        """The context at the beginning of a line."""
+        return self._ngrams.beginning
+
+    def extended(self, context: int, character: int) -> int:
+        """Return the context after a class that is not the blank."""
+        return self._ngrams.extended(context, self._numbers[character])
+
+    def score(self, context: int, character: int) -> float:
+        """Return the weighted bonus, in nats, of a class after a context."""
+        return self._weight * self._ngrams.score(context, self._numbers[character])
+
+    def end(self, context: int) -> float:
+        """Return the weighted bonus, in nats, of the line's end after a context."""
+        return self._weight * self._ngrams.score(context, END)
+
+
+def shipped_language_model(name: str, charset: Charset) -> LanguageModel:
+    """Return a language model that ships with the package. Raises ArtifactError when there is none
+    of that name.
+    """
+    path = SHIPPED / f"{name}{_SUFFIX}"
+    if not path.is_file():
+        raise ArtifactError(
+            f"the contract names the language model {name!r}, which this version does not have;"
+            " read without one: --decoder greedy"
+        )
+    return LanguageModel(_read_once(path), charset)
+
+
+@lru_cache(maxsize=2)
+def _read_once(path: Path) -> CharacterNgrams:
+    return read_ngrams(path)
+
+
+def read_character_ngrams(path: Path, charset: Charset) -> CharacterNgrams:
+    """Count the characters of a text file, or read what `CharacterNgrams.save` wrote (`.npz`).
+
+    Raises UsageError when there is no such file, ArtifactError or DataError when it is damaged,
+    empty or no text.
+    """
+    if path.suffix == ".npz":
+        return read_ngrams(path)
+    lines = [to_nfc(line.strip()) for line in _read(path, "--char-lm").splitlines()]
+    written = [line for line in lines if line]
+    if not written:
+        raise DataError(
+            f"--char-lm: {path} is empty; give a text such as the lines that are read"
+        )
+    return count_ngrams(written, charset.characters, (1,) * ORDER)
 
 
 class Language(Protocol):
@@ -37,89 +106,6 @@ class Language(Protocol):
 
     def end(self, prefix: str) -> float:
         """Return the bonus of `prefix` as a complete line."""
-
-
-@dataclass(frozen=True)
-class CharLm:
-    """Character n-grams: `counts` holds how often each character followed each context of up to
-    `order` - 1 characters.
-    """
-
-    order: int
-    counts: Mapping[str, Mapping[str, int]]
-
-    def probability(self, context: str, character: str, alphabet: int) -> float:
-        """P(character | context) by Witten and Bell's interpolation, down to 1 / `alphabet` for
-        what was never seen.
-
-        What follows a context n times in t different ways keeps a share of t / (n + t) for the
-        shorter context (Witten and Bell 1991, method C).
-        """
-        context = context[-(self.order - 1) :] if self.order > 1 else ""
-        chain = [context[i:] for i in range(len(context), -1, -1)]  # the shortest first
-        share = 1 / alphabet
-        for history in chain:
-            if followers := self.counts.get(history):
-                total, kinds = sum(followers.values()), len(followers)
-                share = (followers.get(character, 0) + kinds * share) / (total + kinds)
-        return share
-
-    def save(self, path: Path) -> None:
-        """Write it as JSON. Raises DataError when the disk is full."""
-        write_text(
-            path,
-            json.dumps(
-                {"schema": SCHEMA, "order": self.order, "counts": self.counts},
-                ensure_ascii=False,
-            ),
-        )
-
-
-def count_characters(lines: Iterable[str], order: int = ORDER) -> CharLm:
-    """Count the n-grams of lines of text. Raises UsageError for an order below 1, DataError when
-    there is no text.
-    """
-    if order < 1:
-        raise UsageError(f"an order of {order} is too small; the usual one is {ORDER}")
-    counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    for line in lines:
-        text = _BEGIN + to_nfc(line.strip())
-        for at in range(1, len(text)):
-            for length in range(min(order, at + 1)):
-                counts[text[at - length : at]][text[at]] += 1
-    if not counts:
-        raise DataError("no text to count characters in")
-    return CharLm(
-        order, {context: dict(followers) for context, followers in counts.items()}
-    )
-
-
-def read_char_lm(path: Path) -> CharLm:
-    """Read what `CharLm.save` wrote, or count the lines of a text file.
-
-    Raises UsageError when there is no such file, DataError when it is damaged, empty or no text.
-    """
-    text = _read(path, "--char-lm")
-    if path.suffix != ".json":
-        if not text.strip():
-            raise DataError(
-                f"--char-lm: {path} is empty; give a text such as the lines that are read"
-            )
-        return count_characters(text.splitlines())
-    try:
-        value = parse_json(text)
-        if value["schema"] != SCHEMA or not value["counts"]:
-            raise ValueError(f"schema {value['schema']!r}, {len(value['counts'])} contexts")
-        counts = {
-            str(h): {str(c): int(n) for c, n in followers.items()}
-            for h, followers in value["counts"].items()
-        }
-        return CharLm(int(value["order"]), counts)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(
-            f"{path} holds no character n-grams ({type(error).__name__}: {error}); make it from a"
-            f" text again"
-        ) from error
 
 
 def read_words(path: Path) -> frozenset[str]:
@@ -140,7 +126,7 @@ def _read(path: Path, flag: str) -> str:
     return read_text(path, f"file of {flag}")
 
 
-class Beside:
+class PrefixLanguage:
     """A Language of n-grams, words, or both, for one charset. Scores are cached by the part of the
     prefix that they depend on.
     """
@@ -148,17 +134,13 @@ class Beside:
     def __init__(
         self,
         charset: Charset,
-        ngrams: CharLm | None = None,
+        ngrams: CharacterNgrams | None = None,
         words: frozenset[str] = frozenset(),
         weight: float = WEIGHT,
     ) -> None:
-        self._charset, self._ngrams, self._words, self._weight = (
-            charset,
-            ngrams,
-            words,
-            weight,
-        )
-        self._by_context: dict[str, NDArray[np.float64]] = {}
+        self._charset, self._words, self._weight = charset, words, weight
+        self._model = LanguageModel(ngrams, charset, weight) if ngrams else None
+        self._by_context: dict[int, NDArray[np.float64]] = {}
         # (C,)
         self._ends_word = np.array(
             [False, *(not character.isalpha() for character in charset.characters)]
@@ -167,10 +149,8 @@ class Beside:
     def scores(self, prefix: str) -> NDArray[np.float64]:
         """The bonus of each class; see Language."""
         found = np.zeros(self._charset.num_classes)
-        if self._ngrams:
-            found = found + self._ngram_scores(
-                (_BEGIN + prefix)[-max(1, self._ngrams.order - 1) :]
-            )
+        if self._model:
+            found = found + self._ngram_scores(self._model, prefix)
         if bonus := self._word(prefix):
             found = found + bonus * self._ends_word
         return found
@@ -179,19 +159,13 @@ class Beside:
         """Return the bonus of a complete line; see Language."""
         return self._word(prefix)
 
-    def _ngram_scores(self, context: str) -> NDArray[np.float64]:
-        assert self._ngrams is not None
+    def _ngram_scores(self, model: LanguageModel, prefix: str) -> NDArray[np.float64]:
+        context = model.beginning
+        for character in self._charset.encode(prefix[-LARGEST_ORDER:]):
+            context = model.extended(context, character)
         if context not in self._by_context:
-            size = len(self._charset.characters)
-            shares = [
-                self._ngrams.probability(context, character, size)
-                for character in self._charset.characters
-            ]
-            # Relative to a uniform language model, so that long texts are not penalized for their
-            # length.
-            self._by_context[context] = self._weight * np.array(
-                [0.0, *(math.log(share * size) for share in shares)]
-            )
+            bonuses = [model.score(context, c) for c in range(1, self._charset.num_classes)]
+            self._by_context[context] = np.array([0.0, *bonuses])
         return self._by_context[context]
 
     def _word(self, prefix: str) -> float:
@@ -221,16 +195,22 @@ class LanguageFiles:
             if path and not path.is_file():
                 raise UsageError(f"{flag}: no file {path}")
 
-    def open(self, charset: Charset) -> Beside | None:
-        """Read the files, if there are any. Raises UsageError and DataError."""
+    def open(self, charset: Charset) -> PrefixLanguage | None:
+        """Read the files for the beam, if there are any. Raises UsageError and DataError."""
         if not self:
             return None
-        ngrams = read_char_lm(self.char_lm) if self.char_lm else None
-        return Beside(
-            charset,
-            ngrams,
-            read_words(self.lexicon) if self.lexicon else frozenset(),
-            self.weight,
+        ngrams = read_character_ngrams(self.char_lm, charset) if self.char_lm else None
+        words = read_words(self.lexicon) if self.lexicon else frozenset()
+        return PrefixLanguage(charset, ngrams, words, self.weight)
+
+    def open_model(self, charset: Charset) -> LanguageModel | None:
+        """Read the n-grams for `--decoder language`, if there are any. Raises UsageError and
+        DataError.
+        """
+        if self.char_lm is None:
+            return None
+        return LanguageModel(
+            read_character_ngrams(self.char_lm, charset), charset, self.weight
         )
 
     def to_json(self) -> dict[str, Any]:

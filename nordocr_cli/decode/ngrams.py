@@ -29,7 +29,7 @@ END = 0  # the class that ends a line
 _UNKNOWN = 254  # a character that is not in the alphabet
 _BEGIN = 255  # precedes the first character of a line
 _LARGEST_ALPHABET = 250
-_LARGEST_ORDER = 7  # 7 characters of 8 bits fit a key of 64 bits
+LARGEST_ORDER = 7  # 7 characters of 8 bits fit a key of 64 bits
 
 # Steps of the stored logarithms in nats: 8 bits reach 21 nats, and 16 for the backoffs.
 _STEPS_PER_NAT = 12
@@ -171,7 +171,7 @@ def read_ngrams(path: Path) -> CharacterNgrams:
 def _levels(arrays: "np.lib.npyio.NpzFile") -> list[Level]:
     levels: list[Level] = []
     before = np.zeros(1, dtype=np.uint64)
-    for order in range(1, _LARGEST_ORDER + 1):
+    for order in range(1, LARGEST_ORDER + 1):
         if f"last_{order}" not in arrays:
             break
         followers, last = arrays[f"followers_{order}"], arrays[f"last_{order}"]
@@ -192,7 +192,8 @@ def count_ngrams(
     lines: Iterable[str], alphabet: str, minimum_counts: Sequence[int]
 ) -> CharacterNgrams:
     """Count the n-grams of lines of text: of order n those that occur at least
-    `minimum_counts[n - 1]` times. The counts must not fall, so that each n-gram's context is kept.
+    `minimum_counts[n - 1]` times, of order 1 all. The counts must not fall, so that each n-gram's
+    context is kept.
 
     Raises UsageError for counts that fall or too many of them, DataError when there is no text.
     """
@@ -200,9 +201,9 @@ def count_ngrams(
         raise UsageError(
             f"minimum counts {list(minimum_counts)} must rise from order to order"
         )
-    if len(minimum_counts) > _LARGEST_ORDER:
+    if len(minimum_counts) > LARGEST_ORDER:
         raise UsageError(
-            f"an order of {len(minimum_counts)}; the largest is {_LARGEST_ORDER}"
+            f"an order of {len(minimum_counts)}; the largest is {LARGEST_ORDER}"
         )
     alphabet = "".join(dict.fromkeys(alphabet.translate(_ONE_DIGIT)))
     if len(alphabet) > _LARGEST_ALPHABET:
@@ -211,10 +212,9 @@ def count_ngrams(
     text = _numbered(lines, alphabet)  # (L,)
     if not len(text):
         raise DataError("no text to count n-grams in")
-    counted = [
-        _counted(text, order, minimum)
-        for order, minimum in enumerate(minimum_counts, start=1)
-    ]
+    counted = [_single_characters(text, len(alphabet))]
+    for order, minimum in enumerate(minimum_counts[1:], start=2):
+        counted.append(_counted(text, order, minimum))
     return CharacterNgrams(alphabet, _as_levels(counted, len(alphabet)))
 
 
@@ -232,6 +232,13 @@ def _numbered(lines: Iterable[str], alphabet: str) -> NDArray[np.uint64]:
         found.extend(numbers.get(c, _UNKNOWN) for c in line.translate(_ONE_DIGIT))
         found.append(END)
     return np.frombuffer(bytes(found), dtype=np.uint8).astype(np.uint64)
+
+
+def _single_characters(text: NDArray[np.uint64], alphabet: int) -> Counts:
+    """Count every character of the alphabet, those that never occur too: each has a probability."""
+    counts = np.bincount(text.astype(np.int64), minlength=_BEGIN + 1)
+    numbers = np.array([*range(alphabet + 1), _UNKNOWN, _BEGIN])
+    return numbers.astype(np.uint64), counts[numbers]
 
 
 def _counted(text: NDArray[np.uint64], order: int, minimum: int) -> Counts:
@@ -263,7 +270,7 @@ def _as_levels(counted: Sequence[Counts], alphabet: int) -> list[Level]:
             predicted[keys == _BEGIN] = 0  # a line's beginning is context only
         context = np.searchsorted(shorter_keys, keys >> np.uint64(8))  # (K,)
         total = np.bincount(context, weights=predicted, minlength=len(shorter_keys))
-        kinds = np.bincount(context, minlength=len(shorter_keys)).astype(np.float64)
+        kinds = np.bincount(context, weights=predicted > 0, minlength=len(shorter_keys))
         if order == 1:
             below = np.full(len(keys), shorter[0])
         else:

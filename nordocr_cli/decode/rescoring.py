@@ -9,75 +9,23 @@ without doubt keeps its greedy text, and costs no more.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from itertools import pairwise
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nordocr_cli.artifact.contract import OutputActivation
-from nordocr_cli.artifact.shipped import SHIPPED
 from nordocr_cli.charset import BLANK, Charset
 from nordocr_cli.decode.ctc import decode_greedy
-from nordocr_cli.decode.ngrams import END, CharacterNgrams, read_ngrams
-from nordocr_cli.errors import ArtifactError, UsageError
+from nordocr_cli.decode.language import LanguageModel
+from nordocr_cli.errors import UsageError
 from nordocr_cli.records import Recognition
 
-# Weight of the language model relative to the network, the least likelihood of a choice relative to
-# the best class, and the texts kept: chosen on development lines, see docs/recipe.md.
-WEIGHT = 0.25
+# The least likelihood of a choice relative to the best class, and the texts kept: chosen on
+# development lines, see docs/recipe.md.
 LEAST_LIKELIHOOD = 0.01
 BEAM_WIDTH = 8
-
-_SUFFIX = ".ngrams.npz"
-DEFAULT_LANGUAGE_MODEL = "nordic"
-
-
-class LanguageModel:
-    """Character n-grams in the classes of one charset, times a weight."""
-
-    def __init__(
-        self, ngrams: CharacterNgrams, charset: Charset, weight: float = WEIGHT
-    ) -> None:
-        self._ngrams, self._weight = ngrams, weight
-        self._numbers = [END, *(ngrams.number_of(c) for c in charset.characters)]
-
-    @property
-    def beginning(self) -> int:
-        """The context at the beginning of a line."""
-        return self._ngrams.beginning
-
-    def extended(self, context: int, character: int) -> int:
-        """Return the context after a class that is not the blank."""
-        return self._ngrams.extended(context, self._numbers[character])
-
-    def score(self, context: int, character: int) -> float:
-        """Return the weighted bonus, in nats, of a class after a context."""
-        return self._weight * self._ngrams.score(context, self._numbers[character])
-
-    def end(self, context: int) -> float:
-        """Return the weighted bonus, in nats, of the line's end after a context."""
-        return self._weight * self._ngrams.score(context, END)
-
-
-def shipped_language_model(name: str, charset: Charset) -> LanguageModel:
-    """Return a language model that ships with the package. Raises ArtifactError when there is none
-    of that name.
-    """
-    path = SHIPPED / f"{name}{_SUFFIX}"
-    if not path.is_file():
-        raise ArtifactError(
-            f"the contract names the language model {name!r}, which this version does not have;"
-            " read without one: --decoder greedy"
-        )
-    return LanguageModel(_read_once(path), charset)
-
-
-@lru_cache(maxsize=2)
-def _read_once(path: Path) -> CharacterNgrams:
-    return read_ngrams(path)
 
 
 class Choice(NamedTuple):

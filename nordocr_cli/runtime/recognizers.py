@@ -15,13 +15,14 @@ from nordocr_cli.data.resize import pad_batch, resize_line
 from nordocr_cli.data.text_band import tightened
 from nordocr_cli.decode.autoregressive import greedy_decoder
 from nordocr_cli.decode.beam import BEAM_WIDTH, decode_beam
-from nordocr_cli.decode.language import LanguageFiles
-from nordocr_cli.decode.probabilities import require_declared_activation
-from nordocr_cli.decode.rescoring import (
-    DEFAULT_LANGUAGE_MODEL,
-    decode_with_language,
+from nordocr_cli.decode.language import (
+    SHIPPED_MODEL,
+    LanguageFiles,
+    LanguageModel,
     shipped_language_model,
 )
+from nordocr_cli.decode.probabilities import require_declared_activation
+from nordocr_cli.decode.rescoring import decode_with_language
 from nordocr_cli.errors import UsageError
 from nordocr_cli.records import Recognition
 from nordocr_cli.runtime.backends.tesseract.engine import find_best_tesseract
@@ -162,8 +163,9 @@ def open_recognizer(
     greedily; `greedy`; `language` for the language model where the contract names none; `beam` for
     a search that keeps `beam_width` texts (CTC's prefixes, or TrOCR's own); or PARSeq's decoding
     mode: `ar`, `nar`, `ar+1` (see parse_decoder). `compiled` lets torch compile the network. `lm`
-    is a language model for CTC's beam. Raises UsageError for an unknown decoder or one that this
-    model does not have, and what open_runner and TesseractRecognizer raise.
+    is a language model of one's own for `language` and `beam`. Raises UsageError for an unknown
+    decoder or one that this model does not have, and what open_runner and TesseractRecognizer
+    raise.
     """
     if beam_width < 1:
         raise UsageError(
@@ -200,24 +202,30 @@ def open_recognizer(
     if decoder == AS_SERVED:
         return as_served(runner)
     if decoder != "beam":
-        return RunnerRecognizer(runner, decode=contract_decoder(runner.contract, decoder))
+        model = lm.open_model(runner.contract.charset) if lm else None
+        return RunnerRecognizer(
+            runner, decode=contract_decoder(runner.contract, decoder, model)
+        )
     language = lm.open(runner.contract.charset) if lm else None
     return RunnerRecognizer(
         runner, decode=partial(decode_beam, beam_width=beam_width, language=language)
     )
 
 
-def contract_decoder(contract: Contract, decoder: str = AUTO) -> Decoder:
+def contract_decoder(
+    contract: Contract, decoder: str = AUTO, language: LanguageModel | None = None
+) -> Decoder:
     """Return what decodes a network's output with `auto`, `greedy` or `language` (see
-    resolved_decoder). Where the contract names no language model, `language` takes the one that
-    ships.
+    resolved_decoder). `language` is a language model of one's own in place of the contract's; where
+    the contract names none either, it is the one that ships.
 
     Raises ArtifactError for a name that this version does not have.
     """
     if resolved_decoder(decoder, contract) != LANGUAGE:
         return greedy_decoder(contract.decoding)
-    name = contract.language_model or DEFAULT_LANGUAGE_MODEL
-    language = shipped_language_model(name, contract.charset)
+    if language is None:
+        name = contract.language_model or SHIPPED_MODEL
+        language = shipped_language_model(name, contract.charset)
     return partial(decode_with_language, language=language)
 
 

@@ -1,19 +1,18 @@
-import json
-
 import numpy as np
 import pytest
 
 from nordocr_cli.charset import NORDIC
 from nordocr_cli.decode.beam import decode_beam
 from nordocr_cli.decode.language import (
-    Beside,
-    CharLm,
     LanguageFiles,
-    count_characters,
-    read_char_lm,
+    PrefixLanguage,
+    read_character_ngrams,
     read_words,
+    shipped_language_model,
 )
-from nordocr_cli.errors import DataError, UsageError
+from nordocr_cli.decode.ngrams import count_ngrams
+from nordocr_cli.decode.rescoring import decode_with_language
+from nordocr_cli.errors import ArtifactError, DataError, UsageError
 
 CORPUS = [
     "Omsättning och resultat",
@@ -21,6 +20,7 @@ CORPUS = [
     "Nettoomsättning per kvartal",
     "Övriga rörelseintäkter",
 ] * 3
+NGRAMS = count_ngrams(CORPUS, NORDIC.characters, (1,) * 5)
 
 
 def unsure(right, other, share=0.45):
@@ -57,7 +57,7 @@ def test_ngrams_and_words_decide_between_readings_that_are_nearly_as_likely(
 ):
     logits = unsure(right, other)
     assert read(logits) == other
-    assert read(logits, Beside(NORDIC, count_characters(CORPUS))) == right
+    assert read(logits, PrefixLanguage(NORDIC, NGRAMS)) == right
     (tmp_path / "words.txt").write_text(
         "omsättning/A\nresultat\tnoun\noch\nsumma\nkvartal\n", encoding="utf-8"
     )
@@ -66,11 +66,10 @@ def test_ngrams_and_words_decide_between_readings_that_are_nearly_as_likely(
 
 def test_what_the_network_is_sure_of_stays():
     logits = unsure("Omsättning", "Omsåttning", share=0.001)
-    assert read(logits, Beside(NORDIC, count_characters(CORPUS))) == "Omsåttning"
+    assert read(logits, PrefixLanguage(NORDIC, NGRAMS)) == "Omsåttning"
     amount = unsure("7 811 518,00", "7 811 518,00")
     assert (
-        read(amount, Beside(NORDIC, count_characters(CORPUS), frozenset({"och"})))
-        == "7 811 518,00"
+        read(amount, PrefixLanguage(NORDIC, NGRAMS, frozenset({"och"}))) == "7 811 518,00"
     )
 
 
@@ -81,51 +80,35 @@ def test_a_beam_with_a_language_that_says_nothing_is_the_beam_without():
     )
     frames = np.array([20, 20, 9])
     assert decode_beam(logits, frames, NORDIC) == decode_beam(
-        logits, frames, NORDIC, language=Beside(NORDIC)
+        logits, frames, NORDIC, language=PrefixLanguage(NORDIC)
     )
 
 
-def test_probabilities_add_up_to_one_and_know_the_line_start():
-    model = count_characters(["ab", "ab", "b a"], order=3)
-    for context in ("", "\n", "a", "\na", "never seen", "ab"):
-        assert sum(model.probability(context, c, 3) for c in "ab ") == pytest.approx(1)
-    assert (
-        model.probability("\n", "a", 3)
-        > model.probability("\n", "b", 3)
-        > model.probability("\n", " ", 3)
-        > 0
-    )
-    # By hand: "a" three times and "b" three times and a space once in seven, then what followed the
-    # line's start.
-    lowest = (3 + 3 / 3) / (7 + 3)
-    assert model.probability("\n", "a", 3) == pytest.approx((2 + 2 * lowest) / (3 + 2))
-
-
-def test_it_is_kept_as_json(tmp_path):
-    model = count_characters(CORPUS)
-    model.save(tmp_path / "lm.json")
-    assert read_char_lm(tmp_path / "lm.json") == model
+def test_a_text_of_ones_own_helps_both_decoders_as_a_file_and_packed(tmp_path):
     (tmp_path / "corpus.txt").write_text("\n".join(CORPUS), encoding="utf-8")
-    assert read_char_lm(tmp_path / "corpus.txt") == model
-    assert isinstance(
-        json.loads((tmp_path / "lm.json").read_text(encoding="utf-8"))["counts"], dict
-    )
+    NGRAMS.save(tmp_path / "corpus.npz")
+    logits = unsure("Omsättning", "Omsåttning")
+    for name in ("corpus.txt", "corpus.npz"):
+        files = LanguageFiles(char_lm=tmp_path / name)
+        assert read(logits, files.open(NORDIC)) == "Omsättning"
+        model = files.open_model(NORDIC)
+        frames = np.array([logits.shape[1]])
+        found = decode_with_language(logits, frames, NORDIC, language=model)
+        assert found[0].text == "Omsättning"
 
 
-@pytest.mark.parametrize(
-    "content",
-    ["", "[]", "{}", '{"schema": "other/1", "counts": {"": {"a": 1}}}', '{"schema": 1'],
-)
-def test_what_is_no_language(content, tmp_path):
-    for name, reader in (("lm.json", read_char_lm), ("words.txt", read_words)):
-        (tmp_path / name).write_text(content if name == "lm.json" else " \n\n")
-        with pytest.raises(DataError, match="holds no"):
+def test_what_is_no_language(tmp_path):
+    for name, reader in (
+        ("corpus.txt", lambda path: read_character_ngrams(path, NORDIC)),
+        ("words.txt", read_words),
+    ):
+        (tmp_path / name).write_text(" \n\n")
+        with pytest.raises(DataError, match="is empty|holds no"):
             reader(tmp_path / name)
     with pytest.raises(UsageError, match="no file of --char-lm"):
         LanguageFiles(tmp_path / "none.txt").open(NORDIC)
-    (tmp_path / "pickle.json").write_bytes(b"\x80\x04K\x01.")
+    (tmp_path / "pickle.txt").write_bytes(b"\x80\x04K\x01.")
     with pytest.raises(DataError, match="cannot read"):
-        read_char_lm(tmp_path / "pickle.json")
-    with pytest.raises(UsageError, match="order of 0"):
-        count_characters(["a"], 0)
-    assert CharLm(1, {"": {"a": 1}}).probability("xyz", "a", 2) == pytest.approx(0.75)
+        read_character_ngrams(tmp_path / "pickle.txt", NORDIC)
+    with pytest.raises(ArtifactError, match="--decoder greedy"):
+        shipped_language_model("martian", NORDIC)

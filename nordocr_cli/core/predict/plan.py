@@ -16,7 +16,14 @@ from nordocr_cli.limits import Limits
 from nordocr_cli.pages.outline import CROPS, Crop
 from nordocr_cli.records import STDIN
 from nordocr_cli.runtime.device import parse_device
-from nordocr_cli.runtime.specs import AUTO, Spec, default_model, parse_spec, require_options
+from nordocr_cli.runtime.specs import (
+    AUTO,
+    LANGUAGE,
+    Spec,
+    default_model,
+    parse_spec,
+    require_options,
+)
 
 if TYPE_CHECKING:
     from nordocr_cli.data.layouts.layout import Layout
@@ -68,8 +75,10 @@ class PredictOptions:
         require_options(spec, self.precision, self.decoder, self.compiled)
         if self.lm:
             self.lm.require()
-            if self.decoder != "beam":
-                raise UsageError("--char-lm and --lexicon require --decoder beam")
+            if self.lm.lexicon and self.decoder != "beam":
+                raise UsageError("--lexicon requires --decoder beam")
+            if self.decoder not in (LANGUAGE, "beam"):
+                raise UsageError("--char-lm requires --decoder language or beam")
         return spec
 
     def to_json(self) -> dict[str, Any]:
@@ -86,7 +95,7 @@ class PredictOptions:
             values["crop"] = self.crop
         if self.decoder == "beam":
             values["beam_width"] = self.beam_width
-            values |= self.lm.to_json() if self.lm else {}
+        values |= self.lm.to_json() if self.lm else {}
         return values
 
 
