@@ -5,6 +5,7 @@ line. Nothing in them is ever executed.
 """
 
 import re
+import unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -33,6 +34,7 @@ _SUFFIX = ".ngrams.npz"
 WEIGHT = 0.25
 
 ORDER = 5  # of the n-grams that are counted in a text of one's own
+_LETTERS_WITH_STROKES = {"ø": "o", "Ø": "O", "ð": "d", "Ð": "D"}  # not decomposed by NFD
 _WORD = re.compile(r"[^\W\d_]+$")
 
 
@@ -44,6 +46,8 @@ class LanguageModel:
     ) -> None:
         self._ngrams, self._weight = ngrams, weight
         self._numbers = [END, *(ngrams.number_of(c) for c in charset.characters)]
+        # the letter without its mark, of each class that has one: å, a
+        self._unmarked = _unmarked_letters(charset)
 
     @property
     def beginning(self) -> int:
@@ -61,6 +65,22 @@ class LanguageModel:
     def end(self, context: int) -> float:
         """Return the weighted bonus, in nats, of the line's end after a context."""
         return self._weight * self._ngrams.score(context, END)
+
+    def may_replace(self, character: int, other: int) -> bool:
+        """Whether the language model may put a class in another's place. It never takes the mark
+        off a letter: a ring that the network saw is ink, and a name may well be spelt with it.
+        """
+        return self._unmarked.get(character) != other
+
+
+def _unmarked_letters(charset: Charset) -> dict[int, int]:
+    found = {}
+    for at, character in enumerate(charset.characters, start=1):
+        letter = _LETTERS_WITH_STROKES.get(character)
+        letter = letter or unicodedata.normalize("NFD", character)[0]
+        if letter != character and letter in charset.class_of:
+            found[at] = charset.class_of[letter]
+    return found
 
 
 def shipped_language_model(name: str, charset: Charset) -> LanguageModel:

@@ -7,7 +7,8 @@ counted, and of each context the logarithm of the share that it keeps ("backoff"
 
 All digits count as one, which then stands for each of the ten with the same probability. So the
 model knows where a figure is likely, but never prefers one figure to another: the amounts of a
-document are not guessed from other documents.
+document are not guessed from other documents. Dashes count as one too, and so do quotation marks:
+which of them a document has is a matter of its typesetting.
 """
 
 import math
@@ -38,7 +39,7 @@ _LARGEST_STEP = 255
 
 _LARGEST_FILE = 64 << 20
 _CACHED = 200_000  # scores kept; the cache starts again when it holds more
-_ONE_DIGIT = str.maketrans("123456789", "0" * 9)
+_COUNTED_AS_ONE = str.maketrans("123456789–—’‘”“„", "0" * 9 + '--\'\'"""')
 
 
 @dataclass(frozen=True)
@@ -83,8 +84,8 @@ class CharacterNgrams:
         return {character: at for at, character in enumerate(self.alphabet, start=1)}
 
     def number_of(self, character: str) -> int:
-        """Return the number of a character; all digits have the same one."""
-        return self._numbers.get(character.translate(_ONE_DIGIT), _UNKNOWN)
+        """Return the number of a character. Digits have the same one, dashes, and quotes."""
+        return self._numbers.get(character.translate(_COUNTED_AS_ONE), _UNKNOWN)
 
     def extended(self, context: int, number: int) -> int:
         """Return the context after one more character."""
@@ -205,7 +206,7 @@ def count_ngrams(
         raise UsageError(
             f"an order of {len(minimum_counts)}; the largest is {LARGEST_ORDER}"
         )
-    alphabet = "".join(dict.fromkeys(alphabet.translate(_ONE_DIGIT)))
+    alphabet = "".join(dict.fromkeys(alphabet.translate(_COUNTED_AS_ONE)))
     if len(alphabet) > _LARGEST_ALPHABET:
         raise UsageError(f"{len(alphabet)} characters; at most {_LARGEST_ALPHABET} fit")
 
@@ -229,7 +230,7 @@ def _numbered(lines: Iterable[str], alphabet: str) -> NDArray[np.uint64]:
     found = bytearray()
     for line in lines:
         found.append(_BEGIN)
-        found.extend(numbers.get(c, _UNKNOWN) for c in line.translate(_ONE_DIGIT))
+        found.extend(numbers.get(c, _UNKNOWN) for c in line.translate(_COUNTED_AS_ONE))
         found.append(END)
     return np.frombuffer(bytes(found), dtype=np.uint8).astype(np.uint64)
 

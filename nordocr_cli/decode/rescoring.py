@@ -94,13 +94,16 @@ def decode_with_language(
             readings.append(greedy[index])
             continue
         line = scores[index, :length]
-        found = best_text(list(stretches(line, doubtful)), language, beam_width)
+        found = best_text(list(stretches(line, doubtful, language)), language, beam_width)
         readings.append(_recognition(line, found, charset, temperature))
     return readings
 
 
-def stretches(line: NDArray[np.float32], in_doubt: NDArray[np.bool_]) -> Iterator[Stretch]:
-    """Yield the stretches of one line's frames, those of characters and those in doubt.
+def stretches(
+    line: NDArray[np.float32], in_doubt: NDArray[np.bool_], language: LanguageModel
+) -> Iterator[Stretch]:
+    """Yield the stretches of one line's frames, those of characters and those in doubt, with the
+    choices that `language` may take.
 
     `line` (T, C) are logits or log probabilities, `in_doubt` (T,) the frames where several classes
     are likely.
@@ -121,7 +124,8 @@ def stretches(line: NDArray[np.float32], in_doubt: NDArray[np.bool_]) -> Iterato
         if character == BLANK:
             others = _insertions(line[first:last], touching)
         else:
-            others = _replacements(line[first:last], character, touching)
+            likely = _replacements(line[first:last], character, touching)
+            others = [c for c in likely if language.may_replace(character, c.character)]
         if character != BLANK or others:
             yield Stretch(first, last, (Choice(character, 0.0), *others))
 

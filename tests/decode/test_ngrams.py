@@ -56,6 +56,13 @@ def test_no_digit_is_more_likely_than_another():
     assert scores.pop() > ngrams.score(after, ngrams.number_of("r"))
 
 
+def test_dashes_count_as_one_and_quotation_marks_too():
+    ngrams = count_ngrams(["1-2", "1–2", "“ja”"], ' ja-–"“”0', (1, 1))
+    assert ngrams.alphabet == ' ja-"0'
+    assert ngrams.number_of("—") == ngrams.number_of("-")
+    assert ngrams.number_of("„") == ngrams.number_of('"')
+
+
 def test_a_model_comes_back_from_its_file_as_it_was(ngrams, tmp_path):
     ngrams.save(tmp_path / "m.npz")
     again = read_ngrams(tmp_path / "m.npz")

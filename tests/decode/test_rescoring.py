@@ -55,6 +55,14 @@ def test_a_doubtful_space_goes_and_a_missing_letter_comes():
     assert read(missing).text == "mål"
 
 
+def test_the_mark_of_a_letter_is_never_taken_away():
+    logits = line_of({"l": 0.99}, {"å": 0.55, "a": 0.44}, {"m": 0.99})
+    after_l = NGRAMS.extended(NGRAMS.beginning, NGRAMS.number_of("l"))
+    likelier, less = (NGRAMS.score(after_l, NGRAMS.number_of(c)) for c in "aå")
+    assert likelier > less
+    assert read(logits).text == "låm"
+
+
 def test_digits_are_never_exchanged_and_letters_among_them_are():
     logits = line_of({" ": 0.99}, {"0": 0.99}, {"_": 0.99}, {"O": 0.6, "0": 0.39})
     assert read(logits).text == " 00"
