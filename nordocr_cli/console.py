@@ -23,7 +23,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from nordocr_cli.errors import OldArtifactWarning
+from nordocr_cli.errors import DamagedImageWarning, OldArtifactWarning
 from nordocr_cli.printable import json_text, printable_lines, redacted
 
 _PLAIN_LINE_EVERY_S = 5.0
@@ -252,8 +252,8 @@ class Console:
         self.err.print(f"[yellow]warning:[/yellow] {_shown(message)}")
 
     def show_warnings(self) -> None:
-        """From now on print Python's warnings about old artifacts as `warn` does; others keep
-        Python's form.
+        """From now on print Python's warnings about old artifacts and damaged images as `warn`
+        does; others keep Python's form.
         """
         python_form = warnings.showwarning
 
@@ -265,7 +265,7 @@ class Console:
             file: TextIO | None = None,
             line: str | None = None,
         ) -> None:
-            if issubclass(category, OldArtifactWarning):
+            if issubclass(category, (OldArtifactWarning, DamagedImageWarning)):
                 self.warn(str(message))
             else:
                 python_form(message, category, filename, lineno, file, line)

@@ -9,6 +9,7 @@
     └── Interrupted            130    the user stopped the work; what was done is saved
 
     OldArtifactWarning                a UserWarning: an older file without a complete digest
+    DamagedImageWarning               a UserWarning: an image that was decoded in spite of damage
 
 Every message says what is wrong, where (file:line, dotted key, row id) and how to fix it, in one or
 two lines. Any other exception is a bug: it ends with a traceback and exit code 1.
@@ -62,6 +63,10 @@ class Interrupted(NordocrError):
 
 class OldArtifactWarning(UserWarning):
     """An artifact of an older schema, whose digest does not cover all of it, was accepted."""
+
+
+class DamagedImageWarning(UserWarning):
+    """An image is damaged, and its decoder went on: some of its pixels may be wrong."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -40,6 +40,7 @@ _LIBRARIES = {
     "safetensors": "safetensors",
     "numpy": "numpy",
     "PIL": "pillow",
+    "simplejpeg": "simplejpeg",
     "onnx": "onnx",
     "onnxruntime": "onnxruntime",
     "cv2": "opencv-python-headless",

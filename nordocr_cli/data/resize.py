@@ -8,6 +8,7 @@ import io
 import os
 import stat
 import struct
+import warnings
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -15,11 +16,12 @@ from typing import Any
 
 import cv2
 import numpy as np
+import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from nordocr_cli.artifact.contract import InputType
-from nordocr_cli.errors import DataError, UsageError
+from nordocr_cli.errors import DamagedImageWarning, DataError, UsageError
 from nordocr_cli.geometry import NORMALIZATIONS, Geometry
 from nordocr_cli.limits import MAX_PAGE_SIDE, require_sides
 
@@ -58,11 +60,12 @@ def decode_image(
     1-bit, gray and palette images become RGB, transparency is laid on white, wider pixels are
     scaled to 8 bits, EXIF orientation is applied; of an MPO the first image is taken. `what` names
     the image in errors. Raises DataError when the data is empty, truncated, damaged, in another
-    format, of several frames, or larger than `max_pixels`.
+    format, of several frames, or larger than `max_pixels`. Warns with DamagedImageWarning of a JPEG
+    that libjpeg decodes in spite of damage, as most programs do.
     """
     if not data:
         raise DataError(f"{what}: the file is empty")
-    plain = _decode_plain(data, max_pixels, keep_gray)
+    plain = _decode_plain(data, what, max_pixels, keep_gray)
     if plain is not None:
         return plain
     try:
@@ -73,7 +76,10 @@ def decode_image(
             # as other pixels.
             image.verify()
             image = Image.open(io.BytesIO(data), formats=FORMATS)
-        return rgb_pixels(image, keep_gray=keep_gray)
+        pixels = rgb_pixels(image, keep_gray=keep_gray)
+        if image.format == "JPEG":
+            _warn_of_damage(data, what)
+        return pixels
     except DataError:
         raise
     except Image.DecompressionBombError:  # Pillow's own limit, met while it opens the image
@@ -86,21 +92,78 @@ def decode_image(
         raise DataError(f"{what}: damaged image: {error}") from error
 
 
-def _decode_plain(data: bytes, max_pixels: int, keep_gray: bool) -> Pixels | None:
-    """Decode an image that OpenCV reads as Pillow does; None for any other."""
+def _decode_plain(
+    data: bytes, what: str, max_pixels: int, keep_gray: bool
+) -> Pixels | None:
+    """Decode a JPEG or PNG that needs no more than its pixels; None for any other image."""
     size = _plain_size(data)
     if size is None or size[0] * size[1] > max_pixels or max(size) > MAX_PAGE_SIDE:
         return None
 
-    pixels = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
-    if pixels is None or pixels.dtype != np.uint8 or pixels.shape[:2] != size:
+    if data[:2] == b"\xff\xd8":
+        pixels = _decode_jpeg(data, what)
+    else:
+        pixels = _decode_png(data)
+    if pixels is None or pixels.shape[:2] != size:
         return None
 
     is_gray = pixels.ndim == 2
-    if is_gray and keep_gray:
+    if is_gray and not keep_gray:
+        return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB), dtype=np.uint8)
+    return pixels
+
+
+def _decode_png(data: bytes) -> Pixels | None:
+    """Return uint8 (height, width) or (height, width, 3) RGB, None when OpenCV refuses it."""
+    pixels = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None or pixels.dtype != np.uint8:
+        return None
+    if pixels.ndim == 2:
         return np.asarray(pixels, dtype=np.uint8)
-    conversion = cv2.COLOR_GRAY2RGB if is_gray else cv2.COLOR_BGR2RGB
-    return np.asarray(cv2.cvtColor(pixels, conversion), dtype=np.uint8)
+    return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+
+
+def _decode_jpeg(data: bytes, what: str) -> Pixels | None:
+    """Return uint8 (height, width) or (height, width, 3) RGB, None when libjpeg refuses it.
+
+    libjpeg-turbo as in Pillow and OpenCV, which print its warnings without the name of the file or
+    not at all.
+    """
+    try:
+        color_space = _color_space(data)
+        try:
+            pixels = simplejpeg.decode_jpeg(data, color_space)
+        except ValueError as warning:  # also an error, which comes again
+            pixels = simplejpeg.decode_jpeg(data, color_space, strict=False)
+            _warn(what, warning)
+    except ValueError:
+        return None
+    return np.asarray(pixels[:, :, 0] if color_space == "GRAY" else pixels, dtype=np.uint8)
+
+
+def _warn_of_damage(data: bytes, what: str) -> None:
+    """Warn when libjpeg decodes a JPEG in spite of damage. Decodes it at an eighth of its size."""
+    try:
+        color_space = _color_space(data)
+        sides = {"min_height": 1, "min_width": 1, "min_factor": 8}
+        try:
+            simplejpeg.decode_jpeg(data, color_space, **sides)
+        except ValueError as warning:
+            simplejpeg.decode_jpeg(data, color_space, strict=False, **sides)
+            _warn(what, warning)
+    except ValueError:
+        return  # Pillow says what is wrong
+
+
+def _color_space(data: bytes) -> str:
+    """The name of the colours that a JPEG is decoded to. Raises ValueError for no JPEG."""
+    _, _, stored, _ = simplejpeg.decode_jpeg_header(data, strict=False)
+    return {"Gray": "GRAY", "CMYK": "CMYK", "YCCK": "CMYK"}.get(stored, "RGB")
+
+
+def _warn(what: str, warning: ValueError) -> None:
+    message = f"{what}: {warning}; parts of the image may be wrong"
+    warnings.warn(message, DamagedImageWarning, stacklevel=2)
 
 
 def _require_one_small_image(image: Image.Image, what: str, max_pixels: int) -> None:
@@ -126,9 +189,9 @@ def _plain_size(data: bytes) -> tuple[int, int] | None:
     """(height, width) of a whole JPEG or PNG that says nothing but its pixels, gray or RGB with 8
     bits (gray PNGs with less).
 
-    OpenCV decodes these as Pillow does, in two thirds of the time. What it reads otherwise, or
-    accepts though it is damaged, has to take the other way and gives None: orientation,
-    transparency, palettes, profiles, wrong checksums, missing ends.
+    OpenCV and libjpeg decode these as Pillow does, in two thirds of the time. What OpenCV reads
+    otherwise, or accepts though it is damaged, has to take the other way and gives None:
+    orientation, transparency, palettes, profiles, wrong checksums, missing ends.
     """
     try:
         if data[:8] == b"\x89PNG\r\n\x1a\n":

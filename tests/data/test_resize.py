@@ -19,7 +19,7 @@ from nordocr_cli.data.resize import (
     read_image,
     resize_line,
 )
-from nordocr_cli.errors import DataError, UsageError
+from nordocr_cli.errors import DamagedImageWarning, DataError, UsageError
 from nordocr_cli.geometry import Geometry
 
 GEOMETRY = Geometry()
@@ -338,3 +338,25 @@ def test_a_gray_crop_scales_as_its_rgb_form(height: int, width: int) -> None:
                 np.repeat(line[:, :, None], 3, axis=2),
                 resize_line(np.stack([gray] * 3, 2), geometry),
             )
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+@pytest.mark.parametrize("with_exif", [False, True])
+def test_what_libjpeg_says_of_a_damaged_image_names_the_file(
+    mode, with_exif, capfd
+) -> None:
+    exif = Image.Exif()
+    if with_exif:
+        exif[0x0112] = 1
+    whole = encoded(Image.fromarray(noise(64, 90)).convert(mode), "JPEG", exif=exif)
+    extra = whole[:-2] + b"\0" * 20 + whole[-2:]
+    with pytest.warns(
+        DamagedImageWarning, match=r"scan\.jpg: Corrupt JPEG data: \d+ extraneous"
+    ):
+        pixels = decode_image(extra, "scan.jpg")
+    np.testing.assert_array_equal(pixels, decode_image(whole, "scan.jpg"))
+    damaged = bytearray(whole)
+    damaged[-400:-300] = b"\x55" * 100
+    with pytest.warns(DamagedImageWarning, match="scan.jpg: Corrupt JPEG data"):
+        decode_image(bytes(damaged), "scan.jpg")
+    assert capfd.readouterr().err == ""  # libjpeg itself prints nothing
