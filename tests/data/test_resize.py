@@ -355,8 +355,6 @@ def test_what_libjpeg_says_of_a_damaged_image_names_the_file(
     ):
         pixels = decode_image(extra, "scan.jpg")
     np.testing.assert_array_equal(pixels, decode_image(whole, "scan.jpg"))
-    damaged = bytearray(whole)
-    damaged[-400:-300] = b"\x55" * 100
-    with pytest.warns(DamagedImageWarning, match="scan.jpg: Corrupt JPEG data"):
-        decode_image(bytes(damaged), "scan.jpg")
+    with pytest.warns(DamagedImageWarning, match=r"scan\.jpg: Corrupt JPEG data: premature end"):
+        decode_image(whole[:-400] + whole[-2:], "scan.jpg")
     assert capfd.readouterr().err == ""  # libjpeg itself prints nothing
