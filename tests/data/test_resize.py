@@ -355,6 +355,8 @@ def test_what_libjpeg_says_of_a_damaged_image_names_the_file(
     ):
         pixels = decode_image(extra, "scan.jpg")
     np.testing.assert_array_equal(pixels, decode_image(whole, "scan.jpg"))
-    with pytest.warns(DamagedImageWarning, match=r"scan\.jpg: Corrupt JPEG data: premature end"):
+    with pytest.warns(
+        DamagedImageWarning, match=r"scan\.jpg: Corrupt JPEG data: premature end"
+    ):
         decode_image(whole[:-400] + whole[-2:], "scan.jpg")
     assert capfd.readouterr().err == ""  # libjpeg itself prints nothing
