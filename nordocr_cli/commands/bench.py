@@ -195,15 +195,18 @@ def bench(
 
 def _show(console: Console, result: "BenchResult") -> None:
     from nordocr_cli.core.bench.tables import (
+        ACCURACY_HEADS,
         GRID_HEADS,
         ROW_HEADS,
         STAGE_HEADS,
         VERDICT_HEADS,
+        accuracy,
         grid,
         rows,
         stages,
         verdicts,
     )
+    from nordocr_cli.metrics.tables import verdict_note
 
     console.table(
         f"{result.source}: median of {result.rounds} rounds",
@@ -211,6 +214,11 @@ def _show(console: Console, result: "BenchResult") -> None:
         rows(result),
         right=range(2, 11),
     )
+    if result.accuracy:
+        title = f"accuracy, compared with {result.accuracy[0].other}"
+        console.table(title, ACCURACY_HEADS, accuracy(result), right=range(1, 6))
+        unit = "pages" if result.rows[0].pages_per_s else "documents"
+        console.note(verdict_note(result.accuracy[0].comparison, unit))
     if parts := stages(result):
         console.table(
             "one pass, stage by stage, and what it takes",

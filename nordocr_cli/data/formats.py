@@ -129,7 +129,8 @@ class SourceSpec:
 
 
 def parse_source(text: str, columns: Columns = NO_COLUMNS) -> SourceSpec:
-    """Read `[NAME=]PATH[:ROOT]`. What exists under the complete text is a path.
+    """Read `[NAME=]PATH[:ROOT]`. What exists under the complete text is a path. ROOT may start from
+    the label file's folder.
 
     Raises UsageError when nothing is there, or its name is not UTF-8.
     """
@@ -142,11 +143,20 @@ def parse_source(text: str, columns: Columns = NO_COLUMNS) -> SourceSpec:
     for colon in reversed([match.start() for match in re.finditer(":", rest)]):
         path, root = Path(rest[:colon]), Path(rest[colon + 1 :])
         if path.exists():
-            if not root.exists():
-                raise UsageError(f"no folder {root} with the images of {path}")
-            return SourceSpec(path, root, name, columns)
+            return SourceSpec(path, _find_root(path, root), name, columns)
     require_regular_or_folder(Path(rest))
     raise UsageError(f"no such file or folder: {rest}")
+
+
+def _find_root(path: Path, root: Path) -> Path:
+    """The folder of the images of `path`, from here or from the folder of `path`."""
+    folder = path if path.is_dir() else path.parent
+    for found in (root, folder / root):
+        if found.exists():
+            return found
+    raise UsageError(
+        f"no folder {root} with the images of {path}, neither here nor in {folder}"
+    )
 
 
 def open_source(spec: SourceSpec | Path, progress: Progress = SILENT) -> Source:
@@ -342,12 +352,9 @@ def _source_in(spec: SourceSpec, progress: Progress) -> Source | None:
             )
     others += _counted(tables, path, "tables") + _counted(archives, path, "archives")
     if others:
-        if manifest:
-            read = manifest.name
-        else:
-            read = f"{len(source.files)} {source.kind}"
+        read = manifest.name + " is" if manifest else _counted_files(source)
         progress.warn(
-            f"{path}: {read} is read; left aside: {', '.join(others)}. Name these as sources of"
+            f"{path}: {read} read; left aside: {', '.join(others)}. Name these as sources of"
             " their own to read them"
         )
     return source
@@ -384,6 +391,13 @@ def _counted(files: Sequence[Path], folder: Path, what: str) -> list[str]:
     if len(files) == 1:
         return [str(first)]
     return [f"{len(files)} {what} ({first}, …)"]
+
+
+def _counted_files(source: Source) -> str:
+    count = len(source.files)
+    if count == 1:
+        return f"1 {source.kind.removesuffix('s')} is"
+    return f"{count} {source.kind} are"
 
 
 def _label_file(folder: Path, columns: Columns, pairs: Sequence[Path]) -> Path | None:

@@ -29,6 +29,20 @@ Pixels = NDArray[np.uint8]
 
 MAX_LINE_PIXELS = 16_000_000
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")
+# What lies in place of images, or is an image in another format, by what its first bytes hold.
+_LOOK_BYTES = 64
+_LOOKS = {
+    b"version https://git-lfs": "a pointer of Git LFS; `git lfs pull` fetches the image",
+    b"<!doctype html": "an HTML page",
+    b"<html": "an HTML page",
+    b"%pdf-": "a PDF",
+    b"gif8": "a GIF; convert it to PNG",
+    b"ftypavif": "AVIF; convert it to PNG",
+    b"ftyphei": "HEIF; convert it to JPEG",
+    b"jp  \r\n": "JPEG 2000; convert it to PNG",
+    b"p5\n": "a PGM; convert it to PNG",
+    b"p6\n": "a PPM; convert it to PNG",
+}
 
 # Pillow has one limit for all images; ours are checked from the header, before decoding.
 Image.MAX_IMAGE_PIXELS = None
@@ -87,9 +101,17 @@ def decode_image(
             f"{what}: its pixels are more than the limit of {max_pixels / 1e6:.0f} megapixels"
         ) from None
     except UnidentifiedImageError:
-        raise DataError(f"{what}: not an image in {', '.join(FORMATS)}") from None
+        raise _unidentified(data, what) from None
     except Exception as error:  # a decoder fed with damaged bytes raises almost anything
         raise DataError(f"{what}: damaged image: {error}") from error
+
+
+def _unidentified(data: bytes, what: str) -> DataError:
+    """The error for bytes in no format that is read; it names what they look like."""
+    head = data[:_LOOK_BYTES].lstrip().lower()
+    kind = next((kind for mark, kind in _LOOKS.items() if mark in head), None)
+    but = f", but {kind}" if kind else ""
+    return DataError(f"{what}: not an image in {', '.join(FORMATS)}{but}")
 
 
 def _decode_plain(
@@ -267,7 +289,7 @@ def image_size(data: bytes, what: str) -> tuple[int, int]:
             return (width, height)
         return (height, width)
     except UnidentifiedImageError:
-        raise DataError(f"{what}: not an image in {', '.join(FORMATS)}") from None
+        raise _unidentified(data, what) from None
     except Exception as error:  # see decode_image
         raise DataError(f"{what}: damaged image: {error}") from error
 

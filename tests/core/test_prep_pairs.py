@@ -14,6 +14,7 @@ from PIL import Image
 from nordocr_cli.core.prep.run import prep
 from nordocr_cli.data.split import Split, document_of
 from nordocr_cli.data.store import LineStore
+from nordocr_cli.errors import DataError
 from nordocr_cli.profile import load_profile
 
 PROFILE = load_profile("svtrv2-nano").profile
@@ -237,6 +238,33 @@ def test_missing_images_are_told_where_they_are(tmp_path: Path) -> None:
     result = prep([folder], tmp_path / "o.lmdb", PROFILE)
     assert f"2 of the missing images lie in {folder / 'some' / 'crops'}" in result.problem
     assert f":{folder / 'some' / 'crops'}" in result.problem
+
+
+@pytest.mark.parametrize("on_bad", ["error", "skip"])
+def test_where_all_missing_images_are_is_said_too(tmp_path: Path, on_bad: str) -> None:
+    folder = folder_of(tmp_path / "in", [(picture(), "Summa")])
+    (folder / "crops").mkdir()
+    (folder / "0.png").rename(folder / "crops" / "0.png")
+    labels, store = folder / "manifest.jsonl", tmp_path / "o.lmdb"
+
+    with pytest.raises(DataError, match=rf"1 of the missing images lie .*:{folder}/crops"):
+        prep([labels], store, PROFILE, on_bad=on_bad)
+
+    # The folder may be given as it is seen from the label file.
+    assert prep([f"{labels}:crops"], store, PROFILE).kept == 1
+
+
+def test_rows_that_are_skipped_are_named(tmp_path: Path, heard) -> None:
+    rows = [(picture(), "Summa"), (picture("b"), ""), (picture("c"), "c")]
+    folder = folder_of(tmp_path / "in", rows)
+    (folder / "2.png").write_bytes(b"")
+
+    prep([folder], tmp_path / "o.lmdb", PROFILE, on_bad="skip", progress=heard)
+
+    warnings = " ".join(heard.warnings)
+    assert "1 rows have no text: " in warnings
+    assert "1 rows have an image that cannot be read: " in warnings
+    assert "2.png: the file is empty" in warnings
 
 
 # What a row may be, and what becomes of it: `kept` or a reason.

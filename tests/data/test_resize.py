@@ -197,6 +197,22 @@ def test_refuses_a_side_that_no_decoder_takes(size) -> None:
         decode_image(buffer.getvalue(), "long.png")
 
 
+@pytest.mark.parametrize(
+    ("data", "named"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
+        (b"\n<!DOCTYPE html><html><body>Not found</body></html>", "an HTML page"),
+        (b"GIF89a" + bytes(20), "a GIF; convert it to PNG"),
+        (b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG 2000"),
+        (b"P5\n2 1\n255\n\0\0", "a PGM"),
+    ],
+)
+def test_what_lies_in_place_of_an_image_is_named(data: bytes, named: str) -> None:
+    for read in (decode_image, image_size):
+        with pytest.raises(DataError, match=f"x.png: not an image in PNG.*, but .*{named}"):
+            read(data, "x.png")
+
+
 def test_read_image_names_the_file(tmp_path) -> None:
     with pytest.raises(DataError, match="nowhere.png"):
         read_image(tmp_path / "nowhere.png")

@@ -639,21 +639,6 @@ def test_data_sets_compiled_by_kraken(tmp_path: Path) -> None:
     assert source.crop(entries[1]).shape == (20, 60, 3)
 
 
-def test_shards_written_by_webdataset(tmp_path: Path) -> None:
-    webdataset = pytest.importorskip("webdataset")
-    with webdataset.ShardWriter(
-        str(tmp_path / "s-%04d.tar"), maxcount=2, verbose=0
-    ) as shards:
-        for number, text in enumerate(TEXTS):
-            sample = {"__key__": f"a/{number:06d}", "png": picture(number)}
-            shards.write({**sample, "json": {"text": text}})
-    source = open_source(tmp_path)
-    entries = list(source.entries())
-    assert [entry.row.text for entry in entries] == list(TEXTS)
-    assert source.crop(entries[2]).shape == (20, 60, 3)
-    source.close()
-
-
 def test_keys_within_keys_can_be_named(tmp_path: Path) -> None:
     rows = [
         {"image": {"path": name}, "text": {"value": text}}
@@ -707,7 +692,7 @@ def test_a_mixed_folder_names_what_it_left_aside(tmp_path: Path, heard) -> None:
         put(tmp_path / f"line{number}.png", picture(number))
         put(tmp_path / f"line{number}.gt.txt", "x")
     assert open_source(tmp_path, heard).kind == "pages"
-    assert "1 pages is read; left aside: 4 pairs (line0.gt.txt, …)" in heard.warnings[0]
+    assert "1 page is read; left aside: 4 pairs (line0.gt.txt, …)" in heard.warnings[0]
 
 
 @pytest.mark.parametrize(

@@ -25,13 +25,15 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Lines:
     """Crops to read, uint8 (height, width, 3) RGB each, with their languages and reference texts
-    (`` where not known). `readable` is false for lines of random pixels, which only take time.
+    (`` where not known). `documents` are their sources: pages where one document is read.
+    `readable` is false for lines of random pixels, which only take time.
     """
 
     source: str
     crops: "Sequence[Image]"
     languages: tuple[str, ...]
     texts: tuple[str, ...]
+    documents: tuple[str, ...]
     read_s: float = 0.0  # seconds for reading all of them
     pages: tuple[Page, ...] = ()  # where the crops were cut out of a document
     readable: bool = True
@@ -60,7 +62,11 @@ def read_lines(
             rows = [store.row(i) for i in chosen]
             crops = [store.image(i) for i in chosen]
         found = Lines(
-            str(lines), crops, tuple(r.language for r in rows), tuple(r.text for r in rows)
+            str(lines),
+            crops,
+            languages=tuple(row.language for row in rows),
+            texts=tuple(row.text for row in rows),
+            documents=tuple(row.source for row in rows),
         )
     else:
         assert document is not None
@@ -95,9 +101,13 @@ def _cut_regions(
             image = pages.page(page.index, size if all(size) else None)
             crops += [_cut(image, region) for region in mine]
             kept.append(Page(page.index, mine))
-    texts = tuple(region.text for page in kept for region in page.regions)
     return Lines(
-        str(document), crops, (layout.language,) * len(crops), texts, pages=tuple(kept)
+        str(document),
+        crops,
+        languages=(layout.language,) * len(crops),
+        texts=tuple(region.text for page in kept for region in page.regions),
+        documents=tuple(f"page {page.index}" for page in kept for _ in page.regions),
+        pages=tuple(kept),
     )
 
 

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from nordocr_cli.errors import DataError, UsageError
 from nordocr_cli.limits import read_json
+from nordocr_cli.metrics.significance import Comparison
 
 SCHEMA = "nordocr.bench/1"
 
@@ -125,6 +126,16 @@ class Verdict(_Record):
     threshold: float
 
 
+class Accuracy(_Record):
+    """The recognizer `name` compared with the recognizer `other` on the lines whose text is known,
+    by document.
+    """
+
+    name: str
+    other: str
+    comparison: Comparison
+
+
 class BenchResult(_Record):
     """The recognizers in the requested order, the grid, what was skipped and why, and where it was
     measured.
@@ -154,6 +165,9 @@ class BenchResult(_Record):
     written: tuple[str, ...] = ()
     baseline: str | None = None
     verdicts: tuple[Verdict, ...] = ()
+    accuracy: tuple[Accuracy, ...] = Field(
+        (), description="who reads better than the reference, where the texts are known"
+    )
 
     def to_json(self) -> dict[str, Any]:
         """Return everything as plain JSON."""

@@ -9,6 +9,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any, Literal
 
 from nordocr_cli.atomic import refuse_inputs, write_json
+from nordocr_cli.core.bench.accuracy import compare_accuracy
 from nordocr_cli.core.bench.external import (
     External,
     exact_regions,
@@ -260,6 +261,12 @@ def bench(
         command=tuple(command),
         skipped=skipped,
         environment=_environment(recognizers, threads),
+        accuracy=compare_accuracy(
+            source,
+            [model.name for model in opened],
+            [lap.readings for lap in laps],
+            reference,
+        ),
         written=_write_readings(output, rows, readings),
     )
     # The result is saved first: minutes of timing are not lost when the comparison fails.

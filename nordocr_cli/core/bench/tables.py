@@ -1,6 +1,8 @@
 """Rows of the tables that show a bench, as plain strings."""
 
 from nordocr_cli.core.bench.result import BenchResult
+from nordocr_cli.metrics.significance import Comparison
+from nordocr_cli.metrics.tables import percent, spread
 
 Row = tuple[str, ...]
 ROW_HEADS = (
@@ -29,6 +31,7 @@ STAGE_HEADS = (
     "of peak",
 )
 GRID_HEADS = ("model", "batch", "width px", "ms", "lines/s", "Mpx/s", "of peak")
+ACCURACY_HEADS = ("model", "exact", "gained", "lost", "CER micro", "difference", "verdict")
 VERDICT_HEADS = ("case", "change", "counts from", "p", "verdict")
 
 
@@ -115,3 +118,23 @@ def verdicts(result: BenchResult) -> list[Row]:
         )
         for v in result.verdicts
     ]
+
+
+def accuracy(result: BenchResult) -> list[Row]:
+    """Return one row per recognizer that is compared with the reference; ACCURACY_HEADS names the
+    columns.
+    """
+    return [_accuracy_row(one.name, one.comparison) for one in result.accuracy]
+
+
+def _accuracy_row(name: str, found: Comparison) -> Row:
+    exact = found.both_exact + found.only_b_exact
+    return (
+        name,
+        f"{exact:,} of {found.lines:,}",
+        str(found.only_b_exact),
+        str(found.only_a_exact),
+        percent(found.cer_b),
+        spread(found.cer_difference, 2, "+", "pp"),
+        found.verdict,
+    )

@@ -128,4 +128,11 @@ def draw_lines(models: Sequence[str], path: Path, limit: int | None) -> Lines:
         for width in widths
     ]
     nothing = ("",) * len(crops)
-    return Lines(f"widths of {path}", crops, nothing, nothing, readable=False)
+    return Lines(
+        f"widths of {path}",
+        crops,
+        languages=nothing,
+        texts=nothing,
+        documents=nothing,
+        readable=False,
+    )

@@ -17,6 +17,7 @@ from nordocr_cli import __version__, atomic
 from nordocr_cli.core.prep.engines import Engine, EngineName, Ray, Threads, in_order
 from nordocr_cli.core.prep.lines import Outcome, PreparedLine, Recipe, Row, Selection
 from nordocr_cli.core.prep.stats import (
+    BAD,
     NOT_IN_STORE,
     LeftOut,
     OovPolicy,
@@ -197,7 +198,9 @@ def prep(
                 runner = Ray([spec for spec, _ in run.opened], stack, progress)
             run.write(recipe, runner, why, own_mapping, stack)
             if empty := run.empty_stores():
-                raise DataError(run.stats.nothing_kept(empty, charset, chosen.oov))
+                raise DataError(
+                    run.stats.nothing_kept(empty, charset, chosen.oov, run.hints())
+                )
             run.count()
     except KeyboardInterrupt:
         if not run.stats.read:
@@ -341,8 +344,12 @@ class _Run:
         stats, oov, on_bad = self.stats, self._options.oov, self._options.on_bad
         quarantine = stats.write_list(quarantine_path(self._output))
         charset = self._profile.load_charset()
-        problem = stats.problem(oov, on_bad, charset, quarantine, self._hints())
+        hints = self.hints()
+        problem = stats.problem(oov, on_bad, charset, quarantine, hints)
         stats.report(self._progress, _accepted(oov, on_bad))
+        if on_bad == "skip":
+            for hint in hints:
+                self._progress.warn(hint)
         first = self._writers[0].header
         assert first is not None
         pairs = zip(self._paths, self._writers, strict=True)
@@ -368,7 +375,7 @@ class _Run:
             problem=problem,
         )
 
-    def _hints(self) -> list[str]:
+    def hints(self) -> list[str]:
         """Where images lie that were not found, and how to say so."""
         found: list[str] = []
         if not self.stats.missing_images:
@@ -394,13 +401,7 @@ def _accepted(oov: OovPolicy, on_bad: Policy) -> list[str]:
     if oov == "skip":
         accepted.append("oov")
     if on_bad == "skip":
-        accepted += [
-            "too-small",
-            "taller-than-wide",
-            "no-ink",
-            "ctc-infeasible",
-            "too-long",
-        ]
+        accepted += BAD
     return accepted
 
 

@@ -41,7 +41,7 @@ Reason = Literal[
 # Reasons that the user requested: counted, but not listed.
 _FILTERED = ("other-language", "other-subset")
 # Reasons that --on-bad decides about.
-_BAD = (
+BAD = (
     *("bad-row", "empty-text", "missing-image", "unreadable-image"),
     *("too-small", "taller-than-wide", "no-ink", "ctc-infeasible", "too-long"),
 )
@@ -50,6 +50,10 @@ NOT_IN_STORE = ("oov", "ctc-infeasible", "too-long")
 
 # What each reason is called in messages.
 _IN_WORDS = {
+    "bad-row": "rows cannot be read",
+    "empty-text": "rows have no text",
+    "missing-image": "rows have no image",
+    "unreadable-image": "rows have an image that cannot be read",
     "too-small": "rows have an image too small to be read",
     "taller-than-wide": "rows have an image taller than wide",
     "no-ink": "rows have an image without ink, or with hardly any contrast",
@@ -176,7 +180,7 @@ class PrepStats:
         """
         refused = (
             *(("oov",) if oov != "skip" else ()),
-            *(_BAD if on_bad == "error" else ()),
+            *(BAD if on_bad == "error" else ()),
         )
         blocking = {
             reason: count for reason, count in self.left_out.items() if reason in refused
@@ -202,11 +206,17 @@ class PrepStats:
         lines.append(f"{where}fix them, or continue with {' and '.join(ways)}")
         return "\n".join(lines)
 
-    def nothing_kept(self, stores: Sequence[Path], charset: Charset, oov: OovPolicy) -> str:
-        """Say why there is no line for `stores`."""
+    def nothing_kept(
+        self,
+        stores: Sequence[Path],
+        charset: Charset,
+        oov: OovPolicy,
+        hints: Sequence[str] = (),
+    ) -> str:
+        """Say why there is no line for `stores`; see `problem` for `hints`."""
         # Whatever the policies accept, here it is what is wrong.
         strict: OovPolicy = "map" if oov == "map" else "error"
-        problem = self.problem(strict, "error", charset, None)
+        problem = self.problem(strict, "error", charset, None, hints)
         problem = problem or f"every row was left out ({_counts(self.left_out)})"
         return f"no line for {', '.join(map(str, stores))}, nothing was written: {problem}"
 
