@@ -90,7 +90,8 @@ def decode_with_language(
     readings: list[Recognition] = []
     for index, length in enumerate(np.asarray(frames).tolist()):
         doubtful = in_doubt[index, :length]
-        if not doubtful.any():
+        # Where greedy decoding reads nothing, no writing is invented.
+        if not greedy.texts[index] or not doubtful.any():
             readings.append(greedy[index])
             continue
         line = scores[index, :length]

@@ -18,7 +18,7 @@ MISSING = "missing"
 @pytest.mark.parametrize(
     ("args", "code", "said"),
     [
-        (BENCH, 2, "give --lines STORE, or a document"),
+        (BENCH, 2, "give --lines STORE, --widths TABLE, or a document"),
         ((*BENCH, "--lines", MISSING), 2, "no line store missing"),
         ((*BENCH, "--doc", MISSING, "--regions", TRUTH), 2, "no document missing"),
         ((*BENCH, "--doc", TIFF, "--regions", TIFF), 3, "not readable"),

@@ -439,7 +439,9 @@ def test_wrong_combinations(store, tiny_onnx, tmp_path):
         {"lines": store, "document": TIFF},
         {"lines": store, "regions": TRUTH},
     ):
-        with pytest.raises(UsageError, match="--lines STORE, or a document"):
+        with pytest.raises(
+            UsageError, match="--lines STORE, --widths TABLE, or a document"
+        ):
             bench([str(tiny_onnx)], **wrong)
     (tmp_path / "empty.json").write_text('{"pages": []}')
     with pytest.raises(DataError, match="has no lines"):

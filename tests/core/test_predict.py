@@ -249,7 +249,7 @@ def test_a_stopped_run_goes_on(tiny_onnx, tmp_path, monkeypatch):
     assert not output.exists()
     with pytest.raises(UsageError, match="add --resume"):
         Journal(output, plan, resume=False)
-    with pytest.raises(UsageError, match="begun with decoder 'greedy', now it is 'beam'"):
+    with pytest.raises(UsageError, match="begun with decoder 'auto', now it is 'beam'"):
         Journal(output, plan | {"decoder": "beam"}, resume=True)
 
     with (

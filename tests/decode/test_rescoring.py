@@ -79,6 +79,10 @@ def test_a_letter_next_to_its_like_is_not_doubled_without_a_blank():
     assert read(logits).text == "la"
 
 
+def test_a_line_that_is_read_as_empty_stays_empty():
+    assert read(line_of({"_": 0.9}, {"_": 0.6, "l": 0.39}, {"_": 0.9})).text == ""
+
+
 def test_only_the_frames_of_the_line_are_read():
     logits = line_of({"m": 0.99}, {"a": 0.55, "å": 0.44}, {"l": 0.99})
     logits = np.concatenate([logits, line_of({"O": 0.99}, {"0": 0.5, "O": 0.5})], axis=1)

@@ -432,9 +432,7 @@ def test_another_normalization_is_refused(tiny_trocr):
 @pytest.mark.parametrize("library", ["transformers", "peft"])
 def test_without_the_extra_the_install_line_is_said(tiny_trocr, monkeypatch, library):
     monkeypatch.setitem(sys.modules, library, None)
-    with pytest.raises(
-        MissingBackendError, match=r"pip install 'nordocr-cli\[trocr\]'"
-    ) as caught:
+    with pytest.raises(MissingBackendError, match=r"pip install .*\[trocr\]") as caught:
         build(tiny_trocr)
     assert caught.value.exit_code == 5
 

@@ -6,7 +6,6 @@ import io
 from pathlib import Path
 from typing import BinaryIO
 
-from nordocr_cli.data.documents import read_content
 from nordocr_cli.errors import DataError
 from nordocr_cli.limits import Limits, require_regular_or_folder
 from nordocr_cli.records import STDIN
@@ -33,7 +32,7 @@ class Contents:
         Raises UsageError when it is no regular file, DataError when it cannot be opened.
         """
         if path == STDIN:
-            return io.BytesIO(read_content(path, self._limits))
+            return io.BytesIO(self._read(path))
         if path in self._kept:
             return io.BytesIO(self._kept[path])
         require_regular_or_folder(path)
@@ -55,7 +54,13 @@ class Contents:
         return not self._kept or self._kept_bytes + size <= _KEPT_BYTES
 
     def _keep(self, path: Path) -> bytes:
-        content = read_content(path, self._limits)
+        content = self._read(path)
         self._kept[path] = content
         self._kept_bytes += len(content)
         return content
+
+    def _read(self, path: Path) -> bytes:
+        # Imported here, since it brings OpenCV, which `--dry-run` seldom needs.
+        from nordocr_cli.data.documents import read_content
+
+        return read_content(path, self._limits)
