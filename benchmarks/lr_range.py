@@ -112,16 +112,20 @@ def profile_of(task: Task, *sets: str) -> ResolvedProfile:
 
 def suggestion(task: Task, work: Path, steps: int) -> LrRange:
     """Run the range test."""
-    request = TrainRequest(
+    request = _request(task, None, steps)
+    return lr_range(profile_of(task), request, work / f"{task.name}.png")
+
+
+def _request(task: Task, run_dir: Path | None, steps: int) -> TrainRequest:
+    return TrainRequest(
         (task.train,),
         (task.val,),
-        None,
+        run_dir,
         load=task.load,
         max_steps=steps,
         threads=1,
         device="cpu",
     )
-    return lr_range(profile_of(task), request, work / f"{task.name}.png")
 
 
 def trained(task: Task, work: Path, lr: float, steps: int, seed: int) -> dict[str, float]:
@@ -137,16 +141,7 @@ def trained(task: Task, work: Path, lr: float, steps: int, seed: int) -> dict[st
         "train.ema_decay=0.9",
         "train.save_every=1000",
     )
-    request = TrainRequest(
-        (task.train,),
-        (task.val,),
-        run_dir,
-        load=task.load,
-        max_steps=steps,
-        threads=1,
-        device="cpu",
-    )
-    train(profile, request)
+    train(profile, _request(task, run_dir, steps))
     rows = [
         json.loads(line)
         for line in (run_dir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()

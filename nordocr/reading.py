@@ -10,6 +10,7 @@ from nordocr.documents import Document, Line, Page, Word
 from nordocr_cli.errors import DataError, UsageError
 from nordocr_cli.progress import SILENT, Progress
 from nordocr_cli.records import Recognition
+from nordocr_cli.writers import registry
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,8 +24,7 @@ if TYPE_CHECKING:
     Pixels: TypeAlias = NDArray[np.uint8]
     Source: TypeAlias = str | Path | bytes | Pixels
 
-# The names of nordocr_cli.writers.registry.FORMATS, here so that importing stays fast.
-FORMATS = ("text", "json", "jsonl", "tsv", "alto", "page", "hocr", "pdf", "overlay")
+FORMATS = tuple(registry.FORMATS)
 
 # How the first bytes of a file tell its kind: (offset, bytes, file name ending).
 _MAGIC = (

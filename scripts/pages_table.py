@@ -20,12 +20,14 @@ def pages_table(result: dict[str, Any]) -> str:
     return "\n\n".join("\n".join(part) for part in parts)
 
 
+def _head(columns: str) -> list[str]:
+    """The first two lines of a Markdown table; `columns` is the first one."""
+    return [columns, "|" + "---|" * (columns.count("|") - 1)]
+
+
 def _found(runs: Sequence[dict[str, Any]]) -> list[str]:
     """What each program found under each condition."""
-    rows = [
-        "| program | page lies | pages | found | precision | order | memory MB |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    rows = _head("| program | page lies | pages | found | precision | order | memory MB |")
     for run in sorted(runs, key=lambda run: _CONDITIONS.index(run["condition"])):
         shares = " | ".join(f"{run[name]:.1%}" for name in ("found", "precision", "order"))
         what = f"{run['engine']} | {run['condition']} | {run['pages']}"
@@ -35,10 +37,9 @@ def _found(runs: Sequence[dict[str, Any]]) -> list[str]:
 
 def _missed(runs: Sequence[dict[str, Any]]) -> list[str]:
     """Words missed by nordocr and by the best of the other programs."""
-    rows = [
-        "| page lies | missed by nordocr | by the best other program | share of it |",
-        "|---|---|---|---|",
-    ]
+    rows = _head(
+        "| page lies | missed by nordocr | by the best other program | share of it |"
+    )
     for condition in _CONDITIONS:
         found = {run["engine"]: run for run in runs if run["condition"] == condition}
         ours = found.pop("nordocr", None)
@@ -53,10 +54,9 @@ def _missed(runs: Sequence[dict[str, Any]]) -> list[str]:
 
 def _speed(runs: Sequence[dict[str, Any]]) -> list[str]:
     """Seconds a page of the programs in one run, two threads."""
-    rows = [
-        "| program | page lies | seconds a page | of the processor | times as long as nordocr |",
-        "|---|---|---|---|---|",
-    ]
+    rows = _head(
+        "| program | page lies | seconds a page | of the processor | times as long as nordocr |"
+    )
     ours = {run["condition"]: run for run in runs if run["engine"] == "nordocr"}
     for run in runs:
         if run["condition"] not in ours:
@@ -74,10 +74,7 @@ def _kinds(result: dict[str, Any]) -> list[str]:
         if run["engine"] == "nordocr":
             for kind, rates in run["kinds"].items():
                 found[kind].append(rates["found"])
-    rows = [
-        "| kind of page, nordocr | found, mean over its conditions | worst |",
-        "|---|---|---|",
-    ]
+    rows = _head("| kind of page, nordocr | found, mean over its conditions | worst |")
     for kind, shares in sorted(found.items()):
         rows.append(f"| {kind} dpi | {sum(shares) / len(shares):.1%} | {min(shares):.1%} |")
     return rows

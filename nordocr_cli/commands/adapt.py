@@ -36,7 +36,7 @@ def adapt(
         typer.Option(
             "--engine",
             metavar="ppocr|tesseract",
-            help="Engine to agree with. Default: all installed. Repeatable.",
+            help="Other recognizer to compare with. Default: all installed. Repeatable.",
         ),
     ] = None,
     languages: Annotated[
@@ -65,7 +65,10 @@ def adapt(
     minutes: Annotated[
         float | None,
         typer.Option(
-            "--max-minutes", "--minutes", min=0.05, help="Train this long a round at most."
+            "--max-minutes",
+            "--minutes",
+            min=0.05,
+            help="Maximum training time of each round.",
         ),
     ] = None,
     max_steps: Annotated[

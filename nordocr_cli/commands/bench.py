@@ -44,7 +44,7 @@ def bench(
         Path | None,
         typer.Option(
             metavar="STORE|FILE",
-            help="Time networks on lines of such widths: a store, a JSON file of `data stats`, or"
+            help="Time networks on lines of these widths: a store, a JSON file of `data stats`, or"
             " a table `width count`.",
         ),
     ] = None,
@@ -58,7 +58,7 @@ def bench(
         str | None,
         typer.Option(
             metavar="COMMAND",
-            help="A program as one more engine; {page} is a page's image.",
+            help="Also run this program as an engine; {page} stands for a page's image.",
         ),
     ] = None,
     output: options.OptionalOutput = None,
@@ -75,7 +75,7 @@ def bench(
     ] = 32,
     limit: Annotated[
         int | None,
-        typer.Option("--limit", min=1, help="Read only so many lines, evenly spread."),
+        typer.Option("--limit", min=1, help="Read only N lines, evenly spread."),
     ] = None,
     grid: Annotated[
         str | None,
@@ -92,7 +92,7 @@ def bench(
         typer.Option(
             min=0,
             max=1,
-            help="Exit 4 if a network reads a smaller share of the lines as the reference does. "
+            help="Exit 4 if a network agrees with the reference on fewer lines than this. "
             f"Default: {MIN_SAME} for forms of its weights; a value is for every network.",
         ),
     ] = None,
@@ -221,7 +221,7 @@ def _show(console: Console, result: "BenchResult") -> None:
         console.note(verdict_note(result.accuracy[0].comparison, unit))
     if parts := stages(result):
         console.table(
-            "one pass, stage by stage, and what it takes",
+            "one pass, by stage",
             STAGE_HEADS,
             parts,
             right=range(1, 10),
@@ -245,8 +245,8 @@ def _show(console: Console, result: "BenchResult") -> None:
         console.line(f"{version}{startup}")
     if result.lines_per_page is not None:
         console.line(
-            f"pages/s: to expect with {result.lines_per_page:g} lines a page, without reading the"
-            " pages and finding their lines"
+            f"pages/s: expected for {result.lines_per_page:g} lines a page; opening the pages and"
+            " finding their lines is not included"
         )
     for path in result.written:
         console.line(f"readings: {path}")

@@ -23,7 +23,7 @@ def _complete_arch(incomplete: str) -> list[str]:
 def _said(sidecar: Mapping[str, Any]) -> str:
     origin = sidecar["onnx"]["name"]
     if sidecar["executed"]:
-        return f"built from {origin}, run next to ONNX Runtime and equal"
+        return f"built from {origin}; its results equal those of ONNX Runtime"
     return f"built from {origin}, not executed"
 
 
@@ -70,14 +70,14 @@ def build_engine(
         typer.Option(metavar="fp32|fp16|bf16", help="Default: the profile's, fp16."),
     ] = None,
     least: Annotated[
-        str | None, typer.Option("--min", metavar="BxW", help="Least batch and width.")
+        str | None, typer.Option("--min", metavar="BxW", help="Minimum batch and width.")
     ] = None,
     usual: Annotated[
         str | None,
         typer.Option("--opt", metavar="BxW", help="Batch and width to tune for."),
     ] = None,
     most: Annotated[
-        str | None, typer.Option("--max", metavar="BxW", help="Greatest batch and width.")
+        str | None, typer.Option("--max", metavar="BxW", help="Maximum batch and width.")
     ] = None,
     band: Annotated[
         list[str] | None,
@@ -98,14 +98,14 @@ def build_engine(
         bool,
         typer.Option(
             "--allow-wider",
-            help="Build wider than the model was made for, trained width not known.",
+            help="Allow widths above the model's when its trained width is not known.",
         ),
     ] = False,
     cache_dir: Annotated[
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Keep engines here, and take one that was built of the same before.",
+            help="Cache folder of engines; an identical engine is reused.",
         ),
     ] = None,
     no_cache: Annotated[
@@ -134,7 +134,8 @@ def build_engine(
     version_compatible: Annotated[
         bool,
         typer.Option(
-            "--version-compatible", help="Runs under later releases too (classic TensorRT)."
+            "--version-compatible",
+            help="Let it run under later releases too (classic TensorRT).",
         ),
     ] = False,
     memory_limit: Annotated[
@@ -142,7 +143,7 @@ def build_engine(
         typer.Option(
             metavar="GB",
             min=0.001,
-            help="Most workspace that a layer may take while it runs.",
+            help="Maximum workspace of a layer.",
         ),
     ] = None,
     print_trtexec: Annotated[

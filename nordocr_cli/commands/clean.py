@@ -38,7 +38,7 @@ def clean(
     if not as_json:
         rows = [(found.path, f"{found.size / 1e6:,.1f}", found.why) for found in waste]
         console.table(
-            f"{len(waste)} files in {root} can go: {size}",
+            f"{len(waste)} files in {root} can be deleted: {size}",
             ("file", "MB", "why"),
             rows,
             right=(1,),
@@ -46,7 +46,7 @@ def clean(
     delete = bool(waste) and not dry_run and (yes or _agreed(console, len(waste)))
     if delete:
         core.delete(root, waste)
-        console.note(f"{size} are free now")
+        console.note(f"{size} freed")
     if as_json:
         console.json({"deleted": delete, "files": [found.to_json() for found in waste]})
     console.next("nordocr", "runs", root)
@@ -55,7 +55,7 @@ def clean(
 def _agreed(console: Console, files: int) -> bool:
     if console.as_json or not sys.stdin.isatty():
         raise UsageError(
-            "nothing was deleted: there is nobody here to ask. Give --yes, or --dry-run for the"
-            " list alone"
+            "nothing was deleted: there is no terminal to confirm on. Give --yes, or --dry-run to"
+            " list the files"
         )
     return typer.confirm(f"Delete these {files} files?", err=True)

@@ -43,14 +43,14 @@ def compare3way(
         ),
     ] = None,
     names: Annotated[
-        str, Text("--names", metavar="A,B", help="What the engines are called.")
+        str, Text("--names", metavar="A,B", help="Names of the engines.")
     ] = "SVTRv2,Tesseract",
     regions: Annotated[
         Path | None,
         Text(
             "--regions",
             metavar="FILE",
-            help="Where the lines are, for an engine that reads now.",
+            help="Positions of the lines, for a model that reads now.",
         ),
     ] = None,
     language: Annotated[
@@ -103,16 +103,21 @@ def compare3way(
         ),
     ] = None,
     vlm_allow_remote: Annotated[
-        bool, Text("--vlm-allow-remote", help="Let line crops be sent to another machine.")
+        bool,
+        Text("--vlm-allow-remote", help="Allow sending line crops to another machine."),
     ] = False,
     vlm_timeout: Annotated[
-        float, Text("--vlm-timeout", min=0.1, metavar="SECONDS", help="For one answer.")
+        float,
+        Text(
+            "--vlm-timeout", min=0.1, metavar="SECONDS", help="Maximum time for one answer."
+        ),
     ] = 30.0,
     vlm_rps: Annotated[
-        float | None, Text("--vlm-rps", min=0.001, help="Requests a second at most.")
+        float | None,
+        Text("--vlm-rps", min=0.001, help="Maximum number of requests per second."),
     ] = None,
     vlm_max_requests: Annotated[
-        int | None, Text("--vlm-max-requests", min=0, help="Requests at most, in this run.")
+        int | None, Text("--vlm-max-requests", min=0, help="Maximum number of requests.")
     ] = None,
     vlm_price: Annotated[
         str | None, Text("--vlm-price", metavar="IN,OUT", help="Price of 1,000 tokens.")
@@ -133,7 +138,7 @@ def compare3way(
         ),
     ] = False,
     workers: Annotated[
-        int, Text("--workers", min=1, max=64, help="Questions asked at a time.")
+        int, Text("--workers", min=1, max=64, help="Number of requests at the same time.")
     ] = 8,
     adjudicate: Annotated[
         Path | None,
@@ -148,7 +153,7 @@ def compare3way(
         Text(
             "--decided",
             metavar="TSV|JSONL",
-            help="That table filled in, or the report's corrected.jsonl.",
+            help="The completed table, or the report's corrected.jsonl.",
         ),
     ] = None,
     report: Annotated[
@@ -156,7 +161,7 @@ def compare3way(
         Text("--report", metavar="FILE.html", help="Write a report with the crops."),
     ] = None,
     crops: Annotated[
-        int, Text("--crops", min=0, help="Pictures in the report at most.")
+        int, Text("--crops", min=0, help="Maximum number of pictures in the report.")
     ] = 1000,
     output: options.OptionalOutput = None,
     threads: options.Threads = None,
@@ -268,4 +273,4 @@ def _show(
     if report:
         console.next("open", report)
         return
-    console.next("the same with --report out.html shows the lines")
+    console.next("add --report out.html to see the lines")

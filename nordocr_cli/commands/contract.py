@@ -11,7 +11,7 @@ from nordocr_cli import options
 from nordocr_cli.console import Console
 
 app = typer.Typer(
-    help="Show and compare what models, engines and charset files say of themselves.",
+    help="Show and compare the contracts of models, engines and charset files.",
     no_args_is_help=True,
 )
 _KINDS = "A run, .safetensors, .onnx, .engine, its JSON, a dictionary .txt or a charset.rs."

@@ -25,7 +25,8 @@ def calibrate(
     ],
     output: options.Output,
     lines: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Lines that are taken, evenly spread.")
+        int,
+        typer.Option(metavar="N", min=1, help="Number of lines to sample, evenly spread."),
     ] = 2000,
     language_model: Annotated[
         str | None,
@@ -69,13 +70,21 @@ def calibrate(
             (name, f"{at:g}", f"{side.ece:.2%}", f"{side.aurc:.2%}")
             for name, at, side in sides
         ]
-        columns = ("", "temperature", "calibration error", "wrong, averaged over coverages")
+        columns = (
+            "",
+            "temperature",
+            "calibration error",
+            "error rate, averaged over coverages",
+        )
         console.table(
-            f"{output}, by {found.before.lines} lines", columns, rows, right=(1, 2, 3)
+            f"{output}, measured on {found.before.lines} lines",
+            columns,
+            rows,
+            right=(1, 2, 3),
         )
         console.note(
-            "calibrated: each half of the lines judged by what fits the other half. A line is as"
-            f" likely exact as not at {found.line_confidence.nats:.2f} nats"
+            "calibrated: each half of the lines is judged with the fit of the other half; at"
+            f" {found.line_confidence.nats:.2f} nats half of the lines are exact"
         )
     if output.suffix == ".safetensors":
         console.next("nordocr", "export", output)

@@ -122,7 +122,7 @@ def verify(
             + "\nmake the store again with `nordocr prep`"
         )
     if not as_json:
-        console.line(f"{store}: {result.lines} lines, all as they were written")
+        console.line(f"{store}: {result.lines} lines, all intact")
     console.next(
         *("nordocr", "train", "--profile", result.profile or "PROFILE"),
         *("--train", store, "--val", "VAL.lmdb"),
@@ -139,7 +139,7 @@ def merge(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Join line stores to one, line for line as they are.
+    """Join line stores into one; the lines are copied unchanged.
 
     Example: nordocr data merge scans.lmdb rendered.lmdb -o lines.lmdb
     """
@@ -157,7 +157,7 @@ def merge(
         else:
             renamed = ""
         if result.duplicates:
-            twice = f"; {result.duplicates} have picture and text of an earlier one"
+            twice = f"; {result.duplicates} repeat the picture and text of an earlier one"
         else:
             twice = ""
         console.line(f"{result.output}: {result.lines} lines{renamed}{twice}")

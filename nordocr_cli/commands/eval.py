@@ -53,7 +53,9 @@ def eval_(
     ] = None,
     fail_if: Annotated[
         list[str] | None,
-        typer.Option(metavar="GATE", help="Exit 4 if so, e.g. 'cer>5%'. Repeatable."),
+        typer.Option(
+            metavar="GATE", help="Exit 4 if the condition holds, e.g. 'cer>5%'. Repeatable."
+        ),
     ] = None,
     expect: Annotated[
         Path | None,
@@ -72,7 +74,7 @@ def eval_(
     ] = 5,
     resampler: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Another way to resize a manifest's crops."),
+        typer.Option(metavar="NAME", help="Resize a manifest's crops with this resampler."),
     ] = None,
     decoder: Annotated[
         str,
@@ -322,7 +324,7 @@ def _show_comparisons(console: Console, result: "EvalResult") -> None:
         others = [(a.decoder, a.total, a.comparison, a.differing) for a in result.ablations]
         first = result.model.get("decoder", "as recorded")
         rows = tables.ablations(first, result.report.total, others)
-        title = "the same lines by other decoders"
+        title = "the same lines with other decoders"
         console.table(title, tables.ABLATION_HEADS, rows, right=range(1, 8))
     if result.against:
         comparison = result.against.comparison

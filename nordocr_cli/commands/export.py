@@ -90,7 +90,7 @@ def export(
         Path | None,
         typer.Option(
             metavar="STORE|DIR",
-            help="Lines that set the ranges of int8 convolutions; they stay fp32 without.",
+            help="Lines that set the ranges of int8 convolutions. Default: these stay fp32.",
         ),
     ] = None,
     check_store: Annotated[
@@ -108,7 +108,7 @@ def export(
         typer.Option(
             metavar="POINTS",
             min=0,
-            help="Percentage points of CER that a file may lose; else exit 4.",
+            help="Maximum loss of a file in percentage points of CER; else exit 4.",
         ),
     ] = 0.5,
     max_width: Annotated[
@@ -123,14 +123,14 @@ def export(
         typer.Option(
             metavar="N",
             min=0,
-            help="Also write N lines with tensors and texts that prove a host's own code.",
+            help="Also write N lines with tensors and texts, to test a host's own code.",
         ),
     ] = 0,
     golden_lines: Annotated[
         Path | None,
         typer.Option(
             metavar="STORE|DIR",
-            help="Take them from here. Default: drawn lines of many sizes.",
+            help="Store of the golden lines. Default: drawn lines of many sizes.",
         ),
     ] = None,
     consumer_config: Annotated[

@@ -65,9 +65,7 @@ def finetune(
     ] = None,
     minutes: Annotated[
         float | None,
-        typer.Option(
-            "--max-minutes", "--minutes", min=0.05, help="Train this long at most."
-        ),
+        typer.Option("--max-minutes", "--minutes", min=0.05, help="Maximum training time."),
     ] = None,
     max_steps: Annotated[
         int | None,
@@ -75,13 +73,13 @@ def finetune(
     ] = None,
     lr: Annotated[
         float | None,
-        typer.Option("--lr", min=1e-7, help="Learning rate, instead of the chosen."),
+        typer.Option("--lr", min=1e-7, help="Learning rate, instead of the chosen one."),
     ] = None,
     trust_labels: Annotated[
         bool,
         typer.Option(
             "--trust-labels",
-            help="Train although the recognizer reads hardly any label so far.",
+            help="Train even if the recognizer reads hardly any label now.",
         ),
     ] = False,
     resume: Annotated[

@@ -10,6 +10,7 @@ from nordocr_cli import options
 from nordocr_cli.atomic import is_stream
 from nordocr_cli.console import Console
 from nordocr_cli.errors import UsageError
+from nordocr_cli.writers.registry import FORMATS
 
 Inputs = Annotated[
     list[Path],
@@ -54,7 +55,7 @@ FormatOption = Annotated[
     str | None,
     typer.Option(
         "--format",
-        metavar="text|json|jsonl|tsv|alto|page|hocr|pdf|overlay",
+        metavar="|".join(FORMATS),
         help="Format of the result. Default: what the suffix of -o stands for, else text.",
     ),
 ]
@@ -264,8 +265,6 @@ def _limits(max_pixels: int | None, max_pages: int | None) -> Any:
 
 def _check_format(form: str, plan: Any, output: Path | None) -> None:
     """Raise UsageError when the result does not fit the format."""
-    from nordocr_cli.writers.registry import FORMATS
-
     is_one_document = len(plan.inputs) == 1 and not plan.inputs[0].is_dir()
     if FORMATS[form].of_one_document and not is_one_document:
         raise UsageError(

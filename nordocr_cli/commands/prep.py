@@ -33,7 +33,7 @@ def prep(
         typer.Option(
             "--include-language",
             metavar="LANG",
-            help="Take only rows of this language. Repeatable.",
+            help="Use only rows of this language. Repeatable.",
         ),
     ] = None,
     subsets: Annotated[
@@ -41,7 +41,7 @@ def prep(
         typer.Option(
             "--include-subset",
             metavar="NAME",
-            help="Take only rows of this subset. Repeatable.",
+            help="Use only rows of this subset. Repeatable.",
         ),
     ] = None,
     oov: Annotated[
@@ -93,7 +93,9 @@ def prep(
     folds: Annotated[
         int,
         typer.Option(
-            "--folds", metavar="K", help="Write K stores by document, NAME_fold1.lmdb on."
+            "--folds",
+            metavar="K",
+            help="Split by document into K stores: NAME_fold1.lmdb and so on.",
         ),
     ] = 0,
     seed: options.Seed = None,

@@ -31,7 +31,7 @@ def promote(
         typer.Option(
             "--gate",
             metavar="CONDITION",
-            help="Must hold, e.g. 'subset:fax.cer<=champion+0.3pp'. Repeatable.",
+            help="Condition that must hold, e.g. 'subset:fax.cer<=champion+0.3pp'. Repeatable.",
         ),
     ] = None,
     champion: Annotated[
@@ -49,11 +49,13 @@ def promote(
     output: options.OptionalOutput = None,
     on: Annotated[
         list[Path] | None,
-        typer.Option("--on", metavar="STORE", help="Judge by this store. Repeatable."),
+        typer.Option("--on", metavar="STORE", help="Store to evaluate on. Repeatable."),
     ] = None,
     against: Annotated[
         Path | None,
-        typer.Option("--against", metavar="PATH", help="Another result, for against.cer."),
+        typer.Option(
+            "--against", metavar="PATH", help="Another result, for gates on against.cer."
+        ),
     ] = None,
     replace: Annotated[
         bool, typer.Option("--replace", help="Replace other weights of that name.")
@@ -62,7 +64,7 @@ def promote(
         bool,
         typer.Option(
             "--allow-leakage",
-            help="Promote though the stores hold lines that were trained on.",
+            help="Promote even if the stores hold lines that were trained on.",
         ),
     ] = False,
     sign_key_env: Annotated[

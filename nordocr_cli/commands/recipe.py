@@ -16,7 +16,9 @@ def recipe(
     restart_from: Annotated[
         str,
         typer.Option(
-            "--restart-from", metavar="STAGE", help="Run this stage and all later again."
+            "--restart-from",
+            metavar="STAGE",
+            help="Run this stage and all later ones again.",
         ),
     ] = "",
     as_json: options.Json = False,

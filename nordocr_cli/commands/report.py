@@ -28,7 +28,7 @@ def limitations(
     output: options.OptionalOutput = None,
     as_json: options.Json = False,
 ) -> None:
-    """Say what a recognizer reads badly, by language, subset and width.
+    """List what a recognizer reads badly, by language, subset and width.
 
     Example: nordocr report limitations runs/a/eval -o limitations.md
     """

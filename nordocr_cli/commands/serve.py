@@ -19,7 +19,8 @@ def serve(
     host: Annotated[
         str,
         typer.Option(
-            metavar="ADDRESS", help="Address to listen on. Beyond loopback a token."
+            metavar="ADDRESS",
+            help="Address to listen on. Beyond loopback a token is required.",
         ),
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8765,
@@ -51,12 +52,17 @@ def serve(
     ] = 50,
     max_pages: Annotated[
         int,
-        typer.Option("--max-pages", min=1, metavar="N", help="Most pages of a document."),
+        typer.Option(
+            "--max-pages", min=1, metavar="N", help="Maximum number of pages of a document."
+        ),
     ] = 200,
     waiting: Annotated[
         int,
         typer.Option(
-            "--queue", min=1, metavar="N", help="Most requests that wait; then 503."
+            "--queue",
+            min=1,
+            metavar="N",
+            help="Maximum number of waiting requests; more get 503.",
         ),
     ] = 256,
     device: options.Device = "auto",

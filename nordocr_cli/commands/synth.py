@@ -46,7 +46,7 @@ def synth(
         typer.Option(
             "--look",
             metavar="NAME[=WEIGHT]",
-            help="Sorts of paper: office, typewriter, book, receipt, figures. Default: all."
+            help="Kinds of paper: office, typewriter, book, receipt, figures. Default: all."
             " Repeatable.",
         ),
     ] = None,
@@ -118,7 +118,7 @@ def synth(
             min=0,
             max=10,
             metavar="DEGREES",
-            help="Turn each line by up to so much, to either side. Default: as on scans.",
+            help="Rotate each line by up to this angle, to either side. Default: as on scans.",
         ),
     ] = None,
     texts_only: Annotated[

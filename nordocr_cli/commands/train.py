@@ -40,7 +40,7 @@ def train(
         bool,
         typer.Option(
             "--move-head",
-            help="Let --load take weights of another charset: the head moves by character.",
+            help="Allow --load with weights of another charset: the head moves by character.",
         ),
     ] = False,
     resume: Annotated[
@@ -84,7 +84,7 @@ def train(
             "--check",
             min=2,
             metavar="N",
-            help="Train N steps (10, 300), show readings, judge the trend.",
+            help="Train N steps (10, 300), show predictions, judge the trend.",
         ),
     ] = None,
     selftest_resume: Annotated[

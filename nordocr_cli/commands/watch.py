@@ -22,7 +22,7 @@ def watch(
     target: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for the results.")],
     formats: Annotated[
         list[Format] | None,
-        typer.Option("--format", help="Form of the results. Repeatable. Default: text."),
+        typer.Option("--format", help="Format of the results. Repeatable. Default: text."),
     ] = None,
     model: Annotated[
         str | None,
@@ -37,13 +37,17 @@ def watch(
     interval_s: Annotated[
         float,
         typer.Option(
-            "--interval", metavar="SECONDS", min=0.1, help="Time between two looks."
+            "--interval",
+            metavar="SECONDS",
+            min=0.1,
+            help="Time between two scans of the folder.",
         ),
     ] = 2.0,
     once: Annotated[
         bool,
         typer.Option(
-            "--once", help="Read what is there and end; exit 3 if anything failed."
+            "--once",
+            help="Read the documents that are there and end; exit 3 if anything failed.",
         ),
     ] = False,
     language: Annotated[

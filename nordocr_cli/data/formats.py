@@ -17,7 +17,6 @@ from nordocr_cli.data.images import is_of_macos
 from nordocr_cli.data.labels.label_file import NO_COLUMNS, Columns, LabelFile
 from nordocr_cli.data.layouts.readers import format_of_head
 from nordocr_cli.data.manifest import (
-    ManifestKind,
     find_form,
     iterate_manifest,
     manifest_kind,
@@ -59,7 +58,6 @@ LABEL_FILES = (
     *("rec_gt.txt", "Label.txt", "labels.json", "label.json", "gt.json", "lines.txt"),
 )
 _LABEL_SUFFIXES = (".jsonl", ".tsv", ".csv", ".json", ".txt")
-_XML_LAYOUTS = ("alto", "page", "hocr", "xml")
 _QUARANTINE = ".quarantine.jsonl"
 # Files of other programs that are not read: their suffixes, what they are, and what to do.
 _FOREIGN = {
@@ -223,9 +221,9 @@ def is_layout(file: LabelFile) -> bool:
     found = format_of_head(file.head)
     if found is None:
         return False
-    if found.name == "json":
+    if found.family == "json":
         return find_form(file) is None and _is_layout_json(file)
-    return found.name in _XML_LAYOUTS or begins_as_layout_text(file.head)
+    return found.family == "xml" or begins_as_layout_text(file.head)
 
 
 def is_label_file(file: LabelFile) -> bool:
@@ -449,7 +447,7 @@ def _is_meant(path: Path, columns: Columns) -> bool:
     return path.suffix == ".json" or _names_an_image(file, form.name)
 
 
-def _names_an_image(file: LabelFile, kind: ManifestKind) -> bool:
+def _names_an_image(file: LabelFile, kind: str) -> bool:
     """Whether the first row of a plain text file names an image that is there, or looks so."""
     if kind not in ("tsv", "labels"):
         return True

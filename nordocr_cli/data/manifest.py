@@ -7,7 +7,6 @@ A form is a module in data/labels with `sniff` and `read`; to add one, write it 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
 
 from nordocr_cli.data.entry import Entry
 from nordocr_cli.data.labels import coco_text, iam, json, jsonl, label_studio, paddle, table
@@ -15,20 +14,20 @@ from nordocr_cli.data.labels.label_file import NO_COLUMNS, Columns, LabelFile
 from nordocr_cli.errors import DataError
 from nordocr_cli.records import LineRow
 
-ManifestKind = Literal[
-    "paddle", "label-studio", "coco-text", "mmocr", "json", "json-map", "jsonl", "iam", "csv",
-    "tsv", "labels",
-]  # fmt: skip
 _SHOWN_PROBLEMS = 5
 
 
 @dataclass(frozen=True)
 class LabelForm:
-    """A form of label files: `sniff` tells whether a file has it, `read` yields its entries."""
+    """A form of label files: `sniff` tells whether a file has it, `read` yields its entries.
 
-    name: ManifestKind
+    `is_plain_text` says that `sniff` accepts nearly any text, so that a JSON file is never of it.
+    """
+
+    name: str
     sniff: Callable[[LabelFile], bool]
     read: Callable[[LabelFile], Iterator[Entry]]
+    is_plain_text: bool = False
 
 
 FORMS = (
@@ -40,13 +39,11 @@ FORMS = (
     LabelForm("json", json.is_array, json.read_array),
     LabelForm("json-map", json.is_map, json.read_map),
     LabelForm("jsonl", jsonl.sniff, jsonl.read),
-    LabelForm("iam", iam.sniff, iam.read),
-    LabelForm("tsv", table.is_tsv, table.read_tsv),
-    LabelForm("labels", table.is_labels, table.read_labels),
+    LabelForm("iam", iam.sniff, iam.read, is_plain_text=True),
+    LabelForm("tsv", table.is_tsv, table.read_tsv, is_plain_text=True),
+    LabelForm("labels", table.is_labels, table.read_labels, is_plain_text=True),
 )
-_PLAIN_TEXT = ("iam", "tsv", "labels")
 _FORM_OF = {form.name: form for form in FORMS}
-assert set(_FORM_OF) == set(get_args(ManifestKind))
 
 
 def find_form(file: LabelFile) -> LabelForm | None:
@@ -57,12 +54,12 @@ def find_form(file: LabelFile) -> LabelForm | None:
         return _FORM_OF["jsonl"]
     found = next((form for form in FORMS if form.sniff(file)), None)
     is_json = file.path.suffix == ".json" or file.json is not None
-    if is_json and found is not None and found.name in _PLAIN_TEXT:
+    if is_json and found is not None and found.is_plain_text:
         return None
     return found
 
 
-def manifest_kind(path: Path, columns: Columns = NO_COLUMNS) -> ManifestKind:
+def manifest_kind(path: Path, columns: Columns = NO_COLUMNS) -> str:
     """Return a label file's form by its name, else by what its first lines look like: some of them
     may be damaged.
 
@@ -85,7 +82,7 @@ def _require_form(file: LabelFile) -> LabelForm:
 
 def iterate_manifest(
     path: Path,
-    kind: ManifestKind | None = None,
+    kind: str | None = None,
     root: Path | None = None,
     columns: Columns = NO_COLUMNS,
 ) -> Iterator[Entry]:
@@ -97,7 +94,7 @@ def iterate_manifest(
     yield from iterate_entries(file, kind)
 
 
-def iterate_entries(file: LabelFile, kind: ManifestKind | None = None) -> Iterator[Entry]:
+def iterate_entries(file: LabelFile, kind: str | None = None) -> Iterator[Entry]:
     """Yield an Entry for each row of a label file; see `iterate_manifest`."""
     form = _FORM_OF[kind] if kind else _require_form(file)
     seen: dict[str, str] = {}

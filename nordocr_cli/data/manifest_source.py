@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from nordocr_cli.data.entry import Entry
 from nordocr_cli.data.images import ImageFinder, resolve_image
 from nordocr_cli.data.labels.label_file import NO_COLUMNS, Columns
-from nordocr_cli.data.manifest import ManifestKind, iterate_manifest
+from nordocr_cli.data.manifest import iterate_manifest
 from nordocr_cli.data.pages import PageImages, crop_size
 from nordocr_cli.errors import DataError
 
@@ -22,11 +22,11 @@ class ManifestSource:
     def __init__(
         self,
         path: Path,
-        kind: ManifestKind,
+        kind: str,
         root: Path | None = None,
         columns: Columns = NO_COLUMNS,
     ) -> None:
-        self.path, self.kind, self._kind = path, str(kind), kind
+        self.path, self.kind = path, kind
         self.root = root or path.parent
         self._columns = columns
         self._pages = PageImages()
@@ -39,7 +39,7 @@ class ManifestSource:
 
     def entries(self) -> Iterator[Entry]:
         """See Source."""
-        return iterate_manifest(self.path, self._kind, self.root, self._columns)
+        return iterate_manifest(self.path, self.kind, self.root, self._columns)
 
     def crop(self, entry: Entry) -> "Pixels":
         """See Source."""

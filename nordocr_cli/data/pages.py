@@ -245,7 +245,7 @@ def is_layout_text(path: Path) -> bool:
 def begins_as_layout_text(head: bytes) -> bool:
     """Whether a text file that begins so gives coordinates and texts of one image."""
     found = format_of_head(head)
-    if found is None or found.name not in ("icdar", "tsv"):
+    if found is None or found.family != "text":
         return False
     header = head.split(b"\n", 1)[0].rstrip(b"\r")
     names_images = b"image" in header.split(b"\t")

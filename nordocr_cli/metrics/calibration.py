@@ -31,13 +31,13 @@ class Bin(ResultModel):
     @computed_field  # type: ignore[prop-decorator]
     @property
     def confidence(self) -> float | None:
-        """Mean confidence: the share of right lines that the recognizer promises."""
+        """Mean confidence: the predicted share of right lines."""
         return rate(self.confidence_sum, self.lines)
 
     @computed_field  # type: ignore[prop-decorator]
     @property
     def exact_rate(self) -> float | None:
-        """The share of right lines that it delivers."""
+        """The actual share of right lines."""
         return rate(self.exact, self.lines)
 
 
@@ -75,8 +75,8 @@ class Calibration(ResultModel):
     @computed_field  # type: ignore[prop-decorator]
     @property
     def ece(self) -> float:
-        """Expected calibration error: how far promise and delivery are apart, averaged over the
-        lines.
+        """Expected calibration error: the difference between the predicted and the actual share of
+        right lines, averaged over the lines.
         """
         return sum(abs(b.confidence_sum - b.exact) for b in self.bins) / self.lines
 

@@ -1,5 +1,7 @@
 """Opening a network on the backend that its file needs."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -9,7 +11,49 @@ from nordocr_cli.runtime.device import parse_device
 from nordocr_cli.runtime.protocols import Runner
 from nordocr_cli.runtime.specs import AUTO, parse_decoder, parse_spec, require_options
 
-BACKENDS = ("auto", "torch", "onnxruntime", "tensorrt")
+
+@dataclass(frozen=True)
+class RunnerOptions:
+    """How a network is run; see `open_runner`."""
+
+    device: str
+    threads: int | None
+    precision: Literal["fp32", "bf16"]
+    decoder: str
+    compiled: bool
+
+
+def _open_torch(path: Path, options: RunnerOptions) -> Runner:
+    from nordocr_cli.runtime.backends.torch.runner import TorchRunner
+
+    return TorchRunner(
+        path,
+        options.device,
+        options.threads,
+        options.precision,
+        parse_decoder(options.decoder),
+        options.compiled,
+    )
+
+
+def _open_onnxruntime(path: Path, options: RunnerOptions) -> Runner:
+    from nordocr_cli.runtime.backends.onnxruntime.runner import OnnxRuntimeRunner
+
+    return OnnxRuntimeRunner(path, options.device, options.threads)
+
+
+def _open_tensorrt(path: Path, options: RunnerOptions) -> Runner:
+    from nordocr_cli.runtime.backends.tensorrt.runner import open_engine
+
+    return open_engine(path, options.device)
+
+
+OPENERS: dict[str, Callable[[Path, RunnerOptions], Runner]] = {
+    "torch": _open_torch,
+    "onnxruntime": _open_onnxruntime,
+    "tensorrt": _open_tensorrt,
+}
+BACKENDS = ("auto", *OPENERS)
 
 
 def open_runner(
@@ -40,27 +84,13 @@ def open_runner(
         raise UsageError(f"unknown backend {backend!r}: {nearest(backend, BACKENDS)}")
     if backend not in ("auto", spec.backend):
         raise UsageError(f"{path} runs on {spec.backend}, not on {backend}")
-    parse_device(
-        device
-    )  # a misspelt decoder is reported before minutes of loading, and for every backend
+    # Misspelt options are reported before minutes of loading, and for every backend.
+    parse_device(device)
     require_options(spec, precision, decoder, compiled)
     if spec.backend == "torch" and read_contract(path).decoding == "seq2seq":
         raise UsageError(
             f"{path} is a TrOCR, which generates its text: it has no logits of fixed shape for a"
             " runner to give"
         )
-    match spec.backend:
-        case "torch":
-            from nordocr_cli.runtime.backends.torch.runner import TorchRunner
-
-            return TorchRunner(
-                path, device, threads, precision, parse_decoder(decoder), compiled
-            )
-        case "onnxruntime":
-            from nordocr_cli.runtime.backends.onnxruntime.runner import OnnxRuntimeRunner
-
-            return OnnxRuntimeRunner(path, device, threads)
-        case _:
-            from nordocr_cli.runtime.backends.tensorrt.runner import open_engine
-
-            return open_engine(path, device)
+    options = RunnerOptions(device, threads, precision, decoder, compiled)
+    return OPENERS[spec.backend](path, options)

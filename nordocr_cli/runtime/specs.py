@@ -12,14 +12,14 @@ from nordocr_cli.artifact.contract import Contract
 from nordocr_cli.artifact.shipped import DEFAULT_MODEL, SHIPPED, find_weights
 from nordocr_cli.errors import UsageError, nearest
 
-Backend = Literal["torch", "onnxruntime", "tensorrt", "tesseract", "rapidocr"]
 # Recognizers by name that are not networks of this project.
 PROGRAMS = ("tesseract", "tesseract-best", "rapidocr")
 AS_SERVED = "as-served"  # greedy, over batches as the Rust pipeline builds them
 AUTO = "auto"  # with the language model that the contract names, else greedy
 LANGUAGE = "language"  # greedy, corrected by a language model where the network is in doubt
 DECODERS = (AUTO, "greedy", LANGUAGE, "beam", "ar", "nar", AS_SERVED)
-_BACKEND_OF: dict[str, Backend] = {
+# The backend that runs a network, by the suffix of its file.
+_BACKEND_OF = {
     ".safetensors": "torch",
     ".onnx": "onnxruntime",
     ".engine": "tensorrt",
@@ -46,7 +46,7 @@ class Spec:
     (None: each line's own) and its models (`best`: those of tessdata_best).
     """
 
-    backend: Backend
+    backend: str
     path: Path | None = None
     languages: str | None = None
     best: bool = False
@@ -96,7 +96,7 @@ def _program_spec(name: str, languages: str | None) -> Spec:
 
 
 @dataclass(frozen=True)
-class Writing:
+class DecodingMode:
     """PARSeq's decoding mode: autoregressive (`ar`) or parallel (`nar`), and the number of
     refinement passes.
     """
@@ -105,12 +105,12 @@ class Writing:
     refine: int = 0
 
 
-def parse_decoder(text: str) -> Writing | None:
+def parse_decoder(text: str) -> DecodingMode | None:
     """Parse `ar`, `nar`, `ar+1` or `nar+2`; return None for the decoders of CTC networks.
     Raises UsageError for anything else.
     """
     if found := re.fullmatch(r"(ar|nar)(?:\+([1-9]))?", text):
-        return Writing(cast(Literal["ar", "nar"], found[1]), int(found[2] or 0))
+        return DecodingMode(cast(Literal["ar", "nar"], found[1]), int(found[2] or 0))
     if text not in DECODERS:
         raise UsageError(f"unknown decoder {text!r}: {nearest(text, DECODERS)}")
     return None

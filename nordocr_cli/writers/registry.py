@@ -1,17 +1,17 @@
 """The formats of results: their names, the suffixes of their files, and what writes them.
 
-A new format is a function from pages to pieces of a file, and a row here.
+A new format is a function from pages to pieces of a file, and a row of ALL.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nordocr_cli.errors import UsageError, nearest
-from nordocr_cli.writers.read_page import ReadPage
 
-Pieces = Iterator[str] | Iterator[bytes]
+if TYPE_CHECKING:
+    from nordocr_cli.writers.read_page import ReadPage
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Format:
     is_one_file_a_page: bool = False
     draws_pages: bool = False
 
-    def write(self, pages: Iterable[ReadPage], **options: Any) -> Any:
+    def write(self, pages: "Iterable[ReadPage]", **options: Any) -> Any:
         """Yield the file piece by piece, str or bytes."""
         return self.open_writer()(pages, **options)
 
@@ -78,27 +78,25 @@ def _overlay() -> Callable[..., Any]:
     return lambda pages: (overlay_png(page) for page in pages)
 
 
-FORMATS = {
-    form.name: form
-    for form in (
-        Format("text", (".txt",), _tables("write_text")),
-        Format("json", (".json",), _tables("write_json"), keeps_errors=True),
-        Format("jsonl", (".jsonl",), _tables("write_jsonl"), keeps_errors=True),
-        Format("tsv", (".tsv",), _tables("write_tsv")),
-        Format("alto", (".alto", ".alto.xml", ".xml"), _alto, of_one_document=True),
-        Format("page", (".page", ".page.xml"), _page_xml, is_one_file_a_page=True),
-        Format("hocr", (".hocr", ".html", ".htm"), _hocr),
-        Format("pdf", (".pdf",), _pdf, is_binary=True, draws_pages=True),
-        Format(
-            "overlay",
-            (".png",),
-            _overlay,
-            is_binary=True,
-            is_one_file_a_page=True,
-            draws_pages=True,
-        ),
-    )
-}
+ALL = (
+    Format("text", (".txt",), _tables("write_text")),
+    Format("json", (".json",), _tables("write_json"), keeps_errors=True),
+    Format("jsonl", (".jsonl",), _tables("write_jsonl"), keeps_errors=True),
+    Format("tsv", (".tsv",), _tables("write_tsv")),
+    Format("alto", (".alto", ".alto.xml", ".xml"), _alto, of_one_document=True),
+    Format("page", (".page", ".page.xml"), _page_xml, is_one_file_a_page=True),
+    Format("hocr", (".hocr", ".html", ".htm"), _hocr),
+    Format("pdf", (".pdf",), _pdf, is_binary=True, draws_pages=True),
+    Format(
+        "overlay",
+        (".png",),
+        _overlay,
+        is_binary=True,
+        is_one_file_a_page=True,
+        draws_pages=True,
+    ),
+)
+FORMATS = {form.name: form for form in ALL}
 
 
 def require_format(name: str) -> Format:

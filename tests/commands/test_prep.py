@@ -51,7 +51,7 @@ def test_samples_become_a_store(tmp_path: Path) -> None:
         }
     assert sorted(os.listdir(tmp_path)) == ["lines.lmdb"]
     code, out, _ = nordocr("data", "verify", output)
-    assert (code, out) == (0, f"{output}: 303 lines, all as they were written\n")
+    assert (code, out) == (0, f"{output}: 303 lines, all intact\n")
 
 
 def test_bad_rows_exit_3_and_the_rest_is_kept(some: Path, tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def write_lines(
         progress.finish()
     if not found:
         raise DataError(
-            f"no line of text was found in {len(scans)} scans; `nordocr predict SCAN --overlay"
+            f"no line of text was found in {len(scans)} scans; `nordocr read SCAN -o"
             " page.png` shows what is found on a page"
         )
     lines = (json.dumps(asdict(line), ensure_ascii=False) + "\n" for line in found)

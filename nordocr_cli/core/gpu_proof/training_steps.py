@@ -16,6 +16,7 @@ from typing import Any
 from nordocr_cli.core.gpu_proof.plan import DEV, SHORT, STORE
 from nordocr_cli.core.gpu_proof.scene import Scene, StepFailed, settings
 from nordocr_cli.cores import usable_cores
+from nordocr_cli.settings import Augment
 
 SHORT_PROFILE = "parseq-32x128"
 _TRAINING_FACTOR = 3  # operations of a training step for one of a forward pass
@@ -29,19 +30,8 @@ _SHORT_COPIES = 400
 _LOSS_TOLERANCE = {"fp32": 0.02, "bf16": 0.10, "fp16": 0.10}
 _SMALL = settings("train.batch_size=8")
 _FEW_LINES = ("--max-train-samples", "64")
-_AUGMENTATIONS = (
-    "join",
-    "squeeze",
-    "crop",
-    "neighbour",
-    "resample",
-    "blur",
-    "brightness",
-    "noise",
-    "threshold",
-    "jpeg",
-    "pad_right",
-)
+# Each probability of a change; the other options are sizes.
+_AUGMENTATIONS = tuple(name for name in Augment.model_fields if not name.startswith("max_"))
 _SAME_EVERYWHERE = settings(  # the same batches and drops on every device
     "model.drop_path=0.0",
     "data.num_workers=0",

@@ -9,6 +9,7 @@ compare3way (texts of each engine). torch-free. To add a format, write a module 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from nordocr_cli.data.layouts import alto, funsd, hocr, icdar, json, page, tsv
 from nordocr_cli.data.layouts.layout import BadLines, Layout
@@ -22,12 +23,13 @@ _BOM = b"\xef\xbb\xbf"
 @dataclass(frozen=True)
 class LayoutFormat:
     """A layout format: `sniff` tells by the first bytes of a file whether it is one, `read` reads
-    it (see `read_layout`).
+    it (see `read_layout`). `family` is what kind of file it is, before its format is known.
     """
 
     name: str
     sniff: Callable[[bytes], bool]
     read: Callable[[bytes, Path, BadLines | None], Layout]
+    family: Literal["xml", "text", "json"]
 
 
 def _read_json(content: bytes, path: Path, bad_lines: BadLines | None) -> Layout:
@@ -51,13 +53,13 @@ def _read_foreign_xml(content: bytes, path: Path, bad_lines: BadLines | None) ->
 
 
 FORMATS = (
-    LayoutFormat("alto", alto.sniff, alto.read),
-    LayoutFormat("page", page.sniff, page.read),
-    LayoutFormat("hocr", hocr.sniff, hocr.read),
-    LayoutFormat("xml", starts_as_xml, _read_foreign_xml),
-    LayoutFormat("tsv", tsv.sniff, tsv.read),
-    LayoutFormat("icdar", icdar.sniff, icdar.read),
-    LayoutFormat("json", json.sniff, _read_json),
+    LayoutFormat("alto", alto.sniff, alto.read, "xml"),
+    LayoutFormat("page", page.sniff, page.read, "xml"),
+    LayoutFormat("hocr", hocr.sniff, hocr.read, "xml"),
+    LayoutFormat("xml", starts_as_xml, _read_foreign_xml, "xml"),
+    LayoutFormat("tsv", tsv.sniff, tsv.read, "text"),
+    LayoutFormat("icdar", icdar.sniff, icdar.read, "text"),
+    LayoutFormat("json", json.sniff, _read_json, "json"),
 )
 # What a folder of layouts may hold; other XML (METS, metadata) is passed over there.
 _XML_ROOTS = ("alto", "PcGts", "html")

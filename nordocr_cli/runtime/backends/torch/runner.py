@@ -16,7 +16,7 @@ from nordocr_cli.models.weights import load_model
 from nordocr_cli.runtime.batch_checks import require_batch
 from nordocr_cli.runtime.device import parse_device
 from nordocr_cli.runtime.protocols import Runner
-from nordocr_cli.runtime.specs import Writing
+from nordocr_cli.runtime.specs import DecodingMode
 
 _COMPILED_PX = 128
 
@@ -40,7 +40,7 @@ class TorchRunner:
         device: str = "auto",
         threads: int | None = None,
         precision: Literal["fp32", "bf16"] = "fp32",
-        writing: Writing | None = None,
+        writing: DecodingMode | None = None,
         compiled: bool = False,
     ) -> None:
         self.device = choose_device(device)
