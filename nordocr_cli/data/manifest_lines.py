@@ -44,10 +44,11 @@ class ManifestLines(AbstractContextManager["ManifestLines"]):
     def __init__(self, path: Path, geometry: Geometry | None = None) -> None:
         self.path = Path(path)
         self.geometry = geometry
-        self.source: Source = open_source(_spec(self.path))
+        spec = _spec(self.path)
+        self.source: Source = open_source(spec)
         self.left_out = 0
         self._entries = self._usable_entries()
-        self._rows = [_clean_row(entry) for entry in self._entries]
+        self._rows = [_clean_row(entry, spec.name) for entry in self._entries]
         sizes = [self._size(entry) for entry in self._entries]
         if geometry:
             measure = geometry.line_width
@@ -165,12 +166,20 @@ def _spec(path: Path) -> SourceSpec:
     return parse_source(str(path))
 
 
-def _clean_row(entry: Entry) -> LineRow:
-    assert entry.row is not None
-    text = clean_text(entry.row.text, DEFAULT_MAPPING)
-    if text == entry.row.text:
-        return entry.row
-    return replace(entry.row, text=text)
+def _clean_row(entry: Entry, source_name: str) -> LineRow:
+    """The row with its text cleaned, and named after its source as prep does."""
+    row = entry.row
+    assert row is not None
+    text = clean_text(row.text, DEFAULT_MAPPING)
+    if text != row.text:
+        row = replace(row, text=text)
+    if not source_name:
+        return row
+    return replace(
+        row,
+        subset=row.subset or source_name,
+        extra={"corpus": source_name, **row.extra},
+    )
 
 
 @lru_cache(maxsize=8)

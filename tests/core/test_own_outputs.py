@@ -2,17 +2,20 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from nordocr_cli.core.eval.outputs import is_output, read_output
 from nordocr_cli.core.eval.run import evaluate
+from nordocr_cli.core.prep.run import prep
 from nordocr_cli.data.formats import open_source
 from nordocr_cli.data.layouts.readers import read_layout
 from nordocr_cli.data.regions import read_regions
 from nordocr_cli.data.resize import read_image
 from nordocr_cli.errors import DataError
+from nordocr_cli.profile import load_profile
 from nordocr_cli.records import Box, Recognition
 from nordocr_cli.writers.read_page import ReadLine, ReadPage
 from nordocr_cli.writers.registry import FORMATS
@@ -95,6 +98,24 @@ def test_read_lines_are_hypotheses_of_an_evaluation(tmp_path: Path, name: str) -
         pages.append(ReadPage(tmp_path / row["image"], None, image.shape[:2], (line,)))
     result = evaluate(str(write(name, pages, tmp_path / f"read.{name}")), manifest)
     assert (result.report.total.lines, result.report.total.value("exact")) == (3, 1.0)
+
+
+def test_a_result_with_another_name_than_its_page_comes_back(tmp_path: Path, pages) -> None:
+    truth = shutil.copy(SAMPLES / "doc" / "dev_doc.json", tmp_path)
+    shutil.copy(DOCUMENT, tmp_path)
+    (tmp_path / "out").mkdir()
+    read = write("json", pages, tmp_path / "out" / "read.json")
+
+    result = evaluate(str(read), Path(truth))
+
+    assert (result.report.total.lines, result.report.total.value("exact")) == (448, 1.0)
+    # It does not name its page, so prep needs the image.
+    store, profile = tmp_path / "o.lmdb", load_profile("svtrv2-nano").profile
+    with pytest.raises(DataError, match=r"give the image: .*read\.json:IMAGE"):
+        prep([read], store, profile)
+    page = [replace(pages[0], lines=pages[0].lines[:3])]
+    few = write("json", page, tmp_path / "out" / "few.json")
+    assert prep([f"{few}:../dev_doc.tif"], store, profile, oov="skip").read == 3
 
 
 def test_regions_of_another_document_are_refused(tmp_path: Path) -> None:

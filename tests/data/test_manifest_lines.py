@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -51,3 +52,18 @@ def test_a_row_or_an_image_that_cannot_be_used_is_named(manifest):
     manifest.write_text(text + "{}\n", encoding="utf-8")
     with pytest.raises(DataError, match=r"m\.jsonl:3: no 'image'"):
         ManifestLines(manifest)
+
+
+def test_a_named_source_is_a_corpus(tmp_path):
+    Image.fromarray(np.zeros((20, 60), np.uint8)).save(tmp_path / "a.png")
+    row = {"image": "a.png", "text": "x", "lang": "swe", "customer": "A"}
+    (tmp_path / "labels.jsonl").write_text(json.dumps(row), encoding="utf-8")
+
+    labels = tmp_path / "labels.jsonl"
+
+    for given in (f"own={labels}", f"own={labels}:{tmp_path}"):
+        with ManifestLines(Path(given)) as lines:
+            found = lines.row(0)
+
+        assert (found.subset, found.language) == ("own", "sv")
+        assert found.extra == {"corpus": "own", "customer": "A"}

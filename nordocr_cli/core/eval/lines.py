@@ -272,6 +272,9 @@ def match_recorded(
         path = find_recorded(path)
     recorded = read_output(path) if is_output(path) else read_recorded(path)
     partners = _partners(recorded, rows)
+    if is_output(path) and not any(partners):
+        recorded = _named_as_in_the_store(recorded, rows, path)
+        partners = _partners(recorded, rows)
     results = [
         _with_hypothesis(line, partner)
         for line, partner in zip(expected, partners, strict=True)
@@ -327,6 +330,26 @@ def _partners(
             )
         used[found.where] = row.id
     return partners
+
+
+def _named_as_in_the_store(
+    recorded: "Sequence[RecordedLine]", rows: Sequence[LineRow], path: Path
+) -> "list[RecordedLine]":
+    """The hypotheses of a result that does not name its image, with the name of the store's only
+    document. Without an image's name, a line has that of the result's file: `read:p1:r1`.
+    """
+    documents = {row.id.rpartition(":p")[0] for row in rows}
+    if len(documents) != 1:
+        return list(recorded)
+
+    own, document = f"{path.stem}:p", f"{documents.pop()}:p"
+    renamed = []
+    for line in recorded:
+        name = line.result.id
+        if name.startswith(own):
+            name = document + name.removeprefix(own)
+        renamed.append(replace(line, result=replace(line.result, id=name)))
+    return renamed
 
 
 def _by_file_name(recorded: "Sequence[RecordedLine]") -> "dict[str, RecordedLine]":

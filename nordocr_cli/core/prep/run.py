@@ -33,7 +33,7 @@ from nordocr_cli.data.lmdb_file import refuse_to_replace
 from nordocr_cli.data.manifest_lines import hash_of_files
 from nordocr_cli.data.manifest_source import ManifestSource
 from nordocr_cli.data.oov import default_mapping, read_mapping
-from nordocr_cli.data.pages import LAYOUT_FOLDERS
+from nordocr_cli.data.pages import LAYOUT_FOLDERS, LayoutSource
 from nordocr_cli.data.split import Placement, Split, document_of, group_of, groups_missing
 from nordocr_cli.errors import DataError, Interrupted, UsageError, nearest
 from nordocr_cli.geometry import Geometry
@@ -381,6 +381,11 @@ class _Run:
         if not self.stats.missing_images:
             return found
         for spec, source in self.opened:
+            names_no_page = isinstance(source, LayoutSource) and spec.root is None
+            if names_no_page and spec.path.is_file():
+                found.append(
+                    f"where a layout does not name its page, give the image: {spec.path}:IMAGE"
+                )
             if isinstance(source, ManifestSource):
                 folder, count = source.images_elsewhere(self.stats.missing_images)
                 if count:
