@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The main job on samples/, each step the command that a user would type: read → prep → train →
-eval → export → build-engine → bench → compare3way. Everything lands in demo/; what can be looked
-at is named at the end. Runs inside the project's environment; `dev.py demo` sees to that.
+eval → export → build-engine → bench → compare3way → lineage. Everything lands in demo/; what can be
+looked at is named at the end. Runs inside the project's environment; `dev.py demo` sees to that.
 """
 
 import json
@@ -142,6 +142,7 @@ def main() -> None:
             "Debian: apt-get install tesseract-ocr tesseract-ocr-swe, then run the demo again.",
             file=sys.stderr,
         )
+    steps["lineage"] = nordocr("lineage", "demo", START)
     show(steps, time.monotonic() - began_s)
 
 

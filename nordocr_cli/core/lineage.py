@@ -7,6 +7,7 @@ parent when its bytes have that hash.
 """
 
 import json
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,11 @@ _SIDECARS = (
     ".engine.json",
 )  # they repeat the content of the file next to them
 _MAX_REPORT_BYTES = 64 << 20
+_MAX_FILES = 10_000  # in the folders that are given
+_STORE_SUFFIX = ".lmdb"
+# A result names the files that it wrote under this key; it is their parent.
+_WRITTEN = "written_sha256"
+_META = re.compile(r'<meta name="nordocr\.([\w.]+)" content="([0-9a-f]{64})">')
 _HASH = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
 
 
@@ -120,11 +126,19 @@ class Lineage:
 
 
 def trace(paths: Sequence[Path], *, check_tensors: bool = True) -> Lineage:
-    """Follow the files of `paths`, and those in the folders among them, from child to parent. With
-    `check_tensors` the weights are read completely, to find damage that their contract does not
-    show. Raises UsageError when nothing is given, or a path does not exist.
+    """Follow the files of `paths`, and those in the folders among them and below, from child to
+    parent. Line stores are left out. Readings and foreign checkpoints in a folder are listed when
+    another file names their hash. With `check_tensors` the weights are read completely, to find
+    damage that their contract does not show. Raises UsageError when nothing is given, a path does
+    not exist, or a folder holds too many files.
     """
-    nodes = [_node(path, check_tensors) for path in dict.fromkeys(_files(paths))]
+    files = tuple(dict.fromkeys(_files(paths)))
+    named = set(paths)
+    nodes = [
+        _node(path, check_tensors) for path in files if path in named or is_artifact(path)
+    ]
+    known = {node.path for node in nodes}
+    nodes += _referenced([path for path in files if path not in known], nodes)
     if not nodes:
         raise UsageError("no weights, ONNX models, engines, results or reports there")
     by_hash: dict[str, Node] = {}
@@ -135,6 +149,10 @@ def trace(paths: Sequence[Path], *, check_tensors: bool = True) -> Lineage:
     for node in nodes:
         for link in node.links:
             parent = by_hash.get(link.sha256)
+            if link.role.startswith(_WRITTEN):
+                if parent is not None:
+                    steps.append(Step(node, parent, "written by"))
+                continue
             if parent is not None and parent.path != node.path:
                 steps.append(Step(parent, node, link.role))
             elif parent is None and _is_required(node, link):
@@ -146,7 +164,23 @@ def _is_required(node: Node, link: Link) -> bool:
     """Return whether a hash must belong to one of the files. A result also names charsets and line
     stores.
     """
-    return node.kind not in ("result", "report") or link.role.endswith("model.sha256")
+    if node.kind == "report":
+        return link.role in ("result.sha256", "model.sha256")
+    return node.kind != "result" or link.role.endswith("model.sha256")
+
+
+def _referenced(paths: Sequence[Path], nodes: Sequence[Node]) -> list[Node]:
+    """Return readings and checkpoints whose hash one of the nodes names."""
+    named = {link.sha256 for node in nodes for link in node.links}
+    found = []
+    for path in paths:
+        if path.suffix not in (*_CHECKPOINTS, ".json"):
+            continue
+        sha256 = sha256_of(path)
+        if sha256 in named:
+            kind = "readings" if path.suffix == ".json" else "checkpoint"
+            found.append(Node(path, kind, sha256))
+    return found
 
 
 def _without_detours(steps: Iterable[Step]) -> tuple[Step, ...]:
@@ -160,9 +194,29 @@ def _without_detours(steps: Iterable[Step]) -> tuple[Step, ...]:
 def _files(paths: Sequence[Path]) -> Iterator[Path]:
     for path in paths:
         if path.is_dir():
-            yield from sorted(found for found in path.iterdir() if is_artifact(found))
+            yield from _files_below(path)
             continue
         yield find_weights(path)
+
+
+def _files_below(folder: Path) -> list[Path]:
+    """Return the regular files in a folder and its subfolders, sorted; line stores, hidden folders
+    and links are left out.
+    """
+    found: list[Path] = []
+    for parent, folders, names in os.walk(folder):
+        folders[:] = [
+            name
+            for name in sorted(folders)
+            if not name.startswith(".") and not name.endswith(_STORE_SUFFIX)
+        ]
+        paths = [Path(parent, name) for name in sorted(names)]
+        found += [path for path in paths if path.is_file() and not path.is_symlink()]
+        if len(found) > _MAX_FILES:
+            raise UsageError(
+                f"{folder} holds more than {_MAX_FILES:,} files; name the folders of the artifacts"
+            )
+    return found
 
 
 def is_model(path: Path) -> bool:
@@ -171,8 +225,8 @@ def is_model(path: Path) -> bool:
 
 
 def is_artifact(path: Path) -> bool:
-    """Return whether `trace` follows this kind of file."""
-    suffixes = (*_MODELS, *_CHECKPOINTS, *_REPORTS)
+    """Return whether `trace` lists this file of a folder, even if nothing names it."""
+    suffixes = (*_MODELS, *_REPORTS)
     if not path.is_file() or path.suffix not in suffixes or path.name.endswith(_SIDECARS):
         return False
     return path.suffix != ".json" or bool(_links_of_text(path))
@@ -226,6 +280,9 @@ def _links_of_text(path: Path) -> tuple[Link, ...]:
             return tuple(_hashes(json.loads(text), ""))
         except (ValueError, RecursionError):
             return ()
+    from_head = [Link(role, sha256) for role, sha256 in _META.findall(text)]
+    if from_head:
+        return tuple(from_head)
     return tuple(Link("named", found) for found in dict.fromkeys(_HASH.findall(text)))
 
 

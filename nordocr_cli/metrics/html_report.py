@@ -91,7 +91,10 @@ class GalleryRow:
 
 @dataclass(frozen=True)
 class Page:
-    """A whole page. `subtitle` says what was measured on what, `footer` how to do it again."""
+    """A complete page. `subtitle` says what was measured on what, `footer` how to do it again.
+    `made_from` holds the SHA-256 of the files behind it by what they are, e.g. `result`, for
+    `nordocr lineage`.
+    """
 
     title: str
     subtitle: str
@@ -101,6 +104,7 @@ class Page:
     gallery: Sequence[GalleryRow] = ()
     gallery_note: str = ""
     footer: str = ""
+    made_from: Mapping[str, str] = field(default_factory=dict)
     # what a facet is called where it is not by its name
     facet_labels: Mapping[str, str] = field(default_factory=dict)
 

@@ -2,13 +2,16 @@ import json
 import shutil
 from dataclasses import replace
 
+import numpy as np
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from nordocr_cli.app import app
 from nordocr_cli.artifact.probing import read_contract
 from nordocr_cli.artifact.sealing import write_sealed_json
 from nordocr_cli.atomic import sha256_of, write_json
+from nordocr_cli.core import lineage
 from nordocr_cli.core.lineage import trace
 from nordocr_cli.errors import ArtifactError, UsageError
 
@@ -36,6 +39,11 @@ def chain(tiny_onnx, tiny_checkpoint, tmp_path):
     write_json(tmp_path / "e.json", {"schema": "x", "model": {"sha256": sha256_of(engine)}})
     (tmp_path / "f.html").write_text(f"<p>made from {sha256_of(tmp_path / 'e.json')}</p>")
     return tmp_path
+
+
+def command(*arguments):
+    done = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert done.exit_code == 0, (done.output, done.exception)
 
 
 def arrows(lineage):
@@ -101,3 +109,63 @@ def test_what_is_no_artifact_is_refused(tmp_path):
     (tmp_path / "a.txt").touch()
     with pytest.raises(UsageError, match="expected weights"):
         trace([tmp_path / "a.txt"])
+
+
+def test_the_chain_of_real_commands_has_no_gap(tiny_onnx, tiny_checkpoint, tmp_path):
+    """Weights in the folder of a run, export, bench, compare3way and its report."""
+    run, document = tmp_path / "run", tmp_path / "page.png"
+    run.mkdir()
+    shutil.copy2(tiny_checkpoint, run / "best.safetensors")
+    (run / "state.pt").write_bytes(b"nobody names this file")
+    shutil.copy2(tiny_onnx, tmp_path / "model.onnx")
+    Image.fromarray(np.full((80, 200, 3), 255, np.uint8)).save(document)
+    box = {"x": 4, "y": 10, "width": 90, "height": 32}
+    for name, text in (("truth.json", "7 811"), ("tess_result.json", "7 81l")):
+        lines = [{"text": text, "confidence": 0.9, "bbox": box}]
+        pages = [{"page_index": 0, "text": text, "lines": lines}]
+        write_json(tmp_path / name, {"pages": pages})
+
+    regions = ("--doc", document, "--regions", tmp_path / "truth.json")
+    few = ("--rounds", 1, "--single-lines", 1, "--threads", 1)
+    command("bench", tmp_path / "model.onnx", *regions, *few, "-o", tmp_path / "bench.json")
+    sides = (
+        "--svtrv2",
+        tmp_path / "svtrv2_result.json",
+        "--tess",
+        tmp_path / "tess_result.json",
+    )
+    outputs = ("-o", tmp_path / "compare.json", "--report", tmp_path / "compare.html")
+    command("compare3way", document, *sides, "--truth", tmp_path / "truth.json", *outputs)
+
+    found = trace([tmp_path])
+    assert arrows(found) == {
+        "best.safetensors → model.onnx",
+        "model.onnx → bench.json",
+        "bench.json → svtrv2_result.json",
+        "svtrv2_result.json → compare.json",
+        "tess_result.json → compare.json",
+        "truth.json → compare.json",
+        "compare.json → compare.html",
+    }
+    assert (found.broken, found.missing) == ([], ())
+
+
+def test_the_report_of_an_evaluation_names_its_result(tmp_path):
+    lines = tmp_path / "lines.jsonl"
+    row = {"id": "a", "reference": "Summa", "hypothesis": "Sumna"}
+    lines.write_text(json.dumps(row) + "\n", encoding="utf-8")
+    page = tmp_path / "page.html"
+    command("eval", lines, "-o", tmp_path / "result.json", "--report", page)
+    assert "result.json → page.html" in arrows(trace([tmp_path]))
+
+    (tmp_path / "result.json").unlink()
+    (message,) = trace([tmp_path]).missing_lines()
+    assert "page.html: its result.sha256" in message
+
+
+def test_a_folder_of_too_many_files_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(lineage, "_MAX_FILES", 2)
+    for number in range(3):
+        (tmp_path / f"{number}.txt").touch()
+    with pytest.raises(UsageError, match="more than 2 files"):
+        trace([tmp_path])

@@ -163,6 +163,9 @@ class BenchResult(_Record):
     skipped: dict[str, str]
     environment: dict[str, Any]
     written: tuple[str, ...] = ()
+    written_sha256: dict[str, str] = Field(
+        default_factory=dict, description="hashes of the readings, by file name"
+    )
     baseline: str | None = None
     verdicts: tuple[Verdict, ...] = ()
     accuracy: tuple[Accuracy, ...] = Field(

@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, Literal
 
-from nordocr_cli.atomic import refuse_inputs, write_json
+from nordocr_cli.atomic import refuse_inputs, sha256_of, write_json
 from nordocr_cli.core.bench.accuracy import compare_accuracy
 from nordocr_cli.core.bench.external import (
     External,
@@ -249,6 +249,7 @@ def bench(
         rows.append(_external_row(found, source))
         readings.append(list(found.pages))
 
+    written = _write_readings(output, rows, readings)
     result = BenchResult(
         source=source.source,
         lines_per_page=lines_per_page,
@@ -267,7 +268,8 @@ def bench(
             [lap.readings for lap in laps],
             reference,
         ),
-        written=_write_readings(output, rows, readings),
+        written=written,
+        written_sha256={Path(name).name: sha256_of(Path(name)) for name in written},
     )
     # The result is saved first: minutes of timing are not lost when the comparison fails.
     _write(result, output)

@@ -3,11 +3,11 @@ crops.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nordocr_cli.atomic import write_json, write_text
+from nordocr_cli.atomic import sha256_of, write_json, write_text
 from nordocr_cli.compare.adjudication import OpenLine, to_tsv
 from nordocr_cli.compare.verdict import ComparedLine, Verdict
 
@@ -63,7 +63,20 @@ def write_outputs(
         from nordocr_cli.metrics.html_report import render_page
 
         page = comparison_page(verdict, document.name, _pictures(verdict, pages), crops)
+        page = replace(page, made_from=_made_from(outputs, result))
         write_text(outputs.report, render_page(page))
+
+
+def _made_from(outputs: Outputs, result: Mapping[str, Any]) -> dict[str, str]:
+    """Return the hash of the saved result, or else those of the readings that it compares."""
+    if outputs.result:
+        return {"result": sha256_of(outputs.result)}
+    inputs = result["inputs"]
+    return {
+        f"inputs.{name}": each["sha256"]
+        for name, each in inputs.items()
+        if isinstance(each, Mapping) and each.get("sha256")
+    }
 
 
 def _open_line(line: ComparedLine, verdict: Verdict) -> OpenLine:

@@ -80,8 +80,18 @@ def write_page(
         if result.command
         else "",
     )
+    content = replace(content, made_from=_made_from(result))
     atomic.write_text(page, render_page(content))
     return replace(result, files=(*result.files, str(page)))
+
+
+def _made_from(result: "EvalResult") -> dict[str, str]:
+    """Return the hash of the saved result, or else that of the model, where there is one."""
+    saved = [Path(name) for name in result.files if name.endswith(".json")]
+    if saved:
+        return {"result": atomic.sha256_of(saved[0])}
+    model = result.model.get("sha256")
+    return {"model": str(model)} if model else {}
 
 
 def _gallery(
