@@ -74,6 +74,32 @@ def adapt(
     max_steps: Annotated[
         int | None, typer.Option("--max-steps", min=1, help="Steps of each round.")
     ] = None,
+    vlm_url: Annotated[
+        str | None,
+        typer.Option(
+            "--vlm-url",
+            metavar="URL",
+            help="OpenAI-compatible server of a vision-language model, as one more engine.",
+        ),
+    ] = None,
+    vlm_model: Annotated[
+        str | None,
+        typer.Option("--vlm-model", metavar="NAME", help="The model's name there."),
+    ] = None,
+    vlm_key_env: Annotated[
+        str | None,
+        typer.Option(
+            "--vlm-key-env",
+            metavar="NAME",
+            help="Environment variable that holds the server's key.",
+        ),
+    ] = None,
+    vlm_allow_remote: Annotated[
+        bool,
+        typer.Option(
+            "--vlm-allow-remote", help="Allow sending line crops to another machine."
+        ),
+    ] = False,
     device: options.Device = "auto",
     threads: options.Threads = None,
     seed: options.Seed = None,
@@ -85,9 +111,10 @@ def adapt(
     """Adapt a recognizer to scans without labels.
 
     Finds the lines, reads them with our recognizer, PP-OCR and Tesseract, takes as labels what two
-    of them agree on, and fine-tunes on these. The guard set must not get worse (exit code 4). The
-    lines that no two engines agree on are written to RUN/ask.tsv for a person. The same command
-    continues after an interruption.
+    of them agree on, and fine-tunes on these. --vlm-url adds a vision-language model to the
+    engines; without it nothing leaves this machine. The guard set must not get worse (exit code
+    4). The lines that no two engines agree on are written to RUN/ask.tsv for a person. The same
+    command continues after an interruption.
 
     Example: nordocr adapt scans/ -o runs/adapted --minutes 20
     """
@@ -97,6 +124,11 @@ def adapt(
     from nordocr_cli.core.train.signals import stop_on_signals
 
     console = Console(quiet=quiet, verbose=verbose, as_json=as_json)
+    server = None
+    if vlm_url:
+        from nordocr_cli.compare.endpoint import endpoint
+
+        server = endpoint(vlm_url, vlm_model, vlm_key_env, allow_remote=vlm_allow_remote)
     request = AdaptRequest(
         scans=tuple(scans),
         run_dir=run_dir,
@@ -113,6 +145,7 @@ def adapt(
         seed=seed if seed is not None else 1,
         device=device,
         threads=threads,
+        vlm=server,
     )
     plan = plan_adapt(request)
     if dry_run:

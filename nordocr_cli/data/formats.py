@@ -173,7 +173,7 @@ def open_source(spec: SourceSpec | Path, progress: Progress = SILENT) -> Source:
     if source is not None:
         return source
     if not any(spec.path.iterdir()):
-        raise DataError(f"{spec.path} is empty")
+        raise DataError(f"{spec.path}: the folder is empty")
     inside = sorted(spec.path.rglob("*"))
     foreign = next((path for path in inside if _foreign_kind(path)), None)
     if foreign is not None:

@@ -1,9 +1,16 @@
 """adapt: labels from agreement, lines for a person, and scans that cannot do."""
 
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
 import pytest
 
+from nordocr_cli.compare.endpoint import endpoint
 from nordocr_cli.core.adapt import run
 from nordocr_cli.core.adapt.agreement import LineReadings, choose_labels, class_shares
+from nordocr_cli.core.adapt.engines import VlmRecognizer
 from nordocr_cli.core.adapt.plan import AdaptPlan, AdaptRequest, plan_adapt
 from nordocr_cli.core.adapt.questions import read_answers, write_questions
 from nordocr_cli.core.adapt.run import estimated_cer
@@ -163,3 +170,45 @@ def test_a_later_round_that_is_worse_leaves_the_recognizer_of_the_round_before(
     assert (
         "round 2 is left out, and the recognizer of round 1 is kept" in heard.warnings[-1]
     )
+
+
+class Vlm(BaseHTTPRequestHandler):
+    """A server that reads every line as the same text, and counts the requests."""
+
+    requests = 0
+
+    def do_POST(self):
+        type(self).requests += 1
+        self.rfile.read(int(self.headers["Content-Length"]))
+        choice = {"message": {"content": "Summa 12,50"}, "finish_reason": "stop"}
+        answer = json.dumps({"choices": [choice]}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def log_message(self, *args):
+        pass
+
+
+def test_a_vision_language_model_is_one_more_engine(tmp_path, monkeypatch, tiny_checkpoint):
+    monkeypatch.setattr("nordocr_cli.core.adapt.engines.find_spec", lambda name: None)
+    monkeypatch.setattr("nordocr_cli.core.adapt.engines._has_tesseract", lambda: False)
+    crops = [np.full((32, 80 + 8 * n, 3), 255, np.uint8) for n in range(3)]
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Vlm) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        vlm = endpoint(f"http://127.0.0.1:{server.server_port}/v1", "reader")
+        request = AdaptRequest((tmp_path,), tmp_path / "run", str(tiny_checkpoint), vlm=vlm)
+        plan = plan_adapt(request)
+        read = [
+            VlmRecognizer(vlm, tmp_path / "answers.jsonl").recognize(crops)
+            for _ in range(2)
+        ]
+        server.shutdown()
+
+    assert plan.engines == ("nordocr", "vlm")
+    assert plan.to_json()["lines_are_sent_to"] == vlm.url
+    assert [line.text for line in read[0]] == ["Summa 12,50"] * 3
+    assert read[1] == read[0]
+    assert Vlm.requests == 3  # the second time from the recorded answers

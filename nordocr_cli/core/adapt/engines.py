@@ -1,5 +1,5 @@
-"""The engines whose agreement makes labels: our recognizer, and PP-OCR and Tesseract where they are
-installed.
+"""The engines whose agreement makes labels: our recognizer, PP-OCR and Tesseract where they are
+installed, and a vision-language model where a server is named.
 """
 
 from collections.abc import Sequence
@@ -12,18 +12,22 @@ import numpy as np
 
 from nordocr_cli.errors import MissingBackendError
 from nordocr_cli.extras import install_line
-from nordocr_cli.records import Recognition
+from nordocr_cli.records import Box, Recognition
 
 if TYPE_CHECKING:
+    from nordocr_cli.compare.endpoint import Endpoint
     from nordocr_cli.runtime.protocols import Image, Recognizer
 
-OWN, PPOCR, TESSERACT = "nordocr", "ppocr", "tesseract"
+OWN, PPOCR, TESSERACT, VLM = "nordocr", "ppocr", "tesseract", "vlm"
 _TESSERACT_HEIGHT_PX = 64
 
 
-def installed_engines(requested: Sequence[str] = ()) -> tuple[str, ...]:
+def installed_engines(
+    requested: Sequence[str] = (), *, at_least_one: bool = True
+) -> tuple[str, ...]:
     """Return the engines besides our own that are requested and installed; all where none are
-    requested. Raises MissingBackendError when there is none: a single engine agrees with itself.
+    requested. Raises MissingBackendError when a requested one is missing, and with `at_least_one`
+    when there is none: a single engine agrees with itself.
     """
     found = []
     if find_spec("rapidocr") is not None:
@@ -31,7 +35,7 @@ def installed_engines(requested: Sequence[str] = ()) -> tuple[str, ...]:
     if _has_tesseract():
         found.append(TESSERACT)
     missing = [name for name in requested if name not in found]
-    if missing or not found:
+    if missing or (at_least_one and not found):
         what = ", ".join(missing) or "a second engine"
         raise MissingBackendError(
             f"adapt takes as labels what independent engines agree on, and {what} is not installed:"
@@ -53,6 +57,37 @@ def open_engine(
         spec = f"tesseract:{languages}" if languages else "tesseract"
         return EnlargingRecognizer(open_recognizer(spec, threads=threads))
     return PpocrRecognizer(threads)
+
+
+class VlmRecognizer:
+    """A vision-language model on a server; see Recognizer. Each answer is recorded in `answers`, so
+    that an interrupted reading asks only for the rest. A line without an answer reads as nothing.
+
+    Raises what `compare.vlm.ask` raises, when it reads.
+    """
+
+    name = VLM
+
+    def __init__(self, server: "Endpoint", answers: Path) -> None:
+        from nordocr_cli.compare.answers import AnswerFile
+
+        self._server, self._answers = server, AnswerFile(answers, server.model)
+
+    def recognize(
+        self, crops: "Sequence[Image]", languages: Sequence[str] = ()
+    ) -> list[Recognition]:
+        """Read the crops; see Recognizer."""
+        from nordocr_cli.compare.answers import question
+        from nordocr_cli.compare.vlm import ask
+
+        questions = [
+            question(crop, 0, Box(0, 0, crop.shape[1], crop.shape[0])) for crop in crops
+        ]
+        found = ask(questions, self._answers, self._server)
+        return [
+            Recognition(answer.text if answer.status == "ok" else "", None)
+            for answer in found.answers
+        ]
 
 
 class EnlargingRecognizer:

@@ -2,18 +2,21 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nordocr_cli.artifact.shipped import DEFAULT_MODEL, find_weights
-from nordocr_cli.core.adapt.engines import OWN, installed_engines
+from nordocr_cli.core.adapt.engines import OWN, VLM, installed_engines
 from nordocr_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from nordocr_cli.compare.endpoint import Endpoint
 
 
 @dataclass(frozen=True)
 class AdaptRequest:
     """What the user requested. `scans` are pages, folders of line images, or label files whose
     texts are not used; `labelled` is a small sample with labels to judge by; `answers` holds the
-    lines that a person has read.
+    lines that a person has read; `vlm` is the server of one more engine.
     """
 
     scans: tuple[Path, ...]
@@ -31,6 +34,7 @@ class AdaptRequest:
     seed: int = 1
     device: str = "auto"
     threads: int | None = None
+    vlm: "Endpoint | None" = None
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,7 @@ class AdaptPlan:
             "start": str(self.weights),
             "engines": list(self.engines),
             "languages": request.languages or "the default ones of Tesseract",
+            "lines_are_sent_to": request.vlm.url if request.vlm else None,
             "labelled": list(request.labelled),
             "rounds": request.rounds,
             "rendered_share": request.rendered_share,
@@ -71,5 +76,7 @@ def plan_adapt(request: AdaptRequest) -> AdaptPlan:
     weights = find_weights(Path(request.model))
     if weights.suffix != ".safetensors":
         raise UsageError(f"--model {request.model}: adaptation starts from weights")
-    engines = (OWN, *installed_engines(request.engines))
-    return AdaptPlan(request, weights, engines)
+    engines = [OWN, *installed_engines(request.engines, at_least_one=request.vlm is None)]
+    if request.vlm:
+        engines.append(VLM)
+    return AdaptPlan(request, weights, tuple(engines))

@@ -14,7 +14,7 @@ from rapidfuzz.distance import Levenshtein
 from nordocr_cli.atomic import write_bytes, write_json, write_text
 from nordocr_cli.compare.agreement import agreement
 from nordocr_cli.core.adapt.agreement import Choice, LineReadings, choose_labels
-from nordocr_cli.core.adapt.engines import OWN, open_engine
+from nordocr_cli.core.adapt.engines import OWN, VLM, VlmRecognizer, open_engine
 from nordocr_cli.core.adapt.lines import LINES, FoundLine, read_lines, write_lines
 from nordocr_cli.core.adapt.plan import AdaptPlan
 from nordocr_cli.core.adapt.questions import read_answers, write_questions
@@ -28,6 +28,7 @@ from nordocr_cli.progress import SILENT, Progress
 
 if TYPE_CHECKING:
     from nordocr_cli.records import Recognition
+    from nordocr_cli.runtime.protocols import Recognizer
 
 LABELS, ASK, STATE, REQUEST = "labels.jsonl", "ask.tsv", "adapt.json", "request.json"
 # Agreement is a weak judge, so that fewer of the labels are held out than in a fine-tuning.
@@ -215,9 +216,14 @@ def _read_with(
     path.parent.mkdir(parents=True, exist_ok=True)
     part_file = path.with_suffix(".part")
     done = _complete_rows(part_file)
-    recognizer = open_engine(
-        engine, model, request.languages, request.device, request.threads
-    )
+    recognizer: Recognizer
+    if engine == VLM and request.vlm:
+        progress.note(f"sending {len(lines) - done} line crops to {request.vlm.url}")
+        recognizer = VlmRecognizer(request.vlm, path.with_name("vlm-answers.jsonl"))
+    else:
+        recognizer = open_engine(
+            engine, model, request.languages, request.device, request.threads
+        )
     images = request.run_dir / "lines"
     progress.start(f"reading with {engine}", len(lines), "lines")
     progress.advance(done)

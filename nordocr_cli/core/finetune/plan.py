@@ -142,7 +142,7 @@ def plan_finetune(request: FinetuneRequest, progress: Progress = SILENT) -> Fine
     if facts.lines < MIN_LINES:
         raise DataError(
             f"{facts.lines} usable labelled lines (and {facts.unusable} unusable rows): fine-tuning"
-            f" needs {MIN_LINES} at least, and some hundred to show a difference"
+            f" needs at least {MIN_LINES}, and some hundreds to show a difference"
         )
     if facts.documents < 2 and not request.val:
         raise DataError(
