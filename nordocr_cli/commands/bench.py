@@ -26,7 +26,11 @@ def bench(
     ] = None,
     lines: Annotated[
         Path | None,
-        typer.Option("--lines", metavar="STORE", help="Read the lines of this store."),
+        typer.Option(
+            "--lines",
+            metavar="SOURCE",
+            help="Read the lines of this store, or of anything else that prep reads.",
+        ),
     ] = None,
     doc: Annotated[
         Path | None,
@@ -37,7 +41,7 @@ def bench(
         typer.Option(
             "--regions",
             metavar="FILE",
-            help="Regions of --doc. Default: DOC.json next to it, else Tesseract finds them.",
+            help="Regions of --doc. Default: DOC.json next to it, else the line finder.",
         ),
     ] = None,
     widths: Annotated[

@@ -11,7 +11,10 @@ from nordocr_cli.console import Console
 
 def suspects(
     store: Annotated[
-        Path, typer.Argument(metavar="STORE", help="A line store that `nordocr prep` made.")
+        Path,
+        typer.Argument(
+            metavar="SOURCE", help="A line store, or anything else that prep reads."
+        ),
     ],
     model: Annotated[
         str | None,

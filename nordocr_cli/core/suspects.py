@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from nordocr_cli import atomic
 from nordocr_cli.charset import Charset
 from nordocr_cli.core.data import profile_of
+from nordocr_cli.core.eval.lines import open_lines
 from nordocr_cli.data.resize import pad_batch, resize_line
 from nordocr_cli.data.store import LineStore
 from nordocr_cli.data.text_band import tightened
@@ -30,6 +31,7 @@ from nordocr_cli.records import LineRow, Recognition
 from nordocr_cli.runtime.specs import default_model
 
 if TYPE_CHECKING:
+    from nordocr_cli.data.manifest_lines import ManifestLines
     from nordocr_cli.runtime.protocols import Image, Recognizer
     from nordocr_cli.runtime.recognizers import RunnerRecognizer
 
@@ -42,8 +44,8 @@ _SHEET_LINES = 60
 
 @dataclass(frozen=True)
 class SuspectsRequest:
-    """The store to check, the recognizers, and the files to write: the manifest of the `limit` most
-    suspicious lines, and a picture of them (`sheet`, PNG).
+    """The store or other source to check, the recognizers, and the files to write: the manifest of
+    the `limit` most suspicious lines, and a picture of them (`sheet`, PNG).
     """
 
     store: Path
@@ -125,13 +127,12 @@ def run(request: SuspectsRequest, progress: Progress = SILENT) -> SuspectsResult
     from nordocr_cli.runtime.recognizers import open_recognizer
 
     planned = plan(request)
-    with LineStore(request.store) as store:
-        if not len(store):
+    with open_lines(request.store, contract=None, resampler=None) as lines:
+        if not len(lines):
             raise DataError(f"{request.store} holds no lines")
-        rows = [store.row(index) for index in range(len(store))]
-        crops = [store.image(index) for index in range(len(store))]
-        profile = profile_of(store)
-        root = _root_of(store, rows[0])
+        rows = [lines.row(index) for index in range(len(lines))]
+        crops = [lines.image(index) for index in range(len(lines))]
+        profile, root = _origin_of(lines, rows[0])
 
     first = open_recognizer(
         planned["model"], device=request.device, threads=request.threads
@@ -160,6 +161,19 @@ def run(request: SuspectsRequest, progress: Progress = SILENT) -> SuspectsResult
     shown = tuple(suspect for suspect in suspects if suspect.suspicion > 0)[: request.limit]
     written = tuple(_write(request, shown, crops))
     return SuspectsResult(len(rows), shown, written, profile, root)
+
+
+def _origin_of(
+    lines: "LineStore | ManifestLines", row: LineRow
+) -> tuple[str | None, Path | None]:
+    """The profile that the lines were prepared for, and the folder of their images; None each where
+    it is not known.
+    """
+    if isinstance(lines, LineStore):
+        return profile_of(lines), _root_of(lines, row)
+    folder = lines.path if lines.path.is_dir() else lines.path.parent
+    root = folder if (folder / row.image).is_file() else None
+    return None, root
 
 
 def _root_of(store: LineStore, row: LineRow) -> Path | None:

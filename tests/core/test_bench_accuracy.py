@@ -8,6 +8,7 @@ from nordocr_cli import app
 from nordocr_cli.core.bench.accuracy import compare_accuracy
 from nordocr_cli.core.bench.lines import Lines
 from nordocr_cli.core.bench.result import read_bench
+from nordocr_cli.core.bench.run import bench
 from nordocr_cli.records import Recognition
 
 SAMPLES = Path(__file__).parents[2] / "samples"
@@ -75,3 +76,14 @@ def test_bench_prints_and_saves_the_verdict(tiny_onnx, tmp_path):
     (saved,) = json.loads(output.read_text(encoding="utf-8"))["accuracy"]
     assert saved["comparison"]["verdict"] == "too few documents"
     assert read_bench(output).accuracy[0].comparison.units == 4
+
+
+def test_bench_reads_what_prep_reads(tiny_onnx, tmp_path):
+    labels = SAMPLES / "lines" / "manifest.jsonl"
+
+    result = bench(
+        [str(tiny_onnx)], lines=labels, limit=3, rounds=1, single_lines=1, threads=1
+    )
+
+    assert (result.source, result.rows[0].lines) == (str(labels), 3)
+    assert result.rows[0].exact is not None

@@ -101,6 +101,22 @@ def test_a_second_engine_that_agrees_raises_the_suspicion(planted):
     assert "two engines agree" in both.suspects[0].reasons
 
 
+def test_a_manifest_is_checked_without_a_store(tmp_path):
+    listed = (SAMPLES / "manifest.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = [json.loads(line) for line in listed[3:6]]
+    for row in rows:
+        (tmp_path / row["image"]).parent.mkdir(exist_ok=True)
+        (tmp_path / row["image"]).write_bytes((SAMPLES / row["image"]).read_bytes())
+    rows[1]["text"] = "an entirely wrong label"
+    labels = tmp_path / "labels.jsonl"
+    labels.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+
+    found = run(SuspectsRequest(labels, threads=1))
+
+    assert found.suspects[0].row.text == "an entirely wrong label"
+    assert (found.lines, found.root) == (3, tmp_path)
+
+
 def test_the_command_plans_and_refuses(planted, tmp_path):
     path, _, _ = planted
     shown = CliRunner().invoke(app, ["data", "suspects", str(path), "--dry-run"])

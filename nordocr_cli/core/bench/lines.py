@@ -47,27 +47,13 @@ def read_lines(
     limit: int | None,
     progress: Progress,
 ) -> Lines:
-    """Read the lines of a store that was made for `models`, or the regions of a document. Tesseract
-    finds the regions when they are None. With `limit`, that many lines are taken, evenly spread.
+    """Read the lines of a store that was made for `models`, the crops of another source, or the
+    regions of a document. The line finder finds the regions when they are None. With `limit`, that
+    many lines are taken, evenly spread.
     """
     began = time.perf_counter()
     if lines:
-        from nordocr_cli.data.store import LineStore
-
-        with LineStore(lines) as store:
-            for model in models:
-                if path := parse_spec(model).path:
-                    require_fit(store, read_contract(path), model, progress)
-            chosen = _spread(len(store), limit)
-            rows = [store.row(i) for i in chosen]
-            crops = [store.image(i) for i in chosen]
-        found = Lines(
-            str(lines),
-            crops,
-            languages=tuple(row.language for row in rows),
-            texts=tuple(row.text for row in rows),
-            documents=tuple(row.source for row in rows),
-        )
+        found = _read_source(models, lines, limit, progress)
     else:
         assert document is not None
         found = _cut_regions(document, regions, limit, progress)
@@ -75,6 +61,27 @@ def read_lines(
     if not found.crops:
         raise DataError(f"{found.source} has no lines")
     return found
+
+
+def _read_source(
+    models: Sequence[str], path: Path, limit: int | None, progress: Progress
+) -> Lines:
+    from nordocr_cli.core.eval.lines import open_lines
+
+    with open_lines(path, contract=None, resampler=None) as lines:
+        for model in models:
+            if weights := parse_spec(model).path:
+                require_fit(lines, read_contract(weights), model, progress)
+        chosen = _spread(len(lines), limit)
+        rows = [lines.row(index) for index in chosen]
+        crops = [lines.image(index) for index in chosen]
+    return Lines(
+        str(path),
+        crops,
+        languages=tuple(row.language for row in rows),
+        texts=tuple(row.text for row in rows),
+        documents=tuple(row.source for row in rows),
+    )
 
 
 def _cut_regions(
