@@ -7,6 +7,7 @@ each of which must be refused with a message or change nothing.
     python scripts/campaign.py --kinds stores,bombs   only these
     python scripts/campaign.py --minutes 20 --save    as far as the time allows, the saved result
     python scripts/campaign.py --resume --save        the trials after those of the saved result
+    python scripts/campaign.py --retry --save         the failures of the saved result, after a fix
 
 Same seed, same trials. The counts are written every minute. With --save they go to
 benchmarks/results/campaign.json, where kinds that were not run keep their last counts, and the
@@ -28,7 +29,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 
 from faults import artifacts, commands, inputs, options  # noqa: E402
-from faults.trials import Kind, Tally, run_kind  # noqa: E402
+from faults.trials import Kind, Tally, retry_failures, run_kind  # noqa: E402
 
 from nordocr_cli.atomic import write_json, write_text  # noqa: E402
 from nordocr_cli.runtime.stopwatch import environment  # noqa: E402
@@ -58,7 +59,10 @@ def parse_arguments() -> argparse.Namespace:
         "--save", action="store_true", help="write campaign.json and its table"
     )
     parser.add_argument(
-        "--resume", action="store_true", help="go on from the counts that were written"
+        "--resume", action="store_true", help="continue from the counts that were written"
+    )
+    parser.add_argument(
+        "--retry", action="store_true", help="run the failures that were written again"
     )
     parser.add_argument(
         "-o", "--output", type=Path, help="write the result to this file instead"
@@ -168,7 +172,7 @@ def main() -> None:
     if options.output and options.output.is_file():
         saved = json.loads(options.output.read_text(encoding="utf-8"))
     counted = {}
-    if options.resume and saved:
+    if (options.resume or options.retry) and saved:
         found = [Tally(**kind) for kind in saved["kinds"]]
         counted = {tally.name: tally for tally in found if tally.seed == options.seed}
 
@@ -180,9 +184,14 @@ def main() -> None:
             write_json(RESULT, to_result(done, before))
             write_table()
 
-    tallies = run_campaign(
-        kinds, options.scale, options.seed, options.minutes, counted, keep
-    )
+    if options.retry:
+        failed = [kind for kind in kinds if kind.name in counted and counted[kind.name].bad]
+        tallies = [retry_failures(kind, counted[kind.name]) for kind in failed]
+        keep(tallies)
+    else:
+        tallies = run_campaign(
+            kinds, options.scale, options.seed, options.minutes, counted, keep
+        )
     bad = sum(tally.bad for tally in tallies)
     tried = sum(tally.tried for tally in tallies)
     print(f"{tried:,} trials, {bad} bad")

@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 
 import campaign
 from faults import artifacts, commands, inputs
-from faults.trials import Kind, WrongResult, run_kind
+from faults.trials import Kind, WrongResult, retry_failures, run_kind
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it forks and kills")
 
@@ -53,6 +53,9 @@ def test_every_bad_end_is_counted(tmp_path):
     counted = (tally.wrong, tally.crashed, tally.signals, tally.hung, tally.accepted)
     assert counted == (1, 1, 1, 1, 1)
     assert "KeyError" in tally.failures[1]
+    fixed = Kind("self", "", 5, lambda _: lambda number, rng: "accepted", limit_s=4)
+    tally = retry_failures(fixed, tally)
+    assert (tally.tried, tally.accepted, tally.bad, tally.failures) == (5, 5, 0, [])
 
 
 def test_the_table_of_the_page_is_that_of_the_saved_result():

@@ -4,6 +4,7 @@ the next trial still runs.
 
 import os
 import random
+import re
 import select
 import signal
 import sys
@@ -78,6 +79,15 @@ class Tally:
         if len(self.failures) < _NAMED_FAILURES:
             self.failures.append(failure[:600])
 
+    def take_back(self, failure: str) -> int:
+        """Uncount a failed trial and return its number, so that it can be tried again."""
+        found = re.match(r"trial (\d+): (\w+):", failure)
+        assert found is not None, failure
+        self.failures.remove(failure)
+        self.tried -= 1
+        setattr(self, found[2], getattr(self, found[2]) - 1)
+        return int(found[1])
+
 
 def run_kind(
     kind: Kind,
@@ -104,6 +114,25 @@ def run_kind(
             _run_child(kind, trial, count, tally, min(until, time.monotonic() + _REPORT_S))
             tally.seconds = round(spent_s + time.monotonic() - began, 1)
             report(tally)
+    return tally
+
+
+def retry_failures(kind: Kind, tally: Tally) -> Tally:
+    """Run the named failures of a kind again, after their cause was fixed, and count them anew."""
+    with tempfile.TemporaryDirectory(prefix=f"nordocr-{kind.name}-") as folder:
+        trial = kind.prepare(Path(folder))
+        for failure in list(tally.failures):
+            number = tally.take_back(failure)
+            alone = Tally(kind.name, kind.title, kind.goal, tally.seed, tried=number)
+            _run_child(kind, trial, number + 1, alone, time.monotonic() + kind.limit_s)
+            outcome = next(
+                name
+                for name in ("refused", "accepted", "wrong", "crashed", "signals", "hung")
+                if getattr(alone, name)
+            )
+            tally.tried += 1
+            setattr(tally, outcome, getattr(tally, outcome) + 1)
+            tally.failures += alone.failures
     return tally
 
 
