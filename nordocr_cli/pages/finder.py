@@ -186,8 +186,8 @@ class LineFinder:
         width = page.shape[1]
         upright = np.ascontiguousarray(np.rot90(page))
         turned_mask = np.ascontiguousarray(np.rot90(mask))
-        turned = (turned_letters(boxes, width) for boxes in (areas, letters))
-        found = self._find(upright, turned_mask, *turned, read)
+        turned_areas, letters = turned_letters(areas, width), turned_letters(letters, width)
+        found = self._find(upright, turned_mask, turned_areas, letters, read)
         return turned_back(found, width)
 
     def _find(
@@ -246,9 +246,9 @@ def _without(letters: NDArray[np.int32], dots: NDArray[np.int32]) -> NDArray[np.
 
 def _ends_of(dots: NDArray[np.int32], frame: _Frame) -> Span:
     """Where the dots (N, 5) of a leader begin and end, in the frame of the text."""
-    first, last = dots[0, :2].astype(float), dots[-1, :2].astype(float)
-    box = TextBox(*((first + last) / 2), *np.abs(last - first) + 1, frame.degrees, 1.0)
-    return frame.piece(box).span
+    (x0, y0), (x1, y1) = dots[0, :2].tolist(), dots[-1, :2].tolist()
+    x, y = (x0 + x1) / 2, (y0 + y1) / 2
+    return frame.piece(TextBox(x, y, x1 - x0, 1.0, frame.degrees, 1.0)).span
 
 
 def _joined_by_leaders(pieces: Sequence[_Piece], leaders: Sequence[Span]) -> list[_Piece]:
