@@ -1,6 +1,7 @@
 """`nordocr bench`: how fast recognizers read the same lines, side by side."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -177,24 +178,25 @@ def bench(
     else:
         _show(console, result)
     require_gates(result, baseline, min_same, MIN_SAME)
-    found = {Path(path).name: path for path in result.written}
-    if {"svtrv2_result.json", "tess_result.json"} <= set(found):
-        sides = (
-            "--svtrv2",
-            found["svtrv2_result.json"],
-            "--tess",
-            found["tess_result.json"],
-        )
-        console.next(
-            "nordocr",
-            "compare3way",
-            doc or "",
-            *sides,
-            *(("--truth", regions) if regions else ()),
-        )
-    else:
-        ran = next(model for model in chosen if model not in result.skipped)
-        console.next("nordocr", "eval", ran, lines or "STORE")
+    ran = next(model for model in chosen if model not in result.skipped)
+    console.next(*_next_command(result.written, doc, regions, ran, lines))
+
+
+def _next_command(
+    written: Sequence[str],
+    doc: Path | None,
+    regions: Path | None,
+    model: str,
+    lines: Path | None,
+) -> tuple[object, ...]:
+    """Compare the readings of a document where both were written, else evaluate a model."""
+    found = {Path(path).name: path for path in written}
+    network, tesseract = found.get("svtrv2_result.json"), found.get("tess_result.json")
+    if doc is None or network is None or tesseract is None:
+        return "nordocr", "eval", model, lines or "STORE"
+    sides = ("--svtrv2", network, "--tess", tesseract)
+    truth = ("--truth", regions) if regions else ()
+    return "nordocr", "compare3way", doc, *sides, *truth
 
 
 def _show(console: Console, result: "BenchResult") -> None:

@@ -170,8 +170,6 @@ def synth(
         return
 
     if texts_only:
-        from nordocr_cli.data.synth.render import look_weights
-
         _write_texts(
             console,
             output,
@@ -181,12 +179,10 @@ def synth(
             texts=texts,
             max_characters=max_characters,
             min_characters=min_characters,
-            looks=look_weights(look or ()),
+            looks=look or (),
         )
         return
 
-    from nordocr_cli import atomic
-    from nordocr_cli.core.synth.preview import preview
     from nordocr_cli.core.synth.run import RESAMPLERS, prepare_job, read_style
 
     style = read_style(strength, damage or (), often or (), look or (), blank)
@@ -205,8 +201,7 @@ def synth(
     job = replace(job, max_characters=max_characters, min_characters=min_characters)
     _print_left_out(console, left_out)
     if sheet:
-        atomic.write_bytes(output, preview(job, count))
-        _print_sheet(console, output, count, seed, profile)
+        _write_sheet(console, output, job, count, profile)
         return
     _render(console, output, job, count, workers, left_out, profile)
 
@@ -270,20 +265,26 @@ def _write_texts(
 ) -> None:
     """Write the texts alone, without pictures."""
     from nordocr_cli.core.synth.texts_only import write_texts
+    from nordocr_cli.data.synth.render import look_weights
 
-    written = write_texts(output, count=count, seed=seed, **texts)
+    looks = look_weights(texts.pop("looks"))
+    written = write_texts(output, count=count, seed=seed, looks=looks, **texts)
     if console.as_json:
         console.json({"output": str(output), "texts": written, "seed": seed})
         return
     console.line(f"{output}: {written} texts")
 
 
-def _print_sheet(
-    console: Console, output: Path, count: int, seed: int, profile: str
+def _write_sheet(
+    console: Console, output: Path, job: "Job", count: int, profile: str
 ) -> None:
-    """Report the sheet of samples that --preview wrote."""
+    """Write the sheet of samples, and report it."""
+    from nordocr_cli import atomic
+    from nordocr_cli.core.synth.preview import preview
+
+    atomic.write_bytes(output, preview(job, count))
     if console.as_json:
-        console.json({"output": str(output), "lines": count, "seed": seed})
+        console.json({"output": str(output), "lines": count, "seed": job.seed})
     else:
         console.line(f"{output}: {count} lines")
     console.next("nordocr", "synth", "-o", "lines.lmdb", "--count", 100000, "-p", profile)

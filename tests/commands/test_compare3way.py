@@ -56,7 +56,7 @@ def test_the_table_names_its_reference_and_the_next_step(run, result, tmp_path):
     ):
         assert row in out
     assert f"wrote {out_json}" in err
-    assert err.strip().splitlines()[-1].startswith("next: the same with --report out.html")
+    assert err.strip().splitlines()[-1].startswith("next: add --report out.html")
     assert json.loads(out_json.read_text(encoding="utf-8"))["outcomes"]["both right"] == 448
 
 

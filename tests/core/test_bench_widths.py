@@ -28,7 +28,7 @@ def test_pages_a_second_are_expected_from_a_table_of_widths(tiny_onnx, tmp_path)
     few = ("--rounds", 1, "--single-lines", 2, "--threads", 1)
     found = run("bench", tiny_onnx, *arguments, *few, "-o", output)
     assert found.exit_code == 0, found.output
-    assert "with 50 lines a page" in found.output
+    assert "for 50 lines a page" in found.output
 
     result = read_bench(output)
     row = result.rows[0]

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from nordocr_cli.app import app
 from nordocr_cli.artifact import contract
 from nordocr_cli.data.documents import Document
+from nordocr_cli.data.layouts import readers
 
 PAGES, LINES = 3, 2
 
@@ -156,3 +157,22 @@ def test_images_of_lines_are_opened_once(tiny_onnx, tmp_path, opened):
     run(["predict", *images, "--model", tiny_onnx, "-o", tmp_path / "out.jsonl"])
 
     assert opened.of(*images) == {path.name: 1 for path in images}
+
+
+def test_compare3way_reads_each_result_once(document, tmp_path, monkeypatch):
+    read = Counter()
+    parse = readers.parse_layout
+
+    def counting_parse(content, path, bad_lines=None):
+        read[path.name] += 1
+        return parse(content, path, bad_lines)
+
+    monkeypatch.setattr(readers, "parse_layout", counting_parse)
+    truth = as_layout(tmp_path)
+    for name in ("one.json", "two.json"):
+        (tmp_path / name).write_text(truth.read_text())
+
+    sides = ("--first", tmp_path / "one.json", "--second", tmp_path / "two.json")
+    run(["compare3way", document, *sides, "--names", "a,b", "--truth", truth])
+
+    assert read == {"one.json": 1, "two.json": 1, "regions.json": 1}

@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
 from statistics import median
@@ -148,74 +149,136 @@ def plan_bench(
     return plan | ({"external": command} if command else {})
 
 
-def bench(
-    models: Sequence[str],
-    *,
-    lines: Path | None = None,
-    document: Path | None = None,
-    regions: Path | None = None,
-    widths: Path | None = None,
-    lines_per_page: float | None = None,
-    output: Path | None = None,
-    device: str = "auto",
-    threads: int | None = None,
-    precision: Literal["fp32", "bf16"] = "fp32",
-    rounds: int = 3,
-    single_lines: int = 32,
-    limit: int | None = None,
-    grid: tuple[Sequence[int], Sequence[int]] | None = None,
-    external: str | None = None,
-    baseline: Path | None = None,
-    plot: Path | None = None,
-    command: Sequence[str] = (),
-    progress: Progress = SILENT,
-) -> BenchResult:
-    """Time `models` (paths, `tesseract`) over the lines of a store, or over the regions of a
-    document. Without regions, the line finder finds them. With `widths` (see read_widths), networks
-    are timed over lines of random pixels with such widths; the texts are not compared.
-    `lines_per_page` gives the pages per second to expect.
+@dataclass(frozen=True)
+class BenchRequest:
+    """What to time, and how.
 
-    All lines are read at once, in their real widths (offline), then a sample one by one (single).
-    With `grid` (batch sizes, widths in px), the networks alone are then timed at every shape. A
+    `models` are paths or `tesseract`. They read the lines of a store (`lines`), or the regions of a
+    `document`; without `regions` the line finder finds them. With `widths` (see read_widths)
+    networks are timed over lines of random pixels with such widths, and the texts are not compared.
+    `lines_per_page` gives the pages per second to expect. `limit` is the number of lines to take,
+    evenly spread. `grid` (batch sizes, widths in px) times the networks alone at every shape.
+    `external` is a command with `{page}` in it that reads complete pages. `baseline` is an earlier
+    result with which each case is compared, `plot` the path of a picture to write.
+    """
+
+    models: tuple[str, ...]
+    lines: Path | None = None
+    document: Path | None = None
+    regions: Path | None = None
+    widths: Path | None = None
+    lines_per_page: float | None = None
+    output: Path | None = None
+    device: str = "auto"
+    threads: int | None = None
+    precision: Literal["fp32", "bf16"] = "fp32"
+    rounds: int = 3
+    single_lines: int = 32
+    limit: int | None = None
+    grid: tuple[Sequence[int], Sequence[int]] | None = None
+    external: str | None = None
+    baseline: Path | None = None
+    plot: Path | None = None
+    command: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class _Timed:
+    """The models that could be opened and their times; `reference` is the index of the model that
+    the others are compared with.
+    """
+
+    opened: Sequence[Opened]
+    skipped: dict[str, str]
+    laps: "Sequence[Laps]"
+    reference: int
+    peaks: dict[str, float]
+    rows: list[Row]
+    cells: list[Cell]
+
+
+def bench(
+    models: Sequence[str], *, progress: Progress = SILENT, **options: Any
+) -> BenchResult:
+    """Time `models` side by side; `options` are the fields of BenchRequest.
+
+    All lines are read at once, in their real widths (offline), then a sample one by one (single). A
     model whose backend is missing is skipped with a warning, unless it is the only one. For a
     document, the texts of each recognizer are written next to `output` in the consumer's format:
-    svtrv2_result.json for the first network, tess_result.json for Tesseract. `external` is a
-    command with `{page}` in it that reads complete pages. `limit` is the number of lines to take,
-    evenly spread. With `baseline`, an earlier result, each case is compared with the same case
-    there. `plot` is the path of a picture to write. Raises what plan_bench raises, ArtifactError
-    for a store that was not made for a model, MissingBackendError when no model can run here,
-    UsageError for a baseline of another machine, and what reading lines and models raises.
+    svtrv2_result.json for the first network, tess_result.json for Tesseract.
+
+    Raises what plan_bench raises, ArtifactError for a store that was not made for a model,
+    MissingBackendError when no model can run here, UsageError for a baseline of another machine,
+    and what reading lines and models raises.
     """
-    from nordocr_cli.runtime.stopwatch import environment, time_side_by_side
+    request = BenchRequest(tuple(models), **options)
+    before = _checked_baseline(request)
+    if request.widths:
+        source = draw_lines(models, request.widths, request.limit)
+    else:
+        source = read_lines(
+            models,
+            request.lines,
+            request.document,
+            request.regions,
+            request.limit,
+            progress,
+        )
+    timed = _time(request, source, progress)
+    result = _result(request, source, timed, progress)
+
+    # The result is saved first: minutes of timing are not lost when the comparison fails.
+    _write(result, request.output)
+    if before:
+        result = _compared(before, result, str(request.baseline), progress)
+        _write(result, request.output)
+    if request.plot:
+        from nordocr_cli.core.bench.plot import draw
+
+        draw(result, request.plot)
+    return result
+
+
+def _checked_baseline(request: BenchRequest) -> BenchResult | None:
+    """Report what cannot work before anything is timed; return the earlier result."""
+    from nordocr_cli.runtime.stopwatch import environment
 
     plan_bench(
-        models,
-        lines,
-        document,
-        regions,
-        device,
-        output,
-        external,
-        baseline,
-        plot,
-        widths,
-        lines_per_page,
+        request.models,
+        request.lines,
+        request.document,
+        request.regions,
+        request.device,
+        request.output,
+        request.external,
+        request.baseline,
+        request.plot,
+        request.widths,
+        request.lines_per_page,
     )
-    # Report what cannot work before anything is timed.
-    if plot:
+    if request.plot:
         _require_matplotlib()
-    if external is not None:
-        require_program(external)
-    before = read_bench(baseline) if baseline else None
-    if before:
-        measured = f"widths of {widths}" if widths else str(lines or document)
-        require_comparable(before, environment(threads), measured, str(baseline))
-
-    if widths:
-        source = draw_lines(models, widths, limit)
+    if request.external is not None:
+        require_program(request.external)
+    if request.baseline is None:
+        return None
+    before = read_bench(request.baseline)
+    if request.widths:
+        measured = f"widths of {request.widths}"
     else:
-        source = read_lines(models, lines, document, regions, limit, progress)
-    opened, skipped = open_models(models, device, threads, precision, progress)
+        measured = str(request.lines or request.document)
+    here = environment(request.threads)
+    require_comparable(before, here, measured, str(request.baseline))
+    return before
+
+
+def _time(request: BenchRequest, source: Lines, progress: Progress) -> _Timed:
+    from nordocr_cli.runtime.stopwatch import time_side_by_side
+
+    threads, grid = request.threads, request.grid
+    opened, skipped = open_models(
+        request.models, request.device, threads, request.precision, progress
+    )
     recognizers = [model.recognizer for model in opened]
     if grid:
         _require_widths(recognizers, grid[1])
@@ -225,8 +288,8 @@ def bench(
         recognizers,
         source.crops,
         source.languages,
-        rounds=rounds,
-        single_lines=single_lines,
+        rounds=request.rounds,
+        single_lines=request.single_lines,
         progress=progress,
     )
     reference = _reference(recognizers)
@@ -234,53 +297,51 @@ def bench(
     rows = [
         _with_pages(
             _row(source, model, opened[reference], first, lap, laps[reference], peaks),
-            lines_per_page,
+            request.lines_per_page,
         )
         for model, first, lap in zip(opened, first_calls, laps, strict=True)
     ]
-    cells = _grid(opened, grid, rounds, peaks, progress) if grid else []
+    cells = _grid(opened, grid, request.rounds, peaks, progress) if grid else []
+    return _Timed(opened, skipped, laps, reference, peaks, rows, cells)
 
+
+def _result(
+    request: BenchRequest, source: Lines, timed: _Timed, progress: Progress
+) -> BenchResult:
+    """Add the external program, write the readings of a document, and put together the result."""
+    rows = timed.rows
     readings: list[list[Page]] = []
     if source.pages:
-        readings = [list(pages_read(source.pages, lap.readings)) for lap in laps]
-    if external is not None and document is not None:
-        progress.note(f"reading {document} with {external}")
-        found = run_external(external, document, rounds)
-        rows.append(_external_row(found, source))
+        readings = [list(pages_read(source.pages, lap.readings)) for lap in timed.laps]
+    if request.external is not None and request.document is not None:
+        progress.note(f"reading {request.document} with {request.external}")
+        found = run_external(request.external, request.document, request.rounds)
+        rows = [*rows, _external_row(found, source)]
         readings.append(list(found.pages))
 
-    written = _write_readings(output, rows, readings)
-    result = BenchResult(
+    written = _write_readings(request.output, rows, readings)
+    recognizers = [model.recognizer for model in timed.opened]
+    return BenchResult(
         source=source.source,
-        lines_per_page=lines_per_page,
-        rounds=rounds,
-        reference=opened[reference].name,
+        lines_per_page=request.lines_per_page,
+        rounds=request.rounds,
+        reference=timed.opened[timed.reference].name,
         rows=tuple(rows),
-        grid=tuple(cells),
-        peak_gflops=peaks.get("fp32"),
-        peaks_gflops=peaks,
-        command=tuple(command),
-        skipped=skipped,
-        environment=_environment(recognizers, threads),
+        grid=tuple(timed.cells),
+        peak_gflops=timed.peaks.get("fp32"),
+        peaks_gflops=timed.peaks,
+        command=tuple(request.command),
+        skipped=timed.skipped,
+        environment=_environment(recognizers, request.threads),
         accuracy=compare_accuracy(
             source,
-            [model.name for model in opened],
-            [lap.readings for lap in laps],
-            reference,
+            [model.name for model in timed.opened],
+            [lap.readings for lap in timed.laps],
+            timed.reference,
         ),
         written=written,
         written_sha256={Path(name).name: sha256_of(Path(name)) for name in written},
     )
-    # The result is saved first: minutes of timing are not lost when the comparison fails.
-    _write(result, output)
-    if before:
-        result = _compared(before, result, str(baseline), progress)
-        _write(result, output)
-    if plot:
-        from nordocr_cli.core.bench.plot import draw
-
-        draw(result, plot)
-    return result
 
 
 def _write_readings(

@@ -1,6 +1,7 @@
 """What a comparison will do: the request, checked before a page is decoded."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -9,7 +10,13 @@ from nordocr_cli.atomic import refuse_inputs
 from nordocr_cli.compare.adjudication import read_decisions
 from nordocr_cli.compare.endpoint import Endpoint
 from nordocr_cli.core.compare3way.files import Outputs
-from nordocr_cli.core.compare3way.readings import Source, count_lines, find_regions
+from nordocr_cli.core.compare3way.readings import (
+    Source,
+    count_lines,
+    find_regions,
+    recorded_layout,
+)
+from nordocr_cli.data.layouts.layout import Layout
 from nordocr_cli.data.layouts.readers import read_layout
 from nordocr_cli.errors import UsageError, nearest
 
@@ -101,7 +108,8 @@ class CompareRequest:
 @dataclass(frozen=True)
 class ComparePlan:
     """A request that was checked: where the lines are, how many each side has, and the files to
-    write.
+    write. `layouts` holds the recorded readings of each source (None: a model reads now), and
+    `truth` the ground truth.
     """
 
     request: CompareRequest
@@ -109,6 +117,8 @@ class ComparePlan:
     lines: dict[str, int]
     recorded_answers: int | None
     writes: tuple[Path, ...]
+    layouts: tuple[Layout | None, ...] = field(repr=False, default=())
+    truth: Layout | None = field(repr=False, default=None)
 
     def to_json(self) -> dict[str, Any]:
         """Return the plan as plain JSON values."""
@@ -165,19 +175,39 @@ def plan(request: CompareRequest) -> ComparePlan:
             recorded = len(answers.read_bytes().splitlines())
         else:
             recorded = 0
-    return ComparePlan(request, regions, _count_lines(request, regions), recorded, writes)
-
-
-def _count_lines(request: CompareRequest, regions: Path | None) -> dict[str, int]:
-    reference = request.reference
-    lines = {
-        name: count_lines(source, request.document, regions)
-        for name, source in zip(("svtrv2", "tess", "third"), request.sources, strict=False)
-    }
+    layouts = tuple(map(recorded_layout, request.sources))
     if reference.truth:
-        lines["truth"] = read_layout(reference.truth).num_regions
-    if reference.decided:
-        lines["decided"] = len(read_decisions(reference.decided)[0])
+        truth = read_layout(reference.truth)
+    else:
+        truth = None
+    return ComparePlan(
+        request=request,
+        regions=regions,
+        lines=_count_lines(request, regions, layouts, truth),
+        recorded_answers=recorded,
+        writes=writes,
+        layouts=layouts,
+        truth=truth,
+    )
+
+
+def _count_lines(
+    request: CompareRequest,
+    regions: Path | None,
+    layouts: Sequence[Layout | None],
+    truth: Layout | None,
+) -> dict[str, int]:
+    lines: dict[str, int] = {}
+    names = ("svtrv2", "tess", "third")
+    for name, source, layout in zip(names, request.sources, layouts, strict=False):
+        if layout is None:
+            lines[name] = count_lines(source, request.document, regions)
+        else:
+            lines[name] = layout.num_regions
+    if truth is not None:
+        lines["truth"] = truth.num_regions
+    if request.reference.decided:
+        lines["decided"] = len(read_decisions(request.reference.decided)[0])
     return lines
 
 

@@ -114,12 +114,17 @@ def parse_names(text: str) -> tuple[str, str]:
     return first, second
 
 
-def count_lines(source: Source, document: Path, regions: Path | None) -> int:
-    """Return how many lines come of a source. Raises what reading the file, or planning to read the
-    document, raises.
+def recorded_layout(source: Source) -> Layout | None:
+    """Return the readings in the file of a source, None for a model that reads now. Raises what
+    read_layout raises.
     """
     if source.result:
-        return read_layout(source.result).num_regions
+        return read_layout(source.result)
+    return None
+
+
+def count_lines(source: Source, document: Path, regions: Path | None) -> int:
+    """Return how many lines a model will read. Raises what planning to read the document raises."""
     assert regions is not None
     assert source.model is not None
     return plan_predict([document], source.model, regions=regions).num_regions
@@ -133,11 +138,9 @@ def readings(
     threads: int | None,
     progress: Progress = SILENT,
 ) -> Layout:
-    """Return one engine's readings. Raises what read_layout and predict raise."""
+    """Return the readings of a model. Raises what predict raises."""
     from nordocr_cli.core.predict.run import predict
 
-    if source.result:
-        return read_layout(source.result)
     assert source.model is not None
     progress.note(f"reading {document} with {source.model}")
     prediction = predict(

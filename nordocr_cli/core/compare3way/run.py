@@ -30,7 +30,6 @@ from nordocr_cli.core.compare3way.result import (
 )
 from nordocr_cli.core.compare3way.vlm import ask_missing, questions_of, with_answers
 from nordocr_cli.data.layouts.layout import Layout
-from nordocr_cli.data.layouts.readers import read_layout
 from nordocr_cli.data.layouts.result_json import write_result
 from nordocr_cli.errors import DataError
 from nordocr_cli.metrics.text import canonical, count_edits
@@ -122,14 +121,16 @@ def _read_layouts(
     request = plan.request
     layouts, written = [], []
     for number, source in enumerate(request.sources):
-        layout = readings(
-            source,
-            request.document,
-            plan.regions,
-            request.language,
-            request.threads,
-            progress,
-        )
+        layout = plan.layouts[number]
+        if layout is None:
+            layout = readings(
+                source,
+                request.document,
+                plan.regions,
+                request.language,
+                request.threads,
+                progress,
+            )
         kept = request.outputs.made(number) if source.model else None
         if kept:
             write_result(kept, layout.pages)
@@ -137,9 +138,9 @@ def _read_layouts(
         _require_pages(layout, pages, str(source))
         layouts.append(layout)
 
-    if truth := request.reference.truth:
-        layouts.append(read_layout(truth))
-        _require_pages(layouts[-1], pages, str(truth))
+    if plan.truth is not None:
+        _require_pages(plan.truth, pages, str(request.reference.truth))
+        layouts.append(plan.truth)
     return layouts, written
 
 
