@@ -13,7 +13,14 @@ from numpy.typing import NDArray
 
 from nordocr_cli.pages.cut import Pixels, cut_line
 from nordocr_cli.pages.detector import TextBox, TextDetector
-from nordocr_cli.pages.ink import gray_of, ink_areas, ink_mask, letter_height, letters_among
+from nordocr_cli.pages.ink import (
+    gray_of,
+    has_strokes,
+    ink_areas,
+    ink_mask,
+    letter_height,
+    letters_among,
+)
 from nordocr_cli.pages.leaders import find_leaders, painted_over
 from nordocr_cli.pages.order import Span, paragraphs_of, reading_order, rows_of
 from nordocr_cli.pages.outline import Outline, Point
@@ -200,6 +207,8 @@ class LineFinder:
     ) -> PageLines:
         letter_px = letter_height(letters)
         scale = detection_scale(letter_px, page.shape[0] * page.shape[1])
+        if not has_strokes(letters):
+            scale = min(scale, 1.0)  # specks: nothing small to read
         leaders = find_leaders(areas, letter_px)
         if leaders:
             dots = np.concatenate(leaders)

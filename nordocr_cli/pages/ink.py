@@ -86,14 +86,26 @@ def letter_height(letters: NDArray[np.int32]) -> float:
     """
     if not len(letters):
         return 0.0
-    fill = letters[:, 4] / (letters[:, 2] * letters[:, 3])
-    if (fill < _SOLID).any():
-        letters = letters[fill < _SOLID]
+    strokes = _with_strokes(letters)
+    if len(strokes):
+        letters = strokes
     # Not the smaller side: fax pages lose thin strokes, and their letters are rows of stems.
     heights = letters[:, 3]
     order = np.argsort(heights)
     ink = np.cumsum(letters[order, 4])
     return float(heights[order][np.searchsorted(ink, _QUANTILE * ink[-1])])
+
+
+def has_strokes(letters: NDArray[np.int32]) -> bool:
+    """Return whether one of the areas (N, 5) of `letter_sizes` is not solid, as specks and dots
+    are.
+    """
+    return bool(len(_with_strokes(letters)))
+
+
+def _with_strokes(letters: NDArray[np.int32]) -> NDArray[np.int32]:
+    fill = letters[:, 4] / (letters[:, 2] * letters[:, 3])
+    return letters[fill < _SOLID]
 
 
 def has_letters(line: Pixels) -> bool:
