@@ -1,7 +1,7 @@
 //! Prove the host on the golden lines of an export: preprocessing against input.bin, the network
 //! against logits.bin, decoding against the texts. DIR holds libonnxruntime.so and .so.1:
 //!
-//!     rustc -O prove.rs -L DIR -l onnxruntime -C link-arg=-Wl,-rpath,DIR
+//!     rustc --edition 2021 -O prove.rs -L DIR -l onnxruntime -C link-arg=-Wl,-rpath,DIR
 //!     ./prove recognize_svtrv2_1024.onnx recognize_svtrv2_1024.golden
 mod host;
 mod onnxruntime;

@@ -1,5 +1,6 @@
 """The example hosts read every golden line as this package does."""
 
+import shlex
 import shutil
 import subprocess
 import sys
@@ -38,6 +39,14 @@ def library():
     return next(folder.glob("libonnxruntime.so.*"), None)
 
 
+def documented_command(library_folder):
+    """The line of docs/contract.md that compiles the Rust host."""
+    page = (HOSTS.parents[1] / "docs" / "contract.md").read_text(encoding="utf-8")
+    (line,) = [line for line in page.splitlines() if line.strip().startswith("rustc")]
+    with_folder = line.replace("DIR", str(library_folder))
+    return shlex.split(with_folder.replace("examples/host", str(HOSTS)))
+
+
 @pytest.fixture(scope="module")
 def rust_host(tmp_path_factory):
     """The Rust host, compiled by rustc alone: crates.io is not needed."""
@@ -47,11 +56,8 @@ def rust_host(tmp_path_factory):
     folder = tmp_path_factory.mktemp("rust")
     for name in ("libonnxruntime.so", "libonnxruntime.so.1"):
         (folder / name).symlink_to(found)
-    flags = ("-L", folder, "-l", "onnxruntime", "-C", f"link-arg=-Wl,-rpath,{folder}")
     program = folder / "prove"
-    compiled = run(
-        "rustc", "--edition", "2021", "-O", HOSTS / "prove.rs", "-o", program, *flags
-    )
+    compiled = run(*documented_command(folder), "-o", program)
     assert compiled.returncode == 0, compiled.stderr
     assert not compiled.stderr, "the example compiles without warnings"
     return program
