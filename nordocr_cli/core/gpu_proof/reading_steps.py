@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ def inference(scene: Scene) -> dict[str, Any]:
         if not model.exists():
             found[name] = {"skipped": f"{model.name} was not exported"}
             continue
-        found[name] = _or_skipped(lambda m=model, f=flags: _benched(scene, m, f))  # type: ignore[misc]
+        found[name] = _or_skipped(partial(_benched, scene, model, flags))
         scene.keep(found)
     if not any("rows" in each for each in found.values()):
         raise StepFailed("no backend read the lines")
@@ -158,7 +159,7 @@ def accuracy(scene: Scene) -> dict[str, Any]:
     }
     found: dict[str, Any] = {}
     for name, (model, *flags) in forms.items():
-        found[name] = _or_skipped(lambda m=model, f=flags: _evaluated(scene, m, f))  # type: ignore[misc]
+        found[name] = _or_skipped(partial(_evaluated, scene, model, flags))
         scene.keep(found)
     return found
 
