@@ -293,10 +293,12 @@ def test_load_says_which_options_the_weights_were_trained_with(
         device="cpu",
     )
     dims = json.dumps(list(profile().profile.model.dims))
-    with pytest.raises(
-        ArtifactError, match=re.escape(f"They were trained with --set 'model.dims={dims}'")
-    ):
-        core.train(profile("model.dims=[24, 48, 96]"), request)
+    for start in (plan_train, core.train):
+        with pytest.raises(
+            ArtifactError,
+            match=re.escape(f"They were trained with --set 'model.dims={dims}'"),
+        ):
+            start(profile("model.dims=[24, 48, 96]"), request)
     geometry = [
         f"geometry.{key}={value}"
         for key, value in (("max_width", 1792), ("pad_value", 255))

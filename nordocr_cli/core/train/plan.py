@@ -255,6 +255,12 @@ def _check_weights(request: TrainRequest, profile: Profile, charset: Charset) ->
         )
     if profile.model.decoding == "seq2seq":
         return  # its tokens do not depend on the charset of the labels
+    changed = _changed_options(found.model, profile.model)
+    if changed.keys() - set(profile.model.shapeless):
+        raise ArtifactError(
+            f"{request.load}: these weights were trained with other model options."
+            f" {other_options(found.model, profile.model)}"
+        )
     if not request.move_head:
         require_charset(found.charset, charset, request.load)
     Contract(charset, found.geometry, {}).require_readable_by(
@@ -334,18 +340,28 @@ def other_options(found: Mapping[str, Any], expected: Model) -> str:
             f"They are of {found.get('name')}, the profile is for {expected.name}: take a profile"
             " of that network"
         )
+    sets = []
+    for key, value in _changed_options(found, expected).items():
+        written = value if isinstance(value, str) else json.dumps(value)
+        sets.append(f"--set 'model.{key}={written}'")
+    if not sets:
+        return "Use the profile that they were trained with"
+    return f"They were trained with {' '.join(sets)}"
+
+
+def _changed_options(found: Mapping[str, Any], expected: Model) -> dict[str, Any]:
+    """Return the options, with the values in `found`, that differ from those of a profile's network
+    of the same name; those that only training reads are left out.
+    """
     kind = MODEL_KINDS[expected.name]
     now = expected.model_dump(mode="json")
     # An option that is newer than the weights had its default when they were trained.
     before = kind.model_construct(**found).model_dump(mode="json", warnings=False)
-    sets = []
-    for key, value in before.items():
-        if key not in kind.training_only and value != now.get(key):
-            written = value if isinstance(value, str) else json.dumps(value)
-            sets.append(f"--set 'model.{key}={written}'")
-    if not sets:
-        return "Use the profile that they were trained with"
-    return f"They were trained with {' '.join(sets)}"
+    return {
+        key: value
+        for key, value in before.items()
+        if key not in kind.training_only and value != now.get(key)
+    }
 
 
 def require_charset(found: Charset, expected: Charset, load: Path) -> None:

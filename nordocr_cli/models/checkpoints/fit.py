@@ -10,10 +10,10 @@ _NAMED = 3  # differing keys that an error names
 
 
 def require_fit(
-    network: nn.Module, state: Mapping[str, Tensor], what: str, mend: str
+    network: nn.Module, state: Mapping[str, Tensor], what: str, remedy: str
 ) -> None:
     """Check that `state` has exactly the keys and shapes of `network`. Raises ArtifactError naming
-    the first that differ, and `mend`, a sentence on what to do.
+    the first that differ, and `remedy`, a sentence on what to do.
     """
     wanted = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
     found = {key: tuple(tensor.shape) for key, tensor in state.items()}
@@ -24,7 +24,7 @@ def require_fit(
         problems.append(f"{len(surplus)} unknown: {_first(surplus)}")
     if problems:
         raise ArtifactError(
-            f"{what}: these are weights of another network; tensors {'; '.join(problems)}. {mend}"
+            f"{what}: these are weights of another network; tensors {'; '.join(problems)}. {remedy}"
         )
     differing = [key for key in wanted if wanted[key] != found[key]]
     if differing:
@@ -35,7 +35,7 @@ def require_fit(
             hint = "made for another charset"
         else:
             hint = "made for other model options"
-        raise ArtifactError(f"{what}: these weights were {hint}: {shapes}. {mend}")
+        raise ArtifactError(f"{what}: these weights were {hint}: {shapes}. {remedy}")
 
 
 def _first(names: list[str]) -> str:
