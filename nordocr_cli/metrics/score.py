@@ -4,9 +4,8 @@ as most of them are exact.
 
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from nordocr_cli.charset import Charset
 from nordocr_cli.geometry import frames_needed
@@ -30,10 +29,10 @@ SQUASH_NAMES = (
 _CHUNK = 10_000  # lines
 
 
-@dataclass(frozen=True, slots=True)
-class LineScore:
+class LineScore(NamedTuple):
     """One line, scored: its canonical texts, its class, its flags, and its edits in each view and
-    in words.
+    in words. A named tuple, as it is made for every line and a frozen dataclass takes four times as
+    long.
     """
 
     result: LineResult
@@ -193,11 +192,18 @@ def width_band(result: LineResult) -> str:
     """Return the band of a line's width before squashing: `<=320`, … `>1792`, or `unknown`."""
     if result.width is None:
         return WIDTH_NAMES[-1]
-    return WIDTH_NAMES[bisect_left(WIDTH_BANDS, round(result.width * result.squash_ratio))]
+    return _width_name(result.width, result.squash_ratio)
+
+
+@lru_cache(maxsize=8192)  # widths are multiples of a few pixels: there are some hundreds
+def _width_name(width: int, squash_ratio: float) -> str:
+    return WIDTH_NAMES[bisect_left(WIDTH_BANDS, round(width * squash_ratio))]
 
 
 def squash_band(result: LineResult) -> str:
     """Return the band of how many times a line was too wide: `fits`, `<=1.25`, … `>2`."""
+    if result.squash_ratio <= SQUASH_BANDS[0]:
+        return SQUASH_NAMES[0]
     return SQUASH_NAMES[bisect_left(SQUASH_BANDS, result.squash_ratio)]
 
 
