@@ -59,13 +59,13 @@ class Reader:
 
     `model` is a shipped name, a run folder, a .safetensors, .onnx or .engine file, or
     `tesseract[:swe]`; None is the recognizer that ships. The other options have the names and
-    defaults of `nordocr read`: `layout` ("page" here: a document is no image of one line), `crop`,
+    defaults of `nordocr read`: `layout` ("auto": an image in the shape of a line is one), `crop`,
     `device`, `threads`, `precision`, `language`, `decoder`, `beam_width`, `wide`, `compiled`,
     `char_lm`, `lexicon`, `lm_weight`, `max_pixels`, `max_pages`.
     """
 
     def __init__(self, model: str | Path | None = None, **options: Any) -> None:
-        self._reader = _open(model, {"layout": "page", **options})
+        self._reader = _open(model, {"layout": "auto", **options})
 
     @property
     def model(self) -> str:

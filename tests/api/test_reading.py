@@ -49,6 +49,14 @@ def page(tmp_path_factory):
     return folder / "page.png", folder / "page.json"
 
 
+def test_the_image_of_a_line_is_read_as_the_command_reads_it(line_files):
+    document = nordocr.read(line_files[0], threads=1)
+    command = [sys.executable, "-m", "nordocr_cli", "read", "-q", line_files[0]]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8")
+    assert document.text
+    assert done.stdout.strip() == document.text
+
+
 def test_importing_takes_no_library_that_is_slow():
     program = (
         "import sys, nordocr;"
