@@ -179,7 +179,10 @@ def _warn_of_damage(data: bytes, what: str) -> None:
 
 def _color_space(data: bytes) -> str:
     """The name of the colours that a JPEG is decoded to. Raises ValueError for no JPEG."""
-    _, _, stored, _ = simplejpeg.decode_jpeg_header(data, strict=False)
+    try:
+        _, _, stored, _ = simplejpeg.decode_jpeg_header(data, strict=False)
+    except KeyError as error:  # colours that it has no name for
+        raise ValueError(f"unknown colours ({error})") from None
     return {"Gray": "GRAY", "CMYK": "CMYK", "YCCK": "CMYK"}.get(stored, "RGB")
 
 

@@ -93,7 +93,7 @@ _ALWAYS = {
     "bench": ("--rounds", "1"),
 }
 _NEVER = ("engine_code", "gpus", "wandb", "vlm_url", "train", "on_train")
-_NEVER += ("compile",)  # a compiler works for a minute; nothing of it comes from a user
+_NEVER += ("compiled",)  # a compiler works for a minute; nothing of it comes from a user
 # Good values of options that are texts, so that what comes after them is reached.
 _WORDS = {
     "profile": ("svtrv2-nano", "mamba-320", "trocr-lora", "svtr-32x128"),

@@ -5,6 +5,7 @@ import zlib
 import cv2
 import numpy as np
 import pytest
+import simplejpeg
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
@@ -376,3 +377,16 @@ def test_what_libjpeg_says_of_a_damaged_image_names_the_file(
     ):
         decode_image(whole[:-400] + whole[-2:], "scan.jpg")
     assert capfd.readouterr().err == ""  # libjpeg itself prints nothing
+
+
+def test_a_header_that_the_first_decoder_has_no_name_for_goes_to_the_next(
+    monkeypatch,
+) -> None:
+    data = encoded(Image.fromarray(noise(20, 30)), "JPEG")
+    expected = decode_image(data, "x")
+
+    def no_name(*_, **__):
+        raise KeyError(-1)  # as simplejpeg does for colours that it does not know
+
+    monkeypatch.setattr(simplejpeg, "decode_jpeg_header", no_name)
+    np.testing.assert_array_equal(decode_image(data, "x"), expected)
