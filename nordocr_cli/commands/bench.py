@@ -12,6 +12,7 @@ from nordocr_cli.console import Console
 
 if TYPE_CHECKING:
     from nordocr_cli.core.bench.result import BenchResult
+    from nordocr_cli.core.bench.run import BenchRequest
 
 
 MIN_SAME = 0.99
@@ -127,33 +128,8 @@ def bench(
 
     console = Console(quiet=quiet, verbose=verbose, as_json=as_json)
     chosen, doc, regions = core.sort_out(models or [], doc, regions)
-    shapes = core.parse_grid(grid) if grid else None
-    if dry_run:
-        requested = {
-            "output": str(output) if output else None,
-            "limit": limit,
-            "threads": threads,
-            "lines_per_page": lines_per_page,
-            "grid": shapes,
-        }
-        plan = core.plan_bench(
-            chosen,
-            lines,
-            doc,
-            regions,
-            device,
-            output,
-            external,
-            baseline,
-            plot,
-            widths,
-            lines_per_page,
-        )
-        plan |= {key: value for key, value in requested.items() if value is not None}
-        options.show_plan(console, plan | {"rounds": rounds, "single_lines": single_lines})
-        return
-    result = core.bench(
-        chosen,
+    request = core.BenchRequest(
+        tuple(chosen),
         lines=lines,
         document=doc,
         regions=regions,
@@ -166,13 +142,16 @@ def bench(
         rounds=rounds,
         single_lines=single_lines,
         limit=limit,
-        grid=shapes,
+        grid=core.parse_grid(grid) if grid else None,
         external=external,
         baseline=baseline,
         plot=plot,
         command=sys.argv,
-        progress=console,
     )
+    if dry_run:
+        options.show_plan(console, core.plan_bench(request) | _requested(request))
+        return
+    result = core.run_bench(request, console)
     if as_json:
         console.json(result.to_json())
     else:
@@ -180,6 +159,20 @@ def bench(
     require_gates(result, baseline, min_same, MIN_SAME)
     ran = next(model for model in chosen if model not in result.skipped)
     console.next(*_next_command(result.written, doc, regions, ran, lines))
+
+
+def _requested(request: "BenchRequest") -> dict[str, object]:
+    """The options of a dry run that the plan does not hold; those not given are left out."""
+    given = {
+        "output": str(request.output) if request.output else None,
+        "limit": request.limit,
+        "threads": request.threads,
+        "lines_per_page": request.lines_per_page,
+        "grid": request.grid,
+        "rounds": request.rounds,
+        "single_lines": request.single_lines,
+    }
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def _next_command(

@@ -50,7 +50,7 @@ ELSEWHERE = {
 }
 WITHOUT = {
     "charset show", "charset check", "charset coverage", "completions show", "lineage",
-    "models get", "profiles check", "profiles show", "report limitations",
+    "models show", "profiles check", "profiles show", "report limitations",
 }  # fmt: skip
 
 COMMANDS: dict[str, tuple[str, ...]] = {
@@ -114,7 +114,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "consumer config": ("consumer", "config", "model.onnx", "-o", "config.json"),
     "consumer check": ("consumer", "check", "nordic.txt", "model.onnx"),
     "charset lock": ("charset", "lock", "nordic", "-o", "charset.lock.json"),
-    "models show": ("models", "show", "nordocr-default"),
+    "models get": ("models", "get", "model.onnx"),
     "synth to a folder": (
         *("synth", "-o", "rendered", "-n", "4", "-p", "svtrv2-nano", "--fonts", FONTS),
     ),
@@ -232,6 +232,7 @@ def workplace(tmp_path, monkeypatch, tiny_run, tiny_onnx, tiny_checkpoint):
     shutil.copytree(tiny_run, tmp_path / "single" / "a")
     shutil.copytree(tiny_run, tmp_path / "runs" / "c")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("NORDOCR_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("nordocr_cli.core.finetune.run._GUARD_LINES", 8)
     # A step may well make an untrained network worse, and then there is no next command.

@@ -208,7 +208,7 @@ def test_other_weights_may_read_otherwise_unless_a_share_is_wanted(
     )
     monkeypatch.setattr(
         core,
-        "bench",
+        "run_bench",
         lambda *args, **kwargs: found.model_copy(update={"rows": (*found.rows, other)}),
     )
     command = ["bench", str(tiny_onnx), "other.onnx", "--lines", str(store), "-q"]
@@ -235,7 +235,7 @@ def test_a_missed_gate_ends_with_4(wanted, store, tiny_onnx, tmp_path, monkeypat
         wrong = found.model_copy(
             update={"rows": (row.model_copy(update={"same_text": 1}),)}
         )
-        monkeypatch.setattr(core, "bench", lambda *args, **kwargs: wrong)
+        monkeypatch.setattr(core, "run_bench", lambda *args, **kwargs: wrong)
     command = [
         "nordocr",
         "bench",

@@ -75,7 +75,7 @@ def nordocr(package, tmp_path, monkeypatch):
             check=False,
         )
         assert done.returncode == 0, done.stderr
-        return done.stdout + done.stderr
+        return done.stdout
 
     return run
 

@@ -82,73 +82,6 @@ def parse_grid(text: str) -> tuple[list[int], list[int]]:
     return batches, widths
 
 
-def plan_bench(
-    models: Sequence[str],
-    lines: Path | None = None,
-    document: Path | None = None,
-    regions: Path | None = None,
-    device: str = "auto",
-    output: Path | None = None,
-    external: str | None = None,
-    baseline: Path | None = None,
-    plot: Path | None = None,
-    widths: Path | None = None,
-    lines_per_page: float | None = None,
-) -> dict[str, Any]:
-    """Return what `bench` would do. No image and no network is opened.
-
-    Raises UsageError for options that do not go together, an unknown device, a missing model or
-    file, and an output that is also an input; DataError for damaged regions and widths.
-    """
-    sources = [source for source in (lines, document, widths) if source is not None]
-    if len(sources) != 1 or (regions and not document):
-        raise UsageError(
-            "give --lines STORE, --widths TABLE, or a document, with --regions JSON where its lines"
-            " are known"
-        )
-    if external is not None and document is None:
-        raise UsageError("--external reads pages: give --doc PAGES")
-    if lines_per_page is not None and document is not None:
-        raise UsageError(
-            "--lines-per-page is for --lines and --widths; a document has its pages"
-        )
-    parse_device(device)
-    command = parse_command(external) if external is not None else None
-    inputs = [*map(Path, models), *filter(None, (*sources, regions, baseline))]
-    if document and output:
-        results = [output.with_name(name) for name in (NETWORK_RESULT, TESSERACT_RESULT)]
-    else:
-        results = []
-    for path in filter(None, (output, plot, *results)):
-        refuse_inputs(path, inputs)
-    plan: dict[str, Any] = {
-        "models": {model: parse_spec(model).backend for model in models},
-        "device": device,
-    }
-    if baseline is not None:
-        read_bench(baseline)
-        plan["baseline"] = str(baseline)
-    if lines:
-        if not lines.exists():
-            raise UsageError(f"no line store {lines}")
-        return plan | {"lines": str(lines)}
-    if widths:
-        require_ctc_networks(models)
-        return plan | {
-            "widths": str(widths),
-            "lines_counted": sum(read_widths(widths).values()),
-        }
-    assert document is not None
-    if not document.is_file():
-        raise UsageError(f"no document {document}")
-    plan |= {
-        "doc": str(document),
-        "regions": str(regions) if regions else "found by the line finder",
-    }
-    plan |= {"lines_given": read_layout(regions).num_regions} if regions else {}
-    return plan | ({"external": command} if command else {})
-
-
 @dataclass(frozen=True)
 class BenchRequest:
     """What to time, and how.
@@ -182,6 +115,64 @@ class BenchRequest:
     command: Sequence[str] = ()
 
 
+def plan_bench(request: BenchRequest) -> dict[str, Any]:
+    """Return what `run_bench` would do. No image and no network is opened.
+
+    Raises UsageError for options that do not go together, an unknown device, a missing model or
+    file, and an output that is also an input; DataError for damaged regions and widths.
+    """
+    models, lines, document = request.models, request.lines, request.document
+    widths, regions, external = request.widths, request.regions, request.external
+    output, baseline, plot = request.output, request.baseline, request.plot
+    sources = [source for source in (lines, document, widths) if source is not None]
+    if len(sources) != 1 or (regions and not document):
+        raise UsageError(
+            "give --lines STORE, --widths TABLE, or a document, with --regions JSON where its lines"
+            " are known"
+        )
+    if external is not None and document is None:
+        raise UsageError("--external reads pages: give --doc PAGES")
+    if request.lines_per_page is not None and document is not None:
+        raise UsageError(
+            "--lines-per-page is for --lines and --widths; a document has its pages"
+        )
+    parse_device(request.device)
+    command = parse_command(external) if external is not None else None
+    inputs = [*map(Path, models), *filter(None, (*sources, regions, baseline))]
+    if document and output:
+        results = [output.with_name(name) for name in (NETWORK_RESULT, TESSERACT_RESULT)]
+    else:
+        results = []
+    for path in filter(None, (output, plot, *results)):
+        refuse_inputs(path, inputs)
+    plan: dict[str, Any] = {
+        "models": {model: parse_spec(model).backend for model in models},
+        "device": request.device,
+    }
+    if baseline is not None:
+        read_bench(baseline)
+        plan["baseline"] = str(baseline)
+    if lines:
+        if not lines.exists():
+            raise UsageError(f"no line store {lines}")
+        return plan | {"lines": str(lines)}
+    if widths:
+        require_ctc_networks(models)
+        return plan | {
+            "widths": str(widths),
+            "lines_counted": sum(read_widths(widths).values()),
+        }
+    assert document is not None
+    if not document.is_file():
+        raise UsageError(f"no document {document}")
+    plan |= {
+        "doc": str(document),
+        "regions": str(regions) if regions else "found by the line finder",
+    }
+    plan |= {"lines_given": read_layout(regions).num_regions} if regions else {}
+    return plan | ({"external": command} if command else {})
+
+
 @dataclass(frozen=True)
 class _Timed:
     """The models that could be opened and their times; `reference` is the index of the model that
@@ -200,7 +191,12 @@ class _Timed:
 def bench(
     models: Sequence[str], *, progress: Progress = SILENT, **options: Any
 ) -> BenchResult:
-    """Time `models` side by side; `options` are the fields of BenchRequest.
+    """Time `models` side by side; `options` are the fields of BenchRequest. See `run_bench`."""
+    return run_bench(BenchRequest(tuple(models), **options), progress)
+
+
+def run_bench(request: BenchRequest, progress: Progress = SILENT) -> BenchResult:
+    """Time models side by side.
 
     All lines are read at once, in their real widths (offline), then a sample one by one (single). A
     model whose backend is missing is skipped with a warning, unless it is the only one. For a
@@ -211,13 +207,12 @@ def bench(
     MissingBackendError when no model can run here, UsageError for a baseline of another machine,
     and what reading lines and models raises.
     """
-    request = BenchRequest(tuple(models), **options)
     before = _checked_baseline(request)
     if request.widths:
-        source = draw_lines(models, request.widths, request.limit)
+        source = draw_lines(request.models, request.widths, request.limit)
     else:
         source = read_lines(
-            models,
+            request.models,
             request.lines,
             request.document,
             request.regions,
@@ -243,19 +238,7 @@ def _checked_baseline(request: BenchRequest) -> BenchResult | None:
     """Report what cannot work before anything is timed; return the earlier result."""
     from nordocr_cli.runtime.stopwatch import environment
 
-    plan_bench(
-        request.models,
-        request.lines,
-        request.document,
-        request.regions,
-        request.device,
-        request.output,
-        request.external,
-        request.baseline,
-        request.plot,
-        request.widths,
-        request.lines_per_page,
-    )
+    plan_bench(request)
     if request.plot:
         _require_matplotlib()
     if request.external is not None:
