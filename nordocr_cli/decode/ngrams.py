@@ -57,7 +57,7 @@ class Level:
 
     def find(self, key: int) -> int:
         """Return the index of a key, -1 where it was not counted."""
-        at = int(np.searchsorted(self.keys, np.uint64(key)))
+        at = int(self.keys.searchsorted(np.uint64(key)))
         if at < len(self.keys) and int(self.keys[at]) == key:
             return at
         return -1

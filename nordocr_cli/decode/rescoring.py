@@ -8,7 +8,7 @@ without doubt keeps its greedy text, and costs no more.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -47,8 +47,7 @@ class Stretch(NamedTuple):
     choices: Sequence[Choice]
 
 
-@dataclass(frozen=True)
-class _Text:
+class _Text(NamedTuple):
     """A text in the beam: its characters as a chain, the last one first."""
 
     score: float
@@ -110,12 +109,12 @@ def stretches(
     are likely.
     """
     classes = line.argmax(axis=1)  # (T,)
+    doubts_before = [0, *np.cumsum(in_doubt).tolist()]
     changes = np.flatnonzero(np.diff(classes)) + 1
     bounds = [0, *changes.tolist(), len(classes)]
     for first, last in pairwise(bounds):
         character = int(classes[first])
-        doubtful = bool(in_doubt[first:last].any())
-        if not doubtful:
+        if doubts_before[last] == doubts_before[first]:
             if character != BLANK:
                 yield Stretch(first, last, (Choice(character, 0.0),))
             continue
@@ -245,14 +244,18 @@ def regraded(
     if not reading.text:
         return reading
     scaled = line / np.float32(temperature)  # (T, C)
-    peaks = scaled.max(axis=1)
-    log_total = peaks + np.log(np.exp(scaled - peaks[:, None]).sum(axis=1))  # (T,)
-    logs = [
-        float((scaled[first:last, character] - log_total[first:last]).max())
-        for character, (first, last) in zip(
-            charset.encode(reading.text), reading.spans, strict=True
-        )
-    ]
+    peaks = scaled.max(axis=1, keepdims=True)
+    log_total = peaks + np.log(np.exp(scaled - peaks).sum(axis=1, keepdims=True))
+    log_probabilities = scaled - log_total  # (T, C)
+
+    characters = charset.encode(reading.text)
+    firsts = [first for first, _ in reading.spans]
+    logs = log_probabilities[
+        firsts, characters
+    ]  # (K,) at the first frame of each character
+    for at, (first, last) in enumerate(reading.spans):
+        if last - first > 1:
+            logs[at] = log_probabilities[first:last, characters[at]].max()
     return replace(
         reading,
         confidence=float(np.exp(np.mean(logs))),
