@@ -163,12 +163,12 @@ def build_engine(
 
     Example: nordocr build-engine --arch sm86,sm120 recognize_svtrv2_1024.onnx
     """
-    from nordocr_cli.core.engine.plan import plan_engines, trt_version_of
+    from nordocr_cli.core.engine.plan import EngineRequest, plan_engines, trt_version_of
     from nordocr_cli.core.engine.run import build_engine as run
     from nordocr_cli.runtime.backends.tensorrt.builder import Settings
 
     console = Console(quiet=quiet, verbose=verbose, as_json=as_json)
-    plans = plan_engines(
+    request = EngineRequest(
         arch,
         model,
         profile=profile,
@@ -185,8 +185,8 @@ def build_engine(
         reuse=not no_cache,
         verify=verify,
         allow_wider=allow_wider,
-        progress=console,
     )
+    plans = plan_engines(request, console)
     if print_trtexec:
         commands = {
             plan.arch_names: plan.trtexec(trt_version_of(trt_version)) for plan in plans

@@ -278,7 +278,6 @@ def evaluation_page(
     characters: CharacterReport | None = None,
     calibration: Calibration | None = None,
     against: tuple[str, Comparison] | None = None,
-    footer: str = "",
 ) -> Page:
     """Put together the page of one evaluation. `against` is the other result's name and the
     comparison with it.
@@ -307,7 +306,6 @@ def evaluation_page(
         sections=sections,
         gallery=gallery,
         gallery_note=_gallery_note(gallery, report.total.lines),
-        footer=footer,
         facet_labels={"subset": subset_key},
     )
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -144,6 +144,23 @@ class RunnerRecognizer:
             yield widths[batch[-1]], batch
 
 
+@dataclass(frozen=True)
+class TextSearch:
+    """How a decoder searches for the text: `beam` keeps `beam_width` texts, `language` and `beam`
+    use the language model `lm` in place of the contract's. Raises UsageError for a beam without
+    texts.
+    """
+
+    beam_width: int = BEAM_WIDTH
+    lm: LanguageFiles | None = None
+
+    def __post_init__(self) -> None:
+        if self.beam_width < 1:
+            raise UsageError(
+                f"a beam of {self.beam_width} texts reads nothing; the usual width is {BEAM_WIDTH}"
+            )
+
+
 def open_recognizer(
     spec: str | Path,
     *,
@@ -152,25 +169,19 @@ def open_recognizer(
     threads: int | None = None,
     precision: Literal["fp32", "bf16"] = "fp32",
     decoder: str = AUTO,
-    beam_width: int = BEAM_WIDTH,
+    search: TextSearch = TextSearch(),
     compiled: bool = False,
-    lm: LanguageFiles | None = None,
 ) -> Recognizer:
     """Open the recognizer that `spec` names: `tesseract`, `tesseract:swe+nor`, or the path of a
     model (see open_runner).
 
     `decoder` is `auto`, which reads with the language model that the contract names, else
     greedily; `greedy`; `language` for the language model where the contract names none; `beam` for
-    a search that keeps `beam_width` texts (CTC's prefixes, or TrOCR's own); or PARSeq's decoding
-    mode: `ar`, `nar`, `ar+1` (see parse_decoder). `compiled` lets torch compile the network. `lm`
-    is a language model of one's own for `language` and `beam`. Raises UsageError for an unknown
-    decoder or one that this model does not have, and what open_runner and TesseractRecognizer
-    raise.
+    a search that keeps several texts (CTC's prefixes, or TrOCR's own); or PARSeq's decoding mode:
+    `ar`, `nar`, `ar+1` (see parse_decoder). `search` holds the settings of `language` and `beam`.
+    `compiled` lets torch compile the network. Raises UsageError for an unknown decoder or one that
+    this model does not have, and what open_runner and TesseractRecognizer raise.
     """
-    if beam_width < 1:
-        raise UsageError(
-            f"a beam of {beam_width} texts reads nothing; the usual width is {BEAM_WIDTH}"
-        )
     named = parse_spec(spec)
     require_options(named, precision, decoder, compiled)
     if named.path is None:
@@ -185,14 +196,13 @@ def open_recognizer(
                 f"{named.path} is a TrOCR, which decodes greedily or with a beam; --decoder"
                 f" {decoder} is PARSeq's"
             )
-        if compiled or lm:
+        if compiled or search.lm:
             raise UsageError(
                 f"{named.path} is a TrOCR; --compile and --lm are not for it: it has a language"
                 f" model of its own"
             )
-        return TrocrRecognizer(
-            named.path, device, threads, precision, beam_width if decoder == "beam" else 1
-        )
+        beam_width = search.beam_width if decoder == "beam" else 1
+        return TrocrRecognizer(named.path, device, threads, precision, beam_width)
     runner = open_runner(named.path, backend, device, threads, precision, decoder, compiled)
     if decoder in ("beam", LANGUAGE) and runner.contract.decoding != "ctc":
         raise UsageError(
@@ -202,14 +212,13 @@ def open_recognizer(
     if decoder == AS_SERVED:
         return as_served(runner)
     if decoder != "beam":
-        model = lm.open_model(runner.contract.charset) if lm else None
+        model = search.lm.open_model(runner.contract.charset) if search.lm else None
         return RunnerRecognizer(
             runner, decode=contract_decoder(runner.contract, decoder, model)
         )
-    language = lm.open(runner.contract.charset) if lm else None
-    return RunnerRecognizer(
-        runner, decode=partial(decode_beam, beam_width=beam_width, language=language)
-    )
+    language = search.lm.open(runner.contract.charset) if search.lm else None
+    decode = partial(decode_beam, beam_width=search.beam_width, language=language)
+    return RunnerRecognizer(runner, decode=decode)
 
 
 def contract_decoder(

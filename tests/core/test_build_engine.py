@@ -10,12 +10,13 @@ from typer.testing import CliRunner
 from nordocr_cli.app import app
 from nordocr_cli.artifact.probing import read_contract
 from nordocr_cli.atomic import sha256_of
-from nordocr_cli.core.engine.plan import plan_engines
+from nordocr_cli.core.engine.plan import EngineRequest, plan_engines
 from nordocr_cli.core.engine.run import build_engine
 from nordocr_cli.core.export.plan import ExportOptions, plan_export
 from nordocr_cli.core.export.run import export
 from nordocr_cli.errors import ArtifactError, MissingBackendError, UsageError
 from nordocr_cli.models.weights import load_weights, save_weights
+from nordocr_cli.progress import SILENT
 from nordocr_cli.runtime.backends.tensorrt import builder as engine_builder
 from nordocr_cli.runtime.backends.tensorrt.builder import Settings
 from nordocr_cli.runtime.backends.tensorrt.engine_file import read_sidecar
@@ -32,8 +33,12 @@ def model(tiny_onnx, tmp_path):
     return tmp_path / "model.onnx"
 
 
+def plans_of(arches, model, *, progress=SILENT, **options):
+    return plan_engines(EngineRequest(arches, model, **options), progress)
+
+
 def test_one_engine_per_arch_with_its_sidecar(model, heard, valid_output):
-    plans = plan_engines(["sm_86,12.0"], model)
+    plans = plans_of(["sm_86,12.0"], model)
     results = [build_engine(plan, heard) for plan in plans]
     valid_output("build-engine", [result.to_json() for result in results])
     assert [r.plan.engine.name for r in results] == [
@@ -86,7 +91,7 @@ def test_an_engine_cut_short_never_gets_its_name(model, monkeypatch):
         return built
 
     monkeypatch.setattr("nordocr_cli.core.engine.run.build", cut)
-    (plan,) = plan_engines(["sm86"], model)
+    (plan,) = plans_of(["sm86"], model)
     with pytest.raises(ArtifactError, match="cut or padded"):
         build_engine(plan)
     assert not list(model.parent.glob("*engine*"))
@@ -94,12 +99,12 @@ def test_an_engine_cut_short_never_gets_its_name(model, monkeypatch):
 
 def test_fp32_without_its_fp16_form_says_the_command(model, heard):
     model.with_name("model.fp16.onnx").unlink()
-    (plan,) = plan_engines(["sm86"], model)
+    (plan,) = plans_of(["sm86"], model)
     with pytest.raises(
         ArtifactError, match=r"nordocr export RUN --precision fp16 -o .*model\.fp16\.onnx"
     ):
         build_engine(plan)
-    (plan,) = plan_engines(["sm86"], model, precision="fp32")
+    (plan,) = plans_of(["sm86"], model, precision="fp32")
     assert build_engine(plan, heard).sidecar()["precision"] == "fp32"
     assert any("not fused" in warning for warning in heard.warnings)
 
@@ -118,7 +123,7 @@ def test_an_fp16_form_of_other_weights_is_refused(model, tiny_checkpoint, tmp_pa
             ExportOptions(precision="fp16", max_width=128),
         )
     )
-    (plan,) = plan_engines(["sm86"], model)
+    (plan,) = plans_of(["sm86"], model)
     with pytest.raises(
         ArtifactError,
         match=r"is not the fp16 form of model\.onnx \(they differ in geometry, weights\)",
@@ -137,7 +142,7 @@ def test_an_fp16_form_of_the_same_weights_with_another_output_is_refused(
             ExportOptions(precision="fp16", max_width=128, output_activation="softmax"),
         )
     )
-    (plan,) = plan_engines(["sm86"], model)
+    (plan,) = plans_of(["sm86"], model)
     with pytest.raises(
         ArtifactError,
         match=r"they differ in geometry, output activation\); export both again",
@@ -152,13 +157,13 @@ def test_a_damaged_or_missing_model(tmp_path, heard):
     ):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(ArtifactError, match=rf"{name} is not a"):
-            plan_engines(["sm86"], tmp_path / name)
-    (plan,) = plan_engines(["sm86"], tmp_path / "missing.onnx", progress=heard)
+            plans_of(["sm86"], tmp_path / name)
+    (plan,) = plans_of(["sm86"], tmp_path / "missing.onnx", progress=heard)
     assert "svtrv2-1024 is assumed" in heard.warnings[0]
     with pytest.raises(UsageError, match=r"nordocr export RUN -o .*missing\.onnx"):
         build_engine(plan)
     with pytest.raises(UsageError, match="built from an ONNX model"):
-        plan_engines(["sm86"], tmp_path / "best.safetensors")
+        plans_of(["sm86"], tmp_path / "best.safetensors")
 
 
 @pytest.mark.parametrize(
@@ -175,20 +180,20 @@ def test_a_damaged_or_missing_model(tmp_path, heard):
 )
 def test_impossible_ranges(model, shapes, said):
     with pytest.raises(UsageError, match=said):
-        plan_engines(["sm86"], model, shapes=shapes)
+        plans_of(["sm86"], model, shapes=shapes)
 
 
 def test_where_engines_go(model, tmp_path):
-    (plan,) = plan_engines(["sm86"], model, output=tmp_path / "out")
+    (plan,) = plans_of(["sm86"], model, output=tmp_path / "out")
     assert plan.engine == tmp_path / "out" / "model_sm86.rtx.engine"
     with pytest.raises(UsageError, match=r"named ….rtx\.engine"):
-        plan_engines(["sm86"], model, output=tmp_path / "m.engine")
+        plans_of(["sm86"], model, output=tmp_path / "m.engine")
     with pytest.raises(UsageError, match="need a folder"):
-        plan_engines(["sm86", "sm120"], model, output=tmp_path / "m.rtx.engine")
+        plans_of(["sm86", "sm120"], model, output=tmp_path / "m.rtx.engine")
 
 
 def test_a_card_that_the_profile_does_not_name(model, heard):
-    (plan,) = plan_engines(["l40s"], model, progress=heard)
+    (plan,) = plans_of(["l40s"], model, progress=heard)
     assert "no [engine.sm89]" in heard.warnings[0]
     assert plan.ranges.max_batch == 64
 
@@ -214,13 +219,13 @@ def test_the_commands_of_the_guide_are_printed(tmp_path, monkeypatch):
 
 def test_the_command_goes_by_what_the_model_holds_not_by_its_name(model):
     half = model.with_name("model.fp16.onnx").rename(model.with_name("half.onnx"))
-    (plan,) = plan_engines(["sm86"], half, backend="tensorrt")
+    (plan,) = plans_of(["sm86"], half, backend="tensorrt")
     assert "--stronglyTyped" in plan.trtexec()
     assert f"--onnx={half}" in plan.trtexec("11")
     full = model.rename(model.with_name("full.fp16.onnx"))
-    (plan,) = plan_engines(["sm86"], full, backend="tensorrt")
+    (plan,) = plans_of(["sm86"], full, backend="tensorrt")
     assert "--fp16" in plan.trtexec().split()
-    (plan,) = plan_engines(["sm86"], half, backend="tensorrt", precision="fp32")
+    (plan,) = plans_of(["sm86"], half, backend="tensorrt", precision="fp32")
     with pytest.raises(
         UsageError, match=r"half\.onnx is fp16, but --precision fp32 was requested"
     ):
@@ -261,7 +266,7 @@ def test_bands_in_one_engine_for_two_cards_and_the_cache(
     model, tmp_path, heard, monkeypatch
 ):
     ask = {"bands": BANDS, "one_engine": True, "cache": tmp_path / "cache"}
-    (plan,) = plan_engines(["sm86", "sm120"], model, **ask)
+    (plan,) = plans_of(["sm86", "sm120"], model, **ask)
     result = build_engine(plan, heard)
     side = read_sidecar(plan.engine)
     assert plan.engine.name == "model_sm86+sm120.rtx.engine"
@@ -283,7 +288,7 @@ def test_bands_in_one_engine_for_two_cards_and_the_cache(
     again = build_engine(plan, heard)
     assert again.found == plan.engine
     assert "nothing is built" in heard.notes[-1]
-    (elsewhere,) = plan_engines(
+    (elsewhere,) = plans_of(
         ["sm86", "sm120"], model, output=tmp_path / "o.rtx.engine", **ask
     )
     assert build_engine(elsewhere).found.parent == tmp_path / "cache"
@@ -293,11 +298,11 @@ def test_bands_in_one_engine_for_two_cards_and_the_cache(
         {"bands": ("8x1792",)},
         {"settings": Settings(memory_limit_gb=2)},
     ):
-        (plan,) = plan_engines(["sm86", "sm120"], model, **(ask | different))
+        (plan,) = plans_of(["sm86", "sm120"], model, **(ask | different))
         with pytest.raises(AssertionError, match="built again"):
             build_engine(plan)
     plan.engine.write_bytes(plan.engine.read_bytes()[:-1])  # neither is a damaged one taken
-    (plan,) = plan_engines(["sm86", "sm120"], model, **(ask | {"cache": None}))
+    (plan,) = plans_of(["sm86", "sm120"], model, **(ask | {"cache": None}))
     with pytest.raises(AssertionError, match="built again"):
         build_engine(plan, heard)
     assert "another sha256" in heard.warnings[-1]
@@ -305,16 +310,14 @@ def test_bands_in_one_engine_for_two_cards_and_the_cache(
 
 def test_a_shape_beyond_the_card_is_refused_before_the_build(model, monkeypatch):
     monkeypatch.setattr("nordocr_cli.core.engine.run.build", None)
-    (plan,) = plan_engines(
-        ["rtx3090"], model, precision="fp32", shapes={"max": "20000x1792"}
-    )
+    (plan,) = plans_of(["rtx3090"], model, precision="fp32", shapes={"max": "20000x1792"})
     assert (plan.card, plan.memory_gb) == ("RTX 3090", 24)
     with pytest.raises(
         UsageError,
         match=r"does not fit RTX 3090 with 24 GB: .* is the largest batch that fits",
     ):
         build_engine(plan)
-    (plan,) = plan_engines(["sm120"], model, vram_gb=0.5)
+    (plan,) = plans_of(["sm120"], model, vram_gb=0.5)
     with pytest.raises(UsageError, match=r"does not fit a card with 0\.5 GB"):
         build_engine(plan)
 
@@ -333,10 +336,8 @@ def test_a_width_that_no_training_vouches_for(tiny_checkpoint, model, heard, tmp
         UsageError,
         match=r"max width 1792 px: narrow\.onnx reads lines up to 128 px .*--max 64x128, or",
     ):
-        plan_engines(["sm86"], narrow, precision="fp16")
-    (plan,) = plan_engines(
-        ["sm86"], narrow, precision="fp16", allow_wider=True, progress=heard
-    )
+        plans_of(["sm86"], narrow, precision="fp16")
+    (plan,) = plans_of(["sm86"], narrow, precision="fp16", allow_wider=True, progress=heard)
     assert any("trained width unknown" in warning for warning in heard.warnings)
     with pytest.raises(UsageError, match=r"narrow\.onnx reads lines up to 128 px"):
         build_engine(replace(plan, allow_wider=False))
@@ -348,7 +349,7 @@ def test_a_width_beyond_what_was_compared_is_refused(model):
         UsageError,
         match=r"reads lines up to 1792 px and was compared with its network up to there",
     ):
-        plan_engines(["sm86"], model, shapes={"max": "64x4000"})
+        plans_of(["sm86"], model, shapes={"max": "64x4000"})
 
 
 def test_verify_needs_the_gpu(model, monkeypatch):
@@ -388,4 +389,4 @@ def test_verify_needs_the_gpu(model, monkeypatch):
 )
 def test_what_cannot_be_built(model, ask, said):
     with pytest.raises(UsageError, match=said):
-        plan_engines(["sm86", "sm120"], model, **ask)
+        plans_of(["sm86", "sm120"], model, **ask)

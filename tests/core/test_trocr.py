@@ -25,7 +25,7 @@ from nordocr_cli.geometry import Geometry
 from nordocr_cli.models.weights import load_model
 from nordocr_cli.profile import load_profile
 from nordocr_cli.records import LineRow
-from nordocr_cli.runtime.recognizers import open_recognizer
+from nordocr_cli.runtime.recognizers import TextSearch, open_recognizer
 from nordocr_cli.runtime.runners import open_runner
 
 TEXTS = ["7", "12", "45", "3", "90", "88", "6", "21"]
@@ -105,7 +105,7 @@ def texts(model, **options):
 def test_eight_lines_are_learnt_by_heart_and_read_again_by_every_reader(learnt, store):
     assert learnt.verdict.startswith("ok")
     assert texts(learnt.run_dir) == TEXTS
-    assert texts(learnt.run_dir, decoder="beam", beam_width=3) == TEXTS
+    assert texts(learnt.run_dir, decoder="beam", search=TextSearch(beam_width=3)) == TEXTS
     result = evaluate(
         str(learnt.run_dir),
         store,

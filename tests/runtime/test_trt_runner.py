@@ -18,7 +18,7 @@ from nordocr_cli.artifact.probing import read_contract
 from nordocr_cli.artifact.sealing import write_sealed_json
 from nordocr_cli.atomic import sha256_of
 from nordocr_cli.core.engine import run as core
-from nordocr_cli.core.engine.plan import plan_engines
+from nordocr_cli.core.engine.plan import EngineRequest, plan_engines
 from nordocr_cli.deploy.onnx_file import inspect_onnx
 from nordocr_cli.errors import ArtifactError, MissingBackendError, UsageError
 from nordocr_cli.runtime.backends.tensorrt import runner as trt_runner
@@ -421,13 +421,14 @@ def test_memory_grows_and_is_given_back():
 
 def test_verify_runs_the_engine_beside_onnx_runtime(engine, tiny_onnx, gpu, monkeypatch):
     monkeypatch.setattr(core, "local_arch", lambda: find_arch("sm120"))
-    (plan,) = plan_engines(
+    request = EngineRequest(
         ["sm120"],
         tiny_onnx,
         precision="fp32",
         shapes={"max": "4x1792", "opt": "2x256"},
         verify=True,
     )
+    (plan,) = plan_engines(request)
     sidecar = json.loads(engine.with_name(engine.name + ".json").read_text())
     result = core.EngineResult(replace(plan, engine=engine), sidecar)
     done = core._verified(result, inspect_onnx(tiny_onnx), core.SILENT)

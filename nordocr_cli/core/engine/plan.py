@@ -2,8 +2,8 @@
 TensorRT.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -28,6 +28,33 @@ from nordocr_cli.settings import Engine
 
 DEFAULT_PROFILE = "svtrv2-1024"
 _NARROWEST_PX = 32  # the guide's minimum width: narrower lines are padded to it
+
+
+@dataclass(frozen=True)
+class EngineRequest:
+    """What build-engine is to build, for the GPUs that `arches` names. The shape ranges are those
+    of `profile`, else of the profile in the ONNX, else of svtrv2-1024. `shapes` overrides them with
+    `BxW` texts under min, opt and max, `bands` with several ranges (see `_parse_bands`).
+    `one_engine` builds one file for all architectures. `output` is a folder, or for one engine its
+    path. Without `onnx` it is the file that `export` writes for the profile.
+    """
+
+    arches: Sequence[str]
+    onnx: Path | None = None
+    profile: str | None = None
+    sets: Sequence[str] = ()
+    output: Path | None = None
+    backend: str = "auto"
+    precision: str | None = None
+    shapes: Mapping[str, str | None] = field(default_factory=dict)
+    bands: Sequence[str] = ()
+    one_engine: bool = False
+    vram_gb: float | None = None
+    settings: Settings = field(default_factory=Settings)
+    cache: Path | None = None
+    reuse: bool = True
+    verify: bool = False
+    allow_wider: bool = False
 
 
 @dataclass(frozen=True)
@@ -102,89 +129,79 @@ class EnginePlan:
 
 
 def plan_engines(
-    arches: Sequence[str],
-    onnx: Path | None = None,
-    *,
-    profile: str | None = None,
-    sets: Sequence[str] = (),
-    output: Path | None = None,
-    backend: str = "auto",
-    precision: str | None = None,
-    shapes: dict[str, str | None] | None = None,
-    bands: Sequence[str] = (),
-    one_engine: bool = False,
-    vram_gb: float | None = None,
-    settings: Settings | None = None,
-    cache: Path | None = None,
-    reuse: bool = True,
-    verify: bool = False,
-    allow_wider: bool = False,
-    progress: Progress = SILENT,
+    request: EngineRequest, progress: Progress = SILENT
 ) -> tuple[EnginePlan, ...]:
-    """Resolve what will be built, without TensorRT. The ONNX need not exist yet. The shape ranges
-    are those of `profile`, else of the profile in the ONNX, else of svtrv2-1024. `shapes` overrides
-    them with `BxW` texts under min, opt and max, `bands` with several ranges (see `_parse_bands`).
-    `one_engine` builds one file for all architectures. `output` is a folder, or for one engine its
-    path. Raises UsageError for an unknown architecture, profile or backend, for an impossible range
-    and for a width that the model cannot read, ArtifactError for a damaged ONNX.
+    """Resolve what will be built, without TensorRT. The ONNX need not exist yet. Raises UsageError
+    for an unknown architecture, profile or backend, for an impossible range and for a width that
+    the model cannot read, ArtifactError for a damaged ONNX.
     """
-    targets = parse_arches(arches)
-    if onnx is not None and profile is None and not sets:
-        contract = _contract_of(onnx)
-    else:
-        contract = None
-    if contract:
-        chosen = profile_from_json(contract.profile, f"{onnx}: embedded profile")
-    else:
-        chosen = load_profile(profile or DEFAULT_PROFILE, sets).profile
-    if onnx is not None and contract is None and profile is None and not sets:
-        progress.warn(
-            f"{onnx} does not exist, so its profile is unknown: {DEFAULT_PROFILE} is assumed"
-        )
-    path = onnx or default_onnx_path(chosen)
-    there = contract or _contract_of(path)
-    geometry = (there or chosen).geometry
-    groups = [targets] if one_engine else [(target,) for target in targets]
+    targets = parse_arches(request.arches)
+    profile = _profile_of(request, progress)
+    onnx = request.onnx or default_onnx_path(profile)
+    contract = _contract_of(onnx)
+    geometry = (contract or profile).geometry
+    groups = [targets] if request.one_engine else [(target,) for target in targets]
+
     plans = []
     for group in groups:
-        kinds = {choose_backend(backend, arch) for arch in group}
-        if len(group) > 1 and kinds != {"tensorrt-rtx"}:
-            raise UsageError(
-                "--one-engine: classic TensorRT builds for the one GPU that it runs on; use"
-                " --backend rtx"
-            )
-        kind = kinds.pop()
-        ranges = _common(
-            [
-                _ranges(chosen, arch, precision, shapes or {}, bands, geometry, progress)
-                for arch in group
-            ]
-        )
-        card, memory_gb = _card(group, arches, vram_gb)
+        backend = _backend_of(request, group)
+        ranges = [_ranges(request, profile, arch, geometry, progress) for arch in group]
+        card, memory_gb = _card(group, request.arches, request.vram_gb)
         plans.append(
             EnginePlan(
                 arches=group,
-                onnx=path,
-                engine=_engine_path(output, path, chosen, group, kind, len(groups)),
-                backend=kind,
-                ranges=ranges,
+                onnx=onnx,
+                engine=_engine_path(
+                    request.output, onnx, profile, group, backend, len(groups)
+                ),
+                backend=backend,
+                ranges=_common(ranges),
                 geometry=geometry,
-                profile=chosen.name,
+                profile=profile.name,
                 card=card,
                 memory_gb=memory_gb,
-                settings=settings or Settings(),
-                cache=cache,
-                reuse=reuse,
-                verify=verify,
-                allow_wider=allow_wider,
-                weights=_weights_of(path),
+                settings=request.settings,
+                cache=request.cache,
+                reuse=request.reuse,
+                verify=request.verify,
+                allow_wider=request.allow_wider,
+                weights=_weights_of(onnx),
             )
         )
-    for each in plans:
-        each.settings.require_classic(each.backend)
-        if there:
-            require_width(each, there, progress)
+
+    for plan in plans:
+        plan.settings.require_classic(plan.backend)
+        if contract:
+            require_width(plan, contract, progress)
     return tuple(plans)
+
+
+def _profile_of(request: EngineRequest, progress: Progress) -> Profile:
+    """Return the requested profile, else the one in the ONNX, else the default."""
+    requested = request.profile is not None or bool(request.sets)
+    if request.onnx is None or requested:
+        return load_profile(request.profile or DEFAULT_PROFILE, request.sets).profile
+    contract = _contract_of(request.onnx)
+    if contract:
+        return profile_from_json(contract.profile, f"{request.onnx}: embedded profile")
+    default = load_profile(DEFAULT_PROFILE, ()).profile
+    progress.warn(
+        f"{request.onnx} does not exist, so its profile is unknown: {DEFAULT_PROFILE} is assumed"
+    )
+    return default
+
+
+def _backend_of(request: EngineRequest, group: Sequence[GpuArch]) -> Backend:
+    """Return what builds the engine of `group`. Raises UsageError for several architectures with
+    classic TensorRT.
+    """
+    backends = {choose_backend(request.backend, arch) for arch in group}
+    if len(group) > 1 and backends != {"tensorrt-rtx"}:
+        raise UsageError(
+            "--one-engine: classic TensorRT builds for the one GPU that it runs on; use"
+            " --backend rtx"
+        )
+    return backends.pop()
 
 
 def _card(
@@ -312,15 +329,13 @@ def _weights_of(onnx: Path) -> WeightsPrecision:
 
 
 def _ranges(
+    request: EngineRequest,
     profile: Profile,
     arch: GpuArch,
-    precision: str | None,
-    shapes: dict[str, str | None],
-    bands: Sequence[str],
     geometry: Geometry,
     progress: Progress,
 ) -> Engine:
-    """Return the profile's ranges for `arch`, overridden by the flags. Raises UsageError naming
+    """Return the profile's ranges for `arch`, overridden by the request. Raises UsageError naming
     what is impossible.
     """
     table = profile.engine.get(arch.name)
@@ -331,17 +346,17 @@ def _ranges(
         )
         table = Engine()
     values = table.model_dump()
-    given = {end: text for end, text in shapes.items() if text is not None}
-    if given and bands:
+    given = {end: text for end, text in request.shapes.items() if text is not None}
+    if given and request.bands:
         raise UsageError("--band defines the ranges; leave out --min, --opt and --max")
     if given:
         values["bands"] = ()
     for end, text in given.items():
         values[f"{end}_batch"], values[f"{end}_width"] = _parse_shape(f"--{end}", text)
-    if precision is not None:
-        values["precision"] = precision
-    if bands:
-        values["bands"] = _parse_bands(bands)
+    if request.precision is not None:
+        values["precision"] = request.precision
+    if request.bands:
+        values["bands"] = _parse_bands(request.bands)
     try:
         ranges = Engine.model_validate(values)
     except ValidationError as error:

@@ -76,11 +76,9 @@ def write_page(
         against=(result.against.other, result.against.comparison)
         if result.against
         else None,
-        footer=f"Made by: {' '.join(map(shlex.quote, result.command))}"
-        if result.command
-        else "",
     )
-    content = replace(content, made_from=_made_from(result))
+    footer = f"Made by: {shlex.join(result.command)}" if result.command else ""
+    content = replace(content, footer=footer, made_from=_made_from(result))
     atomic.write_text(page, render_page(content))
     return replace(result, files=(*result.files, str(page)))
 

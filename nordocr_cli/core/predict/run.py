@@ -227,7 +227,7 @@ class Reader:
         return Prediction(_until_done(pages, counts), counts, single)
 
     def _open_recognizer(self) -> "Recognizer":
-        from nordocr_cli.runtime.recognizers import open_recognizer
+        from nordocr_cli.runtime.recognizers import TextSearch, open_recognizer
 
         options = self.options
         recognizer = open_recognizer(
@@ -236,9 +236,8 @@ class Reader:
             threads=options.threads,
             precision=options.precision,
             decoder=options.decoder,
-            beam_width=options.beam_width,
+            search=TextSearch(options.beam_width, options.lm),
             compiled=options.compiled,
-            lm=options.lm,
         )
         if options.model is None:
             self._progress.note(
