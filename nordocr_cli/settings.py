@@ -88,6 +88,11 @@ class ModelTable(Table):
         return None
 
     @property
+    def unused_options(self) -> tuple[str, ...]:
+        """Options without effect, because another option switches off what they configure."""
+        return ()
+
+    @property
     def supports_guidance(self) -> bool:
         """Whether `train.guidance` works with this network."""
         return False
@@ -124,6 +129,16 @@ def decoding_of(name: str) -> Decoding:
     if name in MODEL_KINDS:
         return MODEL_KINDS[name].decoding
     return "ctc"
+
+
+def unused_options(table: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the options of a stored model table that have no effect in its network; none for an
+    unknown network.
+    """
+    kind = MODEL_KINDS.get(str(table.get("name")))
+    if kind is None:
+        return ()
+    return kind.model_construct(**table).unused_options
 
 
 class _ByName:
@@ -269,6 +284,11 @@ class MambaModel(ModelTable):
     # are taken; empty = random.
     pretrained: str = ""
 
+    @property
+    def unused_options(self) -> tuple[str, ...]:
+        """The rank of adapters that do not exist."""
+        return () if self.use_lora else ("lora_rank",)
+
 
 class ParseqModel(ModelTable):
     """PARSeq: a vision transformer and a decoder that writes token by token (Bautista and Atienza
@@ -380,6 +400,13 @@ class TrocrModel(ModelTable):
     )  # tokens of the longest label, its end counted
     # tokens that a reading has at most, beginning and end counted
     generation_max_length: int = Field(256, ge=2)
+
+    @property
+    def unused_options(self) -> tuple[str, ...]:
+        """The settings of adapters that do not exist."""
+        if self.lora_rank:
+            return ()
+        return ("lora_alpha", "lora_dropout", "lora_target_modules")
 
     @property
     def label_limit(self) -> int:

@@ -23,6 +23,7 @@ from nordocr_cli.errors import ArtifactError, UsageError, nearest
 from nordocr_cli.limits import read_json, require_regular_file
 from nordocr_cli.profile import flatten
 from nordocr_cli.runtime.backends.tensorrt.engine_file import read_sidecar
+from nordocr_cli.settings import unused_options
 
 _CHARSET_SUFFIXES = (".txt", ".rs")
 # Entries that may differ between files: precision (fp16 and fp32 weights), learning rate, how the
@@ -220,6 +221,7 @@ def compare_contracts(a: Path, b: Path) -> Comparison:
             "a charset file has no parent",
         )
     own: list[str] = []
+    without_effect = {*_TRAINING_ONLY, *_unused_by_both(left, right)}
     for key in [
         key
         for key in dict.fromkeys([*mine, *theirs])
@@ -227,7 +229,7 @@ def compare_contracts(a: Path, b: Path) -> Comparison:
     ]:
         one, other = mine.get(key, "not there"), theirs.get(key, "not there")
         if key != "charset" and one != other:
-            is_own = key.split(".")[0] in _OWN or key in _TRAINING_ONLY
+            is_own = key.split(".")[0] in _OWN or key in without_effect
             (own if is_own else found).append(f"{key}: {one} / {other}")
     lineage, broken = _lineage(left, right)
     if broken:
@@ -235,6 +237,14 @@ def compare_contracts(a: Path, b: Path) -> Comparison:
     return Comparison(
         left, right, len(mine.keys() | theirs.keys()), tuple(found), tuple(own), lineage
     )
+
+
+def _unused_by_both(a: Side, b: Side) -> set[str]:
+    """Return the keys of the model options that have no effect in either network."""
+    assert a.contract is not None
+    assert b.contract is not None
+    unused = set(unused_options(a.contract.model)) & set(unused_options(b.contract.model))
+    return {f"model.{name}" for name in unused}
 
 
 def _lineage(a: Side, b: Side) -> tuple[str, bool]:

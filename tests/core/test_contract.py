@@ -178,6 +178,30 @@ def test_two_unrelated_runs_do_not_agree(tiny_checkpoint, tmp_path):
     assert found.to_json()["same"] is False
 
 
+def test_an_option_without_effect_in_both_networks_is_no_difference(
+    tiny_checkpoint, tmp_path
+):
+    state, contract = load_weights(tiny_checkpoint)
+    for name, model in (
+        ("a", {"use_lora": False, "lora_rank": 4}),
+        ("b", {"use_lora": False, "lora_rank": 8}),
+        ("c", {"use_lora": True, "lora_rank": 8}),
+    ):
+        table = {"name": "mamba", **model}
+        save_weights(
+            tmp_path / f"{name}.safetensors", state, replace(contract, model=table)
+        )
+    a, b, c = (tmp_path / f"{name}.safetensors" for name in "abc")
+    unused = "model.lora_rank: 4 / 8"
+
+    plain = compare_contracts(a, b)
+    assert unused in plain.own
+    assert unused not in plain.differences
+
+    adapted = compare_contracts(a, c)
+    assert unused in adapted.differences
+
+
 def test_what_matters_in_training_only_is_no_difference(tiny_checkpoint, tmp_path):
     state, contract = load_weights(tiny_checkpoint)
     model = {**contract.model, "drop_path": 0.25}

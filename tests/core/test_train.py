@@ -335,6 +335,54 @@ def test_weights_that_are_older_than_an_option_were_trained_with_its_default():
     )
 
 
+def mamba(*sets):
+    small = ("features=32", "layers=1", "d_state=8", "adapter_rank=0")
+    return load_profile("mamba-320", [f"model.{option}" for option in (*small, *sets)])
+
+
+def mamba_request(path, *sets):
+    """A training that starts from the weights of such a network, which are written to `path`."""
+    trained = mamba(*sets).profile
+    table = profile_to_json(trained)
+    contract = Contract(trained.load_charset(), trained.geometry, table["model"], table)
+    save_weights(path, build_model(trained.model, 126).state_dict(), contract)
+    return TrainRequest((), (), path.with_name("run"), load=path, device="cpu")
+
+
+def test_weights_that_differ_in_an_option_without_effect_are_taken(tmp_path, heard):
+    request = mamba_request(tmp_path / "w.safetensors", "use_lora=false", "lora_rank=4")
+    resolved = mamba("use_lora=false", "lora_rank=8")
+    assert plan_train(resolved, request)
+
+    now = resolved.profile
+    network = new_network(now, request, now.load_charset(), now.geometry, heard)
+    assert network.loaded.model["lora_rank"] == 4
+
+
+@pytest.mark.parametrize(
+    ("trained", "expected", "told"),
+    [
+        (
+            ("use_lora=false", "lora_rank=4"),
+            ("use_lora=true", "lora_rank=8"),
+            "--set 'model.use_lora=false'",
+        ),
+        (
+            ("use_lora=true", "lora_rank=4"),
+            ("use_lora=false", "lora_rank=8"),
+            "--set 'model.use_lora=true' --set 'model.lora_rank=4'",
+        ),
+        (("lora_rank=4",), ("lora_rank=8",), "--set 'model.lora_rank=4'"),
+    ],
+)
+def test_weights_of_other_adapters_are_refused_with_the_options_that_matter(
+    trained, expected, told, tmp_path
+):
+    request = mamba_request(tmp_path / "w.safetensors", *trained)
+    with pytest.raises(ArtifactError, match=re.escape(f"trained with {told}") + "$"):
+        plan_train(mamba(*expected), request)
+
+
 def test_weights_for_another_window_of_the_same_shape_are_not_taken_without_a_word(
     tmp_path, heard
 ):

@@ -25,7 +25,7 @@ from nordocr_cli.geometry import Geometry
 from nordocr_cli.models.registry import check_files
 from nordocr_cli.profile import Profile, ResolvedProfile
 from nordocr_cli.progress import SILENT, Progress
-from nordocr_cli.settings import MODEL_KINDS, Model, ModelTable
+from nordocr_cli.settings import MODEL_KINDS, Model, ModelTable, unused_options
 from nordocr_cli.training.runlog import (
     BEST,
     BOARD,
@@ -351,16 +351,18 @@ def other_options(found: Mapping[str, Any], expected: Model) -> str:
 
 def _changed_options(found: Mapping[str, Any], expected: Model) -> dict[str, Any]:
     """Return the options, with the values in `found`, that differ from those of a profile's network
-    of the same name; those that only training reads are left out.
+    of the same name. Those that only training reads and those without effect in the network of
+    `found` are left out.
     """
     kind = MODEL_KINDS[expected.name]
     now = expected.model_dump(mode="json")
     # An option that is newer than the weights had its default when they were trained.
     before = kind.model_construct(**found).model_dump(mode="json", warnings=False)
+    ignored = {*kind.training_only, *unused_options(found)}
     return {
         key: value
         for key, value in before.items()
-        if key not in kind.training_only and value != now.get(key)
+        if key not in ignored and value != now.get(key)
     }
 
 
