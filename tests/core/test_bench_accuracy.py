@@ -66,7 +66,9 @@ def test_bench_prints_and_saves_the_verdict(tiny_onnx, tmp_path):
     document = ["--doc", str(TIFF), "--regions", str(TRUTH)]
 
     shown = CliRunner().invoke(
-        app.app, ["bench", str(tiny_onnx), "tesseract", *document, *options]
+        app.app,
+        ["bench", str(tiny_onnx), "tesseract", *document, *options],
+        env={"COLUMNS": "200"},  # no cell is broken into lines
     )
 
     assert shown.exit_code == 0
