@@ -190,7 +190,7 @@ def _require_gates(result: "EvalResult", gates: "Sequence[Gate]") -> None:
     if result.batches and result.batches.problem:
         raise GateMissed(result.batches.problem)
     comparison = result.against.comparison if result.against else None
-    missed = [gate.missed(result.report, comparison) for gate in gates]
+    missed = [gate.missed(result.report, comparison, result.characters) for gate in gates]
     problems = [problem for problem in missed if problem]
     if problems:
         raise GateMissed("quality gate missed: " + "; ".join(problems))

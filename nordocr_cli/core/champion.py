@@ -9,7 +9,7 @@ from typing import Any
 
 from nordocr_cli.core.eval.against import compare_scores
 from nordocr_cli.core.eval.result import EvalResult
-from nordocr_cli.errors import DataError, UsageError, nearest
+from nordocr_cli.errors import DataError
 from nordocr_cli.metrics.characters import NORDIC, CharacterReport, CharacterScore
 from nordocr_cli.metrics.gates import Gate
 from nordocr_cli.metrics.result_model import ResultModel
@@ -141,18 +141,8 @@ def _letters(report: CharacterReport) -> dict[str, CharacterScore]:
 
 def _value(gate: Gate, result: EvalResult) -> float | None:
     """The figure that a gate names."""
-    if gate.kind != "letter":
-        comparison = result.against.comparison if result.against else None
-        return gate.value_of(result.report, comparison)
-
-    letters = _letters(result.characters)
-    if gate.group not in letters:
-        raise UsageError(
-            f"gate {gate.text!r}: no letter {gate.group!r} in this result;"
-            f" {nearest(gate.group, letters)}"
-        )
-    value: float | None = getattr(letters[gate.group], gate.metric)
-    return value
+    comparison = result.against.comparison if result.against else None
+    return gate.value_of(result.report, comparison, result.characters)
 
 
 def rows_of(found: ChampionComparison) -> list[tuple[Any, ...]]:

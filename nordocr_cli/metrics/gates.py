@@ -11,6 +11,7 @@ from typing import Any
 
 from nordocr_cli.errors import UsageError, nearest
 from nordocr_cli.limits import read_toml
+from nordocr_cli.metrics.characters import CharacterReport
 from nordocr_cli.metrics.group import Group, figures_of
 from nordocr_cli.metrics.registry import BY_NAME
 from nordocr_cli.metrics.report import GROUPINGS, UNNAMED, Report, build_report
@@ -48,18 +49,23 @@ class Gate:
     relative: bool = False
     required: bool = False
 
-    def missed(self, report: Report, against: Comparison | None = None) -> str | None:
+    def missed(
+        self,
+        report: Report,
+        against: Comparison | None = None,
+        characters: CharacterReport | None = None,
+    ) -> str | None:
         """Return what was found if it fails the gate, else None.
 
-        A rate that does not exist (no line to count) fails too. Raises UsageError for a group that
-        is not in the report, for an `against.` metric without a comparison, and for a gate relative
-        to a champion.
+        A rate that does not exist (no line to count) fails too. Raises UsageError for a group or
+        letter that is not in the result, for an `against.` metric without a comparison, and for a
+        gate relative to a champion.
         """
         if self.relative:
             raise UsageError(
                 f"gate {self.text!r} needs a champion: it is for nordocr promote --champion"
             )
-        return self.judge(self._value(report, against), self.bound)
+        return self.judge(self.value_of(report, against, characters), self.bound)
 
     def judge(self, found: float | None, bound: float) -> str | None:
         """Return what was found if `found` fails the gate with this bound, else None."""
@@ -71,11 +77,17 @@ class Gate:
         limit = f", the limit is {bound:.6g}" if self.relative else ""
         return f"{self.text}: found {found:.6g}{limit}"
 
-    def value_of(self, report: Report, against: Comparison | None = None) -> float | None:
-        """Return the gate's figure in a report. Raises UsageError for a group that is not there."""
-        return self._value(report, against)
-
-    def _value(self, report: Report, against: Comparison | None) -> float | None:
+    def value_of(
+        self,
+        report: Report,
+        against: Comparison | None = None,
+        characters: CharacterReport | None = None,
+    ) -> float | None:
+        """Return the gate's figure in a result: `report`, its comparison with another result, and
+        its figures of characters. Raises UsageError for a group or letter that is not there.
+        """
+        if self.kind == "letter":
+            return self._letter_figure(characters)
         if self.metric in AGAINST:
             if against is None:
                 raise UsageError(
@@ -88,6 +100,12 @@ class Gate:
         groups = report.groups(self.kind)
         _require_group(self, groups)
         return figures_of(groups[self.group])[self.metric]
+
+    def _letter_figure(self, characters: CharacterReport | None) -> float | None:
+        letters = {score.name: score for score in characters.each} if characters else {}
+        _require_group(self, letters)
+        figure: float | None = getattr(letters[self.group], self.metric)
+        return figure
 
 
 def _difference(metric: str, against: Comparison) -> float | None:

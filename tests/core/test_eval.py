@@ -575,3 +575,14 @@ def test_lines_that_a_store_could_not_hold_count_as_read_empty(tmp_path):
     assert total.metrics["cer"].denominator == len("1 234") + len("Bokslut")
     assert total.value("exact_ceiling") == 0.5
     assert "1 lines did not fit the store's geometry or charset" in heard.warnings[0]
+
+
+def test_a_nordic_letter_has_gates_of_its_own(make_store):
+    result = evaluate("scripted", make_store(), recognizer=Scripted())
+    found = result.report, None, result.characters
+    assert parse_gate("letter:Ø.recall<0.5").missed(*found) is None
+    assert (
+        parse_gate("letter:Ø.recall<0.9").missed(*found) == "letter:Ø.recall<0.9: found 0.5"
+    )
+    with pytest.raises(UsageError, match="no letter 'þ' in this result"):
+        parse_gate("letter:þ.recall<0.9").missed(*found)
