@@ -457,7 +457,7 @@ class StoreChecked(TypedDict):
     characters: int
     edits: tuple[int, int]
     seconds: float
-    rival_seconds: float | None
+    baseline_seconds: float | None
     cer: tuple[float, float]
     cer_loss: float
     speed_up: float | None

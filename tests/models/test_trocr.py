@@ -61,6 +61,17 @@ def stirred(network):
     return network
 
 
+def stepper_of(network):
+    return Stepper(
+        network,
+        None,
+        Geometry(),
+        Train(lr=0.02, weight_decay=0.0),
+        torch.device("cpu"),
+        "fp32",
+    )
+
+
 def test_a_label_begins_with_the_end_token_and_ends_with_it(tiny_trocr):
     network = build(tiny_trocr)
     given, wanted = network.shifted(TEXTS)
@@ -197,14 +208,7 @@ def test_training_changes_the_adapters_alone_and_the_loss_falls(tiny_trocr, imag
         lora_target_modules=["encoder", "decoder"],
     ).train()
     before = {name: parameter.clone() for name, parameter in network.named_parameters()}
-    stepper = Stepper(
-        network,
-        None,
-        Geometry(),
-        Train(lr=0.02, weight_decay=0.0),
-        torch.device("cpu"),
-        "fp32",
-    )
+    stepper = stepper_of(network)
     losses = [stepper.step([batch(images)], 0.02).loss for _ in range(30)]
     assert (
         losses[-1] < 0.92 * losses[0]
@@ -476,14 +480,7 @@ def test_quantized_weights_stay_and_the_adapters_on_them_learn(
     assert packed.numel() * packed.element_size() == 64 * 32 * bytes_each
     plain = build(tiny_trocr, lora_rank=4)
     assert network.lines() == plain.lines()  # parameters are counted, not their bytes
-    stepper = Stepper(
-        network,
-        None,
-        Geometry(),
-        Train(lr=0.02, weight_decay=0.0),
-        torch.device("cpu"),
-        "fp32",
-    )
+    stepper = stepper_of(network)
 
     losses = [stepper.step([batch(images)], 0.02).loss for _ in range(20)]
 
