@@ -6,8 +6,8 @@ Large pages are taken in tiles that overlap, so that memory does not grow with t
 """
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -24,8 +24,6 @@ Pixels = NDArray[np.uint8]
 # Values of PaddleOCR's and RapidOCR's post-processing for this network.
 MAP_THRESHOLD = 0.3  # a pixel of the map above it is text
 BOX_THRESHOLD = 0.5  # a box whose mean is below it is none
-# A weak area of at least this many pixels is looked at for pieces above the second threshold.
-_WEAK_AREA_PX, _STRONG_THRESHOLD = 150, 0.5
 # How far a box grows beyond the core that the network marks: area * ratio / perimeter.
 UNCLIP_RATIO = 1.6
 
@@ -168,54 +166,27 @@ def boxes_from_map(probabilities: NDArray[np.float32]) -> list[TextBox]:
     A connected area above MAP_THRESHOLD is the core of a line. Its smallest rotated rectangle grows
     by area * UNCLIP_RATIO / perimeter on each side, which undoes the shrinking of the training
     labels (Liao et al., "Real-time Scene Text Detection with Differentiable Binarization", 2020,
-    section 3.4). An area that is too weak as one, as a line with a leader of dots, may hold
-    stronger ones.
+    section 3.4).
     """
-    boxes = []
-    for contour in _areas(probabilities, MAP_THRESHOLD):
-        box = _box_around(contour, probabilities)
-        if box is None:
-            continue
-        if box.score >= BOX_THRESHOLD:
-            boxes.append(box)
-        elif box.width * box.height >= _WEAK_AREA_PX:
-            boxes += _boxes_within(contour, probabilities)
-    return boxes
-
-
-def _areas(probabilities: NDArray[np.float32], threshold: float) -> Sequence[Any]:
-    """Return the contours of the connected areas above a threshold."""
-    mask = (probabilities > threshold).astype(np.uint8)
+    mask = (probabilities > MAP_THRESHOLD).astype(np.uint8)
     # As in RapidOCR: closes gaps of one pixel.
     mask = np.asarray(cv2.dilate(mask, np.ones((2, 2), dtype=np.uint8)), dtype=np.uint8)
     contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-    return contours
-
-
-def _box_around(contour: Any, probabilities: NDArray[np.float32]) -> TextBox | None:
-    """Return the box of a core, None when it is a speck."""
-    (x, y), (width, height), angle = cv2.minAreaRect(contour)
-    if min(width, height) < _MINIMUM_SIDE_PX:
-        return None
-    corners = np.asarray(cv2.boxPoints(((x, y), (width, height), angle)), dtype=np.float32)
-    score = _mean_inside(probabilities, corners)
-    grow = UNCLIP_RATIO * width * height / (width + height)  # twice the distance
-    return _upright_axes(x, y, width + grow, height + grow, angle, score)
-
-
-def _boxes_within(contour: Any, probabilities: NDArray[np.float32]) -> list[TextBox]:
-    """Return the boxes of the stronger areas within a weak one."""
-    left, top, width, height = cv2.boundingRect(contour)
-    inside = np.zeros((height, width), dtype=np.uint8)
-    cv2.drawContours(inside, [contour - (left, top)], 0, 1, thickness=cv2.FILLED)
-    part = probabilities[top : top + height, left : left + width]
-    strong = np.where(inside[: part.shape[0], : part.shape[1]], part, np.float32(0))
-    found = [_box_around(area, strong) for area in _areas(strong, _STRONG_THRESHOLD)]
-    return [
-        replace(box, x=box.x + left, y=box.y + top)
-        for box in found
-        if box is not None and box.score >= BOX_THRESHOLD
-    ]
+    boxes = []
+    for contour in contours:
+        (x, y), (width, height), angle = cv2.minAreaRect(contour)
+        if min(width, height) < _MINIMUM_SIDE_PX:
+            continue
+        corners = np.asarray(
+            cv2.boxPoints(((x, y), (width, height), angle)), dtype=np.float32
+        )
+        score = _mean_inside(probabilities, corners)
+        if score < BOX_THRESHOLD:
+            continue
+        grow = UNCLIP_RATIO * width * height / (width + height)  # twice the distance
+        box = _upright_axes(x, y, width + grow, height + grow, angle, score)
+        boxes.append(box)
+    return boxes
 
 
 def _mean_inside(probabilities: NDArray[np.float32], corners: NDArray[np.float32]) -> float:

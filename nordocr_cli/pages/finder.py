@@ -13,15 +13,7 @@ from numpy.typing import NDArray
 
 from nordocr_cli.pages.cut import Pixels, cut_line
 from nordocr_cli.pages.detector import TextBox, TextDetector
-from nordocr_cli.pages.ink import (
-    gray_of,
-    has_strokes,
-    ink_areas,
-    ink_mask,
-    letter_height,
-    letters_among,
-)
-from nordocr_cli.pages.leaders import find_leaders, painted_over
+from nordocr_cli.pages.ink import gray_of, ink_mask, letter_height, letter_sizes
 from nordocr_cli.pages.order import Span, paragraphs_of, reading_order, rows_of
 from nordocr_cli.pages.outline import Outline, Point
 from nordocr_cli.records import Recognition
@@ -33,9 +25,6 @@ Read = Callable[[Sequence[Pixels]], Sequence[Recognition]]  # reads cut lines
 _DETECTED_LETTER_PX = 7.0
 _MINIMUM_SCALE, _MAXIMUM_SCALE = 0.15, 2.0
 _MAXIMUM_DETECTED_PIXELS = 9_000_000
-# A leader of dots belongs to the pieces on its row, this share of their height around their middle,
-# that end or begin within so many heights of it.
-_LEADER_ROW, _LEADER_REACH = 0.6, 2.5
 # Larger pages, as of 600 dpi, are looked at smaller: A4 at 300 dpi has 9 million pixels.
 _MAXIMUM_LOOKED_AT, _WORTH_REDUCING = 10_000_000, 0.85
 # A box this many times as long as its other side tells which way its text runs, and how much it
@@ -182,40 +171,25 @@ class LineFinder:
             return _enlarged(self.find(smaller, read), page.shape[1] / size[0])
 
         mask = ink_mask(gray_of(page))
-        areas = ink_areas(mask)
-        letters = letters_among(areas, min(mask.shape))
+        letters = letter_sizes(mask)
         if not len(letters):
             return PageLines(())
         if not is_on_its_side(letters):
-            return self._find(page, mask, areas, letters, read)
+            return self._find(page, mask, letters, read)
 
         # The detector finds level text better.
         width = page.shape[1]
         upright = np.ascontiguousarray(np.rot90(page))
         turned_mask = np.ascontiguousarray(np.rot90(mask))
-        turned_areas, letters = turned_letters(areas, width), turned_letters(letters, width)
-        found = self._find(upright, turned_mask, turned_areas, letters, read)
+        found = self._find(upright, turned_mask, turned_letters(letters, width), read)
         return turned_back(found, width)
 
     def _find(
-        self,
-        page: Pixels,
-        mask: Pixels,
-        areas: NDArray[np.int32],
-        letters: NDArray[np.int32],
-        read: Read | None,
+        self, page: Pixels, mask: Pixels, letters: NDArray[np.int32], read: Read | None
     ) -> PageLines:
         letter_px = letter_height(letters)
         scale = detection_scale(letter_px, page.shape[0] * page.shape[1])
-        if not has_strokes(letters):
-            scale = min(scale, 1.0)  # specks: nothing small to read
-        leaders = find_leaders(areas, letter_px)
-        if leaders:
-            dots = np.concatenate(leaders)
-            boxes = self._detector.detect(painted_over(page, dots), scale)
-            letters = _without(letters, dots)
-        else:
-            boxes = self._detector.detect(page, scale)
+        boxes = self._detector.detect(page, scale)
         is_upright_text = _runs_upright(boxes)
         quarter_turns = 3 if is_upright_text else 0
         if is_upright_text:
@@ -233,7 +207,6 @@ class LineFinder:
 
         pieces, crosswise = _sorted_out(pieces)
         pieces = [_fitted(_level(piece), frame, mask) for piece in pieces]
-        pieces = _joined_by_leaders(pieces, [_ends_of(dots, frame) for dots in leaders])
         outlines = [frame.outline(piece) for piece in (*pieces, *crosswise)]
         missed = uncovered(letters, outlines, mask.shape)
         if read is not None:
@@ -245,44 +218,6 @@ class LineFinder:
             lines.append(replace(line, paragraph=paragraph))
         share = uncovered_share(letters, missed, letter_px)
         return PageLines(tuple(lines), quarter_turns, skew, share)
-
-
-def _without(letters: NDArray[np.int32], dots: NDArray[np.int32]) -> NDArray[np.int32]:
-    """The letters (N, 5) without the dots (M, 5) of leaders."""
-    is_dot = np.isin(letters[:, 0] + 1j * letters[:, 1], dots[:, 0] + 1j * dots[:, 1])
-    return letters[~is_dot]
-
-
-def _ends_of(dots: NDArray[np.int32], frame: _Frame) -> Span:
-    """Where the dots (N, 5) of a leader begin and end, in the frame of the text."""
-    (x0, y0), (x1, y1) = dots[0, :2].tolist(), dots[-1, :2].tolist()
-    x, y = (x0 + x1) / 2, (y0 + y1) / 2
-    return frame.piece(TextBox(x, y, x1 - x0, 1.0, frame.degrees, 1.0)).span
-
-
-def _joined_by_leaders(pieces: Sequence[_Piece], leaders: Sequence[Span]) -> list[_Piece]:
-    """Join each piece that a leader follows with the piece that the leader leads to."""
-    joined = list(pieces)
-    for leader in leaders:
-        near = [piece for piece in joined if _is_on_row(piece, leader)]
-        before = [piece for piece in near if piece.x < leader.left]
-        after = [piece for piece in near if piece.x > leader.right]
-        if not before or not after:
-            continue
-        left = max(before, key=lambda piece: piece.span.right)
-        right = min(after, key=lambda piece: piece.span.left)
-        reach = _LEADER_REACH * min(left.height, right.height)
-        leads = leader.left - left.span.right < reach
-        arrives = right.span.left - leader.right < reach
-        if leads and arrives:
-            joined = [piece for piece in joined if piece not in (left, right)]
-            joined.append(_union(left, right))
-    return joined
-
-
-def _is_on_row(piece: _Piece, leader: Span) -> bool:
-    middle = (leader.top + leader.bottom) / 2
-    return abs(piece.y - middle) < _LEADER_ROW * piece.height
 
 
 def _enlarged(found: PageLines, factor: float) -> PageLines:

@@ -44,25 +44,14 @@ def ink_mask(gray: Pixels) -> Pixels:
     return np.asarray(mask, dtype=np.uint8)
 
 
-def ink_areas(mask: Pixels) -> NDArray[np.int32]:
+def letter_sizes(mask: Pixels) -> NDArray[np.int32]:
     """Return (N, 5) left, top, width, height and ink in pixels of the connected areas of a mask (H,
-    W).
+    W) that may be letters.
     """
     _, _, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
-    return np.asarray(stats[1:], dtype=np.int32)  # without the paper
-
-
-def letter_sizes(mask: Pixels) -> NDArray[np.int32]:
-    """Return the areas (N, 5) of a mask (H, W) that may be letters, see `ink_areas`."""
-    return letters_among(ink_areas(mask), min(mask.shape))
-
-
-def letters_among(areas: NDArray[np.int32], shorter_side: int) -> NDArray[np.int32]:
-    """Return the areas (N, 5), see `ink_areas`, that may be letters on a page whose shorter side is
-    so many pixels long.
-    """
-    width, height = areas[:, cv2.CC_STAT_WIDTH], areas[:, cv2.CC_STAT_HEIGHT]
-    maximum = max(_LETTER_MINIMUM_PX, shorter_side * _LETTER_MAXIMUM_SHARE)
+    stats = np.asarray(stats[1:], dtype=np.int32)  # without the paper
+    width, height = stats[:, cv2.CC_STAT_WIDTH], stats[:, cv2.CC_STAT_HEIGHT]
+    maximum = max(_LETTER_MINIMUM_PX, min(mask.shape) * _LETTER_MAXIMUM_SHARE)
     right_size = (
         (height >= _LETTER_MINIMUM_PX)
         & (height <= maximum)
@@ -75,7 +64,7 @@ def letters_among(areas: NDArray[np.int32], shorter_side: int) -> NDArray[np.int
         & (width <= _DASH_ASPECT * height)
     )
     is_dash &= (width >= 2 * _LETTER_MINIMUM_PX) & (width <= maximum)
-    return areas[(right_size & right_shape) | is_dash]
+    return stats[(right_size & right_shape) | is_dash]
 
 
 def letter_height(letters: NDArray[np.int32]) -> float:
@@ -86,26 +75,14 @@ def letter_height(letters: NDArray[np.int32]) -> float:
     """
     if not len(letters):
         return 0.0
-    strokes = _with_strokes(letters)
-    if len(strokes):
-        letters = strokes
+    fill = letters[:, 4] / (letters[:, 2] * letters[:, 3])
+    if (fill < _SOLID).any():
+        letters = letters[fill < _SOLID]
     # Not the smaller side: fax pages lose thin strokes, and their letters are rows of stems.
     heights = letters[:, 3]
     order = np.argsort(heights)
     ink = np.cumsum(letters[order, 4])
     return float(heights[order][np.searchsorted(ink, _QUANTILE * ink[-1])])
-
-
-def has_strokes(letters: NDArray[np.int32]) -> bool:
-    """Return whether one of the areas (N, 5) of `letter_sizes` is not solid, as specks and dots
-    are.
-    """
-    return bool(len(_with_strokes(letters)))
-
-
-def _with_strokes(letters: NDArray[np.int32]) -> NDArray[np.int32]:
-    fill = letters[:, 4] / (letters[:, 2] * letters[:, 3])
-    return letters[fill < _SOLID]
 
 
 def has_letters(line: Pixels) -> bool:
@@ -116,7 +93,8 @@ def has_letters(line: Pixels) -> bool:
     if np.median(gray) < 128:
         gray = 255 - gray
     height, width = gray.shape
-    areas = ink_areas(ink_mask(gray)).astype(np.int64)
+    _, _, stats, _ = cv2.connectedComponentsWithStats(ink_mask(gray), connectivity=8)
+    areas = np.asarray(stats[1:], dtype=np.int64)  # without the paper
     across, down, ink = areas[:, 2], areas[:, 3], areas[:, 4]
     is_high = down >= max(_LETTER_MINIMUM_PX, _LETTER_SHARE * height)
     is_rule = (
@@ -135,7 +113,8 @@ def text_rows(image: Pixels) -> int:
     if np.median(gray) < 128:
         gray = 255 - gray
     height = gray.shape[0]
-    areas = ink_areas(ink_mask(gray)).astype(np.int64)
+    _, _, stats, _ = cv2.connectedComponentsWithStats(ink_mask(gray), connectivity=8)
+    areas = np.asarray(stats[1:], dtype=np.int64)  # without the paper
     top, across, down = areas[:, 1], areas[:, 2], areas[:, 3]
     is_high = down >= max(_ROW_LETTER_PX, _ROW_LETTER_SHARE * height)
     is_letter = (across <= _LETTER_ASPECT * down) & (down <= _LETTER_ASPECT * across)

@@ -153,16 +153,3 @@ def test_letters_that_lost_their_thin_strokes_have_their_height():
             sheet[top : top + 16 - stem % 2, left : left + 4] = 0
             sheet[top + 3 : top + 6, left] = 255  # ragged, not solid
     assert letter_height(letter_sizes(ink_mask(sheet))) >= 15
-
-
-def test_a_blank_page_with_specks_is_not_enlarged(finder, monkeypatch):
-    """Nothing small is there to read, and twice the size takes four times as long."""
-    scales = []
-    monkeypatch.setattr(
-        finder._detector, "detect", lambda page, scale: scales.append(scale) or []
-    )
-    specks = np.full((700, 500), 255, dtype=np.uint8)
-    for at in range(40):
-        specks[50 + 15 * at : 53 + 15 * at, 40 + 10 * at : 43 + 10 * at] = 0
-    assert finder.find(specks).lines == ()
-    assert scales == [1.0]

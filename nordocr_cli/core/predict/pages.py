@@ -13,8 +13,6 @@ from nordocr_cli.core.predict.counts import Counts
 from nordocr_cli.core.predict.doubts import page_doubts
 from nordocr_cli.errors import DataError
 from nordocr_cli.pages.cut import Crop, Pixels, cut_line
-from nordocr_cli.pages.ink import has_letters
-from nordocr_cli.pages.leaders import without_leaders
 from nordocr_cli.pages.outline import Outline, outline_of
 from nordocr_cli.records import Box, Recognition, Resolution
 from nordocr_cli.writers.read_page import ReadLine, ReadPage
@@ -31,7 +29,6 @@ if TYPE_CHECKING:
 _LINES_AT_A_TIME = (
     256  # cut out of a page at once: a page of ten thousand lines is no problem
 )
-_SURE = 0.9  # confidence above which a line is not looked at for leaders of dots
 # Pages whose dots are less square than this are scaled before their lines are found: fax pages.
 _SQUARE = 1.1
 
@@ -71,28 +68,6 @@ class PageReader:
     def recognize(self, crops: Sequence[Pixels]) -> list[Recognition]:
         """Read cut lines."""
         return self._recognizer.recognize(list(crops), [self._language] * len(crops))
-
-    def _recognize_lines(self, crops: Sequence[Pixels]) -> list[Recognition]:
-        """Read cut lines. Few networks have seen leaders of dots: unsure lines that have them are
-        read without the dots too, and the better reading is taken.
-        """
-        readings = self.recognize(crops)
-        unsure = [
-            number
-            for number, reading in enumerate(readings)
-            if (reading.confidence or 0.0) < _SURE
-        ]
-        painted = {number: without_leaders(crops[number]) for number in unsure}
-        with_leaders = {
-            number: crop for number, crop in painted.items() if crop is not None
-        }
-        again = self.recognize(list(with_leaders.values()))
-        for number, reading in zip(with_leaders, again, strict=True):
-            if not has_letters(with_leaders[number]):
-                readings[number] = Recognition("", 0.0)
-            elif (reading.confidence or 0.0) > (readings[number].confidence or 0.0):
-                readings[number] = reading
-        return readings
 
     def read_given(self, page: PageOf, places: Iterable[Place]) -> ReadPage:
         """Read lines that somebody else found; all of them are kept."""
@@ -134,7 +109,7 @@ class PageReader:
                     self._counts.fail(
                         DataError(f"{page.source}, page {page.index + 1}: {error}")
                     )
-            readings = self._recognize_lines([crop for _, crop in cut])
+            readings = self.recognize([crop for _, crop in cut])
             for (place, crop), reading in zip(cut, readings, strict=True):
                 yield self._line(place, crop, reading, page.size)
             self._counts.progress.advance(len(cut))
