@@ -30,7 +30,7 @@ from nordocr_cli.core.bench.verdict import compare_runs
 from nordocr_cli.data.resize import read_image
 from nordocr_cli.runtime.recognizers import open_recognizer
 from nordocr_cli.runtime.specs import default_model
-from nordocr_cli.runtime.stopwatch import environment
+from nordocr_cli.runtime.stopwatch import measurement_environment
 
 RESULTS = Path(__file__).parent / "results"
 SAMPLES = Path(__file__).parents[1] / "samples" / "lines"
@@ -131,7 +131,7 @@ def main() -> None:
             " thread"
         ),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "environment": environment(1),
+        "environment": measurement_environment(1),
         "kinds": kinds,
         "goals": {"most_alarms": MOST_ALARMS, "least_found": LEAST_FOUND},
     }

@@ -31,7 +31,7 @@ from nordocr_cli.charset import NORDIC
 from nordocr_cli.data.store import LineStore, LineStoreWriter
 from nordocr_cli.metrics.significance import compare_pairs
 from nordocr_cli.profile import load_profile
-from nordocr_cli.runtime.stopwatch import environment
+from nordocr_cli.runtime.stopwatch import measurement_environment
 from nordocr_cli.settings import Augment
 
 RESULTS = Path(__file__).parent / "results"
@@ -328,7 +328,7 @@ def main() -> None:
         if wanted.load
         else None,
         "widest_px": WIDEST,
-        "environment": environment(wanted.threads),
+        "environment": measurement_environment(wanted.threads),
         "variants": rows,
     }
     if not wanted.only:

@@ -28,7 +28,7 @@ from nordocr_cli.geometry import Geometry
 from nordocr_cli.metrics.report import build_report
 from nordocr_cli.records import LineResult
 from nordocr_cli.runtime.runners import open_runner
-from nordocr_cli.runtime.stopwatch import environment
+from nordocr_cli.runtime.stopwatch import measurement_environment
 
 
 def read(model: Path, manifest: Path, geometry: Geometry, batch: int) -> dict[str, Any]:
@@ -99,7 +99,8 @@ def main() -> None:
             "batch": wanted.batch,
         }
         atomic.write_json(
-            wanted.output, {**saved, "environment": environment(None), "rows": rows}
+            wanted.output,
+            {**saved, "environment": measurement_environment(None), "rows": rows},
         )
 
 

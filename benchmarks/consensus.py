@@ -22,7 +22,7 @@ from nordocr_cli.data.manifest_lines import ManifestLines
 from nordocr_cli.metrics.report import build_report
 from nordocr_cli.records import LineResult
 from nordocr_cli.runtime.recognizers import open_recognizer
-from nordocr_cli.runtime.stopwatch import environment
+from nordocr_cli.runtime.stopwatch import measurement_environment
 
 RESULT = Path(__file__).parent / "results" / "consensus.json"
 
@@ -53,7 +53,7 @@ def main() -> None:
     result = {
         "what": "texts on which recognizers agree, as a reference",
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "environment": environment(1),
+        "environment": measurement_environment(1),
         "manifest": given.manifest.name,
         "lines": len(rows),
         "alone": {name: figures(references, texts) for name, texts in readings.items()},

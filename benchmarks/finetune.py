@@ -33,7 +33,7 @@ from nordocr_cli import atomic
 from nordocr_cli.core.adapt.agreement import LineReadings
 from nordocr_cli.core.adapt.run import estimated_cer
 from nordocr_cli.metrics.text import canonical
-from nordocr_cli.runtime.stopwatch import environment
+from nordocr_cli.runtime.stopwatch import measurement_environment
 
 RESULTS = Path(__file__).parent / "results" / "finetune.json"
 HALVES = ("learn", "judge")
@@ -185,7 +185,7 @@ def run_arm(options: argparse.Namespace) -> dict[str, Any]:
         "lines": len(rows),
         "documents": len({row["source"] for row in rows}),
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "environment": environment(1),
+        "environment": measurement_environment(1),
         **measure,
     }
     if command == "adapt" and (run_dir / "labels.jsonl").is_file():

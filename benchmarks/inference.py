@@ -54,7 +54,7 @@ from nordocr_cli.decode.ctc import Readings, decode_greedy
 from nordocr_cli.runtime.backends.tesseract.engine import find_tesseract
 from nordocr_cli.runtime.recognizers import RunnerRecognizer
 from nordocr_cli.runtime.runners import open_runner
-from nordocr_cli.runtime.stopwatch import environment
+from nordocr_cli.runtime.stopwatch import measurement_environment
 
 ROOT = Path(__file__).parents[1]
 SAMPLES = ROOT / "samples" / "lines" / "manifest.jsonl"
@@ -467,7 +467,7 @@ def main() -> None:
                 " threads"
             ),
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
-            "environment": environment(asked.threads),
+            "environment": measurement_environment(asked.threads),
             "tesseract": {
                 title: find_tesseract(library=not reading.without).version
                 for title, reading in readings.items()
@@ -488,7 +488,9 @@ def main() -> None:
             "stages": [stages(path, files, asked.rounds) for path in models.values()],
             "decode": decoding(contract, asked.rounds),
         }
-    result["environment"]["load_average_after"] = environment(asked.threads)["load_average"]
+    result["environment"]["load_average_after"] = measurement_environment(asked.threads)[
+        "load_average"
+    ]
     print(
         json.dumps(
             {key: value for key, value in result.items() if key != "environment"},

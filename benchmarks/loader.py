@@ -54,7 +54,7 @@ from nordocr_cli.data.batches import LineBatches
 from nordocr_cli.data.store import LineStore, LineStoreWriter
 from nordocr_cli.geometry import Geometry
 from nordocr_cli.records import LineRow
-from nordocr_cli.runtime.stopwatch import environment
+from nordocr_cli.runtime.stopwatch import measurement_environment
 
 BATCH, FIXED_WIDTH, DIFFERENT = 1024, 128, 500
 BUDGET_PX = BATCH * FIXED_WIDTH
@@ -425,7 +425,7 @@ def main() -> None:
         ),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "environment": (
-            environment(torch.get_num_threads())
+            measurement_environment(torch.get_num_threads())
             | {"usable_cores": len(os.sched_getaffinity(0))}
         ),
         "rounds": asked.rounds,
@@ -434,7 +434,9 @@ def main() -> None:
         with tempfile.TemporaryDirectory(dir=asked.folder) as folder:
             result[kind] = measure(Path(folder), kind, asked)
         print(kind, json.dumps(result[kind], indent=2))
-    result["environment"]["load_average_after"] = environment(None)["load_average"]
+    result["environment"]["load_average_after"] = measurement_environment(None)[
+        "load_average"
+    ]
     defaults = [parser.get_default(name) for name in ("lines", "rounds", "seconds")]
     if target := asked.output or (
         RESULTS / "loader.json"

@@ -30,7 +30,7 @@ from nordocr_cli.core.train.lr_range import LrRange, lr_range
 from nordocr_cli.core.train.request import TrainRequest
 from nordocr_cli.core.train.run import train
 from nordocr_cli.profile import ResolvedProfile, load_profile
-from nordocr_cli.runtime.stopwatch import environment
+from nordocr_cli.runtime.stopwatch import measurement_environment
 
 RESULTS = Path(__file__).parent / "results" / "lr-range.json"
 SAMPLES = Path(__file__).parents[1] / "samples"
@@ -207,7 +207,7 @@ def main() -> None:
     result: dict[str, Any] = {
         "schema": "nordocr.benchmark.lr-range/1",
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "environment": environment(1),
+        "environment": measurement_environment(1),
         "steps": options.steps,
         "lines_a_step": BATCH,
         "tasks": [],

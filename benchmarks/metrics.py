@@ -36,7 +36,7 @@ from nordocr_cli.metrics.report import report_of
 from nordocr_cli.metrics.score import score_lines
 from nordocr_cli.metrics.text import canonical
 from nordocr_cli.records import LineResult
-from nordocr_cli.runtime.stopwatch import environment
+from nordocr_cli.runtime.stopwatch import measurement_environment
 
 RESULTS = Path(__file__).parent / "results"
 WRONG = 0.2
@@ -156,7 +156,7 @@ def main() -> None:
         ),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "environment": (
-            environment(None)
+            measurement_environment(None)
             | {"jiwer": jiwer.__version__ if hasattr(jiwer, "__version__") else None}
         ),
         "rounds": asked.rounds,

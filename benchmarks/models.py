@@ -53,7 +53,7 @@ from torch.nn import functional as F
 from nordocr_cli import atomic
 from nordocr_cli.models.mamba import MambaEncoder
 from nordocr_cli.models.registry import build_model
-from nordocr_cli.runtime.stopwatch import environment
+from nordocr_cli.runtime.stopwatch import measurement_environment
 from nordocr_cli.settings import MambaModel, SvtrModel, SvtrV2Model
 from nordocr_cli.training.malloc import malloc_tunables
 
@@ -463,7 +463,7 @@ def main() -> None:
         ),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "environment": (
-            environment(asked.threads)
+            measurement_environment(asked.threads)
             | {"device": torch.cuda.get_device_name() if asked.device == "cuda" else "cpu"}
         ),
         "rounds": asked.rounds,
@@ -482,7 +482,9 @@ def main() -> None:
                     row = measure(name, width, mode, dtype, asked)
                     result["rows"].append(row)
                     print(line_of(row), flush=True)
-    result["environment"]["load_average_after"] = environment(None)["load_average"]
+    result["environment"]["load_average_after"] = measurement_environment(None)[
+        "load_average"
+    ]
     measured = ("networks", "widths", "modes", "dtypes", "rounds", "seconds")
     whole = not result["left_out"] and all(
         getattr(asked, key) == parser.get_default(key) for key in measured

@@ -33,7 +33,7 @@ from nordocr_cli import atomic
 from nordocr_cli.models import svtrv2_nano
 from nordocr_cli.models.registry import build_model
 from nordocr_cli.profile import load_profile
-from nordocr_cli.runtime.stopwatch import environment
+from nordocr_cli.runtime.stopwatch import measurement_environment
 from nordocr_cli.settings import SvtrV2NanoModel
 
 CLASSES, LINES, WIDTHS = 126, 4, (320, 1024)
@@ -223,7 +223,7 @@ def main() -> None:
             " nothing, one seed"
         ),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "environment": environment(threads),
+        "environment": measurement_environment(threads),
         "clock": "CPU time of one thread" if asked.busy else "wall",
         "rounds": asked.rounds,
         "seconds": asked.seconds,

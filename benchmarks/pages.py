@@ -40,7 +40,7 @@ from PIL import Image
 
 from nordocr_cli import atomic
 from nordocr_cli.data.documents import read_pages
-from nordocr_cli.runtime.stopwatch import environment
+from nordocr_cli.runtime.stopwatch import measurement_environment
 
 ROOT = Path(__file__).parents[1]
 RESULT = Path(__file__).parent / "results" / "pages.json"
@@ -116,7 +116,7 @@ def _begun(options: argparse.Namespace, pages_count: int) -> dict[str, Any]:
     """Return the result to add to: with --append the saved one, if it is of as many pages."""
     result: dict[str, Any] = {
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
-        "environment": environment(2),
+        "environment": measurement_environment(2),
         "note": options.note,
         "pages": pages_count,
         "runs": [],

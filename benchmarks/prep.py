@@ -42,7 +42,7 @@ from PIL import Image
 from nordocr_cli import atomic
 from nordocr_cli.core.prep.run import prep
 from nordocr_cli.profile import load_profile
-from nordocr_cli.runtime.stopwatch import environment
+from nordocr_cli.runtime.stopwatch import measurement_environment
 
 HEIGHT, WIDTH, DIFFERENT = 64, 900, 200
 PROFILE = load_profile("svtrv2-1024").profile
@@ -240,7 +240,7 @@ def main() -> None:
             f"prep, lines/s: {asked.lines} lines of {HEIGHT} x {WIDTH} px, JPEG and PNG in turn"
         ),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "environment": environment(asked.workers)
+        "environment": measurement_environment(asked.workers)
         | {"usable_cores": len(os.sched_getaffinity(0))},
         "rounds": asked.rounds,
         "sets": {},
@@ -267,7 +267,9 @@ def main() -> None:
             "processor": compared(processor, asked.lines),
         }
         print(channels, json.dumps(result["sets"][channels], indent=2))
-    result["environment"]["load_average_after"] = environment(asked.workers)["load_average"]
+    result["environment"]["load_average_after"] = measurement_environment(asked.workers)[
+        "load_average"
+    ]
     full = (asked.lines, asked.rounds) == (
         parser.get_default("lines"),
         parser.get_default("rounds"),

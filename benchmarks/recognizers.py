@@ -43,7 +43,7 @@ from nordocr_cli.runtime.backends.tesseract.engine import find_tesseract
 from nordocr_cli.runtime.backends.tesseract.recognizer import TesseractRecognizer
 from nordocr_cli.runtime.protocols import Image
 from nordocr_cli.runtime.recognizers import open_recognizer
-from nordocr_cli.runtime.stopwatch import environment
+from nordocr_cli.runtime.stopwatch import measurement_environment
 
 TESSERACT_NAMES = {
     "sv": "swe", "no": "nor", "nn": "nor", "nb": "nor", "da": "dan", "is": "isl", "en": "eng",
@@ -302,7 +302,7 @@ def save(output: Path | None, lines: int, measured: dict[str, Any]) -> None:
         return
     found = {
         "measured": datetime.now(UTC).isoformat(timespec="seconds"),
-        "environment": environment(1),
+        "environment": measurement_environment(1),
         "lines": lines,
         "recognizers": measured,
     }

@@ -27,7 +27,7 @@ from nordocr_cli import atomic
 from nordocr_cli.metrics.html_report import evaluation_page, gallery_rows, render_page
 from nordocr_cli.metrics.report import report_of
 from nordocr_cli.metrics.score import score_lines
-from nordocr_cli.runtime.stopwatch import environment
+from nordocr_cli.runtime.stopwatch import measurement_environment
 
 RESULTS = Path(__file__).parent / "results"
 GOAL_S = 2.0
@@ -189,7 +189,7 @@ def main() -> None:
             " Chromium, seconds"
         ),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "environment": environment(None),
+        "environment": measurement_environment(None),
         "rounds": asked.rounds,
         "seconds": seconds,
         "report_s": {what: round(median(found), 3) for what, found in seconds.items()},

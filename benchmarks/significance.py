@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from nordocr_cli import atomic
 from nordocr_cli.metrics.significance import ALPHA, Comparison, compare_pairs
-from nordocr_cli.runtime.stopwatch import environment
+from nordocr_cli.runtime.stopwatch import measurement_environment
 
 RESULTS = Path(__file__).parent / "results"
 DOCUMENTS, LINES_PER_DOCUMENT, LINE_LENGTH = 60, 20, 25
@@ -139,7 +139,7 @@ def main() -> None:
             f" {LINES_PER_DOCUMENT} lines, {100 * ERROR_RATE:.0f} % of the lines wrong"
         ),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "environment": environment(1),
+        "environment": measurement_environment(1),
         "alpha": ALPHA,
         "trials": trials,
         "processor_seconds_for_12000_lines": seconds_for(TIMED_LINES),

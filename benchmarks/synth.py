@@ -25,11 +25,11 @@ from nordocr_cli import atomic
 from nordocr_cli.core.synth import run as synth
 from nordocr_cli.core.synth.run import RESAMPLERS, Job, prepare_job
 from nordocr_cli.data.synth import render
-from nordocr_cli.data.synth.damage import Step
+from nordocr_cli.data.synth.damage import DamageStep
 from nordocr_cli.data.synth.fonts import FontPicker
 from nordocr_cli.data.synth.texts import TextSource
 from nordocr_cli.profile import load_profile
-from nordocr_cli.runtime.stopwatch import environment
+from nordocr_cli.runtime.stopwatch import measurement_environment
 
 RESULTS = Path(__file__).parent / "results"
 # Stage → the functions that are it: where they are looked up, and their names. None of them calls
@@ -41,7 +41,7 @@ STAGES: dict[str, tuple[tuple[Any, str], ...]] = {
     "surroundings, skew, curl": tuple(
         (render, name) for name in ("_surroundings", "_slivers", "_rotated", "_bend")
     ),
-    "damage": ((Step, "apply"), (render, "_on_paper"), (render, "_show_through")),
+    "damage": ((DamageStep, "apply"), (render, "_on_paper"), (render, "_show_through")),
     "crop": ((render, "_crop_box"),),
     "legibility": ((render, "_is_legible"),),
     "resize": ((synth, "resize_line"),),
@@ -132,7 +132,7 @@ def main() -> None:
             f"synth, lines/s of one core: {asked.profile}, {len(job.faces)} faces, store records"
         ),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "environment": environment(1),
+        "environment": measurement_environment(1),
         "lines_a_round": asked.lines,
         "lines_per_s": {
             "clock": round(median(clock), 1),

@@ -48,7 +48,7 @@ from nordocr_cli.data.store import LineStore
 from nordocr_cli.models.registry import build_model
 from nordocr_cli.profile import Profile, load_profile
 from nordocr_cli.runtime.backends.torch.runner import choose_device
-from nordocr_cli.runtime.stopwatch import environment
+from nordocr_cli.runtime.stopwatch import measurement_environment
 from nordocr_cli.settings import Augment
 from nordocr_cli.training.step import Stepper
 
@@ -277,7 +277,7 @@ def main() -> None:
                 "budget_px": profile.train.batch_size * profile.train.batch_width_px,
                 "date": datetime.now(UTC).isoformat(timespec="seconds"),
                 "environment": (
-                    environment(torch.get_num_threads())
+                    measurement_environment(torch.get_num_threads())
                     | {"usable_cores": len(os.sched_getaffinity(0))}
                 ),
                 "device": (
@@ -287,7 +287,9 @@ def main() -> None:
                 ),
                 **measure(profile, store, Path(folder), asked),
             }
-    result["environment"]["load_average_after"] = environment(None)["load_average"]
+    result["environment"]["load_average_after"] = measurement_environment(None)[
+        "load_average"
+    ]
     print(json.dumps(result, indent=2))
     kept = ("profile", "sets", "store", "lines", "rounds", "seconds", "device")
     full = all(getattr(asked, name) == parser.get_default(name) for name in kept)

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from nordocr_cli import atomic
-from nordocr_cli.runtime.stopwatch import environment
+from nordocr_cli.runtime.stopwatch import measurement_environment
 
 RESULTS = Path(__file__).parent / "results" / "train-memory.json"
 EVERY_S = 30
@@ -87,7 +87,7 @@ def main() -> None:
         "name": options.name,
         "note": options.note,
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "environment": environment(1),
+        "environment": measurement_environment(1),
         "minutes": samples[-1]["minute"],
         "steps": samples[-1]["step"],
         "most": {name: max(one[name] for one in samples) for name in FIELDS.values()},

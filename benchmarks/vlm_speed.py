@@ -21,7 +21,7 @@ from nordocr_cli.compare.endpoint import Endpoint
 from nordocr_cli.compare.vlm import ask
 from nordocr_cli.data.manifest_lines import ManifestLines
 from nordocr_cli.records import Box
-from nordocr_cli.runtime.stopwatch import environment
+from nordocr_cli.runtime.stopwatch import measurement_environment
 
 RESULT = Path(__file__).parent / "results" / "vlm-speed.json"
 DOCUMENT = Path(__file__).parents[1] / "samples" / "doc" / "dev_doc.json"
@@ -68,7 +68,7 @@ def main() -> None:
     result = {
         "what": "lines asked about through a server of 0.5 s a line, eight at a time",
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "environment": environment(None),
+        "environment": measurement_environment(None),
         "lines": len(questions),
         "seconds": round(seconds, 2),
         "seconds_of_the_server": bound,

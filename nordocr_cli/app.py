@@ -19,7 +19,7 @@ from nordocr_cli.console import (
 )
 from nordocr_cli.errors import DataError, MissingBackendError, NordocrError, UsageError
 from nordocr_cli.extras import from_import_error
-from nordocr_cli.help_text import HELP_COLUMNS, HelpGroup, build
+from nordocr_cli.help_text import HELP_COLUMNS, HelpGroup, build_command_tree
 
 no_ansi_from_ci()
 
@@ -250,7 +250,7 @@ def _run(console: Console) -> NoReturn:
     """Run the command, show its error, and end the process."""
     try:
         # standalone_mode=False lets exceptions through to this boundary.
-        code = build(app)(standalone_mode=False, prog_name="nordocr")
+        code = build_command_tree(app)(standalone_mode=False, prog_name="nordocr")
         flush_json()
         sys.stdout.flush()
     except BrokenPipeError:

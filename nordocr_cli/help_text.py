@@ -40,7 +40,7 @@ def summary(command: Any) -> str:
     return str(command.get_short_help_str(limit=10_000))
 
 
-def build(app: typer.Typer) -> Any:
+def build_command_tree(app: typer.Typer) -> Any:
     """Return the command tree of an app, with readable placeholders in every command's help."""
     completion_init()  # registers the shells, which Typer does only for its own options
     root = typer.main.get_command(app)

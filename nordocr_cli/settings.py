@@ -262,7 +262,7 @@ class MambaModel(ModelTable):
     network: ClassVar[str] = "nordocr_cli.models.mamba:MambaOcr"
     training_only: ClassVar[tuple[str, ...]] = ("backbone_weights", "pretrained")
     max_export_width_px: ClassVar[int | None] = 16384
-    file_check: ClassVar[str] = "nordocr_cli.models.mamba_files:require_files"
+    file_check: ClassVar[str] = "nordocr_cli.models.mamba_files:require_mamba_files"
 
     name: Literal["mamba"]
     backbone: Literal["resnet34"] = "resnet34"
@@ -376,7 +376,7 @@ class TrocrModel(ModelTable):
         "load_in",
     )
     fixed_input_size: ClassVar[bool] = True
-    file_check: ClassVar[str] = "nordocr_cli.models.trocr.folder:require_files"
+    file_check: ClassVar[str] = "nordocr_cli.models.trocr.folder:require_trocr_folder"
 
     name: Literal["trocr"]
     # Its folder as transformers saves it, or its name on the Hugging Face hub. Empty in weights

@@ -32,7 +32,7 @@ from faults import artifacts, commands, inputs, options  # noqa: E402
 from faults.trials import Kind, Tally, retry_failures, run_kind  # noqa: E402
 
 from nordocr_cli.atomic import write_json, write_text  # noqa: E402
-from nordocr_cli.runtime.stopwatch import environment  # noqa: E402
+from nordocr_cli.runtime.stopwatch import measurement_environment  # noqa: E402
 
 KINDS: dict[str, Kind] = {
     kind.name: kind
@@ -122,7 +122,7 @@ def to_result(tallies: list[Tally], before: dict[str, Any] | None = None) -> dic
     return {
         "schema": "nordocr.campaign/1",
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
-        "environment": environment(1),
+        "environment": measurement_environment(1),
         "kinds": [counted[name] for name in KINDS if name in counted],
     }
 

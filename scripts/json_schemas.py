@@ -18,13 +18,17 @@ from typing_extensions import (
 from nordocr_cli.core.bench.result import BenchResult
 from nordocr_cli.core.champion import ChampionComparison
 from nordocr_cli.core.compare3way.result import Compare3wayFile
-from nordocr_cli.core.data import ExportResult as DataExport
-from nordocr_cli.core.data import MergeResult as DataMerge
-from nordocr_cli.core.data import StoreStats, VerifyResult, ViewedLine
+from nordocr_cli.core.data import (
+    StoreExportResult,
+    StoreMergeResult,
+    StoreStats,
+    VerifyResult,
+    ViewedLine,
+)
 from nordocr_cli.core.doctor import Finding, TimedTraining
 from nordocr_cli.core.eval.result import EvalFile
 from nordocr_cli.core.finetune.result import SetResult
-from nordocr_cli.core.merge_lora import MergeResult
+from nordocr_cli.core.merge_lora import LoraMergeResult
 from nordocr_cli.core.pixel_waste import PixelWaste
 from nordocr_cli.core.prep.run import PrepResult
 from nordocr_cli.core.runs import RunSummary
@@ -730,8 +734,8 @@ OUTPUTS: dict[str, Any] = {
     "data stats": StoreStats,
     "data view": list[ViewedLine],
     "data verify": VerifyResult,
-    "data merge": DataMerge,
-    "data export": DataExport,
+    "data merge": StoreMergeResult,
+    "data export": StoreExportResult,
     "data sets": list[ListedSet],
     "data fetch": Fetched,
     "data suspects": Suspects,
@@ -741,7 +745,7 @@ OUTPUTS: dict[str, Any] = {
     "recipe": RecipeRun,
     "runs": list[RunSummary] | list[RunDifference],
     "import": Imported,
-    "merge-lora": MergeResult,
+    "merge-lora": LoraMergeResult,
     "promote": Promoted | PromotionVerified,
     "clean": Cleaned,
     "export": Exported,

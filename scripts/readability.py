@@ -7,6 +7,11 @@ python3 scripts/readability.py --worst 20   print the longest and the densest fu
 python3 scripts/readability.py FOLDER ...   measure other code in the same way
 
 A line of code is a physical line that holds a token other than a comment or a part of a docstring.
+
+A public name is a class or a function at the top level of a module. Two modules never share one, so
+that a reader who meets a name knows what it is. Two kinds of functions may: the callbacks of
+commands, which are named as the command, and the functions of PROTOCOL, which each module of a
+family has by agreement.
 """
 
 import argparse
@@ -14,6 +19,7 @@ import ast
 import io
 import sys
 import tokenize
+from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,7 +33,12 @@ THRESHOLDS = {
     "long_lines_percent": 3.0,
     "inline_else_per_1000_lines": 15.0,
     "long_functions": 0,
+    "repeated_public_names": 0,
 }
+
+# `plan` and `run` of a job, `sniff` and `read` of a file format, and entry points of programs.
+PROTOCOL = {"plan", "run", "sniff", "read", "main"}
+COMMANDS = "commands"
 
 NO_CODE = {
     tokenize.COMMENT,
@@ -61,6 +72,11 @@ class Figures:
     long_lines: int = 0
     inline_else: int = 0
     functions: list[Function] = field(default_factory=list)
+    public_names: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+
+    def repeated_names(self) -> dict[str, list[str]]:
+        """Return the public names that two places define, each with its `file:line`."""
+        return {name: where for name, where in self.public_names.items() if len(where) > 1}
 
     def summary(self) -> dict[str, float]:
         """Return the figures that THRESHOLDS bound, by name."""
@@ -73,6 +89,7 @@ class Figures:
                 1000 * self.inline_else / max(1, self.code_lines), 1
             ),
             "long_functions": len(long_functions),
+            "repeated_public_names": len(self.repeated_names()),
         }
 
 
@@ -92,6 +109,22 @@ def docstring_lines(tree: ast.Module) -> set[int]:
     return lines
 
 
+def public_names(tree: ast.Module, path: Path) -> dict[str, int]:
+    """Return the public classes and functions of a module that no other module may repeat, each
+    with its line.
+    """
+    names = {}
+    for node in tree.body:
+        if not isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        is_function = not isinstance(node, ast.ClassDef)
+        may_repeat = path.parent.name == COMMANDS or node.name in PROTOCOL
+        if node.name.startswith("_") or (is_function and may_repeat):
+            continue
+        names[node.name] = node.lineno
+    return names
+
+
 def measure(path: Path, figures: Figures) -> None:
     """Add one file's figures."""
     text = path.read_text(encoding="utf-8")
@@ -104,6 +137,9 @@ def measure(path: Path, figures: Figures) -> None:
             continue
         figures.tokens += 1
         lines_with_code.update(range(token.start[0], token.end[0] + 1))
+
+    for name, line in public_names(tree, path).items():
+        figures.public_names[name].append(f"{path}:{line}")
 
     lines = text.splitlines()
     figures.files += 1
@@ -149,6 +185,9 @@ def main() -> int:
     longest = sorted(figures.functions, key=lambda function: -function.lines)
     for function in longest[: arguments.worst]:
         print(f"{function.lines:4} lines  {function.path}:{function.line} {function.name}")
+
+    for name, where in figures.repeated_names().items():
+        print(f"repeated name {name}: {', '.join(where)}")
 
     exceeded = [name for name, value in summary.items() if value > THRESHOLDS[name]]
     if arguments.check and exceeded:

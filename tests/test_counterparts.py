@@ -7,7 +7,7 @@ import pytest
 from nordocr_cli.app import app
 from nordocr_cli.counterparts import KEYS, OPTIONS, key_here
 from nordocr_cli.errors import UsageError
-from nordocr_cli.help_text import build
+from nordocr_cli.help_text import build_command_tree
 from nordocr_cli.profile import load_profile
 from nordocr_cli.settings import MODEL_KINDS
 
@@ -51,7 +51,7 @@ def test_the_keys_that_are_named_exist():
 
 
 def test_the_options_that_are_named_exist():
-    train = build(app).commands["train"]
+    train = build_command_tree(app).commands["train"]
     known = {option for parameter in train.params for option in parameter.opts}
     for here in OPTIONS.values():
         assert set(re.findall(r"--[a-z-]+", here)) <= known
@@ -60,5 +60,5 @@ def test_the_options_that_are_named_exist():
 
 
 def test_no_option_of_another_program_is_one_of_ours():
-    train = build(app).commands["train"]
+    train = build_command_tree(app).commands["train"]
     assert not set(OPTIONS) & {option for each in train.params for option in each.opts}

@@ -10,7 +10,7 @@ import pytest
 
 from nordocr_cli.app import app
 from nordocr_cli.commands.completions import completion_path
-from nordocr_cli.help_text import GROUPS, build, summary
+from nordocr_cli.help_text import GROUPS, build_command_tree, summary
 from nordocr_cli.options import complete_charset, complete_model, complete_store
 
 NORDOCR = [sys.executable, "-m", "nordocr_cli"]
@@ -33,7 +33,7 @@ def commands(command, path=""):
 
 
 def test_every_command_belongs_to_a_group_of_the_help():
-    root = build(app)
+    root = build_command_tree(app)
     topics = {name: command.rich_help_panel for name, command in root.commands.items()}
     assert {name: topic for name, topic in topics.items() if topic not in GROUPS} == {}
     headings = re.findall(r"^(\w+):$", run("--help").stdout, flags=re.MULTILINE)
@@ -42,7 +42,7 @@ def test_every_command_belongs_to_a_group_of_the_help():
 
 def test_summaries_are_complete_sentences():
     shown = re.sub(r"\s+", " ", run("--help", COLUMNS="70").stdout)
-    for name, command in build(app).commands.items():
+    for name, command in build_command_tree(app).commands.items():
         assert summary(command).endswith("."), name
         assert summary(command) in shown, name
 
@@ -50,7 +50,7 @@ def test_summaries_are_complete_sentences():
 def test_no_option_shows_the_name_of_a_python_type():
     shown = [
         (path, parameter.name, parameter.metavar)
-        for path, command in commands(build(app))
+        for path, command in commands(build_command_tree(app))
         for parameter in command.params
         if parameter.param_type_name == "option" and "<" in str(parameter.metavar)
     ]
@@ -60,7 +60,7 @@ def test_no_option_shows_the_name_of_a_python_type():
 
 def test_an_option_has_the_same_short_form_and_names_in_every_command():
     names = {}
-    for _, command in commands(build(app)):
+    for _, command in commands(build_command_tree(app)):
         for parameter in command.params:
             if parameter.param_type_name == "option":
                 for name in (name for name in parameter.opts if name.startswith("--")):

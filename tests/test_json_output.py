@@ -12,7 +12,7 @@ from json_schemas import OUTPUTS
 from typer.testing import CliRunner
 
 from nordocr_cli.app import app
-from nordocr_cli.help_text import build
+from nordocr_cli.help_text import build_command_tree
 
 ROOT = Path(__file__).parents[1]
 DOC = ROOT / "samples" / "doc"
@@ -131,7 +131,7 @@ def commands_with_json(command, path=()):
 
 
 def test_every_command_with_json_has_a_schema_and_a_test():
-    found = set(commands_with_json(build(app)))
+    found = set(commands_with_json(build_command_tree(app)))
     assert found - {"serve"} == set(OUTPUTS) | {"train"}
     tested = {name_of(command.split()) for command in CHAIN}
     assert set(OUTPUTS) - tested == ELSEWHERE | {"train"}
@@ -139,8 +139,8 @@ def test_every_command_with_json_has_a_schema_and_a_test():
 
 def test_commands_without_json_print_no_result():
     """`completions` prints a script; every other command has --json."""
-    leaves = {" ".join(path) for path, _ in leaves_of(build(app))}
-    without = leaves - set(commands_with_json(build(app)))
+    leaves = {" ".join(path) for path, _ in leaves_of(build_command_tree(app))}
+    without = leaves - set(commands_with_json(build_command_tree(app)))
     assert without == {"completions show", "completions install"}
 
 

@@ -12,7 +12,7 @@ import pytest
 from nordocr_cli.core.bench.run import bench
 from nordocr_cli.core.compare3way.files import Outputs
 from nordocr_cli.core.compare3way.plan import ReferenceSource
-from nordocr_cli.core.compare3way.readings import Source
+from nordocr_cli.core.compare3way.readings import ReadingSource
 from nordocr_cli.core.compare3way.run import compare3way
 from nordocr_cli.core.eval.run import evaluate
 
@@ -114,7 +114,7 @@ def test_a_bench(tiny_onnx, tmp_path):
 
 
 def test_a_comparison(tmp_path):
-    side = Source(result=TRUTH)
+    side = ReadingSource(result=TRUTH)
     outputs = Outputs(tmp_path / "two.json")
     value = compare3way(TIFF, side, side, ReferenceSource(), outputs=outputs)
     assert assert_valid("compare3way", outputs.result)["outcomes"] == dict.fromkeys(

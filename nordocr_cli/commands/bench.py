@@ -199,7 +199,7 @@ def _show(console: Console, result: "BenchResult") -> None:
         ROW_HEADS,
         STAGE_HEADS,
         VERDICT_HEADS,
-        accuracy,
+        accuracy_rows,
         grid,
         rows,
         stages,
@@ -215,7 +215,7 @@ def _show(console: Console, result: "BenchResult") -> None:
     )
     if result.accuracy:
         title = f"accuracy, compared with {result.accuracy[0].other}"
-        console.table(title, ACCURACY_HEADS, accuracy(result), right=range(1, 6))
+        console.table(title, ACCURACY_HEADS, accuracy_rows(result), right=range(1, 6))
         unit = "pages" if result.rows[0].pages_per_s else "documents"
         console.note(verdict_note(result.accuracy[0].comparison, unit))
     if parts := stages(result):

@@ -223,7 +223,7 @@ def compare3way(
                 offline=offline,
                 kind=reference,
                 decided=decided,
-                third=sources.parse_source(third) if third else None,
+                third=sources.parse_reading_source(third) if third else None,
             ),
             engines=sources.parse_names(names),
             regions=regions,

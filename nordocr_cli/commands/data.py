@@ -108,7 +108,7 @@ def verify(
     from nordocr_cli.errors import DataError
 
     console = Console(quiet=quiet, as_json=as_json)
-    result = core.verify(store, console)
+    result = core.verify_store(store, console)
     if as_json:
         console.json(result.to_json())
     if result.damaged:
@@ -146,7 +146,7 @@ def merge(
     from nordocr_cli.core import data as core
 
     console = Console(quiet=quiet, as_json=as_json)
-    result = core.merge(stores, output, console)
+    result = core.merge_stores(stores, output, console)
     if as_json:
         console.json(result.to_json())
     else:
@@ -178,7 +178,7 @@ def export(
     from nordocr_cli.core import data as core
 
     console = Console(quiet=quiet, as_json=as_json)
-    result = core.export(store, output, console)
+    result = core.export_store(store, output, console)
     if as_json:
         console.json(result.to_json())
     else:

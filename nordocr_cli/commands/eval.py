@@ -299,7 +299,7 @@ def _show_characters(console: Console, result: "EvalResult") -> None:
     ):
         if pairs:
             heads = ("reference", "hypothesis", "times")
-            rows = tables.confusions(pairs[:10])
+            rows = tables.confusion_rows(pairs[:10])
             console.table(f"{title} confusions", heads, rows, right=(2,))
 
 

@@ -30,14 +30,14 @@ def merge_lora(
 
     Example: nordocr merge-lora runs/trocr-lora-1 -o trocr-nordic
     """
-    from nordocr_cli.core.merge_lora import merge, plan_merge
+    from nordocr_cli.core.merge_lora import merge_adapters, plan_merge
 
     console = Console(quiet=quiet, verbose=verbose, as_json=as_json)
     plan = plan_merge(weights, output)
     if dry_run:
         options.show_plan(console, plan.to_json())
         return
-    result = merge(plan, console)
+    result = merge_adapters(plan, console)
     if as_json:
         console.json(result.to_json())
     else:

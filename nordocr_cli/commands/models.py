@@ -46,10 +46,10 @@ def show(
 
     Example: nordocr models show nordocr-default
     """
-    from nordocr_cli.core.model_files import describe, find_model
+    from nordocr_cli.core.model_files import describe_model, find_model
 
     console = Console(as_json=as_json)
-    facts = describe(find_model(name))
+    facts = describe_model(find_model(name))
     if as_json:
         console.json(facts)
         return

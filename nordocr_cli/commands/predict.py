@@ -316,9 +316,9 @@ def _write_journal(
     reader: Any, plan: Any, output: Path, *, resume: bool, console: Console
 ) -> Any:
     """Write JSON lines as they come, so that an interrupted command can be resumed."""
-    from nordocr_cli.core.predict.journal import Journal
+    from nordocr_cli.core.predict.journal import PredictJournal
 
-    journal = Journal(output, plan.to_json(), resume=resume)
+    journal = PredictJournal(output, plan.to_json(), resume=resume)
     prediction = reader.run(plan, done=journal)
     prediction.counts.read += journal.read
     try:

@@ -130,12 +130,12 @@ def promote(
 
 
 def _verify(console: Console, record: Path, sign_key_env: str | None) -> None:
-    from nordocr_cli.core.signature import read_key, verify
+    from nordocr_cli.core.signature import read_key, verify_promotion
     from nordocr_cli.errors import UsageError
 
     if sign_key_env is None:
         raise UsageError("--verify needs --sign-key-env NAME, the variable with the key")
-    found = verify(record, read_key(sign_key_env))
+    found = verify_promotion(record, read_key(sign_key_env))
     if console.as_json:
         console.json({"record": str(record), "sha256": found["sha256"], "verified": True})
         return
@@ -145,7 +145,7 @@ def _verify(console: Console, record: Path, sign_key_env: str | None) -> None:
 
 
 def _show(console: Console, done: "Promotion") -> None:
-    from nordocr_cli.core.champion import rows_of
+    from nordocr_cli.core.champion import champion_rows
     from nordocr_cli.metrics.tables import metric_value
 
     rows: list[tuple[object, object]] = []
@@ -160,6 +160,6 @@ def _show(console: Console, done: "Promotion") -> None:
         console.table(
             f"against the champion {comparison.champion} on {comparison.store}",
             ("", "champion", "new", "new is"),
-            rows_of(comparison),
+            champion_rows(comparison),
             right=(1, 2),
         )

@@ -72,7 +72,7 @@ class WithTheOthers(ResultModel):
 
 
 class Triangulated(ResultModel):
-    """Estimates of each reader's accuracy, see `estimate`."""
+    """Estimates of each reader's accuracy, see `estimate_accuracy`."""
 
     accuracy: dict[str, float | None]
     assumption: str = ASSUMPTION
@@ -144,10 +144,14 @@ def _triangulated(texts: Sequence[Sequence[Reading]]) -> tuple[float | None, ...
         lines, same = _agreeing(complete, a, b)
         rates.append(rate(same, lines) or 0.0)
     p12, p13, p23 = rates
-    return estimate(p12, p13, p23), estimate(p12, p23, p13), estimate(p13, p23, p12)
+    return (
+        estimate_accuracy(p12, p13, p23),
+        estimate_accuracy(p12, p23, p13),
+        estimate_accuracy(p13, p23, p12),
+    )
 
 
-def estimate(p_ab: float, p_ac: float, p_bc: float) -> float | None:
+def estimate_accuracy(p_ab: float, p_ac: float, p_bc: float) -> float | None:
     """Return sqrt(P_ab · P_ac / P_bc), an estimate of how often reader a is right; None when b and
     c never agree.
 

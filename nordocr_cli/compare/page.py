@@ -9,7 +9,7 @@ from nordocr_cli.compare.agreement import ASSUMPTION
 from nordocr_cli.compare.verdict import OUTCOMES, ComparedLine, EngineScore, Verdict
 from nordocr_cli.data.layouts.result_json import box_to_json
 from nordocr_cli.metrics import tables
-from nordocr_cli.metrics.html_report import Figure, GalleryRow, Page, Table
+from nordocr_cli.metrics.html_report import Figure, GalleryRow, ReportPage, ReportTable
 from nordocr_cli.metrics.text import rate
 
 # What is worth a look comes first: the lines on which the first engine loses, then those that both
@@ -19,7 +19,7 @@ _ORDER = {OUTCOMES[2]: 0, OUTCOMES[3]: 1, OUTCOMES[1]: 2, OUTCOMES[0]: 3}
 
 def comparison_page(
     verdict: Verdict, document: str, picture: Callable[[ComparedLine], bytes], crops: int
-) -> Page:
+) -> ReportPage:
     """Put together the page of one comparison; the first `crops` lines of the gallery get their
     `picture`.
     """
@@ -32,7 +32,7 @@ def comparison_page(
     if verdict.third:
         title += f", with {verdict.third}"
         note = "Wherever the reference is another reader, figures are agreement with that reader."
-    return Page(
+    return ReportPage(
         title=title,
         subtitle=verdict.reference,
         figures=_figures(verdict),
@@ -92,11 +92,11 @@ def _score_figures(score: EngineScore) -> list[Figure]:
     ]
 
 
-def result_tables(verdict: Verdict) -> list[Table]:
+def result_tables(verdict: Verdict) -> list[ReportTable]:
     """Return the tables of a comparison, for a page or a terminal."""
     found = _scored_tables(verdict) if verdict.scored else []
     found.append(
-        Table(
+        ReportTable(
             title="who reads the same" if verdict.scored else verdict.reference,
             columns=("", "who agrees", "lines", "lines without spaces"),
             rows=verdict.agreement_table(),
@@ -106,7 +106,7 @@ def result_tables(verdict: Verdict) -> list[Table]:
     )
     if verdict.third:
         found.append(
-            Table(
+            ReportTable(
                 title="without ground truth",
                 columns=(
                     "reader",
@@ -120,22 +120,24 @@ def result_tables(verdict: Verdict) -> list[Table]:
         )
     if verdict.excluded and verdict.scored:
         left_out = [(reason, str(count)) for reason, count in verdict.excluded.items()]
-        found.append(Table("left out of every figure", ("why", "lines"), left_out, (1,)))
+        found.append(
+            ReportTable("left out of every figure", ("why", "lines"), left_out, (1,))
+        )
     if verdict.uneven:
         shapes = [(shape, str(count)) for shape, count in verdict.uneven.items()]
         title = "lines that are not one region on each side"
-        found.append(Table(title, ("regions", "lines"), shapes, (1,)))
+        found.append(ReportTable(title, ("regions", "lines"), shapes, (1,)))
     return found
 
 
-def _scored_tables(verdict: Verdict) -> list[Table]:
+def _scored_tables(verdict: Verdict) -> list[ReportTable]:
     """The tables that need a reference."""
     first, second = verdict.engines
     heads = ("", first, second, "gap", "actionable")
-    found = [Table(verdict.reference, heads, verdict.table(), (1, 2, 3))]
+    found = [ReportTable(verdict.reference, heads, verdict.table(), (1, 2, 3))]
     if verdict.comparison:
         found.append(
-            Table(
+            ReportTable(
                 title="is it chance?",
                 columns=("", first, second, "difference", f"{second} is"),
                 rows=tables.comparison(verdict.comparison, unit="pages"),
@@ -143,7 +145,7 @@ def _scored_tables(verdict: Verdict) -> list[Table]:
             )
         )
     found.append(
-        Table(
+        ReportTable(
             title="right truncation by width",
             columns=("width in px at height 32", "lines", first, second),
             rows=verdict.truncation_table(),
@@ -152,7 +154,7 @@ def _scored_tables(verdict: Verdict) -> list[Table]:
     )
     outcomes = ("both right", f"only {first}", f"only {second}", "both wrong")
     found.append(
-        Table(
+        ReportTable(
             title="by page",
             columns=("page", "lines", *outcomes, "gap", "left out"),
             rows=verdict.page_table(),

@@ -24,7 +24,9 @@ class Answers:
     failures: tuple[tuple[str, int], ...] = ()
 
 
-def estimate(questions: Sequence[Question], answers: AnswerFile) -> tuple[int, int, bool]:
+def estimate_tokens(
+    questions: Sequence[Question], answers: AnswerFile
+) -> tuple[int, int, bool]:
     """Return about how many tokens these questions take in and out, and whether that rests on
     recorded answers' counts.
 

@@ -17,7 +17,7 @@ from nordocr_cli.artifact.probing import read_contract
 from nordocr_cli.artifact.shipped import find_weights
 from nordocr_cli.atomic import refuse_inputs, sha256_of
 from nordocr_cli.core.contract import write_with_contract
-from nordocr_cli.core.eval.fit import require_fit
+from nordocr_cli.core.eval.fit import require_line_fit
 from nordocr_cli.core.eval.lines import known_charset, line_image, open_lines
 from nordocr_cli.errors import DataError, UsageError
 from nordocr_cli.progress import SILENT, Progress
@@ -297,7 +297,7 @@ def _read(
         graded = _regraded_at_every_temperature(decode)
     recognizer = RunnerRecognizer(runner, decode=graded)
     with open_lines(plan.store, plan.contract, None) as lines:
-        require_fit(lines, plan.contract, str(plan.model), progress)
+        require_line_fit(lines, plan.contract, str(plan.model), progress)
         count = min(plan.lines, len(lines))
         if count < _FEWEST_LINES:
             raise DataError(

@@ -145,7 +145,7 @@ def _value(gate: Gate, result: EvalResult) -> float | None:
     return gate.value_of(result.report, comparison, result.characters)
 
 
-def rows_of(found: ChampionComparison) -> list[tuple[Any, ...]]:
+def champion_rows(found: ChampionComparison) -> list[tuple[Any, ...]]:
     """Return (what, champion's CER or recall, challenger's, verdict) for a table."""
     rows = [_row("all lines", found.total)]
     rows += [_row(f"{group.kind} {group.name}", group.comparison) for group in found.groups]

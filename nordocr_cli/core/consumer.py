@@ -20,11 +20,11 @@ from nordocr_cli.deploy.consumer_presets import (
     Preset,
     misspelt,
     read_presets,
-    read_text,
     select_preset,
 )
 from nordocr_cli.deploy.onnx_file import default_onnx_path
 from nordocr_cli.errors import DataError, UsageError
+from nordocr_cli.limits import read_text
 from nordocr_cli.profile import profile_from_json
 from nordocr_cli.progress import SILENT, Progress
 from nordocr_cli.runtime.backends.tensorrt.engine_file import (
@@ -317,7 +317,7 @@ def _declares_charset(file: Path) -> bool:
         return False
     if file.name == "charset.rs":
         return True
-    constants = find_constants(read_text(file), str(file))
+    constants = find_constants(read_text(file, "file"), str(file))
     return any(constant.name == "CTC_CHARSET" for constant in constants)
 
 

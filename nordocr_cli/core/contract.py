@@ -73,7 +73,7 @@ class Side:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ArtifactComparison:
     """The differences between two artifacts. With `differences` one cannot replace the other. `own`
     are entries that may differ (precision, temperature, trained widths, the rest of the profile).
     `lineage` describes which was made from which.
@@ -202,7 +202,7 @@ def write_with_contract(
     return file
 
 
-def compare_contracts(a: Path, b: Path) -> Comparison:
+def compare_contracts(a: Path, b: Path) -> ArtifactComparison:
     """Compare two artifacts field by field, and charsets class by class. Raises what `read_side`
     raises, and UsageError for a file that is compared with itself.
     """
@@ -212,7 +212,7 @@ def compare_contracts(a: Path, b: Path) -> Comparison:
     found = [f"charset: {line}" for line in differences(left.charset, right.charset)]
     mine, theirs = left.fields(), right.fields()
     if not mine or not theirs:
-        return Comparison(
+        return ArtifactComparison(
             left,
             right,
             len(left.charset.characters),
@@ -234,7 +234,7 @@ def compare_contracts(a: Path, b: Path) -> Comparison:
     lineage, broken = _lineage(left, right)
     if broken:
         found.append(f"parent_sha256: {lineage}")
-    return Comparison(
+    return ArtifactComparison(
         left, right, len(mine.keys() | theirs.keys()), tuple(found), tuple(own), lineage
     )
 

@@ -378,7 +378,7 @@ def _write_sheet(
     atomic.write_bytes(sheet, content.getvalue())
 
 
-def verify(path: Path, progress: Progress = SILENT) -> VerifyResult:
+def verify_store(path: Path, progress: Progress = SILENT) -> VerifyResult:
     """Read every record of a line store: checksums, image sizes, labels, and the hash over all of
     it.
 
@@ -426,7 +426,7 @@ def profile_of(store: "LineStore") -> str | None:
 
 
 @dataclass(frozen=True)
-class MergeResult:
+class StoreMergeResult:
     """Outcome of joining stores. `renamed` says that the ids got their store's name in front, as
     two stores had one in common; `duplicates` lines have picture and text of an earlier one.
     """
@@ -442,7 +442,9 @@ class MergeResult:
         return asdict(self)
 
 
-def merge(stores: Sequence[Path], output: Path, progress: Progress = SILENT) -> MergeResult:
+def merge_stores(
+    stores: Sequence[Path], output: Path, progress: Progress = SILENT
+) -> StoreMergeResult:
     """Write the lines of several stores, one after the other and pixel for pixel, to the store
     `output`.
 
@@ -478,7 +480,7 @@ def merge(stores: Sequence[Path], output: Path, progress: Progress = SILENT) -> 
             different |= _copy_lines(store, writer, prefix, progress)
         progress.finish()
     assert writer.header is not None
-    return MergeResult(
+    return StoreMergeResult(
         str(output),
         len(writer),
         writer.header.content_sha256,
@@ -538,7 +540,7 @@ def _distinct_names(stores: Sequence[Path]) -> list[str]:
 
 
 @dataclass(frozen=True)
-class ExportResult:
+class StoreExportResult:
     """Outcome of an export: the folder, its manifest, the number of lines, the profile that the
     store was prepared for (None where that is not known).
     """
@@ -553,7 +555,9 @@ class ExportResult:
         return asdict(self)
 
 
-def export(path: Path, output: Path, progress: Progress = SILENT) -> ExportResult:
+def export_store(
+    path: Path, output: Path, progress: Progress = SILENT
+) -> StoreExportResult:
     """Write a store's lines as `images/000000001.png` … with `manifest.jsonl` to the new folder
     `output`.
 
@@ -583,6 +587,6 @@ def export(path: Path, output: Path, progress: Progress = SILENT) -> ExportResul
                 manifest.write(json.dumps(row.to_json(), ensure_ascii=False) + "\n")
                 progress.advance()
         progress.finish()
-        return ExportResult(
+        return StoreExportResult(
             str(output), str(output / "manifest.jsonl"), len(store), profile_of(store)
         )

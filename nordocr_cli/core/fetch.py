@@ -8,7 +8,7 @@ from typing import Any
 from nordocr_cli.atomic import write_json
 from nordocr_cli.data.public.catalogue import PublicSet, find_set
 from nordocr_cli.data.public.download import download
-from nordocr_cli.data.public.unpack import unpack
+from nordocr_cli.data.public.unpack import unpack_into
 from nordocr_cli.errors import DataError, UsageError
 from nordocr_cli.limits import read_json
 from nordocr_cli.progress import SILENT, Progress
@@ -71,7 +71,10 @@ def plan_fetch(
 
 
 def fetch(plan: FetchPlan, progress: Progress = SILENT) -> dict[str, Any]:
-    """Download, verify and unpack; return the record. Raises what `download` and `unpack` do."""
+    """Download, verify and unpack; return the record.
+
+    Raises what `download` and `unpack_into` raise.
+    """
     name = plan.public_set.name
     archive = plan.output / plan.public_set.archive_name
     sha256 = download(
@@ -83,7 +86,7 @@ def fetch(plan: FetchPlan, progress: Progress = SILENT) -> dict[str, Any]:
             " are compared with it"
         )
 
-    files = unpack(archive, plan.output / name)
+    files = unpack_into(archive, plan.output / name)
     record = {
         "schema": SCHEMA,
         "name": name,

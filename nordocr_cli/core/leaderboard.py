@@ -36,7 +36,7 @@ class Speed:
 
 
 @dataclass(frozen=True)
-class Entry:
+class LeaderboardEntry:
     """One result: where it was read from, what was evaluated, and on which lines (`store` is a
     name, "" where there was none; two results with the same `lines_sha256` are of the same lines).
     """
@@ -95,10 +95,12 @@ class Leaderboard:
     uses its first entry that has a speed and a size.
     """
 
-    groups: tuple[tuple[Entry, ...], ...]
+    groups: tuple[tuple[LeaderboardEntry, ...], ...]
     baseline: str = ""
 
-    def efficiency(self, entry: Entry, group: Sequence[Entry]) -> float | None:
+    def efficiency(
+        self, entry: LeaderboardEntry, group: Sequence[LeaderboardEntry]
+    ) -> float | None:
         """Return the efficiency score of an entry: its exact lines per second and megabyte,
         divided by the baseline's. 1 is the baseline; 2 reads twice as many lines exactly for the
         same time and size. None where speed or size of either is unknown.
@@ -149,7 +151,7 @@ def leaderboard(
     if baseline and str(baseline) not in map(str, results):
         raise UsageError(f"--baseline {baseline} is not one of the results")
     timed = [read_bench(path) for path in benches]
-    groups: dict[str, list[Entry]] = {}
+    groups: dict[str, list[LeaderboardEntry]] = {}
     for path in results:
         entry = _entry(path, timed)
         groups.setdefault(entry.lines_sha256, []).append(entry)
@@ -162,15 +164,15 @@ def leaderboard(
     return board
 
 
-def _cer(entry: Entry) -> tuple[bool, float]:
+def _cer(entry: LeaderboardEntry) -> tuple[bool, float]:
     return entry.report.cer is None, entry.report.cer or 0.0
 
 
-def _entry(path: Path, timed: Sequence["BenchResult"]) -> Entry:
+def _entry(path: Path, timed: Sequence["BenchResult"]) -> LeaderboardEntry:
     result = read_result(path)
     store = result.store or {}
     size_mb = _size_mb(result)
-    return Entry(
+    return LeaderboardEntry(
         path=str(path),
         name=_name(result),
         store=Path(str(store["path"])).name if store else "",
@@ -227,7 +229,7 @@ def _is_same_model(row: "Row", result: EvalFile) -> bool:
     return row.name in (path.name, f"{path.parent.name}/{path.name}")
 
 
-def _table(group: Sequence[Entry], board: Leaderboard) -> str:
+def _table(group: Sequence[LeaderboardEntry], board: Leaderboard) -> str:
     first = group[0]
     languages = sorted({name for entry in group for name in entry.report.by_language})
     has_speed = any(entry.speed for entry in group)

@@ -58,7 +58,7 @@ class Node:
 
 
 @dataclass(frozen=True)
-class Step:
+class LineageStep:
     """One arrow: `child` was made from `parent`, or mentions it (`role`)."""
 
     parent: Node
@@ -71,7 +71,7 @@ class Lineage:
     """The files, their origins, and what is missing: parents whose bytes were not found."""
 
     nodes: tuple[Node, ...]
-    steps: tuple[Step, ...]
+    steps: tuple[LineageStep, ...]
     missing: tuple[tuple[Node, Link], ...]
 
     @property
@@ -144,17 +144,17 @@ def trace(paths: Sequence[Path], *, check_tensors: bool = True) -> Lineage:
     by_hash: dict[str, Node] = {}
     for node in nodes:
         by_hash.setdefault(node.sha256, node)
-    steps: list[Step] = []
+    steps: list[LineageStep] = []
     missing: list[tuple[Node, Link]] = []
     for node in nodes:
         for link in node.links:
             parent = by_hash.get(link.sha256)
             if link.role.startswith(_WRITTEN):
                 if parent is not None:
-                    steps.append(Step(node, parent, "written by"))
+                    steps.append(LineageStep(node, parent, "written by"))
                 continue
             if parent is not None and parent.path != node.path:
-                steps.append(Step(parent, node, link.role))
+                steps.append(LineageStep(parent, node, link.role))
             elif parent is None and _is_required(node, link):
                 missing.append((node, link))
     return Lineage(tuple(nodes), _without_detours(steps), tuple(missing))
@@ -183,9 +183,9 @@ def _referenced(paths: Sequence[Path], nodes: Sequence[Node]) -> list[Node]:
     return found
 
 
-def _without_detours(steps: Iterable[Step]) -> tuple[Step, ...]:
+def _without_detours(steps: Iterable[LineageStep]) -> tuple[LineageStep, ...]:
     """Remove repeated arrows: a result may name one file several times."""
-    unique: dict[tuple[Path, Path], Step] = {}
+    unique: dict[tuple[Path, Path], LineageStep] = {}
     for step in steps:
         unique.setdefault((step.parent.path, step.child.path), step)
     return tuple(unique.values())

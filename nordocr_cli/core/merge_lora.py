@@ -51,7 +51,7 @@ class MergePlan:
 
 
 @dataclass(frozen=True)
-class MergeResult:
+class LoraMergeResult:
     """The written folder. `max_diff` is the maximum difference of a logit between the merged
     network and the one with adapters.
     """
@@ -93,7 +93,7 @@ def plan_merge(weights: Path, output: Path) -> MergePlan:
     return MergePlan(source, contract, output)
 
 
-def merge(plan: MergePlan, progress: Progress = SILENT) -> MergeResult:
+def merge_adapters(plan: MergePlan, progress: Progress = SILENT) -> LoraMergeResult:
     """Write the folder. It appears only when complete, and only if the merged network computes the
     same as the one with adapters. Besides transformers' files it holds a `best.safetensors` with
     the contract and without tensors, so that every command that reads lines accepts the folder.
@@ -135,4 +135,4 @@ def merge(plan: MergePlan, progress: Progress = SILENT) -> MergeResult:
         files = tuple(sorted(path.name for path in temporary.iterdir()))
     parameters = sum(weight.numel() for weight in merged.parameters())
     progress.note(f"merged: logits differ by {found:.1e} at most from those with adapters")
-    return MergeResult(plan.output, parameters, found, files)
+    return LoraMergeResult(plan.output, parameters, found, files)

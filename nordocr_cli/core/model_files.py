@@ -56,7 +56,7 @@ def find_model(name: str) -> NamedModel:
     return models[name]
 
 
-def describe(model: NamedModel) -> dict[str, Any]:
+def describe_model(model: NamedModel) -> dict[str, Any]:
     """Return what a recognizer reads and the checksums of its files."""
     from nordocr_cli.artifact.probing import read_contract
 

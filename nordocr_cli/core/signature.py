@@ -48,7 +48,7 @@ def sign(record: Mapping[str, Any], key: bytes) -> dict[str, Any]:
     }
 
 
-def verify(path: Path, key: bytes) -> dict[str, Any]:
+def verify_promotion(path: Path, key: bytes) -> dict[str, Any]:
     """Return the record of a promotion if its signature holds and the weights are the promoted
     ones. Raises ArtifactError if not.
     """

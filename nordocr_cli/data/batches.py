@@ -85,7 +85,7 @@ class Batch:
         return tuple(row.text for row in self.rows)
 
 
-def normalize(images: Tensor, geometry: Geometry) -> Tensor:
+def normalize_tensor(images: Tensor, geometry: Geometry) -> Tensor:
     """Return uint8 images (N, 3, H, W), or gray ones (N, 1, H, W), as normalized float32 (N, 3, H,
     W) on the same device, channels last; white padding becomes exactly 1.0.
     """

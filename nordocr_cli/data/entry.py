@@ -14,8 +14,8 @@ from typing import Any
 from nordocr_cli.charset import to_nfc
 from nordocr_cli.data.layouts.layout import (
     ILLEGIBLE_TEXTS,
-    box_around,
     box_from_json,
+    box_of_points,
     language_code,
     points_from_json,
 )
@@ -149,7 +149,7 @@ def place_of_points(
     """
     try:
         corners = points_from_json(points)
-        box_around(corners, "region")
+        box_of_points(corners, "region")
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"no outline in points {points!r}: {error}") from None
     except DataError:
@@ -157,7 +157,7 @@ def place_of_points(
     if len(corners) == 4:
         return Place(0, Outline.of_quad(corners, text), page_size)
     if len(corners) < 3:
-        return Place(0, Outline.of_box(box_around(corners, "region")), page_size)
+        return Place(0, Outline.of_box(box_of_points(corners, "region")), page_size)
     return Place(0, Outline.of_polygon(corners), page_size)
 
 

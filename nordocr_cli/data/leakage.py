@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nordocr_cli.data.fingerprint import NEAR_BITS, differing_bits
-from nordocr_cli.data.split import document_of
+from nordocr_cli.data.split import document_of_row
 from nordocr_cli.data.store import LineStore
 from nordocr_cli.records import LineRow
 
@@ -82,7 +82,7 @@ def find_leakage(trained: Sequence[LineStore], tested: Sequence[LineStore]) -> L
             continue
         counts[kind] += 1
         if kind == "document":
-            documents.add(document_of(row))
+            documents.add(document_of_row(row))
         elif len(examples) < _EXAMPLES:
             examples.append(f"{row.id!r} is {partner!r} ({kind}, {row.text[:30]!r})")
     return Leakage(
@@ -107,7 +107,7 @@ class _Seen:
             self._by_pixels.setdefault(pixels, row.id)
             by_text.setdefault(_squeezed(row.text), []).append((print_, row.id))
             if _is_of_document(row):
-                self._documents.add(document_of(row))
+                self._documents.add(document_of_row(row))
         self._by_text = {text: _columns(found) for text, found in by_text.items()}
 
     def find(self, row: LineRow, pixels: int, print_: int) -> tuple[str, str]:
@@ -122,7 +122,7 @@ class _Seen:
             nearest = int(bits.argmin())
             if bits[nearest] <= NEAR_BITS:
                 return "near", names[nearest]
-        if _is_of_document(row) and document_of(row) in self._documents:
+        if _is_of_document(row) and document_of_row(row) in self._documents:
             return "document", ""
         return "", ""
 

@@ -276,7 +276,7 @@ def is_layout_json(path: Path) -> bool:
     it is to be named, not skipped.
     """
     try:
-        value = json.parse_json(read_regular(path, MAX_JSON_BYTES), path)
+        value = json.parse_layout_json(read_regular(path, MAX_JSON_BYTES), path)
     except (UsageError, DataError):
         return True
     return is_layout_value(value)

@@ -556,7 +556,7 @@ def pad_batch(
     return images, widths
 
 
-def normalize(images: Pixels, geometry: Geometry) -> NDArray[np.float32]:
+def normalize_array(images: Pixels, geometry: Geometry) -> NDArray[np.float32]:
     """Return uint8 images (N, 3, height, W) as float32 network input; 0…255 becomes -1…1 with
     "symmetric".
     """
@@ -573,4 +573,4 @@ def network_input(images: Pixels, geometry: Geometry, kind: InputType) -> NDArra
     """
     if kind == "uint8":
         return images
-    return normalize(images, geometry).astype(kind, copy=False)
+    return normalize_array(images, geometry).astype(kind, copy=False)

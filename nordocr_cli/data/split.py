@@ -69,7 +69,7 @@ class Split:
         return {}
 
 
-def document_of(row: LineRow) -> str:
+def document_of_row(row: LineRow) -> str:
     """Document that a line was cut from: `source` up to a colon (`d000:p1:r4`), else what the row
     has under `document`, else the line itself.
     """
@@ -186,7 +186,7 @@ class Placement:
 
     def part_of(self, row: LineRow) -> int:
         """Return the part of a line's document."""
-        return self._part_of.get(document_of(row), 0)
+        return self._part_of.get(document_of_row(row), 0)
 
     def place(self, row: LineRow, pixels_sha256: bytes) -> int | None:
         """Return the part for a line; None when its picture is in another part already."""

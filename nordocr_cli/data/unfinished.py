@@ -32,7 +32,7 @@ from nordocr_cli.records import LineRow
 _LINES_PER_FLUSH = 100
 
 
-class Journal(AbstractContextManager["Journal"]):
+class PrepJournal(AbstractContextManager["PrepJournal"]):
     """Notes row by row what a run does, in the folder of its first store; `folders` are those of
     all its stores. In the folders of the others a file names the first one.
 
@@ -87,7 +87,7 @@ class Journal(AbstractContextManager["Journal"]):
 
 
 class Unfinished(AbstractContextManager["Unfinished"]):
-    """An interrupted run with the journal at `journal`. `made_from` is what its `Journal` got.
+    """An interrupted run with the journal at `journal`. `made_from` is what its `PrepJournal` got.
 
     In its `with` block no other process removes its folders. Raises DataError when the journal
     cannot be read.

@@ -134,7 +134,7 @@ def pipeline_notes(contract: Contract) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Setting:
+class ConsumerSetting:
     """One `key: value` of a config file; `line` counts from 1 and is None for a default value of
     the pipeline.
     """
@@ -194,7 +194,9 @@ class ConsumerConfig:
         """Return whether a preset with this engine path is for the model, on any GPU."""
         return _engine_stem(engine_path) == _engine_stem(self.engine_path)
 
-    def disagreements(self, setting: Setting, others: Mapping[str, Any]) -> Iterator[str]:
+    def disagreements(
+        self, setting: ConsumerSetting, others: Mapping[str, Any]
+    ) -> Iterator[str]:
         """Yield what is wrong with one setting; `others` are all settings of the same preset."""
         needed = self.to_json().get(setting.key)
         value = setting.value

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from nordocr_cli import limits
-from nordocr_cli.deploy.consumer import DEFAULTS, KEYS, Setting, arch_named_in
+from nordocr_cli.deploy.consumer import DEFAULTS, KEYS, ConsumerSetting, arch_named_in
 from nordocr_cli.errors import DataError, UsageError, nearest
 from nordocr_cli.rust_source import Constant, Token, find_constants, integer, tokens_of
 
@@ -31,8 +31,8 @@ class Preset:
 
     name: str
     line: int
-    settings: tuple[Setting, ...]
-    unknown: tuple[Setting, ...] = ()
+    settings: tuple[ConsumerSetting, ...]
+    unknown: tuple[ConsumerSetting, ...] = ()
     others: tuple[str, ...] = ()
 
     @property
@@ -58,20 +58,13 @@ def misspelt(key: str) -> str:
     return ""
 
 
-def read_text(path: Path) -> str:
-    """Return the content of a text file. Raises UsageError when it does not exist, DataError when
-    it is not UTF-8 text.
-    """
-    return limits.read_text(path, "file")
-
-
 def read_presets(path: Path) -> list[Preset]:
     """Return the presets of a config.rs, or the one of a config JSON, defaults included.
 
     Raises UsageError when the file does not exist, DataError when it is unreadable or holds no
     setting of the recognizer.
     """
-    text = read_text(path)
+    text = limits.read_text(path, "file")
     if path.suffix == ".rs":
         presets = _rust_presets(text, str(path))
     else:
@@ -122,12 +115,16 @@ def _json_preset(text: str, path: Path) -> list[Preset]:
     if repeated:
         raise DataError(f"{path}: {repeated[0]} is set twice; keep one of them")
     settings = [
-        Setting(key, value[key], _line_of(text, key)) for key in KEYS if key in value
+        ConsumerSetting(key, value[key], _line_of(text, key))
+        for key in KEYS
+        if key in value
     ]
-    unknown = tuple(Setting(k, value[k], _line_of(text, k)) for k in value if k not in KEYS)
+    unknown = tuple(
+        ConsumerSetting(k, value[k], _line_of(text, k)) for k in value if k not in KEYS
+    )
     if settings:
         missing = (key for key in DEFAULTS if key not in value)
-        settings += [Setting(key, DEFAULTS[key]) for key in missing]
+        settings += [ConsumerSetting(key, DEFAULTS[key]) for key in missing]
     wrong = tuple(setting for setting in unknown if misspelt(setting.key))
     others = tuple(setting.key for setting in unknown if not misspelt(setting.key))
     return [Preset("", 1, tuple(settings), wrong, others)]
@@ -159,7 +156,7 @@ class _Draft:
 
     name: str
     line: int
-    settings: list[Setting] = field(default_factory=list)
+    settings: list[ConsumerSetting] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
     base: str = ""
 
@@ -184,7 +181,7 @@ def _rust_presets(source: str, file: str) -> list[Preset]:
     return presets or [Preset("", 1, ())]
 
 
-def _with_base(draft: _Draft, by_name: Mapping[str, _Draft]) -> list[Setting]:
+def _with_base(draft: _Draft, by_name: Mapping[str, _Draft]) -> list[ConsumerSetting]:
     """Return the settings of a preset, including those inherited from its bases."""
     values = {setting.key: setting for setting in draft.settings}
     base = draft.base
@@ -197,7 +194,7 @@ def _with_base(draft: _Draft, by_name: Mapping[str, _Draft]) -> list[Setting]:
         base = below.base
     if base == "default" and base not in by_name and values:
         for key, value in DEFAULTS.items():
-            values.setdefault(key, Setting(key, value))
+            values.setdefault(key, ConsumerSetting(key, value))
     return list(values.values())
 
 
@@ -308,7 +305,7 @@ class _Presets:
             if key.text in KEYS:
                 self._draft().others.append(key.text)
             return
-        self._draft(key.text).settings.append(Setting(key.text, value, key.line))
+        self._draft(key.text).settings.append(ConsumerSetting(key.text, value, key.line))
 
 
 def _is_key(token: Token) -> bool:

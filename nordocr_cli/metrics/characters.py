@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import model_serializer, model_validator
 
 from nordocr_cli.metrics.result_model import ResultModel
-from nordocr_cli.metrics.text import confusions, count_characters, describe, rate
+from nordocr_cli.metrics.text import character_codes, confusions, count_characters, rate
 
 NORDIC = frozenset("åäöæøðþÅÄÖÆØÐÞ")
 KINDS = ("digit", "A-Z", "a-z", "Nordic letter", "other letter", "punctuation", "space")
@@ -60,7 +60,7 @@ class CharacterScore(ResultModel):
     def _serialize(self) -> dict[str, Any]:
         """Counts and rates, with the code point of a character."""
         if len(self.name) == 1:
-            name = describe(self.name)
+            name = character_codes(self.name)
         else:
             name = {"kind": self.name}
         counts = {"hits": self.hits, "missed": self.missed, "invented": self.invented}

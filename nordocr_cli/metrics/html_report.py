@@ -40,7 +40,7 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class Table:
+class ReportTable:
     """Rows of strings. The columns numbered in `right` are right-aligned; `bars` (0…1, one a row)
     are drawn behind the rows; with `facet`, the first cell of a row shows the gallery's rows of
     that value.
@@ -90,7 +90,7 @@ class GalleryRow:
 
 
 @dataclass(frozen=True)
-class Page:
+class ReportPage:
     """A complete page. `subtitle` says what was measured on what, `footer` how to do it again.
     `made_from` holds the SHA-256 of the files behind it by what they are, e.g. `result`, for
     `nordocr lineage`.
@@ -100,7 +100,7 @@ class Page:
     subtitle: str
     figures: Sequence[Figure] = ()
     note: str = ""
-    sections: Sequence[Table | Chart] = ()
+    sections: Sequence[ReportTable | Chart] = ()
     gallery: Sequence[GalleryRow] = ()
     gallery_note: str = ""
     footer: str = ""
@@ -109,7 +109,7 @@ class Page:
     facet_labels: Mapping[str, str] = field(default_factory=dict)
 
 
-def render_page(page: Page) -> str:
+def render_page(page: ReportPage) -> str:
     """Return the page as HTML."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
@@ -278,16 +278,16 @@ def evaluation_page(
     characters: CharacterReport | None = None,
     calibration: Calibration | None = None,
     against: tuple[str, Comparison] | None = None,
-) -> Page:
+) -> ReportPage:
     """Put together the page of one evaluation. `against` is the other result's name and the
     comparison with it.
     """
-    sections: list[Table | Chart] = []
+    sections: list[ReportTable | Chart] = []
     if against:
         sections.append(_against_table(*against))
     sections.append(_classes(report))
     sections.append(
-        Table(
+        ReportTable(
             "All metrics", ("", "count", "rate", "95 %"), tables.headline(report), (1, 2, 3)
         )
     )
@@ -298,7 +298,7 @@ def evaluation_page(
     if calibration:
         sections += _calibration(calibration)
 
-    return Page(
+    return ReportPage(
         title=title,
         subtitle=subtitle,
         figures=_headline_figures(report),
@@ -337,9 +337,9 @@ def _headline_figures(report: Report) -> list[Figure]:
     ]
 
 
-def _against_table(name: str, comparison: Comparison) -> Table:
+def _against_table(name: str, comparison: Comparison) -> ReportTable:
     notes = (tables.verdict_note(comparison), f"{tables.smallest_note(comparison)}.")
-    return Table(
+    return ReportTable(
         title=f"Against {name}",
         columns=("", "other", "this", "difference", "verdict"),
         rows=tables.comparison(comparison),
@@ -348,7 +348,7 @@ def _against_table(name: str, comparison: Comparison) -> Table:
     )
 
 
-def _tables_by_group(report: Report, subset_key: str) -> list[Table]:
+def _tables_by_group(report: Report, subset_key: str) -> list[ReportTable]:
     found = []
     by_class = tables.class_groups(report, subset_key)
     for label, facet, by_name in (*by_class, ("language", "language", report.by_language)):
@@ -358,7 +358,7 @@ def _tables_by_group(report: Report, subset_key: str) -> list[Table]:
     classes = [c.value.replace("_", " ") for c in FAILURES]
     for label, facet, by_name in by_class:
         found.append(
-            Table(
+            ReportTable(
                 title=f"Error classes by {label}",
                 columns=(label, "lines", *classes),
                 rows=tables.classes_by(by_name),
@@ -369,19 +369,21 @@ def _tables_by_group(report: Report, subset_key: str) -> list[Table]:
     return found
 
 
-def _character_tables(characters: CharacterReport) -> list[Table]:
+def _character_tables(characters: CharacterReport) -> list[ReportTable]:
     heads = ("characters", "occurrences", "precision", "recall", "F1")
     weakest = [score for score in characters.each if score.missed + score.invented][:15]
     right = range(1, 5)
     return [
-        Table("By kind of character", heads, tables.characters(characters.kinds), right),
-        Table(
+        ReportTable(
+            "By kind of character", heads, tables.characters(characters.kinds), right
+        ),
+        ReportTable(
             "Characters with the most mistakes", heads, tables.characters(weakest), right
         ),
     ]
 
 
-def _confusion_tables(report: Report) -> list[Table]:
+def _confusion_tables(report: Report) -> list[ReportTable]:
     """Both tables' bars have one scale, so that they can be compared."""
     frequent, nordic = report.confusions[:15], report.nordic_pairs[:15]
     largest = max((c.count for c in (*frequent, *nordic)), default=1)
@@ -393,7 +395,9 @@ def _confusion_tables(report: Report) -> list[Table]:
     ):
         if confusions:
             bars = [c.count / largest for c in confusions]
-            found.append(Table(label, heads, tables.confusions(confusions), (2,), bars))
+            found.append(
+                ReportTable(label, heads, tables.confusion_rows(confusions), (2,), bars)
+            )
     return found
 
 
@@ -413,7 +417,7 @@ def _interval(interval: Interval | None, digits: int) -> str:
     return ""
 
 
-def _classes(report: Report) -> Table:
+def _classes(report: Report) -> ReportTable:
     total = report.total
     counts = [total.classes[c.value] for c in FAILURES]
     rows = [
@@ -426,7 +430,7 @@ def _classes(report: Report) -> Table:
         for c, count in zip(FAILURES, counts, strict=True)
     ]
     largest = max(1, *counts)
-    return Table(
+    return ReportTable(
         title="Errors by class",
         columns=("class", "lines", "of errors", "means"),
         rows=rows,
@@ -440,10 +444,12 @@ def _classes(report: Report) -> Table:
     )
 
 
-def _group_table(title: str, label: str, facet: str, by_name: Mapping[str, Group]) -> Table:
+def _group_table(
+    title: str, label: str, facet: str, by_name: Mapping[str, Group]
+) -> ReportTable:
     cers = [group.value("cer") or 0.0 for group in by_name.values()]
     bars = [cer / (max(cers) or 1) for cer in cers]
-    return Table(
+    return ReportTable(
         title,
         (label, *tables.GROUP_HEADS),
         tables.groups(by_name),
@@ -455,7 +461,7 @@ def _group_table(title: str, label: str, facet: str, by_name: Mapping[str, Group
     )
 
 
-def _calibration(calibration: Calibration) -> list[Table | Chart]:
+def _calibration(calibration: Calibration) -> list[ReportTable | Chart]:
     used = [
         (b, b.confidence, b.exact_rate)
         for b in calibration.bins

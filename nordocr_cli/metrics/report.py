@@ -33,7 +33,12 @@ from nordocr_cli.metrics.score import (
 )
 from nordocr_cli.metrics.significance import Interval
 from nordocr_cli.metrics.taxonomy import FAILURES, FLAGS, MEANING
-from nordocr_cli.metrics.text import confusions, count_characters, describe, list_edits
+from nordocr_cli.metrics.text import (
+    character_codes,
+    confusions,
+    count_characters,
+    list_edits,
+)
 from nordocr_cli.records import LineResult
 
 SCHEMA = "nordocr.report/2"
@@ -61,7 +66,7 @@ class Confusion(ResultModel):
 
     @field_serializer("reference", "hypothesis")
     def _describe(self, characters: str) -> dict[str, str | None]:
-        return describe(characters)
+        return character_codes(characters)
 
     @field_validator("reference", "hypothesis", mode="before")
     @classmethod

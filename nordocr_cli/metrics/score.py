@@ -207,14 +207,14 @@ def squash_band(result: LineResult) -> str:
     return SQUASH_NAMES[bisect_left(SQUASH_BANDS, result.squash_ratio)]
 
 
-def document_of(source: str) -> str:
+def document_of_source(source: str) -> str:
     """Return the document of a source `document`, `document:page` or `document:page:row`."""
     return source.split(":", 1)[0]
 
 
 def documents_of(scores: Iterable[LineScore]) -> list[str] | None:
     """Return the source document of each line, None when one of them is not known."""
-    documents = [document_of(score.result.source) for score in scores]
+    documents = [document_of_source(score.result.source) for score in scores]
     if documents and all(documents):
         return documents
     return None

@@ -222,7 +222,7 @@ def classes_by(groups: Mapping[str, Group]) -> list[Row]:
     ]
 
 
-def confusions(found: Sequence[Confusion]) -> list[Row]:
+def confusion_rows(found: Sequence[Confusion]) -> list[Row]:
     """Return (reference, hypothesis, times) of confusions, with code points."""
     rows: list[Row] = []
     for confusion in found:

@@ -196,7 +196,7 @@ def visible(text: str) -> str:
     return "".join(c if c.isprintable() else f"<U+{ord(c):04X}>" for c in text)
 
 
-def describe(character: str) -> dict[str, str | None]:
+def character_codes(character: str) -> dict[str, str | None]:
     """Return a character, or two, with code points for a report, e.g. {"char": "å", "code":
     "U+00E5"}; nothing is ε.
     """

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from nordocr_cli.errors import ArtifactError
 from nordocr_cli.models.base import CtcNetwork
-from nordocr_cli.models.checkpoints.fit import require_fit
+from nordocr_cli.models.checkpoints.fit import require_same_tensors
 from nordocr_cli.models.checkpoints.foreign import read_tensors
 from nordocr_cli.models.kernels.linear import Linear
 from nordocr_cli.models.kernels.selective_scan import selective_scan
@@ -183,7 +183,7 @@ class MambaEncoder(nn.Module):
                 for n, t in chosen.items()
                 if n not in kept
             }
-        require_fit(
+        require_same_tensors(
             self,
             chosen,
             f"{key}: {path}",

@@ -9,7 +9,7 @@ from nordocr_cli.settings import MambaModel
 _KEYS = ("backbone_weights", "pretrained")
 
 
-def require_files(model: MambaModel, _geometry: Geometry, fresh: bool) -> None:
+def require_mamba_files(model: MambaModel, _geometry: Geometry, fresh: bool) -> None:
     """Check that the files exist. Weights of ours hold everything, so that a run which starts from
     them needs no file. Raises UsageError.
     """

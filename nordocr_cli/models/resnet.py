@@ -12,7 +12,7 @@ from pathlib import Path
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nordocr_cli.models.checkpoints.fit import require_fit
+from nordocr_cli.models.checkpoints.fit import require_same_tensors
 from nordocr_cli.models.checkpoints.foreign import read_tensors
 from nordocr_cli.models.masking import columns_by_stride
 
@@ -145,7 +145,7 @@ class ResNet34(nn.Module):
             for n, t in self.state_dict().items()
             if ".adapter." in n or n.endswith("num_batches_tracked")
         }
-        require_fit(
+        require_same_tensors(
             self,
             own | state,
             f"{key}: {path}",

@@ -37,7 +37,7 @@ _BLOCK_COLUMNS = 16  # of local attention: 16 columns look at 16 + width of the 
 
 
 @dataclass(frozen=True)
-class Size:
+class SvtrSize:
     """Channels and blocks of the three stages; the first `local` blocks mix locally, the others
     globally. The local blocks of `convolves` mix by a convolution, not by attention; all blocks of
     such a network are post-norm, and it has no norm behind them.
@@ -50,12 +50,12 @@ class Size:
 
 
 SIZES = {
-    "tiny": Size((64, 128, 256), (3, 6, 3), 6),
-    "small": Size((96, 192, 256), (3, 6, 6), 8),
-    "base": Size((128, 256, 384), (3, 6, 9), 8),
-    "large": Size((192, 256, 512), (3, 9, 9), 10),
+    "tiny": SvtrSize((64, 128, 256), (3, 6, 3), 6),
+    "small": SvtrSize((96, 192, 256), (3, 6, 6), 8),
+    "base": SvtrSize((128, 256, 384), (3, 6, 9), 8),
+    "large": SvtrSize((192, 256, 512), (3, 9, 9), 10),
     # OpenOCR's svtr_base_ctc and svtr_base_rctc, whose configuration says `prenorm: True`
-    "base-conv": Size((128, 256, 384), (6, 6, 6), 8, convolves=True),
+    "base-conv": SvtrSize((128, 256, 384), (6, 6, 6), 8, convolves=True),
 }
 _CONV_KERNEL = 5
 
@@ -272,11 +272,13 @@ class SVTRBackbone(nn.Module):
         else:
             length = valid.sum(dim=1, keepdim=True)
         # (grid columns, rows, C)
-        grid = stretched(grid, row, row[None, -1:] + 1)[0].transpose(0, 1)
-        return stretched(grid, column, length).transpose(1, 2)  # (1 or N, rows, T, C)
+        grid = stretched_positions(grid, row, row[None, -1:] + 1)[0].transpose(0, 1)
+        return stretched_positions(grid, column, length).transpose(
+            1, 2
+        )  # (1 or N, rows, T, C)
 
 
-def stretched(grid: Tensor, index: Tensor, length: Tensor) -> Tensor:
+def stretched_positions(grid: Tensor, index: Tensor, length: Tensor) -> Tensor:
     """Read learned positions (S, X, C) at each `index`, int64 (K,), of lines `length` long, int64
     (N, 1).
 

@@ -28,7 +28,7 @@ _BLOCK_EPS = 1e-6  # of the blocks' norms; all others have torch's 1e-5
 
 
 @dataclass(frozen=True)
-class Size:
+class Svtrv2Size:
     """Channels of the three stages, and their mixers: C convolution, F flatten (height and width to
     tokens), G attention.
     """
@@ -38,9 +38,9 @@ class Size:
 
 
 SIZES = {
-    "tiny": Size((64, 128, 256), ("CCC", "CCCFGGG", "GGG")),
-    "small": Size((96, 192, 384), ("CCC", "CCCFGGG", "GGG")),
-    "base": Size((128, 256, 384), ("CCCCCC", "CCFGGGG", "GGGGGG")),
+    "tiny": Svtrv2Size((64, 128, 256), ("CCC", "CCCFGGG", "GGG")),
+    "small": Svtrv2Size((96, 192, 384), ("CCC", "CCCFGGG", "GGG")),
+    "base": Svtrv2Size((128, 256, 384), ("CCCCCC", "CCFGGGG", "GGGGGG")),
 }
 
 
@@ -109,7 +109,7 @@ class Downsample(nn.Module):
         return self.norm(convolve(self.conv, zero_padding(x, valid)))
 
 
-class Stage(nn.Module):
+class EncoderStage(nn.Module):
     """Blocks of one width of channels, and what leads to the next stage."""
 
     def __init__(
@@ -173,7 +173,7 @@ class Encoder(nn.Module):
     `last_stage` of the plain head to (N, 1, ceil(W / 4), C').
     """
 
-    def __init__(self, size: Size, drop_path: float, last_stage: bool) -> None:
+    def __init__(self, size: Svtrv2Size, drop_path: float, last_stage: bool) -> None:
         super().__init__()
         rates = drop_rates(
             drop_path, sum(len(mixers.replace("F", "")) for mixers in size.stages)
@@ -187,7 +187,7 @@ class Encoder(nn.Module):
             else:
                 down = None
             self.stages.append(
-                Stage(dim, [_block(mixer, dim, rates) for mixer in mixers], down)
+                EncoderStage(dim, [_block(mixer, dim, rates) for mixer in mixers], down)
             )
         if last_stage:
             self.stages.append(LastStage(size.dims[2]))

@@ -18,7 +18,7 @@ _HEAD = 32  # channels of an attention head
 _MLP_RATIO = 4
 
 
-class ConvBlock(nn.Module):
+class NanoConvBlock(nn.Module):
     """Pre-norm block that mixes neighbours by one grouped 5x5 convolution."""
 
     def __init__(self, dim: int, drop_path: float) -> None:
@@ -52,7 +52,7 @@ class AttentionBlock(nn.Module):
         return x + self.drop_path(self.mlp(self.norm2(x)))
 
 
-class Downsample(nn.Module):
+class NanoDownsample(nn.Module):
     """Norm and a convolution that widens the channels and divides the height by 2 (3x3), or by 4
     (4x3: no row is passed over).
     """
@@ -83,13 +83,13 @@ class SvtrV2Nano(CtcNetwork):
         self.stem1 = _stem(3, dims[0] // 2)
         self.stem2 = _stem(dims[0] // 2, dims[0])
         self.stage1 = nn.ModuleList(
-            ConvBlock(dims[0], next(rates)) for _ in range(depths[0])
+            NanoConvBlock(dims[0], next(rates)) for _ in range(depths[0])
         )
-        self.down1 = Downsample(dims[0], dims[1])
+        self.down1 = NanoDownsample(dims[0], dims[1])
         self.stage2 = nn.ModuleList(
-            ConvBlock(dims[1], next(rates)) for _ in range(depths[1])
+            NanoConvBlock(dims[1], next(rates)) for _ in range(depths[1])
         )
-        self.down2 = Downsample(dims[1], dims[2], 4 // model.attention_rows)
+        self.down2 = NanoDownsample(dims[1], dims[2], 4 // model.attention_rows)
         self.stage3 = nn.ModuleList(
             AttentionBlock(dims[2], next(rates)) for _ in range(depths[2])
         )

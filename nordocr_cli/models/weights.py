@@ -31,7 +31,7 @@ from nordocr_cli.atomic import replacing
 from nordocr_cli.errors import ArtifactError
 from nordocr_cli.limits import require_regular_file
 from nordocr_cli.models.base import LineNetwork
-from nordocr_cli.models.checkpoints.fit import require_fit
+from nordocr_cli.models.checkpoints.fit import require_same_tensors
 from nordocr_cli.models.registry import build_model
 from nordocr_cli.settings import Model
 
@@ -130,7 +130,7 @@ def load_model(path: Path) -> tuple[LineNetwork, Contract]:
         network = build_model(
             model, contract.charset.num_classes, contract.charset, path.parent
         )
-    require_fit(
+    require_same_tensors(
         network, state, str(path), "They do not fit the network that the file itself names"
     )
     network.load_state_dict(state)

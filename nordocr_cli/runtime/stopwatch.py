@@ -93,7 +93,7 @@ def time_side_by_side(
     return laps
 
 
-def environment(threads: int | None) -> dict[str, Any]:
+def measurement_environment(threads: int | None) -> dict[str, Any]:
     """Return where a measurement was taken: processor, cores, requested threads, load, versions. An
     unknown value is None.
     """

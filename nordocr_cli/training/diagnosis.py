@@ -12,7 +12,7 @@ from rapidfuzz.distance import Levenshtein
 from torch import nn
 
 from nordocr_cli.charset import Charset
-from nordocr_cli.data.batches import Batch, normalize
+from nordocr_cli.data.batches import Batch, normalize_tensor
 from nordocr_cli.training.step import Stepper
 
 # An evaluation is judged by at most so many lines, and not at all by fewer than _MIN_LINES: a few
@@ -216,7 +216,7 @@ def not_finite_by_themselves(stepper: Stepper, batch: Batch) -> list[int]:
         end = start + int(batch.target_lengths[index])
         one = slice(index, index + 1)
         pixels = batch.images[one, ..., :width].to(device)
-        image = normalize(pixels, stepper.geometry)  # (1, 3, H, w)
+        image = normalize_tensor(pixels, stepper.geometry)  # (1, 3, H, w)
         widths = batch.widths[one].to(device)
         targets = batch.targets[start:end].to(device)
         lengths = batch.target_lengths[one].to(device)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nordocr_cli.charset import Charset
-from nordocr_cli.data.batches import LineBatches, normalize
+from nordocr_cli.data.batches import LineBatches, normalize_tensor
 from nordocr_cli.metrics.group import GroupedLines
 from nordocr_cli.metrics.registry import BY_NAME
 from nordocr_cli.metrics.score import HEADLINE, score_line, score_lines
@@ -60,7 +60,7 @@ class Scores:
 
 
 @torch.inference_mode()
-def evaluate(
+def evaluate_batches(
     model: LineNetwork,
     batches: LineBatches,
     charset: Charset,
@@ -80,7 +80,7 @@ def evaluate(
         if stop():
             model.train(was_training)
             return None
-        images = normalize(batch.images.to(device), batches.geometry)  # (N, 3, H, W)
+        images = normalize_tensor(batch.images.to(device), batches.geometry)  # (N, 3, H, W)
         with amp():
             readings = model.read(images, batch.widths.to(device), charset)
         for row, reading in zip(batch.rows, readings, strict=True):

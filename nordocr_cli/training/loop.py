@@ -27,12 +27,12 @@ from nordocr_cli.training.checkpoint import restore_rng, rng_state, save_state
 from nordocr_cli.training.disk_space import nearly_full
 from nordocr_cli.training.distributed import DistributedContext
 from nordocr_cli.training.ema import Ema
-from nordocr_cli.training.evaluation import Scores, evaluate
+from nordocr_cli.training.evaluation import Scores, evaluate_batches
 from nordocr_cli.training.malloc import give_memory_back
 from nordocr_cli.training.reporting import Reporter
 from nordocr_cli.training.runlog import BEST, LAST, STATE, RunLog
 from nordocr_cli.training.schedule import learning_rate
-from nordocr_cli.training.state import Limits, TrainState, seconds_left
+from nordocr_cli.training.state import RunLimits, TrainState, seconds_left
 from nordocr_cli.training.step import Stepper, StepResult
 from nordocr_cli.training.watchdogs import (
     NotFiniteError,
@@ -57,7 +57,7 @@ class TrainJob:
     charset: Charset
     contract: Contract
     settings: Train
-    limits: Limits
+    limits: RunLimits
     device: torch.device
     precision: str
     folder: Path
@@ -277,7 +277,7 @@ class Trainer:
 
     def _evaluate(self) -> None:
         state, job = self.state, self.job
-        scores = evaluate(
+        scores = evaluate_batches(
             self.weights, job.val, job.charset, job.device, self.stepper.amp, self.stop
         )
         if scores is None:
@@ -380,7 +380,7 @@ class Trainer:
         changed.
         """
         limits, lines = self.job.limits, len(self.job.train)
-        before = Limits(**saved["limits"]) if "limits" in saved else limits
+        before = RunLimits(**saved["limits"]) if "limits" in saved else limits
         if before == limits:
             return
         state = self.state

@@ -295,7 +295,7 @@ def read_run(folder: Path) -> dict[str, Any]:
         ) from error
 
 
-def environment() -> dict[str, Any]:
+def run_environment() -> dict[str, Any]:
     """Return what the results of a run depend on besides its profile: code, versions, machine."""
     return {
         "nordocr": __version__,

@@ -43,7 +43,7 @@ class TrainState:
 
 
 @dataclass(frozen=True)
-class Limits:
+class RunLimits:
     """When a run ends: after `epochs`, unless steps or minutes are given; then only those count,
     and whichever comes first.
     """

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from nordocr_cli.data.batches import Batch, normalize
+from nordocr_cli.data.batches import Batch, normalize_tensor
 from nordocr_cli.geometry import Geometry
 from nordocr_cli.models.base import AuxiliaryBranch, LineNetwork
 from nordocr_cli.settings import Train
@@ -141,7 +141,7 @@ class Stepper:
         losses = []
         for number, batch in enumerate(batches, start=1):
             images = batch.images.to(self.device, non_blocking=True)
-            images = normalize(images, self.geometry)  # (N, 3, H, W)
+            images = normalize_tensor(images, self.geometry)  # (N, 3, H, W)
             widths = batch.widths.to(self.device, non_blocking=True)  # (N,)
             targets = batch.targets.to(self.device)
             lengths = batch.target_lengths.to(self.device)  # (N,)

@@ -79,8 +79,8 @@ def _overlay() -> Callable[..., Any]:
 
 
 ALL = (
-    Format("text", (".txt",), _tables("write_text")),
-    Format("json", (".json",), _tables("write_json"), keeps_errors=True),
+    Format("text", (".txt",), _tables("write_text_pages")),
+    Format("json", (".json",), _tables("write_json_pages"), keeps_errors=True),
     Format("jsonl", (".jsonl",), _tables("write_jsonl"), keeps_errors=True),
     Format("tsv", (".tsv",), _tables("write_tsv")),
     Format("alto", (".alto", ".alto.xml", ".xml"), _alto, of_one_document=True),

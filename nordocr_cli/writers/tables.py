@@ -9,7 +9,7 @@ from nordocr_cli.records import Box
 from nordocr_cli.writers.read_page import ReadLine, ReadPage
 
 
-def write_text(pages: Iterable[ReadPage], *, named: bool = False) -> Iterator[str]:
+def write_text_pages(pages: Iterable[ReadPage], *, named: bool = False) -> Iterator[str]:
     """One line of text a line; `named` puts the path of an image of one line and a tab before."""
     for page in pages:
         if named and page.index is None:
@@ -20,7 +20,7 @@ def write_text(pages: Iterable[ReadPage], *, named: bool = False) -> Iterator[st
             yield f"{name}{printable(line.reading.text)}\n"
 
 
-def write_json(pages: Iterable[ReadPage]) -> Iterator[str]:
+def write_json_pages(pages: Iterable[ReadPage]) -> Iterator[str]:
     """Pages in the shape of the pipeline's results, and after them how many are doubtful; images
     of lines as a list of objects.
     """

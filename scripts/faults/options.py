@@ -162,9 +162,9 @@ class Generator:
         self, good: Sequence[Path], hostile: Sequence[Path], outputs: Path
     ) -> None:
         from nordocr_cli.app import app
-        from nordocr_cli.help_text import build
+        from nordocr_cli.help_text import build_command_tree
 
-        self.commands = list(leaves(build(app)))
+        self.commands = list(leaves(build_command_tree(app)))
         self.folder, self.good = good, sorted(good.iterdir())
         self.hostile, self.outputs = list(hostile), outputs
         self.bad_share = 0.0

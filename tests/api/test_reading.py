@@ -182,9 +182,13 @@ def test_unknown_options_and_endings_are_refused_with_the_nearest(page, tmp_path
 def test_every_option_of_the_command_exists_in_the_interface():
     from nordocr_cli.app import app
     from nordocr_cli.core.predict.plan import PredictOptions
-    from nordocr_cli.help_text import build
+    from nordocr_cli.help_text import build_command_tree
 
-    options = {p.name for p in build(app).commands["read"].params if p.name != "inputs"}
+    options = {
+        p.name
+        for p in build_command_tree(app).commands["read"].params
+        if p.name != "inputs"
+    }
     # How results are shown and where they go: Document.save and plain Python do that.
     showing = {
         "kind",

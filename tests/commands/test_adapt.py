@@ -23,7 +23,9 @@ def adapt(tmp_path, monkeypatch, tiny_checkpoint):
     """A function that adapts an untrained network to scans, and returns what typer returns."""
     monkeypatch.setattr("nordocr_cli.core.finetune.run._GUARD_LINES", 8)
     # A step may well make an untrained network worse; that is judged in tests of finetune.
-    monkeypatch.setattr("nordocr_cli.core.finetune.run.judge", lambda sets, certain: "")
+    monkeypatch.setattr(
+        "nordocr_cli.core.finetune.run.replacement_problem", lambda sets, certain: ""
+    )
     monkeypatch.chdir(tmp_path)
 
     def run(*scans, output="run", steps=1):
@@ -124,7 +126,7 @@ def test_an_interrupted_reading_continues_where_it_was(
 
     read = []
     monkeypatch.setattr(core, "_AT_ONCE", 2)
-    monkeypatch.setattr(core, "open_engine", lambda *options: Counting())
+    monkeypatch.setattr(core, "open_labelling_engine", lambda *options: Counting())
     folder = write_images(
         tmp_path / "run" / "lines" / "images", [digits(n) for n in range(6)]
     )

@@ -13,7 +13,7 @@ import pytest
 
 from nordocr_cli.app import app, main
 from nordocr_cli.charset import NORDIC
-from nordocr_cli.help_text import build
+from nordocr_cli.help_text import build_command_tree
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 FONTS = str(SAMPLES / "train" / "fonts.tsv")
@@ -236,7 +236,9 @@ def workplace(tmp_path, monkeypatch, tiny_run, tiny_onnx, tiny_checkpoint):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("nordocr_cli.core.finetune.run._GUARD_LINES", 8)
     # A step may well make an untrained network worse, and then there is no next command.
-    monkeypatch.setattr("nordocr_cli.core.finetune.run.judge", lambda sets, certain: "")
+    monkeypatch.setattr(
+        "nordocr_cli.core.finetune.run.replacement_problem", lambda sets, certain: ""
+    )
     return tmp_path
 
 
@@ -338,7 +340,7 @@ def leaves_of(command, path=()):
 
 def test_every_command_is_here():
     """A new command needs a case above, or a reason why it has none."""
-    leaves = set(leaves_of(build(app)))
+    leaves = set(leaves_of(build_command_tree(app)))
     groups = {leaf.partition(" ")[0] for leaf in leaves if " " in leaf}
     tested = {
         " ".join(words[:2]) if words[0] in groups else words[0]

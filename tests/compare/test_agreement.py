@@ -9,7 +9,7 @@ from nordocr_cli.compare.agreement import (
     PATTERNS,
     agreement,
     consensus,
-    estimate,
+    estimate_accuracy,
     pattern,
 )
 
@@ -86,11 +86,11 @@ def test_the_estimate_finds_the_accuracy_of_independent_readers():
     """0.9, 0.8 and 0.7 right, independently, and never wrong in the same way: pairs agree in 0.72,
     0.63 and 0.56.
     """
-    assert estimate(0.72, 0.63, 0.56) == pytest.approx(0.9)
-    assert estimate(0.72, 0.56, 0.63) == pytest.approx(0.8)
-    assert estimate(0.63, 0.56, 0.72) == pytest.approx(0.7)
-    assert estimate(1.0, 1.0, 0.5) == 1.0
-    assert estimate(0.5, 0.5, 0.0) is None
+    assert estimate_accuracy(0.72, 0.63, 0.56) == pytest.approx(0.9)
+    assert estimate_accuracy(0.72, 0.56, 0.63) == pytest.approx(0.8)
+    assert estimate_accuracy(0.63, 0.56, 0.72) == pytest.approx(0.7)
+    assert estimate_accuracy(1.0, 1.0, 0.5) == 1.0
+    assert estimate_accuracy(0.5, 0.5, 0.0) is None
 
 
 def test_two_readers_have_no_estimate():

@@ -15,7 +15,7 @@ import pytest
 from nordocr_cli.compare.answers import AnswerFile, enlarged, question
 from nordocr_cli.compare.endpoint import Endpoint, endpoint
 from nordocr_cli.compare.reply import Answer
-from nordocr_cli.compare.vlm import ask, estimate
+from nordocr_cli.compare.vlm import ask, estimate_tokens
 from nordocr_cli.compare.vlm_client import retry_after
 from nordocr_cli.data.resize import decode_image
 from nordocr_cli.errors import MissingBackendError, NordocrError, UsageError
@@ -414,11 +414,11 @@ def test_rate_limits_name_their_reset(headers, seconds):
 
 def test_an_estimate_rests_on_recorded_answers(server, tmp_path):
     answers, asked = AnswerFile(tmp_path / "a.jsonl", "reader"), questions(*range(8))
-    guessed = estimate(asked, answers)
+    guessed = estimate_tokens(asked, answers)
     assert guessed[2] is False
     assert all(tokens > 0 for tokens in guessed[:2])
     read(asked[:2], answers, asking(server))
-    assert estimate(asked, answers) == (8 * 50, 8 * 4, True)
+    assert estimate_tokens(asked, answers) == (8 * 50, 8 * 4, True)
 
 
 def test_what_the_user_gives_is_checked(monkeypatch):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from nordocr_cli.core.champion import Judged, rows_of
+from nordocr_cli.core.champion import Judged, champion_rows
 from nordocr_cli.core.eval.run import evaluate
 from nordocr_cli.errors import UsageError
 from nordocr_cli.metrics.gates import parse_gate
@@ -54,7 +54,7 @@ def test_a_challenger_that_loses_in_every_document_is_worse(judged):
     assert verdicts == {"fax": "worse", "scan": "no difference"}
     (letter,) = found.letters
     assert (letter.letter, letter.champion, letter.challenger) == ("å", 1.0, 0.75)
-    assert [row[0] for row in rows_of(found)] == [
+    assert [row[0] for row in champion_rows(found)] == [
         "all lines",
         "subset fax",
         "subset scan",

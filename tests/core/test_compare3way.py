@@ -9,7 +9,11 @@ from nordocr_cli.compare.reply import Reply
 from nordocr_cli.core.compare3way import run as core
 from nordocr_cli.core.compare3way.files import Outputs
 from nordocr_cli.core.compare3way.plan import CompareRequest, ReferenceSource, plan
-from nordocr_cli.core.compare3way.readings import Source, network_source, parse_source
+from nordocr_cli.core.compare3way.readings import (
+    ReadingSource,
+    network_source,
+    parse_reading_source,
+)
 from nordocr_cli.data.documents import crop_box, read_pages
 from nordocr_cli.data.layouts.readers import read_layout
 from nordocr_cli.data.layouts.result_json import write_result
@@ -37,7 +41,11 @@ def altered(path, change, pages=None):
 
 def compare3way(document, first, second, referee, **options):
     return core.compare3way(
-        document, Source(result=first), Source(result=second), referee, **options
+        document,
+        ReadingSource(result=first),
+        ReadingSource(result=second),
+        referee,
+        **options,
     )
 
 
@@ -313,8 +321,8 @@ def test_missing_readings_are_made_on_the_spot(results, tmp_path, tiny_onnx, hea
     outputs = Outputs(tmp_path / "out.json")
     comparison = core.compare3way(
         TIFF,
-        Source(result=first),
-        Source(model=str(tiny_onnx)),
+        ReadingSource(result=first),
+        ReadingSource(model=str(tiny_onnx)),
         ReferenceSource(),
         outputs=outputs,
         progress=heard,
@@ -331,11 +339,15 @@ def test_missing_readings_are_made_on_the_spot(results, tmp_path, tiny_onnx, hea
 
 
 def test_what_a_source_may_be(tmp_path):
-    assert parse_source("tesseract:swe+nor") == Source(model="tesseract:swe+nor")
-    assert parse_source(str(tmp_path)) == Source(model=str(tmp_path))
-    assert parse_source("best.onnx").model == "best.onnx"
-    assert parse_source("tess_result.json") == Source(result=Path("tess_result.json"))
-    assert parse_source("nordocr-default").model == "nordocr-default"
+    assert parse_reading_source("tesseract:swe+nor") == ReadingSource(
+        model="tesseract:swe+nor"
+    )
+    assert parse_reading_source(str(tmp_path)) == ReadingSource(model=str(tmp_path))
+    assert parse_reading_source("best.onnx").model == "best.onnx"
+    assert parse_reading_source("tess_result.json") == ReadingSource(
+        result=Path("tess_result.json")
+    )
+    assert parse_reading_source("nordocr-default").model == "nordocr-default"
     assert network_source(None).model.startswith("nordocr-default")
 
 
@@ -373,7 +385,7 @@ def test_what_cannot_be_compared_is_refused(results, tmp_path):
 def test_the_output_is_none_of_the_inputs(results, tmp_path):
     answers = tmp_path / "answers.jsonl"
     answers.touch()
-    sources = [Source(result=result) for result in results]
+    sources = [ReadingSource(result=result) for result in results]
     for taken in (TIFF, *results):
         for outputs in (Outputs(taken), Outputs(report=taken), Outputs(open_lines=taken)):
             with pytest.raises(UsageError, match="would overwrite the input"):
@@ -393,7 +405,7 @@ def test_the_output_is_none_of_the_inputs(results, tmp_path):
         tmp_path / "out.svtrv2.json"
     )  # where readings made now would be kept
     with pytest.raises(UsageError, match=r"out\.svtrv2\.json would overwrite the input"):
-        engines = Source(model="tesseract"), Source(made)
+        engines = ReadingSource(model="tesseract"), ReadingSource(made)
         reference, outputs = ReferenceSource(truth=TRUTH), Outputs(tmp_path / "out.json")
         plan(CompareRequest(TIFF, *engines, reference, outputs=outputs))
 

@@ -8,7 +8,14 @@ from typer.testing import CliRunner
 
 from nordocr_cli.app import app
 from nordocr_cli.charset import NORDIC, NORDIC_EXT
-from nordocr_cli.core.data import export, merge, plot, stats, verify, view
+from nordocr_cli.core.data import (
+    export_store,
+    merge_stores,
+    plot,
+    stats,
+    verify_store,
+    view,
+)
 from nordocr_cli.core.prep.run import prep
 from nordocr_cli.data.store import LineStore, LineStoreWriter
 from nordocr_cli.errors import DataError, UsageError
@@ -100,9 +107,9 @@ def test_the_plot_is_a_picture(tmp_path: Path) -> None:
 def test_merged_lines_are_the_lines(tmp_path: Path) -> None:
     a = write(tmp_path / "a.lmdb", LINES, prefix="a")
     b = write(tmp_path / "b.lmdb", LINES[:2], Geometry(max_width=1792), prefix="b")
-    result = merge([a, b], tmp_path / "c.lmdb")
+    result = merge_stores([a, b], tmp_path / "c.lmdb")
     assert (result.lines, result.renamed) == (6, False)
-    assert verify(tmp_path / "c.lmdb").damaged == ()
+    assert verify_store(tmp_path / "c.lmdb").damaged == ()
     with (
         LineStore(tmp_path / "c.lmdb") as merged,
         LineStore(a) as first,
@@ -115,7 +122,7 @@ def test_merged_lines_are_the_lines(tmp_path: Path) -> None:
         ):
             np.testing.assert_array_equal(merged.image(index), store.image(local))
             assert merged.row(index) == store.row(local)
-    assert merge([a, tmp_path / "c.lmdb"], tmp_path / "d.lmdb").renamed
+    assert merge_stores([a, tmp_path / "c.lmdb"], tmp_path / "d.lmdb").renamed
     assert [line.id for line in view(tmp_path / "d.lmdb", limit=5)] == [
         "a:a0",
         "a:a1",
@@ -131,15 +138,15 @@ def test_what_cannot_be_merged_is_named(tmp_path: Path) -> None:
     other["resampler"] = write(tmp_path / "c.lmdb", LINES, Geometry(resampler="area"))
     for message, path in other.items():
         with pytest.raises(DataError, match=message):
-            merge([a, path], tmp_path / "d.lmdb")
+            merge_stores([a, path], tmp_path / "d.lmdb")
     with pytest.raises(UsageError, match="one of the stores"):
-        merge([a, other["charset"]], a)
+        merge_stores([a, other["charset"]], a)
     assert not (tmp_path / "d.lmdb").exists()
 
 
 def test_an_export_is_a_source_of_the_same_lines(tmp_path: Path) -> None:
     a = write(tmp_path / "a.lmdb", [line for line in LINES if line[0] <= 1024])
-    result = export(a, tmp_path / "out")
+    result = export_store(a, tmp_path / "out")
     assert result.lines == 3
     again = prep(
         [tmp_path / "out"], tmp_path / "b.lmdb", load_profile("svtrv2-1024").profile
@@ -160,7 +167,7 @@ def test_an_export_is_a_source_of_the_same_lines(tmp_path: Path) -> None:
                 old.image,
             )
     with pytest.raises(UsageError, match="there already"):
-        export(a, tmp_path / "out")
+        export_store(a, tmp_path / "out")
 
 
 def test_nothing_is_written_into_the_store(tmp_path: Path) -> None:
@@ -168,21 +175,21 @@ def test_nothing_is_written_into_the_store(tmp_path: Path) -> None:
     found, inside = stats(store), store / "data.mdb"
     for call in (
         lambda: view(store, sheet=inside),
-        lambda: export(store, store / "lines"),
+        lambda: export_store(store, store / "lines"),
         lambda: pytest.importorskip("matplotlib") and plot(found, inside, store),
     ):
         with pytest.raises(UsageError, match="would overwrite the input"):
             call()
-    assert verify(store).damaged == ()
+    assert verify_store(store).damaged == ()
 
 
 def test_a_store_that_cannot_be_opened_is_a_result_too(tmp_path: Path) -> None:
     store = write(tmp_path / "a.lmdb", LINES)
     (store / "data.mdb").write_bytes(b"not an LMDB" * 1000)
-    found = verify(store)
+    found = verify_store(store)
     assert (found.lines, len(found.damaged)) == (0, 1)
     assert "not an LMDB file" in found.damaged[0]
-    for call in (verify, stats, view):
+    for call in (verify_store, stats, view):
         with pytest.raises(UsageError, match="no line store"):
             call(tmp_path / "nowhere.lmdb")
 
@@ -221,6 +228,6 @@ def test_merged_stores_keep_the_rows_that_are_in_none(tmp_path: Path) -> None:
     ):
         writer.add_encoded(store.encoded(0), store.row(0))
         writer.leave_out(rows[0])
-    merge([one, tmp_path / "c.lmdb"], tmp_path / "d.lmdb")
+    merge_stores([one, tmp_path / "c.lmdb"], tmp_path / "d.lmdb")
     with LineStore(tmp_path / "d.lmdb") as store:
         assert [row.text for row in store.left_out] == ["x" * 300]

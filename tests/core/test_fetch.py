@@ -13,7 +13,7 @@ import pytest
 from nordocr_cli.core.fetch import fetch, plan_fetch
 from nordocr_cli.data.public.catalogue import public_sets
 from nordocr_cli.data.public.download import download
-from nordocr_cli.data.public.unpack import unpack
+from nordocr_cli.data.public.unpack import unpack_into
 from nordocr_cli.errors import DataError, UsageError
 
 
@@ -128,7 +128,7 @@ def test_an_archive_cannot_write_outside_its_folder(tmp_path):
     archive.write_bytes(tar_with(("../outside.txt", b"x")))
 
     with pytest.raises(DataError, match="cannot unpack"):
-        unpack(archive, tmp_path / "inside")
+        unpack_into(archive, tmp_path / "inside")
 
     assert not (tmp_path / "outside.txt").exists()
 
@@ -139,7 +139,7 @@ def test_a_zip_cannot_write_outside_its_folder(tmp_path):
         opened.writestr("..\\outside.txt", "x")
 
     with pytest.raises(DataError, match="leads out of the archive"):
-        unpack(archive, tmp_path / "inside")
+        unpack_into(archive, tmp_path / "inside")
 
 
 def test_every_set_of_the_catalogue_names_its_licence_and_an_https_address():

@@ -11,7 +11,7 @@ from nordocr_cli.charset import NORDIC, NORDIC_EXT
 from nordocr_cli.core.finetune import run as core
 from nordocr_cli.core.finetune.choices import choose_charset, choose_training
 from nordocr_cli.core.finetune.plan import FinetuneRequest, plan_finetune
-from nordocr_cli.core.finetune.result import SetResult, judge
+from nordocr_cli.core.finetune.result import SetResult, replacement_problem
 from nordocr_cli.core.finetune.run import resumed_request, run_finetune
 from nordocr_cli.errors import DataError, Interrupted, UsageError
 from nordocr_cli.profile import load_profile
@@ -70,7 +70,7 @@ def test_a_fine_tuning_stops_continues_and_leaves_its_models(
     valid_output("finetune", result.to_json())
     assert result.steps == 2
     assert [one.name for one in result.sets] == ["held-out", "guard"]
-    assert result.accepted == (not judge(result.sets))
+    assert result.accepted == (not replacement_problem(result.sets))
     if result.accepted:
         assert (tmp_path / "run" / "model.onnx").is_file()
     else:
@@ -135,14 +135,18 @@ def test_a_set_that_got_worse_is_named():
         return SetResult(name, 10, 0.1, after, 0.5, 0.5, verdict)
 
     same, few = "no difference shown", "too few documents"
-    assert judge((one("held-out", "better"), one("guard", same, 0.2))) == ""
-    assert judge((one("held-out", few, 0.1), one("guard", same))) == ""
-    assert "reads guard worse" in judge((one("held-out", "better"), one("guard", "worse")))
-    assert "reads held-out worse" in judge((one("held-out", few, 0.2), one("guard", same)))
+    assert replacement_problem((one("held-out", "better"), one("guard", same, 0.2))) == ""
+    assert replacement_problem((one("held-out", few, 0.1), one("guard", same))) == ""
+    assert "reads guard worse" in replacement_problem(
+        (one("held-out", "better"), one("guard", "worse"))
+    )
+    assert "reads held-out worse" in replacement_problem(
+        (one("held-out", few, 0.2), one("guard", same))
+    )
     # Labels that are readings of engines hold errors: only a clear verdict counts.
     unclear = (one("held-out", few, 0.2), one("guard", same))
-    assert judge(unclear, certain_labels=False) == ""
+    assert replacement_problem(unclear, certain_labels=False) == ""
     clear = (one("held-out", "worse"), one("guard", same))
-    assert "reads held-out worse" in judge(clear, certain_labels=False)
+    assert "reads held-out worse" in replacement_problem(clear, certain_labels=False)
     guard = (one("held-out", "better"), one("guard", few, 0.2))
-    assert "reads guard worse" in judge(guard, certain_labels=False)
+    assert "reads guard worse" in replacement_problem(guard, certain_labels=False)

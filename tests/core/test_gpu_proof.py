@@ -15,7 +15,7 @@ from gpu_branches import gpu_branches
 import nordocr_cli
 from nordocr_cli.core.gpu_proof import run as proof_run
 from nordocr_cli.core.gpu_proof.branches import BRANCHES, branch_status
-from nordocr_cli.core.gpu_proof.plan import STEPS, Step, plan_proof
+from nordocr_cli.core.gpu_proof.plan import STEPS, ProofStep, plan_proof
 from nordocr_cli.core.gpu_proof.run import run_proof
 from nordocr_cli.core.gpu_proof.steps import RUN
 from nordocr_cli.core.gpu_proof.targets import targets
@@ -143,7 +143,7 @@ def stepped(folder, tmp_path, monkeypatch):
     """A plan of steps that are programs given as text; the worker is replaced by them."""
 
     def make(programs, minutes=1.0, limit_s=30, **options):
-        steps = tuple(Step(name, name, limit_s, alone=False) for name in programs)
+        steps = tuple(ProofStep(name, name, limit_s, alone=False) for name in programs)
 
         def start(command, **settings):
             name, file = command[-2:]

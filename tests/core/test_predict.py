@@ -11,7 +11,7 @@ from nordocr_cli.core.predict import inputs as predict_inputs
 from nordocr_cli.core.predict import journal as journal_module
 from nordocr_cli.core.predict import run as core
 from nordocr_cli.core.predict.inputs import find_images, resolve_layout
-from nordocr_cli.core.predict.journal import Journal
+from nordocr_cli.core.predict.journal import PredictJournal
 from nordocr_cli.core.predict.run import FORMATS, plan_predict, predict
 from nordocr_cli.data.layouts.readers import read_layout
 from nordocr_cli.errors import DataError, Interrupted, UsageError
@@ -240,7 +240,7 @@ def test_a_stopped_run_goes_on(tiny_onnx, tmp_path, monkeypatch):
     whole = written("jsonl", [tmp_path], str(tiny_onnx)).splitlines(keepends=True)
     assert len(whole) == 4
 
-    stopped = Journal(output, plan, resume=False)
+    stopped = PredictJournal(output, plan, resume=False)
     with pytest.raises(
         Interrupted,
         match=r"\.out\.jsonl\.part holds what was read, the same command with --resume",
@@ -248,9 +248,9 @@ def test_a_stopped_run_goes_on(tiny_onnx, tmp_path, monkeypatch):
         stopped.write(stop_after(whole[:3], whole[3][:20]))
     assert not output.exists()
     with pytest.raises(UsageError, match="add --resume"):
-        Journal(output, plan, resume=False)
+        PredictJournal(output, plan, resume=False)
     with pytest.raises(UsageError, match="begun with decoder 'auto', now it is 'beam'"):
-        Journal(output, plan | {"decoder": "beam"}, resume=True)
+        PredictJournal(output, plan | {"decoder": "beam"}, resume=True)
 
     with (
         monkeypatch.context() as patch,
@@ -259,9 +259,9 @@ def test_a_stopped_run_goes_on(tiny_onnx, tmp_path, monkeypatch):
         ),
     ):
         patch.setattr(journal_module, "sha256_of", lambda path: "other")
-        Journal(output, plan, resume=True)
+        PredictJournal(output, plan, resume=True)
 
-    journal = Journal(output, plan, resume=True)
+    journal = PredictJournal(output, plan, resume=True)
     assert journal.read == 2
     assert [
         path.name
@@ -295,7 +295,7 @@ def test_a_damaged_page_costs_no_other_page(tiny_onnx, tmp_path, monkeypatch):
         def find(self, image):
             return [Box(0, 0, image.shape[1], image.shape[0])]
 
-    monkeypatch.setattr(tesseract, "LineFinder", OneLine)
+    monkeypatch.setattr(tesseract, "TesseractLineFinder", OneLine)
     path, pages = tmp_path / "doc.tif", [Image.new("L", (80, 32), 255) for _ in range(3)]
     pages[0].save(path, save_all=True, append_images=pages[1:], compression="tiff_deflate")
     with Image.open(path) as image:
@@ -318,9 +318,9 @@ def test_two_processes_do_not_mix_their_lines(tiny_onnx, tmp_path):
     shutil.copy(IMAGES[0], tmp_path)
     output = tmp_path / "out.jsonl"
     plan = plan_predict([tmp_path], str(tiny_onnx)).to_json()
-    first = Journal(output, plan, resume=False)
+    first = PredictJournal(output, plan, resume=False)
     with pytest.raises(UsageError, match=r"another process is writing .*out\.jsonl"):
-        Journal(output, plan, resume=True)
+        PredictJournal(output, plan, resume=True)
     first.write(["{}\n"])
     assert output.read_text() == "{}\n"
     assert not list(tmp_path.glob(".out*"))
@@ -328,13 +328,13 @@ def test_two_processes_do_not_mix_their_lines(tiny_onnx, tmp_path):
 
 def test_a_damaged_journal_is_named(tmp_path):
     plan = {"inputs": []}
-    stopped = Journal(tmp_path / "out.jsonl", plan, resume=False)
+    stopped = PredictJournal(tmp_path / "out.jsonl", plan, resume=False)
     stopped.release()
     stopped.part.write_text("not json\n")
     with pytest.raises(
         DataError, match=r"out\.jsonl\.part:1: not a line that predict wrote"
     ):
-        Journal(tmp_path / "out.jsonl", plan, resume=True)
+        PredictJournal(tmp_path / "out.jsonl", plan, resume=True)
     stopped.discard()
     assert not list(tmp_path.iterdir())
 

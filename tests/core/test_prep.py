@@ -11,7 +11,7 @@ import lmdb
 import numpy as np
 import pytest
 
-from nordocr_cli.core.data import export
+from nordocr_cli.core.data import export_store
 from nordocr_cli.core.prep import engines as prep_engines
 from nordocr_cli.core.prep import run as prep_module
 from nordocr_cli.core.prep.lines import Selection
@@ -394,7 +394,7 @@ def test_what_prep_noted_comes_through_stores_and_exports(tmp_path: Path) -> Non
         "squash_ratio": 1.24,
         "over_width": "squash",
     }
-    export(tmp_path / "a.lmdb", tmp_path / "exported")
+    export_store(tmp_path / "a.lmdb", tmp_path / "exported")
     for again in ("a.lmdb", "exported"):
         second = prep([tmp_path / again], tmp_path / "b.lmdb", narrow)
         assert (second.over_wide, second.worst_squash_ratio, second.mapped) == (

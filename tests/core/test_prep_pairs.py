@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from nordocr_cli.core.prep.run import prep
-from nordocr_cli.data.split import Split, document_of
+from nordocr_cli.data.split import Split, document_of_row
 from nordocr_cli.data.store import LineStore
 from nordocr_cli.errors import DataError
 from nordocr_cli.profile import load_profile
@@ -196,7 +196,7 @@ def test_pages_of_one_name_are_of_as_many_documents(
     assert sorted(result.stores.values()) == [1, 2]
     prep([tmp_path], tmp_path / "tree.lmdb", PROFILE, split=Split(0.3))
     with LineStore(tmp_path / "tree.lmdb") as store:
-        documents = {document_of(store.row(index)) for index in range(len(store))}
+        documents = {document_of_row(store.row(index)) for index in range(len(store))}
     assert len(documents) == 2
 
 
@@ -204,7 +204,10 @@ def test_a_sources_name_stands_for_its_folder(tmp_path: Path) -> None:
     one, two, _ = books(tmp_path, ["bok1", "bok2", "bok3"])
     prep([f"x={one}", f"y={two}"], tmp_path / "o.lmdb", PROFILE)
     with LineStore(tmp_path / "o.lmdb") as store:
-        assert [document_of(store.row(index)) for index in range(2)] == ["x/0001", "y/0001"]
+        assert [document_of_row(store.row(index)) for index in range(2)] == [
+            "x/0001",
+            "y/0001",
+        ]
 
 
 def test_a_validation_store_holds_each_language_that_has_two_documents(

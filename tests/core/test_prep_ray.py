@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from nordocr_cli.core.prep import lines as prep_lines
+from nordocr_cli.core.prep import engines
 from nordocr_cli.core.prep.run import prep
 from nordocr_cli.data.split import Split
 from nordocr_cli.errors import MissingBackendError, UsageError
@@ -47,8 +47,8 @@ def test_two_nodes_make_the_same_stores(
     from ray.cluster_utils import Cluster
 
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    monkeypatch.setattr(prep_lines, "_RAY_SHARD", 20)
-    monkeypatch.setattr(prep_lines, "_RAY_ROWS_A_DATASET", 300)  # two data sets
+    monkeypatch.setattr(engines, "_RAY_SHARD", 20)
+    monkeypatch.setattr(engines, "_RAY_ROWS_A_DATASET", 300)  # two data sets
     monkeypatch.chdir(tmp_path)
     sources = [lines(tmp_path / "in"), f"more={lines(tmp_path / 'more')}"]
     local = prep(sources, Path("local/o.lmdb"), PROFILE, split=Split(0.3), threads=1)

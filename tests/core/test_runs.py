@@ -14,7 +14,7 @@ from nordocr_cli.atomic import sha256_of
 from nordocr_cli.core.clean import delete, find_waste
 from nordocr_cli.core.promote import PromotionRequest, plan, promote
 from nordocr_cli.core.runs import differences_of, list_runs
-from nordocr_cli.core.signature import verify
+from nordocr_cli.core.signature import verify_promotion
 from nordocr_cli.errors import ArtifactError, DataError, GateMissed, UsageError
 
 # The lines of the tiny run are those that it was trained on.
@@ -281,18 +281,18 @@ def test_a_record_is_signed_and_checked(runs, tmp_path, monkeypatch):
     target = tmp_path / "m.safetensors"
     options = {"gates": ["lines>=12"], "output": target} | ALLOWED
     done = promote(runs / "a", sign_key_env="PROMOTION_KEY", **options)
-    assert verify(done.record, KEY.encode())["sha256"] == done.sha256
+    assert verify_promotion(done.record, KEY.encode())["sha256"] == done.sha256
     assert KEY not in done.record.read_text()
     with pytest.raises(ArtifactError, match="signature does not hold"):
-        verify(done.record, b"another key of some length")
+        verify_promotion(done.record, b"another key of some length")
     record = json.loads(done.record.read_text())
     done.record.write_text(json.dumps(record | {"gates": []}))
     with pytest.raises(ArtifactError, match="signature does not hold"):
-        verify(done.record, KEY.encode())
+        verify_promotion(done.record, KEY.encode())
     done.record.write_text(json.dumps(record))
     monkeypatch.setenv("PROMOTION_KEY", "short")
     with pytest.raises(UsageError, match="at least 16 characters"):
         promote(runs / "a", sign_key_env="PROMOTION_KEY", **options)
     target.write_bytes(b"other weights")
     with pytest.raises(ArtifactError, match="are not the weights"):
-        verify(done.record, KEY.encode())
+        verify_promotion(done.record, KEY.encode())

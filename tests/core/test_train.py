@@ -36,7 +36,7 @@ from nordocr_cli.settings import Augment
 from nordocr_cli.training import disk_space as room
 from nordocr_cli.training import reporting, runlog, watchdogs
 from nordocr_cli.training.checkpoint import load_state, save_state
-from nordocr_cli.training.evaluation import evaluate
+from nordocr_cli.training.evaluation import evaluate_batches
 from nordocr_cli.training.runlog import new_run_folder, read_run
 
 SETS = [
@@ -869,10 +869,10 @@ def test_the_best_checkpoint_is_chosen_by_the_metric(
 
     def evaluated(*arguments):
         rates = next(evaluations)
-        found = evaluate(*arguments)
+        found = evaluate_batches(*arguments)
         return replace(found, cer=rates["cer"], exact=rates["exact"], rates=rates)
 
-    monkeypatch.setattr("nordocr_cli.training.loop.evaluate", evaluated)
+    monkeypatch.setattr("nordocr_cli.training.loop.evaluate_batches", evaluated)
     request = TrainRequest(
         train=(store,), val=(store,), run_dir=tmp_path / metric, max_steps=6, device="cpu"
     )

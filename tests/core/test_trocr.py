@@ -12,7 +12,7 @@ import pytest
 from nordocr_cli.charset import NORDIC
 from nordocr_cli.core.eval.run import evaluate
 from nordocr_cli.core.export.plan import plan_export
-from nordocr_cli.core.merge_lora import merge, plan_merge
+from nordocr_cli.core.merge_lora import merge_adapters, plan_merge
 from nordocr_cli.core.predict.run import predict
 from nordocr_cli.core.train.plan import plan_train
 from nordocr_cli.core.train.request import TrainRequest
@@ -173,7 +173,7 @@ def test_merged_the_folder_reads_the_same_here_and_in_transformers(
     from transformers import AutoTokenizer, VisionEncoderDecoderModel
 
     source = request.getfixturevalue(which).run_dir
-    result = merge(plan_merge(source, tmp_path / "merged"), heard)
+    result = merge_adapters(plan_merge(source, tmp_path / "merged"), heard)
     valid_output("merge-lora", result.to_json())
     assert {
         "best.safetensors",
@@ -191,12 +191,12 @@ def test_merged_the_folder_reads_the_same_here_and_in_transformers(
         assert other.text == one.text
         assert other.confidence == pytest.approx(one.confidence, rel=1e-4)
     if which == "learnt":
-        from nordocr_cli.models.trocr.network import stretched
+        from nordocr_cli.models.trocr.network import stretched_lines
 
         plain = VisionEncoderDecoderModel.from_pretrained(tmp_path / "merged").eval()
         pixels = torch.from_numpy(crops[1]).permute(2, 0, 1)[None] / 127.5 - 1
         with torch.no_grad():
-            ids = plain.generate(stretched(pixels, None, (32, 32)), max_length=8)
+            ids = plain.generate(stretched_lines(pixels, None, (32, 32)), max_length=8)
         assert (
             AutoTokenizer.from_pretrained(tmp_path / "merged").decode(
                 ids[0], skip_special_tokens=True

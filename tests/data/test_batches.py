@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from nordocr_cli.charset import NORDIC
 from nordocr_cli.data import resize
 from nordocr_cli.data.batch_options import BatchOptions
-from nordocr_cli.data.batches import LineBatches, normalize
+from nordocr_cli.data.batches import LineBatches, normalize_tensor
 from nordocr_cli.data.buffers import Buffers
 from nordocr_cli.data.store import LineStore, LineStoreWriter
 from nordocr_cli.errors import DataError
@@ -113,7 +113,7 @@ def test_a_batch_holds_its_lines_and_white_beside_them(stores):
     seen = 0
     for batch in batches_of(stores).epoch(0):
         targets = torch.split(batch.targets, batch.target_lengths.tolist())
-        pixels = normalize(batch.images, GEOMETRY)
+        pixels = normalize_tensor(batch.images, GEOMETRY)
         assert batch.masked
         assert batch.images.shape[3] == batch.widths.max()
         for slot, row_id in enumerate(batch.row_ids):
@@ -126,7 +126,7 @@ def test_a_batch_holds_its_lines_and_white_beside_them(stores):
             assert NORDIC.decode(targets[slot].tolist()) == batch.texts[slot] == text
             seen += 1
         assert np.array_equal(
-            pixels.numpy(), resize.normalize(batch.images.numpy(), GEOMETRY)
+            pixels.numpy(), resize.normalize_array(batch.images.numpy(), GEOMETRY)
         )
     assert seen == 60
 
@@ -219,10 +219,12 @@ def test_gray_lines_stay_one_channel_until_they_are_normalized(tmp_path, stores)
                     image[:, :, :width].permute(1, 2, 0).numpy(), store.image(index)
                 )
         batch = next(iter(batches_of([gray]).epoch(0)))
-        values = normalize(batch.images, GEOMETRY)
+        values = normalize_tensor(batch.images, GEOMETRY)
         assert values.shape[1] == 3
         assert values.is_contiguous(memory_format=torch.channels_last)
-        assert torch.equal(values, normalize(batch.images.expand(-1, 3, -1, -1), GEOMETRY))
+        assert torch.equal(
+            values, normalize_tensor(batch.images.expand(-1, 3, -1, -1), GEOMETRY)
+        )
 
 
 def test_memory_is_used_again_but_never_while_a_batch_holds_it(stores):

@@ -15,7 +15,7 @@ from nordocr_cli.data.resize import (
     _plain_size,
     decode_image,
     image_size,
-    normalize,
+    normalize_array,
     pad_batch,
     read_image,
     resize_line,
@@ -286,7 +286,7 @@ def test_padding_is_exactly_one_after_normalization() -> None:
     images, widths = pad_batch(lines, GEOMETRY)
     assert images.shape == (2, 3, 32, 20)
     assert widths.tolist() == [8, 20]
-    values = normalize(images, GEOMETRY)
+    values = normalize_array(images, GEOMETRY)
     assert values.dtype == np.float32
     assert (values[0, :, :, 8:] == 1.0).all()
     assert (values[0, :, :, :8] == -1.0).all()

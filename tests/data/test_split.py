@@ -2,7 +2,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nordocr_cli.data.split import Placement, choose_documents, choose_folds, document_of
+from nordocr_cli.data.split import (
+    Placement,
+    choose_documents,
+    choose_folds,
+    document_of_row,
+)
 from nordocr_cli.errors import DataError
 from nordocr_cli.records import LineRow
 
@@ -82,5 +87,5 @@ def test_the_first_text_of_a_picture_is_remembered() -> None:
     placement.place(line("A", "first"), b"p")
     placement.place(line("A", "second"), b"p")
     assert placement.first_text(b"p") == "first"
-    assert document_of(line("A")) == "A"
-    assert document_of(LineRow("id", "a.png", "x")) == "id"
+    assert document_of_row(line("A")) == "A"
+    assert document_of_row(LineRow("id", "a.png", "x")) == "id"

@@ -20,7 +20,7 @@ import pytest
 from PIL import Image
 
 from nordocr_cli.charset import ALPHANUMERIC, NORDIC
-from nordocr_cli.core.data import merge, verify
+from nordocr_cli.core.data import merge_stores, verify_store
 from nordocr_cli.data import store as store_module
 from nordocr_cli.data.line_record import encode_png
 from nordocr_cli.data.store import LineStore, LineStoreWriter
@@ -166,7 +166,7 @@ def test_a_store_of_pngs_is_still_read(tmp_path: Path) -> None:
         for index in range(4):
             np.testing.assert_array_equal(store.image(index), line(index))
         np.testing.assert_array_equal(store.images([3])[0], line(3))
-    merge([old], tmp_path / "new.lmdb")
+    merge_stores([old], tmp_path / "new.lmdb")
     with LineStore(tmp_path / "new.lmdb") as store:
         np.testing.assert_array_equal(store.images([3])[0], line(3))
 
@@ -244,7 +244,7 @@ def test_the_map_grows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store_module, "_LINES_PER_TRANSACTION", 10)
     path = write(tmp_path / "a.lmdb", lines=60)
     assert (path / "data.mdb").stat().st_size > 128 << 10
-    assert verify(path).damaged == ()
+    assert verify_store(path).damaged == ()
 
 
 def test_a_failed_or_repeated_write(path: Path, tmp_path: Path) -> None:
@@ -311,7 +311,7 @@ def test_changed_records_are_named(path: Path) -> None:
         np.testing.assert_array_equal(store.image(2), line(2))
         with pytest.raises(DataError, match="image-000000004 is damaged"):
             store.image(3)
-    assert len(verify(path).damaged) == 1
+    assert len(verify_store(path).damaged) == 1
 
 
 def test_random_damage_never_passes_unseen(path: Path, tmp_path: Path) -> None:

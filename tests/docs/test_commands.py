@@ -21,7 +21,7 @@ import pytest
 from transcript import read_steps
 
 from nordocr_cli.app import app
-from nordocr_cli.help_text import build
+from nordocr_cli.help_text import build_command_tree
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -106,7 +106,7 @@ def test_the_commands_of_a_transcribed_use_exist(use):
 
 
 def require_known(words):
-    command = build(app)
+    command = build_command_tree(app)
     while hasattr(command, "commands") and words and not words[0].startswith("-"):
         name, *words = words
         command = command.commands[name]

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from nordocr_cli.app import app
-from nordocr_cli.help_text import build
+from nordocr_cli.help_text import build_command_tree
 
 ROOT = Path(__file__).parents[2]
 
@@ -68,7 +68,7 @@ def steps_of(name):
 
 
 def require_known(words):
-    command = build(app)
+    command = build_command_tree(app)
     while hasattr(command, "commands"):
         name, *words = words
         command = command.commands[name]

@@ -13,8 +13,8 @@ from nordocr_cli.metrics.html_report import (
     Chart,
     Figure,
     GalleryRow,
-    Page,
-    Table,
+    ReportPage,
+    ReportTable,
     evaluation_page,
     gallery_rows,
     render_page,
@@ -60,11 +60,11 @@ def page(text="x", **fields):
         b"png",
         {"id": text, text: text},
     )
-    table = Table(
+    table = ReportTable(
         text, (text, "n"), [(text, text)], right=(1,), bars=(0.5,), facet="class", note=text
     )
     chart = Chart(text, text, text, [(0.5, 0.5, 1.0, text)], diagonal=True, note=text)
-    return Page(
+    return ReportPage(
         **{"title": text, "subtitle": text} | fields,
         sections=[table, chart],
         gallery=[row],
@@ -207,7 +207,7 @@ def test_nothing_read_and_everything_right_are_pages_too():
 
 def test_several_readers_of_one_line():
     row = GalleryRow("a", "Øre", {"SVTRv2": "Ore", "Tesseract": "Øre"})
-    readings = data_of(render_page(Page("t", "s", gallery=[row])))[0]["readings"]
+    readings = data_of(render_page(ReportPage("t", "s", gallery=[row])))[0]["readings"]
     assert [(r["name"], r["pieces"]) for r in readings] == [
         ("SVTRv2", [["Ø", "O"], ["re"]]),
         ("Tesseract", [["Øre"]]),

@@ -8,7 +8,7 @@ from nordocr_cli.charset import NORDIC
 from nordocr_cli.errors import DataError
 from nordocr_cli.metrics.report import GROUPINGS, build_report, report_from_json
 from nordocr_cli.metrics.score import (
-    document_of,
+    document_of_source,
     score_line,
     score_lines,
     width_band,
@@ -185,7 +185,7 @@ def test_out_of_vocabulary_references_need_a_charset():
 
 
 def test_intervals_draw_documents_where_they_are_known():
-    assert document_of("d000_sv_ar:p1:r4") == "d000_sv_ar"
+    assert document_of_source("d000_sv_ar:p1:r4") == "d000_sv_ar"
     report = build_report(RESULTS)
     assert (report.cer_interval.unit, report.cer_interval.units) == ("source", 3)
     assert report.exact_interval.low <= report.exact_rate <= report.exact_interval.high

@@ -106,7 +106,9 @@ def little(request, monkeypatch):
     """The options of a network of few channels and blocks, of every kind of block that the sizes
     have.
     """
-    monkeypatch.setitem(svtrv2.SIZES, "tiny", svtrv2.Size((32, 32, 64), ("C", "CFG", "G")))
+    monkeypatch.setitem(
+        svtrv2.SIZES, "tiny", svtrv2.Svtrv2Size((32, 32, 64), ("C", "CFG", "G"))
+    )
     return NETWORKS[request.param]
 
 

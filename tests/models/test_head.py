@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from nordocr_cli.charset import ALPHANUMERIC, NORDIC, NORDIC_EXT, Charset
-from nordocr_cli.data.resize import normalize, read_image, resize_line
+from nordocr_cli.data.resize import normalize_array, read_image, resize_line
 from nordocr_cli.decode.ctc import decode_greedy
 from nordocr_cli.errors import ArtifactError
 from nordocr_cli.models.head import move_head
@@ -115,7 +115,7 @@ def test_untrained_a_moved_head_reads_as_before():
     for path in sorted((SAMPLES / "lines" / "images").glob("*.png"))[:6]:
         line = resize_line(read_image(path), contract.geometry)
         image = torch.from_numpy(
-            normalize(line.transpose(2, 0, 1)[None], contract.geometry)
+            normalize_array(line.transpose(2, 0, 1)[None], contract.geometry)
         )
         with torch.no_grad():
             logits, before = wide(image).numpy(), network(image).numpy()

@@ -16,7 +16,8 @@ from nordocr_cli.charset import NORDIC
 from nordocr_cli.core.export.plan import plan_export
 from nordocr_cli.core.export.run import export
 from nordocr_cli.errors import ArtifactError, UsageError
-from nordocr_cli.models.parseq.network import Attention, stretched
+from nordocr_cli.models.checkpoints.fit import require_same_tensors
+from nordocr_cli.models.parseq.network import Attention, stretched_columns
 from nordocr_cli.models.parseq.permutations import (
     additive,
     causal_mask,
@@ -25,7 +26,7 @@ from nordocr_cli.models.parseq.permutations import (
     to_tokens,
 )
 from nordocr_cli.models.registry import build_model
-from nordocr_cli.models.weights import load_model, require_fit, save_weights
+from nordocr_cli.models.weights import load_model, save_weights
 from nordocr_cli.profile import load_profile, profile_to_json
 from nordocr_cli.runtime.recognizers import open_recognizer
 from nordocr_cli.settings import ParseqModel
@@ -125,7 +126,7 @@ def test_classes_of_embedding_head_and_charset_belong_together(network):
     assert network.head.out_features == NORDIC.num_classes == 126
     assert network.text_embed.embedding.num_embeddings == 128
     with pytest.raises(ArtifactError, match="another charset"):
-        require_fit(
+        require_same_tensors(
             network,
             build(95, **SMALL).state_dict(),
             "other.safetensors",
@@ -270,8 +271,8 @@ def test_stretching_is_cv2_s():
         torch.from_numpy(line).permute(2, 0, 1)[None], (0, 7), value=9.0
     )
     for found in (
-        stretched(padded[..., :13], None, 40),
-        stretched(padded, torch.tensor([13]), 40),
+        stretched_columns(padded[..., :13], None, 40),
+        stretched_columns(padded, torch.tensor([13]), 40),
     ):
         assert np.allclose(found[0].permute(1, 2, 0).numpy(), wanted, atol=1e-5)
 

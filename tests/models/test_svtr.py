@@ -13,7 +13,7 @@ from nordocr_cli.core.export.run import export
 from nordocr_cli.geometry import out_length
 from nordocr_cli.models.merging import SVTRMerging
 from nordocr_cli.models.registry import build_model
-from nordocr_cli.models.svtr import SIZES, LocalMixer, Size, stretched
+from nordocr_cli.models.svtr import SIZES, LocalMixer, SvtrSize, stretched_positions
 from nordocr_cli.models.weights import load_model, save_weights
 from nordocr_cli.profile import load_profile, profile_to_json
 from nordocr_cli.settings import SvtrModel
@@ -52,7 +52,7 @@ def shallow(monkeypatch):
     """One block or two in each stage, in half the channels, both kinds of mixing and both merges
     among them.
     """
-    monkeypatch.setitem(SIZES, "tiny", Size((32, 64, 128), (1, 2, 1), 2))
+    monkeypatch.setitem(SIZES, "tiny", SvtrSize((32, 64, 128), (1, 2, 1), 2))
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +141,7 @@ def test_positions_of_narrow_and_wide_lines():
         torch.arange(4.0)[:, None, None] * 10,
         torch.arange(8),
     )  # positions 0, 10, 20, 30
-    read = stretched(grid, index, torch.tensor([[3], [4], [8]]))[:, :, 0, 0]
+    read = stretched_positions(grid, index, torch.tensor([[3], [4], [8]]))[:, :, 0, 0]
     assert read[0, :3].tolist() == [0, 10, 20]
     assert read[1, :4].tolist() == [0, 10, 20, 30]
     assert read[2].tolist() == [0, 2.5, 7.5, 12.5, 17.5, 22.5, 27.5, 30]

@@ -19,7 +19,7 @@ from nordocr_cli.errors import ArtifactError, MissingBackendError, UsageError
 from nordocr_cli.geometry import Geometry
 from nordocr_cli.models.registry import build_model
 from nordocr_cli.models.trocr.folder import read_folder
-from nordocr_cli.models.trocr.network import difference, match_layers, stretched
+from nordocr_cli.models.trocr.network import difference, match_layers, stretched_lines
 from nordocr_cli.profile import load_profile
 from nordocr_cli.settings import Train, TrocrModel
 from nordocr_cli.training.step import Stepper, checkpoint_blocks
@@ -93,7 +93,7 @@ def test_a_label_begins_with_the_end_token_and_ends_with_it(tiny_trocr):
 
 def test_the_loss_is_transformers_own(tiny_trocr, images):
     network = build(tiny_trocr).eval()
-    squares = stretched(*images, (32, 32))
+    squares = stretched_lines(*images, (32, 32))
     theirs = network.network(pixel_values=squares, labels=network.shifted(TEXTS)[1]).loss
     assert network.loss(*images, *targets()).item() == pytest.approx(
         theirs.item(), rel=1e-5
@@ -105,7 +105,7 @@ def test_a_line_is_stretched_as_torch_and_pillow_do(width):
     image = torch.from_numpy(
         np.random.default_rng(1).integers(0, 256, (1, 3, 40, 100), np.uint8)
     ).float()
-    mine = stretched(image, torch.tensor([width]), (32, 32))
+    mine = stretched_lines(image, torch.tensor([width]), (32, 32))
     torch.testing.assert_close(
         mine, F.interpolate(image[..., :width], (32, 32), mode="bilinear", antialias=True)
     )
@@ -280,7 +280,7 @@ def test_a_beam_is_scored_as_transformers_scores_it(tiny_trocr, images):
         eos_token_id=2,
     )
     theirs = network.network.generate(
-        pixel_values=stretched(*images, (32, 32)), generation_config=settings
+        pixel_values=stretched_lines(*images, (32, 32)), generation_config=settings
     )
     mine = network.read(*images, beam_width=4)
     assert [line.text for line in mine] == [

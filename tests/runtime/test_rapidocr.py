@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from nordocr_cli.core.compare3way.plan import ReferenceSource
-from nordocr_cli.core.compare3way.readings import parse_source
+from nordocr_cli.core.compare3way.readings import parse_reading_source
 from nordocr_cli.core.compare3way.run import compare3way
 from nordocr_cli.core.eval.run import evaluate
 from nordocr_cli.errors import MissingBackendError, UsageError
@@ -76,7 +76,7 @@ def test_names_of_programs():
 
 def test_three_engines_make_a_consensus_without_a_server(tmp_path):
     truth = DOC / "dev_doc.json"
-    source = parse_source(str(truth))
+    source = parse_reading_source(str(truth))
     result = compare3way(
         DOC / "dev_doc.tif", source, source, ReferenceSource(third=source, kind="consensus")
     )

@@ -50,7 +50,7 @@ class Label:
 
 
 @dataclass(frozen=True)
-class Choice:
+class LabelChoice:
     """The labels that were chosen, the lines without one, and the share of each watched class among
     the confirmed characters of all lines and among the labels. `dropped` labels were left out so
     that no class drifts; of the classes `unconfirmed` other engines confirm hardly any.
@@ -72,7 +72,7 @@ class Choice:
         )
 
 
-def choose_labels(lines: Sequence[LineReadings], own: str, seed: int = 1) -> Choice:
+def choose_labels(lines: Sequence[LineReadings], own: str, seed: int = 1) -> LabelChoice:
     """Take as labels the lines of which two engines, spaces aside, read each character. `own` names
     our recognizer among the engines; its spaces decide where the others differ.
     """
@@ -87,7 +87,7 @@ def choose_labels(lines: Sequence[LineReadings], own: str, seed: int = 1) -> Cho
     expected = class_shares([found.confirmed for found in votes])
     kept = _balanced(labels, expected, seed)
     in_labels = class_shares([label.text for label in kept])
-    return Choice(
+    return LabelChoice(
         labels=tuple(kept),
         open_lines=tuple(open_lines),
         shares={name: (expected[name], in_labels[name]) for name in WATCHED},

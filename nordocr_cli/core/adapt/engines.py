@@ -45,7 +45,7 @@ def installed_engines(
     return tuple(name for name in found if not requested or name in requested)
 
 
-def open_engine(
+def open_labelling_engine(
     name: str, model: Path, languages: str | None, device: str, threads: int | None
 ) -> "Recognizer":
     """Open an engine: `model` is our recognizer, `languages` Tesseract's (e.g. swe+nor)."""

@@ -63,7 +63,7 @@ def write_lines(
     return found
 
 
-def read_lines(folder: Path) -> list[FoundLine]:
+def read_found_lines(folder: Path) -> list[FoundLine]:
     """Read the list that `write_lines` wrote."""
     text = (folder / LINES).read_text(encoding="utf-8")
     return [FoundLine(**json.loads(line)) for line in text.removesuffix("\n").split("\n")]
@@ -100,7 +100,7 @@ def _folders_with_images(path: Path) -> list[Path]:
 
 
 def _of_labels(path: Path) -> "Iterator[tuple[str, Image]]":
-    from nordocr_cli.data.split import document_of
+    from nordocr_cli.data.split import document_of_row
 
     with closing(open_source(parse_source(str(path)))) as source:
         for entry in source.entries():
@@ -110,7 +110,7 @@ def _of_labels(path: Path) -> "Iterator[tuple[str, Image]]":
                 image = source.crop(entry)
             except (DataError, FileNotFoundError):
                 continue  # a line that cannot be opened cannot be read either
-            yield document_of(entry.row), _rgb(image)
+            yield document_of_row(entry.row), _rgb(image)
 
 
 def _of_line_images(paths: Sequence[Path]) -> "Iterator[tuple[str, Image]]":

@@ -13,9 +13,9 @@ from rapidfuzz.distance import Levenshtein
 
 from nordocr_cli.atomic import write_bytes, write_json, write_text
 from nordocr_cli.compare.agreement import agreement
-from nordocr_cli.core.adapt.agreement import Choice, LineReadings, choose_labels
-from nordocr_cli.core.adapt.engines import OWN, VLM, VlmRecognizer, open_engine
-from nordocr_cli.core.adapt.lines import LINES, FoundLine, read_lines, write_lines
+from nordocr_cli.core.adapt.agreement import LabelChoice, LineReadings, choose_labels
+from nordocr_cli.core.adapt.engines import OWN, VLM, VlmRecognizer, open_labelling_engine
+from nordocr_cli.core.adapt.lines import LINES, FoundLine, read_found_lines, write_lines
 from nordocr_cli.core.adapt.plan import AdaptPlan
 from nordocr_cli.core.adapt.questions import read_answers, write_questions
 from nordocr_cli.core.adapt.result import AdaptResult
@@ -55,7 +55,7 @@ def run_adapt(
     lines = _find_lines(plan, progress)
     model = plan.weights
     finetuned: FinetuneResult | None = None
-    choice: Choice | None = None
+    choice: LabelChoice | None = None
     readings: list[LineReadings] = []
     estimates: list[float | None] = []
     for number in range(1, request.rounds + 1):
@@ -167,7 +167,7 @@ def _find_lines(plan: AdaptPlan, progress: Progress) -> list[FoundLine]:
     folder = plan.request.run_dir / "lines"
     if (folder / LINES).is_file():
         progress.note("lines: already found")
-        return read_lines(folder)
+        return read_found_lines(folder)
     return write_lines(plan.request.scans, folder, plan.request.threads, progress)
 
 
@@ -221,7 +221,7 @@ def _read_with(
         progress.note(f"sending {len(lines) - done} line crops to {request.vlm.url}")
         recognizer = VlmRecognizer(request.vlm, path.with_name("vlm-answers.jsonl"))
     else:
-        recognizer = open_engine(
+        recognizer = open_labelling_engine(
             engine, model, request.languages, request.device, request.threads
         )
     images = request.run_dir / "lines"
@@ -271,7 +271,7 @@ def _read_file(path: Path) -> dict[str, tuple[str, float]]:
 
 
 def _write_labels(
-    plan: AdaptPlan, choice: Choice, readings: Sequence[LineReadings]
+    plan: AdaptPlan, choice: LabelChoice, readings: Sequence[LineReadings]
 ) -> None:
     """Write the labels as a manifest; texts by a person replace what engines agree on."""
     folder = plan.request.run_dir
@@ -294,7 +294,7 @@ def _write_labels(
     write_text(folder / LABELS, "\n".join(rows) + ("\n" if rows else ""))
 
 
-def _report_choice(choice: Choice, lines: int, progress: Progress) -> None:
+def _report_choice(choice: LabelChoice, lines: int, progress: Progress) -> None:
     progress.note(
         f"{len(choice.labels):,} of {lines:,} lines have a label: two engines read each character"
     )
@@ -311,7 +311,7 @@ def _report_choice(choice: Choice, lines: int, progress: Progress) -> None:
         )
 
 
-def _require_enough(choice: Choice, lines: Sequence[FoundLine]) -> None:
+def _require_enough(choice: LabelChoice, lines: Sequence[FoundLine]) -> None:
     if len(choice.labels) < MIN_LINES:
         raise DataError(
             f"the engines agree on {len(choice.labels)} of {len(lines)} lines, and {MIN_LINES} are"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nordocr_cli.artifact.probing import read_contract
-from nordocr_cli.core.eval.fit import require_fit
+from nordocr_cli.core.eval.fit import require_line_fit
 from nordocr_cli.data.layouts.layout import Layout
 from nordocr_cli.data.regions import read_regions
 from nordocr_cli.errors import DataError
@@ -39,7 +39,7 @@ class Lines:
     readable: bool = True
 
 
-def read_lines(
+def collect_lines(
     models: Sequence[str],
     lines: Path | None,
     document: Path | None,
@@ -71,7 +71,7 @@ def _read_source(
     with open_lines(path, contract=None, resampler=None) as lines:
         for model in models:
             if weights := parse_spec(model).path:
-                require_fit(lines, read_contract(weights), model, progress)
+                require_line_fit(lines, read_contract(weights), model, progress)
         chosen = _spread(len(lines), limit)
         rows = [lines.row(index) for index in chosen]
         crops = [lines.image(index) for index in chosen]

@@ -114,7 +114,7 @@ class Cell(_Record):
     roofline_share: float | None = None
 
 
-class Verdict(_Record):
+class CaseVerdict(_Record):
     """One case compared with the same case of the baseline. `change` is the relative change of the
     median time (positive: slower).
     """
@@ -167,7 +167,7 @@ class BenchResult(_Record):
         default_factory=dict, description="hashes of the readings, by file name"
     )
     baseline: str | None = None
-    verdicts: tuple[Verdict, ...] = ()
+    verdicts: tuple[CaseVerdict, ...] = ()
     accuracy: tuple[Accuracy, ...] = Field(
         (), description="who reads better than the reference, where the texts are known"
     )

@@ -18,7 +18,7 @@ from nordocr_cli.core.bench.external import (
     require_program,
     run_external,
 )
-from nordocr_cli.core.bench.lines import Lines, exact_lines, pages_read, read_lines
+from nordocr_cli.core.bench.lines import Lines, collect_lines, exact_lines, pages_read
 from nordocr_cli.core.bench.models import Opened, open_models
 from nordocr_cli.core.bench.result import BenchResult, Cell, Row, read_bench
 from nordocr_cli.core.bench.verdict import busy, compare_results, require_comparable
@@ -211,7 +211,7 @@ def run_bench(request: BenchRequest, progress: Progress = SILENT) -> BenchResult
     if request.widths:
         source = draw_lines(request.models, request.widths, request.limit)
     else:
-        source = read_lines(
+        source = collect_lines(
             request.models,
             request.lines,
             request.document,
@@ -236,7 +236,7 @@ def run_bench(request: BenchRequest, progress: Progress = SILENT) -> BenchResult
 
 def _checked_baseline(request: BenchRequest) -> BenchResult | None:
     """Report what cannot work before anything is timed; return the earlier result."""
-    from nordocr_cli.runtime.stopwatch import environment
+    from nordocr_cli.runtime.stopwatch import measurement_environment
 
     plan_bench(request)
     if request.plot:
@@ -250,7 +250,7 @@ def _checked_baseline(request: BenchRequest) -> BenchResult | None:
         measured = f"widths of {request.widths}"
     else:
         measured = str(request.lines or request.document)
-    here = environment(request.threads)
+    here = measurement_environment(request.threads)
     require_comparable(before, here, measured, str(request.baseline))
     return before
 
@@ -364,9 +364,9 @@ def _environment(
     recognizers: "Sequence[Recognizer]", threads: int | None
 ) -> dict[str, Any]:
     from nordocr_cli.runtime.backends.tesseract.recognizer import TesseractRecognizer
-    from nordocr_cli.runtime.stopwatch import environment
+    from nordocr_cli.runtime.stopwatch import measurement_environment
 
-    measured_on = environment(threads)
+    measured_on = measurement_environment(threads)
     for recognizer in recognizers:
         if isinstance(recognizer, TesseractRecognizer):
             measured_on["versions"]["tesseract"] = recognizer.installed.version

@@ -120,7 +120,7 @@ def verdicts(result: BenchResult) -> list[Row]:
     ]
 
 
-def accuracy(result: BenchResult) -> list[Row]:
+def accuracy_rows(result: BenchResult) -> list[Row]:
     """Return one row per recognizer that is compared with the reference; ACCURACY_HEADS names the
     columns.
     """

@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import mean, median, stdev
 from typing import Any
 
-from nordocr_cli.core.bench.result import BenchResult, Verdict
+from nordocr_cli.core.bench.result import BenchResult, CaseVerdict
 from nordocr_cli.errors import GateMissed, UsageError
 
 MIN_RUNS = 5
@@ -17,20 +17,20 @@ SPREADS = 3.0  # so do differences below this many coefficients of variation of 
 _SAME_MACHINE = ("machine", "processor", "cores", "threads")
 
 
-def compare_runs(case: str, before: Sequence[float], now: Sequence[float]) -> Verdict:
+def compare_runs(case: str, before: Sequence[float], now: Sequence[float]) -> CaseVerdict:
     """Compare the run medians of the same case, in any unit of time. The verdict is `slower` or
     `faster` iff Mann-Whitney's p is below LEVEL and the medians differ by FLOOR and by SPREADS
     coefficients of variation of `before`. It is `inconclusive` with fewer than MIN_RUNS.
     """
     change = median(now) / median(before) - 1
     if min(len(before), len(now)) < MIN_RUNS:
-        return Verdict(
+        return CaseVerdict(
             case=case, verdict="inconclusive", change=change, p=None, threshold=FLOOR
         )
     threshold = max(FLOOR, SPREADS * stdev(before) / mean(before))
     p = mann_whitney(before, now)
     differs = p < LEVEL and abs(change) >= threshold
-    return Verdict(
+    return CaseVerdict(
         case=case,
         verdict=("slower" if change > 0 else "faster")
         if differs
@@ -73,7 +73,7 @@ def require_comparable(
 
 def compare_results(
     before: BenchResult, now: BenchResult, path: str
-) -> tuple[Verdict, ...]:
+) -> tuple[CaseVerdict, ...]:
     """Compare every case that both results have. Raises what require_comparable raises, and
     UsageError when they have no case in common.
     """

@@ -11,7 +11,7 @@ from nordocr_cli.compare.adjudication import read_decisions
 from nordocr_cli.compare.endpoint import Endpoint
 from nordocr_cli.core.compare3way.files import Outputs
 from nordocr_cli.core.compare3way.readings import (
-    Source,
+    ReadingSource,
     count_lines,
     find_regions,
     recorded_layout,
@@ -45,7 +45,7 @@ class ReferenceSource:
     offline: bool = False
     kind: str | None = None
     decided: Path | None = None
-    third: Source | None = None
+    third: ReadingSource | None = None
 
     def __post_init__(self) -> None:
         if self.kind is not None and self.kind not in REFERENCES:
@@ -87,8 +87,8 @@ class CompareRequest:
     """Two engines' readings of a document, what they are compared with, and what to write."""
 
     document: Path
-    first: Source
-    second: Source
+    first: ReadingSource
+    second: ReadingSource
     reference: ReferenceSource
     engines: tuple[str, str] = ENGINES
     regions: Path | None = None
@@ -99,7 +99,7 @@ class CompareRequest:
     command: tuple[str, ...] = ()  # the command line, which the result carries
 
     @property
-    def sources(self) -> tuple[Source, ...]:
+    def sources(self) -> tuple[ReadingSource, ...]:
         """The sources of all engines, the third one if there is one."""
         third = self.reference.third
         return (self.first, self.second, *([third] if third else []))

@@ -19,7 +19,7 @@ _MODELS = (".safetensors", ".onnx", ".engine")
 
 
 @dataclass(frozen=True)
-class Source:
+class ReadingSource:
     """Where one engine's readings come from: a `result` file, or a recognizer (`model`) that reads
     the document now.
     """
@@ -48,7 +48,7 @@ class Source:
         return f"read with {self.model}"
 
 
-def parse_source(text: str) -> Source:
+def parse_reading_source(text: str) -> ReadingSource:
     """Return what `text` names: a result file, `tesseract`, `tesseract:swe`, a run folder, a model
     file, or one that ships.
     """
@@ -56,17 +56,17 @@ def parse_source(text: str) -> Source:
     name = text.partition(":")[0]
     is_named = name in PROGRAMS or text.startswith(DEFAULT_MODEL)
     if is_named and not path.exists():
-        return Source(model=text)
+        return ReadingSource(model=text)
     if path.is_dir() or path.suffix in _MODELS:
-        return Source(model=text)
-    return Source(result=path)
+        return ReadingSource(model=text)
+    return ReadingSource(result=path)
 
 
-def network_source(text: str | None, *, as_served: bool = False) -> Source:
+def network_source(text: str | None, *, as_served: bool = False) -> ReadingSource:
     """Return the first engine's source: the recognizer that ships where nothing is given. With
     `as_served` it reads as the Rust pipeline does. Raises UsageError for a result with `as_served`.
     """
-    source = parse_source(text) if text else Source(model=default_model())
+    source = parse_reading_source(text) if text else ReadingSource(model=default_model())
     if not as_served:
         return source
     if source.model is None:
@@ -76,15 +76,15 @@ def network_source(text: str | None, *, as_served: bool = False) -> Source:
     return replace(source, as_served=True)
 
 
-def tesseract_source(text: str | None) -> Source:
+def tesseract_source(text: str | None) -> ReadingSource:
     """Return the second engine's source: Tesseract itself where no file is given."""
     if text:
-        return parse_source(text)
-    return Source(model="tesseract")
+        return parse_reading_source(text)
+    return ReadingSource(model="tesseract")
 
 
 def find_regions(
-    regions: Path | None, truth: Path | None, sources: Sequence[Source]
+    regions: Path | None, truth: Path | None, sources: Sequence[ReadingSource]
 ) -> Path | None:
     """Return the file with the positions of the lines, for an engine that reads now: given, or
     ground truth, or another engine's boxes.
@@ -114,7 +114,7 @@ def parse_names(text: str) -> tuple[str, str]:
     return first, second
 
 
-def recorded_layout(source: Source) -> Layout | None:
+def recorded_layout(source: ReadingSource) -> Layout | None:
     """Return the readings in the file of a source, None for a model that reads now. Raises what
     read_layout raises.
     """
@@ -123,7 +123,7 @@ def recorded_layout(source: Source) -> Layout | None:
     return None
 
 
-def count_lines(source: Source, document: Path, regions: Path | None) -> int:
+def count_lines(source: ReadingSource, document: Path, regions: Path | None) -> int:
     """Return how many lines a model will read. Raises what planning to read the document raises."""
     assert regions is not None
     assert source.model is not None
@@ -131,7 +131,7 @@ def count_lines(source: Source, document: Path, regions: Path | None) -> int:
 
 
 def readings(
-    source: Source,
+    source: ReadingSource,
     document: Path,
     regions: Path | None,
     language: str,

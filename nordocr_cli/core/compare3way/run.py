@@ -21,7 +21,7 @@ from nordocr_cli.core.compare3way.plan import (
     ReferenceSource,
     plan,
 )
-from nordocr_cli.core.compare3way.readings import Source, readings
+from nordocr_cli.core.compare3way.readings import ReadingSource, readings
 from nordocr_cli.core.compare3way.result import (
     Compare3wayResult,
     Decided,
@@ -45,8 +45,8 @@ _Groups = Sequence[tuple[int, RegionGroup]]
 
 def compare3way(
     document: Path,
-    first: Source,
-    second: Source,
+    first: ReadingSource,
+    second: ReadingSource,
     reference: ReferenceSource,
     *,
     progress: Progress = SILENT,

@@ -8,7 +8,7 @@ from nordocr_cli.compare.answers import AnswerFile, Question
 from nordocr_cli.compare.endpoint import Endpoint
 from nordocr_cli.compare.reply import Answer
 from nordocr_cli.compare.verdict import ComparedLine
-from nordocr_cli.compare.vlm import Answers, ask, estimate
+from nordocr_cli.compare.vlm import Answers, ask, estimate_tokens
 from nordocr_cli.errors import DataError
 from nordocr_cli.progress import Progress
 
@@ -60,7 +60,7 @@ def ask_missing(
             f"{answers.path} lacks the answers for {len(places)} lines: {listed}"
         )
     if server and unanswered:
-        into, out, counted = estimate(unanswered, answers)
+        into, out, counted = estimate_tokens(unanswered, answers)
         if counted:
             basis = "as the recorded answers took"
         else:

@@ -33,7 +33,7 @@ def recorded_files(path: Path) -> tuple[Path, ...]:
     return (path, *output_files(path))
 
 
-def write_result(result: "EvalResult", output: Path) -> "EvalResult":
+def write_eval_result(result: "EvalResult", output: Path) -> "EvalResult":
     """Write lines, then the report with their hash: a reader sees a pair that belongs together, or
     an error.
     """

@@ -24,7 +24,7 @@ _ADVICE = (
 )
 
 
-def require_fit(
+def require_line_fit(
     lines: "LineStore | ManifestLines", contract: Contract, model: str, progress: Progress
 ) -> None:
     """Refuse a network that cannot read the store; warn where it can but does not get the lines

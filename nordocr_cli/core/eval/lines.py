@@ -141,7 +141,7 @@ def known_charset(lines: "LineStore | ManifestLines") -> Charset | None:
     return None
 
 
-def read_lines(
+def recognize_store(
     recognizer: "Recognizer",
     lines: "LineStore | ManifestLines",
     expected: Sequence[LineResult],

@@ -10,8 +10,8 @@ from nordocr_cli.artifact.probing import read_contract
 from nordocr_cli.artifact.shipped import find_weights
 from nordocr_cli.charset import Charset
 from nordocr_cli.core.eval.against import compare_decoders, compare_with
-from nordocr_cli.core.eval.files import write_page, write_result
-from nordocr_cli.core.eval.fit import require_fit
+from nordocr_cli.core.eval.files import write_eval_result, write_page
+from nordocr_cli.core.eval.fit import require_line_fit
 from nordocr_cli.core.eval.lines import (
     check_batch_invariance,
     choose_subset_key,
@@ -22,7 +22,7 @@ from nordocr_cli.core.eval.lines import (
     left_out_rows,
     match_recorded,
     open_lines,
-    read_lines,
+    recognize_store,
     recorded_alone,
     require_key,
     store_identity,
@@ -76,7 +76,7 @@ def run(plan: EvalPlan, progress: Progress = SILENT) -> EvalResult:
 
     result = _score(found, request, progress)
     if request.output:
-        result = write_result(result, request.output)
+        result = write_eval_result(result, request.output)
     if request.page:
         result = write_page(result, request.store, request.page, request.crops)
     if request.overlay and request.store:
@@ -132,7 +132,7 @@ def _read_store(plan: EvalPlan, store: Path, progress: Progress) -> Hypotheses:
             )
 
         if contract is not None:
-            require_fit(lines, contract, model, progress)
+            require_line_fit(lines, contract, model, progress)
         found = _recognize(plan, model, contract, lines, expected, progress)
         found = _with_left_out(found, lines, subset_key, progress)
         charset = contract.charset if contract else known_charset(lines)
@@ -195,7 +195,9 @@ def _recognize(
     first, *others = request.decoders
     recognizer = request.recognizer or _open(request, model, first)
     results = {
-        "": read_lines(recognizer, lines, expected, contract, request.batch_size, progress)
+        "": recognize_store(
+            recognizer, lines, expected, contract, request.batch_size, progress
+        )
     }
     about = identity(model, plan.kind, recognizer, contract) | {
         "decoder": resolved_decoder(first, contract)
@@ -206,7 +208,7 @@ def _recognize(
 
     for decoder in others:
         recognizer = request.recognizer or _open(request, model, decoder)
-        results[decoder] = read_lines(
+        results[decoder] = recognize_store(
             recognizer, lines, expected, contract, request.batch_size, progress
         )
     return Hypotheses(results, about, subset_key="", batches=batches)

@@ -13,7 +13,7 @@ from nordocr_cli.artifact.shipped import DEFAULT_MODEL, find_weights
 from nordocr_cli.charset import Charset, load_charset
 from nordocr_cli.core.finetune.choices import CharsetChoice, choose_charset, choose_training
 from nordocr_cli.data.formats import open_source, parse_source
-from nordocr_cli.data.split import document_of
+from nordocr_cli.data.split import document_of_row
 from nordocr_cli.errors import ArtifactError, DataError, UsageError
 from nordocr_cli.profile import Profile, profile_from_json
 from nordocr_cli.progress import SILENT, Progress
@@ -223,7 +223,7 @@ def read_facts(sources: Sequence[str], progress: Progress = SILENT) -> DataFacts
                     unusable += 1
                     continue
                 lines += 1
-                documents.add(f"{number}:{document_of(entry.row)}")
+                documents.add(f"{number}:{document_of_row(entry.row)}")
                 characters.update(entry.row.text)
     return DataFacts(lines, unusable, len(documents), characters)
 

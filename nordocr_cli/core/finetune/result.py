@@ -93,7 +93,7 @@ class FinetuneResult:
         }
 
 
-def judge(sets: tuple[SetResult, ...], certain_labels: bool = True) -> str:
+def replacement_problem(sets: tuple[SetResult, ...], certain_labels: bool = True) -> str:
     """Return why a recognizer must not replace the one before: "" when no set got worse.
 
     Without `certain_labels` the held-out lines count only where they are worse beyond chance: their

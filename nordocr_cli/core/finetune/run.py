@@ -17,7 +17,12 @@ from nordocr_cli.core.finetune.plan import (
     FinetuneRequest,
     charset_of,
 )
-from nordocr_cli.core.finetune.result import HELD_OUT, FinetuneResult, SetResult, judge
+from nordocr_cli.core.finetune.result import (
+    HELD_OUT,
+    FinetuneResult,
+    SetResult,
+    replacement_problem,
+)
 from nordocr_cli.errors import (
     ArtifactError,
     DataError,
@@ -75,7 +80,7 @@ class FinetuneRun:
         sets = tuple(
             self._compare(name, store, weights) for name, store in self._judged().items()
         )
-        problem = judge(sets, self.request.certain_labels)
+        problem = replacement_problem(sets, self.request.certain_labels)
         temperature, files = (None, ()) if problem else self._finish(weights)
         trained = self.done["train"]
         result = FinetuneResult(

@@ -76,7 +76,7 @@ def synchronize(device: "torch.device") -> None:
         torch.cuda.synchronize(device)
 
 
-def describe(device: "torch.device") -> dict[str, Any]:
+def describe_device(device: "torch.device") -> dict[str, Any]:
     """Return name, memory and compute capability of a device."""
     import torch
 

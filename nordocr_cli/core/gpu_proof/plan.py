@@ -16,7 +16,7 @@ _CORES_A_STEP = 4
 
 
 @dataclass(frozen=True)
-class Step:
+class ProofStep:
     """One step. `limit_s` are seconds at full scale; `needs` are modules without which it is
     skipped, `gpu_only` says that a CPU cannot run it. A step that times nothing need not run
     `alone`: those that follow each other run at the same time where there are cores for it.
@@ -30,48 +30,58 @@ class Step:
     alone: bool = True
 
 
-STEPS: tuple[Step, ...] = (
-    Step("environment", "device, versions, and the peak of matrix products", 40),
-    Step("data_rates", "lines a second of prep and synth", 60),
-    Step(
+STEPS: tuple[ProofStep, ...] = (
+    ProofStep("environment", "device, versions, and the peak of matrix products", 40),
+    ProofStep("data_rates", "lines a second of prep and synth", 60),
+    ProofStep(
         "train_speed",
         "lines a second, share of the peak, data wait, memory, batch auto",
         180,
     ),
-    Step("loader", "batches a second that the loader feeds to the device", 30),
-    Step(
+    ProofStep("loader", "batches a second that the loader feeds to the device", 30),
+    ProofStep(
         "networks", "networks and scans compute what they do on the CPU", 120, alone=False
     ),
-    Step(
+    ProofStep(
         "train_losses",
         "losses in bf16, fp16, compiled and with CUDA graphs as on the CPU",
         240,
         alone=False,
     ),
-    Step("batch_memory", "the batch search at a memory that is too small", 90, alone=False),
-    Step("gpu_tests", "the tests that need a GPU", 120, ("pytest",), alone=False),
-    Step("export", "ONNX in fp32 and fp16, equal to torch", 150, ("onnx",), alone=False),
-    Step("resume", "a stopped and resumed run computes the same losses", 90, alone=False),
-    Step("torchrun", "training as torchrun starts it, with one process", 60, alone=False),
-    Step("doctor", "a few training steps timed by doctor --train", 60, alone=False),
-    Step("parseq", "PARSeq trains and reads", 90, alone=False),
-    Step("inference", "lines a second with torch, compiled, and ONNX Runtime", 120),
-    Step("accuracy", "exact lines on dev in fp32, fp16 and int8", 90, ("onnxruntime",)),
-    Step(
+    ProofStep(
+        "batch_memory", "the batch search at a memory that is too small", 90, alone=False
+    ),
+    ProofStep("gpu_tests", "the tests that need a GPU", 120, ("pytest",), alone=False),
+    ProofStep(
+        "export", "ONNX in fp32 and fp16, equal to torch", 150, ("onnx",), alone=False
+    ),
+    ProofStep(
+        "resume", "a stopped and resumed run computes the same losses", 90, alone=False
+    ),
+    ProofStep(
+        "torchrun", "training as torchrun starts it, with one process", 60, alone=False
+    ),
+    ProofStep("doctor", "a few training steps timed by doctor --train", 60, alone=False),
+    ProofStep("parseq", "PARSeq trains and reads", 90, alone=False),
+    ProofStep("inference", "lines a second with torch, compiled, and ONNX Runtime", 120),
+    ProofStep(
+        "accuracy", "exact lines on dev in fp32, fp16 and int8", 90, ("onnxruntime",)
+    ),
+    ProofStep(
         "tensorrt",
         "a classic engine: built, compared with ONNX Runtime, trtexec",
         150,
         ("tensorrt",),
         gpu_only=True,
     ),
-    Step(
+    ProofStep(
         "tensorrt_rtx",
         "an engine of TensorRT-RTX, run",
         90,
         ("tensorrt_rtx",),
         gpu_only=True,
     ),
-    Step(
+    ProofStep(
         "recipe",
         "svtrv2-1024 trained with the time left, against the shipped recognizer",
         600,
@@ -89,7 +99,7 @@ class ProofPlan:
 
     folder: Path
     output: Path
-    steps: tuple[Step, ...]
+    steps: tuple[ProofStep, ...]
     device: str
     minutes: float
     tiny: bool

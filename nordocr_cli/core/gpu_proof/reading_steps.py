@@ -12,12 +12,12 @@ from typing import Any
 
 from nordocr_cli.core.gpu_proof.plan import DEV, SHORT
 from nordocr_cli.core.gpu_proof.scene import Scene, StepFailed, StepSkipped, settings
-from nordocr_cli.core.gpu_proof.training_steps import resolved, train
+from nordocr_cli.core.gpu_proof.training_steps import resolved, train_folder
 
 _SHOWN_CHARACTERS = 2000
 
 
-def export(scene: Scene) -> dict[str, Any]:
+def export_step(scene: Scene) -> dict[str, Any]:
     """ONNX in fp32 and fp16, equal to torch; of the network that the training steps left."""
     target = scene.work / "model.onnx"
     found = scene.nordocr("export", _trained(scene), "-o", target, *_simplification())
@@ -36,7 +36,7 @@ def _trained(scene: Scene) -> Path:
     for name in ("speed-eager", "loss-bf16", "export-run"):
         if (scene.work / name / "best.safetensors").is_file():
             return scene.work / name
-    train(scene, "export-run", "--max-steps", "2", *settings("train.batch_size=8"))
+    train_folder(scene, "export-run", "--max-steps", "2", *settings("train.batch_size=8"))
     return scene.work / "export-run"
 
 
@@ -110,7 +110,7 @@ def _network_alone(scene: Scene) -> dict[str, Any]:
 def _predicted(scene: Scene, run: Path) -> dict[str, Any]:
     """Read drawn lines as users do, compiled too, and compare the texts."""
     document = scene.work / "lines"
-    draw_lines(document)
+    write_drawn_lines(document)
 
     def texts(name: str, *more: str) -> list[str]:
         output = scene.work / f"read-{name}"
@@ -132,7 +132,7 @@ def _predicted(scene: Scene, run: Path) -> dict[str, Any]:
     return {"documents": len(plain), "compiled": compiled, "same_texts": same}
 
 
-def draw_lines(folder: Path, count: int = 6) -> None:
+def write_drawn_lines(folder: Path, count: int = 6) -> None:
     """Write drawn lines as images."""
     from PIL import Image
 
@@ -144,7 +144,7 @@ def draw_lines(folder: Path, count: int = 6) -> None:
             Image.fromarray(crop).save(folder / f"{name}.png")
 
 
-def accuracy(scene: Scene) -> dict[str, Any]:
+def accuracy_step(scene: Scene) -> dict[str, Any]:
     """Exact lines of the shipped recognizer on dev in each format."""
     half = scene.work / "default.onnx"
     fp16 = ("--precision", "fp16", *_simplification())

@@ -20,7 +20,7 @@ from typing import Any
 import nordocr_cli
 from nordocr_cli.atomic import write_json
 from nordocr_cli.core.gpu_proof.branches import branch_status
-from nordocr_cli.core.gpu_proof.plan import ProofPlan, Step
+from nordocr_cli.core.gpu_proof.plan import ProofPlan, ProofStep
 from nordocr_cli.core.gpu_proof.targets import targets
 from nordocr_cli.cores import usable_cores
 from nordocr_cli.errors import UsageError
@@ -65,9 +65,9 @@ def run_proof(plan: ProofPlan, progress: Progress = SILENT) -> ProofResult:
     return ProofResult(plan.output, proof.value)
 
 
-def _groups(plan: ProofPlan) -> Iterator[list[Step]]:
+def _groups(plan: ProofPlan) -> Iterator[list[ProofStep]]:
     """Yield the steps that run at the same time."""
-    together: list[Step] = []
+    together: list[ProofStep] = []
     for step in plan.steps:
         can_join = bool(together) and not (step.alone or together[-1].alone)
         if together and not (can_join and plan.at_once > 1):
@@ -104,7 +104,7 @@ class _Proof:
         }
         self._write()
 
-    def run(self, steps: Sequence[Step]) -> None:
+    def run(self, steps: Sequence[ProofStep]) -> None:
         """Run steps at the same time, as many as the plan allows."""
         finished = {step["name"] for step in self.value["steps"]}
         due = [step for step in steps if step.name not in finished]
@@ -130,7 +130,7 @@ class _Proof:
                 _end(process)
             self._processes.clear()
 
-    def _run_step(self, step: Step, *, lanes: int) -> None:
+    def _run_step(self, step: ProofStep, *, lanes: int) -> None:
         self.progress.note(f"{step.name}: {step.what}")
         entry = self._entry(step, lanes)
         with self._lock:
@@ -147,7 +147,7 @@ class _Proof:
         self.value["branches"] = branch_status(steps)
         write_json(self.plan.output, self.value)
 
-    def _entry(self, step: Step, lanes: int) -> dict[str, Any]:
+    def _entry(self, step: ProofStep, lanes: int) -> dict[str, Any]:
         """Run one step, or say why not."""
         entry: dict[str, Any] = {"name": step.name, "what": step.what, "seconds": 0.0}
         left = self._deadline - time.monotonic()
@@ -243,7 +243,7 @@ def _finished_steps(plan: ProofPlan, device: str) -> list[dict[str, Any]]:
     ]
 
 
-def _reason_to_skip(step: Step, device: str, left: float) -> str:
+def _reason_to_skip(step: ProofStep, device: str, left: float) -> str:
     missing = [module for module in step.needs if importlib.util.find_spec(module) is None]
     if missing:
         return f"{', '.join(missing)} is not installed"

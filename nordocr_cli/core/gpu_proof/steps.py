@@ -18,16 +18,16 @@ from nordocr_cli.cores import usable_cores
 _SHOWN_LINES = 6
 
 
-def environment(scene: Scene) -> dict[str, Any]:
+def environment_step(scene: Scene) -> dict[str, Any]:
     """Device, versions, and the peak of matrix products."""
-    from nordocr_cli.core.gpu_proof.measure import choose, describe, matrix_peaks
-    from nordocr_cli.runtime.stopwatch import environment as machine
+    from nordocr_cli.core.gpu_proof.measure import choose, describe_device, matrix_peaks
+    from nordocr_cli.runtime.stopwatch import measurement_environment
 
     device = choose(scene.device)
     size = 256 if device.type == "cpu" else 8192
     return {
-        "device": describe(device),
-        "machine": machine(None),
+        "device": describe_device(device),
+        "machine": measurement_environment(None),
         "usable_cores": usable_cores(),
         "peak_tflops": matrix_peaks(device, size),
         "trtexec": shutil.which("trtexec"),
@@ -69,7 +69,7 @@ def gpu_tests(scene: Scene) -> dict[str, Any]:
     return {"summary": lines[-1]}
 
 
-def doctor(scene: Scene) -> dict[str, Any]:
+def doctor_step(scene: Scene) -> dict[str, Any]:
     """A few training steps timed by `doctor --train`."""
     found = scene.nordocr("doctor", "--train", "--device", scene.device)
     return {"train": found["train"]}
@@ -78,7 +78,7 @@ def doctor(scene: Scene) -> dict[str, Any]:
 def data_rates(scene: Scene) -> dict[str, Any]:
     """Lines a second of prep and synth on this machine."""
     images = scene.work / "prep"
-    reading_steps.draw_lines(images, 40 if scene.tiny else 1000)
+    reading_steps.write_drawn_lines(images, 40 if scene.tiny else 1000)
     labels = "".join(f"{path.name}\t7 811\n" for path in sorted(images.glob("*.png")))
     (images / "labels.tsv").write_text(labels, encoding="utf-8")
     target = scene.work / "prepared.lmdb"
@@ -103,25 +103,22 @@ def data_rates(scene: Scene) -> dict[str, Any]:
 
 
 RUN: Mapping[str, Callable[[Scene], dict[str, Any]]] = {
-    step.__name__: step
-    for step in (
-        environment,
-        data_rates,
-        training_steps.train_speed,
-        training_steps.loader,
-        networks,
-        training_steps.train_losses,
-        training_steps.batch_memory,
-        gpu_tests,
-        reading_steps.export,
-        training_steps.resume,
-        training_steps.torchrun,
-        doctor,
-        training_steps.parseq,
-        reading_steps.inference,
-        reading_steps.accuracy,
-        reading_steps.tensorrt,
-        reading_steps.tensorrt_rtx,
-        training_steps.recipe,
-    )
+    "environment": environment_step,
+    "data_rates": data_rates,
+    "train_speed": training_steps.train_speed,
+    "loader": training_steps.loader,
+    "networks": networks,
+    "train_losses": training_steps.train_losses,
+    "batch_memory": training_steps.batch_memory,
+    "gpu_tests": gpu_tests,
+    "export": reading_steps.export_step,
+    "resume": training_steps.resume,
+    "torchrun": training_steps.torchrun,
+    "doctor": doctor_step,
+    "parseq": training_steps.parseq,
+    "inference": reading_steps.inference,
+    "accuracy": reading_steps.accuracy_step,
+    "tensorrt": reading_steps.tensorrt,
+    "tensorrt_rtx": reading_steps.tensorrt_rtx,
+    "recipe": training_steps.recipe_step,
 }

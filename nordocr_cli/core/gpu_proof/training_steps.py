@@ -44,7 +44,7 @@ def _stores(scene: Scene, name: str = STORE) -> tuple[object, ...]:
     return ("--train", scene.store(name), "--val", scene.store(val))
 
 
-def train(
+def train_folder(
     scene: Scene,
     run: str,
     *more: object,
@@ -80,7 +80,12 @@ def train_losses(scene: Scene) -> dict[str, Any]:
     found: dict[str, Any] = {}
     with ThreadPoolExecutor(max(1, scene.at_once)) as pool:
         on_cpu = pool.submit(
-            train, scene, "loss-cpu", *small, *settings("train.precision=fp32"), cpu=True
+            train_folder,
+            scene,
+            "loss-cpu",
+            *small,
+            *settings("train.precision=fp32"),
+            cpu=True,
         )
         running = {
             name: pool.submit(_losses_or_reason, scene, name, (*small, *settings(*sets)))
@@ -117,7 +122,7 @@ def _losses_or_reason(
 ) -> list[float] | str:
     """The losses of one form, or why it failed: the others run all the same."""
     try:
-        return _losses(train(scene, f"loss-{name.replace(' ', '-')}", *flags))
+        return _losses(train_folder(scene, f"loss-{name.replace(' ', '-')}", *flags))
     except StepFailed as error:
         return str(error)
 
@@ -197,7 +202,7 @@ def _pace(
     """Train some steps and return the figures of their second half."""
     run = f"speed-{name.replace(' ', '-')}"
     began = time.monotonic()
-    rows = train(scene, run, *flags, stores=stores)
+    rows = train_folder(scene, run, *flags, stores=stores)
     spent = time.monotonic() - began
     warm = rows[len(rows) // 2 :]  # kernels are chosen and compiled in the first half
     lines_per_s = statistics.median(row["lines_per_s"] for row in warm)
@@ -206,13 +211,13 @@ def _pace(
         "batch_size": facts["profile"]["train"]["batch_size"],
         "lines_per_s": round(lines_per_s, 1),
         "data_wait": round(statistics.median(row["data_wait"] for row in warm), 4),
-        "share_of_peak": share_of_peak(scene, lines_per_s * _TRAINING_FACTOR),
+        "share_of_peak": store_share_of_peak(scene, lines_per_s * _TRAINING_FACTOR),
         "memory_gb": warm[-1].get("memory_gb"),
         "seconds": round(spent, 1),
     }
 
 
-def share_of_peak(
+def store_share_of_peak(
     scene: Scene, lines_per_s: float, precision: str = "bf16"
 ) -> float | None:
     """The share of the measured matrix peak that so many lines of the store's mean width are."""
@@ -334,7 +339,7 @@ def parseq(scene: Scene) -> dict[str, Any]:
     return found
 
 
-def recipe(scene: Scene) -> dict[str, Any]:
+def recipe_step(scene: Scene) -> dict[str, Any]:
     """Train the production model with the time left, and compare it with the shipped one on dev.
 
     Lines are rendered first, in a fifth of the time, where this machine has fonts.

@@ -24,7 +24,7 @@ from nordocr_cli.printable import shown_path
 from nordocr_cli.runtime.specs import parse_spec
 
 
-class Journal:
+class PredictJournal:
     """JSON lines on their way to `target`: `.NAME.part`, and next to it the options of the command,
     `.NAME.part.json`. The target of a symbolic link is replaced, not the link.
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from nordocr_cli.data.layouts.layout import Layout
     from nordocr_cli.pages.finder import LineFinder
     from nordocr_cli.runtime.backends.tesseract.recognizer import (
-        LineFinder as TesseractFinder,
+        TesseractLineFinder,
     )
     from nordocr_cli.runtime.protocols import Recognizer
 
@@ -34,7 +34,7 @@ _SQUARE = 1.1
 
 
 @dataclass(frozen=True)
-class Place:
+class LinePlace:
     """Where a line is: its outline, and the number of its paragraph."""
 
     outline: Outline
@@ -69,7 +69,7 @@ class PageReader:
         """Read cut lines."""
         return self._recognizer.recognize(list(crops), [self._language] * len(crops))
 
-    def read_given(self, page: PageOf, places: Iterable[Place]) -> ReadPage:
+    def read_given(self, page: PageOf, places: Iterable[LinePlace]) -> ReadPage:
         """Read lines that somebody else found; all of them are kept."""
         lines = list(self._read(page, places))
         if lines:
@@ -78,17 +78,19 @@ class PageReader:
             doubts = ()
         return self._done(page, lines, doubts)
 
-    def read_found(self, page: PageOf, finder: "LineFinder | TesseractFinder") -> ReadPage:
+    def read_found(
+        self, page: PageOf, finder: "LineFinder | TesseractLineFinder"
+    ) -> ReadPage:
         """Find the lines of a page and read them; lines that read as nothing are left out."""
         from nordocr_cli.pages.finder import LineFinder
 
         square, x_factor, y_factor = squared(page)
         if isinstance(finder, LineFinder):
             found = finder.find(square.pixels, self.recognize)
-            places = [Place(line.outline, line.paragraph) for line in found.lines]
+            places = [LinePlace(line.outline, line.paragraph) for line in found.lines]
             turns, uncovered = found.quarter_turns, found.uncovered_share
         else:
-            places = [Place(Outline.of_box(box)) for box in finder.find(square.pixels)]
+            places = [LinePlace(Outline.of_box(box)) for box in finder.find(square.pixels)]
             turns, uncovered = 0, 0.0
 
         lines = list(self._read(square, places))
@@ -98,10 +100,10 @@ class PageReader:
             kept = [_scaled(line, 1 / x_factor, 1 / y_factor) for line in kept]
         return replace(self._done(page, kept, doubts), quarter_turns=turns)
 
-    def _read(self, page: PageOf, places: Iterable[Place]) -> Iterator[ReadLine]:
+    def _read(self, page: PageOf, places: Iterable[LinePlace]) -> Iterator[ReadLine]:
         waiting = iter(places)
         while some := list(islice(waiting, _LINES_AT_A_TIME)):
-            cut: list[tuple[Place, Pixels]] = []
+            cut: list[tuple[LinePlace, Pixels]] = []
             for place in some:
                 try:
                     cut.append((place, cut_line(page.pixels, place.outline, self._crop)))
@@ -115,7 +117,7 @@ class PageReader:
             self._counts.progress.advance(len(cut))
 
     def _line(
-        self, place: Place, crop: Pixels, reading: Recognition, size: tuple[int, int]
+        self, place: LinePlace, crop: Pixels, reading: Recognition, size: tuple[int, int]
     ) -> ReadLine:
         """Put a reading at its place on the page, `size` (height, width) in pixels."""
         upright = self._crop == "box" or place.outline.is_upright_box
@@ -209,7 +211,7 @@ def read_document(
             continue
         resolution = document.resolution(page.index, pixels.shape[:2])
         places = [
-            Place(outline_of(region.box, region.polygon, region.baseline, region.text))
+            LinePlace(outline_of(region.box, region.polygon, region.baseline, region.text))
             for region in page.regions
         ]
         found = PageOf(document.path, page.index, pixels, resolution)

@@ -30,7 +30,7 @@ from nordocr_cli.writers.registry import FORMATS, Format, require_format
 if TYPE_CHECKING:
     from nordocr_cli.pages.finder import LineFinder
     from nordocr_cli.runtime.backends.tesseract.recognizer import (
-        LineFinder as TesseractFinder,
+        TesseractLineFinder,
     )
     from nordocr_cli.runtime.protocols import Image, Recognizer
 
@@ -260,11 +260,11 @@ class Reader:
         return _shared_finder(self.options.threads)
 
     @cached_property
-    def tesseract_finder(self) -> "TesseractFinder":
+    def tesseract_finder(self) -> "TesseractLineFinder":
         """What finds lines on pages: Tesseract."""
-        from nordocr_cli.runtime.backends.tesseract.recognizer import LineFinder
+        from nordocr_cli.runtime.backends.tesseract.recognizer import TesseractLineFinder
 
-        return LineFinder(self.options.language)
+        return TesseractLineFinder(self.options.language)
 
     def _page_reader(self, language: str, counts: Counts) -> PageReader:
         return PageReader(self.recognizer, language, self.options.crop, counts)
@@ -289,7 +289,7 @@ class Reader:
         """Find and read the lines of pages."""
         files = find_images(plan.inputs, "page", self.options.limits)
         # Before minutes of reading.
-        finder: LineFinder | TesseractFinder
+        finder: LineFinder | TesseractLineFinder
         if plan.layout == "tesseract":
             finder = self.tesseract_finder
         else:
@@ -301,7 +301,7 @@ class Reader:
         self,
         files: Iterable[Path],
         contents: Contents,
-        finder: "LineFinder | TesseractFinder",
+        finder: "LineFinder | TesseractLineFinder",
         reader: PageReader,
         counts: Counts,
     ) -> Iterator[ReadPage]:

@@ -15,7 +15,7 @@ from functools import lru_cache
 from itertools import islice
 from typing import Any, Literal, Protocol, TypeVar
 
-from nordocr_cli.core.prep.lines import Outcome, Recipe, Row, prepare_shard
+from nordocr_cli.core.prep.lines import Outcome, PrepRules, Row, prepare_shard
 from nordocr_cli.data.formats import Source, SourceSpec, open_source
 from nordocr_cli.errors import UsageError
 from nordocr_cli.extras import missing
@@ -70,10 +70,10 @@ def _shards_in_order(
         yield from result(pending.popleft())
 
 
-class Engine(Protocol):
+class PrepEngine(Protocol):
     """Runs `prepare_shard` over many rows."""
 
-    def outcomes(self, recipe: Recipe, rows: Iterable[Row]) -> Iterator[Outcome]:
+    def outcomes(self, rules: PrepRules, rows: Iterable[Row]) -> Iterator[Outcome]:
         """Yield what became of each row, in order, not many rows ahead of the caller."""
 
 
@@ -83,11 +83,11 @@ class Threads:
     def __init__(self, sources: Sequence[Source], pool: ThreadPoolExecutor) -> None:
         self._sources, self._pool = sources, pool
 
-    def outcomes(self, recipe: Recipe, rows: Iterable[Row]) -> Iterator[Outcome]:
-        """See Engine."""
+    def outcomes(self, rules: PrepRules, rows: Iterable[Row]) -> Iterator[Outcome]:
+        """See PrepEngine."""
 
         def submit(some: Sequence[Row]) -> Future[list[Outcome]]:
-            return self._pool.submit(prepare_shard, self._sources, recipe, some)
+            return self._pool.submit(prepare_shard, self._sources, rules, some)
 
         return _shards_in_order(submit, Future.result, rows, _TOGETHER, _AHEAD)
 
@@ -132,12 +132,12 @@ class Ray:
         context.enable_progress_bars = False
         context.execution_options.preserve_order = True
 
-    def outcomes(self, recipe: Recipe, rows: Iterable[Row]) -> Iterator[Outcome]:
-        """See Engine. Rows travel to a data set pickled, shard by shard, and outcomes come back so:
-        to Ray they are bytes.
+    def outcomes(self, rules: PrepRules, rows: Iterable[Row]) -> Iterator[Outcome]:
+        """See PrepEngine. Rows reach Ray as pickled shards and outcomes come back pickled: to Ray
+        both are bytes.
         """
         # travels once to each node, not with every shard
-        shared = self._ray.put((os.getcwd(), self._specs, recipe))
+        shared = self._ray.put((os.getcwd(), self._specs, rules))
         shards_of, remaining = Counter[str](), iter(rows)
         elsewhere: Any = _shard_elsewhere  # Ray's types know nothing of `fn_args`
         while some := list(islice(remaining, _RAY_ROWS_A_DATASET)):
@@ -163,9 +163,9 @@ def _shard_elsewhere(item: Mapping[str, bytes], shared: Any) -> dict[str, Any]:
     """
     import ray
 
-    folder, specs, recipe = ray.get(shared)
+    folder, specs, rules = ray.get(shared)
     os.chdir(folder)  # so that relative paths, and what messages make of them, are the same
-    outcomes = prepare_shard(_opened_here(specs), recipe, pickle.loads(item["shard"]))
+    outcomes = prepare_shard(_opened_here(specs), rules, pickle.loads(item["shard"]))
     return {
         "node": ray.get_runtime_context().get_node_id(),
         "outcomes": pickle.dumps(outcomes),

@@ -70,7 +70,7 @@ class Selection:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class PrepRules:
     """All that decides what becomes of a row: the filters, the charset of the texts with the
     replacements for characters that it does not have, and the geometry of the lines. Labels must
     fit the CTC frames of their lines or, for a network that writes tokens, have at most
@@ -202,14 +202,14 @@ def has_ink(line: "Pixels", cell_contrast: int) -> bool:
 
 
 def prepare_shard(
-    sources: Sequence[Source], recipe: Recipe, rows: Sequence[Row]
+    sources: Sequence[Source], rules: PrepRules, rows: Sequence[Row]
 ) -> list[Outcome]:
     """Return what became of some rows, in their order."""
     outcomes: list[Outcome] = []
     for number, entry in rows:
-        checked = recipe.check(entry)
+        checked = rules.check(entry)
         if isinstance(checked, LeftOut):
             outcomes.append((entry, checked))
         else:
-            outcomes.append((checked, recipe.line(sources[number], checked)))
+            outcomes.append((checked, rules.line(sources[number], checked)))
     return outcomes

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from nordocr_cli import __version__, atomic
-from nordocr_cli.core.prep.engines import Engine, EngineName, Ray, Threads, in_order
-from nordocr_cli.core.prep.lines import Outcome, PreparedLine, Recipe, Row, Selection
+from nordocr_cli.core.prep.engines import EngineName, PrepEngine, Ray, Threads, in_order
+from nordocr_cli.core.prep.lines import Outcome, PreparedLine, PrepRules, Row, Selection
 from nordocr_cli.core.prep.stats import (
     BAD,
     NOT_IN_STORE,
@@ -34,7 +34,13 @@ from nordocr_cli.data.manifest_lines import hash_of_files
 from nordocr_cli.data.manifest_source import ManifestSource
 from nordocr_cli.data.oov import default_mapping, read_mapping
 from nordocr_cli.data.pages import LAYOUT_FOLDERS, LayoutSource
-from nordocr_cli.data.split import Placement, Split, document_of, group_of, groups_missing
+from nordocr_cli.data.split import (
+    Placement,
+    Split,
+    document_of_row,
+    group_of,
+    groups_missing,
+)
 from nordocr_cli.errors import DataError, Interrupted, UsageError, nearest
 from nordocr_cli.geometry import Geometry
 from nordocr_cli.profile import Profile
@@ -42,7 +48,7 @@ from nordocr_cli.progress import SILENT, Progress
 
 if TYPE_CHECKING:
     from nordocr_cli.data.store import LineStoreWriter
-    from nordocr_cli.data.unfinished import Journal, Unfinished
+    from nordocr_cli.data.unfinished import PrepJournal, Unfinished
 
 # `over_width = "auto"` squashes while 95 % of the over-wide crops keep at least half of their
 # letters' width. Cropping costs more than it seems: the text still says what is no longer in the
@@ -190,13 +196,13 @@ def prep(
                 run.opened, chosen.select, profile.geometry, pool
             )
             label_limit = profile.model.label_limit
-            recipe = Recipe(
+            rules = PrepRules(
                 chosen.select, charset, mapping | own_mapping, geometry, label_limit
             )
-            runner: Engine = Threads([source for _, source in run.opened], pool)
+            runner: PrepEngine = Threads([source for _, source in run.opened], pool)
             if chosen.engine == "ray":
                 runner = Ray([spec for spec, _ in run.opened], stack, progress)
-            run.write(recipe, runner, why, own_mapping, stack)
+            run.write(rules, runner, why, own_mapping, stack)
             if empty := run.empty_stores():
                 raise DataError(
                     run.stats.nothing_kept(empty, charset, chosen.oov, run.hints())
@@ -261,15 +267,15 @@ class _Run:
 
     def write(
         self,
-        recipe: Recipe,
-        runner: Engine,
+        rules: PrepRules,
+        runner: PrepEngine,
         why: str,
         own_mapping: Mapping[str, str],
         stack: ExitStack,
     ) -> None:
         """Prepare every row, those of a stopped run first, and write the lines to the stores."""
         from nordocr_cli.data.store import LineStoreWriter
-        from nordocr_cli.data.unfinished import Journal
+        from nordocr_cli.data.unfinished import PrepJournal
 
         made: dict[str, Any] = {
             "profile": self._profile.name,
@@ -279,7 +285,7 @@ class _Run:
         made |= self._options.split.to_json()
         made |= {"oov_map": dict(own_mapping)} if own_mapping else {}
         drop_duplicates = self._options.drop_duplicates
-        made_from = _made_from(made, recipe, drop_duplicates)
+        made_from = _made_from(made, rules, drop_duplicates)
         resume = self._options.resume
         if stopped := _stopped_run(self._paths[0], made_from, resume, self._progress):
             stack.enter_context(stopped)
@@ -288,10 +294,10 @@ class _Run:
         )
         for path, folder in zip(self._paths, folders, strict=True):
             writer = LineStoreWriter(
-                path, recipe.geometry, recipe.charset, made=made, folder=folder
+                path, rules.geometry, rules.charset, made=made, folder=folder
             )
             self._writers.append(stack.enter_context(writer))
-        journal = stack.enter_context(Journal(folders, made_from))
+        journal = stack.enter_context(PrepJournal(folders, made_from))
         stores = _Stores(
             self._writers, Placement(self._parts), self.stats, journal, drop_duplicates
         )
@@ -299,15 +305,19 @@ class _Run:
         self._progress.start("prep", self.total)
         stack.callback(self._progress.finish)
         if stopped is not None:
-            self._take_over(stopped, recipe, rows, stores)
-        for entry, outcome in runner.outcomes(recipe, rows):
+            self._take_over(stopped, rules, rows, stores)
+        for entry, outcome in runner.outcomes(rules, rows):
             stores.take(entry, outcome)
             self._progress.advance()
 
     def _take_over(
-        self, stopped: "Unfinished", recipe: Recipe, rows: Iterator[Row], stores: "_Stores"
+        self,
+        stopped: "Unfinished",
+        rules: PrepRules,
+        rows: Iterator[Row],
+        stores: "_Stores",
     ) -> None:
-        for entry, outcome in _outcomes_before(stopped, recipe, rows):
+        for entry, outcome in _outcomes_before(stopped, rules, rows):
             stores.take(entry, outcome)
             self._progress.advance()
         self.resumed = self.stats.read
@@ -431,7 +441,7 @@ class _Stores:
         writers: "Sequence[LineStoreWriter]",
         placement: Placement,
         stats: PrepStats,
-        journal: "Journal",
+        journal: "PrepJournal",
         drop_duplicates: bool,
     ) -> None:
         self._writers, self._placement = writers, placement
@@ -486,19 +496,19 @@ class _Stores:
 
 
 def _made_from(
-    made: Mapping[str, Any], recipe: Recipe, drop_duplicates: bool
+    made: Mapping[str, Any], rules: PrepRules, drop_duplicates: bool
 ) -> dict[str, Any]:
     """Everything but the images that a run's content depends on, as JSON values."""
     chosen = {
-        "select": asdict(recipe.select),
+        "select": asdict(rules.select),
         "drop_duplicates": drop_duplicates,
         "version": __version__,
     }
-    chosen |= {"charset": recipe.charset.sha256, "geometry": recipe.geometry.to_json()}
+    chosen |= {"charset": rules.charset.sha256, "geometry": rules.geometry.to_json()}
     chosen |= (
         {}
-        if recipe.max_label_length is None
-        else {"max_label_length": recipe.max_label_length}
+        if rules.max_label_length is None
+        else {"max_label_length": rules.max_label_length}
     )
     found: dict[str, Any] = json.loads(json.dumps({**made, **chosen}))
     return found
@@ -527,13 +537,13 @@ def _stopped_run(
 
 
 def _outcomes_before(
-    stopped: "Unfinished", recipe: Recipe, rows: Iterator[Row]
+    stopped: "Unfinished", rules: PrepRules, rows: Iterator[Row]
 ) -> Iterator[Outcome]:
     """Yield what a stopped run had made of the first of `rows`, and leave the others to be taken
     from there.
     """
     for noted, (_, entry) in zip(stopped.outcomes(), rows, strict=False):
-        checked = recipe.check(entry)
+        checked = rules.check(entry)
         if isinstance(checked, LeftOut):
             yield entry, checked
         else:
@@ -667,7 +677,7 @@ def _survey(sources: Sequence[tuple[SourceSpec, Source]], select: Selection) -> 
         languages[entry.row.language] += 1
         subsets[entry.row.subset] += 1
         if select.left_out(entry.row) is None:
-            document = document_of(entry.row)
+            document = document_of_row(entry.row)
             found.lines_of[document] += 1
             found.group_of.setdefault(document, group_of(entry.row))
     if not found.total:

@@ -40,7 +40,7 @@ REPORT_NAME = "recipe-report.md"
 Decision = Literal["run", "resume", "done"]
 
 
-class Stage(BaseModel):
+class RecipeStage(BaseModel):
     """One stage of a recipe, as the TOML file has it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -61,14 +61,14 @@ class Recipe(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     output: Path
-    stage: tuple[Stage, ...] = Field(min_length=1)
+    stage: tuple[RecipeStage, ...] = Field(min_length=1)
 
 
 @dataclass(frozen=True)
 class PlannedStage:
     """A stage with its decision. `command` is what runs, without the program's name."""
 
-    stage: Stage
+    stage: RecipeStage
     decision: Decision
     command: tuple[str, ...]
     fingerprint: str
@@ -157,7 +157,11 @@ def _require_names(path: Path, names: Sequence[str], restart_from: str) -> None:
 
 
 def _plan_stage(
-    stage: Stage, output: Path, earlier: str, finished: dict[str, str], is_changed: bool
+    stage: RecipeStage,
+    output: Path,
+    earlier: str,
+    finished: dict[str, str],
+    is_changed: bool,
 ) -> PlannedStage:
     command = _command(stage, stage.run, output)
     content = "\0".join((earlier, *command))
@@ -180,7 +184,7 @@ def _plan_stage(
     return PlannedStage(stage, "run", command, fingerprint, creates)
 
 
-def _command(stage: Stage, text: str, output: Path) -> tuple[str, ...]:
+def _command(stage: RecipeStage, text: str, output: Path) -> tuple[str, ...]:
     try:
         words = shlex.split(text)
     except ValueError as error:

@@ -37,7 +37,7 @@ from nordocr_cli.training.runlog import (
     WORST,
     read_run,
 )
-from nordocr_cli.training.state import Limits, duration
+from nordocr_cli.training.state import RunLimits, duration
 
 if TYPE_CHECKING:
     from nordocr_cli.data.store import LineStore
@@ -87,10 +87,10 @@ class TrainPlan:
     val: tuple[StoreFacts, ...]
 
     @property
-    def limits(self) -> Limits:
+    def limits(self) -> RunLimits:
         """When the run ends."""
         epochs = self.profile.train.epochs
-        return Limits(**{"epochs": epochs, **length(self.request, epochs)})
+        return RunLimits(**{"epochs": epochs, **length(self.request, epochs)})
 
     @property
     def steps(self) -> int | None:

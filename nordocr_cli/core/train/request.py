@@ -184,7 +184,7 @@ def after_restart(request: TrainRequest) -> TrainRequest:
 
 
 def length(request: TrainRequest, epochs: int) -> dict[str, Any]:
-    """Return what ends the run, by its name in `Limits`."""
+    """Return what ends the run, by its name in `RunLimits`."""
     limits = {"max_steps": request.max_steps, "max_minutes": request.max_minutes}
     given = {key: value for key, value in limits.items() if value}
     if given:

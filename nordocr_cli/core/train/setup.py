@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from nordocr_cli.models.head import HeadReport
     from nordocr_cli.training.distributed import DistributedContext
     from nordocr_cli.training.freezing import Freezing
-    from nordocr_cli.training.state import Limits
+    from nordocr_cli.training.state import RunLimits
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def new_network(
 
     Raises ArtifactError when the weights are of another charset, geometry or network.
     """
-    from nordocr_cli.models.checkpoints.fit import require_fit
+    from nordocr_cli.models.checkpoints.fit import require_same_tensors
     from nordocr_cli.models.head import move_head
     from nordocr_cli.models.weights import load_weights
 
@@ -141,7 +141,7 @@ def new_network(
         found = replace(found, charset=charset)
         progress.note(head.line())
     found.require_readable_by(Contract(charset, geometry, {}), str(request.load))
-    require_fit(
+    require_same_tensors(
         model, weights, str(request.load), other_options(found.model, profile.model)
     )
     _warn_of_shapeless(found, profile, request.load, progress)
@@ -223,14 +223,14 @@ def lr_scale(profile: Profile, lines_per_batch: int, processes: int = 1) -> floa
 
 
 def require_unfinished(
-    state: dict[str, Any], limits: "Limits", lines: int, folder: Path
+    state: dict[str, Any], limits: "RunLimits", lines: int, folder: Path
 ) -> None:
     """Refuse another length for a run that has reached its end: its learning rate is nearly zero,
     and would stay so. Raises UsageError.
     """
-    from nordocr_cli.training.state import Limits, TrainState
+    from nordocr_cli.training.state import RunLimits, TrainState
 
-    before = Limits(**state["limits"]) if "limits" in state else limits
+    before = RunLimits(**state["limits"]) if "limits" in state else limits
     if before != limits and before.progress(TrainState(**state["position"]), lines) >= 1.0:
         raise UsageError(
             f"--resume {folder}: this run is finished, its learning rate has come down to nothing."
@@ -248,11 +248,11 @@ def facts_at_start(
     """Return what run.json records at the start of a run."""
     import torch
 
-    from nordocr_cli.training.runlog import environment
+    from nordocr_cli.training.runlog import run_environment
 
     request = plan.request
     facts: dict[str, Any] = {
-        "environment": environment(),
+        "environment": run_environment(),
         "device": str(device)
         if device.type == "cpu"
         else torch.cuda.get_device_name(device),

@@ -11,10 +11,10 @@ from nordocr_cli.data.layouts.layout import (
     BadLines,
     Layout,
     Point,
-    box_around,
+    box_of_points,
+    corners_of,
     language_code,
-    outline_of,
-    read_regions,
+    read_page_regions,
 )
 from nordocr_cli.data.layouts.xml import (
     ReadingOrder,
@@ -55,7 +55,7 @@ def read(content: bytes, path: Path, bad_lines: BadLines | None = None) -> Layou
     order = ReadingOrder(root, "REF")
     try:
         regions = [
-            read_regions(
+            read_page_regions(
                 _lines(page, order), _line, f"{path}: page {index + 1}", index, bad_lines
             )
             for index, page in enumerate(pages)
@@ -112,10 +112,10 @@ def _line(line: Element, where: str) -> Region:
     if has_own_box or not polygon:
         corners = [corner for element in boxed for corner in _corners(element)]
     return Region(
-        box_around(corners, where),
+        box_of_points(corners, where),
         to_nfc(text.strip()),
         confidence,
-        polygon=outline_of(polygon),
+        polygon=corners_of(polygon),
         baseline=_baseline(line),
     )
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nordocr_cli.charset import to_nfc
-from nordocr_cli.data.layouts.layout import BadLines, Layout, box_around, box_from_json
+from nordocr_cli.data.layouts.layout import BadLines, Layout, box_from_json, box_of_points
 from nordocr_cli.errors import DataError
 from nordocr_cli.records import Box, Page, Region
 
@@ -65,4 +65,4 @@ def _line(row: Sequence[tuple[Box, str]], where: str) -> Region:
     corners = [
         corner for box, _ in row for corner in ((box.x, box.y), (box.right, box.bottom))
     ]
-    return Region(box_around(corners, where), to_nfc(" ".join(text for _, text in row)))
+    return Region(box_of_points(corners, where), to_nfc(" ".join(text for _, text in row)))

@@ -18,8 +18,8 @@ from nordocr_cli.data.layouts.layout import (
     ILLEGIBLE_TEXTS,
     BadLines,
     Layout,
-    box_around,
     box_from_json,
+    box_of_points,
 )
 from nordocr_cli.errors import DataError
 from nordocr_cli.records import Page, Region
@@ -82,4 +82,4 @@ def _region(line: str, where: str) -> Region:
     corners = tuple(zip(numbers[0::2], numbers[1::2], strict=True))
     script = _SCRIPT.fullmatch(quad[2])
     text = script[2] if script else quad[2]
-    return Region(box_around(corners, where), to_nfc(text.strip()), polygon=corners)
+    return Region(box_of_points(corners, where), to_nfc(text.strip()), polygon=corners)

@@ -18,11 +18,11 @@ from nordocr_cli.data.layouts.layout import (
     BadLines,
     Layout,
     box_from_json,
+    corners_of,
     language_code,
-    outline_of,
     pages_by_index,
     points_from_json,
-    read_regions,
+    read_page_regions,
 )
 from nordocr_cli.errors import DataError
 from nordocr_cli.records import Page, Region
@@ -33,7 +33,7 @@ def sniff(head: bytes) -> bool:
     return head[:1] in (b"{", b"[")
 
 
-def parse_json(content: bytes, path: Path) -> Any:
+def parse_layout_json(content: bytes, path: Path) -> Any:
     """Parse a JSON file. Raises DataError when it is none."""
     try:
         return limits.parse_json(content, any_value=True)
@@ -72,7 +72,7 @@ def _page(value: Any, path: Path, number: int, bad_lines: BadLines | None) -> Pa
         raise DataError(
             f"{where}: needs page_index (from 0) with lines, or page (from 1) with regions"
         )
-    return Page(index, read_regions(lines, _region, where, index, bad_lines))
+    return Page(index, read_page_regions(lines, _region, where, index, bad_lines))
 
 
 def _page_index(value: Mapping[str, Any]) -> Any:
@@ -96,7 +96,7 @@ def _region(value: Any, where: str) -> Region:
             to_nfc(value.get("text", "")),
             None if confidence is None else float(confidence),
             tuple(float(character) for character in characters),
-            outline_of(points_from_json(value.get("polygon"))),
+            corners_of(points_from_json(value.get("polygon"))),
             points_from_json(value.get("baseline")),
         )
     except (TypeError, KeyError, ValueError, OverflowError):

@@ -68,7 +68,7 @@ def language_code(name: str) -> str:
     )
 
 
-def read_regions(
+def read_page_regions(
     lines: Iterable[_Line],
     read: Callable[[_Line, str], Region],
     where: str,
@@ -118,7 +118,7 @@ def box_from_json(value: Any, where: str) -> Box:
     return Box(x, y, width, height)
 
 
-def box_around(points: Sequence[Point], where: str) -> Box:
+def box_of_points(points: Sequence[Point], where: str) -> Box:
     """Return the upright box around points. Raises DataError when it has no area."""
     if not points:
         raise DataError(f"{where}: the line has no position")
@@ -139,7 +139,7 @@ def points_from_json(value: Any) -> tuple[Point, ...]:
     return tuple((float(x), float(y)) for x, y in items)
 
 
-def outline_of(points: Sequence[Point]) -> tuple[Point, ...]:
+def corners_of(points: Sequence[Point]) -> tuple[Point, ...]:
     """Return a line's corners: two points or fewer are no outline."""
     if len(points) > 2:
         return tuple(points)

@@ -13,10 +13,10 @@ from nordocr_cli.data.layouts.layout import (
     BadLines,
     Layout,
     Point,
-    box_around,
+    box_of_points,
+    corners_of,
     language_code,
-    outline_of,
-    read_regions,
+    read_page_regions,
 )
 from nordocr_cli.data.layouts.xml import (
     ReadingOrder,
@@ -48,7 +48,9 @@ def read(content: bytes, path: Path, bad_lines: BadLines | None = None) -> Layou
 
     try:
         regions = [
-            read_regions(_lines(page), _line, f"{path}: page {index + 1}", index, bad_lines)
+            read_page_regions(
+                _lines(page), _line, f"{path}: page {index + 1}", index, bad_lines
+            )
             for index, page in enumerate(pages)
         ]
         sizes = tuple(_size(page) for page in pages)
@@ -115,10 +117,10 @@ def _line(line: Element, where: str) -> Region:
         words = [_text(word)[0] for word in children(line, "Word")]
         text = " ".join(word for word in words if word)
     return Region(
-        box_around(points, where),
+        box_of_points(points, where),
         to_nfc(text.strip()),
         confidence,
-        polygon=outline_of(points),
+        polygon=corners_of(points),
         baseline=baseline if len(baseline) > 1 else (),
     )
 

@@ -34,7 +34,7 @@ class LayoutFormat:
 
 def _read_json(content: bytes, path: Path, bad_lines: BadLines | None) -> Layout:
     """Read one of the formats that are JSON, recognized by their keys."""
-    value = json.parse_json(content, path)
+    value = json.parse_layout_json(content, path)
     if funsd.is_funsd(value):
         return funsd.layout_from_funsd(value, path, bad_lines)
     return json.layout_from_json(value, path, bad_lines)

@@ -10,7 +10,7 @@ MAXIMUM_FILES = 500_000
 MAXIMUM_BYTES = 200 << 30
 
 
-def unpack(archive: Path, folder: Path) -> int:
+def unpack_into(archive: Path, folder: Path) -> int:
     """Unpack a tar or zip archive into `folder`; return the number of files.
 
     Links, devices and names that lead out of the folder are refused. Raises DataError.

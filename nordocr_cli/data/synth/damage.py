@@ -389,7 +389,7 @@ _IN_PIXELS = {ink_gain, dots, clog, raster, blur, motion}
 
 
 @dataclass(frozen=True)
-class Step:
+class DamageStep:
     """An operation, how often it is done (0…1), and the range of its strength."""
 
     operation: Operation
@@ -418,7 +418,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class DamageRecipe:
     """One kind of scan. Gray levels of paper and ink, skew in degrees, steps on the ink, steps on
     the page.
     """
@@ -427,264 +427,268 @@ class Recipe:
     paper: tuple[int, int]
     ink: tuple[int, int]
     skew_deg: float
-    ink_steps: tuple[Step, ...]
-    page_steps: tuple[Step, ...]
+    ink_steps: tuple[DamageStep, ...]
+    page_steps: tuple[DamageStep, ...]
 
 
-_BITONAL_INK = (Step(ink_gain, 0.7, -0.7, 1.3), Step(uneven_ink, 0.06, 0.1, 0.5))
+_BITONAL_INK = (
+    DamageStep(ink_gain, 0.7, -0.7, 1.3),
+    DamageStep(uneven_ink, 0.06, 0.1, 0.5),
+)
 
-RECIPES: Mapping[str, Recipe] = {
-    "clean": Recipe(0.05, (255, 255), (0, 30), 0.0, (), ()),
-    "gray": Recipe(
+RECIPES: Mapping[str, DamageRecipe] = {
+    "clean": DamageRecipe(0.05, (255, 255), (0, 30), 0.0, (), ()),
+    "gray": DamageRecipe(
         0.11,
         (205, 252),
         (10, 90),
         0.5,
-        (Step(ink_gain, 0.4, -0.5, 0.8), Step(uneven_ink, 0.1, 0.1, 0.5)),
+        (DamageStep(ink_gain, 0.4, -0.5, 0.8), DamageStep(uneven_ink, 0.1, 0.1, 0.5)),
         (
-            Step(stains, 0.3, 4, 20),
-            Step(shade, 0.4, 5, 40),
-            Step(blur, 0.8, 0.3, 1.0),
-            Step(grain, 0.8, 1, 7),
-            Step(sharpen, 0.15, 0.3, 1.2),
-            Step(jpeg, 0.7, 40, 92),
+            DamageStep(stains, 0.3, 4, 20),
+            DamageStep(shade, 0.4, 5, 40),
+            DamageStep(blur, 0.8, 0.3, 1.0),
+            DamageStep(grain, 0.8, 1, 7),
+            DamageStep(sharpen, 0.15, 0.3, 1.2),
+            DamageStep(jpeg, 0.7, 40, 92),
         ),
     ),
-    "bilevel": Recipe(
+    "bilevel": DamageRecipe(
         0.19,
         (235, 255),
         (0, 60),
         0.5,
         _BITONAL_INK,
         (
-            Step(screen, 0.04, 0.04, 0.2),
-            Step(blur, 0.6, 0.3, 0.8),
-            Step(grain, 0.7, 2, 12),
-            Step(threshold_otsu, 0.85, -25, 30),
-            Step(threshold_fixed, 1.0, 100, 190),
-            Step(g4_speckle, 0.12, 0.2, 2),
+            DamageStep(screen, 0.04, 0.04, 0.2),
+            DamageStep(blur, 0.6, 0.3, 0.8),
+            DamageStep(grain, 0.7, 2, 12),
+            DamageStep(threshold_otsu, 0.85, -25, 30),
+            DamageStep(threshold_fixed, 1.0, 100, 190),
+            DamageStep(g4_speckle, 0.12, 0.2, 2),
         ),
     ),
-    "bilevel_noisy": Recipe(
+    "bilevel_noisy": DamageRecipe(
         0.09,
         (210, 245),
         (10, 80),
         0.6,
         _BITONAL_INK,
         (
-            Step(stains, 0.4, 5, 30),
-            Step(blur, 0.7, 0.3, 1.1),
-            Step(grain, 1.0, 8, 28),
-            Step(threshold_adaptive, 0.15, 15, 40),
-            Step(threshold_otsu, 1.0, -30, 25),
-            Step(g4_speckle, 0.8, 0.5, 9),
-            Step(dirt, 0.4, 2, 12),
+            DamageStep(stains, 0.4, 5, 30),
+            DamageStep(blur, 0.7, 0.3, 1.1),
+            DamageStep(grain, 1.0, 8, 28),
+            DamageStep(threshold_adaptive, 0.15, 15, 40),
+            DamageStep(threshold_otsu, 1.0, -30, 25),
+            DamageStep(g4_speckle, 0.8, 0.5, 9),
+            DamageStep(dirt, 0.4, 2, 12),
         ),
     ),
-    "fax": Recipe(
+    "fax": DamageRecipe(
         0.05,
         (240, 255),
         (0, 50),
         0.6,
         _BITONAL_INK,
         (
-            Step(low_resolution, 0.8, 0.5, 0.85),
-            Step(grain, 0.6, 3, 15),
-            Step(threshold_otsu, 0.8, -25, 25),
-            Step(threshold_fixed, 1.0, 110, 190),
-            Step(g4_speckle, 0.3, 0.3, 4),
+            DamageStep(low_resolution, 0.8, 0.5, 0.85),
+            DamageStep(grain, 0.6, 3, 15),
+            DamageStep(threshold_otsu, 0.8, -25, 25),
+            DamageStep(threshold_fixed, 1.0, 110, 190),
+            DamageStep(g4_speckle, 0.3, 0.3, 4),
         ),
     ),
-    "faded": Recipe(
+    "faded": DamageRecipe(
         0.06,
         (205, 250),
         (105, 185),
         0.5,
-        (Step(ink_gain, 0.5, -0.7, 0.3), Step(uneven_ink, 0.3, 0.1, 0.5)),
+        (DamageStep(ink_gain, 0.5, -0.7, 0.3), DamageStep(uneven_ink, 0.3, 0.1, 0.5)),
         (
-            Step(stains, 0.3, 4, 15),
-            Step(shade, 0.5, 5, 30),
-            Step(blur, 0.8, 0.3, 0.9),
-            Step(grain, 0.9, 1, 7),
-            Step(jpeg, 0.7, 45, 90),
+            DamageStep(stains, 0.3, 4, 15),
+            DamageStep(shade, 0.5, 5, 30),
+            DamageStep(blur, 0.8, 0.3, 0.9),
+            DamageStep(grain, 0.9, 1, 7),
+            DamageStep(jpeg, 0.7, 45, 90),
         ),
     ),
-    "photocopy": Recipe(
+    "photocopy": DamageRecipe(
         0.08,
         (225, 255),
         (0, 50),
         0.6,
-        (Step(ink_gain, 1.0, 0.2, 1.6), Step(uneven_ink, 0.25, 0.1, 0.5)),
+        (DamageStep(ink_gain, 1.0, 0.2, 1.6), DamageStep(uneven_ink, 0.25, 0.1, 0.5)),
         (
-            Step(blur, 0.9, 0.4, 1.2),
-            Step(grain, 0.7, 2, 14),
-            Step(dirt, 0.8, 2, 20),
-            Step(threshold_otsu, 0.75, -20, 40),
-            Step(speckle, 0.5, 0.2, 3),
+            DamageStep(blur, 0.9, 0.4, 1.2),
+            DamageStep(grain, 0.7, 2, 14),
+            DamageStep(dirt, 0.8, 2, 20),
+            DamageStep(threshold_otsu, 0.75, -20, 40),
+            DamageStep(speckle, 0.5, 0.2, 3),
         ),
     ),
-    "carbon": Recipe(  # typewritten pages and their copies: soft, filled-in letters on old paper
+    # typewritten pages and their copies: soft, filled-in letters on old paper
+    "carbon": DamageRecipe(
         0.05,
         (185, 245),
         (20, 110),
         0.6,
-        (Step(ink_gain, 0.7, -0.2, 1.5), Step(uneven_ink, 0.8, 0.1, 0.6)),
+        (DamageStep(ink_gain, 0.7, -0.2, 1.5), DamageStep(uneven_ink, 0.8, 0.1, 0.6)),
         (
-            Step(stains, 0.7, 5, 40),
-            Step(shade, 0.4, 5, 40),
-            Step(blur, 0.9, 0.4, 1.3),
-            Step(grain, 0.9, 2, 12),
-            Step(dirt, 0.2, 1, 8),
-            Step(threshold_otsu, 0.35, -20, 25),
-            Step(speckle, 0.15, 0.2, 3),
-            Step(jpeg, 0.6, 40, 92),
+            DamageStep(stains, 0.7, 5, 40),
+            DamageStep(shade, 0.4, 5, 40),
+            DamageStep(blur, 0.9, 0.4, 1.3),
+            DamageStep(grain, 0.9, 2, 12),
+            DamageStep(dirt, 0.2, 1, 8),
+            DamageStep(threshold_otsu, 0.35, -20, 25),
+            DamageStep(speckle, 0.15, 0.2, 3),
+            DamageStep(jpeg, 0.6, 40, 92),
         ),
     ),
-    "showthrough": Recipe(
+    "showthrough": DamageRecipe(
         0.06,
         (205, 250),
         (10, 80),
         0.5,
-        (Step(ink_gain, 0.3, -0.4, 0.7),),
+        (DamageStep(ink_gain, 0.3, -0.4, 0.7),),
         (
-            Step(shade, 0.3, 5, 30),
-            Step(blur, 0.7, 0.3, 0.8),
-            Step(grain, 0.9, 1, 7),
-            Step(threshold_adaptive, 0.06, 15, 30),
-            Step(jpeg, 0.7, 45, 90),
+            DamageStep(shade, 0.3, 5, 30),
+            DamageStep(blur, 0.7, 0.3, 0.8),
+            DamageStep(grain, 0.9, 1, 7),
+            DamageStep(threshold_adaptive, 0.06, 15, 30),
+            DamageStep(jpeg, 0.7, 45, 90),
         ),
     ),
-    "dotmatrix": Recipe(
+    "dotmatrix": DamageRecipe(
         0.05,
         (205, 252),
         (10, 110),
         0.5,
         (
-            Step(dots, 0.75, 1.3, 2.3),
-            Step(uneven_ink, 0.6, 0.1, 0.7),
-            Step(ink_gain, 0.3, -0.3, 0.8),
+            DamageStep(dots, 0.75, 1.3, 2.3),
+            DamageStep(uneven_ink, 0.6, 0.1, 0.7),
+            DamageStep(ink_gain, 0.3, -0.3, 0.8),
         ),
         (
-            Step(blur, 0.8, 0.3, 0.9),
-            Step(grain, 0.9, 2, 9),
-            Step(threshold_otsu, 0.2, 0, 40),
-            Step(jpeg, 0.6, 45, 90),
+            DamageStep(blur, 0.8, 0.3, 0.9),
+            DamageStep(grain, 0.9, 2, 9),
+            DamageStep(threshold_otsu, 0.2, 0, 40),
+            DamageStep(jpeg, 0.6, 45, 90),
         ),
     ),
-    "jpeg": Recipe(
+    "jpeg": DamageRecipe(
         0.06,
         (225, 255),
         (0, 70),
         0.5,
-        (Step(ink_gain, 0.3, -0.4, 0.6),),
+        (DamageStep(ink_gain, 0.3, -0.4, 0.6),),
         (
-            Step(blur, 0.7, 0.3, 0.9),
-            Step(grain, 0.5, 1, 6),
-            Step(sharpen, 0.15, 0.3, 1.2),
-            Step(jpeg, 1.0, 12, 45),
+            DamageStep(blur, 0.7, 0.3, 0.9),
+            DamageStep(grain, 0.5, 1, 6),
+            DamageStep(sharpen, 0.15, 0.3, 1.2),
+            DamageStep(jpeg, 1.0, 12, 45),
         ),
     ),
-    "photo": Recipe(
+    "photo": DamageRecipe(
         0.04,
         (150, 235),
         (15, 80),
         1.2,
-        (Step(ink_gain, 0.3, -0.4, 0.6),),
+        (DamageStep(ink_gain, 0.3, -0.4, 0.6),),
         (
-            Step(shade, 1.0, 20, 110),
-            Step(stains, 0.4, 4, 25),
-            Step(blur, 0.9, 0.4, 1.2),
-            Step(motion, 0.2, 2, 4),
-            Step(grain, 0.9, 1, 8),
-            Step(jpeg, 0.9, 45, 90),
+            DamageStep(shade, 1.0, 20, 110),
+            DamageStep(stains, 0.4, 4, 25),
+            DamageStep(blur, 0.9, 0.4, 1.2),
+            DamageStep(motion, 0.2, 2, 4),
+            DamageStep(grain, 0.9, 1, 8),
+            DamageStep(jpeg, 0.9, 45, 90),
         ),
     ),
-    "typewriter": Recipe(  # ribbon ink on paper that has aged
+    "typewriter": DamageRecipe(  # ribbon ink on paper that has aged
         0.03,
         (150, 253),
         (10, 130),
         0.6,
         (
-            Step(ribbon, 0.7, 0.1, 0.75),
-            Step(uneven_ink, 0.5, 0.1, 0.6),
-            Step(clog, 0.25, 1.5, 3.2),
-            Step(breaks, 0.25, 0.02, 0.14),
-            Step(ink_gain, 0.6, -0.5, 1.5),
+            DamageStep(ribbon, 0.7, 0.1, 0.75),
+            DamageStep(uneven_ink, 0.5, 0.1, 0.6),
+            DamageStep(clog, 0.25, 1.5, 3.2),
+            DamageStep(breaks, 0.25, 0.02, 0.14),
+            DamageStep(ink_gain, 0.6, -0.5, 1.5),
         ),
         (
-            Step(stains, 0.4, 4, 35),
-            Step(shade, 0.4, 5, 40),
-            Step(mottle, 0.4, 1, 7),
-            Step(blur, 0.9, 0.4, 1.4),
-            Step(grain, 0.7, 1, 8),
-            Step(dirt, 0.15, 1, 8),
-            Step(sharpen, 0.15, 0.3, 1.2),
-            Step(threshold_otsu, 0.2, -25, 25),
-            Step(jpeg, 0.6, 35, 92),
+            DamageStep(stains, 0.4, 4, 35),
+            DamageStep(shade, 0.4, 5, 40),
+            DamageStep(mottle, 0.4, 1, 7),
+            DamageStep(blur, 0.9, 0.4, 1.4),
+            DamageStep(grain, 0.7, 1, 8),
+            DamageStep(dirt, 0.15, 1, 8),
+            DamageStep(sharpen, 0.15, 0.3, 1.2),
+            DamageStep(threshold_otsu, 0.2, -25, 25),
+            DamageStep(jpeg, 0.6, 35, 92),
         ),
     ),
-    "letterpress": Recipe(  # books and catalogues: squeezed ink, worn and broken type
+    "letterpress": DamageRecipe(  # books and catalogues: squeezed ink, worn and broken type
         0.03,
         (205, 255),
         (0, 80),
         0.5,
         (
-            Step(clog, 0.15, 1.5, 2.6),
-            Step(breaks, 0.3, 0.01, 0.1),
-            Step(ink_gain, 0.85, -0.5, 1.6),
-            Step(uneven_ink, 0.3, 0.1, 0.5),
+            DamageStep(clog, 0.15, 1.5, 2.6),
+            DamageStep(breaks, 0.3, 0.01, 0.1),
+            DamageStep(ink_gain, 0.85, -0.5, 1.6),
+            DamageStep(uneven_ink, 0.3, 0.1, 0.5),
         ),
         (
-            Step(stains, 0.3, 4, 25),
-            Step(shade, 0.3, 5, 35),
-            Step(blur, 0.9, 0.3, 1.2),
-            Step(grain, 0.6, 1, 8),
-            Step(sharpen, 0.2, 0.3, 1.2),
-            Step(threshold_otsu, 0.3, -25, 30),
-            Step(g4_speckle, 0.1, 0.2, 2),
-            Step(jpeg, 0.6, 35, 92),
+            DamageStep(stains, 0.3, 4, 25),
+            DamageStep(shade, 0.3, 5, 35),
+            DamageStep(blur, 0.9, 0.3, 1.2),
+            DamageStep(grain, 0.6, 1, 8),
+            DamageStep(sharpen, 0.2, 0.3, 1.2),
+            DamageStep(threshold_otsu, 0.3, -25, 30),
+            DamageStep(g4_speckle, 0.1, 0.2, 2),
+            DamageStep(jpeg, 0.6, 35, 92),
         ),
     ),
-    "dark": Recipe(  # microfilm and brown paper: little contrast, noisy ground
+    "dark": DamageRecipe(  # microfilm and brown paper: little contrast, noisy ground
         0.02,
         (95, 175),
         (10, 70),
         0.6,
         (
-            Step(clog, 0.2, 1.5, 3),
-            Step(ink_gain, 0.7, -0.2, 1.5),
-            Step(uneven_ink, 0.4, 0.1, 0.5),
+            DamageStep(clog, 0.2, 1.5, 3),
+            DamageStep(ink_gain, 0.7, -0.2, 1.5),
+            DamageStep(uneven_ink, 0.4, 0.1, 0.5),
         ),
         (
-            Step(stains, 0.5, 4, 30),
-            Step(shade, 0.5, 5, 40),
-            Step(mottle, 0.7, 2, 9),
-            Step(blur, 0.8, 0.4, 1.3),
-            Step(grain, 0.9, 2, 12),
-            Step(screen, 0.1, 0.04, 0.15),
-            Step(jpeg, 0.7, 35, 90),
+            DamageStep(stains, 0.5, 4, 30),
+            DamageStep(shade, 0.5, 5, 40),
+            DamageStep(mottle, 0.7, 2, 9),
+            DamageStep(blur, 0.8, 0.4, 1.3),
+            DamageStep(grain, 0.9, 2, 12),
+            DamageStep(screen, 0.1, 0.04, 0.15),
+            DamageStep(jpeg, 0.7, 35, 90),
         ),
     ),
-    "thermal": Recipe(  # receipts
+    "thermal": DamageRecipe(  # receipts
         0.03,
         (210, 255),
         (10, 175),
         0.6,
         (
-            Step(raster, 0.5, 1.2, 2.6),
-            Step(dots, 0.15, 1.3, 2.3),
-            Step(head_faults, 0.35, 0.3, 1.0),
-            Step(uneven_ink, 0.3, 0.1, 0.5),
-            Step(ink_gain, 0.6, -0.8, 1.2),
+            DamageStep(raster, 0.5, 1.2, 2.6),
+            DamageStep(dots, 0.15, 1.3, 2.3),
+            DamageStep(head_faults, 0.35, 0.3, 1.0),
+            DamageStep(uneven_ink, 0.3, 0.1, 0.5),
+            DamageStep(ink_gain, 0.6, -0.8, 1.2),
         ),
         (
-            Step(mottle, 0.4, 1, 8),
-            Step(blur, 0.7, 0.3, 1.1),
-            Step(grain, 0.8, 1, 10),
-            Step(sharpen, 0.3, 0.3, 1.4),
-            Step(threshold_adaptive, 0.12, 10, 30),
-            Step(threshold_otsu, 0.15, -20, 30),
-            Step(jpeg, 0.8, 25, 90),
+            DamageStep(mottle, 0.4, 1, 8),
+            DamageStep(blur, 0.7, 0.3, 1.1),
+            DamageStep(grain, 0.8, 1, 10),
+            DamageStep(sharpen, 0.3, 0.3, 1.4),
+            DamageStep(threshold_adaptive, 0.12, 10, 30),
+            DamageStep(threshold_otsu, 0.15, -20, 30),
+            DamageStep(jpeg, 0.8, 25, 90),
         ),
     ),
 }

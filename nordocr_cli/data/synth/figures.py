@@ -70,7 +70,7 @@ def amount(rng: random.Random, v: Vocabulary) -> str:
     return AmountStyle.draw(rng, v).write(rng)
 
 
-def percent(rng: random.Random) -> str:
+def written_percent(rng: random.Random) -> str:
     """`25 %`, `12,5%`, `-3,2 %`."""
     value = rng.choice(
         (
@@ -223,7 +223,7 @@ def number(rng: random.Random, v: Vocabulary) -> str:
     if draw < 0.60:
         return date(rng, v)
     if draw < 0.68:
-        return percent(rng)
+        return written_percent(rng)
     if draw < 0.74:
         return organisation_number(rng, v)
     if draw < 0.78:

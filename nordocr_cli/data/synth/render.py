@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from nordocr_cli.data.synth.blank import blank_page
-from nordocr_cli.data.synth.damage import RECIPES, Gray, Recipe
+from nordocr_cli.data.synth.damage import RECIPES, DamageRecipe, Gray
 from nordocr_cli.data.synth.fonts import EM_PX, FontFace, FontPicker, open_face, open_font
 from nordocr_cli.data.synth.looks import LOOKS, Look
-from nordocr_cli.data.synth.setting import Setting
+from nordocr_cli.data.synth.setting import LineSetting
 from nordocr_cli.data.synth.texts import Text, TextSource
 from nordocr_cli.errors import DataError, UsageError, nearest
 from nordocr_cli.geometry import Geometry, frames_needed
@@ -286,7 +286,7 @@ def _draw_cells(
 
     What does not fit the geometry's width is left out: first the gaps shrink, then words go.
     """
-    setting = Setting.draw(rng, face, text.cells, style.coarse)
+    setting = LineSetting.draw(rng, face, text.cells, style.coarse)
     # Rows come as wide as tables are: near their words, or across the page.
     wide = rng.random() ** 1.3
     shares = [rng.random() ** 2 + 0.05 for _ in text.cells]
@@ -373,7 +373,7 @@ def _on_coloured_paper(rng: random.Random, crop: NDArray[Any]) -> NDArray[Any]:
     return np.asarray(np.round(255 * colours), dtype=np.uint8)
 
 
-def _angle(rng: random.Random, recipe: Recipe, maximum: float | None) -> float:
+def _angle(rng: random.Random, recipe: DamageRecipe, maximum: float | None) -> float:
     """Skew in degrees: what is left after deskewing, now and then a page that was not deskewed; or
     any up to `maximum`.
     """
@@ -552,7 +552,7 @@ def _render_blank(rng: random.Random, geometry: Geometry, style: Style) -> Rende
 # ----------------------------------------
 
 
-def _on_paper(rng: random.Random, ink: Gray, recipe: Recipe) -> Gray:
+def _on_paper(rng: random.Random, ink: Gray, recipe: DamageRecipe) -> Gray:
     paper = rng.randint(*recipe.paper)
     black = max(0, min(rng.randint(*recipe.ink), paper - _LEAST_CONTRAST))
     curve = paper - (paper - black) * np.arange(256) / 255

@@ -22,7 +22,7 @@ _NO_LIGATURES = ["kern", "-liga", "-calt", "-clig", "-dlig"]
 
 
 @dataclass(frozen=True)
-class Setting:
+class LineSetting:
     """How one line is set. Lengths are pixels at EM_PX an em.
 
     `shaping`: OpenType features to switch, None for plain letter after letter. `advances`: width of
@@ -42,7 +42,7 @@ class Setting:
     @classmethod
     def draw(
         cls, rng: random.Random, face: FontFace, cells: Sequence[str], coarse: float
-    ) -> "Setting":
+    ) -> "LineSetting":
         """Draw the setting of a line of `cells`; `coarse` is the probability of a coarse grid."""
         spacing = (
             rng.choices(

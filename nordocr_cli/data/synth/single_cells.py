@@ -6,7 +6,7 @@ decides, and figures are far more often met than the letters that look like them
 
 import random
 
-from nordocr_cli.data.synth.figures import amount, code, date, digits, percent
+from nordocr_cli.data.synth.figures import amount, code, date, digits, written_percent
 from nordocr_cli.data.synth.vocabulary import Vocabulary
 
 _DASHES = ("-", "–", "—")
@@ -98,7 +98,7 @@ def _signed(rng: random.Random, v: Vocabulary) -> str:
 
 def _code(rng: random.Random, v: Vocabulary) -> str:
     return rng.choice(
-        (code(rng), digits(rng, rng.randint(5, 14)), percent(rng), date(rng, v))
+        (code(rng), digits(rng, rng.randint(5, 14)), written_percent(rng), date(rng, v))
     )
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nordocr_cli.charset import Charset, to_nfc
-from nordocr_cli.data.synth.figures import AmountStyle, code, date, number, percent
+from nordocr_cli.data.synth.figures import AmountStyle, code, date, number, written_percent
 from nordocr_cli.data.synth.phrases import (
     business,
     labelled,
@@ -357,7 +357,7 @@ class TextSource:
             cells += [quantity, rng.choice(vocabulary.units)]
         cells.append(style.write(rng))
         if rng.random() < 0.4:
-            cells.append(percent(rng))
+            cells.append(written_percent(rng))
         cells.append(style.write(rng))
         return tuple(cells)
 

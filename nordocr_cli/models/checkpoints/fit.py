@@ -9,7 +9,7 @@ from nordocr_cli.errors import ArtifactError
 _NAMED = 3  # differing keys that an error names
 
 
-def require_fit(
+def require_same_tensors(
     network: nn.Module, state: Mapping[str, Tensor], what: str, remedy: str
 ) -> None:
     """Check that `state` has exactly the keys and shapes of `network`. Raises ArtifactError naming

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from nordocr_cli.errors import ArtifactError
 from nordocr_cli.models import svtr, svtrv2
-from nordocr_cli.models.checkpoints.fit import require_fit
+from nordocr_cli.models.checkpoints.fit import require_same_tensors
 from nordocr_cli.models.checkpoints.foreign import Imported
 from nordocr_cli.models.registry import build_model
 from nordocr_cli.settings import SvtrModel, SvtrV2Model
@@ -61,7 +61,7 @@ def read_openocr(tensors: Mapping[str, Tensor], path: Path) -> Imported:
             {"name": "svtrv2", "size": sizes[dim], "head": head}
         )
     with torch.device("meta"):
-        require_fit(
+        require_same_tensors(
             build_model(model, classes),
             renamed,
             f"{path} as {model.name} {model.size}",

@@ -34,7 +34,7 @@ _ENCODER_DEPTH, _MLP_RATIO = 12, 4
 _CERTAIN = 20.0  # logit of the end in every position behind the end
 
 
-class Size(NamedTuple):
+class ParseqSize(NamedTuple):
     """Width of a network and the heads of its attentions."""
 
     dim: int
@@ -42,7 +42,7 @@ class Size(NamedTuple):
     decoder_heads: int
 
 
-SIZES = {"tiny": Size(192, 3, 6), "small": Size(384, 6, 12)}
+SIZES = {"tiny": ParseqSize(192, 3, 6), "small": ParseqSize(384, 6, 12)}
 
 
 class Parseq(LineNetwork):
@@ -63,7 +63,7 @@ class Parseq(LineNetwork):
         size = SIZES[model.size]
         self.num_classes = num_classes
         self.positions = model.max_label_length + 1
-        self.encoder = Encoder(size, model.height // PATCH[0], model.width // PATCH[1])
+        self.encoder = PatchEncoder(size, model.height // PATCH[0], model.width // PATCH[1])
         self.decoder = Decoder(size, model.dropout)
         self.head = nn.Linear(size.dim, num_classes)
         self.text_embed = TokenEmbedding(num_classes + 2, size.dim)
@@ -108,7 +108,7 @@ class Parseq(LineNetwork):
         width that the network has positions for: so padding is never seen where the widths are
         given.
         """
-        return self.encoder(stretched(images, widths, self.options.width))
+        return self.encoder(stretched_columns(images, widths, self.options.width))
 
     def read(
         self, images: Tensor, widths: Tensor, charset: Charset
@@ -260,7 +260,7 @@ class Parseq(LineNetwork):
         )
 
 
-def stretched(images: Tensor, widths: Tensor | None, width: int) -> Tensor:
+def stretched_columns(images: Tensor, widths: Tensor | None, width: int) -> Tensor:
     """Stretch the first `widths` columns int64 (N,), or all W, of images (N, 3, H, W) to `width`:
     linear between the centres of columns, as cv2.INTER_LINEAR enlarges.
     """
@@ -278,12 +278,12 @@ def stretched(images: Tensor, widths: Tensor | None, width: int) -> Tensor:
     return images @ share[:, None].to(images.dtype)
 
 
-class Encoder(nn.Module):
+class PatchEncoder(nn.Module):
     """A vision transformer over patches of 4x8 pixels without class token; every token is
     returned.
     """
 
-    def __init__(self, size: Size, rows: int, columns: int) -> None:
+    def __init__(self, size: ParseqSize, rows: int, columns: int) -> None:
         super().__init__()
         self.patch_embed = PatchEmbedding(size.dim)
         self.pos_embed = nn.Parameter(torch.empty(1, rows * columns, size.dim))
@@ -318,8 +318,8 @@ class EncoderBlock(nn.Module):
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
         self.norm1, self.norm2 = nn.LayerNorm(dim, eps=1e-6), nn.LayerNorm(dim, eps=1e-6)
-        self.attn = SelfAttention(dim, heads)
-        self.mlp = Mlp(dim)
+        self.attn = EncoderAttention(dim, heads)
+        self.mlp = EncoderMlp(dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, L, dim) to (N, L, dim)."""
@@ -327,7 +327,7 @@ class EncoderBlock(nn.Module):
         return x + self.mlp(self.norm2(x))
 
 
-class SelfAttention(nn.Module):
+class EncoderAttention(nn.Module):
     """Attention of all tokens to all."""
 
     def __init__(self, dim: int, heads: int) -> None:
@@ -346,7 +346,7 @@ class SelfAttention(nn.Module):
         )
 
 
-class Mlp(nn.Module):
+class EncoderMlp(nn.Module):
     """Two linear layers with GELU between."""
 
     def __init__(self, dim: int) -> None:
@@ -364,7 +364,7 @@ class Mlp(nn.Module):
 class Decoder(nn.Module):
     """One layer and a final norm."""
 
-    def __init__(self, size: Size, dropout: float) -> None:
+    def __init__(self, size: ParseqSize, dropout: float) -> None:
         super().__init__()
         self.layers = nn.ModuleList([DecoderLayer(size.dim, size.decoder_heads, dropout)])
         self.norm = nn.LayerNorm(size.dim)

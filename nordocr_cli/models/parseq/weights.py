@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from nordocr_cli.errors import ArtifactError
-from nordocr_cli.models.checkpoints.fit import require_fit
+from nordocr_cli.models.checkpoints.fit import require_same_tensors
 from nordocr_cli.models.checkpoints.foreign import Imported
 from nordocr_cli.models.parseq.network import PATCH, SIZES
 from nordocr_cli.models.registry import build_model
@@ -66,7 +66,7 @@ def read_parseq(tensors: Mapping[str, Tensor], path: Path) -> Imported:
     )
     state = {name: tensor.float() for name, tensor in tensors.items()}
     with torch.device("meta"):
-        require_fit(
+        require_same_tensors(
             build_model(model, classes), state, f"{path} as parseq {model.size}", _MEND
         )
     return Imported(model, state, classes, {})

@@ -122,7 +122,7 @@ def _fetched(name: str) -> Path:
         ) from error
 
 
-def require_files(model: TrocrModel, geometry: Geometry, _fresh: bool) -> None:
+def require_trocr_folder(model: TrocrModel, geometry: Geometry, _fresh: bool) -> None:
     """Check the folder of a pretrained TrOCR by its JSON files, where it is on this machine. Raises
     UsageError or ArtifactError.
     """

@@ -124,7 +124,7 @@ class TrOcr(LineNetwork):
         Each line is stretched from its own `widths` int64 (N,), or from W without them, to the
         encoder's input.
         """
-        squares = stretched(images, widths, self.folder.image_size)
+        squares = stretched_lines(images, widths, self.folder.image_size)
         return self.network(
             pixel_values=squares, decoder_input_ids=tokens, use_cache=False
         ).logits
@@ -183,7 +183,7 @@ class TrOcr(LineNetwork):
         from transformers import GenerationConfig
         from transformers.modeling_outputs import BaseModelOutput
 
-        squares = stretched(images, widths, self.folder.image_size)
+        squares = stretched_lines(images, widths, self.folder.image_size)
         memory = self.network.get_encoder()(
             pixel_values=squares
         ).last_hidden_state  # (N, M, dim)
@@ -387,7 +387,7 @@ def difference(model: TrOcr, merged: nn.Module) -> float:
     )
 
 
-def stretched(images: Tensor, widths: Tensor | None, size: tuple[int, int]) -> Tensor:
+def stretched_lines(images: Tensor, widths: Tensor | None, size: tuple[int, int]) -> Tensor:
     """Scale the first `widths` columns int64 (N,), or all W, of images (N, 3, H, W) to `size`
     (height, width): linear, and where they shrink over as many pixels as they shrink by, as
     Pillow's and torch's antialiased bilinear do.

@@ -121,13 +121,13 @@ def test_look_weights_are_read_and_checked() -> None:
 def test_a_letter_of_a_bent_type_bar_stands_off_its_place_every_time(
     faces: list[FontFace],
 ) -> None:
-    from nordocr_cli.data.synth.setting import Setting
+    from nordocr_cli.data.synth.setting import LineSetting
 
     mono = replace(
         next(face for face in faces if face.category == "mono"), category="typewriter"
     )
     settings = [
-        Setting.draw(random.Random(seed), mono, ("aba",), 0.0) for seed in range(40)
+        LineSetting.draw(random.Random(seed), mono, ("aba",), 0.0) for seed in range(40)
     ]
     bent = [setting for setting in settings if setting.loose]
     assert 5 < len(bent) < 35

@@ -4,7 +4,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from nordocr_cli.data.synth.fonts import EM_PX, FontFace
-from nordocr_cli.data.synth.setting import Setting, letter_advance
+from nordocr_cli.data.synth.setting import LineSetting, letter_advance
 
 
 def _sans(faces: list[FontFace]) -> FontFace:
@@ -15,7 +15,7 @@ def test_a_coarse_grid_moves_each_letter_by_the_same_step_all_along_the_line(
     faces: list[FontFace],
 ) -> None:
     face = _sans(faces)
-    setting = Setting.draw(random.Random(1), face, ("livslängd", "8 805"), coarse=1.0)
+    setting = LineSetting.draw(random.Random(1), face, ("livslängd", "8 805"), coarse=1.0)
     assert setting.advances is not None
     assert set(setting.advances) == set("livslängd 8805")
     step = min(
@@ -37,7 +37,7 @@ def test_a_coarse_grid_moves_each_letter_by_the_same_step_all_along_the_line(
 def test_typewriters_have_no_coarse_grid(faces: list[FontFace]) -> None:
     mono = next(face for face in faces if face.category in ("mono", "typewriter"))
     assert all(
-        Setting.draw(random.Random(seed), mono, ("abc",), coarse=1.0).advances is None
+        LineSetting.draw(random.Random(seed), mono, ("abc",), coarse=1.0).advances is None
         for seed in range(20)
     )
 
@@ -45,7 +45,7 @@ def test_typewriters_have_no_coarse_grid(faces: list[FontFace]) -> None:
 @pytest.mark.parametrize("seed", range(8))
 def test_ink_ends_where_the_length_says(faces: list[FontFace], seed: int) -> None:
     """Letters are drawn where `length` counts them: the renderer sizes its image by it."""
-    setting = Setting.draw(
+    setting = LineSetting.draw(
         random.Random(seed), _sans(faces), ("Årets resultat",), coarse=0.5
     )
     image = Image.new("L", (1200, 120))

@@ -138,4 +138,6 @@ def test_figures_are_written_as_the_country_writes_them(
     assert all(
         re.fullmatch(r"[A-Z]{2}[\d ]+", figures.iban(rng, vocabulary)) for rng in rngs
     )
-    assert all(re.fullmatch(r"-?\d+(,\d+)? ?%", figures.percent(rng)) for rng in rngs)
+    assert all(
+        re.fullmatch(r"-?\d+(,\d+)? ?%", figures.written_percent(rng)) for rng in rngs
+    )

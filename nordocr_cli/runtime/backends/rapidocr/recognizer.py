@@ -29,7 +29,7 @@ class RapidOcrRecognizer:
     backend = "rapidocr"
 
     def __init__(self, threads: int | None = None) -> None:
-        self._model = find_model()
+        self._model = find_rapidocr_model()
         self._engine = _open_engine(threads)
 
     def recognize(
@@ -55,7 +55,7 @@ class RapidOcrRecognizer:
         return Recognition(str(found.txts[0]), finite(score))
 
 
-def find_model() -> Path:
+def find_rapidocr_model() -> Path:
     """Return the recognition model of the rapidocr wheel. Raises MissingBackendError without it."""
     try:
         import rapidocr

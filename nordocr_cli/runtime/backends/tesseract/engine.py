@@ -48,14 +48,14 @@ class Installed:
     has_library: bool
 
     @property
-    def engine(self) -> "Engine":
+    def engine(self) -> "TesseractEngine":
         """What runs it."""
         if self.has_library and self.data:
             return LibraryEngine(self.data)
         return ProgramEngine()
 
 
-class Engine(Protocol):
+class TesseractEngine(Protocol):
     """Runs Tesseract's LSTM network over images."""
 
     starts_a_program: bool  # for every call
@@ -161,7 +161,7 @@ class LibraryEngine:
     def tsv(
         self, images: Sequence[Image], languages: str, psm: int, workers: int = 1
     ) -> list[str]:
-        """Read one image a text; see Engine."""
+        """Read one image a text; see TesseractEngine."""
         if len(images) == 1 or workers == 1:
             return [self._tsv(image, languages, psm) for image in images]
         with ThreadPoolExecutor(workers) as pool:
@@ -224,7 +224,7 @@ class ProgramEngine:
     def tsv(
         self, images: Sequence[Image], languages: str, psm: int, workers: int = 1
     ) -> list[str]:
-        """Read up to 24 images a text; see Engine."""
+        """Read up to 24 images a text; see TesseractEngine."""
         # enough calls to keep every process busy
         size = max(1, min(_IMAGES_A_CALL, -(-len(images) // workers)))
         lists = [

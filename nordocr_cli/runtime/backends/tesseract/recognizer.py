@@ -124,7 +124,7 @@ def require_languages(languages: str, installed: Collection[str]) -> None:
         )
 
 
-class LineFinder:
+class TesseractLineFinder:
     """Finds the text lines of pages.
 
     Raises UsageError for a `language` (`sv`, …; `` tries all four) that Tesseract has no name for,

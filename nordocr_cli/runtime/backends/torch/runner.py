@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from nordocr_cli.data.batches import normalize
+from nordocr_cli.data.batches import normalize_tensor
 from nordocr_cli.errors import MissingBackendError, UsageError
 from nordocr_cli.geometry import Geometry
 from nordocr_cli.models.weights import load_model
@@ -80,7 +80,7 @@ class TorchRunner:
         )
         with torch.inference_mode(), autocast:
             # (N, 3, H, W)
-            pixels = normalize(
+            pixels = normalize_tensor(
                 torch.from_numpy(images).to(self.device), self.contract.geometry
             )
             logits = self._model(

@@ -52,7 +52,7 @@ class TrocrRecognizer:
         """
         import torch
 
-        from nordocr_cli.data.batches import normalize
+        from nordocr_cli.data.batches import normalize_tensor
 
         geometry, readings = self.contract.geometry, [Recognition("")] * len(crops)
         tight = [tightened(crop, geometry) for crop in crops]
@@ -68,7 +68,9 @@ class TrocrRecognizer:
             )
             with torch.inference_mode(), autocast:
                 # (N, 3, H, W)
-                pixels = normalize(torch.from_numpy(images).to(self.device), geometry)
+                pixels = normalize_tensor(
+                    torch.from_numpy(images).to(self.device), geometry
+                )
                 found = self._model.read(
                     pixels,
                     torch.from_numpy(widths).to(self.device),
