@@ -180,6 +180,31 @@ def head_faults(ink: Gray, strength: float, rng: random.Random) -> Gray:
     return cv2.multiply(ink, kept.astype(np.uint8), scale=1 / 255)
 
 
+def weak_bars(ink: Gray, strength: float, rng: random.Random) -> Gray:
+    """Horizontal strokes that print weakly while vertical ones stay, so that T looks like I and O
+    like U: a thermal head that cools between rows. 1 takes up to all of their ink away. The loss
+    is strongest at the top, in the middle or at the foot of the line, or the same everywhere.
+    """
+    rows = np.flatnonzero(ink.max(axis=1) > 96)
+    if len(rows) < 8:
+        return ink
+
+    top, height = int(rows[0]), int(rows[-1] - rows[0]) + 1
+    length = max(3, round(height * rng.uniform(0.14, 0.24)))
+    bars = cv2.morphologyEx(ink, cv2.MORPH_OPEN, np.ones((1, length), np.uint8))
+    stems = cv2.morphologyEx(ink, cv2.MORPH_OPEN, np.ones((length, 1), np.uint8))
+    alone = cv2.subtract(bars, stems).astype(np.float32)
+
+    position = (np.arange(ink.shape[0], dtype=np.float32) - top) / height  # 0 top, 1 foot
+    centre = rng.choice((0.0, 0.0, 0.5, 1.0, None))
+    if centre is None:
+        profile = np.ones_like(position)
+    else:
+        profile = np.clip(1.25 - 1.6 * np.abs(position - centre), 0, 1)
+    loss = alone * (strength * profile)[:, None]
+    return np.clip(ink - loss, 0, 255).astype(np.uint8)
+
+
 # On the page (0 = black … 255 = white)
 # ----------------------------------------
 
@@ -565,6 +590,7 @@ RECIPES: Mapping[str, DamageRecipe] = {
         0.5,
         (
             DamageStep(dots, 0.75, 1.3, 2.3),
+            DamageStep(weak_bars, 0.08, 0.3, 0.9),
             DamageStep(uneven_ink, 0.6, 0.1, 0.7),
             DamageStep(ink_gain, 0.3, -0.3, 0.8),
         ),
@@ -678,6 +704,7 @@ RECIPES: Mapping[str, DamageRecipe] = {
             DamageStep(raster, 0.5, 1.2, 2.6),
             DamageStep(dots, 0.15, 1.3, 2.3),
             DamageStep(head_faults, 0.35, 0.3, 1.0),
+            DamageStep(weak_bars, 0.18, 0.4, 1.0),
             DamageStep(uneven_ink, 0.3, 0.1, 0.5),
             DamageStep(ink_gain, 0.6, -0.8, 1.2),
         ),

@@ -26,7 +26,9 @@ class Look:
     """One sort of paper. Weights of text kinds, font categories, damages and crops; `foreign`
     multiplies how often texts of languages without a vocabulary come, `neighbours` and `rules` how
     often lines and rules stand around; `stretch` is the range of a face's width, and the share of
-    the lines that have another than the face's own.
+    the lines that have another than the face's own. `round_zeros` is the share of the lines whose
+    zeros next to other digits are drawn as the letter O, as many tills and needle printers draw
+    both alike.
     """
 
     weight: float
@@ -40,6 +42,7 @@ class Look:
     neighbours: float = 1.0
     rules: float = 1.0
     stretch: tuple[float, float, float] = (0.76, 1.16, 0.3)
+    round_zeros: float = 0.0
 
 
 LOOKS: Mapping[str, Look] = {
@@ -118,6 +121,7 @@ LOOKS: Mapping[str, Look] = {
         crops={"ink": 0.62, "font": 0.25, "margin": 0.08, "cut": 0.05},
         neighbours=0.6,
         stretch=(0.55, 1.5, 0.6),
+        round_zeros=0.3,
     ),
     "figures": Look(
         0.04,

@@ -76,6 +76,8 @@ _SENTENCES = (
     "GOODS SOLD ARE NOT RETURNABLE|GOODS SOLD ARE NOT REFUNDABLE|NO REFUND WITHOUT RECEIPT|"
     "PLEASE KEEP THIS RECEIPT|KEEP THE RECEIPT AS PROOF OF PURCHASE|EXCHANGE WITHIN 7 DAYS ONLY|"
     "TAX INVOICE|SIMPLIFIED TAX INVOICE|CASH BILL|CASH SALES|OFFICIAL RECEIPT|CUSTOMER COPY|"
+    "THIS IS A COMPUTER GENERATED RECEIPT|EXCHANGE WITH ORIGINAL RECEIPT ONLY|"
+    "PLEASE PROVIDE THE ORIGINAL BILL|PRICES INCLUDE 6% TAX|OPEN MON-SAT 9.00AM-6.00PM|"
     "DUPLICATE|REPRINT|CLOSED BILL|TAKE AWAY|DINE IN|PRICES INCLUDE GST|ALL AMOUNTS IN|"
     "GST SUMMARY|END OF RECEIPT|HAVE A NICE DAY|WELCOME|PLEASE COME AGAIN|OPEN DAILY|TILLYKKE|"
     "TACK FÖR DITT KÖP|VÄLKOMMEN ÅTER|TAKK FOR HANDELEN|TAK FOR BESØGET|TAKK FYRIR|VIELEN DANK|"
@@ -210,9 +212,23 @@ def _item(rng: random.Random) -> tuple[str, ...]:
 def _total(rng: random.Random) -> tuple[str, ...]:
     label = _pick(rng, _LABELS, "|")
     if rng.random() < 0.15:
-        label += rng.choice((" RM", " (RM)", " ($)", " EUR", " (SEK)", " NOK", " DKK"))
+        label += rng.choice(
+            (
+                " RM",
+                " (RM)",
+                "(RM)",
+                "(RM)",
+                " ($)",
+                "($)",
+                " EUR",
+                " (SEK)",
+                "(SEK)",
+                " NOK",
+                " DKK",
+            )
+        )
     if rng.random() < 0.35:
-        label += rng.choice((":", " :"))
+        label += rng.choice((":", ":", " :"))
     if rng.random() < 0.45:
         return (label, *_price(rng))
     return (label,)
@@ -220,7 +236,7 @@ def _total(rng: random.Random) -> tuple[str, ...]:
 
 def _head(rng: random.Random) -> tuple[str, ...]:
     label = _pick(rng, _HEADS, "|")
-    letters = "".join(rng.choices("ABCDEFGHIJKLMNOPQRSTUVWXYZ", k=rng.randint(1, 4)))
+    letters = _letters(rng, 1, 4)
     values = (
         _date(rng),
         _time(rng),
@@ -239,11 +255,22 @@ def _head(rng: random.Random) -> tuple[str, ...]:
     draw = rng.random()
     if draw < 0.25:
         return (value,)
+    colon = rng.choice((":", ":", " :", ""))
     if draw < 0.4:
-        return (f"{label}{rng.choice((':', ' :', ''))}",)
+        return (f"{label}{colon}",)
     if draw < 0.55:
-        return (f"{label}{rng.choice((':', ' :', ''))}", value)
-    return (f"{label}{rng.choice((':', ' :', ' : ', ': ', ' ', '#', '. '))}{value}",)
+        return (f"{label}{colon}", value)
+    joint = rng.choice(
+        (":", ": ", ": ", " :", " : ", " ", "#", " #", "# ", ". ", " #: ", "#: ")
+    )
+    return (f"{label}{joint}{value}",)
+
+
+def _letters(rng: random.Random, minimum: int, maximum: int) -> str:
+    """Capitals of a code."""
+    return "".join(
+        rng.choices("ABCDEFGHIJKLMNPQRSTUVWXYZ", k=rng.randint(minimum, maximum))
+    )
 
 
 def _sentence(rng: random.Random) -> tuple[str, ...]:
@@ -278,11 +305,14 @@ def _address(rng: random.Random) -> tuple[str, ...]:
 def _quantity(rng: random.Random) -> tuple[str, ...]:
     count, cross = (
         rng.choice((1, 1, 1, 2, 3, 4, 5, 6, 10, 12, 24)),
-        rng.choice((" x ", " X ", "x", " @ ", "X", " * ")),
+        rng.choice((" x ", " X ", "x", " @ ", "@", "X", " * ")),
     )
     draw = rng.random()
-    if draw < 0.5:
+    if draw < 0.38:
         return (f"{count}{cross}{_money(rng)}",)
+    if draw < 0.5:
+        currency = rng.choice(_CURRENCY)
+        return (f"@{count} {rng.choice('xX')} {currency}{_money(rng)}",)
     if draw < 0.75:
         return (f"{count} {rng.choice(_UNITS)}",)
     return (f"{count}{rng.choice(('.0', '.00', '.000'))}",)
@@ -302,6 +332,14 @@ def _bare(rng: random.Random) -> tuple[str, ...]:
         "6%",
         "0%",
         "(@ 6%)",
+        f"@{rng.choice((0, 6, 10, 12, 20, 25))}%",
+        f"SR@{rng.choice((0, 6))}%",
+        f"GST SR @{rng.choice((0, 6))}%",
+        f"{rng.choice((0, 6, 7, 12, 25))}%:",
+        f"{rng.choice((0, 6, 10, 12, 25))}.00%",
+        f".{digits(rng, 2)}",
+        f"#{digits(rng, rng.randint(1, 4))}",
+        f"{_letters(rng, 1, 3)}{digits(rng, rng.randint(1, 4))}",
         "X",
         "S",
         _time(rng),

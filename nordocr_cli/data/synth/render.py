@@ -9,6 +9,7 @@ line, so a line depends on (seed, index) alone.
 import colorsys
 import math
 import random
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
@@ -23,7 +24,7 @@ from nordocr_cli.data.synth.blank import blank_page
 from nordocr_cli.data.synth.damage import RECIPES, DamageRecipe, Gray
 from nordocr_cli.data.synth.fonts import EM_PX, FontFace, FontPicker, open_face, open_font
 from nordocr_cli.data.synth.looks import LOOKS, Look
-from nordocr_cli.data.synth.setting import LineSetting
+from nordocr_cli.data.synth.setting import LineSetting, letter_advance
 from nordocr_cli.data.synth.texts import Text, TextSource
 from nordocr_cli.errors import DataError, UsageError, nearest
 from nordocr_cli.geometry import Geometry, frames_needed
@@ -62,6 +63,8 @@ _REACH_EM = {
 }
 
 
+# A zero with a digit, or a digit and a decimal sign, on at least one side.
+_ZERO_IN_NUMBER = re.compile(r"(?<=[0-9])0|(?<=[0-9][.,])0|0(?=[0-9])|0(?=[.,][0-9])")
 _COLOURED_INK = 0.3  # of the lines on coloured paper
 
 
@@ -163,7 +166,7 @@ def _render(
     stretch = _stretch(rng, look)
     angle = _angle(rng, recipe, style.max_skew_deg)
 
-    drawn = _draw_cells(rng, face, text, geometry, stretch, style)
+    drawn = _draw_cells(rng, face, text, geometry, stretch, style, look.round_zeros)
     if drawn is None:
         return None
     text, ink = drawn
@@ -280,13 +283,17 @@ def _draw_cells(
     geometry: Geometry,
     stretch: float,
     style: Style,
+    round_zeros: float,
 ) -> tuple[Text, Gray] | None:
     """Draw the cells at EM_PX pixels an em; return the text that was drawn and its ink, uint8 (h,
     w).
 
     What does not fit the geometry's width is left out: first the gaps shrink, then words go.
+    `round_zeros` is the probability that zeros next to other digits are drawn as the letter O.
     """
-    setting = LineSetting.draw(rng, face, text.cells, style.coarse)
+    alike = round_zeros > 0 and rng.random() < round_zeros and _zero_is_as_wide_as_o(face)
+    letters = [*text.cells, "O"] if alike else text.cells
+    setting = LineSetting.draw(rng, face, letters, style.coarse)
     # Rows come as wide as tables are: near their words, or across the page.
     wide = rng.random() ** 1.3
     shares = [rng.random() ** 2 + 0.05 for _ in text.cells]
@@ -313,13 +320,22 @@ def _draw_cells(
     draw = ImageDraw.Draw(image)
     x, baseline = side + rng.random(), _ABOVE_EM * EM_PX
     for index, (cell, advance) in enumerate(zip(cells, widths, strict=True)):
-        setting.put(draw, x, baseline, cell)
+        shown = _ZERO_IN_NUMBER.sub("O", cell) if alike else cell
+        setting.put(draw, x, baseline, shown)
         x += advance + (
             least_gap + (total_gap - gaps * least_gap) * shares[index] / total
             if index < gaps
             else 0
         )
     return Text(tuple(cells), text.language, text.kind), np.asarray(image)
+
+
+def _zero_is_as_wide_as_o(face: FontFace) -> bool:
+    """Whether the face's zero can be drawn as its O without moving what follows."""
+    if "O" not in face.characters:
+        return False
+    zero, letter = letter_advance(face, "0"), letter_advance(face, "O")
+    return abs(zero - letter) < 0.02 * EM_PX
 
 
 def _room(face: FontFace, label: str, geometry: Geometry, stretch: float) -> float:
