@@ -25,10 +25,12 @@ def test_texts_alone_are_written_as_long_as_requested(tmp_path):
 
 def test_texts_have_a_shortest_length(tmp_path):
     file = tmp_path / "texts.jsonl"
-    write_texts(file, NORDIC, 30, seed=3, min_characters=40, max_characters=60)
+    write_texts(file, NORDIC, 60, seed=3, min_characters=40, max_characters=60)
     rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
     lengths = [len(row["text"]) for row in rows]
     assert 40 <= min(lengths) <= max(lengths) <= 60
+    assert {row["look"] for row in rows} >= {"office", "book"}
+    assert "figures" not in {row["look"] for row in rows}  # none of theirs is that long
     with pytest.raises(UsageError, match="--min-characters 9 is above --max-characters 8"):
         write_texts(file, NORDIC, 1, seed=3, min_characters=9, max_characters=8)
 

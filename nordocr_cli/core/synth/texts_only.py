@@ -8,8 +8,8 @@ from pathlib import Path
 from nordocr_cli import atomic
 from nordocr_cli.charset import Charset
 from nordocr_cli.data.synth.looks import LOOKS
-from nordocr_cli.data.synth.texts import Corpus, TextSource, read_corpus
-from nordocr_cli.errors import UsageError
+from nordocr_cli.data.synth.texts import Corpus, Text, TextSource, read_corpus
+from nordocr_cli.errors import DataError, UsageError
 
 # A line of a table or of running text is seldom longer.
 DEFAULT_MAX_CHARACTERS = 150
@@ -49,8 +49,7 @@ def write_texts(
     ):
         for index in range(count):
             rng = random.Random(f"{seed}:{index}")
-            name = rng.choices(list(weights), list(weights.values()))[0]
-            text = source.draw(rng, LOOKS[name].kinds, LOOKS[name].foreign)
+            name, text = _draw(rng, source, weights)
             row = {
                 "id": f"text-{seed}-{index:07d}",
                 "language": text.language,
@@ -59,3 +58,22 @@ def write_texts(
             }
             file.write(json.dumps(row | {"text": text.label}, ensure_ascii=False) + "\n")
     return count
+
+
+def _draw(
+    rng: random.Random, source: TextSource, weights: Mapping[str, float]
+) -> tuple[str, Text]:
+    """Return a look and a text of it. A look whose texts are all too short or too foreign, as those
+    of single figures are for 40 characters, is drawn again among the others.
+
+    Raises DataError when no look has such a text.
+    """
+    left = {name: weight for name, weight in weights.items() if weight > 0}
+    while True:
+        name = rng.choices(list(left), list(left.values()))[0]
+        try:
+            return name, source.draw(rng, LOOKS[name].kinds, LOOKS[name].foreign)
+        except DataError:
+            del left[name]
+            if not left:
+                raise

@@ -192,9 +192,9 @@ def _render(
         return None
     crop_mode, (top, bottom, left, right) = box
     left, right = max(0, left + min(beside, 0)), min(own.shape[1], right + max(beside, 0))
+    left, right = _with_slivers(left, right, slivers)
     if geometry.squash_ratio(bottom - top, right - left) > _MOST_SQUASH:
         return None
-    left, right = _with_slivers(left, right, slivers)
 
     page = _damaged_page(rng, own, others, name, em_px, style)
     crop = page[top:bottom, left:right]

@@ -87,6 +87,24 @@ def test_more_strength_is_more_damage() -> None:
         assert change(operation, strong) > 1.5 * change(operation, weak), operation.__name__
 
 
+def test_weak_bars_take_ink_off_horizontal_strokes_alone() -> None:
+    ink = np.zeros((48, 80), np.uint8)
+    ink[8:12, 20:60] = 255  # the bar of a T
+    ink[8:40, 38:42] = 255  # its stem
+    weak = damage.weak_bars(ink, 1.0, _FirstChoice(1))
+    bar, stem = weak[8:12, 20:36], weak[14:40, 38:42]
+    assert bar.mean() < 30
+    assert (stem == 255).all()
+    assert not weak[ink == 0].any()
+
+
+class _FirstChoice(random.Random):
+    """Takes the first of each list of choices."""
+
+    def choice(self, sequence):
+        return sequence[0]
+
+
 def test_g4_speckle_leaves_one_bit_and_reaches_paper_and_letters() -> None:
     page = damage.threshold_fixed(_page(60, 2000), 128, random.Random(1))
     specked = damage.g4_speckle(page, 9, random.Random(2))

@@ -11,8 +11,9 @@ from nordocr_cli.data.synth.fonts import FontFace, FontPicker
 from nordocr_cli.data.synth.looks import LOOKS
 from nordocr_cli.data.synth.receipts import receipt
 from nordocr_cli.data.synth.render import Style, look_weights, render_line
+from nordocr_cli.data.synth.setting import Setting
 from nordocr_cli.data.synth.single_cells import single_cell
-from nordocr_cli.data.synth.texts import TextSource
+from nordocr_cli.data.synth.texts import Text, TextSource
 from nordocr_cli.data.synth.vocabulary import VOCABULARIES
 from nordocr_cli.errors import UsageError
 from nordocr_cli.geometry import Geometry
@@ -132,3 +133,28 @@ def test_a_letter_of_a_bent_type_bar_stands_off_its_place_every_time(
     bent = [setting for setting in settings if setting.loose]
     assert 5 < len(bent) < 35
     assert all(set(setting.loose or {}) == set("ab") for setting in bent)
+
+
+def test_zeros_among_digits_are_drawn_as_the_letter_o_where_a_look_asks_for_it(
+    faces: list[FontFace], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Price(TextSource):
+        def draw(self, *_: object) -> Text:
+            return Text(("OSLO 0 200,05",), "no", "receipt")
+
+    drawn: list[str] = []
+    put = Setting.put
+
+    def record(self: Setting, draw: object, x: float, y: float, cell: str) -> None:
+        drawn.append(cell)
+        put(self, draw, x, y, cell)
+
+    monkeypatch.setattr(Setting, "put", record)
+    mono = FontPicker([face for face in faces if face.category == "mono"])
+    for share in (0.0, 1.0):
+        receipts = replace(LOOKS["receipt"], round_zeros=share, recipes={"clean": 1.0})
+        monkeypatch.setitem(LOOKS, "receipt", receipts)
+        style = Style(looks={"receipt": 1.0}, neighbours=0.0)
+        line = render_line(random.Random("zeros"), Price(NORDIC), mono, WIDE, style)
+        assert line.text.label == "OSLO 0 200,05"
+    assert set(drawn) == {"OSLO 0 200,05", "OSLO 0 2OO,O5"}
