@@ -11,7 +11,7 @@ from nordocr_cli.data.synth.fonts import FontFace, FontPicker
 from nordocr_cli.data.synth.looks import LOOKS
 from nordocr_cli.data.synth.receipts import receipt
 from nordocr_cli.data.synth.render import Style, look_weights, render_line
-from nordocr_cli.data.synth.setting import Setting
+from nordocr_cli.data.synth.setting import LineSetting
 from nordocr_cli.data.synth.single_cells import single_cell
 from nordocr_cli.data.synth.texts import Text, TextSource
 from nordocr_cli.data.synth.vocabulary import VOCABULARIES
@@ -143,13 +143,13 @@ def test_zeros_among_digits_are_drawn_as_the_letter_o_where_a_look_asks_for_it(
             return Text(("OSLO 0 200,05",), "no", "receipt")
 
     drawn: list[str] = []
-    put = Setting.put
+    put = LineSetting.put
 
-    def record(self: Setting, draw: object, x: float, y: float, cell: str) -> None:
+    def record(self: LineSetting, draw: object, x: float, y: float, cell: str) -> None:
         drawn.append(cell)
         put(self, draw, x, y, cell)
 
-    monkeypatch.setattr(Setting, "put", record)
+    monkeypatch.setattr(LineSetting, "put", record)
     mono = FontPicker([face for face in faces if face.category == "mono"])
     for share in (0.0, 1.0):
         receipts = replace(LOOKS["receipt"], round_zeros=share, recipes={"clean": 1.0})
