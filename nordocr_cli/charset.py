@@ -10,6 +10,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 
 from nordocr_cli.errors import DataError, UsageError, nearest
@@ -68,10 +69,13 @@ class Charset:
         seen: dict[str, int] = {}
         for index, character in enumerate(self.characters, start=1):
             if character in seen:
+                hint = ""
+                if character in "'\"":
+                    hint = " (were curly quotes flattened to ASCII?)"
                 raise DataError(
                     f"charset {self.name!r}: {describe_character(character)} is class"
                     f" {seen[character]} and again class {index}; each character may appear once"
-                    " (were curly quotes flattened to ASCII?)"
+                    f"{hint}"
                 )
             if character in "\r\n\0" or to_nfc(character) != character:
                 raise DataError(
@@ -168,7 +172,23 @@ def from_rust_source(
     """
     constants = find_constants(source, file)
     chosen = select(constants, array, file)
-    return Charset(f"rust:{chosen.name}", characters_of(chosen, constants))
+    characters = characters_of(chosen, constants)
+    _require_composed(characters, f"{file}:{chosen.line}: {chosen.name}")
+    return Charset(f"rust:{chosen.name}", characters)
+
+
+def _require_composed(characters: str, where: str) -> None:
+    """Refuse a letter and its combining mark as two classes. An editor or a file system that
+    writes NFD makes two of one, and every class after it moves by one.
+    """
+    for index, (before, character) in enumerate(pairwise(characters), start=2):
+        composed = to_nfc(before + character)
+        if len(composed) == 1:
+            raise DataError(
+                f"{where}: class {index} is {describe_character(character)}, which forms"
+                f" {composed!r} with the class before it. Labels are in Unicode NFC, where this is"
+                f" one character: save the file in NFC"
+            )
 
 
 NORDIC = Charset("nordic", _NORDIC_CHARACTERS)

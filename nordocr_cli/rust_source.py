@@ -10,6 +10,7 @@ modules and `#[cfg(...)]`, and refuses whatever it cannot evaluate:
 """
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -32,6 +33,7 @@ _TOKEN = re.compile(
     | (?P<raw_prefix>[bc]?)r(?P<hashes>\#*)"(?P<raw>.*?)"(?P=hashes)
     | (?P<string_prefix>[bc]?)"(?P<string>(?:\\.|[^"\\])*)"
     | (?P<char_prefix>b?)'(?P<char>\\u\{[^}'\n]*\}|\\x[^'\n]{2}|\\[^\n]|[^'\\\n\r\t])'
+    | b?'(?P<decomposed>[^'\\\s][\u0300-\u036f\u200d\ufe0e\ufe0f]+)'
     | '(?P<lifetime>[^\W\d]\w*)
     | (?:r\#)?(?P<ident>[^\W\d]\w*)
     | (?P<number>\d\w*(?:\.\d\w*)?)
@@ -64,7 +66,9 @@ class Token:
     def __str__(self) -> str:
         if self.kind in ("char", "byte", "string", "bytes"):
             return repr(self.text)
-        return self.text
+        if self.text.isprintable():
+            return self.text
+        return " ".join(f"U+{ord(character):04X}" for character in self.text)
 
 
 @dataclass(frozen=True)
@@ -101,6 +105,7 @@ def tokens_of(source: str, file: str) -> list[Token]:
     Raises DataError, with `file` and line, for a literal, comment or bracket that does not end, and
     for an escape that Rust does not have.
     """
+    source = source.replace("\r\n", "\n")  # as rustc does, in literals too
     tokens: list[Token] = []
     position, line = 0, 1
     if source.startswith("#!") and not source.startswith("#!["):
@@ -132,10 +137,10 @@ def _comment_end(source: str, start: int, where: str) -> int:
 
 def _token(found: re.Match[str], where: str, line: int) -> Token:
     if found["raw"] is not None:
-        kind: Kind = "bytes" if found["raw_prefix"] == "b" else "string"
+        kind: Kind = "bytes" if found["raw_prefix"] else "string"
         return Token(kind, found["raw"], line)
     if found["string"] is not None:
-        kind = "bytes" if found["string_prefix"] == "b" else "string"
+        kind = "bytes" if found["string_prefix"] else "string"
         return Token(kind, _unescaped(found["string"], where, in_string=True), line)
     if found["char"] is not None:
         kind = "byte" if found["char_prefix"] else "char"
@@ -144,11 +149,26 @@ def _token(found: re.Match[str], where: str, line: int) -> Token:
         if found[name] is not None:
             named: Kind = name
             return Token(named, found[name], line)
+    if found["decomposed"] is not None:
+        raise DataError(f"{where}: {_several_in_quotes(found['decomposed'])}")
     if found["punct"] in "'\"":
         raise DataError(
             f"{where}: a {found['punct']} is not closed, or its escape is wrong"
         )
     return Token("punct", found["punct"], line)
+
+
+def _several_in_quotes(text: str) -> str:
+    """Return the message for a char literal that holds a letter and its combining marks."""
+    points = " and ".join(f"U+{ord(point):04X}" for point in text)
+    composed = unicodedata.normalize("NFC", text)
+    if len(composed) == 1:
+        advice = f"save the file in Unicode NFC, where it is '\\u{{{ord(composed):x}}}'"
+    else:
+        advice = "a char holds only one"
+    return (
+        f"the quotes hold {len(text)} characters ({points}), and rustc refuses it: {advice}"
+    )
 
 
 def _unescaped(text: str, where: str, *, in_string: bool) -> str:
@@ -410,10 +430,11 @@ def select(constants: Sequence[Constant], wanted: str, file: str) -> Constant:
         return usable[0]
     if usable:
         lines = ", ".join(f"line {each.line} ({each.path})" for each in usable)
-        examples = " or ".join(f"{file}#{each.line}" for each in usable)
+        one_line = len({each.line for each in usable}) < len(usable)
+        names = [each.path if one_line else str(each.line) for each in usable]
+        examples = " or ".join(f"{file}#{name}" for name in names)
         raise DataError(
-            f"{file} declares {wanted} {len(usable)} times: {lines}; say which one by its line:"
-            f" {examples}"
+            f"{file} declares {wanted} {len(usable)} times: {lines}; say which one: {examples}"
         )
     if named and named[0].macro:
         raise named[0].error(
@@ -493,11 +514,23 @@ def _type_of(constant: Constant) -> tuple[int, str, Sequence[Token]]:
         else:
             length = ()
         return references, "char", length
-    declared = "".join(token.text for token in constant.type)
+    declared = _spelled(constant.type)
     raise constant.error(
         constant.line,
         f"it is a {declared}; expected &[char], [char; N], &[char; N] or &str",
     )
+
+
+def _spelled(tokens: Sequence[Token]) -> str:
+    """Return a type as source: names that follow each other keep a space between them."""
+    spelled = ""
+    for before, token in zip((None, *tokens), tokens, strict=False):
+        text = f"'{token.text}" if token.kind == "lifetime" else token.text
+        follows_name = before is not None and before.kind in ("ident", "lifetime")
+        if follows_name and token.kind in ("ident", "lifetime"):
+            text = f" {text}"
+        spelled += text
+    return spelled
 
 
 def _without_references(tokens: Sequence[Token]) -> Sequence[Token]:
@@ -517,7 +550,33 @@ def _is_name(tokens: Sequence[Token]) -> bool:
 def _length(
     tokens: Sequence[Token], constant: Constant, constants: Sequence[Constant]
 ) -> int | None:
-    """Return a declared length that is a number or a constant of this file; None otherwise."""
+    """Return a declared length: numbers and constants of this file with + and - between them; None
+    for any other expression.
+    """
+    if [token.text for token in tokens] == ["_"]:
+        raise constant.error(constant.line, "its length is _, which rustc refuses here")
+    terms = split(tokens, "+")
+    if len(terms) > 1:
+        return _added([_length(term, constant, constants) for term in terms])
+    terms = split(tokens, "-")
+    if len(terms) > 1:
+        minuend, *subtracted = [_length(term, constant, constants) for term in terms]
+        less = _added(subtracted)
+        return None if minuend is None or less is None else minuend - less
+    return _single_length(tokens, constant, constants)
+
+
+def _added(terms: Sequence[int | None]) -> int | None:
+    known = [term for term in terms if term is not None]
+    if len(known) < len(terms):
+        return None
+    return sum(known)
+
+
+def _single_length(
+    tokens: Sequence[Token], constant: Constant, constants: Sequence[Constant]
+) -> int | None:
+    """Return the value of a number or of a constant of this file; None otherwise."""
     for _ in range(_MAX_REFERENCES):
         if len(tokens) == 1 and tokens[0].kind == "number":
             return integer(tokens[0].text)

@@ -35,6 +35,10 @@ READABLE = {
     "a raw string": """pub const CTC_CHARSET: &'static str = r#"ab'"#;""",
     "a string on two lines": 'pub const CTC_CHARSET: &str = "a\\\n      b\'";',
     "a concatenation": r"""pub const CTC_CHARSET: &str = concat!("a", 'b', "\x27");""",
+    "Windows line ends": 'pub const CTC_CHARSET: &str = "a\\\r\n  b\'";\r\n',
+    "a length that is a difference": (
+        r"const N: usize = 4; pub const CTC_CHARSET: [char; N - 1] = ['a', 'b', '\''];"
+    ),
     "a line comment before it": r"""
         // pub static CTC_CHARSET: &[char] = &['x', 'y'];
         pub static CTC_CHARSET: &[char] = &['a', 'b', '\''];""",
@@ -95,6 +99,27 @@ READABLE = {
 }
 
 REFUSED = {
+    "a letter and its mark in quotes": (
+        "pub static CTC_CHARSET: &[char] = &['a\u030a'];", r"U\+0061 and U\+030A.*'\\u\{e5\}'"
+    ),
+    "an invisible space": (
+        "pub static CTC_CHARSET: &[char] = &['a',\u200b'b'];", r"found U\+200B"
+    ),
+    "strings in an array": (
+        'pub static CTC_CHARSET: &[&\'static str] = &["a"];', r"it is a &\[&'static str\]"
+    ),
+    "a string of C": ('pub const CTC_CHARSET: &str = c"ab";', "expected a char array or a string"),
+    "a length that is left to rustc": (
+        "pub const CTC_CHARSET: [char; _] = ['a'];", "its length is _"
+    ),
+    "a length that is a sum": (
+        "const N: usize = 2; pub const CTC_CHARSET: [char; N + 2 - 1] = ['a'];", "with 3 characters"
+    ),
+    "two functions on one line": (
+        "fn f() { const CTC_CHARSET: [char; 1] = ['a']; }"
+        " fn g() { const CTC_CHARSET: [char; 1] = ['b']; }",
+        r"c\.rs#f::CTC_CHARSET or c\.rs#g::CTC_CHARSET",
+    ),
     "a missing comma": (
         "pub static CTC_CHARSET: &[char] = &['a'\n 'b'];", r"c\.rs:2: .*a comma is missing before"
     ),
@@ -304,6 +329,20 @@ def test_a_file_with_a_byte_order_mark_is_read(tmp_path):
     path = tmp_path / "charset.rs"
     path.write_text("static CTC_CHARSET: [char; 1] = ['a'];", encoding="utf-8-sig")
     assert load_charset(str(path)) == Charset("rust:CTC_CHARSET", "a")
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        r"pub static CTC_CHARSET: &[char] = &['b', 'a', '\u{30a}'];",
+        'pub const CTC_CHARSET: &str = "ba\u030a";',
+    ],
+    ids=["array", "string"],
+)
+def test_a_letter_and_its_mark_as_two_classes_are_refused(source):
+    message = r"c\.rs:1: CTC_CHARSET: class 3 is .*COMBINING RING.* save the file in NFC"
+    with pytest.raises(DataError, match=message):
+        from_rust_source(source, file="c.rs")
 
 
 def test_duplicates_are_still_refused():

@@ -16,6 +16,7 @@ from nordocr_cli.core.import_ import import_checkpoint, plan_import
 from nordocr_cli.errors import ArtifactError, UsageError
 from nordocr_cli.models.registry import build_model
 from nordocr_cli.profile import profile_from_json
+from nordocr_cli.runtime.backends.tensorrt.memory import MemoryModel
 from nordocr_cli.settings import SvtrV2Model
 
 TINY = ("model.size=tiny",)
@@ -65,6 +66,12 @@ def test_the_guides_export_command_writes_the_guides_files(
         assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", 17)]
         assert read_contract(tmp_path / f"{name}.onnx").parent_sha256 == sha256_of(weights)
     assert read_contract(weights).parent_sha256 == sha256_of(tmp_path / "best_model.pth")
+    # Global attention of the second stage: 8 rows of 1792 / 4 columns. Base has twice the heads,
+    # so 12.25 GiB for one matrix at the guide's largest shape.
+    tokens, heads = 8 * 1792 // 4, 4
+    predicted = MemoryModel(tmp_path / "recognize_svtrv2_1024.fp16.onnx").at(64, 1792)
+    assert predicted.scores_bytes == 64 * heads * tokens**2 * 2
+    assert predicted.unfused_bytes > 2 * predicted.scores_bytes
     assert "assuming svtrv2-1024 with charset nordic" in result.output
     assert (
         "model.size is tiny, the profile's base; the checkpoint's is used" in result.output

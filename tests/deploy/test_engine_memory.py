@@ -64,8 +64,11 @@ def test_the_assumption_and_what_it_costs_without_are_named(models):
     full, half = models
     fused, counted = half.at(64, 1792), full.at(64, 1792)
     assert fused.unfused_bytes > 2 * fused.activation_bytes
-    assert "assuming that TensorRT fuses attention; without, about" in str(fused)
+    assert "64x1792 px in fp16" in str(fused)
+    assert "assuming that TensorRT fuses attention; without, the largest" in str(fused)
     assert counted.unfused_bytes == counted.activation_bytes
     assert "attention counted as not fused" in str(counted)
+    assert counted.scores_bytes == 2 * fused.scores_bytes  # 4 bytes a score instead of 2
+    assert fused.unfused_bytes > 2 * fused.scores_bytes  # scores and their softmax
     # the scores alone, of the widest attention: batch, heads, tokens squared, 2 bytes
     assert half.at(64, 896).unfused_bytes < fused.unfused_bytes / 2

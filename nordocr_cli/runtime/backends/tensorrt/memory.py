@@ -31,7 +31,9 @@ class Memory:
     """The memory of an engine at one shape: `activation_bytes` of an execution context,
     `weights_bytes`, `io_bytes` of input and output. `unfused_bytes` are those of a context whose
     attention stores its scores, as classic TensorRT does when it has no fused kernel; equal to
-    `activation_bytes` where the prediction counts the scores anyway (fp32).
+    `activation_bytes` where the prediction counts the scores anyway (fp32). `scores_bytes` are
+    those of the largest attention matrix alone: batch x heads x tokens x tokens values. Scores and
+    their softmax exist at the same time, so a context without fused attention holds two of them.
     """
 
     batch: int
@@ -40,6 +42,8 @@ class Memory:
     weights_bytes: int
     io_bytes: int
     unfused_bytes: int = 0
+    scores_bytes: int = 0
+    precision: str = "fp32"
 
     @property
     def total_bytes(self) -> float:
@@ -57,18 +61,22 @@ class Memory:
     @property
     def assumption(self) -> str:
         """The assumption of the prediction about attention, in words."""
+        scores = f"the largest attention matrix takes {self.scores_bytes / 1e9:.2f} GB"
+        if not self.scores_bytes:
+            return "no attention"
         if self.unfused_bytes <= self.activation_bytes:
-            return "attention counted as not fused"
+            return f"attention counted as not fused; {scores}"
         return (
-            "assuming that TensorRT fuses attention; without, about"
-            f" {self.unfused_bytes / 1e9:.2f} GB for the context,"
+            f"assuming that TensorRT fuses attention; without, {scores}, and the context, which"
+            f" holds scores and softmax, about {self.unfused_bytes / 1e9:.2f} GB,"
             f" {self.unfused_total_bytes / 1e9:.1f} GB with the reserve"
         )
 
     def __str__(self) -> str:
         return (
-            f"{self.batch}x{self.width} px: about {self.activation_bytes / 1e9:.2f} GB for an"
-            f" execution context, {self.weights_bytes / 1e9:.2f} GB weights; with a reserve"
+            f"{self.batch}x{self.width} px in {self.precision}:"
+            f" about {self.activation_bytes / 1e9:.2f} GB for an execution context,"
+            f" {self.weights_bytes / 1e9:.2f} GB weights; with a reserve"
             f" {self.total_bytes / 1e9:.1f} GB ({self.assumption})"
         )
 
@@ -98,8 +106,12 @@ class MemoryModel:
             self._bytes(tensor.data_type, tensor.dims)
             for tensor in self._model.graph.initializer
         )
-        half = self._bf16 or onnx.TensorProto.FLOAT16 in kinds
-        self._fused = _attention_scores(self._model) if half else set()
+        self._precision = "fp32"
+        if onnx.TensorProto.FLOAT16 in kinds:
+            self._precision = "fp16"
+        if self._bf16:
+            self._precision = "bf16"
+        self._scores = _attention_scores(self._model)
         self._readers: dict[str, int] = {}
         for index, node in enumerate(self._model.graph.node):
             self._readers |= dict.fromkeys(node.input, index)  # the last one
@@ -112,11 +124,19 @@ class MemoryModel:
             sizes[tensor.name] for tensor in (graph.input[0], graph.output[0])
         )
         unfused = self._peak(sizes)
-        if self._fused:
-            fused = self._peak(sizes | dict.fromkeys(self._fused, 0))
-        else:
-            fused = unfused
-        return Memory(batch, width, fused, self._weights, inputs_outputs, unfused)
+        fused = unfused
+        if self._precision != "fp32":
+            fused = self._peak(sizes | dict.fromkeys(self._scores, 0))
+        return Memory(
+            batch,
+            width,
+            activation_bytes=fused,
+            weights_bytes=self._weights,
+            io_bytes=inputs_outputs,
+            unfused_bytes=unfused,
+            scores_bytes=max((sizes.get(name, 0) for name in self._scores), default=0),
+            precision=self._precision,
+        )
 
     def _peak(self, sizes: Mapping[str, int]) -> int:
         """Return the maximum sum in bytes of tensors that exist at the same time."""
