@@ -70,7 +70,8 @@ def test_one_engine_per_arch_with_its_sidecar(model, heard, valid_output):
     )
     assert all(
         re.match(
-            r"memory at the maximum shape, \d+x1792 px: about 0\.\d\d GB .* has \d+ GB", n
+            r"memory at the maximum shape, \d+x1792 px in fp16: about 0\.\d\d GB .* has \d+ GB",
+            n,
         )
         for n in heard.notes[1::2]
     )
