@@ -33,11 +33,13 @@ from typing import Any
 
 from nordocr_cli.errors import DataError, UsageError
 from nordocr_cli.limits import kind_of_file, require_regular_or_folder
+from nordocr_cli.printable import shown_path
 
 # A temporary of an older nordocr has no lock file: its writer counts as dead when it is this old.
 _STALE_AFTER_S = 3600.0
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 _LOCK_SUFFIX = ".lock"
+_RENAME = "rename it (convmv -f latin1 -t utf8 does so)"
 # A folder that holds this file can be continued by its command's `--resume`, which removes it when
 # it is done; it is not swept away before.
 RESUMABLE = "journal.jsonl"
@@ -251,9 +253,24 @@ def require_utf8(path: Path) -> None:
     try:
         str(path).encode("utf-8")
     except UnicodeEncodeError:
-        raise UsageError(
-            f"the path {str(path)!r} is not UTF-8; rename it (convmv -f latin1 -t utf8 does so)"
-        ) from None
+        raise UsageError(f"the path {str(path)!r} is not UTF-8; {_RENAME}") from None
+
+
+def make_folder(folder: Path) -> Path:
+    """Make an output folder and those above it, unless it is there, and return it.
+
+    Raises UsageError for a name that is not UTF-8, DataError when something else has the name or
+    the folder cannot be made.
+    """
+    require_utf8(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(
+            f"cannot make the folder {shown_path(folder)}: {reason}; give another path"
+        ) from error
+    return folder
 
 
 def write_bytes(target: Path, content: bytes) -> None:
@@ -263,8 +280,18 @@ def write_bytes(target: Path, content: bytes) -> None:
 
 
 def write_text(target: Path, text: str) -> None:
-    """Write `text` to `target` atomically, UTF-8 with `\\n` line ends on every platform."""
-    write_bytes(target, text.encode("utf-8"))
+    """Write `text` to `target` atomically, UTF-8 with `\n` line ends on every platform. Raises
+    UsageError when it holds a name that is not UTF-8.
+    """
+    try:
+        content = text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        line = text[: error.end].rpartition("\n")[2].strip()
+        raise UsageError(
+            f"cannot write {target}: it would hold a name that is not UTF-8"
+            f" ({shown_path(line[-60:])}…); {_RENAME}"
+        ) from None
+    write_bytes(target, content)
 
 
 def write_json(target: Path, value: Any) -> None:

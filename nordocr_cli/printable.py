@@ -46,6 +46,16 @@ def printable_lines(text: str) -> str:
     return _encodable(text).translate(_AS_CODES_BUT_LINES)
 
 
+def caption(text: str, most: int = 200) -> str:
+    """Return `text` as `printable` does, cut to `most` characters, for drawing next to an image.
+    A font cannot draw line breaks, and a label from outside may be a megabyte long.
+    """
+    shown = printable(text[: most + 1])
+    if len(shown) <= most:
+        return shown
+    return f"{shown[: most - 1]}…"
+
+
 def shown_path(path: Path | str) -> str:
     """Return a path as text that UTF-8 can hold: bytes of its name that are not UTF-8 as `\\xNN`.
     Other paths stay as they are.

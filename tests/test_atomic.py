@@ -12,6 +12,7 @@ import pytest
 
 from nordocr_cli.atomic import (
     OutputLock,
+    make_folder,
     refuse_inputs,
     replacing,
     replacing_all,
@@ -244,6 +245,25 @@ def test_a_socket_is_refused(tmp_path, monkeypatch):
 def test_a_name_that_is_not_utf8_is_refused(tmp_path):
     with pytest.raises(UsageError, match="not UTF-8; rename it"):
         write_text(tmp_path / os.fsdecode(b"h\xe5r.txt"), "x")
+
+
+def test_a_text_with_a_name_that_is_not_utf8_is_refused(tmp_path):
+    name = os.fsdecode(b"h\xe5r.png")
+    with pytest.raises(UsageError, match=r"not UTF-8 .*h\\xe5….*rename it"):
+        write_json(tmp_path / "a.json", {"scans": [name]})
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_output_folder_is_made_or_the_reason_is_said(tmp_path):
+    assert make_folder(tmp_path / "a" / "b").is_dir()
+    assert make_folder(tmp_path / "a" / "b").is_dir()
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for name in ("file", "loop", "file/run", "n" * 300, "a\0b"):
+        with pytest.raises(DataError, match="cannot make the folder .* give another path"):
+            make_folder(tmp_path / name)
+    with pytest.raises(UsageError, match="not UTF-8"):
+        make_folder(tmp_path / os.fsdecode(b"\xff"))
 
 
 def test_sha256(tmp_path):

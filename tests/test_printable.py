@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from nordocr_cli.printable import (
+    caption,
     hide,
     json_text,
     printable,
@@ -33,6 +34,13 @@ from nordocr_cli.printable import (
 )
 def test_controls_and_bytes_become_codes(text, shown):
     assert printable(text) == shown
+
+
+def test_a_caption_is_one_short_line():
+    assert caption("a\nb\x9b") == "a<U+000A>b<U+009B>"
+    assert caption("x" * 200) == "x" * 200
+    assert caption("x" * 1_000_000) == "x" * 199 + "…"
+    assert len(caption("\n" * 1_000_000, most=50)) == 50
 
 
 def test_lines_keep_their_breaks():

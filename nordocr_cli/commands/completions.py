@@ -55,7 +55,6 @@ def install(
             " >> $PROFILE` in PowerShell"
         )
     path = completion_path(chosen)
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, completion_script(chosen))
 
     console = Console()

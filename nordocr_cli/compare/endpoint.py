@@ -158,6 +158,9 @@ def _parse_param(text: str) -> tuple[str, Any]:
     if value.strip() == "none":
         return key.strip(), None
     try:
-        return key.strip(), json.loads(value)
+        parsed = json.loads(value)
     except ValueError:
         return key.strip(), value.strip()
+    except RecursionError:
+        raise UsageError(f"--vlm-param {key}: its JSON is nested too deeply") from None
+    return key.strip(), parsed

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nordocr_cli.atomic import refuse_inputs, write_text
+from nordocr_cli.deploy.onnx_file import inspect_onnx
 from nordocr_cli.errors import DataError, UsageError
 from nordocr_cli.profile import load_profile
 from nordocr_cli.progress import SILENT, Progress
@@ -163,7 +164,7 @@ def advise(
             f" {chosen.name}"
         )
     columns = engine.widest.max_batch * engine.widest.max_width
-    memory = MemoryModel(model) if model else None
+    memory = MemoryModel(inspect_onnx(model).path) if model else None
     found = [
         _proposal(widths, edges, columns, memory)
         for edges in ((max_width,), _edges(widths, max_width, bands))

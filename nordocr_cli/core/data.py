@@ -17,6 +17,8 @@ from nordocr_cli.core.pixel_waste import SQUARE_PX, PixelWaste, pixel_waste
 from nordocr_cli.data.notes import squash_ratio
 from nordocr_cli.errors import DataError, UsageError
 from nordocr_cli.geometry import Geometry, frames_needed, out_length
+from nordocr_cli.limits import MAX_PAGE_PIXELS
+from nordocr_cli.printable import caption
 from nordocr_cli.profile import profile_names
 from nordocr_cli.progress import SILENT, Progress
 from nordocr_cli.records import LineRow
@@ -349,26 +351,29 @@ def _write_sheet(
     from nordocr_cli.charset import Charset
     from nordocr_cli.data.synth.fonts import label_font
 
+    widest = max(int(store.widths[index]) for index in indices)
+    _require_sheet_size(len(indices), widest, _LABEL_PX)  # before they are all in memory
     lines = [(index, store.row(index), store.image(index)) for index in indices]
-    texts = "".join(row.text + row.id + row.subset for _, row, _ in lines)
-    drawable = "".join(sorted({c for c in to_nfc(texts) if c.isprintable()}))
-    font = label_font(Charset("labels", drawable), _LABEL_PX)
-    height = max(image.shape[0] for *_, image in lines)
-    row_px = height + _LABEL_PX + 3 * _GAP_PX
     captions = []
     for index, row, _ in lines:
         about = ", ".join(part for part in (row.id, row.language, row.subset) if part)
-        captions.append(f"{index}  {row.text}   [{about}]")
+        captions.append(caption(f"{index}  {row.text}   [{about}]"))
+    letters = set(to_nfc("".join(captions)))
+    drawable = "".join(sorted(letter for letter in letters if letter.isprintable()))
+    font = label_font(Charset("labels", drawable), _LABEL_PX)
+    height = max(image.shape[0] for *_, image in lines)
+    row_px = height + _LABEL_PX + 3 * _GAP_PX
     width = max(
         *(image.shape[1] for *_, image in lines),
-        *(round(font.getlength(caption)) for caption in captions),
+        *(round(font.getlength(shown)) for shown in captions),
         1,
     )
+    _require_sheet_size(len(lines), width, row_px)
     page = Image.new("RGB", (width + 2 * _GAP_PX, row_px * len(lines) + _GAP_PX), _DESK)
     draw = ImageDraw.Draw(page)
-    for number, (caption, (*_, image)) in enumerate(zip(captions, lines, strict=True)):
+    for number, (shown, (*_, image)) in enumerate(zip(captions, lines, strict=True)):
         top = _GAP_PX + number * row_px
-        draw.text((_GAP_PX, top), caption, fill=_LABEL_INK, font=font)
+        draw.text((_GAP_PX, top), shown, fill=_LABEL_INK, font=font)
         page.paste(
             Image.fromarray(np.ascontiguousarray(image)),
             (_GAP_PX, top + _LABEL_PX + _GAP_PX),
@@ -376,6 +381,15 @@ def _write_sheet(
     content = io.BytesIO()
     page.save(content, "PNG", optimize=True)
     atomic.write_bytes(sheet, content.getvalue())
+
+
+def _require_sheet_size(lines: int, width: int, row_px: int) -> None:
+    pixels = lines * row_px * width
+    if pixels > MAX_PAGE_PIXELS:
+        raise UsageError(
+            f"a picture of {lines:,} lines would have {pixels / 1e6:,.0f} million pixels;"
+            " show fewer with -n"
+        )
 
 
 def verify_store(path: Path, progress: Progress = SILENT) -> VerifyResult:

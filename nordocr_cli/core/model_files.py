@@ -134,7 +134,6 @@ def _join(name: str, pieces: list[Path]) -> Path:
         )
 
     target = added_models_folder() / name
-    target.parent.mkdir(parents=True, exist_ok=True)
     with replacing(target) as temporary:
         with temporary.open("wb") as joined:
             for path in pieces:

@@ -115,19 +115,18 @@ def _seal_weights(path: Path, new_hashes: Mapping[str, str]) -> None:
 
 
 def _seal_onnx(path: Path, new_hashes: Mapping[str, str]) -> None:
-    import onnx
-
     from nordocr_cli.deploy.onnx_file import (
         GOLDEN_INDEX,
         contract_path,
         file_bytes,
         golden_path,
         inspect_onnx,
+        load_external_data,
     )
 
     before = sha256_of(path)
     model, contract = read_onnx(path)
-    onnx.load_external_data_for_model(model, str(path.parent))
+    load_external_data(model, path, str(path))
     write_bytes(path, file_bytes(model, _with_new_parent(contract, new_hashes), path.name))
     if contract_path(path).is_file():
         write_sealed_json(contract_path(path), inspect_onnx(path).sidecar())

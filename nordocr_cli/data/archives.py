@@ -4,10 +4,14 @@ Members that leave the folder, links and devices are refused, and so is what gro
 limits.
 """
 
+import errno
+import lzma
 import shutil
+import struct
 import tarfile
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -25,6 +29,22 @@ _MAX_MEMBERS = 5_000_000
 _MAX_BYTES = 256 << 30
 # A member that says how many bytes it has is held to that; images and texts shrink little.
 _MAX_MEMBER_BYTES = 2 << 30
+# Images and texts shrink to a twentieth at most; a few kilobytes that stand for gigabytes shrink to
+# a thousandth.
+_MAX_GROWTH = 100
+_ALWAYS_ALLOWED_BYTES = 256 << 20
+# What the readers of archives raise on damaged and hostile ones.
+UNREADABLE = (
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    OSError,
+    RuntimeError,
+    ValueError,
+)
 _CHUNK_BYTES = 1 << 20
 
 
@@ -87,23 +107,42 @@ def unpack(archive: Path) -> Path:
             target = folder / _safe_name(name, archive)
             target.parent.mkdir(parents=True, exist_ok=True)
             total += _copy(content, target, archive)
-            if total > _MAX_BYTES:
-                raise DataError(
-                    f"{archive}: unpacks to more than {_MAX_BYTES >> 30} GiB; unpack it yourself"
-                )
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError, RuntimeError) as error:
+            require_growth(archive, total)
+    except UNREADABLE as error:
         shutil.rmtree(folder, ignore_errors=True)
-        raise DataError(
-            f"{archive}: cannot be unpacked ({error}); copy the file again"
-        ) from error
+        raise DataError(_failure(archive, error)) from error
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
     return folder
 
 
+def require_growth(archive: Path, unpacked_bytes: int) -> None:
+    """Raise DataError when an archive unpacks to more bytes than a file of its size may hold."""
+    if unpacked_bytes > _MAX_BYTES:
+        raise DataError(
+            f"{archive}: unpacks to more than {_MAX_BYTES >> 30} GiB; unpack it yourself"
+        )
+    allowed = max(_ALWAYS_ALLOWED_BYTES, _MAX_GROWTH * archive.stat().st_size)
+    if unpacked_bytes > allowed:
+        raise DataError(
+            f"{archive}: unpacks to more than {_MAX_GROWTH} times its size, as no images and texts"
+            " do; unpack it yourself if you trust it"
+        )
+
+
+def _failure(archive: Path, error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return (
+            f"{archive}: no disk space to unpack it in {tempfile.gettempdir()}; free some, or set"
+            " TMPDIR to another folder"
+        )
+    return f"{archive}: cannot be unpacked ({error}); copy the file again"
+
+
 def _zip_members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
     with zipfile.ZipFile(archive) as file:
+        require_growth(archive, sum(info.file_size for info in file.infolist()))
         for info in file.infolist():
             if info.is_dir() or info.filename.startswith("__MACOSX/"):
                 continue
@@ -116,17 +155,22 @@ def _tar_members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
         for info in file:
             if info.isdir():
                 continue
-            content = file.extractfile(info) if info.isreg() else None
+            # A sparse file claims any size with a few bytes.
+            is_file = info.isreg() and not info.issparse()
+            content = file.extractfile(info) if is_file else None
             if content is None:
                 raise DataError(
-                    f"{archive}: {info.name!r} is a link or a device, not a file"
+                    f"{archive}: {info.name!r} is a link, a device or a sparse file, not a"
+                    " plain file"
                 )
             yield info.name, content
 
 
 def _safe_name(name: str, archive: Path) -> Path:
     path = PurePosixPath(name.replace("\\", "/"))
-    if path.is_absolute() or ".." in path.parts or ":" in path.parts[0] or "\0" in name:
+    first = path.parts[0] if path.parts else ""
+    leaves_folder = path.is_absolute() or ".." in path.parts or ":" in first
+    if leaves_folder or not first or "\0" in name:
         raise DataError(f"{archive}: {name!r} would be unpacked outside of its folder")
     return Path(*path.parts)
 

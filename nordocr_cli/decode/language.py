@@ -29,6 +29,7 @@ from nordocr_cli.limits import read_text
 # The language model that ships; the file is NAME.ngrams.npz.
 SHIPPED_MODEL = "nordic"
 _SUFFIX = ".ngrams.npz"
+_NAME = re.compile(r"[\w-]{1,64}")
 
 # Weight of a language model relative to the network, chosen on development lines (docs/recipe.md).
 WEIGHT = 0.25
@@ -88,7 +89,8 @@ def shipped_language_model(name: str, charset: Charset) -> LanguageModel:
     of that name.
     """
     path = SHIPPED / f"{name}{_SUFFIX}"
-    if not path.is_file():
+    # A name with slashes would lead to a file that does not ship.
+    if not _NAME.fullmatch(name) or not path.is_file():
         raise ArtifactError(
             f"the contract names the language model {name!r}, which this version does not have;"
             " read without one: --decoder greedy"

@@ -13,6 +13,7 @@ which of them a document has is a matter of its typesetting.
 
 import math
 import zipfile
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,6 +25,7 @@ from numpy.typing import NDArray
 
 from nordocr_cli.atomic import write_bytes
 from nordocr_cli.errors import ArtifactError, DataError, UsageError
+from nordocr_cli.limits import open_regular
 
 SCHEMA = "nordocr.ngrams/1"
 END = 0  # the class that ends a line
@@ -38,6 +40,18 @@ _BACKOFF_STEPS_PER_NAT = 16
 _LARGEST_STEP = 255
 
 _LARGEST_FILE = 64 << 20
+# What NumPy and zipfile raise on damaged and hostile files.
+_UNREADABLE = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    EOFError,
+    RuntimeError,
+    MemoryError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 _CACHED = 200_000  # scores kept; the cache starts again when it holds more
 _COUNTED_AS_ONE = str.maketrans("123456789–—’‘”“„", "0" * 9 + '--\'\'"""')
 
@@ -154,19 +168,36 @@ def read_ngrams(path: Path) -> CharacterNgrams:
     """
     if not path.is_file():
         raise UsageError(f"no language model {path}")
-    if path.stat().st_size > _LARGEST_FILE:
-        raise ArtifactError(
-            f"{path}: a language model has at most {_LARGEST_FILE >> 20} MB"
-        )
     try:
+        with open_regular(path, "language model") as file, zipfile.ZipFile(file) as members:
+            _require_size(path, sum(info.file_size for info in members.infolist()))
         with np.load(path, allow_pickle=False) as arrays:
+            _require_text(arrays, "schema", len(SCHEMA))
+            _require_text(arrays, "alphabet", _LARGEST_ALPHABET)
             if str(arrays["schema"]) != SCHEMA:
                 raise ValueError(f"schema {arrays['schema']}, this version reads {SCHEMA}")
             return CharacterNgrams(str(arrays["alphabet"]), _levels(arrays))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except _UNREADABLE as error:
         raise ArtifactError(
-            f"{path} holds no character n-grams ({type(error).__name__}: {error})"
+            f"{path} holds no character n-grams ({type(error).__name__}: {error}); copy it again,"
+            " or give a text file"
         ) from error
+
+
+def _require_size(path: Path, unpacked_bytes: int) -> None:
+    """Raise ArtifactError for a file that unpacks to more than any of ours does."""
+    if max(path.stat().st_size, unpacked_bytes) > _LARGEST_FILE:
+        raise ArtifactError(
+            f"{path}: a language model has at most {_LARGEST_FILE >> 20} MB, unpacked too; copy it"
+            " again, or give a text file"
+        )
+
+
+def _require_text(arrays: "np.lib.npyio.NpzFile", name: str, most: int) -> None:
+    """Raise ValueError when an array is not one text of 1 to `most` characters."""
+    found = arrays[name]
+    if found.ndim or found.dtype.kind != "U" or not 1 <= len(str(found)) <= most:
+        raise ValueError(f"{name} is not a text of 1 to {most} characters")
 
 
 def _levels(arrays: "np.lib.npyio.NpzFile") -> list[Level]:
@@ -175,18 +206,30 @@ def _levels(arrays: "np.lib.npyio.NpzFile") -> list[Level]:
     for order in range(1, LARGEST_ORDER + 1):
         if f"last_{order}" not in arrays:
             break
-        followers, last = arrays[f"followers_{order}"], arrays[f"last_{order}"]
-        keys = np.repeat(before, followers) << np.uint64(8) | last.astype(np.uint64)
-        level = Level(keys, arrays[f"log_probability_{order}"], arrays[f"backoff_{order}"])
-        if not len(keys) == len(level.log_probability) == len(level.backoff):
+        columns = ("followers", "last", "log_probability", "backoff")
+        followers, last, log_probability, backoff = (
+            _column(arrays, f"{column}_{order}") for column in columns
+        )
+        counts = {len(last), len(log_probability), len(backoff), int(followers.sum())}
+        if len(counts) > 1 or len(followers) != len(before):
             raise ValueError(
                 f"the n-grams of order {order} have columns of different lengths"
             )
-        levels.append(level)
+        keys = np.repeat(before, followers) << np.uint64(8) | last.astype(np.uint64)
+        if np.any(keys[1:] <= keys[:-1]):
+            raise ValueError(f"the n-grams of order {order} are not in order")
+        levels.append(Level(keys, log_probability, backoff))
         before = keys
     if not levels:
         raise ValueError("no n-grams")
     return levels
+
+
+def _column(arrays: "np.lib.npyio.NpzFile", name: str) -> NDArray[np.uint8]:
+    column = arrays[name]
+    if column.ndim != 1 or column.dtype != np.uint8:
+        raise ValueError(f"{name} is {column.dtype} {column.shape}, not a row of uint8")
+    return column
 
 
 def count_ngrams(

@@ -205,8 +205,6 @@ _AGAIN = "Export it again with `nordocr export`"
 
 def _load(path: Path, what: str) -> "tuple[onnx.ModelProto, Contract]":
     """Read the file with its external data."""
-    import onnx
-
     model, contract = read_onnx(path, what)
     initializers = {tensor.name for tensor in model.graph.initializer}
     inputs = [
@@ -218,6 +216,16 @@ def _load(path: Path, what: str) -> "tuple[onnx.ModelProto, Contract]":
             f"{what}: inputs {inputs} and outputs {outputs}; they must be [{INPUT_NAME!r}] and"
             f" [{OUTPUT_NAME!r}]. {_AGAIN}"
         )
+    load_external_data(model, path, what)
+    return model, contract
+
+
+def load_external_data(model: "onnx.ModelProto", path: Path, what: str) -> None:
+    """Put the weights that an ONNX model keeps in files next to `path` into the model. Raises
+    ArtifactError when they are missing, cut, or outside of its folder.
+    """
+    import onnx
+
     try:
         onnx.load_external_data_for_model(model, str(path.parent))
     except (OSError, ValueError, onnx.checker.ValidationError) as error:
@@ -225,7 +233,6 @@ def _load(path: Path, what: str) -> "tuple[onnx.ModelProto, Contract]":
             f"{what}: its external data is missing or cut ({error}); put it back next to the file."
             f" {_AGAIN}"
         ) from error
-    return model, contract
 
 
 # Operators that change the shape or type of a tensor, but none of its values.

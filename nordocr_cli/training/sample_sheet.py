@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 from nordocr_cli.charset import Charset
 from nordocr_cli.data.synth.fonts import label_font
 from nordocr_cli.errors import UsageError
+from nordocr_cli.printable import caption
 
 _TEXT_PX, _MARGIN = 14, 6
 _DESK, _RIGHT, _WRONG, _WANTED = (255, 236, 214), (0, 110, 40), (170, 0, 0), (90, 90, 90)
@@ -55,7 +56,7 @@ def sample_sheet(
 
 
 def _rows(reference: str, hypothesis: str) -> list[tuple[str, tuple[int, int, int]]]:
-    read = hypothesis or "(nothing)"
+    read = caption(hypothesis or "(nothing)")
     if hypothesis == reference:
         return [(read, _RIGHT)]
-    return [(read, _WRONG), (reference, _WANTED)]
+    return [(read, _WRONG), (caption(reference), _WANTED)]

@@ -304,7 +304,7 @@ def test_parameters_can_be_changed_for_strict_servers(server, tmp_path):
     assert (body["max_completion_tokens"], body["top_p"]) == (62, 0.5)
     found = endpoint("http://localhost", "m", params=["seed=none", "top_p=0.5", "a=b"])
     assert found.params == {"seed": None, "top_p": 0.5, "a": "b"}
-    for wrong in ("seed", "=1", "model=other"):
+    for wrong in ("seed", "=1", "model=other", "a=" + "[" * 100_000):
         with pytest.raises(UsageError, match="--vlm-param"):
             endpoint("http://localhost", "m", params=[wrong])
 

@@ -11,12 +11,13 @@ from nordocr_cli.compare.endpoint import endpoint
 from nordocr_cli.core.adapt import run
 from nordocr_cli.core.adapt.agreement import LineReadings, choose_labels, class_shares
 from nordocr_cli.core.adapt.engines import VlmRecognizer
+from nordocr_cli.core.adapt.lines import FoundLine, read_lines
 from nordocr_cli.core.adapt.plan import AdaptPlan, AdaptRequest, plan_adapt
 from nordocr_cli.core.adapt.questions import read_answers, write_questions
 from nordocr_cli.core.adapt.run import estimated_cer
 from nordocr_cli.core.adapt.voting import vote
 from nordocr_cli.core.finetune.result import FinetuneResult
-from nordocr_cli.errors import DataError, MissingBackendError, UsageError
+from nordocr_cli.errors import ArtifactError, DataError, MissingBackendError, UsageError
 
 
 def line(number, own, ppocr, tesseract, confidence=0.9):
@@ -212,3 +213,56 @@ def test_a_vision_language_model_is_one_more_engine(tmp_path, monkeypatch, tiny_
     assert [line.text for line in read[0]] == ["Summa 12,50"] * 3
     assert read[1] == read[0]
     assert Vlm.requests == 3  # the second time from the recorded answers
+
+
+def claim(folder, scans=("a.png",)):
+    run._claim_folder(AdaptPlan(AdaptRequest(scans, folder), folder / "w", ("nordocr",)))
+
+
+def test_a_run_folder_that_cannot_be_made_is_said(tmp_path):
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    (tmp_path / "file").write_text("x")
+    for name in ("loop", "file", "file/run"):
+        with pytest.raises(DataError, match="cannot make the folder"):
+            claim(tmp_path / name)
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, "[]", '{"scans": ', "null"])
+def test_a_damaged_request_is_refused(tmp_path, content):
+    (tmp_path / "request.json").write_text(content)
+    with pytest.raises(ArtifactError, match=r"request\.json"):
+        claim(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "row", ["[" * 100_000, "[]", "{}", '{"id": "line-0"}', '{"id": []']
+)
+def test_damaged_lists_of_lines_and_readings_are_refused(tmp_path, row):
+    (tmp_path / "lines.jsonl").write_text(row + "\n")
+    with pytest.raises(DataError, match=r"lines\.jsonl"):
+        read_lines(tmp_path)
+    (tmp_path / "ppocr.jsonl").write_text(row + "\n")
+    with pytest.raises(DataError, match=r"ppocr\.jsonl"):
+        run._read_file(tmp_path / "ppocr.jsonl", [])
+
+
+def test_a_reading_that_is_missing_is_named(tmp_path):
+    row = {"id": "line-0", "text": "å", "confidence": None}
+    (tmp_path / "ppocr.jsonl").write_text(json.dumps(row) + "\n")
+    lines = [FoundLine(f"line-{n}", "", "") for n in range(2)]
+    assert run._read_file(tmp_path / "ppocr.jsonl", lines[:1]) == {"line-0": ("å", 0.0)}
+    with pytest.raises(DataError, match=r"no line 'line-1'.*delete it and run"):
+        run._read_file(tmp_path / "ppocr.jsonl", lines)
+
+
+@pytest.mark.parametrize("content", ['id\ttext\na\t"b\n', "x" * 200_000])
+def test_damaged_answers_are_refused(tmp_path, content):
+    (tmp_path / "ask.tsv").write_text(content)
+    with pytest.raises(DataError, match=r"ask\.tsv:\d"):
+        read_answers(tmp_path / "ask.tsv")
+
+
+def test_questions_show_control_characters_and_compute_nothing(tmp_path):
+    write_questions(tmp_path / "ask.tsv", [line(0, "=1+1", "\x1b[2J", "a\u202eb\x9b")], 1)
+    cells = (tmp_path / "ask.tsv").read_text("utf-8-sig").splitlines()[1].split("\t")
+    assert cells[2:5] == ["'=1+1", "<U+001B>[2J", "a<U+202E>b<U+009B>"]

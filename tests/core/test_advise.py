@@ -12,7 +12,7 @@ from nordocr_cli.app import app
 from nordocr_cli.charset import NORDIC
 from nordocr_cli.core.advise import _edges, advise, write_advice
 from nordocr_cli.data.store import LineStoreWriter
-from nordocr_cli.errors import DataError, UsageError
+from nordocr_cli.errors import ArtifactError, DataError, UsageError
 from nordocr_cli.geometry import Geometry
 from nordocr_cli.profile import load_profile
 from nordocr_cli.records import LineRow
@@ -103,3 +103,10 @@ def test_wrong_advice_requests(store, tmp_path):
     told = json.loads(CliRunner().invoke(app, ["advise", str(path), "--json"]).stdout)
     assert told["width_quantiles_px"]["p100"] == 64
     assert told["bands"]["ranges"][0]["lines"] == 1
+
+
+@pytest.mark.parametrize("content", [b"\x08\x07" + b"\xff" * 1000, b"", b"text"])
+def test_a_damaged_model_is_refused(store, tmp_path, content):
+    (tmp_path / "model.onnx").write_bytes(content)
+    with pytest.raises(ArtifactError, match=r"model\.onnx"):
+        advise(store([64]), model=tmp_path / "model.onnx")

@@ -4,6 +4,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from nordocr_cli.app import app
@@ -60,6 +61,7 @@ def write(
     return path
 
 
+HOSTILE_LABELS = ["a\nb", "\r", "\x1b[2J\x9b", "a\u202eb", "x" * 1_000_000]
 LINES = [
     (40, "abba", "sv"),
     (400, "x" * 30, "sv"),
@@ -215,6 +217,25 @@ def test_lines_of_any_source_can_be_viewed(tmp_path: Path) -> None:
     first, second = view(samples, limit=2, sheet=tmp_path / "sheet.png")
     assert (first.index, second.id) == (0, "images/d00001.png")
     assert (tmp_path / "sheet.png").stat().st_size > 1000
+
+
+def test_a_picture_of_lines_with_hostile_labels_is_drawn(tmp_path: Path) -> None:
+    rows = [LineRow(f"i\nd\r{n}", "x.png", text) for n, text in enumerate(HOSTILE_LABELS)]
+    image = np.zeros((32, 200), np.uint8)
+    with LineStoreWriter(tmp_path / "a.lmdb", Geometry(), NORDIC) as writer:
+        for row in rows:
+            writer.add(image, row)
+    view(tmp_path / "a.lmdb", sheet=tmp_path / "sheet.png")
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.width < 5000
+
+
+def test_a_picture_of_too_many_lines_is_refused(tmp_path: Path, monkeypatch) -> None:
+    write(tmp_path / "a.lmdb", LINES)
+    monkeypatch.setattr("nordocr_cli.core.data.MAX_PAGE_PIXELS", 100)
+    with pytest.raises(UsageError, match="million pixels; show fewer with -n"):
+        view(tmp_path / "a.lmdb", sheet=tmp_path / "sheet.png")
+    assert not (tmp_path / "sheet.png").exists()
 
 
 def test_merged_stores_keep_the_rows_that_are_in_none(tmp_path: Path) -> None:

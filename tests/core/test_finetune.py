@@ -7,13 +7,14 @@ import cv2
 import numpy as np
 import pytest
 
+from nordocr_cli.artifact.sealing import write_sealed_json
 from nordocr_cli.charset import NORDIC, NORDIC_EXT
 from nordocr_cli.core.finetune import run as core
 from nordocr_cli.core.finetune.choices import choose_charset, choose_training
 from nordocr_cli.core.finetune.plan import FinetuneRequest, plan_finetune
 from nordocr_cli.core.finetune.result import SetResult, replacement_problem
 from nordocr_cli.core.finetune.run import resumed_request, run_finetune
-from nordocr_cli.errors import DataError, Interrupted, UsageError
+from nordocr_cli.errors import ArtifactError, DataError, Interrupted, UsageError
 from nordocr_cli.profile import load_profile
 
 FONT_LIST = Path(__file__).parents[2] / "samples" / "train" / "fonts.tsv"
@@ -150,3 +151,30 @@ def test_a_set_that_got_worse_is_named():
     assert "reads held-out worse" in replacement_problem(clear, certain_labels=False)
     guard = (one("held-out", "better"), one("guard", few, 0.2))
     assert "reads guard worse" in replacement_problem(guard, certain_labels=False)
+
+
+def damaged_state(folder, change):
+    """Save a state as nordocr does, and then change its JSON."""
+    request = FinetuneRequest(("lines",), folder)
+    value = {"schema": 2, "request": {**vars(request), "run_dir": str(folder)}, "done": {}}
+    write_sealed_json(folder / "finetune.json", value)
+    path = folder / "finetune.json"
+    path.write_text(change(path.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: "[" * 100_000,
+        lambda text: "[]",
+        lambda text: text[: len(text) // 2],
+        lambda text: text.replace('"seed": 1', '"seed": 7'),
+        lambda text: text.replace('"done": {}', '"done": {"train": null}'),
+        lambda text: text.replace("sha256", "sha"),
+        lambda text: text.replace('"val"', '"vol"').replace("sha256", "sha"),
+    ],
+)
+def test_a_damaged_state_is_refused(tmp_path, change):
+    damaged_state(tmp_path, change)
+    with pytest.raises(ArtifactError, match=r"finetune\.json.*start again in a new folder"):
+        resumed_request(tmp_path)

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from nordocr_cli.artifact.shipped import SHIPPED
+from nordocr_cli.charset import NORDIC
+from nordocr_cli.decode.language import shipped_language_model
 from nordocr_cli.decode.ngrams import END, count_ngrams, read_ngrams
 from nordocr_cli.errors import ArtifactError, DataError, UsageError
 
@@ -87,6 +89,53 @@ def test_damaged_files_and_wrong_counts_are_refused(ngrams, tmp_path):
         count_ngrams(LINES, ALPHABET, (2, 1))
     with pytest.raises(DataError, match="no text"):
         count_ngrams([], ALPHABET, (1,))
+
+
+HOSTILE = {
+    "no schema": {"schema": None},
+    "another schema": {"schema": np.array("nordocr.ngrams/9")},
+    "alphabet of numbers": {"alphabet": np.arange(3)},
+    "several alphabets": {"alphabet": np.array(["a", "b"])},
+    "no alphabet": {"alphabet": np.array("")},
+    "too large an alphabet": {"alphabet": np.array("å" * 251)},
+    "floats": {"last_1": np.ones(3)},
+    "a table": {"last_1": np.ones((3, 3), np.uint8)},
+    "objects": {"last_1": np.array([{}], dtype=object)},
+    "more followers than n-grams": {"followers_1": np.array([255], np.uint8)},
+    "followers of nothing": {"followers_2": np.ones(200, np.uint8)},
+    "other lengths": {"backoff_1": np.ones(2, np.uint8)},
+    "not in order": {"last_1": np.array([7, 7, 7], np.uint8)},
+    "no n-grams": {"last_1": None},
+}
+
+
+@pytest.mark.parametrize("change", HOSTILE.values(), ids=HOSTILE)
+def test_hostile_files_are_refused(ngrams, tmp_path, change):
+    ngrams.save(tmp_path / "m.npz")
+    with np.load(tmp_path / "m.npz") as arrays:
+        changed = {**arrays, **change}
+    kept = {name: array for name, array in changed.items() if array is not None}
+    np.savez(tmp_path / "m.npz", **kept)
+    with pytest.raises(ArtifactError, match=r"m\.npz holds no character n-grams"):
+        read_ngrams(tmp_path / "m.npz")
+
+
+def test_a_file_that_unpacks_to_more_than_any_model_is_refused_unread(
+    tmp_path, monkeypatch
+):
+    np.savez_compressed(tmp_path / "m.npz", last_1=np.zeros(65 << 20, np.uint8))
+    assert (tmp_path / "m.npz").stat().st_size < 1 << 20
+    monkeypatch.setattr(np, "load", lambda *_, **__: pytest.fail("it was unpacked"))
+    with pytest.raises(ArtifactError, match="at most 64 MB, unpacked too"):
+        read_ngrams(tmp_path / "m.npz")
+
+
+@pytest.mark.parametrize(
+    "name", ["../nordic", "/tmp/nordic", "nordic\0", "n" * 300, "", "a\\b"]
+)
+def test_a_contract_cannot_name_a_language_model_elsewhere(name):
+    with pytest.raises(ArtifactError, match="this version does not have"):
+        shipped_language_model(name, NORDIC)
 
 
 def test_the_shipped_model_prefers_nordic_words():

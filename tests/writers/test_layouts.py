@@ -20,6 +20,7 @@ from nordocr_cli.core.predict.run import Prediction
 from nordocr_cli.data.layouts.readers import read_layout
 from nordocr_cli.errors import UsageError
 from nordocr_cli.pages.outline import outline_of
+from nordocr_cli.records import Recognition
 from nordocr_cli.writers.overlay import draw_overlay, overlay_png
 from nordocr_cli.writers.registry import FORMATS, format_of_file
 
@@ -123,6 +124,15 @@ def test_the_text_survives_ghostscript(sloping_page, tmp_path):
     (sheet,) = pypdfium2.PdfDocument(tmp_path / "b.pdf")
     words = sheet.get_textpage().get_text_range().split()
     assert sorted(words) == sorted(" ".join(TEXTS).split())
+
+
+@pytest.mark.parametrize("text", ["a\nb", "\r", "\x1b[2J", "\u202e", "x" * 1_000_000])
+def test_an_overlay_draws_any_text(sloping_page, text):
+    lines = tuple(
+        replace(line, reading=Recognition(text, 0.5)) for line in sloping_page.lines
+    )
+    picture = draw_overlay(replace(sloping_page, lines=lines))
+    assert picture.shape == draw_overlay(sloping_page).shape
 
 
 def test_an_overlay_shows_the_page_and_the_text_next_to_it(sloping_page):

@@ -7,11 +7,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nordocr_cli.atomic import write_bytes, write_text
+from nordocr_cli.atomic import make_folder, write_bytes, write_text
 from nordocr_cli.core.predict.inputs import find_images, resolve_layout
 from nordocr_cli.data.formats import open_source, parse_source
 from nordocr_cli.data.line_record import encode_png
 from nordocr_cli.errors import DataError
+from nordocr_cli.limits import read_json_lines
 from nordocr_cli.progress import Progress
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def write_lines(
 
     Raises UsageError for scans that are not there, and DataError where they hold no text.
     """
-    (folder / "images").mkdir(parents=True, exist_ok=True)
+    make_folder(folder / "images")
     found: list[FoundLine] = []
     progress.start("finding lines", None, "lines")
     try:
@@ -65,8 +66,14 @@ def write_lines(
 
 def read_found_lines(folder: Path) -> list[FoundLine]:
     """Read the list that `write_lines` wrote."""
-    text = (folder / LINES).read_text(encoding="utf-8")
-    return [FoundLine(**json.loads(line)) for line in text.removesuffix("\n").split("\n")]
+    path = folder / LINES
+    try:
+        found = [FoundLine(**row) for _, row in read_json_lines(path)]
+    except TypeError as error:
+        raise DataError(
+            f"{path} is damaged ({error}); delete {folder} and run the same command again"
+        ) from error
+    return found
 
 
 def _images(scans: Sequence[Path], threads: int | None) -> "Iterator[tuple[str, Image]]":

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nordocr_cli.artifact.shipped import DEFAULT_MODEL, find_weights
+from nordocr_cli.atomic import require_utf8
 from nordocr_cli.core.adapt.engines import OWN, VLM, installed_engines
 from nordocr_cli.errors import UsageError
 
@@ -69,6 +70,7 @@ def plan_adapt(request: AdaptRequest) -> AdaptPlan:
     Raises UsageError for what is not there, and MissingBackendError without a second engine.
     """
     for path in request.scans:
+        require_utf8(path)
         if not path.exists():
             raise UsageError(f"no scan or folder {path}")
     if request.answers and not request.answers.is_file():

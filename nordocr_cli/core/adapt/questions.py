@@ -9,6 +9,8 @@ from nordocr_cli.atomic import write_text
 from nordocr_cli.charset import to_nfc
 from nordocr_cli.core.adapt.agreement import LineReadings
 from nordocr_cli.errors import DataError, UsageError
+from nordocr_cli.limits import read_text
+from nordocr_cli.printable import printable
 
 _ID, _IMAGE, _TEXT = "id", "image", "text"
 # What a spreadsheet would compute gets an apostrophe in front.
@@ -36,13 +38,17 @@ def read_answers(path: Path) -> dict[str, str]:
 
     Raises UsageError when there is no such file, and DataError naming the row that is wrong.
     """
-    if not path.is_file():
+    if not path.exists():
         raise UsageError(f"--answers {path}: no such file")
+    text = read_text(path, "file of --answers")
+    reader = csv.DictReader(io.StringIO(text, newline=""), dialect="excel-tab", strict=True)
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: save it as UTF-8 ({error})") from error
-    reader = csv.DictReader(io.StringIO(text), dialect="excel-tab")
+        return _answers(path, reader)
+    except csv.Error as error:
+        raise DataError(f"{path}:{reader.line_num}: not a table ({error})") from error
+
+
+def _answers(path: Path, reader: "csv.DictReader[str]") -> dict[str, str]:
     if not {_ID, _TEXT} <= set(reader.fieldnames or ()):
         raise DataError(
             f"{path}:1: the columns {_ID} and {_TEXT} are needed, separated by tabs"
@@ -61,7 +67,7 @@ def read_answers(path: Path) -> dict[str, str]:
 
 
 def _cell(text: str) -> str:
-    shown = " ".join(text.split())
+    shown = printable(" ".join(text.split()))
     if shown.startswith(_COMPUTED):
         return f"'{shown}"
     return shown

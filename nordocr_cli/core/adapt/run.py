@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rapidfuzz.distance import Levenshtein
 
-from nordocr_cli.atomic import write_bytes, write_json, write_text
+from nordocr_cli.atomic import make_folder, write_bytes, write_json, write_text
 from nordocr_cli.compare.agreement import agreement
 from nordocr_cli.core.adapt.agreement import LabelChoice, LineReadings, choose_labels
 from nordocr_cli.core.adapt.engines import OWN, VLM, VlmRecognizer, open_labelling_engine
@@ -23,6 +23,7 @@ from nordocr_cli.core.finetune.plan import MIN_LINES, FinetuneRequest, plan_fine
 from nordocr_cli.core.finetune.result import FinetuneResult
 from nordocr_cli.core.finetune.run import run_finetune
 from nordocr_cli.errors import ArtifactError, DataError, Interrupted, UsageError
+from nordocr_cli.limits import read_json, read_json_lines
 from nordocr_cli.metrics.text import canonical
 from nordocr_cli.progress import SILENT, Progress
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 LABELS, ASK, STATE, REQUEST = "labels.jsonl", "ask.tsv", "adapt.json", "request.json"
 # Agreement is a weak judge, so that fewer of the labels are held out than in a fine-tuning.
 _VAL_SHARE = 0.1
+_READ_AGAIN = "delete it and run the same command again, which reads these lines again"
 _AT_ONCE = 64  # lines that an engine gets in one call
 
 
@@ -146,15 +148,12 @@ def _claim_folder(plan: AdaptPlan) -> None:
             raise UsageError(
                 f"-o {folder} is not empty and holds no {REQUEST}; name a new folder"
             )
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         write_json(file, own)
         return
-    try:
-        before = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ArtifactError(
-            f"{file} is damaged ({error}); start again in a new folder"
-        ) from error
+    before = read_json(file, "request of an adaptation", error=ArtifactError)
+    if not isinstance(before, dict):
+        raise ArtifactError(f"{file} is damaged (no table); start again in a new folder")
     changed = [name for name, value in own.items() if before.get(name) != value]
     if changed:
         raise UsageError(
@@ -189,7 +188,7 @@ def _read_all(
         path = plan.request.run_dir / "readings" / f"{engine}{suffix}.jsonl"
         if not path.is_file():
             _read_with(plan, engine, model, lines, path, progress, stop)
-        by_engine[engine] = _read_file(path)
+        by_engine[engine] = _read_file(path, lines)
     found = []
     for line in lines:
         texts = {engine: by_engine[engine][line.id][0] for engine in plan.engines}
@@ -213,7 +212,7 @@ def _read_with(
     from nordocr_cli.data.resize import read_image
 
     request = plan.request
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     part_file = path.with_suffix(".part")
     done = _complete_rows(part_file)
     recognizer: Recognizer
@@ -261,12 +260,17 @@ def _complete_rows(part_file: Path) -> int:
     return complete.count(b"\n")
 
 
-def _read_file(path: Path) -> dict[str, tuple[str, float]]:
-    rows = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+def _read_file(path: Path, lines: Sequence[FoundLine]) -> dict[str, tuple[str, float]]:
+    """Return text and confidence by line id. Raises DataError when one of `lines` is missing."""
     found = {}
-    for text in rows:
-        row = json.loads(text)
-        found[row["id"]] = (str(row["text"]), float(row["confidence"] or 0.0))
+    try:
+        for _, row in read_json_lines(path):
+            found[row["id"]] = (str(row["text"]), float(row["confidence"] or 0.0))
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{path} is damaged ({error}); {_READ_AGAIN}") from error
+    missing = next((line.id for line in lines if line.id not in found), None)
+    if missing is not None:
+        raise DataError(f"{path} is damaged (no line {missing!r}); {_READ_AGAIN}")
     return found
 
 

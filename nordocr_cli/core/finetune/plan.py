@@ -10,6 +10,7 @@ from typing import Any
 from nordocr_cli.artifact.contract import Contract
 from nordocr_cli.artifact.probing import read_contract
 from nordocr_cli.artifact.shipped import DEFAULT_MODEL, find_weights
+from nordocr_cli.atomic import make_folder
 from nordocr_cli.charset import Charset, load_charset
 from nordocr_cli.core.finetune.choices import CharsetChoice, choose_charset, choose_training
 from nordocr_cli.data.formats import open_source, parse_source
@@ -233,6 +234,6 @@ def charset_of(plan: FinetunePlan) -> Charset:
     if plan.choice.name:
         return plan.choice.charset
     path = plan.request.run_dir / "charset.txt"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     path.write_text(plan.choice.charset.to_dict_text(), encoding="utf-8")
     return load_charset(str(path))

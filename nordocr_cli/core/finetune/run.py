@@ -4,14 +4,15 @@ Each stage leaves files in the run's folder and an entry in finetune.json, so th
 or `--resume`, continues after an interruption.
 """
 
-import json
 import shutil
+import warnings
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nordocr_cli.atomic import write_json
+from nordocr_cli.artifact.sealing import read_sealed_json, write_sealed_json
+from nordocr_cli.atomic import make_folder
 from nordocr_cli.core.finetune.plan import (
     FinetunePlan,
     FinetuneRequest,
@@ -28,6 +29,7 @@ from nordocr_cli.errors import (
     DataError,
     GateMissed,
     Interrupted,
+    OldArtifactWarning,
     UsageError,
 )
 from nordocr_cli.profile import ResolvedProfile
@@ -37,7 +39,8 @@ if TYPE_CHECKING:
     from nordocr_cli.core.eval.result import EvalResult
 
 STATE = "finetune.json"
-_SCHEMA = 1
+_SCHEMA = 2
+_RESTART = "start again in a new folder"
 _GUARD_LINES = 300
 _CHECK_LINES = 200  # held-out lines on which the exported files are compared
 _GUARD_SEED = 990_001  # no training set is rendered with it
@@ -69,7 +72,7 @@ class FinetuneRun:
         if finished is not None:
             self.progress.note(f"{self.folder}: already finished")
             return finished
-        self.data.mkdir(parents=True, exist_ok=True)
+        make_folder(self.data)
         self._save_state()
         self._stage("prepare", self._prepare)
         self._stage("render", self._render)
@@ -332,7 +335,7 @@ class FinetuneRun:
 
     def _save_state(self) -> None:
         request = asdict(self.request) | {"run_dir": str(self.folder)}
-        write_json(
+        write_sealed_json(
             self.folder / STATE, {"schema": _SCHEMA, "request": request, "done": self.done}
         )
 
@@ -344,7 +347,7 @@ class FinetuneRun:
     ) -> "EvalResult":
         from nordocr_cli.core.eval.run import evaluate
 
-        output.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(output.parent)
         return evaluate(
             str(weights),
             store,
@@ -389,27 +392,31 @@ def resumed_request(folder: Path) -> FinetuneRequest:
         raise UsageError(
             f"--resume {folder}: no {STATE} there; start with: nordocr finetune DATA"
         )
+    saved = _saved(file, "request")
     try:
-        saved = json.loads(file.read_text(encoding="utf-8"))["request"]
         for name in ("data", "val", "judged_by"):
             saved[name] = tuple(saved[name])
         return replace(FinetuneRequest(**saved), run_dir=folder)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ArtifactError(
-            f"{file} is damaged ({error}); start again in a new folder"
-        ) from error
+    except (KeyError, TypeError) as error:
+        raise ArtifactError(f"{file} is damaged ({error}); {_RESTART}") from error
 
 
 def _read_state(folder: Path) -> dict[str, Any]:
     file = folder / STATE
     if not file.is_file():
         return {}
+    return _saved(file, "done")
+
+
+def _saved(file: Path, key: str) -> dict[str, Any]:
+    """Return one of the tables of finetune.json, whose digest is checked."""
     try:
-        done = json.loads(file.read_text(encoding="utf-8"))["done"]
-        if not isinstance(done, dict):
-            raise ValueError("`done` is no table")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ArtifactError(
-            f"{file} is damaged ({error}); start again in a new folder"
-        ) from error
-    return done
+        # The first schema had no digest.
+        with warnings.catch_warnings(action="ignore", category=OldArtifactWarning):
+            value = read_sealed_json(file, "state of a fine-tuning", _SCHEMA)
+    except ArtifactError as error:
+        raise ArtifactError(f"{error}; {_RESTART}") from error
+    saved = value.get(key)
+    if not isinstance(saved, dict):
+        raise ArtifactError(f"{file} is damaged (no table {key!r}); {_RESTART}")
+    return saved

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import nordocr_cli
-from nordocr_cli.atomic import write_json
+from nordocr_cli.atomic import make_folder, write_json
 from nordocr_cli.core.gpu_proof.branches import branch_status
 from nordocr_cli.core.gpu_proof.plan import ProofPlan, ProofStep
 from nordocr_cli.core.gpu_proof.targets import targets
@@ -90,7 +90,7 @@ class _Proof:
 
     def __post_init__(self) -> None:
         plan = self.plan
-        plan.work.mkdir(parents=True, exist_ok=True)
+        make_folder(plan.work)
         self._deadline = time.monotonic() + 60 * plan.minutes
         self._device = _device(plan.device)
         self.value = {

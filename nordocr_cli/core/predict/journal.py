@@ -51,9 +51,7 @@ class PredictJournal:
             raise
 
     def _begin(self, plan: Mapping[str, Any], resume: bool) -> None:
-        target = self.target
         if not self.part.exists():
-            target.parent.mkdir(parents=True, exist_ok=True)
             write_json(self._options, _with_hashes(plan))
         elif not resume:
             raise UsageError(

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from nordocr_cli.atomic import write_json, write_text
+from nordocr_cli.atomic import make_folder, write_json, write_text
 from nordocr_cli.core.recipe.plan import STATE_SCHEMA, PlannedStage, RecipePlan
 from nordocr_cli.errors import DataError, Interrupted, NordocrError
 from nordocr_cli.progress import SILENT, Progress
@@ -49,7 +49,7 @@ def run(
     with the exit code of the stage that failed, Interrupted after Ctrl-C, and DataError when a
     stage did not create what it promises.
     """
-    plan.output.mkdir(parents=True, exist_ok=True)
+    make_folder(plan.output)
     finished: dict[str, str] = {}
     results: list[StageResult] = []
     try:

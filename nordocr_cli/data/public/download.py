@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from nordocr_cli.atomic import make_folder
 from nordocr_cli.errors import DataError, UsageError
 from nordocr_cli.progress import SILENT, Progress
 
@@ -34,7 +35,7 @@ def download(
 
     _require_address(url)
     part = target.with_name(target.name + ".part")
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
     received = part.stat().st_size if part.exists() else 0
 
     headers = {"Range": f"bytes={received}-"} if received else {}

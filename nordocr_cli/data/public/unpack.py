@@ -4,6 +4,7 @@ import tarfile
 import zipfile
 from pathlib import Path, PurePosixPath
 
+from nordocr_cli.data.archives import UNREADABLE, require_growth
 from nordocr_cli.errors import DataError
 
 MAXIMUM_FILES = 500_000
@@ -19,7 +20,7 @@ def unpack_into(archive: Path, folder: Path) -> int:
         if zipfile.is_zipfile(archive):
             return _unpack_zip(archive, folder)
         return _unpack_tar(archive, folder)
-    except (tarfile.TarError, zipfile.BadZipFile, OSError, EOFError) as error:
+    except UNREADABLE as error:
         raise DataError(f"cannot unpack {archive}: {error}") from None
 
 
@@ -28,8 +29,9 @@ def _unpack_tar(archive: Path, folder: Path) -> int:
     size = 0
     with tarfile.open(archive) as opened:
         for member in opened:
-            # Links are left out: a data set needs none, and they may lead anywhere.
-            if not (member.isfile() or member.isdir()):
+            # Links are left out: a data set needs none, and they may lead anywhere. So are sparse
+            # files, which claim any size with a few bytes.
+            if not (member.isfile() or member.isdir()) or member.issparse():
                 continue
             files += member.isfile()
             size += member.size
@@ -56,3 +58,4 @@ def _require_limits(archive: Path, files: int, size: int) -> None:
         raise DataError(
             f"{archive} unpacks to more than {MAXIMUM_FILES:,} files or {MAXIMUM_BYTES >> 30} GiB"
         )
+    require_growth(archive, size)

@@ -13,9 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nordocr_cli.artifact.probing import MAX_ONNX_BYTES, parse_onnx
 from nordocr_cli.deploy.bf16 import fp32_twin
+from nordocr_cli.deploy.onnx_file import load_external_data
 from nordocr_cli.deploy.simplify import simplify
 from nordocr_cli.errors import ArtifactError, UsageError
+from nordocr_cli.limits import read_regular
 from nordocr_cli.settings import ShapeRange
 
 if TYPE_CHECKING:
@@ -89,7 +92,9 @@ class MemoryModel:
     def __init__(self, path: Path) -> None:
         import onnx
 
-        self._model = onnx.load(path)
+        content = read_regular(path, MAX_ONNX_BYTES, "ONNX model")
+        self._model = parse_onnx(content, str(path))
+        load_external_data(self._model, path, str(path))
         kinds = {tensor.data_type for tensor in self._model.graph.initializer}
         # onnxsim cannot run bf16, so the graph is analysed in fp32, and its floats count 2 bytes.
         self._bf16 = onnx.TensorProto.BFLOAT16 in kinds

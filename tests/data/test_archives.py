@@ -1,0 +1,121 @@
+"""Archives from outside: whatever they claim, a sentence and an empty temporary folder remain."""
+
+import io
+import tarfile
+import tempfile
+import zipfile
+
+import pytest
+
+from nordocr_cli.data import archives
+from nordocr_cli.data.archives import unpack
+from nordocr_cli.errors import DataError
+
+LABELS = b"line.png\tRad 12\n" * 200
+
+
+@pytest.fixture
+def temporary(tmp_path, monkeypatch):
+    """The folder in which archives are unpacked."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
+
+
+def zip_with(path, members, compression=zipfile.ZIP_DEFLATED):
+    with zipfile.ZipFile(path, "w", compression) as file:
+        for name, content in members.items():
+            file.writestr(name, content)
+    return path
+
+
+def damaged_zip(path, compression):
+    content = bytearray(zip_with(path, {"labels.tsv": LABELS}, compression).read_bytes())
+    data = 30 + len("labels.tsv")  # after the header of the only member
+    content[data : data + 24] = b"\xff" * 24
+    path.write_bytes(content)
+    return path
+
+
+def tar_header(name, kind, size=0):
+    member = tarfile.TarInfo(name)
+    member.type, member.size = kind, size
+    return member.tobuf(tarfile.GNU_FORMAT)
+
+
+def sparse_tar(path, claimed_bytes):
+    """A tar of one sparse member: 512 bytes that claim to be `claimed_bytes`."""
+    header = bytearray(tar_header("labels.tsv", tarfile.GNUTYPE_SPARSE, 512))
+    header[386:410] = (
+        b"00000000000\0" + b"%011o\0" % 512
+    )  # its only piece: offset and length
+    header[483:495] = b"%011o\0" % claimed_bytes
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    path.write_bytes(bytes(header) + bytes(512 + 1024))
+    return path
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA])
+def test_damaged_contents_of_a_zip_are_refused(tmp_path, temporary, compression):
+    with pytest.raises(DataError, match="cannot be unpacked"):
+        unpack(damaged_zip(tmp_path / "set.zip", compression))
+    assert not list(temporary.iterdir())
+
+
+@pytest.mark.parametrize(
+    "name", [".", "./.", "../a.png", "a/../../b.png", "/etc/a.png", "C:/a"]
+)
+def test_members_without_a_place_in_the_folder_are_refused(tmp_path, temporary, name):
+    with pytest.raises(DataError, match="outside of its folder"):
+        unpack(zip_with(tmp_path / "set.zip", {name: b"x"}))
+    assert not list(temporary.iterdir())
+
+
+def test_a_zip_that_grows_a_thousandfold_is_refused_before_it_is_unpacked(
+    tmp_path, temporary, monkeypatch
+):
+    monkeypatch.setattr(archives, "_ALWAYS_ALLOWED_BYTES", 1 << 20)
+    bomb = zip_with(tmp_path / "set.zip", {"labels.tsv": bytes(4 << 20)})
+    monkeypatch.setattr(archives, "_copy", lambda *_: pytest.fail("it was unpacked"))
+    with pytest.raises(DataError, match="more than 100 times its size"):
+        unpack(bomb)
+    assert not list(temporary.iterdir())
+
+
+def test_a_small_archive_may_grow_as_much_as_it_likes_up_to_a_limit(tmp_path, temporary):
+    folder = unpack(zip_with(tmp_path / "set.zip", {"labels.tsv": bytes(4 << 20)}))
+    assert (folder / "labels.tsv").stat().st_size == 4 << 20
+
+
+def test_a_sparse_member_is_refused_whatever_it_claims(tmp_path, temporary):
+    with pytest.raises(DataError, match="sparse file"):
+        unpack(sparse_tar(tmp_path / "set.tar", 1900 << 20))
+    assert not list(temporary.iterdir())
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME])
+def test_an_endless_chain_of_headers_is_refused(tmp_path, temporary, kind):
+    one = tar_header("x", kind, 14) + b"14 comment=ab\n".ljust(512, b"\0")
+    (tmp_path / "set.tar").write_bytes(one * 3000 + bytes(1024))
+    with pytest.raises(DataError, match="cannot be unpacked"):
+        unpack(tmp_path / "set.tar")
+    assert not list(temporary.iterdir())
+
+
+def test_a_full_disk_is_said_with_its_remedy(tmp_path, temporary, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(archives, "_copy", full)
+    with pytest.raises(DataError, match=r"no disk space to unpack it .* TMPDIR"):
+        unpack(zip_with(tmp_path / "set.zip", {"labels.tsv": LABELS}))
+
+
+def test_a_plain_tar_is_unpacked(tmp_path, temporary):
+    with tarfile.open(tmp_path / "set.tar", "w") as file:
+        member = tarfile.TarInfo("labels.tsv")
+        member.size = len(LABELS)
+        file.addfile(member, io.BytesIO(LABELS))
+    assert (unpack(tmp_path / "set.tar") / "labels.tsv").read_bytes() == LABELS
