@@ -11,7 +11,7 @@ from nordocr_cli.compare.endpoint import endpoint
 from nordocr_cli.core.adapt import run
 from nordocr_cli.core.adapt.agreement import LineReadings, choose_labels, class_shares
 from nordocr_cli.core.adapt.engines import VlmRecognizer
-from nordocr_cli.core.adapt.lines import FoundLine, read_lines
+from nordocr_cli.core.adapt.lines import FoundLine, read_found_lines
 from nordocr_cli.core.adapt.plan import AdaptPlan, AdaptRequest, plan_adapt
 from nordocr_cli.core.adapt.questions import read_answers, write_questions
 from nordocr_cli.core.adapt.run import estimated_cer
@@ -240,7 +240,7 @@ def test_a_damaged_request_is_refused(tmp_path, content):
 def test_damaged_lists_of_lines_and_readings_are_refused(tmp_path, row):
     (tmp_path / "lines.jsonl").write_text(row + "\n")
     with pytest.raises(DataError, match=r"lines\.jsonl"):
-        read_lines(tmp_path)
+        read_found_lines(tmp_path)
     (tmp_path / "ppocr.jsonl").write_text(row + "\n")
     with pytest.raises(DataError, match=r"ppocr\.jsonl"):
         run._read_file(tmp_path / "ppocr.jsonl", [])
