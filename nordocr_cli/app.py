@@ -19,7 +19,7 @@ from nordocr_cli.console import (
 )
 from nordocr_cli.errors import DataError, MissingBackendError, NordocrError, UsageError
 from nordocr_cli.extras import from_import_error
-from nordocr_cli.help_text import HELP_COLUMNS, HelpGroup, build_command_tree
+from nordocr_cli.help_text import HELP_COLUMNS, RootGroup, build_command_tree
 
 no_ansi_from_ci()
 
@@ -41,7 +41,7 @@ _CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 app = typer.Typer(
     name="nordocr",
-    cls=HelpGroup,
+    cls=RootGroup,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -87,141 +87,6 @@ def _main(
         from nordocr_cli.runtime.backends.tensorrt.engine_file import ENGINE_CODE_ALLOWED
 
         ENGINE_CODE_ALLOWED.set(True)
-
-
-def _register() -> None:
-    """Add every command under its topic; the order here is the order in the help."""
-    _register_read()
-    _register_data()
-    _register_training()
-    _register_deployment()
-    _register_comparison()
-    _register_tools()
-
-
-def _register_read() -> None:
-    """Commands that read pages and lines."""
-    from nordocr_cli.commands import (
-        models,
-        predict,
-        serve,
-        watch,
-    )
-
-    app.command("read", rich_help_panel="Read")(predict.predict)
-    app.command("serve", rich_help_panel="Read")(serve.serve)
-    app.command("watch", rich_help_panel="Read")(watch.watch)
-    app.add_typer(models.app, name="models", cls=HelpGroup, rich_help_panel="Read")
-    app.command("predict", rich_help_panel="Read", short_help="The same as read.")(
-        predict.predict
-    )
-
-
-def _register_data() -> None:
-    """Commands that prepare data."""
-    from nordocr_cli.commands import (
-        data,
-        data_fetch,
-        data_suspects,
-        prep,
-        synth,
-    )
-
-    app.command("prep", rich_help_panel="Data")(prep.prep)
-    app.command("synth", rich_help_panel="Data")(synth.synth)
-    data.app.command("sets")(data_fetch.sets)
-    data.app.command("fetch")(data_fetch.fetch)
-    data.app.command("suspects")(data_suspects.suspects)
-    app.add_typer(data.app, name="data", cls=HelpGroup, rich_help_panel="Data")
-
-
-def _register_training() -> None:
-    """Commands that train, and manage runs."""
-    from nordocr_cli.commands import (
-        adapt,
-        clean,
-        finetune,
-        import_,
-        merge_lora,
-        promote,
-        recipe,
-        runs,
-        train,
-    )
-
-    app.command("train", rich_help_panel="Train")(train.train)
-    app.command("finetune", rich_help_panel="Train")(finetune.finetune)
-    app.command("adapt", rich_help_panel="Train")(adapt.adapt)
-    app.command("recipe", rich_help_panel="Train")(recipe.recipe)
-    app.command("runs", rich_help_panel="Train")(runs.runs)
-    app.command("import", rich_help_panel="Train")(import_.import_)
-    app.command("merge-lora", rich_help_panel="Train")(merge_lora.merge_lora)
-    app.command("promote", rich_help_panel="Train")(promote.promote)
-    app.command("clean", rich_help_panel="Train")(clean.clean)
-
-
-def _register_deployment() -> None:
-    """Commands that export and build."""
-    from nordocr_cli.commands import (
-        advise,
-        build_engine,
-        consumer,
-        contract,
-        contract_calibrate,
-        contract_seal,
-        export,
-        lineage,
-    )
-
-    contract.app.command("calibrate")(contract_calibrate.calibrate)
-    contract.app.command("seal")(contract_seal.seal)
-    app.command("export", rich_help_panel="Deploy")(export.export)
-    app.command("build-engine", rich_help_panel="Deploy")(build_engine.build_engine)
-    app.command("advise", rich_help_panel="Deploy")(advise.advise)
-    app.command("lineage", rich_help_panel="Deploy")(lineage.lineage)
-    app.add_typer(contract.app, name="contract", cls=HelpGroup, rich_help_panel="Deploy")
-    app.add_typer(consumer.app, name="consumer", cls=HelpGroup, rich_help_panel="Deploy")
-
-
-def _register_comparison() -> None:
-    """Commands that score and compare."""
-    from nordocr_cli.commands import (
-        bench,
-        compare3way,
-        eval,
-        leaderboard,
-        report,
-    )
-
-    app.command("eval", rich_help_panel="Compare")(eval.eval_)
-    app.command("bench", rich_help_panel="Compare")(bench.bench)
-    app.command("compare3way", rich_help_panel="Compare")(compare3way.compare3way)
-    app.command("leaderboard", rich_help_panel="Compare")(leaderboard.leaderboard)
-    app.add_typer(report.app, name="report", cls=HelpGroup, rich_help_panel="Compare")
-
-
-def _register_tools() -> None:
-    """Everything else."""
-    from nordocr_cli.commands import (
-        charset,
-        charset_lock,
-        charset_move,
-        completions,
-        doctor,
-        profiles,
-    )
-
-    charset.app.command("move")(charset_move.move)
-    charset.app.command("lock")(charset_lock.lock)
-    app.command("doctor", rich_help_panel="Tools")(doctor.doctor)
-    app.add_typer(profiles.app, name="profiles", cls=HelpGroup, rich_help_panel="Tools")
-    app.add_typer(charset.app, name="charset", cls=HelpGroup, rich_help_panel="Tools")
-    app.add_typer(
-        completions.app, name="completions", cls=HelpGroup, rich_help_panel="Tools"
-    )
-
-
-_register()
 
 
 def main() -> None:

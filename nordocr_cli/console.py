@@ -8,23 +8,15 @@ import sys
 import time
 import warnings
 from collections.abc import Iterable, Sequence
-from typing import Any, TextIO
-
-from rich.console import Console as RichConsole
-from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.table import Table
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TextIO
 
 from nordocr_cli.errors import DamagedImageWarning, OldArtifactWarning
 from nordocr_cli.printable import json_text, printable_lines, redacted
+
+if TYPE_CHECKING:
+    from rich.console import Console as RichConsole
+    from rich.progress import Progress, TaskID
 
 _PLAIN_LINE_EVERY_S = 5.0
 _COLUMNS_WITHOUT_TERMINAL = 120
@@ -33,6 +25,8 @@ _WIDTH = re.compile("[1-9][0-9]{0,3}")
 
 def _shown(text: str) -> str:
     """The text as rich markup that prints it literally: controls as <U+XXXX>, secrets as ***."""
+    from rich.markup import escape
+
     return escape(printable_lines(redacted(text)))
 
 
@@ -107,27 +101,38 @@ def _columns() -> int | None:
 
 class Console:
     """Implements `nordocr_cli.progress.Progress` for a terminal, and for a log where there is
-    none.
+    none. rich is imported with the first output, so that help does not wait for it.
     """
 
     def __init__(
         self, *, quiet: bool = False, verbose: int = 0, as_json: bool = False
     ) -> None:
         self.quiet, self.verbose, self.as_json = quiet, verbose, as_json
-        # GITHUB_ACTIONS makes rich force colours into logs; decide by the stream alone.
-        self.err = RichConsole(
-            stderr=True, force_terminal=sys.stderr.isatty(), highlight=False, soft_wrap=True
-        )
-        self.out = RichConsole(
-            force_terminal=sys.stdout.isatty(),
-            highlight=False,
-            width=_columns(),
-        )
         self._bar: Progress | None = None
         self._task: TaskID | None = None
         self._label, self._unit = "", ""
         self._done, self._total = 0, 0
         self._began_s = self._last_line_s = 0.0
+
+    # GITHUB_ACTIONS makes rich force colours into logs; both decide by the stream alone.
+
+    @cached_property
+    def err(self) -> "RichConsole":
+        """What writes to stderr."""
+        from rich.console import Console as RichConsole
+
+        return RichConsole(
+            stderr=True, force_terminal=sys.stderr.isatty(), highlight=False, soft_wrap=True
+        )
+
+    @cached_property
+    def out(self) -> "RichConsole":
+        """What writes tables to stdout."""
+        from rich.console import Console as RichConsole
+
+        return RichConsole(
+            force_terminal=sys.stdout.isatty(), highlight=False, width=_columns()
+        )
 
     # Results
     # ----------------------------------------
@@ -153,6 +158,8 @@ class Console:
         """Print a table to stdout; the columns numbered in `right` are right-aligned. Cells are
         shown literally.
         """
+        from rich.table import Table
+
         table = Table(
             title=_shown(title),
             title_justify="left",
@@ -196,6 +203,16 @@ class Console:
         self._began_s = self._last_line_s = time.monotonic()
         if self.quiet or not self.err.is_terminal:
             return
+
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            SpinnerColumn,
+            TextColumn,
+            TimeRemainingColumn,
+        )
+
         self._bar = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),

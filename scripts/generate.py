@@ -37,11 +37,12 @@ from requirement_rows import markdown, read_rows
 
 from nordocr_cli import __version__
 from nordocr_cli.app import app
+from nordocr_cli.command_table import COMMANDS
 from nordocr_cli.commands.completions import completion_script
 from nordocr_cli.core.bench.result import BenchResult
 from nordocr_cli.core.compare3way.result import Compare3wayFile
 from nordocr_cli.core.eval.result import EvalFile
-from nordocr_cli.help_text import GROUPS, build_command_tree, summary
+from nordocr_cli.help_text import build_command_tree, summary
 from nordocr_cli.profile import Profile
 from nordocr_cli.variables import VARIABLES
 
@@ -202,7 +203,7 @@ def man_page() -> str:
         ),
         roff("with -h."),
     ]
-    for topic in GROUPS:
+    for topic in COMMANDS:
         parts.append(f".SS {topic}")
         for name, command in root.commands.items():
             if command.rich_help_panel != topic:

@@ -9,8 +9,9 @@ import sys
 import pytest
 
 from nordocr_cli.app import app
+from nordocr_cli.command_table import COMMANDS
 from nordocr_cli.commands.completions import completion_path
-from nordocr_cli.help_text import GROUPS, build_command_tree, summary
+from nordocr_cli.help_text import build_command_tree, summary
 from nordocr_cli.options import complete_charset, complete_model, complete_store
 
 NORDOCR = [sys.executable, "-m", "nordocr_cli"]
@@ -35,9 +36,9 @@ def commands(command, path=""):
 def test_every_command_belongs_to_a_group_of_the_help():
     root = build_command_tree(app)
     topics = {name: command.rich_help_panel for name, command in root.commands.items()}
-    assert {name: topic for name, topic in topics.items() if topic not in GROUPS} == {}
+    assert {name: topic for name, topic in topics.items() if topic not in COMMANDS} == {}
     headings = re.findall(r"^(\w+):$", run("--help").stdout, flags=re.MULTILINE)
-    assert headings == ["Options", *GROUPS]
+    assert headings == ["Options", *COMMANDS]
 
 
 def test_summaries_are_complete_sentences():
@@ -45,6 +46,15 @@ def test_summaries_are_complete_sentences():
     for name, command in build_command_tree(app).commands.items():
         assert summary(command).endswith("."), name
         assert summary(command) in shown, name
+
+
+def test_the_table_of_commands_says_what_the_docstrings_say():
+    root = build_command_tree(app)
+    for entry in (entry for entries in COMMANDS.values() for entry in entries):
+        command = root.commands[entry.name]
+        command.short_help = None
+        if entry.name != "predict":  # another name of read
+            assert summary(command) == entry.summary, entry.name
 
 
 def test_no_option_shows_the_name_of_a_python_type():

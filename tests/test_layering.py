@@ -44,7 +44,7 @@ LEVEL = (
     {"errors": 0}
     | dict.fromkeys(CONTRACTS, 1)
     | dict.fromkeys(PARTS, 2)
-    | {"core": 3, "console": 3, "help_text": 3, "options": 4}
+    | {"core": 3, "console": 3, "command_table": 3, "help_text": 4, "options": 4}
 )
 LEVEL |= {"commands": 5, "app": 6, "__main__": 7, "__init__": 0}
 # The only places where torch may be imported at module level.

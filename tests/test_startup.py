@@ -85,6 +85,23 @@ def test_nothing_heavy_is_imported(args):
     assert out.strip()
 
 
+def test_help_imports_neither_commands_nor_rich():
+    probe = """
+import sys
+sys.argv = ["nordocr", "--help"]
+from nordocr_cli.app import main
+try:
+    main()
+except SystemExit:
+    pass
+print([m for m in sys.modules if m.startswith(("nordocr_cli.commands.", "rich."))], file=sys.stderr)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", probe], capture_output=True, text=True, timeout=60
+    )
+    assert done.stderr.strip().splitlines()[-1] == "[]"
+
+
 def test_results_on_stdout_are_json_alone():
     out, _ = run("train", "--profile", "svtrv2-1024", "--dry-run", "--json")
     assert json.loads(out)["profile"]

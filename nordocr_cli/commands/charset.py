@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nordocr_cli import options
+from nordocr_cli.commands import charset_lock, charset_move
 from nordocr_cli.console import Console
 from nordocr_cli.limits import read_text
 
@@ -176,3 +177,8 @@ def coverage(
             [(repr(c), n) for c, n in counts.most_common(40)],
             right=(1,),
         )
+
+
+# Commands of this group that have a module of their own.
+app.command("move")(charset_move.move)
+app.command("lock")(charset_lock.lock)

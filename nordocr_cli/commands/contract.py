@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from nordocr_cli import options
+from nordocr_cli.commands import contract_calibrate, contract_seal
 from nordocr_cli.console import Console
 
 app = typer.Typer(
@@ -134,3 +135,8 @@ def attach(
             f" {contract}"
         )
     console.next("nordocr", "eval", output, "LINES.lmdb")
+
+
+# Commands of this group that have a module of their own.
+app.command("calibrate")(contract_calibrate.calibrate)
+app.command("seal")(contract_seal.seal)

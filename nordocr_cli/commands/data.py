@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from nordocr_cli import options
+from nordocr_cli.commands import data_fetch, data_suspects
 from nordocr_cli.console import Console
 
 app = typer.Typer(
@@ -192,3 +193,9 @@ def export(
         "--profile",
         result.profile or "PROFILE",
     )
+
+
+# Commands of this group that have a module of their own.
+app.command("sets")(data_fetch.sets)
+app.command("fetch")(data_fetch.fetch)
+app.command("suspects")(data_suspects.suspects)
