@@ -46,6 +46,15 @@ def test_readme_is_short_and_its_links_lead_somewhere():
     ] == []
 
 
+def test_every_decision_has_a_number_of_its_own():
+    records = sorted((ROOT / "docs" / "decisions").glob("*.md"))
+    numbers = [record.name[:4] for record in records]
+    assert numbers == [f"{number:04d}" for number in range(1, len(records) + 1)]
+    for record in records:
+        title = record.read_text(encoding="utf-8").splitlines()[0]
+        assert title.startswith(f"# {record.name[:4]} - "), record.name
+
+
 def test_every_direct_dependency_has_a_licence_in_the_list():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))[
         "project"
