@@ -72,7 +72,7 @@ def generated() -> dict[str, str]:
         "docs/environment.md": environment_page(),
         "docs/requirements.md": markdown(read_rows()),
         "README.md": readme(),
-        "docs/recipe.md": recipe_page(),
+        "docs/accuracy.md": accuracy_page(),
         "docs/finetune.md": with_tables(
             "docs/finetune.md", {"finetune": finetune_table(), "others": others_table()}
         ),
@@ -154,10 +154,10 @@ def readme() -> str:
     return with_tables("README.md", {"peers": peers_table(), "executed": executed_table()})
 
 
-def recipe_page() -> str:
-    """docs/recipe.md with its figures made again from the saved results."""
+def accuracy_page() -> str:
+    """docs/accuracy.md with its figures made again from the saved results."""
     return with_tables(
-        "docs/recipe.md", {"lines": lines_table(), "verdict": verdict_line()}
+        "docs/accuracy.md", {"lines": lines_table(), "verdict": verdict_line()}
     )
 
 

@@ -29,7 +29,7 @@ _BACKEND_OF = {
 def default_model(device: str = "auto", precision: str = "fp32") -> str:
     """Return the name of the shipped recognizer in the form that is fastest on `device`. On a CPU
     ONNX Runtime reads more lines per second than torch, and the int8 form more than the fp32 form;
-    docs/recipe.md shows how often their texts differ.
+    docs/accuracy.md shows how often their texts differ.
     """
     if device.startswith("tensorrt"):
         return f"{DEFAULT_MODEL}.onnx"
