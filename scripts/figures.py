@@ -222,18 +222,18 @@ def executed_table() -> str:
     for step in STEPS:
         cells = [_step_cell(result, step.name) for result in saved]
         lines.append(f"| {step.what} | {' | '.join(cells)} |")
-    gpu = saved[1]
+    return "\n".join([*lines, "", executed_sentence()])
+
+
+def executed_sentence() -> str:
+    """Which GPU has run how much of the GPU proof."""
+    gpu = _saved("gpu-proof")
     if gpu is None:
-        lines += ["", "No GPU has run this version yet."]
-        return "\n".join(lines)
+        return "No GPU has run this version yet."
     device = gpu["steps"][0].get("result", {}).get("device", {}).get("name", "a GPU")
     run = sum(status == "run" for status in gpu["branches"].values())
     branches = f"{run} of {len(gpu['branches'])} branches for GPUs"
-    lines += [
-        "",
-        f"On {device}, {gpu['began'][:10]}, nordocr {gpu['nordocr']}: {branches}.",
-    ]
-    return "\n".join(lines)
+    return f"On {device}, {gpu['began'][:10]}, nordocr {gpu['nordocr']}: {branches}."
 
 
 def _saved(name: str) -> Any:

@@ -22,6 +22,7 @@ from figures import (
     adapt_table,
     consensus_table,
     estimate_table,
+    executed_sentence,
     executed_table,
     figures_table,
     finetune_table,
@@ -72,6 +73,7 @@ def generated() -> dict[str, str]:
         "docs/environment.md": environment_page(),
         "docs/requirements.md": markdown(read_rows()),
         "README.md": readme(),
+        "docs/gpus.md": gpus_page(),
         "docs/accuracy.md": accuracy_page(),
         "docs/finetune.md": with_tables(
             "docs/finetune.md", {"finetune": finetune_table(), "others": others_table()}
@@ -151,7 +153,13 @@ def environment_page() -> str:
 
 def readme() -> str:
     """README with its table of figures made again from the saved results."""
-    return with_tables("README.md", {"peers": peers_table(), "executed": executed_table()})
+    tables = {"peers": peers_table(), "executed": executed_sentence()}
+    return with_tables("README.md", tables)
+
+
+def gpus_page() -> str:
+    """docs/gpus.md with the table of what has been executed."""
+    return with_tables("docs/gpus.md", {"executed": executed_table()})
 
 
 def accuracy_page() -> str:
