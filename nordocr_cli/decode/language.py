@@ -5,6 +5,7 @@ line. Nothing in them is ever executed.
 """
 
 import re
+import string
 import unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nordocr_cli.artifact.shipped import SHIPPED
-from nordocr_cli.charset import Charset, to_nfc
+from nordocr_cli.charset import BLANK, Charset, to_nfc
 from nordocr_cli.decode.ngrams import (
     END,
     LARGEST_ORDER,
@@ -49,6 +50,8 @@ class LanguageModel:
         self._numbers = [END, *(ngrams.number_of(c) for c in charset.characters)]
         # the letter without its mark, of each class that has one: å, a
         self._unmarked = _unmarked_letters(charset)
+        self._digits = _classes_of(charset, string.digits)
+        self._kept = self._digits | _classes_of(charset, ".,:;")
 
     @property
     def beginning(self) -> int:
@@ -68,10 +71,23 @@ class LanguageModel:
         return self._weight * self._ngrams.score(context, END)
 
     def may_replace(self, character: int, other: int) -> bool:
-        """Whether the language model may put a class in another's place. It never takes the mark
-        off a letter: a ring that the network saw is ink, and a name may well be spelt with it.
+        """Whether the language model may put a class, or the blank, in another's place. It never
+        takes the mark off a letter: a ring that the network saw is ink, and a name may well be
+        spelt with it. It never removes a digit or a punctuation mark either.
         """
+        if other == BLANK:
+            return character not in self._kept
         return self._unmarked.get(character) != other
+
+    def may_add(self, character: int) -> bool:
+        """Whether the language model may put a class where the network saw none best. It never
+        adds a digit.
+        """
+        return character not in self._digits
+
+
+def _classes_of(charset: Charset, characters: str) -> set[int]:
+    return {charset.class_of[c] for c in characters if c in charset.class_of}
 
 
 def _unmarked_letters(charset: Charset) -> dict[int, int]:

@@ -122,7 +122,8 @@ def stretches(
         # A class that touches this stretch would melt into its neighbour.
         touching = [int(classes[at]) for at in (first - 1, last) if 0 <= at < len(classes)]
         if character == BLANK:
-            others = _insertions(line[first:last], touching)
+            likely = _insertions(line[first:last], touching)
+            others = [c for c in likely if language.may_add(c.character)]
         else:
             likely = _replacements(line[first:last], character, touching)
             others = [c for c in likely if language.may_replace(character, c.character)]

@@ -11,7 +11,7 @@ from nordocr_cli.decode.ngrams import count_ngrams
 from nordocr_cli.decode.rescoring import LanguageModel, decode_with_language, regraded
 from nordocr_cli.errors import ArtifactError, UsageError
 
-CHARSET = Charset("small", " aålmO0")
+CHARSET = Charset("small", " aålmO0.")
 NGRAMS = count_ngrams(["mål", "mål", "lam", "allmål 000"], CHARSET.characters, (1, 1, 1))
 LANGUAGE = LanguageModel(NGRAMS, CHARSET, weight=1.0)
 
@@ -66,6 +66,18 @@ def test_the_mark_of_a_letter_is_never_taken_away():
 def test_digits_are_never_exchanged_and_letters_among_them_are():
     logits = line_of({" ": 0.99}, {"0": 0.99}, {"_": 0.99}, {"O": 0.6, "0": 0.39})
     assert read(logits).text == " 00"
+
+
+def test_a_digit_or_a_full_stop_is_never_removed_and_no_digit_is_added():
+    def best_is_without(mark):
+        return line_of({"m": 0.99}, {mark: 0.55, "_": 0.44}, {"å": 0.99}, {"l": 0.99})
+
+    for mark in "0.":
+        assert read(best_is_without(mark)).text == f"m{mark}ål"
+    assert read(best_is_without("a")).text == "mål"
+
+    added = line_of({"0": 0.99}, {"_": 0.6, "0": 0.05, "l": 0.3}, {"_": 0.99}, {"0": 0.99})
+    assert read(added).text.count("0") == 2
 
 
 def test_a_line_without_doubt_is_read_as_greedy_decoding_reads_it():
