@@ -38,6 +38,10 @@ MAX_TOML_BYTES = 1 << 20
 HEAD_BYTES = 4096  # of a file, by which its format is recognized
 # Our own files nest at most 8 levels; ALTO and TrOCR configurations as JSON at most 12.
 MAX_DEPTH = 64
+# Each list, table or element of a file takes 60 to 300 bytes of memory. Beyond a million of them
+# there may be one for this many characters.
+_MAX_EMPTY_PARTS = 1_000_000
+_LEAST_CHARACTERS = 16
 # NumPy, LMDB and TOML end at 64 bits.
 MAX_INTEGER = 2**63 - 1
 MIN_INTEGER = -(2**63)
@@ -87,6 +91,14 @@ class Limits:
                 f"{where}: the document claims {count:,} pages, above the limit of"
                 f" {self.max_pages:,}; split it, or raise --max-pages to {count}"
             )
+
+
+def require_few_parts(count: int, characters: int, what: str) -> None:
+    """Raise ValueError when a text of some megabytes holds so many lists, tables or elements that
+    its value would take gigabytes. No real file is made of empty ones.
+    """
+    if count > _MAX_EMPTY_PARTS + characters // _LEAST_CHARACTERS:
+        raise ValueError(f"{count:,} {what} in {characters:,} characters are too many")
 
 
 def kind_of_file(mode: int) -> str:
@@ -257,14 +269,17 @@ def parse_json(
 ) -> Any:
     """Return the value of a JSON text.
 
-    Raises ValueError when it is not JSON in UTF-8, nests deeper than MAX_DEPTH levels, holds a
-    number beyond 64 bits, NaN or infinity (JSON has neither), or half a surrogate pair, which
-    cannot be written as UTF-8 again. With `allow_nan` NaN and infinity are read, as Python and
-    NumPy write them. With `any_value` only the nesting is limited, for readers that check every
-    value and name the bad ones: longer integers become floats.
+    Raises ValueError when it is not JSON in UTF-8, nests deeper than MAX_DEPTH levels, is made of
+    empty lists and tables (see `require_few_parts`), holds a number beyond 64 bits, NaN or infinity
+    (JSON has neither), or half a surrogate pair, which cannot be written as UTF-8 again. With
+    `allow_nan` NaN and infinity are read, as Python and NumPy write them. With `any_value` only the
+    nesting and the empty lists are refused, for readers that check every value and name the bad
+    ones: longer integers become floats.
     """
     if isinstance(content, bytes):
         content = content.decode("utf-8-sig")
+    parts = content.count("[") + content.count("{")
+    require_few_parts(parts, len(content), "lists and tables")
     hooks: dict[str, Any] = {}
     if not (allow_nan or any_value):
         hooks["parse_constant"] = _refuse_constant
@@ -275,7 +290,7 @@ def parse_json(
         value = json.loads(content, **hooks)
     except RecursionError:
         raise ValueError(_too_deep()) from None
-    if content.count("[") + content.count("{") > MAX_DEPTH:
+    if parts > MAX_DEPTH:
         _require_depth(value)
     if not any_value and _SURROGATE_ESCAPE.search(content):
         _require_characters(value)

@@ -77,14 +77,31 @@ def complete_charset(incomplete: str) -> list[str]:
 
 
 def _check_threads(threads: int | None) -> int | None:
-    """Warn if there are more threads than cores, which slows the work down."""
+    """Warn if there are more threads than cores, which slows the work down. Raises UsageError when
+    there are so many that the machine would do little else than switch between them.
+    """
     cores = usable_cores()
+    _require_at_most("--threads", threads, max(64, 4 * cores), cores)
     if threads and threads > cores:
         Console().warn(
             f"--threads {threads}: there are {cores} cores here, and more threads than cores are"
             " slower, not faster"
         )
     return threads
+
+
+def check_workers(workers: int) -> int:
+    """Raise UsageError for so many processes that they would fill the memory."""
+    cores = usable_cores()
+    _require_at_most("--workers", workers, max(16, 4 * cores), cores)
+    return workers
+
+
+def _require_at_most(option: str, count: int | None, most: int, cores: int) -> None:
+    if count and count > most:
+        raise UsageError(
+            f"{option} {count}: there are {cores} cores here; give at most {most}"
+        )
 
 
 # Profiles

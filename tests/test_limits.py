@@ -23,6 +23,7 @@ DEEP = "[" * 200 + "]" * 200
     [
         ("[" * 100_000, "nest deeper than 64"),
         (DEEP, "nest deeper than 64"),
+        ("[" + "[]," * 2_000_000 + "[]]", "2,000,002 lists and tables .* are too many"),
         ('{"a":' * 100 + "1" + "}" * 100, "nest deeper than 64"),
         ('{"height": ' + "9" * 5000 + "}", "more than 64 bits"),
         ('{"height": 9223372036854775808}', "more than 64 bits"),

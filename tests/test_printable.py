@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from nordocr_cli.core.predict.journal import PredictJournal
 from nordocr_cli.printable import (
     caption,
     hide,
@@ -99,3 +100,17 @@ def test_a_file_name_cannot_control_the_terminal_or_lose_the_result(form, tmp_pa
     written.decode("utf-8")
     assert not {7, 27} & set(written + done.stderr)
     assert written.count(b".png") == 3
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names that are not UTF-8")
+def test_an_input_whose_name_is_not_utf8_is_read_and_resumed(tmp_path):
+    line = sorted((Path(__file__).parents[1] / "samples").rglob("*.png"))[0].read_bytes()
+    image = tmp_path / os.fsdecode(b"h\xe5r.png")
+    image.write_bytes(line)
+    plan = {"inputs": [str(image)], "model": "tesseract", "threads": None}
+    first = PredictJournal(tmp_path / "out.jsonl", plan, resume=False)
+    first.part.touch()
+    first.release()
+    again = PredictJournal(tmp_path / "out.jsonl", plan, resume=True)
+    assert again.read == 0
+    again.discard()

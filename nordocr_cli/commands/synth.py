@@ -85,7 +85,10 @@ def synth(
         bool,
         typer.Option(help="Scale lines with several resamplers, not the profile's alone."),
     ] = True,
-    workers: Annotated[int, typer.Option("--workers", min=1, help="Processes.")] = 2,
+    workers: Annotated[
+        int,
+        typer.Option("--workers", min=1, help="Processes.", callback=options.check_workers),
+    ] = 2,
     sheet: Annotated[
         bool,
         typer.Option(

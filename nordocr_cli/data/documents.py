@@ -17,6 +17,7 @@ from nordocr_cli.data.resize import (
     Pixels,
     decode_image,
     image_size,
+    open_image,
     read_image_bytes,
     rgb_pixels,
 )
@@ -196,10 +197,8 @@ def _standard_input() -> bytes:
 
 
 def _resolution(content: bytes, frame: int, size: tuple[int, int]) -> Resolution | None:
-    from PIL import Image as PillowImage
-
     try:
-        with PillowImage.open(io.BytesIO(content)) as image:
+        with open_image(content, "") as image:
             if frame:
                 image.seek(frame)
             dpi = image.info.get("dpi")

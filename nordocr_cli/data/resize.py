@@ -31,6 +31,9 @@ MAX_LINE_PIXELS = 16_000_000
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")
 # What lies in place of images, or is an image in another format, by what its first bytes hold.
 _LOOK_BYTES = 64
+# Of JPEG: a mark, how often it may be there, and of what. A progressive image has about ten scans,
+# each of which touches every pixel; cameras write one part of EXIF data.
+_JPEG_LIMITS = ((b"\xff\xda", 200, "scans"), (b"Exif\0\0", 200, "parts of EXIF data"))
 _LOOKS = {
     b"version https://git-lfs": "a pointer of Git LFS; `git lfs pull` fetches the image",
     b"<!doctype html": "an HTML page",
@@ -51,7 +54,7 @@ _HALF_VISIBLE, _BRIGHT = 127, 170  # of 255: alpha, and what is hardly seen on w
 _EXIF_ORIENTATION = 0x0112
 _TRANSPARENT_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
 # What is converted at a time.
-_BAND_PIXELS = 1 << 22
+_BAND_PIXELS = 1 << 20
 _PHOTOMETRIC, _MIN_IS_WHITE = (
     262,
     0,
@@ -79,17 +82,20 @@ def decode_image(
     """
     if not data:
         raise DataError(f"{what}: the file is empty")
+    _require_quick_jpeg(data, what)
     plain = _decode_plain(data, what, max_pixels, keep_gray)
     if plain is not None:
         return plain
     try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        image = open_image(data, what)
         _require_one_small_image(image, what, max_pixels)
+        if image.format == "WEBP":
+            image = _decoded_webp(image, data)
         if image.format == "PNG":
             # Loading a PNG skips the checksums of its pixel chunks; a damaged one would come back
             # as other pixels.
             image.verify()
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
+            image = open_image(data, what)
         pixels = rgb_pixels(image, keep_gray=keep_gray)
         if image.format == "JPEG":
             _warn_of_damage(data, what)
@@ -104,6 +110,43 @@ def decode_image(
         raise _unidentified(data, what) from None
     except Exception as error:  # a decoder fed with damaged bytes raises almost anything
         raise DataError(f"{what}: damaged image: {error}") from error
+
+
+def open_image(data: bytes, what: str) -> Image.Image:
+    """Open an image with Pillow, which reads its header only. Raises DataError for a JPEG that
+    takes minutes to read, and what Pillow raises.
+    """
+    _require_quick_jpeg(data, what)
+    return Image.open(io.BytesIO(data), formats=FORMATS)
+
+
+def _require_quick_jpeg(data: bytes, what: str) -> None:
+    """Raise DataError for a JPEG with so many scans that decoding them takes minutes, or with so
+    many parts of EXIF data that Pillow takes minutes to join them. Other data passes.
+    """
+    if data[:2] != b"\xff\xd8":
+        return
+    for mark, most, name in _JPEG_LIMITS:
+        count = data.count(mark)
+        if count > most:
+            raise DataError(
+                f"{what}: {count:,} {name}, above the limit of {most}; save the image as PNG"
+            )
+
+
+def _decoded_webp(image: Image.Image, data: bytes) -> Image.Image:
+    """Decode a WebP without transparency with OpenCV: Pillow's decoder, made for animations, takes
+    five times the memory.
+    """
+    if image.mode != "RGB":
+        return image
+    as_stored = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+    pixels = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), as_stored)
+    if pixels is None or pixels.shape[:2] != (image.height, image.width):
+        return image  # Pillow says what is wrong
+    decoded = Image.fromarray(pixels)
+    decoded.info = image.info
+    return decoded
 
 
 def _unidentified(data: bytes, what: str) -> DataError:
@@ -280,7 +323,7 @@ def image_size(data: bytes, what: str) -> tuple[int, int]:
     Raises DataError.
     """
     try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        image = open_image(data, what)
         width, height = image.size
         # Pillow decodes a complete PNG to look for EXIF data behind its pixels, and gives the size
         # of a TIFF upright.
@@ -291,6 +334,8 @@ def image_size(data: bytes, what: str) -> tuple[int, int]:
         if may_be_turned and image.getexif().get(_EXIF_ORIENTATION, 1) >= 5:
             return (width, height)
         return (height, width)
+    except DataError:
+        raise
     except UnidentifiedImageError:
         raise _unidentified(data, what) from None
     except Exception as error:  # see decode_image

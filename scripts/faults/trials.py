@@ -20,7 +20,7 @@ from nordocr_cli.errors import NordocrError
 
 Result = Literal["refused", "accepted"]
 Trial = Callable[[int, random.Random], Result]
-_NAMED_FAILURES = 5
+_NAMED_FAILURES = 50  # these can be tried again
 _REPORT_S = 60.0  # between two reports of the counts
 
 

@@ -7,6 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from nordocr_cli.app import app
+from nordocr_cli.errors import UsageError
 
 DOC = Path(__file__).parents[2] / "samples" / "doc"
 TIFF, TRUTH = DOC / "dev_doc.tif", DOC / "dev_doc.json"
@@ -69,7 +70,7 @@ def test_what_cannot_be_done_is_not_planned(args, code, said, tmp_path, monkeypa
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("--threads", "999"), "--threads 999:"),
+        (("--threads", "64"), "--threads 64: there are"),
         (("--language", "sv"), "--language sv has no effect"),
         (("--threads", "1"), ""),
     ],
@@ -81,6 +82,20 @@ def test_what_does_not_help_is_said(options, said):
     )
     assert planned.exit_code == 0
     assert planned.stderr.startswith(f"warning: {said}") if said else not planned.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (("predict", TIFF, "--threads", "100000"), "--threads 100000: there are"),
+        (("synth", "-o", "x.lmdb", "--workers", "100000"), "--workers 100000: there are"),
+    ],
+)
+def test_more_threads_or_processes_than_a_machine_bears_are_refused(command, message):
+    error = CliRunner().invoke(app, [*map(str, command), "--dry-run"]).exception
+    assert isinstance(error, UsageError)
+    assert message in str(error)
+    assert "give at most" in str(error)
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,13 @@ def test_a_dtd_is_refused(tmp_path: Path, encoding: str) -> None:
         layout(tmp_path, '<!DOCTYPE PcGts SYSTEM "file:///etc/passwd">' + PAGE, encoding)
 
 
+def test_xml_of_empty_elements_is_refused_before_it_takes_gigabytes(tmp_path):
+    path = tmp_path / "layout.xml"
+    path.write_bytes(b"<alto>" + b"<a/>" * 2_000_000 + b"</alto>")
+    with pytest.raises(DataError, match=r"layout\.xml .*2,000,002 elements in .* too many"):
+        read_layout(path)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

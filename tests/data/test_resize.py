@@ -1,5 +1,6 @@
 import io
 import struct
+import time
 import zlib
 
 import cv2
@@ -19,6 +20,7 @@ from nordocr_cli.data.resize import (
     pad_batch,
     read_image,
     resize_line,
+    rgb_pixels,
 )
 from nordocr_cli.errors import DamagedImageWarning, DataError, UsageError
 from nordocr_cli.geometry import Geometry
@@ -390,3 +392,44 @@ def test_a_header_that_the_first_decoder_has_no_name_for_goes_to_the_next(
 
     monkeypatch.setattr(simplejpeg, "decode_jpeg_header", no_name)
     np.testing.assert_array_equal(decode_image(data, "x"), expected)
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize("options", [{"lossless": True}, {"quality": 60}])
+def test_webp_has_the_pixels_and_the_orientation_that_pillow_gives(options, orientation):
+    noise = np.random.default_rng(1).integers(0, 256, (40, 90, 3), dtype=np.uint8)
+    image = Image.fromarray(cv2.GaussianBlur(noise, (5, 5), 0))
+    exif = image.getexif()
+    exif[0x0112] = orientation
+    written = io.BytesIO()
+    image.save(written, "WEBP", exif=exif, **options)
+    expected = rgb_pixels(Image.open(io.BytesIO(written.getvalue())))
+    np.testing.assert_array_equal(decode_image(written.getvalue(), "x"), expected)
+
+
+def test_a_jpeg_of_thousands_of_exif_parts_is_refused_at_once():
+    written = io.BytesIO()
+    Image.new("L", (64, 64)).save(written, "JPEG")
+    content = written.getvalue()
+    part = b"\xff\xe1\x00\x0eExif\0\0II*\0\0\0"
+    hostile = content[:2] + part * 300_000 + content[2:]
+    began = time.process_time()
+    for read in (decode_image, image_size):
+        with pytest.raises(DataError, match="300,000 parts of EXIF data"):
+            read(hostile, "x.jpg")
+    assert time.process_time() - began < 2
+    few = content[:2] + part * 3 + content[2:]
+    assert decode_image(few, "x.jpg").shape == (64, 64, 3)
+
+
+def test_a_jpeg_of_thousands_of_scans_is_refused_at_once():
+    written = io.BytesIO()
+    Image.new("L", (2000, 2000), 255).save(written, "JPEG", progressive=True)
+    content = written.getvalue()
+    last = content.rindex(b"\xff\xda")
+    hostile = content[:-2] + content[last:-2] * 3000 + content[-2:]
+    began = time.process_time()
+    with pytest.raises(DataError, match=r"x\.jpg: 3,0\d\d scans, above the limit of 200"):
+        decode_image(hostile, "x.jpg")
+    assert time.process_time() - began < 2
+    assert decode_image(content, "x.jpg").shape == (2000, 2000, 3)

@@ -66,9 +66,8 @@ def looks_like_page(path: Path, contents: Contents) -> bool:
     or one with several rows of text. A damaged file is no page, except a TIFF: the reader of
     documents says where it is cut off, and reads the pages before that.
     """
-    from PIL import Image
-
     from nordocr_cli.data.pdf import is_pdf
+    from nordocr_cli.data.resize import open_image
 
     if path.suffix.lower() == ".pdf":
         return True
@@ -78,7 +77,10 @@ def looks_like_page(path: Path, contents: Contents) -> bool:
                 return True
             file.seek(0)
             # Reading the file names its damage; here a warning would come without its name.
-            with warnings.catch_warnings(action="ignore"), Image.open(file) as image:
+            with (
+                warnings.catch_warnings(action="ignore"),
+                open_image(file.read(), str(path)) as image,
+            ):
                 width, height = image.size
                 pages = getattr(image, "n_frames", 1)
     except (DataError, UsageError):

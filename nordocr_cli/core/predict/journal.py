@@ -156,9 +156,16 @@ def _with_hashes(plan: Mapping[str, Any]) -> dict[str, Any]:
         **{name: Path(plan[name]) for name in ("char_lm", "lexicon") if name in plan},
     }
     return {
-        **plan,
+        **{name: _encodable(value) for name, value in plan.items()},
         **{f"{name}_sha256": sha256_of(path) for name, path in files.items() if path},
     }
+
+
+def _encodable(value: Any) -> Any:
+    """Return paths, alone or in a list, as text that JSON can hold; see `shown_path`."""
+    if isinstance(value, list):
+        return [_encodable(item) for item in value]
+    return shown_path(value) if isinstance(value, str) else value
 
 
 def _key(image: str) -> np.uint64:

@@ -7,6 +7,7 @@ from xml.etree.ElementTree import Element
 
 from nordocr_cli.data.layouts.layout import Point
 from nordocr_cli.errors import DataError
+from nordocr_cli.limits import require_few_parts
 
 _STARTS = (b"<", b"\xff\xfe<", b"\xfe\xff\0<")
 
@@ -33,6 +34,7 @@ def parse_xml(content: bytes, path: Path) -> Element:
     entities can grow without bounds and read other files.
     """
     try:
+        require_few_parts(content.count(b"<"), len(content), "elements")
         return ElementTree.fromstring(content, ElementTree.XMLParser(target=_WithoutDtd()))
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
