@@ -4,7 +4,7 @@ reading order.
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import cv2
@@ -13,7 +13,14 @@ from numpy.typing import NDArray
 
 from nordocr_cli.pages.cut import Pixels, cut_line
 from nordocr_cli.pages.detector import TextBox, TextDetector
-from nordocr_cli.pages.ink import gray_of, ink_mask, letter_height, letter_sizes
+from nordocr_cli.pages.ink import (
+    gray_of,
+    ink_areas,
+    ink_mask,
+    letter_height,
+    letters_among,
+)
+from nordocr_cli.pages.leaders import Leader, find_leaders, painted_over
 from nordocr_cli.pages.order import Span, paragraphs_of, reading_order, rows_of
 from nordocr_cli.pages.outline import Outline, Point
 from nordocr_cli.records import Recognition
@@ -41,6 +48,9 @@ _SURELY_UPRIGHT = 0.9  # mean confidence above which the other way round is not 
 # across the gap, and else.
 _JOIN_OVER_TEXT, _JOIN_ALONE = 5.0, 0.9
 _SAME_HEIGHT = 1.6
+# A leader of dots joins the pieces on its row, this share of their height around their middle, that
+# end or begin within so many heights and a step of it.
+_LEADER_ROW, _LEADER_REACH = 0.6, 1.5
 # The slope of a page is refined in these steps, with rows this share of a letter high.
 _SKEW_STEP_DEGREES, _SKEW_STEPS, _ROWS_A_LETTER = 0.05, 24, 6
 # A page lies on its side when its letters stand this much better in columns; it is looked for
@@ -75,13 +85,23 @@ class PageLines:
 
     `quarter_turns` (0 to 3) is how often the text was turned clockwise by a quarter; `skew_degrees`
     is the rest of its turn, positive where lines fall to the right. `uncovered_share` is the share
-    of the ink of letters that lies in no line; a few letters do not count.
+    of the ink of letters that lies in no line; a few letters do not count. `leader_dots` (N, 4) are
+    the left, top, width and height in pixels of the dots of leaders, which are not text.
     """
 
     lines: tuple[PageLine, ...]
     quarter_turns: int = 0
     skew_degrees: float = 0.0
     uncovered_share: float = 0.0
+    leader_dots: NDArray[np.int32] = field(
+        default_factory=lambda: np.empty((0, 4), np.int32)
+    )
+
+    def without_leaders(self, page: Pixels) -> Pixels:
+        """Return `page`, uint8 (H, W, 3) or (H, W), with paper in place of the dots of leaders."""
+        if not len(self.leader_dots):
+            return page
+        return painted_over(page, self.leader_dots)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,21 +191,52 @@ class LineFinder:
             return _enlarged(self.find(smaller, read), page.shape[1] / size[0])
 
         mask = ink_mask(gray_of(page))
-        letters = letter_sizes(mask)
+        areas = ink_areas(mask)
+        letters = letters_among(areas, min(mask.shape))
         if not len(letters):
             return PageLines(())
         if not is_on_its_side(letters):
-            return self._find(page, mask, letters, read)
+            return self._find_without_leaders(page, mask, areas, letters, read)
 
         # The detector finds level text better.
         width = page.shape[1]
         upright = np.ascontiguousarray(np.rot90(page))
         turned_mask = np.ascontiguousarray(np.rot90(mask))
-        found = self._find(upright, turned_mask, turned_letters(letters, width), read)
+        areas, letters = turned_letters(areas, width), turned_letters(letters, width)
+        found = self._find_without_leaders(upright, turned_mask, areas, letters, read)
         return turned_back(found, width)
 
+    def _find_without_leaders(
+        self,
+        page: Pixels,
+        mask: Pixels,
+        areas: NDArray[np.int32],
+        letters: NDArray[np.int32],
+        read: Read | None,
+    ) -> PageLines:
+        """Find the lines of a page that does not lie on its side, whose ink is in `areas` (N, 5);
+        dots of leaders are painted over first.
+        """
+        leaders = find_leaders(areas, letter_height(letters))
+        if not leaders:
+            return self._find(page, mask, letters, (), read)
+
+        dots = np.concatenate([leader.dots[:, :4] for leader in leaders])
+        page = painted_over(page, dots)
+        mask = ink_mask(gray_of(page))
+        letters = letters_among(ink_areas(mask), min(mask.shape))
+        if not len(letters):
+            return PageLines((), leader_dots=dots)
+        found = self._find(page, mask, letters, leaders, read)
+        return replace(found, leader_dots=dots)
+
     def _find(
-        self, page: Pixels, mask: Pixels, letters: NDArray[np.int32], read: Read | None
+        self,
+        page: Pixels,
+        mask: Pixels,
+        letters: NDArray[np.int32],
+        leaders: Sequence[Leader],
+        read: Read | None,
     ) -> PageLines:
         letter_px = letter_height(letters)
         scale = detection_scale(letter_px, page.shape[0] * page.shape[1])
@@ -207,6 +258,7 @@ class LineFinder:
 
         pieces, crosswise = _sorted_out(pieces)
         pieces = [_fitted(_level(piece), frame, mask) for piece in pieces]
+        pieces = _joined_by_leaders(pieces, leaders, frame)
         outlines = [frame.outline(piece) for piece in (*pieces, *crosswise)]
         missed = uncovered(letters, outlines, mask.shape)
         if read is not None:
@@ -220,12 +272,42 @@ class LineFinder:
         return PageLines(tuple(lines), quarter_turns, skew, share)
 
 
+def _joined_by_leaders(
+    pieces: Sequence[_Piece], leaders: Sequence[Leader], frame: _Frame
+) -> list[_Piece]:
+    """Join each piece that a leader follows with the piece that the leader leads to."""
+    joined = list(pieces)
+    for leader in leaders:
+        ends = [
+            frame.piece(TextBox(x, y, 1.0, 1.0, frame.degrees, 1.0)) for x, y in leader.ends
+        ]
+        first, last = sorted(ends, key=lambda end: end.x)
+        step = leader.step_px
+        before = [p for p in joined if p.x < first.x and _reaches(p, first, step)]
+        after = [p for p in joined if p.x > last.x and _reaches(p, last, step)]
+        if len(before) != 1 or len(after) != 1:
+            continue
+        joined = [piece for piece in joined if piece not in (before[0], after[0])]
+        joined.append(_union(before[0], after[0]))
+    return joined
+
+
+def _reaches(piece: _Piece, dot: _Piece, step: float) -> bool:
+    """Whether a piece stands on the row of a dot and close to it: a step of its leader and the
+    space between two words.
+    """
+    is_on_row = abs(piece.y - dot.y) < _LEADER_ROW * piece.height
+    gap = max(piece.span.left - dot.x, dot.x - piece.span.right)
+    return is_on_row and gap < _LEADER_REACH * piece.height + step
+
+
 def _enlarged(found: PageLines, factor: float) -> PageLines:
     """The lines of a page that was looked at so many times smaller."""
     lines = tuple(
         replace(line, outline=line.outline.scaled(factor, factor)) for line in found.lines
     )
-    return replace(found, lines=lines)
+    dots = np.rint(found.leader_dots * factor).astype(np.int32)
+    return replace(found, lines=lines, leader_dots=dots)
 
 
 def turned_letters(letters: NDArray[np.int32], width: int) -> NDArray[np.int32]:
@@ -244,7 +326,14 @@ def turned_back(found: PageLines, width: int) -> PageLines:
     for line in found.lines:
         points = tuple((width - y, x) for x, y in line.outline.points)
         lines.append(replace(line, outline=Outline(points)))
-    return replace(found, lines=tuple(lines), quarter_turns=(found.quarter_turns + 1) % 4)
+    left, top, dot_width, dot_height = found.leader_dots.T
+    dots = np.stack([width - top - dot_height, left, dot_height, dot_width], axis=1)
+    return replace(
+        found,
+        lines=tuple(lines),
+        quarter_turns=(found.quarter_turns + 1) % 4,
+        leader_dots=dots,
+    )
 
 
 def detection_scale(letter_px: float, pixels: int) -> float:

@@ -44,14 +44,25 @@ def ink_mask(gray: Pixels) -> Pixels:
     return np.asarray(mask, dtype=np.uint8)
 
 
-def letter_sizes(mask: Pixels) -> NDArray[np.int32]:
+def ink_areas(mask: Pixels) -> NDArray[np.int32]:
     """Return (N, 5) left, top, width, height and ink in pixels of the connected areas of a mask (H,
-    W) that may be letters.
+    W).
     """
     _, _, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
-    stats = np.asarray(stats[1:], dtype=np.int32)  # without the paper
-    width, height = stats[:, cv2.CC_STAT_WIDTH], stats[:, cv2.CC_STAT_HEIGHT]
-    maximum = max(_LETTER_MINIMUM_PX, min(mask.shape) * _LETTER_MAXIMUM_SHARE)
+    return np.asarray(stats[1:], dtype=np.int32)  # without the paper
+
+
+def letter_sizes(mask: Pixels) -> NDArray[np.int32]:
+    """Return the areas (N, 5), see `ink_areas`, of a mask (H, W) that may be letters."""
+    return letters_among(ink_areas(mask), min(mask.shape))
+
+
+def letters_among(areas: NDArray[np.int32], shorter_side_px: int) -> NDArray[np.int32]:
+    """Return those of the areas (N, 5), see `ink_areas`, that may be letters on a page with that
+    shorter side.
+    """
+    width, height = areas[:, cv2.CC_STAT_WIDTH], areas[:, cv2.CC_STAT_HEIGHT]
+    maximum = max(_LETTER_MINIMUM_PX, shorter_side_px * _LETTER_MAXIMUM_SHARE)
     right_size = (
         (height >= _LETTER_MINIMUM_PX)
         & (height <= maximum)
@@ -64,7 +75,7 @@ def letter_sizes(mask: Pixels) -> NDArray[np.int32]:
         & (width <= _DASH_ASPECT * height)
     )
     is_dash &= (width >= 2 * _LETTER_MINIMUM_PX) & (width <= maximum)
-    return stats[(right_size & right_shape) | is_dash]
+    return areas[(right_size & right_shape) | is_dash]
 
 
 def letter_height(letters: NDArray[np.int32]) -> float:

@@ -178,6 +178,31 @@ def test_a_strip_of_several_lines_is_read_as_a_page(rows, scale, tmp_path):
     assert resolve_layout([tmp_path / "a.png"], "auto") == ("line" if rows == 1 else "page")
 
 
+@pytest.mark.parametrize(
+    ("size", "dot", "quarter_turns"),
+    [(24, ".", 0), (34, " .", 0), (48, ".", 0), (34, ".", 1), (34, ".", 2)],
+)
+def test_leaders_of_dots_lead_to_the_number(size, dot, quarter_turns, reader, tmp_path):
+    rows = [("Resultaträkning", "12"), ("Balansräkning", "147"), ("Noter", "21")]
+    image = Image.new("L", (34 * size, 12 * size), 255)
+    font = ImageFont.truetype("DejaVuSans.ttf", size)
+    draw = ImageDraw.Draw(image)
+    for at, (title, number) in enumerate(rows):
+        top, left = (2 + 2 * at) * size, 2 * size
+        start = left + draw.textlength(f"{title} ", font=font)
+        count = int((28 * size - start) / draw.textlength(dot, font=font))
+        draw.text((left, top), title, font=font, fill=0)
+        draw.text((start, top), dot * count, font=font, fill=0)
+        draw.text((29 * size, top), number, font=font, fill=0)
+    turned = image.rotate(-90 * quarter_turns, expand=True)
+    turned.convert("1").save(tmp_path / "a.png")
+
+    (read,) = reader.read([tmp_path / "a.png"])
+
+    assert [line.reading.text for line in read.lines] == [" ".join(row) for row in rows]
+    assert read.doubts == ()
+
+
 def test_doubts_are_in_the_result(tiny_onnx, tmp_path, heard):
     """An untrained network reads without confidence."""
     page(*TEXTS).save(tmp_path / "a.png")

@@ -89,11 +89,13 @@ class PageReader:
             found = finder.find(square.pixels, self.recognize)
             places = [LinePlace(line.outline, line.paragraph) for line in found.lines]
             turns, uncovered = found.quarter_turns, found.uncovered_share
+            text_only = replace(square, pixels=found.without_leaders(square.pixels))
         else:
             places = [LinePlace(Outline.of_box(box)) for box in finder.find(square.pixels)]
             turns, uncovered = 0, 0.0
+            text_only = square
 
-        lines = list(self._read(square, places))
+        lines = list(self._read(text_only, places))
         doubts = page_doubts([line.reading for line in lines], uncovered)
         kept = [line for line in lines if line.reading.text.strip()]
         if square is not page:
