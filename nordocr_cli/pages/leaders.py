@@ -149,7 +149,9 @@ def _even_runs(chain: Areas) -> list[Areas]:
     """Return the parts of a chain with equal steps and sizes."""
     steps = np.diff(_middles(chain)[:, 0])
     is_even = _is_alike(steps, _EVEN_SHARE, _EVEN_PX)
-    is_alike = _is_alike(chain[:, 2:4], _ALIKE_SHARE, _ALIKE_PX).all(axis=1)
+    has_width = _is_alike(chain[:, 2], _ALIKE_SHARE, _ALIKE_PX)
+    has_height = _is_alike(chain[:, 3], _ALIKE_SHARE, _ALIKE_PX)
+    is_alike = has_width & has_height
     continues = is_even & is_alike[1:] & is_alike[:-1]
     runs = np.split(chain, np.flatnonzero(~continues) + 1)
     return [run for run in runs if len(run) >= _MINIMUM_DOTS]
@@ -158,8 +160,8 @@ def _even_runs(chain: Areas) -> list[Areas]:
 def _is_alike(
     values: NDArray[np.float64] | NDArray[np.int32], share: float, pixels: float
 ) -> NDArray[np.bool_]:
-    """Whether each of `values` (N, ...) is close to their median."""
-    median = np.median(values, axis=0)
+    """Whether each of `values` (N,) is close to their median."""
+    median = float(np.median(values))
     return np.asarray(np.abs(values - median) <= np.maximum(pixels, share * median))
 
 
