@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TextIO
 
+from nordocr_cli.current_file import current_file
 from nordocr_cli.errors import DamagedImageWarning, OldArtifactWarning
 from nordocr_cli.printable import json_text, printable_lines, redacted
 
@@ -269,10 +270,12 @@ class Console:
         self.err.print(f"[yellow]warning:[/yellow] {_shown(message)}")
 
     def show_warnings(self) -> None:
-        """From now on print Python's warnings about old artifacts and damaged images as `warn`
-        does; others keep Python's form.
+        """From now on print Python's warnings about old artifacts and images as `warn` does; those
+        of Pillow get the name of the file. Others keep Python's form.
         """
         python_form = warnings.showwarning
+        # Python shows a warning once for each place in the code; another file has it too.
+        warnings.filterwarnings("always", category=UserWarning, module=r"PIL\.")
 
         def show(
             message: Warning | str,
@@ -284,6 +287,8 @@ class Console:
         ) -> None:
             if issubclass(category, (OldArtifactWarning, DamagedImageWarning)):
                 self.warn(str(message))
+            elif current_file():
+                self.warn(f"{current_file()}: {message}")
             else:
                 python_form(message, category, filename, lineno, file, line)
 

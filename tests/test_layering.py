@@ -33,6 +33,7 @@ CONTRACTS = {
     "rust_source",
     "atomic",
     "cores",
+    "current_file",
     "limits",
     "printable",
     "progress",

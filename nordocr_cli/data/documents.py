@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import overload
 
+from nordocr_cli.current_file import reading_file
 from nordocr_cli.data.pdf import PdfPages, is_pdf
 from nordocr_cli.data.resize import (
     Pixels,
@@ -133,6 +134,7 @@ class Document(Sequence[Pixels]):
 
     def _tiff_page(self, number: int) -> Pixels:
         from PIL import Image as PillowImage
+        from PIL import UnidentifiedImageError
 
         if len(self) == 1:
             where = str(self.path)
@@ -141,12 +143,19 @@ class Document(Sequence[Pixels]):
         try:
             # Opened again for each page: Pillow's images are lazy, and one that is shared between
             # threads mixes its pages.
-            with PillowImage.open(io.BytesIO(self._bytes), formats=("TIFF",)) as image:
+            with (
+                reading_file(where),
+                PillowImage.open(io.BytesIO(self._bytes), formats=("TIFF",)) as image,
+            ):
                 image.seek(self._frames[number])
                 self._limits.require_pixels(image.height, image.width, where)
                 return rgb_pixels(image, keep_gray=self._keep_gray)
         except DataError:
             raise
+        except UnidentifiedImageError:
+            raise DataError(
+                f"{where}: damaged image (its header is no TIFF's); save the page again"
+            ) from None
         except (
             Exception
         ) as error:  # a decoder fed with damaged bytes raises almost anything

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from nordocr_cli.artifact.contract import InputType
+from nordocr_cli.current_file import reading_file
 from nordocr_cli.errors import DamagedImageWarning, DataError, UsageError
 from nordocr_cli.geometry import NORMALIZATIONS, Geometry
 from nordocr_cli.limits import MAX_PAGE_SIDE, require_sides
@@ -86,6 +87,12 @@ def decode_image(
     plain = _decode_plain(data, what, max_pixels, keep_gray)
     if plain is not None:
         return plain
+    with reading_file(what):
+        return _decode_with_pillow(data, what, max_pixels, keep_gray)
+
+
+def _decode_with_pillow(data: bytes, what: str, max_pixels: int, keep_gray: bool) -> Pixels:
+    """Decode any image that is no plain JPEG or PNG; see `decode_image`."""
     try:
         image = open_image(data, what)
         _require_one_small_image(image, what, max_pixels)
@@ -323,23 +330,26 @@ def image_size(data: bytes, what: str) -> tuple[int, int]:
     Raises DataError.
     """
     try:
-        image = open_image(data, what)
-        width, height = image.size
-        # Pillow decodes a complete PNG to look for EXIF data behind its pixels, and gives the size
-        # of a TIFF upright.
-        is_plain_png = image.format == "PNG" and b"eXIf" not in data
-        may_be_turned = image.format != "TIFF" and (
-            not is_plain_png or "exif" in image.info
-        )
-        if may_be_turned and image.getexif().get(_EXIF_ORIENTATION, 1) >= 5:
-            return (width, height)
-        return (height, width)
+        with reading_file(what):
+            return _size_in_header(data, what)
     except DataError:
         raise
     except UnidentifiedImageError:
         raise _unidentified(data, what) from None
     except Exception as error:  # see decode_image
         raise DataError(f"{what}: damaged image: {error}") from error
+
+
+def _size_in_header(data: bytes, what: str) -> tuple[int, int]:
+    image = open_image(data, what)
+    width, height = image.size
+    # Pillow decodes a complete PNG to look for EXIF data behind its pixels, and gives the size of a
+    # TIFF upright.
+    is_plain_png = image.format == "PNG" and b"eXIf" not in data
+    may_be_turned = image.format != "TIFF" and (not is_plain_png or "exif" in image.info)
+    if may_be_turned and image.getexif().get(_EXIF_ORIENTATION, 1) >= 5:
+        return (width, height)
+    return (height, width)
 
 
 def read_image(path: Path, *, max_pixels: int = MAX_LINE_PIXELS) -> Pixels:

@@ -1,5 +1,7 @@
 import io
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -241,3 +243,31 @@ def test_boxes_are_cut_as_the_consumer_cuts_them():
     assert np.array_equal(crop_box(page, Box(-5, -5, 100, 100)), page)
     with pytest.raises(DataError, match="outside its page"):
         crop_box(page, Box(30, 0, 5, 5))
+
+
+def tiff_with_a_tag_outside(path):
+    """A TIFF of 20 x 8 pixels with a description that should lie behind the end of the file."""
+    tags = [(256, 4, 1, 20), (257, 4, 1, 8), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1)]
+    tags += [(270, 2, 9999, 1 << 20), (273, 4, 1, 200), (278, 4, 1, 8), (279, 4, 1, 160)]
+    content = b"II*\0" + struct.pack("<IH", 8, len(tags))
+    content += b"".join(struct.pack("<HHII", *tag) for tag in tags) + bytes(4)
+    path.write_bytes(content.ljust(200, b"\0") + bytes(160))
+    return path
+
+
+def test_what_pillow_warns_of_names_the_file(tmp_path):
+    folder = tmp_path / "pages"
+    folder.mkdir()
+    for name in ("a.tif", "b.tif"):
+        tiff_with_a_tag_outside(folder / name)
+    command = [sys.executable, "-m", "nordocr_cli", "read", folder, "--layout", "line"]
+    done = subprocess.run(
+        [*command, "--model", "tesseract"], capture_output=True, text=True
+    )
+    warned = [line for line in done.stderr.splitlines() if "Tag data larger" in line]
+    for name in ("a.tif", "b.tif"):
+        assert any(line.startswith(f"warning: {folder / name}: ") for line in warned), (
+            warned
+        )
+    assert "UserWarning" not in done.stderr
+    assert "warnings.warn" not in done.stderr
