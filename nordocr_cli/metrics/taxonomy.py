@@ -1,12 +1,12 @@
-"""Error classes of a line: exactly one of them for each pair of texts, decided by the first rule
-that applies.
+"""Error classes of lines: each pair of texts has exactly one, decided by the first rule that
+applies.
 
-The rules, their reasons and examples are in docs/taxonomy.md. A change of a rule or of a threshold
-is a new `VERSION`.
+docs/taxonomy.md has the rules, their reasons and examples. A change of a rule or of a threshold
+needs a new `VERSION`.
 """
 
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import accumulate
@@ -28,7 +28,7 @@ MINOR_MAX_HALF = 0.5  # but never when more than this share of the longer text i
 
 
 class ErrorClass(StrEnum):
-    """What is wrong with a reading. `exact` is no error; the six others partition the failures."""
+    """What is wrong with a hypothesis. All but `exact` are failures."""
 
     EXACT = "exact"
     SPACE_ONLY = "space_only"
@@ -44,9 +44,7 @@ FAILURES = tuple(c for c in ErrorClass if c is not ErrorClass.EXACT)
 
 @dataclass(frozen=True, slots=True)
 class Meaning:
-    """What a class says in one line; `actionable` is yes, partly or no; `advice` what to do about
-    it.
-    """
+    """What a class means. `actionable` is yes, partly or no; `advice` says what to do about it."""
 
     definition: str
     actionable: str
@@ -55,50 +53,53 @@ class Meaning:
 
 MEANING: dict[ErrorClass, Meaning] = {
     ErrorClass.SPACE_ONLY: Meaning(
-        "equal once all spaces are taken out", "no", "often the reference's own habit"
+        "equal without spaces", "no", "the reference often has its own spacing"
     ),
     ErrorClass.RIGHT_TRUNCATION: Meaning(
-        "read up to a point; the rest is missing", "yes", "train and serve wider lines"
+        "only the beginning was read; the rest is missing",
+        "yes",
+        "train and serve wider lines",
     ),
     ErrorClass.LEADING_GARBAGE: Meaning(
-        "the whole line, with something before it", "yes", "fix the left edge of the boxes"
+        "the complete line, with something before it",
+        "yes",
+        "fix the left edge of the boxes",
     ),
     ErrorClass.TRAILING_GARBAGE: Meaning(
-        "the whole line, with something after it", "no", "if many: padding is decoded"
+        "the complete line, with something after it", "no", "if many: padding was decoded"
     ),
     ErrorClass.MINOR: Meaning(
-        "up to two edits, or a tenth of the line", "partly", "more training data"
+        "up to two edits, or edits in a tenth of the line", "partly", "more training data"
     ),
     ErrorClass.MAJOR: Meaning(
-        "everything else, an empty reading too", "partly", "look at the lines"
+        "everything else, including an empty hypothesis", "partly", "look at the lines"
     ),
 }
 
 SPACE_KINDS = ("grouping", "word_boundary")
 
-# Flags say more about a line and exclude nothing: a line can carry several, or none.
+# Flags describe a line further. A line can have several, or none.
 FLAGS: dict[str, str] = {
-    "digit_error": "the digits, in order, differ",
-    "case_only": "equal (without spaces) once both are lower case",
+    "digit_error": "the sequences of digits differ",
+    "case_only": "equal in lower case, without spaces",
     "diacritic_only": (
-        "equal (without spaces) once accents, rings, dots and strokes are taken off: å a, ö ø o, ð"
-        " d, æ ae, þ th"
+        "equal without accents, rings, dots, strokes and spaces: å a, ö ø o, ð d, æ ae, þ th"
     ),
-    "punct_only": "equal (without spaces) once punctuation and symbols are taken out",
-    "quote_dash_only": "equal (without spaces) once all quotes are one and all dashes are one",
-    "left_truncation": "the beginning is missing, by the rule of right_truncation mirrored",
+    "punct_only": "equal without punctuation, symbols and spaces",
+    "quote_dash_only": "equal without spaces when all quotes count as one, and all dashes",
+    "left_truncation": "the beginning is missing, by the mirrored rule of right_truncation",
     "empty_hyp": "nothing was read",
     "duplicate_run": (
-        "two or more characters stand twice in a row where the reference has them once"
+        "two or more characters occur twice in a row where the reference has them once"
     ),
-    "empty_ref": "the reference is empty: the line has no character error rate",
-    "oov_ref": "the reference holds characters outside the charset: it can never be read exactly",
+    "empty_ref": "the reference is empty, so the line has no character error rate",
+    "oov_ref": "the reference has characters outside the charset, so it can never be read exactly",
     "over_wide": "the crop was wider than the geometry allows, and was squashed or cropped",
     "ctc_infeasible": (
-        "the reference needs more CTC frames than the line has: it can never be read exactly"
+        "the reference needs more CTC frames than the line has, so it can never be read exactly"
     ),
     "not_in_store": (
-        "the store could not hold the line (geometry or charset): it counts as read empty"
+        "the store rejected the line (geometry or charset), so it counts as read empty"
     ),
 }
 
@@ -117,147 +118,179 @@ def thresholds() -> dict[str, Any]:
 
 
 def classify(reference: str, hypothesis: str) -> ErrorClass:
-    """Return the one class of a pair of texts. Both are taken in the canonical view."""
+    """Return the class of a pair of texts. Both are compared in the canonical view."""
     return judge(canonical(reference), canonical(hypothesis))[0]
 
 
-def judge(r: str, h: str) -> tuple[ErrorClass, tuple[str, ...]]:
-    """Return the class of two texts that are canonical, and the flags that follow from them, in the
-    order of FLAGS.
+def judge(reference: str, hypothesis: str) -> tuple[ErrorClass, tuple[str, ...]]:
+    """Return the class of two canonical texts, and the flags that follow from them, in the order
+    of FLAGS.
     """
-    if r == h:
-        return ErrorClass.EXACT, () if r else ("empty_ref",)
-    a, b = r.replace(" ", ""), h.replace(" ", "")
-    if a == b:
-        return ErrorClass.SPACE_ONLY, ()
-    distance = Levenshtein.distance(a, b)
-    return _class_of(r, h, a, b, distance), _flags_of(r, h, a, b, distance)
+    if reference == hypothesis:
+        return ErrorClass.EXACT, () if reference else ("empty_ref",)
 
-
-def _class_of(r: str, h: str, a: str, b: str, distance: int) -> ErrorClass:
-    may_have_edge = _leaves_gap(len(b), len(a), distance) or _leaves_gap(
-        len(a), len(b), distance
+    pair = _Pair(
+        reference, hypothesis, reference.replace(" ", ""), hypothesis.replace(" ", "")
     )
-    if a and b and may_have_edge:
-        # (gap - residual edits, class); max() keeps the first of equals, so the order written here
-        # settles ties.
-        edges = [
-            (_edge_score(b, a, distance, r[-2:-1] == " "), ErrorClass.RIGHT_TRUNCATION),
-            (
-                _edge_score(a[::-1], b[::-1], distance, h[1:2] == " "),
-                ErrorClass.LEADING_GARBAGE,
-            ),
-            (_edge_score(a, b, distance, h[-2:-1] == " "), ErrorClass.TRAILING_GARBAGE),
-        ]
-        qualified = [(score, edge) for score, edge in edges if score is not None]
-        if qualified:
-            return max(qualified, key=lambda found: found[0])[1]
-    longer = max(len(a), len(b))
-    if (
-        distance <= max(MINOR_MIN_EDITS, _floor_share(MINOR_MAX_SHARE, longer))
-        and distance <= MINOR_MAX_HALF * longer
-    ):
+    if pair.dense_reference == pair.dense_hypothesis:
+        return ErrorClass.SPACE_ONLY, ()
+    distance = Levenshtein.distance(pair.dense_reference, pair.dense_hypothesis)
+    return _class_of(pair, distance), _flags_of(pair, distance)
+
+
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    """Two canonical texts that differ; the dense ones are without spaces."""
+
+    reference: str
+    hypothesis: str
+    dense_reference: str
+    dense_hypothesis: str
+
+
+def _class_of(pair: _Pair, distance: int) -> ErrorClass:
+    edge = _edge_class(pair, distance)
+    if edge is not None:
+        return edge
+
+    longer = max(len(pair.dense_reference), len(pair.dense_hypothesis))
+    allowed_edits = max(MINOR_MIN_EDITS, _floor_share(MINOR_MAX_SHARE, longer))
+    if distance <= allowed_edits and distance <= MINOR_MAX_HALF * longer:
         return ErrorClass.MINOR
     return ErrorClass.MAJOR
 
 
-def space_kind(r: str, h: str) -> str:
+def _edge_class(pair: _Pair, distance: int) -> ErrorClass | None:
+    """Return the edge class whose rule holds with the best score (gap - residual edits), if any."""
+    a, b = pair.dense_reference, pair.dense_hypothesis
+    may_be_cut = _leaves_gap(len(b), len(a), distance)
+    may_be_extended = _leaves_gap(len(a), len(b), distance)
+    if not a or not b or not (may_be_cut or may_be_extended):
+        return None
+
+    ends_in_one_character = pair.reference[-2:-1] == " "
+    begins_with_one_more = pair.hypothesis[1:2] == " "
+    ends_in_one_more = pair.hypothesis[-2:-1] == " "
+    scores = {
+        ErrorClass.RIGHT_TRUNCATION: _edge_score(b, a, distance, ends_in_one_character),
+        ErrorClass.LEADING_GARBAGE: _edge_score(
+            a[::-1], b[::-1], distance, begins_with_one_more
+        ),
+        ErrorClass.TRAILING_GARBAGE: _edge_score(a, b, distance, ends_in_one_more),
+    }
+    qualified = [(score, edge) for edge, score in scores.items() if score is not None]
+    if not qualified:
+        return None
+    # max() keeps the first of equals, so the order of `scores` settles ties.
+    return max(qualified, key=lambda found: found[0])[1]
+
+
+def space_kind(reference: str, hypothesis: str) -> str:
     """Return the kind of a space_only pair of canonical texts: `grouping` if every space that
     differs stands between two digits, else `word_boundary`.
     """
-    text = r.replace(" ", "")
-    between_digits = (
-        text[i - 1].isdigit() and text[i].isdigit()
-        for i in _space_positions(r) ^ _space_positions(h)
-    )
-    if all(between_digits):
+    text = reference.replace(" ", "")
+    differing = _space_positions(reference) ^ _space_positions(hypothesis)
+    if all(text[i - 1].isdigit() and text[i].isdigit() for i in differing):
         return "grouping"
     return "word_boundary"
 
 
-def _flags_of(r: str, h: str, a: str, b: str, distance: int) -> tuple[str, ...]:
-    # Without the beginning and the end that both share: what is equal once the texts are folded, is
-    # so in the middle.
+def _flags_of(pair: _Pair, distance: int) -> tuple[str, ...]:
+    a, b = pair.dense_reference, pair.dense_hypothesis
+    # Both texts share a beginning and an end. Texts that are equal after folding are equal after
+    # folding in the middle, so only the middle is folded.
     first = Prefix.similarity(a, b)
     last = min(Postfix.similarity(a, b), len(a) - first, len(b) - first)
-    middle_a, middle_b = a[first : len(a) - last], b[first : len(b) - last]
+    middle_a = a[first : len(a) - last]
+    middle_b = b[first : len(b) - last]
     middles = middle_a + middle_b
-    plain = middles.isalnum()  # then there is no punctuation, no quote and no dash
+    has_signs = not middles.isalnum()  # punctuation, quotation marks or dashes
+    may_be_cut = bool(a and b) and _leaves_gap(len(b), len(a), distance)
+    begins_with_one_character = pair.reference[1:2] == " "
+
+    def equal_after(folding: Mapping[int, Any]) -> bool:
+        return middle_a.translate(folding) == middle_b.translate(folding)
+
     found = []
     if DIGIT.search(middles) and DIGIT.findall(middle_a) != DIGIT.findall(middle_b):
         found.append("digit_error")
     if a.lower() == b.lower():
         found.append("case_only")
-    if not middles.isascii() and middle_a.translate(_PLAIN_LETTERS) == middle_b.translate(
-        _PLAIN_LETTERS
-    ):
+    if not middles.isascii() and equal_after(_PLAIN_LETTERS):
         found.append("diacritic_only")
-    if not plain and middle_a.translate(_WITHOUT_PUNCTUATION) == middle_b.translate(
-        _WITHOUT_PUNCTUATION
-    ):
+    if has_signs and equal_after(_WITHOUT_PUNCTUATION):
         found.append("punct_only")
-    if not plain and middle_a.translate(_ONE_QUOTE_ONE_DASH) == middle_b.translate(
-        _ONE_QUOTE_ONE_DASH
-    ):
+    if has_signs and equal_after(_ONE_QUOTE_ONE_DASH):
         found.append("quote_dash_only")
-    may_be_cut = a and b and _leaves_gap(len(b), len(a), distance)
-    if may_be_cut and _edge_score(b[::-1], a[::-1], distance, r[1:2] == " ") is not None:
-        found.append("left_truncation")
-    if not h:
+    if may_be_cut:
+        score = _edge_score(b[::-1], a[::-1], distance, begins_with_one_character)
+        if score is not None:
+            found.append("left_truncation")
+    if not pair.hypothesis:
         found.append("empty_hyp")
-    if _doubles_anew(a, b, first, len(b) - last):
+    if _repeats_something(a, b, first, len(b) - last):
         found.append("duplicate_run")
-    if not r:
+    if not pair.reference:
         found.append("empty_ref")
     return tuple(found)
 
 
-def _doubles_anew(a: str, b: str, start: int, end: int) -> bool:
-    """Whether something stands twice in a row in `b` and not in `a`, which differ at
+def _repeats_something(a: str, b: str, start: int, end: int) -> bool:
+    """Whether something occurs twice in a row in `b` but not in `a`. The texts differ at
     b[start:end].
     """
-    # It reaches into what differs; so one of the pairs of characters there stands in `b` twice.
-    # Most often none does.
+    # Such a repetition reaches into the part that differs, so one of the pairs of characters there
+    # occurs twice in `b`. Usually none does, and the search can be left out.
     pairs = (b[i : i + 2] for i in range(max(0, start - 1), min(len(b) - 1, end + 1)))
-    return any(b.count(pair) > 1 for pair in pairs) and any(
-        twice not in a for twice in _doubled(b, end)
-    )
+    if not any(b.count(pair) > 1 for pair in pairs):
+        return False
+    return any(twice not in a for twice in _doubled(b, end))
 
 
-def _leaves_gap(whole: int, cut: int, distance: int) -> bool:
-    """Whether a text of `cut` characters can have a free edge next to one of `whole` characters
-    that is read completely: for most lines it cannot.
+def _leaves_gap(complete: int, cut: int, distance: int) -> bool:
+    """Whether a text of `cut` characters can have a free edge next to a text of `complete`
+    characters that was read completely. For most lines it cannot.
     """
-    return cut >= whole - distance + 2
+    return cut >= complete - distance + 2
 
 
-def _edge_score(whole_side: str, cut_side: str, distance: int, single: bool) -> int | None:
-    """Match all of `whole_side` with a beginning of `cut_side`; return gap - residual edits if the
-    rest of `cut_side` (the gap) qualifies as a free edge, else None. `distance` is that of the
-    whole texts, `single` says that the last token of `cut_side` is one character.
+def _edge_score(
+    complete_side: str, cut_side: str, distance: int, single: bool
+) -> int | None:
+    """Match all of `complete_side` with a beginning of `cut_side`; the rest of `cut_side` is the
+    gap. Return gap - residual edits if the gap qualifies as a free edge, else None.
+
+    `distance` is the edit distance of the complete texts. `single` says that the last token of
+    `cut_side` is one character.
     """
-    whole, cut = len(whole_side), len(cut_side)
-    if not _leaves_gap(whole, cut, distance):
+    complete, cut = len(complete_side), len(cut_side)
+    if not _leaves_gap(complete, cut, distance):
         return None
-    # A beginning of n characters costs at least |whole - n| edits. The best one leaves a gap only
-    # if it costs less than the whole cut side does, and qualifies only with a share of n at most:
-    # few have to be tried, most often none.
-    most = min(
-        distance - 1, _floor_share(EDGE_MAX_RESIDUAL / (1 - EDGE_MAX_RESIDUAL), whole)
+
+    # A beginning of n characters costs at least |complete - n| edits. The best beginning leaves a
+    # gap only if it costs less than all of the cut side, and qualifies only with a share of n at
+    # most. So few lengths have to be tried, usually none.
+    maximum_edits = min(
+        distance - 1, _floor_share(EDGE_MAX_RESIDUAL / (1 - EDGE_MAX_RESIDUAL), complete)
     )
-    residual, matched = most + 1, 0
-    for n in range(min(cut - 1, whole + most), max(0, whole - most) - 1, -1):
-        if abs(whole - n) < residual:  # ties: the longest beginning
-            found = Levenshtein.distance(
-                whole_side, cut_side[:n], score_cutoff=residual - 1
-            )
-            if found < residual:
-                residual, matched = found, n
+    longest = min(cut - 1, complete + maximum_edits)
+    shortest = max(0, complete - maximum_edits)
+    residual, matched = maximum_edits + 1, 0
+    for length in range(longest, shortest - 1, -1):
+        if abs(complete - length) >= residual:  # ties: the longest beginning
+            continue
+        found = Levenshtein.distance(
+            complete_side, cut_side[:length], score_cutoff=residual - 1
+        )
+        if found < residual:
+            residual, matched = found, length
+
     gap = cut - matched
-    # A gap below EDGE_MIN_GAP is one character: it is whole tokens exactly when the edge token is
-    # that long.
+    # A gap below EDGE_MIN_GAP is one character. It consists of complete tokens exactly when the
+    # token at the edge is one character long.
     qualifies = (
-        residual <= min(most, _floor_share(EDGE_MAX_RESIDUAL, matched))
+        residual <= min(maximum_edits, _floor_share(EDGE_MAX_RESIDUAL, matched))
         and (gap >= EDGE_MIN_GAP or single)
         and matched + 1e-9 >= EDGE_MIN_MATCHED * cut
     )
@@ -281,10 +314,11 @@ _LONGEST_RUN = 64
 
 
 def _doubled(text: str, end: int) -> Iterator[str]:
-    """Yield what stands twice in a row, 2 to _LONGEST_RUN characters long, from left to right, the
-    shortest at a place; of those that begin before `end`.
+    """Yield the strings that occur twice in a row and begin before `end`, from left to right, the
+    shortest at each place. They have 2 to _LONGEST_RUN characters.
     """
-    at, end = 0, min(end, len(text) - 3)
+    at = 0
+    end = min(end, len(text) - 3)
     while at < end:
         pair = text[at : at + 2]
         again = text.find(pair, at + 2, at + _LONGEST_RUN + 2)
@@ -316,7 +350,7 @@ _ONE_QUOTE_ONE_DASH = str.maketrans(
 
 
 class _Folding(dict[int, str]):
-    """A table for str.translate that asks `fold` once for each character."""
+    """A table for str.translate that calls `fold` once for each character."""
 
     def __init__(self, fold: Callable[[str], str]) -> None:
         super().__init__()
