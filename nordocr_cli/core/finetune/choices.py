@@ -1,5 +1,5 @@
-"""What a fine-tuning chooses by itself: charset, length, rate and batch, from the labels and the
-amount of data.
+"""Settings that a fine-tuning derives from the labels and the amount of data: charset, length,
+learning rate and batch size.
 """
 
 import math
@@ -27,8 +27,8 @@ _MAX_NEW_CHARACTERS = 40
 
 @dataclass(frozen=True)
 class CharsetChoice:
-    """The charset of a fine-tuning. `name` is that of a built-in charset, "" for one of its own;
-    `new` are characters that the recognizer did not have before.
+    """The charset of a fine-tuning. `name` is the name of a built-in charset, "" for a new one;
+    `new` are the characters that the recognizer did not have before.
     """
 
     charset: Charset
@@ -38,7 +38,8 @@ class CharsetChoice:
 
 def choose_charset(own: Charset, characters: Mapping[str, int]) -> CharsetChoice:
     """Choose the charset that covers `characters` (each with its number of occurrences): the
-    recognizer's own, a built-in one that holds it, or its own with the missing ones added.
+    recognizer's charset, a built-in one that contains it, or its charset with the missing
+    characters added.
 
     Raises DataError for so many new characters that the labels are in another script.
     """
@@ -62,7 +63,7 @@ def choose_charset(own: Charset, characters: Mapping[str, int]) -> CharsetChoice
 def choose_training(
     profile: Profile, lines: int, rendered_share: float
 ) -> tuple[Train, int]:
-    """Return the training settings and the number of steps for `lines` lines of one's own, when the
+    """Return the training settings and the number of steps for `lines` labelled lines, when the
     share `rendered_share` of each step is rendered lines.
     """
     passes = next((count for limit, count in _PASSES if lines < limit), _PASSES_OF_MANY)

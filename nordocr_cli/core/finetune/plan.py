@@ -1,4 +1,4 @@
-"""The plan of a fine-tuning: what the data holds, and what is chosen for it. No torch."""
+"""The plan of a fine-tuning: facts about the data, and the settings that follow. No torch."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ _CPU_MEMORY_GB = 1.5
 class FinetuneRequest:
     """What the user requested. `data` are sources that prep reads, `val` held-out ones (empty: a
     fifth of the documents of `data`); `rendered_share` is the share of rendered lines in training;
-    `judged_by` are more labelled lines to judge by, never trained on.
+    `judged_by` are more labelled lines for evaluation only.
     """
 
     data: tuple[str, ...]
@@ -56,7 +56,7 @@ class FinetuneRequest:
 
 @dataclass(frozen=True)
 class DataFacts:
-    """What the labels of sources hold: usable lines, unusable ones, documents, and how often each
+    """What the labels of sources contain: usable and unusable lines, documents, and how often each
     character occurs.
     """
 
@@ -191,8 +191,8 @@ def plan_finetune(request: FinetuneRequest, progress: Progress = SILENT) -> Fine
 
 
 def _start(model: str, characters: Counter[str]) -> tuple[Path, Contract]:
-    """Return the weights to start from. Of the shipped recognizers the one with the larger charset
-    is taken where the labels need it.
+    """Return the weights to start from. A shipped recognizer is replaced by the one with the larger
+    charset if the labels need it.
     """
     weights = find_weights(Path(model))
     if weights.suffix != ".safetensors":
@@ -230,7 +230,7 @@ def read_facts(sources: Sequence[str], progress: Progress = SILENT) -> DataFacts
 
 
 def charset_of(plan: FinetunePlan) -> Charset:
-    """Return the charset of the run, written to the run's folder where it is its own."""
+    """Return the charset of the run. A new charset is written to the run's folder."""
     if plan.choice.name:
         return plan.choice.charset
     path = plan.request.run_dir / "charset.txt"

@@ -1,5 +1,5 @@
-"""The result of a fine-tuning: before and after on each set, and whether the recognizer may be
-used.
+"""The result of a fine-tuning: each set before and after, and whether the new recognizer is
+accepted.
 """
 
 from dataclasses import asdict, dataclass
@@ -52,8 +52,8 @@ COLUMNS = ("lines of", "lines", "CER before", "after", "exact before", "after", 
 
 @dataclass(frozen=True)
 class FinetuneResult:
-    """A finished fine-tuning. `files` are the final models, empty where `accepted` is false: then
-    nothing has the final names. `problem` says why.
+    """A finished fine-tuning. `files` are the final models. If `accepted` is false there are none,
+    and `problem` gives the reason.
     """
 
     run_dir: Path

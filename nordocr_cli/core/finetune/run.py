@@ -103,7 +103,7 @@ class FinetuneRun:
     # ----------------------------------------
 
     def _prepare(self) -> dict[str, Any]:
-        """Prepare the line stores, one's own lines split by document."""
+        """Prepare the line stores; the user's lines are split by document."""
         from nordocr_cli.core.prep.run import prep
         from nordocr_cli.data.split import Split
 
@@ -149,7 +149,7 @@ class FinetuneRun:
         return {"read": result.read, "kept": result.kept, "left_out": dict(result.left_out)}
 
     def _render(self) -> dict[str, Any]:
-        """Render lines for training, so that nothing else is forgotten, and the guard set."""
+        """Render lines for training, which prevent forgetting, and the guard set."""
         from nordocr_cli.core.synth.run import RESAMPLERS, prepare_job, synthesize
 
         charset, geometry = charset_of(self.plan), self.plan.profile.geometry
@@ -295,7 +295,7 @@ class FinetuneRun:
         return temperature, (final, *(one.file.path for one in exported.files))
 
     def _finished(self) -> FinetuneResult | None:
-        """Return the result of a run that has ended, None where it has not or a file is gone."""
+        """Return the result of an ended run; None before the end, or if a file is missing."""
         saved = self.done.pop("result", None)
         if saved is None:
             return None
@@ -309,7 +309,7 @@ class FinetuneRun:
     # ----------------------------------------
 
     def _judged(self) -> dict[str, Path]:
-        """Return the sets to judge by, by name."""
+        """Return the evaluation sets by name."""
         sets = {HELD_OUT: self.held_out, "guard": self.guard}
         if self.request.judged_by:
             sets["labelled"] = self.labelled
