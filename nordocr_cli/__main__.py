@@ -1,17 +1,17 @@
-"""`nordocr`, and `python -m nordocr_cli`: what starts first, so that Ctrl-C while the rest loads
-ends without a traceback.
+"""The start of `nordocr` and of `python -m nordocr_cli`. It imports the rest inside a handler, so
+that Ctrl-C during the import ends without a traceback.
 """
 
 import sys
 
 
 def main() -> None:
-    """Run the command line. Ends the process with the exit code of design.md section 4."""
+    """Run the command line and end the process with an exit code of `nordocr_cli.errors`."""
     try:
         from nordocr_cli.app import main as run
 
         run()
-    except KeyboardInterrupt:  # before, or after, the command line has a handler of its own
+    except KeyboardInterrupt:  # before or after the time in which app.main handles it
         sys.exit(130)
 
 

@@ -171,6 +171,26 @@ Model = Annotated[
         autocompletion=complete_model,
     ),
 ]
+StartModel = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        "-m",
+        metavar="NAME|PATH",
+        help="Recognizer to start from.",
+        autocompletion=complete_model,
+    ),
+]
+OptionalModel = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        "-m",
+        metavar="NAME|PATH",
+        help="Recognizer. Default: the one that ships.",
+        autocompletion=complete_model,
+    ),
+]
 Device = Annotated[
     str,
     typer.Option(

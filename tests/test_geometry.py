@@ -11,7 +11,7 @@ GUIDE = Geometry(max_width=1024)
 
 @given(st.integers(1, 4000), st.integers(1, 40000))
 def test_widths_follow_the_guides_rule(height, width):
-    # 001-27: round (half away from zero, as the consumer does), floor to a multiple of 4, clamp.
+    # Round (half away from zero, as the consumer does), floor to a multiple of 4, clamp.
     expected = max(4, min(int(width * 32 / height + 0.5) // 4 * 4, 1024))
     assert GUIDE.line_width(height, width) == expected
 

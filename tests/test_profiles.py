@@ -14,23 +14,23 @@ from nordocr_cli.profile import (
 # Every number that the users' documents state, by requirement.
 DOCUMENTED = {
     "svtrv2-1024": {
-        "geometry.max_width": 1024,  # 001-32
+        "geometry.max_width": 1024,
         "geometry.height": 32,
-        "geometry.pad_value": 255,  # 001-29
-        "charset": "nordic",  # 001-18
-        "train.lr": 7e-4,  # 001-35
+        "geometry.pad_value": 255,
+        "charset": "nordic",
+        "train.lr": 7e-4,
         "train.epochs": 20,
-        "train.batch_by_arch.sm86": 768,  # 001-33
+        "train.batch_by_arch.sm86": 768,
         "train.batch_by_arch.sm120": 1536,
-        "export.opset": 17,  # 001-15
-        "engine.sm86.min_batch": 1,  # 001-40
+        "export.opset": 17,
+        "engine.sm86.min_batch": 1,
         "engine.sm86.min_width": 32,
         "engine.sm86.opt_batch": 32,
         "engine.sm86.opt_width": 768,
         "engine.sm86.max_batch": 64,
         "engine.sm86.max_width": 1792,
         "engine.sm86.precision": "fp16",
-        "engine.sm120.opt_batch": 64,  # 001-41
+        "engine.sm120.opt_batch": 64,
         "engine.sm120.max_batch": 128,
         "engine.sm120.max_width": 1792,
         "engine.sm120.precision": "fp16",
@@ -39,33 +39,33 @@ DOCUMENTED = {
     },
     "svtrv2-768": {
         "geometry.max_width": 768,
-        "train.batch_by_arch.sm86": 1024,  # 001-33
+        "train.batch_by_arch.sm86": 1024,
         "train.batch_by_arch.sm120": 2048,
         "train.lr": 7e-4,
         "train.epochs": 20,
     },
     "svtr-32x128": {
         "geometry.height": 32,
-        "geometry.max_width": 128,  # 000-01
-        "geometry.pad_value": 0,  # 000-13
-        "experiment": "svtr_pilot",  # 000-16
-        "train.batch_size": 1024,  # 000-18
-        "train.precision": "fp16",  # 000-19, "16-mixed"
-        "data.num_workers": 8,  # 000-20
+        "geometry.max_width": 128,
+        "geometry.pad_value": 0,
+        "experiment": "svtr_pilot",
+        "train.batch_size": 1024,
+        "train.precision": "fp16",  # "16-mixed"
+        "data.num_workers": 8,
         "model.name": "svtr",
-        "model.local_window": [7, 7],  # 000-06
-        "model.out_channels": 256,  # 000-07
+        "model.local_window": [7, 7],
+        "model.out_channels": 256,
     },
     "mamba-320": {
         "geometry.height": 32,
-        "geometry.max_width": 320,  # 004-02
-        "model.features": 512,  # 004-05
-        "model.d_state": 16,  # 004-08
+        "geometry.max_width": 320,
+        "model.features": 512,
+        "model.d_state": 16,
         "model.d_conv": 4,
         "model.expand": 2,
-        "model.adapter_rank": 64,  # 004-13
+        "model.adapter_rank": 64,
         "model.use_lora": True,
-        "train.batch_size": 16,  # 004-15
+        "train.batch_size": 16,
         "train.epochs": 5,
         "train.lr": 1e-4,
         "train.precision": "fp16",
@@ -77,7 +77,7 @@ DOCUMENTED = {
         "train.batch_size": 768,
         "train.grad_clip": 20.0,
         "train.precision": "fp16",
-        "export.simplify": True,  # 001-37
+        "export.simplify": True,
     },
     "parseq-32x128": {
         "geometry.max_width": 128,

@@ -21,16 +21,7 @@ def adapt(
     run_dir: Annotated[
         Path, typer.Option("--output", "-o", metavar="RUN", help="Folder of the run.")
     ],
-    model: Annotated[
-        str,
-        typer.Option(
-            "--model",
-            "-m",
-            metavar="NAME|PATH",
-            help="Recognizer to start from.",
-            autocompletion=options.complete_model,
-        ),
-    ] = "nordocr-default",
+    model: options.StartModel = "nordocr-default",
     engine: Annotated[
         list[str] | None,
         typer.Option(

@@ -22,16 +22,7 @@ def finetune(
         Path | None,
         typer.Option("--output", "-o", metavar="RUN", help="Folder of the run."),
     ] = None,
-    model: Annotated[
-        str,
-        typer.Option(
-            "--model",
-            "-m",
-            metavar="NAME|PATH",
-            help="Recognizer to start from.",
-            autocompletion=options.complete_model,
-        ),
-    ] = "nordocr-default",
+    model: options.StartModel = "nordocr-default",
     val: Annotated[
         list[str] | None,
         typer.Option(

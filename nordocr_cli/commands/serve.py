@@ -24,16 +24,7 @@ def serve(
         ),
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8765,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "--model",
-            "-m",
-            metavar="NAME|PATH",
-            help="Recognizer. Default: the one that ships.",
-            autocompletion=options.complete_model,
-        ),
-    ] = None,
+    model: options.OptionalModel = None,
     corrections: Annotated[
         Path,
         typer.Option(metavar="DIR", help="Where corrected lines are saved as a manifest."),

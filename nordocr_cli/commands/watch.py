@@ -24,16 +24,7 @@ def watch(
         list[Format] | None,
         typer.Option("--format", help="Format of the results. Repeatable. Default: text."),
     ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "--model",
-            "-m",
-            metavar="NAME|PATH",
-            help="Recognizer. Default: the one that ships.",
-            autocompletion=options.complete_model,
-        ),
-    ] = None,
+    model: options.OptionalModel = None,
     interval_s: Annotated[
         float,
         typer.Option(

@@ -154,12 +154,6 @@ class LineBatches:
         """Yield the rows of the lines, store by store."""
         return (self._row(int(index)) for index in self.members)
 
-    def batch_count(self, epoch: int) -> int:
-        """Return the number of batches of an epoch for each process. It differs a little between
-        epochs, since much is drawn again.
-        """
-        return len(self._planner.steps(epoch))
-
     @property
     def width_range(self) -> tuple[int, int]:
         """Widths in pixels of the narrowest and the widest sample of the first epoch."""

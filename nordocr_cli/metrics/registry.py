@@ -246,4 +246,3 @@ METRICS: tuple[Metric, ...] = (
 )
 
 BY_NAME: dict[str, Metric] = {metric.name: metric for metric in METRICS}
-HEADLINE_METRIC = BY_NAME["cer"]

@@ -28,7 +28,7 @@ SMALL = ((1, 32), (2, 128))
 
 
 def test_both_forms_are_written(tiny_checkpoint, tiny_onnx):
-    """001-38: names, dynamic axes and a true opset 17, in one file each; beside the fp32 model its
+    """Names, dynamic axes and a true opset 17, in one file each; next to the fp32 model its
     fp16 form for engines.
     """
     models = [

@@ -11,7 +11,7 @@ GOLDEN = Path(__file__).parents[1] / "golden"
 
 @pytest.mark.parametrize("arch", ["sm86", "sm120"])
 def test_the_guides_two_commands(arch):
-    """001-40, 001-41: the profile's numbers give the users' own commands, character by
+    """The profile's numbers give the users' own commands, character by
     character.
     """
     ranges = load_profile("svtrv2-1024").profile.engine[arch]

@@ -62,19 +62,27 @@ def test_frames_at_every_width(network, width):
         )
 
 
-def test_a_line_alone_is_the_line_in_any_batch(network):
-    """Whatever stands beside it, and whatever its padding holds."""
-    torch.manual_seed(1)
-    widths, images = torch.tensor([4, 64, 100, 132]), torch.rand(4, 3, 32, 132) * 2 - 1
+@pytest.mark.parametrize("widths", [[4, 130, 320], [17, 1, 66, 131], [128, 64]])
+@pytest.mark.parametrize("padding", [1.0, 7.0])
+def test_a_line_alone_is_the_line_in_any_batch(network, widths, padding):
+    """The result depends neither on the other lines nor on the value of the padding."""
+    generator = torch.Generator().manual_seed(2)
+    images = torch.rand(len(widths), 3, 32, max(widths), generator=generator) * 2 - 1
+    for line, width in enumerate(widths):
+        images[line, :, :, width:] = padding
+    narrow = widths.index(min(widths))
+
     with torch.no_grad():
-        together = network(images, widths)
-        for line, width in enumerate(widths.tolist()):
-            alone = network(images[line : line + 1, :, :, :width], widths[line : line + 1])[
-                0
-            ]
-            assert torch.allclose(together[line, : out_length(width)], alone, atol=2e-5)
-        plain = network(images[3:])[0]
-    assert torch.allclose(together[3], plain, atol=2e-5)
+        together = network(images, torch.tensor(widths))
+        for line, width in enumerate(widths):
+            crop = images[line : line + 1, :, :, :width]
+            for given in (None, torch.tensor([width])):
+                alone = network(crop, given)[0]
+                assert torch.allclose(together[line, : out_length(width)], alone, atol=1e-4)
+        without_widths = network(images)
+
+    # Without widths the network sees the padding as pixels.
+    assert (without_widths[narrow, 0] - together[narrow, 0]).abs().max() > 1e-3
 
 
 def test_the_loss_reaches_every_parameter(network):

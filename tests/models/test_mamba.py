@@ -95,7 +95,7 @@ def test_blocks_are_those_of_mamba(filled):
 
 
 def test_starts_as_the_document_says():
-    """004-08: S4D-real, step sizes from 1e-3 to 1e-1 through softplus, rank of the step sizes
+    """S4D-real, step sizes from 1e-3 to 1e-1 through softplus, rank of the step sizes
     ceil(d / 16).
     """
     mixer = MambaMixer(options(features=40))
@@ -137,30 +137,8 @@ def test_the_profiles_network():
             512,
             1,
             80,
-        )  # 004-05
-        assert network(torch.zeros(1, 3, 32, 320)).shape == (1, 80, 126)
-
-
-@pytest.mark.parametrize("widths", [[4, 130, 320], [17, 1, 66, 131]])
-@pytest.mark.parametrize("padding", [1.0, 7.0])
-def test_does_not_see_padding(network, widths, padding):
-    images = (
-        torch.rand(
-            len(widths), 3, 32, max(widths), generator=torch.Generator().manual_seed(2)
         )
-        * 2
-        - 1
-    )
-    for i, width in enumerate(widths):
-        images[i, :, :, width:] = padding
-    with torch.no_grad():
-        batched = network(images, torch.tensor(widths))
-        for i, width in enumerate(widths):
-            alone = network(images[i : i + 1, :, :, :width])
-            assert torch.allclose(batched[i, : out_length(width)], alone[0], atol=1e-4)
-        narrow = widths.index(min(widths))
-        # without widths padding is pixels
-        assert (network(images)[narrow, 0] - batched[narrow, 0]).abs().max() > 1e-3
+        assert network(torch.zeros(1, 3, 32, 320)).shape == (1, 80, 126)
 
 
 def test_reverse_by_hand():

@@ -120,7 +120,7 @@ def test_names_and_shapes_are_those_of_the_released_weights():
 
 
 def test_classes_of_embedding_head_and_charset_belong_together(network):
-    """002-01: C + 3 tokens go in, the beginning and padding among them; C + 1 come out. Others are
+    """C + 3 tokens go in, the beginning and padding among them; C + 1 come out. Others are
     refused before a step.
     """
     assert network.head.out_features == NORDIC.num_classes == 126
@@ -149,7 +149,7 @@ def test_classes_of_embedding_head_and_charset_belong_together(network):
 
 
 def test_one_token_a_patch_and_none_for_the_class(network):
-    """002-12: a backbone with a class token has to drop it; this one has none."""
+    """A backbone with a class token has to drop it; this one has none."""
     assert network.encode(pixels(2, 32), None).shape == (2, 8 * 2, 192)
 
 
@@ -246,7 +246,7 @@ def test_a_position_never_sees_its_own_answer(network):
 
 @pytest.mark.parametrize("scaled", [False, True])
 def test_positions_are_not_scaled_unless_asked(scaled):
-    """002-14: the reference adds them as they are."""
+    """The reference adds them as they are."""
     network = build(**SMALL, scale_positions=scaled)
     assert torch.allclose(
         network._positions(3),

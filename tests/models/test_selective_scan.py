@@ -88,7 +88,7 @@ def test_training_keeps_one_state_in_sixteen():
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_computes_in_float32_whatever_it_is_given(dtype):
-    """004-25: under mixed precision too."""
+    """Under mixed precision too."""
     values = [value.to(dtype) for value in arguments(2, 30, dtype=torch.float32)]
     with torch.autocast("cpu", torch.bfloat16):
         y = selective_scan(*(value.requires_grad_() for value in values))

@@ -79,7 +79,7 @@ def test_number_of_parameters(size):
 
 
 def test_features_of_the_document():
-    """000-07: [B, 256, 1, 32] for 32x128; 000-08: with the CTC head, 32 frames of logits."""
+    """[B, 256, 1, 32] for 32x128; with the CTC head, 32 frames of logits."""
     profile = load_profile("svtr-32x128").profile
     network = build_model(profile.model, profile.load_charset().num_classes).eval()
     with torch.no_grad():
@@ -145,28 +145,6 @@ def test_positions_of_narrow_and_wide_lines():
     assert read[0, :3].tolist() == [0, 10, 20]
     assert read[1, :4].tolist() == [0, 10, 20, 30]
     assert read[2].tolist() == [0, 2.5, 7.5, 12.5, 17.5, 22.5, 27.5, 30]
-
-
-@pytest.mark.parametrize("widths", [[4, 130, 300], [17, 1, 66, 131], [128, 64]])
-@pytest.mark.parametrize("padding", [1.0, 7.0])
-def test_does_not_see_padding(network, widths, padding):
-    images = (
-        torch.rand(
-            len(widths), 3, 32, max(widths), generator=torch.Generator().manual_seed(2)
-        )
-        * 2
-        - 1
-    )
-    for i, width in enumerate(widths):
-        images[i, :, :, width:] = padding
-    with torch.no_grad():
-        batched = network(images, torch.tensor(widths))
-        for i, width in enumerate(widths):
-            alone = network(images[i : i + 1, :, :, :width])
-            assert torch.allclose(batched[i, : out_length(width)], alone[0], atol=1e-4)
-        narrow = widths.index(min(widths))
-        # without widths padding is pixels
-        assert (network(images)[narrow, 0] - batched[narrow, 0]).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("widths", [None, [64, 30]])
