@@ -29,28 +29,7 @@ def peers_table() -> str:
         rates = " | ".join(_cer(total) for total in totals)
         lines.append(f"| {what}: exact | {exact} | `{ours}.json`, `{theirs}.json` |")
         lines.append(f"| the same: CER micro | {rates} | the same |")
-    lines += _real_lines()
     return "\n".join(lines)
-
-
-def _real_lines() -> list[str]:
-    """Rows about real, not rendered, lines, if they have been measured."""
-    path = RESULTS / "recognizers-real.json"
-    if not path.is_file():
-        return []
-    recognizers = json.loads(path.read_text(encoding="utf-8"))["recognizers"]
-    ours, theirs = (
-        recognizers["nordocr-default"]["kinds"],
-        recognizers["tesseract"]["kinds"],
-    )
-    rows = []
-    for kind in ours:
-        if kind not in theirs:
-            continue
-        cells = [f"{side[kind]['cer_percent']:.2f} %" for side in (ours, theirs)]
-        name = f"| real lines, {kind}: CER micro | {cells[0]} | {cells[1]} |"
-        rows.append(f"{name} `recognizers-real.json` |")
-    return rows
 
 
 def finetune_table() -> str:

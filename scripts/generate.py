@@ -18,6 +18,7 @@ os.environ.setdefault("COLUMNS", "100")  # the width at which help is laid out
 os.environ["TERM"] = "dumb"
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+import recognizers_tables
 from figures import (
     adapt_table,
     consensus_table,
@@ -75,6 +76,7 @@ def generated() -> dict[str, str]:
         "README.md": readme(),
         "docs/gpus.md": gpus_page(),
         "docs/accuracy.md": accuracy_page(),
+        "nordocr_cli/weights/README.md": model_card(),
         "docs/finetune.md": with_tables(
             "docs/finetune.md", {"finetune": finetune_table(), "others": others_table()}
         ),
@@ -153,7 +155,11 @@ def environment_page() -> str:
 
 def readme() -> str:
     """README with its table of figures made again from the saved results."""
-    tables = {"peers": peers_table(), "executed": executed_sentence()}
+    tables = {
+        "peers": peers_table(),
+        "real-lines": recognizers_tables.readme_table(),
+        "executed": executed_sentence(),
+    }
     return with_tables("README.md", tables)
 
 
@@ -164,9 +170,24 @@ def gpus_page() -> str:
 
 def accuracy_page() -> str:
     """docs/accuracy.md with its figures made again from the saved results."""
-    return with_tables(
-        "docs/accuracy.md", {"lines": lines_table(), "verdict": verdict_line()}
-    )
+    tables = {
+        "real-lines": recognizers_tables.all_lines_table(),
+        "sample": recognizers_tables.sample_table(),
+        "details": recognizers_tables.details(),
+        "language": recognizers_tables.language_table(),
+        "lines": lines_table(),
+        "verdict": verdict_line(),
+    }
+    return with_tables("docs/accuracy.md", tables)
+
+
+def model_card() -> str:
+    """The model card with its figures made again from the saved results."""
+    tables = {
+        "figures": recognizers_tables.card_table(),
+        "confidences": recognizers_tables.card_confidences(),
+    }
+    return with_tables("nordocr_cli/weights/README.md", tables)
 
 
 def with_tables(page: str, tables: dict[str, str]) -> str:
