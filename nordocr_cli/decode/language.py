@@ -41,7 +41,11 @@ _WORD = re.compile(r"[^\W\d_]+$")
 
 
 class LanguageModel:
-    """Character n-grams in the classes of one charset, times a weight."""
+    """Character n-grams in the classes of one charset, times a weight.
+
+    `digits` are the classes of 0-9, `zero` and `letter_o` those of 0 and O; `letter_o` is None
+    where the charset lacks either.
+    """
 
     def __init__(
         self, ngrams: CharacterNgrams, charset: Charset, weight: float = WEIGHT
@@ -50,8 +54,10 @@ class LanguageModel:
         self._numbers = [END, *(ngrams.number_of(c) for c in charset.characters)]
         # the letter without its mark, of each class that has one: å, a
         self._unmarked = _unmarked_letters(charset)
-        self._digits = _classes_of(charset, string.digits)
-        self._kept = self._digits | _classes_of(charset, ".,:;")
+        self.digits = _classes_of(charset, string.digits)
+        self._kept = self.digits | _classes_of(charset, ".,:;")
+        self.zero = charset.class_of.get("0")
+        self.letter_o = charset.class_of.get("O") if self.zero else None
 
     @property
     def beginning(self) -> int:
@@ -83,7 +89,7 @@ class LanguageModel:
         """Whether the language model may put a class where the network saw none best. It never
         adds a digit.
         """
-        return character not in self._digits
+        return character not in self.digits
 
 
 def _classes_of(charset: Charset, characters: str) -> set[int]:

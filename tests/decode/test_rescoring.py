@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from nordocr_cli.charset import Charset
+from nordocr_cli.decode import rescoring
 from nordocr_cli.decode.ctc import decode_greedy
 from nordocr_cli.decode.ngrams import count_ngrams
 from nordocr_cli.decode.rescoring import LanguageModel, decode_with_language, regraded
@@ -44,7 +45,7 @@ def test_a_doubtful_letter_is_replaced_by_the_likelier_word():
 
 
 def test_a_letter_that_the_network_is_sure_of_stays():
-    logits = line_of({"m": 0.99}, {"a": 0.995, "å": 0.004}, {"l": 0.99})
+    logits = line_of({"m": 0.99}, {"a": 0.997, "å": 0.002}, {"l": 0.99})
     assert read(logits).text == "mal"
 
 
@@ -66,6 +67,22 @@ def test_the_mark_of_a_letter_is_never_taken_away():
 def test_digits_are_never_exchanged_and_letters_among_them_are():
     logits = line_of({" ": 0.99}, {"0": 0.99}, {"_": 0.99}, {"O": 0.6, "0": 0.39})
     assert read(logits).text == " 00"
+
+
+def test_an_o_next_to_a_digit_becomes_a_zero_although_the_network_prefers_the_o(
+    monkeypatch,
+):
+    logits = line_of({"0": 0.99}, {"_": 0.99}, {"O": 0.97, "0": 0.02}, {"_": 0.99})
+    assert decode_greedy(logits, np.array([4]), CHARSET)[0].text == "0O"
+    assert read(logits).text == "00"
+
+    certain = line_of({"0": 0.99}, {"_": 0.99}, {"O": 1.0, "0": 1e-12}, {"_": 0.99})
+    assert read(certain).text == "0O"
+    among_letters = line_of({"l": 0.99}, {"O": 0.97, "0": 0.02}, {"m": 0.99})
+    assert read(among_letters).text == "lOm"
+
+    monkeypatch.setattr(rescoring, "ZERO_WEIGHT", 1.0)
+    assert read(logits).text == "0O"
 
 
 def test_a_digit_or_a_full_stop_is_never_removed_and_no_digit_is_added():
