@@ -6,12 +6,13 @@ nearest known key.
 """
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from nordocr_cli import __version__
 from nordocr_cli.charset import Charset, load_charset
@@ -41,6 +42,7 @@ class Profile(Table):
 
     name: str = ""
     description: str = ""
+    # Names the run's folder, runs/<experiment>-<n>, and is a column of `nordocr runs`.
     experiment: str = ""
     charset: str = "nordic"
     model: Model
@@ -50,6 +52,15 @@ class Profile(Table):
     augment: Augment = Augment()
     export: Export = Export()
     engine: dict[str, Engine] = Field(default_factory=dict)
+
+    @field_validator("experiment")
+    @classmethod
+    def _names_a_folder(cls, experiment: str) -> str:
+        if experiment and not re.fullmatch(r"\w[\w.-]{0,99}", experiment):
+            raise ValueError(
+                f"{experiment!r} names the run's folder: use letters, digits, '_', '-' and '.'"
+            )
+        return experiment
 
     @model_validator(mode="after")
     def _engines_know_their_arch(self) -> "Profile":
@@ -64,6 +75,11 @@ class Profile(Table):
     def _suits_the_network(self) -> "Profile":
         self.model.check_profile(self.geometry, self.train, self.augment)
         return self
+
+    @property
+    def run_name(self) -> str:
+        """The name of a new run's folder, without its number."""
+        return self.experiment or self.name
 
     def load_charset(self) -> Charset:
         """Return the charset. Raises UsageError or DataError when the file is missing or is not a

@@ -87,11 +87,14 @@ def runs(
 
 
 def _row(run: "RunSummary", root: Path, several_stores: bool) -> tuple[object, ...]:
-    """A table's row; where the runs were judged on several stores, the start of its hash tells
-    which of them agree.
+    """Return a table's row. The experiment follows the folder unless it is part of its name. Where
+    the runs were judged on several stores, the start of the hash shows which of them agree.
     """
+    named = str(run.path.relative_to(root))
+    if run.experiment not in named:
+        named = f"{named} ({run.experiment})"
     return (
-        run.path.relative_to(root),
+        named,
         run.state,
         run.model,
         _shown(run.steps, ",d"),

@@ -27,6 +27,7 @@ class RunSummary:
     path: Path
     state: str
     profile: str = ""
+    experiment: str = ""
     model: str = ""
     started: str = ""
     steps: int | None = None
@@ -106,6 +107,7 @@ def _summary(folder: Path, facts: dict[str, Any]) -> RunSummary:
         path=folder,
         state=_state(folder, facts),
         profile=str(facts["profile"]["name"]),
+        experiment=str(facts["profile"].get("experiment", "")),
         model=str(facts["profile"]["model"]["name"]),
         started=str(facts["sessions"][0]["started"]),
         steps=result.get("steps") or position.get("step"),

@@ -183,7 +183,7 @@ class Trainer:
         )
         result = self._step(together, lr)
         lines = sum(batch.shared_lines for batch in together)
-        window.add(lines, result.loss)
+        window.add(lines, len(together), result.loss)
 
         left = self._seconds_left()
         if state.step % settings.log_every == 0:
@@ -204,6 +204,7 @@ class Trainer:
         result = self.stepper.step(batches, lr)
         state.step += 1
         state.batch += len(batches)
+        state.batches += len(batches)
         state.lines += sum(batch.shared_lines for batch in batches)
         if not result.finite:
             self._skipped_steps.count(batches, result, state)

@@ -88,6 +88,7 @@ class Reporter:
             "train",
             loss=figures.loss,
             lines_per_s=figures.lines_per_s,
+            batches_per_s=figures.batches_per_s,
             data_wait=figures.data_wait,
             lr=lr,
             grad_norm=norm,
@@ -98,7 +99,10 @@ class Reporter:
             "loss": f"{figures.loss:.3f}",
             "lr": f"{lr:.1e}",
             "wait": f"{figures.data_wait:.0%}",
-            "speed": f"{rate_text(figures.lines_per_s)}/s",
+            "speed": (
+                f"{rate_text(figures.lines_per_s)} lines/s,"
+                f" {rate_text(figures.batches_per_s)} batches/s"
+            ),
             "mem": memory_shown(self.device),
         }
         self._announce_end(seconds_left)

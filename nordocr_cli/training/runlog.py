@@ -53,9 +53,8 @@ class LogError(DataError):
     """The log of a run cannot be written, usually because the disk is full."""
 
 
-def new_run_folder(wanted: Path | None, profile_name: str) -> Path:
-    """Make and return the folder of a new run: `wanted`, or `runs/<profile>-<n>` with the next free
-    n.
+def new_run_folder(wanted: Path | None, name: str) -> Path:
+    """Make and return the folder of a new run: `wanted`, or `runs/<name>-<n>` with the next free n.
 
     Raises UsageError when `wanted` is a file or holds a run already, DataError when no folder can
     be made there.
@@ -70,7 +69,7 @@ def new_run_folder(wanted: Path | None, profile_name: str) -> Path:
             )
         return _made(wanted)
     runs = Path("runs")
-    named = re.compile(re.escape(profile_name) + r"-(\d+)")
+    named = re.compile(re.escape(name) + r"-(\d+)")
     taken = [
         int(match[1])
         for path in (runs.iterdir() if runs.is_dir() else ())
@@ -79,7 +78,7 @@ def new_run_folder(wanted: Path | None, profile_name: str) -> Path:
     number = max(taken, default=0) + 1
     while True:
         try:
-            return _made(runs / f"{profile_name}-{number}", exist_ok=False)
+            return _made(runs / f"{name}-{number}", exist_ok=False)
         except FileExistsError:  # a run that began in the same moment has it
             number += 1
 

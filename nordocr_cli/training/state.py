@@ -8,7 +8,8 @@ from dataclasses import dataclass
 class TrainState:
     """How far a run is.
 
-    `batch` counts the finished batches of the present `epoch`; `elapsed_s` is wall-clock seconds of
+    `batch` counts the finished batches of the present `epoch` and `batches` those of all epochs
+    (in a run that an earlier version began, those since then); `elapsed_s` is wall-clock seconds of
     all sessions together; `best_step` is the step of the best evaluation, -1 before the first, and
     `best_cost` its value of `train.best_metric`, negative where a higher value is better.
 
@@ -31,6 +32,7 @@ class TrainState:
     best_cost: float = float("inf")
     stretched_from: float = 0.0
     stretched_at: float = 0.0
+    batches: int = 0
 
     def scheduled(self, done: float) -> float:
         """Return the position 0…1 in the learning-rate schedule when the share `done` of the run is

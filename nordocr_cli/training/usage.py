@@ -94,12 +94,14 @@ def rate_text(rate: float) -> str:
 
 @dataclass(frozen=True)
 class WindowFigures:
-    """Figures between two reports: mean loss (NaN without a finite step), lines a second, the share
-    of the time spent waiting for data, and the CPU cores that this process got on average.
+    """Figures between two reports: mean loss (NaN without a finite step), lines and batches a
+    second, the share of the time spent waiting for data, and the CPU cores that this process got
+    on average. Lines are those of all processes, batches those of one.
     """
 
     loss: float
     lines_per_s: float
+    batches_per_s: float
     data_wait: float
     cores: float
 
@@ -113,12 +115,13 @@ class Window:
     def _reset(self) -> None:
         self.began, self.cpu_began = time.monotonic(), time.process_time()
         self.waited_s = self.paused_s = self.paused_cpu_s = 0.0
-        self.lines = 0
+        self.lines = self.batches = 0
         self.losses: list[float] = []
 
-    def add(self, lines: int, loss: float) -> None:
-        """Count a step; a loss that is not finite stays out of the mean."""
+    def add(self, lines: int, batches: int, loss: float) -> None:
+        """Count a step of `batches` batches; a loss that is not finite stays out of the mean."""
         self.lines += lines
+        self.batches += batches
         if math.isfinite(loss):
             self.losses.append(loss)
 
@@ -138,7 +141,11 @@ class Window:
             loss = math.nan
         cpu_s = time.process_time() - self.cpu_began - self.paused_cpu_s
         figures = WindowFigures(
-            loss, self.lines / seconds, self.waited_s / seconds, cpu_s / seconds
+            loss,
+            lines_per_s=self.lines / seconds,
+            batches_per_s=self.batches / seconds,
+            data_wait=self.waited_s / seconds,
+            cores=cpu_s / seconds,
         )
         self._reset()
         return figures

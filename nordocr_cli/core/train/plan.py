@@ -149,7 +149,7 @@ class TrainPlan:
             "run_dir": str(
                 request.resume
                 or request.run_dir
-                or Path("runs") / f"{self.profile.name}-<n>"
+                or Path("runs") / f"{self.profile.run_name}-<n>"
             ),
             "files": list(_FILES),
         }

@@ -7,9 +7,9 @@ from typing import Any
 
 @dataclass(frozen=True)
 class TrainResult:
-    """A finished run. Rates are 0…1; `lines` counts the lines seen, those of every epoch. `verdict`
-    is that of an overfit check or of `--check`, which also has `samples`, a few (reference,
-    hypothesis).
+    """A finished run. Rates are 0…1; `lines` counts the lines seen, those of every epoch.
+    `batches_per_s` are the batches of one process. `verdict` is that of an overfit check or of
+    `--check`, which also has `samples`, a few (reference, hypothesis).
     """
 
     run_dir: Path
@@ -17,6 +17,7 @@ class TrainResult:
     lines: int
     minutes: float
     lines_per_s: float
+    batches_per_s: float
     skipped: int
     best_step: int
     best_cer: float
@@ -36,13 +37,12 @@ class TrainResult:
     def rows(self) -> list[tuple[str, str]]:
         """Return the result as (name, value) pairs for a table."""
         skipped = f" ({self.skipped} skipped)" if self.skipped else ""
-        if self.lines_per_s >= 10:
-            speed = f"{self.lines_per_s:,.0f}"
-        else:
-            speed = f"{self.lines_per_s:.2g}"
+        speed = (
+            f"{_shown(self.lines_per_s)} lines/s, {_shown(self.batches_per_s)} batches/s"
+        )
         rows = [
             ("steps", f"{self.steps:,}{skipped}"),
-            ("lines seen", f"{self.lines:,} in {self.minutes:.1f} min, {speed} lines/s"),
+            ("lines seen", f"{self.lines:,} in {self.minutes:.1f} min, {speed}"),
             (
                 "best",
                 f"CER {self.best_cer:.2%}, exact {self.best_exact:.1%} at step {self.best_step:,}",
@@ -53,3 +53,10 @@ class TrainResult:
         if self.verdict:
             rows.append(("verdict", self.verdict))
         return rows
+
+
+def _shown(rate: float) -> str:
+    """Return a rate in digits that never show a slow one as 0."""
+    if rate >= 10:
+        return f"{rate:,.0f}"
+    return f"{rate:.2g}"

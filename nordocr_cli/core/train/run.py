@@ -168,7 +168,7 @@ def _run_folder(plan: TrainPlan, context: "DistributedContext") -> Path:
         return request.resume
     own = Path()
     if context.is_main:
-        own = new_run_folder(request.run_dir, plan.profile.name)
+        own = new_run_folder(request.run_dir, plan.profile.run_name)
     return context.broadcast(own)
 
 
@@ -208,6 +208,7 @@ def _train(trainer: "Trainer", start: TrainStart) -> None:
 
 def _result(plan: TrainPlan, trainer: "Trainer") -> TrainResult:
     state, folder, request = trainer.state, trainer.job.folder, plan.request
+    elapsed_s = max(state.elapsed_s, 1e-9)
     files: tuple[Path, ...] = ()
     verdict = ""
     if trainer.context.is_main:
@@ -218,7 +219,8 @@ def _result(plan: TrainPlan, trainer: "Trainer") -> TrainResult:
         steps=state.step,
         lines=state.lines,
         minutes=state.elapsed_s / 60,
-        lines_per_s=state.lines / max(state.elapsed_s, 1e-9),
+        lines_per_s=state.lines / elapsed_s,
+        batches_per_s=state.batches / elapsed_s,
         skipped=state.skipped,
         best_step=state.best_step,
         best_cer=state.best_cer,
