@@ -5,14 +5,16 @@ is known; a page that is one scan comes with the scan's own pixels; any other at
 consumer scans.
 """
 
+import ctypes
 import threading
-import zlib
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 
+from nordocr_cli.data.pdf_streams import require_small_streams
 from nordocr_cli.data.resize import Pixels
 from nordocr_cli.errors import DataError, MissingBackendError
 from nordocr_cli.limits import Limits
@@ -32,11 +34,9 @@ _SCAN_DPI = (72, 1200)
 # this mean difference.
 _SAME_PICTURE = 6.0
 _THUMBNAIL = 8
-# A compressed stream may stand for at most this much: drawings and text have a few MB, images four
-# bytes a pixel.
-_MOST_STREAM_BYTES = 32 << 20
-_BYTES_PER_PIXEL = 4
-_STREAM_HEAD_BYTES = 2000
+# Of processor time: drawings of a page take a second at most, and a page that takes forever would
+# stop every other page.
+_DRAWING_S = 15.0
 
 _LOCK = (
     threading.RLock()
@@ -46,49 +46,6 @@ _LOCK = (
 def is_pdf(content: bytes) -> bool:
     """Whether a file's content is a PDF."""
     return b"%PDF-" in content[:_MARK_BYTES]
-
-
-def require_small_streams(content: bytes, where: str, limits: Limits) -> None:
-    """Raise DataError when a compressed stream of a PDF stands for more bytes than a page has.
-
-    PDFium decompresses a stream completely before it looks at it, and a stream of 1 KB may stand
-    for gigabytes. The streams are found as they are written; what is no Flate data is skipped.
-    """
-    most_pixel_bytes = _BYTES_PER_PIXEL * limits.max_pixels
-    end = 0
-    while True:
-        keyword = content.find(b"stream", end)
-        if keyword < 0:
-            return
-        end = keyword + len(b"stream")
-        if content[keyword - 3 : keyword] == b"end":
-            continue
-        head = content[max(0, keyword - _STREAM_HEAD_BYTES) : keyword].rpartition(b"obj")[2]
-        layers = head.count(b"FlateDecode") + head.count(b"/Fl ")
-        most = most_pixel_bytes if b"/Image" in head else _MOST_STREAM_BYTES
-        start = end + (2 if content[end : end + 2] == b"\r\n" else 1)
-        stop = content.find(b"endstream", start)
-        packed = content[start : stop if stop >= 0 else len(content)]
-        if layers and not _unpacks_within(packed, layers, most):
-            raise DataError(
-                f"{where}: a compressed stream stands for more than {most:,} bytes; print the"
-                " document to a new PDF first"
-            )
-
-
-def _unpacks_within(packed: bytes, layers: int, most: int) -> bool:
-    """Whether data that was packed by zlib `layers` times unpacks to at most `most` bytes. What is
-    no zlib data does.
-    """
-    for _ in range(layers):
-        unpacker = zlib.decompressobj()
-        try:
-            packed = unpacker.decompress(packed, most + 1)
-        except zlib.error:
-            return True
-        if len(packed) > most:
-            return False
-    return True
 
 
 class PdfPages:
@@ -147,11 +104,13 @@ class PdfPages:
                     # Stencils, masks and colour spaces of its own: what the page shows is not
                     # always what the image holds.
                     if (
-                        np.abs(thumbnail.astype(np.int16) - self._draw(page, *small)).mean()
+                        np.abs(
+                            thumbnail.astype(np.int16) - self._draw(page, *small, where)
+                        ).mean()
                         < _SAME_PICTURE
                     ):
                         return pixels
-                return self._draw(page, height, width)
+                return self._draw(page, height, width, where)
             except self._pdfium.PdfiumError as error:
                 raise DataError(
                     f"{where}: damaged page ({error}); save the document again"
@@ -217,16 +176,54 @@ class PdfPages:
             1, round(width * DPI / _POINTS_PER_INCH)
         )
 
-    def _draw(self, page: "pypdfium2.PdfPage", height: int, width: int) -> Pixels:
+    def _render(
+        self,
+        bitmap: "pypdfium2.PdfBitmap",
+        page: "pypdfium2.PdfPage",
+        size: tuple[int, int],
+        where: str,
+    ) -> None:
+        """Draw a page of `size` (height, width) pixels. Raises DataError when it takes too long."""
+        height, width = size
+        raw = self._pdfium.raw
+        deadline = _Deadline(raw, _DRAWING_S)
+        status = raw.FPDF_RenderPageBitmap_Start(
+            *(bitmap, page, 0, 0, width, height, 0, raw.FPDF_ANNOT),
+            ctypes.byref(deadline.pause),
+        )
+        raw.FPDF_RenderPage_Close(page)
+        if status == raw.FPDF_RENDER_TOBECONTINUED:
+            raise DataError(
+                f"{where}: drawing it takes more than {_DRAWING_S:g} s; print the document to"
+                " images first"
+            )
+
+    def _draw(
+        self, page: "pypdfium2.PdfPage", height: int, width: int, where: str
+    ) -> Pixels:
         raw = self._pdfium.raw
         bitmap = self._pdfium.PdfBitmap.new_native(width, height, raw.FPDFBitmap_BGR)
         bitmap.fill_rect((255, 255, 255, 255), 0, 0, width, height)
-        raw.FPDF_RenderPageBitmap(bitmap, page, 0, 0, width, height, 0, raw.FPDF_ANNOT)
+        self._render(bitmap, page, (height, width), where)
         if self._document.formenv:
             raw.FPDF_FFLDraw(
                 self._document.formenv, bitmap, page, 0, 0, width, height, 0, raw.FPDF_ANNOT
             )
         return _rgb(bitmap, raw)
+
+
+class _Deadline:
+    """Asks PDFium to stop drawing when this thread has computed for some seconds."""
+
+    def __init__(self, raw: Any, seconds: float) -> None:
+        self._end = time.thread_time() + seconds
+        kind = dict(raw.IFSDK_PAUSE._fields_)["NeedToPauseNow"]
+        self._callback = kind(lambda _: int(self.is_over))  # kept, for PDFium calls it
+        self.pause = raw.IFSDK_PAUSE(version=1, NeedToPauseNow=self._callback, user=None)
+
+    @property
+    def is_over(self) -> bool:
+        return time.thread_time() > self._end
 
 
 def _rgb(bitmap: "pypdfium2.PdfBitmap", raw: Any) -> Pixels:

@@ -218,3 +218,83 @@ def test_a_stream_that_stands_for_gigabytes_is_refused_before_it_is_unpacked(
     )
     with pytest.raises(DataError, match="a compressed stream stands for more than"):
         PdfPages(path.read_bytes(), path)
+
+
+def pdf_of(*objects: bytes) -> bytes:
+    """A PDF of numbered objects, the first of which is the catalogue."""
+    numbered = (b"%d 0 obj%s endobj\n" % (n, found) for n, found in enumerate(objects, 1))
+    return b"%PDF-1.5\n" + b"".join(numbered) + b"trailer<</Root 1 0 R>>"
+
+
+def page_that_draws(content: bytes, resources: bytes, *others: bytes) -> bytes:
+    """A PDF of one page; `others` are the objects from number 5 on."""
+    return pdf_of(
+        b"<</Type/Catalog/Pages 2 0 R>>",
+        b"<</Type/Pages/Kids[3 0 R]/Count 1>>",
+        b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 200 50]/Contents 4 0 R/Resources<<%s>>>>"
+        % resources,
+        stream(b"", content),
+        *others,
+    )
+
+
+def stream(head: bytes, content: bytes) -> bytes:
+    return b"<<%s/Length %d>>stream\n%s\nendstream" % (head, len(content), content)
+
+
+def forms(levels: int, times: int, *, own_resources: bool) -> bytes:
+    """A PDF whose drawings each show the next one `times` times."""
+    drawings = []
+    for level in range(levels):
+        head = b"/Type/XObject/Subtype/Form/BBox[0 0 200 50]"
+        if own_resources and level < levels - 1:
+            head += b"/Resources<</XObject<</F%d %d 0 R>>>>" % (level + 1, 6 + level)
+        shows = b"/F%d Do " % (level + 1) if level < levels - 1 else b"0 0 9 9 re f "
+        drawings.append(stream(head, shows * times))
+    names = b" ".join(b"/F%d %d 0 R" % (level, 5 + level) for level in range(levels))
+    return page_that_draws(b"/F0 Do", b"/XObject<<%s>>" % names, *drawings)
+
+
+@pytest.mark.parametrize("own_resources", [True, False])
+def test_drawings_in_drawings_that_stand_for_millions_are_refused(own_resources):
+    with pytest.raises(DataError, match="stands for more than 500,000 objects"):
+        PdfPages(forms(12, 10, own_resources=own_resources), Path("x.pdf"))
+    few = PdfPages(forms(3, 10, own_resources=own_resources), Path("x.pdf"))
+    assert few.decode(0, None).min() == 0
+
+
+def test_a_drawing_that_shows_itself_is_refused():
+    head = b"/Subtype/Form/BBox[0 0 9 9]/Resources<</XObject<</F 5 0 R>>>>"
+    content = page_that_draws(
+        b"/F Do", b"/XObject<</F 5 0 R>>", stream(head, b"/F Do /F Do")
+    )
+    with pytest.raises(DataError, match="stands for more than"):
+        PdfPages(content, Path("x.pdf"))
+
+
+def test_a_million_paths_are_refused():
+    packed = zlib.compress(b"0 0 9 9 re f\n" * 1_000_000, 9)
+    content = page_that_draws(b"", b"").replace(
+        stream(b"", b""), stream(b"/Filter/FlateDecode", packed)
+    )
+    with pytest.raises(DataError, match="stands for more than 500,000 objects"):
+        PdfPages(content, Path("x.pdf"))
+
+
+@pytest.mark.parametrize("steps", [b"/XStep 0.001/YStep 9", b"/XStep 9/YStep -.01"])
+def test_a_pattern_of_billions_of_tiles_is_refused(steps):
+    tile = b"/PatternType 1/PaintType 1/TilingType 1/BBox[0 0 1 1]/Resources<<>>" + steps
+    content = page_that_draws(
+        b"/Pattern cs /P scn 0 0 200 50 re f",
+        b"/Pattern<</P 5 0 R>>",
+        stream(tile, b"0 0 1 1 re f"),
+    )
+    with pytest.raises(DataError, match="tiles smaller than a pixel"):
+        PdfPages(content, Path("x.pdf"))
+
+
+def test_a_page_that_takes_long_to_draw_is_stopped(monkeypatch):
+    monkeypatch.setattr("nordocr_cli.data.pdf._DRAWING_S", 0.0)
+    content = page_that_draws(b"0 0 200 50 re f " * 1000, b"")
+    with pytest.raises(DataError, match=r"x\.pdf, page 1: drawing it takes more than 0 s"):
+        PdfPages(content, Path("x.pdf")).decode(0, None)
