@@ -16,11 +16,13 @@ from nordocr_cli.current_file import reading_file
 from nordocr_cli.data.pdf import PdfPages, is_pdf
 from nordocr_cli.data.resize import (
     Pixels,
+    UnsupportedPixelsError,
     decode_image,
     image_size,
     open_image,
     read_image_bytes,
     rgb_pixels,
+    unsupported_tiff,
 )
 from nordocr_cli.errors import DataError, UsageError
 from nordocr_cli.limits import Limits
@@ -152,7 +154,12 @@ class Document(Sequence[Pixels]):
                 return rgb_pixels(image, keep_gray=self._keep_gray)
         except DataError:
             raise
+        except UnsupportedPixelsError as error:
+            raise DataError(f"{where}: {error}") from None
         except UnidentifiedImageError:
+            unsupported = unsupported_tiff(self._bytes, where)
+            if unsupported is not None:
+                raise unsupported from None
             raise DataError(
                 f"{where}: damaged image (its header is no TIFF's); save the page again"
             ) from None

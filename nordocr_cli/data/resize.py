@@ -10,7 +10,7 @@ import stat
 import struct
 import warnings
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,10 @@ _PHOTOMETRIC, _MIN_IS_WHITE = (
     262,
     0,
 )  # TIFF tag and its value for bilevel and gray paper at 0
+_BITS_A_SAMPLE, _SAMPLES, _PLANES, _SAMPLE_FORMAT = 258, 277, 284, 339  # TIFF tags
+_SEPARATE_PLANES = 2  # value of _PLANES
+_SAMPLE_KINDS = {2: "signed integer", 3: "floating-point", 5: "complex", 6: "complex"}
+_NARROW_BITS = 8
 # The largest value of white that scanners write into wider pixels: 8, 10, 12, 14 and 16 bits.
 _WHITES = (255, 1023, 4095, 16383, 65535)
 _CV2_INTERPOLATION = {
@@ -67,6 +71,10 @@ _CV2_INTERPOLATION = {
     "area": cv2.INTER_AREA,
     "cubic": cv2.INTER_CUBIC,
 }
+
+
+class UnsupportedPixelsError(ValueError):
+    """The image is sound, but its kind of pixels cannot be read; the message says which."""
 
 
 def decode_image(
@@ -115,6 +123,8 @@ def _decode_with_pillow(data: bytes, what: str, max_pixels: int, keep_gray: bool
         ) from None
     except UnidentifiedImageError:
         raise _unidentified(data, what) from None
+    except UnsupportedPixelsError as error:
+        raise DataError(f"{what}: {error}") from None
     except Exception as error:  # a decoder fed with damaged bytes raises almost anything
         raise DataError(f"{what}: damaged image: {error}") from error
 
@@ -158,10 +168,40 @@ def _decoded_webp(image: Image.Image, data: bytes) -> Image.Image:
 
 def _unidentified(data: bytes, what: str) -> DataError:
     """The error for bytes in no format that is read; it names what they look like."""
+    unsupported = unsupported_tiff(data, what)
+    if unsupported is not None:
+        return unsupported
     head = data[:_LOOK_BYTES].lstrip().lower()
     kind = next((kind for mark, kind in _LOOKS.items() if mark in head), None)
     but = f", but {kind}" if kind else ""
     return DataError(f"{what}: not an image in {', '.join(FORMATS)}{but}")
+
+
+def unsupported_tiff(data: bytes, what: str) -> DataError | None:
+    """Return the error for a TIFF whose kind of samples Pillow does not know, None for other and
+    for damaged files.
+    """
+    from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
+    if data[:2] not in (b"II", b"MM"):
+        return None
+    try:
+        file = io.BytesIO(data)
+        is_big = b"\x2b" in data[2:4]
+        directory = ImageFileDirectory_v2(file.read(16 if is_big else 8))
+        file.seek(directory.next)
+        directory.load(file)
+        bits = max(directory.get(_BITS_A_SAMPLE, (1,)))
+        kind = directory.get(_SAMPLE_FORMAT, (1,))[0]
+    except Exception:  # noqa: BLE001 # damaged: the caller's message stands
+        return None
+    if bits in (1, _NARROW_BITS):
+        return None  # Pillow knows these, so the file is damaged
+    name = _SAMPLE_KINDS.get(kind, "unsigned integer")
+    return DataError(
+        f"{what}: a TIFF with {name} samples of {bits} bits cannot be read; convert it to 8 bits"
+        " a sample"
+    )
 
 
 def _decode_plain(
@@ -392,12 +432,14 @@ def rgb_pixels(image: Image.Image, *, keep_gray: bool = False) -> Pixels:
     """Return an opened Pillow image (its current frame) as uint8 (height, width, 3) RGB; see
     `decode_image` for the rules.
 
-    Raises ValueError for pixels below 0 or above 65535, whose white is unknown, and whatever Pillow
-    raises on damaged data.
+    Raises UnsupportedPixelsError for pixels below 0 or above 65535, whose white is unknown, and for
+    wide samples in separate planes, and whatever Pillow raises on damaged data.
     """
+    tags = getattr(image, "tag_v2", {})
+    _require_readable_planes(tags)
     image.load()
     # Pillow turns round one and eight bits, and leaves wider pixels as they are.
-    is_inverted = getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == _MIN_IS_WHITE
+    is_inverted = tags.get(_PHOTOMETRIC) == _MIN_IS_WHITE
     orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
     if image.mode.startswith("I") or image.mode == "F":
         pixels = _gray_of_wide(image, is_inverted)
@@ -410,6 +452,19 @@ def rgb_pixels(image: Image.Image, *, keep_gray: bool = False) -> Pixels:
     if pixels.ndim == 2 and not keep_gray:
         return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB), dtype=np.uint8)
     return pixels
+
+
+def _require_readable_planes(tags: Mapping[int, Any]) -> None:
+    """Raise UnsupportedPixelsError for a TIFF whose colours of more than 8 bits lie in separate
+    planes: Pillow reads other pixels without an error.
+    """
+    is_separate = tags.get(_PLANES) == _SEPARATE_PLANES and tags.get(_SAMPLES, 1) > 1
+    bits = max(tags.get(_BITS_A_SAMPLE, (1,)))
+    if is_separate and bits > _NARROW_BITS:
+        raise UnsupportedPixelsError(
+            f"a TIFF with separate planes of {bits} bits a sample cannot be read; save it with"
+            " interleaved samples or 8 bits a sample"
+        )
 
 
 def _bands(image: Image.Image) -> Iterator[Image.Image]:
@@ -479,7 +534,7 @@ def _gray_of_wide(image: Image.Image, is_inverted: bool) -> Pixels:
     """Scale pixels of more than 8 bits, or floats, to uint8 (height, width).
 
     What value is white is not in the file: it is the smallest of the usual ones that holds all
-    pixels, as paper is bright. Raises ValueError where there is none.
+    pixels, as paper is bright. Raises UnsupportedPixelsError where there is none.
     """
     lowest, highest = np.inf, -np.inf
     for band in _bands(image):
@@ -488,7 +543,7 @@ def _gray_of_wide(image: Image.Image, is_inverted: bool) -> Pixels:
         lowest = float(np.minimum(lowest, values.min()))
         highest = float(np.maximum(highest, values.max()))
     if not (lowest >= 0 and highest <= _WHITES[-1]):
-        raise ValueError(
+        raise UnsupportedPixelsError(
             f"pixels of mode {image.mode} from {lowest:g} to {highest:g} have no known white;"
             " convert the image to 8 or 16 bits a channel"
         )

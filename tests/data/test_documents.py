@@ -162,6 +162,59 @@ def test_pixels_without_a_known_white_are_refused_by_name(tmp_path):
             read_pages(tmp_path / "a.tif")[0]
 
 
+def written_by_hand(planes, bits, sample_format):
+    """A TIFF 8 px wide and 6 px high whose samples lie in `planes`, one after the other."""
+    count = len(planes)
+    content = bytearray(struct.pack("<2sHI", b"II", 42, 0))
+    offsets = []
+    for plane in planes:
+        offsets.append(len(content))
+        content += plane
+    tags = {
+        256: [8],
+        257: [6],
+        258: [bits] * count,
+        259: [1],
+        262: [2 if count == 3 else 1],
+        273: offsets,
+        277: [count],
+        278: [6],
+        279: [len(plane) for plane in planes],
+        284: [2 if count == 3 else 1],
+        339: [sample_format] * count,
+    }
+    entries = b""
+    for tag, values in tags.items():
+        value = struct.pack(f"<{len(values)}H", *values).ljust(4, b"\0")
+        if len(value) > 4:
+            content += value
+            value = struct.pack("<I", len(content) - len(value))
+        entries += struct.pack("<HHI", tag, 3, len(values)) + value
+    struct.pack_into("<I", content, 4, len(content))
+    return bytes(content + struct.pack("<H", len(tags)) + entries + bytes(4))
+
+
+@pytest.mark.parametrize(
+    ("planes", "bits", "sample_format", "named"),
+    [
+        ([bytes(2 * 48)] * 3, 16, 1, "separate planes of 16 bits a sample"),
+        ([bytes(8 * 48)], 64, 3, "floating-point samples of 64 bits"),
+        ([bytes(2 * 48)], 16, 3, "floating-point samples of 16 bits"),
+    ],
+)
+def test_pixels_that_cannot_be_read_are_named(planes, bits, sample_format, named, tmp_path):
+    (tmp_path / "a.tif").write_bytes(written_by_hand(planes, bits, sample_format))
+    with pytest.raises(DataError, match=rf"a\.tif: a TIFF with {named} cannot be read; "):
+        read_pages(tmp_path / "a.tif")[0]
+
+
+def test_separate_planes_of_eight_bits_are_read(tmp_path):
+    planes = [bytes([shade]) * 48 for shade in (200, 100, 50)]
+    (tmp_path / "a.tif").write_bytes(written_by_hand(planes, 8, 1))
+    (page,) = read_pages(tmp_path / "a.tif")
+    assert page[3, 3].tolist() == [200, 100, 50]
+
+
 def test_sixteen_bits_may_be_the_other_way_round(tmp_path):
     content = bytearray(scanned("I;16", (0, 65535)))
     with Image.open(io.BytesIO(content)) as image:
