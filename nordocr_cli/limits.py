@@ -38,6 +38,7 @@ MAX_TOML_BYTES = 1 << 20
 HEAD_BYTES = 4096  # of a file, by which its format is recognized
 # Our own files nest at most 8 levels; ALTO and TrOCR configurations as JSON at most 12.
 MAX_DEPTH = 64
+MAX_LINE_CHARACTERS = 20_000
 # Each list, table or element of a file takes 60 to 300 bytes of memory. Beyond a million of them
 # there may be one for this many characters.
 _MAX_EMPTY_PARTS = 1_000_000
@@ -99,6 +100,14 @@ def require_few_parts(count: int, characters: int, what: str) -> None:
     """
     if count > _MAX_EMPTY_PARTS + characters // _LEAST_CHARACTERS:
         raise ValueError(f"{count:,} {what} in {characters:,} characters are too many")
+
+
+def require_line_length(text: str) -> None:
+    """Raise ValueError for a text that is no line: comparing two such texts takes gigabytes."""
+    if len(text) > MAX_LINE_CHARACTERS:
+        raise ValueError(
+            f"a text of {len(text):,} characters; a line has at most {MAX_LINE_CHARACTERS:,}"
+        )
 
 
 def kind_of_file(mode: int) -> str:

@@ -21,6 +21,7 @@ from nordocr_cli.data.layouts.layout import (
 )
 from nordocr_cli.data.notes import check_notes
 from nordocr_cli.errors import DataError
+from nordocr_cli.limits import require_line_length
 from nordocr_cli.pages.outline import Outline, outline_of
 from nordocr_cli.records import Box, LineRow
 
@@ -110,6 +111,7 @@ def make_entry(value: Mapping[str, Any], where: str, key: str | None = None) -> 
     if not fields["image"]:
         raise ValueError("'image' is empty")
     text = to_nfc(fields["text"])
+    require_line_length(text)
     if extra:
         _check_extra(extra)
     if "lang" in own:

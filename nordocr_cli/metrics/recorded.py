@@ -20,7 +20,7 @@ from typing import Any
 
 from nordocr_cli.atomic import sha256_of
 from nordocr_cli.errors import DataError, UsageError
-from nordocr_cli.limits import parse_json, read_json, read_text
+from nordocr_cli.limits import parse_json, read_json, read_text, require_line_length
 from nordocr_cli.records import LineResult, finite
 
 
@@ -101,6 +101,8 @@ def _parse(text: str, where: str, subset_key: str) -> RecordedLine:
             raise ValueError(f"hypothesis (or hyp) must be a string, not {hypothesis!r}")
         if reference is not None and not isinstance(reference, str):
             raise ValueError(f"reference must be a string, not {reference!r}")
+        require_line_length(hypothesis)
+        require_line_length(reference or "")
         flags = value.get("flags", ())
         if not isinstance(flags, list | tuple):
             raise ValueError(f"flags must be a list, not {flags!r}")

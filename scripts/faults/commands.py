@@ -7,6 +7,7 @@ libraries loaded: a twentieth of a second instead of two. Others run in this pro
 
 import gc
 import importlib
+import io
 import json
 import os
 import pkgutil
@@ -20,6 +21,7 @@ import sys
 import tempfile
 import time
 import traceback
+import zipfile
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -206,6 +208,61 @@ def _tiff_pages(count: int) -> bytes:
         following = len(header) + (number + 1) * size if number + 1 < count else 0
         content += following.to_bytes(4, "little")
     return bytes(content)
+
+
+def _pdf_of_forms(levels: int) -> bytes:
+    """A PDF of a page with drawings that each show the next one ten times."""
+    content = b"/F0 Do"
+    objects = [f"<</Length {len(content)}>>stream\n".encode() + content + b"\nendstream"]
+    for level in range(levels):
+        shown = b"/F%d Do " % (level + 1) * 10 if level < levels - 1 else b"0 0 9 9 re f"
+        resources = b"/Resources<</XObject<</F%d %d 0 R>>>>" % (level + 1, 6 + level)
+        head = b"<</Subtype/Form/BBox[0 0 200 100]%s/Length %d>>" % (resources, len(shown))
+        objects.append(head + b"stream\n" + shown + b"\nendstream")
+    numbered = (b"%d 0 obj%s endobj\n" % (n, found) for n, found in enumerate(objects, 4))
+    return (
+        b"%PDF-1.4\n1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj\n"
+        b"2 0 obj<</Type/Pages/Kids[3 0 R]/Count 1>>endobj\n"
+        b"3 0 obj<</Type/Page/Parent 2 0 R/MediaBox[0 0 200 100]/Contents 4 0 R"
+        b"/Resources<</XObject<</F0 5 0 R>>>>>>endobj\n"
+        + b"".join(numbered)
+        + b"trailer<</Root 1 0 R>>"
+    )
+
+
+def _alto_of_one_line(text: str) -> bytes:
+    place = 'HPOS="1" VPOS="1" WIDTH="90" HEIGHT="20"'
+    return (
+        '<alto><Layout><Page WIDTH="200" HEIGHT="100"><PrintSpace>'
+        f'<TextLine {place}><String CONTENT="{text}"/></TextLine>'
+        "</PrintSpace></Page></Layout></alto>"
+    ).encode()
+
+
+def _jpeg_of_scans(times: int) -> bytes:
+    """A progressive JPEG whose last scan comes many times."""
+    white = np.full((2000, 2000), 255, np.uint8)
+    content = cv2.imencode(".jpg", white, [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1].tobytes()
+    last = content.rindex(b"\xff\xda")
+    return content[:-2] + content[last:-2] * times + content[-2:]
+
+
+def _blank_webp(side: int) -> bytes:
+    lossless = [cv2.IMWRITE_WEBP_QUALITY, 101]
+    return cv2.imencode(".webp", np.zeros((side, side), np.uint8), lossless)[1].tobytes()
+
+
+def _zip_of_zeros(megabytes: int) -> bytes:
+    written = io.BytesIO()
+    with zipfile.ZipFile(written, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("labels.tsv", bytes(megabytes << 20))
+    return written.getvalue()
+
+
+def _npz_of_zeros(megabytes: int) -> bytes:
+    written = io.BytesIO()
+    np.savez_compressed(written, last_1=np.zeros(megabytes << 20, np.uint8))
+    return written.getvalue()
 
 
 def hostile_files(folder: Path) -> list[Path]:
@@ -411,6 +468,13 @@ def bombs(folder: Path) -> Trial:
         ("pages.tif", _tiff_pages(12_000)),
         ("deep.json", b"[" * 2_000_000),
         ("wide.json", b"[" + b"[]," * 2_000_000 + b"[]]"),
+        ("wide.xml", b"<alto>" + b"<a/>" * 2_000_000 + b"</alto>"),
+        ("long.xml", _alto_of_one_line("x" * 3_000_000)),
+        ("forms.pdf", _pdf_of_forms(12)),
+        ("scans.jpg", _jpeg_of_scans(3000)),
+        ("blank.webp", _blank_webp(6300)),
+        ("zeros.zip", _zip_of_zeros(1500)),
+        ("zeros.npz", _npz_of_zeros(500)),
     ):
         (pool / name).write_bytes(content)
     with open(pool / "sparse.png", "wb") as file:
@@ -424,6 +488,11 @@ def bombs(folder: Path) -> Trial:
         lambda path: ["predict", small, "--regions", path],
         lambda path: ["predict", small, "--layout", "line", "--model", path],
         lambda path: ["prep", path, "-o", folder / "out.lmdb", "-p", "svtrv2-nano"],
+        lambda path: ["eval", path, path],
+        lambda path: [
+            *("predict", small, "--layout", "line", "--decoder", "language"),
+            *("--char-lm", path),
+        ],
     )
     base = run(["predict", small, "--layout", "page"], log).megabytes
 
@@ -723,7 +792,7 @@ def two_at_once(folder: Path) -> Trial:
 
 KINDS = (
     Kind("commands", "commands with hostile files and options", 5000, command_line, 240),
-    Kind("bombs", "bombs and special files, within 300 MB and 20 s", 60, bombs, 400),
+    Kind("bombs", "bombs and special files, within 300 MB and 20 s", 140, bombs, 400),
     Kind("kills", "commands killed at any moment, then run again", 800, kills, 3000),
     Kind("disk", "commands on a full disk", 300, full_disk, 1000),
     Kind("two", "two processes with one output", 50, two_at_once, 2000),

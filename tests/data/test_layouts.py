@@ -223,3 +223,8 @@ def test_entities_of_funsd_are_parted_into_lines(tmp_path: Path) -> None:
 def test_abbyy_is_refused_by_its_name(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="ABBYY FineReader XML is not read; export ALTO"):
         layout(tmp_path, '<document xmlns="http://www.abbyy.com/FineReader_xml/10.xml"/>')
+
+
+def test_a_text_that_is_no_line_is_refused(tmp_path):
+    with pytest.raises(DataError, match="a text of 20,001 characters; a line has at most"):
+        layout(tmp_path, PAGE.replace("Rätt text", "x" * 20_001))

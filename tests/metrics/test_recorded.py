@@ -49,6 +49,7 @@ def test_readings_of_another_program(tmp_path):
     ("rows", "message"),
     [
         (["{"], r"t\.jsonl:1: not a recorded reading"),
+        ([json.dumps({"id": "a", "hyp": "x" * 20_001})], "a text of 20,001 characters"),
         (["[1]"], "not a JSON object"),
         ([{"hyp": "x"}], r"id \(or image\) must be a string"),
         ([{"id": "a"}], r"hypothesis \(or hyp\) must be a string, not None"),

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from nordocr_cli.errors import DataError
+from nordocr_cli.limits import require_line_length
 from nordocr_cli.records import Box, Page, Region
 
 # Two-letter codes, and what else the formats write: PAGE names, Tesseract and ALTO three letters.
@@ -81,7 +82,9 @@ def read_page_regions(
     regions: list[Region] = []
     for number, line in enumerate(lines, start=1):
         try:
-            regions.append(read(line, f"{where}, line {number}"))
+            region = read(line, f"{where}, line {number}")
+            require_line_length(region.text or "")
+            regions.append(region)
         except (DataError, KeyError, ValueError) as error:
             if bad_lines is None:
                 raise
