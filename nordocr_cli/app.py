@@ -1,4 +1,4 @@
-"""The command line: one Typer app, one thin file per subcommand, one error boundary."""
+"""The command line: one Typer app, one short file per subcommand, one error boundary."""
 
 import errno
 import os

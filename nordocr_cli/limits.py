@@ -42,7 +42,7 @@ MAX_LINE_CHARACTERS = 20_000
 # Each list, table or element of a file takes 60 to 300 bytes of memory. Beyond a million of them
 # there may be one for this many characters.
 _MAX_EMPTY_PARTS = 1_000_000
-_LEAST_CHARACTERS = 16
+_MINIMUM_CHARACTERS = 16
 # NumPy, LMDB and TOML end at 64 bits.
 MAX_INTEGER = 2**63 - 1
 MIN_INTEGER = -(2**63)
@@ -98,7 +98,7 @@ def require_few_parts(count: int, characters: int, what: str) -> None:
     """Raise ValueError when a text of some megabytes holds so many lists, tables or elements that
     its value would take gigabytes. No real file is made of empty ones.
     """
-    if count > _MAX_EMPTY_PARTS + characters // _LEAST_CHARACTERS:
+    if count > _MAX_EMPTY_PARTS + characters // _MINIMUM_CHARACTERS:
         raise ValueError(f"{count:,} {what} in {characters:,} characters are too many")
 
 

@@ -261,11 +261,11 @@ def _read_with_parents(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
             raise UsageError(
                 f"{current}: extends must be the name of a profile, not {parent!r}"
             )
-        beside = current.parent / f"{parent}.toml"
+        sibling = current.parent / f"{parent}.toml"
         if parent is None:
             current = None
         else:
-            current = beside if beside.is_file() else find_profile(parent)
+            current = sibling if sibling.is_file() else find_profile(parent)
     merged: dict[str, Any] = {}
     origins: dict[str, str] = {}
     for file, table in reversed(chain):

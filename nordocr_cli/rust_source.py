@@ -417,14 +417,14 @@ def split(tokens: Sequence[Token], sign: str = ",") -> list[Sequence[Token]]:
     return parts
 
 
-def select(constants: Sequence[Constant], wanted: str, file: str) -> Constant:
-    """Return the constant that `wanted` names: `NAME`, a path such as `legacy::NAME` or
+def select(constants: Sequence[Constant], requested: str, file: str) -> Constant:
+    """Return the constant that `requested` names: `NAME`, a path such as `legacy::NAME` or
     `self::NAME` (the top of the file), or the line on which it is declared.
 
     Raises DataError when there is none, when it is compiled in tests only or made by a macro, and
     when several are meant, naming each line.
     """
-    named = [constant for constant in constants if _is_named(constant, wanted)]
+    named = [constant for constant in constants if _is_named(constant, requested)]
     usable = [each for each in named if each.active is not False and not each.macro]
     if len(usable) == 1:
         return usable[0]
@@ -434,7 +434,7 @@ def select(constants: Sequence[Constant], wanted: str, file: str) -> Constant:
         names = [each.path if one_line else str(each.line) for each in usable]
         examples = " or ".join(f"{file}#{name}" for name in names)
         raise DataError(
-            f"{file} declares {wanted} {len(usable)} times: {lines}; say which one: {examples}"
+            f"{file} declares {requested} {len(usable)} times: {lines}; say which one: {examples}"
         )
     if named and named[0].macro:
         raise named[0].error(
@@ -447,16 +447,16 @@ def select(constants: Sequence[Constant], wanted: str, file: str) -> Constant:
         )
     names = sorted({each.name for each in constants if _holds_characters(each)})
     if names:
-        hint = nearest(wanted, names)
+        hint = nearest(requested, names)
     else:
         hint = "it declares no array of char"
-    raise DataError(f"{file}: no constant {wanted!r}; {hint}")
+    raise DataError(f"{file}: no constant {requested!r}; {hint}")
 
 
-def _is_named(constant: Constant, wanted: str) -> bool:
-    if wanted.isdecimal():
-        return constant.line == int(wanted)
-    parts = [part for part in wanted.split("::") if part not in ("", "crate")]
+def _is_named(constant: Constant, requested: str) -> bool:
+    if requested.isdecimal():
+        return constant.line == int(requested)
+    parts = [part for part in requested.split("::") if part not in ("", "crate")]
     if parts[0] == "self":
         return not constant.scope and [constant.name] == parts[1:]
     return [*constant.scope, constant.name][-len(parts) :] == parts

@@ -598,7 +598,7 @@ class ShapeRange(Table):
 
 class Engine(ShapeRange):
     """What one engine takes. With `bands` it has one shape range for each band of widths, each with
-    its own batch sizes, and `min_…`, `opt_…`, `max_…` beside them are not used.
+    its own batch sizes, and `min_…`, `opt_…`, `max_…` next to them are not used.
     """
 
     precision: Literal["fp32", "fp16", "bf16"] = "fp16"

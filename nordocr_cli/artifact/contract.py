@@ -183,25 +183,25 @@ class Contract:
             METADATA_KEY: json.dumps(self.to_json(), ensure_ascii=False, sort_keys=True)
         }
 
-    def require_readable_by(self, wanted: "Contract", what: str) -> None:
-        """Refuse to use this artifact where `wanted` holds. Raises ArtifactError naming each
+    def require_readable_by(self, required: "Contract", what: str) -> None:
+        """Refuse to use this artifact where `required` holds. Raises ArtifactError naming each
         difference.
 
         Maximum widths, the rule for lines that are too wide and tightening may differ: they decide
         what part of a crop a network is given, not what its classes and pixels mean.
         """
-        found = differences(self.charset, wanted.charset)
+        found = differences(self.charset, required.charset)
         if found:
             shown = "; ".join(found[:_NAMED_DIFFERENCES])
             rest = len(found) - _NAMED_DIFFERENCES
             more = f" and {rest} more" if rest > 0 else ""
             raise ArtifactError(f"{what}: charset mismatch: {shown}{more}")
         conflicts = self.geometry.conflicts(
-            wanted.geometry, ignore=("max_width", "over_width", "tighten")
+            required.geometry, ignore=("max_width", "over_width", "tighten")
         )
         if conflicts:
             raise ArtifactError(
-                f"{what}: geometry mismatch (artifact / wanted): " + "; ".join(conflicts)
+                f"{what}: geometry mismatch (artifact / required): " + "; ".join(conflicts)
             )
 
 

@@ -1,1 +1,1 @@
-"""The subcommands: one thin file each; flags in, profile, core, print."""
+"""The subcommands, one short file each: parse options, call core, print the result."""

@@ -79,10 +79,15 @@ def advise(
         console.note(f"wrote {output}") if output else console.line(
             found.to_toml().rstrip()
         )
-    wanted = [
+    band_options = [
         f"--band={band.opt_batch}x{band.opt_width}:{band.max_batch}x{band.max_width}"
         for band in found.bands.ranges
     ]
     console.next(
-        "nordocr", "build-engine", "--arch", found.arch, *wanted, model or "MODEL.onnx"
+        "nordocr",
+        "build-engine",
+        "--arch",
+        found.arch,
+        *band_options,
+        model or "MODEL.onnx",
     )

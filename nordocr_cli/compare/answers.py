@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from nordocr_cli.compare.reply import Answer, Reply, most_characters, read_reply
+from nordocr_cli.compare.reply import Answer, Reply, maximum_characters, read_reply
 from nordocr_cli.data.layouts.result_json import box_to_json
 from nordocr_cli.errors import DataError, UsageError
 from nordocr_cli.limits import MAX_TEXT_BYTES, read_regular
@@ -31,7 +31,7 @@ _MAX_WIDTH_PX = 4096  # of an enlarged crop
 # The parameters of a request. Tokens are bounded by the crop's width: a model
 # that repeats itself would otherwise go on to its own limit. No letter takes more than a token or
 # two.
-_TOKENS_MORE, _TOKENS_PER_HEIGHT, _MOST_TOKENS = 32, 6, 1024
+_TOKENS_MORE, _TOKENS_PER_HEIGHT, _MAXIMUM_TOKENS = 32, 6, 1024
 
 
 @dataclass(frozen=True)
@@ -51,17 +51,17 @@ class Question:
         have.
         """
         tokens = _TOKENS_MORE + _TOKENS_PER_HEIGHT * -(-self.width // self.height)
-        return {"temperature": 0, "seed": 1, "max_tokens": min(_MOST_TOKENS, tokens)}
+        return {"temperature": 0, "seed": 1, "max_tokens": min(_MAXIMUM_TOKENS, tokens)}
 
     @property
-    def most_characters(self) -> int:
+    def maximum_characters(self) -> int:
         """A longer reading cannot be of this crop."""
-        return most_characters(self.height, self.width)
+        return maximum_characters(self.height, self.width)
 
     def key(self, model: str) -> str:
         """The key of an answer: these pixels, this model, prompt and parameters."""
-        asked = [self.crop_sha256, model, PROMPT_SHA256, self.params]
-        return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+        identity = [self.crop_sha256, model, PROMPT_SHA256, self.params]
+        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 
 def question(crop: Image, page_index: int, box: Box) -> Question:
@@ -122,18 +122,18 @@ class AnswerFile:
             r["key"]: Reply(**r["reply"]) for r in records if r["model"] == self.model
         }
 
-    def __contains__(self, asked: Question) -> bool:
-        return asked.key(self.model) in self._replies
+    def __contains__(self, question: Question) -> bool:
+        return question.key(self.model) in self._replies
 
     def has_any(self) -> bool:
         """Whether this model has ever answered."""
         return bool(self._replies)
 
-    def get(self, asked: Question) -> Answer:
+    def get(self, question: Question) -> Answer:
         """Return the recorded answer; `unanswered` when there is none."""
-        reply = self._replies.get(asked.key(self.model))
+        reply = self._replies.get(question.key(self.model))
         if reply:
-            return read_reply(reply, asked.most_characters)
+            return read_reply(reply, question.maximum_characters)
         return Answer("unanswered", reason=f"not in {self.path.name}")
 
     def tokens(self, questions: Sequence[Question] | None = None) -> tuple[int, int, int]:
@@ -144,12 +144,16 @@ class AnswerFile:
             replies: list[Reply | None] = list(self._replies.values())
         else:
             replies = [self._replies.get(q.key(self.model)) for q in questions]
-        told = [
+        counted = [
             (r.prompt_tokens, r.completion_tokens or 0)
             for r in replies
             if r and r.prompt_tokens is not None
         ]
-        return len(told), sum(into for into, _ in told), sum(out for _, out in told)
+        return (
+            len(counted),
+            sum(into for into, _ in counted),
+            sum(out for _, out in counted),
+        )
 
     def digest(self, questions: Sequence[Question]) -> str:
         """Return the SHA-256 of the replies to these questions, whatever their order in the file
@@ -164,16 +168,16 @@ class AnswerFile:
             json.dumps([[key, asdict(found[key])] for key in sorted(found)]).encode()
         ).hexdigest()
 
-    def add(self, asked: Question, reply: Reply) -> None:
+    def add(self, question: Question, reply: Reply) -> None:
         """Append one reply. Raises DataError when it cannot be written."""
         record = {
-            "key": asked.key(self.model),
+            "key": question.key(self.model),
             "model": self.model,
             "prompt_sha256": PROMPT_SHA256,
-            "params": asked.params,
-            "crop_sha256": asked.crop_sha256,
-            "page_index": asked.page_index,
-            "bbox": box_to_json(asked.box),
+            "params": question.params,
+            "crop_sha256": question.crop_sha256,
+            "page_index": question.page_index,
+            "bbox": box_to_json(question.box),
             "reply": asdict(reply),
         }
         line = (

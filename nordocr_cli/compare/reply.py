@@ -199,7 +199,7 @@ def _count(usage: Any, key: str) -> int | None:
     return None
 
 
-def most_characters(height: int, width: int) -> int:
+def maximum_characters(height: int, width: int) -> int:
     """Return how long a reading of a crop of `height` x `width` pixels may be before it cannot be
     one.
     """

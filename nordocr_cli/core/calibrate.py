@@ -216,7 +216,7 @@ class _Fit:
 
 
 def _fit(lines: _Lines) -> _Fit:
-    """Return the temperature and the curve with the least log loss. Lines read as empty have no
+    """Return the temperature and the curve with the smallest log loss. Lines read as empty have no
     characters and take no part.
     """
     written = lines.characters > 0

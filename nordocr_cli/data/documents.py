@@ -39,7 +39,7 @@ _OLD_SUBFILE_TYPE, _OLD_REDUCED = 255, 2
 _INTEGER_TYPES = {3: "H", 4: "I"}  # SHORT and LONG
 _SUBFILE_AMONG = 8  # entries are sorted by tag, and these are the smallest
 # A document has many pages: its bytes may be more than those of one page.
-_LEAST_CONTENT = 200_000_000
+_MINIMUM_CONTENT = 200_000_000
 _MAXIMUM_PIPED = 1 << 30
 # Resolutions that no scanner has are left by programs that know none.
 _MINIMUM_DPI, _MAXIMUM_DPI = 36.0, 4800.0
@@ -193,7 +193,7 @@ def read_content(path: Path, limits: Limits | None = None) -> bytes:
     if not path.is_file():
         raise UsageError(f"no document {path}")
     return read_image_bytes(
-        path, max_pixels=max(_LEAST_CONTENT, (limits or Limits()).max_pixels)
+        path, max_pixels=max(_MINIMUM_CONTENT, (limits or Limits()).max_pixels)
     )
 
 

@@ -31,7 +31,7 @@ _BRANCH, _LEAF = 1, 2  # flags of a page
 # flags of a node: the value has pages of its own; several values of one key
 _BIG, _DUPLICATES = 1, 4
 _NO_PAGE = 2**64 - 1
-_MOST_DEPTH = 32
+_MAXIMUM_DEPTH = 32
 _AGAIN = "copy it again, or make it again with `nordocr prep`"
 
 
@@ -129,7 +129,7 @@ def _problem_in_tree(mapped: mmap.mmap, meta: _Meta) -> str | None:
     waiting, seen = ([] if meta.root == _NO_PAGE else [(meta.root, 1)]), set[int]()
     while waiting:
         number, depth = waiting.pop()
-        if not 1 < number < meta.pages or number in seen or depth > _MOST_DEPTH:
+        if not 1 < number < meta.pages or number in seen or depth > _MAXIMUM_DEPTH:
             return f"damaged: its tree leads to page {number} of {meta.pages}"
         seen.add(number)
         start = number * size

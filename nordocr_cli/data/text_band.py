@@ -39,7 +39,7 @@ _SHORT_LOSS = 0.04  # so no more than this share of its strength is cut off
 _WORTH = 0.92  # of the crop's height: a cut that leaves more is not made
 _CENTRE_WIDTH = 0.4  # of the height: how far from the middle the crop's own line may lie
 
-# Distances from the band, in heights of the band: nearest, wanted and farthest cut. Above lie
+# Distances from the band, in heights of the band: nearest, preferred and farthest cut. Above lie
 # ascenders and accents, below descenders.
 _ABOVE = (0.5, 0.9, 1.3)
 _BELOW = (0.3, 0.6, 0.9)
@@ -216,13 +216,13 @@ def _gap(
     rows: NDArray[np.float32],
     strongest: float,
     nearest: float,
-    wanted: float,
+    preferred: float,
     farthest: float,
 ) -> int | None:
     """Return the row at which a cut does no harm, in rows away from the band, or None.
 
-    The quiet row closest to `wanted` is taken. Where letters touch those of a neighbouring line, no
-    row is quiet: then the weakest one, if the neighbour's line is seen behind it.
+    The quiet row closest to `preferred` is taken. Where letters touch those of a neighbouring line,
+    no row is quiet: then the weakest row is taken, if the neighbour's line is seen behind it.
     """
     low, high = round(nearest), round(farthest)
     reach = rows[low : high + 1]
@@ -230,7 +230,7 @@ def _gap(
         return None
     quiet = np.flatnonzero(reach <= _QUIET * strongest)
     if len(quiet):
-        return low + int(quiet[np.abs(quiet + low - wanted).argmin()])
+        return low + int(quiet[np.abs(quiet + low - preferred).argmin()])
     valley = int(reach.argmin())
     beyond = rows[low + valley :]
     if reach[valley] <= _VALLEY * strongest and beyond.max() >= _BEYOND * reach[valley]:

@@ -247,10 +247,9 @@ def require_shapes(
     else:
         channels = charset.num_classes
     if logits.ndim != 3 or logits.shape[2] != channels:
-        wanted = f"(N, T, {channels})"
         raise ArtifactError(
             f"an output of shape {logits.shape} cannot be read with charset {charset.name!r}, which"
-            f" wants {wanted}"
+            f" needs (N, T, {channels})"
         )
     n, length, _ = logits.shape
     if frames.shape != (n,) or (n and not 0 <= frames.min() <= frames.max() <= length):

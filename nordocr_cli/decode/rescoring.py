@@ -23,9 +23,9 @@ from nordocr_cli.decode.language import LanguageModel
 from nordocr_cli.errors import UsageError
 from nordocr_cli.records import Recognition
 
-# The least likelihood of a choice relative to the best class, and the texts kept: chosen on
+# The minimum likelihood of a choice relative to the best class, and the texts kept: chosen on
 # development lines, see docs/recipe.md.
-LEAST_LIKELIHOOD = 0.003
+MINIMUM_LIKELIHOOD = 0.003
 BEAM_WIDTH = 8
 # Many tills and needle printers draw 0 and O alike, and the network's preference says little. The
 # weight of its log likelihoods between the two, where an O stands next to a digit.
@@ -88,7 +88,7 @@ def decode_with_language(
         temperature = 1.0
 
     best = scores.max(axis=2, keepdims=True)  # (N, T, 1)
-    near = scores > best + np.log(LEAST_LIKELIHOOD)  # (N, T, C)
+    near = scores > best + np.log(MINIMUM_LIKELIHOOD)  # (N, T, C)
     in_doubt = near.sum(axis=2) > 1  # (N, T)
 
     readings: list[Recognition] = []
@@ -130,7 +130,7 @@ def stretches(
                 yield Stretch(first, last, (Choice(character, 0.0),))
             continue
 
-        # A class that touches this stretch would melt into its neighbour.
+        # A class that touches this stretch would merge with its neighbour.
         touching = [int(classes[at]) for at in (first - 1, last) if 0 <= at < len(classes)]
         if character == BLANK:
             likely = _insertions(line[first:last], touching)
@@ -174,7 +174,7 @@ def _insertions(frames: NDArray[np.float32], touching: Sequence[int]) -> list[Ch
     """The characters that may stand in a stretch of blanks (t, C), each in its best frame."""
     gain = (frames - frames[:, BLANK, None]).max(axis=0)  # (C,)
     gain[[BLANK, *touching]] = -np.inf
-    likely = np.flatnonzero(gain > np.log(LEAST_LIKELIHOOD))
+    likely = np.flatnonzero(gain > np.log(MINIMUM_LIKELIHOOD))
     return [Choice(int(c), float(gain[c])) for c in likely]
 
 
@@ -184,11 +184,11 @@ def _replacements(
     """What may stand in place of a character in its frames (t, C): another one in its best frame
     with blanks or itself in the rest, or blanks alone.
     """
-    least = np.log(LEAST_LIKELIHOOD)
+    minimum = np.log(MINIMUM_LIKELIHOOD)
     relative = frames - frames[:, character, None]  # (t, C)
     blanks = relative[:, BLANK]
     found = []
-    for other in np.flatnonzero(relative.max(axis=0) > least).tolist():
+    for other in np.flatnonzero(relative.max(axis=0) > minimum).tolist():
         if other == character or (other != BLANK and other in touching):
             continue
         if other == BLANK:
@@ -198,7 +198,7 @@ def _replacements(
             rest = np.maximum(blanks, own)
             at = int(own.argmax())
             score = float(own[at] + rest.sum() - rest[at])
-        if score > least:
+        if score > minimum:
             found.append(Choice(other, score))
     return found
 

@@ -76,7 +76,7 @@ class GalleryRow:
     """One line of the gallery: the reference, the hypotheses (by name of the reader), and a PNG
     of the crop if there is one.
 
-    `facets` are what the gallery can be filtered by (name → values), `detail` a few words beside
+    `facets` are what the gallery can be filtered by (name → values), `detail` a few words next to
     them; `manifest` is the row that "accept reading" exports with the reading as its text.
     """
 

@@ -192,7 +192,7 @@ def sign_flip_test(differences: NDArray[np.float64], seed: int = SEED) -> SignFl
 
     If both recognizers read alike, the two hypotheses of a document could be exchanged: the sign of
     its difference is a coin toss. Each figure's statistic is |sum| over the square root of the sum
-    of squares, and its p is the share of sign flips in which the greatest statistic of any figure
+    of squares, and its p is the share of sign flips in which the largest statistic of any figure
     reaches it (the maximum statistic of Westfall and Young 1993, which keeps the level for all
     figures together).
     """
@@ -206,20 +206,20 @@ def sign_flip_test(differences: NDArray[np.float64], seed: int = SEED) -> SignFl
     observed = np.abs(changed.sum(axis=0))
     units = len(changed)
     exact = units <= EXACT_UNITS
-    greatest = _flip_signs(changed, exact, seed)
+    largest = _flip_signs(changed, exact, seed)
     # Sums of the same numbers in another order differ in the last digits.
-    reached = (greatest[:, None] >= observed - 1e-9).sum(axis=0)
+    reached = (largest[:, None] >= observed - 1e-9).sum(axis=0)
     if exact:
-        p[varying] = reached / len(greatest)
+        p[varying] = reached / len(largest)
     else:
-        p[varying] = (reached + 1) / (len(greatest) + 1)
+        p[varying] = (reached + 1) / (len(largest) + 1)
     return SignFlips(tuple(map(float, p)), exact)
 
 
 def _flip_signs(
     changed: NDArray[np.float64], exact: bool, seed: int
 ) -> NDArray[np.float64]:
-    """The greatest statistic of each sign flip, (flips,)."""
+    """The largest statistic of each sign flip, (flips,)."""
     units = len(changed)
     if exact:
         bits = np.arange(2**units)[:, None] >> np.arange(units) & 1  # (2^units, units)

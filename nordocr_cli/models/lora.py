@@ -1,5 +1,5 @@
-"""Low-rank adaptation of linear layers: a frozen matrix learns through a product of two thin ones,
-and is then one again.
+"""Low-rank adaptation of linear layers: a frozen matrix learns through a product of two low-rank
+matrices, which is merged into it at the end.
 """
 
 from typing import TypeVar

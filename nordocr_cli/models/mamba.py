@@ -157,13 +157,13 @@ class MambaEncoder(nn.Module):
             default=-1,
         )
         if blocks < len(self.layers):
-            told = (
+            problem = (
                 f"has {blocks} Mamba blocks, model.layers asks for {len(self.layers)}: --set"
                 f" model.layers={blocks}"
             )
             raise ArtifactError(
                 f"{key}: {path}"
-                f" {told if blocks else 'holds no Mamba blocks (layers.0.mixer.A_log, …)'}"
+                f" {problem if blocks else 'holds no Mamba blocks (layers.0.mixer.A_log, …)'}"
             )
         taken = {f"layers.{index}." for index in range(len(self.layers))}
         own = self.state_dict()

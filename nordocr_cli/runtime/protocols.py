@@ -24,7 +24,7 @@ class Runner(Protocol):
     uses_widths: bool
 
     @property
-    def lanes(self) -> Sequence["Runner"]:
+    def replicas(self) -> Sequence["Runner"]:
         """The same network once per core, for batches in parallel; empty when one call uses all
         cores.
         """

@@ -96,11 +96,11 @@ class RunnerRecognizer:
             for index, reading in zip(members, found, strict=True):
                 readings[index] = self.calibrated(reading)
 
-        if len(batches) > 1 and (lanes := self.runner.lanes):
-            with ThreadPoolExecutor(len(lanes)) as pool:
+        if len(batches) > 1 and (replicas := self.runner.replicas):
+            with ThreadPoolExecutor(len(replicas)) as pool:
                 # Wide lines first: a wide line that starts last would leave the other cores idle.
                 done = [
-                    pool.submit(read, batch, lanes[i % len(lanes)])
+                    pool.submit(read, batch, replicas[i % len(replicas)])
                     for i, batch in enumerate(reversed(batches))
                 ]
                 try:

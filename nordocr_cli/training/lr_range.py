@@ -51,7 +51,7 @@ class Sweep:
 
     @property
     def least_at(self) -> float:
-        """The rate at which the smoothed loss was the least."""
+        """The rate at which the smoothed loss was smallest."""
         return self.rates[int(np.argmin(self.smoothed))]
 
     @property

@@ -13,7 +13,7 @@ _TUNABLES = (
 )
 
 
-# oneDNN keeps the compiled kernels of every shape that it has met, 1,024 of them unless told
+# oneDNN keeps the compiled kernels of every shape that it has met, 1,024 of them unless configured
 # otherwise. Batches of ever new widths fill that cache with kernels that are never used again.
 _PRIMITIVE_CACHE, _PRIMITIVES = "ONEDNN_PRIMITIVE_CACHE_CAPACITY", "256"
 

@@ -53,21 +53,22 @@ class LogError(DataError):
     """The log of a run cannot be written, usually because the disk is full."""
 
 
-def new_run_folder(wanted: Path | None, name: str) -> Path:
-    """Make and return the folder of a new run: `wanted`, or `runs/<name>-<n>` with the next free n.
+def new_run_folder(requested: Path | None, name: str) -> Path:
+    """Make and return the folder of a new run: `requested`, or `runs/<name>-<n>` with the next
+    free n.
 
-    Raises UsageError when `wanted` is a file or holds a run already, DataError when no folder can
-    be made there.
+    Raises UsageError when `requested` is a file or holds a run already, DataError when no folder
+    can be made there.
     """
-    if wanted is not None:
-        if wanted.is_file():
-            raise UsageError(f"{wanted} is a file, not a folder; name another --run-dir")
-        if wanted.is_dir() and any(wanted.iterdir()):
+    if requested is not None:
+        if requested.is_file():
+            raise UsageError(f"{requested} is a file, not a folder; name another --run-dir")
+        if requested.is_dir() and any(requested.iterdir()):
             raise UsageError(
-                f"{wanted} exists and is not empty; continue it with --resume {wanted}, or name"
-                " another --run-dir"
+                f"{requested} exists and is not empty; continue it with --resume {requested},"
+                " or name another --run-dir"
             )
-        return _made(wanted)
+        return _made(requested)
     runs = Path("runs")
     named = re.compile(re.escape(name) + r"-(\d+)")
     taken = [

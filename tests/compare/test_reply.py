@@ -5,7 +5,7 @@ import pytest
 from nordocr_cli.compare.reply import (
     Answer,
     Reply,
-    most_characters,
+    maximum_characters,
     parse_completion,
     read_reply,
 )
@@ -80,10 +80,10 @@ def test_an_answer_that_did_not_stop_or_cannot_be_read_has_no_text():
 
 
 def test_the_limit_grows_with_the_width():
-    assert most_characters(32, 32) == 14
-    assert most_characters(32, 1727) == 8 + 6 * 54
+    assert maximum_characters(32, 32) == 14
+    assert maximum_characters(32, 1727) == 8 + 6 * 54
     # The densest line of the development set.
-    assert most_characters(32, 882) >= 1.5 * len(
+    assert maximum_characters(32, 882) >= 1.5 * len(
         "Sikring: Regnskapsmaterialet skal på en forsvarlig måte sikres mot urettmessig endring,"
         " sletting eller tap."
     )

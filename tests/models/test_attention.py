@@ -42,7 +42,7 @@ def mask(kind, length):
 def test_every_form_means_the_same(form, kind, monkeypatch):
     """On a CPU in bfloat16 other paths run than in float32; gradients included."""
     for name, value in zip(
-        ("_LEAST_SCORES", "_KEPT_TOKENS", "_PIECE"), FORMS[form], strict=True
+        ("_MINIMUM_SCORES", "_KEPT_TOKENS", "_PIECE"), FORMS[form], strict=True
     ):
         monkeypatch.setattr(module, name, value)
     generator = torch.Generator().manual_seed(5)
@@ -70,7 +70,7 @@ def test_every_form_means_the_same(form, kind, monkeypatch):
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.trace:DeprecationWarning")
 def test_a_graph_holds_torchs_own_operator(monkeypatch):
-    monkeypatch.setattr(module, "_LEAST_SCORES", 0)
+    monkeypatch.setattr(module, "_MINIMUM_SCORES", 0)
     q = torch.randn(1, 2, 8, 16).bfloat16()
     graph = torch.jit.trace(lambda q: attention(q, q, q, None), q, check_trace=False).graph
     assert "aten::scaled_dot_product_attention" in str(graph)

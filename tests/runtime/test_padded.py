@@ -23,7 +23,7 @@ TABLE = profile_to_json(load_profile("svtrv2-nano").profile)
 class Recorder:
     """A runner that keeps what it was given and reads an `a` with a space on both sides."""
 
-    name, backend, lanes, uses_widths = "stub", "stub", (), True
+    name, backend, replicas, uses_widths = "stub", "stub", (), True
 
     def __init__(self, contract):
         self.contract, self.given = contract, []

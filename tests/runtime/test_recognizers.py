@@ -23,7 +23,7 @@ LINES = Path(__file__).parents[2] / "samples" / "lines" / "images"
 class StubRunner:
     """Stands in where only the batches matter."""
 
-    name, lanes = "stub", ()
+    name, replicas = "stub", ()
     contract = Contract(NORDIC, Geometry(max_width=512), {})
 
     def __init__(self, uses_widths):
@@ -98,7 +98,7 @@ def test_lanes_read_what_one_call_after_another_reads(crops, tiny_onnx):
     alone, side_by_side = (
         open_recognizer(tiny_onnx, threads=threads) for threads in (1, 2)
     )
-    assert (len(alone.runner.lanes), len(side_by_side.runner.lanes)) == (0, 2)
+    assert (len(alone.runner.replicas), len(side_by_side.runner.replicas)) == (0, 2)
     assert side_by_side.recognize(crops) == alone.recognize(crops)
 
 
@@ -108,6 +108,6 @@ def test_a_batch_that_fails_in_a_lane_is_raised(crops):
             raise ArtifactError("no")
 
     runner = Failing(uses_widths=False)
-    runner.lanes = (runner, runner)
+    runner.replicas = (runner, runner)
     with pytest.raises(ArtifactError, match="no"):
         RunnerRecognizer(runner).recognize(crops)

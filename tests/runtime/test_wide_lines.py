@@ -24,7 +24,7 @@ class Barcode:
     paper. What is cut off at a window's edge it misreads, as networks do.
     """
 
-    name, backend, uses_widths, lanes = "barcode", "stub", True, ()
+    name, backend, uses_widths, replicas = "barcode", "stub", True, ()
 
     def __init__(self, geometry):
         self.contract = Contract(NORDIC, geometry, {})

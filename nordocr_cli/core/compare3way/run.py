@@ -192,8 +192,8 @@ def _ask_vlm(
         name = f"{name} (VLM)"
 
     questions = list(questions_of(lines, pages))
-    asked = ask_missing(questions, answers, reference.server, reference.offline, progress)
-    told, tokens_in, tokens_out = answers.tokens(questions)
+    outcome = ask_missing(questions, answers, reference.server, reference.offline, progress)
+    counted, tokens_in, tokens_out = answers.tokens(questions)
     vlm = VlmInput(
         model=name,
         prompt=PROMPT,
@@ -202,9 +202,9 @@ def _ask_vlm(
         answers_sha256=answers.digest(questions),
         tokens_in=tokens_in,
         tokens_out=tokens_out,
-        tokens_told_by=told,
+        tokens_told_by=counted,
     )
-    return with_answers(lines, asked.answers, progress), name, vlm
+    return with_answers(lines, outcome.answers, progress), name, vlm
 
 
 def _with_reference(

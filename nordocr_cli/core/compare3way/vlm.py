@@ -62,23 +62,24 @@ def ask_missing(
     if server and unanswered:
         into, out, counted = estimate_tokens(unanswered, answers)
         if counted:
-            basis = "as the recorded answers took"
+            basis = "estimated from the recorded answers"
         else:
-            basis = "a guess, until answers tell"
+            basis = "a guess, until there are answers"
         progress.note(
             f"sending {len(unanswered)} line crops to {server.url}"
             f" ({len(questions) - len(unanswered)} already answered): about {into:,} tokens in and"
             f" {out:,} out, {basis}{_cost(server, into, out)}"
         )
-    asked = ask(questions, answers, server, progress)
-    if server and asked.requests:
-        told, into, out = answers.tokens(unanswered)
-        failed = ", ".join(f"{count} {what}" for what, count in asked.failures)
+    outcome = ask(questions, answers, server, progress)
+    if server and outcome.requests:
+        answered, into, out = answers.tokens(unanswered)
+        failed = ", ".join(f"{count} {what}" for what, count in outcome.failures)
         progress.note(
-            f"{asked.requests} requests{f' ({failed}, tried again)' if failed else ''}; {into:,}"
-            f" tokens in and {out:,} out, as {told} new answers tell{_cost(server, into, out)}"
+            f"{outcome.requests} requests{f' ({failed}, tried again)' if failed else ''}; {into:,}"
+            f" tokens in and {out:,} out, estimated from {answered} new answers"
+            f"{_cost(server, into, out)}"
         )
-    return asked
+    return outcome
 
 
 def _cost(server: Endpoint, into: int, out: int) -> str:

@@ -21,7 +21,7 @@ def output_files(output: Path) -> tuple[Path, Path]:
         return output, output.with_suffix(".lines.jsonl")
     if output.suffix == ".jsonl":
         raise UsageError(
-            f"{output}: give a folder or FILE.json; the lines are written beside the report"
+            f"{output}: give a folder or FILE.json; the lines are written next to the report"
         )
     return output / "eval.json", output / "lines.jsonl"
 

@@ -340,8 +340,9 @@ def _simplified_copy(
         raise UsageError(
             "--sim is the simplified fp32 file: leave --no-simplify and --precision out"
         )
-    wanted = foreign if requested is None else requested
-    if not wanted or not simplify or "fp32" not in outputs:
+    if requested is None:
+        requested = foreign
+    if not requested or not simplify or "fp32" not in outputs:
         return None
     return simplified_sibling(outputs["fp32"])
 

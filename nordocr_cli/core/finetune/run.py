@@ -153,9 +153,9 @@ class FinetuneRun:
         from nordocr_cli.core.synth.run import RESAMPLERS, prepare_job, synthesize
 
         charset, geometry = charset_of(self.plan), self.plan.profile.geometry
-        wanted = [(self.guard, _GUARD_SEED, _GUARD_LINES)]
+        planned = [(self.guard, _GUARD_SEED, _GUARD_LINES)]
         if self.request.rendered_share:
-            wanted.append((self.rendered, self.request.seed, self.plan.rendered_lines))
+            planned.append((self.rendered, self.request.seed, self.plan.rendered_lines))
         job, _ = prepare_job(
             geometry,
             charset,
@@ -164,7 +164,7 @@ class FinetuneRun:
             resamplers=RESAMPLERS,
             progress=self.progress,
         )
-        for store, seed, count in wanted:
+        for store, seed, count in planned:
             shutil.rmtree(store, ignore_errors=True)
             synthesize(store, replace(job, seed=seed), count, progress=self.progress)
         return {"guard": _GUARD_LINES, "rendered": self.plan.rendered_lines}

@@ -50,7 +50,7 @@ models/trocr/network.py
     _quantization: torch.cuda.current_device  <- gpu_tests
     _quantization: torch.cuda.is_available  <- gpu_tests
 runtime/backends/onnxruntime/runner.py
-    OnnxRuntimeRunner.lanes: self.device != 'cpu'  <- inference, accuracy
+    OnnxRuntimeRunner.replicas: self.device != 'cpu'  <- inference, accuracy
     _open_session: requested.kind == 'cpu'  <- inference, accuracy
     _open_session: requested.kind == 'cuda'  <- inference, accuracy
     _open_session: requested.kind == 'tensorrt'  <- inference

@@ -26,10 +26,8 @@ _NETWORKS = {
     "mamba-320": ("model.layers=2",),
     "parseq-32x128": ("model.size=tiny",),
 }
-_FP32_TOLERANCE = 2e-3  # of logits and gradients, relative to their greatest
-_SCAN_TOLERANCE = (
-    1e-4  # of a scan in float32 against float64, relative to its greatest value
-)
+_FP32_TOLERANCE = 2e-3  # of logits and gradients, relative to their maximum
+_SCAN_TOLERANCE = 1e-4  # of a scan in float32 against float64, relative to its maximum
 _SCAN_LENGTHS = (1, 80, 257)  # steps; mamba-320 has 80
 _CALLS = 10  # of a network, timed together
 
@@ -107,7 +105,7 @@ def forward_flops(profile: Profile, width: int) -> float:
 
 def compare_networks(device: "torch.device") -> Iterator[dict[str, Any]]:
     """Yield for each network how far its logits and gradients on `device` are from the CPU's,
-    relative to the greatest, over lines of different widths with a mask; TF32 is off.
+    relative to the maximum, over lines of different widths with a mask; TF32 is off.
     """
     import torch
 
@@ -155,7 +153,7 @@ def _outputs(
 
 def compare_scans(device: "torch.device") -> Iterator[dict[str, Any]]:
     """Yield for each form of Mamba's scan, and each length, how far its result and its gradients on
-    `device` are from the step-by-step form in float64 on the CPU, relative to their greatest.
+    `device` are from the step-by-step form in float64 on the CPU, relative to their maximum.
     """
     import torch
 

@@ -108,13 +108,13 @@ class _Proof:
         """Run steps at the same time, as many as the plan allows."""
         finished = {step["name"] for step in self.value["steps"]}
         due = [step for step in steps if step.name not in finished]
-        lanes = min(self.plan.at_once, len(due))
-        if lanes < 2:
+        parallel = min(self.plan.at_once, len(due))
+        if parallel < 2:
             for step in due:
-                self._run_step(step, lanes=1)
+                self._run_step(step, parallel=1)
             return
-        with ThreadPoolExecutor(lanes) as pool:
-            running = [pool.submit(self._run_step, step, lanes=lanes) for step in due]
+        with ThreadPoolExecutor(parallel) as pool:
+            running = [pool.submit(self._run_step, step, parallel=parallel) for step in due]
             try:
                 for future in running:
                     future.result()
@@ -130,9 +130,9 @@ class _Proof:
                 _end(process)
             self._processes.clear()
 
-    def _run_step(self, step: ProofStep, *, lanes: int) -> None:
+    def _run_step(self, step: ProofStep, *, parallel: int) -> None:
         self.progress.note(f"{step.name}: {step.what}")
-        entry = self._entry(step, lanes)
+        entry = self._entry(step, parallel)
         with self._lock:
             self.value["steps"].append(entry)
             self._write()
@@ -147,7 +147,7 @@ class _Proof:
         self.value["branches"] = branch_status(steps)
         write_json(self.plan.output, self.value)
 
-    def _entry(self, step: ProofStep, lanes: int) -> dict[str, Any]:
+    def _entry(self, step: ProofStep, parallel: int) -> dict[str, Any]:
         """Run one step, or say why not."""
         entry: dict[str, Any] = {"name": step.name, "what": step.what, "seconds": 0.0}
         left = self._deadline - time.monotonic()
@@ -171,7 +171,7 @@ class _Proof:
             "known": known,
         }
         began = time.monotonic()
-        found = self._in_process(step.name, scene, limit, lanes)
+        found = self._in_process(step.name, scene, limit, parallel)
         return {
             **entry,
             **found,
@@ -180,7 +180,7 @@ class _Proof:
         }
 
     def _in_process(
-        self, name: str, scene: Mapping[str, Any], limit: float, lanes: int
+        self, name: str, scene: Mapping[str, Any], limit: float, parallel: int
     ) -> dict[str, Any]:
         """Run a step in a process of its own, ended with all its children at the limit."""
         file = self.plan.work / f"{name}.step.json"
@@ -198,7 +198,7 @@ class _Proof:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=os.name == "posix",
-            env=_variables(lanes),
+            env=_variables(parallel),
         )
         with self._lock:
             self._processes.add(process)
@@ -254,11 +254,11 @@ def _reason_to_skip(step: ProofStep, device: str, left: float) -> str:
     return ""
 
 
-def _variables(lanes: int) -> dict[str, str]:
+def _variables(parallel: int) -> dict[str, str]:
     """The environment of a step; steps that run at the same time share the cores."""
     variables = dict(os.environ)
-    if lanes > 1:
-        variables.setdefault("OMP_NUM_THREADS", str(max(1, usable_cores() // lanes)))
+    if parallel > 1:
+        variables.setdefault("OMP_NUM_THREADS", str(max(1, usable_cores() // parallel)))
     return variables
 
 

@@ -29,8 +29,8 @@ def targets(steps: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         ("engine's texts as ONNX Runtime's", _same_texts(known), _SAME_TEXTS),
     )
     found = [
-        {"what": what, "measured": value, "at_least": least, "met": _met(value, least)}
-        for what, value, least in rows
+        {"what": what, "measured": value, "at_least": minimum, "met": _met(value, minimum)}
+        for what, value, minimum in rows
     ]
     waiting = None if wait is None else wait < _DATA_WAIT
     found.append(
@@ -41,10 +41,10 @@ def targets(steps: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
-def _met(value: float | None, least: float) -> bool | None:
+def _met(value: float | None, minimum: float) -> bool | None:
     if value is None:
         return None
-    return value >= least
+    return value >= minimum
 
 
 def _at(value: Any, *keys: str) -> Any:
@@ -56,7 +56,7 @@ def _at(value: Any, *keys: str) -> Any:
 
 
 def _network_share(known: Mapping[str, Any]) -> float | None:
-    """The greatest share of the peak of the network alone in a 16-bit format."""
+    """The largest share of the peak of the network alone in a 16-bit format."""
     forms = _at(known, "inference", "network") or {}
     shares = [form.get("share_of_peak") for form in forms.values()]
     return max((share for share in shares if share is not None), default=None)

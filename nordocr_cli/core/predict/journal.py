@@ -108,20 +108,20 @@ class PredictJournal:
             raise DataError(
                 f"{self._options} is not readable ({error}); delete it and {self.part.name}"
             ) from error
-        wanted = json.loads(json.dumps(_with_hashes(plan)))
+        requested = json.loads(json.dumps(_with_hashes(plan)))
         if differ := [
             name
-            for name in sorted({*before, *wanted})
-            if before.get(name) != wanted.get(name)
+            for name in sorted({*before, *requested})
+            if before.get(name) != requested.get(name)
         ]:
             name = differ[0]
             raise UsageError(
                 f"{self.part} was begun with {name} {before.get(name)!r}, now it is"
-                f" {wanted.get(name)!r}"
+                f" {requested.get(name)!r}"
             )
 
     def _recorded(self) -> Iterator[np.uint64]:
-        """Yield the key of each image that was read, and write the part anew without the others and
+        """Yield the key of each image that was read, and rewrite the part without the others and
         a last line cut off.
         """
         with (

@@ -715,11 +715,11 @@ def _decide_over_width(
         except (DataError, FileNotFoundError):
             return 1.0  # named when its turn comes to be read
 
-    wanted = (
+    selected = (
         row for row in _rows(sources) if row[1].row and not select.left_out(row[1].row)
     )
     crops, over_wide = 0, list[float]()
-    for found in in_order(pool, ratio, wanted):
+    for found in in_order(pool, ratio, selected):
         crops += 1
         if found > 1:
             over_wide.append(found)

@@ -22,7 +22,7 @@ from nordocr_cli.data.synth.render import RenderedLine, Style, render_line
 from nordocr_cli.data.synth.texts import Text
 
 _SAMPLE = "Årets resultat 1 234 567,89 kr"
-_LABEL_PX, _MARGIN, _COLUMNS, _MOST_COLUMN_PX = 13, 6, 3, 700
+_LABEL_PX, _MARGIN, _COLUMNS, _MAXIMUM_COLUMN_PX = 13, 6, 3, 700
 _ROW_GAP = _LABEL_PX + 2 * _MARGIN
 _DESK, _LABEL_INK, _TITLE_INK = (255, 236, 214), (160, 0, 0), (0, 0, 0)
 
@@ -31,14 +31,17 @@ Row = Sequence[tuple[str, Picture]]  # captions and pictures that stand side by 
 
 
 def preview(job: Job, lines: int) -> bytes:
-    """Return the sheet as PNG bytes: each damage alone at its least, middle and greatest strength,
+    """Return the sheet as PNG bytes: each damage alone at its minimum, middle and maximum strength,
     what may stand around a line, each kind of scan, then lines 0…lines-1 of `job` with their labels
     and how they were made. Lines are at the geometry's height.
 
     Raises UsageError when no font of the system draws the labels.
     """
     parts = [
-        ("each damage alone, at its least, middle and greatest strength", _operations(job)),
+        (
+            "each damage alone, at its minimum, middle and maximum strength",
+            _operations(job),
+        ),
         *_kinds(job),
     ]
     parts.append((f"the first lines of seed {job.seed}", _lines(job, lines)))
@@ -174,14 +177,14 @@ def _drawn(parts: Sequence[tuple[str, Sequence[Row]]], job: Job) -> bytes:
     widest = max(
         picture.shape[1] for _, rows in scaled for row in rows for _, picture in row
     )
-    beside = max(
+    widest_of_several = max(
         picture.shape[1]
         for _, rows in scaled
         for row in rows
         if len(row) > 1
         for _, picture in row
     )
-    column_px = min(beside + _MARGIN, _MOST_COLUMN_PX)
+    column_px = min(widest_of_several + _MARGIN, _MAXIMUM_COLUMN_PX)
     row_px = height + _ROW_GAP
     tall = sum(_ROW_GAP + _MARGIN + row_px * len(rows) for _, rows in scaled) + _MARGIN
     sheet = Image.new("RGB", (max(widest, _COLUMNS * column_px) + 2 * _MARGIN, tall), _DESK)

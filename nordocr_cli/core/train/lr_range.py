@@ -38,7 +38,7 @@ LR_RANGE_STEPS = 100
 @dataclass(frozen=True)
 class LrRange:
     """What the test found: rates and losses (nats a character) of its steps, the rate at which they
-    were the least, and the `lr` for the profile, for its `lr_batch`; None, with the reason in
+    were the smallest, and the `lr` for the profile, for its `lr_batch`; None, with the reason in
     `verdict`, where no rate lowered the loss.
     """
 

@@ -25,7 +25,7 @@ _TOLERANCE = {"cpu": 0.0, "cuda": 0.02}
 @dataclass(frozen=True)
 class ResumeTest:
     """The losses of each step (nats a character) of a run that was never stopped, and of one that
-    was stopped after `cut` steps and resumed; `difference` is the greatest between them, relative
+    was stopped after `cut` steps and resumed; `difference` is the largest between them, relative
     to the loss.
     """
 

@@ -15,7 +15,7 @@ from nordocr_cli.geometry import Geometry
 Gray = NDArray[Any]  # uint8 (h, w) of ink, 0 = none
 
 # A single mark could be a dash or a dot: what is drawn goes through the box or is repeated.
-_LEAST_DOTS = 12
+_MINIMUM_DOTS = 12
 
 
 def blank_page(rng: random.Random, em_px: float, geometry: Geometry) -> Gray:
@@ -83,7 +83,7 @@ def _dotted(rng: random.Random, ink: Gray, em_px: float) -> None:
         max(3, round(em_px * rng.uniform(0.12, 0.4))),
         max(1, round(em_px * rng.uniform(0.03, 0.1))),
     )
-    if width < _LEAST_DOTS * pitch:
+    if width < _MINIMUM_DOTS * pitch:
         return
     y = rng.randint(height // 2, height - 1)
     for x in range(rng.randrange(pitch), width, pitch):

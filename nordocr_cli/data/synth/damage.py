@@ -722,8 +722,8 @@ RECIPES: Mapping[str, DamageRecipe] = {
 
 
 def strength_ranges() -> list[tuple[Operation, bool, float, float]]:
-    """Every operation that a recipe has, once: whether it is done to the ink, and its least and
-    greatest strength anywhere.
+    """Every operation that a recipe has, once: whether it is done to the ink, and its minimum
+    and maximum strength anywhere.
     """
     found: dict[Operation, tuple[bool, float, float]] = {}
     for recipe in RECIPES.values():

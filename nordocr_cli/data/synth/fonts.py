@@ -20,7 +20,11 @@ from pathlib import Path
 from PIL import ImageFont, features
 
 from nordocr_cli.charset import Charset
-from nordocr_cli.data.synth.letter_shapes import LEAST_AGREEMENT, LETTERS, letter_agreement
+from nordocr_cli.data.synth.letter_shapes import (
+    LETTERS,
+    MINIMUM_AGREEMENT,
+    letter_agreement,
+)
 from nordocr_cli.errors import DataError, UsageError
 from nordocr_cli.limits import require_regular_or_folder
 
@@ -30,8 +34,8 @@ EM_PX = 48
 
 _SUFFIXES = {".ttf", ".otf", ".ttc"}
 _NEVER_A_CHARACTER = "\uffff"
-_MOST_FACES = 64  # of a collection; a damaged header may say more
-_LEAST_ACCENT = 0.02  # ink of an accent over that of its letter
+_MAXIMUM_FACES = 64  # of a collection; a damaged header may say more
+_MINIMUM_ACCENT = 0.02  # ink of an accent over that of its letter
 _NOT_TEXT = re.compile(
     r"symbol|dingbat|emoji|ornament|barcode|music|math|wingding|webding|icon|braille|\bcaps\b|small"
     r" ?caps|\bsc\b",
@@ -253,8 +257,8 @@ class FontPicker:
         categories are drawn from.
         """
         needed = set(text) - {" "}
-        wanted = CATEGORY_WEIGHTS if categories is None else categories
-        shares = [wanted.get(category, 0.0) for category in self._categories]
+        category_weights = CATEGORY_WEIGHTS if categories is None else categories
+        shares = [category_weights.get(category, 0.0) for category in self._categories]
         if not sum(shares):
             shares = [1.0] * len(shares)
         for _ in range(10):
@@ -336,7 +340,7 @@ def _faces_in(path: str) -> int:
         header = file.read(12)
     if header[:4] != b"ttcf" or len(header) < 12:
         return 1
-    return min(_MOST_FACES, max(1, int.from_bytes(header[8:12], "big")))
+    return min(_MAXIMUM_FACES, max(1, int.from_bytes(header[8:12], "big")))
 
 
 def _instances(font: ImageFont.FreeTypeFont) -> list[str]:
@@ -367,7 +371,7 @@ def _inspect(
     style = instance or row.get("style") or font.getname()[1] or ""
     if not trusted and _NOT_TEXT.search(f"{family} {style}"):
         return "symbols or small capitals, by its name"
-    if agreement < LEAST_AGREEMENT:
+    if agreement < MINIMUM_AGREEMENT:
         return (
             f"draws no letters: {agreement:.0%} of A-Z, a-z and 0-9 look like other faces"
         )
@@ -425,7 +429,7 @@ def _is_bare(character: str, pictures: Mapping[str, _Picture]) -> bool:
     if box != base_box or len(ink) != len(base_ink):
         return False
     differing = sum(abs(one - other) for one, other in zip(ink, base_ink, strict=True))
-    return differing < _LEAST_ACCENT * sum(base_ink)
+    return differing < _MINIMUM_ACCENT * sum(base_ink)
 
 
 def _picture(font: ImageFont.FreeTypeFont, character: str) -> _Picture:

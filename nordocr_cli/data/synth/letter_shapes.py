@@ -20,7 +20,7 @@ SHAPES = Path(__file__).with_name("letter_shapes.png")
 
 # The lowest agreement of a face that is read as letters. Faces of pictograms and of other scripts
 # reach 0.06 at most, the most swash italic of 1,084 text faces 0.38.
-LEAST_AGREEMENT = 0.2
+MINIMUM_AGREEMENT = 0.2
 
 # Letters whose shapes differ by size or by little else once they fill the same square.
 _ALIKE = ("oO0", "iIl1j", "Cc", "Ss5", "Vv", "Ww", "Xx", "Zz2", "Uu", "Kk", "Pp")
@@ -29,7 +29,7 @@ _SLANTS = (
     0.15,
     0.3,
 )  # columns by which a row moves, per row: italics are set upright first
-_LEAST_ASPECT = (
+_MINIMUM_ASPECT = (
     3  # narrower shapes get white on both sides, so that an l does not fill the square
 )
 
@@ -52,8 +52,8 @@ def letter_shape(font: ImageFont.FreeTypeFont, letter: str, slant: float = 0.0) 
     rows, columns = np.flatnonzero(ink.any(axis=1)), np.flatnonzero(ink.any(axis=0))
     ink = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     height, width = ink.shape
-    if width < height // _LEAST_ASPECT:
-        side = (height // _LEAST_ASPECT - width) // 2 + 1
+    if width < height // _MINIMUM_ASPECT:
+        side = (height // _MINIMUM_ASPECT - width) // 2 + 1
         ink = np.pad(ink, ((0, 0), (side, side)))
     square = cv2.resize(ink, (SHAPE_PX, SHAPE_PX), interpolation=cv2.INTER_AREA)
     return np.asarray(cv2.GaussianBlur(square.astype(np.float32), (0, 0), 0.8))

@@ -36,13 +36,13 @@ _SIDE_EM = 0.7
 
 # A line whose picture shows less of its ink is drawn again: nobody could read it, and its label
 # would teach guessing.
-_LEAST_CORRELATION = 0.6
-_LEAST_LOCAL_INK = 0.35
-_LEAST_CONTRAST = 45  # gray levels between paper and ink
+_MINIMUM_CORRELATION = 0.6
+_MINIMUM_LOCAL_INK = 0.35
+_MINIMUM_CONTRAST = 45  # gray levels between paper and ink
 # Share of the lines with show-through that have a stretch of blank page next to them.
 _BLANK_BESIDE = 0.4
-_MOST_BLANK_EM = 9.0
-_MOST_SQUASH = 1.05  # a crop wider than the network reads would lose its proportions
+_MAXIMUM_BLANK_EM = 9.0
+_MAXIMUM_SQUASH = 1.05  # a crop wider than the network reads would lose its proportions
 _NEEDS_INK = ("threshold_otsu", "threshold_adaptive")
 
 _DPI = ((100, 0.02), (120, 0.05), (150, 0.14), (200, 0.42), (240, 0.08), (300, 0.29))
@@ -193,7 +193,7 @@ def _render(
     crop_mode, (top, bottom, left, right) = box
     left, right = max(0, left + min(beside, 0)), min(own.shape[1], right + max(beside, 0))
     left, right = _with_slivers(left, right, slivers)
-    if geometry.squash_ratio(bottom - top, right - left) > _MOST_SQUASH:
+    if geometry.squash_ratio(bottom - top, right - left) > _MAXIMUM_SQUASH:
         return None
 
     page = _damaged_page(rng, own, others, name, em_px, style)
@@ -520,7 +520,7 @@ def _with_blank(
     height, width = own.shape
     # The page is taller than the crop will be; half of it is about what a line takes.
     room = int(geometry.max_width / geometry.height * height * 0.35) - width
-    length = min(room, round(rng.uniform(0.5, _MOST_BLANK_EM) * em_px))
+    length = min(room, round(rng.uniform(0.5, _MAXIMUM_BLANK_EM) * em_px))
     if length < 1:
         return own, 0
     if rng.random() < 0.35:
@@ -543,7 +543,10 @@ def _render_blank(rng: random.Random, geometry: Geometry, style: Style) -> Rende
         ink = step.apply(ink, rng, em_px, style.strength)
     page = _on_paper(rng, ink, recipe)
     for step in recipe.page_steps:
-        if step.name in _NEEDS_INK and int(page.max()) - int(page.min()) < _LEAST_CONTRAST:
+        if (
+            step.name in _NEEDS_INK
+            and int(page.max()) - int(page.min()) < _MINIMUM_CONTRAST
+        ):
             continue  # Otsu's level would divide the noise
         page = step.apply(page, rng, em_px, style.strength)
     if rng.random() < 0.04:
@@ -570,7 +573,7 @@ def _render_blank(rng: random.Random, geometry: Geometry, style: Style) -> Rende
 
 def _on_paper(rng: random.Random, ink: Gray, recipe: DamageRecipe) -> Gray:
     paper = rng.randint(*recipe.paper)
-    black = max(0, min(rng.randint(*recipe.ink), paper - _LEAST_CONTRAST))
+    black = max(0, min(rng.randint(*recipe.ink), paper - _MINIMUM_CONTRAST))
     curve = paper - (paper - black) * np.arange(256) / 255
     return cv2.LUT(ink, np.clip(curve, 0, 255).astype(np.uint8))
 
@@ -600,7 +603,7 @@ def _is_legible(crop: Gray, ink: Gray, em_px: float) -> bool:
     if not spread_d or not spread_p:
         return False
     both = cv2.multiply(dark, printed)
-    if (cv2.mean(both)[0] - mean_d * mean_p) / (spread_d * spread_p) < _LEAST_CORRELATION:
+    if (cv2.mean(both)[0] - mean_d * mean_p) / (spread_d * spread_p) < _MINIMUM_CORRELATION:
         return False
     # Ink that shows, over ink that was printed, in windows of one em; those with a dot or less in
     # them prove nothing.
@@ -611,7 +614,7 @@ def _is_legible(crop: Gray, ink: Gray, em_px: float) -> bool:
     shown, there = cv2.blur(shown, window), cv2.blur(there, window)
     enough = there > 0.2 * there.max()
     share = shown[enough] / there[enough]
-    return bool(share.min() > _LEAST_LOCAL_INK * np.median(share))
+    return bool(share.min() > _MINIMUM_LOCAL_INK * np.median(share))
 
 
 def _crop_box(

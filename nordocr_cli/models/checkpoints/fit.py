@@ -15,22 +15,22 @@ def require_same_tensors(
     """Check that `state` has exactly the keys and shapes of `network`. Raises ArtifactError naming
     the first that differ, and `remedy`, a sentence on what to do.
     """
-    wanted = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
+    expected = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
     found = {key: tuple(tensor.shape) for key, tensor in state.items()}
     problems = []
-    if missing := [key for key in wanted if key not in found]:
+    if missing := [key for key in expected if key not in found]:
         problems.append(f"{len(missing)} missing: {_first(missing)}")
-    if surplus := [key for key in found if key not in wanted]:
+    if surplus := [key for key in found if key not in expected]:
         problems.append(f"{len(surplus)} unknown: {_first(surplus)}")
     if problems:
         raise ArtifactError(
             f"{what}: these are weights of another network; tensors {'; '.join(problems)}. {remedy}"
         )
-    differing = [key for key in wanted if wanted[key] != found[key]]
+    differing = [key for key in expected if expected[key] != found[key]]
     if differing:
-        shapes = _first([f"{key} {found[key]}, not {wanted[key]}" for key in differing])
+        shapes = _first([f"{key} {found[key]}, not {expected[key]}" for key in differing])
         # only the number of classes differs
-        classes = all(found[key][1:] == wanted[key][1:] for key in differing)
+        classes = all(found[key][1:] == expected[key][1:] for key in differing)
         if classes:
             hint = "made for another charset"
         else:

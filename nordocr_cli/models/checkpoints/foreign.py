@@ -20,8 +20,8 @@ from nordocr_cli.settings import Model
 
 # under which training programs put the weights
 _WRAPPERS = ("state_dict", "model", "model_state_dict")
-# Plain numbers of NumPy, which stand beside the weights where a program saved its metrics: data, as
-# the tensors are.
+# Plain numbers of NumPy, which stand next to the weights where a program saved its metrics. They
+# are data, like the tensors.
 _SCALAR = np.float64(0).__reduce__()[0]
 _NUMBERS: list[Any] = [
     _SCALAR,
@@ -57,7 +57,7 @@ def read_tensors(path: Path, key: str) -> dict[str, Tensor]:
         )
     try:
         with torch.serialization.safe_globals(_NUMBERS), warnings.catch_warnings():
-            # An instruction that torch does not take is an error anyway, told below.
+            # An instruction that torch does not take is an error anyway, reported below.
             warnings.filterwarnings("ignore", message="Detected pickle protocol")
             loaded: Any = (
                 load_file(path)

@@ -139,8 +139,8 @@ class Parseq(LineNetwork):
         """
         memory = self.encode(images, widths)
         tokens = to_tokens(targets, lengths, self.num_classes)  # (N, L + 1)
-        # (N, L): the shift by one between what is read and what is predicted
-        given, wanted = tokens[:, :-1], tokens[:, 1:]
+        # (N, L): the shift by one between what is read and what is expected
+        given, expected = tokens[:, :-1], tokens[:, 1:]
         orders = draw_orders(given.shape[1] - 1, self.options.permutations)  # (K, L + 1)
         masks = additive(order_masks(orders)).to(images.device)  # (K, L, L)
         count, length = masks.shape[:2]
@@ -150,9 +150,9 @@ class Parseq(LineNetwork):
         logits = self._decode(
             given, memory, queries, masks.flatten(0, 1), additive(finished)
         )
-        without_end = wanted.masked_fill(wanted == END, self.num_classes + 1)
+        without_end = expected.masked_fill(expected == END, self.num_classes + 1)
         # (N, K, L)
-        answers = torch.stack([wanted if k < 2 else without_end for k in range(count)], 1)
+        answers = torch.stack([expected if k < 2 else without_end for k in range(count)], 1)
         return F.cross_entropy(
             logits.float().flatten(0, 1),
             answers.flatten(),

@@ -36,9 +36,9 @@ class TrocrFolder:
     def require_lengths(self, model: TrocrModel) -> None:
         """Raise UsageError when the profile's texts are longer than the decoder's positions."""
         for key in ("max_target_length", "generation_max_length"):
-            if (asked := getattr(model, key)) > self.positions:
+            if (needed := getattr(model, key)) > self.positions:
                 raise UsageError(
-                    f"model.{key} {asked} is beyond the {self.positions} positions of {self.path};"
+                    f"model.{key} {needed} is beyond the {self.positions} positions of {self.path};"
                     " set it to fewer"
                 )
 
@@ -52,39 +52,39 @@ class TrocrFolder:
                 f" geometry.normalization so, it is {geometry.normalization!r}"
             )
 
-    def require_sha256(self, wanted: str) -> str:
-        """Return the SHA-256 of the weights. Raises ArtifactError when it is not `wanted` ("":
+    def require_sha256(self, expected: str) -> str:
+        """Return the SHA-256 of the weights. Raises ArtifactError when it is not `expected` ("":
         any).
         """
         found = sha256_of(self.path / WEIGHTS)
-        if wanted not in ("", found):
+        if expected not in ("", found):
             raise ArtifactError(
                 f"{self.path / WEIGHTS} is another pretrained network than these weights were"
-                f" trained on: sha256 {found[:12]}…, not {wanted[:12]}…"
+                f" trained on: sha256 {found[:12]}…, not {expected[:12]}…"
             )
         return found
 
 
-def find_folder(model: TrocrModel, beside: Path | None = None) -> Path:
+def find_folder(model: TrocrModel, weights_folder: Path | None = None) -> Path:
     """Return the folder that `model.pretrained` means: a folder, or a name on the Hugging Face hub,
-    whose files come from its cache or are fetched. Empty means `beside`, the folder of the weights
-    file that says so; there a folder that is no longer where it was may lie as `pretrained`.
+    whose files come from its cache or are fetched. Empty means `weights_folder`, the folder of the
+    weights file. A folder that was moved is also found there, under the name `pretrained`.
 
     Raises UsageError when there is none, MissingBackendError without the extra or when the hub
     cannot be reached.
     """
     if not model.pretrained:
-        if beside is None:
+        if weights_folder is None:
             raise UsageError(
                 f"{_KEY} is empty: name the folder of a TrOCR, or its name on the hub"
                 " (microsoft/trocr-base-printed)"
             )
-        return beside
+        return weights_folder
     named = Path(model.pretrained)
     if named.is_dir():
         return named
-    if beside is not None and (beside / "pretrained").is_dir():
-        return beside / "pretrained"
+    if weights_folder is not None and (weights_folder / "pretrained").is_dir():
+        return weights_folder / "pretrained"
     owner, slash, name = model.pretrained.partition("/")
     if (
         named.exists()
@@ -92,8 +92,8 @@ def find_folder(model: TrocrModel, beside: Path | None = None) -> Path:
         or "/" in name
         or owner in (".", "..", "~")
     ):
-        if beside:
-            there = f"; put the folder, or a link to it, at {beside / 'pretrained'}"
+        if weights_folder:
+            there = f"; put the folder, or a link to it, at {weights_folder / 'pretrained'}"
         else:
             there = ""
         raise UsageError(
@@ -208,9 +208,9 @@ def _normalization(path: Path) -> str:
     """The name of the processor's normalization. Raises ArtifactError for one that has none
     here.
     """
-    whole = path / "processor_config.json"
-    if whole.is_file():
-        settings = _json(whole, "").get("image_processor")
+    processor = path / "processor_config.json"
+    if processor.is_file():
+        settings = _json(processor, "").get("image_processor")
     else:
         settings = None
     file = path / "preprocessor_config.json"
@@ -218,11 +218,11 @@ def _normalization(path: Path) -> str:
         file, f"{_KEY}: {path} does not define how its images are prepared"
     )
     mean, std = settings.get("image_mean"), settings.get("image_std")
-    for name, (wanted_mean, wanted_scale) in NORMALIZATIONS.items():
-        wanted = [value / 255 for value in (*wanted_mean, *wanted_scale)]
+    for name, (expected_mean, expected_scale) in NORMALIZATIONS.items():
+        expected = [value / 255 for value in (*expected_mean, *expected_scale)]
         found = [*mean, *std] if mean and std else []
-        if len(found) == len(wanted) and all(
-            abs(a - b) < 1e-3 for a, b in zip(found, wanted, strict=True)
+        if len(found) == len(expected) and all(
+            abs(a - b) < 1e-3 for a, b in zip(found, expected, strict=True)
         ):
             return name
     raise ArtifactError(

@@ -81,13 +81,13 @@ class TrOcr(LineNetwork):
         return cls(options, charset, weights_folder)
 
     def __init__(
-        self, model: TrocrModel, charset: Charset, beside: Path | None = None
+        self, model: TrocrModel, charset: Charset, weights_folder: Path | None = None
     ) -> None:
-        """`beside` is the folder of the weights file that is to be loaded. Raises what finding,
-        judging and loading the pretrained network raise; nothing is left to chance.
+        """`weights_folder` is the folder of the weights file to load, if any. Raises the errors of
+        finding, checking and loading the pretrained network.
         """
         super().__init__(model)
-        self.folder: TrocrFolder = read_folder(find_folder(model, beside))
+        self.folder: TrocrFolder = read_folder(find_folder(model, weights_folder))
         self.folder.require_lengths(model)
         require_extra()
         found = {"pretrained_sha256": self.folder.require_sha256(model.pretrained_sha256)}
@@ -95,8 +95,8 @@ class TrOcr(LineNetwork):
             found["pretrained"] = str(Path(model.pretrained).resolve())
         self.options = model.model_copy(update=found)
         self.charset = charset
-        # `beside` is given where weights are read: their base is then in full precision.
-        load_in = "fp32" if beside else model.load_in
+        # `weights_folder` is given where weights are read: their base is then in full precision.
+        load_in = "fp32" if weights_folder else model.load_in
         if load_in != "fp32":
             require_quantization(model)
         network = _load(self.folder.path, load_in)
@@ -144,12 +144,12 @@ class TrOcr(LineNetwork):
             self.charset.decode(classes.tolist())
             for classes in targets.cpu().split(lengths.tolist())
         ]
-        given, wanted = (
+        given, expected = (
             side.to(images.device) for side in self.shifted(texts)
         )  # (N, L) each
         logits = self(images, widths, given)  # (N, L, V)
         return F.cross_entropy(
-            logits.float().flatten(0, 1), wanted.flatten(), ignore_index=_IGNORED
+            logits.float().flatten(0, 1), expected.flatten(), ignore_index=_IGNORED
         )
 
     def shifted(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
@@ -158,11 +158,13 @@ class TrOcr(LineNetwork):
         the loss.
         """
         ids = self.pieces.encode(texts)
-        wanted = nn.utils.rnn.pad_sequence(
+        expected = nn.utils.rnn.pad_sequence(
             [torch.tensor(own) for own in ids], batch_first=True, padding_value=_IGNORED
         )
-        given = torch.cat([torch.full((len(ids), 1), self.pieces.start), wanted[:, :-1]], 1)
-        return given.masked_fill(given == _IGNORED, self.pieces.pad), wanted
+        given = torch.cat(
+            [torch.full((len(ids), 1), self.pieces.start), expected[:, :-1]], 1
+        )
+        return given.masked_fill(given == _IGNORED, self.pieces.pad), expected
 
     @torch.no_grad()
     def read(
@@ -206,22 +208,24 @@ class TrOcr(LineNetwork):
         """Texts and confidences of generated tokens int64 (N, L), which begin with the beginning; a
         second look gives greedy and beam search the same confidence.
         """
-        given, wanted = found[:, :-1], found[:, 1:]
+        given, predicted = found[:, :-1], found[:, 1:]
         # (N, L - 1, V)
         logits = self.network(
             encoder_outputs=(memory,), decoder_input_ids=given, use_cache=False
         ).logits
         # (N, L - 1)
-        chosen = logits.gather(2, wanted[..., None])[
+        chosen = logits.gather(2, predicted[..., None])[
             ..., 0
         ].float() - logits.float().logsumexp(2)
         # 1 behind the first end
-        ended = (wanted == self.pieces.end).cumsum(1) - (wanted == self.pieces.end).long()
+        ended = (predicted == self.pieces.end).cumsum(1) - (
+            predicted == self.pieces.end
+        ).long()
         read = (ended == 0).float()
         confidences = ((chosen * read).sum(1) / read.sum(1).clamp(min=1)).exp().tolist()
         texts = [
             self.pieces.decode(ids[mask > 0].tolist())
-            for ids, mask in zip(wanted, read, strict=True)
+            for ids, mask in zip(predicted, read, strict=True)
         ]
         return [
             Recognition(text, confidence if text else 0.0)
@@ -366,7 +370,7 @@ def require_trocr(network: LineNetwork) -> TrOcr:
 
 @torch.no_grad()
 def difference(model: TrOcr, merged: nn.Module) -> float:
-    """Return the greatest difference of a logit between a network with adapters and its merged
+    """Return the largest difference of a logit between a network with adapters and its merged
     copy, on noise.
     """
     height, width = model.folder.image_size

@@ -116,7 +116,7 @@ class OnnxRuntimeRunner:
             )
 
     @cached_property
-    def lanes(self) -> "Sequence[OnnxRuntimeRunner]":
+    def replicas(self) -> "Sequence[OnnxRuntimeRunner]":
         """One session of one thread, listed once per core: several threads may call it at the same
         time. One batch on two cores costs 8 % more processor time than two batches on one core each
         (448 lines, mean width 578 px), and the second core waits for the first whenever an operator

@@ -164,7 +164,7 @@ class EngineRunner:
     """
 
     uses_widths = False
-    lanes: Sequence[Runner] = ()
+    replicas: Sequence[Runner] = ()
 
     def __init__(self, engine: VerifiedEngine, library: ModuleType, cuda: Cuda) -> None:
         self.name, self.contract = engine.path.name, engine.contract

@@ -32,7 +32,7 @@ class TorchRunner:
 
     backend = "torch"
     uses_widths = True
-    lanes: Sequence[Runner] = ()
+    replicas: Sequence[Runner] = ()
 
     def __init__(
         self,
