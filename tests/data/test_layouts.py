@@ -228,3 +228,11 @@ def test_abbyy_is_refused_by_its_name(tmp_path: Path) -> None:
 def test_a_text_that_is_no_line_is_refused(tmp_path):
     with pytest.raises(DataError, match="a text of 20,001 characters; a line has at most"):
         layout(tmp_path, PAGE.replace("Rätt text", "x" * 20_001))
+
+
+def test_more_lines_than_a_page_has_are_refused(tmp_path):
+    before, _, rest = ALTO.partition("<TextLine")
+    line, _, after = rest.partition("</TextLine>")
+    many = before + f"<TextLine{line}</TextLine>" * 10_001 + after
+    with pytest.raises(DataError, match="more than 10,000 lines on one page"):
+        layout(tmp_path, many)

@@ -30,6 +30,8 @@ _CODES = {name: code for code, names in _LANGUAGES.items() for name in (code, *n
 # Texts that datasets give to regions that nobody could read: PaddleOCR and ICDAR.
 ILLEGIBLE_TEXTS = ("###", "*")
 
+_MAX_PAGE_LINES = 10_000  # a newspaper has some thousand
+
 Point = tuple[float, float]  # (x, y) in pixels of the page
 
 # Damaged lines: (index of the page from 0, number of the line on it from 1) → what is wrong.
@@ -77,10 +79,12 @@ def read_page_regions(
     bad_lines: BadLines | None,
 ) -> tuple[Region, ...]:
     """Read the lines of the page with that index; a damaged line goes to `bad_lines`, or raises
-    without it.
+    without it. Raises DataError for more lines than a page has.
     """
     regions: list[Region] = []
     for number, line in enumerate(lines, start=1):
+        if number > _MAX_PAGE_LINES:
+            raise DataError(f"{where}: more than {_MAX_PAGE_LINES:,} lines on one page")
         try:
             region = read(line, f"{where}, line {number}")
             require_line_length(region.text or "")
