@@ -66,11 +66,12 @@ class Outline:
 
         As in PaddleOCR, one that is much higher than wide holds text that reads upwards, unless it
         may be a character or two: by its `text`, "" where that is unknown, by its shape. Raises
-        ValueError unless there are four points.
+        ValueError unless there are four points. Corners in another order than clockwise are sorted:
+        read as they stand, the text would be mirrored or folded.
         """
         if len(points) != 4:
             raise ValueError(f"a quadrilateral has 4 corners, not {len(points)}")
-        first, second, third, fourth = points
+        first, second, third, fourth = _clockwise(_uncrossed(tuple(points)))
         width = max(math.dist(first, second), math.dist(fourth, third))
         height = max(math.dist(first, fourth), math.dist(second, third))
         if height >= _TALL * width and not _may_stand_alone(
@@ -99,6 +100,7 @@ class Outline:
         if len(corners) != 4:
             return cls(corners, line)
 
+        corners = _uncrossed(corners)
         if line and _is_upright(corners):
             sloping = _quad_around_baseline(corners, line)
             if sloping is not None:
@@ -264,8 +266,7 @@ def _in_reading_order(
     corners: tuple[Point, ...], baseline: tuple[Point, ...]
 ) -> tuple[Point, ...]:
     """Four corners, clockwise from the top left of the text."""
-    if _signed_area(corners) < 0:
-        corners = corners[:1] + corners[:0:-1]
+    corners = _clockwise(corners)
     starts = range(4)
     if baseline:
         towards = np.subtract(baseline[-1], baseline[0])
@@ -286,6 +287,35 @@ def _in_reading_order(
     if abs(dx) >= abs(dy) and dx < 0:
         start += 2
     return corners[start:] + corners[:start]
+
+
+def _clockwise(corners: tuple[Point, ...]) -> tuple[Point, ...]:
+    """Four corners, clockwise from the first."""
+    if _signed_area(corners) < 0:
+        return corners[:1] + corners[:0:-1]
+    return corners
+
+
+def _uncrossed(corners: tuple[Point, ...]) -> tuple[Point, ...]:
+    """Four corners in order around their quadrilateral: some programs write them row by row, so
+    that two sides cross each other.
+    """
+    first, second, third, fourth = corners
+    if _cross(second, third, fourth, first):
+        return first, second, fourth, third
+    if _cross(first, second, third, fourth):
+        return first, third, second, fourth
+    return corners
+
+
+def _cross(start: Point, end: Point, other_start: Point, other_end: Point) -> bool:
+    """Whether two sides cross each other inside of both."""
+    turns = [
+        _signed_area((start, end, other_start)) * _signed_area((start, end, other_end)),
+        _signed_area((other_start, other_end, start))
+        * _signed_area((other_start, other_end, end)),
+    ]
+    return max(turns) < 0
 
 
 def _side(corners: tuple[Point, ...], at: int) -> NDArray[np.float64]:

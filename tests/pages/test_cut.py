@@ -99,6 +99,22 @@ def test_corners_may_begin_anywhere_and_run_either_way_where_a_baseline_tells(dr
         )
 
 
+@pytest.mark.parametrize(
+    "order",
+    [(0, 3, 2, 1), (0, 1, 3, 2), (0, 2, 1, 3), (0, 2, 3, 1)],
+    ids=["counterclockwise", "by rows", "crossed", "by columns"],
+)
+def test_corners_in_another_order_neither_mirror_nor_fold_the_line(order, page):
+    corners = [(40.0, 50.0), (240.0, 58.0), (239.0, 88.0), (39.0, 80.0)]
+    expected = cut_line(page, Outline.of_quad(corners))
+
+    mixed = [corners[number] for number in order]
+
+    assert (cut_line(page, Outline.of_quad(mixed)) == expected).all()
+    box = Box(39, 50, 201, 38)
+    assert (cut_line(page, outline_of(box, mixed, text="Årsredovisning")) == expected).all()
+
+
 def test_a_tall_polygon_reads_along_its_baseline(draw_line):
     page, box, centre = draw_line(270)
     left, top, right, bottom = box
