@@ -1,15 +1,17 @@
 """The HTTP interface: read a document, look at its pages, take it away as a file, correct it."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 from fastapi import FastAPI, HTTPException, Request, UploadFile
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, Field
 from starlette.background import BackgroundTask
+from starlette.exceptions import HTTPException as HttpError
 
 from nordocr.reading import Reader, suffix_of_content
 from nordocr.serving.corrections import Corrected, CorrectionStore
@@ -19,6 +21,7 @@ from nordocr.serving.settings import ServeSettings
 from nordocr.serving.worker import QueueFullError, Worker
 from nordocr_cli import __version__
 from nordocr_cli.errors import DataError, NordocrError, UsageError
+from nordocr_cli.printable import caption
 
 _STATIC = Path(__file__).parent / "static"
 _CHUNK_BYTES = 1 << 20
@@ -255,9 +258,23 @@ def _answer_errors(app: FastAPI) -> None:
         message = "too many documents wait to be read; try again in a few seconds"
         return _error(503, "busy", message, headers={"Retry-After": _RETRY_AFTER_S})
 
-    @app.exception_handler(HTTPException)
-    async def http(request: Request, error: HTTPException) -> JSONResponse:
-        return _error(error.status_code, "http", str(error.detail))
+    # The class of which FastAPI's own is one: unknown addresses and damaged forms raise it.
+    @app.exception_handler(HttpError)
+    async def http(request: Request, error: HttpError) -> JSONResponse:
+        return _error(error.status_code, "http", str(error.detail), headers=error.headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        return _error(422, "usage", _first_problem(error))
+
+
+def _first_problem(error: RequestValidationError) -> str:
+    """Where a request is wrong and how. What was sent is not repeated: it may hold numbers and
+    characters that no answer can carry.
+    """
+    problem = error.errors()[0]
+    where = ".".join(str(part) for part in problem["loc"])
+    return caption(f"{where}: {problem['msg']}")
 
 
 def _error(
@@ -265,7 +282,7 @@ def _error(
     code: str,
     message: str,
     hint: str = "",
-    headers: dict[str, str] | None = None,
+    headers: Mapping[str, str] | None = None,
 ) -> JSONResponse:
     body = ErrorsOut(error=ErrorOut(code=code, message=message, hint=hint))
     return JSONResponse(body.model_dump(), status, headers)
@@ -274,15 +291,19 @@ def _error(
 async def _store_upload(file: UploadFile, library: Library) -> Path:
     """Write an upload to disk and return its path; the ending tells its kind.
 
-    Raises DataError if it is no PDF, TIFF or image.
+    Raises DataError if it is no PDF, TIFF or image, or the disk is full.
     """
     first = await file.read(_CHUNK_BYTES)
     path = library.new_file(suffix_of_content(first))
-    with path.open("wb") as target:
-        chunk = first
-        while chunk:
-            target.write(chunk)
-            chunk = await file.read(_CHUNK_BYTES)
+    try:
+        with path.open("wb") as target:
+            chunk = first
+            while chunk:
+                target.write(chunk)
+                chunk = await file.read(_CHUNK_BYTES)
+    except OSError as error:
+        library.forget(path)
+        raise DataError(f"the document cannot be stored: {error.strerror}") from error
     return path
 
 

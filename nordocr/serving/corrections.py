@@ -44,7 +44,7 @@ class CorrectionStore:
         Raises UsageError for a line that the document does not have or a text that is empty or too
         long, DataError for a full disk or a manifest that is damaged.
         """
-        from nordocr_cli.atomic import write_bytes, write_text
+        from nordocr_cli.atomic import make_folder, write_bytes, write_text
         from nordocr_cli.charset import to_nfc
 
         rows: dict[str, dict[str, Any]] = {}
@@ -66,7 +66,7 @@ class CorrectionStore:
                 }
 
         with self._lock:
-            (self.folder / "images").mkdir(parents=True, exist_ok=True)
+            make_folder(self.folder / "images")
             for path, content in images.items():
                 write_bytes(path, content)
             merged = {**self._rows(), **rows}

@@ -109,7 +109,7 @@ class Guard:
 
         origin = headers.get("origin", "")
         changes = scope["method"] not in ("GET", "HEAD", "OPTIONS")
-        if changes and origin and _host_name(urlsplit(origin).netloc) != host:
+        if changes and origin and _host_name(_netloc(origin)) != host:
             return 403, "origin", f"requests from {origin} are not accepted"
 
         if scope["path"] not in OPEN_PATHS and not self._has_token(scope, headers):
@@ -120,7 +120,8 @@ class Guard:
             )
 
         claimed = headers.get("content-length", "0")
-        if not claimed.isdigit() or int(claimed) > self._settings.max_bytes:
+        is_number = claimed.isascii() and claimed.isdigit() and len(claimed) < 20
+        if not is_number or int(claimed) > self._settings.max_bytes:
             return 413, "too-large", self._too_large()
         return None
 
@@ -153,6 +154,14 @@ class Guard:
 
 def _query_token(scope: Message) -> list[str]:
     return parse_qs(scope["query_string"].decode("latin-1")).get("token", [])
+
+
+def _netloc(address: str) -> str:
+    """Return the host and port of an address, "" for what is no address."""
+    try:
+        return urlsplit(address).netloc
+    except ValueError:
+        return ""
 
 
 def _host_name(host: str) -> str:

@@ -262,3 +262,96 @@ def test_more_requests_than_may_wait_are_sent_away_with_a_time(serve, page, tmp_
 def test_the_application_can_be_made_without_a_server(reader, settings):
     assert create_app(reader, settings).title == "nordocr"
     json.dumps(create_app(reader, settings).openapi())
+
+
+DEEP = "[" * 100_000
+HOSTILE_BODIES = {
+    "deep": f'{{"lines": {DEEP}'.encode(),
+    "half a surrogate pair": b'{"lines": [{"page": 0, "line": 0, "text": "\\ud800"}]}',
+    "half a surrogate pair as key": b'{"\\udfff": 1, "lines": "\\udfff"}',
+    "long number": b'{"lines": [{"page": ' + b"9" * 5000 + b', "line": 0, "text": ""}]}',
+    "not a number": b'{"lines": [{"page": NaN, "line": Infinity, "text": ""}]}',
+    "no JSON": b"\xff\xfe\x00",
+    "a list": b"[]",
+}
+
+
+@pytest.mark.parametrize("body", HOSTILE_BODIES.values(), ids=HOSTILE_BODIES)
+def test_hostile_json_is_refused_with_an_error(client, document, body):
+    headers = {"content-type": "application/json"}
+    for path in ("corrections", "files/text"):
+        address = f"/documents/{document['id']}/{path}"
+        answer = client.post(address, content=body, headers=headers)
+        assert answer.status_code in (400, 422), answer.text
+        assert set(answer.json()["error"]) == {"code", "message", "hint"}
+        assert len(answer.content) < 2_000
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"origin": "http://["},
+        {"origin": "null"},
+        {"origin": "http://[::1"},
+        {"host": "["},
+        {"authorization": "Bearer \xff"},
+        {"cookie": "nordocr_token=\xff; =;"},
+    ],
+)
+def test_hostile_headers_get_an_answer(client, headers):
+    sent = {name: value.encode("latin-1") for name, value in headers.items()}
+    answer = client.post("/read", files={"file": ("x.png", b"x")}, headers=sent)
+    assert 400 <= answer.status_code < 500, answer.text
+    assert answer.json()["error"]["message"]
+
+
+MULTIPART = "multipart/form-data; boundary=b"
+HOSTILE_FORMS = {
+    "no boundary": ("multipart/form-data", b"x"),
+    "no end": (
+        MULTIPART,
+        b'--b\r\nContent-Disposition: form-data; name="file"; filename="x"',
+    ),
+    "no parts": (MULTIPART, b"--b--\r\n"),
+    "no form": ("text/plain", b"x"),
+    "fields": (
+        MULTIPART,
+        b'--b\r\nContent-Disposition: form-data; name="a"\r\n\r\n1\r\n' * 2000
+        + b"--b--\r\n",
+    ),
+}
+
+
+@pytest.mark.parametrize("form", HOSTILE_FORMS.values(), ids=HOSTILE_FORMS)
+def test_hostile_forms_are_refused_with_an_error(client, form):
+    kind, body = form
+    answer = client.post("/read", content=body, headers={"content-type": kind})
+    assert answer.status_code in (400, 422), answer.text
+    assert answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("path", ["..%2f..%2fetc", "%00", "x" * 5000, "%ff"])
+def test_documents_are_found_by_their_key_alone(client, path):
+    for rest in ("pages/0.png", f"pages/{'9' * 5000}.png", "pages/-1.png"):
+        answer = client.get(f"/documents/{path}/{rest}")
+        assert 400 <= answer.status_code < 500, answer.text
+        assert answer.json()["error"]["message"]
+
+
+def test_a_folder_of_corrections_that_cannot_be_made_is_said(serve, page, tmp_path):
+    (tmp_path / "file").write_text("x")
+    address = serve(ServeSettings(corrections=tmp_path / "file"))
+    with page[0].open("rb") as file:
+        read = httpx.post(f"{address}/read", files={"file": file}, timeout=60).json()
+    lines = {"lines": [{"page": 0, "line": 0, "text": "Summa"}]}
+    answer = httpx.post(f"{address}/documents/{read['id']}/corrections", json=lines)
+    assert answer.status_code == 422
+    assert "cannot make the folder" in answer.json()["error"]["message"]
+
+
+def test_a_document_that_cannot_be_stored_is_said(client, page, monkeypatch, tmp_path):
+    gone = tmp_path / "gone" / "document.png"
+    monkeypatch.setattr("nordocr.serving.app.Library.new_file", lambda *_: gone)
+    answer = client.post("/read", files={"file": ("a.png", page[0].read_bytes())})
+    assert answer.status_code == 422
+    assert "the document cannot be stored" in answer.json()["error"]["message"]
