@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from nordocr_cli.app import app
+from nordocr_cli.app import app, main
 from nordocr_cli.command_table import COMMANDS
 from nordocr_cli.commands.completions import completion_path
 from nordocr_cli.help_text import build_command_tree, summary
@@ -102,6 +102,36 @@ def test_a_failure_is_json_on_stdout_and_a_sentence_on_stderr(arguments, exit_co
     assert (done.returncode, error["code"]) == (exit_code, kind)
     assert set(error) == {"code", "message", "hint"}
     assert error["message"] in done.stderr
+
+
+def test_every_command_fails_with_one_json_document(tmp_path, monkeypatch, capsys):
+    """An unknown option and a file that is not there, with --json, for every command."""
+    monkeypatch.chdir(tmp_path)
+    unlike = {}
+    for path, command in leaf_commands(build_command_tree(app)):
+        if not any("--json" in parameter.opts for parameter in command.params):
+            continue
+        required = [
+            p for p in command.params if p.param_type_name == "argument" and p.required
+        ]
+        for wrong in (["--no-such-option"], ["no-such-file"] * max(1, len(required))):
+            monkeypatch.setattr(sys, "argv", ["nordocr", *path, *wrong, "--json"])
+            with pytest.raises(SystemExit) as ended:
+                main()
+            document = json.loads(capsys.readouterr().out)
+            keys = set(document.get("error", {}))
+            if ended.value.code not in (2, 3, 5) or keys != {"code", "message", "hint"}:
+                unlike[" ".join((*path, *wrong))] = (ended.value.code, document)
+    assert unlike == {}
+
+
+def leaf_commands(command, path=()):
+    children = getattr(command, "commands", None)
+    if not children:
+        yield path, command
+        return
+    for name, child in children.items():
+        yield from leaf_commands(child, (*path, name))
 
 
 def test_a_failure_without_json_leaves_stdout_empty():
