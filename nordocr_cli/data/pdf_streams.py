@@ -19,12 +19,12 @@ from nordocr_cli.limits import Limits
 
 # A compressed stream may stand for at most this much: drawings and text have a few MB, images four
 # bytes a pixel.
-_MOST_STREAM_BYTES = 32 << 20
+_MAXIMUM_STREAM_BYTES = 32 << 20
 _BYTES_PER_PIXEL = 4
 _HEAD_BYTES = 2000
 # What one stream may draw; a business page has some thousand objects.
-_MOST_DRAWN = 500_000
-_MOST_LEVELS = 40  # of drawings in drawings; PDFium reads fewer
+_MAXIMUM_DRAWN = 500_000
+_MAXIMUM_LEVELS = 40  # of drawings in drawings; PDFium reads fewer
 
 _PAINTING = re.compile(rb"[\s\])>](?:[fFsSbB]\*?|sh|T[jJ]|BI|['\"])(?=[\s/\[(<]|$)")
 _SHOWN = re.compile(rb"/([^\s/\[\]<>()]+)\s+Do(?=[\s/\[(<]|$)")
@@ -35,7 +35,7 @@ _REAL = rb"([+-]?(?:\d+\.?\d*|\.\d+))"
 _X_STEP = re.compile(rb"/XStep\s*" + _REAL)
 _Y_STEP = re.compile(rb"/YStep\s*" + _REAL)
 _MATRIX = re.compile(rb"/Matrix\s*\[\s*" + rb"\s+".join([_REAL] * 4))
-_LEAST_STEP_POINTS = 0.24
+_MINIMUM_STEP_POINTS = 0.24
 _RESOURCES = (b"Resources", b"XObject")
 _NO_DRAWING = re.compile(
     rb"/Image\b|/FontFile|/Length1\b|/Type1C|/OpenType|/ObjStm|/XRef|/N\s"
@@ -66,7 +66,7 @@ def require_small_streams(content: bytes, where: str, limits: Limits) -> None:
     """
     drawings: dict[int, _Drawing] = {}
     for stream in _streams(content):
-        most = _MOST_STREAM_BYTES
+        most = _MAXIMUM_STREAM_BYTES
         if b"/Image" in stream.head:
             most = _BYTES_PER_PIXEL * limits.max_pixels
         unpacked = _unpacked(stream, most)
@@ -82,9 +82,9 @@ def require_small_streams(content: bytes, where: str, limits: Limits) -> None:
             )
         if not _NO_DRAWING.search(stream.head):
             drawings[stream.number] = _drawing(stream.head, unpacked)
-    if _draws_more_than(_MOST_DRAWN, drawings, content):
+    if _draws_more_than(_MAXIMUM_DRAWN, drawings, content):
         raise DataError(
-            f"{where}: a drawing in it stands for more than {_MOST_DRAWN:,} objects; print the"
+            f"{where}: a drawing in it stands for more than {_MAXIMUM_DRAWN:,} objects; print the"
             " document to images first"
         )
 
@@ -136,7 +136,7 @@ def _has_tiny_tiles(head: bytes) -> bool:
     a, b, c, d = map(float, matrix.groups()) if matrix else (1.0, 0.0, 0.0, 1.0)
     for step, scale in ((_X_STEP, math.hypot(a, b)), (_Y_STEP, math.hypot(c, d))):
         found = step.search(head)
-        if found and abs(float(found[1])) * scale < _LEAST_STEP_POINTS:
+        if found and abs(float(found[1])) * scale < _MINIMUM_STEP_POINTS:
             return True
     return False
 
@@ -162,7 +162,7 @@ def _draws_more_than(most: int, drawings: Mapping[int, _Drawing], content: bytes
     children = {number: names.shown_by(form, forms) for number, form in forms.items()}
     drawn = {number: form.painted + 1 for number, form in forms.items()}
     # Each round counts one more level of drawings in drawings.
-    for _ in range(_MOST_LEVELS):
+    for _ in range(_MAXIMUM_LEVELS):
         before = dict(drawn)
         for number, form in forms.items():
             below = sum(times * before[child] for child, times in children[number].items())

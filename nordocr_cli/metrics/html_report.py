@@ -228,7 +228,7 @@ def gallery_rows(
     """Return the lines that were not read exactly, worst first; the first `crops` of them get their
     picture.
 
-    `crop_png` and `manifest` are asked with the line's number in `scores`. `lost` are ids of lines
+    `crop_png` and `manifest` are called with the line's number in `scores`. `lost` are ids of lines
     that the other reading of a comparison had right.
     """
     number = {score.result.id: index for index, score in enumerate(scores)}

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 _PIECE = 2**20  # scores of a piece: 2 MiB
 # of a head: training on fewer is no slower written out, which takes fewer steps
 _MINIMUM_SCORES = 256 * 256
-_MOST_THREADS = 4  # that share one piece well; the fused kernel shares out lines and heads
+_MAXIMUM_THREADS = 4  # that share one piece well; the fused kernel shares out lines and heads
 # Longest sequence whose probabilities are kept for the backward pass. Those of longer ones (2048
 # tokens for SVTRv2 at 1024 px) would fill the memory: they are computed again.
 _KEPT_TOKENS = 1024
@@ -55,7 +55,7 @@ def _in_pieces(q: Tensor, k: Tensor) -> bool:
         and not torch.compiler.is_compiling()
         and torch._C._get_tracing_state() is None
         and (not q.requires_grad or q.shape[2] * k.shape[2] >= _MINIMUM_SCORES)
-        and torch.get_num_threads() <= _MOST_THREADS
+        and torch.get_num_threads() <= _MAXIMUM_THREADS
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from nordocr_cli.charset import Charset, describe_character
 from nordocr_cli.errors import ArtifactError
 
-_MOST_NAMED = 12
+_MAXIMUM_NAMED = 12
 
 
 class Pieces:
@@ -82,8 +82,8 @@ class Pieces:
             return (
                 f"its tokenizer writes all {count} characters of charset {charset.name!r}"
             )
-        named = ", ".join(map(describe_character, lost[:_MOST_NAMED])) + (
-            " …" if len(lost) > _MOST_NAMED else ""
+        named = ", ".join(map(describe_character, lost[:_MAXIMUM_NAMED])) + (
+            " …" if len(lost) > _MAXIMUM_NAMED else ""
         )
         return (
             f"its tokenizer CANNOT write {len(lost)} of the {count} characters of charset"
