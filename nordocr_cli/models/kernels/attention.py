@@ -17,7 +17,9 @@ from torch.nn import functional as F
 _PIECE = 2**20  # scores of a piece: 2 MiB
 # of a head: training on fewer is no slower written out, which takes fewer steps
 _MINIMUM_SCORES = 256 * 256
-_MAXIMUM_THREADS = 4  # that share one piece well; the fused kernel shares out lines and heads
+_MAXIMUM_THREADS = (
+    4  # that share one piece well; the fused kernel shares out lines and heads
+)
 # Longest sequence whose probabilities are kept for the backward pass. Those of longer ones (2048
 # tokens for SVTRv2 at 1024 px) would fill the memory: they are computed again.
 _KEPT_TOKENS = 1024
