@@ -6,7 +6,8 @@ OCRmyPDF and RapidOCR.
     python benchmarks/pages.py --conditions upright,+2     some conditions, nordocr alone
     python benchmarks/pages.py --every 6 --peers VENV/bin  every sixth page
 
-scripts/generate.py makes the tables of docs/pages.md from the saved result.
+scripts/generate.py makes the tables of docs/pages.md from the saved result. The table of seconds
+takes the rows of `quiet_run` where the file has them: runs on a machine without other work.
 
 Pages: samples/doc, 42 pages that benchmarks/page_layouts.py lays out, and folders of page images
 with `--cases FOLDER` (read by nordocr only, without a truth: lines, doubts and seconds). VENV holds
@@ -129,6 +130,8 @@ def _begun(options: argparse.Namespace, pages_count: int) -> dict[str, Any]:
             f"{options.output} is of {saved['pages']} pages, not {pages_count}"
         )
     result["runs"] = saved["runs"]
+    if "quiet_run" in saved:
+        result["quiet_run"] = saved["quiet_run"]
     result["note"] = options.note or saved["note"]
     return result
 

@@ -77,6 +77,9 @@ class Outline:
         if height >= _TALL * width and not _may_stand_alone(
             height / max(width, 1e-9), text
         ):
+            dx, dy = first[0] - fourth[0], first[1] - fourth[1]
+            if dx < -abs(dy):  # corners of a level line that begin at its bottom left
+                return cls((second, third, fourth, first))
             return cls((fourth, first, second, third))
         return cls((first, second, third, fourth))
 

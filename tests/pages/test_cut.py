@@ -101,8 +101,8 @@ def test_corners_may_begin_anywhere_and_run_either_way_where_a_baseline_tells(dr
 
 @pytest.mark.parametrize(
     "order",
-    [(0, 3, 2, 1), (0, 1, 3, 2), (0, 2, 1, 3), (0, 2, 3, 1)],
-    ids=["counterclockwise", "by rows", "crossed", "by columns"],
+    [(0, 3, 2, 1), (0, 1, 3, 2), (0, 2, 1, 3), (0, 2, 3, 1), (3, 0, 1, 2), (1, 2, 3, 0)],
+    ids=["counterclockwise", "by rows", "crossed", "by columns", "from left", "from right"],
 )
 def test_corners_in_another_order_neither_mirror_nor_fold_the_line(order, page):
     corners = [(40.0, 50.0), (240.0, 58.0), (239.0, 88.0), (39.0, 80.0)]
