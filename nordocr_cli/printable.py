@@ -32,6 +32,7 @@ _AUTHORIZATION = re.compile(
     r"""(authorization["']?\s*[:=]\s*["']?(?:(?:bearer|basic|token)\s+)?)[^\s"',;}]+""",
     re.IGNORECASE,
 )
+_PASSWORD = re.compile(r"(\b[a-z]+://[^\s/:@]+:)[^\s/@]+@", re.IGNORECASE)
 _SHORTEST_SECRET = 4
 _SECRETS: set[str] = set()
 
@@ -82,10 +83,12 @@ def hide(secret: str) -> None:
 
 
 def redacted(text: str) -> str:
-    """Return `text` with `***` for hidden secrets and for what an Authorization header holds."""
+    """Return `text` with `***` for hidden secrets, for what an Authorization header holds, and for
+    the password in an address.
+    """
     for secret in sorted(_SECRETS, key=len, reverse=True):
         text = text.replace(secret, "***")
-    return _AUTHORIZATION.sub(r"\1***", text)
+    return _PASSWORD.sub(r"\1***@", _AUTHORIZATION.sub(r"\1***", text))
 
 
 def _encodable(text: str, backslash: str = "\\") -> str:

@@ -31,6 +31,7 @@ CONTRACTS = {
     "records",
     "artifact",
     "rust_source",
+    "addresses",
     "atomic",
     "cores",
     "current_file",

@@ -73,6 +73,8 @@ def test_secrets_are_left_out_however_a_server_repeats_them():
     assert (
         redacted("'authorization': 'Basic dXNlcjpwYXNz'") == "'authorization': 'Basic ***'"
     )
+    assert redacted("at https://me:sesame@host/v1") == "at https://me:***@host/v1"
+    assert redacted("a:b@c http://host:80/@x") == "a:b@c http://host:80/@x"
     assert redacted("no authorization needed") == "no authorization needed"
 
 

@@ -12,10 +12,12 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
+from nordocr_cli.addresses import split_address
 from nordocr_cli.compare.answers import Question
 from nordocr_cli.errors import UsageError
 from nordocr_cli.printable import hide
 
+_LONGEST_TIMEOUT_S = 86_400.0
 # With three requests of ten failing, one line of 15,000 fails eight times in a row.
 TRIES = 8
 BACKOFF_S = 0.5
@@ -90,19 +92,16 @@ def endpoint(
     Raises UsageError for a URL that is none or leads to another machine without `allow_remote`, a
     missing model name, an unset key variable, and a price or parameter that is not one.
     """
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UsageError(
-            f"--vlm-url {url!r}: expected an http or https address, e.g. http://127.0.0.1:8000/v1"
-        )
-    if parts.username or parts.password or parts.query or parts.fragment:
+    parts = split_address(url, "--vlm-url")
+    if parts.query or parts.fragment:
         raise UsageError(
             "--vlm-url: give the plain address; a key comes from the variable that --vlm-key-env"
             " names"
         )
+    _require_times(bounds.get("timeout_s"), bounds.get("requests_per_s"))
     if not model:
         raise UsageError("--vlm-url needs --vlm-model, the name of the model on the server")
-    if not _is_this_machine(parts.hostname) and not allow_remote:
+    if not _is_this_machine(str(parts.hostname)) and not allow_remote:
         raise UsageError(
             f"{parts.hostname} is another machine: the document's lines would be sent there;"
             " --vlm-allow-remote allows it"
@@ -119,6 +118,16 @@ def endpoint(
         params=dict(map(_parse_param, params)),
         **bounds,
     )
+
+
+def _require_times(timeout_s: float | None, requests_per_s: float | None) -> None:
+    """Raise UsageError for a time that no socket takes: NaN, and more than a day."""
+    if timeout_s is not None and not 0 < timeout_s <= _LONGEST_TIMEOUT_S:
+        raise UsageError(
+            f"--vlm-timeout {timeout_s:g}: at most {_LONGEST_TIMEOUT_S:g} seconds"
+        )
+    if requests_per_s is not None and not requests_per_s > 0:
+        raise UsageError(f"--vlm-rps {requests_per_s:g}: give a number above 0")
 
 
 def _is_this_machine(host: str) -> bool:

@@ -421,8 +421,23 @@ def test_an_estimate_rests_on_recorded_answers(server, tmp_path):
     assert estimate_tokens(asked, answers) == (8 * 50, 8 * 4, True)
 
 
+@pytest.mark.parametrize("seconds", [float("nan"), 1e300, float("inf")])
+def test_a_timeout_that_no_socket_takes_is_refused(seconds):
+    with pytest.raises(UsageError, match="--vlm-timeout .* at most 86400 seconds"):
+        endpoint("http://localhost", "m", timeout_s=seconds)
+    with pytest.raises(UsageError, match="--vlm-rps nan"):
+        endpoint("http://localhost", "m", requests_per_s=float("nan"))
+
+
 def test_what_the_user_gives_is_checked(monkeypatch):
-    for wrong in ("localhost:8000", "ftp://localhost", "http://"):
+    hostile = (
+        "http://[",
+        "http://x:99999999/",
+        "http://a\x1b[2J/",
+        "http://a b/",
+        "http://x:0/",
+    )
+    for wrong in ("localhost:8000", "ftp://localhost", "http://", *hostile):
         with pytest.raises(UsageError, match="expected an http or https address"):
             endpoint(wrong, "m")
     with pytest.raises(UsageError, match="give the plain address"):

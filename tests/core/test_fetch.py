@@ -123,6 +123,21 @@ def test_plain_http_from_elsewhere_is_refused_without_a_request(tmp_path):
         download("http://example.invalid/x.tar.gz", tmp_path / "x.tar.gz")
 
 
+@pytest.mark.parametrize(
+    "url", ["http://[", "https://", "https://x:99999999/", "https://a\x1b[2J/", "ftp://a/"]
+)
+def test_what_is_no_address_is_refused(url, tmp_path):
+    with pytest.raises(UsageError, match="expected an http or https address"):
+        download(url, tmp_path / "x.tar.gz")
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_address_with_a_password_is_refused_and_the_password_not_repeated(tmp_path):
+    with pytest.raises(UsageError, match="without a name or password") as caught:
+        download("https://me:sesame@example.invalid/x.tar.gz", tmp_path / "x.tar.gz")
+    assert "sesame" not in str(caught.value)
+
+
 def test_an_archive_cannot_write_outside_its_folder(tmp_path):
     archive = tmp_path / "bad.tar.gz"
     archive.write_bytes(tar_with(("../outside.txt", b"x")))

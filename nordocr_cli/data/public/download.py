@@ -3,8 +3,8 @@
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
 
+from nordocr_cli.addresses import split_address
 from nordocr_cli.atomic import make_folder
 from nordocr_cli.errors import DataError, UsageError
 from nordocr_cli.progress import SILENT, Progress
@@ -63,7 +63,7 @@ def download(
                 maximum_bytes,
                 progress,
             )
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise DataError(
             f"cannot download {url}: {type(error).__name__} {error}; what arrived is kept, the same"
             " command continues"
@@ -83,7 +83,7 @@ def download(
 
 
 def _require_address(url: str) -> None:
-    parts = urlsplit(url)
+    parts = split_address(url, "the address")
     is_local = parts.hostname in ("127.0.0.1", "localhost", "::1")
     if parts.scheme == "https" or (parts.scheme == "http" and is_local):
         return
