@@ -427,6 +427,7 @@ class CleanedFile(TypedDict):
     """A file that is, or would be, deleted."""
 
     path: str
+    kind: str
     why: str
     bytes: int
 

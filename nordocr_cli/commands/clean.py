@@ -15,6 +15,15 @@ def clean(
     root: Annotated[
         Path, typer.Argument(metavar="[ROOT]", help="Folder that holds the runs.")
     ] = Path("runs"),
+    kind: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--kind",
+            metavar="KIND",
+            help="states, temporaries, caches (these by default), checkpoints, data or labels."
+            " Repeatable.",
+        ),
+    ] = None,
     yes: Annotated[
         bool, typer.Option("--yes", "-y", help="Delete without asking.")
     ] = False,
@@ -23,25 +32,29 @@ def clean(
     quiet: options.Quiet = False,
     verbose: options.Verbose = 0,
 ) -> None:
-    """List and delete what finished runs no longer need: states, last weights, temporaries.
+    """List and delete what finished runs no longer need, by kind.
 
-    Best weights, logs and runs that are not finished stay. Links are not followed; nothing outside
-    ROOT is touched.
+    Without --kind: states and last weights of finished runs, temporaries and caches. Only --kind
+    checkpoints, data and labels delete weights, line stores and files of labels. Links are not
+    followed; nothing outside ROOT is touched.
 
-    Example: nordocr clean runs --yes
+    Example: nordocr clean runs --kind states --kind data --dry-run
     """
     from nordocr_cli.core import clean as core
 
     console = Console(quiet=quiet, verbose=verbose, as_json=as_json)
-    waste = core.find_waste(root)
+    waste = core.find_waste(root, core.parse_kinds(kind))
     size = f"{sum(found.size for found in waste) / 1e6:,.1f} MB"
     if not as_json:
-        rows = [(found.path, f"{found.size / 1e6:,.1f}", found.why) for found in waste]
+        rows = [
+            (found.kind, found.path, f"{found.size / 1e6:,.1f}", found.why)
+            for found in waste
+        ]
         console.table(
             f"{len(waste)} files in {root} can be deleted: {size}",
-            ("file", "MB", "why"),
+            ("kind", "file", "MB", "why"),
             rows,
-            right=(1,),
+            right=(2,),
         )
     delete = bool(waste) and not dry_run and (yes or _agreed(console, len(waste)))
     if delete:

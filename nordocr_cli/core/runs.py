@@ -144,6 +144,11 @@ def is_finished(folder: Path) -> bool:
     return summarize(folder).state == "finished" and (folder / BEST).is_file()
 
 
+def is_running(folder: Path) -> bool:
+    """Return whether the run still writes, or cannot be read, so that nobody can tell."""
+    return summarize(folder).state in ("running", "damaged")
+
+
 def differences_of(one: Path, other: Path) -> list[tuple[str, Any, Any]]:
     """Return (dotted key, value in `one`, value in `other`) for each key in which the
     configurations of two runs differ: profile, stores, length, device, code. Raises UsageError

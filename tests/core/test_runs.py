@@ -28,6 +28,7 @@ def runs(tiny_run, tmp_path):
     """
     root = tmp_path / "runs"
     shutil.copytree(tiny_run, root / "a")
+    shutil.copytree(tiny_run.parent / "digits.lmdb", tmp_path / "digits.lmdb")
     shutil.copytree(tiny_run, root / "deep" / "b")
     facts = json.loads((root / "deep" / "b" / "run.json").read_text())
     del facts["result"]
@@ -117,6 +118,47 @@ def test_clean_takes_the_states_of_finished_runs_and_what_killed_writers_left(ru
     assert find_waste(runs) == []
     with pytest.raises(UsageError, match=r"holds no run"):
         find_waste(runs / "deep" / "b" / "tensorboard")
+
+
+def test_clean_lists_each_kind_and_takes_weights_and_data_only_when_they_are_named(runs):
+    compiled = runs / "code" / "__pycache__" / "a.pyc"
+    compiled.parent.mkdir(parents=True)
+    compiled.write_bytes(b"code")
+    shutil.copytree(runs.parent / "digits.lmdb", runs / "digits.lmdb")
+    foreign = runs / "other.lmdb" / "data.mdb"
+    foreign.parent.mkdir()
+    foreign.write_bytes(b"another program's database")
+    (runs / "labels.jsonl").write_text("{}")
+
+    def listed(*kinds):
+        chosen = [part for kind in kinds for part in ("--kind", kind)]
+        result = json.loads(invoke("clean", runs, *chosen, "--dry-run", "--json").stdout)
+        return {
+            (file["kind"], os.path.relpath(file["path"], runs)) for file in result["files"]
+        }
+
+    default = {kind for kind, _ in listed()}
+    assert default == {"states", "caches"}
+    assert ("caches", "code/__pycache__/a.pyc") in listed()
+    assert listed("labels") == {("labels", "labels.jsonl")}
+    stores = {path for _, path in listed("data")}
+    assert stores == {"digits.lmdb/data.mdb", "digits.lmdb/lock.mdb"} or stores == {
+        "digits.lmdb/data.mdb"
+    }
+    checkpoints = {path for _, path in listed("checkpoints")}
+    assert {
+        "a/best.safetensors",
+        "deep/b/best.safetensors",
+        "deep/b/state.pt",
+    } <= checkpoints
+    assert json.loads(invoke("clean", runs, "--kind", "data", "--yes", "--json").stdout)[
+        "deleted"
+    ]
+    refused = invoke("clean", runs, "--kind", "states", "--kind", "dta").exception
+    assert "did you mean 'data'" in str(refused)
+    assert not (runs / "digits.lmdb" / "data.mdb").exists()
+    assert foreign.exists()
+    assert (runs / "a" / "best.safetensors").exists()
 
 
 def test_clean_never_leaves_the_folder(runs, tmp_path):

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from nordocr_cli.runtime.protocols import Image
 
 LINES = "lines.jsonl"
+_SHOWN_SCANS = 3  # of a message
 _MIN_HEIGHT_PX = 8  # lower pieces hold no letters
 LABEL_SUFFIXES = (".jsonl", ".tsv", ".csv", ".lmdb")
 
@@ -55,8 +56,11 @@ def write_lines(
     finally:
         progress.finish()
     if not found:
+        named = ", ".join(map(str, scans[:_SHOWN_SCANS]))
+        if len(scans) > _SHOWN_SCANS:
+            named = f"{named} and {len(scans) - _SHOWN_SCANS} more"
         raise DataError(
-            f"no line of text was found in {len(scans)} scans; `nordocr read SCAN -o"
+            f"no line of text was found in {named}; `nordocr read SCAN -o"
             " page.png` shows what is found on a page"
         )
     lines = (json.dumps(asdict(line), ensure_ascii=False) + "\n" for line in found)

@@ -316,6 +316,11 @@ def _report_choice(choice: LabelChoice, lines: int, progress: Progress) -> None:
 
 
 def _require_enough(choice: LabelChoice, lines: Sequence[FoundLine]) -> None:
+    if len(lines) < MIN_LINES:
+        raise DataError(
+            f"these scans hold {len(lines)} lines, and {MIN_LINES} with a label are needed, some"
+            " hundreds to show a difference: add scans"
+        )
     if len(choice.labels) < MIN_LINES:
         raise DataError(
             f"the engines agree on {len(choice.labels)} of {len(lines)} lines, and {MIN_LINES} are"
