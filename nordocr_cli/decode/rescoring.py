@@ -4,7 +4,8 @@ Greedy decoding cuts the frames of a line into stretches: one for each character
 between them. In most stretches the network leaves no doubt. Where another class is nearly as likely
 as the best one, it becomes a choice: another character, no character, or one more between two. A
 beam then takes the choices for which the network and the language model together give most. A line
-without doubt keeps its greedy text, and costs no more. An O next to a digit is always in doubt.
+without doubt keeps its greedy text, and costs no more. An O next to a digit may become a zero
+although the network prefers the O.
 """
 
 import re
@@ -28,8 +29,10 @@ from nordocr_cli.records import Recognition
 MINIMUM_LIKELIHOOD = 0.003
 BEAM_WIDTH = 8
 # Many tills and needle printers draw 0 and O alike, and the network's preference says little. The
-# weight of its log likelihoods between the two, where an O stands next to a digit.
+# weight of its log likelihoods between the two, where an O stands next to a digit, and the minimum
+# likelihood of the zero relative to the O.
 ZERO_WEIGHT = 0.3
+MINIMUM_ZERO_LIKELIHOOD = 0.001
 _O_NEXT_TO_DIGIT = re.compile("[0-9]O|O[0-9]")
 
 
@@ -121,11 +124,8 @@ def stretches(
     likely_zeros = _letters_next_to_digits(classes, bounds[:-1], language)
     for first, last in pairwise(bounds):
         character = int(classes[first])
-        if first in likely_zeros:
-            zero = _zero(line[first:last], character, language)
-            yield Stretch(first, last, (Choice(character, 0.0), zero))
-            continue
-        if doubts_before[last] == doubts_before[first]:
+        may_be_zero = first in likely_zeros
+        if doubts_before[last] == doubts_before[first] and not may_be_zero:
             if character != BLANK:
                 yield Stretch(first, last, (Choice(character, 0.0),))
             continue
@@ -138,6 +138,8 @@ def stretches(
         else:
             likely = _replacements(line[first:last], character, touching)
             others = [c for c in likely if language.may_replace(character, c.character)]
+            if may_be_zero:
+                others = _with_zero(others, line[first:last], character, language)
         if character != BLANK or others:
             yield Stretch(first, last, (Choice(character, 0.0), *others))
 
@@ -163,11 +165,22 @@ def _letters_next_to_digits(
     return found
 
 
-def _zero(frames: NDArray[np.float32], character: int, language: LanguageModel) -> Choice:
-    """The zero in place of a letter O in its frames (t, C)."""
-    assert language.zero is not None
-    difference = (frames[:, language.zero] - frames[:, character]).max()
-    return Choice(language.zero, ZERO_WEIGHT * float(difference))
+def _with_zero(
+    choices: Sequence[Choice],
+    frames: NDArray[np.float32],
+    character: int,
+    language: LanguageModel,
+) -> list[Choice]:
+    """The choices for a letter O in its frames (t, C), with the zero by its own weight unless it is
+    out of the question.
+    """
+    zero = language.zero
+    assert zero is not None
+    difference = float((frames[:, zero] - frames[:, character]).max())
+    others = [choice for choice in choices if choice.character != zero]
+    if difference < np.log(MINIMUM_ZERO_LIKELIHOOD):
+        return others
+    return [*others, Choice(zero, ZERO_WEIGHT * difference)]
 
 
 def _insertions(frames: NDArray[np.float32], touching: Sequence[int]) -> list[Choice]:

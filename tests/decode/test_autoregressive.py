@@ -44,7 +44,7 @@ def test_probabilities_and_best_classes_read_alike():
 def test_refuses_what_is_not_an_output():
     with pytest.raises(ArtifactError, match="NaN"):
         decode_tokens(np.full((1, 3, 4), np.nan, np.float32), np.array([3]), ABC)
-    with pytest.raises(ArtifactError, match="wants"):
+    with pytest.raises(ArtifactError, match="needs"):
         decode_tokens(np.zeros((1, 3, 5), np.float32), np.array([3]), ABC)
 
 

@@ -146,7 +146,7 @@ def test_each_line_is_read_over_its_own_frames():
     logits[0, 8] = np.nan
     with pytest.raises(ArtifactError, match="NaN or infinite at line 0, frame 8"):
         decode_beam(logits, frames, AB)
-    with pytest.raises(ArtifactError, match="wants"):
+    with pytest.raises(ArtifactError, match="needs"):
         decode_beam(logits, frames, NORDIC)
 
 

@@ -267,7 +267,7 @@ def _head(rng: random.Random) -> tuple[str, ...]:
 
 
 def _letters(rng: random.Random, minimum: int, maximum: int) -> str:
-    """Capitals of a code."""
+    """Capitals of a code, without O: next to digits nobody can tell it from a zero."""
     return "".join(
         rng.choices("ABCDEFGHIJKLMNPQRSTUVWXYZ", k=rng.randint(minimum, maximum))
     )
