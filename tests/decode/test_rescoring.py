@@ -78,7 +78,9 @@ def test_an_o_next_to_a_digit_becomes_a_zero_although_the_network_prefers_the_o(
 
     certain = line_of({"0": 0.99}, {"_": 0.99}, {"O": 0.9995, "0": 0.0004}, {"_": 0.99})
     assert read(certain).text == "0O"
-    letter = line_of({"0": 0.99}, {"_": 0.99}, {"O": 0.5, "m": 0.49}, {"å": 0.99}, {"l": 0.99})
+    letter = line_of(
+        {"0": 0.99}, {"_": 0.99}, {"O": 0.5, "m": 0.49}, {"å": 0.99}, {"l": 0.99}
+    )
     assert read(letter).text == "0mål"
     among_letters = line_of({"l": 0.99}, {"O": 0.97, "0": 0.02}, {"m": 0.99})
     assert read(among_letters).text == "lOm"
