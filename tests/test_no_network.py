@@ -62,7 +62,7 @@ def test_the_tracer_sees_an_internet_socket(tmp_path):
     assert "AF_INET" in log.read_text()
 
 
-@pytest.mark.parametrize("command", ["predict", "eval", "export", "bench"])
+@pytest.mark.parametrize("command", ["predict", "eval", "export", "int8", "bench"])
 def test_no_command_opens_an_internet_socket(command, tmp_path, tiny_run, tiny_checkpoint):
     store = tiny_run.parent / "digits.lmdb"
     home = tmp_path / "home"
@@ -71,6 +71,10 @@ def test_no_command_opens_an_internet_socket(command, tmp_path, tiny_run, tiny_c
         "predict": ("predict", LINE, "--layout", "line"),
         "eval": ("eval", "nordocr-default.int8.onnx", store),
         "export": ("export", tiny_checkpoint, "--precision", "fp32", "-o", home / "m.onnx"),
+        "int8": (
+            *("export", tiny_checkpoint, "--int8", "--threads", "1"),
+            *("--max-cer-loss", "1", "-o", home / "m.onnx"),
+        ),
         "bench": ("bench", "nordocr-default.int8.onnx", "--lines", store, "--rounds", "1"),
     }[command]
     calls, _ = traced(home, *arguments)

@@ -20,9 +20,12 @@ Weights have 7 bits: with 8, the sums of pairs overflow 16 bits on processors wi
 
 import logging
 import tempfile
+import uuid
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
@@ -65,7 +68,11 @@ def quantize(
 
     if lines:
         quantize_convolutions(model, lines)
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        warnings.catch_warnings(),
+        _random_file_names(),
+    ):
         source, target = Path(folder) / "fp32.onnx", Path(folder) / "int8.onnx"
         onnx.save(model, source)
         warnings.simplefilter("ignore")
@@ -89,3 +96,19 @@ def quantize(
         finally:
             logging.disable(logging.NOTSET)
         return onnx.load(target)
+
+
+@contextmanager
+def _random_file_names() -> Iterator[None]:
+    """In this block onnx names its temporary files at random. Its own names hold the address of the
+    network card, which libuuid asks for through an internet socket.
+    """
+    from onnx import external_data_helper
+
+    names = vars(external_data_helper)
+    own = names["uuid"]
+    names["uuid"] = SimpleNamespace(uuid1=uuid.uuid4)
+    try:
+        yield
+    finally:
+        names["uuid"] = own
