@@ -189,10 +189,9 @@ def load_profile(
     try:
         profile.load_charset()
     except UsageError as error:
-        source = origins.get("charset")
-        raise UsageError(
-            f"{source if source in _GIVEN else path}: charset: {error}"
-        ) from None
+        origin = origins.get("charset", "")
+        place = origin if origin in _GIVEN else str(path)
+        raise UsageError(f"{place}: charset: {error}") from None
     complete = {
         key: origins.get(key, "default") for key in flatten(profile_to_json(profile))
     }

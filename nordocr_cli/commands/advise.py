@@ -76,9 +76,10 @@ def advise(
             found.rows(),
             right=(1, 2, 3, 4, 5, 6),
         )
-        console.note(f"wrote {output}") if output else console.line(
-            found.to_toml().rstrip()
-        )
+        if output:
+            console.note(f"wrote {output}")
+        else:
+            console.line(found.to_toml().rstrip())
     band_options = [
         f"--band={band.opt_batch}x{band.opt_width}:{band.max_batch}x{band.max_width}"
         for band in found.bands.ranges

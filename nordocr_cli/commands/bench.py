@@ -232,9 +232,9 @@ def _show(console: Console, result: "BenchResult") -> None:
             f"against {result.baseline}", VERDICT_HEADS, verdicts(result), right=(1, 2, 3)
         )
     load = result.environment["load_average"]
+    shown_load = load[0] if load else "unknown"
     console.line(
-        f"{result.environment['cores']} cores, load {load[0] if load else 'unknown'}; p50 and p90"
-        " are of single lines"
+        f"{result.environment['cores']} cores, load {shown_load}; p50 and p90 are of single lines"
     )
     if version := result.environment["versions"].get("tesseract"):
         if "tesserocr" in version:

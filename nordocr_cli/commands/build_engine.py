@@ -191,7 +191,10 @@ def build_engine(
         commands = {
             plan.arch_names: plan.trtexec(trt_version_of(trt_version)) for plan in plans
         }
-        console.json(commands) if as_json else console.line("\n\n".join(commands.values()))
+        if as_json:
+            console.json(commands)
+        else:
+            console.line("\n\n".join(commands.values()))
         if trt_version == "10":
             console.note(
                 "TensorRT 11 has no --fp16: print the command for it with --trt-version 11"

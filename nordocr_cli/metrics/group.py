@@ -171,17 +171,16 @@ class GroupedLines:
             drawn = self._intervals(member, size)
         else:
             drawn = [{} for _ in numbers]
-        return {
-            name: _group(
-                {key: float(column[k]) for key, column in counts.items()},
-                {
-                    key: (float(top[k]), float(bottom[k]))
-                    for key, (top, bottom) in sums.items()
-                },
-                drawn[k],
-            )
-            for name, k in numbers.items()
-        }
+
+        groups = {}
+        for name, number in numbers.items():
+            own_counts = {key: float(column[number]) for key, column in counts.items()}
+            own_sums = {
+                key: (float(numerator[number]), float(denominator[number]))
+                for key, (numerator, denominator) in sums.items()
+            }
+            groups[name] = _group(own_counts, own_sums, drawn[number])
+        return groups
 
     def _intervals(
         self, member: NDArray[np.int64], size: int

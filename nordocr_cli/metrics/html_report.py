@@ -109,6 +109,17 @@ class ReportPage:
     facet_labels: Mapping[str, str] = field(default_factory=dict)
 
 
+def _visible_text(value: Any) -> Any:
+    """Return what the template prints for a value: text with its controls made visible, markup as
+    it is.
+    """
+    from markupsafe import Markup
+
+    if isinstance(value, str) and not isinstance(value, Markup):
+        return visible(value)
+    return value
+
+
 def render_page(page: ReportPage) -> str:
     """Return the page as HTML."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -122,11 +133,7 @@ def render_page(page: ReportPage) -> str:
         lstrip_blocks=True,
         # Every text that the template prints goes through here, so that no label can turn the page
         # around.
-        finalize=lambda value: (
-            value
-            if isinstance(value, Markup) or not isinstance(value, str)
-            else visible(value)
-        ),
+        finalize=_visible_text,
     )
     environment.filters |= {"csp_hash": _csp_hash, "visible": visible}
     environment.tests["chart"] = lambda section: isinstance(section, Chart)

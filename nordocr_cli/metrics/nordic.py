@@ -37,25 +37,38 @@ def nordic_confusions(
     """
     k = 0
     while k < len(edits):
+        exchanged = _letter_and_two(reference, hypothesis, edits[k : k + 2])
+        if exchanged is not None:
+            yield exchanged
+            k += 2
+            continue
+
         tag, i, j = edits[k]
-        following = edits[k + 1] if k + 1 < len(edits) else edits[k]
-        if _adjacent(edits[k], following) and {tag, following[0]} in _TWO_FOR_ONE:
-            one, two = (1, 2) if "insert" in (tag, following[0]) else (2, 1)
-            expected, found = reference[i : i + one], hypothesis[j : j + two]
-            if (expected, found) in _WRITTEN_WITH_TWO or (
-                found,
-                expected,
-            ) in _WRITTEN_WITH_TWO:
-                yield expected, found
-                k += 2
-                continue
         if tag == "replace" and _same_family(reference[i], hypothesis[j]):
             yield reference[i], hypothesis[j]
         k += 1
 
 
-def _adjacent(edit: Edit, following: Edit) -> bool:
-    return following[1] - edit[1] <= 1 and following[2] - edit[2] <= 1
+def _letter_and_two(
+    reference: str, hypothesis: str, neighbours: Sequence[Edit]
+) -> tuple[str, str] | None:
+    """Return (reference, hypothesis) if two neighbouring edits exchange a letter and two others."""
+    if len(neighbours) < 2:
+        return None
+    (tag, i, j), (next_tag, next_i, next_j) = neighbours
+    is_adjacent = next_i - i <= 1 and next_j - j <= 1
+    if not is_adjacent or {tag, next_tag} not in _TWO_FOR_ONE:
+        return None
+
+    if "insert" in (tag, next_tag):
+        expected, found = reference[i : i + 1], hypothesis[j : j + 2]
+    else:
+        expected, found = reference[i : i + 2], hypothesis[j : j + 1]
+    is_known = (expected, found) in _WRITTEN_WITH_TWO or (
+        found,
+        expected,
+    ) in _WRITTEN_WITH_TWO
+    return (expected, found) if is_known else None
 
 
 def _same_family(expected: str, found: str) -> bool:

@@ -157,14 +157,13 @@ class MambaEncoder(nn.Module):
             default=-1,
         )
         if blocks < len(self.layers):
-            problem = (
-                f"has {blocks} Mamba blocks, model.layers asks for {len(self.layers)}: --set"
-                f" model.layers={blocks}"
-            )
-            raise ArtifactError(
-                f"{key}: {path}"
-                f" {problem if blocks else 'holds no Mamba blocks (layers.0.mixer.A_log, …)'}"
-            )
+            problem = "holds no Mamba blocks (layers.0.mixer.A_log, …)"
+            if blocks:
+                problem = (
+                    f"has {blocks} Mamba blocks, model.layers asks for {len(self.layers)}: --set"
+                    f" model.layers={blocks}"
+                )
+            raise ArtifactError(f"{key}: {path} {problem}")
         taken = {f"layers.{index}." for index in range(len(self.layers))}
         own = self.state_dict()
         kept = {

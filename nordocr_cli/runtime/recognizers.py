@@ -294,16 +294,13 @@ def batch_invariance(
         ],
     }
     alone = [texts([i])[0] for i in everything]
+
+    def differing(batch: list[int]) -> set[int]:
+        together = zip(batch, texts(batch), strict=True)
+        return {i for i, text in together if text != alone[i]}
+
     return {
-        name: sorted(
-            {
-                i
-                for batch in lists
-                for i, text in zip(batch, texts(batch), strict=True)
-                if text != alone[i]
-            }
-        )
-        for name, lists in batches.items()
+        name: sorted(set().union(*map(differing, lists))) for name, lists in batches.items()
     }
 
 

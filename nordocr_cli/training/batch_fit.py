@@ -42,15 +42,20 @@ def largest_batch(
                 _LR,
             )
 
-    found, how = (
-        (_tried(step, most) if device.type == "cuda" else _measured(step, most))
-        if most > 1
-        else (1, "")
-    )
-    lines = found if found < 2 * _ROUND else found // _ROUND * _ROUND
-    return lines, f"batch size {lines}: {lines * width_px:,} px a batch" + (
-        f", {how}" if how else ""
-    )
+    if most <= 1:
+        found, how = 1, ""
+    elif device.type == "cuda":
+        found, how = _tried(step, most)
+    else:
+        found, how = _measured(step, most)
+
+    lines = found
+    if found >= 2 * _ROUND:
+        lines = found // _ROUND * _ROUND
+    sentence = f"batch size {lines}: {lines * width_px:,} px a batch"
+    if how:
+        sentence += f", {how}"
+    return lines, sentence
 
 
 def noise(lines: int, width: int, geometry: Geometry, num_classes: int) -> Batch:

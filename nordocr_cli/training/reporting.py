@@ -134,9 +134,10 @@ class Reporter:
             self._font = self._font or sheet_font(self.charset)
             sheet = sample_sheet(scores.pictures, scores.samples, self._font)
             self.log.samples(state.step, scores.samples, sheet)
+        suffix = " - best so far" if best else ""
         self.progress.note(
             f"step {state.step:,}: CER {scores.cer:.2%}, exact {scores.exact:.1%} of"
-            f" {scores.lines:,} lines in {scores.seconds:.0f} s{' - best so far' if best else ''}"
+            f" {scores.lines:,} lines in {scores.seconds:.0f} s{suffix}"
         )
         write_text(self.folder / WORST, worst_table(state.step, scores.worst))
         for line in scores.worst[:_WORST_SHOWN]:

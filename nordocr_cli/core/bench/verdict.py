@@ -29,16 +29,13 @@ def compare_runs(case: str, before: Sequence[float], now: Sequence[float]) -> Ca
         )
     threshold = max(FLOOR, SPREADS * stdev(before) / mean(before))
     p = mann_whitney(before, now)
-    differs = p < LEVEL and abs(change) >= threshold
-    return CaseVerdict(
-        case=case,
-        verdict=("slower" if change > 0 else "faster")
-        if differs
-        else "no difference shown",
-        change=change,
-        p=p,
-        threshold=threshold,
-    )
+    if p >= LEVEL or abs(change) < threshold:
+        verdict = "no difference shown"
+    elif change > 0:
+        verdict = "slower"
+    else:
+        verdict = "faster"
+    return CaseVerdict(case=case, verdict=verdict, change=change, p=p, threshold=threshold)
 
 
 def mann_whitney(a: Sequence[float], b: Sequence[float]) -> float:

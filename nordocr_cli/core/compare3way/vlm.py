@@ -74,10 +74,10 @@ def ask_missing(
     if server and outcome.requests:
         answered, into, out = answers.tokens(unanswered)
         failed = ", ".join(f"{count} {what}" for what, count in outcome.failures)
+        retried = f" ({failed}, tried again)" if failed else ""
         progress.note(
-            f"{outcome.requests} requests{f' ({failed}, tried again)' if failed else ''}; {into:,}"
-            f" tokens in and {out:,} out, estimated from {answered} new answers"
-            f"{_cost(server, into, out)}"
+            f"{outcome.requests} requests{retried}; {into:,} tokens in and {out:,} out, estimated"
+            f" from {answered} new answers{_cost(server, into, out)}"
         )
     return outcome
 

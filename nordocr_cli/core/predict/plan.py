@@ -177,6 +177,9 @@ def _check_regions(inputs: Sequence[Path], options: PredictOptions) -> None:
 
 def _require_inputs(inputs: Sequence[Path], regions: Path | None) -> None:
     for path in inputs:
-        is_there = path == STDIN or (path.is_file() if regions else path.exists())
-        if not is_there:
-            raise UsageError(f"no {'document' if regions else 'image or folder'} {path}")
+        if path == STDIN:
+            continue
+        if regions and not path.is_file():
+            raise UsageError(f"no document {path}")
+        if not path.exists():
+            raise UsageError(f"no image or folder {path}")

@@ -162,28 +162,21 @@ def _lines(job: Job, lines: int) -> list[Row]:
     return rows
 
 
+def _scaled_row(row: Row, job: Job) -> Row:
+    return [(caption, resize_line(picture, job.geometry)) for caption, picture in row]
+
+
+def _widest_picture(row: Row) -> int:
+    """The width in pixels of the widest picture of a row."""
+    return max(int(picture.shape[1]) for _, picture in row)
+
+
 def _drawn(parts: Sequence[tuple[str, Sequence[Row]]], job: Job) -> bytes:
     font, height = label_font(job.charset, _LABEL_PX), job.geometry.height
-    scaled = [
-        (
-            title,
-            [
-                [(caption, resize_line(picture, job.geometry)) for caption, picture in row]
-                for row in rows
-            ],
-        )
-        for title, rows in parts
-    ]
-    widest = max(
-        picture.shape[1] for _, rows in scaled for row in rows for _, picture in row
-    )
-    widest_of_several = max(
-        picture.shape[1]
-        for _, rows in scaled
-        for row in rows
-        if len(row) > 1
-        for _, picture in row
-    )
+    scaled = [(title, [_scaled_row(row, job) for row in rows]) for title, rows in parts]
+    all_rows = [row for _, rows in scaled for row in rows]
+    widest = max(map(_widest_picture, all_rows))
+    widest_of_several = max(_widest_picture(row) for row in all_rows if len(row) > 1)
     column_px = min(widest_of_several + _MARGIN, _MAXIMUM_COLUMN_PX)
     row_px = height + _ROW_GAP
     tall = sum(_ROW_GAP + _MARGIN + row_px * len(rows) for _, rows in scaled) + _MARGIN

@@ -164,13 +164,13 @@ class TrainPlan:
         else:
             widths = [*(width for width in _PLAN_WIDTHS if width < widest), widest]
         by_arch = {"any": settings.batch_size, **settings.batch_by_arch}
-        return {
-            arch: {
-                f"{width} px": max(1, lines * settings.batch_width_px // width)
-                for width in widths
+        lines_by_arch = {}
+        for arch, lines in by_arch.items():
+            pixels = lines * settings.batch_width_px
+            lines_by_arch[arch] = {
+                f"{width} px": max(1, pixels // width) for width in widths
             }
-            for arch, lines in by_arch.items()
-        }
+        return lines_by_arch
 
     def _expected_time(self) -> str:
         """The expected duration, by the speed of an earlier run of the same network here."""

@@ -242,8 +242,7 @@ class FontPicker:
             )
         self._families = {
             category: [
-                (faces, [_style_weight(face) for face in faces])
-                for faces in families.values()
+                (family, list(map(_style_weight, family))) for family in families.values()
             ]
             for category, families in by_category.items()
         }

@@ -4,7 +4,7 @@ Ours have the authors' names, so that what is left to do is to tell which networ
 take off what training put around the names, and to refuse what only looks alike.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -139,14 +139,16 @@ def _rows(tensors: Mapping[str, Tensor], name: str, path: Path) -> int:
     return int(tensors[name].shape[0])
 
 
+def _count_blocks(names: Iterable[str], prefix: str) -> int:
+    """The number of blocks in the names `PREFIX.BLOCK.…` of tensors."""
+    return len({name.split(".")[2] for name in names if name.startswith(prefix)})
+
+
 def _svtr_size(tensors: Mapping[str, Tensor], path: Path) -> Any:
     dims = tuple(
         _rows(tensors, f"encoder.blocks{stage}.0.norm1.weight", path) for stage in (1, 2, 3)
     )
-    depths = tuple(
-        len({n.split(".")[2] for n in tensors if n.startswith(f"encoder.blocks{stage}.")})
-        for stage in (1, 2, 3)
-    )
+    depths = tuple(_count_blocks(tensors, f"encoder.blocks{stage}.") for stage in (1, 2, 3))
     for name, size in svtr.SIZES.items():
         if (size.dims, size.depths) == (dims, depths):
             return name

@@ -454,19 +454,18 @@ def match_layers(
         rows.append(Adapted(pattern, encoder, len(new) - encoder, parameters))
         names += new
     if idle:
-        parts = {
-            side: ", ".join(
-                sorted(
-                    {name.rpartition(".")[2] for name in linear if name.startswith(side)}
-                )
-            )
-            for side in ("encoder", "decoder")
-        }
         raise UsageError(
             f"model.lora_target_modules: {', '.join(idle)} matches no linear layer of this network;"
-            f" its encoder has {parts['encoder']}, its decoder {parts['decoder']}"
+            f" its encoder has {_last_parts(linear, 'encoder')},"
+            f" its decoder {_last_parts(linear, 'decoder')}"
         )
     return tuple(rows), names
+
+
+def _last_parts(names: Iterable[str], side: str) -> str:
+    """The last parts of the dotted names that start with `side`, as a list for a message."""
+    parts = {name.rpartition(".")[2] for name in names if name.startswith(side)}
+    return ", ".join(sorted(parts))
 
 
 def _load(folder: Path, load_in: str = "fp32") -> Any:
