@@ -23,8 +23,8 @@ from nordocr_cli.training.state import TrainState, duration
 from nordocr_cli.training.usage import (
     Window,
     WindowFigures,
-    gpu_memory,
     memory_shown,
+    memory_used,
     rate_text,
 )
 
@@ -50,6 +50,7 @@ class Reporter:
         self.log, self.progress = log, progress
         self.window = Window()
         self.scores: Scores | None = None  # of the last evaluation
+        self.peak_memory_gb: float | None = None  # None where it is not known
         self._fields: dict[str, str] = {}
         self._drawn_at = time.monotonic()
         self._end_announced = False
@@ -81,8 +82,9 @@ class Reporter:
             expected = {}
         else:
             expected = {"seconds_left": seconds_left}
-        if self.device.type == "cuda":
-            expected["memory_gb"] = round(gpu_memory(self.device)[0] / 1e9, 3)
+        peak_memory_gb = self.measure_memory()
+        if peak_memory_gb is not None:
+            expected["memory_gb"] = peak_memory_gb
         self.log.scalars(
             state.step,
             "train",
@@ -107,6 +109,13 @@ class Reporter:
         }
         self._announce_end(seconds_left)
         return figures
+
+    def measure_memory(self) -> float | None:
+        """Return the maximum memory in GB of the measurements so far, this one included."""
+        used = memory_used(self.device)
+        if used is not None:
+            self.peak_memory_gb = max(self.peak_memory_gb or 0.0, round(used / 1e9, 3))
+        return self.peak_memory_gb
 
     def _announce_end(self, seconds_left: float | None) -> None:
         """Say once, after the first report, when a long run will end."""

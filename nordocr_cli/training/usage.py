@@ -24,10 +24,22 @@ def memory_shown(device: torch.device) -> str:
     if device.type == "cuda":
         peak, total = gpu_memory(device)
         return f"{peak / 1e9:.1f}/{total / 1e9:.0f} GB"
-    if sys.platform.startswith("linux"):
-        with open("/proc/self/statm", encoding="ascii") as file:
-            return megabytes(int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE"))
-    return ""
+    used = memory_used(device)
+    if used is None:
+        return ""
+    return megabytes(used)
+
+
+def memory_used(device: torch.device) -> int | None:
+    """Return bytes in use: on a GPU the peak that torch reserved, otherwise those of this process;
+    None where the platform does not report them.
+    """
+    if device.type == "cuda":
+        return gpu_memory(device)[0]
+    if not sys.platform.startswith("linux"):
+        return None
+    with open("/proc/self/statm", encoding="ascii") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def gpu_memory(device: torch.device) -> tuple[int, int]:

@@ -827,7 +827,7 @@ def test_waiting_for_data_is_told_once(store, tmp_path, heard, monkeypatch):
     )
 
 
-def test_a_plan_expects_the_time_at_the_speed_of_an_earlier_run(store, finished, tmp_path):
+def test_a_plan_expects_time_and_memory_of_an_earlier_run(store, finished, tmp_path):
     request = TrainRequest(train=(store,), val=(store,), max_steps=100)
     beside = replace(request, run_dir=finished.run_dir.parent / "next")
     alone = replace(request, run_dir=tmp_path / "next")
@@ -836,6 +836,11 @@ def test_a_plan_expects_the_time_at_the_speed_of_an_earlier_run(store, finished,
 
     assert re.fullmatch(r"about .+, at the [\d.]+ lines/s of .*whole", expected)
     assert "not known" in plan_train(profile(), alone).to_json()["train"]["time"]
+    memory = plan_train(profile(), beside).to_json()["train"]["memory"]
+    assert re.fullmatch(
+        r"about [\d.]+ GB, as .*whole took on cpu with \d+ lines a batch", memory
+    )
+    assert "not known" in plan_train(profile(), alone).to_json()["train"]["memory"]
 
 
 def test_a_slow_loader_is_told(store, tmp_path, heard, monkeypatch):

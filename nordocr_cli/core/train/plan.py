@@ -72,6 +72,9 @@ class StoreFacts:
         return {**facts, "ratio": self.ratio}
 
 
+_NOT_MEASURED = "not known before the first steps; `--check 10` measures it"
+
+
 @dataclass(frozen=True)
 class TrainPlan:
     """A checked training run. `request` is complete; `train` and `val` describe the line stores
@@ -128,6 +131,7 @@ class TrainPlan:
             "length": length(request, settings.epochs),
             "steps": self.steps,
             "time": self._expected_time(),
+            "memory": self._expected_memory(),
             "lr": settings.lr,
             "precision": settings.precision,
             "ema_decay": settings.ema_decay,
@@ -178,12 +182,29 @@ class TrainPlan:
         if limits.max_minutes:
             return f"{duration(limits.max_minutes * 60)} at most"
         lines = self._lines_in_total()
+        earlier = _earlier_run(self._folder_of_runs(), self.profile.model)
+        if not earlier or not lines:
+            return _NOT_MEASURED
+        speed = earlier.lines_per_s
+        return (
+            f"about {duration(lines / speed)}, at the {speed:.1f} lines/s of {earlier.name}"
+        )
+
+    def _expected_memory(self) -> str:
+        """The expected memory: what an earlier run of the same network took here."""
+        earlier = _earlier_run(self._folder_of_runs(), self.profile.model)
+        if not earlier or not earlier.memory_gb:
+            return _NOT_MEASURED
+        return (
+            f"about {earlier.memory_gb:.1f} GB, as {earlier.name} took on {earlier.device} with"
+            f" {earlier.batch_size} lines a batch"
+        )
+
+    def _folder_of_runs(self) -> Path:
         folder = self.request.resume or self.request.run_dir
-        runs = folder.parent if folder else Path("runs")
-        speed, name = _earlier_speed(runs, self.profile.model)
-        if not speed or not lines:
-            return "not known before the first steps; `--check 10` measures it"
-        return f"about {duration(lines / speed)}, at the {speed:.1f} lines/s of {name}"
+        if folder:
+            return folder.parent
+        return Path("runs")
 
     def _lines_in_total(self) -> float | None:
         lines = sum(store.lines for store in self.train)
@@ -312,23 +333,39 @@ def _start(request: TrainRequest) -> str:
     return f"weights of {request.load}{moved}"
 
 
-def _earlier_speed(runs: Path, model: ModelTable) -> tuple[float, str]:
-    """Return lines/s and name of the newest finished run in `runs` of the same network; 0 where
-    there is none.
-    """
+@dataclass(frozen=True)
+class _EarlierRun:
+    """What an earlier run measured; `memory_gb` is None in runs of earlier versions."""
+
+    name: str
+    device: str
+    batch_size: int
+    lines_per_s: float
+    memory_gb: float | None
+
+
+def _earlier_run(runs: Path, model: ModelTable) -> _EarlierRun | None:
+    """Return the newest finished run in `runs` of the same network; None where there is none."""
     table = model.model_dump(mode="json")
     if not runs.is_dir():
-        return 0.0, ""
+        return None
     files = [path for path in runs.glob(f"*/{RUN}") if path.is_file()]
     for file in sorted(files, key=lambda path: path.stat().st_mtime, reverse=True):
         try:
             facts = read_run(file.parent)
             result, profile = facts["result"], facts["profile"]
-            if profile["model"] == table and result["lines_per_s"] > 0:
-                return float(result["lines_per_s"]), str(file.parent)
-        except (ArtifactError, DataError, KeyError, TypeError):
-            continue  # a damaged or unfinished run gives no speed
-    return 0.0, ""
+            if profile["model"] != table or result["lines_per_s"] <= 0:
+                continue
+            return _EarlierRun(
+                name=str(file.parent),
+                device=str(facts["device"]),
+                batch_size=int(profile["train"]["batch_size"]),
+                lines_per_s=float(result["lines_per_s"]),
+                memory_gb=result.get("memory_gb"),
+            )
+        except (ArtifactError, DataError, KeyError, TypeError, ValueError):
+            continue  # a damaged or unfinished run tells nothing
+    return None
 
 
 def other_options(found: Mapping[str, Any], expected: Model) -> str:

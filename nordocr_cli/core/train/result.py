@@ -8,8 +8,9 @@ from typing import Any
 @dataclass(frozen=True)
 class TrainResult:
     """A finished run. Rates are 0…1; `lines` counts the lines seen, those of every epoch.
-    `batches_per_s` are the batches of one process. `verdict` is that of an overfit check or of
-    `--check`, which also has `samples`, a few (reference, hypothesis).
+    `batches_per_s` are the batches of one process, `memory_gb` its maximum memory at the reports:
+    the GPU's, or on a CPU that of the process; None where it is not known. `verdict` is that of an
+    overfit check or of `--check`, which also has `samples`, a few (reference, hypothesis).
     """
 
     run_dir: Path
@@ -23,6 +24,7 @@ class TrainResult:
     best_cer: float
     best_exact: float
     files: tuple[Path, ...]
+    memory_gb: float | None = None
     verdict: str = ""
     samples: tuple[tuple[str, str], ...] = ()
 

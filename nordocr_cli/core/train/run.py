@@ -221,6 +221,7 @@ def _result(plan: TrainPlan, trainer: "Trainer") -> TrainResult:
         minutes=state.elapsed_s / 60,
         lines_per_s=state.lines / elapsed_s,
         batches_per_s=state.batches / elapsed_s,
+        memory_gb=trainer.reporter.measure_memory(),
         skipped=state.skipped,
         best_step=state.best_step,
         best_cer=state.best_cer,
