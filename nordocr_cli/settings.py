@@ -37,6 +37,10 @@ _PRECISION_ALIASES = {
 }
 
 
+# The largest network here has 18 layers and vectors of 768 numbers.
+_MOST_LAYERS, _LARGEST_OPTION = 100, 8192
+
+
 class Table(BaseModel):
     """A table whose keys are all known and whose values do not change."""
 
@@ -79,6 +83,18 @@ class ModelTable(Table):
         """Register the table under its name."""
         (name,) = get_args(cls.model_fields["name"].annotation)
         MODEL_KINDS[name] = cls
+
+    @model_validator(mode="after")
+    def _check_size(self) -> Self:
+        """Refuse a network that no machine builds: also a file from outside names its options."""
+        for key in type(self).model_fields:
+            value = getattr(self, key)
+            numbers = value if isinstance(value, tuple) else (value,)
+            most = _MOST_LAYERS if key in ("depths", "layers") else _LARGEST_OPTION
+            too_large = [n for n in numbers if isinstance(n, int) and n > most]
+            if too_large:
+                raise ValueError(f"{key} {too_large[0]}: at most {most:,}")
+        return self
 
     @property
     def label_limit(self) -> int | None:

@@ -250,3 +250,9 @@ def test_keys_of_the_programs_that_this_one_replaces_name_their_counterpart(
 ):
     with pytest.raises(UsageError, match=f"use {here}"):
         load_profile("svtr-32x128", [assignment])
+
+
+@pytest.mark.parametrize("option", ["depths=[100000, 1, 1]", "dims=[24000, 48, 64]"])
+def test_a_network_that_no_machine_builds_is_refused(option):
+    with pytest.raises(UsageError, match=r"(depths|dims) \d+: at most"):
+        load_profile("svtrv2-nano", [f"model.{option}"])
