@@ -112,8 +112,7 @@ COMMANDS: dict[str, tuple[CommandEntry, ...]] = {
         CommandEntry(
             "clean",
             "clean:clean",
-            "List and delete what finished runs no longer need: states, last weights, "
-            "temporaries.",
+            "List and delete what finished runs no longer need, by kind.",
         ),
     ),
     "Deploy": (
