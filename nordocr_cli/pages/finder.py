@@ -47,6 +47,9 @@ _SURELY_UPRIGHT = 0.9  # mean confidence above which the other way round is not 
 # Pieces of one line are joined over gaps of this many line heights: where text above or below runs
 # across the gap, and else.
 _JOIN_OVER_TEXT, _JOIN_ALONE = 5.0, 0.9
+# A narrow gap is a gutter when it is this many line heights wide, no line close by crosses it, and
+# so many lines within that many heights begin at its right end, to this share of a height.
+_GUTTER, _GUTTER_LINES, _GUTTER_REACH, _GUTTER_EDGE = 0.6, 4, 6.0, 0.25
 _SAME_HEIGHT = 1.6
 # A leader of dots joins the pieces on its row, this share of their height around their middle, that
 # end or begin within so many heights and a step of it.
@@ -652,14 +655,17 @@ def _belongs(left: _Piece, right: _Piece, edges: NDArray[np.float64]) -> bool:
     alike = height <= _SAME_HEIGHT * min(left.height, right.height)
     if not alike or gap > _JOIN_OVER_TEXT * height:
         return False
-    if gap <= _JOIN_ALONE * height:
-        return True
     middle = (left.y + right.y) / 2
-    near = (np.abs((edges[:, 1] + edges[:, 3]) / 2 - middle) < 2.5 * height) & (
-        np.abs((edges[:, 1] + edges[:, 3]) / 2 - middle) > 0.5 * height
-    )
-    crossing = near & (edges[:, 0] < left.span.right) & (edges[:, 2] > right.span.left)
-    return bool(crossing.any())
+    distance = np.abs((edges[:, 1] + edges[:, 3]) / 2 - middle)
+    is_other_row = distance > 0.5 * height
+    crosses = (edges[:, 0] < left.span.right) & (edges[:, 2] > right.span.left)
+    is_crossed = bool((crosses & is_other_row & (distance < 2.5 * height)).any())
+    if gap > _JOIN_ALONE * height:
+        return is_crossed
+    begins_there = np.abs(edges[:, 0] - right.span.left) < _GUTTER_EDGE * height
+    below = begins_there & is_other_row & (distance < _GUTTER_REACH * height)
+    is_gutter = gap > _GUTTER * height and int(below.sum()) >= _GUTTER_LINES
+    return is_crossed or not is_gutter
 
 
 def _union(left: _Piece, right: _Piece) -> _Piece:

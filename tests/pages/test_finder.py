@@ -54,6 +54,18 @@ def test_columns_are_not_joined_and_read_one_after_the_other(finder, read):
     assert [text[:8] for text in texts] == [line[:8] for line in left + right]
 
 
+def test_a_narrow_gutter_between_full_lines_is_kept(finder):
+    """Where the detector's margins leave less than a line's height between two columns."""
+    left = [f"och behandlat frågor om {100 + at}" for at in range(9)]
+    right = [f"granskat årets bokslut {200 + at}" for at in range(9)]
+    width = max(draw({text: (0, 0)}).boxes[text][2] for text in left)
+    page = draw(
+        {text: (100, 150 + 60 * at) for at, text in enumerate(left)}
+        | {text: (100 + width + 50, 150 + 60 * at) for at, text in enumerate(right)},
+    )
+    assert len(finder.find(page.pixels).lines) == 18
+
+
 def test_a_table_with_rules_is_read_by_rows(finder, read):
     rows = [
         ("Nettoomsättning", "12 450"),
