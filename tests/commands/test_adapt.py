@@ -144,7 +144,7 @@ def test_an_interrupted_reading_continues_where_it_was(
     part.write_bytes(part.read_bytes() + '{"id": "line-4", "text": "å'.encode()[:-1])
     core._read_with(plan, "ppocr", tiny_checkpoint, lines, path, SILENT, lambda: False)
     assert len(read) == 6
-    assert sorted(core._read_file(path)) == [line.id for line in lines]
+    assert sorted(core._read_file(path, lines)) == [line.id for line in lines]
 
 
 def digits(number):
