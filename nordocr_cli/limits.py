@@ -40,9 +40,10 @@ HEAD_BYTES = 4096  # of a file, by which its format is recognized
 MAX_DEPTH = 64
 MAX_LINE_CHARACTERS = 20_000
 # Each list, table or element of a file takes 60 to 300 bytes of memory. Beyond a million of them
-# there may be one for this many characters.
+# there may be one for this many characters: a point of an outline in JSON, as `[10,20],`, has about
+# eight, an element of XML more than twenty.
 _MAX_EMPTY_PARTS = 1_000_000
-_MINIMUM_CHARACTERS = 16
+_CHARACTERS_A_PART = {"lists and tables": 6, "elements": 16}
 # NumPy, LMDB and TOML end at 64 bits.
 MAX_INTEGER = 2**63 - 1
 MIN_INTEGER = -(2**63)
@@ -95,10 +96,10 @@ class Limits:
 
 
 def require_few_parts(count: int, characters: int, what: str) -> None:
-    """Raise ValueError when a text of some megabytes holds so many lists, tables or elements that
-    its value would take gigabytes. No real file is made of empty ones.
+    """Raise ValueError when a text of some megabytes holds so many "lists and tables" or "elements"
+    (`what`) that its value would take gigabytes. No real file is made of empty ones.
     """
-    if count > _MAX_EMPTY_PARTS + characters // _MINIMUM_CHARACTERS:
+    if count > _MAX_EMPTY_PARTS + characters // _CHARACTERS_A_PART[what]:
         raise ValueError(f"{count:,} {what} in {characters:,} characters are too many")
 
 

@@ -480,7 +480,7 @@ class Data(Table):
 
     train: tuple[str, ...] = ()
     val: tuple[str, ...] = ()
-    num_workers: int = Field(2, ge=0)
+    num_workers: int = Field(2, ge=0, le=256)
 
 
 class Train(Table):

@@ -128,3 +128,10 @@ def test_pages_and_documents_above_their_limits_are_refused():
         Limits(10**12).require_pixels(1, MAX_PAGE_SIDE + 1, "a.png")
     with pytest.raises(DataError, match=r"a\.pdf: the document claims 4 pages"):
         limits.require_pages(4, "a.pdf")
+
+
+@pytest.mark.parametrize("points", [4, 8])
+def test_outlines_of_many_points_are_no_hostile_json(points):
+    line = '{"text":"Hus","points":[' + ",".join(["[10,20]"] * points) + "]},"
+    text = "[" + line * 250_000 + "0]"
+    assert len(parse_json(text)) == 250_001

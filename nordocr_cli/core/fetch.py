@@ -86,7 +86,7 @@ def fetch(plan: FetchPlan, progress: Progress = SILENT) -> dict[str, Any]:
             " are compared with it"
         )
 
-    files = unpack_into(archive, plan.output / name)
+    files = unpack_into(archive, plan.output / name, progress)
     record = {
         "schema": SCHEMA,
         "name": name,

@@ -14,10 +14,12 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING
 
 from nordocr_cli.data.entry import Entry
+from nordocr_cli.data.tar import tar_members
 from nordocr_cli.errors import DataError
 
 if TYPE_CHECKING:
@@ -151,19 +153,17 @@ def _zip_members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
 
 
 def _tar_members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
-    with tarfile.open(archive, "r:") as file:
-        for info in file:
-            if info.isdir():
-                continue
-            # A sparse file claims any size with a few bytes.
-            is_file = info.isreg() and not info.issparse()
-            content = file.extractfile(info) if is_file else None
-            if content is None:
-                raise DataError(
-                    f"{archive}: {info.name!r} is a link, a device or a sparse file, not a"
-                    " plain file"
-                )
-            yield info.name, content
+    for file, info in tar_members(archive, partial(require_growth, archive)):
+        if info.isdir():
+            continue
+        # A sparse file claims any size with a few bytes.
+        is_file = info.isreg() and not info.issparse()
+        content = file.extractfile(info) if is_file else None
+        if content is None:
+            raise DataError(
+                f"{archive}: {info.name!r} is a link, a device or a sparse file, not a plain file"
+            )
+        yield info.name, content
 
 
 def _safe_name(name: str, archive: Path) -> Path:

@@ -183,7 +183,9 @@ class PdfPages:
         size: tuple[int, int],
         where: str,
     ) -> None:
-        """Draw a page of `size` (height, width) pixels. Raises DataError when it takes too long."""
+        """Draw a page of `size` (height, width) pixels. Raises DataError when it takes too long
+        or fails.
+        """
         height, width = size
         raw = self._pdfium.raw
         deadline = _Deadline(raw, _DRAWING_S)
@@ -197,6 +199,8 @@ class PdfPages:
                 f"{where}: drawing it takes more than {_DRAWING_S:g} s; print the document to"
                 " images first"
             )
+        if status != raw.FPDF_RENDER_DONE:
+            raise DataError(f"{where}: cannot be drawn; print the document to images first")
 
     def _draw(
         self, page: "pypdfium2.PdfPage", height: int, width: int, where: str

@@ -6,6 +6,7 @@ Pixels are uint8 RGB in the order (height, width, 3) throughout; torch-free.
 
 import io
 import os
+import re
 import stat
 import struct
 import warnings
@@ -32,9 +33,13 @@ MAX_LINE_PIXELS = 16_000_000
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")
 # What lies in place of images, or is an image in another format, by what its first bytes hold.
 _LOOK_BYTES = 64
-# Of JPEG: a mark, how often it may be there, and of what. A progressive image has about ten scans,
-# each of which touches every pixel; cameras write one part of EXIF data.
-_JPEG_LIMITS = ((b"\xff\xda", 200, "scans"), (b"Exif\0\0", 200, "parts of EXIF data"))
+# Of a JPEG. A progressive image has about ten scans, each of which touches every pixel; cameras
+# write one part of EXIF data and a few hundred segments.
+_JPEG_LIMITS = {"scans": 200, "parts of EXIF data": 200, "segments": 10_000}
+# The next marker in compressed data, where FF 00 is a byte and FF D0 to FF D7 are restarts.
+_JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+_END_OF_IMAGE, _START_OF_SCAN, _APP1 = 0xD9, 0xDA, 0xE1
+_WITHOUT_LENGTH = (0x01, 0xD8)
 _LOOKS = {
     b"version https://git-lfs": "a pointer of Git LFS; `git lfs pull` fetches the image",
     b"<!doctype html": "an HTML page",
@@ -143,12 +148,36 @@ def _require_quick_jpeg(data: bytes, what: str) -> None:
     """
     if data[:2] != b"\xff\xd8":
         return
-    for mark, most, name in _JPEG_LIMITS:
-        count = data.count(mark)
-        if count > most:
+    counts = dict.fromkeys(_JPEG_LIMITS, 0)
+    for part in _jpeg_parts(data):
+        counts[part] += 1
+        most = _JPEG_LIMITS[part]
+        if counts[part] > most:
             raise DataError(
-                f"{what}: {count:,} {name}, above the limit of {most}; save the image as PNG"
+                f"{what}: more than {most:,} {part} in a JPEG; save the image as PNG"
             )
+
+
+def _jpeg_parts(data: bytes) -> Iterator[str]:
+    """Yield what each segment of a JPEG is, a key of `_JPEG_LIMITS`, up to the end of its first
+    image. What follows, as the video of a phone, is not looked at.
+    """
+    place = 2
+    while (marker := _JPEG_MARKER.search(data, place)) is not None:
+        kind = data[marker.start() + 1]
+        if kind == _END_OF_IMAGE:
+            return
+        place = length_at = marker.end()
+        if kind in _WITHOUT_LENGTH:
+            yield "segments"
+            continue
+        if kind == _START_OF_SCAN:
+            yield "scans"
+        elif kind == _APP1 and data.startswith(b"Exif\0\0", length_at + 2):
+            yield "parts of EXIF data"
+        else:
+            yield "segments"
+        place += max(2, int.from_bytes(data[length_at : length_at + 2], "big"))
 
 
 def _decoded_webp(image: Image.Image, data: bytes) -> Image.Image:

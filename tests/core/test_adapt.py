@@ -266,3 +266,14 @@ def test_questions_show_control_characters_and_compute_nothing(tmp_path):
     write_questions(tmp_path / "ask.tsv", [line(0, "=1+1", "\x1b[2J", "a\u202eb\x9b")], 1)
     cells = (tmp_path / "ask.tsv").read_text("utf-8-sig").splitlines()[1].split("\t")
     assert cells[2:5] == ["'=1+1", "<U+001B>[2J", "a<U+202E>b<U+009B>"]
+
+
+def test_a_text_that_begins_with_a_quotation_mark_is_refused_with_its_row_and_the_way_to_write_it(
+    tmp_path,
+):
+    path = tmp_path / "ask.tsv"
+    path.write_text('id\ttext\nline-1\tRad\nline-2\t"Hej" sa han\n', encoding="utf-8")
+    with pytest.raises(DataError, match=r'ask\.tsv:3: .*write a text .* """Hej"" sa han"'):
+        read_answers(path)
+    path.write_text('id\ttext\nline-2\t"""Hej"" sa han"\n', encoding="utf-8")
+    assert read_answers(path) == {"line-2": '"Hej" sa han'}

@@ -1,3 +1,4 @@
+import io
 import json
 import shutil
 from collections import Counter
@@ -357,6 +358,11 @@ def test_what_looks_like_a_page(tmp_path):
         "banner.png": "line",
         "damaged.png": "line",
     }
+    slow = io.BytesIO()
+    Image.new("L", (64, 64)).save(slow, "JPEG")
+    scans = b"\xff\xda\0\2" * 300
+    (tmp_path / "damaged.jpg").write_bytes(slow.getvalue()[:-2] + scans)
+    assert resolve_layout([tmp_path / "damaged.jpg"], "auto") == "line"
     assert resolve_layout([TIFF], "auto") == "page"
     assert resolve_layout([tmp_path], "auto") == "line"
     assert resolve_layout([tmp_path], "page") == "page"

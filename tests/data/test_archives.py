@@ -1,15 +1,19 @@
 """Archives from outside: whatever they claim, a sentence and an empty temporary folder remain."""
 
+import gzip
 import io
 import tarfile
 import tempfile
+import tracemalloc
 import zipfile
 
 import pytest
 
 from nordocr_cli.data import archives
 from nordocr_cli.data.archives import unpack
+from nordocr_cli.data.public.unpack import unpack_into
 from nordocr_cli.errors import DataError
+from nordocr_cli.progress import SILENT
 
 LABELS = b"line.png\tRad 12\n" * 200
 
@@ -119,3 +123,78 @@ def test_a_plain_tar_is_unpacked(tmp_path, temporary):
         member.size = len(LABELS)
         file.addfile(member, io.BytesIO(LABELS))
     assert (unpack(tmp_path / "set.tar") / "labels.tsv").read_bytes() == LABELS
+
+
+def tar_of_six(path):
+    """A tar file of six members, 1,024 bytes each with their header."""
+    with tarfile.open(path, "w", format=tarfile.GNU_FORMAT) as file:
+        for number in range(6):
+            member = tarfile.TarInfo(f"{number}.png")
+            member.size = 100
+            file.addfile(member, io.BytesIO(bytes(100)))
+    return bytearray(path.read_bytes())
+
+
+@pytest.mark.parametrize(
+    ("cut_at", "found_at"), [(4096, "4,096"), (4196, "4,096"), (6144, "6,144")]
+)
+def test_a_tar_that_is_cut_off_between_members_or_in_a_header_is_refused(
+    tmp_path, temporary, cut_at, found_at
+):
+    path = tmp_path / "set.tar"
+    path.write_bytes(tar_of_six(path)[:cut_at])
+    with pytest.raises(DataError, match=f"damaged or cut off at byte {found_at}"):
+        unpack(path)
+    assert not list(temporary.iterdir())
+
+
+@pytest.mark.parametrize(
+    "unpacked", [unpack, lambda path: unpack_into(path, path.parent / "out")]
+)
+def test_a_tar_with_a_damaged_header_is_refused(tmp_path, temporary, unpacked):
+    path = tmp_path / "set.tar"
+    content = tar_of_six(path)
+    content[3 * 1024 + 10] ^= 0xFF
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="damaged or cut off at byte 3,072"):
+        unpacked(path)
+    assert not list(temporary.iterdir())
+
+
+def test_joined_tar_files_are_refused_and_not_read_in_part(tmp_path, temporary):
+    path = tmp_path / "set.tar"
+    path.write_bytes(tar_of_six(path) * 2)
+    with pytest.raises(DataError, match="several tar files joined"):
+        unpack(path)
+
+
+@pytest.mark.parametrize("name", ["set.tar", "set.tar.gz"])
+def test_a_huge_header_is_refused_before_it_is_read(tmp_path, temporary, name):
+    size = 40 << 20
+    body = tar_header("x", tarfile.XHDTYPE, size) + b"%d comment=" % size
+    content = body + b"a" * (size + 512 - len(body)) + bytes(1024)
+    is_compressed = name.endswith(".gz")
+    (tmp_path / name).write_bytes(gzip.compress(content) if is_compressed else content)
+    tracemalloc.start()
+    with pytest.raises(DataError, match="a header of more than 1,048,576 bytes"):
+        unpack_into(tmp_path / name, tmp_path / "out")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8 << 20
+
+
+def test_links_are_left_out_of_a_public_set_with_a_warning(tmp_path, monkeypatch):
+    path = tmp_path / "set.tar"
+    with tarfile.open(path, "w") as file:
+        link = tarfile.TarInfo("b.png")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        file.addfile(link)
+    warnings = []
+    monkeypatch.setattr(SILENT, "warn", warnings.append)
+    assert unpack_into(path, tmp_path / "out", SILENT) == 0
+    assert warnings == [f"{path}: 1 links were left out, the first is 'b.png'"]
+
+
+def test_sparse_files_are_refused_in_a_public_set(tmp_path):
+    with pytest.raises(DataError, match=r"'labels\.tsv' is a device or a sparse file"):
+        unpack_into(sparse_tar(tmp_path / "set.tar", 1900 << 20), tmp_path / "out")

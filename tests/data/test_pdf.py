@@ -298,3 +298,13 @@ def test_a_page_that_takes_long_to_draw_is_stopped(monkeypatch):
     content = page_that_draws(b"0 0 200 50 re f " * 1000, b"")
     with pytest.raises(DataError, match=r"x\.pdf, page 1: drawing it takes more than 0 s"):
         PdfPages(content, Path("x.pdf")).decode(0, None)
+
+
+def test_a_page_that_pdfium_cannot_draw_is_refused(monkeypatch):
+    pages = PdfPages(page_that_draws(b"0 0 200 50 re f", b""), Path("x.pdf"))
+    raw = pages._pdfium.raw
+    monkeypatch.setattr(
+        raw, "FPDF_RenderPageBitmap_Start", lambda *_: raw.FPDF_RENDER_FAILED
+    )
+    with pytest.raises(DataError, match=r"x\.pdf, page 1: cannot be drawn"):
+        pages.decode(0, None)

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from nordocr_cli.atomic import write_text
@@ -40,30 +40,40 @@ def read_answers(path: Path) -> dict[str, str]:
     """
     if not path.exists():
         raise UsageError(f"--answers {path}: no such file")
-    text = read_text(path, "file of --answers")
-    reader = csv.DictReader(io.StringIO(text, newline=""), dialect="excel-tab", strict=True)
-    try:
-        return _answers(path, reader)
-    except csv.Error as error:
-        raise DataError(f"{path}:{reader.line_num}: not a table ({error})") from error
-
-
-def _answers(path: Path, reader: "csv.DictReader[str]") -> dict[str, str]:
-    if not {_ID, _TEXT} <= set(reader.fieldnames or ()):
+    rows = _rows(path, read_text(path, "file of --answers"))
+    _, header = next(rows, (1, []))
+    if not {_ID, _TEXT} <= set(header):
         raise DataError(
             f"{path}:1: the columns {_ID} and {_TEXT} are needed, separated by tabs"
         )
     answers: dict[str, str] = {}
-    for number, row in enumerate(reader, start=2):
-        written = (row[_TEXT] or "").strip()
+    for line, cells in rows:
+        row = dict(zip(header, cells, strict=False))
+        written = row.get(_TEXT, "").strip()
         if not written:
             continue
         if not row[_ID]:
-            raise DataError(f"{path}:{number}: a text without the id of its line")
+            raise DataError(f"{path}:{line}: a text without the id of its line")
         if written.startswith("'") and written[1:2] in _COMPUTED:
             written = written[1:]
         answers[row[_ID]] = to_nfc(written)
     return answers
+
+
+def _rows(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield the cells of each row with the line on which it begins, from 1."""
+    reader = csv.reader(io.StringIO(text, newline=""), dialect="excel-tab", strict=True)
+    line = 1
+    try:
+        for cells in reader:
+            if cells:
+                yield line, cells
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise DataError(
+            f"{path}:{line}: not a row of a table ({error}); write a text that begins with a"
+            ' quotation mark as """Hej"" sa han": in quotation marks, its own doubled'
+        ) from error
 
 
 def _cell(text: str) -> str:

@@ -76,15 +76,19 @@ def looks_like_page(path: Path, contents: Contents) -> bool:
             if is_pdf(file.read(_HEADER_BYTES)):
                 return True
             file.seek(0)
-            # Reading the file names its damage; here a warning would come without its name.
-            with (
-                warnings.catch_warnings(action="ignore"),
-                open_image(file.read(), str(path)) as image,
-            ):
-                width, height = image.size
-                pages = getattr(image, "n_frames", 1)
+            content = file.read()
     except (DataError, UsageError):
         raise
+    except Exception:  # noqa: BLE001 # damaged: reading it says how
+        return False
+    try:
+        # Reading the file names its damage; here a warning would come without its name.
+        with (
+            warnings.catch_warnings(action="ignore"),
+            open_image(content, str(path)) as image,
+        ):
+            width, height = image.size
+            pages = getattr(image, "n_frames", 1)
     except Exception:  # noqa: BLE001 # damaged: reading it says how
         return path.suffix.lower() in (".tif", ".tiff")
     if pages > 1 or is_page_size(height, width):
