@@ -3,9 +3,12 @@
 PDFium decompresses a stream completely before it looks at it, and reads everything that a page
 draws before the first pixel. A stream of 1 KB may stand for gigabytes, and twelve drawings that
 each show the next one ten times stand for a million million. The streams are found as they are
-written; what is not readable here is left to PDFium.
+written. What they hold is unpacked by what it is, zlib data or ASCII that stands for it, whatever
+filters they name; LZW, run lengths and encrypted streams are left to PDFium.
 """
 
+import base64
+import binascii
 import math
 import re
 import zlib
@@ -21,7 +24,12 @@ from nordocr_cli.limits import Limits
 # bytes a pixel.
 _MAXIMUM_STREAM_BYTES = 32 << 20
 _BYTES_PER_PIXEL = 4
-_HEAD_BYTES = 2000
+_PIECE_BYTES = 1 << 16
+_MAXIMUM_LAYERS = 8  # of packed data in packed data
+_DICTIONARY_BYTES = 2000
+# A stream is looked at from the beginning of its object to its end. A false keyword, as in a text,
+# looks at the same bytes again; thousands of them would take minutes.
+_MAXIMUM_LOOKED_AT_BYTES, _MAXIMUM_LOOKS = 64 << 20, 4
 # What one stream may draw; a business page has some thousand objects.
 _MAXIMUM_DRAWN = 500_000
 _MAXIMUM_LEVELS = 40  # of drawings in drawings; PDFium reads fewer
@@ -29,13 +37,20 @@ _MAXIMUM_LEVELS = 40  # of drawings in drawings; PDFium reads fewer
 _PAINTING = re.compile(rb"[\s\])>](?:[fFsSbB]\*?|sh|T[jJ]|BI|['\"])(?=[\s/\[(<]|$)")
 _SHOWN = re.compile(rb"/([^\s/\[\]<>()]+)\s+Do(?=[\s/\[(<]|$)")
 _OBJECT = re.compile(rb"(?<!\d)(\d+)\s+\d+\s+obj\b")
-_NUMBER = re.compile(rb"(\d+)\s+\d+\s+\Z")
+_OBJECT_OR_STREAM = re.compile(_OBJECT.pattern + rb"|(?<![A-Za-z])stream(?![A-Za-z])")
+_END_OF_LINE = re.compile(rb"\r\n?|\n")
+_ESCAPE = re.compile(rb"#([0-9A-Fa-f]{2})")
+_NO_HEX = bytes(set(range(256)) - set(b"0123456789abcdefABCDEF"))
+_ASCII85 = re.compile(rb"[!-uz\s]*")
 _NAMED = re.compile(rb"/([^\s/\[\]<>()]+)\s+(\d+)\s+\d+\s+R\b")
 _REAL = rb"([+-]?(?:\d+\.?\d*|\.\d+))"
 _X_STEP = re.compile(rb"/XStep\s*" + _REAL)
 _Y_STEP = re.compile(rb"/YStep\s*" + _REAL)
 _MATRIX = re.compile(rb"/Matrix\s*\[\s*" + rb"\s+".join([_REAL] * 4))
-_MINIMUM_STEP_POINTS = 0.24
+# PDFium draws five million tiles a second. A tile of one pixel at 600 dpi is on an A4 page 35
+# million times.
+_MAXIMUM_TILES = 50_000_000
+_A4_POINTS = (595, 842)
 _RESOURCES = (b"Resources", b"XObject")
 _NO_DRAWING = re.compile(
     rb"/Image\b|/FontFile|/Length1\b|/Type1C|/OpenType|/ObjStm|/XRef|/N\s"
@@ -44,11 +59,14 @@ _NO_DRAWING = re.compile(
 
 @dataclass(frozen=True)
 class _Stream:
-    """One stream: the number of its object, its dictionary, and its packed bytes."""
+    """One stream: the number of its object, its dictionary with plain names, its packed bytes, and
+    all bytes from its beginning to the end of the file.
+    """
 
     number: int
     head: bytes
     packed: bytes
+    rest: memoryview
 
 
 @dataclass(frozen=True)
@@ -65,7 +83,7 @@ def require_small_streams(content: bytes, where: str, limits: Limits) -> None:
     a page has.
     """
     drawings: dict[int, _Drawing] = {}
-    for stream in _streams(content):
+    for stream in _streams(content, where):
         most = _MAXIMUM_STREAM_BYTES
         if b"/Image" in stream.head:
             most = _BYTES_PER_PIXEL * limits.max_pixels
@@ -75,10 +93,10 @@ def require_small_streams(content: bytes, where: str, limits: Limits) -> None:
                 f"{where}: a compressed stream stands for more than {most:,} bytes; print the"
                 " document to a new PDF first"
             )
-        if _has_tiny_tiles(stream.head):
+        if _tiles(stream.head) > _MAXIMUM_TILES:
             raise DataError(
-                f"{where}: a pattern in it has tiles smaller than a pixel; print the document to"
-                " images first"
+                f"{where}: a pattern in it has more than {_MAXIMUM_TILES:,} tiles on a page; print"
+                " the document to images first"
             )
         if not _NO_DRAWING.search(stream.head):
             drawings[stream.number] = _drawing(stream.head, unpacked)
@@ -89,56 +107,116 @@ def require_small_streams(content: bytes, where: str, limits: Limits) -> None:
         )
 
 
-def _streams(content: bytes) -> Iterator[_Stream]:
-    end = 0
-    while True:
-        keyword = content.find(b"stream", end)
-        if keyword < 0:
-            return
-        end = keyword + len(b"stream")
-        if content[keyword - 3 : keyword] == b"end":
+def _streams(content: bytes, where: str) -> Iterator[_Stream]:
+    view = memoryview(content)
+    most = _MAXIMUM_LOOKED_AT_BYTES + _MAXIMUM_LOOKS * len(content)
+    number, head_start, looked_at = 0, 0, 0
+    for found in _OBJECT_OR_STREAM.finditer(content):
+        if found[1] is not None:
+            number, head_start = int(found[1]), found.end()
             continue
-        before, _, head = content[max(0, keyword - _HEAD_BYTES) : keyword].rpartition(
-            b"obj"
-        )
-        number = _NUMBER.search(before)
-        start = end + (2 if content[end : end + 2] == b"\r\n" else 1)
+        line_end = _END_OF_LINE.search(content, found.end())
+        start = line_end.end() if line_end else len(content)
         stop = content.find(b"endstream", start)
         if stop < 0:
             stop = len(content)
-        yield _Stream(int(number[1]) if number else -keyword, head, content[start:stop])
+        looked_at += stop - head_start
+        if looked_at > most:
+            raise DataError(
+                f"{where}: its streams have no objects of their own; print the document to a new"
+                " PDF first"
+            )
+        head = content[head_start : found.start()]
+        yield _Stream(number, _plain_names(head), content[start:stop], view[start:])
+
+
+def _plain_names(head: bytes) -> bytes:
+    """A dictionary with its names as they are meant: `/Fl#61te` is `/Flate`."""
+    return _ESCAPE.sub(lambda found: bytes.fromhex(found[1].decode()), head)
 
 
 def _unpacked(stream: _Stream, most: int) -> bytes | None:
-    """Return the bytes that a stream stands for, None when they are more than `most`. What is no
-    zlib data is returned as it is.
+    """Return the bytes that a stream stands for, None when they are more than `most`. What is not
+    packed is returned as it is.
     """
-    found = stream.packed
-    layers = stream.head.count(b"FlateDecode") + stream.head.count(b"/Fl ")
-    for _ in range(layers):
-        unpacker = zlib.decompressobj()
-        try:
-            found = unpacker.decompress(found, most + 1)
-        except zlib.error:
-            return found
+    # Packed data has an end of its own, and may hold the word that ends a stream.
+    found = _inflated(stream.rest, most) or _inflated(_from_ascii(stream.packed), most)
+    if not found:
+        return stream.packed
+    for _ in range(_MAXIMUM_LAYERS):
         if len(found) > most:
             return None
-    return found
+        deeper = _inflated(found, most) or _inflated(_from_ascii(found), most)
+        if not deeper:
+            return found
+        found = deeper
+    return None
 
 
-def _has_tiny_tiles(head: bytes) -> bool:
-    """Whether a stream is a tile that a page repeats at steps below a pixel at 300 dpi: PDFium
-    would draw it billions of times.
+def _inflated(packed: bytes | memoryview, most: int) -> bytes:
+    """Return what zlib data stands for, up to `most` + 1 bytes and up to its first damage; nothing
+    for other data.
+    """
+    unpacker = zlib.decompressobj()
+    parts: list[bytes] = []
+    size = 0
+    for start in range(0, len(packed), _PIECE_BYTES):
+        piece = packed[start : start + _PIECE_BYTES]
+        try:
+            part = unpacker.decompress(piece, most + 1 - size)
+        except zlib.error:
+            break
+        parts.append(part)
+        size += len(part)
+        if unpacker.eof or size > most:
+            break
+    return b"".join(parts)
+
+
+def _from_ascii(text: bytes) -> bytes:
+    """Return the zlib data that is written in hexadecimal digits or ASCII85; nothing otherwise."""
+    for decode in (_from_hex, _from_ascii85):
+        if _is_zlib(decode(text[:_DICTIONARY_BYTES])):
+            return decode(text)
+    return b""
+
+
+def _from_hex(text: bytes) -> bytes:
+    digits = text.partition(b">")[0].translate(None, delete=_NO_HEX)
+    return binascii.unhexlify(digits[: len(digits) // 2 * 2])
+
+
+def _from_ascii85(text: bytes) -> bytes:
+    found = _ASCII85.match(text)
+    try:
+        return base64.a85decode(found[0]) if found else b""
+    except ValueError:
+        return b""
+
+
+def _is_zlib(content: bytes) -> bool:
+    """Whether the first two bytes are those of zlib data (RFC 1950)."""
+    if len(content) < 2:
+        return False
+    is_deflate = content[0] & 0x0F == 8
+    return is_deflate and int.from_bytes(content[:2], "big") % 31 == 0
+
+
+def _tiles(head: bytes) -> float:
+    """How many tiles of a pattern an A4 page has, whose dictionary is `head`; 0 for what is no
+    pattern of tiles. PDFium would draw billions of them.
     """
     if b"/PatternType" not in head:
-        return False
+        return 0
     matrix = _MATRIX.search(head)
     a, b, c, d = map(float, matrix.groups()) if matrix else (1.0, 0.0, 0.0, 1.0)
-    for step, scale in ((_X_STEP, math.hypot(a, b)), (_Y_STEP, math.hypot(c, d))):
+    steps = ((_X_STEP, math.hypot(a, b)), (_Y_STEP, math.hypot(c, d)))
+    tiles = 1.0
+    for (step, scale), points in zip(steps, _A4_POINTS, strict=True):
         found = step.search(head)
-        if found and abs(float(found[1])) * scale < _MINIMUM_STEP_POINTS:
-            return True
-    return False
+        step_points = abs(float(found[1])) * scale if found else points
+        tiles *= max(1.0, points / step_points) if step_points else math.inf
+    return tiles
 
 
 def _drawing(head: bytes, content: bytes) -> _Drawing:
@@ -215,7 +293,7 @@ class _Names:
         start = self._starts.get(number)
         if start is None:
             return b""
-        text = self._content[start : start + _HEAD_BYTES].partition(b"endobj")[0]
+        text = self._content[start : start + _DICTIONARY_BYTES].partition(b"endobj")[0]
         return b"" if b"stream" in text else text
 
 

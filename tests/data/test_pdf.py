@@ -1,5 +1,7 @@
+import base64
 import shutil
 import sys
+import time
 import zlib
 from pathlib import Path
 
@@ -281,7 +283,9 @@ def test_a_million_paths_are_refused():
         PdfPages(content, Path("x.pdf"))
 
 
-@pytest.mark.parametrize("steps", [b"/XStep 0.001/YStep 9", b"/XStep 9/YStep -.01"])
+@pytest.mark.parametrize(
+    "steps", [b"/XStep 0.001/YStep 9", b"/XS#74ep 99999/YStep -.00001"]
+)
 def test_a_pattern_of_billions_of_tiles_is_refused(steps):
     tile = b"/PatternType 1/PaintType 1/TilingType 1/BBox[0 0 1 1]/Resources<<>>" + steps
     content = page_that_draws(
@@ -289,7 +293,7 @@ def test_a_pattern_of_billions_of_tiles_is_refused(steps):
         b"/Pattern<</P 5 0 R>>",
         stream(tile, b"0 0 1 1 re f"),
     )
-    with pytest.raises(DataError, match="tiles smaller than a pixel"):
+    with pytest.raises(DataError, match="more than 50,000,000 tiles"):
         PdfPages(content, Path("x.pdf"))
 
 
@@ -308,3 +312,68 @@ def test_a_page_that_pdfium_cannot_draw_is_refused(monkeypatch):
     )
     with pytest.raises(DataError, match=r"x\.pdf, page 1: cannot be drawn"):
         pages.decode(0, None)
+
+
+def test_a_tile_of_a_pixel_at_600_dpi_is_drawn():
+    tile = b"/PatternType 1/PaintType 1/TilingType 1/BBox[0 0 1 1]/Resources<<>>"
+    tile += b"/XStep 1/YStep 1/Matrix[.12 0 0 .12 0 0]"
+    content = page_that_draws(
+        b"/Pattern cs /P scn 0 0 9 9 re f",
+        b"/Pattern<</P 5 0 R>>",
+        stream(tile, b"0 0 1 1 re f"),
+    )
+    assert PdfPages(content, Path("x.pdf")).decode(0, None).min() == 0
+
+
+BOMB = zlib.compress(bytes(33 << 20), 9)
+WITH_END = b"\x78\x01\0\x09\0\xf6\xffendstream" + BOMB[2:]  # a stored block in front
+
+
+@pytest.mark.parametrize(
+    ("head", "packed"),
+    [
+        (b"/Filter/FlateDecode" + b" " * 3000, BOMB),
+        (b"/Filter/FlateDecode" + b" " * 100_000, BOMB),
+        (b"/Filter/Fl#61teDecode", BOMB),
+        (b"/Filter 9 0 R", BOMB),
+        (b"/X (stream)/Filter/FlateDecode", BOMB),
+        (b"/Filter[/ASCII85Decode/FlateDecode]", base64.a85encode(BOMB) + b"~>"),
+        (b"/Filter[/ASCIIHexDecode/FlateDecode]", BOMB.hex(" ").encode() + b">"),
+        (b"/Filter/FlateDecode", WITH_END),
+        (
+            b"/Filter[/FlateDecode/ASCIIHexDecode/FlateDecode]",
+            zlib.compress(BOMB.hex().encode()),
+        ),
+    ],
+    ids=[
+        "padded",
+        "far",
+        "escaped",
+        "indirect",
+        "string",
+        "a85",
+        "hex",
+        "endstream",
+        "layers",
+    ],
+)
+def test_a_stream_that_stands_for_much_is_found_however_it_is_written(head, packed):
+    content = pdf_of(b"<</Type/Catalog/Pages 2 0 R>>", stream(head, packed))
+    with pytest.raises(DataError, match="a compressed stream stands for more than"):
+        PdfPages(content, Path("x.pdf"))
+
+
+def test_data_behind_the_line_of_its_keyword_is_found():
+    content = pdf_of(stream(b"/Filter/FlateDecode", BOMB)).replace(
+        b"stream\n", b"stream  \r", 1
+    )
+    with pytest.raises(DataError, match="a compressed stream stands for more than"):
+        PdfPages(content, Path("x.pdf"))
+
+
+def test_thousands_of_keywords_in_one_object_are_refused_at_once():
+    content = pdf_of(b"<</X(" + b"stream " * 300_000 + b")>>")
+    began = time.process_time()
+    with pytest.raises(DataError, match="streams have no objects of their own"):
+        PdfPages(content, Path("x.pdf"))
+    assert time.process_time() - began < 2
