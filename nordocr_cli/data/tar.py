@@ -43,7 +43,7 @@ def tar_members(
                 reader.remaining = None
                 yield file, member
                 # tarfile keeps every member, with its headers.
-                file.members.clear()
+                cast(Any, file).members.clear()
                 reader.remaining = _MAXIMUM_HEADER_BYTES
             _require_end(content, file.offset, archive, require_size)
 
