@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from nordocr_cli import __version__
 from nordocr_cli.charset import Charset, load_charset
@@ -52,15 +52,6 @@ class Profile(Table):
     augment: Augment = Augment()
     export: Export = Export()
     engine: dict[str, Engine] = Field(default_factory=dict)
-
-    @field_validator("experiment")
-    @classmethod
-    def _names_a_folder(cls, experiment: str) -> str:
-        if experiment and not re.fullmatch(r"\w[\w.-]{0,99}", experiment):
-            raise ValueError(
-                f"{experiment!r} names the run's folder: use letters, digits, '_', '-' and '.'"
-            )
-        return experiment
 
     @model_validator(mode="after")
     def _engines_know_their_arch(self) -> "Profile":
@@ -185,6 +176,7 @@ def load_profile(
             _put(table, key, value, "flag")
             _mark(origins, key, value, "flag")
     profile = _validate(table, str(path), origins)
+    _require_folder_name(profile, origins, path)
     _require_normalization(profile, origins, path)
     try:
         profile.load_charset()
@@ -196,6 +188,21 @@ def load_profile(
         key: origins.get(key, "default") for key in flatten(profile_to_json(profile))
     }
     return ResolvedProfile(profile, complete, path)
+
+
+def _require_folder_name(profile: Profile, origins: Mapping[str, str], path: Path) -> None:
+    """Reject an experiment that cannot name the folder of a run. Profiles saved in artifacts are
+    not checked: the experiment had no effect in older versions, and could be any text.
+    """
+    experiment = profile.experiment
+    if not experiment or re.fullmatch(r"\w[\w.-]{0,99}", experiment):
+        return
+    origin = origins.get("experiment", "")
+    place = origin if origin in _GIVEN else str(path)
+    raise UsageError(
+        f"{place}: experiment: {experiment!r} names the run's folder: use letters, digits, '_',"
+        " '-' and '.'"
+    )
 
 
 def _require_normalization(

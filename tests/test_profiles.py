@@ -203,6 +203,12 @@ def test_an_embedded_profile_comes_back_equal():
     assert profile_from_json(load_profile("svtr-32x128").to_json(), "x") == profile
 
 
+def test_an_artifact_of_an_older_version_may_hold_any_experiment():
+    """The experiment had no effect then, so that many texts were no names of folders."""
+    saved = load_profile("svtr-32x128").to_json() | {"experiment": "pilot 2: more data"}
+    assert profile_from_json(saved, "x").experiment == "pilot 2: more data"
+
+
 def test_an_error_names_the_flag_or_file_that_the_value_came_from(tmp_path):
     with pytest.raises(UsageError, match=r"^--set: unknown key 'train\.lrr'"):
         load_profile("svtrv2-1024", ["train.lrr=1"])

@@ -5,7 +5,6 @@ The dots are therefore painted over. The conditions are strict, because specks a
 form rows of dots: see `find_leaders`.
 """
 
-from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 
 import numpy as np
@@ -115,24 +114,26 @@ def _chains(dots: Areas, letter_px: float) -> list[list[int]]:
     of its size on the row and within reach.
     """
     middles = _middles(dots)
-    order = np.argsort(middles[:, 0], kind="stable").tolist()
-    x = middles[order, 0].tolist()
-    y = middles[order, 1].tolist()
-    size = dots[order, 2:4].max(axis=1).tolist()
+    order = np.argsort(middles[:, 0], kind="stable")
+    x, y = middles[order, 0], middles[order, 1]
+    size = dots[order, 2:4].max(axis=1)
     reach = _LONGEST_STEP * letter_px
+    # The dots within reach of each one: those from `starts` to before `ends`.
+    starts = np.searchsorted(x, x, side="right").tolist()
+    ends = np.searchsorted(x, x + reach, side="left").tolist()
     following: dict[int, int] = {}
     has_previous: set[int] = set()
-    for at in range(len(order)):
-        candidates = range(bisect_right(x, x[at]), bisect_left(x, x[at] + reach))
-        for other in candidates:
-            allowed_px = _MAXIMUM_SLOPE * (x[other] - x[at]) + _STRAIGHT_PX
-            is_on_row = abs(y[other] - y[at]) <= allowed_px
-            is_alike = abs(size[other] - size[at]) <= max(2.0, _ALIKE_SHARE * size[at])
-            if is_on_row and is_alike:
-                if other not in has_previous:
-                    following[at] = other
-                    has_previous.add(other)
-                break
+    for at, (start, end) in enumerate(zip(starts, ends, strict=True)):
+        allowed_px = _MAXIMUM_SLOPE * (x[start:end] - x[at]) + _STRAIGHT_PX
+        is_on_row = np.abs(y[start:end] - y[at]) <= allowed_px
+        is_alike = np.abs(size[start:end] - size[at]) <= max(2.0, _ALIKE_SHARE * size[at])
+        nearest = np.flatnonzero(is_on_row & is_alike)[:1]
+        if not len(nearest):
+            continue
+        other = start + int(nearest[0])
+        if other not in has_previous:
+            following[at] = other
+            has_previous.add(other)
 
     chains = []
     for at in following:
@@ -141,7 +142,7 @@ def _chains(dots: Areas, letter_px: float) -> list[list[int]]:
         chain = [at]
         while chain[-1] in following:
             chain.append(following[chain[-1]])
-        chains.append([order[member] for member in chain])
+        chains.append(order[chain].tolist())
     return [chain for chain in chains if len(chain) >= _MINIMUM_DOTS]
 
 

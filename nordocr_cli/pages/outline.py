@@ -66,12 +66,19 @@ class Outline:
 
         As in PaddleOCR, one that is much higher than wide holds text that reads upwards, unless it
         may be a character or two: by its `text`, "" where that is unknown, by its shape. Raises
-        ValueError unless there are four points. Corners in another order than clockwise are sorted:
-        read as they stand, the text would be mirrored or folded.
+        ValueError unless there are four points.
+
+        Clockwise corners that begin at the bottom right mean text that is upside down. Corners in
+        another order are sorted, because the text would be mirrored or folded; their first corner
+        does not tell where the text begins, and it is taken to read to the right.
         """
-        if len(points) != 4:
-            raise ValueError(f"a quadrilateral has 4 corners, not {len(points)}")
-        first, second, third, fourth = _clockwise(_uncrossed(tuple(points)))
+        given = tuple(points)
+        if len(given) != 4:
+            raise ValueError(f"a quadrilateral has 4 corners, not {len(given)}")
+        corners = _clockwise(_uncrossed(given))
+        if corners != given and _runs_left(corners):
+            corners = corners[2:] + corners[:2]
+        first, second, third, fourth = corners
         width = max(math.dist(first, second), math.dist(fourth, third))
         height = max(math.dist(first, fourth), math.dist(second, third))
         if height >= _TALL * width and not _may_stand_alone(
@@ -286,10 +293,16 @@ def _in_reading_order(
     first = float(np.linalg.norm(_side(corners, 0)) + np.linalg.norm(_side(corners, 2)))
     second = float(np.linalg.norm(_side(corners, 1)) + np.linalg.norm(_side(corners, 3)))
     start = 0 if first >= second else 1
-    dx, dy = _side(corners, start)
-    if abs(dx) >= abs(dy) and dx < 0:
-        start += 2
-    return corners[start:] + corners[:start]
+    corners = corners[start:] + corners[:start]
+    if _runs_left(corners):
+        return corners[2:] + corners[:2]
+    return corners
+
+
+def _runs_left(corners: tuple[Point, ...]) -> bool:
+    """Whether the first side of four corners is level and runs to the left."""
+    dx, dy = _side(corners, 0)
+    return bool(dx < 0 and abs(dx) >= abs(dy))
 
 
 def _clockwise(corners: tuple[Point, ...]) -> tuple[Point, ...]:

@@ -1,5 +1,7 @@
 """Only real leaders may be painted over: specks, halftones and text must stay as they are."""
 
+import time
+
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
@@ -70,6 +72,21 @@ def halftone(page):
 def test_specks_and_halftones_are_no_leaders(spoil):
     page = drawn(*["Årets resultat enligt fastställd balansräkning"] * 10)
     assert leaders_on(spoil(page)) == []
+
+
+def test_a_page_full_of_specks_takes_little_time():
+    """19,000 specks that may be dots, next to letters so large that most specks are in reach."""
+    count = 19_000
+    rng = np.random.default_rng(0)
+    left, top = rng.integers(0, 400, count), rng.integers(0, 20_000, count)
+    side = np.full(count, 12)
+    areas = np.stack([left, top, side, side, side**2], axis=1).astype(np.int32)
+
+    began_s = time.process_time()
+    leaders = find_leaders(areas, letter_px=120)
+
+    assert leaders == []
+    assert time.process_time() - began_s < 5
 
 
 def test_full_stops_and_an_ellipsis_are_no_leader():

@@ -142,8 +142,10 @@ def _of_pages(paths: Sequence[Path], threads: int | None) -> "Iterator[tuple[str
         for number, page in enumerate(read_pages(path), start=1):
             # Of a single document pages are held out, of several documents.
             document = f"{path.stem}:{number}" if len(files) == 1 else path.stem
-            for line in finder.find(page).lines:
-                yield document, cut_line(page, line.outline)
+            found = finder.find(page)
+            text_only = found.without_leaders(page)
+            for line in found.lines:
+                yield document, cut_line(text_only, line.outline)
 
 
 def _rgb(image: "Image") -> "Image":

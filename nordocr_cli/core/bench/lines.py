@@ -19,6 +19,7 @@ from nordocr_cli.runtime.specs import parse_spec
 
 if TYPE_CHECKING:
     from nordocr_cli.data.documents import Document
+    from nordocr_cli.pages.finder import PageLines
     from nordocr_cli.runtime.protocols import Image
 
 
@@ -90,10 +91,12 @@ def _cut_regions(
     from nordocr_cli.data.documents import read_pages
 
     pages = read_pages(document)
+    found: list[PageLines] = []
     if regions:
         layout = read_regions(regions, document)
     else:
-        layout = _find_regions(pages, progress)
+        found = _find_lines(pages, progress)
+        layout = _layout_of(found)
     chosen = set(_spread(layout.num_regions, limit))
     number, crops, kept = 0, [], []
     sizes = layout.sizes or ((0, 0),) * len(layout.pages)
@@ -106,6 +109,8 @@ def _cut_regions(
         number += len(page.regions)
         if mine := tuple(region for i, region in numbered if i in chosen):
             image = pages.page(page.index, size if all(size) else None)
+            if found:
+                image = found[page.index].without_leaders(image)
             crops += [_cut(image, region) for region in mine]
             kept.append(Page(page.index, mine))
     return Lines(
@@ -126,17 +131,22 @@ def _cut(page: "Image", region: Region) -> "Image":
     return cut_line(page, outline).copy()
 
 
-def _find_regions(pages: "Document", progress: Progress) -> Layout:
+def _find_lines(pages: "Document", progress: Progress) -> "list[PageLines]":
+    """Return the lines of each page that the text detector finds."""
     from nordocr_cli.pages.finder import LineFinder
 
     progress.note(f"no regions of {pages.path} are given: the text detector finds them")
     finder = LineFinder()
-    found = []
-    for index in range(len(pages)):
-        outlines = [line.outline for line in finder.find(pages.page(index)).lines]
+    return [finder.find(pages.page(index)) for index in range(len(pages))]
+
+
+def _layout_of(found: "Sequence[PageLines]") -> Layout:
+    pages = []
+    for index, page in enumerate(found):
+        outlines = [line.outline for line in page.lines]
         regions = tuple(Region(outline.box, polygon=outline.points) for outline in outlines)
-        found.append(Page(index, regions))
-    return Layout(tuple(found))
+        pages.append(Page(index, regions))
+    return Layout(tuple(pages))
 
 
 def _spread(count: int, limit: int | None) -> list[int]:

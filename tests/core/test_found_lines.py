@@ -1,0 +1,47 @@
+"""Every command that finds lines reads them without the dots of leaders, as `read` does."""
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw, ImageFont
+
+from nordocr_cli.core.adapt.lines import write_lines
+from nordocr_cli.core.bench.lines import collect_lines
+from nordocr_cli.data.resize import read_image
+from nordocr_cli.progress import SILENT
+
+
+@pytest.fixture
+def contents(tmp_path):
+    """A table of contents whose titles and numbers are far apart, with dots between them."""
+    image = Image.new("L", (1200, 400), 255)
+    pen = ImageDraw.Draw(image)
+    font = ImageFont.truetype("DejaVuSans.ttf", 34)
+    for row, (title, number) in enumerate(
+        [("Balansräkning", "12"), ("Resultaträkning", "14")]
+    ):
+        top = 100 + 100 * row
+        pen.text((60, top), title, font=font, fill=0)
+        pen.text((370, top), "." * 60, font=font, fill=0)
+        pen.text((1050, top), number, font=font, fill=0)
+    image.save(tmp_path / "contents.png")
+    return tmp_path / "contents.png"
+
+
+def lines_of_adapt(page, folder):
+    found = write_lines([page], folder, 1, SILENT)
+    return [read_image(folder / line.image) for line in found]
+
+
+def lines_of_bench(page, folder):
+    lines = collect_lines([], None, page, regions=None, limit=None, progress=SILENT)
+    return lines.crops
+
+
+@pytest.mark.parametrize("lines_of", [lines_of_adapt, lines_of_bench])
+def test_lines_that_are_found_hold_no_leaders(lines_of, contents, tmp_path):
+    lines = lines_of(contents, tmp_path / "lines")
+
+    assert len(lines) == 2
+    for line in lines:
+        assert line.shape[1] > 900  # from the title to the number
+        assert np.asarray(line)[:, 330:930].min() > 200
