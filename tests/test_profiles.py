@@ -262,3 +262,8 @@ def test_keys_of_the_programs_that_this_one_replaces_name_their_counterpart(
 def test_a_network_that_no_machine_builds_is_refused(option):
     with pytest.raises(UsageError, match=r"(depths|dims) \d+: at most"):
         load_profile("svtrv2-nano", [f"model.{option}"])
+
+
+def test_thousands_of_loading_processes_are_refused():
+    with pytest.raises(UsageError, match="data.num_workers"):
+        load_profile("svtrv2-nano", ["data.num_workers=5000"])

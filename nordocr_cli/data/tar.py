@@ -45,7 +45,7 @@ def tar_members(
                 # tarfile keeps every member, with its headers.
                 cast(Any, file).members.clear()
                 reader.remaining = _MAXIMUM_HEADER_BYTES
-            _require_end(content, file.offset, archive, require_size)
+            _require_end(reader, file.offset, archive, require_size)
 
 
 def _open(archive: Path) -> Any:
@@ -63,6 +63,7 @@ class _HeaderReader:
     def __init__(self, content: IO[bytes], archive: Path) -> None:
         self._content, self._archive = content, archive
         self.remaining: int | None = _MAXIMUM_HEADER_BYTES
+        self.last_block = b""
         self.seek, self.tell, self.close = content.seek, content.tell, content.close
 
     def read(self, size: int = -1) -> bytes:
@@ -74,21 +75,25 @@ class _HeaderReader:
                     f"{self._archive}: a header of more than {_MAXIMUM_HEADER_BYTES:,} bytes;"
                     " unpack it yourself if you trust it"
                 )
-        return self._content.read(size)
+        self.last_block = self._content.read(size)
+        return self.last_block
 
 
 def _require_end(
-    content: IO[bytes], offset: int, archive: Path, require_size: Callable[[int], None]
+    reader: _HeaderReader, offset: int, archive: Path, require_size: Callable[[int], None]
 ) -> None:
-    """Raise DataError unless an empty block is at `offset`, and no other tar file follows."""
-    content.seek(offset)
-    if content.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+    """Raise DataError unless `tarfile` ended at an empty block, which is at `offset`, and no other
+    tar file follows.
+    """
+    # Read already: to go back in compressed data is to unpack all of it again.
+    if reader.last_block != bytes(tarfile.BLOCKSIZE):
         raise DataError(
             f"{archive}: damaged or cut off at byte {offset:,}, where a file or the end of the"
             " archive must be; copy the archive again"
         )
-    while chunk := content.read(_CHUNK_BYTES):
-        require_size(content.tell())
+    reader.remaining = None
+    while chunk := reader.read(_CHUNK_BYTES):
+        require_size(reader.tell())
         if _MAGIC in chunk:
             raise DataError(
                 f"{archive}: several tar files joined; unpack it with `tar --ignore-zeros -xf`"
