@@ -280,7 +280,7 @@ def write_bytes(target: Path, content: bytes) -> None:
 
 
 def write_text(target: Path, text: str) -> None:
-    """Write `text` to `target` atomically, UTF-8 with `\n` line ends on every platform. Raises
+    """Write `text` to `target` atomically, UTF-8 with LF line ends on every platform. Raises
     UsageError when it holds a name that is not UTF-8.
     """
     try:

@@ -274,8 +274,11 @@ class Console:
         of Pillow get the name of the file. Others keep Python's form.
         """
         python_form = warnings.showwarning
-        # Python shows a warning once for each place in the code; another file has it too.
-        warnings.filterwarnings("always", category=UserWarning, module=r"PIL\.")
+        # Python shows a warning once for each place in the code; another file has it too. Filters
+        # that the user set come first.
+        warnings.filterwarnings(
+            "always", category=UserWarning, module=r"PIL\.", append=True
+        )
 
         def show(
             message: Warning | str,

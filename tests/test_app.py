@@ -6,12 +6,13 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 
 import pytest
 
 from nordocr_cli.artifact.probing import read_contract
 from nordocr_cli.console import Console
-from nordocr_cli.errors import ArtifactError
+from nordocr_cli.errors import ArtifactError, DamagedImageWarning
 
 NORDOCR = [sys.executable, "-m", "nordocr_cli"]
 # A command that waits, so that a signal finds it at work; Ctrl-C works even where a shell had it
@@ -109,6 +110,22 @@ def test_the_next_command_can_be_pasted_into_a_shell(capsys):
     first, second = capsys.readouterr().err.splitlines()
     assert shlex.split(first) == ["next:", "nordocr", "eval", "my runs/[a]", "it's.lmdb"]
     assert second == "next: make demo"
+
+
+@pytest.mark.parametrize(("user_filter", "shown"), [("ignore", 0), ("default", 1), ("", 2)])
+def test_filters_of_the_user_come_before_those_of_the_console(user_filter, shown, capsys):
+    """Without one, a warning of Pillow is shown for each file, not once."""
+    seen_before = {}
+    with warnings.catch_warnings():
+        warnings.resetwarnings()
+        if user_filter:
+            warnings.simplefilter(user_filter)
+        Console().show_warnings()
+        for _ in range(2):
+            warnings.warn_explicit(
+                "bad EXIF", DamagedImageWarning, "Image.py", 1, "PIL.Image", seen_before
+            )
+    assert capsys.readouterr().err.count("warning: bad EXIF") == shown
 
 
 def test_a_label_cannot_talk_to_the_terminal(capsys):

@@ -314,7 +314,7 @@ def _enlarged(found: PageLines, factor: float) -> PageLines:
 
 
 def turned_letters(letters: NDArray[np.int32], width: int) -> NDArray[np.int32]:
-    """Return areas (N, 5), see `letter_sizes`, on a page `width` pixels wide turned
+    """Return areas (N, 5), see `letters_among`, on a page `width` pixels wide turned
     counterclockwise by a quarter.
     """
     left, top, box_width, box_height, ink = letters.T
@@ -414,7 +414,7 @@ def refined_skew(letters: NDArray[np.int32], skew: float) -> float:
     """Return the slope of the page in degrees, to a twentieth, near the `skew` that the detector's
     boxes show.
 
-    At the right slope the feet of `letters` (N, 5; see `letter_sizes`) stand in few rows.
+    At the right slope the feet of `letters` (N, 5; see `letters_among`) stand in few rows.
     """
     candidates = skew + np.arange(-_SKEW_STEPS, _SKEW_STEPS + 1) * _SKEW_STEP_DEGREES
     scores = _agreement(letters, candidates)
@@ -499,7 +499,7 @@ def _read_crosswise(
 def uncovered(
     letters: NDArray[np.int32], outlines: Sequence[Outline], shape: tuple[int, ...]
 ) -> NDArray[np.int32]:
-    """Return those of the areas (N, 5), see `letter_sizes`, whose middle lies in none of the
+    """Return those of the areas (N, 5), see `letters_among`, whose middle lies in none of the
     outlines on a page of `shape`.
     """
     covered = np.zeros((-(-shape[0] // _COARSE), -(-shape[1] // _COARSE)), dtype=np.uint8)

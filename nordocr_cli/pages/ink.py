@@ -52,11 +52,6 @@ def ink_areas(mask: Pixels) -> NDArray[np.int32]:
     return np.asarray(stats[1:], dtype=np.int32)  # without the paper
 
 
-def letter_sizes(mask: Pixels) -> NDArray[np.int32]:
-    """Return the areas (N, 5), see `ink_areas`, of a mask (H, W) that may be letters."""
-    return letters_among(ink_areas(mask), min(mask.shape))
-
-
 def letters_among(areas: NDArray[np.int32], shorter_side_px: int) -> NDArray[np.int32]:
     """Return those of the areas (N, 5), see `ink_areas`, that may be letters on a page with that
     shorter side.
@@ -79,7 +74,7 @@ def letters_among(areas: NDArray[np.int32], shorter_side_px: int) -> NDArray[np.
 
 
 def letter_height(letters: NDArray[np.int32]) -> float:
-    """Return the height in pixels of the smaller letters among areas (N, 5) of `letter_sizes` on a
+    """Return the height in pixels of the smaller letters among areas (N, 5) of `letters_among` on a
     page that does not lie on its side: close to an x-height. 0.0 for none.
 
     Weighed by ink, so that specks do not count.

@@ -351,7 +351,7 @@ class Trainer:
         self.stepper.optimizer.load_state_dict(saved["optimizer"])
         self._restore_precision(saved)
         self._restore_random_numbers(saved)
-        self.state = TrainState(**saved["position"])
+        self.state = TrainState.from_saved(saved["position"])
         self._elapsed_before = self.state.elapsed_s
         self._saved_step = self.state.step
         self._stretch_schedule(saved)

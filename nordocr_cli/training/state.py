@@ -1,7 +1,9 @@
 """How far a run is, and when it ends. No torch."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass
@@ -10,8 +12,9 @@ class TrainState:
 
     `batch` counts the finished batches of the present `epoch` and `batches` those of all epochs
     (in a run that an earlier version began, those since then); `elapsed_s` is wall-clock seconds of
-    all sessions together; `best_step` is the step of the best evaluation, -1 before the first, and
-    `best_cost` its value of `train.best_metric`, negative where a higher value is better.
+    all sessions together, and `uncounted_s` those before batches were counted; `best_step` is the
+    step of the best evaluation, -1 before the first, and `best_cost` its value of
+    `train.best_metric`, negative where a higher value is better.
 
     When a resumed run gets another length, the rest of the learning-rate schedule is stretched over
     the rest of the run: from the share `stretched_from` of the run on, the schedule continues from
@@ -33,6 +36,20 @@ class TrainState:
     stretched_from: float = 0.0
     stretched_at: float = 0.0
     batches: int = 0
+    uncounted_s: float = 0.0
+
+    @classmethod
+    def from_saved(cls, position: Mapping[str, Any]) -> "TrainState":
+        """Return the state of a saved run. Earlier versions did not count `batches`."""
+        state = cls(**position)
+        if "batches" not in position:
+            state.uncounted_s = state.elapsed_s
+        return state
+
+    @property
+    def batches_per_s(self) -> float:
+        """Batches a second of wall-clock time, in the sessions that counted them."""
+        return self.batches / max(self.elapsed_s - self.uncounted_s, 1e-9)
 
     def scheduled(self, done: float) -> float:
         """Return the position 0…1 in the learning-rate schedule when the share `done` of the run is

@@ -17,6 +17,7 @@ from nordocr_cli.compare.endpoint import Endpoint, endpoint
 from nordocr_cli.compare.reply import Answer
 from nordocr_cli.compare.vlm import ask, estimate_tokens
 from nordocr_cli.compare.vlm_client import retry_after
+from nordocr_cli.core.compare3way.vlm import ask_missing
 from nordocr_cli.data.resize import decode_image
 from nordocr_cli.errors import MissingBackendError, NordocrError, UsageError
 from nordocr_cli.records import Box
@@ -128,6 +129,14 @@ def test_answers_come_in_order_and_are_recorded(server, tmp_path):
     assert read(asked, AnswerFile(path), asking(server)) == answers
     assert read(asked, AnswerFile(path), None) == answers
     assert len(server.calls) == 20
+
+
+def test_tokens_are_those_that_the_server_reported(server, tmp_path, heard):
+    answers = AnswerFile(tmp_path / "a.jsonl", "reader")
+    ask_missing(questions(1, 2, 3), answers, asking(server), offline=False, progress=heard)
+    assert heard.notes[-1] == (
+        "3 requests; 150 tokens in and 12 out, as reported by 3 answers"
+    )
 
 
 def test_crops_that_are_the_same_are_asked_once(server, tmp_path):

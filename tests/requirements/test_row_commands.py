@@ -280,7 +280,7 @@ def test_other_scripts_are_shown_as_they_are(tmp_path):
     the locale of the process.
     """
     readings = tmp_path / "readings.jsonl"
-    lines = ["Årsredovisning för 2024", "Ведомость", "年度報告", "تقرير", "það ſ ﬁ"]
+    lines = ["2024 års Årsredovisning", "Ведомость", "年度報告", "تقرير", "það ſ ﬁ"]
     readings.write_text(
         "".join(
             json.dumps({"id": str(n), "reference": text, "hypothesis": f"{text}x"}) + "\n"

@@ -1,8 +1,11 @@
+from dataclasses import asdict
+
 import pytest
 import torch
 from torch import nn
 
 from nordocr_cli.training.schedule import build_optimizer, cosine, learning_rate, one_cycle
+from nordocr_cli.training.state import TrainState
 
 
 def test_rises_to_the_peak_and_falls_to_nothing():
@@ -48,3 +51,13 @@ def test_cosine_rises_straight_and_falls_to_a_hundredth():
         != learning_rate("one-cycle", 0.1, 0.2)
         == one_cycle(0.1, 0.2)
     )
+
+
+def test_batches_a_second_leave_out_the_time_before_they_were_counted():
+    """A run that an earlier version began has no count of its first batches."""
+    state = TrainState.from_saved({"step": 500, "elapsed_s": 1000.0})
+    state.batches, state.elapsed_s = 40, 1010.0
+    assert state.batches_per_s == 4
+
+    resumed_again = TrainState.from_saved(asdict(state))
+    assert resumed_again.batches_per_s == 4

@@ -76,8 +76,8 @@ def ask_missing(
         failed = ", ".join(f"{count} {what}" for what, count in outcome.failures)
         retried = f" ({failed}, tried again)" if failed else ""
         progress.note(
-            f"{outcome.requests} requests{retried}; {into:,} tokens in and {out:,} out, estimated"
-            f" from {answered} new answers{_cost(server, into, out)}"
+            f"{outcome.requests} requests{retried}; {into:,} tokens in and {out:,} out, as"
+            f" reported by {answered} answers{_cost(server, into, out)}"
         )
     return outcome
 

@@ -105,7 +105,7 @@ def _run(
 
     folder = _run_folder(plan, context)
     if start.state:
-        state = TrainState(**start.state["position"])
+        state = TrainState.from_saved(start.state["position"])
     else:
         state = TrainState()
     facts = facts_at_start(plan, data, start, device, precision)
@@ -220,7 +220,7 @@ def _result(plan: TrainPlan, trainer: "Trainer") -> TrainResult:
         lines=state.lines,
         minutes=state.elapsed_s / 60,
         lines_per_s=state.lines / elapsed_s,
-        batches_per_s=state.batches / elapsed_s,
+        batches_per_s=state.batches_per_s,
         memory_gb=trainer.reporter.measure_memory(),
         skipped=state.skipped,
         best_step=state.best_step,

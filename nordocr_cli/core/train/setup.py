@@ -231,7 +231,10 @@ def require_unfinished(
     from nordocr_cli.training.state import RunLimits, TrainState
 
     before = RunLimits(**state["limits"]) if "limits" in state else limits
-    if before != limits and before.progress(TrainState(**state["position"]), lines) >= 1.0:
+    if (
+        before != limits
+        and before.progress(TrainState.from_saved(state["position"]), lines) >= 1.0
+    ):
         raise UsageError(
             f"--resume {folder}: this run is finished, its learning rate has come down to nothing."
             f" Start a longer one from its weights: --load {folder}"
