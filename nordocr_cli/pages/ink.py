@@ -111,9 +111,10 @@ def has_letters(line: Pixels) -> bool:
     return bool((is_high & ~is_rule & ~is_panel & ~touches_all_edges).any())
 
 
-def text_rows(image: Pixels) -> int:
+def text_rows(image: Pixels, letter_share: float = _ROW_LETTER_SHARE) -> int:
     """Return how many rows of text an image shows, uint8 (height, width, 3) or (height, width),
-    dark on light or light on dark; what its upper and lower edge cut off does not count.
+    dark on light or light on dark; what its upper and lower edge cut off does not count. Letters
+    are at least `letter_share` of the height of the image.
     """
     gray = gray_of(image)
     if np.median(gray) < 128:
@@ -122,7 +123,7 @@ def text_rows(image: Pixels) -> int:
     _, _, stats, _ = cv2.connectedComponentsWithStats(ink_mask(gray), connectivity=8)
     areas = np.asarray(stats[1:], dtype=np.int64)  # without the paper
     top, across, down = areas[:, 1], areas[:, 2], areas[:, 3]
-    is_high = down >= max(_ROW_LETTER_PX, _ROW_LETTER_SHARE * height)
+    is_high = down >= max(_ROW_LETTER_PX, letter_share * height)
     is_letter = (across <= _LETTER_ASPECT * down) & (down <= _LETTER_ASPECT * across)
     is_inside = (top > 0) & (top + down < height)
     letters = areas[is_high & is_letter & is_inside]

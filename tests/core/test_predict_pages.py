@@ -166,6 +166,13 @@ def test_doubts_say_why(tmp_path):
     assert not image_doubts(blank[:40], sure)
     assert "3 lines of text were read as one" in image_doubts(strip[60:290], unsure)[0]
 
+    half_fax = np.full((392, 860, 3), 255, np.uint8)
+    image = Image.fromarray(half_fax)
+    small = ImageFont.truetype("DejaVuSans.ttf", 9)
+    for y in range(20, 370, 14):
+        ImageDraw.Draw(image).text((40, y), " ".join(TEXTS), font=small, fill=0)
+    assert "lines of text were read as one" in image_doubts(np.asarray(image), empty)[0]
+
 
 @pytest.mark.parametrize("scale", [0.5, 1.0, 2.5])
 @pytest.mark.parametrize("rows", [1, 2, 4])

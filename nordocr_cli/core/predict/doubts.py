@@ -14,6 +14,9 @@ MINIMUM_CONFIDENCE = 0.6
 _MOST = 0.5
 # Ink of letters outside of all lines: below it, stamps, signatures and small pictures.
 _UNCOVERED_SHARE = 0.25
+# Where a reading is unsure, letters of this share of the image's height count too: the upper half
+# of a fax page is 400 pixels high, and its letters 7.
+_SMALL_LETTERS = 0.015
 
 
 def page_doubts(
@@ -47,7 +50,7 @@ def image_doubts(image: NDArray[np.uint8], reading: Recognition) -> tuple[str, .
         return (f"{size} looks like a page, but was read as one line: use --layout page",)
     if height < ROWS_HEIGHT_PX and not is_unsure(reading):
         return ()
-    rows = text_rows(image)
+    rows = text_rows(image, _SMALL_LETTERS) if is_unsure(reading) else text_rows(image)
     if rows < 2:
         return ()
     return (f"{rows} lines of text were read as one line: use --layout page",)
