@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+from nordocr_cli.data.resize import require_quick_jpeg
 from nordocr_cli.errors import DataError
 from nordocr_cli.limits import Limits
 
@@ -41,6 +42,7 @@ _OBJECT_OR_STREAM = re.compile(_OBJECT.pattern + rb"|(?<![A-Za-z])stream(?![A-Za
 _END_OF_LINE = re.compile(rb"\r\n?|\n")
 _ESCAPE = re.compile(rb"#([0-9A-Fa-f]{2})")
 _NO_HEX = bytes(set(range(256)) - set(b"0123456789abcdefABCDEF"))
+_JPEG_START = b"\xff\xd8"
 _ASCII85 = re.compile(rb"[!-uz\s]*")
 _NAMED = re.compile(rb"/([^\s/\[\]<>()]+)\s+(\d+)\s+\d+\s+R\b")
 _REAL = rb"([+-]?(?:\d+\.?\d*|\.\d+))"
@@ -93,6 +95,7 @@ def require_small_streams(content: bytes, where: str, limits: Limits) -> None:
                 f"{where}: a compressed stream stands for more than {most:,} bytes; print the"
                 " document to a new PDF first"
             )
+        _require_quick_jpeg(stream.head, unpacked, where)
         if _tiles(stream.head) > _MAXIMUM_TILES:
             raise DataError(
                 f"{where}: a pattern in it has more than {_MAXIMUM_TILES:,} tiles on a page; print"
@@ -200,6 +203,15 @@ def _is_zlib(content: bytes) -> bool:
         return False
     is_deflate = content[0] & 0x0F == 8
     return is_deflate and int.from_bytes(content[:2], "big") % 31 == 0
+
+
+def _require_quick_jpeg(head: bytes, content: bytes, where: str) -> None:
+    """Raise DataError for a JPEG of so many scans that PDFium draws it for minutes."""
+    if b"DCT" not in head and not content.startswith(_JPEG_START):
+        return
+    start = content.find(_JPEG_START)  # PDFium skips what is before it
+    if start >= 0:
+        require_quick_jpeg(content[start:], f"{where}: an image in it")
 
 
 def _tiles(head: bytes) -> float:

@@ -96,7 +96,7 @@ def decode_image(
     """
     if not data:
         raise DataError(f"{what}: the file is empty")
-    _require_quick_jpeg(data, what)
+    require_quick_jpeg(data, what)
     plain = _decode_plain(data, what, max_pixels, keep_gray)
     if plain is not None:
         return plain
@@ -138,11 +138,11 @@ def open_image(data: bytes, what: str) -> Image.Image:
     """Open an image with Pillow, which reads its header only. Raises DataError for a JPEG that
     takes minutes to read, and what Pillow raises.
     """
-    _require_quick_jpeg(data, what)
+    require_quick_jpeg(data, what)
     return Image.open(io.BytesIO(data), formats=FORMATS)
 
 
-def _require_quick_jpeg(data: bytes, what: str) -> None:
+def require_quick_jpeg(data: bytes, what: str) -> None:
     """Raise DataError for a JPEG with so many scans that decoding them takes minutes, or with so
     many parts of EXIF data that Pillow takes minutes to join them. Other data passes.
     """

@@ -1,4 +1,5 @@
 import base64
+import io
 import shutil
 import sys
 import time
@@ -360,6 +361,16 @@ WITH_END = b"\x78\x01\0\x09\0\xf6\xffendstream" + BOMB[2:]  # a stored block in 
 def test_a_stream_that_stands_for_much_is_found_however_it_is_written(head, packed):
     content = pdf_of(b"<</Type/Catalog/Pages 2 0 R>>", stream(head, packed))
     with pytest.raises(DataError, match="a compressed stream stands for more than"):
+        PdfPages(content, Path("x.pdf"))
+
+
+@pytest.mark.parametrize("before", [b"", b"garbage"])
+def test_a_jpeg_of_thousands_of_scans_in_a_pdf_is_refused(before):
+    written = io.BytesIO()
+    Image.new("L", (64, 64)).save(written, "JPEG")
+    jpeg = written.getvalue()[:-2] + b"\xff\xda\0\2" * 300
+    content = pdf_of(stream(b"/Subtype/Image/Filter/DCTDecode", before + jpeg))
+    with pytest.raises(DataError, match=r"x\.pdf: an image in it: more than 200 scans"):
         PdfPages(content, Path("x.pdf"))
 
 
