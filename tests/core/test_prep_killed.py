@@ -20,7 +20,7 @@ MOMENTS = 60
 PROGRAM = """
 import json, os, random, signal, sys
 from pathlib import Path
-from nordocr_cli.core.data import verify
+from nordocr_cli.core.data import verify_store
 from nordocr_cli.core.prep.run import prep
 from nordocr_cli.data.split import Split
 from nordocr_cli.data.store import LineStore
@@ -59,7 +59,7 @@ def contents():
     found = []
     for store in stores:
         with LineStore(store) as opened:
-            assert verify(store).damaged == ()
+            assert verify_store(store).damaged == ()
             found.append(opened.header.content_sha256)
     return found
 

@@ -33,11 +33,11 @@ GEOMETRY = Geometry()
 # the test run.
 VERIFY = """
 import pathlib, sys
-from nordocr_cli.core.data import verify
+from nordocr_cli.core.data import verify_store
 from nordocr_cli.errors import DataError
 for broken in sorted(pathlib.Path(sys.argv[1]).glob(sys.argv[2])):
     try:
-        print((*verify(broken).damaged, "nothing")[0].replace("\\n", " "))
+        print((*verify_store(broken).damaged, "nothing")[0].replace("\\n", " "))
     except DataError as error:
         print(str(error).replace("\\n", " "))
 """

@@ -122,6 +122,7 @@ training/usage.py
     gpu_memory: torch.cuda.get_device_properties(device).total_memory  <- train_speed
     gpu_memory: torch.cuda.max_memory_reserved  <- train_speed
     memory_shown: device.type == 'cuda'  <- train_speed
+    memory_used: device.type == 'cuda'  <- train_speed
 training/watchdogs.py
     SpeedWatch._check_cores: self._device.type != 'cpu'  <- train_speed
     SpeedWatch.check: self._device.type == 'cuda'  <- train_speed
