@@ -102,8 +102,6 @@ training/distributed.py
     init_distributed: torch.cuda.set_device  <- torchrun
 training/loop.py
     Trainer._train_one_step: self.job.device.type == 'cpu'  <- train_losses, train_speed
-training/reporting.py
-    Reporter.report: self.device.type == 'cuda'  <- train_speed
 training/schedule.py
     build_optimizer: fused=True  <- train_losses, train_speed
 training/step.py
