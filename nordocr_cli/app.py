@@ -137,7 +137,7 @@ def _run(console: Console) -> NoReturn:
         _fail(
             console,
             "interrupted",
-            "interrupted; no half-written file is left",
+            "interrupted; a file has its final name only when it is complete",
             _INTERRUPTED,
         )
     sys.exit(code if isinstance(code, int) else 0)
