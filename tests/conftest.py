@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 # read when huggingface_hub is imported: no test fetches anything
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -13,6 +14,11 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 from nordocr_cli.artifact.contract import Contract
 from nordocr_cli.profile import load_profile, profile_to_json
 from nordocr_cli.progress import Silent
+
+# The same examples in every run: a commit either passes or fails. To look for new examples:
+# pytest --hypothesis-profile=default. A busy machine is slow, so no example has a deadline.
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.load_profile("repeatable")
 
 DOCS = Path(__file__).parents[1] / "docs"
 
