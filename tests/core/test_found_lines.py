@@ -1,4 +1,6 @@
-"""Every command that finds lines reads them without the dots of leaders, as `read` does."""
+"""Every command that finds lines cuts them as `read` does: without the dots of leaders, and in their
+shape where the dots of the page are not square.
+"""
 
 import numpy as np
 import pytest
@@ -45,3 +47,34 @@ def test_lines_that_are_found_hold_no_leaders(lines_of, contents, tmp_path):
     for line in lines:
         assert line.shape[1] > 900  # from the title to the number
         assert np.asarray(line)[:, 330:930].min() > 200
+
+
+@pytest.fixture
+def fax(tmp_path):
+    """A page of 204 dots an inch across and 102 down, so that its letters are half as high."""
+    image = Image.new("L", (900, 400), 255)
+    pen = ImageDraw.Draw(image)
+    font = ImageFont.truetype("DejaVuSans.ttf", 34)
+    pen.text((60, 60), "Förvaltningsberättelse", font=font, fill=0)
+    pen.text((60, 160), "Styrelsens säte: Göteborg", font=font, fill=0)
+    image.resize((900, 200)).save(tmp_path / "fax.tif", dpi=(204, 102))
+    return tmp_path / "fax.tif"
+
+
+@pytest.mark.parametrize("lines_of", [lines_of_adapt, lines_of_bench])
+def test_lines_of_fax_pages_have_their_shape(lines_of, fax, tmp_path):
+    lines = lines_of(fax, tmp_path / "lines")
+
+    assert len(lines) == 2
+    for line in lines:
+        assert line.shape[0] > 30  # half as high on the page
+
+
+def test_bench_places_the_lines_of_fax_pages_on_the_page(fax):
+    lines = collect_lines([], None, fax, regions=None, limit=None, progress=SILENT)
+
+    (page,) = lines.pages
+    first, second = (region.box for region in page.regions)
+    assert first.y == pytest.approx(32, abs=6)
+    assert second.bottom == pytest.approx(100, abs=8)
+    assert first.height < 25

@@ -135,17 +135,19 @@ def _of_pages(paths: Sequence[Path], threads: int | None) -> "Iterator[tuple[str
     from nordocr_cli.data.documents import read_pages
     from nordocr_cli.pages.cut import cut_line
     from nordocr_cli.pages.finder import LineFinder
+    from nordocr_cli.pages.square_dots import find_lines
 
     finder = LineFinder(threads)
     files = list(find_images(paths, "page"))
     for path in files:
-        for number, page in enumerate(read_pages(path), start=1):
+        pages = read_pages(path)
+        for index, page in enumerate(pages):
             # Of a single document pages are held out, of several documents.
-            document = f"{path.stem}:{number}" if len(files) == 1 else path.stem
-            found = finder.find(page)
-            text_only = found.without_leaders(page)
-            for line in found.lines:
-                yield document, cut_line(text_only, line.outline)
+            document = f"{path.stem}:{index + 1}" if len(files) == 1 else path.stem
+            resolution = pages.resolution(index, page.shape[:2])
+            result = find_lines(finder, page, resolution)
+            for line in result.found.lines:
+                yield document, cut_line(result.page.pixels, line.outline)
 
 
 def _rgb(image: "Image") -> "Image":

@@ -3,12 +3,13 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nordocr_cli.artifact.probing import read_contract
 from nordocr_cli.core.eval.fit import require_line_fit
-from nordocr_cli.data.layouts.layout import Layout
 from nordocr_cli.data.regions import read_regions
 from nordocr_cli.errors import DataError
 from nordocr_cli.metrics.text import canonical
@@ -19,7 +20,7 @@ from nordocr_cli.runtime.specs import parse_spec
 
 if TYPE_CHECKING:
     from nordocr_cli.data.documents import Document
-    from nordocr_cli.pages.finder import PageLines
+    from nordocr_cli.pages.square_dots import SquarePage
     from nordocr_cli.runtime.protocols import Image
 
 
@@ -91,12 +92,9 @@ def _cut_regions(
     from nordocr_cli.data.documents import read_pages
 
     pages = read_pages(document)
-    found: list[PageLines] = []
-    if regions:
-        layout = read_regions(regions, document)
-    else:
-        found = _find_lines(pages, progress)
-        layout = _layout_of(found)
+    if regions is None:
+        return _cut_found(pages, limit, progress)
+    layout = read_regions(regions, document)
     chosen = set(_spread(layout.num_regions, limit))
     number, crops, kept = 0, [], []
     sizes = layout.sizes or ((0, 0),) * len(layout.pages)
@@ -109,17 +107,59 @@ def _cut_regions(
         number += len(page.regions)
         if mine := tuple(region for i, region in numbered if i in chosen):
             image = pages.page(page.index, size if all(size) else None)
-            if found:
-                image = found[page.index].without_leaders(image)
             crops += [_cut(image, region) for region in mine]
             kept.append(Page(page.index, mine))
+    return _lines_of_pages(pages, crops, kept, layout.language)
+
+
+def _cut_found(document: "Document", limit: int | None, progress: Progress) -> Lines:
+    """Cut the lines that the text detector finds on each page. Pages are decoded twice, so that
+    neither all pages nor the lines beyond `limit` are held in memory.
+    """
+    from nordocr_cli.pages.cut import cut_line
+    from nordocr_cli.pages.finder import LineFinder
+    from nordocr_cli.pages.square_dots import FoundPage
+
+    progress.note(f"no regions of {document.path} are given: the text detector finds them")
+    finder = LineFinder()
+    found = [
+        finder.find(_square_page(document, index).pixels) for index in range(len(document))
+    ]
+    places = [
+        (index, line.outline) for index, page in enumerate(found) for line in page.lines
+    ]
+    chosen = [places[number] for number in _spread(len(places), limit)]
+
+    crops: list[Image] = []
+    kept: list[Page] = []
+    for index, of_page in groupby(chosen, key=itemgetter(0)):
+        page = FoundPage.of(_square_page(document, index), found[index])
+        regions: list[Region] = []
+        for _, outline in of_page:
+            crops.append(cut_line(page.page.pixels, outline).copy())
+            on_page = page.on_page(outline)
+            regions.append(Region(on_page.box, polygon=on_page.points))
+        kept.append(Page(index, tuple(regions)))
+    return _lines_of_pages(document, crops, kept, language="")
+
+
+def _square_page(document: "Document", index: int) -> "SquarePage":
+    from nordocr_cli.pages.square_dots import with_square_dots
+
+    pixels = document.page(index)
+    return with_square_dots(pixels, document.resolution(index, pixels.shape[:2]))
+
+
+def _lines_of_pages(
+    document: "Document", crops: "Sequence[Image]", pages: Sequence[Page], language: str
+) -> Lines:
     return Lines(
-        str(document),
+        str(document.path),
         crops,
-        languages=(layout.language,) * len(crops),
-        texts=tuple(region.text for page in kept for region in page.regions),
-        documents=tuple(f"page {page.index}" for page in kept for _ in page.regions),
-        pages=tuple(kept),
+        languages=(language,) * len(crops),
+        texts=tuple(region.text for page in pages for region in page.regions),
+        documents=tuple(f"page {page.index}" for page in pages for _ in page.regions),
+        pages=tuple(pages),
     )
 
 
@@ -129,24 +169,6 @@ def _cut(page: "Image", region: Region) -> "Image":
 
     outline = outline_of(region.box, region.polygon, region.baseline, region.text)
     return cut_line(page, outline).copy()
-
-
-def _find_lines(pages: "Document", progress: Progress) -> "list[PageLines]":
-    """Return the lines of each page that the text detector finds."""
-    from nordocr_cli.pages.finder import LineFinder
-
-    progress.note(f"no regions of {pages.path} are given: the text detector finds them")
-    finder = LineFinder()
-    return [finder.find(pages.page(index)) for index in range(len(pages))]
-
-
-def _layout_of(found: "Sequence[PageLines]") -> Layout:
-    pages = []
-    for index, page in enumerate(found):
-        outlines = [line.outline for line in page.lines]
-        regions = tuple(Region(outline.box, polygon=outline.points) for outline in outlines)
-        pages.append(Page(index, regions))
-    return Layout(tuple(pages))
 
 
 def _spread(count: int, limit: int | None) -> list[int]:

@@ -6,9 +6,6 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import cv2
-import numpy as np
-
 from nordocr_cli.core.predict.counts import Counts
 from nordocr_cli.core.predict.doubts import page_doubts
 from nordocr_cli.errors import DataError
@@ -29,8 +26,6 @@ if TYPE_CHECKING:
 _LINES_AT_A_TIME = (
     256  # cut out of a page at once: a page of ten thousand lines is no problem
 )
-# Pages whose dots are less square than this are scaled before their lines are found: fax pages.
-_SQUARE = 1.1
 
 
 @dataclass(frozen=True)
@@ -83,23 +78,24 @@ class PageReader:
     ) -> ReadPage:
         """Find the lines of a page and read them; lines that read as nothing are left out."""
         from nordocr_cli.pages.finder import LineFinder
+        from nordocr_cli.pages.square_dots import find_lines, with_square_dots
 
-        square, x_factor, y_factor = squared(page)
         if isinstance(finder, LineFinder):
-            found = finder.find(square.pixels, self.recognize)
+            result = find_lines(finder, page.pixels, page.resolution, self.recognize)
+            square, found = result.page, result.found
             places = [LinePlace(line.outline, line.paragraph) for line in found.lines]
             turns, uncovered = found.quarter_turns, found.uncovered_share
-            text_only = replace(square, pixels=found.without_leaders(square.pixels))
         else:
+            square = with_square_dots(page.pixels, page.resolution)
             places = [LinePlace(Outline.of_box(box)) for box in finder.find(square.pixels)]
             turns, uncovered = 0, 0.0
-            text_only = square
 
-        lines = list(self._read(text_only, places))
+        lines = list(self._read(replace(page, pixels=square.pixels), places))
         doubts = page_doubts([line.reading for line in lines], uncovered)
         kept = [line for line in lines if line.reading.text.strip()]
-        if square is not page:
-            kept = [_scaled(line, 1 / x_factor, 1 / y_factor) for line in kept]
+        if square.is_scaled:
+            x_factor, y_factor = 1 / square.x_factor, 1 / square.y_factor
+            kept = [_scaled(line, x_factor, y_factor) for line in kept]
         return replace(self._done(page, kept, doubts), quarter_turns=turns)
 
     def _read(self, page: PageOf, places: Iterable[LinePlace]) -> Iterator[ReadLine]:
@@ -160,27 +156,8 @@ def character_edges(
     return tuple((start + first, start + last) for first, last in edges)
 
 
-def squared(page: PageOf) -> tuple[PageOf, float, float]:
-    """Return the page with square dots, and how many times wider and higher it became: fax pages
-    have half as many lines down as dots across.
-    """
-    if page.resolution is None:
-        return page, 1.0, 1.0
-    x_dpi, y_dpi = page.resolution.x_dpi, page.resolution.y_dpi
-    finer = max(x_dpi, y_dpi)
-    x_factor, y_factor = finer / x_dpi, finer / y_dpi
-    if max(x_factor, y_factor) < _SQUARE:
-        return page, 1.0, 1.0
-    height, width = page.size
-    size = (round(width * x_factor), round(height * y_factor))
-    pixels = np.asarray(
-        cv2.resize(page.pixels, size, interpolation=cv2.INTER_CUBIC), np.uint8
-    )
-    return replace(page, pixels=pixels), size[0] / width, size[1] / height
-
-
 def _scaled(line: ReadLine, x_factor: float, y_factor: float) -> ReadLine:
-    """The line on the page before it was squared."""
+    """The line on a page scaled by these factors."""
     box = line.box
     moved = Box(
         box.x * x_factor, box.y * y_factor, box.width * x_factor, box.height * y_factor
