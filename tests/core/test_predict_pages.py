@@ -230,20 +230,54 @@ def test_limits_reach_the_reader(tmp_path):
         prediction.counts.require_all()
 
 
-@pytest.mark.parametrize(
-    "kind", ["text", "json", "jsonl", "tsv", "alto", "page", "hocr", "pdf"]
-)
-def test_nothing_readable_is_a_well_formed_result_and_an_error(kind, reader, tmp_path):
+@pytest.fixture
+def unreadable(tmp_path):
+    """A TIFF that was cut off before its first page."""
     (tmp_path / "a.tif").write_bytes(b"II*\0")
-    prediction = reader.read([tmp_path / "a.tif"])
-    for path in prediction.save(kind, tmp_path / "out"):
-        content = path.read_bytes()
-        if kind == "json":
-            assert json.loads(content)["pages"][0]["error"]
-        if kind == "hocr":
-            ElementTree.fromstring(content)
+    return tmp_path / "a.tif"
+
+
+@pytest.mark.parametrize("kind", ["json", "jsonl"])
+def test_results_with_a_place_for_errors_name_what_could_not_be_read(
+    kind, reader, unreadable, tmp_path
+):
+    prediction = reader.read([unreadable])
+    (path,) = prediction.save(kind, tmp_path / "out")
+
+    content = json.loads(path.read_bytes())
+    (record,) = content["pages"] if kind == "json" else [content]
+    assert "cut off" in record["error"]
     with pytest.raises(DataError, match="not one line of 1 could be read"):
         prediction.counts.require_all()
+
+
+@pytest.mark.parametrize("kind", ["text", "tsv", "alto", "page", "hocr", "pdf", "overlay"])
+def test_where_nothing_could_be_read_no_empty_result_is_written(
+    kind, reader, unreadable, tmp_path
+):
+    output = tmp_path / "out"
+    output.write_text("the result of yesterday")
+
+    with pytest.raises(DataError, match="not one line of 1 could be read"):
+        reader.read([unreadable]).save(kind, output)
+
+    assert output.read_text() == "the result of yesterday"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.tif", "out"]
+
+
+def test_one_page_that_can_be_read_is_a_result(reader, unreadable, tmp_path):
+    page(*TEXTS).save(tmp_path / "b.png")
+    prediction = reader.read([unreadable, tmp_path / "b.png"])
+    prediction.save("pdf", tmp_path / "out.pdf")
+
+    assert len(documents.read_pages(tmp_path / "out.pdf")) == 1
+    with pytest.raises(DataError, match="1 of 4 could not be read"):
+        prediction.counts.require_all()
+
+
+def test_what_goes_to_stdout_is_well_formed_where_nothing_could_be_read(reader, unreadable):
+    written = "".join(reader.read([unreadable]).write("hocr"))
+    assert ElementTree.fromstring(written).tag.endswith("html")
 
 
 def test_a_page_of_photographs_is_a_result(reader, tmp_path):

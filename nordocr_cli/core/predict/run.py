@@ -82,7 +82,8 @@ class Prediction:
         """Write the result to a file in any format, which appears complete; return the files.
 
         Some formats are one file a page: NAME.png, or NAME-1.png, NAME-2.png and so on when there
-        are several. Raises DataError for a full disk.
+        are several. Raises DataError for a full disk, and when nothing could be read: then a file
+        that cannot hold the reason, such as an empty PDF, is not written.
         """
         form = require_format(kind)
         if form.is_one_file_a_page:
@@ -94,6 +95,8 @@ class Prediction:
             else:
                 with temporary.open("w", encoding="utf-8", newline="\n") as text:
                     text.writelines(self.write(kind))
+            if not form.keeps_errors:
+                self.counts.require_some()
         return [output]
 
     def _save_pages(self, form: Format, output: Path) -> list[Path]:
@@ -108,6 +111,7 @@ class Prediction:
                     content.encode() if isinstance(content, str) else content
                 )
             saved.append(target)
+        self.counts.require_some()
         if len(saved) > 1:
             saved[0] = output.replace(_numbered(output, 1))
         return saved
