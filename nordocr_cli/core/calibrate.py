@@ -24,6 +24,7 @@ from nordocr_cli.progress import SILENT, Progress
 from nordocr_cli.records import LineResult, Recognition
 
 if TYPE_CHECKING:
+    from nordocr_cli.decode.language import LanguageModel
     from nordocr_cli.metrics.calibration import Calibration
 
 TEMPERATURES = np.geomspace(0.25, 8, 121)  # 3 % apart; 1 is among them
@@ -285,16 +286,19 @@ def _read(
     plan: CalibrationPlan, device: str, threads: int | None, progress: Progress
 ) -> _Lines:
     """Read the lines once, at every temperature."""
+    from nordocr_cli.decode.language import shipped_language_model
     from nordocr_cli.metrics.score import score_lines
     from nordocr_cli.runtime.recognizers import RunnerRecognizer, contract_decoder
     from nordocr_cli.runtime.runners import open_runner
 
     runner = open_runner(plan.model, device=device, threads=threads)
-    decode = contract_decoder(plan.contract)
     if plan.contract.language_model is None:
-        graded = _at_every_temperature(decode)
+        graded = _at_every_temperature(contract_decoder(plan.contract))
     else:
-        graded = _regraded_at_every_temperature(decode)
+        language = shipped_language_model(
+            plan.contract.language_model, plan.contract.charset
+        )
+        graded = _corrected_at_every_temperature(language)
     recognizer = RunnerRecognizer(runner, decode=graded)
     with open_lines(plan.store, plan.contract, None) as lines:
         require_line_fit(lines, plan.contract, str(plan.model), progress)
@@ -349,28 +353,25 @@ def _at_every_temperature(
     return graded
 
 
-def _regraded_at_every_temperature(
-    decode: Callable[..., Sequence[Recognition]],
+def _corrected_at_every_temperature(
+    language: "LanguageModel",
 ) -> Callable[..., list[Recognition]]:
-    """As `_at_every_temperature`, for a decoder that takes longer than its confidences: it decodes
-    once.
+    """As `_at_every_temperature`, for decoding with a language model, which takes longer than its
+    confidences: it decodes once.
     """
-    from nordocr_cli.decode.rescoring import regraded
+    from nordocr_cli.decode.rescoring import decode_lines
 
     def graded(
         logits: Any, frames: Any, charset: Any, activation: Any, _: float
     ) -> list[Recognition]:
-        readings = decode(logits, frames, charset, activation)
-        return [
-            Recognition(
-                reading.text,
-                None,
-                tuple(
-                    regraded(reading, line[:length], charset, t).confidence or 0.0
-                    for t in TEMPERATURES.tolist()
-                ),
-            )
-            for reading, line, length in zip(readings, logits, frames, strict=True)
-        ]
+        readings = []
+        for line in decode_lines(logits, frames, activation, language=language):
+            by_temperature = [
+                line.recognition(charset, temperature)
+                for temperature in TEMPERATURES.tolist()
+            ]
+            confidences = tuple(reading.confidence or 0.0 for reading in by_temperature)
+            readings.append(Recognition(by_temperature[0].text, None, confidences))
+        return readings
 
     return graded

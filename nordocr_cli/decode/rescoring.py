@@ -10,7 +10,7 @@ although the network prefers the O.
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -55,8 +55,79 @@ class Stretch(NamedTuple):
     choices: Sequence[Choice]
 
 
+class Decision(NamedTuple):
+    """What decoding chose for a stretch: the class, or the blank where there is no character, and
+    its probability among the choices by the network's scores and `bonuses`, those of the language
+    model for each choice in nats. `bonuses` is empty where there was one choice.
+    """
+
+    stretch: Stretch
+    chosen: int
+    bonuses: tuple[float, ...]
+
+    def log_probability(
+        self, log_probabilities: NDArray[np.float32], temperature: float
+    ) -> float:
+        """Return the natural logarithm of the probability of what was chosen.
+
+        `log_probabilities` (T, C) are the network's at `temperature`. One choice has its highest
+        probability in the stretch. One of several has its share of them, times the probability
+        that the network gives to all of them.
+        """
+        first, last, choices = self.stretch
+        best = float(log_probabilities[first:last, choices[0].character].max())
+        if len(choices) == 1:
+            return best
+        network = np.array([choice.score for choice in choices]) / temperature
+        together = network + np.array(self.bonuses)
+        classes = [choice.character for choice in choices]
+        share = together[classes.index(self.chosen)] - np.logaddexp.reduce(together)
+        of_all = min(0.0, best + float(np.logaddexp.reduce(network)))
+        return float(share) + of_all
+
+
+@dataclass(frozen=True)
+class DecodedLine:
+    """The decisions for one line, in its order, and the scores (T, C) that they were made from."""
+
+    scores: NDArray[np.float32]
+    decisions: Sequence[Decision]
+
+    def recognition(self, charset: Charset, temperature: float) -> Recognition:
+        """Return the text with confidences at a temperature.
+
+        The line's confidence is the geometric mean of those of its characters. What was decided
+        about a gap counts for the character before it, at the beginning for the one after it.
+        """
+        scaled = self.scores / np.float32(temperature)  # (T, C)
+        peaks = scaled.max(axis=1, keepdims=True)
+        log_total = peaks + np.log(np.exp(scaled - peaks).sum(axis=1, keepdims=True))
+        log_probabilities = scaled - log_total  # (T, C)
+
+        logs: list[float] = []
+        before_text = 0.0
+        for decision in self.decisions:
+            found = decision.log_probability(log_probabilities, temperature)
+            if decision.chosen != BLANK:
+                logs.append(found)
+            elif logs:
+                logs[-1] += found
+            else:
+                before_text += found
+        written = [d for d in self.decisions if d.chosen != BLANK]
+        if not written:
+            return Recognition("", 0.0)
+        logs[0] += before_text
+        return Recognition(
+            charset.decode([decision.chosen for decision in written]),
+            float(np.exp(np.mean(logs))),
+            char_confidences=tuple(np.exp(logs).tolist()),
+            spans=tuple((d.stretch.first, d.stretch.last) for d in written),
+        )
+
+
 class _Text(NamedTuple):
-    """A text in the beam: its characters as a chain, the last one first."""
+    """A text in the beam: what was chosen for each stretch as a chain, the last one first."""
 
     score: float
     context: int
@@ -77,22 +148,14 @@ def decode_with_language(
     doubt and `language` prefers another text.
 
     Arguments, results and errors are those of `decode_greedy`; UsageError is also raised for an
-    output of best classes only. A character's confidence is the network's alone.
+    output of best classes only. Confidences are those of `DecodedLine.recognition`; where nothing
+    is in doubt they are those of `decode_greedy`.
     """
-    if activation == "argmax+confidence":
-        raise UsageError(
-            "this model gives only the best class of each frame, but a language model needs all"
-            " classes: export it with logits, or use --decoder greedy"
-        )
+    scores = _log_scores(logits, activation)  # (N, T, C)
     greedy = decode_greedy(logits, frames, charset, activation, temperature)
-    scores = np.asarray(logits, dtype=np.float32)  # (N, T, C)
     if activation == "softmax":
-        scores = np.log(np.maximum(scores, np.finfo(np.float32).tiny))
         temperature = 1.0
-
-    best = scores.max(axis=2, keepdims=True)  # (N, T, 1)
-    near = scores > best + np.log(MINIMUM_LIKELIHOOD)  # (N, T, C)
-    in_doubt = near.sum(axis=2) > 1  # (N, T)
+    in_doubt = _in_doubt(scores)
 
     readings: list[Recognition] = []
     for index, length in enumerate(np.asarray(frames).tolist()):
@@ -103,9 +166,55 @@ def decode_with_language(
             readings.append(greedy[index])
             continue
         line = scores[index, :length]
-        found = best_text(list(stretches(line, doubtful, language)), language, beam_width)
-        readings.append(_recognition(line, found, charset, temperature))
+        decided = best_text(list(stretches(line, doubtful, language)), language, beam_width)
+        readings.append(DecodedLine(line, decided).recognition(charset, temperature))
     return readings
+
+
+def decode_lines(
+    logits: NDArray[np.floating],
+    frames: NDArray[np.integer],
+    activation: OutputActivation = "logits",
+    *,
+    language: LanguageModel,
+) -> list[DecodedLine]:
+    """Decode as `decode_with_language` does, once for any number of temperatures. A line that is
+    read as empty has no decisions. Raises UsageError for an output of best classes only.
+    """
+    scores = _log_scores(logits, activation)  # (N, T, C)
+    in_doubt = _in_doubt(scores)
+    decoded = []
+    for index, length in enumerate(np.asarray(frames).tolist()):
+        line = scores[index, :length]
+        if (line.argmax(axis=1) == BLANK).all():
+            decoded.append(DecodedLine(line, ()))
+            continue
+        found = list(stretches(line, in_doubt[index, :length], language))
+        decoded.append(DecodedLine(line, best_text(found, language)))
+    return decoded
+
+
+def _log_scores(
+    logits: NDArray[np.floating], activation: OutputActivation
+) -> NDArray[np.float32]:
+    """Return logits, or the logarithms of probabilities, (N, T, C)."""
+    if activation == "argmax+confidence":
+        raise UsageError(
+            "this model gives only the best class of each frame, but a language model needs all"
+            " classes: export it with logits, or use --decoder greedy"
+        )
+    scores = np.asarray(logits, dtype=np.float32)
+    if activation == "softmax":
+        return np.log(np.maximum(scores, np.finfo(np.float32).tiny))
+    return scores
+
+
+def _in_doubt(scores: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Return the frames (N, T) in which the network finds several classes likely."""
+    best = scores.max(axis=2, keepdims=True)  # (N, T, 1)
+    near = scores > best + np.log(MINIMUM_LIKELIHOOD)  # (N, T, C)
+    in_doubt: NDArray[np.bool_] = near.sum(axis=2) > 1
+    return in_doubt
 
 
 def stretches(
@@ -218,9 +327,8 @@ def _replacements(
 
 def best_text(
     line: Sequence[Stretch], language: LanguageModel, beam_width: int = BEAM_WIDTH
-) -> list[tuple[int, Stretch]]:
-    """Return the characters, each with its stretch, for which the network and the language model
-    together give most.
+) -> list[Decision]:
+    """Return for each stretch what the network and the language model together prefer.
 
     Texts that end in the same context have the same future, so that only the best of them is kept.
     While one text is left, nothing has to be scored.
@@ -242,75 +350,44 @@ def best_text(
         beam = sorted(best.values(), key=lambda text: -text.score)[:beam_width]
     if len(beam) > 1:
         beam.sort(key=lambda text: -(text.score + language.end(text.context)))
-    return _characters_of(beam[0])
+    return _decisions_of(beam[0], language)
 
 
 def _scored(
     text: _Text, stretch: Stretch, choice: Choice, language: LanguageModel
 ) -> _Text:
-    if choice.character == BLANK:
-        return _Text(text.score + choice.score, text.context, text.chain)
-    bonus = language.score(text.context, choice.character)
+    bonus = _bonus(text, choice, language)
     return _grown(text, stretch, choice, bonus, language)
+
+
+def _bonus(text: _Text, choice: Choice, language: LanguageModel) -> float:
+    """Return the language model's bonus of a choice after a text; no character has none."""
+    if choice.character == BLANK:
+        return 0.0
+    return language.score(text.context, choice.character)
 
 
 def _grown(
     text: _Text, stretch: Stretch, choice: Choice, bonus: float, language: LanguageModel
 ) -> _Text:
+    if choice.character == BLANK:
+        context = text.context
+    else:
+        context = language.extended(text.context, choice.character)
     return _Text(
-        text.score + choice.score + bonus,
-        language.extended(text.context, choice.character),
-        (text, choice.character, stretch),
+        text.score + choice.score + bonus, context, (text, choice.character, stretch)
     )
 
 
-def _characters_of(text: _Text) -> list[tuple[int, Stretch]]:
+def _decisions_of(text: _Text, language: LanguageModel) -> list[Decision]:
+    """Return what was chosen for each stretch, in the order of the line."""
     found = []
     chain = text.chain
     while chain is not None:
-        before, character, stretch = chain
-        found.append((character, stretch))
+        before, chosen, stretch = chain
+        bonuses: tuple[float, ...] = ()
+        if len(stretch.choices) > 1:
+            bonuses = tuple(_bonus(before, choice, language) for choice in stretch.choices)
+        found.append(Decision(stretch, chosen, bonuses))
         chain = before.chain
     return found[::-1]
-
-
-def _recognition(
-    line: NDArray[np.float32],
-    found: Sequence[tuple[int, Stretch]],
-    charset: Charset,
-    temperature: float,
-) -> Recognition:
-    """The text with confidences as greedy decoding has them: each character's highest probability
-    among its frames, and their geometric mean.
-    """
-    text = charset.decode([c for c, _ in found])
-    spans = tuple((at.first, at.last) for _, at in found)
-    return regraded(Recognition(text, 0.0, spans=spans), line, charset, temperature)
-
-
-def regraded(
-    reading: Recognition, line: NDArray[np.float32], charset: Charset, temperature: float
-) -> Recognition:
-    """Return a reading with its confidences at another temperature. `line` (T, C) are the logits of
-    its own frames.
-    """
-    if not reading.text:
-        return reading
-    scaled = line / np.float32(temperature)  # (T, C)
-    peaks = scaled.max(axis=1, keepdims=True)
-    log_total = peaks + np.log(np.exp(scaled - peaks).sum(axis=1, keepdims=True))
-    log_probabilities = scaled - log_total  # (T, C)
-
-    characters = charset.encode(reading.text)
-    firsts = [first for first, _ in reading.spans]
-    logs = log_probabilities[
-        firsts, characters
-    ]  # (K,) at the first frame of each character
-    for at, (first, last) in enumerate(reading.spans):
-        if last - first > 1:
-            logs[at] = log_probabilities[first:last, characters[at]].max()
-    return replace(
-        reading,
-        confidence=float(np.exp(np.mean(logs))),
-        char_confidences=tuple(np.exp(logs).tolist()),
-    )

@@ -9,7 +9,11 @@ from nordocr_cli.charset import Charset
 from nordocr_cli.decode import rescoring
 from nordocr_cli.decode.ctc import decode_greedy
 from nordocr_cli.decode.ngrams import count_ngrams
-from nordocr_cli.decode.rescoring import LanguageModel, decode_with_language, regraded
+from nordocr_cli.decode.rescoring import (
+    LanguageModel,
+    decode_lines,
+    decode_with_language,
+)
 from nordocr_cli.errors import ArtifactError, UsageError
 
 CHARSET = Charset("small", " aålmO0.")
@@ -41,7 +45,34 @@ def test_a_doubtful_letter_is_replaced_by_the_likelier_word():
     reading = read(logits)
     assert reading.text == "mål"
     assert reading.spans == ((0, 1), (1, 2), (2, 3))
-    assert reading.char_confidences[1] == pytest.approx(0.44, abs=0.01)
+
+
+def test_a_chosen_letter_has_its_share_of_what_network_and_language_give_the_choices():
+    logits = line_of({"m": 0.99}, {"a": 0.5, "å": 0.4, "O": 0.1}, {"l": 0.99})
+    after_m = NGRAMS.extended(NGRAMS.beginning, NGRAMS.number_of("m"))
+    letters = {"a": 0.5, "å": 0.4, "O": 0.1}
+    weighed = {
+        letter: probability * math.exp(NGRAMS.score(after_m, NGRAMS.number_of(letter)))
+        for letter, probability in letters.items()
+    }
+    share = weighed["å"] / sum(weighed.values())
+    assert read(logits).char_confidences[1] == pytest.approx(share, abs=0.001)
+
+    (decoded,) = decode_lines(logits, np.array([3]), language=LANGUAGE)
+    assert len(decoded.decisions[1].stretch.choices) == len(letters)
+
+
+def test_doubt_about_a_gap_lowers_the_confidence_of_the_letter_before_it():
+    gap_without_doubt = line_of({"m": 0.99}, {"_": 0.99}, {"å": 0.99})
+    gap_in_doubt = line_of({"m": 0.99}, {"_": 0.7, "l": 0.29}, {"å": 0.99})
+    clear, doubtful = read(gap_without_doubt), read(gap_in_doubt)
+    assert clear.text == doubtful.text == "må"
+    assert doubtful.char_confidences[0] < clear.char_confidences[0] * 0.999
+    assert doubtful.char_confidences[1] == pytest.approx(clear.char_confidences[1])
+
+    at_the_beginning = line_of({"_": 0.7, "l": 0.29}, {"m": 0.99}, {"_": 0.99}, {"å": 0.99})
+    assert read(at_the_beginning).text == "må"
+    assert read(at_the_beginning).char_confidences[0] < clear.char_confidences[0] * 0.999
 
 
 def test_a_letter_that_the_network_is_sure_of_stays():
@@ -127,13 +158,14 @@ def test_probabilities_are_read_like_logits():
     logits = line_of({"m": 0.99}, {"a": 0.55, "å": 0.44}, {"l": 0.99})
     reading = read(np.exp(logits), activation="softmax")
     assert reading.text == "mål"
-    assert reading.char_confidences[1] == pytest.approx(0.44, abs=0.01)
+    assert reading.confidence == pytest.approx(read(logits).confidence)
 
 
 def test_confidences_at_another_temperature_are_those_of_decoding_at_it():
     logits = line_of({"m": 0.9, "l": 0.1}, {"a": 0.55, "å": 0.44}, {"l": 0.99})
     warm = read(logits, temperature=2.0)
-    again = regraded(read(logits), logits[0], CHARSET, 2.0)
+    (decoded,) = decode_lines(logits, np.array([3]), language=LANGUAGE)
+    again = decoded.recognition(CHARSET, 2.0)
     assert again.text == warm.text
     assert again.confidence == pytest.approx(warm.confidence)
 

@@ -704,7 +704,7 @@ RECIPES: Mapping[str, DamageRecipe] = {
             DamageStep(raster, 0.5, 1.2, 2.6),
             DamageStep(dots, 0.15, 1.3, 2.3),
             DamageStep(head_faults, 0.35, 0.3, 1.0),
-            DamageStep(weak_bars, 0.18, 0.4, 1.0),
+            DamageStep(weak_bars, 0.3, 0.4, 1.0),
             DamageStep(uneven_ink, 0.3, 0.1, 0.5),
             DamageStep(ink_gain, 0.6, -0.8, 1.2),
         ),

@@ -121,7 +121,7 @@ LOOKS: Mapping[str, Look] = {
         crops={"ink": 0.62, "font": 0.25, "margin": 0.08, "cut": 0.05},
         neighbours=0.6,
         stretch=(0.55, 1.5, 0.6),
-        round_zeros=0.3,
+        round_zeros=0.45,
     ),
     "figures": Look(
         0.04,
