@@ -15,7 +15,8 @@ start included.
 | measured | what it is |
 |---|---|
 | paths | files → text: predict on torch (fp32, bf16), ONNX Runtime (fp32, in-graph argmax, int8),
-    Tesseract (library, program) |
+    Tesseract (library, program; its best models where NORDOCR_TESSDATA_BEST names their
+    folder), PP-OCR where `rapidocr` is installed |
 | stages | what predict does, one thing after the other, on one thread; all but the network is asked
     to cost under 10 % of it |
 | network | the same batches through a bare session, and through OpenVINO where it is installed |
@@ -36,6 +37,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 from typing import Any, Literal
@@ -46,20 +48,26 @@ import numpy as np
 from nordocr_cli import atomic
 from nordocr_cli.artifact.probing import read_contract
 from nordocr_cli.artifact.shipped import DEFAULT_MODEL, SHIPPED
+from nordocr_cli.core.adapt.engines import PpocrRecognizer
 from nordocr_cli.core.export.plan import ExportOptions, plan_export
 from nordocr_cli.core.export.run import export
 from nordocr_cli.core.predict.run import predict
 from nordocr_cli.data.resize import network_input, pad_batch, read_image, resize_line
 from nordocr_cli.decode.ctc import Readings, decode_greedy
-from nordocr_cli.runtime.backends.tesseract.engine import find_tesseract
+from nordocr_cli.runtime.backends.tesseract.engine import (
+    find_best_tesseract,
+    find_tesseract,
+)
 from nordocr_cli.runtime.recognizers import RunnerRecognizer
 from nordocr_cli.runtime.runners import open_runner
 from nordocr_cli.runtime.stopwatch import measurement_environment
+from nordocr_cli.variables import TESSDATA_BEST
 
 ROOT = Path(__file__).parents[1]
 SAMPLES = ROOT / "samples" / "lines" / "manifest.jsonl"
 DECODED = (64, 256)  # lines, frames
 DECODED_IN_A_ROW = 10
+DEFAULT_ROUNDS = 5
 
 Contestants = dict[str, Callable[[], object]]
 
@@ -142,8 +150,34 @@ class Reading:
         self._opened = self._open()
 
 
+class PpocrReading:
+    """The recognizer of the `rapidocr` wheel over the same files, as many of them at a time as
+    there are threads; opened outside the time.
+    """
+
+    model, without = "ppocr", ""
+
+    def __init__(self, files: Sequence[Path], threads: int):
+        self.files, self.threads = files, threads
+        self.texts: dict[Path, str] = {}
+        self._recognizers = [PpocrRecognizer(threads=1) for _ in range(threads)]
+
+    def __call__(self) -> None:
+        """Read all files."""
+        with ThreadPoolExecutor(self.threads) as pool:
+            list(pool.map(self._read, range(self.threads)))
+
+    def _read(self, thread: int) -> None:
+        for file in self.files[thread :: self.threads]:
+            (reading,) = self._recognizers[thread].recognize([read_image(file)])
+            self.texts[file] = reading.text
+
+    def reopen(self) -> None:
+        """Nothing is kept between two rounds."""
+
+
 def whole_paths(
-    readings: dict[str, Reading],
+    readings: dict[str, Reading | PpocrReading],
     peers: Contestants,
     rounds: int,
     rows: Sequence[dict[str, Any]],
@@ -353,159 +387,176 @@ def decoding(contract: Any, rounds: int) -> dict[str, Any]:
     }
 
 
-def main() -> None:
-    """Measure, print, save."""
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
+    add = parser.add_argument
+    add(
         "manifest",
         type=Path,
         nargs="?",
         default=SAMPLES,
         help="lines as JSONL; default: the samples",
     )
-    parser.add_argument(
+    add(
         "--weights", type=Path, default=Path(DEFAULT_MODEL), help="default: those that ship"
     )
-    parser.add_argument(
+    add(
         "--calibration",
         type=Path,
         help="for the int8 form of other weights: lines that its convolutions need",
     )
-    parser.add_argument(
+    add(
         "--peer",
         action="append",
         default=[],
         metavar="NAME=COMMAND",
         help="{images} is a file of paths",
     )
-    parser.add_argument(
-        "--lines", type=int, help="so many lines, evenly spread; default: all"
-    )
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
-    parser.add_argument(
+    add("--lines", type=int, help="so many lines, evenly spread; default: all")
+    add("--rounds", type=int, default=DEFAULT_ROUNDS)
+    add("--threads", type=int, default=os.cpu_count() or 1)
+    add(
         "-o",
         "--output",
         type=Path,
         help="default: results/inference.json for a full run, else nothing",
     )
-    asked = parser.parse_args()
-    rows = [
-        json.loads(line) for line in asked.manifest.read_text(encoding="utf-8").splitlines()
-    ]
-    if asked.lines and asked.lines < len(rows):
-        rows = [rows[i * len(rows) // asked.lines] for i in range(asked.lines)]
-    files = [asked.manifest.parent / row["image"] for row in rows]
+    return parser.parse_args()
+
+
+def exported_models(
+    weights: Path, calibration: Path | None, folder: Path
+) -> dict[str, Path]:
+    """Export the network in each of its forms for ONNX Runtime."""
+    options = ExportOptions(precision="fp32", int8=True, calibration=calibration)
+    fp32, int8 = export(plan_export(weights, folder / "fp32.onnx", options)).files
+    in_graph = ExportOptions(precision="fp32", output_activation="argmax+confidence")
+    (argmax,) = export(plan_export(weights, folder / "argmax.onnx", in_graph)).files
+    models = {"fp32": fp32.file.path, "argmax": argmax.file.path, "int8": int8.file.path}
+    if str(weights) == DEFAULT_MODEL and not calibration:
+        models["int8"] = SHIPPED / f"{DEFAULT_MODEL}.int8.onnx"
+    return models
+
+
+def all_readings(
+    weights: Path,
+    models: dict[str, Path],
+    files: Sequence[Path],
+    by_language: dict[str, list[Path]],
+    threads: int,
+) -> dict[str, "Reading | PpocrReading"]:
+    """Return what reads the files: our run times, and the peers that are installed."""
+    together = {"": list(files)}
+    readings: dict[str, Reading | PpocrReading] = {
+        "torch fp32": Reading(str(weights), together, threads),
+        "torch bf16": Reading(str(weights), together, threads, "bf16"),
+    }
+    for kind, path in models.items():
+        readings[f"onnxruntime {kind}"] = Reading(str(path), together, threads)
+
+    if shutil.which("tesseract"):
+        readings["tesseract"] = Reading("tesseract", by_language, threads)
+        if find_tesseract().has_library:
+            readings["tesseract's program"] = Reading(
+                "tesseract", by_language, threads, without="tesserocr"
+            )
+    if TESSDATA_BEST.get():
+        readings["tesseract's best models"] = Reading(
+            "tesseract-best", by_language, threads
+        )
+    if find_spec("rapidocr"):
+        readings["PP-OCRv6 small"] = PpocrReading(files, threads)
+    return readings
+
+
+def peer_commands(named: Sequence[str], files: Sequence[Path], folder: Path) -> Contestants:
+    """Return the commands of `--peer`, which find the paths of the lines in a file."""
+    paths = folder / "images.txt"
+    listed = "".join(f"{file.resolve()}\n" for file in files)
+    paths.write_text(listed, encoding="utf-8")
+    commands: Contestants = {}
+    for peer in named:
+        title, _, command = peer.partition("=")
+        words = [word.replace("{images}", str(paths)) for word in shlex.split(command)]
+        commands[title] = lambda words=words: subprocess.run(
+            words, check=True, stdout=subprocess.DEVNULL
+        )
+    return commands
+
+
+def versions_of_tesseract(
+    readings: dict[str, "Reading | PpocrReading"],
+) -> dict[str, str]:
+    """Return the version of each form of Tesseract that was timed."""
+    versions = {}
+    for title, reading in readings.items():
+        if reading.model == "tesseract":
+            versions[title] = find_tesseract(library=not reading.without).version
+        elif reading.model == "tesseract-best":
+            versions[title] = find_best_tesseract().version
+    return versions
+
+
+def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Run every contestant; return what is saved."""
+    text = arguments.manifest.read_text(encoding="utf-8")
+    rows = [json.loads(line) for line in text.splitlines()]
+    if arguments.lines and arguments.lines < len(rows):
+        rows = [rows[i * len(rows) // arguments.lines] for i in range(arguments.lines)]
+    files = [arguments.manifest.parent / row["image"] for row in rows]
     by_language: dict[str, list[Path]] = defaultdict(list)
     for row, file in zip(rows, files, strict=True):
         by_language[row.get("language", "")].append(file)
 
+    threads, rounds = arguments.threads, arguments.rounds
+    models = exported_models(arguments.weights, arguments.calibration, folder)
+    contract = read_contract(models["fp32"])
+    readings = all_readings(arguments.weights, models, files, dict(by_language), threads)
+    peers = peer_commands(arguments.peer, files, folder)
+
+    paths = whole_paths(readings, peers, rounds, rows, files)
+    rate = {title: row["lines_per_s"] for title, row in paths.items()}
+    own = [title for title in rate if title.startswith(("torch", "onnx"))]
+    others = [title for title in rate if title not in own]
+    best = max(own, key=lambda title: rate[title])
+    return {
+        "what": (
+            f"files → text, {len(files)} lines of {arguments.manifest.name}, {threads} threads"
+        ),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "environment": measurement_environment(threads),
+        "tesseract": versions_of_tesseract(readings),
+        "rounds": rounds,
+        "paths": paths,
+        "onnxruntime_fp32_times_torch_fp32": round(
+            rate["onnxruntime fp32"] / rate["torch fp32"], 2
+        ),
+        "best": best,
+        "best_times_peers": {title: round(rate[best] / rate[title], 2) for title in others},
+        "network": networks(models, files, threads, rounds),
+        "stages": [stages(path, files, rounds) for path in models.values()],
+        "decode": decoding(contract, rounds),
+    }
+
+
+def main() -> None:
+    """Measure, print, save."""
+    arguments = parse_arguments()
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        forms: dict[str, Any] = {
-            "precision": "fp32",
-            "int8": True,
-            "calibration": asked.calibration,
-        }
-        exported = export(
-            plan_export(asked.weights, folder / "fp32.onnx", ExportOptions(**forms))
-        ).files
-        argmax = plan_export(
-            asked.weights,
-            folder / "argmax.onnx",
-            ExportOptions(precision="fp32", output_activation="argmax+confidence"),
-        )
-        models = {
-            "fp32": exported[0].file.path,
-            "argmax": export(argmax).files[0].file.path,
-            "int8": exported[1].file.path,
-        }
-        if str(asked.weights) == DEFAULT_MODEL and not asked.calibration:
-            models["int8"] = SHIPPED / f"{DEFAULT_MODEL}.int8.onnx"
-        contract = read_contract(models["fp32"])
+        result = measure(arguments, Path(name))
+    load = measurement_environment(arguments.threads)["load_average"]
+    result["environment"]["load_average_after"] = load
+    shown = {key: value for key, value in result.items() if key != "environment"}
+    print(json.dumps(shown, indent=1, ensure_ascii=False))
 
-        together = {"": files}
-        readings = {
-            "torch fp32": Reading(str(asked.weights), together, asked.threads),
-            "torch bf16": Reading(str(asked.weights), together, asked.threads, "bf16"),
-        }
-        readings |= {
-            f"onnxruntime {kind}": Reading(str(path), together, asked.threads)
-            for kind, path in models.items()
-        }
-        if shutil.which("tesseract"):
-            readings["tesseract"] = Reading("tesseract", dict(by_language), asked.threads)
-            if find_tesseract().has_library:
-                readings["tesseract's program"] = Reading(
-                    "tesseract", dict(by_language), asked.threads, without="tesserocr"
-                )
-        (folder / "images.txt").write_text(
-            "".join(f"{file.resolve()}\n" for file in files), encoding="utf-8"
-        )
-        peers: Contestants = {}
-        for peer in asked.peer:
-            title, _, command = peer.partition("=")
-            words = [
-                word.replace("{images}", str(folder / "images.txt"))
-                for word in shlex.split(command)
-            ]
-            peers[title] = lambda words=words: subprocess.run(
-                words, check=True, stdout=subprocess.DEVNULL
-            )
-
-        paths = whole_paths(readings, peers, asked.rounds, rows, files)
-        rate = {title: row["lines_per_s"] for title, row in paths.items()}
-        best = max(
-            (title for title in rate if title.startswith(("torch", "onnx"))),
-            key=lambda title: rate[title],
-        )
-        result: dict[str, Any] = {
-            "what": (
-                f"files → text, {len(files)} lines of {asked.manifest.name}, {asked.threads}"
-                " threads"
-            ),
-            "date": datetime.now(UTC).isoformat(timespec="seconds"),
-            "environment": measurement_environment(asked.threads),
-            "tesseract": {
-                title: find_tesseract(library=not reading.without).version
-                for title, reading in readings.items()
-                if reading.model == "tesseract"
-            },
-            "rounds": asked.rounds,
-            "paths": paths,
-            "onnxruntime_fp32_times_torch_fp32": round(
-                rate["onnxruntime fp32"] / rate["torch fp32"], 2
-            ),
-            "best": best,
-            "best_times_tesseract": {
-                title: round(rate[best] / rate[title], 2)
-                for title in rate
-                if title.startswith("tess")
-            },
-            "network": networks(models, files, asked.threads, asked.rounds),
-            "stages": [stages(path, files, asked.rounds) for path in models.values()],
-            "decode": decoding(contract, asked.rounds),
-        }
-    result["environment"]["load_average_after"] = measurement_environment(asked.threads)[
-        "load_average"
-    ]
-    print(
-        json.dumps(
-            {key: value for key, value in result.items() if key != "environment"},
-            indent=1,
-            ensure_ascii=False,
-        )
-    )
-    full = (asked.manifest, asked.lines, asked.rounds) == (
-        SAMPLES,
-        None,
-        parser.get_default("rounds"),
-    )
-    if target := asked.output or (
-        ROOT / "benchmarks" / "results" / "inference.json" if full else None
-    ):
+    target = arguments.output
+    given = (arguments.manifest, arguments.lines, arguments.rounds)
+    if target is None and given == (SAMPLES, None, DEFAULT_ROUNDS):
+        target = ROOT / "benchmarks" / "results" / "inference.json"
+    if target:
         atomic.write_json(target, result)
         print(f"saved {target}")
 

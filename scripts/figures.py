@@ -269,7 +269,7 @@ def figures_table() -> str:
     theirs = ", ".join(
         f"{found['lines_per_s']:.0f} ({name})"
         for name, found in reading.items()
-        if name.startswith("tesseract")
+        if not name.startswith(("torch", "onnxruntime"))
     )
     rows = [
         (
