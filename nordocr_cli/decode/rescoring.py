@@ -55,7 +55,7 @@ class Stretch(NamedTuple):
     choices: Sequence[Choice]
 
 
-class Decision(NamedTuple):
+class StretchDecision(NamedTuple):
     """What decoding chose for a stretch: the class, or the blank where there is no character, and
     its probability among the choices by the network's scores and `bonuses`, those of the language
     model for each choice in nats. `bonuses` is empty where there was one choice.
@@ -91,7 +91,7 @@ class DecodedLine:
     """The decisions for one line, in its order, and the scores (T, C) that they were made from."""
 
     scores: NDArray[np.float32]
-    decisions: Sequence[Decision]
+    decisions: Sequence[StretchDecision]
 
     def recognition(self, charset: Charset, temperature: float) -> Recognition:
         """Return the text with confidences at a temperature.
@@ -327,7 +327,7 @@ def _replacements(
 
 def best_text(
     line: Sequence[Stretch], language: LanguageModel, beam_width: int = BEAM_WIDTH
-) -> list[Decision]:
+) -> list[StretchDecision]:
     """Return for each stretch what the network and the language model together prefer.
 
     Texts that end in the same context have the same future, so that only the best of them is kept.
@@ -379,7 +379,7 @@ def _grown(
     )
 
 
-def _decisions_of(text: _Text, language: LanguageModel) -> list[Decision]:
+def _decisions_of(text: _Text, language: LanguageModel) -> list[StretchDecision]:
     """Return what was chosen for each stretch, in the order of the line."""
     found = []
     chain = text.chain
@@ -388,6 +388,6 @@ def _decisions_of(text: _Text, language: LanguageModel) -> list[Decision]:
         bonuses: tuple[float, ...] = ()
         if len(stretch.choices) > 1:
             bonuses = tuple(_bonus(before, choice, language) for choice in stretch.choices)
-        found.append(Decision(stretch, chosen, bonuses))
+        found.append(StretchDecision(stretch, chosen, bonuses))
         chain = before.chain
     return found[::-1]
