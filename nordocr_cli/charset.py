@@ -15,7 +15,13 @@ from pathlib import Path
 
 from nordocr_cli.errors import DataError, UsageError, nearest
 from nordocr_cli.limits import read_text
-from nordocr_cli.rust_source import characters_of, find_constants, select
+from nordocr_cli.rust_source import (
+    Constant,
+    characters_of,
+    find_constants,
+    number_of,
+    select,
+)
 
 BLANK = 0
 
@@ -34,6 +40,9 @@ _NORDIC_CHARACTERS = (
     # decisions).
     + "§°€£«»–—\u2018\u2019\u201c\u201d±×"
 )
+
+# The names of the pipeline's constants end so: CTC_CHARSET, CTC_NUM_CLASSES.
+_RUST_CHARSET, _RUST_NUM_CLASSES = "CHARSET", "NUM_CLASSES"
 
 
 def to_nfc(text: str) -> str:
@@ -168,13 +177,33 @@ def from_rust_source(
 
     The pipeline's file holds two arrays; the name decides, so that the older PARSeq one is never
     taken by accident. Raises DataError with `file` and line when the array is not there, is
-    declared more than once, or holds something that is not a character.
+    declared more than once, holds something that is not a character, or when the file's number of
+    classes (`CTC_NUM_CLASSES`) is another.
     """
     constants = find_constants(source, file)
     chosen = select(constants, array, file)
     characters = characters_of(chosen, constants)
     _require_composed(characters, f"{file}:{chosen.line}: {chosen.name}")
+    _require_class_count(chosen, constants, len(characters))
     return Charset(f"rust:{chosen.name}", characters)
+
+
+def _require_class_count(
+    chosen: Constant, constants: Sequence[Constant], characters: int
+) -> None:
+    """Refuse a file whose number of classes is not that of its characters and the blank."""
+    if not chosen.name.endswith(_RUST_CHARSET):
+        return
+    prefix = chosen.name.removesuffix(_RUST_CHARSET)
+    declared = number_of(f"{prefix}{_RUST_NUM_CLASSES}", constants, chosen)
+    if declared is None or declared[1] == characters + 1 or not prefix:
+        return
+    constant, classes = declared
+    raise constant.error(
+        constant.line,
+        f"it is {classes}, but {chosen.name} (line {chosen.line}) has {characters} characters,"
+        f" which with the blank are {characters + 1} classes: correct the one that is wrong",
+    )
 
 
 def _require_composed(characters: str, where: str) -> None:

@@ -23,6 +23,12 @@ _OPEN, _CLOSE = "([{", ")]}"
 _CLOSING = dict(zip(_OPEN, _CLOSE, strict=True))
 _MAX_REFERENCES = 16  # constants that name each other
 _MAX_CHARACTERS = 1 << 16
+_WORDS = ("ident", "lifetime", "number")  # kinds of tokens that need a space between them
+# Words that begin an item. A comma does not end an item, as it does a field or a match arm.
+_ITEMS = {
+    *("fn", "mod", "impl", "struct", "enum", "trait", "union"),
+    *("const", "static", "use", "type", "extern", "pub", "unsafe", "async"),
+}
 _ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "0": "\0", "'": "'", '"': '"', "\\": "\\"}
 
 _TOKEN = re.compile(
@@ -222,6 +228,68 @@ def group_end(tokens: Sequence[Token], start: int) -> int:
         if depth == 0:
             return index
     return len(tokens) - 1
+
+
+def compiled(tokens: Sequence[Token]) -> list[Token]:
+    """Return the tokens that a normal build compiles: without attributes, without the items,
+    fields and statements that a `#[cfg(...)]` leaves out, and without the rules of macros.
+
+    What depends on a feature stays.
+    """
+    kept: list[Token] = []
+    index = 0
+    while index < len(tokens):
+        attribute = _attribute_end(tokens, index)
+        if attribute is not None:
+            opening = index + 1 + tokens[index + 1].is_sign("!")
+            excluded = _cfg(tokens[opening + 1 : attribute - 1]) is False
+            index = _end_of_attributed(tokens, attribute) if excluded else attribute
+        elif tokens[index].text == "macro_rules" and tokens[index].kind == "ident":
+            index = _end_of_attributed(tokens, index)
+        else:
+            kept.append(tokens[index])
+            index += 1
+    return kept
+
+
+def _attribute_end(tokens: Sequence[Token], index: int) -> int | None:
+    """Return the index behind the attribute that begins at `index`; None without one."""
+    if not tokens[index].is_sign("#"):
+        return None
+    opening = index + 1
+    if opening < len(tokens) and tokens[opening].is_sign("!"):
+        opening += 1
+    if opening < len(tokens) and tokens[opening].is_sign("["):
+        return group_end(tokens, opening) + 1
+    return None
+
+
+def _end_of_attributed(tokens: Sequence[Token], index: int) -> int:
+    """Return the index behind the item, field, match arm or statement that begins at `index`."""
+    attribute = _attribute_end(tokens, index) if index < len(tokens) else None
+    while attribute is not None and attribute < len(tokens):
+        index = attribute
+        attribute = _attribute_end(tokens, index)
+    is_item = index < len(tokens) and tokens[index].text in _ITEMS
+    while index < len(tokens):
+        token = tokens[index]
+        if token.is_sign(*_CLOSE):
+            return index  # the last one of its block
+        if token.is_sign(";") or (token.is_sign(",") and not is_item):
+            return index + 1
+        if not token.is_sign(*_OPEN):
+            index += 1
+            continue
+        index = group_end(tokens, index) + 1
+        ends = token.is_sign("{") and not _continues(tokens, index)
+        if ends:
+            return index
+    return index
+
+
+def _continues(tokens: Sequence[Token], index: int) -> bool:
+    """Whether an expression goes on behind a block: `Gpu { … }.name()`, `Self { … },`."""
+    return index < len(tokens) and tokens[index].is_sign(".", ",", ";", "?")
 
 
 # --- constants -----------------------------------------------------------------------------------
@@ -514,23 +582,23 @@ def _type_of(constant: Constant) -> tuple[int, str, Sequence[Token]]:
         else:
             length = ()
         return references, "char", length
-    declared = _spelled(constant.type)
+    declared = spelled(constant.type)
     raise constant.error(
         constant.line,
         f"it is a {declared}; expected &[char], [char; N], &[char; N] or &str",
     )
 
 
-def _spelled(tokens: Sequence[Token]) -> str:
-    """Return a type as source: names that follow each other keep a space between them."""
-    spelled = ""
+def spelled(tokens: Sequence[Token]) -> str:
+    """Return tokens as source: words that follow each other keep a space between them."""
+    text = ""
     for before, token in zip((None, *tokens), tokens, strict=False):
-        text = f"'{token.text}" if token.kind == "lifetime" else token.text
-        follows_name = before is not None and before.kind in ("ident", "lifetime")
-        if follows_name and token.kind in ("ident", "lifetime"):
-            text = f" {text}"
-        spelled += text
-    return spelled
+        word = f"'{token.text}" if token.kind == "lifetime" else str(token)
+        follows_word = before is not None and before.kind in _WORDS
+        if follows_word and token.kind in _WORDS:
+            word = f" {word}"
+        text += word
+    return text
 
 
 def _without_references(tokens: Sequence[Token]) -> Sequence[Token]:
@@ -587,6 +655,22 @@ def _single_length(
             return None
         tokens = known[0].value
     raise constant.error(constant.line, "its length refers to itself")
+
+
+def number_of(
+    name: str, constants: Sequence[Constant], same_module: Constant
+) -> tuple[Constant, int] | None:
+    """Return the constant `name` of the module of `same_module` and its value; None when it is not
+    there, or when it is no sum or difference of numbers.
+    """
+    named = [
+        each for each in constants if each.name == name and each.active and not each.macro
+    ]
+    named = [each for each in named if each.scope == same_module.scope]
+    if len(named) != 1:
+        return None
+    value = _length(named[0].value, named[0], constants)
+    return None if value is None else (named[0], value)
 
 
 def integer(text: str) -> int | None:

@@ -345,6 +345,33 @@ def test_a_letter_and_its_mark_as_two_classes_are_refused(source):
         from_rust_source(source, file="c.rs")
 
 
+ARRAY = "pub const CTC_CHARSET: &[char] = &['a', 'b'];\n"
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        "pub const CTC_NUM_CLASSES: usize = 3;",
+        "const N: usize = 2; pub const CTC_NUM_CLASSES: usize = N + 1;",
+        "pub const CTC_NUM_CLASSES: usize = CTC_CHARSET.len() + 1;",
+        "pub const NUM_CLASSES: usize = 127;",
+        "mod old { pub const CTC_NUM_CLASSES: usize = 127; }",
+        "// pub const CTC_NUM_CLASSES: usize = 127;",
+    ],
+)
+def test_a_number_of_classes_that_is_right_or_of_another_array_is_accepted(number):
+    assert from_rust_source(ARRAY + number).characters == "ab"
+
+
+def test_a_number_of_classes_that_is_wrong_is_refused():
+    source = ARRAY + "pub const CTC_NUM_CLASSES: usize = 2;"
+    message = (
+        r"c\.rs:2: CTC_NUM_CLASSES: it is 2, but CTC_CHARSET \(line 1\) has 2 characters"
+    )
+    with pytest.raises(DataError, match=message):
+        from_rust_source(source, file="c.rs")
+
+
 def test_duplicates_are_still_refused():
     with pytest.raises(DataError, match="each character may appear once"):
         from_rust_source("static CTC_CHARSET: [char; 3] = ['a'; 3];")

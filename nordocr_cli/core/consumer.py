@@ -39,7 +39,8 @@ DEFAULT_ARCH = "sm120"  # the pipeline's own default engine is for it
 _SHOWN = 20  # disagreements in one message
 
 # fits: loads the model and is right. wrong: loads the model and is not. other: another engine's.
-Verdict = Literal["fits", "wrong", "other"]
+# unclear: loads the model, and the value of a key is computed when the pipeline runs.
+Verdict = Literal["fits", "wrong", "unclear", "other"]
 
 
 @dataclass(frozen=True)
@@ -211,36 +212,67 @@ def check_consumer(
     """
     source, theirs = find_weights(model), require_consumer_file(file)
     contract = read_contract(source)
-    notes = tuple(pipeline_notes(contract))
     if isinstance(theirs, Charset):
-        ours = contract.charset
-        if ours.name == theirs.name:
-            ours = replace(ours, name=f"the model's {ours.name}")
-        classes = [f"{file}: {line}" for line in differences(theirs, ours)]
-        # the charset was compared class by class
-        code = pipeline_conflicts(contract, contract.charset)
-        found = tuple(classes + [f"{model}: {line}" for line in code])
-        return ConsumerCheck(file, len(theirs.characters), found, notes=notes)
+        return _check_charset(file, model, theirs, contract)
+
     pipelines = load_charset(charset) if charset else NORDIC
     code = [f"{model}: {line}" for line in pipeline_conflicts(contract, pipelines)]
-    if preset is None:
-        presets = theirs
-    else:
-        presets = [select_preset(theirs, preset, file)]
+    requested = theirs if preset is None else [select_preset(theirs, preset, file)]
+    # A function that only passes arguments on, such as a setter, is no preset.
+    presets = [each for each in requested if each.settings or each.unknown] or requested
     strict = preset is not None or len(presets) == 1
     judge = _Judge(file, source, contract, arch, progress)
     verdicts = tuple(judge.verdict(each, strict=strict) for each in presets)
-    wrong = [
-        reason for each in verdicts if each.verdict == "wrong" for reason in each.reasons
-    ]
-    if not wrong and not any(each.verdict == "fits" for each in verdicts):
-        wrong = [reason for each in verdicts for reason in each.reasons]
-    others = [
-        f"{file}: not checked: {', '.join(each.others)}" for each in presets if each.others
-    ]
+    found = tuple(dict.fromkeys(code + _refusals(verdicts)))
+    notes = [*pipeline_notes(contract), *_preset_notes(file, theirs, presets)]
     checked = sum(each.checked for each in verdicts)
-    found = tuple(dict.fromkeys(code + wrong))
-    return ConsumerCheck(file, checked, found, verdicts, (*notes, *dict.fromkeys(others)))
+    return ConsumerCheck(file, checked, found, verdicts, tuple(notes))
+
+
+def _check_charset(
+    file: Path, model: Path, theirs: Charset, contract: Contract
+) -> ConsumerCheck:
+    ours = contract.charset
+    if ours.name == theirs.name:
+        ours = replace(ours, name=f"the model's {ours.name}")
+    classes = [f"{file}: {line}" for line in differences(theirs, ours)]
+    # the charset was compared class by class
+    code = pipeline_conflicts(contract, contract.charset)
+    found = tuple(classes + [f"{model}: {line}" for line in code])
+    return ConsumerCheck(
+        file, len(theirs.characters), found, notes=tuple(pipeline_notes(contract))
+    )
+
+
+def _refusals(verdicts: Sequence[PresetVerdict]) -> list[str]:
+    """Return why the presets do not fit; empty when one fits and none is wrong."""
+    refused = [each for each in verdicts if each.verdict in ("wrong", "unclear")]
+    if not refused and not any(each.verdict == "fits" for each in verdicts):
+        refused = list(verdicts)
+    return [reason for each in refused for reason in each.reasons]
+
+
+def _preset_notes(
+    file: Path, read: Sequence[Preset], judged: Sequence[Preset]
+) -> list[str]:
+    """Return what of the file was not compared, so that nobody takes it for checked."""
+    others = [
+        f"{file}: not checked: {', '.join(each.others)}" for each in read if each.others
+    ]
+    others += [
+        f"{file}:{setting.line}: not checked: {setting.key} is set to `{setting.value}` when the"
+        " pipeline runs"
+        for each in read
+        if each not in judged and not each.settings
+        for setting in each.computed
+    ]
+    unset = [key for key in judged[0].unset if all(key in each.unset for each in judged)]
+    if unset:
+        others.append(
+            f"{file}: not set and so not checked: {', '.join(unset)}; compare the pipeline's own"
+            " values with `nordocr consumer config`"
+        )
+    return list(dict.fromkeys(others))
 
 
 @dataclass(frozen=True)
@@ -259,26 +291,51 @@ class _Judge:
         # model is an engine.
         named = None if self.source.suffix == ".engine" else preset.arch
         config = _config_of(self.source, self.contract, self.arch or named, self.progress)
+        other = "" if strict else self._why_other(preset, config)
+        wrong = self._wrong(preset, config)
+        unclear = self._unclear(preset)
+        verdict: Verdict = "fits"
+        reasons = (*wrong, *unclear)
+        if other:
+            verdict, reasons = "other", (f"{self.file}:{preset.line}: {other}",)
+        elif wrong:
+            verdict = "wrong"
+        elif unclear:
+            verdict = "unclear"
+        return PresetVerdict(
+            preset.name, preset.line, config.arch, verdict, len(preset.settings), reasons
+        )
+
+    def _wrong(self, preset: Preset, config: ConsumerConfig) -> list[str]:
+        """Return one sentence for each setting that does not fit, and for each unknown key."""
         reasons: list[str] = []
         for setting in preset.settings:
             where = f"{self.file}:{setting.line}: {setting.key}"
             if setting.line is None:
                 where = f"{self.file}: {setting.key} is not set; the default"
-            wrong = config.disagreements(setting, preset.values)
-            reasons += [f"{where}: {sentence}" for sentence in wrong]
+            found = config.disagreements(setting, preset.values)
+            reasons += [f"{where}: {sentence}" for sentence in found]
         for setting in preset.unknown:
             hint = misspelt(setting.key)
             reasons.append(
                 f"{self.file}:{setting.line}: unknown key {setting.key!r}; {hint}"
             )
-        verdict: Verdict = "wrong" if reasons else "fits"
-        other = "" if strict else self._why_other(preset, config)
-        if other:
-            verdict, reasons = "other", [f"{self.file}:{preset.line}: {other}"]
-        checked = len(preset.settings)
-        return PresetVerdict(
-            preset.name, preset.line, config.arch, verdict, checked, tuple(reasons)
-        )
+        return reasons
+
+    def _unclear(self, preset: Preset) -> list[str]:
+        """Return one sentence for each value that cannot be compared without the pipeline."""
+        reasons = [
+            f"{self.file}:{setting.line}: {setting.key} is `{setting.value}`, which is known only"
+            " when the pipeline runs: write a number, a text or a constant of this file, or check"
+            " the JSON of --config"
+            for setting in preset.computed
+        ]
+        if preset.base and preset.unset:
+            reasons.append(
+                f"{self.file}:{preset.line}: {', '.join(preset.unset)} come from {preset.base},"
+                " which this file does not declare: set them here, or check the JSON of --config"
+            )
+        return reasons
 
     def _why_other(self, preset: Preset, config: ConsumerConfig) -> str:
         """Say why a preset is not for this model; "" when it is."""

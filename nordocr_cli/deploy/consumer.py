@@ -31,6 +31,7 @@ OVERRIDES = {8: "sm_80", 12: "sm_120"}
 # The pipeline's values for keys that are not set.
 DEFAULTS: Mapping[str, Any] = {
     "recognize_engine_path": "models/recognize_svtrv2_sm120.engine",
+    "recognize_input_height": 32,
     "recognize_max_input_width": 1792,
     "recognize_max_seq_len": 448,
 }
@@ -47,6 +48,15 @@ _GEOMETRY: Mapping[str, tuple[tuple[Any, ...], str]] = {
     # The pipeline's models are trained with linear and served with corner-bilinear; see
     # pipeline_notes.
     "resampler": (("corner-bilinear", "linear"), "resamples bilinearly from the corner"),
+}
+# A key of this name, with or without `recognize_`, changes nothing: what the pipeline does.
+FIXED_RULES: Mapping[str, str] = {
+    **{field: does for field, (_, does) in _GEOMETRY.items()},
+    "padding": "pads with white, 255, on the right",
+    "charset": "has its characters in charset.rs",
+    "decoder": "decodes greedily by CTC",
+    "temperature": "applies no temperature",
+    "output_activation": "expects logits and applies the softmax itself",
 }
 
 
@@ -66,6 +76,11 @@ def pipeline_conflicts(contract: Contract, charset: Charset = NORDIC) -> list[st
         found.append(
             f"decoding is {contract.decoding}; the pipeline decodes this engine by CTC: export a"
             " CTC network"
+        )
+    if contract.precision == "int8":
+        found.append(
+            "precision is int8, for ONNX Runtime; the pipeline loads an engine of TensorRT, which"
+            " is built from the fp32 or fp16 form: give that file"
         )
     found += geometry_conflicts(contract)
     found += _tensor_conflicts(contract)
@@ -124,6 +139,31 @@ def pipeline_notes(contract: Contract) -> list[str]:
         notes.append(
             "geometry.tighten is on, the pipeline scales crops as they are: loose crops are read"
             " worse there"
+        )
+    notes += _decoding_notes(contract)
+    trained = contract.trained_widths
+    if trained is not None and trained[1] < contract.geometry.max_width:
+        notes.append(
+            f"trained_widths end at {trained[1]} px, the pipeline gives lines up to"
+            f" {contract.geometry.max_width} px: compare both with `nordocr eval`, which counts by"
+            " width"
+        )
+    return notes
+
+
+def _decoding_notes(contract: Contract) -> list[str]:
+    """Return the differences in decoding and confidence."""
+    notes = []
+    if contract.language_model is not None:
+        notes.append(
+            f"language_model is {contract.language_model}; the pipeline decodes greedily without"
+            " one and reads more lines wrong than `nordocr eval` says; `nordocr eval --as-served`"
+            " counts them"
+        )
+    if contract.line_confidence is not None:
+        notes.append(
+            "line_confidence is fitted; the pipeline gives the mean of the characters' confidences"
+            " instead"
         )
     if contract.temperature != 1.0:
         notes.append(
@@ -203,7 +243,7 @@ class ConsumerConfig:
         if isinstance(needed, int) and (
             not isinstance(value, int) or isinstance(value, bool)
         ):
-            yield f"{value!r} is not a number; it must be {needed} here"
+            yield f"{value!r} is not a whole number; it must be {needed} here"
             return
         check = _CHECKS.get(setting.key)
         if check is not None:

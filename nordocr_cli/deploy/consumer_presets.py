@@ -7,38 +7,63 @@ source into tokens, so comments and strings never count as settings.
 
 import itertools
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from nordocr_cli import limits
-from nordocr_cli.deploy.consumer import DEFAULTS, KEYS, ConsumerSetting, arch_named_in
+from nordocr_cli.deploy.consumer import (
+    DEFAULTS,
+    FIXED_RULES,
+    KEYS,
+    ConsumerSetting,
+    arch_named_in,
+)
+from nordocr_cli.deploy.rust_values import value_of
 from nordocr_cli.errors import DataError, UsageError, nearest
-from nordocr_cli.rust_source import Constant, Token, find_constants, integer, tokens_of
+from nordocr_cli.rust_source import (
+    Constant,
+    Token,
+    compiled,
+    find_constants,
+    group_end,
+    spelled,
+    tokens_of,
+)
 
 _PREFIX = "recognize_"  # of the recognizer's own keys
+_SETTERS = ("set_", "with_")  # of methods that set a key
 _MAX_BASES = 8
 
 
 @dataclass(frozen=True)
 class Preset:
     """The recognizer's settings in one preset, or in a complete JSON file (named ""). `unknown` are
-    keys that look like the recognizer's but do not exist. `others` are the keys of the rest of the
-    pipeline and settings with a computed value, which are not checked.
+    keys that look like the recognizer's but do not exist. `computed` are keys whose value only the
+    running pipeline knows; their value here is its source. `others` are keys of the rest of the
+    pipeline, which are not checked. `base` is a preset of another file that this one builds on.
     """
 
     name: str
     line: int
     settings: tuple[ConsumerSetting, ...]
     unknown: tuple[ConsumerSetting, ...] = ()
+    computed: tuple[ConsumerSetting, ...] = ()
     others: tuple[str, ...] = ()
+    base: str = ""
 
     @property
     def values(self) -> dict[str, Any]:
-        """The value of each key."""
+        """The value of each key that was read."""
         return {setting.key: setting.value for setting in self.settings}
+
+    @property
+    def unset(self) -> tuple[str, ...]:
+        """The keys that the preset leaves to the pipeline. The override of the GPU may be left."""
+        given = {setting.key for setting in (*self.settings, *self.computed)}
+        return tuple(key for key in KEYS if key not in given and key != "gpu_arch_override")
 
     @property
     def arch(self) -> str | None:
@@ -51,11 +76,38 @@ class Preset:
 
 
 def misspelt(key: str) -> str:
-    """Return the key that was probably meant by an unknown key; "" for a key of another part."""
-    close = get_close_matches(key, KEYS, n=1, cutoff=0.8)
-    if key.startswith(_PREFIX) or close:
-        return nearest(key, KEYS)
+    """Return why a key that looks like the recognizer's is none, and which one was probably meant;
+    "" for a key of another part of the pipeline.
+    """
+    rule = FIXED_RULES.get(key.removeprefix(_PREFIX))
+    if rule is not None:
+        return f"the pipeline has no key for it: it {rule}"
+    plain = {_plain(known): known for known in KEYS}
+    plain |= {_plain(known.removeprefix(_PREFIX)): known for known in KEYS}
+    if _plain(key) in plain:
+        return f"did you mean {plain[_plain(key)]!r}?"
+    begins = _begins_one(key)
+    if begins:
+        return f"did you mean {begins!r}?"
+    close = get_close_matches(_plain(key), plain, n=1, cutoff=0.8)
+    if close:
+        return f"did you mean {plain[close[0]]!r}?"
+    if _plain(key).startswith(("recognize", "recognise")):
+        return "known: " + ", ".join(KEYS)
     return ""
+
+
+def _plain(key: str) -> str:
+    """Return a key in lower case without signs: `recognizeMaxBatch` is `recognize_max_batch`."""
+    return "".join(character for character in key.lower() if character.isalnum())
+
+
+def _begins_one(key: str) -> str:
+    """Return the key whose first two words or more are `key`, such as `gpu_arch`; else ""."""
+    if "_" not in key or key == _PREFIX:
+        return ""
+    begun = [known for known in KEYS if known.startswith(f"{key.lower()}_")]
+    return begun[0] if len(begun) == 1 else ""
 
 
 def read_presets(path: Path) -> list[Preset]:
@@ -69,7 +121,7 @@ def read_presets(path: Path) -> list[Preset]:
         presets = _rust_presets(text, str(path))
     else:
         presets = _json_preset(text, path)
-    if not any(preset.settings or preset.unknown for preset in presets):
+    if not any(each.settings or each.unknown or each.computed for each in presets):
         raise DataError(
             f"{path} sets none of {', '.join(KEYS)}; is it the pipeline's config?"
         )
@@ -127,7 +179,7 @@ def _json_preset(text: str, path: Path) -> list[Preset]:
         settings += [ConsumerSetting(key, DEFAULTS[key]) for key in missing]
     wrong = tuple(setting for setting in unknown if misspelt(setting.key))
     others = tuple(setting.key for setting in unknown if not misspelt(setting.key))
-    return [Preset("", 1, tuple(settings), wrong, others)]
+    return [Preset("", 1, tuple(settings), wrong, others=others)]
 
 
 def _line_of(text: str, key: str) -> int:
@@ -150,58 +202,84 @@ class _Block:
     declares: bool = False
 
 
+@dataclass(frozen=True)
+class _Computed:
+    """A value that only the running pipeline knows; `source` is its expression."""
+
+    source: str
+
+
 @dataclass
 class _Draft:
-    """A preset while its file is parsed; `base` is the preset that it builds on."""
+    """A preset while its file is parsed; `base` is the preset that it builds on, and `updates` says
+    that this is certain (`..base`). The value of a setting may be `_Computed`.
+    """
 
     name: str
     line: int
     settings: list[ConsumerSetting] = field(default_factory=list)
-    others: list[str] = field(default_factory=list)
     base: str = ""
+    updates: bool = False
 
 
 def _rust_presets(source: str, file: str) -> list[Preset]:
-    constants = {each.name: each for each in find_constants(source, file)}
-    drafts = _Presets(tokens_of(source, file), constants).drafts
+    constants = find_constants(source, file)
+    drafts = _Presets(compiled(tokens_of(source, file)), constants).drafts
     by_name = {draft.name: draft for draft in reversed(drafts)}
     named = [draft.name for draft in drafts if draft.settings]
-    presets = []
-    for draft in drafts:
-        settings = _with_base(draft, by_name)
-        known = tuple(setting for setting in settings if setting.key in KEYS)
-        unknown = tuple(setting for setting in settings if setting.key not in KEYS)
-        name, line = draft.name, draft.line
-        if known and known[0].line and named.count(name) > 1:
-            line = known[0].line
-            name = f"{name or 'line'}:{line}"
-        if known or unknown:
-            others = tuple(dict.fromkeys(draft.others))
-            presets.append(Preset(name, line, known, unknown, others))
-    return presets or [Preset("", 1, ())]
+    presets = [_preset_of(draft, by_name, named) for draft in drafts]
+    return [each for each in presets if each is not None] or [Preset("", 1, ())]
 
 
-def _with_base(draft: _Draft, by_name: Mapping[str, _Draft]) -> list[ConsumerSetting]:
-    """Return the settings of a preset, including those inherited from its bases."""
+def _preset_of(
+    draft: _Draft, by_name: Mapping[str, _Draft], named: Sequence[str]
+) -> Preset | None:
+    """Return the preset of a draft with what it inherits; None for one without a setting."""
+    settings, base = _with_base(draft, by_name)
+    if not settings:
+        return None
+    known = [setting for setting in settings if setting.key in KEYS]
+    unknown = tuple(setting for setting in settings if setting.key not in KEYS)
+    read = tuple(each for each in known if not isinstance(each.value, _Computed))
+    computed = tuple(
+        ConsumerSetting(each.key, each.value.source, each.line)
+        for each in known
+        if isinstance(each.value, _Computed)
+    )
+    name, line = draft.name, draft.line
+    if known and known[0].line and named.count(name) > 1:
+        line = known[0].line
+        name = f"{name or 'line'}:{line}"
+    return Preset(name, line, read, unknown, computed, base=base)
+
+
+def _with_base(
+    draft: _Draft, by_name: Mapping[str, _Draft]
+) -> tuple[list[ConsumerSetting], str]:
+    """Return the settings of a preset, those of its bases included, and the base that this file
+    does not declare ("" when it declares all of them).
+    """
     values = {setting.key: setting for setting in draft.settings}
-    base = draft.base
+    below, base = draft, draft.base
     for _ in range(_MAX_BASES):
-        below = by_name.get(base)
-        if below is None or below is draft:
+        following = by_name.get(base)
+        if following is None or following is below:
             break
-        for setting in below.settings:
+        for setting in following.settings:
             values.setdefault(setting.key, setting)
-        base = below.base
+        below, base = following, following.base
     if base == "default" and base not in by_name and values:
         for key, value in DEFAULTS.items():
             values.setdefault(key, ConsumerSetting(key, value))
-    return list(values.values())
+        base = ""
+    undeclared = below.updates and base not in by_name
+    return list(values.values()), base if undeclared else ""
 
 
 class _Presets:
     """A single pass over the tokens of a config.rs."""
 
-    def __init__(self, tokens: Sequence[Token], constants: Mapping[str, Constant]) -> None:
+    def __init__(self, tokens: Sequence[Token], constants: Sequence[Constant]) -> None:
         self.tokens, self.constants = tokens, constants
         self.blocks = [_Block("", 1)]
         self.brackets: list[str] = ["{"]
@@ -213,7 +291,7 @@ class _Presets:
     def _step(self, index: int) -> None:
         token = self.tokens[index]
         if token.is_sign("{"):
-            self.blocks.append(self._block(self.tokens[self.header : index], token.line))
+            self.blocks.append(self._block(index))
             self.brackets.append("{")
             self.header = index + 1
         elif token.is_sign("(", "["):
@@ -229,10 +307,13 @@ class _Presets:
         elif self.brackets[-1] == "{" and not self.blocks[-1].declares:
             self._read(index)
 
-    def _block(self, header: Sequence[Token], line: int) -> _Block:
-        """Return the block that a `{` opens, from the tokens before it."""
+    def _block(self, opening: int) -> _Block:
+        """Return the block that the `{` at `opening` opens, from the tokens before it."""
+        header, line = self.tokens[self.header : opening], self.tokens[opening].line
         words = [token.text for token in header if token.kind != "lifetime"]
         if {"struct", "enum", "trait", "union"} & set(words):
+            return _Block("", line, declares=True)
+        if self._is_pattern(opening):
             return _Block("", line, declares=True)
         for keyword in ("fn", "const", "static", "let"):
             if keyword in words:
@@ -246,24 +327,60 @@ class _Presets:
             ]
             return _Block(pattern[-1].text if pattern else "", line)
         outer = self.blocks[-1]
-        return _Block(outer.name, outer.line if outer.name else line)
+        of_another_part = _is_field(header) and not self._recognizes(opening)
+        ignored = outer.declares or of_another_part
+        return _Block(outer.name, outer.line if outer.name else line, declares=ignored)
+
+    def _is_pattern(self, opening: int) -> bool:
+        """Whether a block takes a value apart: `let Self { precision, .. } = self;`."""
+        behind = group_end(self.tokens, opening) + 1
+        return behind < len(self.tokens) and self.tokens[behind].is_sign("=")
+
+    def _recognizes(self, opening: int) -> bool:
+        """Whether a block holds a key of the recognizer. `precision` may be another part's too."""
+        block = self.tokens[opening : group_end(self.tokens, opening)]
+        return any(t.kind == "ident" and t.text.startswith(_PREFIX) for t in block)
 
     def _read(self, index: int) -> None:
         """Read the setting or the base preset that begins at `index`, if there is one."""
         token, rest = self.tokens[index], self.tokens[index + 1 : index + 4]
         if token.is_sign(".") and rest and rest[0].is_sign("."):
-            self._base(self._value(index + 2))
+            self._base(self._value(index + 2), updates=True)
         elif token.text == "let" and token.kind == "ident":
             statement = self._value(index + 1)
-            equals = next((i for i, t in enumerate(statement) if t.is_sign("=")), None)
-            if equals is not None:
-                following = statement[equals + 1 :]
-            else:
-                following = ()
+            following = _after_equals(statement)
             if following and following[0].text[:1].isupper():  # Self::production()
-                self._base(following)
+                self._base(following, updates=False)
         elif _is_key(token) and _assigns(rest):
-            self._setting(token, self._value(index + 2))
+            self._setting(token, self._value(index + 2), self._receiver(index))
+        elif _is_key(token) and _changes(rest):
+            self._setting(token, (), self._receiver(index))
+        elif self._is_shorthand(index):
+            self._shorthand(token)
+        elif self._is_call(index):
+            end = group_end(self.tokens, index + 1)
+            self._setting(token, self.tokens[index + 2 : end])
+
+    def _is_shorthand(self, index: int) -> bool:
+        """Whether the token is a field that has the value of a variable with its name."""
+        if not (0 < index < len(self.tokens) - 1 and _is_key(self.tokens[index])):
+            return False
+        before, after = self.tokens[index - 1], self.tokens[index + 1]
+        return before.is_sign("{", ",") and after.is_sign(",", "}")
+
+    def _is_call(self, index: int) -> bool:
+        """Whether the token is a method that sets a key: `.set_recognize_max_batch(64)`."""
+        around = self.tokens[index - 1 : index + 3]
+        if index == 0 or len(around) < 4:
+            return False
+        called = around[0].is_sign(".") and around[2].is_sign("(")
+        return called and not around[3].is_sign(")") and _is_key(_without_setter(around[1]))
+
+    def _shorthand(self, token: Token) -> None:
+        """A local variable of this name was read before as a setting; an argument was not."""
+        known = {setting.key for draft in self._drafts_here() for setting in draft.settings}
+        if token.text not in known:
+            self._setting(token, (token,))
 
     def _value(self, start: int) -> Sequence[Token]:
         """Return the tokens up to the end of a field or statement."""
@@ -277,39 +394,74 @@ class _Presets:
             end += 1
         return self.tokens[start:end]
 
+    def _drafts_here(self) -> list[_Draft]:
+        block = self.blocks[-1]
+        return [d for d in self.drafts if (d.name, d.line) == (block.name, block.line)]
+
+    def _receiver(self, index: int) -> str:
+        """Return the variable before a field: `config` of `config.precision = …`; "" without."""
+        before = self.tokens[max(index - 2, 0) : index]
+        if len(before) == 2 and before[1].is_sign(".") and before[0].kind == "ident":
+            return before[0].text
+        return ""
+
+    def _changed(self, key: str, receiver: str) -> _Draft:
+        """Return a copy of the preset that an assignment changes, without this key. The preset
+        before it stays: the assignment may stand in an `if`.
+        """
+        named = [draft for draft in self.drafts if draft.name == receiver]
+        before = (named or self._drafts_here() or [self._draft()])[-1]
+        if not named and key not in {setting.key for setting in before.settings}:
+            return before
+        others = [setting for setting in before.settings if setting.key != key]
+        changed = replace(before, settings=others)
+        self.drafts.append(changed)
+        return changed
+
     def _draft(self, key: str = "") -> _Draft:
         """Return the preset of this block. Lines outside braces have no name: there a repeated key
         begins the next preset. So does a repeated key in a second struct literal of one function.
         """
-        block = self.blocks[-1]
-        same = [d for d in self.drafts if (d.name, d.line) == (block.name, block.line)]
+        same = self._drafts_here()
         last = same[-1] if same else None
         if last is None or key in {setting.key for setting in last.settings}:
-            last = _Draft(block.name, block.line)
+            last = _Draft(self.blocks[-1].name, self.blocks[-1].line)
             self.drafts.append(last)
         return last
 
-    def _base(self, tokens: Sequence[Token]) -> None:
+    def _base(self, tokens: Sequence[Token], *, updates: bool) -> None:
         path = []
         for token in tokens:
             if token.kind != "ident" and not token.is_sign(":"):
                 break
             path.append(token.text)
         if path and path[-1] != ":":
-            self._draft().base = path[-1]
+            draft = self._draft()
+            draft.base, draft.updates = path[-1], updates
 
-    def _setting(self, key: Token, tokens: Sequence[Token]) -> None:
+    def _setting(self, token: Token, tokens: Sequence[Token], receiver: str = "") -> None:
+        """Add the setting of a key; `tokens` are its value, or its type and its value. `receiver`
+        is the variable whose field is assigned.
+        """
+        key = _without_setter(token).text
+        expression = _after_equals(tokens) or tokens
         try:
-            value = _value_of(tokens, self.constants)
+            value = value_of(expression, self.constants)
         except LookupError:
-            if key.text in KEYS:
-                self._draft().others.append(key.text)
-            return
-        self._draft(key.text).settings.append(ConsumerSetting(key.text, value, key.line))
+            value = _Computed(spelled(expression) or "changed in place")
+        draft = self._changed(key, receiver) if receiver else self._draft(key)
+        draft.settings.append(ConsumerSetting(key, value, token.line))
 
 
 def _is_key(token: Token) -> bool:
     return token.kind == "ident" and (token.text in KEYS or token.text.startswith(_PREFIX))
+
+
+def _without_setter(token: Token) -> Token:
+    for setter in _SETTERS:
+        if token.text.startswith(setter):
+            return Token(token.kind, token.text.removeprefix(setter), token.line)
+    return token
 
 
 def _assigns(following: Sequence[Token]) -> bool:
@@ -319,38 +471,31 @@ def _assigns(following: Sequence[Token]) -> bool:
     return not following[1].is_sign(":", "=")
 
 
+def _changes(following: Sequence[Token]) -> bool:
+    """Return whether an assignment such as `*= 2` follows a name, but not `<=` or `>=`."""
+    if len(following) < 2 or not following[1].is_sign("="):
+        return False
+    return following[0].is_sign("+", "-", "*", "/", "%", "|", "&", "^")
+
+
+def _is_field(header: Sequence[Token]) -> bool:
+    """Return whether a block is the value of a field: `detect: Detect {`."""
+    if len(header) < 2 or header[0].kind != "ident" or not header[1].is_sign(":"):
+        return False
+    return len(header) == 2 or not header[2].is_sign(":")
+
+
 def _has_arrow(words: Sequence[str]) -> bool:
     return any(pair == ("=", ">") for pair in itertools.pairwise(words))
 
 
-def _value_of(
-    tokens: Sequence[Token], constants: Mapping[str, Constant], depth: int = 0
-) -> Any:
-    """Return the value of an expression: a text, a number, an enum's variant, or None. Raises
-    LookupError for an expression that would have to be computed.
-    """
-    words = [token.text for token in tokens]
-    strings = [token.text for token in tokens if token.kind == "string"]
-    if len(strings) == 1:  # "…", "…".into(), PathBuf::from("…"), Some("…".to_string())
-        return strings[0]
-    if words[:2] == ["Some", "("] and words[-1:] == [")"]:
-        tokens, words = tokens[2:-1], words[2:-1]
-    if words == ["None"]:
-        return None
-    number = integer(words[0]) if len(words) == 1 else None
-    if number is not None:
-        return number
-    names = list(_path(tokens))
-    if not names or depth >= _MAX_BASES:
-        raise LookupError
-    if names[-1] in constants:
-        return _value_of(constants[names[-1]].value, constants, depth + 1)
-    if len(names) > 1:
-        return names[-1]  # Precision::FP16
-    raise LookupError  # a variable
-
-
-def _path(tokens: Sequence[Token]) -> Iterator[str]:
-    """Return the names in `A::B::C`; an empty result for another expression."""
-    if all(token.kind == "ident" or token.is_sign(":") for token in tokens):
-        yield from (token.text for token in tokens if token.kind == "ident")
+def _after_equals(tokens: Sequence[Token]) -> Sequence[Token]:
+    """Return what follows the first `=` outside brackets; nothing without one."""
+    index = 0
+    while index < len(tokens):
+        if tokens[index].is_sign("(", "[", "{"):
+            index = group_end(tokens, index)
+        elif tokens[index].is_sign("="):
+            return tokens[index + 1 :]
+        index += 1
+    return ()

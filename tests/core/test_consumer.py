@@ -3,6 +3,7 @@ from dataclasses import replace
 
 import pytest
 
+from nordocr_cli.artifact.contract import LineConfidence
 from nordocr_cli.artifact.probing import read_contract
 from nordocr_cli.artifact.sealing import write_sealed_json
 from nordocr_cli.atomic import sha256_of
@@ -176,6 +177,112 @@ def test_comments_and_strings_of_rust_are_no_settings(tiny_onnx, tmp_path):
     assert disagreements(tmp_path, "config.rs", source, tiny_onnx) == []
 
 
+ENGINE = 'recognize_engine_path: "models/model_sm120.engine"'
+
+# Each is the value of recognize_max_batch, and what the check says; the engine accepts 128.
+BATCHES = {
+    "32 * 2": "",
+    "(64)": "",
+    "{ 64 }": "",
+    "64_i64 as usize": "",
+    "usize::from(64u16)": "",
+    "64.into()": "",
+    "small::BATCH": "",
+    "2 * small::BATCH + 1": "129 lines at once",
+    "64 * 64": "4096 lines at once",
+    "large::BATCH": "4096 lines at once",
+    "Some(0x1000)": "4096 lines at once",
+    "-5": "-5 lines at once",
+    "BATCH": "is `BATCH`, which is known only",
+    "64 / 0": "is `64/0`, which is known only",
+    "count": "is `count`, which is known only",
+    "if big { 4096 } else { 64 }": "is `if big{4096}else{64}`",
+    'env("BATCH").unwrap_or(64)': "which is known only when the pipeline runs",
+    "Self::other().recognize_max_batch": "which is known only when the pipeline runs",
+    "64, recognize_normalization: Norm::ImageNet": "the pipeline has no key for it",
+}
+
+
+@pytest.mark.parametrize(("value", "said"), BATCHES.items(), ids=BATCHES)
+def test_a_value_is_evaluated_or_said_to_be_unknown(value, said, tiny_onnx, tmp_path):
+    source = (
+        "mod small { pub const BATCH: usize = 64; } mod large { pub const BATCH: usize = 4096; }"
+        f"\nfn new(count: usize) -> Self {{ Self {{ {ENGINE}, recognize_max_batch: {value} }} }}"
+    )
+    found = disagreements(tmp_path, "config.rs", source, tiny_onnx)
+    assert [said in line for line in found] == [True] * bool(said)
+
+
+# Each is the rest of a config.rs whose preset `good` fits, and what the check says.
+PRESETS = {
+    "of a test": ("#[cfg(test)] mod t { fn x() { let c = C { recognize_max_batch: 4096 }; } }", ""),
+    "of a test with generics": (
+        "#[cfg(test)] fn x<T, U>(t: T, u: U) -> C { C { recognize_max_batch: 4096 } }", ""
+    ),
+    "of a macro's rules": ("macro_rules! m { () => { C { recognize_max_batch: 4096 } } }", ""),
+    "a setter": ("fn set(&mut self, n: usize) { self.recognize_max_batch = n; }", ""),
+    "a pattern": ("fn v(&self) { let C { recognize_max_batch, precision, .. } = self; }", ""),
+    "a comparison": ("fn v(&self) -> bool { self.recognize_max_batch >= 4096 }", ""),
+    "another part's precision": (
+        f"fn x() -> C {{ C {{ {ENGINE}, detect: D {{ precision: Precision::FP32 }} }} }}", ""
+    ),
+    "a network of another thing": (f"fn x() -> C {{ let g = Gpu::new(); C {{ {ENGINE} }} }}", ""),
+    "a joined path": (
+        'fn x() -> C { C { recognize_engine_path: Path::new("models").join("model_sm120.engine"),'
+        " recognize_max_batch: 4096 } }",
+        "4096 lines",
+    ),
+    "a concatenated path": (
+        'fn x() -> C { C { recognize_engine_path: concat!("model_", "sm120.engine").into(),'
+        " recognize_max_batch: 4096 } }",
+        "4096 lines",
+    ),
+    "a path with a variable": (
+        'fn x() -> C { C { recognize_engine_path: format!("{stem}.engine"), recognize_max_batch: 64 } }',
+        "is `format!('{stem}.engine')`",
+    ),
+    "a method for each key": (
+        'fn x() -> C { C::new().recognize_engine_path("model_sm120.engine")'
+        ".set_recognize_max_batch(4096) }",
+        "4096 lines",
+    ),
+    "an argument": (
+        f"fn x(recognize_max_batch: usize) -> C {{ C {{ {ENGINE}, recognize_max_batch }} }}",
+        "is `recognize_max_batch`, which is known only",
+    ),
+    "a variable with a type": (
+        "fn x() -> C { let recognize_max_batch: usize = 4096;"
+        f" C {{ {ENGINE}, recognize_max_batch }} }}",
+        "4096 lines",
+    ),
+    "a change afterwards": (
+        f"fn x(n: usize) -> C {{ let mut c = C {{ {ENGINE}, recognize_max_batch: 64 }};"
+        " c.recognize_max_batch *= n; c }",
+        "is `changed in place`",
+    ),
+    "a change in an if": (
+        f"fn x(n: usize) -> C {{ let mut c = C {{ {ENGINE} }};"
+        " if n > 1 { c.recognize_max_batch = 4096; } c }",
+        "4096 lines",
+    ),
+    "a field of a feature": (
+        f'fn x() -> C {{ C {{ {ENGINE}, #[cfg(feature = "big")] recognize_max_batch: 4096 }} }}',
+        "4096 lines",
+    ),
+    "a base of another file": (
+        f"fn x() -> C {{ C {{ {ENGINE}, ..crate::other::load() }} }}",
+        "come from load, which this file does not declare",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("preset", "said"), PRESETS.values(), ids=PRESETS)
+def test_what_else_a_config_holds(preset, said, tiny_onnx, tmp_path):
+    good = f"fn good() -> C {{ C {{ {ENGINE}, recognize_max_batch: 64 }} }}\n"
+    found = disagreements(tmp_path, "config.rs", good + preset, tiny_onnx)
+    assert [said in line for line in found] == [True] * bool(said)
+
+
 @pytest.mark.parametrize(
     ("change", "field", "theirs"),
     [
@@ -246,6 +353,26 @@ def test_what_changes_confidences_alone_is_a_note(tiny_checkpoint, tmp_path):
     assert any("temperature is 1.5" in note for note in check.notes)
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"language_model": "nordic"}, "the pipeline decodes greedily without one"),
+        ({"trained_widths": (8, 320)}, "trained_widths end at 320 px"),
+        ({"line_confidence": LineConfidence(1.0, 1.0)}, "line_confidence is fitted"),
+    ],
+)
+def test_what_the_pipeline_does_less_well_is_a_note(
+    change, said, tiny_checkpoint, tmp_path
+):
+    state, contract = load_weights(tiny_checkpoint)
+    model = tmp_path / "w.safetensors"
+    save_weights(model, state, replace(contract, **change))
+    write_consumer_config(consumer_config(model), tmp_path / "config.json")
+    check = check_consumer(tmp_path / "config.json", model)
+    assert check.disagreements == ()
+    assert [said in note for note in check.notes].count(True) == 1
+
+
 def test_unknown_keys_of_the_json_are_named(tiny_onnx, tmp_path):
     config = consumer_config(tiny_onnx, "sm120").to_json()
     config |= {
@@ -264,6 +391,67 @@ def test_unknown_keys_of_the_json_are_named(tiny_onnx, tmp_path):
     (tmp_path / "config.json").write_text('{"precision": "FP16", "precision": "FP32"}')
     with pytest.raises(DataError, match="precision is set twice"):
         check_consumer(tmp_path / "config.json", tiny_onnx)
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        ("RECOGNIZE_MAX_BATCH", "did you mean 'recognize_max_batch'?"),
+        ("recognizeMaxBatch", "did you mean 'recognize_max_batch'?"),
+        ("max_batch", "did you mean 'recognize_max_batch'?"),
+        ("gpu_arch", "did you mean 'gpu_arch_override'?"),
+        ("recognize_normalization", "it computes v / 127.5 - 1"),
+        ("pad_value", "it pads with white, 255"),
+        ("charset", "it has its characters in charset.rs"),
+        ("recognize_language", "known: "),
+    ],
+)
+def test_a_key_that_the_pipeline_ignores_is_refused(key, said, tiny_onnx, tmp_path):
+    config = consumer_config(tiny_onnx, "sm120").to_json() | {key: 4}
+    (found,) = disagreements(tmp_path, "config.json", json.dumps(config), tiny_onnx)
+    assert f"unknown key '{key}'" in found
+    assert said in found
+
+
+def test_keys_of_other_parts_are_listed_and_do_not_fail(tiny_onnx, tmp_path):
+    config = consumer_config(tiny_onnx, "sm120").to_json()
+    config |= {"detect_max_batch": 4, "log_level": "error", "server": {"port": 1}}
+    assert disagreements(tmp_path, "config.json", json.dumps(config), tiny_onnx) == []
+
+
+def test_what_neither_file_nor_check_knows_is_said(tiny_onnx, tmp_path):
+    config = consumer_config(tiny_onnx, "sm120").to_json()
+    del config["precision"], config["recognize_max_batch"]
+    (tmp_path / "c.json").write_text(json.dumps(config))
+    notes = check_consumer(tmp_path / "c.json", tiny_onnx).notes
+    assert any(
+        "not set and so not checked: recognize_max_batch, precision" in note
+        for note in notes
+    )
+
+
+def test_a_higher_network_needs_the_key_for_its_height(tiny_checkpoint, tmp_path):
+    state, contract = load_weights(tiny_checkpoint)
+    model = tmp_path / "w.safetensors"
+    higher = replace(contract.geometry, height=48)
+    save_weights(model, state, replace(contract, geometry=higher))
+    config = consumer_config(model, "sm120").to_json()
+    assert disagreements(tmp_path, "a.json", json.dumps(config), model) == []
+    del config["recognize_input_height"]
+    (found,) = disagreements(tmp_path, "b.json", json.dumps(config), model)
+    assert "is not set; the default: 32 px; the model reads lines 48 px high" in found
+
+
+def test_a_model_of_integers_has_no_engine(tiny_onnx, tmp_path, monkeypatch):
+    config = consumer_config(tiny_onnx, "sm120").to_json()
+    contract = read_contract(tiny_onnx)
+    monkeypatch.setattr(
+        consumer, "read_contract", lambda path: replace(contract, precision="int8")
+    )
+    (found,) = disagreements(tmp_path, "config.json", json.dumps(config), tiny_onnx)
+    assert "precision is int8, for ONNX Runtime" in found
+    with pytest.raises(DataError, match="built from the fp32 or fp16 form"):
+        consumer_config(tiny_onnx)
 
 
 def test_a_config_that_mentions_the_charset_is_a_config(tiny_onnx, tmp_path):
@@ -286,7 +474,7 @@ def test_a_config_that_mentions_the_charset_is_a_config(tiny_onnx, tmp_path):
         ({"recognize_max_input_width": 1790}, "not a multiple of 4"),
         ({"recognize_max_input_width": 2048}, "the engine accepts 1792"),
         ({"recognize_max_input_width": 768}, "wider lines are squeezed"),
-        ({"recognize_max_batch": "64"}, "'64' is not a number"),
+        ({"recognize_max_batch": "64"}, "'64' is not a whole number"),
         ({"precision": "FP32"}, "must be 'FP16'"),
         ({"gpu_arch_override": "sm_86"}, "the pipeline supports sm_80 and sm_120"),
         ({"recognize_model": "PARSeq"}, "must be 'SVTRv2'"),
