@@ -23,6 +23,7 @@ from PIL import Image, UnidentifiedImageError
 
 from nordocr_cli.artifact.contract import InputType
 from nordocr_cli.current_file import reading_file
+from nordocr_cli.data.fax_rows import is_fax_coded, load_fax_rows
 from nordocr_cli.errors import DamagedImageWarning, DataError, UsageError
 from nordocr_cli.geometry import NORMALIZATIONS, Geometry
 from nordocr_cli.limits import MAX_PAGE_SIDE, require_sides
@@ -67,8 +68,23 @@ _PHOTOMETRIC, _MIN_IS_WHITE = (
 )  # TIFF tag and its value for bilevel and gray paper at 0
 _BITS_A_SAMPLE, _SAMPLES, _PLANES, _SAMPLE_FORMAT = 258, 277, 284, 339  # TIFF tags
 _SEPARATE_PLANES = 2  # value of _PLANES
-_SAMPLE_KINDS = {2: "signed integer", 3: "floating-point", 5: "complex", 6: "complex"}
+_SIGNED = 2  # value of _SAMPLE_FORMAT
+_SAMPLE_KINDS = {_SIGNED: "signed integer", 3: "floating-point", 5: "complex", 6: "complex"}
 _NARROW_BITS = 8
+# What Pillow cannot open: a byte order, values of _COMPRESSION, values of _PHOTOMETRIC.
+_BIG_ENDIAN_BIG_TIFF = b"MM\0\x2b"
+_COMPRESSION = 259  # TIFF tag
+_COMPRESSIONS = {
+    34661: "JBIG",
+    34712: "JPEG 2000",
+    33003: "JPEG 2000",
+    33005: "JPEG 2000",
+    34887: "LERC",
+    34933: "PNG",
+    50002: "JPEG XL",
+    52546: "JPEG XL",
+}
+_LAB = (8, 9, 10)
 # The largest value of white that scanners write into wider pixels: 8, 10, 12, 14 and 16 bits.
 _WHITES = (255, 1023, 4095, 16383, 65535)
 _CV2_INTERPOLATION = {
@@ -207,13 +223,18 @@ def _unidentified(data: bytes, what: str) -> DataError:
 
 
 def unsupported_tiff(data: bytes, what: str) -> DataError | None:
-    """Return the error for a TIFF whose kind of samples Pillow does not know, None for other and
-    for damaged files.
+    """Return the error for a TIFF whose kind of samples, compression or numbers Pillow does not
+    know, None for other and for damaged files.
     """
-    from PIL.TiffImagePlugin import ImageFileDirectory_v2
+    from PIL.TiffImagePlugin import COMPRESSION_INFO, ImageFileDirectory_v2
 
     if data[:2] not in (b"II", b"MM"):
         return None
+    if data[:4] == _BIG_ENDIAN_BIG_TIFF:
+        return DataError(
+            f"{what}: a BigTIFF with big-endian numbers cannot be read; save it with little-endian"
+            " numbers or as a plain TIFF"
+        )
     try:
         file = io.BytesIO(data)
         is_big = b"\x2b" in data[2:4]
@@ -222,8 +243,18 @@ def unsupported_tiff(data: bytes, what: str) -> DataError | None:
         directory.load(file)
         bits = max(directory.get(_BITS_A_SAMPLE, (1,)))
         kind = directory.get(_SAMPLE_FORMAT, (1,))[0]
+        compression = int(directory.get(_COMPRESSION, 1))
+        colours = int(directory.get(_PHOTOMETRIC, _MIN_IS_WHITE))
     except Exception:  # noqa: BLE001 # damaged: the caller's message stands
         return None
+    if compression not in COMPRESSION_INFO:
+        name = _COMPRESSIONS.get(compression, f"method {compression}")
+        return DataError(
+            f"{what}: a TIFF compressed with {name} cannot be read; save it with LZW or without"
+            " compression"
+        )
+    if colours in _LAB:
+        return DataError(f"{what}: a TIFF with Lab colours cannot be read; save it as RGB")
     if bits in (1, _NARROW_BITS):
         return None  # Pillow knows these, so the file is damaged
     name = _SAMPLE_KINDS.get(kind, "unsigned integer")
@@ -465,8 +496,11 @@ def rgb_pixels(image: Image.Image, *, keep_gray: bool = False) -> Pixels:
     wide samples in separate planes, and whatever Pillow raises on damaged data.
     """
     tags = getattr(image, "tag_v2", {})
-    _require_readable_planes(tags)
-    image.load()
+    _require_readable_samples(tags)
+    if is_fax_coded(tags):
+        load_fax_rows(image, tags)
+    else:
+        image.load()
     # Pillow turns round one and eight bits, and leaves wider pixels as they are.
     is_inverted = tags.get(_PHOTOMETRIC) == _MIN_IS_WHITE
     orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
@@ -483,12 +517,18 @@ def rgb_pixels(image: Image.Image, *, keep_gray: bool = False) -> Pixels:
     return pixels
 
 
-def _require_readable_planes(tags: Mapping[int, Any]) -> None:
-    """Raise UnsupportedPixelsError for a TIFF whose colours of more than 8 bits lie in separate
-    planes: Pillow reads other pixels without an error.
+def _require_readable_samples(tags: Mapping[int, Any]) -> None:
+    """Raise UnsupportedPixelsError for a TIFF of signed bytes, or whose colours of more than 8 bits
+    lie in separate planes: Pillow reads other pixels without an error.
     """
     is_separate = tags.get(_PLANES) == _SEPARATE_PLANES and tags.get(_SAMPLES, 1) > 1
     bits = max(tags.get(_BITS_A_SAMPLE, (1,)))
+    is_signed = _SIGNED in tags.get(_SAMPLE_FORMAT, (1,))
+    if is_signed and bits <= _NARROW_BITS:
+        raise UnsupportedPixelsError(
+            f"a TIFF with signed integer samples of {bits} bits cannot be read; convert it to"
+            " unsigned samples"
+        )
     if is_separate and bits > _NARROW_BITS:
         raise UnsupportedPixelsError(
             f"a TIFF with separate planes of {bits} bits a sample cannot be read; save it with"

@@ -200,11 +200,42 @@ def written_by_hand(planes, bits, sample_format):
         ([bytes(2 * 48)] * 3, 16, 1, "separate planes of 16 bits a sample"),
         ([bytes(8 * 48)], 64, 3, "floating-point samples of 64 bits"),
         ([bytes(2 * 48)], 16, 3, "floating-point samples of 16 bits"),
+        ([bytes(48)], 8, 2, "signed integer samples of 8 bits"),
     ],
 )
 def test_pixels_that_cannot_be_read_are_named(planes, bits, sample_format, named, tmp_path):
     (tmp_path / "a.tif").write_bytes(written_by_hand(planes, bits, sample_format))
     with pytest.raises(DataError, match=rf"a\.tif: a TIFF with {named} cannot be read; "):
+        read_pages(tmp_path / "a.tif")[0]
+
+
+@pytest.mark.parametrize(
+    ("tag", "value", "named"),
+    [
+        (259, 34712, "a TIFF compressed with JPEG 2000 cannot be read"),
+        (259, 34933, "a TIFF compressed with PNG cannot be read"),
+        (259, 12345, "a TIFF compressed with method 12345 cannot be read"),
+        (262, 9, "a TIFF with Lab colours cannot be read"),
+    ],
+)
+def test_compressions_and_colours_that_cannot_be_read_are_named(
+    tag, value, named, tmp_path
+):
+    content = bytearray(written_by_hand([bytes(48)], 8, 1))
+    entry = content.index(struct.pack("<HHI", tag, 3, 1))
+    struct.pack_into("<H", content, entry + 8, value)
+    (tmp_path / "a.tif").write_bytes(content)
+
+    with pytest.raises(DataError, match=named):
+        read_pages(tmp_path / "a.tif")[0]
+
+
+def test_a_big_endian_big_tiff_is_refused_by_name(tmp_path):
+    header = b"MM\0\x2b" + struct.pack(">HHQ", 8, 0, 16)
+    directory = struct.pack(">QHHQQQ", 1, 256, 3, 1, 8 << 48, 0)
+    (tmp_path / "a.tif").write_bytes(header + directory)
+
+    with pytest.raises(DataError, match="a BigTIFF with big-endian numbers cannot be read"):
         read_pages(tmp_path / "a.tif")[0]
 
 
