@@ -40,6 +40,8 @@ _TENSORS = ("input_type", "output_type")
 # Options of a network that matter in training only.
 _TRAINING_ONLY = ("model.drop_path", "model.dropout", "model.permutations")
 
+_PROBE_WIDTH = 512  # pixels; networks of one fixed width are narrower
+
 
 @dataclass(frozen=True)
 class Side:
@@ -198,8 +200,31 @@ def write_with_contract(
     with replacing(output) as temporary:
         temporary.write_bytes(file_bytes(graph, contract, output.name))
         file = replace(inspect_onnx(temporary, name=output.name), path=output)
+        _require_activation(temporary, contract, output.name)
     write_json(contract_path(output), file.sidecar())
     return file
+
+
+def _require_activation(model: Path, contract: Contract, name: str) -> None:
+    """Run an ONNX model on noise and compare its output with the contract's output activation. A
+    graph may hold a softmax in a form that its operators do not show. Raises ArtifactError.
+    """
+    import numpy as np
+
+    from nordocr_cli.decode.probabilities import (
+        require_declared_activation,
+        require_probabilities,
+    )
+    from nordocr_cli.runtime.backends.onnxruntime.runner import OnnxRuntimeRunner
+
+    if contract.precision == "bf16":
+        return  # ONNX Runtime does not run it on a CPU
+    runner = OnnxRuntimeRunner(model, "cpu", threads=1)
+    height, width = contract.geometry.height, min(_PROBE_WIDTH, contract.geometry.max_width)
+    noise = np.random.default_rng(0).integers(0, 256, (1, 3, height, width), np.uint8)
+    output = runner.run(noise, np.array([width]))[0]  # (T, C)
+    require_declared_activation(output, len(output), contract, name)
+    require_probabilities(output, contract, name)
 
 
 def compare_contracts(a: Path, b: Path) -> ArtifactComparison:

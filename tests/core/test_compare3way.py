@@ -410,6 +410,13 @@ def test_the_output_is_none_of_the_inputs(results, tmp_path):
         plan(CompareRequest(TIFF, *engines, reference, outputs=outputs))
 
 
+def test_recorded_confidences_of_a_second_softmax_are_said(results, tmp_path, heard):
+    low = altered(tmp_path / "low.json", lambda n, r: Region(r.box, r.text, 0.02))
+    compare3way(TIFF, low, results[1], ReferenceSource(truth=TRUTH), progress=heard)
+    (warning,) = heard.warnings
+    assert "low.json: no confidence exceeds 0.0200" in warning
+
+
 def test_pages_that_a_result_lacks_are_said(tmp_path, heard):
     pages = read_layout(TRUTH).pages
     whole = altered(tmp_path / "a.json", lambda n, r: r)

@@ -1,6 +1,8 @@
 import json
 from dataclasses import replace
 
+import numpy as np
+import onnx
 import pytest
 
 from nordocr_cli.artifact.probing import read_contract
@@ -164,6 +166,69 @@ def test_a_contract_is_given_to_a_model_that_has_none(
     with pytest.raises(UsageError, match="would overwrite the input"):
         attach_contract(tmp_path / "bare.onnx", tiny_checkpoint, tmp_path / "bare.onnx")
     assert not (tmp_path / "other.onnx").exists()
+
+
+def softmax_by_hand(logits, result):
+    """A softmax of five operators that its graph does not name."""
+    return [
+        onnx.helper.make_node("Exp", [logits], ["exponentials"]),
+        onnx.helper.make_node("ReduceSum", ["exponentials", "classes"], ["sums"]),
+        onnx.helper.make_node("Div", ["exponentials", "sums"], [result]),
+    ]
+
+
+def softmax_node(logits, result):
+    return [onnx.helper.make_node("Softmax", [logits], [result], axis=-1)]
+
+
+def clipped(values, result):
+    """Clip between two softmaxes, so that they are not next to each other."""
+    return [onnx.helper.make_node("Clip", [values, "zero", "one"], [result])]
+
+
+@pytest.mark.parametrize(
+    ("operators", "activation", "message"),
+    [
+        ([softmax_by_hand], "logits", "and its output is softmax: each frame sums to 1"),
+        ([softmax_by_hand], "softmax", None),
+        (
+            [softmax_by_hand, softmax_node],
+            "softmax",
+            "its output is a softmax of a softmax",
+        ),
+        ([softmax_node, clipped, softmax_node], "softmax", "a softmax of a softmax"),
+        ([softmax_node, clipped], "logits", "and its output is softmax"),
+        ([clipped], "softmax", "output_activation is softmax in its contract, but"),
+        ([], "logits", None),
+    ],
+)
+def test_the_output_itself_must_be_what_the_contract_says(
+    operators, activation, message, tiny_checkpoint, tiny_onnx, unsealed, tmp_path
+):
+    model = unsealed(tiny_onnx)
+    del model.metadata_props[:]
+    graph = model.graph
+    graph.initializer.extend(
+        [
+            onnx.numpy_helper.from_array(np.array([2], np.int64), "classes"),
+            onnx.numpy_helper.from_array(np.array(0, np.float32), "zero"),
+            onnx.numpy_helper.from_array(np.array(1, np.float32), "one"),
+        ]
+    )
+    if operators:
+        graph.node[-1].output[0] = "step0"
+    for index, operator in enumerate(operators):
+        last = index == len(operators) - 1
+        result = graph.output[0].name if last else f"step{index + 1}"
+        graph.node.extend(operator(f"step{index}", result))
+    (tmp_path / "bare.onnx").write_bytes(model.SerializeToString())
+    attach = (tmp_path / "bare.onnx", tiny_checkpoint, tmp_path / "new.onnx", activation)
+    if message is None:
+        assert attach_contract(*attach).contract.output_activation == activation
+        return
+    with pytest.raises(ArtifactError, match=message):
+        attach_contract(*attach)
+    assert not (tmp_path / "new.onnx").exists()
 
 
 def test_two_unrelated_runs_do_not_agree(tiny_checkpoint, tmp_path):

@@ -5,6 +5,7 @@ from onnx import TensorProto, helper
 
 from nordocr_cli.decode.probabilities import (
     are_probabilities,
+    is_second_softmax,
     second_softmax_ceiling,
     second_softmax_note,
 )
@@ -26,6 +27,18 @@ def test_probabilities_are_told_from_logits():
     assert not are_probabilities(np.zeros((0, 126)))
 
 
+def test_a_second_softmax_is_seen_in_the_output():
+    logits = np.random.default_rng(1).normal(0, 5, (30, 126))
+    second = softmax(softmax(logits))
+    assert is_second_softmax(second)
+    assert is_second_softmax(second.astype(np.float16))
+    assert is_second_softmax(softmax(second))  # a third one
+    assert not is_second_softmax(softmax(logits))
+    assert not is_second_softmax(softmax(logits / 50))  # a network that is hardly trained
+    assert not is_second_softmax(np.full((30, 126), 1 / 126))
+    assert not is_second_softmax(logits)
+
+
 def test_the_ceiling_is_that_of_two_softmaxes():
     logits = np.zeros((1, 126))
     logits[0, 3] = 50
@@ -35,7 +48,9 @@ def test_the_ceiling_is_that_of_two_softmaxes():
 
 def test_confidences_that_cannot_exceed_the_ceiling_are_said_to_be_one():
     assert "no confidence exceeds 0.0213" in second_softmax_note([0.0213] * 30)
-    assert second_softmax_note([0.02] * 5) == ""
+    assert "no confidence exceeds 0.0280" in second_softmax_note([0.028, 0.02, 0.01])
+    assert second_softmax_note([0.02] * 2) == ""
+    assert second_softmax_note([0.01] * 9 + [0.04]) == ""
     assert second_softmax_note([0.02] * 30 + [0.5]) == ""
     assert second_softmax_note([None] * 30) == ""
 

@@ -31,6 +31,7 @@ from nordocr_cli.core.compare3way.result import (
 from nordocr_cli.core.compare3way.vlm import ask_missing, questions_of, with_answers
 from nordocr_cli.data.layouts.layout import Layout
 from nordocr_cli.data.layouts.result_json import write_result
+from nordocr_cli.decode.probabilities import second_softmax_note
 from nordocr_cli.errors import DataError
 from nordocr_cli.metrics.text import canonical, count_edits
 from nordocr_cli.progress import SILENT, Progress
@@ -82,6 +83,7 @@ def run(plan: ComparePlan, progress: Progress = SILENT) -> Compare3wayResult:
         for engine, layout in zip(request.engines, layouts, strict=False)
     )
     _warn_of_missing(missing, request, len(pages), progress)
+    _warn_of_confidences(layouts, request, progress)
     lines = _compared_lines(groups, request)
     third, vlm = _third_name(request), None
     if request.reference.answers:
@@ -336,6 +338,17 @@ def _warn_of_missing(
                 f"{source}: {len(lacking.pages)} of {num_pages} pages are not in it;"
                 f" {lacking.lines} lines there are not read by {lacking.engine}"
             )
+
+
+def _warn_of_confidences(
+    layouts: Sequence[Layout], request: CompareRequest, progress: Progress
+) -> None:
+    """Warn of recorded readings whose confidences show a second softmax."""
+    for layout, source in zip(layouts, request.sources, strict=False):
+        regions = [region for page in layout.pages for region in page.regions]
+        note = second_softmax_note(region.confidence for region in regions)
+        if note:
+            progress.warn(f"{source}: {note}")
 
 
 def _require_pages(layout: Layout, pages: "Document", name: str) -> None:
