@@ -1,5 +1,6 @@
 """Reading the contract of weights, an ONNX model or an engine without loading the network."""
 
+import hashlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 SIDECAR_SCHEMA = 2
 _MAX_HEADER_BYTES = 64 << 20
+_PART_BYTES = 1 << 20
 # A protobuf, and so an ONNX file, ends at 2 GiB.
 MAX_ONNX_BYTES = 2 << 30
 
@@ -63,6 +65,19 @@ def safetensors_metadata(path: Path) -> dict[str, str]:
             raise ArtifactError(
                 f"{path} is not a readable weights file ({error})"
             ) from error
+
+
+def tensors_sha256(path: Path) -> str:
+    """Return the SHA-256 of the tensors in a safetensors file, without its header: files that
+    differ only in their contract have the same. Raises UsageError when it is no regular file.
+    """
+    digest = hashlib.sha256()
+    with open_regular(path, "weights file") as file:
+        length = int.from_bytes(file.read(8), "little")
+        file.seek(8 + length)
+        while part := file.read(_PART_BYTES):
+            digest.update(part)
+    return digest.hexdigest()
 
 
 def read_onnx(path: Path, what: str | None = None) -> "tuple[onnx.ModelProto, Contract]":

@@ -79,9 +79,9 @@ def verify(a: A, b: B, as_json: options.Json = False, quiet: options.Quiet = Fal
             more = f"\n  and {len(found.differences) - 40} more"
         else:
             more = ""
-        raise ArtifactError(
-            f"{a} and {b} differ in {len(found.differences)} points (A / B):\n  {shown}{more}"
-        )
+        count = len(found.differences)
+        points = "1 point" if count == 1 else f"{count} points"
+        raise ArtifactError(f"{a} and {b} differ in {points} (A / B):\n  {shown}{more}")
     if not as_json:
         if found.a.contract and found.b.contract:
             what = "fields"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, cast, get_args
 
 from nordocr_cli.artifact.contract import Contract, OutputActivation, contract_from_json
-from nordocr_cli.artifact.probing import SIDECAR_SCHEMA, read_contract
+from nordocr_cli.artifact.probing import SIDECAR_SCHEMA, read_contract, tensors_sha256
 from nordocr_cli.artifact.sealing import (
     JSON_DIGEST,
     require_sealed_json,
@@ -273,68 +273,105 @@ def _unused_by_both(a: Side, b: Side) -> set[str]:
 
 
 def _lineage(a: Side, b: Side) -> tuple[str, bool]:
-    """Describe which file was made from which, and whether that is a fault: an ONNX and weights
-    that it was not exported from.
+    """Describe which file was made from which, and whether that is a fault: two networks of other
+    weights, such as an ONNX and weights that it was not exported from.
     """
-    assert a.contract is not None
-    assert b.contract is not None
-    parents = a.contract.parent_sha256, b.contract.parent_sha256
+    names = _names(a, b)
     if a.sha256 == b.sha256:
-        return f"{a.path.name} and {b.path.name} describe the same bytes", False
-    for child, parent, named in ((b, a, parents[1]), (a, b, parents[0])):
-        if named == parent.sha256:
-            return f"{child.path.name} was made from {parent.path.name}", False
-    if parents[0] is not None and parents[0] == parents[1]:
-        return "both were made from the same parent", False
-    ancestor = _shared_ancestor(a, b)
-    if ancestor:
-        return ancestor, False
-    suffixes = {a.path.suffix: a, b.path.suffix: b}
-    if {".safetensors", ".onnx"} == set(suffixes):
-        made, origin = suffixes[".onnx"].path.name, suffixes[".safetensors"].path.name
+        return f"{names[0]} and {names[1]} describe the same bytes", False
+    family = _family(a, b)
+    lines = [_ancestors(side, family) for side in (a, b)]
+    for child, parent, line in ((1, 0, lines[1]), (0, 1, lines[0])):
+        above = str((a, b)[parent].sha256)
+        if above in line:
+            steps = line.index(above)
+            over = f", over {steps} steps" if steps > 1 else ""
+            return f"{names[child]} was made from {names[parent]}{over}", False
+    shared = [sha256 for sha256 in lines[0] if sha256 in lines[1]]
+    if _networks(a, family) & _networks(b, family):
+        direct = shared and shared[0] == lines[0][1] == lines[1][1]
+        return f"both were made from the same {'parent' if direct else 'weights'}", False
+    return _fault(a, b, names, is_trained_twice=bool(shared)), True
+
+
+def _names(a: Side, b: Side) -> tuple[str, str]:
+    """Return the names of the files, with their folders where the names are the same."""
+    if a.path.name != b.path.name:
+        return a.path.name, b.path.name
+    return str(a.path), str(b.path)
+
+
+def _fault(a: Side, b: Side, names: tuple[str, str], *, is_trained_twice: bool) -> str:
+    if is_trained_twice:
         return (
-            f"{made} was not made from {origin}, but from another .safetensors file",
-            True,
+            f"{names[0]} and {names[1]} were made from one file, but trained apart: their weights"
+            " differ"
         )
-    if {".onnx", ".engine"} == set(suffixes):
-        made, origin = suffixes[".engine"].path.name, suffixes[".onnx"].path.name
-        return f"{made} was not made from {origin}, but from another .onnx file", True
+    suffixes = {a.path.suffix: names[0], b.path.suffix: names[1]}
+    for made, origin in ((".onnx", ".safetensors"), (".engine", ".onnx")):
+        if {made, origin} == set(suffixes):
+            return (
+                f"{suffixes[made]} was not made from {suffixes[origin]}, but from another {origin}"
+                " file"
+            )
     return (
-        f"neither {a.path.name} nor {b.path.name} was made from the other, nor both from one"
-        f" file; `nordocr lineage` follows them through the files in between",
-        True,
+        f"neither {names[0]} nor {names[1]} was made from the other, nor both from one file;"
+        " `nordocr lineage` follows them through the files in between"
     )
 
 
-def _shared_ancestor(a: Side, b: Side) -> str:
-    """Describe how one file descends from the other through the files next to them; "" when it does
-    not. An engine is made from an ONNX, which is made from weights.
-    """
+@dataclass(frozen=True)
+class _Family:
+    """The models next to two files: each one's parent and path, by hash."""
+
+    parents: Mapping[str, str]
+    paths: Mapping[str, Path]
+
+
+def _family(a: Side, b: Side) -> _Family:
     files = [path for side in (a, b) for path in side.path.parent.iterdir()]
     models = [path for path in dict.fromkeys(files) if is_model(path)]
+    if not models:
+        return _Family({}, {})
     known = trace(models, check_tensors=False)
     parents = {
-        step.child.sha256: step.parent.sha256
-        for step in known.steps
-        if step.role == "parent"
+        node.sha256: link.sha256
+        for node in known.nodes
+        for link in node.links
+        if link.role == "parent"
     }
-    lines = [_ancestors(side, parents) for side in (a, b)]
-    shared = [sha256 for sha256 in lines[0] if sha256 in lines[1]]
-    if not shared:
-        return ""
-    for side, other, line in ((a, b, lines[0]), (b, a, lines[1])):
-        if other.sha256 in line:
-            steps = line.index(str(other.sha256))
-            return f"{side.path.name} was made from {other.path.name}, over {steps} steps"
-    return "both were made from the same weights"
+    return _Family(parents, {node.sha256: node.path for node in known.nodes})
 
 
-def _ancestors(side: Side, parents: Mapping[str, str]) -> list[str]:
+def _ancestors(side: Side, family: _Family) -> list[str]:
     """Return the hashes of a file and of its origins, nearest first."""
     assert side.contract is not None
     line = [str(side.sha256)]
-    following = side.contract.parent_sha256 or parents.get(line[0])
+    following = side.contract.parent_sha256 or family.parents.get(line[0])
     while following and following not in line:
         line.append(following)
-        following = parents.get(following)
+        following = family.parents.get(following)
     return line
+
+
+def _networks(side: Side, family: _Family) -> set[str]:
+    """Return the hashes of a file and of those origins that hold the same weights, and the hash of
+    the weights. An export keeps them; weights made from weights may have been trained.
+    """
+    line = _ancestors(side, family)
+    found = {line[0]}
+    path = side.path
+    for parent in line[1:]:
+        origin = family.paths.get(parent)
+        if path.suffix == ".safetensors":
+            tensors = tensors_sha256(path)
+            found.add(tensors)
+            if origin is None or origin.suffix != ".safetensors":
+                break  # trained from weights that are not here, or imported
+            if tensors_sha256(origin) != tensors:
+                break
+        found.add(parent)
+        if origin is None:
+            break
+        path = origin
+    return found

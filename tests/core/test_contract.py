@@ -243,6 +243,31 @@ def test_two_unrelated_runs_do_not_agree(tiny_checkpoint, tmp_path):
     assert found.to_json()["same"] is False
 
 
+def test_two_trainings_from_the_same_weights_do_not_agree(
+    tiny_checkpoint, tiny_onnx, tmp_path
+):
+    """Fine-tuning twice from one recognizer gives two networks, whatever they were made from."""
+    state, contract = load_weights(tiny_checkpoint)
+    start = sha256_of(tiny_checkpoint)
+    paths = [tmp_path / name / "best.safetensors" for name in ("a", "b", "calibrated")]
+    for path, change in zip(paths, (0.01, 0.02, 0.0), strict=True):
+        path.parent.mkdir()
+        trained = {
+            name: tensor + change if tensor.is_floating_point() else tensor
+            for name, tensor in state.items()
+        }
+        save_weights(path, trained, replace(contract, parent_sha256=start))
+    a, b, calibrated = paths
+
+    (difference,) = compare_contracts(a, b).differences
+    assert f"{a} and {b} were made from one file, but trained apart" in difference
+    (difference,) = compare_contracts(a, tiny_onnx).differences
+    assert "trained apart" in difference
+    assert compare_contracts(tiny_checkpoint, a).differences == ()
+    assert compare_contracts(calibrated, tiny_onnx).differences == ()
+    assert compare_contracts(calibrated, b).differences != ()
+
+
 def test_an_option_without_effect_in_both_networks_is_no_difference(
     tiny_checkpoint, tmp_path
 ):
