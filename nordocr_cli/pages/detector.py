@@ -133,7 +133,8 @@ class TextDetector:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # errors only
         options.intra_op_num_threads = self._threads or 0
-        options.enable_cpu_mem_arena = False  # else the memory of the largest tile is kept
+        # A plan of the memory for each size of tile would take more memory than the tiles do.
+        options.enable_mem_pattern = False
         try:
             return onnxruntime.InferenceSession(
                 str(self._path), options, providers=["CPUExecutionProvider"]

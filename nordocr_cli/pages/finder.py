@@ -41,8 +41,8 @@ _TELLS_TURN, _TELLS_SLOPE = 1.8, 4.0
 # typical line.
 _CROSSWISE = 2.5
 # The turn of a page is looked for in this many of its lines, none longer than so many times its
-# height.
-_SAMPLED_LINES, _SAMPLED_ASPECT = 6, 24.0
+# height; fewer do where they read well.
+_SAMPLED_LINES, _FIRST_SAMPLED, _SAMPLED_ASPECT = 6, 3, 24.0
 _SURELY_UPRIGHT = 0.9  # mean confidence above which the other way round is not tried
 # Pieces of one line are joined over gaps of this many line heights: where text above or below runs
 # across the gap, and else.
@@ -434,7 +434,11 @@ def _is_upside_down(
     ]
     sample = sorted(along or pieces, key=lambda piece: -piece.length)[:_SAMPLED_LINES]
     crops = [cut_line(page, frame.outline(piece)) for piece in sample]
-    upright = mean_confidence(read(crops))
+    readings = list(read(crops[:_FIRST_SAMPLED]))
+    if mean_confidence(readings) >= _SURELY_UPRIGHT:
+        return False
+    readings += read(crops[_FIRST_SAMPLED:])
+    upright = mean_confidence(readings)
     if upright >= _SURELY_UPRIGHT:
         return False
     turned = [np.ascontiguousarray(crop[::-1, ::-1]) for crop in crops]

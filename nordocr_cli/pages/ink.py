@@ -48,7 +48,13 @@ def ink_areas(mask: Pixels) -> NDArray[np.int32]:
     """Return (N, 5) left, top, width, height and ink in pixels of the connected areas of a mask (H,
     W).
     """
-    _, _, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+    try:
+        # Labels of 16 bits take a third of the time.
+        _, _, stats, _ = cv2.connectedComponentsWithStats(
+            mask, connectivity=8, ltype=cv2.CV_16U
+        )
+    except cv2.error:  # more than 65,534 areas: specks or a photograph
+        _, _, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
     return np.asarray(stats[1:], dtype=np.int32)  # without the paper
 
 
