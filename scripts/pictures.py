@@ -58,7 +58,7 @@ def screenshot(reader: nordocr.Reader) -> None:
         tab = browser.new_page(viewport=SCREEN)
         tab.goto(f"http://127.0.0.1:{port}/")
         tab.set_input_files("#file", DOCUMENT)
-        tab.wait_for_selector("#lines input", timeout=300_000)
+        tab.wait_for_selector("#lines textarea", timeout=300_000)
         tab.eval_on_selector("#image", "image => image.decode()")
         tab.focus("#lines li:nth-child(4) input")
         tab.keyboard.press("Enter")

@@ -18,7 +18,6 @@ import sys
 from pathlib import Path
 
 VAL_SEED, TRAIN_SEED = 1000, 1
-RENDERED_VAL_LINES = 1000
 BLANK_SHARE = 0.03  # of the rendered lines
 REAL_VAL_SHARE = 0.06  # of the real lines, by document
 REAL_SHARE = 0.5  # of the lines that training shows
@@ -59,6 +58,12 @@ def arguments() -> argparse.Namespace:
     add("--profile", default="default")
     add("--lines", type=int, default=500_000, help="lines to render (default: %(default)s)")
     add(
+        "--val-lines",
+        type=int,
+        default=1000,
+        help="lines to render for validation (default: %(default)s)",
+    )
+    add(
         "--epochs",
         type=int,
         default=1,
@@ -77,7 +82,7 @@ def arguments() -> argparse.Namespace:
 
 def render(wanted: argparse.Namespace, profile: tuple[str, ...]) -> None:
     """Render the validation store and the training store."""
-    sizes = (("val", RENDERED_VAL_LINES, VAL_SEED), ("train", wanted.lines, TRAIN_SEED))
+    sizes = (("val", wanted.val_lines, VAL_SEED), ("train", wanted.lines, TRAIN_SEED))
     for name, count, seed in sizes:
         store = wanted.output / f"{name}.lmdb"
         if store.exists():

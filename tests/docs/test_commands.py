@@ -116,6 +116,53 @@ def require_known(words):
     assert used - known - {"-h", "--help"} == set()
 
 
+# A line of code that a reader would type, whatever kind of block it is in.
+_TYPED = re.compile(
+    r"(?:\$ )?(?:[A-Z_]+=\S* )*"
+    r"(?:nordocr|pipx?|uv|python3?|\./\w+|make|docker|cargo|rustc|trtexec|curl|git|sudo)(?: |$)"
+)
+
+
+def typed_lines(text):
+    """The lines of all blocks of code, fenced or indented, that are commands, with their number."""
+    is_fenced = False
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.lstrip().startswith("```"):
+            is_fenced = not is_fenced
+        elif (is_fenced or line.startswith("    ")) and _TYPED.match(line.strip()):
+            yield number, line.strip().removeprefix("$ ")
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, id=page.stem)
+        for page in PAGES
+        if page.name not in NOT_INSTRUCTIONS
+    ],
+)
+def test_no_command_is_in_a_block_that_is_not_run(page):
+    """Blocks of another form would be skipped silently."""
+    text = page.read_text(encoding="utf-8")
+    known = {line.strip() for block in blocks_of(page) for line in block.shown.splitlines()}
+    results = "nordocr reads with "  # what `serve` prints
+    skipped = [
+        f"{page.name}:{number}: {line}"
+        for number, line in typed_lines(text)
+        if line not in known and not line.startswith(results)
+    ]
+    assert skipped == []
+
+
+def test_a_command_in_any_block_is_found():
+    text = "a\n\n    nordocr doctor\n\n```\nA=1 pip install x\n```\n\n    $ make\n\n    nordocr-default\n"
+    assert [line for _, line in typed_lines(text)] == [
+        "nordocr doctor",
+        "A=1 pip install x",
+        "make",
+    ]
+
+
 @pytest.mark.parametrize("page", pages_with_commands())
 def test_what_is_run_otherwise_says_why_and_is_the_same_command(page):
     for block in blocks_of(page):
@@ -135,6 +182,8 @@ def shell(tmp_path):
     folder.mkdir()
     programs.mkdir()
     shutil.copytree(ROOT / "samples", folder / "samples")
+    for name in ("scripts", "examples"):  # a page may run the programs of a clone
+        (folder / name).symlink_to(ROOT / name)
     nordocr = programs / "nordocr"
     nordocr.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m nordocr_cli "$@"\n')
     nordocr.chmod(0o755)

@@ -70,7 +70,7 @@ def tab(browser, address):
 
 def drop(tab, path, name="scan.png"):
     tab.evaluate(DROP, [name, base64.b64encode(path.read_bytes()).decode()])
-    tab.wait_for_selector("#lines input")
+    tab.wait_for_selector("#lines textarea")
 
 
 def image_width(tab):
@@ -81,21 +81,23 @@ def image_width(tab):
 
 
 def values(tab):
-    return tab.eval_on_selector_all("#lines input", "inputs => inputs.map((i) => i.value)")
+    return tab.eval_on_selector_all(
+        "#lines textarea", "inputs => inputs.map((i) => i.value)"
+    )
 
 
 def test_a_dropped_document_is_read_and_shown_with_boxes(tab, page):
     drop(tab, page[0])
     assert values(tab) == ["Summa 123", "Moms 456"]
     assert tab.locator("#boxes polygon").count() == 2
-    assert tab.inner_text("#status") == "scan.png: 1 pages, 2 lines"
+    assert tab.inner_text("#status") == "scan.png: 1 page, 2 lines"
     assert image_width(tab) == 500
     assert tab.inner_text("#lines li:first-child .sure").isdigit()
 
 
 def test_lines_are_corrected_and_saved_by_keyboard_alone(tab, page, settings):
     drop(tab, page[0])
-    tab.focus("#lines li:nth-child(1) input")
+    tab.focus("#lines li:nth-child(1) textarea")
     tab.keyboard.press("End")
     tab.keyboard.press("Backspace")
     tab.keyboard.type("8")
@@ -118,7 +120,7 @@ def test_the_box_of_the_line_in_hand_is_marked_and_a_click_on_a_box_goes_to_its_
 ):
     drop(tab, page[0])
     assert image_width(tab) == 500
-    tab.focus("#lines li:nth-child(2) input")
+    tab.focus("#lines li:nth-child(2) textarea")
     assert tab.eval_on_selector_all(
         "#boxes polygon", "boxes => boxes.map((b) => b.classList.contains('current'))"
     ) == [False, True]
@@ -131,7 +133,7 @@ def test_the_box_of_the_line_in_hand_is_marked_and_a_click_on_a_box_goes_to_its_
 )
 def test_a_file_is_downloaded_with_the_corrections(tab, page, tmp_path, format, suffix):
     drop(tab, page[0])
-    tab.fill("#lines li:nth-child(1) input", "Summa 128")
+    tab.fill("#lines li:nth-child(1) textarea", "Summa 128")
     with tab.expect_download() as started:
         tab.click(f".download[data-format={format}]")
     target = tmp_path / started.value.suggested_filename
@@ -173,9 +175,15 @@ def test_pages_turn_with_keys_and_buttons(tab, page, tmp_path, reader, monkeypat
     layout.write_text(json.dumps({"pages": pages_of_layout}), encoding="utf-8")
     monkeypatch.setattr(reader, "regions", layout)
     drop(tab, tmp_path / "two.pdf", "two.pdf")
-    assert (tab.inner_text("#place"), tab.locator("#lines input").count()) == ("1 of 2", 1)
+    assert (tab.inner_text("#place"), tab.locator("#lines textarea").count()) == (
+        "1 of 2",
+        1,
+    )
     tab.keyboard.press("PageDown")
-    assert (tab.inner_text("#place"), tab.locator("#lines input").count()) == ("2 of 2", 2)
+    assert (tab.inner_text("#place"), tab.locator("#lines textarea").count()) == (
+        "2 of 2",
+        2,
+    )
     assert tab.is_disabled("#next")
     tab.click("#previous")
     assert tab.inner_text("#place") == "1 of 2"
@@ -198,6 +206,36 @@ def test_it_fits_every_screen_and_can_be_read_in_light_and_dark(
     context.close()
 
 
+def test_on_a_telephone_the_line_in_hand_and_all_of_its_text_are_seen(
+    browser, address, page
+):
+    context = browser.new_context(viewport={"width": 320, "height": 640})
+    tab = context.new_page()
+    tab.goto(address)
+    drop(tab, page[0])
+    assert image_width(tab) == 500
+    one_row = tab.locator("#lines textarea").nth(0).bounding_box()["height"]
+    last = tab.locator("#lines textarea").nth(1)
+    last.fill(
+        "a line of text that is far too long for one row of a telephone\nand a second one"
+    )
+    assert last.input_value().endswith("telephone and a second one")
+    assert last.bounding_box()["height"] > 2 * one_row
+    assert last.evaluate("e => e.scrollHeight <= e.clientHeight")
+
+    tab.evaluate("window.scrollTo(0, document.body.scrollHeight)")
+    last.focus()
+    seen = tab.evaluate(
+        "() => [document.activeElement, document.getElementById('sheet'),"
+        " document.querySelector('#boxes .current')].map((element) => {"
+        "  const box = element.getBoundingClientRect();"
+        "  return box.bottom > 0 && box.top < innerHeight && box.right > 0 && box.left < innerWidth;"
+        " })"
+    )
+    assert seen == [True, True, True]
+    context.close()
+
+
 # WCAG 2 contrast of text against the first opaque ground behind it.
 CONTRASTS = """
 () => {
@@ -214,7 +252,7 @@ CONTRASTS = """
     return [255, 255, 255];
   };
   const found = {};
-  for (const selector of ["#status", "button", ".button", ".hint", "#lines input", ".sure", "#place"]) {
+  for (const selector of ["#status", "button", ".button", ".hint", "#lines textarea", ".sure", "#place"]) {
     const element = document.querySelector(selector);
     const text = light(parse(getComputedStyle(element).color));
     const behind = light(ground(element));
@@ -228,7 +266,7 @@ CONTRASTS = """
 def test_controls_have_names_and_the_status_is_announced(tab, page):
     drop(tab, page[0])
     unnamed = tab.evaluate(
-        "[...document.querySelectorAll('button, input')].filter((e) =>"
+        "[...document.querySelectorAll('button, input, textarea')].filter((e) =>"
         " !(e.textContent.trim() || e.getAttribute('aria-label') || e.labels?.length)).length"
     )
     assert unnamed == 0

@@ -4,7 +4,8 @@
 const DOUBT_BELOW = 0.9;
 const byId = (id) => document.getElementById(id);
 
-// Documents in the order in which they were opened; each has `id`, `source`, `pages` and `edits`.
+// Documents in the order in which they were opened; each has `id`, `source`, `pages`, `edits`, and
+// whether an edit is `unsaved`.
 const opened = [];
 let current = null;
 let pageNumber = 0;
@@ -38,26 +39,35 @@ function postJson(path, value) {
 async function readFiles(files) {
   for (const file of files) {
     say(`Reading ${file.name} …`);
+    byId("busy").hidden = false;
     const form = new FormData();
     form.append("file", file);
     try {
       const response = await request("read", { method: "POST", body: form });
       const read = await response.json();
       read.edits = new Map();
+      read.unsaved = false;
       opened.push(read);
       show(read, 0);
       say(summaryOf(read));
     } catch (error) {
       say(`${file.name}: ${error.message}`, true);
+    } finally {
+      byId("busy").hidden = true;
     }
   }
+}
+
+function counted(count, word) {
+  return `${count} ${word}${count === 1 ? "" : "s"}`;
 }
 
 function summaryOf(read) {
   const lines = read.pages.reduce((sum, page) => sum + page.lines.length, 0);
   const failed = read.pages.filter((page) => page.error).length;
-  const problem = failed ? `; ${failed} pages could not be read` : "";
-  return `${read.source}: ${read.pages.length} pages, ${lines} lines${problem}`;
+  const problem = failed ? `; ${counted(failed, "page")} could not be read` : "";
+  const pages = counted(read.pages.length, "page");
+  return `${read.source}: ${pages}, ${counted(lines, "line")}${problem}`;
 }
 
 // Drawing
@@ -115,14 +125,15 @@ function drawBoxes(page) {
 
 function drawLines(page) {
   const items = page.lines.map((line, index) => {
-    const input = document.createElement("input");
+    const input = document.createElement("textarea");
+    input.rows = 1;
     input.value = current.edits.get(keyOf(index)) ?? line.text;
     input.spellcheck = false;
     input.autocomplete = "off";
     input.maxLength = 2000;
     input.setAttribute("aria-label", `Line ${index + 1}`);
     input.addEventListener("focus", () => mark(index));
-    input.addEventListener("input", () => edit(index, input.value));
+    input.addEventListener("input", () => onInput(index));
     input.addEventListener("keydown", (event) => onLineKey(event, index));
 
     const sure = document.createElement("span");
@@ -133,6 +144,14 @@ function drawLines(page) {
   });
   byId("lines").replaceChildren(...items);
   page.lines.forEach((_, index) => drawState(index));
+  inputs().forEach(fit);
+}
+
+// Give a field the height of its text: a long line wraps, so that all of it is seen.
+function fit(input) {
+  input.style.height = "auto";
+  const borders = input.offsetHeight - input.clientHeight;
+  input.style.height = `${input.scrollHeight + borders}px`;
 }
 
 function drawState(index) {
@@ -150,7 +169,7 @@ function drawState(index) {
 }
 
 function inputs() {
-  return byId("lines").querySelectorAll("input");
+  return byId("lines").querySelectorAll("textarea");
 }
 
 function mark(index) {
@@ -161,6 +180,7 @@ function mark(index) {
   const box = current.pages[pageNumber].lines[index].box;
   const scale = image.clientHeight / current.pages[pageNumber].height_px;
   sheet.scrollTop = (box.y + box.height / 2) * scale - sheet.clientHeight / 2;
+  sheet.scrollLeft = (box.x - box.height) * scale;
 }
 
 // Correcting
@@ -170,14 +190,24 @@ function keyOf(index) {
   return `${pageNumber}/${index}`;
 }
 
+function onInput(index) {
+  const input = inputs()[index];
+  if (input.value.includes("\n")) input.value = input.value.replace(/\s*\n\s*/g, " ");
+  fit(input);
+  edit(index, input.value);
+}
+
 function edit(index, text) {
   current.edits.set(keyOf(index), text);
+  current.unsaved = true;
   drawState(index);
 }
 
 function undo(index) {
   current.edits.delete(keyOf(index));
-  inputs()[index].value = current.pages[pageNumber].lines[index].text;
+  const input = inputs()[index];
+  input.value = current.pages[pageNumber].lines[index].text;
+  fit(input);
   drawState(index);
 }
 
@@ -198,11 +228,13 @@ function editedLines() {
 }
 
 async function save() {
-  const path = `documents/${encodeURIComponent(current.id)}/corrections`;
+  const read = current;
+  const path = `documents/${encodeURIComponent(read.id)}/corrections`;
   try {
     const response = await postJson(path, { lines: editedLines() });
     const saved = await response.json();
-    say(`Saved: ${saved.manifest} has ${saved.rows} lines now.`);
+    read.unsaved = false;
+    say(`Saved: ${saved.manifest} has ${counted(saved.rows, "line")} now.`);
   } catch (error) {
     say(error.message, true);
   }
@@ -242,6 +274,11 @@ byId("save").addEventListener("click", save);
 for (const button of document.querySelectorAll(".download")) {
   button.addEventListener("click", () => download(button.dataset.format));
 }
+
+window.addEventListener("resize", () => inputs().forEach(fit));
+window.addEventListener("beforeunload", (event) => {
+  if (opened.some((read) => read.unsaved)) event.preventDefault();
+});
 
 document.addEventListener("keydown", (event) => {
   if (!current) return;
