@@ -210,24 +210,59 @@ def _tiff_pages(count: int) -> bytes:
     return bytes(content)
 
 
+def _pdf_of(page: bytes, *objects: bytes) -> bytes:
+    """A PDF of one page with the entries `page`; `objects` have the numbers from 4 on."""
+    first = (
+        b"<</Type/Catalog/Pages 2 0 R>>",
+        b"<</Type/Pages/Kids[3 0 R]/Count 1>>",
+        b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 200 100]%s>>" % page,
+    )
+    numbered = enumerate((*first, *objects), 1)
+    written = b"".join(b"%d 0 obj%s endobj\n" % (n, found) for n, found in numbered)
+    return b"%PDF-1.4\n" + written + b"trailer<</Root 1 0 R>>"
+
+
+def _pdf_stream(head: bytes, content: bytes) -> bytes:
+    return b"<<%s/Length %d>>stream\n%s\nendstream" % (head, len(content), content)
+
+
 def _pdf_of_forms(levels: int) -> bytes:
     """A PDF of a page with drawings that each show the next one ten times."""
-    content = b"/F0 Do"
-    objects = [f"<</Length {len(content)}>>stream\n".encode() + content + b"\nendstream"]
+    objects = [_pdf_stream(b"", b"/F0 Do")]
     for level in range(levels):
         shown = b"/F%d Do " % (level + 1) * 10 if level < levels - 1 else b"0 0 9 9 re f"
         resources = b"/Resources<</XObject<</F%d %d 0 R>>>>" % (level + 1, 6 + level)
-        head = b"<</Subtype/Form/BBox[0 0 200 100]%s/Length %d>>" % (resources, len(shown))
-        objects.append(head + b"stream\n" + shown + b"\nendstream")
-    numbered = (b"%d 0 obj%s endobj\n" % (n, found) for n, found in enumerate(objects, 4))
-    return (
-        b"%PDF-1.4\n1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj\n"
-        b"2 0 obj<</Type/Pages/Kids[3 0 R]/Count 1>>endobj\n"
-        b"3 0 obj<</Type/Page/Parent 2 0 R/MediaBox[0 0 200 100]/Contents 4 0 R"
-        b"/Resources<</XObject<</F0 5 0 R>>>>>>endobj\n"
-        + b"".join(numbered)
-        + b"trailer<</Root 1 0 R>>"
-    )
+        head = b"/Subtype/Form/BBox[0 0 200 100]" + resources
+        objects.append(_pdf_stream(head, shown))
+    page = b"/Contents 4 0 R/Resources<</XObject<</F0 5 0 R>>>>"
+    return _pdf_of(page, *objects)
+
+
+def _pdf_of_one_stream(times: int) -> bytes:
+    """A PDF of a page that names a stream of 31 MB many times."""
+    blank = zlib.compress(b" " * (31 << 20), 9)
+    page = b"/Contents[%s]" % (b"4 0 R " * times)
+    return _pdf_of(page, _pdf_stream(b"/Filter/FlateDecode", blank))
+
+
+def _pdf_of_run_lengths(megabytes: int) -> bytes:
+    """A PDF whose drawing is compressed, and written in run lengths without runs."""
+    packed = zlib.compress(b" " * (megabytes << 20), 9)
+    pieces = [packed[start : start + 128] for start in range(0, len(packed), 128)]
+    lengths = b"".join(bytes([len(piece) - 1]) + piece for piece in pieces) + b"\x80"
+    filters = b"/Filter[/RunLengthDecode/FlateDecode]"
+    return _pdf_of(b"/Contents 4 0 R", _pdf_stream(filters, lengths))
+
+
+def _pdf_of_images(count: int) -> bytes:
+    """A PDF of a page with many images of 36 megapixels."""
+    names = range(5, 5 + count)
+    shown = b"".join(b"q 200 0 0 100 0 0 cm /I%d Do Q " % name for name in names)
+    resources = b"".join(b"/I%d %d 0 R" % (name, name) for name in names)
+    head = b"/Subtype/Image/Width 6000/Height 6000/BitsPerComponent 8/ColorSpace/DeviceGray"
+    image = _pdf_stream(head + b"/Filter/FlateDecode", zlib.compress(bytes(36_000_000), 9))
+    page = b"/Contents 4 0 R/Resources<</XObject<<%s>>>>" % resources
+    return _pdf_of(page, _pdf_stream(b"", shown), *[image] * count)
 
 
 def _alto_of_one_line(text: str) -> bytes:
@@ -471,6 +506,9 @@ def bombs(folder: Path) -> Trial:
         ("wide.xml", b"<alto>" + b"<a/>" * 2_000_000 + b"</alto>"),
         ("long.xml", _alto_of_one_line("x" * 3_000_000)),
         ("forms.pdf", _pdf_of_forms(12)),
+        ("repeated.pdf", _pdf_of_one_stream(200)),
+        ("lengths.pdf", _pdf_of_run_lengths(400)),
+        ("images.pdf", _pdf_of_images(40)),
         ("scans.jpg", _jpeg_of_scans(3000)),
         ("blank.webp", _blank_webp(6300)),
         ("zeros.zip", _zip_of_zeros(1500)),

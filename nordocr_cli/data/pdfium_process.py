@@ -1,0 +1,179 @@
+"""A process of its own for the PDFium of one document, with limited memory and processor time."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import weakref
+from collections.abc import Sequence
+from contextlib import suppress
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import nordocr_cli
+from nordocr_cli.errors import DataError, MissingBackendError
+from nordocr_cli.limits import Limits
+
+# Drawings of a page take a second at most.
+SECONDS_A_REQUEST = 10.0
+# A scan of 40 megapixels takes 3 bytes a pixel to read, and up to 6 as a progressive JPEG.
+_BASE_BYTES = 20 << 20
+_BYTES_PER_PIXEL = 7
+_MAXIMUM_ANSWER = 64 << 20
+_CPU_SIGNAL = getattr(signal, "SIGXCPU", None)
+
+
+class PdfiumProcess:
+    """PDFium with one document open, in another process. May be shared by threads.
+
+    Raises MissingBackendError without pypdfium2, DataError when the document cannot be opened.
+    `where` names the document in messages.
+    """
+
+    def __init__(self, content: bytes, where: str, limits: Limits) -> None:
+        self._content, self._where, self._limits = content, where, limits
+        self._lock = threading.Lock()
+        self._refusal = ""
+        self._begin()
+
+    def ask(self, where: str, **request: Any) -> tuple[dict[str, Any], bytes]:
+        """Return the answer to a request about a page, and the bytes of its bitmap; see
+        `pdfium_child`. `where` names the page in messages.
+
+        Raises DataError when the page is damaged or takes too much memory or time.
+        """
+        with self._lock:
+            if self._refusal:
+                raise DataError(f"{where}: {self._refusal}")
+            if os.getpid() != self._owner:
+                self._begin()  # this is a fork, and the pipes belong to its parent
+            return self._exchange(where, request)
+
+    def _begin(self) -> None:
+        self._owner = os.getpid()
+        self._has_answered = False
+        self._process = subprocess.Popen(
+            _command(self._where),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+        weakref.finalize(self, _end, self._process, self._owner)
+        size = len(self._content)
+        request = {
+            "bytes": size,
+            "memory": self._maximum_bytes + 2 * size,
+            "seconds": SECONDS_A_REQUEST,
+        }
+        answer, _ = self._exchange(self._where, request, self._content)
+        self.page_count: int = answer["pages"]
+
+    @property
+    def _maximum_bytes(self) -> int:
+        return _BASE_BYTES + _BYTES_PER_PIXEL * self._limits.max_pixels
+
+    def _exchange(
+        self, where: str, request: dict[str, Any], content: bytes = b""
+    ) -> tuple[dict[str, Any], bytes]:
+        requests, answers = self._process.stdin, self._process.stdout
+        assert requests is not None
+        assert answers is not None
+        with suppress(BrokenPipeError):  # it has ended: there is no answer either
+            requests.write(json.dumps(request).encode() + b"\n" + content)
+            requests.flush()
+        line = answers.readline(_MAXIMUM_ANSWER)
+        if not line.endswith(b"\n"):
+            raise self._ended(where)
+        self._has_answered = True
+        answer = json.loads(line)
+        if "bug" in answer:
+            raise RuntimeError(f"{where}: PDFium's process failed:\n{answer['bug']}")
+        if "refused" in answer:
+            raise self._refused(where, answer["refused"], answer["message"])
+        size = answer.get("height", 0) * answer.get("stride", 0)
+        pixels = answers.read(size)
+        if len(pixels) < size:
+            raise self._ended(where)
+        return answer, pixels
+
+    def _refused(self, where: str, kind: str, message: str) -> DataError:
+        if kind == "damaged" and "password" in message.lower():
+            return DataError(
+                f"{where}: the PDF cannot be opened ({message}); save it without a password"
+            )
+        if kind == "damaged":
+            return DataError(f"{where}: damaged PDF ({message}); save the document again")
+        if kind == "objects":
+            return DataError(
+                f"{where}: has more than {message} objects; print it to an image first"
+            )
+        if kind == "drawing":
+            return DataError(
+                f"{where}: cannot be drawn; print the document to images first"
+            )
+        if kind == "time":
+            return self._stopped(where, _too_long())
+        return self._stopped(where, self._too_large())
+
+    def _ended(self, where: str) -> DataError:
+        """The error for a process that ended without an answer."""
+        code = self._process.wait()
+        if code > 0 and not self._has_answered:
+            raise RuntimeError(f"{where}: PDFium's process ended with code {code}")
+        if _CPU_SIGNAL is not None and code == -_CPU_SIGNAL:
+            return self._stopped(where, _too_long())
+        return self._stopped(where, self._too_large())
+
+    def _stopped(self, where: str, why: str) -> DataError:
+        """The error for a page that took too much. The other pages are not tried, since each of
+        them may take as much.
+        """
+        self._refusal = f"not read, since an earlier page failed ({why})"
+        _end(self._process, self._owner)
+        return DataError(f"{where}: {why}; print the document to images first")
+
+    def _too_large(self) -> str:
+        megabytes = self._maximum_bytes // 1_000_000
+        return (
+            f"reading it takes more than {megabytes:,} MB of memory, or PDFium fails on it"
+        )
+
+
+def _too_long() -> str:
+    return f"reading it takes more than {SECONDS_A_REQUEST:g} s"
+
+
+def _command(where: str) -> Sequence[str]:
+    """The command that starts the process. It imports what this process would import, and nothing
+    from the working folder.
+    """
+    library = find_spec("pypdfium2")
+    if library is None or library.origin is None:
+        raise MissingBackendError(f"{where}: PDF needs pypdfium2; pip install pypdfium2")
+    if not sys.executable:
+        raise MissingBackendError(
+            f"{where}: PDF needs the program python, which was not found"
+        )
+    own_folders = [
+        str(Path(file).resolve().parents[1])
+        for file in (nordocr_cli.__file__, library.origin)
+    ]
+    folders = [*own_folders, *filter(None, sys.path)]
+    code = f"import sys; sys.path[:] = {folders!r}; "
+    code += "from nordocr_cli.data.pdfium_child import main; main()"
+    return (sys.executable, "-I", "-S", "-c", code)
+
+
+def _end(process: "subprocess.Popen[bytes]", owner: int) -> None:
+    """End the process at once; only the process that started it does so."""
+    if os.getpid() != owner:
+        return
+    process.kill()
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            with suppress(BrokenPipeError):
+                pipe.close()
+    process.wait()
