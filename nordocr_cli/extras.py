@@ -4,6 +4,9 @@ The plain install reads documents. Everything else is an extra, so that a readin
 small; a command that needs a missing library ends with exit code 5 and this line.
 """
 
+import logging
+import os
+import tempfile
 from pathlib import Path
 
 from nordocr_cli.errors import MissingBackendError
@@ -35,6 +38,7 @@ EXTRA_OF = {
     "jiwer": "dev",
 }
 
+_MATPLOTLIB_FOLDER = "MPLCONFIGDIR"
 _PACKAGE = Path(__file__).resolve().parent
 
 
@@ -61,6 +65,31 @@ def missing(module: str, purpose: str = "this command") -> MissingBackendError:
     )
     error.hint = install_line(extra)
     return error
+
+
+def load_matplotlib(purpose: str) -> None:
+    """Import matplotlib with its list of fonts. Call this before anything else of it is imported.
+
+    matplotlib would leave the list in the home folder of the user, unless MPLCONFIGDIR names
+    another place. Here it goes into a folder that is removed at once: it stays in memory.
+
+    Raises MissingBackendError, for what `purpose` names, without matplotlib.
+    """
+    chosen = os.environ.get(_MATPLOTLIB_FOLDER)
+    log = logging.getLogger("matplotlib.font_manager")
+    level = log.level
+    log.setLevel(logging.ERROR)  # it warns that the list may take a moment
+    with tempfile.TemporaryDirectory(prefix="nordocr-fonts-") as folder:
+        os.environ[_MATPLOTLIB_FOLDER] = chosen or folder
+        try:
+            import matplotlib.font_manager  # noqa: F401
+        except ImportError as error:
+            raise missing("matplotlib", purpose) from error
+        finally:
+            os.environ.pop(_MATPLOTLIB_FOLDER)
+            log.setLevel(level)
+    if chosen:
+        os.environ[_MATPLOTLIB_FOLDER] = chosen
 
 
 def from_import_error(error: ImportError) -> MissingBackendError | None:

@@ -102,3 +102,19 @@ def test_the_switches_are_set_before_the_library_is_imported():
         check=True,
     )
     assert done.stdout == "1\n"
+
+
+def test_drawing_leaves_no_list_of_fonts_below_the_home_folder(tmp_path):
+    pytest.importorskip("matplotlib")
+    code = (
+        "from nordocr_cli.data.plot import plot_png; plot_png({100: 3}, 200, {'a': 5});"
+        "import os; assert 'MPLCONFIGDIR' not in os.environ"
+    )
+    home, temporary = tmp_path / "home", tmp_path / "temporary"
+    home.mkdir()
+    temporary.mkdir()
+    own = ("MPLCONFIGDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME")
+    environment = {key: value for key, value in os.environ.items() if key not in own}
+    environment |= {"HOME": str(home), "TMPDIR": str(temporary)}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+    assert [*home.rglob("*"), *temporary.rglob("*")] == []

@@ -3,7 +3,7 @@
 import io
 from collections.abc import Mapping
 
-from nordocr_cli.extras import missing
+from nordocr_cli.extras import load_matplotlib
 
 _SHOWN_CHARACTERS = 130
 
@@ -16,11 +16,10 @@ def plot_png(
 
     Raises MissingBackendError without matplotlib.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise missing("matplotlib", "--plot") from error
+    load_matplotlib("--plot")
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(14, 8), layout="constrained")
     FigureCanvasAgg(figure)
     widths, frequencies = figure.subplots(2, 1)

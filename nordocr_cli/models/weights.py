@@ -6,14 +6,17 @@ A file that does not fit is refused by name - tensor, shape, charset - and never
 
 import hashlib
 import json
+import threading
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from nordocr_cli.artifact.contract import (
     SCHEMA,
@@ -37,6 +40,8 @@ from nordocr_cli.settings import Model
 
 # Files of contract schema 1 hold a digest of the tensors alone.
 _TENSORS_DIGEST = "nordocr.tensors_sha256"
+# A network may register a parameter more than once while it is built.
+_PARAMETERS_PER_STORED, _SMALL_NETWORK = 4, 10_000_000
 _DTYPES = {
     torch.float64: "F64",
     torch.float32: "F32",
@@ -125,8 +130,9 @@ def load_model(path: Path) -> tuple[LineNetwork, Contract]:
             f"{path}: this nordocr cannot build its model ({where}: {problem['msg']}); update"
             " nordocr"
         ) from None
+    stored = sum(tensor.numel() for tensor in state.values())
     # fresh weights draw random numbers; loading must not change the caller's
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), _parameters_limited_to(stored, path):
         network = build_model(
             model, contract.charset.num_classes, contract.charset, path.parent
         )
@@ -135,6 +141,34 @@ def load_model(path: Path) -> tuple[LineNetwork, Contract]:
     )
     network.load_state_dict(state)
     return network.eval(), contract
+
+
+@contextmanager
+def _parameters_limited_to(stored: int, path: Path) -> Iterator[None]:
+    """Raise ArtifactError when this thread builds a network of many times more parameters than the
+    `stored` numbers of its file: a small file may name a network that fills the memory.
+    """
+    maximum = _PARAMETERS_PER_STORED * stored + _SMALL_NETWORK
+    thread = threading.get_ident()
+    count = 0
+
+    def count_parameter(module: nn.Module, name: str, parameter: Tensor | None) -> None:
+        nonlocal count
+        if parameter is None or threading.get_ident() != thread:
+            return
+        count += parameter.numel()
+        if count > maximum:
+            raise ArtifactError(
+                f"{path} holds {stored:,} numbers, but names a network of more than {maximum:,};"
+                " copy the file again, or use one that you trust"
+            )
+
+    # Called before the memory of a parameter is first written to.
+    hook = register_module_parameter_registration_hook(count_parameter)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def _serialized(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nordocr_cli.atomic import write_bytes
+from nordocr_cli.extras import load_matplotlib
 from nordocr_cli.training.runlog import CURVES, read_metrics
 
 _LOG_FROM = 4.0  # a range this wide is drawn logarithmically
@@ -24,6 +25,7 @@ def draw_curves(folder: Path) -> Path | None:
     """Draw loss, CER and lines with an error, learning rate, speed and data wait over the steps of
     the run in `folder`. None, and no picture, where nothing was logged yet.
     """
+    load_matplotlib(CURVES)
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

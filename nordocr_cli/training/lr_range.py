@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from nordocr_cli.data.batches import Batch
 from nordocr_cli.errors import DataError
-from nordocr_cli.extras import missing
+from nordocr_cli.extras import load_matplotlib, missing
 from nordocr_cli.training.curves import can_draw
 from nordocr_cli.training.step import Stepper
 
@@ -117,6 +117,7 @@ def require_drawing() -> None:
 
 def draw_sweep(found: Sweep, title: str) -> bytes:
     """Draw the loss over the rate, and where a peak was suggested; returns a PNG."""
+    load_matplotlib("--lr-range")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

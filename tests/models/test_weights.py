@@ -138,6 +138,25 @@ def test_other_dims_are_named(state, tmp_path):
         load_model(tmp_path / "a.safetensors")
 
 
+def test_a_small_file_that_names_a_very_large_network_is_refused_before_it_is_built(
+    state, tmp_path, monkeypatch
+):
+    model = {**CONTRACT.model, "dims": [8184, 8184, 8192], "depths": [100, 100, 100]}
+    save_weights(tmp_path / "a.safetensors", state, replace(CONTRACT, model=model))
+    largest = 0
+
+    def filled(tensor, *_, **__):
+        nonlocal largest
+        largest = max(largest, tensor.numel())
+        return tensor
+
+    for name in ("kaiming_uniform_", "trunc_normal_", "uniform_", "ones_", "zeros_"):
+        monkeypatch.setattr(torch.nn.init, name, filled)
+    with pytest.raises(ArtifactError, match="numbers, but names a network of more than"):
+        load_model(tmp_path / "a.safetensors")
+    assert largest < 20_000_000
+
+
 @pytest.mark.parametrize(
     "model", [{"name": "svtrv9"}, {"name": "svtrv2-nano", "dims": [1, 2, 3]}, {}]
 )

@@ -7,10 +7,12 @@ from pathlib import Path
 
 from nordocr_cli import atomic
 from nordocr_cli.core.bench.result import BenchResult
+from nordocr_cli.extras import load_matplotlib
 
 
 def draw(result: BenchResult, path: Path) -> None:
     """Write a PNG; needs matplotlib (the `plot` extra)."""
+    load_matplotlib("--plot")
     import matplotlib
 
     matplotlib.use("Agg")

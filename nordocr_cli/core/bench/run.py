@@ -26,7 +26,7 @@ from nordocr_cli.core.bench.widths import draw_lines, read_widths, require_ctc_n
 from nordocr_cli.data.layouts.readers import read_layout
 from nordocr_cli.data.layouts.result_json import write_result
 from nordocr_cli.errors import UsageError
-from nordocr_cli.extras import missing
+from nordocr_cli.extras import load_matplotlib
 from nordocr_cli.progress import SILENT, Progress
 from nordocr_cli.records import Page
 from nordocr_cli.runtime.device import parse_device
@@ -240,7 +240,7 @@ def _checked_baseline(request: BenchRequest) -> BenchResult | None:
 
     plan_bench(request)
     if request.plot:
-        _require_matplotlib()
+        load_matplotlib("--plot")
     if request.external is not None:
         require_program(request.external)
     if request.baseline is None:
@@ -569,13 +569,6 @@ def _grid(
         cell.model_copy(update={"roofline_share": share})
         for cell, share in zip(cells, shares, strict=True)
     ]
-
-
-def _require_matplotlib() -> None:
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise missing("matplotlib", "--plot") from error
 
 
 def _result_names(rows: Sequence[Row]) -> list[str]:
