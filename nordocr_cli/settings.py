@@ -77,6 +77,9 @@ class ModelTable(Table):
     # A function (table, geometry, fresh) that checks the files which the table names without
     # importing torch: "package.module:function". `fresh`: training starts without `--load`.
     file_check: ClassVar[str] = ""
+    # Whether a weights file may hold a small part of the network, the rest being in a folder that
+    # the table names.
+    extends_folder: ClassVar[bool] = False
 
     @classmethod
     def __pydantic_init_subclass__(cls, **_: Any) -> None:
@@ -393,6 +396,7 @@ class TrocrModel(ModelTable):
     )
     fixed_input_size: ClassVar[bool] = True
     file_check: ClassVar[str] = "nordocr_cli.models.trocr.folder:require_trocr_folder"
+    extends_folder: ClassVar[bool] = True
 
     name: Literal["trocr"]
     # Its folder as transformers saves it, or its name on the Hugging Face hub. Empty in weights

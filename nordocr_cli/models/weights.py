@@ -6,6 +6,7 @@ A file that does not fit is refused by name - tensor, shape, charset - and never
 
 import hashlib
 import json
+import math
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -130,7 +131,9 @@ def load_model(path: Path) -> tuple[LineNetwork, Contract]:
             f"{path}: this nordocr cannot build its model ({where}: {problem['msg']}); update"
             " nordocr"
         ) from None
-    stored = sum(tensor.numel() for tensor in state.values())
+    stored = math.inf  # a folder of pretrained weights is checked on its own
+    if not model.extends_folder:
+        stored = sum(tensor.numel() for tensor in state.values())
     # fresh weights draw random numbers; loading must not change the caller's
     with torch.random.fork_rng(devices=[]), _parameters_limited_to(stored, path):
         network = build_model(
@@ -144,7 +147,7 @@ def load_model(path: Path) -> tuple[LineNetwork, Contract]:
 
 
 @contextmanager
-def _parameters_limited_to(stored: int, path: Path) -> Iterator[None]:
+def _parameters_limited_to(stored: float, path: Path) -> Iterator[None]:
     """Raise ArtifactError when this thread builds a network of many times more parameters than the
     `stored` numbers of its file: a small file may name a network that fills the memory.
     """
