@@ -28,6 +28,9 @@ _SCAN_DPI = (72, 1200)
 # this mean difference.
 _SAME_PICTURE = 6.0
 _THUMBNAIL = 8
+# Scanners store text, its colour and the paper as layers, of which one or two are as large as the
+# page.
+_LAYERS_OF_A_SCAN = 2
 _TO_RGB = {1: cv2.COLOR_GRAY2RGB, 3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGB}
 
 
@@ -64,6 +67,7 @@ class PdfPages:
         for columns, rows in page["images"]:
             # Known before the image is decoded.
             self._limits.require_pixels(rows, columns, f"{where}: an image in it")
+        self._require_few_pixels(page["images"], where)
         scan = _scan_size(page)
         height, width = size or _size(page, scan)
         self._limits.require_pixels(height, width, where)
@@ -88,6 +92,16 @@ class PdfPages:
         return Resolution(
             size[1] / width * _POINTS_PER_INCH, size[0] / height * _POINTS_PER_INCH
         )
+
+    def _require_few_pixels(self, images: list[tuple[int, int]], where: str) -> None:
+        """Raise DataError when the images of a page have too many pixels together."""
+        pixels = sum(columns * rows for columns, rows in images)
+        maximum = _LAYERS_OF_A_SCAN * self._limits.max_pixels
+        if pixels > maximum:
+            raise DataError(
+                f"{where}: its {len(images):,} images have {pixels:,} pixels together, more than"
+                f" {maximum:,}; print the document to images first, or raise --max-pixels"
+            )
 
     def _where(self, index: int) -> str:
         return f"{self._path}, page {index + 1}"

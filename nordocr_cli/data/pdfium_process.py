@@ -19,10 +19,12 @@ from nordocr_cli.limits import Limits
 
 # Drawings of a page take a second at most.
 SECONDS_A_REQUEST = 10.0
-# A scan of 40 megapixels takes 3 bytes a pixel to read, and up to 6 as a progressive JPEG.
-_BASE_BYTES = 20 << 20
-_BYTES_PER_PIXEL = 7
+# What a document may take beside the pixels of its pages: streams, objects, fonts.
+_BASE_BYTES = 100 << 20
 _MAXIMUM_ANSWER = 64 << 20
+# A page that takes too much memory ends its process after a second or less, and the next page gets
+# another one. So many times: a document of such pages is not read to its end.
+_MAXIMUM_LARGE_PAGES = 3
 _CPU_SIGNAL = getattr(signal, "SIGXCPU", None)
 
 
@@ -37,6 +39,7 @@ class PdfiumProcess:
         self._content, self._where, self._limits = content, where, limits
         self._lock = threading.Lock()
         self._refusal = ""
+        self._large_pages = 0
         self._begin()
 
     def ask(self, where: str, **request: Any) -> tuple[dict[str, Any], bytes]:
@@ -48,36 +51,34 @@ class PdfiumProcess:
         with self._lock:
             if self._refusal:
                 raise DataError(f"{where}: {self._refusal}")
-            if os.getpid() != self._owner:
-                self._begin()  # this is a fork, and the pipes belong to its parent
+            if self._process is None or os.getpid() != self._owner:
+                self._begin()  # it was ended, or this is a fork and the pipes are its parent's
             return self._exchange(where, request)
 
     def _begin(self) -> None:
         self._owner = os.getpid()
         self._has_answered = False
-        self._process = subprocess.Popen(
+        process = subprocess.Popen(
             _command(self._where),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
         )
-        weakref.finalize(self, _end, self._process, self._owner)
+        self._process: subprocess.Popen[bytes] | None = process
+        weakref.finalize(self, _end, process, self._owner)
         size = len(self._content)
         request = {
             "bytes": size,
-            "memory": self._maximum_bytes + 2 * size,
+            "memory": _BASE_BYTES + 2 * size,
             "seconds": SECONDS_A_REQUEST,
         }
         answer, _ = self._exchange(self._where, request, self._content)
         self.page_count: int = answer["pages"]
 
-    @property
-    def _maximum_bytes(self) -> int:
-        return _BASE_BYTES + _BYTES_PER_PIXEL * self._limits.max_pixels
-
     def _exchange(
         self, where: str, request: dict[str, Any], content: bytes = b""
     ) -> tuple[dict[str, Any], bytes]:
+        assert self._process is not None
         requests, answers = self._process.stdin, self._process.stdout
         assert requests is not None
         assert answers is not None
@@ -115,35 +116,40 @@ class PdfiumProcess:
                 f"{where}: cannot be drawn; print the document to images first"
             )
         if kind == "time":
-            return self._stopped(where, _too_long())
-        return self._stopped(where, self._too_large())
+            return self._too_slow(where)
+        return self._too_large(where)
 
     def _ended(self, where: str) -> DataError:
         """The error for a process that ended without an answer."""
+        assert self._process is not None
         code = self._process.wait()
         if code > 0 and not self._has_answered:
             raise RuntimeError(f"{where}: PDFium's process ended with code {code}")
         if _CPU_SIGNAL is not None and code == -_CPU_SIGNAL:
-            return self._stopped(where, _too_long())
-        return self._stopped(where, self._too_large())
+            return self._too_slow(where)
+        return self._too_large(where)
 
-    def _stopped(self, where: str, why: str) -> DataError:
-        """The error for a page that took too much. The other pages are not tried, since each of
-        them may take as much.
+    def _too_slow(self, where: str) -> DataError:
+        """The error for a page that takes too long. The other pages are not tried, since each of
+        them may take as long.
         """
-        self._refusal = f"not read, since an earlier page failed ({why})"
+        why = f"reading it takes more than {SECONDS_A_REQUEST:g} s"
+        return self._stopped(where, why, is_last=True)
+
+    def _too_large(self, where: str) -> DataError:
+        """The error for a page that takes too much memory."""
+        self._large_pages += 1
+        why = "reading it takes more memory than its images account for, or PDFium fails on it"
+        return self._stopped(where, why, is_last=self._large_pages >= _MAXIMUM_LARGE_PAGES)
+
+    def _stopped(self, where: str, why: str, *, is_last: bool) -> DataError:
+        """The error for a page that took too much, for whose sake the process was ended."""
+        assert self._process is not None
         _end(self._process, self._owner)
+        self._process = None
+        if is_last:
+            self._refusal = f"not read, since an earlier page failed ({why})"
         return DataError(f"{where}: {why}; print the document to images first")
-
-    def _too_large(self) -> str:
-        megabytes = self._maximum_bytes // 1_000_000
-        return (
-            f"reading it takes more than {megabytes:,} MB of memory, or PDFium fails on it"
-        )
-
-
-def _too_long() -> str:
-    return f"reading it takes more than {SECONDS_A_REQUEST:g} s"
 
 
 def _command(where: str) -> Sequence[str]:

@@ -237,7 +237,7 @@ def forms(levels: int, times: int, *, own_resources: bool) -> bytes:
     return page_that_draws(b"/F0 Do", b"/XObject<<%s>>" % names, *drawings)
 
 
-TOO_LARGE = r"x\.pdf, page 1: reading it takes more than \d+ MB of memory"
+TOO_LARGE = r"x\.pdf, page 1: reading it takes more memory than its images account for"
 only_linux = pytest.mark.skipif(
     sys.platform != "linux", reason="other systems limit no memory of a process"
 )
@@ -251,6 +251,57 @@ def test_drawings_in_drawings_that_stand_for_millions_are_refused(own_resources)
         pages.decode(0, None)
     few = PdfPages(forms(3, 10, own_resources=own_resources), Path("x.pdf"))
     assert few.decode(0, None).min() == 0
+
+
+@only_linux
+def test_after_a_page_that_takes_too_much_memory_the_next_one_is_read():
+    """A document of such pages is not tried to its end."""
+    content = forms(12, 10, own_resources=True)
+    two_pages = content.replace(b"/Kids[3 0 R]/Count 1", b"/Kids[3 0 R 99 0 R]/Count 2")
+    assert two_pages != content
+    plain = b"99 0 obj\n<</Type/Page/Parent 2 0 R/MediaBox[0 0 200 50]>>\nendobj\n"
+    pages = PdfPages(two_pages + plain, Path("x.pdf"))
+
+    for _ in range(3):
+        with pytest.raises(DataError, match=TOO_LARGE):
+            pages.decode(0, None)
+        if not pages._pdfium._refusal:
+            assert pages.decode(1, None).min() == 255
+    with pytest.raises(DataError, match="page 2: not read, since an earlier page failed"):
+        pages.decode(1, None)
+
+
+@only_linux
+@pytest.mark.parametrize(
+    ("dpi", "mode", "kind", "options"),
+    [
+        (600, "L", "JPEG", {}),
+        (600, "RGB", "JPEG", {"progressive": True}),
+        (300, "RGB", "JPEG2000", {}),
+    ],
+    ids=["gray", "progressive", "JPEG 2000"],
+)
+@pytest.mark.parametrize("with_text", [False, True], ids=["scan", "scan with a text layer"])
+def test_scans_of_a_full_page_have_the_memory_that_they_take(
+    dpi, mode, kind, options, with_text
+):
+    size = round(dpi * 210 / 25.4), round(dpi * 297 / 25.4)
+    picture = Image.linear_gradient("L").resize(size).convert(mode)
+    written = io.BytesIO()
+    picture.save(written, kind, **options)
+    filters = {"JPEG": "DCTDecode", "JPEG2000": "JPXDecode"}
+    spaces = {"L": "DeviceGray", "RGB": "DeviceRGB"}
+    head = (
+        f"/Subtype/Image/Width {size[0]}/Height {size[1]}/BitsPerComponent 8"
+        f"/ColorSpace/{spaces[mode]}/Filter/{filters[kind]}"
+    )
+    shown = b"q 200 0 0 50 0 0 cm /I Do Q" + b" 0 0 1 1 re f" * with_text
+    image = stream(head.encode(), written.getvalue())
+    content = page_that_draws(shown, b"/XObject<</I 5 0 R>>", image)
+    drawn = PdfPages(content, Path("x.pdf")).decode(0, size[::-1])
+    assert drawn.shape == (size[1], size[0], 3)
+    assert drawn[10].mean() < 30
+    assert drawn[-10].mean() > 225
 
 
 @only_linux
@@ -339,6 +390,19 @@ def test_a_stream_that_a_page_names_forty_times_is_refused():
     content = content.replace(stream(b"", b""), stream(b"/Filter/FlateDecode", packed))
     with pytest.raises(DataError, match=TOO_LARGE):
         PdfPages(content, Path("x.pdf")).decode(0, None)
+
+
+def test_many_large_images_on_a_page_are_refused_before_they_are_decoded():
+    head = b"/Subtype/Image/Width 6000/Height 6000/BitsPerComponent 8/ColorSpace/DeviceGray"
+    image = stream(head + b"/Filter/FlateDecode", zlib.compress(bytes(36_000_000), 9))
+    names = b"/XObject<</I0 5 0 R/I1 6 0 R/I2 7 0 R>>"
+    content = page_that_draws(b"/I0 Do /I1 Do /I2 Do", names, image, image, image)
+    refused = r"page 1: its 3 images have 108,000,000 pixels together, more than 80,000,000"
+    with pytest.raises(DataError, match=refused):
+        PdfPages(content, Path("x.pdf")).decode(0, None)
+
+    two = page_that_draws(b"/I0 Do /I1 Do", names, image, image)
+    assert PdfPages(two, Path("x.pdf")).decode(0, None).ndim == 3
 
 
 def test_a_mask_of_more_pixels_than_a_page_is_refused():
