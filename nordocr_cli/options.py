@@ -247,4 +247,13 @@ def show_plan(console: Console, plan: dict[str, Any]) -> None:
     from nordocr_cli.profile import flatten
 
     for key, value in flatten(plan).items():
-        console.line(f"{key}: {value}")
+        console.line(f"{key}: {_plain(value)}")
+
+
+def _plain(value: object) -> str:
+    """Return a value of a plan as text: `a, b` for a list, `none` for nothing."""
+    if value is None or value in ("", [], ()):
+        return "none"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value))
+    return str(value)

@@ -93,6 +93,7 @@ def test_labels_that_do_not_fit_the_images_end_before_training(
         (10, 3, str, "10 usable labelled lines"),
         (30, 1, str, "all 30 lines come from one document"),
         (60, 3, lambda number: chr(0x4E00 + number), "another script"),
+        (60, 3, lambda number: chr(0x3B1 + number % 15) * 9, "another script"),
     ],
 )
 def test_data_that_is_not_enough_is_refused_with_a_clear_word(
@@ -101,6 +102,23 @@ def test_data_that_is_not_enough_is_refused_with_a_clear_word(
     lines = write_lines(tmp_path / "lines", count, documents, text)
     with pytest.raises(DataError, match=said):
         plan_finetune(request_of(lines, tmp_path, tiny_checkpoint))
+
+
+def test_images_that_are_not_there_end_it_before_anything_is_made(
+    tmp_path, tiny_checkpoint
+):
+    lines = write_lines(tmp_path / "lines")
+    request = request_of(lines, tmp_path, tiny_checkpoint)
+    for image in sorted((tmp_path / "lines").rglob("*.png"))[1:]:
+        image.unlink()
+    plan_finetune(request)  # one of the first images is there: `prep` names the others
+    for image in (tmp_path / "lines").rglob("*.png"):
+        image.unlink()
+    with pytest.raises(
+        DataError, match=r"none of the first 5 images of .* can be read: .*png"
+    ):
+        plan_finetune(request)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_folder_of_something_else_is_not_written_to(tmp_path, tiny_checkpoint):

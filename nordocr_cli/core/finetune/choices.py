@@ -23,6 +23,7 @@ _BATCH_SIZE = 32  # lines a step: many small steps are better than few large one
 _EVALUATIONS = 6
 # More new characters than this are another script, which no fine-tuning of this kind teaches.
 _MAX_NEW_CHARACTERS = 40
+_FEW_NEW_CHARACTERS = 10  # signs, not an alphabet
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,8 @@ def choose_charset(own: Charset, characters: Mapping[str, int]) -> CharsetChoice
     recognizer's charset, a built-in one that contains it, or its charset with the missing
     characters added.
 
-    Raises DataError for so many new characters that the labels are in another script.
+    Raises DataError where so many characters are new, or most of the text is of new ones, that the
+    labels are in another script.
     """
     missing = sorted(character for character in characters if character not in own.class_of)
     if not missing:
@@ -50,7 +52,9 @@ def choose_charset(own: Charset, characters: Mapping[str, int]) -> CharsetChoice
         holds_own = not built_in.missing(own.characters)
         if holds_own and not built_in.missing("".join(missing)):
             return CharsetChoice(built_in, built_in.name, "".join(missing))
-    if len(missing) > _MAX_NEW_CHARACTERS:
+    new_share = sum(characters[each] for each in missing) / sum(characters.values())
+    mostly_new = len(missing) > _FEW_NEW_CHARACTERS and new_share > 0.5
+    if len(missing) > _MAX_NEW_CHARACTERS or mostly_new:
         shown = ", ".join(map(describe_character, missing[:3]))
         raise DataError(
             f"the labels hold {len(missing)} characters that {own.name!r} does not have ({shown}"

@@ -13,7 +13,8 @@ from nordocr_cli.artifact.shipped import DEFAULT_MODEL, find_weights
 from nordocr_cli.atomic import make_folder
 from nordocr_cli.charset import Charset, load_charset
 from nordocr_cli.core.finetune.choices import CharsetChoice, choose_charset, choose_training
-from nordocr_cli.data.formats import open_source, parse_source
+from nordocr_cli.data.entry import Entry
+from nordocr_cli.data.formats import Source, open_source, parse_source
 from nordocr_cli.data.split import document_of_row
 from nordocr_cli.errors import ArtifactError, DataError, UsageError
 from nordocr_cli.profile import Profile, profile_from_json
@@ -21,6 +22,7 @@ from nordocr_cli.progress import SILENT, Progress
 from nordocr_cli.training.state import duration
 
 MIN_LINES = 20
+_FIRST_IMAGES = 5  # of a source, looked for before anything is made
 VAL_SHARE = 0.2
 _EXT_MODEL = f"{DEFAULT_MODEL}-ext"
 # Lines a second of a training of nordocr-default on one CPU core, for the expected time.
@@ -129,8 +131,8 @@ class FinetunePlan:
 
 
 def plan_finetune(request: FinetuneRequest, progress: Progress = SILENT) -> FinetunePlan:
-    """Read the labels (no image), choose charset and length, and check what can be checked without
-    torch.
+    """Read the labels and the first images, choose charset and length, and check what can be
+    checked without torch.
 
     Raises UsageError for options and files, and DataError for too few lines, one document, or
     labels in another script.
@@ -139,7 +141,8 @@ def plan_finetune(request: FinetuneRequest, progress: Progress = SILENT) -> Fine
         raise UsageError(
             f"--rendered {request.rendered_share}: give a share from 0 to below 1"
         )
-    facts = read_facts(request.data, progress)
+    is_resumed = (request.run_dir / "finetune.json").is_file()
+    facts = read_facts(request.data, progress, look_for_images=not is_resumed)
     if facts.lines < MIN_LINES:
         raise DataError(
             f"{facts.lines} usable labelled lines (and {facts.unusable} unusable rows): fine-tuning"
@@ -212,21 +215,44 @@ def _start(model: str, characters: Counter[str]) -> tuple[Path, Contract]:
     return weights, contract
 
 
-def read_facts(sources: Sequence[str], progress: Progress = SILENT) -> DataFacts:
-    """Count lines, documents and characters of sources, by their labels alone."""
+def read_facts(
+    sources: Sequence[str], progress: Progress = SILENT, *, look_for_images: bool = False
+) -> DataFacts:
+    """Count lines, documents and characters of sources, by their labels. With `look_for_images` it
+    raises DataError for a source whose first images cannot be read.
+    """
     documents: set[str] = set()
     characters: Counter[str] = Counter()
     lines = unusable = 0
     for number, text in enumerate(sources):
         with closing(open_source(parse_source(text), progress)) as source:
+            first: list[Entry] = []
             for entry in source.entries():
                 if entry.row is None or not entry.row.text.strip():
                     unusable += 1
                     continue
                 lines += 1
+                if len(first) < _FIRST_IMAGES:
+                    first.append(entry)
                 documents.add(f"{number}:{document_of_row(entry.row)}")
                 characters.update(entry.row.text)
+            if look_for_images:
+                _require_images(source, first)
     return DataFacts(lines, unusable, len(documents), characters)
+
+
+def _require_images(source: Source, first: Sequence[Entry]) -> None:
+    """Refuse a source of which none of the first images is there: all others are named alike."""
+    problems: list[str] = []
+    for entry in first:
+        try:
+            source.crop_size(entry)
+        except (FileNotFoundError, DataError) as error:
+            problems.append(f"{entry.where}: {error}")
+    if problems and len(problems) == len(first):
+        raise DataError(
+            f"none of the first {len(first)} images of {source.path} can be read: {problems[0]}"
+        )
 
 
 def charset_of(plan: FinetunePlan) -> Charset:
