@@ -251,9 +251,16 @@ def show_plan(console: Console, plan: dict[str, Any]) -> None:
 
 
 def _plain(value: object) -> str:
-    """Return a value of a plan as text: `a, b` for a list, `none` for nothing."""
+    """Return a value of a plan as text: `a, b` for a list, `path a, lines 3` for a table in a list,
+    `none` for nothing, `yes` or `no`.
+    """
     if value is None or value in ("", [], ()):
         return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_plain(inner)}" for key, inner in value.items())
     if isinstance(value, list | tuple):
-        return ", ".join(map(str, value))
+        sign = "; " if any(isinstance(inner, dict) for inner in value) else ", "
+        return sign.join(map(_plain, value))
     return str(value)

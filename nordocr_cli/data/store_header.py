@@ -105,8 +105,7 @@ class StoreHeader:
         if conflicts:
             raise DataError(
                 f"{what}: geometry mismatch (store / requested): {'; '.join(conflicts)}; make it"
-                f" again"
-                " with prep"
+                " again with `nordocr prep` and this profile"
             )
 
 

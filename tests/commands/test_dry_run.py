@@ -115,3 +115,17 @@ def test_a_plan_counts_the_lines(args, lines, tmp_path, monkeypatch):
     assert done.exit_code == 0
     assert json.loads(done.stdout)[lines[0]] == lines[1]
     assert not list(tmp_path.iterdir())
+
+
+def test_a_plan_is_text_for_people(tmp_path):
+    """Lists, yes and no and nothing are not shown as Python writes them."""
+    runner = CliRunner()
+    fetch = ["data", "fetch", "ehri-typescripts", "-o", str(tmp_path / "d"), "--dry-run"]
+    adapt = ["adapt", str(TIFF), "-o", str(tmp_path / "run"), "--dry-run"]
+    shown = [runner.invoke(app, args).output for args in (fetch, adapt)]
+    assert "sends_token: no\n" in shown[0]
+    assert "sha256: none\n" in shown[0]
+    assert "stages: lines, readings, labels, finetune\n" in shown[1]
+    assert "labelled: none\n" in shown[1]
+    for text in shown:
+        assert not any(python in text for python in ("None", "False", "['", "{'"))
